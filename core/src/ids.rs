@@ -1,0 +1,148 @@
+//! Identifiers that cross the wire, each parsed once and valid from then on.
+
+use alloc::{string::String, sync::Arc};
+use core::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// Why a string is not an identifier. The text is fit for an `error` frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InvalidId(pub(crate) &'static str);
+
+impl fmt::Display for InvalidId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl core::error::Error for InvalidId {}
+
+macro_rules! string_id {
+    ($(#[$doc:meta])* $name:ident, $error:literal, $valid:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[cfg_attr(feature = "schema", derive(ts_rs::TS))]
+        pub struct $name(#[cfg_attr(feature = "schema", ts(type = "string"))] Arc<str>);
+
+        impl $name {
+            /// Parses an identifier; the error says which one was wrong.
+            pub fn parse(text: &str) -> Result<Self, InvalidId> {
+                let valid: fn(&str) -> bool = $valid;
+                if valid(text) { Ok(Self(text.into())) } else { Err(InvalidId($error)) }
+            }
+
+            /// The identifier as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                Self::parse(&text).map_err(de::Error::custom)
+            }
+        }
+
+        #[cfg(feature = "schema")]
+        impl schemars::JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+            fn schema_name() -> alloc::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                String::json_schema(generator)
+            }
+        }
+    };
+}
+
+fn is_token(text: &str, longest: usize, extra: &[u8]) -> bool {
+    (1..=longest).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-' || extra.contains(&b))
+}
+
+string_id! {
+    /// A chat as the wire names it: `^[A-Za-z0-9_:-]{1,64}$`.
+    ChatId, "invalid chat_id", |text| is_token(text, 64, b":")
+}
+
+string_id! {
+    /// One message and everything that answers it. Made by the client so that a repeat is recognised:
+    /// 1 to 128 characters, none of them white space or control.
+    TurnId, "invalid turn_id", |text| {
+        (1..=128).contains(&text.len()) && !text.chars().any(|c| c.is_whitespace() || c.is_control())
+    }
+}
+
+string_id! {
+    /// A permission request or question: `^[A-Za-z0-9_:.-]{1,128}$`, unique within its chat.
+    RequestId, "invalid request_id", |text| is_token(text, 128, b":.")
+}
+
+string_id! {
+    /// One unbroken numbering of a chat's events: `[A-Za-z0-9_-]{1,16}`, opaque to clients.
+    Epoch, "invalid epoch", |text| is_token(text, 16, b"")
+}
+
+string_id! {
+    /// Who is behind a connection. Constructed by whoever verified a credential, never from the wire.
+    Principal, "invalid principal", |text| is_token(text, 64, b":.@")
+}
+
+impl Principal {
+    /// The principal of the first-run token, of `--no-auth` and of Unix peers with the gateway's own uid.
+    pub fn owner() -> Self {
+        Self("owner".into())
+    }
+}
+
+/// Where a client stands in a chat: it has every event up to and including `seq` of `epoch`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, ts_rs::TS))]
+pub struct Cursor {
+    /// The numbering that `seq` belongs to.
+    pub epoch: Epoch,
+    /// The last event that the client has; 0 before the first.
+    #[cfg_attr(feature = "schema", ts(type = "number"))]
+    pub seq: u64,
+}
+
+/// A chat's key: somebody else's chat id is simply unknown.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChatKey {
+    /// Whose chat it is.
+    pub principal: Principal,
+    /// Its id on the wire.
+    pub chat: ChatId,
+}
+
+/// One connection for as long as it lives; never used again after it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub u64);
+
+impl fmt::Display for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "conn-{}", self.0)
+    }
+}

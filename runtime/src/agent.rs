@@ -1,0 +1,88 @@
+//! The port for agents: positioned records out, identified commands in.
+//!
+//! An agent written in Rust and a subprocess behind `switchboard-agent-bridge` implement the same trait.
+
+use async_trait::async_trait;
+use switchboard_core::{
+    agent::{AgentCommand, AgentExit, AgentRecords, AgentRun},
+    ids::ChatKey,
+};
+use tokio::sync::{mpsc, watch};
+
+/// Something that answers prompts. One value serves all chats; [`Agent::run`] is one life of it in one.
+#[async_trait]
+pub trait Agent: Send + Sync + 'static {
+    /// A name for logs and start-up text.
+    fn name(&self) -> &str;
+
+    /// Serves one chat from start to stop, and returns how that life ended.
+    ///
+    /// Called when the chat first needs its agent, and again after it went away. Begins with a
+    /// [`Order::Command`]; an [`AgentCommand::Prompt`] is to be answered by events that end in one
+    /// [`AgentEvent::TurnEnded`](switchboard_core::agent::AgentEvent::TurnEnded). A panic in here ends
+    /// this life and its turn, and nothing else.
+    async fn run(&self, seat: Seat) -> AgentExit;
+}
+
+/// One life of an agent: whom it serves, what it hears, where it speaks.
+#[derive(Debug)]
+pub struct Seat {
+    /// The chat.
+    pub chat: ChatKey,
+    /// Which life this is.
+    pub run: AgentRun,
+    /// What an earlier life called this conversation
+    /// ([`AgentEvent::Session`](switchboard_core::agent::AgentEvent::Session)).
+    pub session: Option<String>,
+    /// What the agent is told.
+    pub orders: Orders,
+    /// Where the agent speaks.
+    pub records: Records,
+}
+
+/// What an agent is told to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// A prompt, a cancel or an answer.
+    Command(AgentCommand),
+    /// Stop in good order: finish nothing, leave nothing behind, return [`AgentExit::Stopped`].
+    Stop,
+    /// Stop now, by force. May follow a `Stop` that takes too long.
+    Kill,
+}
+
+/// The orders to one agent, first come first. Bounded by the hub: it sends one prompt at a time.
+#[derive(Debug)]
+pub struct Orders(mpsc::UnboundedReceiver<Order>);
+
+impl Orders {
+    /// The next order. After the gateway has gone it is [`Order::Stop`], for ever.
+    ///
+    /// Cancel safe: no order is lost when the future is dropped.
+    pub async fn next(&mut self) -> Order {
+        self.0.recv().await.unwrap_or(Order::Stop)
+    }
+}
+
+/// The gateway has gone; nobody hears this agent any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GatewayGone;
+
+/// Where an agent speaks.
+#[derive(Debug, Clone)]
+pub struct Records {
+    chat: ChatKey,
+    run: AgentRun,
+    inbox: mpsc::Sender<(ChatKey, AgentRun, AgentRecords)>,
+    held: watch::Receiver<bool>,
+}
+
+impl Records {
+    /// Hands records to the gateway. Waits while the gateway holds this agent back, so do not read more
+    /// of the agent's output meanwhile: that is how backpressure reaches it.
+    pub async fn send(&self, records: AgentRecords) -> Result<(), GatewayGone> {
+        let mut held = self.held.clone();
+        held.wait_for(|held| !held).await.map_err(|_| GatewayGone)?;
+        self.inbox.send((self.chat.clone(), self.run, records)).await.map_err(|_| GatewayGone)
+    }
+}
