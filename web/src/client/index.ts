@@ -1,0 +1,8 @@
+/** A typed client for Switchboard over WebSocket, free of the DOM. */
+export { Client, type ClientOptions } from "./client.ts";
+export { isChatEvent, openRequests, runningTurn, type Chat, type Control, type ServerEvent } from "./chat.ts";
+export { Connection, CLOSE, type ConnectionHandlers, type Status } from "./connection.ts";
+export { defaultEnvironment, type Environment, type KeyValueStore, type SocketLike } from "./environment.ts";
+export type { Unsent } from "./outbox.ts";
+export type { Item, RequestItem, TextItem, ToolItem, Turn, TurnEnd } from "./turns.ts";
+export type * from "./wire.ts";

@@ -1,0 +1,197 @@
+// A gateway in memory that speaks the wire, for work on the page. The real one is the reference; this one forgets and trusts.
+import { createServer } from "node:http";
+import { readFile } from "node:fs/promises";
+import { extname, join } from "node:path";
+import { WebSocketServer } from "ws";
+import { play } from "./agent.mjs";
+
+const DIST = new URL("../../dist/", import.meta.url).pathname;
+const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".woff2": "font/woff2", ".txt": "text/plain", ".webmanifest": "application/manifest+json" };
+const CSP = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob: data:; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
+const PAGE_EVENTS = 60;
+
+export async function startMock({ port = 0, token = "secret", base = "/" } = {}) {
+  const chats = new Map();
+  const sockets = new Set();
+  let refusing = false;
+  const http = createServer(async (request, response) => {
+    const { pathname } = new URL(request.url, "http://x");
+    if (!pathname.startsWith(base)) return response.writeHead(404).end();
+    const name = pathname.slice(base.length) || "index.html";
+    try {
+      if (name.includes("..")) throw new Error("outside");
+      const body = await readFile(join(DIST, name));
+      response.writeHead(200, { "content-type": TYPES[extname(name)] ?? "application/octet-stream", "content-security-policy": CSP, "x-content-type-options": "nosniff", "referrer-policy": "no-referrer" }).end(body);
+    } catch {
+      response.writeHead(404).end();
+    }
+  });
+  const server = new WebSocketServer({ noServer: true, handleProtocols: () => "switchboard.v1" });
+  http.on("upgrade", (request, socket, head) => {
+    if (refusing || new URL(request.url, "http://x").pathname !== `${base}ws`) return socket.end("HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n\r\n");
+    server.handleUpgrade(request, socket, head, (ws) => connect(ws));
+  });
+  await new Promise((done) => http.listen(port, "127.0.0.1", done));
+  const origin = `http://127.0.0.1:${http.address().port}${base}`;
+  return {
+    url: token ? `${origin}#token=${token}` : origin, origin, chats,
+    /** Ends every connection without a word, and refuses new ones until told. */
+    kill({ refuse = false } = {}) { refusing = refuse; for (const ws of sockets) ws.terminate(); },
+    admit() { refusing = false; },
+    close() { for (const ws of sockets) ws.terminate(); http.closeAllConnections(); return new Promise((done) => http.close(done)); },
+  };
+
+  function connect(ws) {
+    sockets.add(ws);
+    const conn = { ws, attached: new Set(), ready: !token, send: (frame) => ws.readyState === 1 && ws.send(JSON.stringify(frame)) };
+    ws.on("close", () => { sockets.delete(ws); for (const chat of chats.values()) chat.readers.delete(conn); });
+    ws.on("message", (data) => {
+      const frame = JSON.parse(String(data));
+      if (!conn.ready) {
+        if (frame.type !== "authenticate" || frame.token !== token) {
+          conn.send({ event: "error", code: "unauthorized", detail: "The token is not valid.", retryable: false });
+          return ws.close(4401);
+        }
+        conn.ready = true;
+        return greet(conn);
+      }
+      receive(conn, frame);
+    });
+    if (conn.ready) greet(conn);
+  }
+
+  function greet(conn) {
+    conn.send({ event: "ready", chat_id: "default", client_id: "page", protocol: "switchboard.v1", limits: { frame_bytes: 1 << 20, text_bytes: 1 << 18, chats_per_connection: 64, queued_turns: 16 } });
+  }
+
+  function receive(conn, frame) {
+    const error = (code, detail, rest = {}) => conn.send({ event: "error", code, detail, retryable: false, chat_id: frame.chat_id, ...rest });
+    const chat = chats.get(frame.chat_id);
+    switch (frame.type) {
+      case "authenticate": return;
+      case "ping": return conn.send({ event: "pong" });
+      case "list_chats": {
+        const all = [...chats.values()].sort((a, b) => b.updated - a.updated);
+        return conn.send({ event: "chats", chats: all.map((each) => ({ chat_id: each.id, title: each.title, updated_at_ms: each.updated, running: !!each.running, head: { epoch: each.epoch, seq: each.log.length } })) });
+      }
+      case "attach": return chat ? attach(conn, chat, frame.after) : error("unknown_chat", "There is no such chat.");
+      case "detach": return chat?.readers.delete(conn);
+      case "history": {
+        const end = Number(frame.before);
+        const from = Math.max(0, end - PAGE_EVENTS);
+        return conn.send({ event: "history", chat_id: chat.id, events: chat.log.slice(from, end), ...(from > 0 && { before: String(from) }) });
+      }
+      case "message": return message(conn, chat ?? newChat(frame.chat_id), frame);
+      case "cancel": {
+        const turn = frame.turn_id ? chat.turns.get(frame.turn_id) : chat.running;
+        return turn ? stop(chat, turn) : error("unknown_turn", "No turn runs.");
+      }
+      case "respond": {
+        const open = chat.requests.get(frame.request_id);
+        if (!open) return error("already_resolved", "Somebody answered first.", { request_id: frame.request_id });
+        chat.requests.delete(frame.request_id);
+        const resolution = { allow: "allowed", deny: "denied", answer: "answered" }[frame.decision];
+        append(chat, open.turn, { event: "request_resolved", request_id: frame.request_id, resolution });
+        return open.answer(frame);
+      }
+      default: return error("unknown_type", "No such type.");
+    }
+  }
+
+  function newChat(id) {
+    const chat = { id, epoch: "e1", log: [], readers: new Set(), turns: new Map(), queue: [], requests: new Map(), updated: Date.now() };
+    chats.set(id, chat);
+    return chat;
+  }
+
+  function attach(conn, chat, after) {
+    chat.readers.add(conn);
+    const head = chat.log.length;
+    const recovered = after?.epoch === chat.epoch && after.seq <= head;
+    conn.send({ event: "attached", chat_id: chat.id, epoch: chat.epoch, head, recovered, title: chat.title });
+    if (recovered) for (const event of chat.log.slice(after.seq)) conn.send(event);
+    else {
+      const from = Math.max(0, head - PAGE_EVENTS);
+      const events = chat.log.slice(from);
+      const half = events.length >> 1;
+      const turn = chat.running && { turn_id: chat.running.id, started_at_ms: Date.now() };
+      const state = { queue: chat.queue.map((each) => each.event), requests: [...chat.requests.values()].map((each) => each.event), ...(turn && { turn }) };
+      const part = { event: "snapshot", chat_id: chat.id, epoch: chat.epoch, seq: head };
+      conn.send({ ...part, part: 0, more: true, events: events.slice(0, half), ...(from > 0 && { before: String(from) }) });
+      conn.send({ ...part, part: 1, more: false, events: events.slice(half), state });
+    }
+    conn.send({ event: "replay_end", chat_id: chat.id, epoch: chat.epoch, seq: head });
+    if (chat.running) conn.send({ event: "goal_status", chat_id: chat.id, status: "running", turn_id: chat.running.id });
+  }
+
+  function message(conn, chat, { turn_id, content }) {
+    if (!chat.readers.has(conn)) attach(conn, chat);
+    const known = chat.turns.get(turn_id);
+    const accepted = (turn, duplicate) => ({ event: "message_accepted", chat_id: chat.id, turn_id, starts_turn: turn.event.starts_turn, epoch: chat.epoch, seq: turn.event.seq, ...(duplicate && { duplicate }) });
+    if (known) return conn.send(accepted(known, true));
+    const starts_turn = !chat.running;
+    const turn = { id: turn_id, text: content, stopped: false };
+    chat.turns.set(turn_id, turn);
+    turn.event = append(chat, turn, { event: "user_message", text: content, starts_turn, created_at_ms: Date.now() }, conn);
+    conn.send(accepted(turn));
+    if (!chat.title) {
+      chat.title = content.split("\n")[0].slice(0, 60);
+      broadcast(chat, { event: "session_updated", chat_id: chat.id, scope: "metadata", title: chat.title });
+    }
+    if (starts_turn) run(chat, turn);
+    else chat.queue.push(turn);
+  }
+
+  async function run(chat, turn) {
+    chat.running = turn;
+    const started = Date.now();
+    let outcome = "completed";
+    let error;
+    append(chat, turn, { event: "turn_started", started_at_ms: started });
+    await play({
+      get stopped() { return turn.stopped; },
+      emit: (body) => { if (!turn.stopped) append(chat, turn, body); },
+      control: (body) => broadcast(chat, { ...body, chat_id: chat.id, turn_id: turn.id }),
+      pause: (ms) => new Promise((done) => setTimeout(done, ms)),
+      never: () => new Promise((done) => { turn.wake = done; }),
+      ask: (body) => new Promise((answer) => {
+        turn.wake = () => answer({});
+        const request_id = `q${chat.log.length}`;
+        chat.requests.set(request_id, { turn, answer, event: append(chat, turn, { ...body, request_id }) });
+      }),
+      fail: (code, detail) => { outcome = "failed"; error = { code, detail }; },
+      interrupt: (code, detail) => { outcome = "interrupted"; error = { code, detail }; },
+    }, turn.text);
+    for (const [id, open] of chat.requests) {
+      chat.requests.delete(id);
+      append(chat, open.turn, { event: "request_resolved", request_id: id, resolution: "turn_ended" });
+    }
+    chat.running = undefined;
+    append(chat, turn, { event: "turn_end", outcome: turn.stopped ? "cancelled" : outcome, latency_ms: Date.now() - started, ...(error && { error }), usage: { input_tokens: 1240, output_tokens: 318, cache_read_tokens: 10_400, cache_write_tokens: 0 }, cost: { usd: 0.0123 } });
+    broadcast(chat, { event: "session_updated", chat_id: chat.id, scope: "thread", title: chat.title });
+    const next = chat.queue.shift();
+    if (next) run(chat, next);
+  }
+
+  function stop(chat, turn) {
+    if (turn === chat.running) {
+      turn.stopped = true;
+      turn.wake?.();
+    } else if (chat.queue.includes(turn)) {
+      chat.queue = chat.queue.filter((each) => each !== turn);
+      append(chat, turn, { event: "turn_end", outcome: "cancelled", latency_ms: 0 });
+    }
+  }
+
+  function append(chat, turn, body, except) {
+    const event = { ...body, chat_id: chat.id, epoch: chat.epoch, seq: chat.log.length + 1, turn_id: turn.id };
+    chat.log.push(event);
+    chat.updated = Date.now();
+    broadcast(chat, event, except);
+    return event;
+  }
+
+  function broadcast(chat, event, except) {
+    for (const reader of chat.readers) if (reader !== except) reader.send(event);
+  }
+}
