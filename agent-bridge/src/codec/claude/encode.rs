@@ -1,0 +1,118 @@
+//! Commands to lines for the agent's input, each without its newline.
+
+use serde::Serialize;
+use serde_json::{json, value::RawValue};
+use switchboard_core::{
+    agent::{AgentCommand, CommandId},
+    ids::{RequestId, TurnId},
+    wire::Answer,
+};
+
+use super::{Cancel, ClaudeCodec, Prompted, requests};
+use crate::codec::{Decoded, shared::stable_uuid};
+
+/// The id of the first request.
+pub(super) const INITIALIZE: &str = "initialize";
+/// What the ids of interrupts begin with.
+pub(super) const CANCEL: &str = "cancel-";
+
+const DENIED: &str = "The person denied this.";
+
+#[derive(Serialize)]
+struct ControlResponse<'a> {
+    r#type: &'a str,
+    response: Response<'a>,
+}
+
+#[derive(Serialize)]
+struct Response<'a> {
+    subtype: &'a str,
+    request_id: &'a str,
+    response: Decision<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "behavior", rename_all = "lowercase")]
+enum Decision<'a> {
+    Allow {
+        #[serde(rename = "updatedInput")]
+        updated_input: &'a RawValue,
+    },
+    Deny {
+        message: &'a str,
+    },
+}
+
+impl ClaudeCodec {
+    /// The first line of every life: answered, the agent has started ([`Decoded::ready`]).
+    pub fn initialize() -> Vec<u8> {
+        control_request(INITIALIZE, "initialize")
+    }
+
+    /// A command as a line. None: there is nothing to tell, such as an answer to a request that no longer stands.
+    ///
+    /// A prompt is named after its turn, so that the agent recognises a repeat.
+    pub fn encode(&mut self, command: &AgentCommand) -> Option<Vec<u8>> {
+        match command {
+            AgentCommand::Prompt { turn_id, text, .. } => Some(self.prompt(turn_id, text)),
+            AgentCommand::Cancel { id, .. } => {
+                self.state.cancel = Cancel::Sent;
+                Some(interrupt(*id))
+            }
+            AgentCommand::Answer { request_id, answer, .. } => self.answer(request_id, answer),
+        }
+    }
+
+    fn prompt(&mut self, turn_id: &TurnId, text: &str) -> Vec<u8> {
+        let uuid = stable_uuid(turn_id.as_str());
+        let line = json!({
+            "type": "user",
+            "message": {"role": "user", "content": [{"type": "text", "text": text}]},
+            "parent_tool_use_id": null,
+            "session_id": "",
+            "uuid": uuid,
+        });
+        self.state.turn = Some(Prompted { uuid, queued: false });
+        self.state.cancel = Cancel::None;
+        line.to_string().into_bytes()
+    }
+
+    fn answer(&mut self, request_id: &RequestId, answer: &Answer) -> Option<Vec<u8>> {
+        let pending = self.state.pending.remove(request_id.as_str())?;
+        let updated = match (answer, pending.question) {
+            (Answer::Allow, false) => requests::raw(&pending.input),
+            (Answer::Answer { answers }, true) => {
+                requests::raw(&requests::with_answers(&pending.input, answers).to_string())
+            }
+            // An answer of the wrong kind is no consent.
+            (Answer::Allow, true) | (Answer::Answer { .. }, false) | (Answer::Deny { .. }, _) => None,
+        };
+        let said = match answer {
+            Answer::Deny { message } => message.as_deref().filter(|message| !message.trim().is_empty()),
+            Answer::Allow | Answer::Answer { .. } => None,
+        };
+        let decision = match &updated {
+            Some(input) => Decision::Allow { updated_input: input },
+            None => Decision::Deny { message: said.unwrap_or(DENIED) },
+        };
+        let response = Response { subtype: "success", request_id: &pending.agent_id, response: decision };
+        serde_json::to_vec(&ControlResponse { r#type: "control_response", response }).ok()
+    }
+
+    /// A prompt that was cancelled while it waited begins after all: it is stopped now.
+    pub(super) fn interrupt_again(&mut self, out: &mut Decoded) {
+        if self.state.cancel == Cancel::Missed {
+            self.state.cancel = Cancel::Sent;
+            out.replies.push(control_request(&format!("{CANCEL}again"), "interrupt"));
+        }
+    }
+}
+
+fn interrupt(id: CommandId) -> Vec<u8> {
+    control_request(&format!("{CANCEL}{}", id.0), "interrupt")
+}
+
+fn control_request(request_id: &str, subtype: &str) -> Vec<u8> {
+    let request = json!({"subtype": subtype});
+    json!({"type": "control_request", "request_id": request_id, "request": request}).to_string().into_bytes()
+}

@@ -1,0 +1,270 @@
+//! The shapes of stream-json lines, as far as they matter here. Everything is optional: the agent's
+//! versions move, and a field that is missing or odd must cost that field only.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, value::RawValue};
+
+/// Any line. The parts that depend on its kind stay unparsed until the kind is known.
+#[derive(Deserialize)]
+pub(super) struct Line<'a> {
+    #[serde(borrow, default, rename = "type")]
+    pub(super) kind: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "lenient")]
+    pub(super) subtype: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub(super) event: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) message: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) request: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) response: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) tool_use_result: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) abandoned_blocks: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "lenient")]
+    pub(super) parent_tool_use_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient")]
+    pub(super) request_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient")]
+    pub(super) session_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient")]
+    pub(super) model: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient")]
+    pub(super) command_uuid: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient")]
+    pub(super) state: Option<Cow<'a, str>>,
+    #[serde(default, deserialize_with = "lenient", rename = "isReplay")]
+    pub(super) is_replay: Option<bool>,
+}
+
+/// The hot path: a line that carries one piece of text.
+#[derive(Deserialize)]
+pub(super) struct DeltaLine<'a> {
+    #[serde(borrow)]
+    pub(super) event: DeltaEvent<'a>,
+    #[serde(borrow, default)]
+    pub(super) parent_tool_use_id: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct DeltaEvent<'a> {
+    pub(super) index: u64,
+    #[serde(borrow)]
+    pub(super) delta: Delta<'a>,
+}
+
+/// One piece of a block.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Delta<'a> {
+    #[serde(borrow, rename = "type")]
+    pub(super) kind: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) text: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) thinking: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) partial_json: Cow<'a, str>,
+}
+
+/// A raw event of the Messages API.
+#[derive(Deserialize)]
+pub(super) struct StreamEvent<'a> {
+    #[serde(borrow, default, rename = "type")]
+    pub(super) kind: Cow<'a, str>,
+    #[serde(default)]
+    pub(super) index: Option<u64>,
+    #[serde(borrow, default, deserialize_with = "lenient")]
+    pub(super) delta: Option<Delta<'a>>,
+    #[serde(borrow, default, deserialize_with = "lenient")]
+    pub(super) content_block: Option<Block<'a>>,
+    #[serde(borrow, default, deserialize_with = "lenient")]
+    pub(super) message: Option<MessageHead<'a>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct MessageHead<'a> {
+    #[serde(borrow, default)]
+    pub(super) id: Cow<'a, str>,
+}
+
+/// `message` of an `assistant` or a `user` line.
+#[derive(Deserialize)]
+pub(super) struct Message<'a> {
+    #[serde(borrow, default)]
+    pub(super) id: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient")]
+    pub(super) model: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub(super) content: Option<&'a RawValue>,
+}
+
+/// The blocks of `content`, which may also be plain text. An odd block spoils no other.
+pub(super) fn blocks(content: Option<&RawValue>) -> Vec<Block<'_>> {
+    let Some(content) = content.map(RawValue::get) else { return Vec::new() };
+    if let Ok(text) = serde_json::from_str::<String>(content) {
+        return vec![Block { kind: "text".into(), text: Some(text.into()), ..Block::default() }];
+    }
+    let raw: Vec<&RawValue> = serde_json::from_str(content).unwrap_or_default();
+    raw.into_iter().filter_map(|block| serde_json::from_str(block.get()).ok()).collect()
+}
+
+/// A block of a message.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Block<'a> {
+    #[serde(borrow, rename = "type", deserialize_with = "lenient_text")]
+    pub(super) kind: Cow<'a, str>,
+    #[serde(borrow, deserialize_with = "lenient")]
+    pub(super) text: Option<Cow<'a, str>>,
+    #[serde(borrow, deserialize_with = "lenient")]
+    pub(super) thinking: Option<Cow<'a, str>>,
+    #[serde(borrow, deserialize_with = "lenient")]
+    pub(super) id: Option<Cow<'a, str>>,
+    #[serde(borrow, deserialize_with = "lenient")]
+    pub(super) name: Option<Cow<'a, str>>,
+    pub(super) input: Option<Value>,
+    #[serde(borrow, deserialize_with = "lenient")]
+    pub(super) tool_use_id: Option<Cow<'a, str>>,
+    pub(super) content: Option<Value>,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) is_error: Option<bool>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Abandoned<'a> {
+    #[serde(borrow, default)]
+    pub(super) api_message_id: Option<Cow<'a, str>>,
+    #[serde(default)]
+    pub(super) from_block_index: u64,
+}
+
+/// `request` of a `control_request`.
+#[derive(Deserialize)]
+pub(super) struct ControlRequest<'a> {
+    #[serde(borrow, default)]
+    pub(super) subtype: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "lenient")]
+    pub(super) tool_name: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub(super) input: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "lenient")]
+    pub(super) description: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient")]
+    pub(super) decision_reason: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient")]
+    pub(super) tool_use_id: Option<Cow<'a, str>>,
+}
+
+/// `response` of a `control_response`.
+#[derive(Deserialize)]
+pub(super) struct ControlResponse<'a> {
+    #[serde(borrow, default)]
+    pub(super) subtype: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub(super) request_id: Cow<'a, str>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) response: Option<InterruptReceipt>,
+}
+
+/// What an interrupt leaves behind.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct InterruptReceipt {
+    pub(super) still_queued: Vec<Value>,
+}
+
+/// A line `system/api_retry`.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct ApiRetry {
+    pub(super) attempt: u64,
+    pub(super) max_retries: u64,
+    pub(super) retry_delay_ms: f64,
+    pub(super) error_status: Option<u64>,
+}
+
+/// A line `result`.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct TurnResult {
+    #[serde(deserialize_with = "lenient_text")]
+    pub(super) subtype: String,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) is_error: Option<bool>,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) terminal_reason: Option<String>,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) result: Option<String>,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) errors: Option<Vec<String>>,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) num_turns: Option<u64>,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) total_cost_usd: Option<f64>,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) usage: Option<ApiUsage>,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) model_usage_since_last_result: Option<BTreeMap<String, ModelUsage>>,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) user_message_uuids: Option<Vec<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct ApiUsage {
+    pub(super) input_tokens: u64,
+    pub(super) output_tokens: u64,
+    pub(super) cache_creation_input_tokens: u64,
+    pub(super) cache_read_input_tokens: u64,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct ModelUsage {
+    pub(super) input_tokens: u64,
+    pub(super) output_tokens: u64,
+    pub(super) cache_read_input_tokens: u64,
+    pub(super) cache_creation_input_tokens: u64,
+    #[serde(rename = "costUSD")]
+    pub(super) cost_usd: f64,
+}
+
+/// The input of `AskUserQuestion`.
+#[derive(Deserialize)]
+pub(super) struct Questions {
+    pub(super) questions: Vec<AskedQuestion>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct AskedQuestion {
+    pub(super) question: String,
+    #[serde(default)]
+    pub(super) header: Option<String>,
+    #[serde(default)]
+    pub(super) multi_select: bool,
+    #[serde(default)]
+    pub(super) options: Vec<AskedOption>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct AskedOption {
+    pub(super) label: String,
+    #[serde(default)]
+    pub(super) description: Option<String>,
+}
+
+/// A value, or nothing where it has another type than expected.
+fn lenient<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    let raw = <&RawValue>::deserialize(deserializer)?;
+    Ok(serde_json::from_str(raw.get()).ok())
+}
+
+fn lenient_text<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    lenient(deserializer).map(Option::unwrap_or_default)
+}

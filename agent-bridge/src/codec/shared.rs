@@ -1,0 +1,155 @@
+//! Text that is cut, and text that is made fit to be shown.
+
+use std::path::{Component, Path};
+
+use crate::limits::DETAIL_BYTES;
+
+/// Cuts a text at a character boundary. Says whether it was longer than `longest` bytes.
+pub(crate) fn cut(text: &mut String, longest: usize) -> bool {
+    if text.len() <= longest {
+        return false;
+    }
+    text.truncate(text.floor_char_boundary(longest));
+    true
+}
+
+/// A path as people see it: relative inside the workspace, the name alone outside of it.
+pub(crate) fn shown_path(workspace: &Path, path: &str) -> String {
+    let path = Path::new(path);
+    let inside = path.strip_prefix(workspace).unwrap_or(path);
+    if inside.is_relative() && !inside.components().any(|part| part == Component::ParentDir) {
+        return inside.to_string_lossy().into_owned();
+    }
+    path.file_name().map_or_else(|| "?".into(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Makes paths inside the workspace relative, wherever they stand in a text.
+pub(crate) fn relative_to(workspace: &Path, text: String) -> String {
+    let Some(workspace) = workspace.to_str().filter(|workspace| workspace.len() > 1) else { return text };
+    if memchr::memmem::find(text.as_bytes(), workspace.as_bytes()).is_none() {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find(workspace) {
+        let (before, after) = (&rest[..at], &rest[at + workspace.len()..]);
+        out.push_str(before);
+        match after.chars().next() {
+            Some('/') => rest = &after[1..],
+            Some(c) if c.is_alphanumeric() || c == '-' || c == '_' => {
+                out.push_str(workspace);
+                rest = after;
+            }
+            _ => {
+                out.push('.');
+                rest = after;
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// One sentence for people: one line, bounded, and of absolute paths the name only.
+pub(crate) fn sentence(text: &str) -> String {
+    let mut out = String::with_capacity(text.len().min(DETAIL_BYTES));
+    for (index, word) in text.split_whitespace().enumerate() {
+        if index > 0 {
+            out.push(' ');
+        }
+        push_without_path(&mut out, word);
+        if out.len() > DETAIL_BYTES {
+            break;
+        }
+    }
+    out.retain(|c| !c.is_control());
+    if cut(&mut out, DETAIL_BYTES) {
+        out.push('…');
+    }
+    out
+}
+
+/// Within one word, a path begins where a `/` follows something that cannot end a path's name.
+fn push_without_path(out: &mut String, word: &str) {
+    let mut rest = word;
+    while let Some(start) = path_start(rest) {
+        let (before, path) = rest.split_at(start);
+        let end = path.find(|c: char| "\"'`()[]{}<>,;:|".contains(c)).unwrap_or(path.len());
+        out.push_str(before);
+        out.push_str(path[..end].trim_end_matches('/').rsplit('/').next().unwrap_or_default());
+        rest = &path[end..];
+    }
+    out.push_str(rest);
+}
+
+fn path_start(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    (0..bytes.len()).find(|&at| {
+        let opens = at == 0 || b"\"'`([{<=,;:|".contains(&bytes[at - 1]);
+        bytes[at] == b'/'
+            && opens
+            // Not the `//` of a URL, and not a lone word such as `/login`.
+            && bytes.get(at + 1).is_some_and(|next| *next != b'/')
+            && bytes[at + 1..].iter().take_while(|b| !b"\"'`)]}>,;|".contains(b)).any(|b| *b == b'/')
+    })
+}
+
+/// 128 bits of FNV-1a, shaped like a UUID (version 8): a stable name for a stable input.
+pub(crate) fn stable_uuid(text: &str) -> String {
+    let mut hash: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    for byte in text.bytes() {
+        hash = (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
+    }
+    let hash = (hash & !(0xf << 76) & !(0x3 << 62)) | (0x8 << 76) | (0x2 << 62);
+    let hex = format!("{hash:032x}");
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_relative_inside_and_names_outside() {
+        let workspace = Path::new("/home/agent/project");
+        for (path, shown) in [
+            ("/home/agent/project/src/main.rs", "src/main.rs"),
+            ("src/main.rs", "src/main.rs"),
+            ("/home/agent/project-two/x", "x"),
+            ("/etc/passwd", "passwd"),
+            ("/home/agent/project/../secret", "secret"),
+            ("/", "?"),
+        ] {
+            assert_eq!(shown_path(workspace, path), shown, "{path}");
+        }
+    }
+
+    #[test]
+    fn sentences_hold_no_absolute_path_and_one_line() {
+        for (text, shown) in [
+            ("spawn /usr/local/bin/x ENOENT", "spawn x ENOENT"),
+            ("open '/home/me/a b/c.txt': denied", "open 'a b/c.txt': denied"),
+            ("see https://example.org/a/b and /login", "see https://example.org/a/b and /login"),
+            ("two\nlines\x1b[31m", "two lines[31m"),
+            ("path=/a/b/c,/d/e", "path=c,e"),
+        ] {
+            assert_eq!(sentence(text), shown, "{text}");
+        }
+        assert!(sentence(&"é".repeat(2000)).len() <= DETAIL_BYTES + 4);
+    }
+
+    #[test]
+    fn workspace_paths_in_text_become_relative() {
+        let workspace = Path::new("/home/agent");
+        let text = "wrote /home/agent/a.txt in /home/agent, not /home/agent-two/b".to_owned();
+        assert_eq!(relative_to(workspace, text), "wrote a.txt in ., not /home/agent-two/b");
+    }
+
+    #[test]
+    fn stable_uuids_look_like_uuids() {
+        let uuid = stable_uuid("turn-1");
+        assert_eq!(uuid, stable_uuid("turn-1"));
+        assert_ne!(uuid, stable_uuid("turn-2"));
+        assert_eq!((uuid.len(), &uuid[14..15]), (36, "8"));
+    }
+}

@@ -1,0 +1,104 @@
+//! Dialect `text`: what a command prints is the answer, as it comes.
+
+use switchboard_core::agent::{AgentEvent, StreamId};
+
+use super::Decoded;
+
+/// Decodes the output of one command, which answers one message.
+#[derive(Debug)]
+pub struct TextCodec {
+    stream: StreamId,
+    /// The first bytes of a character whose rest has not come yet.
+    partial: Vec<u8>,
+    spoke: bool,
+}
+
+impl TextCodec {
+    /// A codec for one answer. `stream` names its stream of text.
+    pub fn new(stream: &str) -> Self {
+        Self { stream: stream.into(), partial: Vec::new(), spoke: false }
+    }
+
+    /// Decodes what was read at once. Characters may be split over reads; bytes that are not UTF-8 become U+FFFD.
+    pub fn decode(&mut self, read: &[u8], out: &mut Decoded) {
+        let mut bytes = std::mem::take(&mut self.partial);
+        bytes.extend_from_slice(read);
+        let whole = bytes.len() - unfinished(&bytes);
+        self.partial = bytes.split_off(whole);
+        self.say(&bytes, out);
+    }
+
+    /// The output is complete.
+    pub fn end(&mut self, out: &mut Decoded) {
+        let rest = std::mem::take(&mut self.partial);
+        self.say(&rest, out);
+        if std::mem::take(&mut self.spoke) {
+            out.events.push(AgentEvent::TextEnd { stream: self.stream.clone(), text: None, void: false });
+        }
+    }
+
+    fn say(&mut self, bytes: &[u8], out: &mut Decoded) {
+        if !bytes.is_empty() {
+            self.spoke = true;
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            out.events.push(AgentEvent::Text { stream: self.stream.clone(), text });
+        }
+    }
+}
+
+/// How many bytes at the end are the beginning of a character.
+fn unfinished(bytes: &[u8]) -> usize {
+    for back in 1..=bytes.len().min(3) {
+        let byte = bytes[bytes.len() - back];
+        let length = match byte {
+            0xc2..=0xdf => 2,
+            0xe0..=0xef => 3,
+            0xf0..=0xf4 => 4,
+            0x80..=0xbf => continue,
+            _ => 1,
+        };
+        return if length > back { back } else { 0 };
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(reads: &[&[u8]]) -> String {
+        let mut codec = TextCodec::new("s");
+        let mut out = Decoded::default();
+        for read in reads {
+            codec.decode(read, &mut out);
+        }
+        codec.end(&mut out);
+        out.events
+            .iter()
+            .filter_map(|event| if let AgentEvent::Text { text, .. } = event { Some(text.as_str()) } else { None })
+            .collect()
+    }
+
+    #[test]
+    fn a_character_may_be_split_anywhere() {
+        let text = "aé€😀z";
+        for size in 1..text.len() {
+            let reads: Vec<&[u8]> = text.as_bytes().chunks(size).collect();
+            assert_eq!(said(&reads), text, "{size} bytes a read");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_replaced() {
+        assert_eq!(said(&[b"a\xffb", b"\xe2\x82"]), "a\u{fffd}b\u{fffd}");
+    }
+
+    #[test]
+    fn silence_makes_no_event() {
+        let mut out = Decoded::default();
+        let mut codec = TextCodec::new("s");
+        codec.decode(b"", &mut out);
+        codec.end(&mut out);
+        assert!(out.events.is_empty());
+    }
+}
