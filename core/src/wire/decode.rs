@@ -286,7 +286,9 @@ impl Fields<'_> {
             .map(|(question, answer)| {
                 let texts = match answer {
                     Value::String(text) => Some(Vec::from([text.clone()])),
-                    Value::Array(items) => items.iter().map(|item| item.as_str().map(str::to_owned)).collect(),
+                    Value::Array(items) => {
+                        items.iter().map(|item| item.as_str().map(str::to_owned)).collect()
+                    }
                     Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
                 };
                 texts

@@ -1,0 +1,524 @@
+//! A chat: what it holds, and the order in which it takes what clients want of it.
+
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, VecDeque},
+    string::String,
+    vec::Vec,
+};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    connection::{shutting_down, too_many_chats},
+    context::{Asked, Context, Errand, Refusal},
+    io::ChatRef,
+    log::{Broken, Draft, Effect, Origin, Pending, Ring},
+    seat::Seat,
+    subscription::Subscriptions,
+    turn::{Active, Turn},
+    view::View,
+};
+use crate::{
+    agent::{AgentCommand, CommandId},
+    ids::{ChatKey, ConnId, Cursor, Epoch, RequestId, TurnId},
+    journal::{Change, ChatRecord, PageStart, Query, TurnRecord},
+    wire::{Answer, ChatBody, ControlEvent, ErrorCode, GoalState, MessageAccepted, Resolution, UpdateScope},
+};
+
+/// Longest title, in characters.
+const TITLE_CHARS: usize = 80;
+/// Requests remembered after they were closed, so that a late answer hears `already_resolved`.
+const CLOSED_REQUESTS: usize = 64;
+/// Wishes that may wait for one chat; each stands for a frame that its connection's limits let through.
+const INTAKE: usize = 1024;
+
+pub(super) struct Chat {
+    pub(super) key: ChatKey,
+    pub(super) reference: ChatRef,
+    pub(super) phase: Phase,
+    pub(super) epoch: Epoch,
+    /// The last number given to an event.
+    pub(super) staged: u64,
+    /// The last number that the journal has, and that was shown.
+    pub(super) head: u64,
+    pub(super) pending: VecDeque<Pending>,
+    pub(super) pending_bytes: usize,
+    pub(super) broken: Option<Broken>,
+    pub(super) ring: Ring,
+    pub(super) subs: Subscriptions,
+    pub(super) view: View,
+    pub(super) turns: VecDeque<Turn>,
+    pub(super) active: Option<Active>,
+    pub(super) requests: BTreeMap<RequestId, bool>,
+    pub(super) closed_requests: VecDeque<RequestId>,
+    pub(super) goal: GoalState,
+    pub(super) title: Option<String>,
+    pub(super) model: Option<String>,
+    pub(super) session: Option<String>,
+    pub(super) last_command: u64,
+    pub(super) seat: Seat,
+    intake: VecDeque<(ConnId, Wanted)>,
+    looking_up: bool,
+    pub(super) timer: Option<u64>,
+}
+
+/// How much is known of a chat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The journal was asked.
+    Loading,
+    /// The journal has nothing under this key.
+    Absent,
+    /// It exists, or its creation is on the way.
+    Ready,
+}
+
+/// What a client wants of a chat.
+pub(super) enum Wanted {
+    Attach { after: Option<Cursor> },
+    Detach,
+    Message { content: String, turn_id: Option<TurnId> },
+    Cancel { turn_id: Option<TurnId> },
+    Respond { request_id: RequestId, answer: Answer },
+    SetGoal { goal_state: GoalState },
+    History { before: Option<String>, limit: Option<u32> },
+}
+
+impl Chat {
+    pub(super) fn new(key: ChatKey, reference: ChatRef, phase: Phase, epoch: Epoch) -> Self {
+        Self {
+            key,
+            reference,
+            phase,
+            epoch,
+            staged: 0,
+            head: 0,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            broken: None,
+            ring: Ring::default(),
+            subs: Subscriptions::default(),
+            view: View::default(),
+            turns: VecDeque::new(),
+            active: None,
+            requests: BTreeMap::new(),
+            closed_requests: VecDeque::new(),
+            goal: GoalState::default(),
+            title: None,
+            model: None,
+            session: None,
+            last_command: 0,
+            seat: Seat::Empty,
+            intake: VecDeque::new(),
+            looking_up: false,
+            timer: None,
+        }
+    }
+
+    /// Whether nothing is lost by forgetting what is in memory.
+    pub(super) fn is_idle(&self) -> bool {
+        self.phase != Phase::Loading
+            && self.subs.is_empty()
+            && self.pending.is_empty()
+            && self.broken.is_none()
+            && self.turns.is_empty()
+            && self.intake.is_empty()
+            && !self.looking_up
+            && matches!(self.seat, Seat::Empty)
+    }
+
+    pub(super) fn loaded(&mut self, cx: &mut Context, record: Option<Box<ChatRecord>>) {
+        match record {
+            None => self.phase = Phase::Absent,
+            Some(record) => {
+                self.phase = Phase::Ready;
+                self.restore(cx, *record);
+            }
+        }
+        self.take_intake(cx);
+    }
+
+    /// The journal could not say: what was wanted is refused, and may be tried again.
+    pub(super) fn load_failed(&mut self, cx: &mut Context) {
+        self.phase = Phase::Absent;
+        for (conn, wanted) in core::mem::take(&mut self.intake) {
+            let refusal = unavailable().chat(&self.key.chat).turn(wanted.turn_id());
+            cx.refuse(conn, refusal);
+        }
+    }
+
+    pub(super) fn want(&mut self, cx: &mut Context, conn: ConnId, wanted: Wanted) {
+        if self.intake.len() >= INTAKE {
+            let refusal = Refusal::new(ErrorCode::Unavailable, "too much waits for this chat; try again");
+            cx.refuse(conn, refusal.chat(&self.key.chat).turn(wanted.turn_id()));
+            return;
+        }
+        self.intake.push_back((conn, wanted));
+        self.take_intake(cx);
+    }
+
+    /// Takes wishes in the order in which they came, up to one that has to wait for the journal.
+    fn take_intake(&mut self, cx: &mut Context) {
+        while self.phase != Phase::Loading && !self.looking_up {
+            let Some((conn, wanted)) = self.intake.pop_front() else { break };
+            if !cx.conns.contains_key(&conn) && !matches!(wanted, Wanted::Message { .. }) {
+                continue;
+            }
+            let Wanted::Message { content, turn_id } = wanted else {
+                self.take(cx, conn, wanted);
+                continue;
+            };
+            let known_here = self.phase == Phase::Absent
+                || turn_id.as_ref().is_none_or(|id| self.turns.iter().any(|turn| turn.id == *id));
+            if known_here {
+                self.message(cx, conn, content, turn_id, None);
+            } else if let Some(id) = &turn_id {
+                let query = Query::Turn { chat: self.key.clone(), turn_id: id.clone() };
+                self.looking_up = true;
+                cx.ask(query, Asked::Turn(self.reference));
+                self.intake.push_front((conn, Wanted::Message { content, turn_id }));
+            }
+        }
+        cx.errands.push_back(Errand::Settle(self.reference));
+    }
+
+    /// The journal said what became of the `turn_id` of the message at the front.
+    pub(super) fn turn_found(&mut self, cx: &mut Context, found: Result<Option<TurnRecord>, ()>) {
+        self.looking_up = false;
+        if let Some((conn, Wanted::Message { content, turn_id })) = self.intake.pop_front() {
+            match found {
+                Ok(record) => self.message(cx, conn, content, turn_id, record),
+                Err(()) => {
+                    cx.refuse(conn, unavailable().chat(&self.key.chat).turn(turn_id.as_ref()));
+                }
+            }
+        }
+        self.take_intake(cx);
+    }
+
+    fn take(&mut self, cx: &mut Context, conn: ConnId, wanted: Wanted) {
+        match wanted {
+            Wanted::Detach => {
+                self.unsubscribe(cx, conn);
+                return;
+            }
+            Wanted::Attach { after } if self.phase == Phase::Ready || self.is_default_of(cx, conn) => {
+                self.attach(cx, conn, after);
+                return;
+            }
+            _ if self.phase == Phase::Absent => {
+                let refusal = Refusal::new(ErrorCode::UnknownChat, "no such chat");
+                cx.refuse(conn, refusal.chat(&self.key.chat).turn(wanted.turn_id()));
+                return;
+            }
+            Wanted::Attach { .. }
+            | Wanted::Message { .. }
+            | Wanted::Cancel { .. }
+            | Wanted::Respond { .. }
+            | Wanted::SetGoal { .. }
+            | Wanted::History { .. } => {}
+        }
+        let turn_id = wanted.turn_id().cloned();
+        let result = match wanted {
+            Wanted::Cancel { turn_id } => self.cancel(cx, turn_id.as_ref()),
+            Wanted::Respond { request_id, answer } => {
+                self.respond(cx, conn, &request_id, answer).map_err(|refusal| refusal.request(&request_id))
+            }
+            Wanted::SetGoal { goal_state } => self.set_goal(cx, goal_state),
+            Wanted::History { before, limit } => {
+                self.history(cx, conn, before, limit);
+                Ok(())
+            }
+            Wanted::Attach { .. } | Wanted::Detach | Wanted::Message { .. } => Ok(()),
+        };
+        if let Err(refusal) = result {
+            cx.refuse(conn, refusal.chat(&self.key.chat).turn(turn_id.as_ref()));
+        }
+    }
+
+    fn is_default_of(&self, cx: &Context, conn: ConnId) -> bool {
+        self.phase == Phase::Absent && cx.conns.get(&conn).is_some_and(|c| c.default_chat.0 == self.key.chat)
+    }
+
+    fn attach(&mut self, cx: &mut Context, conn: ConnId, after: Option<Cursor>) {
+        if !self.subs.contains(conn) && chats_full(cx, conn) {
+            cx.refuse(conn, too_many_chats().chat(&self.key.chat));
+            return;
+        }
+        self.subscribe(cx, conn, after.as_ref());
+    }
+
+    fn history(&mut self, cx: &mut Context, conn: ConnId, before: Option<String>, limit: Option<u32>) {
+        let most = cx.limits.history_events;
+        let before = before.map_or(PageStart::At(self.head), PageStart::Opaque);
+        let query = Query::Before {
+            chat: self.key.clone(),
+            before,
+            events: limit.unwrap_or(most).min(most),
+            bytes: cx.limits.page_bytes,
+        };
+        cx.ask(query, Asked::History { conn, chat_id: self.key.chat.clone() });
+    }
+
+    /// Makes the chat for `new_chat`: durable before the client hears of it.
+    pub(super) fn create_empty(&mut self, cx: &mut Context, conn: ConnId) {
+        self.phase = Phase::Ready;
+        let mut draft = Draft::new();
+        draft.create = true;
+        draft.origin = Some(Origin { conn, turn_id: None, attach: true });
+        self.stage(cx, draft);
+    }
+
+    fn message(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        content: String,
+        turn_id: Option<TurnId>,
+        record: Option<TurnRecord>,
+    ) {
+        let given = turn_id.clone();
+        if let Err(refusal) = self.try_message(cx, conn, content, turn_id, record) {
+            cx.refuse(conn, refusal.chat(&self.key.chat).turn(given.as_ref()));
+        }
+    }
+
+    fn try_message(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        content: String,
+        turn_id: Option<TurnId>,
+        record: Option<TurnRecord>,
+    ) -> Result<(), Refusal> {
+        let hash: [u8; 32] = Sha256::digest(content.as_bytes()).into();
+        if let Some(id) = &turn_id {
+            if let Some(turn) = self.turns.iter().find(|turn| turn.id == *id) {
+                let (seq, starts_turn, same) = (turn.seq, turn.starts_turn, turn.hash == hash);
+                return self.repeat(
+                    cx,
+                    conn,
+                    id,
+                    Cursor { epoch: self.epoch.clone(), seq },
+                    starts_turn,
+                    same,
+                );
+            }
+            if let Some(record) = record {
+                return self.repeat(cx, conn, id, record.place, record.starts_turn, record.hash == hash);
+            }
+        }
+        if cx.shutting_down {
+            return Err(shutting_down());
+        }
+        if self.broken.is_some() {
+            return Err(unavailable());
+        }
+        if self.turns.len() > cx.limits.queued_turns {
+            return Err(Refusal::new(ErrorCode::QueueFull, "too many messages wait in this chat"));
+        }
+        let attach = !self.subs.contains(conn);
+        if attach && chats_full(cx, conn) {
+            return Err(too_many_chats());
+        }
+        cx.take_message(&self.key.principal)?;
+        if self.phase == Phase::Absent {
+            cx.take_new_chat(&self.key.principal)?;
+        }
+        let turn_id = turn_id.unwrap_or_else(|| cx.new_turn_id());
+        self.accept(cx, Origin { conn, turn_id: Some(turn_id.clone()), attach }, turn_id, content, hash);
+        Ok(())
+    }
+
+    /// The first answer again, or a conflict.
+    fn repeat(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        turn_id: &TurnId,
+        place: Cursor,
+        starts_turn: bool,
+        same: bool,
+    ) -> Result<(), Refusal> {
+        if !same {
+            return Err(Refusal::new(
+                ErrorCode::TurnConflict,
+                "this turn_id was used for another message; make a new one",
+            ));
+        }
+        if !self.subs.contains(conn) && chats_full(cx, conn) {
+            return Err(too_many_chats());
+        }
+        let accepted = MessageAccepted {
+            chat_id: self.key.chat.clone(),
+            turn_id: turn_id.clone(),
+            starts_turn,
+            active_turn_id: None,
+            started_at: None,
+            duplicate: true,
+            epoch: place.epoch.clone(),
+            seq: place.seq,
+        };
+        let on_the_way = place.epoch == self.epoch && place.seq > self.head;
+        let effect = Effect::Repeat { conn, accepted };
+        match self.pending.back_mut().filter(|_| on_the_way) {
+            Some(last) => last.effects.push(effect),
+            None => self.effect(cx, effect),
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, cx: &mut Context, origin: Origin, turn_id: TurnId, content: String, hash: [u8; 32]) {
+        let starts_turn = self.turns.is_empty() && self.obtain_seat(cx);
+        let mut draft = Draft::new();
+        draft.create = self.phase == Phase::Absent;
+        self.phase = Phase::Ready;
+        let seq = self.staged + 1;
+        let client_id = cx.conns.get(&origin.conn).map(|conn| conn.client_id.clone());
+        draft.push(
+            Some(&turn_id),
+            ChatBody::UserMessage {
+                text: content.clone(),
+                starts_turn,
+                active_turn_id: self.turns.front().map(|turn| turn.id.clone()),
+                created_at_ms: cx.now.unix_ms,
+                client_id,
+            },
+        );
+        draft.changes.push(Change::TurnAccepted {
+            turn_id: turn_id.clone(),
+            hash,
+            seq,
+            text: content.clone(),
+            starts_turn,
+        });
+        if self.title.is_none() {
+            let title = title_of(&content);
+            draft.changes.push(Change::Title { title: title.clone() });
+            draft.effects.push(Effect::Fan(ControlEvent::SessionUpdated {
+                chat_id: self.key.chat.clone(),
+                scope: UpdateScope::Metadata,
+                title: Some(title.clone()),
+            }));
+            self.title = Some(title);
+        }
+        self.turns.push_back(Turn::new(turn_id, content, hash, seq, starts_turn, cx.now));
+        if starts_turn {
+            self.start_into(cx, &mut draft);
+        }
+        draft.origin = Some(origin);
+        self.stage(cx, draft);
+    }
+
+    fn respond(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        request_id: &RequestId,
+        answer: Answer,
+    ) -> Result<(), Refusal> {
+        let Some(is_question) = self.requests.get(request_id).copied() else {
+            return Err(if self.closed_requests.contains(request_id) {
+                Refusal::new(ErrorCode::AlreadyResolved, "this request is already resolved")
+            } else {
+                Refusal::new(ErrorCode::UnknownRequest, "no such request in this chat")
+            });
+        };
+        let resolution = match (&answer, is_question) {
+            (Answer::Allow, false) => Resolution::Allowed,
+            (Answer::Deny { .. }, _) => Resolution::Denied,
+            (Answer::Answer { .. }, true) => Resolution::Answered,
+            (Answer::Allow, true) => {
+                return Err(Refusal::new(ErrorCode::InvalidField, "a question takes 'answer' or 'deny'"));
+            }
+            (Answer::Answer { .. }, false) => {
+                return Err(Refusal::new(ErrorCode::InvalidField, "a permission takes 'allow' or 'deny'"));
+            }
+        };
+        if self.broken.is_some() {
+            return Err(unavailable());
+        }
+        let mut draft = Draft::new();
+        let client_id = cx.conns.get(&conn).map(|conn| conn.client_id.clone());
+        self.close_request(cx, &mut draft, request_id, resolution, client_id);
+        let command =
+            AgentCommand::Answer { id: self.next_command(), request_id: request_id.clone(), answer };
+        draft.command(command);
+        self.stage(cx, draft);
+        Ok(())
+    }
+
+    /// Closes an open request within a draft; the turn's clock goes on from here.
+    pub(super) fn close_request(
+        &mut self,
+        cx: &Context,
+        draft: &mut Draft,
+        request_id: &RequestId,
+        resolution: Resolution,
+        client_id: Option<String>,
+    ) {
+        if self.requests.remove(request_id).is_none() {
+            return;
+        }
+        self.closed_requests.push_back(request_id.clone());
+        if self.closed_requests.len() > CLOSED_REQUESTS {
+            self.closed_requests.pop_front();
+        }
+        if let Some(active) = &mut self.active {
+            active.progress(cx.now.ticks_ms);
+        }
+        let body = ChatBody::RequestResolved { request_id: request_id.clone(), resolution, client_id };
+        draft.push(self.active_turn_id().as_ref(), body);
+    }
+
+    fn set_goal(&mut self, cx: &mut Context, goal_state: GoalState) -> Result<(), Refusal> {
+        if self.broken.is_some() {
+            return Err(unavailable());
+        }
+        self.goal = goal_state.clone();
+        let mut draft = Draft::new();
+        draft.push(self.active_turn_id().as_ref(), ChatBody::GoalState { goal_state });
+        self.stage(cx, draft);
+        Ok(())
+    }
+
+    pub(super) fn next_command(&mut self) -> CommandId {
+        self.last_command += 1;
+        CommandId(self.last_command)
+    }
+}
+
+impl Wanted {
+    fn turn_id(&self) -> Option<&TurnId> {
+        match self {
+            Self::Message { turn_id, .. } | Self::Cancel { turn_id } => turn_id.as_ref(),
+            Self::Attach { .. }
+            | Self::Detach
+            | Self::Respond { .. }
+            | Self::SetGoal { .. }
+            | Self::History { .. } => None,
+        }
+    }
+}
+
+pub(super) fn unavailable() -> Refusal {
+    Refusal::new(ErrorCode::Unavailable, "the gateway cannot store this at the moment; try again shortly")
+}
+
+fn chats_full(cx: &Context, conn: ConnId) -> bool {
+    cx.conns.get(&conn).is_some_and(|conn| conn.chats.len() >= cx.limits.chats_per_connection)
+}
+
+/// The first line that says something, cut to a length that lists can show.
+fn title_of(content: &str) -> String {
+    let line = content.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("");
+    let shown: Vec<char> = line.chars().filter(|c| !c.is_control()).take(TITLE_CHARS + 1).collect();
+    if shown.len() > TITLE_CHARS {
+        let mut cut: String = shown.into_iter().take(TITLE_CHARS - 1).collect();
+        cut.push('…');
+        cut
+    } else {
+        shown.into_iter().collect()
+    }
+}

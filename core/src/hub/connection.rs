@@ -1,0 +1,233 @@
+//! Connections: admission, frame rate, and which chat a frame is for.
+
+use alloc::{
+    collections::BTreeSet,
+    string::{String, ToString},
+};
+
+use super::{
+    Hub,
+    chat::Wanted,
+    context::{Asked, Context, Refusal},
+    io::{ChatRef, Peer},
+    rate::Bucket,
+};
+use crate::{
+    ids::{ChatId, ChatKey, ConnId, Epoch, Principal},
+    journal::Query,
+    wire::{
+        ChatSummary, ClientEnvelope, ControlEvent, DecodeError, ErrorCode, Message, PROTOCOL, WireLimits,
+    },
+};
+
+/// Longest `client_id`, in characters.
+const CLIENT_ID_CHARS: usize = 128;
+
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub(super) principal: Principal,
+    pub(super) client_id: String,
+    /// The chat named in `ready`, and the epoch kept for it until its first message.
+    pub(super) default_chat: (ChatId, Epoch),
+    pub(super) chats: BTreeSet<ChatRef>,
+    frames: Bucket,
+    refused: u32,
+    /// `WatchDrain` is out: nothing is fed until it is answered.
+    pub(super) watching: bool,
+    /// When its outbox was last seen with room, on the ticking clock.
+    pub(super) took_at_ms: u64,
+    pub(super) closing: bool,
+}
+
+impl Hub {
+    pub(super) fn opened(&mut self, id: ConnId, peer: Peer) {
+        let cx = &mut self.cx;
+        let quota = cx.quotas.entry(peer.principal.clone()).or_default();
+        quota.connections += 1;
+        let over = cx.limits.connections_per_principal.is_some_and(|limit| quota.connections > limit);
+        let client_id = client_id(cx, peer.client_id.as_deref());
+        let default_chat = (cx.new_chat_id(), cx.new_epoch());
+        let conn = Conn {
+            principal: peer.principal,
+            client_id: client_id.clone(),
+            default_chat: default_chat.clone(),
+            chats: BTreeSet::new(),
+            frames: Bucket::default(),
+            refused: 0,
+            watching: false,
+            took_at_ms: cx.now.ticks_ms,
+            closing: false,
+        };
+        let earlier = cx.conns.insert(id, conn);
+        assert!(earlier.is_none(), "the shell gives every connection an id of its own");
+        if cx.shutting_down {
+            cx.hang_up(id, 1012, shutting_down());
+            return;
+        }
+        if over || cx.conns.len() > cx.limits.connections {
+            let refusal = Refusal::new(ErrorCode::LimitReached, "too many connections; close one or wait");
+            cx.hang_up(id, 1013, refusal);
+            return;
+        }
+        let limits = wire_limits(cx);
+        let ready = ControlEvent::Ready {
+            chat_id: default_chat.0,
+            client_id,
+            protocol: PROTOCOL.to_string(),
+            limits,
+        };
+        cx.deliver(id, &ready);
+    }
+
+    pub(super) fn gone(&mut self, id: ConnId) {
+        let Some(conn) = self.cx.conns.remove(&id) else { return };
+        for chat in conn.chats {
+            self.with_chat(chat, |chat, cx| chat.unsubscribe(cx, id));
+        }
+        if let Some(quota) = self.cx.quotas.get_mut(&conn.principal) {
+            quota.connections -= 1;
+        }
+        self.finish_shutdown();
+    }
+
+    pub(super) fn malformed(&mut self, id: ConnId, error: DecodeError) {
+        if self.admit_frame(id) {
+            self.cx.deliver(id, &ControlEvent::Error(error.into_event()));
+        }
+    }
+
+    pub(super) fn envelope(&mut self, id: ConnId, envelope: ClientEnvelope) {
+        if !self.admit_frame(id) {
+            return;
+        }
+        match envelope {
+            // The transport has dealt with credentials before the connection came here.
+            ClientEnvelope::Authenticate { .. } => {}
+            ClientEnvelope::NewChat {} => self.new_chat(id),
+            ClientEnvelope::Attach { chat_id, after } => self.want(id, chat_id, Wanted::Attach { after }),
+            ClientEnvelope::Detach { chat_id } => self.want(id, chat_id, Wanted::Detach),
+            ClientEnvelope::Message(Message { chat_id, content, turn_id }) => {
+                self.message(id, chat_id, content, turn_id);
+            }
+            ClientEnvelope::Legacy { content } => {
+                let Some(conn) = self.cx.conns.get(&id) else { return };
+                self.message(id, conn.default_chat.0.clone(), content, None);
+            }
+            ClientEnvelope::Cancel { chat_id, turn_id } => {
+                self.want(id, chat_id, Wanted::Cancel { turn_id });
+            }
+            ClientEnvelope::Respond { chat_id, request_id, answer } => {
+                self.want(id, chat_id, Wanted::Respond { request_id, answer });
+            }
+            ClientEnvelope::SetGoalState { chat_id, goal_state } => {
+                self.want(id, chat_id, Wanted::SetGoal { goal_state });
+            }
+            ClientEnvelope::History { chat_id, before, limit } => {
+                self.want(id, chat_id, Wanted::History { before, limit });
+            }
+            ClientEnvelope::ListChats { before, limit } => self.list_chats(id, before, limit),
+            ClientEnvelope::Ping { nonce } => self.cx.deliver(id, &ControlEvent::Pong { nonce }),
+        }
+    }
+
+    /// Counts a frame. Refused frames get an error; a peer that goes on regardless is closed.
+    fn admit_frame(&mut self, id: ConnId) -> bool {
+        let cx = &mut self.cx;
+        let now = cx.now.ticks_ms;
+        let Some(conn) = cx.conns.get_mut(&id).filter(|conn| !conn.closing) else { return false };
+        let Err(wait) = conn.frames.take(now, cx.limits.frames_per_second, 1000, cx.limits.frames_burst)
+        else {
+            conn.refused = 0;
+            return true;
+        };
+        conn.refused += 1;
+        let refusal = Refusal::rate(wait, "too many frames in a second");
+        if conn.refused > cx.limits.frames_refused {
+            cx.hang_up(id, 1008, refusal);
+        } else {
+            cx.refuse(id, refusal);
+        }
+        false
+    }
+
+    fn message(&mut self, id: ConnId, chat_id: ChatId, content: String, turn_id: Option<crate::ids::TurnId>) {
+        if content.trim() == "/stop" {
+            self.want(id, chat_id, Wanted::Cancel { turn_id: None });
+        } else {
+            self.want(id, chat_id, Wanted::Message { content, turn_id });
+        }
+    }
+
+    fn new_chat(&mut self, id: ConnId) {
+        let Some(conn) = self.cx.conns.get(&id) else { return };
+        let principal = conn.principal.clone();
+        let full = conn.chats.len() >= self.cx.limits.chats_per_connection;
+        let allowed = if self.cx.shutting_down {
+            Err(shutting_down())
+        } else if full {
+            Err(too_many_chats())
+        } else {
+            self.cx.take_new_chat(&principal)
+        };
+        if let Err(refusal) = allowed {
+            self.cx.refuse(id, refusal);
+            return;
+        }
+        let key = ChatKey { principal, chat: self.cx.new_chat_id() };
+        let epoch = self.cx.new_epoch();
+        let chat = self.add_absent(key, epoch);
+        self.with_chat(chat, |chat, cx| chat.create_empty(cx, id));
+    }
+
+    /// Brings a chat's wish to the chat, which is loaded first if need be.
+    fn want(&mut self, id: ConnId, chat_id: ChatId, wanted: Wanted) {
+        let Some(conn) = self.cx.conns.get(&id) else { return };
+        let key = ChatKey { principal: conn.principal.clone(), chat: chat_id };
+        let reserved = (conn.default_chat.0 == key.chat).then(|| conn.default_chat.1.clone());
+        let chat = match self.by_key.get(&key) {
+            Some(chat) => *chat,
+            None => self.load(key, reserved),
+        };
+        self.with_chat(chat, |chat, cx| chat.want(cx, id, wanted));
+    }
+
+    fn list_chats(&mut self, id: ConnId, before: Option<String>, limit: Option<u32>) {
+        let Some(conn) = self.cx.conns.get(&id) else { return };
+        let most = self.cx.limits.list_chats;
+        let limit = limit.unwrap_or(most).min(most);
+        let query = Query::Chats { principal: conn.principal.clone(), before, limit };
+        self.cx.ask(query, Asked::Chats { conn: id });
+    }
+
+    pub(super) fn chats_found(&mut self, id: ConnId, page: Option<crate::journal::ChatsPage>) {
+        let Some(page) = page else {
+            self.cx.refuse(id, Refusal::new(ErrorCode::InvalidField, "before is no cursor of this list"));
+            return;
+        };
+        let chats: alloc::vec::Vec<ChatSummary> = page.chats;
+        self.cx.deliver(id, &ControlEvent::Chats { chats, before: page.before });
+    }
+}
+
+pub(super) fn shutting_down() -> Refusal {
+    Refusal::new(ErrorCode::ShuttingDown, "the gateway is stopping; connect again shortly")
+}
+
+pub(super) fn too_many_chats() -> Refusal {
+    Refusal::new(ErrorCode::LimitReached, "attached to too many chats; detach from one first")
+}
+
+fn client_id(cx: &mut Context, given: Option<&str>) -> String {
+    let shown: String =
+        given.unwrap_or("").trim().chars().filter(|c| !c.is_control()).take(CLIENT_ID_CHARS).collect();
+    if shown.is_empty() { cx.anonymous_client_id() } else { shown }
+}
+
+fn wire_limits(cx: &Context) -> WireLimits {
+    WireLimits {
+        frame_bytes: cx.limits.frame_bytes as u64,
+        text_bytes: cx.limits.text_bytes as u64,
+        chats_per_connection: cx.limits.chats_per_connection as u64,
+        queued_turns: cx.limits.queued_turns as u64,
+    }
+}

@@ -1,0 +1,303 @@
+//! What every chat works with: limits, the moment, outputs, connections, quotas and the agents' places.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    format,
+    string::String,
+    vec::Vec,
+};
+use core::fmt::Write as _;
+
+use rand_chacha::{
+    ChaCha12Rng,
+    rand_core::{Rng as _, SeedableRng as _},
+};
+
+use super::{
+    connection::Conn,
+    io::{ChatRef, Close, Output, Recipients},
+    rate::Bucket,
+};
+use crate::{
+    agent::AgentRun,
+    ids::{ChatId, ConnId, Epoch, Principal, TurnId},
+    journal::{AppendId, Ask, AskId, Query},
+    limits::Limits,
+    time::Moment,
+    wire::{ChatState, ControlEvent, ErrorCode, ErrorEvent, Frame, encode_control},
+};
+
+pub(super) struct Context {
+    pub(super) limits: Limits,
+    pub(super) now: Moment,
+    rng: ChaCha12Rng,
+    outputs: VecDeque<Output>,
+    pub(super) conns: BTreeMap<ConnId, Conn>,
+    pub(super) quotas: BTreeMap<Principal, Quota>,
+    pub(super) asked: BTreeMap<AskId, Asked>,
+    pub(super) appends: BTreeMap<AppendId, ChatRef>,
+    pub(super) timers: BTreeSet<(u64, ChatRef)>,
+    pub(super) agents: Places,
+    /// What other chats are to do, once the present one is done.
+    pub(super) errands: VecDeque<Errand>,
+    pub(super) shutting_down: bool,
+    last_append: u64,
+    last_ask: u64,
+    last_run: u64,
+    last_subscription: u64,
+}
+
+/// What one principal has used.
+#[derive(Debug, Default)]
+pub(super) struct Quota {
+    pub(super) connections: usize,
+    pub(super) messages: Bucket,
+    pub(super) new_chats: Bucket,
+}
+
+/// What to do with an answer of the journal.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// Go on with the chat.
+    Load(ChatRef),
+    /// Take up appending again.
+    Resync(ChatRef),
+    /// Decide about the message at the front of the chat's intake.
+    Turn(ChatRef),
+    /// Feed the readers that stand there.
+    Page { chat: ChatRef, next: u64 },
+    /// Send the snapshot.
+    Snapshot { chat: ChatRef, conn: ConnId, subscription: u64, seq: u64, state: ChatState },
+    /// Answer `history`.
+    History { conn: ConnId, chat_id: ChatId },
+    /// Answer `list_chats`.
+    Chats { conn: ConnId },
+}
+
+/// Work that one chat leaves to another.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Errand {
+    /// Stop this chat's idle agent.
+    StopIdleAgent(ChatRef),
+    /// An agent's place may be free for this chat.
+    TryStart(ChatRef),
+    /// See whether this chat is still needed in memory.
+    Settle(ChatRef),
+}
+
+/// The places for agents. A chat holds one from reservation to exit.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    pub(super) taken: usize,
+    /// Chats whose agent has nothing to do, longest idle first.
+    pub(super) idle: BTreeSet<(u64, ChatRef)>,
+    pub(super) waiting: VecDeque<ChatRef>,
+}
+
+impl Context {
+    pub(super) fn new(limits: Limits, seed: [u8; 32], now: Moment) -> Self {
+        Self {
+            limits,
+            now,
+            rng: ChaCha12Rng::from_seed(seed),
+            outputs: VecDeque::new(),
+            conns: BTreeMap::new(),
+            quotas: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            appends: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            agents: Places::default(),
+            errands: VecDeque::new(),
+            shutting_down: false,
+            last_append: 0,
+            last_ask: 0,
+            // Runs must differ between lives of the gateway, so they begin at a random place.
+            last_run: 0,
+            last_subscription: 0,
+        }
+        .with_random_run()
+    }
+
+    fn with_random_run(mut self) -> Self {
+        self.last_run = self.rng.next_u64() >> 1;
+        self
+    }
+
+    pub(super) fn output(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    pub(super) fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    pub(super) fn deliver(&mut self, conn: ConnId, event: &ControlEvent) {
+        if self.conns.contains_key(&conn) {
+            self.deliver_frame(conn, encode_control(event));
+        }
+    }
+
+    pub(super) fn deliver_frame(&mut self, conn: ConnId, frame: Frame) {
+        if self.conns.get(&conn).is_some_and(|c| !c.closing) {
+            self.output(Output::Deliver { conn, frame });
+        }
+    }
+
+    pub(super) fn offer(&mut self, chat: ChatRef, first_seq: u64, frame: Frame, to: Recipients) {
+        self.output(Output::Offer { chat, first_seq, frame, to });
+    }
+
+    pub(super) fn refuse(&mut self, conn: ConnId, refusal: Refusal) {
+        self.deliver(conn, &ControlEvent::Error(refusal.event()));
+    }
+
+    pub(super) fn hang_up(&mut self, conn: ConnId, code: u16, refusal: Refusal) {
+        let Some(state) = self.conns.get_mut(&conn) else { return };
+        if state.closing {
+            return;
+        }
+        state.closing = true;
+        let mut event = refusal.event();
+        event.close = Some(code);
+        let frame = encode_control(&ControlEvent::Error(event));
+        self.output(Output::HangUp { conn, close: Close { code, frame } });
+    }
+
+    /// Asks to be told when the connection has room for at least half an outbox.
+    pub(super) fn watch_drain(&mut self, conn: ConnId) {
+        let Some(state) = self.conns.get_mut(&conn) else { return };
+        if !state.watching && !state.closing {
+            state.watching = true;
+            self.output(Output::WatchDrain { conn });
+        }
+    }
+
+    pub(super) fn ask(&mut self, query: Query, asked: Asked) {
+        self.last_ask += 1;
+        let id = AskId(self.last_ask);
+        self.asked.insert(id, asked);
+        self.output(Output::Ask(Ask { id, query }));
+    }
+
+    /// The next append's id; its answer goes to this chat.
+    pub(super) fn next_append(&mut self, chat: ChatRef) -> AppendId {
+        self.last_append += 1;
+        let id = AppendId(self.last_append);
+        self.appends.insert(id, chat);
+        id
+    }
+
+    pub(super) fn next_run(&mut self) -> AgentRun {
+        self.last_run += 1;
+        AgentRun(self.last_run)
+    }
+
+    pub(super) fn next_subscription(&mut self) -> u64 {
+        self.last_subscription += 1;
+        self.last_subscription
+    }
+
+    fn random_hex(&mut self, bytes: usize) -> String {
+        let mut raw: Vec<u8> = alloc::vec![0; bytes];
+        self.rng.fill_bytes(&mut raw);
+        let mut text = String::with_capacity(bytes * 2);
+        for byte in raw {
+            write!(text, "{byte:02x}").expect("a String takes any text");
+        }
+        text
+    }
+
+    /// 128 random bits: not to be guessed.
+    pub(super) fn new_chat_id(&mut self) -> ChatId {
+        ChatId::parse(&self.random_hex(16)).expect("hex is a chat id")
+    }
+
+    pub(super) fn new_turn_id(&mut self) -> TurnId {
+        TurnId::parse(&self.random_hex(16)).expect("hex is a turn id")
+    }
+
+    pub(super) fn new_epoch(&mut self) -> Epoch {
+        Epoch::parse(&self.random_hex(6)).expect("hex is an epoch")
+    }
+
+    pub(super) fn anonymous_client_id(&mut self) -> String {
+        format!("anon-{}", self.random_hex(6))
+    }
+
+    /// Takes a message from the principal's allowance.
+    pub(super) fn take_message(&mut self, principal: &Principal) -> Result<(), Refusal> {
+        let Some(count) = self.limits.messages_per_minute else { return Ok(()) };
+        let quota = self.quotas.entry(principal.clone()).or_default();
+        quota
+            .messages
+            .take(self.now.ticks_ms, count, 60_000, count)
+            .map_err(|wait| Refusal::rate(wait, "too many messages in a minute"))
+    }
+
+    /// Takes a new chat from the principal's allowance.
+    pub(super) fn take_new_chat(&mut self, principal: &Principal) -> Result<(), Refusal> {
+        let Some(count) = self.limits.new_chats_per_minute else { return Ok(()) };
+        let quota = self.quotas.entry(principal.clone()).or_default();
+        quota
+            .new_chats
+            .take(self.now.ticks_ms, count, 60_000, count)
+            .map_err(|wait| Refusal::rate(wait, "too many new chats in a minute"))
+    }
+}
+
+/// A refusal on its way to becoming an `error` event.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    event: ErrorEvent,
+}
+
+impl Refusal {
+    pub(super) fn new(code: ErrorCode, detail: &str) -> Self {
+        let retryable = matches!(
+            code,
+            ErrorCode::QueueFull
+                | ErrorCode::RateLimited
+                | ErrorCode::LimitReached
+                | ErrorCode::Unavailable
+                | ErrorCode::TooSlow
+                | ErrorCode::ShuttingDown
+        );
+        Self {
+            event: ErrorEvent {
+                code,
+                detail: detail.into(),
+                retryable,
+                chat_id: None,
+                turn_id: None,
+                request_id: None,
+                retry_after_ms: None,
+                close: None,
+            },
+        }
+    }
+
+    pub(super) fn rate(retry_after_ms: u64, detail: &str) -> Self {
+        let mut refusal = Self::new(ErrorCode::RateLimited, detail);
+        refusal.event.retry_after_ms = Some(retry_after_ms);
+        refusal
+    }
+
+    pub(super) fn chat(mut self, chat_id: &ChatId) -> Self {
+        self.event.chat_id = Some(chat_id.clone());
+        self
+    }
+
+    pub(super) fn turn(mut self, turn_id: Option<&TurnId>) -> Self {
+        self.event.turn_id = turn_id.cloned();
+        self
+    }
+
+    pub(super) fn request(mut self, request_id: &crate::ids::RequestId) -> Self {
+        self.event.request_id = Some(request_id.clone());
+        self
+    }
+
+    pub(super) fn event(self) -> ErrorEvent {
+        self.event
+    }
+}

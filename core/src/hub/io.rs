@@ -1,0 +1,197 @@
+//! What goes into the hub and what comes out.
+
+use alloc::{string::String, sync::Arc, vec::Vec};
+
+use crate::{
+    agent::{AgentCommand, AgentExit, AgentRecords, AgentRun},
+    ids::{ChatKey, ConnId, Principal},
+    journal::{Append, Ask, JournalAnswer},
+    wire::{ClientEnvelope, DecodeError, Frame},
+};
+
+/// Who opened a connection, as its transport verified it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// From the credential, never from the client's word.
+    pub principal: Principal,
+    /// What the client calls itself; trimmed and cut here, never an authority.
+    pub client_id: Option<String>,
+}
+
+/// Something that happened outside.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// A connection is authenticated and ready for frames. Its id is new.
+    Opened {
+        /// Its id.
+        conn: ConnId,
+        /// Whose it is.
+        peer: Peer,
+    },
+    /// A connection sent a frame that decodes.
+    Envelope {
+        /// Which one.
+        conn: ConnId,
+        /// The frame.
+        envelope: ClientEnvelope,
+    },
+    /// A connection sent a frame that does not decode.
+    Malformed {
+        /// Which one.
+        conn: ConnId,
+        /// Why.
+        error: DecodeError,
+    },
+    /// A connection's outbox refused an event of a chat, and refuses all further ones until
+    /// [`Input::OutboxDrained`]. To be told before any other input follows.
+    OutboxFull {
+        /// Which one.
+        conn: ConnId,
+        /// The chat.
+        chat: ChatRef,
+        /// The first number that the refused event covers.
+        first_seq: u64,
+    },
+    /// The outbox is at most half full. Answers [`Output::WatchDrain`].
+    OutboxDrained {
+        /// Which one.
+        conn: ConnId,
+    },
+    /// The peer took no byte for [`Limits::reader_stall_ms`](crate::Limits::reader_stall_ms) while
+    /// something waited for it.
+    ReaderStalled {
+        /// Which one.
+        conn: ConnId,
+    },
+    /// A connection is gone. Nothing more comes from it.
+    Gone {
+        /// Which one.
+        conn: ConnId,
+    },
+    /// An agent said something.
+    AgentRecords {
+        /// In which chat.
+        chat: ChatKey,
+        /// Which life of it.
+        run: AgentRun,
+        /// What it said.
+        records: AgentRecords,
+    },
+    /// An agent's life ended. Nothing more comes from it.
+    AgentExited {
+        /// In which chat.
+        chat: ChatKey,
+        /// Which life of it.
+        run: AgentRun,
+        /// How.
+        exit: AgentExit,
+    },
+    /// The journal answers.
+    Journal(JournalAnswer),
+    /// A deadline may have passed.
+    Tick,
+    /// End running turns and agents, refuse new messages, hang up.
+    Shutdown,
+}
+
+/// Names a loaded chat between hub and shell; never used again after the chat is unloaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChatRef(pub u64);
+
+/// Something to be done outside, in this order.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// Put a frame that is no event of a chat's log into a connection's outbox, which takes it.
+    Deliver {
+        /// Which one.
+        conn: ConnId,
+        /// The frame.
+        frame: Frame,
+    },
+    /// Offer an event of a chat's log to connections; an outbox without room answers
+    /// [`Input::OutboxFull`].
+    Offer {
+        /// The chat.
+        chat: ChatRef,
+        /// The first number that the event covers.
+        first_seq: u64,
+        /// The event.
+        frame: Frame,
+        /// To whom.
+        to: Recipients,
+    },
+    /// Answer [`Input::OutboxDrained`] as soon as the outbox is at most half full, at once if it is.
+    WatchDrain {
+        /// Which one.
+        conn: ConnId,
+    },
+    /// Send what the frame in flight needs to be whole, then this reason, and close. Answer
+    /// [`Input::Gone`].
+    HangUp {
+        /// Which one.
+        conn: ConnId,
+        /// Why.
+        close: Close,
+    },
+    /// Keep this.
+    Append(Append),
+    /// Answer this.
+    Ask(Ask),
+    /// Give the chat an agent. Answer [`Input::AgentExited`] when its life ends, however.
+    StartAgent {
+        /// The chat.
+        chat: ChatKey,
+        /// Names this life.
+        run: AgentRun,
+        /// The agent's name for the conversation, from an earlier life.
+        session: Option<String>,
+    },
+    /// Tell an agent something.
+    Command {
+        /// Which life.
+        run: AgentRun,
+        /// What.
+        command: AgentCommand,
+    },
+    /// Read no further from an agent, or go on.
+    HoldAgent {
+        /// Which life.
+        run: AgentRun,
+        /// Whether to hold it.
+        held: bool,
+    },
+    /// End an agent in good order, or by force.
+    StopAgent {
+        /// Which life.
+        run: AgentRun,
+        /// Whether by force.
+        kill: bool,
+    },
+    /// After [`Input::Shutdown`]: all turns are ended and kept, all agents gone, all connections hung up.
+    Finished,
+}
+
+/// The connections that an event is offered to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recipients {
+    /// One.
+    One(ConnId),
+    /// Several; the list is shared between events.
+    Many(Arc<Vec<ConnId>>),
+}
+
+/// Why and how a connection is closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Close {
+    /// The WebSocket close code.
+    pub code: u16,
+    /// The `error` frame with the same code, for transports that have no close codes.
+    pub frame: Frame,
+}
+
+/// When to call [`Hub::handle`](super::Hub::handle) with [`Input::Tick`] at the latest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deadline {
+    /// On the clock of [`Moment::ticks_ms`](crate::Moment::ticks_ms).
+    pub ticks_ms: u64,
+}

@@ -1,0 +1,367 @@
+//! The hub: the whole protocol as one state machine without I/O.
+
+mod chat;
+mod connection;
+mod context;
+mod io;
+mod log;
+mod rate;
+mod records;
+mod seat;
+mod subscription;
+mod turn;
+mod view;
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
+use core::fmt;
+
+pub use io::{ChatRef, Close, Deadline, Input, Output, Peer, Recipients};
+
+use self::{
+    chat::{Chat, Phase},
+    connection::shutting_down,
+    context::{Asked, Context, Errand},
+};
+use crate::{
+    ids::{ChatKey, ConnId, Epoch},
+    journal::{Found, JournalAnswer, Query},
+    limits::Limits,
+    time::Moment,
+};
+
+/// The state machine behind a gateway: connections, chats, turns, and who has seen what.
+///
+/// Drive it like this: give it each thing that happens with [`handle`](Self::handle), then take
+/// everything out with [`poll_output`](Self::poll_output) before the next input, except that an outbox that
+/// refuses an [`Output::Offer`] is reported with [`Input::OutboxFull`] at once. Call it with
+/// [`Input::Tick`] when [`next_deadline`](Self::next_deadline) has passed. It reads no clock and makes no
+/// randomness beyond its seed: the same inputs give the same outputs.
+///
+/// ```
+/// use switchboard_core::{Hub, Input, Limits, Moment, Output, Peer, ids::{ConnId, Principal}};
+///
+/// let mut now = Moment { ticks_ms: 0, unix_ms: 1_700_000_000_000 };
+/// let mut hub = Hub::new(Limits::default(), [7; 32], now);
+/// let peer = Peer { principal: Principal::owner(), client_id: Some("docs".into()) };
+/// hub.handle(now, Input::Opened { conn: ConnId(1), peer });
+/// while let Some(output) = hub.poll_output() {
+///     match output {
+///         Output::Deliver { conn, frame } => println!("to {conn}: {}", frame.as_str()),
+///         other => println!("to be done: {other:?}"),
+///     }
+/// }
+/// if let Some(deadline) = hub.next_deadline() {
+///     now.ticks_ms = deadline.ticks_ms;
+///     hub.handle(now, Input::Tick);
+/// }
+/// ```
+pub struct Hub {
+    cx: Context,
+    chats: BTreeMap<ChatRef, Chat>,
+    by_key: BTreeMap<ChatKey, ChatRef>,
+    /// Chats that nobody needs at the moment, longest unused first.
+    unused: BTreeSet<(u64, ChatRef)>,
+    unused_since: BTreeMap<ChatRef, u64>,
+    last_chat: u64,
+    uses: u64,
+    finished: bool,
+}
+
+impl Hub {
+    /// A hub without connections or chats. The seed must come from the system's entropy: chat ids are made
+    /// from it and must not be guessable.
+    pub fn new(limits: Limits, seed: [u8; 32], now: Moment) -> Self {
+        Self {
+            cx: Context::new(limits, seed, now),
+            chats: BTreeMap::new(),
+            by_key: BTreeMap::new(),
+            unused: BTreeSet::new(),
+            unused_since: BTreeMap::new(),
+            last_chat: 0,
+            uses: 0,
+            finished: false,
+        }
+    }
+
+    /// Takes in one thing that happened. Never fails: a peer's mistake becomes an output.
+    pub fn handle(&mut self, now: Moment, input: Input) {
+        // A clock that goes back must not undo what was.
+        let ticks_ms = now.ticks_ms.max(self.cx.now.ticks_ms);
+        self.cx.now = Moment { ticks_ms, unix_ms: now.unix_ms };
+        match input {
+            Input::Opened { conn, peer } => self.opened(conn, peer),
+            Input::Envelope { conn, envelope } => self.envelope(conn, envelope),
+            Input::Malformed { conn, error } => self.malformed(conn, error),
+            Input::OutboxFull { conn, chat, first_seq } => {
+                self.with_chat(chat, |chat, cx| chat.outbox_full(cx, conn, first_seq));
+            }
+            Input::OutboxDrained { conn } => self.drained(conn),
+            Input::ReaderStalled { conn } => {
+                let refusal = context::Refusal::new(
+                    crate::wire::ErrorCode::TooSlow,
+                    "nothing was read for too long; connect again and resume with your cursor",
+                );
+                self.cx.hang_up(conn, 4408, refusal);
+            }
+            Input::Gone { conn } => self.gone(conn),
+            Input::AgentRecords { chat, run, records } => {
+                if let Some(chat) = self.by_key.get(&chat).copied() {
+                    self.with_chat(chat, |chat, cx| chat.records(cx, run, records));
+                }
+            }
+            Input::AgentExited { chat, run, exit } => {
+                if let Some(chat) = self.by_key.get(&chat).copied() {
+                    self.with_chat(chat, |chat, cx| chat.agent_exited(cx, run, exit));
+                }
+            }
+            Input::Journal(answer) => self.journal(answer),
+            Input::Tick => {}
+            Input::Shutdown => self.shut_down(),
+        }
+        self.fire_timers();
+        self.run_errands();
+        self.finish_shutdown();
+    }
+
+    /// The next thing to be done outside, or `None` when there is nothing more until the next input.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.cx.poll()
+    }
+
+    /// When to call again if nothing happens before.
+    pub fn next_deadline(&self) -> Option<Deadline> {
+        self.cx.timers.first().map(|(ticks_ms, _)| Deadline { ticks_ms: *ticks_ms })
+    }
+
+    /// The limits that this hub keeps.
+    pub fn limits(&self) -> &Limits {
+        &self.cx.limits
+    }
+
+    /// How many connections, chats in memory and agents' places there are.
+    pub fn counts(&self) -> Counts {
+        Counts { connections: self.cx.conns.len(), chats: self.chats.len(), agents: self.cx.agents.taken }
+    }
+
+    fn with_chat(&mut self, chat: ChatRef, f: impl FnOnce(&mut Chat, &mut Context)) {
+        if let Some(chat) = self.chats.get_mut(&chat) {
+            f(chat, &mut self.cx);
+        }
+    }
+
+    fn add_chat(&mut self, key: ChatKey, phase: Phase, epoch: Epoch) -> ChatRef {
+        self.last_chat += 1;
+        let reference = ChatRef(self.last_chat);
+        self.by_key.insert(key.clone(), reference);
+        self.chats.insert(reference, Chat::new(key, reference, phase, epoch));
+        reference
+    }
+
+    fn add_absent(&mut self, key: ChatKey, epoch: Epoch) -> ChatRef {
+        self.add_chat(key, Phase::Absent, epoch)
+    }
+
+    fn load(&mut self, key: ChatKey, reserved: Option<Epoch>) -> ChatRef {
+        let epoch = reserved.unwrap_or_else(|| self.cx.new_epoch());
+        let reference = self.add_chat(key.clone(), Phase::Loading, epoch);
+        self.cx.ask(Query::Chat { chat: key }, Asked::Load(reference));
+        reference
+    }
+
+    fn drained(&mut self, conn: ConnId) {
+        let Some(state) = self.cx.conns.get_mut(&conn) else { return };
+        state.watching = false;
+        state.took_at_ms = self.cx.now.ticks_ms;
+        self.feed(conn);
+    }
+
+    /// Shares half an outbox among the chats that the connection lags in.
+    fn feed(&mut self, conn: ConnId) {
+        let Some(state) = self.cx.conns.get(&conn) else { return };
+        let chats: Vec<ChatRef> = state.chats.iter().copied().collect();
+        let mut room = self.cx.limits.outbox_bytes / 2;
+        for chat in chats {
+            if room == 0 {
+                self.cx.watch_drain(conn);
+                return;
+            }
+            if let Some(chat) = self.chats.get_mut(&chat) {
+                room = chat.feed(&mut self.cx, conn, room);
+                if chat.is_held() {
+                    chat.hold(&mut self.cx);
+                }
+            }
+        }
+    }
+
+    fn journal(&mut self, answer: JournalAnswer) {
+        match answer {
+            JournalAnswer::Appended(id) => self.appended(id),
+            JournalAnswer::Refused(id) => {
+                if let Some(chat) = self.cx.appends.remove(&id) {
+                    self.with_chat(chat, |chat, cx| chat.refused(cx));
+                }
+            }
+            JournalAnswer::Found(id, found) => {
+                if let Some(asked) = self.cx.asked.remove(&id) {
+                    self.found(asked, found);
+                }
+            }
+            JournalAnswer::Failed(id) => {
+                if let Some(asked) = self.cx.asked.remove(&id) {
+                    self.failed(asked);
+                }
+            }
+        }
+    }
+
+    fn appended(&mut self, id: crate::journal::AppendId) {
+        if let Some(chat) = self.cx.appends.remove(&id) {
+            self.with_chat(chat, |chat, cx| chat.appended(cx, id));
+        }
+    }
+
+    fn found(&mut self, asked: Asked, found: Found) {
+        match (asked, found) {
+            (Asked::Load(chat), Found::Chat(record)) => {
+                self.with_chat(chat, |chat, cx| chat.loaded(cx, record));
+            }
+            (Asked::Resync(chat), Found::Chat(record)) => {
+                self.with_chat(chat, |chat, cx| chat.resync(cx, record.as_deref()));
+            }
+            (Asked::Turn(chat), Found::Turn(record)) => {
+                self.with_chat(chat, |chat, cx| chat.turn_found(cx, Ok(record)));
+            }
+            (Asked::Page { chat, next }, Found::After(page)) => {
+                self.with_chat(chat, |chat, cx| chat.page_found(cx, next, page));
+            }
+            (Asked::Snapshot { chat, conn, subscription, seq, state }, Found::Before(page)) => {
+                self.with_chat(chat, |chat, cx| {
+                    chat.snapshot_found(cx, conn, subscription, seq, state, page);
+                });
+            }
+            (Asked::History { conn, chat_id }, Found::Before(page)) => {
+                self.history_found(conn, chat_id, page);
+            }
+            (Asked::Chats { conn }, Found::Chats(page)) => self.chats_found(conn, page),
+            (asked, found) => unreachable!("the journal answered {asked:?} with {found:?}"),
+        }
+    }
+
+    fn failed(&mut self, asked: Asked) {
+        match asked {
+            Asked::Load(chat) => self.with_chat(chat, Chat::load_failed),
+            Asked::Resync(chat) => self.with_chat(chat, Chat::resync_failed),
+            Asked::Turn(chat) => self.with_chat(chat, |chat, cx| chat.turn_found(cx, Err(()))),
+            Asked::Page { chat, next } => self.with_chat(chat, |chat, cx| chat.page_failed(cx, next)),
+            Asked::Snapshot { chat, conn, subscription, seq, state } => {
+                self.with_chat(chat, |chat, cx| {
+                    chat.snapshot_found(cx, conn, subscription, seq, state, None);
+                });
+            }
+            Asked::History { conn, chat_id } => self.cx.refuse(conn, chat::unavailable().chat(&chat_id)),
+            Asked::Chats { conn } => self.cx.refuse(conn, chat::unavailable()),
+        }
+    }
+
+    fn fire_timers(&mut self) {
+        while let Some((due, chat)) = self.cx.timers.first().copied() {
+            if due > self.cx.now.ticks_ms {
+                break;
+            }
+            self.cx.timers.pop_first();
+            self.with_chat(chat, Chat::timer_fired);
+        }
+    }
+
+    fn run_errands(&mut self) {
+        while let Some(errand) = self.cx.errands.pop_front() {
+            match errand {
+                Errand::StopIdleAgent(chat) => self.with_chat(chat, Chat::stop_if_idle),
+                Errand::TryStart(chat) => self.with_chat(chat, Chat::try_start),
+                Errand::Settle(chat) => self.settle(chat),
+            }
+        }
+    }
+
+    /// Keeps a chat that nobody needs for a while, and forgets the one that was not needed for longest.
+    fn settle(&mut self, reference: ChatRef) {
+        if let Some(since) = self.unused_since.remove(&reference) {
+            self.unused.remove(&(since, reference));
+        }
+        let Some(chat) = self.chats.get(&reference) else { return };
+        if !chat.is_idle() {
+            return;
+        }
+        if chat.phase == Phase::Absent {
+            self.forget(reference);
+            return;
+        }
+        self.uses += 1;
+        self.unused.insert((self.uses, reference));
+        self.unused_since.insert(reference, self.uses);
+        if self.unused.len() > self.cx.limits.idle_chats {
+            if let Some((_, oldest)) = self.unused.pop_first() {
+                self.unused_since.remove(&oldest);
+                self.forget(oldest);
+            }
+        }
+    }
+
+    fn forget(&mut self, reference: ChatRef) {
+        if let Some(chat) = self.chats.remove(&reference) {
+            self.by_key.remove(&chat.key);
+            if let Some(due) = chat.timer {
+                self.cx.timers.remove(&(due, reference));
+            }
+        }
+    }
+
+    fn shut_down(&mut self) {
+        if self.cx.shutting_down {
+            return;
+        }
+        self.cx.shutting_down = true;
+        for chat in self.chats.values_mut() {
+            chat.shut_down(&mut self.cx);
+        }
+    }
+
+    /// Hangs up once every turn's end is kept and every agent is gone, and says when all is done.
+    fn finish_shutdown(&mut self) {
+        if !self.cx.shutting_down || self.finished {
+            return;
+        }
+        if self.chats.values().any(|chat| !chat.is_settled()) || self.cx.agents.taken > 0 {
+            return;
+        }
+        let conns: Vec<ConnId> = self.cx.conns.keys().copied().collect();
+        for conn in conns {
+            self.cx.hang_up(conn, 1012, shutting_down());
+        }
+        if self.cx.conns.is_empty() {
+            self.finished = true;
+            self.cx.output(Output::Finished);
+        }
+    }
+}
+
+/// What a hub has in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Open connections.
+    pub connections: usize,
+    /// Chats in memory.
+    pub chats: usize,
+    /// Agents alive, starting or stopping.
+    pub agents: usize,
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("counts", &self.counts()).finish_non_exhaustive()
+    }
+}

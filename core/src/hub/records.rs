@@ -1,0 +1,332 @@
+//! What an agent says becomes events of the log.
+
+use alloc::{format, string::String, vec::Vec};
+
+use serde_json::Value;
+
+use super::{
+    chat::Chat,
+    context::Context,
+    log::{Draft, Effect},
+    turn::{Ending, StreamKind},
+};
+use crate::{
+    agent::{AgentEvent, AgentRecords, AgentRun, StreamId},
+    journal::Change,
+    limits::Limits,
+    wire::{
+        ChatBody, ControlEvent, MessageKind, Outcome, PermissionRequest, Resolution, ToolHint, ToolPhase,
+        TurnError,
+    },
+};
+
+impl Chat {
+    pub(super) fn records(&mut self, cx: &mut Context, run: AgentRun, records: AgentRecords) {
+        if !self.hears(run) {
+            return;
+        }
+        if let Some(active) = &mut self.active {
+            active.progress(cx.now.ticks_ms);
+        }
+        let mut draft = Draft::new();
+        for event in records.events {
+            self.record(cx, &mut draft, event);
+        }
+        if !draft.events.is_empty() || records.checkpoint.is_some() {
+            let (position, checkpoint) = (records.position, records.checkpoint);
+            draft.changes.push(Change::AgentPosition { run, position, checkpoint });
+        }
+        self.stage(cx, draft);
+        if self.requests.len() > cx.limits.open_requests {
+            let detail = "the agent asked too many things at once and was stopped";
+            let error = TurnError { code: "too_many_requests".into(), detail: detail.into() };
+            self.stop_agent(cx, true);
+            self.end_turn(cx, Outcome::Failed, Some(error));
+        }
+        self.try_start(cx);
+        self.rearm(cx);
+    }
+
+    fn record(&mut self, cx: &mut Context, draft: &mut Draft, event: AgentEvent) {
+        match event {
+            AgentEvent::Text { stream, text } => {
+                self.delta(&cx.limits, draft, &stream, StreamKind::Answer, &text);
+            }
+            AgentEvent::Reasoning { stream, text } => {
+                self.delta(&cx.limits, draft, &stream, StreamKind::Reasoning, &text);
+            }
+            AgentEvent::TextEnd { stream, text, void } => self.text_end(cx, draft, &stream, text, void),
+            AgentEvent::ReasoningEnd { stream, void } => {
+                self.close_stream(&stream);
+                self.push(draft, ChatBody::ReasoningEnd { stream_id: (*stream).into(), void });
+            }
+            AgentEvent::Message { text } => self.message_text(cx, draft, text),
+            AgentEvent::Progress { text } => {
+                let text = cut(text, cx.limits.event_text_bytes).0;
+                let kind = Some(MessageKind::Progress);
+                self.push(draft, ChatBody::Message { text, kind, tool_events: Vec::new() });
+            }
+            AgentEvent::Alive => {}
+            AgentEvent::ToolStarted { call_id, name, arguments } => {
+                self.tool_started(cx, draft, call_id, name, arguments);
+            }
+            AgentEvent::ToolEnded { call_id, name, result, truncated } => {
+                self.tool_ended(cx, draft, call_id, name, result, truncated);
+            }
+            AgentEvent::FileEdit { mut edits } => {
+                for edit in &mut edits {
+                    if edit.diff.as_ref().is_some_and(|diff| diff.len() > cx.limits.event_text_bytes) {
+                        edit.diff = None;
+                    }
+                }
+                self.push(draft, ChatBody::FileEdit { edits });
+            }
+            AgentEvent::Permission(request) => {
+                if self.requests.insert(request.request_id.clone(), false).is_none() {
+                    let request = cut_request(&cx.limits, request);
+                    self.push(draft, ChatBody::PermissionRequest(request));
+                }
+            }
+            AgentEvent::Question(question) => {
+                if self.requests.insert(question.request_id.clone(), true).is_none() {
+                    self.push(draft, ChatBody::Question(question));
+                }
+            }
+            AgentEvent::Withdrawn { request_id } => {
+                self.close_request(cx, draft, &request_id, Resolution::Withdrawn, None);
+            }
+            AgentEvent::Model { name } => {
+                if self.model.as_ref() != Some(&name) {
+                    self.model = Some(name.clone());
+                    let chat_id = self.key.chat.clone();
+                    draft
+                        .effects
+                        .push(Effect::Fan(ControlEvent::RuntimeModelUpdated { chat_id, model_name: name }));
+                }
+            }
+            AgentEvent::Session { token } => {
+                if self.session.as_ref() != Some(&token) {
+                    self.session = Some(token.clone());
+                    draft.changes.push(Change::Session { token });
+                }
+            }
+            AgentEvent::TurnEnded { outcome, error, usage, cost } => {
+                self.end_into(cx, draft, Ending { outcome, error, usage, cost });
+            }
+        }
+    }
+
+    fn push(&self, draft: &mut Draft, body: ChatBody) {
+        draft.push(self.active_turn_id().as_ref(), body);
+    }
+
+    fn close_stream(&mut self, stream: &StreamId) {
+        if let Some(active) = &mut self.active {
+            active.streams.remove(stream);
+        }
+    }
+
+    /// Appends text to a stream. Adjacent pieces that arrived together become one event, up to a bound.
+    fn delta(&mut self, limits: &Limits, draft: &mut Draft, stream: &StreamId, kind: StreamKind, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        if let Some(active) = &mut self.active {
+            if !active.streams.contains_key(stream) {
+                active.streams.insert(stream.clone(), kind);
+            }
+        }
+        for piece in pieces(text, limits.event_text_bytes) {
+            if joined(limits, draft, stream, kind, piece) {
+                continue;
+            }
+            let (stream_id, text) = (String::from(&**stream), String::from(piece));
+            self.push(
+                draft,
+                match kind {
+                    StreamKind::Answer => ChatBody::Delta { stream_id, text },
+                    StreamKind::Reasoning => ChatBody::ReasoningDelta { stream_id, text },
+                },
+            );
+        }
+    }
+
+    fn text_end(
+        &mut self,
+        cx: &Context,
+        draft: &mut Draft,
+        stream: &StreamId,
+        text: Option<String>,
+        void: bool,
+    ) {
+        let text = match text {
+            Some(text) if text.len() > cx.limits.event_text_bytes => {
+                self.delta(&cx.limits, draft, stream, StreamKind::Answer, &text);
+                None
+            }
+            text => text,
+        };
+        self.close_stream(stream);
+        self.push(draft, ChatBody::StreamEnd { stream_id: (**stream).into(), text, void });
+    }
+
+    /// A whole answer: as one message, or as a stream where it is too long for one event.
+    fn message_text(&mut self, cx: &Context, draft: &mut Draft, text: String) {
+        if text.is_empty() {
+            return;
+        }
+        if text.len() <= cx.limits.event_text_bytes {
+            self.push(draft, ChatBody::Message { text, kind: None, tool_events: Vec::new() });
+            return;
+        }
+        let stream: StreamId = format!("m{}", self.staged + draft.events.len() as u64 + 1).into();
+        self.delta(&cx.limits, draft, &stream, StreamKind::Answer, &text);
+        self.text_end(cx, draft, &stream, None, false);
+    }
+
+    fn tool_started(
+        &mut self,
+        cx: &Context,
+        draft: &mut Draft,
+        call_id: String,
+        name: String,
+        arguments: Value,
+    ) {
+        if let Some(active) = &mut self.active {
+            active.tools.push(call_id.clone());
+        }
+        let (arguments, truncated) = cut_value(arguments, cx.limits.event_text_bytes);
+        let hint = hint(ToolPhase::Start, &call_id, &name);
+        self.push(
+            draft,
+            ChatBody::ToolEvent {
+                phase: ToolPhase::Start,
+                call_id,
+                name,
+                arguments: Some(arguments),
+                result: None,
+                error: None,
+                truncated,
+            },
+        );
+        self.push(draft, hint);
+    }
+
+    fn tool_ended(
+        &mut self,
+        cx: &Context,
+        draft: &mut Draft,
+        call_id: String,
+        name: String,
+        result: Result<String, String>,
+        truncated: bool,
+    ) {
+        if let Some(active) = &mut self.active {
+            active.tools.retain(|open| *open != call_id);
+        }
+        let limit = cx.limits.event_text_bytes;
+        let (phase, result, error, cut_here) = match result {
+            Ok(text) => {
+                let (text, was_cut) = cut(text, limit);
+                (ToolPhase::End, Some(text), None, was_cut)
+            }
+            Err(text) => {
+                let (text, was_cut) = cut(text, limit);
+                (ToolPhase::Error, None, Some(text), was_cut)
+            }
+        };
+        let hint = hint(phase, &call_id, &name);
+        let truncated = truncated || cut_here;
+        self.push(
+            draft,
+            ChatBody::ToolEvent { phase, call_id, name, arguments: None, result, error, truncated },
+        );
+        self.push(draft, hint);
+    }
+}
+
+/// Joins a piece to the draft's last event if that is a delta of the same stream with room.
+fn joined(limits: &Limits, draft: &mut Draft, stream: &StreamId, kind: StreamKind, piece: &str) -> bool {
+    let Some((_, last)) = draft.events.last_mut() else { return false };
+    let (ChatBody::Delta { stream_id, text } | ChatBody::ReasoningDelta { stream_id, text }) = last else {
+        return false;
+    };
+    if **stream != **stream_id || text.len() + piece.len() > limits.merge_bytes {
+        return false;
+    }
+    text.push_str(piece);
+    debug_assert_eq!(matches!(last, ChatBody::Delta { .. }), kind == StreamKind::Answer);
+    true
+}
+
+/// The same for clients that know no `tool_event`, without what passes through the tool.
+fn hint(phase: ToolPhase, call_id: &str, name: &str) -> ChatBody {
+    let hint = ToolHint { version: 1, phase, call_id: call_id.into(), name: name.into() };
+    ChatBody::Message {
+        text: String::new(),
+        kind: Some(MessageKind::ToolHint),
+        tool_events: alloc::vec![hint],
+    }
+}
+
+/// Splits a text at character boundaries into pieces of at most `limit` bytes.
+fn pieces(text: &str, limit: usize) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    core::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let (piece, tail) = rest.split_at(boundary(rest, limit));
+        rest = tail;
+        Some(piece)
+    })
+}
+
+/// The largest character boundary up to `limit` that makes progress.
+fn boundary(text: &str, limit: usize) -> usize {
+    if text.len() <= limit {
+        return text.len();
+    }
+    let end = (1..=limit).rev().find(|end| text.is_char_boundary(*end));
+    end.unwrap_or_else(|| text.chars().next().map_or(0, char::len_utf8))
+}
+
+fn cut(mut text: String, limit: usize) -> (String, bool) {
+    if text.len() <= limit {
+        return (text, false);
+    }
+    text.truncate(boundary(&text, limit));
+    (text, true)
+}
+
+fn cut_request(limits: &Limits, mut request: PermissionRequest) -> PermissionRequest {
+    let (input, was_cut) = cut_value(request.input, limits.event_text_bytes);
+    request.input = input;
+    request.truncated |= was_cut;
+    request.description = request.description.map(|text| cut(text, limits.event_text_bytes / 4).0);
+    request
+}
+
+/// Cuts the strings of a value until it fits; what is not a matter of strings becomes its beginning as text.
+fn cut_value(value: Value, limit: usize) -> (Value, bool) {
+    let size = |value: &Value| serde_json::to_vec(value).map_or(usize::MAX, |json| json.len());
+    if size(&value) <= limit {
+        return (value, false);
+    }
+    let mut value = value;
+    cut_strings(&mut value, limit / 8);
+    if size(&value) <= limit {
+        return (value, true);
+    }
+    let text = serde_json::to_string(&value).unwrap_or_default();
+    (Value::String(cut(text, limit / 2).0), true)
+}
+
+fn cut_strings(value: &mut Value, limit: usize) {
+    match value {
+        Value::String(text) => *text = cut(core::mem::take(text), limit).0,
+        Value::Array(items) => items.iter_mut().for_each(|item| cut_strings(item, limit)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| cut_strings(field, limit)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}

@@ -1,0 +1,416 @@
+//! The life of a turn: every transition is here.
+//!
+//! | from | on | to | what is logged |
+//! |---|---|---|---|
+//! | none | a message, nothing runs, a place for the agent is free | started | `user_message`, `turn_started` |
+//! | none | a message otherwise | queued | `user_message` |
+//! | queued | it is first and a place is free | started | `turn_started` |
+//! | queued | `cancel` | ended | `turn_end cancelled` |
+//! | started | the agent ends it | ended | `turn_end` with the agent's outcome |
+//! | started | `cancel`, or no progress for too long | cancelling | |
+//! | started | the agent goes away | ended | `turn_end failed` or `interrupted` |
+//! | cancelling | the agent ends it or goes away | ended | `turn_end cancelled`, or `completed` if that came first |
+//! | cancelling | the grace time is over: the agent is killed | ended | `turn_end cancelled` |
+//! | any | shutdown | ended | `turn_end interrupted` |
+//! | queued, started | its message could not be kept | none | |
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    string::String,
+    vec::Vec,
+};
+
+use super::{
+    chat::Chat,
+    context::{Context, Errand, Refusal},
+    log::{Draft, Effect},
+    seat::Seat,
+    view::View,
+};
+use crate::{
+    agent::{AgentCommand, StreamId},
+    ids::{RequestId, TurnId},
+    journal::{Change, ChatRecord},
+    time::Moment,
+    wire::{
+        ChatBody, ControlEvent, Cost, ErrorCode, Outcome, Resolution, RunStatus, RunningTurn, TurnError,
+        UpdateScope, Usage,
+    },
+};
+
+/// A turn that has not ended.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pub(super) id: TurnId,
+    text: String,
+    pub(super) hash: [u8; 32],
+    /// The place of its `user_message`.
+    pub(super) seq: u64,
+    pub(super) starts_turn: bool,
+    accepted: Moment,
+}
+
+/// The turn that the agent works on; it is the first of the chat's turns.
+#[derive(Debug)]
+pub(super) struct Active {
+    /// The prompt was sent.
+    pub(super) prompted: bool,
+    /// When the agent last did something, or a person last answered it.
+    progress_at_ms: u64,
+    stalled: bool,
+    /// It was told to stop, and is killed at this time.
+    pub(super) cancel_by_ms: Option<u64>,
+    /// Why it is being cancelled, where nobody asked for that.
+    cancel_reason: Option<TurnError>,
+    pub(super) streams: BTreeMap<StreamId, StreamKind>,
+    pub(super) tools: Vec<String>,
+}
+
+/// What a stream carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StreamKind {
+    Answer,
+    Reasoning,
+}
+
+/// How a turn ends, as the agent or the hub has it.
+#[derive(Debug)]
+pub(super) struct Ending {
+    pub(super) outcome: Outcome,
+    pub(super) error: Option<TurnError>,
+    pub(super) usage: Option<Usage>,
+    pub(super) cost: Option<Cost>,
+}
+
+impl Turn {
+    pub(super) fn new(
+        id: TurnId,
+        text: String,
+        hash: [u8; 32],
+        seq: u64,
+        starts_turn: bool,
+        accepted: Moment,
+    ) -> Self {
+        Self { id, text, hash, seq, starts_turn, accepted }
+    }
+}
+
+impl Active {
+    fn new(now_ms: u64) -> Self {
+        Self {
+            prompted: false,
+            progress_at_ms: now_ms,
+            stalled: false,
+            cancel_by_ms: None,
+            cancel_reason: None,
+            streams: BTreeMap::new(),
+            tools: Vec::new(),
+        }
+    }
+
+    /// The agent did something, or a person did what it waited for.
+    pub(super) fn progress(&mut self, now_ms: u64) {
+        self.progress_at_ms = now_ms;
+        self.stalled = false;
+    }
+
+    fn silent_limit_ms(&self, cx: &Context) -> u64 {
+        if self.tools.is_empty() { cx.limits.silent_turn_ms } else { cx.limits.silent_tool_ms }
+    }
+}
+
+impl Chat {
+    pub(super) fn active_turn_id(&self) -> Option<TurnId> {
+        self.active.as_ref()?;
+        self.turns.front().map(|turn| turn.id.clone())
+    }
+
+    /// queued to started, within a draft. The place for the agent is already taken.
+    pub(super) fn start_into(&mut self, cx: &Context, draft: &mut Draft) {
+        let id = self.next_command();
+        let Some(turn) = self.turns.front() else { return };
+        self.active = Some(Active::new(cx.now.ticks_ms));
+        draft.push(Some(&turn.id), ChatBody::TurnStarted { started_at_ms: cx.now.unix_ms });
+        draft.effects.push(Effect::Fan(ControlEvent::GoalStatus {
+            chat_id: self.key.chat.clone(),
+            status: RunStatus::Running,
+            started_at: Some(Moment::unix_seconds(cx.now.unix_ms)),
+            turn_id: Some(turn.id.clone()),
+        }));
+        draft.command(AgentCommand::Prompt { id, turn_id: turn.id.clone(), text: turn.text.clone() });
+    }
+
+    /// queued to started, if nothing runs and a place is free.
+    pub(super) fn try_start(&mut self, cx: &mut Context) {
+        let may = self.active.is_none() && !self.turns.is_empty() && self.broken.is_none();
+        if may && !cx.shutting_down && self.obtain_seat(cx) {
+            let mut draft = Draft::new();
+            self.start_into(cx, &mut draft);
+            self.stage(cx, draft);
+        } else {
+            // A place offered to a chat that has no use for it goes to the next.
+            self.pass_on_place(cx);
+        }
+    }
+
+    fn pass_on_place(&self, cx: &mut Context) {
+        if self.turns.is_empty() && cx.agents.taken < cx.limits.agents {
+            if let Some(next) = cx.agents.waiting.pop_front() {
+                cx.errands.push_back(Errand::TryStart(next));
+            }
+        }
+    }
+
+    /// queued to ended, or started to cancelling.
+    pub(super) fn cancel(&mut self, cx: &mut Context, turn_id: Option<&TurnId>) -> Result<(), Refusal> {
+        let place = match turn_id {
+            Some(id) => self.turns.iter().position(|turn| turn.id == *id),
+            None => (!self.turns.is_empty()).then_some(0),
+        };
+        match place {
+            None => Err(Refusal::new(ErrorCode::UnknownTurn, "no such turn is open in this chat")),
+            Some(0) if self.active.is_some() => {
+                self.cancel_active(cx, None);
+                Ok(())
+            }
+            Some(queued) => {
+                self.end_queued(cx, queued, Outcome::Cancelled);
+                Ok(())
+            }
+        }
+    }
+
+    fn cancel_active(&mut self, cx: &mut Context, reason: Option<TurnError>) {
+        let Some(turn_id) = self.active_turn_id() else { return };
+        let Some(active) = self.active.as_mut().filter(|active| active.cancel_by_ms.is_none()) else {
+            return;
+        };
+        active.cancel_by_ms = Some(cx.now.ticks_ms + cx.limits.cancel_grace_ms);
+        active.cancel_reason = reason;
+        let mut draft = Draft::new();
+        draft.changes.push(Change::CancelRequested { turn_id: turn_id.clone() });
+        draft.command(AgentCommand::Cancel { id: self.next_command(), turn_id });
+        self.stage(cx, draft);
+        self.rearm(cx);
+    }
+
+    fn end_queued(&mut self, cx: &mut Context, place: usize, outcome: Outcome) {
+        let Some(turn) = self.turns.remove(place) else { return };
+        let mut draft = Draft::new();
+        let ending = Ending { outcome, error: None, usage: None, cost: None };
+        draft.push(Some(&turn.id), self.turn_end(cx, &turn, ending));
+        draft.effects.push(self.thread_updated());
+        self.stage(cx, draft);
+    }
+
+    /// started or cancelling to ended, because the hub says so.
+    pub(super) fn end_turn(&mut self, cx: &mut Context, outcome: Outcome, error: Option<TurnError>) {
+        let mut draft = Draft::new();
+        self.end_into(cx, &mut draft, Ending { outcome, error, usage: None, cost: None });
+        self.stage(cx, draft);
+        self.rearm(cx);
+    }
+
+    /// started or cancelling to ended, within a draft.
+    pub(super) fn end_into(&mut self, cx: &mut Context, draft: &mut Draft, mut ending: Ending) {
+        let Some(turn_id) = self.active_turn_id() else { return };
+        let open: Vec<RequestId> = self.requests.keys().cloned().collect();
+        for request_id in open {
+            self.close_request(cx, draft, &request_id, Resolution::TurnEnded, None);
+        }
+        let (Some(turn), Some(active)) = (self.turns.pop_front(), self.active.take()) else { return };
+        for (stream, kind) in active.streams {
+            let stream_id = (*stream).into();
+            draft.push(
+                Some(&turn_id),
+                match kind {
+                    StreamKind::Answer => ChatBody::StreamEnd { stream_id, text: None, void: false },
+                    StreamKind::Reasoning => ChatBody::ReasoningEnd { stream_id, void: false },
+                },
+            );
+        }
+        if active.cancel_by_ms.is_some() && ending.outcome != Outcome::Completed {
+            ending.outcome = Outcome::Cancelled;
+            ending.error = active.cancel_reason;
+        }
+        draft.push(Some(&turn_id), self.turn_end(cx, &turn, ending));
+        draft.effects.push(self.thread_updated());
+        draft.effects.push(Effect::Fan(ControlEvent::GoalStatus {
+            chat_id: self.key.chat.clone(),
+            status: RunStatus::Idle,
+            started_at: None,
+            turn_id: Some(turn_id),
+        }));
+        self.set_idle(cx, true);
+    }
+
+    fn turn_end(&self, cx: &Context, turn: &Turn, ending: Ending) -> ChatBody {
+        ChatBody::TurnEnd {
+            outcome: ending.outcome,
+            latency_ms: cx.now.ticks_ms.saturating_sub(turn.accepted.ticks_ms),
+            usage: ending.usage,
+            cost: ending.cost,
+            error: ending.error,
+            goal_state: Some(self.goal.clone()).filter(|goal| goal.active),
+        }
+    }
+
+    fn thread_updated(&self) -> Effect {
+        Effect::Fan(ControlEvent::SessionUpdated {
+            chat_id: self.key.chat.clone(),
+            scope: UpdateScope::Thread,
+            title: self.title.clone(),
+        })
+    }
+
+    /// The journal could not keep the message of this turn: it never was.
+    pub(super) fn forget_turn(&mut self, cx: &mut Context, turn_id: &TurnId) {
+        if self.active_turn_id().as_ref() == Some(turn_id) {
+            self.active = None;
+            self.release_reservation(cx);
+            self.set_idle(cx, true);
+        }
+        self.turns.retain(|turn| turn.id != *turn_id);
+        self.rearm(cx);
+    }
+
+    /// any to ended. The agent is stopped as well.
+    pub(super) fn shut_down(&mut self, cx: &mut Context) {
+        while self.turns.len() > usize::from(self.active.is_some()) {
+            self.end_queued(cx, self.turns.len() - 1, Outcome::Interrupted);
+        }
+        if self.active.is_some() {
+            let detail = "the gateway was stopped before the answer was complete";
+            let error = TurnError { code: "gateway_stopped".into(), detail: detail.into() };
+            self.end_turn(cx, Outcome::Interrupted, Some(error));
+        }
+        self.stop_agent(cx, false);
+    }
+
+    /// Does what is due by now.
+    pub(super) fn timer_fired(&mut self, cx: &mut Context) {
+        self.timer = None;
+        self.try_resync(cx);
+        self.hold(cx);
+        self.check_active(cx);
+        if let Seat::Stopping { kill_at_ms, killed: false, .. } = self.seat {
+            if kill_at_ms <= cx.now.ticks_ms {
+                self.stop_agent(cx, true);
+            }
+        }
+        if self.idle_due(cx).is_some_and(|due| due <= cx.now.ticks_ms) {
+            self.stop_if_idle(cx);
+        }
+        self.rearm(cx);
+    }
+
+    fn check_active(&mut self, cx: &mut Context) {
+        let now = cx.now.ticks_ms;
+        let Some(active) = &self.active else { return };
+        if active.cancel_by_ms.is_some_and(|due| due <= now) {
+            self.stop_agent(cx, true);
+            self.end_turn(cx, Outcome::Cancelled, None);
+            self.try_start(cx);
+            return;
+        }
+        let Some(due) = self.watch_due(cx) else { return };
+        if due > now {
+            return;
+        }
+        let idle_ms = now - active.progress_at_ms;
+        if idle_ms >= active.silent_limit_ms(cx) {
+            let detail = "the agent made no progress for too long and was stopped";
+            self.cancel_active(cx, Some(TurnError { code: "agent_silent".into(), detail: detail.into() }));
+        } else if let (Some(turn_id), Some(active)) = (self.active_turn_id(), self.active.as_mut()) {
+            active.stalled = true;
+            let chat_id = self.key.chat.clone();
+            self.fan(cx, &ControlEvent::TurnStalled { chat_id, turn_id, idle_ms });
+        }
+    }
+
+    /// When the running turn's silence is worth a look. The clock stands still while a person is asked,
+    /// and while the gateway itself holds the agent.
+    fn watch_due(&self, cx: &Context) -> Option<u64> {
+        let active = self.active.as_ref()?;
+        let watched =
+            active.prompted && self.requests.is_empty() && !self.is_held() && active.cancel_by_ms.is_none();
+        let after = if active.stalled { active.silent_limit_ms(cx) } else { cx.limits.stalled_after_ms };
+        watched.then(|| active.progress_at_ms + after.min(active.silent_limit_ms(cx)))
+    }
+
+    fn idle_due(&self, cx: &Context) -> Option<u64> {
+        let idle = cx.agents.idle.iter().find(|(_, chat)| *chat == self.reference)?;
+        Some(idle.0 + cx.limits.agent_idle_ms)
+    }
+
+    /// Sets the chat's one timer to whatever is due first.
+    pub(super) fn rearm(&mut self, cx: &mut Context) {
+        let now = cx.now.ticks_ms;
+        let due = [
+            self.broken.as_ref().map(|broken| broken.retry_at_ms.max(now + 1)),
+            self.active.as_ref().and_then(|active| active.cancel_by_ms),
+            self.watch_due(cx),
+            self.idle_due(cx),
+            self.is_held().then(|| now + cx.limits.reader_active_ms),
+            match self.seat {
+                Seat::Stopping { kill_at_ms, killed: false, .. } => Some(kill_at_ms),
+                Seat::Stopping { .. } | Seat::Empty | Seat::Reserved | Seat::Alive { .. } => None,
+            },
+        ];
+        let due = due.into_iter().flatten().min();
+        if due == self.timer {
+            return;
+        }
+        // An earlier timer may stay: when it fires, what is due is looked at afresh.
+        if let (Some(set), Some(due)) = (self.timer, due) {
+            if set <= due {
+                return;
+            }
+        }
+        if let Some(set) = self.timer.take() {
+            cx.timers.remove(&(set, self.reference));
+        }
+        if let Some(due) = due {
+            cx.timers.insert((due, self.reference));
+            self.timer = Some(due);
+        }
+    }
+
+    /// Takes up what the journal has of this chat.
+    pub(super) fn restore(&mut self, cx: &mut Context, record: ChatRecord) {
+        self.epoch = record.head.epoch;
+        self.head = record.head.seq;
+        self.staged = record.head.seq;
+        self.title = record.title;
+        self.goal = record.goal_state.clone();
+        self.session = record.session;
+        self.last_command = record.last_command;
+        let mut queue = VecDeque::new();
+        let mut running = None;
+        for open in &record.turns {
+            match open.started_at_ms {
+                Some(started_at_ms) => {
+                    running = Some(RunningTurn { turn_id: open.turn_id.clone(), started_at_ms });
+                }
+                None => queue.push_back((open.turn_id.clone(), open.frame.clone())),
+            }
+        }
+        let requests = record.requests.iter();
+        let shown = requests.clone().map(|open| (open.request_id.clone(), open.frame.clone())).collect();
+        self.requests = requests.map(|open| (open.request_id.clone(), open.question)).collect();
+        let started = running.is_some();
+        self.view = View::restored(running, queue, shown, record.goal_state);
+        for open in record.turns {
+            let accepted = Moment { ticks_ms: cx.now.ticks_ms, unix_ms: open.accepted_at_ms };
+            self.turns.push_back(Turn::new(open.turn_id, open.text, open.hash, open.seq, false, accepted));
+        }
+        if started {
+            // Its agent was a child of an earlier gateway and is gone with it.
+            self.active = Some(Active::new(cx.now.ticks_ms));
+            let detail = "the gateway was restarted before the answer was complete";
+            let error = TurnError { code: "gateway_restarted".into(), detail: detail.into() };
+            self.end_turn(cx, Outcome::Interrupted, Some(error));
+        }
+        self.try_start(cx);
+    }
+}
