@@ -1,2 +1,75 @@
-//! placeholder
-fn main() {}
+//! The project's own commands: `cargo xtask serve`, `test`, `bench` and `fixtures`.
+//!
+//! Runs cargo and other tools and checks sources; depends on no crate of the workspace and on none of crates.io, so
+//! that it is built in a moment and works while everything else is broken.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "talking to the person at the terminal is its job"
+)]
+
+mod agents;
+mod browser;
+mod command;
+mod edges;
+mod fixtures;
+mod generated;
+mod git;
+mod release;
+mod report;
+mod runner;
+mod rust;
+mod secrets;
+mod snapshots;
+mod steps;
+mod tidy;
+mod tools;
+mod web;
+mod workspace;
+
+use std::process::ExitCode;
+
+/// Every subcommand, as documents may name them.
+const SUBCOMMANDS: [&str; 4] = ["serve", "test", "bench", "fixtures"];
+
+const USAGE: &str = "\
+cargo xtask serve [-- FLAGS]     build the release gateway and run `switchboard serve FLAGS`
+cargo xtask test [OPTIONS]       run everything that CI runs
+    --only STEP                  only this step (repeatable)
+    --list                       the steps and what each one proves
+    --nightly                    randomised tests run for much longer
+cargo xtask bench [-- ARGS]      measure against the limit and print a table of ratios
+cargo xtask fixtures             write the snapshots and generated files anew";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let subcommand = args.next().unwrap_or_default();
+    let rest: Vec<String> = args.collect();
+    let done = match subcommand.as_str() {
+        "serve" => Err(release::serve(rest)),
+        "bench" => Err(release::bench(rest)),
+        "test" => runner::Options::parse(rest).and_then(runner::run),
+        "fixtures" => fixtures::rewrite(),
+        "" | "help" | "--help" | "-h" => {
+            println!("{USAGE}");
+            Ok(ExitCode::SUCCESS)
+        }
+        other => Err(workspace::Failure::new(format!("no subcommand `{other}`\n\n{USAGE}"))),
+    };
+    done.unwrap_or_else(|failure| {
+        eprintln!("xtask: {failure}");
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SUBCOMMANDS, USAGE};
+
+    #[test]
+    fn every_subcommand_is_explained() {
+        for subcommand in SUBCOMMANDS {
+            assert!(USAGE.contains(&format!("cargo xtask {subcommand}")), "{subcommand}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Real agents for the tests: installed from their own distribution, pinned, never from what a developer has.
+
+use std::path::PathBuf;
+
+use crate::command::Task;
+use crate::report::Verdict;
+use crate::runner::Session;
+use crate::rust;
+use crate::workspace::{Failure, Result, find_program, target};
+
+/// The Claude Code whose dialect is recorded and tested. Moving it means recording anew.
+const CLAUDE_CODE: (&str, &str) = ("@anthropic-ai/claude-code", "2.1.329");
+
+/// The integration test of `agent-bridge` that talks to it, and the variable through which it learns the executable.
+const CLAUDE_TEST: (&str, &str) = ("claude_code", "SWITCHBOARD_TEST_CLAUDE");
+
+/// Runs the tests against Claude Code itself. They bring their own model, on loopback: no account is needed.
+pub(crate) fn claude(session: &Session) -> Result<Verdict> {
+    let executable = match install_claude(session) {
+        Ok(executable) => executable,
+        Err(failure) => return Ok(Verdict::Skipped(format!("Claude Code cannot be installed: {failure}"))),
+    };
+    let (test, variable) = CLAUDE_TEST;
+    rust::one_test(test).env(variable, executable).run(session.deadline())?;
+    Ok(Verdict::Passed)
+}
+
+/// Installs it below the target directory, unless this version is there, and gives its executable.
+fn install_claude(session: &Session) -> Result<PathBuf> {
+    let (package, version) = CLAUDE_CODE;
+    let dir = target().join("agents").join(format!("claude-code-{version}"));
+    let executable = dir.join("node_modules/.bin/claude");
+    if reports_version(session, &executable, version) {
+        return Ok(executable);
+    }
+    if find_program("npm").is_none() {
+        return Err(Failure::new("npm is not on PATH; install Node 20 or later"));
+    }
+    let install =
+        Task::new("npm").args(["install", "--no-save", "--no-package-lock", "--no-audit", "--no-fund"]);
+    install.arg("--prefix").arg(&dir).arg(format!("{package}@{version}")).output(session.deadline())?;
+    if reports_version(session, &executable, version) {
+        return Ok(executable);
+    }
+    Err(Failure::new(format!("what npm installed does not say that it is version {version}")))
+}
+
+fn reports_version(session: &Session, executable: &PathBuf, version: &str) -> bool {
+    let said = Task::new(executable).arg("--version").output(session.deadline());
+    said.is_ok_and(|said| said.split_whitespace().next() == Some(version))
+}

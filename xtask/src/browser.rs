@@ -1,0 +1,150 @@
+//! Chromium drives the page that a built gateway serves, with the demo agent behind it.
+
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::command::{Running, Task};
+use crate::report::Verdict;
+use crate::runner::Session;
+use crate::web;
+use crate::workspace::{Context as _, Failure, Result, empty_scratch, find_program, target};
+
+/// How long a gateway may take until it has written where it listens.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// Runs the page's end-to-end tests.
+pub(crate) fn step(session: &Session) -> Result<Verdict> {
+    let chromium = match chromium(session) {
+        Ok(chromium) => chromium,
+        Err(failure) => return Ok(Verdict::Skipped(failure.to_string())),
+    };
+    web::install(session)?;
+    let program = build_gateway(session)?;
+    let mut gateway = Gateway::start(&program)?;
+    web::npm(&["run", "e2e"])?
+        .env("SWITCHBOARD_URL", &gateway.url)
+        .env("SWITCHBOARD_BINARY", &program)
+        .env("CHROMIUM", &chromium)
+        .run(session.deadline())?;
+    gateway.require_alive()?;
+    Ok(Verdict::Passed)
+}
+
+/// A browser that is installed, or that can be.
+fn chromium(session: &Session) -> Result<PathBuf> {
+    if let Some(chosen) = std::env::var_os("CHROMIUM") {
+        return Ok(chosen.into());
+    }
+    if let Some(found) = find_chromium() {
+        return Ok(found);
+    }
+    if !is_root(session) {
+        return Err(Failure::new("there is no Chromium, and installing it with apt-get needs root"));
+    }
+    let apt = || Task::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive");
+    let packages = ["chromium", "fonts-liberation"];
+    let install = || {
+        apt().args(["update", "--quiet"]).output(session.deadline())?;
+        apt()
+            .args(["install", "--yes", "--quiet", "--no-install-recommends"])
+            .args(packages)
+            .output(session.deadline())
+    };
+    install().context("there is no Chromium, and apt-get cannot install it")?;
+    find_chromium().ok_or_else(|| Failure::new("apt-get installed Chromium, but it is not on PATH"))
+}
+
+fn find_chromium() -> Option<PathBuf> {
+    ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
+        .into_iter()
+        .find_map(find_program)
+}
+
+fn is_root(session: &Session) -> bool {
+    Task::new("id").arg("-u").output(session.deadline()).is_ok_and(|uid| uid.trim() == "0")
+}
+
+/// Builds the program that the tests use too; nothing to do after the build step.
+fn build_gateway(session: &Session) -> Result<PathBuf> {
+    let build = ["build", "--locked", "--workspace", "--all-features", "--bin", "switchboard"];
+    Task::cargo().args(build).run(session.deadline())?;
+    Ok(target().join("debug/switchboard"))
+}
+
+/// A gateway with a data directory of its own. It ends when this is dropped.
+struct Gateway {
+    running: Running,
+    /// Where its page is, with the token in the fragment as the gateway prints it.
+    url: String,
+}
+
+impl Gateway {
+    fn start(program: &Path) -> Result<Self> {
+        let dir = empty_scratch("browser")?;
+        let (data, workspace) = (dir.join("data"), dir.join("workspace"));
+        let (port_file, token_file) = (dir.join("addresses"), dir.join("token"));
+        std::fs::create_dir(&workspace).context("making a workspace for the demo agent")?;
+
+        let mut running = Task::new(program)
+            .args(["serve", "--listen", "127.0.0.1:0", "--dialect", "claude", "--agent-command"])
+            .arg(format!("{} demo-agent", program.display()))
+            .arg("--port-file")
+            .arg(&port_file)
+            .arg("--token-file")
+            .arg(&token_file)
+            .arg("--data-dir")
+            .arg(&data)
+            .arg("--workspace")
+            .arg(&workspace)
+            .spawn()?;
+        let address = await_address(&mut running, &port_file)?;
+        let token =
+            std::fs::read_to_string(&token_file).context("reading the token that the gateway made")?;
+        Ok(Self { running, url: format!("http://{address}/#token={}", token.trim()) })
+    }
+
+    /// Fails if it has ended by itself while the tests ran.
+    fn require_alive(&mut self) -> Result {
+        match self.running.poll()? {
+            None => Ok(()),
+            Some(status) => Err(Failure::new(format!("the gateway ended during the tests with {status}"))),
+        }
+    }
+}
+
+/// Waits for the first TCP address in the port file.
+fn await_address(gateway: &mut Running, port_file: &Path) -> Result<String> {
+    let deadline = Instant::now() + START_LIMIT;
+    while Instant::now() < deadline {
+        // Missing until the gateway is ready.
+        let addresses = std::fs::read_to_string(port_file).unwrap_or_default();
+        if let Some(address) = tcp_address(&addresses) {
+            return Ok(address.to_owned());
+        }
+        if let Some(status) = gateway.poll()? {
+            return Err(Failure::new(format!("the gateway ended at once with {status}")));
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    Err(Failure::new(format!("the gateway wrote no address within {} s", START_LIMIT.as_secs())))
+}
+
+/// The first complete line that is a TCP address: a Unix socket's is a path.
+fn tcp_address(addresses: &str) -> Option<&str> {
+    let complete = &addresses[..=addresses.rfind('\n')?];
+    complete.lines().find(|line| line.parse::<std::net::SocketAddr>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tcp_address;
+
+    #[test]
+    fn the_address_is_taken_when_its_line_is_complete() {
+        assert_eq!(tcp_address("127.0.0.1:80"), None);
+        assert_eq!(tcp_address("127.0.0.1:8021\n"), Some("127.0.0.1:8021"));
+        assert_eq!(tcp_address("unix:/run/s\n[::1]:80\n"), Some("[::1]:80"));
+        assert_eq!(tcp_address(""), None);
+    }
+}

@@ -1,0 +1,29 @@
+//! Writes anew what is generated and committed. Whoever runs it reads the difference before committing it.
+
+use std::process::ExitCode;
+
+use crate::command::Task;
+use crate::generated::{BUNDLE, WIRE_TYPES};
+use crate::runner::Session;
+use crate::workspace::{Context as _, Result, root};
+use crate::{rust, web};
+
+/// Rewrites the snapshots, the types of the wire and the page's bundle.
+pub(crate) fn rewrite() -> Result<ExitCode> {
+    let session = Session::unhurried();
+
+    rust::test_runner(&[])
+        .env("INSTA_UPDATE", "always")
+        .env("INSTA_FORCE_PASS", "1")
+        .run(session.deadline())?;
+
+    let (file, example) = WIRE_TYPES;
+    let types = rust::example_output(&session, example)?;
+    std::fs::write(root().join(file), types).context(format_args!("writing {file}"))?;
+
+    web::build(&session, &root().join(BUNDLE))?;
+
+    println!("\nWhat changed:");
+    Task::new("git").args(["status", "--short"]).run(session.deadline())?;
+    Ok(ExitCode::SUCCESS)
+}

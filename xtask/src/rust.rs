@@ -1,0 +1,138 @@
+//! The steps that cargo itself does.
+//!
+//! All of them use the same packages and features, `--workspace --all-features`, and leave `RUSTFLAGS` alone, so that
+//! nothing is compiled twice.
+
+use std::path::Path;
+
+use crate::command::Task;
+use crate::report::Verdict;
+use crate::runner::Session;
+use crate::snapshots;
+use crate::workspace::{Context as _, Failure, Result, find_program, read};
+
+/// One feature set for everything: with another, most dependencies would be built again.
+const EVERYTHING: [&str; 2] = ["--workspace", "--all-features"];
+
+/// A target without `std`, whose `core` and `alloc` rustup has prebuilt.
+const BARE_TARGET: &str = "wasm32v1-none";
+
+pub(crate) fn format(session: &Session) -> Result<Verdict> {
+    // The names are enough: who sees them runs `cargo fmt`.
+    let files = Task::cargo().args(["fmt", "--all", "--check", "--", "-l"]);
+    files.run(session.deadline()).context("run `cargo fmt`")?;
+    Ok(Verdict::Passed)
+}
+
+pub(crate) fn clippy(session: &Session) -> Result<Verdict> {
+    let clippy = Task::cargo().arg("clippy").arg("--locked").args(EVERYTHING).arg("--all-targets");
+    clippy.args(["--", "-D", "warnings"]).run(session.deadline())?;
+    Ok(Verdict::Passed)
+}
+
+/// Compiles the core, without its `schema` feature, for a target that has no `std` to lean on.
+pub(crate) fn no_std(session: &Session) -> Result<Verdict> {
+    if !says_no_std(&read("core/src/lib.rs")?) {
+        return Err(Failure::new("core/src/lib.rs does not say no_std"));
+    }
+    if !has_bare_target(session) {
+        let added = Task::new("rustup").args(["target", "add", BARE_TARGET]).output(session.deadline());
+        if let Err(failure) = added {
+            let reason = format!("the target {BARE_TARGET} is not installed and cannot be: {failure}");
+            return Ok(Verdict::Skipped(reason));
+        }
+    }
+    let core = ["clippy", "--locked", "--package", "switchboard-core", "--target", BARE_TARGET];
+    Task::cargo().args(core).args(["--", "-D", "warnings"]).run(session.deadline())?;
+    Ok(Verdict::Passed)
+}
+
+fn says_no_std(crate_root: &str) -> bool {
+    let is_declaration = |line: &str| line.starts_with("#![") && line.contains("no_std");
+    crate_root.lines().any(|line| is_declaration(line.trim()))
+}
+
+fn has_bare_target(session: &Session) -> bool {
+    let libraries = Task::new("rustc")
+        .args(["--print", "target-libdir", "--target", BARE_TARGET])
+        .output(session.deadline());
+    libraries.is_ok_and(|dir| Path::new(dir.trim()).is_dir())
+}
+
+/// Compiles what the later steps run.
+pub(crate) fn build(session: &Session) -> Result<Verdict> {
+    let build = Task::cargo().args(["build", "--locked"]).args(EVERYTHING);
+    build.args(["--lib", "--bins", "--tests", "--examples"]).run(session.deadline())?;
+    Ok(Verdict::Passed)
+}
+
+/// Runs every test, and looks for snapshots that no test compares itself with.
+pub(crate) fn tests(session: &Session) -> Result<Verdict> {
+    let references = snapshots::References::start()?;
+    let mut tests = test_runner(&["--no-fail-fast"])
+        .env("INSTA_UPDATE", "no")
+        .env("INSTA_FORCE_PASS", "0")
+        .env("INSTA_SNAPSHOT_REFERENCES_FILE", references.path());
+    for (name, seconds) in session.random_budgets() {
+        println!("{name}={seconds}");
+        tests = tests.env(name, seconds);
+    }
+    tests.run(session.deadline())?;
+    references.require_all(session)?;
+    Ok(Verdict::Passed)
+}
+
+/// The tests of the whole workspace, by nextest if there is one.
+pub(crate) fn test_runner(args: &[&str]) -> Task {
+    let runner: &[&str] = if find_program("cargo-nextest").is_some() {
+        &["nextest", "run"]
+    } else {
+        &["test", "--lib", "--bins", "--tests"]
+    };
+    Task::cargo().args(runner).arg("--locked").args(EVERYTHING).args(args)
+}
+
+/// One integration test of the workspace, also if it is marked as ignored.
+pub(crate) fn one_test(name: &str) -> Task {
+    if find_program("cargo-nextest").is_some() {
+        let nextest = Task::cargo().args(["nextest", "run", "--locked"]).args(EVERYTHING);
+        return nextest.args(["--no-fail-fast", "--run-ignored", "all", "--test", name]);
+    }
+    Task::cargo().args(["test", "--locked"]).args(EVERYTHING).args([
+        "--test",
+        name,
+        "--",
+        "--include-ignored",
+    ])
+}
+
+pub(crate) fn doctests(session: &Session) -> Result<Verdict> {
+    Task::cargo().args(["test", "--locked", "--doc"]).args(EVERYTHING).run(session.deadline())?;
+    Ok(Verdict::Passed)
+}
+
+pub(crate) fn documentation(session: &Session) -> Result<Verdict> {
+    let doc = Task::cargo().args(["doc", "--locked", "--no-deps"]).args(EVERYTHING);
+    doc.env("RUSTDOCFLAGS", "-D warnings").run(session.deadline())?;
+    Ok(Verdict::Passed)
+}
+
+/// The output of an example of the workspace, as the build step compiled it.
+pub(crate) fn example_output(session: &Session, name: &str) -> Result<String> {
+    let build = Task::cargo().args(["build", "--locked"]).args(EVERYTHING).args(["--example", name]);
+    build.run(session.deadline())?;
+    let program = crate::workspace::target().join("debug/examples").join(name);
+    Task::new(&program).output(session.deadline()).context(format_args!("the example {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::says_no_std;
+
+    #[test]
+    fn a_crate_root_that_uses_std_is_noticed() {
+        assert!(says_no_std("//! Docs.\n#![no_std]\n"));
+        assert!(says_no_std("#![cfg_attr(not(feature = \"schema\"), no_std)]\n"));
+        assert!(!says_no_std("//! It is no_std.\nuse std::fmt;\n"));
+    }
+}

@@ -1,0 +1,44 @@
+//! The page: what npm does for it.
+
+use std::path::Path;
+
+use crate::command::Task;
+use crate::report::Verdict;
+use crate::runner::Session;
+use crate::workspace::{Context as _, Failure, Result, find_program, read, root};
+
+/// Type-checks the sources and runs the unit tests.
+pub(crate) fn step(session: &Session) -> Result<Verdict> {
+    install(session)?;
+    npm(&["run", "check"])?.run(session.deadline())?;
+    npm(&["test"])?.run(session.deadline())?;
+    Ok(Verdict::Passed)
+}
+
+/// Builds the page's bundle into a directory.
+pub(crate) fn build(session: &Session, into: &Path) -> Result {
+    install(session)?;
+    let into = into.to_string_lossy();
+    npm(&["run", "build", "--", "--emptyOutDir", "--outDir", &into])?.run(session.deadline())
+}
+
+/// npm in the page's directory.
+pub(crate) fn npm(args: &[&str]) -> Result<Task> {
+    if find_program("npm").is_none() {
+        let advice = "install Node 20 or later; only the gateway itself can be built without it";
+        return Err(Failure::new(format!("npm is not on PATH: {advice}")));
+    }
+    Ok(Task::new("npm").dir(root().join("web")).args(args))
+}
+
+/// Installs exactly what the lock file says, unless that is what is there.
+pub(crate) fn install(session: &Session) -> Result {
+    let lock = read("web/package-lock.json")?;
+    // In node_modules, so that deleting the one deletes the other.
+    let installed = root().join("web/node_modules/.installed-lock.json");
+    if std::fs::read_to_string(&installed).is_ok_and(|text| text == lock) {
+        return Ok(());
+    }
+    npm(&["ci", "--no-audit", "--no-fund"])?.run(session.deadline())?;
+    std::fs::write(&installed, lock).context("noting which packages are installed")
+}
