@@ -4,6 +4,10 @@
 //! A journal answers each append and each question exactly once, in any order between chats; the appends
 //! of one chat are answered in the order in which they were made.
 
+mod memory;
+
+pub use memory::MemoryJournal;
+
 use alloc::{string::String, vec::Vec};
 use core::fmt;
 

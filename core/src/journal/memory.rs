@@ -1,0 +1,343 @@
+//! A journal in memory: for tests, for programs that need no history, and as the model of the port.
+
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::String,
+    vec::Vec,
+};
+
+use super::{
+    Append, Ask, Change, ChatRecord, ChatsPage, Found, HistoryPage, JournalAnswer, LogEvent, OpenRequest,
+    OpenTurn, PageStart, Query, TurnRecord,
+};
+use crate::{
+    ids::{ChatId, ChatKey, Cursor, Epoch, Principal, TurnId},
+    wire::{ChatBody, ChatEvent, ChatSummary, Frame, GoalState, encode_chat},
+};
+
+/// Joined deltas of one event in a page of history hold at most this many bytes of text.
+const JOINED_BYTES: usize = 64 * 1024;
+
+/// Keeps every chat in memory, and forgets all when dropped. Answers at once.
+#[derive(Debug, Default)]
+pub struct MemoryJournal {
+    chats: BTreeMap<ChatKey, Chat>,
+    /// By principal, newest activity last.
+    by_activity: BTreeSet<(Principal, u64, ChatId)>,
+}
+
+#[derive(Debug)]
+struct Chat {
+    epoch: Epoch,
+    events: Vec<LogEvent>,
+    title: Option<String>,
+    goal_state: GoalState,
+    session: Option<String>,
+    open: Vec<OpenTurn>,
+    turns: BTreeMap<TurnId, TurnRecord>,
+    requests: Vec<OpenRequest>,
+    last_command: u64,
+    updated_at_ms: u64,
+}
+
+impl MemoryJournal {
+    /// Keeps one transaction.
+    ///
+    /// # Panics
+    /// If the append does not follow the chat's last event: that is a defect of the caller.
+    pub fn append(&mut self, append: Append) -> JournalAnswer {
+        let chat = self.chats.entry(append.chat.clone()).or_insert_with(|| {
+            let epoch = append.create.clone().expect("a chat's first append creates it");
+            Chat::new(epoch)
+        });
+        self.by_activity.remove(&(
+            append.chat.principal.clone(),
+            chat.updated_at_ms,
+            append.chat.chat.clone(),
+        ));
+        chat.updated_at_ms = chat.updated_at_ms.max(append.at_ms);
+        self.by_activity.insert((
+            append.chat.principal.clone(),
+            chat.updated_at_ms,
+            append.chat.chat.clone(),
+        ));
+        for event in append.events {
+            assert_eq!(event.first_seq, chat.head() + 1, "an append follows the chat's last event");
+            chat.events.push(event);
+        }
+        for change in append.changes {
+            chat.apply(change, append.at_ms);
+        }
+        JournalAnswer::Appended(append.id)
+    }
+
+    /// Answers one question.
+    pub fn ask(&self, ask: Ask) -> JournalAnswer {
+        let found = match ask.query {
+            Query::Chat { chat } => {
+                Found::Chat(self.chats.get(&chat).map(|found| Box::new(found.record(chat.chat))))
+            }
+            Query::Turn { chat, turn_id } => {
+                Found::Turn(self.chats.get(&chat).and_then(|found| found.turns.get(&turn_id)).cloned())
+            }
+            Query::After { chat, after, bytes } => {
+                Found::After(self.chats.get(&chat).and_then(|found| found.after(&after, bytes)))
+            }
+            Query::Before { chat, before, events, bytes } => {
+                let page = match self.chats.get(&chat) {
+                    Some(found) => found.before(&before, events, bytes),
+                    None => Some(HistoryPage::default()),
+                };
+                Found::Before(page)
+            }
+            Query::Chats { principal, before, limit } => {
+                Found::Chats(self.page(&principal, before.as_deref(), limit))
+            }
+        };
+        JournalAnswer::Found(ask.id, found)
+    }
+
+    fn page(&self, principal: &Principal, before: Option<&str>, limit: u32) -> Option<ChatsPage> {
+        let bound = match before {
+            None => None,
+            Some(cursor) => {
+                let (at, chat) = cursor.split_once('~')?;
+                Some((at.parse::<u64>().ok()?, ChatId::parse(chat).ok()?))
+            }
+        };
+        let mut newest_first = self
+            .by_activity
+            .iter()
+            .rev()
+            .filter(|(owner, at, chat)| {
+                owner == principal && bound.as_ref().is_none_or(|bound| (*at, chat) < (bound.0, &bound.1))
+            })
+            .filter_map(|(owner, _, chat)| {
+                let key = ChatKey { principal: owner.clone(), chat: chat.clone() };
+                Some((chat, self.chats.get(&key)?))
+            });
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let chats: Vec<ChatSummary> =
+            newest_first.by_ref().take(limit).map(|(id, chat)| chat.summary(id)).collect();
+        let more = newest_first.next().is_some();
+        let before =
+            chats.last().filter(|_| more).map(|last| format!("{}~{}", last.updated_at_ms, last.chat_id));
+        Some(ChatsPage { chats, before })
+    }
+}
+
+impl Chat {
+    fn new(epoch: Epoch) -> Self {
+        Self {
+            epoch,
+            events: Vec::new(),
+            title: None,
+            goal_state: GoalState::default(),
+            session: None,
+            open: Vec::new(),
+            turns: BTreeMap::new(),
+            requests: Vec::new(),
+            last_command: 0,
+            updated_at_ms: 0,
+        }
+    }
+
+    fn head(&self) -> u64 {
+        self.events.last().map_or(0, |event| event.seq)
+    }
+
+    fn cursor(&self) -> Cursor {
+        Cursor { epoch: self.epoch.clone(), seq: self.head() }
+    }
+
+    fn apply(&mut self, change: Change, at_ms: u64) {
+        match change {
+            Change::TurnAccepted { turn_id, hash, seq, text, starts_turn } => {
+                let place = Cursor { epoch: self.epoch.clone(), seq };
+                let earlier = self.turns.insert(turn_id.clone(), TurnRecord { hash, place, starts_turn });
+                assert!(earlier.is_none(), "a turn id is accepted once");
+                let at = self.index(seq);
+                let frame = self.events[at].frame.clone();
+                self.open.push(OpenTurn {
+                    turn_id,
+                    text,
+                    hash,
+                    seq,
+                    frame,
+                    accepted_at_ms: at_ms,
+                    started_at_ms: None,
+                    cancel_requested: false,
+                });
+            }
+            Change::TurnStarted { turn_id } => {
+                self.open_turn(&turn_id, |turn| turn.started_at_ms = Some(at_ms));
+            }
+            Change::CancelRequested { turn_id } => {
+                self.open_turn(&turn_id, |turn| turn.cancel_requested = true);
+            }
+            Change::TurnEnded { turn_id, .. } => {
+                let before = self.open.len();
+                self.open.retain(|turn| turn.turn_id != turn_id);
+                assert_eq!(self.open.len() + 1, before, "a turn ends once");
+            }
+            Change::RequestOpened { request_id, question, frame } => {
+                self.requests.push(OpenRequest { request_id, question, frame });
+            }
+            Change::RequestClosed { request_id } => {
+                self.requests.retain(|request| request.request_id != request_id);
+            }
+            Change::Command { command } => self.last_command = self.last_command.max(command.id().0),
+            Change::AgentPosition { .. } => {}
+            Change::Session { token } => self.session = Some(token),
+            Change::Title { title } => self.title = Some(title),
+            Change::Goal { goal_state } => self.goal_state = goal_state,
+        }
+    }
+
+    fn open_turn(&mut self, turn_id: &TurnId, change: impl FnOnce(&mut OpenTurn)) {
+        if let Some(turn) = self.open.iter_mut().find(|turn| turn.turn_id == *turn_id) {
+            change(turn);
+        }
+    }
+
+    fn record(&self, chat: ChatId) -> ChatRecord {
+        ChatRecord {
+            chat,
+            head: self.cursor(),
+            title: self.title.clone(),
+            goal_state: self.goal_state.clone(),
+            session: self.session.clone(),
+            turns: self.open.clone(),
+            requests: self.requests.clone(),
+            last_command: self.last_command,
+        }
+    }
+
+    fn summary(&self, chat: &ChatId) -> ChatSummary {
+        ChatSummary {
+            chat_id: chat.clone(),
+            title: self.title.clone(),
+            updated_at_ms: self.updated_at_ms,
+            running: self.open.iter().any(|turn| turn.started_at_ms.is_some()),
+            head: self.cursor(),
+        }
+    }
+
+    /// Where the event that covers `seq` is, or would be.
+    fn index(&self, seq: u64) -> usize {
+        self.events.partition_point(|event| event.seq < seq)
+    }
+
+    fn after(&self, after: &Cursor, bytes: usize) -> Option<Vec<LogEvent>> {
+        if after.epoch != self.epoch {
+            return None;
+        }
+        let mut page = Vec::new();
+        let mut size = 0;
+        for event in &self.events[self.index(after.seq + 1)..] {
+            if size >= bytes {
+                break;
+            }
+            size += event.frame.len();
+            page.push(event.clone());
+        }
+        Some(page)
+    }
+
+    fn before(&self, before: &PageStart, events: u32, bytes: usize) -> Option<HistoryPage> {
+        let last = match before {
+            PageStart::At(seq) => *seq,
+            PageStart::Opaque(cursor) => {
+                let (epoch, seq) = cursor.split_once('~')?;
+                if epoch != self.epoch.as_str() {
+                    return None;
+                }
+                seq.parse().ok()?
+            }
+        };
+        let mut page = Page::default();
+        let mut at = self.events.partition_point(|event| event.seq <= last);
+        while at > 0 && page.takes(&self.events[at - 1], events, bytes) {
+            at -= 1;
+        }
+        let before = (at > 0).then(|| format!("{}~{}", self.epoch, self.events[at - 1].seq));
+        Some(HistoryPage { events: page.finish(), before })
+    }
+}
+
+/// A page of history, filled from its newest event backwards; adjacent deltas of one stream are joined.
+#[derive(Default)]
+struct Page {
+    /// Newest first.
+    frames: Vec<Frame>,
+    bytes: usize,
+    joining: Option<ChatEvent>,
+}
+
+impl Page {
+    /// Takes an event that comes before all there is. False: the page is full.
+    fn takes(&mut self, event: &LogEvent, events: u32, bytes: usize) -> bool {
+        let delta = as_delta(&event.frame);
+        if let (Some(joining), Some(earlier)) = (&mut self.joining, &delta) {
+            if join(earlier, joining) {
+                self.bytes += event.frame.len() / 2;
+                return true;
+            }
+        }
+        let count = self.frames.len() + usize::from(self.joining.is_some());
+        let full = count >= usize::try_from(events).unwrap_or(usize::MAX)
+            || (count > 0 && self.bytes + event.frame.len() > bytes);
+        if full {
+            return false;
+        }
+        self.settle();
+        self.bytes += event.frame.len();
+        match delta {
+            Some(delta) => self.joining = Some(delta),
+            None => self.frames.push(event.frame.clone()),
+        }
+        true
+    }
+
+    fn settle(&mut self) {
+        if let Some(joined) = self.joining.take() {
+            self.frames.push(encode_chat(&joined.place, &joined.body));
+        }
+    }
+
+    fn finish(mut self) -> Vec<Frame> {
+        self.settle();
+        self.frames.reverse();
+        self.frames
+    }
+}
+
+fn as_delta(frame: &Frame) -> Option<ChatEvent> {
+    let looks_like_one = frame.as_str().starts_with("{\"event\":\"delta\"")
+        || frame.as_str().starts_with("{\"event\":\"reasoning_delta\"");
+    looks_like_one.then(|| serde_json::from_str(frame.as_str()).ok()).flatten()
+}
+
+/// Puts an earlier delta in front of a later one of the same stream and turn, if the result is not too long.
+fn join(earlier: &ChatEvent, later: &mut ChatEvent) -> bool {
+    let ((stream, text), (later_stream, later_text)) = match (&earlier.body, &mut later.body) {
+        (
+            ChatBody::Delta { stream_id, text },
+            ChatBody::Delta { stream_id: later_stream, text: later_text },
+        )
+        | (
+            ChatBody::ReasoningDelta { stream_id, text },
+            ChatBody::ReasoningDelta { stream_id: later_stream, text: later_text },
+        ) => ((stream_id, text), (later_stream, later_text)),
+        _ => return false,
+    };
+    let fits = text.len() + later_text.len() <= JOINED_BYTES;
+    if stream != later_stream || earlier.place.turn_id != later.place.turn_id || !fits {
+        return false;
+    }
+    later_text.insert_str(0, text);
+    later.place.first_seq = Some(earlier.place.first());
+    true
+}
