@@ -40,6 +40,20 @@ pub struct Seat {
     pub records: Records,
 }
 
+impl Seat {
+    pub(crate) fn new(
+        chat: ChatKey,
+        run: AgentRun,
+        session: Option<String>,
+        orders: mpsc::Receiver<Order>,
+        inbox: mpsc::Sender<FromAgent>,
+        held: watch::Receiver<bool>,
+    ) -> Self {
+        let records = Records { chat: chat.clone(), run, inbox, held };
+        Self { chat, run, session, orders: Orders(orders), records }
+    }
+}
+
 /// What an agent is told to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
@@ -53,7 +67,7 @@ pub enum Order {
 
 /// The orders to one agent, first come first. Bounded by the hub: it sends one prompt at a time.
 #[derive(Debug)]
-pub struct Orders(mpsc::UnboundedReceiver<Order>);
+pub struct Orders(mpsc::Receiver<Order>);
 
 impl Orders {
     /// The next order. After the gateway has gone it is [`Order::Stop`], for ever.
@@ -73,7 +87,7 @@ pub struct GatewayGone;
 pub struct Records {
     chat: ChatKey,
     run: AgentRun,
-    inbox: mpsc::Sender<(ChatKey, AgentRun, AgentRecords)>,
+    inbox: mpsc::Sender<FromAgent>,
     held: watch::Receiver<bool>,
 }
 
@@ -83,6 +97,15 @@ impl Records {
     pub async fn send(&self, records: AgentRecords) -> Result<(), GatewayGone> {
         let mut held = self.held.clone();
         held.wait_for(|held| !held).await.map_err(|_| GatewayGone)?;
-        self.inbox.send((self.chat.clone(), self.run, records)).await.map_err(|_| GatewayGone)
+        let chat = self.chat.clone();
+        let records = FromAgent::Records { chat, run: self.run, records };
+        self.inbox.send(records).await.map_err(|_| GatewayGone)
     }
+}
+
+/// What reaches the loop from agents. An exit comes after all that its life said.
+#[derive(Debug)]
+pub(crate) enum FromAgent {
+    Records { chat: ChatKey, run: AgentRun, records: AgentRecords },
+    Exited { chat: ChatKey, run: AgentRun, exit: AgentExit },
 }

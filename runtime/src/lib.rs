@@ -1,6 +1,21 @@
 //! tokio around `switchboard-core`: the loop that owns the hub, outboxes, clock, entropy, the journal
 //! and the agents.
+//!
+//! [`Gateway::start`] runs a gateway; a transport verifies its peer and calls [`Gateway::connect`], and from
+//! then on carries frames between its socket and a [`Connection`] and decides nothing. [`Agent`] is what
+//! answers, [`OpenJournal`] what keeps. The complete example is at [`Gateway`].
 
+mod admission;
 mod agent;
+mod connection;
+mod engine;
+mod gateway;
+mod journal;
+mod outbox;
 
-pub use agent::{Agent, GatewayGone, Orders, Order, Records, Seat};
+pub use admission::{Admission, Verifier};
+pub use agent::{Agent, GatewayGone, Order, Orders, Records, Seat};
+pub use connection::{Connection, Inbox, Stopped};
+pub use gateway::{Gateway, Running, entropy};
+pub use journal::{Answers, Journal, Memory, OpenJournal, OpenMemory, Request};
+pub use outbox::{Next, OutboxReader, Progress};

@@ -1,0 +1,295 @@
+//! The loop that owns the hub: inputs in a fixed order of precedence, bounded work per wake, outputs
+//! carried out at once.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use switchboard_core::{
+    ChatRef, Hub, Input, Moment, Output, Peer, Recipients,
+    agent::{AgentExit, AgentRun},
+    ids::{ChatKey, ConnId},
+    journal::JournalAnswer,
+    wire::{Frame, TurnError},
+};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{MissedTickBehavior, interval, sleep_until},
+};
+
+use crate::{
+    agent::{Agent, FromAgent, Order, Seat},
+    journal::{Journal, Request},
+    outbox::Outbox,
+};
+
+/// Inputs of one kind taken per wake, before the others get their turn.
+const INPUTS_PER_WAKE: usize = 64;
+/// Orders that may wait for one agent. The hub sends one prompt at a time and one answer per request.
+const ORDERS: usize = 128;
+/// How often readers that take nothing are looked for.
+const STALL_CHECK: Duration = Duration::from_secs(1);
+
+/// What happens to connections apart from their frames. Bounded by the number of connections: each has at
+/// most one of each kind on the way.
+#[derive(Debug)]
+pub(crate) enum Lifecycle {
+    Opened { conn: ConnId, peer: Peer, outbox: Arc<Outbox> },
+    Drained(ConnId),
+    Gone(ConnId),
+    Shutdown,
+}
+
+/// The loop's ends of all channels.
+pub(crate) struct Inputs {
+    pub(crate) journal: mpsc::UnboundedReceiver<JournalAnswer>,
+    pub(crate) lifecycle: mpsc::UnboundedReceiver<Lifecycle>,
+    pub(crate) frames: mpsc::Receiver<Input>,
+    pub(crate) agents: mpsc::Receiver<FromAgent>,
+}
+
+/// Everything that the loop owns.
+pub(crate) struct Engine<J> {
+    pub(crate) hub: Hub,
+    pub(crate) journal: J,
+    pub(crate) agent: Arc<dyn Agent>,
+    pub(crate) agents_inbox: mpsc::Sender<FromAgent>,
+    pub(crate) clock: Clock,
+    pub(crate) outboxes: HashMap<ConnId, Arc<Outbox>>,
+    pub(crate) agents: HashMap<AgentRun, Link>,
+    pub(crate) requests: Vec<Request>,
+    /// Outbox refusals to be told to the hub before anything else.
+    pub(crate) refusals: Vec<(ConnId, ChatRef, u64)>,
+    /// Watches that can be answered at once.
+    pub(crate) drained: Vec<ConnId>,
+    pub(crate) finished: bool,
+}
+
+/// The loop's end of one agent.
+pub(crate) struct Link {
+    orders: mpsc::Sender<Order>,
+    held: watch::Sender<bool>,
+}
+
+/// The only clock there is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    began: Instant,
+}
+
+impl Clock {
+    pub(crate) fn new() -> Self {
+        Self { began: Instant::now() }
+    }
+
+    pub(crate) fn now(self) -> Moment {
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Moment { ticks_ms: millis(self.began.elapsed()), unix_ms: millis(unix) }
+    }
+
+    fn instant(self, ticks_ms: u64) -> tokio::time::Instant {
+        (self.began + Duration::from_millis(ticks_ms)).into()
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl<J: Journal> Engine<J> {
+    pub(crate) async fn run(mut self, mut inputs: Inputs, finished: oneshot::Sender<()>) {
+        let mut stall_check = interval(STALL_CHECK);
+        stall_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !self.finished {
+            let deadline = self.hub.next_deadline();
+            // What is already kept is shown first, then room is made, then people, then agents.
+            tokio::select! {
+                biased;
+                Some(answer) = inputs.journal.recv() => {
+                    self.handle(Input::Journal(answer));
+                    take(&mut inputs.journal, |answer| self.handle(Input::Journal(answer)));
+                }
+                Some(event) = inputs.lifecycle.recv() => {
+                    self.lifecycle(event);
+                    take(&mut inputs.lifecycle, |event| self.lifecycle(event));
+                }
+                Some(input) = inputs.frames.recv() => {
+                    self.handle(input);
+                    for _ in 1..INPUTS_PER_WAKE {
+                        let Ok(input) = inputs.frames.try_recv() else { break };
+                        self.handle(input);
+                    }
+                }
+                Some(event) = inputs.agents.recv() => self.agent(event),
+                () = sleep_until(deadline.map_or_else(far_away, |due| self.clock.instant(due.ticks_ms))),
+                    if deadline.is_some() => self.handle(Input::Tick),
+                _ = stall_check.tick() => self.check_stalls(),
+            }
+            if !self.requests.is_empty() {
+                self.journal.submit(&mut self.requests);
+            }
+        }
+        // Nobody may wait for it any more.
+        let _ = finished.send(());
+    }
+
+    /// Gives the hub one input and carries out all that follows.
+    fn handle(&mut self, input: Input) {
+        let now = self.clock.now();
+        self.hub.handle(now, input);
+        loop {
+            while let Some(output) = self.hub.poll_output() {
+                self.carry_out(output);
+            }
+            if self.refusals.is_empty() && self.drained.is_empty() {
+                break;
+            }
+            for (conn, chat, first_seq) in std::mem::take(&mut self.refusals) {
+                self.hub.handle(now, Input::OutboxFull { conn, chat, first_seq });
+            }
+            if let Some(conn) = self.drained.pop() {
+                self.report_drained(now, conn);
+            }
+        }
+    }
+
+    fn report_drained(&mut self, now: Moment, conn: ConnId) {
+        if let Some(outbox) = self.outboxes.get(&conn) {
+            outbox.accept_again();
+            self.hub.handle(now, Input::OutboxDrained { conn });
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Deliver { conn, frame } => {
+                if let Some(outbox) = self.outboxes.get(&conn) {
+                    outbox.push(frame);
+                }
+            }
+            Output::Offer { chat, first_seq, frame, to } => match to {
+                Recipients::One(conn) => self.offer(conn, chat, first_seq, &frame),
+                Recipients::Many(conns) => {
+                    conns.iter().for_each(|conn| self.offer(*conn, chat, first_seq, &frame));
+                }
+            },
+            Output::WatchDrain { conn } => {
+                if self.outboxes.get(&conn).is_some_and(|outbox| outbox.watch()) {
+                    self.drained.push(conn);
+                }
+            }
+            Output::HangUp { conn, close } => {
+                tracing::debug!(%conn, code = close.code, "hanging up");
+                if let Some(outbox) = self.outboxes.get(&conn) {
+                    outbox.close(close);
+                }
+            }
+            Output::Append(append) => self.requests.push(Request::Append(append)),
+            Output::Ask(ask) => self.requests.push(Request::Ask(ask)),
+            Output::StartAgent { chat, run, session } => self.start_agent(chat, run, session),
+            Output::Command { run, command } => self.order(run, Order::Command(command)),
+            Output::StopAgent { run, kill } => self.order(run, if kill { Order::Kill } else { Order::Stop }),
+            Output::HoldAgent { run, held } => {
+                if let Some(link) = self.agents.get(&run) {
+                    link.held.send_replace(held);
+                }
+            }
+            Output::Finished => self.finished = true,
+        }
+    }
+
+    fn offer(&mut self, conn: ConnId, chat: ChatRef, first_seq: u64, frame: &Frame) {
+        if let Some(outbox) = self.outboxes.get(&conn) {
+            if !outbox.offer(frame) {
+                self.refusals.push((conn, chat, first_seq));
+            }
+        }
+    }
+
+    fn order(&mut self, run: AgentRun, order: Order) {
+        let Some(link) = self.agents.get(&run) else { return };
+        if link.orders.try_send(order).is_err() {
+            tracing::warn!(run = run.0, "an agent does not take its orders");
+        }
+    }
+
+    fn start_agent(&mut self, chat: ChatKey, run: AgentRun, session: Option<String>) {
+        let (orders, orders_end) = mpsc::channel(ORDERS);
+        let (held, held_end) = watch::channel(false);
+        self.agents.insert(run, Link { orders, held });
+        let inbox = self.agents_inbox.clone();
+        let seat = Seat::new(chat.clone(), run, session, orders_end, inbox.clone(), held_end);
+        let agent = Arc::clone(&self.agent);
+        tokio::spawn(async move {
+            // In a task of its own, so that a panic ends this life and nothing else.
+            let life = tokio::spawn(async move { agent.run(seat).await });
+            let exit = life.await.unwrap_or_else(|_| AgentExit::Gone(panicked()));
+            // A gateway that has gone needs no report.
+            let _ = inbox.send(FromAgent::Exited { chat, run, exit }).await;
+        });
+    }
+
+    fn agent(&mut self, event: FromAgent) {
+        match event {
+            FromAgent::Records { chat, run, records } => {
+                self.handle(Input::AgentRecords { chat, run, records });
+            }
+            FromAgent::Exited { chat, run, exit } => {
+                self.agents.remove(&run);
+                self.handle(Input::AgentExited { chat, run, exit });
+            }
+        }
+    }
+
+    fn lifecycle(&mut self, event: Lifecycle) {
+        match event {
+            Lifecycle::Opened { conn, peer, outbox } => {
+                self.outboxes.insert(conn, outbox);
+                self.handle(Input::Opened { conn, peer });
+            }
+            Lifecycle::Drained(conn) => {
+                self.drained.push(conn);
+                self.handle(Input::Tick);
+            }
+            Lifecycle::Gone(conn) => {
+                self.outboxes.remove(&conn);
+                self.handle(Input::Gone { conn });
+            }
+            Lifecycle::Shutdown => self.handle(Input::Shutdown),
+        }
+    }
+
+    fn check_stalls(&mut self) {
+        let limit = self.hub.limits().reader_stall_ms;
+        let stalled: HashSet<ConnId> = self
+            .outboxes
+            .iter()
+            .filter(|(_, outbox)| outbox.stalled_ms() > limit)
+            .map(|(conn, _)| *conn)
+            .collect();
+        for conn in stalled {
+            self.handle(Input::ReaderStalled { conn });
+        }
+    }
+}
+
+/// Takes what else is there, up to the bound.
+fn take<T>(channel: &mut mpsc::UnboundedReceiver<T>, mut each: impl FnMut(T)) {
+    for _ in 1..INPUTS_PER_WAKE {
+        let Ok(item) = channel.try_recv() else { break };
+        each(item);
+    }
+}
+
+fn far_away() -> tokio::time::Instant {
+    tokio::time::Instant::now() + Duration::from_secs(3600)
+}
+
+fn panicked() -> TurnError {
+    TurnError {
+        code: "agent_crashed".into(),
+        detail: "the agent crashed before its answer was complete".into(),
+    }
+}

@@ -1,0 +1,172 @@
+//! The handle to a running gateway.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use switchboard_core::{Hub, Limits, Peer, ids::ConnId};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    agent::Agent,
+    connection::{Connection, Inbox, Presence, Stopped},
+    engine::{Clock, Engine, Inputs, Lifecycle},
+    journal::{Answers, OpenJournal},
+    outbox::{Outbox, OutboxReader},
+};
+
+/// Frames from all connections that may wait for the loop.
+const FRAMES: usize = 1024;
+/// Batches of records from all agents that may wait for the loop.
+const RECORDS: usize = 64;
+
+/// A running gateway. Clones are handles to the same one.
+///
+/// ```
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// use std::sync::Arc;
+/// use switchboard_core::{Limits, Peer, agent::*, ids::Principal, wire::Outcome};
+/// use switchboard_runtime::{Agent, Gateway, Memory, Order, Seat};
+///
+/// struct Echo;
+///
+/// #[async_trait::async_trait]
+/// impl Agent for Echo {
+///     fn name(&self) -> &str {
+///         "echo"
+///     }
+///     async fn run(&self, mut seat: Seat) -> AgentExit {
+///         let mut position = 0;
+///         while let Order::Command(command) = seat.orders.next().await {
+///             let AgentCommand::Prompt { text, .. } = command else { continue };
+///             let stream: StreamId = format!("s{position}").into();
+///             let events = vec![
+///                 AgentEvent::Text { stream: stream.clone(), text },
+///                 AgentEvent::TextEnd { stream, text: None, void: false },
+///                 AgentEvent::TurnEnded { outcome: Outcome::Completed, error: None, usage: None, cost: None },
+///             ];
+///             position += 1;
+///             if seat.records.send(AgentRecords { position, events, checkpoint: None }).await.is_err() {
+///                 break;
+///             }
+///         }
+///         AgentExit::Stopped
+///     }
+/// }
+///
+/// let (gateway, running) = Gateway::start(Limits::default(), [0; 32], Memory::new(), Arc::new(Echo));
+/// let peer = Peer { principal: Principal::owner(), client_id: None };
+/// let mut connection = gateway.connect(peer, false).unwrap();
+/// connection.inbox.text(r#"{"type":"message","chat_id":"c","content":"hello"}"#).await.unwrap();
+/// let mut frames = Vec::new();
+/// while !frames.iter().any(|f: &switchboard_core::wire::Frame| f.as_str().contains("turn_end")) {
+///     let mut batch = Vec::new();
+///     connection.outbox.next(&mut batch).await;
+///     connection.outbox.written();
+///     frames.append(&mut batch);
+/// }
+/// drop(connection);
+/// gateway.shut_down();
+/// running.finished().await;
+/// # });
+/// ```
+#[derive(Clone)]
+pub struct Gateway {
+    limits: Arc<Limits>,
+    lifecycle: mpsc::UnboundedSender<Lifecycle>,
+    frames: mpsc::Sender<switchboard_core::Input>,
+    next_conn: Arc<AtomicU64>,
+}
+
+/// Resolves when a gateway has ended its turns, its agents and its connections.
+#[derive(Debug)]
+pub struct Running(oneshot::Receiver<()>);
+
+impl Running {
+    /// Waits for the end. After a panic of the loop it ends as well.
+    pub async fn finished(self) {
+        // Both ways it is over.
+        let _ = self.0.await;
+    }
+}
+
+impl Gateway {
+    /// Starts the loop as a task of the current tokio runtime.
+    ///
+    /// `seed` must come from the system's entropy ([`entropy`]): chat ids are made from it.
+    pub fn start<J: OpenJournal>(
+        limits: Limits,
+        seed: [u8; 32],
+        journal: J,
+        agent: Arc<dyn Agent>,
+    ) -> (Self, Running) {
+        let (answers, journal_end) = mpsc::unbounded_channel();
+        let (lifecycle, lifecycle_end) = mpsc::unbounded_channel();
+        let (frames, frames_end) = mpsc::channel(FRAMES);
+        let (agents_inbox, agents_end) = mpsc::channel(RECORDS);
+        let (finished, finished_end) = oneshot::channel();
+        let clock = Clock::new();
+        let engine = Engine {
+            hub: Hub::new(limits.clone(), seed, clock.now()),
+            journal: journal.open(Answers(answers)),
+            agent,
+            agents_inbox,
+            clock,
+            outboxes: HashMap::new(),
+            agents: HashMap::new(),
+            requests: Vec::new(),
+            refusals: Vec::new(),
+            drained: Vec::new(),
+            finished: false,
+        };
+        let inputs =
+            Inputs { journal: journal_end, lifecycle: lifecycle_end, frames: frames_end, agents: agents_end };
+        tokio::spawn(engine.run(inputs, finished));
+        let gateway =
+            Self { limits: Arc::new(limits), lifecycle, frames, next_conn: Arc::new(AtomicU64::new(1)) };
+        (gateway, Running(finished_end))
+    }
+
+    /// Opens a connection for a peer whose credentials were verified.
+    ///
+    /// `legacy`: whether frames of the older vocabulary are understood (WebSocket only).
+    pub fn connect(&self, peer: Peer, legacy: bool) -> Result<Connection, Stopped> {
+        let conn = ConnId(self.next_conn.fetch_add(1, Ordering::Relaxed));
+        let outbox = Arc::new(Outbox::new(self.limits.outbox_bytes));
+        let opened = Lifecycle::Opened { conn, peer, outbox: Arc::clone(&outbox) };
+        self.lifecycle.send(opened).map_err(|_| Stopped)?;
+        let presence = Presence { conn, lifecycle: self.lifecycle.clone() };
+        let reader = OutboxReader::new(Arc::clone(&outbox), conn, self.lifecycle.clone());
+        let inbox = Inbox::new(presence, legacy, Arc::clone(&self.limits), self.frames.clone(), outbox);
+        Ok(Connection { inbox, outbox: reader })
+    }
+
+    /// The limits that this gateway keeps.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Ends running turns and agents, refuses new messages, and hangs up.
+    pub fn shut_down(&self) {
+        // A gateway that has gone is shut down already.
+        let _ = self.lifecycle.send(Lifecycle::Shutdown);
+    }
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").finish_non_exhaustive()
+    }
+}
+
+/// 32 bytes of the system's entropy, for [`Gateway::start`].
+pub fn entropy() -> std::io::Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(std::io::Error::from)?;
+    Ok(seed)
+}

@@ -1,0 +1,80 @@
+//! The journal port: asynchronous for every implementation, so that a disk changes nothing above it.
+
+use switchboard_core::journal::{Append, Ask, JournalAnswer, MemoryJournal};
+use tokio::sync::mpsc;
+
+/// What the hub wants of the journal.
+#[derive(Debug)]
+pub enum Request {
+    /// Keep this.
+    Append(Append),
+    /// Answer this.
+    Ask(Ask),
+}
+
+/// Where a journal's answers go. Every request is answered exactly once.
+#[derive(Debug, Clone)]
+pub struct Answers(pub(crate) mpsc::UnboundedSender<JournalAnswer>);
+
+impl Answers {
+    /// Gives one answer. The hub bounds how many can be on the way by what it asks.
+    pub fn send(&self, answer: JournalAnswer) {
+        // A gateway that has gone needs no answer.
+        let _ = self.0.send(answer);
+    }
+}
+
+/// The log of record. Requests that the hub makes together come together, so that one commit can carry
+/// them all.
+pub trait Journal: Send + 'static {
+    /// Takes requests out of `batch`, in order, and answers each in its own time. Must not block.
+    fn submit(&mut self, batch: &mut Vec<Request>);
+}
+
+/// Something that becomes a journal once it knows where its answers go.
+pub trait OpenJournal {
+    /// The journal.
+    type Journal: Journal;
+
+    /// Opens it.
+    fn open(self, answers: Answers) -> Self::Journal;
+}
+
+/// Keeps everything in memory, and nothing beyond the process.
+#[derive(Debug, Default)]
+pub struct Memory {
+    _private: (),
+}
+
+impl Memory {
+    /// An empty journal.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl OpenJournal for Memory {
+    type Journal = OpenMemory;
+
+    fn open(self, answers: Answers) -> OpenMemory {
+        OpenMemory { journal: MemoryJournal::default(), answers }
+    }
+}
+
+/// An open [`Memory`] journal.
+#[derive(Debug)]
+pub struct OpenMemory {
+    journal: MemoryJournal,
+    answers: Answers,
+}
+
+impl Journal for OpenMemory {
+    fn submit(&mut self, batch: &mut Vec<Request>) {
+        for request in batch.drain(..) {
+            self.answers.send(match request {
+                Request::Append(append) => self.journal.append(append),
+                Request::Ask(ask) => self.journal.ask(ask),
+            });
+        }
+    }
+}

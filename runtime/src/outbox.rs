@@ -1,0 +1,266 @@
+//! A connection's outbox: bounded in bytes, filled by the hub's loop, emptied by the transport's writer.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use switchboard_core::{Close, ids::ConnId, wire::Frame};
+use tokio::sync::{Notify, mpsc};
+
+use crate::engine::Lifecycle;
+
+/// Frames handed to the writer at once, in bytes; what is behind them can still be dropped when the
+/// connection is closed.
+const BATCH_BYTES: usize = 64 * 1024;
+
+/// The part that the hub's loop and the writer share.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    state: Mutex<State>,
+    /// The writer waits here for frames.
+    filled: Notify,
+    /// The reader waits here for room: a client that does not read is not listened to.
+    emptied: Notify,
+    progress: Progress,
+    limit: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: VecDeque<Queued>,
+    /// Bytes of log events, queued or in the writer's hands.
+    event_bytes: usize,
+    /// Bytes of all else.
+    control_bytes: usize,
+    in_hand: (usize, usize),
+    /// An event was refused; all further ones are until the hub has heard of the drain.
+    refusing: bool,
+    watched: bool,
+    close: Option<Close>,
+}
+
+#[derive(Debug)]
+struct Queued {
+    frame: Frame,
+    is_event: bool,
+}
+
+/// When a peer last took a byte. Transports call [`Progress::touch`] whenever a write makes headway.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    began: Instant,
+    at_ms: Arc<AtomicU64>,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self { began: Instant::now(), at_ms: Arc::new(AtomicU64::new(0)) }
+    }
+
+    /// The peer took at least one byte.
+    pub fn touch(&self) {
+        self.at_ms.store(self.elapsed_ms(), Ordering::Relaxed);
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn silent_ms(&self) -> u64 {
+        self.elapsed_ms().saturating_sub(self.at_ms.load(Ordering::Relaxed))
+    }
+}
+
+impl Outbox {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            state: Mutex::new(State::default()),
+            filled: Notify::new(),
+            emptied: Notify::new(),
+            progress: Progress::new(),
+            limit,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere leaves nothing half-changed in here.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a frame that must not be refused. Readers are held while there is too much of these.
+    pub(crate) fn push(&self, frame: Frame) {
+        let mut state = self.state();
+        if state.close.is_none() {
+            state.control_bytes += frame.len();
+            self.enqueue(&mut state, Queued { frame, is_event: false });
+        }
+    }
+
+    /// Takes an event of the log if there is room; an empty outbox takes any one.
+    pub(crate) fn offer(&self, frame: &Frame) -> bool {
+        let mut state = self.state();
+        if state.close.is_some() {
+            return true;
+        }
+        let fits = state.event_bytes == 0 || state.event_bytes + frame.len() <= self.limit;
+        if state.refusing || !fits {
+            state.refusing = true;
+            return false;
+        }
+        state.event_bytes += frame.len();
+        self.enqueue(&mut state, Queued { frame: frame.clone(), is_event: true });
+        true
+    }
+
+    fn enqueue(&self, state: &mut State, queued: Queued) {
+        if state.queue.is_empty() {
+            if state.in_hand == (0, 0) {
+                self.progress.touch();
+            }
+            self.filled.notify_one();
+        }
+        state.queue.push_back(queued);
+    }
+
+    /// The hub has heard that there is room: events are taken again.
+    pub(crate) fn accept_again(&self) {
+        self.state().refusing = false;
+    }
+
+    /// Whether there is room now; otherwise the writer reports when there is.
+    pub(crate) fn watch(&self) -> bool {
+        let mut state = self.state();
+        if state.event_bytes <= self.limit / 2 {
+            return true;
+        }
+        state.watched = true;
+        false
+    }
+
+    /// Drops what waits and gives the writer the reason to close.
+    pub(crate) fn close(&self, close: Close) {
+        let mut state = self.state();
+        state.queue.clear();
+        state.close.get_or_insert(close);
+        self.filled.notify_one();
+        self.emptied.notify_one();
+    }
+
+    /// Milliseconds for which the peer has taken nothing although something waits.
+    pub(crate) fn stalled_ms(&self) -> u64 {
+        let state = self.state();
+        let waits = !state.queue.is_empty() || state.in_hand != (0, 0);
+        if waits && state.close.is_none() { self.progress.silent_ms() } else { 0 }
+    }
+
+    /// Waits until so little waits to be sent that more may be asked.
+    pub(crate) async fn wait_for_room(&self) {
+        while self.must_wait() {
+            // A notice given since the look is kept for this one waiter.
+            self.emptied.notified().await;
+        }
+    }
+
+    fn must_wait(&self) -> bool {
+        let state = self.state();
+        state.control_bytes > self.limit && state.close.is_none()
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+}
+
+/// What the writer is to do next.
+#[derive(Debug)]
+pub enum Next {
+    /// Write the frames, flush, and call [`OutboxReader::written`].
+    Frames,
+    /// Finish what is in flight and close the connection for this reason.
+    Close(Close),
+}
+
+/// The writer's end of an outbox.
+#[derive(Debug)]
+pub struct OutboxReader {
+    outbox: Arc<Outbox>,
+    conn: ConnId,
+    lifecycle: mpsc::UnboundedSender<Lifecycle>,
+}
+
+impl OutboxReader {
+    pub(crate) fn new(
+        outbox: Arc<Outbox>,
+        conn: ConnId,
+        lifecycle: mpsc::UnboundedSender<Lifecycle>,
+    ) -> Self {
+        Self { outbox, conn, lifecycle }
+    }
+
+    /// Waits for frames and moves those that wait, up to a bound, into `batch`, which must be empty.
+    ///
+    /// Cancel safe: nothing is taken until it returns.
+    pub async fn next(&mut self, batch: &mut Vec<Frame>) -> Next {
+        loop {
+            if let Some(next) = self.try_next(batch) {
+                return next;
+            }
+            // A notice given since the look is kept for this one waiter.
+            self.outbox.filled.notified().await;
+        }
+    }
+
+    /// What waits now, without waiting for more.
+    pub fn try_next(&mut self, batch: &mut Vec<Frame>) -> Option<Next> {
+        let mut state = self.outbox.state();
+        if let Some(close) = &state.close {
+            return Some(Next::Close(close.clone()));
+        }
+        let mut bytes = 0;
+        while bytes < BATCH_BYTES {
+            let Some(queued) = state.queue.pop_front() else { break };
+            let len = queued.frame.len();
+            bytes += len;
+            if queued.is_event {
+                state.in_hand.0 += len;
+            } else {
+                state.in_hand.1 += len;
+            }
+            batch.push(queued.frame);
+        }
+        (bytes > 0).then_some(Next::Frames)
+    }
+
+    /// The batch is with the peer's socket: its bytes are free again.
+    pub fn written(&mut self) {
+        self.outbox.progress.touch();
+        let mut state = self.outbox.state();
+        let (events, control) = std::mem::take(&mut state.in_hand);
+        state.event_bytes -= events;
+        state.control_bytes -= control;
+        if control > 0 {
+            self.outbox.emptied.notify_one();
+        }
+        if state.watched && state.event_bytes <= self.outbox.limit / 2 {
+            state.watched = false;
+            drop(state);
+            // A gateway that has gone needs no report.
+            let _ = self.lifecycle.send(Lifecycle::Drained(self.conn));
+        }
+    }
+
+    /// Whether a connection's close has been ordered; the frame in flight is to be finished first.
+    pub fn close_ordered(&self) -> bool {
+        self.outbox.state().close.is_some()
+    }
+
+    /// Where the transport reports that its peer takes bytes.
+    pub fn progress(&self) -> Progress {
+        self.outbox.progress()
+    }
+}
