@@ -1,0 +1,196 @@
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { openRequests, runningTurn, type Client } from "../client/index.ts";
+import { Composer } from "./composer.tsx";
+import { ConnectionState } from "./connection-state.tsx";
+import { Empty } from "./empty.tsx";
+import { Help } from "./help.tsx";
+import { useClient, useStable } from "./hooks.ts";
+import { IconMenu, IconPlus, IconTarget } from "./icons.tsx";
+import { chatInAddress, showChatInAddress } from "./location.ts";
+import { RequestDock } from "./requests.tsx";
+import { Sidebar } from "./sidebar.tsx";
+import { SignIn } from "./sign-in.tsx";
+import { read, write, type Credentials } from "./storage.ts";
+import { explain } from "./text/errors.ts";
+import { Thread } from "./thread.tsx";
+import { Toasts, type Toast } from "./toasts.tsx";
+import { answerText } from "./turn.tsx";
+import { useShortcuts } from "./shortcuts.ts";
+
+/** Lists of chats that are not attached grow old. */
+const LIST_EVERY_MS = 30_000;
+const ANNOUNCED_CHARACTERS = 600;
+
+export function App({ client, credentials }: { client: Client; credentials: Credentials }) {
+  useClient(client);
+  const [chatId, setChatId] = useState(() => firstChat(client));
+  const [drawer, setDrawer] = useState(false);
+  const [help, setHelp] = useState(false);
+  const [given, setGiven] = useState<{ text: string }>();
+  const [sentCount, setSentCount] = useState(0);
+  const [toasts, setToasts] = useState<readonly Toast[]>([]);
+  const [refused, setRefused] = useState(false);
+
+  const { status } = client;
+  const online = status.state === "online";
+  const chat = client.chat(chatId)!;
+  const running = runningTurn(chat);
+  const requests = openRequests(chat);
+  const unsent = client.unsent(chatId);
+
+  const open = useStable((id: string, fresh: boolean = false, push: boolean = true) => {
+    client.open(id, fresh);
+    setChatId(id);
+    setDrawer(false);
+    showChatInAddress(fresh ? undefined : id, push);
+    if (!fresh) write("localStorage", "chat", id);
+  });
+  const openNew = useStable(() => (chat.phase === "new" && unsent.length === 0 ? setDrawer(false) : open(client.newChatId(), true)));
+  const send = useStable((text: string) => {
+    client.send(chatId, text);
+    setSentCount((count) => count + 1);
+    showChatInAddress(chatId, false);
+    write("localStorage", "chat", chatId);
+  });
+  const stop = useStable(() => running && client.cancel(chatId, running.id));
+  const cancelTurn = useStable((turnId: string) => void client.cancel(chatId, turnId));
+  const reuse = useStable((text: string) => setGiven({ text }));
+  const toast = useStable((text: string) => setToasts((all) => [...all.filter((each) => each.text !== text), { id: Math.random(), text }].slice(-4)));
+  const untoast = useStable((id: number) => setToasts((all) => all.filter((each) => each.id !== id)));
+  const move = useStable((by: number) => {
+    const ids = client.chats.items.map((each) => each.chat_id);
+    const next = ids[ids.indexOf(chatId) + by];
+    if (next !== undefined) open(next);
+  });
+
+  useEffect(() => client.onError((error) => toast(explain(error.code, error.detail))), [client]);
+  useEffect(() => {
+    const onPop = () => {
+      const id = chatInAddress();
+      if (id !== undefined && id !== chatId) open(id, false, false);
+    };
+    addEventListener("popstate", onPop);
+    return () => removeEventListener("popstate", onPop);
+  }, [chatId]);
+  useEffect(() => {
+    const timer = setInterval(() => !document.hidden && client.listChats(), LIST_EVERY_MS);
+    const onVisible = () => {
+      if (document.hidden) return;
+      client.wake();
+      client.listChats();
+    };
+    const onOnline = () => client.wake();
+    document.addEventListener("visibilitychange", onVisible);
+    addEventListener("online", onOnline);
+    addEventListener("pageshow", onOnline);
+    return () => {
+      clearInterval(timer);
+      document.removeEventListener("visibilitychange", onVisible);
+      removeEventListener("online", onOnline);
+      removeEventListener("pageshow", onOnline);
+    };
+  }, [client]);
+  useShortcuts({
+    escape: () => (drawer ? setDrawer(false) : void stop()),
+    newChat: openNew, help: () => setHelp(true), move, write: () => document.querySelector<HTMLElement>("#composer")?.focus(),
+  }, help);
+
+  const unauthorized = status.state === "stopped" && status.reason === "unauthorized";
+  useEffect(() => {
+    if (!unauthorized) return;
+    const had = credentials.token !== undefined;
+    if (credentials.refused()) client.start();
+    else setRefused(had);
+  }, [unauthorized]);
+
+  const title = chat.title ?? client.chats.items.find((each) => each.chat_id === chatId)?.title;
+  useEffect(() => {
+    document.title = `${requests.length > 0 ? "● " : ""}${title ? `${title} · ` : ""}Switchboard`;
+  }, [title, requests.length > 0]);
+
+  if (unauthorized) {
+    return <SignIn refused={refused} onToken={(token) => { credentials.keep(token); client.start(); }} />;
+  }
+  const waiting = new Set(client.chats.items.map((each) => each.chat_id).filter((id) => {
+    const other = client.chat(id);
+    return other && openRequests(other).length > 0;
+  }));
+  const nothing = chat.turns.length === 0 && unsent.length === 0;
+  return (
+    <div class="app" data-drawer={drawer ? "open" : "closed"}>
+      <a class="skip" href="#composer" onClick={(event) => { event.preventDefault(); document.querySelector<HTMLElement>("#composer")?.focus(); }}>Skip to the message field</a>
+      <aside class="side" aria-label="Chats and connection">
+        <Sidebar chats={client.chats.items} known={client.chats.isKnown} hasMore={client.chats.hasMore} current={chatId} waiting={waiting} status={status}
+          onOpen={open} onNew={openNew} onMore={() => client.listChats(true)} onClose={() => setDrawer(false)} onHelp={() => setHelp(true)} onReconnect={() => reconnect(client)} />
+      </aside>
+      <div class="scrim" onClick={() => setDrawer(false)} />
+      <main class="main" inert={drawer}>
+        <header class="top">
+          <button type="button" class="quiet icon-button drawer-open" onClick={() => setDrawer(true)} aria-label="Open the list of chats" aria-expanded={drawer}><IconMenu /></button>
+          <h1 class="title">{nothing ? "" : title ?? "New chat"}</h1>
+          {chat.model && <span class="model">{chat.model}</span>}
+          {!online && <ConnectionState status={status} onReconnect={() => reconnect(client)} />}
+          <button type="button" class="quiet icon-button drawer-open" onClick={openNew} aria-label="New chat"><IconPlus /></button>
+        </header>
+        {chat.goal && <p class="goal"><IconTarget /><span><strong>Goal</strong> {chat.goal.ui_summary ?? chat.goal.objective ?? "A goal is being pursued."}</span>{chat.goal.status && <span class="tag">{chat.goal.status}</span>}</p>}
+        <Thread chat={chat} unsent={unsent} loadingOlder={client.isLoadingOlder(chatId)} online={online} sentCount={sentCount}
+          onLoadOlder={() => client.loadOlder(chatId)} onCancel={cancelTurn} onReuse={reuse}
+          onRetry={(id) => client.retry(id)} onDiscard={(id) => client.discard(id)}>
+          {nothing && (chat.phase === "new" || chat.phase === "live") && <Empty onWrite={reuse} onSend={send} />}
+          {nothing && chat.phase === "loading" && <Loading />}
+          {chat.phase === "unknown" && <Unknown onNew={() => open(client.newChatId(), true)} />}
+        </Thread>
+        <div class="bottom">
+          <RequestDock requests={requests} online={online} isResponding={(id) => client.isResponding(chatId, id)}
+            onAnswer={(id, answer) => void client.respond(chatId, id, answer)} />
+          <Composer chatId={chatId} running={running !== undefined} online={online} given={given} onSend={send} onStop={stop} />
+          <p class="small-print">Agents make mistakes. Read what they ask for before you allow it.</p>
+        </div>
+      </main>
+      <Announcer chat={chat} />
+      <Toasts toasts={toasts} onClose={untoast} />
+      {help && <Help onClose={() => setHelp(false)} />}
+    </div>
+  );
+}
+
+/** The chat of the address, else the last one, else a new one. */
+function firstChat(client: Client): string {
+  const id = chatInAddress() ?? read("localStorage", "chat");
+  const chosen = id ?? client.newChatId();
+  client.open(chosen, id === undefined);
+  return chosen;
+}
+
+function reconnect(client: Client): void {
+  if (client.status.state === "waiting") client.wake();
+  else client.start();
+}
+
+/** Drawn late: most chats load before one could read this. */
+function Loading() {
+  return <p class="loading" role="status">Loading…</p>;
+}
+
+function Unknown({ onNew }: { onNew: () => void }) {
+  return (
+    <div class="empty">
+      <h1>No such chat</h1>
+      <p class="muted">It was deleted, or it belongs to somebody else.</p>
+      <p><button type="button" class="primary" onClick={onNew}>New chat</button></p>
+    </div>
+  );
+}
+
+/** Tells a screen reader the finished answer, not each word of it. */
+function Announcer({ chat }: { chat: NonNullable<ReturnType<Client["chat"]>> }) {
+  const last = chat.turns.findLast((turn) => turn.end);
+  const said = useRef<{ chat: string; turn: string | undefined }>(undefined);
+  return useMemo(() => {
+    // What was there when the chat was opened is not news.
+    const news = said.current?.chat === chat.id && said.current.turn !== last?.id && chat.phase === "live";
+    if (chat.phase === "live" || said.current?.chat !== chat.id) said.current = { chat: chat.id, turn: last?.id };
+    const text = news && last ? `Answer ${last.end!.outcome}. ${answerText(last).slice(0, ANNOUNCED_CHARACTERS)}` : "";
+    return <div class="visually-hidden" aria-live="polite">{text}</div>;
+  }, [chat.id, chat.phase, last?.id]);
+}

@@ -1,0 +1,84 @@
+import { useEffect, useMemo, useState } from "preact/hooks";
+import { memo } from "./hooks.ts";
+import { IconCheck, IconCopy } from "./icons.tsx";
+import { fromTexts, fromUnified, type DiffLine } from "./text/diff.ts";
+import { highlight, type Piece } from "./text/highlight.ts";
+
+/** A block that still grows is coloured while that is cheap enough to do in every frame. */
+const GROWING_LONGEST = 4_000;
+
+export const CodeBlock = memo<{ code: string; language: string; growing?: boolean }>(({ code, language, growing }) => {
+  const coloured = useMemo(
+    () => highlight(code, growing && code.length > GROWING_LONGEST ? "" : language.toLowerCase()),
+    [code, language, growing],
+  );
+  return (
+    <figure class="code">
+      <figcaption>
+        <span>{language || "text"}</span>
+        <CopyButton text={code} what="code" />
+      </figcaption>
+      <pre tabIndex={0}><code>{coloured.map(piece)}</code></pre>
+    </figure>
+  );
+});
+
+function piece(part: Piece): preact.ComponentChild {
+  if (typeof part === "string") return part;
+  return <span class={`hl-${part.scope.replace(".", " hl-")}`}>{part.children.map(piece)}</span>;
+}
+
+export function CopyButton({ text, what }: { text: string; what: string }) {
+  const [copied, setCopied] = useState(false);
+  useEffect(() => {
+    if (!copied) return;
+    const timer = setTimeout(() => setCopied(false), 1600);
+    return () => clearTimeout(timer);
+  }, [copied]);
+  const copy = () => copyText(text).then(setCopied);
+  return (
+    <button type="button" class="quiet icon-button" onClick={copy} aria-label={copied ? "Copied" : `Copy ${what}`} title={`Copy ${what}`}>
+      {copied ? <IconCheck /> : <IconCopy />}
+    </button>
+  );
+}
+
+async function copyText(text: string): Promise<boolean> {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    // Plain http on a LAN has no clipboard object; a selection still copies.
+    const area = document.createElement("textarea");
+    area.value = text;
+    area.className = "visually-hidden";
+    document.body.append(area);
+    area.select();
+    const copied = document.execCommand("copy");
+    area.remove();
+    return copied;
+  }
+}
+
+export function UnifiedDiff({ diff }: { diff: string }) {
+  return <Lines lines={useMemo(() => fromUnified(diff), [diff])} />;
+}
+
+export function TextDiff({ before, after }: { before: string; after: string }) {
+  return <Lines lines={useMemo(() => fromTexts(before, after), [before, after])} />;
+}
+
+const SIGNS = { same: " ", added: "+", deleted: "−", hunk: "" };
+
+function Lines({ lines }: { lines: DiffLine[] }) {
+  return (
+    <pre class="diff" tabIndex={0}>
+      {lines.map((line, index) => (
+        <span key={index} class={`diff-line is-${line.kind}`}>
+          <span class="diff-sign" aria-label={line.kind === "added" ? "added" : line.kind === "deleted" ? "deleted" : undefined}>{SIGNS[line.kind]}</span>
+          <span>{line.text || " "}{"\n"}</span>
+        </span>
+      ))}
+    </pre>
+  );
+}

@@ -1,0 +1,24 @@
+const STARTS: readonly (readonly [string, string])[] = [
+  ["Look around", "Explain what this workspace contains and how it is built."],
+  ["Find a fault", "Run the tests, and explain the first failure you find."],
+  ["Second opinion", "Review the latest changes and point out what could break."],
+];
+const DEMO = ["help", "tool", "question", "edit", "slow", "long"];
+
+/** Where a chat begins. */
+export function Empty({ onWrite, onSend }: { onWrite: (text: string) => void; onSend: (text: string) => void }) {
+  return (
+    <div class="empty">
+      <h1>The line is open.</h1>
+      <p class="muted">Your agent is listening. Write to it below, or begin with one of these.</p>
+      <div class="starts">
+        {STARTS.map(([title, text]) => (
+          <button key={title} type="button" class="start" onClick={() => onWrite(text)}><strong>{title}</strong><span>{text}</span></button>
+        ))}
+      </div>
+      <p class="demo-words"><span class="muted">With the built-in demo agent, try</span>
+        {DEMO.map((word) => <button key={word} type="button" class="chip" onClick={() => onSend(word)}>{word}</button>)}
+      </p>
+    </div>
+  );
+}

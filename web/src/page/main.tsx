@@ -1,0 +1,29 @@
+import { render } from "preact";
+import { Client, defaultEnvironment } from "../client/index.ts";
+import { App } from "./app.tsx";
+import { storagePrefix, takeToken, webSocketUrl } from "./location.ts";
+import { Credentials, unsentStore } from "./storage.ts";
+import "./styles/base.css";
+import "./styles/layout.css";
+import "./styles/thread.css";
+import "./styles/prompts.css";
+import "./styles/code.css";
+
+const credentials = new Credentials(takeToken());
+const client = new Client({
+  url: webSocketUrl,
+  token: () => credentials.token,
+  environment: defaultEnvironment(),
+  store: unsentStore,
+  storePrefix: storagePrefix(),
+});
+render(<App client={client} credentials={credentials} />, document.querySelector("#app")!);
+client.start();
+
+// A link with a token, opened in a tab that has the page already.
+addEventListener("hashchange", () => {
+  const token = takeToken();
+  if (token === undefined) return;
+  credentials.keep(token);
+  client.start();
+});

@@ -1,0 +1,69 @@
+import { useState } from "preact/hooks";
+import type { Answer, Question, QuestionItem } from "../client/index.ts";
+
+interface QuestionsProps {
+  question: Question;
+  disabled: boolean;
+  onAnswer: (answer: Answer) => void;
+}
+
+/** What was chosen and written, by question. */
+type Draft = Record<string, { chosen: readonly string[]; own: string }>;
+const EMPTY = { chosen: [], own: "" };
+
+export function Questions({ question: { questions }, disabled, onAnswer }: QuestionsProps) {
+  const [draft, setDraft] = useState<Draft>({});
+  const answers = Object.fromEntries(questions.map(({ question }) => {
+    const { chosen, own } = draft[question] ?? EMPTY;
+    return [question, own.trim() ? [...chosen, own.trim()] : [...chosen]];
+  }));
+  const complete = Object.values(answers).every((answer) => answer.length > 0);
+  const send = (event: Event) => {
+    event.preventDefault();
+    if (complete && !disabled) onAnswer({ decision: "answer", answers });
+  };
+  return (
+    <form onSubmit={send}>
+      <h2 id="dock-title"><span class="lamp" data-lamp="waiting" /> {questions.length === 1 ? "The agent asks" : `The agent asks ${questions.length} things`}</h2>
+      <div class="dock-input">
+        {questions.map((item) => (
+          <Choice key={item.question} item={item} draft={draft[item.question] ?? EMPTY} onChange={(next) => setDraft((all) => ({ ...all, [item.question]: next }))} />
+        ))}
+      </div>
+      <div class="dock-actions">
+        <button type="submit" class="primary" disabled={disabled || !complete}>Answer</button>
+        <button type="button" disabled={disabled} onClick={() => onAnswer({ decision: "deny" })}>Rather not say</button>
+      </div>
+    </form>
+  );
+}
+
+interface ChoiceProps {
+  item: QuestionItem;
+  draft: Draft[string];
+  onChange: (draft: Draft[string]) => void;
+}
+
+function Choice({ item, draft: { chosen, own }, onChange }: ChoiceProps) {
+  const many = item.multi_select ?? false;
+  const toggle = (label: string, on: boolean) => {
+    if (many) onChange({ chosen: on ? [...chosen, label] : chosen.filter((each) => each !== label), own });
+    else onChange({ chosen: [label], own: "" });
+  };
+  return (
+    <fieldset class="choice">
+      <legend>{item.header && <span class="tag">{item.header}</span>}{item.question}{many && <span class="muted"> Choose any.</span>}</legend>
+      {item.options?.map(({ label, description }) => (
+        <label key={label} class="option">
+          <input type={many ? "checkbox" : "radio"} name={item.question} checked={chosen.includes(label)} onChange={(event) => toggle(label, event.currentTarget.checked)} />
+          <span>{label}{description && <span class="muted"> {description}</span>}</span>
+        </label>
+      ))}
+      <label class="option own">
+        <span class="visually-hidden">Your own answer to: {item.question}</span>
+        <input type="text" value={own} placeholder={item.options?.length ? "Or write your own answer" : "Your answer"}
+          onInput={({ currentTarget: { value } }) => onChange({ chosen: many ? chosen : value ? [] : chosen, own: value })} />
+      </label>
+    </fieldset>
+  );
+}

@@ -1,0 +1,72 @@
+import type { ChatSummary, Status } from "../client/index.ts";
+import { IconClose, IconHelp, IconPlus, Mark } from "./icons.tsx";
+import { ConnectionState } from "./connection-state.tsx";
+import { day } from "./text/format.ts";
+
+interface SidebarProps {
+  chats: readonly ChatSummary[];
+  known: boolean;
+  hasMore: boolean;
+  current: string;
+  /** Chats that wait for the person. */
+  waiting: ReadonlySet<string>;
+  status: Status;
+  onOpen: (chatId: string) => void;
+  onNew: () => void;
+  onMore: () => void;
+  onClose: () => void;
+  onHelp: () => void;
+  onReconnect: () => void;
+}
+
+export function Sidebar(props: SidebarProps) {
+  const groups = grouped(props.chats);
+  return (
+    <div class="sidebar">
+      <header class="brand">
+        <Mark /><span>Switchboard</span>
+        <button type="button" class="quiet icon-button drawer-close" onClick={props.onClose} aria-label="Close the list of chats"><IconClose /></button>
+      </header>
+      <button type="button" class="new-chat" onClick={props.onNew}><IconPlus /> New chat</button>
+      <nav class="chats" aria-label="Chats">
+        {groups.map(([heading, chats]) => (
+          <section key={heading} aria-label={heading}>
+            <h2>{heading}</h2>
+            <ul>
+              {chats.map((chat) => (
+                <li key={chat.chat_id}>
+                  <button type="button" class="chat-link" data-chat={chat.chat_id} aria-current={chat.chat_id === props.current ? "page" : undefined} onClick={() => props.onOpen(chat.chat_id)}>
+                    <Lamp chat={chat} waiting={props.waiting} />
+                    <span class="chat-title">{chat.title || "New chat"}</span>
+                  </button>
+                </li>
+              ))}
+            </ul>
+          </section>
+        ))}
+        {props.known && props.chats.length === 0 && <p class="no-chats">Your chats will be listed here.</p>}
+        {props.hasMore && <button type="button" class="quiet more-chats" onClick={props.onMore}>Older chats</button>}
+      </nav>
+      <footer class="sidebar-foot">
+        <ConnectionState status={props.status} onReconnect={props.onReconnect} />
+        <button type="button" class="quiet icon-button" onClick={props.onHelp} aria-label="Help and keyboard shortcuts" title="Help (?)"><IconHelp /></button>
+      </footer>
+    </div>
+  );
+}
+
+function Lamp({ chat, waiting }: { chat: ChatSummary; waiting: ReadonlySet<string> }) {
+  const lamp = waiting.has(chat.chat_id) ? "waiting" : chat.running ? "running" : "off";
+  const words = { waiting: "waits for you", running: "running", off: undefined }[lamp];
+  return <><span class="lamp" data-lamp={lamp} />{words && <span class="visually-hidden">{words}: </span>}</>;
+}
+
+function grouped(chats: readonly ChatSummary[]): [string, ChatSummary[]][] {
+  const now = Date.now();
+  const groups = new Map<string, ChatSummary[]>();
+  for (const chat of chats) {
+    const heading = day(chat.updated_at_ms, now);
+    groups.set(heading, [...(groups.get(heading) ?? []), chat]);
+  }
+  return [...groups];
+}

@@ -1,0 +1,60 @@
+/** Browser storage that may be full, forbidden or absent: then the page forgets, and works. */
+import type { KeyValueStore } from "../client/index.ts";
+import { storagePrefix } from "./location.ts";
+
+type Area = "localStorage" | "sessionStorage";
+
+export function read(area: Area, name: string): string | undefined {
+  try {
+    return window[area].getItem(storagePrefix() + name) ?? undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+export function write(area: Area, name: string, value: string | undefined): void {
+  try {
+    if (value === undefined) window[area].removeItem(storagePrefix() + name);
+    else window[area].setItem(storagePrefix() + name, value);
+  } catch {
+    // see above
+  }
+}
+
+/** For the client, which copes with what is thrown. */
+export const unsentStore: KeyValueStore = {
+  keys: () => Object.keys(localStorage),
+  get: (key) => localStorage.getItem(key),
+  set: (key, value) => localStorage.setItem(key, value),
+  remove: (key) => localStorage.removeItem(key),
+};
+
+/** The token: of this tab first, so that a second gateway's tab does not take it away. */
+export class Credentials {
+  #token: string | undefined;
+
+  constructor(given: string | undefined) {
+    this.#token = given ?? read("sessionStorage", "token") ?? read("localStorage", "token");
+    if (given !== undefined) this.keep(given);
+  }
+
+  get token(): string | undefined {
+    return this.#token;
+  }
+
+  keep(token: string): void {
+    this.#token = token;
+    write("sessionStorage", "token", token);
+    write("localStorage", "token", token);
+  }
+
+  /** After a refusal: another tab may have a newer one. Says whether there is another to try. */
+  refused(): boolean {
+    const old = this.#token;
+    write("sessionStorage", "token", undefined);
+    const other = read("localStorage", "token");
+    this.#token = other === old ? undefined : other;
+    if (other === old) write("localStorage", "token", undefined);
+    return this.#token !== undefined;
+  }
+}

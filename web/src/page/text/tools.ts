@@ -1,0 +1,68 @@
+/** What a tool is called with, in a line or as the thing to look at. */
+
+/** The argument that says most, for the agents' common tools; otherwise the first short text. */
+const TELLING = ["command", "file_path", "path", "notebook_path", "pattern", "query", "url", "description", "prompt"];
+const LONGEST = 120;
+
+export function summary(input: unknown): string {
+  if (typeof input === "string") return shorten(input);
+  if (typeof input !== "object" || input === null) return "";
+  const fields = input as Record<string, unknown>;
+  const name = TELLING.find((each) => typeof fields[each] === "string") ?? Object.keys(fields).find((each) => typeof fields[each] === "string");
+  return name === undefined ? "" : shorten(fields[name] as string);
+}
+
+export type Shown =
+  | { readonly kind: "command"; readonly command: string; readonly rest: unknown }
+  | { readonly kind: "change"; readonly path: string; readonly changes: readonly Change[]; readonly rest: unknown }
+  | { readonly kind: "other"; readonly text: string };
+
+export interface Change {
+  readonly before: string;
+  readonly after: string;
+}
+
+/** The whole input, taken apart for display. What is not recognised stays visible in `rest`. */
+export function shown(input: unknown): Shown {
+  if (typeof input !== "object" || input === null) return { kind: "other", text: typeof input === "string" ? input : pretty(input) };
+  const fields = input as Record<string, unknown>;
+  const { command, file_path: path, old_string: before, new_string: after, content, edits } = fields;
+  if (typeof command === "string") return { kind: "command", command, rest: others(fields, ["command", "description"]) };
+  if (typeof path === "string") {
+    if (typeof before === "string" && typeof after === "string") {
+      return { kind: "change", path, changes: [{ before, after }], rest: others(fields, ["file_path", "old_string", "new_string"]) };
+    }
+    if (typeof content === "string") return { kind: "change", path, changes: [{ before: "", after: content }], rest: others(fields, ["file_path", "content"]) };
+    if (Array.isArray(edits) && edits.every(isEdit)) {
+      const changes = edits.map((edit) => ({ before: edit.old_string, after: edit.new_string }));
+      return { kind: "change", path, changes, rest: others(fields, ["file_path", "edits"]) };
+    }
+  }
+  return { kind: "other", text: pretty(input) };
+}
+
+export function pretty(value: unknown): string {
+  return typeof value === "string" ? value : (JSON.stringify(value, null, 2) ?? "");
+}
+
+function isEdit(edit: unknown): edit is { old_string: string; new_string: string } {
+  if (typeof edit !== "object" || edit === null || Object.keys(edit).some((key) => key !== "old_string" && key !== "new_string")) return false;
+  const { old_string, new_string } = edit as Record<string, unknown>;
+  return typeof old_string === "string" && typeof new_string === "string";
+}
+
+function others(fields: Record<string, unknown>, known: string[]): unknown {
+  const rest = Object.entries(fields).filter(([name]) => !known.includes(name));
+  return rest.length === 0 ? undefined : Object.fromEntries(rest);
+}
+
+function shorten(text: string): string {
+  const line = text.trim().split("\n", 1)[0]!;
+  return line.length > LONGEST || line.length < text.trim().length ? `${line.slice(0, LONGEST)}…` : line;
+}
+
+/** Makes visible what could make a command look like another one: controls, direction marks, zero widths. */
+export function reveal(text: string): string {
+  return text.replace(/\r(?!\n)|[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g,
+    (char) => `⟨U+${char.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
+}

@@ -1,0 +1,103 @@
+/** The conversation, and where in it the reader is. */
+import type { ComponentChildren } from "preact";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import type { Chat, Unsent } from "../client/index.ts";
+import { useStable } from "./hooks.ts";
+import { IconDown } from "./icons.tsx";
+import { TurnView } from "./turn.tsx";
+import { UnsentMessage } from "./unsent.tsx";
+
+/** So near to the end the reader follows it. */
+const NEAR_PX = 64;
+/** So near to the beginning the page before is asked for. */
+const EARLY_PX = 600;
+
+interface ThreadProps {
+  chat: Chat;
+  unsent: readonly Unsent[];
+  loadingOlder: boolean;
+  online: boolean;
+  /** Counts what the reader sent: then the end is where they want to be. */
+  sentCount: number;
+  onLoadOlder: () => void;
+  onCancel: (turnId: string) => void;
+  onReuse: (text: string) => void;
+  onRetry: (turnId: string) => void;
+  onDiscard: (turnId: string) => void;
+  children: ComponentChildren;
+}
+
+export function Thread(props: ThreadProps) {
+  const { chat, unsent, loadingOlder, online, sentCount, onLoadOlder } = props;
+  const scroller = useRef<HTMLDivElement>(null);
+  const content = useRef<HTMLDivElement>(null);
+  const follows = useRef(true);
+  const [away, setAway] = useState(false);
+  const toEnd = useStable(() => {
+    const box = scroller.current;
+    if (!box) return;
+    follows.current = true;
+    box.scrollTop = box.scrollHeight;
+    setAway(false);
+  });
+
+  useLayoutEffect(toEnd, [chat.id, sentCount]);
+  useEffect(() => {
+    const observer = new ResizeObserver(() => {
+      if (follows.current) toEnd();
+    });
+    observer.observe(scroller.current!);
+    observer.observe(content.current!);
+    return () => observer.disconnect();
+  }, []);
+
+  // What is put before must not move what is read.
+  const firstTurn = chat.turns[0]?.id;
+  const held = useRef<{ first: string | undefined; chat: string; fromEnd: number }>(undefined);
+  const box = scroller.current;
+  const fromEnd = box ? box.scrollHeight - box.scrollTop : 0;
+  useLayoutEffect(() => {
+    const was = held.current;
+    held.current = { first: firstTurn, chat: chat.id, fromEnd: 0 };
+    const now = scroller.current;
+    if (now && was && was.chat === chat.id && was.first !== firstTurn && !follows.current) now.scrollTop = now.scrollHeight - fromEnd;
+  }, [firstTurn, chat.id]);
+
+  const canLoad = chat.before !== undefined && chat.phase === "live" && online;
+  const loadEarly = useStable(() => {
+    if (canLoad && !loadingOlder && scroller.current && scroller.current.scrollTop < EARLY_PX) onLoadOlder();
+  });
+  // A page that does not fill the screen cannot be scrolled.
+  useEffect(loadEarly, [canLoad, loadingOlder, firstTurn]);
+
+  const onScroll = () => {
+    const now = scroller.current!;
+    follows.current = now.scrollHeight - now.scrollTop - now.clientHeight < NEAR_PX;
+    setAway(!follows.current);
+    loadEarly();
+  };
+
+  const known = new Set(chat.turns.map((turn) => turn.id));
+  return (
+    <div class="thread-frame">
+      <div class="thread" ref={scroller} onScroll={onScroll} tabIndex={0} role="region" aria-label="Conversation">
+        <div class="thread-content" ref={content}>
+          {chat.before !== undefined && (
+            <button type="button" class="quiet older" disabled={!canLoad || loadingOlder} onClick={onLoadOlder}>
+              {loadingOlder ? "Loading…" : "Earlier messages"}
+            </button>
+          )}
+          {props.children}
+          {chat.turns.map((turn) => (
+            <TurnView key={turn.id} turn={turn} stalledMs={chat.stalled?.turnId === turn.id ? chat.stalled.idleMs : undefined}
+              onCancel={props.onCancel} onReuse={props.onReuse} />
+          ))}
+          {unsent.filter((each) => !known.has(each.turnId)).map((each) => (
+            <UnsentMessage key={each.turnId} message={each} online={online} onRetry={props.onRetry} onDiscard={props.onDiscard} onReuse={props.onReuse} />
+          ))}
+        </div>
+      </div>
+      {away && <button type="button" class="to-end" onClick={toEnd} aria-label="Go to the newest message"><IconDown /></button>}
+    </div>
+  );
+}

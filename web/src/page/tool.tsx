@@ -1,0 +1,79 @@
+import { useState } from "preact/hooks";
+import type { ToolItem } from "../client/index.ts";
+import { CodeBlock, CopyButton, TextDiff, UnifiedDiff } from "./code.tsx";
+import { memo } from "./hooks.ts";
+import { IconChevron } from "./icons.tsx";
+import { pretty, reveal, shown, summary } from "./text/tools.ts";
+
+const STATUS = { running: "runs", done: "done", error: "failed", stopped: "stopped", edited: "done" } as const;
+const LAMPS = { running: "running", done: "done", error: "failed", stopped: "off", edited: "done" } as const;
+
+/** A use of a tool, folded to a line. What is inside is drawn when it is opened. */
+export const ToolRow = memo<{ tool: ToolItem }>(({ tool }) => {
+  const [open, setOpen] = useState(false);
+  const added = tool.edits.reduce((sum, edit) => sum + edit.added, 0);
+  const deleted = tool.edits.reduce((sum, edit) => sum + edit.deleted, 0);
+  const path = tool.edits[0]?.path;
+  return (
+    <details class="step tool" data-tool={tool.name} data-status={tool.status} onToggle={(event) => setOpen(event.currentTarget.open)}>
+      <summary>
+        <span class="lamp" data-lamp={LAMPS[tool.status]} />
+        <span class="tool-name">{tool.name}</span>
+        <span class="step-argument">{path ?? summary(tool.arguments)}</span>
+        {tool.edits.length > 0 && <span class="counts"><ins>+{added}</ins> <del>−{deleted}</del></span>}
+        <span class={tool.status === "done" || tool.status === "edited" ? "visually-hidden" : "tool-status"}>{STATUS[tool.status]}</span>
+        <IconChevron />
+      </summary>
+      {open && <div class="step-body"><ToolBody tool={tool} /></div>}
+    </details>
+  );
+});
+
+function ToolBody({ tool }: { tool: ToolItem }) {
+  return (
+    <>
+      {tool.edits.map((edit, index) => (
+        <section key={index}>
+          <h3 class="step-label">{edit.path}</h3>
+          {edit.diff ? <UnifiedDiff diff={edit.diff} /> : <p class="muted">{edit.added} lines added, {edit.deleted} deleted. The change is too large to show.</p>}
+        </section>
+      ))}
+      {tool.edits.length === 0 && tool.arguments !== undefined && <Input input={tool.arguments} />}
+      {tool.result !== undefined && <Output label="Output" text={tool.result} />}
+      {tool.error !== undefined && <Output label="Error" text={tool.error} />}
+      {tool.truncated && <p class="muted">Cut to the gateway's limit.</p>}
+    </>
+  );
+}
+
+function Output({ label, text }: { label: string; text: string }) {
+  return (
+    <section>
+      <h3 class="step-label">{label}<CopyButton text={text} what={label.toLowerCase()} /></h3>
+      <pre class="output" tabIndex={0}>{text || "(nothing)"}</pre>
+    </section>
+  );
+}
+
+/** What a tool is called with: all of it, also where a part is shown in a way of its own. */
+export function Input({ input }: { input: unknown }) {
+  const parts = shown(input);
+  switch (parts.kind) {
+    case "command":
+      return <><CodeBlock code={reveal(parts.command)} language="bash" /><Rest rest={parts.rest} /></>;
+    case "change":
+      return (
+        <>
+          <h3 class="step-label">{reveal(parts.path)}</h3>
+          {parts.changes.map((change, index) => <TextDiff key={index} before={reveal(change.before)} after={reveal(change.after)} />)}
+          <Rest rest={parts.rest} />
+        </>
+      );
+    case "other":
+      return <CodeBlock code={reveal(parts.text)} language={typeof input === "string" ? "" : "json"} />;
+  }
+}
+
+function Rest({ rest }: { rest: unknown }) {
+  return rest === undefined ? null : <CodeBlock code={reveal(pretty(rest))} language="json" />;
+}

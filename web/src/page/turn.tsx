@@ -1,0 +1,138 @@
+/** One turn: the message, what the agent did, and how it ended. */
+import { useMemo, useState } from "preact/hooks";
+import type { Item, TextItem, Turn } from "../client/index.ts";
+import { CopyButton } from "./code.tsx";
+import { memo, useSecond } from "./hooks.ts";
+import { IconChevron, IconClose } from "./icons.tsx";
+import { Markdown } from "./markdown.tsx";
+import { ResolvedRequest } from "./requests.tsx";
+import { outcomeText } from "./text/errors.ts";
+import { cost, duration, usage } from "./text/format.ts";
+import { ToolRow } from "./tool.tsx";
+
+interface TurnProps {
+  turn: Turn;
+  /** Of a turn that runs, if the gateway said so. */
+  stalledMs: number | undefined;
+  onCancel: (turnId: string) => void;
+  /** Puts the text into the composer again. */
+  onReuse: (text: string) => void;
+}
+
+export const TurnView = memo<TurnProps>(({ turn, stalledMs, onCancel, onReuse }) => (
+  <article class="turn" data-phase={turn.phase} data-outcome={turn.end?.outcome} aria-label="Turn">
+    {turn.user && <UserMessage text={turn.user.text} atMs={turn.user.createdAtMs} />}
+    {turn.phase === "queued" ? (
+      <p class="queued">
+        <span class="lamp" data-lamp="waiting" /> Waits until the running turn has ended
+        <button type="button" class="quiet" onClick={() => onCancel(turn.id)}><IconClose /> Take back</button>
+      </p>
+    ) : (
+      <div class="answer">
+        <Items turn={turn} />
+        {turn.phase === "running" && <Running turn={turn} stalledMs={stalledMs} />}
+        {turn.end && <Footer turn={turn} onReuse={onReuse} />}
+      </div>
+    )}
+  </article>
+));
+
+export function UserMessage({ text, atMs }: { text: string; atMs: number }) {
+  const at = new Date(atMs);
+  return (
+    <div class="said" title={at.toLocaleString()}>
+      <h2 class="visually-hidden">You, {at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })}</h2>
+      <div class="bubble">{text}</div>
+    </div>
+  );
+}
+
+function Items({ turn }: { turn: Turn }) {
+  const running = turn.phase === "running";
+  return <>{turn.items.map((item, index) => <ItemView key={item.key} item={item} live={running && index === turn.items.length - 1} />)}</>;
+}
+
+const ItemView = memo<{ item: Item; live: boolean }>(({ item, live }) => {
+  switch (item.kind) {
+    case "tool": return <ToolRow tool={item} />;
+    case "request": return <ResolvedRequest request={item} />;
+    case "thinking": return item.void ? null : <Thinking item={item} live={live && item.open} />;
+    case "note": return <p class="note">{item.text}</p>;
+    case "text": return item.void ? <Abandoned item={item} /> : <Markdown text={item.text} open={item.open} />;
+  }
+});
+
+function Thinking({ item, live }: { item: TextItem; live: boolean }) {
+  return (
+    <details class="step thinking">
+      <summary>
+        <span class="lamp" data-lamp={live ? "running" : "off"} />
+        <span class={live ? "shimmer" : ""}>{live ? "Thinking…" : "Thought"}</span>
+        <span class="step-argument">{live ? item.text.slice(-160).trim().split("\n").at(-1) : item.text.slice(0, 160).trim().split("\n")[0]}</span>
+        <IconChevron />
+      </summary>
+      <div class="step-body"><Markdown text={item.text} open={item.open} /></div>
+    </details>
+  );
+}
+
+function Abandoned({ item }: { item: TextItem }) {
+  if (!item.text) return null;
+  return (
+    <details class="step abandoned">
+      <summary><span class="lamp" data-lamp="off" /><span>Abandoned text</span><IconChevron /></summary>
+      <div class="step-body"><Markdown text={item.text} open={false} /></div>
+    </details>
+  );
+}
+
+function Running({ turn, stalledMs }: { turn: Turn; stalledMs: number | undefined }) {
+  // The page's clock: the gateway's may differ by minutes.
+  const [since] = useState(Date.now);
+  const now = useSecond(true);
+  const waits = turn.items.some((item) => item.kind === "request" && !item.resolution);
+  const last = turn.items.at(-1);
+  const writes = last !== undefined && last.kind === "text" && last.open;
+  if (stalledMs !== undefined && !waits) {
+    return (
+      <p class="running" role="status">
+        <span class="lamp" data-lamp="waiting" /> The agent has been silent for {duration(stalledMs + 0)}. It may still answer; Esc stops it.
+      </p>
+    );
+  }
+  const label = waits ? "Waits for you" : writes ? "Writing" : last?.kind === "tool" && last.status === "running" ? "Working" : "Thinking";
+  return (
+    <p class="running">
+      <span class="lamp" data-lamp={waits ? "waiting" : "running"} /> {label}
+      {now - since > 3000 && <span class="muted"> · {Math.round((now - since) / 1000)} s</span>}
+    </p>
+  );
+}
+
+function Footer({ turn, onReuse }: { turn: Turn; onReuse: (text: string) => void }) {
+  const { outcome, latencyMs, usage: used, cost: price, error } = turn.end!;
+  const text = useMemo(() => answerText(turn), [turn]);
+  const facts = used && usage(used);
+  return (
+    <>
+      {error && outcome !== "cancelled" && (
+        <div class="failure" data-outcome={outcome}>
+          <p><strong>{outcomeText(outcome)}.</strong> {error.detail}</p>
+          {turn.user && <button type="button" onClick={() => onReuse(turn.user!.text)}>Edit and send again</button>}
+        </div>
+      )}
+      <footer class="turn-footer">
+        {text && <CopyButton text={text} what="answer" />}
+        {outcome !== "completed" && <span class="outcome" data-outcome={outcome}>{outcomeText(outcome)}</span>}
+        {latencyMs > 0 && <span>{duration(latencyMs)}</span>}
+        {facts && <span title={facts.long}>{facts.short}</span>}
+        {price && <span title="What the agent says this turn cost">{cost(price.usd)}</span>}
+      </footer>
+    </>
+  );
+}
+
+/** What counts of an answer, for copying and for screen readers. */
+export function answerText(turn: Turn): string {
+  return turn.items.flatMap((item) => (item.kind === "text" && !item.void ? [item.text] : [])).join("\n\n");
+}

@@ -1,0 +1,41 @@
+import type { Unsent } from "../client/index.ts";
+import { CopyButton } from "./code.tsx";
+import { explain } from "./text/errors.ts";
+import { UserMessage } from "./turn.tsx";
+
+interface UnsentProps {
+  message: Unsent;
+  online: boolean;
+  onRetry: (turnId: string) => void;
+  onDiscard: (turnId: string) => void;
+  onReuse: (text: string) => void;
+}
+
+/** A message that the gateway has not acknowledged: on its way, waiting, or refused. */
+export function UnsentMessage({ message: { turnId, content, createdAtMs, failure, delay }, online, onRetry, onDiscard, onReuse }: UnsentProps) {
+  const edit = () => {
+    onDiscard(turnId);
+    onReuse(content);
+  };
+  return (
+    <article class="turn unsent" data-phase={failure ? "refused" : "unsent"} aria-label="Message that is not sent yet">
+      <UserMessage text={content} atMs={createdAtMs} />
+      {failure ? (
+        <div class="refused" role="alert">
+          <p><strong>Not sent.</strong> {explain(failure.code, failure.detail)}</p>
+          <p class="refused-actions">
+            <button type="button" onClick={() => onRetry(turnId)}>Try again</button>
+            <button type="button" class="quiet" onClick={edit}>Edit</button>
+            <CopyButton text={content} what="message" />
+            <button type="button" class="quiet" onClick={() => onDiscard(turnId)}>Discard</button>
+          </p>
+        </div>
+      ) : (
+        <p class="sending">
+          {delay ? explain(delay.code, delay.detail) : online ? "Sending…" : "Is sent as soon as the connection is back."}
+          {(delay || !online) && <button type="button" class="quiet" onClick={edit}>Take back</button>}
+        </p>
+      )}
+    </article>
+  );
+}
