@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::command::Task;
-use crate::generated::{BUNDLE, WIRE_TYPES};
+use crate::generated::WIRE_TYPES;
 use crate::runner::Session;
 use crate::workspace::{Context as _, Result, root};
 use crate::{rust, web};
@@ -21,7 +21,8 @@ pub(crate) fn rewrite() -> Result<ExitCode> {
     let types = rust::example_output(&session, example)?;
     std::fs::write(root().join(file), types).context(format_args!("writing {file}"))?;
 
-    web::build(&session, &root().join(BUNDLE))?;
+    web::install(&session)?;
+    web::npm(&["run", "build"])?.run(session.deadline())?;
 
     println!("\nWhat changed:");
     Task::new("git").args(["status", "--short"]).run(session.deadline())?;

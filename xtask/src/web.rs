@@ -1,7 +1,5 @@
 //! The page: what npm does for it.
 
-use std::path::Path;
-
 use crate::command::Task;
 use crate::report::Verdict;
 use crate::runner::Session;
@@ -13,13 +11,6 @@ pub(crate) fn step(session: &Session) -> Result<Verdict> {
     npm(&["run", "check"])?.run(session.deadline())?;
     npm(&["test"])?.run(session.deadline())?;
     Ok(Verdict::Passed)
-}
-
-/// Builds the page's bundle into a directory.
-pub(crate) fn build(session: &Session, into: &Path) -> Result {
-    install(session)?;
-    let into = into.to_string_lossy();
-    npm(&["run", "build", "--", "--emptyOutDir", "--outDir", &into])?.run(session.deadline())
 }
 
 /// npm in the page's directory.
