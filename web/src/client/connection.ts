@@ -43,7 +43,7 @@ export class Connection {
   #attempt = 0;
   #readyAt = 0;
   #heardAt = 0;
-  #pingedAt: number | undefined;
+  #pinged = false;
   #cancelTimer = () => {};
 
   constructor(environment: Environment, url: () => string, token: () => string | undefined, handlers: ConnectionHandlers) {
@@ -110,7 +110,7 @@ export class Connection {
 
   #heard(data: unknown): void {
     this.#heardAt = this.#environment.now();
-    this.#pingedAt = undefined;
+    if (this.#pinged) this.#watch(PING_AFTER_MS);
     const event = parse(data);
     if (!event) return;
     if (event.event === "ready") {
@@ -123,6 +123,7 @@ export class Connection {
 
   /** One timer looks after liveness, so that a frame costs no timer. */
   #watch(ms: number): void {
+    this.#pinged = false;
     this.#timer(ms, () => {
       const silent = this.#environment.now() - this.#heardAt;
       if (silent < PING_AFTER_MS) this.#watch(PING_AFTER_MS - silent);
@@ -133,11 +134,8 @@ export class Connection {
   /** Timers of hidden pages come late, so silence alone proves nothing: only an unanswered ping does. */
   #ping(answerWithin: number): void {
     this.send({ type: "ping" });
-    this.#pingedAt = this.#environment.now();
-    this.#timer(answerWithin, () => {
-      if (this.#pingedAt === undefined) this.#watch(PING_AFTER_MS);
-      else this.#lost(1006);
-    });
+    this.#pinged = true;
+    this.#timer(answerWithin, () => this.#lost(1006));
   }
 
   #lost(code: number): void {
@@ -162,7 +160,7 @@ export class Connection {
   #drop(): void {
     this.#cancelTimer();
     this.#readyAt = 0;
-    this.#pingedAt = undefined;
+    this.#pinged = false;
     const socket = this.#socket;
     this.#socket = undefined;
     if (!socket) return;

@@ -95,6 +95,14 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
     newChat: openNew, help: () => setHelp(true), move, write: () => document.querySelector<HTMLElement>("#composer")?.focus(),
   }, help);
 
+  // Focus follows the drawer in and out.
+  const wasDrawer = useRef(false);
+  useEffect(() => {
+    if (drawer === wasDrawer.current) return;
+    wasDrawer.current = drawer;
+    document.querySelector<HTMLElement>(drawer ? ".side .new-chat" : ".drawer-open")?.focus();
+  }, [drawer]);
+
   const unauthorized = status.state === "stopped" && status.reason === "unauthorized";
   useEffect(() => {
     if (!unauthorized) return;

@@ -22,7 +22,7 @@ export const IconTarget = () => <Icon><circle cx="10" cy="10" r="7" /><circle cx
 
 /** Two jacks and the cord between them. */
 export const Mark = () => (
-  <svg class="mark" viewBox="0 0 32 32" fill="none" aria-hidden="true">
+  <svg class="mark" viewBox="3 4 26 24" fill="none" aria-hidden="true">
     <path class="mark-cord" d="M9 21c0-9 14-1 14-10" stroke-width="2.5" stroke-linecap="round" />
     <circle class="mark-jack" cx="9" cy="22" r="3.5" stroke-width="2.5" />
     <circle class="mark-jack" cx="23" cy="10" r="3.5" stroke-width="2.5" />

@@ -24,7 +24,7 @@ export function Questions({ question: { questions }, disabled, onAnswer }: Quest
   };
   return (
     <form onSubmit={send}>
-      <h2 id="dock-title"><span class="lamp" data-lamp="waiting" /> {questions.length === 1 ? "The agent asks" : `The agent asks ${questions.length} things`}</h2>
+      <h2 id="dock-title"><span class="lamp" data-lamp="waiting" />{questions.length === 1 ? "The agent asks" : `The agent asks ${questions.length} things`}</h2>
       <div class="dock-input">
         {questions.map((item) => (
           <Choice key={item.question} item={item} draft={draft[item.question] ?? EMPTY} onChange={(next) => setDraft((all) => ({ ...all, [item.question]: next }))} />

@@ -66,7 +66,7 @@ function Permission({ request, disabled, onAnswer }: PermissionProps) {
   const deny = () => onAnswer({ decision: "deny", ...(reason?.trim() && { message: reason.trim() }) });
   return (
     <>
-      <h2 id="dock-title"><span class="lamp" data-lamp="waiting" /> Allow <strong>{request.tool}</strong>?</h2>
+      <h2 id="dock-title"><span class="lamp" data-lamp="waiting" /><span>Allow <strong>{request.tool}</strong>?</span></h2>
       {request.description && <p id="dock-why" class="muted">{request.description}</p>}
       <div class="dock-input"><Input input={request.input} /></div>
       {request.truncated && <p class="warning">This was cut to the gateway's limit. The agent will do more than what you see here.</p>}

@@ -1,27 +1,38 @@
 import { useState } from "preact/hooks";
-import type { ToolItem } from "../client/index.ts";
+import type { RequestItem, ToolItem } from "../client/index.ts";
 import { CodeBlock, CopyButton, TextDiff, UnifiedDiff } from "./code.tsx";
 import { memo } from "./hooks.ts";
 import { IconChevron } from "./icons.tsx";
 import { pretty, reveal, shown, summary } from "./text/tools.ts";
 
-const STATUS = { running: "runs", done: "done", error: "failed", stopped: "stopped", edited: "done" } as const;
-const LAMPS = { running: "running", done: "done", error: "failed", stopped: "off", edited: "done" } as const;
+/** Lamp and word; the word is for those who do not see the lamp where `said` is false. */
+function state(tool: ToolItem, permission: RequestItem | undefined): { lamp: string; word: string; said: boolean } {
+  if (permission && !permission.resolution) return { lamp: "waiting", word: "waits for your permission", said: true };
+  if (permission?.resolution === "denied") return { lamp: "failed", word: "denied", said: true };
+  switch (tool.status) {
+    case "running": return { lamp: "running", word: "runs", said: true };
+    case "error": return { lamp: "failed", word: "failed", said: true };
+    case "stopped": return { lamp: "off", word: "stopped", said: true };
+    case "done":
+    case "edited": return { lamp: "done", word: permission?.resolution === "allowed" ? "allowed" : "done", said: permission?.resolution === "allowed" };
+  }
+}
 
 /** A use of a tool, folded to a line. What is inside is drawn when it is opened. */
-export const ToolRow = memo<{ tool: ToolItem }>(({ tool }) => {
+export const ToolRow = memo<{ tool: ToolItem; permission: RequestItem | undefined }>(({ tool, permission }) => {
+  const { lamp, word, said } = state(tool, permission);
   const [open, setOpen] = useState(false);
   const added = tool.edits.reduce((sum, edit) => sum + edit.added, 0);
   const deleted = tool.edits.reduce((sum, edit) => sum + edit.deleted, 0);
   const path = tool.edits[0]?.path;
   return (
-    <details class="step tool" data-tool={tool.name} data-status={tool.status} onToggle={(event) => setOpen(event.currentTarget.open)}>
+    <details class="step tool" data-tool={tool.name} data-status={tool.status} data-resolution={permission?.resolution} onToggle={(event) => setOpen(event.currentTarget.open)}>
       <summary>
-        <span class="lamp" data-lamp={LAMPS[tool.status]} />
+        <span class="lamp" data-lamp={lamp} />
         <span class="tool-name">{tool.name}</span>
         <span class="step-argument">{path ?? summary(tool.arguments)}</span>
         {tool.edits.length > 0 && <span class="counts"><ins>+{added}</ins> <del>−{deleted}</del></span>}
-        <span class={tool.status === "done" || tool.status === "edited" ? "visually-hidden" : "tool-status"}>{STATUS[tool.status]}</span>
+        <span class={said ? "tool-status" : "visually-hidden"}>{word}</span>
         <IconChevron />
       </summary>
       {open && <div class="step-body"><ToolBody tool={tool} /></div>}

@@ -1,6 +1,6 @@
 /** One turn: the message, what the agent did, and how it ended. */
 import { useMemo, useState } from "preact/hooks";
-import type { Item, TextItem, Turn } from "../client/index.ts";
+import type { Item, RequestItem, TextItem, Turn } from "../client/index.ts";
 import { CopyButton } from "./code.tsx";
 import { memo, useSecond } from "./hooks.ts";
 import { IconChevron, IconClose } from "./icons.tsx";
@@ -49,12 +49,22 @@ export function UserMessage({ text, atMs }: { text: string; atMs: number }) {
 
 function Items({ turn }: { turn: Turn }) {
   const running = turn.phase === "running";
-  return <>{turn.items.map((item, index) => <ItemView key={item.key} item={item} live={running && index === turn.items.length - 1} />)}</>;
+  const keys = new Set(turn.items.map((item) => item.key));
+  // A permission shows at the tool that waits for it, where there is one.
+  const toolOf = (item: Item) => (item.kind === "request" && item.permission?.call_id !== undefined ? `tool ${item.permission.call_id}` : "");
+  const permissions = new Map(turn.items.flatMap((item) => (item.kind === "request" ? [[toolOf(item), item] as const] : [])));
+  return (
+    <>
+      {turn.items.map((item, index) => keys.has(toolOf(item)) ? null : (
+        <ItemView key={item.key} item={item} permission={permissions.get(item.key)} live={running && index === turn.items.length - 1} />
+      ))}
+    </>
+  );
 }
 
-const ItemView = memo<{ item: Item; live: boolean }>(({ item, live }) => {
+const ItemView = memo<{ item: Item; permission: RequestItem | undefined; live: boolean }>(({ item, permission, live }) => {
   switch (item.kind) {
-    case "tool": return <ToolRow tool={item} />;
+    case "tool": return <ToolRow tool={item} permission={permission} />;
     case "request": return <ResolvedRequest request={item} />;
     case "thinking": return item.void ? null : <Thinking item={item} live={live && item.open} />;
     case "note": return <p class="note">{item.text}</p>;
@@ -96,7 +106,7 @@ function Running({ turn, stalledMs }: { turn: Turn; stalledMs: number | undefine
   if (stalledMs !== undefined && !waits) {
     return (
       <p class="running" role="status">
-        <span class="lamp" data-lamp="waiting" /> The agent has been silent for {duration(stalledMs + 0)}. It may still answer; Esc stops it.
+        <span class="lamp" data-lamp="waiting" /> The agent has been silent for {duration(stalledMs)}. It may still answer; Esc stops it.
       </p>
     );
   }

@@ -1,0 +1,266 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { delta, ended, log, said } from "./log.ts";
+import { client, greet, MemoryStore, type World } from "./world.ts";
+
+const attached = (head: number, recovered: boolean, epoch = "e1") => ({ event: "attached", chat_id: "c", epoch, head, recovered });
+const replayEnd = (seq: number, epoch = "e1") => ({ event: "replay_end", chat_id: "c", epoch, seq });
+const snapshot = (events: object[], seq: number) => ({ event: "snapshot", chat_id: "c", epoch: "e1", seq, part: 0, more: false, events });
+const accepted = (turn_id: string, seq: number, rest = {}) => ({ event: "message_accepted", chat_id: "c", turn_id, starts_turn: true, epoch: "e1", seq, ...rest });
+const refusal = (code: string, retryable: boolean, rest = {}) => ({ event: "error", code, detail: "no", retryable, chat_id: "c", ...rest });
+
+/** A client that follows chat `c`, which has one turn and stands at 3. */
+function following(store = new MemoryStore()) {
+  const all = client(store);
+  all.it.open("c");
+  all.it.start();
+  greet(all.world);
+  all.world.socket.deliver(attached(3, false), snapshot(log([said("old"), delta("answer"), ended()]), 3), replayEnd(3));
+  return all;
+}
+
+/** Loses the connection and gets the next one as far as `ready`; returns what was sent then. */
+function reconnect(world: World, code = 1006) {
+  world.socket.drop(code);
+  world.pass(20_000);
+  return greet(world);
+}
+
+test("the token goes first, chats are attached at ready", () => {
+  const { world, it } = client();
+  it.open("c");
+  it.start();
+  world.socket.onopen?.();
+  assert.deepEqual(world.socket.sent(), [{ type: "authenticate", token: "secret" }]);
+  world.socket.onclose = null;
+  assert.deepEqual(greet(world), [{ type: "attach", chat_id: "c" }]);
+  assert.equal(it.status.state, "online");
+});
+
+test("a first connection that fails is tried again, with growing waits", () => {
+  const { world, it } = client();
+  it.start();
+  const waits: number[] = [];
+  for (let attempt = 0; attempt < 9; attempt += 1) {
+    world.socket.drop();
+    assert.ok(it.status.state === "waiting");
+    waits.push(it.status.retryAt - world.now());
+    world.pass(waits.at(-1)!);
+  }
+  assert.deepEqual(waits, [250, 500, 1000, 2000, 4000, 7500, 7500, 7500, 7500]);
+  assert.equal(world.sockets.length, 10);
+});
+
+test("a connection that never answers is given up", () => {
+  const { world, it } = client();
+  it.start();
+  world.pass(10_000);
+  assert.equal(it.status.state, "waiting");
+  assert.ok(world.sockets[0]!.closed);
+});
+
+test("waking up ends the wait", () => {
+  const { world, it } = client();
+  it.start();
+  world.socket.drop();
+  it.wake();
+  assert.equal(world.sockets.length, 2);
+});
+
+test("refused credentials and a replaced connection end the attempts", () => {
+  for (const [code, reason] of [[4401, "unauthorized"], [4409, "replaced"]] as const) {
+    const { world, it } = following();
+    world.socket.drop(code);
+    world.pass(60_000);
+    assert.deepEqual(it.status, { state: "stopped", reason });
+    assert.equal(world.sockets.length, 1);
+    it.start();
+    assert.deepEqual(greet(world), [{ type: "attach", chat_id: "c", after: { epoch: "e1", seq: 3 } }]);
+  }
+});
+
+test("without a token, a silent gateway wants one", () => {
+  const { world, it } = client(new MemoryStore(), "");
+  const { world: bare, it: none } = clientWithoutToken();
+  none.start();
+  bare.socket.onopen?.();
+  assert.deepEqual(bare.socket.sent(), []);
+  bare.pass(1_500);
+  assert.deepEqual(none.status, { state: "stopped", reason: "unauthorized" });
+  it.start();
+  greet(world);
+  assert.equal(it.status.state, "online");
+});
+
+function clientWithoutToken() {
+  const all = client();
+  const it = new (all.it.constructor as typeof import("../../src/client/client.ts").Client)({ url: () => "ws://x", token: () => undefined, environment: all.world });
+  return { world: all.world, it };
+}
+
+test("silence is asked about, then ends the connection", () => {
+  const { world, it } = following();
+  world.pass(20_000);
+  assert.deepEqual(world.socket.sent(), [{ type: "ping" }]);
+  world.socket.deliver({ event: "pong" });
+  world.pass(25_000);
+  assert.equal(it.status.state, "online");
+  world.pass(20_000);
+  assert.equal(it.status.state, "waiting", "45 s after the last frame");
+});
+
+test("a chat goes on at its cursor; what it has already is dropped", () => {
+  const { world, it } = following();
+  assert.deepEqual(reconnect(world), [{ type: "attach", chat_id: "c", after: { epoch: "e1", seq: 3 } }]);
+  const missed = log([said("new", "t2"), delta("a"), delta("b")], { first: 4, turn: "t2" });
+  world.socket.deliver(attached(6, true), ...missed, ...missed, replayEnd(6), ...missed.slice(1));
+  assert.deepEqual(it.chat("c")?.cursor, { epoch: "e1", seq: 6 });
+  assert.equal(it.chat("c")?.turns[1]?.items[0]?.kind === "text" && it.chat("c")?.turns[1]?.items.length, 1);
+  const item = it.chat("c")!.turns[1]!.items[0]!;
+  assert.equal(item.kind === "text" && item.text, "ab");
+});
+
+test("a hole is healed by attaching once more, then by a snapshot", () => {
+  const { world, it } = following();
+  const [four, five, six, seven] = log([said("new", "t2"), delta("a"), delta("b"), delta("c")], { first: 4, turn: "t2" });
+  world.socket.sent();
+  world.socket.deliver(four!, six!, seven!);
+  assert.deepEqual(world.socket.sent(), [{ type: "attach", chat_id: "c", after: { epoch: "e1", seq: 4 } }], "once, however much follows");
+  world.socket.deliver(attached(7, true), five!, six!, seven!, replayEnd(7));
+  assert.equal(it.chat("c")?.cursor?.seq, 7);
+  world.socket.deliver({ ...seven!, seq: 9 }, attached(9, true), replayEnd(9));
+  assert.deepEqual(world.socket.sent(), [{ type: "attach", chat_id: "c", after: { epoch: "e1", seq: 7 } }, { type: "attach", chat_id: "c" }]);
+});
+
+test("a message is acknowledged in place of its user_message", () => {
+  const { world, it, store } = following();
+  world.socket.sent();
+  const turn_id = it.send("c", "hello");
+  assert.deepEqual(world.socket.sent(), [{ type: "message", chat_id: "c", content: "hello", turn_id }]);
+  assert.equal(it.unsent("c").length, 1);
+  world.socket.deliver(accepted(turn_id, 4), ...log([delta("hi")], { first: 5, turn: turn_id }));
+  assert.deepEqual([it.unsent("c"), store.map.size], [[], 0]);
+  assert.deepEqual(it.chat("c")?.turns.map((turn) => turn.user?.text), ["old", "hello"]);
+  assert.equal(it.chat("c")?.cursor?.seq, 5);
+});
+
+test("an unacknowledged message is sent again under its id, also by the next page", () => {
+  const { world, it, store } = following();
+  const turn_id = it.send("c", "hello");
+  assert.deepEqual(reconnect(world)[1], { type: "message", chat_id: "c", content: "hello", turn_id });
+  const next = client(store);
+  next.it.start();
+  assert.deepEqual(greet(next.world), [{ type: "message", chat_id: "c", content: "hello", turn_id }]);
+  next.world.socket.deliver(accepted(turn_id, 4, { duplicate: true }));
+  assert.deepEqual([next.it.unsent("c"), store.map.size], [[], 0]);
+});
+
+test("a duplicate moves no cursor, and a message seen in the replay is not pending", () => {
+  const { world, it } = following();
+  const turn_id = it.send("c", "hello");
+  reconnect(world);
+  world.socket.deliver(attached(4, true), ...log([said("hello", turn_id)], { first: 4, turn: turn_id }), replayEnd(4));
+  assert.deepEqual(it.unsent("c"), []);
+  world.socket.deliver(accepted(turn_id, 4, { duplicate: true }));
+  assert.equal(it.chat("c")?.cursor?.seq, 4);
+  assert.equal(it.chat("c")?.turns.length, 2);
+});
+
+test("messages of a chat keep their order: the next waits for the acknowledgement", () => {
+  const { world, it } = following();
+  world.socket.sent();
+  const [a, b] = [it.send("c", "a"), it.send("c", "b")];
+  assert.equal(world.socket.sent().length, 1);
+  world.socket.deliver(refusal("rate_limited", true, { turn_id: a, retry_after_ms: 3000 }));
+  assert.equal(it.unsent("c")[0]?.delay?.code, "rate_limited");
+  world.pass(2_999);
+  assert.deepEqual(world.socket.sent(), [], "not sooner than told, and b does not overtake");
+  world.pass(20_000);
+  assert.deepEqual(world.socket.sent().filter((each) => each.type === "message").map((each) => each.type === "message" && each.turn_id), [a]);
+  world.socket.deliver(accepted(a, 4));
+  assert.equal(world.socket.sent()[0]?.type === "message" && it.unsent("c")[0]?.turnId, b);
+});
+
+test("a message refused for good waits for a person and lets the next one pass", () => {
+  const { world, it } = following();
+  const a = it.send("c", "a");
+  it.send("c", "b");
+  world.socket.deliver(refusal("turn_conflict", false, { turn_id: a }));
+  assert.equal(it.unsent("c")[0]?.failure?.code, "turn_conflict");
+  world.socket.sent();
+  it.retry(a);
+  world.socket.deliver(accepted("id2", 4));
+  const sent = world.socket.sent();
+  assert.equal(sent[0]?.type === "message" && sent[0].turn_id, a);
+  it.discard(a);
+  assert.deepEqual(it.unsent("c"), []);
+});
+
+test("a message over the gateway's limit is not sent at all", () => {
+  const { world, it } = following();
+  world.socket.sent();
+  it.send("c", "ä".repeat(51));
+  assert.deepEqual(world.socket.sent(), []);
+  assert.equal(it.unsent("c")[0]?.failure?.code, "too_large");
+});
+
+test("a message that closes the connection is not sent again and again", () => {
+  const { world, it } = following();
+  it.send("c", "big");
+  assert.deepEqual(reconnect(world, 1009).map((each) => each.type), ["attach"]);
+  assert.equal(it.unsent("c")[0]?.failure?.code, "too_large");
+});
+
+test("a new chat comes into being with its first message, whenever that arrives", () => {
+  const { world, it } = client();
+  it.open("c", true);
+  it.start();
+  assert.deepEqual(greet(world), [], "nothing to attach to yet");
+  const turn_id = it.send("c", "first");
+  assert.equal(world.socket.sent()[0]?.type, "message");
+  world.socket.deliver(attached(0, false), replayEnd(0), accepted(turn_id, 1));
+  assert.equal(it.chat("c")?.phase, "live");
+  assert.equal(it.chat("c")?.turns[0]?.user?.text, "first");
+});
+
+test("an answer is sent once and not kept: the prompt may be gone by then", () => {
+  const { world, it } = following();
+  world.socket.sent();
+  assert.ok(it.respond("c", "p", { decision: "deny", message: "no" }));
+  assert.deepEqual(world.socket.sent(), [{ type: "respond", chat_id: "c", request_id: "p", decision: "deny", message: "no" }]);
+  assert.ok(it.isResponding("c", "p"));
+  world.socket.drop();
+  assert.ok(!it.isResponding("c", "p"));
+  assert.ok(!it.respond("c", "p", { decision: "allow" }));
+});
+
+test("an unknown chat says so and leaves the list", () => {
+  const { world, it, errors } = client();
+  it.open("c");
+  it.start();
+  greet(world);
+  world.socket.deliver(refusal("unknown_chat", false));
+  assert.equal(it.chat("c")?.phase, "unknown");
+  assert.deepEqual(errors, []);
+});
+
+test("history is asked for once, and an answer that nobody waits for is dropped", () => {
+  const { world, it } = following();
+  world.socket.deliver({ ...snapshot(log([delta("x")], { first: 3 }), 3), before: "p1" });
+  world.socket.sent();
+  it.loadOlder("c");
+  it.loadOlder("c");
+  assert.deepEqual(world.socket.sent(), [{ type: "history", chat_id: "c", before: "p1", limit: 500 }]);
+  const page = { event: "history", chat_id: "c", events: log([said("old"), delta("y")]) };
+  world.socket.deliver(page, page);
+  const item = it.chat("c")!.turns[0]!.items[0]!;
+  assert.equal(item.kind === "text" && item.text, "yx");
+});
+
+test("what is not JSON, or of a newer gateway, is let be", () => {
+  const { world, it } = following();
+  world.socket.onmessage?.({ data: "{" });
+  world.socket.onmessage?.({ data: new ArrayBuffer(2) });
+  world.socket.deliver({ event: "of_tomorrow", chat_id: "c" }, ...log([{ event: "of_tomorrow" as "delta" }], { first: 4 }));
+  assert.equal(it.chat("c")?.cursor?.seq, 4);
+});
