@@ -2,9 +2,13 @@
 //!
 //! [`ProcessAgent`] runs an agent as a subprocess; [`codec`] is what it says and hears, without I/O;
 //! [`demo`] is an agent of our own that speaks the same dialect as Claude Code.
-#![warn(missing_docs)]
 
 pub mod codec;
+pub mod demo;
+mod dialect;
+mod driver;
 mod limits;
 
+pub use dialect::{AGENT_PRESETS, AgentPreset, Dialect, UnknownDialect, detect};
+pub use driver::{Life, OrderSource, ProcessAgent, ProcessConfig, RecordSink, sweep_leftovers};
 pub use limits::BridgeLimits;

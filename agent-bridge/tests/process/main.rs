@@ -1,1 +1,100 @@
-fn main(){}
+//! Agents as real processes. This binary is also the demo agent: it has a main of its own, and the first
+//! argument says which of the two it is.
+
+mod commands;
+mod deaths;
+mod orders;
+mod starts;
+#[path = "../support/mod.rs"]
+mod support;
+mod text;
+
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
+
+use libtest_mimic::{Arguments, Trial};
+use switchboard_agent_bridge::{Dialect, ProcessAgent, ProcessConfig};
+
+use self::support::config;
+
+const AS_DEMO: &str = "as-demo-agent";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    if arguments.get(1).is_some_and(|argument| argument == AS_DEMO) {
+        let further = arguments.into_iter().skip(2);
+        let status = switchboard_agent_bridge::demo::run(further, std::io::stdin(), std::io::stdout());
+        return ExitCode::from(status.unwrap());
+    }
+    // As the gateway does: what loses its parent is ours.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
+    let trials = [commands::trials(), deaths::trials(), orders::trials(), starts::trials(), text::trials()];
+    libtest_mimic::run(&Arguments::from_args(), trials.concat_vec()).exit_code()
+}
+
+trait ConcatVec {
+    fn concat_vec(self) -> Vec<Trial>;
+}
+
+impl<const N: usize> ConcatVec for [Vec<Trial>; N] {
+    fn concat_vec(self) -> Vec<Trial> {
+        self.into_iter().flatten().collect()
+    }
+}
+
+/// A test that is a future, with a workspace and a mark of its own. What it starts must be gone at its end.
+fn trial<F: Future<Output = ()> + Send + 'static>(
+    name: &'static str,
+    test: impl FnOnce(Place) -> F + Send + 'static,
+) -> Trial {
+    Trial::test(name, move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let dir = tempfile::tempdir()?;
+        let mark = format!("test-{}-{name}", std::process::id());
+        let place = Place { workspace: dir.path().into(), mark: mark.clone() };
+        runtime.block_on(async {
+            test(place).await;
+            support::eventually("no process is left", || support::alive(&mark).is_empty()).await;
+        });
+        Ok(())
+    })
+}
+
+struct Place {
+    workspace: std::path::PathBuf,
+    mark: String,
+}
+
+impl Place {
+    fn workspace(&self) -> &Path {
+        &self.workspace
+    }
+
+    fn config(&self, command: &[&str], dialect: Dialect) -> ProcessConfig {
+        let command = command.iter().map(|&part| part.to_owned()).collect();
+        let mut config = config(command, dialect, &self.workspace);
+        config.mark_prefix.clone_from(&self.mark);
+        config.limits.stop_eof = Duration::from_millis(400);
+        config.limits.stop_term = Duration::from_millis(400);
+        config
+    }
+
+    fn demo_config(&self) -> ProcessConfig {
+        let exe = std::env::current_exe().unwrap();
+        self.config(&[exe.to_str().unwrap(), AS_DEMO], Dialect::Claude)
+    }
+
+    fn demo(&self) -> Arc<ProcessAgent> {
+        Arc::new(ProcessAgent::new(self.demo_config()))
+    }
+
+    /// A shell script that first answers the first request.
+    fn stub(&self, script: &str) -> Arc<ProcessAgent> {
+        Arc::new(ProcessAgent::new(self.stub_config(script)))
+    }
+
+    fn stub_config(&self, script: &str) -> ProcessConfig {
+        let ready = r#"{"type":"control_response","response":{"subtype":"success","request_id":"initialize"}}"#;
+        let script = format!("echo '{ready}'\n{script}");
+        self.config(&["sh", "-c", &script], Dialect::Claude)
+    }
+}

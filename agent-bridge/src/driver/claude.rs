@@ -1,0 +1,344 @@
+//! A life of an agent that speaks stream-json: one process over many turns.
+
+use std::{
+    process::ExitStatus,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::{Bytes, BytesMut};
+use switchboard_core::{
+    agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords, CommandId},
+    ids::TurnId,
+    wire::{Outcome, TurnError},
+};
+use switchboard_runtime::Order;
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+
+use super::{
+    Life, ProcessAgent,
+    ends::{OrderSource, RecordSink},
+    is_end,
+    process::{Owned, Process, how_it_ended, until},
+    reader::{Decoder, Lines, ReadEnd, ReadMode, Reader, RecordTooLong, Signal},
+    stop::stop,
+};
+use crate::codec::{ClaudeCodec, Decoded};
+
+/// Serves a chat until the agent stops or goes away.
+pub(super) async fn serve<O: OrderSource, S: RecordSink>(agent: &ProcessAgent, life: Life<O, S>) -> AgentExit {
+    let Life { chat, run, mut session, orders, records } = life;
+    tracing::debug!(agent = agent.config.name, chat = %chat.chat, run = run.0, "an agent's life begins");
+    let mut waiting = Waiting { orders, records, prompt: None, position: 0 };
+    if !waiting.for_prompt().await || !waiting.for_backoff(agent).await {
+        return AgentExit::Stopped;
+    }
+    let prefix = format!("{}-", run.0);
+    loop {
+        let codec = match &session {
+            Some(session) => ClaudeCodec::resumed(&agent.config.workspace, &prefix, session),
+            None => ClaudeCodec::new(&agent.config.workspace, &prefix),
+        };
+        let resume = session.as_deref().map(|session| ["--resume", session]);
+        let further = resume.as_ref().map_or(&[][..], |resume| &resume[..]);
+        let (process, output) = match Process::start(&agent.config, further, agent.mark()) {
+            Ok(started) => started,
+            Err(error) => return agent.spawn_failed(&error),
+        };
+        let mut conversation = Conversation::new(agent, process, output, codec, &waiting);
+        let end = conversation.hold(&mut waiting).await;
+        waiting.position = conversation.decoder().position;
+        match conversation.close(end, &mut waiting).await {
+            Next::Done(exit) => return exit,
+            Next::Afresh if session.take().is_some() => {
+                tracing::info!(agent = agent.config.name, "the session is unknown to the agent; it begins a new one");
+            }
+            Next::Afresh => return agent.start_failed("it refused to begin a session"),
+        }
+    }
+}
+
+/// What there is of a life while no process is ready.
+struct Waiting<O, S> {
+    orders: O,
+    records: S,
+    /// A prompt that has not been given to a process.
+    prompt: Option<AgentCommand>,
+    position: u64,
+}
+
+impl<O: OrderSource, S: RecordSink> Waiting<O, S> {
+    /// Waits for the first prompt. False: the life is over before it began.
+    async fn for_prompt(&mut self) -> bool {
+        while self.prompt.is_none() {
+            let order = self.orders.next().await;
+            if is_end(&order) {
+                return false;
+            }
+            self.take(order).await;
+        }
+        true
+    }
+
+    /// Waits as long as earlier failures demand. A prompt that is cancelled meanwhile gives way to the next.
+    async fn for_backoff(&mut self, agent: &ProcessAgent) -> bool {
+        let due = agent.backoff.not_before();
+        while due.is_some_and(|due| due > Instant::now()) || self.prompt.is_none() {
+            tokio::select! {
+                order = self.orders.next() => {
+                    if is_end(&order) {
+                        return false;
+                    }
+                    self.take(order).await;
+                }
+                () = until(due), if self.prompt.is_some() => break,
+            }
+        }
+        true
+    }
+
+    /// Takes an order for which there is no process yet.
+    async fn take(&mut self, order: Order) {
+        match order {
+            Order::Command(prompt @ AgentCommand::Prompt { .. }) => self.prompt = Some(prompt),
+            Order::Command(AgentCommand::Cancel { .. }) => {
+                self.prompt = None;
+                self.position += 1;
+                let ended =
+                    AgentEvent::TurnEnded { outcome: Outcome::Cancelled, error: None, usage: None, cost: None };
+                let records = AgentRecords { position: self.position, events: vec![ended], checkpoint: None };
+                // The gateway having gone shows as the next order.
+                let _ = self.records.send(records).await;
+            }
+            // Answers to an earlier life's requests.
+            Order::Command(AgentCommand::Answer { .. }) | Order::Stop | Order::Kill => {}
+        }
+    }
+}
+
+/// The codec, and how many records it has seen.
+struct LineDecoder {
+    codec: ClaudeCodec,
+    lines: Lines,
+    position: u64,
+}
+
+impl Decoder for LineDecoder {
+    fn decode(&mut self, read: &mut BytesMut, out: &mut Decoded) -> Result<(), RecordTooLong> {
+        while let Some(line) = self.lines.next(read)? {
+            self.position += 1;
+            self.codec.decode(self.position, &line, out);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, _: &mut Decoded) {}
+
+    fn position(&self) -> u64 {
+        self.position
+    }
+
+    fn checkpoint(&self) -> Option<Bytes> {
+        Some(self.codec.checkpoint())
+    }
+}
+
+/// One process and what is known about it.
+struct Conversation<'a> {
+    agent: &'a ProcessAgent,
+    process: Process,
+    decoder: Arc<Mutex<LineDecoder>>,
+    reading: Owned<ReadEnd>,
+    mode: watch::Sender<ReadMode>,
+    signals: mpsc::UnboundedReceiver<Signal>,
+    ready: bool,
+    unknown_session: bool,
+    /// The turn whose prompt was given and whose end has not been seen.
+    turn: Option<TurnId>,
+}
+
+/// Why a conversation is over.
+enum End {
+    Stop,
+    Kill,
+    Exited(Option<ExitStatus>),
+    ClosedOutput,
+    TooLong,
+    /// It did not answer its first request in time.
+    Unready,
+}
+
+enum Next {
+    Done(AgentExit),
+    /// The agent does not know the session: once more, without.
+    Afresh,
+}
+
+impl<'a> Conversation<'a> {
+    fn new<O, S: RecordSink>(
+        agent: &'a ProcessAgent,
+        process: Process,
+        output: tokio::process::ChildStdout,
+        codec: ClaudeCodec,
+        waiting: &Waiting<O, S>,
+    ) -> Self {
+        let limits = &agent.config.limits;
+        let lines = Lines::new(limits.record_bytes);
+        let decoder = Arc::new(Mutex::new(LineDecoder { codec, lines, position: waiting.position }));
+        let (mode, read_mode) = watch::channel(ReadMode::Live);
+        let (signal, signals) = mpsc::unbounded_channel();
+        let reader = Reader {
+            decoder: Arc::clone(&decoder),
+            sink: waiting.records.clone(),
+            replies: process.input(),
+            signals: signal,
+            mode: read_mode,
+            limits: limits.clone(),
+        };
+        let reading = Owned(tokio::spawn(reader.run(output)));
+        process.write_line(ClaudeCodec::initialize());
+        Self { agent, process, decoder, reading, mode, signals, ready: false, unknown_session: false, turn: None }
+    }
+
+    fn decoder(&self) -> MutexGuard<'_, LineDecoder> {
+        self.decoder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Passes orders on until the conversation is over.
+    async fn hold<O: OrderSource, S: RecordSink>(&mut self, waiting: &mut Waiting<O, S>) -> End {
+        let limits = &self.agent.config.limits;
+        let mut deadline = Some(Instant::now() + limits.start);
+        let mut closed = false;
+        loop {
+            tokio::select! {
+                biased;
+                Some(signal) = self.signals.recv() => {
+                    self.noticed(signal);
+                    if self.ready && !closed {
+                        deadline = None;
+                        if let Some(prompt) = waiting.prompt.take() {
+                            self.tell(&prompt);
+                        }
+                    }
+                }
+                order = waiting.orders.next() => match order {
+                    Order::Stop => return End::Stop,
+                    Order::Kill => return End::Kill,
+                    Order::Command(command) if self.ready => self.tell(&command),
+                    order @ Order::Command(_) => {
+                        waiting.position = self.decoder().position;
+                        waiting.take(order).await;
+                        self.decoder().position = waiting.position;
+                    }
+                },
+                status = self.process.wait() => return End::Exited(status),
+                end = &mut self.reading.0, if !closed => match end {
+                    Ok(ReadEnd::TooLong) => return End::TooLong,
+                    // It may be about to exit, which says more.
+                    Ok(ReadEnd::Closed) | Err(_) => {
+                        closed = true;
+                        deadline = Some(Instant::now() + limits.closed_output);
+                    }
+                },
+                () = until(deadline) => return if closed { End::ClosedOutput } else { End::Unready },
+            }
+        }
+    }
+
+    fn noticed(&mut self, signal: Signal) {
+        match signal {
+            Signal::Ready => {
+                self.ready = true;
+                self.agent.backoff.succeeded();
+            }
+            Signal::UnknownSession => self.unknown_session = true,
+            Signal::TurnEnded => self.turn = None,
+        }
+    }
+
+    fn tell(&mut self, command: &AgentCommand) {
+        if let AgentCommand::Prompt { turn_id, .. } = command {
+            self.turn = Some(turn_id.clone());
+        }
+        let line = self.decoder().codec.encode(command);
+        if let Some(line) = line {
+            self.process.write_line(line);
+        }
+    }
+
+    /// Ends the process, whatever it still does, and everything that it started.
+    async fn close<O: OrderSource, S: RecordSink>(mut self, end: End, waiting: &mut Waiting<O, S>) -> Next {
+        let limits = &self.agent.config.limits;
+        match end {
+            End::Stop => {
+                self.mode.send_replace(ReadMode::Discard);
+                if let Some(turn_id) = self.turn.take() {
+                    self.tell(&AgentCommand::Cancel { id: CommandId(0), turn_id });
+                }
+                stop(&mut self.process, &mut waiting.orders, limits).await;
+                Next::Done(AgentExit::Stopped)
+            }
+            End::Kill => {
+                self.mode.send_replace(ReadMode::Discard);
+                self.process.kill().await;
+                Next::Done(AgentExit::Stopped)
+            }
+            End::Exited(status) => self.exited(status, waiting).await,
+            End::ClosedOutput => self.gone("agent_closed_output", "The agent closed its output.").await,
+            End::TooLong => {
+                let mib = limits.record_bytes / (1024 * 1024);
+                self.gone("agent_protocol", &format!("The agent sent a line of more than {mib} MiB.")).await
+            }
+            End::Unready => {
+                self.process.kill().await;
+                self.process.log_stderr(&self.agent.config.name).await;
+                Next::Done(self.agent.start_failed("it did not answer in time"))
+            }
+        }
+    }
+
+    async fn gone(&mut self, code: &str, detail: &str) -> Next {
+        self.process.kill().await;
+        self.process.log_stderr(&self.agent.config.name).await;
+        Next::Done(AgentExit::Gone(TurnError { code: code.into(), detail: detail.into() }))
+    }
+
+    /// It exited by itself: what it said before that still counts.
+    async fn exited<O: OrderSource, S: RecordSink>(
+        mut self,
+        status: Option<ExitStatus>,
+        waiting: &mut Waiting<O, S>,
+    ) -> Next {
+        self.mode.send_if_modified(|mode| std::mem::replace(mode, ReadMode::Drain) != ReadMode::Drain);
+        while !self.reading.0.is_finished() {
+            tokio::select! {
+                biased;
+                _ = &mut self.reading.0 => break,
+                order = waiting.orders.next() => if is_end(&order) {
+                    self.mode.send_replace(ReadMode::Discard);
+                    self.process.kill().await;
+                    return Next::Done(AgentExit::Stopped);
+                } else if !self.ready {
+                    waiting.take(order).await;
+                },
+            }
+        }
+        while let Ok(signal) = self.signals.try_recv() {
+            self.noticed(signal);
+        }
+        waiting.position = self.decoder().position;
+        if self.unknown_session {
+            self.process.kill().await;
+            return Next::Afresh;
+        }
+        let how = how_it_ended(status);
+        if self.ready {
+            return self.gone("agent_exited", &format!("The agent {how}.")).await;
+        }
+        self.process.kill().await;
+        self.process.log_stderr(&self.agent.config.name).await;
+        Next::Done(self.agent.start_failed(&format!("it {how} before it was ready")))
+    }
+}

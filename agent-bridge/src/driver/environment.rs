@@ -1,0 +1,61 @@
+//! What an agent inherits: an allow-list of the environment, and no descriptors.
+
+use std::ffi::OsString;
+
+/// Names of environment variables that an agent may see. Everything else, a gateway token first of all,
+/// stays here; what an agent needs beyond this is configured ([`super::ProcessConfig::env`]).
+const ALLOWED: &[&str] = &[
+    "PATH",
+    "HOME",
+    "LANG",
+    "LANGUAGE",
+    "TERM",
+    "COLORTERM",
+    "TMPDIR",
+    "TZ",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "NODE_EXTRA_CA_CERTS",
+];
+
+/// Beginnings of such names: locales, desktop directories, the agents' own settings, certificates, and the
+/// switches that turn telemetry off.
+const ALLOWED_PREFIXES: &[&str] = &["LC_", "XDG_", "ANTHROPIC_", "CLAUDE_", "OPENAI_", "SSL_CERT_", "DISABLE_"];
+
+/// The part of this process's environment that an agent may see.
+pub(super) fn inherited() -> Vec<(OsString, OsString)> {
+    std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(allowed)).collect()
+}
+
+fn allowed(name: &str) -> bool {
+    ALLOWED.contains(&name) || ALLOWED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Marks every descriptor above 2 as not to be inherited: those that this process was started with, too.
+pub(super) fn close_descriptors_on_exec() {
+    close_fds::set_fds_cloexec_threadsafe(3, &[]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::allowed;
+
+    #[test]
+    fn only_what_is_listed_is_inherited() {
+        for name in ["PATH", "LC_ALL", "ANTHROPIC_API_KEY", "https_proxy", "SSL_CERT_FILE"] {
+            assert!(allowed(name), "{name}");
+        }
+        for name in ["SWITCHBOARD_TOKEN", "SWITCHBOARD_MARK", "LD_PRELOAD", "PATHX", "GITHUB_TOKEN", "", "path"] {
+            assert!(!allowed(name), "{name}");
+        }
+    }
+}

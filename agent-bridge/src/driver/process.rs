@@ -1,0 +1,223 @@
+//! One process: started with nothing inherited, listened to, and ended with everything that it started.
+
+use std::{
+    collections::VecDeque,
+    ffi::OsStr,
+    io,
+    os::unix::process::ExitStatusExt,
+    process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rustix::process::{Pid, Signal};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
+    sync::mpsc,
+    task::{AbortHandle, JoinHandle},
+    time::{Instant, timeout},
+};
+
+use super::{
+    ProcessConfig, environment,
+    sweep::{self, MARK},
+};
+use crate::limits::BridgeLimits;
+
+/// A process that runs.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    leash: Leash,
+    input: Option<mpsc::UnboundedSender<Vec<u8>>>,
+    writer: AbortHandle,
+    stderr: Arc<Mutex<VecDeque<String>>>,
+    stderr_read: Owned<()>,
+    limits: BridgeLimits,
+}
+
+impl Process {
+    /// Starts the command with further arguments. Gives it and its output.
+    pub(super) fn start(
+        config: &ProcessConfig,
+        further: &[&str],
+        mark: String,
+    ) -> io::Result<(Self, ChildStdout)> {
+        let (program, arguments) = config
+            .command
+            .split_first()
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the agent's command is empty"))?;
+        environment::close_descriptors_on_exec();
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .args(further)
+            .current_dir(&config.workspace)
+            .env_clear()
+            .envs(environment::inherited())
+            .envs(config.env.iter().map(|(name, value)| (OsStr::new(name), OsStr::new(value))))
+            .env(MARK, &mark)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true);
+        let mut child = command.spawn()?;
+        let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+        let leash = Leash { pid, mark, held: true };
+        let (Some(stdin), Some(stdout), Some(stderr)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(io::Error::other("the agent has no pipes"));
+        };
+        let (input, written) = mpsc::unbounded_channel();
+        let writer = tokio::spawn(write_all(stdin, written)).abort_handle();
+        let tail = Arc::default();
+        let limits = config.limits.clone();
+        let stderr_read = Owned(tokio::spawn(keep_tail(stderr, Arc::clone(&tail), limits.clone())));
+        Ok((Self { child, leash, input: Some(input), writer, stderr: tail, stderr_read, limits }, stdout))
+    }
+
+    /// Where lines for its input go, as long as that is not closed.
+    pub(super) fn input(&self) -> mpsc::WeakUnboundedSender<Vec<u8>> {
+        match &self.input {
+            Some(input) => input.downgrade(),
+            None => mpsc::unbounded_channel().0.downgrade(),
+        }
+    }
+
+    /// Writes to its input, as soon as it reads.
+    pub(super) fn write(&self, bytes: Vec<u8>) {
+        if let Some(input) = &self.input {
+            // A closed input means that it is going; its exit says so.
+            let _ = input.send(bytes);
+        }
+    }
+
+    /// Writes a line to its input, as soon as it reads.
+    pub(super) fn write_line(&self, mut line: Vec<u8>) {
+        line.push(b'\n');
+        self.write(line);
+    }
+
+    /// Ends its input once everything is written.
+    pub(super) fn close_input(&mut self) {
+        self.input = None;
+    }
+
+    /// Waits until it exits. Cancel safe.
+    pub(super) async fn wait(&mut self) -> Option<ExitStatus> {
+        self.child.wait().await.ok()
+    }
+
+    /// Asks it, and what is in its group, to exit.
+    pub(super) fn terminate(&mut self) {
+        self.writer.abort();
+        if let Some(pid) = self.leash.pid.filter(|_| self.child.id().is_some()) {
+            let _ = rustix::process::kill_process_group(pid, Signal::TERM);
+        }
+    }
+
+    /// Ends it and everything that it started, by force, and waits until they are gone.
+    pub(super) async fn kill(&mut self) {
+        self.writer.abort();
+        let _ = self.child.start_kill();
+        let (pid, mark) = (self.leash.pid, self.leash.mark.clone());
+        let swept = tokio::task::spawn_blocking(move || sweep::kill_tree(pid, &mark));
+        // The agent is reaped here, everything else in there.
+        let _ = self.child.wait().await;
+        if let Ok(killed) = swept.await {
+            tracing::debug!(killed, "swept what an agent left");
+        }
+        self.leash.held = false;
+    }
+
+    /// Sends the last lines of its standard error to the log.
+    pub(super) async fn log_stderr(&mut self, agent: &str) {
+        // They may still be on their way; others may hold that pipe open for ever.
+        let _ = timeout(self.limits.drain, &mut self.stderr_read.0).await;
+        let tail = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+        for line in tail.iter() {
+            tracing::debug!(agent, stderr = line.escape_debug().to_string(), "the agent's last words");
+        }
+    }
+}
+
+/// Ends the process and what it started even if nobody is left to wait for that, as after a panic.
+#[derive(Debug)]
+struct Leash {
+    pid: Option<Pid>,
+    mark: String,
+    held: bool,
+}
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        if self.held {
+            let (pid, mark) = (self.pid, std::mem::take(&mut self.mark));
+            // A thread of its own: the runtime may be on its way down.
+            let spawned = std::thread::Builder::new()
+                .name("agent-reaper".into())
+                .spawn(move || sweep::kill_tree(pid, &mark));
+            if let Err(error) = spawned {
+                tracing::error!(%error, "an agent could not be swept");
+            }
+        }
+    }
+}
+
+async fn write_all(mut stdin: ChildStdin, mut input: mpsc::UnboundedReceiver<Vec<u8>>) {
+    while let Some(bytes) = input.recv().await {
+        if stdin.write_all(&bytes).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads standard error to its end, always, and keeps its last lines.
+async fn keep_tail(stderr: ChildStderr, tail: Arc<Mutex<VecDeque<String>>>, limits: BridgeLimits) {
+    let mut stderr = BufReader::new(stderr);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let mut limited = (&mut stderr).take(limits.stderr_line_bytes as u64);
+        match limited.read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {
+                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+                let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
+                if tail.len() >= limits.stderr_lines {
+                    tail.pop_front();
+                }
+                tail.push_back(text);
+            }
+        }
+    }
+}
+
+/// How a process ended, as part of a sentence.
+pub(super) fn how_it_ended(status: Option<ExitStatus>) -> String {
+    match status.map(|status| (status.code(), status.signal())) {
+        Some((Some(code), _)) => format!("exited with status {code}"),
+        Some((None, Some(signal))) => format!("was ended by signal {signal}"),
+        Some((None, None)) | None => "went away".into(),
+    }
+}
+
+/// A task that ends with its owner.
+#[derive(Debug)]
+pub(super) struct Owned<T>(pub(super) JoinHandle<T>);
+
+impl<T> Drop for Owned<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Sleeps until then; for ever without a then.
+pub(super) async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,188 @@
+//! A life of a command that answers one message: a process for each.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use switchboard_core::{
+    agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords},
+    wire::{Outcome, TurnError},
+};
+use switchboard_runtime::Order;
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+
+use super::{
+    Life, ProcessAgent,
+    ends::{OrderSource, RecordSink},
+    is_end,
+    process::{Owned, Process, how_it_ended, until},
+    reader::{Decoder, ReadMode, Reader, RecordTooLong},
+    stop::{stop, terminate},
+};
+use crate::codec::{Decoded, TextCodec};
+
+/// Serves a chat until it is told to stop, or a process cannot be started.
+pub(super) async fn serve<O: OrderSource, S: RecordSink>(agent: &ProcessAgent, mut life: Life<O, S>) -> AgentExit {
+    let mut position = 0;
+    let mut answers = 0_u64;
+    loop {
+        match life.orders.next().await {
+            Order::Stop | Order::Kill => return AgentExit::Stopped,
+            Order::Command(AgentCommand::Prompt { text, .. }) => {
+                answers += 1;
+                let stream = format!("{}-{answers}", life.run.0);
+                match answer(agent, &mut life, text, &stream, &mut position).await {
+                    Ok(()) => {}
+                    Err(exit) => return exit,
+                }
+            }
+            // The turn that it is about has ended.
+            Order::Command(AgentCommand::Cancel { .. } | AgentCommand::Answer { .. }) => {}
+        }
+    }
+}
+
+struct ReadDecoder {
+    codec: TextCodec,
+    position: u64,
+}
+
+impl Decoder for ReadDecoder {
+    fn decode(&mut self, read: &mut BytesMut, out: &mut Decoded) -> Result<(), RecordTooLong> {
+        self.position += 1;
+        self.codec.decode(&read.split(), out);
+        Ok(())
+    }
+
+    fn end(&mut self, out: &mut Decoded) {
+        self.position += 1;
+        self.codec.end(out);
+    }
+
+    fn position(&self) -> u64 {
+        self.position
+    }
+
+    fn checkpoint(&self) -> Option<Bytes> {
+        None
+    }
+}
+
+/// Answers one message. An error ends the life.
+async fn answer<O: OrderSource, S: RecordSink>(
+    agent: &ProcessAgent,
+    life: &mut Life<O, S>,
+    prompt: String,
+    stream: &str,
+    position: &mut u64,
+) -> Result<(), AgentExit> {
+    let limits = &agent.config.limits;
+    if !backed_off(agent, life, position).await? {
+        return Ok(());
+    }
+    let (mut process, output) =
+        Process::start(&agent.config, &[], agent.mark()).map_err(|error| agent.spawn_failed(&error))?;
+    agent.backoff.succeeded();
+    let decoder = ReadDecoder { codec: TextCodec::new(stream), position: *position };
+    let decoder = Arc::new(Mutex::new(decoder));
+    let (mode, read_mode) = watch::channel(ReadMode::Live);
+    let (signal, _signals) = mpsc::unbounded_channel();
+    let reader = Reader {
+        decoder: Arc::clone(&decoder),
+        sink: life.records.clone(),
+        replies: process.input(),
+        signals: signal,
+        mode: read_mode,
+        limits: limits.clone(),
+    };
+    let mut reading = Owned(tokio::spawn(reader.run(output)));
+    process.write(prompt.into_bytes());
+    process.close_input();
+
+    let mut exited = None;
+    let mut cancelled = false;
+    // Over when it has exited and everything it said is read.
+    while exited.is_none() || !reading.0.is_finished() {
+        tokio::select! {
+            biased;
+            order = life.orders.next() => match order {
+                Order::Stop => {
+                    mode.send_replace(ReadMode::Discard);
+                    stop(&mut process, &mut life.orders, limits).await;
+                    return Err(AgentExit::Stopped);
+                }
+                Order::Kill => {
+                    mode.send_replace(ReadMode::Discard);
+                    process.kill().await;
+                    return Err(AgentExit::Stopped);
+                }
+                Order::Command(AgentCommand::Cancel { .. }) => {
+                    cancelled = true;
+                    terminate(&mut process, &mut life.orders, limits).await;
+                    exited = Some(None);
+                    mode.send_replace(ReadMode::Drain);
+                }
+                Order::Command(AgentCommand::Prompt { .. } | AgentCommand::Answer { .. }) => {}
+            },
+            status = process.wait(), if exited.is_none() => {
+                exited = Some(status);
+                mode.send_replace(ReadMode::Drain);
+            }
+            _ = &mut reading.0, if !reading.0.is_finished() => {}
+        }
+    }
+    process.kill().await;
+    let status = exited.flatten();
+    let succeeded = status.is_some_and(|status| status.success());
+    let (outcome, error) = match (cancelled, succeeded) {
+        (true, _) => (Outcome::Cancelled, None),
+        (false, true) => (Outcome::Completed, None),
+        (false, false) => {
+            process.log_stderr(&agent.config.name).await;
+            let detail = format!("The command {}.", how_it_ended(status));
+            (Outcome::Failed, Some(TurnError { code: "agent_exited".into(), detail }))
+        }
+    };
+    *position = decoder.lock().unwrap_or_else(PoisonError::into_inner).position;
+    end_turn(life, outcome, error, position).await;
+    Ok(())
+}
+
+/// Waits as long as earlier failures demand. False: the turn was cancelled meanwhile.
+async fn backed_off<O: OrderSource, S: RecordSink>(
+    agent: &ProcessAgent,
+    life: &mut Life<O, S>,
+    position: &mut u64,
+) -> Result<bool, AgentExit> {
+    let due = agent.backoff.not_before();
+    while due.is_some_and(|due| due > Instant::now()) {
+        tokio::select! {
+            order = life.orders.next() => {
+                if is_end(&order) {
+                    return Err(AgentExit::Stopped);
+                }
+                if matches!(order, Order::Command(AgentCommand::Cancel { .. })) {
+                    end_turn(life, Outcome::Cancelled, None, position).await;
+                    return Ok(false);
+                }
+            }
+            () = until(due) => break,
+        }
+    }
+    Ok(true)
+}
+
+async fn end_turn<O, S: RecordSink>(
+    life: &Life<O, S>,
+    outcome: Outcome,
+    error: Option<TurnError>,
+    position: &mut u64,
+) {
+    *position += 1;
+    let ended = AgentEvent::TurnEnded { outcome, error, usage: None, cost: None };
+    let records = AgentRecords { position: *position, events: vec![ended], checkpoint: None };
+    // The gateway having gone shows as the next order.
+    let _ = life.records.send(records).await;
+}

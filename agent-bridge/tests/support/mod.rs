@@ -1,0 +1,245 @@
+//! A life of an agent in the hands of a test.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+pub mod model;
+
+use std::{path::Path, time::Duration};
+
+use async_trait::async_trait;
+use switchboard_agent_bridge::{
+    BridgeLimits, Dialect, Life, OrderSource, ProcessAgent, ProcessConfig, RecordSink,
+};
+use switchboard_core::{
+    agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords, AgentRun, CommandId},
+    ids::{ChatId, ChatKey, Principal, RequestId, TurnId},
+    wire::{Answer, Outcome, TurnError},
+};
+use switchboard_runtime::{GatewayGone, Order};
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+
+/// Nothing here takes this long unless it is broken.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Orders(mpsc::UnboundedReceiver<Order>);
+
+#[async_trait]
+impl OrderSource for Orders {
+    async fn next(&mut self) -> Order {
+        self.0.recv().await.unwrap_or(Order::Stop)
+    }
+}
+
+#[derive(Clone)]
+struct Records(mpsc::Sender<AgentRecords>);
+
+#[async_trait]
+impl RecordSink for Records {
+    async fn send(&self, records: AgentRecords) -> Result<(), GatewayGone> {
+        self.0.send(records).await.map_err(|_| GatewayGone)
+    }
+}
+
+pub fn config(command: Vec<String>, dialect: Dialect, workspace: &Path) -> ProcessConfig {
+    ProcessConfig {
+        name: "test".into(),
+        command,
+        dialect,
+        workspace: workspace.into(),
+        env: Vec::new(),
+        mark_prefix: format!("test-{}", std::process::id()),
+        seed: [7; 16],
+        limits: BridgeLimits::default(),
+    }
+}
+
+pub struct Bench {
+    orders: Option<mpsc::UnboundedSender<Order>>,
+    records: mpsc::Receiver<AgentRecords>,
+    events: std::collections::VecDeque<AgentEvent>,
+    life: JoinHandle<AgentExit>,
+    position: u64,
+    pub batches: Vec<usize>,
+    pub checkpoints: usize,
+    commands: u64,
+}
+
+impl Bench {
+    pub fn begin(agent: std::sync::Arc<ProcessAgent>, session: Option<&str>) -> Self {
+        let (orders, receiver) = mpsc::unbounded_channel();
+        let (sender, records) = mpsc::channel(64);
+        let life = Life {
+            chat: ChatKey { principal: Principal::owner(), chat: ChatId::parse("c").unwrap() },
+            run: AgentRun(1),
+            session: session.map(Into::into),
+            orders: Orders(receiver),
+            records: Records(sender),
+        };
+        let life = tokio::spawn(async move { agent.serve(life).await });
+        let (batches, events) = (Vec::new(), Default::default());
+        Self { orders: Some(orders), records, events, life, position: 0, batches, checkpoints: 0, commands: 0 }
+    }
+
+    pub fn order(&self, order: Order) {
+        self.orders.as_ref().unwrap().send(order).unwrap();
+    }
+
+    fn id(&mut self) -> CommandId {
+        self.commands += 1;
+        CommandId(self.commands)
+    }
+
+    pub fn prompt(&mut self, text: &str) {
+        let id = self.id();
+        let turn_id = TurnId::parse(&format!("turn-{}", id.0)).unwrap();
+        self.order(Order::Command(AgentCommand::Prompt { id, turn_id, text: text.into() }));
+    }
+
+    pub fn cancel(&mut self) {
+        let id = self.id();
+        self.order(Order::Command(AgentCommand::Cancel { id, turn_id: TurnId::parse("turn").unwrap() }));
+    }
+
+    pub fn answer(&mut self, request_id: RequestId, answer: Answer) {
+        let id = self.id();
+        self.order(Order::Command(AgentCommand::Answer { id, request_id, answer }));
+    }
+
+    /// The gateway goes: nobody orders and nobody listens any more.
+    pub fn hang_up(&mut self) {
+        self.orders = None;
+        self.records.close();
+    }
+
+    /// Aborts the life's task, as a panic in the gateway would.
+    pub fn abort(&self) {
+        self.life.abort();
+    }
+
+    /// The next event; None when the life is over.
+    pub async fn next(&mut self) -> Option<AgentEvent> {
+        while self.events.is_empty() {
+            let records = timeout(PATIENCE, self.records.recv()).await.expect("the agent says something")?;
+            assert!(records.position > self.position, "positions grow: {} then {}", self.position, records.position);
+            self.position = records.position;
+            self.batches.push(records.events.len());
+            let ends = records.events.iter().any(|event| matches!(event, AgentEvent::TurnEnded { .. }));
+            assert!(ends || records.checkpoint.is_none(), "checkpoints come at the end of a turn");
+            self.checkpoints += usize::from(records.checkpoint.is_some());
+            self.events.extend(records.events);
+        }
+        self.events.pop_front()
+    }
+
+    /// Events up to and including the first that is wanted.
+    pub async fn until(&mut self, wanted: impl Fn(&AgentEvent) -> bool) -> Vec<AgentEvent> {
+        let mut events = Vec::new();
+        loop {
+            let event = self.next().await.unwrap_or_else(|| panic!("the life ended; so far: {events:?}"));
+            events.push(event);
+            if wanted(events.last().unwrap()) {
+                return events;
+            }
+        }
+    }
+
+    /// The rest of the turn.
+    pub async fn turn(&mut self) -> Turn {
+        Turn(self.until(|event| matches!(event, AgentEvent::TurnEnded { .. })).await)
+    }
+
+    pub async fn said(&mut self, prompt: &str) -> Turn {
+        self.prompt(prompt);
+        self.turn().await
+    }
+
+    /// The request that is asked next.
+    pub async fn request(&mut self) -> RequestId {
+        let events = self
+            .until(|event| matches!(event, AgentEvent::Permission(_) | AgentEvent::Question(_)))
+            .await;
+        match events.last().unwrap() {
+            AgentEvent::Permission(request) => request.request_id.clone(),
+            AgentEvent::Question(question) => question.request_id.clone(),
+            _ => unreachable!(),
+        }
+    }
+
+    /// How the life ended, and what was said before.
+    pub async fn exit(mut self) -> (AgentExit, Vec<AgentEvent>) {
+        let mut events = Vec::new();
+        while let Some(event) = self.next().await {
+            events.push(event);
+        }
+        (timeout(PATIENCE, self.life).await.expect("the life ends").expect("without a panic"), events)
+    }
+
+    pub async fn stop(self) -> Vec<AgentEvent> {
+        self.order(Order::Stop);
+        let (exit, events) = self.exit().await;
+        assert_eq!(exit, AgentExit::Stopped);
+        events
+    }
+}
+
+pub struct Turn(pub Vec<AgentEvent>);
+
+impl Turn {
+    /// The answer: streams that were not taken back, and whole messages.
+    pub fn text(&self) -> String {
+        let void: Vec<_> = self
+            .0
+            .iter()
+            .filter_map(|event| match event {
+                AgentEvent::TextEnd { stream, void: true, .. } => Some(stream.clone()),
+                _ => None,
+            })
+            .collect();
+        self.0
+            .iter()
+            .filter_map(|event| match event {
+                AgentEvent::Text { stream, text } if !void.contains(stream) => Some(text.as_str()),
+                AgentEvent::Message { text } | AgentEvent::TextEnd { text: Some(text), .. } => Some(text),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub fn thought(&self) -> String {
+        let pieces = self.0.iter().filter_map(|event| match event {
+            AgentEvent::Reasoning { text, .. } => Some(text.as_str()),
+            _ => None,
+        });
+        pieces.collect()
+    }
+
+    pub fn end(&self) -> (Outcome, Option<&TurnError>) {
+        match self.0.last() {
+            Some(AgentEvent::TurnEnded { outcome, error, .. }) => (*outcome, error.as_ref()),
+            other => panic!("not the end of a turn: {other:?}"),
+        }
+    }
+
+    pub fn count(&self, wanted: impl Fn(&AgentEvent) -> bool) -> usize {
+        self.0.iter().filter(|event| wanted(event)).count()
+    }
+}
+
+/// Waits for something that is not announced.
+pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(std::time::Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Processes that bear this mark or are below this process; without zombies.
+pub fn alive(marked: &str) -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        !environment.is_empty() && String::from_utf8_lossy(&environment).contains(marked)
+    })
+    .collect()
+}
