@@ -159,8 +159,9 @@ impl Context {
         state.closing = true;
         let mut event = refusal.event();
         event.close = Some(code);
+        let reason = event.detail.clone();
         let frame = encode_control(&ControlEvent::Error(event));
-        self.output(Output::HangUp { conn, close: Close { code, frame } });
+        self.output(Output::HangUp { conn, close: Close { code, frame, reason } });
     }
 
     /// Asks to be told when the connection has room for at least half an outbox.

@@ -187,6 +187,8 @@ pub struct Close {
     pub code: u16,
     /// The `error` frame with the same code, for transports that have no close codes.
     pub frame: Frame,
+    /// The same for people, short enough for a WebSocket close frame.
+    pub reason: String,
 }
 
 /// When to call [`Hub::handle`](super::Hub::handle) with [`Input::Tick`] at the latest.

@@ -5,7 +5,7 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::server::GoalState;
+use super::event::GoalState;
 use crate::ids::{ChatId, Cursor, RequestId, TurnId};
 
 #[cfg(feature = "schema")]

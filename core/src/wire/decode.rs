@@ -12,7 +12,8 @@ use serde_json::{Map, Value};
 
 use super::{
     client::{Answer, ClientEnvelope, Message},
-    server::{ErrorCode, ErrorEvent, GoalState},
+    control::{ErrorCode, ErrorEvent},
+    event::GoalState,
 };
 use crate::{
     ids::{ChatId, Cursor, Epoch, InvalidId, RequestId, TurnId},

@@ -6,7 +6,10 @@ use core::fmt;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::server::{ChatBody, ControlEvent, Place};
+use super::{
+    control::ControlEvent,
+    event::{ChatBody, Place},
+};
 
 /// One encoded frame: a JSON object without a raw line break, so that the same bytes serve a
 /// WebSocket text frame, an SSE `data:` line and a line of a Unix socket.

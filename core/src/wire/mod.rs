@@ -3,19 +3,22 @@
 //! Source: `docs/protocol.md`. Unknown fields are ignored in both directions.
 
 mod client;
+mod control;
 mod decode;
+mod event;
 mod frame;
-mod server;
 
 pub use client::{Answer, ClientEnvelope, Message};
-pub use decode::{DecodeError, decode, decode_binary};
-pub use frame::{Frame, encode_chat, encode_control};
-pub use server::{
-    ChatBody, ChatEvent, ChatState, ChatSummary, ControlEvent, Cost, ErrorCode, ErrorEvent, FileEdit,
-    GoalState, MessageAccepted, MessageKind, Outcome, PermissionRequest, Place, Question, QuestionItem,
-    QuestionOption, Resolution, RunStatus, RunningTurn, ToolHint, ToolPhase, TurnError, UpdateScope, Usage,
-    WireLimits,
+pub use control::{
+    ChatState, ChatSummary, ControlEvent, ErrorCode, ErrorEvent, MessageAccepted, RunStatus, RunningTurn,
+    UpdateScope, WireLimits,
 };
+pub use decode::{DecodeError, decode, decode_binary};
+pub use event::{
+    ChatBody, ChatEvent, Cost, FileEdit, GoalState, MessageKind, Outcome, PermissionRequest, Place, Question,
+    QuestionItem, QuestionOption, Resolution, ToolHint, ToolPhase, TurnError, Usage,
+};
+pub use frame::{Frame, encode_chat, encode_control};
 
 /// The version of the protocol, and the WebSocket subprotocol that offers it.
 pub const PROTOCOL: &str = "switchboard.v1";
