@@ -254,9 +254,13 @@ impl OutboxReader {
         }
     }
 
-    /// Whether a connection's close has been ordered; the frame in flight is to be finished first.
-    pub fn close_ordered(&self) -> bool {
-        self.outbox.state().close.is_some()
+    /// Waits until the connection's close is ordered: the frame in flight is to be finished, and no more.
+    ///
+    /// Cancel safe.
+    pub async fn closed(&mut self) {
+        while self.outbox.state().close.is_none() {
+            self.outbox.filled.notified().await;
+        }
     }
 
     /// Where the transport reports that its peer takes bytes.

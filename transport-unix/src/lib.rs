@@ -1,1 +1,58 @@
-//! placeholder
+//! Unix-socket transport for Switchboard: one JSON object per line, both ways.
+//!
+//! A peer with the gateway's own user id is the owner and needs no token; others are refused. The socket is
+//! for its owner only from the moment it exists ([`Listener::bind`]).
+//!
+//! ```no_run
+//! # async fn example(gateway: switchboard_runtime::Gateway) -> Result<(), Box<dyn std::error::Error>> {
+//! use switchboard_transport_unix::{Listener, Options, serve};
+//!
+//! let listener = Listener::bind("~/.local/state/switchboard/socket")?;
+//! tokio::select! {
+//!     result = serve(&listener, gateway, Options::default()) => result?,
+//!     _ = std::future::pending::<()>() => {} // the program's own reason to stop
+//! }
+//! listener.remove(); // in an orderly stop, and only if the socket is still ours
+//! # Ok(())
+//! # }
+//! ```
+
+mod bind;
+mod lines;
+mod session;
+
+use std::{sync::Arc, time::Duration};
+
+use switchboard_runtime::Gateway;
+use tokio::sync::Semaphore;
+
+pub use bind::{BindError, Listener};
+
+/// What the transport keeps to.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// For the peer to take what is in flight and the last line.
+    pub close_within: Duration,
+    /// Connections at once.
+    pub connections: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { close_within: Duration::from_secs(30), connections: 1024 }
+    }
+}
+
+/// Serves peers until the future is dropped. Connections that were accepted live on.
+pub async fn serve(listener: &Listener, gateway: Gateway, options: Options) -> std::io::Result<()> {
+    let places = Arc::new(Semaphore::new(options.connections));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return Ok(()) };
+        let socket = listener.accept().await?;
+        let (gateway, options) = (gateway.clone(), options.clone());
+        tokio::spawn(async move {
+            session::run(socket, &gateway, &options).await;
+            drop(place);
+        });
+    }
+}

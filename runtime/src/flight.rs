@@ -1,0 +1,199 @@
+//! Bytes on their way to a peer, for every transport: encoded once for everybody, framed here.
+//!
+//! Small frames are copied behind one another, large ones are written from where they are.
+
+use std::{collections::VecDeque, io, io::IoSlice, time::Duration};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use switchboard_core::wire::Frame;
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt as _},
+    time::{Instant, sleep_until},
+};
+
+use crate::outbox::{OutboxReader, Progress};
+
+/// Frames up to this many bytes are copied.
+const COPY_BYTES: usize = 8 * 1024;
+/// Slices for one call.
+const SLICES: usize = 32;
+
+/// What a transport puts around a frame. The same for every recipient.
+pub trait Framing {
+    /// The most bytes that are added to one frame.
+    const OVERHEAD: usize;
+
+    /// Appends what comes before a frame of this many bytes.
+    fn before(out: &mut BytesMut, length: usize);
+
+    /// Appends what comes after it.
+    fn after(out: &mut BytesMut);
+}
+
+/// Bytes on their way to the peer.
+#[derive(Debug, Default)]
+pub struct InFlight {
+    pieces: VecDeque<Bytes>,
+    /// Where each frame ends, counted from the beginning of the batch.
+    ends: VecDeque<usize>,
+    written: usize,
+}
+
+impl InFlight {
+    /// Takes up a batch of frames.
+    pub fn frames<F: Framing>(batch: &mut Vec<Frame>) -> Self {
+        let copied: usize = batch.iter().map(|frame| F::OVERHEAD + copied_length(frame)).sum();
+        let mut scratch = BytesMut::with_capacity(copied);
+        let mut in_flight = Self::default();
+        let mut total = 0;
+        for frame in batch.drain(..) {
+            let begin = scratch.len();
+            F::before(&mut scratch, frame.len());
+            if copied_length(&frame) > 0 {
+                scratch.extend_from_slice(frame.bytes());
+                F::after(&mut scratch);
+                total += scratch.len() - begin;
+            } else {
+                total += scratch.len() - begin + frame.len();
+                in_flight.pieces.push_back(scratch.split().freeze());
+                in_flight.pieces.push_back(frame.bytes().clone());
+                F::after(&mut scratch);
+                total += scratch.len();
+            }
+            in_flight.ends.push_back(total);
+        }
+        in_flight.pieces.push_back(scratch.freeze());
+        in_flight.pieces.retain(|piece| !piece.is_empty());
+        in_flight
+    }
+
+    /// Takes up a frame that is complete as it is.
+    pub fn raw(bytes: Bytes) -> Self {
+        let ends = VecDeque::from([bytes.len()]);
+        Self { pieces: VecDeque::from([bytes]), ends, written: 0 }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        self.written += count;
+        while let Some(piece) = self.pieces.front_mut() {
+            if count < piece.len() {
+                piece.advance(count);
+                break;
+            }
+            count -= piece.len();
+            self.pieces.pop_front();
+        }
+    }
+
+    /// Drops every frame of which nothing was written.
+    fn keep_only_begun_frame(&mut self) {
+        let end = self.ends.iter().copied().find(|end| *end >= self.written).unwrap_or(self.written);
+        let at_boundary = self.written == 0 || self.ends.contains(&self.written);
+        let mut left = if at_boundary { 0 } else { end - self.written };
+        self.pieces.retain_mut(|piece| {
+            piece.truncate(left);
+            left -= piece.len();
+            !piece.is_empty()
+        });
+    }
+
+    /// Writes everything. If the close of the connection is ordered meanwhile, only the frame that has begun
+    /// is finished, within `close_within`.
+    pub async fn write<W: AsyncWrite + Unpin>(
+        mut self,
+        io: &mut W,
+        outbox: &mut OutboxReader,
+        progress: &Progress,
+        close_within: Duration,
+    ) -> io::Result<()> {
+        let mut close_by: Option<Instant> = None;
+        while !self.is_empty() {
+            let slices: Vec<IoSlice<'_>> =
+                self.pieces.iter().take(SLICES).map(|piece| IoSlice::new(piece)).collect();
+            tokio::select! {
+                biased;
+                written = io.write_vectored(&slices) => {
+                    let count = written?;
+                    if count == 0 {
+                        return Err(io::ErrorKind::WriteZero.into());
+                    }
+                    progress.touch();
+                    self.advance(count);
+                }
+                () = outbox.closed(), if close_by.is_none() => {
+                    close_by = Some(Instant::now() + close_within);
+                    self.keep_only_begun_frame();
+                }
+                () = sleep_until(close_by.unwrap_or_else(Instant::now)), if close_by.is_some() => {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn copied_length(frame: &Frame) -> usize {
+    if frame.len() <= COPY_BYTES { frame.len() } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use switchboard_core::wire::{ControlEvent, encode_control};
+
+    use super::*;
+
+    /// Length in front, line break behind: both ends of a frame show.
+    struct Marked;
+
+    impl Framing for Marked {
+        const OVERHEAD: usize = 9;
+
+        fn before(out: &mut BytesMut, length: usize) {
+            out.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+
+        fn after(out: &mut BytesMut) {
+            out.extend_from_slice(b"\n");
+        }
+    }
+
+    fn frame(length: usize) -> Frame {
+        let empty = encode_control(&ControlEvent::Pong { nonce: Some(String::new()) }).len();
+        encode_control(&ControlEvent::Pong { nonce: Some("x".repeat(length - empty)) })
+    }
+
+    fn bytes(in_flight: &InFlight) -> Vec<u8> {
+        in_flight.pieces.iter().flat_map(|piece| piece.iter().copied()).collect()
+    }
+
+    #[test]
+    fn small_and_large_frames_keep_their_order() {
+        let frames = [frame(100), frame(20_000), frame(50), frame(9_000), frame(40)];
+        let mut expected = Vec::new();
+        for frame in &frames {
+            expected.extend(bytes(&InFlight::frames::<Marked>(&mut vec![frame.clone()])));
+        }
+        assert_eq!(bytes(&InFlight::frames::<Marked>(&mut frames.to_vec())), expected);
+    }
+
+    #[test]
+    fn a_close_lets_the_begun_frame_end_and_drops_the_rest() {
+        let frames = vec![frame(100), frame(20_000), frame(50)];
+        let whole = bytes(&InFlight::frames::<Marked>(&mut frames.clone()));
+        let ends: Vec<usize> = InFlight::frames::<Marked>(&mut frames.clone()).ends.into();
+        for written in 0..=whole.len() {
+            let mut in_flight = InFlight::frames::<Marked>(&mut frames.clone());
+            in_flight.advance(written);
+            in_flight.keep_only_begun_frame();
+            let reached = written + bytes(&in_flight).len();
+            let expected = if written == 0 { 0 } else { *ends.iter().find(|end| **end >= written).unwrap() };
+            assert_eq!(reached, expected, "after {written}");
+            assert_eq!(bytes(&in_flight), whole[written..reached]);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! One connection: lines both ways.
+
+use std::{io, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use switchboard_core::{
+    Peer,
+    ids::Principal,
+    wire::{ControlEvent, ErrorCode, ErrorEvent, encode_control},
+};
+use switchboard_runtime::{Connection, Framing, Gateway, InFlight, Inbox, Next, OutboxReader, Stopped};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    time::{interval, timeout},
+};
+
+use crate::{
+    Options,
+    lines::{Line, Lines},
+};
+
+/// How often a peer that will send no more is looked at, to see whether it still reads.
+const HANGUP_CHECK: Duration = Duration::from_millis(500);
+
+/// One line for each event.
+struct JsonLines;
+
+impl Framing for JsonLines {
+    const OVERHEAD: usize = 1;
+
+    fn before(_: &mut BytesMut, _: usize) {}
+
+    fn after(out: &mut BytesMut) {
+        out.extend_from_slice(b"\n");
+    }
+}
+
+/// Why a connection ends.
+enum Ending {
+    /// The peer is gone.
+    Gone,
+    /// This line is the last.
+    Last(Bytes),
+}
+
+pub(crate) async fn run(socket: UnixStream, gateway: &Gateway, options: &Options) {
+    let peer = Peer { principal: Principal::owner(), client_id: None };
+    let (reader, mut writer) = socket.into_split();
+    let Ok(Connection { inbox, mut outbox }) = gateway.connect(peer, false) else { return };
+    tracing::info!(conn = %inbox.id(), "a peer of the gateway's own user connected");
+    let ending = tokio::select! {
+        ending = read(reader, &inbox) => ending,
+        ending = write(&mut writer, &mut outbox, options) => ending,
+    };
+    if let Ending::Last(line) = ending {
+        let sent = timeout(options.close_within, async {
+            writer.write_all(&line).await?;
+            writer.write_all(b"\n").await?;
+            writer.shutdown().await
+        });
+        if !matches!(sent.await, Ok(Ok(()))) {
+            tracing::debug!(conn = %inbox.id(), "a peer did not take its last line");
+        }
+    }
+}
+
+async fn read(reader: OwnedReadHalf, inbox: &Inbox) -> Ending {
+    let mut lines = Lines::new(reader, inbox.limits().frame_bytes);
+    loop {
+        let taken = match lines.next().await {
+            Ok(Line::Whole(line)) if line.iter().all(u8::is_ascii_whitespace) => Ok(()),
+            Ok(Line::Whole(line)) => inbox.binary(&line).await,
+            Ok(Line::TooLong) => return too_long(inbox),
+            Ok(Line::End) => break,
+            Err(_) => return Ending::Gone,
+        };
+        if let Err(Stopped) = taken {
+            return Ending::Gone;
+        }
+    }
+    still_reads(&lines).await
+}
+
+/// A peer that sends no more may still read: `printf … | socat - UNIX:PATH` does. Ends when it does not.
+async fn still_reads(lines: &Lines<OwnedReadHalf>) -> Ending {
+    let mut check = interval(HANGUP_CHECK);
+    loop {
+        check.tick().await;
+        let mut fds = [PollFd::new(lines.io().as_ref(), PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let hung_up = match poll(&mut fds, Some(&now)) {
+            Ok(_) => fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR),
+            Err(error) => error != rustix::io::Errno::INTR,
+        };
+        if hung_up {
+            return Ending::Gone;
+        }
+    }
+}
+
+fn too_long(inbox: &Inbox) -> Ending {
+    let limit = inbox.limits().frame_bytes;
+    let event = ErrorEvent {
+        code: ErrorCode::TooLarge,
+        detail: format!("a line is over the limit of {limit} bytes"),
+        retryable: false,
+        chat_id: None,
+        turn_id: None,
+        request_id: None,
+        retry_after_ms: None,
+        close: Some(1009),
+    };
+    Ending::Last(encode_control(&ControlEvent::Error(event)).bytes().clone())
+}
+
+async fn write(io: &mut OwnedWriteHalf, outbox: &mut OutboxReader, options: &Options) -> Ending {
+    let progress = outbox.progress();
+    let mut batch = Vec::new();
+    loop {
+        match outbox.next(&mut batch).await {
+            Next::Close(close) => return Ending::Last(close.frame.bytes().clone()),
+            Next::Frames => {}
+        }
+        let in_flight = InFlight::frames::<JsonLines>(&mut batch);
+        let written: io::Result<()> = in_flight.write(io, outbox, &progress, options.close_within).await;
+        outbox.written();
+        if let Err(error) = written {
+            tracing::debug!(%error, "a peer cannot be written to");
+            return Ending::Gone;
+        }
+    }
+}

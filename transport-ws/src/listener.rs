@@ -1,0 +1,96 @@
+//! A listener of its own, for programs that have no HTTP server.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    body::Body,
+    http::{StatusCode, request::Parts},
+    response::Response,
+};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use switchboard_runtime::{Admission, Gateway};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+
+use crate::{Options, upgrade};
+
+/// Decides who may connect, from the request's head and the peer's address.
+///
+/// It must check `Host` and `Origin`: a browser lets any page open a WebSocket to any address.
+pub trait Door: Send + Sync + 'static {
+    /// The admission, or the status of the refusal.
+    fn admit(&self, head: &Parts, peer: SocketAddr) -> Result<Admission, StatusCode>;
+}
+
+/// Serves WebSocket at every path until the future is dropped. Connections that were accepted live on.
+///
+/// Errors of single connections are theirs alone; an error of `accept` that is not is returned.
+pub async fn serve(
+    listener: TcpListener,
+    gateway: Gateway,
+    options: Options,
+    door: Arc<dyn Door>,
+) -> std::io::Result<()> {
+    let places = Arc::new(Semaphore::new(options.connections));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return Ok(()) };
+        let (socket, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) if is_of_one_connection(&error) => continue,
+            Err(error) => return Err(error),
+        };
+        let (gateway, options, door) = (gateway.clone(), options.clone(), Arc::clone(&door));
+        tokio::spawn(async move {
+            serve_one(socket, peer, gateway, options, door).await;
+            drop(place);
+        });
+    }
+}
+
+/// `accept` reports what went wrong with the connection it took from the queue (accept(2)).
+fn is_of_one_connection(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}
+
+async fn serve_one(
+    socket: TcpStream,
+    peer: SocketAddr,
+    gateway: Gateway,
+    options: Options,
+    door: Arc<dyn Door>,
+) {
+    let header_within = options.header_within;
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let (head, body) = request.into_parts();
+        let response = match door.admit(&head, peer) {
+            Ok(admission) => {
+                let request = axum::http::Request::from_parts(head, Body::new(body));
+                upgrade(&gateway, &options, Some(admission), request)
+            }
+            Err(status) => refusal(status),
+        };
+        async move { Ok::<_, std::convert::Infallible>(response) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_within)
+        .max_headers(64)
+        .max_buf_size(16 * 1024)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades()
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection ended before its upgrade");
+    }
+}
+
+fn refusal(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}

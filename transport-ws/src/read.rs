@@ -1,0 +1,264 @@
+//! The reading side below tungstenite: counts what it does not, and keeps its writes for our writer.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::Notify,
+};
+
+/// Longest frame header: 2 bytes, 8 of length, 4 of mask.
+const HEADER_BYTES: usize = 14;
+/// Pongs and close replies that may wait for the writer, in bytes; beyond it the peer is not listened to.
+const REPLY_BYTES: usize = 4 * 1024;
+
+/// Where tungstenite's own frames (pongs, the reply to a close) wait for the writer.
+#[derive(Debug, Default)]
+pub(crate) struct Replies {
+    bytes: Mutex<BytesMut>,
+    filled: Notify,
+}
+
+impl Replies {
+    /// Waits for replies and takes them. Cancel safe.
+    pub(crate) async fn take(&self) -> Bytes {
+        loop {
+            let taken = self.try_take();
+            if !taken.is_empty() {
+                return taken;
+            }
+            self.filled.notified().await;
+        }
+    }
+
+    pub(crate) fn try_take(&self) -> Bytes {
+        std::mem::take(&mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner)).freeze()
+    }
+
+    fn put(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut waiting = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() + bytes.len() > REPLY_BYTES {
+            return Err(io::Error::other("the peer asks for more pongs than it reads"));
+        }
+        waiting.extend_from_slice(bytes);
+        self.filled.notify_one();
+        Ok(bytes.len())
+    }
+}
+
+/// What the session tells the reading side, and the other way round.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub(crate) replies: Replies,
+    /// Something was read since this was last cleared.
+    pub(crate) heard: AtomicBool,
+    /// Numbers the message that has begun and not ended; 0: none.
+    pub(crate) open_message: AtomicU64,
+}
+
+/// A peer broke a limit that tungstenite does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Excess {
+    /// Too many fragments.
+    Fragments,
+    /// Too many bytes before authentication.
+    Unauthenticated,
+}
+
+impl std::fmt::Display for Excess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Fragments => "too many fragments in one message",
+            Self::Unauthenticated => "too many bytes before authentication",
+        })
+    }
+}
+
+impl std::error::Error for Excess {}
+
+/// The stream that tungstenite sees.
+#[derive(Debug)]
+pub(crate) struct ReadSide<R> {
+    io: R,
+    /// What arrived in the same segment as the upgrade request.
+    early: Bytes,
+    frames: FrameCounter,
+    /// Bytes that may still come before authentication; none left: no limit.
+    allowance: Option<u64>,
+    shared: Arc<Shared>,
+}
+
+impl<R> ReadSide<R> {
+    pub(crate) fn new(io: R, early: Bytes, fragments: u32, allowance: u64, shared: Arc<Shared>) -> Self {
+        Self { io, early, frames: FrameCounter::new(fragments), allowance: Some(allowance), shared }
+    }
+
+    /// The peer is authenticated: from here on the limits of the protocol apply.
+    pub(crate) fn lift_allowance(&mut self) {
+        self.allowance = None;
+    }
+
+    fn took(&mut self, bytes: &[u8]) -> Result<(), Excess> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.shared.heard.store(true, Ordering::Relaxed);
+        if let Some(allowance) = &mut self.allowance {
+            *allowance = allowance.checked_sub(bytes.len() as u64).ok_or(Excess::Unauthenticated)?;
+        }
+        self.frames.count(bytes)?;
+        self.shared.open_message.store(self.frames.open_message(), Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for ReadSide<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let me = &mut *self;
+        let before = buf.filled().len();
+        if me.early.has_remaining() {
+            let length = me.early.len().min(buf.remaining());
+            buf.put_slice(&me.early.split_to(length));
+        } else {
+            std::task::ready!(Pin::new(&mut me.io).poll_read(cx, buf))?;
+        }
+        Poll::Ready(me.took(&buf.filled()[before..]).map_err(io::Error::other))
+    }
+}
+
+impl<R: Unpin> AsyncWrite for ReadSide<R> {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(self.shared.replies.put(buf))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Follows frame headers (RFC 6455 section 5.2) to count the fragments of a message.
+#[derive(Debug)]
+struct FrameCounter {
+    limit: u32,
+    header: [u8; HEADER_BYTES],
+    header_length: usize,
+    payload_left: u64,
+    fragments: u32,
+    open: bool,
+    messages: u64,
+}
+
+impl FrameCounter {
+    fn new(limit: u32) -> Self {
+        Self {
+            limit,
+            header: [0; HEADER_BYTES],
+            header_length: 0,
+            payload_left: 0,
+            fragments: 0,
+            open: false,
+        }
+    }
+
+    /// Numbers the frame or fragmented message that has begun and not ended; 0: none.
+    fn open_message(&self) -> u64 {
+        let open = self.open || self.header_length > 0 || self.payload_left > 0;
+        if open { self.messages + 1 } else { 0 }
+    }
+
+    fn count(&mut self, mut bytes: &[u8]) -> Result<(), Excess> {
+        while let Some(first) = bytes.first() {
+            if self.payload_left > 0 {
+                let skip = usize::try_from(self.payload_left).unwrap_or(usize::MAX).min(bytes.len());
+                self.payload_left -= skip as u64;
+                bytes = &bytes[skip..];
+                continue;
+            }
+            self.header[self.header_length] = *first;
+            self.header_length += 1;
+            bytes = &bytes[1..];
+            if let Some(length) = payload_length(&self.header[..self.header_length]) {
+                self.payload_left = length;
+                self.header_length = 0;
+                self.frame(self.header[0])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, first: u8) -> Result<(), Excess> {
+        let (fin, opcode) = (first & 0x80 != 0, first & 0x0f);
+        if opcode >= 8 {
+            return Ok(());
+        }
+        self.fragments = if opcode == 0 { self.fragments + 1 } else { 1 };
+        self.open = !fin;
+        self.messages += u64::from(fin);
+        if self.fragments > self.limit { Err(Excess::Fragments) } else { Ok(()) }
+    }
+}
+
+/// The length of the payload, once the header is whole.
+fn payload_length(header: &[u8]) -> Option<u64> {
+    let second = header.get(1)?;
+    let mask = if second & 0x80 == 0 { 0 } else { 4 };
+    let (extra, short) = match second & 0x7f {
+        126 => (2, None),
+        127 => (8, None),
+        short => (0, Some(u64::from(short))),
+    };
+    if header.len() < 2 + extra + mask {
+        return None;
+    }
+    Some(short.unwrap_or_else(|| {
+        header[2..2 + extra].iter().fold(0, |length, byte| (length << 8) | u64::from(*byte))
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count_in_pieces(bytes: &[u8], size: usize, limit: u32) -> (Result<(), Excess>, bool) {
+        let mut counter = FrameCounter::new(limit);
+        let result = bytes.chunks(size).try_for_each(|piece| counter.count(piece));
+        (result, counter.open_message() != 0)
+    }
+
+    #[test]
+    fn headers_are_followed_however_the_bytes_arrive() {
+        let mut bytes = vec![0x01, 0x81, 1, 2, 3, 4, b'a'];
+        bytes.extend([0x89, 0x80, 1, 2, 3, 4]);
+        bytes.extend([0x00, 0xfe, 0x00, 0x80, 1, 2, 3, 4]);
+        bytes.extend([7; 128]);
+        for size in 1..bytes.len() {
+            assert_eq!(count_in_pieces(&bytes, size, 2), (Ok(()), true), "in pieces of {size}");
+            assert_eq!(count_in_pieces(&bytes, size, 1).0, Err(Excess::Fragments));
+        }
+        bytes.extend([0x80, 0x80, 1, 2, 3, 4]);
+        assert_eq!(count_in_pieces(&bytes, 3, 3), (Ok(()), false));
+    }
+
+    #[test]
+    fn a_new_message_counts_anew() {
+        let message = [0x01, 0x80, 1, 2, 3, 4, 0x80, 0x80, 1, 2, 3, 4];
+        assert_eq!(count_in_pieces(&message.repeat(100), 5, 2), (Ok(()), false));
+    }
+}

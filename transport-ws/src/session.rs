@@ -1,0 +1,289 @@
+//! One connection after its handshake: authentication if it is still due, then frames both ways.
+
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use switchboard_core::{
+    Limits, Peer,
+    ids::Principal,
+    wire::{ClientEnvelope, decode},
+};
+use switchboard_runtime::{
+    Admission, Connection, Gateway, InFlight, Inbox, Next, OutboxReader, Stopped, Verifier,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{Instant, MissedTickBehavior, interval_at, timeout},
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Error, Message,
+        error::CapacityError,
+        protocol::{Role, WebSocketConfig},
+    },
+};
+
+use crate::{
+    Options,
+    handshake::Accepted,
+    read::{Excess, ReadSide, Shared},
+    write::{PING_FRAME, TextFrames, close_frame},
+};
+
+/// Idle memory matters more than the speed of what clients send.
+const READ_BUFFER: usize = 2 * 1024;
+/// For the peer's own close after ours, so that it reads ours before the connection is reset.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Why a connection ends, as far as this side is asked to say.
+#[derive(Debug)]
+enum Ending {
+    /// The peer closed, or is gone.
+    Gone,
+    /// It is to be closed with this code and reason.
+    Close(u16, String),
+}
+
+pub(crate) async fn run(upgraded: OnUpgrade, accepted: Accepted, gateway: Gateway, options: Options) {
+    let upgraded = match upgraded.await {
+        Ok(upgraded) => upgraded,
+        Err(error) => {
+            tracing::debug!(%error, "an upgrade was not completed");
+            return;
+        }
+    };
+    match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => {
+            let socket = parts.io.into_inner();
+            // Frames are flushed when they are whole; waiting for more only delays them.
+            if let Err(error) = socket.set_nodelay(true) {
+                tracing::debug!(%error, "a socket does not take TCP_NODELAY");
+            }
+            let (reader, writer) = socket.into_split();
+            serve(reader, writer, parts.read_buf, accepted, gateway, options).await;
+        }
+        Err(upgraded) => generic(upgraded, accepted, gateway, options).await,
+    }
+}
+
+/// Behind TLS, or whatever else carries the consumer's HTTP.
+async fn generic(upgraded: Upgraded, accepted: Accepted, gateway: Gateway, options: Options) {
+    let (reader, writer) = tokio::io::split(TokioIo::new(upgraded));
+    serve(reader, writer, Bytes::new(), accepted, gateway, options).await;
+}
+
+async fn serve<R, W>(
+    reader: R,
+    mut writer: W,
+    early: Bytes,
+    accepted: Accepted,
+    gateway: Gateway,
+    options: Options,
+) where
+    R: AsyncRead + Unpin + Send,
+    W: AsyncWrite + Unpin + Send,
+{
+    let shared = Arc::new(Shared::default());
+    let allowance = options.unauthenticated_bytes;
+    let side = ReadSide::new(reader, early, options.fragments, allowance, Arc::clone(&shared));
+    let mut socket =
+        WebSocketStream::from_raw_socket(side, Role::Server, Some(config(gateway.limits()))).await;
+    let principal = match admit(&mut socket, accepted.admission, gateway.limits(), &options).await {
+        Ok(principal) => principal,
+        Err(Ending::Gone) => return,
+        Err(Ending::Close(code, reason)) => {
+            close(&mut writer, &mut socket, close_frame(code, &reason), &options).await;
+            return;
+        }
+    };
+    socket.get_mut().lift_allowance();
+    let peer = Peer { principal, client_id: accepted.client_id };
+    let Ok(Connection { inbox, mut outbox }) = gateway.connect(peer, true) else {
+        close(&mut writer, &mut socket, close_frame(1012, "the gateway is stopping"), &options).await;
+        return;
+    };
+    // Read and written in one task: the end of either is the end of both, and idle ones stay small.
+    let ending = tokio::select! {
+        ending = read(&mut socket, &inbox, &shared, &options) => ending,
+        ending = write(&mut writer, &mut outbox, &shared, &options) => ending,
+    };
+    tracing::debug!(conn = %inbox.id(), ?ending, "a connection ends");
+    // What tungstenite answered to the peer's close is still to be sent.
+    let last = match ending {
+        Ending::Close(code, reason) => close_frame(code, &reason),
+        Ending::Gone => shared.replies.try_take(),
+    };
+    close(&mut writer, &mut socket, last, &options).await;
+}
+
+fn config(limits: &Limits) -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_write_buffer_size(4 * 1024)
+        .max_message_size(Some(limits.frame_bytes))
+        .max_frame_size(Some(limits.frame_bytes))
+}
+
+async fn admit<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: &mut WebSocketStream<S>,
+    admission: Admission,
+    limits: &Limits,
+    options: &Options,
+) -> Result<Principal, Ending> {
+    let verifier = match admission {
+        Admission::Verified(principal) => return Ok(principal),
+        Admission::FirstFrame(verifier) => verifier,
+    };
+    let refused = |reason: &str| Ending::Close(4401, reason.to_owned());
+    match timeout(options.authenticate_within, socket.next()).await {
+        Err(_) => Err(refused("no credentials came in time")),
+        Ok(Some(Ok(Message::Text(text)))) => {
+            first_frame(&text, &*verifier, limits).ok_or_else(|| refused("wrong or missing credentials"))
+        }
+        Ok(Some(Err(error))) => Err(ending_of(&error)),
+        Ok(Some(Ok(_)) | None) => Err(refused("the first frame must be authenticate")),
+    }
+}
+
+fn first_frame(text: &str, verifier: &dyn Verifier, limits: &Limits) -> Option<Principal> {
+    let Ok(Some(ClientEnvelope::Authenticate { token })) = decode(text, limits, false) else { return None };
+    let principal = verifier.verify(&token);
+    tracing::info!(accepted = principal.is_some(), "authentication by first frame");
+    principal
+}
+
+async fn read<R: AsyncRead + Unpin>(
+    socket: &mut WebSocketStream<ReadSide<R>>,
+    inbox: &Inbox,
+    shared: &Shared,
+    options: &Options,
+) -> Ending {
+    loop {
+        let message = tokio::select! {
+            message = socket.next() => message,
+            () = unfinished(shared, options) => {
+                return Ending::Close(1008, "a message was begun and not finished".to_owned());
+            }
+        };
+        let taken = match message {
+            Some(Ok(Message::Text(text))) => inbox.text(&text).await,
+            Some(Ok(Message::Binary(bytes))) => inbox.binary(&bytes).await,
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(()),
+            Some(Ok(Message::Close(_))) | None => return Ending::Gone,
+            Some(Err(error)) => return ending_of(&error),
+        };
+        if let Err(Stopped) = taken {
+            return Ending::Close(1012, "the gateway is stopping".to_owned());
+        }
+    }
+}
+
+/// Ends when a message that has begun is still not whole after its time.
+async fn unfinished(shared: &Shared, options: &Options) {
+    let mut seen = 0;
+    loop {
+        tokio::time::sleep(options.message_within).await;
+        let open = shared.open_message.load(Ordering::Relaxed);
+        if open != 0 && open == seen {
+            return;
+        }
+        seen = open;
+    }
+}
+
+fn ending_of(error: &Error) -> Ending {
+    match error {
+        Error::Capacity(CapacityError::MessageTooLong { max_size, .. }) => {
+            Ending::Close(1009, format!("a frame is over the limit of {max_size} bytes"))
+        }
+        Error::Capacity(_) => Ending::Close(1009, "a frame is too large".to_owned()),
+        Error::Protocol(error) => Ending::Close(1002, error.to_string()),
+        Error::Utf8(_) => Ending::Close(1007, "a text frame is not UTF-8".to_owned()),
+        Error::Io(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<Excess>()) {
+            Some(Excess::Unauthenticated) => Ending::Close(4401, Excess::Unauthenticated.to_string()),
+            Some(Excess::Fragments) => Ending::Close(1008, Excess::Fragments.to_string()),
+            None => Ending::Gone,
+        },
+        _ => Ending::Gone,
+    }
+}
+
+async fn write<W: AsyncWrite + Unpin>(
+    io: &mut W,
+    outbox: &mut OutboxReader,
+    shared: &Shared,
+    options: &Options,
+) -> Ending {
+    let (progress, within) = (outbox.progress(), options.close_within);
+    let mut batch = Vec::new();
+    let mut ping = interval_at(Instant::now() + options.ping_every, options.ping_every);
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pong_by: Option<Instant> = None;
+    loop {
+        let silence = async {
+            match pong_by {
+                Some(by) => tokio::time::sleep_until(by).await,
+                None => std::future::pending().await,
+            }
+        };
+        let written: io::Result<()> = tokio::select! {
+            biased;
+            replies = shared.replies.take() => InFlight::raw(replies).write(io, outbox, &progress, within).await,
+            next = outbox.next(&mut batch) => match next {
+                Next::Close(close) => return Ending::Close(close.code, close.reason),
+                Next::Frames => {
+                    let written = InFlight::frames::<TextFrames>(&mut batch).write(io, outbox, &progress, within).await;
+                    outbox.written();
+                    written
+                }
+            },
+            _ = ping.tick() => {
+                shared.heard.store(false, Ordering::Relaxed);
+                pong_by = Some(Instant::now() + options.pong_within);
+                InFlight::raw(PING_FRAME).write(io, outbox, &progress, within).await
+            }
+            () = silence => {
+                pong_by = None;
+                if !shared.heard.load(Ordering::Relaxed) {
+                    return Ending::Close(1001, "no sign of life".to_owned());
+                }
+                Ok(())
+            }
+        };
+        if let Err(error) = written {
+            tracing::debug!(%error, "a peer cannot be written to");
+            return Ending::Gone;
+        }
+    }
+}
+
+/// Sends the last frame, then reads on for a moment: closing a socket with unread bytes resets it, and the
+/// peer would not see why.
+async fn close<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    socket: &mut WebSocketStream<ReadSide<R>>,
+    last: Bytes,
+    options: &Options,
+) {
+    let sent = timeout(options.close_within, async {
+        writer.write_all(&last).await?;
+        writer.shutdown().await
+    });
+    if matches!(sent.await, Ok(Ok(()))) && !last.is_empty() {
+        let mut sink = [0_u8; 1024];
+        let drained =
+            timeout(LINGER, async { while matches!(socket.get_mut().read(&mut sink).await, Ok(1..)) {} });
+        // A peer that does not close in time is closed.
+        let _ = drained.await;
+    }
+}

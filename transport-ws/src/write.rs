@@ -1,0 +1,78 @@
+//! Framing of what is sent (RFC 6455 section 5.2).
+//!
+//! Server frames are not masked (section 5.1), so header and payload are the same bytes for every recipient.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use switchboard_runtime::Framing;
+
+const TEXT: u8 = 0x81;
+const CLOSE: u8 = 0x88;
+const PING: u8 = 0x89;
+
+/// A ping without payload.
+pub(crate) const PING_FRAME: Bytes = Bytes::from_static(&[PING, 0]);
+
+/// A close frame. The reason is cut to what a control frame holds.
+pub(crate) fn close_frame(code: u16, reason: &str) -> Bytes {
+    let end = (0..=123.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end)).unwrap_or(0);
+    let mut frame = BytesMut::with_capacity(4 + end);
+    put_header(&mut frame, CLOSE, 2 + end);
+    frame.put_u16(code);
+    frame.put_slice(&reason.as_bytes()[..end]);
+    frame.freeze()
+}
+
+fn put_header(out: &mut BytesMut, first: u8, length: usize) {
+    out.put_u8(first);
+    match length {
+        0..126 => out.put_u8(length.to_le_bytes()[0]),
+        126..0x1_0000 => {
+            out.put_u8(126);
+            out.put_u16(u16::try_from(length).expect("the range says so"));
+        }
+        _ => {
+            out.put_u8(127);
+            out.put_u64(length as u64);
+        }
+    }
+}
+
+/// One text frame for each event.
+#[derive(Debug)]
+pub(crate) struct TextFrames;
+
+impl Framing for TextFrames {
+    const OVERHEAD: usize = 10;
+
+    fn before(out: &mut BytesMut, length: usize) {
+        put_header(out, TEXT, length);
+    }
+
+    fn after(_: &mut BytesMut) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_have_the_shortest_form() {
+        for (length, header) in [
+            (125, vec![TEXT, 125]),
+            (126, vec![TEXT, 126, 0, 126]),
+            (0xffff, vec![TEXT, 126, 0xff, 0xff]),
+            (0x1_0000, vec![TEXT, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ] {
+            let mut written = BytesMut::new();
+            TextFrames::before(&mut written, length);
+            assert_eq!(written[..], header[..]);
+        }
+    }
+
+    #[test]
+    fn a_reason_is_cut_at_a_character() {
+        let close = close_frame(4408, &"é".repeat(100));
+        assert_eq!(close.len(), 2 + 2 + 122);
+        assert_eq!(close_frame(1000, "")[..], [CLOSE, 2, 0x03, 0xe8]);
+    }
+}
