@@ -201,11 +201,10 @@ impl<J: Journal> Engine<J> {
     }
 
     fn offer(&mut self, conn: ConnId, chat: ChatRef, first_seq: u64, frame: &Frame) {
-        if let Some(outbox) = self.outboxes.get(&conn) {
-            if !outbox.offer(frame) {
+        if let Some(outbox) = self.outboxes.get(&conn)
+            && !outbox.offer(frame) {
                 self.refusals.push((conn, chat, first_seq));
             }
-        }
     }
 
     fn order(&mut self, run: AgentRun, order: Order) {

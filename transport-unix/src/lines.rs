@@ -121,7 +121,7 @@ mod tests {
     async fn lines_are_found_however_the_bytes_arrive() {
         let bytes = b"one\ntwo\nthree\n";
         for cut in 0..bytes.len() {
-            let io = AsyncReadExt::chain(&bytes[..cut], &bytes[cut..]);
+            let io = tokio::io::AsyncReadExt::chain(&bytes[..cut], &bytes[cut..]);
             let mut lines = Lines::new(io, 100);
             for expected in ["one", "two", "three"] {
                 assert_eq!(lines.next().await.unwrap(), whole(expected), "cut at {cut}");

@@ -174,6 +174,7 @@ impl FrameCounter {
             payload_left: 0,
             fragments: 0,
             open: false,
+            messages: 0,
         }
     }
 
