@@ -21,7 +21,7 @@ pub(crate) fn claude(session: &Session) -> Result<Verdict> {
         Err(failure) => return Ok(Verdict::Skipped(format!("Claude Code cannot be installed: {failure}"))),
     };
     let (test, variable) = CLAUDE_TEST;
-    rust::one_test(test).env(variable, executable).run(session.deadline())?;
+    rust::one_test(session, test).env(variable, executable).run(session.deadline())?;
     Ok(Verdict::Passed)
 }
 

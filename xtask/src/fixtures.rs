@@ -12,10 +12,8 @@ use crate::{rust, web};
 pub(crate) fn rewrite() -> Result<ExitCode> {
     let session = Session::unhurried();
 
-    rust::test_runner(&[])
-        .env("INSTA_UPDATE", "always")
-        .env("INSTA_FORCE_PASS", "1")
-        .run(session.deadline())?;
+    let tests = rust::test_runner(&session, &["--no-fail-fast"]);
+    tests.env("INSTA_UPDATE", "always").env("INSTA_FORCE_PASS", "1").run(session.deadline())?;
 
     let (file, example) = WIRE_TYPES;
     let types = rust::example_output(&session, example)?;

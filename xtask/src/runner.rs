@@ -35,6 +35,11 @@ impl Session {
         self.deadline.get()
     }
 
+    /// True if time is no object.
+    pub(crate) fn is_nightly(&self) -> bool {
+        self.nightly
+    }
+
     /// For how many seconds each kind of randomised test runs: the variables its tests read. One that is set already
     /// keeps its value.
     pub(crate) fn random_budgets(&self) -> Vec<(&'static str, String)> {

@@ -69,7 +69,7 @@ pub(crate) fn build(session: &Session) -> Result<Verdict> {
 /// Runs every test, and looks for snapshots that no test compares itself with.
 pub(crate) fn tests(session: &Session) -> Result<Verdict> {
     let references = snapshots::References::start()?;
-    let mut tests = test_runner(&["--no-fail-fast"])
+    let mut tests = test_runner(session, &["--no-fail-fast"])
         .env("INSTA_UPDATE", "no")
         .env("INSTA_FORCE_PASS", "0")
         .env("INSTA_SNAPSHOT_REFERENCES_FILE", references.path());
@@ -82,28 +82,24 @@ pub(crate) fn tests(session: &Session) -> Result<Verdict> {
     Ok(Verdict::Passed)
 }
 
-/// The tests of the whole workspace, by nextest if there is one.
-pub(crate) fn test_runner(args: &[&str]) -> Task {
-    let runner: &[&str] = if find_program("cargo-nextest").is_some() {
-        &["nextest", "run"]
-    } else {
-        &["test", "--lib", "--bins", "--tests"]
-    };
-    Task::cargo().args(runner).arg("--locked").args(EVERYTHING).args(args)
+/// The tests of the whole workspace: by nextest, which ends a test that hangs, or by cargo where there is none.
+pub(crate) fn test_runner(session: &Session, args: &[&str]) -> Task {
+    if find_program("cargo-nextest").is_none() {
+        println!("There is no cargo-nextest, so cargo runs the tests; only the whole step has a time limit.");
+        return Task::cargo()
+            .args(["test", "--locked"])
+            .args(EVERYTHING)
+            .args(["--lib", "--bins", "--tests"])
+            .args(args);
+    }
+    let nextest = Task::cargo().args(["nextest", "run", "--locked", "--config-file", ".ci/nextest.toml"]);
+    let profile = if session.is_nightly() { "nightly" } else { "default" };
+    nextest.args(["--profile", profile]).args(EVERYTHING).args(args)
 }
 
-/// One integration test of the workspace, also if it is marked as ignored.
-pub(crate) fn one_test(name: &str) -> Task {
-    if find_program("cargo-nextest").is_some() {
-        let nextest = Task::cargo().args(["nextest", "run", "--locked"]).args(EVERYTHING);
-        return nextest.args(["--no-fail-fast", "--run-ignored", "all", "--test", name]);
-    }
-    Task::cargo().args(["test", "--locked"]).args(EVERYTHING).args([
-        "--test",
-        name,
-        "--",
-        "--include-ignored",
-    ])
+/// One integration test of the workspace.
+pub(crate) fn one_test(session: &Session, name: &str) -> Task {
+    test_runner(session, &["--no-fail-fast", "--test", name])
 }
 
 pub(crate) fn doctests(session: &Session) -> Result<Verdict> {
