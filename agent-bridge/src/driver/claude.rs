@@ -254,7 +254,10 @@ impl<'a> Conversation<'a> {
                 self.agent.backoff.succeeded();
             }
             Signal::UnknownSession => self.unknown_session = true,
-            Signal::TurnEnded => self.turn = None,
+            Signal::TurnEnded => {
+                self.turn = None;
+                self.process.look_around();
+            }
         }
     }
 

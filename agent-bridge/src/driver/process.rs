@@ -1,7 +1,7 @@
 //! One process: started with nothing inherited, listened to, and ended with everything that it started.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     ffi::OsStr,
     io,
     os::unix::process::ExitStatusExt,
@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     ProcessConfig, environment,
-    sweep::{self, MARK},
+    sweep::{self, MARK, Seen},
 };
 use crate::limits::BridgeLimits;
 
@@ -64,7 +64,7 @@ impl Process {
             .kill_on_drop(true);
         let mut child = command.spawn()?;
         let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
-        let leash = Leash { pid, mark, held: true };
+        let leash = Leash { pid, mark, seen: BTreeSet::new(), held: true };
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
@@ -110,9 +110,18 @@ impl Process {
         self.child.wait().await.ok()
     }
 
+    /// Remembers what it has started so far: what loses its parent later is still known.
+    pub(super) fn look_around(&mut self) {
+        if let Some(pid) = self.leash.pid.filter(|_| self.child.id().is_some()) {
+            sweep::forget_gone(&mut self.leash.seen);
+            self.leash.seen.append(&mut sweep::descendants(pid));
+        }
+    }
+
     /// Asks it, and what is in its group, to exit.
     pub(super) fn terminate(&mut self) {
         self.writer.abort();
+        self.look_around();
         if let Some(pid) = self.leash.pid.filter(|_| self.child.id().is_some()) {
             let _ = rustix::process::kill_process_group(pid, Signal::TERM);
         }
@@ -121,9 +130,9 @@ impl Process {
     /// Ends it and everything that it started, by force, and waits until they are gone.
     pub(super) async fn kill(&mut self) {
         self.writer.abort();
-        let _ = self.child.start_kill();
-        let (pid, mark) = (self.leash.pid, self.leash.mark.clone());
-        let swept = tokio::task::spawn_blocking(move || sweep::kill_tree(pid, &mark));
+        self.look_around();
+        let (pid, mark, seen) = (self.leash.pid, self.leash.mark.clone(), self.leash.seen.clone());
+        let swept = tokio::task::spawn_blocking(move || sweep::kill_tree(pid, &mark, &seen));
         // The agent is reaped here, everything else in there.
         let _ = self.child.wait().await;
         if let Ok(killed) = swept.await {
@@ -148,6 +157,7 @@ impl Process {
 struct Leash {
     pid: Option<Pid>,
     mark: String,
+    seen: BTreeSet<Seen>,
     held: bool,
 }
 
@@ -155,10 +165,12 @@ impl Drop for Leash {
     fn drop(&mut self) {
         if self.held {
             let (pid, mark) = (self.pid, std::mem::take(&mut self.mark));
+            let mut seen = std::mem::take(&mut self.seen);
+            seen.append(&mut pid.map(sweep::descendants).unwrap_or_default());
             // A thread of its own: the runtime may be on its way down.
             let spawned = std::thread::Builder::new()
                 .name("agent-reaper".into())
-                .spawn(move || sweep::kill_tree(pid, &mark));
+                .spawn(move || sweep::kill_tree(pid, &mark, &seen));
             if let Err(error) = spawned {
                 tracing::error!(%error, "an agent could not be swept");
             }

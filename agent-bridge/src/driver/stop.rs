@@ -9,6 +9,7 @@ use crate::limits::BridgeLimits;
 
 /// Stops the process and everything that it started; by force at once if that is ordered meanwhile.
 pub(super) async fn stop(process: &mut Process, orders: &mut impl OrderSource, limits: &BridgeLimits) {
+    process.look_around();
     process.close_input();
     let exited = exits(process, orders, limits.stop_eof).await;
     if exited == Waited::TimedOut {

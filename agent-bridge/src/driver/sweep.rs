@@ -1,8 +1,8 @@
 //! Finding and ending everything that an agent started, also what left its group and its parents.
 //!
 //! Agents put tool shells in sessions of their own, and what loses its parent is adopted by whoever is the
-//! subreaper. Two things still tell whose it is: the tree of parents while it stands, and a mark in the
-//! environment that every process inherits.
+//! subreaper. Three things still tell whose it is: the tree of parents while it stands, what was seen of that tree
+//! earlier, and a mark in the environment that a process inherits unless it is taken away.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,13 +22,50 @@ const BETWEEN_ROUNDS: Duration = Duration::from_millis(10);
 struct Process {
     parent: i32,
     zombie: bool,
+    started: u64,
 }
 
-/// Kills an agent's group, its descendants and whatever bears its mark, and reaps those of them that this
+/// A process that was seen below an agent: its number, and when it started, as numbers are used again.
+pub(super) type Seen = (i32, u64);
+
+/// The descendants of an agent as they are now. Some hide their mark and lose their parents later.
+pub(super) fn descendants(agent: Pid) -> BTreeSet<Seen> {
+    let mut seen = BTreeSet::new();
+    let mut unvisited = vec![agent.as_raw_nonzero().get()];
+    while let Some(pid) = unvisited.pop() {
+        for child in children(pid) {
+            if process(child).is_some_and(|process| seen.insert((child, process.started))) {
+                unvisited.push(child);
+            }
+        }
+    }
+    seen
+}
+
+/// Forgets what is gone, and reaps what this process has adopted and nobody else waits for.
+pub(super) fn forget_gone(seen: &mut BTreeSet<Seen>) {
+    let own = rustix::process::getpid();
+    seen.retain(|(pid, started)| {
+        let found = process(*pid).filter(|process| process.started == *started);
+        let orphan = found.as_ref().is_some_and(|found| found.zombie && found.parent == own.as_raw_nonzero().get());
+        if let Some(pid) = Pid::from_raw(*pid).filter(|_| orphan) {
+            let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+        }
+        found.is_some_and(|found| !found.zombie)
+    });
+}
+
+fn children(pid: i32) -> Vec<i32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
+}
+
+/// Kills an agent's group, its descendants, those `seen` earlier and whatever bears its mark, and reaps those of them that this
 /// process has adopted, except `agent` itself, which its owner reaps. Blocks; returns how many were killed.
-pub(super) fn kill_tree(agent: Option<Pid>, mark: &str) -> usize {
+pub(super) fn kill_tree(agent: Option<Pid>, mark: &str, seen: &BTreeSet<Seen>) -> usize {
     let marked = |found: &[u8]| found == mark.as_bytes();
-    sweep(agent, marked)
+    sweep(agent, marked, seen)
 }
 
 /// Ends what agents of earlier lives of this gateway left behind: every process with a mark that begins with
@@ -38,16 +75,17 @@ pub(super) fn kill_tree(agent: Option<Pid>, mark: &str) -> usize {
 /// that the agents of another gateway are left alone.
 pub fn sweep_leftovers(prefix: &str) -> usize {
     let prefix = format!("{prefix}.");
-    sweep(None, |mark| mark.starts_with(prefix.as_bytes()))
+    sweep(None, |mark| mark.starts_with(prefix.as_bytes()), &BTreeSet::new())
 }
 
-fn sweep(agent: Option<Pid>, marked: impl Fn(&[u8]) -> bool) -> usize {
+fn sweep(agent: Option<Pid>, marked: impl Fn(&[u8]) -> bool, seen: &BTreeSet<Seen>) -> usize {
     let own = rustix::process::getpid();
-    let mut killed = BTreeSet::new();
+    let mut seen = seen.clone();
+    let mut killed = 0;
     for round in 0..ROUNDS {
         let processes = processes();
         let mut left = false;
-        for pid in wanted(&processes, agent, own, &marked, &killed) {
+        for pid in wanted(&processes, agent, own, &marked, &seen) {
             let Some(process) = processes.get(&pid) else { continue };
             let Some(target) = Pid::from_raw(pid) else { continue };
             if process.zombie {
@@ -59,7 +97,7 @@ fn sweep(agent: Option<Pid>, marked: impl Fn(&[u8]) -> bool) -> usize {
             }
             left = true;
             if kill_process(target, Signal::KILL).is_ok() {
-                killed.insert(pid);
+                killed += usize::from(seen.insert((pid, process.started)));
             }
         }
         if let Some(group) = agent.filter(|_| round == 0) {
@@ -71,7 +109,7 @@ fn sweep(agent: Option<Pid>, marked: impl Fn(&[u8]) -> bool) -> usize {
         }
         std::thread::sleep(BETWEEN_ROUNDS);
     }
-    killed.len()
+    killed
 }
 
 /// The agent, its descendants, and what is marked; never this process.
@@ -80,9 +118,10 @@ fn wanted(
     agent: Option<Pid>,
     own: Pid,
     marked: impl Fn(&[u8]) -> bool,
-    killed: &BTreeSet<i32>,
+    seen: &BTreeSet<Seen>,
 ) -> BTreeSet<i32> {
-    let mut wanted: BTreeSet<i32> = killed.iter().copied().filter(|pid| processes.contains_key(pid)).collect();
+    let same = |(pid, started): &&Seen| processes.get(pid).is_some_and(|process| process.started == *started);
+    let mut wanted: BTreeSet<i32> = seen.iter().filter(same).map(|(pid, _)| *pid).collect();
     wanted.extend(processes.keys().copied().filter(|pid| mark_of(*pid).is_some_and(|mark| marked(&mark))));
     wanted.extend(agent.map(|agent| agent.as_raw_nonzero().get()));
     loop {
@@ -108,7 +147,10 @@ fn process(pid: i32) -> Option<Process> {
     // The name is in parentheses and may hold any character, so what counts comes after the last one.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     let zombie = matches!(fields.next()?, "Z" | "X");
-    Some(Process { parent: fields.next()?.parse().ok()?, zombie })
+    let parent = fields.next()?.parse().ok()?;
+    // Field 22 of proc_pid_stat(5), where `state` is the third.
+    let started = fields.nth(17)?.parse().ok()?;
+    Some(Process { parent, zombie, started })
 }
 
 fn mark_of(pid: i32) -> Option<Vec<u8>> {

@@ -13,7 +13,7 @@ use crate::{
     trial,
 };
 
-pub fn trials() -> Vec<Trial> {
+pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("help_lists_the_commands", |place| async move {
             let mut bench = Bench::begin(place.demo(), None);

@@ -25,7 +25,7 @@ fn gone(exit: &AgentExit) -> (&str, &str) {
     }
 }
 
-pub fn trials() -> Vec<Trial> {
+pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("kill_9_in_the_middle_of_an_answer_is_noticed", |place| async move {
             let mut bench = Bench::begin(place.demo(), None);
@@ -48,9 +48,12 @@ pub fn trials() -> Vec<Trial> {
         }),
         trial("helpers_in_sessions_of_their_own_are_swept", |place| async move {
             // One that keeps its parent, one that loses it, one that also hides its mark.
-            let script = "setsid sleep 1001 & sh -c 'setsid sh -c \"sleep 1002\" & exit' \
-                & setsid env -i sleep 1003 & read line; read prompt; sleep 1004";
-            let mut bench = Bench::begin(place.stub(script), None);
+            let n = std::process::id();
+            let script = format!(
+                "setsid sleep 1001.{n} & sh -c 'setsid sh -c \"sleep 1002.{n}; :\" & exit' \
+                & setsid env -i sleep 1003.{n} & read line; read prompt; sleep 1004.{n}"
+            );
+            let mut bench = Bench::begin(place.stub(&script), None);
             bench.prompt("x");
             eventually("all of them run", || sleepers() == 4).await;
             bench.stop().await;
@@ -141,5 +144,5 @@ pub fn trials() -> Vec<Trial> {
 fn sleepers() -> usize {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let lines = entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("cmdline")).ok());
-    lines.filter(|line| (1001..=1004).any(|n| *line == format!("sleep\0{n}\0"))).count()
+    lines.filter(|line| (1001..=1004).any(|n| *line == format!("sleep\0{n}.{}\0", std::process::id()))).count()
 }

@@ -19,7 +19,7 @@ fn is_text(event: &AgentEvent) -> bool {
     matches!(event, AgentEvent::Text { .. })
 }
 
-pub fn trials() -> Vec<Trial> {
+pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("a_cancel_stops_an_answer_at_once", |place| async move {
             let mut bench = Bench::begin(place.demo(), None);

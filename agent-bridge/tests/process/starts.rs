@@ -22,7 +22,7 @@ fn failed(exit: AgentExit) -> String {
     }
 }
 
-pub fn trials() -> Vec<Trial> {
+pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("a_program_that_is_not_there", |place| async move {
             let config = place.config(&["/nowhere/agent"], Dialect::Claude);

@@ -19,7 +19,7 @@ fn begin(place: &Place, script: &str) -> Bench {
     Bench::begin(Arc::new(ProcessAgent::new(place.config(&["sh", "-c", script], Dialect::Text))), None)
 }
 
-pub fn trials() -> Vec<Trial> {
+pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("text_the_prompt_goes_in_and_the_answer_comes_out", |place| async move {
             let mut bench = begin(&place, "cat");

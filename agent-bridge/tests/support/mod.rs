@@ -1,7 +1,7 @@
 //! A life of an agent in the hands of a test.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
-pub mod model;
+pub(crate) mod model;
 
 use std::{path::Path, time::Duration};
 
@@ -18,7 +18,7 @@ use switchboard_runtime::{GatewayGone, Order};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 /// Nothing here takes this long unless it is broken.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Orders(mpsc::UnboundedReceiver<Order>);
 
@@ -39,7 +39,7 @@ impl RecordSink for Records {
     }
 }
 
-pub fn config(command: Vec<String>, dialect: Dialect, workspace: &Path) -> ProcessConfig {
+pub(crate) fn config(command: Vec<String>, dialect: Dialect, workspace: &Path) -> ProcessConfig {
     ProcessConfig {
         name: "test".into(),
         command,
@@ -52,19 +52,19 @@ pub fn config(command: Vec<String>, dialect: Dialect, workspace: &Path) -> Proce
     }
 }
 
-pub struct Bench {
+pub(crate) struct Bench {
     orders: Option<mpsc::UnboundedSender<Order>>,
     records: mpsc::Receiver<AgentRecords>,
     events: std::collections::VecDeque<AgentEvent>,
     life: JoinHandle<AgentExit>,
     position: u64,
-    pub batches: Vec<usize>,
-    pub checkpoints: usize,
+    pub(crate) batches: Vec<usize>,
+    pub(crate) checkpoints: usize,
     commands: u64,
 }
 
 impl Bench {
-    pub fn begin(agent: std::sync::Arc<ProcessAgent>, session: Option<&str>) -> Self {
+    pub(crate) fn begin(agent: std::sync::Arc<ProcessAgent>, session: Option<&str>) -> Self {
         let (orders, receiver) = mpsc::unbounded_channel();
         let (sender, records) = mpsc::channel(64);
         let life = Life {
@@ -79,7 +79,7 @@ impl Bench {
         Self { orders: Some(orders), records, events, life, position: 0, batches, checkpoints: 0, commands: 0 }
     }
 
-    pub fn order(&self, order: Order) {
+    pub(crate) fn order(&self, order: Order) {
         self.orders.as_ref().unwrap().send(order).unwrap();
     }
 
@@ -88,35 +88,35 @@ impl Bench {
         CommandId(self.commands)
     }
 
-    pub fn prompt(&mut self, text: &str) {
+    pub(crate) fn prompt(&mut self, text: &str) {
         let id = self.id();
         let turn_id = TurnId::parse(&format!("turn-{}", id.0)).unwrap();
         self.order(Order::Command(AgentCommand::Prompt { id, turn_id, text: text.into() }));
     }
 
-    pub fn cancel(&mut self) {
+    pub(crate) fn cancel(&mut self) {
         let id = self.id();
         self.order(Order::Command(AgentCommand::Cancel { id, turn_id: TurnId::parse("turn").unwrap() }));
     }
 
-    pub fn answer(&mut self, request_id: RequestId, answer: Answer) {
+    pub(crate) fn answer(&mut self, request_id: RequestId, answer: Answer) {
         let id = self.id();
         self.order(Order::Command(AgentCommand::Answer { id, request_id, answer }));
     }
 
     /// The gateway goes: nobody orders and nobody listens any more.
-    pub fn hang_up(&mut self) {
+    pub(crate) fn hang_up(&mut self) {
         self.orders = None;
         self.records.close();
     }
 
     /// Aborts the life's task, as a panic in the gateway would.
-    pub fn abort(&self) {
+    pub(crate) fn abort(&self) {
         self.life.abort();
     }
 
     /// The next event; None when the life is over.
-    pub async fn next(&mut self) -> Option<AgentEvent> {
+    pub(crate) async fn next(&mut self) -> Option<AgentEvent> {
         while self.events.is_empty() {
             let records = timeout(PATIENCE, self.records.recv()).await.expect("the agent says something")?;
             assert!(records.position > self.position, "positions grow: {} then {}", self.position, records.position);
@@ -131,7 +131,7 @@ impl Bench {
     }
 
     /// Events up to and including the first that is wanted.
-    pub async fn until(&mut self, wanted: impl Fn(&AgentEvent) -> bool) -> Vec<AgentEvent> {
+    pub(crate) async fn until(&mut self, wanted: impl Fn(&AgentEvent) -> bool) -> Vec<AgentEvent> {
         let mut events = Vec::new();
         loop {
             let event = self.next().await.unwrap_or_else(|| panic!("the life ended; so far: {events:?}"));
@@ -143,17 +143,17 @@ impl Bench {
     }
 
     /// The rest of the turn.
-    pub async fn turn(&mut self) -> Turn {
+    pub(crate) async fn turn(&mut self) -> Turn {
         Turn(self.until(|event| matches!(event, AgentEvent::TurnEnded { .. })).await)
     }
 
-    pub async fn said(&mut self, prompt: &str) -> Turn {
+    pub(crate) async fn said(&mut self, prompt: &str) -> Turn {
         self.prompt(prompt);
         self.turn().await
     }
 
     /// The request that is asked next.
-    pub async fn request(&mut self) -> RequestId {
+    pub(crate) async fn request(&mut self) -> RequestId {
         let events = self
             .until(|event| matches!(event, AgentEvent::Permission(_) | AgentEvent::Question(_)))
             .await;
@@ -165,7 +165,7 @@ impl Bench {
     }
 
     /// How the life ended, and what was said before.
-    pub async fn exit(mut self) -> (AgentExit, Vec<AgentEvent>) {
+    pub(crate) async fn exit(mut self) -> (AgentExit, Vec<AgentEvent>) {
         let mut events = Vec::new();
         while let Some(event) = self.next().await {
             events.push(event);
@@ -173,7 +173,7 @@ impl Bench {
         (timeout(PATIENCE, self.life).await.expect("the life ends").expect("without a panic"), events)
     }
 
-    pub async fn stop(self) -> Vec<AgentEvent> {
+    pub(crate) async fn stop(self) -> Vec<AgentEvent> {
         self.order(Order::Stop);
         let (exit, events) = self.exit().await;
         assert_eq!(exit, AgentExit::Stopped);
@@ -181,11 +181,11 @@ impl Bench {
     }
 }
 
-pub struct Turn(pub Vec<AgentEvent>);
+pub(crate) struct Turn(pub(crate) Vec<AgentEvent>);
 
 impl Turn {
     /// The answer: streams that were not taken back, and whole messages.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let void: Vec<_> = self
             .0
             .iter()
@@ -204,7 +204,7 @@ impl Turn {
             .collect()
     }
 
-    pub fn thought(&self) -> String {
+    pub(crate) fn thought(&self) -> String {
         let pieces = self.0.iter().filter_map(|event| match event {
             AgentEvent::Reasoning { text, .. } => Some(text.as_str()),
             _ => None,
@@ -212,20 +212,20 @@ impl Turn {
         pieces.collect()
     }
 
-    pub fn end(&self) -> (Outcome, Option<&TurnError>) {
+    pub(crate) fn end(&self) -> (Outcome, Option<&TurnError>) {
         match self.0.last() {
             Some(AgentEvent::TurnEnded { outcome, error, .. }) => (*outcome, error.as_ref()),
             other => panic!("not the end of a turn: {other:?}"),
         }
     }
 
-    pub fn count(&self, wanted: impl Fn(&AgentEvent) -> bool) -> usize {
+    pub(crate) fn count(&self, wanted: impl Fn(&AgentEvent) -> bool) -> usize {
         self.0.iter().filter(|event| wanted(event)).count()
     }
 }
 
 /// Waits for something that is not announced.
-pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = std::time::Instant::now() + PATIENCE;
     while !holds() {
         assert!(std::time::Instant::now() < deadline, "never: {what}");
@@ -234,7 +234,7 @@ pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// Processes that bear this mark or are below this process; without zombies.
-pub fn alive(marked: &str) -> Vec<i32> {
+pub(crate) fn alive(marked: &str) -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     pids.filter(|pid| {
