@@ -22,12 +22,12 @@ pub(crate) fn step(session: &Session) -> Result<Verdict> {
     web::install(session)?;
     let program = build_gateway(session)?;
     let mut gateway = Gateway::start(&program)?;
-    web::npm(&["run", "e2e"])?
-        .env("SWITCHBOARD_URL", &gateway.url)
-        .env("SWITCHBOARD_BINARY", &program)
-        .env("CHROMIUM", &chromium)
-        .run(session.deadline())?;
-    gateway.require_alive()?;
+    let tests = web::npm(&["run", "e2e"])?.env("SWITCHBOARD_URL", &gateway.url).env("CHROMIUM", &chromium);
+    let passed = tests.run(session.deadline()).and_then(|()| gateway.require_alive());
+    if passed.is_err() {
+        println!("What the gateway said:\n{}", said(&gateway.log));
+    }
+    passed?;
     Ok(Verdict::Passed)
 }
 
@@ -77,6 +77,7 @@ struct Gateway {
     running: Running,
     /// Where its page is, with the token in the fragment as the gateway prints it.
     url: String,
+    log: PathBuf,
 }
 
 impl Gateway {
@@ -86,7 +87,9 @@ impl Gateway {
         let (port_file, token_file) = (dir.join("addresses"), dir.join("token"));
         std::fs::create_dir(&workspace).context("making a workspace for the demo agent")?;
 
+        let log = dir.join("log");
         let mut running = Task::new(program)
+            .log_to(&log)?
             .args(["serve", "--listen", "127.0.0.1:0", "--dialect", "claude", "--agent-command"])
             .arg(format!("{} demo-agent", program.display()))
             .arg("--port-file")
@@ -98,10 +101,10 @@ impl Gateway {
             .arg("--workspace")
             .arg(&workspace)
             .spawn()?;
-        let address = await_address(&mut running, &port_file)?;
+        let address = await_address(&mut running, &port_file).map_err(|failure| Failure::new(format!("{failure}; it said:\n{}", said(&log))))?;
         let token =
             std::fs::read_to_string(&token_file).context("reading the token that the gateway made")?;
-        Ok(Self { running, url: format!("http://{address}/#token={}", token.trim()) })
+        Ok(Self { running, url: format!("http://{address}/#token={}", token.trim()), log })
     }
 
     /// Fails if it has ended by itself while the tests ran.
@@ -111,6 +114,11 @@ impl Gateway {
             Some(status) => Err(Failure::new(format!("the gateway ended during the tests with {status}"))),
         }
     }
+}
+
+/// What a gateway has written to its log. Without one, the failure that led here still stands.
+fn said(log: &Path) -> String {
+    std::fs::read_to_string(log).unwrap_or_default()
 }
 
 /// Waits for the first TCP address in the port file.

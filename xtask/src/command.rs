@@ -5,6 +5,7 @@
 //! xtask itself is interrupted or killed, without a signal handler.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -68,6 +69,14 @@ impl Task {
     pub(crate) fn dir(mut self, dir: impl AsRef<Path>) -> Self {
         self.command.current_dir(dir);
         self
+    }
+
+    /// Writes what it says, on both outputs, to a file.
+    pub(crate) fn log_to(mut self, path: &Path) -> Result<Self> {
+        let doing = format_args!("writing {}", path.display()).to_string();
+        let file = File::create(path).context(&doing)?;
+        self.command.stdout(file.try_clone().context(&doing)?).stderr(file);
+        Ok(self)
     }
 
     /// Runs it where the caller stands, for a program whose arguments name the caller's files.

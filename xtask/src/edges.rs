@@ -27,7 +27,7 @@ struct Rule {
 }
 
 /// The edges that must not exist. A name that ends in `-` stands for all crates that begin with it.
-const RULES: [Rule; 5] = [
+const RULES: [Rule; 6] = [
     Rule {
         from: "switchboard-core",
         to: &ASYNC,
@@ -51,6 +51,12 @@ const RULES: [Rule; 5] = [
         to: &["switchboard-transport-", "switchboard-agent-bridge"],
         in_tests: false,
         why: "transports and agents plug into the runtime, not the other way round",
+    },
+    Rule {
+        from: "switchboard-agent-bridge",
+        to: &["switchboard-transport-"],
+        in_tests: false,
+        why: "an agent does not know how clients come in",
     },
     Rule {
         from: "xtask",
