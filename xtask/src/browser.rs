@@ -101,7 +101,8 @@ impl Gateway {
             .arg("--workspace")
             .arg(&workspace)
             .spawn()?;
-        let address = await_address(&mut running, &port_file).map_err(|failure| Failure::new(format!("{failure}; it said:\n{}", said(&log))))?;
+        let address = await_address(&mut running, &port_file)
+            .map_err(|failure| Failure::new(format!("{failure}; it said:\n{}", said(&log))))?;
         let token =
             std::fs::read_to_string(&token_file).context("reading the token that the gateway made")?;
         Ok(Self { running, url: format!("http://{address}/#token={}", token.trim()), log })
