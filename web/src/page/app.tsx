@@ -67,7 +67,8 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
   useEffect(() => {
     const onPop = () => {
       const id = chatInAddress();
-      if (id !== undefined && id !== chatId) open(id, false, false);
+      if (id === undefined) open(client.newChatId(), true, false);
+      else if (id !== chatId) open(id, false, false);
     };
     addEventListener("popstate", onPop);
     return () => removeEventListener("popstate", onPop);
@@ -167,6 +168,7 @@ function firstChat(client: Client): string {
   const id = chatInAddress() ?? read("localStorage", "chat");
   const chosen = id ?? client.newChatId();
   client.open(chosen, id === undefined);
+  showChatInAddress(id, false);
   return chosen;
 }
 

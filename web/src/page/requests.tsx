@@ -1,5 +1,5 @@
 /** What the agent waits for: permission requests and questions, docked above the composer until they are answered. */
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Answer, PermissionRequest, RequestItem, Resolution } from "../client/index.ts";
 import { memo } from "./hooks.ts";
 import { Questions } from "./questions.tsx";
@@ -60,7 +60,7 @@ function Permission({ request, disabled, onAnswer }: PermissionProps) {
   const [reason, setReason] = useState<string>();
   const field = useRef<HTMLInputElement>(null);
   const asks = reason !== undefined;
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (asks) field.current?.focus();
   }, [asks]);
   const deny = () => onAnswer({ decision: "deny", ...(reason?.trim() && { message: reason.trim() }) });

@@ -13,6 +13,8 @@ export function SignIn({ refused, onToken }: { refused: boolean; onToken: (token
       <form onSubmit={submit}>
         <Mark />
         <h1>Switchboard</h1>
+        {/* Password managers want a name beside the secret. */}
+        <input type="text" autocomplete="username" value="switchboard" readOnly hidden />
         <label for="token">Access token</label>
         <input id="token" type="password" autocomplete="current-password" autofocus value={token} aria-describedby="token-help"
           aria-invalid={refused} onInput={(event) => setToken(event.currentTarget.value)} />

@@ -20,7 +20,7 @@ interface TurnProps {
 }
 
 export const TurnView = memo<TurnProps>(({ turn, stalledMs, onCancel, onReuse }) => (
-  <article class="turn" data-phase={turn.phase} data-outcome={turn.end?.outcome} aria-label="Turn">
+  <article class="turn" data-turn={turn.id} data-phase={turn.phase} data-outcome={turn.end?.outcome} aria-label="Turn">
     {turn.user && <UserMessage text={turn.user.text} atMs={turn.user.createdAtMs} />}
     {turn.phase === "queued" ? (
       <p class="queued">

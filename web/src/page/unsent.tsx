@@ -18,7 +18,7 @@ export function UnsentMessage({ message: { turnId, content, createdAtMs, failure
     onReuse(content);
   };
   return (
-    <article class="turn unsent" data-phase={failure ? "refused" : "unsent"} aria-label="Message that is not sent yet">
+    <article class="turn unsent" data-turn={turnId} data-phase={failure ? "refused" : "unsent"} aria-label="Message that is not sent yet">
       <UserMessage text={content} atMs={createdAtMs} />
       {failure ? (
         <div class="refused" role="alert">

@@ -79,7 +79,7 @@ export async function play(turn, text) {
       for (let part = 0; part < (Number(rest[0]) || 1); part += 1) await say(LONG, 6, `s${part}`);
       return;
     case "slow":
-      return say(Array.from({ length: 60 }, (_, index) => `word${index + 1}`).join(" "), 60);
+      return say(Array.from({ length: Number(rest[0]) || 20 }, (_, index) => `word${index + 1} `).join(""), 250);
     case "fail":
       await say("This will not end well. ");
       return turn.fail("agent_error", "The agent reported an error: the model is overloaded.");

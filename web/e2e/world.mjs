@@ -1,0 +1,131 @@
+// A browser, a gateway and a cable between them that can be cut.
+import { connect, createServer } from "node:net";
+import { chromium } from "playwright-core";
+
+const ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+
+/** The gateway to test, as SWITCHBOARD_URL names it (with `#token=`); without, the mock. */
+export async function startWorld() {
+  let url = process.env.SWITCHBOARD_URL;
+  let mock;
+  if (!url) {
+    const { startMock } = await import("../test/mock/gateway.mjs");
+    mock = await startMock();
+    url = mock.url;
+  }
+  const { origin, pathname, hash } = new URL(url);
+  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ARGS });
+  return {
+    base: origin + pathname,
+    /** Of `--no-auth`: none. */
+    token: new URLSearchParams(hash.slice(1)).get("token"),
+    browser,
+    async end() {
+      await browser.close();
+      await mock?.close();
+    },
+  };
+}
+
+/** One person's browser: a context of its own, of whose pages everything that is said and asked for is kept. */
+export async function person(world, options = {}) {
+  const context = await world.browser.newContext({ viewport: { width: 1100, height: 800 }, ...options });
+  context.setDefaultTimeout(20_000);
+  const heard = { console: [], requests: [] };
+  context.on("console", (message) => heard.console.push(`${message.type()}: ${message.text()}`));
+  context.on("weberror", (error) => heard.console.push(String(error.error())));
+  context.on("request", (request) => heard.requests.push(request.url()));
+  context.on("page", (page) => page.on("websocket", (socket) => heard.requests.push(socket.url())));
+  return {
+    context, heard,
+    /** Opens the page, signed in, at a chat if one is named. */
+    async open({ chat, base = world.base, query = "" } = {}) {
+      const page = await context.newPage();
+      const fragment = new URLSearchParams({ ...(world.token && { token: world.token }), ...(chat && { chat }) });
+      await page.goto(`${base}${query}#${fragment}`);
+      await page.locator(".connection[data-state=online]").first().waitFor({ state: "attached" });
+      if (chat) await page.locator(".turn").first().waitFor();
+      return page;
+    },
+  };
+}
+
+/** Sends a message; gives its turn, which keeps its id from unsent to ended. */
+export async function say(page, text) {
+  const before = await lastTurn(page);
+  await page.locator("#composer").fill(text);
+  await page.locator("#composer").press("Enter");
+  const id = await page.waitForFunction((known) => {
+    const newest = [...document.querySelectorAll(".turn")].at(-1)?.dataset.turn;
+    return newest !== known && newest;
+  }, before);
+  return turnOf(page, await id.jsonValue());
+}
+
+export function lastTurn(page) {
+  return page.evaluate(() => [...document.querySelectorAll(".turn")].at(-1)?.dataset.turn);
+}
+
+export function turnOf(page, id) {
+  return page.locator(`.turn[data-turn="${id}"]`);
+}
+
+/** Waits until a turn has ended; gives its outcome. */
+export async function ended(turn) {
+  await turn.locator("xpath=self::*[@data-phase='done']").waitFor();
+  return turn.getAttribute("data-outcome");
+}
+
+/** The chat that a page shows. */
+export function chatOf(page) {
+  return new URLSearchParams(new URL(page.url()).hash.slice(1)).get("chat");
+}
+
+/** The text of an answer without its footer. */
+export async function answer(turn) {
+  return (await turn.locator(".answer > .markdown").allInnerTexts()).join("\n").trim();
+}
+
+/** A reverse proxy under a subpath, whose connections can be cut and refused. */
+export async function startProxy(world, prefix) {
+  const upstream = new URL(world.base);
+  const sockets = new Set();
+  let refusing = false;
+  const server = createServer((client) => {
+    if (refusing) return client.destroy();
+    const gateway = connect(Number(upstream.port), upstream.hostname);
+    for (const socket of [client, gateway]) {
+      sockets.add(socket);
+      socket.on("error", () => {});
+      socket.on("close", () => {
+        sockets.delete(socket);
+        client.destroy();
+        gateway.destroy();
+      });
+    }
+    let head = "";
+    const onHead = (data) => {
+      head += data.toString("latin1");
+      if (!head.includes("\r\n\r\n")) return;
+      client.off("data", onHead);
+      const upgrade = /^upgrade:/im.test(head);
+      // One request per connection, so that each head is seen; a WebSocket goes on as it is.
+      gateway.write(rewritten(head, upgrade), "latin1");
+      client.pipe(gateway);
+    };
+    client.on("data", onHead);
+    gateway.pipe(client);
+  });
+  const rewritten = (head, upgrade) => head
+    .replace(new RegExp(`^(GET|POST) ${prefix}`), "$1 /")
+    .replace(/^host:.*$/im, `host: ${upstream.host}`)
+    .replace(/^origin:.*$/im, `origin: ${upstream.origin}`)
+    .replace(/^connection:.*$/im, upgrade ? "connection: upgrade" : "connection: close");
+  await new Promise((done) => server.listen(0, "127.0.0.1", done));
+  return {
+    base: `http://127.0.0.1:${server.address().port}${prefix}`,
+    cut() { refusing = true; for (const socket of sockets) socket.destroy(); },
+    mend() { refusing = false; },
+    end() { for (const socket of sockets) socket.destroy(); return new Promise((done) => server.close(done)); },
+  };
+}
