@@ -1,0 +1,119 @@
+//! Measures a release build of the gateway on loopback against what the machine can do without one.
+//!
+//! The measured process has one core, load and agents have the other. Every delta is checked for loss,
+//! repetition and order at every subscriber. Started by `cargo xtask bench`.
+#![expect(clippy::print_stdout, reason = "the table is what the bench is for")]
+
+mod agent;
+mod peer;
+mod reference;
+mod rows;
+mod server;
+mod stats;
+mod table;
+mod token;
+
+use std::{error::Error, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use rustix::{
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+    thread::{CpuSet, sched_setaffinity},
+};
+use tokio::runtime;
+
+use crate::table::Row;
+
+/// Measures the gateway and prints a table of ratios.
+#[derive(Debug, Parser)]
+struct Args {
+    #[command(subcommand)]
+    role: Option<Role>,
+    /// Rounds of each row; the measured processes take turns within one.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Only rows whose group has this in its name: throughput, paced, first, idle, stalled.
+    #[arg(long, default_value = "")]
+    only: String,
+}
+
+/// What the bench starts itself as.
+#[derive(Debug, Subcommand)]
+enum Role {
+    /// An agent that writes as fast as it is told to.
+    Agent,
+    /// The bare broadcaster.
+    Limit {
+        #[arg(long)]
+        agent: String,
+        #[arg(long)]
+        chats: usize,
+        #[arg(long)]
+        sockets: usize,
+    },
+    /// The bare relay.
+    Relay {
+        #[arg(long)]
+        agent: String,
+    },
+}
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let args = Args::parse();
+    if let Some(Role::Agent) = args.role {
+        agent::run()?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    raise_file_limit()?;
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match args.role {
+            Some(Role::Limit { agent, chats, sockets }) => reference::limit(&agent, chats, sockets).await?,
+            Some(Role::Relay { agent }) => reference::relay(&agent).await?,
+            Some(Role::Agent) => {}
+            None => return measure(&args).await,
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Ten thousand connections need as many descriptors.
+fn raise_file_limit() -> Result<(), Box<dyn Error>> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
+    Ok(())
+}
+
+async fn measure(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+    let mut core = CpuSet::new();
+    core.set(server::LOAD_CORE);
+    if sched_setaffinity(None, &core).is_err() {
+        println!("there is only one core: load and server share it, and the ratios mean little");
+    }
+    let rounds = args.rounds;
+    let wanted = |group: &str| group.contains(&args.only);
+    let mut missed = 0;
+    let mut print = |rows: Vec<Row>| {
+        for row in rows {
+            missed += usize::from(!row.holds());
+            println!("{row}");
+        }
+    };
+    println!("median of {rounds} rounds (least to greatest), bar, what");
+    for row in rows::THROUGHPUT.iter().filter(|_| wanted("throughput")) {
+        print(rows::throughput(row, rounds).await?);
+    }
+    if wanted("paced") {
+        print(rows::paced(rounds).await?);
+    }
+    if wanted("first") {
+        print(rows::first_delta(rounds).await?);
+    }
+    if wanted("idle") {
+        print(rows::idle(10_000).await?);
+    }
+    if wanted("stalled") {
+        print(rows::stalled(rounds.min(2)).await?);
+    }
+    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

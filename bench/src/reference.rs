@@ -1,0 +1,171 @@
+//! What the gateway is measured against: the least that still does the job, with no protocol.
+//!
+//! `limit` reads the same agents, decodes the same dialect and writes one frame per delta to every socket;
+//! frames that came with one read from the agent leave with one write per socket. `relay` writes each line
+//! of one agent to one socket as it comes. Both take lines from their first client as messages.
+
+use std::{io, process::Stdio};
+
+use bytes::{BufMut as _, BytesMut};
+use serde::Deserialize;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{
+        TcpListener,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    process::{ChildStdin, ChildStdout, Command},
+};
+
+/// Bytes asked of an agent at once.
+const CHUNK: usize = 64 * 1024;
+
+/// The agent's command, started by `sh`-less splitting at spaces.
+fn start_agent(command: &str) -> io::Result<(ChildStdin, ChildStdout)> {
+    let mut words = command.split_whitespace();
+    let program = words.next().ok_or_else(|| io::Error::other("no agent command"))?;
+    let mut child = Command::new(program).args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let ends = (child.stdin.take(), child.stdout.take());
+    // Reaped by the runtime when it ends; its stdin ends with us.
+    drop(child);
+    match ends {
+        (Some(stdin), Some(stdout)) => Ok((stdin, stdout)),
+        _ => Err(io::Error::other("the agent has no pipes")),
+    }
+}
+
+/// Passes a client's lines to the agent as messages in its dialect.
+async fn pass_messages(reader: OwnedReadHalf, mut agent: ChildStdin) -> io::Result<()> {
+    let mut lines = BufReader::new(reader).lines();
+    while let Some(text) = lines.next_line().await? {
+        let content = serde_json::json!([{"type": "text", "text": text}]);
+        let message = serde_json::json!({"type": "user", "message": {"role": "user", "content": content}});
+        agent.write_all(format!("{message}\n").as_bytes()).await?;
+    }
+    Ok(())
+}
+
+async fn accept(listener: &TcpListener) -> io::Result<(OwnedReadHalf, OwnedWriteHalf)> {
+    let (socket, _) = listener.accept().await?;
+    socket.set_nodelay(true)?;
+    Ok(socket.into_split())
+}
+
+/// One agent's chat: `sockets` clients, the first of which sends the messages.
+pub(crate) async fn limit(agent: &str, chats: usize, sockets: usize) -> io::Result<()> {
+    let listener = announce().await?;
+    let mut tasks = Vec::new();
+    for _ in 0..chats {
+        let (stdin, stdout) = start_agent(agent)?;
+        let (reader, writer) = accept(&listener).await?;
+        let mut writers = vec![writer];
+        let mut readers = Vec::new();
+        while writers.len() < sockets {
+            let (reader, writer) = accept(&listener).await?;
+            readers.push(reader);
+            writers.push(writer);
+        }
+        tasks.push(tokio::spawn(async move {
+            let _readers = readers;
+            tokio::select! {
+                result = broadcast(stdout, writers) => result,
+                result = pass_messages(reader, stdin) => result,
+            }
+        }));
+    }
+    for task in tasks {
+        task.await??;
+    }
+    Ok(())
+}
+
+/// As much of the dialect as tells a delta from everything else, read the way the gateway reads it.
+#[derive(Deserialize)]
+struct Line<'a> {
+    #[serde(borrow)]
+    event: Option<Event<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Event<'a> {
+    #[serde(borrow)]
+    delta: Option<Delta<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Delta<'a> {
+    text: Option<&'a str>,
+}
+
+async fn broadcast(mut agent: ChildStdout, mut writers: Vec<OwnedWriteHalf>) -> io::Result<()> {
+    let mut input = BytesMut::with_capacity(2 * CHUNK);
+    let mut frames = BytesMut::new();
+    loop {
+        input.reserve(CHUNK);
+        if agent.read_buf(&mut input).await? == 0 {
+            return Ok(());
+        }
+        frames.clear();
+        while let Some(end) = memchr::memchr(b'\n', &input) {
+            let line = input.split_to(end + 1);
+            let delta =
+                serde_json::from_slice::<Line<'_>>(&line).ok().and_then(|line| line.event?.delta?.text);
+            if let Some(text) = delta {
+                put_frame(&mut frames, text);
+            } else if memchr::memmem::find(&line, b"\"result\"").is_some() {
+                put_text_frame(&mut frames, br#"{"event":"turn_end"}"#);
+            }
+        }
+        if !frames.is_empty() {
+            for writer in &mut writers {
+                writer.write_all(&frames).await?;
+            }
+        }
+    }
+}
+
+fn put_frame(out: &mut BytesMut, text: &str) {
+    // The longest delta of the bench is well below what two bytes of length hold.
+    let json = format!(r#"{{"event":"delta","text":"{text}"}}"#);
+    put_text_frame(out, json.as_bytes());
+}
+
+fn put_text_frame(out: &mut BytesMut, json: &[u8]) {
+    out.put_u8(0x81);
+    match u8::try_from(json.len()) {
+        Ok(length @ 0..126) => out.put_u8(length),
+        _ => {
+            out.put_u8(126);
+            out.put_u16(u16::try_from(json.len()).unwrap_or(u16::MAX));
+        }
+    }
+    out.put_slice(json);
+}
+
+/// Writes each line of the agent to the one socket as it comes.
+pub(crate) async fn relay(agent: &str) -> io::Result<()> {
+    let listener = announce().await?;
+    let (stdin, stdout) = start_agent(agent)?;
+    let (reader, mut writer) = accept(&listener).await?;
+    let forward = async {
+        let mut agent = BufReader::new(stdout);
+        let mut line = Vec::new();
+        while agent.read_until(b'\n', &mut line).await? > 0 {
+            writer.write_all(&line).await?;
+            line.clear();
+        }
+        Ok(())
+    };
+    tokio::select! {
+        result = forward => result,
+        result = pass_messages(reader, stdin) => result,
+    }
+}
+
+/// Listens, and tells the bench where.
+#[expect(clippy::print_stdout, reason = "the bench reads the address from here")]
+async fn announce() -> io::Result<TcpListener> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    println!("{}", listener.local_addr()?);
+    Ok(listener)
+}

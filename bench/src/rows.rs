@@ -1,0 +1,379 @@
+//! The rows of the table: what is run, and how it becomes a ratio.
+
+use std::{
+    io,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use tokio::task::JoinSet;
+
+use crate::{
+    peer::{Kind, Peer, Seen},
+    server::Server,
+    stats::{Samples, ratio},
+    table::{Bar, Row},
+    token,
+};
+
+/// Several chats with several subscribers each, their agents writing unpaced.
+pub(crate) struct Throughput {
+    pub(crate) name: &'static str,
+    pub(crate) chats: usize,
+    pub(crate) subscribers: usize,
+    pub(crate) deltas: u64,
+    /// Of the limit: deltas not joined, and joined.
+    pub(crate) bars: [f64; 2],
+}
+
+pub(crate) const THROUGHPUT: [Throughput; 3] = [
+    Throughput {
+        name: "one chat, 100 subscribers",
+        chats: 1,
+        subscribers: 100,
+        deltas: 20_000,
+        bars: [0.4, 0.8],
+    },
+    Throughput {
+        name: "one chat, 1000 subscribers",
+        chats: 1,
+        subscribers: 1000,
+        deltas: 3_000,
+        bars: [0.3, 0.8],
+    },
+    Throughput {
+        name: "50 chats, one subscriber each",
+        chats: 50,
+        subscribers: 1,
+        deltas: 10_000,
+        bars: [0.6, 0.8],
+    },
+];
+
+/// A server with its chats' subscribers, ready for rounds.
+struct Stage {
+    server: Server,
+    chats: Vec<Vec<Peer>>,
+}
+
+impl Stage {
+    async fn new(server: Server, chats: usize, subscribers: usize) -> io::Result<Self> {
+        let mut stage = Self { server, chats: Vec::new() };
+        for chat in 0..chats {
+            let mut peers = Vec::with_capacity(subscribers);
+            for number in 0..subscribers {
+                let peer = subscribe(&stage.server, chat, number == 0).await?;
+                peers.push(peer);
+            }
+            stage.chats.push(peers);
+        }
+        Ok(stage)
+    }
+
+    /// One answer in every chat at once. Deltas that reached subscribers, per second.
+    async fn round(&mut self, deltas: u64) -> io::Result<f64> {
+        let mut tasks = JoinSet::new();
+        for (chat, peers) in std::mem::take(&mut self.chats).into_iter().enumerate() {
+            for (number, mut peer) in peers.into_iter().enumerate() {
+                let kind = self.server.kind;
+                tasks.spawn(async move {
+                    if number == 0 {
+                        peer.send(&message(kind, chat, deltas, 0)).await?;
+                    }
+                    let seen = peer.answer(deltas, |_| ()).await?;
+                    peer.end_of_turn().await?;
+                    Ok::<(usize, Peer, Seen), io::Error>((chat, peer, seen))
+                });
+            }
+        }
+        let mut all: Vec<Seen> = Vec::new();
+        let mut chats: Vec<Vec<Peer>> = Vec::new();
+        while let Some(done) = tasks.join_next().await {
+            let (chat, peer, seen) = done??;
+            chats.resize_with(chats.len().max(chat + 1), Vec::new);
+            chats[chat].push(peer);
+            all.push(seen);
+        }
+        self.chats = chats;
+        rate(&all)
+    }
+}
+
+/// Deltas a second, from the first that anybody saw to the last.
+#[expect(clippy::cast_precision_loss, reason = "counts of a bench are far below 2^52")]
+fn rate(all: &[Seen]) -> io::Result<f64> {
+    let first = all.iter().map(|seen| seen.first).min();
+    let last = all.iter().map(|seen| seen.last).max();
+    let (Some(first), Some(last)) = (first, last) else { return Err(io::Error::other("nobody saw a delta")) };
+    let deltas: u64 = all.iter().map(|seen| seen.deltas).sum();
+    Ok(deltas as f64 / last.duration_since(first).as_secs_f64().max(1e-6))
+}
+
+/// What asks an agent for `deltas`, one every `pace_us` microseconds.
+fn message(kind: Kind, chat: usize, deltas: u64, pace_us: u64) -> String {
+    let text = format!("go {deltas} {pace_us}");
+    match kind {
+        Kind::Gateway => {
+            serde_json::json!({"type": "message", "chat_id": format!("bench-{chat}"), "content": text})
+                .to_string()
+        }
+        Kind::Limit | Kind::Relay => text,
+    }
+}
+
+/// Connects to a chat. The first peer of a gateway's chat makes it and warms its agent.
+async fn subscribe(server: &Server, chat: usize, first: bool) -> io::Result<Peer> {
+    let mut peer = Peer::connect(server.kind, server.address, "/ws").await?;
+    if server.kind == Kind::Gateway {
+        peer.until("ready").await?;
+        if first {
+            peer.send(&message(server.kind, chat, 1, 0)).await?;
+            peer.answer(1, |_| ()).await?;
+            peer.end_of_turn().await?;
+        } else {
+            let attach = serde_json::json!({"type": "attach", "chat_id": format!("bench-{chat}")});
+            peer.send(&attach.to_string()).await?;
+            peer.until("replay_end").await?;
+        }
+    }
+    Ok(peer)
+}
+
+/// One throughput row: limit, off and on in turn, as many rounds as asked.
+pub(crate) async fn throughput(row: &Throughput, rounds: usize) -> io::Result<Vec<Row>> {
+    let mut stages = [
+        Stage::new(Server::limit(row.chats, row.subscribers).await?, row.chats, row.subscribers).await?,
+        Stage::new(Server::gateway(false).await?, row.chats, row.subscribers).await?,
+        Stage::new(Server::gateway(true).await?, row.chats, row.subscribers).await?,
+    ];
+    let mut rates = [Samples::default(), Samples::default(), Samples::default()];
+    for _ in 0..rounds {
+        for (stage, rates) in stages.iter_mut().zip(&mut rates) {
+            rates.push(stage.round(row.deltas).await?);
+        }
+    }
+    for stage in stages {
+        drop(stage.chats);
+        stage.server.stop().await?;
+    }
+    let [limit, off, on] = rates;
+    let line = |name: &str, rates: &Samples, bar: f64| Row {
+        name: format!("{}, {name}: of the limit", row.name),
+        ratio: ratio(rates, &limit),
+        bar: Bar::AtLeast(bar),
+        detail: format!("{} of {} deltas/s", short(rates.median()), short(limit.median())),
+    };
+    Ok(vec![line("merging off", &off, row.bars[0]), line("merging on", &on, row.bars[1])])
+}
+
+fn short(rate: f64) -> String {
+    if rate >= 1e6 { format!("{:.2} M", rate / 1e6) } else { format!("{:.0} k", rate / 1e3) }
+}
+
+/// A delta every 2 ms to one subscriber: from the agent's write to the client's read.
+pub(crate) async fn paced(rounds: usize) -> io::Result<Vec<Row>> {
+    let mut latencies = [Samples::default(), Samples::default()];
+    let servers = [Server::relay().await?, Server::gateway(true).await?];
+    let mut peers = [subscribe(&servers[0], 0, true).await?, subscribe(&servers[1], 0, true).await?];
+    for _ in 0..rounds {
+        for ((peer, server), latencies) in peers.iter_mut().zip(&servers).zip(&mut latencies) {
+            let mut round = Samples::default();
+            peer.send(&message(server.kind, 0, 500, 2000)).await?;
+            peer.answer(500, |at| round.push(micros(token::now_ns().saturating_sub(at)))).await?;
+            peer.end_of_turn().await?;
+            latencies.push(round.median());
+        }
+    }
+    stop(servers).await?;
+    let [relay, ours] = latencies;
+    Ok(vec![Row {
+        name: "a delta every 2 ms, p50 from write to read: times the relay".into(),
+        ratio: ratio(&ours, &relay),
+        bar: Bar::AtMost(1.4),
+        detail: format!("{:.0} µs, relay {:.0} µs", ours.median(), relay.median()),
+    }])
+}
+
+/// From a short message to its first delta.
+pub(crate) async fn first_delta(rounds: usize) -> io::Result<Vec<Row>> {
+    let mut latencies = [Samples::default(), Samples::default()];
+    let servers = [Server::relay().await?, Server::gateway(true).await?];
+    let mut peers = [subscribe(&servers[0], 0, true).await?, subscribe(&servers[1], 0, true).await?];
+    for _ in 0..rounds {
+        for ((peer, server), latencies) in peers.iter_mut().zip(&servers).zip(&mut latencies) {
+            let mut round = Samples::default();
+            for _ in 0..50 {
+                let sent = Instant::now();
+                peer.send(&message(server.kind, 0, 1, 0)).await?;
+                let seen = peer.answer(1, |_| ()).await?;
+                round.push(seen.first.duration_since(sent).as_secs_f64() * 1e6);
+                peer.end_of_turn().await?;
+            }
+            latencies.push(round.median());
+        }
+    }
+    stop(servers).await?;
+    let [relay, ours] = latencies;
+    Ok(vec![Row {
+        name: "first delta after a short message, p50: times the relay".into(),
+        ratio: ratio(&ours, &relay),
+        bar: Bar::AtMost(2.0),
+        detail: format!("{:.0} µs, relay {:.0} µs", ours.median(), relay.median()),
+    }])
+}
+
+#[expect(clippy::cast_precision_loss, reason = "latencies of a bench are far below 2^52 ns")]
+fn micros(ns: u64) -> f64 {
+    ns as f64 / 1000.0
+}
+
+async fn stop(servers: [Server; 2]) -> io::Result<()> {
+    for server in servers {
+        server.stop().await?;
+    }
+    Ok(())
+}
+
+/// Memory of connections that do nothing.
+#[expect(clippy::cast_precision_loss, reason = "bytes of a bench are far below 2^52")]
+pub(crate) async fn idle(connections: usize) -> io::Result<Vec<Row>> {
+    let server = Server::gateway(true).await?;
+    let address: SocketAddr = server.address;
+    // The first few are not counted: they warm what every connection shares.
+    let mut peers = Vec::with_capacity(connections);
+    for _ in 0..16 {
+        peers.push(idle_peer(address).await?);
+    }
+    let before = server.resident()?;
+    for _ in 0..connections {
+        peers.push(idle_peer(address).await?);
+    }
+    let after = server.resident()?;
+    drop(peers);
+    server.stop().await?;
+    let each = after.saturating_sub(before) as f64 / connections as f64 / 1024.0;
+    Ok(vec![Row {
+        name: format!("{connections} idle WebSocket connections: KiB of resident memory each"),
+        ratio: Samples::one(each),
+        bar: Bar::AtMost(12.0),
+        detail: format!("{:.0} MiB more in all", after.saturating_sub(before) as f64 / 1024.0 / 1024.0),
+    }])
+}
+
+async fn idle_peer(address: SocketAddr) -> io::Result<Peer> {
+    let mut peer = Peer::connect(Kind::Gateway, address, "/ws").await?;
+    peer.until("ready").await?;
+    Ok(peer)
+}
+
+/// Ten readers, with and without one that does not read.
+pub(crate) async fn stalled(rounds: usize) -> io::Result<Vec<Row>> {
+    const DELTAS: u64 = 60_000;
+    let mut with = Stage::new(Server::gateway(false).await?, 1, 10).await?;
+    let mut without = Stage::new(Server::gateway(false).await?, 1, 10).await?;
+    let (mut with_rate, mut without_rate) = (Samples::default(), Samples::default());
+    let mut grown = 0;
+    let mut resumed = true;
+    for _ in 0..rounds {
+        let mut sleeper = subscribe(&with.server, 0, false).await?;
+        without_rate.push(without.round(DELTAS).await?);
+        let before = with.server.resident()?;
+        with_rate.push(with.round(DELTAS).await?);
+        grown = grown.max(with.server.resident()?.saturating_sub(before));
+        resumed &= too_slow_then_resumed(&with.server, &mut sleeper, DELTAS).await?;
+    }
+    let slow = slow_reader(&with.server, &mut with.chats[0]).await?;
+    for stage in [with, without] {
+        drop(stage.chats);
+        stage.server.stop().await?;
+    }
+    let kept = DELTAS * 200;
+    Ok(vec![
+        Row {
+            name: "11 subscribers, one stops reading: rate of the ten others, of that without it".into(),
+            ratio: ratio(&with_rate, &without_rate),
+            bar: Bar::AtLeast(0.9),
+            detail: format!("{} MiB more held, of which the log itself about {}", grown >> 20, kept >> 20),
+        },
+        Row::yes("the one that stopped is closed with 4408 and resumes without a hole", resumed),
+        Row::yes("one that reads slowly gets everything", slow),
+    ])
+}
+
+/// A peer that has not read for the time that the gateway allows is closed, and gets the rest when it resumes.
+async fn too_slow_then_resumed(server: &Server, sleeper: &mut Peer, deltas: u64) -> io::Result<bool> {
+    tokio::time::sleep(Duration::from_secs(13)).await;
+    let mut cursor: Option<(String, u64)> = None;
+    let closed = loop {
+        match sleeper.next().await {
+            Ok(frame) => cursor = place(&frame).or(cursor),
+            Err(error) => break error.to_string(),
+        }
+    };
+    let Some((epoch, seq)) = cursor else { return Ok(false) };
+    let mut again = Peer::connect(server.kind, server.address, "/ws").await?;
+    let after = serde_json::json!({"epoch": epoch, "seq": seq});
+    let attach = serde_json::json!({"type": "attach", "chat_id": "bench-0", "after": after});
+    again.send(&attach.to_string()).await?;
+    let mut expected = seq + 1;
+    while expected <= seq + deltas {
+        let frame = again.next().await?;
+        if frame.starts_with(br#"{"event":"replay_end""#) {
+            break;
+        }
+        if let Some((_, seq)) = place(&frame) {
+            if seq != expected {
+                return Ok(false);
+            }
+            expected += 1;
+        }
+    }
+    Ok(closed.contains("4408"))
+}
+
+/// The cursor that a chat event leaves its reader with.
+fn place(frame: &[u8]) -> Option<(String, u64)> {
+    let value: serde_json::Value = serde_json::from_slice(frame).ok()?;
+    let is_event = !matches!(value["event"].as_str(), Some("attached" | "snapshot" | "replay_end"));
+    let seq = value["seq"].as_u64().filter(|_| is_event)?;
+    Some((value["epoch"].as_str()?.to_owned(), seq))
+}
+
+async fn slow_reader(server: &Server, peers: &mut [Peer]) -> io::Result<bool> {
+    const DELTAS: u64 = 30_000;
+    let mut slow = subscribe(server, 0, false).await?;
+    let Some(sender) = peers.first_mut() else { return Ok(false) };
+    sender.send(&message(server.kind, 0, DELTAS, 0)).await?;
+    let reading = async {
+        let mut since_pause = 0_u32;
+        let mut expected: Option<u64> = None;
+        loop {
+            let frame = slow.next().await?;
+            if frame.starts_with(br#"{"event":"turn_end""#) {
+                return Ok::<bool, io::Error>(true);
+            }
+            if let Some((_, seq)) = place(&frame) {
+                if expected.is_some_and(|expected| expected != seq) {
+                    return Ok(false);
+                }
+                expected = Some(seq + 1);
+            }
+            since_pause += 1;
+            if since_pause == 200 {
+                since_pause = 0;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    };
+    let (others, slow) = tokio::join!(read_all(peers, DELTAS), reading);
+    others?;
+    slow
+}
+
+async fn read_all(peers: &mut [Peer], deltas: u64) -> io::Result<()> {
+    for peer in peers {
+        peer.answer(deltas, |_| ()).await?;
+        peer.end_of_turn().await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! The processes that are measured, each on one core, with the load on the other.
+
+use std::{
+    env, fs, io,
+    net::SocketAddr,
+    path::PathBuf,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+    time::sleep,
+};
+
+use crate::peer::Kind;
+
+/// The measured process runs here.
+pub(crate) const SERVER_CORE: usize = 0;
+/// The load and the agents run here.
+pub(crate) const LOAD_CORE: usize = 1;
+/// For a process to say where it listens.
+const START: Duration = Duration::from_secs(20);
+
+/// The limits that the bench needs raised, as the gateway's configuration has them.
+const LIMITS: &str = "frames_per_second = 10000\nframes_burst = 10000\nagents = 64\n";
+
+/// A measured process. Ends with its handle.
+pub(crate) struct Server {
+    pub(crate) kind: Kind,
+    pub(crate) address: SocketAddr,
+    child: Child,
+    _directory: Option<TempDir>,
+}
+
+impl Server {
+    /// A release build of the gateway, deltas joined or not.
+    pub(crate) async fn gateway(merge: bool) -> io::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let path = |name: &str| directory.path().join(name);
+        let merge_bytes = if merge { 16 * 1024 } else { 0 };
+        fs::write(path("config.toml"), format!("[limits]\n{LIMITS}merge_bytes = {merge_bytes}\n"))?;
+        let mut command = on_core(SERVER_CORE, &gateway_binary()?);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--no-auth", "--dialect", "claude"]);
+        command.arg("--agent-command").arg(agent_command()?);
+        command.arg("--config").arg(path("config.toml"));
+        command.arg("--data-dir").arg(path("data"));
+        command.arg("--workspace").arg(directory.path());
+        command.arg("--port-file").arg(path("port"));
+        command.env("RUST_LOG", "error").stdout(Stdio::null()).stderr(Stdio::inherit());
+        let mut child = command.spawn()?;
+        let began = Instant::now();
+        let address = loop {
+            if let Ok(text) = fs::read_to_string(path("port")) {
+                let line = text.lines().next().unwrap_or_default();
+                let address = line.trim_start_matches("http://").trim_end_matches('/');
+                break address.parse().map_err(io::Error::other)?;
+            }
+            if let Some(status) = child.try_wait()? {
+                return Err(io::Error::other(format!("the gateway ended: {status}")));
+            }
+            if began.elapsed() > START {
+                return Err(io::Error::other("the gateway does not start"));
+            }
+            sleep(Duration::from_millis(20)).await;
+        };
+        Ok(Self { kind: Kind::Gateway, address, child, _directory: Some(directory) })
+    }
+
+    /// The bare broadcaster.
+    pub(crate) async fn limit(chats: usize, sockets: usize) -> io::Result<Self> {
+        let (chats, sockets) = (chats.to_string(), sockets.to_string());
+        Self::reference(Kind::Limit, &["limit", "--chats", &chats, "--sockets", &sockets]).await
+    }
+
+    /// The bare relay.
+    pub(crate) async fn relay() -> io::Result<Self> {
+        Self::reference(Kind::Relay, &["relay"]).await
+    }
+
+    async fn reference(kind: Kind, args: &[&str]) -> io::Result<Self> {
+        let mut command = on_core(SERVER_CORE, &env::current_exe()?);
+        command.args(args).arg("--agent").arg(agent_command()?).stdout(Stdio::piped());
+        let mut child = command.spawn()?;
+        let stdout = child.stdout.take().ok_or_else(|| io::Error::other("no stdout"))?;
+        let line = BufReader::new(stdout).lines().next_line().await?.unwrap_or_default();
+        Ok(Self { kind, address: line.parse().map_err(io::Error::other)?, child, _directory: None })
+    }
+
+    /// Resident memory, in bytes.
+    pub(crate) fn resident(&self) -> io::Result<u64> {
+        let pid = self.child.id().ok_or_else(|| io::Error::other("the process has ended"))?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other("no VmRSS"))
+    }
+
+    /// Ends the process and waits for it.
+    pub(crate) async fn stop(mut self) -> io::Result<()> {
+        if let (Kind::Gateway, Some(pid)) = (self.kind, self.child.id()) {
+            let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+            if let Some(pid) = pid {
+                rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
+            }
+            if tokio::time::timeout(START, self.child.wait()).await.is_ok() {
+                return Ok(());
+            }
+        }
+        self.child.kill().await
+    }
+}
+
+fn on_core(core: usize, program: &PathBuf) -> Command {
+    let mut command = Command::new("taskset");
+    command.arg("-c").arg(core.to_string()).arg(program).stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+fn agent_command() -> io::Result<String> {
+    Ok(format!("taskset -c {LOAD_CORE} {} agent", env::current_exe()?.display()))
+}
+
+/// The gateway's binary beside this one.
+fn gateway_binary() -> io::Result<PathBuf> {
+    let path = env::current_exe()?.with_file_name("switchboard");
+    if path.exists() {
+        return Ok(path);
+    }
+    Err(io::Error::other("there is no release build of the gateway; run `cargo xtask bench`"))
+}

@@ -1,0 +1,51 @@
+//! Medians and ratios: machines are noisy, so nothing is judged by one number.
+
+/// Measurements of one kind.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Samples(Vec<f64>);
+
+impl Samples {
+    pub(crate) fn one(value: f64) -> Self {
+        Self(vec![value])
+    }
+
+    pub(crate) fn push(&mut self, value: f64) {
+        self.0.push(value);
+    }
+
+    fn sorted(&self) -> Vec<f64> {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted
+    }
+
+    /// The median; of an even number, the upper one. 0 of none.
+    pub(crate) fn median(&self) -> f64 {
+        let sorted = self.sorted();
+        sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
+    }
+
+    /// The least and the greatest.
+    pub(crate) fn range(&self) -> (f64, f64) {
+        let sorted = self.sorted();
+        (sorted.first().copied().unwrap_or(0.0), sorted.last().copied().unwrap_or(0.0))
+    }
+}
+
+/// Round by round, one over the other: what slows a round slows both.
+pub(crate) fn ratio(over: &Samples, under: &Samples) -> Samples {
+    Samples(over.0.iter().zip(&under.0).map(|(over, under)| over / under).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_pair_rounds() {
+        let ratios = ratio(&Samples(vec![1.0, 30.0, 2.0]), &Samples(vec![2.0, 10.0, 2.0]));
+        assert_eq!(ratios.0, [0.5, 3.0, 1.0]);
+        assert!((ratios.median() - 1.0).abs() < f64::EPSILON);
+        assert_eq!(ratios.range(), (0.5, 3.0));
+    }
+}
