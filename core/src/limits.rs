@@ -27,7 +27,7 @@ pub struct Limits {
     pub frames_refused: u32,
     /// Recent events of a chat kept in memory for resuming, in bytes.
     pub ring_bytes: usize,
-    /// Room in a connection's outbox, in bytes. An empty outbox takes any one frame.
+    /// Room in a connection's outbox, in bytes. One that is at most half full takes any one frame.
     pub outbox_bytes: usize,
     /// Turns that wait in one chat.
     pub queued_turns: usize,
@@ -67,6 +67,8 @@ pub struct Limits {
     pub idle_chats: usize,
     /// A refused append is tried again after this long, in milliseconds.
     pub journal_retry_ms: u64,
+    /// A shutdown hangs up after this long, in milliseconds, whatever the journal and the agents do.
+    pub shutdown_ms: u64,
 }
 
 impl Default for Limits {
@@ -103,6 +105,7 @@ impl Default for Limits {
             list_chats: 50,
             idle_chats: 1024,
             journal_retry_ms: 500,
+            shutdown_ms: 30 * 1000,
         }
     }
 }

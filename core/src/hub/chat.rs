@@ -4,16 +4,15 @@ use alloc::{
     boxed::Box,
     collections::{BTreeMap, VecDeque},
     string::String,
-    vec::Vec,
 };
 
-use sha2::{Digest as _, Sha256};
-
 use super::{
-    connection::{shutting_down, too_many_chats},
+    connection::too_many_chats,
     context::{Asked, Context, Errand, Refusal},
     io::ChatRef,
-    log::{Broken, Draft, Effect, Origin, Pending, Ring},
+    log::{Draft, Origin, Pending},
+    repair::Broken,
+    ring::Ring,
     seat::Seat,
     subscription::Subscriptions,
     turn::{Active, Turn},
@@ -22,16 +21,12 @@ use super::{
 use crate::{
     agent::{AgentCommand, CommandId},
     ids::{ChatKey, ConnId, Cursor, Epoch, RequestId, TurnId},
-    journal::{Change, ChatRecord, PageStart, Query, TurnRecord},
-    wire::{Answer, ChatBody, ControlEvent, ErrorCode, GoalState, MessageAccepted, Resolution, UpdateScope},
+    journal::{ChatRecord, PageStart, Query},
+    wire::{Answer, ChatBody, ErrorCode, GoalState, Resolution},
 };
 
-/// Longest title, in characters.
-const TITLE_CHARS: usize = 80;
 /// Requests remembered after they were closed, so that a late answer hears `already_resolved`.
 const CLOSED_REQUESTS: usize = 64;
-/// Wishes that may wait for one chat; each stands for a frame that its connection's limits let through.
-const INTAKE: usize = 1024;
 
 pub(super) struct Chat {
     pub(super) key: ChatKey,
@@ -58,8 +53,12 @@ pub(super) struct Chat {
     pub(super) session: Option<String>,
     pub(super) last_command: u64,
     pub(super) seat: Seat,
-    intake: VecDeque<(ConnId, Wanted)>,
-    looking_up: bool,
+    /// Its place in the line for agents' places.
+    pub(super) ticket: Option<u64>,
+    /// Since when its agent has nothing to do.
+    pub(super) idle_since: Option<u64>,
+    pub(super) intake: VecDeque<(ConnId, Wanted)>,
+    pub(super) looking_up: bool,
     pub(super) timer: Option<u64>,
 }
 
@@ -110,6 +109,8 @@ impl Chat {
             session: None,
             last_command: 0,
             seat: Seat::Empty,
+            ticket: None,
+            idle_since: None,
             intake: VecDeque::new(),
             looking_up: false,
             timer: None,
@@ -134,6 +135,9 @@ impl Chat {
             Some(record) => {
                 self.phase = Phase::Ready;
                 self.restore(cx, *record);
+                if cx.shutting_down {
+                    self.shut_down(cx);
+                }
             }
         }
         self.take_intake(cx);
@@ -146,58 +150,11 @@ impl Chat {
             let refusal = unavailable().chat(&self.key.chat).turn(wanted.turn_id());
             cx.refuse(conn, refusal);
         }
-    }
-
-    pub(super) fn want(&mut self, cx: &mut Context, conn: ConnId, wanted: Wanted) {
-        if self.intake.len() >= INTAKE {
-            let refusal = Refusal::new(ErrorCode::Unavailable, "too much waits for this chat; try again");
-            cx.refuse(conn, refusal.chat(&self.key.chat).turn(wanted.turn_id()));
-            return;
-        }
-        self.intake.push_back((conn, wanted));
-        self.take_intake(cx);
-    }
-
-    /// Takes wishes in the order in which they came, up to one that has to wait for the journal.
-    fn take_intake(&mut self, cx: &mut Context) {
-        while self.phase != Phase::Loading && !self.looking_up {
-            let Some((conn, wanted)) = self.intake.pop_front() else { break };
-            if !cx.conns.contains_key(&conn) && !matches!(wanted, Wanted::Message { .. }) {
-                continue;
-            }
-            let Wanted::Message { content, turn_id } = wanted else {
-                self.take(cx, conn, wanted);
-                continue;
-            };
-            let known_here = self.phase == Phase::Absent
-                || turn_id.as_ref().is_none_or(|id| self.turns.iter().any(|turn| turn.id == *id));
-            if known_here {
-                self.message(cx, conn, content, turn_id, None);
-            } else if let Some(id) = &turn_id {
-                let query = Query::Turn { chat: self.key.clone(), turn_id: id.clone() };
-                self.looking_up = true;
-                cx.ask(query, Asked::Turn(self.reference));
-                self.intake.push_front((conn, Wanted::Message { content, turn_id }));
-            }
-        }
+        // Whether it exists is still unknown, so it must be asked for anew.
         cx.errands.push_back(Errand::Settle(self.reference));
     }
 
-    /// The journal said what became of the `turn_id` of the message at the front.
-    pub(super) fn turn_found(&mut self, cx: &mut Context, found: Result<Option<TurnRecord>, ()>) {
-        self.looking_up = false;
-        if let Some((conn, Wanted::Message { content, turn_id })) = self.intake.pop_front() {
-            match found {
-                Ok(record) => self.message(cx, conn, content, turn_id, record),
-                Err(()) => {
-                    cx.refuse(conn, unavailable().chat(&self.key.chat).turn(turn_id.as_ref()));
-                }
-            }
-        }
-        self.take_intake(cx);
-    }
-
-    fn take(&mut self, cx: &mut Context, conn: ConnId, wanted: Wanted) {
+    pub(super) fn take(&mut self, cx: &mut Context, conn: ConnId, wanted: Wanted) {
         match wanted {
             Wanted::Detach => {
                 self.unsubscribe(cx, conn);
@@ -225,7 +182,7 @@ impl Chat {
             Wanted::Respond { request_id, answer } => {
                 self.respond(cx, conn, &request_id, answer).map_err(|refusal| refusal.request(&request_id))
             }
-            Wanted::SetGoal { goal_state } => self.set_goal(cx, goal_state),
+            Wanted::SetGoal { goal_state } => self.set_goal(cx, conn, goal_state),
             Wanted::History { before, limit } => {
                 self.history(cx, conn, before, limit);
                 Ok(())
@@ -267,147 +224,6 @@ impl Chat {
         let mut draft = Draft::new();
         draft.create = true;
         draft.origin = Some(Origin { conn, turn_id: None, attach: true });
-        self.stage(cx, draft);
-    }
-
-    fn message(
-        &mut self,
-        cx: &mut Context,
-        conn: ConnId,
-        content: String,
-        turn_id: Option<TurnId>,
-        record: Option<TurnRecord>,
-    ) {
-        let given = turn_id.clone();
-        if let Err(refusal) = self.try_message(cx, conn, content, turn_id, record) {
-            cx.refuse(conn, refusal.chat(&self.key.chat).turn(given.as_ref()));
-        }
-    }
-
-    fn try_message(
-        &mut self,
-        cx: &mut Context,
-        conn: ConnId,
-        content: String,
-        turn_id: Option<TurnId>,
-        record: Option<TurnRecord>,
-    ) -> Result<(), Refusal> {
-        let hash: [u8; 32] = Sha256::digest(content.as_bytes()).into();
-        if let Some(id) = &turn_id {
-            if let Some(turn) = self.turns.iter().find(|turn| turn.id == *id) {
-                let (seq, starts_turn, same) = (turn.seq, turn.starts_turn, turn.hash == hash);
-                return self.repeat(
-                    cx,
-                    conn,
-                    id,
-                    Cursor { epoch: self.epoch.clone(), seq },
-                    starts_turn,
-                    same,
-                );
-            }
-            if let Some(record) = record {
-                return self.repeat(cx, conn, id, record.place, record.starts_turn, record.hash == hash);
-            }
-        }
-        if cx.shutting_down {
-            return Err(shutting_down());
-        }
-        if self.broken.is_some() {
-            return Err(unavailable());
-        }
-        if self.turns.len() > cx.limits.queued_turns {
-            return Err(Refusal::new(ErrorCode::QueueFull, "too many messages wait in this chat"));
-        }
-        let attach = !self.subs.contains(conn);
-        if attach && chats_full(cx, conn) {
-            return Err(too_many_chats());
-        }
-        cx.take_message(&self.key.principal)?;
-        if self.phase == Phase::Absent {
-            cx.take_new_chat(&self.key.principal)?;
-        }
-        let turn_id = turn_id.unwrap_or_else(|| cx.new_turn_id());
-        self.accept(cx, Origin { conn, turn_id: Some(turn_id.clone()), attach }, turn_id, content, hash);
-        Ok(())
-    }
-
-    /// The first answer again, or a conflict.
-    fn repeat(
-        &mut self,
-        cx: &mut Context,
-        conn: ConnId,
-        turn_id: &TurnId,
-        place: Cursor,
-        starts_turn: bool,
-        same: bool,
-    ) -> Result<(), Refusal> {
-        if !same {
-            return Err(Refusal::new(
-                ErrorCode::TurnConflict,
-                "this turn_id was used for another message; make a new one",
-            ));
-        }
-        if !self.subs.contains(conn) && chats_full(cx, conn) {
-            return Err(too_many_chats());
-        }
-        let accepted = MessageAccepted {
-            chat_id: self.key.chat.clone(),
-            turn_id: turn_id.clone(),
-            starts_turn,
-            active_turn_id: None,
-            started_at: None,
-            duplicate: true,
-            epoch: place.epoch.clone(),
-            seq: place.seq,
-        };
-        let on_the_way = place.epoch == self.epoch && place.seq > self.head;
-        let effect = Effect::Repeat { conn, accepted };
-        match self.pending.back_mut().filter(|_| on_the_way) {
-            Some(last) => last.effects.push(effect),
-            None => self.effect(cx, effect),
-        }
-        Ok(())
-    }
-
-    fn accept(&mut self, cx: &mut Context, origin: Origin, turn_id: TurnId, content: String, hash: [u8; 32]) {
-        let starts_turn = self.turns.is_empty() && self.obtain_seat(cx);
-        let mut draft = Draft::new();
-        draft.create = self.phase == Phase::Absent;
-        self.phase = Phase::Ready;
-        let seq = self.staged + 1;
-        let client_id = cx.conns.get(&origin.conn).map(|conn| conn.client_id.clone());
-        draft.push(
-            Some(&turn_id),
-            ChatBody::UserMessage {
-                text: content.clone(),
-                starts_turn,
-                active_turn_id: self.turns.front().map(|turn| turn.id.clone()),
-                created_at_ms: cx.now.unix_ms,
-                client_id,
-            },
-        );
-        draft.changes.push(Change::TurnAccepted {
-            turn_id: turn_id.clone(),
-            hash,
-            seq,
-            text: content.clone(),
-            starts_turn,
-        });
-        if self.title.is_none() {
-            let title = title_of(&content);
-            draft.changes.push(Change::Title { title: title.clone() });
-            draft.effects.push(Effect::Fan(ControlEvent::SessionUpdated {
-                chat_id: self.key.chat.clone(),
-                scope: UpdateScope::Metadata,
-                title: Some(title.clone()),
-            }));
-            self.title = Some(title);
-        }
-        self.turns.push_back(Turn::new(turn_id, content, hash, seq, starts_turn, cx.now));
-        if starts_turn {
-            self.start_into(cx, &mut draft);
-        }
-        draft.origin = Some(origin);
         self.stage(cx, draft);
     }
 
@@ -472,13 +288,14 @@ impl Chat {
         draft.push(self.active_turn_id().as_ref(), body);
     }
 
-    fn set_goal(&mut self, cx: &mut Context, goal_state: GoalState) -> Result<(), Refusal> {
+    fn set_goal(&mut self, cx: &mut Context, conn: ConnId, goal_state: GoalState) -> Result<(), Refusal> {
         if self.broken.is_some() {
             return Err(unavailable());
         }
         self.goal = goal_state.clone();
         let mut draft = Draft::new();
         draft.push(self.active_turn_id().as_ref(), ChatBody::GoalState { goal_state });
+        draft.origin = Some(Origin { conn, turn_id: None, attach: false });
         self.stage(cx, draft);
         Ok(())
     }
@@ -490,7 +307,7 @@ impl Chat {
 }
 
 impl Wanted {
-    fn turn_id(&self) -> Option<&TurnId> {
+    pub(super) fn turn_id(&self) -> Option<&TurnId> {
         match self {
             Self::Message { turn_id, .. } | Self::Cancel { turn_id } => turn_id.as_ref(),
             Self::Attach { .. }
@@ -506,19 +323,6 @@ pub(super) fn unavailable() -> Refusal {
     Refusal::new(ErrorCode::Unavailable, "the gateway cannot store this at the moment; try again shortly")
 }
 
-fn chats_full(cx: &Context, conn: ConnId) -> bool {
+pub(super) fn chats_full(cx: &Context, conn: ConnId) -> bool {
     cx.conns.get(&conn).is_some_and(|conn| conn.chats.len() >= cx.limits.chats_per_connection)
-}
-
-/// The first line that says something, cut to a length that lists can show.
-fn title_of(content: &str) -> String {
-    let line = content.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("");
-    let shown: Vec<char> = line.chars().filter(|c| !c.is_control()).take(TITLE_CHARS + 1).collect();
-    if shown.len() > TITLE_CHARS {
-        let mut cut: String = shown.into_iter().take(TITLE_CHARS - 1).collect();
-        cut.push('…');
-        cut
-    } else {
-        shown.into_iter().collect()
-    }
 }

@@ -34,8 +34,10 @@ pub(super) struct Conn {
     refused: u32,
     /// `WatchDrain` is out: nothing is fed until it is answered.
     pub(super) watching: bool,
-    /// When its outbox was last seen with room, on the ticking clock.
-    pub(super) took_at_ms: u64,
+    /// A snapshot was asked for it: the next one waits, so that they do not pile up in its outbox.
+    pub(super) fetching: bool,
+    /// The chat that was last fed; the next one comes first.
+    pub(super) fed: Option<ChatRef>,
     pub(super) closing: bool,
 }
 
@@ -55,7 +57,8 @@ impl Hub {
             frames: Bucket::default(),
             refused: 0,
             watching: false,
-            took_at_ms: cx.now.ticks_ms,
+            fetching: false,
+            fed: None,
             closing: false,
         };
         let earlier = cx.conns.insert(id, conn);

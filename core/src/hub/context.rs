@@ -16,7 +16,9 @@ use rand_chacha::{
 use super::{
     connection::Conn,
     io::{ChatRef, Close, Output, Recipients},
+    join::WantedSnapshot,
     rate::Bucket,
+    seat::Places,
 };
 use crate::{
     agent::AgentRun,
@@ -24,7 +26,7 @@ use crate::{
     journal::{AppendId, Ask, AskId, Query},
     limits::Limits,
     time::Moment,
-    wire::{ChatState, ControlEvent, ErrorCode, ErrorEvent, Frame, encode_control},
+    wire::{ControlEvent, ErrorCode, ErrorEvent, Frame, encode_control},
 };
 
 pub(super) struct Context {
@@ -41,6 +43,8 @@ pub(super) struct Context {
     /// What other chats are to do, once the present one is done.
     pub(super) errands: VecDeque<Errand>,
     pub(super) shutting_down: bool,
+    /// Counts inputs, apart from refusals of outboxes: those belong to the input before.
+    pub(super) inputs: u64,
     last_append: u64,
     last_ask: u64,
     last_run: u64,
@@ -67,7 +71,7 @@ pub(super) enum Asked {
     /// Feed the readers that stand there.
     Page { chat: ChatRef, next: u64 },
     /// Send the snapshot.
-    Snapshot { chat: ChatRef, conn: ConnId, subscription: u64, seq: u64, state: ChatState },
+    Snapshot(WantedSnapshot),
     /// Answer `history`.
     History { conn: ConnId, chat_id: ChatId },
     /// Answer `list_chats`.
@@ -77,21 +81,10 @@ pub(super) enum Asked {
 /// Work that one chat leaves to another.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Errand {
-    /// Stop this chat's idle agent.
-    StopIdleAgent(ChatRef),
-    /// An agent's place may be free for this chat.
-    TryStart(ChatRef),
+    /// A place for an agent may be free, or may have to be made.
+    ServePlaces,
     /// See whether this chat is still needed in memory.
     Settle(ChatRef),
-}
-
-/// The places for agents. A chat holds one from reservation to exit.
-#[derive(Debug, Default)]
-pub(super) struct Places {
-    pub(super) taken: usize,
-    /// Chats whose agent has nothing to do, longest idle first.
-    pub(super) idle: BTreeSet<(u64, ChatRef)>,
-    pub(super) waiting: VecDeque<ChatRef>,
 }
 
 impl Context {
@@ -109,6 +102,7 @@ impl Context {
             agents: Places::default(),
             errands: VecDeque::new(),
             shutting_down: false,
+            inputs: 0,
             last_append: 0,
             last_ask: 0,
             // Runs must differ between lives of the gateway, so they begin at a random place.

@@ -86,6 +86,12 @@ pub enum Input {
         /// How.
         exit: AgentExit,
     },
+    /// The journal has open turns in this chat, from an earlier life of the gateway: end them or go on with
+    /// them, also if nobody asks for the chat. To be told at the start.
+    Recover {
+        /// Which chat.
+        chat: ChatKey,
+    },
     /// The journal answers.
     Journal(JournalAnswer),
     /// A deadline may have passed.
@@ -109,7 +115,8 @@ pub enum Output {
         frame: Frame,
     },
     /// Offer an event of a chat's log to connections; an outbox without room answers
-    /// [`Input::OutboxFull`].
+    /// [`Input::OutboxFull`]. One that is at most half full takes any one event: otherwise an event larger than
+    /// half an outbox would be refused and offered again without end.
     Offer {
         /// The chat.
         chat: ChatRef,
@@ -120,7 +127,8 @@ pub enum Output {
         /// To whom.
         to: Recipients,
     },
-    /// Answer [`Input::OutboxDrained`] as soon as the outbox is at most half full, at once if it is.
+    /// Answer [`Input::OutboxDrained`] as soon as the outbox, delivered frames and all, is at most half full;
+    /// at once if it is.
     WatchDrain {
         /// Which one.
         conn: ConnId,

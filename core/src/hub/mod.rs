@@ -3,10 +3,15 @@
 mod chat;
 mod connection;
 mod context;
+mod intake;
 mod io;
+mod join;
 mod log;
+mod pace;
 mod rate;
 mod records;
+mod repair;
+mod ring;
 mod seat;
 mod subscription;
 mod turn;
@@ -67,6 +72,8 @@ pub struct Hub {
     unused_since: BTreeMap<ChatRef, u64>,
     last_chat: u64,
     uses: u64,
+    /// After a shutdown began: when to hang up whatever is still open.
+    hang_up_at_ms: Option<u64>,
     finished: bool,
 }
 
@@ -82,6 +89,7 @@ impl Hub {
             unused_since: BTreeMap::new(),
             last_chat: 0,
             uses: 0,
+            hang_up_at_ms: None,
             finished: false,
         }
     }
@@ -91,6 +99,9 @@ impl Hub {
         // A clock that goes back must not undo what was.
         let ticks_ms = now.ticks_ms.max(self.cx.now.ticks_ms);
         self.cx.now = Moment { ticks_ms, unix_ms: now.unix_ms };
+        if !matches!(input, Input::OutboxFull { .. }) {
+            self.cx.inputs += 1;
+        }
         match input {
             Input::Opened { conn, peer } => self.opened(conn, peer),
             Input::Envelope { conn, envelope } => self.envelope(conn, envelope),
@@ -117,6 +128,11 @@ impl Hub {
                     self.with_chat(chat, |chat, cx| chat.agent_exited(cx, run, exit));
                 }
             }
+            Input::Recover { chat } => {
+                if !self.by_key.contains_key(&chat) {
+                    self.load(chat, None);
+                }
+            }
             Input::Journal(answer) => self.journal(answer),
             Input::Tick => {}
             Input::Shutdown => self.shut_down(),
@@ -133,7 +149,12 @@ impl Hub {
 
     /// When to call again if nothing happens before.
     pub fn next_deadline(&self) -> Option<Deadline> {
-        self.cx.timers.first().map(|(ticks_ms, _)| Deadline { ticks_ms: *ticks_ms })
+        let chats = self.cx.timers.first().map(|(ticks_ms, _)| *ticks_ms);
+        let shutdown = self
+            .hang_up_at_ms
+            .filter(|_| !self.finished)
+            .map(|at| if at > self.cx.now.ticks_ms { at } else { at + self.cx.limits.reader_stall_ms });
+        chats.into_iter().chain(shutdown).min().map(|ticks_ms| Deadline { ticks_ms })
     }
 
     /// The limits that this hub keeps.
@@ -174,19 +195,22 @@ impl Hub {
     fn drained(&mut self, conn: ConnId) {
         let Some(state) = self.cx.conns.get_mut(&conn) else { return };
         state.watching = false;
-        state.took_at_ms = self.cx.now.ticks_ms;
         self.feed(conn);
     }
 
-    /// Shares half an outbox among the chats that the connection lags in.
+    /// Shares half an outbox among the chats that the connection lags in, each of them first in turn.
     fn feed(&mut self, conn: ConnId) {
         let Some(state) = self.cx.conns.get(&conn) else { return };
-        let chats: Vec<ChatRef> = state.chats.iter().copied().collect();
+        let (before, after): (Vec<ChatRef>, Vec<ChatRef>) =
+            state.chats.iter().partition(|chat| state.fed.is_some_and(|fed| **chat <= fed));
         let mut room = self.cx.limits.outbox_bytes / 2;
-        for chat in chats {
+        for chat in after.into_iter().chain(before) {
             if room == 0 {
                 self.cx.watch_drain(conn);
                 return;
+            }
+            if let Some(state) = self.cx.conns.get_mut(&conn) {
+                state.fed = Some(chat);
             }
             if let Some(chat) = self.chats.get_mut(&chat) {
                 room = chat.feed(&mut self.cx, conn, room);
@@ -238,11 +262,7 @@ impl Hub {
             (Asked::Page { chat, next }, Found::After(page)) => {
                 self.with_chat(chat, |chat, cx| chat.page_found(cx, next, page));
             }
-            (Asked::Snapshot { chat, conn, subscription, seq, state }, Found::Before(page)) => {
-                self.with_chat(chat, |chat, cx| {
-                    chat.snapshot_found(cx, conn, subscription, seq, state, page);
-                });
-            }
+            (Asked::Snapshot(wanted), Found::Before(page)) => self.snapshot_found(wanted, page),
             (Asked::History { conn, chat_id }, Found::Before(page)) => {
                 self.history_found(conn, chat_id, page);
             }
@@ -257,11 +277,7 @@ impl Hub {
             Asked::Resync(chat) => self.with_chat(chat, Chat::resync_failed),
             Asked::Turn(chat) => self.with_chat(chat, |chat, cx| chat.turn_found(cx, Err(()))),
             Asked::Page { chat, next } => self.with_chat(chat, |chat, cx| chat.page_failed(cx, next)),
-            Asked::Snapshot { chat, conn, subscription, seq, state } => {
-                self.with_chat(chat, |chat, cx| {
-                    chat.snapshot_found(cx, conn, subscription, seq, state, None);
-                });
-            }
+            Asked::Snapshot(wanted) => self.snapshot_found(wanted, None),
             Asked::History { conn, chat_id } => self.cx.refuse(conn, chat::unavailable().chat(&chat_id)),
             Asked::Chats { conn } => self.cx.refuse(conn, chat::unavailable()),
         }
@@ -280,8 +296,7 @@ impl Hub {
     fn run_errands(&mut self) {
         while let Some(errand) = self.cx.errands.pop_front() {
             match errand {
-                Errand::StopIdleAgent(chat) => self.with_chat(chat, Chat::stop_if_idle),
-                Errand::TryStart(chat) => self.with_chat(chat, Chat::try_start),
+                Errand::ServePlaces => self.serve_places(),
                 Errand::Settle(chat) => self.settle(chat),
             }
         }
@@ -303,11 +318,11 @@ impl Hub {
         self.uses += 1;
         self.unused.insert((self.uses, reference));
         self.unused_since.insert(reference, self.uses);
-        if self.unused.len() > self.cx.limits.idle_chats {
-            if let Some((_, oldest)) = self.unused.pop_first() {
-                self.unused_since.remove(&oldest);
-                self.forget(oldest);
-            }
+        if self.unused.len() > self.cx.limits.idle_chats
+            && let Some((_, oldest)) = self.unused.pop_first()
+        {
+            self.unused_since.remove(&oldest);
+            self.forget(oldest);
         }
     }
 
@@ -325,24 +340,26 @@ impl Hub {
             return;
         }
         self.cx.shutting_down = true;
+        self.hang_up_at_ms = Some(self.cx.now.ticks_ms + self.cx.limits.shutdown_ms);
         for chat in self.chats.values_mut() {
             chat.shut_down(&mut self.cx);
         }
     }
 
-    /// Hangs up once every turn's end is kept and every agent is gone, and says when all is done.
+    /// Hangs up once every turn's end is kept and every agent is gone, and says when all is done. A journal,
+    /// an agent or a transport that never answers delays this only so long.
     fn finish_shutdown(&mut self) {
-        if !self.cx.shutting_down || self.finished {
-            return;
-        }
-        if self.chats.values().any(|chat| !chat.is_settled()) || self.cx.agents.taken > 0 {
+        let Some(hang_up_at_ms) = self.hang_up_at_ms.filter(|_| !self.finished) else { return };
+        let now_ms = self.cx.now.ticks_ms;
+        let settled = self.cx.agents.taken == 0 && self.chats.values().all(Chat::is_settled);
+        if !settled && now_ms < hang_up_at_ms {
             return;
         }
         let conns: Vec<ConnId> = self.cx.conns.keys().copied().collect();
         for conn in conns {
             self.cx.hang_up(conn, 1012, shutting_down());
         }
-        if self.cx.conns.is_empty() {
+        if self.cx.conns.is_empty() || now_ms >= hang_up_at_ms + self.cx.limits.reader_stall_ms {
             self.finished = true;
             self.cx.output(Output::Finished);
         }

@@ -110,14 +110,17 @@ impl Chat {
                     draft.changes.push(Change::Session { token });
                 }
             }
+            // Before the prompt, it cannot be this turn that ended.
             AgentEvent::TurnEnded { outcome, error, usage, cost } => {
-                self.end_into(cx, draft, Ending { outcome, error, usage, cost });
+                if self.answered_turn_id().is_some() {
+                    self.end_into(cx, draft, Ending { outcome, error, usage, cost });
+                }
             }
         }
     }
 
     fn push(&self, draft: &mut Draft, body: ChatBody) {
-        draft.push(self.active_turn_id().as_ref(), body);
+        draft.push(self.answered_turn_id().as_ref(), body);
     }
 
     fn close_stream(&mut self, stream: &StreamId) {
@@ -131,10 +134,10 @@ impl Chat {
         if text.is_empty() {
             return;
         }
-        if let Some(active) = &mut self.active {
-            if !active.streams.contains_key(stream) {
-                active.streams.insert(stream.clone(), kind);
-            }
+        if let Some(active) = self.active.as_mut().filter(|active| active.prompted)
+            && !active.streams.contains_key(stream)
+        {
+            active.streams.insert(stream.clone(), kind);
         }
         for piece in pieces(text, limits.event_text_bytes) {
             if joined(limits, draft, stream, kind, piece) {
@@ -248,14 +251,17 @@ impl Chat {
 /// Joins a piece to the draft's last event if that is a delta of the same stream with room.
 fn joined(limits: &Limits, draft: &mut Draft, stream: &StreamId, kind: StreamKind, piece: &str) -> bool {
     let Some((_, last)) = draft.events.last_mut() else { return false };
-    let (ChatBody::Delta { stream_id, text } | ChatBody::ReasoningDelta { stream_id, text }) = last else {
+    let (
+        (ChatBody::Delta { stream_id, text }, StreamKind::Answer)
+        | (ChatBody::ReasoningDelta { stream_id, text }, StreamKind::Reasoning),
+    ) = ((last, kind),)
+    else {
         return false;
     };
     if **stream != **stream_id || text.len() + piece.len() > limits.merge_bytes {
         return false;
     }
     text.push_str(piece);
-    debug_assert_eq!(matches!(last, ChatBody::Delta { .. }), kind == StreamKind::Answer);
     true
 }
 

@@ -1,9 +1,12 @@
 //! A chat's agent: its place among the process's agents, its life, its commands, and when it is held.
 
+use alloc::collections::{BTreeMap, BTreeSet};
+
 use super::{
+    Hub,
     chat::Chat,
     context::{Context, Errand},
-    io::Output,
+    io::{ChatRef, Output},
 };
 use crate::{
     agent::{AgentCommand, AgentExit, AgentRun},
@@ -27,61 +30,106 @@ pub(super) enum Seat {
     },
 }
 
+/// The places for agents. A chat holds one from reservation to exit.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    pub(super) taken: usize,
+    /// Of these, agents that were told to stop: places about to be free.
+    stopping: usize,
+    /// Chats whose agent has nothing to do, longest idle first.
+    idle: BTreeSet<(u64, ChatRef)>,
+    /// Chats with a turn but no place, by their ticket.
+    waiting: BTreeMap<u64, ChatRef>,
+    last_ticket: u64,
+}
+
+impl Hub {
+    /// Gives free places to those who wait longest, and makes room for the others where an agent is idle.
+    pub(super) fn serve_places(&mut self) {
+        while self.cx.agents.taken < self.cx.limits.agents {
+            let Some((_, next)) = self.cx.agents.waiting.pop_first() else { break };
+            self.with_chat(next, Chat::place_offered);
+        }
+        while self.cx.agents.waiting.len() > self.cx.agents.stopping {
+            let Some((_, idle)) = self.cx.agents.idle.pop_first() else { break };
+            self.with_chat(idle, |chat, cx| chat.stop_agent(cx, false));
+        }
+    }
+}
+
 impl Chat {
     /// Takes a place for this chat's agent. False: none is free, and the chat is called when one is.
     pub(super) fn obtain_seat(&mut self, cx: &mut Context) -> bool {
         match self.seat {
-            Seat::Reserved | Seat::Alive { .. } => {
-                self.set_idle(cx, false);
-                true
-            }
+            Seat::Reserved | Seat::Alive { .. } => true,
+            // Its exit puts the chat in line.
             Seat::Stopping { .. } => false,
             Seat::Empty if cx.agents.taken < cx.limits.agents => {
+                self.leave_line(cx);
                 cx.agents.taken += 1;
                 self.seat = Seat::Reserved;
                 true
             }
             Seat::Empty => {
-                if let Some((_, idle)) = cx.agents.idle.pop_first() {
-                    cx.errands.push_back(Errand::StopIdleAgent(idle));
-                }
-                if !cx.agents.waiting.contains(&self.reference) {
-                    cx.agents.waiting.push_back(self.reference);
-                }
+                self.stand_in_line(cx);
                 false
             }
         }
     }
 
-    /// Gives back a place that was never used.
-    pub(super) fn release_reservation(&mut self, cx: &mut Context) {
-        if self.seat == Seat::Reserved {
-            self.vacate(cx);
+    fn stand_in_line(&mut self, cx: &mut Context) {
+        if self.ticket.is_none() {
+            cx.agents.last_ticket += 1;
+            cx.agents.waiting.insert(cx.agents.last_ticket, self.reference);
+            self.ticket = Some(cx.agents.last_ticket);
         }
+        cx.errands.push_back(Errand::ServePlaces);
+    }
+
+    fn leave_line(&mut self, cx: &mut Context) {
+        if let Some(ticket) = self.ticket.take() {
+            cx.agents.waiting.remove(&ticket);
+        }
+    }
+
+    fn place_offered(&mut self, cx: &mut Context) {
+        self.ticket = None;
+        self.try_start(cx);
     }
 
     fn vacate(&mut self, cx: &mut Context) {
+        if matches!(self.seat, Seat::Stopping { .. }) {
+            cx.agents.stopping -= 1;
+        }
         self.seat = Seat::Empty;
         cx.agents.taken -= 1;
-        if let Some(next) = cx.agents.waiting.pop_front() {
-            cx.errands.push_back(Errand::TryStart(next));
-        }
+        cx.errands.push_back(Errand::ServePlaces);
         cx.errands.push_back(Errand::Settle(self.reference));
     }
 
-    /// Marks whether the agent has nothing to do, from now on.
-    pub(super) fn set_idle(&mut self, cx: &mut Context, idle: bool) {
-        let mine = self.reference;
-        cx.agents.idle.retain(|(_, chat)| *chat != mine);
-        if idle && matches!(self.seat, Seat::Alive { .. }) {
-            cx.agents.idle.insert((cx.now.ticks_ms, mine));
-            // Somebody waited while no agent was idle.
-            if !cx.agents.waiting.is_empty() {
-                cx.agents.idle.remove(&(cx.now.ticks_ms, mine));
-                cx.errands.push_back(Errand::StopIdleAgent(mine));
+    /// To be called when turns came or went, or the agent did: whether a place is still needed, and whether
+    /// the agent has nothing to do from now on.
+    pub(super) fn review_seat(&mut self, cx: &mut Context) {
+        if self.turns.is_empty() {
+            self.leave_line(cx);
+            if self.seat == Seat::Reserved {
+                self.vacate(cx);
             }
-            self.rearm(cx);
         }
+        let idle = self.turns.is_empty() && matches!(self.seat, Seat::Alive { .. });
+        match self.idle_since {
+            None if idle => {
+                self.idle_since = Some(cx.now.ticks_ms);
+                cx.agents.idle.insert((cx.now.ticks_ms, self.reference));
+                cx.errands.push_back(Errand::ServePlaces);
+            }
+            Some(since) if !idle => {
+                self.idle_since = None;
+                cx.agents.idle.remove(&(since, self.reference));
+            }
+            Some(_) | None => {}
+        }
+        self.rearm(cx);
     }
 
     /// Tells the agent something that the journal has; a prompt starts the agent where it does not live.
@@ -109,13 +157,13 @@ impl Chat {
     pub(super) fn stop_agent(&mut self, cx: &mut Context, kill: bool) {
         match self.seat {
             Seat::Alive { run, .. } => {
-                self.set_idle(cx, false);
                 let kill_at_ms = cx.now.ticks_ms + 2 * cx.limits.cancel_grace_ms;
                 self.seat = Seat::Stopping { run, kill_at_ms, killed: kill };
+                cx.agents.stopping += 1;
                 cx.output(Output::StopAgent { run, kill });
-                self.rearm(cx);
+                self.review_seat(cx);
             }
-            Seat::Reserved => self.release_reservation(cx),
+            Seat::Reserved => self.vacate(cx),
             Seat::Stopping { run, kill_at_ms, killed: false } if kill => {
                 self.seat = Seat::Stopping { run, kill_at_ms, killed: true };
                 cx.output(Output::StopAgent { run, kill });
@@ -124,19 +172,17 @@ impl Chat {
         }
     }
 
-    /// Stops the agent if it still has nothing to do, to make room.
-    pub(super) fn stop_if_idle(&mut self, cx: &mut Context) {
-        if self.turns.is_empty() {
-            self.stop_agent(cx, false);
-        }
-    }
-
     pub(super) fn agent_exited(&mut self, cx: &mut Context, run: AgentRun, exit: AgentExit) {
         let (Seat::Alive { run: mine, .. } | Seat::Stopping { run: mine, .. }) = self.seat else { return };
         if mine != run {
             return;
         }
-        self.set_idle(cx, false);
+        let unprompted = self.active.as_ref().is_some_and(|active| !active.prompted);
+        if unprompted && matches!(self.seat, Seat::Alive { .. }) {
+            // It went before it was told of the turn: another one will be.
+            self.seat = Seat::Reserved;
+            return;
+        }
         self.vacate(cx);
         if let Some(active) = &self.active {
             let cancelling = active.cancel_by_ms.is_some();
@@ -148,7 +194,11 @@ impl Chat {
             };
             self.end_turn(cx, outcome, error);
         }
-        self.try_start(cx);
+        self.review_seat(cx);
+        if !self.turns.is_empty() {
+            // Behind those who may have waited for this very place.
+            self.stand_in_line(cx);
+        }
     }
 
     /// Whether records of this life count.

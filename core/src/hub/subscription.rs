@@ -8,38 +8,48 @@ use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 
 use super::{
     chat::Chat,
-    context::{Asked, Context, Refusal},
+    context::{Asked, Context, Errand, Refusal},
     io::Recipients,
-    view::raw,
+    pace::Pace,
 };
 use crate::{
     ids::{ConnId, Cursor},
-    journal::{HistoryPage, LogEvent, PageStart, Query},
-    time::Moment,
-    wire::{ChatState, ControlEvent, ErrorCode, Frame, RunStatus, UpdateScope, encode_control},
+    journal::{LogEvent, Query},
+    wire::{ChatState, ControlEvent, ErrorCode, Frame, UpdateScope},
 };
 
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
-    map: BTreeMap<ConnId, Subscription>,
-    /// The live ones, shared with the outputs that name them; rebuilt when it changed.
-    live: Option<Arc<Vec<ConnId>>>,
+    pub(super) map: BTreeMap<ConnId, Subscription>,
+    /// The live ones in order, shared with the outputs that name them.
+    live: Arc<Vec<ConnId>>,
+    /// Who waits for which page that the journal was asked for.
+    pages: BTreeMap<u64, Vec<(ConnId, u64)>>,
+    pace: Pace,
 }
 
 #[derive(Debug)]
-struct Subscription {
-    id: u64,
+pub(super) struct Subscription {
+    pub(super) id: u64,
     place: ReaderPlace,
     /// The last number that belongs to the replay; `replay_end` follows it.
-    join: Option<u64>,
-    /// The client's own messages among what it has not read, in the form that it gets.
-    own: BTreeMap<u64, Frame>,
+    pub(super) join: Option<u64>,
+    /// The client's own messages among what it has not certainly taken, in the form that it gets.
+    own: BTreeMap<u64, Own>,
     /// What it is told after `replay_end`.
-    after_join: Vec<Frame>,
+    pub(super) after_join: Vec<Frame>,
+}
+
+/// A `message_accepted` in place of a `user_message`.
+#[derive(Debug)]
+struct Own {
+    frame: Frame,
+    /// The input with which it was offered. Unless it is refused before the next one, it was taken.
+    offered: Option<u64>,
 }
 
 #[derive(Debug)]
-enum ReaderPlace {
+pub(super) enum ReaderPlace {
     Live,
     /// Next comes this number, as soon as there is room.
     Lagging {
@@ -60,6 +70,39 @@ enum ReaderPlace {
     },
 }
 
+impl ReaderPlace {
+    fn is_live(&self) -> bool {
+        matches!(self, Self::Live)
+    }
+
+    /// The number that comes next, for a reader that is not live.
+    fn next(&self) -> Option<u64> {
+        match self {
+            Self::Live => None,
+            Self::Lagging { next } | Self::Paged { next } => Some(*next),
+            Self::SnapshotDue { seq, .. } | Self::SnapshotAsked { seq } => Some(seq + 1),
+        }
+    }
+}
+
+impl Subscription {
+    /// Forgets what was taken: nobody refused it until now.
+    fn forget_taken(&mut self, inputs: u64) {
+        self.own.retain(|_, own| own.offered.is_none_or(|input| input >= inputs));
+    }
+
+    /// What this reader gets at a place: the event, or what it is told of its own message.
+    fn form(&mut self, seq: u64, frame: &Frame, inputs: u64) -> Frame {
+        match self.own.get_mut(&seq) {
+            Some(own) => {
+                own.offered = Some(inputs);
+                own.frame.clone()
+            }
+            None => frame.clone(),
+        }
+    }
+}
+
 impl Subscriptions {
     pub(super) fn is_empty(&self) -> bool {
         self.map.is_empty()
@@ -70,30 +113,64 @@ impl Subscriptions {
     }
 
     pub(super) fn is_live(&self, conn: ConnId) -> bool {
-        self.map.get(&conn).is_some_and(|sub| matches!(sub.place, ReaderPlace::Live))
+        self.map.get(&conn).is_some_and(|sub| sub.place.is_live())
     }
 
-    pub(super) fn live(&mut self) -> Arc<Vec<ConnId>> {
-        let map = &self.map;
-        let rebuilt = || {
-            let live = map.iter().filter(|(_, sub)| matches!(sub.place, ReaderPlace::Live));
-            Arc::new(live.map(|(conn, _)| *conn).collect())
-        };
-        self.live.get_or_insert_with(rebuilt).clone()
+    pub(super) fn live(&self) -> Arc<Vec<ConnId>> {
+        self.live.clone()
     }
 
-    /// Keeps the form in which a lagging reader gets its own message. False if it does not watch.
-    pub(super) fn remember_own(&mut self, conn: ConnId, seq: u64, frame: Frame) -> bool {
+    /// Keeps the form in which a reader gets its own message. False if it does not watch.
+    pub(super) fn remember_own(
+        &mut self,
+        cx: &Context,
+        conn: ConnId,
+        seq: u64,
+        frame: &Frame,
+        offered: bool,
+    ) -> bool {
         let Some(sub) = self.map.get_mut(&conn) else { return false };
-        sub.own.insert(seq, frame);
+        sub.forget_taken(cx.inputs);
+        sub.own.insert(seq, Own { frame: frame.clone(), offered: offered.then_some(cx.inputs) });
         true
     }
 
-    fn set(&mut self, conn: ConnId, place: ReaderPlace) {
-        if let Some(sub) = self.map.get_mut(&conn) {
-            sub.place = place;
-            self.live = None;
+    /// Takes the state out of a snapshot that is due.
+    pub(super) fn take_snapshot(&mut self, conn: ConnId) -> Option<(u64, u64, ChatState)> {
+        let sub = self.map.get_mut(&conn)?;
+        let ReaderPlace::SnapshotDue { seq, state } = &mut sub.place else { return None };
+        let taken = (sub.id, *seq, core::mem::take(state));
+        sub.place = ReaderPlace::SnapshotAsked { seq: taken.1 };
+        Some(taken)
+    }
+
+    pub(super) fn set(&mut self, conn: ConnId, place: ReaderPlace) {
+        let Some(sub) = self.map.get_mut(&conn) else { return };
+        let (was, is) = (sub.place.is_live(), place.is_live());
+        sub.place = place;
+        if was != is {
+            self.mark_live(conn, is);
         }
+    }
+
+    fn mark_live(&mut self, conn: ConnId, is: bool) {
+        match self.live.binary_search(&conn) {
+            Ok(at) if !is => {
+                Arc::make_mut(&mut self.live).remove(at);
+            }
+            Err(at) if is => Arc::make_mut(&mut self.live).insert(at, conn),
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    fn insert(&mut self, conn: ConnId, sub: Subscription) {
+        self.mark_live(conn, sub.place.is_live());
+        self.map.insert(conn, sub);
+    }
+
+    fn remove(&mut self, conn: ConnId) -> Option<Subscription> {
+        self.mark_live(conn, false);
+        self.map.remove(&conn)
     }
 }
 
@@ -127,31 +204,36 @@ impl Chat {
             None if nothing_yet && after.is_none() => ReaderPlace::Lagging { next: 1 },
             None => ReaderPlace::SnapshotDue { seq: self.head, state: self.view.state() },
         };
-        // The client's own messages among what it missed come as `user_message`, like everybody's.
-        let subscription = Subscription {
+        let mut subscription = Subscription {
             id: cx.next_subscription(),
             place,
             join: Some(self.head),
             own: BTreeMap::new(),
             after_join: Vec::new(),
         };
-        self.subs.map.insert(conn, subscription);
-        self.subs.live = None;
+        if let Some(earlier) = self.subs.remove(conn) {
+            // Answers that it still waits for. What was offered before comes as `user_message` now.
+            let next = subscription.place.next().unwrap_or(0);
+            let unheard = |(seq, own): &(u64, Own)| own.offered.is_none() && *seq >= next;
+            subscription.own = earlier.own.into_iter().filter(unheard).collect();
+            subscription.after_join = earlier.after_join;
+        }
+        self.subs.insert(conn, subscription);
         self.catch_up(cx, conn);
     }
 
     pub(super) fn unsubscribe(&mut self, cx: &mut Context, conn: ConnId) {
-        if self.subs.map.remove(&conn).is_some() {
-            self.subs.live = None;
+        if self.subs.remove(conn).is_some() {
             if let Some(state) = cx.conns.get_mut(&conn) {
                 state.chats.remove(&self.reference);
             }
             self.hold(cx);
+            cx.errands.push_back(Errand::Settle(self.reference));
         }
     }
 
     /// Joins a reader that has everything; one that has not waits for room.
-    fn catch_up(&mut self, cx: &mut Context, conn: ConnId) {
+    pub(super) fn catch_up(&mut self, cx: &mut Context, conn: ConnId) {
         let Some(sub) = self.subs.map.get(&conn) else { return };
         match sub.place {
             ReaderPlace::Lagging { next } if next > self.head => {
@@ -166,13 +248,18 @@ impl Chat {
     /// The outbox refused this event: the reader lags from there on.
     pub(super) fn outbox_full(&mut self, cx: &mut Context, conn: ConnId, first_seq: u64) {
         let Some(sub) = self.subs.map.get_mut(&conn) else { return };
-        match &mut sub.place {
-            place @ ReaderPlace::Live => {
-                *place = ReaderPlace::Lagging { next: first_seq };
-                self.subs.live = None;
+        for own in sub.own.range_mut(first_seq..).map(|(_, own)| own) {
+            own.offered = None;
+        }
+        match sub.place {
+            ReaderPlace::Live => self.subs.set(conn, ReaderPlace::Lagging { next: first_seq }),
+            ReaderPlace::Lagging { next } | ReaderPlace::Paged { next } if first_seq < next => {
+                self.subs.set(conn, ReaderPlace::Lagging { next: first_seq });
             }
-            ReaderPlace::Lagging { next } | ReaderPlace::Paged { next } => *next = (*next).min(first_seq),
-            ReaderPlace::SnapshotDue { .. } | ReaderPlace::SnapshotAsked { .. } => {}
+            ReaderPlace::Lagging { .. }
+            | ReaderPlace::Paged { .. }
+            | ReaderPlace::SnapshotDue { .. }
+            | ReaderPlace::SnapshotAsked { .. } => {}
         }
         cx.watch_drain(conn);
     }
@@ -180,18 +267,16 @@ impl Chat {
     /// Feeds a reader whose outbox is at most half full, with at most `room` bytes. Returns what is left.
     pub(super) fn feed(&mut self, cx: &mut Context, conn: ConnId, room: usize) -> usize {
         let Some(sub) = self.subs.map.get_mut(&conn) else { return room };
-        match &mut sub.place {
-            ReaderPlace::SnapshotDue { seq, state } => {
-                let (seq, state) = (*seq, core::mem::take(state));
-                let subscription = sub.id;
-                self.subs.set(conn, ReaderPlace::SnapshotAsked { seq });
-                self.ask_snapshot(cx, conn, subscription, seq, state);
+        sub.forget_taken(cx.inputs);
+        if let Some(next) = sub.place.next() {
+            self.subs.pace.took(cx.now.ticks_ms, next);
+        }
+        match sub.place {
+            ReaderPlace::SnapshotDue { .. } => {
+                self.ask_snapshot(cx, conn);
                 room
             }
-            ReaderPlace::Lagging { next } => {
-                let next = *next;
-                self.feed_from(cx, conn, next, room)
-            }
+            ReaderPlace::Lagging { next } => self.feed_from(cx, conn, next, room),
             ReaderPlace::Live | ReaderPlace::Paged { .. } | ReaderPlace::SnapshotAsked { .. } => room,
         }
     }
@@ -202,8 +287,9 @@ impl Chat {
         let mut fed_up = false;
         if next <= self.head {
             let Some(entries) = self.ring.from(next) else {
+                let id = sub.id;
                 self.subs.set(conn, ReaderPlace::Paged { next });
-                self.ask_page(cx, next);
+                self.ask_page(cx, conn, id, next);
                 return room;
             };
             for (seq, frame) in entries {
@@ -212,7 +298,7 @@ impl Chat {
                     fed_up = true;
                     break;
                 }
-                let frame = sub.own.remove(&seq).unwrap_or_else(|| frame.clone());
+                let frame = sub.form(seq, frame, cx.inputs);
                 fed_up = frame.len() > left;
                 left = left.saturating_sub(frame.len());
                 cx.offer(self.reference, seq, frame, Recipients::One(conn));
@@ -222,6 +308,7 @@ impl Chat {
                 }
             }
         }
+        self.subs.pace.took(cx.now.ticks_ms, next);
         self.subs.set(conn, ReaderPlace::Lagging { next });
         // A frame larger than half an outbox may still be refused, so what follows it waits.
         if fed_up {
@@ -233,71 +320,63 @@ impl Chat {
     }
 
     /// Asks for the page that begins at `next`, once for all who stand there.
-    fn ask_page(&self, cx: &mut Context, next: u64) {
-        let mine = self.reference;
-        let asked =
-            |asked: &Asked| matches!(asked, Asked::Page { chat, next: n } if *chat == mine && *n == next);
-        if !cx.asked.values().any(asked) {
+    fn ask_page(&mut self, cx: &mut Context, conn: ConnId, subscription: u64, next: u64) {
+        let waiting = self.subs.pages.entry(next).or_default();
+        waiting.push((conn, subscription));
+        if waiting.len() == 1 {
             let query = Query::After {
                 chat: self.key.clone(),
                 after: self.cursor(next - 1),
                 bytes: cx.limits.outbox_bytes / 2,
             };
-            cx.ask(query, Asked::Page { chat: mine, next });
+            cx.ask(query, Asked::Page { chat: self.reference, next });
         }
     }
 
     /// The journal's page for everybody who stands at its beginning. `None`: that place is not kept.
     pub(super) fn page_found(&mut self, cx: &mut Context, next: u64, page: Option<Vec<LogEvent>>) {
-        let here = |place: &ReaderPlace| matches!(place, ReaderPlace::Paged { next: n } if *n == next);
-        let readers: Vec<ConnId> =
-            self.subs.map.iter().filter(|(_, sub)| here(&sub.place)).map(|(conn, _)| *conn).collect();
-        for conn in readers {
+        for conn in self.page_readers(next) {
             match &page {
                 Some(events) => self.feed_page(cx, conn, next, events),
                 None => self.place_lost(cx, conn),
             }
         }
-        // Readers that were set back meanwhile stand elsewhere and ask for themselves.
-        let moved: Vec<ConnId> = self
-            .subs
-            .map
-            .iter()
-            .filter(|(_, sub)| matches!(sub.place, ReaderPlace::Paged { next: n } if n < next))
-            .map(|(conn, _)| *conn)
-            .collect();
-        for conn in moved {
-            if let Some(ReaderPlace::Paged { next }) = self.subs.map.get(&conn).map(|sub| &sub.place) {
-                let next = *next;
-                self.subs.set(conn, ReaderPlace::Lagging { next });
-                self.catch_up(cx, conn);
-            }
+    }
+
+    /// The journal could not read the page at the moment.
+    pub(super) fn page_failed(&mut self, cx: &mut Context, next: u64) {
+        for conn in self.page_readers(next) {
+            self.drop_reader(cx, conn);
         }
     }
 
-    fn feed_page(&mut self, cx: &mut Context, conn: ConnId, mut next: u64, events: &[LogEvent]) {
+    /// Those who wait for the page at this place. Others were set back or have gone meanwhile.
+    fn page_readers(&mut self, next: u64) -> Vec<ConnId> {
+        let waiting = self.subs.pages.remove(&next).unwrap_or_default();
+        let still = |(conn, subscription): &(ConnId, u64)| {
+            let sub = self.subs.map.get(conn);
+            sub.is_some_and(|sub| sub.id == *subscription && matches!(sub.place, ReaderPlace::Paged { .. }))
+        };
+        let mut readers: Vec<ConnId> = waiting.into_iter().filter(still).map(|(conn, _)| conn).collect();
+        readers.dedup();
+        readers
+    }
+
+    fn feed_page(&mut self, cx: &mut Context, conn: ConnId, begin: u64, events: &[LogEvent]) {
         let Some(sub) = self.subs.map.get_mut(&conn) else { return };
-        let begin = next;
+        let mut next = begin;
         for event in events.iter().filter(|event| event.first_seq >= begin && event.seq <= self.head) {
-            let frame = sub.own.remove(&event.seq).unwrap_or_else(|| event.frame.clone());
+            let frame = sub.form(event.seq, &event.frame, cx.inputs);
             cx.offer(self.reference, event.first_seq, frame, Recipients::One(conn));
             next = event.seq + 1;
+        }
+        if next == begin {
+            self.drop_reader(cx, conn);
+            return;
         }
         self.subs.set(conn, ReaderPlace::Lagging { next });
         // Whether all of it was taken is known when the drain is reported.
         cx.watch_drain(conn);
-    }
-
-    /// The journal could not read the page at the moment: the readers there try again when they drain.
-    pub(super) fn page_failed(&mut self, cx: &mut Context, next: u64) {
-        let readers: Vec<ConnId> = self.subs.map.keys().copied().collect();
-        for conn in readers {
-            if matches!(self.subs.map.get(&conn).map(|sub| &sub.place),
-                Some(ReaderPlace::Paged { next: n }) if *n <= next)
-            {
-                self.drop_reader(cx, conn);
-            }
-        }
     }
 
     /// What the reader needs next is no longer kept.
@@ -317,171 +396,19 @@ impl Chat {
         self.subscribe(cx, conn, Some(&unknown));
     }
 
-    fn drop_reader(&mut self, cx: &mut Context, conn: ConnId) {
+    pub(super) fn drop_reader(&mut self, cx: &mut Context, conn: ConnId) {
         self.unsubscribe(cx, conn);
         let detail = "the log cannot be read at the moment; attach again shortly";
         cx.refuse(conn, Refusal::new(ErrorCode::Unavailable, detail).chat(&self.key.chat));
     }
 
-    fn ask_snapshot(&self, cx: &mut Context, conn: ConnId, subscription: u64, seq: u64, state: ChatState) {
-        let query = Query::Before {
-            chat: self.key.clone(),
-            before: PageStart::At(seq),
-            events: cx.limits.history_events,
-            bytes: cx.limits.page_bytes,
-        };
-        let asked = Asked::Snapshot { chat: self.reference, conn, subscription, seq, state };
-        cx.ask(query, asked);
-    }
-
-    pub(super) fn snapshot_found(
-        &mut self,
-        cx: &mut Context,
-        conn: ConnId,
-        subscription: u64,
-        seq: u64,
-        state: ChatState,
-        page: Option<HistoryPage>,
-    ) {
-        let asked = |sub: &&Subscription| sub.id == subscription;
-        if self.subs.map.get(&conn).filter(asked).is_none() {
-            return;
-        }
-        let Some(page) = page else {
-            self.drop_reader(cx, conn);
-            return;
-        };
-        for part in self.snapshot_parts(cx, seq, page, state) {
-            cx.deliver(conn, &part);
-        }
-        self.subs.set(conn, ReaderPlace::Lagging { next: seq + 1 });
-        self.finish_join(cx, conn, seq + 1);
-        self.catch_up(cx, conn);
-    }
-
-    fn snapshot_parts(
-        &self,
-        cx: &Context,
-        seq: u64,
-        page: HistoryPage,
-        state: ChatState,
-    ) -> Vec<ControlEvent> {
-        let mut parts: Vec<Vec<Frame>> = alloc::vec![Vec::new()];
-        let mut bytes = 0;
-        for frame in page.events {
-            if bytes + frame.len() > cx.limits.page_bytes && bytes > 0 {
-                parts.push(Vec::new());
-                bytes = 0;
-            }
-            bytes += frame.len();
-            if let Some(part) = parts.last_mut() {
-                part.push(frame);
-            }
-        }
-        // The state may be large (queued messages), so it goes alone where the last part is not empty.
-        let state_bytes: usize = state.queue.iter().chain(&state.requests).map(|raw| raw.get().len()).sum();
-        if bytes > 0 && bytes + state_bytes > cx.limits.page_bytes {
-            parts.push(Vec::new());
-        }
-        let last = parts.len() - 1;
-        let mut state = Some(state);
-        let mut before = page.before;
-        let part = |(part, events): (usize, Vec<Frame>)| ControlEvent::Snapshot {
-            chat_id: self.key.chat.clone(),
-            epoch: self.epoch.clone(),
-            seq,
-            part: u32::try_from(part).unwrap_or(u32::MAX),
-            more: part < last,
-            events: events.iter().map(raw).collect(),
-            before: if part == 0 { before.take() } else { None },
-            state: if part == last { state.take() } else { None },
-        };
-        parts.into_iter().enumerate().map(part).collect()
-    }
-
-    /// Ends the replay once everything that belongs to it was taken.
-    fn finish_join(&mut self, cx: &mut Context, conn: ConnId, next: u64) {
-        let Some(sub) = self.subs.map.get_mut(&conn) else { return };
-        if sub.join.is_none_or(|until| next <= until) {
-            return;
-        }
-        sub.join = None;
-        let after_join = core::mem::take(&mut sub.after_join);
-        let end = ControlEvent::ReplayEnd {
-            chat_id: self.key.chat.clone(),
-            epoch: self.epoch.clone(),
-            seq: next - 1,
-        };
-        cx.deliver(conn, &end);
-        if let Some(goal) = self.view.active_goal() {
-            let event = ControlEvent::GoalState { chat_id: self.key.chat.clone(), goal_state: goal.clone() };
-            cx.deliver(conn, &event);
-        }
-        if let Some(event) = self.running_status() {
-            cx.deliver(conn, &event);
-        }
-        if let Some(model_name) = self.model.clone() {
-            let event = ControlEvent::RuntimeModelUpdated { chat_id: self.key.chat.clone(), model_name };
-            cx.deliver(conn, &event);
-        }
-        for frame in after_join {
-            cx.deliver_frame(conn, frame);
-        }
-    }
-
-    fn running_status(&self) -> Option<ControlEvent> {
-        let turn = self.view.turn()?;
-        Some(ControlEvent::GoalStatus {
-            chat_id: self.key.chat.clone(),
-            status: RunStatus::Running,
-            started_at: Some(Moment::unix_seconds(turn.started_at_ms)),
-            turn_id: Some(turn.turn_id.clone()),
-        })
-    }
-
-    pub(super) fn deliver_after_join(&mut self, cx: &mut Context, conn: ConnId, frame: Frame) {
-        match self.subs.map.get_mut(&conn) {
-            Some(sub) if sub.join.is_some() => sub.after_join.push(frame),
-            _ => cx.deliver_frame(conn, frame),
-        }
-    }
-
     /// Whether every reader that takes part is more than half a ring behind.
-    pub(super) fn readers_far_behind(&self, cx: &Context) -> bool {
-        let mut taking_part = 0;
-        for (conn, sub) in &self.subs.map {
-            let next = match &sub.place {
-                ReaderPlace::Live => return false,
-                ReaderPlace::Lagging { next } | ReaderPlace::Paged { next } => *next,
-                ReaderPlace::SnapshotDue { seq, .. } | ReaderPlace::SnapshotAsked { seq } => seq + 1,
-            };
-            let took_at = cx.conns.get(conn).map_or(0, |conn| conn.took_at_ms);
-            if took_at + cx.limits.reader_active_ms < cx.now.ticks_ms {
-                continue;
-            }
-            taking_part += 1;
-            if self.ring.bytes_from(next) <= cx.limits.ring_bytes as u64 / 2 {
-                return false;
-            }
+    pub(super) fn readers_far_behind(&mut self, cx: &Context) -> bool {
+        if !self.subs.live.is_empty() {
+            return false;
         }
-        taking_part > 0
-    }
-}
-
-impl super::Hub {
-    pub(super) fn history_found(
-        &mut self,
-        conn: ConnId,
-        chat_id: crate::ids::ChatId,
-        page: Option<HistoryPage>,
-    ) {
-        let Some(page) = page else {
-            let refusal = Refusal::new(ErrorCode::InvalidField, "before is no cursor of this chat");
-            self.cx.refuse(conn, refusal.chat(&chat_id));
-            return;
-        };
-        let events = page.events.iter().map(raw).collect();
-        let event = ControlEvent::History { chat_id, events, before: page.before };
-        self.cx.deliver_frame(conn, encode_control(&event));
+        let since_ms = cx.now.ticks_ms.saturating_sub(cx.limits.reader_active_ms);
+        let furthest = self.subs.pace.furthest(since_ms);
+        furthest.is_some_and(|next| self.ring.bytes_from(next) > cx.limits.ring_bytes as u64 / 2)
     }
 }

@@ -8,6 +8,7 @@
 //! | queued | `cancel` | ended | `turn_end cancelled` |
 //! | started | the agent ends it | ended | `turn_end` with the agent's outcome |
 //! | started | `cancel`, or no progress for too long | cancelling | |
+//! | started | `cancel` before the agent was told | ended | `turn_end cancelled` |
 //! | started | the agent goes away | ended | `turn_end failed` or `interrupted` |
 //! | cancelling | the agent ends it or goes away | ended | `turn_end cancelled`, or `completed` if that came first |
 //! | cancelling | the grace time is over: the agent is killed | ended | `turn_end cancelled` |
@@ -20,10 +21,13 @@ use alloc::{
     vec::Vec,
 };
 
+use serde::Deserialize;
+
 use super::{
     chat::Chat,
-    context::{Context, Errand, Refusal},
+    context::{Context, Refusal},
     log::{Draft, Effect},
+    repair::Broken,
     seat::Seat,
     view::View,
 };
@@ -33,8 +37,8 @@ use crate::{
     journal::{Change, ChatRecord},
     time::Moment,
     wire::{
-        ChatBody, ControlEvent, Cost, ErrorCode, Outcome, Resolution, RunStatus, RunningTurn, TurnError,
-        UpdateScope, Usage,
+        ChatBody, ControlEvent, Cost, ErrorCode, Frame, Outcome, Resolution, RunStatus, RunningTurn,
+        TurnError, UpdateScope, Usage,
     },
 };
 
@@ -125,6 +129,11 @@ impl Chat {
         self.turns.front().map(|turn| turn.id.clone())
     }
 
+    /// The turn that the agent was told of, to which what it says belongs.
+    pub(super) fn answered_turn_id(&self) -> Option<TurnId> {
+        if self.active.as_ref()?.prompted { self.active_turn_id() } else { None }
+    }
+
     /// queued to started, within a draft. The place for the agent is already taken.
     pub(super) fn start_into(&mut self, cx: &Context, draft: &mut Draft) {
         let id = self.next_command();
@@ -147,17 +156,6 @@ impl Chat {
             let mut draft = Draft::new();
             self.start_into(cx, &mut draft);
             self.stage(cx, draft);
-        } else {
-            // A place offered to a chat that has no use for it goes to the next.
-            self.pass_on_place(cx);
-        }
-    }
-
-    fn pass_on_place(&self, cx: &mut Context) {
-        if self.turns.is_empty() && cx.agents.taken < cx.limits.agents {
-            if let Some(next) = cx.agents.waiting.pop_front() {
-                cx.errands.push_back(Errand::TryStart(next));
-            }
         }
     }
 
@@ -169,6 +167,12 @@ impl Chat {
         };
         match place {
             None => Err(Refusal::new(ErrorCode::UnknownTurn, "no such turn is open in this chat")),
+            Some(0) if self.active.as_ref().is_some_and(|active| !active.prompted) => {
+                // The agent has not heard of it, and never will.
+                self.end_turn(cx, Outcome::Cancelled, None);
+                self.try_start(cx);
+                Ok(())
+            }
             Some(0) if self.active.is_some() => {
                 self.cancel_active(cx, None);
                 Ok(())
@@ -201,6 +205,7 @@ impl Chat {
         draft.push(Some(&turn.id), self.turn_end(cx, &turn, ending));
         draft.effects.push(self.thread_updated());
         self.stage(cx, draft);
+        self.review_seat(cx);
     }
 
     /// started or cancelling to ended, because the hub says so.
@@ -241,7 +246,7 @@ impl Chat {
             started_at: None,
             turn_id: Some(turn_id),
         }));
-        self.set_idle(cx, true);
+        self.review_seat(cx);
     }
 
     fn turn_end(&self, cx: &Context, turn: &Turn, ending: Ending) -> ChatBody {
@@ -267,11 +272,9 @@ impl Chat {
     pub(super) fn forget_turn(&mut self, cx: &mut Context, turn_id: &TurnId) {
         if self.active_turn_id().as_ref() == Some(turn_id) {
             self.active = None;
-            self.release_reservation(cx);
-            self.set_idle(cx, true);
         }
         self.turns.retain(|turn| turn.id != *turn_id);
-        self.rearm(cx);
+        self.review_seat(cx);
     }
 
     /// any to ended. The agent is stopped as well.
@@ -293,13 +296,13 @@ impl Chat {
         self.try_resync(cx);
         self.hold(cx);
         self.check_active(cx);
-        if let Seat::Stopping { kill_at_ms, killed: false, .. } = self.seat {
-            if kill_at_ms <= cx.now.ticks_ms {
-                self.stop_agent(cx, true);
-            }
+        if let Seat::Stopping { kill_at_ms, killed: false, .. } = self.seat
+            && kill_at_ms <= cx.now.ticks_ms
+        {
+            self.stop_agent(cx, true);
         }
         if self.idle_due(cx).is_some_and(|due| due <= cx.now.ticks_ms) {
-            self.stop_if_idle(cx);
+            self.stop_agent(cx, false);
         }
         self.rearm(cx);
     }
@@ -339,15 +342,14 @@ impl Chat {
     }
 
     fn idle_due(&self, cx: &Context) -> Option<u64> {
-        let idle = cx.agents.idle.iter().find(|(_, chat)| *chat == self.reference)?;
-        Some(idle.0 + cx.limits.agent_idle_ms)
+        Some(self.idle_since? + cx.limits.agent_idle_ms)
     }
 
     /// Sets the chat's one timer to whatever is due first.
     pub(super) fn rearm(&mut self, cx: &mut Context) {
         let now = cx.now.ticks_ms;
         let due = [
-            self.broken.as_ref().map(|broken| broken.retry_at_ms.max(now + 1)),
+            self.broken.as_ref().and_then(Broken::due_ms).map(|due| due.max(now + 1)),
             self.active.as_ref().and_then(|active| active.cancel_by_ms),
             self.watch_due(cx),
             self.idle_due(cx),
@@ -362,10 +364,10 @@ impl Chat {
             return;
         }
         // An earlier timer may stay: when it fires, what is due is looked at afresh.
-        if let (Some(set), Some(due)) = (self.timer, due) {
-            if set <= due {
-                return;
-            }
+        if let (Some(set), Some(due)) = (self.timer, due)
+            && set <= due
+        {
+            return;
         }
         if let Some(set) = self.timer.take() {
             cx.timers.remove(&(set, self.reference));
@@ -398,19 +400,39 @@ impl Chat {
         let requests = record.requests.iter();
         let shown = requests.clone().map(|open| (open.request_id.clone(), open.frame.clone())).collect();
         self.requests = requests.map(|open| (open.request_id.clone(), open.question)).collect();
+        let cancelled = record.turns.iter().any(|open| open.started_at_ms.is_some() && open.cancel_requested);
         let started = running.is_some();
         self.view = View::restored(running, queue, shown, record.goal_state);
         for open in record.turns {
             let accepted = Moment { ticks_ms: cx.now.ticks_ms, unix_ms: open.accepted_at_ms };
-            self.turns.push_back(Turn::new(open.turn_id, open.text, open.hash, open.seq, false, accepted));
+            let starts_turn = starts_turn(&open.frame);
+            self.turns.push_back(Turn::new(
+                open.turn_id,
+                open.text,
+                open.hash,
+                open.seq,
+                starts_turn,
+                accepted,
+            ));
         }
         if started {
             // Its agent was a child of an earlier gateway and is gone with it.
-            self.active = Some(Active::new(cx.now.ticks_ms));
+            let mut active = Active::new(cx.now.ticks_ms);
+            active.cancel_by_ms = cancelled.then_some(cx.now.ticks_ms);
+            self.active = Some(active);
             let detail = "the gateway was restarted before the answer was complete";
             let error = TurnError { code: "gateway_restarted".into(), detail: detail.into() };
             self.end_turn(cx, Outcome::Interrupted, Some(error));
         }
         self.try_start(cx);
     }
+}
+
+/// What a `user_message` said about its turn: a repeat of the message hears it again.
+fn starts_turn(user_message: &Frame) -> bool {
+    #[derive(Deserialize)]
+    struct UserMessage {
+        starts_turn: bool,
+    }
+    serde_json::from_slice(user_message.bytes()).is_ok_and(|message: UserMessage| message.starts_turn)
 }

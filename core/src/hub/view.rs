@@ -71,6 +71,10 @@ impl View {
         self.turn.as_ref()
     }
 
+    pub(super) fn goal(&self) -> &GoalState {
+        &self.goal
+    }
+
     pub(super) fn active_goal(&self) -> Option<&GoalState> {
         Some(&self.goal).filter(|goal| goal.active)
     }

@@ -280,11 +280,11 @@ impl Page {
     /// Takes an event that comes before all there is. False: the page is full.
     fn takes(&mut self, event: &LogEvent, events: u32, bytes: usize) -> bool {
         let delta = as_delta(&event.frame);
-        if let (Some(joining), Some(earlier)) = (&mut self.joining, &delta) {
-            if join(earlier, joining) {
-                self.bytes += event.frame.len() / 2;
-                return true;
-            }
+        if let (Some(joining), Some(earlier)) = (&mut self.joining, &delta)
+            && join(earlier, joining)
+        {
+            self.bytes += event.frame.len() / 2;
+            return true;
         }
         let count = self.frames.len() + usize::from(self.joining.is_some());
         let full = count >= usize::try_from(events).unwrap_or(usize::MAX)

@@ -399,6 +399,8 @@ fn wrong_type(name: &str, expected: &str) -> DecodeError {
 fn text_size(value: &Value) -> usize {
     match value {
         Value::String(text) => text.len(),
-        other => other.to_string().len(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            value.to_string().len()
+        }
     }
 }

@@ -1,0 +1,234 @@
+//! Wishes of clients in the order in which they came, and how a message is accepted.
+
+use alloc::{string::String, vec::Vec};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    chat::{Chat, Phase, Wanted, chats_full, unavailable},
+    connection::{shutting_down, too_many_chats},
+    context::{Asked, Context, Errand, Refusal},
+    log::{Draft, Effect, Origin},
+    turn::Turn,
+};
+use crate::{
+    ids::{ConnId, Cursor, TurnId},
+    journal::{Change, Query, TurnRecord},
+    wire::{ChatBody, ControlEvent, ErrorCode, MessageAccepted, UpdateScope},
+};
+
+/// Longest title, in characters.
+const TITLE_CHARS: usize = 80;
+/// Wishes that may wait for one chat; each stands for a frame that its connection's limits let through.
+const INTAKE: usize = 1024;
+
+impl Chat {
+    pub(super) fn want(&mut self, cx: &mut Context, conn: ConnId, wanted: Wanted) {
+        if self.intake.len() >= INTAKE {
+            let refusal = Refusal::new(ErrorCode::Unavailable, "too much waits for this chat; try again");
+            cx.refuse(conn, refusal.chat(&self.key.chat).turn(wanted.turn_id()));
+            return;
+        }
+        self.intake.push_back((conn, wanted));
+        self.take_intake(cx);
+    }
+
+    /// Takes wishes in the order in which they came, up to one that has to wait for the journal.
+    pub(super) fn take_intake(&mut self, cx: &mut Context) {
+        while self.phase != Phase::Loading && !self.looking_up {
+            let Some((conn, wanted)) = self.intake.pop_front() else { break };
+            if !cx.conns.contains_key(&conn) && !matches!(wanted, Wanted::Message { .. }) {
+                continue;
+            }
+            let Wanted::Message { content, turn_id } = wanted else {
+                self.take(cx, conn, wanted);
+                continue;
+            };
+            let known_here = self.phase == Phase::Absent
+                || turn_id.as_ref().is_none_or(|id| self.turn_in_memory(id).is_some());
+            if known_here {
+                self.message(cx, conn, content, turn_id, None);
+            } else if let Some(id) = &turn_id {
+                let query = Query::Turn { chat: self.key.clone(), turn_id: id.clone() };
+                self.looking_up = true;
+                cx.ask(query, Asked::Turn(self.reference));
+                self.intake.push_front((conn, Wanted::Message { content, turn_id }));
+            }
+        }
+        cx.errands.push_back(Errand::Settle(self.reference));
+    }
+
+    /// The journal said what became of the `turn_id` of the message at the front.
+    pub(super) fn turn_found(&mut self, cx: &mut Context, found: Result<Option<TurnRecord>, ()>) {
+        self.looking_up = false;
+        if let Some((conn, Wanted::Message { content, turn_id })) = self.intake.pop_front() {
+            match found {
+                Ok(record) => self.message(cx, conn, content, turn_id, record),
+                Err(()) => {
+                    cx.refuse(conn, unavailable().chat(&self.key.chat).turn(turn_id.as_ref()));
+                }
+            }
+        }
+        self.take_intake(cx);
+    }
+
+    fn message(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        content: String,
+        turn_id: Option<TurnId>,
+        record: Option<TurnRecord>,
+    ) {
+        let given = turn_id.clone();
+        if let Err(refusal) = self.try_message(cx, conn, content, turn_id, record) {
+            cx.refuse(conn, refusal.chat(&self.key.chat).turn(given.as_ref()));
+        }
+    }
+
+    fn try_message(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        content: String,
+        turn_id: Option<TurnId>,
+        record: Option<TurnRecord>,
+    ) -> Result<(), Refusal> {
+        let hash: [u8; 32] = Sha256::digest(content.as_bytes()).into();
+        if let Some(id) = &turn_id
+            && let Some(record) = self.turn_in_memory(id).or(record)
+        {
+            return self.repeat(cx, conn, id, record.place, record.starts_turn, record.hash == hash);
+        }
+        if cx.shutting_down {
+            return Err(shutting_down());
+        }
+        if self.broken.is_some() {
+            return Err(unavailable());
+        }
+        if self.turns.len() > cx.limits.queued_turns {
+            return Err(Refusal::new(ErrorCode::QueueFull, "too many messages wait in this chat"));
+        }
+        let attach = !self.subs.contains(conn);
+        if attach && chats_full(cx, conn) {
+            return Err(too_many_chats());
+        }
+        cx.take_message(&self.key.principal)?;
+        if self.phase == Phase::Absent {
+            cx.take_new_chat(&self.key.principal)?;
+        }
+        let turn_id = turn_id.unwrap_or_else(|| cx.new_turn_id());
+        self.accept(cx, Origin { conn, turn_id: Some(turn_id.clone()), attach }, turn_id, content, hash);
+        Ok(())
+    }
+
+    /// An open turn, or one that ended while the journal has not yet answered for its message.
+    fn turn_in_memory(&self, id: &TurnId) -> Option<TurnRecord> {
+        if let Some(turn) = self.turns.iter().find(|turn| turn.id == *id) {
+            let place = self.cursor(turn.seq);
+            return Some(TurnRecord { hash: turn.hash, place, starts_turn: turn.starts_turn });
+        }
+        let mut changes = self.pending.iter().flat_map(|pending| &pending.changes);
+        changes.find_map(|change| {
+            let Change::TurnAccepted { turn_id, hash, seq, starts_turn, .. } = change else { return None };
+            let record = TurnRecord { hash: *hash, place: self.cursor(*seq), starts_turn: *starts_turn };
+            (turn_id == id).then_some(record)
+        })
+    }
+
+    /// The first answer again, or a conflict.
+    fn repeat(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        turn_id: &TurnId,
+        place: Cursor,
+        starts_turn: bool,
+        same: bool,
+    ) -> Result<(), Refusal> {
+        if !same {
+            return Err(Refusal::new(
+                ErrorCode::TurnConflict,
+                "this turn_id was used for another message; make a new one",
+            ));
+        }
+        if !self.subs.contains(conn) && chats_full(cx, conn) {
+            return Err(too_many_chats());
+        }
+        let accepted = MessageAccepted {
+            chat_id: self.key.chat.clone(),
+            turn_id: turn_id.clone(),
+            starts_turn,
+            active_turn_id: None,
+            started_at: None,
+            duplicate: true,
+            epoch: place.epoch.clone(),
+            seq: place.seq,
+        };
+        let mine = place.epoch == self.epoch;
+        let on_the_way = self.pending.iter_mut().find(|pending| mine && pending.holds(place.seq));
+        let effect = Effect::Repeat { conn, accepted };
+        match on_the_way {
+            // Its fate is that of the message.
+            Some(pending) => pending.effects.push(effect),
+            None => self.effect(cx, effect),
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, cx: &mut Context, origin: Origin, turn_id: TurnId, content: String, hash: [u8; 32]) {
+        let starts_turn = self.turns.is_empty() && self.obtain_seat(cx);
+        let mut draft = Draft::new();
+        draft.create = self.phase == Phase::Absent;
+        self.phase = Phase::Ready;
+        let seq = self.staged + 1;
+        let client_id = cx.conns.get(&origin.conn).map(|conn| conn.client_id.clone());
+        draft.push(
+            Some(&turn_id),
+            ChatBody::UserMessage {
+                text: content.clone(),
+                starts_turn,
+                active_turn_id: self.turns.front().map(|turn| turn.id.clone()),
+                created_at_ms: cx.now.unix_ms,
+                client_id,
+            },
+        );
+        draft.changes.push(Change::TurnAccepted {
+            turn_id: turn_id.clone(),
+            hash,
+            seq,
+            text: content.clone(),
+            starts_turn,
+        });
+        if self.title.is_none() {
+            let title = title_of(&content);
+            draft.changes.push(Change::Title { title: title.clone() });
+            draft.effects.push(Effect::Fan(ControlEvent::SessionUpdated {
+                chat_id: self.key.chat.clone(),
+                scope: UpdateScope::Metadata,
+                title: Some(title.clone()),
+            }));
+            self.title = Some(title);
+        }
+        self.turns.push_back(Turn::new(turn_id, content, hash, seq, starts_turn, cx.now));
+        if starts_turn {
+            self.start_into(cx, &mut draft);
+        }
+        self.review_seat(cx);
+        draft.origin = Some(origin);
+        self.stage(cx, draft);
+    }
+}
+
+/// The first line that says something, cut to a length that lists can show.
+fn title_of(content: &str) -> String {
+    let line = content.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("");
+    let shown: Vec<char> = line.chars().filter(|c| !c.is_control()).take(TITLE_CHARS + 1).collect();
+    if shown.len() > TITLE_CHARS {
+        let mut cut: String = shown.into_iter().take(TITLE_CHARS - 1).collect();
+        cut.push('…');
+        cut
+    } else {
+        shown.into_iter().collect()
+    }
+}

@@ -1,0 +1,193 @@
+//! After the journal refused an append: nothing is sent to it until its state was read again, then what it
+//! has is shown, messages that it has not are refused, and everything else is appended anew.
+
+use alloc::collections::{BTreeSet, VecDeque};
+
+use super::{
+    chat::{Chat, Phase, unavailable},
+    context::{Asked, Context, Errand},
+    log::{Effect, Origin, Pending},
+};
+use crate::{
+    agent::AgentCommand,
+    ids::TurnId,
+    journal::{Change, ChatRecord, Query},
+    wire::{ChatBody, ControlEvent},
+};
+
+/// The journal refused an append.
+#[derive(Debug)]
+pub(super) struct Broken {
+    /// Appends that are out and not yet answered.
+    outstanding: usize,
+    /// When the state is asked for.
+    retry_at_ms: u64,
+    asked: bool,
+}
+
+impl Broken {
+    /// When the state can be asked for; nothing while an answer is awaited.
+    pub(super) fn due_ms(&self) -> Option<u64> {
+        (self.outstanding == 0 && !self.asked).then_some(self.retry_at_ms)
+    }
+}
+
+impl Chat {
+    /// The journal refused an append. Those behind it will be refused too.
+    pub(super) fn refused(&mut self, cx: &mut Context) {
+        let retry_at_ms = cx.now.ticks_ms + cx.limits.journal_retry_ms;
+        let outstanding = self.pending.len();
+        let broken = self.broken.get_or_insert(Broken { outstanding, retry_at_ms, asked: false });
+        broken.outstanding = broken.outstanding.saturating_sub(1);
+        self.hold(cx);
+        self.try_resync(cx);
+        self.rearm(cx);
+    }
+
+    /// When it is time and every answer is in: asks what the journal has.
+    pub(super) fn try_resync(&mut self, cx: &mut Context) {
+        let Some(broken) = &mut self.broken else { return };
+        if broken.due_ms().is_some_and(|due| due <= cx.now.ticks_ms) {
+            broken.asked = true;
+            cx.ask(Query::Chat { chat: self.key.clone() }, Asked::Resync(self.reference));
+        }
+    }
+
+    pub(super) fn resync_failed(&mut self, cx: &mut Context) {
+        if let Some(broken) = &mut self.broken {
+            broken.asked = false;
+            broken.retry_at_ms = cx.now.ticks_ms + cx.limits.journal_retry_ms;
+        }
+        self.rearm(cx);
+    }
+
+    /// The journal's state is known again.
+    pub(super) fn resync(&mut self, cx: &mut Context, record: Option<&ChatRecord>) {
+        self.broken = None;
+        let mut waiting = core::mem::take(&mut self.pending);
+        // A chat's appends are kept in order: what stands before one that is kept is kept as well.
+        let kept = waiting.iter().rposition(|pending| is_kept(pending, record)).map_or(0, |last| last + 1);
+        for pending in waiting.drain(..kept) {
+            self.show(cx, pending);
+        }
+        self.staged = record.map_or(0, |record| record.head.seq).max(self.head);
+        let mut again: VecDeque<Pending> = VecDeque::new();
+        let mut refused_turns = BTreeSet::new();
+        for pending in waiting {
+            self.pending_bytes -= pending.bytes;
+            match pending.origin.clone() {
+                Some(origin) => self.refuse_pending(cx, &mut refused_turns, &origin, pending),
+                None => again.push_back(pending),
+            }
+        }
+        if record.is_none() && self.head == 0 {
+            // What is left is about a chat that never was.
+            self.phase = Phase::Absent;
+            again.clear();
+        }
+        for pending in again {
+            self.append_again(cx, &refused_turns, pending);
+        }
+        self.hold(cx);
+        self.rearm(cx);
+        self.try_start(cx);
+        cx.errands.push_back(Errand::Settle(self.reference));
+    }
+
+    fn refuse_pending(
+        &mut self,
+        cx: &mut Context,
+        refused_turns: &mut BTreeSet<TurnId>,
+        origin: &Origin,
+        pending: Pending,
+    ) {
+        cx.refuse(origin.conn, unavailable().chat(&self.key.chat).turn(origin.turn_id.as_ref()));
+        for effect in pending.effects {
+            match effect {
+                Effect::Repeat { conn, accepted } => {
+                    cx.refuse(conn, unavailable().chat(&self.key.chat).turn(Some(&accepted.turn_id)));
+                }
+                // It only came along.
+                Effect::Fan(event @ ControlEvent::RuntimeModelUpdated { .. }) => self.fan(cx, &event),
+                Effect::Fan(_) | Effect::Tell(_) => {}
+            }
+        }
+        if pending.changes.iter().any(|change| matches!(change, Change::Title { .. })) {
+            self.title = None;
+        }
+        if pending.events.iter().any(|event| matches!(event.body, ChatBody::GoalState { .. })) {
+            self.goal = self.view.goal().clone();
+        }
+        if let Some(turn_id) = &origin.turn_id {
+            self.forget_turn(cx, turn_id);
+            refused_turns.insert(turn_id.clone());
+        }
+    }
+
+    fn append_again(&mut self, cx: &mut Context, refused_turns: &BTreeSet<TurnId>, mut pending: Pending) {
+        let about_refused = |turn_id: Option<&TurnId>| turn_id.is_some_and(|id| refused_turns.contains(id));
+        pending.events.retain(|event| !about_refused(event.turn_id.as_ref()));
+        pending.changes.retain(|change| !about_refused(turn_of(change)));
+        pending.effects.retain(|effect| !about_refused(effect_turn(effect)));
+        if pending.events.is_empty() && pending.changes.is_empty() {
+            return;
+        }
+        let events = core::mem::take(&mut pending.events);
+        pending.events = events.into_iter().map(|event| self.number(event.turn_id, event.body)).collect();
+        self.append(cx, pending);
+    }
+}
+
+/// Whether the journal certainly has it. Of what leaves no trace in a chat's record this is not known; such
+/// changes may be made twice.
+fn is_kept(pending: &Pending, record: Option<&ChatRecord>) -> bool {
+    let Some(record) = record else { return false };
+    match pending.events.last() {
+        Some(last) => last.seq <= record.head.seq,
+        None if pending.create => true,
+        None => pending.changes.iter().any(|change| match change {
+            Change::Command { command } => command.id().0 <= record.last_command,
+            Change::TurnAccepted { .. }
+            | Change::TurnStarted { .. }
+            | Change::CancelRequested { .. }
+            | Change::TurnEnded { .. }
+            | Change::RequestOpened { .. }
+            | Change::RequestClosed { .. }
+            | Change::AgentPosition { .. }
+            | Change::Session { .. }
+            | Change::Title { .. }
+            | Change::Goal { .. } => false,
+        }),
+    }
+}
+
+fn turn_of(change: &Change) -> Option<&TurnId> {
+    match change {
+        Change::TurnAccepted { turn_id, .. }
+        | Change::TurnStarted { turn_id }
+        | Change::CancelRequested { turn_id }
+        | Change::TurnEnded { turn_id, .. } => Some(turn_id),
+        Change::Command { command } => command_turn(command),
+        Change::RequestOpened { .. }
+        | Change::RequestClosed { .. }
+        | Change::AgentPosition { .. }
+        | Change::Session { .. }
+        | Change::Title { .. }
+        | Change::Goal { .. } => None,
+    }
+}
+
+fn effect_turn(effect: &Effect) -> Option<&TurnId> {
+    match effect {
+        Effect::Tell(command) => command_turn(command),
+        Effect::Fan(ControlEvent::GoalStatus { turn_id, .. }) => turn_id.as_ref(),
+        Effect::Fan(_) | Effect::Repeat { .. } => None,
+    }
+}
+
+fn command_turn(command: &AgentCommand) -> Option<&TurnId> {
+    match command {
+        AgentCommand::Prompt { turn_id, .. } | AgentCommand::Cancel { turn_id, .. } => Some(turn_id),
+        AgentCommand::Answer { .. } => None,
+    }
+}

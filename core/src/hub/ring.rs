@@ -1,0 +1,53 @@
+//! Recent events of a chat, kept in memory.
+
+use alloc::collections::VecDeque;
+
+use crate::wire::Frame;
+
+/// Recent events of a chat, for readers that are a little behind.
+#[derive(Debug, Default)]
+pub(super) struct Ring {
+    entries: VecDeque<RingEntry>,
+    bytes: usize,
+    /// Bytes ever pushed: the difference of two is how far apart two places are.
+    total: u64,
+}
+
+#[derive(Debug)]
+struct RingEntry {
+    seq: u64,
+    frame: Frame,
+    /// `total` before this entry.
+    before: u64,
+}
+
+impl Ring {
+    pub(super) fn push(&mut self, seq: u64, frame: Frame, limit: usize) {
+        self.bytes += frame.len();
+        let before = self.total;
+        self.total += frame.len() as u64;
+        self.entries.push_back(RingEntry { seq, frame, before });
+        while self.bytes > limit {
+            let Some(oldest) = self.entries.pop_front() else { break };
+            self.bytes -= oldest.frame.len();
+        }
+    }
+
+    /// The events from `seq` on, or nothing if that one has left the ring.
+    pub(super) fn from(&self, seq: u64) -> Option<impl Iterator<Item = (u64, &Frame)>> {
+        let first = self.entries.front()?.seq;
+        let skip = usize::try_from(seq.checked_sub(first)?).ok()?;
+        (skip < self.entries.len()).then(|| self.entries.range(skip..).map(|entry| (entry.seq, &entry.frame)))
+    }
+
+    /// How many bytes lie from `seq` to the end; everything there ever was if it has left the ring.
+    pub(super) fn bytes_from(&self, seq: u64) -> u64 {
+        match self.entries.front() {
+            Some(first) if seq >= first.seq => {
+                let skip = usize::try_from(seq - first.seq).unwrap_or(usize::MAX);
+                self.entries.get(skip).map_or(0, |entry| self.total - entry.before)
+            }
+            _ => self.total,
+        }
+    }
+}
