@@ -43,6 +43,8 @@ export class Client {
   #holes = new Map<ChatId, number>();
   /** Attached again after a hole: until `attached`, what comes belongs to the broken sequence. */
   #reattaching = new Set<ChatId>();
+  /** Chats that a message in flight is about to make. */
+  #making = new Set<ChatId>();
   #limits: WireLimits | undefined;
   #changed = new Set<() => void>();
   #errors = new Set<(error: ErrorEvent) => void>();
@@ -231,8 +233,10 @@ export class Client {
     // The gateway may speak of a chat that was made elsewhere or just left.
     const chat = this.#views.get(event.chat_id);
     if (!chat) return;
-    if (event.event === "attached") this.#reattaching.delete(event.chat_id);
-    else if (this.#reattaching.has(event.chat_id)) return;
+    if (event.event === "attached") {
+      this.#reattaching.delete(event.chat_id);
+      this.#making.delete(event.chat_id);
+    } else if (this.#reattaching.has(event.chat_id)) return;
     const behind = event.event === "replay_end" && chat.cursor !== undefined
       && (chat.cursor.epoch !== event.epoch || chat.cursor.seq < event.seq);
     if (behind) return this.#hole(event.chat_id);
@@ -314,7 +318,10 @@ export class Client {
     this.#inFlight.set(chatId, entry);
     const chat = this.#views.get(chatId);
     if (!chat) this.#views.set(chatId, emptyChat(chatId));
-    else if (chat.phase === "new" || chat.phase === "unknown") this.#views.set(chatId, { ...chat, phase: "loading" });
+    else if (chat.phase === "new" || chat.phase === "unknown") {
+      this.#making.add(chatId);
+      this.#views.set(chatId, { ...chat, phase: "loading" });
+    }
     this.#open.add(chatId); // the message attaches
   }
 
@@ -345,6 +352,11 @@ export class Client {
     const { chatId, turnId } = entry;
     if (this.#inFlight.get(chatId)?.turnId === turnId) this.#inFlight.delete(chatId);
     const { delay, ...rest } = entry;
+    if (this.#making.delete(chatId)) {
+      // A refused message makes no chat, and no subscription.
+      this.#open.delete(chatId);
+      this.#views.set(chatId, emptyChat(chatId, "new"));
+    }
     if (!retryable) {
       this.#outbox.put({ ...rest, failure: { code, detail } });
       return this.#flush(chatId);

@@ -23,7 +23,8 @@ const ANNOUNCED_CHARACTERS = 600;
 
 export function App({ client, credentials }: { client: Client; credentials: Credentials }) {
   useClient(client);
-  const [chatId, setChatId] = useState(() => firstChat(client));
+  const [first] = useState(() => firstChat(client));
+  const [chatId, setChatId] = useState(first.id);
   const [drawer, setDrawer] = useState(false);
   const [help, setHelp] = useState(false);
   const [given, setGiven] = useState<{ text: string }>();
@@ -104,6 +105,12 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
     document.querySelector<HTMLElement>(drawer ? ".side .new-chat" : ".drawer-open")?.focus();
   }, [drawer]);
 
+  // Nobody asked for the chat of the last visit, so nobody needs to hear that it is gone.
+  const gone = first.remembered && chatId === first.id && chat.phase === "unknown";
+  useEffect(() => {
+    if (gone) open(client.newChatId(), true, false);
+  }, [gone]);
+
   const unauthorized = status.state === "stopped" && status.reason === "unauthorized";
   useEffect(() => {
     if (!unauthorized) return;
@@ -136,7 +143,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
       <main class="main" inert={drawer}>
         <header class="top">
           <button type="button" class="quiet icon-button drawer-open" onClick={() => setDrawer(true)} aria-label="Open the list of chats" aria-expanded={drawer}><IconMenu /></button>
-          <h1 class="title">{nothing ? "" : title ?? "New chat"}</h1>
+          {nothing ? <span class="title" /> : <h1 class="title">{title ?? "New chat"}</h1>}
           {chat.model && <span class="model">{chat.model}</span>}
           {!online && <ConnectionState status={status} onReconnect={() => reconnect(client)} />}
           <button type="button" class="quiet icon-button drawer-open" onClick={openNew} aria-label="New chat"><IconPlus /></button>
@@ -157,6 +164,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
         </div>
       </main>
       <Announcer chat={chat} />
+      <div class="visually-hidden" role="status">{status.state === "waiting" ? "The connection is lost. Reconnecting." : ""}</div>
       <Toasts toasts={toasts} onClose={untoast} />
       {help && <Help onClose={() => setHelp(false)} />}
     </div>
@@ -164,12 +172,13 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
 }
 
 /** The chat of the address, else the last one, else a new one. */
-function firstChat(client: Client): string {
-  const id = chatInAddress() ?? read("localStorage", "chat");
-  const chosen = id ?? client.newChatId();
-  client.open(chosen, id === undefined);
-  showChatInAddress(id, false);
-  return chosen;
+function firstChat(client: Client): { id: string; remembered: boolean } {
+  const asked = chatInAddress();
+  const known = asked ?? read("localStorage", "chat");
+  const id = known ?? client.newChatId();
+  client.open(id, known === undefined);
+  showChatInAddress(known, false);
+  return { id, remembered: asked === undefined };
 }
 
 function reconnect(client: Client): void {

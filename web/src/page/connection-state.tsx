@@ -23,7 +23,7 @@ export function ConnectionState({ status, onReconnect }: { status: Status; onRec
   const [lamp, text] = describe(status, network, now);
   const can = status.state === "waiting" || (status.state === "stopped" && status.reason !== "unauthorized");
   return (
-    <p class="connection" role="status" data-state={status.state}>
+    <p class="connection" data-state={status.state}>
       <span class="lamp" data-lamp={lamp} /> <span>{text}</span>
       {can && <button type="button" class="quiet" onClick={onReconnect}>Connect now</button>}
     </p>

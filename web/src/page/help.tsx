@@ -1,5 +1,6 @@
 import { useEffect, useRef } from "preact/hooks";
 import { IconClose } from "./icons.tsx";
+import { forgetAll } from "./storage.ts";
 
 const KEYS: readonly (readonly [string, string])[] = [
   ["Enter", "Send"],
@@ -10,6 +11,12 @@ const KEYS: readonly (readonly [string, string])[] = [
   ["Alt + ↑ ↓", "Chat above, chat below"],
   ["?", "This help"],
 ];
+
+/** The page then asks for a token, if the gateway wants one. */
+function signOut(): void {
+  forgetAll();
+  location.reload();
+}
 
 export function Help({ onClose }: { onClose: () => void }) {
   const dialog = useRef<HTMLDialogElement>(null);
@@ -31,6 +38,7 @@ export function Help({ onClose }: { onClose: () => void }) {
           <li><span class="lamp" data-lamp="failed" /> failed</li>
         </ul>
         <p class="muted">You can close this page at any time. The agent goes on, and everything is here when you return, in any tab and on any device.</p>
+        <p><button type="button" onClick={signOut}>Sign out on this device</button></p>
         <p class="muted"><a href="./licenses.txt" target="_blank" rel="noopener">Licences of what this page is made of</a></p>
       </div>
     </dialog>

@@ -21,6 +21,17 @@ export function write(area: Area, name: string, value: string | undefined): void
   }
 }
 
+/** Forgets everything that this page keeps on this device. */
+export function forgetAll(): void {
+  for (const area of ["localStorage", "sessionStorage"] as const) {
+    try {
+      for (const key of Object.keys(window[area])) if (key.startsWith(storagePrefix())) window[area].removeItem(key);
+    } catch {
+      // see above
+    }
+  }
+}
+
 /** For the client, which copes with what is thrown. */
 export const unsentStore: KeyValueStore = {
   keys: () => Object.keys(localStorage),

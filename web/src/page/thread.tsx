@@ -52,23 +52,22 @@ export function Thread(props: ThreadProps) {
   }, []);
 
   // What is put before must not move what is read.
-  const firstTurn = chat.turns[0]?.id;
-  const held = useRef<{ first: string | undefined; chat: string; fromEnd: number }>(undefined);
+  const beginning = `${chat.id} ${chat.oldest?.epoch} ${chat.oldest?.seq}`;
+  const drawn = useRef({ beginning, chat: chat.id });
   const box = scroller.current;
-  const fromEnd = box ? box.scrollHeight - box.scrollTop : 0;
+  const prepends = box && drawn.current.beginning !== beginning && drawn.current.chat === chat.id && !follows.current;
+  const fromEnd = prepends ? box.scrollHeight - box.scrollTop : 0;
   useLayoutEffect(() => {
-    const was = held.current;
-    held.current = { first: firstTurn, chat: chat.id, fromEnd: 0 };
-    const now = scroller.current;
-    if (now && was && was.chat === chat.id && was.first !== firstTurn && !follows.current) now.scrollTop = now.scrollHeight - fromEnd;
-  }, [firstTurn, chat.id]);
+    drawn.current = { beginning, chat: chat.id };
+    if (prepends) box.scrollTop = box.scrollHeight - fromEnd;
+  }, [beginning]);
 
   const canLoad = chat.before !== undefined && chat.phase === "live" && online;
   const loadEarly = useStable(() => {
     if (canLoad && !loadingOlder && scroller.current && scroller.current.scrollTop < EARLY_PX) onLoadOlder();
   });
   // A page that does not fill the screen cannot be scrolled.
-  useEffect(loadEarly, [canLoad, loadingOlder, firstTurn]);
+  useEffect(loadEarly, [canLoad, loadingOlder, beginning]);
 
   const onScroll = () => {
     const now = scroller.current!;

@@ -80,6 +80,12 @@ export async function play(turn, text) {
       return;
     case "slow":
       return say(Array.from({ length: Number(rest[0]) || 20 }, (_, index) => `word${index + 1} `).join(""), 250);
+    case "fast":
+      for (let delta = 1; delta <= (Number(rest[0]) || 1000) && !turn.stopped; delta += 1) {
+        turn.emit({ event: "delta", stream_id: "s1", text: rest[1] && delta % 40 === 0 ? `${delta}\n\n` : `${delta} ` });
+        if (delta % 64 === 0) await turn.pause(1);
+      }
+      return turn.emit({ event: "stream_end", stream_id: "s1" });
     case "fail":
       await say("This will not end well. ");
       return turn.fail("agent_error", "The agent reported an error: the model is overloaded.");

@@ -223,6 +223,21 @@ test("a new chat comes into being with its first message, whenever that arrives"
   assert.equal(it.chat("c")?.turns[0]?.user?.text, "first");
 });
 
+test("a refused first message leaves a chat that can still be begun", () => {
+  const { world, it } = client();
+  it.open("c", true);
+  it.start();
+  greet(world);
+  const turn_id = it.send("c", "first");
+  world.socket.deliver(refusal("limit_reached", false, { turn_id }));
+  assert.equal(it.chat("c")?.phase, "new");
+  it.discard(turn_id);
+  assert.deepEqual(reconnect(world), [], "there is nothing to attach to");
+  const second = it.send("c", "second");
+  world.socket.deliver(attached(0, false), replayEnd(0), accepted(second, 1));
+  assert.equal(it.chat("c")?.turns[0]?.user?.text, "second");
+});
+
 test("an answer is sent once and not kept: the prompt may be gone by then", () => {
   const { world, it } = following();
   world.socket.sent();
