@@ -1,2 +1,5 @@
-//! placeholder
-fn main() {}
+//! The `switchboard` command. See `switchboard --help`.
+
+fn main() -> std::process::ExitCode {
+    switchboard_gateway::run()
+}

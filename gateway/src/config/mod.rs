@@ -1,0 +1,388 @@
+//! The configuration: read once from flags and file, checked, and passed in from then on.
+
+mod file;
+mod limits;
+
+use std::{
+    env,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Component, Path, PathBuf},
+};
+
+use switchboard_agent_bridge::Dialect;
+use switchboard_core::Limits;
+
+use crate::{
+    cli::ServeArgs,
+    door::{Authority, Origin},
+    failure::{Failure, Result},
+    logs::LogFormat,
+};
+use file::{File, Words};
+
+pub use limits::DoorLimits;
+
+/// Where the gateway listens unless it is told otherwise.
+const DEFAULT_LISTEN: &str = "127.0.0.1:8765";
+
+/// Everything that `serve` needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Addresses to listen on.
+    pub listen: Vec<SocketAddr>,
+    /// Unix socket to listen on.
+    pub unix: Option<PathBuf>,
+    /// The data directory.
+    pub data_dir: PathBuf,
+    /// Where agents work.
+    pub workspace: PathBuf,
+    /// Which agent answers.
+    pub agent: AgentChoice,
+    /// Whether credentials are asked for.
+    pub auth: bool,
+    /// The token's file.
+    pub token_file: PathBuf,
+    /// Further origins whose pages may connect.
+    pub allow_origins: Vec<Origin>,
+    /// Further names that the gateway answers to.
+    pub allow_hosts: Vec<Authority>,
+    /// Where a reverse proxy shows the gateway: empty, or begins with a slash and does not end with one.
+    pub base_path: String,
+    /// Where to write the bound addresses.
+    pub port_file: Option<PathBuf>,
+    /// Whether to open the page.
+    pub open: bool,
+    /// What to log; `None`: what the environment says.
+    pub log: Option<String>,
+    /// How to log.
+    pub log_format: LogFormat,
+    /// The core's limits.
+    pub limits: Limits,
+    /// The front door's limits.
+    pub door: DoorLimits,
+}
+
+/// Which agent answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentChoice {
+    /// The first one found, else the demo.
+    Detect,
+    /// A known one.
+    Named(String),
+    /// Any.
+    Command {
+        /// Program and arguments.
+        command: Vec<String>,
+        /// What it speaks.
+        dialect: Dialect,
+    },
+}
+
+impl Config {
+    /// The configuration of these arguments and the file that they name.
+    pub fn read(args: &ServeArgs) -> Result<Self> {
+        let mut args = args.clone();
+        let file = match args.config.take() {
+            Some(path) => {
+                let path = absolute(&path)?;
+                let file = File::read(&path)?;
+                file.complete(&mut args, path.parent().unwrap_or(Path::new("/")));
+                file
+            }
+            None => File::default(),
+        };
+        let agent = agent_choice(&args, file.agent_command)?;
+        let (mut limits, door) = limits::read(&file.limits, !args.no_auth)?;
+        if let Some(agents) = args.max_agents {
+            limits.agents =
+                usize::try_from(agents).ok().filter(|n| (1..=10_000).contains(n)).ok_or_else(|| {
+                    Failure::new(
+                        format!("--max-agents is {agents}, which it cannot be."),
+                        "Give a number from 1 to 10000.",
+                    )
+                })?;
+        }
+        let data_dir = match &args.data_dir {
+            Some(dir) => absolute(dir)?,
+            None => default_data_dir()?,
+        };
+        let token_file = match &args.token_file {
+            Some(path) => absolute(path)?,
+            None => data_dir.join("token"),
+        };
+        let config = Self {
+            listen: listen(&args.listen)?,
+            unix: args.unix.as_deref().map(absolute).transpose()?,
+            workspace: workspace(args.workspace.as_deref())?,
+            agent,
+            auth: !args.no_auth,
+            allow_origins: all(&args.allow_origin, "--allow-origin", Origin::parse, ORIGINS)?,
+            allow_hosts: all(&args.allow_host, "--allow-host", Authority::parse, HOSTS)?,
+            base_path: base_path(args.base_path.as_deref())?,
+            port_file: args.port_file.as_deref().map(absolute).transpose()?,
+            open: args.open,
+            log: args.log,
+            log_format: log_format(args.log_format.as_deref())?,
+            data_dir,
+            token_file,
+            limits,
+            door,
+        };
+        config.check_exposure()?;
+        Ok(config)
+    }
+
+    /// Nobody opens a gateway to the world by accident.
+    fn check_exposure(&self) -> Result<()> {
+        for address in &self.listen {
+            if !self.auth && !address.ip().is_loopback() {
+                return Err(Failure::new(
+                    format!("--no-auth together with --listen {address} would let the whole network in."),
+                    "Remove --no-auth, or listen on 127.0.0.1 or [::1] only.",
+                ));
+            }
+            if address.ip().is_unspecified() && self.allow_hosts.is_empty() {
+                return Err(Failure::new(
+                    format!("--listen {address} answers on every network, and no name is given under which."),
+                    "Add --allow-host NAME with the host name or address that people will type, or listen on \
+                     127.0.0.1.",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+const ORIGINS: &str = "Give scheme, host and, where it is not the usual one, port, and nothing else: \
+                       https://chat.example.com or http://10.0.0.7:8080.";
+const HOSTS: &str = "Give a host name or address, with a port where it is not the one that the gateway listens on: \
+                     chat.example.com or 10.0.0.7:8080.";
+
+fn all<T>(texts: &[String], flag: &str, parse: fn(&str) -> Option<T>, remedy: &str) -> Result<Vec<T>> {
+    let parsed = |text: &String| {
+        parse(text).ok_or_else(|| Failure::new(format!("{flag} is {text:?}, which it cannot be."), remedy))
+    };
+    texts.iter().map(parsed).collect()
+}
+
+fn listen(texts: &[String]) -> Result<Vec<SocketAddr>> {
+    if texts.is_empty() {
+        return listen(&[DEFAULT_LISTEN.to_owned()]);
+    }
+    let mut addresses = Vec::new();
+    for text in texts {
+        let address = match text.strip_prefix("localhost:") {
+            Some(port) => {
+                port.parse().ok().map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
+            }
+            None => text.parse().ok(),
+        };
+        let address: SocketAddr = address.ok_or_else(|| {
+            Failure::new(
+                format!("--listen is {text:?}, which it cannot be."),
+                "Give an IP address and a port from 0 to 65535: 127.0.0.1:8765, [::1]:8765, or port 0 for a free one.",
+            )
+        })?;
+        if address.port() != 0 && addresses.contains(&address) {
+            return Err(Failure::new(
+                format!("--listen {address} is given twice."),
+                "Give each address once.",
+            ));
+        }
+        addresses.push(address);
+    }
+    Ok(addresses)
+}
+
+fn agent_choice(args: &ServeArgs, command: Option<Words>) -> Result<AgentChoice> {
+    let command = match (&args.agent, &args.agent_command, command) {
+        (Some(name), ..) => return Ok(AgentChoice::Named(name.clone())),
+        (None, Some(line), _) => split(line)?,
+        (None, None, Some(Words::Line(line))) => split(&line)?,
+        (None, None, Some(Words::List(words))) => words,
+        (None, None, None) => return Ok(AgentChoice::Detect),
+    };
+    if command.first().is_none_or(String::is_empty) {
+        return Err(Failure::new("--agent-command is empty.", "Give a program and its arguments."));
+    }
+    let dialect = args.dialect.as_deref().unwrap_or_default();
+    match dialect.parse() {
+        Ok(dialect) => Ok(AgentChoice::Command { command, dialect }),
+        Err(_) => {
+            let known: Vec<&str> = Dialect::ALL.into_iter().map(Dialect::name).collect();
+            Err(Failure::new(
+                format!("--dialect is {dialect:?}, which no agent speaks here."),
+                format!("Together with --agent-command, give one of: {}.", known.join(", ")),
+            ))
+        }
+    }
+}
+
+fn split(line: &str) -> Result<Vec<String>> {
+    shlex::split(line).ok_or_else(|| {
+        Failure::new(
+            format!("--agent-command {line:?} has a quotation mark that is not closed."),
+            "Quote it as for a shell; it is split into words but not run by one.",
+        )
+    })
+}
+
+fn base_path(text: Option<&str>) -> Result<String> {
+    let trimmed = text.unwrap_or_default().trim_end_matches('/');
+    let segment = |s: &str| {
+        !s.is_empty()
+            && !matches!(s, "." | "..")
+            && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.~".contains(&b))
+    };
+    let valid =
+        trimmed.is_empty() || trimmed.strip_prefix('/').is_some_and(|rest| rest.split('/').all(segment));
+    if valid {
+        return Ok(trimmed.to_owned());
+    }
+    Err(Failure::new(
+        format!("--base-path is {trimmed:?}, which it cannot be."),
+        "Give a path that begins with a slash, of letters, digits and -_.~ such as /switchboard.",
+    ))
+}
+
+fn log_format(text: Option<&str>) -> Result<LogFormat> {
+    match text {
+        None | Some("human") => Ok(LogFormat::Human),
+        Some("json") => Ok(LogFormat::Json),
+        Some(other) => Err(Failure::new(
+            format!("--log-format is {other:?}, which it cannot be."),
+            "Give human or json.",
+        )),
+    }
+}
+
+fn workspace(dir: Option<&Path>) -> Result<PathBuf> {
+    let dir = absolute(dir.unwrap_or(Path::new(".")))?;
+    let found = std::fs::canonicalize(&dir).ok().filter(|dir| dir.is_dir());
+    found.ok_or_else(|| {
+        Failure::new(
+            format!("--workspace {} is not a directory.", dir.display()),
+            "Give the directory that agents are to work in; make it first if it is new.",
+        )
+    })
+}
+
+/// Where the gateway keeps its data unless it is told otherwise: `$XDG_STATE_HOME/switchboard`, and
+/// `~/.local/state/switchboard` without that variable.
+pub fn default_data_dir() -> Result<PathBuf> {
+    let state = env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
+    match state.or_else(|| Some(home()?.join(".local/state"))) {
+        Some(state) => Ok(state.join("switchboard")),
+        None => Err(Failure::new(
+            "There is no home directory to keep data in: neither XDG_STATE_HOME nor HOME is set.",
+            "Give --data-dir DIR.",
+        )),
+    }
+}
+
+fn home() -> Option<PathBuf> {
+    env::var_os("HOME").map(PathBuf::from).filter(|dir| dir.is_absolute())
+}
+
+/// An absolute path without dots; a leading `~` is the home directory.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf> {
+    let expanded = match path.strip_prefix("~") {
+        Ok(rest) => home().map(|home| home.join(rest)),
+        Err(_) => Some(path.to_owned()),
+    };
+    let from_here = expanded.and_then(|path| std::path::absolute(path).ok()).ok_or_else(|| {
+        Failure::new(
+            format!("The path {:?} leads nowhere.", path.display().to_string()),
+            "Give an absolute path.",
+        )
+    })?;
+    let plain = from_here.components().filter(|component| *component != Component::CurDir);
+    Ok(plain.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(change: impl FnOnce(&mut ServeArgs)) -> Result<Config> {
+        let mut args = ServeArgs { data_dir: Some("/tmp/none".into()), ..ServeArgs::default() };
+        change(&mut args);
+        Config::read(&args)
+    }
+
+    fn set(name: &'static str) -> impl Fn(&mut ServeArgs, &str) {
+        move |args, value| {
+            let value = value.to_owned();
+            match name {
+                "listen" => args.listen = vec![value],
+                "base-path" => args.base_path = Some(value),
+                "allow-origin" => args.allow_origin = vec![value],
+                "allow-host" => args.allow_host = vec![value],
+                "log-format" => args.log_format = Some(value),
+                other => panic!("{other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn values_that_cannot_be_name_their_flag() {
+        let cases = [
+            ("listen", "127.0.0.1"),
+            ("listen", "example.com:80"),
+            ("listen", "127.0.0.1:99999"),
+            ("listen", "::1:80"),
+            ("base-path", "switchboard"),
+            ("base-path", "/a//b"),
+            ("base-path", "/../b"),
+            ("base-path", "/a?b"),
+            ("allow-origin", "chat.example.com"),
+            ("allow-origin", "https://chat.example.com/"),
+            ("allow-origin", "*"),
+            ("allow-origin", "null"),
+            ("allow-host", "https://chat.example.com"),
+            ("allow-host", "*.example.com"),
+            ("log-format", "xml"),
+        ];
+        for (name, value) in cases {
+            let error = read(|args| set(name)(args, value)).unwrap_err();
+            assert!(error.what().contains(name) && error.what().contains(value), "{error}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_let_in_from_the_network_by_accident() {
+        let wildcard = |args: &mut ServeArgs| args.listen = vec!["0.0.0.0:0".into()];
+        assert!(read(wildcard).unwrap_err().remedy().contains("--allow-host"));
+        assert!(
+            read(|args| {
+                wildcard(args);
+                args.allow_host = vec!["chat.example.com".into()];
+            })
+            .is_ok()
+        );
+        for address in ["0.0.0.0:0", "[::]:0", "10.0.0.1:0"] {
+            let error = read(|args| {
+                args.listen = vec!["127.0.0.1:0".into(), address.into()];
+                args.no_auth = true;
+                args.allow_host = vec!["chat.example.com".into()];
+            });
+            assert!(error.unwrap_err().what().contains("--no-auth"), "{address}");
+        }
+        assert!(read(|args| args.no_auth = true).is_ok());
+    }
+
+    #[test]
+    fn a_command_is_split_and_has_a_dialect() {
+        let choice = read(|args| {
+            args.agent_command = Some("prog 'one word' two".into());
+            args.dialect = Some("text".into());
+        });
+        let command = ["prog", "one word", "two"].map(String::from).to_vec();
+        assert_eq!(choice.unwrap().agent, AgentChoice::Command { command, dialect: Dialect::Text });
+        let error = read(|args| {
+            args.agent_command = Some("prog".into());
+            args.dialect = Some("morse".into());
+        });
+        assert!(error.unwrap_err().remedy().contains("claude, text"));
+    }
+}

@@ -1,0 +1,166 @@
+//! The data directory: private, and of one gateway at a time.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::OFlags;
+
+use crate::failure::{Failure, Result};
+
+/// The file whose lock says that a gateway runs.
+const LOCK: &str = "lock";
+
+/// A data directory that is ours for as long as this lives.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Makes the directory where it is missing, with nobody else let in, and takes its lock.
+    pub fn open(path: &Path) -> Result<Self> {
+        make(path)?;
+        check(path)?;
+        let lock = lock(path)?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A name for it that is safe in an environment variable, the same at every start.
+    pub fn mark(&self) -> String {
+        use sha2::{Digest, Sha256};
+        use std::os::unix::ffi::OsStrExt;
+        let hash = Sha256::digest(self.path.as_os_str().as_bytes());
+        hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+fn make(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        close_if_empty(path);
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
+        Failure::new(
+            format!("The data directory {} cannot be made: {error}.", path.display()),
+            "Name a directory that this user can write to with --data-dir.",
+        )
+    })
+}
+
+/// A directory that was made for us, and not by us, is closed to others before anything is in it.
+fn close_if_empty(path: &Path) {
+    let ours = fs::metadata(path).is_ok_and(|metadata| metadata.uid() == rustix::process::geteuid().as_raw());
+    let empty = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    if ours && empty {
+        // Whether it worked is checked for every directory.
+        let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
+    }
+}
+
+/// Whether a directory is fit to keep secrets in.
+pub(crate) fn check(path: &Path) -> Result<()> {
+    let shown = path.display();
+    let metadata = fs::metadata(path).map_err(|error| {
+        Failure::new(
+            format!("The data directory {shown} cannot be used: {error}."),
+            "Name a directory that this user can write to with --data-dir.",
+        )
+    })?;
+    if metadata.uid() != rustix::process::geteuid().as_raw() {
+        return Err(Failure::new(
+            format!("The data directory {shown} belongs to another user."),
+            "Name one that belongs to this user with --data-dir.",
+        ));
+    }
+    let mode = metadata.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(Failure::new(
+            format!("The data directory {shown} is open to others (mode {mode:03o}); it holds secrets."),
+            format!("Run `chmod 700 {shown}`, or name another directory with --data-dir."),
+        ));
+    }
+    Ok(())
+}
+
+fn lock(dir: &Path) -> Result<File> {
+    let path = dir.join(LOCK);
+    let flags = (OFlags::NOFOLLOW | OFlags::CLOEXEC).bits().cast_signed();
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags);
+    let unusable = |error: io::Error| {
+        Failure::new(
+            format!("The lock file {} cannot be used: {error}.", path.display()),
+            "Make it writable for this user, or name another directory with --data-dir.",
+        )
+    };
+    let mut file = options.open(&path).map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => {
+            // Only to tell the next one who it is.
+            let noted = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+            noted.map_err(unusable)?;
+            Ok(file)
+        }
+        Err(TryLockError::WouldBlock) => {
+            let who = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u32>().ok());
+            let who = who.map_or(String::new(), |pid| format!(" (process {pid})"));
+            Err(Failure::new(
+                format!("Another gateway{who} runs on the data directory {} already.", dir.display()),
+                "Talk to that one, stop it first, or give this one a directory of its own with --data-dir.",
+            ))
+        }
+        Err(TryLockError::Error(error)) => Err(unusable(error)),
+    }
+}
+
+/// Whether a gateway runs on this directory, seen from outside.
+pub(crate) fn is_locked(dir: &Path) -> bool {
+    let file = File::open(dir.join(LOCK));
+    file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_made_for_its_owner_only_and_taken_once() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a/b");
+        let first = DataDir::open(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
+        assert!(is_locked(&path));
+        let error = DataDir::open(&path).unwrap_err();
+        assert!(error.what().contains(&std::process::id().to_string()), "{error}");
+        drop(first);
+        assert!(!is_locked(&path));
+        DataDir::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_others_can_enter_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        drop(DataDir::open(root.path()).unwrap());
+        assert_eq!(fs::metadata(root.path()).unwrap().mode() & 0o777, 0o700, "an empty one is closed");
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(DataDir::open(root.path()).unwrap_err().remedy().contains("chmod 700"));
+    }
+
+    #[test]
+    fn the_mark_is_fit_for_an_environment_variable() {
+        let root = tempfile::tempdir().unwrap();
+        let mark = DataDir::open(root.path()).unwrap().mark();
+        assert!(mark.len() == 16 && mark.bytes().all(|b| b.is_ascii_alphanumeric()));
+    }
+}

@@ -1,0 +1,248 @@
+//! The door: who may pass, on every route, before anything else looks at a request.
+//!
+//! In this order: the request's form, `Host`, `Origin`, credentials. No authority comes from an address.
+
+mod names;
+mod refusal;
+mod throttle;
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
+
+use axum::http::{HeaderMap, Request, Version, header};
+use switchboard_core::ids::Principal;
+use switchboard_runtime::{Admission, Verifier};
+use switchboard_transport_ws::is_upgrade;
+
+use crate::token::Tokens;
+use throttle::Verdict;
+
+pub use names::{Authority, Host, Names, Origin};
+pub(crate) use refusal::Refusal;
+pub use throttle::Throttle;
+
+/// What a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// A part of the static page, which holds no secret.
+    Page,
+    /// Anything else.
+    Credentials,
+}
+
+/// Decides about every request.
+#[derive(Debug)]
+pub struct Door {
+    names: Names,
+    /// `None`: everybody who passes the other checks is the owner.
+    keys: Option<Arc<Keys>>,
+}
+
+/// The good tokens, and the count of wrong ones.
+#[derive(Debug)]
+pub struct Keys {
+    tokens: Tokens,
+    throttle: Throttle,
+}
+
+impl Keys {
+    /// Good are these tokens; wrong ones are counted here.
+    pub fn new(tokens: Tokens, throttle: Throttle) -> Self {
+        Self { tokens, throttle }
+    }
+
+    /// A good token passes, however many wrong ones came from its address.
+    fn check(&self, token: &str, way: Way, peer: IpAddr) -> Result<Principal, Refusal> {
+        if let Some(principal) = self.tokens.verify(token) {
+            return Ok(principal);
+        }
+        match self.throttle.wrong(peer, Instant::now()) {
+            Verdict::Wrong => {
+                tracing::warn!(%peer, %way, "authentication failed: wrong token");
+                Err(Refusal::WRONG_TOKEN)
+            }
+            Verdict::FirstTooMany => {
+                tracing::warn!(
+                    %peer, %way,
+                    "authentication failed: too many wrong tokens; more from this address in this minute are not logged"
+                );
+                Err(Refusal::TOO_MANY_WRONG)
+            }
+            Verdict::TooMany => Err(Refusal::TOO_MANY_WRONG),
+        }
+    }
+}
+
+/// How credentials came.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Bearer,
+    Query,
+    FirstFrame,
+    NoAuth,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bearer => "bearer",
+            Self::Query => "query",
+            Self::FirstFrame => "first_frame",
+            Self::NoAuth => "no_auth",
+        })
+    }
+}
+
+/// Checks the token of a first frame.
+struct FirstFrame {
+    keys: Arc<Keys>,
+    peer: IpAddr,
+}
+
+impl Verifier for FirstFrame {
+    fn verify(&self, token: &str) -> Option<Principal> {
+        let principal = self.keys.check(token, Way::FirstFrame, self.peer).ok()?;
+        tracing::info!(peer = %self.peer, way = %Way::FirstFrame, principal = %principal, "authenticated");
+        Some(principal)
+    }
+}
+
+impl Door {
+    /// A door of a gateway of these names. Without keys it asks for no credentials.
+    pub fn new(names: Names, keys: Option<Arc<Keys>>) -> Self {
+        Self { names, keys }
+    }
+
+    /// Lets a request pass, or not. `None`: it needs no admission, because it is for the page.
+    pub(crate) fn admit<B>(
+        &self,
+        request: &Request<B>,
+        access: Access,
+        peer: SocketAddr,
+    ) -> Result<Option<Admission>, Refusal> {
+        let refused = |refusal: Refusal| {
+            tracing::info!(peer = %peer.ip(), reason = refusal.code(), "request refused");
+            refusal
+        };
+        self.check_form(request).map_err(refused)?;
+        let headers = request.headers();
+        self.check_host(headers).map_err(refused)?;
+        let has_origin = self.check_origin(headers).map_err(refused)?;
+        if self.keys.is_none() && !has_origin && !is_own_or_direct(headers) {
+            return Err(refused(Refusal::FOREIGN_SITE));
+        }
+        match access {
+            Access::Page => Ok(None),
+            Access::Credentials => self.check_credentials(request, peer).map(Some),
+        }
+    }
+
+    fn check_form<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
+        if request.version() != Version::HTTP_11 {
+            return Err(Refusal::VERSION);
+        }
+        // A proxy's form of a request names a host of its own.
+        if request.uri().authority().is_some() || request.uri().scheme().is_some() {
+            return Err(Refusal::FORM);
+        }
+        Ok(())
+    }
+
+    fn check_host(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let host =
+            only(headers, &header::HOST).map_err(|_| Refusal::HOST_REPEATED)?.ok_or(Refusal::HOST_MISSING)?;
+        if self.names.is_own(host) { Ok(()) } else { Err(Refusal::HOST_FOREIGN) }
+    }
+
+    /// Whether there is an `Origin`, which then is a welcome one.
+    fn check_origin(&self, headers: &HeaderMap) -> Result<bool, Refusal> {
+        match only(headers, &header::ORIGIN) {
+            Ok(None) => Ok(false),
+            Ok(Some(origin)) if self.names.is_welcome(origin) => Ok(true),
+            Ok(Some(_)) | Err(_) => Err(Refusal::ORIGIN_FOREIGN),
+        }
+    }
+
+    fn check_credentials<B>(&self, request: &Request<B>, peer: SocketAddr) -> Result<Admission, Refusal> {
+        let upgrade = is_upgrade(request);
+        let Some(keys) = &self.keys else {
+            log_success(upgrade, peer, Way::NoAuth, &Principal::owner());
+            return Ok(Admission::Verified(Principal::owner()));
+        };
+        let (token, way) = match credential(request)? {
+            Some(found) => found,
+            None if upgrade && switchboard_transport_ws::offers_protocol(request.headers()) => {
+                let verifier = FirstFrame { keys: Arc::clone(keys), peer: peer.ip().to_canonical() };
+                return Ok(Admission::FirstFrame(Arc::new(verifier)));
+            }
+            None => {
+                tracing::info!(peer = %peer.ip(), "authentication failed: no credentials");
+                return Err(Refusal::NO_CREDENTIALS);
+            }
+        };
+        let principal = keys.check(&token, way, peer.ip().to_canonical())?;
+        log_success(upgrade, peer, way, &principal);
+        Ok(Admission::Verified(principal))
+    }
+}
+
+fn log_success(upgrade: bool, peer: SocketAddr, way: Way, principal: &Principal) {
+    if upgrade {
+        tracing::info!(peer = %peer.ip(), %way, %principal, "authenticated");
+    } else {
+        tracing::debug!(peer = %peer.ip(), %way, %principal, "authenticated");
+    }
+}
+
+/// Whether a browser that sends no `Origin` says that the request comes from this gateway's own page, or from
+/// no page at all.
+fn is_own_or_direct(headers: &HeaderMap) -> bool {
+    let mut sites = headers.get_all("sec-fetch-site").iter();
+    sites.all(|site| matches!(site.as_bytes(), b"same-origin" | b"none"))
+}
+
+/// A header that must not be repeated, and must be text.
+fn only<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Result<Option<&'a str>, ()> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    match (value.to_str(), values.next()) {
+        (Ok(text), None) => Ok(Some(text)),
+        (Ok(_) | Err(_), _) => Err(()),
+    }
+}
+
+/// The token that a request carries, and where. Several have to be the same.
+fn credential<B>(request: &Request<B>) -> Result<Option<(String, Way)>, Refusal> {
+    let mut found: Option<(String, Way)> = None;
+    let mut offer = |token: String, way: Way| match &found {
+        Some((other, _)) if *other != token => Err(Refusal::DISAGREEING),
+        Some(_) => Ok(()),
+        None => {
+            found = Some((token, way));
+            Ok(())
+        }
+    };
+    for value in request.headers().get_all(header::AUTHORIZATION) {
+        let Ok(text) = value.to_str() else { return Err(Refusal::WRONG_TOKEN) };
+        // Other schemes are for a proxy in front.
+        if let Some((scheme, token)) = text.trim().split_once(' ')
+            && scheme.eq_ignore_ascii_case("bearer")
+        {
+            offer(token.trim().to_owned(), Way::Bearer)?;
+        }
+    }
+    let query = request.uri().query().unwrap_or_default();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        if name == "token" && !value.is_empty() {
+            offer(value.into_owned(), Way::Query)?;
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+//! What somebody who may not pass is told.
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+    response::Response,
+};
+
+/// A refusal: for programs a status and a code, for people a sentence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    status: StatusCode,
+    code: &'static str,
+    detail: &'static str,
+}
+
+impl Refusal {
+    pub(crate) const VERSION: Self =
+        Self::new(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "http_version", "HTTP/1.1 is spoken here.");
+    pub(crate) const FORM: Self =
+        Self::new(StatusCode::BAD_REQUEST, "request_form", "The request's target must be a path.");
+    pub(crate) const HOST_MISSING: Self =
+        Self::new(StatusCode::BAD_REQUEST, "host_missing", "The request needs a Host header.");
+    pub(crate) const HOST_REPEATED: Self =
+        Self::new(StatusCode::BAD_REQUEST, "host_repeated", "The request needs exactly one Host header.");
+    pub(crate) const HOST_FOREIGN: Self = Self::new(
+        StatusCode::FORBIDDEN,
+        "host_foreign",
+        "The gateway does not answer to this host name. It can be told to with --allow-host.",
+    );
+    pub(crate) const ORIGIN_FOREIGN: Self = Self::new(
+        StatusCode::FORBIDDEN,
+        "origin_foreign",
+        "Pages of this origin may not use the gateway. They can be allowed with --allow-origin.",
+    );
+    pub(crate) const FOREIGN_SITE: Self = Self::new(
+        StatusCode::FORBIDDEN,
+        "site_foreign",
+        "Without authentication, requests from other sites are refused. Type the address instead.",
+    );
+    pub(crate) const NO_CREDENTIALS: Self = Self::new(
+        StatusCode::UNAUTHORIZED,
+        "unauthorized",
+        "Credentials are needed: send Authorization: Bearer with the gateway's token.",
+    );
+    pub(crate) const WRONG_TOKEN: Self =
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "The token is not right, or has ended.");
+    pub(crate) const DISAGREEING: Self =
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "The request carries credentials that disagree.");
+    pub(crate) const TOO_MANY_WRONG: Self = Self::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        "rate_limited",
+        "Too many wrong tokens came from this address.",
+    );
+
+    const fn new(status: StatusCode, code: &'static str, detail: &'static str) -> Self {
+        Self { status, code, detail }
+    }
+
+    /// The stable code.
+    pub(crate) fn code(self) -> &'static str {
+        self.code
+    }
+
+    /// The answer. It ends the connection: whatever else was sent on it was meant for somebody who passed.
+    pub(crate) fn into_response(self) -> Response {
+        let body = serde_json::json!({ "code": self.code, "detail": self.detail }).to_string();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers
+                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"switchboard\""));
+        }
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
+        }
+        response
+    }
+}

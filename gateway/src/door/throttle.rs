@@ -1,0 +1,120 @@
+//! Wrong tokens are counted, from every address, loopback included.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// Addresses remembered at once. Beyond it, the one whose window is oldest is forgotten.
+const ADDRESSES: usize = 4096;
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Counts wrong tokens per address. It never stands in the way of a right one.
+#[derive(Debug)]
+pub struct Throttle {
+    per_window: u32,
+    wrong: Mutex<HashMap<IpAddr, Wrong>>,
+}
+
+#[derive(Debug)]
+struct Wrong {
+    since: Instant,
+    count: u32,
+}
+
+/// What to do about a wrong token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Say that it is wrong.
+    Wrong,
+    /// Say that there were too many; this is the first of those, and worth a line in the log.
+    FirstTooMany,
+    /// Say that there were too many.
+    TooMany,
+}
+
+impl Throttle {
+    /// So many wrong tokens per minute and address.
+    pub fn new(per_minute: u32) -> Self {
+        Self { per_window: per_minute, wrong: Mutex::default() }
+    }
+
+    /// Counts a wrong token.
+    pub fn wrong(&self, address: IpAddr, now: Instant) -> Verdict {
+        let address = bucket(address);
+        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        if !wrong.contains_key(&address) && wrong.len() >= ADDRESSES {
+            forget_one(&mut wrong, now);
+        }
+        let entry = wrong.entry(address).or_insert(Wrong { since: now, count: 0 });
+        if now.duration_since(entry.since) >= WINDOW {
+            *entry = Wrong { since: now, count: 0 };
+        }
+        entry.count = entry.count.saturating_add(1);
+        if entry.count <= self.per_window {
+            Verdict::Wrong
+        } else if entry.count == self.per_window + 1 {
+            Verdict::FirstTooMany
+        } else {
+            Verdict::TooMany
+        }
+    }
+}
+
+fn forget_one(wrong: &mut HashMap<IpAddr, Wrong>, now: Instant) {
+    wrong.retain(|_, entry| now.duration_since(entry.since) < WINDOW);
+    if wrong.len() >= ADDRESSES {
+        let oldest = wrong.iter().min_by_key(|(_, entry)| entry.since).map(|(address, _)| *address);
+        if let Some(oldest) = oldest {
+            wrong.remove(&oldest);
+        }
+    }
+}
+
+/// An IPv4 address is the same however it is written, and who has one IPv6 address has its whole /64.
+fn bucket(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn too_many_are_too_many_until_the_minute_is_over() {
+        let (throttle, start) = (Throttle::new(2), Instant::now());
+        let local = address("127.0.0.1");
+        let verdicts: Vec<Verdict> = (0..5).map(|_| throttle.wrong(local, start)).collect();
+        use Verdict::{FirstTooMany, TooMany, Wrong};
+        assert_eq!(verdicts, [Wrong, Wrong, FirstTooMany, TooMany, TooMany]);
+        assert_eq!(throttle.wrong(local, start + WINDOW), Wrong);
+    }
+
+    #[test]
+    fn one_address_is_one_address_however_it_is_written() {
+        let (throttle, now) = (Throttle::new(1), Instant::now());
+        assert_eq!(throttle.wrong(address("1.2.3.4"), now), Verdict::Wrong);
+        assert_eq!(throttle.wrong(address("::ffff:1.2.3.4"), now), Verdict::FirstTooMany);
+        assert_eq!(throttle.wrong(address("2001:db8::1"), now), Verdict::Wrong);
+        assert_eq!(throttle.wrong(address("2001:db8::ffff:2"), now), Verdict::FirstTooMany);
+        assert_eq!(throttle.wrong(address("1.2.3.5"), now), Verdict::Wrong);
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let (throttle, now) = (Throttle::new(1), Instant::now());
+        for n in 0..20_000_u32 {
+            throttle.wrong(IpAddr::V4(n.into()), now + Duration::from_millis(n.into()));
+        }
+        assert!(throttle.wrong.lock().unwrap().len() <= ADDRESSES);
+    }
+}

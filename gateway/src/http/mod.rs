@@ -1,0 +1,9 @@
+//! The HTTP front door: listeners, routes, the page.
+
+mod page;
+mod routes;
+mod server;
+
+pub use page::{Asset, assets};
+pub use routes::{Route, Site, routes};
+pub use server::{bind, serve};

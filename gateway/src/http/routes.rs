@@ -1,0 +1,193 @@
+//! What is served where, behind the door.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+    routing::{any, get},
+};
+use std::net::SocketAddr;
+use switchboard_runtime::{Admission, Gateway};
+use switchboard_transport_ws as ws;
+use tower::ServiceExt;
+
+use super::page::{self, Asset};
+use crate::door::{Access, Door};
+
+/// A route, for whoever wants to know all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Its path, below the base path.
+    pub path: String,
+    /// Whether a plain GET of it passes without credentials.
+    pub is_page: bool,
+}
+
+/// The routes that are no part of the page. A new one needs credentials without saying so: what does not is
+/// decided by [`Site::access`] alone.
+const ENDPOINTS: [&str; 3] = ["/ws", "/healthz", "/readyz"];
+
+/// All routes.
+pub fn routes() -> Vec<Route> {
+    let pages = page::assets().into_iter().map(|asset| Route { path: asset.path, is_page: true });
+    let endpoints = ENDPOINTS.into_iter().map(|path| Route { path: path.to_owned(), is_page: false });
+    pages.chain(endpoints).collect()
+}
+
+/// Everything that is served over HTTP, with the door in front.
+#[derive(Debug)]
+pub struct Site {
+    door: Door,
+    base_path: String,
+    page: Arc<Vec<Asset>>,
+    router: Router,
+    ready: Arc<AtomicBool>,
+}
+
+#[derive(Clone)]
+struct Shared {
+    gateway: Gateway,
+    options: ws::Options,
+    ready: Arc<AtomicBool>,
+}
+
+impl Site {
+    /// The site of a gateway, as it is seen under `base_path`.
+    pub fn new(gateway: Gateway, options: ws::Options, door: Door, base_path: &str) -> Self {
+        let ready = Arc::new(AtomicBool::new(false));
+        let shared = Shared { gateway, options, ready: Arc::clone(&ready) };
+        let mut router = Router::new()
+            .route("/ws", any(upgrade))
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/readyz", get(readiness));
+        let page = Arc::new(page::assets());
+        for asset in page.iter().cloned() {
+            let file = |asset: Asset| move |headers: HeaderMap| async move { asset.response(&headers) };
+            router = match &*asset.path {
+                "/" => router.route("/", get(move |state, request| root(asset, state, request))),
+                _ => router.route(&asset.path.clone(), get(file(asset))),
+            };
+        }
+        Self { door, base_path: base_path.to_owned(), page, router: router.with_state(shared), ready }
+    }
+
+    /// Says in `/readyz` whether new clients are welcome.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+
+    /// Answers one request.
+    pub async fn respond(&self, mut request: Request, peer: SocketAddr) -> Response {
+        let upgrade = ws::is_upgrade(&request);
+        let redirect = self.strip_base_path(&mut request);
+        let mut response = match self.door.admit(&request, self.access(&request), peer) {
+            Err(refusal) => refusal.into_response(),
+            Ok(_) if redirect => self.to_base_path(),
+            Ok(admission) => {
+                if let Some(admission) = admission {
+                    request.extensions_mut().insert(admission);
+                }
+                self.route(request).await
+            }
+        };
+        if upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            // A proxy may take the connection for a tunnel.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        secure(response)
+    }
+
+    async fn route(&self, request: Request) -> Response {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let response = self.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+        tracing::debug!(%method, ?path, status = response.status().as_u16(), "request");
+        response
+    }
+
+    /// The page is for everybody; everything else, known or not, is for those with credentials.
+    fn access(&self, request: &Request) -> Access {
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        let is_page = self.page.iter().any(|asset| asset.path == request.uri().path());
+        if reads && is_page && !ws::is_upgrade(request) { Access::Page } else { Access::Credentials }
+    }
+
+    /// A proxy may strip the base path or leave it. Returns whether its slash is missing, without which the
+    /// page's relative links lead elsewhere.
+    fn strip_base_path(&self, request: &mut Request) -> bool {
+        let rest = request.uri().path().strip_prefix(&*self.base_path);
+        let Some(rest) = rest.filter(|_| !self.base_path.is_empty()) else { return false };
+        let redirect = rest.is_empty();
+        let path = match rest {
+            "" => "/",
+            rest if rest.starts_with('/') => rest,
+            _ => return false,
+        };
+        let stripped = match request.uri().query() {
+            Some(query) => format!("{path}?{query}"),
+            None => path.to_owned(),
+        };
+        if let Ok(uri) = stripped.parse::<Uri>() {
+            *request.uri_mut() = uri;
+        }
+        redirect && !ws::is_upgrade(request)
+    }
+
+    fn to_base_path(&self) -> Response {
+        let target = HeaderValue::from_str(&format!("{}/", self.base_path));
+        let mut response = StatusCode::PERMANENT_REDIRECT.into_response();
+        if let Ok(target) = target {
+            response.headers_mut().insert(header::LOCATION, target);
+        }
+        response
+    }
+}
+
+async fn root(asset: Asset, state: State<Shared>, request: Request) -> Response {
+    if ws::is_upgrade(&request) { upgrade(state, request).await } else { asset.response(request.headers()) }
+}
+
+async fn upgrade(State(shared): State<Shared>, mut request: Request) -> Response {
+    let admission = request.extensions_mut().remove::<Admission>();
+    ws::upgrade(&shared.gateway, &shared.options, admission, request)
+}
+
+async fn readiness(State(shared): State<Shared>) -> Response {
+    if shared.ready.load(Ordering::Relaxed) {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
+    }
+}
+
+/// What the page may load and who may show it. The fonts are files of the bundle; no script makes others'
+/// markup live.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; \
+    connect-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+    require-trusted-types-for 'script'; trusted-types 'none'";
+
+const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
+    (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=()"),
+];
+
+fn secure(mut response: Response<Body>) -> Response {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let headers = response.headers_mut();
+        for (name, value) in SECURITY_HEADERS {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    }
+    response
+}

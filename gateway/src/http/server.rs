@@ -1,0 +1,178 @@
+//! TCP listeners, and HTTP/1.1 on what they accept.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::body::Body;
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use super::routes::Site;
+use crate::{
+    config::DoorLimits,
+    failure::{Failure, Result},
+};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
+/// When there are no descriptors left, accepting is tried again after this long.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// A connection that has to go may finish its response for this long.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// Binds an address. IPv6 listens on IPv6 only, so that both can be listed.
+pub fn bind(address: SocketAddr) -> Result<TcpListener> {
+    let bound = (|| {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        if address.is_ipv6() {
+            rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+        }
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    })();
+    bound.map_err(|error| {
+        if error.kind() == io::ErrorKind::AddrInUse {
+            Failure::new(
+                format!("The address {address} is taken: another program listens there already."),
+                format!(
+                    "Stop that program, or choose another port; --listen {}:0 picks a free one.",
+                    Bracketed(address)
+                ),
+            )
+        } else if error.kind() == io::ErrorKind::PermissionDenied {
+            Failure::new(
+                format!("The address {address} may not be used: {error}."),
+                "Ports below 1024 need privileges; choose another with --listen.",
+            )
+        } else {
+            Failure::new(
+                format!("The address {address} cannot be listened on: {error}."),
+                "Give an address of this machine with --listen, such as 127.0.0.1:8765.",
+            )
+        }
+    })
+}
+
+struct Bracketed(SocketAddr);
+
+impl std::fmt::Display for Bracketed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            SocketAddr::V4(address) => address.ip().fmt(f),
+            SocketAddr::V6(address) => write!(f, "[{}]", address.ip()),
+        }
+    }
+}
+
+/// Serves a site on a listener until `stop` becomes true. Requests that run then are answered.
+pub async fn serve(
+    listener: TcpListener,
+    site: Arc<Site>,
+    limits: DoorLimits,
+    room: Arc<Semaphore>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let http = http(&limits);
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listener, &room) => accepted,
+            _ = stop.wait_for(|stop| *stop) => break,
+            Some(_) = connections.join_next() => continue,
+        };
+        match accepted {
+            Ok((stream, peer, permit)) => {
+                let connection =
+                    connection(http.clone(), stream, peer, Arc::clone(&site), &limits, stop.clone());
+                connections.spawn(async move {
+                    connection.await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// When there are too many connections, further ones wait here, unaccepted.
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    let permit = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    // Small frames are worth sending at once. A peer that is gone already shows when it is read.
+    let _ = stream.set_nodelay(true);
+    Ok((stream, peer, permit))
+}
+
+fn http(limits: &DoorLimits) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_headers(limits.headers)
+        .max_buf_size(limits.header_bytes)
+        .half_close(false)
+        .keep_alive(true);
+    http
+}
+
+fn connection(
+    http: http1::Builder,
+    stream: TcpStream,
+    peer: SocketAddr,
+    site: Arc<Site>,
+    limits: &DoorLimits,
+    mut stop: watch::Receiver<bool>,
+) -> impl Future<Output = ()> + use<> {
+    let lifetime = limits.http_lifetime;
+    let service = service_fn(move |request: Request<Incoming>| {
+        let site = Arc::clone(&site);
+        async move { Ok::<_, std::convert::Infallible>(site.respond(request.map(Body::new), peer).await) }
+    });
+    async move {
+        let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = &mut connection => Some(ended),
+            _ = stop.wait_for(|stop| *stop) => None,
+            () = sleep(lifetime) => None,
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                connection.as_mut().graceful_shutdown();
+                timeout(GRACE, connection).await.unwrap_or(Ok(()))
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(peer = %peer.ip(), reason = reason(&error), "an HTTP connection ended early");
+        }
+    }
+}
+
+/// Why, in a word: the error's own text may quote the peer.
+fn reason(error: &hyper::Error) -> &'static str {
+    if error.is_timeout() {
+        "timeout"
+    } else if error.is_parse_too_large() {
+        "too_large"
+    } else if error.is_parse() {
+        "not_http"
+    } else if error.is_incomplete_message() || error.is_closed() {
+        "closed"
+    } else {
+        "io"
+    }
+}

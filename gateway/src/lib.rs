@@ -1,0 +1,61 @@
+//! The `switchboard` command: configuration, HTTP front door, authentication, composition, signals.
+//!
+//! A library so that tests can look inside; it promises no stable interface.
+
+mod agents;
+pub mod chat;
+pub mod cli;
+pub mod config;
+mod console;
+pub mod data_dir;
+mod doctor;
+pub mod door;
+pub mod failure;
+pub mod http;
+pub mod logs;
+mod serve;
+mod startup;
+pub mod token;
+
+use std::{io, process::ExitCode};
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use failure::{Failure, Result};
+
+/// Runs the command line of this process.
+pub fn run() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Chat(args) => chat::run(&args),
+        Command::Doctor(args) => Ok(doctor::run(&args)),
+        Command::DemoAgent { ignored } => demo_agent(ignored),
+    };
+    result.unwrap_or_else(|failure| {
+        console::note(&format!("switchboard: {failure}"));
+        ExitCode::FAILURE
+    })
+}
+
+fn demo_agent(arguments: Vec<String>) -> Result<ExitCode> {
+    match switchboard_agent_bridge::demo::run(arguments, io::stdin(), io::stdout()) {
+        Ok(status) => Ok(ExitCode::from(status)),
+        // Whoever started it has gone.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(Failure::new(
+            format!("The demo agent cannot go on: {error}."),
+            "Start it from a gateway: switchboard serve --agent demo.",
+        )),
+    }
+}
+
+/// A tokio runtime for the whole process.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+        Failure::new(
+            format!("The system does not let the program start its threads: {error}."),
+            "Look at the limits of this user (ulimit -a).",
+        )
+    })
+}

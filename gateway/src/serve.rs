@@ -1,0 +1,205 @@
+//! `switchboard serve`: puts everything together, and takes it apart again.
+
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use switchboard_agent_bridge::{BridgeLimits, ProcessAgent, ProcessConfig, sweep_leftovers};
+use switchboard_runtime::{Gateway, Memory, Running, entropy};
+use switchboard_transport_unix::{Listener, Options as UnixOptions};
+use switchboard_transport_ws::Options;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    agents,
+    cli::ServeArgs,
+    config::Config,
+    data_dir::DataDir,
+    door::{Door, Keys, Names, Throttle},
+    failure::{Failure, Result},
+    http::{self, Site},
+    logs, startup,
+    token::{self, Tokens},
+};
+
+/// Descriptors beyond one for each connection: listeners, pipes of agents, files.
+const FURTHER_FILES: u64 = 1024;
+/// When the socket cannot accept, it is tried again after this long.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Runs the gateway until it is told to stop.
+pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode> {
+    let config = Config::read(args)?;
+    logs::start(config.log.as_deref(), config.log_format)?;
+    crate::runtime()?.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<ExitCode> {
+    let mut signals = Signals::listen()?;
+    let data_dir = DataDir::open(&config.data_dir)?;
+    let token = if config.auth { Some(token::read_or_make(&config.token_file)?) } else { None };
+    let agent = agents::choose(&config.agent)?;
+    let listeners = config.listen.iter().map(|address| http::bind(*address)).collect::<Result<Vec<_>>>()?;
+    let bound =
+        listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>().map_err(system)?;
+    raise_file_limit(&config);
+
+    let mark_prefix = data_dir.mark();
+    let leftovers = sweep_leftovers(&mark_prefix);
+    if leftovers > 0 {
+        tracing::warn!(leftovers, "processes that agents of an earlier run left behind were ended");
+    }
+    let process = ProcessConfig {
+        name: agent.name.clone(),
+        command: agent.command.clone(),
+        dialect: agent.dialect,
+        workspace: config.workspace.clone(),
+        env: Vec::new(),
+        mark_prefix,
+        seed: agent_seed()?,
+        limits: BridgeLimits::default(),
+    };
+    let seed = entropy().map_err(system)?;
+    let (gateway, running) =
+        Gateway::start(config.limits.clone(), seed, Memory::new(), Arc::new(ProcessAgent::new(process)));
+
+    let keys = token.as_ref().map(|_| {
+        let throttle = Throttle::new(config.door.wrong_tokens_per_minute);
+        Arc::new(Keys::new(Tokens::new(&config.token_file), throttle))
+    });
+    let door = Door::new(Names::new(&bound, &config.allow_hosts, &config.allow_origins), keys);
+    let site = Arc::new(Site::new(gateway.clone(), Options::default(), door, &config.base_path));
+    let (stop, stopped) = watch::channel(false);
+    let mut doors = JoinSet::new();
+    if let Some(path) = &config.unix {
+        doors.spawn(unix(bind_unix(path)?, gateway.clone(), stopped.clone()));
+    }
+    let room = Arc::new(Semaphore::new(config.door.connections));
+    for listener in listeners {
+        let (site, room) = (Arc::clone(&site), Arc::clone(&room));
+        doors.spawn(http::serve(listener, site, config.door.clone(), room, stopped.clone()));
+    }
+    site.set_ready(true);
+    startup::announce(&config, &bound, token.as_ref(), &agent);
+    if let Some(path) = &config.port_file {
+        startup::write_port_file(path, &bound)?;
+    }
+    if let (true, Some(address)) = (config.open, bound.first()) {
+        let url = startup::page_url(*address, &config.base_path, token.as_ref());
+        startup::open_page(data_dir.path(), &url, token.is_some());
+    }
+    drop(token);
+    tracing::info!(addresses = ?bound, agent = agent.name, auth = config.auth, "ready");
+
+    let signal = signals.next().await;
+    tracing::info!(signal, "stopping: running turns are interrupted and agents ended");
+    site.set_ready(false);
+    stop.send_replace(true);
+    gateway.shut_down();
+    drop(gateway);
+    let ended = tokio::select! {
+        ended = timeout(config.door.shutdown, wind_down(running, doors)) => ended.is_ok(),
+        signal = signals.next() => {
+            tracing::warn!(signal, "stopping at once");
+            false
+        }
+    };
+    let _ = config.port_file.as_deref().map(std::fs::remove_file);
+    // By force, whatever the agents are at.
+    let killed = sweep_leftovers(&data_dir.mark());
+    if ended && killed == 0 {
+        tracing::info!("stopped");
+        return Ok(ExitCode::SUCCESS);
+    }
+    tracing::warn!(killed, "stopped by force");
+    Ok(ExitCode::FAILURE)
+}
+
+fn bind_unix(path: &Path) -> Result<Listener> {
+    Listener::bind(path).map_err(|error| {
+        Failure::new(
+            format!("The socket {} cannot be listened on: {error}.", path.display()),
+            "With --unix, give a path of at most 107 bytes in a directory that only this user can enter.",
+        )
+    })
+}
+
+/// Serves the socket until `stop` becomes true, and removes it.
+async fn unix(listener: Listener, gateway: Gateway, mut stop: watch::Receiver<bool>) {
+    let serve = async {
+        while let Err(error) =
+            switchboard_transport_unix::serve(&listener, gateway.clone(), UnixOptions::default()).await
+        {
+            tracing::warn!(%error, "a connection to the socket could not be accepted");
+            sleep(ACCEPT_RETRY).await;
+        }
+    };
+    tokio::select! {
+        () = serve => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+    listener.remove();
+}
+
+async fn wind_down(running: Running, mut doors: JoinSet<()>) {
+    running.finished().await;
+    while doors.join_next().await.is_some() {}
+}
+
+/// The signals that end the gateway.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        let listen = |kind| signal(kind).map_err(system);
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.hang_up.recv() => "SIGHUP",
+        }
+    }
+}
+
+/// One descriptor for each connection and some for the rest, as far as the system lets us.
+fn raise_file_limit(config: &Config) {
+    let wanted = u64::try_from(config.door.connections).unwrap_or(u64::MAX).saturating_add(FURTHER_FILES);
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let reachable = maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(reachable), maximum });
+    if raised.is_err() || reachable < wanted {
+        tracing::warn!(wanted, reachable, "the limit of open files is low; fewer connections will fit");
+    }
+}
+
+fn agent_seed() -> Result<[u8; 16]> {
+    let mut seed = [0; 16];
+    getrandom::fill(&mut seed).map_err(|error| system(error.into()))?;
+    Ok(seed)
+}
+
+fn system(error: std::io::Error) -> Failure {
+    Failure::new(
+        format!("The system refused what the gateway needs to start: {error}."),
+        "Look at the limits of this user (ulimit -a) and try again.",
+    )
+}

@@ -1,0 +1,124 @@
+//! What is said and written once the gateway is ready.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::{
+    agents::Chosen,
+    config::Config,
+    console,
+    failure::{Failure, Result},
+};
+
+/// Tells the person at the terminal where the gateway is, who answers, and what to know.
+pub(crate) fn announce(config: &Config, bound: &[SocketAddr], token: Option<&SecretString>, agent: &Chosen) {
+    console::line("Switchboard is ready.\n");
+    for address in bound {
+        console::line(&format!("  Page    {}", page_url(*address, &config.base_path, token)));
+    }
+    for host in &config.allow_hosts {
+        console::line(&format!("          and as {host}, with the same #token=..."));
+    }
+    if let Some(path) = &config.unix {
+        console::line(&format!("  Socket  unix:{}", path.display()));
+    }
+    console::line(&format!("  Agent   {} ({})", agent.name, agent.why));
+    console::line(&format!("  Works in {}", config.workspace.display()));
+    if config.auth {
+        console::line(&format!(
+            "  Token   in {}; whoever has it can run the agent",
+            config.token_file.display()
+        ));
+    } else {
+        console::line(
+            "  Token   none: --no-auth lets in every program on this machine that reaches the port",
+        );
+    }
+    console::line("\nIn a terminal: switchboard chat. Ctrl-C stops the gateway and ends running turns.");
+}
+
+/// The page's address as a person can open it: wildcards as loopback, the token where no server sees it.
+pub(crate) fn page_url(address: SocketAddr, base_path: &str, token: Option<&SecretString>) -> String {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+    };
+    let mut url = format!("http://{}{base_path}/", SocketAddr::new(ip, address.port()));
+    if let Some(token) = token {
+        url.push_str("#token=");
+        url.extend(form_urlencoded::byte_serialize(token.expose_secret().as_bytes()));
+    }
+    url
+}
+
+/// Writes the bound addresses, one per line, so that whoever sees the file sees it whole.
+pub(crate) fn write_port_file(path: &Path, bound: &[SocketAddr]) -> Result<()> {
+    let text: String = bound.iter().map(|address| format!("{address}\n")).collect();
+    let draft = path.with_extension(format!("new-{}", std::process::id()));
+    let written = fs::write(&draft, text).and_then(|()| fs::rename(&draft, path));
+    written.map_err(|error| {
+        let _ = fs::remove_file(&draft);
+        Failure::new(
+            format!("The port file {} cannot be written: {error}.", path.display()),
+            "Name a file in a directory that this user can write to with --port-file.",
+        )
+    })
+}
+
+/// Opens the page in the browser. A failure is no reason not to serve.
+pub(crate) fn open_page(data_dir: &Path, url: &str, has_token: bool) {
+    // Arguments of a process can be seen by others, so that a URL with a token goes through a private file.
+    let target = if has_token { redirect_file(data_dir, url) } else { Ok(url.to_owned()) };
+    let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    let opened = target.and_then(|target| {
+        let mut command = Command::new(program);
+        command.arg(target).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn()
+    });
+    match opened {
+        // Reaped in the background.
+        Ok(mut child) => drop(std::thread::spawn(move || child.wait())),
+        Err(error) => {
+            tracing::warn!(%error, program, "the browser could not be opened; open the printed URL")
+        }
+    }
+}
+
+fn redirect_file(data_dir: &Path, url: &str) -> io::Result<String> {
+    let path = data_dir.join("open.html");
+    let _ = fs::remove_file(&path);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    writeln!(
+        file,
+        "<!doctype html><meta http-equiv=\"refresh\" content=\"0; url={url}\"><a href=\"{url}\">Switchboard</a>"
+    )?;
+    Ok(path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_can_be_opened() {
+        let token = SecretString::from("a+b");
+        let cases = [
+            ("127.0.0.1:8765", "", "http://127.0.0.1:8765/#token=a%2Bb"),
+            ("0.0.0.0:80", "", "http://127.0.0.1:80/#token=a%2Bb"),
+            ("[::]:8765", "/x", "http://[::1]:8765/x/#token=a%2Bb"),
+        ];
+        for (address, base_path, expected) in cases {
+            assert_eq!(page_url(address.parse().unwrap(), base_path, Some(&token)), expected);
+        }
+        assert_eq!(page_url("[::1]:1".parse().unwrap(), "", None), "http://[::1]:1/");
+    }
+}
