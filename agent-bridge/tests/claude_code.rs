@@ -165,7 +165,7 @@ async fn cancels(place: &Place) {
     bench.cancel();
     assert_eq!(bench.turn().await.end().0, Outcome::Cancelled);
 
-    bench.prompt("tool:sleep 1000");
+    bench.prompt("tool:touch begun; until [ -e gate ]; do sleep 2; done");
     let request = bench.request().await;
     bench.answer(request, Answer::Allow);
     eventually("the tool runs", || sleeping(&place.mark)).await;
@@ -173,7 +173,7 @@ async fn cancels(place: &Place) {
     assert_eq!(bench.turn().await.end().0, Outcome::Cancelled);
     assert_eq!(bench.said("say:still here").await.text(), "still here");
 
-    bench.prompt("tool:sleep 1000");
+    bench.prompt("tool:touch begun; until [ -e gate ]; do sleep 2; done");
     let request = bench.request().await;
     bench.answer(request, Answer::Allow);
     eventually("the tool runs", || sleeping(&place.mark)).await;

@@ -168,6 +168,8 @@ enum End {
     TooLong,
     /// It did not answer its first request in time.
     Unready,
+    /// It does not know the session, and is about to exit.
+    UnknownSession,
 }
 
 enum Next {
@@ -216,6 +218,9 @@ impl<'a> Conversation<'a> {
                 biased;
                 Some(signal) = self.signals.recv() => {
                     self.noticed(signal);
+                    if self.unknown_session {
+                        return End::UnknownSession;
+                    }
                     if self.ready && !closed {
                         deadline = None;
                         if let Some(prompt) = waiting.prompt.take() {
@@ -289,6 +294,10 @@ impl<'a> Conversation<'a> {
                 Next::Done(AgentExit::Stopped)
             }
             End::Exited(status) => self.exited(status, waiting).await,
+            End::UnknownSession => {
+                self.process.kill().await;
+                Next::Afresh
+            }
             End::ClosedOutput => self.gone("agent_closed_output", "The agent closed its output.").await,
             End::TooLong => {
                 let mib = limits.record_bytes / (1024 * 1024);

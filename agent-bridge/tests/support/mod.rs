@@ -3,7 +3,11 @@
 
 pub(crate) mod model;
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use switchboard_agent_bridge::{
@@ -16,6 +20,8 @@ use switchboard_core::{
 };
 use switchboard_runtime::{GatewayGone, Order};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+
+static TURNS: AtomicU64 = AtomicU64::new(1);
 
 /// Nothing here takes this long unless it is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -90,7 +96,8 @@ impl Bench {
 
     pub(crate) fn prompt(&mut self, text: &str) {
         let id = self.id();
-        let turn_id = TurnId::parse(&format!("turn-{}", id.0)).unwrap();
+        // Agents recognise a turn that they were given before, also in a session that is taken up again.
+        let turn_id = TurnId::parse(&format!("turn-{}", TURNS.fetch_add(1, Ordering::Relaxed))).unwrap();
         self.order(Order::Command(AgentCommand::Prompt { id, turn_id, text: text.into() }));
     }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use serde_json::{Value, value::RawValue};
-use switchboard_core::agent::AgentEvent;
+use switchboard_core::{agent::AgentEvent, wire::Outcome};
 
 use super::{
     Cancel, ClaudeCodec, Tool,
@@ -19,8 +19,8 @@ use crate::{
     limits::{TOOL_RESULT_BYTES, TOOLS},
 };
 
-/// How the agent writes the lines that are nearly all lines.
-const DELTA_PREFIX: &[u8] = br#"{"type":"stream_event","event":{"type":"content_block_delta","#;
+/// How the agent begins the lines that are nearly all lines.
+const EVENT_PREFIX: &[u8] = br#"{"type":"stream_event","event":{"#;
 
 impl ClaudeCodec {
     /// Decodes one line, without its newline. `position` is the line's number or offset; it must grow.
@@ -31,8 +31,9 @@ impl ClaudeCodec {
             Ok(text) => Cow::Borrowed(text.trim()),
             Err(_) => Cow::Owned(String::from_utf8_lossy(line).trim().to_owned()),
         };
-        if text.as_bytes().starts_with(DELTA_PREFIX)
+        if text.as_bytes().starts_with(EVENT_PREFIX)
             && let Ok(line) = serde_json::from_str::<DeltaLine<'_>>(&text)
+            && line.event.kind == "content_block_delta"
         {
             return match line.parent_tool_use_id {
                 None => self.delta(line.event.index, &line.event.delta, out),
@@ -68,6 +69,7 @@ impl ClaudeCodec {
         let index = event.index.unwrap_or_default();
         match &*event.kind {
             "message_start" => {
+                self.interrupt_again(out);
                 // A message that was not stopped has been given up: the model is asked again.
                 self.finish_message(Fate::Restarted, out);
                 let id = event.message.map(|message| message.id).unwrap_or_default();
@@ -224,6 +226,10 @@ impl ClaudeCodec {
                 });
                 out.alive();
             }
+            "status" => {
+                self.interrupt_again(out);
+                out.alive();
+            }
             "api_retry" => {
                 let retry: ApiRetry = serde_json::from_str(text).unwrap_or_default();
                 out.events.push(AgentEvent::Progress { text: retry_text(&retry) });
@@ -258,6 +264,9 @@ impl ClaudeCodec {
                     turn.queued = false;
                     self.interrupt_again(out);
                 }
+                // After its `result` the turn is not ours any more; so this one has none.
+                Some("completed") => return self.ended_without_result(Outcome::Failed, out),
+                Some("cancelled") => return self.ended_without_result(Outcome::Cancelled, out),
                 _ => {}
             }
         }

@@ -99,10 +99,10 @@ impl ClaudeCodec {
         serde_json::to_vec(&ControlResponse { r#type: "control_response", response }).ok()
     }
 
-    /// A prompt that was cancelled while it waited begins after all: it is stopped now.
-    pub(super) fn interrupt_again(&mut self, out: &mut Decoded) {
+    /// A prompt that was cancelled while it waited begins after all. It is stopped at each sign of that: an
+    /// interrupt that comes while a turn is being set up is answered with success and stops nothing.
+    pub(super) fn interrupt_again(&self, out: &mut Decoded) {
         if self.state.cancel == Cancel::Missed {
-            self.state.cancel = Cancel::Sent;
             out.replies.push(control_request(&format!("{CANCEL}again"), "interrupt"));
         }
     }

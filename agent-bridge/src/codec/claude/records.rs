@@ -52,6 +52,8 @@ pub(super) struct DeltaLine<'a> {
 
 #[derive(Deserialize)]
 pub(super) struct DeltaEvent<'a> {
+    #[serde(borrow, rename = "type")]
+    pub(super) kind: Cow<'a, str>,
     pub(super) index: u64,
     #[serde(borrow)]
     pub(super) delta: Delta<'a>,

@@ -24,12 +24,25 @@ impl ClaudeCodec {
         if !self.is_ours(&result) {
             return out.alive();
         }
+        let error = (outcome == Outcome::Failed).then(|| error(&result));
+        self.turn_ended(AgentEvent::TurnEnded { outcome, error, usage: usage(&result), cost }, out);
+    }
+
+    /// The agent is done with the prompt but gave no result: it dropped it, or has answered it in an earlier life.
+    pub(super) fn ended_without_result(&mut self, outcome: Outcome, out: &mut Decoded) {
+        let error = (outcome == Outcome::Failed).then(|| TurnError {
+            code: "agent_error".into(),
+            detail: "The agent has been given this message before and does not answer it again.".into(),
+        });
+        self.turn_ended(AgentEvent::TurnEnded { outcome, error, usage: None, cost: None }, out);
+    }
+
+    fn turn_ended(&mut self, ended: AgentEvent, out: &mut Decoded) {
         self.state.turn = None;
         self.state.cancel = Cancel::None;
         self.state.pending.clear();
         out.turn_ended = true;
-        let error = (outcome == Outcome::Failed).then(|| error(&result));
-        out.events.push(AgentEvent::TurnEnded { outcome, error, usage: usage(&result), cost });
+        out.events.push(ended);
     }
 
     /// Text that was not streamed is given once.

@@ -146,3 +146,14 @@ fn without_a_reason_a_cancelled_turn_is_known_by_its_cancel() {
     let result = r#"{"type":"result","is_error":true,"subtype":"error_during_execution"}"#;
     assert!(decode(&mut codec, &[result.into()]).contains("turn_ended Cancelled"));
 }
+
+#[test]
+fn a_prompt_that_ends_without_a_result_ends_its_turn() {
+    for (state, outcome) in [("completed", "Failed agent_error"), ("cancelled", "Cancelled")] {
+        let mut codec = codec();
+        let uuid = serde_json::from_str::<Value>(&line(&mut codec, &prompt("t", "x"))).unwrap()["uuid"].clone();
+        let done = format!(r#"{{"type":"command_lifecycle","command_uuid":{uuid},"state":"{state}"}}"#);
+        assert!(decode(&mut codec, &[done.clone()]).contains(outcome), "{state}");
+        assert!(!decode(&mut codec, &[done]).contains("turn_ended"), "once");
+    }
+}
