@@ -91,7 +91,8 @@ impl Gateway {
         let mut running = Task::new(program)
             .log_to(&log)?
             .args(["serve", "--listen", "127.0.0.1:0", "--dialect", "claude", "--agent-command"])
-            .arg(format!("{} demo-agent", program.display()))
+            // Quoted as in a shell: a checkout may lie in a directory with a space.
+            .arg(format!("'{}' demo-agent", program.display()))
             .arg("--port-file")
             .arg(&port_file)
             .arg("--token-file")
