@@ -2,6 +2,11 @@
 //!
 //! `SWITCHBOARD_TEST_CLAUDE` names its executable; `cargo xtask test` installs one and sets it. Without it,
 //! there is nothing to test, and the test says so.
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test says what it expects, and no more"
+)]
 
 mod support;
 
@@ -66,7 +71,9 @@ async fn place(executable: &Path, name: &str) -> Place {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn claude_code() {
     let Some(executable) = std::env::var_os("SWITCHBOARD_TEST_CLAUDE") else {
-        println!("SKIPPED: SWITCHBOARD_TEST_CLAUDE is not set, so Claude Code is not tested; `cargo xtask test` does it");
+        println!(
+            "SKIPPED: SWITCHBOARD_TEST_CLAUDE is not set, so Claude Code is not tested; `cargo xtask test` does it"
+        );
         return;
     };
     let executable = Path::new(&executable);
@@ -85,7 +92,10 @@ async fn answers(place: &Place) {
     assert_eq!(turn.count(|event| matches!(event, AgentEvent::Session { .. })), 1);
     match turn.0.last() {
         Some(AgentEvent::TurnEnded { usage: Some(usage), cost: Some(cost), .. }) => {
-            assert!(usage.input_tokens >= 100 && usage.output_tokens > 0 && cost.usd > 0.0, "{usage:?} {cost:?}");
+            assert!(
+                usage.input_tokens >= 100 && usage.output_tokens > 0 && cost.usd > 0.0,
+                "{usage:?} {cost:?}"
+            );
         }
         other => panic!("{other:?}"),
     }
@@ -157,7 +167,8 @@ async fn cancels(place: &Place) {
     bench.cancel();
     let turn = bench.turn().await;
     assert_eq!(turn.end().0, Outcome::Cancelled);
-    let withdrawn = |event: &AgentEvent| matches!(event, AgentEvent::Withdrawn { request_id } if *request_id == asked);
+    let withdrawn =
+        |event: &AgentEvent| matches!(event, AgentEvent::Withdrawn { request_id } if *request_id == asked);
     assert_eq!(turn.count(withdrawn), 1);
 
     // At once, before the turn can have begun.

@@ -75,7 +75,9 @@ mod tests {
         codec.end(&mut out);
         out.events
             .iter()
-            .filter_map(|event| if let AgentEvent::Text { text, .. } = event { Some(text.as_str()) } else { None })
+            .filter_map(
+                |event| if let AgentEvent::Text { text, .. } = event { Some(text.as_str()) } else { None },
+            )
             .collect()
     }
 

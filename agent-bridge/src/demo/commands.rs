@@ -52,7 +52,8 @@ pub(super) fn answer<W: Write>(turn: &mut Turn<'_, W>, text: &str, life: &Life) 
         "whole" => whole(turn),
         "fail" => {
             turn.say("Let me see")?;
-            let sentence = "API Error: Repeated 529 Overloaded errors. This is what a failed turn looks like.";
+            let sentence =
+                "API Error: Repeated 529 Overloaded errors. This is what a failed turn looks like.";
             Err(Stop::Failed(529, sentence.into()))
         }
         "hang" => turn.hang(),
@@ -80,7 +81,9 @@ fn help<W: Write>(turn: &mut Turn<'_, W>) -> Result<(), Stop> {
     });
     let rows: String = rows.collect();
     turn.pace /= 4;
-    turn.say(&format!("I am the built-in demo agent. Say one of these:\n\n| Command | What it shows |\n|---|---|\n{rows}"))
+    turn.say(&format!(
+        "I am the built-in demo agent. Say one of these:\n\n| Command | What it shows |\n|---|---|\n{rows}"
+    ))
 }
 
 fn slow<W: Write>(turn: &mut Turn<'_, W>, words: u64) -> Result<(), Stop> {
@@ -146,13 +149,15 @@ fn question<W: Write>(turn: &mut Turn<'_, W>) -> Result<(), Stop> {
     ]});
     let id = turn.use_tool("AskUserQuestion", &input)?;
     let answer = turn.ask("AskUserQuestion", &input, &id)?;
-    let Some(answers) = answer["updatedInput"]["answers"].as_object().filter(|_| answer["behavior"] == "allow") else {
+    let Some(answers) =
+        answer["updatedInput"]["answers"].as_object().filter(|_| answer["behavior"] == "allow")
+    else {
         turn.out.tool_result(&id, "The user declined to answer.", true, json!(null))?;
         return turn.say("Then I shall guess.");
     };
-    let lines = answers.iter().map(|(question, answer)| {
-        format!("- {question} **{}**\n", answer.as_str().unwrap_or_default())
-    });
+    let lines = answers
+        .iter()
+        .map(|(question, answer)| format!("- {question} **{}**\n", answer.as_str().unwrap_or_default()));
     let lines: String = lines.collect();
     turn.out.tool_result(&id, "The user answered.", false, json!(null))?;
     turn.say(&format!("Thank you. I heard:\n\n{lines}"))
@@ -179,7 +184,12 @@ fn tools<W: Write>(turn: &mut Turn<'_, W>) -> Result<(), Stop> {
     turn.say("Let me look around.")?;
     for (name, input, result, failed) in [
         ("Glob", json!({"pattern": "**/*.rs"}), "src/main.rs\nsrc/greeting.rs", false),
-        ("Read", json!({"file_path": "src/greeting.rs"}), "fn greeting() -> &'static str {\n    \"Helo\"\n}", false),
+        (
+            "Read",
+            json!({"file_path": "src/greeting.rs"}),
+            "fn greeting() -> &'static str {\n    \"Helo\"\n}",
+            false,
+        ),
         ("Read", json!({"file_path": "src/missing.rs"}), "File does not exist.", true),
     ] {
         let id = turn.use_tool(name, &input)?;
@@ -213,7 +223,12 @@ fn whole<W: Write>(turn: &mut Turn<'_, W>) -> Result<(), Stop> {
 }
 
 fn noise<W: Write>(turn: &mut Turn<'_, W>) -> Result<(), Stop> {
-    for line in ["npm warn something is deprecated", "{\"type\":\"half", "[]", "{\"type\":\"from_the_future\",\"x\":[1]}"] {
+    for line in [
+        "npm warn something is deprecated",
+        "{\"type\":\"half",
+        "[]",
+        "{\"type\":\"from_the_future\",\"x\":[1]}",
+    ] {
         turn.out.raw(line)?;
     }
     turn.say("Did you notice the noise? You should not have.")

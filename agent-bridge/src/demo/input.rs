@@ -73,7 +73,10 @@ fn parse(line: &Value) -> Option<Input> {
         }
         "control_response" => {
             let response = &line["response"];
-            Some(Input::Answer { request_id: text(&response["request_id"]), answer: response["response"].clone() })
+            Some(Input::Answer {
+                request_id: text(&response["request_id"]),
+                answer: response["response"].clone(),
+            })
         }
         _ => None,
     }

@@ -71,7 +71,9 @@ pub fn run(
                 out.control_success(&request_id, json!({"commands": [], "models": [], "agents": []}))?;
             }
             Input::Control { request_id, .. } => out.control_success(&request_id, json!({}))?,
-            Input::Interrupt { request_id } => out.control_success(&request_id, json!({"still_queued": []}))?,
+            Input::Interrupt { request_id } => {
+                out.control_success(&request_id, json!({"still_queued": []}))?
+            }
             Input::Answer { .. } => {}
             Input::Garbage => return Ok(1),
         }
@@ -102,8 +104,11 @@ fn session(arguments: impl IntoIterator<Item = String>) -> (Option<String>, bool
 fn answer<W: Write>(mut turn: Turn<'_, W>, prompt: &Prompt, life: &mut Life) -> Result<(), Stop> {
     lifecycle(turn.out, prompt, "started")?;
     let model = turn.out.model.clone();
-    turn.out.system("init", json!({"model": model, "tools": ["Bash", "Edit", "AskUserQuestion"],
-        "permissionMode": "default", "claude_code_version": "demo"}))?;
+    turn.out.system(
+        "init",
+        json!({"model": model, "tools": ["Bash", "Edit", "AskUserQuestion"],
+        "permissionMode": "default", "claude_code_version": "demo"}),
+    )?;
     turn.out.system("status", json!({"status": "requesting"}))?;
     turn.out.flush()?;
     let ended = commands::answer(&mut turn, prompt.text.trim(), life).and_then(|()| turn.end_message());

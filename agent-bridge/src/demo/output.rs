@@ -86,19 +86,13 @@ impl<W: Write> Output<W> {
             r#"{{"type":"stream_event","event":{{"type":"content_block_delta","index":{index},"delta":{{"type":"{kind}","{field}":"#
         )?;
         serde_json::to_writer(&mut self.writer, text)?;
-        writeln!(
-            self.writer,
-            r#"}}}},"session_id":"{}","parent_tool_use_id":null}}"#,
-            self.session
-        )
+        writeln!(self.writer, r#"}}}},"session_id":"{}","parent_tool_use_id":null}}"#, self.session)
     }
 
     /// A block that is complete, as the transcript has it.
     pub(super) fn assistant(&mut self, block: &Value, aborted: bool) -> io::Result<()> {
-        let message =
-            json!({"id": self.message, "type": "message", "role": "assistant", "model": self.model, "content": [block]});
-        let mut line =
-            json!({"type": "assistant", "message": message, "parent_tool_use_id": null, "session_id": self.session});
+        let message = json!({"id": self.message, "type": "message", "role": "assistant", "model": self.model, "content": [block]});
+        let mut line = json!({"type": "assistant", "message": message, "parent_tool_use_id": null, "session_id": self.session});
         if aborted {
             line["aborted"] = true.into();
         }
@@ -122,7 +116,13 @@ impl<W: Write> Output<W> {
             "parent_tool_use_id": null, "abandoned_blocks": abandoned}))
     }
 
-    pub(super) fn tool_result(&mut self, id: &str, text: &str, failed: bool, detail: Value) -> io::Result<()> {
+    pub(super) fn tool_result(
+        &mut self,
+        id: &str,
+        text: &str,
+        failed: bool,
+        detail: Value,
+    ) -> io::Result<()> {
         let block = json!({"type": "tool_result", "tool_use_id": id, "content": text, "is_error": failed});
         self.line(&json!({"type": "user", "message": {"role": "user", "content": [block]},
             "parent_tool_use_id": null, "session_id": self.session, "tool_use_result": detail}))?;

@@ -16,7 +16,8 @@ pub(super) const PARAGRAPH: &str = "A log that is written before it is shown can
     connection, on another screen, after a restart. Everything else follows from keeping its numbers without a gap.";
 
 /// What the pretend command prints.
-pub(super) const LISTING: &str = "total 8\n-rw-r--r-- 1 demo demo 120 main.rs\n-rw-r--r-- 1 demo demo  48 greeting.rs\n";
+pub(super) const LISTING: &str =
+    "total 8\n-rw-r--r-- 1 demo demo 120 main.rs\n-rw-r--r-- 1 demo demo  48 greeting.rs\n";
 
 const OPENINGS: &[&str] = &[
     "Hello! I am the demo agent of **Switchboard**, a gateway between chat clients and coding agents.",
@@ -29,9 +30,18 @@ const TABLE: &str = "| If this happens | you see |\n|---|---|\n| the connection 
     | I crash | a clear end of the turn |\n";
 
 const EXAMPLES: &[(&str, &str)] = &[
-    ("rust", "fn main() {\n    let who = \"Switchboard\";\n    println!(\"Hello from {who}!\"); // 1 + 1 = 2\n}"),
-    ("python", "def greet(who: str) -> str:\n    \"\"\"Says hello.\"\"\"\n    return f\"Hello from {who}!\"\n\nprint(greet(\"Switchboard\"))"),
-    ("ts", "const greet = (who: string): string => `Hello from ${who}!`;\nconsole.log(greet(\"Switchboard\")); // typed"),
+    (
+        "rust",
+        "fn main() {\n    let who = \"Switchboard\";\n    println!(\"Hello from {who}!\"); // 1 + 1 = 2\n}",
+    ),
+    (
+        "python",
+        "def greet(who: str) -> str:\n    \"\"\"Says hello.\"\"\"\n    return f\"Hello from {who}!\"\n\nprint(greet(\"Switchboard\"))",
+    ),
+    (
+        "ts",
+        "const greet = (who: string): string => `Hello from ${who}!`;\nconsole.log(greet(\"Switchboard\")); // typed",
+    ),
 ];
 
 const CLOSINGS: &[&str] = &[

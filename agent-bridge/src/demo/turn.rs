@@ -82,7 +82,8 @@ impl<'a, W: Write> Turn<'a, W> {
     /// Says something at once, in a block that stays open until [`Self::close`].
     pub(super) fn piece(&mut self, text: &str) -> Result<(), Stop> {
         let Some(block) = &mut self.open else { return Ok(()) };
-        let (kind, field) = if block.thinking { ("thinking_delta", "thinking") } else { ("text_delta", "text") };
+        let (kind, field) =
+            if block.thinking { ("thinking_delta", "thinking") } else { ("text_delta", "text") };
         block.text.push_str(text);
         self.tokens += 1;
         Ok(self.out.piece(block.index, kind, field, text)?)
@@ -101,8 +102,11 @@ impl<'a, W: Write> Turn<'a, W> {
         self.begin_message()?;
         let index = self.next_index;
         self.next_index += 1;
-        let block =
-            if thinking { json!({"type": "thinking", "thinking": ""}) } else { json!({"type": "text", "text": ""}) };
+        let block = if thinking {
+            json!({"type": "thinking", "thinking": ""})
+        } else {
+            json!({"type": "text", "text": ""})
+        };
         self.out.block_start(index, block)?;
         self.open = Some(OpenBlock { index, thinking, text: String::new() });
         Ok(())
@@ -184,7 +188,12 @@ impl<'a, W: Write> Turn<'a, W> {
                 Ok(input) => match self.hear(input) {
                     Err(Stop::Interrupted) => {
                         self.out.line(&json!({"type": "control_cancel_request", "request_id": id}))?;
-                        self.out.tool_result(use_id, "The user doesn't want to proceed.", true, Value::Null)?;
+                        self.out.tool_result(
+                            use_id,
+                            "The user doesn't want to proceed.",
+                            true,
+                            Value::Null,
+                        )?;
                         return Err(Stop::Interrupted);
                     }
                     heard => heard?,

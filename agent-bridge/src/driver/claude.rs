@@ -28,7 +28,10 @@ use super::{
 use crate::codec::{ClaudeCodec, Decoded};
 
 /// Serves a chat until the agent stops or goes away.
-pub(super) async fn serve<O: OrderSource, S: RecordSink>(agent: &ProcessAgent, life: Life<O, S>) -> AgentExit {
+pub(super) async fn serve<O: OrderSource, S: RecordSink>(
+    agent: &ProcessAgent,
+    life: Life<O, S>,
+) -> AgentExit {
     let Life { chat, run, mut session, orders, records } = life;
     tracing::debug!(agent = agent.config.name, chat = %chat.chat, run = run.0, "an agent's life begins");
     let mut waiting = Waiting { orders, records, prompt: None, position: 0 };
@@ -53,7 +56,10 @@ pub(super) async fn serve<O: OrderSource, S: RecordSink>(agent: &ProcessAgent, l
         match conversation.close(end, &mut waiting).await {
             Next::Done(exit) => return exit,
             Next::Afresh if session.take().is_some() => {
-                tracing::info!(agent = agent.config.name, "the session is unknown to the agent; it begins a new one");
+                tracing::info!(
+                    agent = agent.config.name,
+                    "the session is unknown to the agent; it begins a new one"
+                );
             }
             Next::Afresh => return agent.start_failed("it refused to begin a session"),
         }
@@ -106,8 +112,12 @@ impl<O: OrderSource, S: RecordSink> Waiting<O, S> {
             Order::Command(AgentCommand::Cancel { .. }) => {
                 self.prompt = None;
                 self.position += 1;
-                let ended =
-                    AgentEvent::TurnEnded { outcome: Outcome::Cancelled, error: None, usage: None, cost: None };
+                let ended = AgentEvent::TurnEnded {
+                    outcome: Outcome::Cancelled,
+                    error: None,
+                    usage: None,
+                    cost: None,
+                };
                 let records = AgentRecords { position: self.position, events: vec![ended], checkpoint: None };
                 // The gateway having gone shows as the next order.
                 let _ = self.records.send(records).await;
@@ -201,7 +211,17 @@ impl<'a> Conversation<'a> {
         };
         let reading = Owned(tokio::spawn(reader.run(output)));
         process.write_line(ClaudeCodec::initialize());
-        Self { agent, process, decoder, reading, mode, signals, ready: false, unknown_session: false, turn: None }
+        Self {
+            agent,
+            process,
+            decoder,
+            reading,
+            mode,
+            signals,
+            ready: false,
+            unknown_session: false,
+            turn: None,
+        }
     }
 
     fn decoder(&self) -> MutexGuard<'_, LineDecoder> {

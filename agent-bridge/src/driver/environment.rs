@@ -29,7 +29,8 @@ const ALLOWED: &[&str] = &[
 
 /// Beginnings of such names: locales, desktop directories, the agents' own settings, certificates, and the
 /// switches that turn telemetry off.
-const ALLOWED_PREFIXES: &[&str] = &["LC_", "XDG_", "ANTHROPIC_", "CLAUDE_", "OPENAI_", "SSL_CERT_", "DISABLE_"];
+const ALLOWED_PREFIXES: &[&str] =
+    &["LC_", "XDG_", "ANTHROPIC_", "CLAUDE_", "OPENAI_", "SSL_CERT_", "DISABLE_"];
 
 /// The part of this process's environment that an agent may see.
 pub(super) fn inherited() -> Vec<(OsString, OsString)> {
@@ -54,7 +55,9 @@ mod tests {
         for name in ["PATH", "LC_ALL", "ANTHROPIC_API_KEY", "https_proxy", "SSL_CERT_FILE"] {
             assert!(allowed(name), "{name}");
         }
-        for name in ["SWITCHBOARD_TOKEN", "SWITCHBOARD_MARK", "LD_PRELOAD", "PATHX", "GITHUB_TOKEN", "", "path"] {
+        for name in
+            ["SWITCHBOARD_TOKEN", "SWITCHBOARD_MARK", "LD_PRELOAD", "PATHX", "GITHUB_TOKEN", "", "path"]
+        {
             assert!(!allowed(name), "{name}");
         }
     }

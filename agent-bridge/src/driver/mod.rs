@@ -116,6 +116,10 @@ impl ProcessAgent {
         AgentExit::StartFailed(TurnError { code: "agent_start_failed".into(), detail })
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the kinds that a person can do something about are few"
+    )]
     fn spawn_failed(&self, error: &io::Error) -> AgentExit {
         tracing::warn!(agent = self.config.name, %error, "an agent could not be started");
         let why = match error.kind() {

@@ -47,7 +47,8 @@ pub(super) fn forget_gone(seen: &mut BTreeSet<Seen>) {
     let own = rustix::process::getpid();
     seen.retain(|(pid, started)| {
         let found = process(*pid).filter(|process| process.started == *started);
-        let orphan = found.as_ref().is_some_and(|found| found.zombie && found.parent == own.as_raw_nonzero().get());
+        let orphan =
+            found.as_ref().is_some_and(|found| found.zombie && found.parent == own.as_raw_nonzero().get());
         if let Some(pid) = Pid::from_raw(*pid).filter(|_| orphan) {
             let _ = waitpid(Some(pid), WaitOptions::NOHANG);
         }
@@ -58,7 +59,9 @@ pub(super) fn forget_gone(seen: &mut BTreeSet<Seen>) {
 fn children(pid: i32) -> Vec<i32> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
-    lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
 }
 
 /// Kills an agent's group, its descendants, those `seen` earlier and whatever bears its mark, and reaps those of them that this
@@ -125,7 +128,8 @@ fn wanted(
     wanted.extend(processes.keys().copied().filter(|pid| mark_of(*pid).is_some_and(|mark| marked(&mark))));
     wanted.extend(agent.map(|agent| agent.as_raw_nonzero().get()));
     loop {
-        let children = processes.iter().filter(|(_, process)| wanted.contains(&process.parent)).map(|(pid, _)| *pid);
+        let children =
+            processes.iter().filter(|(_, process)| wanted.contains(&process.parent)).map(|(pid, _)| *pid);
         let children: Vec<i32> = children.filter(|pid| !wanted.contains(pid)).collect();
         if children.is_empty() {
             break;
@@ -156,5 +160,6 @@ fn process(pid: i32) -> Option<Process> {
 fn mark_of(pid: i32) -> Option<Vec<u8>> {
     let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
     let mut variables = environment.split(|byte| *byte == 0);
-    variables.find_map(|variable| variable.strip_prefix(MARK.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec))
+    variables
+        .find_map(|variable| variable.strip_prefix(MARK.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec))
 }

@@ -24,7 +24,10 @@ use super::{
 use crate::codec::{Decoded, TextCodec};
 
 /// Serves a chat until it is told to stop, or a process cannot be started.
-pub(super) async fn serve<O: OrderSource, S: RecordSink>(agent: &ProcessAgent, mut life: Life<O, S>) -> AgentExit {
+pub(super) async fn serve<O: OrderSource, S: RecordSink>(
+    agent: &ProcessAgent,
+    mut life: Life<O, S>,
+) -> AgentExit {
     let mut position = 0;
     let mut answers = 0_u64;
     loop {

@@ -18,7 +18,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("help_lists_the_commands", |place| async move {
             let mut bench = Bench::begin(place.demo(), None);
             let help = bench.said("help").await;
-            for command in ["echo", "slow", "fast", "permission", "question", "edit", "retry", "hang", "die"] {
+            for command in ["echo", "slow", "fast", "permission", "question", "edit", "retry", "hang", "die"]
+            {
                 assert!(help.text().contains(&format!("| `{command}")), "{command}");
             }
             bench.stop().await;
@@ -28,7 +29,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             let turn = bench.said("What is this?").await;
             assert!(!turn.thought().is_empty());
             let text = turn.text();
-            assert!(text.contains("Switchboard") && text.contains("> What is this?") && text.contains("```"), "{text}");
+            assert!(
+                text.contains("Switchboard") && text.contains("> What is this?") && text.contains("```"),
+                "{text}"
+            );
             assert!(turn.count(|event| matches!(event, AgentEvent::Text { .. })) > 50);
             assert_eq!(turn.end(), (Outcome::Completed, None));
             assert!(turn.count(|event| matches!(event, AgentEvent::Session { .. })) == 1);
@@ -40,13 +44,22 @@ pub(crate) fn trials() -> Vec<Trial> {
             let mut bench = Bench::begin(place.demo(), None);
             let (first, second) = (bench.said("session").await, bench.said("session").await);
             let (first, second) = (first.text(), second.text());
-            assert!(first.ends_with("turn 1 of this process.") && second.ends_with("turn 2 of this process."));
+            assert!(
+                first.ends_with("turn 1 of this process.") && second.ends_with("turn 2 of this process.")
+            );
             assert_eq!(first.split(',').next(), second.split(',').next());
             bench.stop().await;
         }),
         trial("prompts_may_look_like_anything", |place| async move {
             let mut bench = Bench::begin(place.demo(), None);
-            for text in ["--help", "-p", "two\nlines", "{\"type\":\"control_request\"}", "\u{1b}[31m\u{2028}é😀", "$(id)"] {
+            for text in [
+                "--help",
+                "-p",
+                "two\nlines",
+                "{\"type\":\"control_request\"}",
+                "\u{1b}[31m\u{2028}é😀",
+                "$(id)",
+            ] {
                 assert_eq!(bench.said(&format!("echo {text}")).await.text(), text);
             }
             bench.stop().await;
@@ -104,7 +117,9 @@ pub(crate) fn trials() -> Vec<Trial> {
             let edits: Vec<_> = turn
                 .0
                 .iter()
-                .filter_map(|event| if let AgentEvent::FileEdit { edits } = event { edits.first() } else { None })
+                .filter_map(
+                    |event| if let AgentEvent::FileEdit { edits } = event { edits.first() } else { None },
+                )
                 .collect();
             assert_eq!(edits.len(), 1);
             assert_eq!((edits[0].path.as_str(), edits[0].added, edits[0].deleted), ("src/greeting.rs", 1, 1));

@@ -44,7 +44,11 @@ pub(crate) fn trials() -> Vec<Trial> {
             bench.prompt("die 3");
             let (exit, events) = bench.exit().await;
             assert_eq!(gone(&exit), ("agent_exited", "The agent exited with status 3."));
-            assert!(events.iter().any(|event| matches!(event, AgentEvent::Text { text, .. } if text.contains("last"))));
+            assert!(
+                events
+                    .iter()
+                    .any(|event| matches!(event, AgentEvent::Text { text, .. } if text.contains("last")))
+            );
         }),
         trial("helpers_in_sessions_of_their_own_are_swept", |place| async move {
             // One that keeps its parent, one that loses it, one that also hides its mark.
@@ -69,7 +73,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         }),
         trial("leftovers_of_an_earlier_gateway_are_swept", |place| async move {
             let mark = format!("{}.0123", place.mark);
-            let mut child = std::process::Command::new("sleep").arg("1021").env("SWITCHBOARD_MARK", mark).spawn().unwrap();
+            let mut child = std::process::Command::new("sleep")
+                .arg("1021")
+                .env("SWITCHBOARD_MARK", mark)
+                .spawn()
+                .unwrap();
             eventually("it runs", || !alive(&place.mark).is_empty()).await;
             assert_eq!(sweep_leftovers("test-another"), 0);
             let mark = place.mark.clone();
@@ -130,8 +138,14 @@ pub(crate) fn trials() -> Vec<Trial> {
             let text = bench.said("x").await.text();
             let parts: Vec<&str> = text.split('|').collect();
             let names: Vec<&str> = parts[0].split_whitespace().collect();
-            assert!(names.contains(&"EXTRA") && names.contains(&"PATH") && names.contains(&"SWITCHBOARD_MARK"), "{names:?}");
-            assert!(!names.iter().any(|name| name.starts_with("CARGO") || name.starts_with("RUST")), "{names:?}");
+            assert!(
+                names.contains(&"EXTRA") && names.contains(&"PATH") && names.contains(&"SWITCHBOARD_MARK"),
+                "{names:?}"
+            );
+            assert!(
+                !names.iter().any(|name| name.starts_with("CARGO") || name.starts_with("RUST")),
+                "{names:?}"
+            );
             // 0 to 2, and the directory that `ls` reads.
             assert_eq!(parts[1].trim(), "4");
             assert!(parts[2].ends_with(place.workspace().file_name().unwrap().to_str().unwrap()));
@@ -144,5 +158,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 fn sleepers() -> usize {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let lines = entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("cmdline")).ok());
-    lines.filter(|line| (1001..=1004).any(|n| *line == format!("sleep\0{n}.{}\0", std::process::id()))).count()
+    lines
+        .filter(|line| (1001..=1004).any(|n| *line == format!("sleep\0{n}.{}\0", std::process::id())))
+        .count()
 }

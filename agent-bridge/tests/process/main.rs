@@ -1,5 +1,10 @@
 //! Agents as real processes. This binary is also the demo agent: it has a main of its own, and the first
 //! argument says which of the two it is.
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test says what it expects, and no more"
+)]
 
 mod commands;
 mod deaths;
@@ -93,7 +98,8 @@ impl Place {
     }
 
     fn stub_config(&self, script: &str) -> ProcessConfig {
-        let ready = r#"{"type":"control_response","response":{"subtype":"success","request_id":"initialize"}}"#;
+        let ready =
+            r#"{"type":"control_response","response":{"subtype":"success","request_id":"initialize"}}"#;
         let script = format!("echo '{ready}'\n{script}");
         self.config(&["sh", "-c", &script], Dialect::Claude)
     }

@@ -1,6 +1,9 @@
 //! Cancels, stops, and a gateway that goes.
 
-use std::{sync::Arc, time::{Duration, Instant}};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use libtest_mimic::Trial;
 use switchboard_agent_bridge::ProcessAgent;
@@ -39,7 +42,12 @@ pub(crate) fn trials() -> Vec<Trial> {
             let asked = bench.request().await;
             bench.cancel();
             let turn = bench.turn().await;
-            assert_eq!(turn.count(|event| matches!(event, AgentEvent::Withdrawn { request_id } if *request_id == asked)), 1);
+            assert_eq!(
+                turn.count(
+                    |event| matches!(event, AgentEvent::Withdrawn { request_id } if *request_id == asked)
+                ),
+                1
+            );
             assert_eq!(turn.end().0, Outcome::Cancelled);
             bench.stop().await;
         }),

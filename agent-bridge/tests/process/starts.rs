@@ -63,12 +63,19 @@ pub(crate) fn trials() -> Vec<Trial> {
                 waits.push(began.elapsed());
             }
             assert!(waits[0] < Duration::from_millis(100), "{waits:?}");
-            assert!(waits[1] >= Duration::from_millis(100) && waits[3] >= Duration::from_millis(400), "{waits:?}");
+            assert!(
+                waits[1] >= Duration::from_millis(100) && waits[3] >= Duration::from_millis(400),
+                "{waits:?}"
+            );
         }),
         trial("a_session_is_taken_up_again", |place| async move {
             let mut bench = Bench::begin(place.demo(), Some("11111111-2222-4333-8444-555555555555"));
             let turn = bench.said("session").await;
-            assert!(turn.text().contains("`11111111-2222-4333-8444-555555555555`, resumed"), "{}", turn.text());
+            assert!(
+                turn.text().contains("`11111111-2222-4333-8444-555555555555`, resumed"),
+                "{}",
+                turn.text()
+            );
             assert_eq!(turn.count(|event| matches!(event, AgentEvent::Session { .. })), 0, "nothing changed");
             bench.stop().await;
         }),

@@ -37,7 +37,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             bench.stop().await;
         }),
         trial("text_an_answer_comes_as_it_is_printed", |place| async move {
-            let mut bench = begin(&place, "read prompt; echo first; mkfifo gate; read go < gate; echo second");
+            let mut bench =
+                begin(&place, "read prompt; echo first; mkfifo gate; read go < gate; echo second");
             bench.prompt("x\n");
             bench.until(|event| matches!(event, AgentEvent::Text { text, .. } if text == "first\n")).await;
             let gate = place.workspace().join("gate");

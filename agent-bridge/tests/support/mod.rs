@@ -82,7 +82,16 @@ impl Bench {
         };
         let life = tokio::spawn(async move { agent.serve(life).await });
         let (batches, events) = (Vec::new(), Default::default());
-        Self { orders: Some(orders), records, events, life, position: 0, batches, checkpoints: 0, commands: 0 }
+        Self {
+            orders: Some(orders),
+            records,
+            events,
+            life,
+            position: 0,
+            batches,
+            checkpoints: 0,
+            commands: 0,
+        }
     }
 
     pub(crate) fn order(&self, order: Order) {
@@ -126,7 +135,12 @@ impl Bench {
     pub(crate) async fn next(&mut self) -> Option<AgentEvent> {
         while self.events.is_empty() {
             let records = timeout(PATIENCE, self.records.recv()).await.expect("the agent says something")?;
-            assert!(records.position > self.position, "positions grow: {} then {}", self.position, records.position);
+            assert!(
+                records.position > self.position,
+                "positions grow: {} then {}",
+                self.position,
+                records.position
+            );
             self.position = records.position;
             self.batches.push(records.events.len());
             let ends = records.events.iter().any(|event| matches!(event, AgentEvent::TurnEnded { .. }));
@@ -161,9 +175,8 @@ impl Bench {
 
     /// The request that is asked next.
     pub(crate) async fn request(&mut self) -> RequestId {
-        let events = self
-            .until(|event| matches!(event, AgentEvent::Permission(_) | AgentEvent::Question(_)))
-            .await;
+        let events =
+            self.until(|event| matches!(event, AgentEvent::Permission(_) | AgentEvent::Question(_))).await;
         match events.last().unwrap() {
             AgentEvent::Permission(request) => request.request_id.clone(),
             AgentEvent::Question(question) => question.request_id.clone(),

@@ -80,8 +80,10 @@ async fn answer(stream: &mut TcpStream, path: &str, body: &Value) -> std::io::Re
 
 async fn whole(stream: &mut TcpStream, status: &str, body: &Value) -> std::io::Result<()> {
     let body = body.to_string();
-    let head =
-        format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
     stream.write_all(head.as_bytes()).await?;
     stream.write_all(body.as_bytes()).await
 }
@@ -123,12 +125,14 @@ fn wish(text: &str) -> Option<Script> {
         "think" => Script::Think(rest.into()),
         "slow" => Script::Slow(rest.parse().ok()?),
         "fail" => Script::Fail,
-        "tool" => Script::Tool("Bash".into(), json!({"command": rest, "description": "a test asked for this"})),
+        "tool" => {
+            Script::Tool("Bash".into(), json!({"command": rest, "description": "a test asked for this"}))
+        }
         "write" => Script::Tool("Write".into(), json!({"file_path": rest, "content": "one\ntwo\n"})),
         "ask" => {
-            let options = json!([{"label": "Red", "description": "warm"}, {"label": "Blue", "description": "cold"}]);
-            let question =
-                json!({"question": "Which colour?", "header": "Colour", "multiSelect": false, "options": options});
+            let options =
+                json!([{"label": "Red", "description": "warm"}, {"label": "Blue", "description": "cold"}]);
+            let question = json!({"question": "Which colour?", "header": "Colour", "multiSelect": false, "options": options});
             Script::Tool("AskUserQuestion".into(), json!({"questions": [question]}))
         }
         _ => return None,

@@ -102,9 +102,10 @@ impl OpenMessage {
     /// The transcript has this text whole. Says whether a stream here stands for it.
     pub(super) fn confirm(&mut self, text: &str, thinking: bool, events: &mut Vec<AgentEvent>) -> bool {
         let wanted = if thinking { Kind::Thinking } else { Kind::Text };
-        let open = self.blocks.iter_mut().find(|block| {
-            block.kind == wanted && matches!(block.phase, Phase::Open | Phase::Stopped)
-        });
+        let open = self
+            .blocks
+            .iter_mut()
+            .find(|block| block.kind == wanted && matches!(block.phase, Phase::Open | Phase::Stopped));
         let Some(block) = open else { return false };
         if block.streamed == 0 {
             block.phase = Phase::Ended;

@@ -99,13 +99,14 @@ impl ClaudeCodec {
             }
             "message_stop" => {
                 let abandoned = line.abandoned_blocks;
-                let abandoned = abandoned.and_then(|raw| serde_json::from_str::<Abandoned<'_>>(raw.get()).ok());
+                let abandoned =
+                    abandoned.and_then(|raw| serde_json::from_str::<Abandoned<'_>>(raw.get()).ok());
                 let ours = self.state.message.as_ref().map(|message| message.id.as_str());
                 let abandoned = abandoned.filter(|abandoned| {
                     abandoned.api_message_id.is_none() || abandoned.api_message_id.as_deref() == ours
                 });
-                let fate =
-                    abandoned.map_or(Fate::Stands, |abandoned| Fate::AbandonedFrom(abandoned.from_block_index));
+                let fate = abandoned
+                    .map_or(Fate::Stands, |abandoned| Fate::AbandonedFrom(abandoned.from_block_index));
                 self.finish_message(fate, out);
             }
             _ => out.alive(),
@@ -176,7 +177,10 @@ impl ClaudeCodec {
     }
 
     pub(super) fn tool_started(&mut self, id: &str, name: &str, arguments: Value, out: &mut Decoded) {
-        if self.state.tools.contains_key(id) || self.state.ended.contains(id) || self.state.tools.len() >= TOOLS {
+        if self.state.tools.contains_key(id)
+            || self.state.ended.contains(id)
+            || self.state.tools.len() >= TOOLS
+        {
             return;
         }
         let tool = Tool { name: name.into(), edit: Edit::of(name, &arguments) };
@@ -235,7 +239,8 @@ impl ClaudeCodec {
                 out.events.push(AgentEvent::Progress { text: retry_text(&retry) });
             }
             "compact_boundary" => {
-                out.events.push(AgentEvent::Progress { text: "The conversation so far was summarised.".into() });
+                out.events
+                    .push(AgentEvent::Progress { text: "The conversation so far was summarised.".into() });
             }
             _ => out.alive(),
         }
@@ -245,7 +250,8 @@ impl ClaudeCodec {
         let Some(response) = parse::<ControlResponse<'_>>(response) else { return out.alive() };
         if response.request_id == super::encode::INITIALIZE {
             out.ready = response.subtype == "success";
-        } else if response.request_id.starts_with(super::encode::CANCEL) && self.state.cancel == Cancel::Sent {
+        } else if response.request_id.starts_with(super::encode::CANCEL) && self.state.cancel == Cancel::Sent
+        {
             let queued = response.response.is_some_and(|receipt| !receipt.still_queued.is_empty());
             let queued = queued || self.state.turn.as_ref().is_some_and(|turn| turn.queued);
             if queued {

@@ -43,7 +43,8 @@ struct Hunk {
 impl Edit {
     /// The change that a use of a tool stands for, if it is one of the tools that change files.
     pub(super) fn of(tool: &str, arguments: &Value) -> Option<Self> {
-        let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text =
+            |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let pair = |value: &Value| (text(value, "old_string"), text(value, "new_string"));
         let (path, pairs) = match tool {
             "Edit" => (text(arguments, "file_path"), vec![pair(arguments)]),

@@ -267,6 +267,8 @@ fn lenient<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> R
     Ok(serde_json::from_str(raw.get()).ok())
 }
 
-fn lenient_text<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+fn lenient_text<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     lenient(deserializer).map(Option::unwrap_or_default)
 }

@@ -57,7 +57,11 @@ impl ClaudeCodec {
                 request_id,
                 tool: tool.into(),
                 input: edits::shown_arguments(&self.workspace, input, false),
-                description: request.description.as_deref().or(request.decision_reason.as_deref()).map(Into::into),
+                description: request
+                    .description
+                    .as_deref()
+                    .or(request.decision_reason.as_deref())
+                    .map(Into::into),
                 call_id: call_id.map(Into::into),
                 truncated: false,
             }),

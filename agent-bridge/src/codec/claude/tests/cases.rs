@@ -32,7 +32,9 @@ fn text(index: u32, text: &str) -> String {
 const TEXT: &str = r#"{"type":"text","text":""}"#;
 
 fn assistant(id: &str, content: &str) -> String {
-    format!(r#"{{"type":"assistant","message":{{"id":"{id}","content":[{content}]}},"parent_tool_use_id":null}}"#)
+    format!(
+        r#"{{"type":"assistant","message":{{"id":"{id}","content":[{content}]}},"parent_tool_use_id":null}}"#
+    )
 }
 
 fn check(lines: &[String], expected: &[&str]) {
@@ -86,12 +88,16 @@ fn text_in_the_blocks_start_counts() {
 
 #[test]
 fn empty_deltas_make_no_event() {
-    check(&[start("m1"), block(0, TEXT), text(0, ""), event(r#"{"type":"content_block_stop","index":0}"#)], &[]);
+    check(
+        &[start("m1"), block(0, TEXT), text(0, ""), event(r#"{"type":"content_block_stop","index":0}"#)],
+        &[],
+    );
 }
 
 #[test]
 fn a_subagent_does_not_mix_into_the_answer() {
-    let sub = |line: String| line.replace(r#""parent_tool_use_id":null"#, r#""parent_tool_use_id":"toolu_1""#);
+    let sub =
+        |line: String| line.replace(r#""parent_tool_use_id":null"#, r#""parent_tool_use_id":"toolu_1""#);
     check(
         &[
             start("m1"),
@@ -101,7 +107,10 @@ fn a_subagent_does_not_mix_into_the_answer() {
             sub(block(0, TEXT)),
             sub(text(0, "SUB")),
             sub(assistant("s1", r#"{"type":"text","text":"SUB"}"#)),
-            sub(assistant("s1", r#"{"type":"tool_use","id":"toolu_2","name":"Read","input":{"file_path":"/workspace/a"}}"#)),
+            sub(assistant(
+                "s1",
+                r#"{"type":"tool_use","id":"toolu_2","name":"Read","input":{"file_path":"/workspace/a"}}"#,
+            )),
             sub(event(r#"{"type":"message_stop"}"#)),
             text(0, "text"),
         ],
@@ -158,12 +167,22 @@ fn file_edits() {
         [r#"file_edit t1 Edit a.rs +1 -1 "--- a.rs\n+++ a.rs\n@@ -3,2 +3,2 @@\n x\n-y\n+z\n""#]
     );
     assert_eq!(
-        edit("Write", r#"{"file_path":"/etc/motd","content":"a\nb\n"}"#, r#"{"type":"create","structuredPatch":[]}"#),
+        edit(
+            "Write",
+            r#"{"file_path":"/etc/motd","content":"a\nb\n"}"#,
+            r#"{"type":"create","structuredPatch":[]}"#
+        ),
         [r#"file_edit t1 Write motd +2 -0 "--- motd\n+++ motd\n@@ -0,0 +1,2 @@\n+a\n+b\n""#]
     );
     assert_eq!(
-        edit("MultiEdit", r#"{"file_path":"src/b","edits":[{"old_string":"1","new_string":"2"},{"old_string":"3\n4","new_string":""}]}"#, "null"),
-        [r#"file_edit t1 MultiEdit src/b +1 -3 "--- src/b\n+++ src/b\n@@ -1 +1 @@\n-1\n+2\n@@ -1,2 +0,0 @@\n-3\n-4\n""#]
+        edit(
+            "MultiEdit",
+            r#"{"file_path":"src/b","edits":[{"old_string":"1","new_string":"2"},{"old_string":"3\n4","new_string":""}]}"#,
+            "null"
+        ),
+        [
+            r#"file_edit t1 MultiEdit src/b +1 -3 "--- src/b\n+++ src/b\n@@ -1 +1 @@\n-1\n+2\n@@ -1,2 +0,0 @@\n-3\n-4\n""#
+        ]
     );
     assert_eq!(
         edit("NotebookEdit", r#"{"notebook_path":"/workspace/n.ipynb","new_source":"print(1)"}"#, "3").len(),
@@ -176,7 +195,10 @@ fn file_edits() {
 #[test]
 fn a_failed_edit_changed_nothing() {
     let said = said(&[
-        &assistant("m", r#"{"type":"tool_use","id":"t1","name":"Write","input":{"file_path":"a","content":"b"}}"#),
+        &assistant(
+            "m",
+            r#"{"type":"tool_use","id":"t1","name":"Write","input":{"file_path":"a","content":"b"}}"#,
+        ),
         r#"{"type":"user","message":{"content":[{"type":"tool_result","tool_use_id":"t1","content":"denied at /workspace/a","is_error":true}]}}"#,
     ]);
     assert_eq!(said[1..], [r#"tool_end t1 Write Err("denied at a")"#]);
@@ -187,10 +209,22 @@ fn results_are_judged_by_error_and_reason() {
     for (result, expected) in [
         (r#"{"type":"result","is_error":false,"terminal_reason":"completed"}"#, "turn_ended Completed"),
         (r#"{"is_error":true,"terminal_reason":"aborted_tools","type":"result"}"#, "turn_ended Cancelled"),
-        (r#"{"type":"result","subtype":"success","is_error":true,"terminal_reason":"api_error","result":"API Error: 500"}"#, "turn_ended Failed agent_api_error: API Error: 500"),
-        (r#"{"type":"result","subtype":"error_max_turns","is_error":true}"#, "turn_ended Failed agent_limit: The agent reported an error."),
-        (r#"{"type":"result","subtype":"error_during_execution","is_error":true,"errors":["at /usr/lib/x.js"]}"#, "turn_ended Failed agent_error: at x.js"),
-        (r#"{"type":"result","subtype":"error_new"}"#, "turn_ended Failed agent_error: The agent reported an error."),
+        (
+            r#"{"type":"result","subtype":"success","is_error":true,"terminal_reason":"api_error","result":"API Error: 500"}"#,
+            "turn_ended Failed agent_api_error: API Error: 500",
+        ),
+        (
+            r#"{"type":"result","subtype":"error_max_turns","is_error":true}"#,
+            "turn_ended Failed agent_limit: The agent reported an error.",
+        ),
+        (
+            r#"{"type":"result","subtype":"error_during_execution","is_error":true,"errors":["at /usr/lib/x.js"]}"#,
+            "turn_ended Failed agent_error: at x.js",
+        ),
+        (
+            r#"{"type":"result","subtype":"error_new"}"#,
+            "turn_ended Failed agent_error: The agent reported an error.",
+        ),
         (r#"{"type":"result","is_error":"odd","usage":7,"total_cost_usd":"x"}"#, "turn_ended Completed"),
     ] {
         assert_eq!(said(&[result]), [expected, "(turn ended)"], "{result}");
@@ -211,7 +245,10 @@ fn cost_is_what_the_session_grew_by() {
     let result = |usd: &str| format!(r#"{{"type":"result","is_error":false,"total_cost_usd":{usd}}}"#);
     let said = said(&[&result("0.5"), &result("0.75"), &result("0.7")]);
     let costs: Vec<&String> = said.iter().filter(|line| line.starts_with("turn_ended")).collect();
-    assert_eq!(costs, ["turn_ended Completed $0.50000", "turn_ended Completed $0.25000", "turn_ended Completed"]);
+    assert_eq!(
+        costs,
+        ["turn_ended Completed $0.50000", "turn_ended Completed $0.25000", "turn_ended Completed"]
+    );
 }
 
 #[test]
@@ -239,7 +276,10 @@ fn what_is_not_understood_is_refused_and_never_granted() {
 
 #[test]
 fn garbage_is_tolerated() {
-    assert!(said(&["", "   ", "npm warn deprecated", "{\"type\":\"res", "\u{feff}{}", "[1,2]", "null", "\"x\""]).is_empty());
+    assert!(
+        said(&["", "   ", "npm warn deprecated", "{\"type\":\"res", "\u{feff}{}", "[1,2]", "null", "\"x\""])
+            .is_empty()
+    );
     let mut out = Decoded::default();
     codec().decode(1, b"{\"type\":\"assistant\xff\"}", &mut out);
     codec().decode(1, &[0, 159, 146, 150], &mut out);

@@ -70,7 +70,8 @@ fn questions_are_answered_in_their_input() {
     let shown = decode(&mut codec, &[ASK.into()]);
     assert!(shown.contains(r#""question":"Which?","header":"Pick","multi_select":true"#), "{shown}");
     let answers = BTreeMap::from([("Which?".to_owned(), vec!["A".to_owned(), "B".to_owned()])]);
-    let line: Value = serde_json::from_str(&line(&mut codec, &answer("r-2", Answer::Answer { answers }))).unwrap();
+    let line: Value =
+        serde_json::from_str(&line(&mut codec, &answer("r-2", Answer::Answer { answers }))).unwrap();
     let decision = &line["response"]["response"];
     assert_eq!(decision["behavior"], "allow");
     assert_eq!(decision["updatedInput"]["answers"], json!({"Which?": "A, B"}));
@@ -90,10 +91,8 @@ fn an_answer_of_the_wrong_kind_is_no_consent() {
 #[test]
 fn a_withdrawn_request_takes_no_answer() {
     let mut codec = codec();
-    let shown = decode(
-        &mut codec,
-        &[BASH.into(), r#"{"type":"control_cancel_request","request_id":"r-1"}"#.into()],
-    );
+    let shown =
+        decode(&mut codec, &[BASH.into(), r#"{"type":"control_cancel_request","request_id":"r-1"}"#.into()]);
     assert!(shown.ends_with("  2 withdrawn r-1\n"), "{shown}");
     assert_eq!(codec.encode(&answer("r-1", Answer::Allow)), None);
 }
@@ -114,7 +113,9 @@ fn a_cancel_that_came_before_its_prompt_began_is_sent_again() {
     let mut out = Decoded::default();
     for record in [
         format!(r#"{{"type":"command_lifecycle","command_uuid":{uuid},"state":"queued"}}"#),
-        format!(r#"{{"type":"control_response","response":{{"subtype":"success","request_id":"cancel-2","response":{{"still_queued":[{uuid}]}}}}}}"#),
+        format!(
+            r#"{{"type":"control_response","response":{{"subtype":"success","request_id":"cancel-2","response":{{"still_queued":[{uuid}]}}}}}}"#
+        ),
     ] {
         codec.decode(1, record.as_bytes(), &mut out);
     }
@@ -151,7 +152,8 @@ fn without_a_reason_a_cancelled_turn_is_known_by_its_cancel() {
 fn a_prompt_that_ends_without_a_result_ends_its_turn() {
     for (state, outcome) in [("completed", "Failed agent_error"), ("cancelled", "Cancelled")] {
         let mut codec = codec();
-        let uuid = serde_json::from_str::<Value>(&line(&mut codec, &prompt("t", "x"))).unwrap()["uuid"].clone();
+        let uuid =
+            serde_json::from_str::<Value>(&line(&mut codec, &prompt("t", "x"))).unwrap()["uuid"].clone();
         let done = format!(r#"{{"type":"command_lifecycle","command_uuid":{uuid},"state":"{state}"}}"#);
         assert!(decode(&mut codec, &[done.clone()]).contains(outcome), "{state}");
         assert!(!decode(&mut codec, &[done]).contains("turn_ended"), "once");

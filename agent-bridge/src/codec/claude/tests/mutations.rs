@@ -60,7 +60,8 @@ fn mutate(line: &str, mutation: &Mutation) -> Vec<u8> {
             let colons: Vec<usize> =
                 line.match_indices("\":").map(|(at, _)| at + 2).filter(|at| *at < length).collect();
             let start = colons[at.index(colons.len())];
-            let mut values = serde_json::Deserializer::from_str(&line[start..]).into_iter::<serde_json::Value>();
+            let mut values =
+                serde_json::Deserializer::from_str(&line[start..]).into_iter::<serde_json::Value>();
             if let Some(Ok(_)) = values.next() {
                 bytes.splice(start..start + values.byte_offset(), value.bytes());
             }

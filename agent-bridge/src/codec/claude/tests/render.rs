@@ -25,7 +25,9 @@ fn event(event: &AgentEvent) -> String {
             format!("text_end {stream}{}{}", optional(text), flag(*void, " VOID"))
         }
         AgentEvent::Reasoning { stream, text } => format!("reasoning {stream} {text:?}"),
-        AgentEvent::ReasoningEnd { stream, void } => format!("reasoning_end {stream}{}", flag(*void, " VOID")),
+        AgentEvent::ReasoningEnd { stream, void } => {
+            format!("reasoning_end {stream}{}", flag(*void, " VOID"))
+        }
         AgentEvent::Message { text } => format!("message {text:?}"),
         AgentEvent::Progress { text } => format!("progress {text:?}"),
         AgentEvent::Alive => ".".into(),
@@ -36,8 +38,15 @@ fn event(event: &AgentEvent) -> String {
         AgentEvent::FileEdit { edits } => edits
             .iter()
             .map(|edit| {
-                format!("file_edit {} {} {} +{} -{}{}", edit.call_id, edit.tool, edit.path, edit.added,
-                    edit.deleted, optional(&edit.diff))
+                format!(
+                    "file_edit {} {} {} +{} -{}{}",
+                    edit.call_id,
+                    edit.tool,
+                    edit.path,
+                    edit.added,
+                    edit.deleted,
+                    optional(&edit.diff)
+                )
             })
             .collect::<Vec<_>>()
             .join("\n"),
@@ -48,13 +57,22 @@ fn event(event: &AgentEvent) -> String {
         AgentEvent::Session { token } => format!("session {token}"),
         AgentEvent::TurnEnded { outcome, error, usage, cost } => {
             let usage = usage.as_ref().map(|usage| {
-                format!(" in {} out {} cached {}+{}", usage.input_tokens, usage.output_tokens,
-                    usage.cache_read_tokens, usage.cache_write_tokens)
+                format!(
+                    " in {} out {} cached {}+{}",
+                    usage.input_tokens,
+                    usage.output_tokens,
+                    usage.cache_read_tokens,
+                    usage.cache_write_tokens
+                )
             });
             let cost = cost.as_ref().map(|cost| format!(" ${:.5}", cost.usd));
             let error = error.as_ref().map(|error| format!(" {}: {}", error.code, error.detail));
-            format!("turn_ended {outcome:?}{}{}{}", error.unwrap_or_default(), usage.unwrap_or_default(),
-                cost.unwrap_or_default())
+            format!(
+                "turn_ended {outcome:?}{}{}{}",
+                error.unwrap_or_default(),
+                usage.unwrap_or_default(),
+                cost.unwrap_or_default()
+            )
         }
     }
 }
