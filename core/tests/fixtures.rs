@@ -178,7 +178,7 @@ fn here() -> PathBuf {
 
 fn list(dir: &Path) -> impl Iterator<Item = String> {
     let entries = fs::read_dir(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
-    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap())
+    entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a UTF-8 name"))
 }
 
 fn fixtures(side: &str) -> BTreeMap<String, String> {
@@ -186,7 +186,7 @@ fn fixtures(side: &str) -> BTreeMap<String, String> {
     list(&dir)
         .map(|file| {
             let name = file.strip_suffix(".json").unwrap_or_else(|| panic!("{file} is no fixture"));
-            (name.to_owned(), fs::read_to_string(dir.join(&file)).unwrap())
+            (name.to_owned(), fs::read_to_string(dir.join(&file)).expect("UTF-8"))
         })
         .collect()
 }

@@ -147,7 +147,7 @@ impl Chat {
     pub(super) fn load_failed(&mut self, cx: &mut Context) {
         self.phase = Phase::Absent;
         for (conn, wanted) in core::mem::take(&mut self.intake) {
-            let refusal = unavailable().chat(&self.key.chat).turn(wanted.turn_id());
+            let refusal = unreadable().chat(&self.key.chat).turn(wanted.turn_id());
             cx.refuse(conn, refusal);
         }
         // Whether it exists is still unknown, so it must be asked for anew.
@@ -321,6 +321,10 @@ impl Wanted {
 
 pub(super) fn unavailable() -> Refusal {
     Refusal::new(ErrorCode::Unavailable, "the gateway cannot store this at the moment; try again shortly")
+}
+
+pub(super) fn unreadable() -> Refusal {
+    Refusal::new(ErrorCode::Unavailable, "the gateway cannot read this at the moment; try again shortly")
 }
 
 pub(super) fn chats_full(cx: &Context, conn: ConnId) -> bool {

@@ -5,7 +5,7 @@ use alloc::{string::String, vec::Vec};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    chat::{Chat, Phase, Wanted, chats_full, unavailable},
+    chat::{Chat, Phase, Wanted, chats_full, unavailable, unreadable},
     connection::{shutting_down, too_many_chats},
     context::{Asked, Context, Errand, Refusal},
     log::{Draft, Effect, Origin},
@@ -65,7 +65,7 @@ impl Chat {
             match found {
                 Ok(record) => self.message(cx, conn, content, turn_id, record),
                 Err(()) => {
-                    cx.refuse(conn, unavailable().chat(&self.key.chat).turn(turn_id.as_ref()));
+                    cx.refuse(conn, unreadable().chat(&self.key.chat).turn(turn_id.as_ref()));
                 }
             }
         }

@@ -173,7 +173,8 @@ impl Chat {
         if self.broken.is_none() {
             pending.id = cx.next_append(self.reference);
             let changes: Vec<Change> =
-                pending.events.iter().filter_map(implied).chain(pending.changes.iter().cloned()).collect();
+                // A turn is accepted before it starts.
+                pending.changes.iter().cloned().chain(pending.events.iter().filter_map(implied)).collect();
             let append = Append {
                 id: pending.id,
                 chat: self.key.clone(),

@@ -278,8 +278,8 @@ impl Hub {
             Asked::Turn(chat) => self.with_chat(chat, |chat, cx| chat.turn_found(cx, Err(()))),
             Asked::Page { chat, next } => self.with_chat(chat, |chat, cx| chat.page_failed(cx, next)),
             Asked::Snapshot(wanted) => self.snapshot_found(wanted, None),
-            Asked::History { conn, chat_id } => self.cx.refuse(conn, chat::unavailable().chat(&chat_id)),
-            Asked::Chats { conn } => self.cx.refuse(conn, chat::unavailable()),
+            Asked::History { conn, chat_id } => self.cx.refuse(conn, chat::unreadable().chat(&chat_id)),
+            Asked::Chats { conn } => self.cx.refuse(conn, chat::unreadable()),
         }
     }
 

@@ -1,0 +1,126 @@
+//! A journal whose answers the test orders: delayed, refused, lost, failed.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use switchboard_core::{
+    ids::{ChatKey, Cursor},
+    journal::{
+        Append, Ask, AskId, ChatRecord, Found, HistoryPage, JournalAnswer, LogEvent, MemoryJournal,
+        PageStart, Query,
+    },
+};
+
+/// What waits for an answer.
+#[derive(Debug, Clone)]
+pub enum Request {
+    Append(Append),
+    Ask(Ask),
+}
+
+/// How to answer an append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// Well.
+    Keep,
+    /// An append is refused; a question fails.
+    Refuse,
+    /// An append is kept and yet refused: its outcome was unknown. A question fails.
+    Lose,
+}
+
+#[derive(Debug, Default)]
+pub struct Journal {
+    pub memory: MemoryJournal,
+    pub waiting: VecDeque<Request>,
+    /// Chats whose appends are refused until their state is asked for.
+    closed: BTreeSet<ChatKey>,
+    /// Appends answered so far, however.
+    pub appends: u64,
+}
+
+impl Journal {
+    /// Forgets what was asked: whoever asked is gone.
+    pub fn restart(&mut self) {
+        self.waiting.clear();
+        self.closed.clear();
+    }
+
+    /// Carries out the request at this place among those that wait.
+    pub fn carry_out(&mut self, at: usize, how: How) -> JournalAnswer {
+        match self.waiting.remove(at).expect("a request waits there") {
+            Request::Append(append) => self.append(append, how),
+            Request::Ask(ask) if how != How::Keep => JournalAnswer::Failed(ask.id),
+            Request::Ask(ask) => {
+                if let Query::Chat { chat } = &ask.query {
+                    self.closed.remove(chat);
+                }
+                self.memory.ask(ask)
+            }
+        }
+    }
+
+    /// Whether nothing of the same chat stands before this append; questions may be answered at any time.
+    pub fn may_be_next(&self, at: usize) -> bool {
+        let Request::Append(append) = &self.waiting[at] else { return true };
+        let same = |request: &Request| matches!(request, Request::Append(a) if a.chat == append.chat);
+        !self.waiting.iter().take(at).any(same)
+    }
+
+    fn append(&mut self, append: Append, how: How) -> JournalAnswer {
+        self.appends += 1;
+        let id = append.id;
+        if self.closed.contains(&append.chat) {
+            return JournalAnswer::Refused(id);
+        }
+        if how != How::Keep {
+            self.closed.insert(append.chat.clone());
+        }
+        if how != How::Refuse {
+            self.memory.append(append);
+        }
+        if how == How::Keep { JournalAnswer::Appended(id) } else { JournalAnswer::Refused(id) }
+    }
+
+    pub fn chat(&self, chat: &ChatKey) -> Option<ChatRecord> {
+        let Found::Chat(record) = self.query(Query::Chat { chat: chat.clone() }) else {
+            panic!("another answer")
+        };
+        record.map(|record| *record)
+    }
+
+    /// The whole log of a chat.
+    pub fn log(&self, chat: &ChatKey) -> Vec<LogEvent> {
+        let Some(record) = self.chat(chat) else { return Vec::new() };
+        let after = Cursor { epoch: record.head.epoch, seq: 0 };
+        let Found::After(events) = self.query(Query::After { chat: chat.clone(), after, bytes: usize::MAX })
+        else {
+            panic!("another answer")
+        };
+        events.unwrap_or_default()
+    }
+
+    /// The event at this place, if the journal has it.
+    pub fn event(&self, chat: &ChatKey, seq: u64) -> Option<LogEvent> {
+        let record = self.chat(chat)?;
+        let after = Cursor { epoch: record.head.epoch, seq: seq - 1 };
+        let Found::After(events) = self.query(Query::After { chat: chat.clone(), after, bytes: 1 }) else {
+            panic!("another answer")
+        };
+        events.and_then(|events| events.into_iter().next())
+    }
+
+    /// The newest page.
+    pub fn newest(&self, chat: &ChatKey, events: u32) -> HistoryPage {
+        let query =
+            Query::Before { chat: chat.clone(), before: PageStart::At(u64::MAX), events, bytes: usize::MAX };
+        let Found::Before(page) = self.query(query) else { panic!("another answer") };
+        page.unwrap_or_default()
+    }
+
+    fn query(&self, query: Query) -> Found {
+        let JournalAnswer::Found(_, found) = self.memory.ask(Ask { id: AskId(0), query }) else {
+            panic!("it cannot fail");
+        };
+        found
+    }
+}

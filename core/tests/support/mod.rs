@@ -1,0 +1,7 @@
+//! What the tests of the hub share: a trace language, and a world around a bare hub.
+#![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
+
+pub mod journal;
+pub mod script;
+pub mod trace;
+pub mod world;

@@ -1,0 +1,338 @@
+//! Runs a trace against a bare hub with a journal in memory.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use serde_json::Value;
+use switchboard_core::{
+    Input, Limits,
+    agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords, AgentRun},
+    ids::{ChatId, ChatKey, ConnId, Principal, RequestId},
+    wire::{Answer, Cost, Outcome, TurnError, Usage},
+};
+
+use super::{
+    journal::{How, Request},
+    trace::{Line, Names, Says, Step, shorten},
+    world::{Said, World},
+};
+
+/// Runs the lines and gives them back with what really came out after each input.
+pub fn run(lines: &[Line]) -> Result<String, String> {
+    let steps =
+        || lines.iter().filter_map(|line| if let Line::Input(_, step) = line { Some(step) } else { None });
+    let mut limits = Limits::default();
+    for step in steps() {
+        if let Step::Limit { name, value } = step {
+            set_limit(&mut limits, name, *value)?;
+        }
+    }
+    let mut script = Script::new(limits);
+    let mut text = String::new();
+    for line in lines {
+        match line {
+            Line::Remark(remark) => writeln!(text, "{remark}").expect("a String takes any text"),
+            Line::Input(input, step) => {
+                writeln!(text, "{input}").expect("a String takes any text");
+                script.step(step).map_err(|why| format!("{why}: {input}"))?;
+                for said in std::mem::take(&mut script.world.said) {
+                    writeln!(text, "{}", script.show(said)).expect("a String takes any text");
+                }
+            }
+            Line::Output(_) => {}
+        }
+    }
+    Ok(text)
+}
+
+pub struct Script {
+    pub world: World,
+    names: Names,
+    clients: BTreeMap<String, ConnId>,
+    principals: BTreeMap<ConnId, Principal>,
+    held: bool,
+    /// How the next appends or questions are answered.
+    faults: Vec<(How, u32)>,
+    fail_asks: u32,
+}
+
+impl Script {
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            world: World::new(limits),
+            names: Names::default(),
+            clients: BTreeMap::new(),
+            principals: BTreeMap::new(),
+            held: false,
+            faults: Vec::new(),
+            fail_asks: 0,
+        }
+    }
+
+    pub fn step(&mut self, step: &Step) -> Result<(), String> {
+        match step {
+            Step::Limit { .. } => {}
+            Step::Open { client, principal } => {
+                let principal = match principal {
+                    Some(name) => Principal::parse(name).map_err(|e| e.to_string())?,
+                    None => Principal::owner(),
+                };
+                let conn = self.world.open(principal.clone(), client);
+                self.clients.insert(client.clone(), conn);
+                self.principals.insert(conn, principal);
+            }
+            Step::Send { client, frame } => {
+                let conn = self.conn(client)?;
+                let frame = self.names.reveal(&expand(frame)?);
+                self.world.frame(conn, &frame);
+            }
+            Step::Gone { client } => {
+                let conn = self.conn(client)?;
+                self.world.gone(conn);
+            }
+            Step::Full { client } => self.outbox(client)?.stuck = true,
+            Step::Drain { client } => self.outbox(client)?.stuck = false,
+            Step::Stalled { client } => {
+                let conn = self.conn(client)?;
+                self.world.step(Input::ReaderStalled { conn });
+            }
+            Step::Agent { chat, events } => {
+                let events = events.iter().map(agent_event).collect::<Result<_, _>>()?;
+                let run = self.run_of(chat)?;
+                let link = self.world.agents.get_mut(&run).ok_or("no agent lives there")?;
+                link.position += 1;
+                let (chat, position) = (link.chat.clone(), link.position);
+                let records = AgentRecords { position, events, checkpoint: None };
+                self.world.step(Input::AgentRecords { chat, run, records });
+            }
+            Step::Exit { chat, how } => {
+                let run = self.run_of(chat)?;
+                let link = self.world.agents.remove(&run).ok_or("no agent lives there")?;
+                let error = |code: &str| TurnError { code: code.into(), detail: "it went away".into() };
+                let exit = match how.as_str() {
+                    "gone" => AgentExit::Gone(error("agent_gone")),
+                    "stopped" => AgentExit::Stopped,
+                    "failed" => AgentExit::StartFailed(error("agent_start_failed")),
+                    _ => return Err("exit how?".to_owned()),
+                };
+                self.world.step(Input::AgentExited { chat: link.chat, run, exit });
+            }
+            Step::Tick { ms } => {
+                let mut world = std::mem::replace(&mut self.world, World::new(Limits::default()));
+                world.advance(*ms, |world| self.settle(world));
+                self.world = world;
+            }
+            Step::JournalHold => self.held = true,
+            Step::JournalRelease => self.held = false,
+            Step::JournalRefuse { appends } => self.faults.push((How::Refuse, *appends)),
+            Step::JournalLose { appends } => self.faults.push((How::Lose, *appends)),
+            Step::JournalFail { asks } => self.fail_asks += asks,
+            Step::Recover { chat } => {
+                let chat = self.key(chat)?;
+                self.world.step(Input::Recover { chat });
+            }
+            Step::Restart => self.world.restart(),
+            Step::Shutdown => self.world.step(Input::Shutdown),
+        }
+        let mut world = std::mem::replace(&mut self.world, World::new(Limits::default()));
+        self.settle(&mut world);
+        self.world = world;
+        Ok(())
+    }
+
+    /// Lets the journal answer and the outboxes drain until nothing more comes of it.
+    fn settle(&mut self, world: &mut World) {
+        for round in 0.. {
+            assert!(round < 10_000, "it does not come to rest");
+            // What was accepted is read at once.
+            for outbox in world.outboxes.values_mut() {
+                while outbox.read().is_some() {}
+            }
+            if !self.held && !world.journal.waiting.is_empty() {
+                let how = self.how(&world.journal.waiting[0]);
+                world.answer(0, how);
+                continue;
+            }
+            let conns: Vec<ConnId> = world.outboxes.keys().copied().collect();
+            if !conns.into_iter().any(|conn| world.report_drain(conn)) {
+                return;
+            }
+        }
+    }
+
+    fn how(&mut self, request: &Request) -> How {
+        match request {
+            Request::Ask(_) if self.fail_asks > 0 => {
+                self.fail_asks -= 1;
+                How::Refuse
+            }
+            Request::Ask(_) => How::Keep,
+            Request::Append(_) => {
+                let Some((how, left)) = self.faults.first_mut() else { return How::Keep };
+                let how = *how;
+                *left -= 1;
+                if *left == 0 {
+                    self.faults.remove(0);
+                }
+                how
+            }
+        }
+    }
+
+    fn show(&mut self, said: Said) -> String {
+        match said {
+            Said::Frame { conn, frame } => {
+                format!("{}< {}", self.client(conn), self.names.hide(frame.as_str()))
+            }
+            Said::Closed { conn, code, frame } => {
+                format!("{} closed {code} {}", self.client(conn), self.names.hide(frame.as_str()))
+            }
+            Said::Start { chat, session, .. } => {
+                let session = session.map(|token| format!(" {token:?}")).unwrap_or_default();
+                format!("agent {}< start{session}", self.names.chat(chat.chat.as_str()))
+            }
+            Said::Told { chat, command } => {
+                let chat = self.names.chat(chat.chat.as_str());
+                let told = match command {
+                    AgentCommand::Prompt { turn_id, text, .. } => {
+                        format!("prompt {} {}", self.turn(turn_id.as_str()), shorten(&format!("{text:?}")))
+                    }
+                    AgentCommand::Cancel { turn_id, .. } => format!("cancel {}", self.turn(turn_id.as_str())),
+                    AgentCommand::Answer { request_id, answer, .. } => {
+                        let answer = match answer {
+                            Answer::Allow => "allow".to_owned(),
+                            Answer::Deny { message } => format!("deny {message:?}"),
+                            Answer::Answer { answers } => format!("answers {answers:?}"),
+                        };
+                        format!("answer {request_id} {answer}")
+                    }
+                };
+                format!("agent {chat}< {told}")
+            }
+            Said::Held { chat, held } => {
+                let what = if held { "hold" } else { "go on" };
+                format!("agent {}< {what}", self.names.chat(chat.chat.as_str()))
+            }
+            Said::Stop { chat, kill } => {
+                let what = if kill { "kill" } else { "stop" };
+                format!("agent {}< {what}", self.names.chat(chat.chat.as_str()))
+            }
+            Said::Finished => "finished".to_owned(),
+        }
+    }
+
+    fn turn(&mut self, id: &str) -> String {
+        let hidden = self.names.hide(&format!("{{\"turn_id\":\"{id}\"}}"));
+        hidden[12..hidden.len() - 2].to_owned()
+    }
+
+    fn client(&self, conn: ConnId) -> String {
+        let found = self.clients.iter().find(|(_, c)| **c == conn);
+        found.map_or_else(|| format!("{conn}"), |(name, _)| name.clone())
+    }
+
+    fn conn(&self, client: &str) -> Result<ConnId, String> {
+        self.clients.get(client).copied().ok_or_else(|| format!("{client} is not open"))
+    }
+
+    fn outbox(&mut self, client: &str) -> Result<&mut super::world::Outbox, String> {
+        let conn = self.conn(client)?;
+        self.world.outboxes.get_mut(&conn).ok_or_else(|| format!("{client} is gone"))
+    }
+
+    fn run_of(&self, chat: &str) -> Result<AgentRun, String> {
+        let id = self.names.id(chat);
+        let found = self.world.agents.iter().find(|(_, agent)| agent.chat.chat.as_str() == id);
+        found.map(|(run, _)| *run).ok_or_else(|| "no agent lives there".to_owned())
+    }
+
+    fn key(&self, chat: &str) -> Result<ChatKey, String> {
+        let chat = ChatId::parse(&self.names.id(chat)).map_err(|e| e.to_string())?;
+        Ok(ChatKey { principal: Principal::owner(), chat })
+    }
+}
+
+/// `"x"*9` in a frame repeats.
+fn expand(frame: &str) -> Result<String, String> {
+    let Some(at) = frame.find("\"*") else { return Ok(frame.to_owned()) };
+    let begin = frame[..at].rfind('"').ok_or("no text to repeat")?;
+    let rest = &frame[at + 2..];
+    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let times: usize = rest[..end].parse().map_err(|_| "how often?")?;
+    Ok(format!("{}\"{}\"{}", &frame[..begin], frame[begin + 1..at].repeat(times), &rest[end..]))
+}
+
+fn set_limit(limits: &mut Limits, name: &str, value: u64) -> Result<(), String> {
+    let size = usize::try_from(value).map_err(|e| e.to_string())?;
+    let few = u32::try_from(value).unwrap_or(u32::MAX);
+    match name {
+        "text_bytes" => limits.text_bytes = size,
+        "chats_per_connection" => limits.chats_per_connection = size,
+        "connections_per_principal" => limits.connections_per_principal = Some(size),
+        "connections" => limits.connections = size,
+        "messages_per_minute" => limits.messages_per_minute = Some(few),
+        "new_chats_per_minute" => limits.new_chats_per_minute = Some(few),
+        "frames_per_second" => limits.frames_per_second = few,
+        "frames_burst" => limits.frames_burst = few,
+        "frames_refused" => limits.frames_refused = few,
+        "ring_bytes" => limits.ring_bytes = size,
+        "outbox_bytes" => limits.outbox_bytes = size,
+        "queued_turns" => limits.queued_turns = size,
+        "open_requests" => limits.open_requests = size,
+        "agents" => limits.agents = size,
+        "merge_bytes" => limits.merge_bytes = size,
+        "event_text_bytes" => limits.event_text_bytes = size,
+        "pending_bytes" => limits.pending_bytes = size,
+        "history_events" => limits.history_events = few,
+        "page_bytes" => limits.page_bytes = size,
+        "list_chats" => limits.list_chats = few,
+        "idle_chats" => limits.idle_chats = size,
+        _ => return Err(format!("no limit {name}")),
+    }
+    Ok(())
+}
+
+fn agent_event(says: &Says) -> Result<AgentEvent, String> {
+    let text = |at: usize| {
+        let value = says.args.get(at).and_then(Value::as_str);
+        value.map(str::to_owned).ok_or_else(|| format!("{} lacks a text", says.kind))
+    };
+    let value = |at: usize| says.args.get(at).cloned().ok_or_else(|| format!("{} lacks a value", says.kind));
+    fn typed<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, String> {
+        serde_json::from_value(value).map_err(|e| e.to_string())
+    }
+    let void = says.args.get(1).is_some_and(|word| word == "void");
+    Ok(match says.kind.as_str() {
+        "text" => AgentEvent::Text { stream: text(0)?.into(), text: text(1)? },
+        "reason" => AgentEvent::Reasoning { stream: text(0)?.into(), text: text(1)? },
+        "text_end" => {
+            let whole = says.args.get(1).filter(|_| !void).and_then(Value::as_str).map(str::to_owned);
+            AgentEvent::TextEnd { stream: text(0)?.into(), text: whole, void }
+        }
+        "reason_end" => AgentEvent::ReasoningEnd { stream: text(0)?.into(), void },
+        "message" => AgentEvent::Message { text: text(0)? },
+        "progress" => AgentEvent::Progress { text: text(0)? },
+        "alive" => AgentEvent::Alive,
+        "tool" => AgentEvent::ToolStarted { call_id: text(0)?, name: text(1)?, arguments: value(2)? },
+        "tool_end" => {
+            let result = if text(2)? == "ok" { Ok(text(3)?) } else { Err(text(3)?) };
+            AgentEvent::ToolEnded { call_id: text(0)?, name: text(1)?, result, truncated: false }
+        }
+        "edit" => AgentEvent::FileEdit { edits: vec![typed(value(0)?)?] },
+        "permission" => AgentEvent::Permission(typed(value(0)?)?),
+        "question" => AgentEvent::Question(typed(value(0)?)?),
+        "withdrawn" => {
+            AgentEvent::Withdrawn { request_id: RequestId::parse(&text(0)?).map_err(|e| e.to_string())? }
+        }
+        "model" => AgentEvent::Model { name: text(0)? },
+        "session" => AgentEvent::Session { token: text(0)? },
+        "end" => {
+            let outcome: Outcome = typed(value(0)?)?;
+            let more = says.args.get(1).cloned().unwrap_or(Value::Null);
+            let error: Option<TurnError> = typed(more["error"].clone())?;
+            let usage: Option<Usage> = typed(more["usage"].clone())?;
+            let cost: Option<Cost> = typed(more["cost"].clone())?;
+            AgentEvent::TurnEnded { outcome, error, usage, cost }
+        }
+        kind => return Err(format!("an agent does not say {kind}")),
+    })
+}

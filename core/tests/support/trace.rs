@@ -1,0 +1,270 @@
+//! The trace language: what happens, line by line, and all that comes of it. Knows nothing of the hub.
+//!
+//! ```text
+//! # a remark
+//! limit queued_turns 2              before anything else: a limit other than the default
+//! a open [PRINCIPAL]                a client connects; its name is its client_id
+//! a> {"type": ...}                  it sends a frame; text that is no JSON is sent as it is
+//! a gone                            it goes
+//! a full, a drain, a stalled        its outbox takes nothing, takes again, took nothing for too long
+//! agent CHAT> EVENT [| EVENT]...    its agent says something, all of it at once
+//! agent CHAT> exit gone|stopped|failed
+//! tick MS                           time passes
+//! journal hold|release|refuse N|lose N|fail N
+//! recover CHAT, restart, shutdown
+//! a< {...}, a closed CODE {...}, agent CHAT< ..., finished
+//! ```
+//!
+//! The last line shows what comes out. Made-up ids are named in the order in which they appear: `E1` an epoch,
+//! `C1` a chat, `T1` a turn, `P1` the cursor of a page; a client may use a name once it was seen. Times are `~`.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use serde_json::Value;
+
+/// A line that makes something happen.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    Limit { name: String, value: u64 },
+    Open { client: String, principal: Option<String> },
+    Send { client: String, frame: String },
+    Gone { client: String },
+    Full { client: String },
+    Drain { client: String },
+    Stalled { client: String },
+    Agent { chat: String, events: Vec<Says> },
+    Exit { chat: String, how: String },
+    Tick { ms: u64 },
+    JournalHold,
+    JournalRelease,
+    JournalRefuse { appends: u32 },
+    JournalLose { appends: u32 },
+    JournalFail { asks: u32 },
+    Recover { chat: String },
+    Restart,
+    Shutdown,
+}
+
+/// What an agent says, as words and values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Says {
+    pub kind: String,
+    pub args: Vec<Value>,
+}
+
+/// A line of a trace.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Line {
+    /// Empty, or a remark.
+    Remark(String),
+    Input(String, Step),
+    Output(String),
+}
+
+/// Reads a trace.
+pub fn parse(text: &str) -> Result<Vec<Line>, String> {
+    text.lines()
+        .enumerate()
+        .map(|(at, line)| parse_line(line).map_err(|why| format!("line {}: {why}: {line}", at + 1)))
+        .collect()
+}
+
+fn parse_line(line: &str) -> Result<Line, String> {
+    let line = line.trim_end();
+    if line.is_empty() || line.starts_with('#') {
+        return Ok(Line::Remark(line.to_owned()));
+    }
+    let (first, rest) = line.split_once(' ').unwrap_or((line, ""));
+    if line == "finished" || first.ends_with('<') || rest.starts_with("closed ") {
+        return Ok(Line::Output(line.to_owned()));
+    }
+    if first == "agent" && rest.split_once(' ').is_some_and(|(chat, _)| chat.ends_with('<')) {
+        return Ok(Line::Output(line.to_owned()));
+    }
+    Ok(Line::Input(line.to_owned(), step(first, rest)?))
+}
+
+fn step(first: &str, rest: &str) -> Result<Step, String> {
+    let words: Vec<&str> = rest.split_whitespace().collect();
+    let number = |at: usize| {
+        let word = words.get(at).ok_or("a number is missing")?;
+        word.parse::<u64>().map_err(|_| format!("{word} is no number"))
+    };
+    let few = |at| number(at).and_then(|n| u32::try_from(n).map_err(|_| "too many".to_owned()));
+    if let Some(client) = first.strip_suffix('>') {
+        return Ok(Step::Send { client: client.to_owned(), frame: rest.to_owned() });
+    }
+    let client = first.to_owned();
+    Ok(match (first, words.as_slice()) {
+        ("limit", [name, _]) => Step::Limit { name: (*name).to_owned(), value: number(1)? },
+        ("tick", [_]) => Step::Tick { ms: number(0)? },
+        ("journal", ["hold"]) => Step::JournalHold,
+        ("journal", ["release"]) => Step::JournalRelease,
+        ("journal", ["refuse", _]) => Step::JournalRefuse { appends: few(1)? },
+        ("journal", ["lose", _]) => Step::JournalLose { appends: few(1)? },
+        ("journal", ["fail", _]) => Step::JournalFail { asks: few(1)? },
+        ("recover", [chat]) => Step::Recover { chat: (*chat).to_owned() },
+        ("restart", []) => Step::Restart,
+        ("shutdown", []) => Step::Shutdown,
+        ("agent", [chat, "exit", how]) => {
+            let chat = chat.strip_suffix('>').ok_or("CHAT> is missing")?;
+            Step::Exit { chat: chat.to_owned(), how: (*how).to_owned() }
+        }
+        ("agent", [chat, ..]) => {
+            let said = rest[chat.len()..].trim();
+            let chat = chat.strip_suffix('>').ok_or("CHAT> is missing")?;
+            Step::Agent { chat: chat.to_owned(), events: says(said)? }
+        }
+        (_, ["open"]) => Step::Open { client, principal: None },
+        (_, ["open", principal]) => Step::Open { client, principal: Some((*principal).to_owned()) },
+        (_, ["gone"]) => Step::Gone { client },
+        (_, ["full"]) => Step::Full { client },
+        (_, ["drain"]) => Step::Drain { client },
+        (_, ["stalled"]) => Step::Stalled { client },
+        _ => return Err("not understood".to_owned()),
+    })
+}
+
+/// `kind arg arg | kind arg`: an argument is a JSON string or object, or a word. `"x"*9` repeats.
+fn says(text: &str) -> Result<Vec<Says>, String> {
+    let mut events = vec![Vec::new()];
+    let mut rest = text;
+    while !rest.is_empty() {
+        if let Some(tail) = rest.strip_prefix('|') {
+            events.push(Vec::new());
+            rest = tail.trim_start();
+            continue;
+        }
+        let (value, tail) = if rest.starts_with(['"', '{', '[']) {
+            let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+            let value = values.next().ok_or("a value is missing")?.map_err(|e| e.to_string())?;
+            repeat(value, &rest[values.byte_offset()..])?
+        } else {
+            let (word, tail) = rest.split_once(' ').unwrap_or((rest, ""));
+            (Value::from(word), tail)
+        };
+        events.last_mut().ok_or("no event")?.push(value);
+        rest = tail.trim_start();
+    }
+    events
+        .into_iter()
+        .map(|words| {
+            let mut words = words.into_iter();
+            let kind = words.next().and_then(|kind| kind.as_str().map(str::to_owned));
+            Ok(Says { kind: kind.ok_or("an event is missing")?, args: words.collect() })
+        })
+        .collect()
+}
+
+fn repeat(value: Value, rest: &str) -> Result<(Value, &str), String> {
+    let Some(rest) = rest.strip_prefix('*') else { return Ok((value, rest)) };
+    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let times = rest[..end].parse::<usize>().map_err(|e| e.to_string())?;
+    let text = value.as_str().ok_or("only a text can be repeated")?;
+    Ok((Value::from(text.repeat(times)), &rest[end..]))
+}
+
+/// Names for made-up ids.
+#[derive(Debug, Default)]
+pub struct Names {
+    names: BTreeMap<String, String>,
+    counts: BTreeMap<char, u32>,
+}
+
+impl Names {
+    /// A frame as the server sent it, with names for ids and without times. Long runs of one letter are
+    /// shortened.
+    pub fn hide(&mut self, frame: &str) -> String {
+        let mut shown = String::with_capacity(frame.len());
+        let mut rest = frame;
+        while let Some(at) = rest.find("\":") {
+            let key_begins = rest[..at].rfind('"').map_or(0, |quote| quote + 1);
+            let key = &rest[key_begins..at];
+            let (head, tail) = rest.split_at(at + 2);
+            shown.push_str(head);
+            rest = match key {
+                "created_at_ms" | "started_at_ms" | "started_at" | "latency_ms" | "updated_at_ms" => {
+                    shown.push_str("\"~\"");
+                    &tail[tail.find([',', '}']).unwrap_or(tail.len())..]
+                }
+                "epoch" => self.hide_value(tail, 'E', |_| true, &mut shown),
+                "before" => self.hide_value(tail, 'P', |_| true, &mut shown),
+                "chat_id" => self.hide_value(tail, 'C', made_up, &mut shown),
+                "turn_id" | "active_turn_id" => self.hide_value(tail, 'T', made_up, &mut shown),
+                _ => tail,
+            };
+        }
+        shown.push_str(rest);
+        shorten(&shown)
+    }
+
+    fn hide_value<'a>(
+        &mut self,
+        tail: &'a str,
+        kind: char,
+        when: fn(&str) -> bool,
+        shown: &mut String,
+    ) -> &'a str {
+        let Some(value) = tail.strip_prefix('"') else { return tail };
+        let end = value.find('"').unwrap_or(value.len());
+        if !when(&value[..end]) {
+            return tail;
+        }
+        let name = self.name(&value[..end], kind);
+        write!(shown, "\"{name}").expect("a String takes any text");
+        &value[end..]
+    }
+
+    /// The name of an id, a new one if need be.
+    pub fn name(&mut self, id: &str, kind: char) -> String {
+        if let Some(name) = self.names.get(id) {
+            return name.clone();
+        }
+        let count = self.counts.entry(kind).or_default();
+        *count += 1;
+        let name = format!("{kind}{count}");
+        self.names.insert(id.to_owned(), name.clone());
+        name
+    }
+
+    /// The name of a chat: its id, unless that was made up.
+    pub fn chat(&mut self, id: &str) -> String {
+        if made_up(id) { self.name(id, 'C') } else { id.to_owned() }
+    }
+
+    /// What a client sends, with the ids that the names stand for.
+    pub fn reveal(&self, frame: &str) -> String {
+        let mut text = frame.to_owned();
+        for (id, name) in &self.names {
+            text = text.replace(&format!("\"{name}\""), &format!("\"{id}\""));
+        }
+        text
+    }
+
+    /// The id that a name stands for.
+    pub fn id(&self, name: &str) -> String {
+        let found = self.names.iter().find(|(_, n)| *n == name);
+        found.map_or(name, |(id, _)| id).to_owned()
+    }
+}
+
+fn made_up(id: &str) -> bool {
+    id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// `xxxx...` longer than 40 becomes `x*LENGTH`.
+pub fn shorten(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(letter) = rest.chars().next() {
+        let run = rest.find(|c| c != letter).unwrap_or(rest.len());
+        let count = run / letter.len_utf8();
+        if count > 40 {
+            write!(shown, "{letter}*{count}").expect("a String takes any text");
+        } else {
+            shown.push_str(&rest[..run]);
+        }
+        rest = &rest[run..];
+    }
+    shown
+}

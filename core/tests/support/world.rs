@@ -1,0 +1,284 @@
+//! Everything around a bare hub: clock, outboxes, agents, journal. It decides nothing; the test does.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use switchboard_core::{
+    Hub, Input, Limits, Moment, Output, Peer, Recipients,
+    agent::{AgentCommand, AgentRun},
+    ids::{ChatKey, ConnId, Principal},
+    journal::JournalAnswer,
+    wire::{DecodeError, Frame, decode},
+};
+
+use super::journal::{How, Journal, Request};
+
+/// A connection's outbox, as the hub's contract has it.
+#[derive(Debug)]
+pub struct Outbox {
+    pub queue: VecDeque<Frame>,
+    pub bytes: usize,
+    pub limit: usize,
+    pub refusing: bool,
+    pub watched: bool,
+    /// Takes nothing until the test says so.
+    pub stuck: bool,
+    pub closing: bool,
+    /// The most bytes it ever held.
+    pub peak: usize,
+}
+
+impl Outbox {
+    fn push(&mut self, frame: Frame) {
+        self.bytes += frame.len();
+        self.peak = self.peak.max(self.bytes);
+        self.queue.push_back(frame);
+    }
+
+    fn offer(&mut self, frame: &Frame) -> bool {
+        let fits = self.bytes <= self.limit / 2 || self.bytes + frame.len() <= self.limit;
+        self.refusing |= self.stuck || !fits;
+        if !self.refusing {
+            self.push(frame.clone());
+        }
+        !self.refusing
+    }
+
+    pub fn has_room(&self) -> bool {
+        !self.stuck && self.bytes <= self.limit / 2
+    }
+
+    pub fn read(&mut self) -> Option<Frame> {
+        let frame = self.queue.pop_front()?;
+        self.bytes -= frame.len();
+        Some(frame)
+    }
+}
+
+/// The hub's end of an agent.
+#[derive(Debug)]
+pub struct AgentLink {
+    pub chat: ChatKey,
+    pub held: bool,
+    /// Told to stop; `true`: by force.
+    pub stopping: Option<bool>,
+    pub commands: VecDeque<AgentCommand>,
+    /// After the last record.
+    pub position: u64,
+}
+
+/// What came out of the hub, in order.
+#[derive(Debug)]
+pub enum Said {
+    Frame { conn: ConnId, frame: Frame },
+    Closed { conn: ConnId, code: u16, frame: Frame },
+    Start { run: AgentRun, chat: ChatKey, session: Option<String> },
+    Told { chat: ChatKey, command: AgentCommand },
+    Held { chat: ChatKey, held: bool },
+    Stop { chat: ChatKey, kill: bool },
+    Finished,
+}
+
+pub struct World {
+    pub hub: Hub,
+    pub now: Moment,
+    pub journal: Journal,
+    pub outboxes: BTreeMap<ConnId, Outbox>,
+    pub agents: BTreeMap<AgentRun, AgentLink>,
+    pub said: Vec<Said>,
+    pub finished: bool,
+    lives: u8,
+    last_conn: u64,
+}
+
+impl World {
+    pub fn new(limits: Limits) -> Self {
+        let now = Moment { ticks_ms: 0, unix_ms: 1_790_000_000_000 };
+        Self {
+            hub: Hub::new(limits, [1; 32], now),
+            now,
+            journal: Journal::default(),
+            outboxes: BTreeMap::new(),
+            agents: BTreeMap::new(),
+            said: Vec::new(),
+            finished: false,
+            lives: 1,
+            last_conn: 0,
+        }
+    }
+
+    /// A new hub on the same journal. Connections, agents and unanswered requests are gone with the old one.
+    pub fn restart(&mut self) {
+        self.lives += 1;
+        self.hub = Hub::new(self.hub.limits().clone(), [self.lives; 32], self.now);
+        self.journal.restart();
+        self.outboxes.clear();
+        self.agents.clear();
+        self.finished = false;
+    }
+
+    pub fn open(&mut self, principal: Principal, client_id: &str) -> ConnId {
+        self.last_conn += 1;
+        let conn = ConnId(self.last_conn);
+        let limit = self.hub.limits().outbox_bytes;
+        let outbox = Outbox {
+            queue: VecDeque::new(),
+            bytes: 0,
+            limit,
+            refusing: false,
+            watched: false,
+            stuck: false,
+            closing: false,
+            peak: 0,
+        };
+        self.outboxes.insert(conn, outbox);
+        self.step(Input::Opened { conn, peer: Peer { principal, client_id: Some(client_id.into()) } });
+        conn
+    }
+
+    pub fn gone(&mut self, conn: ConnId) {
+        self.outboxes.remove(&conn);
+        self.step(Input::Gone { conn });
+    }
+
+    /// A frame from a client, as a transport that speaks the older vocabulary too hands it on.
+    pub fn frame(&mut self, conn: ConnId, text: &str) {
+        let decoded: Result<_, DecodeError> = decode(text, self.hub.limits(), true);
+        match decoded {
+            Ok(Some(envelope)) => self.step(Input::Envelope { conn, envelope }),
+            Ok(None) => {}
+            Err(error) => self.step(Input::Malformed { conn, error }),
+        }
+    }
+
+    /// One input and all that it has for a consequence at once.
+    pub fn step(&mut self, input: Input) {
+        self.hub.handle(self.now, input);
+        loop {
+            let mut refusals = Vec::new();
+            while let Some(output) = self.hub.poll_output() {
+                self.carry_out(output, &mut refusals);
+            }
+            if refusals.is_empty() {
+                return;
+            }
+            for refusal in refusals {
+                self.hub.handle(self.now, refusal);
+            }
+        }
+    }
+
+    pub fn answer(&mut self, at: usize, how: How) {
+        let answer = self.journal.carry_out(at, how);
+        self.step(Input::Journal(answer));
+    }
+
+    pub fn deliver_answer(&mut self, answer: JournalAnswer) {
+        self.step(Input::Journal(answer));
+    }
+
+    /// Answers a watch if it can be answered now.
+    pub fn report_drain(&mut self, conn: ConnId) -> bool {
+        let Some(outbox) = self.outboxes.get_mut(&conn) else { return false };
+        if !outbox.watched || !outbox.has_room() {
+            return false;
+        }
+        outbox.watched = false;
+        outbox.refusing = false;
+        self.step(Input::OutboxDrained { conn });
+        true
+    }
+
+    /// Lets time pass, stopping at every deadline on the way.
+    pub fn advance(&mut self, ms: u64, mut after_each: impl FnMut(&mut Self)) {
+        let until = self.now.ticks_ms + ms;
+        let mut rounds = 0;
+        while let Some(deadline) = self.hub.next_deadline().filter(|due| due.ticks_ms <= until) {
+            rounds += 1;
+            assert!(rounds < 100_000, "the deadlines do not end");
+            let ahead = deadline.ticks_ms.saturating_sub(self.now.ticks_ms);
+            self.now.ticks_ms += ahead;
+            self.now.unix_ms += ahead;
+            self.step(Input::Tick);
+            after_each(self);
+        }
+        self.now.unix_ms += until - self.now.ticks_ms;
+        self.now.ticks_ms = until;
+        self.step(Input::Tick);
+        after_each(self);
+    }
+
+    fn carry_out(&mut self, output: Output, refusals: &mut Vec<Input>) {
+        match output {
+            Output::Deliver { conn, frame } => {
+                if let Some(outbox) = self.outboxes.get_mut(&conn).filter(|outbox| !outbox.closing) {
+                    outbox.push(frame.clone());
+                    self.said.push(Said::Frame { conn, frame });
+                }
+            }
+            Output::Offer { chat, first_seq, frame, to } => {
+                let conns = match to {
+                    Recipients::One(conn) => vec![conn],
+                    Recipients::Many(conns) => conns.to_vec(),
+                };
+                for conn in conns {
+                    let Some(outbox) = self.outboxes.get_mut(&conn).filter(|o| !o.closing) else { continue };
+                    if outbox.offer(&frame) {
+                        self.said.push(Said::Frame { conn, frame: frame.clone() });
+                    } else {
+                        refusals.push(Input::OutboxFull { conn, chat, first_seq });
+                    }
+                }
+            }
+            Output::WatchDrain { conn } => {
+                if let Some(outbox) = self.outboxes.get_mut(&conn) {
+                    assert!(!outbox.watched, "a drain is watched once");
+                    outbox.watched = true;
+                }
+            }
+            Output::HangUp { conn, close } => {
+                if let Some(outbox) = self.outboxes.get_mut(&conn) {
+                    outbox.closing = true;
+                    outbox.queue.clear();
+                    outbox.bytes = 0;
+                }
+                self.said.push(Said::Closed { conn, code: close.code, frame: close.frame });
+            }
+            Output::Append(append) => self.journal.waiting.push_back(Request::Append(append)),
+            Output::Ask(ask) => self.journal.waiting.push_back(Request::Ask(ask)),
+            Output::StartAgent { chat, run, session } => {
+                assert!(self.agents.values().all(|agent| agent.chat != chat), "one agent per chat");
+                let link = AgentLink {
+                    chat: chat.clone(),
+                    held: false,
+                    stopping: None,
+                    commands: VecDeque::new(),
+                    position: 0,
+                };
+                assert!(self.agents.insert(run, link).is_none(), "a run is named once");
+                self.said.push(Said::Start { run, chat, session });
+            }
+            Output::Command { run, command } => {
+                let agent = self.agents.get_mut(&run).expect("a command is for a living agent");
+                agent.commands.push_back(command.clone());
+                self.said.push(Said::Told { chat: agent.chat.clone(), command });
+            }
+            Output::HoldAgent { run, held } => {
+                let agent = self.agents.get_mut(&run).expect("a living agent is held");
+                assert_ne!(agent.held, held, "it is told of changes only");
+                agent.held = held;
+                self.said.push(Said::Held { chat: agent.chat.clone(), held });
+            }
+            Output::StopAgent { run, kill } => {
+                let agent = self.agents.get_mut(&run).expect("a living agent is stopped");
+                assert!(agent.stopping.is_none_or(|killed| kill && !killed), "it is told of changes only");
+                agent.stopping = Some(kill);
+                self.said.push(Said::Stop { chat: agent.chat.clone(), kill });
+            }
+            Output::Finished => {
+                assert!(!self.finished, "it ends once");
+                self.finished = true;
+                self.said.push(Said::Finished);
+            }
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Conversations as text: each trace states the inputs and all outputs. `TRACES=overwrite` writes what comes
+//! out into the files, to be read before it is committed.
+
+use std::{env, fs, path::PathBuf};
+
+mod support;
+
+use support::{script, trace};
+
+#[test]
+fn traces() {
+    let dir: PathBuf = [env!("CARGO_MANIFEST_DIR"), "..", "conformance", "traces"].iter().collect();
+    let mut files: Vec<PathBuf> = fs::read_dir(&dir)
+        .unwrap_or_else(|e| panic!("{}: {e}", dir.display()))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "trace"))
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "no traces");
+    let overwrite = env::var_os("TRACES").is_some_and(|how| how == "overwrite");
+    let mut failed = Vec::new();
+    for path in files {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let stated = fs::read_to_string(&path).unwrap();
+        let lines = trace::parse(&stated).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let real = script::run(&lines).unwrap_or_else(|e| panic!("{name}: {e}"));
+        if real == stated {
+            continue;
+        }
+        if overwrite {
+            fs::write(&path, real).unwrap();
+        } else {
+            failed.push(format!("{name}\n{}", difference(&stated, &real)));
+        }
+    }
+    assert!(failed.is_empty(), "what came out is not what is stated:\n{}", failed.join("\n"));
+}
+
+/// The first lines that differ, with what stands before them.
+fn difference(stated: &str, real: &str) -> String {
+    let (stated, real): (Vec<&str>, Vec<&str>) = (stated.lines().collect(), real.lines().collect());
+    let same = stated.iter().zip(&real).take_while(|(a, b)| a == b).count();
+    let before = stated[same.saturating_sub(3)..same].join("\n");
+    let show = |lines: &[&str]| lines[same..lines.len().min(same + 6)].join("\n    ");
+    format!("line {}:\n{before}\n  stated:\n    {}\n  real:\n    {}", same + 1, show(&stated), show(&real))
+}
