@@ -14,7 +14,7 @@ export async function startWorld() {
     url = mock.url;
   }
   const { origin, pathname, hash } = new URL(url);
-  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ARGS });
+  const browser = await launch();
   return {
     base: origin + pathname,
     /** Of `--no-auth`: none. */
@@ -25,6 +25,10 @@ export async function startWorld() {
       await mock?.close();
     },
   };
+}
+
+export function launch() {
+  return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ARGS });
 }
 
 /** One person's browser: a context of its own, of whose pages everything that is said and asked for is kept. */

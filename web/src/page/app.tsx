@@ -119,6 +119,10 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
     else setRefused(had);
   }, [unauthorized]);
 
+  useEffect(() => {
+    if (chat.model !== undefined) write("localStorage", "model", chat.model);
+  }, [chat.model]);
+
   const title = chat.title ?? client.chats.items.find((each) => each.chat_id === chatId)?.title;
   useEffect(() => {
     document.title = `${requests.length > 0 ? "● " : ""}${title ? `${title} · ` : ""}Switchboard`;
@@ -152,7 +156,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
         <Thread chat={chat} unsent={unsent} loadingOlder={client.isLoadingOlder(chatId)} online={online} sentCount={sentCount}
           onLoadOlder={() => client.loadOlder(chatId)} onCancel={cancelTurn} onReuse={reuse}
           onRetry={(id) => client.retry(id)} onDiscard={(id) => client.discard(id)}>
-          {nothing && (chat.phase === "new" || chat.phase === "live") && <Empty onWrite={reuse} onSend={send} />}
+          {nothing && (chat.phase === "new" || chat.phase === "live") && <Empty demo={isDemo()} onWrite={reuse} onSend={send} />}
           {nothing && chat.phase === "loading" && <Loading />}
           {chat.phase === "unknown" && <Unknown onNew={() => open(client.newChatId(), true)} />}
         </Thread>
@@ -179,6 +183,11 @@ function firstChat(client: Client): { id: string; remembered: boolean } {
   client.open(id, known === undefined);
   showChatInAddress(known, false);
   return { id, remembered: asked === undefined };
+}
+
+/** As far as is known: the gateway names the model only once it has answered. */
+function isDemo(): boolean {
+  return read("localStorage", "model")?.includes("demo") ?? true;
 }
 
 function reconnect(client: Client): void {

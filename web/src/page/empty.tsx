@@ -6,7 +6,7 @@ const STARTS: readonly (readonly [string, string])[] = [
 const DEMO = ["help", "tool", "question", "edit", "slow", "long"];
 
 /** Where a chat begins. */
-export function Empty({ onWrite, onSend }: { onWrite: (text: string) => void; onSend: (text: string) => void }) {
+export function Empty({ demo, onWrite, onSend }: { demo: boolean; onWrite: (text: string) => void; onSend: (text: string) => void }) {
   return (
     <div class="empty">
       <h1>The line is open.</h1>
@@ -16,9 +16,11 @@ export function Empty({ onWrite, onSend }: { onWrite: (text: string) => void; on
           <button key={title} type="button" class="start" onClick={() => onWrite(text)}><strong>{title}</strong><span>{text}</span></button>
         ))}
       </div>
-      <p class="demo-words"><span class="muted">With the built-in demo agent, try</span>
-        {DEMO.map((word) => <button key={word} type="button" class="chip" onClick={() => onSend(word)}>{word}</button>)}
-      </p>
+      {demo && (
+        <p class="demo-words"><span class="muted">With the built-in demo agent, try</span>
+          {DEMO.map((word) => <button key={word} type="button" class="chip" onClick={() => onSend(word)}>{word}</button>)}
+        </p>
+      )}
     </div>
   );
 }

@@ -1,0 +1,56 @@
+// What only a gateway of one's own can show: its crash, and other ways to start it.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { ownGateway } from "./gateway.mjs";
+import { answer, chatOf, ended, launch, person, say } from "./world.mjs";
+
+const skip = process.env.SWITCHBOARD_BINARY ? false : "SWITCHBOARD_BINARY is not set";
+/** Until the journal is on disk and agents have a host; then this becomes {}. */
+const DURABLE = { todo: "a gateway whose journal is in memory forgets" };
+const WORDS = Array.from({ length: 12 }, (_, index) => `word${index + 1}`).join(" ");
+
+function scene(name, flags, act, options = {}) {
+  test(name, { skip, timeout: 120_000, ...options }, async () => {
+    const gateway = await ownGateway(...flags);
+    const browser = await launch();
+    try {
+      await act(gateway, await person({ browser, ...gateway, get base() { return gateway.base; } }));
+    } finally {
+      await browser.close();
+      await gateway.end();
+    }
+  });
+}
+
+scene("a gateway that is killed in mid-answer comes back with the whole answer", [], async (gateway, me) => {
+  const page = await me.open();
+  const turn = await say(page, "slow 12");
+  await turn.getByText(/word3/).waitFor();
+  await gateway.kill();
+  await page.locator(".top .connection").waitFor();
+  await gateway.start();
+  assert.equal(await ended(turn), "completed");
+  assert.equal(await answer(turn), WORDS);
+}, DURABLE);
+
+scene("a prompt outlives the gateway, and is answered at the next one", [], async (gateway, me) => {
+  const page = await me.open();
+  const turn = await say(page, "tool");
+  const allow = page.getByRole("button", { name: "Allow once" });
+  await allow.waitFor();
+  await gateway.kill();
+  await page.locator(".dock button.primary:disabled").waitFor();
+  await gateway.start();
+  await allow.click();
+  assert.equal(await ended(turn), "completed");
+  assert.equal(await turn.locator("[data-tool=Bash]").getAttribute("data-resolution"), "allowed");
+}, DURABLE);
+
+scene("without authentication the page asks for nothing", ["--no-auth"], async (gateway, me) => {
+  const page = await me.open();
+  assert.equal(await ended(await say(page, "echo hello")), "completed");
+  const again = await me.context.newPage();
+  await again.goto(`${gateway.base}#chat=${chatOf(page)}`);
+  await again.locator(".turn[data-phase=done]").waitFor();
+  assert.deepEqual(me.heard.console, []);
+});
