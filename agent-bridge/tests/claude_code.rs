@@ -10,7 +10,7 @@
 
 mod support;
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, io::Write, path::Path, sync::Arc};
 
 use rustix::process::{Pid, Signal, kill_process};
 use switchboard_agent_bridge::{AgentPreset, ProcessAgent};
@@ -71,9 +71,9 @@ async fn place(executable: &Path, name: &str) -> Place {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn claude_code() {
     let Some(executable) = std::env::var_os("SWITCHBOARD_TEST_CLAUDE") else {
-        println!(
-            "SKIPPED: SWITCHBOARD_TEST_CLAUDE is not set, so Claude Code is not tested; `cargo xtask test` does it"
-        );
+        // Straight to the terminal: what a passing test prints is not shown.
+        let skipped = "SKIPPED: SWITCHBOARD_TEST_CLAUDE is not set, so Claude Code is not tested; `cargo xtask test` does it";
+        writeln!(std::io::stderr(), "{skipped}").unwrap();
         return;
     };
     let executable = Path::new(&executable);

@@ -109,7 +109,7 @@ impl<O: OrderSource, S: RecordSink> Waiting<O, S> {
     async fn take(&mut self, order: Order) {
         match order {
             Order::Command(prompt @ AgentCommand::Prompt { .. }) => self.prompt = Some(prompt),
-            Order::Command(AgentCommand::Cancel { .. }) => {
+            Order::Command(AgentCommand::Cancel { turn_id, .. }) if self.waits(&turn_id) => {
                 self.prompt = None;
                 self.position += 1;
                 let ended = AgentEvent::TurnEnded {
@@ -122,9 +122,15 @@ impl<O: OrderSource, S: RecordSink> Waiting<O, S> {
                 // The gateway having gone shows as the next order.
                 let _ = self.records.send(records).await;
             }
-            // Answers to an earlier life's requests.
-            Order::Command(AgentCommand::Answer { .. }) | Order::Stop | Order::Kill => {}
+            // About an earlier life.
+            Order::Command(AgentCommand::Cancel { .. } | AgentCommand::Answer { .. })
+            | Order::Stop
+            | Order::Kill => {}
         }
+    }
+
+    fn waits(&self, turn: &TurnId) -> bool {
+        matches!(&self.prompt, Some(AgentCommand::Prompt { turn_id, .. }) if turn_id == turn)
     }
 }
 
@@ -287,8 +293,11 @@ impl<'a> Conversation<'a> {
     }
 
     fn tell(&mut self, command: &AgentCommand) {
-        if let AgentCommand::Prompt { turn_id, .. } = command {
-            self.turn = Some(turn_id.clone());
+        match command {
+            AgentCommand::Prompt { turn_id, .. } => self.turn = Some(turn_id.clone()),
+            // Its end is on its way; an interrupt could only hit what comes next.
+            AgentCommand::Cancel { turn_id, .. } if self.turn.as_ref() != Some(turn_id) => return,
+            AgentCommand::Cancel { .. } | AgentCommand::Answer { .. } => {}
         }
         let line = self.decoder().codec.encode(command);
         if let Some(line) = line {
@@ -302,7 +311,7 @@ impl<'a> Conversation<'a> {
         match end {
             End::Stop => {
                 self.mode.send_replace(ReadMode::Discard);
-                if let Some(turn_id) = self.turn.take() {
+                if let Some(turn_id) = self.turn.clone() {
                     self.tell(&AgentCommand::Cancel { id: CommandId(0), turn_id });
                 }
                 stop(&mut self.process, &mut waiting.orders, limits).await;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::{Bytes, BytesMut};
 use switchboard_core::{
     agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords},
+    ids::TurnId,
     wire::{Outcome, TurnError},
 };
 use switchboard_runtime::Order;
@@ -33,18 +34,24 @@ pub(super) async fn serve<O: OrderSource, S: RecordSink>(
     loop {
         match life.orders.next().await {
             Order::Stop | Order::Kill => return AgentExit::Stopped,
-            Order::Command(AgentCommand::Prompt { text, .. }) => {
+            Order::Command(AgentCommand::Prompt { text, turn_id, .. }) => {
                 answers += 1;
-                let stream = format!("{}-{answers}", life.run.0);
-                match answer(agent, &mut life, text, &stream, &mut position).await {
-                    Ok(()) => {}
-                    Err(exit) => return exit,
+                let prompt = Prompt { turn_id, text, stream: format!("{}-{answers}", life.run.0) };
+                if let Err(exit) = answer(agent, &mut life, prompt, &mut position).await {
+                    return exit;
                 }
             }
             // The turn that it is about has ended.
             Order::Command(AgentCommand::Cancel { .. } | AgentCommand::Answer { .. }) => {}
         }
     }
+}
+
+struct Prompt {
+    turn_id: TurnId,
+    text: String,
+    /// Names the answer's stream.
+    stream: String,
 }
 
 struct ReadDecoder {
@@ -77,18 +84,17 @@ impl Decoder for ReadDecoder {
 async fn answer<O: OrderSource, S: RecordSink>(
     agent: &ProcessAgent,
     life: &mut Life<O, S>,
-    prompt: String,
-    stream: &str,
+    prompt: Prompt,
     position: &mut u64,
 ) -> Result<(), AgentExit> {
     let limits = &agent.config.limits;
-    if !backed_off(agent, life, position).await? {
+    if !backed_off(agent, life, &prompt.turn_id, position).await? {
         return Ok(());
     }
     let (mut process, output) =
         Process::start(&agent.config, &[], agent.mark()).map_err(|error| agent.spawn_failed(&error))?;
     agent.backoff.succeeded();
-    let decoder = ReadDecoder { codec: TextCodec::new(stream), position: *position };
+    let decoder = ReadDecoder { codec: TextCodec::new(&prompt.stream), position: *position };
     let decoder = Arc::new(Mutex::new(decoder));
     let (mode, read_mode) = watch::channel(ReadMode::Live);
     let (signal, _signals) = mpsc::unbounded_channel();
@@ -101,7 +107,7 @@ async fn answer<O: OrderSource, S: RecordSink>(
         limits: limits.clone(),
     };
     let mut reading = Owned(tokio::spawn(reader.run(output)));
-    process.write(prompt.into_bytes());
+    process.write(prompt.text.into_bytes());
     process.close_input();
 
     let mut exited = None;
@@ -121,13 +127,13 @@ async fn answer<O: OrderSource, S: RecordSink>(
                     process.kill().await;
                     return Err(AgentExit::Stopped);
                 }
-                Order::Command(AgentCommand::Cancel { .. }) => {
+                Order::Command(AgentCommand::Cancel { turn_id, .. }) if turn_id == prompt.turn_id => {
                     cancelled = true;
                     terminate(&mut process, &mut life.orders, limits).await;
                     exited = Some(None);
                     mode.send_replace(ReadMode::Drain);
                 }
-                Order::Command(AgentCommand::Prompt { .. } | AgentCommand::Answer { .. }) => {}
+                Order::Command(_) => {}
             },
             status = process.wait(), if exited.is_none() => {
                 exited = Some(status);
@@ -157,6 +163,7 @@ async fn answer<O: OrderSource, S: RecordSink>(
 async fn backed_off<O: OrderSource, S: RecordSink>(
     agent: &ProcessAgent,
     life: &mut Life<O, S>,
+    turn: &TurnId,
     position: &mut u64,
 ) -> Result<bool, AgentExit> {
     let due = agent.backoff.not_before();
@@ -166,7 +173,7 @@ async fn backed_off<O: OrderSource, S: RecordSink>(
                 if is_end(&order) {
                     return Err(AgentExit::Stopped);
                 }
-                if matches!(order, Order::Command(AgentCommand::Cancel { .. })) {
+                if matches!(order, Order::Command(AgentCommand::Cancel { turn_id, .. }) if turn_id == *turn) {
                     end_turn(life, Outcome::Cancelled, None, position).await;
                     return Ok(false);
                 }

@@ -36,6 +36,16 @@ pub(crate) fn trials() -> Vec<Trial> {
             assert_eq!(bench.said("echo and on").await.text(), "and on");
             bench.stop().await;
         }),
+        trial("a_cancel_that_comes_late_hits_nothing", |place| async move {
+            let mut bench = Bench::begin(place.demo(), None);
+            bench.said("echo one").await;
+            bench.cancel();
+            for text in ["two", "three"] {
+                let turn = bench.said(&format!("echo {text}")).await;
+                assert_eq!((turn.text().as_str(), turn.end().0), (text, Outcome::Completed));
+            }
+            bench.stop().await;
+        }),
         trial("a_cancel_withdraws_what_is_asked", |place| async move {
             let mut bench = Bench::begin(place.demo(), None);
             bench.prompt("permission");

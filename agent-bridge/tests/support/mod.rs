@@ -67,6 +67,7 @@ pub(crate) struct Bench {
     pub(crate) batches: Vec<usize>,
     pub(crate) checkpoints: usize,
     commands: u64,
+    turn: Option<TurnId>,
 }
 
 impl Bench {
@@ -91,6 +92,7 @@ impl Bench {
             batches,
             checkpoints: 0,
             commands: 0,
+            turn: None,
         }
     }
 
@@ -107,12 +109,14 @@ impl Bench {
         let id = self.id();
         // Agents recognise a turn that they were given before, also in a session that is taken up again.
         let turn_id = TurnId::parse(&format!("turn-{}", TURNS.fetch_add(1, Ordering::Relaxed))).unwrap();
+        self.turn = Some(turn_id.clone());
         self.order(Order::Command(AgentCommand::Prompt { id, turn_id, text: text.into() }));
     }
 
     pub(crate) fn cancel(&mut self) {
         let id = self.id();
-        self.order(Order::Command(AgentCommand::Cancel { id, turn_id: TurnId::parse("turn").unwrap() }));
+        let turn_id = self.turn.clone().expect("a turn to cancel");
+        self.order(Order::Command(AgentCommand::Cancel { id, turn_id }));
     }
 
     pub(crate) fn answer(&mut self, request_id: RequestId, answer: Answer) {

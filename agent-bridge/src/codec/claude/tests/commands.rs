@@ -155,7 +155,7 @@ fn a_prompt_that_ends_without_a_result_ends_its_turn() {
         let uuid =
             serde_json::from_str::<Value>(&line(&mut codec, &prompt("t", "x"))).unwrap()["uuid"].clone();
         let done = format!(r#"{{"type":"command_lifecycle","command_uuid":{uuid},"state":"{state}"}}"#);
-        assert!(decode(&mut codec, &[done.clone()]).contains(outcome), "{state}");
+        assert!(decode(&mut codec, std::slice::from_ref(&done)).contains(outcome), "{state}");
         assert!(!decode(&mut codec, &[done]).contains("turn_ended"), "once");
     }
 }
