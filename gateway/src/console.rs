@@ -21,3 +21,10 @@ pub(crate) fn note(text: &str) {
     // As above.
     let _ = writeln!(out, "{text}");
 }
+
+/// Asks for something on standard error, without a newline.
+pub(crate) fn prompt(text: &str) {
+    let mut out = io::stderr().lock();
+    // As above.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

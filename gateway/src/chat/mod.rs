@@ -1,9 +1,259 @@
-//! `switchboard chat`.
+//! `switchboard chat`: a terminal client that resumes.
 
-use std::process::ExitCode;
+mod frames;
+mod link;
+mod requests;
+mod screen;
+mod session;
+mod target;
+mod text;
 
-use crate::{cli::ChatArgs, failure::Result};
+use std::{
+    io::{self, BufRead, IsTerminal},
+    process::ExitCode,
+    time::Duration,
+};
 
-pub(crate) fn run(_args: &ChatArgs) -> Result<ExitCode> {
-    Ok(ExitCode::SUCCESS)
+use switchboard_core::ids::{ChatId, TurnId};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    cli::ChatArgs,
+    failure::{Failure, Result},
+};
+use frames::Frame;
+use link::{Link, Lost};
+use screen::Screen;
+use session::{Effect, Session};
+use target::Target;
+
+/// A sign of life is asked for this often.
+const PING: Duration = Duration::from_secs(20);
+/// A connection that shows none for this long is given up.
+const SILENCE: Duration = Duration::from_secs(45);
+/// First and longest delay before connecting again.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
+/// Lines read ahead.
+const LINES: usize = 64;
+
+/// Runs the client.
+pub(crate) fn run(args: &ChatArgs) -> Result<ExitCode> {
+    let target = Target::of(args)?;
+    let chat = args.chat.as_deref().map(ChatId::parse).transpose().map_err(|_| {
+        Failure::new("--chat is not the id of a chat.", "Give up to 64 letters, digits or _ : - signs.")
+    })?;
+    let runtime = crate::runtime()?;
+    let ended = runtime.block_on(Client::new(target, chat)?.run());
+    // The thread that reads standard input may wait for ever.
+    runtime.shutdown_background();
+    ended.map(ExitCode::from)
+}
+
+struct Client {
+    target: Target,
+    session: Session,
+    screen: Screen,
+    lines: mpsc::Receiver<String>,
+    lines_open: bool,
+    interrupts: tokio::signal::unix::Signal,
+    retry_at: Option<Instant>,
+    quit: Option<u8>,
+}
+
+impl Client {
+    fn new(target: Target, chat: Option<ChatId>) -> Result<Self> {
+        let batch = !io::stdin().is_terminal();
+        let attended = !batch && io::stdout().is_terminal();
+        let interrupts = signal(SignalKind::interrupt()).map_err(|error| {
+            Failure::new(format!("Ctrl-C cannot be listened for: {error}."), "Try again.")
+        })?;
+        Ok(Self {
+            target,
+            session: Session::new(chat, batch),
+            screen: Screen::new(attended),
+            lines: read_lines(),
+            lines_open: true,
+            interrupts,
+            retry_at: None,
+            quit: None,
+        })
+    }
+
+    async fn run(mut self) -> Result<u8> {
+        let mut delay = BACKOFF.0;
+        let mut been_connected = false;
+        loop {
+            let lost = match Link::open(&self.target).await {
+                Ok(mut link) => {
+                    self.screen.aside(&format!("Connected to {}. /help says more.", self.target.shown()));
+                    let lost = self.hold(&mut link, &mut delay).await;
+                    been_connected = true;
+                    if lost.is_none() {
+                        link.close().await;
+                    }
+                    lost
+                }
+                Err(lost) => Some(lost),
+            };
+            if let Some(status) = self.quit {
+                return Ok(status);
+            }
+            match lost {
+                Some(Lost::Refused(why)) => return Err(self.refused(&why)),
+                Some(Lost::Gone(why)) if !been_connected => return Err(self.unreachable(&why)),
+                Some(Lost::Gone(why)) => self.screen.note(&format!("Connection lost ({why}); trying again.")),
+                None => {}
+            }
+            self.session.handle_disconnect();
+            self.wait(jittered(delay)).await;
+            delay = (delay * 2).min(BACKOFF.1);
+            if let Some(status) = self.quit {
+                return Ok(status);
+            }
+        }
+    }
+
+    /// Carries a conversation over one connection, until that is lost or the program ends.
+    async fn hold(&mut self, link: &mut Link, delay: &mut Duration) -> Option<Lost> {
+        let mut heard = Instant::now();
+        let mut ping = tokio::time::interval_at(heard + PING, PING);
+        loop {
+            while let Some(effect) = self.session.poll_effect() {
+                if let Some(frame) = self.carry_out(effect)
+                    && let Err(lost) = link.send(&frame).await
+                {
+                    return Some(lost);
+                }
+            }
+            if self.quit.is_some() {
+                return None;
+            }
+            tokio::select! {
+                frame = link.next() => match frame {
+                    Ok(text) => {
+                        heard = Instant::now();
+                        self.session.handle_frame(Frame::read(&text), new_turn());
+                        if self.session.is_connected() {
+                            *delay = BACKOFF.0;
+                        }
+                    }
+                    Err(lost) => return Some(lost),
+                },
+                _ = ping.tick() => {
+                    if let Err(lost) = link.send("{\"type\":\"ping\"}").await {
+                        return Some(lost);
+                    }
+                }
+                () = sleep_until(heard + SILENCE) => return Some(Lost::Gone("silent".into())),
+                () = self.hear() => {}
+            }
+        }
+    }
+
+    /// Takes what the person does while there is no connection.
+    async fn wait(&mut self, delay: Duration) {
+        let until = Instant::now() + delay;
+        while self.quit.is_none() {
+            while let Some(effect) = self.session.poll_effect() {
+                // What could not be sent is sent again by the session.
+                let _ = self.carry_out(effect);
+            }
+            tokio::select! {
+                () = sleep_until(until) => return,
+                () = self.hear() => {}
+            }
+        }
+    }
+
+    /// The next line, signal or alarm. Cancel safe.
+    async fn hear(&mut self) {
+        let retry_at = self.retry_at;
+        let alarm = async {
+            match retry_at {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            line = self.lines.recv(), if self.lines_open => match line {
+                Some(line) => self.session.handle_line(&line, new_turn()),
+                None => {
+                    self.lines_open = false;
+                    self.session.handle_input_end();
+                }
+            },
+            _ = self.interrupts.recv() => self.session.handle_interrupt(),
+            () = alarm => {
+                self.retry_at = None;
+                self.session.flush();
+            }
+        }
+    }
+
+    /// Carries out an effect; gives back what is to be sent.
+    fn carry_out(&mut self, effect: Effect) -> Option<String> {
+        match effect {
+            Effect::Send(frame) => return Some(frame),
+            Effect::Show { event, own } => self.screen.show(&event, own),
+            Effect::Replaced => self.screen.replaced(),
+            Effect::Note(text) => self.screen.note(&text),
+            Effect::Ask(request) => self.screen.ask(&request),
+            Effect::List(chats) => self.screen.list(&chats),
+            Effect::RetryAfter(ms) => self.retry_at = Some(Instant::now() + Duration::from_millis(ms)),
+            Effect::Idle => self.screen.prompt(),
+            Effect::Quit(status) => self.quit = Some(status),
+        }
+        None
+    }
+
+    fn refused(&self, why: &str) -> Failure {
+        Failure::new(
+            format!("The gateway at {} does not let this client in: {why}.", self.target.shown()),
+            "Give the address as `switchboard serve` prints it, with its #token=..., or the token's file with \
+             --token-file.",
+        )
+    }
+
+    fn unreachable(&self, why: &str) -> Failure {
+        Failure::new(
+            format!("There is no gateway at {}: {why}.", self.target.shown()),
+            "Start one with `switchboard serve`, or give the address that it prints.",
+        )
+    }
+}
+
+/// Reads standard input in a thread of its own, which ends with the process.
+fn read_lines() -> mpsc::Receiver<String> {
+    let (lines, received) = mpsc::channel(LINES);
+    std::thread::spawn(move || {
+        for line in io::stdin().lock().lines() {
+            let Ok(line) = line else { return };
+            if lines.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    received
+}
+
+/// An id that nobody else makes.
+fn new_turn() -> TurnId {
+    let id: String = random::<16>().iter().map(|byte| format!("{byte:02x}")).collect();
+    TurnId::parse(&id).expect("hexadecimal digits are a turn id")
+}
+
+/// Between half of it and all of it, so that many clients do not come back at once.
+fn jittered(delay: Duration) -> Duration {
+    let [byte] = random::<1>();
+    delay / 2 + delay * u32::from(byte) / 512
+}
+
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the system has entropy after it has started");
+    bytes
 }

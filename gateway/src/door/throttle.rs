@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Addresses remembered at once. Beyond it, the one whose window is oldest is forgotten.
+/// Addresses remembered at once, in two generations. When one is full, the older one is forgotten.
 const ADDRESSES: usize = 4096;
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -15,13 +15,29 @@ const WINDOW: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Throttle {
     per_window: u32,
-    wrong: Mutex<HashMap<IpAddr, Wrong>>,
+    generations: Mutex<Generations>,
+}
+
+#[derive(Debug, Default)]
+struct Generations {
+    young: HashMap<IpAddr, Wrong>,
+    old: HashMap<IpAddr, Wrong>,
 }
 
 #[derive(Debug)]
 struct Wrong {
     since: Instant,
     count: u32,
+}
+
+impl Generations {
+    fn entry(&mut self, address: IpAddr, now: Instant) -> &mut Wrong {
+        if !self.young.contains_key(&address) && self.young.len() >= ADDRESSES / 2 {
+            self.old = std::mem::take(&mut self.young);
+        }
+        let known = self.old.remove(&address);
+        self.young.entry(address).or_insert_with(|| known.unwrap_or(Wrong { since: now, count: 0 }))
+    }
 }
 
 /// What to do about a wrong token.
@@ -38,17 +54,14 @@ pub enum Verdict {
 impl Throttle {
     /// So many wrong tokens per minute and address.
     pub fn new(per_minute: u32) -> Self {
-        Self { per_window: per_minute, wrong: Mutex::default() }
+        Self { per_window: per_minute, generations: Mutex::default() }
     }
 
     /// Counts a wrong token.
     pub fn wrong(&self, address: IpAddr, now: Instant) -> Verdict {
         let address = bucket(address);
-        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
-        if !wrong.contains_key(&address) && wrong.len() >= ADDRESSES {
-            forget_one(&mut wrong, now);
-        }
-        let entry = wrong.entry(address).or_insert(Wrong { since: now, count: 0 });
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = generations.entry(address, now);
         if now.duration_since(entry.since) >= WINDOW {
             *entry = Wrong { since: now, count: 0 };
         }
@@ -59,16 +72,6 @@ impl Throttle {
             Verdict::FirstTooMany
         } else {
             Verdict::TooMany
-        }
-    }
-}
-
-fn forget_one(wrong: &mut HashMap<IpAddr, Wrong>, now: Instant) {
-    wrong.retain(|_, entry| now.duration_since(entry.since) < WINDOW);
-    if wrong.len() >= ADDRESSES {
-        let oldest = wrong.iter().min_by_key(|(_, entry)| entry.since).map(|(address, _)| *address);
-        if let Some(oldest) = oldest {
-            wrong.remove(&oldest);
         }
     }
 }
@@ -115,6 +118,7 @@ mod tests {
         for n in 0..20_000_u32 {
             throttle.wrong(IpAddr::V4(n.into()), now + Duration::from_millis(n.into()));
         }
-        assert!(throttle.wrong.lock().unwrap().len() <= ADDRESSES);
+        let generations = throttle.generations.lock().unwrap();
+        assert!(generations.young.len() + generations.old.len() <= ADDRESSES);
     }
 }

@@ -1,0 +1,147 @@
+//! One connection to a gateway: lines of JSON out, lines of JSON in.
+
+use std::time::Duration;
+
+use futures::{SinkExt, StreamExt};
+use secrecy::ExposeSecret;
+use switchboard_core::wire::PROTOCOL;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{
+        TcpStream, UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    time::timeout,
+};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{
+        Error, Message, client::IntoClientRequest, http::header, protocol::frame::coding::CloseCode,
+    },
+};
+
+use super::target::Target;
+
+/// A handshake may take this long.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Longest line that is taken from a socket, in bytes; the server's frames are far below.
+const LINE: u64 = 4 * 1024 * 1024;
+
+/// A connection that is open.
+pub(super) enum Link {
+    Web(Box<WebSocketStream<MaybeTlsStream<TcpStream>>>),
+    Unix { lines: BufReader<OwnedReadHalf>, out: OwnedWriteHalf, partial: Vec<u8> },
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// Trying again is of no use.
+    Refused(String),
+    /// It may come back.
+    Gone(String),
+}
+
+impl Link {
+    pub(super) async fn open(target: &Target) -> Result<Self, Lost> {
+        match timeout(CONNECT, Self::connect(target)).await {
+            Ok(opened) => opened,
+            Err(_) => Err(Lost::Gone("no answer within 10 s".into())),
+        }
+    }
+
+    async fn connect(target: &Target) -> Result<Self, Lost> {
+        match target {
+            Target::Unix(path) => {
+                let socket =
+                    UnixStream::connect(path).await.map_err(|error| Lost::Gone(error.to_string()))?;
+                let (read, out) = socket.into_split();
+                Ok(Self::Unix { lines: BufReader::new(read), out, partial: Vec::new() })
+            }
+            Target::Web { url, token } => {
+                let mut request =
+                    url.as_str().into_client_request().map_err(|error| Lost::Refused(error.to_string()))?;
+                let headers = request.headers_mut();
+                headers.insert(header::SEC_WEBSOCKET_PROTOCOL, header::HeaderValue::from_static(PROTOCOL));
+                if let Some(token) = token {
+                    let value = header::HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()));
+                    let mut value = value.map_err(|_| Lost::Refused("the token is not one".into()))?;
+                    value.set_sensitive(true);
+                    headers.insert(header::AUTHORIZATION, value);
+                }
+                let (socket, _) = connect_async(request).await.map_err(why_not)?;
+                Ok(Self::Web(Box::new(socket)))
+            }
+        }
+    }
+
+    pub(super) async fn send(&mut self, line: &str) -> Result<(), Lost> {
+        match self {
+            Self::Web(socket) => {
+                socket.send(Message::text(line)).await.map_err(|error| Lost::Gone(error.to_string()))
+            }
+            Self::Unix { out, .. } => {
+                let line = format!("{line}\n");
+                out.write_all(line.as_bytes()).await.map_err(|error| Lost::Gone(error.to_string()))
+            }
+        }
+    }
+
+    /// The next frame. Cancel safe.
+    pub(super) async fn next(&mut self) -> Result<String, Lost> {
+        match self {
+            Self::Web(socket) => loop {
+                match socket.next().await {
+                    Some(Ok(Message::Text(text))) => return Ok(text.as_str().to_owned()),
+                    Some(Ok(Message::Close(Some(frame)))) => {
+                        let reason = format!("closed by the gateway ({})", u16::from(frame.code));
+                        return Err(if frame.code == CloseCode::Library(4401) {
+                            Lost::Refused("the credentials were refused".into())
+                        } else {
+                            Lost::Gone(reason)
+                        });
+                    }
+                    Some(Ok(Message::Close(None))) | None => return Err(Lost::Gone("closed".into())),
+                    // Answered by the library, or not for us; either way a sign of life.
+                    Some(Ok(
+                        Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_),
+                    )) => {
+                        return Ok(String::new());
+                    }
+                    Some(Err(error)) => return Err(Lost::Gone(error.to_string())),
+                }
+            },
+            Self::Unix { lines, partial, .. } => {
+                // What a dropped call has read stays in `partial`.
+                let read = lines.take(LINE).read_until(b'\n', partial).await;
+                match read {
+                    Ok(_) if partial.ends_with(b"\n") => {
+                        let line = String::from_utf8_lossy(partial).trim_end().to_owned();
+                        partial.clear();
+                        Ok(line)
+                    }
+                    Ok(_) => Err(Lost::Gone("closed".into())),
+                    Err(error) => Err(Lost::Gone(error.to_string())),
+                }
+            }
+        }
+    }
+
+    /// Ends the connection in good order.
+    pub(super) async fn close(&mut self) {
+        if let Self::Web(socket) = self {
+            // It ends either way.
+            let _ = timeout(Duration::from_secs(1), socket.close()).await;
+        }
+    }
+}
+
+fn why_not(error: Error) -> Lost {
+    let Error::Http(response) = error else { return Lost::Gone(error.to_string()) };
+    match response.status().as_u16() {
+        401 => Lost::Refused("the gateway wants a token, and this one is not it".into()),
+        403 => Lost::Refused("the gateway does not answer to this host name".into()),
+        status @ (400..=499) => Lost::Refused(format!("the gateway refused with status {status}")),
+        status => Lost::Gone(format!("status {status}")),
+    }
+}

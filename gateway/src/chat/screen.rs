@@ -1,0 +1,244 @@
+//! What the person sees: the answer on standard output, everything about it on standard error.
+
+use std::collections::HashSet;
+
+use serde_json::Value;
+use switchboard_core::wire::{ChatBody, ChatEvent, MessageKind, Outcome, Resolution, ToolPhase};
+
+use super::{
+    frames::Summary,
+    requests::Request,
+    text::{safe, safe_line},
+};
+use crate::console;
+
+/// Characters of a tool's arguments that are shown.
+const TOOL_CHARACTERS: usize = 120;
+/// Lines of a permission request's input that are shown.
+const INPUT_LINES: usize = 40;
+
+/// The terminal, or the two pipes in its place.
+#[derive(Debug)]
+pub(super) struct Screen {
+    /// Whether a person looks on; otherwise only the answers of own turns are printed.
+    attended: bool,
+    /// Whether the answer ended in a newline.
+    fresh: bool,
+    /// Streams whose text came as deltas.
+    streamed: HashSet<String>,
+    last_stream: Option<String>,
+    thinking: bool,
+}
+
+impl Screen {
+    pub(super) fn new(attended: bool) -> Self {
+        Self { attended, fresh: true, streamed: HashSet::new(), last_stream: None, thinking: false }
+    }
+
+    /// A line about the connection or the program.
+    pub(super) fn note(&mut self, text: &str) {
+        self.end_line();
+        console::note(&safe(text));
+    }
+
+    /// A line that is of use to a person only.
+    pub(super) fn aside(&mut self, text: &str) {
+        if self.attended {
+            self.end_line();
+            console::note(text);
+        }
+    }
+
+    /// The person may write.
+    pub(super) fn prompt(&mut self) {
+        if self.attended {
+            self.end_line();
+            console::prompt("> ");
+        }
+    }
+
+    pub(super) fn replaced(&mut self) {
+        self.note("Some events were lost; what follows is the chat as it is now.");
+        self.streamed.clear();
+    }
+
+    pub(super) fn list(&mut self, chats: &[Summary]) {
+        if chats.is_empty() {
+            self.note("There are no chats yet.");
+        }
+        for chat in chats {
+            let title = safe_line(chat.title.as_deref().unwrap_or("(no title)"), 60);
+            let running = if chat.running { "  (running)" } else { "" };
+            self.note(&format!("{}  {title}{running}", chat.chat_id));
+        }
+    }
+
+    pub(super) fn ask(&mut self, request: &Request) {
+        self.end_line();
+        match request {
+            Request::Permission(request) => {
+                console::note(&format!("The agent wants to use {}:", safe_line(&request.tool, 80)));
+                if let Some(description) = &request.description {
+                    console::note(&format!("  {}", safe_line(description, 200)));
+                }
+                for line in input_lines(&request.input) {
+                    console::note(&format!("  | {line}"));
+                }
+                if request.truncated {
+                    console::note("  | ... (cut: it does more than is shown here)");
+                }
+                console::prompt("Allow it this once? y, n, or why not: ");
+            }
+            Request::Question(question) => {
+                let Some(item) = question.questions.first() else { return };
+                console::note(&safe(&item.question));
+                for (number, option) in (1..).zip(&item.options) {
+                    let description = option.description.as_deref().map(|text| format!(": {text}"));
+                    let line = format!("  {number}  {}{}", option.label, description.unwrap_or_default());
+                    console::note(&safe_line(&line, 200));
+                }
+                let how = if item.multi_select { "Numbers with commas" } else { "A number" };
+                console::prompt(&format!("{how}, or an answer of your own: "));
+            }
+        }
+    }
+
+    /// Shows an event. `own`: it belongs to a turn of this client.
+    pub(super) fn show(&mut self, event: &ChatEvent, own: bool) {
+        if !self.attended && !own {
+            return;
+        }
+        if self.thinking && !matches!(event.body, ChatBody::ReasoningDelta { .. }) {
+            self.thinking = false;
+        }
+        match &event.body {
+            ChatBody::UserMessage { text, client_id, .. } => {
+                let who = client_id.as_deref().unwrap_or("somebody");
+                self.aside(&format!("[{}] {}", safe_line(who, 40), safe(text)));
+            }
+            ChatBody::Delta { stream_id, text } => {
+                self.streamed.insert(stream_id.clone());
+                self.answer(stream_id, text);
+            }
+            ChatBody::StreamEnd { stream_id, text, void } => {
+                if *void {
+                    self.aside("[the agent took that back]");
+                } else if let Some(text) = text.as_ref().filter(|_| !self.streamed.contains(stream_id)) {
+                    self.answer(stream_id, text);
+                }
+                self.end_line();
+            }
+            ChatBody::Message { text, kind: None, .. } => {
+                self.answer("", text);
+                self.end_line();
+            }
+            ChatBody::Message { text, kind: Some(MessageKind::Progress), .. } => {
+                self.aside(&format!("[{}]", safe_line(text, 200)));
+            }
+            ChatBody::ReasoningDelta { .. } => {
+                if !self.thinking {
+                    self.thinking = true;
+                    self.aside("[thinking]");
+                }
+            }
+            ChatBody::ToolEvent { phase, name, arguments, error, .. } => {
+                self.tool(*phase, name, arguments.as_ref(), error.as_deref());
+            }
+            ChatBody::FileEdit { edits } => {
+                for edit in edits {
+                    let path = safe_line(&edit.path, 200);
+                    self.aside(&format!("[{path}: {} lines added, {} deleted]", edit.added, edit.deleted));
+                }
+            }
+            ChatBody::RequestResolved { resolution, .. } => self.aside(match resolution {
+                Resolution::Allowed => "[allowed]",
+                Resolution::Denied => "[denied]",
+                Resolution::Answered => "[answered]",
+                Resolution::Withdrawn => "[no longer asked]",
+                Resolution::TurnEnded => "[the turn ended before an answer]",
+            }),
+            ChatBody::TurnEnd { outcome, error, .. } => {
+                self.end_line();
+                self.streamed.clear();
+                self.last_stream = None;
+                let what = match outcome {
+                    Outcome::Completed => return,
+                    Outcome::Cancelled => "Stopped",
+                    Outcome::Failed => "Failed",
+                    Outcome::Interrupted => "Interrupted",
+                };
+                let why = error.as_ref().map(|error| format!(": {}", safe_line(&error.detail, 500)));
+                self.note(&format!("{what}{}", why.unwrap_or_else(|| ".".into())));
+            }
+            ChatBody::Message { kind: Some(MessageKind::ToolHint), .. }
+            | ChatBody::TurnStarted { .. }
+            | ChatBody::ReasoningEnd { .. }
+            | ChatBody::PermissionRequest(_)
+            | ChatBody::Question(_)
+            | ChatBody::GoalState { .. } => {}
+        }
+    }
+
+    fn tool(&mut self, phase: ToolPhase, name: &str, arguments: Option<&Value>, error: Option<&str>) {
+        let name = safe_line(name, 80);
+        match phase {
+            ToolPhase::Start => {
+                let arguments = arguments.map(summary).unwrap_or_default();
+                self.aside(&format!("[{name}] {}", safe_line(&arguments, TOOL_CHARACTERS)));
+            }
+            ToolPhase::Error => {
+                let error = safe_line(error.unwrap_or("no reason given"), TOOL_CHARACTERS);
+                self.aside(&format!("[{name} failed] {error}"));
+            }
+            ToolPhase::End => {}
+        }
+    }
+
+    fn answer(&mut self, stream: &str, text: &str) {
+        if self.last_stream.as_deref() != Some(stream) {
+            self.end_line();
+            self.last_stream = Some(stream.to_owned());
+        }
+        let text = safe(text);
+        if !text.is_empty() {
+            console::raw(&text);
+            self.fresh = text.ends_with('\n');
+        }
+    }
+
+    fn end_line(&mut self) {
+        if !self.fresh {
+            self.fresh = true;
+            console::raw("\n");
+        }
+    }
+}
+
+/// What a tool is given, in short: the one text that says it, or all of it.
+fn summary(arguments: &Value) -> String {
+    let telling = ["command", "file_path", "path", "pattern", "url", "query", "description"];
+    let found = telling.iter().find_map(|name| arguments.get(name)?.as_str());
+    found.map_or_else(|| arguments.to_string(), str::to_owned)
+}
+
+/// What leave is asked for, whole where it is short: text as text, the rest as JSON.
+fn input_lines(input: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    match input {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                lines.extend(text.lines().enumerate().map(|(index, line)| {
+                    if index == 0 { format!("{name}: {line}") } else { format!("    {line}") }
+                }));
+            }
+        }
+        other => lines.push(other.to_string()),
+    }
+    let hidden = lines.len().saturating_sub(INPUT_LINES);
+    lines.truncate(INPUT_LINES);
+    if hidden > 0 {
+        lines.push(format!("... and {hidden} more lines; the page shows all"));
+    }
+    lines.iter().map(|line| safe(line).replace('\n', " ")).collect()
+}

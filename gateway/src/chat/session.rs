@@ -1,0 +1,502 @@
+//! The conversation as a state machine without I/O: frames, lines and signals in, effects out.
+
+use std::collections::VecDeque;
+
+use switchboard_core::{
+    ids::{ChatId, Cursor, TurnId},
+    wire::{ChatBody, ChatEvent, ClientEnvelope, ErrorCode, ErrorEvent, Message, MessageAccepted, Outcome},
+};
+
+use super::{
+    frames::{Attached, Frame, Snapshot, Summary, event},
+    requests::{Request, Requests},
+};
+
+/// Something to be done outside, in this order.
+#[derive(Debug)]
+pub(super) enum Effect {
+    /// Send this frame.
+    Send(String),
+    /// Show an event of the chat. `own`: it belongs to a turn of this client.
+    Show { event: Box<ChatEvent>, own: bool },
+    /// The event replaces what was shown: the connection could not be taken up where it ended.
+    Replaced,
+    /// Tell the person.
+    Note(String),
+    /// Ask the person for an answer.
+    Ask(Request),
+    /// Show the chats.
+    List(Vec<Summary>),
+    /// Call [`Session::flush`] after so many milliseconds.
+    RetryAfter(u64),
+    /// Nothing is left to do in this turn; the person may write.
+    Idle,
+    /// End, with this status.
+    Quit(u8),
+}
+
+#[derive(Debug)]
+struct Outgoing {
+    turn_id: TurnId,
+    content: String,
+    sent: bool,
+}
+
+/// A conversation over any number of connections.
+#[derive(Debug)]
+pub(super) struct Session {
+    chat: Option<ChatId>,
+    /// Makes a chat of its own with the first message.
+    default_chat: Option<ChatId>,
+    /// A new chat was asked for and is not here yet.
+    awaits_new: bool,
+    cursor: Option<Cursor>,
+    connected: bool,
+    /// Messages that were not accepted yet.
+    outbox: VecDeque<Outgoing>,
+    /// Own turns that were accepted and have not ended.
+    open: Vec<TurnId>,
+    /// The chat's running turn, whoever's it is.
+    running: Option<TurnId>,
+    requests: Requests,
+    cancelling: bool,
+    /// Lines that wait for their turn, where nobody is there to write them one by one.
+    batch: Option<VecDeque<String>>,
+    input_ended: bool,
+    status: u8,
+    effects: VecDeque<Effect>,
+}
+
+impl Session {
+    /// A conversation in this chat, or in one of its own. `batch`: nobody is at the keyboard; messages are
+    /// sent one after the other, and after the last one's end it is over.
+    pub(super) fn new(chat: Option<ChatId>, batch: bool) -> Self {
+        Self {
+            chat,
+            default_chat: None,
+            awaits_new: false,
+            cursor: None,
+            connected: false,
+            outbox: VecDeque::new(),
+            open: Vec::new(),
+            running: None,
+            requests: Requests::default(),
+            cancelling: false,
+            batch: batch.then(VecDeque::new),
+            input_ended: false,
+            status: 0,
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// The next thing to be done, until there is none.
+    pub(super) fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Whether a first message could be sent now.
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// The connection is gone.
+    pub(super) fn handle_disconnect(&mut self) {
+        self.connected = false;
+        self.default_chat = None;
+        for message in &mut self.outbox {
+            message.sent = false;
+        }
+    }
+
+    /// A line was written. `turn_id` is new.
+    pub(super) fn handle_line(&mut self, line: &str, turn_id: TurnId) {
+        if let Some(batch) = &mut self.batch {
+            if !line.trim().is_empty() {
+                batch.push_back(line.to_owned());
+            }
+            self.next_of_batch(turn_id);
+            return;
+        }
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            [] => {}
+            ["/help"] => self.note(HELP),
+            ["/quit" | "/exit"] => self.effects.push_back(Effect::Quit(self.status)),
+            ["/stop"] => self.cancel(),
+            ["/chats"] => self.send_now(&ClientEnvelope::ListChats { before: None, limit: None }),
+            ["/new"] => self.begin_chat(),
+            ["/attach", id] => match ChatId::parse(id) {
+                Ok(chat) => self.change_chat(chat),
+                Err(_) => self.note("That is not the id of a chat; /chats lists them."),
+            },
+            _ if self.requests.is_open() => self.answer(line),
+            _ => self.submit(line.to_owned(), turn_id),
+        }
+    }
+
+    /// There are no further lines.
+    pub(super) fn handle_input_end(&mut self) {
+        self.input_ended = true;
+        if self.batch.is_none() {
+            self.effects.push_back(Effect::Quit(self.status));
+        } else {
+            self.finish_if_done();
+        }
+    }
+
+    /// Ctrl-C: the first stops the turn, the second ends the program.
+    pub(super) fn handle_interrupt(&mut self) {
+        let busy = self.running.is_some() || !self.open.is_empty() || !self.outbox.is_empty();
+        if self.cancelling || !busy || !self.connected {
+            self.effects.push_back(Effect::Quit(130));
+            return;
+        }
+        if let Some(batch) = &mut self.batch {
+            batch.clear();
+            self.input_ended = true;
+            self.status = 130;
+        }
+        self.cancel();
+    }
+
+    /// The time to try again has come.
+    pub(super) fn flush(&mut self) {
+        if !self.connected || self.awaits_new {
+            return;
+        }
+        for index in 0..self.outbox.len() {
+            if self.outbox[index].sent {
+                continue;
+            }
+            let Some(chat) = self.chat.clone().or_else(|| self.default_chat.take()) else { return };
+            self.chat = Some(chat.clone());
+            let message = &mut self.outbox[index];
+            message.sent = true;
+            let envelope = Message {
+                chat_id: chat,
+                content: message.content.clone(),
+                turn_id: Some(message.turn_id.clone()),
+            };
+            self.send(&ClientEnvelope::Message(envelope));
+        }
+    }
+
+    /// A frame came.
+    pub(super) fn handle_frame(&mut self, frame: Frame, spare: TurnId) {
+        match frame {
+            Frame::Ready { chat_id } => self.ready(chat_id),
+            Frame::Attached(attached) => self.attached(attached),
+            Frame::Snapshot(snapshot) => self.snapshot(snapshot),
+            Frame::ReplayEnd { chat_id } if self.is_here(&chat_id) && !self.is_busy() => self.idle(),
+            Frame::Accepted(accepted) => self.accepted(accepted),
+            Frame::Event(event) => self.event(*event),
+            Frame::Stalled { chat_id, idle_ms } if self.is_here(&chat_id) => {
+                self.note(&format!("The agent has been silent for {} s.", idle_ms / 1000));
+            }
+            Frame::Chats(chats) => self.effects.push_back(Effect::List(chats)),
+            Frame::Error(error) => self.error(&error),
+            Frame::ReplayEnd { .. } | Frame::Stalled { .. } | Frame::Other => {}
+        }
+        self.next_of_batch(spare);
+        self.finish_if_done();
+    }
+
+    fn ready(&mut self, default_chat: ChatId) {
+        self.connected = true;
+        self.default_chat = Some(default_chat);
+        if self.awaits_new {
+            self.send(&ClientEnvelope::NewChat {});
+        } else if let Some(chat_id) = self.chat.clone() {
+            self.send(&ClientEnvelope::Attach { chat_id, after: self.cursor.clone() });
+        } else {
+            self.idle();
+        }
+        self.flush();
+    }
+
+    fn attached(&mut self, attached: Attached) {
+        if self.awaits_new {
+            self.awaits_new = false;
+            self.chat = Some(attached.chat_id.clone());
+            self.note(&format!("New chat {}.", attached.chat_id));
+            self.flush();
+        }
+        if !self.is_here(&attached.chat_id) {
+            return;
+        }
+        if attached.recovered && self.cursor.is_none() {
+            self.cursor = Some(Cursor { epoch: attached.epoch, seq: attached.head });
+        } else if !attached.recovered && self.cursor.take().is_some() {
+            self.effects.push_back(Effect::Replaced);
+        }
+    }
+
+    fn snapshot(&mut self, snapshot: Snapshot) {
+        if !self.is_here(&snapshot.chat_id) {
+            return;
+        }
+        if snapshot.part == 0 {
+            self.requests = Requests::default();
+            self.running = None;
+        }
+        for event in snapshot.events.into_iter().filter_map(event) {
+            // Whether a request is still open, the state says.
+            let is_request = matches!(event.body, ChatBody::PermissionRequest(_) | ChatBody::Question(_));
+            self.take(event, !is_request);
+        }
+        let Some(state) = snapshot.state else { return };
+        self.cursor = Some(Cursor { epoch: snapshot.epoch, seq: snapshot.seq });
+        self.running = state.turn.map(|turn| turn.turn_id);
+        for event in state.requests.into_iter().filter_map(event) {
+            self.take(event, true);
+        }
+    }
+
+    fn accepted(&mut self, accepted: MessageAccepted) {
+        let MessageAccepted { chat_id, turn_id, duplicate, epoch, seq, starts_turn, .. } = accepted;
+        if !self.is_here(&chat_id) {
+            return;
+        }
+        if !duplicate {
+            self.cursor = Some(Cursor { epoch, seq });
+        }
+        if self.own_is_accepted(&turn_id) && !starts_turn && self.running.is_some() {
+            self.note("Queued: it is next when the running turn ends.");
+        }
+    }
+
+    fn event(&mut self, event: ChatEvent) {
+        if !self.is_here(&event.place.chat_id) {
+            return;
+        }
+        let known = self
+            .cursor
+            .as_ref()
+            .is_some_and(|cursor| cursor.epoch == event.place.epoch && event.place.seq <= cursor.seq);
+        if known {
+            return;
+        }
+        self.cursor = Some(Cursor { epoch: event.place.epoch.clone(), seq: event.place.seq });
+        self.take(event, true);
+    }
+
+    /// Takes an event that was not seen before. `live`: requests in it are to be answered.
+    fn take(&mut self, event: ChatEvent, live: bool) {
+        let turn_id = event.place.turn_id.clone();
+        let own = turn_id.as_ref().is_some_and(|turn_id| {
+            self.open.contains(turn_id) || self.outbox.iter().any(|message| message.turn_id == *turn_id)
+        });
+        let mut ended = false;
+        match &event.body {
+            // The acknowledgement was lost; the log has it.
+            ChatBody::UserMessage { .. } => {
+                if turn_id.as_ref().is_some_and(|turn_id| self.own_is_accepted(turn_id)) {
+                    return;
+                }
+            }
+            ChatBody::TurnStarted { .. } => self.running.clone_from(&turn_id),
+            ChatBody::TurnEnd { outcome, .. } => {
+                ended = true;
+                if self.running == turn_id {
+                    self.running = None;
+                }
+                self.cancelling = false;
+                self.open.retain(|open| Some(open) != turn_id.as_ref());
+                if own && *outcome != Outcome::Completed && self.status == 0 {
+                    self.status = 1;
+                }
+            }
+            ChatBody::PermissionRequest(request) if live => {
+                self.ask(Request::Permission(Box::new(request.clone())));
+                return;
+            }
+            ChatBody::Question(question) if live => {
+                self.ask(Request::Question(question.clone()));
+                return;
+            }
+            ChatBody::RequestResolved { request_id, .. } => {
+                let next = self.requests.resolved(request_id);
+                self.effects.extend(next.map(Effect::Ask));
+            }
+            ChatBody::Delta { .. }
+            | ChatBody::StreamEnd { .. }
+            | ChatBody::ReasoningDelta { .. }
+            | ChatBody::ReasoningEnd { .. }
+            | ChatBody::Message { .. }
+            | ChatBody::ToolEvent { .. }
+            | ChatBody::FileEdit { .. }
+            | ChatBody::PermissionRequest(_)
+            | ChatBody::Question(_)
+            | ChatBody::GoalState { .. } => {}
+        }
+        self.effects.push_back(Effect::Show { event: Box::new(event), own });
+        if ended && live && !self.is_busy() {
+            self.idle();
+        }
+    }
+
+    fn error(&mut self, error: &ErrorEvent) {
+        let refused = error.turn_id.as_ref();
+        let message = self.outbox.iter().position(|message| Some(&message.turn_id) == refused);
+        match (message, error.retry_after_ms) {
+            (Some(message), Some(ms)) if error.retryable => {
+                self.outbox[message].sent = false;
+                self.note(&format!("{} Trying again in {} s.", error.detail, ms.div_ceil(1000)));
+                self.effects.push_back(Effect::RetryAfter(ms));
+            }
+            (Some(message), _) => {
+                self.outbox.remove(message);
+                self.status = 1;
+                self.note(&format!("Not accepted: {}", error.detail));
+                self.idle();
+            }
+            // A chat that is not there yet is made by the first message.
+            (None, _) if error.code == ErrorCode::UnknownChat => {
+                self.cursor = None;
+                self.note("There is no such chat yet; the first message begins it.");
+                self.idle();
+            }
+            (None, _) if error.code == ErrorCode::AlreadyResolved => {}
+            (None, _) => self.note(&error.detail),
+        }
+    }
+
+    /// Whether the turn is an own one that was not known to be accepted, and now is.
+    fn own_is_accepted(&mut self, turn_id: &TurnId) -> bool {
+        let Some(index) = self.outbox.iter().position(|message| message.turn_id == *turn_id) else {
+            return false;
+        };
+        self.outbox.remove(index);
+        self.open.push(turn_id.clone());
+        true
+    }
+
+    fn submit(&mut self, content: String, turn_id: TurnId) {
+        self.outbox.push_back(Outgoing { turn_id, content, sent: false });
+        if !self.connected {
+            self.note("Not connected; it is sent as soon as the connection is back.");
+        }
+        self.flush();
+    }
+
+    fn next_of_batch(&mut self, turn_id: TurnId) {
+        if !self.connected || !self.outbox.is_empty() || !self.open.is_empty() {
+            return;
+        }
+        if let Some(line) = self.batch.as_mut().and_then(VecDeque::pop_front) {
+            self.submit(line, turn_id);
+        }
+    }
+
+    fn finish_if_done(&mut self) {
+        let Some(batch) = &self.batch else { return };
+        if self.input_ended && batch.is_empty() && self.outbox.is_empty() && self.open.is_empty() {
+            self.effects.push_back(Effect::Quit(self.status));
+        }
+    }
+
+    fn ask(&mut self, request: Request) {
+        if self.batch.is_some() {
+            // Consent is not invented.
+            self.note(
+                "The agent asks for leave or an answer, and nobody is here: answer it in another client.",
+            );
+        } else if let Some(first) = self.requests.opened(request) {
+            self.effects.push_back(Effect::Ask(first));
+        }
+    }
+
+    fn answer(&mut self, line: &str) {
+        let Some(chat_id) = self.chat.clone() else { return };
+        let (answered, next) = self.requests.answer(line);
+        if let Some((request_id, answer)) = answered {
+            self.send_now(&ClientEnvelope::Respond { chat_id, request_id, answer });
+        }
+        self.effects.extend(next.map(Effect::Ask));
+    }
+
+    fn cancel(&mut self) {
+        let Some(chat_id) = self.chat.clone() else { return };
+        // What was not accepted is not sent again. What was sent meanwhile is cancelled by its id.
+        let turns: Vec<TurnId> =
+            self.outbox.drain(..).map(|message| message.turn_id).chain(self.open.iter().cloned()).collect();
+        if turns.is_empty() && self.running.is_none() {
+            self.note("No turn runs.");
+            return;
+        }
+        self.cancelling = true;
+        if turns.is_empty() {
+            self.send_now(&ClientEnvelope::Cancel { chat_id, turn_id: None });
+            return;
+        }
+        // The last first, so that none begins in between.
+        for turn_id in turns.into_iter().rev() {
+            self.send_now(&ClientEnvelope::Cancel { chat_id: chat_id.clone(), turn_id: Some(turn_id) });
+        }
+    }
+
+    fn begin_chat(&mut self) {
+        self.leave_chat();
+        self.awaits_new = true;
+        self.send_now(&ClientEnvelope::NewChat {});
+    }
+
+    fn change_chat(&mut self, chat_id: ChatId) {
+        self.leave_chat();
+        self.chat = Some(chat_id.clone());
+        self.send_now(&ClientEnvelope::Attach { chat_id, after: None });
+    }
+
+    fn leave_chat(&mut self) {
+        if let Some(chat_id) = self.chat.take() {
+            self.send_now(&ClientEnvelope::Detach { chat_id });
+        }
+        self.cursor = None;
+        self.running = None;
+        self.open.clear();
+        self.outbox.clear();
+        self.requests = Requests::default();
+        self.cancelling = false;
+    }
+
+    fn is_here(&self, chat: &ChatId) -> bool {
+        self.chat.as_ref() == Some(chat)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.running.is_some() || !self.open.is_empty() || !self.outbox.is_empty()
+    }
+
+    fn idle(&mut self) {
+        self.effects.push_back(Effect::Idle);
+    }
+
+    fn note(&mut self, text: &str) {
+        self.effects.push_back(Effect::Note(text.to_owned()));
+    }
+
+    /// Sends what is worth nothing later.
+    fn send_now(&mut self, envelope: &ClientEnvelope) {
+        if self.connected {
+            self.send(envelope);
+        } else if !self.awaits_new {
+            self.note("Not connected.");
+        }
+    }
+
+    fn send(&mut self, envelope: &ClientEnvelope) {
+        let frame = serde_json::to_string(envelope).expect("an envelope of strings and numbers is JSON");
+        self.effects.push_back(Effect::Send(frame));
+    }
+}
+
+const HELP: &str = "\
+Write a message and press Enter. Ctrl-C stops the turn; twice, or when nothing runs, it ends the program.
+  /new           begins another chat
+  /chats         lists the chats
+  /attach ID     goes to another chat
+  /stop          stops the running turn
+  /quit          ends the program; turns go on";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,201 @@
+//! Lines and frames in, effects out; nothing else.
+
+use super::*;
+
+fn turn(text: &str) -> TurnId {
+    TurnId::parse(text).unwrap()
+}
+
+/// What a session did, in short.
+fn did(session: &mut Session) -> Vec<String> {
+    let mut all = Vec::new();
+    while let Some(effect) = session.poll_effect() {
+        all.push(match effect {
+            Effect::Send(frame) => format!("send {frame}"),
+            Effect::Show { event, own } => {
+                format!("show {}{}", event.place.seq, if own { " own" } else { "" })
+            }
+            Effect::Replaced => "replaced".into(),
+            Effect::Note(_) => "note".into(),
+            Effect::Ask(_) => "ask".into(),
+            Effect::List(chats) => format!("list {}", chats.len()),
+            Effect::RetryAfter(ms) => format!("retry {ms}"),
+            Effect::Idle => "idle".into(),
+            Effect::Quit(status) => format!("quit {status}"),
+        });
+    }
+    all
+}
+
+fn hear(session: &mut Session, frame: &str) -> Vec<String> {
+    session.handle_frame(Frame::read(frame), turn("spare"));
+    did(session)
+}
+
+fn line(session: &mut Session, line: &str, id: &str) -> Vec<String> {
+    session.handle_line(line, turn(id));
+    did(session)
+}
+
+const READY: &str = r#"{"event":"ready","chat_id":"d"}"#;
+const MESSAGE: &str = r#"send {"type":"message","chat_id":"d","content":"hi","turn_id":"t1"}"#;
+
+fn accepted(id: &str, seq: u64) -> String {
+    format!(
+        r#"{{"event":"message_accepted","chat_id":"d","turn_id":"{id}","starts_turn":true,"epoch":"e","seq":{seq}}}"#
+    )
+}
+
+fn event(seq: u64, id: &str, rest: &str) -> String {
+    format!(r#"{{"chat_id":"d","epoch":"e","seq":{seq},"turn_id":"{id}",{rest}}}"#)
+}
+
+fn delta(seq: u64) -> String {
+    event(seq, "t1", r#""event":"delta","stream_id":"s","text":"x""#)
+}
+
+fn end(seq: u64, outcome: &str) -> String {
+    event(seq, "t1", &format!(r#""event":"turn_end","outcome":"{outcome}","latency_ms":1"#))
+}
+
+/// In the middle of an answer.
+fn streaming() -> Session {
+    let mut session = Session::new(None, false);
+    assert_eq!(hear(&mut session, READY), ["idle"]);
+    assert_eq!(line(&mut session, "hi", "t1"), [MESSAGE]);
+    assert_eq!(hear(&mut session, &accepted("t1", 1)), [""; 0]);
+    hear(&mut session, &event(2, "t1", r#""event":"turn_started","started_at_ms":1"#));
+    assert_eq!(hear(&mut session, &delta(3)), ["show 3 own"]);
+    session
+}
+
+#[test]
+fn an_answer_streams_and_ends() {
+    let mut session = streaming();
+    assert_eq!(hear(&mut session, &delta(3)), [""; 0], "known already");
+    assert_eq!(hear(&mut session, &end(4, "completed")), ["show 4 own", "idle"]);
+}
+
+#[test]
+fn a_lost_connection_is_taken_up_at_the_cursor() {
+    let mut session = streaming();
+    session.handle_disconnect();
+    let attach = r#"send {"type":"attach","chat_id":"d","after":{"epoch":"e","seq":3}}"#;
+    assert_eq!(hear(&mut session, r#"{"event":"ready","chat_id":"other"}"#), [attach]);
+    let attached = r#"{"event":"attached","chat_id":"d","epoch":"e","head":5,"recovered":true}"#;
+    assert_eq!(hear(&mut session, attached), [""; 0]);
+    assert_eq!(hear(&mut session, &delta(4)), ["show 4 own"]);
+    assert_eq!(hear(&mut session, &end(5, "completed")), ["show 5 own", "idle"]);
+}
+
+#[test]
+fn a_message_without_an_answer_is_sent_again_under_its_id() {
+    let mut session = Session::new(None, false);
+    hear(&mut session, READY);
+    assert_eq!(line(&mut session, "hi", "t1"), [MESSAGE]);
+    session.handle_disconnect();
+    assert_eq!(line(&mut session, "ho", "t2"), ["note"]);
+    let sent = hear(&mut session, r#"{"event":"ready","chat_id":"other"}"#);
+    let second = r#"send {"type":"message","chat_id":"d","content":"ho","turn_id":"t2"}"#;
+    assert_eq!(sent, [r#"send {"type":"attach","chat_id":"d"}"#, MESSAGE, second]);
+    // The first one had been accepted: it comes in the replay, and is not shown as somebody else's.
+    let user = event(1, "t1", r#""event":"user_message","text":"hi","starts_turn":true,"created_at_ms":1"#);
+    assert_eq!(hear(&mut session, &user), [""; 0]);
+    session.handle_disconnect();
+    let sent = hear(&mut session, READY);
+    assert_eq!(sent.len(), 2, "attach, and the second only: {sent:?}");
+}
+
+#[test]
+fn a_refused_cursor_gives_the_chat_anew() {
+    let mut session = streaming();
+    session.handle_disconnect();
+    hear(&mut session, READY);
+    let attached = r#"{"event":"attached","chat_id":"d","epoch":"f","head":9,"recovered":false}"#;
+    assert_eq!(hear(&mut session, attached), ["replaced"]);
+    let snapshot = format!(
+        r#"{{"event":"snapshot","chat_id":"d","epoch":"e","seq":9,"part":0,"more":false,"events":[{},{}],
+            "state":{{"queue":[],"requests":[]}}}}"#,
+        delta(3),
+        end(4, "interrupted")
+    );
+    assert_eq!(hear(&mut session, &snapshot), ["show 3 own", "show 4 own", "idle"]);
+}
+
+#[test]
+fn ctrl_c_stops_the_turn_and_then_the_program() {
+    let mut session = streaming();
+    session.handle_interrupt();
+    assert_eq!(did(&mut session), [r#"send {"type":"cancel","chat_id":"d","turn_id":"t1"}"#]);
+    assert_eq!(hear(&mut session, &end(4, "cancelled")), ["show 4 own", "idle"]);
+    session.handle_interrupt();
+    assert_eq!(did(&mut session), ["quit 130"]);
+    let mut session = streaming();
+    session.handle_interrupt();
+    did(&mut session);
+    session.handle_interrupt();
+    assert_eq!(did(&mut session), ["quit 130"]);
+}
+
+#[test]
+fn a_request_is_asked_and_the_next_line_answers_it() {
+    let mut session = streaming();
+    let request = event(4, "t1", r#""event":"permission_request","request_id":"r","tool":"Bash","input":{}"#);
+    assert_eq!(hear(&mut session, &request), ["ask"]);
+    let respond = r#"send {"type":"respond","chat_id":"d","request_id":"r","decision":"allow"}"#;
+    assert_eq!(line(&mut session, "y", "t2"), [respond]);
+    assert_eq!(line(&mut session, "and then", "t3").len(), 1, "a message again");
+}
+
+#[test]
+fn lines_of_a_pipe_are_sent_one_after_the_other() {
+    let mut session = Session::new(None, true);
+    assert_eq!(line(&mut session, "hi", "t1"), [""; 0], "not connected yet");
+    line(&mut session, "", "t0");
+    line(&mut session, "ho", "t2");
+    session.handle_input_end();
+    assert_eq!(did(&mut session), [""; 0]);
+    session.handle_frame(Frame::read(READY), turn("t1"));
+    assert_eq!(did(&mut session), ["idle", MESSAGE]);
+    hear(&mut session, &accepted("t1", 1));
+    let request = event(2, "t1", r#""event":"permission_request","request_id":"r","tool":"Bash","input":{}"#);
+    assert_eq!(hear(&mut session, &request), ["note"], "nobody is there to ask");
+    session.handle_frame(Frame::read(&end(3, "failed")), turn("t2"));
+    let second = r#"send {"type":"message","chat_id":"d","content":"ho","turn_id":"t2"}"#;
+    assert_eq!(did(&mut session), ["show 3 own", "idle", second]);
+    hear(&mut session, &accepted("t2", 4));
+    let last = event(5, "t2", r#""event":"turn_end","outcome":"completed","latency_ms":1"#);
+    assert_eq!(hear(&mut session, &last), ["show 5 own", "idle", "quit 1"], "one of them failed");
+}
+
+#[test]
+fn a_refusal_for_the_rate_is_tried_again_and_others_are_told() {
+    let mut session = Session::new(None, false);
+    hear(&mut session, READY);
+    line(&mut session, "hi", "t1");
+    let busy = r#"{"event":"error","code":"rate_limited","detail":"slow","retryable":true,"turn_id":"t1",
+        "chat_id":"d","retry_after_ms":2000}"#;
+    assert_eq!(hear(&mut session, busy), ["note", "retry 2000"]);
+    session.flush();
+    assert_eq!(did(&mut session), [MESSAGE]);
+    let large = r#"{"event":"error","code":"too_large","detail":"long","retryable":false,"turn_id":"t1"}"#;
+    assert_eq!(hear(&mut session, large), ["note", "idle"]);
+}
+
+#[test]
+fn commands_change_the_chat() {
+    let mut session = streaming();
+    assert_eq!(
+        line(&mut session, "/attach b", "x"),
+        [r#"send {"type":"detach","chat_id":"d"}"#, r#"send {"type":"attach","chat_id":"b"}"#]
+    );
+    assert_eq!(hear(&mut session, &delta(4)), [""; 0], "of the chat that was left");
+    assert_eq!(line(&mut session, "/new", "x")[1], r#"send {"type":"new_chat"}"#);
+    assert_eq!(line(&mut session, "hi", "t9"), [""; 0], "waits for the new chat");
+    let attached = r#"{"event":"attached","chat_id":"n","epoch":"e","head":0,"recovered":true}"#;
+    let message = r#"send {"type":"message","chat_id":"n","content":"hi","turn_id":"t9"}"#;
+    assert_eq!(hear(&mut session, attached), ["note", message]);
+    assert_eq!(line(&mut session, "/chats", "x"), [r#"send {"type":"list_chats"}"#]);
+    assert_eq!(line(&mut session, "/compact", "t10").len(), 1, "others are for the agent");
+    assert_eq!(line(&mut session, "/quit", "x"), ["quit 0"]);
+}

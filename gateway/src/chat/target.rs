@@ -1,0 +1,115 @@
+//! Where a gateway is, as people write it.
+
+use std::path::{Path, PathBuf};
+
+use secrecy::SecretString;
+
+use crate::{
+    cli::ChatArgs,
+    config::{absolute, default_data_dir},
+    failure::{Failure, Result},
+    token,
+};
+
+/// The variable that may hold the token.
+const VARIABLE: &str = "SWITCHBOARD_TOKEN";
+
+/// How to reach a gateway.
+#[derive(Debug)]
+pub(super) enum Target {
+    /// A Unix socket, which needs no token.
+    Unix(PathBuf),
+    /// A WebSocket.
+    Web {
+        /// `ws://` or, behind a proxy, `wss://`.
+        url: String,
+        /// What to say there.
+        token: Option<SecretString>,
+    },
+}
+
+impl Target {
+    /// The target of these arguments.
+    pub(super) fn of(args: &ChatArgs) -> Result<Self> {
+        if let Some(path) = args.gateway.strip_prefix("unix:") {
+            return Ok(Self::Unix(absolute(Path::new(path))?));
+        }
+        let (url, in_url) = web_url(&args.gateway).ok_or_else(|| {
+            Failure::new(
+                "The gateway's address is not one that chat understands.",
+                "Give http://HOST:PORT or ws://HOST:PORT as `switchboard serve` prints it, or unix:PATH.",
+            )
+        })?;
+        let token = match in_url {
+            Some(token) => Some(SecretString::from(token)),
+            None => token_for(args)?,
+        };
+        Ok(Self::Web { url, token })
+    }
+
+    /// For a line on the terminal; without secrets.
+    pub(super) fn shown(&self) -> String {
+        match self {
+            Self::Unix(path) => format!("unix:{}", path.display()),
+            Self::Web { url, .. } => url.clone(),
+        }
+    }
+}
+
+/// The WebSocket's URL, and the token that stood in the fragment.
+fn web_url(text: &str) -> Option<(String, Option<String>)> {
+    let (address, fragment) = text.split_once('#').unwrap_or((text, ""));
+    let rest = match address.split_once("://")? {
+        ("http" | "ws", rest) => rest,
+        // TLS is for a proxy in front, which this client does not speak to yet.
+        _ => return None,
+    };
+    let rest = rest.split('?').next().unwrap_or_default().trim_end_matches('/');
+    let rest = rest.strip_suffix("/ws").unwrap_or(rest);
+    if rest.is_empty() || rest.contains('@') {
+        return None;
+    }
+    let token = form_urlencoded::parse(fragment.as_bytes()).find(|(name, _)| name == "token");
+    Some((format!("ws://{rest}/ws"), token.map(|(_, value)| value.into_owned())))
+}
+
+/// From `--token-file`, the environment, or the data directory of a gateway of this user, in this order.
+fn token_for(args: &ChatArgs) -> Result<Option<SecretString>> {
+    if let Some(path) = &args.token_file {
+        return token::read_existing(&absolute(path)?).map(Some);
+    }
+    if let Ok(token) = std::env::var(VARIABLE)
+        && !token.is_empty()
+    {
+        return Ok(Some(SecretString::from(token)));
+    }
+    let dir = match &args.data_dir {
+        Some(dir) => absolute(dir)?,
+        None => default_data_dir()?,
+    };
+    let path = dir.join("token");
+    // A gateway with --no-auth has none.
+    if path.exists() { token::read_existing(&path).map(Some) } else { Ok(None) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_understood_as_they_are_printed() {
+        let cases = [
+            ("http://127.0.0.1:8765/#token=abc", Some(("ws://127.0.0.1:8765/ws", Some("abc")))),
+            ("ws://[::1]:1/ws", Some(("ws://[::1]:1/ws", None))),
+            ("http://host/sub/path/?x=1", Some(("ws://host/sub/path/ws", None))),
+            ("http://user@host", None),
+            ("host:8765", None),
+            ("ftp://host", None),
+            ("http://", None),
+        ];
+        for (text, expected) in cases {
+            let expected = expected.map(|(url, token)| (url.to_owned(), token.map(str::to_owned)));
+            assert_eq!(web_url(text), expected, "{text}");
+        }
+    }
+}
