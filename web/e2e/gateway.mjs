@@ -1,19 +1,27 @@
-// A gateway of one's own, to be killed and started again. SWITCHBOARD_BINARY names the program.
+// A gateway of one's own, to be killed and started again.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 
 const START_LIMIT_MS = 20_000;
+
+/** The program to start: the named one, or what cargo built, where a gateway rather than the mock is tested. */
+export function binary() {
+  const built = fileURLToPath(new URL("../../target/debug/switchboard", import.meta.url));
+  return process.env.SWITCHBOARD_BINARY ?? (process.env.SWITCHBOARD_URL && existsSync(built) ? built : undefined);
+}
 
 export async function ownGateway(...flags) {
   const dir = await mkdtemp(join(tmpdir(), "switchboard-e2e-"));
   const workspace = join(dir, "workspace");
   await mkdir(workspace);
   const open = flags.includes("--no-auth");
-  const binary = process.env.SWITCHBOARD_BINARY;
+  const program = binary();
   let address = "127.0.0.1:0";
   let child;
   const gateway = {
@@ -22,7 +30,7 @@ export async function ownGateway(...flags) {
     async start() {
       const ports = join(dir, "addresses");
       await rm(ports, { force: true });
-      child = spawn(binary, ["serve", "--listen", address, "--dialect", "claude", "--agent-command", `${binary} demo-agent`,
+      child = spawn(program, ["serve", "--listen", address, "--dialect", "claude", "--agent-command", `${program} demo-agent`,
         "--port-file", ports, ...(open ? [] : ["--token-file", join(dir, "token")]), "--data-dir", join(dir, "data"), "--workspace", workspace, ...flags], { stdio: "ignore" });
       const ended = once(child, "exit").then(([code, signal]) => { throw new Error(`the gateway ended with ${code ?? signal}`); });
       ended.catch(() => {});

@@ -1,10 +1,10 @@
 // What only a gateway of one's own can show: its crash, and other ways to start it.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ownGateway } from "./gateway.mjs";
+import { binary, ownGateway } from "./gateway.mjs";
 import { answer, chatOf, ended, launch, person, say } from "./world.mjs";
 
-const skip = process.env.SWITCHBOARD_BINARY ? false : "SWITCHBOARD_BINARY is not set";
+const skip = binary() ? false : "no gateway to start: SWITCHBOARD_BINARY is not set";
 /** Until the journal is on disk and agents have a host; then this becomes {}. */
 const DURABLE = { todo: "a gateway whose journal is in memory forgets" };
 const WORDS = Array.from({ length: 12 }, (_, index) => `word${index + 1}`).join(" ");

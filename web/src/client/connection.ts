@@ -65,6 +65,7 @@ export class Connection {
   }
 
   stop(): void {
+    if (this.#status.state === "stopped") return; // so that a listener may call this
     this.#drop();
     this.#become({ state: "stopped", reason: "closed" });
   }

@@ -2,20 +2,25 @@ import { Component, type ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Client } from "../client/index.ts";
 
-/** Draws again after the client changed, at most once a frame; hidden pages get no frames, so theirs is a timer. */
+/** Hidden pages get no frames, but their title still tells that something waits. */
+const HIDDEN_FRAME_MS = 250;
+
+/** Draws again after the client changed, at most once a frame. */
 export function useClient(client: Client): void {
   const [, draw] = useState(0);
   useEffect(() => {
-    let scheduled = false;
+    let frame = 0;
+    let timer = 0;
     const drawNow = () => {
-      scheduled = false;
+      cancelAnimationFrame(frame);
+      clearTimeout(timer);
+      timer = 0;
       draw((count) => count + 1);
     };
     return client.onChange(() => {
-      if (scheduled) return;
-      scheduled = true;
-      if (document.hidden) setTimeout(drawNow, 200);
-      else requestAnimationFrame(drawNow);
+      if (timer !== 0) return;
+      frame = requestAnimationFrame(drawNow);
+      timer = window.setTimeout(drawNow, HIDDEN_FRAME_MS);
     });
   }, [client]);
 }
@@ -49,5 +54,5 @@ export function useSecond(active: boolean): number {
     const timer = setInterval(() => tick(Date.now()), 1000);
     return () => clearInterval(timer);
   }, [active]);
-  return Math.max(now, 0);
+  return now;
 }

@@ -63,6 +63,12 @@ function Permission({ request, disabled, onAnswer }: PermissionProps) {
   useLayoutEffect(() => {
     if (asks) field.current?.focus();
   }, [asks]);
+  // Here Esc takes back the reason, not the turn.
+  const back = (event: KeyboardEvent) => {
+    if (event.key !== "Escape") return;
+    event.preventDefault();
+    setReason(undefined);
+  };
   const deny = () => onAnswer({ decision: "deny", ...(reason?.trim() && { message: reason.trim() }) });
   return (
     <>
@@ -71,7 +77,7 @@ function Permission({ request, disabled, onAnswer }: PermissionProps) {
       <div class="dock-input"><Input input={request.input} /></div>
       {request.truncated && <p class="warning">This was cut to the gateway's limit. The agent will do more than what you see here.</p>}
       {asks ? (
-        <form class="dock-actions" onSubmit={(event) => { event.preventDefault(); if (!disabled) deny(); }}>
+        <form class="dock-actions" onKeyDown={back} onSubmit={(event) => { event.preventDefault(); if (!disabled) deny(); }}>
           <label class="grow"><span class="visually-hidden">Reason, optional</span>
             <input ref={field} value={reason} placeholder="What should it do instead? (optional)" onInput={(event) => setReason(event.currentTarget.value)} />
           </label>
