@@ -248,9 +248,13 @@ scene("a refused token is asked for, and the right one signs in", async (me) => 
   const page = await me.context.newPage();
   await page.goto(`${world.base}#token=wrong`);
   await page.getByText("did not accept this token").waitFor();
+  const other = await me.context.newPage();
+  await other.goto(world.base);
+  await other.getByLabel("Access token").waitFor();
   await page.getByLabel("Access token").fill(world.token);
   await page.getByRole("button", { name: "Sign in" }).click();
   await page.locator(".connection[data-state=online]").first().waitFor({ state: "attached" });
+  await other.locator(".connection[data-state=online]").first().waitFor({ state: "attached" });
   await page.reload();
   await page.locator(".connection[data-state=online]").first().waitFor({ state: "attached" });
 });
@@ -264,7 +268,8 @@ scene("a new chat joins the list and is there again at the next visit", async (m
   await later.goto(world.base);
   await later.locator(".turn").first().getByText("a chat of its own").first().waitFor();
   await later.locator(`[data-chat="${shared}"]`).click();
-  await later.locator(".turn").nth(2).waitFor();
+  await later.locator(`[data-chat="${shared}"][aria-current]`).waitFor();
+  await later.locator(".turn").first().waitFor();
   await later.goBack();
   await later.locator(".turn").first().getByText("a chat of its own").first().waitFor();
 });

@@ -67,6 +67,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
   useEffect(() => client.onError((error) => toast(explain(error.code, error.detail))), [client]);
   useEffect(() => {
     const onPop = () => {
+      if (location.hash.includes("token=")) return; // a link to sign in, which says nothing of chats
       const id = chatInAddress();
       if (id === undefined) open(client.newChatId(), true, false);
       else if (id !== chatId) open(id, false, false);
@@ -117,6 +118,10 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
     const had = credentials.token !== undefined;
     if (credentials.refused()) client.start();
     else setRefused(had);
+    // Signed in once, in whatever tab, is enough.
+    const onStorage = () => void (credentials.adopt() && client.start());
+    addEventListener("storage", onStorage);
+    return () => removeEventListener("storage", onStorage);
   }, [unauthorized]);
 
   useEffect(() => {

@@ -59,6 +59,14 @@ export class Credentials {
     write("localStorage", "token", token);
   }
 
+  /** Takes over what another tab signed in with; says whether there is anything new. */
+  adopt(): boolean {
+    const other = read("localStorage", "token");
+    if (other === undefined || other === this.#token) return false;
+    this.keep(other);
+    return true;
+  }
+
   /** After a refusal: another tab may have a newer one. Says whether there is another to try. */
   refused(): boolean {
     const old = this.#token;
