@@ -113,6 +113,17 @@ impl<D: Decoder, S: RecordSink> Reader<D, S> {
                 replies.send(reply)
             });
         }
+        // Before the records: whoever hears of a turn's end may order the next one at once, and the supervisor
+        // must know by then.
+        for (seen, signal) in [
+            (out.ready, Signal::Ready),
+            (out.unknown_session, Signal::UnknownSession),
+            (out.turn_ended, Signal::TurnEnded),
+        ] {
+            if seen {
+                let _ = self.signals.send(signal);
+            }
+        }
         if !out.events.is_empty() {
             let (position, checkpoint) = {
                 let decoder = self.decoder();
@@ -125,15 +136,6 @@ impl<D: Decoder, S: RecordSink> Reader<D, S> {
                 _ = mode.wait_for(|mode| *mode == ReadMode::Discard) => {}
                 // The gateway having gone reaches the supervisor as an order to stop.
                 _ = self.sink.send(records) => {}
-            }
-        }
-        for (seen, signal) in [
-            (out.ready, Signal::Ready),
-            (out.unknown_session, Signal::UnknownSession),
-            (out.turn_ended, Signal::TurnEnded),
-        ] {
-            if seen {
-                let _ = self.signals.send(signal);
             }
         }
     }
