@@ -15,9 +15,7 @@ use tokio::{
 };
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
-    tungstenite::{
-        Error, Message, client::IntoClientRequest, http::header, protocol::frame::coding::CloseCode,
-    },
+    tungstenite::{Error, Message, client::IntoClientRequest, http::header},
 };
 
 use super::target::Target;
@@ -26,6 +24,9 @@ use super::target::Target;
 const CONNECT: Duration = Duration::from_secs(10);
 /// Longest line that is taken from a socket, in bytes; the server's frames are far below.
 const LINE: u64 = 4 * 1024 * 1024;
+
+/// The close code for credentials that are wrong or have ended.
+const CREDENTIALS_ENDED: u16 = 4401;
 
 /// A connection that is open.
 pub(super) enum Link {
@@ -90,26 +91,20 @@ impl Link {
     /// The next frame. Cancel safe.
     pub(super) async fn next(&mut self) -> Result<String, Lost> {
         match self {
-            Self::Web(socket) => loop {
-                match socket.next().await {
-                    Some(Ok(Message::Text(text))) => return Ok(text.as_str().to_owned()),
-                    Some(Ok(Message::Close(Some(frame)))) => {
-                        let reason = format!("closed by the gateway ({})", u16::from(frame.code));
-                        return Err(if frame.code == CloseCode::Library(4401) {
-                            Lost::Refused("the credentials were refused".into())
-                        } else {
-                            Lost::Gone(reason)
-                        });
-                    }
-                    Some(Ok(Message::Close(None))) | None => return Err(Lost::Gone("closed".into())),
-                    // Answered by the library, or not for us; either way a sign of life.
-                    Some(Ok(
-                        Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_),
-                    )) => {
-                        return Ok(String::new());
-                    }
-                    Some(Err(error)) => return Err(Lost::Gone(error.to_string())),
+            Self::Web(socket) => match socket.next().await {
+                Some(Ok(Message::Text(text))) => Ok(text.as_str().to_owned()),
+                Some(Ok(Message::Close(Some(frame)))) if u16::from(frame.code) == CREDENTIALS_ENDED => {
+                    Err(Lost::Refused("the credentials were refused".into()))
                 }
+                Some(Ok(Message::Close(Some(frame)))) => {
+                    Err(Lost::Gone(format!("closed by the gateway with code {}", u16::from(frame.code))))
+                }
+                Some(Ok(Message::Close(None))) | None => Err(Lost::Gone("closed".into())),
+                // Answered by the library, or not for us; either way a sign of life.
+                Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
+                    Ok(String::new())
+                }
+                Some(Err(error)) => Err(Lost::Gone(error.to_string())),
             },
             Self::Unix { lines, partial, .. } => {
                 // What a dropped call has read stays in `partial`.

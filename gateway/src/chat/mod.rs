@@ -47,7 +47,7 @@ pub(crate) fn run(args: &ChatArgs) -> Result<ExitCode> {
         Failure::new("--chat is not the id of a chat.", "Give up to 64 letters, digits or _ : - signs.")
     })?;
     let runtime = crate::runtime()?;
-    let ended = runtime.block_on(Client::new(target, chat)?.run());
+    let ended = runtime.block_on(async { Client::new(target, chat)?.run().await });
     // The thread that reads standard input may wait for ever.
     runtime.shutdown_background();
     ended.map(ExitCode::from)

@@ -16,6 +16,8 @@ use crate::console;
 const TOOL_CHARACTERS: usize = 120;
 /// Lines of a permission request's input that are shown.
 const INPUT_LINES: usize = 40;
+/// Characters of one that is not made of fields.
+const INPUT_CHARACTERS: usize = 2000;
 
 /// The terminal, or the two pipes in its place.
 #[derive(Debug)]
@@ -224,16 +226,14 @@ fn summary(arguments: &Value) -> String {
 /// What leave is asked for, whole where it is short: text as text, the rest as JSON.
 fn input_lines(input: &Value) -> Vec<String> {
     let mut lines = Vec::new();
-    match input {
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                lines.extend(text.lines().enumerate().map(|(index, line)| {
-                    if index == 0 { format!("{name}: {line}") } else { format!("    {line}") }
-                }));
-            }
-        }
-        other => lines.push(other.to_string()),
+    let Value::Object(fields) = input else { return vec![safe_line(&input.to_string(), INPUT_CHARACTERS)] };
+    for (name, value) in fields {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        lines.extend(
+            text.lines().enumerate().map(|(index, line)| {
+                if index == 0 { format!("{name}: {line}") } else { format!("    {line}") }
+            }),
+        );
     }
     let hidden = lines.len().saturating_sub(INPUT_LINES);
     lines.truncate(INPUT_LINES);

@@ -59,11 +59,8 @@ impl Target {
 /// The WebSocket's URL, and the token that stood in the fragment.
 fn web_url(text: &str) -> Option<(String, Option<String>)> {
     let (address, fragment) = text.split_once('#').unwrap_or((text, ""));
-    let rest = match address.split_once("://")? {
-        ("http" | "ws", rest) => rest,
-        // TLS is for a proxy in front, which this client does not speak to yet.
-        _ => return None,
-    };
+    // TLS is for a proxy in front, which this client does not speak to yet.
+    let ("http" | "ws", rest) = address.split_once("://")? else { return None };
     let rest = rest.split('?').next().unwrap_or_default().trim_end_matches('/');
     let rest = rest.strip_suffix("/ws").unwrap_or(rest);
     if rest.is_empty() || rest.contains('@') {
