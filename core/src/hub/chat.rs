@@ -69,7 +69,9 @@ pub(super) enum Phase {
     Loading,
     /// The journal has nothing under this key.
     Absent,
-    /// It exists, or its creation is on the way.
+    /// Its creation is on the way to the journal: whatever else is wanted waits for the answer.
+    Creating,
+    /// It exists.
     Ready,
 }
 
@@ -220,7 +222,7 @@ impl Chat {
 
     /// Makes the chat for `new_chat`: durable before the client hears of it.
     pub(super) fn create_empty(&mut self, cx: &mut Context, conn: ConnId) {
-        self.phase = Phase::Ready;
+        self.phase = Phase::Creating;
         let mut draft = Draft::new();
         draft.create = true;
         draft.origin = Some(Origin { conn, turn_id: None, attach: true });

@@ -35,7 +35,7 @@ impl Chat {
 
     /// Takes wishes in the order in which they came, up to one that has to wait for the journal.
     pub(super) fn take_intake(&mut self, cx: &mut Context) {
-        while self.phase != Phase::Loading && !self.looking_up {
+        while matches!(self.phase, Phase::Absent | Phase::Ready) && !self.looking_up {
             let Some((conn, wanted)) = self.intake.pop_front() else { break };
             if !cx.conns.contains_key(&conn) && !matches!(wanted, Wanted::Message { .. }) {
                 continue;
@@ -179,8 +179,10 @@ impl Chat {
     fn accept(&mut self, cx: &mut Context, origin: Origin, turn_id: TurnId, content: String, hash: [u8; 32]) {
         let starts_turn = self.turns.is_empty() && self.obtain_seat(cx);
         let mut draft = Draft::new();
-        draft.create = self.phase == Phase::Absent;
-        self.phase = Phase::Ready;
+        if self.phase == Phase::Absent {
+            draft.create = true;
+            self.phase = Phase::Creating;
+        }
         let seq = self.staged + 1;
         let client_id = cx.conns.get(&origin.conn).map(|conn| conn.client_id.clone());
         draft.push(

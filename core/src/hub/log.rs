@@ -3,7 +3,7 @@
 use alloc::{sync::Arc, vec::Vec};
 
 use super::{
-    chat::Chat,
+    chat::{Chat, Phase},
     context::{Context, Errand},
     io::{Output, Recipients},
 };
@@ -194,13 +194,20 @@ impl Chat {
     pub(super) fn appended(&mut self, cx: &mut Context, id: AppendId) {
         let Some(pending) = self.pending.pop_front() else { return };
         assert_eq!(pending.id, id, "a chat's appends are answered in order");
+        let created = pending.create;
         self.show(cx, pending);
         self.hold(cx);
         cx.errands.push_back(Errand::Settle(self.reference));
+        if created {
+            self.take_intake(cx);
+        }
     }
 
     pub(super) fn show(&mut self, cx: &mut Context, pending: Pending) {
         self.pending_bytes -= pending.bytes;
+        if pending.create {
+            self.phase = Phase::Ready;
+        }
         if let Some(origin) = pending.origin.as_ref().filter(|origin| origin.attach)
             && cx.conns.contains_key(&origin.conn)
             && !self.subs.contains(origin.conn)
@@ -228,7 +235,7 @@ impl Chat {
         else {
             return;
         };
-        let accepted = encode_control(&ControlEvent::MessageAccepted(MessageAccepted {
+        let accepted = MessageAccepted {
             chat_id: self.key.chat.clone(),
             turn_id: turn_id.clone(),
             starts_turn: *starts_turn,
@@ -237,16 +244,21 @@ impl Chat {
             duplicate: false,
             epoch: self.epoch.clone(),
             seq: event.seq,
-        }));
+        };
         self.offer_live(cx, event.seq, event.frame.clone(), Some(sender));
+        if !self.subs.contains(sender) {
+            // It left: an answer that moves no cursor.
+            let accepted = MessageAccepted { duplicate: true, ..accepted };
+            cx.deliver(sender, &ControlEvent::MessageAccepted(accepted));
+            return;
+        }
         let live = self.subs.is_live(sender);
         if live {
-            cx.offer(self.reference, event.seq, accepted.clone(), Recipients::One(sender));
+            let frame = encode_control(&ControlEvent::MessageAccepted(accepted.clone()));
+            cx.offer(self.reference, event.seq, frame, Recipients::One(sender));
         }
         // Also a live reader's outbox may refuse it.
-        if !self.subs.remember_own(cx, sender, event.seq, &accepted, live) {
-            cx.deliver_frame(sender, accepted);
-        }
+        self.subs.remember_own(cx, sender, event.seq, accepted, live);
     }
 
     fn offer_live(&mut self, cx: &mut Context, seq: u64, frame: Frame, except: Option<ConnId>) {

@@ -5,7 +5,7 @@ use alloc::collections::{BTreeSet, VecDeque};
 
 use super::{
     chat::{Chat, Phase, unavailable},
-    context::{Asked, Context, Errand},
+    context::{Asked, Context},
     log::{Effect, Origin, Pending},
 };
 use crate::{
@@ -80,7 +80,7 @@ impl Chat {
                 None => again.push_back(pending),
             }
         }
-        if record.is_none() && self.head == 0 {
+        if self.phase == Phase::Creating {
             // What is left is about a chat that never was.
             self.phase = Phase::Absent;
             again.clear();
@@ -91,7 +91,7 @@ impl Chat {
         self.hold(cx);
         self.rearm(cx);
         self.try_start(cx);
-        cx.errands.push_back(Errand::Settle(self.reference));
+        self.take_intake(cx);
     }
 
     fn refuse_pending(

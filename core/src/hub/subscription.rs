@@ -15,7 +15,7 @@ use super::{
 use crate::{
     ids::{ConnId, Cursor},
     journal::{LogEvent, Query},
-    wire::{ChatState, ControlEvent, ErrorCode, Frame, UpdateScope},
+    wire::{ChatState, ControlEvent, ErrorCode, Frame, MessageAccepted, UpdateScope, encode_control},
 };
 
 #[derive(Debug, Default)]
@@ -32,6 +32,8 @@ pub(super) struct Subscriptions {
 pub(super) struct Subscription {
     pub(super) id: u64,
     place: ReaderPlace,
+    /// The number at which it began. What was refused before that belongs to an earlier subscription.
+    start: u64,
     /// The last number that belongs to the replay; `replay_end` follows it.
     pub(super) join: Option<u64>,
     /// The client's own messages among what it has not certainly taken, in the form that it gets.
@@ -43,7 +45,7 @@ pub(super) struct Subscription {
 /// A `message_accepted` in place of a `user_message`.
 #[derive(Debug)]
 struct Own {
-    frame: Frame,
+    accepted: MessageAccepted,
     /// The input with which it was offered. Unless it is refused before the next one, it was taken.
     offered: Option<u64>,
 }
@@ -91,12 +93,24 @@ impl Subscription {
         self.own.retain(|_, own| own.offered.is_none_or(|input| input >= inputs));
     }
 
+    /// The answers that it has not been given, for a client that will not come to their places any more.
+    fn late_answers(&mut self, before: u64, inputs: u64) -> Vec<Frame> {
+        self.forget_taken(inputs);
+        let later = self.own.split_off(&before);
+        let passed = core::mem::replace(&mut self.own, later);
+        let late = passed.into_values().map(|own| {
+            let accepted = MessageAccepted { duplicate: true, ..own.accepted };
+            encode_control(&ControlEvent::MessageAccepted(accepted))
+        });
+        core::mem::take(&mut self.after_join).into_iter().chain(late).collect()
+    }
+
     /// What this reader gets at a place: the event, or what it is told of its own message.
     fn form(&mut self, seq: u64, frame: &Frame, inputs: u64) -> Frame {
         match self.own.get_mut(&seq) {
             Some(own) => {
                 own.offered = Some(inputs);
-                own.frame.clone()
+                encode_control(&ControlEvent::MessageAccepted(own.accepted.clone()))
             }
             None => frame.clone(),
         }
@@ -120,19 +134,18 @@ impl Subscriptions {
         self.live.clone()
     }
 
-    /// Keeps the form in which a reader gets its own message. False if it does not watch.
+    /// Keeps the form in which a reader gets its own message.
     pub(super) fn remember_own(
         &mut self,
         cx: &Context,
         conn: ConnId,
         seq: u64,
-        frame: &Frame,
+        accepted: MessageAccepted,
         offered: bool,
-    ) -> bool {
-        let Some(sub) = self.map.get_mut(&conn) else { return false };
+    ) {
+        let Some(sub) = self.map.get_mut(&conn) else { return };
         sub.forget_taken(cx.inputs);
-        sub.own.insert(seq, Own { frame: frame.clone(), offered: offered.then_some(cx.inputs) });
-        true
+        sub.own.insert(seq, Own { accepted, offered: offered.then_some(cx.inputs) });
     }
 
     /// Takes the state out of a snapshot that is due.
@@ -204,26 +217,29 @@ impl Chat {
             None if nothing_yet && after.is_none() => ReaderPlace::Lagging { next: 1 },
             None => ReaderPlace::SnapshotDue { seq: self.head, state: self.view.state() },
         };
+        let start = place.next().unwrap_or(0);
         let mut subscription = Subscription {
             id: cx.next_subscription(),
             place,
+            start,
             join: Some(self.head),
             own: BTreeMap::new(),
             after_join: Vec::new(),
         };
-        if let Some(earlier) = self.subs.remove(conn) {
-            // Answers that it still waits for. What was offered before comes as `user_message` now.
-            let next = subscription.place.next().unwrap_or(0);
-            let unheard = |(seq, own): &(u64, Own)| own.offered.is_none() && *seq >= next;
-            subscription.own = earlier.own.into_iter().filter(unheard).collect();
-            subscription.after_join = earlier.after_join;
+        if let Some(mut earlier) = self.subs.remove(conn) {
+            // Answers that it may still wait for. What was taken before comes as `user_message` now.
+            subscription.after_join = earlier.late_answers(start, cx.inputs);
+            subscription.own = earlier.own;
         }
         self.subs.insert(conn, subscription);
         self.catch_up(cx, conn);
     }
 
     pub(super) fn unsubscribe(&mut self, cx: &mut Context, conn: ConnId) {
-        if self.subs.remove(conn).is_some() {
+        if let Some(mut earlier) = self.subs.remove(conn) {
+            for answer in earlier.late_answers(u64::MAX, cx.inputs) {
+                cx.deliver_frame(conn, answer);
+            }
             if let Some(state) = cx.conns.get_mut(&conn) {
                 state.chats.remove(&self.reference);
             }
@@ -251,6 +267,7 @@ impl Chat {
         for own in sub.own.range_mut(first_seq..).map(|(_, own)| own) {
             own.offered = None;
         }
+        let first_seq = first_seq.max(sub.start);
         match sub.place {
             ReaderPlace::Live => self.subs.set(conn, ReaderPlace::Lagging { next: first_seq }),
             ReaderPlace::Lagging { next } | ReaderPlace::Paged { next } if first_seq < next => {

@@ -86,6 +86,8 @@ pub struct World {
     pub agents: BTreeMap<AgentRun, AgentLink>,
     pub said: Vec<Said>,
     pub finished: bool,
+    /// Prints everything, to look into one run (`SWITCHBOARD_SIM_LOUD`).
+    pub loud: bool,
     lives: u8,
     last_conn: u64,
 }
@@ -101,6 +103,7 @@ impl World {
             agents: BTreeMap::new(),
             said: Vec::new(),
             finished: false,
+            loud: std::env::var_os("SWITCHBOARD_SIM_LOUD").is_some(),
             lives: 1,
             last_conn: 0,
         }
@@ -142,6 +145,9 @@ impl World {
 
     /// A frame from a client, as a transport that speaks the older vocabulary too hands it on.
     pub fn frame(&mut self, conn: ConnId, text: &str) {
+        if self.loud {
+            eprintln!("{conn}> {text}");
+        }
         let decoded: Result<_, DecodeError> = decode(text, self.hub.limits(), true);
         match decoded {
             Ok(Some(envelope)) => self.step(Input::Envelope { conn, envelope }),
@@ -152,6 +158,9 @@ impl World {
 
     /// One input and all that it has for a consequence at once.
     pub fn step(&mut self, input: Input) {
+        if self.loud {
+            eprintln!("-> {input:?}");
+        }
         self.hub.handle(self.now, input);
         loop {
             let mut refusals = Vec::new();
@@ -208,6 +217,13 @@ impl World {
     }
 
     fn carry_out(&mut self, output: Output, refusals: &mut Vec<Input>) {
+        if self.loud {
+            match &output {
+                Output::Deliver { conn, frame } => eprintln!("   {conn}< {}", frame.as_str()),
+                Output::Offer { to, frame, .. } => eprintln!("   {to:?}< {}", frame.as_str()),
+                _ => eprintln!("   {output:?}"),
+            }
+        }
         match output {
             Output::Deliver { conn, frame } => {
                 if let Some(outbox) = self.outboxes.get_mut(&conn).filter(|outbox| !outbox.closing) {
@@ -259,6 +275,7 @@ impl World {
             }
             Output::Command { run, command } => {
                 let agent = self.agents.get_mut(&run).expect("a command is for a living agent");
+                assert!(agent.stopping.is_none(), "who was told to stop is told nothing more");
                 agent.commands.push_back(command.clone());
                 self.said.push(Said::Told { chat: agent.chat.clone(), command });
             }

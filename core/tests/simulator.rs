@@ -1,0 +1,56 @@
+//! Random worlds around a hub, with naive models of clients, agents and the log beside it.
+//!
+//! `SWITCHBOARD_SIM_SEED=7` runs one seed; `SWITCHBOARD_SIM_SECONDS=60` looks for longer than the default of 5 s.
+
+#![allow(unreachable_pub, reason = "modules of a test are read by its root")]
+
+use std::{
+    env,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    time::{Duration, Instant},
+};
+
+#[path = "simulator/agents.rs"]
+mod agents;
+#[path = "simulator/reader.rs"]
+mod reader;
+#[path = "simulator/rng.rs"]
+mod rng;
+#[path = "simulator/sim.rs"]
+mod sim;
+mod support;
+
+/// Seeds that once failed, and why.
+const REGRESSIONS: &[u64] = &[];
+
+#[test]
+fn regressions() {
+    REGRESSIONS.iter().for_each(|seed| run(*seed));
+}
+
+#[test]
+fn random_worlds() {
+    if let Some(seed) = number("SWITCHBOARD_SIM_SEED") {
+        run(seed);
+        return;
+    }
+    let until = Instant::now() + Duration::from_secs(number("SWITCHBOARD_SIM_SECONDS").unwrap_or(5));
+    let mut seed = number("SWITCHBOARD_SIM_FIRST_SEED").unwrap_or(1);
+    while Instant::now() < until {
+        run(seed);
+        seed += 1;
+    }
+    println!("seeds up to {} hold", seed - 1);
+}
+
+fn run(seed: u64) {
+    let steps = 200 + usize::try_from(seed % 7).expect("small") * 200;
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| sim::Sim::new(seed).run(steps))) {
+        eprintln!("SWITCHBOARD_SIM_SEED={seed} fails");
+        resume_unwind(panic);
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number")))
+}

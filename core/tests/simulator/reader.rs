@@ -1,0 +1,327 @@
+//! The naive model of a client: what it may be sent, and in which order.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use switchboard_core::{
+    ids::{ChatId, ChatKey, ConnId, Principal},
+    wire::Frame,
+};
+
+use crate::support::journal::Journal;
+
+/// A person's device. It keeps its cursors and what was not acknowledged over all its connections.
+#[derive(Debug)]
+pub struct Reader {
+    pub name: String,
+    pub principal: Principal,
+    pub conn: Option<ConnId>,
+    pub chats: BTreeMap<String, Local>,
+    /// Messages without an answer: chat, turn and content, and whether an answer is awaited.
+    pub unanswered: BTreeMap<(String, String), (String, bool)>,
+    /// Messages that were acknowledged, by chat and turn.
+    pub accepted: BTreeMap<(String, String), String>,
+    /// It is attached to as many chats as may be.
+    pub crowded: bool,
+}
+
+/// A chat as one client knows it.
+#[derive(Debug, Default)]
+pub struct Local {
+    /// The last event it has.
+    pub cursor: Option<(String, u64)>,
+    pub attached: bool,
+    /// An attach is on the way.
+    pub asked: bool,
+    pub detached: bool,
+    /// `replay_end` came.
+    pub joined: bool,
+    head_at_attach: u64,
+    place: Place,
+    /// Cursors that were sent over this connection.
+    candidates: BTreeSet<(String, u64)>,
+    /// Open requests, as far as it knows: id and whether it is a question.
+    pub requests: BTreeMap<String, bool>,
+}
+
+/// What comes next.
+#[derive(Debug, Default, PartialEq)]
+enum Place {
+    #[default]
+    Nothing,
+    /// The event after one of the cursors that were sent.
+    AfterSomeCursor,
+    /// This part of a snapshot.
+    Snapshot(u64),
+    Event(u64),
+}
+
+impl Reader {
+    pub fn new(name: &str, principal: Principal) -> Self {
+        Self {
+            name: name.to_owned(),
+            principal,
+            conn: None,
+            chats: BTreeMap::new(),
+            unanswered: BTreeMap::new(),
+            accepted: BTreeMap::new(),
+            crowded: false,
+        }
+    }
+
+    pub fn key(&self, chat: &str) -> ChatKey {
+        ChatKey { principal: self.principal.clone(), chat: ChatId::parse(chat).expect("a chat id") }
+    }
+
+    pub fn disconnected(&mut self) {
+        self.conn = None;
+        for local in self.chats.values_mut() {
+            let cursor = local.cursor.take();
+            *local = Local { cursor, ..Local::default() };
+        }
+        for (_, awaited) in self.unanswered.values_mut() {
+            *awaited = false;
+        }
+    }
+
+    /// It sends `attach` with this cursor.
+    pub fn attaches(&mut self, chat: &str, after: Option<(String, u64)>) {
+        let local = self.chats.entry(chat.to_owned()).or_default();
+        local.asked = true;
+        local.detached = false;
+        local.candidates.extend(after);
+    }
+
+    /// Takes a frame and checks everything that can be known of it.
+    pub fn takes(&mut self, frame: &Frame, journal: &Journal) {
+        let value: Value = serde_json::from_str(frame.as_str()).expect("frames are JSON");
+        let event = value["event"].as_str().expect("frames name their event").to_owned();
+        let Some(chat) = value["chat_id"].as_str().map(str::to_owned) else { return };
+        let key = self.key(&chat);
+        match event.as_str() {
+            "ready" => return,
+            "error" => {
+                self.refused(&chat, &value);
+                return;
+            }
+            "history" => {
+                check_page(value["events"].as_array().expect("events"), &key, journal);
+                return;
+            }
+            "message_accepted" if value["duplicate"] == true => {
+                let place = journal.event(&key, number(&value, "seq")).expect("a duplicate is kept");
+                assert!(place.frame.as_str().contains("\"event\":\"user_message\""));
+                self.answered(&chat, &value);
+                return;
+            }
+            _ => {}
+        }
+        let local = self.chats.entry(chat.clone()).or_default();
+        match event.as_str() {
+            "attached" => local.attached(&value),
+            "snapshot" => local.snapshot(&value, &key, journal),
+            "replay_end" => local.replay_end(&value),
+            "message_accepted" => {
+                let kept = local.event(&value, &value, &key, journal);
+                assert_eq!(kept["event"], "user_message", "accepted in place of it");
+                assert_eq!(kept["turn_id"], value["turn_id"]);
+                self.answered(&chat, &value);
+            }
+            _ if value.get("seq").is_some() => {
+                let kept = local.event(&value, &value, &key, journal);
+                assert_eq!(kept, value, "everybody is told the same");
+                if event == "user_message" {
+                    self.answered(&chat, &value);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn answered(&mut self, chat: &str, value: &Value) {
+        let turn = value["turn_id"].as_str().expect("a turn").to_owned();
+        if let Some((content, _)) = self.unanswered.remove(&(chat.to_owned(), turn.clone())) {
+            self.accepted.insert((chat.to_owned(), turn), content);
+        }
+    }
+
+    fn refused(&mut self, chat: &str, value: &Value) {
+        let detail = value["detail"].as_str().unwrap_or("");
+        self.crowded |= value["code"] == "limit_reached";
+        if let Some(turn) = value["turn_id"].as_str() {
+            let message = (chat.to_owned(), turn.to_owned());
+            if value["code"] == "turn_conflict" {
+                return;
+            }
+            if let Some((_, awaited)) = self.unanswered.get_mut(&message) {
+                *awaited = false;
+            }
+            return;
+        }
+        let local = self.chats.entry(chat.to_owned()).or_default();
+        local.asked = false;
+        let not_there = value["code"] == "limit_reached" || value["code"] == "unknown_chat";
+        if not_there || detail.starts_with("the log cannot be read") {
+            local.attached = false;
+            local.place = Place::Nothing;
+        }
+    }
+}
+
+impl Local {
+    fn attached(&mut self, value: &Value) {
+        let (epoch, head) = (text(value, "epoch"), number(value, "head"));
+        self.attached = true;
+        self.asked = false;
+        self.joined = false;
+        self.head_at_attach = head;
+        self.place = match (value["recovered"] == true, head) {
+            (false, _) => Place::Snapshot(0),
+            (true, 0) => Place::Event(1),
+            (true, _) => {
+                let usable = self.candidates.iter().any(|(e, seq)| *e == epoch && *seq <= head);
+                assert!(usable, "recovered from a cursor that was sent");
+                Place::AfterSomeCursor
+            }
+        };
+        self.cursor = self.cursor.take().filter(|(e, _)| *e == epoch);
+    }
+
+    fn snapshot(&mut self, value: &Value, key: &ChatKey, journal: &Journal) {
+        let part = number(value, "part");
+        assert_eq!(self.place, Place::Snapshot(part), "parts come in order, after attached");
+        let (seq, events) = (number(value, "seq"), value["events"].as_array().expect("events"));
+        assert!(seq >= self.head_at_attach);
+        check_page(events, key, journal);
+        if value["more"] == true {
+            self.place = Place::Snapshot(part + 1);
+            return;
+        }
+        check_state(value, seq, key, journal);
+        self.requests.clear();
+        for request in value["state"]["requests"].as_array().expect("requests") {
+            self.request(request);
+        }
+        self.place = Place::Event(seq + 1);
+        self.cursor = Some((text(value, "epoch"), seq));
+    }
+
+    fn replay_end(&mut self, value: &Value) {
+        let seq = number(value, "seq");
+        assert!(!self.joined, "the replay ends once");
+        assert!(seq >= self.head_at_attach, "all that there was belongs to the replay");
+        match self.place {
+            Place::Event(next) => assert_eq!(seq + 1, next),
+            Place::AfterSomeCursor => self.is_after_a_cursor(&text(value, "epoch"), seq + 1),
+            Place::Nothing | Place::Snapshot(_) => panic!("a replay ends that did not begin"),
+        }
+        self.joined = true;
+        self.place = Place::Event(seq + 1);
+        self.cursor = Some((text(value, "epoch"), seq));
+    }
+
+    fn is_after_a_cursor(&self, epoch: &str, first: u64) {
+        let known = self.candidates.iter().any(|(e, seq)| e == epoch && seq + 1 == first);
+        assert!(known, "it goes on after a cursor that was sent, not at {first}");
+    }
+
+    /// An event at its place; gives what the journal has there.
+    fn event(&mut self, value: &Value, place: &Value, key: &ChatKey, journal: &Journal) -> Value {
+        let (epoch, seq) = (text(place, "epoch"), number(place, "seq"));
+        let first = place["first_seq"].as_u64().unwrap_or(seq);
+        match self.place {
+            Place::Event(next) => assert_eq!(first, next, "neither hole nor overlap"),
+            Place::AfterSomeCursor => self.is_after_a_cursor(&epoch, first),
+            Place::Nothing | Place::Snapshot(_) => panic!("an event to a client that is not there"),
+        }
+        self.place = Place::Event(seq + 1);
+        self.cursor = Some((epoch, seq));
+        self.request(value);
+        let kept = journal.event(key, seq).expect("what is shown is kept");
+        assert_eq!(kept.seq, seq);
+        serde_json::from_str(kept.frame.as_str()).expect("frames are JSON")
+    }
+
+    fn request(&mut self, value: &Value) {
+        let Some(id) = value["request_id"].as_str() else { return };
+        match value["event"].as_str() {
+            Some("permission_request") => {
+                self.requests.insert(id.to_owned(), false);
+            }
+            Some("question") => {
+                self.requests.insert(id.to_owned(), true);
+            }
+            Some("request_resolved") => {
+                self.requests.remove(id);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether it has everything up to this place.
+    pub fn has_all(&self, head: u64) -> bool {
+        self.joined && self.place == Place::Event(head + 1)
+    }
+}
+
+/// A page covers a stretch of the log without hole, and says what the log says.
+fn check_page(events: &[Value], key: &ChatKey, journal: &Journal) {
+    let mut next = None;
+    for event in events {
+        let seq = number(event, "seq");
+        let first = event["first_seq"].as_u64().unwrap_or(seq);
+        assert!(next.is_none_or(|next| next == first), "a page has no hole");
+        next = Some(seq + 1);
+        let kept: Vec<Value> = (first..=seq)
+            .map(|seq| journal.event(key, seq).expect("what is shown is kept"))
+            .map(|kept| serde_json::from_str(kept.frame.as_str()).expect("frames are JSON"))
+            .collect();
+        if let [kept] = kept.as_slice() {
+            assert_eq!(kept, event);
+        } else {
+            let joined: String = kept.iter().map(|kept| text(kept, "text")).collect();
+            assert_eq!(joined, text(event, "text"), "joined deltas say the same");
+        }
+    }
+}
+
+/// The state in a snapshot is what the log up to there amounts to.
+fn check_state(value: &Value, until: u64, key: &ChatKey, journal: &Journal) {
+    let (mut queue, mut requests, mut running) = (Vec::new(), Vec::new(), None);
+    for event in journal.log(key).iter().filter(|event| event.seq <= until) {
+        let event: Value = serde_json::from_str(event.frame.as_str()).expect("frames are JSON");
+        let turn = event["turn_id"].clone();
+        match event["event"].as_str().expect("a name") {
+            "user_message" => queue.push(turn),
+            "turn_started" => {
+                queue.retain(|queued| *queued != turn);
+                running = Some(turn);
+            }
+            "turn_end" => {
+                queue.retain(|queued| *queued != turn);
+                running = running.filter(|running| *running != turn);
+            }
+            "permission_request" | "question" => requests.push(event["request_id"].clone()),
+            "request_resolved" => requests.retain(|open| *open != event["request_id"]),
+            _ => {}
+        }
+    }
+    let state = &value["state"];
+    let list = |name: &str, field: &str| -> Vec<Value> {
+        state[name].as_array().expect("a list").iter().map(|item| item[field].clone()).collect()
+    };
+    assert_eq!(list("queue", "turn_id"), queue);
+    let mut shown = list("requests", "request_id");
+    shown.sort_by_key(ToString::to_string);
+    requests.sort_by_key(ToString::to_string);
+    assert_eq!(shown, requests);
+    assert_eq!(state.get("turn").map(|turn| turn["turn_id"].clone()), running);
+}
+
+fn number(value: &Value, name: &str) -> u64 {
+    value[name].as_u64().unwrap_or_else(|| panic!("{name} in {value}"))
+}
+
+fn text(value: &Value, name: &str) -> String {
+    value[name].as_str().unwrap_or_else(|| panic!("{name} in {value}")).to_owned()
+}

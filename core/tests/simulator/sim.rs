@@ -1,0 +1,558 @@
+//! One run: random clients, agents, journal and clock around a hub, then everything heals and must come to rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+use switchboard_core::{
+    Input, Limits,
+    agent::AgentRun,
+    ids::{ChatKey, ConnId, Principal},
+    journal::JournalAnswer,
+};
+
+use super::{agents::Agents, reader::Reader, rng::Rng};
+use crate::support::{
+    journal::{How, Request},
+    world::World,
+};
+
+/// Rounds in which a healed world comes to rest.
+const ROUNDS: usize = 3000;
+
+pub struct Sim {
+    rng: Rng,
+    world: World,
+    readers: Vec<Reader>,
+    agents: Agents,
+    /// Answers of the journal on their way, with the chat of an append's.
+    answers: Vec<(Option<ChatKey>, JournalAnswer)>,
+    healthy: bool,
+    made: u64,
+    restarts: u32,
+}
+
+impl Sim {
+    pub fn new(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let limits = limits(&mut rng);
+        let owner = Principal::owner();
+        let other = Principal::parse("bob").expect("a principal");
+        let readers = ["a", "b", "c", "d", "e"]
+            .iter()
+            .enumerate()
+            .map(|(at, name)| Reader::new(name, if at < 3 { owner.clone() } else { other.clone() }))
+            .collect();
+        Self {
+            rng,
+            world: World::new(limits),
+            readers,
+            agents: Agents::default(),
+            answers: Vec::new(),
+            healthy: true,
+            made: 0,
+            restarts: 0,
+        }
+    }
+
+    pub fn run(&mut self, steps: usize) {
+        for _ in 0..steps {
+            self.step();
+            self.check_bounds();
+        }
+        self.heal();
+        self.check_logs();
+        self.rest();
+        self.shut_down();
+    }
+
+    fn step(&mut self) {
+        let who = self.rng.below(self.readers.len());
+        match self.rng.below(100) {
+            0..=24 => self.client(who),
+            25..=44 => {
+                let frames = 1 + self.rng.below(6);
+                self.read(who, frames);
+            }
+            45..=64 => self.agent(),
+            65..=79 => self.keep(),
+            80..=92 => self.hear(),
+            93..=95 => {
+                let ms = if self.rng.chance(90) { 300 } else { 700_000 };
+                let ms = u64::try_from(self.rng.below(ms)).expect("small");
+                self.world.advance(ms, |_| {});
+            }
+            96 => self.healthy = self.rng.chance(60),
+            97 => self.stall(who),
+            98 if self.restarts < 2 && self.rng.chance(10) => self.restart(),
+            _ => {
+                for who in 0..self.readers.len() {
+                    self.read(who, 100);
+                }
+            }
+        }
+    }
+
+    fn client(&mut self, who: usize) {
+        let Some(conn) = self.readers[who].conn else {
+            let (principal, name) = (self.readers[who].principal.clone(), self.readers[who].name.clone());
+            self.readers[who].conn = Some(self.world.open(principal, &name));
+            return;
+        };
+        // A transport does not listen to a client that does not read.
+        let outbox = &self.world.outboxes[&conn];
+        if outbox.bytes > outbox.limit || outbox.closing {
+            return;
+        }
+        let chat = format!("c{}", self.rng.below(4));
+        match self.rng.below(24) {
+            0..=5 => self.attach(who, &chat),
+            6 => {
+                self.readers[who].chats.entry(chat.clone()).or_default().detached = true;
+                self.send(who, &json!({"type": "detach", "chat_id": chat}));
+            }
+            7..=12 => self.message(who, &chat),
+            13 => self.send(who, &json!({"type": "cancel", "chat_id": chat})),
+            14 => {
+                let open = self.readers[who].unanswered.keys().cloned().collect::<Vec<_>>();
+                if let Some((chat, turn)) = self.rng.pick(&open).cloned() {
+                    self.send(who, &json!({"type": "cancel", "chat_id": chat, "turn_id": turn}));
+                }
+            }
+            15..=18 => self.respond(who, &chat),
+            19 => {
+                self.made += 1;
+                let goal = json!({"active": self.rng.chance(70), "objective": format!("goal {}", self.made)});
+                self.send(who, &json!({"type": "set_goal_state", "chat_id": chat, "goal_state": goal}));
+            }
+            20 => {
+                let limit = 1 + self.rng.below(9);
+                self.send(who, &json!({"type": "history", "chat_id": chat, "limit": limit}));
+            }
+            21 => self.send(who, &json!({"type": "list_chats"})),
+            22 if self.rng.chance(30) => self.send(who, &json!({"type": "new_chat"})),
+            _ if self.rng.chance(30) => self.disconnect(who),
+            _ => self.send(who, &json!({"type": "ping"})),
+        }
+    }
+
+    fn attach(&mut self, who: usize, chat: &str) {
+        let local = self.readers[who].chats.entry(chat.to_owned()).or_default();
+        if local.asked {
+            return;
+        }
+        let after = match self.rng.below(8) {
+            0 => None,
+            1 => Some(("elsewhere".to_owned(), 3)),
+            2 => local.cursor.clone().map(|(epoch, seq)| (epoch, seq + 1000)),
+            3 => local.cursor.clone().map(|(epoch, seq)| (epoch, seq / 2)),
+            _ => local.cursor.clone(),
+        };
+        self.readers[who].attaches(chat, after.clone());
+        let mut frame = json!({"type": "attach", "chat_id": chat});
+        if let Some((epoch, seq)) = after {
+            frame["after"] = json!({"epoch": epoch, "seq": seq});
+        }
+        self.send(who, &frame);
+    }
+
+    fn message(&mut self, who: usize, chat: &str) {
+        let reader = &self.readers[who];
+        let again: Vec<_> =
+            reader.unanswered.iter().map(|(key, (text, _))| (key.clone(), text.clone())).collect();
+        let accepted: Vec<_> =
+            reader.accepted.iter().map(|(key, text)| (key.clone(), text.clone())).collect();
+        let ((chat, turn), content) = match self.rng.below(10) {
+            0 | 1 if !again.is_empty() => self.rng.pick(&again).expect("one").clone(),
+            2 if !accepted.is_empty() => {
+                let ((chat, turn), text) = self.rng.pick(&accepted).expect("one").clone();
+                // Sometimes a conflict, which has no answer that would settle it.
+                if self.rng.chance(30) {
+                    let frame =
+                        json!({"type": "message", "chat_id": chat, "turn_id": turn, "content": "other"});
+                    self.send(who, &frame);
+                    return;
+                }
+                ((chat, turn), text)
+            }
+            _ => {
+                self.made += 1;
+                let long = if self.rng.chance(5) { 1500 } else { 30 };
+                let text = format!("message {} {}", self.made, "y".repeat(self.rng.below(long)));
+                ((chat.to_owned(), format!("t{}", self.made)), text)
+            }
+        };
+        self.send_message(who, chat, turn, content);
+    }
+
+    fn send_message(&mut self, who: usize, chat: String, turn: String, content: String) {
+        let frame = json!({"type": "message", "chat_id": chat, "turn_id": turn, "content": content});
+        self.readers[who].unanswered.insert((chat, turn), (content, true));
+        self.send(who, &frame);
+    }
+
+    fn respond(&mut self, who: usize, chat: &str) {
+        let Some(local) = self.readers[who].chats.get(chat) else { return };
+        let open: Vec<(String, bool)> = local.requests.iter().map(|(id, q)| (id.clone(), *q)).collect();
+        let Some((id, question)) = self.rng.pick(&open).cloned() else { return };
+        let mut frame = json!({"type": "respond", "chat_id": chat, "request_id": id});
+        if self.rng.chance(50) {
+            frame["decision"] = json!("deny");
+        } else if question {
+            frame["decision"] = json!("answer");
+            frame["answers"] = json!({"q": "a"});
+        } else {
+            frame["decision"] = json!("allow");
+        }
+        self.send(who, &frame);
+    }
+
+    fn send(&mut self, who: usize, frame: &Value) {
+        if let Some(conn) = self.readers[who].conn {
+            self.world.frame(conn, &frame.to_string());
+        }
+    }
+
+    fn disconnect(&mut self, who: usize) {
+        if let Some(conn) = self.readers[who].conn {
+            self.readers[who].disconnected();
+            self.world.gone(conn);
+        }
+    }
+
+    fn stall(&mut self, who: usize) {
+        if let Some(conn) = self.readers[who].conn.filter(|conn| !self.world.outboxes[conn].queue.is_empty())
+        {
+            self.world.step(Input::ReaderStalled { conn });
+        }
+    }
+
+    /// Reads some frames, and reports a drain that is due.
+    fn read(&mut self, who: usize, frames: usize) -> bool {
+        let Some(conn) = self.readers[who].conn else { return false };
+        let mut any = false;
+        for _ in 0..frames {
+            let Some(frame) = self.world.outboxes.get_mut(&conn).and_then(|outbox| outbox.read()) else {
+                break;
+            };
+            if self.world.loud {
+                eprintln!("   {} ({conn}) reads {}", self.readers[who].name, frame.as_str());
+            }
+            self.readers[who].takes(&frame, &self.world.journal);
+            any = true;
+        }
+        if self.world.outboxes[&conn].closing {
+            self.disconnect(who);
+            return true;
+        }
+        any | self.world.report_drain(conn)
+    }
+
+    fn agent(&mut self) {
+        let runs: Vec<AgentRun> = self.world.agents.keys().copied().collect();
+        if let Some(run) = self.rng.pick(&runs) {
+            self.agents.act(&mut self.world, *run, &mut self.rng);
+        }
+    }
+
+    /// The journal carries out something.
+    fn keep(&mut self) {
+        let waiting = self.world.journal.waiting.len();
+        if waiting == 0 {
+            return;
+        }
+        let at = self.rng.below(waiting);
+        if !self.world.journal.may_be_next(at) {
+            return;
+        }
+        let how = match self.rng.below(10) {
+            0..=2 if !self.healthy => How::Refuse,
+            3 | 4 if !self.healthy => How::Lose,
+            _ => How::Keep,
+        };
+        self.carry_out(at, how);
+    }
+
+    fn carry_out(&mut self, at: usize, how: How) {
+        let chat = match &self.world.journal.waiting[at] {
+            Request::Append(append) => Some(append.chat.clone()),
+            Request::Ask(_) => None,
+        };
+        let answer = self.world.journal.carry_out(at, how);
+        self.answers.push((chat, answer));
+    }
+
+    /// An answer of the journal arrives.
+    fn hear(&mut self) {
+        if self.answers.is_empty() {
+            return;
+        }
+        let at = self.rng.below(self.answers.len());
+        let chat = &self.answers[at].0;
+        if chat.is_some() && self.answers[..at].iter().any(|(other, _)| other == chat) {
+            return;
+        }
+        let (_, answer) = self.answers.remove(at);
+        self.world.deliver_answer(answer);
+    }
+
+    /// `kill -9`, and the next gateway on the same journal.
+    fn restart(&mut self) {
+        self.restarts += 1;
+        for reader in &mut self.readers {
+            reader.disconnected();
+        }
+        self.agents.restart();
+        self.answers.clear();
+        self.world.restart();
+        for chat in self.keys() {
+            self.world.step(Input::Recover { chat });
+        }
+    }
+
+    fn keys(&self) -> BTreeSet<ChatKey> {
+        let chats = (0..4).map(|at| format!("c{at}"));
+        chats.flat_map(|chat| self.readers.iter().map(move |reader| reader.key(&chat))).collect()
+    }
+
+    fn check_bounds(&self) {
+        let (counts, limits) = (self.world.hub.counts(), self.world.hub.limits());
+        assert_eq!(counts.connections, self.world.outboxes.len());
+        assert!(counts.agents <= limits.agents, "more agents than places");
+        assert!(self.world.agents.len() <= counts.agents, "every agent has a place");
+        for outbox in self.world.outboxes.values() {
+            let most = 2 * outbox.limit + limits.page_bytes + 16_000;
+            assert!(outbox.bytes <= most, "{} bytes wait in an outbox of {}", outbox.bytes, outbox.limit);
+        }
+    }
+
+    /// From here on all is well: everything that was accepted ends, everybody gets everything.
+    fn heal(&mut self) {
+        self.healthy = true;
+        // Who is attached to what is certain from here on.
+        for who in 0..self.readers.len() {
+            let chats: Vec<String> = self.readers[who].chats.keys().cloned().collect();
+            chats.iter().for_each(|chat| self.attach(who, chat));
+        }
+        for round in 0.. {
+            assert!(round < ROUNDS, "it does not come to rest: {}", self.unrest());
+            let mut busy = false;
+            while !self.world.journal.waiting.is_empty() {
+                self.carry_out(0, How::Keep);
+            }
+            for (_, answer) in std::mem::take(&mut self.answers) {
+                self.world.deliver_answer(answer);
+                busy = true;
+            }
+            for who in 0..self.readers.len() {
+                while self.read(who, 100) {
+                    busy = true;
+                }
+            }
+            let runs: Vec<AgentRun> = self.world.agents.keys().copied().collect();
+            for run in runs {
+                busy |= self.agents.behave(&mut self.world, run, &mut self.rng);
+            }
+            busy |= !self.world.journal.waiting.is_empty();
+            if busy {
+                continue;
+            }
+            if self.unrest().is_empty() {
+                return;
+            }
+            for who in 0..self.readers.len() {
+                self.resend(who);
+            }
+            self.world.advance(250, |_| {});
+        }
+    }
+
+    /// Sends what has no answer, and attaches where it was.
+    fn resend(&mut self, who: usize) {
+        if self.readers[who].conn.is_none() {
+            let (principal, name) = (self.readers[who].principal.clone(), self.readers[who].name.clone());
+            self.readers[who].conn = Some(self.world.open(principal, &name));
+            return;
+        }
+        let idle: Vec<String> = self.readers[who]
+            .chats
+            .iter()
+            .filter(|(chat, local)| {
+                let exists = self.world.journal.chat(&self.readers[who].key(chat)).is_some();
+                exists && !local.attached && !local.detached && !local.asked
+            })
+            .map(|(chat, _)| chat.clone())
+            .collect();
+        for chat in &idle {
+            self.attach(who, chat);
+        }
+        if std::mem::take(&mut self.readers[who].crowded) {
+            let wanted: BTreeSet<String> =
+                self.readers[who].unanswered.keys().map(|(chat, _)| chat.clone()).collect();
+            let mut chats = self.readers[who].chats.iter_mut();
+            let other = chats.find(|(chat, local)| {
+                (local.attached || local.asked) && !local.detached && !wanted.contains(*chat)
+            });
+            if let Some((chat, local)) = other {
+                local.detached = true;
+                let chat = chat.clone();
+                self.send(who, &json!({"type": "detach", "chat_id": chat}));
+            }
+        }
+        let waiting: Vec<_> = self.readers[who]
+            .unanswered
+            .iter()
+            .filter(|(_, (_, awaited))| !awaited)
+            .map(|((chat, turn), (content, _))| (chat.clone(), turn.clone(), content.clone()))
+            .collect();
+        if let Some((chat, turn, content)) = waiting.into_iter().next() {
+            self.send_message(who, chat, turn, content);
+        }
+    }
+
+    /// What is not yet as it should be.
+    fn unrest(&self) -> String {
+        let mut why = Vec::new();
+        for key in self.keys() {
+            let Some(record) = self.world.journal.chat(&key) else { continue };
+            if !record.turns.is_empty() {
+                why.push(format!("{} turns open in {}", record.turns.len(), key.chat));
+            }
+            for reader in self.readers.iter().filter(|reader| reader.principal == key.principal) {
+                let Some(local) = reader.chats.get(key.chat.as_str()).filter(|l| l.attached && !l.detached)
+                else {
+                    continue;
+                };
+                if !local.has_all(record.head.seq) {
+                    why.push(format!("{} stands at {:?} of {}", reader.name, local.cursor, record.head.seq));
+                }
+            }
+        }
+        for reader in &self.readers {
+            for (message, (_, awaited)) in &reader.unanswered {
+                why.push(format!("{}: {message:?} has no answer (awaited: {awaited})", reader.name));
+            }
+        }
+        why.join("; ")
+    }
+
+    /// P3, P4, P6: what the log must look like in the end.
+    fn check_logs(&self) {
+        for key in self.keys() {
+            let log: Vec<Value> = self
+                .world
+                .journal
+                .log(&key)
+                .iter()
+                .map(|event| serde_json::from_str(event.frame.as_str()).expect("frames are JSON"))
+                .collect();
+            let mut turns: BTreeMap<String, &str> = BTreeMap::new();
+            let mut requests: BTreeMap<String, bool> = BTreeMap::new();
+            for (at, event) in log.iter().enumerate() {
+                assert_eq!(event["seq"], json!(at + 1), "contiguous from 1");
+                let turn = event["turn_id"].as_str().unwrap_or("").to_owned();
+                match event["event"].as_str().expect("a name") {
+                    "user_message" => assert!(turns.insert(turn, "accepted").is_none(), "accepted once"),
+                    "turn_started" => {
+                        assert!(!turns.values().any(|state| *state == "started"), "one turn at a time");
+                        assert_eq!(turns.insert(turn, "started"), Some("accepted"));
+                    }
+                    "turn_end" => {
+                        let before = turns.insert(turn, "ended");
+                        assert!(before.is_some_and(|state| state != "ended"), "a turn ends once");
+                    }
+                    "permission_request" | "question" => {
+                        let id = event["request_id"].as_str().expect("an id").to_owned();
+                        assert!(requests.insert(id, true).is_none(), "asked once");
+                    }
+                    "request_resolved" => {
+                        let id = event["request_id"].as_str().expect("an id").to_owned();
+                        assert_eq!(requests.insert(id, false), Some(true), "resolved once");
+                    }
+                    "delta" | "reasoning_delta" | "tool_event" if !turn.is_empty() => {
+                        assert_eq!(turns.get(&turn), Some(&"started"), "an answer within its turn");
+                    }
+                    _ => {}
+                }
+            }
+            assert!(turns.values().all(|state| *state == "ended"), "every turn ends: {turns:?}");
+            for reader in self.readers.iter().filter(|reader| reader.principal == key.principal) {
+                let mine = reader.accepted.keys().filter(|(chat, _)| chat == key.chat.as_str());
+                mine.for_each(|(_, turn)| assert!(turns.contains_key(turn), "acknowledged, so kept: {turn}"));
+            }
+        }
+    }
+
+    /// Nothing to do: agents go, nothing is timed, and what nobody needs is forgotten.
+    fn rest(&mut self) {
+        for _ in 0..3 {
+            self.world.advance(700_000, |_| {});
+            self.heal();
+        }
+        assert_eq!(self.world.hub.next_deadline(), None, "nothing is timed");
+        assert_eq!(self.world.hub.counts().agents, 0);
+        for who in 0..self.readers.len() {
+            self.disconnect(who);
+        }
+        let counts = self.world.hub.counts();
+        assert!(counts.chats <= self.world.hub.limits().idle_chats, "{} chats in memory", counts.chats);
+    }
+
+    fn shut_down(&mut self) {
+        for who in 0..self.readers.len() {
+            self.resend(who);
+        }
+        for at in 0..3 {
+            self.made += 1;
+            let turn = format!("t{}", self.made);
+            self.send_message(at, format!("c{at}"), turn, "late".into());
+        }
+        for _ in 0..self.rng.below(20) {
+            self.keep();
+            self.hear();
+        }
+        self.world.step(Input::Shutdown);
+        for _ in 0..1000 {
+            while !self.world.journal.waiting.is_empty() {
+                self.carry_out(0, How::Keep);
+            }
+            for (_, answer) in std::mem::take(&mut self.answers) {
+                self.world.deliver_answer(answer);
+            }
+            let runs: Vec<AgentRun> = self.world.agents.keys().copied().collect();
+            for run in runs {
+                self.agents.behave(&mut self.world, run, &mut self.rng);
+            }
+            let closing: Vec<ConnId> =
+                self.world.outboxes.iter().filter(|(_, o)| o.closing).map(|(conn, _)| *conn).collect();
+            closing.into_iter().for_each(|conn| self.world.gone(conn));
+        }
+        assert!(self.world.finished, "a shutdown ends by itself");
+        for key in self.keys() {
+            let open = self.world.journal.chat(&key).map_or(0, |record| record.turns.len());
+            assert_eq!(open, 0, "every turn ended before the gateway did");
+        }
+    }
+}
+
+fn limits(rng: &mut Rng) -> Limits {
+    Limits {
+        ring_bytes: 200 + rng.below(4000),
+        outbox_bytes: 600 + rng.below(6000),
+        queued_turns: 1 + rng.below(4),
+        agents: 1 + rng.below(4),
+        idle_chats: rng.below(3),
+        merge_bytes: [0, 64, 16_384][rng.below(3)],
+        event_text_bytes: 100 + rng.below(3000),
+        pending_bytes: 500 + rng.below(5000),
+        history_events: 1 + u32::try_from(rng.below(20)).expect("small"),
+        page_bytes: 500 + rng.below(3000),
+        chats_per_connection: 4 + rng.below(4),
+        open_requests: 1 + rng.below(8),
+        messages_per_minute: None,
+        new_chats_per_minute: None,
+        connections_per_principal: None,
+        frames_per_second: 1_000_000,
+        frames_burst: 1_000_000,
+        ..Limits::default()
+    }
+}
