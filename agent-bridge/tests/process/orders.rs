@@ -46,6 +46,16 @@ pub(crate) fn trials() -> Vec<Trial> {
             }
             bench.stop().await;
         }),
+        trial("a_cancel_right_behind_its_prompt_is_not_lost", |place| async move {
+            let mut bench = Bench::begin(place.demo(), None);
+            for _ in 0..50 {
+                bench.said("fast 1").await;
+                bench.prompt("hang");
+                bench.cancel();
+                assert_eq!(bench.turn().await.end().0, Outcome::Cancelled);
+            }
+            bench.stop().await;
+        }),
         trial("a_cancel_withdraws_what_is_asked", |place| async move {
             let mut bench = Bench::begin(place.demo(), None);
             bench.prompt("permission");

@@ -51,7 +51,8 @@ impl ClaudeCodec {
 
     /// A command as a line. None: there is nothing to tell, such as an answer to a request that no longer stands.
     ///
-    /// A prompt is named after its turn, so that the agent recognises a repeat.
+    /// A prompt is named after its turn, so that the agent recognises a repeat; its text goes as it is, so that one
+    /// that begins with `/` is executed where the agent has such a command.
     pub fn encode(&mut self, command: &AgentCommand) -> Option<Vec<u8>> {
         match command {
             AgentCommand::Prompt { turn_id, text, .. } => Some(self.prompt(turn_id, text)),
