@@ -37,12 +37,15 @@ export const TurnView = memo<TurnProps>(({ turn, stalledMs, onCancel, onReuse })
   </article>
 ));
 
+/** Beyond this a message may scroll within its bubble, so the keyboard must reach it. */
+const LONG_MESSAGE = 1_500;
+
 export function UserMessage({ text, atMs }: { text: string; atMs: number }) {
   const at = new Date(atMs);
   return (
     <div class="said" title={at.toLocaleString()}>
       <h2 class="visually-hidden">You, {at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })}</h2>
-      <div class="bubble">{text}</div>
+      <div class="bubble" tabIndex={text.length > LONG_MESSAGE ? 0 : undefined}>{text}</div>
     </div>
   );
 }
