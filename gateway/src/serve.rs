@@ -85,10 +85,10 @@ async fn serve(config: Config) -> Result<ExitCode> {
         doors.spawn(http::serve(listener, site, config.door.clone(), room, stopped.clone()));
     }
     site.set_ready(true);
-    startup::announce(&config, &bound, token.as_ref(), &agent);
     if let Some(path) = &config.port_file {
         startup::write_port_file(path, &bound)?;
     }
+    startup::announce(&config, &bound, token.as_ref(), &agent);
     if let (true, Some(address)) = (config.open, bound.first()) {
         let url = startup::page_url(*address, &config.base_path, token.as_ref());
         startup::open_page(data_dir.path(), &url, token.is_some());

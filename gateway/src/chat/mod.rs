@@ -1,5 +1,6 @@
 //! `switchboard chat`: a terminal client that resumes.
 
+mod effect;
 mod frames;
 mod link;
 mod requests;
@@ -25,10 +26,11 @@ use crate::{
     cli::ChatArgs,
     failure::{Failure, Result},
 };
+use effect::Effect;
 use frames::Frame;
 use link::{Link, Lost};
 use screen::Screen;
-use session::{Effect, Session};
+use session::Session;
 use target::Target;
 
 /// A sign of life is asked for this often.

@@ -8,32 +8,10 @@ use switchboard_core::{
 };
 
 use super::{
-    frames::{Attached, Frame, Snapshot, Summary, event},
+    effect::Effect,
+    frames::{Attached, Frame, Snapshot, event},
     requests::{Request, Requests},
 };
-
-/// Something to be done outside, in this order.
-#[derive(Debug)]
-pub(super) enum Effect {
-    /// Send this frame.
-    Send(String),
-    /// Show an event of the chat. `own`: it belongs to a turn of this client.
-    Show { event: Box<ChatEvent>, own: bool },
-    /// The event replaces what was shown: the connection could not be taken up where it ended.
-    Replaced,
-    /// Tell the person.
-    Note(String),
-    /// Ask the person for an answer.
-    Ask(Request),
-    /// Show the chats.
-    List(Vec<Summary>),
-    /// Call [`Session::flush`] after so many milliseconds.
-    RetryAfter(u64),
-    /// Nothing is left to do in this turn; the person may write.
-    Idle,
-    /// End, with this status.
-    Quit(u8),
-}
 
 #[derive(Debug)]
 struct Outgoing {

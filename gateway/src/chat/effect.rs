@@ -1,0 +1,28 @@
+//! What a conversation wants done.
+
+use switchboard_core::wire::ChatEvent;
+
+use super::{frames::Summary, requests::Request};
+
+/// Something to be done outside, in this order.
+#[derive(Debug)]
+pub(super) enum Effect {
+    /// Send this frame.
+    Send(String),
+    /// Show an event of the chat. `own`: it belongs to a turn of this client.
+    Show { event: Box<ChatEvent>, own: bool },
+    /// The event replaces what was shown: the connection could not be taken up where it ended.
+    Replaced,
+    /// Tell the person.
+    Note(String),
+    /// Ask the person for an answer.
+    Ask(Request),
+    /// Show the chats.
+    List(Vec<Summary>),
+    /// Call [`Session::flush`] after so many milliseconds.
+    RetryAfter(u64),
+    /// Nothing is left to do in this turn; the person may write.
+    Idle,
+    /// End, with this status.
+    Quit(u8),
+}

@@ -1,0 +1,63 @@
+//! The log holds no secret and no message, whatever the level.
+
+use serde_json::json;
+
+use crate::lab::{Client, ECHO, Gateway};
+
+const BODY: &str = "canary-in-a-message";
+const GUESS: &str = "canary-in-a-wrong-token";
+const QUERY: &str = "canary-in-a-query";
+const HEADER: &str = "canary-in-a-header";
+
+fn check(format: &str) {
+    let gateway = Gateway::start_with(|command| {
+        command.args(ECHO).args(["--log", "trace", "--log-format", format]);
+    });
+    let token = gateway.token();
+    for target in ["/", "/ws", "/healthz", "/nothing"] {
+        gateway.get(&format!("{target}?token={GUESS}&x={QUERY}"), &[&format!("Cookie: {HEADER}")]);
+        gateway.get(target, &[&format!("Authorization: Bearer {GUESS}")]);
+        gateway.get(&format!("{target}?token={token}"), &[&format!("X-Secret: {HEADER}")]);
+        gateway.get(target, &[&gateway.bearer(), &format!("Origin: http://{HEADER}.example")]);
+        gateway.raw(&[&format!("GET {target} HTTP/1.1"), &format!("Host: {HEADER}.example")]);
+    }
+    gateway.raw(&[&format!("{QUERY} {HEADER}")]);
+    let mut client = gateway.websocket();
+    let chat = client.new_chat();
+    client.message(&chat, "turn-1", &format!("{BODY} \u{1b}[31m"));
+    client.wait_for("turn_end");
+    client.0.send(format!("{{\"type\":\"{BODY}\"").into()).unwrap();
+    client.wait_for("error");
+    client.send(&json!({"type": "authenticate", "token": GUESS}));
+    client.send(&json!({"type": "ping", "nonce": BODY}));
+    client.wait_for("pong");
+    let mut client = gateway.unix();
+    client.message(&chat, "turn-2", BODY);
+    client.wait_for("turn_end");
+    let log = gateway.log();
+    for secret in [&*token, BODY, GUESS, QUERY, HEADER] {
+        assert!(!log.contains(secret), "{secret} is in the log: {log}");
+    }
+    assert!(!log.contains('\u{1b}'), "an escape sequence is in the log");
+    for said in ["authenticated", "authentication failed", "query", "bearer"] {
+        assert!(log.contains(said), "{said} is not in the log: {log}");
+    }
+    if format == "json" {
+        for line in log.lines() {
+            assert!(
+                serde_json::from_str::<serde_json::Value>(line).is_ok_and(|line| line.is_object()),
+                "{line}"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_canary_is_in_the_log_for_people() {
+    check("human");
+}
+
+#[test]
+fn no_canary_is_in_the_log_for_programs() {
+    check("json");
+}

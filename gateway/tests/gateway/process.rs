@@ -1,0 +1,78 @@
+//! How the gateway ends, and what it leaves behind: nothing.
+
+use rustix::process::Signal;
+
+use crate::lab::{Client, Gateway, switchboard, wait};
+
+/// How many processes bear a mark in their environment.
+fn marked(mark: &str) -> usize {
+    let wanted = format!("SWITCHBOARD_MARK={mark}.");
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    entries
+        .filter(|entry| {
+            let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(wanted.as_bytes()))
+        })
+        .count()
+}
+
+/// An agent with a helper in a session of its own.
+const WITH_HELPER: &str = "sh -c 'cat > /dev/null; setsid sleep 1000 & echo started; sleep 1000'";
+
+fn in_a_turn() -> (Gateway, crate::lab::WebClient) {
+    let gateway = Gateway::start_with(|command| {
+        command.args(["--agent-command", WITH_HELPER, "--dialect", "text"]);
+    });
+    let mut client = gateway.websocket();
+    let chat = client.new_chat();
+    client.message(&chat, "turn-1", "go");
+    client.wait_for("delta");
+    (gateway, client)
+}
+
+#[test]
+fn ctrl_c_ends_the_turn_and_every_process() {
+    let (mut gateway, mut client) = in_a_turn();
+    gateway.signal(Signal::INT);
+    let end = client.wait_for("turn_end");
+    assert_eq!((end["outcome"].as_str(), end["turn_id"].as_str()), (Some("interrupted"), Some("turn-1")));
+    while client.next().is_some() {}
+    drop(client);
+    assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.log());
+    assert_eq!(marked(&gateway.mark_after_exit()), 0);
+    assert!(!gateway.path("data/socket").exists(), "the socket is removed");
+    assert!(!gateway.path("port").exists(), "the port file is removed");
+}
+
+#[test]
+fn processes_with_the_mark_are_found_at_all() {
+    let (mut gateway, client) = in_a_turn();
+    gateway.signal(Signal::KILL);
+    gateway.wait();
+    drop(client);
+    let mark = gateway.mark_after_exit();
+    assert!(marked(&mark) >= 2, "the agent and its helper outlive a killed gateway");
+    // The next one ends them.
+    let mut next = switchboard();
+    next.args(["serve", "--listen", "127.0.0.1:0", "--agent", "demo", "--data-dir"])
+        .arg(gateway.path("data"));
+    let mut next =
+        next.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut said = std::io::BufReader::new(next.stdout.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut said, &mut line).unwrap();
+    assert!(line.contains("ready"), "{line}");
+    assert_eq!(marked(&mark), 0);
+    let pid = rustix::process::Pid::from_raw(next.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    assert!(wait(&mut next).success());
+}
+
+#[test]
+fn a_client_that_does_not_read_does_not_keep_it_from_ending() {
+    let (mut gateway, client) = in_a_turn();
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.log());
+    drop(client);
+    assert_eq!(marked(&gateway.mark_after_exit()), 0);
+}

@@ -1,0 +1,175 @@
+//! HTTP as others may try to abuse it, and the page as it is served.
+
+use std::{
+    io::{Read, Write},
+    time::Instant,
+};
+
+use switchboard_gateway::http::routes;
+
+use crate::lab::{Gateway, PATIENCE, UPGRADE, config_file, connect};
+
+/// How many responses there are in what came back.
+fn responses(bytes: &[u8]) -> usize {
+    bytes.windows(9).filter(|nine| *nine == b"HTTP/1.1 ").count()
+}
+
+#[test]
+fn nothing_is_smuggled_behind_a_refused_upgrade() {
+    let gateway = Gateway::start(&[]);
+    let bearer = gateway.bearer();
+    let host = format!("Host: {}", gateway.address);
+    let inner = format!("GET /healthz HTTP/1.1\r\n{host}\r\n{bearer}\r\n\r\n");
+    let length = format!("Content-Length: {}", inner.len());
+    let cases: [(&str, &[&str]); 6] = [
+        ("POST /ws HTTP/1.1", &[]),
+        ("GET /ws HTTP/1.1", &[&length]),
+        ("GET /ws HTTP/1.1", &["Transfer-Encoding: chunked"]),
+        ("GET /ws HTTP/1.1", &[&length, "Transfer-Encoding: chunked"]),
+        ("GET /ws HTTP/1.1", &["Sec-WebSocket-Version: 12"]),
+        ("GET /nothing HTTP/1.1", &[]),
+    ];
+    for (start, further) in cases {
+        let mut lines = vec![start, &host, &bearer];
+        lines.extend(UPGRADE);
+        lines.extend(further);
+        let mut stream = gateway.tcp();
+        stream.write_all(format!("{}\r\n\r\n{inner}", lines.join("\r\n")).as_bytes()).unwrap();
+        let mut bytes = Vec::new();
+        // Closed or reset: over, both ways.
+        let _ = stream.read_to_end(&mut bytes);
+        let text = String::from_utf8_lossy(&bytes);
+        assert_eq!(responses(&bytes), 1, "{start} {further:?}: {text}");
+        assert!(!text.starts_with("HTTP/1.1 101"), "{start} {further:?}: {text}");
+        assert!(!text.contains("ok\n"), "{start} {further:?}: {text}");
+    }
+    // And without credentials.
+    let mut stream = gateway.tcp();
+    stream
+        .write_all(
+            format!("GET /ws HTTP/1.1\r\n{host}\r\n{}\r\n\r\n{inner}", UPGRADE.join("\r\n")).as_bytes(),
+        )
+        .unwrap();
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes);
+    assert_eq!(responses(&bytes), 1, "{}", String::from_utf8_lossy(&bytes));
+}
+
+#[test]
+fn a_slow_head_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config_file(dir.path(), "[limits]\nheader_timeout_ms = \"300 ms\"\n");
+    let gateway = Gateway::start(&["--config", config.to_str().unwrap()]);
+    let began = Instant::now();
+    let mut silent = gateway.tcp();
+    let mut half = gateway.tcp();
+    half.write_all(b"GET / HTTP/1.1\r\nHost: x").unwrap();
+    for stream in [&mut silent, &mut half] {
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes);
+        assert!(!bytes.starts_with(b"HTTP/1.1 200"));
+    }
+    // A byte now and then does not put it off.
+    let mut dripping = gateway.tcp();
+    for byte in b"GET / HTTP/1.1\r\nX: ".iter().chain(std::iter::repeat(&b'x')) {
+        if dripping.write_all(&[*byte]).is_err() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert!(began.elapsed() < PATIENCE, "still open");
+    }
+    assert!(began.elapsed() < PATIENCE);
+}
+
+#[test]
+fn a_large_head_is_refused() {
+    let gateway = Gateway::start(&[]);
+    let host = format!("Host: {}\r\n", gateway.address);
+    let many: String = (0..65).map(|n| format!("X-{n}: 1\r\n")).collect();
+    let long = format!("X: {}\r\n", "x".repeat(1024 * 1024));
+    for head in [many, long] {
+        let mut stream = gateway.tcp();
+        // It may be refused before all of it is written.
+        let _ = stream.write_all(format!("GET / HTTP/1.1\r\n{host}{head}\r\n").as_bytes());
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes);
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(text.is_empty() || text.starts_with("HTTP/1.1 431"), "{text}");
+    }
+    assert_eq!(gateway.get("/", &[]).status(), 200, "others are served");
+}
+
+#[test]
+fn ten_thousand_wrong_tokens_do_not_keep_a_good_client_out() {
+    let gateway = Gateway::start(&[]);
+    let address = gateway.address;
+    let began = Instant::now();
+    let guessers: Vec<_> = (0..8)
+        .map(|guesser| {
+            std::thread::spawn(move || {
+                let mut limited = 0;
+                for guess in 0..1250 {
+                    let mut stream = connect(address);
+                    let request = format!(
+                        "GET /healthz HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {guesser}-{guess}\r\n\r\n"
+                    );
+                    stream.write_all(request.as_bytes()).unwrap();
+                    let mut bytes = Vec::new();
+                    stream.read_to_end(&mut bytes).unwrap();
+                    let limit = bytes.starts_with(b"HTTP/1.1 429 ");
+                    assert!(limit || bytes.starts_with(b"HTTP/1.1 401 "));
+                    limited += usize::from(limit);
+                }
+                limited
+            })
+        })
+        .collect();
+    let limited: usize = guessers.into_iter().map(|guesser| guesser.join().unwrap()).sum();
+    assert!(limited >= 9900, "{limited}");
+    assert!(began.elapsed().as_secs() < 120, "{:?}", began.elapsed());
+    assert_eq!(gateway.get("/healthz", &[&gateway.bearer()]).status(), 200);
+    let lines = gateway.log().matches("authentication failed").count();
+    assert!(lines < 100, "the log is not flooded: {lines} lines");
+}
+
+#[test]
+fn the_page_is_served_with_its_headers() {
+    let gateway = Gateway::start(&[]);
+    for route in routes().iter().filter(|route| route.is_page) {
+        let answer = gateway.get(&route.path, &[]);
+        assert_eq!(answer.status(), 200, "{}", route.path);
+        let header = |name: &str| answer.header(name).unwrap_or_else(|| panic!("{name} of {}", route.path));
+        assert_eq!(header("x-content-type-options"), "nosniff");
+        assert_eq!(header("referrer-policy"), "no-referrer");
+        assert_eq!(header("cross-origin-opener-policy"), "same-origin");
+        let policy = header("content-security-policy");
+        for part in ["default-src 'none'", "connect-src 'self'", "base-uri 'none'", "frame-ancestors 'none'"]
+        {
+            assert!(policy.contains(part), "{policy}");
+        }
+        assert!(!policy.contains("unsafe"), "{policy}");
+        assert_eq!(header("cache-control").contains("immutable"), route.path.starts_with("/assets/"));
+        let known = gateway.get(&route.path, &[&format!("If-None-Match: {}", header("etag"))]);
+        assert_eq!((known.status(), known.body.len()), (304, 0), "{}", route.path);
+        let head = gateway.request("HEAD", &route.path, &[]);
+        assert_eq!((head.status(), head.body.len()), (200, 0), "{}", route.path);
+    }
+}
+
+#[test]
+fn a_subpath_works_whether_the_proxy_strips_it_or_not() {
+    let gateway = Gateway::start(&["--base-path", "/chat/"]);
+    assert!(gateway.announced.contains("/chat/#token="), "{}", gateway.announced);
+    let bearer = gateway.bearer();
+    for path in ["/chat/", "/"] {
+        assert_eq!(gateway.get(path, &[]).status(), 200, "{path}");
+    }
+    let redirect = gateway.get("/chat", &[]);
+    assert_eq!((redirect.status(), redirect.header("location")), (308, Some("/chat/")));
+    for path in ["/chat/ws", "/ws", "/chat", "/chat/"] {
+        assert_eq!(gateway.upgrade(path, &[&bearer]).status(), 101, "{path}");
+    }
+    assert_eq!(gateway.get("/chat/healthz", &[&bearer]).status(), 200);
+    assert_eq!(gateway.get("/chat/healthz", &[]).status(), 401);
+    assert_eq!(gateway.get("/chatter/healthz", &[&bearer]).status(), 404);
+}

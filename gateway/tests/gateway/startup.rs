@@ -1,0 +1,134 @@
+//! First runs, and starts that must not succeed.
+
+use std::{
+    net::TcpListener,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+    process::Output,
+};
+
+use crate::lab::{Gateway, config_file, run, switchboard};
+
+/// Tries to serve, which is to fail, and gives what it says.
+fn refused(dir: &Path, args: &[&str]) -> String {
+    let mut command = switchboard();
+    command.arg("serve").arg("--data-dir").arg(dir).args(args);
+    let Output { status, stdout, stderr } = run(command, "");
+    let stderr = String::from_utf8(stderr).unwrap();
+    assert!(!status.success(), "{args:?} started");
+    assert!(stdout.is_empty(), "{}", String::from_utf8_lossy(&stdout));
+    assert!(stderr.lines().count() >= 2, "what and what to do: {stderr}");
+    stderr
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().mode() & 0o777
+}
+
+#[test]
+fn the_first_run_makes_private_files() {
+    let gateway = Gateway::start(&[]);
+    assert_eq!(mode(&gateway.path("data")), 0o700);
+    for file in ["token", "lock", "socket"] {
+        assert_eq!(mode(&gateway.path("data").join(file)), 0o600, "{file}");
+    }
+    let token = gateway.token();
+    assert_eq!(token.len(), 64);
+    assert!(
+        gateway.announced.contains(&format!("http://{}/#token={token}", gateway.address)),
+        "{}",
+        gateway.announced
+    );
+    assert_eq!(std::fs::read_to_string(gateway.path("port")).unwrap(), format!("{}\n", gateway.address));
+}
+
+#[test]
+fn a_second_gateway_on_a_data_directory_says_so() {
+    let gateway = Gateway::start(&[]);
+    let said = refused(&gateway.path("data"), &["--listen", "127.0.0.1:0"]);
+    assert!(said.contains("Another gateway") && said.contains(&gateway.pid().to_string()), "{said}");
+    assert!(said.contains("--data-dir"), "{said}");
+}
+
+#[test]
+fn a_taken_port_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let said = refused(dir.path(), &["--listen", &address]);
+    assert!(said.contains(&address) && said.contains("taken") && said.contains("127.0.0.1:0"), "{said}");
+}
+
+#[test]
+fn nobody_opens_to_the_network_by_accident() {
+    let dir = tempfile::tempdir().unwrap();
+    for address in ["0.0.0.0:0", "[::]:0"] {
+        let said = refused(dir.path(), &["--listen", address, "--no-auth", "--allow-host", "a.example"]);
+        assert!(said.contains("--no-auth"), "{said}");
+        let said = refused(dir.path(), &["--listen", address]);
+        assert!(said.contains("--allow-host"), "{said}");
+    }
+}
+
+#[test]
+fn settings_that_cannot_be_are_named_with_what_they_can_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let cases = [
+        ("[limits]\nframe_bytes = \"1 furlong\"\n", ["frame_bytes", "1 MiB"]),
+        ("[limits]\nagents = 0\n", ["agents", "from 1 to 10000"]),
+        ("[limits]\nframes = 1\n", ["frames", "frame_bytes"]),
+        ("liste = \"127.0.0.1:0\"\n", ["liste", "switchboard serve --help"]),
+        ("listen = \"127.0.0.1\"\n", ["--listen", "127.0.0.1:8765"]),
+        ("agent = \"nobody\"\nlisten = \"127.0.0.1:0\"\n", ["nobody", "claude"]),
+        ("base-path = \"x\"\n", ["--base-path", "/switchboard"]),
+    ];
+    for (text, parts) in cases {
+        let config = config_file(dir.path(), text);
+        let said = refused(&dir.path().join("data"), &["--config", config.to_str().unwrap()]);
+        for part in parts {
+            assert!(said.contains(part), "{text}: {said}");
+        }
+    }
+    let said = refused(dir.path(), &["--config", "/does/not/exist.toml"]);
+    assert!(said.contains("cannot be read"), "{said}");
+}
+
+#[test]
+fn a_token_that_others_can_read_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("mine");
+    std::fs::write(&token, "0123456789abcdef0123456789abcdef").unwrap();
+    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let args = ["--listen", "127.0.0.1:0", "--token-file", token.to_str().unwrap()];
+    assert!(refused(&dir.path().join("data"), &args).contains("chmod 600"));
+}
+
+#[test]
+fn a_rotated_token_counts_with_the_next_handshake() {
+    let gateway = Gateway::start(&[]);
+    let old = gateway.bearer();
+    let draft = gateway.path("data/token.draft");
+    std::fs::write(&draft, "fedcba9876543210fedcba9876543210\n").unwrap();
+    std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::rename(&draft, gateway.path("data/token")).unwrap();
+    assert_eq!(gateway.get("/healthz", &[&old]).status(), 401);
+    assert_eq!(gateway.get("/healthz", &[&gateway.bearer()]).status(), 200);
+}
+
+#[test]
+fn doctor_says_what_is_wrong_and_what_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let doctor = |args: &[&str]| {
+        let mut command = switchboard();
+        command.arg("doctor").arg("--data-dir").arg(dir.path().join("data")).args(args);
+        let output = run(command, "");
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (good, said) = doctor(&["--listen", "127.0.0.1:0", "--agent", "demo"]);
+    assert!(good && said.contains("ok ") && !said.contains("FAIL"), "{said}");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (good, said) = doctor(&["--listen", &taken.local_addr().unwrap().to_string()]);
+    assert!(!good && said.contains("FAIL") && said.contains("taken"), "{said}");
+    let (good, said) = doctor(&["--agent", "nobody"]);
+    assert!(!good && said.contains("nobody"), "{said}");
+}
