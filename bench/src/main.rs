@@ -32,7 +32,7 @@ struct Args {
     /// Rounds of each row; the measured processes take turns within one.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Only rows whose group has this in its name: throughput, paced, first, idle, stalled.
+    /// Only rows of a group (throughput, paced, first, idle, stalled), or with this in their name.
     #[arg(long, default_value = "")]
     only: String,
 }
@@ -100,7 +100,7 @@ async fn measure(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         }
     };
     println!("median of {rounds} rounds (least to greatest), bar, what");
-    for row in rows::THROUGHPUT.iter().filter(|_| wanted("throughput")) {
+    for row in rows::THROUGHPUT.iter().filter(|row| wanted("throughput") || row.name.contains(&args.only)) {
         print(rows::throughput(row, rounds).await?);
     }
     if wanted("paced") {

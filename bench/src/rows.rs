@@ -82,19 +82,21 @@ impl Stage {
                     }
                     let seen = peer.answer(deltas, |_| ()).await?;
                     peer.end_of_turn().await?;
-                    Ok::<(usize, Peer, Seen), io::Error>((chat, peer, seen))
+                    Ok::<_, io::Error>((chat, number, peer, seen))
                 });
             }
         }
-        let mut all: Vec<Seen> = Vec::new();
-        let mut chats: Vec<Vec<Peer>> = Vec::new();
-        while let Some(done) = tasks.join_next().await {
-            let (chat, peer, seen) = done??;
-            chats.resize_with(chats.len().max(chat + 1), Vec::new);
-            chats[chat].push(peer);
-            all.push(seen);
+        let mut done = Vec::new();
+        while let Some(one) = tasks.join_next().await {
+            done.push(one??);
         }
-        self.chats = chats;
+        // The first peer of a chat is the one that the limit listens to.
+        done.sort_by_key(|(chat, number, ..)| (*chat, *number));
+        let all: Vec<Seen> = done.iter().map(|(.., seen)| *seen).collect();
+        for (chat, _, peer, _) in done {
+            self.chats.resize_with(self.chats.len().max(chat + 1), Vec::new);
+            self.chats[chat].push(peer);
+        }
         rate(&all)
     }
 }
