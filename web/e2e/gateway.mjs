@@ -49,7 +49,12 @@ export async function ownGateway(...flags) {
       await rm(dir, { recursive: true, force: true, maxRetries: 5 });
     },
   };
-  await gateway.start();
+  try {
+    await gateway.start();
+  } catch (error) {
+    await gateway.end();
+    throw error;
+  }
   return gateway;
 }
 
