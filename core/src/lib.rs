@@ -22,6 +22,6 @@ mod limits;
 mod time;
 pub mod wire;
 
-pub use hub::{ChatRef, Close, Counts, Deadline, Hub, Input, Output, Peer, Recipients};
+pub use hub::{ChatRef, Close, Counts, Deadline, Hub, Input, Offered, Output, Peer, Recipients};
 pub use limits::Limits;
 pub use time::Moment;

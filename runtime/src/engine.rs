@@ -2,17 +2,17 @@
 //! carried out at once.
 
 use std::{
-    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
+use rustc_hash::FxHashMap;
 use switchboard_core::{
-    ChatRef, Hub, Input, Moment, Output, Peer, Recipients,
+    ChatRef, Hub, Input, Moment, Offered, Output, Peer, Recipients,
     agent::{AgentExit, AgentRun},
     ids::{ChatKey, ConnId},
     journal::JournalAnswer,
-    wire::{Frame, TurnError},
+    wire::TurnError,
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -57,8 +57,8 @@ pub(crate) struct Engine<J> {
     pub(crate) agent: Arc<dyn Agent>,
     pub(crate) agents_inbox: mpsc::Sender<FromAgent>,
     pub(crate) clock: Clock,
-    pub(crate) outboxes: HashMap<ConnId, Arc<Outbox>>,
-    pub(crate) agents: HashMap<AgentRun, Link>,
+    pub(crate) outboxes: FxHashMap<ConnId, Arc<Outbox>>,
+    pub(crate) agents: FxHashMap<AgentRun, Link>,
     pub(crate) requests: Vec<Request>,
     /// Outbox refusals to be told to the hub before anything else.
     pub(crate) refusals: Vec<(ConnId, ChatRef, u64)>,
@@ -169,11 +169,9 @@ impl<J: Journal> Engine<J> {
                     outbox.push(frame);
                 }
             }
-            Output::Offer { chat, first_seq, frame, to } => match to {
-                Recipients::One(conn) => self.offer(conn, chat, first_seq, &frame),
-                Recipients::Many(conns) => {
-                    conns.iter().for_each(|conn| self.offer(*conn, chat, first_seq, &frame));
-                }
+            Output::Offer { chat, events, to } => match to {
+                Recipients::One(conn) => self.offer(conn, chat, &events),
+                Recipients::Many(conns) => conns.iter().for_each(|conn| self.offer(*conn, chat, &events)),
             },
             Output::WatchDrain { conn } => {
                 if self.outboxes.get(&conn).is_some_and(|outbox| outbox.watch()) {
@@ -200,11 +198,10 @@ impl<J: Journal> Engine<J> {
         }
     }
 
-    fn offer(&mut self, conn: ConnId, chat: ChatRef, first_seq: u64, frame: &Frame) {
-        if let Some(outbox) = self.outboxes.get(&conn)
-            && !outbox.offer(frame) {
-                self.refusals.push((conn, chat, first_seq));
-            }
+    fn offer(&mut self, conn: ConnId, chat: ChatRef, events: &[Offered]) {
+        if let Some(first_seq) = self.outboxes.get(&conn).and_then(|outbox| outbox.offer(events)) {
+            self.refusals.push((conn, chat, first_seq));
+        }
     }
 
     fn order(&mut self, run: AgentRun, order: Order) {
@@ -262,7 +259,7 @@ impl<J: Journal> Engine<J> {
 
     fn check_stalls(&mut self) {
         let limit = self.hub.limits().reader_stall_ms;
-        let stalled: HashSet<ConnId> = self
+        let stalled: Vec<ConnId> = self
             .outboxes
             .iter()
             .filter(|(_, outbox)| outbox.stalled_ms() > limit)

@@ -1,7 +1,6 @@
 //! The handle to a running gateway.
 
 use std::{
-    collections::HashMap,
     fmt,
     sync::{
         Arc,
@@ -9,6 +8,7 @@ use std::{
     },
 };
 
+use rustc_hash::FxHashMap;
 use switchboard_core::{Hub, Limits, Peer, ids::ConnId};
 use tokio::sync::{mpsc, oneshot};
 
@@ -117,8 +117,8 @@ impl Gateway {
             agent,
             agents_inbox,
             clock,
-            outboxes: HashMap::new(),
-            agents: HashMap::new(),
+            outboxes: FxHashMap::default(),
+            agents: FxHashMap::default(),
             requests: Vec::new(),
             refusals: Vec::new(),
             drained: Vec::new(),

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use switchboard_core::{Close, ids::ConnId, wire::Frame};
+use switchboard_core::{Close, Offered, ids::ConnId, wire::Frame};
 use tokio::sync::{Notify, mpsc};
 
 use crate::engine::Lifecycle;
@@ -32,22 +32,15 @@ pub(crate) struct Outbox {
 
 #[derive(Debug, Default)]
 struct State {
-    queue: VecDeque<Queued>,
-    /// Bytes of log events, queued or in the writer's hands.
-    event_bytes: usize,
-    /// Bytes of all else.
-    control_bytes: usize,
-    in_hand: (usize, usize),
+    queue: VecDeque<Frame>,
+    /// Bytes queued or in the writer's hands.
+    bytes: usize,
+    /// Bytes in the writer's hands.
+    in_hand: usize,
     /// An event was refused; all further ones are until the hub has heard of the drain.
     refusing: bool,
     watched: bool,
     close: Option<Close>,
-}
-
-#[derive(Debug)]
-struct Queued {
-    frame: Frame,
-    is_event: bool,
 }
 
 /// When a peer last took a byte. Transports call [`Progress::touch`] whenever a write makes headway.
@@ -92,39 +85,45 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a frame that must not be refused. Readers are held while there is too much of these.
+    /// Takes a frame that must not be refused. The peer is not listened to while there is too much.
     pub(crate) fn push(&self, frame: Frame) {
         let mut state = self.state();
         if state.close.is_none() {
-            state.control_bytes += frame.len();
-            self.enqueue(&mut state, Queued { frame, is_event: false });
+            self.enqueue(&mut state, frame);
         }
     }
 
-    /// Takes an event of the log if there is room; an empty outbox takes any one.
-    pub(crate) fn offer(&self, frame: &Frame) -> bool {
+    /// Takes events of the log, in order, while there is room; an outbox at most half full takes any one. Gives
+    /// the first number of the first event that it refused.
+    pub(crate) fn offer(&self, events: &[Offered]) -> Option<u64> {
         let mut state = self.state();
         if state.close.is_some() {
-            return true;
+            return None;
         }
-        let fits = state.event_bytes == 0 || state.event_bytes + frame.len() <= self.limit;
-        if state.refusing || !fits {
-            state.refusing = true;
-            return false;
+        for event in events {
+            let fits = self.has_room(&state) || state.bytes + event.frame.len() <= self.limit;
+            if state.refusing || !fits {
+                state.refusing = true;
+                return Some(event.first_seq);
+            }
+            self.enqueue(&mut state, event.frame.clone());
         }
-        state.event_bytes += frame.len();
-        self.enqueue(&mut state, Queued { frame: frame.clone(), is_event: true });
-        true
+        None
     }
 
-    fn enqueue(&self, state: &mut State, queued: Queued) {
+    fn has_room(&self, state: &State) -> bool {
+        state.bytes <= self.limit / 2
+    }
+
+    fn enqueue(&self, state: &mut State, frame: Frame) {
+        state.bytes += frame.len();
         if state.queue.is_empty() {
-            if state.in_hand == (0, 0) {
+            if state.in_hand == 0 {
                 self.progress.touch();
             }
             self.filled.notify_one();
         }
-        state.queue.push_back(queued);
+        state.queue.push_back(frame);
     }
 
     /// The hub has heard that there is room: events are taken again.
@@ -135,7 +134,7 @@ impl Outbox {
     /// Whether there is room now; otherwise the writer reports when there is.
     pub(crate) fn watch(&self) -> bool {
         let mut state = self.state();
-        if state.event_bytes <= self.limit / 2 {
+        if self.has_room(&state) {
             return true;
         }
         state.watched = true;
@@ -154,7 +153,7 @@ impl Outbox {
     /// Milliseconds for which the peer has taken nothing although something waits.
     pub(crate) fn stalled_ms(&self) -> u64 {
         let state = self.state();
-        let waits = !state.queue.is_empty() || state.in_hand != (0, 0);
+        let waits = !state.queue.is_empty() || state.in_hand > 0;
         if waits && state.close.is_none() { self.progress.silent_ms() } else { 0 }
     }
 
@@ -168,7 +167,7 @@ impl Outbox {
 
     fn must_wait(&self) -> bool {
         let state = self.state();
-        state.control_bytes > self.limit && state.close.is_none()
+        state.bytes > 2 * self.limit && state.close.is_none()
     }
 
     pub(crate) fn progress(&self) -> Progress {
@@ -223,16 +222,11 @@ impl OutboxReader {
         }
         let mut bytes = 0;
         while bytes < BATCH_BYTES {
-            let Some(queued) = state.queue.pop_front() else { break };
-            let len = queued.frame.len();
-            bytes += len;
-            if queued.is_event {
-                state.in_hand.0 += len;
-            } else {
-                state.in_hand.1 += len;
-            }
-            batch.push(queued.frame);
+            let Some(frame) = state.queue.pop_front() else { break };
+            bytes += frame.len();
+            batch.push(frame);
         }
+        state.in_hand += bytes;
         (bytes > 0).then_some(Next::Frames)
     }
 
@@ -240,13 +234,9 @@ impl OutboxReader {
     pub fn written(&mut self) {
         self.outbox.progress.touch();
         let mut state = self.outbox.state();
-        let (events, control) = std::mem::take(&mut state.in_hand);
-        state.event_bytes -= events;
-        state.control_bytes -= control;
-        if control > 0 {
-            self.outbox.emptied.notify_one();
-        }
-        if state.watched && state.event_bytes <= self.outbox.limit / 2 {
+        state.bytes -= std::mem::take(&mut state.in_hand);
+        self.outbox.emptied.notify_one();
+        if state.watched && self.outbox.has_room(&state) {
             state.watched = false;
             drop(state);
             // A gateway that has gone needs no report.

@@ -15,7 +15,7 @@ use rand_chacha::{
 
 use super::{
     connection::Conn,
-    io::{ChatRef, Close, Output, Recipients},
+    io::{ChatRef, Close, Offered, Output, Recipients},
     join::WantedSnapshot,
     rate::Bucket,
     seat::Places,
@@ -137,8 +137,15 @@ impl Context {
         }
     }
 
+    /// Offers an event; those that go to the same recipients one after another go together.
     pub(super) fn offer(&mut self, chat: ChatRef, first_seq: u64, frame: Frame, to: Recipients) {
-        self.output(Output::Offer { chat, first_seq, frame, to });
+        let offered = Offered { first_seq, frame };
+        match self.outputs.back_mut() {
+            Some(Output::Offer { chat: same, events, to: likewise }) if *same == chat && likewise.is(&to) => {
+                events.push(offered);
+            }
+            _ => self.output(Output::Offer { chat, events: alloc::vec![offered], to }),
+        }
     }
 
     pub(super) fn refuse(&mut self, conn: ConnId, refusal: Refusal) {

@@ -114,16 +114,15 @@ pub enum Output {
         /// The frame.
         frame: Frame,
     },
-    /// Offer an event of a chat's log to connections; an outbox without room answers
-    /// [`Input::OutboxFull`]. One that is at most half full takes any one event: otherwise an event larger than
-    /// half an outbox would be refused and offered again without end.
+    /// Offer events of a chat's log to connections, in order; an outbox without room answers
+    /// [`Input::OutboxFull`] with the first that it refused, and takes none of those behind it. One that is at
+    /// most half full takes any one event: otherwise an event larger than half an outbox would be refused and
+    /// offered again without end.
     Offer {
         /// The chat.
         chat: ChatRef,
-        /// The first number that the event covers.
-        first_seq: u64,
-        /// The event.
-        frame: Frame,
+        /// The events.
+        events: Vec<Offered>,
         /// To whom.
         to: Recipients,
     },
@@ -179,13 +178,33 @@ pub enum Output {
     Finished,
 }
 
-/// The connections that an event is offered to.
+/// An event of a chat's log that is offered to connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offered {
+    /// The first number that it covers.
+    pub first_seq: u64,
+    /// Its bytes.
+    pub frame: Frame,
+}
+
+/// The connections that events are offered to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recipients {
     /// One.
     One(ConnId),
     /// Several; the list is shared between events.
     Many(Arc<Vec<ConnId>>),
+}
+
+impl Recipients {
+    /// Whether these are the same connections, as far as that costs nothing to tell.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::One(one), Self::One(two)) => one == two,
+            (Self::Many(some), Self::Many(others)) => Arc::ptr_eq(some, others),
+            (Self::One(_), Self::Many(_)) | (Self::Many(_), Self::One(_)) => false,
+        }
+    }
 }
 
 /// Why and how a connection is closed.

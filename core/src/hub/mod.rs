@@ -23,7 +23,7 @@ use alloc::{
 };
 use core::fmt;
 
-pub use io::{ChatRef, Close, Deadline, Input, Output, Peer, Recipients};
+pub use io::{ChatRef, Close, Deadline, Input, Offered, Output, Peer, Recipients};
 
 use self::{
     chat::{Chat, Phase},

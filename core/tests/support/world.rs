@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use switchboard_core::{
-    Hub, Input, Limits, Moment, Output, Peer, Recipients,
+    Hub, Input, Limits, Moment, Offered, Output, Peer, Recipients,
     agent::{AgentCommand, AgentRun},
     ids::{ChatKey, ConnId, Principal},
     journal::JournalAnswer,
@@ -22,6 +22,8 @@ pub struct Outbox {
     pub watched: bool,
     /// Takes nothing until the test says so.
     pub stuck: bool,
+    /// Takes so many more events before it is stuck.
+    pub full_after: Option<usize>,
     pub closing: bool,
     /// The most bytes it ever held.
     pub peak: usize,
@@ -35,6 +37,11 @@ impl Outbox {
     }
 
     fn offer(&mut self, frame: &Frame) -> bool {
+        match &mut self.full_after {
+            Some(0) => self.stuck = true,
+            Some(left) => *left -= 1,
+            None => {}
+        }
         let fits = self.bytes <= self.limit / 2 || self.bytes + frame.len() <= self.limit;
         self.refusing |= self.stuck || !fits;
         if !self.refusing {
@@ -130,6 +137,7 @@ impl World {
             refusing: false,
             watched: false,
             stuck: false,
+            full_after: None,
             closing: false,
             peak: 0,
         };
@@ -218,10 +226,12 @@ impl World {
 
     fn carry_out(&mut self, output: Output, refusals: &mut Vec<Input>) {
         if self.loud {
-            match &output {
-                Output::Deliver { conn, frame } => eprintln!("   {conn}< {}", frame.as_str()),
-                Output::Offer { to, frame, .. } => eprintln!("   {to:?}< {}", frame.as_str()),
-                _ => eprintln!("   {output:?}"),
+            eprintln!("   {output:?}");
+            if let Output::Deliver { frame, .. } = &output {
+                eprintln!("      {}", frame.as_str());
+            }
+            if let Output::Offer { events, .. } = &output {
+                events.iter().for_each(|event| eprintln!("      {}", event.frame.as_str()));
             }
         }
         match output {
@@ -231,17 +241,21 @@ impl World {
                     self.said.push(Said::Frame { conn, frame });
                 }
             }
-            Output::Offer { chat, first_seq, frame, to } => {
+            Output::Offer { chat, events, to } => {
                 let conns = match to {
                     Recipients::One(conn) => vec![conn],
                     Recipients::Many(conns) => conns.to_vec(),
                 };
-                for conn in conns {
-                    let Some(outbox) = self.outboxes.get_mut(&conn).filter(|o| !o.closing) else { continue };
-                    if outbox.offer(&frame) {
-                        self.said.push(Said::Frame { conn, frame: frame.clone() });
-                    } else {
-                        refusals.push(Input::OutboxFull { conn, chat, first_seq });
+                for Offered { first_seq, frame } in events {
+                    for &conn in &conns {
+                        let Some(outbox) = self.outboxes.get_mut(&conn).filter(|o| !o.closing) else {
+                            continue;
+                        };
+                        if outbox.offer(&frame) {
+                            self.said.push(Said::Frame { conn, frame: frame.clone() });
+                        } else {
+                            refusals.push(Input::OutboxFull { conn, chat, first_seq });
+                        }
                     }
                 }
             }
