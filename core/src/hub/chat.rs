@@ -60,6 +60,10 @@ pub(super) struct Chat {
     pub(super) intake: VecDeque<(ConnId, Wanted)>,
     pub(super) looking_up: bool,
     pub(super) timer: Option<u64>,
+    /// It has open turns of an earlier life, so that it must be loaded in the end.
+    pub(super) recover: bool,
+    /// When to ask for it again.
+    pub(super) reload_at_ms: Option<u64>,
 }
 
 /// How much is known of a chat.
@@ -116,6 +120,8 @@ impl Chat {
             intake: VecDeque::new(),
             looking_up: false,
             timer: None,
+            recover: false,
+            reload_at_ms: None,
         }
     }
 
@@ -145,12 +151,24 @@ impl Chat {
         self.take_intake(cx);
     }
 
+    /// Asks the journal for it.
+    pub(super) fn load(&mut self, cx: &mut Context) {
+        self.reload_at_ms = None;
+        cx.ask(Query::Chat { chat: self.key.clone() }, Asked::Load(self.reference));
+    }
+
     /// The journal could not say: what was wanted is refused, and may be tried again.
     pub(super) fn load_failed(&mut self, cx: &mut Context) {
         self.phase = Phase::Absent;
         for (conn, wanted) in core::mem::take(&mut self.intake) {
             let refusal = unreadable().chat(&self.key.chat).turn(wanted.turn_id());
             cx.refuse(conn, refusal);
+        }
+        if self.recover {
+            self.phase = Phase::Loading;
+            self.reload_at_ms = Some(cx.now.ticks_ms + cx.limits.journal_retry_ms);
+            self.rearm(cx);
+            return;
         }
         // Whether it exists is still unknown, so it must be asked for anew.
         cx.errands.push_back(Errand::Settle(self.reference));

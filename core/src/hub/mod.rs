@@ -32,7 +32,7 @@ use self::{
 };
 use crate::{
     ids::{ChatKey, ConnId, Epoch},
-    journal::{Found, JournalAnswer, Query},
+    journal::{Found, JournalAnswer},
     limits::Limits,
     time::Moment,
 };
@@ -129,9 +129,9 @@ impl Hub {
                 }
             }
             Input::Recover { chat } => {
-                if !self.by_key.contains_key(&chat) {
-                    self.load(chat, None);
-                }
+                let known = self.by_key.get(&chat).copied();
+                let chat = known.unwrap_or_else(|| self.load(chat, None));
+                self.with_chat(chat, |chat, _| chat.recover = true);
             }
             Input::Journal(answer) => self.journal(answer),
             Input::Tick => {}
@@ -187,8 +187,8 @@ impl Hub {
 
     fn load(&mut self, key: ChatKey, reserved: Option<Epoch>) -> ChatRef {
         let epoch = reserved.unwrap_or_else(|| self.cx.new_epoch());
-        let reference = self.add_chat(key.clone(), Phase::Loading, epoch);
-        self.cx.ask(Query::Chat { chat: key }, Asked::Load(reference));
+        let reference = self.add_chat(key, Phase::Loading, epoch);
+        self.with_chat(reference, Chat::load);
         reference
     }
 

@@ -293,6 +293,9 @@ impl Chat {
     /// Does what is due by now.
     pub(super) fn timer_fired(&mut self, cx: &mut Context) {
         self.timer = None;
+        if self.reload_at_ms.is_some_and(|due| due <= cx.now.ticks_ms) {
+            self.load(cx);
+        }
         self.try_resync(cx);
         self.hold(cx);
         self.check_active(cx);
@@ -351,6 +354,7 @@ impl Chat {
         let due = [
             self.broken.as_ref().and_then(Broken::due_ms).map(|due| due.max(now + 1)),
             self.active.as_ref().and_then(|active| active.cancel_by_ms),
+            self.reload_at_ms,
             self.watch_due(cx),
             self.idle_due(cx),
             self.is_held().then(|| now + cx.limits.reader_active_ms),

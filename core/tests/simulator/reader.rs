@@ -159,7 +159,8 @@ impl Reader {
             return;
         }
         let local = self.chats.entry(chat.to_owned()).or_default();
-        local.asked = false;
+        // Perhaps it was the attach that was refused.
+        local.attached &= !std::mem::take(&mut local.asked);
         let not_there = value["code"] == "limit_reached" || value["code"] == "unknown_chat";
         if not_there || detail.starts_with("the log cannot be read") {
             local.attached = false;

@@ -1,12 +1,12 @@
 //! One run: random clients, agents, journal and clock around a hub, then everything heals and must come to rest.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 use switchboard_core::{
     Input, Limits,
     agent::AgentRun,
-    ids::{ChatKey, ConnId, Principal},
+    ids::{ChatKey, Principal},
     journal::JournalAnswer,
 };
 
@@ -16,18 +16,15 @@ use crate::support::{
     world::World,
 };
 
-/// Rounds in which a healed world comes to rest.
-const ROUNDS: usize = 3000;
-
 pub struct Sim {
-    rng: Rng,
-    world: World,
-    readers: Vec<Reader>,
-    agents: Agents,
+    pub(super) rng: Rng,
+    pub(super) world: World,
+    pub(super) readers: Vec<Reader>,
+    pub(super) agents: Agents,
     /// Answers of the journal on their way, with the chat of an append's.
-    answers: Vec<(Option<ChatKey>, JournalAnswer)>,
-    healthy: bool,
-    made: u64,
+    pub(super) answers: Vec<(Option<ChatKey>, JournalAnswer)>,
+    pub(super) healthy: bool,
+    pub(super) made: u64,
     restarts: u32,
 }
 
@@ -135,7 +132,7 @@ impl Sim {
         }
     }
 
-    fn attach(&mut self, who: usize, chat: &str) {
+    pub(super) fn attach(&mut self, who: usize, chat: &str) {
         let local = self.readers[who].chats.entry(chat.to_owned()).or_default();
         if local.asked {
             return;
@@ -184,7 +181,7 @@ impl Sim {
         self.send_message(who, chat, turn, content);
     }
 
-    fn send_message(&mut self, who: usize, chat: String, turn: String, content: String) {
+    pub(super) fn send_message(&mut self, who: usize, chat: String, turn: String, content: String) {
         let frame = json!({"type": "message", "chat_id": chat, "turn_id": turn, "content": content});
         self.readers[who].unanswered.insert((chat, turn), (content, true));
         self.send(who, &frame);
@@ -206,13 +203,13 @@ impl Sim {
         self.send(who, &frame);
     }
 
-    fn send(&mut self, who: usize, frame: &Value) {
+    pub(super) fn send(&mut self, who: usize, frame: &Value) {
         if let Some(conn) = self.readers[who].conn {
             self.world.frame(conn, &frame.to_string());
         }
     }
 
-    fn disconnect(&mut self, who: usize) {
+    pub(super) fn disconnect(&mut self, who: usize) {
         if let Some(conn) = self.readers[who].conn {
             self.readers[who].disconnected();
             self.world.gone(conn);
@@ -227,7 +224,7 @@ impl Sim {
     }
 
     /// Reads some frames, and reports a drain that is due.
-    fn read(&mut self, who: usize, frames: usize) -> bool {
+    pub(super) fn read(&mut self, who: usize, frames: usize) -> bool {
         let Some(conn) = self.readers[who].conn else { return false };
         let mut any = false;
         for _ in 0..frames {
@@ -255,7 +252,7 @@ impl Sim {
     }
 
     /// The journal carries out something.
-    fn keep(&mut self) {
+    pub(super) fn keep(&mut self) {
         let waiting = self.world.journal.waiting.len();
         if waiting == 0 {
             return;
@@ -272,7 +269,7 @@ impl Sim {
         self.carry_out(at, how);
     }
 
-    fn carry_out(&mut self, at: usize, how: How) {
+    pub(super) fn carry_out(&mut self, at: usize, how: How) {
         let chat = match &self.world.journal.waiting[at] {
             Request::Append(append) => Some(append.chat.clone()),
             Request::Ask(_) => None,
@@ -282,7 +279,7 @@ impl Sim {
     }
 
     /// An answer of the journal arrives.
-    fn hear(&mut self) {
+    pub(super) fn hear(&mut self) {
         if self.answers.is_empty() {
             return;
         }
@@ -309,7 +306,7 @@ impl Sim {
         }
     }
 
-    fn keys(&self) -> BTreeSet<ChatKey> {
+    pub(super) fn keys(&self) -> BTreeSet<ChatKey> {
         let chats = (0..4).map(|at| format!("c{at}"));
         chats.flat_map(|chat| self.readers.iter().map(move |reader| reader.key(&chat))).collect()
     }
@@ -322,214 +319,6 @@ impl Sim {
         for outbox in self.world.outboxes.values() {
             let most = 2 * outbox.limit + limits.page_bytes + 16_000;
             assert!(outbox.bytes <= most, "{} bytes wait in an outbox of {}", outbox.bytes, outbox.limit);
-        }
-    }
-
-    /// From here on all is well: everything that was accepted ends, everybody gets everything.
-    fn heal(&mut self) {
-        self.healthy = true;
-        // Who is attached to what is certain from here on.
-        for who in 0..self.readers.len() {
-            let chats: Vec<String> = self.readers[who].chats.keys().cloned().collect();
-            chats.iter().for_each(|chat| self.attach(who, chat));
-        }
-        for round in 0.. {
-            assert!(round < ROUNDS, "it does not come to rest: {}", self.unrest());
-            let mut busy = false;
-            while !self.world.journal.waiting.is_empty() {
-                self.carry_out(0, How::Keep);
-            }
-            for (_, answer) in std::mem::take(&mut self.answers) {
-                self.world.deliver_answer(answer);
-                busy = true;
-            }
-            for who in 0..self.readers.len() {
-                while self.read(who, 100) {
-                    busy = true;
-                }
-            }
-            let runs: Vec<AgentRun> = self.world.agents.keys().copied().collect();
-            for run in runs {
-                busy |= self.agents.behave(&mut self.world, run, &mut self.rng);
-            }
-            busy |= !self.world.journal.waiting.is_empty();
-            if busy {
-                continue;
-            }
-            if self.unrest().is_empty() {
-                return;
-            }
-            for who in 0..self.readers.len() {
-                self.resend(who);
-            }
-            self.world.advance(250, |_| {});
-        }
-    }
-
-    /// Sends what has no answer, and attaches where it was.
-    fn resend(&mut self, who: usize) {
-        if self.readers[who].conn.is_none() {
-            let (principal, name) = (self.readers[who].principal.clone(), self.readers[who].name.clone());
-            self.readers[who].conn = Some(self.world.open(principal, &name));
-            return;
-        }
-        let idle: Vec<String> = self.readers[who]
-            .chats
-            .iter()
-            .filter(|(chat, local)| {
-                let exists = self.world.journal.chat(&self.readers[who].key(chat)).is_some();
-                exists && !local.attached && !local.detached && !local.asked
-            })
-            .map(|(chat, _)| chat.clone())
-            .collect();
-        for chat in &idle {
-            self.attach(who, chat);
-        }
-        if std::mem::take(&mut self.readers[who].crowded) {
-            let wanted: BTreeSet<String> =
-                self.readers[who].unanswered.keys().map(|(chat, _)| chat.clone()).collect();
-            let mut chats = self.readers[who].chats.iter_mut();
-            let other = chats.find(|(chat, local)| {
-                (local.attached || local.asked) && !local.detached && !wanted.contains(*chat)
-            });
-            if let Some((chat, local)) = other {
-                local.detached = true;
-                let chat = chat.clone();
-                self.send(who, &json!({"type": "detach", "chat_id": chat}));
-            }
-        }
-        let waiting: Vec<_> = self.readers[who]
-            .unanswered
-            .iter()
-            .filter(|(_, (_, awaited))| !awaited)
-            .map(|((chat, turn), (content, _))| (chat.clone(), turn.clone(), content.clone()))
-            .collect();
-        if let Some((chat, turn, content)) = waiting.into_iter().next() {
-            self.send_message(who, chat, turn, content);
-        }
-    }
-
-    /// What is not yet as it should be.
-    fn unrest(&self) -> String {
-        let mut why = Vec::new();
-        for key in self.keys() {
-            let Some(record) = self.world.journal.chat(&key) else { continue };
-            if !record.turns.is_empty() {
-                why.push(format!("{} turns open in {}", record.turns.len(), key.chat));
-            }
-            for reader in self.readers.iter().filter(|reader| reader.principal == key.principal) {
-                let Some(local) = reader.chats.get(key.chat.as_str()).filter(|l| l.attached && !l.detached)
-                else {
-                    continue;
-                };
-                if !local.has_all(record.head.seq) {
-                    why.push(format!("{} stands at {:?} of {}", reader.name, local.cursor, record.head.seq));
-                }
-            }
-        }
-        for reader in &self.readers {
-            for (message, (_, awaited)) in &reader.unanswered {
-                why.push(format!("{}: {message:?} has no answer (awaited: {awaited})", reader.name));
-            }
-        }
-        why.join("; ")
-    }
-
-    /// P3, P4, P6: what the log must look like in the end.
-    fn check_logs(&self) {
-        for key in self.keys() {
-            let log: Vec<Value> = self
-                .world
-                .journal
-                .log(&key)
-                .iter()
-                .map(|event| serde_json::from_str(event.frame.as_str()).expect("frames are JSON"))
-                .collect();
-            let mut turns: BTreeMap<String, &str> = BTreeMap::new();
-            let mut requests: BTreeMap<String, bool> = BTreeMap::new();
-            for (at, event) in log.iter().enumerate() {
-                assert_eq!(event["seq"], json!(at + 1), "contiguous from 1");
-                let turn = event["turn_id"].as_str().unwrap_or("").to_owned();
-                match event["event"].as_str().expect("a name") {
-                    "user_message" => assert!(turns.insert(turn, "accepted").is_none(), "accepted once"),
-                    "turn_started" => {
-                        assert!(!turns.values().any(|state| *state == "started"), "one turn at a time");
-                        assert_eq!(turns.insert(turn, "started"), Some("accepted"));
-                    }
-                    "turn_end" => {
-                        let before = turns.insert(turn, "ended");
-                        assert!(before.is_some_and(|state| state != "ended"), "a turn ends once");
-                    }
-                    "permission_request" | "question" => {
-                        let id = event["request_id"].as_str().expect("an id").to_owned();
-                        assert!(requests.insert(id, true).is_none(), "asked once");
-                    }
-                    "request_resolved" => {
-                        let id = event["request_id"].as_str().expect("an id").to_owned();
-                        assert_eq!(requests.insert(id, false), Some(true), "resolved once");
-                    }
-                    "delta" | "reasoning_delta" | "tool_event" if !turn.is_empty() => {
-                        assert_eq!(turns.get(&turn), Some(&"started"), "an answer within its turn");
-                    }
-                    _ => {}
-                }
-            }
-            assert!(turns.values().all(|state| *state == "ended"), "every turn ends: {turns:?}");
-            for reader in self.readers.iter().filter(|reader| reader.principal == key.principal) {
-                let mine = reader.accepted.keys().filter(|(chat, _)| chat == key.chat.as_str());
-                mine.for_each(|(_, turn)| assert!(turns.contains_key(turn), "acknowledged, so kept: {turn}"));
-            }
-        }
-    }
-
-    /// Nothing to do: agents go, nothing is timed, and what nobody needs is forgotten.
-    fn rest(&mut self) {
-        for _ in 0..3 {
-            self.world.advance(700_000, |_| {});
-            self.heal();
-        }
-        assert_eq!(self.world.hub.next_deadline(), None, "nothing is timed");
-        assert_eq!(self.world.hub.counts().agents, 0);
-        for who in 0..self.readers.len() {
-            self.disconnect(who);
-        }
-        let counts = self.world.hub.counts();
-        assert!(counts.chats <= self.world.hub.limits().idle_chats, "{} chats in memory", counts.chats);
-    }
-
-    fn shut_down(&mut self) {
-        for who in 0..self.readers.len() {
-            self.resend(who);
-        }
-        for at in 0..3 {
-            self.made += 1;
-            let turn = format!("t{}", self.made);
-            self.send_message(at, format!("c{at}"), turn, "late".into());
-        }
-        for _ in 0..self.rng.below(20) {
-            self.keep();
-            self.hear();
-        }
-        self.world.step(Input::Shutdown);
-        for _ in 0..1000 {
-            while !self.world.journal.waiting.is_empty() {
-                self.carry_out(0, How::Keep);
-            }
-            for (_, answer) in std::mem::take(&mut self.answers) {
-                self.world.deliver_answer(answer);
-            }
-            let runs: Vec<AgentRun> = self.world.agents.keys().copied().collect();
-            for run in runs {
-                self.agents.behave(&mut self.world, run, &mut self.rng);
-            }
-            let closing: Vec<ConnId> =
-                self.world.outboxes.iter().filter(|(_, o)| o.closing).map(|(conn, _)| *conn).collect();
-            closing.into_iter().for_each(|conn| self.world.gone(conn));
-        }
-        assert!(self.world.finished, "a shutdown ends by itself");
-        for key in self.keys() {
-            let open = self.world.journal.chat(&key).map_or(0, |record| record.turns.len());
-            assert_eq!(open, 0, "every turn ended before the gateway did");
         }
     }
 }

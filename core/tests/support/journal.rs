@@ -1,6 +1,6 @@
 //! A journal whose answers the test orders: delayed, refused, lost, failed.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use switchboard_core::{
     ids::{ChatKey, Cursor},
@@ -34,6 +34,8 @@ pub struct Journal {
     pub waiting: VecDeque<Request>,
     /// Chats whose appends are refused until their state is asked for.
     closed: BTreeSet<ChatKey>,
+    /// What of a chat is no longer kept, up to this number.
+    pub trimmed: BTreeMap<ChatKey, u64>,
     /// Appends answered so far, however.
     pub appends: u64,
 }
@@ -51,12 +53,20 @@ impl Journal {
             Request::Append(append) => self.append(append, how),
             Request::Ask(ask) if how != How::Keep => JournalAnswer::Failed(ask.id),
             Request::Ask(ask) => {
+                if self.is_trimmed(&ask.query) {
+                    return JournalAnswer::Found(ask.id, Found::After(None));
+                }
                 if let Query::Chat { chat } = &ask.query {
                     self.closed.remove(chat);
                 }
                 self.memory.ask(ask)
             }
         }
+    }
+
+    fn is_trimmed(&self, query: &Query) -> bool {
+        let Query::After { chat, after, .. } = query else { return false };
+        self.trimmed.get(chat).is_some_and(|until| after.seq < *until)
     }
 
     /// Whether nothing of the same chat stands before this append; questions may be answered at any time.

@@ -1,5 +1,6 @@
 //! What the tests of the hub share: a trace language, and a world around a bare hub.
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
+#![allow(clippy::print_stderr, reason = "asked for, to look into a run")]
 
 pub mod journal;
 pub mod script;

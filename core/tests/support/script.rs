@@ -90,7 +90,10 @@ impl Script {
                 self.world.gone(conn);
             }
             Step::Full { client } => self.outbox(client)?.stuck = true,
-            Step::Drain { client } => self.outbox(client)?.stuck = false,
+            Step::Drain { client } => {
+                let outbox = self.outbox(client)?;
+                (outbox.stuck, outbox.full_after) = (false, None);
+            }
             Step::Stalled { client } => {
                 let conn = self.conn(client)?;
                 self.world.step(Input::ReaderStalled { conn });
@@ -126,8 +129,12 @@ impl Script {
             Step::JournalRefuse { appends } => self.faults.push((How::Refuse, *appends)),
             Step::JournalLose { appends } => self.faults.push((How::Lose, *appends)),
             Step::JournalFail { asks } => self.fail_asks += asks,
+            Step::JournalTrim { chat, until } => {
+                let chat = self.find(chat)?;
+                self.world.journal.trimmed.insert(chat, *until);
+            }
             Step::Recover { chat } => {
-                let chat = self.key(chat)?;
+                let chat = self.find(chat)?;
                 self.world.step(Input::Recover { chat });
             }
             Step::Restart => self.world.restart(),
@@ -137,6 +144,42 @@ impl Script {
         self.settle(&mut world);
         self.world = world;
         Ok(())
+    }
+
+    /// What was sent since the last time, by client.
+    pub fn take_frames(&mut self) -> Vec<(String, Value)> {
+        let said = std::mem::take(&mut self.world.said);
+        let frames = said.into_iter().filter_map(|said| {
+            if let Said::Frame { conn, frame } = said { Some((conn, frame)) } else { None }
+        });
+        frames
+            .map(|(conn, frame)| {
+                (self.client(conn), serde_json::from_str(frame.as_str()).expect("frames are JSON"))
+            })
+            .collect()
+    }
+
+    /// A client's outbox takes so many more events, then nothing until it is drained.
+    pub fn full_after(&mut self, client: &str, events: usize) {
+        self.outbox(client).expect("it is open").full_after = Some(events);
+    }
+
+    /// So many appends are not kept well from this one on.
+    pub fn fault_at(&mut self, place: u64, how: How, appends: u32) {
+        if let Some(before) = u32::try_from(place).ok().filter(|before| *before > 0) {
+            self.faults.push((How::Keep, before));
+        }
+        self.faults.push((how, appends));
+    }
+
+    /// Whether an agent lives there.
+    pub fn lives(&self, chat: &str) -> bool {
+        self.run_of(chat).is_ok()
+    }
+
+    /// The key of one of the owner's chats.
+    pub fn key(&self, chat: &str) -> ChatKey {
+        self.find(chat).expect("a chat id")
     }
 
     /// Lets the journal answer and the outboxes drain until nothing more comes of it.
@@ -245,7 +288,7 @@ impl Script {
         found.map(|(run, _)| *run).ok_or_else(|| "no agent lives there".to_owned())
     }
 
-    fn key(&self, chat: &str) -> Result<ChatKey, String> {
+    fn find(&self, chat: &str) -> Result<ChatKey, String> {
         let chat = ChatId::parse(&self.names.id(chat)).map_err(|e| e.to_string())?;
         Ok(ChatKey { principal: Principal::owner(), chat })
     }

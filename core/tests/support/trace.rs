@@ -10,7 +10,7 @@
 //! agent CHAT> EVENT [| EVENT]...    its agent says something, all of it at once
 //! agent CHAT> exit gone|stopped|failed
 //! tick MS                           time passes
-//! journal hold|release|refuse N|lose N|fail N
+//! journal hold|release|refuse N|lose N|fail N|trim CHAT SEQ
 //! recover CHAT, restart, shutdown
 //! a< {...}, a closed CODE {...}, agent CHAT< ..., finished
 //! ```
@@ -40,6 +40,7 @@ pub enum Step {
     JournalRefuse { appends: u32 },
     JournalLose { appends: u32 },
     JournalFail { asks: u32 },
+    JournalTrim { chat: String, until: u64 },
     Recover { chat: String },
     Restart,
     Shutdown,
@@ -103,6 +104,7 @@ fn step(first: &str, rest: &str) -> Result<Step, String> {
         ("journal", ["refuse", _]) => Step::JournalRefuse { appends: few(1)? },
         ("journal", ["lose", _]) => Step::JournalLose { appends: few(1)? },
         ("journal", ["fail", _]) => Step::JournalFail { asks: few(1)? },
+        ("journal", ["trim", chat, _]) => Step::JournalTrim { chat: (*chat).to_owned(), until: number(2)? },
         ("recover", [chat]) => Step::Recover { chat: (*chat).to_owned() },
         ("restart", []) => Step::Restart,
         ("shutdown", []) => Step::Shutdown,

@@ -1,0 +1,222 @@
+//! What must be true once all is well again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+use switchboard_core::{Input, agent::AgentRun, ids::ConnId};
+
+use super::sim::Sim;
+use crate::support::journal::How;
+
+/// Rounds in which a healed world comes to rest.
+const ROUNDS: usize = 3000;
+
+impl Sim {
+    /// From here on all is well: everything that was accepted ends, everybody gets everything.
+    pub(super) fn heal(&mut self) {
+        self.healthy = true;
+        // Who is attached to what is certain from here on.
+        for who in 0..self.readers.len() {
+            let chats: Vec<String> = self.readers[who].chats.keys().cloned().collect();
+            chats.iter().for_each(|chat| self.attach(who, chat));
+        }
+        for round in 0.. {
+            assert!(round < ROUNDS, "it does not come to rest: {}", self.unrest());
+            let mut busy = false;
+            while !self.world.journal.waiting.is_empty() {
+                self.carry_out(0, How::Keep);
+            }
+            for (_, answer) in std::mem::take(&mut self.answers) {
+                self.world.deliver_answer(answer);
+                busy = true;
+            }
+            for who in 0..self.readers.len() {
+                while self.read(who, 100) {
+                    busy = true;
+                }
+            }
+            let runs: Vec<AgentRun> = self.world.agents.keys().copied().collect();
+            for run in runs {
+                busy |= self.agents.behave(&mut self.world, run, &mut self.rng);
+            }
+            busy |= !self.world.journal.waiting.is_empty();
+            if busy {
+                continue;
+            }
+            if self.unrest().is_empty() {
+                return;
+            }
+            for who in 0..self.readers.len() {
+                self.resend(who);
+            }
+            self.world.advance(250, |_| {});
+        }
+    }
+
+    /// Sends what has no answer, and attaches where it was.
+    fn resend(&mut self, who: usize) {
+        if self.readers[who].conn.is_none() {
+            let (principal, name) = (self.readers[who].principal.clone(), self.readers[who].name.clone());
+            self.readers[who].conn = Some(self.world.open(principal, &name));
+            return;
+        }
+        let idle: Vec<String> = self.readers[who]
+            .chats
+            .iter()
+            .filter(|(chat, local)| {
+                let exists = self.world.journal.chat(&self.readers[who].key(chat)).is_some();
+                exists && !local.attached && !local.detached && !local.asked
+            })
+            .map(|(chat, _)| chat.clone())
+            .collect();
+        for chat in &idle {
+            self.attach(who, chat);
+        }
+        if std::mem::take(&mut self.readers[who].crowded) {
+            let wanted: BTreeSet<String> =
+                self.readers[who].unanswered.keys().map(|(chat, _)| chat.clone()).collect();
+            let mut chats = self.readers[who].chats.iter_mut();
+            let other = chats.find(|(chat, local)| {
+                (local.attached || local.asked) && !local.detached && !wanted.contains(*chat)
+            });
+            if let Some((chat, local)) = other {
+                local.detached = true;
+                let chat = chat.clone();
+                self.send(who, &json!({"type": "detach", "chat_id": chat}));
+            }
+        }
+        let waiting: Vec<_> = self.readers[who]
+            .unanswered
+            .iter()
+            .filter(|(_, (_, awaited))| !awaited)
+            .map(|((chat, turn), (content, _))| (chat.clone(), turn.clone(), content.clone()))
+            .collect();
+        if let Some((chat, turn, content)) = waiting.into_iter().next() {
+            self.send_message(who, chat, turn, content);
+        }
+    }
+
+    /// What is not yet as it should be.
+    fn unrest(&self) -> String {
+        let mut why = Vec::new();
+        for key in self.keys() {
+            let Some(record) = self.world.journal.chat(&key) else { continue };
+            if !record.turns.is_empty() {
+                why.push(format!("{} turns open in {}", record.turns.len(), key.chat));
+            }
+            for reader in self.readers.iter().filter(|reader| reader.principal == key.principal) {
+                let Some(local) = reader.chats.get(key.chat.as_str()).filter(|l| l.attached && !l.detached)
+                else {
+                    continue;
+                };
+                if !local.has_all(record.head.seq) {
+                    why.push(format!("{} stands at {:?} of {}", reader.name, local.cursor, record.head.seq));
+                }
+            }
+        }
+        for reader in &self.readers {
+            for (message, (_, awaited)) in &reader.unanswered {
+                why.push(format!("{}: {message:?} has no answer (awaited: {awaited})", reader.name));
+            }
+        }
+        why.join("; ")
+    }
+
+    /// P3, P4, P6: what the log must look like in the end.
+    pub(super) fn check_logs(&self) {
+        for key in self.keys() {
+            let log: Vec<Value> = self
+                .world
+                .journal
+                .log(&key)
+                .iter()
+                .map(|event| serde_json::from_str(event.frame.as_str()).expect("frames are JSON"))
+                .collect();
+            let mut turns: BTreeMap<String, &str> = BTreeMap::new();
+            let mut requests: BTreeMap<String, bool> = BTreeMap::new();
+            for (at, event) in log.iter().enumerate() {
+                assert_eq!(event["seq"], json!(at + 1), "contiguous from 1");
+                let turn = event["turn_id"].as_str().unwrap_or("").to_owned();
+                match event["event"].as_str().expect("a name") {
+                    "user_message" => assert!(turns.insert(turn, "accepted").is_none(), "accepted once"),
+                    "turn_started" => {
+                        assert!(!turns.values().any(|state| *state == "started"), "one turn at a time");
+                        assert_eq!(turns.insert(turn, "started"), Some("accepted"));
+                    }
+                    "turn_end" => {
+                        let before = turns.insert(turn, "ended");
+                        assert!(before.is_some_and(|state| state != "ended"), "a turn ends once");
+                    }
+                    "permission_request" | "question" => {
+                        let id = event["request_id"].as_str().expect("an id").to_owned();
+                        assert!(requests.insert(id, true).is_none(), "asked once");
+                    }
+                    "request_resolved" => {
+                        let id = event["request_id"].as_str().expect("an id").to_owned();
+                        assert_eq!(requests.insert(id, false), Some(true), "resolved once");
+                    }
+                    "delta" | "reasoning_delta" | "tool_event" if !turn.is_empty() => {
+                        assert_eq!(turns.get(&turn), Some(&"started"), "an answer within its turn");
+                    }
+                    _ => {}
+                }
+            }
+            assert!(turns.values().all(|state| *state == "ended"), "every turn ends: {turns:?}");
+            for reader in self.readers.iter().filter(|reader| reader.principal == key.principal) {
+                let mine = reader.accepted.keys().filter(|(chat, _)| chat == key.chat.as_str());
+                mine.for_each(|(_, turn)| assert!(turns.contains_key(turn), "acknowledged, so kept: {turn}"));
+            }
+        }
+    }
+
+    /// Nothing to do: agents go, nothing is timed, and what nobody needs is forgotten.
+    pub(super) fn rest(&mut self) {
+        for _ in 0..3 {
+            self.world.advance(700_000, |_| {});
+            self.heal();
+        }
+        assert_eq!(self.world.hub.next_deadline(), None, "nothing is timed");
+        assert_eq!(self.world.hub.counts().agents, 0);
+        for who in 0..self.readers.len() {
+            self.disconnect(who);
+        }
+        let counts = self.world.hub.counts();
+        assert!(counts.chats <= self.world.hub.limits().idle_chats, "{} chats in memory", counts.chats);
+    }
+
+    pub(super) fn shut_down(&mut self) {
+        for who in 0..self.readers.len() {
+            self.resend(who);
+        }
+        for at in 0..3 {
+            self.made += 1;
+            let turn = format!("t{}", self.made);
+            self.send_message(at, format!("c{at}"), turn, "late".into());
+        }
+        for _ in 0..self.rng.below(20) {
+            self.keep();
+            self.hear();
+        }
+        self.world.step(Input::Shutdown);
+        for _ in 0..1000 {
+            while !self.world.journal.waiting.is_empty() {
+                self.carry_out(0, How::Keep);
+            }
+            for (_, answer) in std::mem::take(&mut self.answers) {
+                self.world.deliver_answer(answer);
+            }
+            let runs: Vec<AgentRun> = self.world.agents.keys().copied().collect();
+            for run in runs {
+                self.agents.behave(&mut self.world, run, &mut self.rng);
+            }
+            let closing: Vec<ConnId> =
+                self.world.outboxes.iter().filter(|(_, o)| o.closing).map(|(conn, _)| *conn).collect();
+            closing.into_iter().for_each(|conn| self.world.gone(conn));
+        }
+        assert!(self.world.finished, "a shutdown ends by itself");
+        for key in self.keys() {
+            let open = self.world.journal.chat(&key).map_or(0, |record| record.turns.len());
+            assert_eq!(open, 0, "every turn ended before the gateway did");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! One conversation, disturbed at every single place: each client still hears all of it, once and in order.
+
+use serde_json::{Value, json};
+use switchboard_core::Limits;
+
+mod support;
+
+use support::{
+    journal::How,
+    script::Script,
+    trace::{self, Line, Step},
+};
+
+/// Client `a` sends and listens, `b` too; every kind of event happens.
+const CONVERSATION: &str = r#"
+a open
+b open
+a> {"type":"message","chat_id":"c","content":"one","turn_id":"t1"}
+b> {"type":"attach","chat_id":"c"}
+agent c> reason s0 "hm" | text s1 "Hel" | text s1 "lo"
+agent c> text s1 "!" | text_end s1 | tool k1 Bash {"command":"ls"}
+agent c> permission {"request_id":"r1","tool":"Bash","input":{"command":"ls"}}
+a> {"type":"message","chat_id":"c","content":"two","turn_id":"t2"}
+b> {"type":"respond","chat_id":"c","request_id":"r1","decision":"allow"}
+agent c> tool_end k1 Bash ok "files" | edit {"call_id":"k1","tool":"Bash","path":"x","added":1,"deleted":0}
+b> {"type":"message","chat_id":"c","content":"three","turn_id":"t3"}
+a> {"type":"set_goal_state","chat_id":"c","goal_state":{"active":true}}
+agent c> end completed
+agent c> question {"request_id":"q1","questions":[]} | text s2 "asking"
+a> {"type":"respond","chat_id":"c","request_id":"q1","decision":"deny"}
+agent c> message "done" | end failed
+a> {"type":"cancel","chat_id":"c"}
+agent c> end cancelled
+"#;
+
+/// A run of the conversation, and what each client was sent.
+struct Run {
+    script: Script,
+    heard: Vec<(String, Value)>,
+}
+
+impl Run {
+    fn new(limits: Limits) -> Self {
+        Self { script: Script::new(limits), heard: Vec::new() }
+    }
+
+    fn step(&mut self, step: &Step) {
+        self.script.step(step).unwrap_or_else(|e| panic!("{step:?}: {e}"));
+        self.heard.extend(self.script.take_frames());
+    }
+
+    fn line(&mut self, line: &str) {
+        steps(line).iter().for_each(|step| self.step(step));
+    }
+
+    /// What a client was sent of the log: each event with its place taken off.
+    fn log_of(&self, client: &str) -> Vec<Value> {
+        let mut next = None;
+        let numbered = self.heard.iter().filter(|(name, event)| name == client && is_numbered(event));
+        numbered
+            .map(|(_, event)| {
+                let seq = event["seq"].as_u64().expect("a number");
+                assert!(next.is_none_or(|next| next == seq), "{client}: {seq} in place of {next:?}");
+                next = Some(seq + 1);
+                // Its own message comes in another form.
+                let kind =
+                    if event["event"] == "message_accepted" { "user_message" } else { text(event, "event") };
+                json!([
+                    kind,
+                    event["turn_id"],
+                    event["request_id"],
+                    event["outcome"],
+                    if kind == "user_message" { &Value::Null } else { &event["text"] }
+                ])
+            })
+            .collect()
+    }
+
+    fn answers(&self, turn: &str) -> usize {
+        let same = |event: &Value| event["event"] == "message_accepted" && event["turn_id"] == turn;
+        self.heard.iter().filter(|(_, event)| same(event)).count()
+    }
+}
+
+fn is_numbered(event: &Value) -> bool {
+    let of_the_log = event.get("epoch").is_some() && event.get("seq").is_some();
+    of_the_log && event["duplicate"] != true && !["snapshot", "replay_end"].contains(&text(event, "event"))
+}
+
+fn text<'a>(event: &'a Value, name: &str) -> &'a str {
+    event[name].as_str().unwrap_or_default()
+}
+
+fn steps(text: &str) -> Vec<Step> {
+    let lines = trace::parse(text).expect("a trace");
+    lines
+        .into_iter()
+        .filter_map(|line| if let Line::Input(_, step) = line { Some(step) } else { None })
+        .collect()
+}
+
+fn undisturbed() -> Run {
+    let mut run = Run::new(Limits::default());
+    steps(CONVERSATION).iter().for_each(|step| run.step(step));
+    run
+}
+
+fn tight() -> Limits {
+    Limits { ring_bytes: 700, outbox_bytes: 900, page_bytes: 700, merge_bytes: 0, ..Limits::default() }
+}
+
+#[test]
+fn a_full_outbox_at_every_frame() {
+    let expected = undisturbed().log_of("a");
+    assert!(expected.len() > 20, "the conversation is long enough to mean something");
+    for limits in [Limits::default(), Limits { merge_bytes: 16 * 1024, ..tight() }] {
+        for frames in 0..expected.len() {
+            let mut run = Run::new(limits.clone());
+            for (at, step) in steps(CONVERSATION).iter().enumerate() {
+                run.step(step);
+                if at == 0 {
+                    run.script.full_after("a", frames);
+                }
+            }
+            run.line("a drain");
+            assert_eq!(run.log_of("a"), expected, "full after {frames} frames");
+            assert_eq!((run.answers("t1"), run.answers("t2"), run.answers("t3")), (1, 1, 1));
+        }
+    }
+}
+
+#[test]
+fn a_refused_append_at_every_place() {
+    let expected = undisturbed().log_of("a");
+    let appends = undisturbed().script.world.journal.appends;
+    for how in [How::Refuse, How::Lose] {
+        for refused in 1..4 {
+            for place in 0..appends {
+                let mut run = Run::new(Limits::default());
+                run.script.fault_at(place, how, refused);
+                for step in &steps(CONVERSATION) {
+                    insist(&mut run, step);
+                }
+                let what = format!("{how:?} {refused} from append {place} on");
+                assert_eq!(run.log_of("a"), expected, "{what}");
+                // It was told of each prompt once, or the journal's model would have panicked.
+                assert!(
+                    run.script.world.journal.chat(&run.script.key("c")).expect("kept").turns.is_empty(),
+                    "{what}"
+                );
+            }
+        }
+    }
+}
+
+/// Does it, and again while it is refused for now. A person would.
+fn insist(run: &mut Run, step: &Step) {
+    for _ in 0..20 {
+        let before = run.heard.len();
+        run.step(step);
+        run.line("tick 500\ntick 500\ntick 500\ntick 500");
+        let refused = run.heard[before..].iter().any(|(_, event)| event["code"] == "unavailable");
+        if !refused {
+            return;
+        }
+        assert!(matches!(step, Step::Send { .. }), "only clients are refused");
+    }
+    panic!("it is refused for ever: {step:?}");
+}
+
+#[test]
+fn a_cursor_at_every_place_of_every_turn() {
+    let all = undisturbed().log_of("a");
+    let conversation = steps(CONVERSATION);
+    for limits in [Limits::default(), Limits { merge_bytes: 16 * 1024, ..tight() }] {
+        for done in 3..=conversation.len() {
+            let mut run = Run::new(Limits { connections_per_principal: None, ..limits.clone() });
+            conversation[..done].iter().for_each(|step| run.step(step));
+            let record = run.script.world.journal.chat(&run.script.key("c")).expect("it exists");
+            let (epoch, head) = (record.head.epoch.to_string(), record.head.seq);
+            for seq in 0..=head {
+                run.line(&format!("r{seq} open"));
+                let after = json!({"type": "attach", "chat_id": "c", "after": {"epoch": epoch, "seq": seq}});
+                run.line(&format!("r{seq}> {after}"));
+            }
+            conversation[done..].iter().for_each(|step| run.step(step));
+            for seq in 0..=head {
+                let name = format!("r{seq}");
+                let from = usize::try_from(seq).expect("small");
+                assert_eq!(run.log_of(&name), all[from..], "from {seq} after {done} steps");
+                let own = run.heard.iter().filter(|(client, _)| *client == name);
+                let control = |kind: &str| own.clone().filter(|(_, event)| event["event"] == kind).count();
+                assert_eq!((control("attached"), control("replay_end"), control("snapshot")), (1, 1, 0));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_restart_at_every_place() {
+    let conversation = steps(CONVERSATION);
+    for done in 3..=conversation.len() {
+        let mut run = Run::new(tight());
+        conversation[..done].iter().for_each(|step| run.step(step));
+        run.line("restart\nrecover c\na open");
+        let record = run.script.world.journal.chat(&run.script.key("c")).expect("it exists");
+        let running = record.turns.iter().filter(|turn| turn.started_at_ms.is_some()).count();
+        assert!(running <= 1 && record.requests.is_empty(), "what ran is ended, what was asked is closed");
+        while run.script.lives("c") {
+            run.line("agent c> end completed");
+            if run.script.world.journal.chat(&run.script.key("c")).expect("it exists").turns.is_empty() {
+                break;
+            }
+        }
+        let log = run.script.world.journal.log(&run.script.key("c"));
+        let count = |kind: &str| log.iter().filter(|event| event.frame.as_str().contains(kind)).count();
+        assert_eq!(
+            count("\"event\":\"user_message\""),
+            count("\"event\":\"turn_end\""),
+            "after {done} steps"
+        );
+    }
+}
