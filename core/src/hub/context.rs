@@ -113,7 +113,7 @@ impl Context {
     }
 
     fn with_random_run(mut self) -> Self {
-        self.last_run = self.rng.next_u64() >> 1;
+        self.last_run = u64::from(self.rng.next_u32());
         self
     }
 

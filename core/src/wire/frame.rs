@@ -1,6 +1,6 @@
 //! Encoding: once per event, the bytes shared by every recipient over every transport.
 
-use alloc::{string::String, vec::Vec};
+use alloc::vec::Vec;
 use core::fmt;
 
 use bytes::Bytes;
@@ -10,6 +10,9 @@ use super::{
     control::ControlEvent,
     event::{ChatBody, Place},
 };
+
+/// About what the names and numbers around a delta's text take.
+const PLACE_BYTES: usize = 160;
 
 /// One encoded frame: a JSON object without a raw line break, so that the same bytes serve a
 /// WebSocket text frame, an SSE `data:` line and a line of a Unix socket.
@@ -57,8 +60,16 @@ impl fmt::Debug for Frame {
 
 /// Encodes a chat event: its body with its place appended.
 pub fn encode_chat(place: &Place, body: &ChatBody) -> Frame {
-    let mut json = to_json(body);
-    assert_eq!(json.pop(), Some(b'}'), "a body is an object");
+    // Nearly every event is a delta, so those take the short way.
+    let mut json = if let ChatBody::Delta { stream_id, text } = body {
+        delta("delta", stream_id, text)
+    } else if let ChatBody::ReasoningDelta { stream_id, text } = body {
+        delta("reasoning_delta", stream_id, text)
+    } else {
+        let mut json = to_json(body);
+        assert_eq!(json.pop(), Some(b'}'), "a body is an object");
+        json
+    };
     json.extend_from_slice(b",\"chat_id\":\"");
     json.extend_from_slice(place.chat_id.as_str().as_bytes());
     json.extend_from_slice(b"\",\"epoch\":\"");
@@ -72,7 +83,7 @@ pub fn encode_chat(place: &Place, body: &ChatBody) -> Frame {
     push_number(&mut json, place.seq);
     if let Some(turn_id) = &place.turn_id {
         json.extend_from_slice(b",\"turn_id\":");
-        json.append(&mut to_json(turn_id));
+        push_string(&mut json, turn_id.as_str());
     }
     json.push(b'}');
     Frame::from_compact(json)
@@ -87,8 +98,86 @@ fn to_json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("wire types have string keys and cannot fail to encode")
 }
 
+/// A delta without its closing brace.
+fn delta(kind: &str, stream_id: &str, text: &str) -> Vec<u8> {
+    let mut json = Vec::with_capacity(PLACE_BYTES + stream_id.len() + text.len() + text.len() / 8);
+    json.extend_from_slice(b"{\"event\":\"");
+    json.extend_from_slice(kind.as_bytes());
+    json.extend_from_slice(b"\",\"stream_id\":");
+    push_string(&mut json, stream_id);
+    json.extend_from_slice(b",\"text\":");
+    push_string(&mut json, text);
+    json
+}
+
+/// Appends a JSON string (RFC 8259 section 7), escaped exactly as `serde_json` does.
+fn push_string(json: &mut Vec<u8>, text: &str) {
+    json.push(b'"');
+    let bytes = text.as_bytes();
+    let mut plain = 0;
+    for (at, byte) in bytes.iter().enumerate() {
+        let short = match byte {
+            b'"' => b'"',
+            b'\\' => b'\\',
+            b'\n' => b'n',
+            b'\r' => b'r',
+            b'\t' => b't',
+            0x08 => b'b',
+            0x0c => b'f',
+            0x00..0x20 => 0,
+            _ => continue,
+        };
+        json.extend_from_slice(&bytes[plain..at]);
+        plain = at + 1;
+        if short == 0 {
+            let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
+            json.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 0xf)]);
+        } else {
+            json.extend_from_slice(&[b'\\', short]);
+        }
+    }
+    json.extend_from_slice(&bytes[plain..]);
+    json.push(b'"');
+}
+
 fn push_number(json: &mut Vec<u8>, number: u64) {
-    let mut text = String::new();
-    fmt::write(&mut text, format_args!("{number}")).expect("a String takes any text");
-    json.extend_from_slice(text.as_bytes());
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut rest = number;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10).to_le_bytes()[0];
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    json.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::{String, ToString as _};
+
+    use super::*;
+
+    #[test]
+    fn strings_are_escaped_as_the_library_does() {
+        let mut text = String::new();
+        for code in (0..0x300).chain([0x2028, 0x2029, 0xfeff, 0x1_f600]) {
+            text.extend(char::from_u32(code));
+        }
+        let mut json = Vec::new();
+        push_string(&mut json, &text);
+        assert_eq!(json, to_json(&text));
+    }
+
+    #[test]
+    fn numbers_are_written_whole() {
+        for number in [0, 9, 10, 12_345, u64::MAX] {
+            let mut json = Vec::new();
+            push_number(&mut json, number);
+            assert_eq!(json, number.to_string().into_bytes());
+        }
+    }
 }
