@@ -52,8 +52,8 @@ pub struct Limits {
     pub reader_active_ms: u64,
     /// Adjacent deltas that arrive together become one event up to this many bytes of text; 0: never.
     pub merge_bytes: usize,
-    /// Longest text of one tool result, tool input or message of the agent in an event, in bytes. Longer
-    /// ones are cut and marked `truncated`, or split.
+    /// Longest text of one tool result, tool input or message of the agent in an event, in bytes of JSON.
+    /// Longer ones are cut and marked `truncated`, or split.
     pub event_text_bytes: usize,
     /// Events written ahead of the journal's answers in one chat before its agent is held, in bytes.
     pub pending_bytes: usize,

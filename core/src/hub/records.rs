@@ -15,8 +15,8 @@ use crate::{
     journal::Change,
     limits::Limits,
     wire::{
-        ChatBody, ControlEvent, MessageKind, Outcome, PermissionRequest, Resolution, ToolHint, ToolPhase,
-        TurnError,
+        ChatBody, ControlEvent, FileEdit, MessageKind, Outcome, PermissionRequest, Resolution, ToolHint,
+        ToolPhase, TurnError,
     },
 };
 
@@ -50,10 +50,10 @@ impl Chat {
     fn record(&mut self, cx: &mut Context, draft: &mut Draft, event: AgentEvent) {
         match event {
             AgentEvent::Text { stream, text } => {
-                self.delta(&cx.limits, draft, &stream, StreamKind::Answer, &text);
+                self.delta(&cx.limits, draft, &stream, StreamKind::Answer, text);
             }
             AgentEvent::Reasoning { stream, text } => {
-                self.delta(&cx.limits, draft, &stream, StreamKind::Reasoning, &text);
+                self.delta(&cx.limits, draft, &stream, StreamKind::Reasoning, text);
             }
             AgentEvent::TextEnd { stream, text, void } => self.text_end(cx, draft, &stream, text, void),
             AgentEvent::ReasoningEnd { stream, void } => {
@@ -73,14 +73,7 @@ impl Chat {
             AgentEvent::ToolEnded { call_id, name, result, truncated } => {
                 self.tool_ended(cx, draft, call_id, name, result, truncated);
             }
-            AgentEvent::FileEdit { mut edits } => {
-                for edit in &mut edits {
-                    if edit.diff.as_ref().is_some_and(|diff| diff.len() > cx.limits.event_text_bytes) {
-                        edit.diff = None;
-                    }
-                }
-                self.push(draft, ChatBody::FileEdit { edits });
-            }
+            AgentEvent::FileEdit { edits } => self.file_edit(cx, draft, edits),
             AgentEvent::Permission(request) => {
                 if self.requests.insert(request.request_id.clone(), false).is_none() {
                     let request = cut_request(&cx.limits, request);
@@ -130,7 +123,14 @@ impl Chat {
     }
 
     /// Appends text to a stream. Adjacent pieces that arrived together become one event, up to a bound.
-    fn delta(&mut self, limits: &Limits, draft: &mut Draft, stream: &StreamId, kind: StreamKind, text: &str) {
+    fn delta(
+        &mut self,
+        limits: &Limits,
+        draft: &mut Draft,
+        stream: &StreamId,
+        kind: StreamKind,
+        text: String,
+    ) {
         if text.is_empty() {
             return;
         }
@@ -139,18 +139,44 @@ impl Chat {
         {
             active.streams.insert(stream.clone(), kind);
         }
-        for piece in pieces(text, limits.event_text_bytes) {
-            if joined(limits, draft, stream, kind, piece) {
-                continue;
+        // Escaped, no byte becomes more than six.
+        if text.len() <= limits.event_text_bytes / 6 {
+            self.piece(limits, draft, stream, kind, text);
+            return;
+        }
+        for piece in pieces(&text, limits.event_text_bytes) {
+            self.piece(limits, draft, stream, kind, String::from(piece));
+        }
+    }
+
+    fn piece(&self, limits: &Limits, draft: &mut Draft, stream: &StreamId, kind: StreamKind, text: String) {
+        if joined(limits, draft, stream, kind, &text) {
+            return;
+        }
+        let stream_id = String::from(&**stream);
+        let body = match kind {
+            StreamKind::Answer => ChatBody::Delta { stream_id, text },
+            StreamKind::Reasoning => ChatBody::ReasoningDelta { stream_id, text },
+        };
+        self.push(draft, body);
+    }
+
+    /// Changed files, in as many events as they need.
+    fn file_edit(&self, cx: &Context, draft: &mut Draft, edits: Vec<FileEdit>) {
+        let limit = cx.limits.event_text_bytes;
+        let (mut fitting, mut size) = (Vec::new(), 0);
+        for mut edit in edits {
+            edit.diff = edit.diff.filter(|diff| boundary(diff, limit) == diff.len());
+            let more = edit.path.len() + edit.diff.as_ref().map_or(0, String::len);
+            if size + more > limit && !fitting.is_empty() {
+                self.push(draft, ChatBody::FileEdit { edits: core::mem::take(&mut fitting) });
+                size = 0;
             }
-            let (stream_id, text) = (String::from(&**stream), String::from(piece));
-            self.push(
-                draft,
-                match kind {
-                    StreamKind::Answer => ChatBody::Delta { stream_id, text },
-                    StreamKind::Reasoning => ChatBody::ReasoningDelta { stream_id, text },
-                },
-            );
+            size += more;
+            fitting.push(edit);
+        }
+        if !fitting.is_empty() {
+            self.push(draft, ChatBody::FileEdit { edits: fitting });
         }
     }
 
@@ -163,8 +189,8 @@ impl Chat {
         void: bool,
     ) {
         let text = match text {
-            Some(text) if text.len() > cx.limits.event_text_bytes => {
-                self.delta(&cx.limits, draft, stream, StreamKind::Answer, &text);
+            Some(text) if boundary(&text, cx.limits.event_text_bytes) < text.len() => {
+                self.delta(&cx.limits, draft, stream, StreamKind::Answer, text);
                 None
             }
             text => text,
@@ -178,12 +204,12 @@ impl Chat {
         if text.is_empty() {
             return;
         }
-        if text.len() <= cx.limits.event_text_bytes {
+        if boundary(&text, cx.limits.event_text_bytes) == text.len() {
             self.push(draft, ChatBody::Message { text, kind: None, tool_events: Vec::new() });
             return;
         }
         let stream: StreamId = format!("m{}", self.staged + draft.events.len() as u64 + 1).into();
-        self.delta(&cx.limits, draft, &stream, StreamKind::Answer, &text);
+        self.delta(&cx.limits, draft, &stream, StreamKind::Answer, text);
         self.text_end(cx, draft, &stream, None, false);
     }
 
@@ -275,7 +301,7 @@ fn hint(phase: ToolPhase, call_id: &str, name: &str) -> ChatBody {
     }
 }
 
-/// Splits a text at character boundaries into pieces of at most `limit` bytes.
+/// Splits a text at character boundaries into pieces of at most `limit` bytes of JSON.
 fn pieces(text: &str, limit: usize) -> impl Iterator<Item = &str> {
     let mut rest = text;
     core::iter::from_fn(move || {
@@ -288,21 +314,31 @@ fn pieces(text: &str, limit: usize) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The largest character boundary up to `limit` that makes progress.
+/// The largest character boundary up to `limit` bytes of JSON that makes progress.
 fn boundary(text: &str, limit: usize) -> usize {
-    if text.len() <= limit {
+    // No character takes more than six times its bytes.
+    if text.len() <= limit / 6 {
         return text.len();
     }
-    let end = (1..=limit).rev().find(|end| text.is_char_boundary(*end));
-    end.unwrap_or_else(|| text.chars().next().map_or(0, char::len_utf8))
+    let mut json = 0;
+    for (at, letter) in text.char_indices() {
+        json += match letter {
+            '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+            '\0'..='\u{1f}' => 6,
+            _ => letter.len_utf8(),
+        };
+        if json > limit {
+            return if at == 0 { letter.len_utf8() } else { at };
+        }
+    }
+    text.len()
 }
 
 fn cut(mut text: String, limit: usize) -> (String, bool) {
-    if text.len() <= limit {
-        return (text, false);
-    }
-    text.truncate(boundary(&text, limit));
-    (text, true)
+    let end = boundary(&text, limit);
+    let was_cut = end < text.len();
+    text.truncate(end);
+    (text, was_cut)
 }
 
 fn cut_request(limits: &Limits, mut request: PermissionRequest) -> PermissionRequest {
@@ -325,7 +361,7 @@ fn cut_value(value: Value, limit: usize) -> (Value, bool) {
         return (value, true);
     }
     let text = serde_json::to_string(&value).unwrap_or_default();
-    (Value::String(cut(text, limit / 2).0), true)
+    (Value::String(cut(text, limit).0), true)
 }
 
 fn cut_strings(value: &mut Value, limit: usize) {
@@ -334,5 +370,28 @@ fn cut_strings(value: &mut Value, limit: usize) {
         Value::Array(items) => items.iter_mut().for_each(|item| cut_strings(item, limit)),
         Value::Object(fields) => fields.values_mut().for_each(|field| cut_strings(field, limit)),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec;
+
+    use super::*;
+
+    #[test]
+    fn texts_are_measured_as_they_stand_in_a_frame() {
+        assert_eq!(boundary("plain", 5), 5);
+        assert_eq!(boundary("plain", 4), 4);
+        assert_eq!(boundary("\"quoted\"", 9), 7, "a quote takes two");
+        assert_eq!(boundary("a\nb", 3), 2);
+        assert_eq!(boundary("\u{1b}[1m", 8), 3, "an escape takes six");
+        assert_eq!(boundary("aé", 2), 1, "a character is not cut");
+        assert_eq!(boundary("é", 1), 2, "there is always progress");
+        assert_eq!(boundary("", 0), 0);
+        assert_eq!(pieces("abécd", 3).collect::<Vec<_>>(), vec!["ab", "éc", "d"]);
+        let json = |text: &str| serde_json::to_string(text).expect("a text").len() - 2;
+        let text: String = (0..4000_u32).filter_map(|n| char::from_u32(n % 300)).collect();
+        assert!(pieces(&text, 100).all(|piece| json(piece) <= 100));
     }
 }
