@@ -3,6 +3,7 @@
 #![allow(clippy::print_stderr, reason = "asked for, to look into a run")]
 
 pub mod journal;
+pub mod meaning;
 pub mod script;
 pub mod trace;
 pub mod world;

@@ -5,14 +5,14 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use serde_json::Value;
 use switchboard_core::{
     Input, Limits,
-    agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords, AgentRun},
-    ids::{ChatId, ChatKey, ConnId, Principal, RequestId},
-    wire::{Answer, Cost, Outcome, TurnError, Usage},
+    agent::{AgentRecords, AgentRun},
+    ids::{ChatId, ChatKey, ConnId, Principal},
 };
 
 use super::{
     journal::{How, Request},
-    trace::{Line, Names, Says, Step, shorten},
+    meaning::{agent_event, agent_exit, expand, set_limit, show_command},
+    trace::{Line, Names, Step},
     world::{Said, World},
 };
 
@@ -110,13 +110,7 @@ impl Script {
             Step::Exit { chat, how } => {
                 let run = self.run_of(chat)?;
                 let link = self.world.agents.remove(&run).ok_or("no agent lives there")?;
-                let error = |code: &str| TurnError { code: code.into(), detail: "it went away".into() };
-                let exit = match how.as_str() {
-                    "gone" => AgentExit::Gone(error("agent_gone")),
-                    "stopped" => AgentExit::Stopped,
-                    "failed" => AgentExit::StartFailed(error("agent_start_failed")),
-                    _ => return Err("exit how?".to_owned()),
-                };
+                let exit = agent_exit(how)?;
                 self.world.step(Input::AgentExited { chat: link.chat, run, exit });
             }
             Step::Tick { ms } => {
@@ -235,20 +229,7 @@ impl Script {
             }
             Said::Told { chat, command } => {
                 let chat = self.names.chat(chat.chat.as_str());
-                let told = match command {
-                    AgentCommand::Prompt { turn_id, text, .. } => {
-                        format!("prompt {} {}", self.turn(turn_id.as_str()), shorten(&format!("{text:?}")))
-                    }
-                    AgentCommand::Cancel { turn_id, .. } => format!("cancel {}", self.turn(turn_id.as_str())),
-                    AgentCommand::Answer { request_id, answer, .. } => {
-                        let answer = match answer {
-                            Answer::Allow => "allow".to_owned(),
-                            Answer::Deny { message } => format!("deny {message:?}"),
-                            Answer::Answer { answers } => format!("answers {answers:?}"),
-                        };
-                        format!("answer {request_id} {answer}")
-                    }
-                };
+                let told = show_command(&mut self.names, &command);
                 format!("agent {chat}< {told}")
             }
             Said::Held { chat, held } => {
@@ -261,11 +242,6 @@ impl Script {
             }
             Said::Finished => "finished".to_owned(),
         }
-    }
-
-    fn turn(&mut self, id: &str) -> String {
-        let hidden = self.names.hide(&format!("{{\"turn_id\":\"{id}\"}}"));
-        hidden[12..hidden.len() - 2].to_owned()
     }
 
     fn client(&self, conn: ConnId) -> String {
@@ -292,90 +268,4 @@ impl Script {
         let chat = ChatId::parse(&self.names.id(chat)).map_err(|e| e.to_string())?;
         Ok(ChatKey { principal: Principal::owner(), chat })
     }
-}
-
-/// `"x"*9` in a frame repeats.
-fn expand(frame: &str) -> Result<String, String> {
-    let Some(at) = frame.find("\"*") else { return Ok(frame.to_owned()) };
-    let begin = frame[..at].rfind('"').ok_or("no text to repeat")?;
-    let rest = &frame[at + 2..];
-    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-    let times: usize = rest[..end].parse().map_err(|_| "how often?")?;
-    Ok(format!("{}\"{}\"{}", &frame[..begin], frame[begin + 1..at].repeat(times), &rest[end..]))
-}
-
-fn set_limit(limits: &mut Limits, name: &str, value: u64) -> Result<(), String> {
-    let size = usize::try_from(value).map_err(|e| e.to_string())?;
-    let few = u32::try_from(value).unwrap_or(u32::MAX);
-    match name {
-        "text_bytes" => limits.text_bytes = size,
-        "chats_per_connection" => limits.chats_per_connection = size,
-        "connections_per_principal" => limits.connections_per_principal = Some(size),
-        "connections" => limits.connections = size,
-        "messages_per_minute" => limits.messages_per_minute = Some(few),
-        "new_chats_per_minute" => limits.new_chats_per_minute = Some(few),
-        "frames_per_second" => limits.frames_per_second = few,
-        "frames_burst" => limits.frames_burst = few,
-        "frames_refused" => limits.frames_refused = few,
-        "ring_bytes" => limits.ring_bytes = size,
-        "outbox_bytes" => limits.outbox_bytes = size,
-        "queued_turns" => limits.queued_turns = size,
-        "open_requests" => limits.open_requests = size,
-        "agents" => limits.agents = size,
-        "merge_bytes" => limits.merge_bytes = size,
-        "event_text_bytes" => limits.event_text_bytes = size,
-        "pending_bytes" => limits.pending_bytes = size,
-        "history_events" => limits.history_events = few,
-        "page_bytes" => limits.page_bytes = size,
-        "list_chats" => limits.list_chats = few,
-        "idle_chats" => limits.idle_chats = size,
-        _ => return Err(format!("no limit {name}")),
-    }
-    Ok(())
-}
-
-fn agent_event(says: &Says) -> Result<AgentEvent, String> {
-    let text = |at: usize| {
-        let value = says.args.get(at).and_then(Value::as_str);
-        value.map(str::to_owned).ok_or_else(|| format!("{} lacks a text", says.kind))
-    };
-    let value = |at: usize| says.args.get(at).cloned().ok_or_else(|| format!("{} lacks a value", says.kind));
-    fn typed<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, String> {
-        serde_json::from_value(value).map_err(|e| e.to_string())
-    }
-    let void = says.args.get(1).is_some_and(|word| word == "void");
-    Ok(match says.kind.as_str() {
-        "text" => AgentEvent::Text { stream: text(0)?.into(), text: text(1)? },
-        "reason" => AgentEvent::Reasoning { stream: text(0)?.into(), text: text(1)? },
-        "text_end" => {
-            let whole = says.args.get(1).filter(|_| !void).and_then(Value::as_str).map(str::to_owned);
-            AgentEvent::TextEnd { stream: text(0)?.into(), text: whole, void }
-        }
-        "reason_end" => AgentEvent::ReasoningEnd { stream: text(0)?.into(), void },
-        "message" => AgentEvent::Message { text: text(0)? },
-        "progress" => AgentEvent::Progress { text: text(0)? },
-        "alive" => AgentEvent::Alive,
-        "tool" => AgentEvent::ToolStarted { call_id: text(0)?, name: text(1)?, arguments: value(2)? },
-        "tool_end" => {
-            let result = if text(2)? == "ok" { Ok(text(3)?) } else { Err(text(3)?) };
-            AgentEvent::ToolEnded { call_id: text(0)?, name: text(1)?, result, truncated: false }
-        }
-        "edit" => AgentEvent::FileEdit { edits: vec![typed(value(0)?)?] },
-        "permission" => AgentEvent::Permission(typed(value(0)?)?),
-        "question" => AgentEvent::Question(typed(value(0)?)?),
-        "withdrawn" => {
-            AgentEvent::Withdrawn { request_id: RequestId::parse(&text(0)?).map_err(|e| e.to_string())? }
-        }
-        "model" => AgentEvent::Model { name: text(0)? },
-        "session" => AgentEvent::Session { token: text(0)? },
-        "end" => {
-            let outcome: Outcome = typed(value(0)?)?;
-            let more = says.args.get(1).cloned().unwrap_or(Value::Null);
-            let error: Option<TurnError> = typed(more["error"].clone())?;
-            let usage: Option<Usage> = typed(more["usage"].clone())?;
-            let cost: Option<Cost> = typed(more["cost"].clone())?;
-            AgentEvent::TurnEnded { outcome, error, usage, cost }
-        }
-        kind => return Err(format!("an agent does not say {kind}")),
-    })
 }

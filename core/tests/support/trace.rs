@@ -234,6 +234,11 @@ impl Names {
         if made_up(id) { self.name(id, 'C') } else { id.to_owned() }
     }
 
+    /// The name of a turn: its id, unless that was made up.
+    pub fn turn(&mut self, id: &str) -> String {
+        if made_up(id) { self.name(id, 'T') } else { id.to_owned() }
+    }
+
     /// What a client sends, with the ids that the names stand for.
     pub fn reveal(&self, frame: &str) -> String {
         let mut text = frame.to_owned();
