@@ -92,6 +92,11 @@ pub struct Records {
 }
 
 impl Records {
+    /// Whether the gateway holds this agent back at the moment.
+    pub fn is_held(&self) -> bool {
+        *self.held.borrow()
+    }
+
     /// Hands records to the gateway. Waits while the gateway holds this agent back, so do not read more
     /// of the agent's output meanwhile: that is how backpressure reaches it.
     pub async fn send(&self, records: AgentRecords) -> Result<(), GatewayGone> {

@@ -8,7 +8,7 @@ use std::{
 
 use rustc_hash::FxHashMap;
 use switchboard_core::{
-    ChatRef, Hub, Input, Moment, Offered, Output, Peer, Recipients,
+    ChatRef, Counts, Hub, Input, Moment, Offered, Output, Peer, Recipients,
     agent::{AgentExit, AgentRun},
     ids::{ChatKey, ConnId},
     journal::JournalAnswer,
@@ -32,14 +32,15 @@ const ORDERS: usize = 128;
 /// How often readers that take nothing are looked for.
 const STALL_CHECK: Duration = Duration::from_secs(1);
 
-/// What happens to connections apart from their frames. Bounded by the number of connections: each has at
-/// most one of each kind on the way.
+/// What happens to connections apart from their frames. Bounded by the number of connections, each of which
+/// has at most one of each kind on the way, and by who asks for counts.
 #[derive(Debug)]
 pub(crate) enum Lifecycle {
     Opened { conn: ConnId, peer: Peer, outbox: Arc<Outbox> },
     Drained(ConnId),
     Gone(ConnId),
     Shutdown,
+    Count(oneshot::Sender<Counts>),
 }
 
 /// The loop's ends of all channels.
@@ -254,6 +255,10 @@ impl<J: Journal> Engine<J> {
                 self.handle(Input::Gone { conn });
             }
             Lifecycle::Shutdown => self.handle(Input::Shutdown),
+            Lifecycle::Count(answer) => {
+                // Whoever asked may have gone.
+                let _ = answer.send(self.hub.counts());
+            }
         }
     }
 

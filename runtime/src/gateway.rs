@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustc_hash::FxHashMap;
-use switchboard_core::{Hub, Limits, Peer, ids::ConnId};
+use switchboard_core::{Counts, Hub, Limits, Peer, ids::ConnId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -149,6 +149,13 @@ impl Gateway {
     /// The limits that this gateway keeps.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// What lives in this gateway, once what was reported before has been dealt with.
+    pub async fn counts(&self) -> Result<Counts, Stopped> {
+        let (answer, counts) = oneshot::channel();
+        self.lifecycle.send(Lifecycle::Count(answer)).map_err(|_| Stopped)?;
+        counts.await.map_err(|_| Stopped)
     }
 
     /// Ends running turns and agents, refuses new messages, and hangs up.
