@@ -263,7 +263,7 @@ impl Sim {
         }
         let how = match self.rng.below(10) {
             0..=2 if !self.healthy => How::Refuse,
-            3 | 4 if !self.healthy => How::Lose,
+            3..=6 if !self.healthy => How::Lose,
             _ => How::Keep,
         };
         self.carry_out(at, how);

@@ -1,6 +1,6 @@
 //! A journal whose answers the test orders: delayed, refused, lost, failed.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use switchboard_core::{
     ids::{ChatKey, Cursor},
@@ -24,7 +24,8 @@ pub enum How {
     Keep,
     /// An append is refused; a question fails.
     Refuse,
-    /// An append is kept and yet refused: its outcome was unknown. A question fails.
+    /// An append is kept and yet refused: its outcome was unknown. Those of one chat that are lost one after
+    /// another were in one commit. A question fails.
     Lose,
 }
 
@@ -32,8 +33,9 @@ pub enum How {
 pub struct Journal {
     pub memory: MemoryJournal,
     pub waiting: VecDeque<Request>,
-    /// Chats whose appends are refused until their state is asked for.
-    closed: BTreeSet<ChatKey>,
+    /// Chats whose appends are refused until their state is asked for, and whether the commit that was lost
+    /// may hold more of them.
+    closed: BTreeMap<ChatKey, bool>,
     /// What of a chat is no longer kept, up to this number.
     pub trimmed: BTreeMap<ChatKey, u64>,
     /// Appends answered so far, however.
@@ -79,11 +81,15 @@ impl Journal {
     fn append(&mut self, append: Append, how: How) -> JournalAnswer {
         self.appends += 1;
         let id = append.id;
-        if self.closed.contains(&append.chat) {
+        if let Some(lost) = self.closed.get_mut(&append.chat) {
+            *lost &= how == How::Lose;
+            if *lost {
+                self.memory.append(append);
+            }
             return JournalAnswer::Refused(id);
         }
         if how != How::Keep {
-            self.closed.insert(append.chat.clone());
+            self.closed.insert(append.chat.clone(), how == How::Lose);
         }
         if how != How::Refuse {
             self.memory.append(append);
