@@ -48,6 +48,7 @@ async fn serve(config: Config) -> Result<ExitCode> {
     let bound =
         listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>().map_err(system)?;
     raise_file_limit(&config);
+    adopt_orphans();
 
     let mark_prefix = data_dir.mark();
     let leftovers = sweep_leftovers(&mark_prefix);
@@ -70,7 +71,7 @@ async fn serve(config: Config) -> Result<ExitCode> {
 
     let keys = token.as_ref().map(|_| {
         let throttle = Throttle::new(config.door.wrong_tokens_per_minute);
-        Arc::new(Keys::new(Tokens::new(&config.token_file), throttle))
+        Arc::new(Keys::new(Tokens::new(&config.token_file), throttle, config.door.first_frames))
     });
     let door = Door::new(Names::new(&bound, &config.allow_hosts, &config.allow_origins), keys);
     let site = Arc::new(Site::new(gateway.clone(), Options::default(), door, &config.base_path));
@@ -188,6 +189,14 @@ fn raise_file_limit(config: &Config) {
     let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(reachable), maximum });
     if raised.is_err() || reachable < wanted {
         tracing::warn!(wanted, reachable, "the limit of open files is low; fewer connections will fit");
+    }
+}
+
+/// What agents start and leave behind comes to this process, where the bridge finds and ends it.
+fn adopt_orphans() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
+        tracing::warn!(%error, "processes that agents leave behind may be missed");
     }
 }
 

@@ -21,6 +21,8 @@ pub struct DoorLimits {
     pub http_lifetime: Duration,
     /// Wrong tokens per minute and address that are answered as such; further ones are refused unheard.
     pub wrong_tokens_per_minute: u32,
+    /// Connections at once that have yet to authenticate in their first frame.
+    pub first_frames: usize,
     /// Turns, agents and connections have this long to end when the gateway stops.
     pub shutdown: Duration,
 }
@@ -34,6 +36,7 @@ impl Default for DoorLimits {
             connections: 10_240,
             http_lifetime: Duration::from_secs(300),
             wrong_tokens_per_minute: 10,
+            first_frames: 1024,
             shutdown: Duration::from_secs(20),
         }
     }
@@ -168,6 +171,7 @@ settings! {
     http_connections: Count 1, 1_000_000, door.connections = size;
     http_lifetime_ms: Millis 1000, 24 * HOUR, door.http_lifetime = duration;
     wrong_tokens_per_minute: Count 1, 1000, door.wrong_tokens_per_minute = small;
+    http_first_frames: Count 1, 1_000_000, door.first_frames = size;
     shutdown_ms: Millis 100, HOUR, door.shutdown = duration;
 }
 

@@ -17,6 +17,7 @@ use axum::http::{HeaderMap, Request, Version, header};
 use switchboard_core::ids::Principal;
 use switchboard_runtime::{Admission, Verifier};
 use switchboard_transport_ws::is_upgrade;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::token::Tokens;
 use throttle::Verdict;
@@ -42,17 +43,19 @@ pub struct Door {
     keys: Option<Arc<Keys>>,
 }
 
-/// The good tokens, and the count of wrong ones.
+/// The good tokens, the count of wrong ones, and the room for those who have yet to show one.
 #[derive(Debug)]
 pub struct Keys {
     tokens: Tokens,
     throttle: Throttle,
+    lobby: Arc<Semaphore>,
 }
 
 impl Keys {
-    /// Good are these tokens; wrong ones are counted here.
-    pub fn new(tokens: Tokens, throttle: Throttle) -> Self {
-        Self { tokens, throttle }
+    /// Good are these tokens; wrong ones are counted here; so many connections at once may owe their first
+    /// frame.
+    pub fn new(tokens: Tokens, throttle: Throttle, lobby: usize) -> Self {
+        Self { tokens, throttle, lobby: Arc::new(Semaphore::new(lobby)) }
     }
 
     /// A good token passes, however many wrong ones came from its address.
@@ -101,6 +104,8 @@ impl fmt::Display for Way {
 struct FirstFrame {
     keys: Arc<Keys>,
     peer: IpAddr,
+    /// Free again when the transport has its answer, or gives up.
+    _place: OwnedSemaphorePermit,
 }
 
 impl Verifier for FirstFrame {
@@ -176,7 +181,12 @@ impl Door {
         let (token, way) = match credential(request)? {
             Some(found) => found,
             None if upgrade && switchboard_transport_ws::offers_protocol(request.headers()) => {
-                let verifier = FirstFrame { keys: Arc::clone(keys), peer: peer.ip().to_canonical() };
+                let place = Arc::clone(&keys.lobby).try_acquire_owned().map_err(|_| {
+                    tracing::warn!(peer = %peer.ip(), "too many connections that have yet to authenticate");
+                    Refusal::LOBBY_FULL
+                })?;
+                let verifier =
+                    FirstFrame { keys: Arc::clone(keys), peer: peer.ip().to_canonical(), _place: place };
                 return Ok(Admission::FirstFrame(Arc::new(verifier)));
             }
             None => {

@@ -53,6 +53,12 @@ impl Refusal {
         "Too many wrong tokens came from this address.",
     );
 
+    pub(crate) const LOBBY_FULL: Self = Self::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "unavailable",
+        "Too many connections have yet to authenticate. Try again, or send the token with the request.",
+    );
+
     const fn new(status: StatusCode, code: &'static str, detail: &'static str) -> Self {
         Self { status, code, detail }
     }
@@ -76,6 +82,9 @@ impl Refusal {
         }
         if self.status == StatusCode::TOO_MANY_REQUESTS {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
+        }
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
         }
         response
     }

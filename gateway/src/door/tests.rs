@@ -18,7 +18,7 @@ fn door(auth: bool) -> Fixture {
     file.write_all(TOKEN.as_bytes()).unwrap();
     let allowed = Authority::parse("app.example.com").unwrap();
     let names = Names::new(&[HOST.parse().unwrap()], &[allowed], &[]);
-    let keys = auth.then(|| Arc::new(Keys::new(Tokens::new(&path), Throttle::new(1000))));
+    let keys = auth.then(|| Arc::new(Keys::new(Tokens::new(&path), Throttle::new(1000), 2)));
     Fixture { door: Door::new(names, keys), _dir: dir }
 }
 
@@ -179,6 +179,20 @@ fn only_an_upgrade_that_offers_the_subprotocol_may_authenticate_later() {
     assert_eq!(with(&wrong), "unauthorized");
     let plain = [("host", HOST), ("sec-websocket-protocol", "switchboard.v1")];
     assert_eq!(decide(&door, Access::Credentials, "/healthz", &plain), "unauthorized");
+}
+
+#[test]
+fn only_so_many_connections_may_owe_their_first_frame() {
+    let door = door(true);
+    let request = || {
+        let request = Request::builder().uri("/ws").header("host", HOST).header("upgrade", "websocket");
+        request.header("sec-websocket-protocol", "switchboard.v1").body(()).unwrap()
+    };
+    let admit = || door.door.admit(&request(), Access::Credentials, "127.0.0.1:50000".parse().unwrap());
+    let (first, _second) = (admit().unwrap(), admit().unwrap());
+    assert_eq!(admit().unwrap_err().code(), "unavailable");
+    drop(first);
+    assert!(admit().is_ok());
 }
 
 #[test]

@@ -52,16 +52,16 @@ fn a_bare_line_is_a_message_for_the_default_chat() {
 /// An agent that says one half, waits until a pipe in its directory is opened, and says the other.
 const IN_TWO_HALVES: &str = "sh -c 'cat > /dev/null; seq 1 300; cat go > /dev/null; seq 301 600'";
 
-fn halves() -> Gateway {
+pub(crate) fn halves(args: &[&str]) -> Gateway {
     let gateway = Gateway::start_with(|command| {
-        command.args(["--agent-command", IN_TWO_HALVES, "--dialect", "text"]);
+        command.args(["--agent-command", IN_TWO_HALVES, "--dialect", "text"]).args(args);
     });
     let made = Command::new("mkfifo").arg(gateway.path("work/go")).status().unwrap();
     assert!(made.success());
     gateway
 }
 
-fn numbers(range: std::ops::RangeInclusive<u32>) -> String {
+pub(crate) fn numbers(range: std::ops::RangeInclusive<u32>) -> String {
     range.map(|number| format!("{number}\n")).collect()
 }
 
@@ -76,7 +76,7 @@ fn log(events: &mut BTreeMap<u64, Value>, event: &Value) {
 
 #[test]
 fn a_connection_killed_in_mid_answer_is_resumed_over_the_other_transport() {
-    let gateway = halves();
+    let gateway = halves(&[]);
     let mut client = gateway.websocket();
     let chat = client.new_chat();
     client.message(&chat, "turn-1", "count");
@@ -107,7 +107,7 @@ fn a_connection_killed_in_mid_answer_is_resumed_over_the_other_transport() {
 
 #[test]
 fn two_clients_see_the_same_and_the_answer_goes_on_without_them() {
-    let gateway = halves();
+    let gateway = halves(&[]);
     let mut sender = gateway.websocket();
     let chat = sender.new_chat();
     let mut watcher = gateway.unix();

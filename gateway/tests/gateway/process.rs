@@ -76,3 +76,25 @@ fn a_client_that_does_not_read_does_not_keep_it_from_ending() {
     drop(client);
     assert_eq!(marked(&gateway.mark_after_exit()), 0);
 }
+
+#[test]
+fn a_second_ctrl_c_does_not_wait() {
+    let gateway = Gateway::start_with(|command| {
+        let stubborn =
+            "sh -c 'trap \"\" TERM INT HUP; cat > /dev/null; echo started; sleep 1000 & wait; sleep 1000'";
+        command.args(["--agent-command", stubborn, "--dialect", "text"]);
+    });
+    let mut gateway = gateway;
+    let mut client = gateway.unix();
+    let chat = client.new_chat();
+    client.message(&chat, "turn-1", "go");
+    client.wait_for("delta");
+    gateway.signal(Signal::INT);
+    client.wait_for("turn_end");
+    gateway.signal(Signal::INT);
+    let began = std::time::Instant::now();
+    // How it ends depends on how far it had come.
+    gateway.wait();
+    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
+    assert_eq!(marked(&gateway.mark_after_exit()), 0);
+}

@@ -173,3 +173,20 @@ fn a_subpath_works_whether_the_proxy_strips_it_or_not() {
     assert_eq!(gateway.get("/chat/healthz", &[]).status(), 401);
     assert_eq!(gateway.get("/chatter/healthz", &[&bearer]).status(), 404);
 }
+
+#[test]
+fn connections_beyond_the_cap_wait_for_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config_file(dir.path(), "[limits]\nhttp_connections = 2\n");
+    let gateway = Gateway::start(&["--config", config.to_str().unwrap()]);
+    let idle = [gateway.tcp(), gateway.tcp()];
+    let mut third = gateway.tcp();
+    write!(third, "GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", gateway.address).unwrap();
+    third.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
+    let mut first_byte = [0];
+    assert!(third.read(&mut first_byte).is_err(), "it is not served yet");
+    drop(idle);
+    third.set_read_timeout(Some(PATIENCE)).unwrap();
+    third.read_exact(&mut first_byte).unwrap();
+    assert_eq!(&first_byte, b"H");
+}

@@ -1,8 +1,22 @@
-//! `switchboard chat`, as it is used in a pipe.
+//! `switchboard chat`, in a pipe and at a terminal.
 
-use std::process::Output;
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    process::{Child, Output, Stdio},
+    sync::mpsc,
+};
 
-use crate::lab::{Gateway, run, switchboard};
+use rustix::{
+    process::{Pid, Signal, kill_process},
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+};
+
+use crate::{
+    conversation::{halves, numbers},
+    lab::{Gateway, PATIENCE, run, switchboard, wait},
+};
 
 fn chat(gateway: &Gateway, target: &str, input: &str) -> (Option<i32>, String, String) {
     let mut command = switchboard();
@@ -63,4 +77,162 @@ fn who_is_not_let_in_is_told_why() {
     assert!(status == Some(1) && err.contains("switchboard serve"), "{err}");
     let (status, _, err) = chat(&gateway, "nonsense", "x\n");
     assert!(status == Some(1) && err.contains("http://HOST:PORT"), "{err}");
+}
+
+/// Passes connections on, until they are cut.
+struct Wire {
+    listener: TcpListener,
+}
+
+impl Wire {
+    fn new() -> Self {
+        Self { listener: TcpListener::bind("127.0.0.1:0").unwrap() }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.listener.local_addr().unwrap()
+    }
+
+    /// Passes the next connection on. Gives its two ends.
+    fn pass_one(&self, to: SocketAddr) -> [TcpStream; 2] {
+        let (client, _) = self.listener.accept().unwrap();
+        let server = TcpStream::connect(to).unwrap();
+        for (from, to) in [(&client, &server), (&server, &client)] {
+            let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+            std::thread::spawn(move || {
+                // Cut or closed: over, for both sides.
+                let _ = std::io::copy(&mut from, &mut to);
+                let _ = to.shutdown(Shutdown::Both);
+            });
+        }
+        [client, server]
+    }
+}
+
+#[test]
+fn a_lost_connection_is_resumed_and_every_word_comes_once() {
+    let wire = Wire::new();
+    let gateway = halves(&["--allow-host", &wire.address().to_string()]);
+    let mut command = switchboard();
+    command.args(["chat", &format!("http://{}", wire.address())]).arg("--data-dir").arg(gateway.path("data"));
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let ends = wire.pass_one(gateway.address);
+    child.stdin.take().unwrap().write_all(b"count\n").unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut text = String::new();
+    while text != numbers(1..=300) {
+        assert_ne!(out.read_line(&mut text).unwrap(), 0, "{text}");
+    }
+    for end in ends {
+        end.shutdown(Shutdown::Both).unwrap();
+    }
+    std::fs::write(gateway.path("work/go"), "").unwrap();
+    let _ends = wire.pass_one(gateway.address);
+    out.read_to_string(&mut text).unwrap();
+    assert_eq!(text, numbers(1..=600));
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.contains("Connection lost"), "{said}");
+    assert!(wait(&mut child).success());
+}
+
+/// A chat with a person at the keyboard.
+struct Terminal {
+    child: Child,
+    keyboard: File,
+    screen: mpsc::Receiver<Vec<u8>>,
+    shown: String,
+}
+
+impl Terminal {
+    fn open(gateway: &Gateway) -> Self {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+        let side = || File::options().read(true).write(true).open(&name).unwrap();
+        let mut command = switchboard();
+        command.args(["chat", &format!("http://{}", gateway.address)]);
+        command.arg("--data-dir").arg(gateway.path("data"));
+        let child = command.stdin(side()).stdout(side()).stderr(side()).spawn().unwrap();
+        let keyboard = File::from(master);
+        let mut reader = keyboard.try_clone().unwrap();
+        let (read, screen) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(n @ 1..) = reader.read(&mut bytes) {
+                if read.send(bytes[..n].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, keyboard, screen, shown: String::new() }
+    }
+
+    /// Waits until this is shown, and forgets what came before.
+    fn wait_for(&mut self, text: &str) {
+        while !self.shown.contains(text) {
+            let Ok(bytes) = self.screen.recv_timeout(PATIENCE) else {
+                panic!("no {text:?} in {:?}", self.shown);
+            };
+            self.shown.push_str(&String::from_utf8_lossy(&bytes));
+        }
+        let end = self.shown.find(text).unwrap() + text.len();
+        self.shown.drain(..end);
+    }
+
+    fn write(&mut self, line: &str) {
+        writeln!(self.keyboard, "{line}").unwrap();
+    }
+
+    fn interrupt(&self) {
+        kill_process(Pid::from_raw(self.child.id().cast_signed()).unwrap(), Signal::INT).unwrap();
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_person_gives_leave_stops_a_turn_and_goes() {
+    let gateway = Gateway::start_with(|command| {
+        command.args(["--agent", "demo"]);
+    });
+    let mut terminal = Terminal::open(&gateway);
+    terminal.wait_for("Connected to");
+    terminal.wait_for("> ");
+    terminal.write("permission touch x");
+    terminal.wait_for("touch x");
+    terminal.wait_for("Allow it this once?");
+    terminal.write("y");
+    terminal.wait_for("[allowed]");
+    terminal.wait_for("\n> ");
+    terminal.write("permission touch y");
+    terminal.wait_for("Allow it this once?");
+    terminal.write("not today");
+    terminal.wait_for("[denied]");
+    terminal.wait_for("\n> ");
+    terminal.write("question");
+    for _ in 0..2 {
+        terminal.wait_for("or an answer of your own: ");
+        terminal.write("1");
+    }
+    terminal.wait_for("[answered]");
+    terminal.wait_for("\n> ");
+    terminal.write("slow 1000");
+    terminal.wait_for("[thinking]");
+    terminal.interrupt();
+    terminal.wait_for("Stopped.");
+    terminal.wait_for("\n> ");
+    terminal.write("/chats");
+    terminal.wait_for("permission touch x");
+    terminal.write("/new");
+    terminal.wait_for("New chat");
+    terminal.write("/quit");
+    assert!(wait(&mut terminal.child).success());
 }
