@@ -302,7 +302,7 @@ impl Chat {
 
     /// Whether no turn is open and the journal has answered for everything.
     pub(super) fn is_settled(&self) -> bool {
-        self.turns.is_empty() && self.pending.is_empty()
+        self.turns.is_empty() && self.pending.is_empty() && self.phase != Phase::Loading
     }
 
     /// Where the log stands.

@@ -79,6 +79,7 @@ impl Sim {
                 self.world.advance(ms, |_| {});
             }
             96 => self.healthy = self.rng.chance(60),
+            97 if self.rng.chance(30) => self.trim(),
             97 => self.stall(who),
             98 if self.restarts < 2 && self.rng.chance(10) => self.restart(),
             _ => {
@@ -220,6 +221,16 @@ impl Sim {
         if let Some(conn) = self.readers[who].conn.filter(|conn| !self.world.outboxes[conn].queue.is_empty())
         {
             self.world.step(Input::ReaderStalled { conn });
+        }
+    }
+
+    /// Old events are no longer kept.
+    fn trim(&mut self) {
+        let keys: Vec<ChatKey> = self.keys().into_iter().collect();
+        let chat = self.rng.pick(&keys).expect("one").clone();
+        if let Some(record) = self.world.journal.chat(&chat) {
+            let until = record.head.seq / 2;
+            self.world.journal.trimmed.insert(chat, until);
         }
     }
 
