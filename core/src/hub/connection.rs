@@ -15,9 +15,7 @@ use super::{
 use crate::{
     ids::{ChatId, ChatKey, ConnId, Epoch, Principal},
     journal::Query,
-    wire::{
-        ChatSummary, ClientEnvelope, ControlEvent, DecodeError, ErrorCode, Message, PROTOCOL, WireLimits,
-    },
+    wire::{ClientEnvelope, ControlEvent, DecodeError, ErrorCode, Message, PROTOCOL, WireLimits},
 };
 
 /// Longest `client_id`, in characters.
@@ -207,8 +205,7 @@ impl Hub {
             self.cx.refuse(id, Refusal::new(ErrorCode::InvalidField, "before is no cursor of this list"));
             return;
         };
-        let chats: alloc::vec::Vec<ChatSummary> = page.chats;
-        self.cx.deliver(id, &ControlEvent::Chats { chats, before: page.before });
+        self.cx.deliver(id, &ControlEvent::Chats { chats: page.chats, before: page.before });
     }
 }
 

@@ -1,6 +1,6 @@
 //! A chat's state as far as the journal has it, which is as far as anybody may see it.
 
-use alloc::{collections::VecDeque, string::ToString, vec::Vec};
+use alloc::{boxed::Box, collections::VecDeque, string::ToString, vec::Vec};
 
 use serde_json::value::RawValue;
 
@@ -91,6 +91,6 @@ impl View {
 }
 
 /// A frame inside another.
-pub(super) fn raw(frame: &Frame) -> alloc::boxed::Box<RawValue> {
+pub(super) fn raw(frame: &Frame) -> Box<RawValue> {
     RawValue::from_string(frame.as_str().to_string()).expect("a frame is JSON")
 }

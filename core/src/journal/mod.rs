@@ -8,7 +8,7 @@ mod memory;
 
 pub use memory::MemoryJournal;
 
-use alloc::{string::String, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
 use core::fmt;
 
 use bytes::Bytes;
@@ -245,7 +245,7 @@ pub enum JournalAnswer {
 #[derive(Debug, Clone)]
 pub enum Found {
     /// To [`Query::Chat`]; `None`: no such chat.
-    Chat(Option<alloc::boxed::Box<ChatRecord>>),
+    Chat(Option<Box<ChatRecord>>),
     /// To [`Query::Turn`]; `None`: never seen.
     Turn(Option<TurnRecord>),
     /// To [`Query::After`]. `None`: what comes after that place is no longer kept.
