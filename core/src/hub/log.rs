@@ -1,6 +1,6 @@
 //! The log: events are staged, appended, and shown once the journal has them.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{boxed::Box, collections::VecDeque, sync::Arc, vec::Vec};
 
 use super::{
     chat::{Chat, Phase},
@@ -12,7 +12,10 @@ use crate::{
     ids::{ConnId, Cursor, TurnId},
     journal::{Append, AppendId, Change, Durability, LogEvent},
     time::Moment,
-    wire::{ChatBody, ControlEvent, Frame, MessageAccepted, Place, encode_chat, encode_control},
+    wire::{
+        ChatBody, ChatEvent, ControlEvent, DeltaBatch, Frame, MessageAccepted, Place, encode_chat,
+        encode_control,
+    },
 };
 
 /// What is about to be appended, as one transaction.
@@ -62,7 +65,8 @@ pub(super) struct Pending {
 pub(super) struct Staged {
     pub(super) seq: u64,
     pub(super) turn_id: Option<TurnId>,
-    pub(super) body: ChatBody,
+    /// Nothing for a delta, of which nothing follows; if it has to be numbered anew, its frame tells it.
+    body: Option<Box<ChatBody>>,
     frame: Frame,
 }
 
@@ -91,14 +95,14 @@ fn durability(events: &[Staged], changes: &[Change]) -> Durability {
     let light = |event: &Staged| {
         event.turn_id.is_some()
             && matches!(
-                event.body,
-                ChatBody::Delta { .. }
-                    | ChatBody::StreamEnd { .. }
-                    | ChatBody::ReasoningDelta { .. }
-                    | ChatBody::ReasoningEnd { .. }
-                    | ChatBody::Message { .. }
-                    | ChatBody::ToolEvent { .. }
-                    | ChatBody::FileEdit { .. }
+                event.body(),
+                None | Some(
+                    ChatBody::StreamEnd { .. }
+                        | ChatBody::ReasoningEnd { .. }
+                        | ChatBody::Message { .. }
+                        | ChatBody::ToolEvent { .. }
+                        | ChatBody::FileEdit { .. }
+                )
             )
     };
     let position_only = |change: &Change| matches!(change, Change::AgentPosition { .. });
@@ -111,7 +115,7 @@ fn durability(events: &[Staged], changes: &[Change]) -> Durability {
 
 /// The changes that follow from events, so that the two can never disagree.
 fn implied(event: &Staged) -> Option<Change> {
-    match (&event.body, &event.turn_id) {
+    match (event.body()?, &event.turn_id) {
         (ChatBody::TurnStarted { .. }, Some(turn_id)) => {
             Some(Change::TurnStarted { turn_id: turn_id.clone() })
         }
@@ -150,21 +154,43 @@ impl Chat {
             }
             return;
         }
-        let events = events.into_iter().map(|(turn_id, body)| self.number(turn_id, body)).collect();
+        let events = self.number(events);
         self.append(cx, Pending { id: AppendId(0), create, events, changes, effects, origin, bytes: 0 });
     }
 
-    pub(super) fn number(&mut self, turn_id: Option<TurnId>, body: ChatBody) -> Staged {
-        self.staged += 1;
-        let place = Place {
+    /// Gives events their places and encodes them.
+    pub(super) fn number(&mut self, events: Vec<(Option<TurnId>, ChatBody)>) -> Vec<Staged> {
+        let mut place = Place {
             chat_id: self.key.chat.clone(),
             epoch: self.epoch.clone(),
             first_seq: None,
             seq: self.staged,
-            turn_id,
+            turn_id: None,
         };
-        let frame = encode_chat(&place, &body);
-        Staged { seq: self.staged, turn_id: place.turn_id, body, frame }
+        let mut deltas = DeltaBatch::default();
+        let mut other = VecDeque::new();
+        let mut numbered = Vec::with_capacity(events.len());
+        for (turn_id, body) in events {
+            place.seq += 1;
+            place.turn_id = turn_id;
+            let is_delta = deltas.push(&place, &body);
+            if !is_delta {
+                other.push_back((encode_chat(&place, &body), Box::new(body)));
+            }
+            numbered.push((place.seq, place.turn_id.take(), is_delta));
+        }
+        self.staged = place.seq;
+        let mut deltas = deltas.finish();
+        let staged = |(seq, turn_id, is_delta)| {
+            let (frame, body) = if is_delta {
+                (deltas.next().expect("each delta has its frame"), None)
+            } else {
+                let (frame, body) = other.pop_front().expect("each other event was encoded");
+                (frame, Some(body))
+            };
+            Staged { seq, turn_id, body, frame }
+        };
+        numbered.into_iter().map(staged).collect()
     }
 
     pub(super) fn append(&mut self, cx: &mut Context, mut pending: Pending) {
@@ -215,11 +241,15 @@ impl Chat {
             self.subscribe(cx, origin.conn, None);
         }
         for event in pending.events {
-            self.view.apply(event.turn_id.as_ref(), &event.body, &event.frame);
+            if let Some(body) = event.body() {
+                self.view.apply(event.turn_id.as_ref(), body, &event.frame);
+            }
             self.head = event.seq;
             self.ring.push(event.seq, event.frame.clone(), cx.limits.ring_bytes);
-            match (&event.body, &pending.origin) {
-                (ChatBody::UserMessage { .. }, Some(origin)) => self.show_message(cx, &event, origin.conn),
+            match (event.body(), &pending.origin) {
+                (Some(ChatBody::UserMessage { .. }), Some(origin)) => {
+                    self.show_message(cx, &event, origin.conn)
+                }
                 _ => self.offer_live(cx, event.seq, event.frame, None),
             }
         }
@@ -230,8 +260,8 @@ impl Chat {
 
     /// The sender hears `message_accepted` in place of its own words.
     fn show_message(&mut self, cx: &mut Context, event: &Staged, sender: ConnId) {
-        let (Some(turn_id), ChatBody::UserMessage { starts_turn, active_turn_id, created_at_ms, .. }) =
-            (&event.turn_id, &event.body)
+        let (Some(turn_id), Some(ChatBody::UserMessage { starts_turn, active_turn_id, created_at_ms, .. })) =
+            (&event.turn_id, event.body())
         else {
             return;
         };
@@ -320,7 +350,22 @@ impl Pending {
 }
 
 impl Staged {
+    pub(super) fn body(&self) -> Option<&ChatBody> {
+        self.body.as_deref()
+    }
+
+    /// What it was staged from.
+    pub(super) fn unstage(self) -> (Option<TurnId>, ChatBody) {
+        let body = self.body.map_or_else(|| delta_of(&self.frame), |body| *body);
+        (self.turn_id, body)
+    }
+
     fn log_event(&self) -> LogEvent {
         LogEvent { first_seq: self.seq, seq: self.seq, frame: self.frame.clone() }
     }
+}
+
+fn delta_of(frame: &Frame) -> ChatBody {
+    let event: ChatEvent = serde_json::from_str(frame.as_str()).expect("it was encoded here");
+    event.body
 }

@@ -6,7 +6,7 @@ use alloc::collections::{BTreeSet, VecDeque};
 use super::{
     chat::{Chat, Phase, unavailable},
     context::{Asked, Context},
-    log::{Effect, Origin, Pending},
+    log::{Effect, Origin, Pending, Staged},
 };
 use crate::{
     agent::AgentCommand,
@@ -115,7 +115,7 @@ impl Chat {
         if pending.changes.iter().any(|change| matches!(change, Change::Title { .. })) {
             self.title = None;
         }
-        if pending.events.iter().any(|event| matches!(event.body, ChatBody::GoalState { .. })) {
+        if pending.events.iter().any(|event| matches!(event.body(), Some(ChatBody::GoalState { .. }))) {
             self.goal = self.view.goal().clone();
         }
         if let Some(turn_id) = &origin.turn_id {
@@ -133,7 +133,7 @@ impl Chat {
             return;
         }
         let events = core::mem::take(&mut pending.events);
-        pending.events = events.into_iter().map(|event| self.number(event.turn_id, event.body)).collect();
+        pending.events = self.number(events.into_iter().map(Staged::unstage).collect());
         self.append(cx, pending);
     }
 }

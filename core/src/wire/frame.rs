@@ -61,15 +61,61 @@ impl fmt::Debug for Frame {
 /// Encodes a chat event: its body with its place appended.
 pub fn encode_chat(place: &Place, body: &ChatBody) -> Frame {
     // Nearly every event is a delta, so those take the short way.
-    let mut json = if let ChatBody::Delta { stream_id, text } = body {
-        delta("delta", stream_id, text)
-    } else if let ChatBody::ReasoningDelta { stream_id, text } = body {
-        delta("reasoning_delta", stream_id, text)
-    } else {
-        let mut json = to_json(body);
+    let mut json = Vec::new();
+    if !put_delta(&mut json, body) {
+        json = to_json(body);
         assert_eq!(json.pop(), Some(b'}'), "a body is an object");
-        json
+    }
+    put_place(&mut json, place);
+    Frame::from_compact(json)
+}
+
+/// Encodes deltas that are appended together into one piece of memory, which their frames share.
+#[derive(Debug, Default)]
+pub(crate) struct DeltaBatch {
+    json: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl DeltaBatch {
+    /// Takes a delta; false if the body is none.
+    pub(crate) fn push(&mut self, place: &Place, body: &ChatBody) -> bool {
+        if !put_delta(&mut self.json, body) {
+            return false;
+        }
+        put_place(&mut self.json, place);
+        self.ends.push(self.json.len());
+        true
+    }
+
+    /// The frames, in order.
+    pub(crate) fn finish(self) -> impl Iterator<Item = Frame> {
+        let whole = Frame::from_compact(self.json).0;
+        let mut begin = 0;
+        self.ends.into_iter().map(move |end| Frame(whole.slice(core::mem::replace(&mut begin, end)..end)))
+    }
+}
+
+/// Appends a delta without its closing brace; false if the body is none.
+fn put_delta(json: &mut Vec<u8>, body: &ChatBody) -> bool {
+    let (kind, stream_id, text) = if let ChatBody::Delta { stream_id, text } = body {
+        ("delta", stream_id, text)
+    } else if let ChatBody::ReasoningDelta { stream_id, text } = body {
+        ("reasoning_delta", stream_id, text)
+    } else {
+        return false;
     };
+    json.reserve(PLACE_BYTES + stream_id.len() + text.len());
+    json.extend_from_slice(b"{\"event\":\"");
+    json.extend_from_slice(kind.as_bytes());
+    json.extend_from_slice(b"\",\"stream_id\":");
+    push_string(json, stream_id);
+    json.extend_from_slice(b",\"text\":");
+    push_string(json, text);
+    true
+}
+
+fn put_place(json: &mut Vec<u8>, place: &Place) {
     json.extend_from_slice(b",\"chat_id\":\"");
     json.extend_from_slice(place.chat_id.as_str().as_bytes());
     json.extend_from_slice(b"\",\"epoch\":\"");
@@ -77,16 +123,15 @@ pub fn encode_chat(place: &Place, body: &ChatBody) -> Frame {
     json.push(b'"');
     if let Some(first) = place.first_seq {
         json.extend_from_slice(b",\"first_seq\":");
-        push_number(&mut json, first);
+        push_number(json, first);
     }
     json.extend_from_slice(b",\"seq\":");
-    push_number(&mut json, place.seq);
+    push_number(json, place.seq);
     if let Some(turn_id) = &place.turn_id {
         json.extend_from_slice(b",\"turn_id\":");
-        push_string(&mut json, turn_id.as_str());
+        push_string(json, turn_id.as_str());
     }
     json.push(b'}');
-    Frame::from_compact(json)
 }
 
 /// Encodes a control event.
@@ -98,46 +143,49 @@ fn to_json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("wire types have string keys and cannot fail to encode")
 }
 
-/// A delta without its closing brace.
-fn delta(kind: &str, stream_id: &str, text: &str) -> Vec<u8> {
-    let mut json = Vec::with_capacity(PLACE_BYTES + stream_id.len() + text.len() + text.len() / 8);
-    json.extend_from_slice(b"{\"event\":\"");
-    json.extend_from_slice(kind.as_bytes());
-    json.extend_from_slice(b"\",\"stream_id\":");
-    push_string(&mut json, stream_id);
-    json.extend_from_slice(b",\"text\":");
-    push_string(&mut json, text);
-    json
-}
-
 /// Appends a JSON string (RFC 8259 section 7), escaped exactly as `serde_json` does.
 fn push_string(json: &mut Vec<u8>, text: &str) {
     json.push(b'"');
     let bytes = text.as_bytes();
     let mut plain = 0;
-    for (at, byte) in bytes.iter().enumerate() {
-        let short = match byte {
-            b'"' => b'"',
-            b'\\' => b'\\',
-            b'\n' => b'n',
-            b'\r' => b'r',
-            b'\t' => b't',
-            0x08 => b'b',
-            0x0c => b'f',
-            0x00..0x20 => 0,
-            _ => continue,
-        };
+    while let Some(found) = bytes[plain..].iter().position(|byte| ESCAPED[usize::from(*byte)]) {
+        let at = plain + found;
         json.extend_from_slice(&bytes[plain..at]);
+        put_escape(json, bytes[at]);
         plain = at + 1;
-        if short == 0 {
-            let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
-            json.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 0xf)]);
-        } else {
-            json.extend_from_slice(&[b'\\', short]);
-        }
     }
     json.extend_from_slice(&bytes[plain..]);
     json.push(b'"');
+}
+
+/// The bytes that a JSON string cannot hold as they are.
+const ESCAPED: [bool; 256] = {
+    let mut escaped = [false; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        escaped[byte] = true;
+        byte += 1;
+    }
+    escaped[b'"' as usize] = true;
+    escaped[b'\\' as usize] = true;
+    escaped
+};
+
+fn put_escape(json: &mut Vec<u8>, byte: u8) {
+    let short = match byte {
+        b'"' | b'\\' => byte,
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        0x08 => b'b',
+        0x0c => b'f',
+        _ => {
+            let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
+            json.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 0xf)]);
+            return;
+        }
+    };
+    json.extend_from_slice(&[b'\\', short]);
 }
 
 fn push_number(json: &mut Vec<u8>, number: u64) {

@@ -18,6 +18,7 @@ pub use event::{
     ChatBody, ChatEvent, Cost, FileEdit, GoalState, MessageKind, Outcome, PermissionRequest, Place, Question,
     QuestionItem, QuestionOption, Resolution, ToolHint, ToolPhase, TurnError, Usage,
 };
+pub(crate) use frame::DeltaBatch;
 pub use frame::{Frame, encode_chat, encode_control};
 
 /// The version of the protocol, and the WebSocket subprotocol that offers it.
