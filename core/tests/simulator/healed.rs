@@ -1,6 +1,6 @@
 //! What must be true once all is well again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use switchboard_core::{Input, agent::AgentRun, ids::ConnId};
@@ -72,28 +72,24 @@ impl Sim {
         for chat in &idle {
             self.attach(who, chat);
         }
-        if std::mem::take(&mut self.readers[who].crowded) {
-            let wanted: BTreeSet<String> =
-                self.readers[who].unanswered.keys().map(|(chat, _)| chat.clone()).collect();
-            let mut chats = self.readers[who].chats.iter_mut();
-            let other = chats.find(|(chat, local)| {
-                (local.attached || local.asked) && !local.detached && !wanted.contains(*chat)
-            });
-            if let Some((chat, local)) = other {
-                local.detached = true;
-                let chat = chat.clone();
-                self.send(who, &json!({"type": "detach", "chat_id": chat}));
-            }
-        }
         let waiting: Vec<_> = self.readers[who]
             .unanswered
             .iter()
             .filter(|(_, (_, awaited))| !awaited)
             .map(|((chat, turn), (content, _))| (chat.clone(), turn.clone(), content.clone()))
             .collect();
-        if let Some((chat, turn, content)) = waiting.into_iter().next() {
-            self.send_message(who, chat, turn, content);
+        let Some((chat, turn, content)) = waiting.into_iter().next() else { return };
+        if std::mem::take(&mut self.readers[who].crowded) {
+            let mut chats = self.readers[who].chats.iter_mut();
+            let other = chats
+                .find(|(other, local)| (local.attached || local.asked) && !local.detached && **other != chat);
+            if let Some((other, local)) = other {
+                local.detached = true;
+                let other = other.clone();
+                self.send(who, &json!({"type": "detach", "chat_id": other}));
+            }
         }
+        self.send_message(who, chat, turn, content);
     }
 
     /// What is not yet as it should be.

@@ -99,7 +99,10 @@ impl Reader {
         let Some(chat) = value["chat_id"].as_str().map(str::to_owned) else { return };
         let key = self.key(&chat);
         match event.as_str() {
-            "ready" => return,
+            "ready" => {
+                self.chats.entry(chat).or_default();
+                return;
+            }
             "error" => {
                 self.refused(&chat, &value);
                 return;

@@ -101,7 +101,12 @@ impl Sim {
         if outbox.bytes > outbox.limit || outbox.closing {
             return;
         }
-        let chat = format!("c{}", self.rng.below(4));
+        let mut chat = format!("c{}", self.rng.below(4));
+        if self.rng.chance(10) {
+            // A made one, or the default one of this or an earlier connection.
+            let known: Vec<String> = self.readers[who].chats.keys().cloned().collect();
+            chat = self.rng.pick(&known).cloned().unwrap_or(chat);
+        }
         match self.rng.below(24) {
             0..=5 => self.attach(who, &chat),
             6 => {
@@ -127,6 +132,11 @@ impl Sim {
                 self.send(who, &json!({"type": "history", "chat_id": chat, "limit": limit}));
             }
             21 => self.send(who, &json!({"type": "list_chats"})),
+            22 if self.rng.chance(40) => {
+                self.made += 1;
+                let text = format!("legacy {}", self.made);
+                self.world.frame(conn, &text);
+            }
             22 if self.rng.chance(30) => self.send(who, &json!({"type": "new_chat"})),
             _ if self.rng.chance(30) => self.disconnect(who),
             _ => self.send(who, &json!({"type": "ping"})),
@@ -319,7 +329,9 @@ impl Sim {
 
     pub(super) fn keys(&self) -> BTreeSet<ChatKey> {
         let chats = (0..4).map(|at| format!("c{at}"));
-        chats.flat_map(|chat| self.readers.iter().map(move |reader| reader.key(&chat))).collect()
+        let named = chats.flat_map(|chat| self.readers.iter().map(move |reader| reader.key(&chat)));
+        let made = self.readers.iter().flat_map(|reader| reader.chats.keys().map(|chat| reader.key(chat)));
+        named.chain(made).collect()
     }
 
     fn check_bounds(&self) {
