@@ -41,6 +41,7 @@ pub(super) struct Session {
     /// Lines that wait for their turn, where nobody is there to write them one by one.
     batch: Option<VecDeque<String>>,
     input_ended: bool,
+    /// How a batch ends.
     status: u8,
     effects: VecDeque<Effect>,
 }
@@ -99,7 +100,7 @@ impl Session {
         match words.as_slice() {
             [] => {}
             ["/help"] => self.note(HELP),
-            ["/quit" | "/exit"] => self.effects.push_back(Effect::Quit(self.status)),
+            ["/quit" | "/exit"] => self.effects.push_back(Effect::Quit(0)),
             ["/stop"] => self.cancel(),
             ["/chats"] => self.send_now(&ClientEnvelope::ListChats { before: None, limit: None }),
             ["/new"] => self.begin_chat(),
@@ -116,7 +117,7 @@ impl Session {
     pub(super) fn handle_input_end(&mut self) {
         self.input_ended = true;
         if self.batch.is_none() {
-            self.effects.push_back(Effect::Quit(self.status));
+            self.effects.push_back(Effect::Quit(0));
         } else {
             self.finish_if_done();
         }
