@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     body::Body,
-    http::{StatusCode, request::Parts},
+    http::{HeaderValue, StatusCode, header, request::Parts},
     response::Response,
 };
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -80,7 +80,6 @@ async fn serve_one(
         .header_read_timeout(header_within)
         .max_headers(64)
         .max_buf_size(16 * 1024)
-        .keep_alive(false)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades()
         .await;
@@ -89,8 +88,11 @@ async fn serve_one(
     }
 }
 
+/// Closes the connection, like every other refusal. hyper's own way of doing without keep-alive would put
+/// `Connection: close` on the acceptance of an upgrade as well.
 fn refusal(status: StatusCode) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
