@@ -51,21 +51,28 @@ enum Ending {
 pub(crate) async fn run(socket: UnixStream, gateway: &Gateway, options: &Options) {
     let peer = Peer { principal: Principal::owner(), client_id: None };
     let (reader, mut writer) = socket.into_split();
-    let Ok(Connection { inbox, mut outbox }) = gateway.connect(peer, false) else { return };
+    let Ok(Connection { inbox, mut outbox }) = gateway.connect(peer, false) else {
+        last(&mut writer, &stopping(), options).await;
+        return;
+    };
     tracing::info!(conn = %inbox.id(), "a peer of the gateway's own user connected");
     let ending = tokio::select! {
         ending = read(reader, &inbox) => ending,
         ending = write(&mut writer, &mut outbox, options) => ending,
     };
     if let Ending::Last(line) = ending {
-        let sent = timeout(options.close_within, async {
-            writer.write_all(&line).await?;
-            writer.write_all(b"\n").await?;
-            writer.shutdown().await
-        });
-        if !matches!(sent.await, Ok(Ok(()))) {
-            tracing::debug!(conn = %inbox.id(), "a peer did not take its last line");
-        }
+        last(&mut writer, &line, options).await;
+    }
+}
+
+async fn last(writer: &mut OwnedWriteHalf, line: &[u8], options: &Options) {
+    let sent = timeout(options.close_within, async {
+        writer.write_all(line).await?;
+        writer.write_all(b"\n").await?;
+        writer.shutdown().await
+    });
+    if !matches!(sent.await, Ok(Ok(()))) {
+        tracing::debug!("a peer did not take its last line");
     }
 }
 
@@ -80,7 +87,7 @@ async fn read(reader: OwnedReadHalf, inbox: &Inbox) -> Ending {
             Err(_) => return Ending::Gone,
         };
         if let Err(Stopped) = taken {
-            return Ending::Gone;
+            return Ending::Last(stopping());
         }
     }
     still_reads(&lines).await
@@ -105,17 +112,27 @@ async fn still_reads(lines: &Lines<OwnedReadHalf>) -> Ending {
 
 fn too_long(inbox: &Inbox) -> Ending {
     let limit = inbox.limits().frame_bytes;
+    let detail = format!("a line is over the limit of {limit} bytes");
+    Ending::Last(error(ErrorCode::TooLarge, detail, false, 1009))
+}
+
+fn stopping() -> Bytes {
+    let detail = "the gateway is stopping; connect again shortly".to_owned();
+    error(ErrorCode::ShuttingDown, detail, true, 1012)
+}
+
+fn error(code: ErrorCode, detail: String, retryable: bool, close: u16) -> Bytes {
     let event = ErrorEvent {
-        code: ErrorCode::TooLarge,
-        detail: format!("a line is over the limit of {limit} bytes"),
-        retryable: false,
+        code,
+        detail,
+        retryable,
         chat_id: None,
         turn_id: None,
         request_id: None,
         retry_after_ms: None,
-        close: Some(1009),
+        close: Some(close),
     };
-    Ending::Last(encode_control(&ControlEvent::Error(event)).bytes().clone())
+    encode_control(&ControlEvent::Error(event)).bytes().clone()
 }
 
 async fn write(io: &mut OwnedWriteHalf, outbox: &mut OutboxReader, options: &Options) -> Ending {
