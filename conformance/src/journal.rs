@@ -1,0 +1,119 @@
+//! The journal of a gateway under test: it answers when and how the test says.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use switchboard_core::ids::ChatKey;
+use switchboard_runtime::{Answers, Journal, OpenJournal, Request};
+
+use crate::faulty::{self, How};
+
+/// What is kept, over the lives of several gateways.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Kept(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    journal: faulty::Journal,
+    /// The gateway that lives now.
+    answers: Option<Answers>,
+    life: u64,
+    held: bool,
+    /// How the next appends are answered.
+    faults: Vec<(How, u32)>,
+    failing_asks: u32,
+}
+
+impl Kept {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers nothing until [`Kept::release`].
+    pub(crate) fn hold(&self) {
+        self.state().held = true;
+    }
+
+    pub(crate) fn release(&self) {
+        let mut state = self.state();
+        state.held = false;
+        state.answer();
+    }
+
+    /// Does this to so many appends.
+    pub(crate) fn fault(&self, how: How, appends: u32) {
+        self.state().faults.push((how, appends));
+    }
+
+    pub(crate) fn fail_asks(&self, asks: u32) {
+        self.state().failing_asks += asks;
+    }
+
+    /// Keeps nothing of this chat up to this number.
+    pub(crate) fn trim(&self, chat: ChatKey, until: u64) {
+        self.state().journal.trimmed.insert(chat, until);
+    }
+}
+
+impl State {
+    fn answer(&mut self) {
+        let Some(answers) = self.answers.clone() else { return };
+        while !self.held && !self.journal.waiting.is_empty() {
+            let how = self.how();
+            answers.send(self.journal.carry_out(0, how));
+        }
+    }
+
+    fn how(&mut self) -> How {
+        if matches!(self.journal.waiting[0], faulty::Request::Ask(_)) {
+            if self.failing_asks == 0 {
+                return How::Keep;
+            }
+            self.failing_asks -= 1;
+            return How::Refuse;
+        }
+        let Some((how, left)) = self.faults.first_mut() else { return How::Keep };
+        let how = *how;
+        *left -= 1;
+        if *left == 0 {
+            self.faults.remove(0);
+        }
+        how
+    }
+}
+
+impl OpenJournal for Kept {
+    type Journal = Port;
+
+    fn open(self, answers: Answers) -> Port {
+        let mut state = self.state();
+        state.journal.restart();
+        state.answers = Some(answers);
+        state.life += 1;
+        let life = state.life;
+        drop(state);
+        Port { kept: self, life }
+    }
+}
+
+/// One gateway's end.
+#[derive(Debug)]
+pub(crate) struct Port {
+    kept: Kept,
+    life: u64,
+}
+
+impl Journal for Port {
+    fn submit(&mut self, batch: &mut Vec<Request>) {
+        let mut state = self.kept.state();
+        if state.life != self.life {
+            // Of a gateway that was killed.
+            batch.clear();
+            return;
+        }
+        state.journal.waiting.extend(batch.drain(..).map(|request| match request {
+            Request::Append(append) => faulty::Request::Append(append),
+            Request::Ask(ask) => faulty::Request::Ask(ask),
+        }));
+        state.answer();
+    }
+}

@@ -1,0 +1,263 @@
+//! Plays one trace over a transport.
+
+use std::collections::BTreeMap;
+
+use switchboard_core::{
+    Limits,
+    ids::{ChatId, ChatKey, Principal},
+};
+use tokio::time::timeout;
+
+use crate::{
+    agent::Heard,
+    faulty::How,
+    lab::{Client, Lab, Received, Site, WAIT},
+    meaning::{agent_event, agent_exit, expand, set_limit, show_command},
+    trace::{Line, Names, Step},
+    world::World,
+};
+
+/// Plays the lines; the error says where what came out was not what is stated.
+pub(crate) async fn play(lab: &dyn Lab, lines: &[Line]) -> Result<(), String> {
+    let mut limits = Limits::default();
+    for line in lines {
+        if let Line::Input(_, Step::Limit { name, value }) = line {
+            set_limit(&mut limits, name, *value)?;
+        }
+    }
+    let mut player = Player::new(lab, limits).await;
+    let mut at = 0;
+    while let Some(line) = lines.get(at) {
+        at += 1;
+        let Line::Input(input, step) = line else { continue };
+        let stated: Vec<&str> = lines[at..]
+            .iter()
+            .take_while(|line| !matches!(line, Line::Input(..)))
+            .filter_map(|line| if let Line::Output(stated) = line { Some(stated.as_str()) } else { None })
+            .collect();
+        player.step(step, &stated).await.map_err(|why| format!("{input}\n  {why}"))?;
+    }
+    player.nothing_is_left().await
+}
+
+/// A close without a frame says as much as one with it.
+fn is_stated(real: &str, stated: &str) -> bool {
+    real == stated || (!real.contains('{') && stated.starts_with(&format!("{real} ")))
+}
+
+struct Player<'a> {
+    lab: &'a dyn Lab,
+    world: World,
+    site: Box<dyn Site>,
+    clients: BTreeMap<String, Open>,
+    /// What the gateway called clients that could not say their names.
+    aliases: BTreeMap<String, String>,
+    names: Names,
+    barriers: u32,
+}
+
+struct Open {
+    client: Option<Box<dyn Client>>,
+    /// It was greeted, and so counts among the gateway's connections.
+    ready: bool,
+}
+
+impl<'a> Player<'a> {
+    async fn new(lab: &'a dyn Lab, limits: Limits) -> Self {
+        let world = World::new(limits);
+        let site = lab.serve(world.gateway().clone()).await;
+        let (clients, aliases) = (BTreeMap::new(), BTreeMap::new());
+        Self { lab, world, site, clients, aliases, names: Names::default(), barriers: 0 }
+    }
+
+    async fn step(&mut self, step: &Step, stated: &[&str]) -> Result<(), String> {
+        self.act(step).await?;
+        let mut closed = Vec::new();
+        for line in stated {
+            let client = line.split([' ', '<']).next().unwrap_or_default();
+            if closed.contains(&client) {
+                continue;
+            }
+            let real = self.next_of(line).await?;
+            let why = format!("{client} closed ");
+            let close = stated.iter().find(|line| line.starts_with(&why)).filter(|_| real.starts_with(&why));
+            // The close may have overtaken what is stated before it.
+            if !is_stated(&real, close.unwrap_or(line)) {
+                return Err(format!("stated: {line}\n  real:   {real}"));
+            }
+            closed.extend(close.map(|_| client));
+        }
+        match step {
+            Step::Send { client, .. } if !stated.iter().any(|line| line.starts_with(client)) => {
+                self.barrier(client).await?;
+            }
+            _ => {}
+        }
+        self.world.settle().await;
+        Ok(())
+    }
+
+    async fn act(&mut self, step: &Step) -> Result<(), String> {
+        let kept = self.world.kept.clone();
+        match step {
+            Step::Limit { .. } => {}
+            Step::Open { client, principal } => {
+                let principal = match principal {
+                    Some(name) => Principal::parse(name).map_err(|e| e.to_string())?,
+                    None => Principal::owner(),
+                };
+                let opened = self.site.open(&principal, client).await;
+                self.clients.insert(client.clone(), Open { client: Some(opened), ready: false });
+            }
+            Step::Send { client, frame } => {
+                let frame = self.names.reveal(&expand(frame)?);
+                self.client(client)?.send(&frame).await;
+            }
+            Step::Gone { client } => {
+                let open = self.clients.get_mut(client).ok_or("it is not open")?;
+                let client = open.client.take().ok_or("it is gone")?;
+                let before = self.world.gateway().counts().await.map(|counts| counts.connections);
+                client.close().await;
+                // One that was refused never counted; a gateway that has stopped does not count.
+                if let (Ok(before), true) = (before, open.ready) {
+                    self.world.until(|counts| counts.connections < before).await?;
+                }
+            }
+            Step::Agent { chat, events } => {
+                let events = events.iter().map(agent_event).collect::<Result<_, _>>()?;
+                let taken = self.world.agents().say(&self.names.id(chat), events)?;
+                // Taken, or dropped with the life of an agent that has gone.
+                let _ = timeout(WAIT, taken).await.map_err(|_| "the gateway does not take it")?;
+            }
+            Step::Exit { chat, how } => {
+                self.world.agents().exit(&self.names.id(chat), agent_exit(how)?)?;
+            }
+            Step::JournalHold => kept.hold(),
+            Step::JournalRelease => kept.release(),
+            Step::JournalRefuse { appends } => kept.fault(How::Refuse, *appends),
+            Step::JournalLose { appends } => kept.fault(How::Lose, *appends),
+            Step::JournalFail { asks } => kept.fail_asks(*asks),
+            Step::JournalTrim { chat, until } => {
+                let chat = ChatId::parse(&self.names.id(chat)).map_err(|e| e.to_string())?;
+                kept.trim(ChatKey { principal: Principal::owner(), chat }, *until);
+            }
+            Step::Restart => {
+                self.clients.clear();
+                self.world.restart();
+                self.site = self.lab.serve(self.world.gateway().clone()).await;
+            }
+            Step::Shutdown => self.world.gateway().shut_down(),
+            // Whatever is due at this moment happens by itself.
+            Step::Tick { ms: 0 } => {}
+            Step::Tick { .. }
+            | Step::Full { .. }
+            | Step::Drain { .. }
+            | Step::Stalled { .. }
+            | Step::Recover { .. } => return Err("a transport cannot do this".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn client(&mut self, name: &str) -> Result<&mut Box<dyn Client>, String> {
+        let open = self.clients.get_mut(name).ok_or_else(|| format!("{name} is not open"))?;
+        open.client.as_mut().ok_or_else(|| format!("{name} is gone"))
+    }
+
+    /// What really came next from whom the stated line is about.
+    async fn next_of(&mut self, stated: &str) -> Result<String, String> {
+        if stated == "finished" {
+            return self.world.finished().await.map(|()| stated.to_owned());
+        }
+        let mut words = stated.split([' ', '<']);
+        let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        if first == "agent" {
+            let chat = self.names.id(second);
+            let heard = self.world.agents().heard(&chat).await;
+            let heard = heard.ok_or_else(|| format!("the agent hears nothing\n  stated: {stated}"))?;
+            return Ok(self.show_heard(&chat, heard));
+        }
+        let received = timeout(WAIT, self.client(first)?.next()).await;
+        let received = received.map_err(|_| format!("nothing comes\n  stated: {stated}"))?;
+        Ok(self.show_received(first, received))
+    }
+
+    fn show_heard(&mut self, chat: &str, heard: Heard) -> String {
+        let what = match heard {
+            Heard::Start(None) => "start".to_owned(),
+            Heard::Start(Some(session)) => format!("start {session:?}"),
+            Heard::Command(command) => show_command(&mut self.names, &command),
+            Heard::Stop => "stop".to_owned(),
+            Heard::Kill => "kill".to_owned(),
+            Heard::Held(true) => "hold".to_owned(),
+            Heard::Held(false) => "go on".to_owned(),
+        };
+        format!("agent {}< {what}", self.names.chat(chat))
+    }
+
+    fn show_received(&mut self, name: &str, received: Received) -> String {
+        match received {
+            Received::Frame(frame) => {
+                let frame = self.with_client_ids(name, frame);
+                format!("{name}< {}", self.names.hide(&frame))
+            }
+            Received::Closed { code, frame: Some(frame) } => {
+                format!("{name} closed {code} {}", self.names.hide(&frame))
+            }
+            Received::Closed { code, frame: None } => format!("{name} closed {code}"),
+            Received::Gone => format!("{name} is gone"),
+        }
+    }
+
+    /// A transport that carries no `client_id` leaves the naming to the gateway: its names stand for those of
+    /// the trace, as `ready` says.
+    fn with_client_ids(&mut self, name: &str, mut frame: String) -> String {
+        if frame.starts_with(r#"{"event":"ready""#)
+            && let Ok(ready) = serde_json::from_str::<serde_json::Value>(&frame)
+            && let Some(open) = self.clients.get_mut(name)
+        {
+            open.ready = true;
+            let id = ready["client_id"].as_str().unwrap_or_default();
+            self.aliases.insert(id.to_owned(), name.to_owned());
+        }
+        for (id, name) in self.aliases.iter().filter(|(id, name)| id != name) {
+            frame = frame.replace(&format!(r#""client_id":"{id}""#), &format!(r#""client_id":"{name}""#));
+        }
+        frame
+    }
+
+    /// Everything that this client sent has been dealt with, and there was nothing to say to it.
+    async fn barrier(&mut self, name: &str) -> Result<(), String> {
+        self.barriers += 1;
+        let nonce = format!("barrier {}", self.barriers);
+        let client = self.client(name)?;
+        client.send(&format!(r#"{{"type":"ping","nonce":"{nonce}"}}"#)).await;
+        let received = timeout(WAIT, client.next()).await.map_err(|_| format!("{name} gets no pong"))?;
+        if received == Received::Frame(format!(r#"{{"event":"pong","nonce":"{nonce}"}}"#)) {
+            return Ok(());
+        }
+        Err(format!("not stated: {}", self.show_received(name, received)))
+    }
+
+    async fn nothing_is_left(&mut self) -> Result<(), String> {
+        let names: Vec<String> = self
+            .clients
+            .iter()
+            .filter(|(_, open)| open.client.is_some())
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in names {
+            if let Ok(Received::Closed { .. } | Received::Gone) =
+                timeout(std::time::Duration::ZERO, self.client(&name)?.next()).await
+            {
+                continue;
+            }
+            self.barrier(&name).await.map_err(|why| format!("at the end\n  {why}"))?;
+        }
+        match self.world.agents().left().into_iter().next() {
+            None => Ok(()),
+            Some((chat, heard)) => {
+                Err(format!("at the end\n  not stated: {}", self.show_heard(&chat, heard)))
+            }
+        }
+    }
+}

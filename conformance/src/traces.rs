@@ -1,0 +1,143 @@
+//! The trace files, over a transport.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+};
+
+use crate::{
+    lab::{Lab, Need},
+    play::play,
+    trace::{Line, Step, parse},
+};
+
+/// What a run did.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// How many traces ran and agree.
+    pub agree: usize,
+    /// Which did not run, and why.
+    pub cannot: Vec<String>,
+    /// Which ran and do not agree, or are listed wrongly, and how.
+    pub failed: Vec<String>,
+}
+
+/// Runs every trace that the lab can run. `only`: those whose names contain this.
+pub async fn check(lab: &dyn Lab, only: Option<&str>) -> Report {
+    let mut report = Report::default();
+    let listed = listed(lab.name());
+    let mut names = BTreeSet::new();
+    for path in files() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if only.is_some_and(|only| !name.contains(only)) {
+            continue;
+        }
+        names.insert(name.clone());
+        let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let lines = parse(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let missing: BTreeMap<Need, &str> = needs(&lines)
+            .into_iter()
+            .filter_map(|need| Some((need, need.beyond_a_gateway().or_else(|| lab.cannot(need))?)))
+            .collect();
+        let words = |needs: &BTreeSet<Need>| needs.iter().map(|n| n.word()).collect::<Vec<_>>().join(" ");
+        let missing_words = words(&missing.keys().copied().collect());
+        let listed_words = listed.get(&name).map(words).unwrap_or_default();
+        if missing_words != listed_words {
+            report.failed.push(format!(
+                "{name}: traces/cannot.txt says that {} cannot do [{listed_words}], really it is [{missing_words}]",
+                lab.name()
+            ));
+        }
+        if !missing.is_empty() {
+            let why: Vec<&str> = missing.into_values().collect();
+            report.cannot.push(format!("{name}: {}", why.join("; ")));
+            continue;
+        }
+        match play(lab, &lines).await {
+            Ok(()) => report.agree += 1,
+            Err(why) => report.failed.push(format!("{name}: {why}")),
+        }
+    }
+    if only.is_none() {
+        let gone = listed.keys().filter(|name| !names.contains(*name));
+        report
+            .failed
+            .extend(gone.map(|name| format!("{name} is listed in traces/cannot.txt and does not exist")));
+    }
+    report
+}
+
+fn directory() -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "traces"].iter().collect()
+}
+
+fn files() -> Vec<PathBuf> {
+    let dir = directory();
+    let entries = fs::read_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|ending| ending == "trace"))
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "no traces");
+    files
+}
+
+/// What a trace needs beyond clients that come, speak, listen and go.
+fn needs(lines: &[Line]) -> BTreeSet<Need> {
+    let steps =
+        lines.iter().filter_map(|line| if let Line::Input(_, step) = line { Some(step) } else { None });
+    let of = |step: &Step| match step {
+        Step::Tick { ms } if *ms > 0 => Some(Need::Clock),
+        Step::Full { .. } | Step::Drain { .. } | Step::Stalled { .. } => Some(Need::Outbox),
+        Step::Recover { .. } => Some(Need::Recovery),
+        Step::Open { principal: Some(_), .. } => Some(Need::Principals),
+        Step::Send { frame, .. } if is_legacy(frame) => Some(Need::Legacy),
+        Step::Limit { .. }
+        | Step::Open { .. }
+        | Step::Send { .. }
+        | Step::Gone { .. }
+        | Step::Agent { .. }
+        | Step::Exit { .. }
+        | Step::Tick { .. }
+        | Step::JournalHold
+        | Step::JournalRelease
+        | Step::JournalRefuse { .. }
+        | Step::JournalLose { .. }
+        | Step::JournalFail { .. }
+        | Step::JournalTrim { .. }
+        | Step::Restart
+        | Step::Shutdown => None,
+    };
+    steps.filter_map(of).collect()
+}
+
+/// Text that is no JSON, or an object without a type.
+fn is_legacy(frame: &str) -> bool {
+    if !frame.starts_with(['{', '[']) {
+        return true;
+    }
+    serde_json::from_str(frame)
+        .is_ok_and(|value: serde_json::Value| value.is_object() && value.get("type").is_none())
+}
+
+/// `TRACE LAB|all NEED...`, by trace, for this lab.
+fn listed(lab: &str) -> BTreeMap<String, BTreeSet<Need>> {
+    let path = directory().join("cannot.txt");
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let mut listed = BTreeMap::<String, BTreeSet<Need>>::new();
+    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let mut words = line.split_whitespace();
+        let (Some(trace), Some(who)) = (words.next(), words.next()) else { panic!("not understood: {line}") };
+        if who != lab && who != "all" {
+            continue;
+        }
+        let needs = words.map(|word| {
+            let known = Need::ALL.into_iter().find(|need| need.word() == word);
+            known.unwrap_or_else(|| panic!("no such need: {line}"))
+        });
+        listed.entry(trace.to_owned()).or_default().extend(needs);
+    }
+    listed
+}

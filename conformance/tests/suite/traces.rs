@@ -1,0 +1,31 @@
+//! The trace files over every transport. `TRACE=name` runs those whose names contain it.
+
+use switchboard_conformance::{Lab, traces::check};
+
+use crate::{memory::Memory, unix::Unix, websocket::WebSocket};
+
+async fn agree(lab: &dyn Lab) {
+    let only = std::env::var("TRACE").ok();
+    let report = check(lab, only.as_deref()).await;
+    println!("{}: {} traces agree", lab.name(), report.agree);
+    for cannot in &report.cannot {
+        println!("{}: cannot run {cannot}", lab.name());
+    }
+    assert!(report.failed.is_empty(), "{}:\n{}", lab.name(), report.failed.join("\n"));
+    assert!(only.is_some() || report.agree > 0, "no trace ran");
+}
+
+#[tokio::test]
+async fn over_memory() {
+    agree(&Memory).await;
+}
+
+#[tokio::test]
+async fn over_websocket() {
+    agree(&WebSocket).await;
+}
+
+#[tokio::test]
+async fn over_unix() {
+    agree(&Unix).await;
+}
