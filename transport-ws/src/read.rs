@@ -97,9 +97,20 @@ pub(crate) struct ReadSide<R> {
     shared: Arc<Shared>,
 }
 
+/// Even an empty rest holds on to the whole buffer that the request was read into.
+fn released(early: Bytes) -> Bytes {
+    if early.is_empty() { Bytes::new() } else { early }
+}
+
 impl<R> ReadSide<R> {
     pub(crate) fn new(io: R, early: Bytes, fragments: u32, allowance: u64, shared: Arc<Shared>) -> Self {
-        Self { io, early, frames: FrameCounter::new(fragments), allowance: Some(allowance), shared }
+        Self {
+            io,
+            early: released(early),
+            frames: FrameCounter::new(fragments),
+            allowance: Some(allowance),
+            shared,
+        }
     }
 
     /// The peer is authenticated: from here on the limits of the protocol apply.
@@ -132,6 +143,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for ReadSide<R> {
         if me.early.has_remaining() {
             let length = me.early.len().min(buf.remaining());
             buf.put_slice(&me.early.split_to(length));
+            me.early = released(std::mem::take(&mut me.early));
         } else {
             std::task::ready!(Pin::new(&mut me.io).poll_read(cx, buf))?;
         }
