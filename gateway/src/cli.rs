@@ -67,7 +67,7 @@ pub struct ServeArgs {
     /// Let everybody in who reaches the port. Only on loopback.
     #[arg(long, conflicts_with = "token_file")]
     pub no_auth: bool,
-    /// Also accept pages of this origin, such as https://chat.example.com; may be repeated.
+    /// Also accept pages of this origin: scheme, host and port, as browsers send it; may be repeated.
     #[arg(long, value_name = "URL")]
     pub allow_origin: Vec<String>,
     /// Also answer to this host name, such as chat.example.com; may be repeated.
