@@ -80,13 +80,12 @@ impl Sim {
             .collect();
         let Some((chat, turn, content)) = waiting.into_iter().next() else { return };
         if std::mem::take(&mut self.readers[who].crowded) {
-            let mut chats = self.readers[who].chats.iter_mut();
-            let other = chats
-                .find(|(other, local)| (local.attached || local.asked) && !local.detached && **other != chat);
-            if let Some((other, local)) = other {
-                local.detached = true;
-                let other = other.clone();
+            // It may be attached to more than it knows of.
+            let others: Vec<String> =
+                self.readers[who].chats.keys().filter(|other| **other != chat).cloned().collect();
+            for other in others {
                 self.send(who, &json!({"type": "detach", "chat_id": other}));
+                self.readers[who].chats.entry(other).or_default().detached = true;
             }
         }
         self.send_message(who, chat, turn, content);

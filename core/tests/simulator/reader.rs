@@ -164,8 +164,11 @@ impl Reader {
         let local = self.chats.entry(chat.to_owned()).or_default();
         // Perhaps it was the attach that was refused.
         local.attached &= !std::mem::take(&mut local.asked);
-        let not_there = value["code"] == "limit_reached" || value["code"] == "unknown_chat";
-        if not_there || detail.starts_with("the log cannot be read") {
+        // An unused default chat is unknown to all but those who are attached to it.
+        if value["code"] == "limit_reached" || value["code"] == "unknown_chat" {
+            local.attached = false;
+        }
+        if detail.starts_with("the log cannot be read") {
             local.attached = false;
             local.place = Place::Nothing;
         }
