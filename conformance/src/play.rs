@@ -87,11 +87,10 @@ impl<'a> Player<'a> {
             }
             closed.extend(close.map(|_| client));
         }
-        match step {
-            Step::Send { client, .. } if !stated.iter().any(|line| line.starts_with(client)) => {
-                self.barrier(client).await?;
-            }
-            _ => {}
+        if let Step::Send { client, .. } = step
+            && !stated.iter().any(|line| line.starts_with(client))
+        {
+            self.barrier(client).await?;
         }
         self.world.settle().await;
         Ok(())

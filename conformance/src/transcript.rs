@@ -1,13 +1,11 @@
 //! What a client saw of a chat, in a form that can be compared between transports.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 use crate::trace::Names;
 
 /// The events of one chat as one client has them, checked as they come: each place of the log once, in order.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Transcript {
     events: Vec<Value>,
     epoch: Option<String>,
@@ -88,6 +86,7 @@ impl Transcript {
 fn as_seen_by_all(event: &mut Value) {
     let keep = ["event", "turn_id", "epoch", "seq", "chat_id"];
     let Some(fields) = event.as_object_mut() else { return };
+    fields.remove("client_id");
     let kind = fields.get("event").and_then(Value::as_str);
     if matches!(kind, Some("message_accepted" | "user_message")) {
         fields.retain(|name, _| keep.contains(&name.as_str()));
@@ -96,9 +95,8 @@ fn as_seen_by_all(event: &mut Value) {
 }
 
 fn continues(last: &Value, event: &Value) -> bool {
-    let same: BTreeMap<&str, bool> =
-        ["event", "stream_id", "turn_id"].into_iter().map(|name| (name, last[name] == event[name])).collect();
-    matches!(event["event"].as_str(), Some("delta" | "reasoning_delta")) && same.values().all(|same| *same)
+    let same = ["event", "stream_id", "turn_id"].into_iter().all(|name| last[name] == event[name]);
+    matches!(event["event"].as_str(), Some("delta" | "reasoning_delta")) && same
 }
 
 fn text_of(event: &Value) -> &str {

@@ -214,7 +214,14 @@ fn ending_of(error: &Error) -> Ending {
             Some(Excess::Fragments) => Ending::Close(1008, Excess::Fragments.to_string()),
             None => Ending::Gone,
         },
-        _ => Ending::Gone,
+        Error::ConnectionClosed
+        | Error::AlreadyClosed
+        | Error::Tls(_)
+        | Error::WriteBufferFull(_)
+        | Error::AttackAttempt
+        | Error::Url(_)
+        | Error::Http(_)
+        | Error::HttpFormat(_) => Ending::Gone,
     }
 }
 

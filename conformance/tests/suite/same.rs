@@ -1,1 +1,233 @@
-//! P9.
+//! P9, the same everywhere: one conversation is the same over every transport, goes on over another one after a cut,
+//! and is shared by clients of different ones.
+
+use switchboard_conformance::{Client, Heard, Lab, Received, Site, Transcript, WAIT, World};
+use switchboard_core::{
+    Limits,
+    agent::{AgentCommand, AgentEvent, StreamId},
+    ids::{Principal, RequestId},
+    wire::{Outcome, PermissionRequest},
+};
+use tokio::time::timeout;
+
+use crate::{memory::Memory, unix::Unix, websocket::WebSocket};
+
+const LABS: [&dyn Lab; 3] = [&Memory, &WebSocket, &Unix];
+const CHAT: &str = "c1";
+/// Pieces of the answer.
+const PIECES: usize = 40;
+
+/// A client and what it has of the chat.
+struct Watcher {
+    client: Box<dyn Client>,
+    transcript: Transcript,
+}
+
+impl Watcher {
+    async fn open(site: &dyn Site, name: &str) -> Self {
+        let client = site.open(&Principal::owner(), name).await;
+        Self { client, transcript: Transcript::default() }
+    }
+
+    /// Goes on where another one was cut off.
+    async fn resume(site: &dyn Site, transcript: Transcript) -> Self {
+        let client = site.open(&Principal::owner(), "again").await;
+        let mut watcher = Self { client, transcript };
+        let attach =
+            serde_json::json!({ "type": "attach", "chat_id": CHAT, "after": watcher.transcript.cursor() });
+        watcher.send(&attach.to_string()).await;
+        watcher
+    }
+
+    async fn send(&mut self, frame: &str) {
+        self.client.send(frame).await;
+    }
+
+    async fn message(&mut self, turn: &str) {
+        let message = format!(r#"{{"type":"message","chat_id":"{CHAT}","content":"go","turn_id":"{turn}"}}"#);
+        self.send(&message).await;
+    }
+
+    /// Reads until what it has is as wanted.
+    async fn until(&mut self, what: &str, wanted: impl Fn(&Transcript) -> bool) {
+        let reading = async {
+            while !wanted(&self.transcript) {
+                match self.client.next().await {
+                    Received::Frame(frame) => self.transcript.take(&frame).unwrap(),
+                    end => panic!("{end:?} before {what}"),
+                }
+            }
+        };
+        let read = timeout(WAIT, reading).await;
+        read.unwrap_or_else(|_| panic!("no {what}; there is {:#?}", self.transcript.lines()));
+    }
+
+    async fn until_event(&mut self, event: &str) {
+        self.until(event, |transcript| transcript.has(event)).await;
+    }
+}
+
+async fn prompted(world: &World) {
+    loop {
+        let heard = world.agents().heard(CHAT).await.expect("the agent is prompted");
+        if matches!(heard, Heard::Command(AgentCommand::Prompt { .. })) {
+            return;
+        }
+    }
+}
+
+async fn say(world: &World, events: Vec<AgentEvent>) {
+    let taken = world.agents().say(CHAT, events).unwrap();
+    timeout(WAIT, taken).await.expect("the gateway takes it").unwrap();
+}
+
+fn stream() -> StreamId {
+    "s1".into()
+}
+
+fn piece(at: usize) -> AgentEvent {
+    AgentEvent::Text { stream: stream(), text: format!("piece {at}, \"quoted\"\n") }
+}
+
+fn whole() -> String {
+    (0..PIECES).map(|at| format!("piece {at}, \"quoted\"\n")).collect()
+}
+
+fn permission() -> AgentEvent {
+    AgentEvent::Permission(PermissionRequest {
+        request_id: RequestId::parse("r1").unwrap(),
+        tool: "Bash".to_owned(),
+        input: serde_json::json!({ "command": "ls" }),
+        description: Some("Look around".to_owned()),
+        call_id: None,
+        truncated: false,
+    })
+}
+
+fn end() -> Vec<AgentEvent> {
+    vec![
+        AgentEvent::TextEnd { stream: stream(), text: None, void: false },
+        AgentEvent::TurnEnded { outcome: Outcome::Completed, error: None, usage: None, cost: None },
+    ]
+}
+
+/// Thinking, a tool that needs leave, an answer in pieces.
+async fn conversation(lab: &dyn Lab) -> Vec<String> {
+    let world = World::new(Limits::default());
+    let site = lab.serve(world.gateway().clone()).await;
+    let mut client = Watcher::open(&*site, "client").await;
+    client.message("t1").await;
+    prompted(&world).await;
+    let thought = AgentEvent::Reasoning { stream: "s0".into(), text: "Let me see.".to_owned() };
+    let tool = AgentEvent::ToolStarted {
+        call_id: "k1".to_owned(),
+        name: "Bash".to_owned(),
+        arguments: serde_json::json!({ "command": "ls" }),
+    };
+    say(&world, vec![thought, AgentEvent::ReasoningEnd { stream: "s0".into(), void: false }]).await;
+    say(&world, vec![tool, permission()]).await;
+    client.until_event("permission_request").await;
+    let allow = format!(r#"{{"type":"respond","chat_id":"{CHAT}","request_id":"r1","decision":"allow"}}"#);
+    client.send(&allow).await;
+    client.until_event("request_resolved").await;
+    let heard = world.agents().heard(CHAT).await;
+    assert!(matches!(heard, Some(Heard::Command(AgentCommand::Answer { .. }))), "{heard:?}");
+    let result = Ok("README.md".to_owned());
+    let ended =
+        AgentEvent::ToolEnded { call_id: "k1".to_owned(), name: "Bash".to_owned(), result, truncated: false };
+    say(&world, vec![ended]).await;
+    for at in 0..PIECES {
+        say(&world, vec![piece(at)]).await;
+    }
+    say(&world, end()).await;
+    client.until_event("turn_end").await;
+    assert_eq!(client.transcript.text(), whole());
+    client.transcript.lines()
+}
+
+#[tokio::test]
+async fn a_conversation_is_the_same_over_every_transport() {
+    let over_memory = conversation(&Memory).await;
+    assert!(over_memory.len() > 10, "{over_memory:#?}");
+    for lab in LABS {
+        assert_eq!(conversation(lab).await, over_memory, "{}", lab.name());
+    }
+}
+
+/// Every pair of transports, cut at several places; what was missed while nobody watched included.
+#[tokio::test]
+async fn a_cut_conversation_goes_on_over_another_transport() {
+    for first in LABS {
+        for second in LABS {
+            for cut in [0, 1, 17, PIECES - 1] {
+                cut_and_resume(first, second, cut).await;
+            }
+        }
+    }
+}
+
+async fn cut_and_resume(first: &dyn Lab, second: &dyn Lab, cut: usize) {
+    let world = World::new(Limits { merge_bytes: 64, ..Limits::default() });
+    let sites = (first.serve(world.gateway().clone()).await, second.serve(world.gateway().clone()).await);
+    let mut before = Watcher::open(&*sites.0, "before").await;
+    before.message("t1").await;
+    prompted(&world).await;
+    before.until_event("turn_started").await;
+    for at in 0..cut {
+        say(&world, vec![piece(at)]).await;
+    }
+    let so_far: String = whole().split_inclusive('\n').take(cut).collect();
+    before.until("what was said", |transcript| transcript.text() == so_far).await;
+    let Watcher { client, transcript } = before;
+    client.abort().await;
+    for at in cut..PIECES - 1 {
+        say(&world, vec![piece(at)]).await;
+    }
+    let mut after = Watcher::resume(&*sites.1, transcript).await;
+    say(&world, vec![piece(PIECES - 1)]).await;
+    say(&world, end()).await;
+    after.until_event("turn_end").await;
+    let way = format!("{} to {}, cut after {cut}", first.name(), second.name());
+    assert_eq!(after.transcript.text(), whole(), "{way}");
+    world.until(|counts| counts.connections == 1).await.expect(&way);
+}
+
+#[tokio::test]
+async fn clients_of_two_transports_share_a_chat() {
+    for first in LABS {
+        for second in LABS {
+            share(first, second).await;
+        }
+    }
+}
+
+async fn share(first: &dyn Lab, second: &dyn Lab) {
+    let world = World::new(Limits::default());
+    let sites = (first.serve(world.gateway().clone()).await, second.serve(world.gateway().clone()).await);
+    let mut writer = Watcher::open(&*sites.0, "writer").await;
+    writer.message("t1").await;
+    prompted(&world).await;
+    writer.until_event("turn_started").await;
+    let mut reader = Watcher::resume(&*sites.1, writer.transcript.clone()).await;
+    say(&world, vec![piece(0), permission()]).await;
+    writer.until_event("permission_request").await;
+    reader.until_event("permission_request").await;
+    let deny = format!(r#"{{"type":"respond","chat_id":"{CHAT}","request_id":"r1","decision":"deny"}}"#);
+    reader.send(&deny).await;
+    writer.until_event("request_resolved").await;
+    reader.until_event("request_resolved").await;
+    say(&world, end()).await;
+    writer.until_event("turn_end").await;
+    reader.until_event("turn_end").await;
+    reader.message("t2").await;
+    let head = writer.transcript.head() + 2;
+    writer.until("the other's turn", |transcript| transcript.head() >= head).await;
+    reader.until("its own turn", |transcript| transcript.head() >= head).await;
+    assert_eq!(
+        writer.transcript.lines(),
+        reader.transcript.lines(),
+        "{} and {}",
+        first.name(),
+        second.name()
+    );
+}
