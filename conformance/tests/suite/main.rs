@@ -1,4 +1,6 @@
 //! The suite over memory, WebSocket and Unix sockets.
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+#![allow(clippy::print_stdout, reason = "what does not run is said")]
 
 mod memory;
 mod same;

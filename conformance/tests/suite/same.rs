@@ -54,7 +54,7 @@ impl Watcher {
             while !wanted(&self.transcript) {
                 match self.client.next().await {
                     Received::Frame(frame) => self.transcript.take(&frame).unwrap(),
-                    end => panic!("{end:?} before {what}"),
+                    end @ (Received::Closed { .. } | Received::Gone) => panic!("{end:?} before {what}"),
                 }
             }
         };
