@@ -182,7 +182,10 @@ impl Client {
         };
         tokio::select! {
             line = self.lines.recv(), if self.lines_open => match line {
-                Some(line) => self.session.handle_line(&line, new_turn()),
+                Some(line) => {
+                    self.screen.entered();
+                    self.session.handle_line(&line, new_turn());
+                }
                 None => {
                     self.lines_open = false;
                     self.session.handle_input_end();

@@ -26,6 +26,8 @@ pub(super) struct Screen {
     attended: bool,
     /// Whether the answer ended in a newline.
     fresh: bool,
+    /// Whether the person was asked for a line and has not written it.
+    prompted: bool,
     /// Streams whose text came as deltas.
     streamed: HashSet<String>,
     last_stream: Option<String>,
@@ -34,7 +36,14 @@ pub(super) struct Screen {
 
 impl Screen {
     pub(super) fn new(attended: bool) -> Self {
-        Self { attended, fresh: true, streamed: HashSet::new(), last_stream: None, thinking: false }
+        Self {
+            attended,
+            fresh: true,
+            prompted: false,
+            streamed: HashSet::new(),
+            last_stream: None,
+            thinking: false,
+        }
     }
 
     /// A line about the connection or the program.
@@ -53,10 +62,16 @@ impl Screen {
 
     /// The person may write.
     pub(super) fn prompt(&mut self) {
-        if self.attended {
+        if self.attended && !self.prompted {
             self.end_line();
             console::prompt("> ");
+            self.prompted = true;
         }
+    }
+
+    /// The person wrote a line, and with it ended the one on the screen.
+    pub(super) fn entered(&mut self) {
+        self.prompted = false;
     }
 
     pub(super) fn replaced(&mut self) {
@@ -90,6 +105,7 @@ impl Screen {
                     console::note("  | ... (cut: it does more than is shown here)");
                 }
                 console::prompt("Allow it this once? y, n, or why not: ");
+                self.prompted = true;
             }
             Request::Question(question) => {
                 let Some(item) = question.questions.first() else { return };
@@ -101,6 +117,7 @@ impl Screen {
                 }
                 let how = if item.multi_select { "Numbers with commas" } else { "A number" };
                 console::prompt(&format!("{how}, or an answer of your own: "));
+                self.prompted = true;
             }
         }
     }
@@ -203,12 +220,21 @@ impl Screen {
         }
         let text = safe(text);
         if !text.is_empty() {
+            self.leave_prompt();
             console::raw(&text);
             self.fresh = text.ends_with('\n');
         }
     }
 
+    fn leave_prompt(&mut self) {
+        if self.prompted {
+            self.prompted = false;
+            console::note("");
+        }
+    }
+
     fn end_line(&mut self) {
+        self.leave_prompt();
         if !self.fresh {
             self.fresh = true;
             console::raw("\n");

@@ -98,7 +98,9 @@ impl Session {
         }
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
-            [] => {}
+            [] if self.requests.is_open() => self.answer(line),
+            [] if self.is_busy() => {}
+            [] => self.idle(),
             ["/help"] => self.note(HELP),
             ["/quit" | "/exit"] => self.effects.push_back(Effect::Quit(0)),
             ["/stop"] => self.cancel(),

@@ -71,6 +71,30 @@ fn nobody_opens_to_the_network_by_accident() {
 }
 
 #[test]
+fn a_wildcard_is_shown_as_loopback_and_answers_to_the_names_it_was_given() {
+    let gateway =
+        Gateway::start(&["--listen", "0.0.0.0:0", "--listen", "[::1]:0", "--allow-host", "app.example"]);
+    let ports = std::fs::read_to_string(gateway.path("port")).unwrap();
+    let bound: Vec<std::net::SocketAddr> = ports.lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(bound.len(), 3, "{ports}");
+    let port = bound[1].port();
+    for url in [format!("http://127.0.0.1:{port}/#token="), format!("http://{}/#token=", bound[2])] {
+        assert!(gateway.announced.contains(&url), "{url} in {}", gateway.announced);
+    }
+    for (host, status) in [
+        (format!("127.0.0.1:{port}"), 200),
+        (format!("localhost:{port}"), 200),
+        (format!("app.example:{port}"), 200),
+        ("app.example".to_owned(), 200),
+        (format!("0.0.0.0:{port}"), 403),
+        (format!("10.0.0.1:{port}"), 403),
+    ] {
+        let answer = gateway.raw(&["GET / HTTP/1.1", &format!("Host: {host}"), "Connection: close"]);
+        assert_eq!(answer.status(), status, "{host}");
+    }
+}
+
+#[test]
 fn settings_that_cannot_be_are_named_with_what_they_can_be() {
     let dir = tempfile::tempdir().unwrap();
     let cases = [

@@ -54,6 +54,26 @@ fn escape_sequences_of_a_model_do_not_reach_the_terminal() {
 }
 
 #[test]
+fn the_token_may_come_from_the_environment_or_a_file() {
+    let gateway = Gateway::start(&[]);
+    let target = format!("http://{}", gateway.address);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let chat = |change: &dyn Fn(&mut std::process::Command)| {
+        let mut command = switchboard();
+        command.args(["chat", &target]).arg("--data-dir").arg(elsewhere.path());
+        change(&mut command);
+        run(command, "x\n").status.success()
+    };
+    assert!(!chat(&|_| {}));
+    assert!(chat(&|command| {
+        command.env("SWITCHBOARD_TOKEN", gateway.token());
+    }));
+    assert!(chat(&|command| {
+        command.arg("--token-file").arg(gateway.path("data/token"));
+    }));
+}
+
+#[test]
 fn a_failed_turn_fails_the_command() {
     let gateway = Gateway::start_with(|command| {
         command.args([
