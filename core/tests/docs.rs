@@ -1,5 +1,6 @@
-//! `docs/protocol.md` is tied to the code: its examples are the fixtures, every kind and every error code has its
-//! place, and the limits that `docs/operations.md` lists are those of the core.
+//! Documents are tied to the code: the examples of `docs/protocol.md` are the fixtures, every kind and every error
+//! code has its place in there, the limits that `docs/operations.md` lists are those of the core, and the program in
+//! `README.md` is the one that the runtime's documentation compiles.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -117,6 +118,23 @@ fn the_limits_of_the_core_are_listed_with_their_defaults() {
         let default = rows.get(name).unwrap_or_else(|| panic!("{name} is not in the table"));
         assert_eq!(number(default), Some(value), "{name}: {default}");
     }
+}
+
+#[test]
+fn the_program_in_the_readme_is_one_that_compiles() {
+    let readme = read(&here().join("../README.md"));
+    let source = read(&here().join("../runtime/src/gateway.rs"));
+    let documentation: Vec<&str> = source.lines().filter_map(|line| line.strip_prefix("///")).collect();
+    let shown = block(readme.lines(), "```rust");
+    let compiled = block(documentation.iter().map(|line| line.strip_prefix(' ').unwrap_or(line)), "```");
+    let visible: Vec<&str> =
+        compiled.into_iter().filter(|line| *line != "#" && !line.starts_with("# ")).collect();
+    assert_eq!(shown, visible);
+}
+
+/// The first fenced block that begins with this line.
+fn block<'a>(lines: impl Iterator<Item = &'a str>, fence: &str) -> Vec<&'a str> {
+    lines.skip_while(|line| *line != fence).skip(1).take_while(|line| *line != "```").collect()
 }
 
 /// What follows a heading, up to the next of its rank.
