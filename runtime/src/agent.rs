@@ -3,6 +3,7 @@
 //! An agent written in Rust and a subprocess behind `switchboard-agent-bridge` implement the same trait.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use switchboard_core::{
     agent::{AgentCommand, AgentExit, AgentRecords, AgentRun},
     ids::ChatKey,
@@ -22,6 +23,22 @@ pub trait Agent: Send + Sync + 'static {
     /// [`AgentEvent::TurnEnded`](switchboard_core::agent::AgentEvent::TurnEnded). A panic in here ends
     /// this life and its turn, and nothing else.
     async fn run(&self, seat: Seat) -> AgentExit;
+
+    /// Whether a life goes on without this process, so that [`run`](Self::run) can take it up again with
+    /// [`Seat::resume`]. Where it does not, a life of an earlier process is over, and its open turn is
+    /// interrupted.
+    fn survives(&self) -> bool {
+        false
+    }
+}
+
+/// From where a life that outlived its gateway is taken up again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resume {
+    /// What the log has of this life: events of records up to this position are not to be sent again.
+    pub position: u64,
+    /// The newest state of the decoder that the log has, at or before that position.
+    pub checkpoint: Option<Bytes>,
 }
 
 /// One life of an agent: whom it serves, what it hears, where it speaks.
@@ -34,6 +51,9 @@ pub struct Seat {
     /// What an earlier life called this conversation
     /// ([`AgentEvent::Session`](switchboard_core::agent::AgentEvent::Session)).
     pub session: Option<String>,
+    /// Set when this life began under an earlier gateway. The commands of its open turns come again; those
+    /// that it has heard already are to be ignored by their ids.
+    pub resume: Option<Resume>,
     /// What the agent is told.
     pub orders: Orders,
     /// Where the agent speaks.
@@ -45,12 +65,13 @@ impl Seat {
         chat: ChatKey,
         run: AgentRun,
         session: Option<String>,
+        resume: Option<Resume>,
         orders: mpsc::Receiver<Order>,
         inbox: mpsc::Sender<FromAgent>,
         held: watch::Receiver<bool>,
     ) -> Self {
         let records = Records { chat: chat.clone(), run, inbox, held };
-        Self { chat, run, session, orders: Orders(orders), records }
+        Self { chat, run, session, resume, orders: Orders(orders), records }
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    agent::{Agent, FromAgent, Order, Seat},
+    agent::{Agent, FromAgent, Order, Resume, Seat},
     journal::{Journal, Request},
     outbox::Outbox,
 };
@@ -187,7 +187,11 @@ impl<J: Journal> Engine<J> {
             }
             Output::Append(append) => self.requests.push(Request::Append(append)),
             Output::Ask(ask) => self.requests.push(Request::Ask(ask)),
-            Output::StartAgent { chat, run, session } => self.start_agent(chat, run, session),
+            Output::StartAgent { chat, run, session } => self.start_agent(chat, run, session, None),
+            Output::AdoptAgent { chat, agent, session } => {
+                let resume = Resume { position: agent.position, checkpoint: agent.checkpoint };
+                self.start_agent(chat, agent.run, session, Some(resume));
+            }
             Output::Command { run, command } => self.order(run, Order::Command(command)),
             Output::StopAgent { run, kill } => self.order(run, if kill { Order::Kill } else { Order::Stop }),
             Output::HoldAgent { run, held } => {
@@ -212,17 +216,22 @@ impl<J: Journal> Engine<J> {
         }
     }
 
-    fn start_agent(&mut self, chat: ChatKey, run: AgentRun, session: Option<String>) {
+    fn start_agent(&mut self, chat: ChatKey, run: AgentRun, session: Option<String>, resume: Option<Resume>) {
         let (orders, orders_end) = mpsc::channel(ORDERS);
         let (held, held_end) = watch::channel(false);
         self.agents.insert(run, Link { orders, held });
         let inbox = self.agents_inbox.clone();
-        let seat = Seat::new(chat.clone(), run, session, orders_end, inbox.clone(), held_end);
+        let is_over = resume.is_some() && !self.agent.survives();
+        let seat = Seat::new(chat.clone(), run, session, resume, orders_end, inbox.clone(), held_end);
         let agent = Arc::clone(&self.agent);
         tokio::spawn(async move {
-            // In a task of its own, so that a panic ends this life and nothing else.
-            let life = tokio::spawn(async move { agent.run(seat).await });
-            let exit = life.await.unwrap_or_else(|_| AgentExit::Gone(panicked()));
+            let exit = if is_over {
+                AgentExit::Gone(restarted())
+            } else {
+                // In a task of its own, so that a panic ends this life and nothing else.
+                let life = tokio::spawn(async move { agent.run(seat).await });
+                life.await.unwrap_or_else(|_| AgentExit::Gone(panicked()))
+            };
             // A gateway that has gone needs no report.
             let _ = inbox.send(FromAgent::Exited { chat, run, exit }).await;
         });
@@ -286,6 +295,11 @@ fn take<T>(channel: &mut mpsc::UnboundedReceiver<T>, mut each: impl FnMut(T)) {
 
 fn far_away() -> tokio::time::Instant {
     tokio::time::Instant::now() + Duration::from_secs(3600)
+}
+
+fn restarted() -> TurnError {
+    let detail = "the gateway was restarted before the answer was complete";
+    TurnError { code: "gateway_restarted".into(), detail: detail.into() }
 }
 
 fn panicked() -> TurnError {

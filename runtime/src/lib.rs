@@ -15,7 +15,7 @@ mod journal;
 mod outbox;
 
 pub use admission::{Admission, Verifier};
-pub use agent::{Agent, GatewayGone, Order, Orders, Records, Seat};
+pub use agent::{Agent, GatewayGone, Order, Orders, Records, Resume, Seat};
 pub use connection::{Connection, Inbox, Stopped};
 pub use flight::{Framing, InFlight};
 pub use gateway::{Gateway, Running, entropy};

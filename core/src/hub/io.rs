@@ -5,7 +5,7 @@ use alloc::{string::String, sync::Arc, vec::Vec};
 use crate::{
     agent::{AgentCommand, AgentExit, AgentRecords, AgentRun},
     ids::{ChatKey, ConnId, Principal},
-    journal::{Append, Ask, JournalAnswer},
+    journal::{AgentPlace, Append, Ask, JournalAnswer},
     wire::{ClientEnvelope, DecodeError, Frame},
 };
 
@@ -151,6 +151,16 @@ pub enum Output {
         /// Names this life.
         run: AgentRun,
         /// The agent's name for the conversation, from an earlier life.
+        session: Option<String>,
+    },
+    /// Take up an agent that the chat had under an earlier gateway, as [`Output::StartAgent`] does a new one.
+    /// If it does not live any more, answer with its exit.
+    AdoptAgent {
+        /// The chat.
+        chat: ChatKey,
+        /// How far the log has what it said.
+        agent: AgentPlace,
+        /// The agent's name for the conversation.
         session: Option<String>,
     },
     /// Tell an agent something.

@@ -153,6 +153,8 @@ fn is_kept(pending: &Pending, record: Option<&ChatRecord>) -> bool {
             | Change::TurnEnded { .. }
             | Change::RequestOpened { .. }
             | Change::RequestClosed { .. }
+            | Change::AgentStarted { .. }
+            | Change::AgentEnded { .. }
             | Change::AgentPosition { .. }
             | Change::Session { .. }
             | Change::Title { .. }
@@ -170,6 +172,8 @@ fn turn_of(change: &Change) -> Option<&TurnId> {
         Change::Command { command } => command_turn(command),
         Change::RequestOpened { .. }
         | Change::RequestClosed { .. }
+        | Change::AgentStarted { .. }
+        | Change::AgentEnded { .. }
         | Change::AgentPosition { .. }
         | Change::Session { .. }
         | Change::Title { .. }

@@ -1,15 +1,20 @@
 //! A chat's agent: its place among the process's agents, its life, its commands, and when it is held.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 
 use super::{
     Hub,
     chat::Chat,
     context::{Context, Errand},
     io::{ChatRef, Output},
+    log::Draft,
 };
 use crate::{
     agent::{AgentCommand, AgentExit, AgentRun},
+    journal::{AgentPlace, Change},
     wire::{Outcome, TurnError},
 };
 
@@ -18,7 +23,9 @@ use crate::{
 pub(super) enum Seat {
     Empty,
     /// A place is taken; the agent starts with its first command.
-    Reserved,
+    Reserved {
+        run: AgentRun,
+    },
     Alive {
         run: AgentRun,
         held: bool,
@@ -61,13 +68,13 @@ impl Chat {
     /// Takes a place for this chat's agent. False: none is free, and the chat is called when one is.
     pub(super) fn obtain_seat(&mut self, cx: &mut Context) -> bool {
         match self.seat {
-            Seat::Reserved | Seat::Alive { .. } => true,
+            Seat::Reserved { .. } | Seat::Alive { .. } => true,
             // Its exit puts the chat in line.
             Seat::Stopping { .. } => false,
             Seat::Empty if cx.agents.taken < cx.limits.agents => {
                 self.leave_line(cx);
                 cx.agents.taken += 1;
-                self.seat = Seat::Reserved;
+                self.seat = Seat::Reserved { run: cx.next_run() };
                 true
             }
             Seat::Empty => {
@@ -112,7 +119,7 @@ impl Chat {
     pub(super) fn review_seat(&mut self, cx: &mut Context) {
         if self.turns.is_empty() {
             self.leave_line(cx);
-            if self.seat == Seat::Reserved {
+            if matches!(self.seat, Seat::Reserved { .. }) {
                 self.vacate(cx);
             }
         }
@@ -138,8 +145,7 @@ impl Chat {
             if self.active_turn_id().as_ref() != Some(turn_id) {
                 return;
             }
-            if self.seat == Seat::Reserved {
-                let run = cx.next_run();
+            if let Seat::Reserved { run } = self.seat {
                 self.seat = Seat::Alive { run, held: false };
                 cx.output(Output::StartAgent { chat: self.key.clone(), run, session: self.session.clone() });
             }
@@ -154,6 +160,24 @@ impl Chat {
         }
     }
 
+    /// Takes up the agent that the chat had under an earlier gateway, and tells it again what it may not have
+    /// heard.
+    pub(super) fn adopt_agent(&mut self, cx: &mut Context, agent: AgentPlace, commands: Vec<AgentCommand>) {
+        let run = agent.run;
+        cx.agents.taken += 1;
+        self.seat = Seat::Alive { run, held: false };
+        cx.output(Output::AdoptAgent { chat: self.key.clone(), agent, session: self.session.clone() });
+        for command in commands {
+            cx.output(Output::Command { run, command });
+        }
+    }
+
+    fn stage_changes(&mut self, cx: &mut Context, changes: impl IntoIterator<Item = Change>) {
+        let mut draft = Draft::new();
+        draft.changes.extend(changes);
+        self.stage(cx, draft);
+    }
+
     pub(super) fn stop_agent(&mut self, cx: &mut Context, kill: bool) {
         match self.seat {
             Seat::Alive { run, .. } => {
@@ -163,7 +187,7 @@ impl Chat {
                 cx.output(Output::StopAgent { run, kill });
                 self.review_seat(cx);
             }
-            Seat::Reserved => self.vacate(cx),
+            Seat::Reserved { .. } => self.vacate(cx),
             Seat::Stopping { run, kill_at_ms, killed: false } if kill => {
                 self.seat = Seat::Stopping { run, kill_at_ms, killed: true };
                 cx.output(Output::StopAgent { run, kill });
@@ -180,10 +204,13 @@ impl Chat {
         let unprompted = self.active.as_ref().is_some_and(|active| !active.prompted);
         if unprompted && matches!(self.seat, Seat::Alive { .. }) {
             // It went before it was told of the turn: another one will be.
-            self.seat = Seat::Reserved;
+            let run = cx.next_run();
+            self.seat = Seat::Reserved { run };
+            self.stage_changes(cx, [Change::AgentStarted { run }]);
             return;
         }
         self.vacate(cx);
+        self.stage_changes(cx, [Change::AgentEnded { run }]);
         if let Some(active) = &self.active {
             let cancelling = active.cancel_by_ms.is_some();
             let (outcome, error) = match exit {

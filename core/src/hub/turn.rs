@@ -146,6 +146,9 @@ impl Chat {
             started_at: Some(Moment::unix_seconds(cx.now.unix_ms)),
             turn_id: Some(turn.id.clone()),
         }));
+        if let Seat::Reserved { run } = self.seat {
+            draft.changes.push(Change::AgentStarted { run });
+        }
         draft.command(AgentCommand::Prompt { id, turn_id: turn.id.clone(), text: turn.text.clone() });
     }
 
@@ -360,7 +363,7 @@ impl Chat {
             self.is_held().then(|| now + cx.limits.reader_active_ms),
             match self.seat {
                 Seat::Stopping { kill_at_ms, killed: false, .. } => Some(kill_at_ms),
-                Seat::Stopping { .. } | Seat::Empty | Seat::Reserved | Seat::Alive { .. } => None,
+                Seat::Stopping { .. } | Seat::Empty | Seat::Reserved { .. } | Seat::Alive { .. } => None,
             },
         ];
         let due = due.into_iter().flatten().min();
@@ -406,6 +409,13 @@ impl Chat {
         self.requests = requests.map(|open| (open.request_id.clone(), open.question)).collect();
         let cancelled = record.turns.iter().any(|open| open.started_at_ms.is_some() && open.cancel_requested);
         let started = running.is_some();
+        let orphaned = record.agent.is_none();
+        // One with nothing to do is left to itself where there is no place for it.
+        if let Some(agent) = record.agent
+            && (started || cx.agents.taken < cx.limits.agents)
+        {
+            self.adopt_agent(cx, agent, record.commands);
+        }
         self.view = View::restored(running, queue, shown, record.goal_state);
         for open in record.turns {
             let accepted = Moment { ticks_ms: cx.now.ticks_ms, unix_ms: open.accepted_at_ms };
@@ -420,10 +430,12 @@ impl Chat {
             ));
         }
         if started {
-            // Its agent was a child of an earlier gateway and is gone with it.
             let mut active = Active::new(cx.now.ticks_ms);
-            active.cancel_by_ms = cancelled.then_some(cx.now.ticks_ms);
+            active.prompted = true;
+            active.cancel_by_ms = cancelled.then(|| cx.now.ticks_ms + cx.limits.cancel_grace_ms);
             self.active = Some(active);
+        }
+        if started && orphaned {
             let detail = "the gateway was restarted before the answer was complete";
             let error = TurnError { code: "gateway_restarted".into(), detail: detail.into() };
             self.end_turn(cx, Outcome::Interrupted, Some(error));

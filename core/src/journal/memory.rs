@@ -9,10 +9,11 @@ use alloc::{
 };
 
 use super::{
-    Append, Ask, Change, ChatRecord, ChatsPage, Found, HistoryPage, JournalAnswer, LogEvent, OpenRequest,
-    OpenTurn, PageStart, Query, TurnRecord,
+    AgentPlace, Append, Ask, Change, ChatRecord, ChatsPage, Found, HistoryPage, JournalAnswer, LogEvent,
+    OpenRequest, OpenTurn, PageStart, Query, TurnRecord,
 };
 use crate::{
+    agent::AgentCommand,
     ids::{ChatId, ChatKey, Cursor, Epoch, Principal, TurnId},
     wire::{ChatBody, ChatEvent, ChatSummary, Frame, GoalState, encode_chat},
 };
@@ -39,6 +40,8 @@ struct Chat {
     turns: BTreeMap<TurnId, TurnRecord>,
     requests: Vec<OpenRequest>,
     last_command: u64,
+    agent: Option<AgentPlace>,
+    commands: Vec<AgentCommand>,
     updated_at_ms: u64,
 }
 
@@ -140,6 +143,8 @@ impl Chat {
             turns: BTreeMap::new(),
             requests: Vec::new(),
             last_command: 0,
+            agent: None,
+            commands: Vec::new(),
             updated_at_ms: 0,
         }
     }
@@ -178,9 +183,12 @@ impl Chat {
                 self.open_turn(&turn_id, |turn| turn.cancel_requested = true);
             }
             Change::TurnEnded { turn_id, .. } => {
-                let before = self.open.len();
-                self.open.retain(|turn| turn.turn_id != turn_id);
-                assert_eq!(self.open.len() + 1, before, "a turn ends once");
+                let place = self.open.iter().position(|turn| turn.turn_id == turn_id);
+                let ended = self.open.remove(place.expect("a turn ends once"));
+                if ended.started_at_ms.is_some() {
+                    // All commands are about the turn that runs.
+                    self.commands.clear();
+                }
             }
             Change::RequestOpened { request_id, question, frame } => {
                 self.requests.push(OpenRequest { request_id, question, frame });
@@ -188,8 +196,20 @@ impl Chat {
             Change::RequestClosed { request_id } => {
                 self.requests.retain(|request| request.request_id != request_id);
             }
-            Change::Command { command } => self.last_command = self.last_command.max(command.id().0),
-            Change::AgentPosition { .. } => {}
+            Change::Command { command } => {
+                self.last_command = self.last_command.max(command.id().0);
+                self.commands.push(command);
+            }
+            Change::AgentStarted { run } => {
+                self.agent = Some(AgentPlace { run, position: 0, checkpoint: None });
+            }
+            Change::AgentEnded { run } => self.agent = self.agent.take().filter(|agent| agent.run != run),
+            Change::AgentPosition { run, position, checkpoint } => {
+                if let Some(agent) = self.agent.as_mut().filter(|agent| agent.run == run) {
+                    agent.position = position;
+                    agent.checkpoint = checkpoint.or(agent.checkpoint.take());
+                }
+            }
             Change::Session { token } => self.session = Some(token),
             Change::Title { title } => self.title = Some(title),
             Change::Goal { goal_state } => self.goal_state = goal_state,
@@ -212,6 +232,8 @@ impl Chat {
             turns: self.open.clone(),
             requests: self.requests.clone(),
             last_command: self.last_command,
+            agent: self.agent.clone(),
+            commands: self.commands.clone(),
         }
     }
 

@@ -118,6 +118,16 @@ pub enum Change {
         /// The command.
         command: AgentCommand,
     },
+    /// The chat has an agent from now on, though it may not live yet.
+    AgentStarted {
+        /// Which life of it.
+        run: AgentRun,
+    },
+    /// It has none any more.
+    AgentEnded {
+        /// Which life of it.
+        run: AgentRun,
+    },
     /// How far the agent's records are in the log.
     AgentPosition {
         /// Which life of the agent.
@@ -155,6 +165,8 @@ impl fmt::Debug for Change {
             Self::RequestOpened { .. } => "RequestOpened",
             Self::RequestClosed { .. } => "RequestClosed",
             Self::Command { .. } => "Command",
+            Self::AgentStarted { .. } => "AgentStarted",
+            Self::AgentEnded { .. } => "AgentEnded",
             Self::AgentPosition { .. } => "AgentPosition",
             Self::Session { .. } => "Session",
             Self::Title { .. } => "Title",
@@ -293,6 +305,21 @@ pub struct ChatRecord {
     pub requests: Vec<OpenRequest>,
     /// The last command's number.
     pub last_command: u64,
+    /// Its agent, if it had one when last heard of.
+    pub agent: Option<AgentPlace>,
+    /// The commands of its open turns, in order: an agent that outlived its gateway gets them again.
+    pub commands: Vec<AgentCommand>,
+}
+
+/// How far the log has what an agent said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentPlace {
+    /// Which life of it.
+    pub run: AgentRun,
+    /// The position after the last record in the log; 0 if there is none.
+    pub position: u64,
+    /// The newest state of its decoder, at or before that position.
+    pub checkpoint: Option<Bytes>,
 }
 
 /// A turn that has not ended.

@@ -1,13 +1,13 @@
 //! Everything around a bare hub: clock, outboxes, agents, journal. It decides nothing; the test does.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use switchboard_core::{
     Hub, Input, Limits, Moment, Offered, Output, Peer, Recipients,
-    agent::{AgentCommand, AgentRun},
+    agent::{AgentCommand, AgentExit, AgentRun},
     ids::{ChatKey, ConnId, Principal},
     journal::JournalAnswer,
-    wire::{DecodeError, Frame, decode},
+    wire::{DecodeError, Frame, TurnError, decode},
 };
 
 use super::journal::{How, Journal, Request};
@@ -91,6 +91,8 @@ pub struct World {
     pub journal: Journal,
     pub outboxes: BTreeMap<ConnId, Outbox>,
     pub agents: BTreeMap<AgentRun, AgentLink>,
+    /// Lives of an earlier gateway, which are over.
+    over: BTreeSet<AgentRun>,
     pub said: Vec<Said>,
     pub finished: bool,
     /// Prints everything, to look into one run (`SWITCHBOARD_SIM_LOUD`).
@@ -108,6 +110,7 @@ impl World {
             journal: Journal::default(),
             outboxes: BTreeMap::new(),
             agents: BTreeMap::new(),
+            over: BTreeSet::new(),
             said: Vec::new(),
             finished: false,
             loud: std::env::var_os("SWITCHBOARD_SIM_LOUD").is_some(),
@@ -287,6 +290,15 @@ impl World {
                 assert!(self.agents.insert(run, link).is_none(), "a run is named once");
                 self.said.push(Said::Start { run, chat, session });
             }
+            // The agents of this world do not outlive their gateway.
+            Output::AdoptAgent { chat, agent, .. } => {
+                let detail = "the gateway was restarted before the answer was complete";
+                let error = TurnError { code: "gateway_restarted".into(), detail: detail.into() };
+                self.over.insert(agent.run);
+                refusals.push(Input::AgentExited { chat, run: agent.run, exit: AgentExit::Gone(error) });
+            }
+            Output::Command { run, .. } | Output::HoldAgent { run, .. } | Output::StopAgent { run, .. }
+                if self.over.contains(&run) => {}
             Output::Command { run, command } => {
                 let agent = self.agents.get_mut(&run).expect("a command is for a living agent");
                 assert!(agent.stopping.is_none(), "who was told to stop is told nothing more");
