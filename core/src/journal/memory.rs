@@ -10,16 +10,13 @@ use alloc::{
 
 use super::{
     AgentPlace, Append, Ask, Change, ChatRecord, ChatsPage, Found, HistoryPage, JournalAnswer, LogEvent,
-    OpenRequest, OpenTurn, PageStart, Query, TurnRecord,
+    OpenRequest, OpenTurn, PageBuilder, PageStart, Query, TurnRecord,
 };
 use crate::{
     agent::AgentCommand,
     ids::{ChatId, ChatKey, Cursor, Epoch, Principal, TurnId},
-    wire::{ChatBody, ChatEvent, ChatSummary, Frame, GoalState, encode_chat},
+    wire::{ChatSummary, GoalState},
 };
-
-/// Joined deltas of one event in a page of history hold at most this many bytes of text.
-const JOINED_BYTES: usize = 64 * 1024;
 
 /// Keeps every chat in memory, and forgets all when dropped. Answers at once.
 #[derive(Debug, Default)]
@@ -279,87 +276,12 @@ impl Chat {
                 seq.parse().ok()?
             }
         };
-        let mut page = Page::default();
+        let mut page = PageBuilder::new(events, bytes);
         let mut at = self.events.partition_point(|event| event.seq <= last);
-        while at > 0 && page.takes(&self.events[at - 1], events, bytes) {
+        while at > 0 && page.takes(&self.events[at - 1].frame) {
             at -= 1;
         }
         let before = (at > 0).then(|| format!("{}~{}", self.epoch, self.events[at - 1].seq));
         Some(HistoryPage { events: page.finish(), before })
     }
-}
-
-/// A page of history, filled from its newest event backwards; adjacent deltas of one stream are joined.
-#[derive(Default)]
-struct Page {
-    /// Newest first.
-    frames: Vec<Frame>,
-    bytes: usize,
-    joining: Option<ChatEvent>,
-}
-
-impl Page {
-    /// Takes an event that comes before all there is. False: the page is full.
-    fn takes(&mut self, event: &LogEvent, events: u32, bytes: usize) -> bool {
-        let delta = as_delta(&event.frame);
-        if let (Some(joining), Some(earlier)) = (&mut self.joining, &delta)
-            && join(earlier, joining)
-        {
-            self.bytes += event.frame.len() / 2;
-            return true;
-        }
-        let count = self.frames.len() + usize::from(self.joining.is_some());
-        let full = count >= usize::try_from(events).unwrap_or(usize::MAX)
-            || (count > 0 && self.bytes + event.frame.len() > bytes);
-        if full {
-            return false;
-        }
-        self.settle();
-        self.bytes += event.frame.len();
-        match delta {
-            Some(delta) => self.joining = Some(delta),
-            None => self.frames.push(event.frame.clone()),
-        }
-        true
-    }
-
-    fn settle(&mut self) {
-        if let Some(joined) = self.joining.take() {
-            self.frames.push(encode_chat(&joined.place, &joined.body));
-        }
-    }
-
-    fn finish(mut self) -> Vec<Frame> {
-        self.settle();
-        self.frames.reverse();
-        self.frames
-    }
-}
-
-fn as_delta(frame: &Frame) -> Option<ChatEvent> {
-    let looks_like_one = frame.as_str().starts_with("{\"event\":\"delta\"")
-        || frame.as_str().starts_with("{\"event\":\"reasoning_delta\"");
-    looks_like_one.then(|| serde_json::from_str(frame.as_str()).ok()).flatten()
-}
-
-/// Puts an earlier delta in front of a later one of the same stream and turn, if the result is not too long.
-fn join(earlier: &ChatEvent, later: &mut ChatEvent) -> bool {
-    let ((stream, text), (later_stream, later_text)) = match (&earlier.body, &mut later.body) {
-        (
-            ChatBody::Delta { stream_id, text },
-            ChatBody::Delta { stream_id: later_stream, text: later_text },
-        )
-        | (
-            ChatBody::ReasoningDelta { stream_id, text },
-            ChatBody::ReasoningDelta { stream_id: later_stream, text: later_text },
-        ) => ((stream_id, text), (later_stream, later_text)),
-        _ => return false,
-    };
-    let fits = text.len() + later_text.len() <= JOINED_BYTES;
-    if stream != later_stream || earlier.place.turn_id != later.place.turn_id || !fits {
-        return false;
-    }
-    later_text.insert_str(0, text);
-    later.place.first_seq = Some(earlier.place.first());
-    true
 }

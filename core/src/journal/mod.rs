@@ -5,8 +5,10 @@
 //! of one chat are answered in the order in which they were made.
 
 mod memory;
+mod page;
 
 pub use memory::MemoryJournal;
+pub use page::PageBuilder;
 
 use alloc::{boxed::Box, string::String, vec::Vec};
 use core::fmt;

@@ -1,0 +1,146 @@
+//! How a page of history is filled: the same for every journal.
+
+use alloc::{string::String, vec::Vec};
+
+use crate::wire::{ChatBody, ChatEvent, Frame, encode_chat};
+
+/// Joined deltas of one event in a page of history hold at most this many bytes of text.
+const JOINED_BYTES: usize = 64 * 1024;
+
+/// Fills a page of history from its newest event backwards; adjacent deltas of one stream are joined.
+///
+/// Offer it events, newest first, until it takes one no more: the next page begins with that one.
+#[derive(Debug)]
+pub struct PageBuilder {
+    most_events: usize,
+    most_bytes: usize,
+    /// Newest first.
+    frames: Vec<Frame>,
+    bytes: usize,
+    joining: Option<Joining>,
+}
+
+/// Deltas on their way to become one event.
+#[derive(Debug)]
+struct Joining {
+    /// The newest of them; its place comes to cover all.
+    event: ChatEvent,
+    /// The texts of those before it, newest first.
+    earlier: Vec<String>,
+    text_bytes: usize,
+}
+
+impl PageBuilder {
+    /// An empty page for at most so many events, after joining, and about so many bytes. One event always
+    /// fits.
+    pub fn new(events: u32, bytes: usize) -> Self {
+        Self {
+            most_events: usize::try_from(events).unwrap_or(usize::MAX),
+            most_bytes: bytes,
+            frames: Vec::new(),
+            bytes: 0,
+            joining: None,
+        }
+    }
+
+    /// Takes an event that comes just before all there is. False: the page is full.
+    pub fn takes(&mut self, frame: &Frame) -> bool {
+        let delta = as_delta(frame);
+        if let (Some(joining), Some(earlier)) = (&mut self.joining, &delta)
+            && joining.precedes(earlier)
+        {
+            joining.put_before(delta.expect("it was just looked at"));
+            self.bytes += frame.len() / 2;
+            return true;
+        }
+        let count = self.frames.len() + usize::from(self.joining.is_some());
+        if count >= self.most_events || (count > 0 && self.bytes + frame.len() > self.most_bytes) {
+            return false;
+        }
+        self.settle();
+        self.bytes += frame.len();
+        match delta {
+            Some(delta) => self.joining = Some(Joining::new(delta)),
+            None => self.frames.push(frame.clone()),
+        }
+        true
+    }
+
+    /// The page's events, oldest first.
+    pub fn finish(mut self) -> Vec<Frame> {
+        self.settle();
+        self.frames.reverse();
+        self.frames
+    }
+
+    fn settle(&mut self) {
+        if let Some(joined) = self.joining.take() {
+            let event = joined.whole();
+            self.frames.push(encode_chat(&event.place, &event.body));
+        }
+    }
+}
+
+impl Joining {
+    fn new(event: ChatEvent) -> Self {
+        let text_bytes = parts(&event.body).map_or(0, |(_, _, text)| text.len());
+        Self { event, earlier: Vec::new(), text_bytes }
+    }
+
+    /// Whether an earlier delta can stand before these: same stream, turn and epoch, and not too long.
+    fn precedes(&self, earlier: &ChatEvent) -> bool {
+        let (Some((kind, stream, text)), Some((later_kind, later_stream, _))) =
+            (parts(&earlier.body), parts(&self.event.body))
+        else {
+            return false;
+        };
+        kind == later_kind
+            && stream == later_stream
+            && earlier.place.turn_id == self.event.place.turn_id
+            && earlier.place.epoch == self.event.place.epoch
+            && text.len() + self.text_bytes <= JOINED_BYTES
+    }
+
+    fn put_before(&mut self, earlier: ChatEvent) {
+        self.event.place.first_seq = Some(earlier.place.first());
+        if let Some(text) = text_of(earlier.body) {
+            self.text_bytes += text.len();
+            self.earlier.push(text);
+        }
+    }
+
+    fn whole(mut self) -> ChatEvent {
+        if let ChatBody::Delta { text, .. } | ChatBody::ReasoningDelta { text, .. } = &mut self.event.body {
+            let mut whole = String::with_capacity(self.text_bytes);
+            self.earlier.iter().rev().for_each(|part| whole.push_str(part));
+            whole.push_str(text);
+            *text = whole;
+        }
+        self.event
+    }
+}
+
+fn as_delta(frame: &Frame) -> Option<ChatEvent> {
+    let looks_like_one = frame.bytes().starts_with(b"{\"event\":\"delta\"")
+        || frame.bytes().starts_with(b"{\"event\":\"reasoning_delta\"");
+    looks_like_one.then(|| serde_json::from_slice(frame.bytes()).ok()).flatten()
+}
+
+/// Whether it is thinking, its stream and its text.
+fn parts(body: &ChatBody) -> Option<(bool, &str, &str)> {
+    if let ChatBody::Delta { stream_id, text } = body {
+        Some((false, stream_id, text))
+    } else if let ChatBody::ReasoningDelta { stream_id, text } = body {
+        Some((true, stream_id, text))
+    } else {
+        None
+    }
+}
+
+fn text_of(body: ChatBody) -> Option<String> {
+    if let ChatBody::Delta { text, .. } | ChatBody::ReasoningDelta { text, .. } = body {
+        Some(text)
+    } else {
+        None
+    }
+}
