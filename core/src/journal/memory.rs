@@ -231,6 +231,7 @@ impl Chat {
             last_command: self.last_command,
             agent: self.agent.clone(),
             commands: self.commands.clone(),
+            earlier_epochs: false,
         }
     }
 

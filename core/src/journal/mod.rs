@@ -311,6 +311,8 @@ pub struct ChatRecord {
     pub agent: Option<AgentPlace>,
     /// The commands of its open turns, in order: an agent that outlived its gateway gets them again.
     pub commands: Vec<AgentCommand>,
+    /// Whether events of earlier epochs are kept, so that the chat is not empty though its head may be 0.
+    pub earlier_epochs: bool,
 }
 
 /// How far the log has what an agent said.
@@ -333,7 +335,7 @@ pub struct OpenTurn {
     pub text: String,
     /// SHA-256 of it.
     pub hash: [u8; 32],
-    /// The place of its `user_message` in the present epoch.
+    /// The place of its `user_message` in the present epoch; 0 if that is in an earlier one.
     pub seq: u64,
     /// The event of its message.
     pub frame: Frame,
