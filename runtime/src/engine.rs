@@ -280,7 +280,9 @@ impl<J: Journal> Engine<J> {
             .map(|(conn, _)| *conn)
             .collect();
         for conn in stalled {
-            self.handle(Input::ReaderStalled { conn });
+            if !self.outboxes.get(&conn).is_some_and(|outbox| outbox.cut()) {
+                self.handle(Input::ReaderStalled { conn });
+            }
         }
     }
 }

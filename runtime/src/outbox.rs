@@ -141,20 +141,33 @@ impl Outbox {
         false
     }
 
-    /// Drops what waits and gives the writer the reason to close.
+    /// Gives the writer the reason to close. What waits is dropped, unless it is to be drained first.
     pub(crate) fn close(&self, close: Close) {
         let mut state = self.state();
-        state.queue.clear();
+        if !close.drain {
+            state.queue.clear();
+        }
         state.close.get_or_insert(close);
         self.filled.notify_one();
         self.emptied.notify_one();
+    }
+
+    /// Gives up draining for a peer that takes nothing. False if it is not being closed.
+    pub(crate) fn cut(&self) -> bool {
+        let mut state = self.state();
+        let Some(close) = &mut state.close else { return false };
+        close.drain = false;
+        state.queue.clear();
+        self.filled.notify_one();
+        true
     }
 
     /// Milliseconds for which the peer has taken nothing although something waits.
     pub(crate) fn stalled_ms(&self) -> u64 {
         let state = self.state();
         let waits = !state.queue.is_empty() || state.in_hand > 0;
-        if waits && state.close.is_none() { self.progress.silent_ms() } else { 0 }
+        let goes_on = state.close.as_ref().is_none_or(|close| close.drain);
+        if waits && goes_on { self.progress.silent_ms() } else { 0 }
     }
 
     /// Waits until so little waits to be sent that more may be asked.
@@ -217,7 +230,7 @@ impl OutboxReader {
     /// What waits now, without waiting for more.
     pub fn try_next(&mut self, batch: &mut Vec<Frame>) -> Option<Next> {
         let mut state = self.outbox.state();
-        if let Some(close) = &state.close {
+        if let Some(close) = state.close.as_ref().filter(|_| state.queue.is_empty()) {
             return Some(Next::Close(close.clone()));
         }
         let mut bytes = 0;
@@ -244,11 +257,12 @@ impl OutboxReader {
         }
     }
 
-    /// Waits until the connection's close is ordered: the frame in flight is to be finished, and no more.
+    /// Waits until the connection is to be closed without draining: the frame in flight is to be finished, and
+    /// no more.
     ///
     /// Cancel safe.
     pub async fn closed(&mut self) {
-        while self.outbox.state().close.is_none() {
+        while self.outbox.state().close.as_ref().is_none_or(|close| close.drain) {
             self.outbox.filled.notified().await;
         }
     }

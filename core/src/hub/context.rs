@@ -29,6 +29,9 @@ use crate::{
     wire::{ControlEvent, ErrorCode, ErrorEvent, Frame, encode_control},
 };
 
+/// The close code of a stopping gateway: its last events, such as how turns ended, still go out.
+const RESTART: u16 = 1012;
+
 pub(super) struct Context {
     pub(super) limits: Limits,
     pub(super) now: Moment,
@@ -162,7 +165,7 @@ impl Context {
         event.close = Some(code);
         let reason = event.detail.clone();
         let frame = encode_control(&ControlEvent::Error(event));
-        self.output(Output::HangUp { conn, close: Close { code, frame, reason } });
+        self.output(Output::HangUp { conn, close: Close { code, frame, reason, drain: code == RESTART } });
     }
 
     /// Asks to be told when the connection has room for at least half an outbox.

@@ -132,8 +132,8 @@ pub enum Output {
         /// Which one.
         conn: ConnId,
     },
-    /// Send what the frame in flight needs to be whole, then this reason, and close. Answer
-    /// [`Input::Gone`].
+    /// Send what the frame in flight needs to be whole, or all that waits if the close says so, then this
+    /// reason, and close. Answer [`Input::Gone`].
     HangUp {
         /// Which one.
         conn: ConnId,
@@ -226,6 +226,8 @@ pub struct Close {
     pub frame: Frame,
     /// The same for people, short enough for a WebSocket close frame.
     pub reason: String,
+    /// Whether what waits in the outbox is sent first, as far as the peer takes it.
+    pub drain: bool,
 }
 
 /// When to call [`Hub::handle`](super::Hub::handle) with [`Input::Tick`] at the latest.
