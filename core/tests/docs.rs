@@ -103,6 +103,40 @@ fn every_error_code_is_explained() {
 }
 
 #[test]
+fn every_turn_error_code_is_explained() {
+    let rows = chapter_rows(&document("protocol.md"), "## Turn error codes");
+    let sources: String = ["core", "runtime", "agent-bridge"]
+        .iter()
+        .flat_map(|crate_dir| rust_files(&here().join("..").join(crate_dir).join("src")))
+        .map(|file| read(&file))
+        .collect();
+    let is_code = |text: &str| {
+        let begins = text.starts_with("agent_") || text.starts_with("gateway_");
+        begins && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+    };
+    for text in sources.split('"').filter(|text| is_code(text)) {
+        assert!(rows.contains_key(text), "{text} is not in the table");
+    }
+    for code in rows.keys() {
+        assert!(sources.contains(&format!("\"{code}\"")), "{code} is given by nobody");
+    }
+}
+
+/// All sources below a directory but tests.
+fn rust_files(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+    let mut found = Vec::new();
+    for path in entries.map(|entry| entry.expect("an entry").path()) {
+        if path.is_dir() && path.file_name().is_some_and(|name| name != "tests") {
+            found.append(&mut rust_files(&path));
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
 fn the_limits_of_the_core_are_listed_with_their_defaults() {
     let operations = document("operations.md");
     let rows = chapter_rows(&operations, "## Limits");
