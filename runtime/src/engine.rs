@@ -101,6 +101,10 @@ fn millis(duration: Duration) -> u64 {
 
 impl<J: Journal> Engine<J> {
     pub(crate) async fn run(mut self, mut inputs: Inputs, finished: oneshot::Sender<()>) {
+        for chat in self.journal.unfinished() {
+            self.handle(Input::Recover { chat });
+        }
+        self.journal.submit(&mut self.requests);
         let mut stall_check = interval(STALL_CHECK);
         stall_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.finished {

@@ -1,6 +1,9 @@
 //! The journal port: asynchronous for every implementation, so that a disk changes nothing above it.
 
-use switchboard_core::journal::{Append, Ask, JournalAnswer, MemoryJournal};
+use switchboard_core::{
+    ids::ChatKey,
+    journal::{Append, Ask, JournalAnswer, MemoryJournal},
+};
 use tokio::sync::mpsc;
 
 /// What the hub wants of the journal.
@@ -29,6 +32,12 @@ impl Answers {
 pub trait Journal: Send + 'static {
     /// Takes requests out of `batch`, in order, and answers each in its own time. Must not block.
     fn submit(&mut self, batch: &mut Vec<Request>);
+
+    /// The chats that an earlier gateway left with open turns, asked once at the start: their turns go on, or
+    /// end, whether or not anybody comes back to them.
+    fn unfinished(&mut self) -> Vec<ChatKey> {
+        Vec::new()
+    }
 }
 
 /// Something that becomes a journal once it knows where its answers go.
