@@ -145,13 +145,26 @@ async fn admit<S: AsyncRead + AsyncWrite + Unpin>(
         Admission::FirstFrame(verifier) => verifier,
     };
     let refused = |reason: &str| Ending::Close(4401, reason.to_owned());
-    match timeout(options.authenticate_within, socket.next()).await {
+    match timeout(options.authenticate_within, first_message(socket)).await {
         Err(_) => Err(refused("no credentials came in time")),
         Ok(Some(Ok(Message::Text(text)))) => {
             first_frame(&text, &*verifier, limits).ok_or_else(|| refused("wrong or missing credentials"))
         }
         Ok(Some(Err(error))) => Err(ending_of(&error)),
-        Ok(Some(Ok(_)) | None) => Err(refused("the first frame must be authenticate")),
+        Ok(Some(Ok(Message::Close(_))) | None) => Err(Ending::Gone),
+        Ok(Some(Ok(_))) => Err(refused("the first frame must be authenticate")),
+    }
+}
+
+/// Pings may come at any time (RFC 6455 section 5.5.2); they win no time and count among the bytes.
+async fn first_message<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: &mut WebSocketStream<S>,
+) -> Option<Result<Message, Error>> {
+    loop {
+        let message = socket.next().await;
+        if !matches!(message, Some(Ok(Message::Ping(_) | Message::Pong(_)))) {
+            return message;
+        }
     }
 }
 
@@ -254,7 +267,8 @@ async fn write<W: AsyncWrite + Unpin>(
                     written
                 }
             },
-            _ = ping.tick() => {
+            // Not before the last one was answered: it would put off for ever when that is due.
+            _ = ping.tick(), if pong_by.is_none() => {
                 shared.heard.store(false, Ordering::Relaxed);
                 pong_by = Some(Instant::now() + options.pong_within);
                 InFlight::raw(PING_FRAME).write(io, outbox, &progress, within).await
