@@ -7,10 +7,10 @@ use switchboard_core::{
     ids::ConnId,
     wire::{ClientEnvelope, DecodeError, decode, decode_binary},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
-    engine::Lifecycle,
+    engine::FromPeer,
     outbox::{Outbox, OutboxReader},
 };
 
@@ -30,9 +30,10 @@ pub struct Inbox {
     /// Whether frames of the older vocabulary are understood.
     legacy: bool,
     limits: Arc<Limits>,
-    inputs: mpsc::Sender<Input>,
+    /// Room for frames that wait for the gateway.
+    places: Arc<Semaphore>,
     outbox: Arc<Outbox>,
-    _presence: Presence,
+    presence: Presence,
 }
 
 /// The gateway has stopped.
@@ -51,13 +52,13 @@ impl std::error::Error for Stopped {}
 #[derive(Debug)]
 pub(crate) struct Presence {
     pub(crate) conn: ConnId,
-    pub(crate) lifecycle: mpsc::UnboundedSender<Lifecycle>,
+    pub(crate) peers: mpsc::UnboundedSender<FromPeer>,
 }
 
 impl Drop for Presence {
     fn drop(&mut self) {
         // A gateway that has gone needs no report.
-        let _ = self.lifecycle.send(Lifecycle::Gone(self.conn));
+        let _ = self.peers.send(FromPeer::Gone(self.conn));
     }
 }
 
@@ -66,10 +67,10 @@ impl Inbox {
         presence: Presence,
         legacy: bool,
         limits: Arc<Limits>,
-        inputs: mpsc::Sender<Input>,
+        places: Arc<Semaphore>,
         outbox: Arc<Outbox>,
     ) -> Self {
-        Self { conn: presence.conn, legacy, limits, inputs, outbox, _presence: presence }
+        Self { conn: presence.conn, legacy, limits, places, outbox, presence }
     }
 
     /// The connection's id, for logs.
@@ -121,6 +122,7 @@ impl Inbox {
 
     async fn send(&self, input: Input) -> Result<(), Stopped> {
         self.outbox.wait_for_room().await;
-        self.inputs.send(input).await.map_err(|_| Stopped)
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| Stopped)?;
+        self.presence.peers.send(FromPeer::Frame(input, place)).map_err(|_| Stopped)
     }
 }

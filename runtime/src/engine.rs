@@ -15,7 +15,7 @@ use switchboard_core::{
     wire::TurnError,
 };
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
     time::{MissedTickBehavior, interval, sleep_until},
 };
 
@@ -32,22 +32,33 @@ const ORDERS: usize = 128;
 /// How often readers that take nothing are looked for.
 const STALL_CHECK: Duration = Duration::from_secs(1);
 
-/// What happens to connections apart from their frames. Bounded by the number of connections, each of which
-/// has at most one of each kind on the way, and by who asks for counts.
+/// What comes from connections, each in its own order: one is opened before it speaks, and goes after it has
+/// spoken. Bounded by the number of connections, by the places for frames, and by who asks for counts.
+#[derive(Debug)]
+pub(crate) enum FromPeer {
+    Opened {
+        conn: ConnId,
+        peer: Peer,
+        outbox: Arc<Outbox>,
+    },
+    /// With its place among the frames that may wait.
+    Frame(Input, OwnedSemaphorePermit),
+    Gone(ConnId),
+    Count(oneshot::Sender<Counts>),
+}
+
+/// What overtakes the frames. Bounded by the number of connections, each of which reports once.
 #[derive(Debug)]
 pub(crate) enum Lifecycle {
-    Opened { conn: ConnId, peer: Peer, outbox: Arc<Outbox> },
     Drained(ConnId),
-    Gone(ConnId),
     Shutdown,
-    Count(oneshot::Sender<Counts>),
 }
 
 /// The loop's ends of all channels.
 pub(crate) struct Inputs {
     pub(crate) journal: mpsc::UnboundedReceiver<JournalAnswer>,
     pub(crate) lifecycle: mpsc::UnboundedReceiver<Lifecycle>,
-    pub(crate) frames: mpsc::Receiver<Input>,
+    pub(crate) peers: mpsc::UnboundedReceiver<FromPeer>,
     pub(crate) agents: mpsc::Receiver<FromAgent>,
 }
 
@@ -120,12 +131,9 @@ impl<J: Journal> Engine<J> {
                     self.lifecycle(event);
                     take(&mut inputs.lifecycle, |event| self.lifecycle(event));
                 }
-                Some(input) = inputs.frames.recv() => {
-                    self.handle(input);
-                    for _ in 1..INPUTS_PER_WAKE {
-                        let Ok(input) = inputs.frames.try_recv() else { break };
-                        self.handle(input);
-                    }
+                Some(event) = inputs.peers.recv() => {
+                    self.peer(event);
+                    take(&mut inputs.peers, |event| self.peer(event));
                 }
                 Some(event) = inputs.agents.recv() => self.agent(event),
                 () = sleep_until(deadline.map_or_else(far_away, |due| self.clock.instant(due.ticks_ms))),
@@ -253,25 +261,31 @@ impl<J: Journal> Engine<J> {
         }
     }
 
-    fn lifecycle(&mut self, event: Lifecycle) {
+    fn peer(&mut self, event: FromPeer) {
         match event {
-            Lifecycle::Opened { conn, peer, outbox } => {
+            FromPeer::Opened { conn, peer, outbox } => {
                 self.outboxes.insert(conn, outbox);
                 self.handle(Input::Opened { conn, peer });
             }
+            FromPeer::Frame(input, _place) => self.handle(input),
+            FromPeer::Gone(conn) => {
+                self.outboxes.remove(&conn);
+                self.handle(Input::Gone { conn });
+            }
+            FromPeer::Count(answer) => {
+                // Whoever asked may have gone.
+                let _ = answer.send(self.hub.counts());
+            }
+        }
+    }
+
+    fn lifecycle(&mut self, event: Lifecycle) {
+        match event {
             Lifecycle::Drained(conn) => {
                 self.drained.push(conn);
                 self.handle(Input::Tick);
             }
-            Lifecycle::Gone(conn) => {
-                self.outboxes.remove(&conn);
-                self.handle(Input::Gone { conn });
-            }
             Lifecycle::Shutdown => self.handle(Input::Shutdown),
-            Lifecycle::Count(answer) => {
-                // Whoever asked may have gone.
-                let _ = answer.send(self.hub.counts());
-            }
         }
     }
 

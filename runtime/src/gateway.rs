@@ -10,12 +10,12 @@ use std::{
 
 use rustc_hash::FxHashMap;
 use switchboard_core::{Counts, Hub, Limits, Peer, ids::ConnId};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::{
     agent::Agent,
     connection::{Connection, Inbox, Presence, Stopped},
-    engine::{Clock, Engine, Inputs, Lifecycle},
+    engine::{Clock, Engine, FromPeer, Inputs, Lifecycle},
     journal::{Answers, OpenJournal},
     outbox::{Outbox, OutboxReader},
 };
@@ -79,7 +79,8 @@ const RECORDS: usize = 64;
 pub struct Gateway {
     limits: Arc<Limits>,
     lifecycle: mpsc::UnboundedSender<Lifecycle>,
-    frames: mpsc::Sender<switchboard_core::Input>,
+    peers: mpsc::UnboundedSender<FromPeer>,
+    places: Arc<Semaphore>,
     next_conn: Arc<AtomicU64>,
 }
 
@@ -107,7 +108,7 @@ impl Gateway {
     ) -> (Self, Running) {
         let (answers, journal_end) = mpsc::unbounded_channel();
         let (lifecycle, lifecycle_end) = mpsc::unbounded_channel();
-        let (frames, frames_end) = mpsc::channel(FRAMES);
+        let (peers, peers_end) = mpsc::unbounded_channel();
         let (agents_inbox, agents_end) = mpsc::channel(RECORDS);
         let (finished, finished_end) = oneshot::channel();
         let clock = Clock::new();
@@ -125,10 +126,15 @@ impl Gateway {
             finished: false,
         };
         let inputs =
-            Inputs { journal: journal_end, lifecycle: lifecycle_end, frames: frames_end, agents: agents_end };
+            Inputs { journal: journal_end, lifecycle: lifecycle_end, peers: peers_end, agents: agents_end };
         tokio::spawn(engine.run(inputs, finished));
-        let gateway =
-            Self { limits: Arc::new(limits), lifecycle, frames, next_conn: Arc::new(AtomicU64::new(1)) };
+        let gateway = Self {
+            limits: Arc::new(limits),
+            lifecycle,
+            peers,
+            places: Arc::new(Semaphore::new(FRAMES)),
+            next_conn: Arc::new(AtomicU64::new(1)),
+        };
         (gateway, Running(finished_end))
     }
 
@@ -138,11 +144,12 @@ impl Gateway {
     pub fn connect(&self, peer: Peer, legacy: bool) -> Result<Connection, Stopped> {
         let conn = ConnId(self.next_conn.fetch_add(1, Ordering::Relaxed));
         let outbox = Arc::new(Outbox::new(self.limits.outbox_bytes));
-        let opened = Lifecycle::Opened { conn, peer, outbox: Arc::clone(&outbox) };
-        self.lifecycle.send(opened).map_err(|_| Stopped)?;
-        let presence = Presence { conn, lifecycle: self.lifecycle.clone() };
+        let opened = FromPeer::Opened { conn, peer, outbox: Arc::clone(&outbox) };
+        self.peers.send(opened).map_err(|_| Stopped)?;
+        let presence = Presence { conn, peers: self.peers.clone() };
         let reader = OutboxReader::new(Arc::clone(&outbox), conn, self.lifecycle.clone());
-        let inbox = Inbox::new(presence, legacy, Arc::clone(&self.limits), self.frames.clone(), outbox);
+        let (limits, places) = (Arc::clone(&self.limits), Arc::clone(&self.places));
+        let inbox = Inbox::new(presence, legacy, limits, places, outbox);
         Ok(Connection { inbox, outbox: reader })
     }
 
@@ -154,7 +161,7 @@ impl Gateway {
     /// What lives in this gateway, once what was reported before has been dealt with.
     pub async fn counts(&self) -> Result<Counts, Stopped> {
         let (answer, counts) = oneshot::channel();
-        self.lifecycle.send(Lifecycle::Count(answer)).map_err(|_| Stopped)?;
+        self.peers.send(FromPeer::Count(answer)).map_err(|_| Stopped)?;
         counts.await.map_err(|_| Stopped)
     }
 
