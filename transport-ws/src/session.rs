@@ -192,7 +192,12 @@ async fn read<R: AsyncRead + Unpin>(
             Some(Ok(Message::Text(text))) => inbox.text(&text).await,
             Some(Ok(Message::Binary(bytes))) => inbox.binary(&bytes).await,
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(()),
-            Some(Ok(Message::Close(_))) | None => return Ending::Gone,
+            Some(Ok(Message::Close(_))) => {
+                // tungstenite makes its answer when it is asked for more, of which there is none.
+                let _ = socket.next().await;
+                return Ending::Gone;
+            }
+            None => return Ending::Gone,
             Some(Err(error)) => return ending_of(&error),
         };
         if let Err(Stopped) = taken {
