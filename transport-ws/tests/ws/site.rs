@@ -1,0 +1,123 @@
+//! A gateway with scripted agents, served over loopback.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Extension,
+    http::{StatusCode, request::Parts},
+};
+use switchboard_conformance::{WAIT, World};
+use switchboard_core::{Limits, ids::Principal};
+use switchboard_runtime::{Admission, Verifier};
+use switchboard_transport_ws::{Door, Options, router, serve};
+use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+
+/// The token that [`OneToken`] takes.
+pub(crate) const TOKEN: &str = "0123456789abcdef";
+
+pub(crate) struct Site {
+    pub(crate) world: World,
+    pub(crate) address: SocketAddr,
+    served: JoinHandle<()>,
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.served.abort();
+    }
+}
+
+struct OneToken;
+
+impl Verifier for OneToken {
+    fn verify(&self, token: &str) -> Option<Principal> {
+        (token == TOKEN).then(Principal::owner)
+    }
+}
+
+/// Credentials are due in the first frame.
+pub(crate) fn first_frame() -> Admission {
+    Admission::FirstFrame(Arc::new(OneToken))
+}
+
+/// They were in the handshake.
+pub(crate) fn verified() -> Admission {
+    Admission::Verified(Principal::owner())
+}
+
+struct Fixed(Admission);
+
+impl Door for Fixed {
+    fn admit(&self, _: &Parts, _: SocketAddr) -> Result<Admission, StatusCode> {
+        Ok(self.0.clone())
+    }
+}
+
+struct Shut;
+
+impl Door for Shut {
+    fn admit(&self, _: &Parts, _: SocketAddr) -> Result<Admission, StatusCode> {
+        Err(StatusCode::FORBIDDEN)
+    }
+}
+
+/// Limits under which nobody is refused for being fast.
+pub(crate) fn generous() -> Limits {
+    Limits {
+        frames_per_second: 1_000_000,
+        frames_burst: 1_000_000,
+        messages_per_minute: None,
+        new_chats_per_minute: None,
+        connections_per_principal: None,
+        ..Limits::default()
+    }
+}
+
+impl Site {
+    /// On a listener of its own, for peers whose credentials were in the handshake.
+    pub(crate) async fn new() -> Self {
+        Self::with(generous(), Options::default(), verified()).await
+    }
+
+    pub(crate) async fn with(limits: Limits, options: Options, admission: Admission) -> Self {
+        Self::behind(limits, options, Arc::new(Fixed(admission))).await
+    }
+
+    /// Where nobody is let in.
+    pub(crate) async fn shut() -> Self {
+        Self::behind(generous(), Options::default(), Arc::new(Shut)).await
+    }
+
+    async fn behind(limits: Limits, options: Options, door: Arc<dyn Door>) -> Self {
+        let world = World::new(limits);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = serve(listener, world.gateway().clone(), options, door);
+        let served = tokio::spawn(async move { serving.await.unwrap() });
+        Self { world, address, served }
+    }
+
+    /// In somebody's axum application.
+    pub(crate) async fn mounted(admission: Option<Admission>) -> Self {
+        let world = World::new(generous());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = router(world.gateway().clone(), Options::default());
+        let app = match admission {
+            Some(admission) => app.layer(Extension(admission)),
+            None => app,
+        };
+        let served = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        Self { world, address, served }
+    }
+}
+
+/// Waits for a condition that nobody reports.
+pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(WAIT, waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
+}

@@ -1,0 +1,124 @@
+//! Clients that do not read, or not fast enough: nobody else waits for them, and they lose nothing.
+
+use std::time::Duration;
+
+use switchboard_conformance::{Heard, Transcript};
+use switchboard_core::{
+    Limits,
+    agent::{AgentCommand, AgentEvent},
+    wire::Outcome,
+};
+use switchboard_transport_ws::Options;
+
+use crate::{
+    raw::{CLOSE, PING, Raw, TEXT},
+    site::{Site, generous, verified},
+};
+
+/// More than loopback takes on its own.
+const PIECES: usize = 400;
+const PIECE: usize = 48 * 1024;
+
+/// A chat with a running turn that both watch.
+async fn watched(site: &Site, names: &mut [&mut Raw]) {
+    for (at, raw) in names.iter_mut().enumerate() {
+        if at == 0 {
+            raw.text(r#"{"type":"message","chat_id":"c1","content":"go","turn_id":"t1"}"#).await;
+            while !matches!(
+                site.world.agents().heard("c1").await,
+                Some(Heard::Command(AgentCommand::Prompt { .. }))
+            ) {}
+        } else {
+            raw.text(r#"{"type":"attach","chat_id":"c1"}"#).await;
+            while raw.event().await["event"] != "replay_end" {}
+        }
+    }
+}
+
+/// The agent says very much, as fast as it is let.
+async fn flood(site: &Site) {
+    for at in 0..PIECES {
+        let text = format!("{at:08}{}", "x".repeat(PIECE - 8));
+        let events = vec![AgentEvent::Text { stream: "s1".into(), text }];
+        site.world.agents().say("c1", events).unwrap().await.unwrap();
+    }
+    let outcome = Outcome::Completed;
+    let end = AgentEvent::TurnEnded { outcome, error: None, usage: None, cost: None };
+    site.world.agents().say("c1", vec![end]).unwrap().await.unwrap();
+}
+
+/// Reads until the turn's end or the close, and gives the close code.
+async fn read_on(raw: &mut Raw, transcript: &mut Transcript) -> Option<u16> {
+    while !transcript.has("turn_end") {
+        let frame = raw.next().await.expect("the connection lives");
+        match frame.first {
+            TEXT => transcript.take(std::str::from_utf8(&frame.payload).unwrap()).unwrap(),
+            CLOSE => return Some(u16::from_be_bytes([frame.payload[0], frame.payload[1]])),
+            PING => {}
+            _ => panic!("{frame:?}"),
+        }
+    }
+    None
+}
+
+fn is_whole(transcript: &Transcript) {
+    let text = transcript.text();
+    assert_eq!(text.len(), PIECES * PIECE);
+    for (at, piece) in text.as_bytes().chunks(PIECE).enumerate() {
+        assert_eq!(&piece[..8], format!("{at:08}").as_bytes());
+    }
+}
+
+#[tokio::test]
+async fn who_stops_reading_is_closed_and_resumes_and_nobody_waits_for_it() {
+    let limits = Limits { reader_stall_ms: 300, ..generous() };
+    let site = Site::with(limits, Options::default(), verified()).await;
+    let mut good = Raw::open(site.address).await;
+    let mut stuck = Raw::connect_narrow(site.address).await;
+    stuck.upgrade("").await;
+    assert_eq!(stuck.event().await["event"], "ready");
+    watched(&site, &mut [&mut good]).await;
+    let mut seen = Transcript::default();
+    stuck.text(r#"{"type":"attach","chat_id":"c1","after":{"epoch":"unknown","seq":0}}"#).await;
+    // What it was told in the snapshot is the beginning of the log.
+    loop {
+        let event = stuck.event().await;
+        if event["event"] == "snapshot" {
+            for event in event["events"].as_array().unwrap() {
+                seen.take(&event.to_string()).unwrap();
+            }
+        }
+        if event["event"] == "replay_end" {
+            break;
+        }
+    }
+    let mut whole = Transcript::default();
+    let (_, closed) = tokio::join!(flood(&site), read_on(&mut good, &mut whole));
+    assert_eq!(closed, None);
+    is_whole(&whole);
+    // Now it reads again, long after it was given up: that it does not read for a while is what is tested.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(read_on(&mut stuck, &mut seen).await, Some(4408));
+    stuck.ended().await;
+    assert!(seen.head() < whole.head());
+    let mut again = Raw::open(site.address).await;
+    let attach = serde_json::json!({ "type": "attach", "chat_id": "c1", "after": seen.cursor() });
+    again.text(&attach.to_string()).await;
+    assert_eq!(read_on(&mut again, &mut seen).await, None);
+    is_whole(&seen);
+    assert_eq!(seen.lines(), whole.lines());
+}
+
+#[tokio::test]
+async fn who_reads_late_gets_everything() {
+    let site = Site::new().await;
+    let mut late = Raw::connect_narrow(site.address).await;
+    late.upgrade("").await;
+    assert_eq!(late.event().await["event"], "ready");
+    watched(&site, &mut [&mut late]).await;
+    flood(&site).await;
+    let mut transcript = Transcript::default();
+    assert_eq!(read_on(&mut late, &mut transcript).await, None);
+    is_whole(&transcript);
+    late.works().await;
+}
