@@ -20,4 +20,6 @@ pub use connection::{Connection, Inbox, Stopped};
 pub use flight::{Framing, InFlight};
 pub use gateway::{Gateway, Running, entropy};
 pub use journal::{Answers, Journal, Memory, OpenJournal, OpenMemory, Request};
+#[cfg(feature = "sqlite")]
+pub use journal::{OpenError, OpenErrorReason, OpenReport, OpenSqlite, Sqlite, SqliteOptions};
 pub use outbox::{Next, OutboxReader, Progress};

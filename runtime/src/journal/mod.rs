@@ -1,10 +1,16 @@
 //! The journal port: asynchronous for every implementation, so that a disk changes nothing above it.
 
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
 use switchboard_core::{
     ids::ChatKey,
     journal::{Append, Ask, JournalAnswer, MemoryJournal},
 };
 use tokio::sync::mpsc;
+
+#[cfg(feature = "sqlite")]
+pub use sqlite::{OpenError, OpenErrorReason, OpenReport, OpenSqlite, Sqlite, SqliteOptions};
 
 /// What the hub wants of the journal.
 #[derive(Debug)]
@@ -20,6 +26,11 @@ pub enum Request {
 pub struct Answers(pub(crate) mpsc::UnboundedSender<JournalAnswer>);
 
 impl Answers {
+    /// For a journal that is used without a gateway, such as in its own tests.
+    pub fn new(to: mpsc::UnboundedSender<JournalAnswer>) -> Self {
+        Self(to)
+    }
+
     /// Gives one answer. The hub bounds how many can be on the way by what it asks.
     pub fn send(&self, answer: JournalAnswer) {
         // A gateway that has gone needs no answer.

@@ -1,0 +1,242 @@
+//! One append, carried out within a transaction.
+
+use std::fmt;
+
+use rusqlite::{Connection, OptionalExtension as _};
+use rustc_hash::FxHashMap;
+use switchboard_core::{
+    agent::AgentCommand,
+    ids::{ChatKey, Epoch},
+    journal::{Append, Change},
+    wire::Outcome,
+};
+
+use super::sql::write;
+
+/// Chats whose heads the writer remembers.
+const KNOWN_CHATS: usize = 8192;
+
+/// Why an append is not kept.
+#[derive(Debug)]
+pub(super) enum Unkept {
+    /// It contradicts what the journal has.
+    Contradiction(&'static str),
+    /// The chat's epoch is to be renewed first.
+    Stale,
+    /// SQLite could not do it.
+    Sql(rusqlite::Error),
+}
+
+impl fmt::Display for Unkept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Contradiction(what) => f.write_str(what),
+            Self::Stale => f.write_str("the chat's epoch is to be renewed first"),
+            Self::Sql(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Unkept {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+/// Where a chat stands.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    id: i64,
+    epoch_no: i64,
+    head: i64,
+    era: i64,
+}
+
+/// What the writer remembers of chats between transactions, so as not to ask for every append.
+#[derive(Debug, Default)]
+pub(super) struct Known(FxHashMap<ChatKey, Place>);
+
+impl Known {
+    /// Forgets everything: a transaction was rolled back.
+    pub(super) fn forget(&mut self) {
+        self.0.clear();
+    }
+
+    fn place(&mut self, db: &Connection, chat: &ChatKey) -> rusqlite::Result<Option<Place>> {
+        if let Some(place) = self.0.get(chat) {
+            return Ok(Some(*place));
+        }
+        db.prepare_cached(write::FIND_CHAT)?
+            .query_row((chat.principal.as_str(), chat.chat.as_str()), |row| {
+                Ok(Place { id: row.get(0)?, epoch_no: row.get(1)?, head: row.get(2)?, era: row.get(3)? })
+            })
+            .optional()
+    }
+
+    fn remember(&mut self, chat: &ChatKey, place: Place) {
+        if let Some(known) = self.0.get_mut(chat) {
+            *known = place;
+            return;
+        }
+        if self.0.len() >= KNOWN_CHATS {
+            self.0.clear();
+        }
+        self.0.insert(chat.clone(), place);
+    }
+}
+
+/// Carries out one append. After an error the transaction must be rolled back.
+pub(super) fn append(db: &Connection, known: &mut Known, era: i64, append: &Append) -> Result<(), Unkept> {
+    let at = int(append.at_ms);
+    let mut place = match (known.place(db, &append.chat)?, &append.create) {
+        (Some(place), _) => place,
+        (None, Some(epoch)) => create(db, &append.chat, epoch, era, at)?,
+        (None, None) => return Err(Unkept::Contradiction("there is no such chat")),
+    };
+    if place.era < era {
+        return Err(Unkept::Stale);
+    }
+    if !append.events.is_empty() {
+        let mut add = db.prepare_cached(write::ADD_EVENT)?;
+        for event in &append.events {
+            let first = int(event.first_seq);
+            if first != place.head + 1 {
+                return Err(Unkept::Contradiction("it does not follow the chat's last event"));
+            }
+            place.head = int(event.seq);
+            add.execute((place.id, place.epoch_no, place.head, first, event.frame.as_str()))?;
+        }
+    }
+    db.prepare_cached(write::MOVE_HEAD)?.execute((place.id, place.head, at))?;
+    for one in &append.changes {
+        change(db, place, at, one)?;
+    }
+    known.remember(&append.chat, place);
+    Ok(())
+}
+
+/// Begins a new epoch, if the chat's was begun in an earlier era.
+pub(super) fn renew(
+    db: &Connection,
+    known: &mut Known,
+    era: i64,
+    chat: &ChatKey,
+    epoch: &Epoch,
+    at: i64,
+) -> Result<(), Unkept> {
+    let Some(mut place) = known.place(db, chat)?.filter(|place| place.era < era) else { return Ok(()) };
+    place = Place { epoch_no: place.epoch_no + 1, head: 0, era, ..place };
+    db.prepare_cached(write::ADD_EPOCH)?.execute((place.id, place.epoch_no, epoch.as_str(), at))?;
+    db.prepare_cached(write::RENEW_CHAT)?.execute((place.id, place.epoch_no, era))?;
+    known.remember(chat, place);
+    Ok(())
+}
+
+fn create(db: &Connection, chat: &ChatKey, epoch: &Epoch, era: i64, at: i64) -> Result<Place, Unkept> {
+    db.prepare_cached(write::ADD_CHAT)?.execute((chat.principal.as_str(), chat.chat.as_str(), era, at))?;
+    let id = db.last_insert_rowid();
+    db.prepare_cached(write::ADD_EPOCH)?.execute((id, 1, epoch.as_str(), at))?;
+    Ok(Place { id, epoch_no: 1, head: 0, era })
+}
+
+fn change(db: &Connection, place: Place, at: i64, change: &Change) -> Result<(), Unkept> {
+    let chat = place.id;
+    match change {
+        Change::TurnAccepted { turn_id, hash, seq, text, starts_turn } => {
+            let row = (chat, turn_id.as_str(), &hash[..], place.epoch_no, int(*seq), starts_turn, at, text);
+            db.prepare_cached(write::ADD_TURN)?.execute(row)?;
+        }
+        Change::TurnStarted { turn_id } => {
+            db.prepare_cached(write::START_TURN)?.execute((chat, turn_id.as_str(), at))?;
+        }
+        Change::CancelRequested { turn_id } => {
+            db.prepare_cached(write::CANCEL_TURN)?.execute((chat, turn_id.as_str()))?;
+        }
+        Change::TurnEnded { turn_id, outcome } => end_turn(db, chat, at, turn_id.as_str(), *outcome)?,
+        Change::RequestOpened { request_id, question, frame } => {
+            let row = (chat, request_id.as_str(), question, frame.as_str());
+            db.prepare_cached(write::ADD_REQUEST)?.execute(row)?;
+        }
+        Change::RequestClosed { request_id } => {
+            db.prepare_cached(write::DROP_REQUEST)?.execute((chat, request_id.as_str()))?;
+        }
+        Change::Command { command } => add_command(db, chat, command)?,
+        Change::AgentStarted { run } => {
+            db.prepare_cached(write::START_AGENT)?.execute((chat, run.0.cast_signed()))?;
+            db.prepare_cached(write::DROP_CHECKPOINT)?.execute([chat])?;
+        }
+        Change::AgentEnded { run } => {
+            if db.prepare_cached(write::END_AGENT)?.execute((chat, run.0.cast_signed()))? > 0 {
+                db.prepare_cached(write::DROP_CHECKPOINT)?.execute([chat])?;
+            }
+        }
+        Change::AgentPosition { run, position, checkpoint } => {
+            let position = position.cast_signed();
+            let moved =
+                db.prepare_cached(write::MOVE_AGENT)?.execute((chat, run.0.cast_signed(), position))?;
+            if let Some(state) = checkpoint.as_ref().filter(|_| moved > 0) {
+                db.prepare_cached(write::SET_CHECKPOINT)?.execute((chat, position, &state[..]))?;
+            }
+        }
+        Change::Session { token } => {
+            db.prepare_cached(write::SET_SESSION)?.execute((chat, token))?;
+        }
+        Change::Title { title } => {
+            db.prepare_cached(write::SET_TITLE)?.execute((chat, title))?;
+        }
+        Change::Goal { goal_state } => {
+            db.prepare_cached(write::SET_GOAL)?.execute((chat, json(goal_state)?))?;
+        }
+    }
+    Ok(())
+}
+
+fn end_turn(db: &Connection, chat: i64, at: i64, turn_id: &str, outcome: Outcome) -> Result<(), Unkept> {
+    let started: Option<bool> = db
+        .prepare_cached(write::TURN_HAS_STARTED)?
+        .query_row((chat, turn_id), |row| row.get(0))
+        .optional()?;
+    let Some(started) = started else { return Err(Unkept::Contradiction("no such turn is open")) };
+    db.prepare_cached(write::END_TURN)?.execute((chat, turn_id, outcome_name(outcome), at))?;
+    if started {
+        // All commands are about the turn that runs.
+        db.prepare_cached(write::DROP_COMMANDS)?.execute([chat])?;
+    }
+    Ok(())
+}
+
+fn add_command(db: &Connection, chat: i64, command: &AgentCommand) -> Result<(), Unkept> {
+    let id = int(command.id().0);
+    let mut add = db.prepare_cached(write::ADD_COMMAND)?;
+    match command {
+        AgentCommand::Prompt { turn_id, text, .. } => {
+            add.execute((chat, id, "prompt", turn_id.as_str(), Some(text)))?;
+        }
+        AgentCommand::Cancel { turn_id, .. } => {
+            add.execute((chat, id, "cancel", turn_id.as_str(), None::<String>))?;
+        }
+        AgentCommand::Answer { request_id, answer, .. } => {
+            add.execute((chat, id, "answer", request_id.as_str(), Some(json(answer)?)))?;
+        }
+    }
+    db.prepare_cached(write::RAISE_COMMAND)?.execute((chat, id))?;
+    Ok(())
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, Unkept> {
+    serde_json::to_string(value).map_err(|_| Unkept::Contradiction("it cannot be encoded"))
+}
+
+fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Completed => "completed",
+        Outcome::Cancelled => "cancelled",
+        Outcome::Failed => "failed",
+        Outcome::Interrupted => "interrupted",
+    }
+}
+
+/// SQLite's integers are signed; nothing that counts or tells the time gets that far.
+pub(super) fn int(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

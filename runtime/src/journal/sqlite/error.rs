@@ -1,0 +1,155 @@
+//! Why a journal does not open, in words for whoever runs the gateway.
+
+use std::{
+    error::Error,
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+use rusqlite::ErrorCode;
+
+/// Why a journal does not open. Its text names the file, says what that means, and what to do.
+#[derive(Debug)]
+pub struct OpenError {
+    /// The file that it is about.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: OpenErrorReason,
+}
+
+/// What is wrong with a journal's file.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum OpenErrorReason {
+    /// Another gateway has it open.
+    InUse {
+        /// Its process, where that is known.
+        pid: Option<u32>,
+    },
+    /// It is something else than a journal. Nothing was changed.
+    NotAJournal,
+    /// A newer Switchboard wrote it. Nothing was changed.
+    Newer {
+        /// The version of its schema.
+        found: u32,
+        /// The newest version that this program knows.
+        known: u32,
+    },
+    /// Its contents are damaged.
+    Damaged {
+        /// What was noticed.
+        detail: String,
+    },
+    /// This user may not read or write it.
+    NotPermitted,
+    /// The folder that it is to be in does not exist.
+    NoFolder,
+    /// The disk is full.
+    DiskFull,
+    /// The system could not read or write it.
+    Io(io::Error),
+    /// SQLite could not do what it was told.
+    Sqlite(rusqlite::Error),
+}
+
+impl OpenError {
+    pub(super) fn new(path: &Path, reason: OpenErrorReason) -> Self {
+        Self { path: path.to_owned(), reason }
+    }
+
+    pub(super) fn io(path: &Path, error: io::Error) -> Self {
+        #[allow(clippy::wildcard_enum_match_arm, reason = "the system knows more kinds than matter here")]
+        let reason = match error.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                OpenErrorReason::NotPermitted
+            }
+            io::ErrorKind::NotFound => OpenErrorReason::NoFolder,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => OpenErrorReason::DiskFull,
+            _ => OpenErrorReason::Io(error),
+        };
+        Self::new(path, reason)
+    }
+
+    pub(super) fn sqlite(path: &Path, error: rusqlite::Error) -> Self {
+        let reason = match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt) => OpenErrorReason::Damaged { detail: error.to_string() },
+            Some(ErrorCode::NotADatabase) => OpenErrorReason::NotAJournal,
+            Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
+                OpenErrorReason::NotPermitted
+            }
+            Some(ErrorCode::DiskFull) => OpenErrorReason::DiskFull,
+            _ => OpenErrorReason::Sqlite(error),
+        };
+        Self::new(path, reason)
+    }
+
+    pub(super) fn damaged(path: &Path, detail: impl Into<String>) -> Self {
+        Self::new(path, OpenErrorReason::Damaged { detail: detail.into() })
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match &self.reason {
+            OpenErrorReason::InUse { pid: Some(pid) } => write!(
+                f,
+                "{path} is in use by another gateway (process {pid}): stop that one first, or give this one \
+                 another data directory"
+            ),
+            OpenErrorReason::InUse { pid: None } => write!(
+                f,
+                "{path} is in use by another gateway: stop that one first, or give this one another data directory"
+            ),
+            OpenErrorReason::NotAJournal => write!(
+                f,
+                "{path} is not a Switchboard journal, and was left as it is: give the gateway another data \
+                 directory, or move this file away"
+            ),
+            OpenErrorReason::Newer { found, known } => write!(
+                f,
+                "{path} was written by a newer Switchboard (format {found}; this one knows up to {known}), and \
+                 was left as it is: run that version, or restore a backup made before the upgrade"
+            ),
+            OpenErrorReason::Damaged { detail } => write!(
+                f,
+                "{path} is damaged ({detail}): restore a backup; or move it away together with the files beside \
+                 it whose names begin with its name, to start with an empty journal; `sqlite3 FILE .recover` may \
+                 save what is left in it"
+            ),
+            OpenErrorReason::NotPermitted => write!(
+                f,
+                "{path} cannot be read and written by this user: check who owns it and its folder (the gateway \
+                 needs to create files beside it), and that the file system is not read-only"
+            ),
+            OpenErrorReason::NoFolder => {
+                write!(f, "{path} cannot be made: its folder does not exist; create it or name another")
+            }
+            OpenErrorReason::DiskFull => {
+                write!(f, "{path} cannot be opened: the disk is full; free some space")
+            }
+            OpenErrorReason::Io(error) => write!(f, "{path} cannot be opened: {error}"),
+            OpenErrorReason::Sqlite(error) => write!(
+                f,
+                "{path} cannot be opened: {error}; it needs a local file system with shared memory and locks \
+                 (network file systems often lack them)"
+            ),
+        }
+    }
+}
+
+impl Error for OpenError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.reason {
+            OpenErrorReason::Io(error) => Some(error),
+            OpenErrorReason::Sqlite(error) => Some(error),
+            OpenErrorReason::InUse { .. }
+            | OpenErrorReason::NotAJournal
+            | OpenErrorReason::Newer { .. }
+            | OpenErrorReason::Damaged { .. }
+            | OpenErrorReason::NotPermitted
+            | OpenErrorReason::NoFolder
+            | OpenErrorReason::DiskFull => None,
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The files of a journal beside what SQLite itself does with them: names, the lock, the side file with the
+//! count of commits, and the write-ahead log as something to bring to the disk.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{FlockOperation, fdatasync, flock},
+    io::Errno,
+};
+
+use super::error::{OpenError, OpenErrorReason};
+
+/// Only the owner reads and writes what people and agents said.
+const MODE: u32 = 0o600;
+/// How many bytes of the write-ahead log are written again at a time.
+const COPY_BYTES: usize = 256 * 1024;
+
+/// Where everything is.
+#[derive(Debug, Clone)]
+pub(super) struct Files {
+    pub(super) db: PathBuf,
+}
+
+impl Files {
+    pub(super) fn wal(&self) -> PathBuf {
+        self.beside("-wal")
+    }
+
+    pub(super) fn lock(&self) -> PathBuf {
+        self.beside(".lock")
+    }
+
+    pub(super) fn commits(&self) -> PathBuf {
+        self.beside(".commits")
+    }
+
+    fn beside(&self, suffix: &str) -> PathBuf {
+        let mut name: OsString = self.db.clone().into();
+        name.push(suffix);
+        name.into()
+    }
+
+    /// Makes the database's file if there is none, for its owner only. Before SQLite has it open: closing
+    /// any other handle to it would drop SQLite's locks.
+    pub(super) fn make_private(&self) -> io::Result<()> {
+        let file = open_private(&self.db)?;
+        if file.metadata()?.permissions().mode() & 0o777 != MODE {
+            file.set_permissions(fs::Permissions::from_mode(MODE))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the names of new files durable.
+    pub(super) fn sync_folder(&self) -> io::Result<()> {
+        let folder = self.db.parent().filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    }
+
+    pub(super) fn open_wal(&self) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).open(self.wal())
+    }
+
+    /// Brings the write-ahead log to the disk after that failed once: what the system still has of it may
+    /// count as written though it is not, so every byte is written again first. No connection may be open.
+    pub(super) fn rewrite_wal(&self) -> io::Result<()> {
+        let wal = self.open_wal()?;
+        let mut bytes = vec![0; COPY_BYTES];
+        let mut at = 0;
+        loop {
+            let read = wal.read_at(&mut bytes, at)?;
+            if read == 0 {
+                break;
+            }
+            wal.write_all_at(&bytes[..read], at)?;
+            at += u64::try_from(read).unwrap_or(u64::MAX);
+        }
+        fdatasync(&wal)?;
+        Ok(())
+    }
+}
+
+fn open_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(MODE).open(path)
+}
+
+/// Held for as long as this process has the journal open. The system lets go of it when the process ends,
+/// however it ends.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    pub(super) fn take(files: &Files) -> Result<Self, OpenError> {
+        let path = files.lock();
+        let mut file = open_private(&path).map_err(|error| OpenError::io(&path, error))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let mut text = String::new();
+                // The process is a courtesy: without it the message is still right.
+                let _ = file.read_to_string(&mut text);
+                let pid = text.trim().parse().ok();
+                return Err(OpenError::new(&files.db, OpenErrorReason::InUse { pid }));
+            }
+            Err(error) => return Err(OpenError::io(&path, error.into())),
+        }
+        let told = file
+            .set_len(0)
+            .and_then(|()| file.seek(SeekFrom::Start(0)))
+            .and_then(|_| writeln!(file, "{}", std::process::id()));
+        if let Err(error) = told {
+            tracing::debug!(%error, "the lock file does not say who holds it");
+        }
+        Ok(Self { _file: file })
+    }
+}
+
+/// Remembers outside the database how many transactions were committed, so that lost ones are noticed: one
+/// line `<journal id> <commits, 20 digits>`.
+#[derive(Debug)]
+pub(super) struct SideFile {
+    file: File,
+    journal_id: String,
+}
+
+/// What a side file said at the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Remembered {
+    /// There was none.
+    Nothing,
+    /// So many commits of the journal with this id.
+    Commits { journal_id: String, commits: u64 },
+    /// It cannot be understood.
+    Garbage,
+}
+
+impl SideFile {
+    /// What is remembered, before the file is written anew.
+    pub(super) fn recall(files: &Files) -> io::Result<Remembered> {
+        let bytes = match fs::read(files.commits()) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Remembered::Nothing),
+            Err(error) => return Err(error),
+        };
+        let line = std::str::from_utf8(&bytes).ok().and_then(|text| text.split_once(' '));
+        Ok(match line.map(|(id, commits)| (id, commits.trim().parse())) {
+            _ if bytes.is_empty() => Remembered::Nothing,
+            Some((id, Ok(commits))) => Remembered::Commits { journal_id: id.to_owned(), commits },
+            Some((_, Err(_))) | None => Remembered::Garbage,
+        })
+    }
+
+    pub(super) fn open(files: &Files, journal_id: String) -> io::Result<Self> {
+        Ok(Self { file: open_private(&files.commits())?, journal_id })
+    }
+
+    /// Remembers a commit. It survives the process from then on.
+    pub(super) fn remember(&self, commits: u64) -> io::Result<()> {
+        self.file.write_all_at(self.line(commits).as_bytes(), 0)
+    }
+
+    /// Remembers a commit, and that durably.
+    pub(super) fn remember_for_good(&self, commits: u64) -> io::Result<()> {
+        self.remember(commits)?;
+        // What another journal's side file had beyond that.
+        self.file.set_len(u64::try_from(self.line(commits).len()).unwrap_or(u64::MAX))?;
+        self.file.sync_all()
+    }
+
+    fn line(&self, commits: u64) -> String {
+        format!("{} {commits:020}\n", self.journal_id)
+    }
+}
+
+/// The boot that this machine is in, where the system says so (Linux: `random(4)`, "boot_id").
+pub(super) fn boot_id() -> Option<String> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_owned()).filter(|id| !id.is_empty())
+}

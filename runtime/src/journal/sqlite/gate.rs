@@ -1,0 +1,97 @@
+//! Connections that are lent out, and can all be called back: the database is opened anew after a failed sync.
+
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{Condvar, Mutex, PoisonError},
+};
+
+use rusqlite::Connection;
+
+use super::{files::Files, locked};
+
+/// Opens a connection of the kind that a gate lends.
+type Open = fn(&Files) -> rusqlite::Result<Connection>;
+
+#[derive(Debug)]
+pub(super) struct Gate {
+    files: Files,
+    open: Open,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    idle: Vec<Connection>,
+    lent: usize,
+    shut: bool,
+}
+
+/// A connection on loan.
+#[derive(Debug)]
+pub(super) struct Lent<'a> {
+    gate: &'a Gate,
+    db: Option<Connection>,
+}
+
+impl Gate {
+    pub(super) fn new(files: Files, open: Open) -> Self {
+        Self { files, open, state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// Lends a connection, once the gate is open.
+    pub(super) fn lend(&self) -> rusqlite::Result<Lent<'_>> {
+        let mut state = locked(&self.state);
+        while state.shut {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.lent += 1;
+        let idle = state.idle.pop();
+        drop(state);
+        // Counted as lent while it is opened, so that nobody shuts the gate meanwhile.
+        let mut lent = Lent { gate: self, db: idle };
+        if lent.db.is_none() {
+            lent.db = Some((self.open)(&self.files)?);
+        }
+        Ok(lent)
+    }
+
+    /// Calls every connection back and closes it; lends none until the gate is opened.
+    pub(super) fn shut(&self) {
+        let mut state = locked(&self.state);
+        state.shut = true;
+        while state.lent > 0 {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.idle.clear();
+    }
+
+    pub(super) fn open(&self) {
+        locked(&self.state).shut = false;
+        self.changed.notify_all();
+    }
+}
+
+impl Deref for Lent<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.db.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl DerefMut for Lent<'_> {
+    fn deref_mut(&mut self) -> &mut Connection {
+        self.db.as_mut().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let mut state = locked(&self.gate.state);
+        state.lent -= 1;
+        state.idle.extend(self.db.take());
+        drop(state);
+        self.gate.changed.notify_all();
+    }
+}

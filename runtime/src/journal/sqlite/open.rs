@@ -1,0 +1,312 @@
+//! Opening: whether it is ours and whole, its version, and whether anything was lost since it was closed.
+
+use std::{fs::File, io::Read as _, time::SystemTime};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, config::DbConfig};
+use rustix::fs::fdatasync;
+use switchboard_core::ids::{ChatId, ChatKey, Epoch, Principal};
+
+use super::{
+    SqliteOptions,
+    error::{OpenError, OpenErrorReason},
+    files::{Files, Lock, Remembered, SideFile, boot_id},
+    schema,
+};
+
+/// How long a statement waits for a lock of another program, such as an administrator's `sqlite3`.
+const BUSY_MS: u64 = 5_000;
+/// Prepared statements that each connection keeps.
+const STATEMENTS: usize = 64;
+/// A database of at most this many bytes is checked whole at every start; a larger one only when something
+/// looks wrong. Checking reads all of it.
+const CHECKED_BYTES: u64 = 32 * 1024 * 1024;
+const HEADER_BYTES: usize = 100;
+
+/// What was found at opening.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OpenReport {
+    /// It did not exist before.
+    pub created: bool,
+    /// It was not closed: the process before was killed, or the machine stopped.
+    pub unclean: bool,
+    /// The machine was started anew since then. Chats that had an open turn get a new epoch.
+    pub rebooted: bool,
+    /// Commits are missing: it is a backup, or its end was lost. Every chat gets a new epoch when it is next
+    /// opened.
+    pub lost_commits: bool,
+    /// Chats whose state has to be taken up: those with an open turn or an agent.
+    pub unfinished: Vec<ChatKey>,
+}
+
+/// An open database and what goes with it.
+pub(super) struct Opened {
+    pub(super) lock: Lock,
+    pub(super) db: Connection,
+    pub(super) side: SideFile,
+    pub(super) state: State,
+    pub(super) report: OpenReport,
+}
+
+/// What is known of the journal as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct State {
+    pub(super) commits: u64,
+    pub(super) era: i64,
+}
+
+struct Meta {
+    journal_id: String,
+    state: State,
+    boot_id: String,
+    clean: bool,
+}
+
+pub(super) fn open(files: &Files, options: &SqliteOptions) -> Result<Opened, OpenError> {
+    let lock = Lock::take(files)?;
+    files.make_private().map_err(|error| OpenError::io(&files.db, error))?;
+    let size = check_header(files)?;
+    let of_db = |error| OpenError::sqlite(&files.db, error);
+    let mut db = connect(files).map_err(of_db)?;
+    let version = check_identity(files, &db)?;
+    prepare(&db).map_err(of_db)?;
+    schema::migrate(&mut db, version).map_err(of_db)?;
+    let (journal_id, state, report) = reconcile(files, options, &mut db, size)?;
+    let side = settle(files, journal_id, state).map_err(|error| OpenError::io(&files.commits(), error))?;
+    let report = OpenReport { unfinished: unfinished(&db).map_err(of_db)?, ..report };
+    Ok(Opened { lock, db, side, state, report })
+}
+
+/// A connection that writes. Nothing is changed by opening it.
+pub(super) fn connect(files: &Files) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(&files.db, flags)?;
+    db.busy_timeout(std::time::Duration::from_millis(BUSY_MS))?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Checkpoints have a thread of their own, and the log must stay where it is while its sync is awaited.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    db.pragma_update(None, "trusted_schema", false)?;
+    Ok(db)
+}
+
+/// What a writing connection needs beyond [`connect`].
+pub(super) fn prepare(db: &Connection) -> rusqlite::Result<()> {
+    let mode: String = db.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
+    if mode != "wal" {
+        let refused = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_PROTOCOL);
+        let detail = format!("the journal mode is {mode} in place of wal");
+        return Err(rusqlite::Error::SqliteFailure(refused, Some(detail)));
+    }
+    db.pragma_update(None, "synchronous", "normal")?;
+    db.pragma_update(None, "wal_autocheckpoint", 0)?;
+    db.pragma_update(None, "foreign_keys", true)?;
+    db.pragma_update(None, "cache_size", -8192)?;
+    db.pragma_update(None, "temp_store", "memory")
+}
+
+/// A connection that only reads.
+pub(super) fn connect_reader(files: &Files) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(&files.db, flags)?;
+    db.busy_timeout(std::time::Duration::from_millis(BUSY_MS))?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    db.pragma_update(None, "trusted_schema", false)?;
+    db.pragma_update(None, "cache_size", -2048)?;
+    Ok(db)
+}
+
+/// Looks at the file before SQLite does, which would change a database of somebody else's. Source:
+/// <https://www.sqlite.org/fileformat2.html#the_database_header>. Gives its size.
+fn check_header(files: &Files) -> Result<u64, OpenError> {
+    let mut header = Vec::new();
+    let file = File::open(&files.db).map_err(|error| OpenError::io(&files.db, error))?;
+    let size = file.metadata().map_err(|error| OpenError::io(&files.db, error))?.len();
+    file.take(HEADER_BYTES as u64)
+        .read_to_end(&mut header)
+        .map_err(|error| OpenError::io(&files.db, error))?;
+    if header.is_empty() {
+        return Ok(0);
+    }
+    let magic = b"SQLite format 3\0";
+    if !header.starts_with(&magic[..header.len().min(magic.len())]) {
+        return Err(OpenError::new(&files.db, OpenErrorReason::NotAJournal));
+    }
+    if header.len() < HEADER_BYTES {
+        return Err(OpenError::damaged(&files.db, "it ends within its header"));
+    }
+    let number = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let application = number(68).cast_signed();
+    if application != 0 && application != schema::APPLICATION_ID {
+        return Err(OpenError::new(&files.db, OpenErrorReason::NotAJournal));
+    }
+    let page = match u16::from_be_bytes([header[16], header[17]]) {
+        1 => 65_536,
+        bytes => u64::from(bytes),
+    };
+    let logged = files.wal().metadata().map_or(0, |wal| wal.len());
+    let needed = page * u64::from(number(28));
+    // What is missing may be in the write-ahead log.
+    if size + logged < needed {
+        let detail = format!("{} of {needed} bytes are there", size + logged);
+        return Err(OpenError::damaged(&files.db, detail));
+    }
+    Ok(size)
+}
+
+fn check_identity(files: &Files, db: &Connection) -> Result<u32, OpenError> {
+    let of_db = |error| OpenError::sqlite(&files.db, error);
+    let version = schema::version(db).map_err(of_db)?;
+    let application = schema::application_id(db).map_err(of_db)?;
+    let tables: u32 =
+        db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(of_db)?;
+    let fresh = application == 0 && version == 0 && tables == 0;
+    if !fresh && application != schema::APPLICATION_ID {
+        return Err(OpenError::new(&files.db, OpenErrorReason::NotAJournal));
+    }
+    let known = schema::newest();
+    if version > known {
+        return Err(OpenError::new(&files.db, OpenErrorReason::Newer { found: version, known }));
+    }
+    Ok(version)
+}
+
+/// Finds out what happened since the journal was closed, and notes it in one transaction.
+fn reconcile(
+    files: &Files,
+    options: &SqliteOptions,
+    db: &mut Connection,
+    size: u64,
+) -> Result<(String, State, OpenReport), OpenError> {
+    let of_db = |error| OpenError::sqlite(&files.db, error);
+    let found = meta(db).map_err(of_db)?;
+    let side = SideFile::recall(files).map_err(|error| OpenError::io(&files.commits(), error))?;
+    let boot = options.boot_id.clone().or_else(boot_id);
+    let mut report = OpenReport::default();
+    let mut meta = match found {
+        Some(meta) => {
+            report.unclean = !meta.clean;
+            report.rebooted = report.unclean && boot.as_ref().is_none_or(|boot| *boot != meta.boot_id);
+            report.lost_commits = has_lost(&side, &meta);
+            meta
+        }
+        None => {
+            report.created = true;
+            let journal_id = random_hex(8).map_err(|error| OpenError::io(&files.db, error))?;
+            let state = State { commits: 0, era: 0 };
+            Meta { journal_id, state, boot_id: String::new(), clean: true }
+        }
+    };
+    if size <= CHECKED_BYTES || report.lost_commits || report.rebooted {
+        check_whole(files, db)?;
+    }
+    let remembered = match side {
+        Remembered::Commits { ref journal_id, commits } if *journal_id == meta.journal_id => commits,
+        Remembered::Commits { .. } | Remembered::Nothing | Remembered::Garbage => 0,
+    };
+    meta.state.commits = meta.state.commits.max(remembered) + 1;
+    meta.state.era += i64::from(report.lost_commits);
+    meta.boot_id = boot.unwrap_or_default();
+    note(db, &meta, &report).map_err(of_db)?;
+    Ok((meta.journal_id, meta.state, report))
+}
+
+fn has_lost(side: &Remembered, meta: &Meta) -> bool {
+    match side {
+        Remembered::Commits { journal_id, commits } => {
+            *journal_id != meta.journal_id || *commits > meta.state.commits
+        }
+        // A backup without it, or one of another time.
+        Remembered::Nothing | Remembered::Garbage => meta.state.commits > 0,
+    }
+}
+
+fn meta(db: &Connection) -> rusqlite::Result<Option<Meta>> {
+    db.query_row("SELECT journal_id, commits, era, boot_id, clean FROM meta", [], |row| {
+        let commits: i64 = row.get(1)?;
+        Ok(Meta {
+            journal_id: row.get(0)?,
+            state: State { commits: commits.unsigned_abs(), era: row.get(2)? },
+            boot_id: row.get(3)?,
+            clean: row.get(4)?,
+        })
+    })
+    .optional()
+}
+
+fn note(db: &mut Connection, meta: &Meta, report: &OpenReport) -> rusqlite::Result<()> {
+    let change = db.transaction()?;
+    change.execute(
+        "INSERT INTO meta (id, journal_id, created_at, commits, era, boot_id, clean) \
+         VALUES (1, ?1, ?2, ?3, ?4, ?5, 0) ON CONFLICT (id) DO UPDATE SET commits = excluded.commits, \
+         era = excluded.era, boot_id = excluded.boot_id, clean = 0",
+        (&meta.journal_id, unix_ms(), meta.state.commits.cast_signed(), meta.state.era, &meta.boot_id),
+    )?;
+    if report.rebooted {
+        change.execute(
+            "UPDATE chats SET era = -1 WHERE id IN (SELECT chat FROM turns WHERE outcome IS NULL)",
+            [],
+        )?;
+    }
+    change.commit()
+}
+
+fn check_whole(files: &Files, db: &Connection) -> Result<(), OpenError> {
+    let of_db = |error| OpenError::sqlite(&files.db, error);
+    let verdict: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(of_db)?;
+    if verdict == "ok" { Ok(()) } else { Err(OpenError::damaged(&files.db, verdict.replace('\n', "; "))) }
+}
+
+/// Brings what was found and noted to the disk: what is shown from now on may come from any of it.
+fn settle(files: &Files, journal_id: String, state: State) -> std::io::Result<SideFile> {
+    fdatasync(files.open_wal()?)?;
+    let side = SideFile::open(files, journal_id)?;
+    side.remember_for_good(state.commits)?;
+    files.sync_folder()?;
+    Ok(side)
+}
+
+/// Begins a new era in a journal that is in use, if commits are missing from it.
+pub(super) fn reconcile_again(db: &mut Connection, known: State) -> rusqlite::Result<(State, bool)> {
+    let found = meta(db)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+    if found.state.commits >= known.commits {
+        return Ok((State { commits: found.state.commits, era: found.state.era }, false));
+    }
+    let state = State { commits: known.commits + 1, era: found.state.era + 1 };
+    let report = OpenReport { lost_commits: true, ..OpenReport::default() };
+    note(db, &Meta { state, ..found }, &report)?;
+    Ok((state, true))
+}
+
+fn unfinished(db: &Connection) -> rusqlite::Result<Vec<ChatKey>> {
+    let mut find = db.prepare(
+        "SELECT principal, chat_id FROM chats WHERE id IN (SELECT chat FROM turns WHERE outcome IS NULL \
+         UNION SELECT id FROM chats WHERE agent_run IS NOT NULL) ORDER BY id",
+    )?;
+    let rows = find.query_map([], |row| {
+        let (principal, chat): (String, String) = (row.get(0)?, row.get(1)?);
+        Ok(Principal::parse(&principal).ok().zip(ChatId::parse(&chat).ok()))
+    })?;
+    let keys = rows.filter_map(|row| {
+        row.map(|found| found.map(|(principal, chat)| ChatKey { principal, chat })).transpose()
+    });
+    keys.collect()
+}
+
+/// A name that no epoch ever had.
+pub(super) fn new_epoch() -> std::io::Result<Epoch> {
+    let name = random_hex(6)?;
+    Epoch::parse(&name).map_err(|error| std::io::Error::other(error.to_string()))
+}
+
+fn random_hex(bytes: usize) -> std::io::Result<String> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(std::io::Error::from)?;
+    Ok(random.iter().take(bytes).map(|byte| format!("{byte:02x}")).collect())
+}
+
+pub(super) fn unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,99 @@
+//! Questions, answered by a few threads that only read. They see everything that was answered before.
+
+use std::{
+    collections::VecDeque,
+    sync::{Condvar, Mutex, PoisonError, atomic::Ordering},
+};
+
+use switchboard_core::journal::{Ask, JournalAnswer, Query};
+
+use super::{
+    Shared, locked,
+    query::{self, Read},
+    work::Job,
+};
+
+/// Questions that may wait. The hub asks few things at a time for each connection.
+const QUESTIONS: usize = 65_536;
+
+#[derive(Debug, Default)]
+pub(super) struct Questions {
+    state: Mutex<State>,
+    ready: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Question>,
+    stopping: bool,
+}
+
+#[derive(Debug)]
+struct Question {
+    ask: Ask,
+    /// The writer has seen to the chat: its answer is the leave to append again.
+    reopens: bool,
+}
+
+impl Questions {
+    /// Takes a question; false if too many wait.
+    pub(super) fn push(&self, ask: Ask, reopens: bool) -> Result<(), Ask> {
+        let mut state = locked(&self.state);
+        if state.waiting.len() >= QUESTIONS {
+            return Err(ask);
+        }
+        state.waiting.push_back(Question { ask, reopens });
+        drop(state);
+        self.ready.notify_one();
+        Ok(())
+    }
+
+    /// Answers questions for as long as the journal is open.
+    pub(super) fn run(&self, shared: &Shared) {
+        while let Some(question) = self.next() {
+            answer(shared, question);
+        }
+    }
+
+    fn next(&self) -> Option<Question> {
+        let mut state = locked(&self.state);
+        loop {
+            if let Some(question) = state.waiting.pop_front() {
+                return Some(question);
+            }
+            if state.stopping {
+                return None;
+            }
+            state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    pub(super) fn stop(&self) {
+        locked(&self.state).stopping = true;
+        self.ready.notify_all();
+    }
+}
+
+fn answer(shared: &Shared, Question { ask, reopens }: Question) {
+    let era = shared.era.load(Ordering::Acquire);
+    let read = shared.readers.lend().and_then(|mut db| query::read(&mut db, era, &ask.query));
+    match (read, &ask.query) {
+        (Ok(Read::Found(found)), _) => {
+            if let Query::Chat { chat } = &ask.query
+                && reopens
+            {
+                locked(&shared.closed).remove(chat);
+            }
+            shared.answers.send(JournalAnswer::Found(ask.id, found));
+        }
+        (Ok(Read::Stale), Query::Chat { chat }) if !reopens => {
+            let chat = chat.clone();
+            shared.work.push([Job::Chat(ask, chat)]);
+        }
+        (Ok(Read::Stale), _) => shared.answers.send(JournalAnswer::Failed(ask.id)),
+        (Err(error), _) => {
+            tracing::warn!(%error, "the journal could not be read");
+            shared.answers.send(JournalAnswer::Failed(ask.id));
+        }
+    }
+}

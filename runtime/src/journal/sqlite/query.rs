@@ -1,0 +1,289 @@
+//! Answers to questions, read in one transaction each.
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension as _, Row, types::Type};
+use switchboard_core::{
+    agent::{AgentCommand, AgentRun, CommandId},
+    ids::{ChatId, ChatKey, Cursor, Epoch, InvalidId, Principal, RequestId, TurnId},
+    journal::{
+        AgentPlace, ChatRecord, ChatsPage, Found, HistoryPage, LogEvent, OpenRequest, OpenTurn, PageBuilder,
+        PageStart, Query, TurnRecord,
+    },
+    wire::{ChatSummary, Frame},
+};
+
+use super::{apply::int, sql::read};
+
+/// What reading gave.
+#[derive(Debug)]
+pub(super) enum Read {
+    /// The answer.
+    Found(Found),
+    /// The chat's epoch has to be renewed first.
+    Stale,
+}
+
+/// Reads the answer. `era`: the journal's; a chat of an older one is stale.
+pub(super) fn read(db: &mut Connection, era: i64, query: &Query) -> rusqlite::Result<Read> {
+    // One transaction, so that what an answer says belongs together.
+    let db = db.transaction()?;
+    let found = match query {
+        Query::Chat { chat } => return chat_record(&db, era, chat),
+        Query::Turn { chat, turn_id } => Found::Turn(turn(&db, chat, turn_id)?),
+        Query::After { chat, after, bytes } => Found::After(after_page(&db, chat, after, *bytes)?),
+        Query::Before { chat, before, events, bytes } => {
+            Found::Before(before_page(&db, chat, before, *events, *bytes)?)
+        }
+        Query::Chats { principal, before, limit } => {
+            Found::Chats(chats_page(&db, principal, before.as_deref(), *limit)?)
+        }
+    };
+    Ok(Read::Found(found))
+}
+
+struct ChatRow {
+    id: i64,
+    era: i64,
+    epoch: Epoch,
+    epoch_no: i64,
+}
+
+fn chat_row(row: &Row<'_>) -> rusqlite::Result<ChatRow> {
+    Ok(ChatRow { id: row.get(0)?, era: row.get(1)?, epoch: id(row, 2, Epoch::parse)?, epoch_no: row.get(3)? })
+}
+
+fn find(db: &Connection, chat: &ChatKey) -> rusqlite::Result<Option<ChatRow>> {
+    db.prepare_cached(read::CHAT)?
+        .query_row((chat.principal.as_str(), chat.chat.as_str()), chat_row)
+        .optional()
+}
+
+fn chat_record(db: &Connection, era: i64, chat: &ChatKey) -> rusqlite::Result<Read> {
+    let found = db
+        .prepare_cached(read::CHAT)?
+        .query_row((chat.principal.as_str(), chat.chat.as_str()), |row| {
+            let goal: Option<String> = row.get(6)?;
+            let agent: Option<i64> = row.get(9)?;
+            let record = ChatRecord {
+                chat: chat.chat.clone(),
+                head: Cursor { epoch: id(row, 2, Epoch::parse)?, seq: unsigned(row, 4)? },
+                title: row.get(5)?,
+                goal_state: goal.map(|goal| json(6, &goal)).transpose()?.unwrap_or_default(),
+                session: row.get(7)?,
+                turns: Vec::new(),
+                requests: Vec::new(),
+                last_command: unsigned(row, 8)?,
+                agent: None,
+                commands: Vec::new(),
+                earlier_epochs: false,
+            };
+            let agent = match agent {
+                Some(run) => {
+                    let position: i64 = row.get(10)?;
+                    let (run, position) = (AgentRun(run.cast_unsigned()), position.cast_unsigned());
+                    Some(AgentPlace { run, position, checkpoint: None })
+                }
+                None => None,
+            };
+            Ok((chat_row(row)?, ChatRecord { agent, ..record }))
+        })
+        .optional()?;
+    let Some((row, mut record)) = found else { return Ok(Read::Found(Found::Chat(None))) };
+    if row.era < era {
+        return Ok(Read::Stale);
+    }
+    if let Some(agent) = &mut record.agent {
+        let state: Option<Vec<u8>> =
+            db.prepare_cached(read::CHECKPOINT)?.query_row([row.id], |row| row.get(0)).optional()?;
+        agent.checkpoint = state.map(Bytes::from);
+    }
+    record.turns = all(db, read::OPEN_TURNS, row.id, |turn| open_turn(turn, row.epoch_no))?;
+    record.requests = all(db, read::REQUESTS, row.id, |row| {
+        Ok(OpenRequest {
+            request_id: id(row, 0, RequestId::parse)?,
+            question: row.get(1)?,
+            frame: frame(row, 2)?,
+        })
+    })?;
+    record.commands = all(db, read::COMMANDS, row.id, command)?;
+    record.earlier_epochs = row.epoch_no > 1
+        && db
+            .prepare_cached(read::HAS_EARLIER_EVENTS)?
+            .query_row((row.id, row.epoch_no), |row| row.get(0))?;
+    Ok(Read::Found(Found::Chat(Some(Box::new(record)))))
+}
+
+fn all<T>(
+    db: &Connection,
+    sql: &str,
+    chat: i64,
+    each: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Vec<T>> {
+    db.prepare_cached(sql)?.query_map([chat], each)?.collect()
+}
+
+fn open_turn(row: &Row<'_>, present_epoch: i64) -> rusqlite::Result<OpenTurn> {
+    let epoch_no: i64 = row.get(3)?;
+    let started: Option<i64> = row.get(6)?;
+    Ok(OpenTurn {
+        turn_id: id(row, 0, TurnId::parse)?,
+        text: row.get(1)?,
+        hash: row.get(2)?,
+        seq: if epoch_no == present_epoch { unsigned(row, 4)? } else { 0 },
+        frame: frame(row, 8)?,
+        accepted_at_ms: unsigned(row, 5)?,
+        started_at_ms: started.map(i64::unsigned_abs),
+        cancel_requested: row.get(7)?,
+    })
+}
+
+fn command(row: &Row<'_>) -> rusqlite::Result<AgentCommand> {
+    let command_id = CommandId(unsigned(row, 0)?);
+    let kind: String = row.get(1)?;
+    Ok(match kind.as_str() {
+        "prompt" => {
+            AgentCommand::Prompt { id: command_id, turn_id: id(row, 2, TurnId::parse)?, text: row.get(3)? }
+        }
+        "cancel" => AgentCommand::Cancel { id: command_id, turn_id: id(row, 2, TurnId::parse)? },
+        _ => {
+            let body: String = row.get(3)?;
+            let request_id = id(row, 2, RequestId::parse)?;
+            AgentCommand::Answer { id: command_id, request_id, answer: json(3, &body)? }
+        }
+    })
+}
+
+fn turn(db: &Connection, chat: &ChatKey, turn_id: &TurnId) -> rusqlite::Result<Option<TurnRecord>> {
+    let key = (chat.principal.as_str(), chat.chat.as_str(), turn_id.as_str());
+    db.prepare_cached(read::TURN)?
+        .query_row(key, |row| {
+            Ok(TurnRecord {
+                hash: row.get(0)?,
+                place: Cursor { epoch: id(row, 1, Epoch::parse)?, seq: unsigned(row, 2)? },
+                starts_turn: row.get(3)?,
+            })
+        })
+        .optional()
+}
+
+fn after_page(
+    db: &Connection,
+    chat: &ChatKey,
+    after: &Cursor,
+    bytes: usize,
+) -> rusqlite::Result<Option<Vec<LogEvent>>> {
+    let Some(row) = find(db, chat)?.filter(|row| row.epoch == after.epoch) else { return Ok(None) };
+    let mut statement = db.prepare_cached(read::AFTER)?;
+    let mut rows = statement.query((row.id, row.epoch_no, int(after.seq)))?;
+    let mut page = Vec::new();
+    let mut size = 0;
+    while size < bytes
+        && let Some(row) = rows.next()?
+    {
+        let event = LogEvent { first_seq: unsigned(row, 0)?, seq: unsigned(row, 1)?, frame: frame(row, 2)? };
+        size += event.frame.len();
+        page.push(event);
+    }
+    Ok(Some(page))
+}
+
+fn before_page(
+    db: &Connection,
+    chat: &ChatKey,
+    before: &PageStart,
+    events: u32,
+    bytes: usize,
+) -> rusqlite::Result<Option<HistoryPage>> {
+    let Some(chat) = find(db, chat)? else { return Ok(Some(HistoryPage::default())) };
+    let Some((epoch_no, last)) = place(db, &chat, before)? else { return Ok(None) };
+    let mut statement = db.prepare_cached(read::BEFORE)?;
+    let mut rows = statement.query((chat.id, epoch_no, int(last)))?;
+    let mut page = PageBuilder::new(events, bytes);
+    let mut next = None;
+    while let Some(row) = rows.next()? {
+        if !page.takes(&frame(row, 2)?) {
+            let (no, seq): (i64, i64) = (row.get(0)?, row.get(1)?);
+            next = Some((no, seq));
+            break;
+        }
+    }
+    let before = match next {
+        Some((no, seq)) if no == chat.epoch_no => Some(format!("{}~{seq}", chat.epoch)),
+        Some((no, seq)) => {
+            let epoch: String =
+                db.prepare_cached(read::EPOCH_NAME)?.query_row((chat.id, no), |row| row.get(0))?;
+            Some(format!("{epoch}~{seq}"))
+        }
+        None => None,
+    };
+    Ok(Some(HistoryPage { events: page.finish(), before }))
+}
+
+/// The number of an epoch, and the place in it, that a page begins with.
+fn place(db: &Connection, chat: &ChatRow, before: &PageStart) -> rusqlite::Result<Option<(i64, u64)>> {
+    let cursor = match before {
+        PageStart::At(seq) => return Ok(Some((chat.epoch_no, *seq))),
+        PageStart::Opaque(cursor) => cursor,
+    };
+    let parsed = cursor.split_once('~').and_then(|(epoch, seq)| Some((epoch, seq.parse().ok()?)));
+    let Some((epoch, seq)) = parsed else { return Ok(None) };
+    let no: Option<i64> =
+        db.prepare_cached(read::EPOCH_NO)?.query_row((chat.id, epoch), |row| row.get(0)).optional()?;
+    Ok(no.map(|no| (no, seq)))
+}
+
+fn chats_page(
+    db: &Connection,
+    principal: &Principal,
+    before: Option<&str>,
+    limit: u32,
+) -> rusqlite::Result<Option<ChatsPage>> {
+    // Before everything that can be: no chat has this time.
+    let mut bound = (i64::MAX, String::new());
+    if let Some(cursor) = before {
+        let parsed = cursor
+            .split_once('~')
+            .and_then(|(at, chat)| Some((at.parse::<u64>().ok()?, ChatId::parse(chat).ok()?)));
+        let Some((at, chat)) = parsed else { return Ok(None) };
+        bound = (int(at), chat.as_str().to_owned());
+    }
+    let mut statement = db.prepare_cached(read::CHATS)?;
+    let rows = statement.query_map((principal.as_str(), bound.0, bound.1, i64::from(limit) + 1), |row| {
+        Ok(ChatSummary {
+            chat_id: id(row, 0, ChatId::parse)?,
+            title: row.get(1)?,
+            updated_at_ms: unsigned(row, 2)?,
+            running: row.get(5)?,
+            head: Cursor { epoch: id(row, 3, Epoch::parse)?, seq: unsigned(row, 4)? },
+        })
+    })?;
+    let mut chats: Vec<ChatSummary> = rows.collect::<rusqlite::Result<_>>()?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = chats.len() > limit;
+    chats.truncate(limit);
+    let before = chats.last().filter(|_| more).map(|last| format!("{}~{}", last.updated_at_ms, last.chat_id));
+    Ok(Some(ChatsPage { chats, before }))
+}
+
+fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    let number: i64 = row.get(column)?;
+    u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
+}
+
+fn id<T>(row: &Row<'_>, column: usize, parse: impl Fn(&str) -> Result<T, InvalidId>) -> rusqlite::Result<T> {
+    let text = row.get_ref(column)?.as_str()?;
+    parse(text)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
+}
+
+/// What is not a frame any more was damaged on the disk; it must not reach anybody.
+fn frame(row: &Row<'_>, column: usize) -> rusqlite::Result<Frame> {
+    let json = Bytes::copy_from_slice(row.get_ref(column)?.as_bytes()?);
+    let damaged = || std::io::Error::other("an event is damaged").into();
+    Frame::new(json).ok_or_else(|| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, damaged()))
+}
+
+fn json<T: serde::de::DeserializeOwned>(column: usize, text: &str) -> rusqlite::Result<T> {
+    serde_json::from_str(text)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
+}

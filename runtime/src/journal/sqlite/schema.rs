@@ -1,0 +1,111 @@
+//! The schema and its versions.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+/// What marks a file as a Switchboard journal (`PRAGMA application_id`): "SWBD".
+pub(super) const APPLICATION_ID: i32 = 0x5357_4244;
+
+/// Every migration there ever was, in order. The number of those applied is `PRAGMA user_version`.
+pub(super) const MIGRATIONS: &[Migration] =
+    &[Migration { name: "0001_first", sql: include_str!("../migrations/0001_first.sql") }];
+
+/// One step from a version of the schema to the next.
+pub(super) struct Migration {
+    pub(super) name: &'static str,
+    pub(super) sql: &'static str,
+}
+
+/// The version that this program reads and writes.
+pub(super) fn newest() -> u32 {
+    u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX)
+}
+
+/// The version of a database: how many migrations it has seen.
+pub(super) fn version(db: &Connection) -> rusqlite::Result<u32> {
+    db.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+pub(super) fn application_id(db: &Connection) -> rusqlite::Result<i32> {
+    db.pragma_query_value(None, "application_id", |row| row.get(0))
+}
+
+/// Applies what a database of version `from` has not seen, each step in a transaction of its own.
+pub(super) fn migrate(db: &mut Connection, from: u32) -> rusqlite::Result<()> {
+    let seen = usize::try_from(from).unwrap_or(usize::MAX);
+    for (version, migration) in (1_u32..).zip(MIGRATIONS).skip(seen) {
+        let step = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        step.execute_batch(migration.sql)?;
+        step.pragma_update(None, "application_id", APPLICATION_ID)?;
+        step.pragma_update(None, "user_version", version)?;
+        step.commit()?;
+        tracing::info!(migration = migration.name, "the journal's schema is at version {version}");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest as _, Sha256};
+
+    use super::*;
+
+    /// SHA-256 of every migration that was ever part of a release. A line is added with each new file and
+    /// never changed: what is on people's disks was made by these very statements.
+    const PINNED: &[(&str, &str)] =
+        &[("0001_first", "bdfd09ed8caa322fef8340918a6928a0035a9c370a6fdc0c1997ba08a9e74da4")];
+
+    #[test]
+    fn migrations_are_only_ever_added() {
+        let found: Vec<(&str, String)> = MIGRATIONS
+            .iter()
+            .map(|migration| {
+                let hash = Sha256::digest(migration.sql);
+                (migration.name, hash.iter().map(|byte| format!("{byte:02x}")).collect())
+            })
+            .collect();
+        let found: Vec<(&str, &str)> = found.iter().map(|(name, hash)| (*name, hash.as_str())).collect();
+        assert_eq!(found, PINNED, "a migration was edited, removed or added without its hash");
+    }
+
+    #[test]
+    fn every_migration_on_disk_is_listed_once_under_its_number() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/journal/migrations");
+        let mut files: Vec<String> = std::fs::read_dir(folder)
+            .expect("the folder is there")
+            .map(|entry| entry.expect("it can be listed").file_name().to_string_lossy().into_owned())
+            .collect();
+        files.sort();
+        let listed: Vec<String> = MIGRATIONS.iter().map(|one| format!("{}.sql", one.name)).collect();
+        assert_eq!(files, listed);
+        for (number, migration) in (1..).zip(MIGRATIONS) {
+            assert!(
+                migration.name.starts_with(&format!("{number:04}_")),
+                "{} is out of order",
+                migration.name
+            );
+        }
+    }
+
+    #[test]
+    fn a_database_of_every_version_becomes_one_of_the_newest() {
+        let mut whole = Connection::open_in_memory().expect("memory");
+        migrate(&mut whole, 0).expect("it migrates");
+        for from in 1..=newest() {
+            let mut db = Connection::open_in_memory().expect("memory");
+            for (version, migration) in (1..=from).zip(MIGRATIONS) {
+                db.execute_batch(migration.sql).expect("it applies");
+                db.pragma_update(None, "user_version", version).expect("a number");
+            }
+            migrate(&mut db, from).expect("it migrates");
+            assert_eq!(version(&db), Ok(newest()));
+            assert_eq!(tables(&db), tables(&whole));
+        }
+    }
+
+    fn tables(db: &Connection) -> Vec<String> {
+        let mut all =
+            db.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name").expect("SQL");
+        let rows = all.query_map([], |row| row.get(0)).expect("rows");
+        rows.map(|row| row.expect("text")).collect()
+    }
+}

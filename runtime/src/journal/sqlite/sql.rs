@@ -1,0 +1,79 @@
+//! Every statement that runs more than once per start. A test holds each to its index.
+
+/// Writes, in the order of their use.
+pub(super) mod write {
+    pub(crate) const FIND_CHAT: &str =
+        "SELECT id, epoch_no, head_seq, era FROM chats WHERE principal = ?1 AND chat_id = ?2";
+    pub(crate) const ADD_CHAT: &str = "INSERT INTO chats (principal, chat_id, epoch_no, head_seq, era, \
+         last_command, created_at, updated_at) VALUES (?1, ?2, 1, 0, ?3, 0, ?4, 0)";
+    pub(crate) const ADD_EPOCH: &str =
+        "INSERT INTO epochs (chat, no, epoch, began_at) VALUES (?1, ?2, ?3, ?4)";
+    pub(crate) const RENEW_CHAT: &str =
+        "UPDATE chats SET epoch_no = ?2, head_seq = 0, era = ?3 WHERE id = ?1";
+    pub(crate) const ADD_EVENT: &str =
+        "INSERT INTO events (chat, epoch_no, seq, first_seq, frame) VALUES (?1, ?2, ?3, ?4, ?5)";
+    pub(crate) const MOVE_HEAD: &str =
+        "UPDATE chats SET head_seq = ?2, updated_at = max(updated_at, ?3) WHERE id = ?1";
+    pub(crate) const ADD_TURN: &str = "INSERT INTO turns (chat, turn_id, hash, epoch_no, seq, starts_turn, \
+         accepted_at, text) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    pub(crate) const START_TURN: &str =
+        "UPDATE turns SET started_at = ?3 WHERE chat = ?1 AND turn_id = ?2 AND outcome IS NULL";
+    pub(crate) const CANCEL_TURN: &str =
+        "UPDATE turns SET cancel_requested = 1 WHERE chat = ?1 AND turn_id = ?2 AND outcome IS NULL";
+    pub(crate) const TURN_HAS_STARTED: &str =
+        "SELECT started_at IS NOT NULL FROM turns WHERE chat = ?1 AND turn_id = ?2 AND outcome IS NULL";
+    pub(crate) const END_TURN: &str = "UPDATE turns SET outcome = ?3, ended_at = ?4, text = NULL \
+         WHERE chat = ?1 AND turn_id = ?2 AND outcome IS NULL";
+    pub(crate) const DROP_COMMANDS: &str = "DELETE FROM commands WHERE chat = ?1";
+    pub(crate) const ADD_REQUEST: &str = "INSERT INTO requests (chat, no, request_id, question, frame) \
+         VALUES (?1, (SELECT coalesce(max(no), 0) + 1 FROM requests WHERE chat = ?1), ?2, ?3, ?4)";
+    pub(crate) const DROP_REQUEST: &str = "DELETE FROM requests WHERE chat = ?1 AND request_id = ?2";
+    pub(crate) const ADD_COMMAND: &str =
+        "INSERT OR REPLACE INTO commands (chat, id, kind, about, body) VALUES (?1, ?2, ?3, ?4, ?5)";
+    pub(crate) const RAISE_COMMAND: &str =
+        "UPDATE chats SET last_command = max(last_command, ?2) WHERE id = ?1";
+    pub(crate) const START_AGENT: &str = "UPDATE chats SET agent_run = ?2, agent_position = 0 WHERE id = ?1";
+    pub(crate) const END_AGENT: &str =
+        "UPDATE chats SET agent_run = NULL, agent_position = NULL WHERE id = ?1 AND agent_run = ?2";
+    pub(crate) const MOVE_AGENT: &str =
+        "UPDATE chats SET agent_position = ?3 WHERE id = ?1 AND agent_run = ?2";
+    pub(crate) const DROP_CHECKPOINT: &str = "DELETE FROM checkpoints WHERE chat = ?1";
+    pub(crate) const SET_CHECKPOINT: &str =
+        "INSERT OR REPLACE INTO checkpoints (chat, position, state) VALUES (?1, ?2, ?3)";
+    pub(crate) const SET_SESSION: &str = "UPDATE chats SET session = ?2 WHERE id = ?1";
+    pub(crate) const SET_TITLE: &str = "UPDATE chats SET title = ?2 WHERE id = ?1";
+    pub(crate) const SET_GOAL: &str = "UPDATE chats SET goal = ?2 WHERE id = ?1";
+    pub(crate) const COUNT_COMMIT: &str = "UPDATE meta SET commits = ?1 WHERE id = 1";
+}
+
+/// Reads.
+pub(super) mod read {
+    pub(crate) const CHAT: &str = "SELECT c.id, c.era, e.epoch, c.epoch_no, c.head_seq, c.title, c.goal, \
+         c.session, c.last_command, c.agent_run, c.agent_position FROM chats c \
+         JOIN epochs e ON e.chat = c.id AND e.no = c.epoch_no WHERE c.principal = ?1 AND c.chat_id = ?2";
+    pub(crate) const CHECKPOINT: &str = "SELECT state FROM checkpoints WHERE chat = ?1";
+    pub(crate) const OPEN_TURNS: &str = "SELECT t.turn_id, t.text, t.hash, t.epoch_no, t.seq, t.accepted_at, \
+         t.started_at, t.cancel_requested, e.frame FROM turns t \
+         JOIN events e ON e.chat = t.chat AND e.epoch_no = t.epoch_no AND e.seq = t.seq \
+         WHERE t.chat = ?1 AND t.outcome IS NULL ORDER BY t.epoch_no, t.seq";
+    pub(crate) const REQUESTS: &str =
+        "SELECT request_id, question, frame FROM requests WHERE chat = ?1 ORDER BY no";
+    pub(crate) const COMMANDS: &str =
+        "SELECT id, kind, about, body FROM commands WHERE chat = ?1 ORDER BY id";
+    pub(crate) const HAS_EARLIER_EVENTS: &str =
+        "SELECT EXISTS (SELECT 1 FROM events WHERE chat = ?1 AND epoch_no < ?2)";
+    pub(crate) const TURN: &str = "SELECT t.hash, e.epoch, t.seq, t.starts_turn FROM turns t \
+         JOIN epochs e ON e.chat = t.chat AND e.no = t.epoch_no \
+         WHERE t.chat = (SELECT id FROM chats WHERE principal = ?1 AND chat_id = ?2) AND t.turn_id = ?3";
+    pub(crate) const AFTER: &str = "SELECT first_seq, seq, frame FROM events \
+         WHERE chat = ?1 AND epoch_no = ?2 AND seq > ?3 ORDER BY seq";
+    pub(crate) const EPOCH_NO: &str = "SELECT no FROM epochs WHERE chat = ?1 AND epoch = ?2";
+    pub(crate) const EPOCH_NAME: &str = "SELECT epoch FROM epochs WHERE chat = ?1 AND no = ?2";
+    pub(crate) const BEFORE: &str = "SELECT epoch_no, seq, frame FROM events \
+         WHERE chat = ?1 AND (epoch_no, seq) <= (?2, ?3) ORDER BY epoch_no DESC, seq DESC";
+    pub(crate) const CHATS: &str = "SELECT c.chat_id, c.title, c.updated_at, e.epoch, c.head_seq, EXISTS \
+         (SELECT 1 FROM turns t WHERE t.chat = c.id AND t.outcome IS NULL AND t.started_at IS NOT NULL) \
+         FROM chats c JOIN epochs e ON e.chat = c.id AND e.no = c.epoch_no \
+         WHERE c.principal = ?1 AND (c.updated_at, c.chat_id) < (?2, ?3) \
+         ORDER BY c.updated_at DESC, c.chat_id DESC LIMIT ?4";
+}

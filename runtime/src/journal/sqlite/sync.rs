@@ -1,0 +1,184 @@
+//! Answering: what must survive a loss of power waits for the disk here, off the writer's thread.
+//!
+//! Within a chat nothing overtakes: what comes behind an append that waits for the disk waits with it. Other
+//! chats do not.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io,
+    sync::{Condvar, Mutex, PoisonError},
+};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use switchboard_core::{
+    ids::ChatKey,
+    journal::{AppendId, JournalAnswer},
+};
+
+use super::{Shared, locked};
+
+/// What became of an append.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    pub(super) id: AppendId,
+    pub(super) chat: ChatKey,
+    /// It was committed.
+    pub(super) kept: bool,
+    /// It is answered once it is on the disk.
+    pub(super) synced: bool,
+}
+
+/// Verdicts that cannot be told yet.
+#[derive(Debug, Default)]
+pub(super) struct Verdicts {
+    state: Mutex<State>,
+    ready: Condvar,
+    idle: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Verdict>,
+    /// How many of each chat wait, those included that the disk is being asked for.
+    behind: FxHashMap<ChatKey, usize>,
+    /// The disk failed: nothing is certain until the journal was opened again.
+    failed: bool,
+    stopping: bool,
+}
+
+impl State {
+    fn tell(&mut self, shared: &Shared, verdict: Verdict) {
+        if let Some(waiting) = self.behind.get_mut(&verdict.chat) {
+            *waiting -= 1;
+            if *waiting == 0 {
+                self.behind.remove(&verdict.chat);
+            }
+        }
+        tell(shared, verdict);
+    }
+
+    /// Tells what waited only for those that have been told.
+    fn tell_unblocked(&mut self, shared: &Shared) {
+        let mut blocked = FxHashSet::default();
+        let waiting = std::mem::take(&mut self.waiting);
+        for verdict in waiting {
+            if (verdict.synced && verdict.kept) || blocked.contains(&verdict.chat) {
+                blocked.insert(verdict.chat.clone());
+                self.waiting.push_back(verdict);
+            } else {
+                self.tell(shared, verdict);
+            }
+        }
+    }
+
+    fn refuse(&mut self, shared: &Shared, verdict: Verdict) {
+        if verdict.kept {
+            locked(&shared.closed).insert(verdict.chat.clone());
+        }
+        self.tell(shared, Verdict { kept: false, ..verdict });
+    }
+}
+
+fn tell(shared: &Shared, verdict: Verdict) {
+    shared.answers.send(if verdict.kept {
+        JournalAnswer::Appended(verdict.id)
+    } else {
+        JournalAnswer::Refused(verdict.id)
+    });
+}
+
+impl Verdicts {
+    /// Takes the verdicts of one transaction: those that can be told are told.
+    pub(super) fn settle(&self, shared: &Shared, verdicts: impl IntoIterator<Item = Verdict>) {
+        let mut state = locked(&self.state);
+        let mut wake = false;
+        for mut verdict in verdicts {
+            if state.failed && verdict.kept {
+                locked(&shared.closed).insert(verdict.chat.clone());
+                verdict.kept = false;
+            }
+            if (verdict.synced && verdict.kept) || state.behind.contains_key(&verdict.chat) {
+                *state.behind.entry(verdict.chat.clone()).or_default() += 1;
+                state.waiting.push_back(verdict);
+                wake = true;
+            } else {
+                tell(shared, verdict);
+            }
+        }
+        drop(state);
+        if wake {
+            self.ready.notify_one();
+        }
+    }
+
+    /// Brings commits to the disk for as long as the journal is open.
+    pub(super) fn run(&self, shared: &Shared, wal: &File) {
+        let mut state = locked(&self.state);
+        loop {
+            while state.waiting.is_empty() {
+                if state.stopping {
+                    return;
+                }
+                state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            // All of these are committed, so one sync is for all of them.
+            let taken = std::mem::take(&mut state.waiting);
+            if !state.failed {
+                drop(state);
+                let synced = shared.sync(wal);
+                state = locked(&self.state);
+                if let Err(error) = synced {
+                    tracing::error!(%error, "the journal could not be brought to the disk");
+                    state.failed = true;
+                    shared.work.nudge();
+                }
+            }
+            if state.failed {
+                let later = std::mem::take(&mut state.waiting);
+                taken.into_iter().chain(later).for_each(|verdict| state.refuse(shared, verdict));
+            } else {
+                taken.into_iter().for_each(|verdict| state.tell(shared, verdict));
+                state.tell_unblocked(shared);
+            }
+            if state.behind.is_empty() {
+                self.idle.notify_all();
+            }
+        }
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        locked(&self.state).failed
+    }
+
+    /// Nothing is certain until the journal was opened again. Returns when everything that waited has been
+    /// refused.
+    pub(super) fn fail(&self) {
+        locked(&self.state).failed = true;
+        self.wait();
+    }
+
+    /// Waits until everything has been told.
+    pub(super) fn wait(&self) {
+        let mut state = locked(&self.state);
+        while !state.behind.is_empty() {
+            state = self.idle.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The journal was opened again and everything in it is on the disk.
+    pub(super) fn healed(&self) {
+        locked(&self.state).failed = false;
+    }
+
+    /// Lets the thread end once nothing waits.
+    pub(super) fn stop(&self) {
+        locked(&self.state).stopping = true;
+        self.ready.notify_one();
+    }
+}
+
+/// Brings what was written of a file to the disk.
+pub(super) fn to_disk(file: &File) -> io::Result<()> {
+    Ok(rustix::fs::fdatasync(file)?)
+}

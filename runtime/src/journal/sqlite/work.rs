@@ -1,0 +1,140 @@
+//! What waits for the writer, bounded in bytes.
+
+use std::{
+    collections::VecDeque,
+    sync::{Condvar, Mutex},
+};
+
+use switchboard_core::{
+    ids::ChatKey,
+    journal::{Append, AppendId, Ask, Change, Durability},
+};
+
+use super::locked;
+
+/// One transaction carries at most about this many bytes, so that the first of them need not wait for long.
+const TRANSACTION_BYTES: usize = 4 * 1024 * 1024;
+/// What an append takes beside what is in it.
+const APPEND_BYTES: usize = 512;
+
+/// Something for the writer.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// Keep this.
+    Append(Append),
+    /// There was no room for this append: it is refused in its turn.
+    Overflow(AppendId, ChatKey),
+    /// [`Query::Chat`](switchboard_core::journal::Query::Chat) about a chat of which the writer has to see
+    /// first: its epoch is to be renewed, or an append was refused.
+    Chat(Ask, ChatKey),
+}
+
+impl Job {
+    pub(super) fn append(&self) -> Option<(AppendId, &ChatKey, Durability)> {
+        match self {
+            Self::Append(append) => Some((append.id, &append.chat, append.durability)),
+            Self::Overflow(id, chat) => Some((*id, chat, Durability::Written)),
+            Self::Chat(..) => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Work {
+    state: Mutex<State>,
+    ready: Condvar,
+    most_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    jobs: VecDeque<(Job, usize)>,
+    bytes: usize,
+    nudged: bool,
+    stopping: bool,
+}
+
+impl Work {
+    pub(super) fn new(most_bytes: usize) -> Self {
+        Self { state: Mutex::default(), ready: Condvar::new(), most_bytes }
+    }
+
+    pub(super) fn push(&self, jobs: impl IntoIterator<Item = Job>) {
+        let mut state = locked(&self.state);
+        for job in jobs {
+            let bytes = size(&job);
+            let full = state.bytes + bytes > self.most_bytes && !state.jobs.is_empty();
+            match job {
+                Job::Append(append) if full => {
+                    state.jobs.push_back((Job::Overflow(append.id, append.chat), 0));
+                }
+                job @ (Job::Append(_) | Job::Overflow(..) | Job::Chat(..)) => {
+                    state.bytes += bytes;
+                    state.jobs.push_back((job, bytes));
+                }
+            }
+        }
+        drop(state);
+        self.ready.notify_one();
+    }
+
+    /// Waits for work and takes as much as one transaction carries; nothing after a nudge. `None`: stop.
+    pub(super) fn take(&self, jobs: &mut Vec<Job>) -> Option<()> {
+        let mut state = locked(&self.state);
+        loop {
+            if !state.jobs.is_empty() || std::mem::take(&mut state.nudged) {
+                break;
+            }
+            if state.stopping {
+                return None;
+            }
+            state = self.ready.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+        let mut taken = 0;
+        while taken < TRANSACTION_BYTES
+            && let Some((job, bytes)) = state.jobs.pop_front()
+        {
+            taken += bytes;
+            state.bytes -= bytes;
+            jobs.push(job);
+        }
+        Some(())
+    }
+
+    /// Wakes the writer to look after the journal's health.
+    pub(super) fn nudge(&self) {
+        locked(&self.state).nudged = true;
+        self.ready.notify_one();
+    }
+
+    /// Lets the writer end once everything is done.
+    pub(super) fn stop(&self) {
+        locked(&self.state).stopping = true;
+        self.ready.notify_one();
+    }
+}
+
+fn size(job: &Job) -> usize {
+    let Job::Append(append) = job else { return APPEND_BYTES };
+    let events: usize = append.events.iter().map(|event| event.frame.len()).sum();
+    let changes: usize = append.changes.iter().map(weight).sum();
+    APPEND_BYTES + events + changes
+}
+
+fn weight(change: &Change) -> usize {
+    match change {
+        Change::TurnAccepted { text, .. } => text.len(),
+        Change::AgentPosition { checkpoint, .. } => checkpoint.as_ref().map_or(0, |state| state.len()),
+        Change::TurnStarted { .. }
+        | Change::CancelRequested { .. }
+        | Change::TurnEnded { .. }
+        | Change::RequestOpened { .. }
+        | Change::RequestClosed { .. }
+        | Change::Command { .. }
+        | Change::AgentStarted { .. }
+        | Change::AgentEnded { .. }
+        | Change::Session { .. }
+        | Change::Title { .. }
+        | Change::Goal { .. } => 0,
+    }
+}

@@ -1,0 +1,310 @@
+//! The one thread that writes: one transaction for everything that waits.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use rusqlite::Connection;
+use switchboard_core::{
+    ids::ChatKey,
+    journal::{Ask, Durability, JournalAnswer},
+};
+
+use super::{
+    Shared,
+    apply::{self, Known, Unkept},
+    checkpoint,
+    files::SideFile,
+    locked, open,
+    sql::write,
+    sync::Verdict,
+    work::Job,
+};
+
+/// After a failed attempt to open the database again, the next one waits at least this long.
+const HEAL_AGAIN: Duration = Duration::from_millis(250);
+
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    /// Nothing while the database could not be opened again.
+    db: Option<Connection>,
+    side: SideFile,
+    state: open::State,
+    known: Known,
+    /// The size of the write-ahead log after the last commit.
+    pages: Arc<AtomicU32>,
+    heal_after: Option<Instant>,
+}
+
+/// Why a transaction was rolled back.
+enum Failure {
+    /// One of its appends contradicts the journal: each is tried on its own.
+    OfOne,
+    /// The database could not do it.
+    OfAll(rusqlite::Error),
+}
+
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>, db: Connection, side: SideFile, state: open::State) -> Self {
+        let mut writer = Self {
+            shared,
+            db: None,
+            side,
+            state,
+            known: Known::default(),
+            pages: Arc::default(),
+            heal_after: None,
+        };
+        writer.adopt(db);
+        writer
+    }
+
+    /// Writes for as long as the journal is open, and closes it.
+    pub(super) fn run(mut self) {
+        let mut jobs = Vec::new();
+        while self.shared.work.take(&mut jobs).is_some() {
+            self.heal();
+            self.carry_out(&mut jobs);
+        }
+        self.finish();
+    }
+
+    fn adopt(&mut self, mut db: Connection) {
+        let pages = Arc::clone(&self.pages);
+        let hook = move |_: &mut rusqlite::hooks::Wal, logged: i32| {
+            pages.store(u32::try_from(logged).unwrap_or(0), Ordering::Relaxed);
+            Ok(())
+        };
+        if let Err(error) = db.wal_hook(Some(hook)) {
+            tracing::warn!(%error, "the size of the journal's log is not known");
+        }
+        self.known.forget();
+        self.shared.era.store(self.state.era, Ordering::Release);
+        self.db = Some(db);
+    }
+
+    fn carry_out(&mut self, jobs: &mut Vec<Job>) {
+        let mut kept = vec![false; jobs.len()];
+        match self.transaction(jobs, &mut kept) {
+            Ok(()) => {}
+            Err(Failure::OfOne) => {
+                for (job, kept) in jobs.iter().zip(&mut kept) {
+                    if let Err(Failure::OfAll(error)) =
+                        self.transaction(std::slice::from_ref(job), std::slice::from_mut(kept))
+                    {
+                        self.failed(&error);
+                    }
+                    self.close_unkept(std::slice::from_ref(job), std::slice::from_ref(kept));
+                }
+            }
+            Err(Failure::OfAll(error)) => {
+                kept.fill(false);
+                self.failed(&error);
+            }
+        }
+        self.close_unkept(jobs, &kept);
+        self.shared.log.grown(self.pages.load(Ordering::Relaxed));
+        let strict = self.shared.options.strict;
+        let verdicts = jobs.iter().zip(&kept).filter_map(|(job, kept)| {
+            let (id, chat, durability) = job.append()?;
+            let synced = strict || durability == Durability::Synced;
+            Some(Verdict { id, chat: chat.clone(), kept: *kept, synced })
+        });
+        self.shared.verdicts.settle(&self.shared, verdicts);
+        for (job, kept) in jobs.drain(..).zip(kept) {
+            if let Job::Chat(ask, _) = job {
+                self.pass_on(ask, kept);
+            }
+        }
+    }
+
+    /// Carries out what can be in one transaction, and notes which of it was kept.
+    fn transaction(&mut self, jobs: &[Job], kept: &mut [bool]) -> Result<(), Failure> {
+        let Some(db) = &self.db else { return Ok(()) };
+        if self.shared.verdicts.has_failed() {
+            return Ok(());
+        }
+        let _writing = locked(&self.shared.writing);
+        let state = open::State { commits: self.state.commits + 1, ..self.state };
+        match transact(&self.shared, db, &mut self.known, state, jobs, kept) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.state = state;
+                if let Err(error) = self.side.remember(state.commits) {
+                    tracing::warn!(%error, "the count of commits is not remembered");
+                }
+            }
+            Err(failure) => {
+                kept.fill(false);
+                self.known.forget();
+                if !db.is_autocommit()
+                    && let Err(error) = db.execute_batch("ROLLBACK")
+                {
+                    return Err(Failure::OfAll(error));
+                }
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses what comes after a refused append, until the hub has asked where the chat stands.
+    fn close_unkept(&self, jobs: &[Job], kept: &[bool]) {
+        let mut closed = locked(&self.shared.closed);
+        let unkept = jobs.iter().zip(kept).filter(|(_, kept)| !**kept);
+        closed.extend(unkept.filter_map(|(job, _)| Some(job.append()?.1.clone())));
+    }
+
+    fn failed(&mut self, error: &rusqlite::Error) {
+        let full = error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
+        let busy = error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy);
+        tracing::warn!(%error, "the journal could not keep what it was given");
+        if !full && !busy {
+            // What is on the disk is not certain any more.
+            self.shared.verdicts.fail();
+        }
+    }
+
+    /// The state of a chat is read by those who read, once nothing stands in the way.
+    fn pass_on(&self, ask: Ask, renewed: bool) {
+        let refused = if renewed { self.shared.questions.push(ask, true).err() } else { Some(ask) };
+        if let Some(ask) = refused {
+            self.shared.answers.send(JournalAnswer::Failed(ask.id));
+        }
+    }
+
+    /// Opens the database again after the disk failed: what is in it then is the truth.
+    fn heal(&mut self) {
+        if self.db.is_some() && !self.shared.verdicts.has_failed() {
+            return;
+        }
+        if self.heal_after.is_some_and(|after| Instant::now() < after) {
+            return;
+        }
+        self.shared.verdicts.fail();
+        self.shared.readers.shut();
+        self.shared.checkpoints.shut();
+        self.db = None;
+        let files = &self.shared.files;
+        let durable = files.rewrite_wal().and_then(|()| self.shared.sync(&files.open_wal()?));
+        let opened = self.reopen();
+        self.shared.readers.open();
+        self.shared.checkpoints.open();
+        match (durable, opened) {
+            (Ok(()), Ok(())) => {
+                self.heal_after = None;
+                self.shared.verdicts.healed();
+                tracing::info!("the journal was opened again and is in order");
+            }
+            (durable, opened) => {
+                self.heal_after = Some(Instant::now() + HEAL_AGAIN);
+                if let Err(error) = durable {
+                    tracing::error!(%error, "the journal cannot be brought to the disk; it can be read only");
+                }
+                if let Err(error) = opened {
+                    tracing::error!(%error, "the journal cannot be opened again");
+                }
+            }
+        }
+    }
+
+    fn reopen(&mut self) -> rusqlite::Result<()> {
+        let mut db = open::connect(&self.shared.files)?;
+        open::prepare(&db)?;
+        let (state, lost) = open::reconcile_again(&mut db, self.state)?;
+        self.state = state;
+        if lost {
+            tracing::error!("commits were lost: chats get new epochs as they are opened");
+            if let Err(error) = self.side.remember(state.commits) {
+                tracing::warn!(%error, "the count of commits is not remembered");
+            }
+        }
+        self.adopt(db);
+        Ok(())
+    }
+
+    /// Leaves one file with everything in it.
+    fn finish(mut self) {
+        self.shared.verdicts.wait();
+        self.shared.readers.shut();
+        self.shared.checkpoints.shut();
+        let Some(db) = self.db.take() else { return };
+        if self.shared.verdicts.has_failed() {
+            return;
+        }
+        if let Err(error) = self.close(&db) {
+            tracing::warn!(%error, "the journal was not closed in order; its next start makes up for it");
+        }
+    }
+
+    fn close(&mut self, db: &Connection) -> Result<(), Box<dyn std::error::Error>> {
+        self.state.commits += 1;
+        db.execute("UPDATE meta SET commits = ?1, clean = 1", [self.state.commits.cast_signed()])?;
+        self.shared.sync(&self.shared.files.open_wal()?)?;
+        self.side.remember_for_good(self.state.commits)?;
+        if !checkpoint::finish(db)? {
+            return Err(io::Error::other("another program has it open").into());
+        }
+        Ok(())
+    }
+}
+
+/// Gives whether there was anything to commit.
+fn transact(
+    shared: &Shared,
+    db: &Connection,
+    known: &mut Known,
+    state: open::State,
+    jobs: &[Job],
+    kept: &mut [bool],
+) -> Result<bool, Failure> {
+    let sql = |error| Failure::OfAll(error);
+    db.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([])).map_err(sql)?;
+    let mut any = false;
+    for (job, kept) in jobs.iter().zip(kept.iter_mut()) {
+        let done = match job {
+            Job::Overflow(..) => continue,
+            Job::Append(append) if locked(&shared.closed).contains(&append.chat) => continue,
+            Job::Append(append) => apply::append(db, known, state.era, append),
+            Job::Chat(_, chat) => renew(db, known, state.era, chat),
+        };
+        match done {
+            Ok(()) => (*kept, any) = (true, true),
+            Err(Unkept::Sql(error)) if !is_of_one(&error) => return Err(Failure::OfAll(error)),
+            Err(unkept) => {
+                if jobs.len() == 1 {
+                    tracing::error!("an append is refused: {unkept}");
+                }
+                return Err(Failure::OfOne);
+            }
+        }
+    }
+    if any {
+        db.prepare_cached(write::COUNT_COMMIT)
+            .and_then(|mut count| count.execute([state.commits.cast_signed()]))
+            .map_err(sql)?;
+    }
+    db.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([])).map_err(sql)?;
+    Ok(any)
+}
+
+fn renew(db: &Connection, known: &mut Known, era: i64, chat: &ChatKey) -> Result<(), Unkept> {
+    let epoch = open::new_epoch().map_err(|_| Unkept::Contradiction("there is no entropy"))?;
+    apply::renew(db, known, era, chat, &epoch, open::unix_ms())
+}
+
+fn is_of_one(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            rusqlite::ErrorCode::ConstraintViolation
+                | rusqlite::ErrorCode::TypeMismatch
+                | rusqlite::ErrorCode::TooBig
+        )
+    )
+}
