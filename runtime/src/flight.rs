@@ -4,7 +4,7 @@
 
 use std::{collections::VecDeque, io, io::IoSlice, time::Duration};
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes};
 use switchboard_core::wire::Frame;
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt as _},
@@ -24,10 +24,10 @@ pub trait Framing {
     const OVERHEAD: usize;
 
     /// Appends what comes before a frame of this many bytes.
-    fn before(out: &mut BytesMut, length: usize);
+    fn before(out: &mut Vec<u8>, length: usize);
 
     /// Appends what comes after it.
-    fn after(out: &mut BytesMut);
+    fn after(out: &mut Vec<u8>);
 }
 
 /// Bytes on their way to the peer.
@@ -43,8 +43,8 @@ impl InFlight {
     /// Takes up a batch of frames.
     pub fn frames<F: Framing>(batch: &mut Vec<Frame>) -> Self {
         let copied: usize = batch.iter().map(|frame| F::OVERHEAD + copied_length(frame)).sum();
-        let mut scratch = BytesMut::with_capacity(copied);
-        let mut in_flight = Self::default();
+        let mut scratch = Vec::with_capacity(copied);
+        let mut in_flight = Self { ends: VecDeque::with_capacity(batch.len()), ..Self::default() };
         let mut total = 0;
         for frame in batch.drain(..) {
             let begin = scratch.len();
@@ -55,14 +55,14 @@ impl InFlight {
                 total += scratch.len() - begin;
             } else {
                 total += scratch.len() - begin + frame.len();
-                in_flight.pieces.push_back(scratch.split().freeze());
+                in_flight.pieces.push_back(std::mem::take(&mut scratch).into());
                 in_flight.pieces.push_back(frame.bytes().clone());
                 F::after(&mut scratch);
                 total += scratch.len();
             }
             in_flight.ends.push_back(total);
         }
-        in_flight.pieces.push_back(scratch.freeze());
+        in_flight.pieces.push_back(scratch.into());
         in_flight.pieces.retain(|piece| !piece.is_empty());
         in_flight
     }
@@ -153,12 +153,12 @@ mod tests {
     impl Framing for Marked {
         const OVERHEAD: usize = 9;
 
-        fn before(out: &mut BytesMut, length: usize) {
+        fn before(out: &mut Vec<u8>, length: usize) {
             out.extend_from_slice(&(length as u64).to_be_bytes());
         }
 
-        fn after(out: &mut BytesMut) {
-            out.extend_from_slice(b"\n");
+        fn after(out: &mut Vec<u8>) {
+            out.push(b'\n');
         }
     }
 

@@ -16,7 +16,7 @@ use crate::engine::Lifecycle;
 
 /// Frames handed to the writer at once, in bytes; what is behind them can still be dropped when the
 /// connection is closed.
-const BATCH_BYTES: usize = 64 * 1024;
+const BATCH_BYTES: usize = 128 * 1024;
 
 /// The part that the hub's loop and the writer share.
 #[derive(Debug)]
@@ -41,6 +41,13 @@ struct State {
     refusing: bool,
     watched: bool,
     close: Option<Close>,
+}
+
+impl State {
+    fn drop_queue(&mut self) {
+        self.queue.clear();
+        self.bytes = self.in_hand;
+    }
 }
 
 /// When a peer last took a byte. Transports call [`Progress::touch`] whenever a write makes headway.
@@ -145,7 +152,7 @@ impl Outbox {
     pub(crate) fn close(&self, close: Close) {
         let mut state = self.state();
         if !close.drain {
-            state.queue.clear();
+            state.drop_queue();
         }
         state.close.get_or_insert(close);
         self.filled.notify_one();
@@ -157,7 +164,7 @@ impl Outbox {
         let mut state = self.state();
         let Some(close) = &mut state.close else { return false };
         close.drain = false;
-        state.queue.clear();
+        state.drop_queue();
         self.filled.notify_one();
         true
     }
@@ -233,12 +240,19 @@ impl OutboxReader {
         if let Some(close) = state.close.as_ref().filter(|_| state.queue.is_empty()) {
             return Some(Next::Close(close.clone()));
         }
-        let mut bytes = 0;
-        while bytes < BATCH_BYTES {
-            let Some(frame) = state.queue.pop_front() else { break };
-            bytes += frame.len();
-            batch.push(frame);
-        }
+        let queued = state.bytes - state.in_hand;
+        let bytes = if queued <= BATCH_BYTES {
+            batch.extend(state.queue.drain(..));
+            queued
+        } else {
+            let mut bytes = 0;
+            while bytes < BATCH_BYTES {
+                let Some(frame) = state.queue.pop_front() else { break };
+                bytes += frame.len();
+                batch.push(frame);
+            }
+            bytes
+        };
         state.in_hand += bytes;
         (bytes > 0).then_some(Next::Frames)
     }

@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use switchboard_core::{
     Peer,
@@ -33,10 +33,10 @@ struct JsonLines;
 impl Framing for JsonLines {
     const OVERHEAD: usize = 1;
 
-    fn before(_: &mut BytesMut, _: usize) {}
+    fn before(_: &mut Vec<u8>, _: usize) {}
 
-    fn after(out: &mut BytesMut) {
-        out.extend_from_slice(b"\n");
+    fn after(out: &mut Vec<u8>) {
+        out.push(b'\n');
     }
 }
 

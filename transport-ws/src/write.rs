@@ -2,7 +2,7 @@
 //!
 //! Server frames are not masked (section 5.1), so header and payload are the same bytes for every recipient.
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use switchboard_runtime::Framing;
 
 const TEXT: u8 = 0x81;
@@ -15,24 +15,21 @@ pub(crate) const PING_FRAME: Bytes = Bytes::from_static(&[PING, 0]);
 /// A close frame. The reason is cut to what a control frame holds.
 pub(crate) fn close_frame(code: u16, reason: &str) -> Bytes {
     let end = (0..=123.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end)).unwrap_or(0);
-    let mut frame = BytesMut::with_capacity(4 + end);
+    let mut frame = Vec::with_capacity(4 + end);
     put_header(&mut frame, CLOSE, 2 + end);
-    frame.put_u16(code);
-    frame.put_slice(&reason.as_bytes()[..end]);
-    frame.freeze()
+    frame.extend_from_slice(&code.to_be_bytes());
+    frame.extend_from_slice(&reason.as_bytes()[..end]);
+    frame.into()
 }
 
-fn put_header(out: &mut BytesMut, first: u8, length: usize) {
-    out.put_u8(first);
+fn put_header(out: &mut Vec<u8>, first: u8, length: usize) {
+    let bytes = (length as u64).to_be_bytes();
     match length {
-        0..126 => out.put_u8(length.to_le_bytes()[0]),
-        126..0x1_0000 => {
-            out.put_u8(126);
-            out.put_u16(u16::try_from(length).expect("the range says so"));
-        }
+        0..126 => out.extend_from_slice(&[first, bytes[7]]),
+        126..0x1_0000 => out.extend_from_slice(&[first, 126, bytes[6], bytes[7]]),
         _ => {
-            out.put_u8(127);
-            out.put_u64(length as u64);
+            out.extend_from_slice(&[first, 127]);
+            out.extend_from_slice(&bytes);
         }
     }
 }
@@ -44,11 +41,11 @@ pub(crate) struct TextFrames;
 impl Framing for TextFrames {
     const OVERHEAD: usize = 10;
 
-    fn before(out: &mut BytesMut, length: usize) {
+    fn before(out: &mut Vec<u8>, length: usize) {
         put_header(out, TEXT, length);
     }
 
-    fn after(_: &mut BytesMut) {}
+    fn after(_: &mut Vec<u8>) {}
 }
 
 #[cfg(test)]
@@ -63,7 +60,7 @@ mod tests {
             (0xffff, vec![TEXT, 126, 0xff, 0xff]),
             (0x1_0000, vec![TEXT, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
         ] {
-            let mut written = BytesMut::new();
+            let mut written = Vec::new();
             TextFrames::before(&mut written, length);
             assert_eq!(written[..], header[..]);
         }
