@@ -1,0 +1,68 @@
+//! A peer that does not read: nobody waits for it, it is told why it was closed, and it resumes.
+
+use std::time::Duration;
+
+use switchboard_conformance::{Heard, Transcript};
+use switchboard_core::{
+    Limits,
+    agent::{AgentCommand, AgentEvent},
+    wire::Outcome,
+};
+use switchboard_transport_unix::Options;
+
+use crate::site::{Raw, Site, generous};
+
+const PIECES: usize = 100;
+const PIECE: usize = 48 * 1024;
+
+/// Reads until the turn's end or the last line, and gives its close code.
+async fn read_on(raw: &mut Raw, transcript: &mut Transcript) -> Option<u64> {
+    while !transcript.has("turn_end") {
+        let line = raw.next().await.expect("the connection lives");
+        transcript.take(&line).unwrap();
+        let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+        if let Some(close) = event["close"].as_u64() {
+            return Some(close);
+        }
+    }
+    None
+}
+
+#[tokio::test]
+async fn who_stops_reading_is_closed_and_resumes_and_nobody_waits_for_it() {
+    let site = Site::with(Limits { reader_stall_ms: 300, ..generous() }, Options::default()).await;
+    let mut stuck = Raw::open(&site.path).await;
+    stuck.line(r#"{"type":"message","chat_id":"c1","content":"go","turn_id":"t1"}"#).await;
+    let agents = site.world.agents();
+    while !matches!(agents.heard("c1").await, Some(Heard::Command(AgentCommand::Prompt { .. }))) {}
+    let mut seen = Transcript::default();
+    while !seen.has("turn_started") {
+        seen.take(&stuck.next().await.unwrap()).unwrap();
+    }
+    let mut good = Raw::open(&site.path).await;
+    let mut whole = seen.clone();
+    let attach = |transcript: &Transcript| {
+        serde_json::json!({ "type": "attach", "chat_id": "c1", "after": transcript.cursor() }).to_string()
+    };
+    good.line(&attach(&whole)).await;
+    let flood = async {
+        for _ in 0..PIECES {
+            let events = vec![AgentEvent::Text { stream: "s1".into(), text: "x".repeat(PIECE) }];
+            agents.say("c1", events).unwrap().await.unwrap();
+        }
+        let outcome = Outcome::Completed;
+        let end = AgentEvent::TurnEnded { outcome, error: None, usage: None, cost: None };
+        agents.say("c1", vec![end]).unwrap().await.unwrap();
+    };
+    let ((), closed) = tokio::join!(flood, read_on(&mut good, &mut whole));
+    assert_eq!(closed, None);
+    assert_eq!(whole.text().len(), PIECES * PIECE);
+    // That it does not read for a while is what is tested.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(read_on(&mut stuck, &mut seen).await, Some(4408));
+    assert_eq!(stuck.next().await, None);
+    let mut again = Raw::open(&site.path).await;
+    again.line(&attach(&seen)).await;
+    assert_eq!(read_on(&mut again, &mut seen).await, None);
+    assert_eq!(seen.lines(), whole.lines());
+}
