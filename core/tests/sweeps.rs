@@ -17,7 +17,7 @@ a open
 b open
 a> {"type":"message","chat_id":"c","content":"one","turn_id":"t1"}
 b> {"type":"attach","chat_id":"c"}
-agent c> reason s0 "hm" | text s1 "Hel" | text s1 "lo"
+agent c> reason s0 "hm" | text s1 "one " | text s1 "two"
 agent c> text s1 "!" | text_end s1 | tool k1 Bash {"command":"ls"}
 agent c> permission {"request_id":"r1","tool":"Bash","input":{"command":"ls"}}
 a> {"type":"message","chat_id":"c","content":"two","turn_id":"t2"}

@@ -31,7 +31,7 @@ const RECORDS: usize = 64;
 /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
 /// use std::sync::Arc;
 /// use switchboard_core::{Limits, Peer, agent::*, ids::Principal, wire::Outcome};
-/// use switchboard_runtime::{Agent, Gateway, Memory, Order, Seat};
+/// use switchboard_runtime::{Agent, Gateway, Memory, Order, Seat, entropy};
 ///
 /// struct Echo;
 ///
@@ -59,7 +59,7 @@ const RECORDS: usize = 64;
 ///     }
 /// }
 ///
-/// let (gateway, running) = Gateway::start(Limits::default(), [0; 32], Memory::new(), Arc::new(Echo));
+/// let (gateway, running) = Gateway::start(Limits::default(), entropy().unwrap(), Memory::new(), Arc::new(Echo));
 /// let peer = Peer { principal: Principal::owner(), client_id: None };
 /// let mut connection = gateway.connect(peer, false).unwrap();
 /// connection.inbox.text(r#"{"type":"message","chat_id":"c","content":"hello"}"#).await.unwrap();

@@ -201,7 +201,8 @@ impl Chat {
             epoch: self.epoch.clone(),
             head: self.head,
             recovered,
-            title: self.title.clone(),
+            // The title comes with the first message, which may be what attaches.
+            title: self.title.clone().filter(|_| self.head > 0),
         };
         cx.deliver(conn, &attached);
         if nothing_yet {

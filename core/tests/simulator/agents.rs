@@ -88,7 +88,7 @@ impl Agents {
             return;
         }
         if rng.chance(2) {
-            let error = TurnError { code: "agent_gone".into(), detail: "it went away".into() };
+            let error = TurnError { code: "agent_exited".into(), detail: "it went away".into() };
             let exit = if rng.chance(50) { AgentExit::Gone(error) } else { AgentExit::StartFailed(error) };
             self.exit(world, run, exit);
             return;

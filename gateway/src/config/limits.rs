@@ -192,6 +192,9 @@ pub(super) fn read(table: &toml::Table, auth: bool) -> Result<(Limits, DoorLimit
     if !table.contains_key("http_connections") {
         all.door.connections = all.door.connections.max(all.core.connections);
     }
+    // Of the time that the process takes to end, the hub gets most, and the sockets the rest.
+    let hub = all.door.shutdown * 3 / 4;
+    all.core.shutdown_ms = u64::try_from(hub.as_millis()).unwrap_or(u64::MAX);
     Ok((all.core, all.door))
 }
 

@@ -32,7 +32,7 @@ pub struct Route {
 
 /// The routes that are no part of the page. A new one needs credentials without saying so: what does not is
 /// decided by [`Site::access`] alone.
-const ENDPOINTS: [&str; 3] = ["/ws", "/healthz", "/readyz"];
+const ENDPOINTS: [&str; 4] = ["/ws", "/ws/", "/healthz", "/readyz"];
 
 /// All routes.
 pub fn routes() -> Vec<Route> {
@@ -65,6 +65,8 @@ impl Site {
         let shared = Shared { gateway, options, ready: Arc::clone(&ready) };
         let mut router = Router::new()
             .route("/ws", any(upgrade))
+            // Clients of the older vocabulary may write it so.
+            .route("/ws/", any(upgrade))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(readiness));
         let page = Arc::new(page::assets());
