@@ -74,6 +74,9 @@ pub(crate) struct Engine<J> {
     pub(crate) requests: Vec<Request>,
     /// Outbox refusals to be told to the hub before anything else.
     pub(crate) refusals: Vec<(ConnId, ChatRef, u64)>,
+    /// Lives of an earlier gateway's agents that ended with it, to be told at once: who comes then is told what
+    /// became of their turns, and not that they run.
+    pub(crate) over: Vec<(ChatKey, AgentRun)>,
     /// Watches that can be answered at once.
     pub(crate) drained: Vec<ConnId>,
     pub(crate) finished: bool,
@@ -156,11 +159,15 @@ impl<J: Journal> Engine<J> {
             while let Some(output) = self.hub.poll_output() {
                 self.carry_out(output);
             }
-            if self.refusals.is_empty() && self.drained.is_empty() {
+            if self.refusals.is_empty() && self.over.is_empty() && self.drained.is_empty() {
                 break;
             }
             for (conn, chat, first_seq) in std::mem::take(&mut self.refusals) {
                 self.hub.handle(now, Input::OutboxFull { conn, chat, first_seq });
+            }
+            for (chat, run) in std::mem::take(&mut self.over) {
+                let exit = AgentExit::Gone(restarted());
+                self.hub.handle(now, Input::AgentExited { chat, run, exit });
             }
             if let Some(conn) = self.drained.pop() {
                 self.report_drained(now, conn);
@@ -201,8 +208,12 @@ impl<J: Journal> Engine<J> {
             Output::Ask(ask) => self.requests.push(Request::Ask(ask)),
             Output::StartAgent { chat, run, session } => self.start_agent(chat, run, session, None),
             Output::AdoptAgent { chat, agent, session } => {
-                let resume = Resume { position: agent.position, checkpoint: agent.checkpoint };
-                self.start_agent(chat, agent.run, session, Some(resume));
+                if self.agent.survives() {
+                    let resume = Resume { position: agent.position, checkpoint: agent.checkpoint };
+                    self.start_agent(chat, agent.run, session, Some(resume));
+                } else {
+                    self.over.push((chat, agent.run));
+                }
             }
             Output::Command { run, command } => self.order(run, Order::Command(command)),
             Output::StopAgent { run, kill } => self.order(run, if kill { Order::Kill } else { Order::Stop }),
@@ -233,17 +244,12 @@ impl<J: Journal> Engine<J> {
         let (held, held_end) = watch::channel(false);
         self.agents.insert(run, Link { orders, held });
         let inbox = self.agents_inbox.clone();
-        let is_over = resume.is_some() && !self.agent.survives();
         let seat = Seat::new(chat.clone(), run, session, resume, orders_end, inbox.clone(), held_end);
         let agent = Arc::clone(&self.agent);
         tokio::spawn(async move {
-            let exit = if is_over {
-                AgentExit::Gone(restarted())
-            } else {
-                // In a task of its own, so that a panic ends this life and nothing else.
-                let life = tokio::spawn(async move { agent.run(seat).await });
-                life.await.unwrap_or_else(|_| AgentExit::Gone(panicked()))
-            };
+            // In a task of its own, so that a panic ends this life and nothing else.
+            let life = tokio::spawn(async move { agent.run(seat).await });
+            let exit = life.await.unwrap_or_else(|_| AgentExit::Gone(panicked()));
             // A gateway that has gone needs no report.
             let _ = inbox.send(FromAgent::Exited { chat, run, exit }).await;
         });

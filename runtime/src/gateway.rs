@@ -122,6 +122,7 @@ impl Gateway {
             agents: FxHashMap::default(),
             requests: Vec::new(),
             refusals: Vec::new(),
+            over: Vec::new(),
             drained: Vec::new(),
             finished: false,
         };
