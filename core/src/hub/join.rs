@@ -1,6 +1,8 @@
 //! How a subscription begins: the snapshot, and the end of the replay.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
+
+use serde_json::value::RawValue;
 
 use super::{
     Hub,
@@ -67,37 +69,35 @@ impl Chat {
         page: HistoryPage,
         state: ChatState,
     ) -> Vec<ControlEvent> {
-        let mut parts: Vec<Vec<Frame>> = alloc::vec![Vec::new()];
-        let mut bytes = 0;
+        let mut parts = Parts { parts: alloc::vec![Part::default()], bytes: 0, limit: cx.limits.page_bytes };
         for frame in page.events {
-            if bytes + frame.len() > cx.limits.page_bytes && bytes > 0 {
-                parts.push(Vec::new());
-                bytes = 0;
-            }
-            bytes += frame.len();
-            if let Some(part) = parts.last_mut() {
-                part.push(frame);
-            }
+            let length = frame.len();
+            parts.room_for(length).events.push(raw(&frame));
         }
-        // The state may be large (queued messages), so it goes alone where the last part is not empty.
-        let state_bytes: usize = state.queue.iter().chain(&state.requests).map(|raw| raw.get().len()).sum();
-        if bytes > 0 && bytes + state_bytes > cx.limits.page_bytes {
-            parts.push(Vec::new());
+        // What waits may be large, so it is spread over as many parts as it needs.
+        for queued in state.queue {
+            let part = parts.room_for(queued.get().len());
+            part.state.get_or_insert_default().queue.push(queued);
         }
-        let last = parts.len() - 1;
-        let mut state = Some(state);
+        for request in state.requests {
+            let part = parts.room_for(request.get().len());
+            part.state.get_or_insert_default().requests.push(request);
+        }
+        let last = parts.room_for(0).state.get_or_insert_default();
+        (last.turn, last.goal_state) = (state.turn, state.goal_state);
+        let count = parts.parts.len();
         let mut before = page.before;
-        let part = |(part, events): (usize, Vec<Frame>)| ControlEvent::Snapshot {
+        let event = |(number, part): (usize, Part)| ControlEvent::Snapshot {
             chat_id: self.key.chat.clone(),
             epoch: self.epoch.clone(),
             seq,
-            part: u32::try_from(part).unwrap_or(u32::MAX),
-            more: part < last,
-            events: events.iter().map(raw).collect(),
-            before: if part == 0 { before.take() } else { None },
-            state: if part == last { state.take() } else { None },
+            part: u32::try_from(number).unwrap_or(u32::MAX),
+            more: number + 1 < count,
+            events: part.events,
+            before: if number == 0 { before.take() } else { None },
+            state: part.state,
         };
-        parts.into_iter().enumerate().map(part).collect()
+        parts.parts.into_iter().enumerate().map(event).collect()
     }
 
     /// Ends the replay once everything that belongs to it was taken.
@@ -168,5 +168,31 @@ impl Hub {
         let events = page.events.iter().map(raw).collect();
         let event = ControlEvent::History { chat_id, events, before: page.before };
         self.cx.deliver_frame(conn, encode_control(&event));
+    }
+}
+
+/// A snapshot on its way into frames of bounded length.
+struct Parts {
+    parts: Vec<Part>,
+    /// Bytes in the last part.
+    bytes: usize,
+    limit: usize,
+}
+
+#[derive(Default)]
+struct Part {
+    events: Vec<Box<RawValue>>,
+    state: Option<ChatState>,
+}
+
+impl Parts {
+    /// The part that takes this many more bytes: the last one, or a new one. An empty part takes anything.
+    fn room_for(&mut self, bytes: usize) -> &mut Part {
+        if self.bytes > 0 && self.bytes + bytes > self.limit {
+            self.parts.push(Part::default());
+            self.bytes = 0;
+        }
+        self.bytes += bytes;
+        self.parts.last_mut().expect("there is a part from the beginning")
     }
 }

@@ -70,7 +70,7 @@ pub enum ControlEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         before: Option<String>,
-        /// In the last part: the present state.
+        /// In the last parts: the present state. Their queues and requests add up; the rest is in the last one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         state: Option<ChatState>,

@@ -196,7 +196,7 @@ more: boolean,
 events: Array<ChatEvent>,
 /** For `history`: what comes before; absent at the chat's beginning. */
 before?: string,
-/** In the last part: the present state. */
+/** In the last parts: the present state. Their queues and requests add up; the rest is in the last one. */
 state?: ChatState, } | { "event": "replay_end",
 /** The chat. */
 chat_id: ChatId,
