@@ -21,6 +21,8 @@ struct State {
     /// How the next appends are answered.
     faults: Vec<(How, u32)>,
     failing_asks: u32,
+    /// What the next gateway is told to recover.
+    unfinished: Vec<ChatKey>,
 }
 
 impl Kept {
@@ -46,6 +48,11 @@ impl Kept {
 
     pub(crate) fn fail_asks(&self, asks: u32) {
         self.state().failing_asks += asks;
+    }
+
+    /// Names the chats that the next gateway finds with open turns.
+    pub(crate) fn leave_unfinished(&self, chats: Vec<ChatKey>) {
+        self.state().unfinished = chats;
     }
 
     /// Keeps nothing of this chat up to this number.
@@ -115,5 +122,9 @@ impl Journal for Port {
             Request::Ask(ask) => faulty::Request::Ask(ask),
         }));
         state.answer();
+    }
+
+    fn unfinished(&mut self) -> Vec<ChatKey> {
+        std::mem::take(&mut self.kept.state().unfinished)
     }
 }

@@ -73,17 +73,20 @@ pub enum Need {
     Clock,
     /// Outboxes that are full and drain when the trace says so.
     Outbox,
-    /// Chats named for recovery.
+    /// Chats named for recovery at another time than the gateway's start.
     Recovery,
     /// Frames of the older vocabulary.
     Legacy,
     /// Clients of several principals.
     Principals,
+    /// Clients that are called what they call themselves, where their names count: in pages cut to bytes.
+    Names,
 }
 
 impl Need {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Clock, Self::Outbox, Self::Recovery, Self::Legacy, Self::Principals];
+    pub const ALL: [Self; 6] =
+        [Self::Clock, Self::Outbox, Self::Recovery, Self::Legacy, Self::Principals, Self::Names];
 
     /// The word for it in `traces/cannot.txt`.
     pub fn word(self) -> &'static str {
@@ -93,6 +96,7 @@ impl Need {
             Self::Recovery => "recovery",
             Self::Legacy => "legacy",
             Self::Principals => "principals",
+            Self::Names => "names",
         }
     }
 
@@ -101,8 +105,8 @@ impl Need {
         match self {
             Self::Clock => Some("a gateway reads the real clock"),
             Self::Outbox => Some("how much a peer has taken is up to its socket"),
-            Self::Recovery => Some("a gateway is not told by its clients which chats to recover"),
-            Self::Legacy | Self::Principals => None,
+            Self::Recovery => Some("a gateway asks at its start only what to recover"),
+            Self::Legacy | Self::Principals | Self::Names => None,
         }
     }
 }

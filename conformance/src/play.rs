@@ -35,9 +35,19 @@ pub(crate) async fn play(lab: &dyn Lab, lines: &[Line]) -> Result<(), String> {
             .take_while(|line| !matches!(line, Line::Input(..)))
             .filter_map(|line| if let Line::Output(stated) = line { Some(stated.as_str()) } else { None })
             .collect();
+        if matches!(step, Step::Restart) {
+            player.leave_unfinished(&lines[at..])?;
+        }
         player.step(step, &stated).await.map_err(|why| format!("{input}\n  {why}"))?;
     }
     player.nothing_is_left().await
+}
+
+/// The chats that are recovered right behind a restart.
+pub(crate) fn recovered(lines: &[Line]) -> impl Iterator<Item = &str> {
+    let steps =
+        lines.iter().filter_map(|line| if let Line::Input(_, step) = line { Some(step) } else { None });
+    steps.map_while(|step| if let Step::Recover { chat } = step { Some(chat.as_str()) } else { None })
 }
 
 /// A close without a frame says as much as one with it.
@@ -96,6 +106,18 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
+    /// A gateway asks once, at its start, what there is to recover.
+    fn leave_unfinished(&self, lines: &[Line]) -> Result<(), String> {
+        let chats = recovered(lines).map(|chat| self.key(chat)).collect::<Result<_, _>>()?;
+        self.world.kept.leave_unfinished(chats);
+        Ok(())
+    }
+
+    fn key(&self, chat: &str) -> Result<ChatKey, String> {
+        let chat = ChatId::parse(&self.names.id(chat)).map_err(|e| e.to_string())?;
+        Ok(ChatKey { principal: Principal::owner(), chat })
+    }
+
     async fn act(&mut self, step: &Step) -> Result<(), String> {
         let kept = self.world.kept.clone();
         match step {
@@ -137,8 +159,7 @@ impl<'a> Player<'a> {
             Step::JournalLose { appends } => kept.fault(How::Lose, *appends),
             Step::JournalFail { asks } => kept.fail_asks(*asks),
             Step::JournalTrim { chat, until } => {
-                let chat = ChatId::parse(&self.names.id(chat)).map_err(|e| e.to_string())?;
-                kept.trim(ChatKey { principal: Principal::owner(), chat }, *until);
+                kept.trim(self.key(chat)?, *until);
             }
             Step::Restart => {
                 self.clients.clear();
@@ -146,13 +167,11 @@ impl<'a> Player<'a> {
                 self.site = self.lab.serve(self.world.gateway().clone()).await;
             }
             Step::Shutdown => self.world.gateway().shut_down(),
-            // Whatever is due at this moment happens by itself.
-            Step::Tick { ms: 0 } => {}
-            Step::Tick { .. }
-            | Step::Full { .. }
-            | Step::Drain { .. }
-            | Step::Stalled { .. }
-            | Step::Recover { .. } => return Err("a transport cannot do this".to_owned()),
+            // Whatever is due at this moment happens by itself; what was recovered was so at the start.
+            Step::Tick { ms: 0 } | Step::Recover { .. } => {}
+            Step::Tick { .. } | Step::Full { .. } | Step::Drain { .. } | Step::Stalled { .. } => {
+                return Err("a transport cannot do this".to_owned());
+            }
         }
         Ok(())
     }

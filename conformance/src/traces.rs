@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     lab::{Lab, Need},
-    play::play,
+    play::{play, recovered},
     trace::{Line, Step, parse},
 };
 
@@ -42,7 +42,9 @@ pub async fn check(lab: &dyn Lab, only: Option<&str>) -> Report {
             .collect();
         let words = |needs: &BTreeSet<Need>| needs.iter().map(|n| n.word()).collect::<Vec<_>>().join(" ");
         let missing_words = words(&missing.keys().copied().collect());
-        let listed_words = listed.get(&name).map(words).unwrap_or_default();
+        let mut listed = listed.get(&name).cloned().unwrap_or_default();
+        let by_name = listed.remove(&Need::Names).then(|| lab.cannot(Need::Names)).flatten();
+        let listed_words = words(&listed);
         if missing_words != listed_words {
             report.failed.push(format!(
                 "{name}: traces/cannot.txt says that {} cannot do [{listed_words}], really it is [{missing_words}]",
@@ -54,9 +56,13 @@ pub async fn check(lab: &dyn Lab, only: Option<&str>) -> Report {
             report.cannot.push(format!("{name}: {}", why.join("; ")));
             continue;
         }
-        match play(lab, &lines).await {
-            Ok(()) => report.agree += 1,
-            Err(why) => report.failed.push(format!("{name}: {why}")),
+        match (play(lab, &lines).await, by_name) {
+            (Ok(()), None) => report.agree += 1,
+            (Err(why), None) => report.failed.push(format!("{name}: {why}")),
+            (Ok(()), Some(_)) => {
+                report.failed.push(format!("{name} agrees; traces/cannot.txt says it cannot"))
+            }
+            (Err(_), Some(why)) => report.cannot.push(format!("{name}: {why}")),
         }
     }
     if only.is_none() {
@@ -84,14 +90,12 @@ fn files() -> Vec<PathBuf> {
     files
 }
 
-/// What a trace needs beyond clients that come, speak, listen and go.
+/// What a trace needs beyond clients that come, speak, listen and go. Whether it needs [`Need::Names`] shows only when
+/// it is played.
 fn needs(lines: &[Line]) -> BTreeSet<Need> {
-    let steps =
-        lines.iter().filter_map(|line| if let Line::Input(_, step) = line { Some(step) } else { None });
     let of = |step: &Step| match step {
         Step::Tick { ms } if *ms > 0 => Some(Need::Clock),
         Step::Full { .. } | Step::Drain { .. } | Step::Stalled { .. } => Some(Need::Outbox),
-        Step::Recover { .. } => Some(Need::Recovery),
         Step::Open { principal: Some(_), .. } => Some(Need::Principals),
         Step::Send { frame, .. } if is_legacy(frame) => Some(Need::Legacy),
         Step::Limit { .. }
@@ -107,10 +111,24 @@ fn needs(lines: &[Line]) -> BTreeSet<Need> {
         | Step::JournalLose { .. }
         | Step::JournalFail { .. }
         | Step::JournalTrim { .. }
+        | Step::Recover { .. }
         | Step::Restart
         | Step::Shutdown => None,
     };
-    steps.filter_map(of).collect()
+    let mut needs = BTreeSet::new();
+    let mut at_start = 0;
+    for (at, line) in lines.iter().enumerate() {
+        let Line::Input(_, step) = line else { continue };
+        needs.extend(of(step));
+        if matches!(step, Step::Restart) {
+            at_start = recovered(&lines[at + 1..]).count();
+        }
+        if matches!(step, Step::Recover { .. }) {
+            needs.extend((at_start == 0).then_some(Need::Recovery));
+            at_start = at_start.saturating_sub(1);
+        }
+    }
+    needs
 }
 
 /// Text that is no JSON, or an object without a type.

@@ -45,6 +45,7 @@ impl Lab for Unix {
         match need {
             Need::Legacy => Some("frames of the older vocabulary exist on WebSocket only"),
             Need::Principals => Some("every peer of the same user is the owner"),
+            Need::Names => Some("a peer has no name of its own, and the one it gets is longer"),
             Need::Clock | Need::Outbox | Need::Recovery => None,
         }
     }

@@ -89,3 +89,28 @@ async fn many_connections_leave_nothing_behind() {
     timeout(WAIT, ended).await.expect("all tasks have ended");
     good.works().await;
 }
+
+/// Who speaks at once is heard, however busy the gateway is with others who come and go.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_first_line_and_the_last_are_never_lost() {
+    let site = Site::new().await;
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let path = site.path.clone();
+        clients.spawn(async move {
+            for _ in 0..100 {
+                let mut raw = Raw::connect(&path).await;
+                raw.write(b"{\"type\":\"ping\",\"nonce\":\"first\"}\n{\"type\":\"ping\",\"nonce\":\"last\"}")
+                    .await;
+                tokio::io::AsyncWriteExt::shutdown(&mut raw.io).await.unwrap();
+                assert_eq!(raw.event().await["event"], "ready");
+                assert_eq!(raw.event().await["nonce"], "first");
+                assert_eq!(raw.event().await["nonce"], "last");
+            }
+        });
+    }
+    while let Some(client) = clients.join_next().await {
+        client.unwrap();
+    }
+    site.world.until(|counts| counts.connections == 0).await.unwrap();
+}
