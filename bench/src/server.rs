@@ -46,7 +46,7 @@ impl Server {
         command.args(["serve", "--listen", "127.0.0.1:0", "--no-auth", "--dialect", "claude"]);
         command.arg("--agent-command").arg(agent_command()?);
         command.arg("--config").arg(path("config.toml"));
-        command.arg("--data-dir").arg(path("data"));
+        command.args(["--durability", "none"]).arg("--data-dir").arg(path("data"));
         command.arg("--workspace").arg(directory.path());
         command.arg("--port-file").arg(path("port"));
         command.env("RUST_LOG", "error").stdout(Stdio::null()).stderr(Stdio::inherit());

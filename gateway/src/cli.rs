@@ -43,6 +43,10 @@ pub struct ServeArgs {
     /// Where the gateway keeps its token and its data. [default: $XDG_STATE_HOME/switchboard]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// What survives: `normal` (answers the end of the process, messages the loss of power), `strict` (both the
+    /// loss of power) or `none` (nothing is kept). [default: normal]
+    #[arg(long, value_name = "LEVEL")]
+    pub durability: Option<String>,
     /// Configuration file (TOML).
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

@@ -4,7 +4,7 @@ use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use switchboard_agent_bridge::{BridgeLimits, ProcessAgent, ProcessConfig, sweep_leftovers};
-use switchboard_runtime::{Gateway, Memory, Running, entropy};
+use switchboard_runtime::{Gateway, Memory, Sqlite, SqliteOptions, entropy};
 use switchboard_transport_unix::{Listener, Options as UnixOptions};
 use switchboard_transport_ws::Options;
 use tokio::{
@@ -18,7 +18,7 @@ use tokio::{
 use crate::{
     agents,
     cli::ServeArgs,
-    config::Config,
+    config::{Config, Durability},
     data_dir::DataDir,
     door::{Door, Keys, Names, Throttle},
     failure::{Failure, Result},
@@ -27,8 +27,8 @@ use crate::{
     token::{self, Tokens},
 };
 
-/// Descriptors beyond one for each connection: listeners, pipes of agents, files.
-const FURTHER_FILES: u64 = 1024;
+/// Descriptors beyond those for TCP: listeners, the Unix socket's connections, pipes of agents, files.
+const FURTHER_FILES: usize = 2048;
 /// When the socket cannot accept, it is tried again after this long.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -47,7 +47,7 @@ async fn serve(config: Config) -> Result<ExitCode> {
     let listeners = config.listen.iter().map(|address| http::bind(*address)).collect::<Result<Vec<_>>>()?;
     let bound =
         listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>().map_err(system)?;
-    raise_file_limit(&config);
+    let files = raise_file_limit(files_wanted(&config));
     adopt_orphans();
 
     let mark_prefix = data_dir.mark();
@@ -66,8 +66,11 @@ async fn serve(config: Config) -> Result<ExitCode> {
         limits: BridgeLimits::default(),
     };
     let seed = entropy().map_err(system)?;
-    let (gateway, running) =
-        Gateway::start(config.limits.clone(), seed, Memory::new(), Arc::new(ProcessAgent::new(process)));
+    let agent_port = Arc::new(ProcessAgent::new(process));
+    let (gateway, running) = match journal(&config, &data_dir)? {
+        Some(journal) => Gateway::start(config.limits.clone(), seed, journal, agent_port),
+        None => Gateway::start(config.limits.clone(), seed, Memory::new(), agent_port),
+    };
 
     let keys = token.as_ref().map(|_| {
         let throttle = Throttle::new(config.door.wrong_tokens_per_minute);
@@ -80,7 +83,7 @@ async fn serve(config: Config) -> Result<ExitCode> {
     if let Some(path) = &config.unix {
         doors.spawn(unix(bind_unix(path)?, gateway.clone(), stopped.clone()));
     }
-    let room = Arc::new(Semaphore::new(config.door.connections));
+    let room = Arc::new(Semaphore::new(http_room(&config, files)));
     for listener in listeners {
         let (site, room) = (Arc::clone(&site), Arc::clone(&room));
         doors.spawn(http::serve(listener, site, config.door.clone(), room, stopped.clone()));
@@ -97,14 +100,28 @@ async fn serve(config: Config) -> Result<ExitCode> {
     drop(token);
     tracing::info!(addresses = ?bound, agent = agent.name, auth = config.auth, "ready");
 
-    let signal = signals.next().await;
-    tracing::info!(signal, "stopping: running turns are interrupted and agents ended");
+    let mut finished = std::pin::pin!(running.finished());
+    let asked = told_to_stop(&mut signals, &mut finished).await;
+    match asked {
+        Some(signal) => {
+            tracing::info!(signal, "stopping: running turns are interrupted and agents ended");
+        }
+        None => {
+            tracing::error!("a defect has ended the gateway's loop; stopping, so that it can be started anew")
+        }
+    }
     site.set_ready(false);
     stop.send_replace(true);
     gateway.shut_down();
     drop(gateway);
+    let wind_down = async {
+        if asked.is_some() {
+            finished.await;
+        }
+        while doors.join_next().await.is_some() {}
+    };
     let ended = tokio::select! {
-        ended = timeout(config.door.shutdown, wind_down(running, doors)) => ended.is_ok(),
+        ended = timeout(config.door.shutdown, wind_down) => ended.is_ok(),
         signal = signals.next() => {
             tracing::warn!(signal, "stopping at once");
             false
@@ -113,12 +130,35 @@ async fn serve(config: Config) -> Result<ExitCode> {
     let _ = config.port_file.as_deref().map(std::fs::remove_file);
     // By force, whatever the agents are at.
     let killed = sweep_leftovers(&data_dir.mark());
-    if ended && killed == 0 {
+    if asked.is_some() && ended && killed == 0 {
         tracing::info!("stopped");
         return Ok(ExitCode::SUCCESS);
     }
     tracing::warn!(killed, "stopped by force");
     Ok(ExitCode::FAILURE)
+}
+
+/// The journal on disk, unless nothing is to be kept.
+fn journal(config: &Config, data_dir: &DataDir) -> Result<Option<Sqlite>> {
+    let mut options = SqliteOptions::default();
+    match config.durability {
+        Durability::None => return Ok(None),
+        Durability::Normal => {}
+        Durability::Strict => options.strict = true,
+    }
+    let journal = Sqlite::open(data_dir.path().join("journal.db"), options).map_err(|error| {
+        Failure::new(
+            format!("The journal cannot be opened: {error}."),
+            "Do what it says, choose another --data-dir, or keep nothing with --durability none.",
+        )
+    })?;
+    let report = journal.report();
+    if report.unclean || report.rebooted || report.lost_commits {
+        let (rebooted, lost_commits) = (report.rebooted, report.lost_commits);
+        tracing::warn!(rebooted, lost_commits, "the journal was not closed in good order");
+    }
+    tracing::info!(created = report.created, unfinished = report.unfinished.len(), "the journal is open");
+    Ok(Some(journal))
 }
 
 fn bind_unix(path: &Path) -> Result<Listener> {
@@ -147,9 +187,13 @@ async fn unix(listener: Listener, gateway: Gateway, mut stop: watch::Receiver<bo
     listener.remove();
 }
 
-async fn wind_down(running: Running, mut doors: JoinSet<()>) {
-    running.finished().await;
-    while doors.join_next().await.is_some() {}
+/// Waits for a signal. `None`: the gateway is over without one, which only a defect brings about; whoever
+/// watches over this process cannot help while it stays and refuses everybody.
+async fn told_to_stop(signals: &mut Signals, finished: impl Future<Output = ()>) -> Option<&'static str> {
+    tokio::select! {
+        signal = signals.next() => Some(signal),
+        () = finished => None,
+    }
 }
 
 /// The signals that end the gateway.
@@ -178,18 +222,33 @@ impl Signals {
     }
 }
 
-/// One descriptor for each connection and some for the rest, as far as the system lets us.
-fn raise_file_limit(config: &Config) {
-    let wanted = u64::try_from(config.door.connections).unwrap_or(u64::MAX).saturating_add(FURTHER_FILES);
+/// One descriptor for each connection, upgraded or not, and some for the rest.
+fn files_wanted(config: &Config) -> usize {
+    [config.limits.connections, config.door.first_frames, FURTHER_FILES]
+        .into_iter()
+        .fold(config.door.connections, usize::saturating_add)
+}
+
+/// Raises the limit of open files as far as the system lets us. Returns what it is now.
+fn raise_file_limit(wanted: usize) -> usize {
+    let of_system = |limit: Option<u64>| limit.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current.is_none_or(|current| current >= wanted) {
-        return;
+    if of_system(current) >= wanted {
+        return of_system(current);
     }
-    let reachable = maximum.map_or(wanted, |maximum| maximum.min(wanted));
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(reachable), maximum });
-    if raised.is_err() || reachable < wanted {
-        tracing::warn!(wanted, reachable, "the limit of open files is low; fewer connections will fit");
+    let reachable = of_system(maximum).min(wanted);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: u64::try_from(reachable).ok(), maximum });
+    let now = if raised.is_ok() { reachable } else { of_system(current) };
+    if now < wanted {
+        tracing::warn!(wanted, now, "the limit of open files is low; fewer connections will fit");
     }
+    now
+}
+
+/// TCP connections that are not upgraded. They need no credentials, so where descriptors are scarce, half of
+/// them are kept for everybody else: agents could not be started otherwise.
+fn http_room(config: &Config, files: usize) -> usize {
+    if files < files_wanted(config) { config.door.connections.min(files / 2) } else { config.door.connections }
 }
 
 /// What agents start and leave behind comes to this process, where the bridge finds and ends it.
@@ -211,4 +270,53 @@ fn system(error: std::io::Error) -> Failure {
         format!("The system refused what the gateway needs to start: {error}."),
         "Look at the limits of this user (ulimit -a) and try again.",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use switchboard_core::{Limits, Peer, agent::AgentExit, ids::Principal};
+    use switchboard_runtime::{Agent, Answers, Journal, OpenJournal, Request, Seat};
+
+    use super::*;
+
+    /// The first request ends the loop.
+    struct Defect;
+
+    impl OpenJournal for Defect {
+        type Journal = Self;
+
+        fn open(self, _: Answers) -> Self {
+            self
+        }
+    }
+
+    impl Journal for Defect {
+        fn submit(&mut self, batch: &mut Vec<Request>) {
+            assert!(batch.is_empty(), "this is the defect");
+        }
+    }
+
+    struct Nobody;
+
+    #[async_trait::async_trait]
+    impl Agent for Nobody {
+        fn name(&self) -> &'static str {
+            "nobody"
+        }
+
+        async fn run(&self, _: Seat) -> AgentExit {
+            AgentExit::Stopped
+        }
+    }
+
+    #[tokio::test]
+    async fn a_gateway_whose_loop_has_failed_does_not_stay() {
+        let mut signals = Signals::listen().unwrap();
+        let (gateway, running) = Gateway::start(Limits::default(), [0; 32], Defect, Arc::new(Nobody));
+        let peer = Peer { principal: Principal::owner(), client_id: None };
+        let connection = gateway.connect(peer, false).unwrap();
+        connection.inbox.text(r#"{"type":"new_chat"}"#).await.unwrap();
+        let asked = timeout(Duration::from_secs(30), told_to_stop(&mut signals, running.finished())).await;
+        assert_eq!(asked, Ok(None));
+    }
 }

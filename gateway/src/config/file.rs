@@ -16,6 +16,7 @@ pub(super) struct File {
     listen: Texts,
     unix: Option<PathBuf>,
     data_dir: Option<PathBuf>,
+    durability: Option<String>,
     workspace: Option<PathBuf>,
     agent: Option<String>,
     pub(super) agent_command: Option<Words>,
@@ -111,6 +112,7 @@ impl File {
         }
         args.unix = args.unix.take().or_else(|| path(&self.unix));
         args.data_dir = args.data_dir.take().or_else(|| path(&self.data_dir));
+        args.durability = args.durability.take().or_else(|| self.durability.clone());
         args.workspace = args.workspace.take().or_else(|| path(&self.workspace));
         args.port_file = args.port_file.take().or_else(|| path(&self.port_file));
         args.max_agents = args.max_agents.or(self.max_agents);

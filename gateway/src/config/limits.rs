@@ -15,7 +15,7 @@ pub struct DoorLimits {
     pub headers: usize,
     /// Longest head of a request, in bytes.
     pub header_bytes: usize,
-    /// TCP connections of the process, upgraded or not.
+    /// TCP connections that are not upgraded.
     pub connections: usize,
     /// A connection that is not upgraded lives no longer than this.
     pub http_lifetime: Duration,

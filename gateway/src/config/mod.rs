@@ -34,6 +34,8 @@ pub struct Config {
     pub unix: Option<PathBuf>,
     /// The data directory.
     pub data_dir: PathBuf,
+    /// What survives.
+    pub durability: Durability,
     /// Where agents work.
     pub workspace: PathBuf,
     /// Which agent answers.
@@ -60,6 +62,17 @@ pub struct Config {
     pub limits: Limits,
     /// The front door's limits.
     pub door: DoorLimits,
+}
+
+/// What survives the end of the process, and the loss of power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing: the journal is in memory.
+    None,
+    /// What was shown survives the end of the process; what was acknowledged, the loss of power.
+    Normal,
+    /// All that was shown survives the loss of power.
+    Strict,
 }
 
 /// Which agent answers.
@@ -113,6 +126,7 @@ impl Config {
         let config = Self {
             listen: listen(&args.listen)?,
             unix: args.unix.as_deref().map(absolute).transpose()?,
+            durability: durability(args.durability.as_deref())?,
             workspace: workspace(args.workspace.as_deref())?,
             agent,
             auth: !args.no_auth,
@@ -163,6 +177,18 @@ fn all<T>(texts: &[String], flag: &str, parse: fn(&str) -> Option<T>, remedy: &s
         parse(text).ok_or_else(|| Failure::new(format!("{flag} is {text:?}, which it cannot be."), remedy))
     };
     texts.iter().map(parsed).collect()
+}
+
+fn durability(text: Option<&str>) -> Result<Durability> {
+    match text {
+        None | Some("normal") => Ok(Durability::Normal),
+        Some("strict") => Ok(Durability::Strict),
+        Some("none") => Ok(Durability::None),
+        Some(text) => Err(Failure::new(
+            format!("--durability is {text:?}, which it cannot be."),
+            "Give `normal`, `strict` or `none`; or leave it out for `normal`.",
+        )),
+    }
 }
 
 fn listen(texts: &[String]) -> Result<Vec<SocketAddr>> {
