@@ -1,7 +1,7 @@
 //! One suite of conversations that every transport must carry alike.
 //!
 //! A transport implements [`Lab`], [`Site`] and [`Client`]; [`traces::check`] then runs the trace files over it, the
-//! same ones that `core` runs against a bare hub, and [`transcript`] says what a client saw in a form that can be
+//! same ones that `core` runs against a bare hub, and [`Transcript`] says what a client saw in a form that can be
 //! compared between transports. `core/tests/support/trace.rs` describes the language of the traces.
 //!
 //! Only `core` writes trace files: its run states every output, and a transport has to agree.
