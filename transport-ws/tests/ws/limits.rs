@@ -11,44 +11,6 @@ use crate::{
 
 const SHORT: Duration = Duration::from_millis(150);
 
-/// Bytes of memory that this process has in use.
-fn resident() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
-    pages * 4096
-}
-
-#[tokio::test]
-async fn a_message_in_a_million_pieces_is_closed_and_costs_nothing() {
-    let site = Site::new().await;
-    let raw = Raw::open(site.address).await;
-    let mut good = Raw::open(site.address).await;
-    let mut bytes = frame(0x01, b"[");
-    let piece = frame(0x00, b"[");
-    for _ in 0..1_000_000 {
-        bytes.extend_from_slice(&piece);
-    }
-    let before = resident();
-    let (mut reader, mut writer) = raw.io.into_split();
-    let writing = tokio::spawn(async move {
-        use tokio::io::AsyncWriteExt as _;
-        // It is cut off early.
-        let _ = writer.write_all(&bytes).await;
-    });
-    let mut received = Vec::new();
-    {
-        use tokio::io::AsyncReadExt as _;
-        // Closed, and after that perhaps reset.
-        let _ = reader.read_to_end(&mut received).await;
-    }
-    assert_eq!(received[..1], [0x88], "{received:?}");
-    assert_eq!(received[2..4], 1008_u16.to_be_bytes());
-    writing.await.unwrap();
-    let grown = resident().saturating_sub(before);
-    assert!(grown < 4 << 20, "{grown} bytes more");
-    good.works().await;
-}
-
 #[tokio::test]
 async fn as_many_pieces_as_may_be_are_one_message() {
     let site = Site::new().await;
@@ -113,24 +75,4 @@ async fn a_peer_that_answers_pings_lives_and_one_that_does_not_is_closed() {
     assert_eq!(silent.next().await.unwrap().first, PING);
     let (code, reason) = silent.closed().await;
     assert_eq!((code, reason.as_str()), (1001, "no sign of life"));
-}
-
-#[tokio::test]
-async fn a_flood_of_pings_that_nobody_reads_the_answers_to_ends() {
-    let site = Site::new().await;
-    let raw = Raw::connect_narrow(site.address).await;
-    let mut raw = raw;
-    raw.upgrade("").await;
-    let mut good = Raw::open(site.address).await;
-    let pings = frame(PING, &[7; 125]).repeat(1000);
-    let before = resident();
-    // It is refused once its answers fill its own buffers and the allowance.
-    let flood = async {
-        use tokio::io::AsyncWriteExt as _;
-        while raw.io.write_all(&pings).await.is_ok() {}
-    };
-    tokio::time::timeout(switchboard_conformance::WAIT, flood).await.expect("it is cut off");
-    let grown = resident().saturating_sub(before);
-    assert!(grown < 8 << 20, "{grown} bytes more");
-    good.works().await;
 }

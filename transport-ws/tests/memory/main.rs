@@ -1,0 +1,73 @@
+//! What a hostile peer may cost in memory. One test, in a process of its own: whatever runs beside it would count.
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+
+#[allow(dead_code, reason = "shared with the other tests, which use more of it")]
+#[path = "../ws/raw.rs"]
+mod raw;
+#[allow(dead_code, reason = "shared with the other tests, which use more of it")]
+#[path = "../ws/site.rs"]
+mod site;
+
+use raw::{PING, Raw, frame};
+use site::Site;
+
+#[tokio::test]
+async fn hostile_peers_cost_little() {
+    a_message_in_a_million_pieces_is_closed_and_costs_nothing().await;
+    a_flood_of_pings_that_nobody_reads_the_answers_to_ends().await;
+}
+
+/// Bytes of memory that this process has in use.
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096
+}
+
+async fn a_message_in_a_million_pieces_is_closed_and_costs_nothing() {
+    let site = Site::new().await;
+    let raw = Raw::open(site.address).await;
+    let mut good = Raw::open(site.address).await;
+    let mut bytes = frame(0x01, b"[");
+    let piece = frame(0x00, b"[");
+    for _ in 0..1_000_000 {
+        bytes.extend_from_slice(&piece);
+    }
+    let before = resident();
+    let (mut reader, mut writer) = raw.io.into_split();
+    let writing = tokio::spawn(async move {
+        use tokio::io::AsyncWriteExt as _;
+        // It is cut off early.
+        let _ = writer.write_all(&bytes).await;
+    });
+    let mut received = Vec::new();
+    {
+        use tokio::io::AsyncReadExt as _;
+        // Closed, and after that perhaps reset.
+        let _ = reader.read_to_end(&mut received).await;
+    }
+    assert_eq!(received[..1], [0x88], "{received:?}");
+    assert_eq!(received[2..4], 1008_u16.to_be_bytes());
+    writing.await.unwrap();
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 4 << 20, "{grown} bytes more");
+    good.works().await;
+}
+
+async fn a_flood_of_pings_that_nobody_reads_the_answers_to_ends() {
+    let site = Site::new().await;
+    let mut raw = Raw::connect_narrow(site.address).await;
+    raw.upgrade("").await;
+    let mut good = Raw::open(site.address).await;
+    let pings = frame(PING, &[7; 125]).repeat(1000);
+    let before = resident();
+    // It is refused once its answers fill its own buffers and the allowance.
+    let flood = async {
+        use tokio::io::AsyncWriteExt as _;
+        while raw.io.write_all(&pings).await.is_ok() {}
+    };
+    tokio::time::timeout(switchboard_conformance::WAIT, flood).await.expect("it is cut off");
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 8 << 20, "{grown} bytes more");
+    good.works().await;
+}
