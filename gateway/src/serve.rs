@@ -231,7 +231,8 @@ fn files_wanted(config: &Config) -> usize {
 
 /// Raises the limit of open files as far as the system lets us. Returns what it is now.
 fn raise_file_limit(wanted: usize) -> usize {
-    let of_system = |limit: Option<u64>| limit.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
+    let of_system =
+        |limit: Option<u64>| limit.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if of_system(current) >= wanted {
         return of_system(current);
@@ -248,7 +249,11 @@ fn raise_file_limit(wanted: usize) -> usize {
 /// TCP connections that are not upgraded. They need no credentials, so where descriptors are scarce, half of
 /// them are kept for everybody else: agents could not be started otherwise.
 fn http_room(config: &Config, files: usize) -> usize {
-    if files < files_wanted(config) { config.door.connections.min(files / 2) } else { config.door.connections }
+    if files < files_wanted(config) {
+        config.door.connections.min(files / 2)
+    } else {
+        config.door.connections
+    }
 }
 
 /// What agents start and leave behind comes to this process, where the bridge finds and ends it.

@@ -7,7 +7,7 @@ use std::{
 
 use switchboard_gateway::http::routes;
 
-use crate::lab::{Gateway, PATIENCE, UPGRADE, config_file, connect};
+use crate::lab::{Client, ECHO, Gateway, PATIENCE, UPGRADE, config_file, connect};
 
 /// How many responses there are in what came back.
 fn responses(bytes: &[u8]) -> usize {
@@ -189,4 +189,21 @@ fn connections_beyond_the_cap_wait_for_room() {
     third.set_read_timeout(Some(PATIENCE)).unwrap();
     third.read_exact(&mut first_byte).unwrap();
     assert_eq!(&first_byte, b"H");
+}
+
+#[test]
+fn idle_connections_leave_descriptors_for_agents() {
+    let gateway = Gateway::start_with(|command| {
+        let mut limited = std::process::Command::new("sh");
+        limited.args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\""]);
+        limited.arg(command.get_program()).args(command.get_args()).args(ECHO);
+        *command = limited;
+    });
+    let mut client = gateway.unix();
+    let _idle: Vec<_> = (0..60).map(|_| gateway.tcp()).collect();
+    // They are accepted, as far as they will be, before this is answered.
+    let chat = client.new_chat();
+    client.message(&chat, "turn-1", "hello");
+    let end = client.wait_for("turn_end");
+    assert_eq!(end["outcome"], "completed", "{}", gateway.log());
 }
