@@ -56,6 +56,7 @@ CREATE TABLE events (
     epoch_no    INTEGER NOT NULL,
     seq         INTEGER NOT NULL,
     first_seq   INTEGER NOT NULL,
+    sum         INTEGER NOT NULL,               -- CRC-32 of the frame: SQLite itself does not notice damaged text
     frame       TEXT    NOT NULL,               -- the event's JSON, as every client gets it
     PRIMARY KEY (chat, epoch_no, seq),
     CHECK (first_seq BETWEEN 1 AND seq)

@@ -104,7 +104,8 @@ pub(super) fn append(db: &Connection, known: &mut Known, era: i64, append: &Appe
                 return Err(Unkept::Contradiction("it does not follow the chat's last event"));
             }
             place.head = int(event.seq);
-            add.execute((place.id, place.epoch_no, place.head, first, event.frame.as_str()))?;
+            let sum = crc32fast::hash(event.frame.bytes());
+            add.execute((place.id, place.epoch_no, place.head, first, sum, event.frame.as_str()))?;
         }
     }
     db.prepare_cached(write::MOVE_HEAD)?.execute((place.id, place.head, at))?;
@@ -115,7 +116,7 @@ pub(super) fn append(db: &Connection, known: &mut Known, era: i64, append: &Appe
     Ok(())
 }
 
-/// Begins a new epoch, if the chat's was begun in an earlier era.
+/// Begins a new epoch, if the chat's was begun in an earlier era. Gives whether it was.
 pub(super) fn renew(
     db: &Connection,
     known: &mut Known,
@@ -123,13 +124,13 @@ pub(super) fn renew(
     chat: &ChatKey,
     epoch: &Epoch,
     at: i64,
-) -> Result<(), Unkept> {
-    let Some(mut place) = known.place(db, chat)?.filter(|place| place.era < era) else { return Ok(()) };
+) -> Result<bool, Unkept> {
+    let Some(mut place) = known.place(db, chat)?.filter(|place| place.era < era) else { return Ok(false) };
     place = Place { epoch_no: place.epoch_no + 1, head: 0, era, ..place };
     db.prepare_cached(write::ADD_EPOCH)?.execute((place.id, place.epoch_no, epoch.as_str(), at))?;
     db.prepare_cached(write::RENEW_CHAT)?.execute((place.id, place.epoch_no, era))?;
     known.remember(chat, place);
-    Ok(())
+    Ok(true)
 }
 
 fn create(db: &Connection, chat: &ChatKey, epoch: &Epoch, era: i64, at: i64) -> Result<Place, Unkept> {

@@ -1,4 +1,4 @@
-//! Connections that are lent out, and can all be called back: the database is opened anew after a failed sync.
+//! Connections that are lent out and can all be called back: after a failed sync the database is opened anew.
 
 use std::{
     ops::{Deref, DerefMut},

@@ -62,9 +62,9 @@ pub struct SqliteOptions {
     pub wal_bytes: u64,
     /// Which boot of the machine this is. Default: what the system says.
     pub boot_id: Option<String>,
-    /// Syncs that fail, for tests.
+    /// A disk that misbehaves, for tests.
     #[cfg(test)]
-    failing_syncs: Arc<std::sync::atomic::AtomicU32>,
+    disk: Arc<tests::Disk>,
 }
 
 impl Default for SqliteOptions {
@@ -76,7 +76,7 @@ impl Default for SqliteOptions {
             wal_bytes: 64 * 1024 * 1024,
             boot_id: None,
             #[cfg(test)]
-            failing_syncs: Arc::default(),
+            disk: Arc::default(),
         }
     }
 }
@@ -249,7 +249,7 @@ impl Shared {
     /// Brings the write-ahead log to the disk.
     fn sync(&self, wal: &File) -> io::Result<()> {
         #[cfg(test)]
-        if tests::fails(&self.options.failing_syncs) {
+        if self.options.disk.fails() {
             return Err(io::Error::other("a sync that a test lets fail"));
         }
         sync::to_disk(wal)

@@ -245,7 +245,8 @@ fn note(db: &mut Connection, meta: &Meta, report: &OpenReport) -> rusqlite::Resu
     )?;
     if report.rebooted {
         change.execute(
-            "UPDATE chats SET era = -1 WHERE id IN (SELECT chat FROM turns WHERE outcome IS NULL)",
+            "UPDATE chats SET era = -1 WHERE id IN \
+             (SELECT chat FROM turns INDEXED BY open_turns WHERE outcome IS NULL)",
             [],
         )?;
     }
@@ -281,8 +282,9 @@ pub(super) fn reconcile_again(db: &mut Connection, known: State) -> rusqlite::Re
 
 fn unfinished(db: &Connection) -> rusqlite::Result<Vec<ChatKey>> {
     let mut find = db.prepare(
-        "SELECT principal, chat_id FROM chats WHERE id IN (SELECT chat FROM turns WHERE outcome IS NULL \
-         UNION SELECT id FROM chats WHERE agent_run IS NOT NULL) ORDER BY id",
+        "SELECT principal, chat_id FROM chats WHERE id IN \
+         (SELECT chat FROM turns INDEXED BY open_turns WHERE outcome IS NULL \
+         UNION SELECT id FROM chats INDEXED BY chats_with_agent WHERE agent_run IS NOT NULL) ORDER BY id",
     )?;
     let rows = find.query_map([], |row| {
         let (principal, chat): (String, String) = (row.get(0)?, row.get(1)?);

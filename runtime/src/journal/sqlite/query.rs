@@ -130,7 +130,7 @@ fn open_turn(row: &Row<'_>, present_epoch: i64) -> rusqlite::Result<OpenTurn> {
         text: row.get(1)?,
         hash: row.get(2)?,
         seq: if epoch_no == present_epoch { unsigned(row, 4)? } else { 0 },
-        frame: frame(row, 8)?,
+        frame: event_frame(row, 8)?,
         accepted_at_ms: unsigned(row, 5)?,
         started_at_ms: started.map(i64::unsigned_abs),
         cancel_requested: row.get(7)?,
@@ -180,7 +180,8 @@ fn after_page(
     while size < bytes
         && let Some(row) = rows.next()?
     {
-        let event = LogEvent { first_seq: unsigned(row, 0)?, seq: unsigned(row, 1)?, frame: frame(row, 2)? };
+        let event =
+            LogEvent { first_seq: unsigned(row, 0)?, seq: unsigned(row, 1)?, frame: event_frame(row, 2)? };
         size += event.frame.len();
         page.push(event);
     }
@@ -201,7 +202,7 @@ fn before_page(
     let mut page = PageBuilder::new(events, bytes);
     let mut next = None;
     while let Some(row) = rows.next()? {
-        if !page.takes(&frame(row, 2)?) {
+        if !page.takes(&event_frame(row, 2)?) {
             let (no, seq): (i64, i64) = (row.get(0)?, row.get(1)?);
             next = Some((no, seq));
             break;
@@ -276,11 +277,22 @@ fn id<T>(row: &Row<'_>, column: usize, parse: impl Fn(&str) -> Result<T, Invalid
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
 }
 
+/// The frame of an event, after its sum.
+fn event_frame(row: &Row<'_>, sum: usize) -> rusqlite::Result<Frame> {
+    let frame = frame(row, sum + 1)?;
+    let expected: u32 = row.get(sum)?;
+    if crc32fast::hash(frame.bytes()) == expected { Ok(frame) } else { Err(damaged(sum + 1)) }
+}
+
 /// What is not a frame any more was damaged on the disk; it must not reach anybody.
 fn frame(row: &Row<'_>, column: usize) -> rusqlite::Result<Frame> {
     let json = Bytes::copy_from_slice(row.get_ref(column)?.as_bytes()?);
-    let damaged = || std::io::Error::other("an event is damaged").into();
-    Frame::new(json).ok_or_else(|| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, damaged()))
+    Frame::new(json).ok_or_else(|| damaged(column))
+}
+
+fn damaged(column: usize) -> rusqlite::Error {
+    let error = std::io::Error::other("an event is damaged");
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
 }
 
 fn json<T: serde::de::DeserializeOwned>(column: usize, text: &str) -> rusqlite::Result<T> {

@@ -11,7 +11,7 @@ pub(super) mod write {
     pub(crate) const RENEW_CHAT: &str =
         "UPDATE chats SET epoch_no = ?2, head_seq = 0, era = ?3 WHERE id = ?1";
     pub(crate) const ADD_EVENT: &str =
-        "INSERT INTO events (chat, epoch_no, seq, first_seq, frame) VALUES (?1, ?2, ?3, ?4, ?5)";
+        "INSERT INTO events (chat, epoch_no, seq, first_seq, sum, frame) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     pub(crate) const MOVE_HEAD: &str =
         "UPDATE chats SET head_seq = ?2, updated_at = max(updated_at, ?3) WHERE id = ?1";
     pub(crate) const ADD_TURN: &str = "INSERT INTO turns (chat, turn_id, hash, epoch_no, seq, starts_turn, \
@@ -44,6 +44,35 @@ pub(super) mod write {
     pub(crate) const SET_TITLE: &str = "UPDATE chats SET title = ?2 WHERE id = ?1";
     pub(crate) const SET_GOAL: &str = "UPDATE chats SET goal = ?2 WHERE id = ?1";
     pub(crate) const COUNT_COMMIT: &str = "UPDATE meta SET commits = ?1 WHERE id = 1";
+
+    #[cfg(test)]
+    pub(crate) const ALL: &[&str] = &[
+        FIND_CHAT,
+        ADD_CHAT,
+        ADD_EPOCH,
+        RENEW_CHAT,
+        ADD_EVENT,
+        MOVE_HEAD,
+        ADD_TURN,
+        START_TURN,
+        CANCEL_TURN,
+        TURN_HAS_STARTED,
+        END_TURN,
+        DROP_COMMANDS,
+        ADD_REQUEST,
+        DROP_REQUEST,
+        ADD_COMMAND,
+        RAISE_COMMAND,
+        START_AGENT,
+        END_AGENT,
+        MOVE_AGENT,
+        DROP_CHECKPOINT,
+        SET_CHECKPOINT,
+        SET_SESSION,
+        SET_TITLE,
+        SET_GOAL,
+        COUNT_COMMIT,
+    ];
 }
 
 /// Reads.
@@ -53,7 +82,7 @@ pub(super) mod read {
          JOIN epochs e ON e.chat = c.id AND e.no = c.epoch_no WHERE c.principal = ?1 AND c.chat_id = ?2";
     pub(crate) const CHECKPOINT: &str = "SELECT state FROM checkpoints WHERE chat = ?1";
     pub(crate) const OPEN_TURNS: &str = "SELECT t.turn_id, t.text, t.hash, t.epoch_no, t.seq, t.accepted_at, \
-         t.started_at, t.cancel_requested, e.frame FROM turns t \
+         t.started_at, t.cancel_requested, e.sum, e.frame FROM turns t INDEXED BY open_turns \
          JOIN events e ON e.chat = t.chat AND e.epoch_no = t.epoch_no AND e.seq = t.seq \
          WHERE t.chat = ?1 AND t.outcome IS NULL ORDER BY t.epoch_no, t.seq";
     pub(crate) const REQUESTS: &str =
@@ -65,15 +94,32 @@ pub(super) mod read {
     pub(crate) const TURN: &str = "SELECT t.hash, e.epoch, t.seq, t.starts_turn FROM turns t \
          JOIN epochs e ON e.chat = t.chat AND e.no = t.epoch_no \
          WHERE t.chat = (SELECT id FROM chats WHERE principal = ?1 AND chat_id = ?2) AND t.turn_id = ?3";
-    pub(crate) const AFTER: &str = "SELECT first_seq, seq, frame FROM events \
+    pub(crate) const AFTER: &str = "SELECT first_seq, seq, sum, frame FROM events \
          WHERE chat = ?1 AND epoch_no = ?2 AND seq > ?3 ORDER BY seq";
     pub(crate) const EPOCH_NO: &str = "SELECT no FROM epochs WHERE chat = ?1 AND epoch = ?2";
     pub(crate) const EPOCH_NAME: &str = "SELECT epoch FROM epochs WHERE chat = ?1 AND no = ?2";
-    pub(crate) const BEFORE: &str = "SELECT epoch_no, seq, frame FROM events \
+    pub(crate) const BEFORE: &str = "SELECT epoch_no, seq, sum, frame FROM events \
          WHERE chat = ?1 AND (epoch_no, seq) <= (?2, ?3) ORDER BY epoch_no DESC, seq DESC";
     pub(crate) const CHATS: &str = "SELECT c.chat_id, c.title, c.updated_at, e.epoch, c.head_seq, EXISTS \
-         (SELECT 1 FROM turns t WHERE t.chat = c.id AND t.outcome IS NULL AND t.started_at IS NOT NULL) \
+         (SELECT 1 FROM turns t INDEXED BY open_turns \
+         WHERE t.chat = c.id AND t.outcome IS NULL AND t.started_at IS NOT NULL) \
          FROM chats c JOIN epochs e ON e.chat = c.id AND e.no = c.epoch_no \
          WHERE c.principal = ?1 AND (c.updated_at, c.chat_id) < (?2, ?3) \
          ORDER BY c.updated_at DESC, c.chat_id DESC LIMIT ?4";
+
+    #[cfg(test)]
+    pub(crate) const ALL: &[&str] = &[
+        CHAT,
+        CHECKPOINT,
+        OPEN_TURNS,
+        REQUESTS,
+        COMMANDS,
+        HAS_EARLIER_EVENTS,
+        TURN,
+        AFTER,
+        EPOCH_NO,
+        EPOCH_NAME,
+        BEFORE,
+        CHATS,
+    ];
 }

@@ -1,7 +1,244 @@
-//! What only the inside shows: failing disks and query plans.
-use std::sync::atomic::{AtomicU32, Ordering};
+//! What only the inside shows: disks that fail or are slow, and what questions cost.
 
-/// Whether this sync is one of those that fail.
-pub(super) fn fails(left: &AtomicU32) -> bool {
-    left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)).is_ok()
+#[allow(unreachable_pub, dead_code, reason = "shared with the tests outside")]
+#[path = "../../../tests/journal/desk.rs"]
+mod desk;
+#[allow(unreachable_pub, dead_code, reason = "shared with the tests outside")]
+#[path = "../../../tests/journal/make.rs"]
+mod make;
+
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+};
+
+use rusqlite::Connection;
+use switchboard_core::{
+    ids::Principal,
+    journal::{AppendId, Durability, Found, JournalAnswer, PageStart, Query},
+    wire::Outcome,
+};
+
+use self::{
+    desk::{Desk, open_with},
+    make::{Scribe, turn},
+};
+use super::{
+    OpenSqlite, SqliteOptions,
+    apply::{self, Known},
+    open, query, schema, sql,
+};
+use crate::journal::Request;
+
+/// A disk that does what a test wants.
+#[derive(Debug, Default)]
+pub(super) struct Disk {
+    /// So many syncs fail.
+    failing: AtomicU32,
+    /// Syncs wait while a test holds this.
+    slow: Mutex<()>,
+}
+
+impl Disk {
+    /// Whether this sync is one of those that fail.
+    pub(super) fn fails(&self) -> bool {
+        drop(super::locked(&self.slow));
+        let one_less = |left: u32| left.checked_sub(1);
+        self.failing.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).is_ok()
+    }
+}
+
+fn open_on(folder: &Path, strict: bool) -> (Desk<OpenSqlite>, Arc<Disk>) {
+    let disk = Arc::new(Disk::default());
+    let options = SqliteOptions { strict, disk: Arc::clone(&disk), ..SqliteOptions::default() };
+    (open_with(folder, options).expect("it opens").0, disk)
+}
+
+fn appended(id: u64, answer: &JournalAnswer) {
+    assert!(matches!(answer, JournalAnswer::Appended(AppendId(got)) if *got == id), "{answer:?}, not {id}");
+}
+
+#[test]
+fn chats_do_not_wait_for_each_other_and_within_a_chat_nothing_overtakes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut desk, disk) = open_on(folder.path(), false);
+    let (mut a, mut b) = (Scribe::new("owner", "a"), Scribe::new("owner", "b"));
+    let held = disk.slow.lock().expect("a lock");
+    desk.submit([
+        Request::Append(a.message("t", "hello").append(1, Durability::Synced, 1)),
+        Request::Append(a.delta("t", "s", "text").append(2, Durability::Written, 1)),
+        Request::Append(b.delta("t", "s", "text").append(3, Durability::Written, 1)),
+    ]);
+    appended(3, &desk.answer());
+    desk.submit([
+        Request::Append(a.delta("t", "s", "text").append(4, Durability::Written, 1)),
+        Request::Append(b.delta("t", "s", "text").append(5, Durability::Written, 1)),
+    ]);
+    appended(5, &desk.answer());
+    drop(held);
+    for id in [1, 2, 4] {
+        appended(id, &desk.answer());
+    }
+}
+
+#[test]
+fn everything_waits_for_the_disk_if_it_is_to() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut desk, disk) = open_on(folder.path(), true);
+    let mut a = Scribe::new("owner", "a");
+    disk.failing.store(1, Ordering::Release);
+    assert!(!desk.append(a.delta("t", "s", "text").append(1, Durability::Written, 1)));
+}
+
+#[test]
+fn after_a_failed_sync_the_truth_is_read_and_service_returns() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut desk, disk) = open_on(folder.path(), false);
+    let (mut a, mut b) = (Scribe::new("owner", "a"), Scribe::new("owner", "b"));
+    assert!(desk.append(a.message("t", "hello").append(1, Durability::Synced, 1)));
+    // Opening it again fails a few times as well.
+    disk.failing.store(4, Ordering::Release);
+    let end = a.end("t", Outcome::Completed).append(2, Durability::Synced, 2);
+    assert!(!desk.append(end), "whether it is on the disk is not known");
+    assert!(!desk.append(a.delta("t", "s", "text").append(3, Durability::Written, 3)));
+    // It can be read all the while; what a refused chat has is said only when that is certain.
+    assert_eq!(desk.history(&a.key, 10).len(), 2);
+    let truth = loop {
+        match desk.ask(Query::Chat { chat: a.key.clone() }) {
+            Some(Found::Chat(Some(record))) => break record,
+            None => std::thread::yield_now(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(disk.failing.load(Ordering::Acquire), 0, "the disk is well again");
+    assert_eq!((truth.head.seq, truth.turns.len()), (2, 0), "it had been written");
+    a.resume(&truth.head);
+    assert!(desk.append(a.message("t2", "again").append(4, Durability::Synced, 4)));
+    assert!(desk.append(b.message("t", "hello").append(5, Durability::Synced, 5)));
+    drop(desk);
+    let (_, report) = open_with(folder.path(), SqliteOptions::default()).expect("it opens");
+    assert!(!report.unclean && !report.lost_commits, "{report:?}");
+}
+
+#[test]
+fn commits_that_an_open_journal_lost_begin_a_new_era() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(open_on(folder.path(), false));
+    let mut db = Connection::open(folder.path().join("journal.db")).expect("a database");
+    let (known, lost) = open::reconcile_again(&mut db, open::State { commits: 0, era: 0 }).expect("it reads");
+    assert!(!lost);
+    let more = open::State { commits: known.commits + 1, ..known };
+    let (after, lost) = open::reconcile_again(&mut db, more).expect("it reads");
+    assert!(lost);
+    assert_eq!((after.commits, after.era), (known.commits + 2, known.era + 1));
+    assert_eq!(open::reconcile_again(&mut db, after).expect("it reads"), (after, false));
+}
+
+#[test]
+fn what_does_not_fit_the_queue_is_refused_in_its_turn() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let disk = Arc::new(Disk::default());
+    let options = SqliteOptions { queue_bytes: 2_000, disk, ..SqliteOptions::default() };
+    let (mut desk, _) = open_with(folder.path(), options).expect("it opens");
+    let mut a = Scribe::new("owner", "a");
+    let text = "text".repeat(300);
+    let appends: Vec<Request> = (1..=9)
+        .map(|id| Request::Append(a.delta("t", "s", &text).append(id, Durability::Written, 1)))
+        .collect();
+    desk.submit(appends);
+    appended(1, &desk.answer());
+    for id in 2..=9 {
+        let answer = desk.answer();
+        assert!(matches!(answer, JournalAnswer::Refused(AppendId(got)) if got == id), "{answer:?}");
+    }
+    assert_eq!(desk.chat(&a.key).expect("a chat").head.seq, 1);
+}
+
+/// A database in memory with chats of so many turns.
+fn filled(chats: u64, turns: u64) -> Connection {
+    let mut db = Connection::open_in_memory().expect("memory");
+    db.set_prepared_statement_cache_capacity(64);
+    schema::migrate(&mut db, 0).expect("a schema");
+    let mut known = Known::default();
+    db.execute_batch("BEGIN").expect("SQL");
+    for n in 0..chats {
+        let mut scribe = Scribe::new("owner", &format!("chat{n}"));
+        for n in 0..turns {
+            let id = format!("t{n}");
+            scribe.message(&id, "hello").start(&id);
+            for _ in 0..6 {
+                scribe.delta(&id, &id, "text");
+            }
+            if n + 1 < turns {
+                scribe.end(&id, Outcome::Completed);
+            }
+            let append = scribe.append(n, Durability::Written, n);
+            apply::append(&db, &mut known, 0, &append).expect("it is kept");
+        }
+    }
+    db.execute_batch("COMMIT").expect("SQL");
+    db
+}
+
+/// The steps of SQLite's machine that an answer takes.
+fn cost(db: &mut Connection, query: &Query) -> u64 {
+    let steps = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&steps);
+    let counter = move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        false
+    };
+    // Statements are prepared once.
+    query::read(db, 0, query).expect("an answer");
+    db.progress_handler(1, Some(counter)).expect("a hook");
+    query::read(db, 0, query).expect("an answer");
+    db.progress_handler(0, None::<fn() -> bool>).expect("a hook");
+    steps.load(Ordering::Relaxed)
+}
+
+#[test]
+fn an_answer_costs_the_same_in_a_long_history() {
+    let (mut short, mut long) = (filled(5, 5), filled(5, 5_000));
+    let chat = Scribe::new("owner", "chat3").key;
+    let queries = [
+        Query::Chat { chat: chat.clone() },
+        Query::Turn { chat: chat.clone(), turn_id: turn("t3") },
+        Query::After { chat: chat.clone(), after: Scribe::new("owner", "chat3").cursor(7), bytes: 1_000 },
+        Query::Before { chat: chat.clone(), before: PageStart::At(u64::MAX), events: 9, bytes: 10_000 },
+        Query::Before { chat, before: PageStart::Opaque("e-chat3~30".into()), events: 9, bytes: 10_000 },
+        Query::Chats { principal: Principal::owner(), before: None, limit: 3 },
+    ];
+    for query in queries {
+        let (few, many) = (cost(&mut short, &query), cost(&mut long, &query));
+        assert!(few > 0 && many <= few + few / 10, "{few} steps, then {many}: {query:?}");
+    }
+}
+
+#[test]
+fn a_page_of_chats_costs_the_same_among_many() {
+    let (mut few, mut many) = (filled(10, 1), filled(2_000, 1));
+    let query = Query::Chats { principal: Principal::owner(), before: None, limit: 5 };
+    let (few, many) = (cost(&mut few, &query), cost(&mut many, &query));
+    assert!(many <= few + few / 10, "{few} steps, then {many}");
+}
+
+#[test]
+fn every_statement_uses_an_index() {
+    let db = filled(1, 1);
+    for statement in sql::write::ALL.iter().chain(sql::read::ALL) {
+        let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).expect("SQL");
+        let empty = rusqlite::params_from_iter(vec![0; plan.parameter_count()]);
+        let steps: Vec<String> = plan
+            .query_map(empty, |row| row.get(3))
+            .expect("a plan")
+            .map(|step| step.expect("text"))
+            .collect();
+        let slow = |step: &&String| {
+            step.starts_with("SCAN") && !step.contains("CONSTANT ROW") || step.contains("TEMP B-TREE")
+        };
+        assert_eq!(steps.iter().find(slow), None, "{statement}: {steps:?}");
+    }
 }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::Connection;
+use rusqlite::{Connection, config::DbConfig};
 use switchboard_core::{
     ids::ChatKey,
     journal::{Ask, Durability, JournalAnswer},
@@ -105,6 +105,11 @@ impl Writer {
             Err(Failure::OfAll(error)) => {
                 kept.fill(false);
                 self.failed(&error);
+                // What only asks may still be answered.
+                for (job, kept) in jobs.iter().zip(&mut kept).filter(|(job, _)| matches!(job, Job::Chat(..)))
+                {
+                    let _ = self.transaction(std::slice::from_ref(job), std::slice::from_mut(kept));
+                }
             }
         }
         self.close_unkept(jobs, &kept);
@@ -250,6 +255,7 @@ impl Writer {
         if !checkpoint::finish(db)? {
             return Err(io::Error::other("another program has it open").into());
         }
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
         Ok(())
     }
 }
@@ -270,11 +276,11 @@ fn transact(
         let done = match job {
             Job::Overflow(..) => continue,
             Job::Append(append) if locked(&shared.closed).contains(&append.chat) => continue,
-            Job::Append(append) => apply::append(db, known, state.era, append),
+            Job::Append(append) => apply::append(db, known, state.era, append).map(|()| true),
             Job::Chat(_, chat) => renew(db, known, state.era, chat),
         };
         match done {
-            Ok(()) => (*kept, any) = (true, true),
+            Ok(changed) => (*kept, any) = (true, any || changed),
             Err(Unkept::Sql(error)) if !is_of_one(&error) => return Err(Failure::OfAll(error)),
             Err(unkept) => {
                 if jobs.len() == 1 {
@@ -293,7 +299,7 @@ fn transact(
     Ok(any)
 }
 
-fn renew(db: &Connection, known: &mut Known, era: i64, chat: &ChatKey) -> Result<(), Unkept> {
+fn renew(db: &Connection, known: &mut Known, era: i64, chat: &ChatKey) -> Result<bool, Unkept> {
     let epoch = open::new_epoch().map_err(|_| Unkept::Contradiction("there is no entropy"))?;
     apply::renew(db, known, era, chat, &epoch, open::unix_ms())
 }

@@ -1,0 +1,28 @@
+//! The journal on SQLite, held to the model, to crashes, to damage and to full disks.
+//!
+//! `SWITCHBOARD_SEED` repeats a run; `SWITCHBOARD_CRASH_SECONDS` (default 5) is how long processes are killed.
+
+#![cfg(feature = "sqlite")]
+#![allow(unreachable_pub, reason = "modules of one test")]
+
+#[path = "journal/crash.rs"]
+mod crash;
+#[path = "journal/damage.rs"]
+mod damage;
+#[path = "journal/desk.rs"]
+mod desk;
+#[path = "journal/full.rs"]
+mod full;
+#[path = "journal/make.rs"]
+mod make;
+#[path = "journal/model.rs"]
+mod model;
+#[path = "journal/opening.rs"]
+mod opening;
+#[path = "journal/rng.rs"]
+mod rng;
+
+// The desk is shared with the tests inside, where these are in the crate's root.
+use switchboard_runtime::{
+    Answers, Journal, OpenError, OpenJournal, OpenReport, OpenSqlite, Request, Sqlite, SqliteOptions,
+};

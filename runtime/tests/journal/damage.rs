@@ -1,0 +1,146 @@
+//! The ends of the files, cut and overwritten: what is intact opens, what was lost is noticed, and what
+//! cannot be opened says so.
+
+use std::{fs, path::Path};
+
+use switchboard_core::{ids::ChatKey, journal::Durability};
+use switchboard_runtime::{OpenError, OpenErrorReason, OpenReport};
+
+use crate::{
+    desk::open,
+    make::{Scribe, key},
+    rng::{Rng, seed},
+};
+
+const TAIL: usize = 4096;
+const TURNS: u64 = 6;
+const FILES: [&str; 3] = ["journal.db", "journal.db-wal", "journal.db.commits"];
+
+/// A folder in memory where there is one: thousands of journals are opened.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder")
+}
+
+fn chat() -> ChatKey {
+    key("owner", "chat")
+}
+
+/// A journal as it is found after a crash, or as it is left in order; each append is three events.
+fn journal(folder: &Path, crashed: bool) {
+    let busy = crate::damage::folder();
+    let (mut desk, _) = open(busy.path()).expect("it opens");
+    let mut scribe = Scribe::new("owner", "chat");
+    for n in 0..TURNS {
+        let id = format!("t{n}");
+        scribe.message(&id, &format!("message {n}")).start(&id).delta(&id, "s", &"text ".repeat(40));
+        scribe.end(&id, switchboard_core::wire::Outcome::Completed);
+        assert!(desk.append(scribe.append(n, Durability::Written, n)));
+    }
+    if crashed {
+        copy(busy.path(), folder);
+        drop(desk);
+    } else {
+        drop(desk);
+        copy(busy.path(), folder);
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    for file in FILES {
+        let bytes = fs::read(from.join(file)).unwrap_or_default();
+        fs::write(to.join(file), bytes).expect("a copy");
+    }
+}
+
+/// Opens a copy of which one file has these contents. Gives the number of events, if they can be read.
+fn open_damaged(whole: &Path, file: &str, bytes: &[u8]) -> Result<(OpenReport, Option<u64>), OpenError> {
+    let folder = folder();
+    copy(whole, folder.path());
+    fs::write(folder.path().join(file), bytes).expect("a copy");
+    let (mut desk, report) = open(folder.path())?;
+    let Some(history) = desk.try_history(&chat(), 1_000) else { return Ok((report, None)) };
+    for (n, frame) in (1..).zip(&history) {
+        assert!(frame.as_str().contains(&format!("\"seq\":{n}")), "{n}: {}", frame.as_str());
+        assert!(serde_json::from_str::<serde_json::Value>(frame.as_str()).is_ok(), "{}", frame.as_str());
+    }
+    let events = history.len() as u64;
+    assert_eq!(events % 4, 0, "an append is there whole or not at all");
+    let record = desk.chat(&chat());
+    if let Some(record) = record.filter(|_| report.lost_commits) {
+        assert_ne!(record.head.epoch.as_str(), "e-chat", "its numbers may have been used before");
+        assert_eq!((record.head.seq, record.earlier_epochs), (0, events > 0));
+    }
+    Ok((report, Some(events)))
+}
+
+/// Opens a crashed journal with every end of its log that `damage` makes of it, given where it begins.
+fn damage_log(damage: impl Fn(&[u8], usize) -> Vec<u8>) {
+    let whole = folder();
+    journal(whole.path(), true);
+    let bytes = fs::read(whole.path().join(FILES[1])).expect("a log");
+    let (report, events) = open_damaged(whole.path(), FILES[1], &bytes).expect("it opens");
+    assert_eq!((report.lost_commits, events), (false, Some(TURNS * 4)));
+    for at in bytes.len() - TAIL..bytes.len() {
+        let damaged = damage(&bytes, at);
+        if damaged == bytes {
+            continue;
+        }
+        let (report, events) = open_damaged(whole.path(), FILES[1], &damaged).expect("it opens");
+        // Only the last transaction ends there.
+        assert_eq!((report.lost_commits, events), (true, Some((TURNS - 1) * 4)), "from {at}");
+    }
+}
+
+#[test]
+fn a_cut_log_opens_with_every_intact_transaction() {
+    damage_log(|log, at| log[..at].to_vec());
+}
+
+#[test]
+fn a_log_that_ends_in_garbage_opens_with_every_intact_transaction() {
+    let seed = seed();
+    damage_log(|log, at| {
+        let mut rng = Rng(seed ^ at as u64);
+        let mut log = log.to_vec();
+        log[at..].fill_with(|| rng.next().to_le_bytes()[0]);
+        log
+    });
+}
+
+#[test]
+fn a_cut_database_is_refused_with_instructions() {
+    let whole = folder();
+    journal(whole.path(), false);
+    let bytes = fs::read(whole.path().join(FILES[0])).expect("a database");
+    let (report, events) = open_damaged(whole.path(), FILES[0], &bytes).expect("it opens");
+    assert_eq!((report.unclean, events), (false, Some(TURNS * 4)));
+    for damaged in 1..=TAIL {
+        let error = open_damaged(whole.path(), FILES[0], &bytes[..bytes.len() - damaged]).expect_err("cut");
+        assert!(matches!(error.reason, OpenErrorReason::Damaged { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("journal.db is damaged") && text.contains("restore a backup"), "{text}");
+    }
+}
+
+#[test]
+fn garbage_in_a_database_is_refused_or_harmless() {
+    let whole = folder();
+    journal(whole.path(), false);
+    let bytes = fs::read(whole.path().join(FILES[0])).expect("a database");
+    let mut rng = Rng(seed());
+    let (mut refused, mut unread) = (0, 0);
+    for damaged in 1..=TAIL {
+        let mut garbage = bytes.clone();
+        garbage[bytes.len() - damaged..].fill_with(|| rng.next().to_le_bytes()[0]);
+        match open_damaged(whole.path(), FILES[0], &garbage) {
+            Ok((_, Some(events))) => assert_eq!(events, TURNS * 4, "garbage over the last {damaged} bytes"),
+            Ok((_, None)) => unread += 1,
+            Err(error) => {
+                assert!(error.to_string().contains("restore a backup"), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    println!("{refused} refused, {unread} opened without the damaged part");
+    assert!(refused > 0, "garbage in the database's structure is noticed");
+}

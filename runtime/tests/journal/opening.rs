@@ -1,0 +1,237 @@
+//! Opening: errors that help, one gateway at a time, and what a start finds out about the last one.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+
+use switchboard_core::{
+    agent::AgentRun,
+    journal::{Change, Durability, Found, PageStart, Query},
+    wire::Outcome,
+};
+use switchboard_runtime::{OpenErrorReason, SqliteOptions};
+
+use crate::{
+    desk::{open, open_with},
+    make::{Scribe, key, turn},
+};
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+/// What `open` says, which names the file.
+fn refusal(folder: &Path) -> (OpenErrorReason, String) {
+    let error = open(folder).map(|_| ()).expect_err("it does not open");
+    let text = error.to_string();
+    assert!(text.contains("journal.db"), "{text}");
+    (error.reason, text)
+}
+
+#[test]
+fn a_second_gateway_is_told_who_has_it() {
+    let folder = folder();
+    let first = open(folder.path()).expect("it opens");
+    let (reason, text) = refusal(folder.path());
+    let me = std::process::id();
+    assert!(matches!(reason, OpenErrorReason::InUse { pid: Some(pid) } if pid == me), "{text}");
+    assert!(text.contains(&format!("another gateway (process {me})")), "{text}");
+    drop(first);
+    open(folder.path()).expect("it is free again");
+}
+
+#[test]
+fn everything_is_private() {
+    let folder = folder();
+    fs::write(folder.path().join("journal.db"), "").expect("a file");
+    fs::set_permissions(folder.path().join("journal.db"), fs::Permissions::from_mode(0o644)).expect("mode");
+    let open = open(folder.path()).expect("it opens");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder.path()).expect("a folder") {
+        let entry = entry.expect("a file");
+        let mode = entry.metadata().expect("a file").permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{:?}", entry.path());
+        names.push(entry.file_name().into_string().expect("text"));
+    }
+    names.sort();
+    let expected =
+        ["journal.db", "journal.db-shm", "journal.db-wal", "journal.db.commits", "journal.db.lock"];
+    assert_eq!(names, expected);
+    drop(open);
+}
+
+#[test]
+fn what_is_not_a_journal_is_left_alone() {
+    let folder = folder();
+    let file = folder.path().join("journal.db");
+    fs::write(&file, "My diary. Dear diary, ...").expect("a file");
+    assert!(matches!(refusal(folder.path()).0, OpenErrorReason::NotAJournal));
+    assert_eq!(fs::read(&file).expect("a file"), b"My diary. Dear diary, ...");
+
+    fs::remove_file(&file).expect("a file");
+    let other = rusqlite::Connection::open(&file).expect("a database");
+    other.execute_batch("CREATE TABLE recipes (name TEXT)").expect("SQL");
+    drop(other);
+    let before = fs::read(&file).expect("a file");
+    assert!(matches!(refusal(folder.path()).0, OpenErrorReason::NotAJournal));
+    assert_eq!(fs::read(&file).expect("a file"), before);
+}
+
+#[test]
+fn a_newer_format_is_left_alone() {
+    let folder = folder();
+    drop(open(folder.path()).expect("it opens"));
+    let db = rusqlite::Connection::open(folder.path().join("journal.db")).expect("a database");
+    db.pragma_update(None, "user_version", 99).expect("SQL");
+    drop(db);
+    let (reason, text) = refusal(folder.path());
+    assert!(matches!(reason, OpenErrorReason::Newer { found: 99, .. }), "{text}");
+    assert!(text.contains("run that version"), "{text}");
+}
+
+#[test]
+fn a_missing_folder_is_named() {
+    let folder = folder();
+    let (reason, text) = refusal(&folder.path().join("nowhere"));
+    assert!(matches!(reason, OpenErrorReason::NoFolder), "{text}");
+}
+
+#[test]
+fn a_file_that_may_not_be_written_says_so() {
+    let folder = folder();
+    drop(open(folder.path()).expect("it opens"));
+    fs::set_permissions(folder.path().join("journal.db"), fs::Permissions::from_mode(0o000)).expect("mode");
+    if fs::File::open(folder.path().join("journal.db")).is_ok() {
+        println!("SKIPPED: this user may read and write everything");
+        return;
+    }
+    let (reason, text) = refusal(folder.path());
+    assert!(matches!(reason, OpenErrorReason::NotPermitted), "{text}");
+}
+
+#[test]
+fn turn_ids_and_everything_else_survive_a_restart() {
+    let folder = folder();
+    let (mut desk, report) = open(folder.path()).expect("it opens");
+    assert!(report.created);
+    let mut scribe = Scribe::new("owner", "chat");
+    scribe.message("t1", "hello").start("t1").end("t1", Outcome::Completed).message("t2", "and more");
+    scribe.change(Change::AgentStarted { run: AgentRun(u64::MAX) });
+    assert!(desk.append(scribe.append(1, Durability::Synced, 5)));
+    let before = desk.history(&scribe.key, 10);
+    drop(desk);
+    assert!(!folder.path().join("journal.db-wal").exists(), "what was closed is one file");
+
+    let (mut desk, report) = open(folder.path()).expect("it opens again");
+    assert!(!report.created && !report.unclean && !report.lost_commits, "{report:?}");
+    assert_eq!(report.unfinished, [scribe.key.clone()]);
+    assert_eq!(desk.history(&scribe.key, 10), before);
+    let record = desk.chat(&scribe.key).expect("a chat");
+    assert_eq!(record.agent.expect("an agent").run, AgentRun(u64::MAX));
+    let again = scribe.message("t1", "hello").append(2, Durability::Synced, 6);
+    assert!(!desk.append(again), "a turn's id is accepted once for ever");
+    let known = desk.ask(Query::Turn { chat: scribe.key.clone(), turn_id: turn("t1") });
+    assert!(matches!(known, Some(Found::Turn(Some(turn))) if turn.place.seq == 1));
+}
+
+#[test]
+fn after_a_refusal_a_chat_is_closed_until_it_is_asked_for() {
+    let folder = folder();
+    let (mut desk, _) = open(folder.path()).expect("it opens");
+    let mut scribe = Scribe::new("owner", "chat");
+    assert!(desk.append(scribe.message("t1", "hello").append(1, Durability::Synced, 1)));
+    let mut astray = scribe.clone();
+    astray.head += 5;
+    assert!(!desk.append(astray.delta("t1", "s", "from nowhere").append(2, Durability::Written, 2)));
+    let fine = scribe.delta("t1", "s", "fine").append(3, Durability::Written, 3);
+    assert!(!desk.append(fine.clone()), "it comes after a refused one");
+    let mut other = Scribe::new("owner", "other");
+    assert!(desk.append(other.message("t1", "hello").append(4, Durability::Synced, 4)), "others go on");
+    assert_eq!(desk.chat(&scribe.key).expect("a chat").head.seq, 1);
+    assert!(desk.append(fine), "it was asked for");
+}
+
+fn copy(from: &Path, to: &Path) {
+    for file in ["journal.db", "journal.db-wal", "journal.db.commits"] {
+        fs::write(to.join(file), fs::read(from.join(file)).unwrap_or_default()).expect("a copy");
+    }
+}
+
+fn booted(boot: &str) -> SqliteOptions {
+    let mut options = SqliteOptions::default();
+    options.boot_id = Some(boot.into());
+    options
+}
+
+#[test]
+fn an_unclean_reboot_renews_the_epochs_of_chats_with_an_open_turn() {
+    let (before, after) = (folder(), folder());
+    let (mut desk, _) = open_with(before.path(), booted("first")).expect("it opens");
+    let mut open_chat = Scribe::new("owner", "open");
+    assert!(desk.append(open_chat.message("t1", "hello").start("t1").append(1, Durability::Synced, 1)));
+    assert!(desk.append(open_chat.delta("t1", "s", "shown ").append(2, Durability::Written, 2)));
+    let mut still = Scribe::new("owner", "still");
+    let ended = still.message("t1", "hello").end("t1", Outcome::Cancelled);
+    assert!(desk.append(ended.append(3, Durability::Synced, 3)));
+    copy(before.path(), after.path());
+
+    let (mut desk, report) = open_with(after.path(), booted("second")).expect("it opens");
+    assert!(report.unclean && report.rebooted && !report.lost_commits, "{report:?}");
+    assert_eq!(report.unfinished, [open_chat.key.clone()]);
+    assert_eq!(desk.chat(&still.key).expect("a chat").head.epoch, still.epoch);
+    let record = desk.chat(&open_chat.key).expect("a chat");
+    assert_ne!(record.head.epoch, open_chat.epoch);
+    assert_eq!((record.head.seq, record.earlier_epochs), (0, true));
+    assert_eq!((record.turns.len(), record.turns[0].seq), (1, 0), "its turn is still open");
+
+    // The log goes on from 1, and history leads back across the epochs.
+    let old = open_chat.epoch.clone();
+    open_chat.resume(&record.head);
+    assert!(desk.append(open_chat.delta("t1", "s", "new ").append(4, Durability::Written, 4)));
+    let page = desk.ask(Query::Before {
+        chat: open_chat.key.clone(),
+        before: PageStart::At(1),
+        events: 1,
+        bytes: 1 << 20,
+    });
+    let Some(Found::Before(Some(page))) = page else { panic!("{page:?}") };
+    assert_eq!(page.before, Some(format!("{old}~3")), "deltas of two epochs are not joined");
+    assert_eq!(desk.history(&open_chat.key, 1).len(), 4);
+    let known = desk.ask(Query::Turn { chat: open_chat.key.clone(), turn_id: turn("t1") });
+    assert!(matches!(known, Some(Found::Turn(Some(turn))) if turn.place.epoch == old));
+    drop(desk);
+    let (mut desk, report) = open_with(after.path(), booted("third")).expect("it opens");
+    assert!(!report.unclean && !report.rebooted, "it was closed in order: {report:?}");
+    assert_eq!(desk.chat(&open_chat.key).expect("a chat").head, open_chat.cursor(open_chat.head));
+}
+
+#[test]
+fn a_backup_that_is_put_back_renews_every_epoch_once() {
+    let (live, backup) = (folder(), folder());
+    let mut scribe = Scribe::new("owner", "chat");
+    let (mut desk, _) = open(live.path()).expect("it opens");
+    let whole = scribe.message("t1", "hello").end("t1", Outcome::Completed);
+    assert!(desk.append(whole.append(1, Durability::Synced, 1)));
+    drop(desk);
+    copy(live.path(), backup.path());
+    let (mut desk, _) = open(live.path()).expect("it opens");
+    assert!(desk.append(scribe.message("t2", "later").append(2, Durability::Synced, 2)));
+    drop(desk);
+    fs::copy(backup.path().join("journal.db"), live.path().join("journal.db")).expect("put back");
+
+    let (mut desk, report) = open(live.path()).expect("it opens");
+    assert!(report.lost_commits, "{report:?}");
+    let renewed = desk.chat(&scribe.key).expect("a chat").head;
+    assert_ne!(renewed.epoch, scribe.epoch);
+    assert_eq!(desk.chat(&scribe.key).expect("a chat").head, renewed, "once");
+    drop(desk);
+    let (mut desk, report) = open(live.path()).expect("it opens");
+    assert!(!report.lost_commits, "{report:?}");
+    assert_eq!(desk.chat(&scribe.key).expect("a chat").head, renewed);
+
+    // Without its side file nobody knows what was lost.
+    drop(desk);
+    fs::remove_file(live.path().join("journal.db.commits")).expect("it is there");
+    assert!(open(live.path()).expect("it opens").1.lost_commits);
+    let unknown = key("owner", "unknown");
+    let (mut desk, _) = open(live.path()).expect("it opens");
+    assert!(desk.chat(&unknown).is_none());
+}
