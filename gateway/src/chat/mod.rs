@@ -235,14 +235,25 @@ impl Client {
 fn read_lines() -> mpsc::Receiver<String> {
     let (lines, received) = mpsc::channel(LINES);
     std::thread::spawn(move || {
-        for line in io::stdin().lock().lines() {
-            let Ok(line) = line else { return };
+        let mut input = io::stdin().lock();
+        while let Ok(Some(line)) = next_line(&mut input) {
             if lines.blocking_send(line).is_err() {
                 return;
             }
         }
     });
     received
+}
+
+/// The next line. What is not UTF-8 in it is replaced: the rest of it, and what comes after it, still counts.
+fn next_line(input: &mut impl BufRead) -> io::Result<Option<String>> {
+    let mut line = Vec::new();
+    if input.read_until(b'\n', &mut line)? == 0 {
+        return Ok(None);
+    }
+    let line = line.strip_suffix(b"\n").unwrap_or(&line);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    Ok(Some(String::from_utf8_lossy(line).into_owned()))
 }
 
 /// An id that nobody else makes.
@@ -261,4 +272,18 @@ fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the system has entropy after it has started");
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_not_utf_8_loses_nothing_else() {
+        let mut input = &b"caf\xe9 au lait\r\n\nlast"[..];
+        for expected in ["caf\u{fffd} au lait", "", "last"] {
+            assert_eq!(next_line(&mut input).unwrap().as_deref(), Some(expected));
+        }
+        assert_eq!(next_line(&mut input).unwrap(), None);
+    }
 }
