@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// The limits on one agent process. The defaults suit every agent that was measured.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct BridgeLimits {
     /// Longest record: one line of the agent's output, in bytes without its newline. A longer one ends the run.
     pub record_bytes: usize,
@@ -27,6 +30,8 @@ pub struct BridgeLimits {
     pub backoff_first: Duration,
     /// Longest delay after failed starts.
     pub backoff_longest: Duration,
+    /// The limits on each agent host.
+    pub host: HostLimits,
 }
 
 impl Default for BridgeLimits {
@@ -43,6 +48,49 @@ impl Default for BridgeLimits {
             drain: Duration::from_millis(250),
             backoff_first: Duration::from_millis(250),
             backoff_longest: Duration::from_secs(15),
+            host: HostLimits::default(),
+        }
+    }
+}
+
+/// The limits on one agent host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HostLimits {
+    /// When the spool holds this many bytes, the agent's output is not read until some of it is trimmed. At
+    /// least four times the longest record.
+    pub spool_bytes: u64,
+    /// The decoder's state is kept at least every so many bytes of records.
+    pub checkpoint_bytes: u64,
+    /// Longest command, in bytes.
+    pub command_bytes: usize,
+    /// A host without a gateway, and without an open turn, stops its agent after this long.
+    pub grace_idle: Duration,
+    /// A host without a gateway stops its agent after this long while a turn is open, requests included.
+    pub grace_turn: Duration,
+    /// A started host has this long to listen, and a host to answer a gateway that connects.
+    pub start: Duration,
+    /// A gateway waits this long beyond the agent's own limits for a stopping host, and a host that has ended
+    /// its agent for the gateway's farewell; then it goes by force.
+    pub farewell: Duration,
+    /// The spool of an ended life is kept this long, unless it is forgotten earlier.
+    pub linger: Duration,
+    /// When the disk takes nothing, it is tried again after this long.
+    pub disk_retry: Duration,
+}
+
+impl Default for HostLimits {
+    fn default() -> Self {
+        Self {
+            spool_bytes: 64 * 1024 * 1024,
+            checkpoint_bytes: 1024 * 1024,
+            command_bytes: 64 * 1024 * 1024,
+            grace_idle: Duration::from_secs(10 * 60),
+            grace_turn: Duration::from_secs(60 * 60),
+            start: Duration::from_secs(10),
+            farewell: Duration::from_secs(5),
+            linger: Duration::from_secs(60),
+            disk_retry: Duration::from_millis(250),
         }
     }
 }

@@ -113,7 +113,8 @@ fn needs(lines: &[Line]) -> BTreeSet<Need> {
         | Step::JournalTrim { .. }
         | Step::Recover { .. }
         | Step::Restart
-        | Step::Shutdown => None,
+        | Step::Shutdown
+        | Step::Leave => None,
     };
     let mut needs = BTreeSet::new();
     let mut at_start = 0;

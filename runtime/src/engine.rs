@@ -52,6 +52,7 @@ pub(crate) enum FromPeer {
 pub(crate) enum Lifecycle {
     Drained(ConnId),
     Shutdown,
+    Leave,
 }
 
 /// The loop's ends of all channels.
@@ -292,6 +293,7 @@ impl<J: Journal> Engine<J> {
                 self.handle(Input::Tick);
             }
             Lifecycle::Shutdown => self.handle(Input::Shutdown),
+            Lifecycle::Leave => self.handle(Input::Leave),
         }
     }
 

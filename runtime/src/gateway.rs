@@ -171,6 +171,13 @@ impl Gateway {
         // A gateway that has gone is shut down already.
         let _ = self.lifecycle.send(Lifecycle::Shutdown);
     }
+
+    /// The same, but leaves turns and agents to the next gateway. For agents that outlive this process
+    /// ([`Agent::survives`]); others are cut off in mid-turn.
+    pub fn leave(&self) {
+        // A gateway that has gone is shut down already.
+        let _ = self.lifecycle.send(Lifecycle::Leave);
+    }
 }
 
 impl fmt::Debug for Gateway {

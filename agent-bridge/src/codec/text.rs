@@ -1,11 +1,12 @@
 //! Dialect `text`: what a command prints is the answer, as it comes.
 
+use serde::{Deserialize, Serialize};
 use switchboard_core::agent::{AgentEvent, StreamId};
 
 use super::Decoded;
 
 /// Decodes the output of one command, which answers one message.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct TextCodec {
     stream: StreamId,
     /// The first bytes of a character whose rest has not come yet.

@@ -12,7 +12,7 @@ use crate::limits::BridgeLimits;
 
 /// Bounded exponential backoff with jitter. Shared by all lives of one agent.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     first: Duration,
     longest: Duration,
     state: Mutex<State>,
@@ -26,17 +26,17 @@ struct State {
 }
 
 impl Backoff {
-    pub(super) fn new(limits: &BridgeLimits, random: Random) -> Self {
+    pub(crate) fn new(limits: &BridgeLimits, random: Random) -> Self {
         let state = Mutex::new(State { random, failures: 0, not_before: None });
         Self { first: limits.backoff_first, longest: limits.backoff_longest, state }
     }
 
     /// When the next start is due; None: at once.
-    pub(super) fn not_before(&self) -> Option<Instant> {
+    pub(crate) fn not_before(&self) -> Option<Instant> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).not_before
     }
 
-    pub(super) fn failed(&self, now: Instant) {
+    pub(crate) fn failed(&self, now: Instant) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let doubled = self.first.saturating_mul(1 << state.failures.min(16));
         let longest = doubled.min(self.longest);
@@ -46,7 +46,7 @@ impl Backoff {
         state.not_before = Some(now + drawn);
     }
 
-    pub(super) fn succeeded(&self) {
+    pub(crate) fn succeeded(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.failures = 0;
         state.not_before = None;

@@ -33,7 +33,7 @@ const ALLOWED_PREFIXES: &[&str] =
     &["LC_", "XDG_", "ANTHROPIC_", "CLAUDE_", "OPENAI_", "SSL_CERT_", "DISABLE_"];
 
 /// The part of this process's environment that an agent may see.
-pub(super) fn inherited() -> Vec<(OsString, OsString)> {
+pub(crate) fn inherited() -> Vec<(OsString, OsString)> {
     std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(allowed)).collect()
 }
 
@@ -42,7 +42,7 @@ fn allowed(name: &str) -> bool {
 }
 
 /// Marks every descriptor above 2 as not to be inherited: those that this process was started with, too.
-pub(super) fn close_descriptors_on_exec() {
+pub(crate) fn close_descriptors_on_exec() {
     close_fds::set_fds_cloexec_threadsafe(3, &[]);
 }
 

@@ -3,15 +3,15 @@
 //! The environment of an agent is an allow-list, its directory is the workspace, it inherits no descriptor
 //! beyond 0 to 2, and a prompt never becomes an argument.
 
-mod backoff;
+pub(crate) mod backoff;
 mod claude;
 mod ends;
-mod environment;
-mod process;
-mod random;
-mod reader;
-mod stop;
-mod sweep;
+pub(crate) mod environment;
+pub(crate) mod process;
+pub(crate) mod random;
+pub(crate) mod reader;
+pub(crate) mod stop;
+pub(crate) mod sweep;
 mod text;
 
 use std::{
@@ -61,7 +61,7 @@ pub struct ProcessConfig {
 #[derive(Debug)]
 pub struct ProcessAgent {
     config: ProcessConfig,
-    backoff: Backoff,
+    pub(crate) backoff: Backoff,
     random: Mutex<Random>,
 }
 
@@ -104,13 +104,13 @@ impl ProcessAgent {
         }
     }
 
-    fn mark(&self) -> String {
+    pub(crate) fn mark(&self) -> String {
         let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
         format!("{}.{:016x}{:016x}", self.config.mark_prefix, random.next(), random.next())
     }
 
     /// The start failed: the next one waits, and the turn is told why in a sentence without paths.
-    fn start_failed(&self, why: &str) -> AgentExit {
+    pub(crate) fn start_failed(&self, why: &str) -> AgentExit {
         self.backoff.failed(Instant::now());
         let detail = format!("The agent \"{}\" could not be started: {why}.", self.config.name);
         AgentExit::StartFailed(TurnError { code: "agent_start_failed".into(), detail })
@@ -120,7 +120,7 @@ impl ProcessAgent {
         clippy::wildcard_enum_match_arm,
         reason = "the kinds that a person can do something about are few"
     )]
-    fn spawn_failed(&self, error: &io::Error) -> AgentExit {
+    pub(crate) fn spawn_failed(&self, error: &io::Error) -> AgentExit {
         tracing::warn!(agent = self.config.name, %error, "an agent could not be started");
         let why = match error.kind() {
             io::ErrorKind::NotFound if !self.config.workspace.is_dir() => "the workspace does not exist",
@@ -145,6 +145,6 @@ impl Agent for ProcessAgent {
 }
 
 /// Whether an order ends a life that has no process.
-fn is_end(order: &Order) -> bool {
+pub(crate) fn is_end(order: &Order) -> bool {
     matches!(order, Order::Stop | Order::Kill)
 }

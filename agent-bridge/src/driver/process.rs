@@ -26,7 +26,7 @@ use crate::limits::BridgeLimits;
 
 /// A process that runs.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     leash: Leash,
     input: Option<mpsc::UnboundedSender<Vec<u8>>>,
@@ -38,7 +38,7 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts the command with further arguments. Gives it and its output.
-    pub(super) fn start(
+    pub(crate) fn start(
         config: &ProcessConfig,
         further: &[&str],
         mark: String,
@@ -82,7 +82,7 @@ impl Process {
     }
 
     /// Where lines for its input go, as long as that is not closed.
-    pub(super) fn input(&self) -> mpsc::WeakUnboundedSender<Vec<u8>> {
+    pub(crate) fn input(&self) -> mpsc::WeakUnboundedSender<Vec<u8>> {
         match &self.input {
             Some(input) => input.downgrade(),
             None => mpsc::unbounded_channel().0.downgrade(),
@@ -90,7 +90,7 @@ impl Process {
     }
 
     /// Writes to its input, as soon as it reads.
-    pub(super) fn write(&self, bytes: Vec<u8>) {
+    pub(crate) fn write(&self, bytes: Vec<u8>) {
         if let Some(input) = &self.input {
             // A closed input means that it is going; its exit says so.
             let _ = input.send(bytes);
@@ -98,23 +98,23 @@ impl Process {
     }
 
     /// Writes a line to its input, as soon as it reads.
-    pub(super) fn write_line(&self, mut line: Vec<u8>) {
+    pub(crate) fn write_line(&self, mut line: Vec<u8>) {
         line.push(b'\n');
         self.write(line);
     }
 
     /// Ends its input once everything is written.
-    pub(super) fn close_input(&mut self) {
+    pub(crate) fn close_input(&mut self) {
         self.input = None;
     }
 
     /// Waits until it exits. Cancel safe.
-    pub(super) async fn wait(&mut self) -> Option<ExitStatus> {
+    pub(crate) async fn wait(&mut self) -> Option<ExitStatus> {
         self.child.wait().await.ok()
     }
 
     /// Remembers what it has started so far: what loses its parent later is still known.
-    pub(super) fn look_around(&mut self) {
+    pub(crate) fn look_around(&mut self) {
         if let Some(pid) = self.leash.pid.filter(|_| self.child.id().is_some()) {
             sweep::forget_gone(&mut self.leash.seen);
             self.leash.seen.append(&mut sweep::descendants(pid));
@@ -122,7 +122,7 @@ impl Process {
     }
 
     /// Asks it, and what is in its group, to exit.
-    pub(super) fn terminate(&mut self) {
+    pub(crate) fn terminate(&mut self) {
         self.writer.abort();
         self.look_around();
         if let Some(pid) = self.leash.pid.filter(|_| self.child.id().is_some()) {
@@ -131,7 +131,7 @@ impl Process {
     }
 
     /// Ends it and everything that it started, by force, and waits until they are gone.
-    pub(super) async fn kill(&mut self) {
+    pub(crate) async fn kill(&mut self) {
         self.writer.abort();
         self.look_around();
         let (pid, mark, seen) = (self.leash.pid, self.leash.mark.clone(), self.leash.seen.clone());
@@ -145,13 +145,25 @@ impl Process {
     }
 
     /// Sends the last lines of its standard error to the log.
-    pub(super) async fn log_stderr(&mut self, agent: &str) {
+    pub(crate) async fn log_stderr(&mut self, agent: &str) {
+        log_last_words(agent, &self.last_words().await);
+    }
+
+    /// The last lines of its standard error.
+    pub(crate) async fn last_words(&mut self) -> Vec<String> {
         // They may still be on their way; others may hold that pipe open for ever.
-        let _ = timeout(self.limits.drain, &mut self.stderr_read.0).await;
-        let tail = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
-        for line in tail.iter() {
-            tracing::debug!(agent, stderr = line.escape_debug().to_string(), "the agent's last words");
+        if !self.stderr_read.0.is_finished() {
+            let _ = timeout(self.limits.drain, &mut self.stderr_read.0).await;
         }
+        let tail = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+        tail.iter().cloned().collect()
+    }
+}
+
+/// Sends the last lines of an agent's standard error to the log.
+pub(crate) fn log_last_words(agent: &str, lines: &[String]) {
+    for line in lines {
+        tracing::debug!(agent, stderr = line.escape_debug().to_string(), "the agent's last words");
     }
 }
 
@@ -211,17 +223,22 @@ async fn keep_tail(stderr: ChildStderr, tail: Arc<Mutex<VecDeque<String>>>, limi
 }
 
 /// How a process ended, as part of a sentence.
-pub(super) fn how_it_ended(status: Option<ExitStatus>) -> String {
-    match status.map(|status| (status.code(), status.signal())) {
-        Some((Some(code), _)) => format!("exited with status {code}"),
-        Some((None, Some(signal))) => format!("was ended by signal {signal}"),
-        Some((None, None)) | None => "went away".into(),
+pub(crate) fn how_it_ended(status: Option<ExitStatus>) -> String {
+    describe_end(status.and_then(|status| status.code()), status.and_then(|status| status.signal()))
+}
+
+/// How a process ended, by its status or the signal that ended it, as part of a sentence.
+pub(crate) fn describe_end(code: Option<i32>, signal: Option<i32>) -> String {
+    match (code, signal) {
+        (Some(code), _) => format!("exited with status {code}"),
+        (None, Some(signal)) => format!("was ended by signal {signal}"),
+        (None, None) => "went away".into(),
     }
 }
 
 /// A task that ends with its owner.
 #[derive(Debug)]
-pub(super) struct Owned<T>(pub(super) JoinHandle<T>);
+pub(crate) struct Owned<T>(pub(crate) JoinHandle<T>);
 
 impl<T> Drop for Owned<T> {
     fn drop(&mut self) {
@@ -230,7 +247,7 @@ impl<T> Drop for Owned<T> {
 }
 
 /// Sleeps until then; for ever without a then.
-pub(super) async fn until(deadline: Option<Instant>) {
+pub(crate) async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,

@@ -47,7 +47,7 @@ pub(super) enum ReadEnd {
 
 /// What the reader is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum ReadMode {
+pub(crate) enum ReadMode {
     Live,
     /// The agent has exited: read what is left in the pipe, which others may still hold open.
     Drain,

@@ -8,7 +8,7 @@ use super::{ends::OrderSource, process::Process};
 use crate::limits::BridgeLimits;
 
 /// Stops the process and everything that it started; by force at once if that is ordered meanwhile.
-pub(super) async fn stop(process: &mut Process, orders: &mut impl OrderSource, limits: &BridgeLimits) {
+pub(crate) async fn stop(process: &mut Process, orders: &mut impl OrderSource, limits: &BridgeLimits) {
     process.look_around();
     process.close_input();
     let exited = exits(process, orders, limits.stop_eof).await;
@@ -21,7 +21,7 @@ pub(super) async fn stop(process: &mut Process, orders: &mut impl OrderSource, l
 }
 
 /// Ends a process whose turn was cancelled: SIGTERM, wait, kill the tree.
-pub(super) async fn terminate(process: &mut Process, orders: &mut impl OrderSource, limits: &BridgeLimits) {
+pub(crate) async fn terminate(process: &mut Process, orders: &mut impl OrderSource, limits: &BridgeLimits) {
     process.terminate();
     exits(process, orders, limits.stop_term).await;
     process.kill().await;

@@ -12,7 +12,7 @@ use std::{
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, waitpid};
 
 /// The environment variable that marks an agent and what it starts.
-pub(super) const MARK: &str = "SWITCHBOARD_MARK";
+pub(crate) const MARK: &str = "SWITCHBOARD_MARK";
 
 /// Rounds of looking and killing before a sweep gives up; each takes a few milliseconds.
 const ROUNDS: usize = 100;
@@ -26,10 +26,10 @@ struct Process {
 }
 
 /// A process that was seen below an agent: its number, and when it started, as numbers are used again.
-pub(super) type Seen = (i32, u64);
+pub(crate) type Seen = (i32, u64);
 
 /// The descendants of an agent as they are now. Some hide their mark and lose their parents later.
-pub(super) fn descendants(agent: Pid) -> BTreeSet<Seen> {
+pub(crate) fn descendants(agent: Pid) -> BTreeSet<Seen> {
     let mut seen = BTreeSet::new();
     let mut unvisited = vec![agent.as_raw_nonzero().get()];
     while let Some(pid) = unvisited.pop() {
@@ -43,7 +43,7 @@ pub(super) fn descendants(agent: Pid) -> BTreeSet<Seen> {
 }
 
 /// Forgets what is gone, and reaps what this process has adopted and nobody else waits for.
-pub(super) fn forget_gone(seen: &mut BTreeSet<Seen>) {
+pub(crate) fn forget_gone(seen: &mut BTreeSet<Seen>) {
     let own = rustix::process::getpid();
     seen.retain(|(pid, started)| {
         let found = process(*pid).filter(|process| process.started == *started);
@@ -66,7 +66,7 @@ fn children(pid: i32) -> Vec<i32> {
 
 /// Kills an agent's group, its descendants, those `seen` earlier and whatever bears its mark, and reaps those of them that this
 /// process has adopted, except `agent` itself, which its owner reaps. Blocks; returns how many were killed.
-pub(super) fn kill_tree(agent: Option<Pid>, mark: &str, seen: &BTreeSet<Seen>) -> usize {
+pub(crate) fn kill_tree(agent: Option<Pid>, mark: &str, seen: &BTreeSet<Seen>) -> usize {
     let marked = |found: &[u8]| found == mark.as_bytes();
     sweep(agent, marked, seen)
 }

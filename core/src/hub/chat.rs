@@ -143,7 +143,7 @@ impl Chat {
             Some(record) => {
                 self.phase = Phase::Ready;
                 self.restore(cx, *record);
-                if cx.shutting_down {
+                if cx.shutting_down && !cx.leaving {
                     self.shut_down(cx);
                 }
             }

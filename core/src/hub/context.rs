@@ -46,6 +46,8 @@ pub(super) struct Context {
     /// What other chats are to do, once the present one is done.
     pub(super) errands: VecDeque<Errand>,
     pub(super) shutting_down: bool,
+    /// Turns and agents are left to the next gateway: what they still do is its business.
+    pub(super) leaving: bool,
     /// Counts inputs, apart from refusals of outboxes: those belong to the input before.
     pub(super) inputs: u64,
     last_append: u64,
@@ -105,6 +107,7 @@ impl Context {
             agents: Places::default(),
             errands: VecDeque::new(),
             shutting_down: false,
+            leaving: false,
             inputs: 0,
             last_append: 0,
             last_ask: 0,

@@ -98,6 +98,9 @@ pub enum Input {
     Tick,
     /// End running turns and agents, refuse new messages, hang up.
     Shutdown,
+    /// The same, but leave turns and agents as they are: the agents outlive this gateway, and the next one takes
+    /// them up where the log ends.
+    Leave,
 }
 
 /// Names a loaded chat between hub and shell; never used again after the chat is unloaded.
@@ -184,7 +187,8 @@ pub enum Output {
         /// Whether by force.
         kill: bool,
     },
-    /// After [`Input::Shutdown`]: all turns are ended and kept, all agents gone, all connections hung up.
+    /// After [`Input::Shutdown`]: all turns are ended and kept, all agents gone, all connections hung up. After
+    /// [`Input::Leave`]: what was appended is kept, all connections hung up.
     Finished,
 }
 

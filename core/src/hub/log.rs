@@ -332,7 +332,12 @@ impl Chat {
 
     /// Whether no turn is open and the journal has answered for everything.
     pub(super) fn is_settled(&self) -> bool {
-        self.turns.is_empty() && self.pending.is_empty() && self.phase != Phase::Loading
+        self.turns.is_empty() && self.is_kept()
+    }
+
+    /// Whether the journal has answered for everything.
+    pub(super) fn is_kept(&self) -> bool {
+        self.pending.is_empty() && self.phase != Phase::Loading
     }
 
     /// Where the log stands.

@@ -135,7 +135,8 @@ impl Hub {
             }
             Input::Journal(answer) => self.journal(answer),
             Input::Tick => {}
-            Input::Shutdown => self.shut_down(),
+            Input::Shutdown => self.shut_down(false),
+            Input::Leave => self.shut_down(true),
         }
         self.fire_timers();
         self.run_errands();
@@ -335,12 +336,16 @@ impl Hub {
         }
     }
 
-    fn shut_down(&mut self) {
+    fn shut_down(&mut self, leave: bool) {
         if self.cx.shutting_down {
             return;
         }
         self.cx.shutting_down = true;
+        self.cx.leaving = leave;
         self.hang_up_at_ms = Some(self.cx.now.ticks_ms + self.cx.limits.shutdown_ms);
+        if leave {
+            return;
+        }
         for chat in self.chats.values_mut() {
             chat.shut_down(&mut self.cx);
         }
@@ -351,7 +356,11 @@ impl Hub {
     fn finish_shutdown(&mut self) {
         let Some(hang_up_at_ms) = self.hang_up_at_ms.filter(|_| !self.finished) else { return };
         let now_ms = self.cx.now.ticks_ms;
-        let settled = self.cx.agents.taken == 0 && self.chats.values().all(Chat::is_settled);
+        let settled = if self.cx.leaving {
+            self.chats.values().all(Chat::is_kept)
+        } else {
+            self.cx.agents.taken == 0 && self.chats.values().all(Chat::is_settled)
+        };
         if !settled && now_ms < hang_up_at_ms {
             return;
         }

@@ -22,7 +22,7 @@ use crate::{
 
 impl Chat {
     pub(super) fn records(&mut self, cx: &mut Context, run: AgentRun, records: AgentRecords) {
-        if !self.hears(run) {
+        if !self.hears(run) || cx.leaving {
             return;
         }
         if let Some(active) = &mut self.active {

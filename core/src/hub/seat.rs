@@ -198,7 +198,7 @@ impl Chat {
 
     pub(super) fn agent_exited(&mut self, cx: &mut Context, run: AgentRun, exit: AgentExit) {
         let (Seat::Alive { run: mine, .. } | Seat::Stopping { run: mine, .. }) = self.seat else { return };
-        if mine != run {
+        if mine != run || cx.leaving {
             return;
         }
         let unprompted = self.active.as_ref().is_some_and(|active| !active.prompted);

@@ -25,9 +25,18 @@ pub struct Reader {
     pub crowded: bool,
 }
 
+/// The lists of a snapshot's state, which its parts add up to.
+#[derive(Debug, Default)]
+struct Waiting {
+    queue: Vec<Value>,
+    requests: Vec<Value>,
+}
+
 /// A chat as one client knows it.
 #[derive(Debug, Default)]
 pub struct Local {
+    /// What the parts of a snapshot said so far of what waits.
+    waiting: Waiting,
     /// The last event it has.
     pub cursor: Option<(String, u64)>,
     pub attached: bool,
@@ -200,14 +209,21 @@ impl Local {
         let (seq, events) = (number(value, "seq"), value["events"].as_array().expect("events"));
         assert!(seq >= self.head_at_attach);
         check_page(events, key, journal);
+        if part == 0 {
+            self.waiting = Waiting::default();
+        }
+        let list = |name: &str| value["state"][name].as_array().cloned().unwrap_or_default();
+        self.waiting.queue.extend(list("queue"));
+        self.waiting.requests.extend(list("requests"));
         if value["more"] == true {
+            assert!(value["state"].get("turn").is_none(), "what runs is told in the last part");
             self.place = Place::Snapshot(part + 1);
             return;
         }
-        check_state(value, seq, key, journal);
+        check_state(value, &self.waiting, seq, key, journal);
         self.requests.clear();
-        for request in value["state"]["requests"].as_array().expect("requests") {
-            self.request(request);
+        for request in std::mem::take(&mut self.waiting).requests {
+            self.request(&request);
         }
         self.place = Place::Event(seq + 1);
         self.cursor = Some((text(value, "epoch"), seq));
@@ -293,7 +309,7 @@ fn check_page(events: &[Value], key: &ChatKey, journal: &Journal) {
 }
 
 /// The state in a snapshot is what the log up to there amounts to.
-fn check_state(value: &Value, until: u64, key: &ChatKey, journal: &Journal) {
+fn check_state(value: &Value, waiting: &Waiting, until: u64, key: &ChatKey, journal: &Journal) {
     let (mut queue, mut requests, mut running) = (Vec::new(), Vec::new(), None);
     for event in journal.log(key).iter().filter(|event| event.seq <= until) {
         let event: Value = serde_json::from_str(event.frame.as_str()).expect("frames are JSON");
@@ -313,16 +329,15 @@ fn check_state(value: &Value, until: u64, key: &ChatKey, journal: &Journal) {
             _ => {}
         }
     }
-    let state = &value["state"];
-    let list = |name: &str, field: &str| -> Vec<Value> {
-        state[name].as_array().expect("a list").iter().map(|item| item[field].clone()).collect()
+    let list = |items: &[Value], field: &str| -> Vec<Value> {
+        items.iter().map(|item| item[field].clone()).collect()
     };
-    assert_eq!(list("queue", "turn_id"), queue);
-    let mut shown = list("requests", "request_id");
+    assert_eq!(list(&waiting.queue, "turn_id"), queue);
+    let mut shown = list(&waiting.requests, "request_id");
     shown.sort_by_key(ToString::to_string);
     requests.sort_by_key(ToString::to_string);
     assert_eq!(shown, requests);
-    assert_eq!(state.get("turn").map(|turn| turn["turn_id"].clone()), running);
+    assert_eq!(value["state"].get("turn").map(|turn| turn["turn_id"].clone()), running);
 }
 
 fn number(value: &Value, name: &str) -> u64 {

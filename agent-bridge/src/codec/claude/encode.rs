@@ -54,32 +54,40 @@ impl ClaudeCodec {
     /// A prompt is named after its turn, so that the agent recognises a repeat; its text goes as it is, so that one
     /// that begins with `/` is executed where the agent has such a command.
     pub fn encode(&mut self, command: &AgentCommand) -> Option<Vec<u8>> {
+        let line = self.line_for(command)?;
         match command {
-            AgentCommand::Prompt { turn_id, text, .. } => Some(self.prompt(turn_id, text)),
-            AgentCommand::Cancel { id, .. } => {
-                self.state.cancel = Cancel::Sent;
-                Some(interrupt(*id))
-            }
+            AgentCommand::Prompt { turn_id, .. } => self.prompted(turn_id),
+            AgentCommand::Cancel { .. } => self.cancelled(),
+            AgentCommand::Answer { request_id, .. } => self.answered(request_id),
+        }
+        Some(line)
+    }
+
+    /// The line of [`Self::encode`] alone. That it was written is noted by one of the three below, at its place
+    /// among the records.
+    pub(crate) fn line_for(&self, command: &AgentCommand) -> Option<Vec<u8>> {
+        match command {
+            AgentCommand::Prompt { turn_id, text, .. } => Some(prompt(turn_id, text)),
+            AgentCommand::Cancel { id, .. } => Some(interrupt(*id)),
             AgentCommand::Answer { request_id, answer, .. } => self.answer(request_id, answer),
         }
     }
 
-    fn prompt(&mut self, turn_id: &TurnId, text: &str) -> Vec<u8> {
-        let uuid = stable_uuid(turn_id.as_str());
-        let line = json!({
-            "type": "user",
-            "message": {"role": "user", "content": [{"type": "text", "text": text}]},
-            "parent_tool_use_id": null,
-            "session_id": "",
-            "uuid": uuid,
-        });
-        self.state.turn = Some(Prompted { uuid, queued: false });
+    pub(crate) fn prompted(&mut self, turn_id: &TurnId) {
+        self.state.turn = Some(Prompted { uuid: stable_uuid(turn_id.as_str()), queued: false });
         self.state.cancel = Cancel::None;
-        line.to_string().into_bytes()
     }
 
-    fn answer(&mut self, request_id: &RequestId, answer: &Answer) -> Option<Vec<u8>> {
-        let pending = self.state.pending.remove(request_id.as_str())?;
+    pub(crate) fn cancelled(&mut self) {
+        self.state.cancel = Cancel::Sent;
+    }
+
+    pub(crate) fn answered(&mut self, request_id: &RequestId) {
+        self.state.pending.remove(request_id.as_str());
+    }
+
+    fn answer(&self, request_id: &RequestId, answer: &Answer) -> Option<Vec<u8>> {
+        let pending = self.state.pending.get(request_id.as_str())?;
         let updated = match (answer, pending.question) {
             (Answer::Allow, false) => requests::raw(&pending.input),
             (Answer::Answer { answers }, true) => {
@@ -107,6 +115,17 @@ impl ClaudeCodec {
             out.replies.push(control_request(&format!("{CANCEL}again"), "interrupt"));
         }
     }
+}
+
+fn prompt(turn_id: &TurnId, text: &str) -> Vec<u8> {
+    let line = json!({
+        "type": "user",
+        "message": {"role": "user", "content": [{"type": "text", "text": text}]},
+        "parent_tool_use_id": null,
+        "session_id": "",
+        "uuid": stable_uuid(turn_id.as_str()),
+    });
+    line.to_string().into_bytes()
 }
 
 fn interrupt(id: CommandId) -> Vec<u8> {

@@ -137,6 +137,11 @@ impl ClaudeCodec {
         Ok(Self { workspace: workspace.into(), state })
     }
 
+    /// Whether lines may end a turn, at a glance: for whoever does not decode them.
+    pub(crate) fn may_end_turn(lines: &[u8]) -> bool {
+        memchr::memmem::find(lines, br#""type":"result""#).is_some()
+    }
+
     /// The state after the last record. Small between turns.
     pub fn checkpoint(&self) -> Bytes {
         serde_json::to_vec(&self.state).unwrap_or_default().into()

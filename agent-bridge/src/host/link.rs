@@ -1,0 +1,191 @@
+//! The host's end of the socket: one gateway at a time, records out, messages in.
+
+use std::{io, sync::Arc};
+
+use bytes::BytesMut;
+use rustix::process::geteuid;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{UnixListener, UnixStream, unix::OwnedReadHalf},
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use super::{
+    protocol::{HostHello, Kind, ToHost, VERSION, host_frame},
+    spool::Spool,
+};
+use crate::BridgeLimits;
+
+/// Messages of a gateway that wait to be handled.
+const MESSAGES: usize = 64;
+/// Bytes before the hello that are worth waiting for.
+const HELLO_BYTES: usize = 1024;
+
+/// What the host hears from its gateways.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// A gateway came; the one before it, if any, is gone.
+    Connected,
+    /// The gateway went, and no other came instead.
+    Gone,
+    Message(ToHost),
+}
+
+/// Listens for as long as the host lives.
+pub(super) fn listen(
+    listener: UnixListener,
+    spool: Arc<Spool>,
+    limits: BridgeLimits,
+) -> mpsc::Receiver<Heard> {
+    let (heard, hear) = mpsc::channel(MESSAGES);
+    tokio::spawn(accept(listener, spool, limits, heard));
+    hear
+}
+
+async fn accept(listener: UnixListener, spool: Arc<Spool>, limits: BridgeLimits, heard: mpsc::Sender<Heard>) {
+    // Dropping it ends the connection before: there is one gateway at a time.
+    let mut current: Option<(oneshot::Sender<()>, tokio::task::JoinHandle<()>)> = None;
+    loop {
+        let Ok((socket, _)) = listener.accept().await else {
+            // Out of descriptors, most likely.
+            tokio::time::sleep(limits.host.disk_retry).await;
+            continue;
+        };
+        if !socket.peer_cred().is_ok_and(|peer| peer.uid() == geteuid().as_raw()) {
+            continue;
+        }
+        let Ok(Ok((link, from))) = timeout(limits.host.start, greet(socket, &spool, &limits)).await else {
+            continue;
+        };
+        let Some(from) = from else {
+            // Of another version: it may end this host, and that is all.
+            tokio::spawn(end_only(link, heard.clone()));
+            continue;
+        };
+        if let Some((replaced, connection)) = current.take() {
+            drop(replaced);
+            let _ = connection.await;
+        }
+        if heard.send(Heard::Connected).await.is_err() {
+            return;
+        }
+        let (replace, replaced) = oneshot::channel();
+        let (spool, heard) = (Arc::clone(&spool), heard.clone());
+        let connection = tokio::spawn(async move {
+            tokio::select! {
+                _ = replaced => {}
+                () = serve(link, from, &spool, &heard) => {
+                    let _ = heard.send(Heard::Gone).await;
+                }
+            }
+        });
+        current = Some((replace, connection));
+    }
+}
+
+/// A connection whose first words were exchanged.
+struct Link {
+    socket: UnixStream,
+    buffer: BytesMut,
+    longest: usize,
+}
+
+/// Hears the hello and answers it. Gives the position from which records are wanted; None: versions differ.
+async fn greet(socket: UnixStream, spool: &Spool, limits: &BridgeLimits) -> io::Result<(Link, Option<u64>)> {
+    let mut link = Link { socket, buffer: BytesMut::new(), longest: HELLO_BYTES };
+    let Some(ToHost::Hello { version, from }) =
+        next(&mut link.socket, &mut link.buffer, link.longest).await?
+    else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    let (first, next) = spool.range();
+    let hello = serde_json::to_vec(&HostHello { version: VERSION, first, next })?;
+    link.socket.write_all(&host_frame(Kind::Hello, &hello)).await?;
+    link.longest = limits.host.command_bytes;
+    Ok((link, (version == VERSION).then_some(from)))
+}
+
+async fn end_only(mut link: Link, heard: mpsc::Sender<Heard>) {
+    while let Ok(Some(message)) = next(&mut link.socket, &mut link.buffer, HELLO_BYTES).await {
+        if matches!(message, ToHost::Stop | ToHost::Kill) {
+            let _ = heard.send(Heard::Message(message)).await;
+        }
+    }
+}
+
+/// Serves a gateway until it goes.
+async fn serve(link: Link, from: u64, spool: &Spool, heard: &mpsc::Sender<Heard>) {
+    let Link { socket, buffer, longest } = link;
+    let (read, mut write) = socket.into_split();
+    tokio::select! {
+        () = hear(read, buffer, longest, spool, heard) => {}
+        sent = send(&mut write, from, spool) => {
+            if let Err(error) = sent {
+                tracing::debug!(%error, "a gateway could not be sent records");
+            }
+        }
+    }
+}
+
+async fn hear(
+    mut read: OwnedReadHalf,
+    mut buffer: BytesMut,
+    longest: usize,
+    spool: &Spool,
+    heard: &mpsc::Sender<Heard>,
+) {
+    while let Ok(Some(message)) = next(&mut read, &mut buffer, longest).await {
+        if let ToHost::Trim { before } = message {
+            // At once, also while the host is busy: room is what the agent may be waiting for.
+            spool.trim(before);
+        } else if heard.send(Heard::Message(message)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The next message. None: the peer has closed.
+async fn next(
+    read: &mut (impl AsyncReadExt + Unpin),
+    buffer: &mut BytesMut,
+    longest: usize,
+) -> io::Result<Option<ToHost>> {
+    loop {
+        match ToHost::next(buffer, longest) {
+            Err(_) => return Err(io::ErrorKind::InvalidData.into()),
+            Ok(Some(message)) => return Ok(Some(message)),
+            Ok(None) => {}
+        }
+        if read.read_buf(buffer).await? == 0 {
+            return Ok(None);
+        }
+    }
+}
+
+/// Bytes that are taken from the spool at once.
+const SEND_BYTES: usize = 256 * 1024;
+
+/// Sends records as they come, and that they have come to an end.
+async fn send(write: &mut (impl AsyncWriteExt + Unpin), from: u64, spool: &Spool) -> io::Result<()> {
+    let mut changes = spool.watch();
+    let mut cursor = spool.find(from)?;
+    let mut part = BytesMut::new();
+    loop {
+        let state = *changes.borrow_and_update();
+        part.clear();
+        spool.read(&mut cursor, SEND_BYTES, &mut part)?;
+        if !part.is_empty() {
+            write.write_all(&part).await?;
+            continue;
+        }
+        if state.ended {
+            write.write_all(&host_frame(Kind::Ended, &[])).await?;
+            // What remains is the gateway's farewell.
+            return std::future::pending().await;
+        }
+        if changes.changed().await.is_err() {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The agent host: a small process that owns an agent's process, so that the agent outlives the gateway.
+//!
+//! A host has a directory of its own, `<hosts>/<run>/`, closed to other users: `lock` (held as long as it lives),
+//! `host.json` (its process and its agent's mark), `socket`, and the spool. Everything that the agent says, and
+//! everything that it is told, is a record in the spool before anybody hears of it; records have positions that
+//! only grow. The host decodes nothing: what records mean is the gateway's affair, so that a newer gateway can take
+//! up the agent of an older host.
+//!
+//! One gateway is served at a time. It says hello with the position from which it wants records, and gets all from
+//! there on. A newer connection ends the older one. A command has an id; one that the spool has is ignored when it
+//! is repeated. Without a gateway the agent goes on, nobody answers what it asks, and it is stopped after a grace
+//! time. When the spool or the disk is full, the agent's output is not read, until the gateway trims the spool.
+//!
+//! Every process that the agent starts belongs to the host, which is their subreaper and ends them with the agent.
+//! What a host that was killed leaves behind bears the mark of `host.json` in its environment, and is ended by the
+//! gateway that notices, or by the next one at its start.
+
+mod intake;
+mod link;
+pub(crate) mod place;
+pub(crate) mod protocol;
+pub(crate) mod spool;
+mod supervisor;
+
+use std::{
+    io::{self, Read, Write},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+use switchboard_core::agent::AgentRun;
+use tokio::net::UnixListener;
+
+use self::{
+    place::{Card, Place},
+    spool::Spool,
+    supervisor::Supervisor,
+};
+use crate::{BridgeLimits, Dialect, ProcessConfig};
+
+/// What a host says on its standard output once it listens.
+pub(crate) const READY: &str = "ready\n";
+
+/// Longest configuration that is read, in bytes.
+const SETUP_BYTES: u64 = 1024 * 1024;
+
+/// What a gateway tells the host that it starts, on its standard input.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Setup {
+    pub(crate) version: u32,
+    /// The directory of all hosts.
+    pub(crate) hosts: PathBuf,
+    pub(crate) run: u64,
+    pub(crate) chat: String,
+    /// The position of its first record.
+    pub(crate) first: u64,
+    pub(crate) mark: String,
+    pub(crate) name: String,
+    pub(crate) command: Vec<String>,
+    pub(crate) dialect: String,
+    pub(crate) workspace: PathBuf,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) limits: BridgeLimits,
+}
+
+/// Runs a host until its agent is ended and nobody needs what it said any more. Gives the exit status for the
+/// process, which must have been started for this and nothing else, by
+/// [`HostAgent`](crate::HostAgent): the configuration comes on `stdin`, and `stdout` is told when it listens.
+///
+/// # Errors
+/// If the configuration cannot be read, the life has a host already, or the system refuses what a host needs.
+pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
+    let setup: Setup = serde_json::from_reader(stdin.take(SETUP_BYTES))?;
+    let dialect: Dialect = setup.dialect.parse().map_err(io::Error::other)?;
+    // A session of its own: neither the terminal nor the gateway's group reaches it. It leads one already if it
+    // was started that way.
+    let _ = rustix::process::setsid();
+    #[cfg(target_os = "linux")]
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    let place = Place::new(&setup.hosts, AgentRun(setup.run));
+    // Held until the process ends.
+    let _lock = place.take()?;
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    place.write_card(&Card { pid, mark: setup.mark.clone(), chat: setup.chat })?;
+    // In one thread: what there is to do is waiting, and two threads would only wait for each other.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let farewell = runtime.block_on(async {
+        let listener = UnixListener::from_std(place.bind()?)?;
+        let spool = Arc::new(Spool::new(place.dir(), setup.first, setup.limits.host.spool_bytes));
+        let process = ProcessConfig {
+            name: setup.name,
+            command: setup.command,
+            dialect,
+            workspace: setup.workspace,
+            env: setup.env,
+            mark_prefix: setup.mark.clone(),
+            seed: [0; 16],
+            limits: setup.limits.clone(),
+        };
+        let heard = link::listen(listener, Arc::clone(&spool), setup.limits);
+        stdout.write_all(READY.as_bytes())?;
+        stdout.flush()?;
+        drop(stdout);
+        Supervisor::new(process, setup.mark, spool, heard)?.run().await
+    })?;
+    if farewell.remove {
+        place.remove()?;
+    }
+    Ok(0)
+}

@@ -1,0 +1,179 @@
+//! A host's directory: who may enter it, whether its host lives, and the socket in it.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io,
+    os::{
+        fd::AsRawFd,
+        unix::{
+            fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+            net::UnixStream,
+        },
+    },
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::{
+    fs::{FlockOperation, Mode, fchmod, flock},
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with},
+    process::geteuid,
+};
+use serde::{Deserialize, Serialize};
+use switchboard_core::agent::AgentRun;
+
+/// Longest path that a socket address holds, in bytes (unix(7), less the final NUL).
+const PATH_BYTES: usize = 107;
+/// Gateways that wait to be heard; there is one at a time.
+const BACKLOG: i32 = 16;
+
+/// How often, and how far apart, a host tries to get its lock.
+const TRIES: usize = 50;
+const BETWEEN_TRIES: Duration = Duration::from_millis(10);
+
+const LOCK: &str = "lock";
+const SOCKET: &str = "socket";
+const CARD: &str = "host.json";
+
+/// The directory of one host.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    dir: PathBuf,
+}
+
+/// What a host leaves written about itself, for whoever has to clean up after it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Card {
+    /// Its process.
+    pub(crate) pid: i32,
+    /// The mark of its agent and of what that starts.
+    pub(crate) mark: String,
+    /// Whom it serves.
+    pub(crate) chat: String,
+}
+
+impl Place {
+    pub(crate) fn new(hosts: &Path, run: AgentRun) -> Self {
+        Self { dir: hosts.join(run.0.to_string()) }
+    }
+
+    /// All that are in a directory of hosts.
+    pub(crate) fn all(hosts: &Path) -> io::Result<Vec<(AgentRun, Self)>> {
+        let entries = match fs::read_dir(hosts) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let run = entry?.file_name().to_str().and_then(|name| name.parse().ok()).map(AgentRun);
+            found.extend(run.map(|run| (run, Self::new(hosts, run))));
+        }
+        found.sort_unstable_by_key(|(run, _)| *run);
+        Ok(found)
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(crate) fn exists(&self) -> bool {
+        self.dir.is_dir()
+    }
+
+    /// Makes the directory, for this user alone, and takes its lock. The lock is held as long as the file is.
+    pub(crate) fn take(&self) -> io::Result<File> {
+        if let Some(hosts) = self.dir.parent() {
+            make_private(hosts)?;
+        }
+        make_private(&self.dir)?;
+        let lock = self.lock_file(true)?;
+        // Whoever looks whether a host lives holds it for a moment.
+        for _ in 0..TRIES {
+            if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                return Ok(lock);
+            }
+            std::thread::sleep(BETWEEN_TRIES);
+        }
+        Err(io::Error::new(io::ErrorKind::AddrInUse, "this life has a host already"))
+    }
+
+    /// Whether its host lives.
+    pub(crate) fn is_live(&self) -> bool {
+        let Ok(lock) = self.lock_file(false) else { return false };
+        flock(&lock, FlockOperation::NonBlockingLockShared).is_err()
+    }
+
+    fn lock_file(&self, create: bool) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(create).truncate(false).mode(0o600);
+        options.open(self.dir.join(LOCK))
+    }
+
+    pub(crate) fn write_card(&self, card: &Card) -> io::Result<()> {
+        let new = self.dir.join(format!("{CARD}.new"));
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        io::Write::write_all(&mut file, &serde_json::to_vec(card)?)?;
+        fs::rename(new, self.dir.join(CARD))
+    }
+
+    pub(crate) fn card(&self) -> Option<Card> {
+        serde_json::from_slice(&fs::read(self.dir.join(CARD)).ok()?).ok()
+    }
+
+    /// Binds the socket. It has mode 0600 from the moment it exists; the caller holds the lock, so that what lies
+    /// there is a dead host's.
+    pub(crate) fn bind(&self) -> io::Result<std::os::unix::net::UnixListener> {
+        match fs::remove_file(self.dir.join(SOCKET)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        // On Linux the new inode takes its mode from the socket, so it is private from the first moment.
+        fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+        self.with_address(|address| Ok(bind(&socket, address)?))?;
+        listen(&socket, BACKLOG)?;
+        Ok(socket.into())
+    }
+
+    /// Connects to the socket.
+    pub(crate) fn connect(&self) -> io::Result<UnixStream> {
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        self.with_address(|address| Ok(connect(&socket, address)?))?;
+        Ok(socket.into())
+    }
+
+    /// A path that is too long goes through a descriptor of the directory.
+    fn with_address(&self, use_it: impl FnOnce(&SocketAddrUnix) -> io::Result<()>) -> io::Result<()> {
+        let path = self.dir.join(SOCKET);
+        if path.as_os_str().len() <= PATH_BYTES {
+            return use_it(&SocketAddrUnix::new(&path)?);
+        }
+        let dir = File::open(&self.dir)?;
+        use_it(&SocketAddrUnix::new(format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd()))?)
+    }
+
+    /// Removes the directory and everything in it.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        match fs::remove_dir_all(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+}
+
+/// Makes a directory with mode 0700, or finds it to be this user's own and closed to others.
+fn make_private(dir: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let meta = fs::symlink_metadata(dir)?;
+    if !meta.is_dir() || meta.uid() != geteuid().as_raw() || meta.mode() & 0o077 != 0 {
+        let why = "the directory of agent hosts must be this user's own and closed to others (mode 0700)";
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
+    Ok(())
+}

@@ -1,0 +1,344 @@
+//! What a gateway and a host say to each other, byte for byte.
+//!
+//! Both sides send frames: a length (`u32`, little-endian, of what follows it), a kind (`u8`), a body. The
+//! gateway begins with [`ToHost::Hello`], the host answers with [`HostHello`]; then records flow one way and
+//! commands the other. What the host sends of records is what its spool files hold, byte for byte.
+//!
+//! `Hello`, `Stop` and `Kill` keep their form in every version, so that any gateway can end any host.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+
+/// The version of everything in here.
+pub(crate) const VERSION: u32 = 1;
+
+/// The bytes of a frame before its body: length and kind.
+pub(crate) const FRAME_HEAD: usize = 5;
+/// The bytes of a record's frame before its payload: length, kind, position of the first record, count.
+pub(crate) const RECORD_HEAD: usize = FRAME_HEAD + 12;
+
+/// A frame that nobody could have meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Broken;
+
+/// What a gateway says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ToHost {
+    /// First of all: records are wanted from this position on.
+    Hello { version: u32, from: u64 },
+    /// To be spooled, then done; a repeat is ignored by its id.
+    Command { head: CommandHead, bytes: Bytes },
+    /// The turn that was opened has ended.
+    Idle,
+    /// Records before this position are kept elsewhere.
+    Trim { before: u64 },
+    /// End the agent in good order, then say so ([`Kind::Ended`]).
+    Stop,
+    /// End the agent by force, then say so.
+    Kill,
+    /// All that the host has said is known: it exits, and removes its directory if that is wanted.
+    Farewell { remove: bool },
+}
+
+/// What a command is; spooled as a record of its own, without the bytes that it writes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CommandHead {
+    /// Names it within this host's life.
+    pub(crate) id: String,
+    /// What to do.
+    pub(crate) action: Action,
+    /// Whether a turn is open from here on.
+    #[serde(default)]
+    pub(crate) opens_turn: bool,
+    /// What it means to the decoder; of no interest to the host.
+    pub(crate) told: Told,
+}
+
+/// What the host does for a command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Action {
+    /// Nothing: the record itself is what is wanted.
+    Note,
+    /// Writes the bytes to the agent's input.
+    Write,
+    /// Starts the agent's command with further arguments, writes the bytes, and closes the input if wanted.
+    Start { further: Vec<String>, close: bool },
+    /// Ends the process, by force at once or after it was asked to go.
+    End { force: bool },
+}
+
+/// What a command means to the decoder of the records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Told {
+    /// A process begins, with this session to take up.
+    Start { session: Option<String> },
+    /// A prompt.
+    Prompt { turn: String },
+    /// A cancel.
+    Cancel { turn: String },
+    /// A person's answer.
+    Answer { request: String },
+    /// A turn that was cancelled before the agent had heard of it.
+    Void { turn: String },
+    /// Something that the decoder itself owed the agent.
+    #[serde(other)]
+    Reply,
+}
+
+/// The kinds of frames that a host sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// [`HostHello`]; not a record.
+    Hello = 1,
+    /// The agent's output: as many records as whole lines, or one that is what was read.
+    Output = 2,
+    /// A [`CommandHead`].
+    Command = 3,
+    /// A process could not be started; the payload is a [`SpawnFailure`].
+    SpawnFailed = 4,
+    /// A process has exited and everything it said comes before; the payload is an [`Exited`].
+    Exited = 5,
+    /// A process closed its output and has not exited.
+    OutputClosed = 6,
+    /// A process wrote a line over the limit.
+    TooLong = 7,
+    /// The host has ended its agent and waits for the farewell; not a record.
+    Ended = 8,
+}
+
+impl Kind {
+    fn of(byte: u8) -> Result<Self, Broken> {
+        Ok(match byte {
+            1 => Self::Hello,
+            2 => Self::Output,
+            3 => Self::Command,
+            4 => Self::SpawnFailed,
+            5 => Self::Exited,
+            6 => Self::OutputClosed,
+            7 => Self::TooLong,
+            8 => Self::Ended,
+            _ => return Err(Broken),
+        })
+    }
+}
+
+/// A host's answer to a gateway's hello.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HostHello {
+    /// Its version. Where it differs from the gateway's, nothing but `Stop` and `Kill` is understood.
+    pub(crate) version: u32,
+    /// The first position that its spool still has.
+    #[serde(default)]
+    pub(crate) first: u64,
+    /// The position that the next record gets.
+    #[serde(default)]
+    pub(crate) next: u64,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Exited {
+    pub(crate) code: Option<i32>,
+    pub(crate) signal: Option<i32>,
+    /// The last lines of its standard error.
+    #[serde(default)]
+    pub(crate) stderr: Vec<String>,
+}
+
+/// Why a process could not be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SpawnFailure {
+    NotFound,
+    Denied,
+    Other,
+}
+
+/// A frame of a host: its kind, the positions that it covers, its payload.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub(crate) kind: Kind,
+    /// The position of the first record in here.
+    pub(crate) first: u64,
+    /// How many records it holds; zero where it is none.
+    pub(crate) count: u32,
+    pub(crate) payload: Bytes,
+}
+
+impl Frame {
+    /// The position of the last record in here.
+    pub(crate) fn last(&self) -> u64 {
+        self.first.saturating_add(u64::from(self.count)).saturating_sub(1)
+    }
+
+    /// Takes the next whole frame off the front of a buffer. None: its end has not come yet.
+    pub(crate) fn next(buffer: &mut BytesMut, longest: usize) -> Result<Option<Self>, Broken> {
+        let Some(length) = body_length(buffer, RECORD_HEAD - 4, longest)? else { return Ok(None) };
+        if buffer.len() < 4 + length {
+            // What is missing comes in one piece of memory.
+            buffer.reserve(4 + length - buffer.len());
+            return Ok(None);
+        }
+        let kind = Kind::of(buffer[4])?;
+        let mut frame = buffer.split_to(4 + length).freeze();
+        frame.advance(FRAME_HEAD);
+        let (first, count) = (frame.get_u64_le(), frame.get_u32_le());
+        Ok(Some(Self { kind, first, count, payload: frame }))
+    }
+}
+
+/// The beginning of a host's frame.
+pub(crate) fn record_head(kind: Kind, first: u64, count: u32, payload: usize) -> [u8; RECORD_HEAD] {
+    let length = u32::try_from(RECORD_HEAD - 4 + payload).unwrap_or(u32::MAX);
+    let mut head = [0; RECORD_HEAD];
+    let mut rest = &mut head[..];
+    rest.put_u32_le(length);
+    rest.put_u8(kind as u8);
+    rest.put_u64_le(first);
+    rest.put_u32_le(count);
+    head
+}
+
+/// The positions of a frame by its beginning, and the length of the whole.
+pub(crate) fn parse_record_head(head: &[u8; RECORD_HEAD]) -> Option<(u64, u32, u64)> {
+    let mut rest = &head[..];
+    let length = rest.get_u32_le();
+    let kind = Kind::of(rest.get_u8()).ok()?;
+    let (first, count) = (rest.get_u64_le(), rest.get_u32_le());
+    let record = kind != Kind::Hello && kind != Kind::Ended && count > 0;
+    (record && length as usize >= RECORD_HEAD - 4).then_some((first, count, 4 + u64::from(length)))
+}
+
+/// A frame of a host that is no record.
+pub(crate) fn host_frame(kind: Kind, payload: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(RECORD_HEAD + payload.len());
+    out.extend_from_slice(&record_head(kind, 0, 0, payload.len()));
+    out.extend_from_slice(payload);
+    out.freeze()
+}
+
+impl ToHost {
+    /// As bytes.
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(64);
+        out.put_u32_le(0);
+        match self {
+            Self::Hello { version, from } => {
+                out.put_u8(1);
+                out.put_u32_le(*version);
+                out.put_u64_le(*from);
+            }
+            Self::Command { head, bytes } => {
+                let head = serde_json::to_vec(head).unwrap_or_default();
+                out.put_u8(2);
+                out.put_u32_le(u32::try_from(head.len()).unwrap_or(u32::MAX));
+                out.put_slice(&head);
+                out.put_slice(bytes);
+            }
+            Self::Idle => out.put_u8(3),
+            Self::Trim { before } => {
+                out.put_u8(4);
+                out.put_u64_le(*before);
+            }
+            Self::Stop => out.put_u8(5),
+            Self::Kill => out.put_u8(6),
+            Self::Farewell { remove } => {
+                out.put_u8(7);
+                out.put_u8(u8::from(*remove));
+            }
+        }
+        let length = u32::try_from(out.len() - 4).unwrap_or(u32::MAX);
+        out[..4].copy_from_slice(&length.to_le_bytes());
+        out.freeze()
+    }
+
+    /// Takes the next whole message off the front of a buffer.
+    pub(crate) fn next(buffer: &mut BytesMut, longest: usize) -> Result<Option<Self>, Broken> {
+        let Some(length) = body_length(buffer, 1, longest)? else { return Ok(None) };
+        if buffer.len() < 4 + length {
+            return Ok(None);
+        }
+        let mut body = buffer.split_to(4 + length).freeze();
+        body.advance(4);
+        let kind = body.get_u8();
+        let message = match (kind, body.len()) {
+            // What later versions append is passed over.
+            (1, 12..) => Self::Hello { version: body.get_u32_le(), from: body.get_u64_le() },
+            (2, 4..) => {
+                let head = body.get_u32_le() as usize;
+                if head > body.len() {
+                    return Err(Broken);
+                }
+                let head = serde_json::from_slice(&body.split_to(head)).map_err(|_| Broken)?;
+                Self::Command { head, bytes: body }
+            }
+            (3, _) => Self::Idle,
+            (4, 8..) => Self::Trim { before: body.get_u64_le() },
+            (5, _) => Self::Stop,
+            (6, _) => Self::Kill,
+            (7, 1..) => Self::Farewell { remove: body.get_u8() == 1 },
+            _ => return Err(Broken),
+        };
+        Ok(Some(message))
+    }
+}
+
+/// The length that a frame states; None if even that has not come yet.
+fn body_length(buffer: &[u8], least: usize, longest: usize) -> Result<Option<usize>, Broken> {
+    let Some(length) = buffer.first_chunk::<4>() else { return Ok(None) };
+    let length = u32::from_le_bytes(*length) as usize;
+    if length < least || length > longest {
+        return Err(Broken);
+    }
+    Ok(Some(length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_gateway_says_arrives_however_it_is_cut() {
+        let head = CommandHead {
+            id: "c1:t".into(),
+            action: Action::Start { further: vec!["--resume".into(), "x".into()], close: false },
+            opens_turn: true,
+            told: Told::Start { session: Some("x".into()) },
+        };
+        let said = [
+            ToHost::Hello { version: 1, from: 7 },
+            ToHost::Command { head, bytes: Bytes::from_static(b"a line\n") },
+            ToHost::Idle,
+            ToHost::Trim { before: 9 },
+            ToHost::Stop,
+            ToHost::Kill,
+            ToHost::Farewell { remove: true },
+        ];
+        let bytes: Vec<u8> = said.iter().flat_map(|message| message.encode().to_vec()).collect();
+        for size in 1..bytes.len() {
+            let (mut buffer, mut heard) = (BytesMut::new(), Vec::new());
+            for part in bytes.chunks(size) {
+                buffer.extend_from_slice(part);
+                while let Some(message) = ToHost::next(&mut buffer, 1024).unwrap() {
+                    heard.push(message);
+                }
+            }
+            assert_eq!(heard, said, "{size} bytes at once");
+        }
+    }
+
+    #[test]
+    fn what_nobody_could_mean_is_refused() {
+        for bytes in [&[0, 0, 0, 0, 9][..], &[255, 255, 255, 255], &[1, 0, 0, 0, 99], &[2, 0, 0, 0, 4, 0]] {
+            assert_eq!(ToHost::next(&mut BytesMut::from(bytes), 1024), Err(Broken), "{bytes:?}");
+        }
+        for bytes in
+            [&[1, 0, 0, 0][..], &[255, 255, 255, 255], &[13, 0, 0, 0, 99, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]]
+        {
+            assert!(Frame::next(&mut BytesMut::from(bytes), 1024).is_err(), "{bytes:?}");
+        }
+    }
+}

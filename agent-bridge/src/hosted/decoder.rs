@@ -1,0 +1,311 @@
+//! A host's records to events, and the state of a life as far as its records tell it.
+//!
+//! A pure function of the records: the same ones give the same events and the same state again, from the
+//! beginning or from a checkpoint.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use switchboard_core::{
+    agent::{AgentCommand, AgentEvent},
+    ids::{RequestId, TurnId},
+    wire::{Outcome, TurnError},
+};
+
+use crate::{
+    Dialect,
+    codec::{ClaudeCodec, Decoded, TextCodec},
+    driver::process::describe_end,
+    host::protocol::{CommandHead, Exited, Frame, Kind, SpawnFailure, Told},
+};
+
+/// Version of the checkpoint's shape. Another one is refused.
+const CHECKPOINT_VERSION: u32 = 1;
+
+/// Decodes one life's records.
+#[derive(Debug)]
+pub(super) struct LifeDecoder {
+    dialect: Dialect,
+    workspace: PathBuf,
+    prefix: String,
+    codec: Codec,
+    state: LifeState,
+    /// Events of records up to here are known elsewhere.
+    shown: u64,
+}
+
+#[derive(Debug)]
+enum Codec {
+    Claude(Box<ClaudeCodec>),
+    Text(TextCodec),
+}
+
+/// What records tell of a life, besides what the codec remembers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct LifeState {
+    version: u32,
+    /// The last record.
+    pub(super) position: u64,
+    /// Processes that were ordered.
+    pub(super) starts: u64,
+    /// Whether the last of them has not ended.
+    pub(super) running: bool,
+    /// Whether it has answered its first request.
+    pub(super) ready: bool,
+    /// Whether it was to take up a session.
+    pub(super) resumed: bool,
+    /// It does not know the session that it was to take up.
+    pub(super) unknown_session: bool,
+    /// It closed its output.
+    pub(super) closed: bool,
+    /// It wrote a line over the limit.
+    pub(super) too_long: bool,
+    /// The last prompt that it was given.
+    pub(super) prompted: Option<TurnId>,
+    /// Whether that turn is open.
+    pub(super) turn_open: bool,
+    /// Whether that turn was cancelled.
+    cancelled: bool,
+    /// How the last process ended.
+    pub(super) exited: Option<Exited>,
+    /// Why a process could not be started.
+    pub(super) spawn_failed: Option<SpawnFailure>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Checkpoint {
+    state: LifeState,
+    codec: Box<RawValue>,
+}
+
+/// What a batch of records came to.
+#[derive(Debug, Default)]
+pub(super) struct Step {
+    pub(super) events: Vec<AgentEvent>,
+    /// Lines that are due to the agent, with ids that derive from positions.
+    pub(super) replies: Vec<(String, Vec<u8>)>,
+    /// A turn ended in here.
+    pub(super) turn_ended: bool,
+    /// Something that is worth a look at the state.
+    pub(super) notable: bool,
+}
+
+impl LifeDecoder {
+    /// For a life that begins. `session` is what it is to take up.
+    pub(super) fn new(dialect: Dialect, workspace: &Path, run: u64, session: Option<&str>) -> Self {
+        let prefix = format!("{run}-");
+        let codec = codec(dialect, workspace, &prefix, session, 0);
+        let state = LifeState { version: CHECKPOINT_VERSION, ..LifeState::default() };
+        Self { dialect, workspace: workspace.into(), prefix, codec, state, shown: 0 }
+    }
+
+    /// Goes on from a checkpoint of this life. False: it cannot be read, and nothing has changed.
+    pub(super) fn restore(&mut self, checkpoint: &[u8]) -> bool {
+        let Ok(Checkpoint { state, codec }) = serde_json::from_slice(checkpoint) else { return false };
+        let codec = match self.dialect {
+            Dialect::Claude => ClaudeCodec::restore(&self.workspace, codec.get().as_bytes())
+                .map(|codec| Codec::Claude(Box::new(codec)))
+                .ok(),
+            Dialect::Text => serde_json::from_str(codec.get()).map(Codec::Text).ok(),
+        };
+        let Some(codec) = codec.filter(|_| state.version == CHECKPOINT_VERSION) else { return false };
+        (self.state, self.codec) = (state, codec);
+        true
+    }
+
+    /// Events of records up to this position are not wanted.
+    pub(super) fn hide_to(&mut self, position: u64) {
+        self.shown = position;
+    }
+
+    /// The records of this life begin after this position.
+    pub(super) fn begin_after(&mut self, position: u64) {
+        self.state.position = position;
+    }
+
+    /// What the records have told.
+    pub(super) fn state(&self) -> &LifeState {
+        &self.state
+    }
+
+    /// The state after the last record.
+    pub(super) fn checkpoint(&self) -> Option<Bytes> {
+        let codec = match &self.codec {
+            Codec::Claude(codec) => String::from_utf8(codec.checkpoint().into()).ok()?,
+            Codec::Text(codec) => serde_json::to_string(codec).ok()?,
+        };
+        let codec = RawValue::from_string(codec).ok()?;
+        serde_json::to_vec(&Checkpoint { state: self.state.clone(), codec }).ok().map(Into::into)
+    }
+
+    /// The line that tells the agent; None if there is nothing to tell.
+    pub(super) fn line_for(&self, command: &AgentCommand) -> Option<Vec<u8>> {
+        match &self.codec {
+            Codec::Claude(codec) => codec.line_for(command),
+            Codec::Text(_) => None,
+        }
+    }
+
+    /// Takes the next frame. Those that were decoded before are passed over.
+    pub(super) fn record(&mut self, frame: &Frame, step: &mut Step) {
+        if frame.count == 0 || frame.last() <= self.state.position {
+            return;
+        }
+        let before = step.events.len();
+        match frame.kind {
+            Kind::Output => return self.output(frame, step),
+            Kind::Command => {
+                if let Ok(head) = serde_json::from_slice::<CommandHead>(&frame.payload) {
+                    self.told(head.told, step);
+                }
+            }
+            Kind::Exited => self.exited(serde_json::from_slice(&frame.payload).unwrap_or_default(), step),
+            Kind::SpawnFailed => {
+                self.state.running = false;
+                let why = serde_json::from_slice(&frame.payload).unwrap_or(SpawnFailure::Other);
+                self.state.spawn_failed = Some(why);
+            }
+            Kind::OutputClosed => self.state.closed = true,
+            Kind::TooLong => self.state.too_long = true,
+            Kind::Hello | Kind::Ended => return,
+        }
+        self.state.position = frame.last();
+        step.notable = true;
+        if self.state.position <= self.shown {
+            step.events.truncate(before);
+        }
+    }
+
+    fn output(&mut self, frame: &Frame, step: &mut Step) {
+        let mut out = Decoded { events: std::mem::take(&mut step.events), ..Decoded::default() };
+        match &mut self.codec {
+            Codec::Text(codec) => {
+                let before = out.events.len();
+                codec.decode(&frame.payload, &mut out);
+                self.state.position = frame.last();
+                if self.state.position <= self.shown {
+                    out.events.truncate(before);
+                }
+            }
+            Codec::Claude(codec) => {
+                let mut rest = &frame.payload[..];
+                let mut position = frame.first;
+                while let Some(end) = memchr::memchr(b'\n', rest) {
+                    let line = &rest[..end];
+                    rest = &rest[end + 1..];
+                    if position > self.state.position {
+                        self.state.position = position;
+                        let before = out.events.len();
+                        // What is noted as a sign of life, where nothing better has been, must not depend on how
+                        // records are batched when they are decoded again: hidden ones are dropped one by one.
+                        codec.decode(position, line, &mut out);
+                        if position <= self.shown {
+                            out.events.truncate(before);
+                        }
+                        if !out.replies.is_empty() {
+                            let replies = out.replies.drain(..).enumerate();
+                            step.replies.extend(replies.map(|(n, line)| (format!("r{position}.{n}"), line)));
+                        }
+                        if std::mem::take(&mut out.turn_ended) {
+                            self.state.turn_open = false;
+                            step.turn_ended = true;
+                        }
+                    }
+                    position += 1;
+                }
+            }
+        }
+        step.events = out.events;
+        if out.ready {
+            self.state.ready = true;
+        }
+        self.state.unknown_session |= out.unknown_session;
+        step.notable |= out.ready || out.unknown_session || step.turn_ended;
+    }
+
+    fn told(&mut self, told: Told, step: &mut Step) {
+        let LifeState { starts, .. } = self.state;
+        match told {
+            Told::Start { session } => {
+                self.begin_process();
+                self.state.resumed = session.is_some();
+                self.codec =
+                    codec(self.dialect, &self.workspace, &self.prefix, session.as_deref(), starts + 1);
+            }
+            Told::Prompt { turn } => {
+                let Ok(turn) = TurnId::parse(&turn) else { return };
+                match &mut self.codec {
+                    Codec::Claude(codec) => codec.prompted(&turn),
+                    Codec::Text(codec) => {
+                        *codec = TextCodec::new(&format!("{}{}", self.prefix, starts + 1));
+                        self.begin_process();
+                    }
+                }
+                self.state.prompted = Some(turn);
+                self.state.turn_open = true;
+                self.state.cancelled = false;
+            }
+            Told::Cancel { .. } => {
+                self.state.cancelled = true;
+                if let Codec::Claude(codec) = &mut self.codec {
+                    codec.cancelled();
+                }
+            }
+            Told::Answer { request } => {
+                if let (Codec::Claude(codec), Ok(request)) = (&mut self.codec, RequestId::parse(&request)) {
+                    codec.answered(&request);
+                }
+            }
+            Told::Void { turn } => {
+                self.state.prompted = TurnId::parse(&turn).ok();
+                self.end_turn(Outcome::Cancelled, None, step);
+            }
+            Told::Reply => {}
+        }
+    }
+
+    fn begin_process(&mut self) {
+        self.state.starts += 1;
+        self.state.running = true;
+        (self.state.ready, self.state.unknown_session, self.state.closed) = (false, false, false);
+        self.state.exited = None;
+    }
+
+    fn exited(&mut self, exited: Exited, step: &mut Step) {
+        self.state.running = false;
+        if let Codec::Text(codec) = &mut self.codec {
+            let mut out = Decoded { events: std::mem::take(&mut step.events), ..Decoded::default() };
+            codec.end(&mut out);
+            step.events = out.events;
+            let (outcome, error) = match (self.state.cancelled, exited.code) {
+                (true, _) => (Outcome::Cancelled, None),
+                (false, Some(0)) => (Outcome::Completed, None),
+                (false, _) => {
+                    let detail = format!("The command {}.", describe_end(exited.code, exited.signal));
+                    (Outcome::Failed, Some(TurnError { code: "agent_exited".into(), detail }))
+                }
+            };
+            self.end_turn(outcome, error, step);
+        }
+        self.state.exited = Some(exited);
+    }
+
+    fn end_turn(&mut self, outcome: Outcome, error: Option<TurnError>, step: &mut Step) {
+        self.state.turn_open = false;
+        step.turn_ended = true;
+        step.events.push(AgentEvent::TurnEnded { outcome, error, usage: None, cost: None });
+    }
+}
+
+fn codec(dialect: Dialect, workspace: &Path, prefix: &str, session: Option<&str>, start: u64) -> Codec {
+    match (dialect, session) {
+        (Dialect::Claude, Some(session)) => {
+            Codec::Claude(Box::new(ClaudeCodec::resumed(workspace, prefix, session)))
+        }
+        (Dialect::Claude, None) => Codec::Claude(Box::new(ClaudeCodec::new(workspace, prefix))),
+        (Dialect::Text, _) => Codec::Text(TextCodec::new(&format!("{prefix}{start}"))),
+    }
+}

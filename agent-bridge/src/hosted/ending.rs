@@ -1,0 +1,186 @@
+//! How a life under a host ends: dismissed, stopped, or because the host has gone.
+
+use bytes::BytesMut;
+use switchboard_core::agent::{AgentCommand, AgentExit, CommandId};
+use switchboard_runtime::Order;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    HostAgent,
+    feed::{Feed, FeedEnd},
+    hosts,
+    life::{Feeding, Life, gone, how_it_ended},
+};
+use crate::{
+    driver::{OrderSource, RecordSink, process::until, reader::ReadMode},
+    host::{place::Place, protocol::ToHost, spool},
+};
+
+/// A host whose connection has ended is given this long to be gone.
+const GOING: std::time::Duration = std::time::Duration::from_secs(1);
+const LOOK: std::time::Duration = std::time::Duration::from_millis(2);
+
+impl Life<'_> {
+    /// Ends the host and the agent, by force if it still runs, and the life with them.
+    pub(super) async fn dismiss<S: RecordSink>(
+        mut self,
+        mut feeding: Feeding<S>,
+        exit: AgentExit,
+    ) -> AgentExit {
+        self.mode.send_replace(ReadMode::Discard);
+        self.say(&ToHost::Kill);
+        self.farewell(&mut feeding, None::<&mut Nobody>).await;
+        exit
+    }
+
+    /// Ends the agent in good order, as far as that is not overtaken by an order to use force.
+    pub(super) async fn stop<O: OrderSource, S: RecordSink>(
+        mut self,
+        mut orders: O,
+        mut feeding: Feeding<S>,
+    ) -> AgentExit {
+        self.mode.send_replace(ReadMode::Discard);
+        if let Some(turn_id) = self.open_turn() {
+            self.tell(&AgentCommand::Cancel { id: CommandId(0), turn_id });
+        }
+        self.say(&ToHost::Stop);
+        self.farewell(&mut feeding, Some(&mut orders)).await;
+        AgentExit::Stopped
+    }
+
+    /// Waits until the host has ended its agent, and lets it go.
+    async fn farewell<O: OrderSource, S: RecordSink>(
+        &mut self,
+        feeding: &mut Feeding<S>,
+        mut orders: Option<&mut O>,
+    ) {
+        let limits = &self.agent.agent.config().limits;
+        let patience = limits.stop_eof + limits.stop_term + limits.host.farewell;
+        let deadline = Instant::now() + patience;
+        let mut said = false;
+        loop {
+            if self.progressed.borrow_and_update().ended && !std::mem::replace(&mut said, true) {
+                self.say(&ToHost::Farewell { remove: false });
+            }
+            tokio::select! {
+                biased;
+                _ = &mut feeding.0 => break,
+                _ = self.progressed.changed(), if !said => {}
+                order = async { match &mut orders {
+                    Some(orders) => orders.next().await,
+                    None => std::future::pending().await,
+                } } => match order {
+                    Order::Kill => {
+                        orders = None;
+                        self.say(&ToHost::Kill);
+                    }
+                    // A source without a sender says it for ever.
+                    Order::Stop => orders = None,
+                    Order::Command(_) => {}
+                },
+                () = until(Some(deadline)) => break,
+            }
+        }
+        if !self.has_gone().await {
+            tracing::warn!("an agent's host does not go; it is killed");
+            by_force(&self.place).await;
+        }
+    }
+
+    /// The connection has ended although nobody wanted that.
+    pub(super) async fn lost<S: RecordSink>(self, feed: Feed<S>, end: FeedEnd) -> AgentExit {
+        if end == FeedEnd::Broken {
+            tracing::error!("an agent's records are not to be understood, or some are missing");
+            by_force(&self.place).await;
+            return gone("agent_host_lost", "What the agent said is lost.");
+        }
+        if !self.has_gone().await {
+            return gone("agent_taken_over", "Another gateway has taken up the agent.");
+        }
+        decode_dead(self.agent, &self.place, feed).await
+    }
+
+    async fn has_gone(&self) -> bool {
+        let deadline = Instant::now() + GOING;
+        while self.place.is_live() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            sleep(LOOK).await;
+        }
+        true
+    }
+}
+
+/// Ends what a dead host has left, and decodes its spool to the end.
+pub(super) async fn decode_dead<S: RecordSink>(
+    agent: &HostAgent,
+    place: &Place,
+    mut feed: Feed<S>,
+) -> AgentExit {
+    let swept = {
+        let place = place.clone();
+        tokio::task::spawn_blocking(move || hosts::sweep(&place)).await
+    };
+    if let Ok(killed @ 1..) = swept {
+        tracing::warn!(killed, "what an agent's dead host left was ended");
+    }
+    let position = feed.position();
+    let mut buffer = BytesMut::new();
+    // What is half-written at the end of the last file is not taken.
+    let mut lost = false;
+    match spool::read_dead(place.dir(), position + 1) {
+        Ok(files) => {
+            for bytes in files {
+                let Ok(bytes) = bytes else {
+                    lost = true;
+                    break;
+                };
+                buffer.clear();
+                buffer.extend_from_slice(&bytes);
+                if feed.take(&mut buffer).await.is_err() {
+                    lost = true;
+                    break;
+                }
+            }
+        }
+        Err(_) => lost = true,
+    }
+    if lost {
+        tracing::warn!("an agent's spool could not be read to its end");
+    }
+    let state = feed.state();
+    how_it_ended(agent, &state)
+        .unwrap_or_else(|| gone("agent_exited", "The agent's host was ended, and the agent with it."))
+}
+
+/// The host speaks a version that this gateway does not; it was told to end its agent.
+pub(super) async fn other_version(agent: &HostAgent, place: &Place, version: u32) -> AgentExit {
+    tracing::warn!(
+        agent = agent.agent.config().name,
+        version,
+        "an agent's host is of another version; it is ended"
+    );
+    let deadline = Instant::now() + agent.agent.config().limits.host.farewell;
+    while place.is_live() && Instant::now() < deadline {
+        sleep(LOOK).await;
+    }
+    by_force(place).await;
+    gone("agent_host_version", "The agent runs under a host of another version and was ended.")
+}
+
+/// Kills the host, if it lives, and what it leaves.
+pub(super) async fn by_force(place: &Place) {
+    let place = place.clone();
+    let _ = tokio::task::spawn_blocking(move || hosts::force(&place)).await;
+}
+
+/// Orders from nobody.
+pub(super) struct Nobody;
+
+#[async_trait::async_trait]
+impl OrderSource for Nobody {
+    async fn next(&mut self) -> Order {
+        std::future::pending().await
+    }
+}

@@ -1,0 +1,421 @@
+//! A life under a host: orders become commands, the records' state decides what comes next.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use switchboard_core::{
+    agent::{AgentCommand, AgentExit},
+    ids::{ChatKey, TurnId},
+    wire::TurnError,
+};
+use switchboard_runtime::Order;
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+
+use super::{
+    HostAgent, HostedLife,
+    decoder::{LifeDecoder, LifeState},
+    ending,
+    feed::{Feed, FeedEnd, Kept, Progress},
+    link::{self, Link, NoLink},
+    waiting,
+};
+use crate::{
+    Dialect,
+    codec::ClaudeCodec,
+    driver::{
+        OrderSource, RecordSink,
+        process::{Owned, describe_end, log_last_words, until},
+        reader::ReadMode,
+    },
+    host::{
+        place::Place,
+        protocol::{Action, CommandHead, SpawnFailure, ToHost, Told},
+    },
+};
+
+/// Serves a chat until the agent stops or goes away.
+pub(super) async fn serve<O: OrderSource, S: RecordSink>(
+    agent: &HostAgent,
+    life: HostedLife<O, S>,
+) -> AgentExit {
+    let HostedLife { chat, run, session, resume, mut orders, records } = life;
+    let config = agent.agent.config();
+    let place = Place::new(&agent.hosts, run);
+    let whom = whom(&chat);
+    tracing::debug!(agent = config.name, chat = %chat.chat, run = run.0, "an agent's life begins");
+    let mut decoder = LifeDecoder::new(config.dialect, &config.workspace, run.0, session.as_deref());
+    let mut kept = Kept::new(&config.limits);
+    let began = resume.as_ref().is_some_and(|resume| resume.position > 0);
+    let mut first = None;
+    if !began && !place.exists() {
+        let backoff = &agent.agent.backoff;
+        let Some((prompt, position)) = waiting::first_prompt(&mut orders, &records, backoff).await else {
+            return AgentExit::Stopped;
+        };
+        first = Some(prompt);
+        // One that an earlier gateway was just starting does as well.
+        if let Err(error) = link::start(agent, run.0, whom.clone(), position + 1).await
+            && !place.is_live()
+        {
+            tracing::warn!(agent = config.name, %error, "an agent's host could not be started");
+            return agent.agent.start_failed("the system refused its host");
+        }
+        decoder.begin_after(position);
+    } else if place.exists() && place.card().is_some_and(|card| card.chat != whom) {
+        tracing::error!(run = run.0, "the host of this life serves another chat; it is left alone");
+        return gone("agent_host_lost", "The agent's host is lost.");
+    } else if let Some(resume) = resume {
+        if let Some(checkpoint) = resume.checkpoint {
+            if decoder.restore(&checkpoint) {
+                kept.restored(decoder.state().position);
+            } else {
+                tracing::warn!(run = run.0, "a decoder's checkpoint cannot be read; all records are decoded");
+            }
+        }
+        decoder.hide_to(resume.position);
+    }
+    let from = decoder.state().position + 1;
+    let (messages, _) = mpsc::unbounded_channel();
+    let (mode, watched) = watch::channel(ReadMode::Live);
+    let (progress, progressed) = watch::channel(Progress::default());
+    let decoder = Arc::new(Mutex::new(decoder));
+    let mut feed = Feed {
+        decoder: Arc::clone(&decoder),
+        sink: records,
+        messages: messages.downgrade(),
+        progress,
+        mode: watched,
+        limits: config.limits.clone(),
+        kept,
+    };
+    let link = match link::connect(&place, from, config.limits.host.start).await {
+        Ok(link) => link,
+        Err(NoLink::Dead) => return ending::decode_dead(agent, &place, feed).await,
+        Err(NoLink::Version(version)) => return ending::other_version(agent, &place, version).await,
+        Err(NoLink::Io(error)) => {
+            tracing::warn!(agent = config.name, %error, "an agent's host does not answer; it is ended");
+            ending::by_force(&place).await;
+            return ending::decode_dead(agent, &place, feed).await;
+        }
+    };
+    let Link { read, buffer, messages, writer, hello } = link;
+    feed.messages = messages.downgrade();
+    let life = Life {
+        agent,
+        place,
+        session,
+        decoder,
+        messages,
+        _writer: writer,
+        mode,
+        progressed,
+        caught_up_at: hello.next.saturating_sub(1),
+        queue: first.into_iter().collect(),
+        waiting: None,
+        sent: None,
+        ordered: 0,
+        end_sent: false,
+        was_open: true,
+        reviewed: Instant::now(),
+        began: None,
+        closed: None,
+    };
+    let feeding = Owned(tokio::spawn(feed.run(read, buffer)));
+    life.hold(orders, feeding).await
+}
+
+/// How a chat is named in its host's directory.
+fn whom(chat: &ChatKey) -> String {
+    format!("{}/{}", chat.principal, chat.chat)
+}
+
+pub(super) fn gone(code: &str, detail: &str) -> AgentExit {
+    AgentExit::Gone(TurnError { code: code.into(), detail: detail.into() })
+}
+
+pub(super) type Feeding<S> = Owned<(Feed<S>, FeedEnd)>;
+
+/// A life that is connected to its host.
+pub(super) struct Life<'a> {
+    pub(super) agent: &'a HostAgent,
+    pub(super) place: Place,
+    session: Option<String>,
+    decoder: Arc<Mutex<LifeDecoder>>,
+    messages: mpsc::UnboundedSender<Bytes>,
+    _writer: Owned<()>,
+    pub(super) mode: watch::Sender<ReadMode>,
+    pub(super) progressed: watch::Receiver<Progress>,
+    /// What came before this connection has been decoded once this position is reached: before that, orders cannot
+    /// be told from those that were carried out.
+    caught_up_at: u64,
+    /// Orders that came before that.
+    queue: VecDeque<AgentCommand>,
+    /// A prompt for which there is no process yet.
+    waiting: Option<AgentCommand>,
+    /// The turn whose prompt was sent last.
+    sent: Option<TurnId>,
+    /// The last start that was ordered.
+    ordered: u64,
+    /// The process that does not know its session was told to end.
+    end_sent: bool,
+    was_open: bool,
+    /// The time of the last review: what is due by then has been done.
+    reviewed: Instant,
+    /// When the process that is not ready was first seen.
+    began: Option<Instant>,
+    /// When its output was found to be closed.
+    closed: Option<Instant>,
+}
+
+impl Life<'_> {
+    async fn hold<O: OrderSource, S: RecordSink>(
+        mut self,
+        mut orders: O,
+        mut feeding: Feeding<S>,
+    ) -> AgentExit {
+        loop {
+            if let Some(exit) = self.review() {
+                return self.dismiss(feeding, exit).await;
+            }
+            let deadline = self.deadline();
+            tokio::select! {
+                biased;
+                _ = self.progressed.changed() => {}
+                order = orders.next() => match order {
+                    Order::Stop => return self.stop(orders, feeding).await,
+                    Order::Kill => return self.dismiss(feeding, AgentExit::Stopped).await,
+                    Order::Command(command) => self.queue.push_back(command),
+                },
+                ended = &mut feeding.0 => return match ended {
+                    Ok((feed, end)) => self.lost(feed, end).await,
+                    Err(_) => gone("agent_crashed", "The agent's records could not be decoded."),
+                },
+                () = until(deadline) => {}
+            }
+        }
+    }
+
+    pub(super) fn decoder(&self) -> MutexGuard<'_, LifeDecoder> {
+        self.decoder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn say(&self, message: &ToHost) {
+        // A host that has gone shows at the other end.
+        let _ = self.messages.send(message.encode());
+    }
+
+    fn command(&self, id: String, action: Action, told: Told, bytes: impl Into<Bytes>) {
+        let opens_turn = matches!(told, Told::Prompt { .. });
+        let head = CommandHead { id, action, opens_turn, told };
+        self.say(&ToHost::Command { head, bytes: bytes.into() });
+    }
+
+    /// Looks at what the records have told, and does what is due. Gives how the life ended, if it has.
+    fn review(&mut self) -> Option<AgentExit> {
+        self.reviewed = Instant::now();
+        let state = self.decoder().state().clone();
+        if state.position < self.caught_up_at {
+            return None;
+        }
+        if self.sent.is_none() {
+            self.sent.clone_from(&state.prompted);
+        }
+        if let Some(exit) = self.ended(&state) {
+            // All that it said comes first.
+            return (self.progressed.borrow().sent >= state.position).then_some(exit);
+        }
+        if self.was_open && !state.turn_open && self.sent == state.prompted {
+            self.say(&ToHost::Idle);
+        }
+        self.was_open = state.turn_open || self.sent != state.prompted;
+        while let Some(command) = self.queue.pop_front() {
+            self.obey(&state, command);
+        }
+        match self.agent.agent.config().dialect {
+            Dialect::Claude => self.review_claude(&state),
+            Dialect::Text => {
+                if !state.running && self.sent == state.prompted && self.is_due() {
+                    self.begin_text(&state);
+                }
+            }
+        }
+        None
+    }
+
+    fn review_claude(&mut self, state: &LifeState) {
+        if state.ready {
+            self.began = None;
+            if let Some(prompt) = self.waiting.take() {
+                self.agent.agent.backoff.succeeded();
+                self.tell(&prompt);
+            }
+        } else if state.running {
+            self.began.get_or_insert_with(Instant::now);
+            if state.unknown_session && !std::mem::replace(&mut self.end_sent, true) {
+                self.command(format!("end{}", state.starts), Action::End { force: true }, Told::Reply, "");
+            }
+        } else if self.waiting.is_some() && self.ordered == state.starts && self.is_due() {
+            // The first, or once more without the session that is unknown.
+            let session = self.session.clone().filter(|_| state.starts == 0);
+            if state.starts > 0 {
+                let agent = &self.agent.agent.config().name;
+                tracing::info!(agent, "the session is unknown to the agent; it begins a new one");
+            }
+            let further = session.iter().flat_map(|session| ["--resume".into(), session.clone()]).collect();
+            let mut line = ClaudeCodec::initialize();
+            line.push(b'\n');
+            self.ordered = state.starts + 1;
+            self.began = None;
+            let start = Action::Start { further, close: false };
+            self.command(format!("start{}", self.ordered), start, Told::Start { session }, line);
+        }
+        self.closed = (state.running && state.closed).then(|| self.closed.unwrap_or_else(Instant::now));
+    }
+
+    /// Whether a start need not wait for earlier failures any more.
+    fn is_due(&self) -> bool {
+        self.agent.agent.backoff.not_before().is_none_or(|due| due <= self.reviewed)
+    }
+
+    fn begin_text(&mut self, state: &LifeState) {
+        let Some(AgentCommand::Prompt { id, turn_id, text }) = self.waiting.take() else { return };
+        if state.starts > 0 {
+            self.agent.agent.backoff.succeeded();
+        }
+        let start = Action::Start { further: Vec::new(), close: true };
+        self.sent = Some(turn_id.clone());
+        self.was_open = true;
+        let told = Told::Prompt { turn: turn_id.as_str().into() };
+        self.command(format!("c{}:{turn_id}", id.0), start, told, text.into_bytes());
+    }
+
+    /// Takes an order, unless it has been carried out.
+    fn obey(&mut self, state: &LifeState, command: AgentCommand) {
+        let text = self.agent.agent.config().dialect == Dialect::Text;
+        match &command {
+            AgentCommand::Prompt { turn_id, .. } => {
+                let known = self.sent.as_ref() == Some(turn_id);
+                if !known && state.ready && !text {
+                    self.tell(&command);
+                } else if !known {
+                    self.waiting = Some(command);
+                }
+            }
+            AgentCommand::Cancel { id, turn_id } => {
+                let waits = matches!(&self.waiting, Some(AgentCommand::Prompt { turn_id: waits, .. }) if waits == turn_id);
+                let on_its_way =
+                    self.sent.as_ref() == Some(turn_id) && state.prompted.as_ref() != Some(turn_id);
+                let open = state.turn_open && state.prompted.as_ref() == Some(turn_id);
+                if waits {
+                    self.waiting = None;
+                    self.sent = Some(turn_id.clone());
+                    self.was_open = true;
+                    let told = Told::Void { turn: turn_id.as_str().into() };
+                    self.command(format!("c{}:{turn_id}", id.0), Action::Note, told, "");
+                } else if on_its_way || open {
+                    self.tell(&command);
+                }
+                // Otherwise its end is on its way; an interrupt could only hit what comes next.
+            }
+            AgentCommand::Answer { .. } => self.tell(&command),
+        }
+    }
+
+    /// Tells the agent, where there is something to tell.
+    pub(super) fn tell(&mut self, command: &AgentCommand) {
+        let text = self.agent.agent.config().dialect == Dialect::Text;
+        let (subject, told) = match command {
+            AgentCommand::Prompt { turn_id, .. } => {
+                self.sent = Some(turn_id.clone());
+                self.was_open = true;
+                (turn_id.as_str(), Told::Prompt { turn: turn_id.as_str().into() })
+            }
+            AgentCommand::Cancel { turn_id, .. } => {
+                (turn_id.as_str(), Told::Cancel { turn: turn_id.as_str().into() })
+            }
+            AgentCommand::Answer { request_id, .. } => {
+                (request_id.as_str(), Told::Answer { request: request_id.as_str().into() })
+            }
+        };
+        let id = format!("c{}:{subject}", command.id().0);
+        if text {
+            if matches!(command, AgentCommand::Cancel { .. }) {
+                self.command(id, Action::End { force: false }, told, "");
+            }
+            return;
+        }
+        let line = self.decoder().line_for(command);
+        if let Some(mut line) = line {
+            line.push(b'\n');
+            self.command(id, Action::Write, told, line);
+        }
+    }
+
+    /// The turn that is open, as far as is known.
+    pub(super) fn open_turn(&self) -> Option<TurnId> {
+        let state = self.decoder().state().clone();
+        if self.sent.is_some() && self.sent != state.prompted {
+            return self.sent.clone();
+        }
+        state.prompted.filter(|_| state.turn_open)
+    }
+
+    /// When the next review is due without anything having been told.
+    fn deadline(&self) -> Option<Instant> {
+        let limits = &self.agent.agent.config().limits;
+        let backoff = self.agent.agent.backoff.not_before();
+        let backoff = backoff.filter(|_| self.waiting.is_some());
+        let start = self.began.map(|began| began + limits.start);
+        let closed = self.closed.map(|closed| closed + limits.closed_output);
+        let due = [backoff, start, closed].into_iter().flatten();
+        // What is overdue waits for the records to be handed on.
+        due.filter(|due| *due > self.reviewed).min()
+    }
+
+    /// How the life has ended, by what the records have told and by the clock.
+    fn ended(&self, state: &LifeState) -> Option<AgentExit> {
+        let now = self.reviewed;
+        let limits = &self.agent.agent.config().limits;
+        if self.closed.is_some_and(|closed| closed + limits.closed_output <= now) && state.running {
+            return Some(gone("agent_closed_output", "The agent closed its output."));
+        }
+        if self.began.is_some_and(|began| began + limits.start <= now) && state.running && !state.ready {
+            return Some(self.agent.agent.start_failed("it did not answer in time"));
+        }
+        how_it_ended(self.agent, state)
+    }
+}
+
+/// How a life ended whose records tell this; None: they do not tell that it has.
+pub(super) fn how_it_ended(agent: &HostAgent, state: &LifeState) -> Option<AgentExit> {
+    let config = agent.agent.config();
+    if state.too_long {
+        let mib = config.limits.record_bytes / (1024 * 1024);
+        return Some(gone("agent_protocol", &format!("The agent sent a line of more than {mib} MiB.")));
+    }
+    if let Some(why) = state.spawn_failed {
+        let kind = match why {
+            SpawnFailure::NotFound => std::io::ErrorKind::NotFound,
+            SpawnFailure::Denied => std::io::ErrorKind::PermissionDenied,
+            SpawnFailure::Other => std::io::ErrorKind::Other,
+        };
+        return Some(agent.agent.spawn_failed(&kind.into()));
+    }
+    let exited = state.exited.as_ref().filter(|_| !state.running && config.dialect == Dialect::Claude)?;
+    if state.unknown_session {
+        // Another start follows, unless there was no session that could be unknown.
+        return (!state.resumed).then(|| agent.agent.start_failed("it refused to begin a session"));
+    }
+    log_last_words(&config.name, &exited.stderr);
+    let how = describe_end(exited.code, exited.signal);
+    if state.ready {
+        return Some(gone("agent_exited", &format!("The agent {how}.")));
+    }
+    Some(agent.agent.start_failed(&format!("it {how} before it was ready")))
+}

@@ -1,0 +1,166 @@
+//! Starting a host, and connecting to one.
+
+use std::{io, process::Stdio, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{UnixStream, unix::OwnedReadHalf},
+    process::Command,
+    sync::mpsc,
+    time::{Instant, sleep, timeout},
+};
+
+use super::HostAgent;
+use crate::{
+    driver::{environment, process::Owned},
+    host::{
+        READY, Setup,
+        place::Place,
+        protocol::{Frame, HostHello, Kind, ToHost, VERSION},
+    },
+};
+
+/// The environment variable that marks a host, with its agent's mark.
+const HOST_MARK: &str = "SWITCHBOARD_HOST";
+/// How often it is looked whether a host listens yet.
+const LOOK: Duration = Duration::from_millis(5);
+/// Longest answer to a hello, in bytes.
+const HELLO_BYTES: usize = 4096;
+
+/// A connection to a host that has answered.
+pub(super) struct Link {
+    pub(super) read: OwnedReadHalf,
+    /// What came behind the answer.
+    pub(super) buffer: BytesMut,
+    pub(super) messages: mpsc::UnboundedSender<Bytes>,
+    pub(super) writer: Owned<()>,
+    pub(super) hello: HostHello,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) enum NoLink {
+    /// No host lives.
+    Dead,
+    /// It speaks another version of the protocol, and was told to end its agent.
+    Version(u32),
+    Io(io::Error),
+}
+
+impl From<io::Error> for NoLink {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Starts a host and waits until it listens.
+pub(super) async fn start(agent: &HostAgent, run: u64, chat: String, first: u64) -> io::Result<()> {
+    let config = agent.agent.config();
+    let mark = agent.agent.mark();
+    let setup = Setup {
+        version: VERSION,
+        hosts: agent.hosts.clone(),
+        run,
+        chat,
+        first,
+        mark: mark.clone(),
+        name: config.name.clone(),
+        command: config.command.clone(),
+        dialect: config.dialect.name().into(),
+        workspace: config.workspace.clone(),
+        env: config.env.clone(),
+        limits: config.limits.clone(),
+    };
+    let (program, arguments) = agent
+        .host
+        .split_first()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the host's command is empty"))?;
+    environment::close_descriptors_on_exec();
+    let mut child = Command::new(program)
+        .args(arguments)
+        .current_dir("/")
+        .env_clear()
+        .envs(environment::inherited())
+        .env(HOST_MARK, mark)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let (Some(mut stdin), Some(mut stdout)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err(io::Error::other("the host has no pipes"));
+    };
+    // Reaped here as long as this process lives, and by whoever adopts it afterwards.
+    tokio::spawn(async move { child.wait().await });
+    let setup = serde_json::to_vec(&setup)?;
+    let ready = async {
+        stdin.write_all(&setup).await?;
+        drop(stdin);
+        let mut said = [0; READY.len()];
+        stdout.read_exact(&mut said).await?;
+        Ok::<_, io::Error>(said)
+    };
+    match timeout(config.limits.host.start, ready).await {
+        Ok(Ok(said)) if said == READY.as_bytes() => Ok(()),
+        Ok(Ok(_)) => Err(io::Error::other("the host did not begin")),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// Connects to the host of a place, if one lives.
+pub(super) async fn connect(place: &Place, from: u64, longest_wait: Duration) -> Result<Link, NoLink> {
+    let deadline = Instant::now() + longest_wait;
+    let socket = loop {
+        match place.connect() {
+            Ok(socket) => break socket,
+            Err(_) if !place.is_live() => return Err(NoLink::Dead),
+            Err(error) if Instant::now() >= deadline => return Err(error.into()),
+            // It has just been started, and does not listen yet.
+            Err(_) => sleep(LOOK).await,
+        }
+    };
+    socket.set_nonblocking(true)?;
+    let mut socket = UnixStream::from_std(socket)?;
+    let greeted = timeout(longest_wait, greet(&mut socket, from)).await;
+    let (hello, buffer) = match greeted {
+        Ok(Ok(greeted)) => greeted,
+        Ok(Err(_)) if !place.is_live() => return Err(NoLink::Dead),
+        Ok(Err(error)) => return Err(error.into()),
+        Err(_) => return Err(NoLink::Io(io::ErrorKind::TimedOut.into())),
+    };
+    if hello.version != VERSION {
+        let _ = socket.write_all(&ToHost::Kill.encode()).await;
+        return Err(NoLink::Version(hello.version));
+    }
+    let (read, mut write) = socket.into_split();
+    let (messages, mut queue) = mpsc::unbounded_channel::<Bytes>();
+    let writer = Owned(tokio::spawn(async move {
+        while let Some(message) = queue.recv().await {
+            if write.write_all(&message).await.is_err() {
+                break;
+            }
+        }
+        // Dropping the other half is what ends the connection.
+        std::future::pending::<()>().await;
+    }));
+    Ok(Link { read, buffer, messages, writer, hello })
+}
+
+async fn greet(socket: &mut UnixStream, from: u64) -> io::Result<(HostHello, BytesMut)> {
+    socket.write_all(&ToHost::Hello { version: VERSION, from }.encode()).await?;
+    let mut buffer = BytesMut::new();
+    // Records may come right behind it: no more than the answer is looked at.
+    loop {
+        match Frame::next(&mut buffer, HELLO_BYTES) {
+            Ok(Some(frame)) if frame.kind == Kind::Hello => {
+                return Ok((serde_json::from_slice(&frame.payload)?, buffer));
+            }
+            Ok(None) => {}
+            Ok(Some(_)) | Err(_) => return Err(io::ErrorKind::InvalidData.into()),
+        }
+        if socket.read_buf(&mut buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The gateway's side of agent hosts: agents that outlive the gateway.
+
+mod decoder;
+mod ending;
+mod feed;
+mod hosts;
+mod life;
+mod link;
+mod waiting;
+
+use std::{io, path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+use switchboard_core::{
+    agent::{AgentExit, AgentRun},
+    ids::ChatKey,
+};
+use switchboard_runtime::{Agent, Resume, Seat};
+use tokio::sync::watch;
+
+pub use self::hosts::{HostState, end_orphans, list_hosts};
+use crate::{
+    driver::{OrderSource, ProcessAgent, ProcessConfig, RecordSink},
+    host::place::Place,
+};
+
+/// What a [`HostAgent`] runs.
+#[derive(Debug, Clone)]
+pub struct HostConfig {
+    /// The agent, as a host starts it.
+    pub process: ProcessConfig,
+    /// The directory of all hosts; absolute. It is made with mode 0700 when it is needed.
+    pub hosts: PathBuf,
+    /// The program, and its arguments, that calls [`host::run`](crate::host::run).
+    pub host: Vec<String>,
+}
+
+/// An agent that is a process of its own in each chat, below a host that outlives the gateway.
+///
+/// A life whose future is dropped leaves its host running, for the next [`HostAgent`] that is given the same run
+/// with [`Seat::resume`].
+#[derive(Debug)]
+pub struct HostAgent {
+    agent: ProcessAgent,
+    hosts: PathBuf,
+    host: Vec<String>,
+    leaving: watch::Sender<bool>,
+}
+
+/// One life of an agent under a host, wherever its orders come from and its records go.
+#[derive(Debug)]
+pub struct HostedLife<O, S> {
+    /// The chat.
+    pub chat: ChatKey,
+    /// Which life this is; names its host.
+    pub run: AgentRun,
+    /// The session to take up again, where the life begins.
+    pub session: Option<String>,
+    /// Set when it began under an earlier gateway.
+    pub resume: Option<Resume>,
+    /// What the agent is told.
+    pub orders: O,
+    /// Where the agent speaks.
+    pub records: S,
+}
+
+impl HostAgent {
+    /// An agent of this configuration. Starts nothing yet.
+    pub fn new(config: HostConfig) -> Self {
+        let HostConfig { process, hosts, host } = config;
+        Self { agent: ProcessAgent::new(process), hosts, host, leaving: watch::channel(false).0 }
+    }
+
+    /// From here on every host is left running, whatever is ordered: the gateway goes, and another one will come.
+    /// Lives neither end nor say anything more.
+    pub fn leave(&self) {
+        self.leaving.send_replace(true);
+    }
+
+    /// Removes what the host of an ended life has left: everything it said is in the log. Otherwise that happens
+    /// some time after its end ([`HostLimits::linger`](crate::HostLimits::linger)), or at the next start
+    /// ([`end_orphans`]).
+    pub fn forget(&self, run: AgentRun) {
+        let place = Place::new(&self.hosts, run);
+        if !place.is_live()
+            && let Err(error) = place.remove()
+        {
+            tracing::warn!(%error, run = run.0, "what an agent's host left could not be removed");
+        }
+    }
+
+    /// [`Agent::run`] with other ends.
+    pub async fn serve<O: OrderSource, S: RecordSink>(&self, life: HostedLife<O, S>) -> AgentExit {
+        let run = life.run;
+        let mut leaving = self.leaving.subscribe();
+        let left = async {
+            let _ = leaving.wait_for(|leaving| *leaving).await;
+        };
+        let exit = tokio::select! {
+            biased;
+            () = left => return std::future::pending().await,
+            exit = life::serve(self, life) => exit,
+        };
+        forget_later(Place::new(&self.hosts, run), self.agent.config().limits.host.linger);
+        exit
+    }
+}
+
+/// The log may not have everything yet that an ended life said.
+fn forget_later(place: Place, linger: Duration) {
+    tokio::spawn(async move {
+        tokio::time::sleep(linger).await;
+        if !place.is_live() {
+            let removed: io::Result<()> = place.remove();
+            if let Err(error) = removed {
+                tracing::warn!(%error, "what an agent's host left could not be removed");
+            }
+        }
+    });
+}
+
+#[async_trait]
+impl Agent for HostAgent {
+    fn name(&self) -> &str {
+        &self.agent.config().name
+    }
+
+    async fn run(&self, seat: Seat) -> AgentExit {
+        let Seat { chat, run, session, resume, orders, records, .. } = seat;
+        self.serve(HostedLife { chat, run, session, resume, orders, records }).await
+    }
+
+    fn survives(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,53 @@
+//! A life that has no host yet: it waits for its first prompt, and until a start is due.
+
+use switchboard_core::{
+    agent::{AgentCommand, AgentEvent, AgentRecords},
+    wire::Outcome,
+};
+use switchboard_runtime::Order;
+use tokio::time::Instant;
+
+use crate::driver::{OrderSource, RecordSink, backoff::Backoff, is_end, process::until};
+
+/// Waits. Gives the prompt to begin with, and the position before the host's first record; None: the life is over
+/// before it began.
+pub(super) async fn first_prompt<O: OrderSource, S: RecordSink>(
+    orders: &mut O,
+    records: &S,
+    backoff: &Backoff,
+) -> Option<(AgentCommand, u64)> {
+    let mut waiting = None;
+    let mut position = 0;
+    loop {
+        let due = backoff.not_before().filter(|due| *due > Instant::now());
+        if due.is_none()
+            && let Some(prompt) = waiting.take()
+        {
+            return Some((prompt, position));
+        }
+        tokio::select! {
+            biased;
+            order = orders.next() => match order {
+                order if is_end(&order) => return None,
+                Order::Command(prompt @ AgentCommand::Prompt { .. }) => waiting = Some(prompt),
+                Order::Command(AgentCommand::Cancel { turn_id, .. }) => {
+                    let waits = matches!(&waiting, Some(AgentCommand::Prompt { turn_id: waits, .. }) if *waits == turn_id);
+                    if waits {
+                        waiting = None;
+                        position += 1;
+                        // The gateway having gone shows as the next order.
+                        let _ = records.send(cancelled(position)).await;
+                    }
+                }
+                // About an earlier life.
+                Order::Command(AgentCommand::Answer { .. }) | Order::Stop | Order::Kill => {}
+            },
+            () = until(due), if waiting.is_some() => {}
+        }
+    }
+}
+
+fn cancelled(position: u64) -> AgentRecords {
+    let ended = AgentEvent::TurnEnded { outcome: Outcome::Cancelled, error: None, usage: None, cost: None };
+    AgentRecords { position, events: vec![ended], checkpoint: None }
+}

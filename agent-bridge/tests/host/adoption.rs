@@ -1,0 +1,250 @@
+//! A gateway goes and the next one takes up its agents.
+
+use libtest_mimic::Trial;
+use switchboard_core::{
+    agent::{AgentCommand, AgentEvent},
+    wire::{Answer, Outcome},
+};
+use switchboard_runtime::Order;
+
+use crate::{
+    Place,
+    bench::{Bench, completed, gone, shape},
+    support::eventually,
+    trial,
+};
+
+/// Notes every line that it hears; asks at a prompt; ends the turn at an answer or an interrupt.
+const NOTING: &str = r#"
+while read -r line; do
+    printf '%s\n' "$line" >> heard
+    case "$line" in
+        *can_use_tool*) ;;
+        *'"type":"user"'*) echo '{"type":"control_request","request_id":"q1","request":{"subtype":"can_use_tool","tool_name":"Bash","input":{"command":"x"},"tool_use_id":"t1"}}' ;;
+        *'"subtype":"interrupt"'*) echo '{"type":"result","is_error":true,"terminal_reason":"aborted_tools"}' ;;
+        *'"type":"control_response"'*) echo '{"type":"result","is_error":false,"result":"thanks"}' ;;
+    esac
+done"#;
+
+fn heard(place: &Place, what: &str) -> usize {
+    let heard = std::fs::read_to_string(place.workspace().join("heard")).unwrap_or_default();
+    heard.lines().filter(|line| line.contains(what)).count()
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("every_event_comes_once_and_in_order", |place| async move {
+            let mut whole = Bench::begin(place.demo());
+            whole.said("long 2").await;
+            let expected = shape(&whole.log.events);
+            whole.stop().await;
+            switchboard_agent_bridge::end_orphans(&place.hosts, &Default::default()).unwrap();
+
+            let mut bench = Bench::begin(place.demo());
+            bench.prompt("long 2");
+            bench.speaks().await;
+            let mut bench = bench.crash_and_adopt().await;
+            bench.speaks().await;
+            let mut bench = bench.crash_and_adopt().await;
+            bench.turn().await;
+            assert_eq!(shape(&bench.log.events), expected);
+            assert_eq!(bench.said("echo and on").await.text(), "and on");
+            bench.stop().await;
+        }),
+        trial("a_turn_that_ended_meanwhile_is_told_once", |place| async move {
+            let mut bench = Bench::begin(place.demo());
+            bench.prompt("fast 3000");
+            bench.speaks().await;
+            let crashed = bench.crash().await;
+            let spooled = || spool_holds(&place, br#""type":"result""#);
+            eventually("the answer is complete", spooled).await;
+            let mut bench = Bench::adopt(crashed);
+            bench.turn().await;
+            bench.reread(0);
+            let turn = bench.turn().await;
+            let expected: String = (1..=3000).map(|n| format!("{n} ")).collect();
+            assert_eq!(turn.text(), expected);
+            // Nothing of it comes again.
+            assert_eq!(bench.said("echo next").await.text(), "next");
+            bench.stop().await;
+        }),
+        trial("a_permission_stays_open_and_its_answer_comes_once", |place| async move {
+            let mut bench = Bench::begin(place.stub(NOTING));
+            bench.prompt("x");
+            let request = bench.request().await;
+            let mut bench = bench.crash_and_adopt().await;
+            bench.answer(request, Answer::Allow);
+            // It may or may not have got there: it is told again.
+            let mut bench = bench.crash_and_adopt().await;
+            assert_eq!(bench.turn().await.text(), "thanks");
+            let bench = bench.crash_and_adopt().await;
+            bench.stop().await;
+            assert_eq!((heard(&place, r#""type":"user""#), heard(&place, "behavior")), (1, 1));
+        }),
+        trial("a_cancel_in_flight_comes_once", |place| async move {
+            let mut bench = Bench::begin(place.stub(NOTING));
+            bench.prompt("x");
+            bench.request().await;
+            bench.cancel();
+            let mut bench = bench.crash_and_adopt().await;
+            assert_eq!(bench.turn().await.end().0, Outcome::Cancelled);
+            bench.stop().await;
+            assert_eq!(heard(&place, "cancel-"), 1);
+        }),
+        trial("a_command_that_is_repeated_is_carried_out_once", |place| async move {
+            let mut bench = Bench::begin(place.stub(NOTING));
+            bench.prompt("x");
+            let request = bench.request().await;
+            let again = bench.log.commands.clone();
+            for command in &again {
+                bench.order(Order::Command(command.clone()));
+            }
+            bench.answer(request, Answer::Allow);
+            let answer = bench.log.commands.last().cloned().unwrap();
+            bench.order(Order::Command(answer));
+            bench.turn().await;
+            for command in again {
+                bench.order(Order::Command(command));
+            }
+            bench.prompt("y");
+            let request = bench.request().await;
+            bench.answer(request, Answer::Deny { message: None });
+            bench.turn().await;
+            bench.stop().await;
+            assert_eq!((heard(&place, r#""type":"user""#), heard(&place, "behavior")), (2, 2));
+        }),
+        trial("a_prompt_that_was_not_spooled_is_given", |place| async move {
+            // The gateway dies right behind its order, wherever the prompt is by then.
+            let mut bench = Bench::begin(place.stub(NOTING));
+            bench.prompt("x");
+            let mut bench = bench.crash_and_adopt().await;
+            let request = bench.request().await;
+            bench.answer(request, Answer::Allow);
+            assert_eq!(bench.turn().await.text(), "thanks");
+            bench.stop().await;
+            assert_eq!(heard(&place, r#""type":"user""#), 1);
+        }),
+        trial("a_refusal_that_was_on_its_way_is_given_once", |place| async move {
+            // The codec owes the agent a refusal of what it does not understand; the gateway dies before and after.
+            let script = r#"read -r prompt
+                echo '{"type":"control_request","request_id":"odd","request":{"subtype":"from_the_future"}}'
+                while read -r line; do printf '%s\n' "$line" >> heard; echo '{"type":"result","is_error":false,"result":"so be it"}'; done"#;
+            let mut bench = Bench::begin(place.stub(script));
+            bench.prompt("x");
+            let bench = bench.crash_and_adopt().await;
+            let mut bench = bench.crash_and_adopt().await;
+            assert_eq!(bench.turn().await.text(), "so be it");
+            let mut bench = bench.crash_and_adopt().await;
+            bench.keep_what_came();
+            bench.stop().await;
+            assert_eq!(heard(&place, "odd"), 1);
+        }),
+        trial("text_answers_are_taken_up", |place| async move {
+            let script = r#"read -r line; echo first; while ! [ -e gate ]; do sleep 0.01; done; echo second"#;
+            let mut bench = Bench::begin(place.text(script));
+            bench.prompt("x\n");
+            bench.speaks().await;
+            let mut bench = bench.crash_and_adopt().await;
+            std::fs::write(place.workspace().join("gate"), "").unwrap();
+            let turn = bench.turn().await;
+            assert!(completed(&turn));
+            assert_eq!(
+                shape(&bench.log.events),
+                ["1-1: first\nsecond\n", "1-1 ends, void false", "Completed"]
+            );
+            assert_eq!(bench.said("y\n").await.text(), "first\nsecond\n");
+            bench.stop().await;
+        }),
+        trial("a_second_gateway_takes_over", |place| async move {
+            let mut bench = Bench::begin(place.demo());
+            bench.prompt("long 3");
+            bench.speaks().await;
+            // Still alive, as one whose machine was asleep.
+            let mut second = Bench::adopt((bench.config.clone(), Default::default(), 0));
+            let (exit, _) = bench.exit().await;
+            assert_eq!(gone(&exit).0, "agent_taken_over");
+            let turn = second.turn().await;
+            assert!(completed(&turn) && turn.text().starts_with("**1.**"));
+            second.stop().await;
+        }),
+        trial("a_gateway_that_leaves_says_nothing_more", |place| async move {
+            let mut bench = Bench::begin(place.demo());
+            bench.prompt("long 2");
+            bench.speaks().await;
+            bench.agent.leave();
+            bench.order(Order::Stop);
+            bench.order(Order::Kill);
+            let mut bench = bench.crash_and_adopt().await;
+            assert!(completed(&bench.turn().await));
+            bench.stop().await;
+        }),
+        trial("a_full_spool_holds_the_agent_and_loses_nothing", |place| async move {
+            let mut config = place.demo();
+            config.process.limits.host.spool_bytes = 512 * 1024;
+            let mut bench = Bench::begin(config);
+            bench.prompt("fast 60000");
+            bench.speaks().await;
+            let crashed = bench.crash().await;
+            let size = || -> u64 {
+                let files = std::fs::read_dir(place.run_dir()).unwrap().flatten();
+                files.filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).sum()
+            };
+            eventually("it is full", || size() >= 512 * 1024).await;
+            // One frame over the limit at most, and it does not grow.
+            assert!(size() < 1024 * 1024, "{}", size());
+            let mut bench = Bench::adopt(crashed);
+            bench.turn().await;
+            bench.reread(0);
+            let expected: String = (1..=60_000).map(|n| format!("{n} ")).collect();
+            assert!(bench.turn().await.text() == expected);
+            assert!(size() < 1024 * 1024, "{}", size());
+            assert!(bench.log.checkpoints > 10, "{}", bench.log.checkpoints);
+            bench.stop().await;
+        }),
+        trial("cancelled_before_the_agent_has_heard_of_it", |place| async move {
+            // It is not ready for a while; a prompt and its cancel come and go meanwhile.
+            let script = r#"while ! [ -e gate ]; do sleep 0.01; done
+                echo '{"type":"control_response","response":{"subtype":"success","request_id":"initialize"}}'
+                read -r line; read -r line; echo '{"type":"result","is_error":false,"result":"at last"}'; read -r line"#;
+            let config = place.config(&["sh", "-c", script], switchboard_agent_bridge::Dialect::Claude);
+            let mut bench = Bench::begin(config);
+            bench.prompt("x");
+            eventually("it has been started", || {
+                place.run_dir().join("host.json").exists() && !place.agents().is_empty()
+            })
+            .await;
+            let mut bench = bench.crash_and_adopt().await;
+            bench.cancel();
+            assert_eq!(bench.turn().await.end().0, Outcome::Cancelled);
+            bench.prompt("y");
+            let mut bench = bench.crash_and_adopt().await;
+            std::fs::write(place.workspace().join("gate"), "").unwrap();
+            assert_eq!(bench.turn().await.text(), "at last");
+            bench.stop().await;
+        }),
+        trial("a_reader_that_returns_late_misses_nothing", |place| async move {
+            let mut bench = Bench::begin(place.demo());
+            for n in 0..5 {
+                bench.prompt(&format!("echo {n}"));
+                let crashed = bench.crash().await;
+                bench = Bench::adopt(crashed);
+                assert_eq!(bench.turn().await.text(), n.to_string());
+            }
+            let prompts =
+                bench.log.commands.iter().filter(|c| matches!(c, AgentCommand::Prompt { .. })).count();
+            assert_eq!(prompts, 0);
+            let ends = bench.log.events.iter().filter(|e| matches!(e, AgentEvent::TurnEnded { .. })).count();
+            assert_eq!(ends, 5);
+            bench.stop().await;
+        }),
+    ]
+}
+
+pub(crate) fn spool_holds(place: &Place, what: &[u8]) -> bool {
+    let files = std::fs::read_dir(place.run_dir()).unwrap().flatten();
+    let mut spools = files.filter(|file| file.file_name().to_string_lossy().starts_with("spool."));
+    spools.any(|file| {
+        let bytes = std::fs::read(file.path()).unwrap_or_default();
+        bytes.windows(what.len()).any(|window| window == what)
+    })
+}

@@ -1,0 +1,97 @@
+//! Gateways that die at random moments, again and again.
+
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Trial;
+use switchboard_core::{agent::AgentEvent, wire::Answer};
+
+use crate::{
+    bench::{Bench, shape},
+    trial,
+};
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % limit
+    }
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+#[allow(clippy::print_stderr, reason = "a seed is of use only where it can be read")]
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![trial("gateways_that_die_at_random_lose_and_repeat_nothing", |place| async move {
+        let seed = number("SWITCHBOARD_CRASH_SEED", u64::from(std::process::id()));
+        let until = Instant::now() + Duration::from_secs(number("SWITCHBOARD_CRASH_SECONDS", 5));
+        eprintln!("SWITCHBOARD_CRASH_SEED={seed}");
+        let mut random = Random(seed);
+        let mut config = place.demo();
+        // Many files and many checkpoints.
+        config.process.limits.host.spool_bytes = 1024 * 1024;
+        let mut bench = Bench::begin(config);
+        let (mut turns, mut crashes) = (0, 0);
+        while Instant::now() < until {
+            let from = bench.log.events.len();
+            let (prompt, expected): (_, Option<String>) = match random.below(4) {
+                0 => ("fast 8000", Some((1..=8000).map(|n| format!("{n} ")).collect())),
+                1 => ("echo one two three", Some("one two three".into())),
+                2 => ("permission", None),
+                _ => ("long 1", None),
+            };
+            bench.prompt(prompt);
+            let mut answered = false;
+            loop {
+                match random.below(8) {
+                    0 => {
+                        tokio::time::sleep(Duration::from_micros(random.below(3000))).await;
+                        if random.below(2) == 0 {
+                            bench.keep_what_came();
+                        }
+                        crashes += 1;
+                        bench = bench.crash_and_adopt().await;
+                    }
+                    _ => assert!(bench.keep().await, "the agent lives"),
+                }
+                let new = &bench.log.events[from..];
+                let request = new.iter().find_map(|event| match event {
+                    AgentEvent::Permission(request) => Some(request.request_id.clone()),
+                    _ => None,
+                });
+                if let Some(request) = request.filter(|_| !answered) {
+                    answered = true;
+                    bench.answer(request, Answer::Allow);
+                }
+                if matches!(bench.log.events[from..].last(), Some(AgentEvent::TurnEnded { .. })) {
+                    break;
+                }
+            }
+            turns += 1;
+            let new = &bench.log.events[from..];
+            let ends = new.iter().filter(|event| matches!(event, AgentEvent::TurnEnded { .. })).count();
+            assert_eq!(ends, 1, "{:?}", shape(new));
+            bench.reread(from);
+            let turn = bench.turn().await;
+            match expected {
+                Some(expected) => {
+                    assert!(turn.text() == expected, "seed {seed}, turn {turns}: {}", turn.text())
+                }
+                None if prompt == "permission" => {
+                    assert!(turn.text().ends_with("it pretended to work."), "{}", turn.text());
+                    let asked = turn.count(|event| matches!(event, AgentEvent::Permission(_)));
+                    assert_eq!(asked, 1);
+                }
+                None => assert!(turn.text().starts_with("**1.** A log"), "{}", turn.text()),
+            }
+        }
+        eprintln!("{turns} turns, {crashes} gateways");
+        bench.stop().await;
+    })]
+}

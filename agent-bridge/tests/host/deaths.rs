@@ -1,0 +1,163 @@
+//! Agents and hosts that die, and hosts that are not what they should be.
+
+use std::{
+    collections::BTreeSet,
+    io::{Read, Write},
+    os::unix::net::UnixListener,
+    time::{Duration, Instant},
+};
+
+use libtest_mimic::Trial;
+use switchboard_agent_bridge::{end_orphans, list_hosts};
+use switchboard_core::agent::{AgentEvent, AgentExit, AgentRun};
+
+use crate::{
+    adoption::spool_holds,
+    bench::{Bench, gone},
+    kill,
+    support::{alive, eventually},
+    trial,
+};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("kill_9_of_the_agent_is_noticed", |place| async move {
+            let mut bench = Bench::begin(place.demo());
+            bench.prompt("slow 1000");
+            bench.speaks().await;
+            let killed = Instant::now();
+            place.agents().into_iter().for_each(kill);
+            let (exit, _) = bench.exit().await;
+            assert_eq!(gone(&exit), ("agent_exited", "The agent was ended by signal 9."));
+            assert!(killed.elapsed() < Duration::from_secs(2), "{:?}", killed.elapsed());
+        }),
+        trial("kill_9_of_the_agent_without_a_gateway_is_noticed_by_the_next", |place| async move {
+            let mut bench = Bench::begin(place.demo());
+            bench.prompt("slow 1000");
+            bench.speaks().await;
+            let crashed = bench.crash().await;
+            place.agents().into_iter().for_each(kill);
+            let (exit, _) = Bench::adopt(crashed).exit().await;
+            assert_eq!(gone(&exit), ("agent_exited", "The agent was ended by signal 9."));
+        }),
+        trial("kill_9_of_the_host_ends_the_agent", |place| async move {
+            let script = "setsid sleep 1011 & read -r prompt; echo '{\"type\":\"system\",\"subtype\":\"init\",\"session_id\":\"s\"}'; sleep 1000";
+            let mut bench = Bench::begin(place.stub(script));
+            bench.prompt("x");
+            bench.until(|event| matches!(event, AgentEvent::Session { .. })).await;
+            let killed = Instant::now();
+            kill(place.host_pid());
+            let (exit, _) = bench.exit().await;
+            assert_eq!(gone(&exit).0, "agent_exited");
+            assert!(killed.elapsed() < Duration::from_secs(2), "{:?}", killed.elapsed());
+            assert!(alive(&place.mark).is_empty());
+        }),
+        trial("a_dead_hosts_spool_is_decoded_to_its_end", |place| async move {
+            let mut bench = Bench::begin(place.demo());
+            bench.prompt("fast 3000");
+            bench.speaks().await;
+            let crashed = bench.crash().await;
+            eventually("the answer is complete", || spool_holds(&place, br#""type":"result""#)).await;
+            kill(place.host_pid());
+            eventually("it is dead", || !list_hosts(&place.hosts).unwrap()[0].live).await;
+            let mut bench = Bench::adopt(crashed);
+            bench.turn().await;
+            bench.reread(0);
+            let expected: String = (1..=3000).map(|n| format!("{n} ")).collect();
+            assert_eq!(bench.turn().await.text(), expected);
+            let (exit, rest) = bench.exit().await;
+            assert_eq!(gone(&exit).0, "agent_exited");
+            assert!(rest.is_empty(), "{rest:?}");
+        }),
+        trial("a_spool_that_ends_in_the_middle_is_read_up_to_there", |place| async move {
+            let mut bench = Bench::begin(place.demo());
+            bench.prompt("slow 1000");
+            bench.speaks().await;
+            let crashed = bench.crash().await;
+            kill(place.host_pid());
+            eventually("it is dead", || !list_hosts(&place.hosts).unwrap()[0].live).await;
+            let spool = place.run_dir().join("spool.1");
+            let mut file = std::fs::OpenOptions::new().append(true).open(spool).unwrap();
+            file.write_all(&[200, 0, 0, 0, 2, 9]).unwrap();
+            let (exit, _) = Bench::adopt(crashed).exit().await;
+            assert_eq!(gone(&exit).0, "agent_exited");
+            assert!(alive(&place.mark).is_empty());
+        }),
+        trial("a_life_of_which_nothing_is_left_is_over", |place| async move {
+            let mut bench = Bench::begin(place.demo());
+            bench.prompt("slow 1000");
+            bench.speaks().await;
+            let crashed = bench.crash().await;
+            assert_eq!(end_orphans(&place.hosts, &BTreeSet::new()).unwrap(), 1);
+            assert!(!place.run_dir().exists());
+            let (exit, events) = Bench::adopt(crashed).exit().await;
+            assert_eq!(gone(&exit).0, "agent_exited");
+            assert!(events.is_empty());
+        }),
+        trial("orphans_are_ended_and_what_is_kept_lives", |place| async move {
+            let mut bench = Bench::begin(place.demo());
+            bench.prompt("long 2");
+            bench.speaks().await;
+            let crashed = bench.crash().await;
+            let hosts = list_hosts(&place.hosts).unwrap();
+            assert_eq!((hosts.len(), hosts[0].run, hosts[0].live), (1, AgentRun(1), true));
+            assert_eq!(hosts[0].chat.as_deref(), Some("owner/c"));
+            assert_eq!(end_orphans(&place.hosts, &BTreeSet::from([AgentRun(1)])).unwrap(), 0);
+            let mut bench = Bench::adopt(crashed);
+            bench.turn().await;
+            drop(bench.crash().await);
+            let began = Instant::now();
+            assert_eq!(end_orphans(&place.hosts, &BTreeSet::new()).unwrap(), 1);
+            assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+            assert!(alive(&place.mark).is_empty() && !place.run_dir().exists());
+        }),
+        trial("a_host_of_another_version_is_a_clear_error", |place| async move {
+            std::fs::create_dir_all(place.run_dir()).unwrap();
+            let dir = place.run_dir();
+            let lock = std::fs::File::create(dir.join("lock")).unwrap();
+            rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+            let listener = UnixListener::bind(dir.join("socket")).unwrap();
+            let host = std::thread::spawn(move || {
+                let (mut socket, _) = listener.accept().unwrap();
+                let mut hello = [0; 17];
+                socket.read_exact(&mut hello).unwrap();
+                let answer = br#"{"version":0}"#;
+                let mut frame = (13 + answer.len() as u32).to_le_bytes().to_vec();
+                frame.push(1);
+                frame.extend_from_slice(&[0; 12]);
+                frame.extend_from_slice(answer);
+                socket.write_all(&frame).unwrap();
+                let mut told = [0; 5];
+                socket.read_exact(&mut told).unwrap();
+                drop(lock);
+                told
+            });
+            let log = Default::default();
+            let (exit, _) = Bench::adopt((place.demo(), log, 0)).exit().await;
+            assert_eq!(gone(&exit).0, "agent_host_version");
+            assert_eq!(host.join().unwrap(), [1, 0, 0, 0, 6], "it was told to kill");
+        }),
+        trial("a_host_that_hears_nonsense_goes_on", |place| async move {
+            let mut bench = Bench::begin(place.demo());
+            bench.said("echo x").await;
+            for nonsense in [&[0xff; 64][..], &[0; 64], b"GET / HTTP/1.1\r\n\r\n"] {
+                let mut socket =
+                    std::os::unix::net::UnixStream::connect(place.run_dir().join("socket")).unwrap();
+                socket.write_all(nonsense).unwrap();
+                let mut answer = Vec::new();
+                let _ = socket.read_to_end(&mut answer);
+                assert!(answer.is_empty());
+            }
+            assert_eq!(bench.said("echo y").await.text(), "y");
+            bench.stop().await;
+        }),
+        trial("a_host_that_cannot_be_started", |place| async move {
+            let mut config = place.demo();
+            config.host = vec!["/nowhere/host".into()];
+            let mut bench = Bench::begin(config);
+            bench.prompt("x");
+            let (exit, _) = bench.exit().await;
+            assert!(matches!(exit, AgentExit::StartFailed(_)), "{exit:?}");
+        }),
+    ]
+}

@@ -1,0 +1,145 @@
+//! Agents under hosts, as real processes. This binary is also the host and the demo agent: it has a main of its
+//! own, and the first argument says which of the three it is.
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test says what it expects, and no more"
+)]
+
+mod adoption;
+mod bench;
+mod crashes;
+mod deaths;
+mod grace;
+mod speed;
+#[path = "../support/mod.rs"]
+mod support;
+mod turns;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use libtest_mimic::{Arguments, Trial};
+use switchboard_agent_bridge::{Dialect, HostAgent, HostConfig};
+
+use self::support::config;
+
+const AS_DEMO: &str = "as-demo-agent";
+const AS_HOST: &str = "as-agent-host";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.get(1).map(String::as_str) {
+        Some(AS_DEMO) => {
+            let further = arguments.into_iter().skip(2);
+            let status = switchboard_agent_bridge::demo::run(further, std::io::stdin(), std::io::stdout());
+            return ExitCode::from(status.unwrap());
+        }
+        Some(AS_HOST) => {
+            let status = switchboard_agent_bridge::host::run(std::io::stdin(), std::io::stdout());
+            return ExitCode::from(status.unwrap());
+        }
+        _ => {}
+    }
+    // As the gateway does: what loses its parent is ours.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
+    let trials = [
+        turns::trials(),
+        adoption::trials(),
+        deaths::trials(),
+        grace::trials(),
+        crashes::trials(),
+        speed::trials(),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect()).exit_code()
+}
+
+/// A test that is a future, with directories and a mark of its own. What it starts must be gone at its end.
+fn trial<F: Future<Output = ()> + Send + 'static>(
+    name: &'static str,
+    test: impl FnOnce(Place) -> F + Send + 'static,
+) -> Trial {
+    Trial::test(name, move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let dir = tempfile::tempdir()?;
+        let mark = format!("test-{}-{name}", std::process::id());
+        let workspace = dir.path().join("workspace");
+        std::fs::create_dir(&workspace)?;
+        let place = Place { workspace, hosts: dir.path().join("hosts"), mark: mark.clone() };
+        runtime.block_on(async {
+            test(place).await;
+            support::eventually("no process is left", || support::alive(&mark).is_empty()).await;
+        });
+        Ok(())
+    })
+}
+
+#[derive(Clone)]
+struct Place {
+    workspace: PathBuf,
+    hosts: PathBuf,
+    mark: String,
+}
+
+impl Place {
+    fn workspace(&self) -> &Path {
+        &self.workspace
+    }
+
+    fn config(&self, command: &[&str], dialect: Dialect) -> HostConfig {
+        let command = command.iter().map(|&part| part.to_owned()).collect();
+        let mut process = config(command, dialect, &self.workspace);
+        process.mark_prefix.clone_from(&self.mark);
+        process.limits.stop_eof = Duration::from_millis(400);
+        process.limits.stop_term = Duration::from_millis(400);
+        let exe = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
+        HostConfig { process, hosts: self.hosts.clone(), host: vec![exe, AS_HOST.into()] }
+    }
+
+    fn demo(&self) -> HostConfig {
+        let exe = std::env::current_exe().unwrap();
+        self.config(&[exe.to_str().unwrap(), AS_DEMO], Dialect::Claude)
+    }
+
+    /// A shell script that first answers the first request.
+    fn stub(&self, script: &str) -> HostConfig {
+        let ready =
+            r#"{"type":"control_response","response":{"subtype":"success","request_id":"initialize"}}"#;
+        let script = format!("read -r line; echo '{ready}'\n{script}");
+        self.config(&["sh", "-c", &script], Dialect::Claude)
+    }
+
+    fn text(&self, script: &str) -> HostConfig {
+        self.config(&["sh", "-c", script], Dialect::Text)
+    }
+
+    /// The host's directory of the first life.
+    fn run_dir(&self) -> PathBuf {
+        self.hosts.join("1")
+    }
+
+    fn host_pid(&self) -> i32 {
+        let card = std::fs::read(self.run_dir().join("host.json")).unwrap();
+        let card: serde_json::Value = serde_json::from_slice(&card).unwrap();
+        i32::try_from(card["pid"].as_i64().unwrap()).unwrap()
+    }
+
+    /// The agent's processes, without the host.
+    fn agents(&self) -> Vec<i32> {
+        let host = self.host_pid();
+        support::alive(&self.mark).into_iter().filter(|pid| *pid != host).collect()
+    }
+}
+
+fn agent(config: &HostConfig) -> Arc<HostAgent> {
+    Arc::new(HostAgent::new(config.clone()))
+}
+
+fn kill(pid: i32) {
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
