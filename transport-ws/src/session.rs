@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    pin::pin,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -181,10 +182,12 @@ async fn read<R: AsyncRead + Unpin>(
     shared: &Shared,
     options: &Options,
 ) -> Ending {
+    // Over all messages: a ping between fragments wins no time.
+    let mut unfinished = pin!(unfinished(shared, options));
     loop {
         let message = tokio::select! {
             message = socket.next() => message,
-            () = unfinished(shared, options) => {
+            () = &mut unfinished => {
                 return Ending::Close(1008, "a message was begun and not finished".to_owned());
             }
         };
@@ -311,5 +314,53 @@ async fn close<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
             timeout(LINGER, async { while matches!(socket.get_mut().read(&mut sink).await, Ok(1..)) {} });
         // A peer that does not close in time is closed.
         let _ = drained.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use switchboard_core::agent::AgentExit;
+    use switchboard_runtime::{Agent, Memory, Seat};
+
+    use super::*;
+
+    struct Nobody;
+
+    #[async_trait::async_trait]
+    impl Agent for Nobody {
+        fn name(&self) -> &'static str {
+            "nobody"
+        }
+
+        async fn run(&self, _: Seat) -> AgentExit {
+            AgentExit::Stopped
+        }
+    }
+
+    #[tokio::test]
+    async fn pings_win_no_time_for_a_message_that_was_begun() {
+        let (gateway, _running) = Gateway::start(Limits::default(), [0; 32], Memory::new(), Arc::new(Nobody));
+        let peer = Peer { principal: Principal::owner(), client_id: None };
+        let connection = gateway.connect(peer, true).unwrap();
+        let (mut client, server) = tokio::io::duplex(4096);
+        let (shared, options) = (
+            Arc::new(Shared::default()),
+            Options { message_within: Duration::from_millis(200), ..Options::default() },
+        );
+        let side = ReadSide::new(server, Bytes::new(), 16, u64::MAX, Arc::clone(&shared));
+        let mut socket = WebSocketStream::from_raw_socket(side, Role::Server, None).await;
+        let pings = async {
+            client.write_all(&[0x01, 0x80, 0, 0, 0, 0]).await.unwrap();
+            loop {
+                client.write_all(&[0x89, 0x80, 0, 0, 0, 0]).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                shared.replies.try_take();
+            }
+        };
+        let ending = tokio::select! {
+            ending = timeout(Duration::from_secs(30), read(&mut socket, &connection.inbox, &shared, &options)) => ending,
+            () = pings => unreachable!("it goes on for ever"),
+        };
+        assert!(matches!(ending, Ok(Ending::Close(1008, _))), "{ending:?}");
     }
 }
