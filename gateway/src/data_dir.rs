@@ -27,7 +27,9 @@ impl DataDir {
         make(path)?;
         check(path)?;
         let lock = lock(path)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        // One directory has one mark, however it is reached.
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        Ok(Self { path, _lock: lock })
     }
 
     /// Where it is.
@@ -162,5 +164,14 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let mark = DataDir::open(root.path()).unwrap().mark();
         assert!(mark.len() == 16 && mark.bytes().all(|b| b.is_ascii_alphanumeric()));
+    }
+
+    #[test]
+    fn the_mark_is_the_same_through_a_link() {
+        let root = tempfile::tempdir().unwrap();
+        let (real, link) = (root.path().join("real"), root.path().join("link"));
+        let mark = DataDir::open(&real).unwrap().mark();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        assert_eq!(DataDir::open(&link).unwrap().mark(), mark);
     }
 }
