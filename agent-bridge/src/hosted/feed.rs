@@ -175,7 +175,7 @@ impl<S: RecordSink> Feed<S> {
 /// Which checkpoints were handed over, to know what the host need not keep.
 ///
 /// What was handed over may not be in the log yet. When a turn opens, all that came before is; within a turn, the
-/// records since the last two checkpoints stay, and a quarter of what the spool may hold.
+/// records since the last two checkpoints stay, and half of what the spool may hold.
 #[derive(Debug)]
 pub(super) struct Kept {
     every: u64,
@@ -190,7 +190,7 @@ impl Kept {
     pub(super) fn new(limits: &BridgeLimits) -> Self {
         let host = &limits.host;
         let every = host.checkpoint_bytes.min(host.spool_bytes / 8);
-        Self { every, at_least: host.spool_bytes / 4, total: 0, since: 0, checkpoints: VecDeque::new() }
+        Self { every, at_least: host.spool_bytes / 2, total: 0, since: 0, checkpoints: VecDeque::new() }
     }
 
     /// A life goes on from a checkpoint that is in the log.

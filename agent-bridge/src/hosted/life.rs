@@ -106,6 +106,8 @@ pub(super) async fn serve<O: OrderSource, S: RecordSink>(
     };
     let Link { read, buffer, messages, writer, hello } = link;
     feed.messages = messages.downgrade();
+    // What comes before a checkpoint that the log has is of no use to anybody.
+    let _ = messages.send(ToHost::Trim { before: from }.encode());
     let life = Life {
         agent,
         place,

@@ -83,7 +83,7 @@ impl Bench {
         read: usize,
     ) -> Self {
         let (orders, receiver) = mpsc::unbounded_channel();
-        let (sender, records) = mpsc::channel(8);
+        let (sender, records) = mpsc::channel(2);
         let life = HostedLife {
             chat: ChatKey { principal: Principal::owner(), chat: ChatId::parse("c").unwrap() },
             run: AgentRun(1),
@@ -155,7 +155,15 @@ impl Bench {
     /// Keeps the next records in the log. False: the life is over.
     pub(crate) async fn keep(&mut self) -> bool {
         let next = timeout(PATIENCE, self.records.recv()).await;
-        let Some(records) = next.expect("the agent says something") else { return false };
+        let Some(records) = next.unwrap_or_else(|_| {
+            panic!(
+                "the agent says nothing; told: {:?}, last: {:?}",
+                self.log.commands,
+                self.log.events.last()
+            )
+        }) else {
+            return false;
+        };
         self.log.keep(records);
         true
     }
