@@ -21,7 +21,7 @@ export function SignIn({ refused, onToken }: { refused: boolean; onToken: (token
         {refused && <p class="refused-token" role="alert">The gateway did not accept this token. It may have been renewed or revoked.</p>}
         <button type="submit" class="primary" disabled={!token.trim()}>Sign in</button>
         <p id="token-help" class="muted">
-          The gateway prints a link that signs you in when it starts. <code>switchboard token issue</code> makes another token.
+          The gateway prints a link that signs you in when it starts, and says which file holds the token.
         </p>
       </form>
     </main>
