@@ -72,6 +72,13 @@ pub(crate) struct Setup {
 /// If the configuration cannot be read, the life has a host already, or the system refuses what a host needs.
 pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
     let setup: Setup = serde_json::from_reader(stdin.take(SETUP_BYTES))?;
+    if setup.version != protocol::VERSION {
+        // The program was replaced under a gateway that runs.
+        return Err(io::Error::other(format!(
+            "the gateway speaks version {} of the protocol",
+            setup.version
+        )));
+    }
     let dialect: Dialect = setup.dialect.parse().map_err(io::Error::other)?;
     // A session of its own: neither the terminal nor the gateway's group reaches it. It leads one already if it
     // was started that way.

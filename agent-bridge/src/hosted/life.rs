@@ -132,6 +132,18 @@ pub(super) async fn serve<O: OrderSource, S: RecordSink>(
     life.hold(orders, feeding).await
 }
 
+/// Whether nobody is left who orders: that shows as [`Order::Stop`], for ever. Whoever orders it says it once.
+async fn is_deserted<O: OrderSource>(orders: &mut O) -> bool {
+    let more = tokio::task::coop::unconstrained(async {
+        tokio::select! {
+            biased;
+            order = orders.next() => Some(order),
+            () = std::future::ready(()) => None,
+        }
+    });
+    matches!(more.await, Some(Order::Stop))
+}
+
 /// How a chat is named in its host's directory.
 fn whom(chat: &ChatKey) -> String {
     format!("{}/{}", chat.principal, chat.chat)
@@ -190,6 +202,11 @@ impl Life<'_> {
                 biased;
                 _ = self.progressed.changed() => {}
                 order = orders.next() => match order {
+                    Order::Stop if is_deserted(&mut orders).await => {
+                        // The gateway has gone; what its host does is the next one's business.
+                        drop((self, feeding));
+                        return std::future::pending().await;
+                    }
                     Order::Stop => return self.stop(orders, feeding).await,
                     Order::Kill => return self.dismiss(feeding, AgentExit::Stopped).await,
                     Order::Command(command) => self.queue.push_back(command),

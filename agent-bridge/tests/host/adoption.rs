@@ -178,6 +178,49 @@ pub(crate) fn trials() -> Vec<Trial> {
             assert!(completed(&bench.turn().await));
             bench.stop().await;
         }),
+        trial("a_gateway_whose_loop_has_gone_leaves_its_agents", |place| async move {
+            let mut bench = Bench::begin(place.demo());
+            bench.prompt("long 2");
+            bench.speaks().await;
+            bench.desert();
+            let mut bench = bench.crash_and_adopt().await;
+            assert!(completed(&bench.turn().await));
+            bench.stop().await;
+        }),
+        trial("a_gateway_that_has_forgotten_what_was_trimmed_is_told_so", |place| async move {
+            let mut config = place.demo();
+            config.process.limits.host.spool_bytes = 512 * 1024;
+            let mut bench = Bench::begin(config);
+            for _ in 0..3 {
+                bench.said("fast 1000").await;
+            }
+            let trimmed = || !place.run_dir().join("spool.1").exists();
+            eventually("what is kept elsewhere is gone", trimmed).await;
+            let (config, ..) = bench.crash().await;
+            let (exit, events) = Bench::adopt((config, Default::default(), 0)).exit().await;
+            assert_eq!(gone(&exit).0, "agent_host_lost");
+            assert!(events.is_empty(), "{events:?}");
+        }),
+        trial("a_full_disk_holds_everything_until_there_is_room", |mut place| async move {
+            place.hosts = place.workspace.join("disk");
+            let Some(_disk) = Disk::mount(&place.hosts) else { return };
+            let mut bench = Bench::begin(place.demo());
+            bench.said("echo x").await;
+            let ballast = place.hosts.join("ballast");
+            let mut file = std::fs::File::create(&ballast).unwrap();
+            while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+            let spooled = || std::fs::metadata(place.run_dir().join("spool.1")).unwrap().len();
+            let before = spooled();
+            bench.prompt("fast 10000");
+            // What still fits into the file's last page is taken, and not more.
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            assert!(spooled() < before + 8192);
+            drop(file);
+            std::fs::remove_file(ballast).unwrap();
+            let expected: String = (1..=10_000).map(|n| format!("{n} ")).collect();
+            assert!(bench.turn().await.text() == expected);
+            bench.stop().await;
+        }),
         trial("a_full_spool_holds_the_agent_and_loses_nothing", |place| async move {
             // At least four times the longest record, which is the whole answer again.
             const SPOOL: u64 = 2 * 1024 * 1024;
@@ -240,6 +283,29 @@ pub(crate) fn trials() -> Vec<Trial> {
             bench.stop().await;
         }),
     ]
+}
+
+/// A small disk of its own, where this user may make one.
+struct Disk(std::path::PathBuf);
+
+impl Disk {
+    #[allow(clippy::print_stderr, reason = "a test that was skipped must not look like one that passed")]
+    fn mount(path: &std::path::Path) -> Option<Self> {
+        std::fs::create_dir(path).unwrap();
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=8m,mode=0700", "tmpfs"]).arg(path);
+        if !mount.output().is_ok_and(|output| output.status.success()) {
+            eprintln!("skipped: this user cannot mount a small disk");
+            return None;
+        }
+        Some(Self(path.into()))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
 }
 
 pub(crate) fn spool_holds(place: &Place, what: &[u8]) -> bool {
