@@ -103,9 +103,9 @@ impl Process {
         self.write(line);
     }
 
-    /// Ends its input once everything is written.
-    pub(crate) fn close_input(&mut self) {
-        self.input = None;
+    /// Ends its input once everything is written. False if that was done before.
+    pub(crate) fn close_input(&mut self) -> bool {
+        self.input.take().is_some()
     }
 
     /// Waits until it exits. Cancel safe.
@@ -119,6 +119,11 @@ impl Process {
             sweep::forget_gone(&mut self.leash.seen);
             self.leash.seen.append(&mut sweep::descendants(pid));
         }
+    }
+
+    /// Its process number, for whoever reaps all others.
+    pub(crate) fn pid(&self) -> Option<Pid> {
+        self.leash.pid
     }
 
     /// Asks it, and what is in its group, to exit.

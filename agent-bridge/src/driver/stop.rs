@@ -10,8 +10,9 @@ use crate::limits::BridgeLimits;
 /// Stops the process and everything that it started; by force at once if that is ordered meanwhile.
 pub(crate) async fn stop(process: &mut Process, orders: &mut impl OrderSource, limits: &BridgeLimits) {
     process.look_around();
-    process.close_input();
-    let exited = exits(process, orders, limits.stop_eof).await;
+    // Where the input has ended long ago, as in dialect `text`, its end tells the process nothing new.
+    let told = process.close_input();
+    let exited = if told { exits(process, orders, limits.stop_eof).await } else { Waited::TimedOut };
     if exited == Waited::TimedOut {
         process.terminate();
         exits(process, orders, limits.stop_term).await;

@@ -56,6 +56,17 @@ pub(crate) fn forget_gone(seen: &mut BTreeSet<Seen>) {
     });
 }
 
+/// Reaps what this process has adopted and what has ended, except `agent`, which its owner reaps. For a process that
+/// has no other children.
+pub(crate) fn reap_adopted(agent: Option<Pid>) {
+    for pid in children(rustix::process::getpid().as_raw_nonzero().get()) {
+        let ended = process(pid).is_some_and(|process| process.zombie);
+        if let Some(pid) = Pid::from_raw(pid).filter(|pid| ended && Some(*pid) != agent) {
+            let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+        }
+    }
+}
+
 fn children(pid: i32) -> Vec<i32> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());

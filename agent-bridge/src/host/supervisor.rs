@@ -31,6 +31,7 @@ use crate::{
         process::{Owned, Process, until},
         reader::ReadMode,
         stop::{stop, terminate},
+        sweep::reap_adopted,
     },
 };
 
@@ -121,6 +122,7 @@ impl Supervisor {
                         self.peers.turn_open = false;
                         if let Some(running) = &mut self.running {
                             running.process.look_around();
+                            reap_adopted(running.process.pid());
                         }
                     }
                     ToHost::Stop => {
@@ -287,6 +289,7 @@ impl Supervisor {
         let Running { mut process, exited, .. } = running;
         // What it started goes with it.
         process.kill().await;
+        reap_adopted(process.pid());
         let status = exited.flatten();
         let exited = Exited {
             code: status.and_then(|status| status.code()),

@@ -52,6 +52,27 @@ pub(crate) fn trials() -> Vec<Trial> {
             assert!(killed.elapsed() < Duration::from_secs(2), "{:?}", killed.elapsed());
             assert!(alive(&place.mark).is_empty());
         }),
+        trial("what_helpers_leave_behind_is_reaped", |place| async move {
+            let script = r#"while read -r prompt; do
+                for n in 1 2 3 4 5; do sh -c 'setsid true & exit'; done
+                echo '{"type":"result","is_error":false,"result":"done"}'; done"#;
+            let mut bench = Bench::begin(place.stub(script));
+            let host = place.clone();
+            let zombies = move || {
+                let children = format!("/proc/{0}/task/{0}/children", host.host_pid());
+                let children = std::fs::read_to_string(children).unwrap();
+                let stats = children
+                    .split_whitespace()
+                    .filter_map(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok());
+                stats.filter(|stat| stat.contains(") Z ")).count()
+            };
+            for _ in 0..5 {
+                bench.said("x").await;
+            }
+            // Those of the last turn may still be on their way when it ends.
+            eventually("they are reaped", || zombies() <= 5).await;
+            bench.stop().await;
+        }),
         trial("a_dead_hosts_spool_is_decoded_to_its_end", |place| async move {
             let mut bench = Bench::begin(place.demo());
             bench.prompt("fast 3000");
