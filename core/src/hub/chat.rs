@@ -219,7 +219,7 @@ impl Chat {
     }
 
     fn attach(&mut self, cx: &mut Context, conn: ConnId, after: Option<Cursor>) {
-        if !self.subs.contains(conn) && chats_full(cx, conn) {
+        if !self.subs.contains(conn) && self.finds_full(cx, conn) {
             cx.refuse(conn, too_many_chats().chat(&self.key.chat));
             return;
         }
@@ -243,6 +243,7 @@ impl Chat {
         self.phase = Phase::Creating;
         let mut draft = Draft::new();
         draft.create = true;
+        self.expect_reader(cx, conn);
         draft.origin = Some(Origin { conn, turn_id: None, attach: true });
         self.stage(cx, draft);
     }
@@ -347,6 +348,26 @@ pub(super) fn unreadable() -> Refusal {
     Refusal::new(ErrorCode::Unavailable, "the gateway cannot read this at the moment; try again shortly")
 }
 
-pub(super) fn chats_full(cx: &Context, conn: ConnId) -> bool {
-    cx.conns.get(&conn).is_some_and(|conn| conn.chats.len() >= cx.limits.chats_per_connection)
+impl Chat {
+    /// Whether the connection has no room for this chat, to which it is not attached.
+    pub(super) fn finds_full(&self, cx: &Context, conn: ConnId) -> bool {
+        let conn = cx.conns.get(&conn);
+        conn.is_some_and(|conn| !conn.coming.contains(&self.reference) && conn.is_full(&cx.limits))
+    }
+
+    /// Keeps room for a connection that will be attached once the journal has what it sent.
+    pub(super) fn expect_reader(&self, cx: &mut Context, conn: ConnId) {
+        if !self.subs.contains(conn)
+            && let Some(conn) = cx.conns.get_mut(&conn)
+        {
+            conn.coming.insert(self.reference);
+        }
+    }
+
+    /// The journal has it, or will not.
+    pub(super) fn expect_no_more(&self, cx: &mut Context, conn: ConnId) {
+        if let Some(conn) = cx.conns.get_mut(&conn) {
+            conn.coming.remove(&self.reference);
+        }
+    }
 }

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     ids::{ChatId, ChatKey, ConnId, Epoch, Principal},
     journal::Query,
+    limits::Limits,
     wire::{ClientEnvelope, ControlEvent, DecodeError, ErrorCode, Message, PROTOCOL, WireLimits},
 };
 
@@ -28,6 +29,8 @@ pub(super) struct Conn {
     /// The chat named in `ready`, and the epoch kept for it until its first message.
     pub(super) default_chat: (ChatId, Epoch),
     pub(super) chats: BTreeSet<ChatRef>,
+    /// Chats to which it will be attached once the journal has what it sent.
+    pub(super) coming: BTreeSet<ChatRef>,
     frames: Bucket,
     refused: u32,
     /// `WatchDrain` is out: nothing is fed until it is answered.
@@ -37,6 +40,13 @@ pub(super) struct Conn {
     /// The chat that was last fed; the next one comes first.
     pub(super) fed: Option<ChatRef>,
     pub(super) closing: bool,
+}
+
+impl Conn {
+    /// Whether it may be attached to no further chat.
+    pub(super) fn is_full(&self, limits: &Limits) -> bool {
+        self.chats.len() + self.coming.len() >= limits.chats_per_connection
+    }
 }
 
 impl Hub {
@@ -52,6 +62,7 @@ impl Hub {
             client_id: client_id.clone(),
             default_chat: default_chat.clone(),
             chats: BTreeSet::new(),
+            coming: BTreeSet::new(),
             frames: Bucket::default(),
             refused: 0,
             watching: false,
@@ -162,7 +173,7 @@ impl Hub {
     fn new_chat(&mut self, id: ConnId) {
         let Some(conn) = self.cx.conns.get(&id) else { return };
         let principal = conn.principal.clone();
-        let full = conn.chats.len() >= self.cx.limits.chats_per_connection;
+        let full = conn.is_full(&self.cx.limits);
         let allowed = if self.cx.shutting_down {
             Err(shutting_down())
         } else if full {

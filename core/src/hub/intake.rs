@@ -5,7 +5,7 @@ use alloc::{string::String, vec::Vec};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    chat::{Chat, Phase, Wanted, chats_full, unavailable, unreadable},
+    chat::{Chat, Phase, Wanted, unavailable, unreadable},
     connection::{shutting_down, too_many_chats},
     context::{Asked, Context, Errand, Refusal},
     log::{Draft, Effect, Origin},
@@ -110,7 +110,7 @@ impl Chat {
             return Err(Refusal::new(ErrorCode::QueueFull, "too many messages wait in this chat"));
         }
         let attach = !self.subs.contains(conn);
-        if attach && chats_full(cx, conn) {
+        if attach && self.finds_full(cx, conn) {
             return Err(too_many_chats());
         }
         cx.take_message(&self.key.principal)?;
@@ -152,7 +152,7 @@ impl Chat {
                 "this turn_id was used for another message; make a new one",
             ));
         }
-        if !self.subs.contains(conn) && chats_full(cx, conn) {
+        if !self.subs.contains(conn) && self.finds_full(cx, conn) {
             return Err(too_many_chats());
         }
         let accepted = MessageAccepted {
@@ -170,7 +170,10 @@ impl Chat {
         let effect = Effect::Repeat { conn, accepted };
         match on_the_way {
             // Its fate is that of the message.
-            Some(pending) => pending.effects.push(effect),
+            Some(pending) => {
+                pending.effects.push(effect);
+                self.expect_reader(cx, conn);
+            }
             None => self.effect(cx, effect),
         }
         Ok(())
@@ -217,6 +220,9 @@ impl Chat {
             self.start_into(cx, &mut draft);
         }
         self.review_seat(cx);
+        if origin.attach {
+            self.expect_reader(cx, origin.conn);
+        }
         draft.origin = Some(origin);
         self.stage(cx, draft);
     }

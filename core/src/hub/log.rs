@@ -234,11 +234,11 @@ impl Chat {
         if pending.create {
             self.phase = Phase::Ready;
         }
-        if let Some(origin) = pending.origin.as_ref().filter(|origin| origin.attach)
-            && cx.conns.contains_key(&origin.conn)
-            && !self.subs.contains(origin.conn)
-        {
-            self.subscribe(cx, origin.conn, None);
+        if let Some(origin) = pending.origin.as_ref().filter(|origin| origin.attach) {
+            self.expect_no_more(cx, origin.conn);
+            if cx.conns.contains_key(&origin.conn) && !self.subs.contains(origin.conn) {
+                self.subscribe(cx, origin.conn, None);
+            }
         }
         for event in pending.events {
             if let Some(body) = event.body() {
@@ -311,6 +311,7 @@ impl Chat {
             Effect::Tell(command) => self.tell(cx, command),
             Effect::Fan(event) => self.fan(cx, &event),
             Effect::Repeat { conn, accepted } => {
+                self.expect_no_more(cx, conn);
                 if cx.conns.contains_key(&conn) {
                     if !self.subs.contains(conn) {
                         self.subscribe(cx, conn, None);

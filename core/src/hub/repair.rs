@@ -101,10 +101,12 @@ impl Chat {
         origin: &Origin,
         pending: Pending,
     ) {
+        self.expect_no_more(cx, origin.conn);
         cx.refuse(origin.conn, unavailable().chat(&self.key.chat).turn(origin.turn_id.as_ref()));
         for effect in pending.effects {
             match effect {
                 Effect::Repeat { conn, accepted } => {
+                    self.expect_no_more(cx, conn);
                     cx.refuse(conn, unavailable().chat(&self.key.chat).turn(Some(&accepted.turn_id)));
                 }
                 // It only came along.

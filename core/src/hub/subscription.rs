@@ -192,6 +192,7 @@ impl Chat {
     /// cursor replaces the earlier.
     pub(super) fn subscribe(&mut self, cx: &mut Context, conn: ConnId, after: Option<&Cursor>) {
         let Some(state) = cx.conns.get_mut(&conn) else { return };
+        state.coming.remove(&self.reference);
         state.chats.insert(self.reference);
         let usable = after.filter(|cursor| cursor.epoch == self.epoch && cursor.seq <= self.head);
         let nothing_yet = self.head == 0;

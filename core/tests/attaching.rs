@@ -1,0 +1,104 @@
+//! The limit of chats on one connection, while the journal takes its time.
+
+#![allow(clippy::wildcard_enum_match_arm, reason = "nobody listens to the other outputs")]
+
+use switchboard_core::{
+    Hub, Input, Limits, Moment, Output, Peer,
+    ids::{ConnId, Principal},
+    journal::{Append, JournalAnswer, MemoryJournal},
+    wire::decode,
+};
+
+const NOW: Moment = Moment { ticks_ms: 0, unix_ms: 1_700_000_000_000 };
+const CONN: ConnId = ConnId(1);
+
+/// A hub with one connection. Questions to the journal are answered at once, appends when the test says so.
+struct World {
+    hub: Hub,
+    journal: MemoryJournal,
+    held: Vec<Append>,
+    said: Vec<String>,
+}
+
+impl World {
+    fn new(chats_per_connection: usize) -> Self {
+        let limits = Limits { chats_per_connection, ..Limits::default() };
+        let hub = Hub::new(limits, [7; 32], NOW);
+        let mut world = Self { hub, journal: MemoryJournal::default(), held: Vec::new(), said: Vec::new() };
+        let peer = Peer { principal: Principal::owner(), client_id: None };
+        world.input(Input::Opened { conn: CONN, peer });
+        world
+    }
+
+    fn input(&mut self, input: Input) {
+        self.hub.handle(NOW, input);
+        while let Some(output) = self.hub.poll_output() {
+            match output {
+                Output::Deliver { frame, .. } => self.said.push(frame.as_str().into()),
+                Output::Append(append) => self.held.push(append),
+                Output::Ask(ask) => self.hub.handle(NOW, Input::Journal(self.journal.ask(ask))),
+                _ => {}
+            }
+        }
+    }
+
+    fn send(&mut self, frame: &str) {
+        let limits = self.hub.limits().clone();
+        let envelope = decode(frame, &limits, false).expect("a frame").expect("not empty");
+        self.input(Input::Envelope { conn: CONN, envelope });
+    }
+
+    fn answer(&mut self, kept: bool) {
+        for append in std::mem::take(&mut self.held) {
+            let answer = if kept { self.journal.append(append) } else { JournalAnswer::Refused(append.id) };
+            self.input(Input::Journal(answer));
+        }
+    }
+
+    fn count(&self, part: &str) -> usize {
+        self.said.iter().filter(|frame| frame.contains(part)).count()
+    }
+}
+
+#[test]
+fn chats_that_are_being_made_count() {
+    let mut world = World::new(2);
+    for _ in 0..3 {
+        world.send(r#"{"type":"new_chat"}"#);
+    }
+    assert_eq!((world.held.len(), world.count("limit_reached")), (2, 1));
+    world.answer(true);
+    assert_eq!(world.count(r#""event":"attached""#), 2);
+}
+
+#[test]
+fn messages_that_will_attach_count_once_for_each_chat() {
+    let mut world = World::new(2);
+    for frame in [
+        r#"{"type":"message","chat_id":"a","content":"1","turn_id":"1"}"#,
+        r#"{"type":"message","chat_id":"b","content":"1","turn_id":"1"}"#,
+        r#"{"type":"message","chat_id":"b","content":"2","turn_id":"2"}"#,
+        r#"{"type":"message","chat_id":"c","content":"1","turn_id":"1"}"#,
+    ] {
+        world.send(frame);
+    }
+    assert_eq!(world.count("limit_reached"), 1);
+    world.answer(true);
+    world.answer(true);
+    assert_eq!((world.count(r#""event":"attached""#), world.count("limit_reached")), (2, 1));
+}
+
+#[test]
+fn what_was_not_kept_leaves_its_room() {
+    let mut world = World::new(1);
+    world.send(r#"{"type":"new_chat"}"#);
+    world.answer(false);
+    // The journal is asked what it has once the time for that has come.
+    let later = Moment { ticks_ms: 60_000, unix_ms: NOW.unix_ms + 60_000 };
+    world.hub.handle(later, Input::Tick);
+    world.input(Input::Tick);
+    assert_eq!(world.count("unavailable"), 1, "{:?}", world.said);
+    world.send(r#"{"type":"new_chat"}"#);
+    world.answer(true);
+    assert_eq!((world.count("limit_reached"), world.count(r#""event":"attached""#)), (0, 1));
+}
