@@ -6,8 +6,9 @@ use rusqlite::Connection;
 
 use super::{Shared, locked};
 
-/// Pages in the log from which on they are moved, 4 KiB each: 4 MiB.
-pub(super) const MOVE_PAGES: u32 = 1_000;
+/// Pages in the log from which on they are moved, 4 KiB each: 16 MiB. Each time syncs the log and the
+/// database, which those who wait for the disk notice.
+pub(super) const MOVE_PAGES: u32 = 4_000;
 
 /// How far the write-ahead log has grown.
 #[derive(Debug, Default)]

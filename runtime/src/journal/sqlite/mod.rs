@@ -83,6 +83,83 @@ impl Default for SqliteOptions {
 
 /// A journal in an SQLite database, ready to be given to a gateway.
 ///
+/// # Files
+///
+/// | file | what it is |
+/// |---|---|
+/// | `journal.db` | the database; after an orderly stop, everything is in it |
+/// | `journal.db-wal` | SQLite's write-ahead log: what was committed lately. It belongs to the database: never copy, move or delete one without the other. It grows to about 64 MiB under load ([`SqliteOptions::wal_bytes`]) and is gone after an orderly stop |
+/// | `journal.db-shm` | SQLite's index of the log; nothing is lost with it |
+/// | `journal.db.commits` | one line, the journal's id and how many transactions were committed: if the database has fewer, some were lost |
+/// | `journal.db.lock` | locked (`flock`) while a gateway has the journal open, and says which process; a process that is killed leaves no lock behind |
+///
+/// All are readable and writable by their owner only (mode 0600). The folder has to be on a local file
+/// system: SQLite needs its locks and shared memory. A second gateway on the same file does not start, and
+/// says which process has it.
+///
+/// # What survives what
+///
+/// | | process killed | power lost, kernel crashed |
+/// |---|---|---|
+/// | what was answered to [`Durability::Synced`](switchboard_core::journal::Durability): messages, prompts and their answers, cancels, ends of turns | survives | survives |
+/// | what was answered to [`Durability::Written`](switchboard_core::journal::Durability): pieces of a running turn | survives | the last moments may be lost |
+/// | the same, with [`SqliteOptions::strict`] | survives | survives |
+///
+/// One transaction carries everything that waits, of many chats; the disk is asked once for all who wait for
+/// it, off the thread that writes. Within a chat, answers come in the order of the appends; one chat does
+/// not wait for another's sync. Just before a sync, those who lately waited too are given a moment to come
+/// along: at most half of what the last sync took, and 5 ms.
+///
+/// # When something is lost
+///
+/// Numbers of events that clients may have seen are never used for others. Where some may have been lost, a
+/// chat gets a new epoch when it is next opened: its numbers begin at 1 again, clients that come with a
+/// cursor of an older epoch are told that it cannot be served, and `history` leads back across epochs. This
+/// happens
+///
+/// - to chats that had an open turn, after the machine stopped without the gateway being stopped before (the
+///   boot id in the database is another, and the database was not closed);
+/// - to all chats, when `journal.db.commits` knows of more transactions than the database has, is of another
+///   journal or is missing: after a backup was put back, or the end of a file was cut off. A backup that is
+///   put back needs nothing else.
+///
+/// # When the disk is full or fails
+///
+/// What cannot be committed is refused, and so is everything after it in the same chat until the chat's state
+/// was read again; other chats go on as far as they can, and everything can be read. Nothing has to be done
+/// after room was made. After a failed sync nothing is certain: the database is opened again, what its log
+/// holds is written and synced anew, and only then is anything kept or a refused chat's state told; this is
+/// tried for as long as requests come.
+///
+/// A damaged end of the log costs the transactions that it held and no others. A database that is cut is not
+/// opened, and the error says what to do. At a start the structure of the database is checked
+/// (`PRAGMA quick_check`) if it has at most 32 MiB, or something may have been lost; every event has a
+/// checksum, and one that does not match is not shown: the question fails, and the log says so.
+///
+/// # Looking into it
+///
+/// `sqlite3 -readonly journal.db` works, also while the gateway runs; a transaction that is left open there
+/// keeps the log from being cut. The schema explains itself (`.schema`): its comments are kept.
+/// `PRAGMA application_id` is 0x53574244 ("SWBD"), `PRAGMA user_version` the number of the last migration. A
+/// newer program brings an older file up to date when it opens it; an older program refuses a newer file
+/// and leaves it as it is.
+///
+/// ```sql
+/// -- The chats of late, and how the turns of one ended.
+/// SELECT id, chat_id, title, datetime(updated_at / 1000, 'unixepoch') FROM chats ORDER BY updated_at DESC;
+/// SELECT turn_id, outcome, ended_at - accepted_at AS ms FROM turns WHERE chat = 1 ORDER BY accepted_at;
+/// -- What its agent said.
+/// SELECT frame ->> 'text' FROM events WHERE chat = 1 AND frame ->> 'event' = 'delta';
+/// ```
+///
+/// # A backup
+///
+/// `sqlite3 journal.db "VACUUM INTO 'backup.db'"` makes a whole and consistent copy while the gateway runs.
+/// To put it back, stop the gateway, remove `journal.db-wal` and `journal.db-shm`, and put the copy in the
+/// place of `journal.db`. Leave `journal.db.commits` as it is.
+///
+/// # Opening
+///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
 /// use switchboard_runtime::{Sqlite, SqliteOptions};

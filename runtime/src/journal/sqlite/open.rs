@@ -1,10 +1,13 @@
 //! Opening: whether it is ours and whole, its version, and whether anything was lost since it was closed.
 
-use std::{fs::File, io::Read as _, time::SystemTime};
+use std::{collections::BTreeSet, fs::File, io::Read as _, time::SystemTime};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, config::DbConfig};
 use rustix::fs::fdatasync;
-use switchboard_core::ids::{ChatId, ChatKey, Epoch, Principal};
+use switchboard_core::{
+    agent::AgentRun,
+    ids::{ChatId, ChatKey, Epoch, Principal},
+};
 
 use super::{
     SqliteOptions,
@@ -37,6 +40,8 @@ pub struct OpenReport {
     pub lost_commits: bool,
     /// Chats whose state has to be taken up: those with an open turn or an agent.
     pub unfinished: Vec<ChatKey>,
+    /// The lives of agents that chats have: what outlived the gateway and is none of these is an orphan.
+    pub agents: BTreeSet<AgentRun>,
 }
 
 /// An open database and what goes with it.
@@ -73,7 +78,8 @@ pub(super) fn open(files: &Files, options: &SqliteOptions) -> Result<Opened, Ope
     schema::migrate(&mut db, version).map_err(of_db)?;
     let (journal_id, state, report) = reconcile(files, options, &mut db, size)?;
     let side = settle(files, journal_id, state).map_err(|error| OpenError::io(&files.commits(), error))?;
-    let report = OpenReport { unfinished: unfinished(&db).map_err(of_db)?, ..report };
+    let (unfinished, agents) = (unfinished(&db).map_err(of_db)?, agents(&db).map_err(of_db)?);
+    let report = OpenReport { unfinished, agents, ..report };
     Ok(Opened { lock, db, side, state, report })
 }
 
@@ -100,7 +106,8 @@ pub(super) fn prepare(db: &Connection) -> rusqlite::Result<()> {
     }
     db.pragma_update(None, "synchronous", "normal")?;
     db.pragma_update(None, "wal_autocheckpoint", 0)?;
-    db.pragma_update(None, "foreign_keys", true)?;
+    // Rows are only ever added under chats that were just looked up. What deletes turns it on.
+    db.pragma_update(None, "foreign_keys", false)?;
     db.pragma_update(None, "cache_size", -8192)?;
     db.pragma_update(None, "temp_store", "memory")
 }
@@ -294,6 +301,14 @@ fn unfinished(db: &Connection) -> rusqlite::Result<Vec<ChatKey>> {
         row.map(|found| found.map(|(principal, chat)| ChatKey { principal, chat })).transpose()
     });
     keys.collect()
+}
+
+fn agents(db: &Connection) -> rusqlite::Result<BTreeSet<AgentRun>> {
+    let mut find = db.prepare(
+        "SELECT agent_run FROM chats INDEXED BY chats_with_agent WHERE agent_run IS NOT NULL ORDER BY id",
+    )?;
+    let rows = find.query_map([], |row| row.get::<_, i64>(0))?;
+    rows.map(|run| run.map(|run| AgentRun(run.cast_unsigned()))).collect()
 }
 
 /// A name that no epoch ever had.

@@ -7,7 +7,8 @@ use std::{
     collections::VecDeque,
     fs::File,
     io,
-    sync::{Condvar, Mutex, PoisonError},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -17,6 +18,9 @@ use switchboard_core::{
 };
 
 use super::{Shared, locked};
+
+/// A sync waits at most this long for others to come along.
+const LONGEST_DELAY: Duration = Duration::from_millis(5);
 
 /// What became of an append.
 #[derive(Debug)]
@@ -115,6 +119,8 @@ impl Verdicts {
     /// Brings commits to the disk for as long as the journal is open.
     pub(super) fn run(&self, shared: &Shared, wal: &File) {
         let mut state = locked(&self.state);
+        // Chats that lately waited for the disk, and how long it took.
+        let (mut expected, mut took) = (0, Duration::ZERO);
         loop {
             while state.waiting.is_empty() {
                 if state.stopping {
@@ -122,12 +128,16 @@ impl Verdicts {
                 }
                 state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
+            state = self.gather(state, expected, (took / 2).min(LONGEST_DELAY));
             // All of these are committed, so one sync is for all of them.
             let taken = std::mem::take(&mut state.waiting);
             if !state.failed {
                 drop(state);
+                let begun = Instant::now();
                 let synced = shared.sync(wal);
+                took = begun.elapsed();
                 state = locked(&self.state);
+                expected = state.behind.len();
                 if let Err(error) = synced {
                     tracing::error!(%error, "the journal could not be brought to the disk");
                     state.failed = true;
@@ -145,6 +155,22 @@ impl Verdicts {
                 self.idle.notify_all();
             }
         }
+    }
+
+    /// Waits a little for those who come back as soon as they are answered: one sync for all of them is done
+    /// sooner than two for half of them each. Whoever is alone waits for nobody.
+    fn gather<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        expected: usize,
+        delay: Duration,
+    ) -> MutexGuard<'a, State> {
+        let begun = Instant::now();
+        while state.behind.len() < expected && !state.failed && !state.stopping {
+            let Some(left) = delay.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) else { break };
+            state = self.ready.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state
     }
 
     pub(super) fn has_failed(&self) -> bool {
