@@ -70,6 +70,8 @@ struct Running {
 /// What is known about gateways.
 struct Peers {
     heard: mpsc::Receiver<Heard>,
+    /// What came while a process was being ended, which takes seconds at most.
+    later: VecDeque<Heard>,
     connected: bool,
     turn_open: bool,
     /// Since when there has been none.
@@ -93,7 +95,13 @@ impl Supervisor {
         spool: Arc<Spool>,
         heard: mpsc::Receiver<Heard>,
     ) -> io::Result<Self> {
-        let peers = Peers { heard, connected: false, turn_open: false, since: Instant::now() };
+        let peers = Peers {
+            heard,
+            later: VecDeque::new(),
+            connected: false,
+            turn_open: false,
+            since: Instant::now(),
+        };
         Ok(Self {
             config,
             mark,
@@ -172,7 +180,7 @@ impl Supervisor {
         };
         tokio::select! {
             biased;
-            heard = self.peers.heard.recv() => match heard {
+            heard = self.peers.hear() => match heard {
                 Some(heard) => Event::Heard(heard),
                 None => Event::Over,
             },
@@ -342,7 +350,7 @@ impl Supervisor {
         let deadline = Instant::now() + self.config.limits.host.farewell;
         while self.peers.connected {
             tokio::select! {
-                heard = self.peers.heard.recv() => match heard {
+                heard = self.peers.hear() => match heard {
                     Some(Heard::Message(ToHost::Farewell { remove })) => return Farewell { remove },
                     Some(Heard::Gone) | None => break,
                     Some(_) => {}
@@ -355,6 +363,14 @@ impl Supervisor {
 }
 
 impl Peers {
+    /// What comes next: first what came while a process was being ended. Cancel safe.
+    async fn hear(&mut self) -> Option<Heard> {
+        match self.later.pop_front() {
+            Some(heard) => Some(heard),
+            None => self.heard.recv().await,
+        }
+    }
+
     fn gone(&mut self) {
         self.connected = false;
         self.since = Instant::now();
@@ -368,7 +384,8 @@ impl Peers {
     }
 }
 
-/// What is still heard while a process is being ended: that it is to go at once.
+/// What is heard while a process is being ended: that it is to go at once. All else is for later, that it is to go
+/// at once included, because the host is to go with it.
 struct Ears<'a>(&'a mut Peers);
 
 #[async_trait]
@@ -376,10 +393,15 @@ impl OrderSource for Ears<'_> {
     async fn next(&mut self) -> Order {
         loop {
             match self.0.heard.recv().await {
-                Some(Heard::Message(ToHost::Kill | ToHost::Farewell { .. })) => return Order::Kill,
+                Some(Heard::Message(message)) => {
+                    let at_once = matches!(message, ToHost::Kill | ToHost::Farewell { .. });
+                    self.0.later.push_back(Heard::Message(message));
+                    if at_once {
+                        return Order::Kill;
+                    }
+                }
                 Some(Heard::Connected) => self.0.connected = true,
                 Some(Heard::Gone) => self.0.gone(),
-                Some(Heard::Message(_)) => {}
                 None => return Order::Stop,
             }
         }

@@ -241,6 +241,13 @@ impl Bench {
         (timeout(PATIENCE, self.life).await.expect("the life ends").expect("without a panic"), events)
     }
 
+    /// How the life ends, and the log of all of it.
+    pub(crate) async fn end(mut self) -> (AgentExit, Log) {
+        while self.keep().await {}
+        let exit = timeout(PATIENCE, self.life).await.expect("the life ends").expect("without a panic");
+        (exit, self.log)
+    }
+
     pub(crate) async fn stop(self) {
         self.order(Order::Stop);
         assert_eq!(self.exit().await.0, AgentExit::Stopped);

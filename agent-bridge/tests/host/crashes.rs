@@ -6,7 +6,8 @@ use libtest_mimic::Trial;
 use switchboard_core::{agent::AgentEvent, wire::Answer};
 
 use crate::{
-    bench::{Bench, shape},
+    bench::{Bench, gone, shape},
+    support::{alive, eventually},
     trial,
 };
 
@@ -28,70 +29,129 @@ fn number(name: &str, default: u64) -> u64 {
 
 #[allow(clippy::print_stderr, reason = "a seed is of use only where it can be read")]
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial("gateways_that_die_at_random_lose_and_repeat_nothing", |place| async move {
-        let seed = number("SWITCHBOARD_CRASH_SEED", u64::from(std::process::id()));
-        let until = Instant::now() + Duration::from_secs(number("SWITCHBOARD_CRASH_SECONDS", 5));
-        eprintln!("SWITCHBOARD_CRASH_SEED={seed}");
-        let mut random = Random(seed);
-        let mut config = place.demo();
-        // Many files and many checkpoints.
-        config.process.limits.host.spool_bytes = 1024 * 1024;
-        let mut bench = Bench::begin(config);
-        let (mut turns, mut crashes) = (0, 0);
-        while Instant::now() < until {
-            let from = bench.log.events.len();
-            let (prompt, expected): (_, Option<String>) = match random.below(4) {
-                0 => ("fast 8000", Some((1..=8000).map(|n| format!("{n} ")).collect())),
-                1 => ("echo one two three", Some("one two three".into())),
-                2 => ("permission", None),
-                _ => ("long 1", None),
-            };
-            bench.prompt(prompt);
-            let mut answered = false;
-            loop {
-                match random.below(8) {
-                    0 => {
-                        tokio::time::sleep(Duration::from_micros(random.below(3000))).await;
-                        if random.below(2) == 0 {
-                            bench.keep_what_came();
+    vec![
+        trial("gateways_that_die_at_random_lose_and_repeat_nothing", |place| async move {
+            let seed = number("SWITCHBOARD_CRASH_SEED", u64::from(std::process::id()));
+            let until = Instant::now() + Duration::from_secs(number("SWITCHBOARD_CRASH_SECONDS", 5));
+            eprintln!("SWITCHBOARD_CRASH_SEED={seed}");
+            let mut random = Random(seed);
+            let mut config = place.demo();
+            // Many files and many checkpoints.
+            config.process.limits.host.spool_bytes = 1024 * 1024;
+            let mut bench = Bench::begin(config);
+            let (mut turns, mut crashes) = (0, 0);
+            while Instant::now() < until {
+                let from = bench.log.events.len();
+                let (prompt, expected): (_, Option<String>) = match random.below(4) {
+                    0 => ("fast 8000", Some((1..=8000).map(|n| format!("{n} ")).collect())),
+                    1 => ("echo one two three", Some("one two three".into())),
+                    2 => ("permission", None),
+                    _ => ("long 1", None),
+                };
+                bench.prompt(prompt);
+                let mut answered = false;
+                loop {
+                    match random.below(8) {
+                        0 => {
+                            tokio::time::sleep(Duration::from_micros(random.below(3000))).await;
+                            if random.below(2) == 0 {
+                                bench.keep_what_came();
+                            }
+                            crashes += 1;
+                            bench = bench.crash_and_adopt().await;
                         }
-                        crashes += 1;
-                        bench = bench.crash_and_adopt().await;
+                        _ => assert!(bench.keep().await, "the agent lives"),
                     }
-                    _ => assert!(bench.keep().await, "the agent lives"),
+                    let new = &bench.log.events[from..];
+                    let request = new.iter().find_map(|event| match event {
+                        AgentEvent::Permission(request) => Some(request.request_id.clone()),
+                        _ => None,
+                    });
+                    if let Some(request) = request.filter(|_| !answered) {
+                        answered = true;
+                        bench.answer(request, Answer::Allow);
+                    }
+                    if matches!(bench.log.events[from..].last(), Some(AgentEvent::TurnEnded { .. })) {
+                        break;
+                    }
                 }
+                turns += 1;
                 let new = &bench.log.events[from..];
-                let request = new.iter().find_map(|event| match event {
-                    AgentEvent::Permission(request) => Some(request.request_id.clone()),
+                let ends = new.iter().filter(|event| matches!(event, AgentEvent::TurnEnded { .. })).count();
+                assert_eq!(ends, 1, "{:?}", shape(new));
+                bench.reread(from);
+                let turn = bench.turn().await;
+                match expected {
+                    Some(expected) => {
+                        assert!(turn.text() == expected, "seed {seed}, turn {turns}: {}", turn.text())
+                    }
+                    None if prompt == "permission" => {
+                        assert!(turn.text().ends_with("it pretended to work."), "{}", turn.text());
+                        let asked = turn.count(|event| matches!(event, AgentEvent::Permission(_)));
+                        assert_eq!(asked, 1);
+                    }
+                    None => assert!(turn.text().starts_with("**1.** A log"), "{}", turn.text()),
+                }
+            }
+            eprintln!("{turns} turns, {crashes} gateways");
+            bench.stop().await;
+        }),
+        trial("hosts_and_agents_that_die_at_random_leave_a_clear_end", |place| async move {
+            let seed = number("SWITCHBOARD_CRASH_SEED", u64::from(std::process::id()));
+            let until = Instant::now() + Duration::from_secs(number("SWITCHBOARD_CRASH_SECONDS", 5));
+            let mut random = Random(seed);
+            let mut lives = 0;
+            let expected: String = (1..=20_000).map(|n| format!("{n} ")).collect();
+            while Instant::now() < until {
+                let mut bench = Bench::begin(place.demo());
+                bench.prompt("fast 20000");
+                bench.speaks().await;
+                let mut victims = vec![vec![place.host_pid()], place.agents()];
+                if random.below(2) == 0 {
+                    victims.reverse();
+                }
+                victims.truncate(1 + usize::try_from(random.below(2)).unwrap());
+                for _ in 0..random.below(8) {
+                    if random.below(4) == 0 {
+                        bench = bench.crash_and_adopt().await;
+                    } else {
+                        bench.keep_what_came();
+                        tokio::time::sleep(Duration::from_micros(random.below(2000))).await;
+                    }
+                }
+                // Half of them die while nobody looks.
+                let (mut watched, mut crashed) = (Some(bench), None);
+                if random.below(2) == 0
+                    && let Some(bench) = watched.take()
+                {
+                    crashed = Some(bench.crash().await);
+                }
+                for victim in victims.into_iter().flatten() {
+                    // It may have gone with the other one.
+                    let _ = rustix::process::kill_process(
+                        rustix::process::Pid::from_raw(victim).unwrap(),
+                        rustix::process::Signal::KILL,
+                    );
+                }
+                let killed = Instant::now();
+                let bench = watched.or_else(|| crashed.map(Bench::adopt)).unwrap();
+                let (exit, log) = bench.end().await;
+                assert!(killed.elapsed() < Duration::from_secs(5), "seed {seed}: {:?}", killed.elapsed());
+                assert_eq!(gone(&exit).0, "agent_exited", "seed {seed}");
+                let pieces = log.events.iter().filter_map(|event| match event {
+                    AgentEvent::Text { text, .. } => Some(text.as_str()),
                     _ => None,
                 });
-                if let Some(request) = request.filter(|_| !answered) {
-                    answered = true;
-                    bench.answer(request, Answer::Allow);
-                }
-                if matches!(bench.log.events[from..].last(), Some(AgentEvent::TurnEnded { .. })) {
-                    break;
-                }
+                let said: String = pieces.collect();
+                assert!(expected.starts_with(&said), "seed {seed}, life {lives}");
+                let ends =
+                    log.events.iter().filter(|event| matches!(event, AgentEvent::TurnEnded { .. })).count();
+                assert!(ends == 0 || (ends == 1 && said == expected), "seed {seed}, life {lives}");
+                eventually("nothing is left", || alive(&place.mark).is_empty()).await;
+                switchboard_agent_bridge::end_orphans(&place.hosts, &Default::default()).unwrap();
+                lives += 1;
             }
-            turns += 1;
-            let new = &bench.log.events[from..];
-            let ends = new.iter().filter(|event| matches!(event, AgentEvent::TurnEnded { .. })).count();
-            assert_eq!(ends, 1, "{:?}", shape(new));
-            bench.reread(from);
-            let turn = bench.turn().await;
-            match expected {
-                Some(expected) => {
-                    assert!(turn.text() == expected, "seed {seed}, turn {turns}: {}", turn.text())
-                }
-                None if prompt == "permission" => {
-                    assert!(turn.text().ends_with("it pretended to work."), "{}", turn.text());
-                    let asked = turn.count(|event| matches!(event, AgentEvent::Permission(_)));
-                    assert_eq!(asked, 1);
-                }
-                None => assert!(turn.text().starts_with("**1.** A log"), "{}", turn.text()),
-            }
-        }
-        eprintln!("{turns} turns, {crashes} gateways");
-        bench.stop().await;
-    })]
+            eprintln!("{lives} lives");
+        }),
+    ]
 }

@@ -14,8 +14,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         let config = place.demo();
         let mut direct = support::Bench::begin(Arc::new(ProcessAgent::new(config.process.clone())), None);
         let mut hosted = Bench::begin(config);
+        let began = Instant::now();
         direct.said("fast 100").await;
+        let without = began.elapsed();
+        let began = Instant::now();
         hosted.said("fast 100").await;
+        eprintln!("the first turn: {without:?} without a host, {:?} with one", began.elapsed());
         let prompt = format!("fast {DELTAS}");
         let began = Instant::now();
         direct.said(&prompt).await;
@@ -41,6 +45,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         let without = median(trips.iter().map(|trip| trip.0).collect());
         let with = median(trips.iter().map(|trip| trip.1).collect());
         eprintln!("a short turn, p50: {without:?} without a host, {with:?} with one");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", place.host_pid())).unwrap();
+        let memory = status.lines().find(|line| line.starts_with("RssAnon"));
+        eprintln!("a host's own memory: {}", memory.unwrap_or_default());
         direct.stop().await;
         hosted.stop().await;
     })]
