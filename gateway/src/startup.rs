@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     agents::Chosen,
-    config::Config,
+    config::{self, Config},
     console,
     failure::{Failure, Result},
 };
@@ -42,7 +42,27 @@ pub(crate) fn announce(config: &Config, bound: &[SocketAddr], token: Option<&Sec
             "  Token   none: --no-auth lets in every program on this machine that reaches the port",
         );
     }
-    console::line("\nIn a terminal: switchboard chat. Ctrl-C stops the gateway and ends running turns.");
+    let chat = chat_command(config, bound, config::default_data_dir().ok().as_deref());
+    console::line(&format!("\nIn a terminal: {chat}"));
+    console::line("Ctrl-C stops the gateway and ends running turns.");
+}
+
+/// How a terminal reaches this gateway: without arguments only where everything is as usual.
+fn chat_command(config: &Config, bound: &[SocketAddr], usual_data_dir: Option<&Path>) -> String {
+    let mut command = String::from("switchboard chat");
+    let usual = config::DEFAULT_LISTEN.parse().is_ok_and(|usual| bound.contains(&usual))
+        && config.base_path.is_empty();
+    if let (false, Some(address)) = (usual, bound.first()) {
+        command.push(' ');
+        command.push_str(&page_url(*address, &config.base_path, None));
+    }
+    let usual_token = usual_data_dir.is_some_and(|dir| dir.join("token") == config.token_file);
+    if config.auth && !usual_token {
+        let file = config.token_file.to_string_lossy();
+        command.push_str(" --token-file ");
+        command.push_str(&shlex::try_quote(&file).unwrap_or_else(|_| file.as_ref().into()));
+    }
+    command
 }
 
 /// The page's address as a person can open it: wildcards as loopback, the token where no server sees it.
@@ -106,7 +126,30 @@ fn redirect_file(data_dir: &Path, url: &str) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[test]
+    fn the_command_for_a_terminal_says_what_is_not_as_usual() {
+        let args = |line: &[&str]| {
+            let line = ["switchboard", "serve", "--data-dir", "/tmp/a b"].iter().chain(line);
+            let crate::cli::Command::Serve(args) = crate::cli::Cli::parse_from(line).command else {
+                panic!()
+            };
+            Config::read(&args).unwrap()
+        };
+        let chat = |config: &Config, address: &str| {
+            chat_command(config, &[address.parse().unwrap()], Some(Path::new("/tmp/a b")))
+        };
+        let usual = args(&[]);
+        assert_eq!(chat(&usual, "127.0.0.1:8765"), "switchboard chat");
+        assert_eq!(chat(&usual, "0.0.0.0:1"), "switchboard chat http://127.0.0.1:1/");
+        let other = args(&["--token-file", "/tmp/a c"]);
+        assert_eq!(chat(&other, "127.0.0.1:8765"), "switchboard chat --token-file '/tmp/a c'");
+        let open = chat_command(&args(&["--no-auth"]), &["127.0.0.1:8765".parse().unwrap()], None);
+        assert_eq!(open, "switchboard chat");
+    }
 
     #[test]
     fn urls_can_be_opened() {

@@ -23,7 +23,7 @@ use file::{File, Words};
 pub use limits::DoorLimits;
 
 /// Where the gateway listens unless it is told otherwise.
-const DEFAULT_LISTEN: &str = "127.0.0.1:8765";
+pub(crate) const DEFAULT_LISTEN: &str = "127.0.0.1:8765";
 
 /// Everything that `serve` needs to know.
 #[derive(Debug, Clone)]
