@@ -235,3 +235,36 @@ fn a_backup_that_is_put_back_renews_every_epoch_once() {
     let (mut desk, _) = open(live.path()).expect("it opens");
     assert!(desk.chat(&unknown).is_none());
 }
+
+#[test]
+fn a_backup_is_made_while_the_journal_is_open() {
+    let (live, backup) = (folder(), folder());
+    let mut scribe = Scribe::new("owner", "chat");
+    let (mut desk, _) = open(live.path()).expect("it opens");
+    assert!(desk.append(scribe.message("t1", "hello").append(1, Durability::Synced, 1)));
+    let tool = rusqlite::Connection::open(live.path().join("journal.db")).expect("a database");
+    let to = backup.path().join("journal.db");
+    tool.execute("VACUUM INTO ?1", [to.to_str().expect("text")]).expect("a backup");
+    drop(tool);
+    assert!(desk.append(scribe.message("t2", "later").append(2, Durability::Synced, 2)));
+    let (mut copy, report) = open(backup.path()).expect("it opens");
+    assert!(!report.created && report.lost_commits, "{report:?}");
+    assert_eq!(copy.history(&scribe.key, 10).len(), 1);
+    assert!(copy.chat(&scribe.key).expect("a chat").earlier_epochs);
+}
+
+#[test]
+fn the_log_stays_bounded() {
+    let folder = folder();
+    let mut options = SqliteOptions::default();
+    options.wal_bytes = 1 << 20;
+    let (mut desk, _) = open_with(folder.path(), options).expect("it opens");
+    let mut scribe = Scribe::new("owner", "chat");
+    let text = "text ".repeat(40_000);
+    let mut longest = 0;
+    for id in 0..600 {
+        assert!(desk.append(scribe.delta("t", "s", &text).append(id, Durability::Synced, id)));
+        longest = longest.max(fs::metadata(folder.path().join("journal.db-wal")).expect("a log").len());
+    }
+    assert!(longest < 64 << 20, "{longest} bytes, while 120 MB were written");
+}
