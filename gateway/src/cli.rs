@@ -28,6 +28,9 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
         ignored: Vec<String>,
     },
+    /// Keeps an agent alive over restarts of the gateway, which starts it.
+    #[command(hide = true)]
+    AgentHost,
 }
 
 /// The options of `serve`. All but `--config` can stand in the configuration file under the same names; the

@@ -15,6 +15,14 @@ impl Failure {
         Self { what: what.into(), remedy: remedy.into() }
     }
 
+    /// The system refuses what a start needs.
+    pub(crate) fn system(error: std::io::Error) -> Self {
+        Self::new(
+            format!("The system refused what the gateway needs to start: {error}."),
+            "Look at the limits of this user (ulimit -a) and try again.",
+        )
+    }
+
     /// What happened, without the remedy.
     pub fn what(&self) -> &str {
         &self.what

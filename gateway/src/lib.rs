@@ -11,6 +11,7 @@ pub mod data_dir;
 mod doctor;
 pub mod door;
 pub mod failure;
+mod heart;
 pub mod http;
 pub mod logs;
 mod serve;
@@ -31,6 +32,7 @@ pub fn run() -> ExitCode {
         Command::Chat(args) => chat::run(&args),
         Command::Doctor(args) => Ok(doctor::run(&args)),
         Command::DemoAgent { ignored } => demo_agent(ignored),
+        Command::AgentHost => agent_host(),
     };
     result.unwrap_or_else(|failure| {
         console::note(&format!("switchboard: {failure}"));
@@ -46,6 +48,16 @@ fn demo_agent(arguments: Vec<String>) -> Result<ExitCode> {
         Err(error) => Err(Failure::new(
             format!("The demo agent cannot go on: {error}."),
             "Start it from a gateway: switchboard serve --agent demo.",
+        )),
+    }
+}
+
+fn agent_host() -> Result<ExitCode> {
+    match switchboard_agent_bridge::host::run(io::stdin(), io::stdout()) {
+        Ok(status) => Ok(ExitCode::from(status)),
+        Err(error) => Err(Failure::new(
+            format!("The agent's host cannot go on: {error}."),
+            "It is started by a gateway, and by nobody else: switchboard serve.",
         )),
     }
 }

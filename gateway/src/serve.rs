@@ -3,8 +3,7 @@
 use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use switchboard_agent_bridge::{BridgeLimits, ProcessAgent, ProcessConfig, sweep_leftovers};
-use switchboard_runtime::{Gateway, Memory, Sqlite, SqliteOptions, entropy};
+use switchboard_runtime::Gateway;
 use switchboard_transport_unix::{Listener, Options as UnixOptions};
 use switchboard_transport_ws::Options;
 use tokio::{
@@ -18,10 +17,11 @@ use tokio::{
 use crate::{
     agents,
     cli::ServeArgs,
-    config::{Config, Durability},
+    config::Config,
     data_dir::DataDir,
     door::{Door, Keys, Names, Throttle},
     failure::{Failure, Result},
+    heart::Heart,
     http::{self, Site},
     logs, startup,
     token::{self, Tokens},
@@ -45,32 +45,16 @@ async fn serve(config: Config) -> Result<ExitCode> {
     let token = if config.auth { Some(token::read_or_make(&config.token_file)?) } else { None };
     let agent = agents::choose(&config.agent)?;
     let listeners = config.listen.iter().map(|address| http::bind(*address)).collect::<Result<Vec<_>>>()?;
-    let bound =
-        listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>().map_err(system)?;
+    let bound = listeners
+        .iter()
+        .map(TcpListener::local_addr)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(Failure::system)?;
     let files = raise_file_limit(files_wanted(&config));
     adopt_orphans();
 
-    let mark_prefix = data_dir.mark();
-    let leftovers = sweep_leftovers(&mark_prefix);
-    if leftovers > 0 {
-        tracing::warn!(leftovers, "processes that agents of an earlier run left behind were ended");
-    }
-    let process = ProcessConfig {
-        name: agent.name.clone(),
-        command: agent.command.clone(),
-        dialect: agent.dialect,
-        workspace: config.workspace.clone(),
-        env: Vec::new(),
-        mark_prefix,
-        seed: agent_seed()?,
-        limits: BridgeLimits::default(),
-    };
-    let seed = entropy().map_err(system)?;
-    let agent_port = Arc::new(ProcessAgent::new(process));
-    let (gateway, running) = match journal(&config, &data_dir)? {
-        Some(journal) => Gateway::start(config.limits.clone(), seed, journal, agent_port),
-        None => Gateway::start(config.limits.clone(), seed, Memory::new(), agent_port),
-    };
+    let (heart, running) = Heart::start(&config, &data_dir, &agent)?;
+    let gateway = heart.gateway.clone();
 
     let keys = token.as_ref().map(|_| {
         let throttle = Throttle::new(config.door.wrong_tokens_per_minute);
@@ -103,6 +87,9 @@ async fn serve(config: Config) -> Result<ExitCode> {
     let mut finished = std::pin::pin!(running.finished());
     let asked = told_to_stop(&mut signals, &mut finished).await;
     match asked {
+        Some(signal) if heart.leaves_at(signal) => {
+            tracing::info!(signal, "stopping: running turns go on and are taken up by the next gateway");
+        }
         Some(signal) => {
             tracing::info!(signal, "stopping: running turns are interrupted and agents ended");
         }
@@ -112,7 +99,12 @@ async fn serve(config: Config) -> Result<ExitCode> {
     }
     site.set_ready(false);
     stop.send_replace(true);
-    gateway.shut_down();
+    let leaves = asked.is_some_and(|signal| heart.leaves_at(signal));
+    if leaves {
+        heart.leave();
+    } else {
+        gateway.shut_down();
+    }
     drop(gateway);
     let wind_down = async {
         if asked.is_some() {
@@ -128,37 +120,14 @@ async fn serve(config: Config) -> Result<ExitCode> {
         }
     };
     let _ = config.port_file.as_deref().map(std::fs::remove_file);
-    // By force, whatever the agents are at.
-    let killed = sweep_leftovers(&data_dir.mark());
+    // By force, whatever the agents are at. After a defect they may be taken up as well.
+    let killed = if leaves || asked.is_none() && heart.can_leave() { 0 } else { heart.end_leftovers() };
     if asked.is_some() && ended && killed == 0 {
         tracing::info!("stopped");
         return Ok(ExitCode::SUCCESS);
     }
     tracing::warn!(killed, "stopped by force");
     Ok(ExitCode::FAILURE)
-}
-
-/// The journal on disk, unless nothing is to be kept.
-fn journal(config: &Config, data_dir: &DataDir) -> Result<Option<Sqlite>> {
-    let mut options = SqliteOptions::default();
-    match config.durability {
-        Durability::None => return Ok(None),
-        Durability::Normal => {}
-        Durability::Strict => options.strict = true,
-    }
-    let journal = Sqlite::open(data_dir.path().join("journal.db"), options).map_err(|error| {
-        Failure::new(
-            format!("The journal cannot be opened: {error}."),
-            "Do what it says, choose another --data-dir, or keep nothing with --durability none.",
-        )
-    })?;
-    let report = journal.report();
-    if report.unclean || report.rebooted || report.lost_commits {
-        let (rebooted, lost_commits) = (report.rebooted, report.lost_commits);
-        tracing::warn!(rebooted, lost_commits, "the journal was not closed in good order");
-    }
-    tracing::info!(created = report.created, unfinished = report.unfinished.len(), "the journal is open");
-    Ok(Some(journal))
 }
 
 fn bind_unix(path: &Path) -> Result<Listener> {
@@ -205,7 +174,7 @@ struct Signals {
 
 impl Signals {
     fn listen() -> Result<Self> {
-        let listen = |kind| signal(kind).map_err(system);
+        let listen = |kind| signal(kind).map_err(Failure::system);
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
@@ -262,19 +231,6 @@ fn adopt_orphans() {
     if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
         tracing::warn!(%error, "processes that agents leave behind may be missed");
     }
-}
-
-fn agent_seed() -> Result<[u8; 16]> {
-    let mut seed = [0; 16];
-    getrandom::fill(&mut seed).map_err(|error| system(error.into()))?;
-    Ok(seed)
-}
-
-fn system(error: std::io::Error) -> Failure {
-    Failure::new(
-        format!("The system refused what the gateway needs to start: {error}."),
-        "Look at the limits of this user (ulimit -a) and try again.",
-    )
 }
 
 #[cfg(test)]

@@ -5,12 +5,10 @@ import { binary, ownGateway } from "./gateway.mjs";
 import { answer, chatOf, ended, launch, person, say } from "./world.mjs";
 
 const skip = binary() ? false : "no gateway to start: SWITCHBOARD_BINARY is not set";
-/** Until the journal is on disk and agents have a host; then this becomes {}. */
-const DURABLE = { todo: "a gateway whose journal is in memory forgets" };
 const WORDS = Array.from({ length: 12 }, (_, index) => `word${index + 1}`).join(" ");
 
-function scene(name, flags, act, options = {}) {
-  test(name, { skip, timeout: 120_000, ...options }, async () => {
+function scene(name, flags, act) {
+  test(name, { skip, timeout: 120_000 }, async () => {
     const gateway = await ownGateway(...flags);
     const browser = await launch();
     try {
@@ -31,7 +29,7 @@ scene("a gateway that is killed in mid-answer comes back with the whole answer",
   await gateway.start();
   assert.equal(await ended(turn), "completed");
   assert.equal(await answer(turn), WORDS);
-}, DURABLE);
+});
 
 scene("a prompt outlives the gateway, and is answered at the next one", [], async (gateway, me) => {
   const page = await me.open();
@@ -44,7 +42,7 @@ scene("a prompt outlives the gateway, and is answered at the next one", [], asyn
   await allow.click();
   assert.equal(await ended(turn), "completed");
   assert.equal(await turn.locator("[data-tool=Bash]").getAttribute("data-resolution"), "allowed");
-}, DURABLE);
+});
 
 scene("without authentication the page asks for nothing", ["--no-auth"], async (gateway, me) => {
   const page = await me.open();

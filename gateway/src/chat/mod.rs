@@ -280,8 +280,8 @@ mod tests {
 
     #[test]
     fn a_line_that_is_not_utf_8_loses_nothing_else() {
-        let mut input = &b"caf\xe9 au lait\r\n\nlast"[..];
-        for expected in ["caf\u{fffd} au lait", "", "last"] {
+        let mut input = &b"one \xe9 two\r\n\nlast"[..];
+        for expected in ["one \u{fffd} two", "", "last"] {
             assert_eq!(next_line(&mut input).unwrap().as_deref(), Some(expected));
         }
         assert_eq!(next_line(&mut input).unwrap(), None);

@@ -177,6 +177,9 @@ impl Drop for Gateway {
             self.signal(rustix::process::Signal::INT);
             let _ = self.wait();
         }
+        // A test that killed or left its gateway leaves no agent to anybody.
+        let hosts = self.path("data/hosts");
+        let _ = switchboard_agent_bridge::end_orphans(&hosts, &std::collections::BTreeSet::new());
     }
 }
 

@@ -4,9 +4,9 @@ use rustix::process::Signal;
 
 use crate::lab::{Client, Gateway, switchboard, wait};
 
-/// How many processes bear a mark in their environment.
+/// How many processes bear a mark in their environment: agents, their hosts, and what they started.
 fn marked(mark: &str) -> usize {
-    let wanted = format!("SWITCHBOARD_MARK={mark}.");
+    let wanted = format!("SWITCHBOARD_MARK={mark}");
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     entries
         .filter(|entry| {
@@ -45,33 +45,68 @@ fn ctrl_c_ends_the_turn_and_every_process() {
 }
 
 #[test]
-fn processes_with_the_mark_are_found_at_all() {
+fn a_killed_gateway_leaves_its_agent_to_the_next() {
     let (mut gateway, client) = in_a_turn();
     gateway.signal(Signal::KILL);
     gateway.wait();
     drop(client);
     let mark = gateway.mark_after_exit();
     assert!(marked(&mark) >= 2, "the agent and its helper outlive a killed gateway");
-    // The next one ends them.
+    let mut next = next_gateway(&gateway, &[]);
+    assert!(marked(&mark) >= 2, "and go on under the next one");
+    stop(&mut next, Signal::INT);
+    assert_eq!(marked(&mark), 0);
+}
+
+#[test]
+fn what_a_gateway_that_keeps_nothing_left_behind_is_ended() {
+    let (mut gateway, client) = in_a_turn();
+    gateway.signal(Signal::KILL);
+    gateway.wait();
+    drop(client);
+    let mark = gateway.mark_after_exit();
+    let mut next = next_gateway(&gateway, &["--durability", "none"]);
+    assert_eq!(marked(&mark), 0);
+    stop(&mut next, Signal::TERM);
+}
+
+#[test]
+fn a_restart_goes_unnoticed_by_the_agent() {
+    let (mut gateway, client) = in_a_turn();
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.log());
+    drop(client);
+    let mark = gateway.mark_after_exit();
+    assert!(marked(&mark) >= 2, "a service restart ends no turn");
+    let mut next = next_gateway(&gateway, &[]);
+    stop(&mut next, Signal::INT);
+    assert_eq!(marked(&mark), 0);
+}
+
+/// Another gateway on the same data directory, once it is ready.
+fn next_gateway(gateway: &Gateway, flags: &[&str]) -> std::process::Child {
     let mut next = switchboard();
-    next.args(["serve", "--listen", "127.0.0.1:0", "--agent", "demo", "--data-dir"])
-        .arg(gateway.path("data"));
+    next.args(["serve", "--listen", "127.0.0.1:0", "--agent-command", WITH_HELPER, "--dialect", "text"]);
+    next.args(flags).arg("--data-dir").arg(gateway.path("data"));
     let mut next =
         next.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap();
     let mut said = std::io::BufReader::new(next.stdout.take().unwrap());
     let mut line = String::new();
     std::io::BufRead::read_line(&mut said, &mut line).unwrap();
     assert!(line.contains("ready"), "{line}");
-    assert_eq!(marked(&mark), 0);
-    let pid = rustix::process::Pid::from_raw(next.id().cast_signed()).unwrap();
-    rustix::process::kill_process(pid, Signal::TERM).unwrap();
-    assert!(wait(&mut next).success());
+    next
+}
+
+fn stop(gateway: &mut std::process::Child, signal: Signal) {
+    let pid = rustix::process::Pid::from_raw(gateway.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+    assert!(wait(gateway).success());
 }
 
 #[test]
 fn a_client_that_does_not_read_does_not_keep_it_from_ending() {
     let (mut gateway, client) = in_a_turn();
-    gateway.signal(Signal::TERM);
+    gateway.signal(Signal::INT);
     assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.log());
     drop(client);
     assert_eq!(marked(&gateway.mark_after_exit()), 0);

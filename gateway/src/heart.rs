@@ -1,0 +1,136 @@
+//! What keeps and what answers: the journal, the agents, and the loop between them.
+
+use std::{collections::BTreeSet, env, path::PathBuf, sync::Arc};
+
+use switchboard_agent_bridge::{
+    BridgeLimits, HostAgent, HostConfig, ProcessAgent, ProcessConfig, end_orphans, sweep_leftovers,
+};
+use switchboard_core::agent::AgentRun;
+use switchboard_runtime::{Gateway, Memory, Running, Sqlite, SqliteOptions, entropy};
+
+use crate::{
+    agents::Chosen,
+    config::{Config, Durability},
+    data_dir::DataDir,
+    failure::{Failure, Result},
+};
+
+/// A gateway that runs, and its agents.
+pub(crate) struct Heart {
+    pub(crate) gateway: Gateway,
+    /// The agents that can be left to the next gateway; without a journal there is nothing to come back to.
+    hosts: Option<Arc<HostAgent>>,
+    leftovers: Leftovers,
+}
+
+/// What agents may leave behind, and how it is found.
+struct Leftovers {
+    mark: String,
+    hosts: PathBuf,
+}
+
+impl Heart {
+    /// Opens the journal, ends what an earlier gateway left behind and nobody will come back to, and starts.
+    pub(crate) fn start(config: &Config, data_dir: &DataDir, agent: &Chosen) -> Result<(Self, Running)> {
+        let leftovers = Leftovers { mark: data_dir.mark(), hosts: data_dir.path().join("hosts") };
+        let seed = entropy().map_err(Failure::system)?;
+        let limits = config.limits.clone();
+        let Some(journal) = journal(config, data_dir)? else {
+            leftovers.end(&BTreeSet::new());
+            let agent = ProcessAgent::new(process(config, agent, leftovers.mark.clone())?);
+            let (gateway, running) = Gateway::start(limits, seed, Memory::new(), Arc::new(agent));
+            return Ok((Self { gateway, hosts: None, leftovers }, running));
+        };
+        leftovers.end(&journal.report().agents);
+        // A mark of their own: agents below hosts are not to be taken for leftovers.
+        let process = process(config, agent, format!("{}h", leftovers.mark))?;
+        let program = env::current_exe().ok().and_then(|path| path.into_os_string().into_string().ok());
+        let program = program.ok_or_else(|| {
+            Failure::new(
+                "Agents cannot be started: this program does not know where it lies.",
+                "Start it by its path, or keep nothing with --durability none.",
+            )
+        })?;
+        let host = vec![program, "agent-host".into()];
+        let agent = Arc::new(HostAgent::new(HostConfig { process, hosts: leftovers.hosts.clone(), host }));
+        let hosts = Some(Arc::clone(&agent));
+        let (gateway, running) = Gateway::start(limits, seed, journal, agent);
+        Ok((Self { gateway, hosts, leftovers }, running))
+    }
+
+    /// Whether turns can go on without this process.
+    pub(crate) fn can_leave(&self) -> bool {
+        self.hosts.is_some()
+    }
+
+    /// Whether this signal leaves turns to the next gateway: a restart or an upgrade is to go unnoticed, while
+    /// who presses Ctrl-C wants an end.
+    pub(crate) fn leaves_at(&self, signal: &str) -> bool {
+        self.can_leave() && signal != "SIGINT"
+    }
+
+    /// Leaves turns and agents to the next gateway.
+    pub(crate) fn leave(&self) {
+        if let Some(hosts) = &self.hosts {
+            hosts.leave();
+        }
+        self.gateway.leave();
+    }
+
+    /// Ends by force what agents there still are. Gives how many.
+    pub(crate) fn end_leftovers(&self) -> usize {
+        self.leftovers.end(&BTreeSet::new())
+    }
+}
+
+impl Leftovers {
+    fn end(&self, keep: &BTreeSet<AgentRun>) -> usize {
+        let hosts = end_orphans(&self.hosts, keep).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the agents' hosts of an earlier run cannot be looked for");
+            0
+        });
+        let ended = hosts + sweep_leftovers(&self.mark);
+        if ended > 0 {
+            tracing::warn!(ended, "what agents left behind was ended");
+        }
+        ended
+    }
+}
+
+fn process(config: &Config, agent: &Chosen, mark_prefix: String) -> Result<ProcessConfig> {
+    let mut seed = [0; 16];
+    getrandom::fill(&mut seed).map_err(|error| Failure::system(error.into()))?;
+    Ok(ProcessConfig {
+        name: agent.name.clone(),
+        command: agent.command.clone(),
+        dialect: agent.dialect,
+        workspace: config.workspace.clone(),
+        env: Vec::new(),
+        mark_prefix,
+        seed,
+        limits: BridgeLimits::default(),
+    })
+}
+
+/// The journal on disk, unless nothing is to be kept.
+fn journal(config: &Config, data_dir: &DataDir) -> Result<Option<Sqlite>> {
+    let mut options = SqliteOptions::default();
+    match config.durability {
+        Durability::None => return Ok(None),
+        Durability::Normal => {}
+        Durability::Strict => options.strict = true,
+    }
+    let journal = Sqlite::open(data_dir.path().join("journal.db"), options).map_err(|error| {
+        Failure::new(
+            format!("The journal cannot be opened: {error}."),
+            "Do what it says, choose another --data-dir, or keep nothing with --durability none.",
+        )
+    })?;
+    let report = journal.report();
+    if report.unclean || report.rebooted || report.lost_commits {
+        let (rebooted, lost_commits) = (report.rebooted, report.lost_commits);
+        tracing::warn!(rebooted, lost_commits, "the journal was not closed in good order");
+    }
+    tracing::info!(created = report.created, unfinished = report.unfinished.len(), "the journal is open");
+    Ok(Some(journal))
+}
