@@ -96,6 +96,9 @@ impl Place {
         process.mark_prefix.clone_from(&self.mark);
         process.limits.stop_eof = Duration::from_millis(400);
         process.limits.stop_term = Duration::from_millis(400);
+        // What a test that fails leaves behind goes soon.
+        process.limits.host.grace_idle = support::PATIENCE;
+        process.limits.host.grace_turn = support::PATIENCE;
         let exe = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
         HostConfig { process, hosts: self.hosts.clone(), host: vec![exe, AS_HOST.into()] }
     }
