@@ -12,6 +12,8 @@ pub struct BridgeLimits {
     pub record_bytes: usize,
     /// Most that is taken from the agent's pipe at once, in bytes; what arrives together is decoded together.
     pub read_bytes: usize,
+    /// Most that waits to be written to an agent, in bytes. One that lets more come is killed.
+    pub input_bytes: usize,
     /// Lines of the agent's standard error that are kept for the log.
     pub stderr_lines: usize,
     /// Longest line of standard error that is kept, in bytes; the rest of it is dropped.
@@ -39,6 +41,7 @@ impl Default for BridgeLimits {
         Self {
             record_bytes: 8 * 1024 * 1024,
             read_bytes: 256 * 1024,
+            input_bytes: 8 * 1024 * 1024,
             stderr_lines: 50,
             stderr_line_bytes: 2 * 1024,
             start: Duration::from_secs(60),

@@ -7,6 +7,7 @@ pub(crate) mod backoff;
 mod claude;
 mod ends;
 pub(crate) mod environment;
+mod input;
 pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod reader;

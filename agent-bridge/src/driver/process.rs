@@ -11,15 +11,15 @@ use std::{
 
 use rustix::process::{Pid, Signal};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
-    sync::mpsc,
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    process::{Child, ChildStderr, ChildStdout, Command},
     task::{AbortHandle, JoinHandle},
     time::{Instant, timeout},
 };
 
 use super::{
     ProcessConfig, environment,
+    input::{Input, WeakInput, input},
     sweep::{self, MARK, Seen},
 };
 use crate::limits::BridgeLimits;
@@ -29,7 +29,7 @@ use crate::limits::BridgeLimits;
 pub(crate) struct Process {
     child: Child,
     leash: Leash,
-    input: Option<mpsc::UnboundedSender<Vec<u8>>>,
+    input: Option<Input>,
     writer: AbortHandle,
     stderr: Arc<Mutex<VecDeque<String>>>,
     stderr_read: Owned<()>,
@@ -73,8 +73,8 @@ impl Process {
         // A larger pipe means fewer, larger batches; without it everything works the same.
         #[cfg(target_os = "linux")]
         let _ = rustix::pipe::fcntl_setpipe_size(&stdout, config.limits.read_bytes);
-        let (input, written) = mpsc::unbounded_channel();
-        let writer = tokio::spawn(write_all(stdin, written)).abort_handle();
+        let (input, waiting) = input(config.limits.input_bytes, pid);
+        let writer = tokio::spawn(waiting.write_to(stdin)).abort_handle();
         let tail = Arc::default();
         let limits = config.limits.clone();
         let stderr_read = Owned(tokio::spawn(keep_tail(stderr, Arc::clone(&tail), limits.clone())));
@@ -82,18 +82,14 @@ impl Process {
     }
 
     /// Where lines for its input go, as long as that is not closed.
-    pub(crate) fn input(&self) -> mpsc::WeakUnboundedSender<Vec<u8>> {
-        match &self.input {
-            Some(input) => input.downgrade(),
-            None => mpsc::unbounded_channel().0.downgrade(),
-        }
+    pub(crate) fn input(&self) -> WeakInput {
+        self.input.as_ref().map_or_else(WeakInput::closed, Input::downgrade)
     }
 
     /// Writes to its input, as soon as it reads.
     pub(crate) fn write(&self, bytes: Vec<u8>) {
         if let Some(input) = &self.input {
-            // A closed input means that it is going; its exit says so.
-            let _ = input.send(bytes);
+            input.send(bytes);
         }
     }
 
@@ -194,14 +190,6 @@ impl Drop for Leash {
             if let Err(error) = spawned {
                 tracing::error!(%error, "an agent could not be swept");
             }
-        }
-    }
-}
-
-async fn write_all(mut stdin: ChildStdin, mut input: mpsc::UnboundedReceiver<Vec<u8>>) {
-    while let Some(bytes) = input.recv().await {
-        if stdin.write_all(&bytes).await.is_err() {
-            return;
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use super::ends::RecordSink;
+use super::{ends::RecordSink, input::WeakInput};
 use crate::{codec::Decoded, limits::BridgeLimits};
 
 /// What turns bytes into records, and counts them.
@@ -58,7 +58,7 @@ pub(crate) enum ReadMode {
 pub(super) struct Reader<D, S> {
     pub(super) decoder: Arc<Mutex<D>>,
     pub(super) sink: S,
-    pub(super) replies: mpsc::WeakUnboundedSender<Vec<u8>>,
+    pub(super) replies: WeakInput,
     pub(super) signals: mpsc::UnboundedSender<Signal>,
     pub(super) mode: watch::Receiver<ReadMode>,
     pub(super) limits: BridgeLimits,
@@ -106,12 +106,9 @@ impl<D: Decoder, S: RecordSink> Reader<D, S> {
     }
 
     async fn hand_on(&mut self, out: Decoded) {
-        if let Some(replies) = self.replies.upgrade() {
-            // A closed input means that the agent is going anyway.
-            let _ = out.replies.into_iter().try_for_each(|mut reply| {
-                reply.push(b'\n');
-                replies.send(reply)
-            });
+        for mut reply in out.replies {
+            reply.push(b'\n');
+            self.replies.send(reply);
         }
         // Before the records: whoever hears of a turn's end may order the next one at once, and the supervisor
         // must know by then.

@@ -77,10 +77,6 @@ impl Place {
         &self.dir
     }
 
-    pub(crate) fn exists(&self) -> bool {
-        self.dir.is_dir()
-    }
-
     /// Makes the directory, for this user alone, and takes its lock. The lock is held as long as the file is.
     pub(crate) fn take(&self) -> io::Result<File> {
         if let Some(hosts) = self.dir.parent() {

@@ -199,6 +199,14 @@ impl Inner {
     }
 }
 
+/// Whether anything was ever spooled in a directory.
+pub(crate) fn has_records(dir: &Path) -> bool {
+    let files = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut spools =
+        files.filter(|file| file.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX)));
+    spools.any(|file| file.metadata().is_ok_and(|meta| meta.len() > 0))
+}
+
 /// The bytes of all frames of a dead host's spool from the file on that holds `position`; what a dying host left
 /// half-written at the end is among them.
 pub(crate) fn read_dead(dir: &Path, position: u64) -> io::Result<impl Iterator<Item = io::Result<Vec<u8>>>> {

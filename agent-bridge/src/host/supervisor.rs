@@ -308,11 +308,18 @@ impl Supervisor {
         self.keep(Kind::Exited, &exited).await;
     }
 
-    /// Spools a record of the host's own, however long it takes.
+    /// Spools a record of the host's own, however long it takes while somebody waits for it.
     async fn keep(&mut self, kind: Kind, payload: &impl Serialize) {
         let payload = serde_json::to_vec(payload).unwrap_or_default();
-        while self.spool.append(kind, 1, &payload).is_err() {
-            sleep(self.config.limits.host.disk_retry).await;
+        let limits = &self.config.limits.host;
+        let deadline = Instant::now() + limits.farewell;
+        while let Err(error) = self.spool.append(kind, 1, &payload) {
+            // A directory that was removed does not come back.
+            let hopeless = error.kind() == io::ErrorKind::NotFound;
+            if hopeless || (!self.peers.connected && Instant::now() >= deadline) {
+                return;
+            }
+            sleep(limits.disk_retry).await;
         }
     }
 

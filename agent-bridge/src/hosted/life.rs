@@ -36,6 +36,7 @@ use crate::{
     host::{
         place::Place,
         protocol::{Action, CommandHead, SpawnFailure, ToHost, Told},
+        spool,
     },
 };
 
@@ -53,7 +54,9 @@ pub(super) async fn serve<O: OrderSource, S: RecordSink>(
     let mut kept = Kept::new(&config.limits);
     let began = resume.as_ref().is_some_and(|resume| resume.position > 0);
     let mut first = None;
-    if !began && !place.exists() {
+    // A host that an earlier gateway was just starting may be anywhere between nothing and listening; nobody has
+    // told it anything. Whichever of two comes to hold the lock is the one.
+    if !began && !place.is_live() && !spool::has_records(place.dir()) {
         let backoff = &agent.agent.backoff;
         let Some((prompt, position)) = waiting::first_prompt(&mut orders, &records, backoff).await else {
             return AgentExit::Stopped;
@@ -67,7 +70,7 @@ pub(super) async fn serve<O: OrderSource, S: RecordSink>(
             return agent.agent.start_failed("the system refused its host");
         }
         decoder.begin_after(position);
-    } else if place.exists() && place.card().is_some_and(|card| card.chat != whom) {
+    } else if place.card().is_some_and(|card| card.chat != whom) {
         tracing::error!(run = run.0, "the host of this life serves another chat; it is left alone");
         return gone("agent_host_lost", "The agent's host is lost.");
     } else if let Some(resume) = resume {

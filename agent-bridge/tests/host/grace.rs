@@ -43,6 +43,15 @@ pub(crate) fn trials() -> Vec<Trial> {
             assert_eq!(bench.turn().await.end().0, Outcome::Cancelled);
             bench.stop().await;
         }),
+        trial("a_host_whose_directory_was_removed_ends_all_the_same", |place| async move {
+            let mut config = place.demo();
+            config.process.limits.host.grace_idle = SHORT;
+            let mut bench = Bench::begin(config);
+            bench.said("echo x").await;
+            std::fs::remove_dir_all(place.run_dir()).unwrap();
+            bench.crash().await;
+            eventually("it is stopped", || alive(&place.mark).is_empty()).await;
+        }),
         trial("an_open_request_is_neither_granted_nor_denied_when_time_is_up", |place| async move {
             let script = r#"read -r prompt
                 echo '{"type":"control_request","request_id":"q1","request":{"subtype":"can_use_tool","tool_name":"Bash","input":{"command":"x"},"tool_use_id":"t1"}}'

@@ -134,6 +134,12 @@ pub(crate) fn trials() -> Vec<Trial> {
             bench.cancel();
             bench.stop().await;
         }),
+        trial("an_agent_that_asks_without_end_and_never_reads_is_killed", |place| async move {
+            let asks = r#"{"type":"control_request","request_id":"x","request":{"subtype":"unknown"}}"#;
+            let mut bench = Bench::begin(place.stub(&format!("exec yes '{asks}'")), None);
+            bench.prompt("hello");
+            assert!(matches!(bench.exit().await.0, AgentExit::Gone(_)));
+        }),
         trial("a_reader_that_stalls_holds_the_agent_and_not_its_orders", |place| async move {
             let mut bench = Bench::begin(place.demo(), None);
             bench.prompt("fast 10000000");
