@@ -37,6 +37,8 @@ pub(super) struct Chat {
     pub(super) staged: u64,
     /// The last number that the journal has, and that was shown.
     pub(super) head: u64,
+    /// There are events under earlier epochs: the chat is not new, whatever its head says.
+    pub(super) earlier_epochs: bool,
     pub(super) pending: VecDeque<Pending>,
     pub(super) pending_bytes: usize,
     pub(super) broken: Option<Broken>,
@@ -99,6 +101,7 @@ impl Chat {
             epoch,
             staged: 0,
             head: 0,
+            earlier_epochs: false,
             pending: VecDeque::new(),
             pending_bytes: 0,
             broken: None,

@@ -195,7 +195,7 @@ impl Chat {
         state.coming.remove(&self.reference);
         state.chats.insert(self.reference);
         let usable = after.filter(|cursor| cursor.epoch == self.epoch && cursor.seq <= self.head);
-        let nothing_yet = self.head == 0;
+        let nothing_yet = self.head == 0 && !self.earlier_epochs;
         let recovered = usable.is_some() || (after.is_none() && nothing_yet);
         let attached = ControlEvent::Attached {
             chat_id: self.key.chat.clone(),
@@ -203,7 +203,7 @@ impl Chat {
             head: self.head,
             recovered,
             // The title comes with the first message, which may be what attaches.
-            title: self.title.clone().filter(|_| self.head > 0),
+            title: self.title.clone().filter(|_| !nothing_yet),
         };
         cx.deliver(conn, &attached);
         if nothing_yet {
