@@ -167,7 +167,6 @@ impl<'a> Player<'a> {
                 self.site = self.lab.serve(self.world.gateway().clone()).await;
             }
             Step::Shutdown => self.world.gateway().shut_down(),
-            Step::Leave => self.world.gateway().leave(),
             // Whatever is due at this moment happens by itself; what was recovered was so at the start.
             Step::Tick { ms: 0 } | Step::Recover { .. } => {}
             Step::Tick { .. } | Step::Full { .. } | Step::Drain { .. } | Step::Stalled { .. } => {

@@ -113,8 +113,7 @@ fn needs(lines: &[Line]) -> BTreeSet<Need> {
         | Step::JournalTrim { .. }
         | Step::Recover { .. }
         | Step::Restart
-        | Step::Shutdown
-        | Step::Leave => None,
+        | Step::Shutdown => None,
     };
     let mut needs = BTreeSet::new();
     let mut at_start = 0;

@@ -133,7 +133,6 @@ impl Script {
             }
             Step::Restart => self.world.restart(),
             Step::Shutdown => self.world.step(Input::Shutdown),
-            Step::Leave => self.world.step(Input::Leave),
         }
         let mut world = std::mem::replace(&mut self.world, World::new(Limits::default()));
         self.settle(&mut world);

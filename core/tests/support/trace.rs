@@ -11,7 +11,7 @@
 //! agent CHAT> exit gone|stopped|failed
 //! tick MS                           time passes
 //! journal hold|release|refuse N|lose N|fail N|trim CHAT SEQ
-//! recover CHAT, restart, shutdown, leave
+//! recover CHAT, restart, shutdown
 //! a< {...}, a closed CODE {...}, agent CHAT< ..., finished
 //! ```
 //!
@@ -44,7 +44,6 @@ pub enum Step {
     Recover { chat: String },
     Restart,
     Shutdown,
-    Leave,
 }
 
 /// What an agent says, as words and values.
@@ -109,7 +108,6 @@ fn step(first: &str, rest: &str) -> Result<Step, String> {
         ("recover", [chat]) => Step::Recover { chat: (*chat).to_owned() },
         ("restart", []) => Step::Restart,
         ("shutdown", []) => Step::Shutdown,
-        ("leave", []) => Step::Leave,
         ("agent", [chat, "exit", how]) => {
             let chat = chat.strip_suffix('>').ok_or("CHAT> is missing")?;
             Step::Exit { chat: chat.to_owned(), how: (*how).to_owned() }

@@ -1,0 +1,96 @@
+//! A gateway that leaves its turns to the next one.
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test says what it expects, and no more"
+)]
+
+use switchboard_core::{
+    Hub, Input, Limits, Moment, Output, Peer,
+    agent::{AgentEvent, AgentExit, AgentRecords, AgentRun},
+    ids::{ChatId, ChatKey, ConnId, Principal},
+    journal::{Ask, AskId, Found, JournalAnswer, MemoryJournal, PageStart, Query},
+    wire::{ClientEnvelope, Message},
+};
+
+const NOW: Moment = Moment { ticks_ms: 0, unix_ms: 1_700_000_000_000 };
+const CONN: ConnId = ConnId(1);
+
+/// A hub and its journal. Gives what else is to be done.
+struct World {
+    hub: Hub,
+    journal: MemoryJournal,
+}
+
+impl World {
+    fn step(&mut self, input: Input) -> Vec<Output> {
+        self.hub.handle(NOW, input);
+        let mut others = Vec::new();
+        while let Some(output) = self.hub.poll_output() {
+            match output {
+                Output::Append(append) => self.hub.handle(NOW, Input::Journal(self.journal.append(append))),
+                Output::Ask(ask) => self.hub.handle(NOW, Input::Journal(self.journal.ask(ask))),
+                other => others.push(other),
+            }
+        }
+        others
+    }
+
+    fn says(&mut self, run: AgentRun, position: u64, text: &str) -> Vec<Output> {
+        let events = vec![AgentEvent::Text { stream: "s".into(), text: text.into() }];
+        let records = AgentRecords { position, events, checkpoint: None };
+        self.step(Input::AgentRecords { chat: key(), run, records })
+    }
+}
+
+fn key() -> ChatKey {
+    ChatKey { principal: Principal::owner(), chat: ChatId::parse("c").unwrap() }
+}
+
+fn shows(outputs: &[Output], text: &str) -> bool {
+    outputs.iter().any(|output| match output {
+        Output::Deliver { frame, .. } => frame.as_str().contains(text),
+        Output::Offer { events, .. } => events.iter().any(|event| event.frame.as_str().contains(text)),
+        _ => false,
+    })
+}
+
+#[test]
+fn no_turn_is_ended_and_what_an_agent_says_later_is_for_the_next_gateway() {
+    let hub = Hub::new(Limits::default(), [7; 32], NOW);
+    let mut world = World { hub, journal: MemoryJournal::default() };
+    world.step(Input::Opened { conn: CONN, peer: Peer { principal: Principal::owner(), client_id: None } });
+    let message = Message { chat_id: key().chat, content: "hi".into(), turn_id: None };
+    let envelope = ClientEnvelope::Message(message);
+    let started = world.step(Input::Envelope { conn: CONN, envelope });
+    let run = started.iter().find_map(|output| match output {
+        Output::StartAgent { run, .. } => Some(*run),
+        _ => None,
+    });
+    let run = run.unwrap();
+    assert!(shows(&world.says(run, 1, "one"), "one"));
+
+    let left = world.step(Input::Leave);
+    assert!(left.iter().any(|output| matches!(output, Output::HangUp { close, .. } if close.code == 1012)));
+    assert!(!left.iter().any(|output| matches!(output, Output::StopAgent { .. })), "the agent goes on");
+    assert!(!shows(&left, "turn_end"));
+    // The log ends where it did; so the next gateway reads on from there.
+    assert_eq!(world.says(run, 2, "two").len(), 0);
+    let exit = AgentExit::Stopped;
+    assert_eq!(world.step(Input::AgentExited { chat: key(), run, exit }).len(), 0);
+    assert!(matches!(world.step(Input::Gone { conn: CONN })[..], [Output::Finished]));
+
+    let hub = Hub::new(Limits::default(), [8; 32], NOW);
+    let mut next = World { hub, journal: world.journal };
+    let taken_up = next.step(Input::Recover { chat: key() });
+    assert!(
+        matches!(&taken_up[..], [Output::AdoptAgent { agent, .. }, Output::Command { run: told, .. }]
+            if (agent.run, agent.position, *told) == (run, 1, run)),
+        "{taken_up:?}"
+    );
+    next.says(run, 2, "two");
+    let query = Query::Before { chat: key(), before: PageStart::At(u64::MAX), events: 10, bytes: 10_000 };
+    let kept = next.journal.ask(Ask { id: AskId(0), query });
+    let JournalAnswer::Found(_, Found::Before(Some(page))) = kept else { panic!("{kept:?}") };
+    assert!(page.events.last().unwrap().as_str().contains("onetwo"), "the log goes on where it ended");
+}
