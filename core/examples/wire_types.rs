@@ -1,4 +1,4 @@
-//! Prints the wire as TypeScript: `web/src/client/wire.ts`.
+//! Prints the wire as TypeScript: `docs/schema/wire.ts` and `web/src/client/wire.ts`.
 #![allow(clippy::print_stdout)] // printing is what this program is for
 
 use std::{any::TypeId, collections::BTreeMap};
@@ -38,10 +38,7 @@ fn main() {
     declarations.visit::<Answer>(); // flattened into `respond`, so nothing refers to it by name
     declarations.visit::<ChatEvent>();
     declarations.visit::<ControlEvent>();
-    println!("// Generated from core/src/wire; do not edit. To renew it:");
-    println!(
-        "// cargo run -p switchboard-core --features schema --example wire_types > web/src/client/wire.ts"
-    );
+    println!("// Generated from core/src/wire by `cargo xtask schema`; do not edit.");
     println!("\n/** The version of the protocol, and the WebSocket subprotocol that offers it. */");
     println!("export const PROTOCOL = {PROTOCOL:?};");
     for declaration in declarations.by_name.values() {

@@ -18,7 +18,7 @@ impl fmt::Display for InvalidId {
 impl core::error::Error for InvalidId {}
 
 macro_rules! string_id {
-    ($(#[$doc:meta])* $name:ident, $error:literal, $valid:expr) => {
+    ($(#[$doc:meta])* $name:ident, $error:literal, $pattern:literal, $valid:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[cfg_attr(feature = "schema", derive(ts_rs::TS))]
@@ -70,8 +70,8 @@ macro_rules! string_id {
             fn schema_name() -> alloc::borrow::Cow<'static, str> {
                 stringify!($name).into()
             }
-            fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                String::json_schema(generator)
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "string", "pattern": $pattern })
             }
         }
     };
@@ -84,30 +84,30 @@ fn is_token(text: &str, longest: usize, extra: &[u8]) -> bool {
 
 string_id! {
     /// A chat as the wire names it: `^[A-Za-z0-9_:-]{1,64}$`.
-    ChatId, "invalid chat_id", |text| is_token(text, 64, b":")
+    ChatId, "invalid chat_id", r"^[A-Za-z0-9_:-]{1,64}$", |text| is_token(text, 64, b":")
 }
 
 string_id! {
     /// One message and everything that answers it. Made by the client so that a repeat is recognised:
     /// 1 to 128 characters, none of them white space or control.
-    TurnId, "invalid turn_id", |text| {
+    TurnId, "invalid turn_id", r"^[^\s\x00-\x1f\x7f-\x9f]{1,128}$", |text| {
         (1..=128).contains(&text.len()) && !text.chars().any(|c| c.is_whitespace() || c.is_control())
     }
 }
 
 string_id! {
     /// A permission request or question: `^[A-Za-z0-9_:.-]{1,128}$`, unique within its chat.
-    RequestId, "invalid request_id", |text| is_token(text, 128, b":.")
+    RequestId, "invalid request_id", r"^[A-Za-z0-9_:.-]{1,128}$", |text| is_token(text, 128, b":.")
 }
 
 string_id! {
     /// One unbroken numbering of a chat's events: `[A-Za-z0-9_-]{1,16}`, opaque to clients.
-    Epoch, "invalid epoch", |text| is_token(text, 16, b"")
+    Epoch, "invalid epoch", r"^[A-Za-z0-9_-]{1,16}$", |text| is_token(text, 16, b"")
 }
 
 string_id! {
     /// Who is behind a connection. Constructed by whoever verified a credential, never from the wire.
-    Principal, "invalid principal", |text| is_token(text, 64, b":.@")
+    Principal, "invalid principal", r"^[A-Za-z0-9_:.@-]{1,64}$", |text| is_token(text, 64, b":.@")
 }
 
 impl Principal {

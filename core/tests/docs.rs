@@ -89,6 +89,47 @@ fn no_section_is_about_a_kind_that_is_gone() {
     }
 }
 
+/// Also of fields that no fixture has, and of kinds that were only half removed.
+#[test]
+fn every_kind_and_field_of_the_schema_is_explained() {
+    let protocol = document("protocol.md");
+    let client = document("schema/client.json");
+    let server = document("schema/server.json");
+    let (client, server) = (json("client.json", &client), json("server.json", &server));
+    let kinds = [
+        (CLIENT, "type", &client, &client),
+        (CHAT, "event", &server, &server["$defs"]["ChatEvent"]),
+        (CONTROL, "event", &server, &server["$defs"]["ControlEvent"]),
+    ];
+    for (heading, tag, root, kinds) in kinds {
+        let kinds = kinds["oneOf"].as_array().expect("a choice of kinds");
+        let mut explained = BTreeSet::new();
+        for schema in kinds {
+            let kind = schema["properties"][tag]["const"].as_str().expect("a kind has a name");
+            let section = section(&protocol, heading, kind)
+                .unwrap_or_else(|| panic!("no section \"### `{kind}`\" under \"{heading}\""));
+            for field in fields(root, schema).into_iter().filter(|field| field != tag) {
+                assert!(
+                    section.contains(&format!("`{field}`")),
+                    "{heading}, {kind}: {field} is not explained"
+                );
+            }
+            explained.insert(kind.to_owned());
+        }
+        let sections = chapter(&protocol, heading).lines();
+        let sections = sections.filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`'));
+        assert_eq!(sections.map(str::to_owned).collect::<BTreeSet<_>>(), explained, "{heading}");
+    }
+}
+
+/// The names of an object's fields, those included that it has from others.
+fn fields(root: &Value, schema: &Value) -> BTreeSet<String> {
+    let own = schema["properties"].as_object().into_iter().flat_map(|fields| fields.keys().cloned());
+    let referred = schema["$ref"].as_str().and_then(|name| root.pointer(name.trim_start_matches('#')));
+    let choices = schema["oneOf"].as_array().into_iter().flatten();
+    own.chain(referred.into_iter().chain(choices).flat_map(|inner| fields(root, inner))).collect()
+}
+
 #[test]
 fn every_error_code_is_explained() {
     let chapter = document("protocol.md");

@@ -3,21 +3,18 @@
 use std::process::ExitCode;
 
 use crate::command::Task;
-use crate::generated::WIRE_TYPES;
 use crate::runner::Session;
-use crate::workspace::{Context as _, Result, root};
-use crate::{rust, web};
+use crate::workspace::Result;
+use crate::{generated, rust, web};
 
-/// Rewrites the snapshots, the types of the wire and the page's bundle.
+/// Rewrites the snapshots, the schemas and types of the wire and the page's bundle.
 pub(crate) fn rewrite() -> Result<ExitCode> {
     let session = Session::unhurried();
 
     let tests = rust::test_runner(&session, &["--no-fail-fast"]);
     tests.env("INSTA_UPDATE", "always").env("INSTA_FORCE_PASS", "1").run(session.deadline())?;
 
-    let (file, example) = WIRE_TYPES;
-    let types = rust::example_output(&session, example)?;
-    std::fs::write(root().join(file), types).context(format_args!("writing {file}"))?;
+    generated::rewrite_wire(&session)?;
 
     web::install(&session)?;
     web::npm(&["run", "build"])?.run(session.deadline())?;

@@ -1,24 +1,62 @@
-//! Files that programs write and that are committed all the same: the types of the wire for TypeScript, so that a
-//! change of the wire shows in a review, and the page's bundle, so that building the gateway needs no Node.
+//! Files that programs write and that are committed all the same: the wire as JSON Schema and as types for TypeScript,
+//! so that clients need no Rust and a change of the wire shows in a review, and the page's bundle, so that building the
+//! gateway needs no Node.
+
+use std::process::ExitCode;
 
 use crate::report::Verdict;
 use crate::runner::Session;
-use crate::workspace::{Failure, Result, read};
+use crate::workspace::{Context as _, Failure, Result, read, root};
 use crate::{rust, web};
 
-/// The types of the wire, and the example of `switchboard-core` that prints them.
-pub(crate) const WIRE_TYPES: (&str, &str) = ("web/src/client/wire.ts", "wire_types");
+/// A file that an example of `switchboard-core` prints.
+struct Printed {
+    file: &'static str,
+    example: &'static str,
+    args: &'static [&'static str],
+}
+
+/// The wire, as schemas and types: for whoever writes a client, and for the page.
+const WIRE: [Printed; 4] = [
+    Printed { file: "docs/schema/client.json", example: "wire_schema", args: &["client"] },
+    Printed { file: "docs/schema/server.json", example: "wire_schema", args: &["server"] },
+    Printed { file: "docs/schema/wire.ts", example: "wire_types", args: &[] },
+    Printed { file: "web/src/client/wire.ts", example: "wire_types", args: &[] },
+];
 
 /// Generates everything anew beside the committed files and compares.
 pub(crate) fn step(session: &Session) -> Result<Verdict> {
-    let (file, example) = WIRE_TYPES;
-    if rust::example_output(session, example)? != read(file)? {
-        let advice = "`cargo xtask fixtures` writes it anew";
-        return Err(Failure::new(format!("{file} is not what its source generates; {advice}")));
+    let mut stale = Vec::new();
+    for Printed { file, example, args } in WIRE {
+        if rust::example_output(session, example, args)? != read(file).unwrap_or_default() {
+            stale.push(file);
+        }
+    }
+    if !stale.is_empty() {
+        let advice = "`cargo xtask schema` writes them anew";
+        return Err(Failure::new(format!("not what the wire generates: {}; {advice}", stale.join(", "))));
     }
 
     // Builds elsewhere and compares.
     web::install(session)?;
     web::npm(&["run", "verify-dist"])?.run(session.deadline())?;
     Ok(Verdict::Passed)
+}
+
+/// Writes the schemas and types of the wire anew.
+pub(crate) fn rewrite_wire(session: &Session) -> Result {
+    for Printed { file, example, args } in WIRE {
+        let text = rust::example_output(session, example, args)?;
+        std::fs::write(root().join(file), text).context(format_args!("writing {file}"))?;
+    }
+    Ok(())
+}
+
+/// `cargo xtask schema`.
+pub(crate) fn schema() -> Result<ExitCode> {
+    rewrite_wire(&Session::unhurried())?;
+    for Printed { file, .. } in WIRE {
+        println!("{file}");
+    }
+    Ok(ExitCode::SUCCESS)
 }

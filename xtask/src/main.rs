@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask serve`, `test`, `bench` and `fixtures`.
+//! The project's own commands: `cargo xtask serve`, `test`, `bench`, `schema` and `fixtures`.
 //!
 //! Runs cargo and other tools and checks sources; depends on no crate of the workspace and on none of crates.io, so
 //! that it is built in a moment and works while everything else is broken.
@@ -30,7 +30,7 @@ mod workspace;
 use std::process::ExitCode;
 
 /// Every subcommand, as documents may name them.
-const SUBCOMMANDS: [&str; 4] = ["serve", "test", "bench", "fixtures"];
+const SUBCOMMANDS: [&str; 5] = ["serve", "test", "bench", "schema", "fixtures"];
 
 const USAGE: &str = "\
 cargo xtask serve [-- FLAGS]     build the release gateway and run `switchboard serve FLAGS`
@@ -39,7 +39,8 @@ cargo xtask test [OPTIONS]       run everything that CI runs
     --list                       the steps and what each one proves
     --nightly                    randomised tests run for much longer
 cargo xtask bench [-- ARGS]      measure against the limit and print a table of ratios
-cargo xtask fixtures             write the snapshots and generated files anew";
+cargo xtask schema               write the JSON Schema and the TypeScript types of the wire anew
+cargo xtask fixtures             write these, the snapshots and the page's bundle anew";
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         "serve" => Err(release::serve(rest)),
         "bench" => Err(release::bench(rest)),
         "test" => runner::Options::parse(rest).and_then(runner::run),
+        "schema" => generated::schema(),
         "fixtures" => fixtures::rewrite(),
         "" | "help" | "--help" | "-h" => {
             println!("{USAGE}");

@@ -114,11 +114,11 @@ pub(crate) fn documentation(session: &Session) -> Result<Verdict> {
 }
 
 /// The output of an example of the workspace, as the build step compiled it.
-pub(crate) fn example_output(session: &Session, name: &str) -> Result<String> {
+pub(crate) fn example_output(session: &Session, name: &str, args: &[&str]) -> Result<String> {
     let build = Task::cargo().args(["build", "--locked"]).args(EVERYTHING).args(["--example", name]);
     build.run(session.deadline())?;
     let program = crate::workspace::target().join("debug/examples").join(name);
-    Task::new(&program).output(session.deadline()).context(format_args!("the example {name}"))
+    Task::new(&program).args(args).output(session.deadline()).context(format_args!("the example {name}"))
 }
 
 #[cfg(test)]

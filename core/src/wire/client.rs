@@ -69,11 +69,11 @@ pub enum ClientEnvelope {
     ListChats {
         /// Where to go on: `before` of the page before.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schema", ts(optional))]
+        #[cfg_attr(feature = "schema", schemars(length(max = 256)), ts(optional))]
         before: Option<String>,
         /// The most chats to send.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schema", ts(optional))]
+        #[cfg_attr(feature = "schema", schemars(range(min = 1)), ts(optional))]
         limit: Option<u32>,
     },
     /// Asks for a page of a chat's events, newest page first.
@@ -82,18 +82,18 @@ pub enum ClientEnvelope {
         chat_id: ChatId,
         /// Where to go on: `before` of a snapshot or of the page before.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schema", ts(optional))]
+        #[cfg_attr(feature = "schema", schemars(length(max = 256)), ts(optional))]
         before: Option<String>,
         /// The most events to send.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schema", ts(optional))]
+        #[cfg_attr(feature = "schema", schemars(range(min = 1)), ts(optional))]
         limit: Option<u32>,
     },
     /// Asks for a sign of life.
     Ping {
         /// Comes back in `pong`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schema", ts(optional))]
+        #[cfg_attr(feature = "schema", schemars(length(max = 128)), ts(optional))]
         nonce: Option<String>,
     },
     /// A frame of the older vocabulary that names no chat: a message for the default one.
@@ -138,6 +138,7 @@ pub struct Message {
     /// For which chat. A well-formed id that is unknown makes that chat.
     pub chat_id: ChatId,
     /// The text. `/stop` cancels the running turn.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = r"\S")))]
     pub content: String,
     /// The client's name for it: sent again, it is recognised. Absent, the gateway makes one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,5 +1,4 @@
-// Generated from core/src/wire; do not edit. To renew it:
-// cargo run -p switchboard-core --features schema --example wire_types > web/src/client/wire.ts
+// Generated from core/src/wire by `cargo xtask schema`; do not edit.
 
 /** The version of the protocol, and the WebSocket subprotocol that offers it. */
 export const PROTOCOL = "switchboard.v1";
