@@ -9,7 +9,8 @@ use super::{
     Cancel, ClaudeCodec, Tool,
     blocks::{Fate, OpenMessage},
     edits::{self, Edit},
-    records::{self, Abandoned, ApiRetry, ControlResponse, Delta, DeltaLine, Line, Message, StreamEvent},
+    piece::piece,
+    records::{self, Abandoned, ApiRetry, ControlResponse, Delta, Line, Message, StreamEvent},
 };
 use crate::{
     codec::{
@@ -18,9 +19,6 @@ use crate::{
     },
     limits::{TOOL_RESULT_BYTES, TOOLS},
 };
-
-/// How the agent begins the lines that are nearly all lines.
-const EVENT_PREFIX: &[u8] = br#"{"type":"stream_event","event":{"#;
 
 impl ClaudeCodec {
     /// Decodes one line, without its newline. `position` is the line's number or offset; it must grow.
@@ -31,14 +29,8 @@ impl ClaudeCodec {
             Ok(text) => Cow::Borrowed(text.trim()),
             Err(_) => Cow::Owned(String::from_utf8_lossy(line).trim().to_owned()),
         };
-        if text.as_bytes().starts_with(EVENT_PREFIX)
-            && let Ok(line) = serde_json::from_str::<DeltaLine<'_>>(&text)
-            && line.event.kind == "content_block_delta"
-        {
-            return match line.parent_tool_use_id {
-                None => self.delta(line.event.index, &line.event.delta, out),
-                Some(_) => out.alive(),
-            };
+        if let Some((index, delta)) = piece(&text) {
+            return self.delta(index, &delta, out);
         }
         let text = if has_surrogate(&text) { replace_lone_surrogates(&text).into() } else { text };
         if let Ok(line) = serde_json::from_str::<Line<'_>>(&text) {

@@ -7,6 +7,7 @@ mod blocks;
 mod decode;
 mod edits;
 mod encode;
+mod piece;
 mod records;
 mod requests;
 mod result;

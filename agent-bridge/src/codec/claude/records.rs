@@ -41,24 +41,6 @@ pub(super) struct Line<'a> {
     pub(super) is_replay: Option<bool>,
 }
 
-/// The hot path: a line that carries one piece of text.
-#[derive(Deserialize)]
-pub(super) struct DeltaLine<'a> {
-    #[serde(borrow)]
-    pub(super) event: DeltaEvent<'a>,
-    #[serde(borrow, default)]
-    pub(super) parent_tool_use_id: Option<Cow<'a, str>>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct DeltaEvent<'a> {
-    #[serde(borrow, rename = "type")]
-    pub(super) kind: Cow<'a, str>,
-    pub(super) index: u64,
-    #[serde(borrow)]
-    pub(super) delta: Delta<'a>,
-}
-
 /// One piece of a block.
 #[derive(Deserialize, Default)]
 #[serde(default)]
