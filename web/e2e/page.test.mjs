@@ -1,7 +1,7 @@
 // The page in Chromium against a running gateway with the demo agent. SWITCHBOARD_URL names it; without, the mock plays it.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { answer, chatOf, ended, lastTurn, person, say, startProxy, startWorld, turnOf } from "./world.mjs";
+import { answer, chatOf, ended, explain, lastTurn, person, say, startProxy, startWorld, turnOf } from "./world.mjs";
 
 const PREFIX = "/under/a/path/";
 /** `slow 12` says them half a second apart: time enough to interfere. */
@@ -29,6 +29,7 @@ function scene(name, act, { silent = true, ...options } = {}) {
       await act(someone);
       if (silent) assert.deepEqual(someone.heard.console, [], "the console stays empty: no error, no warning, no violation of the policy");
     } catch (error) {
+      await explain(someone);
       await clear(someone).catch(() => {});
       throw error;
     } finally {

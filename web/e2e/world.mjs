@@ -35,11 +35,18 @@ export function launch() {
 export async function person(world, options = {}) {
   const context = await world.browser.newContext({ viewport: { width: 1100, height: 800 }, ...options });
   context.setDefaultTimeout(20_000);
-  const heard = { console: [], requests: [] };
+  const heard = { console: [], requests: [], frames: [] };
   context.on("console", (message) => heard.console.push(`${message.type()}: ${message.text()}`));
   context.on("weberror", (error) => heard.console.push(String(error.error())));
   context.on("request", (request) => heard.requests.push(request.url()));
-  context.on("page", (page) => page.on("websocket", (socket) => heard.requests.push(socket.url())));
+  context.on("page", (page) => page.on("websocket", (socket) => {
+    heard.requests.push(socket.url());
+    const note = (what) => heard.frames.push(`${new Date().toISOString()} ${what}`);
+    note("a socket opens");
+    socket.on("framesent", ({ payload }) => note(`> ${kind(payload)}`));
+    socket.on("framereceived", ({ payload }) => note(`< ${kind(payload)}`));
+    socket.on("close", () => note("a socket closes"));
+  }));
   return {
     context, heard,
     /** Opens the page, signed in, at a chat if one is named. */
@@ -52,6 +59,30 @@ export async function person(world, options = {}) {
       return page;
     },
   };
+}
+
+/** The kind of a frame: what else is in it may be a token. */
+function kind(payload) {
+  try {
+    const { type, event } = JSON.parse(String(payload));
+    return type ?? event;
+  } catch {
+    return "no JSON";
+  }
+}
+
+/** For a test that failed: what its pages show, and what went over their sockets last. */
+export async function explain(someone) {
+  for (const page of someone.context.pages()) {
+    const shown = await page.evaluate(() => ({
+      connection: [...document.querySelectorAll(".connection")].map((each) => each.dataset.state),
+      signedIn: [localStorage, sessionStorage].map((area) => Object.keys(area).some((key) => key.endsWith(":token"))),
+      text: document.body.innerText.slice(0, 500),
+    })).catch(String);
+    console.log("a page shows", JSON.stringify(shown));
+  }
+  console.log("the last frames:", JSON.stringify(someone.heard.frames.slice(-40), null, 1));
+  console.log("the console:", JSON.stringify(someone.heard.console));
 }
 
 /** Sends a message; gives its turn, which keeps its id from unsent to ended. */
