@@ -1,4 +1,5 @@
-//! One suite of conversations that every transport must carry alike.
+//! One suite of conversations that every transport must carry alike. `conformance/README.md` says how to run it over a
+//! transport of yours.
 //!
 //! A transport implements [`Lab`], [`Site`] and [`Client`]; [`traces::check`] then runs the trace files over it, the
 //! same ones that `core` runs against a bare hub, and [`Transcript`] says what a client saw in a form that can be

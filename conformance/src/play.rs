@@ -59,17 +59,12 @@ struct Player<'a> {
     lab: &'a dyn Lab,
     world: World,
     site: Box<dyn Site>,
-    clients: BTreeMap<String, Open>,
+    /// `None`: it has gone.
+    clients: BTreeMap<String, Option<Box<dyn Client>>>,
     /// What the gateway called clients that could not say their names.
     aliases: BTreeMap<String, String>,
     names: Names,
     barriers: u32,
-}
-
-struct Open {
-    client: Option<Box<dyn Client>>,
-    /// It was greeted, and so counts among the gateway's connections.
-    ready: bool,
 }
 
 impl<'a> Player<'a> {
@@ -128,7 +123,7 @@ impl<'a> Player<'a> {
                     None => Principal::owner(),
                 };
                 let opened = self.site.open(&principal, client).await;
-                self.clients.insert(client.clone(), Open { client: Some(opened), ready: false });
+                self.clients.insert(client.clone(), Some(opened));
             }
             Step::Send { client, frame } => {
                 let frame = self.names.reveal(&expand(frame)?);
@@ -136,13 +131,10 @@ impl<'a> Player<'a> {
             }
             Step::Gone { client } => {
                 let open = self.clients.get_mut(client).ok_or("it is not open")?;
-                let client = open.client.take().ok_or("it is gone")?;
-                let before = self.world.gateway().counts().await.map(|counts| counts.connections);
-                client.close().await;
-                // One that was refused never counted; a gateway that has stopped does not count.
-                if let (Ok(before), true) = (before, open.ready) {
-                    self.world.until(|counts| counts.connections < before).await?;
-                }
+                open.take().ok_or("it is gone")?.close().await;
+                // One that was refused may still have counted.
+                let left = self.clients.values().flatten().count();
+                self.world.until(|counts| counts.connections <= left).await?;
             }
             Step::Agent { chat, events } => {
                 let events = events.iter().map(agent_event).collect::<Result<_, _>>()?;
@@ -178,7 +170,7 @@ impl<'a> Player<'a> {
 
     fn client(&mut self, name: &str) -> Result<&mut Box<dyn Client>, String> {
         let open = self.clients.get_mut(name).ok_or_else(|| format!("{name} is not open"))?;
-        open.client.as_mut().ok_or_else(|| format!("{name} is gone"))
+        open.as_mut().ok_or_else(|| format!("{name} is gone"))
     }
 
     /// What really came next from whom the stated line is about.
@@ -231,9 +223,7 @@ impl<'a> Player<'a> {
     fn with_client_ids(&mut self, name: &str, mut frame: String) -> String {
         if frame.starts_with(r#"{"event":"ready""#)
             && let Ok(ready) = serde_json::from_str::<serde_json::Value>(&frame)
-            && let Some(open) = self.clients.get_mut(name)
         {
-            open.ready = true;
             let id = ready["client_id"].as_str().unwrap_or_default();
             self.aliases.insert(id.to_owned(), name.to_owned());
         }
@@ -257,12 +247,8 @@ impl<'a> Player<'a> {
     }
 
     async fn nothing_is_left(&mut self) -> Result<(), String> {
-        let names: Vec<String> = self
-            .clients
-            .iter()
-            .filter(|(_, open)| open.client.is_some())
-            .map(|(name, _)| name.clone())
-            .collect();
+        let names: Vec<String> =
+            self.clients.iter().filter(|(_, open)| open.is_some()).map(|(name, _)| name.clone()).collect();
         for name in names {
             if let Ok(Received::Closed { .. } | Received::Gone) =
                 timeout(std::time::Duration::ZERO, self.client(&name)?.next()).await

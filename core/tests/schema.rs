@@ -182,3 +182,62 @@ fn what_is_wrong_is_refused() {
         assert!(!server.is_valid(&wrong), "{wrong}");
     }
 }
+
+/// The frames that clients get in a trace, whose hidden times have values again.
+fn traced() -> Vec<(String, Value)> {
+    let dir = here().join("../conformance/traces");
+    let mut frames = Vec::new();
+    for entry in fs::read_dir(&dir).expect("the traces are there") {
+        let path = entry.expect("an entry").path();
+        let text = fs::read_to_string(&path).expect("a trace is text").replace(r#""~""#, "1");
+        for line in text.lines() {
+            let Some((client, frame)) = line.split_once(['<', '>']) else { continue };
+            let frame = frame.trim_start();
+            if !client.contains(' ') && frame.starts_with('{') {
+                let at = format!("{}: {line}", name(&path));
+                // What clients send may be no JSON, or say how often a text is repeated.
+                frames.extend(serde_json::from_str(frame).ok().map(|frame| (at, frame)));
+            }
+        }
+    }
+    frames
+}
+
+#[test]
+fn every_event_in_the_traces_is_valid() {
+    let validator = validator("server");
+    let mut valid = 0;
+    for (at, event) in traced().iter().filter(|(_, frame)| frame.get("event").is_some()) {
+        let errors: Vec<String> = validator.iter_errors(event).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{at}: {errors:?}");
+        valid += 1;
+    }
+    assert!(valid > 500, "{valid}");
+}
+
+#[test]
+fn every_kind_occurs_in_a_trace() {
+    let traced = traced();
+    let (client, server) = (schema("client"), schema("server"));
+    let kinds = [
+        ("type", &client),
+        ("event", &server["$defs"]["ChatEvent"]),
+        ("event", &server["$defs"]["ControlEvent"]),
+    ];
+    for (tag, schema) in kinds {
+        for kind in schema["oneOf"].as_array().expect("a choice of kinds") {
+            let name = &kind["properties"][tag]["const"];
+            assert!(name.is_string(), "{kind}");
+            let numbered =
+                kind["properties"].get("seq").is_some() || schema["properties"].get("seq").is_some();
+            let is_it = |frame: &Value| {
+                // `goal_state` is two kinds of one name.
+                frame[tag] == *name && (*name != "goal_state" || frame.get("seq").is_some() == numbered)
+            };
+            assert!(
+                traced.iter().any(|(_, frame)| is_it(frame)),
+                "no trace has {name}, numbered: {numbered}"
+            );
+        }
+    }
+}
