@@ -1,0 +1,146 @@
+//! A program with a gateway in it. Its agent is a value in this process: it counts, asks before it counts far, and
+//! stops when it is told to.
+#![allow(clippy::print_stdout, reason = "it says where it listens")]
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use switchboard_core::{
+    Limits,
+    agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords, StreamId},
+    ids::{RequestId, TurnId},
+    wire::{Answer, Outcome, PermissionRequest},
+};
+use switchboard_runtime::{Agent, Gateway, GatewayGone, Memory, Order, Orders, Records, Seat, entropy};
+use switchboard_transport_unix::{Listener, Options, serve};
+use tokio::time::sleep;
+
+/// Beyond this it asks.
+const FAR: u32 = 20;
+
+/// Counts as far as a message says.
+struct Counter;
+
+#[async_trait]
+impl Agent for Counter {
+    fn name(&self) -> &str {
+        "counter"
+    }
+
+    /// One life in one chat. It gets one prompt at a time, and must end each with a `TurnEnded`.
+    async fn run(&self, seat: Seat) -> AgentExit {
+        let mut life = Life { orders: seat.orders, records: seat.records, position: 0 };
+        loop {
+            match life.orders.next().await {
+                Order::Command(AgentCommand::Prompt { text, turn_id, .. }) => {
+                    if let Err(Over) = life.turn(&turn_id, &text).await {
+                        return AgentExit::Stopped;
+                    }
+                }
+                // A cancel or an answer that came after its turn had ended.
+                Order::Command(AgentCommand::Cancel { .. } | AgentCommand::Answer { .. }) => {}
+                Order::Stop | Order::Kill => return AgentExit::Stopped,
+            }
+        }
+    }
+}
+
+struct Life {
+    orders: Orders,
+    records: Records,
+    position: u64,
+}
+
+/// The agent was told to stop, or there is nobody any more to hear it.
+struct Over;
+
+impl From<GatewayGone> for Over {
+    fn from(_: GatewayGone) -> Self {
+        Self
+    }
+}
+
+impl Life {
+    async fn turn(&mut self, turn_id: &TurnId, text: &str) -> Result<(), Over> {
+        let far = text.split(' ').find_map(|word| word.parse().ok()).unwrap_or(3);
+        if far > FAR && !self.may(turn_id, far).await? {
+            self.say(AgentEvent::Message { text: "Then I do not count.".to_owned() }).await?;
+            return self.end(Outcome::Completed).await;
+        }
+        let stream: StreamId = "count".into();
+        for number in 1..=far {
+            tokio::select! {
+                biased;
+                order = self.orders.next() => match order {
+                    Order::Command(AgentCommand::Cancel { .. }) => return self.end(Outcome::Cancelled).await,
+                    Order::Command(AgentCommand::Prompt { .. } | AgentCommand::Answer { .. }) => {}
+                    Order::Stop | Order::Kill => return Err(Over),
+                },
+                // Stands for the work.
+                () = sleep(Duration::from_millis(10)) => {}
+            }
+            self.say(AgentEvent::Text { stream: stream.clone(), text: format!("{number} ") }).await?;
+        }
+        self.say(AgentEvent::TextEnd { stream, text: None, void: false }).await?;
+        self.end(Outcome::Completed).await
+    }
+
+    /// Asks the people who watch this chat. The request stays open, also over lost connections, until one answers.
+    async fn may(&mut self, turn_id: &TurnId, far: u32) -> Result<bool, Over> {
+        // Unique within its chat.
+        let request_id = RequestId::parse(&format!("far-{}", self.position)).map_err(|_| Over)?;
+        let request = PermissionRequest {
+            request_id: request_id.clone(),
+            tool: "Count".to_owned(),
+            input: far.into(),
+            description: Some(format!("Count to {far}")),
+            call_id: None,
+            truncated: false,
+        };
+        self.say(AgentEvent::Permission(request)).await?;
+        loop {
+            match self.orders.next().await {
+                Order::Command(AgentCommand::Answer { request_id: answered, answer, .. }) => {
+                    if answered == request_id {
+                        return Ok(answer == Answer::Allow);
+                    }
+                }
+                Order::Command(AgentCommand::Cancel { turn_id: cancelled, .. }) => {
+                    if cancelled == *turn_id {
+                        return Ok(false);
+                    }
+                }
+                Order::Command(AgentCommand::Prompt { .. }) => {}
+                Order::Stop | Order::Kill => return Err(Over),
+            }
+        }
+    }
+
+    async fn end(&mut self, outcome: Outcome) -> Result<(), Over> {
+        self.say(AgentEvent::TurnEnded { outcome, error: None, usage: None, cost: None }).await
+    }
+
+    /// Waits while the clients of this chat cannot follow: the agent is slowed down, not the memory filled.
+    async fn say(&mut self, event: AgentEvent) -> Result<(), Over> {
+        self.position += 1;
+        let records = AgentRecords { position: self.position, events: vec![event], checkpoint: None };
+        Ok(self.records.send(records).await?)
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let path = std::env::args_os().nth(1).ok_or("usage: switchboard-example-embed PATH")?;
+    // `Memory` forgets with the process; the feature `sqlite` of the runtime has a journal that does not.
+    let (gateway, running) = Gateway::start(Limits::default(), entropy()?, Memory::new(), Arc::new(Counter));
+    let listener = Listener::bind(path)?;
+    println!("listening at {}", listener.path().display());
+    tokio::select! {
+        served = serve(&listener, gateway.clone(), Options::default()) => served?,
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+    }
+    gateway.shut_down();
+    running.finished().await;
+    listener.remove();
+    Ok(())
+}
