@@ -14,8 +14,19 @@ use crate::workspace::{Context as _, Failure, Result, find_program, read};
 /// One feature set for everything: with another, most dependencies would be built again.
 const EVERYTHING: [&str; 2] = ["--workspace", "--all-features"];
 
-/// A target without `std`, whose `core` and `alloc` rustup has prebuilt.
-const BARE_TARGET: &str = "wasm32v1-none";
+/// Targets that the core must build for: one without `std`, whose `core` and `alloc` rustup has prebuilt, and one for
+/// browsers.
+const CORE_TARGETS: [&str; 2] = ["wasm32v1-none", "wasm32-unknown-unknown"];
+
+/// The crates that others build on, and the features that they have on purpose. Each must build alone, without what
+/// the rest of the workspace turns on.
+const LIBRARIES: [(&str, &[&str]); 5] = [
+    ("core", &["schema"]),
+    ("runtime", &["sqlite"]),
+    ("transport-ws", &[]),
+    ("transport-unix", &[]),
+    ("agent-bridge", &[]),
+];
 
 pub(crate) fn format(session: &Session) -> Result<Verdict> {
     // The names are enough: who sees them runs `cargo fmt`.
@@ -30,21 +41,54 @@ pub(crate) fn clippy(session: &Session) -> Result<Verdict> {
     Ok(Verdict::Passed)
 }
 
-/// Compiles the core, without its `schema` feature, for a target that has no `std` to lean on.
+/// Compiles the core, without its `schema` feature, for targets that have no operating system to lean on.
 pub(crate) fn no_std(session: &Session) -> Result<Verdict> {
     if !says_no_std(&read("core/src/lib.rs")?) {
         return Err(Failure::new("core/src/lib.rs does not say no_std"));
     }
-    if !has_bare_target(session) {
-        let added = Task::new("rustup").args(["target", "add", BARE_TARGET]).output(session.deadline());
-        if let Err(failure) = added {
-            let reason = format!("the target {BARE_TARGET} is not installed and cannot be: {failure}");
-            return Ok(Verdict::Skipped(reason));
+    let mut missing = Vec::new();
+    for target in CORE_TARGETS {
+        if !has_target(session, target) {
+            let added = Task::new("rustup").args(["target", "add", target]).output(session.deadline());
+            if let Err(failure) = added {
+                missing.push(format!("the target {target} is not installed and cannot be: {failure}"));
+                continue;
+            }
+        }
+        let core = ["clippy", "--locked", "--package", "switchboard-core", "--target", target];
+        Task::cargo().args(core).args(["--", "-D", "warnings"]).run(session.deadline())?;
+    }
+    if missing.len() == CORE_TARGETS.len() {
+        return Ok(Verdict::Skipped(missing.join("; ")));
+    }
+    missing.iter().for_each(|reason| println!("not built: {reason}"));
+    Ok(Verdict::Passed)
+}
+
+/// Checks each library by itself, with none of its features and with each of them alone.
+pub(crate) fn features(session: &Session) -> Result<Verdict> {
+    for (library, features) in LIBRARIES {
+        let manifest = read(&format!("{library}/Cargo.toml"))?;
+        let declared = declared_features(&manifest);
+        if declared != features {
+            let failure =
+                format!("{library} has the features {declared:?}; xtask/src/rust.rs lists {features:?}");
+            return Err(Failure::new(failure));
+        }
+        for feature in std::iter::once("").chain(features.iter().copied()) {
+            let package = format!("switchboard-{library}");
+            let check = ["check", "--locked", "--quiet", "--no-default-features", "--package", &package];
+            Task::cargo().args(check).args(["--features", feature]).run(session.deadline())?;
         }
     }
-    let core = ["clippy", "--locked", "--package", "switchboard-core", "--target", BARE_TARGET];
-    Task::cargo().args(core).args(["--", "-D", "warnings"]).run(session.deadline())?;
     Ok(Verdict::Passed)
+}
+
+/// The names in the section `[features]` of a manifest.
+fn declared_features(manifest: &str) -> Vec<&str> {
+    let section = manifest.lines().skip_while(|line| *line != "[features]").skip(1);
+    let lines = section.take_while(|line| !line.starts_with('['));
+    lines.filter_map(|line| Some(line.split_once(" = ")?.0)).filter(|name| !name.starts_with('#')).collect()
 }
 
 fn says_no_std(crate_root: &str) -> bool {
@@ -52,10 +96,9 @@ fn says_no_std(crate_root: &str) -> bool {
     crate_root.lines().any(|line| is_declaration(line.trim()))
 }
 
-fn has_bare_target(session: &Session) -> bool {
-    let libraries = Task::new("rustc")
-        .args(["--print", "target-libdir", "--target", BARE_TARGET])
-        .output(session.deadline());
+fn has_target(session: &Session, target: &str) -> bool {
+    let libraries =
+        Task::new("rustc").args(["--print", "target-libdir", "--target", target]).output(session.deadline());
     libraries.is_ok_and(|dir| Path::new(dir.trim()).is_dir())
 }
 
@@ -123,7 +166,14 @@ pub(crate) fn example_output(session: &Session, name: &str, args: &[&str]) -> Re
 
 #[cfg(test)]
 mod tests {
-    use super::says_no_std;
+    use super::{declared_features, says_no_std};
+
+    #[test]
+    fn features_are_read() {
+        let manifest = "[package]\nname = \"x\"\n\n[features]\n# a = b\nschema = []\nsqlite = [\"dep:y\"]\n\n[lints]\nz = 1\n";
+        assert_eq!(declared_features(manifest), ["schema", "sqlite"]);
+        assert!(declared_features("[package]\n").is_empty());
+    }
 
     #[test]
     fn a_crate_root_that_uses_std_is_noticed() {

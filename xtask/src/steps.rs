@@ -29,9 +29,15 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step {
         name: "no_std",
-        about: "the core builds where there is no operating system",
+        about: "the core builds where there is no operating system, and for browsers",
         limit: seconds(300),
         run: rust::no_std,
+    },
+    Step {
+        name: "features",
+        about: "each library builds alone, with none of its features and with each",
+        limit: seconds(600),
+        run: rust::features,
     },
     Step {
         name: "clippy",
