@@ -140,7 +140,7 @@ scene("a turn that fails says why and gives the message back", async (me) => {
   const turn = await say(page, "fail");
   assert.equal(await ended(turn), "failed");
   await turn.getByRole("button", { name: "Edit and send again" }).click();
-  assert.equal(await page.locator("#composer").inputValue(), "fail");
+  await page.waitForFunction(() => document.querySelector("#composer").value === "fail");
   const dead = await say(page, "die");
   assert.ok(["failed", "interrupted"].includes(await ended(dead)));
 });
@@ -258,6 +258,8 @@ scene("a refused token is asked for, and the right one signs in", async (me) => 
   await other.locator(".connection[data-state=online]").first().waitFor({ state: "attached" });
   await page.reload();
   await page.locator(".connection[data-state=online]").first().waitFor({ state: "attached" });
+  await other.goto(`${world.base}?again#token=wrong`);
+  await other.locator(".connection[data-state=online]").first().waitFor({ state: "attached" });
 });
 
 scene("a new chat joins the list and is there again at the next visit", async (me) => {

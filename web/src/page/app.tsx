@@ -1,4 +1,4 @@
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { openRequests, runningTurn, type Client } from "../client/index.ts";
 import { Composer } from "./composer.tsx";
 import { ConnectionState } from "./connection-state.tsx";
@@ -113,7 +113,8 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
   }, [gone]);
 
   const unauthorized = status.state === "stopped" && status.reason === "unauthorized";
-  useEffect(() => {
+  // At once: a tab that signs in meanwhile must not be missed.
+  useLayoutEffect(() => {
     if (!unauthorized) return;
     const had = credentials.token !== undefined;
     if (credentials.refused()) client.start();
@@ -123,6 +124,10 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
     addEventListener("storage", onStorage);
     return () => removeEventListener("storage", onStorage);
   }, [unauthorized]);
+
+  useLayoutEffect(() => {
+    if (online) credentials.accepted();
+  }, [online]);
 
   useEffect(() => {
     if (chat.model !== undefined) write("localStorage", "model", chat.model);
@@ -134,7 +139,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
   }, [title, requests.length > 0]);
 
   if (unauthorized) {
-    return <SignIn refused={refused} onToken={(token) => { credentials.keep(token); client.start(); }} />;
+    return <SignIn refused={refused} onToken={(token) => { credentials.try(token); client.start(); }} />;
   }
   const waiting = new Set(client.chats.items.map((each) => each.chat_id).filter((id) => {
     const other = client.chat(id);

@@ -24,7 +24,7 @@ export function Composer({ chatId, running, online, given, onSend, onStop }: Com
   useEffect(() => {
     if (!coarse.matches) field.current?.focus({ preventScroll: true });
   }, [chatId]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!given) return;
     change(given.text);
     field.current?.focus();

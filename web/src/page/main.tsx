@@ -24,6 +24,6 @@ client.start();
 addEventListener("hashchange", () => {
   const token = takeToken();
   if (token === undefined) return;
-  credentials.keep(token);
+  credentials.try(token);
   client.start();
 });

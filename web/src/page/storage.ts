@@ -46,24 +46,29 @@ export class Credentials {
 
   constructor(given: string | undefined) {
     this.#token = given ?? read("sessionStorage", "token") ?? read("localStorage", "token");
-    if (given !== undefined) this.keep(given);
+    if (given !== undefined) this.try(given);
   }
 
   get token(): string | undefined {
     return this.#token;
   }
 
-  keep(token: string): void {
+  /** Takes a token that has yet to prove good: until then it is this tab's alone. */
+  try(token: string): void {
     this.#token = token;
     write("sessionStorage", "token", token);
-    write("localStorage", "token", token);
+  }
+
+  /** The gateway accepted it: other tabs and later visits may have it. */
+  accepted(): void {
+    if (this.#token !== undefined) write("localStorage", "token", this.#token);
   }
 
   /** Takes over what another tab signed in with; says whether there is anything new. */
   adopt(): boolean {
     const other = read("localStorage", "token");
     if (other === undefined || other === this.#token) return false;
-    this.keep(other);
+    this.try(other);
     return true;
   }
 
@@ -73,7 +78,7 @@ export class Credentials {
     write("sessionStorage", "token", undefined);
     const other = read("localStorage", "token");
     this.#token = other === old ? undefined : other;
-    if (other === old) write("localStorage", "token", undefined);
+    if (other !== undefined && other === old) write("localStorage", "token", undefined);
     return this.#token !== undefined;
   }
 }
