@@ -6,7 +6,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use switchboard_core::agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords};
+use switchboard_core::{
+    agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords},
+    ids::ChatKey,
+};
 use switchboard_runtime::{Agent, GatewayGone, Order, Records, Seat};
 use tokio::{
     sync::{Notify, mpsc, oneshot},
@@ -28,6 +31,8 @@ pub enum Heard {
     Kill,
     /// It is held back, or no longer.
     Held(bool),
+    /// Its chat was deleted: nothing is to be left of it.
+    Forget,
 }
 
 /// The agents of one gateway, seen from the test. Chats are named by their id on the wire.
@@ -145,6 +150,10 @@ impl Chat {
 impl Agent for Script {
     fn name(&self) -> &str {
         "script"
+    }
+
+    async fn forget_chat(&self, chat: &ChatKey) {
+        self.hear(chat.chat.as_str(), Heard::Forget);
     }
 
     async fn run(&self, mut seat: Seat) -> AgentExit {

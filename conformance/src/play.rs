@@ -198,6 +198,7 @@ impl<'a> Player<'a> {
             Heard::Command(command) => show_command(&mut self.names, &command),
             Heard::Stop => "stop".to_owned(),
             Heard::Kill => "kill".to_owned(),
+            Heard::Forget => "forget".to_owned(),
             Heard::Held(true) => "hold".to_owned(),
             Heard::Held(false) => "go on".to_owned(),
         };

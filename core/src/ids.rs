@@ -4,6 +4,7 @@ use alloc::{string::String, sync::Arc};
 use core::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use sha2::{Digest as _, Sha256};
 
 /// Why a string is not an identifier. The text is fit for an `error` frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +136,16 @@ pub struct ChatKey {
     pub principal: Principal,
     /// Its id on the wire.
     pub chat: ChatId,
+}
+
+impl ChatKey {
+    /// What a journal keeps of a deleted chat: the SHA-256 of the principal, a zero byte and the id.
+    pub fn hash(&self) -> [u8; 32] {
+        let parts = [self.principal.as_str().as_bytes(), &[0], self.chat.as_str().as_bytes()];
+        let mut hash = Sha256::new();
+        parts.iter().for_each(|part| hash.update(part));
+        hash.finalize().into()
+    }
 }
 
 /// One connection for as long as it lives; never used again after it ends.

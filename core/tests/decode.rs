@@ -80,9 +80,7 @@ fn a_missing_or_wrong_type_is_named() {
 fn what_is_not_served_says_so() {
     for kind in [
         "set_workspace_scope",
-        "rename_chat",
         "fork_chat",
-        "delete_chat",
         "tool_result",
         "new_temporary_chat",
         "discard_temporary_chat",
@@ -103,6 +101,28 @@ fn what_is_not_served_says_so() {
     )]);
     let empty = r#"{"type":"message","chat_id":"c","content":"x","media":[]}"#;
     assert!(matches!(strict(empty), Ok(Some(ClientEnvelope::Message(_)))));
+}
+
+#[test]
+fn a_title_is_one_line_of_bounded_length() {
+    let rename = |title: &str| {
+        let title = serde_json::to_string(title).unwrap();
+        strict(&format!("{{\"type\":\"rename_chat\",\"chat_id\":\"c\",\"title\":{title}}}"))
+    };
+    let longest = "ü".repeat(128);
+    for (given, kept) in [(" Sea and sky\n", "Sea and sky"), (&longest, &longest)] {
+        let Ok(Some(ClientEnvelope::RenameChat { title, .. })) = rename(given) else { panic!("{given}") };
+        assert_eq!(title, kept);
+    }
+    for (given, code) in [
+        ("", MissingField),
+        (" \t ", MissingField),
+        (&*format!("{longest}x"), TooLarge),
+        ("two\nlines", InvalidField),
+        ("a\u{1b}[31mb", InvalidField),
+    ] {
+        assert_eq!(rename(given).unwrap_err().code, code, "{given:?}");
+    }
 }
 
 #[test]

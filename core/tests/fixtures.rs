@@ -38,6 +38,8 @@ kinds!(CLIENT, client_kind, ClientEnvelope {
     SetGoalState => "set_goal_state",
     ListChats => "list_chats",
     History => "history",
+    RenameChat => "rename_chat",
+    DeleteChat => "delete_chat",
     Ping => "ping",
     // Text that is no JSON: `decode.rs` has its cases.
     Legacy => "legacy",

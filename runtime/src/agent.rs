@@ -24,6 +24,12 @@ pub trait Agent: Send + Sync + 'static {
     /// this life and its turn, and nothing else.
     async fn run(&self, seat: Seat) -> AgentExit;
 
+    /// The chat was deleted, and its agent is gone or about to be: remove what its lives have left that holds
+    /// something of the conversation. May come twice.
+    async fn forget_chat(&self, chat: &ChatKey) {
+        let _ = chat;
+    }
+
     /// Whether a life goes on without this process, so that [`run`](Self::run) can take it up again with
     /// [`Seat::resume`]. Where it does not, a life of an earlier process is over, and its open turn is
     /// interrupted.

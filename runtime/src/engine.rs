@@ -218,6 +218,10 @@ impl<J: Journal> Engine<J> {
             }
             Output::Command { run, command } => self.order(run, Order::Command(command)),
             Output::StopAgent { run, kill } => self.order(run, if kill { Order::Kill } else { Order::Stop }),
+            Output::ForgetChat { chat } => {
+                let agent = Arc::clone(&self.agent);
+                tokio::spawn(async move { agent.forget_chat(&chat).await });
+            }
             Output::HoldAgent { run, held } => {
                 if let Some(link) = self.agents.get(&run) {
                     link.held.send_replace(held);

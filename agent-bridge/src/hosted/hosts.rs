@@ -76,6 +76,17 @@ pub fn end_orphans(hosts: &Path, keep: &BTreeSet<AgentRun>) -> io::Result<usize>
     Ok(ended)
 }
 
+/// Removes what ended hosts of a chat, as `principal/chat`, have left: everything that its agents said is in there.
+pub(super) fn remove_of(hosts: &Path, whom: &str) -> io::Result<()> {
+    for (_, place) in Place::all(hosts)? {
+        if place.card().is_some_and(|card| card.chat == whom) && !place.is_live() {
+            sweep(&place);
+            place.remove()?;
+        }
+    }
+    Ok(())
+}
+
 /// Ends what bears the mark of a dead host's agent. Blocks; gives how many processes that were.
 pub(super) fn sweep(place: &Place) -> usize {
     place.card().map_or(0, |card| kill_tree(None, &card.mark, &BTreeSet::new()))

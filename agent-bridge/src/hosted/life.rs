@@ -148,7 +148,7 @@ async fn is_deserted<O: OrderSource>(orders: &mut O) -> bool {
 }
 
 /// How a chat is named in its host's directory.
-fn whom(chat: &ChatKey) -> String {
+pub(super) fn whom(chat: &ChatKey) -> String {
     format!("{}/{}", chat.principal, chat.chat)
 }
 

@@ -130,6 +130,14 @@ impl Agent for HostAgent {
         self.serve(HostedLife { chat, run, session, resume, orders, records }).await
     }
 
+    async fn forget_chat(&self, chat: &ChatKey) {
+        let (hosts, whom) = (self.hosts.clone(), life::whom(chat));
+        let removed = tokio::task::spawn_blocking(move || hosts::remove_of(&hosts, &whom)).await;
+        if let Ok(Err(error)) = removed {
+            tracing::warn!(%error, "what a deleted chat's agent left could not be removed; the next start does it");
+        }
+    }
+
     fn survives(&self) -> bool {
         true
     }

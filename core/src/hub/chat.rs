@@ -7,10 +7,11 @@ use alloc::{
 };
 
 use super::{
-    connection::too_many_chats,
+    connection::{shutting_down, too_many_chats},
     context::{Asked, Context, Errand, Refusal},
+    deletion::Deletion,
     io::ChatRef,
-    log::{Draft, Origin, Pending},
+    log::{Draft, Effect, Origin, Pending},
     repair::Broken,
     ring::Ring,
     seat::Seat,
@@ -21,8 +22,8 @@ use super::{
 use crate::{
     agent::{AgentCommand, CommandId},
     ids::{ChatKey, ConnId, Cursor, Epoch, RequestId, TurnId},
-    journal::{ChatRecord, PageStart, Query},
-    wire::{Answer, ChatBody, ErrorCode, GoalState, Resolution},
+    journal::{Change, ChatRecord, PageStart, Query},
+    wire::{Answer, ChatBody, ControlEvent, ErrorCode, GoalState, Resolution, UpdateScope},
 };
 
 /// Requests remembered after they were closed, so that a late answer hears `already_resolved`.
@@ -66,6 +67,7 @@ pub(super) struct Chat {
     pub(super) recover: bool,
     /// When to ask for it again.
     pub(super) reload_at_ms: Option<u64>,
+    pub(super) deletion: Option<Deletion>,
 }
 
 /// How much is known of a chat.
@@ -79,6 +81,10 @@ pub(super) enum Phase {
     Creating,
     /// It exists.
     Ready,
+    /// Somebody deletes it: whatever else is wanted waits for the outcome.
+    Deleting,
+    /// It did exist. Nothing under this key ever will again.
+    Deleted,
 }
 
 /// What a client wants of a chat.
@@ -90,6 +96,8 @@ pub(super) enum Wanted {
     Respond { request_id: RequestId, answer: Answer },
     SetGoal { goal_state: GoalState },
     History { before: Option<String>, limit: Option<u32> },
+    Rename { title: String },
+    Delete,
 }
 
 impl Chat {
@@ -125,12 +133,13 @@ impl Chat {
             timer: None,
             recover: false,
             reload_at_ms: None,
+            deletion: None,
         }
     }
 
     /// Whether nothing is lost by forgetting what is in memory.
     pub(super) fn is_idle(&self) -> bool {
-        self.phase != Phase::Loading
+        !matches!(self.phase, Phase::Loading | Phase::Deleting)
             && self.subs.is_empty()
             && self.pending.is_empty()
             && self.broken.is_none()
@@ -151,6 +160,13 @@ impl Chat {
                 }
             }
         }
+        self.take_intake(cx);
+    }
+
+    /// The journal had it once.
+    pub(super) fn found_deleted(&mut self, cx: &mut Context) {
+        self.phase = Phase::Deleted;
+        self.recover = false;
         self.take_intake(cx);
     }
 
@@ -187,7 +203,7 @@ impl Chat {
                 self.attach(cx, conn, after);
                 return;
             }
-            _ if self.phase == Phase::Absent => {
+            _ if matches!(self.phase, Phase::Absent | Phase::Deleted) => {
                 let refusal = Refusal::new(ErrorCode::UnknownChat, "no such chat");
                 cx.refuse(conn, refusal.chat(&self.key.chat).turn(wanted.turn_id()));
                 return;
@@ -197,7 +213,9 @@ impl Chat {
             | Wanted::Cancel { .. }
             | Wanted::Respond { .. }
             | Wanted::SetGoal { .. }
-            | Wanted::History { .. } => {}
+            | Wanted::History { .. }
+            | Wanted::Rename { .. }
+            | Wanted::Delete => {}
         }
         let turn_id = wanted.turn_id().cloned();
         let result = match wanted {
@@ -210,6 +228,8 @@ impl Chat {
                 self.history(cx, conn, before, limit);
                 Ok(())
             }
+            Wanted::Rename { title } => self.rename(cx, conn, title),
+            Wanted::Delete => self.delete(cx, conn),
             Wanted::Attach { .. } | Wanted::Detach | Wanted::Message { .. } => Ok(()),
         };
         if let Err(refusal) = result {
@@ -324,6 +344,26 @@ impl Chat {
         Ok(())
     }
 
+    /// A title that a person gave stands from then on: the first message makes one only where there is none.
+    fn rename(&mut self, cx: &mut Context, conn: ConnId, title: String) -> Result<(), Refusal> {
+        if cx.shutting_down {
+            return Err(shutting_down());
+        }
+        if self.broken.is_some() {
+            return Err(unavailable());
+        }
+        self.title = Some(title.clone());
+        let mut draft = Draft::new();
+        draft.changes.push(Change::Title { title: title.clone() });
+        let chat_id = self.key.chat.clone();
+        let event =
+            ControlEvent::SessionUpdated { chat_id, scope: UpdateScope::Metadata, title: Some(title) };
+        draft.effects.push(Effect::Announce { by: conn, event });
+        draft.origin = Some(Origin { conn, turn_id: None, attach: false });
+        self.stage(cx, draft);
+        Ok(())
+    }
+
     pub(super) fn next_command(&mut self) -> CommandId {
         self.last_command += 1;
         CommandId(self.last_command)
@@ -338,7 +378,9 @@ impl Wanted {
             | Self::Detach
             | Self::Respond { .. }
             | Self::SetGoal { .. }
-            | Self::History { .. } => None,
+            | Self::History { .. }
+            | Self::Rename { .. }
+            | Self::Delete => None,
         }
     }
 }

@@ -99,6 +99,12 @@ impl Hub {
         if let Some(quota) = self.cx.quotas.get_mut(&conn.principal) {
             quota.connections -= 1;
         }
+        if let Some(listing) = self.cx.lists.get_mut(&conn.principal) {
+            listing.remove(&id);
+            if listing.is_empty() {
+                self.cx.lists.remove(&conn.principal);
+            }
+        }
         self.finish_shutdown();
     }
 
@@ -137,6 +143,8 @@ impl Hub {
             ClientEnvelope::History { chat_id, before, limit } => {
                 self.want(id, chat_id, Wanted::History { before, limit });
             }
+            ClientEnvelope::RenameChat { chat_id, title } => self.want(id, chat_id, Wanted::Rename { title }),
+            ClientEnvelope::DeleteChat { chat_id } => self.want(id, chat_id, Wanted::Delete),
             ClientEnvelope::ListChats { before, limit } => self.list_chats(id, before, limit),
             ClientEnvelope::Ping { nonce } => self.cx.deliver(id, &ControlEvent::Pong { nonce }),
         }
@@ -207,7 +215,9 @@ impl Hub {
         let Some(conn) = self.cx.conns.get(&id) else { return };
         let most = self.cx.limits.list_chats;
         let limit = limit.unwrap_or(most).min(most);
-        let query = Query::Chats { principal: conn.principal.clone(), before, limit };
+        let principal = conn.principal.clone();
+        self.cx.lists.entry(principal.clone()).or_default().insert(id);
+        let query = Query::Chats { principal, before, limit };
         self.cx.ask(query, Asked::Chats { conn: id });
     }
 

@@ -39,6 +39,8 @@ pub(super) struct Context {
     outputs: VecDeque<Output>,
     pub(super) conns: BTreeMap<ConnId, Conn>,
     pub(super) quotas: BTreeMap<Principal, Quota>,
+    /// The connections that have asked for a list of chats: they hear of changes to any chat of theirs.
+    pub(super) lists: BTreeMap<Principal, BTreeSet<ConnId>>,
     pub(super) asked: BTreeMap<AskId, Asked>,
     pub(super) appends: BTreeMap<AppendId, ChatRef>,
     pub(super) timers: BTreeSet<(u64, ChatRef)>,
@@ -101,6 +103,7 @@ impl Context {
             outputs: VecDeque::new(),
             conns: BTreeMap::new(),
             quotas: BTreeMap::new(),
+            lists: BTreeMap::new(),
             asked: BTreeMap::new(),
             appends: BTreeMap::new(),
             timers: BTreeSet::new(),

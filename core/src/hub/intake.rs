@@ -35,9 +35,13 @@ impl Chat {
 
     /// Takes wishes in the order in which they came, up to one that has to wait for the journal.
     pub(super) fn take_intake(&mut self, cx: &mut Context) {
-        while matches!(self.phase, Phase::Absent | Phase::Ready) && !self.looking_up {
+        while matches!(self.phase, Phase::Absent | Phase::Ready | Phase::Deleted) && !self.looking_up {
             let Some((conn, wanted)) = self.intake.pop_front() else { break };
             if !cx.conns.contains_key(&conn) && !matches!(wanted, Wanted::Message { .. }) {
+                continue;
+            }
+            if self.phase == Phase::Deleted {
+                self.take(cx, conn, wanted);
                 continue;
             }
             let Wanted::Message { content, turn_id } = wanted else {

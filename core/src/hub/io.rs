@@ -173,6 +173,11 @@ pub enum Output {
         /// What.
         command: AgentCommand,
     },
+    /// The chat was deleted: remove what its agents have left outside of the journal.
+    ForgetChat {
+        /// Which one.
+        chat: ChatKey,
+    },
     /// Read no further from an agent, or go on.
     HoldAgent {
         /// Which life.

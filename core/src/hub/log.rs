@@ -45,6 +45,10 @@ pub(super) enum Effect {
     Tell(AgentCommand),
     /// Everybody who is up to date is told.
     Fan(ControlEvent),
+    /// Everybody who has the chat in sight is told, and whoever wanted it.
+    Announce { by: ConnId, event: ControlEvent },
+    /// The chat is gone.
+    Deleted,
     /// The sender of a repeated message gets the first answer again.
     Repeat { conn: ConnId, accepted: MessageAccepted },
 }
@@ -310,6 +314,8 @@ impl Chat {
         match effect {
             Effect::Tell(command) => self.tell(cx, command),
             Effect::Fan(event) => self.fan(cx, &event),
+            Effect::Announce { by, event } => self.announce(cx, Some(by), &event),
+            Effect::Deleted => self.deleted(cx),
             Effect::Repeat { conn, accepted } => {
                 self.expect_no_more(cx, conn);
                 if cx.conns.contains_key(&conn) {

@@ -3,6 +3,7 @@
 mod chat;
 mod connection;
 mod context;
+mod deletion;
 mod intake;
 mod io;
 mod join;
@@ -257,6 +258,8 @@ impl Hub {
             (Asked::Resync(chat), Found::Chat(record)) => {
                 self.with_chat(chat, |chat, cx| chat.resync(cx, record.as_deref()));
             }
+            (Asked::Load(chat), Found::Deleted) => self.with_chat(chat, Chat::found_deleted),
+            (Asked::Resync(chat), Found::Deleted) => self.with_chat(chat, Chat::resync_deleted),
             (Asked::Turn(chat), Found::Turn(record)) => {
                 self.with_chat(chat, |chat, cx| chat.turn_found(cx, Ok(record)));
             }
@@ -312,7 +315,7 @@ impl Hub {
         if !chat.is_idle() {
             return;
         }
-        if chat.phase == Phase::Absent {
+        if matches!(chat.phase, Phase::Absent | Phase::Deleted) {
             self.forget(reference);
             return;
         }

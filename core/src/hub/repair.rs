@@ -80,6 +80,11 @@ impl Chat {
                 None => again.push_back(pending),
             }
         }
+        // As the journal has it, if what was to change it was refused.
+        self.title = record.and_then(|record| record.title.clone());
+        if self.deletion.is_some() {
+            again.retain(|pending| !pending.changes.contains(&Change::Deleted));
+        }
         if self.phase == Phase::Creating {
             // What is left is about a chat that never was.
             self.phase = Phase::Absent;
@@ -88,6 +93,7 @@ impl Chat {
         for pending in again {
             self.append_again(cx, &refused_turns, pending);
         }
+        self.give_up_deleting(cx);
         self.hold(cx);
         self.rearm(cx);
         self.try_start(cx);
@@ -111,11 +117,8 @@ impl Chat {
                 }
                 // It only came along.
                 Effect::Fan(event @ ControlEvent::RuntimeModelUpdated { .. }) => self.fan(cx, &event),
-                Effect::Fan(_) | Effect::Tell(_) => {}
+                Effect::Fan(_) | Effect::Tell(_) | Effect::Announce { .. } | Effect::Deleted => {}
             }
-        }
-        if pending.changes.iter().any(|change| matches!(change, Change::Title { .. })) {
-            self.title = None;
         }
         if pending.events.iter().any(|event| matches!(event.body(), Some(ChatBody::GoalState { .. }))) {
             self.goal = self.view.goal().clone();
@@ -160,7 +163,9 @@ fn is_kept(pending: &Pending, record: Option<&ChatRecord>) -> bool {
             | Change::AgentPosition { .. }
             | Change::Session { .. }
             | Change::Title { .. }
-            | Change::Goal { .. } => false,
+            | Change::Goal { .. }
+            // There is a record.
+            | Change::Deleted => false,
         }),
     }
 }
@@ -179,7 +184,8 @@ fn turn_of(change: &Change) -> Option<&TurnId> {
         | Change::AgentPosition { .. }
         | Change::Session { .. }
         | Change::Title { .. }
-        | Change::Goal { .. } => None,
+        | Change::Goal { .. }
+        | Change::Deleted => None,
     }
 }
 
@@ -187,7 +193,7 @@ fn effect_turn(effect: &Effect) -> Option<&TurnId> {
     match effect {
         Effect::Tell(command) => command_turn(command),
         Effect::Fan(ControlEvent::GoalStatus { turn_id, .. }) => turn_id.as_ref(),
-        Effect::Fan(_) | Effect::Repeat { .. } => None,
+        Effect::Fan(_) | Effect::Repeat { .. } | Effect::Announce { .. } | Effect::Deleted => None,
     }
 }
 

@@ -172,7 +172,7 @@ impl Chat {
         }
     }
 
-    fn stage_changes(&mut self, cx: &mut Context, changes: impl IntoIterator<Item = Change>) {
+    pub(super) fn stage_changes(&mut self, cx: &mut Context, changes: impl IntoIterator<Item = Change>) {
         let mut draft = Draft::new();
         draft.changes.extend(changes);
         self.stage(cx, draft);
@@ -210,6 +210,9 @@ impl Chat {
             return;
         }
         self.vacate(cx);
+        if self.ends_unlogged(cx, run) {
+            return;
+        }
         self.stage_changes(cx, [Change::AgentEnded { run }]);
         if let Some(active) = &self.active {
             let cancelling = active.cancel_by_ms.is_some();
@@ -226,6 +229,7 @@ impl Chat {
             // Behind those who may have waited for this very place.
             self.stand_in_line(cx);
         }
+        self.go_on_deleting(cx);
     }
 
     /// Whether records of this life count.

@@ -122,6 +122,10 @@ impl Subscriptions {
         self.map.is_empty()
     }
 
+    pub(super) fn connections(&self) -> Vec<ConnId> {
+        self.map.keys().copied().collect()
+    }
+
     pub(super) fn contains(&self, conn: ConnId) -> bool {
         self.map.contains_key(&conn)
     }

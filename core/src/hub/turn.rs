@@ -13,6 +13,7 @@
 //! | cancelling | the agent ends it or goes away | ended | `turn_end cancelled`, or `completed` if that came first |
 //! | cancelling | the grace time is over: the agent is killed | ended | `turn_end cancelled` |
 //! | any | shutdown | ended | `turn_end interrupted` |
+//! | any | the chat is deleted | ended | `turn_end cancelled` |
 //! | queued, started | its message could not be kept | none | |
 
 use alloc::{
@@ -26,6 +27,7 @@ use serde::Deserialize;
 use super::{
     chat::Chat,
     context::{Context, Refusal},
+    deletion::Deletion,
     log::{Draft, Effect},
     repair::Broken,
     seat::Seat,
@@ -282,15 +284,20 @@ impl Chat {
 
     /// any to ended. The agent is stopped as well.
     pub(super) fn shut_down(&mut self, cx: &mut Context) {
+        let detail = "the gateway was stopped before the answer was complete";
+        let error = TurnError { code: "gateway_stopped".into(), detail: detail.into() };
+        self.end_turns(cx, Outcome::Interrupted, Some(error));
+        self.stop_agent(cx, false);
+    }
+
+    /// any to ended, those that wait first. The error is that of the one that runs.
+    pub(super) fn end_turns(&mut self, cx: &mut Context, outcome: Outcome, error: Option<TurnError>) {
         while self.turns.len() > usize::from(self.active.is_some()) {
-            self.end_queued(cx, self.turns.len() - 1, Outcome::Interrupted);
+            self.end_queued(cx, self.turns.len() - 1, outcome);
         }
         if self.active.is_some() {
-            let detail = "the gateway was stopped before the answer was complete";
-            let error = TurnError { code: "gateway_stopped".into(), detail: detail.into() };
-            self.end_turn(cx, Outcome::Interrupted, Some(error));
+            self.end_turn(cx, outcome, error);
         }
-        self.stop_agent(cx, false);
     }
 
     /// Does what is due by now.
@@ -307,6 +314,7 @@ impl Chat {
         {
             self.stop_agent(cx, true);
         }
+        self.go_on_deleting(cx);
         if self.idle_due(cx).is_some_and(|due| due <= cx.now.ticks_ms) {
             self.stop_agent(cx, false);
         }
@@ -358,6 +366,7 @@ impl Chat {
             self.broken.as_ref().and_then(Broken::due_ms).map(|due| due.max(now + 1)),
             self.active.as_ref().and_then(|active| active.cancel_by_ms),
             self.reload_at_ms,
+            self.deletion.as_ref().filter(|_| self.broken.is_none()).and_then(Deletion::due_ms),
             self.watch_due(cx),
             self.idle_due(cx),
             self.is_held().then(|| now + cx.limits.reader_active_ms),

@@ -9,8 +9,8 @@ use alloc::{
 };
 
 use super::{
-    AgentPlace, Append, Ask, Change, ChatRecord, ChatsPage, Found, HistoryPage, JournalAnswer, LogEvent,
-    OpenRequest, OpenTurn, PageBuilder, PageStart, Query, TurnRecord,
+    AgentPlace, Append, AppendId, Ask, Change, ChatRecord, ChatsPage, Found, HistoryPage, JournalAnswer,
+    LogEvent, OpenRequest, OpenTurn, PageBuilder, PageStart, Query, TurnRecord,
 };
 use crate::{
     agent::AgentCommand,
@@ -24,6 +24,8 @@ pub struct MemoryJournal {
     chats: BTreeMap<ChatKey, Chat>,
     /// By principal, newest activity last.
     by_activity: BTreeSet<(Principal, u64, ChatId)>,
+    /// Hashes of the ids of deleted chats.
+    deleted: BTreeSet<[u8; 32]>,
 }
 
 #[derive(Debug)]
@@ -48,7 +50,12 @@ impl MemoryJournal {
     /// # Panics
     /// If the append does not follow the chat's last event: that is a defect of the caller.
     pub fn append(&mut self, append: Append) -> JournalAnswer {
+        if append.changes.contains(&Change::Deleted) {
+            return self.delete(append.id, &append.chat);
+        }
+        let deleted = &self.deleted;
         let chat = self.chats.entry(append.chat.clone()).or_insert_with(|| {
+            assert!(!deleted.contains(&append.chat.hash()), "the id of a deleted chat is not used again");
             let epoch = append.create.clone().expect("a chat's first append creates it");
             Chat::new(epoch)
         });
@@ -57,7 +64,9 @@ impl MemoryJournal {
             chat.updated_at_ms,
             append.chat.chat.clone(),
         ));
-        chat.updated_at_ms = chat.updated_at_ms.max(append.at_ms);
+        if append.is_activity() {
+            chat.updated_at_ms = chat.updated_at_ms.max(append.at_ms);
+        }
         self.by_activity.insert((
             append.chat.principal.clone(),
             chat.updated_at_ms,
@@ -73,9 +82,17 @@ impl MemoryJournal {
         JournalAnswer::Appended(append.id)
     }
 
+    fn delete(&mut self, id: AppendId, key: &ChatKey) -> JournalAnswer {
+        let chat = self.chats.remove(key).expect("what is deleted exists");
+        self.by_activity.remove(&(key.principal.clone(), chat.updated_at_ms, key.chat.clone()));
+        self.deleted.insert(key.hash());
+        JournalAnswer::Appended(id)
+    }
+
     /// Answers one question.
     pub fn ask(&self, ask: Ask) -> JournalAnswer {
         let found = match ask.query {
+            Query::Chat { chat } if self.deleted.contains(&chat.hash()) => Found::Deleted,
             Query::Chat { chat } => {
                 Found::Chat(self.chats.get(&chat).map(|found| Box::new(found.record(chat.chat))))
             }
@@ -210,6 +227,8 @@ impl Chat {
             Change::Session { token } => self.session = Some(token),
             Change::Title { title } => self.title = Some(title),
             Change::Goal { goal_state } => self.goal_state = goal_state,
+            // Of the journal's doing: nothing of the chat is left to be changed.
+            Change::Deleted => {}
         }
     }
 

@@ -57,6 +57,14 @@ pub struct Append {
     pub at_ms: u64,
 }
 
+impl Append {
+    /// Whether it counts as the chat's last activity, which orders lists: its agent's coming and going and its
+    /// title do not.
+    pub fn is_activity(&self) -> bool {
+        self.create.is_some() || !self.events.is_empty()
+    }
+}
+
 /// An event as the log keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogEvent {
@@ -154,6 +162,9 @@ pub enum Change {
         /// From now on.
         goal_state: GoalState,
     },
+    /// The chat is deleted with everything that was ever kept of it. Only a hash of its id stays, so that the
+    /// id is never used again. The last change of a chat.
+    Deleted,
 }
 
 /// Shows the kind only.
@@ -173,6 +184,7 @@ impl fmt::Debug for Change {
             Self::Session { .. } => "Session",
             Self::Title { .. } => "Title",
             Self::Goal { .. } => "Goal",
+            Self::Deleted => "Deleted",
         })
     }
 }
@@ -260,6 +272,8 @@ pub enum JournalAnswer {
 pub enum Found {
     /// To [`Query::Chat`]; `None`: no such chat.
     Chat(Option<Box<ChatRecord>>),
+    /// To [`Query::Chat`]: there was one, and it was deleted.
+    Deleted,
     /// To [`Query::Turn`]; `None`: never seen.
     Turn(Option<TurnRecord>),
     /// To [`Query::After`]. `None`: what comes after that place is no longer kept.

@@ -89,6 +89,25 @@ pub enum ClientEnvelope {
         #[cfg_attr(feature = "schema", schemars(range(min = 1)), ts(optional))]
         limit: Option<u32>,
     },
+    /// Gives a chat a title of the person's own.
+    RenameChat {
+        /// Which chat.
+        chat_id: ChatId,
+        /// The title from now on, trimmed and not empty.
+        #[cfg_attr(
+            feature = "schema",
+            schemars(
+                length(max = 256),
+                regex(pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$")
+            )
+        )]
+        title: String,
+    },
+    /// Ends what runs in a chat and removes all of it, for ever.
+    DeleteChat {
+        /// Which chat.
+        chat_id: ChatId,
+    },
     /// Asks for a sign of life.
     Ping {
         /// Comes back in `pong`.
@@ -118,6 +137,8 @@ impl ClientEnvelope {
             Self::SetGoalState { .. } => "set_goal_state",
             Self::ListChats { .. } => "list_chats",
             Self::History { .. } => "history",
+            Self::RenameChat { .. } => "rename_chat",
+            Self::DeleteChat { .. } => "delete_chat",
             Self::Ping { .. } => "ping",
             Self::Legacy { .. } => "legacy",
         }

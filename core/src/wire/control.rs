@@ -270,6 +270,8 @@ pub enum UpdateScope {
     Metadata,
     /// Its messages.
     Thread,
+    /// It is gone, with everything in it.
+    Deleted,
 }
 
 /// A chat in a list.
@@ -278,7 +280,7 @@ pub enum UpdateScope {
 pub struct ChatSummary {
     /// The chat.
     pub chat_id: ChatId,
-    /// Made from the first message; absent before it.
+    /// As a person named it, or made from the first message; absent before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub title: Option<String>,

@@ -21,11 +21,9 @@ use crate::{
 };
 
 /// Types of the vocabulary that this gateway does not serve. They get `unsupported`, not `unknown_type`.
-const UNSERVED: [&str; 11] = [
+const UNSERVED: [&str; 9] = [
     "set_workspace_scope",
-    "rename_chat",
     "fork_chat",
-    "delete_chat",
     "tool_result",
     "new_temporary_chat",
     "discard_temporary_chat",
@@ -34,6 +32,9 @@ const UNSERVED: [&str; 11] = [
     "webui_request",
     "ticket",
 ];
+
+/// Longest title that a person may give a chat, in bytes.
+const TITLE_BYTES: usize = 256;
 
 /// Why a frame was refused. The connection goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -221,6 +222,8 @@ impl Fields<'_> {
                 before: self.page_cursor("before")?,
                 limit: self.small_number("limit")?,
             },
+            "rename_chat" => ClientEnvelope::RenameChat { chat_id: self.chat_id()?, title: self.title()? },
+            "delete_chat" => ClientEnvelope::DeleteChat { chat_id: self.chat_id()? },
             "ping" => ClientEnvelope::Ping { nonce: self.short_string("nonce", 128)? },
             kind if UNSERVED.contains(&kind) => {
                 return Err(DecodeError::new(ErrorCode::Unsupported, format!("'{kind}' is not served here")));
@@ -256,6 +259,21 @@ impl Fields<'_> {
         }
         check_text(&content, self.limits)?;
         Ok(ClientEnvelope::Message(Message { chat_id, content, turn_id }))
+    }
+
+    fn title(&self) -> Result<String, DecodeError> {
+        let title = self.required_string("title")?;
+        let title = title.trim();
+        if title.is_empty() {
+            return Err(missing("title"));
+        }
+        if title.len() > TITLE_BYTES {
+            return Err(too_large("title", TITLE_BYTES, "bytes"));
+        }
+        if title.contains(char::is_control) {
+            return Err(wrong_type("title", "one line of text without control characters"));
+        }
+        Ok(title.to_owned())
     }
 
     fn answer(&mut self) -> Result<Answer, DecodeError> {
@@ -369,7 +387,7 @@ impl Fields<'_> {
         self.short_string(name, self.limits.text_bytes)
     }
 
-    fn required_string(&mut self, name: &str) -> Result<String, DecodeError> {
+    fn required_string(&self, name: &str) -> Result<String, DecodeError> {
         match self.object.get(name) {
             Some(Value::String(text)) => Ok(text.clone()),
             Some(Value::Null) | None => Err(missing(name)),

@@ -46,12 +46,13 @@ impl Agents {
                     assert!(life.turn.is_none(), "a prompt while a turn is open");
                     let new = self.prompted.insert((link.chat.clone(), turn_id.clone()));
                     assert!(new, "a prompt is sent once");
-                    let record =
-                        world.journal.chat(&link.chat).expect("a prompt belongs to a chat that is kept");
-                    let kept = record.turns.iter().any(|turn| {
-                        turn.turn_id == turn_id && turn.text == text && turn.started_at_ms.is_some()
+                    let record = world.journal.chat(&link.chat);
+                    let kept = record.is_some_and(|record| {
+                        record.turns.iter().any(|turn| {
+                            turn.turn_id == turn_id && turn.text == text && turn.started_at_ms.is_some()
+                        })
                     });
-                    // It may have ended meanwhile: commands travel.
+                    // It may have ended meanwhile, and the chat been deleted: commands travel.
                     let log = world.journal.log(&link.chat);
                     let ended = log.iter().any(|event| {
                         event.frame.as_str().contains("\"event\":\"turn_end\"")

@@ -113,7 +113,12 @@ impl Reader {
                 return;
             }
             "error" => {
-                self.refused(&chat, &value);
+                self.refused(&chat, &value, journal);
+                return;
+            }
+            "session_updated" if value["scope"] == "deleted" => {
+                assert!(journal.graves.contains_key(&key), "what is gone was removed before");
+                self.chats.remove(&chat);
                 return;
             }
             "history" => {
@@ -157,12 +162,16 @@ impl Reader {
         }
     }
 
-    fn refused(&mut self, chat: &str, value: &Value) {
+    fn refused(&mut self, chat: &str, value: &Value, journal: &Journal) {
         let detail = value["detail"].as_str().unwrap_or("");
         self.crowded |= value["code"] == "limit_reached";
         if let Some(turn) = value["turn_id"].as_str() {
             let message = (chat.to_owned(), turn.to_owned());
             if value["code"] == "turn_conflict" {
+                return;
+            }
+            if value["code"] == "unknown_chat" && journal.graves.contains_key(&self.key(chat)) {
+                self.unanswered.remove(&message);
                 return;
             }
             if let Some((_, awaited)) = self.unanswered.get_mut(&message) {

@@ -107,7 +107,7 @@ impl Sim {
             let known: Vec<String> = self.readers[who].chats.keys().cloned().collect();
             chat = self.rng.pick(&known).cloned().unwrap_or(chat);
         }
-        match self.rng.below(24) {
+        match self.rng.below(26) {
             0..=5 => self.attach(who, &chat),
             6 => {
                 self.readers[who].chats.entry(chat.clone()).or_default().detached = true;
@@ -138,6 +138,15 @@ impl Sim {
                 self.world.frame(conn, &text);
             }
             22 if self.rng.chance(30) => self.send(who, &json!({"type": "new_chat"})),
+            23 => {
+                self.made += 1;
+                let title = format!("title {}", self.made);
+                self.send(who, &json!({"type": "rename_chat", "chat_id": chat, "title": title}));
+            }
+            // Some are left, or there would soon be nothing to do.
+            24 if !["c0", "c1", "c2"].contains(&&*chat) && self.rng.chance(40) => {
+                self.send(who, &json!({"type": "delete_chat", "chat_id": chat}));
+            }
             _ if self.rng.chance(30) => self.disconnect(who),
             _ => self.send(who, &json!({"type": "ping"})),
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use switchboard_core::{
     ids::{ChatKey, Cursor},
     journal::{
-        Append, Ask, AskId, ChatRecord, Found, HistoryPage, JournalAnswer, LogEvent, MemoryJournal,
+        Append, Ask, AskId, Change, ChatRecord, Found, HistoryPage, JournalAnswer, LogEvent, MemoryJournal,
         PageStart, Query,
     },
 };
@@ -40,6 +40,8 @@ pub struct Journal {
     pub trimmed: BTreeMap<ChatKey, u64>,
     /// Appends answered so far, however.
     pub appends: u64,
+    /// The logs of deleted chats, to compare with what clients were told before.
+    pub graves: BTreeMap<ChatKey, Vec<LogEvent>>,
 }
 
 impl Journal {
@@ -84,7 +86,7 @@ impl Journal {
         if let Some(lost) = self.closed.get_mut(&append.chat) {
             *lost &= how == How::Lose;
             if *lost {
-                self.memory.append(append);
+                self.keep(append);
             }
             return JournalAnswer::Refused(id);
         }
@@ -92,20 +94,32 @@ impl Journal {
             self.closed.insert(append.chat.clone(), how == How::Lose);
         }
         if how != How::Refuse {
-            self.memory.append(append);
+            self.keep(append);
         }
         if how == How::Keep { JournalAnswer::Appended(id) } else { JournalAnswer::Refused(id) }
     }
 
-    pub fn chat(&self, chat: &ChatKey) -> Option<ChatRecord> {
-        let Found::Chat(record) = self.query(Query::Chat { chat: chat.clone() }) else {
-            panic!("another answer")
-        };
-        record.map(|record| *record)
+    fn keep(&mut self, append: Append) {
+        if append.changes.contains(&Change::Deleted) {
+            let log = self.log(&append.chat);
+            self.graves.insert(append.chat.clone(), log);
+        }
+        self.memory.append(append);
     }
 
-    /// The whole log of a chat.
+    pub fn chat(&self, chat: &ChatKey) -> Option<ChatRecord> {
+        match self.query(Query::Chat { chat: chat.clone() }) {
+            Found::Chat(record) => record.map(|record| *record),
+            Found::Deleted => None,
+            Found::Turn(_) | Found::After(_) | Found::Before(_) | Found::Chats(_) => panic!("another answer"),
+        }
+    }
+
+    /// The whole log of a chat, also of a deleted one.
     pub fn log(&self, chat: &ChatKey) -> Vec<LogEvent> {
+        if let Some(log) = self.graves.get(chat) {
+            return log.clone();
+        }
         let Some(record) = self.chat(chat) else { return Vec::new() };
         let after = Cursor { epoch: record.head.epoch, seq: 0 };
         let Found::After(events) = self.query(Query::After { chat: chat.clone(), after, bytes: usize::MAX })
@@ -115,8 +129,11 @@ impl Journal {
         events.unwrap_or_default()
     }
 
-    /// The event at this place, if the journal has it.
+    /// The event at this place, if the journal has it, or had before the chat was deleted.
     pub fn event(&self, chat: &ChatKey, seq: u64) -> Option<LogEvent> {
+        if let Some(log) = self.graves.get(chat) {
+            return log.iter().find(|event| event.seq == seq).cloned();
+        }
         let record = self.chat(chat)?;
         let after = Cursor { epoch: record.head.epoch, seq: seq - 1 };
         let Found::After(events) = self.query(Query::After { chat: chat.clone(), after, bytes: 1 }) else {

@@ -236,6 +236,7 @@ impl Script {
                 let what = if held { "hold" } else { "go on" };
                 format!("agent {}< {what}", self.names.chat(chat.chat.as_str()))
             }
+            Said::Forget { chat } => format!("agent {}< forget", self.names.chat(chat.chat.as_str())),
             Said::Stop { chat, kill } => {
                 let what = if kill { "kill" } else { "stop" };
                 format!("agent {}< {what}", self.names.chat(chat.chat.as_str()))

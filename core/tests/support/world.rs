@@ -81,6 +81,7 @@ pub enum Said {
     Start { run: AgentRun, chat: ChatKey, session: Option<String> },
     Told { chat: ChatKey, command: AgentCommand },
     Held { chat: ChatKey, held: bool },
+    Forget { chat: ChatKey },
     Stop { chat: ChatKey, kill: bool },
     Finished,
 }
@@ -305,6 +306,7 @@ impl World {
                 agent.commands.push_back(command.clone());
                 self.said.push(Said::Told { chat: agent.chat.clone(), command });
             }
+            Output::ForgetChat { chat } => self.said.push(Said::Forget { chat }),
             Output::HoldAgent { run, held } => {
                 let agent = self.agents.get_mut(&run).expect("a living agent is held");
                 assert_ne!(agent.held, held, "it is told of changes only");

@@ -89,6 +89,8 @@ impl Shell {
             }
             // It says nothing that it was not asked for.
             Output::HoldAgent { .. } => {}
+            // Nor does it keep anything.
+            Output::ForgetChat { .. } => {}
             Output::Finished => self.finished = true,
         }
         None

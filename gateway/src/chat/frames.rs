@@ -24,7 +24,16 @@ pub(super) enum Frame {
         chat_id: ChatId,
         idle_ms: u64,
     },
-    Chats(Vec<Summary>),
+    Chats {
+        chats: Vec<Summary>,
+        before: Option<String>,
+    },
+    /// Something about a chat changed.
+    Updated {
+        chat_id: ChatId,
+        deleted: bool,
+        title: Option<String>,
+    },
     Error(ErrorEvent),
     /// Something else, or something new.
     Other,
@@ -36,6 +45,8 @@ pub(super) struct Attached {
     pub(super) epoch: Epoch,
     pub(super) head: u64,
     pub(super) recovered: bool,
+    #[serde(default)]
+    pub(super) title: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -84,6 +95,16 @@ struct Idle {
 #[derive(Deserialize)]
 struct Page {
     chats: Vec<Summary>,
+    #[serde(default)]
+    before: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Update {
+    chat_id: ChatId,
+    scope: String,
+    #[serde(default)]
+    title: Option<String>,
 }
 
 impl Frame {
@@ -98,7 +119,12 @@ impl Frame {
             "replay_end" => of(value, |Chat { chat_id }| Self::ReplayEnd { chat_id }),
             "message_accepted" => of(value, Self::Accepted),
             "turn_stalled" => of(value, |Idle { chat_id, idle_ms }| Self::Stalled { chat_id, idle_ms }),
-            "chats" => of(value, |Page { chats }| Self::Chats(chats)),
+            "chats" => of(value, |Page { chats, before }| Self::Chats { chats, before }),
+            "session_updated" => of(value, |Update { chat_id, scope, title }| Self::Updated {
+                chat_id,
+                deleted: scope == "deleted",
+                title,
+            }),
             "error" => of(value, Self::Error),
             _ if value.get("seq").is_some() => event(value).map(|event| Self::Event(Box::new(event))),
             _ => None,

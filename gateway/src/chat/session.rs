@@ -13,6 +13,8 @@ use super::{
     requests::{Request, Requests},
 };
 
+mod commands;
+
 #[derive(Debug)]
 struct Outgoing {
     turn_id: TurnId,
@@ -29,6 +31,9 @@ pub(super) struct Session {
     /// A new chat was asked for and is not here yet.
     awaits_new: bool,
     cursor: Option<Cursor>,
+    title: Option<String>,
+    /// For the next page of the list of chats.
+    more_chats: Option<String>,
     connected: bool,
     /// Messages that were not accepted yet.
     outbox: VecDeque<Outgoing>,
@@ -55,6 +60,8 @@ impl Session {
             default_chat: None,
             awaits_new: false,
             cursor: None,
+            title: None,
+            more_chats: None,
             connected: false,
             outbox: VecDeque::new(),
             open: Vec::new(),
@@ -96,23 +103,7 @@ impl Session {
             self.next_of_batch(turn_id);
             return;
         }
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match words.as_slice() {
-            [] if self.requests.is_open() => self.answer(line),
-            [] if self.is_busy() => {}
-            [] => self.idle(),
-            ["/help"] => self.note(HELP),
-            ["/quit" | "/exit"] => self.effects.push_back(Effect::Quit(0)),
-            ["/stop"] => self.cancel(),
-            ["/chats"] => self.send_now(&ClientEnvelope::ListChats { before: None, limit: None }),
-            ["/new"] => self.begin_chat(),
-            ["/attach", id] => match ChatId::parse(id) {
-                Ok(chat) => self.change_chat(chat),
-                Err(_) => self.note("That is not the id of a chat; /chats lists them."),
-            },
-            _ if self.requests.is_open() => self.answer(line),
-            _ => self.submit(line.to_owned(), turn_id),
-        }
+        self.obey(line, turn_id);
     }
 
     /// There are no further lines.
@@ -149,7 +140,11 @@ impl Session {
             if self.outbox[index].sent {
                 continue;
             }
-            let Some(chat) = self.chat.clone().or_else(|| self.default_chat.take()) else { return };
+            let Some(chat) = self.chat.clone().or_else(|| self.default_chat.take()) else {
+                // The chat was deleted, and it was the one that this connection could make.
+                self.awaits_new = true;
+                return self.send(&ClientEnvelope::NewChat {});
+            };
             self.chat = Some(chat.clone());
             let message = &mut self.outbox[index];
             message.sent = true;
@@ -174,9 +169,16 @@ impl Session {
             Frame::Stalled { chat_id, idle_ms } if self.is_here(&chat_id) => {
                 self.note(&format!("The agent has been silent for {} s.", idle_ms / 1000));
             }
-            Frame::Chats(chats) => self.effects.push_back(Effect::List(chats)),
+            Frame::Chats { chats, before } => self.listed(chats, before),
+            Frame::Updated { chat_id, deleted, title } if self.is_here(&chat_id) => {
+                if deleted {
+                    self.deleted();
+                } else {
+                    self.titled(title);
+                }
+            }
             Frame::Error(error) => self.error(&error),
-            Frame::ReplayEnd { .. } | Frame::Stalled { .. } | Frame::Other => {}
+            Frame::ReplayEnd { .. } | Frame::Stalled { .. } | Frame::Updated { .. } | Frame::Other => {}
         }
         self.next_of_batch(spare);
         self.finish_if_done();
@@ -205,6 +207,7 @@ impl Session {
         if !self.is_here(&attached.chat_id) {
             return;
         }
+        self.title = attached.title;
         if attached.recovered && self.cursor.is_none() {
             self.cursor = Some(Cursor { epoch: attached.epoch, seq: attached.head });
         } else if !attached.recovered && self.cursor.take().is_some() {
@@ -396,50 +399,6 @@ impl Session {
         self.effects.extend(next.map(Effect::Ask));
     }
 
-    fn cancel(&mut self) {
-        let Some(chat_id) = self.chat.clone() else { return };
-        // What was not accepted is not sent again. What was sent meanwhile is cancelled by its id.
-        let turns: Vec<TurnId> =
-            self.outbox.drain(..).map(|message| message.turn_id).chain(self.open.iter().cloned()).collect();
-        if turns.is_empty() && self.running.is_none() {
-            self.note("No turn runs.");
-            return;
-        }
-        self.cancelling = true;
-        if turns.is_empty() {
-            self.send_now(&ClientEnvelope::Cancel { chat_id, turn_id: None });
-            return;
-        }
-        // The last first, so that none begins in between.
-        for turn_id in turns.into_iter().rev() {
-            self.send_now(&ClientEnvelope::Cancel { chat_id: chat_id.clone(), turn_id: Some(turn_id) });
-        }
-    }
-
-    fn begin_chat(&mut self) {
-        self.leave_chat();
-        self.awaits_new = true;
-        self.send_now(&ClientEnvelope::NewChat {});
-    }
-
-    fn change_chat(&mut self, chat_id: ChatId) {
-        self.leave_chat();
-        self.chat = Some(chat_id.clone());
-        self.send_now(&ClientEnvelope::Attach { chat_id, after: None });
-    }
-
-    fn leave_chat(&mut self) {
-        if let Some(chat_id) = self.chat.take() {
-            self.send_now(&ClientEnvelope::Detach { chat_id });
-        }
-        self.cursor = None;
-        self.running = None;
-        self.open.clear();
-        self.outbox.clear();
-        self.requests = Requests::default();
-        self.cancelling = false;
-    }
-
     fn is_here(&self, chat: &ChatId) -> bool {
         self.chat.as_ref() == Some(chat)
     }
@@ -470,14 +429,6 @@ impl Session {
         self.effects.push_back(Effect::Send(frame));
     }
 }
-
-const HELP: &str = "\
-Write a message and press Enter. Ctrl-C stops the turn; twice, or when nothing runs, it ends the program.
-  /new           begins another chat
-  /chats         lists the chats
-  /attach ID     goes to another chat
-  /stop          stops the running turn
-  /quit          ends the program; turns go on";
 
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod conversation;
+mod deletion;
 mod handshake;
 mod lab;
 mod logs;

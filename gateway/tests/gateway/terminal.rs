@@ -257,6 +257,16 @@ fn a_person_gives_leave_stops_a_turn_and_goes() {
     terminal.wait_for("\n> ");
     terminal.write("/chats");
     terminal.wait_for("permission touch x");
+    terminal.write("/rename Touching things");
+    terminal.wait_for("now called: Touching things");
+    terminal.write("/delete");
+    terminal.wait_for("/delete yes");
+    terminal.write("/delete yes");
+    terminal.wait_for("was deleted");
+    terminal.write("echo in another one");
+    terminal.wait_for("New chat");
+    terminal.wait_for("in another one");
+    terminal.wait_for("\n> ");
     terminal.write("/new");
     terminal.wait_for("New chat");
     terminal.write("/quit");

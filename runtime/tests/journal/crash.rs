@@ -10,7 +10,7 @@ use std::{
 };
 
 use switchboard_core::{
-    journal::{Durability, Found, JournalAnswer, Query},
+    journal::{Change, Durability, Found, JournalAnswer, Query},
     wire::Outcome,
 };
 use switchboard_runtime::Request;
@@ -26,7 +26,7 @@ const CHATS: u64 = 6;
 /// Appends that are on the way at once.
 const ON_THE_WAY: usize = 40;
 
-/// Appends until it is killed, and says what it was told is kept: `chat head`. Not a test of its own: without
+/// Appends until it is killed, and says what it was told is kept: `chat head`, and with head 1 those that are deleted. Not a test of its own: without
 /// a folder it does nothing.
 #[test]
 fn child() {
@@ -40,19 +40,28 @@ fn child() {
         }
     }
     let mut on_the_way = BTreeMap::new();
-    for id in 0.. {
+    let life = rng.next();
+    for id in (0..).step_by(3) {
+        if rng.below(10) == 0 {
+            let mut brief = Scribe::new("owner", &format!("b{}-{id}", life % 100_000));
+            whole_turn(&mut brief, &mut rng);
+            let made = brief.append(id + 1, Durability::Written, 1);
+            let removed = brief.change(Change::Deleted).append(id + 2, Durability::Synced, 1);
+            on_the_way.insert(id + 1, String::new());
+            on_the_way.insert(id + 2, format!("kept {} 1\n", brief.key.chat));
+            desk.submit([Request::Append(made), Request::Append(removed)]);
+        }
         let at = rng.below(CHATS) as usize;
         let scribe = &mut scribes[at];
         whole_turn(scribe, &mut rng);
-        on_the_way.insert(id, (at, scribe.head));
+        on_the_way.insert(id, format!("kept {} {}\n", scribe.key.chat, scribe.head));
         let durability = if rng.below(4) == 0 { Durability::Synced } else { Durability::Written };
         let append = scribe.append(id, durability, 1);
         desk.submit([Request::Append(append)]);
         while on_the_way.len() >= ON_THE_WAY {
             let JournalAnswer::Appended(id) = desk.answer() else { panic!("it is kept") };
-            let (chat, head) = on_the_way.remove(&id.0).expect("it was asked");
             // One write, so that a line is there whole or not at all.
-            let line = format!("kept {chat} {head}\n");
+            let line = on_the_way.remove(&id.0).expect("it was asked");
             std::io::stdout().write_all(line.as_bytes()).expect("the parent listens");
             std::io::stdout().flush().expect("the parent listens");
         }
@@ -105,7 +114,7 @@ fn run_and_kill(folder: &Path, after: u64, seed: u64, heads: &mut BTreeMap<Strin
     let mut kept = |line: &str| {
         let mut words = line.strip_prefix("kept ")?.split(' ');
         let (chat, head): (&str, u64) = (words.next()?, words.next()?.parse().ok()?);
-        let newest = heads.entry(format!("chat{chat}")).or_default();
+        let newest = heads.entry(chat.to_owned()).or_default();
         *newest = head.max(*newest);
         told += 1;
         Some(told)
@@ -128,6 +137,15 @@ fn check(folder: &Path, heads: &BTreeMap<String, u64>) {
     let (mut desk, report) = open(folder).expect("it opens after a crash");
     assert!(report.unclean && !report.rebooted && !report.lost_commits, "{report:?}");
     assert!(report.unfinished.is_empty(), "no turn is half written: {report:?}");
+    for brief in heads.keys().filter(|name| name.starts_with("b")) {
+        let found = desk.ask(Query::Chat { chat: key("owner", brief) });
+        assert!(matches!(found, Some(Found::Deleted)), "{brief} was deleted: {found:?}");
+    }
+    let db = rusqlite::Connection::open(folder.join("journal.db")).expect("it opens");
+    let stray = "SELECT count(*) FROM events WHERE chat NOT IN (SELECT id FROM chats)";
+    let stray: i64 = db.query_row(stray, [], |row| row.get(0)).expect("a number");
+    assert_eq!(stray, 0, "a deletion is kept whole");
+    drop(db);
     for n in 0..CHATS {
         let chat = key("owner", &format!("chat{n}"));
         let acknowledged = heads.get(chat.chat.as_str()).copied().unwrap_or(0);

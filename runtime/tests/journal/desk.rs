@@ -87,6 +87,7 @@ impl<J: Journal> Desk<J> {
     pub fn chat(&mut self, chat: &ChatKey) -> Option<ChatRecord> {
         match self.ask(Query::Chat { chat: chat.clone() }) {
             Some(Found::Chat(record)) => record.map(|record| *record),
+            Some(Found::Deleted) => None,
             other => panic!("{other:?}"),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use switchboard_core::{
     agent::{AgentCommand, AgentRun, CommandId},
-    ids::{Cursor, Epoch, RequestId},
+    ids::{ChatKey, Cursor, Epoch, RequestId},
     journal::{Ask, AskId, Change, Durability, JournalAnswer, PageStart, Query},
     wire::{Answer, ChatBody, GoalState, Outcome},
 };
@@ -35,24 +35,39 @@ struct World {
     chats: Vec<(Scribe, ChatState)>,
     now_ms: u64,
     cursors: Vec<String>,
+    deleted: Vec<ChatKey>,
 }
 
 impl World {
     fn new(seed: u64) -> Self {
         let scribe = |n: usize| Scribe::new(["owner", "ann", "bob"][n % 3], &format!("chat{n}"));
         let chats = (0..7).map(|n| (scribe(n), ChatState::default())).collect();
-        Self { rng: Rng(seed), chats, now_ms: 1_000, cursors: vec!["x~1".into(), "nonsense".into()] }
+        Self {
+            rng: Rng(seed),
+            chats,
+            now_ms: 1_000,
+            cursors: vec!["x~1".into(), "nonsense".into()],
+            deleted: Vec::new(),
+        }
     }
 
     fn append(&mut self, id: u64) -> Request {
         self.now_ms += self.rng.below(3);
         let at = self.now_ms - self.rng.below(2);
         let which = self.rng.below(7) as usize;
+        let durability = if self.rng.below(2) == 0 { Durability::Written } else { Durability::Synced };
         let (scribe, state) = &mut self.chats[which];
+        if scribe.exists && self.rng.below(60) == 0 {
+            let (principal, place) = (scribe.key.principal.clone(), self.deleted.len());
+            let next = Scribe::new(principal.as_str(), &format!("chat{which}-{place}"));
+            let mut last = std::mem::replace(scribe, next);
+            *state = ChatState::default();
+            self.deleted.push(last.key.clone());
+            return Request::Append(last.change(Change::Deleted).append(id, durability, at));
+        }
         for _ in 0..=self.rng.below(3) {
             step(&mut self.rng, scribe, state);
         }
-        let durability = if self.rng.below(2) == 0 { Durability::Written } else { Durability::Synced };
         Request::Append(scribe.append(id, durability, at))
     }
 
@@ -60,7 +75,10 @@ impl World {
         let which = self.rng.below(8) as usize;
         let unknown = Scribe::new("owner", "nobody");
         let scribe = self.chats.get(which).map_or(&unknown, |(scribe, _)| scribe);
-        let chat = scribe.key.clone();
+        let mut chat = scribe.key.clone();
+        if let Some(gone) = self.deleted.last().filter(|_| self.rng.below(10) == 0) {
+            chat = gone.clone();
+        }
         let seq = self.rng.below(scribe.head + 3);
         let bytes = [0, 1, 300, 5_000, 1 << 20][self.rng.below(5) as usize];
         match self.rng.below(6) {
@@ -101,9 +119,12 @@ impl World {
         let before = match found {
             Found::Before(Some(page)) => &page.before,
             Found::Chats(Some(page)) => &page.before,
-            Found::Before(None) | Found::Chats(None) | Found::Chat(_) | Found::Turn(_) | Found::After(_) => {
-                &None
-            }
+            Found::Before(None)
+            | Found::Chats(None)
+            | Found::Chat(_)
+            | Found::Deleted
+            | Found::Turn(_)
+            | Found::After(_) => &None,
         };
         if let Some(before) = before {
             self.cursors.push(before.clone());

@@ -52,6 +52,10 @@ export class ChatList {
     this.#items = newestFirst([{ ...known, ...change, ...moved }, ...rest]);
   }
 
+  has(chatId: ChatId): boolean {
+    return this.#items.some((chat) => chat.chat_id === chatId);
+  }
+
   remove(chatId: ChatId): void {
     this.#items = this.#items.filter((chat) => chat.chat_id !== chatId);
   }

@@ -148,6 +148,16 @@ export class Client {
     return true;
   }
 
+  /** Gives a chat a title; it shows once the gateway has it. False without a connection. */
+  rename(chatId: ChatId, title: string): boolean {
+    return this.#connection.send({ type: "rename_chat", chat_id: chatId, title });
+  }
+
+  /** Deletes a chat for everybody, for ever; it goes once it is gone there. False without a connection. */
+  delete(chatId: ChatId): boolean {
+    return this.#connection.send({ type: "delete_chat", chat_id: chatId });
+  }
+
   /** Loads the page of history before what is there. */
   loadOlder(chatId: ChatId): void {
     const before = this.#views.get(chatId)?.before;
@@ -225,7 +235,11 @@ export class Client {
         for (const each of event.state?.queue ?? []) this.#acknowledge(each);
         break;
       case "session_updated":
-        this.chats.touch(event.chat_id, this.#environment.now(), event.title === undefined ? {} : { title: event.title });
+        if (event.scope === "deleted") return this.#deleted(event.chat_id);
+        // Of chats further down than what was loaded nothing is shown.
+        if (this.#views.has(event.chat_id) || this.chats.has(event.chat_id)) {
+          this.chats.touch(event.chat_id, this.#environment.now(), event.title === undefined ? {} : { title: event.title });
+        }
         break;
       default:
     }
@@ -241,6 +255,22 @@ export class Client {
       && (chat.cursor.epoch !== event.epoch || chat.cursor.seq < event.seq);
     if (behind) return this.#hole(event.chat_id);
     this.#views.set(event.chat_id, applyControl(chat, event));
+  }
+
+  /** With everything in it, and what was about to be sent to it. */
+  #deleted(chatId: ChatId): void {
+    for (const { turnId } of this.#outbox.of(chatId)) this.#settle(chatId, turnId);
+    this.#gone(chatId);
+  }
+
+  #gone(chatId: ChatId): void {
+    this.#loadingOlder.get(chatId)?.();
+    this.#loadingOlder.delete(chatId);
+    this.#open.delete(chatId);
+    this.#making.delete(chatId);
+    this.#reattaching.delete(chatId);
+    this.chats.remove(chatId);
+    if (this.#views.has(chatId)) this.#views.set(chatId, emptyChat(chatId, "unknown"));
   }
 
   #ready(event: Control<"ready">): void {
@@ -333,13 +363,9 @@ export class Client {
     else if (chatId !== undefined) {
       this.#loadingOlder.get(chatId)?.();
       this.#loadingOlder.delete(chatId);
-      const chat = this.#views.get(chatId);
-      if (event.code === "unknown_chat" && chat) {
+      if (event.code === "unknown_chat") {
         // An unsent message will make it.
-        if (this.#outbox.of(chatId).some((each) => !each.failure)) return;
-        this.#open.delete(chatId);
-        this.chats.remove(chatId);
-        this.#views.set(chatId, { ...emptyChat(chatId, "unknown") });
+        if (!this.#outbox.of(chatId).some((each) => !each.failure)) this.#gone(chatId);
         return;
       }
     }

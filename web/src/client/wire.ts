@@ -113,7 +113,7 @@ goal_state?: GoalState, };
 export type ChatSummary = {
 /** The chat. */
 chat_id: ChatId,
-/** Made from the first message; absent before it. */
+/** As a person named it, or made from the first message; absent before it. */
 title?: string,
 /** The last activity, in milliseconds of Unix time. */
 updated_at_ms: number,
@@ -157,7 +157,13 @@ chat_id: ChatId,
 /** Where to go on: `before` of a snapshot or of the page before. */
 before?: string,
 /** The most events to send. */
-limit?: number, } | { "type": "ping",
+limit?: number, } | { "type": "rename_chat",
+/** Which chat. */
+chat_id: ChatId,
+/** The title from now on, trimmed and not empty. */
+title: string, } | { "type": "delete_chat",
+/** Which chat. */
+chat_id: ChatId, } | { "type": "ping",
 /** Comes back in `pong`. */
 nonce?: string, };
 
@@ -427,7 +433,7 @@ detail: string, };
 export type TurnId = string;
 
 /** What changed about a chat. */
-export type UpdateScope = "metadata" | "thread";
+export type UpdateScope = "metadata" | "thread" | "deleted";
 
 /** What an agent says a turn used, in tokens. */
 export type Usage = {

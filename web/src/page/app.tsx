@@ -1,5 +1,6 @@
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { openRequests, runningTurn, type Client } from "../client/index.ts";
+import { ChatOptions } from "./chat-options.tsx";
 import { Composer } from "./composer.tsx";
 import { ConnectionState } from "./connection-state.tsx";
 import { Empty } from "./empty.tsx";
@@ -27,6 +28,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
   const [chatId, setChatId] = useState(first.id);
   const [drawer, setDrawer] = useState(false);
   const [help, setHelp] = useState(false);
+  const [options, setOptions] = useState<string>();
   const [given, setGiven] = useState<{ text: string }>();
   const [sentCount, setSentCount] = useState(0);
   const [toasts, setToasts] = useState<readonly Toast[]>([]);
@@ -96,7 +98,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
   useShortcuts({
     escape: () => (drawer ? setDrawer(false) : void stop()),
     newChat: openNew, help: () => setHelp(true), move, write: () => document.querySelector<HTMLElement>("#composer")?.focus(),
-  }, help);
+  }, help || options !== undefined);
 
   // Focus follows the drawer in and out.
   const wasDrawer = useRef(false);
@@ -106,8 +108,9 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
     document.querySelector<HTMLElement>(drawer ? ".side .new-chat" : ".drawer-open")?.focus();
   }, [drawer]);
 
-  // Nobody asked for the chat of the last visit, so nobody needs to hear that it is gone.
-  const gone = first.remembered && chatId === first.id && chat.phase === "unknown";
+  // Nobody asked for the chat of the last visit, so nobody needs to hear that it is gone; nor does who deleted it.
+  const deleting = useRef<string>(undefined);
+  const gone = chat.phase === "unknown" && (deleting.current === chatId || (first.remembered && chatId === first.id));
   useEffect(() => {
     if (gone) open(client.newChatId(), true, false);
   }, [gone]);
@@ -133,7 +136,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
     if (chat.model !== undefined) write("localStorage", "model", chat.model);
   }, [chat.model]);
 
-  const title = chat.title ?? client.chats.items.find((each) => each.chat_id === chatId)?.title;
+  const title = titleOf(client, chatId);
   useEffect(() => {
     document.title = `${requests.length > 0 ? "● " : ""}${title ? `${title} · ` : ""}Switchboard`;
   }, [title, requests.length > 0]);
@@ -151,7 +154,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
       <a class="skip" href="#composer" onClick={(event) => { event.preventDefault(); document.querySelector<HTMLElement>("#composer")?.focus(); }}>Skip to the message field</a>
       <aside class="side" aria-label="Chats and connection">
         <Sidebar chats={client.chats.items} known={client.chats.isKnown} hasMore={client.chats.hasMore} current={chatId} waiting={waiting} status={status}
-          onOpen={open} onNew={openNew} onMore={() => client.listChats(true)} onClose={() => setDrawer(false)} onHelp={() => setHelp(true)} onReconnect={() => reconnect(client)} />
+          onOpen={open} onOptions={setOptions} onNew={openNew} onMore={() => client.listChats(true)} onClose={() => setDrawer(false)} onHelp={() => setHelp(true)} onReconnect={() => reconnect(client)} />
       </aside>
       <div class="scrim" onClick={() => setDrawer(false)} />
       <main class="main" inert={drawer}>
@@ -181,6 +184,11 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
       <div class="visually-hidden" role="status">{status.state === "waiting" ? "The connection is lost. Reconnecting." : ""}</div>
       <Toasts toasts={toasts} onClose={untoast} />
       {help && <Help onClose={() => setHelp(false)} />}
+      {options !== undefined && (
+        <ChatOptions key={options} title={titleOf(client, options) ?? "New chat"} running={client.chats.items.some((each) => each.chat_id === options && each.running)}
+          online={online} onClose={() => setOptions(undefined)} onRename={(text) => void client.rename(options, text)}
+          onDelete={() => { deleting.current = options; client.delete(options); }} />
+      )}
     </div>
   );
 }
@@ -193,6 +201,10 @@ function firstChat(client: Client): { id: string; remembered: boolean } {
   client.open(id, known === undefined);
   showChatInAddress(known, false);
   return { id, remembered: asked === undefined };
+}
+
+function titleOf(client: Client, chatId: string): string | undefined {
+  return client.chat(chatId)?.title ?? client.chats.items.find((each) => each.chat_id === chatId)?.title;
 }
 
 /** As far as is known: the gateway names the model only once it has answered. */

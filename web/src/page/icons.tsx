@@ -18,6 +18,7 @@ export const IconClose = () => <Icon><path d="m5.5 5.5 9 9M14.5 5.5l-9 9" /></Ic
 export const IconChevron = () => <Icon><path d="m7.5 5 5 5-5 5" /></Icon>;
 export const IconDown = () => <Icon><path d="M10 4v11.5M5 10.800l5 5 5-5" /></Icon>;
 export const IconHelp = () => <Icon><circle cx="10" cy="10" r="7" /><path d="M7.9 7.800a2.2 2.2 0 1 1 3.2 2c-.7.4-1.1.8-1.1 1.600M10 13.700v.1" /></Icon>;
+export const IconMore = () => <svg class="icon" viewBox="0 0 20 20" fill="currentColor" aria-hidden="true"><circle cx="4.5" cy="10" r="1.5" /><circle cx="10" cy="10" r="1.5" /><circle cx="15.5" cy="10" r="1.5" /></svg>;
 export const IconTarget = () => <Icon><circle cx="10" cy="10" r="7" /><circle cx="10" cy="10" r="3" /></Icon>;
 
 /** Two jacks and the cord between them. */

@@ -1,5 +1,5 @@
 import type { ChatSummary, Status } from "../client/index.ts";
-import { IconClose, IconHelp, IconPlus, Mark } from "./icons.tsx";
+import { IconClose, IconHelp, IconMore, IconPlus, Mark } from "./icons.tsx";
 import { ConnectionState } from "./connection-state.tsx";
 import { day } from "./text/format.ts";
 
@@ -12,6 +12,7 @@ interface SidebarProps {
   waiting: ReadonlySet<string>;
   status: Status;
   onOpen: (chatId: string) => void;
+  onOptions: (chatId: string) => void;
   onNew: () => void;
   onMore: () => void;
   onClose: () => void;
@@ -34,11 +35,12 @@ export function Sidebar(props: SidebarProps) {
             <h2>{heading}</h2>
             <ul>
               {chats.map((chat) => (
-                <li key={chat.chat_id}>
+                <li key={chat.chat_id} class="chat-row">
                   <button type="button" class="chat-link" data-chat={chat.chat_id} aria-current={chat.chat_id === props.current ? "page" : undefined} onClick={() => props.onOpen(chat.chat_id)}>
                     <Lamp chat={chat} waiting={props.waiting} />
                     <span class="chat-title">{chat.title || "New chat"}</span>
                   </button>
+                  <button type="button" class="quiet icon-button chat-more" aria-haspopup="dialog" aria-label={`Rename or delete ${chat.title || "New chat"}`} title="Rename or delete" onClick={() => props.onOptions(chat.chat_id)}><IconMore /></button>
                 </li>
               ))}
             </ul>

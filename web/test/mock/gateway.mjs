@@ -82,6 +82,17 @@ export async function startMock({ port = 0, token = "secret", base = "/" } = {})
         return conn.send({ event: "history", chat_id: chat.id, events: chat.log.slice(from, end), ...(from > 0 && { before: String(from) }) });
       }
       case "message": return message(conn, chat ?? newChat(frame.chat_id), frame);
+      case "rename_chat": {
+        if (!chat) return error("unknown_chat", "There is no such chat.");
+        chat.title = frame.title;
+        return tellAll({ event: "session_updated", chat_id: chat.id, scope: "metadata", title: chat.title });
+      }
+      case "delete_chat": {
+        if (!chat) return error("unknown_chat", "There is no such chat.");
+        if (chat.running) stop(chat, chat.running);
+        chats.delete(chat.id);
+        return tellAll({ event: "session_updated", chat_id: chat.id, scope: "deleted" });
+      }
       case "cancel": {
         const turn = frame.turn_id ? chat.turns.get(frame.turn_id) : chat.running;
         return turn ? stop(chat, turn) : error("unknown_turn", "No turn runs.");
@@ -189,6 +200,10 @@ export async function startMock({ port = 0, token = "secret", base = "/" } = {})
     chat.updated = Date.now();
     broadcast(chat, event, except);
     return event;
+  }
+
+  function tellAll(event) {
+    for (const ws of sockets) if (ws.readyState === 1) ws.send(JSON.stringify(event));
   }
 
   function broadcast(chat, event, except) {

@@ -279,3 +279,26 @@ test("what is not JSON, or of a newer gateway, is let be", () => {
   world.socket.deliver({ event: "of_tomorrow", chat_id: "c" }, ...log([{ event: "of_tomorrow" as "delta" }], { first: 4 }));
   assert.equal(it.chat("c")?.cursor?.seq, 4);
 });
+
+test("a deleted chat goes with what was about to be sent to it", () => {
+  const { world, it, store } = following();
+  it.chats.receive({ event: "chats", chats: [{ chat_id: "c", title: "C", updated_at_ms: 1, running: false, head: { epoch: "e1", seq: 3 } }] });
+  it.send("c", "too late");
+  it.send("c", "later still");
+  assert.ok(it.delete("c"));
+  assert.deepEqual(world.socket.sent().at(-1), { type: "delete_chat", chat_id: "c" });
+  world.socket.deliver({ event: "session_updated", chat_id: "c", scope: "deleted" });
+  assert.equal(it.chat("c")?.phase, "unknown");
+  assert.deepEqual([it.unsent("c"), it.chats.items, store.keys()], [[], [], []]);
+  assert.deepEqual(reconnect(world), [], "nothing asks for it again");
+});
+
+test("a new title shows where the chat is shown, and nowhere else", () => {
+  const { world, it } = following();
+  assert.ok(it.rename("c", "New"));
+  assert.deepEqual(world.socket.sent().at(-1), { type: "rename_chat", chat_id: "c", title: "New" });
+  world.socket.deliver({ event: "session_updated", chat_id: "c", scope: "metadata", title: "New" });
+  assert.equal(it.chat("c")?.title, "New");
+  world.socket.deliver({ event: "session_updated", chat_id: "old", scope: "metadata", title: "Far down" });
+  assert.ok(!it.chats.has("old"));
+});

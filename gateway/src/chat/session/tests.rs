@@ -199,3 +199,58 @@ fn commands_change_the_chat() {
     assert_eq!(line(&mut session, "/compact", "t10").len(), 1, "others are for the agent");
     assert_eq!(line(&mut session, "/quit", "x"), ["quit 0"]);
 }
+
+fn updated(scope: &str, title: &str) -> String {
+    format!(r#"{{"event":"session_updated","chat_id":"d","scope":"{scope}","title":"{title}"}}"#)
+}
+
+#[test]
+fn a_chat_is_renamed() {
+    let mut session = Session::new(None, false);
+    hear(&mut session, READY);
+    assert_eq!(line(&mut session, "/rename Sea", "x"), ["note"], "there is none yet");
+    let mut session = streaming();
+    assert_eq!(hear(&mut session, &updated("metadata", "hi")), [""; 0], "made of the first message");
+    let sent = line(&mut session, "  /rename  Sea  and sky ", "x");
+    assert_eq!(sent, [r#"send {"type":"rename_chat","chat_id":"d","title":"Sea  and sky"}"#]);
+    assert_eq!(hear(&mut session, &updated("metadata", "Sea  and sky")), ["note"]);
+    assert_eq!(hear(&mut session, &updated("thread", "Sea  and sky")), [""; 0]);
+    assert_eq!(line(&mut session, "/rename", "x"), ["note"]);
+}
+
+#[test]
+fn a_chat_is_deleted_once_that_is_certain() {
+    let mut session = streaming();
+    assert_eq!(line(&mut session, "/delete", "x"), ["note"]);
+    assert_eq!(line(&mut session, "/delete yes", "x"), [r#"send {"type":"delete_chat","chat_id":"d"}"#]);
+    hear(&mut session, &end(4, "cancelled"));
+    let deleted = r#"{"event":"session_updated","chat_id":"d","scope":"deleted"}"#;
+    assert_eq!(hear(&mut session, deleted), ["note", "idle"]);
+    assert_eq!(hear(&mut session, deleted), [""; 0]);
+    // The chat of this connection is gone, so another one is asked for.
+    assert_eq!(line(&mut session, "again", "t2"), [r#"send {"type":"new_chat"}"#]);
+    let attached = r#"{"event":"attached","chat_id":"n","epoch":"e","head":0,"recovered":true}"#;
+    let message = r#"send {"type":"message","chat_id":"n","content":"again","turn_id":"t2"}"#;
+    assert_eq!(hear(&mut session, attached), ["note", message]);
+}
+
+#[test]
+fn a_chat_that_is_deleted_ends_a_batch() {
+    let mut session = Session::new(ChatId::parse("d").ok(), true);
+    hear(&mut session, READY);
+    line(&mut session, "hi", "t1");
+    hear(&mut session, &accepted("t1", 1));
+    let deleted = r#"{"event":"session_updated","chat_id":"d","scope":"deleted"}"#;
+    assert!(hear(&mut session, deleted).contains(&"quit 1".to_owned()));
+}
+
+#[test]
+fn the_list_of_chats_goes_on() {
+    let mut session = Session::new(None, false);
+    hear(&mut session, READY);
+    assert_eq!(line(&mut session, "/chats", "x"), [r#"send {"type":"list_chats"}"#]);
+    assert_eq!(hear(&mut session, r#"{"event":"chats","chats":[],"before":"p1"}"#), ["list 0", "note"]);
+    assert_eq!(line(&mut session, "/chats more", "x"), [r#"send {"type":"list_chats","before":"p1"}"#]);
+    assert_eq!(hear(&mut session, r#"{"event":"chats","chats":[]}"#), ["list 0"]);
+    assert_eq!(line(&mut session, "/chats more", "x"), ["note"]);
+}

@@ -62,6 +62,10 @@ impl Known {
         self.0.clear();
     }
 
+    fn forget_chat(&mut self, chat: &ChatKey) {
+        self.0.remove(chat);
+    }
+
     fn place(&mut self, db: &Connection, chat: &ChatKey) -> rusqlite::Result<Option<Place>> {
         if let Some(place) = self.0.get(chat) {
             return Ok(Some(*place));
@@ -88,8 +92,12 @@ impl Known {
 /// Carries out one append. After an error the transaction must be rolled back.
 pub(super) fn append(db: &Connection, known: &mut Known, era: i64, append: &Append) -> Result<(), Unkept> {
     let at = int(append.at_ms);
+    let activity = if append.is_activity() { at } else { 0 };
     let mut place = match (known.place(db, &append.chat)?, &append.create) {
         (Some(place), _) => place,
+        (None, Some(_)) if is_deleted(db, &append.chat)? => {
+            return Err(Unkept::Contradiction("the chat was deleted"));
+        }
         (None, Some(epoch)) => create(db, &append.chat, epoch, era, at)?,
         (None, None) => return Err(Unkept::Contradiction("there is no such chat")),
     };
@@ -108,12 +116,30 @@ pub(super) fn append(db: &Connection, known: &mut Known, era: i64, append: &Appe
             add.execute((place.id, place.epoch_no, place.head, first, sum, event.frame.as_str()))?;
         }
     }
-    db.prepare_cached(write::MOVE_HEAD)?.execute((place.id, place.head, at))?;
+    db.prepare_cached(write::MOVE_HEAD)?.execute((place.id, place.head, activity))?;
     for one in &append.changes {
         change(db, place, at, one)?;
     }
-    known.remember(&append.chat, place);
+    if append.changes.contains(&Change::Deleted) {
+        delete(db, &append.chat, place.id)?;
+        known.forget_chat(&append.chat);
+    } else {
+        known.remember(&append.chat, place);
+    }
     Ok(())
+}
+
+/// Removes every row of a chat. What they held is overwritten with zeros (`secure_delete`).
+fn delete(db: &Connection, chat: &ChatKey, id: i64) -> rusqlite::Result<()> {
+    for statement in write::DELETE_CHAT {
+        db.prepare_cached(statement)?.execute([id])?;
+    }
+    db.prepare_cached(write::ADD_DELETED)?.execute([&chat.hash()[..]])?;
+    Ok(())
+}
+
+fn is_deleted(db: &Connection, chat: &ChatKey) -> rusqlite::Result<bool> {
+    db.prepare_cached(write::IS_DELETED)?.query_row([&chat.hash()[..]], |row| row.get(0))
 }
 
 /// Begins a new epoch, if the chat's was begun in an earlier era. Gives whether it was.
@@ -188,6 +214,8 @@ fn change(db: &Connection, place: Place, at: i64, change: &Change) -> Result<(),
         Change::Goal { goal_state } => {
             db.prepare_cached(write::SET_GOAL)?.execute((chat, json(goal_state)?))?;
         }
+        // Once everything else is done.
+        Change::Deleted => {}
     }
     Ok(())
 }

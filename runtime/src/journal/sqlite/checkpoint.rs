@@ -21,6 +21,8 @@ pub(super) struct Log {
 struct State {
     pages: u32,
     due: bool,
+    /// Something was deleted: the log is to be cut, however short it is.
+    purge: bool,
     stopping: bool,
 }
 
@@ -46,23 +48,38 @@ impl Log {
         }
     }
 
+    /// Something was deleted, and the log still holds it.
+    pub(super) fn purge(&self) {
+        let mut state = locked(&self.state);
+        (state.due, state.purge) = (true, true);
+        self.ready.notify_one();
+    }
+
     /// Makes checkpoints for as long as the journal is open.
     pub(super) fn run(&self, shared: &Shared) {
-        while self.wait() {
-            if let Err(error) = checkpoint(shared) {
-                // The next one tries again; a failed sync is noticed by whoever waits for it.
-                tracing::warn!(%error, "a checkpoint of the journal failed");
+        while let Some(purge) = self.wait() {
+            match checkpoint(shared, purge) {
+                Ok(true) => {}
+                // With the next one.
+                Ok(false) => locked(&self.state).purge = true,
+                Err(error) => {
+                    // The next one tries again; a failed sync is noticed by whoever waits for it.
+                    tracing::warn!(%error, "a checkpoint of the journal failed");
+                    locked(&self.state).purge |= purge;
+                }
             }
         }
     }
 
-    fn wait(&self) -> bool {
+    /// Waits until one is due. Gives whether the log is to be cut in any case; `None`: stop.
+    fn wait(&self) -> Option<bool> {
         let mut state = locked(&self.state);
         while !state.due && !state.stopping {
             state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.due = false;
-        !state.stopping
+        let purge = std::mem::take(&mut state.purge);
+        (!state.stopping).then_some(purge)
     }
 
     pub(super) fn stop(&self) {
@@ -71,18 +88,20 @@ impl Log {
     }
 }
 
-fn checkpoint(shared: &Shared) -> rusqlite::Result<()> {
+/// Gives whether what was to be cut was cut.
+fn checkpoint(shared: &Shared, purge: bool) -> rusqlite::Result<bool> {
     let db = shared.checkpoints.lend()?;
     let left = run(&db, "PASSIVE")?;
     let page_bytes = 4096;
-    if u64::from(left.pages) * page_bytes > shared.options.wal_bytes {
+    if purge || u64::from(left.pages) * page_bytes > shared.options.wal_bytes {
         // Commits wait meanwhile; nearly everything has just been moved.
         let _writing = locked(&shared.writing);
         if !run(&db, "TRUNCATE")?.complete {
             tracing::debug!("the journal's log is read and cannot be cut yet");
+            return Ok(!purge);
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 fn run(db: &Connection, mode: &str) -> rusqlite::Result<Left> {

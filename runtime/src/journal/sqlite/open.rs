@@ -106,8 +106,10 @@ pub(super) fn prepare(db: &Connection) -> rusqlite::Result<()> {
     }
     db.pragma_update(None, "synchronous", "normal")?;
     db.pragma_update(None, "wal_autocheckpoint", 0)?;
-    // Rows are only ever added under chats that were just looked up. What deletes turns it on.
+    // Rows are only ever added under chats that were just looked up, and removed by name.
     db.pragma_update(None, "foreign_keys", false)?;
+    // What was deleted is not to be found in the file.
+    db.pragma_update(None, "secure_delete", true)?;
     db.pragma_update(None, "cache_size", -8192)?;
     db.pragma_update(None, "temp_store", "memory")
 }

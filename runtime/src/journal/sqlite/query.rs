@@ -88,7 +88,11 @@ fn chat_record(db: &Connection, era: i64, chat: &ChatKey) -> rusqlite::Result<Re
             Ok((chat_row(row)?, ChatRecord { agent, ..record }))
         })
         .optional()?;
-    let Some((row, mut record)) = found else { return Ok(Read::Found(Found::Chat(None))) };
+    let Some((row, mut record)) = found else {
+        let deleted: bool =
+            db.prepare_cached(read::IS_DELETED)?.query_row([&chat.hash()[..]], |row| row.get(0))?;
+        return Ok(Read::Found(if deleted { Found::Deleted } else { Found::Chat(None) }));
+    };
     if row.era < era {
         return Ok(Read::Stale);
     }

@@ -6,8 +6,10 @@ use rusqlite::{Connection, TransactionBehavior};
 pub(super) const APPLICATION_ID: i32 = 0x5357_4244;
 
 /// Every migration there ever was, in order. The number of those applied is `PRAGMA user_version`.
-pub(super) const MIGRATIONS: &[Migration] =
-    &[Migration { name: "0001_first", sql: include_str!("../migrations/0001_first.sql") }];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration { name: "0001_first", sql: include_str!("../migrations/0001_first.sql") },
+    Migration { name: "0002_deleted", sql: include_str!("../migrations/0002_deleted.sql") },
+];
 
 /// One step from a version of the schema to the next.
 pub(super) struct Migration {
@@ -51,8 +53,10 @@ mod tests {
 
     /// SHA-256 of every migration that was ever part of a release. A line is added with each new file and
     /// never changed: what is on people's disks was made by these very statements.
-    const PINNED: &[(&str, &str)] =
-        &[("0001_first", "34c133101fa2a2b35b77753dd0849c22b5db886028825ca747719dceb26cc183")];
+    const PINNED: &[(&str, &str)] = &[
+        ("0001_first", "34c133101fa2a2b35b77753dd0849c22b5db886028825ca747719dceb26cc183"),
+        ("0002_deleted", "a580f7f67ae66f1b263d9ffad472dbf13e98e3e106857ea1eec95fdcdf8f6d4c"),
+    ];
 
     #[test]
     fn migrations_are_only_ever_added() {

@@ -43,6 +43,18 @@ pub(super) mod write {
     pub(crate) const SET_SESSION: &str = "UPDATE chats SET session = ?2 WHERE id = ?1";
     pub(crate) const SET_TITLE: &str = "UPDATE chats SET title = ?2 WHERE id = ?1";
     pub(crate) const SET_GOAL: &str = "UPDATE chats SET goal = ?2 WHERE id = ?1";
+    pub(crate) const IS_DELETED: &str = "SELECT EXISTS (SELECT 1 FROM deleted WHERE hash = ?1)";
+    pub(crate) const ADD_DELETED: &str = "INSERT INTO deleted (hash) VALUES (?1)";
+    /// Everything that names a chat, the chat last.
+    pub(crate) const DELETE_CHAT: &[&str] = &[
+        "DELETE FROM checkpoints WHERE chat = ?1",
+        "DELETE FROM commands WHERE chat = ?1",
+        "DELETE FROM requests WHERE chat = ?1",
+        "DELETE FROM turns WHERE chat = ?1",
+        "DELETE FROM events WHERE chat = ?1",
+        "DELETE FROM epochs WHERE chat = ?1",
+        "DELETE FROM chats WHERE id = ?1",
+    ];
     pub(crate) const COUNT_COMMIT: &str = "UPDATE meta SET commits = ?1 WHERE id = 1";
 
     #[cfg(test)]
@@ -72,11 +84,15 @@ pub(super) mod write {
         SET_TITLE,
         SET_GOAL,
         COUNT_COMMIT,
+        IS_DELETED,
+        ADD_DELETED,
     ];
 }
 
 /// Reads.
 pub(super) mod read {
+    pub(crate) use super::write::IS_DELETED;
+
     pub(crate) const CHAT: &str = "SELECT c.id, c.era, e.epoch, c.epoch_no, c.head_seq, c.title, c.goal, \
          c.session, c.last_command, c.agent_run, c.agent_position FROM chats c \
          JOIN epochs e ON e.chat = c.id AND e.no = c.epoch_no WHERE c.principal = ?1 AND c.chat_id = ?2";

@@ -18,7 +18,7 @@ use std::{
 use rusqlite::Connection;
 use switchboard_core::{
     ids::Principal,
-    journal::{AppendId, Durability, Found, JournalAnswer, PageStart, Query},
+    journal::{AppendId, Change, Durability, Found, JournalAnswer, PageStart, Query},
     wire::Outcome,
 };
 
@@ -28,7 +28,7 @@ use self::{
 };
 use super::{
     OpenSqlite, SqliteOptions,
-    apply::{self, Known},
+    apply::{self, Known, Unkept},
     open, query, schema, sql,
 };
 use crate::journal::Request;
@@ -226,9 +226,38 @@ fn a_page_of_chats_costs_the_same_among_many() {
 }
 
 #[test]
+fn a_deleted_chat_leaves_no_row_anywhere() {
+    let db = filled(3, 3);
+    let mut known = Known::default();
+    let mut scribe = Scribe::new("owner", "chat1");
+    scribe.exists = true;
+    let append = scribe.change(Change::Deleted).append(1, Durability::Synced, 1);
+    let id: i64 =
+        db.query_row("SELECT id FROM chats WHERE chat_id = 'chat1'", [], |row| row.get(0)).expect("a chat");
+    apply::append(&db, &mut known, 0, &append).expect("it is kept");
+    let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).expect("a number");
+    let mut tables = db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").expect("SQL");
+    let tables: Vec<String> =
+        tables.query_map([], |row| row.get(0)).expect("rows").map(|row| row.expect("a name")).collect();
+    for table in &tables {
+        let names_chats =
+            count(&format!("SELECT count(*) FROM pragma_table_info('{table}') WHERE name = 'chat'")) > 0;
+        if names_chats {
+            let left = count(&format!("SELECT count(*) FROM {table} WHERE chat = {id}"));
+            assert_eq!(left, 0, "{table}");
+        }
+    }
+    assert_eq!(count("SELECT count(*) FROM chats"), 2);
+    assert_eq!(count("SELECT count(DISTINCT chat) FROM events"), 2, "no other chat is touched");
+    let again = Scribe::new("owner", "chat1").append(2, Durability::Synced, 2);
+    let refused = apply::append(&db, &mut known, 0, &again);
+    assert!(matches!(refused, Err(Unkept::Contradiction(_))), "its id is not used again: {refused:?}");
+}
+
+#[test]
 fn every_statement_uses_an_index() {
     let db = filled(1, 1);
-    for statement in sql::write::ALL.iter().chain(sql::read::ALL) {
+    for statement in sql::write::ALL.iter().chain(sql::write::DELETE_CHAT).chain(sql::read::ALL) {
         let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).expect("SQL");
         let empty = rusqlite::params_from_iter(vec![0; plan.parameter_count()]);
         let steps: Vec<String> = plan

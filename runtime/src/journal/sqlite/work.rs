@@ -39,6 +39,13 @@ impl Job {
     }
 }
 
+impl Job {
+    /// Whether a chat ends with it.
+    pub(super) fn deletes(&self) -> bool {
+        matches!(self, Self::Append(append) if append.changes.contains(&Change::Deleted))
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Work {
     state: Mutex<State>,
@@ -135,6 +142,7 @@ fn weight(change: &Change) -> usize {
         | Change::AgentEnded { .. }
         | Change::Session { .. }
         | Change::Title { .. }
-        | Change::Goal { .. } => 0,
+        | Change::Goal { .. }
+        | Change::Deleted => 0,
     }
 }

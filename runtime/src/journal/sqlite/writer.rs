@@ -114,6 +114,9 @@ impl Writer {
         }
         self.close_unkept(jobs, &kept);
         self.shared.log.grown(self.pages.load(Ordering::Relaxed));
+        if jobs.iter().zip(&kept).any(|(job, kept)| *kept && job.deletes()) {
+            self.shared.log.purge();
+        }
         let strict = self.shared.options.strict;
         let verdicts = jobs.iter().zip(&kept).filter_map(|(job, kept)| {
             let (id, chat, durability) = job.append()?;

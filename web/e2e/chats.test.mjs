@@ -1,0 +1,106 @@
+// The list of chats: renaming, deleting, on a phone too. It needs a gateway of its own, so that nobody else's chats are in the way.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { binary, ownGateway } from "./gateway.mjs";
+import { chatOf, ended, launch, person, say } from "./world.mjs";
+
+const skip = binary() ? false : "no gateway to start: SWITCHBOARD_BINARY is not set";
+
+function scene(name, act, options = {}) {
+  test(name, { skip, timeout: 120_000 }, async () => {
+    const gateway = await ownGateway("--no-auth");
+    const browser = await launch();
+    try {
+      const me = await person({ browser, ...gateway, get base() { return gateway.base; } }, options);
+      await act(gateway, me);
+      assert.deepEqual(me.heard.console, []);
+    } finally {
+      await browser.close();
+      await gateway.end();
+    }
+  });
+}
+
+const row = (page, chat) => page.locator(`.chat-row:has([data-chat="${chat}"])`);
+
+scene("a chat is renamed with the keyboard, and other tabs see it", async (gateway, me) => {
+  const page = await me.open();
+  await ended(await say(page, "echo a title of its own making"));
+  const chat = chatOf(page);
+  const other = await me.open();
+  await row(other, chat).getByText("echo a title").waitFor();
+  await row(page, chat).locator(".chat-link").focus();
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  const dialog = page.getByRole("dialog", { name: "Chat" });
+  assert.equal(await dialog.getByLabel("Title").inputValue(), "echo a title of its own making");
+  await page.keyboard.type("Sea & sky <b>");
+  await page.keyboard.press("Enter");
+  await dialog.waitFor({ state: "detached" });
+  await page.getByRole("heading", { name: "Sea & sky <b>", level: 1 }).waitFor();
+  await row(other, chat).getByText("Sea & sky <b>").waitFor();
+  await page.reload();
+  await row(page, chat).getByText("Sea & sky <b>").waitFor();
+  await ended(await say(page, "echo the title stays"));
+  await page.getByRole("heading", { name: "Sea & sky <b>", level: 1 }).waitFor();
+});
+
+scene("a title that is too long or empty is not sent", async (gateway, me) => {
+  const page = await me.open();
+  await ended(await say(page, "echo hello"));
+  await page.getByRole("button", { name: "Rename or delete echo hello" }).click();
+  const dialog = page.getByRole("dialog");
+  const save = dialog.getByRole("button", { name: "Rename" });
+  await dialog.getByLabel("Title").fill("ü".repeat(129));
+  await dialog.getByText("too long").waitFor();
+  assert.ok(await save.isDisabled());
+  await dialog.getByLabel("Title").fill("  ");
+  assert.ok(await save.isDisabled());
+  await page.keyboard.press("Escape");
+  await dialog.waitFor({ state: "detached" });
+});
+
+scene("a chat at work is deleted after a question, and is gone in every tab", async (gateway, me) => {
+  const page = await me.open();
+  await say(page, "slow 40");
+  const chat = chatOf(page);
+  const other = await me.context.newPage();
+  await other.goto(`${gateway.base}#chat=${chat}`);
+  await other.locator(".turn[data-phase=running]").waitFor();
+  await row(page, chat).locator(".chat-link").waitFor();
+  await page.getByRole("button", { name: /^Rename or delete slow 40/ }).click();
+  await page.getByRole("button", { name: "Delete chat…" }).click();
+  const dialog = page.getByRole("dialog", { name: "Delete this chat?" });
+  await dialog.getByText("will be stopped").waitFor();
+  await page.keyboard.press("Enter"); // the careful answer has the focus
+  await page.getByRole("button", { name: "Delete chat…" }).click();
+  await dialog.getByRole("button", { name: "Delete", exact: true }).click();
+  await row(page, chat).waitFor({ state: "detached" });
+  await page.locator(".empty").waitFor();
+  assert.equal(chatOf(page), null, "whoever deletes a chat is led to a new one");
+  await other.getByRole("heading", { name: "No such chat" }).waitFor();
+  await row(other, chat).waitFor({ state: "detached" });
+  await page.goto(`${gateway.base}#chat=${chat}`);
+  await page.reload();
+  await page.getByRole("heading", { name: "No such chat" }).waitFor();
+  await gateway.kill();
+  await gateway.start();
+  await page.reload();
+  await page.getByRole("heading", { name: "No such chat" }).waitFor();
+});
+
+scene("on a phone a chat is deleted from the drawer", async (gateway, me) => {
+  const page = await me.open();
+  await page.locator("#composer").fill("echo to be deleted");
+  await page.getByRole("button", { name: "Send" }).tap();
+  await page.locator(".turn[data-phase=done]").waitFor();
+  const chat = chatOf(page);
+  await page.getByRole("button", { name: "Open the list of chats" }).tap();
+  const more = page.getByRole("button", { name: "Rename or delete echo to be deleted" });
+  const box = await more.boundingBox();
+  assert.ok(box.width >= 40 && box.height >= 40, "large enough for a finger");
+  await more.tap();
+  await page.getByRole("button", { name: "Delete chat…" }).tap();
+  await page.getByRole("button", { name: "Delete", exact: true }).tap();
+  await row(page, chat).waitFor({ state: "detached" });
+}, { viewport: { width: 375, height: 700 }, isMobile: true, hasTouch: true });
