@@ -210,6 +210,17 @@ pub(crate) fn has_records(dir: &Path) -> bool {
 /// The bytes of all frames of a dead host's spool from the file on that holds `position`; what a dying host left
 /// half-written at the end is among them.
 pub(crate) fn read_dead(dir: &Path, position: u64) -> io::Result<impl Iterator<Item = io::Result<Vec<u8>>>> {
+    let segments = dead_segments(dir)?;
+    let from = segments.partition_point(|(first, _)| *first <= position).saturating_sub(1);
+    Ok(segments.into_iter().skip(from).map(|(_, path)| fs::read(path)))
+}
+
+/// The position of the first record that a dead host has left.
+pub(crate) fn first_position(dir: &Path) -> Option<u64> {
+    dead_segments(dir).ok()?.first().map(|(first, _)| *first)
+}
+
+fn dead_segments(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut segments: Vec<(u64, PathBuf)> = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -217,8 +228,7 @@ pub(crate) fn read_dead(dir: &Path, position: u64) -> io::Result<impl Iterator<I
         segments.extend(first.map(|first| (first, entry.path())));
     }
     segments.sort_unstable();
-    let from = segments.partition_point(|(first, _)| *first <= position).saturating_sub(1);
-    Ok(segments.into_iter().skip(from).map(|(_, path)| fs::read(path)))
+    Ok(segments)
 }
 
 #[cfg(test)]

@@ -126,6 +126,14 @@ impl LifeDecoder {
         self.state.position = position;
     }
 
+    /// The first record that there is of this life. Where nothing was decoded and the log knows what comes before,
+    /// the life had begun without a host, and the host came later.
+    pub(super) fn found_first(&mut self, first: u64) {
+        if self.state.position == 0 && first <= self.shown.saturating_add(1) {
+            self.state.position = first.saturating_sub(1);
+        }
+    }
+
     /// What the records have told.
     pub(super) fn state(&self) -> &LifeState {
         &self.state

@@ -125,6 +125,9 @@ pub(super) async fn decode_dead<S: RecordSink>(
     if let Ok(killed @ 1..) = swept {
         tracing::warn!(killed, "what an agent's dead host left was ended");
     }
+    if let Some(first) = spool::first_position(place.dir()) {
+        feed.found_first(first);
+    }
     let position = feed.position();
     let mut buffer = BytesMut::new();
     // What is half-written at the end of the last file is not taken.

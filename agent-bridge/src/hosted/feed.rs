@@ -73,6 +73,11 @@ impl<S: RecordSink> Feed<S> {
         self.decoder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// See [`LifeDecoder::found_first`].
+    pub(super) fn found_first(&self, first: u64) {
+        self.decoder().found_first(first);
+    }
+
     /// The last record that was decoded.
     pub(super) fn position(&self) -> u64 {
         self.decoder().state().position

@@ -108,6 +108,7 @@ pub(super) async fn serve<O: OrderSource, S: RecordSink>(
         }
     };
     let Link { read, buffer, messages, writer, hello } = link;
+    feed.found_first(hello.first);
     feed.messages = messages.downgrade();
     // What comes before a checkpoint that the log has is of no use to anybody.
     let _ = messages.send(ToHost::Trim { before: from }.encode());

@@ -1,6 +1,7 @@
 //! A gateway goes and the next one takes up its agents.
 
 use libtest_mimic::Trial;
+use switchboard_agent_bridge::HostConfig;
 use switchboard_core::{
     agent::{AgentCommand, AgentEvent},
     wire::{Answer, Outcome},
@@ -9,7 +10,7 @@ use switchboard_runtime::Order;
 
 use crate::{
     Place,
-    bench::{Bench, completed, gone, shape},
+    bench::{Bench, Log, completed, gone, shape},
     support::eventually,
     trial,
 };
@@ -267,6 +268,25 @@ pub(crate) fn trials() -> Vec<Trial> {
             assert_eq!(bench.turn().await.text(), "at last");
             bench.stop().await;
         }),
+        trial("a_host_that_came_after_a_cancel_and_was_told_nothing_is_taken_up", |place| async move {
+            // A prompt that waited for its start was cancelled, which took the first position; then the gateway died
+            // between starting the host for the next prompt and telling it so.
+            let config = place.demo();
+            let mut host = started_from(&place, &config, 2);
+            let mut bench = Bench::adopt((config, Log::after_a_cancel(), 1));
+            bench.prompt("echo after all");
+            let turn = bench.turn().await;
+            assert_eq!(turn.text(), "after all");
+            // The same when that host has spoken, and is dead before anybody came back.
+            let (config, mut log, read) = bench.crash().await;
+            host.kill().unwrap();
+            host.wait().unwrap();
+            log.forget_all_but_the_cancel();
+            let (exit, log) = Bench::adopt((config, log, read)).end().await;
+            assert_eq!(gone(&exit).0, "agent_exited");
+            let said = shape(&log.events);
+            assert!(said.iter().any(|line| line.ends_with("after all")), "{said:?}");
+        }),
         trial("a_reader_that_returns_late_misses_nothing", |place| async move {
             let mut bench = Bench::begin(place.demo());
             for n in 0..5 {
@@ -283,6 +303,24 @@ pub(crate) fn trials() -> Vec<Trial> {
             bench.stop().await;
         }),
     ]
+}
+
+/// A host of the first life whose records begin here, started by a gateway that has gone since.
+fn started_from(place: &Place, config: &HostConfig, first: u64) -> std::process::Child {
+    let setup = serde_json::json!({
+        "version": 1, "hosts": config.hosts, "run": 1, "chat": "owner/c", "first": first,
+        "mark": format!("{}.began", place.mark), "name": config.process.name, "command": config.process.command,
+        "dialect": config.process.dialect.name(), "workspace": config.process.workspace, "env": [],
+        "limits": config.process.limits,
+    });
+    let mut command = std::process::Command::new(&config.host[0]);
+    let piped = std::process::Stdio::piped;
+    let mut host = command.args(&config.host[1..]).stdin(piped()).stdout(piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut host.stdin.take().unwrap(), setup.to_string().as_bytes()).unwrap();
+    let mut said = [0; 6];
+    std::io::Read::read_exact(&mut host.stdout.take().unwrap(), &mut said).unwrap();
+    assert_eq!(&said, b"ready\n");
+    host
 }
 
 /// A small disk of its own, where this user may make one.

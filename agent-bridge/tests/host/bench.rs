@@ -255,6 +255,18 @@ impl Bench {
 }
 
 impl Log {
+    /// One of a life that had nobody to tell, and whose first turn was cancelled.
+    pub(crate) fn after_a_cancel() -> Self {
+        let ended =
+            AgentEvent::TurnEnded { outcome: Outcome::Cancelled, error: None, usage: None, cost: None };
+        Self { events: vec![ended], position: 1, ..Self::default() }
+    }
+
+    /// As if what came later had not been heard.
+    pub(crate) fn forget_all_but_the_cancel(&mut self) {
+        *self = Self { last_command: self.last_command, ..Self::after_a_cancel() };
+    }
+
     fn keep(&mut self, records: AgentRecords) {
         assert!(
             records.position > self.position,
