@@ -5,7 +5,7 @@
 use switchboard_core::{
     Hub, Input, Limits, Moment, Output, Peer,
     ids::{ChatId, ConnId, Cursor, Epoch, Principal},
-    journal::{Ask, ChatRecord, Found, JournalAnswer, Query},
+    journal::{Ask, ChatRecord, Found, JournalAnswer, OpenWork, Query},
     wire::{ClientEnvelope, GoalState},
 };
 
@@ -37,6 +37,7 @@ fn an_attach_gets_the_earlier_epochs_as_a_snapshot() {
         session: None,
         turns: Vec::new(),
         requests: Vec::new(),
+        open_work: OpenWork::default(),
         last_command: 0,
         agent: None,
         commands: Vec::new(),

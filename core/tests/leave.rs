@@ -5,12 +5,13 @@
     reason = "a test says what it expects, and no more"
 )]
 
+use serde_json::{Value, json};
 use switchboard_core::{
     Hub, Input, Limits, Moment, Output, Peer,
     agent::{AgentEvent, AgentExit, AgentRecords, AgentRun},
     ids::{ChatId, ChatKey, ConnId, Principal},
     journal::{Ask, AskId, Found, JournalAnswer, MemoryJournal, PageStart, Query},
-    wire::{ClientEnvelope, Message},
+    wire::{ClientEnvelope, Message, TurnError},
 };
 
 const NOW: Moment = Moment { ticks_ms: 0, unix_ms: 1_700_000_000_000 };
@@ -36,6 +37,15 @@ impl World {
         others
     }
 
+    /// The newest page of the log.
+    fn log(&mut self) -> Vec<Value> {
+        let query =
+            Query::Before { chat: key(), before: PageStart::At(u64::MAX), events: 100, bytes: 100_000 };
+        let kept = self.journal.ask(Ask { id: AskId(0), query });
+        let JournalAnswer::Found(_, Found::Before(Some(page))) = kept else { panic!("{kept:?}") };
+        page.events.iter().map(|frame| serde_json::from_str(frame.as_str()).unwrap()).collect()
+    }
+
     fn says(&mut self, run: AgentRun, position: u64, text: &str) -> Vec<Output> {
         let events = vec![AgentEvent::Text { stream: "s".into(), text: text.into() }];
         let records = AgentRecords { position, events, checkpoint: None };
@@ -55,8 +65,8 @@ fn shows(outputs: &[Output], text: &str) -> bool {
     })
 }
 
-#[test]
-fn no_turn_is_ended_and_what_an_agent_says_later_is_for_the_next_gateway() {
+/// A hub with a turn that its agent has been told of, and that agent.
+fn in_a_turn() -> (World, AgentRun) {
     let hub = Hub::new(Limits::default(), [7; 32], NOW);
     let mut world = World { hub, journal: MemoryJournal::default() };
     world.step(Input::Opened { conn: CONN, peer: Peer { principal: Principal::owner(), client_id: None } });
@@ -67,7 +77,46 @@ fn no_turn_is_ended_and_what_an_agent_says_later_is_for_the_next_gateway() {
         Output::StartAgent { run, .. } => Some(*run),
         _ => None,
     });
-    let run = run.unwrap();
+    (world, run.unwrap())
+}
+
+#[test]
+fn what_is_open_when_a_gateway_dies_is_ended_with_the_turn() {
+    let (mut world, run) = in_a_turn();
+    world.says(run, 1, "one");
+    let think = |text: &str| AgentEvent::Reasoning { stream: "r".into(), text: text.into() };
+    let tool =
+        |id: &str| AgentEvent::ToolStarted { call_id: id.into(), name: "Bash".into(), arguments: json!({}) };
+    let ended = AgentEvent::TextEnd { stream: "other".into(), text: None, void: false };
+    let other = AgentEvent::Text { stream: "other".into(), text: "said".into() };
+    let events = vec![think("hm"), other, ended, tool("t")];
+    let records = AgentRecords { position: 2, events, checkpoint: None };
+    world.step(Input::AgentRecords { chat: key(), run, records });
+
+    // It is gone from one moment to the next; the next one finds the agent dead.
+    let mut next = World { hub: Hub::new(Limits::default(), [8; 32], NOW), journal: world.journal };
+    next.step(Input::Recover { chat: key() });
+    let record = next.journal.ask(Ask { id: AskId(0), query: Query::Chat { chat: key() } });
+    let JournalAnswer::Found(_, Found::Chat(Some(record))) = record else { panic!("{record:?}") };
+    assert_eq!(record.open_work.tools, ["t"]);
+    let error = TurnError { code: "agent_exited".into(), detail: "it died".into() };
+    next.step(Input::AgentExited { chat: key(), run, exit: AgentExit::Gone(error) });
+    let kinds: Vec<String> = next
+        .log()
+        .iter()
+        .map(|event| {
+            format!("{} {}", event["event"].as_str().unwrap(), event["stream_id"].as_str().unwrap_or(""))
+        })
+        .collect();
+    assert_eq!(&kinds[kinds.len() - 3..], ["reasoning_end r", "stream_end s", "turn_end "], "{kinds:?}");
+    let record = next.journal.ask(Ask { id: AskId(0), query: Query::Chat { chat: key() } });
+    let JournalAnswer::Found(_, Found::Chat(Some(record))) = record else { panic!("{record:?}") };
+    assert!(record.open_work.is_empty(), "{record:?}");
+}
+
+#[test]
+fn no_turn_is_ended_and_what_an_agent_says_later_is_for_the_next_gateway() {
+    let (mut world, run) = in_a_turn();
     assert!(shows(&world.says(run, 1, "one"), "one"));
 
     let left = world.step(Input::Leave);
@@ -89,8 +138,6 @@ fn no_turn_is_ended_and_what_an_agent_says_later_is_for_the_next_gateway() {
         "{taken_up:?}"
     );
     next.says(run, 2, "two");
-    let query = Query::Before { chat: key(), before: PageStart::At(u64::MAX), events: 10, bytes: 10_000 };
-    let kept = next.journal.ask(Ask { id: AskId(0), query });
-    let JournalAnswer::Found(_, Found::Before(Some(page))) = kept else { panic!("{kept:?}") };
-    assert!(page.events.last().unwrap().as_str().contains("onetwo"), "the log goes on where it ended");
+    let last = next.log().pop().unwrap();
+    assert_eq!(last["text"], "onetwo", "the log goes on where it ended");
 }

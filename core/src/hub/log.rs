@@ -109,8 +109,9 @@ fn durability(events: &[Staged], changes: &[Change]) -> Durability {
                 )
             )
     };
-    let position_only = |change: &Change| matches!(change, Change::AgentPosition { .. });
-    if events.iter().all(light) && changes.iter().all(position_only) && !events.is_empty() {
+    let of_records =
+        |change: &Change| matches!(change, Change::AgentPosition { .. } | Change::OpenWork { .. });
+    if events.iter().all(light) && changes.iter().all(of_records) && !events.is_empty() {
         Durability::Written
     } else {
         Durability::Synced

@@ -8,7 +8,7 @@ use super::{
     chat::Chat,
     context::Context,
     log::{Draft, Effect},
-    turn::{Ending, StreamKind},
+    turn::{Active, Ending, StreamKind},
 };
 use crate::{
     agent::{AgentEvent, AgentRecords, AgentRun, StreamId},
@@ -31,6 +31,9 @@ impl Chat {
         let mut draft = Draft::new();
         for event in records.events {
             self.record(cx, &mut draft, event);
+        }
+        if let Some(work) = self.active.as_mut().and_then(Active::changed_work) {
+            draft.changes.push(Change::OpenWork { work });
         }
         if !draft.events.is_empty() || records.checkpoint.is_some() {
             let (position, checkpoint) = (records.position, records.checkpoint);
@@ -118,7 +121,7 @@ impl Chat {
 
     fn close_stream(&mut self, stream: &StreamId) {
         if let Some(active) = &mut self.active {
-            active.streams.remove(stream);
+            active.work_changed |= active.streams.remove(stream).is_some();
         }
     }
 
@@ -138,6 +141,7 @@ impl Chat {
             && !active.streams.contains_key(stream)
         {
             active.streams.insert(stream.clone(), kind);
+            active.work_changed = true;
         }
         // Escaped, no byte becomes more than six.
         if text.len() <= limits.event_text_bytes / 6 {
@@ -223,6 +227,7 @@ impl Chat {
     ) {
         if let Some(active) = &mut self.active {
             active.tools.push(call_id.clone());
+            active.work_changed = true;
         }
         let (arguments, truncated) = cut_value(arguments, cx.limits.event_text_bytes);
         let hint = hint(ToolPhase::Start, &call_id, &name);
@@ -252,6 +257,7 @@ impl Chat {
     ) {
         if let Some(active) = &mut self.active {
             active.tools.retain(|open| *open != call_id);
+            active.work_changed = true;
         }
         let limit = cx.limits.event_text_bytes;
         let (phase, result, error, cut_here) = match result {

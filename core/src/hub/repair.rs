@@ -161,6 +161,7 @@ fn is_kept(pending: &Pending, record: Option<&ChatRecord>) -> bool {
             | Change::AgentStarted { .. }
             | Change::AgentEnded { .. }
             | Change::AgentPosition { .. }
+            | Change::OpenWork { .. }
             | Change::Session { .. }
             | Change::Title { .. }
             | Change::Goal { .. }
@@ -182,6 +183,7 @@ fn turn_of(change: &Change) -> Option<&TurnId> {
         | Change::AgentStarted { .. }
         | Change::AgentEnded { .. }
         | Change::AgentPosition { .. }
+        | Change::OpenWork { .. }
         | Change::Session { .. }
         | Change::Title { .. }
         | Change::Goal { .. }

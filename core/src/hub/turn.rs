@@ -36,7 +36,7 @@ use super::{
 use crate::{
     agent::{AgentCommand, StreamId},
     ids::{RequestId, TurnId},
-    journal::{Change, ChatRecord},
+    journal::{Change, ChatRecord, OpenWork},
     time::Moment,
     wire::{
         ChatBody, ControlEvent, Cost, ErrorCode, Frame, Outcome, Resolution, RunStatus, RunningTurn,
@@ -70,6 +70,8 @@ pub(super) struct Active {
     cancel_reason: Option<TurnError>,
     pub(super) streams: BTreeMap<StreamId, StreamKind>,
     pub(super) tools: Vec<String>,
+    /// What is open is other than the journal was told.
+    pub(super) work_changed: bool,
 }
 
 /// What a stream carries.
@@ -111,7 +113,33 @@ impl Active {
             cancel_reason: None,
             streams: BTreeMap::new(),
             tools: Vec::new(),
+            work_changed: false,
         }
+    }
+
+    /// What is open, if the journal is to be told.
+    pub(super) fn changed_work(&mut self) -> Option<OpenWork> {
+        if !core::mem::take(&mut self.work_changed) {
+            return None;
+        }
+        let streams = |kind| {
+            let of_kind = self.streams.iter().filter(move |(_, is)| **is == kind);
+            of_kind.map(|(stream, _)| String::from(&**stream)).collect()
+        };
+        Some(OpenWork {
+            answers: streams(StreamKind::Answer),
+            reasoning: streams(StreamKind::Reasoning),
+            tools: self.tools.clone(),
+        })
+    }
+
+    /// Takes up what an earlier gateway knew to be open.
+    fn restore_work(&mut self, work: OpenWork) {
+        let answers = work.answers.into_iter().map(|stream| (StreamId::from(stream), StreamKind::Answer));
+        let reasoning =
+            work.reasoning.into_iter().map(|stream| (StreamId::from(stream), StreamKind::Reasoning));
+        self.streams = answers.chain(reasoning).collect();
+        self.tools = work.tools;
     }
 
     /// The agent did something, or a person did what it waited for.
@@ -442,6 +470,7 @@ impl Chat {
         if started {
             let mut active = Active::new(cx.now.ticks_ms);
             active.prompted = true;
+            active.restore_work(record.open_work);
             active.cancel_by_ms = cancelled.then(|| cx.now.ticks_ms + cx.limits.cancel_grace_ms);
             self.active = Some(active);
         }

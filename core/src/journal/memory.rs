@@ -10,7 +10,7 @@ use alloc::{
 
 use super::{
     AgentPlace, Append, AppendId, Ask, Change, ChatRecord, ChatsPage, Found, HistoryPage, JournalAnswer,
-    LogEvent, OpenRequest, OpenTurn, PageBuilder, PageStart, Query, TurnRecord,
+    LogEvent, OpenRequest, OpenTurn, OpenWork, PageBuilder, PageStart, Query, TurnRecord,
 };
 use crate::{
     agent::AgentCommand,
@@ -38,6 +38,7 @@ struct Chat {
     open: Vec<OpenTurn>,
     turns: BTreeMap<TurnId, TurnRecord>,
     requests: Vec<OpenRequest>,
+    open_work: OpenWork,
     last_command: u64,
     agent: Option<AgentPlace>,
     commands: Vec<AgentCommand>,
@@ -156,6 +157,7 @@ impl Chat {
             open: Vec::new(),
             turns: BTreeMap::new(),
             requests: Vec::new(),
+            open_work: OpenWork::default(),
             last_command: 0,
             agent: None,
             commands: Vec::new(),
@@ -202,6 +204,7 @@ impl Chat {
                 if ended.started_at_ms.is_some() {
                     // All commands are about the turn that runs.
                     self.commands.clear();
+                    self.open_work = OpenWork::default();
                 }
             }
             Change::RequestOpened { request_id, question, frame } => {
@@ -224,6 +227,7 @@ impl Chat {
                     agent.checkpoint = checkpoint.or(agent.checkpoint.take());
                 }
             }
+            Change::OpenWork { work } => self.open_work = work,
             Change::Session { token } => self.session = Some(token),
             Change::Title { title } => self.title = Some(title),
             Change::Goal { goal_state } => self.goal_state = goal_state,
@@ -247,6 +251,7 @@ impl Chat {
             session: self.session.clone(),
             turns: self.open.clone(),
             requests: self.requests.clone(),
+            open_work: self.open_work.clone(),
             last_command: self.last_command,
             agent: self.agent.clone(),
             commands: self.commands.clone(),

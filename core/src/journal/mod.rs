@@ -14,6 +14,7 @@ use alloc::{boxed::Box, string::String, vec::Vec};
 use core::fmt;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     agent::{AgentCommand, AgentRun},
@@ -147,6 +148,11 @@ pub enum Change {
         /// The decoder's state there.
         checkpoint: Option<Bytes>,
     },
+    /// What of the running turn is begun and not ended, from now on; nothing once the turn ends.
+    OpenWork {
+        /// All of it.
+        work: OpenWork,
+    },
     /// The agent's own name for the conversation.
     Session {
         /// Opaque.
@@ -181,6 +187,7 @@ impl fmt::Debug for Change {
             Self::AgentStarted { .. } => "AgentStarted",
             Self::AgentEnded { .. } => "AgentEnded",
             Self::AgentPosition { .. } => "AgentPosition",
+            Self::OpenWork { .. } => "OpenWork",
             Self::Session { .. } => "Session",
             Self::Title { .. } => "Title",
             Self::Goal { .. } => "Goal",
@@ -319,6 +326,8 @@ pub struct ChatRecord {
     pub turns: Vec<OpenTurn>,
     /// Its open requests.
     pub requests: Vec<OpenRequest>,
+    /// What of the running turn is begun and not ended.
+    pub open_work: OpenWork,
     /// The last command's number.
     pub last_command: u64,
     /// Its agent, if it had one when last heard of.
@@ -327,6 +336,27 @@ pub struct ChatRecord {
     pub commands: Vec<AgentCommand>,
     /// Whether events of earlier epochs are kept, so that the chat is not empty though its head may be 0.
     pub earlier_epochs: bool,
+}
+
+/// What an agent has begun in its turn and not ended: whoever takes the turn up ends it with the turn.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenWork {
+    /// The streams of its answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<String>,
+    /// The streams of its thinking.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasoning: Vec<String>,
+    /// The uses of tools.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<String>,
+}
+
+impl OpenWork {
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.answers.is_empty() && self.reasoning.is_empty() && self.tools.is_empty()
+    }
 }
 
 /// How far the log has what an agent said.

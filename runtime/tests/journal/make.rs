@@ -173,13 +173,15 @@ fn show_chat(record: &ChatRecord) -> String {
         session,
         turns,
         requests,
+        open_work,
         last_command,
         agent,
         commands,
         earlier_epochs,
     } = record;
     let mut text = format!(
-        "{chat:?} {head:?} {title:?} {goal_state:?} {session:?} {last_command} {agent:?} {earlier_epochs}"
+        "{chat:?} {head:?} {title:?} {goal_state:?} {session:?} {last_command} {agent:?} {earlier_epochs} \
+         {open_work:?}"
     );
     for turn in turns {
         let (started, cancelled) = (turn.started_at_ms, turn.cancel_requested);

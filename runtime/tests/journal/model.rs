@@ -6,7 +6,7 @@ use bytes::Bytes;
 use switchboard_core::{
     agent::{AgentCommand, AgentRun, CommandId},
     ids::{ChatKey, Cursor, Epoch, RequestId},
-    journal::{Ask, AskId, Change, Durability, JournalAnswer, PageStart, Query},
+    journal::{Ask, AskId, Change, Durability, JournalAnswer, OpenWork, PageStart, Query},
     wire::{Answer, ChatBody, GoalState, Outcome},
 };
 use switchboard_runtime::{Journal, Memory, Request};
@@ -194,6 +194,13 @@ fn step(rng: &mut Rng, scribe: &mut Scribe, state: &mut ChatState) {
                 1 + rng.below(4),
                 &ChatBody::ReasoningDelta { stream_id: "r".into(), text: "thinking \"hard\"\n".into() },
             );
+            let some = |name: &str, rng: &mut Rng| vec![name.to_owned(); rng.below(3) as usize];
+            let work = OpenWork {
+                answers: some("s1", rng),
+                reasoning: some("r", rng),
+                tools: some("a \"tool\"", rng),
+            };
+            scribe.change(Change::OpenWork { work });
         }
         (_, running) => {
             let id = running.unwrap_or_else(|| "t0".into());

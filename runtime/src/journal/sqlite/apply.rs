@@ -205,6 +205,10 @@ fn change(db: &Connection, place: Place, at: i64, change: &Change) -> Result<(),
                 db.prepare_cached(write::SET_CHECKPOINT)?.execute((chat, position, &state[..]))?;
             }
         }
+        Change::OpenWork { work } => {
+            let work = if work.is_empty() { None } else { Some(json(work)?) };
+            db.prepare_cached(write::SET_OPEN_WORK)?.execute((chat, work))?;
+        }
         Change::Session { token } => {
             db.prepare_cached(write::SET_SESSION)?.execute((chat, token))?;
         }
@@ -230,6 +234,7 @@ fn end_turn(db: &Connection, chat: i64, at: i64, turn_id: &str, outcome: Outcome
     if started {
         // All commands are about the turn that runs.
         db.prepare_cached(write::DROP_COMMANDS)?.execute([chat])?;
+        db.prepare_cached(write::SET_OPEN_WORK)?.execute((chat, None::<String>))?;
     }
     Ok(())
 }

@@ -64,6 +64,7 @@ fn chat_record(db: &Connection, era: i64, chat: &ChatKey) -> rusqlite::Result<Re
         .query_row((chat.principal.as_str(), chat.chat.as_str()), |row| {
             let goal: Option<String> = row.get(6)?;
             let agent: Option<i64> = row.get(9)?;
+            let work: Option<String> = row.get(11)?;
             let record = ChatRecord {
                 chat: chat.chat.clone(),
                 head: Cursor { epoch: id(row, 2, Epoch::parse)?, seq: unsigned(row, 4)? },
@@ -72,6 +73,7 @@ fn chat_record(db: &Connection, era: i64, chat: &ChatKey) -> rusqlite::Result<Re
                 session: row.get(7)?,
                 turns: Vec::new(),
                 requests: Vec::new(),
+                open_work: work.map(|work| json(11, &work)).transpose()?.unwrap_or_default(),
                 last_command: unsigned(row, 8)?,
                 agent: None,
                 commands: Vec::new(),

@@ -40,6 +40,7 @@ pub(super) mod write {
     pub(crate) const DROP_CHECKPOINT: &str = "DELETE FROM checkpoints WHERE chat = ?1";
     pub(crate) const SET_CHECKPOINT: &str =
         "INSERT OR REPLACE INTO checkpoints (chat, position, state) VALUES (?1, ?2, ?3)";
+    pub(crate) const SET_OPEN_WORK: &str = "UPDATE chats SET open_work = ?2 WHERE id = ?1";
     pub(crate) const SET_SESSION: &str = "UPDATE chats SET session = ?2 WHERE id = ?1";
     pub(crate) const SET_TITLE: &str = "UPDATE chats SET title = ?2 WHERE id = ?1";
     pub(crate) const SET_GOAL: &str = "UPDATE chats SET goal = ?2 WHERE id = ?1";
@@ -80,6 +81,7 @@ pub(super) mod write {
         MOVE_AGENT,
         DROP_CHECKPOINT,
         SET_CHECKPOINT,
+        SET_OPEN_WORK,
         SET_SESSION,
         SET_TITLE,
         SET_GOAL,
@@ -94,7 +96,7 @@ pub(super) mod read {
     pub(crate) use super::write::IS_DELETED;
 
     pub(crate) const CHAT: &str = "SELECT c.id, c.era, e.epoch, c.epoch_no, c.head_seq, c.title, c.goal, \
-         c.session, c.last_command, c.agent_run, c.agent_position FROM chats c \
+         c.session, c.last_command, c.agent_run, c.agent_position, c.open_work FROM chats c \
          JOIN epochs e ON e.chat = c.id AND e.no = c.epoch_no WHERE c.principal = ?1 AND c.chat_id = ?2";
     pub(crate) const CHECKPOINT: &str = "SELECT state FROM checkpoints WHERE chat = ?1";
     pub(crate) const OPEN_TURNS: &str = "SELECT t.turn_id, t.text, t.hash, t.epoch_no, t.seq, t.accepted_at, \

@@ -140,6 +140,7 @@ fn weight(change: &Change) -> usize {
         | Change::Command { .. }
         | Change::AgentStarted { .. }
         | Change::AgentEnded { .. }
+        | Change::OpenWork { .. }
         | Change::Session { .. }
         | Change::Title { .. }
         | Change::Goal { .. }
