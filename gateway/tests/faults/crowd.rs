@@ -1,0 +1,351 @@
+//! Twenty clients that send, watch, cancel, answer, lose their connections and come back.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    client::{Connection, Over, Read1, message, take, whole_log},
+    recorder::{Agents, Recorder, View},
+    rng::Rng,
+    site::{Site, eventually},
+};
+
+pub(crate) const CLIENTS: usize = 20;
+const CHATS: usize = 7;
+/// A connection that brings nothing for this long, although something was asked, is given up.
+const SILENCE: Duration = Duration::from_secs(45);
+
+/// What the clients do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Habits {
+    /// Whether they cancel now and then.
+    pub(crate) cancel: bool,
+    /// The longest answer that they order.
+    pub(crate) words: u64,
+    /// The longest time between two words, in microseconds.
+    pub(crate) pace: u64,
+}
+
+pub(crate) struct Crowd {
+    site: Arc<Site>,
+    pub(crate) recorder: Arc<Recorder>,
+    shared: Arc<Shared>,
+    clients: Vec<JoinHandle<Vec<View>>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Nothing new is sent.
+    finish: AtomicBool,
+    /// Nobody waits for anything any more.
+    give_up: AtomicBool,
+    /// Messages that are not acknowledged.
+    unacknowledged: AtomicU64,
+    /// The ends of the chats' logs: who has them all is done.
+    heads: Mutex<Option<BTreeMap<String, u64>>>,
+}
+
+impl Crowd {
+    pub(crate) fn gather(site: &Arc<Site>, rng: &mut Rng, habits: Habits) -> Self {
+        let (recorder, shared) = (Arc::new(Recorder::default()), Arc::new(Shared::default()));
+        let member = |n| {
+            let own = n % CHATS;
+            let chats: BTreeSet<usize> = [own, (n + 1) % CHATS, (n * 3 + 2) % CHATS].into();
+            let over = if n % 3 == 0 { Over::Unix } else { Over::WebSocket };
+            let member = Member {
+                name: format!("client {n}"),
+                over,
+                habits,
+                own: chat(own),
+                views: chats.into_iter().map(|n| (chat(n), View::default())).collect(),
+                site: Arc::clone(site),
+                recorder: Arc::clone(&recorder),
+                shared: Arc::clone(&shared),
+                rng: Rng(rng.next()),
+                messages: 0,
+                pending: None,
+                asked: BTreeSet::new(),
+                heard: Instant::now(),
+            };
+            std::thread::spawn(move || member.run())
+        };
+        let clients = (0..CLIENTS).map(member).collect();
+        Self { site: Arc::clone(site), recorder, shared, clients }
+    }
+
+    /// Lets the clients finish while a gateway runs, and checks everything that was recorded. Gives how many
+    /// messages were acknowledged.
+    pub(crate) fn finish(mut self, agents: Agents, about: &str) -> usize {
+        self.shared.finish.store(true, Ordering::Relaxed);
+        eventually_unless(&self.recorder, "every message is acknowledged", || {
+            self.shared.unacknowledged.load(Ordering::Relaxed) == 0
+        });
+        let mut logs: Vec<(View, View)> = Vec::new();
+        eventually_unless(&self.recorder, "every turn has ended", || {
+            logs =
+                (0..CHATS).map(|n| whole_log(&self.site, &chat(n)).expect("the log can be read")).collect();
+            logs.iter().all(|(log, _)| log.open_turns().is_empty())
+        });
+        let heads = logs.iter().map(|(log, _)| (log.chat.clone(), log.cursor)).collect();
+        *self.shared.heads.lock().unwrap() = Some(heads);
+        let views: Vec<View> =
+            std::mem::take(&mut self.clients).into_iter().flat_map(|client| client.join().unwrap()).collect();
+        for (log, replayed) in &logs {
+            let mut of_chat: Vec<&View> = views.iter().filter(|view| view.chat == log.chat).collect();
+            of_chat.push(replayed);
+            self.recorder.check(log, &of_chat, &self.site.truth(), agents);
+        }
+        if self.site.truth().join("strays").exists() {
+            let strays = crate::site::read(&self.site.truth().join("strays")).unwrap();
+            self.recorder.wrong(format!("agents were told what they did not ask for: {strays}"));
+        }
+        let log = self.site.log();
+        if let Some(line) = log.lines().find(|line| line.contains("panicked")) {
+            self.recorder.wrong(format!("a panic: {line}"));
+        }
+        self.recorder.verdict(about);
+        self.recorder.acknowledgements()
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        self.shared.give_up.store(true, Ordering::Relaxed);
+        for client in self.clients.drain(..) {
+            let _ = client.join();
+        }
+    }
+}
+
+/// Waits, but not for what cannot come any more.
+fn eventually_unless(recorder: &Recorder, what: &str, mut is_true: impl FnMut() -> bool) {
+    eventually(what, || recorder.has_failed() || is_true());
+}
+
+fn chat(n: usize) -> String {
+    format!("chat-{n}")
+}
+
+/// A message that is not acknowledged.
+struct Pending {
+    turn: String,
+    content: String,
+    /// It was sent over this connection.
+    sent: bool,
+    /// It was refused and is sent again then.
+    again: Instant,
+}
+
+struct Member {
+    name: String,
+    over: Over,
+    habits: Habits,
+    /// The chat that it writes to.
+    own: String,
+    /// The chats that it watches.
+    views: BTreeMap<String, View>,
+    site: Arc<Site>,
+    recorder: Arc<Recorder>,
+    shared: Arc<Shared>,
+    rng: Rng,
+    messages: u64,
+    pending: Option<Pending>,
+    /// Requests that were answered over this connection.
+    asked: BTreeSet<String>,
+    heard: Instant,
+}
+
+impl Member {
+    fn run(mut self) -> Vec<View> {
+        for (chat, view) in &mut self.views {
+            *view = View::new(&self.name, chat);
+        }
+        while !self.is_done() {
+            let Some(connection) = Connection::open(&self.site, self.over) else {
+                std::thread::sleep(Duration::from_millis(5));
+                continue;
+            };
+            self.stay(connection);
+        }
+        self.views.into_values().collect()
+    }
+
+    fn is_done(&self) -> bool {
+        if self.shared.give_up.load(Ordering::Relaxed) || self.recorder.has_failed() {
+            return true;
+        }
+        let heads = self.shared.heads.lock().unwrap();
+        heads.as_ref().is_some_and(|heads| {
+            let has_all =
+                |(chat, view): (&String, &View)| heads[chat] == 0 || view.begun && view.cursor >= heads[chat];
+            self.views.iter().all(has_all)
+        })
+    }
+
+    /// Stays until the connection ends, or now and then goes by itself.
+    fn stay(&mut self, mut connection: Connection) {
+        self.asked.clear();
+        self.heard = Instant::now();
+        if let Some(pending) = &mut self.pending {
+            pending.sent = false;
+        }
+        let mut unattached: Vec<(String, Instant)> =
+            self.views.keys().map(|chat| (chat.clone(), Instant::now())).collect();
+        let mut attached_once = false;
+        while !self.is_done() {
+            let (due, later) = unattached.into_iter().partition(|(_, due)| *due <= Instant::now());
+            unattached = later;
+            let due: Vec<(String, Instant)> = due;
+            for (chat, _) in due {
+                // Its own message has attached it, or is about to: another subscription would begin anew.
+                let by_message =
+                    self.pending.as_ref().is_some_and(|pending| pending.sent) && chat == self.own;
+                if attached_once && (by_message || self.views[&chat].begun) {
+                    continue;
+                }
+                let mut frame = json!({"type": "attach", "chat_id": chat});
+                let view = &self.views[&chat];
+                if view.begun {
+                    frame["after"] = json!({"epoch": view.epoch, "seq": view.cursor});
+                }
+                if !connection.send(&frame) {
+                    return;
+                }
+            }
+            attached_once = true;
+            if !self.speak(&mut connection) {
+                return;
+            }
+            match connection.read() {
+                Read1::Closed => return,
+                Read1::Nothing => {
+                    let waits = self.pending.is_some() || !unattached.is_empty();
+                    if waits && self.heard.elapsed() > SILENCE {
+                        return;
+                    }
+                    // Some lose their connection although nothing is wrong.
+                    if self.rng.below(200) == 0 && !self.shared.finish.load(Ordering::Relaxed) {
+                        return;
+                    }
+                }
+                Read1::Event(event) => {
+                    self.heard = Instant::now();
+                    if !self.hear(&event, &mut connection, &mut unattached) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends what is to be sent.
+    fn speak(&mut self, connection: &mut Connection) -> bool {
+        let idle = self.pending.is_none() && !self.shared.finish.load(Ordering::Relaxed);
+        // Nobody has more than a few turns open.
+        let mine = format!("{}-", self.name.replace(' ', ""));
+        let ended = self.views[&self.own].ended.iter().filter(|turn| turn.starts_with(&mine)).count() as u64;
+        if idle && self.messages < ended + 2 && self.rng.below(4) == 0 {
+            let turn = format!("{mine}{}", self.messages);
+            self.messages += 1;
+            let (words, pace) = (1 + self.rng.below(self.habits.words), self.rng.below(self.habits.pace));
+            let think = if self.rng.below(4) == 0 { 10 } else { 0 };
+            let ask = u64::from(self.rng.below(6) == 0);
+            let content = format!("turn={turn} words={words} pace={pace} think={think} ask={ask}");
+            self.recorder.sent(&self.own, &turn, &content);
+            self.shared.unacknowledged.fetch_add(1, Ordering::Relaxed);
+            self.pending = Some(Pending { turn, content, sent: false, again: Instant::now() });
+        }
+        match &mut self.pending {
+            Some(pending) if !pending.sent && pending.again <= Instant::now() => {
+                pending.sent = true;
+                let frame = message(&self.own, &pending.turn, &pending.content);
+                // Sometimes twice, as after a doubt.
+                let again = self.rng.below(10) == 0;
+                connection.send(&frame) && (!again || connection.send(&frame))
+            }
+            _ => true,
+        }
+    }
+
+    /// Takes an event. False: the connection is of no use any more.
+    fn hear(
+        &mut self,
+        event: &Value,
+        connection: &mut Connection,
+        unattached: &mut Vec<(String, Instant)>,
+    ) -> bool {
+        let Some(chat) = event["chat_id"].as_str().filter(|_| event["event"] != "ready") else { return true };
+        let kind = event["event"].as_str().unwrap_or_default();
+        if kind == "error" {
+            return self.refused(event, chat, unattached);
+        }
+        let Some(view) = self.views.get_mut(chat) else {
+            self.recorder.wrong(format!("{}: of a chat that it does not watch: {event}", self.name));
+            return false;
+        };
+        if let Err(what) = take(view, event) {
+            self.recorder.wrong(format!("{chat}: {what}"));
+            return false;
+        }
+        if kind == "message_accepted" {
+            self.recorder.acknowledged(chat, event);
+            if self.pending.as_ref().is_some_and(|pending| event["turn_id"] == *pending.turn) {
+                self.pending = None;
+                self.shared.unacknowledged.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        if kind == "turn_started" && self.habits.cancel && self.rng.below(25) == 0 {
+            let frame = json!({"type": "cancel", "chat_id": chat, "turn_id": event["turn_id"]});
+            if !connection.send(&frame) {
+                return false;
+            }
+        }
+        let open: Vec<String> = self.views[chat].requests.iter().cloned().collect();
+        for request in open {
+            if self.asked.insert(request.clone())
+                && !connection.send(
+                    &json!({"type": "respond", "chat_id": chat, "request_id": request, "decision": "allow"}),
+                )
+            {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn refused(&mut self, event: &Value, chat: &str, unattached: &mut Vec<(String, Instant)>) -> bool {
+        let soon = Instant::now() + Duration::from_millis(30);
+        match event["code"].as_str().unwrap_or_default() {
+            // Somebody else was faster, or the turn.
+            "already_resolved" | "unknown_request" | "unknown_turn" => true,
+            "unknown_chat" if !self.views[chat].begun => {
+                unattached.push((chat.to_owned(), soon));
+                true
+            }
+            // A cancel of a chat that is about to come back, or a message that is to come again.
+            _ if event["retryable"] == true => {
+                if let Some(pending) =
+                    self.pending.as_mut().filter(|pending| event["turn_id"] == *pending.turn)
+                {
+                    (pending.sent, pending.again) = (false, soon);
+                    return true;
+                }
+                // Whatever it was, coming back makes up for it.
+                false
+            }
+            _ => {
+                self.recorder.wrong(format!("{}: {event}", self.name));
+                false
+            }
+        }
+    }
+}

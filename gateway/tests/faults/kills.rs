@@ -1,0 +1,206 @@
+//! `kill -9` at random moments: of gateways, of agents, of hosts, in every order, while twenty clients stream.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use libtest_mimic::Trial;
+use rustix::process::Signal;
+
+use crate::{
+    crowd::{Crowd, Habits},
+    number,
+    recorder::Agents,
+    rng::Rng,
+    site::{Gateway, Role, Site, becomes_true, report, signal},
+    trial,
+};
+
+/// One data directory lives for this long, then everything is checked.
+const ROUND: Duration = Duration::from_secs(10);
+/// With `--nightly`, so many gateways are killed, half as many agents, and a fifth as many hosts.
+const NIGHTLY: &str = "SWITCHBOARD_CRASH_KILLS";
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("gateways_that_are_killed_lose_nothing", || {
+            storm("gateways", 1, Agents::AllShown, |round, rng| round.restart(rng));
+        }),
+        trial("agents_that_are_killed_end_their_turns_and_nothing_else", || {
+            storm("agents", 2, Agents::AllShown, |round, rng| round.kill_one(rng, &[Role::Agent]));
+        }),
+        trial("hosts_that_are_killed_end_their_turns_and_nothing_else", || {
+            storm("hosts", 5, Agents::BeginningShown, |round, rng| round.kill_one(rng, &[Role::Host]));
+        }),
+        trial("whoever_is_killed_in_whatever_order_nothing_is_lost", || {
+            storm("everybody", 5, Agents::BeginningShown, |round, rng| match rng.below(8) {
+                0 | 1 => round.restart(rng),
+                2 => round.kill_one(rng, &[Role::Agent]),
+                3 => round.kill_one(rng, &[Role::Host]),
+                4 => round.kill_one(rng, &[Role::Agent, Role::Host]),
+                5 => round.kill_one(rng, &[Role::Host, Role::Agent]),
+                6 => round.kill_with_gateway(rng),
+                _ => round.service_restart(rng),
+            });
+        }),
+    ]
+}
+
+/// A data directory with a crowd on it.
+struct Round {
+    site: Arc<Site>,
+    gateway: Gateway,
+    crowd: Crowd,
+    kills: u64,
+}
+
+/// Kills for the time that is given to such tests, or, with `--nightly`, until it were enough.
+fn storm(name: &str, share: u64, agents: Agents, mut strike: impl FnMut(&mut Round, &mut Rng)) {
+    let mut rng = Rng::of(name);
+    let until = Instant::now() + Duration::from_secs(number("SWITCHBOARD_CRASH_SECONDS").unwrap_or(10));
+    let wanted = number(NIGHTLY).unwrap_or(0) / share;
+    let (mut kills, mut acknowledged, mut rounds) = (0, 0, 0);
+    while Instant::now() < until || kills < wanted {
+        let mut round = Round::begin(&mut rng);
+        let end = Instant::now() + ROUND;
+        while Instant::now() < end && !round.crowd.recorder.has_failed() {
+            strike(&mut round, &mut rng);
+        }
+        kills += round.kills;
+        rounds += 1;
+        acknowledged += round.end(agents, name);
+    }
+    report(&format!("{name}: {kills} kills, {rounds} data directories, {acknowledged} messages"));
+    assert!(kills > 0 && acknowledged > 0, "something was killed, and something was said");
+}
+
+impl Round {
+    fn begin(rng: &mut Rng) -> Self {
+        let site = Arc::new(Site::new(""));
+        let gateway = site.start();
+        let crowd = Crowd::gather(&site, rng, Habits { cancel: true, words: 200, pace: 2_000 });
+        Self { site, gateway, crowd, kills: 0 }
+    }
+
+    fn end(mut self, agents: Agents, name: &str) -> usize {
+        self.site.ready(&mut self.gateway);
+        let acknowledged = self.crowd.finish(agents, name);
+        assert!(self.gateway.is_alive(), "the gateway ended by itself: {}", self.site.log_end());
+        nothing_is_left(&self.site, self.gateway);
+        acknowledged
+    }
+
+    /// Kills the gateway once it has been at work for a while, or even before, and starts the next one.
+    fn restart(&mut self, rng: &mut Rng) {
+        if rng.below(5) > 0 {
+            self.site.ready(&mut self.gateway);
+            pause(rng, 300);
+        } else {
+            pause(rng, 60);
+        }
+        self.gateway.kill();
+        self.kills += 1;
+        self.gateway = self.site.spawn();
+    }
+
+    /// Kills what belongs to one agent, in this order.
+    fn kill_one(&mut self, rng: &mut Rng, roles: &[Role]) {
+        pause(rng, 200);
+        for pid in self.family(rng, roles) {
+            signal(pid, Signal::KILL);
+            self.kills += 1;
+        }
+    }
+
+    /// Kills the gateway, an agent and its host, in any order.
+    fn kill_with_gateway(&mut self, rng: &mut Rng) {
+        self.site.ready(&mut self.gateway);
+        pause(rng, 200);
+        let orders = [[Role::Agent, Role::Host], [Role::Host, Role::Agent]];
+        let order = orders[rng.below(2) as usize];
+        let victims = self.family(rng, &order);
+        let when = rng.below(victims.len() as u64 + 1) as usize;
+        for (n, pid) in victims.iter().enumerate() {
+            if n == when {
+                self.gateway.kill();
+            }
+            signal(*pid, Signal::KILL);
+            self.kills += 1;
+        }
+        if when >= victims.len() {
+            self.gateway.kill();
+        }
+        self.kills += 1;
+        self.gateway = self.site.spawn();
+    }
+
+    /// A host and its agent, as far as they are wanted.
+    fn family(&self, rng: &mut Rng, roles: &[Role]) -> Vec<i32> {
+        let processes: BTreeMap<i32, Role> = self.site.processes().into_iter().collect();
+        let hosts: Vec<i32> =
+            processes.iter().filter(|(_, role)| **role == Role::Host).map(|(pid, _)| *pid).collect();
+        let Some(host) = rng.pick(&hosts) else { return Vec::new() };
+        let of_host = |role: Role| match role {
+            Role::Host => Some(*host),
+            Role::Agent | Role::Gateway | Role::Helper => processes
+                .iter()
+                .find(|(pid, is)| **is == role && parent(**pid) == Some(*host))
+                .map(|(pid, _)| *pid),
+        };
+        roles.iter().filter_map(|role| of_host(*role)).collect()
+    }
+
+    /// What a service manager does: SIGTERM in the middle of everything, then the next one.
+    fn service_restart(&mut self, rng: &mut Rng) {
+        self.site.ready(&mut self.gateway);
+        pause(rng, 200);
+        self.gateway.signal(Signal::TERM);
+        let status = self.gateway.wait();
+        assert!(status.success(), "{status}: {}", self.site.log_end());
+        self.gateway = self.site.spawn();
+    }
+}
+
+/// The moment is what is random.
+fn pause(rng: &mut Rng, most_ms: u64) {
+    std::thread::sleep(Duration::from_micros(rng.below(most_ms * 1_000)));
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Stops a gateway whose clients have gone, and looks for what is left of anybody.
+pub(crate) fn nothing_is_left(site: &Site, mut gateway: Gateway) {
+    // Two listeners, three for signals, and one connection to each host; those that end take a moment.
+    let mut open = Vec::new();
+    let closed = || {
+        open = gateway.descriptors();
+        open.iter().filter(|to| to.starts_with("socket:")).count() <= 5 + site.of_role(Role::Host).len()
+    };
+    if !becomes_true(closed) {
+        panic!("{} hosts, and descriptors are left open: {open:?}", site.of_role(Role::Host).len());
+    }
+    gateway.signal(Signal::INT);
+    let status = gateway.wait();
+    assert!(status.success(), "{status}: {}", site.log_end());
+    assert_eq!(site.processes(), [], "processes are left: {}", site.log_end());
+    // The next one has nothing to take up, and clears what the agents' hosts have left.
+    let mut next = site.start();
+    assert_eq!(site.hosts(), Vec::<std::path::PathBuf>::new());
+    assert!(site.of_role(Role::Host).is_empty());
+    next.signal(Signal::INT);
+    assert!(next.wait().success(), "{}", site.log_end());
+    assert_eq!(site.processes(), []);
+    let mut files: Vec<String> = std::fs::read_dir(site.data(""))
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    files.sort();
+    assert_eq!(files, ["hosts", "journal.db", "journal.db.commits", "journal.db.lock", "lock", "token"]);
+    assert!(!site.data("socket").exists() && !site.path("port").exists());
+}

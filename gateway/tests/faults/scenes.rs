@@ -1,0 +1,275 @@
+//! What must be true at the end, each as a scene with a beginning and an end.
+
+use std::{
+    fs,
+    process::Stdio,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use libtest_mimic::Trial;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::{
+    client::{Client, Over, whole_log},
+    kills::nothing_is_left,
+    recorder::{Agents, Recorder},
+    site::{Gateway, Role, Site, eventually, read, signal, within},
+    trial,
+};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("a_gateway_that_is_killed_in_mid_answer_shows_all_of_it_once", gateway_in_mid_answer),
+        trial("an_agent_that_is_killed_ends_its_turn_within_two_seconds", || one_dies(Role::Agent)),
+        trial("a_host_that_is_killed_ends_its_turn_within_two_seconds", || one_dies(Role::Host)),
+        trial("an_agent_that_dies_without_a_gateway_ends_its_turn_at_the_next_start", dies_without_gateway),
+        trial("a_prompt_outlives_a_killed_gateway_and_is_answered_once", || prompt_outlives(Signal::KILL)),
+        trial("a_prompt_outlives_a_restart_and_is_answered_once", || prompt_outlives(Signal::TERM)),
+        trial("a_restart_in_the_middle_of_everything_goes_unnoticed", || everything_at_once(Signal::TERM)),
+        trial("a_crash_in_the_middle_of_everything_goes_unnoticed", || everything_at_once(Signal::KILL)),
+        trial("a_second_gateway_says_who_is_there_and_goes", second_gateway),
+    ]
+}
+
+/// A site, the client of a test, and what was recorded.
+pub(crate) struct Story {
+    pub(crate) site: Arc<Site>,
+    pub(crate) recorder: Recorder,
+    pub(crate) client: Client,
+}
+
+impl Story {
+    pub(crate) fn begin(limits: &str) -> (Self, Gateway) {
+        Self::on(Site::new(limits))
+    }
+
+    pub(crate) fn on(site: Site) -> (Self, Gateway) {
+        let site = Arc::new(site);
+        let gateway = site.start();
+        let client = Client::connect(&site, Over::WebSocket);
+        (Self { site, recorder: Recorder::default(), client }, gateway)
+    }
+
+    /// Sends a message and waits until it is acknowledged.
+    pub(crate) fn say(&mut self, chat: &str, turn: &str, order: &str) -> Value {
+        let content = format!("turn={turn} {order}");
+        self.recorder.sent(chat, turn, &content);
+        self.client.message(chat, turn, &content);
+        let accepted = self.client.until("the acknowledgement", |event| is(event, "message_accepted", turn));
+        self.recorder.acknowledged(chat, &accepted);
+        accepted
+    }
+
+    pub(crate) fn until_end(&mut self, chat: &str, turn: &str) {
+        if !self.client.view(chat).ended.contains(turn) {
+            self.client.until(&format!("the end of {turn}"), |event| is(event, "turn_end", turn));
+        }
+    }
+
+    /// Waits until this word is shown.
+    pub(crate) fn until_word(&mut self, word: &str) {
+        self.client.until(&format!("the word {word:?}"), |event| {
+            event["event"] == "delta" && event["text"].as_str().is_some_and(|text| text.ends_with(word))
+        });
+    }
+
+    /// The gateway ends by a signal, the next one begins, and the client comes back over another transport.
+    pub(crate) fn restart(&mut self, mut gateway: Gateway, by: Signal) -> Gateway {
+        gateway.signal(by);
+        let status = gateway.wait();
+        assert_eq!(status.success(), by == Signal::TERM, "{status}: {}", self.site.log_end());
+        self.client.until_closed();
+        let gateway = self.site.start();
+        self.client.come_back(&self.site, Over::Unix);
+        gateway
+    }
+
+    /// How a turn ended: it has to be once.
+    pub(crate) fn end_of(&mut self, chat: &str, turn: &str) -> (String, Option<String>) {
+        let mut ends = self.client.view(chat).ends(turn);
+        assert_eq!(ends.len(), 1, "{turn} ends once: {ends:?}");
+        ends.remove(0)
+    }
+
+    /// Lets a prompt that waits for it go on.
+    pub(crate) fn let_go(&self, turn: &str) {
+        fs::write(self.site.truth().join(format!("{turn}.go")), "").unwrap();
+    }
+
+    /// What the agent noted about a turn.
+    pub(crate) fn truth(&self, turn: &str) -> String {
+        read(&self.site.truth().join(turn)).unwrap_or_default()
+    }
+
+    /// Compares what was seen with the log and with what agents wrote, and looks for what is left.
+    pub(crate) fn end(self, gateway: Gateway, agents: Agents) {
+        for view in &self.client.views {
+            let (log, replayed) = whole_log(&self.site, &view.chat).expect("the log can be read");
+            self.recorder.check(&log, &[view, &replayed], &self.site.truth(), agents);
+        }
+        self.recorder.verdict("the scene");
+        drop(self.client);
+        nothing_is_left(&self.site, gateway);
+    }
+}
+
+/// Whether an event is of this kind and turn.
+pub(crate) fn is(event: &Value, kind: &str, turn: &str) -> bool {
+    event["event"] == *kind && event["turn_id"] == *turn
+}
+
+pub(crate) fn words(turn: &str, count: usize) -> String {
+    (0..count).map(|n| format!("{turn}:{n} ")).collect()
+}
+
+fn gateway_in_mid_answer() {
+    let (mut story, gateway) = Story::begin("");
+    story.say("c", "t1", "words=400 pace=3000");
+    story.client.until("some words", |event| is(event, "delta", "t1"));
+    let gateway = story.restart(gateway, Signal::KILL);
+    story.until_end("c", "t1");
+    assert_eq!(story.client.view("c").answer("t1"), words("t1", 400), "each word once");
+    assert_eq!(story.end_of("c", "t1").0, "completed");
+    assert_eq!(story.client.view("c").snapshots, 0, "its cursor was good");
+    story.end(gateway, Agents::AllShown);
+}
+
+fn one_dies(victim: Role) {
+    let (mut story, gateway) = Story::begin("");
+    story.say("c", "t1", "words=5");
+    story.until_end("c", "t1");
+    story.say("c", "t2", "words=5 wait=1");
+    story.until_word(":4 ");
+    let pids = story.site.of_role(victim);
+    assert_eq!(pids.len(), 1, "one chat, one agent");
+    let began = Instant::now();
+    signal(pids[0], Signal::KILL);
+    story.until_end("c", "t2");
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(2), "the end came after {took:?}");
+    assert_eq!(story.end_of("c", "t2"), ("interrupted".into(), Some("agent_exited".into())));
+    assert_eq!(story.client.view("c").answer("t2"), words("t2", 5), "what it had said stands");
+    let gone =
+        || story.site.processes().iter().all(|(pid, role)| *role == Role::Gateway || pids.contains(pid));
+    within(Duration::from_secs(2), "no process of the agent's is left", gone);
+    // The conversation goes on.
+    story.say("c", "t3", "words=5");
+    story.until_end("c", "t3");
+    assert_eq!(story.end_of("c", "t3").0, "completed");
+    let session = |turn: &str| {
+        let truth = story.truth(turn);
+        let prompt: Vec<String> = truth.lines().next().unwrap().split(' ').map(str::to_owned).collect();
+        (prompt[3].clone(), prompt[4].clone())
+    };
+    assert_eq!(session("t1").1, "new");
+    assert_eq!(session("t3"), (session("t1").0, "resumed".into()));
+    story.end(gateway, Agents::AllShown);
+}
+
+fn dies_without_gateway() {
+    let (mut story, mut gateway) = Story::begin("");
+    story.say("c", "t1", "words=5 wait=1");
+    eventually("the agent waits", || story.truth("t1").contains("waits"));
+    story.until_word(":4 ");
+    gateway.kill();
+    story.client.until_closed();
+    for pid in story.site.of_role(Role::Agent) {
+        signal(pid, Signal::KILL);
+    }
+    eventually("the agent is dead", || story.site.of_role(Role::Agent).is_empty());
+    let gateway = story.site.start();
+    story.client.come_back(&story.site, Over::Unix);
+    story.until_end("c", "t1");
+    assert_eq!(story.end_of("c", "t1"), ("interrupted".into(), Some("agent_exited".into())));
+    story.say("c", "t2", "words=5");
+    story.until_end("c", "t2");
+    assert!(story.truth("t2").contains("resumed"), "{}", story.truth("t2"));
+    story.end(gateway, Agents::AllShown);
+}
+
+fn prompt_outlives(by: Signal) {
+    let (mut story, gateway) = Story::begin("");
+    story.say("c", "t1", "words=10 ask=1");
+    let request = story.client.until_kind("permission_request");
+    let gateway = story.restart(gateway, by);
+    story.client.until_kind("replay_end");
+    let open: Vec<String> = story.client.view("c").requests.iter().cloned().collect();
+    assert_eq!(open, [request["request_id"].as_str().unwrap()], "it is still open");
+    // Who comes anew sees it as well; two answer at the same time.
+    let mut other = Client::connect(&story.site, Over::WebSocket);
+    other.attach("c");
+    let snapshot = other.until_kind("snapshot");
+    assert_eq!(snapshot["state"]["requests"][0]["request_id"], request["request_id"]);
+    let answer =
+        json!({"type": "respond", "chat_id": "c", "request_id": request["request_id"], "decision": "allow"});
+    story.client.send(&answer);
+    other.send(&answer);
+    story.client.send(&answer);
+    story.until_end("c", "t1");
+    other.until("the end", |event| is(event, "turn_end", "t1"));
+    let truth = story.truth("t1");
+    assert_eq!(truth.matches("answer allow").count(), 1, "{truth}");
+    assert_eq!((truth.matches("prompt ").count(), truth.matches("stray").count()), (1, 0), "{truth}");
+    assert_eq!(story.client.view("c").answer("t1"), words("t1", 10));
+    drop(other);
+    story.end(gateway, Agents::AllShown);
+}
+
+/// A running turn with a queue behind it, an open prompt in a second chat, and a cancel that is not answered yet in a
+/// third.
+fn everything_at_once(by: Signal) {
+    let (mut story, gateway) = Story::begin("");
+    story.say("cancelled", "t9", "words=10000 pace=1000");
+    eventually("the agent speaks", || story.truth("t9").contains("wrote"));
+    let deaf = story.site.of_role(Role::Agent);
+    deaf.iter().for_each(|pid| signal(*pid, Signal::STOP));
+    story.say("busy", "t1", "words=20 wait=1");
+    story.say("busy", "t2", "words=20");
+    story.say("busy", "t3", "words=20");
+    story.say("asked", "t4", "words=20 ask=1");
+    story.client.until_kind("permission_request");
+    eventually("the agent waits", || story.truth("t1").contains("waits"));
+    story.client.send(&json!({"type": "cancel", "chat_id": "cancelled", "turn_id": "t9"}));
+    story.client.send(&json!({"type": "ping", "nonce": "after the cancel"}));
+    story.client.until_kind("pong");
+
+    let gateway = story.restart(gateway, by);
+    for _ in 0..3 {
+        story.client.until_kind("replay_end");
+    }
+    assert_eq!(story.client.view("asked").requests.len(), 1, "the prompt is open");
+    assert_eq!(story.truth("t2"), "", "the queue waits");
+    deaf.iter().for_each(|pid| signal(*pid, Signal::CONT));
+    story.until_end("cancelled", "t9");
+    let (outcome, _) = story.end_of("cancelled", "t9");
+    // Whether the journal came to have a cancel before it was killed is not known; a restart in good order keeps it.
+    if by == Signal::TERM {
+        assert_eq!(outcome, "cancelled");
+    }
+    let request = story.client.view("asked").requests.first().cloned();
+    story
+        .client
+        .send(&json!({"type": "respond", "chat_id": "asked", "request_id": request, "decision": "allow"}));
+    story.let_go("t1");
+    for (chat, turn) in [("busy", "t1"), ("busy", "t2"), ("busy", "t3"), ("asked", "t4")] {
+        story.until_end(chat, turn);
+        assert_eq!(story.end_of(chat, turn).0, "completed", "{turn}");
+        assert_eq!(story.client.view(chat).answer(turn), words(turn, 20));
+    }
+    story.end(gateway, Agents::BeginningShown);
+}
+
+fn second_gateway() {
+    let (mut story, gateway) = Story::begin("");
+    let mut second = story.site.command();
+    let said = second.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
+    let text = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(!said.status.success(), "{text}");
+    assert!(text.contains("Another gateway") && text.contains(&gateway.pid().to_string()), "{text}");
+    // The first has noticed nothing.
+    story.say("c", "t1", "words=5");
+    story.until_end("c", "t1");
+    story.end(gateway, Agents::AllShown);
+}
