@@ -34,6 +34,7 @@ mod agent;
 mod journal;
 mod lab;
 mod play;
+pub mod random;
 pub mod traces;
 mod transcript;
 mod world;

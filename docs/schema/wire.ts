@@ -176,7 +176,9 @@ client_id: string,
 /** The version of this protocol: `switchboard.v1`. */
 protocol: string,
 /** What the client must keep to. */
-limits: WireLimits, } | { "event": "attached",
+limits: WireLimits,
+/** Over SSE: the stream's secret name, which each POST quotes. */
+stream?: string, } | { "event": "attached",
 /** The chat. */
 chat_id: ChatId,
 /** The numbering now. */

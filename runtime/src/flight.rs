@@ -18,16 +18,16 @@ const COPY_BYTES: usize = 8 * 1024;
 /// Slices for one call.
 const SLICES: usize = 32;
 
-/// What a transport puts around a frame. The same for every recipient.
+/// What a transport puts around frames.
 pub trait Framing {
-    /// The most bytes that are added to one frame.
+    /// The bytes that are usually added to one frame, for the size of buffers.
     const OVERHEAD: usize;
 
-    /// Appends what comes before a frame of this many bytes.
-    fn before(out: &mut Vec<u8>, length: usize);
+    /// Appends what comes before this frame.
+    fn before(&mut self, out: &mut Vec<u8>, frame: &Frame);
 
     /// Appends what comes after it.
-    fn after(out: &mut Vec<u8>);
+    fn after(&mut self, out: &mut Vec<u8>);
 }
 
 /// Bytes on their way to the peer.
@@ -41,23 +41,23 @@ pub struct InFlight {
 
 impl InFlight {
     /// Takes up a batch of frames.
-    pub fn frames<F: Framing>(batch: &mut Vec<Frame>) -> Self {
+    pub fn frames<F: Framing>(framing: &mut F, batch: &mut Vec<Frame>) -> Self {
         let copied: usize = batch.iter().map(|frame| F::OVERHEAD + copied_length(frame)).sum();
         let mut scratch = Vec::with_capacity(copied);
         let mut in_flight = Self { ends: VecDeque::with_capacity(batch.len()), ..Self::default() };
         let mut total = 0;
         for frame in batch.drain(..) {
             let begin = scratch.len();
-            F::before(&mut scratch, frame.len());
+            framing.before(&mut scratch, &frame);
             if copied_length(&frame) > 0 {
                 scratch.extend_from_slice(frame.bytes());
-                F::after(&mut scratch);
+                framing.after(&mut scratch);
                 total += scratch.len() - begin;
             } else {
                 total += scratch.len() - begin + frame.len();
                 in_flight.pieces.push_back(std::mem::take(&mut scratch).into());
                 in_flight.pieces.push_back(frame.bytes().clone());
-                F::after(&mut scratch);
+                framing.after(&mut scratch);
                 total += scratch.len();
             }
             in_flight.ends.push_back(total);
@@ -153,11 +153,11 @@ mod tests {
     impl Framing for Marked {
         const OVERHEAD: usize = 9;
 
-        fn before(out: &mut Vec<u8>, length: usize) {
-            out.extend_from_slice(&(length as u64).to_be_bytes());
+        fn before(&mut self, out: &mut Vec<u8>, frame: &Frame) {
+            out.extend_from_slice(&(frame.len() as u64).to_be_bytes());
         }
 
-        fn after(out: &mut Vec<u8>) {
+        fn after(&mut self, out: &mut Vec<u8>) {
             out.push(b'\n');
         }
     }
@@ -176,19 +176,19 @@ mod tests {
         let frames = [frame(100), frame(20_000), frame(50), frame(9_000), frame(40)];
         let mut expected = Vec::new();
         for frame in &frames {
-            expected.extend(bytes(&InFlight::frames::<Marked>(&mut vec![frame.clone()])));
+            expected.extend(bytes(&InFlight::frames(&mut Marked, &mut vec![frame.clone()])));
         }
-        assert_eq!(bytes(&InFlight::frames::<Marked>(&mut frames.to_vec())), expected);
+        assert_eq!(bytes(&InFlight::frames(&mut Marked, &mut frames.to_vec())), expected);
     }
 
     #[test]
     fn a_close_lets_the_begun_frame_end_and_drops_the_rest() {
         let frames = vec![frame(100), frame(20_000), frame(50)];
-        let whole = bytes(&InFlight::frames::<Marked>(&mut frames.clone()));
-        let ends: Vec<usize> = InFlight::frames::<Marked>(&mut frames.clone()).ends.into();
+        let whole = bytes(&InFlight::frames(&mut Marked, &mut frames.clone()));
+        let ends: Vec<usize> = InFlight::frames(&mut Marked, &mut frames.clone()).ends.into();
         let near_an_end = |at: usize| ends.iter().any(|end| at.abs_diff(*end) <= 12);
         for written in (0..=whole.len()).filter(|at| *at % 61 == 0 || near_an_end(*at)) {
-            let mut in_flight = InFlight::frames::<Marked>(&mut frames.clone());
+            let mut in_flight = InFlight::frames(&mut Marked, &mut frames.clone());
             in_flight.advance(written);
             in_flight.keep_only_begun_frame();
             let reached = written + bytes(&in_flight).len();

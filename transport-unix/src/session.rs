@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use switchboard_core::{
     Peer,
     ids::Principal,
-    wire::{ControlEvent, ErrorCode, ErrorEvent, encode_control},
+    wire::{ControlEvent, ErrorCode, ErrorEvent, Frame, encode_control},
 };
 use switchboard_runtime::{Connection, Framing, Gateway, InFlight, Inbox, Next, OutboxReader, Stopped};
 use tokio::{
@@ -33,9 +33,9 @@ struct JsonLines;
 impl Framing for JsonLines {
     const OVERHEAD: usize = 1;
 
-    fn before(_: &mut Vec<u8>, _: usize) {}
+    fn before(&mut self, _: &mut Vec<u8>, _: &Frame) {}
 
-    fn after(out: &mut Vec<u8>) {
+    fn after(&mut self, out: &mut Vec<u8>) {
         out.push(b'\n');
     }
 }
@@ -143,7 +143,7 @@ async fn write(io: &mut OwnedWriteHalf, outbox: &mut OutboxReader, options: &Opt
             Next::Close(close) => return Ending::Last(close.frame.bytes().clone()),
             Next::Frames => {}
         }
-        let in_flight = InFlight::frames::<JsonLines>(&mut batch);
+        let in_flight = InFlight::frames(&mut JsonLines, &mut batch);
         let written: io::Result<()> = in_flight.write(io, outbox, &progress, options.close_within).await;
         outbox.written();
         if let Err(error) = written {

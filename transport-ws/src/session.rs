@@ -69,6 +69,11 @@ pub(crate) async fn run(upgraded: OnUpgrade, accepted: Accepted, gateway: Gatewa
             if let Err(error) = socket.set_nodelay(true) {
                 tracing::debug!(%error, "a socket does not take TCP_NODELAY");
             }
+            // Pings say whether the peer lives. A server's timeout for other responses would cut a close frame off.
+            #[cfg(target_os = "linux")]
+            if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(&socket, 0) {
+                tracing::debug!(%error, "a socket does not take TCP_USER_TIMEOUT");
+            }
             let (reader, writer) = socket.into_split();
             serve(reader, writer, parts.read_buf, accepted, gateway, options).await;
         }
@@ -270,7 +275,7 @@ async fn write<W: AsyncWrite + Unpin>(
             next = outbox.next(&mut batch) => match next {
                 Next::Close(close) => return Ending::Close(close.code, close.reason),
                 Next::Frames => {
-                    let written = InFlight::frames::<TextFrames>(&mut batch).write(io, outbox, &progress, within).await;
+                    let written = InFlight::frames(&mut TextFrames, &mut batch).write(io, outbox, &progress, within).await;
                     outbox.written();
                     written
                 }

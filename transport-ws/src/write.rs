@@ -3,6 +3,7 @@
 //! Server frames are not masked (section 5.1), so header and payload are the same bytes for every recipient.
 
 use bytes::Bytes;
+use switchboard_core::wire::Frame;
 use switchboard_runtime::Framing;
 
 const TEXT: u8 = 0x81;
@@ -41,11 +42,11 @@ pub(crate) struct TextFrames;
 impl Framing for TextFrames {
     const OVERHEAD: usize = 10;
 
-    fn before(out: &mut Vec<u8>, length: usize) {
-        put_header(out, TEXT, length);
+    fn before(&mut self, out: &mut Vec<u8>, frame: &Frame) {
+        put_header(out, TEXT, frame.len());
     }
 
-    fn after(_: &mut Vec<u8>) {}
+    fn after(&mut self, _: &mut Vec<u8>) {}
 }
 
 #[cfg(test)]
@@ -61,7 +62,7 @@ mod tests {
             (0x1_0000, vec![TEXT, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
         ] {
             let mut written = Vec::new();
-            TextFrames::before(&mut written, length);
+            put_header(&mut written, TEXT, length);
             assert_eq!(written[..], header[..]);
         }
     }

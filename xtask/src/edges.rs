@@ -161,7 +161,7 @@ mod tests {
     fn a_transport_reaches_neither_another_nor_the_agents() {
         let own = "switchboard-transport-ws v0.1.0\nswitchboard-runtime v0.1.0\nswitchboard-core v0.1.0\n";
         assert_eq!(broken_by("switchboard-transport-ws", own), 0);
-        for name in ["switchboard-transport-unix", "switchboard-agent-bridge"] {
+        for name in ["switchboard-transport-unix", "switchboard-transport-sse", "switchboard-agent-bridge"] {
             assert_eq!(broken_by("switchboard-transport-ws", &format!("{own}{name} v0.1.0")), 1, "{name}");
         }
     }

@@ -1,9 +1,13 @@
-//! The suite over memory, WebSocket and Unix sockets.
+//! The suite over memory, WebSocket, SSE and Unix sockets.
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 #![allow(clippy::print_stdout, reason = "what does not run is said")]
 
 mod memory;
+#[allow(dead_code, reason = "shared with the transport's own tests, which use more of it")]
+#[path = "../../../transport-sse/tests/sse/raw.rs"]
+mod raw;
 mod same;
+mod sse;
 mod traces;
 mod unix;
 mod websocket;

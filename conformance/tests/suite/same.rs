@@ -10,9 +10,9 @@ use switchboard_core::{
 };
 use tokio::time::timeout;
 
-use crate::{memory::Memory, unix::Unix, websocket::WebSocket};
+use crate::{memory::Memory, sse::Sse, unix::Unix, websocket::WebSocket};
 
-const LABS: [&dyn Lab; 3] = [&Memory, &WebSocket, &Unix];
+const LABS: [&dyn Lab; 4] = [&Memory, &WebSocket, &Sse, &Unix];
 const CHAT: &str = "c1";
 /// Pieces of the answer.
 const PIECES: usize = 40;

@@ -2,7 +2,7 @@
 
 use switchboard_conformance::{Lab, traces::check};
 
-use crate::{memory::Memory, unix::Unix, websocket::WebSocket};
+use crate::{memory::Memory, sse::Sse, unix::Unix, websocket::WebSocket};
 
 async fn agree(lab: &dyn Lab) {
     let only = std::env::var("TRACE").ok();
@@ -23,6 +23,11 @@ async fn over_memory() {
 #[tokio::test]
 async fn over_websocket() {
     agree(&WebSocket).await;
+}
+
+#[tokio::test]
+async fn over_sse() {
+    agree(&Sse).await;
 }
 
 #[tokio::test]

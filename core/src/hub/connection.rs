@@ -87,6 +87,7 @@ impl Hub {
             client_id,
             protocol: PROTOCOL.to_string(),
             limits,
+            stream: None,
         };
         cx.deliver(id, &ready);
     }

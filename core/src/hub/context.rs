@@ -264,20 +264,11 @@ pub(super) struct Refusal {
 
 impl Refusal {
     pub(super) fn new(code: ErrorCode, detail: &str) -> Self {
-        let retryable = matches!(
-            code,
-            ErrorCode::QueueFull
-                | ErrorCode::RateLimited
-                | ErrorCode::LimitReached
-                | ErrorCode::Unavailable
-                | ErrorCode::TooSlow
-                | ErrorCode::ShuttingDown
-        );
         Self {
             event: ErrorEvent {
                 code,
                 detail: detail.into(),
-                retryable,
+                retryable: code.is_retryable(),
                 chat_id: None,
                 turn_id: None,
                 request_id: None,

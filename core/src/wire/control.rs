@@ -32,6 +32,10 @@ pub enum ControlEvent {
         protocol: String,
         /// What the client must keep to.
         limits: WireLimits,
+        /// Over SSE: the stream's secret name, which each POST quotes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "schema", ts(optional))]
+        stream: Option<String>,
     },
     /// The subscription begins.
     Attached {
@@ -368,6 +372,33 @@ pub enum ErrorCode {
     ShuttingDown,
     /// Something failed here that is not the client's fault.
     Internal,
+}
+
+impl ErrorCode {
+    /// Whether the same frame may succeed later.
+    pub fn is_retryable(self) -> bool {
+        match self {
+            Self::QueueFull
+            | Self::RateLimited
+            | Self::LimitReached
+            | Self::Unavailable
+            | Self::TooSlow
+            | Self::ShuttingDown => true,
+            Self::Malformed
+            | Self::UnknownType
+            | Self::Unsupported
+            | Self::MissingField
+            | Self::InvalidField
+            | Self::TooLarge
+            | Self::UnknownChat
+            | Self::UnknownTurn
+            | Self::UnknownRequest
+            | Self::AlreadyResolved
+            | Self::TurnConflict
+            | Self::Unauthorized
+            | Self::Internal => false,
+        }
+    }
 }
 
 /// A tagged enum is buffered while it is read, and out of that buffer no raw text can be had.

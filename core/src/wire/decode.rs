@@ -59,7 +59,7 @@ impl DecodeError {
         ErrorEvent {
             code: self.code,
             detail: self.detail,
-            retryable: false,
+            retryable: self.code.is_retryable(),
             chat_id: self.chat_id,
             turn_id: self.turn_id,
             request_id: None,

@@ -13,7 +13,7 @@ use std::{
     time::Instant,
 };
 
-use axum::http::{HeaderMap, Request, Version, header};
+use axum::http::{HeaderMap, HeaderValue, Request, Version, header};
 use switchboard_core::ids::Principal;
 use switchboard_runtime::{Admission, Verifier};
 use switchboard_transport_ws::is_upgrade;
@@ -29,8 +29,8 @@ pub use throttle::Throttle;
 /// What a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// A part of the static page, which holds no secret.
-    Page,
+    /// What holds no secret: a part of the static page, or whether pages of an origin may ask.
+    Open,
     /// Anything else.
     Credentials,
 }
@@ -122,7 +122,7 @@ impl Door {
         Self { names, keys }
     }
 
-    /// Lets a request pass, or not. `None`: it needs no admission, because it is for the page.
+    /// Lets a request pass, or not. `None`: it needs no admission.
     pub(crate) fn admit<B>(
         &self,
         request: &Request<B>,
@@ -141,9 +141,15 @@ impl Door {
             return Err(refused(Refusal::FOREIGN_SITE));
         }
         match access {
-            Access::Page => Ok(None),
+            Access::Open => Ok(None),
             Access::Credentials => self.check_credentials(request, peer).map(Some),
         }
+    }
+
+    /// The `Origin` of a page elsewhere that was allowed by name; the gateway's own pages need no allowance.
+    pub(crate) fn cross_origin(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        let origin = only(headers, &header::ORIGIN).ok()??;
+        self.names.is_allowed_elsewhere(origin).then(|| headers.get(header::ORIGIN).cloned())?
     }
 
     fn check_form<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
@@ -174,8 +180,9 @@ impl Door {
 
     fn check_credentials<B>(&self, request: &Request<B>, peer: SocketAddr) -> Result<Admission, Refusal> {
         let upgrade = is_upgrade(request);
+        let lasts = upgrade || request.uri().path() == "/sse";
         let Some(keys) = &self.keys else {
-            log_success(upgrade, peer, Way::NoAuth, &Principal::owner());
+            log_success(lasts, peer, Way::NoAuth, &Principal::owner());
             return Ok(Admission::Verified(Principal::owner()));
         };
         let (token, way) = match credential(request)? {
@@ -195,13 +202,14 @@ impl Door {
             }
         };
         let principal = keys.check(&token, way, peer.ip().to_canonical())?;
-        log_success(upgrade, peer, way, &principal);
+        log_success(lasts, peer, way, &principal);
         Ok(Admission::Verified(principal))
     }
 }
 
-fn log_success(upgrade: bool, peer: SocketAddr, way: Way, principal: &Principal) {
-    if upgrade {
+/// A connection that lasts is worth a line; single requests are many.
+fn log_success(lasts: bool, peer: SocketAddr, way: Way, principal: &Principal) {
+    if lasts {
         tracing::info!(peer = %peer.ip(), %way, %principal, "authenticated");
     } else {
         tracing::debug!(peer = %peer.ip(), %way, %principal, "authenticated");

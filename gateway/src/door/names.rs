@@ -120,6 +120,8 @@ pub struct Names {
     /// Also without a port, or with one that a scheme implies.
     portless: Vec<Host>,
     origins: Vec<Origin>,
+    /// Those of them that are not the gateway's own.
+    elsewhere: Vec<Origin>,
 }
 
 impl Names {
@@ -128,7 +130,12 @@ impl Names {
     /// An allowed host without a port is good on every bound port, and without one, as behind a reverse proxy;
     /// its own origins are then the plain ones on the bound ports and the `https` one on the usual port.
     pub fn new(bound: &[SocketAddr], hosts: &[Authority], origins: &[Origin]) -> Self {
-        let mut names = Self { hosts: Vec::new(), portless: Vec::new(), origins: origins.to_vec() };
+        let mut names = Self {
+            hosts: Vec::new(),
+            portless: Vec::new(),
+            origins: origins.to_vec(),
+            elsewhere: origins.to_vec(),
+        };
         for address in bound {
             let port = address.port();
             if !address.ip().is_unspecified() {
@@ -173,6 +180,11 @@ impl Names {
     /// Whether pages of this `Origin` may talk to the gateway.
     pub fn is_welcome(&self, text: &str) -> bool {
         Origin::parse(text).is_some_and(|origin| self.origins.contains(&origin))
+    }
+
+    /// Whether this is an `Origin` elsewhere whose pages were allowed by name.
+    pub fn is_allowed_elsewhere(&self, text: &str) -> bool {
+        Origin::parse(text).is_some_and(|origin| self.elsewhere.contains(&origin))
     }
 }
 

@@ -98,7 +98,7 @@ fn hostile_hosts_are_refused_with_and_without_a_token() {
         let door = door(auth);
         for host in HOSTILE_HOSTS {
             let origin = format!("http://{host}");
-            for access in [Access::Page, Access::Credentials] {
+            for access in [Access::Open, Access::Credentials] {
                 assert_eq!(decide(&door, access, "/", &[("host", host)]), "host_foreign", "{host}");
                 let headers = [("host", host), ("origin", &*origin), ("authorization", &*bearer)];
                 assert_eq!(decide(&door, access, "/", &headers), "host_foreign", "{host}");
@@ -113,7 +113,7 @@ fn hostile_origins_are_refused_with_and_without_a_token() {
     for auth in [true, false] {
         let door = door(auth);
         for origin in HOSTILE_ORIGINS {
-            for access in [Access::Page, Access::Credentials] {
+            for access in [Access::Open, Access::Credentials] {
                 let headers = [("host", HOST), ("origin", origin), ("authorization", &*bearer)];
                 assert_eq!(decide(&door, access, "/", &headers), "origin_foreign", "{origin}");
                 assert_eq!(decide(&door, access, "/", &headers[..2]), "origin_foreign", "{origin}");
@@ -127,18 +127,18 @@ fn hostile_origins_are_refused_with_and_without_a_token() {
 #[test]
 fn host_is_there_once() {
     let door = door(true);
-    assert_eq!(decide(&door, Access::Page, "/", &[]), "host_missing");
-    assert_eq!(decide(&door, Access::Page, "/", &[("host", HOST), ("host", HOST)]), "host_repeated");
-    assert_eq!(decide(&door, Access::Page, "/", &[("host", "")]), "host_foreign");
-    assert_eq!(decide(&door, Access::Page, "http://127.0.0.1:8765/", &[("host", HOST)]), "request_form");
+    assert_eq!(decide(&door, Access::Open, "/", &[]), "host_missing");
+    assert_eq!(decide(&door, Access::Open, "/", &[("host", HOST), ("host", HOST)]), "host_repeated");
+    assert_eq!(decide(&door, Access::Open, "/", &[("host", "")]), "host_foreign");
+    assert_eq!(decide(&door, Access::Open, "http://127.0.0.1:8765/", &[("host", HOST)]), "request_form");
     let repeated = [("host", HOST), ("origin", "http://127.0.0.1:8765"), ("origin", "http://127.0.0.1:8765")];
-    assert_eq!(decide(&door, Access::Page, "/", &repeated), "origin_foreign");
+    assert_eq!(decide(&door, Access::Open, "/", &repeated), "origin_foreign");
 }
 
 #[test]
 fn credentials_are_needed_for_all_but_the_page() {
     let door = door(true);
-    assert_eq!(decide(&door, Access::Page, "/", &[("host", HOST)]), "page");
+    assert_eq!(decide(&door, Access::Open, "/", &[("host", HOST)]), "page");
     let cases = [
         ("", "unauthorized"),
         ("Bearer", "unauthorized"),

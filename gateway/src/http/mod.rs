@@ -1,5 +1,6 @@
 //! The HTTP front door: listeners, routes, the page.
 
+mod cors;
 mod page;
 mod routes;
 mod server;

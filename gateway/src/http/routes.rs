@@ -15,10 +15,14 @@ use axum::{
 };
 use std::net::SocketAddr;
 use switchboard_runtime::{Admission, Gateway};
+use switchboard_transport_sse::{self as sse, Sse};
 use switchboard_transport_ws as ws;
 use tower::ServiceExt;
 
-use super::page::{self, Asset};
+use super::{
+    cors,
+    page::{self, Asset},
+};
 use crate::door::{Access, Door};
 
 /// A route, for whoever wants to know all of them.
@@ -32,7 +36,7 @@ pub struct Route {
 
 /// The routes that are no part of the page. A new one needs credentials without saying so: what does not is
 /// decided by [`Site::access`] alone.
-const ENDPOINTS: [&str; 4] = ["/ws", "/ws/", "/healthz", "/readyz"];
+const ENDPOINTS: [&str; 6] = ["/ws", "/ws/", "/sse", "/messages", "/healthz", "/readyz"];
 
 /// All routes.
 pub fn routes() -> Vec<Route> {
@@ -55,6 +59,7 @@ pub struct Site {
 struct Shared {
     gateway: Gateway,
     options: ws::Options,
+    sse: Sse,
     ready: Arc<AtomicBool>,
 }
 
@@ -62,11 +67,14 @@ impl Site {
     /// The site of a gateway, as it is seen under `base_path`.
     pub fn new(gateway: Gateway, options: ws::Options, door: Door, base_path: &str) -> Self {
         let ready = Arc::new(AtomicBool::new(false));
-        let shared = Shared { gateway, options, ready: Arc::clone(&ready) };
+        let sse = Sse::new(gateway.clone(), sse::Options::default());
+        let shared = Shared { gateway, options, sse, ready: Arc::clone(&ready) };
         let mut router = Router::new()
             .route("/ws", any(upgrade))
             // Clients of the older vocabulary may write it so.
             .route("/ws/", any(upgrade))
+            .route("/sse", any(stream))
+            .route("/messages", any(message))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(readiness));
         let page = Arc::new(page::assets());
@@ -89,8 +97,13 @@ impl Site {
     pub async fn respond(&self, mut request: Request, peer: SocketAddr) -> Response {
         let upgrade = ws::is_upgrade(&request);
         let redirect = self.strip_base_path(&mut request);
-        let mut response = match self.door.admit(&request, self.access(&request), peer) {
+        let sharing =
+            cors::PATHS.contains(&request.uri().path()).then(|| self.door.cross_origin(request.headers()));
+        let preflight = cors::is_preflight(&request) && matches!(sharing, Some(Some(_)));
+        let access = if preflight { Access::Open } else { self.access(&request) };
+        let mut response = match self.door.admit(&request, access, peer) {
             Err(refusal) => refusal.into_response(),
+            Ok(_) if preflight => cors::allow(),
             Ok(_) if redirect => self.to_base_path(),
             Ok(admission) => {
                 if let Some(admission) = admission {
@@ -102,6 +115,9 @@ impl Site {
         if upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             // A proxy may take the connection for a tunnel.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Some(origin) = sharing {
+            cors::share(&mut response, origin);
         }
         secure(response)
     }
@@ -117,7 +133,7 @@ impl Site {
     fn access(&self, request: &Request) -> Access {
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
         let is_page = self.page.iter().any(|asset| asset.path == request.uri().path());
-        if reads && is_page && !ws::is_upgrade(request) { Access::Page } else { Access::Credentials }
+        if reads && is_page && !ws::is_upgrade(request) { Access::Open } else { Access::Credentials }
     }
 
     /// A proxy may strip the base path or leave it. Returns whether its slash is missing, without which the
@@ -158,6 +174,19 @@ async fn root(asset: Asset, state: State<Shared>, request: Request) -> Response 
 async fn upgrade(State(shared): State<Shared>, mut request: Request) -> Response {
     let admission = request.extensions_mut().remove::<Admission>();
     ws::upgrade(&shared.gateway, &shared.options, admission, request)
+}
+
+async fn stream(State(shared): State<Shared>, mut request: Request) -> Response {
+    let admission = request.extensions_mut().remove::<Admission>();
+    let mut response = shared.sse.stream(admission, &request);
+    // A connection that carried a stream has nothing else to carry, and its time is not the usual one.
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+async fn message(State(shared): State<Shared>, mut request: Request) -> Response {
+    let admission = request.extensions_mut().remove::<Admission>();
+    shared.sse.message(admission, request).await
 }
 
 async fn readiness(State(shared): State<Shared>) -> Response {

@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use axum::body::Body;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use switchboard_transport_sse::Streaming;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{Semaphore, watch},
@@ -24,6 +25,10 @@ const BACKLOG: u32 = 1024;
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// A connection that has to go may finish its response for this long.
 const GRACE: Duration = Duration::from_secs(30);
+
+/// Bytes that a peer does not acknowledge for this long are the connection's end. A stream has a comment every
+/// 15 s, so that a peer that vanished is noticed within 45 s.
+const UNACKNOWLEDGED_MS: u32 = 30_000;
 
 /// Binds an address. IPv6 listens on IPv6 only, so that both can be listed.
 pub fn bind(address: SocketAddr) -> Result<TcpListener> {
@@ -114,6 +119,8 @@ async fn accept(
     let (stream, peer) = listener.accept().await?;
     // Small frames are worth sending at once. A peer that is gone already shows when it is read.
     let _ = stream.set_nodelay(true);
+    #[cfg(target_os = "linux")]
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MS);
     Ok((stream, peer, permit))
 }
 
@@ -137,9 +144,17 @@ fn connection(
     mut stop: watch::Receiver<bool>,
 ) -> impl Future<Output = ()> + use<> {
     let lifetime = limits.http_lifetime;
+    let (began, streaming) = watch::channel(None);
+    let began = Arc::new(began);
     let service = service_fn(move |request: Request<Incoming>| {
-        let site = Arc::clone(&site);
-        async move { Ok::<_, std::convert::Infallible>(site.respond(request.map(Body::new), peer).await) }
+        let (site, began) = (Arc::clone(&site), Arc::clone(&began));
+        async move {
+            let mut response = site.respond(request.map(Body::new), peer).await;
+            if let Some(streaming) = response.extensions_mut().remove::<Streaming>() {
+                began.send_replace(Some(streaming));
+            }
+            Ok::<_, std::convert::Infallible>(response)
+        }
     });
     async move {
         let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
@@ -147,7 +162,7 @@ fn connection(
         let ended = tokio::select! {
             ended = &mut connection => Some(ended),
             _ = stop.wait_for(|stop| *stop) => None,
-            () = sleep(lifetime) => None,
+            streamed = overdue(lifetime, streaming) => streamed.then_some(Ok(())),
         };
         let ended = match ended {
             Some(ended) => ended,
@@ -159,6 +174,24 @@ fn connection(
         if let Err(error) = ended {
             tracing::debug!(peer = %peer.ip(), reason = reason(&error), "an HTTP connection ended early");
         }
+    }
+}
+
+/// Waits until a connection has been there for too long. True if it carried a stream, whose time has no limit until
+/// it is over: then nobody reads what is left of it.
+async fn overdue(lifetime: Duration, mut streaming: watch::Receiver<Option<Streaming>>) -> bool {
+    let begun = async {
+        let begun = streaming.wait_for(Option::is_some).await;
+        begun.ok().and_then(|streaming| streaming.clone())
+    };
+    match timeout(lifetime, begun).await {
+        Ok(Some(streaming)) => {
+            streaming.over().await;
+            true
+        }
+        // Without a service any more, the connection ends by itself.
+        Ok(None) => std::future::pending().await,
+        Err(_) => false,
     }
 }
 

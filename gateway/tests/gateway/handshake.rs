@@ -62,9 +62,13 @@ fn ask_all(gateway: &Gateway, host: Option<&str>, further: &[&str]) -> Vec<Answe
     let own = format!("Host: {}", gateway.address);
     let host = host.unwrap_or(&own);
     let mut answers = Vec::new();
-    for (target, credentials, upgrade) in
-        [("/", false, false), ("/", true, true), ("/ws", true, true), ("/healthz", true, false)]
-    {
+    for (target, credentials, upgrade) in [
+        ("/", false, false),
+        ("/", true, true),
+        ("/ws", true, true),
+        ("/healthz", true, false),
+        ("/sse", true, false),
+    ] {
         let start = format!("GET {target} HTTP/1.1");
         let mut lines = vec![start.as_str(), host];
         lines.extend(further);
@@ -141,7 +145,7 @@ fn every_route_but_the_page_needs_credentials() {
             let expected: &[u16] = if route.is_page { &[200] } else { &[401, 429] };
             assert!(expected.contains(&answer.status()), "{wrong} {route:?}: {}", answer.head);
         }
-        assert_ne!(gateway.get(&route.path, &[&bearer]).status(), 401, "{route:?}");
+        assert_ne!(gateway.head_of("GET", &route.path, &[&bearer]).status(), 401, "{route:?}");
         assert_eq!(gateway.upgrade(&route.path, &[]).status(), 401, "{route:?}");
     }
     for path in ["/nothing", "/metrics", "/ws/", "//", "/index.html/..", "/.%2e/", "/assets/", "/%00"] {

@@ -119,6 +119,29 @@ impl Gateway {
         self.request("GET", target, headers)
     }
 
+    /// The same, but reads the head of the answer only: it may have no end.
+    pub(crate) fn head_of(&self, method: &str, target: &str, headers: &[&str]) -> Answer {
+        let (start, host) = (format!("{method} {target} HTTP/1.1"), format!("Host: {}", self.address));
+        let lines = [&[&*start, &*host], headers].concat();
+        let mut stream = self.tcp();
+        stream.write_all(format!("{}\r\n\r\n", lines.join("\r\n")).as_bytes()).unwrap();
+        Answer::read_head(&mut BufReader::new(stream))
+    }
+
+    /// A client over SSE: a stream, and a connection for each frame.
+    pub(crate) fn sse(&self, query: &str) -> SseClient {
+        let mut stream = BufReader::new(self.tcp());
+        let (host, bearer) = (format!("Host: {}", self.address), self.bearer());
+        let lines = [&*format!("GET /sse{query} HTTP/1.1"), &*host, &*bearer].join("\r\n");
+        stream.get_mut().write_all(format!("{lines}\r\n\r\n").as_bytes()).unwrap();
+        let head = Answer::read_head(&mut stream);
+        assert_eq!(head.status(), 200, "{}", head.head);
+        let mut client =
+            SseClient { stream, address: self.address, bearer, name: String::new(), last_id: None };
+        client.name = client.wait_for("ready")["stream"].as_str().unwrap().to_owned();
+        client
+    }
+
     /// An upgrade as a browser sends it, apart from `headers`. Gives what was answered before the first frame.
     pub(crate) fn upgrade(&self, target: &str, headers: &[&str]) -> Answer {
         let start = format!("GET {target} HTTP/1.1");
@@ -323,6 +346,45 @@ impl Client for WebClient {
                 Ok(_) | Err(_) => return None,
             }
         }
+    }
+}
+
+pub(crate) struct SseClient {
+    stream: BufReader<TcpStream>,
+    address: SocketAddr,
+    bearer: String,
+    name: String,
+    pub(crate) last_id: Option<String>,
+}
+
+impl Client for SseClient {
+    fn send(&mut self, frame: &Value) {
+        let frame = frame.to_string();
+        let head = format!(
+            "POST /messages HTTP/1.1\r\nHost: {}\r\n{}\r\nSwitchboard-Stream: {}\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            self.address,
+            self.bearer,
+            self.name,
+            frame.len()
+        );
+        let mut stream = connect(self.address);
+        stream.write_all(format!("{head}{frame}").as_bytes()).unwrap();
+        assert_eq!(Answer::read(stream).status(), 202);
+    }
+
+    /// Lines of chunks' lengths are no lines of an event.
+    fn next(&mut self) -> Option<Value> {
+        let mut line = String::new();
+        while matches!(self.stream.read_line(&mut line), Ok(1..)) {
+            if let Some(id) = line.strip_prefix("id: ") {
+                self.last_id = Some(id.trim().to_owned());
+            } else if let Some(data) = line.strip_prefix("data: ") {
+                return Some(serde_json::from_str(data).unwrap());
+            }
+            line.clear();
+        }
+        None
     }
 }
 

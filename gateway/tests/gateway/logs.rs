@@ -14,7 +14,7 @@ fn check(format: &str) {
         command.args(ECHO).args(["--log", "trace", "--log-format", format]);
     });
     let token = gateway.token();
-    for target in ["/", "/ws", "/healthz", "/nothing"] {
+    for target in ["/", "/ws", "/healthz", "/messages", "/nothing"] {
         gateway.get(&format!("{target}?token={GUESS}&x={QUERY}"), &[&format!("Cookie: {HEADER}")]);
         gateway.get(target, &[&format!("Authorization: Bearer {GUESS}")]);
         gateway.get(&format!("{target}?token={token}"), &[&format!("X-Secret: {HEADER}")]);
@@ -34,6 +34,13 @@ fn check(format: &str) {
     let mut client = gateway.unix();
     client.message(&chat, "turn-2", BODY);
     client.wait_for("turn_end");
+    let mut client = gateway.sse(&format!("?client_id={QUERY}&chat={chat}&x={QUERY}"));
+    client.message(&chat, "turn-3", BODY);
+    client.wait_for("turn_end");
+    client.send(&json!({"type": BODY}));
+    client.wait_for("error");
+    gateway.head_of("GET", "/sse", &[&gateway.bearer(), &format!("Last-Event-ID: {HEADER}@@")]);
+    gateway.head_of("GET", &format!("/sse?token={token}&x={QUERY}"), &[]);
     let log = gateway.log();
     for secret in [&*token, BODY, GUESS, QUERY, HEADER] {
         assert!(!log.contains(secret), "{secret} is in the log: {log}");

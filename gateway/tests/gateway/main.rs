@@ -8,5 +8,6 @@ mod lab;
 mod logs;
 mod process;
 mod server;
+mod sse;
 mod startup;
 mod terminal;

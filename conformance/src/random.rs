@@ -1,0 +1,128 @@
+//! Random input for a transport's own tests: mostly close to what is meant, repeatable, for a time.
+//!
+//! `SWITCHBOARD_FUZZ_SECONDS` says how long a run takes, `SWITCHBOARD_FUZZ_SEED` repeats one; each prints both.
+
+use std::{
+    env,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng as _, SeedableRng as _},
+};
+
+/// How long a run takes if nobody says.
+const SECONDS: u64 = 5;
+
+/// Frames to begin with.
+pub const FRAMES: &[&str] = &[
+    r#"{"type":"ping","nonce":"n"}"#,
+    r#"{"type":"attach","chat_id":"c1","after":{"epoch":"e","seq":1}}"#,
+    r#"{"type":"message","chat_id":"c2","content":"hello","turn_id":"t1"}"#,
+    r#"{"type":"list_chats","limit":3}"#,
+    r#"{"type":"history","chat_id":"c2","before":"x"}"#,
+    r#"{"type":"respond","chat_id":"c2","request_id":"r","decision":"allow"}"#,
+    r#"{"type":"cancel","chat_id":"c2"}"#,
+    r#"{"type":"detach","chat_id":"c2"}"#,
+    r#"{"type":"set_goal_state","chat_id":"c2","goal_state":{"active":true}}"#,
+];
+
+/// A run: where its randomness comes from, how long it takes, and what it finds.
+#[derive(Debug)]
+pub struct Run {
+    /// The source.
+    pub random: Random,
+    until: Instant,
+    rounds: u32,
+    panics: Arc<AtomicUsize>,
+}
+
+impl Run {
+    /// Begins a run, and counts panics outside of tests in this process from now on.
+    #[allow(clippy::print_stdout, reason = "what repeats the run is said")]
+    pub fn begin() -> Self {
+        let number = |name| env::var(name).ok().and_then(|text| text.parse().ok());
+        let seed = number("SWITCHBOARD_FUZZ_SEED").unwrap_or_else(fresh_seed);
+        let seconds = number("SWITCHBOARD_FUZZ_SECONDS").unwrap_or(SECONDS);
+        println!("SWITCHBOARD_FUZZ_SEED={seed} SWITCHBOARD_FUZZ_SECONDS={seconds}");
+        let until = Instant::now() + Duration::from_secs(seconds);
+        Self { random: Random(ChaCha8Rng::seed_from_u64(seed)), until, rounds: 0, panics: count_panics() }
+    }
+
+    /// Whether there is time for another round.
+    pub fn goes_on(&mut self) -> bool {
+        self.rounds += 1;
+        Instant::now() < self.until
+    }
+
+    /// Ends the run; fails if anything panicked.
+    #[allow(clippy::print_stdout, reason = "how much was tried is said")]
+    pub fn end(self) {
+        println!("{} rounds", self.rounds - 1);
+        assert_eq!(self.panics.load(Ordering::Relaxed), 0, "something panicked");
+    }
+}
+
+fn fresh_seed() -> u64 {
+    let entropy = switchboard_runtime::entropy().expect("the system has entropy");
+    entropy[..8].iter().fold(0, |seed, byte| (seed << 8) | u64::from(*byte))
+}
+
+fn count_panics() -> Arc<AtomicUsize> {
+    let panics = Arc::new(AtomicUsize::new(0));
+    let (counted, before) = (Arc::clone(&panics), std::panic::take_hook());
+    std::panic::set_hook(Box::new(move |info| {
+        // Other tests of this process are not meant.
+        if info.location().is_some_and(|at| !at.file().contains("tests")) {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+        before(info);
+    }));
+    panics
+}
+
+/// A source of random numbers that gives the same ones for the same seed.
+#[derive(Debug)]
+pub struct Random(ChaCha8Rng);
+
+impl Random {
+    /// A number below this one, which is not 0.
+    pub fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.0.next_u64() % bound as u64).expect("it is below a usize")
+    }
+
+    /// Any byte.
+    pub fn byte(&mut self) -> u8 {
+        self.0.next_u32().to_le_bytes()[0]
+    }
+
+    /// One of these, of which there is one at least.
+    pub fn one_of<'a, T: ?Sized>(&mut self, all: &[&'a T]) -> &'a T {
+        all[self.below(all.len())]
+    }
+
+    /// Cuts, inserts, changes and repeats, fewer times than this.
+    pub fn damage(&mut self, bytes: &mut Vec<u8>, times: usize) {
+        for _ in 0..self.below(times) {
+            let at = self.below(bytes.len() + 1);
+            match self.below(4) {
+                0 => bytes.truncate(at),
+                1 => bytes.insert(at, self.byte()),
+                2 if at < bytes.len() => bytes[at] = self.byte(),
+                _ => bytes.extend_from_within(at / 2..at),
+            }
+        }
+    }
+
+    /// A frame that is good, or was.
+    pub fn frame(&mut self) -> Vec<u8> {
+        let mut bytes = self.one_of(FRAMES).as_bytes().to_vec();
+        self.damage(&mut bytes, 4);
+        bytes
+    }
+}

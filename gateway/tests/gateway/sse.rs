@@ -1,0 +1,145 @@
+//! Server-sent events through the front door.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+};
+
+use serde_json::{Value, json};
+
+use crate::lab::{Client, Gateway, config_file, text_of};
+
+const ELSEWHERE: &str = "https://page.example";
+
+#[test]
+fn a_conversation_begun_over_websocket_goes_on_over_a_stream_and_a_socket() {
+    let gateway = Gateway::start(&[]);
+    let mut first = gateway.websocket();
+    let chat = first.new_chat();
+    first.message(&chat, "t1", "one");
+    first.wait_for("turn_end");
+    drop(first);
+    let mut second = gateway.sse(&format!("?chat={chat}"));
+    second.wait_for("replay_end");
+    second.message(&chat, "t2", "two");
+    assert_eq!(text_of(&second.until("turn_end")), "two");
+    let id = second.last_id.clone().unwrap();
+    drop(second);
+    let mut third = gateway.unix();
+    third.message(&chat, "t3", "three");
+    third.wait_for("turn_end");
+    let mut fourth = gateway.sse(&format!("?after={id}"));
+    assert_eq!(fourth.wait_for("attached")["recovered"], true);
+    assert_eq!(text_of(&fourth.until("replay_end")), "three", "and nothing that was there before");
+}
+
+/// As the documentation says.
+#[test]
+fn curl_streams_and_posts() {
+    if Command::new("curl").arg("--version").stdout(Stdio::null()).status().is_err() {
+        println!("not tested: there is no curl");
+        return;
+    }
+    let gateway = Gateway::start(&[]);
+    let (bearer, base) = (gateway.bearer(), format!("http://{}", gateway.address));
+    let mut stream = Command::new("curl")
+        .args(["--silent", "-N", "-H", &bearer, &format!("{base}/sse")])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(stream.stdout.take().unwrap()).lines();
+    let mut events = lines.filter_map(|line| {
+        let line = line.unwrap();
+        line.strip_prefix("data: ").map(|data| serde_json::from_str::<Value>(data).unwrap())
+    });
+    let name = events.next().unwrap()["stream"].as_str().unwrap().to_owned();
+    let frame =
+        json!({"type": "message", "chat_id": "c-1", "content": "hello", "turn_id": "t-1"}).to_string();
+    let posted = Command::new("curl")
+        .args(["--silent", "--fail", "-H", &bearer, "-H", &format!("Switchboard-Stream: {name}")])
+        .args(["-H", "Content-Type: application/json", "--data-binary", &frame, &format!("{base}/messages")])
+        .output()
+        .unwrap();
+    assert!(posted.status.success() && posted.stdout.is_empty(), "{posted:?}");
+    let mut text = String::new();
+    for event in events {
+        text.push_str(event["text"].as_str().filter(|_| event["event"] == "delta").unwrap_or_default());
+        if event["event"] == "turn_end" {
+            break;
+        }
+    }
+    assert_eq!(text, "hello");
+    stream.kill().unwrap();
+    stream.wait().unwrap();
+}
+
+#[test]
+fn pages_elsewhere_are_answered_by_name_or_not_at_all() {
+    let gateway = Gateway::start(&["--allow-origin", ELSEWHERE]);
+    let bearer = gateway.bearer();
+    let origin = format!("Origin: {ELSEWHERE}");
+    let asks = "Access-Control-Request-Method: POST";
+    for path in ["/sse", "/messages"] {
+        let preflight = gateway.head_of("OPTIONS", path, &[&origin, asks, "Connection: close"]);
+        assert_eq!(preflight.status(), 204, "{path}");
+        assert_eq!(preflight.header("access-control-allow-origin"), Some(ELSEWHERE));
+        assert_eq!(preflight.header("vary"), Some("origin"));
+        assert_eq!(preflight.header("access-control-allow-credentials"), None);
+        let allowed = preflight.header("access-control-allow-headers").unwrap();
+        for needed in ["authorization", "content-type", "last-event-id", "switchboard-stream"] {
+            assert!(allowed.contains(needed), "{allowed}");
+        }
+        // The request itself needs its token.
+        let refused = gateway.request(if path == "/sse" { "GET" } else { "POST" }, path, &[&origin]);
+        assert_eq!((refused.status(), refused.header("access-control-allow-origin")), (401, Some(ELSEWHERE)));
+        let hostile = [
+            "Origin: null",
+            "Origin: https://page.example.evil.example",
+            "Origin: http://page.example",
+            "Origin: https://page.example:444",
+        ];
+        for hostile in hostile {
+            let refused = gateway.request("OPTIONS", path, &[hostile, asks]);
+            assert_eq!(refused.status(), 403, "{hostile}");
+            assert_eq!(refused.header("access-control-allow-origin"), None, "{hostile}");
+        }
+        // The gateway's own page asks nothing.
+        let own = format!("Origin: http://{}", gateway.address);
+        assert_eq!(gateway.request("OPTIONS", path, &[&own, asks]).status(), 401);
+        assert_eq!(gateway.request("OPTIONS", path, &[&origin]).status(), 401, "that is no preflight");
+    }
+    let stream = gateway.head_of("GET", "/sse", &[&bearer, &origin]);
+    assert_eq!((stream.status(), stream.header("access-control-allow-origin")), (200, Some(ELSEWHERE)));
+    // Nothing else is shared.
+    for path in ["/healthz", "/ws", "/nothing"] {
+        assert_eq!(gateway.request("OPTIONS", path, &[&origin, asks]).status(), 401, "{path}");
+        let other = gateway.get(path, &[&bearer, &origin]);
+        assert_eq!(other.header("access-control-allow-origin"), None, "{path}");
+    }
+    let nobody = Gateway::start(&[]);
+    assert_eq!(nobody.request("OPTIONS", "/sse", &[&origin, asks]).status(), 403);
+}
+
+/// A limit on the time of connections is not one on streams.
+#[test]
+fn a_stream_outlives_other_connections() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config_file(dir.path(), "[limits]\nhttp_lifetime_ms = \"1 s\"\n");
+    let gateway = Gateway::start(&["--config", config.to_str().unwrap()]);
+    let mut stream = gateway.sse("?chat=c-1");
+    let idle = gateway.tcp();
+    // The other connection's end says that the time is over.
+    assert_eq!(BufReader::new(idle).read_until(b'x', &mut Vec::new()).unwrap(), 0);
+    stream.message("c-1", "t-1", "still here");
+    assert_eq!(text_of(&stream.until("turn_end")), "still here");
+}
+
+#[test]
+fn without_authentication_streams_need_no_token_but_come_from_here() {
+    let gateway = Gateway::start(&["--no-auth"]);
+    for (site, expected) in [("none", 200), ("same-origin", 200), ("cross-site", 403), ("same-site", 403)] {
+        let answer =
+            gateway.head_of("GET", "/sse", &[&format!("Sec-Fetch-Site: {site}"), "Connection: close"]);
+        assert_eq!(answer.status(), expected, "{site}");
+    }
+}

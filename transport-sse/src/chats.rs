@@ -1,0 +1,191 @@
+//! The chats of a stream and their cursors, as event ids say them: `chat@epoch:seq`, with commas between them.
+
+use std::fmt::Write as _;
+
+use switchboard_core::{
+    ids::{ChatId, Cursor, Epoch},
+    wire::Frame,
+};
+
+use crate::place::{Told, told};
+
+/// The chats that a stream tells of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Chats(Vec<Chat>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Chat {
+    id: ChatId,
+    /// What the client has, as it says.
+    after: Option<Cursor>,
+    /// What it was told, once it was told anything.
+    told: Option<Cursor>,
+}
+
+impl Chats {
+    /// Parses an id, or several together. A chat without a cursor is one of which nothing was told yet.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let mut chats = Self::default();
+        for entry in text.split(',') {
+            let (id, after) = match entry.split_once('@') {
+                Some((id, cursor)) => {
+                    let (epoch, seq) = cursor.split_once(':')?;
+                    let plain = !seq.is_empty() && seq.bytes().all(|byte| byte.is_ascii_digit());
+                    let seq = plain.then(|| seq.parse().ok())??;
+                    (id, Some(Cursor { epoch: Epoch::parse(epoch).ok()?, seq }))
+                }
+                None => (entry, None),
+            };
+            chats.attach(ChatId::parse(id).ok()?, after);
+        }
+        Some(chats)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The chats, with the cursors that their client has.
+    pub(crate) fn wanted(&self) -> impl Iterator<Item = (ChatId, Option<Cursor>)> {
+        self.0.iter().map(|chat| (chat.id.clone(), chat.after.clone()))
+    }
+
+    pub(crate) fn has(&self, id: &ChatId) -> bool {
+        self.0.iter().any(|chat| chat.id == *id)
+    }
+
+    /// The client wants this chat, after that.
+    pub(crate) fn attach(&mut self, id: ChatId, after: Option<Cursor>) {
+        match self.0.iter_mut().find(|chat| chat.id == id) {
+            Some(chat) => chat.after = after,
+            None => self.0.push(Chat { id, after, told: None }),
+        }
+    }
+
+    /// It wants it no longer.
+    pub(crate) fn detach(&mut self, id: &ChatId) {
+        self.0.retain(|chat| chat.id != *id);
+    }
+
+    /// Takes note of an event that is sent. True if the id is another one from here on.
+    pub(crate) fn tell(&mut self, frame: &Frame) -> bool {
+        match told(frame) {
+            Told::Nothing => false,
+            Told::UpTo(id, cursor) => match self.0.iter_mut().find(|chat| chat.id == id) {
+                Some(chat) => {
+                    chat.told = Some(cursor);
+                    true
+                }
+                // Detached, with an event still on its way.
+                None => false,
+            },
+            Told::Attached { chat: id, epoch, head, recovered } => {
+                if !self.has(&id) {
+                    self.attach(id.clone(), None);
+                }
+                let chat = self.0.iter_mut().find(|chat| chat.id == id);
+                let Some(chat) = chat else { return false };
+                let kept = chat.after.clone().filter(|after| after.epoch == epoch);
+                // All of nothing is told.
+                let empty = || (head == 0).then_some(Cursor { epoch, seq: 0 });
+                chat.told = if recovered { kept.or_else(empty) } else { None };
+                true
+            }
+            Told::Gone(id) => {
+                let known = self.has(&id);
+                self.detach(&id);
+                known
+            }
+        }
+    }
+
+    /// The id of an event with which all this has been told.
+    pub(crate) fn put_id(&self, out: &mut Vec<u8>) {
+        let mut id = String::new();
+        for chat in &self.0 {
+            if !id.is_empty() {
+                id.push(',');
+            }
+            id.push_str(chat.id.as_str());
+            if let Some(Cursor { epoch, seq }) = &chat.told {
+                // Writing to a string does not fail.
+                let _ = write!(id, "@{epoch}:{seq}");
+            }
+        }
+        out.extend_from_slice(id.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn id(chats: &Chats) -> String {
+        let mut out = Vec::new();
+        chats.put_id(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn frame(json: &str) -> Frame {
+        Frame::new(Bytes::copy_from_slice(json.as_bytes())).unwrap()
+    }
+
+    #[test]
+    fn ids_are_parsed_as_they_are_written() {
+        let text = "c-1@e0a1:17,a:b,x@-_:0,y@e:18446744073709551615";
+        let chats = Chats::parse(text).unwrap();
+        let wanted: Vec<_> =
+            chats.wanted().map(|(id, after)| (id.to_string(), after.map(|c| c.seq))).collect();
+        let expected = [("c-1", Some(17)), ("a:b", None), ("x", Some(0)), ("y", Some(u64::MAX))];
+        assert_eq!(wanted, expected.map(|(id, seq)| (id.to_owned(), seq)));
+        for bad in [
+            "",
+            ",",
+            "a,",
+            "a@",
+            "a@e",
+            "a@e:",
+            "a@e:+1",
+            "a@e:1.0",
+            "a@:1",
+            "@e:1",
+            "a b",
+            "a@e:99999999999999999999",
+        ] {
+            assert_eq!(Chats::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_id_says_what_was_told_and_no_more() {
+        let mut chats = Chats::parse("a@e:5,b").unwrap();
+        assert_eq!(id(&chats), "a,b");
+        let attached = |chat: &str, head: u64, recovered: bool| {
+            frame(&format!(
+                r#"{{"event":"attached","chat_id":"{chat}","epoch":"e","head":{head},"recovered":{recovered}}}"#
+            ))
+        };
+        let delta = |chat: &str, seq: u64| {
+            frame(&format!(r#"{{"event":"delta","text":"x","chat_id":"{chat}","epoch":"e","seq":{seq}}}"#))
+        };
+        assert!(chats.tell(&attached("a", 9, true)));
+        assert_eq!(id(&chats), "a@e:5,b", "it has what it says");
+        assert!(chats.tell(&attached("b", 3, false)));
+        assert_eq!(id(&chats), "a@e:5,b", "a snapshot is still to come");
+        assert!(chats.tell(&delta("a", 6)));
+        assert!(chats.tell(&attached("c", 0, true)));
+        assert_eq!(id(&chats), "a@e:6,b,c@e:0", "what is made joins in");
+        chats.attach(ChatId::parse("a").unwrap(), Some(Cursor { epoch: Epoch::parse("e").unwrap(), seq: 2 }));
+        assert!(chats.tell(&attached("a", 9, true)));
+        assert_eq!(id(&chats), "a@e:2,b,c@e:0", "an earlier cursor replaces a later one");
+        chats.detach(&ChatId::parse("a").unwrap());
+        assert!(!chats.tell(&delta("a", 3)), "it was on its way");
+        let unknown =
+            r#"{"event":"error","code":"unknown_chat","detail":"","retryable":false,"chat_id":"b"}"#;
+        assert!(chats.tell(&frame(unknown)));
+        assert!(!chats.tell(&frame(unknown)), "it was none of these");
+        assert_eq!(id(&chats), "c@e:0");
+    }
+}

@@ -1,0 +1,188 @@
+//! What an encoded event says about how far its chat has been told.
+
+use serde::Deserialize;
+use switchboard_core::{
+    ids::{ChatId, Cursor, Epoch},
+    wire::Frame,
+};
+
+/// The place of a chat event is at its end and shorter than this: its longest `turn_id` has 128 bytes, escaped.
+const PLACE_BYTES: usize = 640;
+
+/// What an event means for the cursors of a stream.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// Nothing.
+    Nothing,
+    /// The chat is told up to here.
+    UpTo(ChatId, Cursor),
+    /// A subscription begins: with the client's cursor, or by telling everything anew.
+    Attached { chat: ChatId, epoch: Epoch, head: u64, recovered: bool },
+    /// There is no such chat, or no longer.
+    Gone(ChatId),
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Control {
+    Attached {
+        chat_id: ChatId,
+        epoch: Epoch,
+        head: u64,
+        recovered: bool,
+    },
+    MessageAccepted {
+        chat_id: ChatId,
+        epoch: Epoch,
+        seq: u64,
+        #[serde(default)]
+        duplicate: bool,
+    },
+    Snapshot {
+        chat_id: ChatId,
+        epoch: Epoch,
+        seq: u64,
+        more: bool,
+    },
+    Error {
+        code: String,
+        chat_id: Option<ChatId>,
+    },
+    SessionUpdated {
+        chat_id: ChatId,
+        scope: String,
+    },
+}
+
+/// Reads it off an event.
+pub(crate) fn told(frame: &Frame) -> Told {
+    let json = frame.bytes();
+    match kind(json) {
+        b"attached" | b"message_accepted" | b"snapshot" | b"session_updated" | b"error" => control(json),
+        // Their events have places of their own.
+        b"history" | b"chats" => Told::Nothing,
+        _ => match place(&json[json.len().saturating_sub(PLACE_BYTES)..]) {
+            Some((chat, cursor)) => Told::UpTo(chat, cursor),
+            None => Told::Nothing,
+        },
+    }
+}
+
+fn kind(json: &[u8]) -> &[u8] {
+    let rest = json.strip_prefix(br#"{"event":""#).unwrap_or_default();
+    &rest[..memchr::memchr(b'"', rest).unwrap_or_default()]
+}
+
+fn control(json: &[u8]) -> Told {
+    match serde_json::from_slice(json) {
+        Ok(Control::Attached { chat_id: chat, epoch, head, recovered }) => {
+            Told::Attached { chat, epoch, head, recovered }
+        }
+        Ok(Control::MessageAccepted { chat_id, epoch, seq, duplicate: false })
+        | Ok(Control::Snapshot { chat_id, epoch, seq, more: false }) => {
+            Told::UpTo(chat_id, Cursor { epoch, seq })
+        }
+        Ok(Control::Error { code, chat_id: Some(chat) }) if code == "unknown_chat" => Told::Gone(chat),
+        Ok(Control::SessionUpdated { chat_id, scope }) if scope == "deleted" => Told::Gone(chat_id),
+        Ok(_) | Err(_) => Told::Nothing,
+    }
+}
+
+/// `,"chat_id":"C","epoch":"E","first_seq":1,"seq":2,"turn_id":"T"}`, as the core appends it to each chat event.
+///
+/// No text inside a JSON string can look like it: there, a quotation mark has a backslash before it.
+fn place(end: &[u8]) -> Option<(ChatId, Cursor)> {
+    const CHAT: &[u8] = br#","chat_id":""#;
+    let rest = &end[memchr::memmem::rfind(end, CHAT)? + CHAT.len()..];
+    let (chat, rest) = quoted(rest)?;
+    let (epoch, rest) = quoted(rest.strip_prefix(br#","epoch":""#)?)?;
+    let rest = match rest.strip_prefix(br#","first_seq":"#) {
+        Some(rest) => number(rest)?.1,
+        None => rest,
+    };
+    let (seq, rest) = number(rest.strip_prefix(br#","seq":"#)?)?;
+    let complete = rest == b"}" || rest.starts_with(br#","turn_id":""#);
+    let (chat, epoch) = (ChatId::parse(chat).ok()?, Epoch::parse(epoch).ok()?);
+    complete.then_some((chat, Cursor { epoch, seq }))
+}
+
+/// Up to the next quotation mark, and what is behind it.
+fn quoted(text: &[u8]) -> Option<(&str, &[u8])> {
+    let end = memchr::memchr(b'"', text)?;
+    Some((std::str::from_utf8(&text[..end]).ok()?, &text[end + 1..]))
+}
+
+fn number(text: &[u8]) -> Option<(u64, &[u8])> {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let number = std::str::from_utf8(&text[..digits]).ok()?.parse().ok()?;
+    Some((number, &text[digits..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::Value;
+    use switchboard_core::{
+        ids::TurnId,
+        wire::{ChatBody, ChatEvent, ControlEvent, Place, encode_chat, encode_control},
+    };
+
+    use super::*;
+
+    fn cursor(value: &Value) -> Cursor {
+        let epoch = Epoch::parse(value["epoch"].as_str().unwrap()).unwrap();
+        Cursor { epoch, seq: value["seq"].as_u64().unwrap() }
+    }
+
+    /// What the protocol says that a client does with it.
+    fn expected(value: &Value) -> Told {
+        let chat = || ChatId::parse(value["chat_id"].as_str().unwrap()).unwrap();
+        match value["event"].as_str().unwrap() {
+            "attached" => Told::Attached {
+                chat: chat(),
+                epoch: Epoch::parse(value["epoch"].as_str().unwrap()).unwrap(),
+                head: value["head"].as_u64().unwrap(),
+                recovered: value["recovered"].as_bool().unwrap(),
+            },
+            "message_accepted" if value["duplicate"] == true => Told::Nothing,
+            "snapshot" if value["more"] == true => Told::Nothing,
+            _ if value.get("seq").is_some() => Told::UpTo(chat(), cursor(value)),
+            "error" if value["code"] == "unknown_chat" => Told::Gone(chat()),
+            "session_updated" if value["scope"] == "deleted" => Told::Gone(chat()),
+            _ => Told::Nothing,
+        }
+    }
+
+    #[test]
+    fn every_kind_of_event_says_where_its_chat_stands() {
+        let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../core/fixtures/server");
+        let mut moving = 0;
+        for file in fs::read_dir(fixtures).unwrap() {
+            let path = file.unwrap().path();
+            let value: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+            let frame = match serde_json::from_value::<ChatEvent>(value.clone()) {
+                Ok(event) => encode_chat(&event.place, &event.body),
+                Err(_) => encode_control(&serde_json::from_value::<ControlEvent>(value.clone()).unwrap()),
+            };
+            assert_eq!(told(&frame), expected(&value), "{}", path.display());
+            moving += u32::from(matches!(expected(&value), Told::UpTo(..)));
+        }
+        assert!(moving > 20);
+    }
+
+    #[test]
+    fn texts_that_look_like_a_place_are_none() {
+        let text = r#"","chat_id":"c-2","epoch":"e2","seq":9,"turn_id":"x"}"#.to_owned();
+        let place = Place {
+            chat_id: ChatId::parse("c-1").unwrap(),
+            epoch: Epoch::parse("e1").unwrap(),
+            first_seq: Some(3),
+            seq: 7,
+            turn_id: Some(TurnId::parse(&r#"",\"seq\":1"#.repeat(11)).unwrap()),
+        };
+        let body = ChatBody::Delta { stream_id: text.clone(), text };
+        let expected = Cursor { epoch: place.epoch.clone(), seq: 7 };
+        assert_eq!(told(&encode_chat(&place, &body)), Told::UpTo(place.chat_id.clone(), expected));
+    }
+}

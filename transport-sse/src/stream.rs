@@ -1,0 +1,313 @@
+//! Streams: opened by a GET, written by a task each, known to the POSTs that belong to them by a secret name.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use axum::{body::Body, extract::Request, response::Response};
+use bytes::Bytes;
+use switchboard_core::{
+    Peer,
+    ids::Principal,
+    wire::{ClientEnvelope, ControlEvent, ErrorCode, ErrorEvent, Frame, encode_control},
+};
+use switchboard_runtime::{
+    Admission, Connection, Framing, InFlight, Inbox, Next, OutboxReader, Stopped, entropy,
+};
+use tokio::{
+    io::AsyncWriteExt as _,
+    sync::{Mutex as AsyncMutex, Semaphore, watch},
+    time::{Instant, MissedTickBehavior, interval_at, timeout},
+};
+
+use crate::{
+    Options, Sse,
+    answer::{self, Refusal},
+    body::{Sink, channel},
+    chats::Chats,
+    request::{Wanted, verified},
+};
+
+/// Sent when nothing else is, so that nobody on the way takes the stream for dead.
+const COMMENT: Bytes = Bytes::from_static(b":\n\n");
+/// Whom the gateway has no room for, or who was too fast, comes back later than others: milliseconds.
+const RETRY_LATE: u64 = 30_000;
+
+/// In the extensions of a stream's response: tells the server when to drop its connection.
+#[derive(Debug, Clone)]
+pub struct Streaming(watch::Receiver<()>);
+
+impl Streaming {
+    /// Waits until the response should have come to its end. What then still waits is for a client that does not
+    /// read.
+    pub async fn over(mut self) {
+        // Nothing is ever sent: it ends when the sender goes.
+        while self.0.changed().await.is_ok() {}
+    }
+}
+
+/// The streams that run, by their names.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Streams(Arc<Mutex<HashMap<String, Arc<Stream>>>>);
+
+/// A stream that runs, as POSTs see it.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) principal: Principal,
+    /// Frames go one after the other, in the order in which they came.
+    pub(crate) inbox: AsyncMutex<Inbox>,
+    pub(crate) posts: Semaphore,
+    chats: Mutex<Chats>,
+    /// Its sender goes with the stream.
+    ended: watch::Receiver<()>,
+}
+
+impl Stream {
+    pub(crate) fn chats(&self) -> MutexGuard<'_, Chats> {
+        self.chats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the end of the stream. Cancel safe.
+    pub(crate) async fn ended(&self) {
+        let mut ended = self.ended.clone();
+        while ended.changed().await.is_ok() {}
+    }
+}
+
+impl Streams {
+    fn map(&self) -> MutexGuard<'_, HashMap<String, Arc<Stream>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<Stream>> {
+        self.map().get(name).cloned()
+    }
+}
+
+/// Takes a stream out of the list again, however its task ends.
+struct Listed {
+    streams: Streams,
+    name: String,
+    _ended: watch::Sender<()>,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.streams.map().remove(&self.name);
+    }
+}
+
+pub(crate) fn open(sse: &Sse, admission: Option<Admission>, request: &Request) -> Result<Response, Refusal> {
+    let principal = verified(admission)?;
+    let Wanted { chats, client_id } = Wanted::of(request, sse.options.chats)?;
+    let random = entropy().map_err(|_| Refusal::ENTROPY)?;
+    let (sink, body) = channel();
+    let (over, streaming) = watch::channel(());
+    let peer = Peer { principal: principal.clone(), client_id };
+    let options = sse.options.clone();
+    match sse.gateway.connect(peer, false) {
+        Ok(Connection { inbox, outbox }) => {
+            tracing::debug!(conn = %inbox.id(), "a stream is opened");
+            let (ended_sender, ended) = watch::channel(());
+            let name: String = random[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+            let retry = retry(&options, random[16]);
+            let stream = Stream {
+                principal,
+                inbox: AsyncMutex::new(inbox),
+                posts: Semaphore::new(options.unanswered_posts),
+                chats: Mutex::new(chats),
+                ended,
+            };
+            let stream = Arc::new(stream);
+            sse.streams.map().insert(name.clone(), Arc::clone(&stream));
+            let listed = Listed { streams: sse.streams.clone(), name, _ended: ended_sender };
+            let serving = serve(stream, listed, outbox, sink, retry, options);
+            tokio::spawn(finish(serving, over, sse.options.close_within));
+        }
+        Err(Stopped) => {
+            let serving = async move { last(sink, &stopping(), 1012, &options).await };
+            tokio::spawn(finish(serving, over, sse.options.close_within));
+        }
+    }
+    let mut response = answer::stream(Body::new(body));
+    response.extensions_mut().insert(Streaming(streaming));
+    Ok(response)
+}
+
+/// How long its client is to wait before it connects again: not all at the same time.
+fn retry(options: &Options, random: u8) -> Duration {
+    let (shortest, longest) = options.retry;
+    shortest + longest.saturating_sub(shortest).mul_f64(f64::from(random) / 255.0)
+}
+
+/// What a stream needed is free when it has ended; only the server may still have something to send.
+async fn finish(serving: impl Future<Output = bool>, over: watch::Sender<()>, within: Duration) {
+    if serving.await {
+        // Whether the server is done with it sooner or not at all: then it is over.
+        let _ = timeout(within, over.closed()).await;
+    }
+}
+
+/// Why a stream ends.
+enum Ending {
+    /// Its client is gone.
+    Gone,
+    /// This event is the last, and stands for this close code.
+    Last(Frame, u16),
+}
+
+/// Serves a stream to its end. True if that came whole.
+async fn serve(
+    stream: Arc<Stream>,
+    listed: Listed,
+    mut outbox: OutboxReader,
+    mut sink: Sink,
+    retry: Duration,
+    options: Options,
+) -> bool {
+    let gone = sink.watch();
+    let ending = tokio::select! {
+        biased;
+        () = attach(&stream) => return false,
+        () = gone.gone() => Ending::Gone,
+        ending = write(&stream, &listed.name, &mut sink, &mut outbox, retry, &options) => ending,
+    };
+    // The gateway knows at once, even if the last event takes its time.
+    drop((outbox, listed, stream));
+    match ending {
+        Ending::Gone => true,
+        Ending::Last(frame, code) => last(sink, &frame, code, &options).await,
+    }
+}
+
+/// Subscribes to what the request named, ahead of all POSTs.
+async fn attach(stream: &Stream) {
+    let inbox = stream.inbox.lock().await;
+    let wanted: Vec<_> = stream.chats().wanted().collect();
+    for (chat_id, after) in wanted {
+        if inbox.envelope(ClientEnvelope::Attach { chat_id, after }).await.is_err() {
+            break;
+        }
+    }
+    drop(inbox);
+    std::future::pending().await
+}
+
+async fn write(
+    stream: &Stream,
+    name: &str,
+    sink: &mut Sink,
+    outbox: &mut OutboxReader,
+    retry: Duration,
+    options: &Options,
+) -> Ending {
+    let (progress, within) = (outbox.progress(), options.close_within);
+    let mut comments = interval_at(Instant::now() + options.comment_every, options.comment_every);
+    comments.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut batch = Vec::new();
+    let mut is_named = false;
+    let first = format!("retry: {}\n\n", retry.as_millis());
+    let mut written: io::Result<()> =
+        InFlight::raw(first.into()).write(sink, outbox, &progress, within).await;
+    loop {
+        if let Err(error) = written {
+            tracing::debug!(%error, "a stream cannot be written to");
+            return Ending::Gone;
+        }
+        written = tokio::select! {
+            biased;
+            next = outbox.next(&mut batch) => match next {
+                Next::Close(close) => return Ending::Last(close.frame, close.code),
+                Next::Frames => {
+                    if !is_named && let Some(ready) = batch.first_mut() {
+                        is_named = true;
+                        *ready = named(ready, name);
+                    }
+                    let in_flight = {
+                        let mut events = Events { chats: stream.chats(), left: batch.len(), moved: false };
+                        InFlight::frames(&mut events, &mut batch)
+                    };
+                    let written = in_flight.write(sink, outbox, &progress, within).await;
+                    outbox.written();
+                    written
+                }
+            },
+            _ = comments.tick() => InFlight::raw(COMMENT).write(sink, outbox, &progress, within).await,
+        };
+    }
+}
+
+/// `ready` with the stream's name.
+fn named(ready: &Frame, name: &str) -> Frame {
+    match serde_json::from_slice(ready.bytes()) {
+        Ok(ControlEvent::Ready { chat_id, client_id, protocol, limits, .. }) => {
+            let stream = Some(name.to_owned());
+            encode_control(&ControlEvent::Ready { chat_id, client_id, protocol, limits, stream })
+        }
+        Ok(_) | Err(_) => ready.clone(),
+    }
+}
+
+/// One `data:` line for each event, and cursors as ids.
+struct Events<'a> {
+    chats: MutexGuard<'a, Chats>,
+    left: usize,
+    moved: bool,
+}
+
+impl Framing for Events<'_> {
+    const OVERHEAD: usize = 64;
+
+    fn before(&mut self, out: &mut Vec<u8>, frame: &Frame) {
+        self.left -= 1;
+        let moves = self.chats.tell(frame);
+        self.moved |= moves;
+        // With several chats an id is long, so that only the last event of a flush carries it.
+        let carries = if self.chats.len() > 1 { self.left == 0 && self.moved } else { moves };
+        if carries {
+            out.extend_from_slice(b"id: ");
+            self.chats.put_id(out);
+            out.push(b'\n');
+        }
+        out.extend_from_slice(b"data: ");
+    }
+
+    fn after(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"\n\n");
+    }
+}
+
+/// Sends the last event and ends the response. True if its client may still take it.
+async fn last(mut sink: Sink, frame: &Frame, code: u16, options: &Options) -> bool {
+    let mut event = match code {
+        1008 | 1013 => format!("retry: {RETRY_LATE}\ndata: "),
+        _ => "data: ".to_owned(),
+    };
+    event.push_str(frame.as_str());
+    event.push_str("\n\n");
+    let sent = timeout(options.close_within, async {
+        sink.write_all(event.as_bytes()).await?;
+        sink.shutdown().await
+    });
+    let sent = matches!(sent.await, Ok(Ok(())));
+    if !sent {
+        tracing::debug!("a client did not take the last event of its stream");
+    }
+    sent
+}
+
+fn stopping() -> Frame {
+    encode_control(&ControlEvent::Error(ErrorEvent {
+        code: ErrorCode::ShuttingDown,
+        detail: "the gateway is stopping; connect again shortly".to_owned(),
+        retryable: true,
+        chat_id: None,
+        turn_id: None,
+        request_id: None,
+        retry_after_ms: None,
+        close: Some(1012),
+    }))
+}

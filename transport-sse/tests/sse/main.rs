@@ -1,0 +1,11 @@
+//! The transport with real sockets.
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+#![allow(clippy::print_stdout, reason = "a seed is said")]
+
+mod gone;
+mod posts;
+mod random;
+mod raw;
+mod site;
+mod slow;
+mod streams;

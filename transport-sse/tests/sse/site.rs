@@ -1,0 +1,114 @@
+//! A gateway with scripted agents, served over loopback as a server should.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Mutex, time::Duration};
+
+use axum::body::Body;
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use switchboard_conformance::World;
+use switchboard_core::{Limits, ids::Principal};
+use switchboard_runtime::Admission;
+use switchboard_transport_sse::{Options, Sse, Streaming};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+    task::JoinHandle,
+};
+
+pub(crate) struct Site {
+    pub(crate) world: World,
+    pub(crate) address: SocketAddr,
+    served: JoinHandle<()>,
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.served.abort();
+    }
+}
+
+/// Limits under which nobody is refused for being fast.
+pub(crate) fn generous() -> Limits {
+    Limits {
+        frames_per_second: 1_000_000,
+        frames_burst: 1_000_000,
+        messages_per_minute: None,
+        new_chats_per_minute: None,
+        connections_per_principal: None,
+        ..Limits::default()
+    }
+}
+
+impl Site {
+    pub(crate) async fn new() -> Self {
+        Self::with(generous(), Options::default()).await
+    }
+
+    pub(crate) async fn with(limits: Limits, options: Options) -> Self {
+        Self::noticing(limits, options, Duration::from_secs(30)).await
+    }
+
+    /// The system ends connections whose peer acknowledges nothing for so long.
+    pub(crate) async fn noticing(limits: Limits, options: Options, unacknowledged: Duration) -> Self {
+        let world = World::new(limits);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let sse = Sse::new(world.gateway().clone(), options);
+        let served = tokio::spawn(async move {
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                tokio::spawn(serve(socket, sse.clone(), unacknowledged));
+            }
+        });
+        Self { world, address, served }
+    }
+}
+
+/// Who comes is who it says: who may connect is not what is tested here.
+fn admission(request: &Request<Body>) -> Option<Admission> {
+    match request.headers().get("authorization").map(|value| value.to_str().unwrap()) {
+        None => Some(Admission::Verified(Principal::owner())),
+        Some("nobody") => None,
+        Some(name) => Some(Admission::Verified(Principal::parse(name).unwrap())),
+    }
+}
+
+async fn serve(socket: TcpStream, sse: Sse, unacknowledged: Duration) {
+    let unacknowledged = u32::try_from(unacknowledged.as_millis()).unwrap();
+    rustix::net::sockopt::set_tcp_user_timeout(&socket, unacknowledged).unwrap();
+    let (began, streaming) = oneshot::channel();
+    let began = Mutex::new(Some(began));
+    let service = service_fn(|request: Request<Incoming>| {
+        let (sse, began) = (sse.clone(), &began);
+        async move {
+            let request = request.map(Body::new);
+            let admission = admission(&request);
+            let mut response = match request.uri().path() {
+                "/sse" => sse.stream(admission, &request),
+                _ => sse.message(admission, request).await,
+            };
+            if let Some(streaming) = response.extensions_mut().remove::<Streaming>() {
+                // A second stream on a connection is served like the first.
+                let began = began.lock().unwrap().take();
+                let _ = began.map(|began| began.send(streaming));
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(1))
+        .max_buf_size(16 * 1024)
+        .serve_connection(TokioIo::new(socket), service);
+    let over = async {
+        match streaming.await {
+            Ok(streaming) => streaming.over().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        // How a connection ends is its client's business.
+        _ = connection => {}
+        () = over => {}
+    }
+}

@@ -1,0 +1,163 @@
+//! Clients that do not read, or not fast enough: nobody else waits for them, they lose nothing, and they cost nothing
+//! once they are given up.
+
+use std::time::{Duration, Instant};
+
+use switchboard_conformance::{Heard, Transcript, WAIT};
+use switchboard_core::{
+    Limits,
+    agent::{AgentCommand, AgentEvent},
+    wire::Outcome,
+};
+use switchboard_transport_sse::Options;
+use tokio::{io::AsyncReadExt as _, runtime::Handle, time::timeout};
+
+use crate::{
+    raw::{Open, Raw},
+    site::{Site, generous},
+};
+
+/// More than loopback takes on its own.
+const PIECES: usize = 300;
+const PIECE: usize = 48 * 1024;
+
+/// A turn that runs, and what its sender has of it.
+async fn turn(site: &Site, sender: &mut Open) -> Transcript {
+    sender.post(r#"{"type":"message","chat_id":"c1","content":"go","turn_id":"t1"}"#).await;
+    while !matches!(site.world.agents().heard("c1").await, Some(Heard::Command(AgentCommand::Prompt { .. })))
+    {
+    }
+    let mut transcript = Transcript::default();
+    while !transcript.has("turn_started") {
+        transcript.take(&sender.raw.event().await.to_string()).unwrap();
+    }
+    transcript
+}
+
+/// The agent says very much, as fast as it is let.
+async fn flood(site: &Site) {
+    for at in 0..PIECES {
+        let text = format!("{at:08}{}", "x".repeat(PIECE - 8));
+        let events = vec![AgentEvent::Text { stream: "s1".into(), text }];
+        site.world.agents().say("c1", events).unwrap().await.unwrap();
+    }
+    let outcome = Outcome::Completed;
+    let end = AgentEvent::TurnEnded { outcome, error: None, usage: None, cost: None };
+    site.world.agents().say("c1", vec![end]).unwrap().await.unwrap();
+}
+
+/// Reads until the turn's end or the last event. Gives that one's close code, and the last id.
+async fn read_on(raw: &mut Raw, transcript: &mut Transcript) -> (Option<u64>, String) {
+    let mut last = String::new();
+    while !transcript.has("turn_end") {
+        let (event, id) = raw.event_and_id().await;
+        last = id.unwrap_or(last);
+        transcript.take(&event.to_string()).unwrap();
+        if let Some(close) = event["close"].as_u64() {
+            return (Some(close), last);
+        }
+    }
+    (None, last)
+}
+
+#[tokio::test]
+async fn who_stops_reading_is_closed_and_resumes_by_its_last_id_and_nobody_waits_for_it() {
+    let limits = Limits { reader_stall_ms: 1000, ..generous() };
+    let site = Site::with(limits, Options::default()).await;
+    let mut stuck = Open::over(Raw::connect_narrow(site.address).await, site.address, "/sse").await;
+    let mut seen = turn(&site, &mut stuck).await;
+    let cursor = seen.cursor();
+    let after = format!("/sse?after=c1@{}:{}", cursor["epoch"].as_str().unwrap(), cursor["seq"]);
+    let mut good = Open::new(site.address, &after).await;
+    let mut whole = seen.clone();
+    let ((), (closed, _)) = tokio::join!(flood(&site), read_on(&mut good.raw, &mut whole));
+    assert_eq!(closed, None);
+    assert_eq!(whole.text().len(), PIECES * PIECE);
+    // Now it reads again, long after it was given up: that it does not read for a while is what is tested.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let (closed, last) = read_on(&mut stuck.raw, &mut seen).await;
+    assert_eq!(closed, Some(4408));
+    assert_eq!(stuck.raw.next().await, None);
+    assert!(stuck.raw.is_whole());
+    let mut again = Raw::connect(site.address).await;
+    again.get("/sse", &[&format!("Last-Event-ID: {last}")]).await;
+    assert_eq!(read_on(&mut again, &mut seen).await.0, None);
+    assert_eq!(seen.lines(), whole.lines());
+}
+
+#[tokio::test]
+async fn who_reads_late_gets_everything() {
+    let site = Site::new().await;
+    let mut late = Open::over(Raw::connect_narrow(site.address).await, site.address, "/sse").await;
+    let mut transcript = turn(&site, &mut late).await;
+    let reading = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        read_on(&mut late.raw, &mut transcript).await
+    };
+    let ((), (closed, _)) = tokio::join!(flood(&site), reading);
+    assert_eq!(closed, None);
+    assert_eq!(transcript.text().len(), PIECES * PIECE);
+    late.post(r#"{"type":"ping"}"#).await;
+    late.raw.wait_for("pong").await;
+}
+
+/// Bytes of memory that this process has in use.
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096
+}
+
+/// With the limits of the protocol, 10 s and 30 s: noticed within 45 s. Here they are shorter.
+#[tokio::test]
+async fn who_reads_a_byte_now_and_then_or_none_is_given_up_in_time_and_costs_nothing_then() {
+    let limits = Limits { reader_stall_ms: 1000, ..generous() };
+    let options = Options { close_within: Duration::from_millis(700), ..Options::default() };
+    let site = Site::with(limits, options).await;
+    let mut good = Open::new(site.address, "/sse").await;
+    let mut whole = turn(&site, &mut good).await;
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    let mut slow = Vec::new();
+    for _ in 0..10 {
+        let mut open =
+            Open::over(Raw::connect_narrow(site.address).await, site.address, "/sse?chat=c1").await;
+        open.raw.wait_for("replay_end").await;
+        slow.push(open);
+    }
+    let memory = resident();
+    let ((), (closed, _)) = tokio::join!(flood(&site), read_on(&mut good.raw, &mut whole));
+    assert_eq!(closed, None, "nobody else waits for them");
+    assert_eq!(whole.text().len(), PIECES * PIECE);
+    let grown = resident().saturating_sub(memory);
+    // What the journal and the transcript of this test keep, once each, and the bounded rest.
+    assert!(grown < 6 * PIECES * PIECE, "{grown} bytes more");
+    let began = Instant::now();
+    let reading = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            for open in &mut slow[..5] {
+                let _ = open.raw.io.try_read(&mut [0]);
+            }
+        }
+    };
+    let given_up = async {
+        site.world.until(|counts| counts.connections == 1).await.unwrap();
+        while tasks() > before {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        () = reading => {}
+        given_up = timeout(WAIT, given_up) => given_up.expect("all tasks have ended"),
+    }
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    // Their connections are closed, not only forgotten.
+    for mut open in slow {
+        let mut rest = vec![0; 1 << 20];
+        let end = async { while matches!(open.raw.io.read(&mut rest).await, Ok(1..)) {} };
+        timeout(WAIT, end).await.expect("it ends");
+    }
+    good.post(r#"{"type":"ping"}"#).await;
+    good.raw.wait_for("pong").await;
+}

@@ -1,0 +1,316 @@
+//! What a stream says, how it goes on, and which requests get none.
+
+use axum::Extension;
+use serde_json::{Value, json};
+use std::time::Duration;
+use switchboard_conformance::{Heard, Transcript};
+use switchboard_core::{
+    agent::{AgentCommand, AgentEvent},
+    ids::Principal,
+    wire::Outcome,
+};
+use switchboard_runtime::Admission;
+use switchboard_transport_sse::{Options, router};
+use tokio::net::TcpListener;
+
+use crate::{
+    raw::{Open, Raw, request, status},
+    site::{Site, generous},
+};
+
+async fn prompted(site: &Site, chat: &str) {
+    loop {
+        let heard = site.world.agents().heard(chat).await.expect("the agent is prompted");
+        if matches!(heard, Heard::Command(AgentCommand::Prompt { .. })) {
+            return;
+        }
+    }
+}
+
+async fn say(site: &Site, chat: &str, text: &str) {
+    let events = vec![AgentEvent::Text { stream: "s1".into(), text: text.to_owned() }];
+    site.world.agents().say(chat, events).unwrap().await.unwrap();
+}
+
+fn message(chat: &str, turn: &str) -> String {
+    json!({ "type": "message", "chat_id": chat, "content": "go", "turn_id": turn }).to_string()
+}
+
+#[tokio::test]
+async fn nobody_on_the_way_may_keep_a_stream_or_hold_it_back() {
+    let site = Site::new().await;
+    let mut raw = Raw::connect(site.address).await;
+    let head = raw.get("/sse", &[]).await.to_ascii_lowercase();
+    for line in [
+        "content-type: text/event-stream\r\n",
+        "cache-control: no-store, no-transform\r\n",
+        "x-accel-buffering: no\r\n",
+    ] {
+        assert!(head.contains(line), "{head}");
+    }
+    let retry = raw.next().await.unwrap().retry.unwrap();
+    assert!((1000..=3000).contains(&retry), "{retry}");
+    let (ready, id) = raw.event_and_id().await;
+    assert_eq!((&ready["event"], id), (&json!("ready"), None));
+    assert_eq!(ready["stream"].as_str().unwrap().len(), 32, "128 bits");
+}
+
+#[tokio::test]
+async fn retries_are_spread() {
+    let site = Site::new().await;
+    let mut told = std::collections::BTreeSet::new();
+    for _ in 0..20 {
+        let mut raw = Raw::connect(site.address).await;
+        raw.get("/sse", &[]).await;
+        told.insert(raw.next().await.unwrap().retry.unwrap());
+    }
+    assert!(told.len() > 5, "{told:?}");
+}
+
+#[tokio::test]
+async fn an_idle_stream_has_comments() {
+    let options = Options { comment_every: Duration::from_millis(50), ..Options::default() };
+    let site = Site::with(generous(), options).await;
+    let mut open = Open::new(site.address, "/sse").await;
+    for _ in 0..3 {
+        assert_eq!(open.raw.next().await.unwrap().comments, 1);
+    }
+    open.works().await;
+}
+
+#[tokio::test]
+async fn with_one_chat_every_event_of_the_log_has_its_cursor() {
+    let site = Site::new().await;
+    let mut open = Open::new(site.address, "/sse?client_id=me").await;
+    open.post(&message("c1", "t1")).await;
+    prompted(&site, "c1").await;
+    say(&site, "c1", "hello").await;
+    let (mut ids, mut transcript) = (Vec::new(), Transcript::default());
+    while !transcript.has("delta") {
+        let (event, id) = open.raw.event_and_id().await;
+        transcript.take(&event.to_string()).unwrap();
+        if let Some(seq) = event["seq"].as_u64() {
+            let expected = format!("c1@{}:{seq}", event["epoch"].as_str().unwrap());
+            assert_eq!(id, Some(expected.clone()), "{event}");
+            ids.push(expected);
+        } else if event["event"] != "attached" {
+            assert_eq!(id, None, "{event}");
+        }
+    }
+    let (first, last) = (&ids[0], ids.last().unwrap());
+    // From each, the rest comes: by the address, and by the header, which wins.
+    for (at, id) in ids.iter().enumerate() {
+        let after = format!("/sse?after={id}");
+        for (target, header) in
+            [(after.as_str(), None), (&*format!("/sse?after={first}"), Some(format!("Last-Event-ID: {id}")))]
+        {
+            let mut raw = Raw::connect(site.address).await;
+            let headers: Vec<&str> = header.iter().map(String::as_str).collect();
+            raw.get(target, &headers).await;
+            let attached = raw.wait_for("attached").await;
+            assert_eq!(attached["recovered"], true);
+            let mut come = Vec::new();
+            loop {
+                let (event, id) = raw.event_and_id().await;
+                if event["event"] == "replay_end" {
+                    assert_eq!(id.as_ref(), Some(last));
+                    break;
+                }
+                come.push(id.unwrap());
+            }
+            come.dedup();
+            let mut left = ids[at + 1..].to_vec();
+            left.dedup();
+            assert_eq!(come, left);
+        }
+    }
+}
+
+#[tokio::test]
+async fn with_several_chats_the_last_event_of_a_flush_carries_all_cursors() {
+    let site = Site::new().await;
+    let mut open = Open::new(site.address, "/sse").await;
+    for chat in ["a", "b"] {
+        open.post(&message(chat, "t1")).await;
+        prompted(&site, chat).await;
+    }
+    let mut last = String::new();
+    let mut heads = std::collections::BTreeMap::new();
+    for (chat, text) in [("a", "one"), ("b", "two"), ("a", "three")] {
+        say(&site, chat, text).await;
+        loop {
+            let (event, id) = open.raw.event_and_id().await;
+            if let (Some(chat), Some(seq)) = (event["chat_id"].as_str(), event["seq"].as_u64()) {
+                heads.insert(chat.to_owned(), format!("{chat}@{}:{seq}", event["epoch"].as_str().unwrap()));
+            }
+            last = id.unwrap_or(last);
+            if event["text"] == text {
+                break;
+            }
+        }
+    }
+    let expected: Vec<String> = heads.into_values().collect();
+    assert_eq!(last, expected.join(","), "nothing was ahead of what was told");
+    // Over another stream, nothing is missed and nothing comes twice.
+    say(&site, "b", "four").await;
+    let mut raw = Raw::connect(site.address).await;
+    raw.get("/sse?chat=elsewhere", &[&format!("Last-Event-ID: {last}")]).await;
+    let mut come = Vec::new();
+    for _ in 0..2 {
+        loop {
+            let event = raw.event().await;
+            come.extend(event["text"].as_str().map(str::to_owned));
+            if event["event"] == "replay_end" {
+                break;
+            }
+        }
+    }
+    assert_eq!(come, ["four"]);
+}
+
+#[tokio::test]
+async fn chats_are_in_the_address_and_change_while_the_stream_runs() {
+    let site = Site::new().await;
+    let open = Open::new(site.address, "/sse").await;
+    for chat in ["a", "b", "c"] {
+        open.post(&message(chat, "t1")).await;
+        prompted(&site, chat).await;
+    }
+    let mut other = Open::new(site.address, "/sse?chat=a&chat=b").await;
+    for _ in 0..2 {
+        other.raw.wait_for("replay_end").await;
+    }
+    other.post(r#"{"type":"detach","chat_id":"a"}"#).await;
+    other.post(r#"{"type":"attach","chat_id":"c"}"#).await;
+    other.raw.wait_for("replay_end").await;
+    for chat in ["a", "b", "c"] {
+        say(&site, chat, chat).await;
+    }
+    let mut told = Vec::new();
+    let mut last = String::new();
+    while told.len() < 2 {
+        let (event, id) = other.raw.event_and_id().await;
+        told.extend(event["text"].as_str().map(str::to_owned));
+        last = id.unwrap_or(last);
+    }
+    told.sort();
+    assert_eq!(told, ["b", "c"]);
+    let chats: Vec<&str> = last.split(',').map(|entry| entry.split('@').next().unwrap()).collect();
+    assert_eq!(chats, ["b", "c"], "and so says the id");
+}
+
+#[tokio::test]
+async fn one_chat_too_many_is_refused() {
+    let site = Site::with(generous(), Options { chats: 2, ..Options::default() }).await;
+    let mut raw = Raw::connect(site.address).await;
+    assert_eq!(status(&raw.get("/sse?chat=a&chat=b&chat=c", &[]).await), 400);
+    let mut open = Open::new(site.address, "/sse").await;
+    open.post(&message("a", "t1")).await;
+    open.post(&message("b", "t1")).await;
+    for _ in 0..2 {
+        open.raw.wait_for("message_accepted").await;
+    }
+    for frame in [&*message("c", "t1"), r#"{"type":"new_chat"}"#, r#"{"type":"attach","chat_id":"c"}"#] {
+        open.post(frame).await;
+        let error = open.raw.wait_for("error").await;
+        assert_eq!((&error["code"], &error["retryable"]), (&json!("limit_reached"), &json!(true)));
+    }
+    open.post(&message("b", "t2")).await;
+    open.raw.wait_for("message_accepted").await;
+    open.post(r#"{"type":"detach","chat_id":"a"}"#).await;
+    open.post(&message("c", "t1")).await;
+    assert_eq!(open.raw.wait_for("message_accepted").await["chat_id"], "c");
+}
+
+#[tokio::test]
+async fn an_unknown_chat_is_an_event() {
+    let site = Site::new().await;
+    let mut open = Open::new(site.address, "/sse?chat=nothing&after=some@e:5").await;
+    let codes = [open.raw.event().await, open.raw.event().await].map(|event| event["code"].clone());
+    assert_eq!(codes, [json!("unknown_chat"), json!("unknown_chat")]);
+    open.works().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_refused() {
+    let site = Site::new().await;
+    for (method, target, headers, expected) in [
+        ("GET", "/sse?after=a@e", &[][..], 400),
+        ("GET", "/sse?chat=a%20b", &[], 400),
+        ("GET", "/sse", &["Last-Event-ID: a@e:x"][..], 400),
+        ("GET", "/sse", &["Last-Event-ID: a@e:1", "Last-Event-ID: a@e:1"], 400),
+        ("GET", "/sse", &["Authorization: nobody"], 401),
+        ("POST", "/sse", &["Content-Length: 0"], 405),
+        ("HEAD", "/sse", &[], 405),
+        ("GET", "/messages", &[], 405),
+    ] {
+        let mut raw = Raw::connect(site.address).await;
+        raw.write(request(method, target, headers, None).as_bytes()).await;
+        let head = raw.head().await;
+        assert_eq!(status(&head), expected, "{method} {target} {headers:?}");
+        assert!(head.to_ascii_lowercase().contains("connection: close"), "{head}");
+        raw.ended().await;
+    }
+    assert_eq!(site.world.gateway().counts().await.unwrap().connections, 0);
+}
+
+#[tokio::test]
+async fn limits_of_a_principal_are_those_of_every_transport() {
+    let mut limits = generous();
+    limits.connections_per_principal = Some(2);
+    let site = Site::with(limits, Options::default()).await;
+    let (_first, _second) = (Open::new(site.address, "/sse").await, Open::new(site.address, "/sse").await);
+    let mut third = Raw::connect(site.address).await;
+    third.get("/sse", &[]).await;
+    let mut retry = 0;
+    let mut last = Value::Null;
+    while let Some(block) = third.next().await {
+        retry = block.retry.unwrap_or(retry);
+        last = block.data.map_or(last, |data| serde_json::from_str(&data).unwrap());
+    }
+    assert_eq!((&last["code"], &last["close"]), (&json!("limit_reached"), &json!(1013)));
+    assert_eq!(retry, 30_000, "it comes back later than others");
+    assert!(third.is_whole());
+    let mut other = Raw::connect(site.address).await;
+    other.get("/sse", &["Authorization: somebody"]).await;
+    assert_eq!(other.event().await["event"], "ready");
+}
+
+#[tokio::test]
+async fn a_stop_reaches_the_clients_after_the_ends_of_their_turns() {
+    let mut site = Site::new().await;
+    let mut open = Open::new(site.address, "/sse").await;
+    open.post(&message("c1", "t1")).await;
+    prompted(&site, "c1").await;
+    site.world.gateway().shut_down();
+    let ended = async {
+        let end = AgentEvent::TurnEnded { outcome: Outcome::Completed, error: None, usage: None, cost: None };
+        // It may have been ended before it could.
+        let _ = site.world.agents().say("c1", vec![end]);
+    };
+    ended.await;
+    open.raw.wait_for("turn_end").await;
+    site.world.agents().exit("c1", switchboard_core::agent::AgentExit::Stopped).unwrap();
+    assert_eq!(open.raw.closed().await, 1012);
+    assert!(open.raw.is_whole(), "a client tells it from a connection that broke");
+    site.world.finished().await.unwrap();
+    // Who comes after the end is told the same.
+    let mut late = Raw::connect(site.address).await;
+    late.get("/sse", &[]).await;
+    assert_eq!(late.closed().await, 1012);
+}
+
+#[tokio::test]
+async fn it_is_mounted_into_an_axum_router() {
+    let world = switchboard_conformance::World::new(generous());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let routes = || router(world.gateway().clone(), Options::default());
+    let admitted = Extension(Admission::Verified(Principal::owner()));
+    let app = axum::Router::new().nest("/shut", routes()).merge(routes().layer(admitted));
+    let served = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    Open::new(address, "/sse").await.works().await;
+    let mut raw = Raw::connect(address).await;
+    assert_eq!(status(&raw.get("/shut/sse", &[]).await), 401);
+    served.abort();
+}
