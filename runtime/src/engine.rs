@@ -31,6 +31,8 @@ const INPUTS_PER_WAKE: usize = 64;
 const ORDERS: usize = 128;
 /// How often readers that take nothing are looked for.
 const STALL_CHECK: Duration = Duration::from_secs(1);
+/// A loop that was not woken for this long was not running.
+const STANDSTILL: Duration = Duration::from_millis(2_500);
 
 /// What comes from connections, each in its own order: one is opened before it speaks, and goes after it has
 /// spoken. Bounded by the number of connections, by the places for frames, and by who asks for counts.
@@ -89,24 +91,44 @@ pub(crate) struct Link {
     held: watch::Sender<bool>,
 }
 
-/// The only clock there is.
+/// The only clock there is. Its ticks stand still while this process does (stopped, or on a machine that was): what
+/// agents and readers did meanwhile has not been looked at, and nobody is to be blamed for silence.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
     began: Instant,
+    read: Instant,
+    stood_still: Duration,
 }
 
 impl Clock {
     pub(crate) fn new() -> Self {
-        Self { began: Instant::now() }
+        let now = Instant::now();
+        Self { began: now, read: now, stood_still: Duration::ZERO }
     }
 
-    pub(crate) fn now(self) -> Moment {
+    pub(crate) fn now(&mut self) -> Moment {
+        self.read_at(Instant::now());
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Moment { ticks_ms: millis(self.began.elapsed()), unix_ms: millis(unix) }
+        Moment { ticks_ms: self.ticks_ms(), unix_ms: millis(unix) }
     }
 
-    fn instant(self, ticks_ms: u64) -> tokio::time::Instant {
-        (self.began + Duration::from_millis(ticks_ms)).into()
+    /// The loop reads it every [`STALL_CHECK`] at least. Gives whether it could not for long.
+    fn read_at(&mut self, now: Instant) -> bool {
+        let since = now.saturating_duration_since(std::mem::replace(&mut self.read, now));
+        let stood_still = since > STANDSTILL;
+        if stood_still {
+            tracing::warn!(ms = millis(since), "the gateway stood still; no deadline counts that time");
+            self.stood_still += since;
+        }
+        stood_still
+    }
+
+    fn ticks_ms(&self) -> u64 {
+        millis(self.read.saturating_duration_since(self.began).saturating_sub(self.stood_still))
+    }
+
+    fn instant(&self, ticks_ms: u64) -> tokio::time::Instant {
+        (self.began + self.stood_still + Duration::from_millis(ticks_ms)).into()
     }
 }
 
@@ -302,6 +324,10 @@ impl<J: Journal> Engine<J> {
     }
 
     fn check_stalls(&mut self) {
+        if self.clock.read_at(Instant::now()) {
+            // Writers have to have had a chance.
+            return;
+        }
         let limit = self.hub.limits().reader_stall_ms;
         let stalled: Vec<ConnId> = self
             .outboxes
@@ -338,5 +364,26 @@ fn panicked() -> TurnError {
     TurnError {
         code: "agent_crashed".into(),
         detail: "the agent crashed before its answer was complete".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_in_which_the_process_stood_still_does_not_count() {
+        let mut clock = Clock::new();
+        let began = clock.began;
+        let after = |ms: u64| began + Duration::from_millis(ms);
+        assert!(!clock.read_at(after(1_000)));
+        assert!(!clock.read_at(after(2_100)));
+        assert_eq!(clock.ticks_ms(), 2_100);
+        assert!(clock.read_at(after(62_100)), "a minute without being looked at");
+        assert_eq!(clock.ticks_ms(), 2_100);
+        assert!(!clock.read_at(after(63_000)));
+        assert_eq!(clock.ticks_ms(), 3_000);
+        // What is due later is due later by as much.
+        assert_eq!(clock.instant(3_500), after(63_500).into());
     }
 }

@@ -111,7 +111,7 @@ impl Gateway {
         let (peers, peers_end) = mpsc::unbounded_channel();
         let (agents_inbox, agents_end) = mpsc::channel(RECORDS);
         let (finished, finished_end) = oneshot::channel();
-        let clock = Clock::new();
+        let mut clock = Clock::new();
         let engine = Engine {
             hub: Hub::new(limits.clone(), seed, clock.now()),
             journal: journal.open(Answers(answers)),
