@@ -31,8 +31,6 @@
 mod answer;
 mod body;
 mod chats;
-#[cfg(test)]
-mod fuzz;
 mod place;
 mod post;
 mod request;

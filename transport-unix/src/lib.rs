@@ -18,8 +18,6 @@
 //! ```
 
 mod bind;
-#[cfg(test)]
-mod fuzz;
 mod lines;
 mod session;
 

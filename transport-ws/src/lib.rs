@@ -18,8 +18,6 @@
 //! # }
 //! ```
 
-#[cfg(test)]
-mod fuzz;
 mod handshake;
 mod listener;
 mod read;

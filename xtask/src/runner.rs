@@ -70,7 +70,7 @@ struct RandomBudget {
 const RANDOM_BUDGETS: [RandomBudget; 3] = [
     RandomBudget { name: "SWITCHBOARD_SIM_SECONDS", tests: 1, ci: 120, nightly: 3600 },
     RandomBudget { name: "SWITCHBOARD_FUZZ_SECONDS", tests: 2, ci: 60, nightly: 1800 },
-    RandomBudget { name: "SWITCHBOARD_CRASH_SECONDS", tests: 8, ci: 15, nightly: 600 },
+    RandomBudget { name: "SWITCHBOARD_CRASH_SECONDS", tests: 12, ci: 10, nightly: 600 },
 ];
 
 /// With `--nightly`, so many gateways are killed, half as many agents and a fifth as many hosts.

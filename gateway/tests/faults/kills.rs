@@ -164,7 +164,7 @@ impl Round {
 }
 
 /// The moment is what is random.
-fn pause(rng: &mut Rng, most_ms: u64) {
+pub(crate) fn pause(rng: &mut Rng, most_ms: u64) {
     std::thread::sleep(Duration::from_micros(rng.below(most_ms * 1_000)));
 }
 
@@ -188,6 +188,7 @@ pub(crate) fn nothing_is_left(site: &Site, mut gateway: Gateway) {
     let status = gateway.wait();
     assert!(status.success(), "{status}: {}", site.log_end());
     assert_eq!(site.processes(), [], "processes are left: {}", site.log_end());
+    let known = site.log().len();
     // The next one has nothing to take up, and clears what the agents' hosts have left.
     let mut next = site.start();
     assert_eq!(site.hosts(), Vec::<std::path::PathBuf>::new());
@@ -195,6 +196,8 @@ pub(crate) fn nothing_is_left(site: &Site, mut gateway: Gateway) {
     next.signal(Signal::INT);
     assert!(next.wait().success(), "{}", site.log_end());
     assert_eq!(site.processes(), []);
+    let since = site.log().split_off(known);
+    assert!(!since.contains("not closed in good order"), "{since}");
     let mut files: Vec<String> = std::fs::read_dir(site.data(""))
         .unwrap()
         .flatten()

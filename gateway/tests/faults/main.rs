@@ -7,7 +7,9 @@
 mod agent;
 mod client;
 mod crowd;
+mod disk;
 mod kills;
+mod pauses;
 mod recorder;
 mod rng;
 mod scenes;
@@ -23,7 +25,7 @@ fn main() -> ExitCode {
         agent::run(&arguments[2..]);
         return ExitCode::SUCCESS;
     }
-    let trials = [scenes::trials(), kills::trials()];
+    let trials = [scenes::trials(), kills::trials(), pauses::trials(), disk::trials()];
     libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect()).exit_code()
 }
 

@@ -2,7 +2,6 @@
 
 mod cases;
 mod commands;
-mod fuzz;
 mod mutations;
 mod render;
 

@@ -1,0 +1,228 @@
+//! Disks that are full, and disks that fail.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use libtest_mimic::Trial;
+use rustix::process::{Pid, Signal};
+
+use crate::{
+    client::{Client, Over, message, whole_log},
+    crowd::{Crowd, Habits},
+    kills::{nothing_is_left, pause},
+    number,
+    recorder::Agents,
+    rng::Rng,
+    scenes::{Story, is, words},
+    site::{Gateway, Site, eventually, report, signal},
+    trial,
+};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("a_full_disk_pauses_everything_and_loses_nothing", full_disk),
+        trial("syncs_that_fail_lose_nothing", || failing("syncs", "normal", FAILING_SYNCS)),
+        trial("syncs_that_fail_lose_nothing_where_all_is_synced", || {
+            failing("strict syncs", "strict", FAILING_SYNCS);
+        }),
+        trial("writes_that_fail_lose_nothing", || failing("writes", "normal", FAILING_WRITES)),
+    ]
+}
+
+/// A small file system in memory, unmounted at the end.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(at: PathBuf) -> Option<Self> {
+        fs::create_dir(&at).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=40m,mode=0700", "tmpfs"]).arg(&at);
+        if !mount.output().is_ok_and(|output| output.status.success()) {
+            report("SKIPPED: a file system cannot be mounted here (this needs root)");
+            return None;
+        }
+        Some(Self(at))
+    }
+
+    /// Takes all the room there is.
+    fn fill(&self) {
+        assert!(fs::write(self.0.join("filler"), vec![1; 64 << 20]).is_err(), "it is larger than the disk");
+    }
+
+    fn free(&self) {
+        fs::remove_file(self.0.join("filler")).unwrap();
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        // Lazily: what still has files there, as after a failure, is ended by its site.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+fn full_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(disk) = Small::mount(folder.path().join("disk")) else { return };
+    // Far shorter than the disk will be full: a turn that is paused is not silent.
+    let limits = "stalled_after_ms = 500\nsilent_turn_ms = 1500\njournal_retry_ms = 50\n";
+    let (mut story, gateway) = Story::on(Site::at(folder, disk.0.clone(), limits));
+    story.say("read", "t0", "words=5");
+    story.until_end("read", "t0");
+    story.say("busy", "t1", "words=3000 pace=2000");
+    story.client.until("some words", |event| is(event, "delta", "t1"));
+    disk.fill();
+    // Something new is refused, and can be tried again.
+    let late = "turn=t2 words=5";
+    let refused = |story: &mut Story| {
+        story.client.send(&message("late", "t2", late));
+        let answer = story.client.until("an answer", |event| event["turn_id"] == *"t2");
+        answer["event"] == "error" && answer["code"] == "unavailable" && answer["retryable"] == true
+    };
+    story.recorder.sent("late", "t2", late);
+    story.client.view("late");
+    eventually("new messages are refused", || refused(&mut story));
+    // Reading goes on.
+    let (log, _) = whole_log(&story.site, "read").expect("it can be read");
+    assert_eq!(log.answer("t0"), words("t0", 5));
+    let mut other = Client::connect(&story.site, Over::WebSocket);
+    other.attach("busy");
+    let shown = other.until_kind("replay_end");
+    // For longer than a silent turn would be let live.
+    let full_until = Instant::now() + Duration::from_secs(4);
+    while Instant::now() < full_until {
+        assert!(refused(&mut story), "nothing is acknowledged that cannot be kept");
+    }
+    let written = story.truth("t1").matches("wrote").count();
+    let (log, _) = whole_log(&story.site, "busy").expect("it can be read");
+    assert!(log.open_turns() == ["t1"], "the turn is paused: {:?}", log.ends("t1"));
+    assert!(log.cursor >= shown["seq"].as_u64().unwrap(), "what was shown is kept");
+    assert!(written < 3000, "the agent is paused: it has written {written} words");
+    disk.free();
+    // Service returns by itself.
+    story.client.send(&message("late", "t2", late));
+    eventually("it is acknowledged", || {
+        let answer = story.client.until("an answer", |event| event["turn_id"] == *"t2");
+        if answer["event"] == "error" {
+            story.client.send(&message("late", "t2", late));
+        }
+        answer["event"] == "message_accepted"
+    });
+    for (chat, turn, count) in [("busy", "t1", 3000), ("late", "t2", 5)] {
+        story.until_end(chat, turn);
+        assert_eq!(story.end_of(chat, turn).0, "completed");
+        assert!(story.client.view(chat).answer(turn) == words(turn, count), "each word of {turn} once");
+    }
+    drop(other);
+    story.end(gateway, Agents::AllShown);
+}
+
+/// What the system is to say in place of doing it.
+#[derive(Clone, Copy)]
+struct Failing {
+    /// The system call.
+    call: &'static str,
+    /// Every one from the first on, or now and then.
+    inject: &'static str,
+    /// Only of the journal's own files.
+    files: &'static [&'static str],
+}
+
+const FAILING_SYNCS: Failing = Failing {
+    call: "fdatasync",
+    inject: "fdatasync:error=EIO:when=2+2",
+    files: &["journal.db", "journal.db-wal"],
+};
+const FAILING_WRITES: Failing = Failing {
+    call: "pwrite64",
+    inject: "pwrite64:error=EIO:when=5+7",
+    files: &["journal.db", "journal.db-wal"],
+};
+
+/// strace, which lets system calls of a gateway fail for as long as it is attached.
+struct Strace(Child);
+
+impl Strace {
+    fn attach(site: &Site, gateway: &Gateway, what: Failing) -> Self {
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-o"]).arg(site.path("strace"));
+        strace.args(["-e", &format!("trace={}", what.call), "-e", &format!("inject={}", what.inject)]);
+        for file in what.files {
+            strace.arg("-P").arg(site.data(file));
+        }
+        strace.args(["-p", &gateway.pid().to_string()]).stdin(Stdio::null());
+        let child = strace.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        Self(child)
+    }
+
+    /// How many calls have failed.
+    fn failed(site: &Site) -> usize {
+        fs::read_to_string(site.path("strace")).map_or(0, |said| said.matches("(INJECTED)").count())
+    }
+
+    /// Lets the gateway be.
+    fn detach(mut self) {
+        signal(self.0.id().cast_signed(), Signal::INT);
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Strace {
+    fn drop(&mut self) {
+        if let Some(pid) = Pid::from_raw(self.0.id().cast_signed()) {
+            let running = self.0.try_wait().is_ok_and(|status| status.is_none());
+            if running {
+                let _ = rustix::process::kill_process(pid, Signal::INT);
+                let _ = self.0.wait();
+            }
+        }
+    }
+}
+
+fn can_inject() -> bool {
+    let mut strace = Command::new("strace");
+    strace.args(["-qq", "-o", "/dev/null", "-e", "inject=fdatasync:error=EIO", "true"]);
+    let can = strace.stdin(Stdio::null()).output().is_ok_and(|output| output.status.success());
+    if !can {
+        report("SKIPPED: there is no strace here that may inject failures");
+    }
+    can
+}
+
+/// A crowd on a disk that fails from time to time; now and then the gateway is killed as well.
+fn failing(name: &str, durability: &str, what: Failing) {
+    if !can_inject() {
+        return;
+    }
+    let mut rng = Rng::of(name);
+    let until = Instant::now() + Duration::from_secs(number("SWITCHBOARD_CRASH_SECONDS").unwrap_or(10));
+    let mut site = Site::new("journal_retry_ms = 50\n");
+    site.flags.extend(["--durability".into(), durability.into()]);
+    let site = Arc::new(site);
+    let mut gateway = site.start();
+    let crowd = Crowd::gather(&site, &mut rng, Habits { cancel: true, words: 100, pace: 2_000 });
+    let (mut failures, mut kills) = (0, 0);
+    while Instant::now() < until && !crowd.recorder.has_failed() {
+        let strace = Strace::attach(&site, &gateway, what);
+        pause(&mut rng, 1_500);
+        if rng.below(3) == 0 {
+            gateway.kill();
+            drop(strace);
+            gateway = site.start();
+            kills += 1;
+        } else {
+            strace.detach();
+            pause(&mut rng, 500);
+        }
+        failures += Strace::failed(&site);
+    }
+    let acknowledged = crowd.finish(Agents::AllShown, name);
+    report(&format!("{name}: {failures} failures, {kills} kills, {acknowledged} messages"));
+    assert!(failures > 0 && acknowledged > 0, "something failed, and something was said: {}", site.log_end());
+    nothing_is_left(&site, gateway);
+}

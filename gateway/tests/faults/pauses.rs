@@ -1,0 +1,161 @@
+//! Processes that are stopped for a while, as on a machine that sleeps or swaps, and a wall clock that jumps.
+
+use std::{
+    fs::File,
+    io::Write,
+    os::unix::fs::FileExt,
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use libtest_mimic::Trial;
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::{
+    crowd::{Crowd, Habits},
+    kills::{nothing_is_left, pause},
+    number,
+    recorder::Agents,
+    rng::Rng,
+    scenes::{Story, is, words},
+    site::{Role, Site, eventually, report, signal},
+    trial,
+};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("a_gateway_that_stood_still_blames_no_agent_for_it", gateway_stands_still),
+        trial("an_agent_that_stands_still_is_reported_and_cancelled", agent_stands_still),
+        trial("whoever_stands_still_for_a_while_nothing_is_lost", everybody_stands_still),
+        trial("a_clock_that_jumps_changes_no_turn", clock_jumps),
+    ]
+}
+
+/// For how long somebody is stopped: half a minute with `--nightly`.
+fn stillness() -> Duration {
+    Duration::from_secs(if number("SWITCHBOARD_CRASH_KILLS").is_some() { 30 } else { 3 })
+}
+
+/// For this long: nothing is waited for, somebody stands still.
+fn stand_still(pids: &[i32], time: Duration) {
+    pids.iter().for_each(|pid| signal(*pid, Signal::STOP));
+    std::thread::sleep(time);
+    pids.iter().for_each(|pid| signal(*pid, Signal::CONT));
+}
+
+fn gateway_stands_still() {
+    let (mut story, gateway) =
+        Story::begin("stalled_after_ms = 500\nsilent_turn_ms = 1000\ncancel_grace_ms = 1000\n");
+    story.say("c", "t1", "words=2000 pace=2000");
+    story.client.until("some words", |event| is(event, "delta", "t1"));
+    // Far longer than a silent turn is let live; the agent speaks all the time.
+    stand_still(&[gateway.pid()], stillness());
+    story.until_end("c", "t1");
+    assert_eq!(story.end_of("c", "t1"), ("completed".into(), None));
+    assert!(story.client.view("c").answer("t1") == words("t1", 2000), "each word once");
+    story.end(gateway, Agents::AllShown);
+}
+
+fn agent_stands_still() {
+    let (mut story, gateway) =
+        Story::begin("stalled_after_ms = 300\nsilent_turn_ms = 1000\ncancel_grace_ms = 500\n");
+    story.say("c", "t1", "words=5 wait=1");
+    story.until_word(":4 ");
+    let agents = story.site.of_role(Role::Agent);
+    agents.iter().for_each(|pid| signal(*pid, Signal::STOP));
+    story.client.until_kind("turn_stalled");
+    story.until_end("c", "t1");
+    assert_eq!(story.end_of("c", "t1"), ("cancelled".into(), Some("agent_silent".into())));
+    eventually("it is ended although it stands still", || {
+        story.site.processes().iter().all(|(pid, _)| !agents.contains(pid))
+    });
+    story.say("c", "t2", "words=5");
+    story.until_end("c", "t2");
+    assert_eq!(story.end_of("c", "t2").0, "completed");
+    assert!(story.truth("t2").contains("resumed"), "{}", story.truth("t2"));
+    story.end(gateway, Agents::AllShown);
+}
+
+fn everybody_stands_still() {
+    let mut rng = Rng::of("pauses");
+    let until = Instant::now() + Duration::from_secs(number("SWITCHBOARD_CRASH_SECONDS").unwrap_or(10));
+    let site = Arc::new(Site::new(""));
+    let gateway = site.start();
+    let crowd = Crowd::gather(&site, &mut rng, Habits { cancel: true, words: 200, pace: 2_000 });
+    let mut stops = 0;
+    while Instant::now() < until && !crowd.recorder.has_failed() {
+        let processes = site.processes();
+        let of = |role: Role| -> Vec<i32> {
+            processes.iter().filter(|(_, is)| *is == role).map(|(pid, _)| *pid).collect()
+        };
+        let victims = match rng.below(5) {
+            0 => vec![gateway.pid()],
+            1 => rng.pick(&of(Role::Host)).copied().into_iter().collect(),
+            2 => rng.pick(&of(Role::Agent)).copied().into_iter().collect(),
+            3 => of(Role::Host),
+            _ => processes.iter().map(|(pid, _)| *pid).collect(),
+        };
+        let most = stillness().as_millis().try_into().unwrap_or(u64::MAX);
+        stand_still(&victims, Duration::from_millis(rng.below(most)));
+        stops += 1;
+        pause(&mut rng, 300);
+    }
+    let acknowledged = crowd.finish(Agents::AllShown, "pauses");
+    report(&format!("pauses: {stops} of them, {acknowledged} messages"));
+    nothing_is_left(&site, gateway);
+}
+
+/// A library that shifts a gateway's wall clock, made on the spot.
+fn shim(site: &Site) -> bool {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/clock.c");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(site.path("clock.so")).arg(source).arg("-ldl");
+    let made = compiler.output().is_ok_and(|output| output.status.success());
+    if !made {
+        report("SKIPPED: there is no C compiler here to make a clock that jumps");
+    }
+    made
+}
+
+fn clock_jumps() {
+    const YEAR: i64 = 365 * 24 * 3600;
+    let mut site = Site::new("stalled_after_ms = 2000\nsilent_turn_ms = 5000\n");
+    if !shim(&site) {
+        return;
+    }
+    let shift = site.path("shift");
+    File::create(&shift).unwrap().write_all(&0_i64.to_ne_bytes()).unwrap();
+    let jump = |seconds: i64| {
+        File::options().write(true).open(&shift).unwrap().write_all_at(&seconds.to_ne_bytes(), 0).unwrap();
+    };
+    let path = |name: &str| site.path(name).to_str().unwrap().to_owned();
+    let environment =
+        [("LD_PRELOAD".to_owned(), path("clock.so")), ("SHIFTED_CLOCK".to_owned(), path("shift"))];
+    site.environment.extend(environment);
+    let (mut story, mut gateway) = Story::on(site);
+    for (n, seconds) in [0, 10 * YEAR, -10 * YEAR, 3600, -YEAR].into_iter().enumerate() {
+        let turn = format!("t{n}");
+        story.say("c", &turn, "words=200 pace=1000 ask=1");
+        story.client.until("some words", |event| is(event, "delta", &turn));
+        // In the middle of a turn, and before a restart.
+        jump(seconds);
+        let request = story.client.until_kind("permission_request");
+        if n % 2 == 1 {
+            gateway = story.restart(gateway, Signal::KILL);
+            story.client.until_kind("replay_end");
+        }
+        story.client.send(&json!({"type": "respond", "chat_id": "c", "request_id": request["request_id"], "decision": "allow"}));
+        story.until_end("c", &turn);
+        assert_eq!(story.end_of("c", &turn), ("completed".into(), None));
+        assert!(story.client.view("c").answer(&turn) == words(&turn, 200), "each word once");
+        let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        let after = story.say("d", &format!("after-{n}"), "words=1");
+        story.until_end("d", &format!("after-{n}"));
+        let at = after["started_at"].as_f64().unwrap_or_default();
+        let expected = i64::try_from(unix).unwrap() + seconds;
+        assert!((at - expected as f64).abs() < 60.0, "its clock was shifted by {seconds} s: {after}");
+    }
+    story.end(gateway, Agents::AllShown);
+}
