@@ -161,7 +161,12 @@ impl<'a> Player<'a> {
             Step::Shutdown => self.world.gateway().shut_down(),
             // Whatever is due at this moment happens by itself; what was recovered was so at the start.
             Step::Tick { ms: 0 } | Step::Recover { .. } => {}
-            Step::Tick { .. } | Step::Full { .. } | Step::Drain { .. } | Step::Stalled { .. } => {
+            // What was refused after it is tried again only when time passes.
+            Step::JournalCrash { .. }
+            | Step::Tick { .. }
+            | Step::Full { .. }
+            | Step::Drain { .. }
+            | Step::Stalled { .. } => {
                 return Err("a transport cannot do this".to_owned());
             }
         }

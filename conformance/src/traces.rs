@@ -112,6 +112,7 @@ fn needs(lines: &[Line]) -> BTreeSet<Need> {
         | Step::JournalRelease
         | Step::JournalRefuse { .. }
         | Step::JournalLose { .. }
+        | Step::JournalCrash { .. }
         | Step::JournalFail { .. }
         | Step::JournalTrim { .. }
         | Step::Recover { .. }

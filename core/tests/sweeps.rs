@@ -221,3 +221,42 @@ fn a_restart_at_every_place() {
         );
     }
 }
+
+#[test]
+fn commits_lost_at_every_place() {
+    let conversation = steps(CONVERSATION);
+    for lost in 0..6 {
+        for done in 3..=conversation.len() {
+            let mut run = Run::new(tight());
+            conversation[..done].iter().for_each(|step| run.step(step));
+            run.line(&format!("journal crash {lost}"));
+            conversation[done..].iter().for_each(|step| insist(&mut run, step));
+            let rename =
+                r#"a> {"type":"rename_chat","chat_id":"c","title":"noticed at the latest with this"}"#;
+            steps(rename).iter().for_each(|step| insist(&mut run, step));
+            let what = format!("{lost} lost after {done} steps");
+            let (key, journal) = (run.script.key("c"), &run.script.world.journal);
+            let record = journal.chat(&key).expect("kept");
+            assert!(record.turns.len() <= 3 && !journal.is_stale(&key), "{what}");
+            if done < conversation.len() {
+                assert!(record.turns.is_empty() && record.requests.is_empty(), "{what}: {:?}", record.turns);
+            }
+            let log = journal.whole_log(&key);
+            let count = |kind: &str| log.iter().filter(|event| event.frame.as_str().contains(kind)).count();
+            let (messages, ends) = (count("\"event\":\"user_message\""), count("\"event\":\"turn_end\""));
+            assert_eq!(messages, ends + record.turns.len(), "{what}");
+            assert!(count("\"event\":\"turn_started\"") <= messages, "{what}");
+            // Everybody has been told of the new epoch, and stands at its end.
+            for client in ["a", "b"] {
+                let mut mine = run.heard.iter().filter(|(name, _)| name == client).map(|(_, event)| event);
+                let last = mine.rfind(|event| event.get("seq").is_some() && event["duplicate"] != true);
+                let last = last.expect("it was told something");
+                assert_eq!(
+                    (text(last, "epoch"), last["seq"].as_u64()),
+                    (record.head.epoch.as_str(), Some(record.head.seq)),
+                    "{client}: {what}"
+                );
+            }
+        }
+    }
+}

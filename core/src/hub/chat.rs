@@ -6,6 +6,8 @@ use alloc::{
     string::String,
 };
 
+use bytes::Bytes;
+
 use super::{
     connection::{shutting_down, too_many_chats},
     context::{Asked, Context, Errand, Refusal},
@@ -20,7 +22,7 @@ use super::{
     view::View,
 };
 use crate::{
-    agent::{AgentCommand, CommandId},
+    agent::{AgentCommand, AgentRun, CommandId},
     ids::{ChatKey, ConnId, Cursor, Epoch, RequestId, TurnId},
     journal::{Change, ChatRecord, PageStart, Query},
     wire::{Answer, ChatBody, ControlEvent, ErrorCode, GoalState, Resolution, UpdateScope},
@@ -56,6 +58,8 @@ pub(super) struct Chat {
     pub(super) session: Option<String>,
     pub(super) last_command: u64,
     pub(super) seat: Seat,
+    /// How far its agent was heard, as far as the journal had it.
+    pub(super) heard: Option<(AgentRun, u64, Option<Bytes>)>,
     /// Its place in the line for agents' places.
     pub(super) ticket: Option<u64>,
     /// Since when its agent has nothing to do.
@@ -126,6 +130,7 @@ impl Chat {
             session: None,
             last_command: 0,
             seat: Seat::Empty,
+            heard: None,
             ticket: None,
             idle_since: None,
             intake: VecDeque::new(),

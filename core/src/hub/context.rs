@@ -1,6 +1,7 @@
 //! What every chat works with: limits, the moment, outputs, connections, quotas and the agents' places.
 
 use alloc::{
+    boxed::Box,
     collections::{BTreeMap, BTreeSet, VecDeque},
     format,
     string::String,
@@ -23,7 +24,7 @@ use super::{
 use crate::{
     agent::AgentRun,
     ids::{ChatId, ConnId, Epoch, Principal, TurnId},
-    journal::{AppendId, Ask, AskId, Query},
+    journal::{AppendId, Ask, AskId, ChatRecord, Query},
     limits::Limits,
     time::Moment,
     wire::{ControlEvent, ErrorCode, ErrorEvent, Frame, encode_control},
@@ -75,8 +76,10 @@ pub(super) enum Asked {
     Resync(ChatRef),
     /// Decide about the message at the front of the chat's intake.
     Turn(ChatRef),
-    /// Feed the readers that stand there.
-    Page { chat: ChatRef, next: u64 },
+    /// Go on under a new epoch, knowing what became of the turn.
+    Doubtful { chat: ChatRef, record: Box<ChatRecord> },
+    /// Feed the readers that stand there, if the numbers are still the same ones.
+    Page { chat: ChatRef, next: u64, numbering: u64 },
     /// Send the snapshot.
     Snapshot(WantedSnapshot),
     /// Answer `history`.

@@ -128,7 +128,8 @@ impl Chat {
 
     /// An open turn, or one that ended while the journal has not yet answered for its message.
     fn turn_in_memory(&self, id: &TurnId) -> Option<TurnRecord> {
-        if let Some(turn) = self.turns.iter().find(|turn| turn.id == *id) {
+        // Where its message is in an earlier epoch, the journal knows its place.
+        if let Some(turn) = self.turns.iter().find(|turn| turn.id == *id && turn.seq > 0) {
             let place = self.cursor(turn.seq);
             return Some(TurnRecord { hash: turn.hash, place, starts_turn: turn.starts_turn });
         }
@@ -183,12 +184,21 @@ impl Chat {
         Ok(())
     }
 
+    /// An epoch is begun once. Should the journal lose this chat, the next one of this name gets another.
+    fn use_reservation(&self, cx: &mut Context, conn: ConnId) {
+        let epoch = cx.new_epoch();
+        if let Some(conn) = cx.conns.get_mut(&conn).filter(|conn| conn.default_chat.0 == self.key.chat) {
+            conn.default_chat.1 = epoch;
+        }
+    }
+
     fn accept(&mut self, cx: &mut Context, origin: Origin, turn_id: TurnId, content: String, hash: [u8; 32]) {
         let starts_turn = self.turns.is_empty() && self.obtain_seat(cx);
         let mut draft = Draft::new();
         if self.phase == Phase::Absent {
             draft.create = true;
             self.phase = Phase::Creating;
+            self.use_reservation(cx, origin.conn);
         }
         let seq = self.staged + 1;
         let client_id = cx.conns.get(&origin.conn).map(|conn| conn.client_id.clone());

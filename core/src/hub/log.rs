@@ -258,8 +258,19 @@ impl Chat {
                 _ => self.offer_live(cx, event.seq, event.frame, None),
             }
         }
+        self.note_heard(pending.changes);
         for effect in pending.effects {
             self.effect(cx, effect);
+        }
+    }
+
+    /// Keeps how far the agent was heard, should the journal lose it.
+    pub(super) fn note_heard(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            if let Change::AgentPosition { run, position, checkpoint } = change {
+                let earlier = self.heard.take().filter(|(heard, ..)| *heard == run);
+                self.heard = Some((run, position, checkpoint.or(earlier.and_then(|(.., earlier)| earlier))));
+            }
         }
     }
 
@@ -365,6 +376,10 @@ impl Pending {
 impl Staged {
     pub(super) fn body(&self) -> Option<&ChatBody> {
         self.body.as_deref()
+    }
+
+    pub(super) fn frame(&self) -> &Frame {
+        &self.frame
     }
 
     /// What it was staged from.

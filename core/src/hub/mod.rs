@@ -11,6 +11,7 @@ mod log;
 mod pace;
 mod rate;
 mod records;
+mod renewal;
 mod repair;
 mod ring;
 mod seat;
@@ -256,15 +257,19 @@ impl Hub {
                 self.with_chat(chat, |chat, cx| chat.loaded(cx, record));
             }
             (Asked::Resync(chat), Found::Chat(record)) => {
-                self.with_chat(chat, |chat, cx| chat.resync(cx, record.as_deref()));
+                self.with_chat(chat, |chat, cx| chat.resync(cx, record));
+            }
+            (Asked::Doubtful { chat, record }, Found::Turn(turn)) => {
+                let known = turn.is_some();
+                self.with_chat(chat, |chat, cx| chat.resync_renewed(cx, Some(&record), known));
             }
             (Asked::Load(chat), Found::Deleted) => self.with_chat(chat, Chat::found_deleted),
             (Asked::Resync(chat), Found::Deleted) => self.with_chat(chat, Chat::resync_deleted),
             (Asked::Turn(chat), Found::Turn(record)) => {
                 self.with_chat(chat, |chat, cx| chat.turn_found(cx, Ok(record)));
             }
-            (Asked::Page { chat, next }, Found::After(page)) => {
-                self.with_chat(chat, |chat, cx| chat.page_found(cx, next, page));
+            (Asked::Page { chat, next, numbering }, Found::After(page)) => {
+                self.with_chat(chat, |chat, cx| chat.page_found(cx, next, numbering, page));
             }
             (Asked::Snapshot(wanted), Found::Before(page)) => self.snapshot_found(wanted, page),
             (Asked::History { conn, chat_id }, Found::Before(page)) => {
@@ -278,9 +283,11 @@ impl Hub {
     fn failed(&mut self, asked: Asked) {
         match asked {
             Asked::Load(chat) => self.with_chat(chat, Chat::load_failed),
-            Asked::Resync(chat) => self.with_chat(chat, Chat::resync_failed),
+            Asked::Resync(chat) | Asked::Doubtful { chat, .. } => self.with_chat(chat, Chat::resync_failed),
             Asked::Turn(chat) => self.with_chat(chat, |chat, cx| chat.turn_found(cx, Err(()))),
-            Asked::Page { chat, next } => self.with_chat(chat, |chat, cx| chat.page_failed(cx, next)),
+            Asked::Page { chat, next, numbering } => {
+                self.with_chat(chat, |chat, cx| chat.page_failed(cx, next, numbering));
+            }
             Asked::Snapshot(wanted) => self.snapshot_found(wanted, None),
             Asked::History { conn, chat_id } => self.cx.refuse(conn, chat::unreadable().chat(&chat_id)),
             Asked::Chats { conn } => self.cx.refuse(conn, chat::unreadable()),

@@ -1,12 +1,17 @@
 //! After the journal refused an append: nothing is sent to it until its state was read again, then what it
 //! has is shown, messages that it has not are refused, and everything else is appended anew.
 
-use alloc::collections::{BTreeSet, VecDeque};
+use alloc::{
+    boxed::Box,
+    collections::{BTreeSet, VecDeque},
+    vec::Vec,
+};
 
 use super::{
     chat::{Chat, Phase, unavailable},
     context::{Asked, Context},
     log::{Effect, Origin, Pending, Staged},
+    renewal::has_survived,
 };
 use crate::{
     agent::AgentCommand,
@@ -62,7 +67,22 @@ impl Chat {
     }
 
     /// The journal's state is known again.
-    pub(super) fn resync(&mut self, cx: &mut Context, record: Option<&ChatRecord>) {
+    pub(super) fn resync(&mut self, cx: &mut Context, record: Option<Box<ChatRecord>>) {
+        if !self.is_renewed(record.as_deref()) {
+            self.go_on(cx, record.as_deref());
+            return;
+        }
+        match record {
+            Some(record) => match self.doubtful_turn(&record) {
+                Some(turn_id) => self.ask_doubtful(cx, turn_id, record),
+                None => self.resync_renewed(cx, Some(&record), true),
+            },
+            None => self.resync_renewed(cx, None, false),
+        }
+    }
+
+    /// The journal has what was shown, and perhaps more.
+    fn go_on(&mut self, cx: &mut Context, record: Option<&ChatRecord>) {
         self.broken = None;
         let mut waiting = core::mem::take(&mut self.pending);
         // A chat's appends are kept in order: what stands before one that is kept is kept as well.
@@ -71,27 +91,72 @@ impl Chat {
             self.show(cx, pending);
         }
         self.staged = record.map_or(0, |record| record.head.seq).max(self.head);
+        let (refused_turns, again) = self.refuse_unkept(cx, record, waiting);
+        self.append_rest(cx, &refused_turns, again);
+    }
+
+    /// The journal has lost something. `all_shown`: nothing that was shown.
+    pub(super) fn resync_renewed(&mut self, cx: &mut Context, record: Option<&ChatRecord>, all_shown: bool) {
+        self.broken = None;
+        let mut waiting = core::mem::take(&mut self.pending);
+        let survived = |pending: &Pending| {
+            record.filter(|_| all_shown).is_some_and(|record| has_survived(pending, record, &self.view))
+        };
+        let kept = waiting.iter().rposition(survived).map_or(0, |last| last + 1);
+        let kept: Vec<Pending> = waiting.drain(..kept).collect();
+        for pending in &kept {
+            self.pending_bytes -= pending.bytes;
+            for event in &pending.events {
+                if let Some(body) = event.body() {
+                    self.view.apply(event.turn_id.as_ref(), body, event.frame());
+                }
+            }
+            self.note_heard(pending.changes.clone());
+        }
+        let (refused_turns, again) = self.refuse_unkept(cx, record, waiting);
+        self.begin_anew(cx, record, kept);
+        self.append_rest(cx, &refused_turns, again);
+    }
+
+    /// Tells those whose appends were not kept, and gives what is to be appended again.
+    fn refuse_unkept(
+        &mut self,
+        cx: &mut Context,
+        record: Option<&ChatRecord>,
+        waiting: VecDeque<Pending>,
+    ) -> (BTreeSet<TurnId>, VecDeque<Pending>) {
         let mut again: VecDeque<Pending> = VecDeque::new();
         let mut refused_turns = BTreeSet::new();
         for pending in waiting {
             self.pending_bytes -= pending.bytes;
+            if pending.origin.is_some()
+                && pending.changes.iter().any(|one| matches!(one, Change::Title { .. }))
+            {
+                // As the journal has it.
+                self.title = record.and_then(|record| record.title.clone());
+            }
             match pending.origin.clone() {
                 Some(origin) => self.refuse_pending(cx, &mut refused_turns, &origin, pending),
                 None => again.push_back(pending),
             }
         }
-        // As the journal has it, if what was to change it was refused.
-        self.title = record.and_then(|record| record.title.clone());
-        if self.deletion.is_some() {
-            again.retain(|pending| !pending.changes.contains(&Change::Deleted));
-        }
+        (refused_turns, again)
+    }
+
+    fn append_rest(
+        &mut self,
+        cx: &mut Context,
+        refused_turns: &BTreeSet<TurnId>,
+        mut again: VecDeque<Pending>,
+    ) {
+        again.retain(|pending| !pending.changes.contains(&Change::Deleted));
         if self.phase == Phase::Creating {
             // What is left is about a chat that never was.
             self.phase = Phase::Absent;
             again.clear();
         }
         for pending in again {
-            self.append_again(cx, &refused_turns, pending);
+            self.append_again(cx, refused_turns, pending);
         }
         self.give_up_deleting(cx);
         self.hold(cx);
@@ -139,7 +204,26 @@ impl Chat {
         }
         let events = core::mem::take(&mut pending.events);
         pending.events = self.number(events.into_iter().map(Staged::unstage).collect());
+        self.move_messages(&mut pending);
         self.append(cx, pending);
+    }
+}
+
+impl Chat {
+    /// The places of messages that are logged again.
+    fn move_messages(&mut self, pending: &mut Pending) {
+        for change in &mut pending.changes {
+            let Change::TurnAccepted { turn_id, seq, .. } = change else { continue };
+            let is_it = |event: &&Staged| {
+                event.turn_id.as_ref() == Some(&*turn_id)
+                    && matches!(event.body(), Some(ChatBody::UserMessage { .. }))
+            };
+            let Some(event) = pending.events.iter().find(is_it) else { continue };
+            *seq = event.seq;
+            if let Some(turn) = self.turns.iter_mut().find(|turn| turn.id == *turn_id) {
+                turn.seq = event.seq;
+            }
+        }
     }
 }
 

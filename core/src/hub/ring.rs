@@ -33,6 +33,11 @@ impl Ring {
         }
     }
 
+    /// All there are, oldest first.
+    pub(super) fn frames(&self) -> impl Iterator<Item = &Frame> {
+        self.entries.iter().map(|entry| &entry.frame)
+    }
+
     /// The events from `seq` on, or nothing if that one has left the ring.
     pub(super) fn from(&self, seq: u64) -> Option<impl Iterator<Item = (u64, &Frame)>> {
         let first = self.entries.front()?.seq;

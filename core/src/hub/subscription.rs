@@ -25,6 +25,8 @@ pub(super) struct Subscriptions {
     live: Arc<Vec<ConnId>>,
     /// Who waits for which page that the journal was asked for.
     pages: BTreeMap<u64, Vec<(ConnId, u64)>>,
+    /// How often the numbers began anew.
+    numbering: u64,
     pace: Pace,
 }
 
@@ -150,6 +152,13 @@ impl Subscriptions {
         let Some(sub) = self.map.get_mut(&conn) else { return };
         sub.forget_taken(cx.inputs);
         sub.own.insert(seq, Own { accepted, offered: offered.then_some(cx.inputs) });
+    }
+
+    /// Numbers mean other events from here on.
+    pub(super) fn begin_anew(&mut self) {
+        self.numbering += 1;
+        self.pages.clear();
+        self.pace = Pace::default();
     }
 
     /// Takes the state out of a snapshot that is due.
@@ -352,13 +361,19 @@ impl Chat {
                 after: self.cursor(next - 1),
                 bytes: cx.limits.outbox_bytes / 2,
             };
-            cx.ask(query, Asked::Page { chat: self.reference, next });
+            cx.ask(query, Asked::Page { chat: self.reference, next, numbering: self.subs.numbering });
         }
     }
 
     /// The journal's page for everybody who stands at its beginning. `None`: that place is not kept.
-    pub(super) fn page_found(&mut self, cx: &mut Context, next: u64, page: Option<Vec<LogEvent>>) {
-        for conn in self.page_readers(next) {
+    pub(super) fn page_found(
+        &mut self,
+        cx: &mut Context,
+        next: u64,
+        numbering: u64,
+        page: Option<Vec<LogEvent>>,
+    ) {
+        for conn in self.page_readers(next, numbering) {
             match &page {
                 Some(events) => self.feed_page(cx, conn, next, events),
                 None => self.place_lost(cx, conn),
@@ -367,14 +382,17 @@ impl Chat {
     }
 
     /// The journal could not read the page at the moment.
-    pub(super) fn page_failed(&mut self, cx: &mut Context, next: u64) {
-        for conn in self.page_readers(next) {
+    pub(super) fn page_failed(&mut self, cx: &mut Context, next: u64, numbering: u64) {
+        for conn in self.page_readers(next, numbering) {
             self.drop_reader(cx, conn);
         }
     }
 
     /// Those who wait for the page at this place. Others were set back or have gone meanwhile.
-    fn page_readers(&mut self, next: u64) -> Vec<ConnId> {
+    fn page_readers(&mut self, next: u64, numbering: u64) -> Vec<ConnId> {
+        if numbering != self.subs.numbering {
+            return Vec::new();
+        }
         let waiting = self.subs.pages.remove(&next).unwrap_or_default();
         let still = |(conn, subscription): &(ConnId, u64)| {
             let sub = self.subs.map.get(conn);
@@ -414,7 +432,7 @@ impl Chat {
     }
 
     /// An attach whose cursor turned out to be unusable: the client is told so and gets a snapshot.
-    fn subscribe_anew(&mut self, cx: &mut Context, conn: ConnId) {
+    pub(super) fn subscribe_anew(&mut self, cx: &mut Context, conn: ConnId) {
         let unknown = Cursor { epoch: self.epoch.clone(), seq: u64::MAX };
         self.subscribe(cx, conn, Some(&unknown));
     }

@@ -16,11 +16,7 @@
 //! | any | the chat is deleted | ended | `turn_end cancelled` |
 //! | queued, started | its message could not be kept | none | |
 
-use alloc::{
-    collections::{BTreeMap, VecDeque},
-    string::String,
-    vec::Vec,
-};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
 use serde::Deserialize;
 
@@ -39,8 +35,8 @@ use crate::{
     journal::{Change, ChatRecord, OpenWork},
     time::Moment,
     wire::{
-        ChatBody, ControlEvent, Cost, ErrorCode, Frame, Outcome, Resolution, RunStatus, RunningTurn,
-        TurnError, UpdateScope, Usage,
+        ChatBody, ControlEvent, Cost, ErrorCode, Frame, Outcome, Resolution, RunStatus, TurnError,
+        UpdateScope, Usage,
     },
 };
 
@@ -50,7 +46,7 @@ pub(super) struct Turn {
     pub(super) id: TurnId,
     text: String,
     pub(super) hash: [u8; 32],
-    /// The place of its `user_message`.
+    /// The place of its `user_message`; 0 if that is in an earlier epoch.
     pub(super) seq: u64,
     pub(super) starts_turn: bool,
     accepted: Moment,
@@ -100,6 +96,10 @@ impl Turn {
         accepted: Moment,
     ) -> Self {
         Self { id, text, hash, seq, starts_turn, accepted }
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
     }
 }
 
@@ -424,6 +424,8 @@ impl Chat {
 
     /// Takes up what the journal has of this chat.
     pub(super) fn restore(&mut self, cx: &mut Context, record: ChatRecord) {
+        self.view = View::of(&record);
+        self.heard = record.agent.clone().map(|agent| (agent.run, agent.position, agent.checkpoint));
         self.epoch = record.head.epoch;
         self.head = record.head.seq;
         self.staged = record.head.seq;
@@ -432,21 +434,9 @@ impl Chat {
         self.goal = record.goal_state.clone();
         self.session = record.session;
         self.last_command = record.last_command;
-        let mut queue = VecDeque::new();
-        let mut running = None;
-        for open in &record.turns {
-            match open.started_at_ms {
-                Some(started_at_ms) => {
-                    running = Some(RunningTurn { turn_id: open.turn_id.clone(), started_at_ms });
-                }
-                None => queue.push_back((open.turn_id.clone(), open.frame.clone())),
-            }
-        }
-        let requests = record.requests.iter();
-        let shown = requests.clone().map(|open| (open.request_id.clone(), open.frame.clone())).collect();
-        self.requests = requests.map(|open| (open.request_id.clone(), open.question)).collect();
+        self.requests = record.requests.iter().map(|open| (open.request_id.clone(), open.question)).collect();
         let cancelled = record.turns.iter().any(|open| open.started_at_ms.is_some() && open.cancel_requested);
-        let started = running.is_some();
+        let started = self.view.turn().is_some();
         let orphaned = record.agent.is_none();
         // One with nothing to do is left to itself where there is no place for it.
         if let Some(agent) = record.agent
@@ -454,7 +444,6 @@ impl Chat {
         {
             self.adopt_agent(cx, agent, record.commands);
         }
-        self.view = View::restored(running, queue, shown, record.goal_state);
         for open in record.turns {
             let accepted = Moment { ticks_ms: cx.now.ticks_ms, unix_ms: open.accepted_at_ms };
             let starts_turn = starts_turn(&open.frame);

@@ -6,25 +6,33 @@ use serde_json::value::RawValue;
 
 use crate::{
     ids::{RequestId, TurnId},
+    journal::ChatRecord,
     wire::{ChatBody, ChatState, Frame, GoalState, RunningTurn},
 };
 
 #[derive(Debug, Default)]
 pub(super) struct View {
-    turn: Option<RunningTurn>,
+    /// The turn that runs, and the event of its message.
+    turn: Option<(RunningTurn, Frame)>,
     queue: VecDeque<(TurnId, Frame)>,
     requests: Vec<(RequestId, Frame)>,
     goal: GoalState,
 }
 
 impl View {
-    pub(super) fn restored(
-        turn: Option<RunningTurn>,
-        queue: VecDeque<(TurnId, Frame)>,
-        requests: Vec<(RequestId, Frame)>,
-        goal: GoalState,
-    ) -> Self {
-        Self { turn, queue, requests, goal }
+    /// As the journal has it.
+    pub(super) fn of(record: &ChatRecord) -> Self {
+        let mut view = Self { goal: record.goal_state.clone(), ..Self::default() };
+        for open in &record.turns {
+            let (turn_id, frame) = (open.turn_id.clone(), open.frame.clone());
+            match open.started_at_ms {
+                Some(started_at_ms) => view.turn = Some((RunningTurn { turn_id, started_at_ms }, frame)),
+                None => view.queue.push_back((turn_id, frame)),
+            }
+        }
+        let requests = record.requests.iter();
+        view.requests = requests.map(|open| (open.request_id.clone(), open.frame.clone())).collect();
+        view
     }
 
     /// Takes in an event that the journal has.
@@ -36,14 +44,15 @@ impl View {
                 }
             }
             ChatBody::TurnStarted { started_at_ms } => {
-                if let Some(id) = turn_id {
-                    self.queue.retain(|(queued, _)| queued != id);
-                    self.turn = Some(RunningTurn { turn_id: id.clone(), started_at_ms: *started_at_ms });
+                if let Some(place) = self.queue.iter().position(|(queued, _)| Some(queued) == turn_id)
+                    && let Some((turn_id, message)) = self.queue.remove(place)
+                {
+                    self.turn = Some((RunningTurn { turn_id, started_at_ms: *started_at_ms }, message));
                 }
             }
             ChatBody::TurnEnd { .. } => {
                 self.queue.retain(|(queued, _)| Some(queued) != turn_id);
-                if self.turn.as_ref().map(|turn| &turn.turn_id) == turn_id {
+                if self.turn().map(|turn| &turn.turn_id) == turn_id {
                     self.turn = None;
                 }
             }
@@ -68,7 +77,18 @@ impl View {
     }
 
     pub(super) fn turn(&self) -> Option<&RunningTurn> {
-        self.turn.as_ref()
+        self.turn.as_ref().map(|(turn, _)| turn)
+    }
+
+    /// The turns that have not ended, first come first: the events of their messages, and when they started.
+    pub(super) fn open_turns(&self) -> Vec<(&TurnId, &Frame, Option<u64>)> {
+        let running =
+            self.turn.iter().map(|(turn, message)| (&turn.turn_id, message, Some(turn.started_at_ms)));
+        running.chain(self.queue.iter().map(|(turn_id, message)| (turn_id, message, None))).collect()
+    }
+
+    pub(super) fn requests(&self) -> &[(RequestId, Frame)] {
+        &self.requests
     }
 
     pub(super) fn goal(&self) -> &GoalState {
@@ -82,7 +102,7 @@ impl View {
     /// The state for a snapshot.
     pub(super) fn state(&self) -> ChatState {
         ChatState {
-            turn: self.turn.clone(),
+            turn: self.turn().cloned(),
             queue: self.queue.iter().map(|(_, frame)| raw(frame)).collect(),
             requests: self.requests.iter().map(|(_, frame)| raw(frame)).collect(),
             goal_state: self.active_goal().cloned(),

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Keeps every chat in memory, and forgets all when dropped. Answers at once.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct MemoryJournal {
     chats: BTreeMap<ChatKey, Chat>,
     /// By principal, newest activity last.
@@ -28,10 +28,12 @@ pub struct MemoryJournal {
     deleted: BTreeSet<[u8; 32]>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Chat {
     epoch: Epoch,
     events: Vec<LogEvent>,
+    /// What was logged under earlier epochs, oldest first.
+    earlier: Vec<(Epoch, Vec<LogEvent>)>,
     title: Option<String>,
     goal_state: GoalState,
     session: Option<String>,
@@ -88,6 +90,17 @@ impl MemoryJournal {
         self.by_activity.remove(&(key.principal.clone(), chat.updated_at_ms, key.chat.clone()));
         self.deleted.insert(key.hash());
         JournalAnswer::Appended(id)
+    }
+
+    /// Begins a new epoch in a chat, as a journal does that may have lost events of it.
+    ///
+    /// # Panics
+    /// If there is no such chat.
+    pub fn renew(&mut self, chat: &ChatKey, epoch: Epoch) {
+        let chat = self.chats.get_mut(chat).expect("what is renewed exists");
+        let events = core::mem::take(&mut chat.events);
+        chat.earlier.push((core::mem::replace(&mut chat.epoch, epoch), events));
+        chat.open.iter_mut().for_each(|turn| turn.seq = 0);
     }
 
     /// Answers one question.
@@ -151,6 +164,7 @@ impl Chat {
         Self {
             epoch,
             events: Vec::new(),
+            earlier: Vec::new(),
             title: None,
             goal_state: GoalState::default(),
             session: None,
@@ -255,7 +269,7 @@ impl Chat {
             last_command: self.last_command,
             agent: self.agent.clone(),
             commands: self.commands.clone(),
-            earlier_epochs: false,
+            earlier_epochs: self.earlier.iter().any(|(_, events)| !events.is_empty()),
         }
     }
 
@@ -290,23 +304,35 @@ impl Chat {
         Some(page)
     }
 
+    /// Every epoch's name and events, oldest first.
+    fn epochs(&self) -> Vec<(&Epoch, &[LogEvent])> {
+        let earlier = self.earlier.iter().map(|(epoch, events)| (epoch, &events[..]));
+        earlier.chain([(&self.epoch, &self.events[..])]).collect()
+    }
+
     fn before(&self, before: &PageStart, events: u32, bytes: usize) -> Option<HistoryPage> {
-        let last = match before {
-            PageStart::At(seq) => *seq,
+        let epochs = self.epochs();
+        let (mut no, last) = match before {
+            PageStart::At(seq) => (epochs.len() - 1, *seq),
             PageStart::Opaque(cursor) => {
-                let (epoch, seq) = cursor.split_once('~')?;
-                if epoch != self.epoch.as_str() {
-                    return None;
-                }
-                seq.parse().ok()?
+                let (name, seq) = cursor.split_once('~')?;
+                (epochs.iter().position(|(epoch, _)| epoch.as_str() == name)?, seq.parse().ok()?)
             }
         };
         let mut page = PageBuilder::new(events, bytes);
-        let mut at = self.events.partition_point(|event| event.seq <= last);
-        while at > 0 && page.takes(&self.events[at - 1].frame) {
-            at -= 1;
-        }
-        let before = (at > 0).then(|| format!("{}~{}", self.epoch, self.events[at - 1].seq));
+        let mut at = epochs[no].1.partition_point(|event| event.seq <= last);
+        let before = loop {
+            let (epoch, events) = epochs[no];
+            match at.checked_sub(1).map(|place| &events[place]) {
+                Some(event) if page.takes(&event.frame) => at -= 1,
+                Some(event) => break Some(format!("{epoch}~{}", event.seq)),
+                None if no == 0 => break None,
+                None => {
+                    no -= 1;
+                    at = epochs[no].1.len();
+                }
+            }
+        };
         Some(HistoryPage { events: page.finish(), before })
     }
 }

@@ -10,7 +10,7 @@ use switchboard_core::{
 };
 
 use super::rng::Rng;
-use crate::support::world::World;
+use crate::support::{journal::Journal, world::World};
 
 #[derive(Debug, Default)]
 pub struct Agents {
@@ -36,6 +36,11 @@ impl Agents {
         self.lives.clear();
     }
 
+    /// The journal has lost something. What it does not know may come once more.
+    pub fn crash(&mut self, journal: &Journal) {
+        self.prompted.retain(|(chat, turn)| journal.knows(chat, turn.as_str()));
+    }
+
     /// Takes what it was told, and checks that it might be.
     pub fn listen(&mut self, world: &mut World, run: AgentRun) {
         let Some(link) = world.agents.get_mut(&run) else { return };
@@ -44,8 +49,12 @@ impl Agents {
             match command {
                 AgentCommand::Prompt { turn_id, text, .. } => {
                     assert!(life.turn.is_none(), "a prompt while a turn is open");
-                    let new = self.prompted.insert((link.chat.clone(), turn_id.clone()));
-                    assert!(new, "a prompt is sent once");
+                    let message = (link.chat.clone(), turn_id.clone());
+                    assert!(!self.prompted.contains(&message), "a prompt is sent once");
+                    // What was lost may come again.
+                    if !world.journal.lossy || world.journal.knows(&link.chat, turn_id.as_str()) {
+                        self.prompted.insert(message);
+                    }
                     let record = world.journal.chat(&link.chat);
                     let kept = record.is_some_and(|record| {
                         record.turns.iter().any(|turn| {
@@ -58,7 +67,7 @@ impl Agents {
                         event.frame.as_str().contains("\"event\":\"turn_end\"")
                             && event.frame.as_str().contains(&format!("\"turn_id\":\"{turn_id}\""))
                     });
-                    assert!(kept || ended, "a prompt is durable before it is sent");
+                    assert!(kept || ended || world.journal.lossy, "a prompt is durable before it is sent");
                     life.turn = Some(turn_id);
                     life.cancelled = false;
                 }

@@ -78,6 +78,11 @@ impl Sim {
             .filter(|(_, (_, awaited))| !awaited)
             .map(|((chat, turn), (content, _))| (chat.clone(), turn.clone(), content.clone()))
             .collect();
+        let stale = |chat: &&String| self.world.journal.is_stale(&self.readers[who].key(chat));
+        if let Some(chat) = self.readers[who].chats.keys().find(stale).cloned() {
+            // The journal notices with the next append.
+            self.send(who, &json!({"type": "rename_chat", "chat_id": chat, "title": "another"}));
+        }
         let Some((chat, turn, content)) = waiting.into_iter().next() else { return };
         if std::mem::take(&mut self.readers[who].crowded) {
             // It may be attached to more than it knows of.
@@ -96,6 +101,10 @@ impl Sim {
         let mut why = Vec::new();
         for key in self.keys() {
             let Some(record) = self.world.journal.chat(&key) else { continue };
+            if self.world.journal.is_stale(&key) {
+                why.push(format!("{} is not renewed", key.chat));
+                continue;
+            }
             if !record.turns.is_empty() {
                 why.push(format!("{} turns open in {}", record.turns.len(), key.chat));
             }
@@ -123,14 +132,22 @@ impl Sim {
             let log: Vec<Value> = self
                 .world
                 .journal
-                .log(&key)
+                .whole_log(&key)
                 .iter()
                 .map(|event| serde_json::from_str(event.frame.as_str()).expect("frames are JSON"))
                 .collect();
             let mut turns: BTreeMap<String, &str> = BTreeMap::new();
             let mut requests: BTreeMap<String, bool> = BTreeMap::new();
-            for (at, event) in log.iter().enumerate() {
-                assert_eq!(event["seq"], json!(at + 1), "contiguous from 1");
+            let mut before: Option<&Value> = None;
+            for event in &log {
+                let next = match before {
+                    Some(before) if before["epoch"] == event["epoch"] => {
+                        before["seq"].as_u64().expect("a number") + 1
+                    }
+                    _ => 1,
+                };
+                assert_eq!(event["seq"], json!(next), "contiguous from 1 in each epoch");
+                before = Some(event);
                 let turn = event["turn_id"].as_str().unwrap_or("").to_owned();
                 match event["event"].as_str().expect("a name") {
                     "user_message" => assert!(turns.insert(turn, "accepted").is_none(), "accepted once"),

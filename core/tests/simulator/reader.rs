@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use switchboard_core::{
     ids::{ChatId, ChatKey, ConnId, Principal},
+    journal::LogEvent,
     wire::Frame,
 };
 
@@ -126,9 +127,10 @@ impl Reader {
                 return;
             }
             "message_accepted" if value["duplicate"] == true => {
-                let place = journal.event(&key, number(&value, "seq")).expect("a duplicate is kept");
+                let place = journal.event(&key, &text(&value, "epoch"), number(&value, "seq"));
+                let place = place.expect("a duplicate is kept");
                 assert!(place.frame.as_str().contains("\"event\":\"user_message\""));
-                self.answered(&chat, &value);
+                self.answered(&chat, &value, journal);
                 return;
             }
             _ => {}
@@ -142,22 +144,25 @@ impl Reader {
                 let kept = local.event(&value, &value, &key, journal);
                 assert_eq!(kept["event"], "user_message", "accepted in place of it");
                 assert_eq!(kept["turn_id"], value["turn_id"]);
-                self.answered(&chat, &value);
+                self.answered(&chat, &value, journal);
             }
             _ if value.get("seq").is_some() => {
                 let kept = local.event(&value, &value, &key, journal);
                 assert_eq!(kept, value, "everybody is told the same");
                 if event == "user_message" {
-                    self.answered(&chat, &value);
+                    self.answered(&chat, &value, journal);
                 }
             }
             _ => {}
         }
     }
 
-    fn answered(&mut self, chat: &str, value: &Value) {
+    fn answered(&mut self, chat: &str, value: &Value, journal: &Journal) {
         let turn = value["turn_id"].as_str().expect("a turn").to_owned();
-        if let Some((content, _)) = self.unanswered.remove(&(chat.to_owned(), turn.clone())) {
+        let lost = journal.lossy && !journal.knows(&self.key(chat), &turn);
+        if let Some((content, _)) = self.unanswered.remove(&(chat.to_owned(), turn.clone()))
+            && !lost
+        {
             self.accepted.insert((chat.to_owned(), turn), content);
         }
     }
@@ -269,7 +274,7 @@ impl Local {
         self.place = Place::Event(seq + 1);
         self.cursor = Some((epoch, seq));
         self.request(value);
-        let kept = journal.event(key, seq).expect("what is shown is kept");
+        let kept = journal.event(key, &text(place, "epoch"), seq).expect("what is shown is kept");
         assert_eq!(kept.seq, seq);
         serde_json::from_str(kept.frame.as_str()).expect("frames are JSON")
     }
@@ -298,14 +303,16 @@ impl Local {
 
 /// A page covers a stretch of the log without hole, and says what the log says.
 fn check_page(events: &[Value], key: &ChatKey, journal: &Journal) {
-    let mut next = None;
+    let mut next: Option<(String, u64)> = None;
     for event in events {
-        let seq = number(event, "seq");
+        let (epoch, seq) = (text(event, "epoch"), number(event, "seq"));
         let first = event["first_seq"].as_u64().unwrap_or(seq);
-        assert!(next.is_none_or(|next| next == first), "a page has no hole");
-        next = Some(seq + 1);
+        if let Some((before, next)) = &next {
+            assert_eq!(first, if *before == epoch { *next } else { 1 }, "a page has no hole");
+        }
+        next = Some((epoch.clone(), seq + 1));
         let kept: Vec<Value> = (first..=seq)
-            .map(|seq| journal.event(key, seq).expect("what is shown is kept"))
+            .map(|seq| journal.event(key, &epoch, seq).expect("what is shown is kept"))
             .map(|kept| serde_json::from_str(kept.frame.as_str()).expect("frames are JSON"))
             .collect();
         if let [kept] = kept.as_slice() {
@@ -320,7 +327,13 @@ fn check_page(events: &[Value], key: &ChatKey, journal: &Journal) {
 /// The state in a snapshot is what the log up to there amounts to.
 fn check_state(value: &Value, waiting: &Waiting, until: u64, key: &ChatKey, journal: &Journal) {
     let (mut queue, mut requests, mut running) = (Vec::new(), Vec::new(), None);
-    for event in journal.log(key).iter().filter(|event| event.seq <= until) {
+    let epoch = text(value, "epoch");
+    if !journal.is_present(key, &epoch) {
+        return;
+    }
+    let mark = format!("\"epoch\":\"{epoch}\"");
+    let earlier = |event: &&LogEvent| event.seq <= until || !event.frame.as_str().contains(&mark);
+    for event in journal.whole_log(key).iter().filter(earlier) {
         let event: Value = serde_json::from_str(event.frame.as_str()).expect("frames are JSON");
         let turn = event["turn_id"].clone();
         match event["event"].as_str().expect("a name") {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use switchboard_core::{
     Input, Limits,
     agent::AgentRun,
-    ids::{ChatKey, Principal},
+    ids::{ChatId, ChatKey, Principal},
     journal::JournalAnswer,
 };
 
@@ -26,12 +26,15 @@ pub struct Sim {
     pub(super) healthy: bool,
     pub(super) made: u64,
     restarts: u32,
+    crashes: u32,
 }
 
 impl Sim {
     pub fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let limits = limits(&mut rng);
+        let mut world = World::new(limits);
+        world.journal.remembers = if rng.chance(40) { 1 + rng.below(12) } else { 0 };
         let owner = Principal::owner();
         let other = Principal::parse("bob").expect("a principal");
         let readers = ["a", "b", "c", "d", "e"]
@@ -41,13 +44,14 @@ impl Sim {
             .collect();
         Self {
             rng,
-            world: World::new(limits),
+            world,
             readers,
             agents: Agents::default(),
             answers: Vec::new(),
             healthy: true,
             made: 0,
             restarts: 0,
+            crashes: 0,
         }
     }
 
@@ -82,6 +86,7 @@ impl Sim {
             97 if self.rng.chance(30) => self.trim(),
             97 => self.stall(who),
             98 if self.restarts < 2 && self.rng.chance(10) => self.restart(),
+            98 if self.crashes < 3 && self.world.journal.remembers > 0 => self.crash(),
             _ => {
                 for who in 0..self.readers.len() {
                     self.read(who, 100);
@@ -334,6 +339,23 @@ impl Sim {
         for chat in self.keys() {
             self.world.step(Input::Recover { chat });
         }
+    }
+
+    /// The journal's disk fails: what it had last is lost, and with it what was said of that.
+    fn crash(&mut self) {
+        self.crashes += 1;
+        let appends = self.rng.below(self.world.journal.remembers + 1);
+        self.world.journal.crash(appends);
+        let journal = &self.world.journal;
+        for reader in &mut self.readers {
+            let principal = reader.principal.clone();
+            let key = |chat: &str| ChatKey {
+                principal: principal.clone(),
+                chat: ChatId::parse(chat).expect("a chat id"),
+            };
+            reader.accepted.retain(|(chat, turn), _| journal.knows(&key(chat), turn));
+        }
+        self.agents.crash(journal);
     }
 
     pub(super) fn keys(&self) -> BTreeSet<ChatKey> {

@@ -1,9 +1,9 @@
 //! A journal whose answers the test orders: delayed, refused, lost, failed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use switchboard_core::{
-    ids::{ChatKey, Cursor},
+    ids::{ChatKey, Cursor, Epoch, TurnId},
     journal::{
         Append, Ask, AskId, Change, ChatRecord, Found, HistoryPage, JournalAnswer, LogEvent, MemoryJournal,
         PageStart, Query,
@@ -42,6 +42,19 @@ pub struct Journal {
     pub appends: u64,
     /// The logs of deleted chats, to compare with what clients were told before.
     pub graves: BTreeMap<ChatKey, Vec<LogEvent>>,
+    /// How it was before each of the last appends; kept once there is a number.
+    pub remembers: usize,
+    history: VecDeque<(MemoryJournal, BTreeMap<ChatKey, Vec<LogEvent>>)>,
+    /// Chats that get a new epoch when their state is next asked for.
+    stale: BTreeSet<ChatKey>,
+    /// Whole logs of epochs that are over, also what was lost of them, by the epoch's name.
+    archive: BTreeMap<(ChatKey, String), Vec<LogEvent>>,
+    /// What is kept under earlier epochs.
+    earlier: BTreeMap<ChatKey, Vec<LogEvent>>,
+    keys: BTreeSet<ChatKey>,
+    renewals: u64,
+    /// Something was lost: not all that clients were told is kept.
+    pub lossy: bool,
 }
 
 impl Journal {
@@ -62,6 +75,7 @@ impl Journal {
                 }
                 if let Query::Chat { chat } = &ask.query {
                     self.closed.remove(chat);
+                    self.renew(chat);
                 }
                 self.memory.ask(ask)
             }
@@ -83,6 +97,8 @@ impl Journal {
     fn append(&mut self, append: Append, how: How) -> JournalAnswer {
         self.appends += 1;
         let id = append.id;
+        let gone = append.create.is_none() && self.chat(&append.chat).is_none();
+        let how = if gone || self.stale.contains(&append.chat) { How::Refuse } else { how };
         if let Some(lost) = self.closed.get_mut(&append.chat) {
             *lost &= how == How::Lose;
             if *lost {
@@ -100,11 +116,80 @@ impl Journal {
     }
 
     fn keep(&mut self, append: Append) {
+        self.keys.insert(append.chat.clone());
+        if let Some(epoch) = &append.create {
+            // Begun once before, and nobody ever saw it.
+            self.archive.remove(&(append.chat.clone(), epoch.to_string()));
+        }
+        if self.remembers > 0 {
+            self.history.push_back((self.memory.clone(), self.earlier.clone()));
+            if self.history.len() > self.remembers {
+                self.history.pop_front();
+            }
+        }
         if append.changes.contains(&Change::Deleted) {
             let log = self.log(&append.chat);
+            self.put_away(&append.chat);
             self.graves.insert(append.chat.clone(), log);
         }
         self.memory.append(append);
+    }
+
+    /// The last appends are lost, those of one commit with it; every chat is to get a new epoch.
+    pub fn crash(&mut self, appends: usize) {
+        let keys = self.keys.clone();
+        keys.iter().for_each(|chat| self.put_away(chat));
+        let place = self.history.len().saturating_sub(appends);
+        if let Some((memory, earlier)) = self.history.drain(place..).next() {
+            (self.memory, self.earlier) = (memory, earlier);
+        }
+        self.history.clear();
+        self.lossy = true;
+        self.stale = keys.iter().filter(|chat| self.chat(chat).is_some()).cloned().collect();
+        self.graves.retain(|chat, _| !self.stale.contains(chat));
+    }
+
+    fn renew(&mut self, chat: &ChatKey) {
+        if !self.stale.remove(chat) {
+            return;
+        }
+        let log = self.log(chat);
+        self.put_away(chat);
+        self.earlier.entry(chat.clone()).or_default().extend(log);
+        self.renewals += 1;
+        let epoch = Epoch::parse(&format!("r{}", self.renewals)).expect("an epoch");
+        self.memory.renew(chat, epoch);
+        // How it was before was of another epoch.
+        self.history.clear();
+    }
+
+    fn put_away(&mut self, chat: &ChatKey) {
+        if let Some(record) = self.chat(chat) {
+            let log = self.log(chat);
+            self.archive.entry((chat.clone(), record.head.epoch.to_string())).or_insert(log);
+        }
+    }
+
+    /// Whether a message was ever accepted, as far as that was not lost.
+    pub fn knows(&self, chat: &ChatKey, turn: &str) -> bool {
+        let turn_id = TurnId::parse(turn).expect("a turn id");
+        matches!(self.query(Query::Turn { chat: chat.clone(), turn_id }), Found::Turn(Some(_)))
+    }
+
+    /// Whether the chat is still to get its new epoch.
+    pub fn is_stale(&self, chat: &ChatKey) -> bool {
+        self.stale.contains(chat)
+    }
+
+    /// Whether this is the present epoch of a chat, and nothing of it was lost.
+    pub fn is_present(&self, chat: &ChatKey, epoch: &str) -> bool {
+        !self.archive.contains_key(&(chat.clone(), epoch.to_owned()))
+    }
+
+    /// What is kept of a chat, under all of its epochs.
+    pub fn whole_log(&self, chat: &ChatKey) -> Vec<LogEvent> {
+        let earlier = self.earlier.get(chat).cloned().unwrap_or_default();
+        earlier.into_iter().chain(self.log(chat)).collect()
     }
 
     pub fn chat(&self, chat: &ChatKey) -> Option<ChatRecord> {
@@ -129,12 +214,13 @@ impl Journal {
         events.unwrap_or_default()
     }
 
-    /// The event at this place, if the journal has it, or had before the chat was deleted.
-    pub fn event(&self, chat: &ChatKey, seq: u64) -> Option<LogEvent> {
-        if let Some(log) = self.graves.get(chat) {
+    /// The event at this place, if the journal has it, or had it before it was lost or deleted.
+    pub fn event(&self, chat: &ChatKey, epoch: &str, seq: u64) -> Option<LogEvent> {
+        if let Some(log) = self.archive.get(&(chat.clone(), epoch.to_owned())) {
             return log.iter().find(|event| event.seq == seq).cloned();
         }
         let record = self.chat(chat)?;
+        assert_eq!(record.head.epoch.as_str(), epoch, "an epoch that was");
         let after = Cursor { epoch: record.head.epoch, seq: seq - 1 };
         let Found::After(events) = self.query(Query::After { chat: chat.clone(), after, bytes: 1 }) else {
             panic!("another answer")

@@ -57,8 +57,10 @@ pub struct Script {
 
 impl Script {
     pub fn new(limits: Limits) -> Self {
+        let mut world = World::new(limits);
+        world.journal.remembers = 16;
         Self {
-            world: World::new(limits),
+            world,
             names: Names::default(),
             clients: BTreeMap::new(),
             principals: BTreeMap::new(),
@@ -122,6 +124,7 @@ impl Script {
             Step::JournalRelease => self.held = false,
             Step::JournalRefuse { appends } => self.faults.push((How::Refuse, *appends)),
             Step::JournalLose { appends } => self.faults.push((How::Lose, *appends)),
+            Step::JournalCrash { appends } => self.world.journal.crash(*appends as usize),
             Step::JournalFail { asks } => self.fail_asks += asks,
             Step::JournalTrim { chat, until } => {
                 let chat = self.find(chat)?;

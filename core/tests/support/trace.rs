@@ -11,6 +11,7 @@
 //! agent CHAT> exit gone|stopped|failed
 //! tick MS                           time passes
 //! journal hold|release|refuse N|lose N|fail N|trim CHAT SEQ
+//! journal crash N                   the last N appends are lost, and every chat gets a new epoch
 //! recover CHAT, restart, shutdown
 //! a< {...}, a closed CODE {...}, agent CHAT< ..., finished
 //! ```
@@ -39,6 +40,7 @@ pub enum Step {
     JournalRelease,
     JournalRefuse { appends: u32 },
     JournalLose { appends: u32 },
+    JournalCrash { appends: u32 },
     JournalFail { asks: u32 },
     JournalTrim { chat: String, until: u64 },
     Recover { chat: String },
@@ -103,6 +105,7 @@ fn step(first: &str, rest: &str) -> Result<Step, String> {
         ("journal", ["release"]) => Step::JournalRelease,
         ("journal", ["refuse", _]) => Step::JournalRefuse { appends: few(1)? },
         ("journal", ["lose", _]) => Step::JournalLose { appends: few(1)? },
+        ("journal", ["crash", _]) => Step::JournalCrash { appends: few(1)? },
         ("journal", ["fail", _]) => Step::JournalFail { asks: few(1)? },
         ("journal", ["trim", chat, _]) => Step::JournalTrim { chat: (*chat).to_owned(), until: number(2)? },
         ("recover", [chat]) => Step::Recover { chat: (*chat).to_owned() },

@@ -1,0 +1,318 @@
+//! After the journal has lost something that it had, and the hub has shown: the chat goes on in a new epoch. What is
+//! still true is logged there again; the readers get a snapshot of what is kept. What an agent had said and is lost
+//! stays lost.
+
+use alloc::{boxed::Box, vec::Vec};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    chat::{Chat, Phase},
+    context::{Asked, Context},
+    log::{Draft, Effect, Pending, Staged},
+    ring::Ring,
+    seat::Seat,
+    view::View,
+};
+use crate::{
+    agent::AgentCommand,
+    ids::{Epoch, TurnId},
+    journal::{Change, ChatRecord, OpenTurn, Query},
+    wire::{
+        ChatBody, ChatEvent, ControlEvent, Frame, MessageAccepted, Outcome, Resolution, TurnError,
+        UpdateScope, encode_control,
+    },
+};
+
+impl Chat {
+    /// Whether the journal's state is not a continuation of this one: events were lost.
+    pub(super) fn is_renewed(&self, record: Option<&ChatRecord>) -> bool {
+        match record {
+            Some(record) => record.head.epoch != self.epoch,
+            None => self.phase != Phase::Creating,
+        }
+    }
+
+    /// A turn that is open here and not there: either its message was lost, or its end was kept. The journal knows,
+    /// and is asked.
+    pub(super) fn doubtful_turn(&self, record: &ChatRecord) -> Option<TurnId> {
+        let known = |id: &TurnId| record.turns.iter().any(|open| open.turn_id == *id);
+        self.view.open_turns().into_iter().map(|open| open.0).find(|id| !known(id)).cloned()
+    }
+
+    /// Asks what became of a doubtful turn, before going on with this record.
+    pub(super) fn ask_doubtful(&mut self, cx: &mut Context, turn_id: TurnId, record: Box<ChatRecord>) {
+        let query = Query::Turn { chat: self.key.clone(), turn_id };
+        cx.ask(query, Asked::Doubtful { chat: self.reference, record });
+    }
+
+    /// Goes on under the journal's epoch, or a new one if it has nothing of the chat any more. `kept`: appends that
+    /// it has, though nobody was told.
+    pub(super) fn begin_anew(&mut self, cx: &mut Context, record: Option<&ChatRecord>, kept: Vec<Pending>) {
+        let epoch = record.map_or_else(|| cx.new_epoch(), |record| record.head.epoch.clone());
+        let old_epoch = core::mem::replace(&mut self.epoch, epoch);
+        let old_view = core::mem::replace(&mut self.view, record.map_or_else(View::default, View::of));
+        let old_ring = core::mem::take(&mut self.ring);
+        self.head = record.map_or(0, |record| record.head.seq);
+        self.staged = self.head;
+        self.earlier_epochs = record.is_some_and(|record| record.earlier_epochs);
+        self.turns.iter_mut().for_each(|turn| turn.seq = 0);
+        self.subs.begin_anew();
+        for conn in self.subs.connections() {
+            self.unsubscribe(cx, conn);
+            self.subscribe_anew(cx, conn);
+        }
+        for pending in kept {
+            self.settle_kept(cx, &old_epoch, pending);
+        }
+        self.log_ends(cx, &old_view, &old_ring, record);
+        self.log_again(cx, &old_view, record);
+    }
+
+    /// Does what follows from an append of the epoch that is over.
+    fn settle_kept(&mut self, cx: &mut Context, epoch: &Epoch, pending: Pending) {
+        if pending.create {
+            self.phase = Phase::Ready;
+        }
+        if let Some(origin) = &pending.origin {
+            self.expect_no_more(cx, origin.conn);
+            if origin.attach && cx.conns.contains_key(&origin.conn) && !self.subs.contains(origin.conn) {
+                self.subscribe(cx, origin.conn, None);
+            }
+            for event in &pending.events {
+                if let Some(frame) = accepted_late(self, epoch, event) {
+                    self.deliver_after_join(cx, origin.conn, frame);
+                }
+            }
+        }
+        for effect in pending.effects {
+            self.effect(cx, effect);
+        }
+    }
+
+    /// Turns and requests that the journal has open, and that are over.
+    fn log_ends(&mut self, cx: &mut Context, had: &View, ring: &Ring, record: Option<&ChatRecord>) {
+        let Some(record) = record else { return };
+        let mut draft = Draft::new();
+        let running = record.turns.iter().find(|turn| turn.started_at_ms.is_some()).map(|turn| &turn.turn_id);
+        for open in &record.requests {
+            if had.requests().iter().any(|(id, _)| *id == open.request_id) {
+                continue;
+            }
+            let lost = lost(
+                ring,
+                "request_resolved",
+                |body| matches!(body, ChatBody::RequestResolved { request_id, .. } if *request_id == open.request_id),
+            );
+            let unknown = ChatBody::RequestResolved {
+                request_id: open.request_id.clone(),
+                resolution: Resolution::Withdrawn,
+                client_id: None,
+            };
+            draft.push(running, lost.map_or(unknown, |event| event.body));
+        }
+        for turn in &record.turns {
+            if had.open_turns().iter().any(|open| *open.0 == turn.turn_id) {
+                continue;
+            }
+            let lost = ring_end(ring, &turn.turn_id);
+            draft.push(Some(&turn.turn_id), lost.unwrap_or_else(|| unknown_end(cx, turn)));
+        }
+        self.stage(cx, draft);
+    }
+
+    /// What is so, and the journal does not know.
+    fn log_again(&mut self, cx: &mut Context, had: &View, record: Option<&ChatRecord>) {
+        let mut draft = Draft::new();
+        draft.create = record.is_none();
+        for (turn_id, message, started_at_ms) in had.open_turns() {
+            let known = record.and_then(|record| record.turns.iter().find(|open| open.turn_id == *turn_id));
+            if known.is_none() {
+                self.accept_again(&mut draft, turn_id, message);
+            }
+            if let Some(started_at_ms) = started_at_ms
+                && known.is_none_or(|known| known.started_at_ms.is_none())
+            {
+                draft.push(Some(turn_id), ChatBody::TurnStarted { started_at_ms });
+            }
+        }
+        let running = had.turn().map(|turn| turn.turn_id.clone());
+        for (request_id, frame) in had.requests() {
+            let known = record
+                .is_some_and(|record| record.requests.iter().any(|open| open.request_id == *request_id));
+            if let Some(event) = event_of(frame).filter(|_| !known) {
+                draft.push(running.as_ref(), event.body);
+            }
+        }
+        if record.map_or_else(Default::default, |record| record.goal_state.clone()) != *had.goal() {
+            draft.push(running.as_ref(), ChatBody::GoalState { goal_state: had.goal().clone() });
+        }
+        self.change_again(&mut draft, running.as_ref(), record);
+        self.stage(cx, draft);
+    }
+
+    fn accept_again(&mut self, draft: &mut Draft, turn_id: &TurnId, message: &Frame) {
+        let Some(ChatEvent {
+            body: ChatBody::UserMessage { text, starts_turn, active_turn_id, created_at_ms, client_id },
+            ..
+        }) = event_of(message)
+        else {
+            return;
+        };
+        let seq = self.staged + draft.events.len() as u64 + 1;
+        if let Some(turn) = self.turns.iter_mut().find(|turn| turn.id == *turn_id) {
+            turn.seq = seq;
+        }
+        draft.changes.push(Change::TurnAccepted {
+            turn_id: turn_id.clone(),
+            hash: Sha256::digest(text.as_bytes()).into(),
+            seq,
+            text: text.clone(),
+            starts_turn,
+        });
+        let body = ChatBody::UserMessage { text, starts_turn, active_turn_id, created_at_ms, client_id };
+        draft.push(Some(turn_id), body);
+    }
+
+    fn change_again(&mut self, draft: &mut Draft, running: Option<&TurnId>, record: Option<&ChatRecord>) {
+        if let Some(title) = &self.title
+            && record.and_then(|record| record.title.as_ref()) != Some(title)
+        {
+            draft.changes.push(Change::Title { title: title.clone() });
+            draft.effects.push(Effect::Fan(ControlEvent::SessionUpdated {
+                chat_id: self.key.chat.clone(),
+                scope: UpdateScope::Metadata,
+                title: Some(title.clone()),
+            }));
+        }
+        if let Some(token) = &self.session
+            && record.and_then(|record| record.session.as_ref()) != Some(token)
+        {
+            draft.changes.push(Change::Session { token: token.clone() });
+        }
+        let known = record.and_then(|record| record.agent.as_ref());
+        match (self.seat, known) {
+            (Seat::Alive { run, .. } | Seat::Stopping { run, .. }, known) => {
+                if known.is_none_or(|known| known.run != run) {
+                    draft.changes.push(Change::AgentStarted { run });
+                }
+                if let Some((heard, position, checkpoint)) =
+                    self.heard.clone().filter(|(heard, ..)| *heard == run)
+                    && known.is_none_or(|known| known.run != heard || known.position < position)
+                {
+                    draft.changes.push(Change::AgentPosition { run, position, checkpoint });
+                }
+            }
+            (Seat::Empty, Some(known)) => draft.changes.push(Change::AgentEnded { run: known.run }),
+            (Seat::Empty, None) | (Seat::Reserved { .. }, _) => {}
+        }
+        let Some((turn_id, active)) = running.zip(self.active.as_ref()).filter(|(_, active)| active.prompted)
+        else {
+            return;
+        };
+        let told = |command: &AgentCommand| matches!(command, AgentCommand::Prompt { turn_id: told, .. } if told == turn_id);
+        if !record.is_some_and(|record| record.commands.iter().any(told))
+            && let Some(text) =
+                self.turns.iter().find(|turn| turn.id == *turn_id).map(|turn| turn.text().into())
+        {
+            if active.cancel_by_ms.is_some() {
+                draft.changes.push(Change::CancelRequested { turn_id: turn_id.clone() });
+            }
+            // For a gateway that takes the agent up; this agent has heard it.
+            let (turn_id, id) = (turn_id.clone(), self.next_command());
+            draft.changes.push(Change::Command { command: AgentCommand::Prompt { id, turn_id, text } });
+        }
+    }
+}
+
+/// Whether the journal has this append, though it was refused and events were lost. What leaves no trace may be made
+/// twice.
+pub(super) fn has_survived(pending: &Pending, record: &ChatRecord, view: &View) -> bool {
+    let was_open = |id: &TurnId| view.open_turns().iter().any(|open| open.0 == id);
+    let open = |id: &TurnId| record.turns.iter().any(|open| open.turn_id == *id);
+    pending.create
+        || pending.changes_and_ends().any(|change| match change {
+            Kept::Accepted(id) => open(id),
+            Kept::Ended(id) => was_open(id) && !open(id),
+            Kept::Command(id) => id <= record.last_command,
+            Kept::Heard(run, position) => {
+                record.agent.as_ref().is_some_and(|agent| agent.run == run && agent.position >= position)
+            }
+        })
+}
+
+/// What an append leaves in a chat's record.
+pub(super) enum Kept<'a> {
+    Accepted(&'a TurnId),
+    Ended(&'a TurnId),
+    Command(u64),
+    Heard(crate::agent::AgentRun, u64),
+}
+
+impl Pending {
+    fn changes_and_ends(&self) -> impl Iterator<Item = Kept<'_>> {
+        let changes = self.changes.iter().filter_map(|change| {
+            if let Change::TurnAccepted { turn_id, .. } = change {
+                Some(Kept::Accepted(turn_id))
+            } else if let Change::Command { command } = change {
+                Some(Kept::Command(command.id().0))
+            } else if let Change::AgentPosition { run, position, .. } = change {
+                Some(Kept::Heard(*run, *position))
+            } else {
+                None
+            }
+        });
+        let ends = self.events.iter().filter_map(|event| match (event.body(), &event.turn_id) {
+            (Some(ChatBody::TurnEnd { .. }), Some(id)) => Some(Kept::Ended(id)),
+            _ => None,
+        });
+        changes.chain(ends)
+    }
+}
+
+/// The sender of a message that was kept hears of it; the place is one of the epoch that is over.
+fn accepted_late(chat: &Chat, epoch: &Epoch, event: &Staged) -> Option<Frame> {
+    let (Some(ChatBody::UserMessage { starts_turn, .. }), Some(turn_id)) = (event.body(), &event.turn_id)
+    else {
+        return None;
+    };
+    Some(encode_control(&ControlEvent::MessageAccepted(MessageAccepted {
+        chat_id: chat.key.chat.clone(),
+        turn_id: turn_id.clone(),
+        starts_turn: *starts_turn,
+        active_turn_id: None,
+        started_at: None,
+        duplicate: true,
+        epoch: epoch.clone(),
+        seq: event.seq,
+    })))
+}
+
+fn event_of(frame: &Frame) -> Option<ChatEvent> {
+    serde_json::from_slice(frame.bytes()).ok()
+}
+
+/// An event that is lost in the journal and still in memory.
+fn lost(ring: &Ring, kind: &str, is_it: impl Fn(&ChatBody) -> bool) -> Option<ChatEvent> {
+    let head = alloc::format!("{{\"event\":\"{kind}\"");
+    let frames = ring.frames().filter(|frame| frame.as_str().starts_with(&head));
+    frames.filter_map(event_of).find(|event| is_it(&event.body))
+}
+
+fn ring_end(ring: &Ring, turn_id: &TurnId) -> Option<ChatBody> {
+    let frames = ring.frames().filter(|frame| frame.as_str().starts_with("{\"event\":\"turn_end\""));
+    let mut ends = frames.filter_map(event_of);
+    ends.find(|event| event.place.turn_id.as_ref() == Some(turn_id)).map(|event| event.body)
+}
+
+fn unknown_end(cx: &Context, turn: &OpenTurn) -> ChatBody {
+    let detail = "the turn is over, and how it ended was lost by the journal";
+    ChatBody::TurnEnd {
+        outcome: Outcome::Interrupted,
+        latency_ms: cx.now.unix_ms.saturating_sub(turn.accepted_at_ms),
+        usage: None,
+        cost: None,
+        error: Some(TurnError { code: "journal_lost".into(), detail: detail.into() }),
+        goal_state: None,
+    }
+}
