@@ -5,6 +5,9 @@
 #![expect(clippy::print_stdout, reason = "the table is what the bench is for")]
 
 mod agent;
+mod bare;
+mod durable;
+mod history;
 mod peer;
 mod reference;
 mod rows;
@@ -13,7 +16,7 @@ mod stats;
 mod table;
 mod token;
 
-use std::{error::Error, process::ExitCode};
+use std::{error::Error, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use rustix::{
@@ -22,7 +25,7 @@ use rustix::{
 };
 use tokio::runtime;
 
-use crate::table::Row;
+use crate::{server::Keeping, table::Row};
 
 /// Measures the gateway and prints a table of ratios.
 #[derive(Debug, Parser)]
@@ -32,7 +35,8 @@ struct Args {
     /// Rounds of each row; the measured processes take turns within one.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Only rows of a group (throughput, paced, first, idle, stalled), or with this in their name.
+    /// Only rows of a group (throughput, paced, first, idle, stalled, and with journal and hosts on: durable,
+    /// acknowledged, replay, start, cut), or throughput rows with this in their name.
     #[arg(long, default_value = "")]
     only: String,
 }
@@ -56,6 +60,8 @@ enum Role {
         #[arg(long)]
         agent: String,
     },
+    /// The bare loop on SQLite.
+    Keep { directory: PathBuf, writers: usize, each: usize },
 }
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
@@ -64,13 +70,17 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         agent::run()?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(Role::Keep { directory, writers, each }) = &args.role {
+        println!("{}", bare::keep(directory, *writers, *each)?);
+        return Ok(ExitCode::SUCCESS);
+    }
     raise_file_limit()?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         match args.role {
             Some(Role::Limit { agent, chats, sockets }) => reference::limit(&agent, chats, sockets).await?,
             Some(Role::Relay { agent }) => reference::relay(&agent).await?,
-            Some(Role::Agent) => {}
+            Some(Role::Agent | Role::Keep { .. }) => {}
             None => return measure(&args).await,
         }
         Ok(ExitCode::SUCCESS)
@@ -104,7 +114,7 @@ async fn measure(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         print(rows::throughput(row, rounds).await?);
     }
     if wanted("paced") {
-        print(rows::paced(rounds).await?);
+        print(rows::paced(rounds, Keeping::Nothing, 1.4).await?);
     }
     if wanted("first") {
         print(rows::first_delta(rounds).await?);
@@ -114,6 +124,25 @@ async fn measure(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     }
     if wanted("stalled") {
         print(rows::stalled(rounds.min(2)).await?);
+    }
+    for row in rows::THROUGHPUT.iter().filter(|_| wanted("durable")) {
+        print(durable::throughput(row, rounds).await?);
+    }
+    if wanted("durable") {
+        print(rows::paced(rounds, Keeping::Everything, 3.0).await?);
+        print(durable::first_delta(rounds).await?);
+    }
+    if wanted("acknowledged") {
+        print(durable::acknowledged(rounds).await?);
+    }
+    if wanted("replay") {
+        print(durable::replay(rounds).await?);
+    }
+    if wanted("start") {
+        print(durable::start(rounds).await?);
+    }
+    if wanted("cut") {
+        print(durable::cut().await?);
     }
     Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

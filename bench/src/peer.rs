@@ -48,6 +48,14 @@ pub(crate) struct Seen {
     pub(crate) last: Instant,
 }
 
+impl Seen {
+    /// Deltas a second.
+    #[expect(clippy::cast_precision_loss, reason = "counts of a bench are far below 2^52")]
+    pub(crate) fn rate(&self) -> f64 {
+        self.deltas as f64 / self.last.duration_since(self.first).as_secs_f64().max(1e-6)
+    }
+}
+
 impl Peer {
     pub(crate) async fn connect(kind: Kind, address: SocketAddr, path: &str) -> io::Result<Self> {
         let socket = TcpStream::connect(address).await?;

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     peer::{Kind, Peer, Seen},
-    server::Server,
+    server::{Keeping, Server},
     stats::{Samples, ratio},
     table::{Bar, Row},
     token,
@@ -51,13 +51,13 @@ pub(crate) const THROUGHPUT: [Throughput; 3] = [
 ];
 
 /// A server with its chats' subscribers, ready for rounds.
-struct Stage {
+pub(crate) struct Stage {
     server: Server,
     chats: Vec<Vec<Peer>>,
 }
 
 impl Stage {
-    async fn new(server: Server, chats: usize, subscribers: usize) -> io::Result<Self> {
+    pub(crate) async fn new(server: Server, chats: usize, subscribers: usize) -> io::Result<Self> {
         let mut stage = Self { server, chats: Vec::new() };
         for chat in 0..chats {
             let mut peers = Vec::with_capacity(subscribers);
@@ -71,7 +71,7 @@ impl Stage {
     }
 
     /// One answer in every chat at once. Deltas that reached subscribers, per second.
-    async fn round(&mut self, deltas: u64) -> io::Result<f64> {
+    pub(crate) async fn round(&mut self, deltas: u64) -> io::Result<f64> {
         let mut tasks = JoinSet::new();
         for (chat, peers) in std::mem::take(&mut self.chats).into_iter().enumerate() {
             for (number, mut peer) in peers.into_iter().enumerate() {
@@ -112,7 +112,7 @@ fn rate(all: &[Seen]) -> io::Result<f64> {
 }
 
 /// What asks an agent for `deltas`, one every `pace_us` microseconds.
-fn message(kind: Kind, chat: usize, deltas: u64, pace_us: u64) -> String {
+pub(crate) fn message(kind: Kind, chat: usize, deltas: u64, pace_us: u64) -> String {
     let text = format!("go {deltas} {pace_us}");
     match kind {
         Kind::Gateway => {
@@ -124,7 +124,7 @@ fn message(kind: Kind, chat: usize, deltas: u64, pace_us: u64) -> String {
 }
 
 /// Connects to a chat. The first peer of a gateway's chat makes it and warms its agent.
-async fn subscribe(server: &Server, chat: usize, first: bool) -> io::Result<Peer> {
+pub(crate) async fn subscribe(server: &Server, chat: usize, first: bool) -> io::Result<Peer> {
     let mut peer = Peer::connect(server.kind, server.address, "/ws").await?;
     if server.kind == Kind::Gateway {
         peer.until("ready").await?;
@@ -143,22 +143,12 @@ async fn subscribe(server: &Server, chat: usize, first: bool) -> io::Result<Peer
 
 /// One throughput row: limit, off and on in turn, as many rounds as asked.
 pub(crate) async fn throughput(row: &Throughput, rounds: usize) -> io::Result<Vec<Row>> {
-    let mut stages = [
-        Stage::new(Server::limit(row.chats, row.subscribers).await?, row.chats, row.subscribers).await?,
-        Stage::new(Server::gateway(false).await?, row.chats, row.subscribers).await?,
-        Stage::new(Server::gateway(true).await?, row.chats, row.subscribers).await?,
+    let servers = [
+        Server::limit(row.chats, row.subscribers).await?,
+        Server::gateway(false, Keeping::Nothing).await?,
+        Server::gateway(true, Keeping::Nothing).await?,
     ];
-    let mut rates = [Samples::default(), Samples::default(), Samples::default()];
-    for _ in 0..rounds {
-        for (stage, rates) in stages.iter_mut().zip(&mut rates) {
-            rates.push(stage.round(row.deltas).await?);
-        }
-    }
-    for stage in stages {
-        drop(stage.chats);
-        stage.server.stop().await?;
-    }
-    let [limit, off, on] = rates;
+    let [limit, off, on] = rates(row, rounds, servers).await?;
     let line = |name: &str, rates: &Samples, bar: f64| Row {
         name: format!("{}, {name}: of the limit", row.name),
         ratio: ratio(rates, &limit),
@@ -168,54 +158,88 @@ pub(crate) async fn throughput(row: &Throughput, rounds: usize) -> io::Result<Ve
     Ok(vec![line("merging off", &off, row.bars[0]), line("merging on", &on, row.bars[1])])
 }
 
-fn short(rate: f64) -> String {
+/// What servers reach, one after the other in each round.
+pub(crate) async fn rates<const N: usize>(
+    row: &Throughput,
+    rounds: usize,
+    servers: [Server; N],
+) -> io::Result<[Samples; N]> {
+    let mut stages = Vec::with_capacity(N);
+    for server in servers {
+        stages.push(Stage::new(server, row.chats, row.subscribers).await?);
+    }
+    let mut rates = [const { Samples::none() }; N];
+    for _ in 0..rounds {
+        for (stage, rates) in stages.iter_mut().zip(&mut rates) {
+            rates.push(stage.round(row.deltas).await?);
+        }
+    }
+    for stage in stages {
+        drop(stage.chats);
+        stage.server.stop().await?;
+    }
+    Ok(rates)
+}
+
+pub(crate) fn short(rate: f64) -> String {
     if rate >= 1e6 { format!("{:.2} M", rate / 1e6) } else { format!("{:.0} k", rate / 1e3) }
 }
 
-/// A delta every 2 ms to one subscriber: from the agent's write to the client's read.
-pub(crate) async fn paced(rounds: usize) -> io::Result<Vec<Row>> {
+/// A latency of the relay and of a gateway, in microseconds, one after the other in each round.
+async fn against_relay(
+    rounds: usize,
+    keeping: Keeping,
+    probe: impl AsyncFn(&mut Peer, Kind) -> io::Result<f64>,
+) -> io::Result<[Samples; 2]> {
     let mut latencies = [Samples::default(), Samples::default()];
-    let servers = [Server::relay().await?, Server::gateway(true).await?];
+    let servers = [Server::relay().await?, Server::gateway(true, keeping).await?];
     let mut peers = [subscribe(&servers[0], 0, true).await?, subscribe(&servers[1], 0, true).await?];
     for _ in 0..rounds {
         for ((peer, server), latencies) in peers.iter_mut().zip(&servers).zip(&mut latencies) {
-            let mut round = Samples::default();
-            peer.send(&message(server.kind, 0, 500, 2000)).await?;
-            peer.answer(500, |at| round.push(micros(token::now_ns().saturating_sub(at)))).await?;
-            peer.end_of_turn().await?;
-            latencies.push(round.median());
+            latencies.push(probe(peer, server.kind).await?);
         }
     }
     stop(servers).await?;
-    let [relay, ours] = latencies;
+    Ok(latencies)
+}
+
+/// A delta every 2 ms to one subscriber: from the agent's write to the client's read.
+pub(crate) async fn paced(rounds: usize, keeping: Keeping, bar: f64) -> io::Result<Vec<Row>> {
+    let probe = async |peer: &mut Peer, kind| {
+        let mut round = Samples::default();
+        peer.send(&message(kind, 0, 500, 2000)).await?;
+        peer.answer(500, |at| round.push(micros(token::now_ns().saturating_sub(at)))).await?;
+        peer.end_of_turn().await?;
+        Ok(round.median())
+    };
+    let [relay, ours] = against_relay(rounds, keeping, probe).await?;
     Ok(vec![Row {
-        name: "a delta every 2 ms, p50 from write to read: times the relay".into(),
+        name: format!("a delta every 2 ms, p50 from write to read{}: times the relay", keeping.suffix()),
         ratio: ratio(&ours, &relay),
-        bar: Bar::AtMost(1.4),
+        bar: Bar::AtMost(bar),
         detail: format!("{:.0} µs, relay {:.0} µs", ours.median(), relay.median()),
     }])
 }
 
+/// From a short message to its first delta, of the relay and of a gateway.
+pub(crate) async fn first_deltas(rounds: usize, keeping: Keeping) -> io::Result<[Samples; 2]> {
+    let probe = async |peer: &mut Peer, kind| {
+        let mut round = Samples::default();
+        for _ in 0..50 {
+            let sent = Instant::now();
+            peer.send(&message(kind, 0, 1, 0)).await?;
+            let seen = peer.answer(1, |_| ()).await?;
+            round.push(seen.first.duration_since(sent).as_secs_f64() * 1e6);
+            peer.end_of_turn().await?;
+        }
+        Ok(round.median())
+    };
+    against_relay(rounds, keeping, probe).await
+}
+
 /// From a short message to its first delta.
 pub(crate) async fn first_delta(rounds: usize) -> io::Result<Vec<Row>> {
-    let mut latencies = [Samples::default(), Samples::default()];
-    let servers = [Server::relay().await?, Server::gateway(true).await?];
-    let mut peers = [subscribe(&servers[0], 0, true).await?, subscribe(&servers[1], 0, true).await?];
-    for _ in 0..rounds {
-        for ((peer, server), latencies) in peers.iter_mut().zip(&servers).zip(&mut latencies) {
-            let mut round = Samples::default();
-            for _ in 0..50 {
-                let sent = Instant::now();
-                peer.send(&message(server.kind, 0, 1, 0)).await?;
-                let seen = peer.answer(1, |_| ()).await?;
-                round.push(seen.first.duration_since(sent).as_secs_f64() * 1e6);
-                peer.end_of_turn().await?;
-            }
-            latencies.push(round.median());
-        }
-    }
-    stop(servers).await?;
-    let [relay, ours] = latencies;
+    let [relay, ours] = first_deltas(rounds, Keeping::Nothing).await?;
     Ok(vec![Row {
         name: "first delta after a short message, p50: times the relay".into(),
         ratio: ratio(&ours, &relay),
@@ -239,7 +263,7 @@ async fn stop(servers: [Server; 2]) -> io::Result<()> {
 /// Memory of connections that do nothing.
 #[expect(clippy::cast_precision_loss, reason = "bytes of a bench are far below 2^52")]
 pub(crate) async fn idle(connections: usize) -> io::Result<Vec<Row>> {
-    let server = Server::gateway(true).await?;
+    let server = Server::gateway(true, Keeping::Nothing).await?;
     let address: SocketAddr = server.address;
     // The first few are not counted: they warm what every connection shares.
     let mut peers = Vec::with_capacity(connections);
@@ -271,8 +295,8 @@ async fn idle_peer(address: SocketAddr) -> io::Result<Peer> {
 /// Ten readers, with and without one that does not read.
 pub(crate) async fn stalled(rounds: usize) -> io::Result<Vec<Row>> {
     const DELTAS: u64 = 60_000;
-    let mut with = Stage::new(Server::gateway(false).await?, 1, 10).await?;
-    let mut without = Stage::new(Server::gateway(false).await?, 1, 10).await?;
+    let mut with = Stage::new(Server::gateway(false, Keeping::Nothing).await?, 1, 10).await?;
+    let mut without = Stage::new(Server::gateway(false, Keeping::Nothing).await?, 1, 10).await?;
     let (mut with_rate, mut without_rate) = (Samples::default(), Samples::default());
     let mut grown = 0;
     let mut resumed = true;
@@ -334,7 +358,7 @@ async fn too_slow_then_resumed(server: &Server, sleeper: &mut Peer, deltas: u64)
 }
 
 /// The cursor that a chat event leaves its reader with.
-fn place(frame: &[u8]) -> Option<(String, u64)> {
+pub(crate) fn place(frame: &[u8]) -> Option<(String, u64)> {
     let value: serde_json::Value = serde_json::from_slice(frame).ok()?;
     let is_event = !matches!(value["event"].as_str(), Some("attached" | "snapshot" | "replay_end"));
     let seq = value["seq"].as_u64().filter(|_| is_event)?;

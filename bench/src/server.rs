@@ -3,7 +3,7 @@
 use std::{
     env, fs, io,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -25,31 +25,63 @@ pub(crate) const LOAD_CORE: usize = 1;
 const START: Duration = Duration::from_secs(20);
 
 /// The limits that the bench needs raised, as the gateway's configuration has them.
-const LIMITS: &str = "frames_per_second = 10000\nframes_burst = 10000\nagents = 64\n";
+const LIMITS: &str = "frames_per_second = 10000\nframes_burst = 10000\nagents = 64\nqueued_turns = 64\n";
+
+/// What the gateway keeps, and where its agents live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keeping {
+    /// Nothing: the journal in memory, agents as children of the gateway.
+    Nothing,
+    /// The journal on disk, agents in hosts of their own: what a gateway does unless told otherwise.
+    Everything,
+}
+
+impl Keeping {
+    /// How rows tell it.
+    pub(crate) fn suffix(self) -> &'static str {
+        match self {
+            Self::Nothing => "",
+            Self::Everything => ", journal and hosts on",
+        }
+    }
+}
 
 /// A measured process. Ends with its handle.
 pub(crate) struct Server {
     pub(crate) kind: Kind,
     pub(crate) address: SocketAddr,
     child: Child,
+    /// Removed with the process.
     _directory: Option<TempDir>,
 }
 
 impl Server {
-    /// A release build of the gateway, deltas joined or not.
-    pub(crate) async fn gateway(merge: bool) -> io::Result<Self> {
+    /// A release build of the gateway, deltas joined or not, on a data directory of its own.
+    pub(crate) async fn gateway(merge: bool, keeping: Keeping) -> io::Result<Self> {
         let directory = tempfile::tempdir()?;
-        let path = |name: &str| directory.path().join(name);
+        let mut server = Self::gateway_on(directory.path(), merge, keeping).await?;
+        server._directory = Some(directory);
+        Ok(server)
+    }
+
+    /// The same on a directory that is there, and stays.
+    pub(crate) async fn gateway_on(directory: &Path, merge: bool, keeping: Keeping) -> io::Result<Self> {
+        let path = |name: &str| directory.join(name);
         let merge_bytes = if merge { 16 * 1024 } else { 0 };
         fs::write(path("config.toml"), format!("[limits]\n{LIMITS}merge_bytes = {merge_bytes}\n"))?;
         let mut command = on_core(SERVER_CORE, &gateway_binary()?);
         command.args(["serve", "--listen", "127.0.0.1:0", "--no-auth", "--dialect", "claude"]);
         command.arg("--agent-command").arg(agent_command()?);
         command.arg("--config").arg(path("config.toml"));
-        command.args(["--durability", "none"]).arg("--data-dir").arg(path("data"));
-        command.arg("--workspace").arg(directory.path());
+        let durability = match keeping {
+            Keeping::Nothing => "none",
+            Keeping::Everything => "normal",
+        };
+        command.args(["--durability", durability]).arg("--data-dir").arg(data_of(directory));
+        command.arg("--workspace").arg(directory);
         command.arg("--port-file").arg(path("port"));
         command.env("RUST_LOG", "error").stdout(Stdio::null()).stderr(Stdio::inherit());
+        let _ = fs::remove_file(path("port"));
         let mut child = command.spawn()?;
         let began = Instant::now();
         let address = loop {
@@ -64,9 +96,9 @@ impl Server {
             if began.elapsed() > START {
                 return Err(io::Error::other("the gateway does not start"));
             }
-            sleep(Duration::from_millis(20)).await;
+            sleep(Duration::from_millis(2)).await;
         };
-        Ok(Self { kind: Kind::Gateway, address, child, _directory: Some(directory) })
+        Ok(Self { kind: Kind::Gateway, address, child, _directory: None })
     }
 
     /// The bare broadcaster.
@@ -113,7 +145,12 @@ impl Server {
     }
 }
 
-fn on_core(core: usize, program: &PathBuf) -> Command {
+/// Where a gateway on this directory keeps its data.
+pub(crate) fn data_of(directory: &Path) -> PathBuf {
+    directory.join("data")
+}
+
+pub(crate) fn on_core(core: usize, program: &PathBuf) -> Command {
     let mut command = Command::new("taskset");
     command.arg("-c").arg(core.to_string()).arg(program).stdin(Stdio::null()).kill_on_drop(true);
     command

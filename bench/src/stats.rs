@@ -5,8 +5,17 @@
 pub(crate) struct Samples(Vec<f64>);
 
 impl Samples {
+    pub(crate) const fn none() -> Self {
+        Self(Vec::new())
+    }
+
     pub(crate) fn one(value: f64) -> Self {
         Self(vec![value])
+    }
+
+    /// As many of one value.
+    pub(crate) fn same(value: f64, count: usize) -> Self {
+        Self(vec![value; count])
     }
 
     pub(crate) fn push(&mut self, value: f64) {

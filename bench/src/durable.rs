@@ -1,0 +1,260 @@
+//! The rows with everything on: the journal on disk, agents in hosts of their own, deltas joined.
+
+use std::{
+    io,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use tokio::{task::JoinSet, time::timeout_at};
+
+use crate::{
+    bare, history,
+    peer::{Kind, Peer},
+    rows::{self, Throughput, message, short, subscribe},
+    server::{Keeping, Server, data_of},
+    stats::{Samples, ratio},
+    table::{Bar, Row},
+};
+
+/// A throughput row: what keeping costs.
+pub(crate) async fn throughput(row: &Throughput, rounds: usize) -> io::Result<Vec<Row>> {
+    let servers =
+        [Server::gateway(true, Keeping::Nothing).await?, Server::gateway(true, Keeping::Everything).await?];
+    let [memory, disk] = rows::rates(row, rounds, servers).await?;
+    Ok(vec![Row {
+        name: format!("{}, merging on, journal and hosts on: of the same without", row.name),
+        ratio: ratio(&disk, &memory),
+        bar: Bar::AtLeast(0.8),
+        detail: format!("{} of {} deltas/s", short(disk.median()), short(memory.median())),
+    }])
+}
+
+/// From a short message to its first delta: the message is on the disk before the agent sees it, and what the
+/// agent is told as well.
+pub(crate) async fn first_delta(rounds: usize) -> io::Result<Vec<Row>> {
+    let directory = tempfile::tempdir()?;
+    let mut syncs = Samples::none();
+    for _ in 0..rounds {
+        syncs.push(bare::sync_us(directory.path())?);
+    }
+    let [relay, ours] = rows::first_deltas(rounds, Keeping::Everything).await?;
+    let allowed = 2.0 * relay.median() + 2.0 * syncs.median();
+    Ok(vec![Row {
+        name:
+            "first delta after a short message, p50, journal and hosts on: of twice the relay and two syncs"
+                .into(),
+        ratio: ratio(&ours, &Samples::same(allowed, rounds)),
+        bar: Bar::AtMost(1.0),
+        detail: format!(
+            "{:.0} µs, relay {:.0} µs, sync {:.0} µs",
+            ours.median(),
+            relay.median(),
+            syncs.median()
+        ),
+    }])
+}
+
+/// Messages that are acknowledged, of many chats at once, each chat's one after another.
+pub(crate) async fn acknowledged(rounds: usize) -> io::Result<Vec<Row>> {
+    const CHATS: usize = 50;
+    const EACH: usize = 60;
+    let directory = tempfile::tempdir()?;
+    let server = Server::gateway_on(directory.path(), true, Keeping::Everything).await?;
+    let mut peers = Vec::new();
+    for chat in 0..CHATS {
+        peers.push(subscribe(&server, chat, true).await?);
+    }
+    let (mut ours, mut bare) = (Samples::none(), Samples::none());
+    for _ in 0..rounds {
+        bare.push(bare::kept_per_second(directory.path(), CHATS, EACH).await?);
+        // Behind a turn that takes its time, messages queue: only the acknowledging is measured.
+        for (chat, peer) in peers.iter_mut().enumerate() {
+            peer.send(&message(Kind::Gateway, chat, 1, 5_000_000)).await?;
+            peer.until("message_accepted").await?;
+        }
+        let begun = Instant::now();
+        let mut tasks = JoinSet::new();
+        for (chat, mut peer) in peers.drain(..).enumerate() {
+            tasks.spawn(async move {
+                for _ in 0..EACH {
+                    peer.send(&message(Kind::Gateway, chat, 1, 0)).await?;
+                    peer.until("message_accepted").await?;
+                }
+                Ok::<_, io::Error>((chat, peer))
+            });
+        }
+        let mut done = all(tasks).await?;
+        #[expect(clippy::cast_precision_loss, reason = "counts of a bench are far below 2^52")]
+        ours.push((CHATS * EACH) as f64 / begun.elapsed().as_secs_f64());
+        done.sort_by_key(|(chat, _)| *chat);
+        for (_, mut peer) in done {
+            for _ in 0..=EACH {
+                peer.end_of_turn().await?;
+            }
+            peers.push(peer);
+        }
+    }
+    drop(peers);
+    server.stop().await?;
+    Ok(vec![Row {
+        name: "acknowledged messages, 50 chats at once: of a bare loop on SQLite".into(),
+        ratio: ratio(&ours, &bare),
+        bar: Bar::AtLeast(0.7),
+        detail: format!("{} of {} a second", short(ours.median()), short(bare.median())),
+    }])
+}
+
+/// A long answer, from the journal to one client.
+pub(crate) async fn replay(rounds: usize) -> io::Result<Vec<Row>> {
+    const DELTAS: u64 = 100_000;
+    let directory = tempfile::tempdir()?;
+    history::fill(&data_of(directory.path()), 1, DELTAS + 3).await?;
+    let limit = Server::limit(1, 1).await?;
+    let mut listener = subscribe(&limit, 0, true).await?;
+    let server = Server::gateway_on(directory.path(), true, Keeping::Everything).await?;
+    let (mut ours, mut bare) = (Samples::none(), Samples::none());
+    for _ in 0..rounds {
+        listener.send(&message(Kind::Limit, 0, DELTAS, 0)).await?;
+        bare.push(listener.answer(DELTAS, |_| ()).await?.rate());
+        listener.end_of_turn().await?;
+        let mut peer = Peer::connect(Kind::Gateway, server.address, "/ws").await?;
+        peer.until("ready").await?;
+        peer.send(&attach(0, Some((history::EPOCH, 0))).to_string()).await?;
+        ours.push(peer.answer(DELTAS, |_| ()).await?.rate());
+        peer.until("replay_end").await?;
+    }
+    drop(listener);
+    limit.stop().await?;
+    server.stop().await?;
+    Ok(vec![Row {
+        name: "replay of 100,000 events to one client: of the limit".into(),
+        ratio: ratio(&ours, &bare),
+        bar: Bar::AtLeast(0.5),
+        detail: format!("{} of {} deltas/s", short(ours.median()), short(bare.median())),
+    }])
+}
+
+/// A start on a data directory with a long history, beside one on an empty directory.
+pub(crate) async fn start(rounds: usize) -> io::Result<Vec<Row>> {
+    let (empty, full) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    history::fill(&data_of(full.path()), 10_000, 100).await?;
+    let (mut longer, mut larger) = (Samples::none(), Samples::none());
+    for _ in 0..rounds {
+        let (on_empty, small) = started(empty.path()).await?;
+        let (on_full, large) = started(full.path()).await?;
+        longer.push(on_full - on_empty);
+        larger.push(large - small);
+    }
+    Ok(vec![
+        Row {
+            name: "start with 10,000 chats and 1,000,000 events: seconds more than with none".into(),
+            detail: String::new(),
+            ratio: longer,
+            bar: Bar::AtMost(1.0),
+        },
+        Row {
+            name: "the same: MiB more of resident memory, a page of chats listed".into(),
+            detail: String::new(),
+            ratio: larger,
+            bar: Bar::AtMost(8.0),
+        },
+    ])
+}
+
+/// Seconds until a client has the list of chats, and MiB of resident memory then.
+async fn started(directory: &Path) -> io::Result<(f64, f64)> {
+    let begun = Instant::now();
+    let server = Server::gateway_on(directory, true, Keeping::Everything).await?;
+    let mut peer = Peer::connect(Kind::Gateway, server.address, "/ws").await?;
+    peer.until("ready").await?;
+    peer.send(&json!({"type": "list_chats"}).to_string()).await?;
+    peer.until("chats").await?;
+    let took = begun.elapsed().as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "bytes of a bench are far below 2^52")]
+    let resident = server.resident()? as f64 / f64::from(1 << 20);
+    drop(peer);
+    server.stop().await?;
+    Ok((took, resident))
+}
+
+/// Clients of running answers that are all cut at once, and all come back.
+pub(crate) async fn cut() -> io::Result<Vec<Row>> {
+    const CHATS: usize = 10;
+    const EACH: usize = 100;
+    let server = Server::gateway(true, Keeping::Everything).await?;
+    let mut peers = Vec::new();
+    for chat in 0..CHATS {
+        for number in 0..EACH {
+            peers.push((chat, number == 0, subscribe(&server, chat, number == 0).await?));
+        }
+    }
+    // Answers of 15 s, cut after 3 s.
+    for (chat, _, peer) in peers.iter_mut().filter(|(_, first, _)| *first) {
+        peer.send(&message(Kind::Gateway, *chat, 300, 50_000)).await?;
+    }
+    let cut_at = Instant::now() + Duration::from_secs(3);
+    let address = server.address;
+    let mut tasks = JoinSet::new();
+    for (chat, _, mut peer) in peers {
+        tasks.spawn(async move {
+            let mut place = None;
+            while let Ok(frame) = timeout_at(cut_at.into(), peer.next()).await {
+                place = advance(place, &frame?)?;
+            }
+            drop(peer);
+            let (epoch, seq) = place.ok_or_else(|| io::Error::other("nothing came before the cut"))?;
+            let mut peer = Peer::connect(Kind::Gateway, address, "/ws").await?;
+            peer.until("ready").await?;
+            peer.send(&attach(chat, Some((&epoch, seq))).to_string()).await?;
+            let mut place = Some((epoch, seq));
+            let mut back = None;
+            loop {
+                let frame = peer.next().await?;
+                place = advance(place, &frame)?;
+                if frame.starts_with(br#"{"event":"replay_end""#) {
+                    back.get_or_insert_with(|| cut_at.elapsed().as_secs_f64());
+                } else if frame.starts_with(br#"{"event":"turn_end""#) {
+                    return back.ok_or_else(|| io::Error::other("the turn ended before the client was back"));
+                }
+            }
+        });
+    }
+    let mut slowest: f64 = 0.0;
+    for back in all(tasks).await? {
+        slowest = slowest.max(back);
+    }
+    server.stop().await?;
+    Ok(vec![Row {
+        name: "1,000 clients cut at once, none refused, no hole: seconds until all are back".into(),
+        ratio: Samples::one(slowest),
+        bar: Bar::AtMost(10.0),
+        detail: String::new(),
+    }])
+}
+
+fn attach(chat: usize, after: Option<(&str, u64)>) -> Value {
+    let after = after.map(|(epoch, seq)| json!({"epoch": epoch, "seq": seq}));
+    json!({"type": "attach", "chat_id": format!("bench-{chat}"), "after": after})
+}
+
+/// The cursor after a frame; an error if the frame leaves a hole behind an earlier one.
+fn advance(place: Option<(String, u64)>, frame: &[u8]) -> io::Result<Option<(String, u64)>> {
+    let Some((epoch, seq)) = rows::place(frame) else { return Ok(place) };
+    let value: Value = serde_json::from_slice(frame)?;
+    let first = value["first_seq"].as_u64().unwrap_or(seq);
+    match &place {
+        // The sender's acknowledgement is an event too.
+        Some((_, last)) if first != last + 1 => Err(io::Error::other(format!("{first} came after {last}"))),
+        _ => Ok(Some((epoch, seq))),
+    }
+}
+
+async fn all<T: 'static>(mut tasks: JoinSet<io::Result<T>>) -> io::Result<Vec<T>> {
+    let mut done = Vec::new();
+    while let Some(one) = tasks.join_next().await {
+        done.push(one??);
+    }
+    Ok(done)
+}

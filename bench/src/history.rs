@@ -1,0 +1,122 @@
+//! A journal with a long history, made through the port that the gateway itself writes through.
+
+use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+
+use switchboard_core::{
+    ids::{ChatId, ChatKey, Epoch, Principal, TurnId},
+    journal::{Append, AppendId, Change, Durability, JournalAnswer, LogEvent},
+    wire::{ChatBody, Outcome, Place, encode_chat},
+};
+use switchboard_runtime::{Answers, Journal as _, OpenJournal as _, Request, Sqlite, SqliteOptions};
+use tokio::{sync::mpsc, time::timeout};
+
+use crate::token;
+
+/// The one epoch of a chat made here.
+pub(crate) const EPOCH: &str = "0123456789ab";
+/// Appends on the way at once.
+const WINDOW: u64 = 256;
+/// Events of one append.
+const PER_APPEND: u64 = 100;
+
+/// Makes chats `bench-0` and on in a data directory, each with one finished turn of so many events.
+pub(crate) async fn fill(data: &Path, chats: u64, events: u64) -> io::Result<()> {
+    fs::create_dir_all(data)?;
+    fs::set_permissions(data, fs::Permissions::from_mode(0o700))?;
+    let (answers, mut answered) = mpsc::unbounded_channel();
+    let sqlite = Sqlite::open(data.join("journal.db"), SqliteOptions::default()).map_err(io::Error::other)?;
+    let mut journal = sqlite.open(Answers::new(answers));
+    let (mut sent, mut kept) = (0, 0);
+    for chat in 0..chats {
+        for append in appends(chat, events) {
+            sent += 1;
+            journal.submit(&mut vec![Request::Append(Append { id: AppendId(sent), ..append })]);
+            while sent - kept >= WINDOW {
+                is_kept(&mut answered).await?;
+                kept += 1;
+            }
+        }
+    }
+    while kept < sent {
+        is_kept(&mut answered).await?;
+        kept += 1;
+    }
+    Ok(())
+}
+
+async fn is_kept(answered: &mut mpsc::UnboundedReceiver<JournalAnswer>) -> io::Result<()> {
+    match timeout(Duration::from_secs(60), answered.recv()).await {
+        Ok(Some(JournalAnswer::Appended(_))) => Ok(()),
+        _ => Err(io::Error::other("the journal did not keep an append")),
+    }
+}
+
+/// A turn: the message, deltas, and its end.
+fn appends(chat: u64, events: u64) -> Vec<Append> {
+    let chat_id = ChatId::parse(&format!("bench-{chat}")).expect("a chat id");
+    let epoch = Epoch::parse(EPOCH).expect("an epoch");
+    let turn_id = TurnId::parse("turn-1").expect("a turn id");
+    let key = ChatKey { principal: Principal::owner(), chat: chat_id.clone() };
+    let at_ms = 1_700_000_000_000 + chat;
+    let event = |seq: u64| {
+        let body = match seq {
+            1 => ChatBody::UserMessage {
+                text: "go".into(),
+                starts_turn: true,
+                active_turn_id: None,
+                created_at_ms: at_ms,
+                client_id: None,
+            },
+            2 => ChatBody::TurnStarted { started_at_ms: at_ms },
+            seq if seq == events => ChatBody::TurnEnd {
+                outcome: Outcome::Completed,
+                latency_ms: 1,
+                usage: None,
+                cost: None,
+                error: None,
+                goal_state: None,
+            },
+            seq => {
+                let mut text = Vec::new();
+                token::put(&mut text, seq - 3);
+                ChatBody::Delta { stream_id: "s1".into(), text: String::from_utf8_lossy(&text).into_owned() }
+            }
+        };
+        let place = Place {
+            chat_id: chat_id.clone(),
+            epoch: epoch.clone(),
+            first_seq: None,
+            seq,
+            turn_id: Some(turn_id.clone()),
+        };
+        LogEvent { first_seq: seq, seq, frame: encode_chat(&place, &body) }
+    };
+    let hash = [0; 32];
+    let accepted =
+        Change::TurnAccepted { turn_id: turn_id.clone(), hash, seq: 1, text: "go".into(), starts_turn: true };
+    let mut appends = Vec::new();
+    let mut first = 1;
+    while first <= events {
+        let last = events.min(first + PER_APPEND - 1);
+        let mut changes = Vec::new();
+        if first == 1 {
+            changes.push(accepted.clone());
+            changes.push(Change::Title { title: format!("Chat {chat}") });
+            changes.push(Change::TurnStarted { turn_id: turn_id.clone() });
+        }
+        if last == events {
+            changes.push(Change::TurnEnded { turn_id: turn_id.clone(), outcome: Outcome::Completed });
+        }
+        appends.push(Append {
+            id: AppendId(0),
+            chat: key.clone(),
+            durability: Durability::Written,
+            create: (first == 1).then(|| epoch.clone()),
+            events: (first..=last).map(event).collect(),
+            changes,
+            at_ms,
+        });
+        first = last + 1;
+    }
+    appends
+}
