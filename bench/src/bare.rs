@@ -16,8 +16,14 @@ use crate::{
     stats::Samples,
 };
 
-/// About what a message weighs in a journal: its event and its content.
-const MESSAGE: [u8; 300] = [b'x'; 300];
+/// About what a message weighs: its event, as clients get it.
+const EVENT: [u8; 300] = [b'x'; 300];
+
+/// The least that an acknowledgement promises: the message has its place in its chat, and a repeat of it will
+/// be recognised.
+const TABLES: &str = "\
+    CREATE TABLE IF NOT EXISTS events (chat INTEGER, seq INTEGER, event BLOB, PRIMARY KEY (chat, seq)) WITHOUT ROWID;\
+    CREATE TABLE IF NOT EXISTS turns (chat INTEGER, turn_id TEXT, hash BLOB, PRIMARY KEY (chat, turn_id)) WITHOUT ROWID;";
 
 /// The sync of 4 KiB that were appended to a file in this directory, p50 of 50, in microseconds.
 pub(crate) fn sync_us(directory: &Path) -> io::Result<f64> {
@@ -33,30 +39,28 @@ pub(crate) fn sync_us(directory: &Path) -> io::Result<f64> {
 }
 
 /// Messages that were kept per second, as [`keep`] measures it in a process of its own on the server's core.
-pub(crate) async fn kept_per_second(directory: &Path, writers: usize, each: usize) -> io::Result<f64> {
+pub(crate) async fn kept_per_second(directory: &Path, chats: usize, each: usize) -> io::Result<f64> {
     let mut command = on_core(SERVER_CORE, &std::env::current_exe()?);
-    command.arg("keep").arg(directory).arg(writers.to_string()).arg(each.to_string());
+    command.arg("keep").arg(directory).arg(chats.to_string()).arg(each.to_string());
     let output = command.output().await?;
     let text = String::from_utf8_lossy(&output.stdout);
     text.trim().parse().map_err(|_| io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()))
 }
 
-/// Keeps messages of many writers, each of which waits for its last one to be on the disk: one transaction for
+/// Keeps messages of many chats, each of which waits for its last one to be on the disk: one transaction for
 /// all that wait, one sync for all that were committed, the two on threads of their own. Gives messages per
 /// second.
-pub(crate) fn keep(directory: &Path, writers: usize, each: usize) -> Result<f64, Box<dyn std::error::Error>> {
+pub(crate) fn keep(directory: &Path, chats: usize, each: usize) -> Result<f64, Box<dyn std::error::Error>> {
     let path = directory.join("bare.db");
     let db = Connection::open(&path)?;
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "OFF")?;
     db.pragma_update(None, "wal_autocheckpoint", 0)?;
-    db.execute_batch(
-        "CREATE TABLE IF NOT EXISTS messages (id INTEGER PRIMARY KEY, writer INTEGER, text BLOB)",
-    )?;
+    db.execute_batch(TABLES)?;
     let log = File::options().write(true).open(path.with_extension("db-wal"))?;
     let (ask, asked) = mpsc::channel::<usize>();
     let (commit, committed) = mpsc::channel::<Vec<usize>>();
-    let (answer, answered): (Vec<_>, Vec<_>) = (0..writers).map(|_| mpsc::channel::<()>()).unzip();
+    let (answer, answered): (Vec<_>, Vec<_>) = (0..chats).map(|_| mpsc::channel::<()>()).unzip();
     let begun = Instant::now();
     thread::scope(|scope| {
         scope.spawn(move || write(&db, &asked, &commit));
@@ -64,17 +68,17 @@ pub(crate) fn keep(directory: &Path, writers: usize, each: usize) -> Result<f64,
             while let Ok(mut batch) = committed.recv() {
                 committed.try_iter().for_each(|more| batch.extend(more));
                 log.sync_data().expect("the disk takes what is written");
-                for writer in batch {
-                    // A writer that is done waits no more.
-                    let _ = answer[writer].send(());
+                for chat in batch {
+                    // A chat that is done waits no more.
+                    let _ = answer[chat].send(());
                 }
             }
         });
-        for (writer, answered) in answered.into_iter().enumerate() {
+        for (chat, answered) in answered.into_iter().enumerate() {
             let ask = ask.clone();
             scope.spawn(move || {
                 for _ in 0..each {
-                    if ask.send(writer).is_err() || answered.recv_timeout(Duration::from_secs(60)).is_err() {
+                    if ask.send(chat).is_err() || answered.recv_timeout(Duration::from_secs(60)).is_err() {
                         return;
                     }
                 }
@@ -83,19 +87,31 @@ pub(crate) fn keep(directory: &Path, writers: usize, each: usize) -> Result<f64,
         drop(ask);
     });
     #[expect(clippy::cast_precision_loss, reason = "counts of a bench are far below 2^52")]
-    Ok((writers * each) as f64 / begun.elapsed().as_secs_f64())
+    Ok((chats * each) as f64 / begun.elapsed().as_secs_f64())
 }
 
 fn write(db: &Connection, asked: &mpsc::Receiver<usize>, commit: &mpsc::Sender<Vec<usize>>) {
+    let mut seq =
+        db.query_row("SELECT coalesce(max(seq), 0) FROM events", [], |row| row.get(0)).unwrap_or(0_i64);
     while let Ok(first) = asked.recv() {
         let batch: Vec<usize> = std::iter::once(first).chain(asked.try_iter()).collect();
-        let kept = || -> rusqlite::Result<()> {
-            db.execute_batch("BEGIN IMMEDIATE")?;
-            let mut insert = db.prepare_cached("INSERT INTO messages (writer, text) VALUES (?1, ?2)")?;
-            for writer in &batch {
-                insert.execute((i64::try_from(*writer).unwrap_or(0), MESSAGE))?;
+        let mut kept = || -> rusqlite::Result<()> {
+            db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+            let mut event = db.prepare_cached("INSERT INTO events (chat, seq, event) VALUES (?1, ?2, ?3)")?;
+            let mut turn =
+                db.prepare_cached("INSERT INTO turns (chat, turn_id, hash) VALUES (?1, ?2, ?3)")?;
+            for chat in &batch {
+                seq += 1;
+                let chat = i64::try_from(*chat).unwrap_or(0);
+                // As random as ids are, and the same in each run.
+                let id = format!(
+                    "{:032x}",
+                    u128::from(seq.unsigned_abs()).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
+                );
+                event.execute((chat, seq, EVENT))?;
+                turn.execute((chat, id, [0_u8; 32]))?;
             }
-            db.execute_batch("COMMIT")
+            db.prepare_cached("COMMIT")?.execute([]).map(drop)
         };
         kept().expect("the disk takes what is written");
         if commit.send(batch).is_err() {

@@ -61,7 +61,7 @@ enum Role {
         agent: String,
     },
     /// The bare loop on SQLite.
-    Keep { directory: PathBuf, writers: usize, each: usize },
+    Keep { directory: PathBuf, chats: usize, each: usize },
 }
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
@@ -70,8 +70,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         agent::run()?;
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(Role::Keep { directory, writers, each }) = &args.role {
-        println!("{}", bare::keep(directory, *writers, *each)?);
+    if let Some(Role::Keep { directory, chats, each }) = &args.role {
+        println!("{}", bare::keep(directory, *chats, *each)?);
         return Ok(ExitCode::SUCCESS);
     }
     raise_file_limit()?;
