@@ -5,6 +5,10 @@
 //! [`demo`] is an agent of our own that speaks the same dialect as Claude Code.
 
 pub mod codec;
+#[cfg(test)]
+#[allow(unreachable_pub, reason = "shared with other crates' tests")]
+#[path = "../../core/tests/support/damage.rs"]
+mod damage;
 pub mod demo;
 mod dialect;
 mod driver;

@@ -1,6 +1,8 @@
 //! Random input for a transport's own tests: mostly close to what is meant, repeatable, for a time.
 //!
-//! `SWITCHBOARD_FUZZ_SECONDS` says how long a run takes, `SWITCHBOARD_FUZZ_SEED` repeats one; each prints both.
+//! `SWITCHBOARD_FUZZ_SECONDS` says how long a run takes, `SWITCHBOARD_FUZZ_SEED` repeats one; each prints both. With
+//! `SWITCHBOARD_FUZZ_FRAMES` a run goes on until there were so many, and memory must stay flat: run one alone then, what
+//! else is in its process would count.
 
 use std::{
     env,
@@ -15,9 +17,13 @@ use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng as _, SeedableRng as _},
 };
+use switchboard_core::Limits;
 
 /// How long a run takes if nobody says.
 const SECONDS: u64 = 5;
+/// Memory may grow by this over the last three quarters of the frames: the allocator's own, and what a journal in memory
+/// keeps.
+const GROWTH_BYTES: u64 = 8 << 20;
 
 /// Frames to begin with.
 pub const FRAMES: &[&str] = &[
@@ -38,6 +44,10 @@ pub struct Run {
     /// The source.
     pub random: Random,
     until: Instant,
+    /// How many frames there are to be at least.
+    wanted: u64,
+    /// What was in use after a quarter of them, in bytes.
+    in_use: Option<u64>,
     rounds: u32,
     panics: Arc<AtomicUsize>,
 }
@@ -51,21 +61,53 @@ impl Run {
         let seconds = number("SWITCHBOARD_FUZZ_SECONDS").unwrap_or(SECONDS);
         println!("SWITCHBOARD_FUZZ_SEED={seed} SWITCHBOARD_FUZZ_SECONDS={seconds}");
         let until = Instant::now() + Duration::from_secs(seconds);
-        Self { random: Random(ChaCha8Rng::seed_from_u64(seed)), until, rounds: 0, panics: count_panics() }
+        let wanted = number("SWITCHBOARD_FUZZ_FRAMES").unwrap_or(0);
+        let random = Random { source: ChaCha8Rng::seed_from_u64(seed), frames: 0 };
+        Self { random, until, wanted, in_use: None, rounds: 0, panics: count_panics() }
     }
 
-    /// Whether there is time for another round.
+    /// The limits for a run. Where memory is looked at, people may do what they may by default: otherwise the chats that
+    /// come of all these frames would fill it.
+    pub fn limits(&self, generous: Limits) -> Limits {
+        if self.wanted == 0 {
+            return generous;
+        }
+        let Limits { messages_per_minute, new_chats_per_minute, .. } = Limits::default();
+        Limits { messages_per_minute, new_chats_per_minute, ..generous }
+    }
+
+    /// Whether there is time for another round, or need.
     pub fn goes_on(&mut self) -> bool {
         self.rounds += 1;
-        Instant::now() < self.until
+        if self.in_use.is_none() && self.random.frames * 4 >= self.wanted {
+            self.in_use = Some(resident());
+        }
+        Instant::now() < self.until || self.random.frames < self.wanted
     }
 
-    /// Ends the run; fails if anything panicked.
+    /// Ends the run; fails if anything panicked, or if memory was looked at and grew.
     #[allow(clippy::print_stdout, reason = "how much was tried is said")]
     pub fn end(self) {
-        println!("{} rounds", self.rounds - 1);
+        let (frames, before, now) = (self.random.frames, self.in_use.unwrap_or_default(), resident());
+        println!(
+            "{} rounds, {frames} frames, {} KiB, then {} KiB",
+            self.rounds - 1,
+            before / 1024,
+            now / 1024
+        );
+        assert!(
+            self.wanted == 0 || now < before + GROWTH_BYTES,
+            "memory is not flat: {before} bytes, then {now}"
+        );
         assert_eq!(self.panics.load(Ordering::Relaxed), 0, "something panicked");
     }
+}
+
+/// Bytes of memory that this process has in use.
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or_default();
+    pages * 4096
 }
 
 fn fresh_seed() -> u64 {
@@ -88,17 +130,20 @@ fn count_panics() -> Arc<AtomicUsize> {
 
 /// A source of random numbers that gives the same ones for the same seed.
 #[derive(Debug)]
-pub struct Random(ChaCha8Rng);
+pub struct Random {
+    source: ChaCha8Rng,
+    frames: u64,
+}
 
 impl Random {
     /// A number below this one, which is not 0.
     pub fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.0.next_u64() % bound as u64).expect("it is below a usize")
+        usize::try_from(self.source.next_u64() % bound as u64).expect("it is below a usize")
     }
 
     /// Any byte.
     pub fn byte(&mut self) -> u8 {
-        self.0.next_u32().to_le_bytes()[0]
+        self.source.next_u32().to_le_bytes()[0]
     }
 
     /// One of these, of which there is one at least.
@@ -119,8 +164,14 @@ impl Random {
         }
     }
 
+    /// Counts frames that were not made with [`Random::frame`].
+    pub fn made(&mut self, frames: u64) {
+        self.frames += frames;
+    }
+
     /// A frame that is good, or was.
     pub fn frame(&mut self) -> Vec<u8> {
+        self.made(1);
         let mut bytes = self.one_of(FRAMES).as_bytes().to_vec();
         self.damage(&mut bytes, 4);
         bytes

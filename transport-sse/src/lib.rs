@@ -31,6 +31,8 @@
 mod answer;
 mod body;
 mod chats;
+#[cfg(test)]
+mod fuzz;
 mod place;
 mod post;
 mod request;

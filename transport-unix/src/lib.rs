@@ -18,6 +18,8 @@
 //! ```
 
 mod bind;
+#[cfg(test)]
+mod fuzz;
 mod lines;
 mod session;
 

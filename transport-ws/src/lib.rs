@@ -18,6 +18,8 @@
 //! # }
 //! ```
 
+#[cfg(test)]
+mod fuzz;
 mod handshake;
 mod listener;
 mod read;

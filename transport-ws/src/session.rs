@@ -131,7 +131,7 @@ async fn serve<R, W>(
     close(&mut writer, &mut socket, last, &options).await;
 }
 
-fn config(limits: &Limits) -> WebSocketConfig {
+pub(crate) fn config(limits: &Limits) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)

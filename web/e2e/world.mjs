@@ -121,8 +121,8 @@ export async function answer(turn) {
   return (await turn.locator(".answer > .markdown").allInnerTexts()).join("\n").trim();
 }
 
-/** A reverse proxy under a subpath, whose connections can be cut and refused. */
-export async function startProxy(world, prefix) {
+/** A reverse proxy under a subpath, whose connections can be cut and refused, and which may let no WebSocket through. */
+export async function startProxy(world, prefix, { upgrades = true } = {}) {
   const upstream = new URL(world.base);
   const sockets = new Set();
   let refusing = false;
@@ -144,6 +144,7 @@ export async function startProxy(world, prefix) {
       if (!head.includes("\r\n\r\n")) return;
       client.off("data", onHead);
       const upgrade = /^upgrade:/im.test(head);
+      if (upgrade && !upgrades) return client.end("HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
       // One request per connection, so that each head is seen; a WebSocket goes on as it is.
       gateway.write(rewritten(head, upgrade), "latin1");
       client.pipe(gateway);
@@ -161,6 +162,7 @@ export async function startProxy(world, prefix) {
     base: `http://127.0.0.1:${server.address().port}${prefix}`,
     cut() { refusing = true; for (const socket of sockets) socket.destroy(); },
     mend() { refusing = false; },
+    admitUpgrades() { upgrades = true; },
     end() { for (const socket of sockets) socket.destroy(); return new Promise((done) => server.close(done)); },
   };
 }

@@ -20,13 +20,19 @@ const CORE_TARGETS: [&str; 2] = ["wasm32v1-none", "wasm32-unknown-unknown"];
 
 /// The crates that others build on, and the features that they have on purpose. Each must build alone, without what
 /// the rest of the workspace turns on.
-const LIBRARIES: [(&str, &[&str]); 5] = [
+const LIBRARIES: [(&str, &[&str]); 6] = [
     ("core", &["schema"]),
     ("runtime", &["sqlite"]),
     ("transport-ws", &[]),
     ("transport-unix", &[]),
+    ("transport-sse", &[]),
     ("agent-bridge", &[]),
 ];
+
+/// What randomised tests do at least with `--nightly`, however long it takes: malformed frames over each transport, inputs
+/// of each fuzz target.
+const NIGHTLY_COUNTS: [(&str, &str); 2] =
+    [("SWITCHBOARD_FUZZ_FRAMES", "1000000"), ("BOLERO_RANDOM_ITERATIONS", "100000")];
 
 pub(crate) fn format(session: &Session) -> Result<Verdict> {
     // The names are enough: who sees them runs `cargo fmt`.
@@ -119,6 +125,12 @@ pub(crate) fn tests(session: &Session) -> Result<Verdict> {
     for (name, seconds) in session.random_budgets() {
         println!("{name}={seconds}");
         tests = tests.env(name, seconds);
+    }
+    if session.is_nightly() {
+        for (name, count) in NIGHTLY_COUNTS {
+            println!("{name}={count}");
+            tests = tests.env(name, count);
+        }
     }
     tests.run(session.deadline())?;
     references.require_all(session)?;

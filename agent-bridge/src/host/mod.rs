@@ -15,6 +15,8 @@
 //! What a host that was killed leaves behind bears the mark of `host.json` in its environment, and is ended by the
 //! gateway that notices, or by the next one at its start.
 
+#[cfg(test)]
+mod fuzz;
 mod intake;
 mod link;
 pub(crate) mod place;

@@ -18,6 +18,7 @@ use switchboard_core::{
     wire::Outcome,
 };
 use switchboard_runtime::{Agent, Gateway, Memory, Order, Seat, entropy};
+use switchboard_transport_sse as sse;
 use switchboard_transport_ws as ws;
 use tokio::net::TcpListener;
 
@@ -53,6 +54,8 @@ impl Agent for Letters {
 fn application(gateway: &Gateway, sessions: &Arc<Sessions>) -> Router {
     let chat = Router::new()
         .nest("/ws", ws::router(gateway.clone(), ws::Options::default()))
+        // `GET /chat/sse` and `POST /chat/messages`, where no WebSocket gets through.
+        .merge(sse::router(gateway.clone(), sse::Options::default()))
         .layer(from_fn_with_state(Arc::clone(sessions), login::admit));
     Router::new()
         .route("/", get(|| async { Html(include_str!("page.html")) }))

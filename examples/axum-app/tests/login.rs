@@ -123,3 +123,37 @@ async fn only_those_who_are_logged_in_pass_and_each_has_chats_of_their_own() {
     again.send(r#"{"type":"attach","chat_id":"c"}"#).await;
     assert_eq!(again.until("attached").await["chat_id"], "c");
 }
+
+/// The same conversation where no WebSocket gets through: a stream, and a request for each frame.
+#[test]
+fn a_stream_and_posts_do_the_same() {
+    let application = Application::start();
+    let alice = application.log_in("alice wonderland").unwrap();
+    let refused = application.request("GET /chat/sse HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n");
+    assert!(refused.starts_with("HTTP/1.1 401"), "{refused}");
+
+    let mut socket = TcpStream::connect(&application.host).unwrap();
+    socket.set_read_timeout(Some(WAIT)).unwrap();
+    let host = &application.host;
+    write!(socket, "GET /chat/sse HTTP/1.1\r\nHost: {host}\r\nCookie: {alice}\r\n\r\n").unwrap();
+    let mut lines = BufReader::new(socket).lines();
+    let mut until = |kind: &str| loop {
+        let line = lines.next().unwrap().unwrap();
+        let Some(data) = line.strip_prefix("data: ") else { continue };
+        let event: Value = serde_json::from_str(data).unwrap();
+        if event["event"] == kind {
+            return event;
+        }
+    };
+    let ready = until("ready");
+    let stream = ready["stream"].as_str().unwrap();
+    let frame = r#"{"type":"message","chat_id":"c","content":"hello"}"#;
+    let answer = application.request(&format!(
+        "POST /chat/messages HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\nCookie: {alice}\r\n\
+         Switchboard-Stream: {stream}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{frame}",
+        frame.len()
+    ));
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    assert_eq!(until("message")["text"], "5 letters");
+    until("turn_end");
+}

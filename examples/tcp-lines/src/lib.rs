@@ -9,7 +9,7 @@ use bytes::Bytes;
 use switchboard_core::{
     Limits, Peer,
     ids::Principal,
-    wire::{ClientEnvelope, ControlEvent, DecodeError, ErrorCode, decode_binary, encode_control},
+    wire::{ClientEnvelope, ControlEvent, DecodeError, ErrorCode, Frame, decode_binary, encode_control},
 };
 use switchboard_runtime::{
     Connection, Framing, Gateway, InFlight, Inbox, Next, OutboxReader, Stopped, Verifier,
@@ -32,9 +32,9 @@ struct JsonLines;
 impl Framing for JsonLines {
     const OVERHEAD: usize = 1;
 
-    fn before(_: &mut Vec<u8>, _: usize) {}
+    fn before(&mut self, _: &mut Vec<u8>, _: &Frame) {}
 
-    fn after(out: &mut Vec<u8>) {
+    fn after(&mut self, out: &mut Vec<u8>) {
         out.push(b'\n');
     }
 }
@@ -130,7 +130,7 @@ async fn write(writer: &mut OwnedWriteHalf, outbox: &mut OutboxReader) -> Option
         if let Next::Close(close) = outbox.next(&mut batch).await {
             return Some(close.frame.bytes().clone());
         }
-        let in_flight = InFlight::frames::<JsonLines>(&mut batch);
+        let in_flight = InFlight::frames(&mut JsonLines, &mut batch);
         let written = in_flight.write(writer, outbox, &progress, CLOSE_WITHIN).await;
         outbox.written();
         written.ok()?;

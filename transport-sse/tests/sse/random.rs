@@ -66,7 +66,7 @@ async fn random_requests_do_no_harm() {
         comment_every: Duration::from_millis(200),
         ..Options::default()
     };
-    let site = Site::with(generous(), options).await;
+    let site = Site::with(run.limits(generous()), options).await;
     let mut good = Open::new(site.address, "/sse").await;
     let victim = Open::new(site.address, "/sse").await;
     while run.goes_on() {

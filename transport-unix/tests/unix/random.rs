@@ -7,14 +7,17 @@ use switchboard_conformance::{
     WAIT,
     random::{FRAMES, Random, Run},
 };
+use switchboard_transport_unix::Options;
 use tokio::{io::AsyncWriteExt as _, time::timeout};
 
-use crate::site::{Raw, Site};
+use crate::site::{Raw, Site, generous};
 
 /// Lines that are good, or were; the last may have no end.
 fn lines(random: &mut Random) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for _ in 0..1 + random.below(20) {
+    let lines = 1 + random.below(20);
+    random.made(lines as u64);
+    for _ in 0..lines {
         bytes.extend_from_slice(random.one_of(FRAMES).as_bytes());
         bytes.push(b'\n');
     }
@@ -25,7 +28,7 @@ fn lines(random: &mut Random) -> Vec<u8> {
 #[tokio::test]
 async fn random_lines_do_no_harm() {
     let mut run = Run::begin();
-    let site = Site::new().await;
+    let site = Site::with(run.limits(generous()), Options::default()).await;
     let mut good = Raw::open(&site.path).await;
     while run.goes_on() {
         timeout(WAIT, one(&mut run.random, &site)).await.expect("nothing hangs");

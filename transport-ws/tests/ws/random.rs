@@ -23,6 +23,7 @@ fn payload(random: &mut Random) -> Vec<u8> {
     if random.below(5) > 0 {
         return random.frame();
     }
+    random.made(1);
     let mut bytes = random.one_of(MORE).as_bytes().to_vec();
     random.damage(&mut bytes, 4);
     bytes
@@ -51,8 +52,8 @@ async fn random_bytes_do_no_harm() {
     let mut run = Run::begin();
     let short = Duration::from_millis(100);
     let options = Options { authenticate_within: short, message_within: short, ..Options::default() };
-    let open = Site::with(generous(), options.clone(), verified()).await;
-    let closed = Site::with(generous(), options, first_frame()).await;
+    let open = Site::with(run.limits(generous()), options.clone(), verified()).await;
+    let closed = Site::with(run.limits(generous()), options, first_frame()).await;
     let mut good = Raw::open(open.address).await;
     while run.goes_on() {
         timeout(WAIT, one(&mut run.random, &open, &closed)).await.expect("nothing hangs");

@@ -4,7 +4,7 @@ import {
   acceptedEvent, applyControl, applyEvent, emptyChat, isChatEvent, placeOf, type Chat, type Control, type ServerEvent,
 } from "./chat.ts";
 import { ChatList } from "./chat-list.ts";
-import { CLOSE, Connection, type Status } from "./connection.ts";
+import { CLOSE, Connection, type Status, type Way } from "./connection.ts";
 import type { Environment, KeyValueStore } from "./environment.ts";
 import { Outbox, type Unsent } from "./outbox.ts";
 import type { Answer, ChatEvent, ChatId, ErrorEvent, RequestId, TurnId, WireLimits } from "./wire.ts";
@@ -16,7 +16,10 @@ const ATTACHED_CHATS = 8;
 const HISTORY_PAGE_EVENTS = 500;
 
 export interface ClientOptions {
+  /** Of the WebSocket. */
   url: () => string;
+  /** Where no WebSocket can be had: server-sent events below this address, which ends in a slash. Without, none are used. */
+  fallback?: () => string;
   /** Undefined: the gateway needs none, or somebody has to be asked. */
   token: () => string | undefined;
   environment: Environment;
@@ -52,7 +55,7 @@ export class Client {
   constructor(options: ClientOptions) {
     this.#environment = options.environment;
     this.#outbox = new Outbox(options.store, options.storePrefix ?? "switchboard:");
-    this.#connection = new Connection(options.environment, options.url, options.token, {
+    this.#connection = new Connection(options.environment, { url: options.url, fallback: options.fallback }, options.token, {
       status: () => this.#notify(),
       event: (event) => this.#receive(event),
       down: (code) => this.#down(code),
@@ -65,6 +68,8 @@ export class Client {
   /** To be called when the network or the page is back. */
   wake(): void { this.#connection.wake(); }
   get status(): Status { return this.#connection.status; }
+  /** How it is connected. */
+  get way(): Way { return this.#connection.way; }
   get limits(): WireLimits | undefined { return this.#limits; }
 
   /** Called after anything changed; read the getters then. */

@@ -1,4 +1,7 @@
-/** One connection that comes back: handshake, liveness and reconnecting, without knowing what a chat is. */
+/**
+ * One connection that comes back: handshake, liveness and reconnecting, without knowing what a chat is. Where no WebSocket
+ * can be had it falls back to server-sent events, and looks for a WebSocket again from time to time.
+ */
 import { backoff } from "./backoff.ts";
 import type { ServerEvent } from "./chat.ts";
 import type { Environment, SocketLike } from "./environment.ts";
@@ -9,6 +12,11 @@ export const PING_AFTER_MS = 20_000;
 export const DEAD_AFTER_MS = 45_000;
 /** From dialling to `ready`. */
 export const CONNECT_WITHIN_MS = 10_000;
+/** With something to fall back to, a WebSocket that does not open within this is not waited for. */
+export const OPEN_WITHIN_MS = 4_000;
+/** While the fallback is used, a WebSocket is looked for after this, and then this often. */
+export const LOOK_FIRST_MS = 20_000;
+export const LOOK_EVERY_MS = 5 * 60_000;
 /** Without a token, a gateway that needs one stays silent; one that needs none says `ready` at once. */
 export const READY_WITHOUT_TOKEN_MS = 1_500;
 /** A connection that held this long starts the backoff anew. */
@@ -26,6 +34,16 @@ export type Status =
   /** Will not try again by itself. */
   | { readonly state: "stopped"; readonly reason: "unauthorized" | "replaced" | "closed" };
 
+/** How a connection is made. */
+export type Way = "websocket" | "sse";
+
+export interface Addresses {
+  /** Of the WebSocket. */
+  url: () => string;
+  /** Below it, where it ends in a slash, are `sse` and `messages`. Without, there is nothing to fall back to. */
+  fallback?: (() => string) | undefined;
+}
+
 export interface ConnectionHandlers {
   status(status: Status): void;
   event(event: ServerEvent): void;
@@ -35,7 +53,7 @@ export interface ConnectionHandlers {
 
 export class Connection {
   #environment: Environment;
-  #url: () => string;
+  #addresses: Addresses;
   #token: () => string | undefined;
   #handlers: ConnectionHandlers;
   #socket: SocketLike | undefined;
@@ -45,16 +63,26 @@ export class Connection {
   #heardAt = 0;
   #pinged = false;
   #cancelTimer = () => {};
+  #way: Way = "websocket";
+  /** The fallback worked where a WebSocket did not. */
+  #blocked = false;
+  #looking: SocketLike | undefined;
+  #cancelLook = () => {};
 
-  constructor(environment: Environment, url: () => string, token: () => string | undefined, handlers: ConnectionHandlers) {
+  constructor(environment: Environment, addresses: Addresses, token: () => string | undefined, handlers: ConnectionHandlers) {
     this.#environment = environment;
-    this.#url = url;
+    this.#addresses = addresses;
     this.#token = token;
     this.#handlers = handlers;
   }
 
   get status(): Status {
     return this.#status;
+  }
+
+  /** How the present connection is made, or was last tried. */
+  get way(): Way {
+    return this.#way;
   }
 
   /** Connects now, whatever the state; also after a stop, with the token of that moment. */
@@ -90,23 +118,95 @@ export class Connection {
   #dial(): void {
     this.#drop();
     this.#become({ state: "connecting" });
+    this.#open(this.#blocked ? "sse" : "websocket");
+  }
+
+  #open(way: Way): void {
+    this.#drop();
+    this.#way = way;
+    const token = this.#token();
     let socket: SocketLike;
     try {
-      socket = this.#environment.openSocket(this.#url(), PROTOCOL);
+      socket = this.#socketOf(way, token);
     } catch {
-      this.#lost(1006);
+      this.#failed(1006);
       return;
     }
-    this.#socket = socket;
-    this.#timer(CONNECT_WITHIN_MS, () => this.#lost(1006));
+    this.#timer(way === "websocket" && this.#canFallBack() ? OPEN_WITHIN_MS : CONNECT_WITHIN_MS, () => this.#failed(1006));
     socket.onopen = () => {
-      const token = this.#token();
+      // Of a stream, the token went with the request.
+      if (way === "sse") return;
       if (token !== undefined) socket.send(JSON.stringify({ type: "authenticate", token } satisfies ClientEnvelope));
-      else this.#timer(READY_WITHOUT_TOKEN_MS, () => this.#lost(CLOSE.unauthorized));
+      this.#timer(token !== undefined ? CONNECT_WITHIN_MS : READY_WITHOUT_TOKEN_MS, () => this.#failed(token !== undefined ? 1006 : CLOSE.unauthorized));
     };
+    this.#adopt(socket);
+  }
+
+  #socketOf(way: Way, token: string | undefined): SocketLike {
+    const { url, fallback } = this.#addresses;
+    if (way === "sse" && fallback && this.#environment.openStream) return this.#environment.openStream(fallback(), token);
+    return this.#environment.openSocket(url(), PROTOCOL);
+  }
+
+  #adopt(socket: SocketLike): void {
+    this.#socket = socket;
     socket.onmessage = ({ data }) => this.#heard(data);
-    socket.onclose = ({ code }) => this.#lost(code);
+    socket.onclose = ({ code }) => this.#failed(code);
     socket.onerror = null; // a close always follows
+  }
+
+  #canFallBack(): boolean {
+    return this.#addresses.fallback !== undefined && this.#environment.openStream !== undefined;
+  }
+
+  /** A WebSocket that ends without a word before it is ready may be one that does not get through. */
+  #failed(code: number): void {
+    const unheard = this.#readyAt === 0 && code === 1006;
+    if (unheard && this.#way === "websocket" && this.#canFallBack()) return this.#open("sse");
+    // Whatever was in the way of a WebSocket is not all that is in the way.
+    if (unheard) this.#blocked = false;
+    this.#lost(code);
+  }
+
+  /** While the fallback is used: is there a WebSocket by now? What it would replace goes on until it is ready. */
+  #look(): void {
+    const token = this.#token();
+    let socket: SocketLike;
+    try {
+      socket = this.#socketOf("websocket", token);
+    } catch {
+      return this.#lookLater(LOOK_EVERY_MS);
+    }
+    this.#looking = socket;
+    this.#cancelLook = this.#environment.after(CONNECT_WITHIN_MS, () => this.#lookLater(LOOK_EVERY_MS));
+    socket.onopen = () => {
+      if (token !== undefined) socket.send(JSON.stringify({ type: "authenticate", token } satisfies ClientEnvelope));
+    };
+    socket.onmessage = ({ data }) => {
+      if (parse(data)?.event !== "ready") return;
+      // What is on its way out would be lost.
+      if (this.#socket?.bufferedAmount !== 0) return this.#lookLater(LOOK_FIRST_MS);
+      this.#looking = undefined;
+      this.#drop();
+      this.#way = "websocket";
+      this.#blocked = false;
+      this.#handlers.down(1000);
+      this.#adopt(socket);
+      this.#heard(data);
+    };
+    socket.onclose = () => this.#lookLater(LOOK_EVERY_MS);
+    socket.onerror = null;
+  }
+
+  #lookLater(ms: number): void {
+    this.#lookNoMore();
+    this.#cancelLook = this.#environment.after(ms, () => this.#look());
+  }
+
+  #lookNoMore(): void {
+    this.#cancelLook();
+    letGo(this.#looking);
+    this.#looking = undefined;
   }
 
   #heard(data: unknown): void {
@@ -118,6 +218,10 @@ export class Connection {
       this.#readyAt = this.#heardAt;
       this.#become({ state: "online" });
       this.#watch(PING_AFTER_MS);
+      if (this.#way === "sse") {
+        this.#blocked = true;
+        this.#lookLater(LOOK_FIRST_MS);
+      }
     }
     this.#handlers.event(event);
   }
@@ -160,13 +264,11 @@ export class Connection {
   /** Lets go of the socket at once: a close handshake over a dead network would never end. */
   #drop(): void {
     this.#cancelTimer();
+    this.#lookNoMore();
     this.#readyAt = 0;
     this.#pinged = false;
-    const socket = this.#socket;
+    letGo(this.#socket);
     this.#socket = undefined;
-    if (!socket) return;
-    socket.onopen = socket.onmessage = socket.onclose = null;
-    socket.close(1000);
   }
 
   #timer(ms: number, run: () => void): void {
@@ -180,8 +282,14 @@ export class Connection {
   }
 }
 
+function letGo(socket: SocketLike | undefined): void {
+  if (!socket) return;
+  socket.onopen = socket.onmessage = socket.onclose = null;
+  socket.close(1000);
+}
+
 function parse(data: unknown): ServerEvent | undefined {
-  if (typeof data !== "string") return undefined;
+  if (typeof data !== "string" || data === "") return undefined;
   try {
     const event: unknown = JSON.parse(data);
     return typeof event === "object" && event !== null && "event" in event ? (event as ServerEvent) : undefined;

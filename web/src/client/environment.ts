@@ -1,17 +1,23 @@
 /** What the client needs from where it runs, so that it imports neither the DOM nor Node and tests own the clock. */
 
+import { StreamSocket, type Web } from "./stream.ts";
+
 /** The part of a WebSocket that is used. */
 export interface SocketLike {
   onopen: (() => void) | null;
   onmessage: ((message: { data: unknown }) => void) | null;
   onclose: ((close: { code: number }) => void) | null;
   onerror: (() => void) | null;
+  /** What was sent and is still on its way out. */
+  readonly bufferedAmount: number;
   send(data: string): void;
   close(code?: number): void;
 }
 
 export interface Environment {
   openSocket(url: string, protocol: string): SocketLike;
+  /** Server-sent events below `base`, in the shape of a WebSocket; the token goes with each request. */
+  openStream?(base: string, token: string | undefined): SocketLike;
   /** Milliseconds of Unix time. */
   now(): number;
   /** Runs once after so many milliseconds; the result cancels. */
@@ -30,7 +36,7 @@ export interface KeyValueStore {
   remove(key: string): void;
 }
 
-interface Globals {
+interface Globals extends Web {
   WebSocket: new (url: string, protocol: string) => SocketLike;
   setTimeout(run: () => void, ms: number): unknown;
   clearTimeout(timer: unknown): void;
@@ -40,13 +46,15 @@ interface Globals {
 /** The environment of browsers and of current runtimes; `socket` replaces the global WebSocket. */
 export function defaultEnvironment(socket?: Globals["WebSocket"]): Environment {
   const globals = globalThis as unknown as Globals;
+  const after = (ms: number, run: () => void) => {
+    const timer = globals.setTimeout(run, ms);
+    return () => globals.clearTimeout(timer);
+  };
   return {
     openSocket: (url, protocol) => new (socket ?? globals.WebSocket)(url, protocol),
+    openStream: (base, token) => new StreamSocket(base, token, globals, after),
     now: () => Date.now(),
-    after: (ms, run) => {
-      const timer = globals.setTimeout(run, ms);
-      return () => globals.clearTimeout(timer);
-    },
+    after,
     random: () => Math.random(),
     // Not `randomUUID`, which plain http on a LAN does not have.
     newId: () => Array.from(globals.crypto.getRandomValues(new Uint8Array(16)), hex).join(""),

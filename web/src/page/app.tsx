@@ -153,7 +153,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
     <div class="app" data-drawer={drawer ? "open" : "closed"}>
       <a class="skip" href="#composer" onClick={(event) => { event.preventDefault(); document.querySelector<HTMLElement>("#composer")?.focus(); }}>Skip to the message field</a>
       <aside class="side" aria-label="Chats and connection">
-        <Sidebar chats={client.chats.items} known={client.chats.isKnown} hasMore={client.chats.hasMore} current={chatId} waiting={waiting} status={status}
+        <Sidebar chats={client.chats.items} known={client.chats.isKnown} hasMore={client.chats.hasMore} current={chatId} waiting={waiting} status={status} way={client.way}
           onOpen={open} onOptions={setOptions} onNew={openNew} onMore={() => client.listChats(true)} onClose={() => setDrawer(false)} onHelp={() => setHelp(true)} onReconnect={() => reconnect(client)} />
       </aside>
       <div class="scrim" onClick={() => setDrawer(false)} />
@@ -162,7 +162,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
           <button type="button" class="quiet icon-button drawer-open" onClick={() => setDrawer(true)} aria-label="Open the list of chats" aria-expanded={drawer}><IconMenu /></button>
           {nothing ? <span class="title" /> : <h1 class="title">{title ?? "New chat"}</h1>}
           {chat.model && <span class="model">{chat.model}</span>}
-          {!online && <ConnectionState status={status} onReconnect={() => reconnect(client)} />}
+          {!online && <ConnectionState status={status} way={client.way} onReconnect={() => reconnect(client)} />}
           <button type="button" class="quiet icon-button drawer-open" onClick={openNew} aria-label="New chat"><IconPlus /></button>
         </header>
         {chat.goal && <p class="goal"><IconTarget /><span><strong>Goal</strong> {chat.goal.ui_summary ?? chat.goal.objective ?? "A goal is being pursued."}</span>{chat.goal.status && <span class="tag">{chat.goal.status}</span>}</p>}

@@ -1,5 +1,5 @@
 import { useEffect, useState } from "preact/hooks";
-import type { Status } from "../client/index.ts";
+import type { Status, Way } from "../client/index.ts";
 import { useSecond } from "./hooks.ts";
 
 /** The browser's word for whether there is a network at all. */
@@ -17,7 +17,9 @@ export function useNetwork(): boolean {
   return online;
 }
 
-export function ConnectionState({ status, onReconnect }: { status: Status; onReconnect: () => void }) {
+const FALLBACK = "No WebSocket gets through to the gateway, so this page uses server-sent events. Everything works the same.";
+
+export function ConnectionState({ status, way, onReconnect }: { status: Status; way: Way; onReconnect: () => void }) {
   const network = useNetwork();
   const now = useSecond(status.state === "waiting");
   const [lamp, text] = describe(status, network, now);
@@ -25,6 +27,7 @@ export function ConnectionState({ status, onReconnect }: { status: Status; onRec
   return (
     <p class="connection" data-state={status.state}>
       <span class="lamp" data-lamp={lamp} /> <span>{text}</span>
+      {status.state === "online" && way === "sse" && <abbr class="way" title={FALLBACK}>SSE<span class="visually-hidden">: {FALLBACK}</span></abbr>}
       {can && <button type="button" class="quiet" onClick={onReconnect}>Connect now</button>}
     </p>
   );

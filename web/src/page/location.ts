@@ -29,6 +29,11 @@ export function webSocketUrl(): string {
   return url.href;
 }
 
+/** The same for server-sent events, which are beside it. */
+export function streamBase(): string {
+  return new URL("./", location.origin + location.pathname).href;
+}
+
 /** Keys of storage: gateways that share an origin under different paths keep apart. */
 export function storagePrefix(): string {
   return `switchboard:${location.pathname.replace(/[^/]*$/, "")}:`;

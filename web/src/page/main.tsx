@@ -1,7 +1,7 @@
 import { render } from "preact";
 import { Client, defaultEnvironment } from "../client/index.ts";
 import { App } from "./app.tsx";
-import { storagePrefix, takeToken, webSocketUrl } from "./location.ts";
+import { storagePrefix, streamBase, takeToken, webSocketUrl } from "./location.ts";
 import { Credentials, unsentStore } from "./storage.ts";
 import "./styles/base.css";
 import "./styles/layout.css";
@@ -12,6 +12,7 @@ import "./styles/code.css";
 const credentials = new Credentials(takeToken());
 const client = new Client({
   url: webSocketUrl,
+  fallback: streamBase,
   token: () => credentials.token,
   environment: defaultEnvironment(),
   store: unsentStore,

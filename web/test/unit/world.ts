@@ -8,6 +8,7 @@ export class FakeSocket implements SocketLike {
   onerror: (() => void) | null = null;
   readonly url: string;
   closed = false;
+  bufferedAmount = 0;
   #sent: ClientEnvelope[] = [];
 
   constructor(url: string) { this.url = url; }
@@ -24,6 +25,8 @@ export class FakeSocket implements SocketLike {
 
 export class World implements Environment {
   sockets: FakeSocket[] = [];
+  /** Those that are streams of server-sent events. */
+  streams: FakeSocket[] = [];
   clock = 1_000_000;
   #timers = new Set<{ at: number; run: () => void }>();
   #ids = 0;
@@ -32,6 +35,12 @@ export class World implements Environment {
     const socket = new FakeSocket(url);
     this.sockets.push(socket);
     return socket;
+  }
+  openStream(base: string, token: string | undefined): SocketLike {
+    const stream = new FakeSocket(`${base}sse as ${token}`);
+    this.sockets.push(stream);
+    this.streams.push(stream);
+    return stream;
   }
   now(): number { return this.clock; }
   random(): number { return 0.5; }

@@ -2,6 +2,7 @@
 
 mod cases;
 mod commands;
+mod fuzz;
 mod mutations;
 mod render;
 

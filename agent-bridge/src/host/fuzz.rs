@@ -1,0 +1,60 @@
+//! Whatever is in a spool, or comes from a host. `cargo bolero test -p switchboard-agent-bridge
+//! host::fuzz::whatever_is_spooled_is_read_or_refused` searches further.
+
+use std::path::Path;
+
+use bytes::BytesMut;
+
+use super::protocol::{Broken, Frame, ToHost, record_head};
+use crate::damage;
+
+/// Longest frame.
+const LONGEST: usize = 256;
+
+/// How many frames there are, how many bytes they were, and whether the rest is a frame that can still come.
+fn read(bytes: &[u8], size: usize) -> (usize, usize, Result<(), Broken>) {
+    let (mut buffer, mut frames, mut length) = (BytesMut::new(), 0, 0);
+    for piece in bytes.chunks(size) {
+        buffer.extend_from_slice(piece);
+        loop {
+            match Frame::next(&mut buffer, LONGEST) {
+                Ok(Some(frame)) => {
+                    assert!(frame.last() >= frame.first.saturating_sub(1));
+                    let mut again =
+                        record_head(frame.kind, frame.first, frame.count, frame.payload.len()).to_vec();
+                    again.extend_from_slice(&frame.payload);
+                    assert_eq!(again, bytes[length..length + again.len()], "it is what was written");
+                    length += again.len();
+                    frames += 1;
+                }
+                Ok(None) => break,
+                Err(broken) => return (frames, length, Err(broken)),
+            }
+        }
+        assert!(buffer.capacity() <= 4 * LONGEST + bytes.len(), "what a length claims is not made room for");
+    }
+    (frames, length, Ok(()))
+}
+
+fn spool(bytes: &[u8]) {
+    let whole = read(bytes, bytes.len().max(1));
+    for size in [1, 5] {
+        assert_eq!(read(bytes, size), whole, "in pieces of {size}");
+    }
+    // The other direction has frames of the same kind.
+    let mut buffer = BytesMut::from(bytes);
+    while let Ok(Some(_)) = ToHost::next(&mut buffer, LONGEST) {}
+}
+
+#[test]
+fn whatever_is_spooled_is_read_or_refused() {
+    bolero::check!(name = "spool")
+        .with_iterations(2000)
+        .with_max_len(600)
+        .for_each(|bytes: &[u8]| spool(bytes));
+}
+
+#[test]
+fn a_damaged_spool_is_read_or_refused() {
+    damage::replay(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/host/__fuzz__/spool/corpus"), spool);
+}

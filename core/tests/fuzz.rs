@@ -1,0 +1,112 @@
+//! Whatever a client sends is decoded or refused, and a hub goes on. `cargo bolero test -p switchboard-core --test fuzz
+//! frames` searches further, guided by coverage; what it finds belongs into the corpus.
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+
+#[allow(unreachable_pub, reason = "shared with other crates' tests")]
+#[path = "support/damage.rs"]
+mod damage;
+
+use std::{collections::VecDeque, path::Path};
+
+use switchboard_core::{
+    Hub, Input, Limits, Moment, Output, Peer,
+    agent::AgentExit,
+    ids::{ConnId, Principal},
+    journal::MemoryJournal,
+    wire::{ClientEnvelope, ControlEvent, DecodeError, Frame, decode_binary, encode_control},
+};
+
+/// Lines of one client, each of them a frame.
+fn frames(bytes: &[u8]) {
+    let limits = Limits { frame_bytes: 4096, text_bytes: 256, ..Limits::default() };
+    let mut hub = Hub::new(limits.clone(), [7; 32], moment());
+    let mut journal = MemoryJournal::default();
+    let peer = Peer { principal: Principal::owner(), client_id: None };
+    handle(&mut hub, &mut journal, Input::Opened { conn: ConnId(1), peer });
+    for line in bytes.split(|byte| *byte == b'\n') {
+        // Whoever takes legacy frames takes all others in the same way.
+        if let Ok(Some(envelope)) = decode_binary(line, &limits, false) {
+            assert!(decode_binary(line, &limits, true) == Ok(Some(envelope)));
+        }
+        let input = match decode_binary(line, &limits, true) {
+            Ok(Some(envelope)) => {
+                comes_back(&envelope, &limits);
+                Input::Envelope { conn: ConnId(1), envelope }
+            }
+            Ok(None) => continue,
+            Err(error) => {
+                is_fit_for_a_client(&error);
+                Input::Malformed { conn: ConnId(1), error }
+            }
+        };
+        handle(&mut hub, &mut journal, input);
+    }
+    handle(&mut hub, &mut journal, Input::Gone { conn: ConnId(1) });
+    assert_eq!(hub.counts().connections, 0);
+}
+
+fn moment() -> Moment {
+    Moment { ticks_ms: 0, unix_ms: 1_700_000_000_000 }
+}
+
+/// What was understood means the same when it is sent again.
+fn comes_back(envelope: &ClientEnvelope, limits: &Limits) {
+    if !matches!(envelope, ClientEnvelope::Legacy { .. }) {
+        let encoded = serde_json::to_vec(envelope).unwrap();
+        let wide = Limits { frame_bytes: usize::MAX, ..limits.clone() };
+        let again = decode_binary(&encoded, &wide, false).unwrap().unwrap();
+        assert!(again == *envelope, "{}", String::from_utf8_lossy(&encoded));
+    }
+}
+
+fn is_fit_for_a_client(error: &DecodeError) {
+    assert!(error.detail.len() < 300 && !error.detail.contains(char::is_control), "{}", error.detail);
+    let frame = encode_control(&ControlEvent::Error(error.clone().into_event()));
+    assert!(Frame::new(frame.bytes().clone()).is_some());
+}
+
+/// A shell that answers at once, with an agent that cannot be started.
+fn handle(hub: &mut Hub, journal: &mut MemoryJournal, input: Input) {
+    let mut inputs = VecDeque::from([input]);
+    let mut steps = 0;
+    while let Some(input) = inputs.pop_front() {
+        steps += 1;
+        assert!(steps < 10_000, "one input, and no end of outputs");
+        hub.handle(moment(), input);
+        while let Some(output) = hub.poll_output() {
+            match output {
+                Output::Append(append) => inputs.push_back(Input::Journal(journal.append(append))),
+                Output::Ask(ask) => inputs.push_back(Input::Journal(journal.ask(ask))),
+                Output::StartAgent { chat, run, .. } => {
+                    let error =
+                        serde_json::from_str(r#"{"code":"agent_start_failed","detail":"none"}"#).unwrap();
+                    let exit = AgentExit::StartFailed(error);
+                    inputs.push_back(Input::AgentExited { chat, run, exit });
+                }
+                Output::WatchDrain { conn } => inputs.push_back(Input::OutboxDrained { conn }),
+                Output::Deliver { .. }
+                | Output::Offer { .. }
+                | Output::HangUp { .. }
+                | Output::AdoptAgent { .. }
+                | Output::Command { .. }
+                | Output::HoldAgent { .. }
+                | Output::StopAgent { .. }
+                | Output::ForgetChat { .. }
+                | Output::Finished => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn whatever_a_client_sends_is_decoded_or_refused() {
+    bolero::check!(name = "frames")
+        .with_iterations(2000)
+        .with_max_len(512)
+        .for_each(|bytes: &[u8]| frames(bytes));
+}
+
+#[test]
+fn damaged_frames_are_decoded_or_refused() {
+    damage::replay(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/__fuzz__/frames/corpus"), frames);
+}

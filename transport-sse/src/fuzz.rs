@@ -1,0 +1,85 @@
+//! Whatever is asked of a stream, and whatever events go over one. `cargo bolero test -p switchboard-transport-sse
+//! fuzz::whatever_is_asked_is_understood_or_refused` searches further.
+
+use std::path::Path;
+
+use axum::{body::Body, extract::Request, http};
+use bytes::Bytes;
+use switchboard_core::wire::Frame;
+
+use crate::{chats::Chats, place::told, request::Wanted};
+
+#[allow(unreachable_pub, reason = "shared with other crates' tests")]
+#[path = "../../core/tests/support/damage.rs"]
+mod damage;
+
+/// The most chats of a stream.
+const MOST: usize = 4;
+
+/// The first line is the address, the others are values of `Last-Event-ID`.
+fn stream(bytes: &[u8]) {
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    let mut request = http::Request::builder().uri(lines.next().unwrap_or_default());
+    for line in lines {
+        request = request.header("last-event-id", line);
+    }
+    // What is no HTTP does not get here.
+    let Ok(request) = request.body(Body::empty()) else { return };
+    let request: Request = request;
+    let Ok(wanted) = Wanted::of(&request, MOST) else { return };
+    assert!(wanted.chats.len() <= MOST);
+    // What was understood means the same when it comes again, as the id that the client was given.
+    let id: Vec<String> = wanted
+        .chats
+        .wanted()
+        .map(|(chat, after)| match after {
+            Some(after) => format!("{chat}@{}:{}", after.epoch, after.seq),
+            None => chat.to_string(),
+        })
+        .collect();
+    if !id.is_empty() {
+        let again = Chats::parse(&id.join(",")).unwrap();
+        assert!(again.wanted().eq(wanted.chats.wanted()), "{id:?}");
+    }
+}
+
+/// Lines: each an event of the core.
+fn events(bytes: &[u8]) {
+    let mut chats = Chats::parse("c-1,c-2").unwrap();
+    for line in bytes.split(|byte| *byte == b'\n') {
+        if let Some(frame) = Frame::new(Bytes::copy_from_slice(line)) {
+            let _ = told(&frame);
+            let _ = chats.tell(&frame);
+        }
+    }
+}
+
+fn corpus(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/__fuzz__").join(name).join("corpus")
+}
+
+#[test]
+fn whatever_is_asked_is_understood_or_refused() {
+    bolero::check!(name = "stream")
+        .with_iterations(1000)
+        .with_max_len(300)
+        .for_each(|bytes: &[u8]| stream(bytes));
+}
+
+#[test]
+fn damaged_requests_are_understood_or_refused() {
+    damage::replay(&corpus("stream"), stream);
+}
+
+#[test]
+fn whatever_is_sent_is_followed() {
+    bolero::check!(name = "events")
+        .with_iterations(1000)
+        .with_max_len(600)
+        .for_each(|bytes: &[u8]| events(bytes));
+}
+
+#[test]
+fn damaged_events_are_followed() {
+    damage::replay(&corpus("events"), events);
+}
