@@ -21,7 +21,7 @@ pub(crate) fn step(session: &Session) -> Result<Verdict> {
     };
     web::install(session)?;
     let program = build_gateway(session)?;
-    let mut gateway = Gateway::start(&program)?;
+    let mut gateway = Gateway::start(&program, "browser", "", &[])?;
     let tests = web::npm(&["run", "e2e"])?.env("SWITCHBOARD_URL", &gateway.url).env("CHROMIUM", &chromium);
     let passed = tests.run(session.deadline()).and_then(|()| gateway.require_alive());
     if passed.is_err() {
@@ -66,24 +66,34 @@ fn is_root(session: &Session) -> bool {
 }
 
 /// Builds the program that the tests use too; nothing to do after the build step.
-fn build_gateway(session: &Session) -> Result<PathBuf> {
+pub(crate) fn build_gateway(session: &Session) -> Result<PathBuf> {
     let build = ["build", "--locked", "--workspace", "--all-features", "--bin", "switchboard"];
     Task::cargo().args(build).run(session.deadline())?;
     Ok(target().join("debug/switchboard"))
 }
 
 /// A gateway with a data directory of its own. It ends when this is dropped.
-struct Gateway {
+pub(crate) struct Gateway {
     running: Running,
+    /// Where it listens.
+    pub(crate) address: String,
+    /// The same as a URL.
+    pub(crate) base: String,
     /// Where its page is, with the token in the fragment as the gateway prints it.
     url: String,
+    pub(crate) token_file: PathBuf,
+    /// Its Unix socket.
+    pub(crate) socket: PathBuf,
     log: PathBuf,
 }
 
 impl Gateway {
-    fn start(program: &Path) -> Result<Self> {
-        let dir = empty_scratch("browser")?;
+    /// Starts one with the demo agent, in a directory of this name, with this configuration and further arguments.
+    pub(crate) fn start(program: &Path, name: &str, config: &str, args: &[&str]) -> Result<Self> {
+        let dir = empty_scratch(name)?;
         let (data, workspace) = (dir.join("data"), dir.join("workspace"));
+        let (config_file, socket) = (dir.join("config.toml"), data.join("socket"));
+        std::fs::write(&config_file, config).context("writing a configuration")?;
         let (port_file, token_file) = (dir.join("addresses"), dir.join("token"));
         std::fs::create_dir(&workspace).context("making a workspace for the demo agent")?;
 
@@ -101,16 +111,23 @@ impl Gateway {
             .arg(&data)
             .arg("--workspace")
             .arg(&workspace)
+            .arg("--config")
+            .arg(&config_file)
+            .arg("--unix")
+            .arg(&socket)
+            .args(args)
             .spawn()?;
         let address = await_address(&mut running, &port_file)
             .map_err(|failure| Failure::new(format!("{failure}; it said:\n{}", said(&log))))?;
         let token =
             std::fs::read_to_string(&token_file).context("reading the token that the gateway made")?;
-        Ok(Self { running, url: format!("http://{address}/#token={}", token.trim()), log })
+        let base = format!("http://{address}");
+        let url = format!("{base}/#token={}", token.trim());
+        Ok(Self { running, address, base, url, token_file, socket, log })
     }
 
     /// Fails if it has ended by itself while the tests ran.
-    fn require_alive(&mut self) -> Result {
+    pub(crate) fn require_alive(&mut self) -> Result {
         match self.running.poll()? {
             None => Ok(()),
             Some(status) => Err(Failure::new(format!("the gateway ended during the tests with {status}"))),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::runner::Step;
-use crate::{agents, browser, edges, generated, rust, secrets, tidy, tools, web};
+use crate::{agents, browser, edges, generated, peers, rust, secrets, tidy, tools, web};
 
 /// All steps in the order in which they run.
 pub(crate) const STEPS: &[Step] = &[
@@ -92,6 +92,12 @@ pub(crate) const STEPS: &[Step] = &[
         about: "Chromium drives the page of a running gateway",
         limit: seconds(600),
         run: browser::step,
+    },
+    Step {
+        name: "peers",
+        about: "client libraries, curl and socat talk to a running gateway, also through nginx",
+        limit: seconds(600),
+        run: peers::step,
     },
     Step {
         name: "deny",

@@ -1,0 +1,299 @@
+//! Programs that others wrote talk to a running gateway: client libraries of npm and PyPI, curl and socat; then those
+//! that speak HTTP once more through nginx. `gateway/tests/peers` has what each of them does.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::browser::{Gateway, build_gateway};
+use crate::command::{Running, Task};
+use crate::report::Verdict;
+use crate::runner::Session;
+use crate::workspace::{Context as _, Failure, Result, empty_scratch, find_program, read, root, target};
+
+/// Of npm. Moving them means looking at what they did.
+const NPM: [&str; 3] = ["ws@8.23.0", "reconnecting-websocket@4.4.0", "eventsource@4.1.1"];
+
+/// Of PyPI.
+const PYPI: [&str; 3] = ["websockets==17.4", "httpx==0.28.1", "httpx-sse==0.4.3"];
+
+/// A program, and what it needs.
+struct Peer {
+    script: &'static str,
+    runs_on: RunsOn,
+    /// Whether it speaks HTTP, and so may come through a proxy.
+    http: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RunsOn {
+    Node,
+    /// With what PyPI has.
+    Python,
+    /// Plain Python, and this tool.
+    Tool(&'static str),
+}
+
+const PEERS: [Peer; 7] = [
+    Peer { script: "ws.mjs", runs_on: RunsOn::Node, http: true },
+    Peer { script: "reconnecting-websocket.mjs", runs_on: RunsOn::Node, http: true },
+    Peer { script: "eventsource.mjs", runs_on: RunsOn::Node, http: true },
+    Peer { script: "websockets_.py", runs_on: RunsOn::Python, http: true },
+    Peer { script: "httpx_sse_.py", runs_on: RunsOn::Python, http: true },
+    Peer { script: "curl.py", runs_on: RunsOn::Tool("curl"), http: true },
+    Peer { script: "socat.py", runs_on: RunsOn::Tool("socat"), http: false },
+];
+
+/// The name in the documentation's lines for nginx, and the subpath.
+const PROXIED: (&str, &str) = ("chat.example.com", "/switchboard");
+
+/// How long nginx may take until it listens.
+const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// Runs all that can be run, and says what cannot.
+pub(crate) fn step(session: &Session) -> Result<Verdict> {
+    let program = build_gateway(session)?;
+    let tools = Tools::install(session)?;
+    let mut answers = Answers::default();
+
+    // One client after the other makes a chat, all as the same person.
+    let config = "[limits]\nnew_chats_per_minute = 1000\n";
+    let mut direct = Gateway::start(&program, "peers", config, &[])?;
+    for peer in &PEERS {
+        let task = tools.task(peer)?.map(|task| task.env("SWITCHBOARD_URL", &direct.base));
+        answers.add(session, peer.script, task, &direct)?;
+    }
+    direct.require_alive()?;
+
+    match Nginx::find() {
+        Err(reason) => println!("not tested: anything behind nginx: {reason}"),
+        Ok(nginx) => {
+            let (host, path) = PROXIED;
+            let args = ["--allow-host", host, "--base-path", path];
+            let mut hidden = Gateway::start(&program, "peers-nginx", config, &args)?;
+            let mut proxy = nginx.start(&hidden.address)?;
+            let url = format!("http://{host}:{}{path}", proxy.port);
+            for peer in PEERS.iter().filter(|peer| peer.http) {
+                let task = tools.task(peer)?;
+                let task = task
+                    .map(|task| task.env("SWITCHBOARD_URL", &url).env("SWITCHBOARD_RESOLVE", "127.0.0.1"));
+                answers.add(session, &format!("{} through nginx", peer.script), task, &hidden)?;
+            }
+            hidden.require_alive()?;
+            proxy.require_alive()?;
+        }
+    }
+    answers.verdict()
+}
+
+/// What the programs printed: the answer of the demo agent, which is always the same.
+#[derive(Default)]
+struct Answers {
+    first: Option<String>,
+    failed: Vec<String>,
+}
+
+impl Answers {
+    fn add(
+        &mut self,
+        session: &Session,
+        name: &str,
+        task: std::result::Result<Task, String>,
+        gateway: &Gateway,
+    ) -> Result {
+        let task = match task {
+            Ok(task) => task,
+            Err(reason) => {
+                println!("not tested: {name}: {reason}");
+                return Ok(());
+            }
+        };
+        let token = std::fs::read_to_string(&gateway.token_file).context("reading the gateway's token")?;
+        let task = task.env("SWITCHBOARD_TOKEN", token.trim()).env("SWITCHBOARD_SOCKET", &gateway.socket);
+        let begun = Instant::now();
+        match task.output(session.deadline()) {
+            Err(failure) => self.failed.push(format!("{name}: {failure}")),
+            Ok(answer) if !answer.starts_with("**1.** ") => {
+                self.failed.push(format!("{name}: the answer is not the agent's: {answer:.100}"));
+            }
+            Ok(answer) => {
+                println!(
+                    "{name}: {} bytes, cut and resumed, in {:.1} s",
+                    answer.len(),
+                    begun.elapsed().as_secs_f64()
+                );
+                if *self.first.get_or_insert_with(|| answer.clone()) != answer {
+                    self.failed.push(format!("{name}: the answer is another one than the first peer's"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn verdict(self) -> Result<Verdict> {
+        if !self.failed.is_empty() {
+            return Err(Failure::new(self.failed.join("\n")));
+        }
+        match self.first {
+            Some(_) => Ok(Verdict::Passed),
+            None => Ok(Verdict::Skipped("there is neither Node nor Python, curl and socat".into())),
+        }
+    }
+}
+
+/// Where the programs' libraries are, or why they are not there.
+struct Tools {
+    dir: PathBuf,
+    node: std::result::Result<(), String>,
+    python: std::result::Result<PathBuf, String>,
+}
+
+impl Tools {
+    /// Installs below the target directory what is not there yet.
+    fn install(session: &Session) -> Result<Self> {
+        let dir = target().join("peers");
+        std::fs::create_dir_all(&dir).context("making a directory for the peers' libraries")?;
+        let node = install_npm(session, &dir).map_err(|failure| failure.to_string());
+        let python = install_pypi(session, &dir).map_err(|failure| failure.to_string());
+        Ok(Self { dir, node, python })
+    }
+
+    /// A run of this peer, or why there cannot be one.
+    fn task(&self, peer: &Peer) -> Result<std::result::Result<Task, String>> {
+        let program = match peer.runs_on {
+            RunsOn::Node => self.node.clone().map(|()| PathBuf::from("node")),
+            RunsOn::Python => self.python.clone(),
+            RunsOn::Tool(tool) if find_program(tool).is_none() => Err(format!("{tool} is not on PATH")),
+            RunsOn::Tool(_) => find_program("python3").ok_or_else(|| "python3 is not on PATH".to_owned()),
+        };
+        let script = root().join("gateway/tests/peers").join(peer.script);
+        Ok(program.map(|program| {
+            Task::new(program)
+                .arg(script)
+                .env("SWITCHBOARD_PEERS", &self.dir)
+                .env("PYTHONDONTWRITEBYTECODE", "1")
+        }))
+    }
+}
+
+/// Whether exactly this was installed before; notes it after `install` did.
+fn once(noted: &Path, what: &str, install: impl FnOnce() -> Result) -> Result {
+    if std::fs::read_to_string(noted).is_ok_and(|text| text == what) {
+        return Ok(());
+    }
+    install()?;
+    std::fs::write(noted, what).context("noting what is installed")
+}
+
+fn install_npm(session: &Session, dir: &Path) -> Result {
+    if find_program("npm").is_none() {
+        return Err(Failure::new("npm is not on PATH; install Node 20 or later"));
+    }
+    once(&dir.join("npm-installed"), &NPM.join(" "), || {
+        let install = ["install", "--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--prefix"];
+        Task::new("npm").args(install).arg(dir).args(NPM).output(session.deadline()).map(drop)
+    })
+}
+
+fn install_pypi(session: &Session, dir: &Path) -> Result<PathBuf> {
+    let venv = dir.join("python");
+    let python = venv.join("bin/python");
+    once(&dir.join("pypi-installed"), &PYPI.join(" "), || {
+        Task::new("python3").args(["-m", "venv", "--clear"]).arg(&venv).output(session.deadline())?;
+        let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+        Task::new(&python).args(install).args(PYPI).output(session.deadline()).map(drop)
+    })?;
+    Ok(python)
+}
+
+/// nginx, with the lines of the documentation.
+struct Nginx {
+    program: PathBuf,
+}
+
+/// One that runs. It ends when this is dropped.
+struct Proxy {
+    running: Running,
+    port: u16,
+}
+
+impl Nginx {
+    fn find() -> std::result::Result<Self, String> {
+        let program = find_program("nginx")
+            .or_else(|| Some("/usr/sbin/nginx".into()).filter(|path: &PathBuf| path.is_file()));
+        program.map(|program| Self { program }).ok_or_else(|| "nginx is not on PATH".to_owned())
+    }
+
+    fn start(&self, gateway: &str) -> Result<Proxy> {
+        let dir = empty_scratch("nginx")?;
+        let port = free_port()?;
+        let config = dir.join("nginx.conf");
+        let text = nginx_config(&read("docs/operations.md")?, &dir, port, gateway)?;
+        std::fs::write(&config, text).context("writing the configuration of nginx")?;
+        let log = dir.join("log");
+        let nginx = Task::new(&self.program).log_to(&log)?.arg("-p").arg(&dir).arg("-c").arg(&config);
+        let mut running = nginx.spawn()?;
+        let deadline = Instant::now() + START_LIMIT;
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if running.poll()?.is_some() || Instant::now() > deadline {
+                let said = std::fs::read_to_string(&log).unwrap_or_default();
+                return Err(Failure::new(format!("nginx does not listen; it said:\n{said}")));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(Proxy { running, port })
+    }
+}
+
+impl Proxy {
+    fn require_alive(&mut self) -> Result {
+        match self.running.poll()? {
+            None => Ok(()),
+            Some(status) => Err(Failure::new(format!("nginx ended during the tests with {status}"))),
+        }
+    }
+}
+
+/// One that nobody uses at the moment; nginx cannot be told to choose one.
+fn free_port() -> Result<u16> {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).context("looking for a free port")?;
+    Ok(listener.local_addr().context("looking for a free port")?.port())
+}
+
+/// What the documentation shows, at this port and in front of this gateway, with what a whole configuration needs.
+fn nginx_config(documentation: &str, dir: &Path, port: u16, gateway: &str) -> Result<String> {
+    let block = documentation.split("```nginx\n").nth(1).and_then(|rest| rest.split("```").next());
+    let block = block.ok_or_else(|| Failure::new("docs/operations.md has no lines for nginx"))?;
+    let listen = "# listen, ssl_certificate, ...";
+    for needed in [listen, "http://127.0.0.1:8765", PROXIED.0, PROXIED.1] {
+        if !block.contains(needed) {
+            return Err(Failure::new(format!("the lines for nginx in docs/operations.md lack `{needed}`")));
+        }
+    }
+    let block = block.replace(listen, &format!("listen 127.0.0.1:{port};"));
+    let block = block.replace("http://127.0.0.1:8765", &format!("http://{gateway}"));
+    let dir = dir.display();
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|kind| format!("    {kind}_temp_path \"{dir}/{kind}\";\n"))
+        .concat();
+    Ok(format!(
+        "daemon off;\nmaster_process off;\npid \"{dir}/pid\";\nerror_log stderr warn;\nevents {{}}\n\
+         http {{\n    access_log off;\n{temporary}{block}}}\n"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_lines_become_a_configuration() {
+        let documentation = "text\n```nginx\nserver {\n    # listen, ssl_certificate, ...\n    server_name chat.example.com;\n\
+            location /switchboard/ { proxy_pass http://127.0.0.1:8765; } }\n```\n";
+        let config = nginx_config(documentation, Path::new("/d"), 81, "127.0.0.1:82").unwrap();
+        assert!(
+            config.contains("listen 127.0.0.1:81;") && config.contains("http://127.0.0.1:82"),
+            "{config}"
+        );
+        assert!(nginx_config("nothing", Path::new("/d"), 81, "").is_err());
+    }
+}
