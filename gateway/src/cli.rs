@@ -37,10 +37,11 @@ pub enum Command {
 /// command line wins.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ServeArgs {
-    /// Address to listen on; may be repeated. Port 0 picks a free one. [default: 127.0.0.1:8765]
-    #[arg(long, value_name = "IP:PORT")]
+    /// Address to listen on, or a Unix socket for a reverse proxy; may be repeated. Port 0 picks a free one. [default:
+    /// 127.0.0.1:8765]
+    #[arg(long, value_name = "IP:PORT | unix:PATH")]
     pub listen: Vec<String>,
-    /// Also listen on this Unix socket.
+    /// Also listen on this Unix socket, for one JSON object per line.
     #[arg(long, value_name = "PATH")]
     pub unix: Option<PathBuf>,
     /// Where the gateway keeps its token and its data. [default: $XDG_STATE_HOME/switchboard]

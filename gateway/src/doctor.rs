@@ -4,12 +4,13 @@ use std::{
     env,
     fs::{self, OpenOptions},
     io::Read,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
     time::{Duration, Instant},
 };
 
 use switchboard_agent_bridge::AGENT_PRESETS;
+use switchboard_transport_unix::Listener;
 
 use crate::{
     agents,
@@ -17,7 +18,7 @@ use crate::{
     config::{AgentChoice, Config},
     console, data_dir,
     failure::Failure,
-    http, token,
+    http, serve, token,
 };
 
 /// An agent has this long to say its version.
@@ -115,7 +116,15 @@ fn addresses(config: &Config) -> Vec<Finding> {
         Err(failure) if running => Finding::Warn(failure.what().into()),
         Err(failure) => Finding::Fail(failure),
     };
-    config.listen.iter().map(|address| bind(*address)).collect()
+    let socket = |path: &PathBuf| match crate::runtime().and_then(|runtime| {
+        let _entered = runtime.enter();
+        serve::bind_unix(path, "--listen").map(Listener::remove)
+    }) {
+        Ok(()) => Finding::Ok(format!("The socket {} can be listened on.", path.display())),
+        Err(failure) if running => Finding::Warn(failure.what().into()),
+        Err(failure) => Finding::Fail(failure),
+    };
+    config.listen.iter().map(|address| bind(*address)).chain(config.listen_unix.iter().map(socket)).collect()
 }
 
 fn workspace(path: &Path) -> Finding {

@@ -50,6 +50,8 @@ async fn serve(config: Config) -> Result<ExitCode> {
         .map(TcpListener::local_addr)
         .collect::<Result<Vec<_>, _>>()
         .map_err(Failure::system)?;
+    let sockets =
+        config.listen_unix.iter().map(|path| bind_unix(path, "--listen")).collect::<Result<Vec<_>>>()?;
     let files = raise_file_limit(files_wanted(&config));
     adopt_orphans();
 
@@ -65,16 +67,20 @@ async fn serve(config: Config) -> Result<ExitCode> {
     let (stop, stopped) = watch::channel(false);
     let mut doors = JoinSet::new();
     if let Some(path) = &config.unix {
-        doors.spawn(unix(bind_unix(path)?, gateway.clone(), stopped.clone()));
+        doors.spawn(unix(bind_unix(path, "--unix")?, gateway.clone(), stopped.clone()));
     }
     let room = Arc::new(Semaphore::new(http_room(&config, files)));
     for listener in listeners {
         let (site, room) = (Arc::clone(&site), Arc::clone(&room));
         doors.spawn(http::serve(listener, site, config.door.clone(), room, stopped.clone()));
     }
+    for socket in sockets {
+        let (site, room) = (Arc::clone(&site), Arc::clone(&room));
+        doors.spawn(http::serve(socket, site, config.door.clone(), room, stopped.clone()));
+    }
     site.set_ready(true);
     if let Some(path) = &config.port_file {
-        startup::write_port_file(path, &bound)?;
+        startup::write_port_file(path, &bound, &config.listen_unix)?;
     }
     startup::announce(&config, &bound, token.as_ref(), &agent);
     if let (true, Some(address)) = (config.open, bound.first()) {
@@ -82,7 +88,7 @@ async fn serve(config: Config) -> Result<ExitCode> {
         startup::open_page(data_dir.path(), &url, token.is_some());
     }
     drop(token);
-    tracing::info!(addresses = ?bound, agent = agent.name, auth = config.auth, "ready");
+    tracing::info!(addresses = ?bound, sockets = ?config.listen_unix, agent = agent.name, auth = config.auth, "ready");
 
     let mut finished = std::pin::pin!(running.finished());
     let asked = told_to_stop(&mut signals, &mut finished).await;
@@ -130,11 +136,13 @@ async fn serve(config: Config) -> Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-fn bind_unix(path: &Path) -> Result<Listener> {
+pub(crate) fn bind_unix(path: &Path, flag: &str) -> Result<Listener> {
     Listener::bind(path).map_err(|error| {
         Failure::new(
             format!("The socket {} cannot be listened on: {error}.", path.display()),
-            "With --unix, give a path of at most 107 bytes in a directory that only this user can enter.",
+            format!(
+                "With {flag}, give a path of at most 107 bytes in a directory that only this user can enter."
+            ),
         )
     })
 }

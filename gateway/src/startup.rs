@@ -5,7 +5,7 @@ use std::{
     io::{self, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -23,6 +23,9 @@ pub(crate) fn announce(config: &Config, bound: &[SocketAddr], token: Option<&Sec
     console::line("Switchboard is ready.\n");
     for address in bound {
         console::line(&format!("  Page    {}", page_url(*address, &config.base_path, token)));
+    }
+    for path in &config.listen_unix {
+        console::line(&format!("  HTTP    unix:{}, for a reverse proxy", path.display()));
     }
     for host in &config.allow_hosts {
         console::line(&format!("          and as {host}, with the same #token=..."));
@@ -42,14 +45,22 @@ pub(crate) fn announce(config: &Config, bound: &[SocketAddr], token: Option<&Sec
             "  Token   none: --no-auth lets in every program on this machine that reaches the port",
         );
     }
-    let chat = chat_command(config, bound, config::default_data_dir().ok().as_deref());
-    console::line(&format!("\nIn a terminal: {chat}"));
+    console::line("");
+    if let Some(chat) = chat_command(config, bound, config::default_data_dir().ok().as_deref()) {
+        console::line(&format!("In a terminal: {chat}"));
+    }
     console::line("Ctrl-C stops the gateway and ends running turns.");
 }
 
-/// How a terminal reaches this gateway: without arguments only where everything is as usual.
-fn chat_command(config: &Config, bound: &[SocketAddr], usual_data_dir: Option<&Path>) -> String {
+/// How a terminal reaches this gateway: without arguments only where everything is as usual. `None`: through a proxy
+/// alone, which it does not speak to.
+fn chat_command(config: &Config, bound: &[SocketAddr], usual_data_dir: Option<&Path>) -> Option<String> {
     let mut command = String::from("switchboard chat");
+    if bound.is_empty() {
+        let socket = format!("unix:{}", config.unix.as_ref()?.display());
+        let quoted = shlex::try_quote(&socket).map_or(socket.clone(), |quoted| quoted.into_owned());
+        return Some(format!("{command} {quoted}"));
+    }
     let usual = config::DEFAULT_LISTEN.parse().is_ok_and(|usual| bound.contains(&usual))
         && config.base_path.is_empty();
     if let (false, Some(address)) = (usual, bound.first()) {
@@ -62,7 +73,7 @@ fn chat_command(config: &Config, bound: &[SocketAddr], usual_data_dir: Option<&P
         command.push_str(" --token-file ");
         command.push_str(&shlex::try_quote(&file).unwrap_or_else(|_| file.as_ref().into()));
     }
-    command
+    Some(command)
 }
 
 /// The page's address as a person can open it: wildcards as loopback, the token where no server sees it.
@@ -81,8 +92,10 @@ pub(crate) fn page_url(address: SocketAddr, base_path: &str, token: Option<&Secr
 }
 
 /// Writes the bound addresses, one per line, so that whoever sees the file sees it whole.
-pub(crate) fn write_port_file(path: &Path, bound: &[SocketAddr]) -> Result<()> {
-    let text: String = bound.iter().map(|address| format!("{address}\n")).collect();
+pub(crate) fn write_port_file(path: &Path, bound: &[SocketAddr], sockets: &[PathBuf]) -> Result<()> {
+    let addresses = bound.iter().map(|address| format!("{address}\n"));
+    let text: String =
+        addresses.chain(sockets.iter().map(|path| format!("unix:{}\n", path.display()))).collect();
     let draft = path.with_extension(format!("new-{}", std::process::id()));
     let written = fs::write(&draft, text).and_then(|()| fs::rename(&draft, path));
     written.map_err(|error| {
@@ -140,7 +153,7 @@ mod tests {
             Config::read(&args).unwrap()
         };
         let chat = |config: &Config, address: &str| {
-            chat_command(config, &[address.parse().unwrap()], Some(Path::new("/tmp/a b")))
+            chat_command(config, &[address.parse().unwrap()], Some(Path::new("/tmp/a b"))).unwrap()
         };
         let usual = args(&[]);
         assert_eq!(chat(&usual, "127.0.0.1:8765"), "switchboard chat");
@@ -148,7 +161,11 @@ mod tests {
         let other = args(&["--token-file", "/tmp/a c"]);
         assert_eq!(chat(&other, "127.0.0.1:8765"), "switchboard chat --token-file '/tmp/a c'");
         let open = chat_command(&args(&["--no-auth"]), &["127.0.0.1:8765".parse().unwrap()], None);
-        assert_eq!(open, "switchboard chat");
+        assert_eq!(open.as_deref(), Some("switchboard chat"));
+        let through_a_proxy = args(&["--listen", "unix:/tmp/b/http"]);
+        assert_eq!(chat_command(&through_a_proxy, &[], None), None);
+        let socket = args(&["--listen", "unix:/tmp/b/http", "--unix", "/tmp/b/lines"]);
+        assert_eq!(chat_command(&socket, &[], None).as_deref(), Some("switchboard chat unix:/tmp/b/lines"));
     }
 
     #[test]

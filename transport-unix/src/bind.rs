@@ -116,8 +116,9 @@ impl Listener {
         }
     }
 
-    /// The next peer with the gateway's own user id.
-    pub(crate) async fn accept(&self) -> io::Result<UnixStream> {
+    /// The next peer with the gateway's own user id. For programs that speak something else over such a socket.
+    /// Cancel safe.
+    pub async fn accept(&self) -> io::Result<UnixStream> {
         loop {
             let (socket, _) = self.listener.accept().await?;
             match socket.peer_cred() {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use crate::command::{Running, Task};
 use crate::report::Verdict;
 use crate::runner::Session;
-use crate::web;
 use crate::workspace::{Context as _, Failure, Result, empty_scratch, find_program, target};
+use crate::{tools, web};
 
 /// How long a gateway may take until it has written where it listens.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -39,19 +39,7 @@ fn chromium(session: &Session) -> Result<PathBuf> {
     if let Some(found) = find_chromium() {
         return Ok(found);
     }
-    if !is_root(session) {
-        return Err(Failure::new("there is no Chromium, and installing it with apt-get needs root"));
-    }
-    let apt = || Task::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive");
-    let packages = ["chromium", "fonts-liberation"];
-    let install = || {
-        apt().args(["update", "--quiet"]).output(session.deadline())?;
-        apt()
-            .args(["install", "--yes", "--quiet", "--no-install-recommends"])
-            .args(packages)
-            .output(session.deadline())
-    };
-    install().context("there is no Chromium, and apt-get cannot install it")?;
+    tools::apt_install(session, "Chromium", &["chromium", "fonts-liberation"])?;
     find_chromium().ok_or_else(|| Failure::new("apt-get installed Chromium, but it is not on PATH"))
 }
 
@@ -59,10 +47,6 @@ fn find_chromium() -> Option<PathBuf> {
     ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
         .into_iter()
         .find_map(find_program)
-}
-
-fn is_root(session: &Session) -> bool {
-    Task::new("id").arg("-u").output(session.deadline()).is_ok_and(|uid| uid.trim() == "0")
 }
 
 /// Builds the program that the tests use too; nothing to do after the build step.

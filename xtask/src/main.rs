@@ -15,6 +15,7 @@ mod edges;
 mod fixtures;
 mod generated;
 mod git;
+mod nginx;
 mod peers;
 mod release;
 mod report;

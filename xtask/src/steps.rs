@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::runner::Step;
-use crate::{agents, browser, edges, generated, peers, rust, secrets, tidy, tools, web};
+use crate::{agents, browser, edges, generated, nginx, peers, rust, secrets, tidy, tools, web};
 
 /// All steps in the order in which they run.
 pub(crate) const STEPS: &[Step] = &[
@@ -98,6 +98,12 @@ pub(crate) const STEPS: &[Step] = &[
         about: "client libraries, curl and socat talk to a running gateway, also through nginx",
         limit: seconds(600),
         run: peers::step,
+    },
+    Step {
+        name: "nginx",
+        about: "page, WebSocket and streams behind nginx, with the lines of the documentation",
+        limit: seconds(600),
+        run: nginx::step,
     },
     Step {
         name: "deny",

@@ -122,6 +122,21 @@ fn gist(complaint: &str) -> &str {
     complaint.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default()
 }
 
+/// Installs packages of the system, where that can be had without asking anybody.
+pub(crate) fn apt_install(session: &Session, what: &str, packages: &[&str]) -> Result {
+    let is_root = Task::new("id").arg("-u").output(session.deadline()).is_ok_and(|uid| uid.trim() == "0");
+    if !is_root {
+        return Err(Failure::new(format!("there is no {what}, and installing it with apt-get needs root")));
+    }
+    let apt = || Task::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive");
+    let install = || {
+        apt().args(["update", "--quiet"]).output(session.deadline())?;
+        let install = ["install", "--yes", "--quiet", "--no-install-recommends"];
+        apt().args(install).args(packages.iter().copied()).output(session.deadline())
+    };
+    install().map(drop).context(format!("there is no {what}, and apt-get cannot install it"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::gist;

@@ -97,7 +97,13 @@ impl File {
                 own.clone_from(&texts.0);
             }
         };
+        let is_given = !args.listen.is_empty();
         texts(&mut args.listen, &self.listen);
+        for text in args.listen.iter_mut().filter(|_| !is_given) {
+            if let Some(path) = text.strip_prefix("unix:").map(PathBuf::from).and_then(|p| path(&Some(p))) {
+                *text = format!("unix:{}", path.display());
+            }
+        }
         texts(&mut args.allow_origin, &self.allow_origin);
         texts(&mut args.allow_host, &self.allow_host);
         // An agent named on the command line replaces the file's, whichever way that one is given.

@@ -30,7 +30,9 @@ pub(crate) const DEFAULT_LISTEN: &str = "127.0.0.1:8765";
 pub struct Config {
     /// Addresses to listen on.
     pub listen: Vec<SocketAddr>,
-    /// Unix socket to listen on.
+    /// Unix sockets to serve the same over: for reverse proxies.
+    pub listen_unix: Vec<PathBuf>,
+    /// Unix socket for lines of JSON.
     pub unix: Option<PathBuf>,
     /// The data directory.
     pub data_dir: PathBuf,
@@ -123,8 +125,10 @@ impl Config {
             Some(path) => absolute(path)?,
             None => data_dir.join("token"),
         };
+        let (listen, listen_unix) = listen(&args.listen)?;
         let config = Self {
-            listen: listen(&args.listen)?,
+            listen,
+            listen_unix,
             unix: args.unix.as_deref().map(absolute).transpose()?,
             durability: durability(args.durability.as_deref())?,
             workspace: workspace(args.workspace.as_deref())?,
@@ -191,33 +195,48 @@ fn durability(text: Option<&str>) -> Result<Durability> {
     }
 }
 
-fn listen(texts: &[String]) -> Result<Vec<SocketAddr>> {
+/// What stands before a path in `--listen`.
+const UNIX: &str = "unix:";
+
+fn listen(texts: &[String]) -> Result<(Vec<SocketAddr>, Vec<PathBuf>)> {
     if texts.is_empty() {
         return listen(&[DEFAULT_LISTEN.to_owned()]);
     }
-    let mut addresses = Vec::new();
+    let (mut addresses, mut paths) = (Vec::new(), Vec::new());
     for text in texts {
-        let address = match text.strip_prefix("localhost:") {
-            Some(port) => {
-                port.parse().ok().map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
+        let is_new = match text.strip_prefix(UNIX) {
+            Some(path) => {
+                let path = absolute(Path::new(path))?;
+                let is_new = !paths.contains(&path);
+                paths.push(path);
+                is_new
             }
-            None => text.parse().ok(),
+            None => {
+                let address = address(text)?;
+                let is_new = address.port() == 0 || !addresses.contains(&address);
+                addresses.push(address);
+                is_new
+            }
         };
-        let address: SocketAddr = address.ok_or_else(|| {
-            Failure::new(
-                format!("--listen is {text:?}, which it cannot be."),
-                "Give an IP address and a port from 0 to 65535: 127.0.0.1:8765, [::1]:8765, or port 0 for a free one.",
-            )
-        })?;
-        if address.port() != 0 && addresses.contains(&address) {
-            return Err(Failure::new(
-                format!("--listen {address} is given twice."),
-                "Give each address once.",
-            ));
+        if !is_new {
+            return Err(Failure::new(format!("--listen {text} is given twice."), "Give each address once."));
         }
-        addresses.push(address);
     }
-    Ok(addresses)
+    Ok((addresses, paths))
+}
+
+fn address(text: &str) -> Result<SocketAddr> {
+    let address = match text.strip_prefix("localhost:") {
+        Some(port) => port.parse().ok().map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)),
+        None => text.parse().ok(),
+    };
+    address.ok_or_else(|| {
+        Failure::new(
+            format!("--listen is {text:?}, which it cannot be."),
+            "Give an IP address and a port from 0 to 65535: 127.0.0.1:8765, [::1]:8765, or port 0 for a free one; or \
+             unix:PATH for a socket.",
+        )
+    })
 }
 
 fn agent_choice(args: &ServeArgs, command: Option<Words>) -> Result<AgentChoice> {
@@ -373,6 +392,17 @@ mod tests {
             let error = read(|args| set(name)(args, value)).unwrap_err();
             assert!(error.what().contains(name) && error.what().contains(value), "{error}");
         }
+    }
+
+    #[test]
+    fn sockets_are_listened_on_beside_addresses_or_alone() {
+        let listen =
+            |texts: &[&str]| read(|args| args.listen = texts.iter().map(|t| (*t).to_owned()).collect());
+        let both = listen(&["unix:/run/a/http", "127.0.0.1:0", "unix:/run/a/other"]).unwrap();
+        assert_eq!((both.listen.len(), both.listen_unix.len()), (1, 2));
+        let alone = listen(&["unix:/run/a/http"]).unwrap();
+        assert_eq!((alone.listen.len(), alone.listen_unix), (0, vec![PathBuf::from("/run/a/http")]));
+        assert!(listen(&["unix:/run/a/http", "unix:/run/a/./http"]).unwrap_err().what().contains("twice"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod throttle;
 
 use std::{
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr},
     sync::Arc,
     time::Instant,
 };
@@ -35,6 +35,34 @@ pub enum Access {
     Credentials,
 }
 
+/// Where a request comes from: for counts and logs, never an authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Came {
+    /// From this address.
+    From(IpAddr),
+    /// Over a Unix socket, most likely through a proxy.
+    Locally,
+}
+
+impl Came {
+    /// Under which wrong tokens are counted: all those of a socket together.
+    fn counted_as(self) -> IpAddr {
+        match self {
+            Self::From(address) => address.to_canonical(),
+            Self::Locally => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        }
+    }
+}
+
+impl fmt::Display for Came {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::From(address) => address.fmt(f),
+            Self::Locally => f.write_str("unix"),
+        }
+    }
+}
+
 /// Decides about every request.
 #[derive(Debug)]
 pub struct Door {
@@ -59,11 +87,11 @@ impl Keys {
     }
 
     /// A good token passes, however many wrong ones came from its address.
-    fn check(&self, token: &str, way: Way, peer: IpAddr) -> Result<Principal, Refusal> {
+    fn check(&self, token: &str, way: Way, peer: Came) -> Result<Principal, Refusal> {
         if let Some(principal) = self.tokens.verify(token) {
             return Ok(principal);
         }
-        match self.throttle.wrong(peer, Instant::now()) {
+        match self.throttle.wrong(peer.counted_as(), Instant::now()) {
             Verdict::Wrong => {
                 tracing::warn!(%peer, %way, "authentication failed: wrong token");
                 Err(Refusal::WRONG_TOKEN)
@@ -103,7 +131,7 @@ impl fmt::Display for Way {
 /// Checks the token of a first frame.
 struct FirstFrame {
     keys: Arc<Keys>,
-    peer: IpAddr,
+    peer: Came,
     /// Free again when the transport has its answer, or gives up.
     _place: OwnedSemaphorePermit,
 }
@@ -127,15 +155,15 @@ impl Door {
         &self,
         request: &Request<B>,
         access: Access,
-        peer: SocketAddr,
+        peer: Came,
     ) -> Result<Option<Admission>, Refusal> {
         let refused = |refusal: Refusal| {
-            tracing::info!(peer = %peer.ip(), reason = refusal.code(), "request refused");
+            tracing::info!(peer = %peer, reason = refusal.code(), "request refused");
             refusal
         };
         self.check_form(request).map_err(refused)?;
         let headers = request.headers();
-        self.check_host(headers).map_err(refused)?;
+        self.check_host(headers, peer).map_err(refused)?;
         let has_origin = self.check_origin(headers).map_err(refused)?;
         if self.keys.is_none() && !has_origin && !is_own_or_direct(headers) {
             return Err(refused(Refusal::FOREIGN_SITE));
@@ -163,10 +191,12 @@ impl Door {
         Ok(())
     }
 
-    fn check_host(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    /// Over a Unix socket, which no web page reaches, `localhost` is what programs say that are no proxy.
+    fn check_host(&self, headers: &HeaderMap, peer: Came) -> Result<(), Refusal> {
         let host =
             only(headers, &header::HOST).map_err(|_| Refusal::HOST_REPEATED)?.ok_or(Refusal::HOST_MISSING)?;
-        if self.names.is_own(host) { Ok(()) } else { Err(Refusal::HOST_FOREIGN) }
+        let is_plain = peer == Came::Locally && host.eq_ignore_ascii_case("localhost");
+        if is_plain || self.names.is_own(host) { Ok(()) } else { Err(Refusal::HOST_FOREIGN) }
     }
 
     /// Whether there is an `Origin`, which then is a welcome one.
@@ -178,7 +208,7 @@ impl Door {
         }
     }
 
-    fn check_credentials<B>(&self, request: &Request<B>, peer: SocketAddr) -> Result<Admission, Refusal> {
+    fn check_credentials<B>(&self, request: &Request<B>, peer: Came) -> Result<Admission, Refusal> {
         let upgrade = is_upgrade(request);
         let lasts = upgrade || request.uri().path() == "/sse";
         let Some(keys) = &self.keys else {
@@ -189,30 +219,29 @@ impl Door {
             Some(found) => found,
             None if upgrade && switchboard_transport_ws::offers_protocol(request.headers()) => {
                 let place = Arc::clone(&keys.lobby).try_acquire_owned().map_err(|_| {
-                    tracing::warn!(peer = %peer.ip(), "too many connections that have yet to authenticate");
+                    tracing::warn!(peer = %peer, "too many connections that have yet to authenticate");
                     Refusal::LOBBY_FULL
                 })?;
-                let verifier =
-                    FirstFrame { keys: Arc::clone(keys), peer: peer.ip().to_canonical(), _place: place };
+                let verifier = FirstFrame { keys: Arc::clone(keys), peer, _place: place };
                 return Ok(Admission::FirstFrame(Arc::new(verifier)));
             }
             None => {
-                tracing::info!(peer = %peer.ip(), "authentication failed: no credentials");
+                tracing::info!(peer = %peer, "authentication failed: no credentials");
                 return Err(Refusal::NO_CREDENTIALS);
             }
         };
-        let principal = keys.check(&token, way, peer.ip().to_canonical())?;
+        let principal = keys.check(&token, way, peer)?;
         log_success(lasts, peer, way, &principal);
         Ok(Admission::Verified(principal))
     }
 }
 
 /// A connection that lasts is worth a line; single requests are many.
-fn log_success(lasts: bool, peer: SocketAddr, way: Way, principal: &Principal) {
+fn log_success(lasts: bool, peer: Came, way: Way, principal: &Principal) {
     if lasts {
-        tracing::info!(peer = %peer.ip(), %way, %principal, "authenticated");
+        tracing::info!(peer = %peer, %way, %principal, "authenticated");
     } else {
-        tracing::debug!(peer = %peer.ip(), %way, %principal, "authenticated");
+        tracing::debug!(peer = %peer, %way, %principal, "authenticated");
     }
 }
 

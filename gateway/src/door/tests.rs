@@ -24,11 +24,20 @@ fn door(auth: bool) -> Fixture {
 
 /// The code of the refusal, or `ok`.
 fn decide(door: &Fixture, access: Access, target: &str, headers: &[(&str, &str)]) -> &'static str {
+    decide_about(Came::From("127.0.0.1".parse().unwrap()), door, access, target, headers)
+}
+
+fn decide_about(
+    peer: Came,
+    door: &Fixture,
+    access: Access,
+    target: &str,
+    headers: &[(&str, &str)],
+) -> &'static str {
     let mut request = Request::builder().uri(target);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let peer = "127.0.0.1:50000".parse().unwrap();
     match door.door.admit(&request.body(()).unwrap(), access, peer) {
         Ok(None) => "page",
         Ok(Some(Admission::Verified(_))) => "verified",
@@ -188,7 +197,7 @@ fn only_so_many_connections_may_owe_their_first_frame() {
         let request = Request::builder().uri("/ws").header("host", HOST).header("upgrade", "websocket");
         request.header("sec-websocket-protocol", "switchboard.v1").body(()).unwrap()
     };
-    let admit = || door.door.admit(&request(), Access::Credentials, "127.0.0.1:50000".parse().unwrap());
+    let admit = || door.door.admit(&request(), Access::Credentials, Came::From("127.0.0.1".parse().unwrap()));
     let (first, _second) = (admit().unwrap(), admit().unwrap());
     assert_eq!(admit().unwrap_err().code(), "unavailable");
     drop(first);
@@ -215,4 +224,27 @@ fn without_authentication_only_this_site_and_no_site_pass() {
         headers.extend(site.map(|site| ("sec-fetch-site", site)));
         assert_eq!(decide(&door, Access::Credentials, "/ws", &headers), expected, "{headers:?}");
     }
+}
+
+#[test]
+fn over_a_socket_localhost_is_a_name_and_nothing_else_is_different() {
+    let door = door(true);
+    let over_the_socket = |host: &str, headers: &[(&str, &str)]| {
+        let headers: Vec<_> = [("host", host)].iter().chain(headers).copied().collect();
+        decide_about(Came::Locally, &door, Access::Credentials, "/sse", &headers)
+    };
+    let bearer = format!("Bearer {TOKEN}");
+    let good = ("authorization", &*bearer);
+    assert_eq!(over_the_socket("localhost", &[good]), "verified");
+    assert_eq!(over_the_socket("app.example.com", &[good]), "verified");
+    assert_eq!(
+        over_the_socket("localhost", &[]),
+        "unauthorized",
+        "who reaches the socket has shown no token"
+    );
+    assert_eq!(over_the_socket("attacker.example", &[good]), "host_foreign");
+    assert_eq!(over_the_socket("localhost:1", &[good]), "host_foreign");
+    assert_eq!(over_the_socket("localhost", &[good, ("origin", "http://localhost")]), "origin_foreign");
+    let tcp = [("host", "localhost"), good];
+    assert_eq!(decide(&door, Access::Credentials, "/sse", &tcp), "host_foreign");
 }

@@ -13,7 +13,6 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{any, get},
 };
-use std::net::SocketAddr;
 use switchboard_runtime::{Admission, Gateway};
 use switchboard_transport_sse::{self as sse, Sse};
 use switchboard_transport_ws as ws;
@@ -23,7 +22,7 @@ use super::{
     cors,
     page::{self, Asset},
 };
-use crate::door::{Access, Door};
+use crate::door::{Access, Came, Door};
 
 /// A route, for whoever wants to know all of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,7 +93,7 @@ impl Site {
     }
 
     /// Answers one request.
-    pub async fn respond(&self, mut request: Request, peer: SocketAddr) -> Response {
+    pub async fn respond(&self, mut request: Request, peer: Came) -> Response {
         let upgrade = ws::is_upgrade(&request);
         let redirect = self.strip_base_path(&mut request);
         let sharing =

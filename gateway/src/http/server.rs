@@ -1,4 +1,4 @@
-//! TCP listeners, and HTTP/1.1 on what they accept.
+//! Listeners, TCP and Unix, and HTTP/1.1 on what they accept.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -6,9 +6,11 @@ use axum::body::Body;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use switchboard_transport_sse::Streaming;
+use switchboard_transport_unix::Listener as UnixListener;
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
-    sync::{Semaphore, watch},
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpSocket, TcpStream, UnixStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -16,6 +18,7 @@ use tokio::{
 use super::routes::Site;
 use crate::{
     config::DoorLimits,
+    door::Came,
     failure::{Failure, Result},
 };
 
@@ -75,9 +78,48 @@ impl std::fmt::Display for Bracketed {
     }
 }
 
+/// What is listened on.
+pub trait Accept: Send + 'static {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next connection, and where it comes from. Cancel safe.
+    fn next(&self) -> impl Future<Output = io::Result<(Self::Stream, Came)>> + Send;
+
+    /// Nobody is to come any more.
+    fn shut(self);
+}
+
+impl Accept for TcpListener {
+    type Stream = TcpStream;
+
+    async fn next(&self) -> io::Result<(TcpStream, Came)> {
+        let (stream, peer) = self.accept().await?;
+        // Small frames are worth sending at once. A peer that is gone already shows when it is read.
+        let _ = stream.set_nodelay(true);
+        #[cfg(target_os = "linux")]
+        let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MS);
+        Ok((stream, Came::From(peer.ip())))
+    }
+
+    fn shut(self) {}
+}
+
+impl Accept for UnixListener {
+    type Stream = UnixStream;
+
+    async fn next(&self) -> io::Result<(UnixStream, Came)> {
+        Ok((self.accept().await?, Came::Locally))
+    }
+
+    fn shut(self) {
+        self.remove();
+    }
+}
+
 /// Serves a site on a listener until `stop` becomes true. Requests that run then are answered.
-pub async fn serve(
-    listener: TcpListener,
+pub async fn serve<L: Accept>(
+    listener: L,
     site: Arc<Site>,
     limits: DoorLimits,
     room: Arc<Semaphore>,
@@ -106,21 +148,17 @@ pub async fn serve(
             }
         }
     }
-    drop(listener);
+    listener.shut();
     while connections.join_next().await.is_some() {}
 }
 
 /// When there are too many connections, further ones wait here, unaccepted.
-async fn accept(
-    listener: &TcpListener,
+async fn accept<L: Accept>(
+    listener: &L,
     room: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+) -> io::Result<(L::Stream, Came, OwnedSemaphorePermit)> {
     let permit = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, peer) = listener.accept().await?;
-    // Small frames are worth sending at once. A peer that is gone already shows when it is read.
-    let _ = stream.set_nodelay(true);
-    #[cfg(target_os = "linux")]
-    let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MS);
+    let (stream, peer) = listener.next().await?;
     Ok((stream, peer, permit))
 }
 
@@ -135,14 +173,14 @@ fn http(limits: &DoorLimits) -> http1::Builder {
     http
 }
 
-fn connection(
+fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     http: http1::Builder,
-    stream: TcpStream,
-    peer: SocketAddr,
+    stream: S,
+    peer: Came,
     site: Arc<Site>,
     limits: &DoorLimits,
     mut stop: watch::Receiver<bool>,
-) -> impl Future<Output = ()> + use<> {
+) -> impl Future<Output = ()> + use<S> {
     let lifetime = limits.http_lifetime;
     let (began, streaming) = watch::channel(None);
     let began = Arc::new(began);
@@ -172,7 +210,7 @@ fn connection(
             }
         };
         if let Err(error) = ended {
-            tracing::debug!(peer = %peer.ip(), reason = reason(&error), "an HTTP connection ended early");
+            tracing::debug!(%peer, reason = reason(&error), "an HTTP connection ended early");
         }
     }
 }

@@ -48,6 +48,16 @@ impl Gateway {
         })
     }
 
+    /// The same, on a Unix socket as well: `http/socket` in its directory.
+    pub(crate) fn start_with_socket(args: &[&str]) -> Self {
+        Self::start_with(|command| {
+            command.args(ECHO).args(args);
+            let data = command.get_args().skip_while(|arg| *arg != "--data-dir").nth(1).unwrap();
+            let socket = Path::new(data).with_file_name("http").join("socket");
+            command.arg("--listen").arg(format!("unix:{}", socket.display()));
+        })
+    }
+
     /// Starts `serve` on a free port. Fails if it is not ready in time.
     pub(crate) fn start_with(change: impl FnOnce(&mut Command)) -> Self {
         let dir = tempfile::tempdir().unwrap();

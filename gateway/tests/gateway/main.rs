@@ -8,6 +8,7 @@ mod lab;
 mod logs;
 mod process;
 mod server;
+mod socket;
 mod sse;
 mod startup;
 mod terminal;
