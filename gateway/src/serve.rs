@@ -32,6 +32,9 @@ const FURTHER_FILES: usize = 2048;
 /// When the socket cannot accept, it is tried again after this long.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
+/// When nothing runs any more, the last responses have this long to reach their clients.
+const LAST_ANSWERS: Duration = Duration::from_secs(3);
+
 /// Runs the gateway until it is told to stop.
 pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode> {
     let config = Config::read(args)?;
@@ -116,7 +119,9 @@ async fn serve(config: Config) -> Result<ExitCode> {
         if asked.is_some() {
             finished.await;
         }
-        while doors.join_next().await.is_some() {}
+        let answers = async { while doors.join_next().await.is_some() {} };
+        // Who has not taken its answer by then does not read.
+        let _ = timeout(LAST_ANSWERS, answers).await;
     };
     let ended = tokio::select! {
         ended = timeout(config.door.shutdown, wind_down) => ended.is_ok(),

@@ -192,6 +192,77 @@ async fn cut_and_resume(first: &dyn Lab, second: &dyn Lab, cut: usize) {
     world.until(|counts| counts.connections == 1).await.expect(&way);
 }
 
+/// An answer with a tool and a prompt, lost in the middle of streams again and again, each time resumed over the next
+/// transport. What the client has in the end is what somebody has who was never cut off, byte for byte.
+#[tokio::test]
+async fn a_conversation_goes_through_all_transports_and_is_the_same() {
+    let orders: [[&dyn Lab; 4]; 4] = [
+        [&WebSocket, &Sse, &Unix, &Memory],
+        [&Sse, &Unix, &WebSocket, &Sse],
+        [&Unix, &WebSocket, &Sse, &Unix],
+        [&Sse, &Sse, &Memory, &WebSocket],
+    ];
+    let whole = lost_and_resumed(&[&Memory], 1).await;
+    assert!(whole.len() > 10, "{whole:#?}");
+    for labs in &orders {
+        // Cut at other places each time; deltas are merged as it comes.
+        for every in [2, 3, 7] {
+            let names: Vec<_> = labs.iter().map(|lab| lab.name()).collect();
+            assert_eq!(lost_and_resumed(labs, every).await, whole, "{names:?}, cut after every {every}");
+        }
+    }
+}
+
+/// The conversation as one client has it that changes its transport after every few of the agent's words.
+async fn lost_and_resumed(labs: &[&dyn Lab], every: usize) -> Vec<String> {
+    let world = World::new(Limits { merge_bytes: 64, ..Limits::default() });
+    let mut sites = Vec::new();
+    for lab in labs {
+        sites.push(lab.serve(world.gateway().clone()).await);
+    }
+    let mut client = Watcher::open(&*sites[0], "client").await;
+    client.message("t1").await;
+    prompted(&world).await;
+    client.until_event("turn_started").await;
+    let started = AgentEvent::ToolStarted {
+        call_id: "k1".to_owned(),
+        name: "Bash".to_owned(),
+        arguments: serde_json::json!({ "command": "ls" }),
+    };
+    let ended = AgentEvent::ToolEnded {
+        call_id: "k1".to_owned(),
+        name: "Bash".to_owned(),
+        result: Ok("README.md".to_owned()),
+        truncated: false,
+    };
+    let mut words: Vec<AgentEvent> = (0..12)
+        .map(|at| AgentEvent::Reasoning { stream: "s0".into(), text: format!("thought {at}, ") })
+        .collect();
+    words.push(AgentEvent::ReasoningEnd { stream: "s0".into(), void: false });
+    words.extend([started, permission(), ended]);
+    words.extend((0..PIECES).map(piece));
+    for (at, word) in words.into_iter().enumerate() {
+        let asks = matches!(word, AgentEvent::Permission(_));
+        say(&world, vec![word]).await;
+        if sites.len() > 1 && at % every == every - 1 {
+            let Watcher { client: lost, transcript } = client;
+            lost.abort().await;
+            client = Watcher::resume(&*sites[(at / every + 1) % sites.len()], transcript).await;
+        }
+        if asks {
+            client.until_event("permission_request").await;
+            let allow =
+                format!(r#"{{"type":"respond","chat_id":"{CHAT}","request_id":"r1","decision":"allow"}}"#);
+            client.send(&allow).await;
+            client.until_event("request_resolved").await;
+        }
+    }
+    say(&world, end()).await;
+    client.until_event("turn_end").await;
+    assert_eq!(client.transcript.text(), whole());
+    client.transcript.lines()
+}
+
 #[tokio::test]
 async fn clients_of_two_transports_share_a_chat() {
     for first in LABS {

@@ -31,7 +31,7 @@ const GRACE: Duration = Duration::from_secs(30);
 
 /// Bytes that a peer does not acknowledge for this long are the connection's end. A stream has a comment every
 /// 15 s, so that a peer that vanished is noticed within 45 s.
-const UNACKNOWLEDGED_MS: u32 = 30_000;
+const UNACKNOWLEDGED_MS: u32 = 25_000;
 
 /// Binds an address. IPv6 listens on IPv6 only, so that both can be listed.
 pub fn bind(address: SocketAddr) -> Result<TcpListener> {

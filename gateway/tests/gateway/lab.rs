@@ -146,6 +146,7 @@ impl Gateway {
         stream.get_mut().write_all(format!("{lines}\r\n\r\n").as_bytes()).unwrap();
         let head = Answer::read_head(&mut stream);
         assert_eq!(head.status(), 200, "{}", head.head);
+        let stream = BufReader::new(Chunks { io: stream, left: 0 });
         let mut client =
             SseClient { stream, address: self.address, bearer, name: String::new(), last_id: None };
         client.name = client.wait_for("ready")["stream"].as_str().unwrap().to_owned();
@@ -359,16 +360,45 @@ impl Client for WebClient {
     }
 }
 
+/// What is in the chunks of a response (RFC 9112, section 7.1).
+struct Chunks {
+    io: BufReader<TcpStream>,
+    left: usize,
+}
+
+impl Read for Chunks {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        while self.left == 0 {
+            let mut line = String::new();
+            if self.io.read_line(&mut line)? == 0 {
+                return Ok(0);
+            }
+            // A line of its own ends each chunk.
+            if !line.trim().is_empty() {
+                self.left = usize::from_str_radix(line.trim(), 16).map_err(io::Error::other)?;
+                if self.left == 0 {
+                    return Ok(0);
+                }
+            }
+        }
+        let most = out.len().min(self.left);
+        let read = self.io.read(&mut out[..most])?;
+        self.left -= read;
+        Ok(read)
+    }
+}
+
 pub(crate) struct SseClient {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Chunks>,
     address: SocketAddr,
     bearer: String,
     name: String,
     pub(crate) last_id: Option<String>,
 }
 
-impl Client for SseClient {
-    fn send(&mut self, frame: &Value) {
+impl SseClient {
+    /// Posts a frame, and gives the status.
+    pub(crate) fn post(&self, frame: &Value) -> u16 {
         let frame = frame.to_string();
         let head = format!(
             "POST /messages HTTP/1.1\r\nHost: {}\r\n{}\r\nSwitchboard-Stream: {}\r\nConnection: close\r\n\
@@ -380,10 +410,15 @@ impl Client for SseClient {
         );
         let mut stream = connect(self.address);
         stream.write_all(format!("{head}{frame}").as_bytes()).unwrap();
-        assert_eq!(Answer::read(stream).status(), 202);
+        Answer::read(stream).status()
+    }
+}
+
+impl Client for SseClient {
+    fn send(&mut self, frame: &Value) {
+        assert_eq!(self.post(frame), 202);
     }
 
-    /// Lines of chunks' lengths are no lines of an event.
     fn next(&mut self) -> Option<Value> {
         let mut line = String::new();
         while matches!(self.stream.read_line(&mut line), Ok(1..)) {

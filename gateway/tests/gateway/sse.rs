@@ -135,6 +135,26 @@ fn a_stream_outlives_other_connections() {
 }
 
 #[test]
+fn a_stream_that_is_not_read_does_not_keep_the_gateway_from_ending() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config_file(dir.path(), "[limits]\nreader_stall_ms = \"1 s\"\n");
+    let mut gateway = Gateway::start_with(|command| {
+        command.args(["--agent-command", "sh -c 'cat > /dev/null; yes'", "--dialect", "text"]);
+        command.args(["--config", config.to_str().unwrap()]);
+    });
+    let mut stream = gateway.sse("");
+    stream.message("c-1", "t-1", "go");
+    stream.wait_for("delta");
+    // Closed, because nothing is read: only its last event is still to be taken.
+    while stream.post(&json!({"type": "ping"})) != 410 {}
+    gateway.signal(rustix::process::Signal::INT);
+    let began = std::time::Instant::now();
+    assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.log());
+    assert!(began.elapsed().as_secs() < 12, "{:?}", began.elapsed());
+    drop(stream);
+}
+
+#[test]
 fn without_authentication_streams_need_no_token_but_come_from_here() {
     let gateway = Gateway::start(&["--no-auth"]);
     for (site, expected) in [("none", 200), ("same-origin", 200), ("cross-site", 403), ("same-site", 403)] {
