@@ -20,6 +20,10 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Talks to a gateway from the terminal.
     Chat(ChatArgs),
+    /// Copies all chats to a file, also while the gateway runs.
+    Backup(BackupArgs),
+    /// Puts a backup into a data directory that has no chats.
+    Restore(RestoreArgs),
     /// Checks the configuration, the data directory and the agents found.
     Doctor(Box<ServeArgs>),
     /// The built-in agent: speaks the dialect of Claude Code on standard input and output.
@@ -96,6 +100,32 @@ pub struct ServeArgs {
     /// How to log: `human` or `json`. [default: human]
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<String>,
+}
+
+/// The options of `backup`.
+#[derive(Debug, Clone, Args)]
+pub struct BackupArgs {
+    /// The file to be made. One that exists is not overwritten.
+    pub file: PathBuf,
+    /// Where the gateway keeps its data. [default: $XDG_STATE_HOME/switchboard]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Configuration file (TOML), which may name the data directory.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// The options of `restore`.
+#[derive(Debug, Clone, Args)]
+pub struct RestoreArgs {
+    /// The file that `switchboard backup` made.
+    pub file: PathBuf,
+    /// Where to put it. [default: $XDG_STATE_HOME/switchboard]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Configuration file (TOML), which may name the data directory.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// The options of `chat`.

@@ -3,6 +3,7 @@
 //! A library so that tests can look inside; it promises no stable interface.
 
 mod agents;
+mod backup;
 pub mod chat;
 pub mod cli;
 pub mod config;
@@ -30,6 +31,8 @@ pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
         Command::Chat(args) => chat::run(&args),
+        Command::Backup(args) => backup::backup(&args),
+        Command::Restore(args) => backup::restore(&args),
         Command::Doctor(args) => Ok(doctor::run(&args)),
         Command::DemoAgent { ignored } => demo_agent(ignored),
         Command::AgentHost => agent_host(),

@@ -13,6 +13,8 @@ mod damage;
 mod desk;
 #[path = "journal/full.rs"]
 mod full;
+#[path = "journal/joined.rs"]
+mod joined;
 #[path = "journal/make.rs"]
 mod make;
 #[path = "journal/model.rs"]

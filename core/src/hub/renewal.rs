@@ -206,6 +206,9 @@ impl Chat {
             (Seat::Empty, Some(known)) => draft.changes.push(Change::AgentEnded { run: known.run }),
             (Seat::Empty, None) | (Seat::Reserved { .. }, _) => {}
         }
+        if let Some(active) = &mut self.active {
+            active.work_changed = true;
+        }
         let Some((turn_id, active)) = running.zip(self.active.as_ref()).filter(|(_, active)| active.prompted)
         else {
             return;

@@ -4,9 +4,11 @@
 //! A journal answers each append and each question exactly once, in any order between chats; the appends
 //! of one chat are answered in the order in which they were made.
 
+mod joined;
 mod memory;
 mod page;
 
+pub use joined::{DeltaRun, JoinedDelta};
 pub use memory::MemoryJournal;
 pub use page::PageBuilder;
 

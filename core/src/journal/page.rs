@@ -120,7 +120,7 @@ impl Joining {
     }
 }
 
-fn as_delta(frame: &Frame) -> Option<ChatEvent> {
+pub(super) fn as_delta(frame: &Frame) -> Option<ChatEvent> {
     let looks_like_one = frame.bytes().starts_with(b"{\"event\":\"delta\"")
         || frame.bytes().starts_with(b"{\"event\":\"reasoning_delta\"");
     looks_like_one.then(|| serde_json::from_slice(frame.bytes()).ok()).flatten()

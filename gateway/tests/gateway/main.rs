@@ -1,6 +1,7 @@
 //! The built binary, with real processes and real sockets.
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+mod backup;
 mod conversation;
 mod deletion;
 mod handshake;

@@ -10,7 +10,7 @@ use switchboard_core::{
 use tokio::sync::mpsc;
 
 #[cfg(feature = "sqlite")]
-pub use sqlite::{OpenError, OpenErrorReason, OpenReport, OpenSqlite, Sqlite, SqliteOptions};
+pub use sqlite::{BackupReport, OpenError, OpenErrorReason, OpenReport, OpenSqlite, Sqlite, SqliteOptions};
 
 /// What the hub wants of the journal.
 #[derive(Debug)]

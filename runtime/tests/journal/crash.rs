@@ -13,10 +13,10 @@ use switchboard_core::{
     journal::{Change, Durability, Found, JournalAnswer, Query},
     wire::Outcome,
 };
-use switchboard_runtime::Request;
+use switchboard_runtime::{Request, SqliteOptions};
 
 use crate::{
-    desk::open,
+    desk::{open, open_with},
     make::{Scribe, key, turn},
     rng::{Rng, seed},
 };
@@ -31,8 +31,10 @@ const ON_THE_WAY: usize = 40;
 #[test]
 fn child() {
     let Some(folder) = env::var_os(FOLDER) else { return };
-    let (mut desk, _) = open(Path::new(&folder)).expect("it opens");
     let mut rng = Rng(seed());
+    let mut options = SqliteOptions::default();
+    options.join_after = [None, Some(Duration::ZERO)][rng.below(2) as usize];
+    let (mut desk, _) = open_with(Path::new(&folder), options).expect("it opens");
     let mut scribes: Vec<Scribe> = (0..CHATS).map(|n| Scribe::new("owner", &format!("chat{n}"))).collect();
     for scribe in &mut scribes {
         if let Some(record) = desk.chat(&scribe.key) {

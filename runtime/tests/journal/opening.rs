@@ -12,7 +12,7 @@ use switchboard_core::{
     journal::{Change, Durability, Found, PageStart, Query},
     wire::Outcome,
 };
-use switchboard_runtime::{OpenErrorReason, SqliteOptions};
+use switchboard_runtime::{OpenErrorReason, Sqlite, SqliteOptions};
 
 use crate::{
     desk::{open, open_with},
@@ -247,15 +247,63 @@ fn a_backup_is_made_while_the_journal_is_open() {
     let mut scribe = Scribe::new("owner", "chat");
     let (mut desk, _) = open(live.path()).expect("it opens");
     assert!(desk.append(scribe.message("t1", "hello").append(1, Durability::Synced, 1)));
-    let tool = rusqlite::Connection::open(live.path().join("journal.db")).expect("a database");
-    let to = backup.path().join("journal.db");
-    tool.execute("VACUUM INTO ?1", [to.to_str().expect("text")]).expect("a backup");
-    drop(tool);
+    let to = backup.path().join("copy");
+    let made = Sqlite::backup(&live.path().join("journal.db"), &to).expect("a backup");
+    assert_eq!(made.chats, 1);
+    assert_eq!(fs::metadata(&to).expect("a file").permissions().mode() & 0o777, 0o600);
+    let again = Sqlite::backup(&live.path().join("journal.db"), &to).expect_err("it exists");
+    assert!(matches!(again.reason, OpenErrorReason::Exists), "{again}");
     assert!(desk.append(scribe.message("t2", "later").append(2, Durability::Synced, 2)));
+    let in_use = Sqlite::restore(&to, &live.path().join("journal.db")).expect_err("it is in use");
+    assert!(matches!(in_use.reason, OpenErrorReason::InUse { .. }), "{in_use}");
+    drop(desk);
+    let there = Sqlite::restore(&to, &live.path().join("journal.db")).expect_err("there is one");
+    assert!(matches!(there.reason, OpenErrorReason::Exists), "{there}");
+    // One that nobody has open can be copied as well, and nothing is left beside it.
+    let closed = backup.path().join("closed");
+    assert_eq!(Sqlite::backup(&live.path().join("journal.db"), &closed).expect("a backup").chats, 1);
+
+    let restored = Sqlite::restore(&to, &backup.path().join("journal.db")).expect("it is restored");
+    assert_eq!(restored.chats, 1);
+    let names =
+        fs::read_dir(backup.path()).expect("a folder").map(|entry| entry.expect("a file").file_name());
+    let mut names: Vec<_> = names.filter_map(|name| name.into_string().ok()).collect();
+    names.sort();
+    assert_eq!(names, ["closed", "copy", "journal.db", "journal.db.lock"]);
     let (mut copy, report) = open(backup.path()).expect("it opens");
-    assert!(!report.created && report.lost_commits, "{report:?}");
+    assert!(!report.created, "{report:?}");
     assert_eq!(copy.history(&scribe.key, 10).len(), 1);
+    assert_ne!(copy.chat(&scribe.key).expect("a chat").head.epoch, scribe.epoch);
     assert!(copy.chat(&scribe.key).expect("a chat").earlier_epochs);
+}
+
+#[test]
+fn what_is_no_backup_is_not_restored() {
+    let folder = folder();
+    let (text, missing) = (folder.path().join("text"), folder.path().join("missing"));
+    fs::write(&text, "not a journal, whatever its name says").expect("a file");
+    let place = folder.path().join("journal.db");
+    for (file, what) in [(&text, "not a Switchboard journal"), (&missing, "does not exist")] {
+        let refused = Sqlite::restore(file, &place).expect_err("it is refused");
+        assert!(refused.to_string().contains(what), "{refused}");
+    }
+    // One whose middle is not what it was.
+    let (mut desk, _) = open(folder.path()).expect("it opens");
+    let mut scribe = Scribe::new("owner", "chat");
+    for n in 0..200 {
+        let id = format!("t{n}");
+        assert!(desk.append(scribe.message(&id, &"word ".repeat(100)).append(n, Durability::Written, 1)));
+    }
+    let copy = folder.path().join("copy");
+    Sqlite::backup(&place, &copy).expect("a backup");
+    drop(desk);
+    let mut bytes = fs::read(&copy).expect("a file");
+    bytes[20_000..28_000].fill(0xaa);
+    fs::write(&copy, bytes).expect("a file");
+    let elsewhere = folder.path().join("other.db");
+    let refused = Sqlite::restore(&copy, &elsewhere).expect_err("it is damaged");
+    assert!(matches!(refused.reason, OpenErrorReason::Damaged { .. }), "{refused}");
+    assert!(!elsewhere.exists());
 }
 
 #[test]

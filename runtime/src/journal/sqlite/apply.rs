@@ -89,8 +89,8 @@ impl Known {
     }
 }
 
-/// Carries out one append. After an error the transaction must be rolled back.
-pub(super) fn append(db: &Connection, known: &mut Known, era: i64, append: &Append) -> Result<(), Unkept> {
+/// Carries out one append, and gives the chat's number. After an error the transaction must be rolled back.
+pub(super) fn append(db: &Connection, known: &mut Known, era: i64, append: &Append) -> Result<i64, Unkept> {
     let at = int(append.at_ms);
     let activity = if append.is_activity() { at } else { 0 };
     let mut place = match (known.place(db, &append.chat)?, &append.create) {
@@ -126,7 +126,7 @@ pub(super) fn append(db: &Connection, known: &mut Known, era: i64, append: &Appe
     } else {
         known.remember(&append.chat, place);
     }
-    Ok(())
+    Ok(place.id)
 }
 
 /// Removes every row of a chat. What they held is overwritten with zeros (`secure_delete`).

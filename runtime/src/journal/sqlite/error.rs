@@ -44,6 +44,10 @@ pub enum OpenErrorReason {
     NotPermitted,
     /// The folder that it is to be in does not exist.
     NoFolder,
+    /// There is no such file.
+    Missing,
+    /// It exists, and is not overwritten.
+    Exists,
     /// The disk is full.
     DiskFull,
     /// The system could not read or write it.
@@ -125,6 +129,10 @@ impl fmt::Display for OpenError {
             OpenErrorReason::NoFolder => {
                 write!(f, "{path} cannot be made: its folder does not exist; create it or name another")
             }
+            OpenErrorReason::Missing => write!(f, "{path} does not exist: name a file that does"),
+            OpenErrorReason::Exists => {
+                write!(f, "{path} exists already, and was left as it is: name another place, or move it away")
+            }
             OpenErrorReason::DiskFull => {
                 write!(f, "{path} cannot be opened: the disk is full; free some space")
             }
@@ -149,6 +157,8 @@ impl Error for OpenError {
             | OpenErrorReason::Damaged { .. }
             | OpenErrorReason::NotPermitted
             | OpenErrorReason::NoFolder
+            | OpenErrorReason::Missing
+            | OpenErrorReason::Exists
             | OpenErrorReason::DiskFull => None,
         }
     }

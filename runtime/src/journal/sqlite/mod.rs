@@ -1,7 +1,9 @@
 //! The journal on SQLite. What is where, and what survives what, is in the documentation of [`Sqlite`].
 
 mod apply;
+mod backup;
 mod checkpoint;
+mod compact;
 mod error;
 mod files;
 mod gate;
@@ -22,6 +24,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicI64},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use rusqlite::Connection;
@@ -31,6 +34,7 @@ use switchboard_core::{
     journal::{JournalAnswer, Query},
 };
 
+pub use backup::BackupReport;
 pub use error::{OpenError, OpenErrorReason};
 pub use open::OpenReport;
 
@@ -57,6 +61,8 @@ pub struct SqliteOptions {
     /// Appends that wait for the writer hold at most this many bytes; beyond that they are refused.
     /// Default: 64 MiB.
     pub queue_bytes: usize,
+    /// Deltas are joined this long after their stream has ended; `None`: never. Default: 2 s.
+    pub join_after: Option<Duration>,
     /// Once the write-ahead log is longer than this many bytes it is cut, for which commits wait a moment.
     /// Default: 64 MiB.
     pub wal_bytes: u64,
@@ -73,6 +79,7 @@ impl Default for SqliteOptions {
             strict: false,
             readers: 2,
             queue_bytes: 64 * 1024 * 1024,
+            join_after: Some(Duration::from_secs(2)),
             wal_bytes: 64 * 1024 * 1024,
             boot_id: None,
             #[cfg(test)]
@@ -136,6 +143,12 @@ impl Default for SqliteOptions {
 /// (`PRAGMA quick_check`) if it has at most 32 MiB, or something may have been lost; every event has a
 /// checksum, and one that does not match is not shown: the question fails, and the log says so.
 ///
+/// # Joining
+///
+/// Some time after a stream of an answer has ended ([`SqliteOptions::join_after`]), its deltas are joined into records
+/// of at most 64 KiB, in short transactions between those of others. A record keeps the length of each delta's text, so
+/// that every cursor still finds its place: one within a record gets what is behind it.
+///
 /// # Looking into it
 ///
 /// `sqlite3 -readonly journal.db` works, also while the gateway runs; a transaction that is left open there
@@ -154,9 +167,9 @@ impl Default for SqliteOptions {
 ///
 /// # A backup
 ///
-/// `sqlite3 journal.db "VACUUM INTO 'backup.db'"` makes a whole and consistent copy while the gateway runs.
-/// To put it back, stop the gateway, remove `journal.db-wal` and `journal.db-shm`, and put the copy in the
-/// place of `journal.db`. Leave `journal.db.commits` as it is.
+/// [`Sqlite::backup`] makes a whole and consistent copy while the gateway runs, and [`Sqlite::restore`] puts one in
+/// the place of a journal that does not exist. A copy that is put there by hand needs nothing else: remove
+/// `journal.db-wal` and `journal.db-shm`, and leave `journal.db.commits` as it is.
 ///
 /// # Opening
 ///

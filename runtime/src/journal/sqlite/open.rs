@@ -126,6 +126,14 @@ pub(super) fn connect_reader(files: &Files) -> rusqlite::Result<Connection> {
     Ok(db)
 }
 
+/// Whether a file that exists is a journal, as far as its header says.
+pub(super) fn check_file(files: &Files) -> Result<(), OpenError> {
+    match check_header(files)? {
+        0 => Err(OpenError::new(&files.db, OpenErrorReason::NotAJournal)),
+        _ => Ok(()),
+    }
+}
+
 /// Looks at the file before SQLite does, which would change a database of somebody else's. Source:
 /// <https://www.sqlite.org/fileformat2.html#the_database_header>. Gives its size.
 fn check_header(files: &Files) -> Result<u64, OpenError> {

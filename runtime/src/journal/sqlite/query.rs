@@ -6,13 +6,13 @@ use switchboard_core::{
     agent::{AgentCommand, AgentRun, CommandId},
     ids::{ChatId, ChatKey, Cursor, Epoch, InvalidId, Principal, RequestId, TurnId},
     journal::{
-        AgentPlace, ChatRecord, ChatsPage, Found, HistoryPage, LogEvent, OpenRequest, OpenTurn, PageBuilder,
-        PageStart, Query, TurnRecord,
+        AgentPlace, ChatRecord, ChatsPage, Found, HistoryPage, JoinedDelta, LogEvent, OpenRequest, OpenTurn,
+        PageBuilder, PageStart, Query, TurnRecord,
     },
     wire::{ChatSummary, Frame},
 };
 
-use super::{apply::int, sql::read};
+use super::{apply::int, compact::from_leb128, sql::read};
 
 /// What reading gave.
 #[derive(Debug)]
@@ -186,12 +186,37 @@ fn after_page(
     while size < bytes
         && let Some(row) = rows.next()?
     {
-        let event =
-            LogEvent { first_seq: unsigned(row, 0)?, seq: unsigned(row, 1)?, frame: event_frame(row, 2)? };
+        let mut event = log_event(row)?;
+        if event.first_seq <= after.seq {
+            event = part(row, event, |_, seq| (after.seq + 1, seq))?.0;
+        }
         size += event.frame.len();
         page.push(event);
     }
     Ok(Some(page))
+}
+
+/// An event as the log keeps it: columns 0 to 3.
+fn log_event(row: &Row<'_>) -> rusqlite::Result<LogEvent> {
+    Ok(LogEvent { first_seq: unsigned(row, 0)?, seq: unsigned(row, 1)?, frame: event_frame(row, 2)? })
+}
+
+/// A part of a joined record, whose lengths are in column 4, and that it is one; or the whole of another event.
+fn part(
+    row: &Row<'_>,
+    event: LogEvent,
+    range: impl FnOnce(u64, u64) -> (u64, u64),
+) -> rusqlite::Result<(LogEvent, bool)> {
+    let Some(lengths) = lengths_of(row, 4)? else { return Ok((event, false)) };
+    let (from, to) = range(event.first_seq, event.seq);
+    let part = JoinedDelta { event, lengths }.part(from, to).ok_or_else(|| damaged(4))?;
+    Ok((part, true))
+}
+
+/// What belongs to each number of a joined record; `None`: it is none.
+pub(super) fn lengths_of(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Vec<u32>>> {
+    let Some(bytes) = row.get_ref(column)?.as_blob_or_null()? else { return Ok(None) };
+    from_leb128(bytes).map(Some).ok_or_else(|| damaged(column))
 }
 
 fn before_page(
@@ -207,6 +232,21 @@ fn before_page(
     let mut rows = statement.query((chat.id, epoch_no, int(last)))?;
     let mut page = PageBuilder::new(events, bytes);
     let mut next = None;
+    // A place within a joined record: what comes up to it is the newest.
+    let covering = db
+        .prepare_cached(read::COVERING)?
+        .query_row((chat.id, epoch_no, int(last)), |row| {
+            let event = log_event(row)?;
+            if event.first_seq > last {
+                return Ok(None);
+            }
+            let (event, joined) = part(row, event, |first, _| (first, last))?;
+            Ok(joined.then_some(event))
+        })
+        .optional()?
+        .flatten();
+    // An empty page takes any one event.
+    covering.iter().for_each(|event| assert!(page.takes(&event.frame), "a page takes its first event"));
     while let Some(row) = rows.next()? {
         if !page.takes(&event_frame(row, 2)?) {
             let (no, seq): (i64, i64) = (row.get(0)?, row.get(1)?);
@@ -284,7 +324,7 @@ fn id<T>(row: &Row<'_>, column: usize, parse: impl Fn(&str) -> Result<T, Invalid
 }
 
 /// The frame of an event, after its sum.
-fn event_frame(row: &Row<'_>, sum: usize) -> rusqlite::Result<Frame> {
+pub(super) fn event_frame(row: &Row<'_>, sum: usize) -> rusqlite::Result<Frame> {
     let frame = frame(row, sum + 1)?;
     let expected: u32 = row.get(sum)?;
     if crc32fast::hash(frame.bytes()) == expected { Ok(frame) } else { Err(damaged(sum + 1)) }

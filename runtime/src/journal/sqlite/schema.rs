@@ -10,6 +10,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { name: "0001_first", sql: include_str!("../migrations/0001_first.sql") },
     Migration { name: "0002_deleted", sql: include_str!("../migrations/0002_deleted.sql") },
     Migration { name: "0003_open_work", sql: include_str!("../migrations/0003_open_work.sql") },
+    Migration { name: "0004_joined", sql: include_str!("../migrations/0004_joined.sql") },
 ];
 
 /// One step from a version of the schema to the next.
@@ -58,6 +59,7 @@ mod tests {
         ("0001_first", "34c133101fa2a2b35b77753dd0849c22b5db886028825ca747719dceb26cc183"),
         ("0002_deleted", "a580f7f67ae66f1b263d9ffad472dbf13e98e3e106857ea1eec95fdcdf8f6d4c"),
         ("0003_open_work", "bd675bae7dd6c3ebef60b7817b179da1a771ab2427ff12295a55961c82290807"),
+        ("0004_joined", "705530e4221d1fe2fc1c4d9f4645427c18776df280e1d9e06fca8f2799ae3153"),
     ];
 
     #[test]

@@ -9,7 +9,7 @@ pub(super) mod write {
     pub(crate) const ADD_EPOCH: &str =
         "INSERT INTO epochs (chat, no, epoch, began_at) VALUES (?1, ?2, ?3, ?4)";
     pub(crate) const RENEW_CHAT: &str =
-        "UPDATE chats SET epoch_no = ?2, head_seq = 0, era = ?3 WHERE id = ?1";
+        "UPDATE chats SET epoch_no = ?2, head_seq = 0, joined_to = 0, era = ?3 WHERE id = ?1";
     pub(crate) const ADD_EVENT: &str =
         "INSERT INTO events (chat, epoch_no, seq, first_seq, sum, frame) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     pub(crate) const MOVE_HEAD: &str =
@@ -91,6 +91,25 @@ pub(super) mod write {
     ];
 }
 
+/// What joins deltas.
+pub(super) mod compact {
+    pub(crate) const LAST_CHAT: &str = "SELECT max(id) FROM chats";
+    pub(crate) const UNJOINED_CHATS: &str =
+        "SELECT id FROM chats WHERE id > ?1 AND id <= ?2 AND joined_to < head_seq";
+    pub(crate) const PLACE: &str = "SELECT epoch_no, head_seq, joined_to FROM chats WHERE id = ?1";
+    pub(crate) const ROWS: &str = "SELECT first_seq, seq, sum, frame, lengths FROM events \
+         WHERE chat = ?1 AND epoch_no = ?2 AND seq > ?3 ORDER BY seq LIMIT ?4";
+    pub(crate) const DROP_ROWS: &str =
+        "DELETE FROM events WHERE chat = ?1 AND epoch_no = ?2 AND seq >= ?3 AND seq < ?4";
+    pub(crate) const JOIN_ROW: &str = "UPDATE events SET first_seq = ?4, sum = ?5, frame = ?6, lengths = ?7 \
+         WHERE chat = ?1 AND epoch_no = ?2 AND seq = ?3";
+    pub(crate) const MOVE_JOINED: &str = "UPDATE chats SET joined_to = ?3 WHERE id = ?1 AND epoch_no = ?2";
+
+    #[cfg(test)]
+    pub(crate) const ALL: &[&str] =
+        &[LAST_CHAT, UNJOINED_CHATS, PLACE, ROWS, DROP_ROWS, JOIN_ROW, MOVE_JOINED];
+}
+
 /// Reads.
 pub(super) mod read {
     pub(crate) use super::write::IS_DELETED;
@@ -112,8 +131,10 @@ pub(super) mod read {
     pub(crate) const TURN: &str = "SELECT t.hash, e.epoch, t.seq, t.starts_turn FROM turns t \
          JOIN epochs e ON e.chat = t.chat AND e.no = t.epoch_no \
          WHERE t.chat = (SELECT id FROM chats WHERE principal = ?1 AND chat_id = ?2) AND t.turn_id = ?3";
-    pub(crate) const AFTER: &str = "SELECT first_seq, seq, sum, frame FROM events \
+    pub(crate) const AFTER: &str = "SELECT first_seq, seq, sum, frame, lengths FROM events \
          WHERE chat = ?1 AND epoch_no = ?2 AND seq > ?3 ORDER BY seq";
+    pub(crate) const COVERING: &str = "SELECT first_seq, seq, sum, frame, lengths FROM events \
+         WHERE chat = ?1 AND epoch_no = ?2 AND seq > ?3 ORDER BY seq LIMIT 1";
     pub(crate) const EPOCH_NO: &str = "SELECT no FROM epochs WHERE chat = ?1 AND epoch = ?2";
     pub(crate) const EPOCH_NAME: &str = "SELECT epoch FROM epochs WHERE chat = ?1 AND no = ?2";
     pub(crate) const BEFORE: &str = "SELECT epoch_no, seq, sum, frame FROM events \
@@ -135,6 +156,7 @@ pub(super) mod read {
         HAS_EARLIER_EVENTS,
         TURN,
         AFTER,
+        COVERING,
         EPOCH_NO,
         EPOCH_NAME,
         BEFORE,

@@ -2,7 +2,8 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Condvar, Mutex},
+    sync::{Condvar, Mutex, PoisonError},
+    time::Instant,
 };
 
 use switchboard_core::{
@@ -85,8 +86,9 @@ impl Work {
         self.ready.notify_one();
     }
 
-    /// Waits for work and takes as much as one transaction carries; nothing after a nudge. `None`: stop.
-    pub(super) fn take(&self, jobs: &mut Vec<Job>) -> Option<()> {
+    /// Waits for work, at most until `due`, and takes as much as one transaction carries; nothing after a nudge.
+    /// `None`: stop.
+    pub(super) fn take(&self, jobs: &mut Vec<Job>, due: Option<Instant>) -> Option<()> {
         let mut state = locked(&self.state);
         loop {
             if !state.jobs.is_empty() || std::mem::take(&mut state.nudged) {
@@ -95,7 +97,15 @@ impl Work {
             if state.stopping {
                 return None;
             }
-            state = self.ready.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+            let Some(due) = due else {
+                state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = due.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state = self.ready.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         let mut taken = 0;
         while taken < TRANSACTION_BYTES

@@ -19,6 +19,7 @@ use super::{
     Shared,
     apply::{self, Known, Unkept},
     checkpoint,
+    compact::{self, Compaction},
     files::SideFile,
     locked, open,
     sql::write,
@@ -39,6 +40,7 @@ pub(super) struct Writer {
     /// The size of the write-ahead log after the last commit.
     pages: Arc<AtomicU32>,
     heal_after: Option<Instant>,
+    compaction: Compaction,
 }
 
 /// Why a transaction was rolled back.
@@ -51,6 +53,7 @@ enum Failure {
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, db: Connection, side: SideFile, state: open::State) -> Self {
+        let compaction = Compaction::new(shared.options.join_after.unwrap_or_default());
         let mut writer = Self {
             shared,
             db: None,
@@ -59,6 +62,7 @@ impl Writer {
             known: Known::default(),
             pages: Arc::default(),
             heal_after: None,
+            compaction,
         };
         writer.adopt(db);
         writer
@@ -67,11 +71,39 @@ impl Writer {
     /// Writes for as long as the journal is open, and closes it.
     pub(super) fn run(mut self) {
         let mut jobs = Vec::new();
-        while self.shared.work.take(&mut jobs).is_some() {
+        while self.shared.work.take(&mut jobs, self.join_due()).is_some() {
             self.heal();
-            self.carry_out(&mut jobs);
+            let now = Instant::now();
+            if jobs.is_empty() || self.compaction.is_overdue(now) {
+                self.join(now);
+            }
+            if !jobs.is_empty() {
+                self.carry_out(&mut jobs);
+            }
         }
         self.finish();
+    }
+
+    fn join_due(&self) -> Option<Instant> {
+        let able = self.shared.options.join_after.is_some()
+            && self.db.is_some()
+            && !self.shared.verdicts.has_failed();
+        self.compaction.due().filter(|_| able)
+    }
+
+    /// Joins deltas, as far as that is due. Not counted as a commit: without it nothing would be missing.
+    fn join(&mut self, now: Instant) {
+        if self.join_due().is_none_or(|due| due > now) {
+            return;
+        }
+        let Some(db) = &self.db else { return };
+        let writing = locked(&self.shared.writing);
+        let joined = self.compaction.pass(db, now);
+        drop(writing);
+        if let Err(error) = joined {
+            self.failed(&error);
+        }
+        self.shared.log.grown(self.pages.load(Ordering::Relaxed));
     }
 
     fn adopt(&mut self, mut db: Connection) {
@@ -139,10 +171,12 @@ impl Writer {
         }
         let _writing = locked(&self.shared.writing);
         let state = open::State { commits: self.state.commits + 1, ..self.state };
-        match transact(&self.shared, db, &mut self.known, state, jobs, kept) {
+        let mut ended = Vec::new();
+        match transact(&self.shared, db, &mut self.known, state, jobs, kept, &mut ended) {
             Ok(false) => {}
             Ok(true) => {
                 self.state = state;
+                ended.into_iter().for_each(|chat| self.compaction.ended(chat));
                 if let Err(error) = self.side.remember(state.commits) {
                     tracing::warn!(%error, "the count of commits is not remembered");
                 }
@@ -271,6 +305,7 @@ fn transact(
     state: open::State,
     jobs: &[Job],
     kept: &mut [bool],
+    ended: &mut Vec<i64>,
 ) -> Result<bool, Failure> {
     let sql = |error| Failure::OfAll(error);
     db.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([])).map_err(sql)?;
@@ -279,7 +314,10 @@ fn transact(
         let done = match job {
             Job::Overflow(..) => continue,
             Job::Append(append) if locked(&shared.closed).contains(&append.chat) => continue,
-            Job::Append(append) => apply::append(db, known, state.era, append).map(|()| true),
+            Job::Append(append) => apply::append(db, known, state.era, append).map(|chat| {
+                ended.extend(compact::ends_stream(append).then_some(chat));
+                true
+            }),
             Job::Chat(_, chat) => renew(db, known, state.era, chat),
         };
         match done {

@@ -1,0 +1,199 @@
+//! Deltas that a journal joins once their stream has ended: fewer records, and every cursor still finds its place.
+
+use alloc::{string::String, vec::Vec};
+
+use super::{LogEvent, page::as_delta};
+use crate::wire::{ChatBody, ChatEvent, encode_chat};
+
+/// Longest joined record, in bytes of the deltas' frames.
+const RECORD_BYTES: usize = 64 * 1024;
+
+/// A run of adjacent deltas of one stream on its way to become one record.
+#[derive(Debug)]
+pub struct DeltaRun {
+    /// The newest of them; its text comes to be that of all.
+    event: ChatEvent,
+    first_seq: u64,
+    text: String,
+    lengths: Vec<u32>,
+    bytes: usize,
+    records: usize,
+}
+
+/// A record that a run became.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinedDelta {
+    /// The record.
+    pub event: LogEvent,
+    /// The length of the text that belongs to each number, in bytes.
+    pub lengths: Vec<u32>,
+}
+
+impl DeltaRun {
+    /// Begins with this event; `lengths` if it is itself a joined record. `None`: it is no delta, or cannot be
+    /// taken apart again.
+    pub fn begin(event: &LogEvent, lengths: Option<&[u32]>) -> Option<Self> {
+        let mut parsed = as_delta(&event.frame)?;
+        let text = core::mem::take(text_of(&mut parsed.body)?);
+        let numbers = event.seq - event.first_seq + 1;
+        let lengths: Vec<u32> = match lengths {
+            Some(lengths) => lengths.into(),
+            None => alloc::vec![u32::try_from(text.len()).ok()?],
+        };
+        let whole = usize::try_from(numbers).ok() == Some(lengths.len());
+        let bytes = event.frame.len();
+        whole.then_some(Self { event: parsed, first_seq: event.first_seq, text, lengths, bytes, records: 1 })
+    }
+
+    /// Takes the event that follows, if it belongs to the run and there is room. False: the run ends before it.
+    pub fn takes(&mut self, event: &LogEvent, lengths: Option<&[u32]>) -> bool {
+        let Some(next) = Self::begin(event, lengths) else { return false };
+        let (mine, other) = (&self.event.place, &next.event.place);
+        let joins = stream_of(&self.event.body) == stream_of(&next.event.body)
+            && mine.turn_id == other.turn_id
+            && mine.epoch == other.epoch
+            && mine.seq + 1 == next.first_seq
+            && self.bytes + next.bytes <= RECORD_BYTES;
+        if joins {
+            self.text.push_str(&next.text);
+            self.lengths.extend(next.lengths);
+            self.bytes += next.bytes;
+            self.records += 1;
+            self.event = next.event;
+        }
+        joins
+    }
+
+    /// How many records became one.
+    pub fn records(&self) -> usize {
+        self.records
+    }
+
+    /// The joined record.
+    pub fn finish(mut self) -> JoinedDelta {
+        if let Some(text) = text_of(&mut self.event.body) {
+            *text = self.text;
+        }
+        let seq = self.event.place.seq;
+        self.event.place.first_seq = (self.first_seq < seq).then_some(self.first_seq);
+        let frame = encode_chat(&self.event.place, &self.event.body);
+        JoinedDelta { event: LogEvent { first_seq: self.first_seq, seq, frame }, lengths: self.lengths }
+    }
+}
+
+impl JoinedDelta {
+    /// The part that covers the numbers `from` to `to`, both of which the record covers. `None`: its lengths do not
+    /// fit its text.
+    pub fn part(&self, from: u64, to: u64) -> Option<LogEvent> {
+        let mut parsed = as_delta(&self.event.frame)?;
+        let skipped = usize::try_from(from.checked_sub(self.event.first_seq)?).ok()?;
+        let taken = usize::try_from(to.checked_sub(from)?).ok()? + 1;
+        let sum = |lengths: &[u32]| lengths.iter().map(|length| *length as usize).sum::<usize>();
+        let start = sum(self.lengths.get(..skipped)?);
+        let end = start + sum(self.lengths.get(skipped..skipped + taken)?);
+        let text = text_of(&mut parsed.body)?;
+        *text = text.get(start..end)?.into();
+        parsed.place.seq = to;
+        parsed.place.first_seq = (from < to).then_some(from);
+        let frame = encode_chat(&parsed.place, &parsed.body);
+        Some(LogEvent { first_seq: from, seq: to, frame })
+    }
+}
+
+/// Whether it is thinking, and its stream.
+fn stream_of(body: &ChatBody) -> Option<(bool, &str)> {
+    if let ChatBody::Delta { stream_id, .. } = body {
+        Some((false, stream_id))
+    } else if let ChatBody::ReasoningDelta { stream_id, .. } = body {
+        Some((true, stream_id))
+    } else {
+        None
+    }
+}
+
+fn text_of(body: &mut ChatBody) -> Option<&mut String> {
+    if let ChatBody::Delta { text, .. } | ChatBody::ReasoningDelta { text, .. } = body {
+        Some(text)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{string::ToString as _, vec};
+
+    use super::*;
+    use crate::{
+        ids::{ChatId, Epoch, TurnId},
+        wire::Place,
+    };
+
+    fn delta(seq: u64, stream: &str, text: &str) -> LogEvent {
+        let place = Place {
+            chat_id: ChatId::parse("c").expect("a chat id"),
+            epoch: Epoch::parse("e").expect("an epoch"),
+            first_seq: None,
+            seq,
+            turn_id: TurnId::parse("t").ok(),
+        };
+        let body = ChatBody::Delta { stream_id: stream.into(), text: text.into() };
+        LogEvent { first_seq: seq, seq, frame: encode_chat(&place, &body) }
+    }
+
+    fn text(event: &LogEvent) -> String {
+        let mut parsed = as_delta(&event.frame).expect("a delta");
+        assert_eq!((parsed.place.first(), parsed.place.seq), (event.first_seq, event.seq));
+        text_of(&mut parsed.body).expect("a text").to_string()
+    }
+
+    #[test]
+    fn a_run_is_joined_and_taken_apart_at_every_place() {
+        let texts = ["one", "ü", "\n", "漢字", "x"];
+        let mut run = DeltaRun::begin(&delta(3, "s", texts[0]), None).expect("a delta");
+        for (seq, more) in (4..).zip(&texts[1..]) {
+            assert!(run.takes(&delta(seq, "s", more), None));
+        }
+        assert!(!run.takes(&delta(8, "other", "x"), None), "another stream");
+        assert!(!run.takes(&delta(9, "s", "x"), None), "not the next one");
+        assert_eq!(run.records(), 5);
+        let joined = run.finish();
+        assert_eq!(joined.lengths, [3, 2, 1, 6, 1]);
+        for from in 3..=7_u64 {
+            for to in from..=7 {
+                let part = joined.part(from, to).expect("it can be taken apart");
+                let (first, last) = (from as usize - 3, to as usize - 3);
+                assert_eq!(text(&part), texts[first..=last].concat());
+            }
+        }
+        assert_eq!(joined.part(3, 7), Some(joined.event.clone()));
+        assert_eq!(joined.part(2, 7), None);
+        assert_eq!(joined.part(7, 8), None);
+        // Joined once more, with what came later.
+        let mut run = DeltaRun::begin(&joined.event, Some(&joined.lengths)).expect("a delta");
+        assert!(run.takes(&delta(8, "s", "!"), None));
+        let more = run.finish();
+        assert_eq!(text(&more.part(7, 8).expect("a part")), "x!");
+        assert!(DeltaRun::begin(&joined.event, None).is_none(), "it could not be taken apart again");
+    }
+
+    #[test]
+    fn a_record_is_bounded() {
+        let long = "x".repeat(20_000);
+        let mut run = DeltaRun::begin(&delta(1, "s", &long), None).expect("a delta");
+        let taken = (2..9).take_while(|seq| run.takes(&delta(*seq, "s", &long), None)).count();
+        assert_eq!(taken, 2);
+        assert!(run.finish().event.frame.len() <= RECORD_BYTES);
+    }
+
+    #[test]
+    fn lengths_that_do_not_fit_give_nothing() {
+        let mut run = DeltaRun::begin(&delta(1, "s", "äö"), None).expect("a delta");
+        assert!(run.takes(&delta(2, "s", "x"), None));
+        let good = run.finish();
+        for lengths in [vec![3, 2], vec![9, 1], vec![4], vec![u32::MAX, u32::MAX]] {
+            let bad = JoinedDelta { lengths, ..good.clone() };
+            assert!(bad.part(2, 2).is_none_or(|part| text(&part) != "x"), "{bad:?}");
+        }
+    }
+}

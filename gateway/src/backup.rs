@@ -1,0 +1,78 @@
+//! `switchboard backup` and `switchboard restore`: all chats in one file, and back.
+
+use std::{fs, path::Path, process::ExitCode};
+
+use switchboard_runtime::{BackupReport, Sqlite};
+
+use crate::{
+    cli::{BackupArgs, RestoreArgs, ServeArgs},
+    config::Config,
+    console,
+    data_dir::{DataDir, check},
+    failure::{Failure, Result},
+};
+
+/// The journal in a data directory.
+const JOURNAL: &str = "journal.db";
+
+/// Copies all chats to a file; a gateway may be running.
+pub(crate) fn backup(args: &BackupArgs) -> Result<ExitCode> {
+    let data_dir = Config::read(&place(args.data_dir.as_deref(), args.config.as_deref()))?.data_dir;
+    check(&data_dir)?;
+    let report = Sqlite::backup(&data_dir.join(JOURNAL), &args.file).map_err(|error| {
+        Failure::new(
+            format!("The backup was not made: {error}."),
+            "Nothing was changed. The data directory is named with --data-dir.",
+        )
+    })?;
+    console::line(&format!("{} now holds {}.", args.file.display(), shown(report)));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Puts a backup into a data directory that has no chats, and that no gateway runs on.
+pub(crate) fn restore(args: &RestoreArgs) -> Result<ExitCode> {
+    let config = Config::read(&place(args.data_dir.as_deref(), args.config.as_deref()))?;
+    let data_dir = DataDir::open(&config.data_dir)?;
+    refuse_chats(data_dir.path())?;
+    let report = Sqlite::restore(&args.file, &data_dir.path().join(JOURNAL)).map_err(|error| {
+        Failure::new(
+            format!("The backup was not restored: {error}."),
+            "Nothing was changed. Name a file that `switchboard backup` made, and an empty directory with --data-dir.",
+        )
+    })?;
+    console::line(&format!(
+        "{} now holds {}. Clients that were connected before are told that their chats were restored.",
+        data_dir.path().display(),
+        shown(report)
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Chats are not overwritten, and agents that may still live are not forgotten.
+fn refuse_chats(data_dir: &Path) -> Result<()> {
+    let entries = fs::read_dir(data_dir).map_err(Failure::system)?;
+    for entry in entries {
+        let name = entry.map_err(Failure::system)?.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(JOURNAL) || name == "hosts" {
+            return Err(Failure::new(
+                format!("The data directory {} holds chats already ({name}).", data_dir.display()),
+                "Nothing was changed. Move the directory away first, or name another one with --data-dir.",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn place(data_dir: Option<&Path>, config: Option<&Path>) -> ServeArgs {
+    ServeArgs {
+        data_dir: data_dir.map(Path::to_owned),
+        config: config.map(Path::to_owned),
+        ..ServeArgs::default()
+    }
+}
+
+fn shown(report: BackupReport) -> String {
+    let chats = if report.chats == 1 { "chat" } else { "chats" };
+    format!("{} {chats} ({} KiB)", report.chats, report.bytes.div_ceil(1024))
+}

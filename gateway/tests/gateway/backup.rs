@@ -1,0 +1,88 @@
+//! Backup of a gateway that runs, and its way back.
+
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Output,
+};
+
+use serde_json::{Value, json};
+
+use crate::lab::{Client, ECHO, Gateway, run, switchboard};
+
+fn command(args: &[&str], data_dir: &Path) -> (bool, String) {
+    let mut command = switchboard();
+    command.args(args).arg("--data-dir").arg(data_dir);
+    let Output { status, stdout, stderr } = run(command, "");
+    let said = String::from_utf8(stdout).unwrap() + &String::from_utf8(stderr).unwrap();
+    (status.success(), said)
+}
+
+fn asked(client: &mut impl Client, frame: Value) -> Vec<Value> {
+    client.send(&frame);
+    client.until("replay_end")
+}
+
+fn attached(events: &[Value]) -> &Value {
+    events.iter().find(|event| event["event"] == "attached").unwrap()
+}
+
+#[test]
+fn a_backup_of_a_running_gateway_is_restored_elsewhere() {
+    let gateway = Gateway::start(&[]);
+    let mut client = gateway.websocket();
+    let chat = client.new_chat();
+    client.message(&chat, "t1", "to be kept");
+    client.wait_for("turn_end");
+    let events = asked(&mut gateway.unix(), json!({"type": "attach", "chat_id": chat}));
+    let epoch = attached(&events)["epoch"].clone();
+
+    let copy = gateway.path("copy.db");
+    let file = copy.to_str().unwrap();
+    let (made, said) = command(&["backup", file], &gateway.path("data"));
+    assert!(made && said.contains("1 chat ("), "{said}");
+    assert_eq!(std::fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+    let before = std::fs::read(&copy).unwrap();
+    let (made, said) = command(&["backup", file], &gateway.path("data"));
+    assert!(!made && said.contains("exists already"), "{said}");
+    assert_eq!(std::fs::read(&copy).unwrap(), before, "nothing is overwritten");
+    client.message(&chat, "t2", "too late");
+    client.wait_for("turn_end");
+
+    let (done, said) = command(&["restore", file], &gateway.path("data"));
+    assert!(!done && said.contains("runs on the data directory"), "{said}");
+    let restored = Gateway::start_with(|serve| {
+        let place = serve.get_args().position(|arg| arg == "--data-dir").unwrap();
+        let data_dir = serve.get_args().nth(place + 1).map(PathBuf::from).unwrap();
+        let (done, said) = command(&["restore", file], &data_dir);
+        assert!(done && said.contains("1 chat ("), "{said}");
+        let (done, said) = command(&["restore", file], &data_dir);
+        assert!(!done && said.contains("holds chats already"), "{said}");
+        serve.args(ECHO);
+    });
+    let mut client = restored.unix();
+    let after = json!({"epoch": epoch, "seq": 1});
+    let events = asked(&mut client, json!({"type": "attach", "chat_id": chat, "after": after}));
+    let attached = attached(&events);
+    assert_eq!(attached["recovered"], false);
+    assert_ne!(attached["epoch"], epoch, "what came after the backup is not taken for what comes now");
+    let shown = serde_json::to_string(&events).unwrap();
+    assert!(shown.contains("to be kept") && !shown.contains("too late"), "{shown}");
+    client.message(&chat, "t1", "to be kept");
+    assert_eq!(client.wait_for("message_accepted")["duplicate"], true, "what was accepted stays accepted");
+    client.message(&chat, "t2", "too late");
+    assert_eq!(client.wait_for("turn_end")["outcome"], "completed", "and what was lost may come again");
+}
+
+#[test]
+fn what_cannot_be_backed_up_or_restored_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, file) = (dir.path().join("data"), dir.path().join("copy"));
+    let (made, said) = command(&["backup", file.to_str().unwrap()], &data);
+    assert!(!made && said.contains("data directory") && !file.exists(), "{said}");
+    std::fs::write(&file, "something else").unwrap();
+    let (done, said) = command(&["restore", file.to_str().unwrap()], &data);
+    assert!(!done && said.contains("not a Switchboard journal"), "{said}");
+    let left: Vec<_> = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| name.to_string_lossy().ends_with("lock")), "{left:?}");
+}

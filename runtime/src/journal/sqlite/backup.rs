@@ -1,0 +1,152 @@
+//! Copies of a journal: made while it is in use, and put in the place of one.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use rusqlite::{Connection, OpenFlags};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::{
+    Sqlite,
+    error::{OpenError, OpenErrorReason},
+    files::{Files, Lock},
+    open::{check_file, connect},
+    schema,
+};
+
+/// Only the owner reads what people and agents said.
+const MODE: u32 = 0o600;
+
+/// What is in a copy of a journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BackupReport {
+    /// Chats.
+    pub chats: u64,
+    /// Its size, in bytes.
+    pub bytes: u64,
+}
+
+impl Sqlite {
+    /// Copies the journal in a file to another one, as it is at this moment. A gateway may have it open; it is not
+    /// disturbed. The copy has mode 0600, is on the disk when this returns, and overwrites nothing: a copy that was
+    /// not finished has another name, which ends in `.partial`.
+    ///
+    /// # Errors
+    /// If there is no journal, if the copy exists already, or if either cannot be read or written.
+    pub fn backup(journal: &Path, copy: &Path) -> Result<BackupReport, OpenError> {
+        if !journal.exists() {
+            return Err(OpenError::new(journal, OpenErrorReason::Missing));
+        }
+        check_file(&Files { db: journal.to_owned() })?;
+        let partial = Partial::make(copy)?;
+        let of_journal = |error| OpenError::sqlite(journal, error);
+        let db =
+            Connection::open_with_flags(journal, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(of_journal)?;
+        let target = partial
+            .path
+            .to_str()
+            .ok_or_else(|| OpenError::io(&partial.path, io::Error::other("its name is not UTF-8")))?;
+        db.execute("VACUUM INTO ?1", [target]).map_err(|error| OpenError::sqlite(copy, error))?;
+        drop(db);
+        let report = look_into(&partial.path)?;
+        partial.finish(copy)?;
+        Ok(report)
+    }
+
+    /// Puts a copy that [`backup`](Self::backup) made in the place of a journal that does not exist. Every chat gets
+    /// a new epoch when it is next opened, so that no client takes old events for new ones.
+    ///
+    /// # Errors
+    /// If a journal is there already or in use, or if the copy is none, is damaged, or is of a newer version.
+    pub fn restore(copy: &Path, journal: &Path) -> Result<BackupReport, OpenError> {
+        if !copy.exists() {
+            return Err(OpenError::new(copy, OpenErrorReason::Missing));
+        }
+        check_file(&Files { db: copy.to_owned() })?;
+        let files = Files { db: journal.to_owned() };
+        let _lock = Lock::take(&files)?;
+        for file in [files.db.clone(), files.wal(), files.commits()] {
+            if file.exists() {
+                return Err(OpenError::new(&file, OpenErrorReason::Exists));
+            }
+        }
+        let partial = Partial::make(journal)?;
+        fs::copy(copy, &partial.path).map_err(|error| OpenError::io(&partial.path, error))?;
+        let report = look_into(&partial.path)?;
+        renew(&partial.path).map_err(|error| OpenError::sqlite(&partial.path, error))?;
+        partial.finish(journal)?;
+        Ok(report)
+    }
+}
+
+/// A file that is not finished. Removed unless it is.
+struct Partial {
+    path: PathBuf,
+}
+
+impl Partial {
+    fn make(of: &Path) -> Result<Self, OpenError> {
+        if of.exists() {
+            return Err(OpenError::new(of, OpenErrorReason::Exists));
+        }
+        let mut name = of.as_os_str().to_owned();
+        name.push(format!(".{}.partial", std::process::id()));
+        let path = PathBuf::from(name);
+        let made = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&path);
+        made.map_err(|error| OpenError::io(of, error))?;
+        Ok(Self { path })
+    }
+
+    /// Gives it its name, if nothing else has that meanwhile.
+    fn finish(self, name: &Path) -> Result<(), OpenError> {
+        let of = |error| OpenError::io(name, error);
+        File::open(&self.path).and_then(|file| file.sync_all()).map_err(of)?;
+        match renameat_with(CWD, &self.path, CWD, name, RenameFlags::NOREPLACE) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::EXIST) => return Err(OpenError::new(name, OpenErrorReason::Exists)),
+            // A file system that cannot promise that much.
+            Err(rustix::io::Errno::INVAL) => fs::hard_link(&self.path, name).map_err(of)?,
+            Err(error) => return Err(of(error.into())),
+        }
+        Files { db: name.to_owned() }.sync_folder().map_err(of)
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // Gone already if it was finished.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Whether a copy is whole, and of a version that is known.
+fn look_into(copy: &Path) -> Result<BackupReport, OpenError> {
+    let of_copy = |error| OpenError::sqlite(copy, error);
+    let db = Connection::open_with_flags(copy, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(of_copy)?;
+    if schema::application_id(&db).map_err(of_copy)? != schema::APPLICATION_ID {
+        return Err(OpenError::new(copy, OpenErrorReason::NotAJournal));
+    }
+    let (found, known) = (schema::version(&db).map_err(of_copy)?, schema::newest());
+    if found > known {
+        return Err(OpenError::new(copy, OpenErrorReason::Newer { found, known }));
+    }
+    let verdict: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(of_copy)?;
+    if verdict != "ok" {
+        return Err(OpenError::damaged(copy, verdict.replace('\n', "; ")));
+    }
+    let chats: i64 = db.query_row("SELECT count(*) FROM chats", [], |row| row.get(0)).map_err(of_copy)?;
+    let bytes = fs::metadata(copy).map_err(|error| OpenError::io(copy, error))?.len();
+    Ok(BackupReport { chats: chats.unsigned_abs(), bytes })
+}
+
+/// Begins a new era: what was shown after the copy was made is not in it.
+fn renew(copy: &Path) -> rusqlite::Result<()> {
+    let db = connect(&Files { db: copy.to_owned() })?;
+    db.execute("UPDATE meta SET era = era + 1", [])?;
+    Ok(())
+}

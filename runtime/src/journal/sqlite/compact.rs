@@ -1,0 +1,229 @@
+//! Joining: deltas of streams that have ended become records of at most 64 KiB, so that a long answer is a few rows
+//! and not thousands. Nothing that anybody can read changes.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use rusqlite::{Connection, OptionalExtension as _};
+use rustc_hash::FxHashSet;
+use switchboard_core::journal::{Append, DeltaRun, JoinedDelta, LogEvent};
+
+use super::{
+    apply::int,
+    query::{event_frame, lengths_of},
+    sql::compact,
+};
+
+/// While others keep the writer busy, a pass waits at most this long.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Rows of one pass; the writer is back after a few milliseconds.
+const PASS_ROWS: i64 = 512;
+/// Chats that wait. What does not fit is found at the next start.
+const WAITING: usize = 16_384;
+/// Chats looked at in one pass of the search after a start.
+const SEARCHED: i64 = 2_000;
+
+/// Whether a stream or a turn ends with it.
+pub(super) fn ends_stream(append: &Append) -> bool {
+    let ends = ["{\"event\":\"stream_end\"", "{\"event\":\"reasoning_end\"", "{\"event\":\"turn_end\""];
+    append.events.iter().any(|event| ends.iter().any(|head| event.frame.as_str().starts_with(head)))
+}
+
+/// Which chats have something to join.
+#[derive(Debug)]
+pub(super) struct Compaction {
+    /// A stream's end is followed by this much rest: whoever streams is not delayed.
+    rest: Duration,
+    waiting: VecDeque<(Instant, i64)>,
+    known: FxHashSet<i64>,
+    /// After a start: chats up to this one have been looked at.
+    searched: Option<i64>,
+    search_at: Instant,
+}
+
+impl Compaction {
+    pub(super) fn new(rest: Duration) -> Self {
+        Self {
+            rest,
+            waiting: VecDeque::new(),
+            known: FxHashSet::default(),
+            searched: Some(0),
+            search_at: Instant::now() + rest,
+        }
+    }
+
+    /// A stream of this chat has ended.
+    pub(super) fn ended(&mut self, chat: i64) {
+        if self.waiting.len() < WAITING && self.known.insert(chat) {
+            self.waiting.push_back((Instant::now() + self.rest, chat));
+        }
+    }
+
+    /// When a pass is due, if ever.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let search = self.searched.map(|_| self.search_at);
+        self.waiting.front().map(|(due, _)| *due).into_iter().chain(search).min()
+    }
+
+    /// Whether a pass is due although others wait for the writer.
+    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+        self.due().is_some_and(|due| due + PATIENCE <= now)
+    }
+
+    /// Does a bounded piece of work, in a transaction of its own.
+    pub(super) fn pass(&mut self, db: &Connection, now: Instant) -> rusqlite::Result<()> {
+        if let Some((_, chat)) = self.waiting.front().copied().filter(|(due, _)| *due <= now) {
+            self.waiting.pop_front();
+            self.known.remove(&chat);
+            if join_some(db, chat)? {
+                self.known.insert(chat);
+                self.waiting.push_back((now, chat));
+            }
+        } else if let Some(searched) = self.searched.filter(|_| self.search_at <= now) {
+            self.search(db, searched)?;
+        }
+        Ok(())
+    }
+
+    /// Finds chats that an earlier life of the journal has left.
+    fn search(&mut self, db: &Connection, searched: i64) -> rusqlite::Result<()> {
+        let last: Option<i64> = db.prepare_cached(compact::LAST_CHAT)?.query_row([], |row| row.get(0))?;
+        let until = searched + SEARCHED;
+        let mut find = db.prepare_cached(compact::UNJOINED_CHATS)?;
+        let found = find.query_map((searched, until), |row| row.get(0))?;
+        found.collect::<rusqlite::Result<Vec<i64>>>()?.into_iter().for_each(|chat| self.ended(chat));
+        self.searched = last.filter(|last| *last > until).map(|_| until);
+        Ok(())
+    }
+}
+
+/// Joins what one pass holds. Gives whether there is more.
+fn join_some(db: &Connection, chat: i64) -> rusqlite::Result<bool> {
+    let found: Option<(i64, i64, i64)> = db
+        .prepare_cached(compact::PLACE)?
+        .query_row([chat], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    // Deleted meanwhile.
+    let Some((epoch_no, head, joined_to)) = found else { return Ok(false) };
+    let rows = read(db, (chat, epoch_no, joined_to))?;
+    let more = i64::try_from(rows.len()).is_ok_and(|rows| rows >= PASS_ROWS);
+    let runs = runs(&rows);
+    let mut done = head;
+    let mut runs = runs.into_iter().peekable();
+    let change = db.unchecked_transaction()?;
+    while let Some(run) = runs.next() {
+        // The last one may go on in the next pass, unless there is nothing before it.
+        let last = runs.peek().is_none();
+        if more && last && run.records < rows.len() {
+            done = int(run.first_seq) - 1;
+            break;
+        }
+        if let Some(joined) = run.joined {
+            write(&change, (chat, epoch_no), &joined)?;
+        }
+        if more && last {
+            done = int(run.seq);
+        }
+    }
+    change.prepare_cached(compact::MOVE_JOINED)?.execute((chat, epoch_no, done))?;
+    change.commit()?;
+    Ok(more)
+}
+
+type Row = (LogEvent, Option<Vec<u32>>);
+
+fn read(db: &Connection, (chat, epoch_no, after): (i64, i64, i64)) -> rusqlite::Result<Vec<Row>> {
+    let mut find = db.prepare_cached(compact::ROWS)?;
+    let rows = find.query_map((chat, epoch_no, after, PASS_ROWS), |row| {
+        let (first_seq, seq): (i64, i64) = (row.get(0)?, row.get(1)?);
+        let event = LogEvent {
+            first_seq: first_seq.unsigned_abs(),
+            seq: seq.unsigned_abs(),
+            frame: event_frame(row, 2)?,
+        };
+        Ok((event, lengths_of(row, 4)?))
+    })?;
+    rows.collect()
+}
+
+/// Rows that belong together.
+struct Run {
+    first_seq: u64,
+    seq: u64,
+    records: usize,
+    /// What becomes of several.
+    joined: Option<JoinedDelta>,
+}
+
+fn runs(rows: &[Row]) -> Vec<Run> {
+    let mut runs = Vec::new();
+    let mut at = 0;
+    while let Some((event, lengths)) = rows.get(at) {
+        let Some(mut run) = DeltaRun::begin(event, lengths.as_deref()) else {
+            runs.push(Run { first_seq: event.first_seq, seq: event.seq, records: 1, joined: None });
+            at += 1;
+            continue;
+        };
+        let following = rows[at + 1..].iter();
+        at += 1 + following.take_while(|(event, lengths)| run.takes(event, lengths.as_deref())).count();
+        let (records, joined) = (run.records(), run.finish());
+        let (first_seq, seq) = (joined.event.first_seq, joined.event.seq);
+        runs.push(Run { first_seq, seq, records, joined: (records > 1).then_some(joined) });
+    }
+    runs
+}
+
+fn write(db: &Connection, (chat, epoch_no): (i64, i64), joined: &JoinedDelta) -> rusqlite::Result<()> {
+    let LogEvent { first_seq, seq, frame } = &joined.event;
+    let (first_seq, seq) = (int(*first_seq), int(*seq));
+    db.prepare_cached(compact::DROP_ROWS)?.execute((chat, epoch_no, first_seq, seq))?;
+    let sum = crc32fast::hash(frame.bytes());
+    let row = (chat, epoch_no, seq, first_seq, sum, frame.as_str(), leb128(&joined.lengths));
+    db.prepare_cached(compact::JOIN_ROW)?.execute(row)?;
+    Ok(())
+}
+
+/// Numbers in the form of DWARF, section 7.6: seven bits a byte, the lowest first.
+fn leb128(numbers: &[u32]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(numbers.len());
+    for &number in numbers {
+        let mut rest = number;
+        while rest >= 0x80 {
+            bytes.push((rest & 0x7f) as u8 | 0x80);
+            rest >>= 7;
+        }
+        bytes.push(rest as u8);
+    }
+    bytes
+}
+
+/// Reads what [`leb128`] wrote; `None`: it did not.
+pub(super) fn from_leb128(bytes: &[u8]) -> Option<Vec<u32>> {
+    let mut numbers = Vec::with_capacity(bytes.len());
+    let (mut number, mut shift) = (0_u32, 0);
+    for &byte in bytes {
+        number |= u32::from(byte & 0x7f).checked_shl(shift)?;
+        shift += 7;
+        if byte < 0x80 {
+            numbers.push(number);
+            (number, shift) = (0, 0);
+        }
+    }
+    (shift == 0).then_some(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_come_back() {
+        let numbers = [0, 1, 127, 128, 300, 65_536, u32::MAX];
+        assert_eq!(from_leb128(&leb128(&numbers)).as_deref(), Some(&numbers[..]));
+        assert_eq!(from_leb128(&[0x80]), None);
+        assert_eq!(from_leb128(&[0xff; 6]), None);
+        assert_eq!(from_leb128(&[]).as_deref(), Some(&[][..]));
+    }
+}
