@@ -1,6 +1,6 @@
 //! The chats of a stream and their cursors, as event ids say them: `chat@epoch:seq`, with commas between them.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 
 use switchboard_core::{
     ids::{ChatId, Cursor, Epoch},
@@ -20,6 +20,19 @@ struct Chat {
     after: Option<Cursor>,
     /// What it was told, once it was told anything.
     told: Option<Cursor>,
+}
+
+impl Chat {
+    fn told_up_to(&mut self, epoch: &str, seq: u64) -> bool {
+        match &mut self.told {
+            Some(told) if told.epoch.as_str() == epoch => told.seq = seq,
+            told => {
+                let Ok(epoch) = Epoch::parse(epoch) else { return false };
+                *told = Some(Cursor { epoch, seq });
+            }
+        }
+        true
+    }
 }
 
 impl Chats {
@@ -71,6 +84,10 @@ impl Chats {
     pub(crate) fn tell(&mut self, frame: &Frame) -> bool {
         match told(frame) {
             Told::Nothing => false,
+            Told::At { chat: id, epoch, seq } => {
+                let chat = self.0.iter_mut().find(|chat| chat.id.as_str() == id);
+                chat.is_some_and(|chat| chat.told_up_to(epoch, seq))
+            }
             Told::UpTo(id, cursor) => match self.0.iter_mut().find(|chat| chat.id == id) {
                 Some(chat) => {
                     chat.told = Some(cursor);
@@ -101,18 +118,16 @@ impl Chats {
 
     /// The id of an event with which all this has been told.
     pub(crate) fn put_id(&self, out: &mut Vec<u8>) {
-        let mut id = String::new();
-        for chat in &self.0 {
-            if !id.is_empty() {
-                id.push(',');
+        for (at, Chat { id, told, .. }) in self.0.iter().enumerate() {
+            if at > 0 {
+                out.push(b',');
             }
-            id.push_str(chat.id.as_str());
-            if let Some(Cursor { epoch, seq }) = &chat.told {
-                // Writing to a string does not fail.
-                let _ = write!(id, "@{epoch}:{seq}");
+            out.extend_from_slice(id.as_str().as_bytes());
+            if let Some(Cursor { epoch, seq }) = told {
+                // Writing to memory does not fail.
+                let _ = write!(out, "@{epoch}:{seq}");
             }
         }
-        out.extend_from_slice(id.as_bytes());
     }
 }
 

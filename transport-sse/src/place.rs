@@ -11,10 +11,12 @@ const PLACE_BYTES: usize = 640;
 
 /// What an event means for the cursors of a stream.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum Told<'a> {
     /// Nothing.
     Nothing,
-    /// The chat is told up to here.
+    /// The chat is told up to here. Nearly every event is one of these, so they are read where they are.
+    At { chat: &'a str, epoch: &'a str, seq: u64 },
+    /// The same, said by a control event.
     UpTo(ChatId, Cursor),
     /// A subscription begins: with the client's cursor, or by telling everything anew.
     Attached { chat: ChatId, epoch: Epoch, head: u64, recovered: bool },
@@ -55,14 +57,14 @@ enum Control {
 }
 
 /// Reads it off an event.
-pub(crate) fn told(frame: &Frame) -> Told {
+pub(crate) fn told(frame: &Frame) -> Told<'_> {
     let json = frame.bytes();
     match kind(json) {
         b"attached" | b"message_accepted" | b"snapshot" | b"session_updated" | b"error" => control(json),
         // Their events have places of their own.
         b"history" | b"chats" => Told::Nothing,
         _ => match place(&json[json.len().saturating_sub(PLACE_BYTES)..]) {
-            Some((chat, cursor)) => Told::UpTo(chat, cursor),
+            Some((chat, epoch, seq)) => Told::At { chat, epoch, seq },
             None => Told::Nothing,
         },
     }
@@ -73,7 +75,7 @@ fn kind(json: &[u8]) -> &[u8] {
     &rest[..memchr::memchr(b'"', rest).unwrap_or_default()]
 }
 
-fn control(json: &[u8]) -> Told {
+fn control(json: &[u8]) -> Told<'static> {
     match serde_json::from_slice(json) {
         Ok(Control::Attached { chat_id: chat, epoch, head, recovered }) => {
             Told::Attached { chat, epoch, head, recovered }
@@ -91,7 +93,7 @@ fn control(json: &[u8]) -> Told {
 /// `,"chat_id":"C","epoch":"E","first_seq":1,"seq":2,"turn_id":"T"}`, as the core appends it to each chat event.
 ///
 /// No text inside a JSON string can look like it: there, a quotation mark has a backslash before it.
-fn place(end: &[u8]) -> Option<(ChatId, Cursor)> {
+fn place(end: &[u8]) -> Option<(&str, &str, u64)> {
     const CHAT: &[u8] = br#","chat_id":""#;
     let rest = &end[memchr::memmem::rfind(end, CHAT)? + CHAT.len()..];
     let (chat, rest) = quoted(rest)?;
@@ -102,8 +104,7 @@ fn place(end: &[u8]) -> Option<(ChatId, Cursor)> {
     };
     let (seq, rest) = number(rest.strip_prefix(br#","seq":"#)?)?;
     let complete = rest == b"}" || rest.starts_with(br#","turn_id":""#);
-    let (chat, epoch) = (ChatId::parse(chat).ok()?, Epoch::parse(epoch).ok()?);
-    complete.then_some((chat, Cursor { epoch, seq }))
+    complete.then_some((chat, epoch, seq))
 }
 
 /// Up to the next quotation mark, and what is behind it.
@@ -135,8 +136,23 @@ mod tests {
         Cursor { epoch, seq: value["seq"].as_u64().unwrap() }
     }
 
+    fn owned(told: Told<'_>) -> Told<'static> {
+        match told {
+            Told::At { chat, epoch, seq } => {
+                let epoch = Epoch::parse(epoch).unwrap();
+                Told::UpTo(ChatId::parse(chat).unwrap(), Cursor { epoch, seq })
+            }
+            Told::UpTo(chat, cursor) => Told::UpTo(chat, cursor),
+            Told::Attached { chat, epoch, head, recovered } => {
+                Told::Attached { chat, epoch, head, recovered }
+            }
+            Told::Gone(chat) => Told::Gone(chat),
+            Told::Nothing => Told::Nothing,
+        }
+    }
+
     /// What the protocol says that a client does with it.
-    fn expected(value: &Value) -> Told {
+    fn expected(value: &Value) -> Told<'static> {
         let chat = || ChatId::parse(value["chat_id"].as_str().unwrap()).unwrap();
         match value["event"].as_str().unwrap() {
             "attached" => Told::Attached {
@@ -165,7 +181,7 @@ mod tests {
                 Ok(event) => encode_chat(&event.place, &event.body),
                 Err(_) => encode_control(&serde_json::from_value::<ControlEvent>(value.clone()).unwrap()),
             };
-            assert_eq!(told(&frame), expected(&value), "{}", path.display());
+            assert_eq!(owned(told(&frame)), expected(&value), "{}", path.display());
             moving += u32::from(matches!(expected(&value), Told::UpTo(..)));
         }
         assert!(moving > 20);
@@ -183,6 +199,6 @@ mod tests {
         };
         let body = ChatBody::Delta { stream_id: text.clone(), text };
         let expected = Cursor { epoch: place.epoch.clone(), seq: 7 };
-        assert_eq!(told(&encode_chat(&place, &body)), Told::UpTo(place.chat_id.clone(), expected));
+        assert_eq!(owned(told(&encode_chat(&place, &body))), Told::UpTo(place.chat_id.clone(), expected));
     }
 }
