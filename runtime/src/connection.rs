@@ -93,6 +93,12 @@ impl Inbox {
         self.decoded(decode_binary(bytes, &self.limits, self.legacy)).await
     }
 
+    /// Whether the gateway closes this connection. It passes over what comes from then on, so that a transport which
+    /// answers each frame must not say that one was taken.
+    pub fn is_closing(&self) -> bool {
+        self.outbox.is_closing()
+    }
+
     /// Takes a frame that was decoded elsewhere.
     pub async fn envelope(&self, envelope: ClientEnvelope) -> Result<(), Stopped> {
         self.send(Input::Envelope { conn: self.conn, envelope }).await

@@ -185,6 +185,11 @@ impl Outbox {
         }
     }
 
+    /// Whether the close of the connection is ordered.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.state().close.is_some()
+    }
+
     fn must_wait(&self) -> bool {
         let state = self.state();
         state.bytes > 2 * self.limit && state.close.is_none()

@@ -13,7 +13,7 @@ use switchboard_core::{
     ids::{ChatId, Principal},
     wire::{ClientEnvelope, DecodeError, ErrorCode, Message, decode_binary},
 };
-use switchboard_runtime::{Admission, Stopped};
+use switchboard_runtime::{Admission, Inbox, Stopped};
 use tokio::time::{sleep, timeout};
 
 use crate::{
@@ -77,8 +77,14 @@ async fn body(body: Body, limit: usize, options: &Options) -> Result<Bytes, Refu
     }
 }
 
+/// Also of a stream that is being closed, nobody takes anything any more.
 async fn hand_over(stream: &Stream, body: &[u8], most: usize) -> Result<(), Stopped> {
     let inbox = stream.inbox.lock().await;
+    send(stream, &inbox, body, most).await?;
+    if inbox.is_closing() { Err(Stopped) } else { Ok(()) }
+}
+
+async fn send(stream: &Stream, inbox: &Inbox, body: &[u8], most: usize) -> Result<(), Stopped> {
     let envelope = match decode_binary(body, inbox.limits(), false) {
         Ok(Some(envelope)) => envelope,
         Ok(None) => return Ok(()),

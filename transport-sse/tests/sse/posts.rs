@@ -178,3 +178,30 @@ async fn several_posts_go_over_one_connection() {
         assert_eq!(open.raw.event().await["event"], "pong");
     }
 }
+
+/// The last event may wait for its reader for long; a frame that is posted meanwhile is not said to be taken.
+#[tokio::test]
+async fn a_stream_that_is_being_closed_takes_no_frames() {
+    let limits = Limits { outbox_bytes: 16 * 1024, reader_stall_ms: 300, ..generous() };
+    let site = Site::with(limits, Options::default()).await;
+    let open = Open::over(Raw::connect_narrow(site.address).await, site.address, "/sse").await;
+    let long = json!({ "type": "message", "chat_id": "c1", "content": "x".repeat(150_000), "turn_id": "t1" });
+    open.post(&long.to_string()).await;
+    // Until it is full, and stands still for too long.
+    let began = std::time::Instant::now();
+    loop {
+        let question = br#"{"type":"history","chat_id":"c1"}"#;
+        match post(site.address, &open.name, question).await {
+            202 => {}
+            410 => break,
+            other => panic!("{other}"),
+        }
+    }
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert_eq!(
+        site.world.gateway().counts().await.unwrap().connections,
+        1,
+        "its last event is still to be taken"
+    );
+    assert_eq!(post(site.address, &open.name, PING).await, 410);
+}
