@@ -36,7 +36,7 @@ const HEADERS: &[&str] = &[
 fn anything(random: &mut Random, stream: &str) -> Vec<u8> {
     let stream = format!("Switchboard-Stream: {stream}");
     let body = random.frame();
-    let mut bytes = if random.below(2) == 0 {
+    let mut bytes = if random.below(6) > 0 {
         let mut headers = vec!["Content-Type: application/json", &*stream];
         if random.below(4) == 0 {
             headers.push(random.one_of(HEADERS));
@@ -49,7 +49,7 @@ fn anything(random: &mut Random, stream: &str) -> Vec<u8> {
         request(random.one_of(&["GET", "GET", "POST", "HEAD"]), random.one_of(TARGETS), &headers, None)
             .into_bytes()
     };
-    if random.below(2) == 0 {
+    if random.below(3) == 0 {
         random.damage(&mut bytes, 4);
     }
     bytes
@@ -83,7 +83,7 @@ async fn random_requests_do_no_harm() {
 async fn one(random: &mut Random, site: &Site, victim: &Open) {
     let mut raw = Raw::connect(site.address).await;
     let mut bytes = Vec::new();
-    for _ in 0..1 + random.below(3) {
+    for _ in 0..1 + random.below(12) {
         bytes.extend(anything(random, &victim.name));
     }
     // It may be cut off at any byte.
@@ -93,10 +93,10 @@ async fn one(random: &mut Random, site: &Site, victim: &Open) {
         1 => {
             let _ = raw.io.shutdown().await;
             // A stream may go on if more was asked for behind it.
-            let _ = timeout(Duration::from_millis(20), raw.ended()).await;
+            let _ = timeout(Duration::from_millis(5), raw.ended()).await;
         }
         2 => {
-            let _ = timeout(Duration::from_millis(5), raw.ended()).await;
+            let _ = timeout(Duration::from_millis(2), raw.ended()).await;
         }
         _ => {}
     }
