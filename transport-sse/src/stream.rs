@@ -153,13 +153,13 @@ async fn finish(serving: impl Future<Output = bool>, over: watch::Sender<()>, wi
 
 /// Why a stream ends.
 enum Ending {
-    /// Its client is gone.
+    /// Its client is gone, or as good as gone.
     Gone,
     /// This event is the last, and stands for this close code.
     Last(Frame, u16),
 }
 
-/// Serves a stream to its end. True if that came whole.
+/// Serves a stream to its end. True if the server has all of it and may still have to send it.
 async fn serve(
     stream: Arc<Stream>,
     listed: Listed,
@@ -178,7 +178,7 @@ async fn serve(
     // The gateway knows at once, even if the last event takes its time.
     drop((outbox, listed, stream));
     match ending {
-        Ending::Gone => true,
+        Ending::Gone => false,
         Ending::Last(frame, code) => last(sink, &frame, code, &options).await,
     }
 }
