@@ -19,6 +19,8 @@
 //! ```
 
 #[cfg(test)]
+mod autobahn;
+#[cfg(test)]
 mod fuzz;
 mod handshake;
 mod listener;

@@ -47,7 +47,7 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// Why a connection ends, as far as this side is asked to say.
 #[derive(Debug)]
-enum Ending {
+pub(crate) enum Ending {
     /// The peer closed, or is gone.
     Gone,
     /// It is to be closed with this code and reason.
@@ -227,7 +227,7 @@ async fn unfinished(shared: &Shared, options: &Options) {
     }
 }
 
-fn ending_of(error: &Error) -> Ending {
+pub(crate) fn ending_of(error: &Error) -> Ending {
     match error {
         Error::Capacity(CapacityError::MessageTooLong { max_size, .. }) => {
             Ending::Close(1009, format!("a frame is over the limit of {max_size} bytes"))
@@ -303,7 +303,7 @@ async fn write<W: AsyncWrite + Unpin>(
 
 /// Sends the last frame, then reads on for a moment: closing a socket with unread bytes resets it, and the
 /// peer would not see why.
-async fn close<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+pub(crate) async fn close<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     writer: &mut W,
     socket: &mut WebSocketStream<ReadSide<R>>,
     last: Bytes,

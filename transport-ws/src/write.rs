@@ -23,7 +23,8 @@ pub(crate) fn close_frame(code: u16, reason: &str) -> Bytes {
     frame.into()
 }
 
-fn put_header(out: &mut Vec<u8>, first: u8, length: usize) {
+/// A frame's header: its first byte, and the length of its payload.
+pub(crate) fn put_header(out: &mut Vec<u8>, first: u8, length: usize) {
     let bytes = (length as u64).to_be_bytes();
     match length {
         0..126 => out.extend_from_slice(&[first, bytes[7]]),

@@ -9,6 +9,7 @@
 )]
 
 mod agents;
+mod autobahn;
 mod browser;
 mod command;
 mod edges;

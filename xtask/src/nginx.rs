@@ -22,7 +22,7 @@ pub(crate) fn step(session: &Session) -> Result<Verdict> {
 }
 
 /// One that is installed, or that can be.
-fn nginx(session: &Session) -> Result<PathBuf> {
+pub(crate) fn nginx(session: &Session) -> Result<PathBuf> {
     if let Some(found) = find_nginx() {
         return Ok(found);
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::browser::{Gateway, build_gateway};
 use crate::command::{Running, Task};
+use crate::nginx;
 use crate::report::Verdict;
 use crate::runner::Session;
 use crate::workspace::{Context as _, Failure, Result, empty_scratch, find_program, read, root, target};
@@ -64,13 +65,13 @@ pub(crate) fn step(session: &Session) -> Result<Verdict> {
     }
     direct.require_alive()?;
 
-    match Nginx::find() {
+    match nginx::nginx(session) {
         Err(reason) => println!("not tested: anything behind nginx: {reason}"),
         Ok(nginx) => {
             let (host, path) = PROXIED;
             let args = ["--allow-host", host, "--base-path", path];
             let mut hidden = Gateway::start(&program, "peers-nginx", config, &args)?;
-            let mut proxy = nginx.start(&hidden.address)?;
+            let mut proxy = Proxy::start(&nginx, &hidden.address)?;
             let url = format!("http://{host}:{}{path}", proxy.port);
             for peer in PEERS.iter().filter(|peer| peer.http) {
                 let task = tools.task(peer)?;
@@ -205,32 +206,21 @@ fn install_pypi(session: &Session, dir: &Path) -> Result<PathBuf> {
     Ok(python)
 }
 
-/// nginx, with the lines of the documentation.
-struct Nginx {
-    program: PathBuf,
-}
-
-/// One that runs. It ends when this is dropped.
+/// nginx with the lines of the documentation. It ends when this is dropped.
 struct Proxy {
     running: Running,
     port: u16,
 }
 
-impl Nginx {
-    fn find() -> std::result::Result<Self, String> {
-        let program = find_program("nginx")
-            .or_else(|| Some("/usr/sbin/nginx".into()).filter(|path: &PathBuf| path.is_file()));
-        program.map(|program| Self { program }).ok_or_else(|| "nginx is not on PATH".to_owned())
-    }
-
-    fn start(&self, gateway: &str) -> Result<Proxy> {
+impl Proxy {
+    fn start(program: &Path, gateway: &str) -> Result<Self> {
         let dir = empty_scratch("nginx")?;
         let port = free_port()?;
         let config = dir.join("nginx.conf");
         let text = nginx_config(&read("docs/operations.md")?, &dir, port, gateway)?;
         std::fs::write(&config, text).context("writing the configuration of nginx")?;
         let log = dir.join("log");
-        let nginx = Task::new(&self.program).log_to(&log)?.arg("-p").arg(&dir).arg("-c").arg(&config);
+        let nginx = Task::new(program).log_to(&log)?.arg("-p").arg(&dir).arg("-c").arg(&config);
         let mut running = nginx.spawn()?;
         let deadline = Instant::now() + START_LIMIT;
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
@@ -240,11 +230,9 @@ impl Nginx {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        Ok(Proxy { running, port })
+        Ok(Self { running, port })
     }
-}
 
-impl Proxy {
     fn require_alive(&mut self) -> Result {
         match self.running.poll()? {
             None => Ok(()),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::runner::Step;
-use crate::{agents, browser, edges, generated, nginx, peers, rust, secrets, tidy, tools, web};
+use crate::{agents, autobahn, browser, edges, generated, nginx, peers, rust, secrets, tidy, tools, web};
 
 /// All steps in the order in which they run.
 pub(crate) const STEPS: &[Step] = &[
@@ -104,6 +104,12 @@ pub(crate) const STEPS: &[Step] = &[
         about: "page, WebSocket and streams behind nginx, with the lines of the documentation",
         limit: seconds(600),
         run: nginx::step,
+    },
+    Step {
+        name: "autobahn",
+        about: "Autobahn's fuzzing client finds nothing wrong with the WebSocket transport",
+        limit: seconds(600),
+        run: autobahn::step,
     },
     Step {
         name: "deny",
