@@ -3,6 +3,34 @@
 //! [`HostAgent`] runs an agent below a [`host`] that outlives the gateway, [`ProcessAgent`] as a subprocess of the
 //! gateway itself; [`codec`] is what it says and hears, without I/O;
 //! [`demo`] is an agent of our own that speaks the same dialect as Claude Code.
+//!
+//! A gateway whose agent is any program that reads a prompt and prints an answer:
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//! use switchboard_agent_bridge::{BridgeLimits, Dialect, ProcessAgent, ProcessConfig};
+//! use switchboard_core::Limits;
+//! use switchboard_runtime::{Gateway, Memory, entropy};
+//!
+//! let mut seed = [0; 16];
+//! seed.copy_from_slice(&entropy()?[..16]);
+//! let agent = ProcessAgent::new(ProcessConfig {
+//!     name: "tr".into(),
+//!     command: vec!["tr".into(), "a-z".into(), "A-Z".into()],
+//!     dialect: Dialect::Text,
+//!     workspace: std::env::current_dir()?,
+//!     env: Vec::new(),
+//!     mark_prefix: "my-program".into(),
+//!     seed,
+//!     limits: BridgeLimits::default(),
+//! });
+//! # let runtime = tokio::runtime::Runtime::new()?;
+//! # let _entered = runtime.enter();
+//! let (gateway, running) = Gateway::start(Limits::default(), entropy()?, Memory::new(), Arc::new(agent));
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod codec;
 #[cfg(test)]

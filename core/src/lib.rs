@@ -5,7 +5,55 @@
 //! [`agent`] are the core's side of the two ports. Nothing in here reads a clock, opens a socket, makes a
 //! random number or waits; a shell such as `switchboard-runtime` does.
 //!
-//! The complete example is at [`Hub`].
+//! A client's message, through the hub and a journal in memory, to an agent that repeats it:
+//!
+//! ```
+//! use std::collections::VecDeque;
+//! use switchboard_core::{
+//!     Hub, Input, Limits, Moment, Output, Peer,
+//!     agent::{AgentCommand, AgentEvent, AgentRecords},
+//!     ids::{ChatKey, ConnId, Principal},
+//!     journal::MemoryJournal,
+//!     wire::{Outcome, decode},
+//! };
+//!
+//! let limits = Limits::default();
+//! let now = Moment { ticks_ms: 0, unix_ms: 1_790_000_000_000 };
+//! let mut hub = Hub::new(limits.clone(), [7; 32], now); // in earnest, the seed is the system's entropy
+//! let mut journal = MemoryJournal::default();
+//! let mut chat: Option<ChatKey> = None;
+//! let mut shown = Vec::new();
+//!
+//! let message = r#"{"type":"message","chat_id":"c","content":"hello","turn_id":"t"}"#;
+//! let message = decode(message, &limits, false).unwrap().unwrap();
+//! let peer = Peer { principal: Principal::owner(), client_id: None };
+//! let mut inputs = VecDeque::from([
+//!     Input::Opened { conn: ConnId(1), peer },
+//!     Input::Envelope { conn: ConnId(1), envelope: message },
+//! ]);
+//! while let Some(input) = inputs.pop_front() {
+//!     hub.handle(now, input);
+//!     while let Some(output) = hub.poll_output() {
+//!         match output {
+//!             Output::Deliver { frame, .. } => shown.push(frame),
+//!             Output::Offer { events, .. } => shown.extend(events.into_iter().map(|event| event.frame)),
+//!             Output::Append(append) => inputs.push_back(Input::Journal(journal.append(append))),
+//!             Output::Ask(ask) => inputs.push_back(Input::Journal(journal.ask(ask))),
+//!             Output::StartAgent { chat: key, .. } => chat = Some(key),
+//!             Output::Command { run, command: AgentCommand::Prompt { text, .. } } => {
+//!                 let outcome = Outcome::Completed;
+//!                 let end = AgentEvent::TurnEnded { outcome, error: None, usage: None, cost: None };
+//!                 let events = vec![AgentEvent::Message { text }, end];
+//!                 let records = AgentRecords { position: 1, events, checkpoint: None };
+//!                 inputs.push_back(Input::AgentRecords { chat: chat.clone().unwrap(), run, records });
+//!             }
+//!             _ => {} // `examples/bare-core` carries out all of them
+//!         }
+//!     }
+//! }
+//! assert!(shown.iter().any(|frame| frame.as_str().starts_with(r#"{"event":"message","text":"hello""#)));
+//! assert!(shown.iter().any(|frame| frame.as_str().starts_with(r#"{"event":"turn_end""#)));
+//! ```
 //!
 //! Features: `schema` derives JSON Schema and TypeScript types for the wire; it needs std.
 #![cfg_attr(not(feature = "schema"), no_std)]

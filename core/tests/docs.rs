@@ -198,8 +198,8 @@ fn the_limits_of_the_core_are_listed_with_their_defaults() {
 #[test]
 fn the_program_in_the_readme_is_one_that_compiles() {
     let readme = read(&here().join("../README.md"));
-    let source = read(&here().join("../runtime/src/gateway.rs"));
-    let documentation: Vec<&str> = source.lines().filter_map(|line| line.strip_prefix("///")).collect();
+    let source = read(&here().join("../runtime/src/lib.rs"));
+    let documentation: Vec<&str> = source.lines().filter_map(|line| line.strip_prefix("//!")).collect();
     let shown = block(readme.lines(), "```rust");
     let compiled = block(documentation.iter().map(|line| line.strip_prefix(' ').unwrap_or(line)), "```");
     let visible: Vec<&str> =

@@ -25,56 +25,7 @@ const FRAMES: usize = 1024;
 /// Batches of records from all agents that may wait for the loop.
 const RECORDS: usize = 64;
 
-/// A running gateway. Clones are handles to the same one.
-///
-/// ```
-/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
-/// use std::sync::Arc;
-/// use switchboard_core::{Limits, Peer, agent::*, ids::Principal, wire::Outcome};
-/// use switchboard_runtime::{Agent, Gateway, Memory, Order, Seat, entropy};
-///
-/// struct Echo;
-///
-/// #[async_trait::async_trait]
-/// impl Agent for Echo {
-///     fn name(&self) -> &str {
-///         "echo"
-///     }
-///     async fn run(&self, mut seat: Seat) -> AgentExit {
-///         let mut position = 0;
-///         while let Order::Command(command) = seat.orders.next().await {
-///             let AgentCommand::Prompt { text, .. } = command else { continue };
-///             let stream: StreamId = format!("s{position}").into();
-///             let events = vec![
-///                 AgentEvent::Text { stream: stream.clone(), text },
-///                 AgentEvent::TextEnd { stream, text: None, void: false },
-///                 AgentEvent::TurnEnded { outcome: Outcome::Completed, error: None, usage: None, cost: None },
-///             ];
-///             position += 1;
-///             if seat.records.send(AgentRecords { position, events, checkpoint: None }).await.is_err() {
-///                 break;
-///             }
-///         }
-///         AgentExit::Stopped
-///     }
-/// }
-///
-/// let (gateway, running) = Gateway::start(Limits::default(), entropy().unwrap(), Memory::new(), Arc::new(Echo));
-/// let peer = Peer { principal: Principal::owner(), client_id: None };
-/// let mut connection = gateway.connect(peer, false).unwrap();
-/// connection.inbox.text(r#"{"type":"message","chat_id":"c","content":"hello"}"#).await.unwrap();
-/// let mut frames = Vec::new();
-/// while !frames.iter().any(|f: &switchboard_core::wire::Frame| f.as_str().contains("turn_end")) {
-///     let mut batch = Vec::new();
-///     connection.outbox.next(&mut batch).await;
-///     connection.outbox.written();
-///     frames.append(&mut batch);
-/// }
-/// drop(connection);
-/// gateway.shut_down();
-/// running.finished().await;
-/// # });
-/// ```
+/// A running gateway. Clones are handles to the same one. The complete example is at the crate's front page.
 #[derive(Clone)]
 pub struct Gateway {
     limits: Arc<Limits>,

@@ -20,7 +20,7 @@ const CORE_TARGETS: [&str; 2] = ["wasm32v1-none", "wasm32-unknown-unknown"];
 
 /// The crates that others build on, and the features that they have on purpose. Each must build alone, without what
 /// the rest of the workspace turns on.
-const LIBRARIES: [(&str, &[&str]); 6] = [
+pub(crate) const LIBRARIES: [(&str, &[&str]); 6] = [
     ("core", &["schema"]),
     ("runtime", &["sqlite"]),
     ("transport-ws", &[]),

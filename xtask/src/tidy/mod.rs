@@ -3,6 +3,7 @@
 mod links;
 mod machine;
 mod sources;
+mod surface;
 
 use std::fmt;
 
@@ -44,6 +45,7 @@ pub(crate) fn step(session: &Session) -> Result<Verdict> {
         machine::private_paths(&tree, &machine::private_trees()),
         machine::registries(&tree),
         links::broken(&tree),
+        surface::unlisted(&tree),
     ]
     .into_iter()
     .flatten()
