@@ -33,6 +33,8 @@ pub struct Limits {
     pub queued_turns: usize,
     /// Open permission requests and questions in one chat; beyond it the turn fails.
     pub open_requests: usize,
+    /// Streams and uses of tools that an agent has open at once; beyond it the turn fails.
+    pub open_work: usize,
     /// Agents alive at once.
     pub agents: usize,
     /// An agent without a turn is stopped after this long, in milliseconds.
@@ -89,6 +91,7 @@ impl Default for Limits {
             outbox_bytes: 256 * 1024,
             queued_turns: 16,
             open_requests: 64,
+            open_work: 1024,
             agents: 32,
             agent_idle_ms: 10 * 60 * 1000,
             stalled_after_ms: 60 * 1000,

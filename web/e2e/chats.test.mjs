@@ -83,10 +83,12 @@ scene("a chat at work is deleted after a question, and is gone in every tab", as
   await page.goto(`${gateway.base}#chat=${chat}`);
   await page.reload();
   await page.getByRole("heading", { name: "No such chat" }).waitFor();
+  await Promise.all([page.close(), other.close()]);
   await gateway.kill();
   await gateway.start();
-  await page.reload();
-  await page.getByRole("heading", { name: "No such chat" }).waitFor();
+  const later = await me.context.newPage();
+  await later.goto(`${gateway.base}#chat=${chat}`);
+  await later.getByRole("heading", { name: "No such chat" }).waitFor();
 });
 
 scene("on a phone a chat is deleted from the drawer", async (gateway, me) => {
@@ -104,3 +106,43 @@ scene("on a phone a chat is deleted from the drawer", async (gateway, me) => {
   await page.getByRole("button", { name: "Delete", exact: true }).tap();
   await row(page, chat).waitFor({ state: "detached" });
 }, { viewport: { width: 375, height: 700 }, isMobile: true, hasTouch: true });
+
+/** Speaks to the gateway from within the page, as its origin; gives the events up to the last one that is waited for. */
+function talk(page, frames, until, count) {
+  return page.evaluate(([frames, until, count]) => new Promise((done) => {
+    const socket = new WebSocket(new URL("./ws", location.href.replace(/^http/, "ws")), ["switchboard.v1"]);
+    const events = [];
+    socket.onmessage = ({ data }) => {
+      const event = JSON.parse(data);
+      events.push(event);
+      if (event.event === "ready") for (const frame of frames) socket.send(JSON.stringify(frame));
+      if (events.filter((each) => each.event === until).length < count) return;
+      socket.close();
+      done(events);
+    };
+  }), [frames, until, count]);
+}
+
+scene("more chats than one page: newest first, and the older ones on demand", async (gateway, me) => {
+  const page = await me.open();
+  const made = await talk(page, Array.from({ length: 58 }, () => ({ type: "new_chat" })), "replay_end", 58);
+  const ids = made.filter((event) => event.event === "attached").map((event) => event.chat_id);
+  await talk(page, ids.map((chat_id, at) => ({ type: "rename_chat", chat_id, title: `number ${at}` })), "session_updated", 58);
+  // The oldest becomes the newest, and waits for a person; nobody has opened it here.
+  await talk(page, [{ type: "message", chat_id: ids[0], content: "permission touch x", turn_id: "t" }], "permission_request", 1);
+  await page.reload();
+  const links = page.locator(".chat-link");
+  await page.getByRole("button", { name: "Older chats" }).waitFor();
+  assert.equal(await links.count(), 50);
+  assert.equal(await links.first().getAttribute("data-chat"), ids[0], "newest activity first");
+  assert.equal(await links.first().locator(".lamp").getAttribute("data-lamp"), "waiting", "without being opened");
+  assert.match(await links.nth(1).innerText(), /^number \d+$/);
+  await page.getByRole("button", { name: "Older chats" }).click();
+  await page.getByRole("button", { name: "Older chats" }).waitFor({ state: "detached" });
+  const [first] = (await talk(page, [{ type: "list_chats" }], "chats", 1)).slice(-1);
+  const [second] = (await talk(page, [{ type: "list_chats", before: first.before }], "chats", 1)).slice(-1);
+  const all = [...first.chats, ...second.chats];
+  assert.ok(all.every((chat, at) => at === 0 || chat.updated_at_ms <= all[at - 1].updated_at_ms), "newest activity first");
+  assert.deepEqual(await links.evaluateAll((links) => links.map((each) => each.dataset.chat)), all.map((chat) => chat.chat_id), "each once, in order");
+  assert.deepEqual([all.length, second.before], [58, undefined]);
+});

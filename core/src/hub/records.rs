@@ -41,13 +41,23 @@ impl Chat {
         }
         self.stage(cx, draft);
         if self.requests.len() > cx.limits.open_requests {
-            let detail = "the agent asked too many things at once and was stopped";
-            let error = TurnError { code: "too_many_requests".into(), detail: detail.into() };
-            self.stop_agent(cx, true);
-            self.end_turn(cx, Outcome::Failed, Some(error));
+            self.fail_turn(
+                cx,
+                "too_many_requests",
+                "the agent asked too many things at once and was stopped",
+            );
+        } else if self.active.as_ref().is_some_and(|active| active.open_work() > cx.limits.open_work) {
+            self.fail_turn(cx, "too_many_open", "the agent had too many things open at once and was stopped");
         }
         self.try_start(cx);
         self.rearm(cx);
+    }
+
+    /// Ends the turn of an agent that goes too far, and the agent.
+    fn fail_turn(&mut self, cx: &mut Context, code: &str, detail: &str) {
+        self.stop_agent(cx, true);
+        let error = TurnError { code: code.into(), detail: detail.into() };
+        self.end_turn(cx, Outcome::Failed, Some(error));
     }
 
     fn record(&mut self, cx: &mut Context, draft: &mut Draft, event: AgentEvent) {

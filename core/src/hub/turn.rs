@@ -148,6 +148,11 @@ impl Active {
         self.stalled = false;
     }
 
+    /// How much the agent has begun and not ended.
+    pub(super) fn open_work(&self) -> usize {
+        self.streams.len() + self.tools.len()
+    }
+
     fn silent_limit_ms(&self, cx: &Context) -> u64 {
         if self.tools.is_empty() { cx.limits.silent_turn_ms } else { cx.limits.silent_tool_ms }
     }

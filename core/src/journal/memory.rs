@@ -279,6 +279,7 @@ impl Chat {
             title: self.title.clone(),
             updated_at_ms: self.updated_at_ms,
             running: self.open.iter().any(|turn| turn.started_at_ms.is_some()),
+            waiting: !self.requests.is_empty(),
             head: self.cursor(),
         }
     }

@@ -293,6 +293,10 @@ pub struct ChatSummary {
     pub updated_at_ms: u64,
     /// Whether a turn runs.
     pub running: bool,
+    /// Whether a permission request or question is open in it, which waits for a person.
+    #[serde(default, skip_serializing_if = "is_false")]
+    #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
+    pub waiting: bool,
     /// Its newest place.
     pub head: Cursor,
 }

@@ -391,6 +391,7 @@ fn limits(rng: &mut Rng) -> Limits {
         page_bytes: 500 + rng.below(3000),
         chats_per_connection: 4 + rng.below(4),
         open_requests: 1 + rng.below(8),
+        open_work: 2 + rng.below(60),
         messages_per_minute: None,
         new_chats_per_minute: None,
         connections_per_principal: None,

@@ -1,8 +1,8 @@
 //! What a conversation wants done.
 
-use switchboard_core::wire::ChatEvent;
+use switchboard_core::{ids::TurnId, wire::ChatEvent};
 
-use super::{frames::Summary, requests::Request};
+use super::{frames::Summary, requests::Request, unsent::Unsent};
 
 /// Something to be done outside, in this order.
 #[derive(Debug)]
@@ -17,6 +17,10 @@ pub(super) enum Effect {
     Note(String),
     /// Ask the person for an answer.
     Ask(Request),
+    /// Keep this message over the end of the program.
+    Keep(Unsent),
+    /// It is accepted, or given up.
+    Forget(TurnId),
     /// Show the chats.
     List(Vec<Summary>),
     /// Call [`Session::flush`] after so many milliseconds.

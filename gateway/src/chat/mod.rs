@@ -8,6 +8,7 @@ mod screen;
 mod session;
 mod target;
 mod text;
+mod unsent;
 
 use std::{
     io::{self, BufRead, IsTerminal},
@@ -24,6 +25,7 @@ use tokio::{
 
 use crate::{
     cli::ChatArgs,
+    config::default_data_dir,
     failure::{Failure, Result},
 };
 use effect::Effect;
@@ -32,6 +34,7 @@ use link::{Link, Lost};
 use screen::Screen;
 use session::Session;
 use target::Target;
+use unsent::Store;
 
 /// A sign of life is asked for this often.
 const PING: Duration = Duration::from_secs(20);
@@ -49,7 +52,10 @@ pub(crate) fn run(args: &ChatArgs) -> Result<ExitCode> {
         Failure::new("--chat is not the id of a chat.", "Give up to 64 letters, digits or _ : - signs.")
     })?;
     let runtime = crate::runtime()?;
-    let ended = runtime.block_on(async { Client::new(target, chat)?.run().await });
+    // A person's messages; what a program writes it can write again.
+    let data_dir = args.data_dir.clone().or_else(|| default_data_dir().ok());
+    let store = data_dir.filter(|_| io::stdin().is_terminal()).map(|dir| Store::new(&dir, &target.shown()));
+    let ended = runtime.block_on(async { Client::new(target, chat, store)?.run().await });
     // The thread that reads standard input may wait for ever.
     runtime.shutdown_background();
     ended.map(ExitCode::from)
@@ -58,6 +64,8 @@ pub(crate) fn run(args: &ChatArgs) -> Result<ExitCode> {
 struct Client {
     target: Target,
     session: Session,
+    /// Where messages outlive this program.
+    store: Option<Store>,
     screen: Screen,
     lines: mpsc::Receiver<String>,
     lines_open: bool,
@@ -67,15 +75,18 @@ struct Client {
 }
 
 impl Client {
-    fn new(target: Target, chat: Option<ChatId>) -> Result<Self> {
+    fn new(target: Target, chat: Option<ChatId>, store: Option<Store>) -> Result<Self> {
         let batch = !io::stdin().is_terminal();
         let attended = !batch && io::stdout().is_terminal();
         let interrupts = signal(SignalKind::interrupt()).map_err(|error| {
             Failure::new(format!("Ctrl-C cannot be listened for: {error}."), "Try again.")
         })?;
+        let mut session = Session::new(chat, batch);
+        session.take_up(store.as_ref().map(Store::load).unwrap_or_default());
         Ok(Self {
             target,
-            session: Session::new(chat, batch),
+            session,
+            store,
             screen: Screen::new(attended),
             lines: read_lines(),
             lines_open: true,
@@ -208,11 +219,27 @@ impl Client {
             Effect::Note(text) => self.screen.note(&text),
             Effect::Ask(request) => self.screen.ask(&request),
             Effect::List(chats) => self.screen.list(&chats),
+            Effect::Keep(unsent) => self.keep(&unsent),
+            Effect::Forget(turn_id) => {
+                if let Some(store) = &self.store {
+                    store.forget(&turn_id);
+                }
+            }
             Effect::RetryAfter(ms) => self.retry_at = Some(Instant::now() + Duration::from_millis(ms)),
             Effect::Idle => self.screen.prompt(),
             Effect::Quit(status) => self.quit = Some(status),
         }
         None
+    }
+
+    fn keep(&mut self, unsent: &unsent::Unsent) {
+        let Some(store) = &self.store else { return };
+        if let Err(error) = store.keep(unsent) {
+            // Said once: it is about the disk, not about this message.
+            self.store = None;
+            let what = "What is not accepted yet is lost if this program ends";
+            self.screen.note(&format!("{what}: it cannot be written down ({error})."));
+        }
     }
 
     fn refused(&self, why: &str) -> Failure {

@@ -7,6 +7,7 @@ use switchboard_core::{
     wire::{ChatBody, ChatEvent, ClientEnvelope, ErrorCode, ErrorEvent, Message, MessageAccepted, Outcome},
 };
 
+use self::elsewhere::Elsewhere;
 use super::{
     effect::Effect,
     frames::{Attached, Frame, Snapshot, event},
@@ -14,6 +15,7 @@ use super::{
 };
 
 mod commands;
+mod elsewhere;
 
 #[derive(Debug)]
 struct Outgoing {
@@ -37,6 +39,8 @@ pub(super) struct Session {
     connected: bool,
     /// Messages that were not accepted yet.
     outbox: VecDeque<Outgoing>,
+    /// Messages for other chats that were not accepted yet.
+    elsewhere: Elsewhere,
     /// Own turns that were accepted and have not ended.
     open: Vec<TurnId>,
     /// The chat's running turn, whoever's it is.
@@ -64,6 +68,7 @@ impl Session {
             more_chats: None,
             connected: false,
             outbox: VecDeque::new(),
+            elsewhere: Elsewhere::default(),
             open: Vec::new(),
             running: None,
             requests: Requests::default(),
@@ -92,6 +97,7 @@ impl Session {
         for message in &mut self.outbox {
             message.sent = false;
         }
+        self.elsewhere.handle_disconnect();
     }
 
     /// A line was written. `turn_id` is new.
@@ -110,7 +116,7 @@ impl Session {
     pub(super) fn handle_input_end(&mut self) {
         self.input_ended = true;
         if self.batch.is_none() {
-            self.effects.push_back(Effect::Quit(0));
+            self.quit();
         } else {
             self.finish_if_done();
         }
@@ -133,7 +139,11 @@ impl Session {
 
     /// The time to try again has come.
     pub(super) fn flush(&mut self) {
-        if !self.connected || self.awaits_new {
+        if !self.connected {
+            return;
+        }
+        self.flush_elsewhere();
+        if self.awaits_new {
             return;
         }
         for index in 0..self.outbox.len() {
@@ -145,7 +155,10 @@ impl Session {
                 self.awaits_new = true;
                 return self.send(&ClientEnvelope::NewChat {});
             };
-            self.chat = Some(chat.clone());
+            if self.chat.is_none() {
+                self.chat = Some(chat.clone());
+                self.keep(index);
+            }
             let message = &mut self.outbox[index];
             message.sent = true;
             let envelope = Message {
@@ -238,6 +251,9 @@ impl Session {
 
     fn accepted(&mut self, accepted: MessageAccepted) {
         let MessageAccepted { chat_id, turn_id, duplicate, epoch, seq, starts_turn, .. } = accepted;
+        if self.settled_elsewhere(&turn_id) {
+            return;
+        }
         if !self.is_here(&chat_id) {
             return;
         }
@@ -320,6 +336,9 @@ impl Session {
     }
 
     fn error(&mut self, error: &ErrorEvent) {
+        if self.refused_elsewhere(error) {
+            return;
+        }
         let refused = error.turn_id.as_ref();
         let message = self.outbox.iter().position(|message| Some(&message.turn_id) == refused);
         match (message, error.retry_after_ms) {
@@ -329,7 +348,7 @@ impl Session {
                 self.effects.push_back(Effect::RetryAfter(ms));
             }
             (Some(message), _) => {
-                self.outbox.remove(message);
+                self.give_up(message);
                 self.status = 1;
                 self.note(&format!("Not accepted: {}", error.detail));
                 self.idle();
@@ -350,13 +369,14 @@ impl Session {
         let Some(index) = self.outbox.iter().position(|message| message.turn_id == *turn_id) else {
             return false;
         };
-        self.outbox.remove(index);
+        self.give_up(index);
         self.open.push(turn_id.clone());
         true
     }
 
     fn submit(&mut self, content: String, turn_id: TurnId) {
         self.outbox.push_back(Outgoing { turn_id, content, sent: false });
+        self.keep(self.outbox.len() - 1);
         if !self.connected {
             self.note("Not connected; it is sent as soon as the connection is back.");
         }

@@ -149,6 +149,7 @@ settings! {
     outbox_bytes: Bytes 16 * KIB, 256 * MIB, core.outbox_bytes = size;
     queued_turns: Count 0, 10_000, core.queued_turns = size;
     open_requests: Count 1, 10_000, core.open_requests = size;
+    open_work: Count 1, 100_000, core.open_work = size;
     agents: Count 1, 10_000, core.agents = size;
     agent_idle_ms: Millis 1000, 168 * HOUR, core.agent_idle_ms = time;
     stalled_after_ms: Millis 100, 24 * HOUR, core.stalled_after_ms = time;

@@ -14,9 +14,11 @@ use rustix::{
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
 };
 
+use serde_json::json;
+
 use crate::{
     conversation::{halves, numbers},
-    lab::{Gateway, PATIENCE, run, switchboard, wait},
+    lab::{Client, Gateway, PATIENCE, run, switchboard, wait},
 };
 
 fn chat(gateway: &Gateway, target: &str, input: &str) -> (Option<i32>, String, String) {
@@ -271,4 +273,40 @@ fn a_person_gives_leave_stops_a_turn_and_goes() {
     terminal.wait_for("New chat");
     terminal.write("/quit");
     assert!(wait(&mut terminal.child).success());
+}
+
+#[test]
+fn a_message_that_was_not_accepted_outlives_the_terminal() {
+    let gateway = Gateway::start(&[]);
+    let mut terminal = Terminal::open(&gateway);
+    terminal.wait_for("Connected to");
+    terminal.wait_for("> ");
+    gateway.signal(Signal::STOP);
+    terminal.write("said once");
+    let kept = || {
+        let folders = std::fs::read_dir(gateway.path("data/unsent")).into_iter().flatten().flatten();
+        folders.flat_map(|folder| std::fs::read_dir(folder.path()).into_iter().flatten().flatten()).count()
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while kept() == 0 {
+        assert!(Instant::now() < deadline, "the message is not written down");
+        std::thread::yield_now();
+    }
+    // As if its window had been closed. What it sent may have arrived, or not.
+    drop(terminal);
+    gateway.signal(Signal::CONT);
+    let mut terminal = Terminal::open(&gateway);
+    terminal.wait_for("sent again: 1");
+    terminal.wait_for("Sent to chat");
+    terminal.write("/quit");
+    assert!(wait(&mut terminal.child).success());
+    assert_eq!(kept(), 0);
+    let mut client = gateway.websocket();
+    client.send(&json!({"type": "list_chats"}));
+    let chats = client.wait_for("chats");
+    assert_eq!(chats["chats"].as_array().unwrap().len(), 1, "{chats}");
+    client.send(&json!({"type": "history", "chat_id": chats["chats"][0]["chat_id"]}));
+    let events = client.wait_for("history")["events"].take();
+    let said = events.as_array().unwrap().iter().filter(|event| event["event"] == "user_message");
+    assert_eq!(said.count(), 1, "{events}");
 }

@@ -30,9 +30,9 @@ export class ChatList {
     const more = this.#asked?.more ?? false;
     this.#asked = undefined;
     const fresh = new Set(page.chats.map((chat) => chat.chat_id));
-    const oldest = page.chats.at(-1)?.updated_at_ms ?? 0;
+    const oldest = page.chats.at(-1);
     // A first page replaces what it covers, so deleted chats go, and keeps the older pages that were loaded.
-    const keep = more ? () => true : (chat: ChatSummary) => page.before !== undefined && chat.updated_at_ms < oldest;
+    const keep = more ? () => true : (chat: ChatSummary) => page.before !== undefined && oldest !== undefined && order(oldest, chat) < 0;
     const kept = this.#items.filter((chat) => !fresh.has(chat.chat_id) && keep(chat));
     if (more || kept.length === 0) this.#before = page.before;
     this.#items = newestFirst([...page.chats, ...kept]);
@@ -62,5 +62,10 @@ export class ChatList {
 }
 
 function newestFirst(chats: ChatSummary[]): ChatSummary[] {
-  return chats.sort((a, b) => b.updated_at_ms - a.updated_at_ms);
+  return chats.sort(order);
+}
+
+/** As the gateway pages them. */
+function order(a: ChatSummary, b: ChatSummary): number {
+  return b.updated_at_ms - a.updated_at_ms || (a.chat_id < b.chat_id ? 1 : -1);
 }

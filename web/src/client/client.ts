@@ -84,6 +84,8 @@ export class Client {
     return () => this.#errors.delete(listener);
   }
 
+  /** Whether a chat is followed, so that its view is of now. */
+  isFollowed(chatId: ChatId): boolean { return this.#open.has(chatId) && this.#views.get(chatId)?.phase === "live"; }
   chat(chatId: ChatId): Chat | undefined { return this.#views.get(chatId); }
   unsent(chatId: ChatId): Unsent[] { return this.#outbox.of(chatId); }
   isSending(turnId: TurnId): boolean { return [...this.#inFlight.values()].some((entry) => entry.turnId === turnId); }

@@ -119,6 +119,8 @@ title?: string,
 updated_at_ms: number,
 /** Whether a turn runs. */
 running: boolean,
+/** Whether a permission request or question is open in it, which waits for a person. */
+waiting?: boolean,
 /** Its newest place. */
 head: Cursor, };
 

@@ -1,5 +1,5 @@
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
-import { openRequests, runningTurn, type Client } from "../client/index.ts";
+import { openRequests, runningTurn, type ChatSummary, type Client } from "../client/index.ts";
 import { ChatOptions } from "./chat-options.tsx";
 import { Composer } from "./composer.tsx";
 import { ConnectionState } from "./connection-state.tsx";
@@ -144,10 +144,8 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
   if (unauthorized) {
     return <SignIn refused={refused} onToken={(token) => { credentials.try(token); client.start(); }} />;
   }
-  const waiting = new Set(client.chats.items.map((each) => each.chat_id).filter((id) => {
-    const other = client.chat(id);
-    return other && openRequests(other).length > 0;
-  }));
+  const waits = (each: ChatSummary) => (client.isFollowed(each.chat_id) ? openRequests(client.chat(each.chat_id)!).length > 0 : each.waiting ?? false);
+  const waiting = new Set(client.chats.items.filter(waits).map((each) => each.chat_id));
   const nothing = chat.turns.length === 0 && unsent.length === 0;
   return (
     <div class="app" data-drawer={drawer ? "open" : "closed"}>

@@ -302,3 +302,16 @@ test("a new title shows where the chat is shown, and nowhere else", () => {
   world.socket.deliver({ event: "session_updated", chat_id: "old", scope: "metadata", title: "Far down" });
   assert.ok(!it.chats.has("old"));
 });
+
+test("pages of chats that were active at the same moment keep their order", () => {
+  const { world, it } = following();
+  const at = (chat_id: string, updated_at_ms: number) => ({ chat_id, updated_at_ms, running: false, head: { epoch: "e1", seq: 0 } });
+  const ids = () => it.chats.items.map((chat) => chat.chat_id);
+  world.socket.deliver({ event: "chats", chats: [at("z", 9), at("y", 5)], before: "p" });
+  it.listChats(true);
+  world.socket.deliver({ event: "chats", chats: [at("x", 5), at("b", 1)] });
+  assert.deepEqual(ids(), ["z", "y", "x", "b"]);
+  it.listChats();
+  world.socket.deliver({ event: "chats", chats: [at("z", 9), at("y", 5)], before: "p" });
+  assert.deepEqual(ids(), ["z", "y", "x", "b"], "the older page stays");
+});

@@ -32,7 +32,7 @@ impl Session {
             [] if self.is_busy() => {}
             [] => self.idle(),
             ["/help"] => self.note(HELP),
-            ["/quit" | "/exit"] => self.effects.push_back(Effect::Quit(0)),
+            ["/quit" | "/exit"] => self.quit(),
             ["/stop"] => self.cancel(),
             ["/chats"] => self.send_now(&ClientEnvelope::ListChats { before: None, limit: None }),
             ["/chats", "more"] => match self.more_chats.take() {
@@ -92,6 +92,9 @@ impl Session {
     /// Somebody deleted the chat.
     pub(super) fn deleted(&mut self) {
         self.chat = None;
+        while !self.outbox.is_empty() {
+            self.give_up(0);
+        }
         self.forget_chat();
         if self.batch.is_some() {
             self.note("The chat was deleted.");
@@ -105,8 +108,9 @@ impl Session {
     pub(super) fn cancel(&mut self) {
         let Some(chat_id) = self.chat.clone() else { return };
         // What was not accepted is not sent again. What was sent meanwhile is cancelled by its id.
-        let turns: Vec<TurnId> =
-            self.outbox.drain(..).map(|message| message.turn_id).chain(self.open.iter().cloned()).collect();
+        let unsent: Vec<TurnId> = self.outbox.drain(..).map(|message| message.turn_id).collect();
+        self.effects.extend(unsent.iter().cloned().map(Effect::Forget));
+        let turns: Vec<TurnId> = unsent.into_iter().chain(self.open.iter().cloned()).collect();
         if turns.is_empty() && self.running.is_none() {
             self.note("No turn runs.");
             return;
@@ -135,6 +139,7 @@ impl Session {
     }
 
     fn leave_chat(&mut self) {
+        self.send_from_elsewhere();
         if let Some(chat_id) = self.chat.take() {
             self.send_now(&ClientEnvelope::Detach { chat_id });
         }

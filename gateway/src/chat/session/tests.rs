@@ -18,6 +18,8 @@ fn did(session: &mut Session) -> Vec<String> {
             Effect::Replaced => "replaced".into(),
             Effect::Note(_) => "note".into(),
             Effect::Ask(_) => "ask".into(),
+            // Of every message: tests of their own tell when.
+            Effect::Keep(_) | Effect::Forget(_) => continue,
             Effect::List(chats) => format!("list {}", chats.len()),
             Effect::RetryAfter(ms) => format!("retry {ms}"),
             Effect::Idle => "idle".into(),
@@ -197,7 +199,7 @@ fn commands_change_the_chat() {
     assert_eq!(hear(&mut session, attached), ["note", message]);
     assert_eq!(line(&mut session, "/chats", "x"), [r#"send {"type":"list_chats"}"#]);
     assert_eq!(line(&mut session, "/compact", "t10").len(), 1, "others are for the agent");
-    assert_eq!(line(&mut session, "/quit", "x"), ["quit 0"]);
+    assert_eq!(line(&mut session, "/quit", "x"), ["note", "quit 0"], "two are not accepted yet");
 }
 
 fn updated(scope: &str, title: &str) -> String {
@@ -253,4 +255,68 @@ fn the_list_of_chats_goes_on() {
     assert_eq!(line(&mut session, "/chats more", "x"), [r#"send {"type":"list_chats","before":"p1"}"#]);
     assert_eq!(hear(&mut session, r#"{"event":"chats","chats":[]}"#), ["list 0"]);
     assert_eq!(line(&mut session, "/chats more", "x"), ["note"]);
+}
+
+/// What was kept and forgotten, in order.
+fn kept(session: &mut Session) -> Vec<String> {
+    std::iter::from_fn(|| session.poll_effect())
+        .filter_map(|effect| {
+            if let Effect::Keep(unsent) = effect {
+                let chat = unsent.chat.map_or("none".to_owned(), |chat| chat.to_string());
+                Some(format!("keep {} for {chat}", unsent.turn_id))
+            } else if let Effect::Forget(turn_id) = effect {
+                Some(format!("forget {turn_id}"))
+            } else {
+                None
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn a_message_is_kept_until_it_is_accepted() {
+    let mut session = Session::new(None, false);
+    session.handle_line("hi", turn("t1"));
+    assert_eq!(kept(&mut session), ["keep t1 for none"]);
+    session.handle_frame(Frame::read(READY), turn("spare"));
+    assert_eq!(kept(&mut session), ["keep t1 for d"], "now it is known where it goes");
+    session.handle_frame(Frame::read(&accepted("t1", 1)), turn("spare"));
+    assert_eq!(kept(&mut session), ["forget t1"]);
+    session.handle_line("ho", turn("t2"));
+    session.handle_line("/stop", turn("x"));
+    assert_eq!(kept(&mut session), ["keep t2 for d", "forget t2"], "taken back");
+    let mut batch = Session::new(None, true);
+    batch.handle_frame(Frame::read(READY), turn("spare"));
+    batch.handle_line("hi", turn("t1"));
+    assert_eq!(kept(&mut batch), [""; 0], "who writes lines can write them again");
+}
+
+#[test]
+fn what_an_earlier_run_left_is_sent_under_its_ids() {
+    let unsent = |chat: Option<&str>, id: &str| crate::chat::unsent::Unsent {
+        chat: chat.map(|chat| ChatId::parse(chat).unwrap()),
+        turn_id: turn(id),
+        content: "left".into(),
+    };
+    let mut session = Session::new(ChatId::parse("d").ok(), false);
+    session.take_up(vec![unsent(Some("far"), "f1"), unsent(Some("d"), "t1"), unsent(Some("far"), "f2")]);
+    assert_eq!(did(&mut session), ["note"]);
+    let message = |chat: &str, id: &str| {
+        format!(r#"send {{"type":"message","chat_id":"{chat}","content":"left","turn_id":"{id}"}}"#)
+    };
+    let sent = hear(&mut session, READY);
+    assert_eq!(sent, [r#"send {"type":"attach","chat_id":"d"}"#, &message("far", "f1"), &message("d", "t1")]);
+    // Lost once more, and sent once more.
+    session.handle_disconnect();
+    assert_eq!(hear(&mut session, READY)[1], message("far", "f1"));
+    let there = |id: &str| accepted(id, 1).replace(r#""chat_id":"d""#, r#""chat_id":"far""#);
+    let detach = r#"send {"type":"detach","chat_id":"far"}"#;
+    assert_eq!(hear(&mut session, &there("f1")), ["note", detach, &message("far", "f2")]);
+    let busy = r#"{"event":"error","code":"unavailable","detail":"no","retryable":true,"chat_id":"far","turn_id":"f2"}"#;
+    assert_eq!(hear(&mut session, busy), ["retry 1000"]);
+    session.flush();
+    assert_eq!(did(&mut session), [message("far", "f2")]);
+    let gone = r#"{"event":"error","code":"unknown_chat","detail":"no such chat","retryable":false,"chat_id":"far","turn_id":"f2"}"#;
+    assert_eq!(hear(&mut session, gone), ["note"]);
+    assert_eq!(line(&mut session, "/quit", "x"), ["note", "quit 0"], "the last one is not accepted yet");
 }

@@ -301,6 +301,7 @@ fn chats_page(
             title: row.get(1)?,
             updated_at_ms: unsigned(row, 2)?,
             running: row.get(5)?,
+            waiting: row.get(6)?,
             head: Cursor { epoch: id(row, 3, Epoch::parse)?, seq: unsigned(row, 4)? },
         })
     })?;

@@ -141,7 +141,8 @@ pub(super) mod read {
          WHERE chat = ?1 AND (epoch_no, seq) <= (?2, ?3) ORDER BY epoch_no DESC, seq DESC";
     pub(crate) const CHATS: &str = "SELECT c.chat_id, c.title, c.updated_at, e.epoch, c.head_seq, EXISTS \
          (SELECT 1 FROM turns t INDEXED BY open_turns \
-         WHERE t.chat = c.id AND t.outcome IS NULL AND t.started_at IS NOT NULL) \
+         WHERE t.chat = c.id AND t.outcome IS NULL AND t.started_at IS NOT NULL), \
+         EXISTS (SELECT 1 FROM requests r WHERE r.chat = c.id) \
          FROM chats c JOIN epochs e ON e.chat = c.id AND e.no = c.epoch_no \
          WHERE c.principal = ?1 AND (c.updated_at, c.chat_id) < (?2, ?3) \
          ORDER BY c.updated_at DESC, c.chat_id DESC LIMIT ?4";
