@@ -11,6 +11,8 @@ mod crash;
 mod damage;
 #[path = "journal/desk.rs"]
 mod desk;
+#[path = "journal/documented.rs"]
+mod documented;
 #[path = "journal/full.rs"]
 mod full;
 #[path = "journal/joined.rs"]

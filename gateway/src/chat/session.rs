@@ -376,7 +376,9 @@ impl Session {
 
     fn submit(&mut self, content: String, turn_id: TurnId) {
         self.outbox.push_back(Outgoing { turn_id, content, sent: false });
-        self.keep(self.outbox.len() - 1);
+        if self.chat.is_some() || !self.connected || self.awaits_new {
+            self.keep(self.outbox.len() - 1);
+        }
         if !self.connected {
             self.note("Not connected; it is sent as soon as the connection is back.");
         }
