@@ -15,7 +15,7 @@ use switchboard_core::{
     wire::TurnError,
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
+    sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch},
     time::{MissedTickBehavior, interval, sleep_until},
 };
 
@@ -60,6 +60,8 @@ pub(crate) enum Lifecycle {
 /// The loop's ends of all channels.
 pub(crate) struct Inputs {
     pub(crate) journal: mpsc::UnboundedReceiver<JournalAnswer>,
+    /// The journal answers nothing any more.
+    pub(crate) journal_failed: Arc<Notify>,
     pub(crate) lifecycle: mpsc::UnboundedReceiver<Lifecycle>,
     pub(crate) peers: mpsc::UnboundedReceiver<FromPeer>,
     pub(crate) agents: mpsc::Receiver<FromAgent>,
@@ -153,6 +155,10 @@ impl<J: Journal> Engine<J> {
                     self.handle(Input::Journal(answer));
                     take(&mut inputs.journal, |answer| self.handle(Input::Journal(answer)));
                 }
+                () = inputs.journal_failed.notified() => {
+                    tracing::error!("the journal has failed for good; the gateway stops, and loses nothing that is kept");
+                    break;
+                }
                 Some(event) = inputs.lifecycle.recv() => {
                     self.lifecycle(event);
                     take(&mut inputs.lifecycle, |event| self.lifecycle(event));
@@ -170,6 +176,8 @@ impl<J: Journal> Engine<J> {
                 self.journal.submit(&mut self.requests);
             }
         }
+        // It is over once the journal is closed, and what it was given last is kept.
+        drop(self);
         // Nobody may wait for it any more.
         let _ = finished.send(());
     }

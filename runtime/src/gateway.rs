@@ -63,9 +63,11 @@ impl Gateway {
         let (agents_inbox, agents_end) = mpsc::channel(RECORDS);
         let (finished, finished_end) = oneshot::channel();
         let mut clock = Clock::new();
+        let answers = Answers::new(answers);
+        let journal_failed = answers.failed();
         let engine = Engine {
             hub: Hub::new(limits.clone(), seed, clock.now()),
-            journal: journal.open(Answers(answers)),
+            journal: journal.open(answers),
             agent,
             agents_inbox,
             clock,
@@ -77,8 +79,13 @@ impl Gateway {
             drained: Vec::new(),
             finished: false,
         };
-        let inputs =
-            Inputs { journal: journal_end, lifecycle: lifecycle_end, peers: peers_end, agents: agents_end };
+        let inputs = Inputs {
+            journal: journal_end,
+            journal_failed,
+            lifecycle: lifecycle_end,
+            peers: peers_end,
+            agents: agents_end,
+        };
         tokio::spawn(engine.run(inputs, finished));
         let gateway = Self {
             limits: Arc::new(limits),

@@ -3,11 +3,13 @@
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+use std::sync::Arc;
+
 use switchboard_core::{
     ids::ChatKey,
     journal::{Append, Ask, JournalAnswer, MemoryJournal},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 #[cfg(feature = "sqlite")]
 pub use sqlite::{BackupReport, OpenError, OpenErrorReason, OpenReport, OpenSqlite, Sqlite, SqliteOptions};
@@ -23,18 +25,32 @@ pub enum Request {
 
 /// Where a journal's answers go. Every request is answered exactly once.
 #[derive(Debug, Clone)]
-pub struct Answers(pub(crate) mpsc::UnboundedSender<JournalAnswer>);
+pub struct Answers {
+    to: mpsc::UnboundedSender<JournalAnswer>,
+    failed: Arc<Notify>,
+}
 
 impl Answers {
     /// For a journal that is used without a gateway, such as in its own tests.
     pub fn new(to: mpsc::UnboundedSender<JournalAnswer>) -> Self {
-        Self(to)
+        Self { to, failed: Arc::default() }
     }
 
     /// Gives one answer. The hub bounds how many can be on the way by what it asks.
     pub fn send(&self, answer: JournalAnswer) {
         // A gateway that has gone needs no answer.
-        let _ = self.0.send(answer);
+        let _ = self.to.send(answer);
+    }
+
+    /// The journal has failed in a way that it cannot make up for, and answers nothing any more: the gateway stops,
+    /// so that the next one begins with what is kept.
+    pub fn give_up(&self) {
+        self.failed.notify_one();
+    }
+
+    /// Told when the journal has given up.
+    pub(crate) fn failed(&self) -> Arc<Notify> {
+        Arc::clone(&self.failed)
     }
 }
 

@@ -21,6 +21,7 @@ mod writer;
 use std::{
     fs::File,
     io,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicI64},
     thread::{self, JoinHandle},
@@ -346,9 +347,19 @@ impl Shared {
     }
 }
 
+/// A thread. One that panics takes the journal along: the gateway is told.
 fn spawn(name: &str, shared: &Arc<Shared>, run: impl FnOnce(&Shared) + Send + 'static) -> JoinHandle<()> {
     let shared = Arc::clone(shared);
-    let thread = thread::Builder::new().name(name.to_owned()).spawn(move || run(&shared));
+    let watched = move || {
+        let ended = catch_unwind(AssertUnwindSafe(|| run(&shared)));
+        if let Err(panic) = ended {
+            // What it had taken is answered by nobody.
+            shared.verdicts.abandon();
+            shared.answers.give_up();
+            resume_unwind(panic);
+        }
+    };
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(watched);
     thread.expect("the system gives a thread")
 }
 

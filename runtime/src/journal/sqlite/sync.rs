@@ -49,6 +49,8 @@ struct State {
     /// The disk failed: nothing is certain until the journal was opened again.
     failed: bool,
     stopping: bool,
+    /// A thread of the journal has panicked: what waits is told nothing.
+    abandoned: bool,
 }
 
 impl State {
@@ -187,9 +189,17 @@ impl Verdicts {
     /// Waits until everything has been told.
     pub(super) fn wait(&self) {
         let mut state = locked(&self.state);
-        while !state.behind.is_empty() {
+        while !state.behind.is_empty() && !state.abandoned {
             state = self.idle.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Nothing is certain, and nobody will answer what waits.
+    pub(super) fn abandon(&self) {
+        let mut state = locked(&self.state);
+        (state.failed, state.abandoned) = (true, true);
+        self.idle.notify_all();
+        self.ready.notify_all();
     }
 
     /// The journal was opened again and everything in it is on the disk.

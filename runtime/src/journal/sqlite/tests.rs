@@ -11,15 +11,18 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use rusqlite::Connection;
 use switchboard_core::{
+    Limits, Peer,
+    agent::AgentExit,
     ids::Principal,
     journal::{AppendId, Change, Durability, Found, JournalAnswer, PageStart, Query},
-    wire::Outcome,
+    wire::{Frame, Outcome},
 };
 
 use self::{
@@ -27,11 +30,11 @@ use self::{
     make::{Scribe, turn},
 };
 use super::{
-    OpenSqlite, SqliteOptions,
+    OpenSqlite, Sqlite, SqliteOptions,
     apply::{self, Known, Unkept},
     open, query, schema, sql,
 };
-use crate::journal::Request;
+use crate::{Agent, Gateway, Seat, journal::Request};
 
 /// A disk that does what a test wants.
 #[derive(Debug, Default)]
@@ -40,11 +43,15 @@ pub(super) struct Disk {
     failing: AtomicU32,
     /// Syncs wait while a test holds this.
     slow: Mutex<()>,
+    /// The next transaction, or sync, is a defect.
+    pub(super) writing_panics: AtomicBool,
+    syncing_panics: AtomicBool,
 }
 
 impl Disk {
     /// Whether this sync is one of those that fail.
     pub(super) fn fails(&self) -> bool {
+        assert!(!self.syncing_panics.load(Ordering::Acquire), "this is the defect");
         drop(super::locked(&self.slow));
         let one_less = |left: u32| left.checked_sub(1);
         self.failing.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).is_ok()
@@ -155,6 +162,51 @@ fn what_does_not_fit_the_queue_is_refused_in_its_turn() {
         assert!(matches!(answer, JournalAnswer::Refused(AppendId(got)) if got == id), "{answer:?}");
     }
     assert_eq!(desk.chat(&a.key).expect("a chat").head.seq, 1);
+}
+
+struct Nobody;
+
+#[async_trait::async_trait]
+impl Agent for Nobody {
+    fn name(&self) -> &'static str {
+        "nobody"
+    }
+
+    async fn run(&self, _: Seat) -> AgentExit {
+        AgentExit::Stopped
+    }
+}
+
+#[test]
+fn a_gateway_whose_journal_has_a_defect_stops_and_loses_nothing() {
+    for writer in [true, false] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let disk = Arc::new(Disk::default());
+        let options = SqliteOptions { disk: Arc::clone(&disk), ..SqliteOptions::default() };
+        let journal = Sqlite::open(folder.path().join("journal.db"), options).expect("it opens");
+        let defect = if writer { &disk.writing_panics } else { &disk.syncing_panics };
+        tokio::runtime::Runtime::new().expect("threads").block_on(run_into(defect, journal));
+        let (mut desk, report) = open_with(folder.path(), SqliteOptions::default()).expect("it opens");
+        assert!(report.unclean && !report.lost_commits, "{report:?}");
+        let log = desk.log(&make::key("owner", "c"));
+        assert!(log.iter().any(|event| event.frame.as_str().contains("kept")), "{log:?}");
+    }
+}
+
+async fn run_into(defect: &AtomicBool, journal: Sqlite) {
+    let (gateway, running) = Gateway::start(Limits::default(), [0; 32], journal, Arc::new(Nobody));
+    let peer = Peer { principal: Principal::owner(), client_id: None };
+    let mut connection = gateway.connect(peer, false).expect("it runs");
+    let mut said = Vec::new();
+    connection.inbox.text(r#"{"type":"message","chat_id":"c","content":"kept"}"#).await.expect("it runs");
+    while !said.iter().any(|frame: &Frame| frame.as_str().contains("message_accepted")) {
+        connection.outbox.next(&mut said).await;
+        connection.outbox.written();
+    }
+    defect.store(true, Ordering::Release);
+    connection.inbox.text(r#"{"type":"message","chat_id":"c","content":"lost"}"#).await.expect("it runs");
+    let over = tokio::time::timeout(Duration::from_secs(30), running.finished()).await;
+    assert_eq!(over, Ok(()), "it says that it is over, and nobody waits for ever");
 }
 
 /// A database in memory with chats of so many turns.

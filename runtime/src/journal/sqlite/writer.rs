@@ -165,6 +165,8 @@ impl Writer {
 
     /// Carries out what can be in one transaction, and notes which of it was kept.
     fn transaction(&mut self, jobs: &[Job], kept: &mut [bool]) -> Result<(), Failure> {
+        #[cfg(test)]
+        assert!(!self.shared.options.disk.writing_panics.load(Ordering::Acquire), "this is the defect");
         let Some(db) = &self.db else { return Ok(()) };
         if self.shared.verdicts.has_failed() {
             return Ok(());
