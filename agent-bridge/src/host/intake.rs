@@ -102,6 +102,7 @@ impl Intake {
             if discarded || self.spool.append(Kind::Output, records, block).is_ok() {
                 return;
             }
+            self.spool.is_stuck();
             tokio::select! {
                 () = tokio::time::sleep(self.limits.host.disk_retry) => {}
                 _ = self.mode.wait_for(|mode| *mode == ReadMode::Discard) => return,

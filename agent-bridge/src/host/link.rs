@@ -171,6 +171,7 @@ async fn send(write: &mut (impl AsyncWriteExt + Unpin), from: u64, spool: &Spool
     let mut changes = spool.watch();
     let mut cursor = spool.find(from)?;
     let mut part = BytesMut::new();
+    let mut stuck = changes.borrow().stuck;
     loop {
         let state = *changes.borrow_and_update();
         part.clear();
@@ -178,6 +179,9 @@ async fn send(write: &mut (impl AsyncWriteExt + Unpin), from: u64, spool: &Spool
         if !part.is_empty() {
             write.write_all(&part).await?;
             continue;
+        }
+        if std::mem::replace(&mut stuck, state.stuck) != state.stuck {
+            write.write_all(&host_frame(Kind::Stuck, &[])).await?;
         }
         if state.ended {
             write.write_all(&host_frame(Kind::Ended, &[])).await?;

@@ -107,6 +107,9 @@ pub(crate) enum Kind {
     TooLong = 7,
     /// The host has ended its agent and waits for the farewell; not a record.
     Ended = 8,
+    /// The disk does not take what is to be spooled, so the agent or its input waits: whoever watches the agent's
+    /// silence must not blame it. Repeated for as long as that lasts; not a record.
+    Stuck = 9,
 }
 
 impl Kind {
@@ -120,6 +123,7 @@ impl Kind {
             6 => Self::OutputClosed,
             7 => Self::TooLong,
             8 => Self::Ended,
+            9 => Self::Stuck,
             _ => return Err(Broken),
         })
     }
@@ -208,7 +212,7 @@ pub(crate) fn parse_record_head(head: &[u8; RECORD_HEAD]) -> Option<(u64, u32, u
     let length = rest.get_u32_le();
     let kind = Kind::of(rest.get_u8()).ok()?;
     let (first, count) = (rest.get_u64_le(), rest.get_u32_le());
-    let record = kind != Kind::Hello && kind != Kind::Ended && count > 0;
+    let record = !matches!(kind, Kind::Hello | Kind::Ended | Kind::Stuck) && count > 0;
     (record && length as usize >= RECORD_HEAD - 4).then_some((first, count, 4 + u64::from(length)))
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct State {
     pub(crate) room: bool,
     /// Nothing will be added any more.
     pub(crate) ended: bool,
+    /// How often the disk has not taken what was to be added.
+    pub(crate) stuck: u64,
 }
 
 #[derive(Debug)]
@@ -68,7 +70,7 @@ impl Spool {
         let segment_bytes = (limit / 16).clamp(16 * 1024, 4 * 1024 * 1024);
         let inner =
             Inner { dir: dir.into(), segments: VecDeque::new(), next: first, total: 0, segment_bytes };
-        let state = State { next: first, room: true, ended: false };
+        let state = State { next: first, room: true, ended: false, stuck: 0 };
         Self { inner: Mutex::new(inner), changed: watch::channel(state).0, limit }
     }
 
@@ -115,8 +117,14 @@ impl Spool {
 
     fn tell(&self, inner: &Inner, ended: bool) {
         self.changed.send_modify(|state| {
-            *state = State { next: inner.next, room: inner.total < self.limit, ended: ended || state.ended };
+            let (room, ended) = (inner.total < self.limit, ended || state.ended);
+            *state = State { next: inner.next, room, ended, stuck: state.stuck };
         });
+    }
+
+    /// The disk takes nothing, and somebody waits for that.
+    pub(crate) fn is_stuck(&self) {
+        self.changed.send_modify(|state| state.stuck += 1);
     }
 
     /// The place of the frame that holds this position, or of the first one that is left.

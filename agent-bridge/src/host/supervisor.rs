@@ -209,6 +209,7 @@ impl Supervisor {
                     .and_then(|head| self.spool.append(Kind::Command, 1, &head));
                 if let Err(error) = spooled {
                     tracing::warn!(%error, "a command cannot be spooled; it waits");
+                    self.spool.is_stuck();
                     self.retry = Some(Instant::now() + self.config.limits.host.disk_retry);
                     return;
                 }

@@ -178,7 +178,7 @@ impl LifeDecoder {
             }
             Kind::OutputClosed => self.state.closed = true,
             Kind::TooLong => self.state.too_long = true,
-            Kind::Hello | Kind::Ended => return,
+            Kind::Hello | Kind::Ended | Kind::Stuck => return,
         }
         self.state.position = frame.last();
         step.notable = true;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use switchboard_core::agent::AgentRecords;
+use switchboard_core::agent::{AgentEvent, AgentRecords};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     sync::{mpsc, watch},
@@ -95,7 +95,7 @@ impl<S: RecordSink> Feed<S> {
         let batch = self.limits.read_bytes.min(usize::try_from(self.kept.every).unwrap_or(usize::MAX));
         loop {
             let mut step = Step::default();
-            let (mut bytes, mut ended, mut opened) = (0, false, false);
+            let (mut bytes, mut ended, mut opened, mut stuck) = (0, false, false, false);
             {
                 let mut decoder = self.decoder.lock().unwrap_or_else(PoisonError::into_inner);
                 let was_open = decoder.state().turn_open;
@@ -108,12 +108,17 @@ impl<S: RecordSink> Feed<S> {
                         return Err(FeedEnd::Broken);
                     }
                     ended |= frame.kind == Kind::Ended;
+                    stuck |= frame.kind == Kind::Stuck;
                     decoder.record(&frame, &mut step);
                     opened |= !was_open && decoder.state().turn_open;
                 }
             }
             if bytes == 0 {
                 return Ok(());
+            }
+            if stuck && step.events.is_empty() {
+                // The agent is not to be blamed for its silence.
+                step.events.push(AgentEvent::Alive);
             }
             if opened {
                 let kept_elsewhere = self.kept.turn_opened();

@@ -1,7 +1,8 @@
 //! The agent: it does what the prompt says, and writes down itself what it was told and what it said.
 //!
-//! `turn=NAME words=N pace=MICROSECONDS [think=N] [ask=1] [wait=1]`: thinks and says words that are numbered, asks
-//! for leave in the middle where that is wanted, and with `wait` goes on only once the file `go` is there.
+//! `turn=NAME words=N pace=MICROSECONDS [size=BYTES] [think=N] [ask=1] [wait=1]`: thinks and says words that are
+//! numbered, asks for leave in the middle where that is wanted, and with `wait` goes on only once the file `go` is
+//! there.
 
 use std::{
     collections::BTreeSet,
@@ -328,6 +329,8 @@ struct Order {
     turn: String,
     words: usize,
     pace: u64,
+    /// By how much each word is longer than its number.
+    size: usize,
     think: usize,
     ask: bool,
     wait: bool,
@@ -344,6 +347,7 @@ impl Order {
             turn: value("turn").unwrap_or_else(|| "nameless".into()),
             words: usize::try_from(number("words")).unwrap_or(0),
             pace: number("pace"),
+            size: usize::try_from(number("size")).unwrap_or(0),
             think: usize::try_from(number("think")).unwrap_or(0),
             ask: number("ask") > 0,
             wait: number("wait") > 0,
@@ -351,7 +355,7 @@ impl Order {
     }
 
     fn word(&self, n: usize) -> String {
-        format!("{}:{n} ", self.turn)
+        format!("{}:{n}{} ", self.turn, ".".repeat(self.size))
     }
 
     /// The text of the last message, which a client must not see once more.
