@@ -1,7 +1,8 @@
 //! The agent host: a small process that owns an agent's process, so that the agent outlives the gateway.
 //!
 //! A host has a directory of its own, `<hosts>/<run>/`, closed to other users: `lock` (held as long as it lives),
-//! `host.json` (its process and its agent's mark), `socket`, and the spool. Everything that the agent says, and
+//! `host.json` (its process and its agent's mark), `socket`, `errors` (its standard error, which has something to say
+//! where the host itself has a defect), and the spool. Everything that the agent says, and
 //! everything that it is told, is a record in the spool before anybody hears of it; records have positions that
 //! only grow. The host decodes nothing: what records mean is the gateway's affair, so that a newer gateway can take
 //! up the agent of an older host.
@@ -82,6 +83,7 @@ pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
         )));
     }
     let dialect: Dialect = setup.dialect.parse().map_err(io::Error::other)?;
+    few_words();
     // A session of its own: neither the terminal nor the gateway's group reaches it. It leads one already if it
     // was started that way.
     let _ = rustix::process::setsid();
@@ -117,4 +119,16 @@ pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
         place.remove()?;
     }
     Ok(0)
+}
+
+/// What it says of its panics goes to a file, and is the same over and over.
+fn few_words() {
+    const PANICS: usize = 16;
+    let said = std::sync::atomic::AtomicUsize::new(0);
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if said.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < PANICS {
+            hook(panic);
+        }
+    }));
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io,
+    io::{self, Read, Seek, SeekFrom},
     os::{
         fd::AsRawFd,
         unix::{
@@ -34,6 +34,9 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 const LOCK: &str = "lock";
 const SOCKET: &str = "socket";
 const CARD: &str = "host.json";
+const ERRORS: &str = "errors";
+/// Of what a host said on its standard error, the last so many bytes are of use.
+const LAST_WORDS_BYTES: u64 = 4096;
 
 /// The directory of one host.
 #[derive(Debug, Clone)]
@@ -79,10 +82,7 @@ impl Place {
 
     /// Makes the directory, for this user alone, and takes its lock. The lock is held as long as the file is.
     pub(crate) fn take(&self) -> io::Result<File> {
-        if let Some(hosts) = self.dir.parent() {
-            make_private(hosts)?;
-        }
-        make_private(&self.dir)?;
+        self.make()?;
         let lock = self.lock_file(true)?;
         // Whoever looks whether a host lives holds it for a moment.
         for _ in 0..TRIES {
@@ -92,6 +92,31 @@ impl Place {
             std::thread::sleep(BETWEEN_TRIES);
         }
         Err(io::Error::new(io::ErrorKind::AddrInUse, "this life has a host already"))
+    }
+
+    fn make(&self) -> io::Result<()> {
+        if let Some(hosts) = self.dir.parent() {
+            make_private(hosts)?;
+        }
+        make_private(&self.dir)
+    }
+
+    /// A file for the standard error of its host: why one died can be said there and nowhere else.
+    pub(crate) fn errors(&self) -> io::Result<File> {
+        self.make()?;
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).mode(0o600).open(self.dir.join(ERRORS))
+    }
+
+    /// What its host said last on its standard error.
+    pub(crate) fn last_words(&self) -> Option<String> {
+        let mut file = File::open(self.dir.join(ERRORS)).ok()?;
+        let length = file.metadata().ok()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS_BYTES))).ok()?;
+        let mut said = Vec::new();
+        file.take(LAST_WORDS_BYTES).read_to_end(&mut said).ok()?;
+        let said = String::from_utf8_lossy(&said).trim().to_owned();
+        (!said.is_empty()).then_some(said)
     }
 
     /// Whether its host lives.
@@ -172,4 +197,24 @@ fn make_private(dir: &Path) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn the_last_words_of_a_host_are_few() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place::new(&dir.path().join("hosts"), AgentRun(1));
+        assert_eq!(place.last_words(), None);
+        let mut errors = place.errors().unwrap();
+        assert_eq!(place.last_words(), None);
+        errors.write_all(&[b'x'; 100_000]).unwrap();
+        place.errors().unwrap().write_all(b"and this is why\n").unwrap();
+        let said = place.last_words().unwrap();
+        assert!(said.ends_with("xand this is why") && said.len() < 4097, "{}", said.len());
+    }
 }

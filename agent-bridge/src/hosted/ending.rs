@@ -125,6 +125,9 @@ pub(super) async fn decode_dead<S: RecordSink>(
     if let Ok(killed @ 1..) = swept {
         tracing::warn!(killed, "what an agent's dead host left was ended");
     }
+    if let Some(said) = place.last_words() {
+        tracing::error!(said, "an agent's host died and said why");
+    }
     if let Some(first) = spool::first_position(place.dir()) {
         feed.found_first(first);
     }

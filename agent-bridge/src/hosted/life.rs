@@ -66,7 +66,8 @@ pub(super) async fn serve<O: OrderSource, S: RecordSink>(
         if let Err(error) = link::start(agent, run.0, whom.clone(), position + 1).await
             && !place.is_live()
         {
-            tracing::warn!(agent = config.name, %error, "an agent's host could not be started");
+            let said = place.last_words();
+            tracing::warn!(agent = config.name, %error, said, "an agent's host could not be started");
             return agent.agent.start_failed("the system refused its host");
         }
         decoder.begin_after(position);

@@ -3,6 +3,7 @@
 use std::{io, process::Stdio, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use switchboard_core::agent::AgentRun;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{UnixStream, unix::OwnedReadHalf},
@@ -77,6 +78,7 @@ pub(super) async fn start(agent: &HostAgent, run: u64, chat: String, first: u64)
         .split_first()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the host's command is empty"))?;
     environment::close_descriptors_on_exec();
+    let place = Place::new(&agent.hosts, AgentRun(run));
     let mut child = Command::new(program)
         .args(arguments)
         .current_dir("/")
@@ -85,7 +87,7 @@ pub(super) async fn start(agent: &HostAgent, run: u64, chat: String, first: u64)
         .env(HOST_MARK, mark)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(place.errors().map_or_else(|_| Stdio::null(), Stdio::from))
         .spawn()?;
     let (Some(mut stdin), Some(mut stdout)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(io::Error::other("the host has no pipes"));

@@ -172,6 +172,15 @@ pub(crate) fn trials() -> Vec<Trial> {
             assert_eq!(bench.said("echo y").await.text(), "y");
             bench.stop().await;
         }),
+        trial("a_host_that_does_not_come_up_leaves_a_reason", |place| async move {
+            let mut config = place.demo();
+            config.host = ["sh", "-c", "echo 'the dog ate it' >&2; exit 3"].map(Into::into).into();
+            let mut bench = Bench::begin(config);
+            bench.prompt("x");
+            let (exit, _) = bench.exit().await;
+            assert!(matches!(exit, AgentExit::StartFailed(_)), "{exit:?}");
+            assert_eq!(std::fs::read_to_string(place.run_dir().join("errors")).unwrap(), "the dog ate it\n");
+        }),
         trial("a_host_that_cannot_be_started", |place| async move {
             let mut config = place.demo();
             config.host = vec!["/nowhere/host".into()];
