@@ -36,6 +36,14 @@ pub struct BridgeLimits {
     pub host: HostLimits,
 }
 
+impl BridgeLimits {
+    /// Longest record below a host, in bytes: four must fit into its spool, or there might never be room for another.
+    pub(crate) fn spooled_record_bytes(&self) -> usize {
+        let quarter = usize::try_from(self.host.spool_bytes / 4).unwrap_or(usize::MAX);
+        self.record_bytes.min(quarter)
+    }
+}
+
 impl Default for BridgeLimits {
     fn default() -> Self {
         Self {
@@ -60,8 +68,8 @@ impl Default for BridgeLimits {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HostLimits {
-    /// When the spool holds this many bytes, the agent's output is not read until some of it is trimmed. At
-    /// least four times the longest record.
+    /// When the spool holds this many bytes, the agent's output is not read until some of it is trimmed. A record
+    /// longer than a quarter of it is too long, whatever [`BridgeLimits::record_bytes`] says.
     pub spool_bytes: u64,
     /// The decoder's state is kept at least every so many bytes of records.
     pub checkpoint_bytes: u64,

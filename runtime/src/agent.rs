@@ -64,6 +64,9 @@ pub struct Seat {
     pub orders: Orders,
     /// Where the agent speaks.
     pub records: Records,
+    /// The position of the newest [`AgentRecords::checkpoint`] of this life that the log has; 0: none since it was
+    /// taken up. Records up to there are of no use to anybody any more.
+    pub kept: watch::Receiver<u64>,
 }
 
 impl Seat {
@@ -72,13 +75,20 @@ impl Seat {
         run: AgentRun,
         session: Option<String>,
         resume: Option<Resume>,
-        orders: mpsc::Receiver<Order>,
         inbox: mpsc::Sender<FromAgent>,
-        held: watch::Receiver<bool>,
+        link: LinkEnds,
     ) -> Self {
+        let LinkEnds { orders, held, kept } = link;
         let records = Records { chat: chat.clone(), run, inbox, held };
-        Self { chat, run, session, resume, orders: Orders(orders), records }
+        Self { chat, run, session, resume, orders: Orders(orders), records, kept }
     }
+}
+
+/// The agent's ends of what the loop tells it.
+pub(crate) struct LinkEnds {
+    pub(crate) orders: mpsc::Receiver<Order>,
+    pub(crate) held: watch::Receiver<bool>,
+    pub(crate) kept: watch::Receiver<u64>,
 }
 
 /// What an agent is told to do.

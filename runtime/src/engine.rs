@@ -11,7 +11,7 @@ use switchboard_core::{
     ChatRef, Counts, Hub, Input, Moment, Offered, Output, Peer, Recipients,
     agent::{AgentExit, AgentRun},
     ids::{ChatKey, ConnId},
-    journal::JournalAnswer,
+    journal::{Append, AppendId, Change, JournalAnswer},
     wire::TurnError,
 };
 use tokio::{
@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    agent::{Agent, FromAgent, Order, Resume, Seat},
+    agent::{Agent, FromAgent, LinkEnds, Order, Resume, Seat},
     journal::{Journal, Request},
     outbox::Outbox,
 };
@@ -77,6 +77,8 @@ pub(crate) struct Engine<J> {
     pub(crate) outboxes: FxHashMap<ConnId, Arc<Outbox>>,
     pub(crate) agents: FxHashMap<AgentRun, Link>,
     pub(crate) requests: Vec<Request>,
+    /// Decoders' checkpoints on their way to the journal. Bounded by the appends that the hub has out.
+    pub(crate) checkpoints: FxHashMap<AppendId, (AgentRun, u64)>,
     /// Outbox refusals to be told to the hub before anything else.
     pub(crate) refusals: Vec<(ConnId, ChatRef, u64)>,
     /// Lives of an earlier gateway's agents that ended with it, to be told at once: who comes then is told what
@@ -91,6 +93,7 @@ pub(crate) struct Engine<J> {
 pub(crate) struct Link {
     orders: mpsc::Sender<Order>,
     held: watch::Sender<bool>,
+    kept: watch::Sender<u64>,
 }
 
 /// The only clock there is. Its ticks stand still while this process does (stopped, or on a machine that was): what
@@ -152,8 +155,8 @@ impl<J: Journal> Engine<J> {
             tokio::select! {
                 biased;
                 Some(answer) = inputs.journal.recv() => {
-                    self.handle(Input::Journal(answer));
-                    take(&mut inputs.journal, |answer| self.handle(Input::Journal(answer)));
+                    self.answer(answer);
+                    take(&mut inputs.journal, |answer| self.answer(answer));
                 }
                 () = inputs.journal_failed.notified() => {
                     tracing::error!("the journal has failed for good; the gateway stops, and loses nothing that is kept");
@@ -206,6 +209,16 @@ impl<J: Journal> Engine<J> {
         }
     }
 
+    fn answer(&mut self, answer: JournalAnswer) {
+        if let JournalAnswer::Appended(id) | JournalAnswer::Refused(id) = &answer
+            && let Some((run, position)) = self.checkpoints.remove(id)
+            && let Some(link) = self.agents.get(&run).filter(|_| matches!(answer, JournalAnswer::Appended(_)))
+        {
+            link.kept.send_replace(position);
+        }
+        self.handle(Input::Journal(answer));
+    }
+
     fn report_drained(&mut self, now: Moment, conn: ConnId) {
         if let Some(outbox) = self.outboxes.get(&conn) {
             outbox.accept_again();
@@ -235,7 +248,10 @@ impl<J: Journal> Engine<J> {
                     outbox.close(close);
                 }
             }
-            Output::Append(append) => self.requests.push(Request::Append(append)),
+            Output::Append(append) => {
+                self.checkpoints.extend(checkpoint(&append).map(|checkpoint| (append.id, checkpoint)));
+                self.requests.push(Request::Append(append));
+            }
             Output::Ask(ask) => self.requests.push(Request::Ask(ask)),
             Output::StartAgent { chat, run, session } => self.start_agent(chat, run, session, None),
             Output::AdoptAgent { chat, agent, session } => {
@@ -277,9 +293,11 @@ impl<J: Journal> Engine<J> {
     fn start_agent(&mut self, chat: ChatKey, run: AgentRun, session: Option<String>, resume: Option<Resume>) {
         let (orders, orders_end) = mpsc::channel(ORDERS);
         let (held, held_end) = watch::channel(false);
-        self.agents.insert(run, Link { orders, held });
+        let (kept, kept_end) = watch::channel(0);
+        self.agents.insert(run, Link { orders, held, kept });
         let inbox = self.agents_inbox.clone();
-        let seat = Seat::new(chat.clone(), run, session, resume, orders_end, inbox.clone(), held_end);
+        let ends = LinkEnds { orders: orders_end, held: held_end, kept: kept_end };
+        let seat = Seat::new(chat.clone(), run, session, resume, inbox.clone(), ends);
         let agent = Arc::clone(&self.agent);
         tokio::spawn(async move {
             // In a task of its own, so that a panic ends this life and nothing else.
@@ -357,6 +375,14 @@ fn take<T>(channel: &mut mpsc::UnboundedReceiver<T>, mut each: impl FnMut(T)) {
         let Ok(item) = channel.try_recv() else { break };
         each(item);
     }
+}
+
+/// The life and the position of a decoder's checkpoint that an append carries.
+fn checkpoint(append: &Append) -> Option<(AgentRun, u64)> {
+    append.changes.iter().rev().find_map(|change| {
+        let Change::AgentPosition { run, position, checkpoint: Some(_) } = change else { return None };
+        Some((*run, *position))
+    })
 }
 
 fn far_away() -> tokio::time::Instant {

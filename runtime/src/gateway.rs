@@ -74,6 +74,7 @@ impl Gateway {
             outboxes: FxHashMap::default(),
             agents: FxHashMap::default(),
             requests: Vec::new(),
+            checkpoints: FxHashMap::default(),
             refusals: Vec::new(),
             over: Vec::new(),
             drained: Vec::new(),

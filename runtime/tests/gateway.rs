@@ -113,6 +113,50 @@ impl Client {
     }
 }
 
+/// Says one thing with a checkpoint and one without, then what it was told is kept.
+struct Careful;
+
+#[async_trait]
+impl Agent for Careful {
+    fn name(&self) -> &str {
+        "careful"
+    }
+
+    async fn run(&self, mut seat: Seat) -> AgentExit {
+        let Order::Command(AgentCommand::Prompt { .. }) = seat.orders.next().await else {
+            return AgentExit::Stopped;
+        };
+        assert_eq!(*seat.kept.borrow(), 0, "nothing was said");
+        let text = |text: &str| AgentEvent::Text { stream: "s".into(), text: text.into() };
+        let checkpoint = Some(vec![1].into());
+        let first = AgentRecords { position: 5, events: vec![text("one ")], checkpoint };
+        seat.records.send(first).await.unwrap();
+        say(&seat, 7, vec![text("two ")]).await.unwrap();
+        seat.kept.changed().await.unwrap();
+        let kept = *seat.kept.borrow();
+        let ended =
+            AgentEvent::TurnEnded { outcome: Outcome::Completed, error: None, usage: None, cost: None };
+        say(&seat, 9, vec![text(&format!("kept {kept}")), ended]).await.unwrap();
+        while matches!(seat.orders.next().await, Order::Command(_)) {}
+        AgentExit::Stopped
+    }
+}
+
+#[tokio::test]
+async fn an_agent_is_told_how_far_its_records_are_kept() {
+    let (gateway, running) = Gateway::start(limits(), [7; 32], Memory::new(), Arc::new(Careful));
+    let mut client = Client::new(&gateway);
+    client.say("c", "go").await;
+    let mut said = String::new();
+    while !said.contains("kept") {
+        said += client.until("delta").await["text"].as_str().unwrap();
+    }
+    assert!(said.ends_with("kept 5"), "up to the checkpoint: {said}");
+    gateway.shut_down();
+    drop(client);
+    timeout(PATIENCE, running.finished()).await.unwrap();
+}
+
 fn limits() -> Limits {
     Limits { messages_per_minute: None, new_chats_per_minute: None, ..Limits::default() }
 }

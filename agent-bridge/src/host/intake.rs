@@ -52,7 +52,7 @@ impl Intake {
             };
             let block = buffer.split_to(whole).freeze();
             searched = buffer.len();
-            let longest = self.limits.record_bytes;
+            let longest = self.limits.spooled_record_bytes();
             if buffer.len() > longest || block.len() > longest && has_longer_line(&block, longest) {
                 return IntakeEnd::TooLong;
             }

@@ -1,9 +1,6 @@
 //! From a host's socket, or what a dead host left, to the gateway: big reads, one batch for what arrived together.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use switchboard_core::agent::{AgentEvent, AgentRecords};
@@ -47,7 +44,9 @@ pub(super) struct Feed<S> {
     pub(super) progress: watch::Sender<Progress>,
     pub(super) mode: watch::Receiver<ReadMode>,
     pub(super) limits: BridgeLimits,
-    pub(super) kept: Kept,
+    pub(super) cadence: Cadence,
+    /// The position of the newest checkpoint that the log has.
+    pub(super) kept: watch::Receiver<u64>,
 }
 
 impl<S: RecordSink> Feed<S> {
@@ -62,9 +61,27 @@ impl<S: RecordSink> Feed<S> {
                 return (self, FeedEnd::Broken);
             }
             buffer.reserve(self.limits.read_bytes);
-            match host.read_buf(&mut buffer).await {
+            match self.read(&mut host, &mut buffer).await {
                 Ok(0) | Err(_) => return (self, FeedEnd::Closed),
                 Ok(_) => {}
+            }
+        }
+    }
+
+    /// Reads more, and meanwhile lets go of what the log has.
+    async fn read(
+        &mut self,
+        host: &mut (impl AsyncRead + Unpin),
+        buffer: &mut BytesMut,
+    ) -> std::io::Result<usize> {
+        loop {
+            tokio::select! {
+                biased;
+                Ok(()) = self.kept.changed() => {
+                    let position = *self.kept.borrow_and_update();
+                    self.tell(&ToHost::Trim { before: position + 1 });
+                }
+                read = host.read_buf(buffer) => return read,
             }
         }
     }
@@ -92,13 +109,12 @@ impl<S: RecordSink> Feed<S> {
     pub(super) async fn take(&mut self, buffer: &mut BytesMut) -> Result<(), FeedEnd> {
         // A frame holds whole lines: at most one of the longest, and what was read with its end.
         let longest = self.limits.record_bytes + self.limits.read_bytes + RECORD_HEAD;
-        let batch = self.limits.read_bytes.min(usize::try_from(self.kept.every).unwrap_or(usize::MAX));
+        let batch = self.limits.read_bytes.min(usize::try_from(self.cadence.every).unwrap_or(usize::MAX));
         loop {
             let mut step = Step::default();
-            let (mut bytes, mut ended, mut opened, mut stuck) = (0, false, false, false);
+            let (mut bytes, mut ended, mut stuck) = (0, false, false);
             {
                 let mut decoder = self.decoder.lock().unwrap_or_else(PoisonError::into_inner);
-                let was_open = decoder.state().turn_open;
                 while bytes < batch {
                     let Some(frame) = Frame::next(buffer, longest).map_err(|_| FeedEnd::Broken)? else {
                         break;
@@ -110,7 +126,6 @@ impl<S: RecordSink> Feed<S> {
                     ended |= frame.kind == Kind::Ended;
                     stuck |= frame.kind == Kind::Stuck;
                     decoder.record(&frame, &mut step);
-                    opened |= !was_open && decoder.state().turn_open;
                 }
             }
             if bytes == 0 {
@@ -119,10 +134,6 @@ impl<S: RecordSink> Feed<S> {
             if stuck && step.events.is_empty() {
                 // The agent is not to be blamed for its silence.
                 step.events.push(AgentEvent::Alive);
-            }
-            if opened {
-                let kept_elsewhere = self.kept.turn_opened();
-                self.trim_to(kept_elsewhere);
             }
             self.hand_on(step, bytes, ended).await;
         }
@@ -139,39 +150,27 @@ impl<S: RecordSink> Feed<S> {
         if step.notable {
             self.progress.send_modify(|progress| progress.notable += 1);
         }
-        let due = self.kept.took(bytes as u64, step.turn_ended);
+        let due = self.cadence.took(bytes as u64, step.turn_ended);
         let (position, checkpoint) = {
             let decoder = self.decoder();
             (decoder.state().position, if due { decoder.checkpoint() } else { None })
         };
         if !step.events.is_empty() {
-            let kept = checkpoint.is_some();
             let records = AgentRecords { position, events: step.events, checkpoint };
-            let sent = {
-                let unwanted = async {
-                    let _ = self.mode.wait_for(|mode| *mode == ReadMode::Discard).await;
-                };
-                tokio::select! {
-                    biased;
-                    () = unwanted => false,
-                    sent = self.sink.send(records) => sent.is_ok(),
-                }
+            let unwanted = async {
+                let _ = self.mode.wait_for(|mode| *mode == ReadMode::Discard).await;
             };
-            if sent && kept {
-                let kept_elsewhere = self.kept.handed_over(position);
-                self.trim_to(kept_elsewhere);
+            tokio::select! {
+                biased;
+                () = unwanted => {}
+                // The gateway having gone shows elsewhere.
+                _ = self.sink.send(records) => {}
             }
         }
         self.progress.send_modify(|progress| {
             progress.sent = position;
             progress.ended |= ended;
         });
-    }
-
-    fn trim_to(&self, position: Option<u64>) {
-        if let Some(position) = position {
-            self.tell(&ToHost::Trim { before: position + 1 });
-        }
     }
 
     fn tell(&self, message: &ToHost) {
@@ -182,56 +181,27 @@ impl<S: RecordSink> Feed<S> {
     }
 }
 
-/// Which checkpoints were handed over, to know what the host need not keep.
-///
-/// What was handed over may not be in the log yet. When a turn opens, all that came before is; within a turn, the
-/// records since the last two checkpoints stay, and half of what the spool may hold.
+/// When the decoder's state is due to be kept.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct Cadence {
     every: u64,
-    at_least: u64,
-    total: u64,
     since: u64,
-    /// Position, and how many bytes had come by then.
-    checkpoints: VecDeque<(u64, u64)>,
 }
 
-impl Kept {
+impl Cadence {
     pub(super) fn new(limits: &BridgeLimits) -> Self {
         let host = &limits.host;
-        let every = host.checkpoint_bytes.min(host.spool_bytes / 8);
-        Self { every, at_least: host.spool_bytes / 2, total: 0, since: 0, checkpoints: VecDeque::new() }
-    }
-
-    /// A life goes on from a checkpoint that is in the log.
-    pub(super) fn restored(&mut self, position: u64) {
-        self.checkpoints.push_back((position, 0));
+        // Several fit into a spool, so that room is made before it is full.
+        Self { every: host.checkpoint_bytes.min(host.spool_bytes / 8), since: 0 }
     }
 
     /// Records came. Whether a checkpoint is due after them.
     fn took(&mut self, bytes: u64, turn_ended: bool) -> bool {
-        self.total += bytes;
         self.since += bytes;
-        turn_ended || self.since >= self.every
-    }
-
-    /// A checkpoint was handed over. Gives the position up to which records may go.
-    fn handed_over(&mut self, position: u64) -> Option<u64> {
-        self.since = 0;
-        self.checkpoints.push_back((position, self.total));
-        let mut gone = None;
-        while self.checkpoints.len() > 2
-            && self.checkpoints.front().is_some_and(|(_, at)| self.total - at >= self.at_least)
-        {
-            gone = self.checkpoints.pop_front();
+        let due = turn_ended || self.since >= self.every;
+        if due {
+            self.since = 0;
         }
-        gone.map(|(position, _)| position)
-    }
-
-    /// A turn opened.
-    fn turn_opened(&mut self) -> Option<u64> {
-        let last = self.checkpoints.back().copied();
-        self.checkpoints.clear();
-        last.map(|(position, _)| position)
+        due
     }
 }

@@ -21,7 +21,7 @@ use super::{
     HostAgent, HostedLife,
     decoder::{LifeDecoder, LifeState},
     ending,
-    feed::{Feed, FeedEnd, Kept, Progress},
+    feed::{Cadence, Feed, FeedEnd, Progress},
     link::{self, Link, NoLink},
     waiting,
 };
@@ -45,13 +45,12 @@ pub(super) async fn serve<O: OrderSource, S: RecordSink>(
     agent: &HostAgent,
     life: HostedLife<O, S>,
 ) -> AgentExit {
-    let HostedLife { chat, run, session, resume, mut orders, records } = life;
+    let HostedLife { chat, run, session, resume, mut orders, records, kept } = life;
     let config = agent.agent.config();
     let place = Place::new(&agent.hosts, run);
     let whom = whom(&chat);
     tracing::debug!(agent = config.name, chat = %chat.chat, run = run.0, "an agent's life begins");
     let mut decoder = LifeDecoder::new(config.dialect, &config.workspace, run.0, session.as_deref());
-    let mut kept = Kept::new(&config.limits);
     let began = resume.as_ref().is_some_and(|resume| resume.position > 0);
     let mut first = None;
     // A host that an earlier gateway was just starting may be anywhere between nothing and listening; nobody has
@@ -75,12 +74,8 @@ pub(super) async fn serve<O: OrderSource, S: RecordSink>(
         tracing::error!(run = run.0, "the host of this life serves another chat; it is left alone");
         return gone("agent_host_lost", "The agent's host is lost.");
     } else if let Some(resume) = resume {
-        if let Some(checkpoint) = resume.checkpoint {
-            if decoder.restore(&checkpoint) {
-                kept.restored(decoder.state().position);
-            } else {
-                tracing::warn!(run = run.0, "a decoder's checkpoint cannot be read; all records are decoded");
-            }
+        if resume.checkpoint.is_some_and(|checkpoint| !decoder.restore(&checkpoint)) {
+            tracing::warn!(run = run.0, "a decoder's checkpoint cannot be read; all records are decoded");
         }
         decoder.hide_to(resume.position);
     }
@@ -96,6 +91,7 @@ pub(super) async fn serve<O: OrderSource, S: RecordSink>(
         progress,
         mode: watched,
         limits: config.limits.clone(),
+        cadence: Cadence::new(&config.limits),
         kept,
     };
     let link = match link::connect(&place, from, config.limits.host.start).await {
@@ -420,8 +416,12 @@ impl Life<'_> {
 pub(super) fn how_it_ended(agent: &HostAgent, state: &LifeState) -> Option<AgentExit> {
     let config = agent.agent.config();
     if state.too_long {
-        let mib = config.limits.record_bytes / (1024 * 1024);
-        return Some(gone("agent_protocol", &format!("The agent sent a line of more than {mib} MiB.")));
+        let longest = config.limits.spooled_record_bytes();
+        let longest = match longest / (1024 * 1024) {
+            0 => format!("{} KiB", longest / 1024),
+            mib => format!("{mib} MiB"),
+        };
+        return Some(gone("agent_protocol", &format!("The agent sent a line of more than {longest}.")));
     }
     if let Some(why) = state.spawn_failed {
         let kind = match why {

@@ -62,6 +62,8 @@ pub struct HostedLife<O, S> {
     pub orders: O,
     /// Where the agent speaks.
     pub records: S,
+    /// The position of the newest checkpoint that the log has; see [`Seat::kept`].
+    pub kept: watch::Receiver<u64>,
 }
 
 impl HostAgent {
@@ -126,8 +128,8 @@ impl Agent for HostAgent {
     }
 
     async fn run(&self, seat: Seat) -> AgentExit {
-        let Seat { chat, run, session, resume, orders, records, .. } = seat;
-        self.serve(HostedLife { chat, run, session, resume, orders, records }).await
+        let Seat { chat, run, session, resume, orders, records, kept, .. } = seat;
+        self.serve(HostedLife { chat, run, session, resume, orders, records, kept }).await
     }
 
     async fn forget_chat(&self, chat: &ChatKey) {

@@ -247,6 +247,20 @@ pub(crate) fn trials() -> Vec<Trial> {
             assert!(bench.log.checkpoints > 10, "{}", bench.log.checkpoints);
             bench.stop().await;
         }),
+        trial("what_no_log_has_stays_in_the_spool", |place| async move {
+            let mut config = place.demo();
+            config.process.limits.host.spool_bytes = 2 * 1024 * 1024;
+            let mut bench = Bench::begin(config);
+            bench.prompt("fast 24000");
+            bench.speaks().await;
+            // Handed over several times, and on its way to the journal when the gateway dies.
+            bench.lose(6).await;
+            let mut bench = bench.crash_and_adopt().await;
+            bench.reread(0);
+            let expected: String = (1..=24_000).map(|n| format!("{n} ")).collect();
+            assert!(bench.turn().await.text() == expected);
+            bench.stop().await;
+        }),
         trial("cancelled_before_the_agent_has_heard_of_it", |place| async move {
             // It is not ready for a while; a prompt and its cancel come and go meanwhile.
             let script = r#"while ! [ -e gate ]; do sleep 0.01; done

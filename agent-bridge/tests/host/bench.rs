@@ -14,7 +14,11 @@ use switchboard_core::{
     wire::{Answer, Outcome, TurnError},
 };
 use switchboard_runtime::{GatewayGone, Order, Resume};
-use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::timeout,
+};
 
 use crate::{
     agent,
@@ -61,6 +65,7 @@ pub(crate) struct Bench {
     pub(crate) agent: Arc<HostAgent>,
     orders: mpsc::UnboundedSender<Order>,
     records: mpsc::Receiver<AgentRecords>,
+    kept: watch::Sender<u64>,
     life: JoinHandle<AgentExit>,
     pub(crate) log: Log,
     read: usize,
@@ -84,6 +89,7 @@ impl Bench {
     ) -> Self {
         let (orders, receiver) = mpsc::unbounded_channel();
         let (sender, records) = mpsc::channel(2);
+        let (kept, kept_end) = watch::channel(0);
         let life = HostedLife {
             chat: ChatKey { principal: Principal::owner(), chat: ChatId::parse("c").unwrap() },
             run: AgentRun(1),
@@ -91,11 +97,12 @@ impl Bench {
             resume,
             orders: Orders(receiver),
             records: Records(sender),
+            kept: kept_end,
         };
         let agent = agent(&config);
         let serving = Arc::clone(&agent);
         let life = tokio::spawn(async move { serving.serve(life).await });
-        Self { config, agent, orders, records, life, log, read }
+        Self { config, agent, orders, records, kept, life, log, read }
     }
 
     /// The gateway is gone from one moment to the next; its log remains.
@@ -170,14 +177,31 @@ impl Bench {
         }) else {
             return false;
         };
-        self.log.keep(records);
+        self.take(records);
         true
+    }
+
+    fn take(&mut self, records: AgentRecords) {
+        let position = records.checkpoint.is_some().then_some(records.position);
+        self.log.keep(records);
+        if let Some(position) = position {
+            self.kept.send_replace(position);
+        }
+    }
+
+    /// Takes records that no log comes to have, until they hold so much of the checkpoints.
+    pub(crate) async fn lose(&mut self, checkpoints: usize) {
+        let mut lost = 0;
+        while lost < checkpoints {
+            let records = timeout(PATIENCE, self.records.recv()).await.expect("it speaks").expect("it lives");
+            lost += usize::from(records.checkpoint.is_some());
+        }
     }
 
     /// Keeps what has come already.
     pub(crate) fn keep_what_came(&mut self) {
         while let Ok(records) = self.records.try_recv() {
-            self.log.keep(records);
+            self.take(records);
         }
     }
 

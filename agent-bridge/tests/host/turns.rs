@@ -129,6 +129,15 @@ pub(crate) fn trials() -> Vec<Trial> {
             let (exit, _) = bench.exit().await;
             assert_eq!(gone(&exit), ("agent_protocol", "The agent sent a line of more than 8 MiB."));
             end_orphans(&place.hosts, &BTreeSet::new()).unwrap();
+            // One that would fill a small spool is too long as well: nothing after it would ever find room.
+            let mut config =
+                place.stub("read prompt; head -c 300000 /dev/zero | tr '\\0' x; echo; sleep 1000");
+            config.process.limits.host.spool_bytes = 1024 * 1024;
+            let mut bench = Bench::begin(config);
+            bench.prompt("x");
+            let (exit, _) = bench.exit().await;
+            assert_eq!(gone(&exit), ("agent_protocol", "The agent sent a line of more than 256 KiB."));
+            end_orphans(&place.hosts, &BTreeSet::new()).unwrap();
             let mut bench = Bench::begin(place.stub("exec >&-; sleep 1000"));
             bench.prompt("x");
             let (exit, _) = bench.exit().await;
