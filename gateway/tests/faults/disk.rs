@@ -9,7 +9,7 @@ use std::{
 };
 
 use libtest_mimic::Trial;
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 
 use crate::{
     client::{Client, Over, message, whole_log},
@@ -19,7 +19,7 @@ use crate::{
     recorder::Agents,
     rng::Rng,
     scenes::{Story, is, words},
-    site::{Gateway, Site, eventually, report, signal},
+    site::{Gateway, Site, becomes_true, eventually, report, signal},
     trial,
 };
 
@@ -152,12 +152,20 @@ struct Strace(Child);
 impl Strace {
     fn attach(site: &Site, gateway: &Gateway, what: Failing) -> Self {
         let mut strace = Command::new("strace");
-        strace.args(["-f", "-qq", "-o"]).arg(site.path("strace"));
+        strace.args(["-qq", "-o"]).arg(site.path("strace"));
         strace.args(["-e", &format!("trace={}", what.call), "-e", &format!("inject={}", what.inject)]);
         for file in what.files {
             strace.arg("-P").arg(site.data(file));
         }
-        strace.args(["-p", &gateway.pid().to_string()]).stdin(Stdio::null());
+        // The threads of the journal and no others: those that start processes would take strace along.
+        let threads = fs::read_dir(format!("/proc/{}/task", gateway.pid())).into_iter().flatten().flatten();
+        for thread in threads {
+            let name = fs::read_to_string(thread.path().join("comm")).unwrap_or_default();
+            if name.starts_with("journal-") {
+                strace.arg("-p").arg(thread.file_name());
+            }
+        }
+        strace.stdin(Stdio::null());
         let child = strace.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         Self(child)
     }
@@ -166,22 +174,21 @@ impl Strace {
     fn failed(site: &Site) -> usize {
         fs::read_to_string(site.path("strace")).map_or(0, |said| said.matches("(INJECTED)").count())
     }
-
-    /// Lets the gateway be.
-    fn detach(mut self) {
-        signal(self.0.id().cast_signed(), Signal::INT);
-        let _ = self.0.wait();
-    }
 }
 
+/// Lets the gateway be.
 impl Drop for Strace {
     fn drop(&mut self) {
-        if let Some(pid) = Pid::from_raw(self.0.id().cast_signed()) {
-            let running = self.0.try_wait().is_ok_and(|status| status.is_none());
-            if running {
-                let _ = rustix::process::kill_process(pid, Signal::INT);
-                let _ = self.0.wait();
-            }
+        let pid = self.0.id().cast_signed();
+        let mut ended = || !self.0.try_wait().is_ok_and(|status| status.is_none());
+        if ended() {
+            return;
+        }
+        signal(pid, Signal::INT);
+        if !becomes_true(ended) {
+            // What it traced goes on by itself.
+            signal(pid, Signal::KILL);
+            let _ = self.0.wait();
         }
     }
 }
@@ -218,7 +225,7 @@ fn failing(name: &str, durability: &str, what: Failing) {
             gateway = site.start();
             kills += 1;
         } else {
-            strace.detach();
+            drop(strace);
             pause(&mut rng, 500);
         }
         failures += Strace::failed(&site);
