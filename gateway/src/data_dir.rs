@@ -5,14 +5,21 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
-use rustix::fs::OFlags;
+use rustix::{
+    fs::OFlags,
+    process::{Pid, test_kill_process},
+};
 
 use crate::failure::{Failure, Result};
 
 /// The file whose lock says that a gateway runs.
 const LOCK: &str = "lock";
+/// The lock of a gateway that has gone is waited for this long.
+const DYING: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// A data directory that is ours for as long as this lives.
 #[derive(Debug)]
@@ -106,7 +113,22 @@ fn lock(dir: &Path) -> Result<File> {
         )
     };
     let mut file = options.open(&path).map_err(unusable)?;
-    match file.try_lock() {
+    let holder = || {
+        fs::read_to_string(&path)
+            .ok()
+            .and_then(|text| text.trim().parse::<i32>().ok().and_then(Pid::from_raw))
+    };
+    let deadline = Instant::now() + DYING;
+    let mut locked = file.try_lock();
+    // A process that a killed gateway was just starting holds the lock until it runs a program of its own.
+    while matches!(locked, Err(TryLockError::WouldBlock))
+        && holder().is_some_and(|pid| test_kill_process(pid).is_err())
+        && Instant::now() < deadline
+    {
+        std::thread::sleep(LOOK);
+        locked = file.try_lock();
+    }
+    match locked {
         Ok(()) => {
             // Only to tell the next one who it is.
             let noted = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
@@ -114,8 +136,7 @@ fn lock(dir: &Path) -> Result<File> {
             Ok(file)
         }
         Err(TryLockError::WouldBlock) => {
-            let who = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u32>().ok());
-            let who = who.map_or(String::new(), |pid| format!(" (process {pid})"));
+            let who = holder().map_or(String::new(), |pid| format!(" (process {})", pid.as_raw_nonzero()));
             Err(Failure::new(
                 format!("Another gateway{who} runs on the data directory {} already.", dir.display()),
                 "Talk to that one, stop it first, or give this one a directory of its own with --data-dir.",
@@ -134,6 +155,25 @@ pub(crate) fn is_locked(dir: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_killed_gateway_was_starting_does_not_keep_the_next_one_out() {
+        let root = tempfile::tempdir().unwrap();
+        let mut gone = std::process::Command::new("true").spawn().unwrap();
+        gone.wait().unwrap();
+        // Its descriptor lives on in a child that has yet to run its program.
+        let path = root.path().join(LOCK);
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        fs::write(&path, gone.id().to_string()).unwrap();
+        let inherited = File::open(&path).unwrap();
+        inherited.try_lock().unwrap();
+        let child = std::thread::spawn(move || {
+            std::thread::sleep(LOOK * 4);
+            drop(inherited);
+        });
+        DataDir::open(root.path()).unwrap();
+        child.join().unwrap();
+    }
 
     #[test]
     fn a_directory_is_made_for_its_owner_only_and_taken_once() {
