@@ -249,15 +249,15 @@ pub(crate) fn trials() -> Vec<Trial> {
         }),
         trial("what_no_log_has_stays_in_the_spool", |place| async move {
             let mut config = place.demo();
-            config.process.limits.host.spool_bytes = 2 * 1024 * 1024;
+            config.process.limits.host.spool_bytes = 4 * 1024 * 1024;
             let mut bench = Bench::begin(config);
-            bench.prompt("fast 24000");
+            bench.prompt("fast 40000");
             bench.speaks().await;
             // Handed over several times, and on its way to the journal when the gateway dies.
-            bench.lose(6).await;
+            bench.lose(5).await;
             let mut bench = bench.crash_and_adopt().await;
             bench.reread(0);
-            let expected: String = (1..=24_000).map(|n| format!("{n} ")).collect();
+            let expected: String = (1..=40_000).map(|n| format!("{n} ")).collect();
             assert!(bench.turn().await.text() == expected);
             bench.stop().await;
         }),
