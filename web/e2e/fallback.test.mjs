@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { binary, ownGateway } from "./gateway.mjs";
-import { answer, chatOf, ended, launch, person, say, startProxy } from "./world.mjs";
+import { acting, answer, chatOf, ended, launch, person, say, startProxy } from "./world.mjs";
 
 const skip = binary() ? false : "no gateway to start: SWITCHBOARD_BINARY is not set";
 const WORDS = Array.from({ length: 12 }, (_, index) => `word${index + 1}`).join(" ");
@@ -15,7 +15,7 @@ function scene(name, act) {
     const browser = await launch();
     try {
       const me = await person({ browser, token: gateway.token, base: proxy.base });
-      await act(me, gateway, proxy);
+      await acting(me, () => act(me, gateway, proxy));
       assert.ok(me.heard.requests.some((url) => url.endsWith("/sse")));
       assert.ok(me.heard.requests.every((url) => !url.includes(gateway.token)), "the token is in no address");
     } finally {
@@ -44,7 +44,7 @@ scene("messages, stop, permissions and questions work over server-sent events", 
 
   const tool = await say(page, "tool");
   await page.locator(".dock").getByRole("heading", { name: "Bash" }).waitFor();
-  const other = await me.open({ chat: chatOf(page) });
+  const other = await me.open({ chat: await chatOf(page) });
   await other.locator(".dock").getByRole("heading", { name: "Bash" }).waitFor();
   await other.getByRole("button", { name: "Allow once" }).click();
   assert.equal(await ended(tool), "completed");

@@ -1,7 +1,7 @@
 // The page in Chromium against a running gateway with the demo agent. SWITCHBOARD_URL names it; without, the mock plays it.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { answer, chatOf, ended, explain, lastTurn, person, say, startProxy, startWorld, turnOf } from "./world.mjs";
+import { acting, answer, chatOf, ended, lastTurn, person, say, startProxy, startWorld, turnOf } from "./world.mjs";
 
 const PREFIX = "/under/a/path/";
 /** `slow 12` says them half a second apart: time enough to interfere. */
@@ -16,7 +16,7 @@ before(async () => {
   const someone = await person(world);
   const page = await someone.open();
   await ended(await say(page, "echo a chat to share"));
-  shared = chatOf(page);
+  shared = await chatOf(page);
   await someone.context.close();
 });
 after(() => world.end());
@@ -26,10 +26,9 @@ function scene(name, act, { silent = true, ...options } = {}) {
   test(name, { timeout: 120_000 }, async () => {
     const someone = await person(world, options);
     try {
-      await act(someone);
+      await acting(someone, () => act(someone));
       if (silent) assert.deepEqual(someone.heard.console, [], "the console stays empty: no error, no warning, no violation of the policy");
     } catch (error) {
-      await explain(someone);
       await clear(someone).catch(() => {});
       throw error;
     } finally {
@@ -265,7 +264,7 @@ scene("a refused token is asked for, and the right one signs in", async (me) => 
 scene("a new chat joins the list and is there again at the next visit", async (me) => {
   const page = await me.open();
   await ended(await say(page, "echo a chat of its own"));
-  const chat = chatOf(page);
+  const chat = await chatOf(page);
   await page.locator(`[data-chat="${chat}"]`).waitFor();
   const later = await me.context.newPage();
   await later.goto(world.base);

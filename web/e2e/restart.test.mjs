@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { binary, ownGateway } from "./gateway.mjs";
-import { answer, chatOf, ended, launch, person, say } from "./world.mjs";
+import { acting, answer, chatOf, ended, launch, person, say } from "./world.mjs";
 
 const skip = binary() ? false : "no gateway to start: SWITCHBOARD_BINARY is not set";
 const WORDS = Array.from({ length: 12 }, (_, index) => `word${index + 1}`).join(" ");
@@ -12,7 +12,8 @@ function scene(name, flags, act) {
     const gateway = await ownGateway(...flags);
     const browser = await launch();
     try {
-      await act(gateway, await person({ browser, ...gateway, get base() { return gateway.base; } }));
+      const me = await person({ browser, ...gateway, get base() { return gateway.base; } });
+      await acting(me, () => act(gateway, me));
     } finally {
       await browser.close();
       await gateway.end();
@@ -48,7 +49,7 @@ scene("without authentication the page asks for nothing", ["--no-auth"], async (
   const page = await me.open();
   assert.equal(await ended(await say(page, "echo hello")), "completed");
   const again = await me.context.newPage();
-  await again.goto(`${gateway.base}#chat=${chatOf(page)}`);
+  await again.goto(`${gateway.base}#chat=${await chatOf(page)}`);
   await again.locator(".turn[data-phase=done]").waitFor();
   assert.deepEqual(me.heard.console, []);
 });

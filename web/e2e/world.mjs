@@ -71,8 +71,18 @@ function kind(payload) {
   }
 }
 
+/** Acts for a person; says what their pages show if that fails. */
+export async function acting(someone, act) {
+  try {
+    return await act();
+  } catch (error) {
+    await explain(someone);
+    throw error;
+  }
+}
+
 /** For a test that failed: what its pages show, and what went over their sockets last. */
-export async function explain(someone) {
+async function explain(someone) {
   for (const page of someone.context.pages()) {
     const shown = await page.evaluate(() => ({
       connection: [...document.querySelectorAll(".connection")].map((each) => each.dataset.state),
@@ -111,9 +121,9 @@ export async function ended(turn) {
   return turn.getAttribute("data-outcome");
 }
 
-/** The chat that a page shows. */
+/** The chat in a page's address, as the page itself has it: what the browser reports may be a moment late. */
 export function chatOf(page) {
-  return new URLSearchParams(new URL(page.url()).hash.slice(1)).get("chat");
+  return page.evaluate(() => new URLSearchParams(location.hash.slice(1)).get("chat"));
 }
 
 /** The text of an answer without its footer. */

@@ -112,7 +112,9 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
   const deleting = useRef<string>(undefined);
   const gone = chat.phase === "unknown" && (deleting.current === chatId || (first.remembered && chatId === first.id));
   useEffect(() => {
-    if (gone) open(client.newChatId(), true, false);
+    if (!gone) return;
+    deleting.current = undefined;
+    open(client.newChatId(), true, false);
   }, [gone]);
 
   const unauthorized = status.state === "stopped" && status.reason === "unauthorized";
