@@ -116,6 +116,13 @@ impl Chats {
         }
     }
 
+    /// The only chat was told up to here, in the epoch that it was told of before.
+    pub(crate) fn tell_further(&mut self, seq: u64) {
+        if let Some(Chat { told: Some(cursor), .. }) = self.0.first_mut() {
+            cursor.seq = seq;
+        }
+    }
+
     /// The id of an event with which all this has been told.
     pub(crate) fn put_id(&self, out: &mut Vec<u8>) {
         for (at, Chat { id, told, .. }) in self.0.iter().enumerate() {

@@ -36,6 +36,7 @@ mod fuzz;
 mod place;
 mod post;
 mod request;
+mod run;
 mod stream;
 
 use std::time::Duration;

@@ -70,6 +70,11 @@ pub(crate) fn told(frame: &Frame) -> Told<'_> {
     }
 }
 
+/// Whether it is a piece of an answer or of thinking, as nearly all are.
+pub(crate) fn is_delta(json: &[u8]) -> bool {
+    matches!(kind(json), b"delta" | b"reasoning_delta")
+}
+
 fn kind(json: &[u8]) -> &[u8] {
     let rest = json.strip_prefix(br#"{"event":""#).unwrap_or_default();
     &rest[..memchr::memchr(b'"', rest).unwrap_or_default()]

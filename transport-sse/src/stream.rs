@@ -29,6 +29,7 @@ use crate::{
     body::{Sink, channel},
     chats::Chats,
     request::{Wanted, verified},
+    run::Run,
 };
 
 /// Sent when nothing else is, so that nobody on the way takes the stream for dead.
@@ -227,7 +228,8 @@ async fn write(
                         *ready = named(ready, name);
                     }
                     let in_flight = {
-                        let mut events = Events { chats: stream.chats(), left: batch.len(), moved: false };
+                        let mut events =
+                            Events { chats: stream.chats(), left: batch.len(), moved: false, run: None };
                         InFlight::frames(&mut events, &mut batch)
                     };
                     let written = in_flight.write(sink, outbox, &progress, within).await;
@@ -256,6 +258,8 @@ struct Events<'a> {
     chats: MutexGuard<'a, Chats>,
     left: usize,
     moved: bool,
+    /// Of the only chat.
+    run: Option<Run>,
 }
 
 impl Framing for Events<'_> {
@@ -263,10 +267,18 @@ impl Framing for Events<'_> {
 
     fn before(&mut self, out: &mut Vec<u8>, frame: &Frame) {
         self.left -= 1;
+        if let Some(seq) = self.run.as_mut().and_then(|run| run.put_id(frame, out)) {
+            self.chats.tell_further(seq);
+            out.extend_from_slice(b"data: ");
+            return;
+        }
         let moves = self.chats.tell(frame);
         self.moved |= moves;
         // With several chats an id is long, so that only the last event of a flush carries it.
         let carries = if self.chats.len() > 1 { self.left == 0 && self.moved } else { moves };
+        if moves {
+            self.run = if self.chats.len() == 1 { Run::begin(frame) } else { None };
+        }
         if carries {
             out.extend_from_slice(b"id: ");
             self.chats.put_id(out);
