@@ -27,7 +27,7 @@ use crate::{
     token::{self, Tokens},
 };
 
-/// Descriptors beyond those for TCP: listeners, the Unix socket's connections, pipes of agents, files.
+/// Descriptors beyond those of connections: listeners, pipes of agents, files.
 const FURTHER_FILES: usize = 2048;
 /// When the socket cannot accept, it is tried again after this long.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -70,7 +70,8 @@ async fn serve(config: Config) -> Result<ExitCode> {
     let (stop, stopped) = watch::channel(false);
     let mut doors = JoinSet::new();
     if let Some(path) = &config.unix {
-        doors.spawn(unix(bind_unix(path, "--unix")?, gateway.clone(), stopped.clone()));
+        let options = UnixOptions { connections: config.limits.connections, ..UnixOptions::default() };
+        doors.spawn(unix(bind_unix(path, "--unix")?, gateway.clone(), options, stopped.clone()));
     }
     let room = Arc::new(Semaphore::new(http_room(&config, files)));
     for listener in listeners {
@@ -153,10 +154,10 @@ pub(crate) fn bind_unix(path: &Path, flag: &str) -> Result<Listener> {
 }
 
 /// Serves the socket until `stop` becomes true, and removes it.
-async fn unix(listener: Listener, gateway: Gateway, mut stop: watch::Receiver<bool>) {
+async fn unix(listener: Listener, gateway: Gateway, options: UnixOptions, mut stop: watch::Receiver<bool>) {
     let serve = async {
         while let Err(error) =
-            switchboard_transport_unix::serve(&listener, gateway.clone(), UnixOptions::default()).await
+            switchboard_transport_unix::serve(&listener, gateway.clone(), options.clone()).await
         {
             tracing::warn!(%error, "a connection to the socket could not be accepted");
             sleep(ACCEPT_RETRY).await;
