@@ -16,6 +16,7 @@ use crate::{
     server::{Keeping, Server, data_of},
     stats::{Samples, ratio},
     table::{Bar, Row},
+    wire::Wire,
 };
 
 /// A throughput row: what keeping costs.
@@ -39,7 +40,7 @@ pub(crate) async fn first_delta(rounds: usize) -> io::Result<Vec<Row>> {
     for _ in 0..rounds {
         syncs.push(bare::sync_us(directory.path())?);
     }
-    let [relay, ours] = rows::first_deltas(rounds, Keeping::Everything).await?;
+    let [relay, ours] = rows::first_deltas(rounds, Wire::WebSocket, Keeping::Everything).await?;
     let allowed = 2.0 * relay.median() + 2.0 * syncs.median();
     Ok(vec![Row {
         name:
@@ -71,7 +72,7 @@ pub(crate) async fn acknowledged(rounds: usize) -> io::Result<Vec<Row>> {
         bare.push(bare::kept_per_second(directory.path(), CHATS, EACH).await?);
         // Behind a turn that takes its time, messages queue: only the acknowledging is measured.
         for (chat, peer) in peers.iter_mut().enumerate() {
-            peer.send(&message(Kind::Gateway, chat, 1, 5_000_000)).await?;
+            peer.send(&message(Kind::Gateway(Wire::WebSocket), chat, 1, 5_000_000)).await?;
             peer.until("message_accepted").await?;
         }
         let begun = Instant::now();
@@ -79,7 +80,7 @@ pub(crate) async fn acknowledged(rounds: usize) -> io::Result<Vec<Row>> {
         for (chat, mut peer) in peers.drain(..).enumerate() {
             tasks.spawn(async move {
                 for _ in 0..EACH {
-                    peer.send(&message(Kind::Gateway, chat, 1, 0)).await?;
+                    peer.send(&message(Kind::Gateway(Wire::WebSocket), chat, 1, 0)).await?;
                     peer.until("message_accepted").await?;
                 }
                 Ok::<_, io::Error>((chat, peer))
@@ -111,16 +112,15 @@ pub(crate) async fn replay(rounds: usize) -> io::Result<Vec<Row>> {
     const DELTAS: u64 = 100_000;
     let directory = tempfile::tempdir()?;
     history::fill(&data_of(directory.path()), 1, DELTAS + 3).await?;
-    let limit = Server::limit(1, 1).await?;
+    let limit = Server::limit(Wire::WebSocket, 1, 1).await?;
     let mut listener = subscribe(&limit, 0, true).await?;
     let server = Server::gateway_on(directory.path(), true, Keeping::Everything).await?;
     let (mut ours, mut bare) = (Samples::none(), Samples::none());
     for _ in 0..rounds {
-        listener.send(&message(Kind::Limit, 0, DELTAS, 0)).await?;
+        listener.send(&message(Kind::Limit(Wire::WebSocket), 0, DELTAS, 0)).await?;
         bare.push(listener.answer(DELTAS, |_| ()).await?.rate());
         listener.end_of_turn().await?;
-        let mut peer = Peer::connect(Kind::Gateway, server.address, "/ws").await?;
-        peer.until("ready").await?;
+        let mut peer = Peer::connect(Kind::Gateway(Wire::WebSocket), &server.at).await?;
         peer.send(&attach(0, Some((history::EPOCH, 0))).to_string()).await?;
         ours.push(peer.answer(DELTAS, |_| ()).await?.rate());
         peer.until("replay_end").await?;
@@ -167,8 +167,7 @@ pub(crate) async fn start(rounds: usize) -> io::Result<Vec<Row>> {
 async fn started(directory: &Path) -> io::Result<(f64, f64)> {
     let begun = Instant::now();
     let server = Server::gateway_on(directory, true, Keeping::Everything).await?;
-    let mut peer = Peer::connect(Kind::Gateway, server.address, "/ws").await?;
-    peer.until("ready").await?;
+    let mut peer = Peer::connect(Kind::Gateway(Wire::WebSocket), &server.at).await?;
     peer.send(&json!({"type": "list_chats"}).to_string()).await?;
     peer.until("chats").await?;
     let took = begun.elapsed().as_secs_f64();
@@ -192,12 +191,13 @@ pub(crate) async fn cut() -> io::Result<Vec<Row>> {
     }
     // Answers of 15 s, cut after 3 s.
     for (chat, _, peer) in peers.iter_mut().filter(|(_, first, _)| *first) {
-        peer.send(&message(Kind::Gateway, *chat, 300, 50_000)).await?;
+        peer.send(&message(Kind::Gateway(Wire::WebSocket), *chat, 300, 50_000)).await?;
     }
     let cut_at = Instant::now() + Duration::from_secs(3);
-    let address = server.address;
+    let at = server.at.clone();
     let mut tasks = JoinSet::new();
     for (chat, _, mut peer) in peers {
+        let at = at.clone();
         tasks.spawn(async move {
             let mut place = None;
             while let Ok(frame) = timeout_at(cut_at.into(), peer.next()).await {
@@ -205,8 +205,7 @@ pub(crate) async fn cut() -> io::Result<Vec<Row>> {
             }
             drop(peer);
             let (epoch, seq) = place.ok_or_else(|| io::Error::other("nothing came before the cut"))?;
-            let mut peer = Peer::connect(Kind::Gateway, address, "/ws").await?;
-            peer.until("ready").await?;
+            let mut peer = Peer::connect(Kind::Gateway(Wire::WebSocket), &at).await?;
             peer.send(&attach(chat, Some((&epoch, seq))).to_string()).await?;
             let mut place = Some((epoch, seq));
             let mut back = None;

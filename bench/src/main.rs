@@ -15,6 +15,8 @@ mod server;
 mod stats;
 mod table;
 mod token;
+mod transports;
+mod wire;
 
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
@@ -25,7 +27,7 @@ use rustix::{
 };
 use tokio::runtime;
 
-use crate::{server::Keeping, table::Row};
+use crate::{server::Keeping, table::Row, wire::Wire};
 
 /// Measures the gateway and prints a table of ratios.
 #[derive(Debug, Parser)]
@@ -35,8 +37,8 @@ struct Args {
     /// Rounds of each row; the measured processes take turns within one.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Only rows of a group (throughput, paced, first, idle, stalled, and with journal and hosts on: durable,
-    /// acknowledged, replay, start, cut), or throughput rows with this in their name.
+    /// Only rows of a group (throughput, paced, first, idle, stalled; transports; with journal and hosts
+    /// on: durable, acknowledged, replay, start, cut), or throughput rows with this in their name.
     #[arg(long, default_value = "")]
     only: String,
 }
@@ -50,6 +52,10 @@ enum Role {
     Limit {
         #[arg(long)]
         agent: String,
+        #[arg(long)]
+        wire: Wire,
+        #[arg(long)]
+        unix: PathBuf,
         #[arg(long)]
         chats: usize,
         #[arg(long)]
@@ -78,7 +84,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         match args.role {
-            Some(Role::Limit { agent, chats, sockets }) => reference::limit(&agent, chats, sockets).await?,
+            Some(Role::Limit { agent, wire, unix, chats, sockets }) => {
+                reference::limit(&agent, wire, &unix, chats, sockets).await?;
+            }
             Some(Role::Relay { agent }) => reference::relay(&agent).await?,
             Some(Role::Agent | Role::Keep { .. }) => {}
             None => return measure(&args).await,
@@ -117,13 +125,24 @@ async fn measure(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         print(rows::paced(rounds, Keeping::Nothing, 1.4).await?);
     }
     if wanted("first") {
-        print(rows::first_delta(rounds).await?);
+        print(rows::first_delta(rounds, Wire::WebSocket, 2.0).await?);
     }
     if wanted("idle") {
-        print(rows::idle(10_000).await?);
+        print(rows::idle(Wire::WebSocket, 10_000, 12.0).await?);
     }
     if wanted("stalled") {
         print(rows::stalled(rounds.min(2)).await?);
+    }
+    for row in
+        transports::THROUGHPUT.iter().filter(|row| wanted("transports") || row.name.contains(&args.only))
+    {
+        print(rows::throughput(row, rounds).await?);
+    }
+    if wanted("transports") {
+        for transports::Single { wire, idle_kib, first_delta } in transports::SINGLE {
+            print(rows::idle(wire, 5_000, idle_kib).await?);
+            print(rows::first_delta(rounds, wire, first_delta).await?);
+        }
     }
     for row in rows::THROUGHPUT.iter().filter(|_| wanted("durable")) {
         print(durable::throughput(row, rounds).await?);

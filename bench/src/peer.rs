@@ -6,37 +6,49 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use memchr::memmem;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
     time::timeout,
 };
 
-use crate::token;
+use crate::{
+    token,
+    wire::{self, Addresses, Chunks, Socket, Wire},
+};
 
 /// Longer than any row takes: what hangs ends the bench.
 const PATIENCE: Duration = Duration::from_secs(120);
 const CHUNK: usize = 64 * 1024;
 
-/// How a peer speaks.
+/// What a peer speaks with, and over what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// WebSocket, to the gateway.
-    Gateway,
-    /// Lines out, unmasked WebSocket frames in: the limit.
-    Limit,
+    /// The gateway's protocol.
+    Gateway(Wire),
+    /// Lines out, bare frames in: the limit.
+    Limit(Wire),
     /// Lines both ways: the relay.
     Relay,
 }
 
 /// One client.
-#[derive(Debug)]
 pub(crate) struct Peer {
     kind: Kind,
-    socket: TcpStream,
+    socket: Box<dyn Socket>,
     input: BytesMut,
+    /// Over SSE: what is not taken apart yet, and where frames are posted.
+    sse: Option<Sse>,
+}
+
+struct Sse {
+    raw: BytesMut,
+    chunks: Chunks,
+    stream: String,
+    address: SocketAddr,
+    /// Made with the first frame: who only listens needs none.
+    posts: Option<Box<dyn Socket>>,
 }
 
 /// What a client saw of one answer.
@@ -57,46 +69,69 @@ impl Seen {
 }
 
 impl Peer {
-    pub(crate) async fn connect(kind: Kind, address: SocketAddr, path: &str) -> io::Result<Self> {
-        let socket = TcpStream::connect(address).await?;
-        socket.set_nodelay(true)?;
-        let mut peer = Self { kind, socket, input: BytesMut::new() };
-        if kind == Kind::Gateway {
-            peer.upgrade(address, path).await?;
+    /// Connects. From a gateway, `ready` has come then.
+    pub(crate) async fn connect(kind: Kind, at: &Addresses) -> io::Result<Self> {
+        let socket = match kind {
+            Kind::Gateway(Wire::Unix) | Kind::Limit(Wire::Unix) => wire::unix(&at.unix).await?,
+            Kind::Gateway(Wire::WebSocket | Wire::Sse)
+            | Kind::Limit(Wire::WebSocket | Wire::Sse)
+            | Kind::Relay => wire::tcp(at.tcp).await?,
+        };
+        let mut peer = Self { kind, socket, input: BytesMut::new(), sse: None };
+        match kind {
+            Kind::Gateway(Wire::WebSocket) => peer.upgrade(at.tcp).await?,
+            Kind::Gateway(Wire::Sse) => peer.open_stream(at.tcp).await?,
+            Kind::Gateway(Wire::Unix) | Kind::Limit(_) | Kind::Relay => {}
+        }
+        if let Kind::Gateway(_) = kind {
+            let ready = peer.until("ready").await?;
+            if let Some(sse) = &mut peer.sse {
+                let ready: serde_json::Value = serde_json::from_slice(&ready)?;
+                sse.stream = ready["stream"].as_str().unwrap_or_default().to_owned();
+            }
         }
         Ok(peer)
     }
 
-    async fn upgrade(&mut self, address: SocketAddr, path: &str) -> io::Result<()> {
+    async fn upgrade(&mut self, address: SocketAddr) -> io::Result<()> {
         let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+            "GET /ws HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
         );
         self.socket.write_all(request.as_bytes()).await?;
-        loop {
-            if let Some(end) = memmem::find(&self.input, b"\r\n\r\n") {
-                let head = self.input.split_to(end + 4);
-                if head.starts_with(b"HTTP/1.1 101") {
-                    return Ok(());
-                }
-                return Err(io::Error::other(String::from_utf8_lossy(&head).into_owned()));
-            }
-            self.fill().await?;
-        }
+        wire::response(&mut *self.socket, &mut self.input, "101").await
+    }
+
+    async fn open_stream(&mut self, address: SocketAddr) -> io::Result<()> {
+        let request = format!("GET /sse HTTP/1.1\r\nHost: {address}\r\n\r\n");
+        self.socket.write_all(request.as_bytes()).await?;
+        let mut raw = BytesMut::new();
+        wire::response(&mut *self.socket, &mut raw, "200").await?;
+        let mut chunks = Chunks::default();
+        chunks.unpack(&mut raw, &mut self.input)?;
+        self.sse = Some(Sse { raw, chunks, stream: String::new(), address, posts: None });
+        Ok(())
     }
 
     async fn fill(&mut self) -> io::Result<()> {
-        self.input.reserve(CHUNK);
-        let read = timeout(PATIENCE, self.socket.read_buf(&mut self.input));
-        match read.await.map_err(|_| io::Error::other("nothing came for too long"))?? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(()),
+        let into = self.sse.as_mut().map_or(&mut self.input, |sse| &mut sse.raw);
+        into.reserve(CHUNK);
+        let read = timeout(PATIENCE, self.socket.read_buf(into));
+        if read.await.map_err(|_| io::Error::other("nothing came for too long"))?? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match &mut self.sse {
+            Some(sse) => sse.chunks.unpack(&mut sse.raw, &mut self.input),
+            None => Ok(()),
         }
     }
 
     /// Sends a frame, or a line to the references.
     pub(crate) async fn send(&mut self, text: &str) -> io::Result<()> {
-        if self.kind != Kind::Gateway {
+        if let Some(sse) = &mut self.sse {
+            return sse.post(text).await;
+        }
+        if self.kind != Kind::Gateway(Wire::WebSocket) {
             return self.socket.write_all(format!("{text}\n").as_bytes()).await;
         }
         // A mask of zeros is a mask (RFC 6455 section 5.3 asks for unpredictable ones of browsers).
@@ -117,42 +152,17 @@ impl Peer {
     pub(crate) async fn next(&mut self) -> io::Result<Bytes> {
         loop {
             let whole = match self.kind {
-                Kind::Gateway | Kind::Limit => self.frame()?,
-                Kind::Relay => {
-                    memchr::memchr(b'\n', &self.input).map(|end| self.input.split_to(end + 1).freeze())
+                Kind::Gateway(Wire::WebSocket) | Kind::Limit(Wire::WebSocket) => {
+                    wire::web_socket_frame(&mut self.input)?
+                }
+                Kind::Gateway(Wire::Sse) | Kind::Limit(Wire::Sse) => wire::sse_data(&mut self.input),
+                Kind::Gateway(Wire::Unix) | Kind::Limit(Wire::Unix) | Kind::Relay => {
+                    wire::line(&mut self.input)
                 }
             };
             match whole {
                 Some(frame) => return Ok(frame),
                 None => self.fill().await?,
-            }
-        }
-    }
-
-    fn frame(&mut self) -> io::Result<Option<Bytes>> {
-        loop {
-            let [first, second, ..] = self.input[..] else { return Ok(None) };
-            let (header, length) = match second & 0x7f {
-                126 => match self.input.get(2..4) {
-                    Some(bytes) => (4, bytes.iter().fold(0, |n, b| n << 8 | usize::from(*b))),
-                    None => return Ok(None),
-                },
-                127 => match self.input.get(2..10) {
-                    Some(bytes) => (10, bytes.iter().fold(0, |n, b| n << 8 | usize::from(*b))),
-                    None => return Ok(None),
-                },
-                length => (2, usize::from(length)),
-            };
-            if self.input.len() < header + length {
-                return Ok(None);
-            }
-            self.input.advance(header);
-            let payload = self.input.split_to(length).freeze();
-            match first & 0x0f {
-                1 => return Ok(Some(payload)),
-                8 => return Err(io::Error::other(format!("closed: {:?}", close_text(&payload)))),
-                // A ping of the gateway: rows are shorter than its patience.
-                _ => {}
             }
         }
     }
@@ -201,7 +211,7 @@ impl Peer {
     /// Reads on to the end of the turn.
     pub(crate) async fn end_of_turn(&mut self) -> io::Result<()> {
         match self.kind {
-            Kind::Gateway | Kind::Limit => self.until("turn_end").await.map(drop),
+            Kind::Gateway(_) | Kind::Limit(_) => self.until("turn_end").await.map(drop),
             Kind::Relay => loop {
                 if memmem::find(&self.next().await?, br#""type":"result""#).is_some() {
                     return Ok(());
@@ -211,19 +221,38 @@ impl Peer {
     }
 }
 
-fn close_text(payload: &[u8]) -> String {
-    match payload {
-        [high, low, reason @ ..] => {
-            format!("{} {}", u16::from_be_bytes([*high, *low]), String::from_utf8_lossy(reason))
+impl Sse {
+    async fn post(&mut self, text: &str) -> io::Result<()> {
+        let request = format!(
+            "POST /messages HTTP/1.1\r\nHost: {}\r\nSwitchboard-Stream: {}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{text}",
+            self.address,
+            self.stream,
+            text.len()
+        );
+        // One that was idle for long may have been closed meanwhile.
+        if let Some(mut posts) = self.posts.take()
+            && exchange(&mut *posts, &request).await.is_ok()
+        {
+            self.posts = Some(posts);
+            return Ok(());
         }
-        _ => String::new(),
+        let mut posts = wire::tcp(self.address).await?;
+        exchange(&mut *posts, &request).await?;
+        self.posts = Some(posts);
+        Ok(())
     }
+}
+
+async fn exchange(posts: &mut dyn Socket, request: &str) -> io::Result<()> {
+    posts.write_all(request.as_bytes()).await?;
+    wire::response(posts, &mut BytesMut::new(), "202").await
 }
 
 /// The text of a delta's frame; none of the bench's texts need an escape.
 fn delta_text(kind: Kind, frame: &[u8]) -> Option<&[u8]> {
     let is_delta = match kind {
-        Kind::Gateway | Kind::Limit => frame.starts_with(br#"{"event":"delta""#),
+        Kind::Gateway(_) | Kind::Limit(_) => frame.starts_with(br#"{"event":"delta""#),
         Kind::Relay => memmem::find(frame, br#""text_delta""#).is_some(),
     };
     if !is_delta {

@@ -4,18 +4,20 @@
 //! frames that came with one read from the agent leave with one write per socket. `relay` writes each line
 //! of one agent to one socket as it comes. Both take lines from their first client as messages.
 
-use std::{io, process::Stdio};
+use std::{io, path::Path, process::Stdio};
 
-use bytes::{BufMut as _, BytesMut};
+use bytes::BytesMut;
 use serde::Deserialize;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::{
-        TcpListener,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    io::{
+        AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
+        ReadHalf, WriteHalf, split,
     },
+    net::{TcpListener, UnixListener},
     process::{ChildStdin, ChildStdout, Command},
 };
+
+use crate::wire::{Socket, Wire, put_frame};
 
 /// Bytes asked of an agent at once.
 const CHUNK: usize = 64 * 1024;
@@ -35,7 +37,7 @@ fn start_agent(command: &str) -> io::Result<(ChildStdin, ChildStdout)> {
 }
 
 /// Passes a client's lines to the agent as messages in its dialect.
-async fn pass_messages(reader: OwnedReadHalf, mut agent: ChildStdin) -> io::Result<()> {
+async fn pass_messages(reader: impl AsyncRead + Unpin, mut agent: ChildStdin) -> io::Result<()> {
     let mut lines = BufReader::new(reader).lines();
     while let Some(text) = lines.next_line().await? {
         let content = serde_json::json!([{"type": "text", "text": text}]);
@@ -45,30 +47,55 @@ async fn pass_messages(reader: OwnedReadHalf, mut agent: ChildStdin) -> io::Resu
     Ok(())
 }
 
-async fn accept(listener: &TcpListener) -> io::Result<(OwnedReadHalf, OwnedWriteHalf)> {
-    let (socket, _) = listener.accept().await?;
-    socket.set_nodelay(true)?;
-    Ok(socket.into_split())
+/// Where clients of a wire connect.
+enum Door {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Door {
+    async fn accept(&self) -> io::Result<(ReadHalf<Box<dyn Socket>>, WriteHalf<Box<dyn Socket>>)> {
+        let socket: Box<dyn Socket> = match self {
+            Self::Tcp(listener) => {
+                let (socket, _) = listener.accept().await?;
+                socket.set_nodelay(true)?;
+                Box::new(socket)
+            }
+            Self::Unix(listener) => Box::new(listener.accept().await?.0),
+        };
+        Ok(split(socket))
+    }
 }
 
 /// One agent's chat: `sockets` clients, the first of which sends the messages.
-pub(crate) async fn limit(agent: &str, chats: usize, sockets: usize) -> io::Result<()> {
-    let listener = announce().await?;
+pub(crate) async fn limit(
+    agent: &str,
+    wire: Wire,
+    unix: &Path,
+    chats: usize,
+    sockets: usize,
+) -> io::Result<()> {
+    // Before it is announced.
+    let listener = UnixListener::bind(unix)?;
+    let door = match (wire, announce().await?) {
+        (Wire::Unix, _) => Door::Unix(listener),
+        (Wire::WebSocket | Wire::Sse, listener) => Door::Tcp(listener),
+    };
     let mut tasks = Vec::new();
     for _ in 0..chats {
         let (stdin, stdout) = start_agent(agent)?;
-        let (reader, writer) = accept(&listener).await?;
+        let (reader, writer) = door.accept().await?;
         let mut writers = vec![writer];
         let mut readers = Vec::new();
         while writers.len() < sockets {
-            let (reader, writer) = accept(&listener).await?;
+            let (reader, writer) = door.accept().await?;
             readers.push(reader);
             writers.push(writer);
         }
         tasks.push(tokio::spawn(async move {
             let _readers = readers;
             tokio::select! {
-                result = broadcast(stdout, writers) => result,
+                result = broadcast(wire, stdout, writers) => result,
                 result = pass_messages(reader, stdin) => result,
             }
         }));
@@ -97,9 +124,13 @@ struct Delta<'a> {
     text: Option<&'a str>,
 }
 
-async fn broadcast(mut agent: ChildStdout, mut writers: Vec<OwnedWriteHalf>) -> io::Result<()> {
+async fn broadcast(
+    wire: Wire,
+    mut agent: ChildStdout,
+    mut writers: Vec<impl AsyncWrite + Unpin>,
+) -> io::Result<()> {
     let mut input = BytesMut::with_capacity(2 * CHUNK);
-    let mut frames = BytesMut::new();
+    let mut frames = Vec::new();
     loop {
         input.reserve(CHUNK);
         if agent.read_buf(&mut input).await? == 0 {
@@ -111,9 +142,10 @@ async fn broadcast(mut agent: ChildStdout, mut writers: Vec<OwnedWriteHalf>) -> 
             let delta =
                 serde_json::from_slice::<Line<'_>>(&line).ok().and_then(|line| line.event?.delta?.text);
             if let Some(text) = delta {
-                put_frame(&mut frames, text);
+                let json = format!(r#"{{"event":"delta","text":"{text}"}}"#);
+                put_frame(wire, &mut frames, json.as_bytes());
             } else if memchr::memmem::find(&line, b"\"result\"").is_some() {
-                put_text_frame(&mut frames, br#"{"event":"turn_end"}"#);
+                put_frame(wire, &mut frames, br#"{"event":"turn_end"}"#);
             }
         }
         if !frames.is_empty() {
@@ -124,29 +156,11 @@ async fn broadcast(mut agent: ChildStdout, mut writers: Vec<OwnedWriteHalf>) -> 
     }
 }
 
-fn put_frame(out: &mut BytesMut, text: &str) {
-    // The longest delta of the bench is well below what two bytes of length hold.
-    let json = format!(r#"{{"event":"delta","text":"{text}"}}"#);
-    put_text_frame(out, json.as_bytes());
-}
-
-fn put_text_frame(out: &mut BytesMut, json: &[u8]) {
-    out.put_u8(0x81);
-    match u8::try_from(json.len()) {
-        Ok(length @ 0..126) => out.put_u8(length),
-        _ => {
-            out.put_u8(126);
-            out.put_u16(u16::try_from(json.len()).unwrap_or(u16::MAX));
-        }
-    }
-    out.put_slice(json);
-}
-
 /// Writes each line of the agent to the one socket as it comes.
 pub(crate) async fn relay(agent: &str) -> io::Result<()> {
     let listener = announce().await?;
     let (stdin, stdout) = start_agent(agent)?;
-    let (reader, mut writer) = accept(&listener).await?;
+    let (reader, mut writer) = Door::Tcp(listener).accept().await?;
     let forward = async {
         let mut agent = BufReader::new(stdout);
         let mut line = Vec::new();

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
     time::{Duration, Instant},
 };
 
@@ -14,11 +13,13 @@ use crate::{
     stats::{Samples, ratio},
     table::{Bar, Row},
     token,
+    wire::Wire,
 };
 
 /// Several chats with several subscribers each, their agents writing unpaced.
 pub(crate) struct Throughput {
     pub(crate) name: &'static str,
+    pub(crate) wire: Wire,
     pub(crate) chats: usize,
     pub(crate) subscribers: usize,
     pub(crate) deltas: u64,
@@ -29,6 +30,7 @@ pub(crate) struct Throughput {
 pub(crate) const THROUGHPUT: [Throughput; 3] = [
     Throughput {
         name: "one chat, 100 subscribers",
+        wire: Wire::WebSocket,
         chats: 1,
         subscribers: 100,
         deltas: 20_000,
@@ -36,6 +38,7 @@ pub(crate) const THROUGHPUT: [Throughput; 3] = [
     },
     Throughput {
         name: "one chat, 1000 subscribers",
+        wire: Wire::WebSocket,
         chats: 1,
         subscribers: 1000,
         deltas: 3_000,
@@ -43,6 +46,7 @@ pub(crate) const THROUGHPUT: [Throughput; 3] = [
     },
     Throughput {
         name: "50 chats, one subscriber each",
+        wire: Wire::WebSocket,
         chats: 50,
         subscribers: 1,
         deltas: 10_000,
@@ -115,19 +119,18 @@ fn rate(all: &[Seen]) -> io::Result<f64> {
 pub(crate) fn message(kind: Kind, chat: usize, deltas: u64, pace_us: u64) -> String {
     let text = format!("go {deltas} {pace_us}");
     match kind {
-        Kind::Gateway => {
+        Kind::Gateway(_) => {
             serde_json::json!({"type": "message", "chat_id": format!("bench-{chat}"), "content": text})
                 .to_string()
         }
-        Kind::Limit | Kind::Relay => text,
+        Kind::Limit(_) | Kind::Relay => text,
     }
 }
 
 /// Connects to a chat. The first peer of a gateway's chat makes it and warms its agent.
 pub(crate) async fn subscribe(server: &Server, chat: usize, first: bool) -> io::Result<Peer> {
-    let mut peer = Peer::connect(server.kind, server.address, "/ws").await?;
-    if server.kind == Kind::Gateway {
-        peer.until("ready").await?;
+    let mut peer = Peer::connect(server.kind, &server.at).await?;
+    if let Kind::Gateway(_) = server.kind {
         if first {
             peer.send(&message(server.kind, chat, 1, 0)).await?;
             peer.answer(1, |_| ()).await?;
@@ -144,9 +147,9 @@ pub(crate) async fn subscribe(server: &Server, chat: usize, first: bool) -> io::
 /// One throughput row: limit, off and on in turn, as many rounds as asked.
 pub(crate) async fn throughput(row: &Throughput, rounds: usize) -> io::Result<Vec<Row>> {
     let servers = [
-        Server::limit(row.chats, row.subscribers).await?,
-        Server::gateway(false, Keeping::Nothing).await?,
-        Server::gateway(true, Keeping::Nothing).await?,
+        Server::limit(row.wire, row.chats, row.subscribers).await?,
+        Server::gateway(false, Keeping::Nothing).await?.over(row.wire),
+        Server::gateway(true, Keeping::Nothing).await?.over(row.wire),
     ];
     let [limit, off, on] = rates(row, rounds, servers).await?;
     let line = |name: &str, rates: &Samples, bar: f64| Row {
@@ -188,11 +191,12 @@ pub(crate) fn short(rate: f64) -> String {
 /// A latency of the relay and of a gateway, in microseconds, one after the other in each round.
 async fn against_relay(
     rounds: usize,
+    wire: Wire,
     keeping: Keeping,
     probe: impl AsyncFn(&mut Peer, Kind) -> io::Result<f64>,
 ) -> io::Result<[Samples; 2]> {
     let mut latencies = [Samples::default(), Samples::default()];
-    let servers = [Server::relay().await?, Server::gateway(true, keeping).await?];
+    let servers = [Server::relay().await?, Server::gateway(true, keeping).await?.over(wire)];
     let mut peers = [subscribe(&servers[0], 0, true).await?, subscribe(&servers[1], 0, true).await?];
     for _ in 0..rounds {
         for ((peer, server), latencies) in peers.iter_mut().zip(&servers).zip(&mut latencies) {
@@ -212,7 +216,7 @@ pub(crate) async fn paced(rounds: usize, keeping: Keeping, bar: f64) -> io::Resu
         peer.end_of_turn().await?;
         Ok(round.median())
     };
-    let [relay, ours] = against_relay(rounds, keeping, probe).await?;
+    let [relay, ours] = against_relay(rounds, Wire::WebSocket, keeping, probe).await?;
     Ok(vec![Row {
         name: format!("a delta every 2 ms, p50 from write to read{}: times the relay", keeping.suffix()),
         ratio: ratio(&ours, &relay),
@@ -222,7 +226,7 @@ pub(crate) async fn paced(rounds: usize, keeping: Keeping, bar: f64) -> io::Resu
 }
 
 /// From a short message to its first delta, of the relay and of a gateway.
-pub(crate) async fn first_deltas(rounds: usize, keeping: Keeping) -> io::Result<[Samples; 2]> {
+pub(crate) async fn first_deltas(rounds: usize, wire: Wire, keeping: Keeping) -> io::Result<[Samples; 2]> {
     let probe = async |peer: &mut Peer, kind| {
         let mut round = Samples::default();
         for _ in 0..50 {
@@ -234,16 +238,16 @@ pub(crate) async fn first_deltas(rounds: usize, keeping: Keeping) -> io::Result<
         }
         Ok(round.median())
     };
-    against_relay(rounds, keeping, probe).await
+    against_relay(rounds, wire, keeping, probe).await
 }
 
 /// From a short message to its first delta.
-pub(crate) async fn first_delta(rounds: usize) -> io::Result<Vec<Row>> {
-    let [relay, ours] = first_deltas(rounds, Keeping::Nothing).await?;
+pub(crate) async fn first_delta(rounds: usize, wire: Wire, bar: f64) -> io::Result<Vec<Row>> {
+    let [relay, ours] = first_deltas(rounds, wire, Keeping::Nothing).await?;
     Ok(vec![Row {
-        name: "first delta after a short message, p50: times the relay".into(),
+        name: format!("{wire}: first delta after a short message, p50: times the relay"),
         ratio: ratio(&ours, &relay),
-        bar: Bar::AtMost(2.0),
+        bar: Bar::AtMost(bar),
         detail: format!("{:.0} µs, relay {:.0} µs", ours.median(), relay.median()),
     }])
 }
@@ -262,34 +266,27 @@ async fn stop(servers: [Server; 2]) -> io::Result<()> {
 
 /// Memory of connections that do nothing.
 #[expect(clippy::cast_precision_loss, reason = "bytes of a bench are far below 2^52")]
-pub(crate) async fn idle(connections: usize) -> io::Result<Vec<Row>> {
-    let server = Server::gateway(true, Keeping::Nothing).await?;
-    let address: SocketAddr = server.address;
+pub(crate) async fn idle(wire: Wire, connections: usize, bar: f64) -> io::Result<Vec<Row>> {
+    let server = Server::gateway(true, Keeping::Nothing).await?.over(wire);
     // The first few are not counted: they warm what every connection shares.
     let mut peers = Vec::with_capacity(connections);
     for _ in 0..16 {
-        peers.push(idle_peer(address).await?);
+        peers.push(Peer::connect(server.kind, &server.at).await?);
     }
     let before = server.resident()?;
     for _ in 0..connections {
-        peers.push(idle_peer(address).await?);
+        peers.push(Peer::connect(server.kind, &server.at).await?);
     }
     let after = server.resident()?;
     drop(peers);
     server.stop().await?;
     let each = after.saturating_sub(before) as f64 / connections as f64 / 1024.0;
     Ok(vec![Row {
-        name: format!("{connections} idle WebSocket connections: KiB of resident memory each"),
+        name: format!("{wire}: {connections} idle connections: KiB of resident memory each"),
         ratio: Samples::one(each),
-        bar: Bar::AtMost(12.0),
+        bar: Bar::AtMost(bar),
         detail: format!("{:.0} MiB more in all", after.saturating_sub(before) as f64 / 1024.0 / 1024.0),
     }])
-}
-
-async fn idle_peer(address: SocketAddr) -> io::Result<Peer> {
-    let mut peer = Peer::connect(Kind::Gateway, address, "/ws").await?;
-    peer.until("ready").await?;
-    Ok(peer)
 }
 
 /// Ten readers, with and without one that does not read.
@@ -337,7 +334,7 @@ async fn too_slow_then_resumed(server: &Server, sleeper: &mut Peer, deltas: u64)
         }
     };
     let Some((epoch, seq)) = cursor else { return Ok(false) };
-    let mut again = Peer::connect(server.kind, server.address, "/ws").await?;
+    let mut again = Peer::connect(server.kind, &server.at).await?;
     let after = serde_json::json!({"epoch": epoch, "seq": seq});
     let attach = serde_json::json!({"type": "attach", "chat_id": "bench-0", "after": after});
     again.send(&attach.to_string()).await?;

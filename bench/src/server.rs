@@ -2,12 +2,13 @@
 
 use std::{
     env, fs, io,
-    net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
 };
 
+use clap::ValueEnum as _;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
@@ -15,7 +16,10 @@ use tokio::{
     time::sleep,
 };
 
-use crate::peer::Kind;
+use crate::{
+    peer::Kind,
+    wire::{Addresses, Wire},
+};
 
 /// The measured process runs here.
 pub(crate) const SERVER_CORE: usize = 0;
@@ -49,7 +53,7 @@ impl Keeping {
 /// A measured process. Ends with its handle.
 pub(crate) struct Server {
     pub(crate) kind: Kind,
-    pub(crate) address: SocketAddr,
+    pub(crate) at: Addresses,
     child: Child,
     /// Removed with the process.
     _directory: Option<TempDir>,
@@ -79,8 +83,10 @@ impl Server {
         };
         command.args(["--durability", durability]).arg("--data-dir").arg(data_of(directory));
         command.arg("--workspace").arg(directory);
+        command.arg("--unix").arg(path("socket"));
         command.arg("--port-file").arg(path("port"));
         command.env("RUST_LOG", "error").stdout(Stdio::null()).stderr(Stdio::inherit());
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
         let _ = fs::remove_file(path("port"));
         let mut child = command.spawn()?;
         let began = Instant::now();
@@ -98,27 +104,48 @@ impl Server {
             }
             sleep(Duration::from_millis(2)).await;
         };
-        Ok(Self { kind: Kind::Gateway, address, child, _directory: None })
+        let at = Addresses { tcp: address, unix: path("socket") };
+        Ok(Self { kind: Kind::Gateway(Wire::WebSocket), at, child, _directory: None })
+    }
+
+    /// The same gateway, for peers that connect over this.
+    pub(crate) fn over(mut self, wire: Wire) -> Self {
+        self.kind = Kind::Gateway(wire);
+        self
     }
 
     /// The bare broadcaster.
-    pub(crate) async fn limit(chats: usize, sockets: usize) -> io::Result<Self> {
-        let (chats, sockets) = (chats.to_string(), sockets.to_string());
-        Self::reference(Kind::Limit, &["limit", "--chats", &chats, "--sockets", &sockets]).await
+    pub(crate) async fn limit(wire: Wire, chats: usize, sockets: usize) -> io::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let mut command = reference("limit")?;
+        let wire_name = wire.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        command.args([
+            "--wire",
+            &wire_name,
+            "--chats",
+            &chats.to_string(),
+            "--sockets",
+            &sockets.to_string(),
+        ]);
+        let unix = directory.path().join("socket");
+        command.arg("--unix").arg(&unix);
+        let mut server = Self::announced(Kind::Limit(wire), command, unix).await?;
+        server._directory = Some(directory);
+        Ok(server)
     }
 
     /// The bare relay.
     pub(crate) async fn relay() -> io::Result<Self> {
-        Self::reference(Kind::Relay, &["relay"]).await
+        Self::announced(Kind::Relay, reference("relay")?, PathBuf::new()).await
     }
 
-    async fn reference(kind: Kind, args: &[&str]) -> io::Result<Self> {
-        let mut command = on_core(SERVER_CORE, &env::current_exe()?);
-        command.args(args).arg("--agent").arg(agent_command()?).stdout(Stdio::piped());
-        let mut child = command.spawn()?;
+    /// Starts a reference, which says where it listens.
+    async fn announced(kind: Kind, mut command: Command, unix: PathBuf) -> io::Result<Self> {
+        let mut child = command.stdout(Stdio::piped()).spawn()?;
         let stdout = child.stdout.take().ok_or_else(|| io::Error::other("no stdout"))?;
         let line = BufReader::new(stdout).lines().next_line().await?.unwrap_or_default();
-        Ok(Self { kind, address: line.parse().map_err(io::Error::other)?, child, _directory: None })
+        let at = Addresses { tcp: line.parse().map_err(io::Error::other)?, unix };
+        Ok(Self { kind, at, child, _directory: None })
     }
 
     /// Resident memory, in bytes.
@@ -132,7 +159,7 @@ impl Server {
 
     /// Ends the process and waits for it.
     pub(crate) async fn stop(mut self) -> io::Result<()> {
-        if let (Kind::Gateway, Some(pid)) = (self.kind, self.child.id()) {
+        if let (Kind::Gateway(_), Some(pid)) = (self.kind, self.child.id()) {
             let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
             if let Some(pid) = pid {
                 rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
@@ -154,6 +181,13 @@ pub(crate) fn on_core(core: usize, program: &PathBuf) -> Command {
     let mut command = Command::new("taskset");
     command.arg("-c").arg(core.to_string()).arg(program).stdin(Stdio::null()).kill_on_drop(true);
     command
+}
+
+/// This program, as one of the references.
+fn reference(role: &str) -> io::Result<Command> {
+    let mut command = on_core(SERVER_CORE, &env::current_exe()?);
+    command.arg(role).arg("--agent").arg(agent_command()?);
+    Ok(command)
 }
 
 fn agent_command() -> io::Result<String> {

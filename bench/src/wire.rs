@@ -1,0 +1,226 @@
+//! How frames look on each kind of socket, as the load sees them.
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use memchr::memmem;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
+    net::{TcpStream, UnixStream},
+};
+
+/// What carries frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Wire {
+    WebSocket,
+    Sse,
+    Unix,
+}
+
+impl fmt::Display for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::WebSocket => "WebSocket",
+            Self::Sse => "SSE",
+            Self::Unix => "Unix",
+        })
+    }
+}
+
+/// Where a server can be reached.
+#[derive(Debug, Clone)]
+pub(crate) struct Addresses {
+    pub(crate) tcp: SocketAddr,
+    pub(crate) unix: PathBuf,
+}
+
+/// A socket of either family.
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
+
+pub(crate) async fn tcp(address: SocketAddr) -> io::Result<Box<dyn Socket>> {
+    let socket = TcpStream::connect(address).await?;
+    socket.set_nodelay(true)?;
+    Ok(Box::new(socket))
+}
+
+pub(crate) async fn unix(path: &Path) -> io::Result<Box<dyn Socket>> {
+    Ok(Box::new(UnixStream::connect(path).await?))
+}
+
+/// Reads the head of an HTTP response; gives whether it has this status, and leaves what follows in `input`.
+pub(crate) async fn response(
+    socket: &mut (impl AsyncRead + Unpin + ?Sized),
+    input: &mut BytesMut,
+    status: &str,
+) -> io::Result<()> {
+    loop {
+        if let Some(end) = memmem::find(input, b"\r\n\r\n") {
+            let head = input.split_to(end + 4);
+            if head.starts_with(format!("HTTP/1.1 {status}").as_bytes()) {
+                return Ok(());
+            }
+            return Err(io::Error::other(String::from_utf8_lossy(&head).into_owned()));
+        }
+        if socket.read_buf(input).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+/// The payload of the next whole WebSocket frame. Nothing in the bench is masked that way.
+pub(crate) fn web_socket_frame(input: &mut BytesMut) -> io::Result<Option<Bytes>> {
+    loop {
+        let [first, second, ..] = input[..] else { return Ok(None) };
+        let whole = |bytes: &[u8]| bytes.iter().fold(0, |n, b| n << 8 | usize::from(*b));
+        let (header, length) = match second & 0x7f {
+            126 => match input.get(2..4) {
+                Some(bytes) => (4, whole(bytes)),
+                None => return Ok(None),
+            },
+            127 => match input.get(2..10) {
+                Some(bytes) => (10, whole(bytes)),
+                None => return Ok(None),
+            },
+            length => (2, usize::from(length)),
+        };
+        if input.len() < header + length {
+            return Ok(None);
+        }
+        input.advance(header);
+        let payload = input.split_to(length).freeze();
+        match first & 0x0f {
+            1 => return Ok(Some(payload)),
+            8 => return Err(io::Error::other(format!("closed: {:?}", close_text(&payload)))),
+            // A ping of the gateway: rows are shorter than its patience.
+            _ => {}
+        }
+    }
+}
+
+fn close_text(payload: &[u8]) -> String {
+    match payload {
+        [high, low, reason @ ..] => {
+            format!("{} {}", u16::from_be_bytes([*high, *low]), String::from_utf8_lossy(reason))
+        }
+        _ => String::new(),
+    }
+}
+
+/// The next whole line.
+pub(crate) fn line(input: &mut BytesMut) -> Option<Bytes> {
+    memchr::memchr(b'\n', input).map(|end| input.split_to(end + 1).freeze())
+}
+
+/// The `data:` of the next whole server-sent event that has any.
+pub(crate) fn sse_data(input: &mut BytesMut) -> Option<Bytes> {
+    loop {
+        let mut line = line(input)?;
+        if line.starts_with(b"data: ") {
+            line.advance(6);
+            return Some(line);
+        }
+    }
+}
+
+/// Takes the chunks apart in which an HTTP response without a length comes (RFC 9112 section 7.1).
+#[derive(Debug, Default)]
+pub(crate) struct Chunks {
+    /// Bytes of the present chunk that are to come, with the line break behind it.
+    left: usize,
+}
+
+impl Chunks {
+    /// Moves what there is of the body from `raw` to `body`.
+    pub(crate) fn unpack(&mut self, raw: &mut BytesMut, body: &mut BytesMut) -> io::Result<()> {
+        loop {
+            if self.left == 0 {
+                let Some(end) = memmem::find(raw, b"\r\n") else { return Ok(()) };
+                let size = raw.split_to(end + 2);
+                let size = std::str::from_utf8(&size[..end])
+                    .ok()
+                    .and_then(|hex| usize::from_str_radix(hex, 16).ok());
+                self.left = match size {
+                    Some(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    Some(size) => size + 2,
+                    None => return Err(io::Error::other("a chunk has no size")),
+                };
+            }
+            let taken = raw.len().min(self.left.saturating_sub(2));
+            body.extend_from_slice(&raw.split_to(taken));
+            self.left -= taken;
+            if self.left > 2 || raw.len() < 2 {
+                return Ok(());
+            }
+            raw.advance(2);
+            self.left = 0;
+        }
+    }
+}
+
+/// One frame as a bare broadcaster writes it.
+pub(crate) fn put_frame(wire: Wire, out: &mut Vec<u8>, json: &[u8]) {
+    match wire {
+        Wire::WebSocket => {
+            out.push(0x81);
+            match u8::try_from(json.len()) {
+                Ok(length @ 0..126) => out.push(length),
+                _ => {
+                    // The longest frame of the bench is well below what two bytes of length hold.
+                    out.push(126);
+                    out.extend(u16::try_from(json.len()).unwrap_or(u16::MAX).to_be_bytes());
+                }
+            }
+            out.extend_from_slice(json);
+        }
+        Wire::Sse => {
+            out.extend_from_slice(b"data: ");
+            out.extend_from_slice(json);
+            out.extend_from_slice(b"\n\n");
+        }
+        Wire::Unix => {
+            out.extend_from_slice(json);
+            out.push(b'\n');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_taken_apart_however_they_arrive() {
+        let sent = b"5\r\nhello\r\n10\r\n, wide\r\n and far\r\n1\r\n!\r\n";
+        for size in 1..=sent.len() {
+            let (mut chunks, mut raw, mut body) = (Chunks::default(), BytesMut::new(), BytesMut::new());
+            for part in sent.chunks(size) {
+                raw.extend_from_slice(part);
+                chunks.unpack(&mut raw, &mut body).unwrap();
+            }
+            assert_eq!(&body[..], b"hello, wide\r\n and far!", "{size} bytes at a time");
+        }
+        let end = &mut BytesMut::from(&b"0\r\n\r\n"[..]);
+        assert!(Chunks::default().unpack(end, &mut BytesMut::new()).is_err());
+    }
+
+    #[test]
+    fn what_the_broadcaster_writes_is_read_back() {
+        for json in [&b"{}"[..], &[b'x'; 300]] {
+            let mut out = Vec::new();
+            put_frame(Wire::WebSocket, &mut out, json);
+            assert_eq!(&web_socket_frame(&mut BytesMut::from(&out[..])).unwrap().unwrap()[..], json);
+            out.clear();
+            put_frame(Wire::Sse, &mut out, json);
+            assert_eq!(sse_data(&mut BytesMut::from(&out[..])).unwrap().trim_ascii(), json);
+            out.clear();
+            put_frame(Wire::Unix, &mut out, json);
+            assert_eq!(line(&mut BytesMut::from(&out[..])).unwrap().trim_ascii(), json);
+        }
+    }
+}
