@@ -69,7 +69,7 @@ struct RandomBudget {
 
 const RANDOM_BUDGETS: [RandomBudget; 3] = [
     RandomBudget { name: "SWITCHBOARD_SIM_SECONDS", tests: 1, ci: 120, nightly: 3600 },
-    RandomBudget { name: "SWITCHBOARD_FUZZ_SECONDS", tests: 2, ci: 60, nightly: 1800 },
+    RandomBudget { name: "SWITCHBOARD_FUZZ_SECONDS", tests: 3, ci: 40, nightly: 1800 },
     RandomBudget { name: "SWITCHBOARD_CRASH_SECONDS", tests: 12, ci: 10, nightly: 600 },
 ];
 
