@@ -103,12 +103,14 @@ pub(crate) struct Clock {
     began: Instant,
     read: Instant,
     stood_still: Duration,
+    /// As of when somebody last asked.
+    told: Duration,
 }
 
 impl Clock {
     pub(crate) fn new() -> Self {
         let now = Instant::now();
-        Self { began: now, read: now, stood_still: Duration::ZERO }
+        Self { began: now, read: now, stood_still: Duration::ZERO, told: Duration::ZERO }
     }
 
     pub(crate) fn now(&mut self) -> Moment {
@@ -117,15 +119,18 @@ impl Clock {
         Moment { ticks_ms: self.ticks_ms(), unix_ms: millis(unix) }
     }
 
-    /// The loop reads it every [`STALL_CHECK`] at least. Gives whether it could not for long.
-    fn read_at(&mut self, now: Instant) -> bool {
+    /// The loop reads it every [`STALL_CHECK`] at least, unless it stands still.
+    fn read_at(&mut self, now: Instant) {
         let since = now.saturating_duration_since(std::mem::replace(&mut self.read, now));
-        let stood_still = since > STANDSTILL;
-        if stood_still {
+        if since > STANDSTILL {
             tracing::warn!(ms = millis(since), "the gateway stood still; no deadline counts that time");
             self.stood_still += since;
         }
-        stood_still
+    }
+
+    /// Whether it stood still since this was asked last.
+    fn stood_still_lately(&mut self) -> bool {
+        std::mem::replace(&mut self.told, self.stood_still) != self.stood_still
     }
 
     fn ticks_ms(&self) -> u64 {
@@ -350,7 +355,8 @@ impl<J: Journal> Engine<J> {
     }
 
     fn check_stalls(&mut self) {
-        if self.clock.read_at(Instant::now()) {
+        self.clock.read_at(Instant::now());
+        if self.clock.stood_still_lately() {
             // Writers have to have had a chance.
             return;
         }
@@ -410,13 +416,17 @@ mod tests {
         let mut clock = Clock::new();
         let began = clock.began;
         let after = |ms: u64| began + Duration::from_millis(ms);
-        assert!(!clock.read_at(after(1_000)));
-        assert!(!clock.read_at(after(2_100)));
+        clock.read_at(after(1_000));
+        clock.read_at(after(2_100));
         assert_eq!(clock.ticks_ms(), 2_100);
-        assert!(clock.read_at(after(62_100)), "a minute without being looked at");
+        assert!(!clock.stood_still_lately());
+        // A minute without being looked at.
+        clock.read_at(after(62_100));
         assert_eq!(clock.ticks_ms(), 2_100);
-        assert!(!clock.read_at(after(63_000)));
+        clock.read_at(after(63_000));
         assert_eq!(clock.ticks_ms(), 3_000);
+        assert!(clock.stood_still_lately(), "whoever noticed it first");
+        assert!(!clock.stood_still_lately());
         // What is due later is due later by as much.
         assert_eq!(clock.instant(3_500), after(63_500).into());
     }
