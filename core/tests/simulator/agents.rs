@@ -38,7 +38,7 @@ impl Agents {
 
     /// The journal has lost something. What it does not know may come once more.
     pub fn crash(&mut self, journal: &Journal) {
-        self.prompted.retain(|(chat, turn)| journal.knows(chat, turn.as_str()));
+        self.prompted.retain(|(chat, turn)| is_started(journal, chat, turn));
     }
 
     /// Takes what it was told, and checks that it might be.
@@ -52,7 +52,7 @@ impl Agents {
                     let message = (link.chat.clone(), turn_id.clone());
                     assert!(!self.prompted.contains(&message), "a prompt is sent once");
                     // What was lost may come again.
-                    if !world.journal.lossy || world.journal.knows(&link.chat, turn_id.as_str()) {
+                    if !world.journal.lossy || is_started(&world.journal, &link.chat, &turn_id) {
                         self.prompted.insert(message);
                     }
                     let record = world.journal.chat(&link.chat);
@@ -212,4 +212,12 @@ impl Agents {
         self.say(world, run, vec![end]);
         true
     }
+}
+
+/// Whether the journal knows of a turn and its start. A message may be left whose start is lost: the next gateway takes
+/// it for one that waits.
+fn is_started(journal: &Journal, chat: &ChatKey, turn: &TurnId) -> bool {
+    let open = journal.chat(chat).map_or_else(Vec::new, |record| record.turns);
+    let waits = open.iter().any(|open| open.turn_id == *turn && open.started_at_ms.is_none());
+    journal.knows(chat, turn.as_str()) && !waits
 }
