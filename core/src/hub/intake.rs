@@ -14,7 +14,7 @@ use super::{
 use crate::{
     ids::{ConnId, Cursor, TurnId},
     journal::{Change, Query, TurnRecord},
-    wire::{ChatBody, ControlEvent, ErrorCode, MessageAccepted, UpdateScope},
+    wire::{ChatBody, ChatEvent, ControlEvent, ErrorCode, MessageAccepted, UpdateScope},
 };
 
 /// Longest title, in characters.
@@ -128,17 +128,27 @@ impl Chat {
 
     /// An open turn, or one that ended while the journal has not yet answered for its message.
     fn turn_in_memory(&self, id: &TurnId) -> Option<TurnRecord> {
-        // Where its message is in an earlier epoch, the journal knows its place.
         if let Some(turn) = self.turns.iter().find(|turn| turn.id == *id && turn.seq > 0) {
             let place = self.cursor(turn.seq);
             return Some(TurnRecord { hash: turn.hash, place, starts_turn: turn.starts_turn });
         }
         let mut changes = self.pending.iter().flat_map(|pending| &pending.changes);
-        changes.find_map(|change| {
+        let on_the_way = changes.find_map(|change| {
             let Change::TurnAccepted { turn_id, hash, seq, starts_turn, .. } = change else { return None };
             let record = TurnRecord { hash: *hash, place: self.cursor(*seq), starts_turn: *starts_turn };
             (turn_id == id).then_some(record)
-        })
+        });
+        on_the_way.or_else(|| self.turn_in_view(id))
+    }
+
+    /// A turn whose end is not kept yet, or whose message is in an earlier epoch.
+    fn turn_in_view(&self, id: &TurnId) -> Option<TurnRecord> {
+        let open = self.view.open_turns();
+        let (_, message, _) = open.into_iter().find(|(open, ..)| *open == id)?;
+        let event: ChatEvent = serde_json::from_slice(message.bytes()).ok()?;
+        let place = Cursor { epoch: event.place.epoch, seq: event.place.seq };
+        let ChatBody::UserMessage { text, starts_turn, .. } = event.body else { return None };
+        Some(TurnRecord { hash: Sha256::digest(text.as_bytes()).into(), place, starts_turn })
     }
 
     /// The first answer again, or a conflict.

@@ -236,7 +236,8 @@ impl Chat {
 
     pub(super) fn show(&mut self, cx: &mut Context, pending: Pending) {
         self.pending_bytes -= pending.bytes;
-        if pending.create {
+        // One that is lost and begun anew was there all the time, and may be about to be deleted.
+        if pending.create && self.phase == Phase::Creating {
             self.phase = Phase::Ready;
         }
         if let Some(origin) = pending.origin.as_ref().filter(|origin| origin.attach) {
