@@ -20,6 +20,8 @@ use super::{
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Rows of one pass; the writer is back after a few milliseconds.
 const PASS_ROWS: i64 = 512;
+/// Bytes of frames of one pass, beyond which it takes no further row.
+const PASS_BYTES: usize = 512 * 1024;
 /// Chats that wait. What does not fit is found at the next start.
 const WAITING: usize = 16_384;
 /// Chats looked at in one pass of the search after a start.
@@ -107,8 +109,7 @@ fn join_some(db: &Connection, chat: i64) -> rusqlite::Result<bool> {
         .optional()?;
     // Deleted meanwhile.
     let Some((epoch_no, head, joined_to)) = found else { return Ok(false) };
-    let rows = read(db, (chat, epoch_no, joined_to))?;
-    let more = i64::try_from(rows.len()).is_ok_and(|rows| rows >= PASS_ROWS);
+    let (rows, more) = read(db, (chat, epoch_no, joined_to))?;
     let runs = runs(&rows);
     let mut done = head;
     let mut runs = runs.into_iter().peekable();
@@ -134,18 +135,23 @@ fn join_some(db: &Connection, chat: i64) -> rusqlite::Result<bool> {
 
 type Row = (LogEvent, Option<Vec<u32>>);
 
-fn read(db: &Connection, (chat, epoch_no, after): (i64, i64, i64)) -> rusqlite::Result<Vec<Row>> {
+/// Reads what one pass looks at, and gives whether there may be more.
+fn read(db: &Connection, (chat, epoch_no, after): (i64, i64, i64)) -> rusqlite::Result<(Vec<Row>, bool)> {
     let mut find = db.prepare_cached(compact::ROWS)?;
-    let rows = find.query_map((chat, epoch_no, after, PASS_ROWS), |row| {
+    let mut found = find.query((chat, epoch_no, after, PASS_ROWS))?;
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = found.next()? {
         let (first_seq, seq): (i64, i64) = (row.get(0)?, row.get(1)?);
-        let event = LogEvent {
-            first_seq: first_seq.unsigned_abs(),
-            seq: seq.unsigned_abs(),
-            frame: event_frame(row, 2)?,
-        };
-        Ok((event, lengths_of(row, 4)?))
-    })?;
-    rows.collect()
+        let frame = event_frame(row, 2)?;
+        bytes += frame.len();
+        let event = LogEvent { first_seq: first_seq.unsigned_abs(), seq: seq.unsigned_abs(), frame };
+        rows.push((event, lengths_of(row, 4)?));
+        if bytes >= PASS_BYTES {
+            return Ok((rows, true));
+        }
+    }
+    let more = i64::try_from(rows.len()).is_ok_and(|rows| rows >= PASS_ROWS);
+    Ok((rows, more))
 }
 
 /// Rows that belong together.
