@@ -55,7 +55,6 @@ pub(crate) fn keep(directory: &Path, chats: usize, each: usize) -> Result<f64, B
     let db = Connection::open(&path)?;
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "OFF")?;
-    db.pragma_update(None, "wal_autocheckpoint", 0)?;
     db.execute_batch(TABLES)?;
     let log = File::options().write(true).open(path.with_extension("db-wal"))?;
     let (ask, asked) = mpsc::channel::<usize>();
