@@ -31,6 +31,7 @@ const REGRESSIONS: &[u64] = &[
     22344, // a chat to be recovered that could not be loaded
     564,   // a message that is kept while its start is lost, and a restart after that
     1427,  // a chat that is lost, and a repeat of its message while its end was on the way
+    3303,  // a deletion that is lost with the whole chat, whose name is used again
     1817,  // a chat that is lost, begun anew and deleted at once
 ];
 

@@ -120,6 +120,8 @@ impl Journal {
         if let Some(epoch) = &append.create {
             // Begun once before, and nobody ever saw it.
             self.archive.remove(&(append.chat.clone(), epoch.to_string()));
+            // Its deletion was lost, and its beginning as well.
+            self.graves.remove(&append.chat);
         }
         if self.remembers > 0 {
             self.history.push_back((self.memory.clone(), self.earlier.clone()));
