@@ -113,6 +113,7 @@ fn one_too_many(stream: &Stream, envelope: &ClientEnvelope, most: usize) -> Opti
         detail: format!("a stream has at most {most} chats; detach from one first"),
         chat_id: joins(envelope)?.cloned(),
         turn_id: if let ClientEnvelope::Message(message) = envelope { message.turn_id.clone() } else { None },
+        request_id: None,
     })
 }
 

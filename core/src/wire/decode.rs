@@ -47,11 +47,13 @@ pub struct DecodeError {
     pub chat_id: Option<ChatId>,
     /// The turn that the frame named, where that much could be read.
     pub turn_id: Option<TurnId>,
+    /// The request that the frame named, where that much could be read.
+    pub request_id: Option<RequestId>,
 }
 
 impl DecodeError {
     fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), chat_id: None, turn_id: None }
+        Self { code, detail: detail.into(), chat_id: None, turn_id: None, request_id: None }
     }
 
     /// The `error` frame's content.
@@ -62,7 +64,7 @@ impl DecodeError {
             retryable: self.code.is_retryable(),
             chat_id: self.chat_id,
             turn_id: self.turn_id,
-            request_id: None,
+            request_id: self.request_id,
             retry_after_ms: None,
             close: None,
         }
@@ -240,6 +242,7 @@ impl Fields<'_> {
         let text = |name: &str| self.object.get(name).and_then(Value::as_str);
         error.chat_id = text("chat_id").and_then(|id| ChatId::parse(id).ok());
         error.turn_id = text("turn_id").and_then(|id| TurnId::parse(id).ok());
+        error.request_id = text("request_id").and_then(|id| RequestId::parse(id).ok());
         error
     }
 

@@ -144,7 +144,7 @@ fn stopping() -> Bytes {
 /// The last line, in place of a WebSocket's close code.
 fn error(code: ErrorCode, detail: &str, close: u16) -> Bytes {
     let detail = detail.to_owned();
-    let mut event = DecodeError { code, detail, chat_id: None, turn_id: None }.into_event();
+    let mut event = DecodeError { code, detail, chat_id: None, turn_id: None, request_id: None }.into_event();
     (event.retryable, event.close) = (code == ErrorCode::ShuttingDown, Some(close));
     encode_control(&ControlEvent::Error(event)).bytes().clone()
 }
