@@ -130,6 +130,6 @@ fn a_second_ctrl_c_does_not_wait() {
     let began = std::time::Instant::now();
     // How it ends depends on how far it had come.
     gateway.wait();
-    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
+    assert!(began.elapsed().as_secs() < 25, "{:?}", began.elapsed());
     assert_eq!(marked(&gateway.mark_after_exit()), 0);
 }

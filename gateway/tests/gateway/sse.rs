@@ -150,7 +150,8 @@ fn a_stream_that_is_not_read_does_not_keep_the_gateway_from_ending() {
     gateway.signal(rustix::process::Signal::INT);
     let began = std::time::Instant::now();
     assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.log());
-    assert!(began.elapsed().as_secs() < 12, "{:?}", began.elapsed());
+    // The reader itself would have 30 s for its last event.
+    assert!(began.elapsed().as_secs() < 28, "{:?}", began.elapsed());
     drop(stream);
 }
 

@@ -34,8 +34,8 @@ async fn a_client_behind_a_cut_cable_is_noticed() {
     cut(&dead.raw);
     let began = Instant::now();
     site.world.until(|counts| counts.connections == 1).await.unwrap();
-    // The system's timers are coarse.
-    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    // The system's timers are coarse and machines busy; with the protocol's limits it would take longer than this.
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     let ended = async {
         while tasks() > before {
             tokio::task::yield_now().await;

@@ -197,7 +197,7 @@ async fn a_stream_that_is_being_closed_takes_no_frames() {
             other => panic!("{other}"),
         }
     }
-    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(28), "{:?}", began.elapsed());
     assert_eq!(
         site.world.gateway().counts().await.unwrap().connections,
         1,

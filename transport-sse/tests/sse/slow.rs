@@ -151,7 +151,7 @@ async fn who_reads_a_byte_now_and_then_or_none_is_given_up_in_time_and_costs_not
         () = reading => {}
         given_up = timeout(WAIT, given_up) => given_up.expect("all tasks have ended"),
     }
-    assert!(began.elapsed() < Duration::from_millis(7500), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     // Their connections are closed, not only forgotten.
     for mut open in slow {
         let mut rest = vec![0; 1 << 20];
