@@ -16,7 +16,7 @@ const SOFT: &[(&str, &str, &str)] = &[
     ("a type that is no text", r#"{"type":1}"#, "invalid_field"),
     ("an unknown type", r#"{"type":"dance"}"#, "unknown_type"),
     ("a type in another case", r#"{"type":"Ping"}"#, "unknown_type"),
-    ("a type that is not served", r#"{"type":"delete_chat","chat_id":"c1"}"#, "unsupported"),
+    ("a type that is not served", r#"{"type":"fork_chat","chat_id":"c1"}"#, "unsupported"),
     ("no chat", r#"{"type":"attach"}"#, "invalid_field"),
     ("a chat that is a number", r#"{"type":"attach","chat_id":7}"#, "invalid_field"),
     ("a chat id with a slash", r#"{"type":"attach","chat_id":"../c"}"#, "invalid_field"),
