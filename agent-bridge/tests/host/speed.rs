@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use libtest_mimic::Trial;
-use switchboard_agent_bridge::ProcessAgent;
+use switchboard_agent_bridge::{ProcessAgent, ProcessConfig};
 
 use crate::{bench::Bench, support, trial};
 
@@ -12,7 +12,9 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![trial("a_host_costs_little", |place| async move {
         const DELTAS: usize = 100_000;
         let config = place.demo();
-        let mut direct = support::Bench::begin(Arc::new(ProcessAgent::new(config.process.clone())), None);
+        // The same seed would give both the same mark, and the one's end would sweep the other.
+        let alone = ProcessConfig { mark_prefix: format!("{}-alone", place.mark), ..config.process.clone() };
+        let mut direct = support::Bench::begin(Arc::new(ProcessAgent::new(alone)), None);
         let mut hosted = Bench::begin(config);
         let began = Instant::now();
         direct.said("fast 100").await;
