@@ -5,19 +5,16 @@ use std::{fs, path::Path, process::ExitCode};
 use switchboard_runtime::{BackupReport, Sqlite};
 
 use crate::{
-    cli::{BackupArgs, RestoreArgs, ServeArgs},
+    cli::{BackupArgs, PlaceArgs, RestoreArgs, ServeArgs},
     config::Config,
     console,
-    data_dir::{DataDir, check},
+    data_dir::{DataDir, HOSTS, JOURNAL, check},
     failure::{Failure, Result},
 };
 
-/// The journal in a data directory.
-const JOURNAL: &str = "journal.db";
-
 /// Copies all chats to a file; a gateway may be running.
 pub(crate) fn backup(args: &BackupArgs) -> Result<ExitCode> {
-    let data_dir = Config::read(&place(args.data_dir.as_deref(), args.config.as_deref()))?.data_dir;
+    let data_dir = Config::read(&serve_args(&args.place))?.data_dir;
     check(&data_dir)?;
     let report = Sqlite::backup(&data_dir.join(JOURNAL), &args.file).map_err(|error| {
         Failure::new(
@@ -31,7 +28,7 @@ pub(crate) fn backup(args: &BackupArgs) -> Result<ExitCode> {
 
 /// Puts a backup into a data directory that has no chats, and that no gateway runs on.
 pub(crate) fn restore(args: &RestoreArgs) -> Result<ExitCode> {
-    let config = Config::read(&place(args.data_dir.as_deref(), args.config.as_deref()))?;
+    let config = Config::read(&serve_args(&args.place))?;
     let data_dir = DataDir::open(&config.data_dir)?;
     refuse_chats(data_dir.path())?;
     let report = Sqlite::restore(&args.file, &data_dir.path().join(JOURNAL)).map_err(|error| {
@@ -54,7 +51,7 @@ fn refuse_chats(data_dir: &Path) -> Result<()> {
     for entry in entries {
         let name = entry.map_err(Failure::system)?.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with(JOURNAL) || name == "hosts" {
+        if name.starts_with(JOURNAL) || name == HOSTS {
             return Err(Failure::new(
                 format!("The data directory {} holds chats already ({name}).", data_dir.display()),
                 "Nothing was changed. Move the directory away first, or name another one with --data-dir.",
@@ -64,12 +61,8 @@ fn refuse_chats(data_dir: &Path) -> Result<()> {
     Ok(())
 }
 
-fn place(data_dir: Option<&Path>, config: Option<&Path>) -> ServeArgs {
-    ServeArgs {
-        data_dir: data_dir.map(Path::to_owned),
-        config: config.map(Path::to_owned),
-        ..ServeArgs::default()
-    }
+fn serve_args(PlaceArgs { data_dir, config }: &PlaceArgs) -> ServeArgs {
+    ServeArgs { data_dir: data_dir.clone(), config: config.clone(), ..ServeArgs::default() }
 }
 
 fn shown(report: BackupReport) -> String {

@@ -107,12 +107,9 @@ pub struct ServeArgs {
 pub struct BackupArgs {
     /// The file to be made. One that exists is not overwritten.
     pub file: PathBuf,
-    /// Where the gateway keeps its data. [default: $XDG_STATE_HOME/switchboard]
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// Configuration file (TOML), which may name the data directory.
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    /// Whose chats.
+    #[command(flatten)]
+    pub place: PlaceArgs,
 }
 
 /// The options of `restore`.
@@ -120,7 +117,15 @@ pub struct BackupArgs {
 pub struct RestoreArgs {
     /// The file that `switchboard backup` made.
     pub file: PathBuf,
-    /// Where to put it. [default: $XDG_STATE_HOME/switchboard]
+    /// Where to put them.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// Which data directory is meant.
+#[derive(Debug, Clone, Args)]
+pub struct PlaceArgs {
+    /// Where the gateway keeps its data. [default: $XDG_STATE_HOME/switchboard]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Configuration file (TOML), which may name the data directory.

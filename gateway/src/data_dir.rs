@@ -15,6 +15,10 @@ use rustix::{
 
 use crate::failure::{Failure, Result};
 
+/// The file that holds the chats.
+pub(crate) const JOURNAL: &str = "journal.db";
+/// The folder that holds the agents' hosts.
+pub(crate) const HOSTS: &str = "hosts";
 /// The file whose lock says that a gateway runs.
 const LOCK: &str = "lock";
 /// The lock of a gateway that has gone is waited for this long.

@@ -11,7 +11,7 @@ use switchboard_runtime::{Gateway, Memory, Running, Sqlite, SqliteOptions, entro
 use crate::{
     agents::Chosen,
     config::{Config, Durability},
-    data_dir::DataDir,
+    data_dir::{DataDir, HOSTS, JOURNAL},
     failure::{Failure, Result},
 };
 
@@ -32,7 +32,7 @@ struct Leftovers {
 impl Heart {
     /// Opens the journal, ends what an earlier gateway left behind and nobody will come back to, and starts.
     pub(crate) fn start(config: &Config, data_dir: &DataDir, agent: &Chosen) -> Result<(Self, Running)> {
-        let leftovers = Leftovers { mark: data_dir.mark(), hosts: data_dir.path().join("hosts") };
+        let leftovers = Leftovers { mark: data_dir.mark(), hosts: data_dir.path().join(HOSTS) };
         let seed = entropy().map_err(Failure::system)?;
         let limits = config.limits.clone();
         let Some(journal) = journal(config, data_dir)? else {
@@ -120,7 +120,7 @@ fn journal(config: &Config, data_dir: &DataDir) -> Result<Option<Sqlite>> {
         Durability::Normal => {}
         Durability::Strict => options.strict = true,
     }
-    let journal = Sqlite::open(data_dir.path().join("journal.db"), options).map_err(|error| {
+    let journal = Sqlite::open(data_dir.path().join(JOURNAL), options).map_err(|error| {
         Failure::new(
             format!("The journal cannot be opened: {error}."),
             "Do what it says, choose another --data-dir, or keep nothing with --durability none.",
