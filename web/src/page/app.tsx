@@ -66,8 +66,9 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
     if (next !== undefined) open(next);
   });
 
-  useEffect(() => client.onError((error) => toast(explain(error.code, error.detail))), [client]);
-  useEffect(() => {
+  // What decides about the focus, or listens, is done before anything else can happen; titles have time.
+  useLayoutEffect(() => client.onError((error) => toast(explain(error.code, error.detail))), [client]);
+  useLayoutEffect(() => {
     const onPop = () => {
       if (location.hash.includes("token=")) return; // a link to sign in, which says nothing of chats
       const id = chatInAddress();
@@ -77,7 +78,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
     addEventListener("popstate", onPop);
     return () => removeEventListener("popstate", onPop);
   }, [chatId]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const timer = setInterval(() => !document.hidden && client.listChats(), LIST_EVERY_MS);
     const onVisible = () => {
       if (document.hidden) return;
@@ -102,7 +103,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
 
   // Focus follows the drawer in and out.
   const wasDrawer = useRef(false);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (drawer === wasDrawer.current) return;
     wasDrawer.current = drawer;
     document.querySelector<HTMLElement>(drawer ? ".side .new-chat" : ".drawer-open")?.focus();
@@ -111,14 +112,14 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
   // Nobody asked for the chat of the last visit, so nobody needs to hear that it is gone; nor does who deleted it.
   const deleting = useRef<string>(undefined);
   const gone = chat.phase === "unknown" && (deleting.current === chatId || (first.remembered && chatId === first.id));
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!gone) return;
     deleting.current = undefined;
     open(client.newChatId(), true, false);
   }, [gone]);
 
   const unauthorized = status.state === "stopped" && status.reason === "unauthorized";
-  // At once: a tab that signs in meanwhile must not be missed.
+  // A tab that signs in meanwhile must not be missed.
   useLayoutEffect(() => {
     if (!unauthorized) return;
     const had = credentials.token !== undefined;

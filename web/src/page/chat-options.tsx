@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { IconClose } from "./icons.tsx";
 
 /** As the gateway counts it. */
@@ -21,8 +21,9 @@ export function ChatOptions({ title, running, online, onRename, onDelete, onClos
   const field = useRef<HTMLInputElement>(null);
   const [text, setText] = useState(title);
   const [asking, setAsking] = useState(false);
-  useEffect(() => dialog.current?.showModal(), []);
-  useEffect(() => {
+  useLayoutEffect(() => dialog.current?.showModal(), []);
+  // Before anybody sees the buttons: the key that is pressed next must find the careful one.
+  useLayoutEffect(() => {
     if (asking) keep.current?.focus();
     else field.current?.focus();
   }, [asking]);

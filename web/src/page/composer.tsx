@@ -1,4 +1,4 @@
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { IconSend, IconStop } from "./icons.tsx";
 import { read, write } from "./storage.ts";
 
@@ -21,7 +21,7 @@ export function Composer({ chatId, running, online, given, onSend, onStop }: Com
   const [text, setText] = useState("");
   const key = `draft:${chatId}`;
   useLayoutEffect(() => setText(read("sessionStorage", key) ?? ""), [key]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!coarse.matches) field.current?.focus({ preventScroll: true });
   }, [chatId]);
   useLayoutEffect(() => {

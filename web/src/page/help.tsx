@@ -1,4 +1,4 @@
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { IconClose } from "./icons.tsx";
 import { forgetAll } from "./storage.ts";
 
@@ -20,7 +20,7 @@ function signOut(): void {
 
 export function Help({ onClose }: { onClose: () => void }) {
   const dialog = useRef<HTMLDialogElement>(null);
-  useEffect(() => dialog.current?.showModal(), []);
+  useLayoutEffect(() => dialog.current?.showModal(), []);
   // A click on the backdrop hits the dialog itself.
   const onClick = (event: MouseEvent) => {
     if (event.target === dialog.current) dialog.current?.close();

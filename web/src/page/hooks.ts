@@ -1,5 +1,5 @@
 import { Component, type ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Client } from "../client/index.ts";
 
 /** Hidden pages get no frames, but their title still tells that something waits. */
@@ -8,7 +8,8 @@ const HIDDEN_FRAME_MS = 250;
 /** Draws again after the client changed, at most once a frame. */
 export function useClient(client: Client): void {
   const [, draw] = useState(0);
-  useEffect(() => {
+  // Not after the first frame: what changes until then would not be drawn.
+  useLayoutEffect(() => {
     let frame = 0;
     let timer = 0;
     const drawNow = () => {

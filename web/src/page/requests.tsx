@@ -1,5 +1,5 @@
 /** What the agent waits for: permission requests and questions, docked above the composer until they are answered. */
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Answer, PermissionRequest, RequestItem, Resolution } from "../client/index.ts";
 import { memo } from "./hooks.ts";
 import { Questions } from "./questions.tsx";
@@ -20,7 +20,7 @@ export function RequestDock({ requests, online, isResponding, onAnswer }: DockPr
   const card = useRef<HTMLElement>(null);
   const id = request?.requestId;
   const [armed, setArmed] = useState<string>();
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (id === undefined) return;
     const timer = setTimeout(() => setArmed(id), ARMED_AFTER_MS);
     // Not into the words of somebody who writes.

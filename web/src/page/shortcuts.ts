@@ -1,4 +1,4 @@
-import { useEffect } from "preact/hooks";
+import { useLayoutEffect } from "preact/hooks";
 import { useStable } from "./hooks.ts";
 
 interface Shortcuts {
@@ -19,7 +19,7 @@ export function useShortcuts(actions: Shortcuts, dialog: boolean): void {
     event.preventDefault();
     action();
   });
-  useEffect(() => {
+  useLayoutEffect(() => {
     addEventListener("keydown", onKeyDown);
     return () => removeEventListener("keydown", onKeyDown);
   }, []);
