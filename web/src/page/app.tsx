@@ -41,7 +41,10 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
   const requests = openRequests(chat);
   const unsent = client.unsent(chatId);
 
+  /** A chat whose end needs no words: nobody asked for it, or who looks at it deleted it. */
+  const unasked = useRef(first.remembered ? first.id : undefined);
   const open = useStable((id: string, fresh: boolean = false, push: boolean = true) => {
+    unasked.current = undefined;
     client.open(id, fresh);
     setChatId(id);
     setDrawer(false);
@@ -109,14 +112,10 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
     document.querySelector<HTMLElement>(drawer ? ".side .new-chat" : ".drawer-open")?.focus();
   }, [drawer]);
 
-  // Nobody asked for the chat of the last visit, so nobody needs to hear that it is gone; nor does who deleted it.
-  const deleting = useRef<string>(undefined);
-  const gone = chat.phase === "unknown" && (deleting.current === chatId || (first.remembered && chatId === first.id));
   useLayoutEffect(() => {
-    if (!gone) return;
-    deleting.current = undefined;
-    open(client.newChatId(), true, false);
-  }, [gone]);
+    if (chat.phase === "live") unasked.current = undefined; // now somebody reads it
+    else if (chat.phase === "unknown" && unasked.current === chatId) open(client.newChatId(), true, false);
+  }, [chatId, chat.phase]);
 
   const unauthorized = status.state === "stopped" && status.reason === "unauthorized";
   // A tab that signs in meanwhile must not be missed.
@@ -188,7 +187,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
       {options !== undefined && (
         <ChatOptions key={options} title={titleOf(client, options) ?? "New chat"} running={client.chats.items.some((each) => each.chat_id === options && each.running)}
           online={online} onClose={() => setOptions(undefined)} onRename={(text) => void client.rename(options, text)}
-          onDelete={() => { deleting.current = options; client.delete(options); }} />
+          onDelete={() => { if (options === chatId) unasked.current = options; client.delete(options); }} />
       )}
     </div>
   );
@@ -201,7 +200,7 @@ function firstChat(client: Client): { id: string; remembered: boolean } {
   const id = known ?? client.newChatId();
   client.open(id, known === undefined);
   showChatInAddress(known, false);
-  return { id, remembered: asked === undefined };
+  return { id, remembered: asked === undefined && known !== undefined };
 }
 
 function titleOf(client: Client, chatId: string): string | undefined {
