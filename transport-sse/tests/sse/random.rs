@@ -1,14 +1,14 @@
 //! Random requests, mostly close to what is meant. Nothing panics, nothing hangs, and a good client is served at the
 //! end.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use switchboard_conformance::{
     WAIT,
     random::{Random, Run},
 };
 use switchboard_transport_sse::Options;
-use tokio::{io::AsyncWriteExt as _, time::timeout};
+use tokio::{io::AsyncWriteExt as _, task::JoinSet, time::timeout};
 
 use crate::{
     raw::{Open, Raw, request},
@@ -32,27 +32,75 @@ const HEADERS: &[&str] = &[
     "Expect: 100-continue",
 ];
 
-/// A request that is good, or was.
-fn anything(random: &mut Random, stream: &str) -> Vec<u8> {
-    let stream = format!("Switchboard-Stream: {stream}");
+/// Connections at once: each spends most of its time waiting.
+const AT_ONCE: usize = 64;
+
+/// A frame for this stream, good or not; or, now and then, something else.
+fn post(random: &mut Random, stream: &str) -> Vec<u8> {
     let body = random.frame();
-    let mut bytes = if random.below(6) > 0 {
-        let mut headers = vec!["Content-Type: application/json", &*stream];
-        if random.below(4) == 0 {
-            headers.push(random.one_of(HEADERS));
-        }
-        let mut bytes = request("POST", "/messages", &headers, Some(&body)).into_bytes();
-        bytes.extend(body);
-        bytes
-    } else {
-        let headers: Vec<&str> = (0..random.below(3)).map(|_| random.one_of(HEADERS)).collect();
-        request(random.one_of(&["GET", "GET", "POST", "HEAD"]), random.one_of(TARGETS), &headers, None)
-            .into_bytes()
-    };
+    let mut headers = vec!["Content-Type: application/json", stream];
+    if random.below(16) == 0 {
+        headers.push(random.one_of(HEADERS));
+    }
+    let mut bytes = request("POST", "/messages", &headers, Some(&body)).into_bytes();
+    bytes.extend(body);
+    if random.below(8) == 0 {
+        random.damage(&mut bytes, 4);
+    }
+    bytes
+}
+
+/// What is behind it waits for its end, which may not come.
+fn other(random: &mut Random) -> Vec<u8> {
+    let headers: Vec<&str> = (0..random.below(3)).map(|_| random.one_of(HEADERS)).collect();
+    let method = random.one_of(&["GET", "GET", "POST", "HEAD"]);
+    let mut bytes = request(method, random.one_of(TARGETS), &headers, None).into_bytes();
     if random.below(3) == 0 {
         random.damage(&mut bytes, 4);
     }
     bytes
+}
+
+/// A connection that is yet to be made.
+struct Peer {
+    address: SocketAddr,
+    bytes: Vec<u8>,
+    end: usize,
+}
+
+impl Peer {
+    fn new(random: &mut Random, victim: &Open, address: SocketAddr) -> Self {
+        let stream = format!("Switchboard-Stream: {}", victim.name);
+        let mut bytes: Vec<u8> = (0..1 + random.below(12)).flat_map(|_| post(random, &stream)).collect();
+        if random.below(3) == 0 {
+            bytes.extend(other(random));
+        }
+        Self { address, bytes, end: random.below(8) }
+    }
+
+    /// From its beginning to whatever end it takes.
+    async fn lives(self) {
+        let mut raw = Raw::connect(self.address).await;
+        // It may be cut off at any byte.
+        let _ = raw.io.write_all(&self.bytes).await;
+        match self.end {
+            0 => raw.io.set_zero_linger().unwrap(),
+            1 => {}
+            end => {
+                if end == 2 {
+                    let _ = raw.io.shutdown().await;
+                }
+                // Streams go on, and so does a connection on which all was good.
+                let _ = timeout(Duration::from_millis(50), raw.ended()).await;
+            }
+        }
+    }
+}
+
+async fn all_events(open: &mut Open) {
+    loop {
+        open.raw.event().await;
+    }
 }
 
 #[tokio::test]
@@ -64,43 +112,35 @@ async fn random_requests_do_no_harm() {
         answer_within: short,
         // Who has gone with a question unread is noticed by what is written.
         comment_every: Duration::from_millis(200),
+        unanswered_posts: AT_ONCE,
         ..Options::default()
     };
     let site = Site::with(run.limits(generous()), options).await;
     let mut good = Open::new(site.address, "/sse").await;
-    let victim = Open::new(site.address, "/sse").await;
+    let mut victim = Open::new(site.address, "/sse").await;
+    let mut peers = JoinSet::new();
     while run.goes_on() {
-        timeout(WAIT, one(&mut run.random, &site, &victim)).await.expect("nothing hangs");
+        while peers.len() < AT_ONCE {
+            peers.spawn(Peer::new(&mut run.random, &victim, site.address).lives());
+        }
+        let ends = async {
+            while peers.len() > AT_ONCE / 2 {
+                peers.join_next().await.unwrap().unwrap();
+            }
+        };
+        tokio::select! {
+            ended = timeout(WAIT, ends) => ended.expect("nothing hangs"),
+            // What was asked of the other stream is answered there, and each answer is an event.
+            () = all_events(&mut victim) => {}
+        }
         good.post(r#"{"type":"ping"}"#).await;
         good.raw.wait_for("pong").await;
     }
+    peers.join_all().await;
+    victim.post(r#"{"type":"ping","nonce":"the last"}"#).await;
+    while victim.raw.wait_for("pong").await["nonce"] != "the last" {}
     drop(victim);
     site.world.until(|counts| counts.connections == 1).await.unwrap();
+    good.works().await;
     run.end();
-}
-
-/// One connection, from its beginning to whatever end it takes.
-async fn one(random: &mut Random, site: &Site, victim: &Open) {
-    let mut raw = Raw::connect(site.address).await;
-    let mut bytes = Vec::new();
-    for _ in 0..1 + random.below(12) {
-        bytes.extend(anything(random, &victim.name));
-    }
-    // It may be cut off at any byte.
-    let _ = raw.io.write_all(&bytes).await;
-    match random.below(4) {
-        0 => raw.io.set_zero_linger().unwrap(),
-        1 => {
-            let _ = raw.io.shutdown().await;
-            // A stream may go on if more was asked for behind it.
-            let _ = timeout(Duration::from_millis(5), raw.ended()).await;
-        }
-        2 => {
-            let _ = timeout(Duration::from_millis(2), raw.ended()).await;
-        }
-        _ => {}
-    }
-    // What was asked of the other stream is answered there, and has to be read.
-    let mut sink = vec![0; 1 << 16];
-    while victim.raw.io.try_read(&mut sink).is_ok_and(|read| read > 0) {}
 }
