@@ -25,7 +25,11 @@ const TABLES: &str = "\
     CREATE TABLE IF NOT EXISTS events (chat INTEGER, seq INTEGER, event BLOB, PRIMARY KEY (chat, seq)) WITHOUT ROWID;\
     CREATE TABLE IF NOT EXISTS turns (chat INTEGER, turn_id TEXT, hash BLOB, PRIMARY KEY (chat, turn_id)) WITHOUT ROWID;";
 
-/// The sync of 4 KiB that were appended to a file in this directory, p50 of 50, in microseconds.
+/// About how far apart the messages of a chat are at least.
+const BETWEEN_SYNCS: Duration = Duration::from_millis(2);
+
+/// The sync of 4 KiB that were appended to a file in this directory, p50 of 50, in microseconds. The disk rests
+/// between them, as it does between messages: some take longer then than one after the other.
 pub(crate) fn sync_us(directory: &Path) -> io::Result<f64> {
     let mut file = File::create(directory.join("sync"))?;
     let mut took = Samples::default();
@@ -34,6 +38,7 @@ pub(crate) fn sync_us(directory: &Path) -> io::Result<f64> {
         let begun = Instant::now();
         file.sync_data()?;
         took.push(begun.elapsed().as_secs_f64() * 1e6);
+        thread::sleep(BETWEEN_SYNCS);
     }
     Ok(took.median())
 }

@@ -38,7 +38,7 @@ struct Args {
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Only rows of a group (throughput, paced, first, idle, stalled; transports; with journal and hosts
-    /// on: durable, acknowledged, replay, start, cut), or throughput rows with this in their name.
+    /// on: durable, durable first, acknowledged, replay, start, cut), or throughput rows with this in their name.
     #[arg(long, default_value = "")]
     only: String,
 }
@@ -149,6 +149,8 @@ async fn measure(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     }
     if wanted("durable") {
         print(rows::paced(rounds, Keeping::Everything, 3.0).await?);
+    }
+    if wanted("durable first") {
         print(durable::first_delta(rounds).await?);
     }
     if wanted("acknowledged") {

@@ -194,6 +194,7 @@ async fn against_relay(
     wire: Wire,
     keeping: Keeping,
     probe: impl AsyncFn(&mut Peer, Kind) -> io::Result<f64>,
+    mut each_round: impl FnMut() -> io::Result<()>,
 ) -> io::Result<[Samples; 2]> {
     let mut latencies = [Samples::default(), Samples::default()];
     let servers = [Server::relay().await?, Server::gateway(true, keeping).await?.over(wire)];
@@ -202,6 +203,7 @@ async fn against_relay(
         for ((peer, server), latencies) in peers.iter_mut().zip(&servers).zip(&mut latencies) {
             latencies.push(probe(peer, server.kind).await?);
         }
+        each_round()?;
     }
     stop(servers).await?;
     Ok(latencies)
@@ -216,7 +218,7 @@ pub(crate) async fn paced(rounds: usize, keeping: Keeping, bar: f64) -> io::Resu
         peer.end_of_turn().await?;
         Ok(round.median())
     };
-    let [relay, ours] = against_relay(rounds, Wire::WebSocket, keeping, probe).await?;
+    let [relay, ours] = against_relay(rounds, Wire::WebSocket, keeping, probe, || Ok(())).await?;
     Ok(vec![Row {
         name: format!("a delta every 2 ms, p50 from write to read{}: times the relay", keeping.suffix()),
         ratio: ratio(&ours, &relay),
@@ -225,8 +227,13 @@ pub(crate) async fn paced(rounds: usize, keeping: Keeping, bar: f64) -> io::Resu
     }])
 }
 
-/// From a short message to its first delta, of the relay and of a gateway.
-pub(crate) async fn first_deltas(rounds: usize, wire: Wire, keeping: Keeping) -> io::Result<[Samples; 2]> {
+/// From a short message to its first delta, of the relay and of a gateway; something else is measured in each round.
+pub(crate) async fn first_deltas(
+    rounds: usize,
+    wire: Wire,
+    keeping: Keeping,
+    each_round: impl FnMut() -> io::Result<()>,
+) -> io::Result<[Samples; 2]> {
     let probe = async |peer: &mut Peer, kind| {
         let mut round = Samples::default();
         for _ in 0..50 {
@@ -238,12 +245,12 @@ pub(crate) async fn first_deltas(rounds: usize, wire: Wire, keeping: Keeping) ->
         }
         Ok(round.median())
     };
-    against_relay(rounds, wire, keeping, probe).await
+    against_relay(rounds, wire, keeping, probe, each_round).await
 }
 
 /// From a short message to its first delta.
 pub(crate) async fn first_delta(rounds: usize, wire: Wire, bar: f64) -> io::Result<Vec<Row>> {
-    let [relay, ours] = first_deltas(rounds, wire, Keeping::Nothing).await?;
+    let [relay, ours] = first_deltas(rounds, wire, Keeping::Nothing, || Ok(())).await?;
     Ok(vec![Row {
         name: format!("{wire}: first delta after a short message, p50: times the relay"),
         ratio: ratio(&ours, &relay),

@@ -6,6 +6,7 @@ use std::{
     os::unix::process::ExitStatusExt,
     process::ExitStatus,
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -35,6 +36,10 @@ use crate::{
     },
 };
 
+/// After a turn, what the agent has started is looked for this much later: the next turn may begin at once, and
+/// looking takes longer than passing that on.
+const LOOK_AFTER: Duration = Duration::from_millis(100);
+
 /// How a host and its gateway parted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Farewell {
@@ -53,6 +58,8 @@ pub(super) struct Supervisor {
     /// The ids of spooled commands.
     known: BTreeSet<String>,
     running: Option<Running>,
+    /// When it is looked what the agent has started.
+    look: Option<Instant>,
     terminate: Signal,
     /// The agent's output looks as if a turn had ended: of use where no gateway is there to say so.
     turn_ended: Arc<Notify>,
@@ -83,6 +90,7 @@ enum Event {
     Exited(Option<ExitStatus>),
     Intake(IntakeEnd),
     TurnEnded,
+    Look,
     Retry,
     /// The grace time is over, or the system is going down.
     Over,
@@ -111,6 +119,7 @@ impl Supervisor {
             retry: None,
             known: BTreeSet::new(),
             running: None,
+            look: None,
             terminate: signal(SignalKind::terminate())?,
             turn_ended: Arc::default(),
         })
@@ -128,10 +137,7 @@ impl Supervisor {
                     }
                     ToHost::Idle => {
                         self.peers.turn_open = false;
-                        if let Some(running) = &mut self.running {
-                            running.process.look_around();
-                            reap_adopted(running.process.pid());
-                        }
+                        self.look.get_or_insert_with(|| Instant::now() + LOOK_AFTER);
                     }
                     ToHost::Stop => {
                         self.end(false).await;
@@ -158,6 +164,13 @@ impl Supervisor {
                 Event::TurnEnded => {
                     if std::mem::take(&mut self.peers.turn_open) {
                         self.peers.since = Instant::now();
+                    }
+                }
+                Event::Look => {
+                    self.look = None;
+                    if let Some(running) = &mut self.running {
+                        running.process.look_around();
+                        reap_adopted(running.process.pid());
                     }
                 }
                 Event::Retry => self.obey().await,
@@ -193,6 +206,7 @@ impl Supervisor {
                 None => std::future::pending().await,
             } } => Event::Intake(end.unwrap_or(IntakeEnd::Closed)),
             () = self.turn_ended.notified() => Event::TurnEnded,
+            () = until(self.look) => Event::Look,
             () = until(self.retry) => Event::Retry,
             () = until(grace) => Event::Over,
             _ = self.terminate.recv() => Event::Over,

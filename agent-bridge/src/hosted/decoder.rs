@@ -89,8 +89,19 @@ pub(super) struct Step {
     pub(super) replies: Vec<(String, Vec<u8>)>,
     /// A turn ended in here.
     pub(super) turn_ended: bool,
+    /// Where the record that ended the first such turn begins, if something came before it.
+    pub(super) before_end: Option<Cut>,
     /// Something that is worth a look at the state.
     pub(super) notable: bool,
+}
+
+/// A place between the records of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cut {
+    /// The last record before it.
+    pub(super) position: u64,
+    /// How many events come before it.
+    pub(super) events: usize,
 }
 
 impl LifeDecoder {
@@ -219,6 +230,9 @@ impl LifeDecoder {
                         }
                         if std::mem::take(&mut out.turn_ended) {
                             self.state.turn_open = false;
+                            if !step.turn_ended && before > 0 {
+                                step.before_end = Some(Cut { position: position - 1, events: before });
+                            }
                             step.turn_ended = true;
                         }
                     }

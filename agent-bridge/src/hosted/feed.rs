@@ -139,7 +139,7 @@ impl<S: RecordSink> Feed<S> {
         }
     }
 
-    async fn hand_on(&mut self, step: Step, bytes: usize, ended: bool) {
+    async fn hand_on(&mut self, mut step: Step, bytes: usize, ended: bool) {
         for (id, mut line) in step.replies {
             line.push(b'\n');
             let head = CommandHead { id, action: Action::Write, opens_turn: false, told: Told::Reply };
@@ -155,22 +155,31 @@ impl<S: RecordSink> Feed<S> {
             let decoder = self.decoder();
             (decoder.state().position, if due { decoder.checkpoint() } else { None })
         };
+        // A turn's end waits for the disk. What was said before it need not.
+        if let Some(cut) = step.before_end {
+            let rest = step.events.split_off(cut.events);
+            let events = std::mem::replace(&mut step.events, rest);
+            self.send(AgentRecords { position: cut.position, events, checkpoint: None }).await;
+        }
         if !step.events.is_empty() {
-            let records = AgentRecords { position, events: step.events, checkpoint };
-            let unwanted = async {
-                let _ = self.mode.wait_for(|mode| *mode == ReadMode::Discard).await;
-            };
-            tokio::select! {
-                biased;
-                () = unwanted => {}
-                // The gateway having gone shows elsewhere.
-                _ = self.sink.send(records) => {}
-            }
+            self.send(AgentRecords { position, events: step.events, checkpoint }).await;
         }
         self.progress.send_modify(|progress| {
             progress.sent = position;
             progress.ended |= ended;
         });
+    }
+
+    async fn send(&mut self, records: AgentRecords) {
+        let unwanted = async {
+            let _ = self.mode.wait_for(|mode| *mode == ReadMode::Discard).await;
+        };
+        tokio::select! {
+            biased;
+            () = unwanted => {}
+            // The gateway having gone shows elsewhere.
+            _ = self.sink.send(records) => {}
+        }
     }
 
     fn tell(&self, message: &ToHost) {
