@@ -24,7 +24,7 @@ pub(crate) const THROUGHPUT: [Throughput; 2] = [
 /// What was measured where no bar was given before, and a good sixth more.
 pub(crate) struct Single {
     pub(crate) wire: Wire,
-    /// Resident memory of an idle connection, in KiB: 22.3 over SSE, of which the HTTP server's buffers are 16, and
+    /// Resident memory of an idle connection, in KiB: 21.9 over SSE, of which the HTTP server's buffers are 16, and
     /// 7.2 over a Unix socket.
     pub(crate) idle_kib: f64,
     /// The first delta, times the relay. Over SSE the message is an HTTP request of its own.

@@ -15,6 +15,8 @@ use crate::outbox::{OutboxReader, Progress};
 
 /// Frames up to this many bytes are copied.
 const COPY_BYTES: usize = 8 * 1024;
+/// Copied frames share buffers of this size, in bytes. Each buffer is free again when it is written.
+const SCRATCH_BYTES: usize = 32 * 1024;
 /// Slices for one call.
 const SLICES: usize = 32;
 
@@ -42,11 +44,17 @@ pub struct InFlight {
 impl InFlight {
     /// Takes up a batch of frames.
     pub fn frames<F: Framing>(framing: &mut F, batch: &mut Vec<Frame>) -> Self {
-        let copied: usize = batch.iter().map(|frame| F::OVERHEAD + copied_length(frame)).sum();
-        let mut scratch = Vec::with_capacity(copied);
+        let mut left: usize = batch.iter().map(|frame| F::OVERHEAD + copied_length(frame)).sum();
+        let mut scratch = Vec::with_capacity(left.min(SCRATCH_BYTES));
         let mut in_flight = Self { ends: VecDeque::with_capacity(batch.len()), ..Self::default() };
         let mut total = 0;
         for frame in batch.drain(..) {
+            let copied = F::OVERHEAD + copied_length(&frame);
+            if scratch.len() + copied > SCRATCH_BYTES {
+                let full = std::mem::replace(&mut scratch, Vec::with_capacity(left.min(SCRATCH_BYTES)));
+                in_flight.pieces.push_back(full.into());
+            }
+            left -= copied;
             let begin = scratch.len();
             framing.before(&mut scratch, &frame);
             if copied_length(&frame) > 0 {
@@ -73,7 +81,8 @@ impl InFlight {
         Self { pieces: VecDeque::from([bytes]), ends, written: 0 }
     }
 
-    fn is_empty(&self) -> bool {
+    /// Whether everything is written.
+    pub fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
 
@@ -89,8 +98,19 @@ impl InFlight {
         }
     }
 
+    /// Takes out the next bytes, up to so many, for a writer that shares them. They count as written.
+    pub fn take(&mut self, most: usize) -> Option<Bytes> {
+        let piece = self.pieces.front_mut()?;
+        let taken = piece.split_to(most.min(piece.len()));
+        if piece.is_empty() {
+            self.pieces.pop_front();
+        }
+        self.written += taken.len();
+        Some(taken)
+    }
+
     /// Drops every frame of which nothing was written.
-    fn keep_only_begun_frame(&mut self) {
+    pub fn keep_only_begun_frame(&mut self) {
         let end = self.ends.iter().copied().find(|end| *end >= self.written).unwrap_or(self.written);
         let at_boundary = self.written == 0 || self.ends.contains(&self.written);
         let mut left = if at_boundary { 0 } else { end - self.written };
@@ -182,6 +202,25 @@ mod tests {
     }
 
     #[test]
+    fn a_large_batch_is_in_buffers_of_bounded_size_and_can_be_taken_in_pieces() {
+        let mut frames: Vec<Frame> = (0..1000).map(|at| frame(50 + at % 700)).collect();
+        let whole: Vec<u8> = frames
+            .iter()
+            .flat_map(|frame| bytes(&InFlight::frames(&mut Marked, &mut vec![frame.clone()])))
+            .collect();
+        let mut in_flight = InFlight::frames(&mut Marked, &mut frames);
+        assert!(in_flight.pieces.iter().all(|piece| piece.len() <= SCRATCH_BYTES));
+        assert!(in_flight.pieces.len() > 1);
+        let mut taken = Vec::new();
+        while let Some(piece) = in_flight.take(10_000) {
+            assert!(!piece.is_empty() && piece.len() <= 10_000);
+            taken.extend_from_slice(&piece);
+        }
+        assert!(in_flight.is_empty());
+        assert_eq!(taken, whole);
+    }
+
+    #[test]
     fn a_close_lets_the_begun_frame_end_and_drops_the_rest() {
         let frames = vec![frame(100), frame(20_000), frame(50)];
         let whole = bytes(&InFlight::frames(&mut Marked, &mut frames.clone()));
@@ -189,7 +228,14 @@ mod tests {
         let near_an_end = |at: usize| ends.iter().any(|end| at.abs_diff(*end) <= 12);
         for written in (0..=whole.len()).filter(|at| *at % 61 == 0 || near_an_end(*at)) {
             let mut in_flight = InFlight::frames(&mut Marked, &mut frames.clone());
-            in_flight.advance(written);
+            if written % 2 == 0 {
+                in_flight.advance(written);
+            } else {
+                let mut left = written;
+                while left > 0 {
+                    left -= in_flight.take(left).unwrap().len();
+                }
+            }
             in_flight.keep_only_begun_frame();
             let reached = written + bytes(&in_flight).len();
             let expected = if written == 0 { 0 } else { *ends.iter().find(|end| **end >= written).unwrap() };

@@ -1,7 +1,7 @@
-//! What joins the writer of a stream and the server that sends it: a buffer with two ends.
+//! What joins the writer of a stream and the server that sends it: what is in flight, with two ends.
 //!
 //! The writer's progress is what the server takes, and the server takes only what its own bounded buffer has room
-//! for, so a peer that does not read holds the writer up.
+//! for, so a peer that does not read holds the writer up. Nothing is copied on the way.
 
 use std::{
     future::poll_fn,
@@ -9,27 +9,30 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::Frame;
-use tokio::io::AsyncWrite;
+use switchboard_runtime::{InFlight, OutboxReader, Progress};
+use tokio::time::{Instant, sleep_until};
 
-/// What the buffer holds at most, in bytes.
-const BUFFER_BYTES: usize = 16 * 1024;
+/// What the server is given at once at most, in bytes.
+const PIECE_BYTES: usize = 32 * 1024;
 
-/// A buffer's two ends.
-pub(crate) fn channel() -> (Sink, SseBody) {
-    let shared = Shared::default();
+/// The two ends. What the server takes is the peer's progress.
+pub(crate) fn channel(progress: Option<Progress>) -> (Sink, SseBody) {
+    let shared = Shared(Arc::new(Mutex::new(State { progress, ..State::default() })));
     (Sink(shared.clone()), SseBody(shared))
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Shared(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    buffer: BytesMut,
+    in_flight: InFlight,
+    progress: Option<Progress>,
     writer: Writer,
     server_gone: bool,
     to_server: Option<Waker>,
@@ -58,19 +61,13 @@ fn wake(waker: &mut Option<Waker>) {
     }
 }
 
-/// Where the stream is written. Dropped without a shutdown, it breaks the response off.
+/// Where the stream is written. Dropped unfinished, it breaks the response off.
 #[derive(Debug)]
 pub(crate) struct Sink(Shared);
 
 /// Sees the server's end go.
 #[derive(Debug)]
 pub(crate) struct Watch(Shared);
-
-impl Sink {
-    pub(crate) fn watch(&self) -> Watch {
-        Watch(self.0.clone())
-    }
-}
 
 impl Watch {
     /// Waits until nobody will take anything any more. Cancel safe.
@@ -87,55 +84,64 @@ impl Watch {
     }
 }
 
-impl AsyncWrite for Sink {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
+impl Sink {
+    pub(crate) fn watch(&self) -> Watch {
+        Watch(self.0.clone())
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
+    /// Gives everything to the server. If the close of the connection is ordered meanwhile, only the frame that has
+    /// begun is finished, within `close_within`.
+    pub(crate) async fn write(
+        &mut self,
+        in_flight: InFlight,
+        outbox: &mut OutboxReader,
+        close_within: Duration,
+    ) -> io::Result<()> {
+        self.put(in_flight);
+        tokio::select! {
+            biased;
+            taken = self.taken() => return taken,
+            () = outbox.closed() => {}
+        }
+        let close_by = Instant::now() + close_within;
+        self.0.state().in_flight.keep_only_begun_frame();
+        tokio::select! {
+            biased;
+            taken = self.taken() => taken,
+            () = sleep_until(close_by) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// Gives the last of it to the server, and ends the response when it has that.
+    pub(crate) async fn finish(mut self, last: Bytes) -> io::Result<()> {
+        self.put(InFlight::raw(last));
+        self.taken().await?;
         let mut state = self.0.state();
-        if state.server_gone {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        // Only whole refills, so that what the server sends at once is as much as there is.
-        if !state.buffer.is_empty() {
-            state.to_writer = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
-        state.buffer.reserve(wanted.min(BUFFER_BYTES));
-        let mut count = 0;
-        for slice in slices {
-            let taken = slice.len().min(BUFFER_BYTES - count);
-            state.buffer.extend_from_slice(&slice[..taken]);
-            count += taken;
-        }
-        wake(&mut state.to_server);
-        Poll::Ready(Ok(count))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    /// Ends the response, once the server has taken what there is.
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut state = self.0.state();
-        if !state.buffer.is_empty() && !state.server_gone {
-            state.to_writer = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
         state.writer = Writer::Done;
         wake(&mut state.to_server);
-        Poll::Ready(Ok(()))
+        Ok(())
+    }
+
+    fn put(&mut self, in_flight: InFlight) {
+        let mut state = self.0.state();
+        state.in_flight = in_flight;
+        wake(&mut state.to_server);
+    }
+
+    /// Waits until the server has all of it. Cancel safe.
+    async fn taken(&self) -> io::Result<()> {
+        poll_fn(|cx| {
+            let mut state = self.0.state();
+            if state.server_gone {
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
+            if state.in_flight.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            state.to_writer = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
     }
 }
 
@@ -144,7 +150,7 @@ impl Drop for Sink {
         let mut state = self.0.state();
         if state.writer == Writer::Writes {
             state.writer = Writer::GaveUp;
-            state.buffer = BytesMut::new();
+            state.in_flight = InFlight::default();
             wake(&mut state.to_server);
         }
     }
@@ -163,10 +169,15 @@ impl http_body::Body for SseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let mut state = self.0.state();
-        if !state.buffer.is_empty() {
-            // An idle stream keeps no buffer.
-            let bytes = std::mem::take(&mut state.buffer).freeze();
-            wake(&mut state.to_writer);
+        if let Some(bytes) = state.in_flight.take(PIECE_BYTES) {
+            if let Some(progress) = &state.progress {
+                progress.touch();
+            }
+            if state.in_flight.is_empty() {
+                // An idle stream keeps no lists.
+                state.in_flight = InFlight::default();
+                wake(&mut state.to_writer);
+            }
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
         let ended = ready!(state.ended(cx));
@@ -191,7 +202,7 @@ impl Drop for SseBody {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.server_gone = true;
-        state.buffer = BytesMut::new();
+        state.in_flight = InFlight::default();
         wake(&mut state.to_writer);
         wake(&mut state.to_watch);
     }
@@ -200,47 +211,45 @@ impl Drop for SseBody {
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt as _;
-    use tokio::io::AsyncWriteExt as _;
 
     use super::*;
 
     #[tokio::test]
-    async fn what_is_written_comes_out_in_bounded_pieces() {
-        let (mut sink, mut body) = channel();
-        let text: Vec<u8> = (0..100_000_u32).map(|at| at.to_le_bytes()[0]).collect();
-        let written = text.clone();
-        let writing = async {
-            sink.write_all(&written).await.unwrap();
-            sink.shutdown().await.unwrap();
-        };
+    async fn what_is_written_comes_out_in_bounded_pieces_that_share_its_memory() {
+        let (sink, mut body) = channel(None);
+        let text: Bytes = (0..100_000_u32).map(|at| at.to_le_bytes()[0]).collect();
+        let writing = sink.finish(text.clone());
         let reading = async {
-            let mut read = Vec::new();
+            let mut read = 0;
             while let Some(frame) = body.frame().await {
                 let piece = frame.unwrap().into_data().unwrap();
-                assert!(!piece.is_empty() && piece.len() <= BUFFER_BYTES);
-                read.extend_from_slice(&piece);
+                assert!(!piece.is_empty() && piece.len() <= PIECE_BYTES);
+                let expected = text.slice(read..read + piece.len());
+                assert_eq!((piece.as_ptr(), piece.len()), (expected.as_ptr(), expected.len()));
+                read += piece.len();
             }
             read
         };
-        let ((), read) = tokio::join!(writing, reading);
-        assert_eq!(read, text);
+        let (written, read) = tokio::join!(writing, reading);
+        written.unwrap();
+        assert_eq!(read, text.len());
     }
 
     #[tokio::test]
     async fn a_writer_that_gives_up_breaks_the_response_off() {
-        let (mut sink, mut body) = channel();
-        sink.write_all(b"half").await.unwrap();
+        let (mut sink, mut body) = channel(None);
+        sink.put(InFlight::raw("half".into()));
         drop(sink);
         assert!(body.frame().await.unwrap().is_err());
     }
 
     #[tokio::test]
     async fn a_server_that_goes_is_seen_by_writer_and_watch() {
-        let (mut sink, body) = channel();
-        sink.write_all(b"untaken").await.unwrap();
+        let (mut sink, body) = channel(None);
+        sink.put(InFlight::raw("untaken".into()));
         let watch = sink.watch();
         let gone = async {
-            tokio::join!(watch.gone(), async { assert!(sink.write_all(b"more").await.is_err()) });
+            tokio::join!(watch.gone(), async { assert!(sink.taken().await.is_err()) });
         };
         let ((), ()) = tokio::join!(gone, async { drop(body) });
     }

@@ -18,7 +18,6 @@ use switchboard_runtime::{
     Admission, Connection, Framing, InFlight, Inbox, Next, OutboxReader, Stopped, entropy,
 };
 use tokio::{
-    io::AsyncWriteExt as _,
     sync::{Mutex as AsyncMutex, Semaphore, watch},
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
@@ -105,12 +104,12 @@ pub(crate) fn open(sse: &Sse, admission: Option<Admission>, request: &Request) -
     let principal = verified(admission)?;
     let Wanted { chats, client_id } = Wanted::of(request, sse.options.chats)?;
     let random = entropy().map_err(|_| Refusal::ENTROPY)?;
-    let (sink, body) = channel();
     let (over, streaming) = watch::channel(());
     let peer = Peer { principal: principal.clone(), client_id };
     let options = sse.options.clone();
-    match sse.gateway.connect(peer, false) {
+    let body = match sse.gateway.connect(peer, false) {
         Ok(Connection { inbox, outbox }) => {
+            let (sink, body) = channel(Some(outbox.progress()));
             tracing::debug!(conn = %inbox.id(), "a stream is opened");
             let (ended_sender, ended) = watch::channel(());
             let name: String = random[..16].iter().map(|byte| format!("{byte:02x}")).collect();
@@ -127,12 +126,15 @@ pub(crate) fn open(sse: &Sse, admission: Option<Admission>, request: &Request) -
             let listed = Listed { streams: sse.streams.clone(), name, _ended: ended_sender };
             let serving = serve(stream, listed, outbox, sink, retry, options);
             tokio::spawn(finish(serving, over, sse.options.close_within));
+            body
         }
         Err(Stopped) => {
+            let (sink, body) = channel(None);
             let serving = async move { last(sink, &stopping(), 1012, &options).await };
             tokio::spawn(finish(serving, over, sse.options.close_within));
+            body
         }
-    }
+    };
     let mut response = answer::stream(Body::new(body));
     response.extensions_mut().insert(Streaming(streaming));
     Ok(response)
@@ -205,14 +207,13 @@ async fn write(
     retry: Duration,
     options: &Options,
 ) -> Ending {
-    let (progress, within) = (outbox.progress(), options.close_within);
+    let within = options.close_within;
     let mut comments = interval_at(Instant::now() + options.comment_every, options.comment_every);
     comments.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut batch = Vec::new();
     let mut is_named = false;
     let first = format!("retry: {}\n\n", retry.as_millis());
-    let mut written: io::Result<()> =
-        InFlight::raw(first.into()).write(sink, outbox, &progress, within).await;
+    let mut written: io::Result<()> = sink.write(InFlight::raw(first.into()), outbox, within).await;
     loop {
         if let Err(error) = written {
             tracing::debug!(%error, "a stream cannot be written to");
@@ -232,12 +233,12 @@ async fn write(
                             Events { chats: stream.chats(), left: batch.len(), moved: false, run: None };
                         InFlight::frames(&mut events, &mut batch)
                     };
-                    let written = in_flight.write(sink, outbox, &progress, within).await;
+                    let written = sink.write(in_flight, outbox, within).await;
                     outbox.written();
                     written
                 }
             },
-            _ = comments.tick() => InFlight::raw(COMMENT).write(sink, outbox, &progress, within).await,
+            _ = comments.tick() => sink.write(InFlight::raw(COMMENT), outbox, within).await,
         };
     }
 }
@@ -293,18 +294,14 @@ impl Framing for Events<'_> {
 }
 
 /// Sends the last event and ends the response. True if its client may still take it.
-async fn last(mut sink: Sink, frame: &Frame, code: u16, options: &Options) -> bool {
+async fn last(sink: Sink, frame: &Frame, code: u16, options: &Options) -> bool {
     let mut event = match code {
         1008 | 1013 => format!("retry: {RETRY_LATE}\ndata: "),
         _ => "data: ".to_owned(),
     };
     event.push_str(frame.as_str());
     event.push_str("\n\n");
-    let sent = timeout(options.close_within, async {
-        sink.write_all(event.as_bytes()).await?;
-        sink.shutdown().await
-    });
-    let sent = matches!(sent.await, Ok(Ok(())));
+    let sent = matches!(timeout(options.close_within, sink.finish(event.into())).await, Ok(Ok(())));
     if !sent {
         tracing::debug!("a client did not take the last event of its stream");
     }
