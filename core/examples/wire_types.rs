@@ -41,6 +41,9 @@ fn main() {
     println!("// Generated from core/src/wire by `cargo xtask schema`; do not edit.");
     println!("\n/** The version of the protocol, and the WebSocket subprotocol that offers it. */");
     println!("export const PROTOCOL = {PROTOCOL:?};");
+    let either =
+        "/** Whatever a client may receive. */\nexport type ServerEvent = ChatEvent | ControlEvent;\n";
+    declarations.by_name.insert("ServerEvent".to_owned(), either.to_owned());
     for declaration in declarations.by_name.values() {
         print!("\n{}", tidy(declaration));
     }

@@ -90,7 +90,7 @@ string_id! {
 
 string_id! {
     /// One message and everything that answers it. Made by the client so that a repeat is recognised:
-    /// 1 to 128 characters, none of them white space or control.
+    /// 1 to 128 bytes, no white space and no control characters.
     TurnId, "invalid turn_id", r"^[^\s\x00-\x1f\x7f-\x9f]{1,128}$", |text| {
         (1..=128).contains(&text.len()) && !text.chars().any(|c| c.is_whitespace() || c.is_control())
     }

@@ -43,7 +43,7 @@ pub enum ClientEnvelope {
     Cancel {
         /// In which chat.
         chat_id: ChatId,
-        /// Which one: the running one, or one that waits. Absent: the running one.
+        /// Which one: the running one, or one that waits. Absent: the running one, or the first that waits.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         turn_id: Option<TurnId>,
@@ -190,9 +190,23 @@ pub enum Answer {
     /// Answers the questions.
     Answer {
         /// From each question's text to what was chosen or written.
-        #[cfg_attr(feature = "schema", ts(type = "Record<string, string[]>"))]
+        #[cfg_attr(
+            feature = "schema",
+            schemars(with = "BTreeMap<String, Chosen>"),
+            ts(type = "Record<string, string | string[]>")
+        )]
         answers: BTreeMap<String, Vec<String>>,
     },
+}
+
+/// An answer as it may be sent: one text stands for an array of one.
+#[cfg(feature = "schema")]
+#[derive(JsonSchema)]
+#[schemars(untagged, inline)]
+#[expect(dead_code, reason = "only its schema is asked for")]
+enum Chosen {
+    One(String),
+    Several(Vec<String>),
 }
 
 impl fmt::Debug for Answer {

@@ -405,8 +405,7 @@ pub struct Cost {
 
 /// A goal that outlives single turns.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-#[cfg_attr(feature = "schema", derive(JsonSchema, TS), schemars(extend("required" = ["active"])))]
+#[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub struct GoalState {
     /// Whether it is being pursued.
     pub active: bool,

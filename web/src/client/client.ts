@@ -1,13 +1,13 @@
 /** The client: chats that follow the gateway's log, messages that arrive once, over a connection that comes back. */
 import { backoff } from "./backoff.ts";
 import {
-  acceptedEvent, applyControl, applyEvent, emptyChat, isChatEvent, placeOf, type Chat, type Control, type ServerEvent,
+  acceptedEvent, applyControl, applyEvent, emptyChat, isChatEvent, placeOf, type Chat, type Control,
 } from "./chat.ts";
 import { ChatList } from "./chat-list.ts";
 import { CLOSE, Connection, type Status, type Way } from "./connection.ts";
 import type { Environment, KeyValueStore } from "./environment.ts";
 import { Outbox, type Unsent } from "./outbox.ts";
-import type { Answer, ChatEvent, ChatId, ErrorEvent, RequestId, TurnId, WireLimits } from "./wire.ts";
+import type { Answer, ChatEvent, ChatId, ErrorEvent, RequestId, ServerEvent, TurnId, WireLimits } from "./wire.ts";
 
 /** An answer that takes longer is asked for again, should anybody want it. */
 const ANSWER_WITHIN_MS = 15_000;

@@ -3,9 +3,8 @@
  * can be had it falls back to server-sent events, and looks for a WebSocket again from time to time.
  */
 import { backoff } from "./backoff.ts";
-import type { ServerEvent } from "./chat.ts";
 import type { Environment, SocketLike } from "./environment.ts";
-import { PROTOCOL, type ClientEnvelope } from "./wire.ts";
+import { PROTOCOL, type ClientEnvelope, type ServerEvent } from "./wire.ts";
 
 /** Silence after which the peer is asked for a sign of life, and after which the connection counts as dead. */
 export const PING_AFTER_MS = 20_000;

@@ -1,6 +1,6 @@
 /** A typed client for Switchboard over WebSocket or server-sent events, free of the DOM. */
 export { Client, type ClientOptions } from "./client.ts";
-export { isChatEvent, openRequests, runningTurn, type Chat, type Control, type ServerEvent } from "./chat.ts";
+export { isChatEvent, openRequests, runningTurn, type Chat, type Control } from "./chat.ts";
 export { Connection, CLOSE, type Addresses, type ConnectionHandlers, type Status, type Way } from "./connection.ts";
 export { defaultEnvironment, type Environment, type KeyValueStore, type SocketLike } from "./environment.ts";
 export type { Unsent } from "./outbox.ts";

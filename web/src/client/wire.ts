@@ -8,7 +8,7 @@ export type Answer = { "decision": "allow" } | { "decision": "deny",
 /** What the agent is told. */
 message?: string, } | { "decision": "answer",
 /** From each question's text to what was chosen or written. */
-answers: Record<string, string[]>, };
+answers: Record<string, string | string[]>, };
 
 /** An event of a chat's log: one body at one place of the numbering. */
 export type ChatEvent = {
@@ -136,7 +136,7 @@ after?: Cursor, } | { "type": "detach",
 chat_id: ChatId, } | { "type": "message" } & Message | { "type": "cancel",
 /** In which chat. */
 chat_id: ChatId,
-/** Which one: the running one, or one that waits. Absent: the running one. */
+/** Which one: the running one, or one that waits. Absent: the running one, or the first that waits. */
 turn_id?: TurnId, } | { "type": "respond",
 /** In which chat. */
 chat_id: ChatId,
@@ -145,7 +145,7 @@ request_id: RequestId, } & ({ "decision": "allow" } | { "decision": "deny",
 /** What the agent is told. */
 message?: string, } | { "decision": "answer",
 /** From each question's text to what was chosen or written. */
-answers: Record<string, string[]>, }) | { "type": "set_goal_state",
+answers: Record<string, string | string[]>, }) | { "type": "set_goal_state",
 /** In which chat. */
 chat_id: ChatId,
 /** The goal from now on. */
@@ -409,6 +409,9 @@ turn_id: TurnId,
 /** When it started, in milliseconds of Unix time. */
 started_at_ms: number, };
 
+/** Whatever a client may receive. */
+export type ServerEvent = ChatEvent | ControlEvent;
+
 /** Tool use in the older vocabulary. */
 export type ToolHint = {
 /** Version of this shape: 1. */
@@ -432,7 +435,7 @@ detail: string, };
 
 /**
  * One message and everything that answers it. Made by the client so that a repeat is recognised:
- * 1 to 128 characters, none of them white space or control.
+ * 1 to 128 bytes, no white space and no control characters.
  */
 export type TurnId = string;
 
