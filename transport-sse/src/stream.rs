@@ -226,7 +226,7 @@ async fn write(
                 Next::Frames => {
                     if !is_named && let Some(ready) = batch.first_mut() {
                         is_named = true;
-                        *ready = named(ready, name);
+                        *ready = named(ready, name, options);
                     }
                     let in_flight = {
                         let mut events =
@@ -243,10 +243,11 @@ async fn write(
     }
 }
 
-/// `ready` with the stream's name.
-fn named(ready: &Frame, name: &str) -> Frame {
+/// `ready` with the stream's name, and with the limits that a stream has.
+fn named(ready: &Frame, name: &str, options: &Options) -> Frame {
     match serde_json::from_slice(ready.bytes()) {
-        Ok(ControlEvent::Ready { chat_id, client_id, protocol, limits, .. }) => {
+        Ok(ControlEvent::Ready { chat_id, client_id, protocol, mut limits, .. }) => {
+            limits.chats_per_connection = limits.chats_per_connection.min(options.chats as u64);
             let stream = Some(name.to_owned());
             encode_control(&ControlEvent::Ready { chat_id, client_id, protocol, limits, stream })
         }

@@ -204,6 +204,9 @@ async fn one_chat_too_many_is_refused() {
     let site = Site::with(generous(), Options { chats: 2, ..Options::default() }).await;
     let mut raw = Raw::connect(site.address).await;
     assert_eq!(status(&raw.get("/sse?chat=a&chat=b&chat=c", &[]).await), 400);
+    let mut raw = Raw::connect(site.address).await;
+    raw.get("/sse", &[]).await;
+    assert_eq!(raw.event().await["limits"]["chats_per_connection"], 2, "and it is said beforehand");
     let mut open = Open::new(site.address, "/sse").await;
     open.post(&message("a", "t1")).await;
     open.post(&message("b", "t1")).await;
