@@ -11,6 +11,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { name: "0002_deleted", sql: include_str!("../migrations/0002_deleted.sql") },
     Migration { name: "0003_open_work", sql: include_str!("../migrations/0003_open_work.sql") },
     Migration { name: "0004_joined", sql: include_str!("../migrations/0004_joined.sql") },
+    Migration { name: "0005_in_order", sql: include_str!("../migrations/0005_in_order.sql") },
 ];
 
 /// One step from a version of the schema to the next.
