@@ -333,14 +333,14 @@ fn codec(dialect: Dialect, workspace: &Path, prefix: &str, session: Option<&str>
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use bytes::BytesMut;
 
     use super::*;
     use crate::host::protocol::{Action, record_head};
 
     /// What one recorded conversation would be in a spool: a start, the prompts, what the agent said.
-    fn frames(recording: &str) -> Vec<(Kind, u32, Vec<u8>)> {
+    pub(in super::super) fn frames(recording: &str) -> Vec<(Kind, u32, Vec<u8>)> {
         let head = |id: &str, told| {
             let head = CommandHead { id: id.into(), action: Action::Note, opens_turn: false, told };
             (Kind::Command, 1, serde_json::to_vec(&head).unwrap())
@@ -361,11 +361,16 @@ mod tests {
         frames
     }
 
+    pub(in super::super) fn put(bytes: &mut BytesMut, kind: Kind, first: u64, count: u32, payload: &[u8]) {
+        bytes.extend_from_slice(&record_head(kind, first, count, payload.len()));
+        bytes.extend_from_slice(payload);
+    }
+
     fn decode(decoder: &mut LifeDecoder, frames: &[(Kind, u32, Vec<u8>)], first: u64) -> Vec<AgentEvent> {
         let mut events = Vec::new();
         for (n, (kind, count, payload)) in frames.iter().enumerate() {
-            let mut bytes = BytesMut::from(&record_head(*kind, first + n as u64, *count, payload.len())[..]);
-            bytes.extend_from_slice(payload);
+            let mut bytes = BytesMut::new();
+            put(&mut bytes, *kind, first + n as u64, *count, payload);
             let frame = Frame::next(&mut bytes, usize::MAX).unwrap().unwrap();
             let mut step = Step::default();
             decoder.record(&frame, &mut step);
@@ -374,7 +379,7 @@ mod tests {
         events
     }
 
-    fn new() -> LifeDecoder {
+    pub(in super::super) fn new() -> LifeDecoder {
         LifeDecoder::new(Dialect::Claude, Path::new("/workspace"), 7, None)
     }
 

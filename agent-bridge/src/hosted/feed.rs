@@ -214,3 +214,67 @@ impl Cadence {
         due
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use switchboard_runtime::GatewayGone;
+
+    use super::{
+        super::decoder::tests::{frames, new, put},
+        *,
+    };
+
+    #[derive(Clone, Default)]
+    struct Handed(Arc<Mutex<Vec<AgentRecords>>>);
+
+    #[async_trait]
+    impl RecordSink for Handed {
+        async fn send(&self, records: AgentRecords) -> Result<(), GatewayGone> {
+            self.0.lock().unwrap().push(records);
+            Ok(())
+        }
+    }
+
+    async fn handed(decoder: LifeDecoder, bytes: &BytesMut) -> Vec<AgentRecords> {
+        let handed = Handed::default();
+        let limits = BridgeLimits::default();
+        let (_mode, mode) = watch::channel(ReadMode::Live);
+        let mut feed = Feed {
+            decoder: Arc::new(Mutex::new(decoder)),
+            sink: handed.clone(),
+            messages: mpsc::unbounded_channel().0.downgrade(),
+            progress: watch::channel(Progress::default()).0,
+            mode,
+            cadence: Cadence::new(&limits),
+            limits,
+            kept: watch::channel(0).1,
+        };
+        feed.take(&mut bytes.clone()).await.unwrap();
+        std::mem::take(&mut *handed.0.lock().unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_was_said_does_not_wait_with_the_end_of_its_turn() {
+        let mut bytes = BytesMut::new();
+        for (n, (kind, count, payload)) in
+            (1..).zip(frames(include_str!("../../fixtures/claude/think.jsonl")))
+        {
+            put(&mut bytes, kind, n, count, &payload);
+        }
+        let all = handed(new(), &bytes).await;
+        let ends = |records: &AgentRecords| {
+            records.events.iter().any(|event| matches!(event, AgentEvent::TurnEnded { .. }))
+        };
+        let [said, end] = &all[..] else { panic!("{all:?}") };
+        assert!(said.events.iter().any(|event| matches!(event, AgentEvent::Text { .. })) && !ends(said));
+        assert!(ends(end) && said.position < end.position && said.checkpoint.is_none());
+        // Whoever has kept the first alone gets the second again, and nothing else.
+        let mut decoder = new();
+        decoder.hide_to(said.position);
+        let again = handed(decoder, &bytes).await;
+        assert_eq!(again.iter().flat_map(|records| &records.events).collect::<Vec<_>>(), {
+            end.events.iter().collect::<Vec<_>>()
+        });
+    }
+}
