@@ -58,7 +58,9 @@ impl Lab for Sse {
             request.extensions_mut().insert(Admission::Verified(principal));
             next.run(request).await
         });
-        let app = router(gateway, Options::default()).layer(believe);
+        // `ready` tells this limit too, and the traces' is the gateway's.
+        let chats = gateway.limits().chats_per_connection;
+        let app = router(gateway, Options { chats, ..Options::default() }).layer(believe);
         let served = tokio::spawn(async move {
             axum::serve(listener, app).await.expect("connections can be accepted");
         });
