@@ -281,9 +281,14 @@ impl OutboxReader {
     ///
     /// Cancel safe.
     pub async fn closed(&mut self) {
-        while self.outbox.state().close.as_ref().is_none_or(|close| close.drain) {
+        while !self.is_closed() {
             self.outbox.filled.notified().await;
         }
+    }
+
+    /// Whether [`closed`](Self::closed) would return at once.
+    pub fn is_closed(&self) -> bool {
+        self.outbox.state().close.as_ref().is_some_and(|close| !close.drain)
     }
 
     /// Where the transport reports that its peer takes bytes.

@@ -33,6 +33,8 @@ use crate::{
 
 /// Sent when nothing else is, so that nobody on the way takes the stream for dead.
 const COMMENT: Bytes = Bytes::from_static(b":\n\n");
+/// How many cursors are in the ids of events that wait for the peer: with several chats an id is longer than its event.
+const CURSORS: usize = 1024;
 /// Whom the gateway has no room for, or who was too fast, comes back later than others: milliseconds.
 const RETRY_LATE: u64 = 30_000;
 
@@ -228,18 +230,40 @@ async fn write(
                         is_named = true;
                         *ready = named(ready, name, options);
                     }
-                    let in_flight = {
-                        let mut events =
-                            Events { chats: stream.chats(), left: batch.len(), moved: false, run: None };
-                        InFlight::frames(&mut events, &mut batch)
-                    };
-                    let written = sink.write(in_flight, outbox, within).await;
+                    let written = tell(stream, sink, outbox, &mut batch, within).await;
                     outbox.written();
                     written
                 }
             },
             _ = comments.tick() => sink.write(InFlight::raw(COMMENT), outbox, within).await,
         };
+    }
+}
+
+/// Sends a batch of events.
+async fn tell(
+    stream: &Stream,
+    sink: &mut Sink,
+    outbox: &mut OutboxReader,
+    batch: &mut Vec<Frame>,
+    within: Duration,
+) -> io::Result<()> {
+    loop {
+        let (in_flight, later) = {
+            let mut events = Events { chats: stream.chats(), run: None };
+            let at_once = match events.chats.len() {
+                0 | 1 => batch.len(),
+                several => batch.len().min(CURSORS / several).max(1),
+            };
+            let later = batch.split_off(at_once);
+            (InFlight::frames(&mut events, batch), later)
+        };
+        sink.write(in_flight, outbox, within).await?;
+        // What was in flight may have been cut: nothing may follow it.
+        if later.is_empty() || outbox.is_closed() {
+            return Ok(());
+        }
+        *batch = later;
     }
 }
 
@@ -258,8 +282,6 @@ fn named(ready: &Frame, name: &str, options: &Options) -> Frame {
 /// One `data:` line for each event, and cursors as ids.
 struct Events<'a> {
     chats: MutexGuard<'a, Chats>,
-    left: usize,
-    moved: bool,
     /// Of the only chat.
     run: Option<Run>,
 }
@@ -268,20 +290,14 @@ impl Framing for Events<'_> {
     const OVERHEAD: usize = 64;
 
     fn before(&mut self, out: &mut Vec<u8>, frame: &Frame) {
-        self.left -= 1;
         if let Some(seq) = self.run.as_mut().and_then(|run| run.put_id(frame, out)) {
             self.chats.tell_further(seq);
             out.extend_from_slice(b"data: ");
             return;
         }
-        let moves = self.chats.tell(frame);
-        self.moved |= moves;
-        // With several chats an id is long, so that only the last event of a flush carries it.
-        let carries = if self.chats.len() > 1 { self.left == 0 && self.moved } else { moves };
-        if moves {
+        // Each of them: the client may take this event and not the next, and goes on from its id.
+        if self.chats.tell(frame) {
             self.run = if self.chats.len() == 1 { Run::begin(frame) } else { None };
-        }
-        if carries {
             out.extend_from_slice(b"id: ");
             self.chats.put_id(out);
             out.push(b'\n');

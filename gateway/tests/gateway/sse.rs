@@ -1,13 +1,15 @@
 //! Server-sent events through the front door.
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead, BufReader},
     process::{Command, Stdio},
+    time::Instant,
 };
 
 use serde_json::{Value, json};
 
-use crate::lab::{Client, Gateway, config_file, text_of};
+use crate::lab::{Client, Gateway, PATIENCE, config_file, text_of};
 
 const ELSEWHERE: &str = "https://page.example";
 
@@ -31,6 +33,85 @@ fn a_conversation_begun_over_websocket_goes_on_over_a_stream_and_a_socket() {
     let mut fourth = gateway.sse(&format!("?after={id}"));
     assert_eq!(fourth.wait_for("attached")["recovered"], true);
     assert_eq!(text_of(&fourth.until("replay_end")), "three", "and nothing that was there before");
+}
+
+/// What a client has of its chats: the last number and the text of each.
+#[derive(Debug, Default, Clone, PartialEq)]
+struct Has(BTreeMap<String, (u64, String)>);
+
+impl Has {
+    /// Takes an event as the protocol says, and insists that nothing comes twice and nothing is missing.
+    fn take(&mut self, event: &Value) {
+        let Some(seq) = event["seq"].as_u64().filter(|_| event["event"] != "replay_end") else { return };
+        let (cursor, text) = self.0.entry(event["chat_id"].as_str().unwrap().to_owned()).or_default();
+        assert_eq!(event["first_seq"].as_u64().unwrap_or(seq), *cursor + 1, "after {cursor}: {event}");
+        *cursor = seq;
+        text.push_str(&text_of(std::slice::from_ref(event)));
+    }
+
+    /// Goes on from an id, and gives how many deltas came.
+    fn go_on(&mut self, gateway: &Gateway, id: &str) -> usize {
+        let mut stream = gateway.sse(&format!("?after={id}"));
+        let mut deltas = 0;
+        for _ in id.split(',') {
+            for event in stream.until("replay_end") {
+                deltas += usize::from(event["event"] == "delta");
+                self.take(&event);
+            }
+        }
+        deltas
+    }
+}
+
+#[test]
+fn with_two_chats_every_word_comes_once_wherever_the_stream_was_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config_file(dir.path(), "[limits]\nmerge_bytes = 0\nconnections_per_principal = \"off\"\n");
+    let args = ["--agent", "demo", "--config", config.to_str().unwrap()];
+    let mut first = Gateway::start_with(|serve| {
+        serve.args(args);
+    });
+    let mut stream = first.sse("");
+    for chat in ["a", "b"] {
+        stream.message(chat, "t", "fast 100");
+    }
+    let mut heard: Vec<(Value, Option<String>)> = Vec::new();
+    while heard.iter().filter(|(event, _)| event["event"] == "turn_end").count() < 2 {
+        let event = stream.next().unwrap();
+        heard.push((event, stream.last_id.clone()));
+    }
+    let mut whole = Has::default();
+    heard.iter().for_each(|(event, _)| whole.take(event));
+    let said: String = (1..=100).map(|number| format!("{number} ")).collect();
+    assert!(whole.0.values().all(|(_, text)| *text == said), "{whole:?}");
+
+    first.signal(rustix::process::Signal::INT);
+    first.wait();
+    let second = Gateway::start_with(|serve| {
+        let data = serve.get_args().skip_while(|arg| *arg != "--data-dir").nth(1).unwrap();
+        std::fs::rename(first.path("data"), data).unwrap();
+        serve.args(args);
+    });
+    let attached = heard.iter().map(|(event, _)| event).filter(|event| event["event"] == "attached");
+    let beginnings = attached.map(|event| {
+        format!("{}@{}:0", event["chat_id"].as_str().unwrap(), event["epoch"].as_str().unwrap())
+    });
+    let beginning = beginnings.collect::<Vec<_>>().join(",");
+    // Until what the stream brought in many pieces is in few.
+    let deadline = Instant::now() + PATIENCE;
+    while Has::default().go_on(&second, &beginning) > 10 {
+        assert!(Instant::now() < deadline, "nothing is joined");
+    }
+    let mut has = Has::default();
+    for (event, id) in &heard {
+        has.take(event);
+        let Some(id) = id else { continue };
+        let mut goes_on = has.clone();
+        goes_on.go_on(&second, id);
+        for chat in id.split(',').map(|cursor| cursor.split('@').next().unwrap()) {
+            assert_eq!(goes_on.0[chat], whole.0[chat], "from {id}");
+        }
+    }
 }
 
 /// As the documentation says.
@@ -148,7 +229,7 @@ fn a_stream_that_is_not_read_does_not_keep_the_gateway_from_ending() {
     // Closed, because nothing is read: only its last event is still to be taken.
     while stream.post(&json!({"type": "ping"})) != 410 {}
     gateway.signal(rustix::process::Signal::INT);
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.log());
     // The reader itself would have 30 s for its last event.
     assert!(began.elapsed().as_secs() < 28, "{:?}", began.elapsed());

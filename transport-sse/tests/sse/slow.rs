@@ -35,9 +35,9 @@ async fn turn(site: &Site, sender: &mut Open) -> Transcript {
 }
 
 /// The agent says very much, as fast as it is let.
-async fn flood(site: &Site) {
-    for at in 0..PIECES {
-        let text = format!("{at:08}{}", "x".repeat(PIECE - 8));
+async fn flood(site: &Site, pieces: usize, piece: usize) {
+    for at in 0..pieces {
+        let text = format!("{at:08}{}", "x".repeat(piece - 8));
         let events = vec![AgentEvent::Text { stream: "s1".into(), text }];
         site.world.agents().say("c1", events).unwrap().await.unwrap();
     }
@@ -62,17 +62,31 @@ async fn read_on(raw: &mut Raw, transcript: &mut Transcript) -> (Option<u64>, St
 
 #[tokio::test]
 async fn who_stops_reading_is_closed_and_resumes_by_its_last_id_and_nobody_waits_for_it() {
-    let limits = Limits { reader_stall_ms: 1000, ..generous() };
+    stops_reading(0, PIECES, PIECE).await;
+}
+
+/// Nearly all of what is sent are ids.
+#[tokio::test]
+async fn who_stops_reading_a_stream_of_many_chats_resumes_by_its_last_id_all_the_same() {
+    stops_reading(31, 5000, 10).await;
+}
+
+async fn stops_reading(others: usize, pieces: usize, piece: usize) {
+    let limits = Limits { reader_stall_ms: 1000, merge_bytes: 0, ..generous() };
     let site = Site::with(limits, Options::default()).await;
     let mut stuck = Open::over(Raw::connect_narrow(site.address).await, site.address, "/sse").await;
+    for _ in 0..others {
+        stuck.post(r#"{"type":"new_chat"}"#).await;
+        stuck.raw.wait_for("replay_end").await;
+    }
     let mut seen = turn(&site, &mut stuck).await;
     let cursor = seen.cursor();
     let after = format!("/sse?after=c1@{}:{}", cursor["epoch"].as_str().unwrap(), cursor["seq"]);
     let mut good = Open::new(site.address, &after).await;
     let mut whole = seen.clone();
-    let ((), (closed, _)) = tokio::join!(flood(&site), read_on(&mut good.raw, &mut whole));
+    let ((), (closed, _)) = tokio::join!(flood(&site, pieces, piece), read_on(&mut good.raw, &mut whole));
     assert_eq!(closed, None);
-    assert_eq!(whole.text().len(), PIECES * PIECE);
+    assert_eq!(whole.text().len(), pieces * piece);
     // Now it reads again, long after it was given up: that it does not read for a while is what is tested.
     tokio::time::sleep(Duration::from_secs(4)).await;
     let (closed, last) = read_on(&mut stuck.raw, &mut seen).await;
@@ -81,6 +95,9 @@ async fn who_stops_reading_is_closed_and_resumes_by_its_last_id_and_nobody_waits
     assert!(stuck.raw.is_whole());
     let mut again = Raw::connect(site.address).await;
     again.get("/sse", &[&format!("Last-Event-ID: {last}")]).await;
+    for _ in 0..others {
+        again.wait_for("replay_end").await;
+    }
     assert_eq!(read_on(&mut again, &mut seen).await.0, None);
     assert_eq!(seen.lines(), whole.lines());
 }
@@ -94,7 +111,7 @@ async fn who_reads_late_gets_everything() {
         tokio::time::sleep(Duration::from_millis(500)).await;
         read_on(&mut late.raw, &mut transcript).await
     };
-    let ((), (closed, _)) = tokio::join!(flood(&site), reading);
+    let ((), (closed, _)) = tokio::join!(flood(&site, PIECES, PIECE), reading);
     assert_eq!(closed, None);
     assert_eq!(transcript.text().len(), PIECES * PIECE);
     late.post(r#"{"type":"ping"}"#).await;
@@ -126,7 +143,7 @@ async fn who_reads_a_byte_now_and_then_or_none_is_given_up_in_time_and_costs_not
         slow.push(open);
     }
     let memory = resident();
-    let ((), (closed, _)) = tokio::join!(flood(&site), read_on(&mut good.raw, &mut whole));
+    let ((), (closed, _)) = tokio::join!(flood(&site, PIECES, PIECE), read_on(&mut good.raw, &mut whole));
     assert_eq!(closed, None, "nobody else waits for them");
     assert_eq!(whole.text().len(), PIECES * PIECE);
     let grown = resident().saturating_sub(memory);

@@ -127,7 +127,7 @@ async fn with_one_chat_every_event_of_the_log_has_its_cursor() {
 }
 
 #[tokio::test]
-async fn with_several_chats_the_last_event_of_a_flush_carries_all_cursors() {
+async fn with_several_chats_every_event_of_the_log_carries_all_cursors() {
     let site = Site::new().await;
     let mut open = Open::new(site.address, "/sse").await;
     for chat in ["a", "b"] {
@@ -142,6 +142,8 @@ async fn with_several_chats_the_last_event_of_a_flush_carries_all_cursors() {
             let (event, id) = open.raw.event_and_id().await;
             if let (Some(chat), Some(seq)) = (event["chat_id"].as_str(), event["seq"].as_u64()) {
                 heads.insert(chat.to_owned(), format!("{chat}@{}:{seq}", event["epoch"].as_str().unwrap()));
+                let expected: Vec<&str> = heads.values().map(String::as_str).collect();
+                assert_eq!(id.as_deref(), Some(&*expected.join(",")), "{event}");
             }
             last = id.unwrap_or(last);
             if event["text"] == text {
