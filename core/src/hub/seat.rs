@@ -10,7 +10,7 @@ use super::{
     chat::Chat,
     context::{Context, Errand},
     io::{ChatRef, Output},
-    log::Draft,
+    log::{Draft, Effect},
 };
 use crate::{
     agent::{AgentCommand, AgentExit, AgentRun},
@@ -146,6 +146,12 @@ impl Chat {
                 return;
             }
             if let Seat::Reserved { run } = self.seat {
+                let started = Change::AgentStarted { run };
+                if let Some(pending) = self.pending.iter_mut().find(|on| on.changes.contains(&started)) {
+                    // Should this gateway die, the next one must know whom to take up.
+                    pending.effects.push(Effect::Tell(command));
+                    return;
+                }
                 self.seat = Seat::Alive { run, held: false };
                 cx.output(Output::StartAgent { chat: self.key.clone(), run, session: self.session.clone() });
             }

@@ -1,0 +1,125 @@
+//! What a gateway keeps so that the next one can take up its agents, and what that one does with them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test says what it expects, and no more"
+)]
+
+use std::collections::VecDeque;
+
+use switchboard_core::{
+    Hub, Input, Limits, Moment, Output, Peer,
+    agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords, AgentRun},
+    ids::{ChatId, ChatKey, ConnId, Principal},
+    journal::{Append, Ask, AskId, ChatRecord, Found, JournalAnswer, MemoryJournal, Query},
+    wire::{ClientEnvelope, Message, Outcome, TurnError},
+};
+
+const CONN: ConnId = ConnId(1);
+
+/// A hub and its journal, which keeps nothing until it is let.
+struct World {
+    hub: Hub,
+    now: Moment,
+    journal: MemoryJournal,
+    appends: VecDeque<Append>,
+}
+
+impl World {
+    fn new(journal: MemoryJournal, seed: u8) -> Self {
+        let now = Moment { ticks_ms: 0, unix_ms: 1_700_000_000_000 };
+        Self { hub: Hub::new(Limits::default(), [seed; 32], now), now, journal, appends: VecDeque::new() }
+    }
+
+    /// Gives what is to be done besides appends and questions.
+    fn step(&mut self, input: Input) -> Vec<Output> {
+        self.hub.handle(self.now, input);
+        let mut others = Vec::new();
+        while let Some(output) = self.hub.poll_output() {
+            match output {
+                Output::Append(append) => self.appends.push_back(append),
+                Output::Ask(ask) => self.hub.handle(self.now, Input::Journal(self.journal.ask(ask))),
+                other => others.push(other),
+            }
+        }
+        others
+    }
+
+    /// The journal keeps the next append.
+    fn keep(&mut self) -> Vec<Output> {
+        let append = self.appends.pop_front().expect("something is to be kept");
+        let answer = self.journal.append(append);
+        self.step(Input::Journal(answer))
+    }
+
+    fn keep_all(&mut self) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        while !self.appends.is_empty() {
+            outputs.extend(self.keep());
+        }
+        outputs
+    }
+
+    fn sends(&mut self, content: &str) -> Vec<Output> {
+        let message = Message { chat_id: key().chat, content: content.into(), turn_id: None };
+        self.step(Input::Envelope { conn: CONN, envelope: ClientEnvelope::Message(message) })
+    }
+
+    fn says(&mut self, run: AgentRun, records: AgentRecords) -> Vec<Output> {
+        self.step(Input::AgentRecords { chat: key(), run, records })
+    }
+
+    fn record(&self) -> ChatRecord {
+        let found = self.journal.ask(Ask { id: AskId(0), query: Query::Chat { chat: key() } });
+        let JournalAnswer::Found(_, Found::Chat(Some(record))) = found else { panic!("{found:?}") };
+        *record
+    }
+}
+
+fn key() -> ChatKey {
+    ChatKey { principal: Principal::owner(), chat: ChatId::parse("c").unwrap() }
+}
+
+fn ended(position: u64) -> AgentRecords {
+    let end = AgentEvent::TurnEnded { outcome: Outcome::Completed, error: None, usage: None, cost: None };
+    AgentRecords { position, events: vec![end], checkpoint: None }
+}
+
+fn started(outputs: &[Output]) -> Option<AgentRun> {
+    outputs.iter().find_map(|output| match output {
+        Output::StartAgent { run, .. } => Some(*run),
+        _ => None,
+    })
+}
+
+/// A hub with a turn that its agent has been told of, and that agent.
+fn in_a_turn() -> (World, AgentRun) {
+    let mut world = World::new(MemoryJournal::default(), 7);
+    world.step(Input::Opened { conn: CONN, peer: Peer { principal: Principal::owner(), client_id: None } });
+    world.sends("hi");
+    let run = started(&world.keep_all()).unwrap();
+    (world, run)
+}
+
+#[test]
+fn an_agent_is_told_nothing_before_the_journal_knows_of_it() {
+    let (mut world, run) = in_a_turn();
+    world.says(run, ended(1));
+    world.keep_all();
+    world.sends("again");
+    let error = TurnError { code: "agent_exited".into(), detail: "it died".into() };
+    world.step(Input::AgentExited { chat: key(), run, exit: AgentExit::Gone(error) });
+    assert_eq!(
+        started(&world.keep()),
+        None,
+        "the turn has started, and the journal still names the other agent"
+    );
+    let outputs = world.keep_all();
+    let other = started(&outputs).expect("another agent is started");
+    let told = |output: &Output| {
+        matches!(output, Output::Command { run, command: AgentCommand::Prompt { text, .. } }
+            if *run == other && text == "again")
+    };
+    assert!(outputs.iter().any(told), "{outputs:?}");
+    assert_eq!(world.record().agent.map(|agent| agent.run), Some(other));
+}
