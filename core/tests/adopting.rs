@@ -69,6 +69,11 @@ impl World {
         self.step(Input::AgentRecords { chat: key(), run, records })
     }
 
+    fn waits(&mut self, ms: u64) -> Vec<Output> {
+        self.now.ticks_ms += ms;
+        self.step(Input::Tick)
+    }
+
     fn record(&self) -> ChatRecord {
         let found = self.journal.ask(Ask { id: AskId(0), query: Query::Chat { chat: key() } });
         let JournalAnswer::Found(_, Found::Chat(Some(record))) = found else { panic!("{found:?}") };
@@ -101,6 +106,13 @@ fn in_a_turn() -> (World, AgentRun) {
     (world, run)
 }
 
+/// The gateway is gone from one moment to the next, and with it what the journal had not kept.
+fn next(world: World) -> (World, Vec<Output>) {
+    let mut next = World::new(world.journal, 8);
+    let outputs = next.step(Input::Recover { chat: key() });
+    (next, outputs)
+}
+
 #[test]
 fn an_agent_is_told_nothing_before_the_journal_knows_of_it() {
     let (mut world, run) = in_a_turn();
@@ -122,4 +134,26 @@ fn an_agent_is_told_nothing_before_the_journal_knows_of_it() {
     };
     assert!(outputs.iter().any(told), "{outputs:?}");
     assert_eq!(world.record().agent.map(|agent| agent.run), Some(other));
+}
+
+#[test]
+fn an_agent_that_was_told_to_stop_is_not_taken_up() {
+    let (mut world, _) = in_a_turn();
+    world.sends("next");
+    world.keep_all();
+    let cancel = ClientEnvelope::Cancel { chat_id: key().chat, turn_id: None };
+    world.step(Input::Envelope { conn: CONN, envelope: cancel });
+    world.keep_all();
+    let grace_ms = world.hub.limits().cancel_grace_ms;
+    let outputs = world.waits(grace_ms);
+    assert!(
+        outputs.iter().any(|output| matches!(output, Output::StopAgent { kill: true, .. })),
+        "{outputs:?}"
+    );
+    world.keep_all();
+    assert_eq!(world.record().agent, None, "whether or not it has gone");
+    // What it says of the turn that is over would be taken for an answer to the next one.
+    let (mut next, outputs) = next(world);
+    assert!(!outputs.iter().any(|output| matches!(output, Output::AdoptAgent { .. })), "{outputs:?}");
+    assert!(started(&next.keep_all()).is_some());
 }

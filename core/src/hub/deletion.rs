@@ -49,8 +49,8 @@ impl Chat {
         self.phase = Phase::Deleting;
         let due_ms = cx.now.ticks_ms + cx.limits.cancel_grace_ms;
         self.deletion = Some(Deletion { by: conn, due_ms, staged: false, ended: None });
-        self.end_turns(cx, Outcome::Cancelled, None);
         self.stop_agent(cx, true);
+        self.end_turns(cx, Outcome::Cancelled, None);
         self.go_on_deleting(cx);
         self.rearm(cx);
         Ok(())

@@ -350,9 +350,9 @@ impl Chat {
         }
     }
 
-    /// Whether no turn is open and the journal has answered for everything.
+    /// Whether no turn is open, the journal has answered for everything, and whoever wanted something knows of it.
     pub(super) fn is_settled(&self) -> bool {
-        self.turns.is_empty() && self.is_kept()
+        self.turns.is_empty() && self.is_kept() && !self.looking_up
     }
 
     /// Whether the journal has answered for everything.

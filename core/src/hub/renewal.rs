@@ -192,7 +192,7 @@ impl Chat {
         }
         let known = record.and_then(|record| record.agent.as_ref());
         match (self.seat, known) {
-            (Seat::Alive { run, .. } | Seat::Stopping { run, .. }, known) => {
+            (Seat::Alive { run, .. }, known) => {
                 if known.is_none_or(|known| known.run != run) {
                     draft.changes.push(Change::AgentStarted { run });
                 }
@@ -203,8 +203,10 @@ impl Chat {
                     draft.changes.push(Change::AgentPosition { run, position, checkpoint });
                 }
             }
-            (Seat::Empty, Some(known)) => draft.changes.push(Change::AgentEnded { run: known.run }),
-            (Seat::Empty, None) | (Seat::Reserved { .. }, _) => {}
+            (Seat::Empty | Seat::Stopping { .. }, Some(known)) => {
+                draft.changes.push(Change::AgentEnded { run: known.run });
+            }
+            (Seat::Empty | Seat::Stopping { .. }, None) | (Seat::Reserved { .. }, _) => {}
         }
         if let Some(active) = &mut self.active {
             active.work_changed = true;

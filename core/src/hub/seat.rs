@@ -191,6 +191,8 @@ impl Chat {
                 self.seat = Seat::Stopping { run, kill_at_ms, killed: kill };
                 cx.agents.stopping += 1;
                 cx.output(Output::StopAgent { run, kill });
+                // Nobody hears it any more, the next gateway included: what it still says is of a turn that is over.
+                self.stage_changes(cx, [Change::AgentEnded { run }]);
                 self.review_seat(cx);
             }
             Seat::Reserved { .. } => self.vacate(cx),
@@ -215,11 +217,14 @@ impl Chat {
             self.stage_changes(cx, [Change::AgentStarted { run }]);
             return;
         }
+        let stopping = matches!(self.seat, Seat::Stopping { .. });
         self.vacate(cx);
         if self.ends_unlogged(cx, run) {
             return;
         }
-        self.stage_changes(cx, [Change::AgentEnded { run }]);
+        if !stopping {
+            self.stage_changes(cx, [Change::AgentEnded { run }]);
+        }
         if let Some(active) = &self.active {
             let cancelling = active.cancel_by_ms.is_some();
             let (outcome, error) = match exit {

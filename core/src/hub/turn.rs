@@ -319,8 +319,8 @@ impl Chat {
     pub(super) fn shut_down(&mut self, cx: &mut Context) {
         let detail = "the gateway was stopped before the answer was complete";
         let error = TurnError { code: "gateway_stopped".into(), detail: detail.into() };
-        self.end_turns(cx, Outcome::Interrupted, Some(error));
         self.stop_agent(cx, false);
+        self.end_turns(cx, Outcome::Interrupted, Some(error));
     }
 
     /// any to ended, those that wait first. The error is that of the one that runs.
