@@ -114,6 +114,18 @@ fn next(world: World) -> (World, Vec<Output>) {
 }
 
 #[test]
+fn an_agent_that_is_taken_up_with_nothing_to_do_is_stopped_in_time() {
+    let (mut world, run) = in_a_turn();
+    world.says(run, ended(1));
+    world.keep_all();
+    let (mut next, outputs) = next(world);
+    assert!(matches!(&outputs[..], [Output::AdoptAgent { agent, .. }] if agent.run == run), "{outputs:?}");
+    let idle_ms = next.hub.limits().agent_idle_ms;
+    assert_eq!(next.hub.next_deadline().map(|due| due.ticks_ms), Some(idle_ms));
+    assert!(matches!(next.waits(idle_ms)[..], [Output::StopAgent { kill: false, .. }]));
+}
+
+#[test]
 fn an_agent_is_told_nothing_before_the_journal_knows_of_it() {
     let (mut world, run) = in_a_turn();
     world.says(run, ended(1));

@@ -474,6 +474,7 @@ impl Chat {
             self.end_turn(cx, Outcome::Interrupted, Some(error));
         }
         self.try_start(cx);
+        self.review_seat(cx);
     }
 }
 
