@@ -11,7 +11,7 @@ use switchboard_core::{
     Hub, Input, Limits, Moment, Output, Peer,
     agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords, AgentRun},
     ids::{ChatId, ChatKey, ConnId, Principal},
-    journal::{Append, Ask, AskId, ChatRecord, Found, JournalAnswer, MemoryJournal, Query},
+    journal::{Append, Ask, AskId, ChatRecord, Durability, Found, JournalAnswer, MemoryJournal, Query},
     wire::{ClientEnvelope, Message, Outcome, TurnError},
 };
 
@@ -168,4 +168,20 @@ fn an_agent_that_was_told_to_stop_is_not_taken_up() {
     let (mut next, outputs) = next(world);
     assert!(!outputs.iter().any(|output| matches!(output, Output::AdoptAgent { .. })), "{outputs:?}");
     assert!(started(&next.keep_all()).is_some());
+}
+
+#[test]
+fn the_state_of_a_decoder_is_on_the_disk_before_an_agent_forgets_what_led_to_it() {
+    let (mut world, run) = in_a_turn();
+    let text = |text: &str| vec![AgentEvent::Text { stream: "s".into(), text: text.into() }];
+    world.says(run, AgentRecords { position: 1, events: text("one"), checkpoint: None });
+    world.keep_all();
+    let mut durability = |position, checkpoint| {
+        world.says(run, AgentRecords { position, events: text("more"), checkpoint });
+        let durability = world.appends[0].durability;
+        world.keep_all();
+        durability
+    };
+    assert_eq!(durability(2, None), Durability::Written);
+    assert_eq!(durability(3, Some("state".into())), Durability::Synced);
 }

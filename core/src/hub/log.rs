@@ -94,7 +94,8 @@ impl Draft {
     }
 }
 
-/// Deltas wait for the process's own crash to be harmless; what a turn hangs on waits for the disk.
+/// Deltas wait for the process's own crash to be harmless; what a turn hangs on waits for the disk, and so does a
+/// decoder's state: once it is kept, the agent's host lets go of the records that led to it.
 fn durability(events: &[Staged], changes: &[Change]) -> Durability {
     let light = |event: &Staged| {
         event.turn_id.is_some()
@@ -109,8 +110,9 @@ fn durability(events: &[Staged], changes: &[Change]) -> Durability {
                 )
             )
     };
-    let of_records =
-        |change: &Change| matches!(change, Change::AgentPosition { .. } | Change::OpenWork { .. });
+    let of_records = |change: &Change| {
+        matches!(change, Change::AgentPosition { checkpoint: None, .. } | Change::OpenWork { .. })
+    };
     if events.iter().all(light) && changes.iter().all(of_records) && !events.is_empty() {
         Durability::Written
     } else {
