@@ -61,6 +61,7 @@ mod tests {
         ("0002_deleted", "a580f7f67ae66f1b263d9ffad472dbf13e98e3e106857ea1eec95fdcdf8f6d4c"),
         ("0003_open_work", "bd675bae7dd6c3ebef60b7817b179da1a771ab2427ff12295a55961c82290807"),
         ("0004_joined", "705530e4221d1fe2fc1c4d9f4645427c18776df280e1d9e06fca8f2799ae3153"),
+        ("0005_in_order", "680a3752bf3c4534901deccc6f12af02d1c9a18756fa1a74dd3f3b6cc14a0261"),
     ];
 
     #[test]
