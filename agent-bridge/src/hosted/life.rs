@@ -70,6 +70,11 @@ pub(super) async fn serve<O: OrderSource, S: RecordSink>(
             return agent.agent.start_failed("the system refused its host");
         }
         decoder.begin_after(position);
+    } else if !place.dir().exists() {
+        // The log was put back without what was beside it, or that was removed.
+        tracing::info!(run = run.0, "nothing is left of the agent that this chat had");
+        let detail = "The gateway was restarted before the answer was complete, and nothing is left of its agent.";
+        return gone("gateway_restarted", detail);
     } else if place.card().is_some_and(|card| card.chat != whom) {
         tracing::error!(run = run.0, "the host of this life serves another chat; it is left alone");
         return gone("agent_host_lost", "The agent's host is lost.");

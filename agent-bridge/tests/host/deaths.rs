@@ -112,7 +112,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             assert_eq!(end_orphans(&place.hosts, &BTreeSet::new()).unwrap(), 1);
             assert!(!place.run_dir().exists());
             let (exit, events) = Bench::adopt(crashed).exit().await;
-            assert_eq!(gone(&exit).0, "agent_exited");
+            assert_eq!(gone(&exit).0, "gateway_restarted");
             assert!(events.is_empty());
         }),
         trial("orphans_are_ended_and_what_is_kept_lives", |place| async move {
