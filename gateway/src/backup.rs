@@ -1,6 +1,6 @@
 //! `switchboard backup` and `switchboard restore`: all chats in one file, and back.
 
-use std::{fs, path::Path, process::ExitCode};
+use std::{fs, io, path::Path, process::ExitCode};
 
 use switchboard_runtime::{BackupReport, Sqlite};
 
@@ -15,6 +15,12 @@ use crate::{
 /// Copies all chats to a file; a gateway may be running.
 pub(crate) fn backup(args: &BackupArgs) -> Result<ExitCode> {
     let data_dir = Config::read(&serve_args(&args.place))?.data_dir;
+    if fs::metadata(data_dir.join(JOURNAL)).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return Err(Failure::new(
+            format!("There are no chats in {}: no gateway has kept any there.", data_dir.display()),
+            "Name the data directory of the gateway with --data-dir.",
+        ));
+    }
     check(&data_dir)?;
     let report = Sqlite::backup(&data_dir.join(JOURNAL), &args.file).map_err(|error| {
         Failure::new(
@@ -34,7 +40,7 @@ pub(crate) fn restore(args: &RestoreArgs) -> Result<ExitCode> {
     let report = Sqlite::restore(&args.file, &data_dir.path().join(JOURNAL)).map_err(|error| {
         Failure::new(
             format!("The backup was not restored: {error}."),
-            "Nothing was changed. Name a file that `switchboard backup` made, and an empty directory with --data-dir.",
+            "No chat was changed. Name a file that `switchboard backup` made, and an empty directory with --data-dir.",
         )
     })?;
     console::line(&format!(

@@ -117,16 +117,11 @@ fn lock(dir: &Path) -> Result<File> {
         )
     };
     let mut file = options.open(&path).map_err(unusable)?;
-    let holder = || {
-        fs::read_to_string(&path)
-            .ok()
-            .and_then(|text| text.trim().parse::<i32>().ok().and_then(Pid::from_raw))
-    };
     let deadline = Instant::now() + DYING;
     let mut locked = file.try_lock();
     // A process that a killed gateway was just starting holds the lock until it runs a program of its own.
     while matches!(locked, Err(TryLockError::WouldBlock))
-        && holder().is_some_and(|pid| test_kill_process(pid).is_err())
+        && holder(dir).is_some_and(|pid| test_kill_process(pid).is_err())
         && Instant::now() < deadline
     {
         std::thread::sleep(LOOK);
@@ -139,21 +134,30 @@ fn lock(dir: &Path) -> Result<File> {
             noted.map_err(unusable)?;
             Ok(file)
         }
-        Err(TryLockError::WouldBlock) => {
-            let who = holder().map_or(String::new(), |pid| format!(" (process {})", pid.as_raw_nonzero()));
-            Err(Failure::new(
-                format!("Another gateway{who} runs on the data directory {} already.", dir.display()),
-                "Talk to that one, stop it first, or give this one a directory of its own with --data-dir.",
-            ))
-        }
+        Err(TryLockError::WouldBlock) => Err(taken(dir)),
         Err(TryLockError::Error(error)) => Err(unusable(error)),
     }
 }
 
-/// Whether a gateway runs on this directory, seen from outside.
-pub(crate) fn is_locked(dir: &Path) -> bool {
-    let file = File::open(dir.join(LOCK));
-    file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+/// The process that has the lock, as it says.
+fn holder(dir: &Path) -> Option<Pid> {
+    let text = fs::read_to_string(dir.join(LOCK)).ok()?;
+    Pid::from_raw(text.trim().parse().ok()?)
+}
+
+fn taken(dir: &Path) -> Failure {
+    let who = holder(dir).map_or(String::new(), |pid| format!(" (process {})", pid.as_raw_nonzero()));
+    Failure::new(
+        format!("Another gateway{who} runs on the data directory {} already.", dir.display()),
+        "Talk to that one, stop it first, or give this one a directory of its own with --data-dir.",
+    )
+}
+
+/// Whether no gateway runs on this directory, seen from outside.
+pub(crate) fn check_free(dir: &Path) -> Result<()> {
+    let lock = File::open(dir.join(LOCK));
+    let locked = lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)));
+    if locked { Err(taken(dir)) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -185,11 +189,11 @@ mod tests {
         let path = root.path().join("a/b");
         let first = DataDir::open(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
-        assert!(is_locked(&path));
+        assert!(check_free(&path).unwrap_err().what().contains("already"));
         let error = DataDir::open(&path).unwrap_err();
         assert!(error.what().contains(&std::process::id().to_string()), "{error}");
         drop(first);
-        assert!(!is_locked(&path));
+        check_free(&path).unwrap();
         DataDir::open(&path).unwrap();
     }
 

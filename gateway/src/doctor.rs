@@ -3,8 +3,8 @@
 use std::{
     env,
     fs::{self, OpenOptions},
-    io::Read,
-    path::{Path, PathBuf},
+    io::{self, Read},
+    path::Path,
     process::{Command, ExitCode, Stdio},
     time::{Duration, Instant},
 };
@@ -18,7 +18,7 @@ use crate::{
     config::{AgentChoice, Config},
     console, data_dir,
     failure::Failure,
-    http, serve, token,
+    http, serve, startup, token,
 };
 
 /// An agent has this long to say its version.
@@ -42,8 +42,9 @@ pub(crate) fn run(args: &ServeArgs) -> ExitCode {
             findings.extend(data_directory(&config.data_dir));
             findings.push(token_file(&config));
             findings.extend(addresses(&config));
+            findings.extend(config.port_file.as_deref().map(port_file));
             findings.push(workspace(&config.workspace));
-            findings.extend(known_agents());
+            findings.extend(known_agents(&config.agent));
             findings.push(agent(&config.agent));
         }
         Err(failure) => findings.push(Finding::Fail(failure)),
@@ -70,19 +71,19 @@ fn data_directory(path: &Path) -> Vec<Finding> {
         Ok(()) => writable(path),
         Err(failure) => Finding::Fail(failure),
     }];
-    if data_dir::is_locked(path) {
-        findings.push(Finding::Warn(format!(
-            "A gateway runs on {shown}; a second one needs its own --data-dir."
-        )));
-    }
+    findings.extend(data_dir::check_free(path).err().map(Finding::Fail));
     findings
+}
+
+/// Writes into a directory, and leaves nothing.
+fn probe(directory: &Path) -> io::Result<()> {
+    let probe = directory.join(format!("probe-{}", std::process::id()));
+    OpenOptions::new().write(true).create_new(true).open(&probe).and_then(|_| fs::remove_file(&probe))
 }
 
 fn writable(path: &Path) -> Finding {
     let shown = path.display();
-    let probe = path.join(format!("probe-{}", std::process::id()));
-    let written = OpenOptions::new().write(true).create_new(true).open(&probe);
-    match written.and_then(|_| fs::remove_file(&probe)) {
+    match probe(path) {
         Ok(()) => Finding::Ok(format!("The data directory {shown} is private and can be written.")),
         Err(error) => Finding::Fail(Failure::new(
             format!("The data directory {shown} cannot be written: {error}."),
@@ -105,26 +106,37 @@ fn token_file(config: &Config) -> Finding {
     }
 }
 
+fn port_file(path: &Path) -> Finding {
+    let shown = path.display();
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match probe(directory) {
+        Ok(()) => Finding::Ok(format!("The port file {shown} can be written.")),
+        Err(error) => Finding::Fail(startup::no_port_file(path, &error)),
+    }
+}
+
 fn addresses(config: &Config) -> Vec<Finding> {
-    let running = data_dir::is_locked(&config.data_dir);
     let bind = |address| match crate::runtime().and_then(|runtime| {
         let _entered = runtime.enter();
         http::bind(address)
     }) {
         Ok(_) => Finding::Ok(format!("The address {address} is free.")),
-        // Most likely by the gateway that was found.
-        Err(failure) if running => Finding::Warn(failure.what().into()),
         Err(failure) => Finding::Fail(failure),
     };
-    let socket = |path: &PathBuf| match crate::runtime().and_then(|runtime| {
+    let addresses = config.listen.iter().map(|address| bind(*address));
+    let pages = config.listen_unix.iter().map(|path| socket(path, "--listen"));
+    addresses.chain(pages).chain(config.unix.iter().map(|path| socket(path, "--unix"))).collect()
+}
+
+fn socket(path: &Path, flag: &str) -> Finding {
+    let shown = path.display();
+    match crate::runtime().and_then(|runtime| {
         let _entered = runtime.enter();
-        serve::bind_unix(path, "--listen").map(Listener::remove)
+        serve::bind_unix(path, flag).map(Listener::remove)
     }) {
-        Ok(()) => Finding::Ok(format!("The socket {} can be listened on.", path.display())),
-        Err(failure) if running => Finding::Warn(failure.what().into()),
+        Ok(()) => Finding::Ok(format!("The socket {shown} can be listened on.")),
         Err(failure) => Finding::Fail(failure),
-    };
-    config.listen.iter().map(|address| bind(*address)).chain(config.listen_unix.iter().map(socket)).collect()
+    }
 }
 
 fn workspace(path: &Path) -> Finding {
@@ -137,7 +149,8 @@ fn workspace(path: &Path) -> Finding {
     }
 }
 
-fn known_agents() -> Vec<Finding> {
+/// Those that may be chosen, if none was.
+fn known_agents(choice: &AgentChoice) -> Vec<Finding> {
     let path = env::var_os("PATH").unwrap_or_default();
     let found = |preset: &switchboard_agent_bridge::AgentPreset| match preset.find(&path) {
         Some(program) => match version(&program) {
@@ -150,7 +163,12 @@ fn known_agents() -> Vec<Finding> {
         },
         None => Finding::Warn(format!("{} is not on PATH.", preset.name)),
     };
-    AGENT_PRESETS.iter().map(found).collect()
+    let may_answer = |preset: &&switchboard_agent_bridge::AgentPreset| match choice {
+        AgentChoice::Detect => true,
+        AgentChoice::Named(name) => name == preset.name,
+        AgentChoice::Command { .. } => false,
+    };
+    AGENT_PRESETS.iter().filter(may_answer).map(found).collect()
 }
 
 fn agent(choice: &AgentChoice) -> Finding {

@@ -100,11 +100,15 @@ pub(crate) fn write_port_file(path: &Path, bound: &[SocketAddr], sockets: &[Path
     let written = fs::write(&draft, text).and_then(|()| fs::rename(&draft, path));
     written.map_err(|error| {
         let _ = fs::remove_file(&draft);
-        Failure::new(
-            format!("The port file {} cannot be written: {error}.", path.display()),
-            "Name a file in a directory that this user can write to with --port-file.",
-        )
+        no_port_file(path, &error)
     })
+}
+
+pub(crate) fn no_port_file(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(
+        format!("The port file {} cannot be written: {error}.", path.display()),
+        "Name a file in a directory that this user can write to with --port-file.",
+    )
 }
 
 /// Opens the page in the browser. A failure is no reason not to serve.

@@ -73,7 +73,8 @@ pub(super) async fn serve<O: OrderSource, S: RecordSink>(
     } else if !place.dir().exists() {
         // The log was put back without what was beside it, or that was removed.
         tracing::info!(run = run.0, "nothing is left of the agent that this chat had");
-        let detail = "The gateway was restarted before the answer was complete, and nothing is left of its agent.";
+        let detail =
+            "The gateway was restarted before the answer was complete, and nothing is left of its agent.";
         return gone("gateway_restarted", detail);
     } else if place.card().is_some_and(|card| card.chat != whom) {
         tracing::error!(run = run.0, "the host of this life serves another chat; it is left alone");

@@ -161,4 +161,36 @@ fn doctor_says_what_is_wrong_and_what_is_not() {
     assert!(!good && said.contains("FAIL") && said.contains("taken"), "{said}");
     let (good, said) = doctor(&["--agent", "nobody"]);
     assert!(!good && said.contains("nobody"), "{said}");
+    let (_, said) = doctor(&["--listen", "127.0.0.1:0", "--agent", "demo"]);
+    assert!(!said.contains("claude"), "it would not be asked: {said}");
+}
+
+#[test]
+fn what_keeps_a_gateway_from_starting_doctor_says_beforehand() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let gateway = Gateway::start(&[]);
+    let running = gateway.path("data");
+    let served = running.join("socket");
+    let open = dir.path().join("open");
+    std::fs::create_dir(&open).unwrap();
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (served, open) = (served.to_str().unwrap(), open.join("socket"));
+    let cases: [(&Path, [&str; 2], &str); 5] = [
+        (&running, ["--agent", "demo"], "already"),
+        (&data, ["--unix", served], "served by another process"),
+        (&data, ["--listen", &format!("unix:{served}")], "served by another process"),
+        (&data, ["--unix", open.to_str().unwrap()], "0700"),
+        (&data, ["--port-file", "/does/not/exist/port"], "cannot be written"),
+    ];
+    for (data, args, why) in cases {
+        let args = [&["--listen", "127.0.0.1:0"], &args[..]].concat();
+        let mut doctor = switchboard();
+        doctor.arg("doctor").arg("--data-dir").arg(data).args(&args);
+        let output = run(doctor, "");
+        let said = String::from_utf8(output.stdout).unwrap();
+        let found = said.lines().any(|line| line.starts_with("FAIL") && line.contains(why));
+        assert!(!output.status.success() && found, "{args:?}: {said}");
+        assert!(refused(data, &args).contains(why), "{args:?}");
+    }
 }
