@@ -344,7 +344,7 @@ impl Session {
         match (message, error.retry_after_ms) {
             (Some(message), Some(ms)) if error.retryable => {
                 self.outbox[message].sent = false;
-                self.note(&format!("{} Trying again in {} s.", error.detail, ms.div_ceil(1000)));
+                self.note(&format!("{}; trying again in {} s.", error.detail, ms.div_ceil(1000)));
                 self.effects.push_back(Effect::RetryAfter(ms));
             }
             (Some(message), _) => {
@@ -404,9 +404,10 @@ impl Session {
     fn ask(&mut self, request: Request) {
         if self.batch.is_some() {
             // Consent is not invented.
-            self.note(
-                "The agent asks for leave or an answer, and nobody is here: answer it in another client.",
-            );
+            let chat = self.chat.as_ref().map(|chat| format!(", in chat {chat}")).unwrap_or_default();
+            self.note(&format!(
+                "The agent asks for leave or an answer, and nobody is here: answer it in another client{chat}."
+            ));
         } else if let Some(first) = self.requests.opened(request) {
             self.effects.push_back(Effect::Ask(first));
         }
