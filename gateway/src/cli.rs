@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-/// A gateway between chat clients and coding-agent CLIs.
+/// A gateway between chat clients and coding agents.
 #[derive(Debug, Parser)]
-#[command(name = "switchboard", version, about, arg_required_else_help = true)]
+#[command(name = "switchboard", version, arg_required_else_help = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

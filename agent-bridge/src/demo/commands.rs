@@ -75,15 +75,20 @@ fn number(text: &str, default: u64) -> u64 {
 }
 
 fn help<W: Write>(turn: &mut Turn<'_, W>) -> Result<(), Stop> {
+    turn.pace /= 4;
+    turn.say(&format!(
+        "I am the built-in demo agent. Say one of these:\n\n| Command | What it shows |\n|---|---|\n{}",
+        rows()
+    ))
+}
+
+/// The commands as rows of a table.
+fn rows() -> String {
     let rows = COMMANDS.iter().map(|(name, after, shows)| {
         let command = if after.is_empty() { format!("`{name}`") } else { format!("`{name} {after}`") };
         format!("| {command} | {shows} |\n")
     });
-    let rows: String = rows.collect();
-    turn.pace /= 4;
-    turn.say(&format!(
-        "I am the built-in demo agent. Say one of these:\n\n| Command | What it shows |\n|---|---|\n{rows}"
-    ))
+    rows.collect()
 }
 
 fn slow<W: Write>(turn: &mut Turn<'_, W>, words: u64) -> Result<(), Stop> {
@@ -247,4 +252,14 @@ fn free<W: Write>(turn: &mut Turn<'_, W>, text: &str, life: &Life) -> Result<(),
     turn.think(texts::THOUGHTS[pick % texts::THOUGHTS.len()])?;
     turn.pause(Duration::from_millis(150))?;
     turn.say(&texts::answer(pick, text))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_documentation_has_the_same_list() {
+        let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
+        let text = std::fs::read_to_string(document).unwrap();
+        assert!(text.contains(&super::rows()), "docs/operations.md is to have:\n{}", super::rows());
+    }
 }

@@ -23,6 +23,8 @@ use lab::{Client, Gateway, PATIENCE, WebClient, connect, text_of};
 struct Nginx {
     child: Child,
     address: SocketAddr,
+    /// As clients name it.
+    host: &'static str,
     _dir: tempfile::TempDir,
 }
 
@@ -42,7 +44,7 @@ fn program() -> Option<PathBuf> {
 
 impl Nginx {
     /// In front of this upstream; `None`: there is no nginx.
-    fn start(upstream: &str) -> Option<Self> {
+    fn start(upstream: &str, host: &'static str) -> Option<Self> {
         let Some(program) = program() else {
             println!("not tested: there is no nginx");
             return None;
@@ -77,13 +79,14 @@ impl Nginx {
             assert!(Instant::now() < deadline, "nginx does not start: {error}");
             std::thread::sleep(Duration::from_millis(10));
         }
-        Some(Self { child, address, _dir: dir })
+        Some(Self { child, address, host, _dir: dir })
     }
 
     fn send(&self, start: &str, headers: &[&str], body: &str) -> BufReader<TcpStream> {
         let mut stream = connect(self.address);
         let length = format!("Content-Length: {}", body.len());
-        let lines = [&[start, "Host: chat.example.com", &*length], headers].concat();
+        let host = format!("Host: {}", self.host);
+        let lines = [&[start, &*host, &*length], headers].concat();
         stream.write_all(format!("{}\r\n\r\n{body}", lines.join("\r\n")).as_bytes()).unwrap();
         BufReader::new(stream)
     }
@@ -101,12 +104,24 @@ fn everything_works_through_nginx_as_documented() {
         Gateway::start_with_socket(&["--allow-host", "chat.example.com", "--base-path", "/switchboard"]);
     let socket = format!("http://unix:{}", gateway.path("http/socket").display());
     for upstream in [format!("http://{}", gateway.address), socket] {
-        let Some(nginx) = Nginx::start(&upstream) else { return };
-        through(&gateway, &nginx);
+        let Some(nginx) = Nginx::start(&upstream, "chat.example.com") else { return };
+        through(&gateway, &nginx, "https://chat.example.com");
     }
 }
 
-fn through(gateway: &Gateway, nginx: &Nginx) {
+#[test]
+fn a_page_at_another_port_works_through_nginx_as_documented() {
+    let gateway = Gateway::start(&["--allow-host", "chat.example.com:8443", "--base-path", "/switchboard"]);
+    let upstream = format!("http://{}", gateway.address);
+    let Some(nginx) = Nginx::start(&upstream, "chat.example.com:8443") else { return };
+    for page in ["https://chat.example.com:8443", "http://chat.example.com:8443"] {
+        through(&gateway, &nginx, page);
+    }
+    let other = [&*gateway.bearer(), "Origin: https://chat.example.com"];
+    assert_eq!(nginx.status("GET /switchboard/healthz HTTP/1.1", &other, ""), 403);
+}
+
+fn through(gateway: &Gateway, nginx: &Nginx, origin: &str) {
     let bearer = gateway.bearer();
     assert_eq!(nginx.status("GET /switchboard/ HTTP/1.1", &[], ""), 200);
     assert_eq!(nginx.status("GET /switchboard/healthz HTTP/1.1", &[], ""), 401);
@@ -114,23 +129,23 @@ fn through(gateway: &Gateway, nginx: &Nginx) {
     assert_eq!(nginx.status("GET /switchboard/healthz HTTP/1.1", &elsewhere, ""), 403);
 
     // A stream is not held back: its first events are here although it goes on.
-    let page = "Origin: https://chat.example.com";
-    let stream = nginx.send("GET /switchboard/sse HTTP/1.1", &[&bearer, page], "");
+    let page = format!("Origin: {origin}");
+    let stream = nginx.send("GET /switchboard/sse HTTP/1.1", &[&bearer, &page], "");
     let mut events = stream.lines().filter_map(|line| {
         line.unwrap().strip_prefix("data: ").map(|data| serde_json::from_str::<Value>(data).unwrap())
     });
     let name = events.next().unwrap()["stream"].as_str().unwrap().to_owned();
     let stream = format!("Switchboard-Stream: {name}");
-    let headers = [&*bearer, page, &*stream, "Content-Type: application/json"];
+    let headers = [&*bearer, &*page, &*stream, "Content-Type: application/json"];
     let frame = json!({"type": "new_chat"}).to_string();
     assert_eq!(nginx.status("POST /switchboard/messages HTTP/1.1", &headers, &frame), 202);
     let attached = events.find(|event| event["event"] == "attached").unwrap();
     let chat = attached["chat_id"].as_str().unwrap();
 
     // A WebSocket on the same chat; both are told.
-    let url = format!("ws://chat.example.com/switchboard/ws?token={}", gateway.token());
+    let url = format!("ws://{}/switchboard/ws?token={}", nginx.host, gateway.token());
     let mut request = url.into_client_request().unwrap();
-    request.headers_mut().insert("origin", "https://chat.example.com".parse().unwrap());
+    request.headers_mut().insert("origin", origin.parse().unwrap());
     let (socket, _) = tungstenite::client(request, connect(nginx.address)).unwrap();
     let mut socket = WebClient(socket);
     socket.message(chat, "t-1", "both hear this");
