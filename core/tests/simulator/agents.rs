@@ -1,27 +1,39 @@
-//! The naive model of an agent: what it may be told, and what it says at random.
+//! The naive model of agents: what they say at random, below hosts that outlive the gateway.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use switchboard_core::{
     Input,
-    agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords, AgentRun},
+    agent::{AgentCommand, AgentEvent, AgentExit, AgentRun},
     ids::{ChatKey, RequestId, TurnId},
-    wire::{Outcome, PermissionRequest, Question, TurnError},
+    wire::{Outcome, PermissionRequest, Question},
 };
 
-use super::rng::Rng;
+use super::{
+    feed::Feed,
+    host::{Host, agent_exited},
+    recorder::Recorder,
+    rng::Rng,
+};
 use crate::support::{journal::Journal, world::World};
+
+/// The stream of what is said out of turn, which may be shown within the next one.
+pub const ASIDE: &str = "aside";
 
 #[derive(Debug, Default)]
 pub struct Agents {
-    lives: BTreeMap<AgentRun, Life>,
-    /// Every prompt that was ever sent.
-    prompted: BTreeSet<(ChatKey, TurnId)>,
+    hosts: BTreeMap<AgentRun, Host>,
+    /// The present gateway's ends.
+    feeds: BTreeMap<AgentRun, Feed>,
+    pub recorder: Recorder,
+    /// In how many of a hundred cases a turn ends that might.
+    haste: usize,
     made: u64,
 }
 
+/// An agent that runs.
 #[derive(Debug, Default)]
-struct Life {
+pub struct Process {
     turn: Option<TurnId>,
     cancelled: bool,
     /// Does nothing any more until it is killed.
@@ -29,125 +41,277 @@ struct Life {
     open: BTreeMap<RequestId, bool>,
     streams: u64,
     tools: u64,
+    /// Texts that it has written.
+    texts: u64,
 }
 
-impl Agents {
-    pub fn restart(&mut self) {
-        self.lives.clear();
-    }
-
-    /// The journal has lost something. What it does not know may come once more.
-    pub fn crash(&mut self, journal: &Journal) {
-        self.prompted.retain(|(chat, turn)| is_started(journal, chat, turn));
-    }
-
-    /// Takes what it was told, and checks that it might be.
-    pub fn listen(&mut self, world: &mut World, run: AgentRun) {
-        let Some(link) = world.agents.get_mut(&run) else { return };
-        let life = self.lives.entry(run).or_default();
-        while let Some(command) = link.commands.pop_front() {
-            match command {
-                AgentCommand::Prompt { turn_id, text, .. } => {
-                    assert!(life.turn.is_none(), "a prompt while a turn is open");
-                    let message = (link.chat.clone(), turn_id.clone());
-                    assert!(!self.prompted.contains(&message), "a prompt is sent once");
-                    // What was lost may come again.
-                    if !world.journal.lossy || is_started(&world.journal, &link.chat, &turn_id) {
-                        self.prompted.insert(message);
-                    }
-                    let record = world.journal.chat(&link.chat);
-                    let kept = record.is_some_and(|record| {
-                        record.turns.iter().any(|turn| {
-                            turn.turn_id == turn_id && turn.text == text && turn.started_at_ms.is_some()
-                        })
-                    });
-                    // It may have ended meanwhile, and the chat been deleted: commands travel.
-                    let log = world.journal.log(&link.chat);
-                    let ended = log.iter().any(|event| {
-                        event.frame.as_str().contains("\"event\":\"turn_end\"")
-                            && event.frame.as_str().contains(&format!("\"turn_id\":\"{turn_id}\""))
-                    });
-                    assert!(kept || ended || world.journal.lossy, "a prompt is durable before it is sent");
-                    life.turn = Some(turn_id);
-                    life.cancelled = false;
-                }
-                AgentCommand::Cancel { turn_id, .. } => {
-                    life.cancelled |= life.turn.as_ref() == Some(&turn_id);
-                }
-                AgentCommand::Answer { request_id, .. } => {
-                    assert!(life.open.remove(&request_id).is_some(), "an answer to what was asked, once");
-                }
+impl Process {
+    /// Takes what it is told, and checks that it may be.
+    pub fn hears(&mut self, command: AgentCommand) {
+        match command {
+            AgentCommand::Prompt { turn_id, .. } => {
+                assert!(self.turn.is_none(), "a prompt while a turn is open");
+                self.turn = Some(turn_id);
+                self.cancelled = false;
+                self.open.clear();
+            }
+            AgentCommand::Cancel { turn_id, .. } => self.cancelled |= self.turn.as_ref() == Some(&turn_id),
+            AgentCommand::Answer { request_id, .. } => {
+                assert!(self.open.remove(&request_id).is_some(), "an answer to what was asked, once");
             }
         }
     }
 
-    /// Does something at random.
-    pub fn act(&mut self, world: &mut World, run: AgentRun, rng: &mut Rng) {
-        self.listen(world, run);
-        let Some(link) = world.agents.get_mut(&run) else { return };
-        let life = self.lives.entry(run).or_default();
-        if link.stopping == Some(true) || (link.stopping.is_some() && !life.hangs && rng.chance(60)) {
-            self.exit(world, run, AgentExit::Stopped);
-            return;
-        }
-        if life.hangs || (link.held && rng.chance(90)) {
-            return;
-        }
-        if rng.chance(2) {
-            life.hangs = true;
-            return;
-        }
-        if rng.chance(2) {
-            let error = TurnError { code: "agent_exited".into(), detail: "it went away".into() };
-            let exit = if rng.chance(50) { AgentExit::Gone(error) } else { AgentExit::StartFailed(error) };
-            self.exit(world, run, exit);
-            return;
-        }
-        let mut events = Vec::new();
-        for _ in 0..=rng.below(3) {
-            events.extend(Self::event(&mut self.made, life, rng));
-        }
-        self.say(world, run, events);
+    pub fn is_in_turn(&self) -> bool {
+        self.turn.is_some()
+    }
+}
+
+impl Agents {
+    pub fn new(haste: usize) -> Self {
+        Self { haste, ..Self::default() }
     }
 
-    fn event(made: &mut u64, life: &mut Life, rng: &mut Rng) -> Option<AgentEvent> {
+    /// The gateway has gone, its ends of all lives with it. Some of what it told hosts is still on its way.
+    pub fn gateway_gone(&mut self, now_ms: u64, rng: &mut Rng) {
+        for (run, feed) in std::mem::take(&mut self.feeds) {
+            if let Some(host) = self.hosts.get_mut(&run).filter(|_| rng.chance(50)) {
+                host.late.extend(feed.on_its_way());
+            }
+        }
+        for host in self.hosts.values_mut() {
+            host.deserted(now_ms);
+        }
+    }
+
+    /// A gateway begins: it ends hosts that nobody will take up, as the log has it.
+    pub fn gateway_begins(&mut self, lives: &BTreeSet<AgentRun>) {
+        self.hosts.retain(|run, _| lives.contains(run));
+    }
+
+    /// Every host dies with the machine. What was spooled last was not on the disk.
+    pub fn power_lost(&mut self, rng: &mut Rng) {
+        for host in self.hosts.values_mut() {
+            let unread = if rng.chance(50) { 0 } else { rng.below(host.records()) };
+            host.die(unread);
+        }
+    }
+
+    /// Takes up what the hub has started or adopted. To be called after every input that may do that.
+    pub fn take_up(&mut self, world: &mut World, rng: &mut Rng) {
+        for (run, link) in &mut world.agents {
+            let Self { hosts, feeds, .. } = self;
+            let feed = feeds.entry(*run).or_insert_with(|| match &link.adopted {
+                None => Feed::default(),
+                Some(place) => {
+                    check_told_again(&world.journal, &link.chat, &link.commands);
+                    Feed::resume(place, hosts.get_mut(run), &world.journal, rng)
+                }
+            });
+            feed.order(link.commands.drain(..));
+        }
+    }
+
+    /// Something happens to an agent, at random: at its host, and at the gateway's end if there is one.
+    pub fn act(&mut self, world: &mut World, rng: &mut Rng) {
+        let living = self.hosts.iter().filter(|(_, host)| host.alive).map(|(run, _)| *run);
+        let runs: BTreeSet<AgentRun> = world.agents.keys().copied().chain(living).collect();
+        let runs: Vec<AgentRun> = runs.into_iter().collect();
+        let Some(run) = rng.pick(&runs).copied() else { return };
+        self.act_at_host(&world.journal, run, 1, rng);
+        self.act_at_gateway(world, run, rng);
+    }
+
+    /// Something happens while there is no gateway.
+    pub fn act_alone(&mut self, journal: &Journal, rng: &mut Rng) {
+        let runs: Vec<AgentRun> = self.hosts.keys().copied().collect();
+        if let Some(run) = rng.pick(&runs) {
+            self.act_at_host(journal, *run, 2, rng);
+        }
+    }
+
+    /// Time has passed: hosts without a gateway may have waited for too long.
+    pub fn wait(&mut self, now_ms: u64) {
+        self.hosts.values_mut().for_each(|host| host.wait(now_ms));
+    }
+
+    fn act_at_host(&mut self, journal: &Journal, run: AgentRun, dies: usize, rng: &mut Rng) {
+        let Self { hosts, recorder, made, haste, .. } = self;
+        let Some(host) = hosts.get_mut(&run) else { return };
+        if rng.chance(50) {
+            host.hear_late(recorder, journal);
+        }
+        if host.alive && rng.chance(dies) {
+            let unread = if rng.chance(70) { 0 } else { rng.below(host.records()) };
+            host.die(unread);
+        }
+        let chat = host.chat.clone();
+        let Some(process) = host.process().filter(|process| !process.hangs) else { return };
+        if rng.chance(2) {
+            process.hangs = true;
+            return;
+        }
+        if rng.chance(2) {
+            let exit = AgentExit::StartFailed(agent_exited());
+            host.agent_exits(if rng.chance(50) { AgentExit::Gone(agent_exited()) } else { exit });
+            return;
+        }
+        let mut said = Vec::new();
+        for _ in 0..=rng.below(3) {
+            let turn = process.turn.clone();
+            let texts = process.texts;
+            let Some(event) = Self::event(made, *haste, process, rng) else { continue };
+            process.texts += u64::from(matches!(event, AgentEvent::Text { .. }));
+            if let Some(turn) = turn {
+                recorder.wrote(&chat, &turn, std::slice::from_ref(&event), texts);
+            }
+            said.push(event);
+        }
+        host.says(said);
+    }
+
+    fn act_at_gateway(&mut self, world: &mut World, run: AgentRun, rng: &mut Rng) {
+        self.take_up(world, rng);
+        let Some(link) = world.agents.get(&run) else { return };
+        if let Some(killed) = link.stopping {
+            let hangs = self.hosts.get_mut(&run).and_then(Host::process).is_some_and(|process| process.hangs);
+            if rng.chance(60) && (killed || !hangs) {
+                self.stop(world, run, rng.chance(70));
+            }
+            return;
+        }
+        let (held, chat) = (link.held, link.chat.clone());
+        let Self { hosts, feeds, recorder, .. } = self;
+        let Some(feed) = feeds.get_mut(&run) else { return };
+        if let Some(host) = hosts.get(&run)
+            && !(held && rng.chance(90))
+            && rng.chance(85)
+        {
+            let most = 1 + rng.below(4);
+            feed.read(world, run, host, rng, most);
+        }
+        // It may have gone too far just now.
+        if world.agents.get(&run).is_none_or(|link| link.stopping.is_some()) {
+            return;
+        }
+        let begun = feed.obey(&chat, hosts.get_mut(&run), recorder, &world.journal);
+        hosts.extend(begun.map(|host| (run, host)));
+        if let Some(exit) = feed.exit() {
+            self.exit(world, run, exit);
+        }
+    }
+
+    /// The host is told to stop its agent and go. `heard`: the gateway hears of it.
+    fn stop(&mut self, world: &mut World, run: AgentRun, heard: bool) {
+        if let Some(host) = self.hosts.get_mut(&run) {
+            host.stop();
+        }
+        if heard {
+            self.exit(world, run, AgentExit::Stopped);
+        }
+    }
+
+    fn exit(&mut self, world: &mut World, run: AgentRun, exit: AgentExit) {
+        self.feeds.remove(&run);
+        if let Some(host) = self.hosts.get_mut(&run) {
+            host.stop();
+        }
+        if let Some(link) = world.agents.remove(&run) {
+            world.step(Input::AgentExited { chat: link.chat, run, exit });
+        }
+    }
+
+    /// The log has a state of the decoder: records up to there are of no use to anybody any more.
+    pub fn kept(&mut self, run: AgentRun, position: u64, rng: &mut Rng) {
+        if let Some(host) = self.hosts.get_mut(&run).filter(|_| self.feeds.contains_key(&run)) {
+            host.trim(position, rng);
+        }
+    }
+
+    /// Behaves: ends its turn, goes if it was told to. True if it had anything to do.
+    pub fn behave(&mut self, world: &mut World, run: AgentRun, rng: &mut Rng) -> bool {
+        self.take_up(world, rng);
+        let Some(link) = world.agents.get(&run) else { return false };
+        if link.stopping.is_some() {
+            self.stop(world, run, true);
+            return true;
+        }
+        if link.held {
+            return false;
+        }
+        let chat = link.chat.clone();
+        let Self { hosts, feeds, recorder, .. } = self;
+        let Some(feed) = feeds.get_mut(&run) else { return false };
+        let mut busy = false;
+        if let Some(host) = hosts.get_mut(&run) {
+            host.hear_late(recorder, &world.journal);
+            busy |= feed.read(world, run, host, rng, 100);
+        }
+        if world.agents.get(&run).is_none_or(|link| link.stopping.is_some() || link.held) {
+            return true;
+        }
+        let begun = feed.obey(&chat, hosts.get_mut(&run), recorder, &world.journal);
+        busy |= begun.is_some();
+        hosts.extend(begun.map(|host| (run, host)));
+        if let Some(exit) = feed.exit() {
+            self.exit(world, run, exit);
+            return true;
+        }
+        let Some(host) = hosts.get_mut(&run) else { return busy };
+        let Some(process) = host.process() else { return busy };
+        process.hangs = false;
+        if process.turn.is_some() {
+            let end = Self::end(process, rng);
+            host.says(vec![end]);
+            busy = true;
+        }
+        busy
+    }
+
+    fn event(made: &mut u64, haste: usize, process: &mut Process, rng: &mut Rng) -> Option<AgentEvent> {
         *made += 1;
         let stream = |n: u64| format!("s{n}").into();
         let request = |made: u64| RequestId::parse(&format!("r{made}")).expect("a request id");
-        Some(match rng.below(if life.turn.is_some() { 24 } else { 4 }) {
+        Some(match rng.below(if process.turn.is_some() { 24 } else { 4 }) {
             0 => AgentEvent::Alive,
             1 => AgentEvent::Session { token: format!("session-{}", *made % 3) },
             2 => AgentEvent::Model { name: format!("model-{}", *made % 2) },
             3 if rng.chance(20) => AgentEvent::Progress { text: "out of turn, perhaps".into() },
+            3 if process.turn.is_none() => {
+                AgentEvent::Text { stream: ASIDE.into(), text: format!("[{made}] aside") }
+            }
             3..=10 => {
-                let text = format!("{}{}", *made, "é".repeat(rng.below(40)));
-                AgentEvent::Text { stream: stream(life.streams + made.wrapping_rem(2)), text }
+                let text = format!("[{}]{}", *made, "é".repeat(rng.below(40)));
+                AgentEvent::Text { stream: stream(process.streams + made.wrapping_rem(2)), text }
             }
-            11 => AgentEvent::Text { stream: stream(life.streams), text: "x".repeat(rng.below(3000)) },
+            11 => {
+                let text = format!("[{}]{}", *made, "x".repeat(rng.below(3000)));
+                AgentEvent::Text { stream: stream(process.streams), text }
+            }
             12 => {
-                life.streams += 1;
-                let text = rng.chance(30).then(|| "whole".to_owned());
-                AgentEvent::TextEnd { stream: stream(life.streams - 1), text, void: rng.chance(20) }
+                process.streams += 1;
+                let text = rng.chance(30).then(|| format!("[{made}] whole"));
+                AgentEvent::TextEnd { stream: stream(process.streams - 1), text, void: rng.chance(20) }
             }
-            13 => AgentEvent::Reasoning { stream: "think".into(), text: format!("hm {made}") },
+            13 => AgentEvent::Reasoning { stream: "think".into(), text: format!("[{made}] hm") },
             14 => {
-                life.tools += 1;
+                process.tools += 1;
                 let arguments = serde_json::json!({"n": *made});
                 AgentEvent::ToolStarted {
-                    call_id: format!("k{}", life.tools),
+                    call_id: format!("k{}", process.tools),
                     name: "Bash".into(),
                     arguments,
                 }
             }
             15 => AgentEvent::ToolEnded {
-                call_id: format!("k{}", life.tools),
+                call_id: format!("k{}", process.tools),
                 name: "Bash".into(),
                 result: Ok("out".repeat(rng.below(100))),
                 truncated: false,
             },
-            16 => AgentEvent::Message { text: format!("message {made}") },
+            16 => AgentEvent::Message { text: format!("[{made}] message") },
             17 => {
-                life.open.insert(request(*made), false);
+                process.open.insert(request(*made), false);
                 AgentEvent::Permission(PermissionRequest {
                     request_id: request(*made),
                     tool: "Bash".into(),
@@ -158,66 +322,37 @@ impl Agents {
                 })
             }
             18 => {
-                life.open.insert(request(*made), true);
+                process.open.insert(request(*made), true);
                 AgentEvent::Question(Question { request_id: request(*made), questions: Vec::new() })
             }
             19 => {
                 // An answer may be on its way: it stays open here until the turn is over.
-                let request_id = life.open.keys().next()?.clone();
+                let request_id = process.open.keys().next()?.clone();
                 AgentEvent::Withdrawn { request_id }
             }
-            _ => return Some(Self::end(life, rng)),
+            // Who has asked something mostly waits for the answer.
+            _ if rng.chance(haste) && (process.open.is_empty() || rng.chance(20)) => Self::end(process, rng),
+            _ => AgentEvent::Alive,
         })
     }
 
-    fn end(life: &mut Life, rng: &mut Rng) -> AgentEvent {
-        life.turn = None;
-        let outcome = match (life.cancelled, rng.below(3)) {
+    fn end(process: &mut Process, rng: &mut Rng) -> AgentEvent {
+        process.turn = None;
+        let outcome = match (process.cancelled, rng.below(3)) {
             (true, 0 | 1) => Outcome::Cancelled,
             (_, 0) => Outcome::Failed,
             _ => Outcome::Completed,
         };
         AgentEvent::TurnEnded { outcome, error: None, usage: None, cost: None }
     }
-
-    fn say(&mut self, world: &mut World, run: AgentRun, events: Vec<AgentEvent>) {
-        let Some(link) = world.agents.get_mut(&run) else { return };
-        link.position += 1;
-        let (chat, position) = (link.chat.clone(), link.position);
-        let records = AgentRecords { position, events, checkpoint: None };
-        world.step(Input::AgentRecords { chat, run, records });
-    }
-
-    fn exit(&mut self, world: &mut World, run: AgentRun, exit: AgentExit) {
-        self.lives.remove(&run);
-        if let Some(link) = world.agents.remove(&run) {
-            world.step(Input::AgentExited { chat: link.chat, run, exit });
-        }
-    }
-
-    /// Behaves: ends its turn, goes if it was told to. True if it had anything to do.
-    pub fn behave(&mut self, world: &mut World, run: AgentRun, rng: &mut Rng) -> bool {
-        self.listen(world, run);
-        let Some(link) = world.agents.get(&run) else { return false };
-        let life = self.lives.entry(run).or_default();
-        if link.stopping.is_some() {
-            self.exit(world, run, AgentExit::Stopped);
-            return true;
-        }
-        life.hangs = false;
-        if life.turn.is_none() || link.held {
-            return false;
-        }
-        let end = Self::end(life, rng);
-        self.say(world, run, vec![end]);
-        true
-    }
 }
 
-/// Whether the journal knows of a turn and its start. A message may be left whose start is lost: the next gateway takes
-/// it for one that waits.
-fn is_started(journal: &Journal, chat: &ChatKey, turn: &TurnId) -> bool {
-    let open = journal.chat(chat).map_or_else(Vec::new, |record| record.turns);
-    let waits = open.iter().any(|open| open.turn_id == *turn && open.started_at_ms.is_none());
-    journal.knows(chat, turn.as_str()) && !waits
+/// A gateway cannot know what of its predecessor's commands a host has heard: it tells those of the open turn again.
+fn check_told_again(journal: &Journal, chat: &ChatKey, told: &VecDeque<AgentCommand>) {
+    let open = journal.chat(chat).and_then(|record| record.turns.into_iter().next());
+    let Some(open) = open.filter(|open| open.started_at_ms.is_some() && !journal.lossy) else { return };
+    let prompt = |command: &AgentCommand| matches!(command, AgentCommand::Prompt { turn_id, .. } if *turn_id == open.turn_id);
+    assert!(told.iter().any(prompt), "the prompt of a turn that runs is told again");
+    let cancel = |command: &AgentCommand| matches!(command, AgentCommand::Cancel { turn_id, .. } if *turn_id == open.turn_id);
+    assert!(!open.cancel_requested || told.iter().any(cancel), "and that it is to end");
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use switchboard_core::{Input, agent::AgentRun, ids::ConnId};
 
-use super::sim::Sim;
+use super::{recorder::text_of, sim::Sim};
 use crate::support::journal::How;
 
 /// Rounds in which a healed world comes to rest.
@@ -26,8 +26,8 @@ impl Sim {
             while !self.world.journal.waiting.is_empty() {
                 self.carry_out(0, How::Keep);
             }
-            for (_, answer) in std::mem::take(&mut self.answers) {
-                self.world.deliver_answer(answer);
+            for answer in std::mem::take(&mut self.answers) {
+                self.deliver(answer);
                 busy = true;
             }
             for who in 0..self.readers.len() {
@@ -50,6 +50,7 @@ impl Sim {
                 self.resend(who);
             }
             self.world.advance(250, |_| {});
+            self.world.said.clear();
         }
     }
 
@@ -139,6 +140,7 @@ impl Sim {
             let mut turns: BTreeMap<String, &str> = BTreeMap::new();
             let mut requests: BTreeMap<String, bool> = BTreeMap::new();
             let mut before: Option<&Value> = None;
+            let mut texts: BTreeMap<String, String> = BTreeMap::new();
             for event in &log {
                 let next = match before {
                     Some(before) if before["epoch"] == event["epoch"] => {
@@ -149,6 +151,7 @@ impl Sim {
                 assert_eq!(event["seq"], json!(next), "contiguous from 1 in each epoch");
                 before = Some(event);
                 let turn = event["turn_id"].as_str().unwrap_or("").to_owned();
+                texts.entry(turn.clone()).or_default().push_str(&text_of(event));
                 match event["event"].as_str().expect("a name") {
                     "user_message" => assert!(turns.insert(turn, "accepted").is_none(), "accepted once"),
                     "turn_started" => {
@@ -158,6 +161,11 @@ impl Sim {
                     "turn_end" => {
                         let before = turns.insert(turn, "ended");
                         assert!(before.is_some_and(|state| state != "ended"), "a turn ends once");
+                        self.agents.recorder.check(
+                            &key,
+                            event,
+                            &texts[event["turn_id"].as_str().expect("a turn")],
+                        );
                     }
                     "permission_request" | "question" => {
                         let id = event["request_id"].as_str().expect("an id").to_owned();
@@ -183,9 +191,13 @@ impl Sim {
 
     /// Nothing to do: agents go, nothing is timed, and what nobody needs is forgotten.
     pub(super) fn rest(&mut self) {
-        for _ in 0..3 {
+        // A chat that is loaded late may take up an agent that has nothing to do.
+        for round in 0.. {
             self.world.advance(700_000, |_| {});
             self.heal();
+            if round >= 2 && (round >= 6 || self.world.hub.next_deadline().is_none()) {
+                break;
+            }
         }
         assert_eq!(self.world.hub.next_deadline(), None, "nothing is timed");
         assert_eq!(self.world.hub.counts().agents, 0);
@@ -214,8 +226,8 @@ impl Sim {
             while !self.world.journal.waiting.is_empty() {
                 self.carry_out(0, How::Keep);
             }
-            for (_, answer) in std::mem::take(&mut self.answers) {
-                self.world.deliver_answer(answer);
+            for answer in std::mem::take(&mut self.answers) {
+                self.deliver(answer);
             }
             let runs: Vec<AgentRun> = self.world.agents.keys().copied().collect();
             for run in runs {

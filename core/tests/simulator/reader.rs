@@ -9,6 +9,7 @@ use switchboard_core::{
     wire::Frame,
 };
 
+use super::recorder::{Recorder, text_of};
 use crate::support::journal::Journal;
 
 /// A person's device. It keeps its cursors and what was not acknowledged over all its connections.
@@ -52,6 +53,17 @@ pub struct Local {
     candidates: BTreeSet<(String, u64)>,
     /// Open requests, as far as it knows: id and whether it is a question.
     pub requests: BTreeMap<String, bool>,
+    /// What it shows a person, kept over its connections.
+    screen: Screen,
+}
+
+/// The texts of turns as a person sees them.
+#[derive(Debug, Default)]
+struct Screen {
+    /// The last event that is in here.
+    until: Option<(String, u64)>,
+    /// The turns that have not ended, of which it has everything from their start on.
+    turns: BTreeMap<String, String>,
 }
 
 /// What comes next.
@@ -87,7 +99,8 @@ impl Reader {
         self.conn = None;
         for local in self.chats.values_mut() {
             let cursor = local.cursor.take();
-            *local = Local { cursor, ..Local::default() };
+            let screen = std::mem::take(&mut local.screen);
+            *local = Local { cursor, screen, ..Local::default() };
         }
         for (_, awaited) in self.unanswered.values_mut() {
             *awaited = false;
@@ -103,7 +116,7 @@ impl Reader {
     }
 
     /// Takes a frame and checks everything that can be known of it.
-    pub fn takes(&mut self, frame: &Frame, journal: &Journal) {
+    pub fn takes(&mut self, frame: &Frame, journal: &Journal, recorder: &Recorder) {
         let value: Value = serde_json::from_str(frame.as_str()).expect("frames are JSON");
         let event = value["event"].as_str().expect("frames name their event").to_owned();
         let Some(chat) = value["chat_id"].as_str().map(str::to_owned) else { return };
@@ -118,7 +131,8 @@ impl Reader {
                 return;
             }
             "session_updated" if value["scope"] == "deleted" => {
-                assert!(journal.graves.contains_key(&key), "what is gone was removed before");
+                let removed = journal.graves.contains_key(&key);
+                assert!(removed || journal.lossy, "what is gone was removed before");
                 self.chats.remove(&chat);
                 return;
             }
@@ -138,17 +152,19 @@ impl Reader {
         let local = self.chats.entry(chat.clone()).or_default();
         match event.as_str() {
             "attached" => local.attached(&value),
-            "snapshot" => local.snapshot(&value, &key, journal),
+            "snapshot" => local.snapshot(&value, &key, journal, recorder),
             "replay_end" => local.replay_end(&value),
             "message_accepted" => {
                 let kept = local.event(&value, &value, &key, journal);
                 assert_eq!(kept["event"], "user_message", "accepted in place of it");
                 assert_eq!(kept["turn_id"], value["turn_id"]);
+                local.screen.event(&kept, &key, recorder);
                 self.answered(&chat, &value, journal);
             }
             _ if value.get("seq").is_some() => {
                 let kept = local.event(&value, &value, &key, journal);
                 assert_eq!(kept, value, "everybody is told the same");
+                local.screen.event(&value, &key, recorder);
                 if event == "user_message" {
                     self.answered(&chat, &value, journal);
                 }
@@ -217,7 +233,7 @@ impl Local {
         self.cursor = self.cursor.take().filter(|(e, _)| *e == epoch);
     }
 
-    fn snapshot(&mut self, value: &Value, key: &ChatKey, journal: &Journal) {
+    fn snapshot(&mut self, value: &Value, key: &ChatKey, journal: &Journal, recorder: &Recorder) {
         let part = number(value, "part");
         assert_eq!(self.place, Place::Snapshot(part), "parts come in order, after attached");
         let (seq, events) = (number(value, "seq"), value["events"].as_array().expect("events"));
@@ -225,7 +241,9 @@ impl Local {
         check_page(events, key, journal);
         if part == 0 {
             self.waiting = Waiting::default();
+            self.screen = Screen::default();
         }
+        events.iter().for_each(|event| self.screen.event(event, key, recorder));
         let list = |name: &str| value["state"][name].as_array().cloned().unwrap_or_default();
         self.waiting.queue.extend(list("queue"));
         self.waiting.requests.extend(list("requests"));
@@ -298,6 +316,31 @@ impl Local {
     /// Whether it has everything up to this place.
     pub fn has_all(&self, head: u64) -> bool {
         self.joined && self.place == Place::Event(head + 1)
+    }
+}
+
+impl Screen {
+    /// Shows an event, unless it was shown before. What does not follow on what was shown begins anew.
+    fn event(&mut self, event: &Value, key: &ChatKey, recorder: &Recorder) {
+        let (epoch, seq) = (text(event, "epoch"), number(event, "seq"));
+        let first = event["first_seq"].as_u64().unwrap_or(seq);
+        match &self.until {
+            Some((same, until)) if *same == epoch && seq <= *until => return,
+            Some((same, until)) if *same == epoch && first == until + 1 => {}
+            Some((other, _)) if *other != epoch && first == 1 => {}
+            _ => self.turns.clear(),
+        }
+        self.until = Some((epoch, seq));
+        let Some(turn) = event["turn_id"].as_str() else { return };
+        if event["event"] == "turn_started" {
+            self.turns.entry(turn.to_owned()).or_default();
+        }
+        let Some(shown) = self.turns.get_mut(turn) else { return };
+        shown.push_str(&text_of(event));
+        if event["event"] == "turn_end" {
+            recorder.check(key, event, shown);
+            self.turns.remove(turn);
+        }
     }
 }
 

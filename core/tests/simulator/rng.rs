@@ -4,8 +4,9 @@
 pub struct Rng(u64);
 
 impl Rng {
+    /// Seeds that follow each other are mixed first: otherwise the runs would be the same ones, shifted by a number.
     pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+        Self(Self(seed).next())
     }
 
     pub fn next(&mut self) -> u64 {

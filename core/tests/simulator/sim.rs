@@ -7,7 +7,7 @@ use switchboard_core::{
     Input, Limits,
     agent::AgentRun,
     ids::{ChatId, ChatKey, Principal},
-    journal::JournalAnswer,
+    journal::{Append, AppendId, Change, JournalAnswer},
 };
 
 use super::{agents::Agents, reader::Reader, rng::Rng};
@@ -16,13 +16,22 @@ use crate::support::{
     world::World,
 };
 
+/// An answer of the journal.
+pub(super) struct Answer {
+    answer: JournalAnswer,
+    /// Of which append, and to which chat it was.
+    append: Option<(AppendId, ChatKey)>,
+    /// The decoder's state that was in it: its life and position.
+    checkpoint: Option<(AgentRun, u64)>,
+}
+
 pub struct Sim {
     pub(super) rng: Rng,
     pub(super) world: World,
     pub(super) readers: Vec<Reader>,
     pub(super) agents: Agents,
-    /// Answers of the journal on their way, with the chat of an append's.
-    pub(super) answers: Vec<(Option<ChatKey>, JournalAnswer)>,
+    /// Answers of the journal on their way.
+    pub(super) answers: Vec<Answer>,
     pub(super) healthy: bool,
     pub(super) made: u64,
     restarts: u32,
@@ -34,7 +43,9 @@ impl Sim {
         let mut rng = Rng::new(seed);
         let limits = limits(&mut rng);
         let mut world = World::new(limits);
+        world.agents_survive = true;
         world.journal.remembers = if rng.chance(40) { 1 + rng.below(12) } else { 0 };
+        let haste = [100, 30, 5][rng.below(3)];
         let owner = Principal::owner();
         let other = Principal::parse("bob").expect("a principal");
         let readers = ["a", "b", "c", "d", "e"]
@@ -46,7 +57,7 @@ impl Sim {
             rng,
             world,
             readers,
-            agents: Agents::default(),
+            agents: Agents::new(haste),
             answers: Vec::new(),
             healthy: true,
             made: 0,
@@ -58,6 +69,7 @@ impl Sim {
     pub fn run(&mut self, steps: usize) {
         for _ in 0..steps {
             self.step();
+            self.world.said.clear();
             self.check_bounds();
         }
         self.heal();
@@ -71,21 +83,26 @@ impl Sim {
         match self.rng.below(100) {
             0..=24 => self.client(who),
             25..=44 => {
-                let frames = 1 + self.rng.below(6);
+                let frames = 1 + self.rng.below(10);
                 self.read(who, frames);
             }
             45..=64 => self.agent(),
-            65..=79 => self.keep(),
-            80..=92 => self.hear(),
+            65..=79 => (0..=self.rng.below(4)).for_each(|_| self.keep()),
+            80..=92 => (0..=self.rng.below(4)).for_each(|_| self.hear()),
             93..=95 => {
-                let ms = if self.rng.chance(90) { 300 } else { 700_000 };
+                let ms = match self.rng.below(100) {
+                    0..=74 => 300,
+                    75..=91 => 20_000,
+                    _ => 700_000,
+                };
                 let ms = u64::try_from(self.rng.below(ms)).expect("small");
                 self.world.advance(ms, |_| {});
+                self.agents.wait(self.world.now.ticks_ms);
             }
             96 => self.healthy = self.rng.chance(60),
             97 if self.rng.chance(30) => self.trim(),
             97 => self.stall(who),
-            98 if self.restarts < 2 && self.rng.chance(10) => self.restart(),
+            98 if self.restarts < 4 && self.rng.chance(40) => self.restart(),
             98 if self.crashes < 3 && self.world.journal.remembers > 0 => self.crash(),
             _ => {
                 for who in 0..self.readers.len() {
@@ -213,6 +230,8 @@ impl Sim {
     }
 
     fn respond(&mut self, who: usize, chat: &str) {
+        let waits = self.readers[who].chats.iter().find(|(_, local)| !local.requests.is_empty());
+        let chat = waits.map_or(chat, |(chat, _)| chat.as_str());
         let Some(local) = self.readers[who].chats.get(chat) else { return };
         let open: Vec<(String, bool)> = local.requests.iter().map(|(id, q)| (id.clone(), *q)).collect();
         let Some((id, question)) = self.rng.pick(&open).cloned() else { return };
@@ -269,7 +288,7 @@ impl Sim {
             if self.world.loud {
                 eprintln!("   {} ({conn}) reads {}", self.readers[who].name, frame.as_str());
             }
-            self.readers[who].takes(&frame, &self.world.journal);
+            self.readers[who].takes(&frame, &self.world.journal, &self.agents.recorder);
             any = true;
         }
         if self.world.outboxes[&conn].closing {
@@ -280,10 +299,7 @@ impl Sim {
     }
 
     fn agent(&mut self) {
-        let runs: Vec<AgentRun> = self.world.agents.keys().copied().collect();
-        if let Some(run) = self.rng.pick(&runs) {
-            self.agents.act(&mut self.world, *run, &mut self.rng);
-        }
+        self.agents.act(&mut self.world, &mut self.rng);
     }
 
     /// The journal carries out something.
@@ -305,12 +321,12 @@ impl Sim {
     }
 
     pub(super) fn carry_out(&mut self, at: usize, how: How) {
-        let chat = match &self.world.journal.waiting[at] {
-            Request::Append(append) => Some(append.chat.clone()),
-            Request::Ask(_) => None,
+        let (append, checkpoint) = match &self.world.journal.waiting[at] {
+            Request::Append(append) => (Some((append.id, append.chat.clone())), checkpoint(append)),
+            Request::Ask(_) => (None, None),
         };
         let answer = self.world.journal.carry_out(at, how);
-        self.answers.push((chat, answer));
+        self.answers.push(Answer { answer, append, checkpoint });
     }
 
     /// An answer of the journal arrives.
@@ -319,25 +335,74 @@ impl Sim {
             return;
         }
         let at = self.rng.below(self.answers.len());
-        let chat = &self.answers[at].0;
-        if chat.is_some() && self.answers[..at].iter().any(|(other, _)| other == chat) {
+        let chat = |answer: &Answer| answer.append.as_ref().map(|append| append.1.clone());
+        let mine = chat(&self.answers[at]);
+        if mine.is_some() && self.answers[..at].iter().any(|other| chat(other) == mine) {
             return;
         }
-        let (_, answer) = self.answers.remove(at);
-        self.world.deliver_answer(answer);
+        let answer = self.answers.remove(at);
+        self.deliver(answer);
     }
 
-    /// `kill -9`, and the next gateway on the same journal.
+    pub(super) fn deliver(&mut self, answer: Answer) {
+        if let (JournalAnswer::Appended(_), Some((run, position))) = (&answer.answer, answer.checkpoint) {
+            self.agents.kept(run, position, &mut self.rng);
+        }
+        self.world.deliver_answer(answer.answer);
+        self.agents.take_up(&mut self.world, &mut self.rng);
+    }
+
+    /// The gateway ends, in good order or by `kill -9`, perhaps with what the disk or the whole machine had; agents go
+    /// on as far as they can; the next gateway begins on the same journal.
     fn restart(&mut self) {
         self.restarts += 1;
+        if self.rng.chance(25) {
+            self.world.step(Input::Leave);
+            for _ in 0..self.rng.below(20) {
+                self.keep();
+                self.hear();
+            }
+        }
         for reader in &mut self.readers {
             reader.disconnected();
         }
-        self.agents.restart();
+        self.agents.gateway_gone(self.world.now.ticks_ms, &mut self.rng);
+        self.lose();
         self.answers.clear();
+        for _ in 0..self.rng.below(12) {
+            self.agents.act_alone(&self.world.journal, &mut self.rng);
+            if self.rng.chance(10) {
+                self.world.now.ticks_ms += u64::try_from(self.rng.below(1_200_000)).expect("small");
+                self.agents.wait(self.world.now.ticks_ms);
+            }
+        }
         self.world.restart();
-        for chat in self.keys() {
+        let unfinished = self.world.journal.unfinished();
+        self.agents.gateway_begins(&unfinished.iter().filter_map(|(_, run)| *run).collect());
+        for (chat, _) in unfinished {
             self.world.step(Input::Recover { chat });
+        }
+    }
+
+    /// Something may be lost with the gateway: what was not synced, by a failing disk or with the power, or whatever
+    /// was kept last, of a file that was damaged while the machine was down.
+    fn lose(&mut self) {
+        let unheard = self.answers.iter().filter_map(|answer| Some(answer.append.as_ref()?.0)).collect();
+        let unsynced = self.world.journal.unsynced(&unheard);
+        let appends = if self.rng.chance(50) { unsynced } else { self.rng.below(unsynced + 1) };
+        match self.rng.below(10) {
+            0..=2 if self.world.journal.remembers > 0 => {
+                self.world.journal.lose(appends);
+            }
+            3 if self.world.journal.remembers > 0 => {
+                self.world.journal.lose(appends);
+                self.agents.power_lost(&mut self.rng);
+            }
+            4 if self.world.journal.remembers > 0 => {
+                self.agents.power_lost(&mut self.rng);
+                self.crash();
+            }
+            _ => {}
         }
     }
 
@@ -355,7 +420,7 @@ impl Sim {
             };
             reader.accepted.retain(|(chat, turn), _| journal.knows(&key(chat), turn));
         }
-        self.agents.crash(journal);
+        self.agents.recorder.lost(journal);
     }
 
     pub(super) fn keys(&self) -> BTreeSet<ChatKey> {
@@ -368,13 +433,22 @@ impl Sim {
     fn check_bounds(&self) {
         let (counts, limits) = (self.world.hub.counts(), self.world.hub.limits());
         assert_eq!(counts.connections, self.world.outboxes.len());
-        assert!(counts.agents <= limits.agents, "more agents than places");
+        // What was left to it is taken up, whether or not there are places.
+        assert!(counts.agents <= limits.agents + self.world.adopted, "more agents than places");
         assert!(self.world.agents.len() <= counts.agents, "every agent has a place");
         for outbox in self.world.outboxes.values() {
             let most = 2 * outbox.limit + limits.page_bytes + 16_000;
             assert!(outbox.bytes <= most, "{} bytes wait in an outbox of {}", outbox.bytes, outbox.limit);
         }
     }
+}
+
+/// The life and the position of a decoder's state that an append carries.
+fn checkpoint(append: &Append) -> Option<(AgentRun, u64)> {
+    append.changes.iter().rev().find_map(|change| {
+        let Change::AgentPosition { run, position, checkpoint: Some(_) } = change else { return None };
+        Some((*run, *position))
+    })
 }
 
 fn limits(rng: &mut Rng) -> Limits {

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use switchboard_core::{
+    agent::AgentRun,
     ids::{ChatKey, Cursor, Epoch, TurnId},
     journal::{
-        Append, Ask, AskId, Change, ChatRecord, Found, HistoryPage, JournalAnswer, LogEvent, MemoryJournal,
-        PageStart, Query,
+        Append, AppendId, Ask, AskId, Change, ChatRecord, Durability, Found, HistoryPage, JournalAnswer,
+        LogEvent, MemoryJournal, PageStart, Query,
     },
 };
 
@@ -29,6 +30,16 @@ pub enum How {
     Lose,
 }
 
+/// How all was before an append.
+#[derive(Debug)]
+struct Before {
+    memory: MemoryJournal,
+    earlier: BTreeMap<ChatKey, Vec<LogEvent>>,
+    /// The append, until nobody waits for its answer any more.
+    id: Option<AppendId>,
+    durability: Durability,
+}
+
 #[derive(Debug, Default)]
 pub struct Journal {
     pub memory: MemoryJournal,
@@ -44,7 +55,7 @@ pub struct Journal {
     pub graves: BTreeMap<ChatKey, Vec<LogEvent>>,
     /// How it was before each of the last appends; kept once there is a number.
     pub remembers: usize,
-    history: VecDeque<(MemoryJournal, BTreeMap<ChatKey, Vec<LogEvent>>)>,
+    history: VecDeque<Before>,
     /// Chats that get a new epoch when their state is next asked for.
     stale: BTreeSet<ChatKey>,
     /// Whole logs of epochs that are over, also what was lost of them, by the epoch's name.
@@ -53,7 +64,7 @@ pub struct Journal {
     earlier: BTreeMap<ChatKey, Vec<LogEvent>>,
     keys: BTreeSet<ChatKey>,
     renewals: u64,
-    /// Something was lost: not all that clients were told is kept.
+    /// Something was lost that was said to be kept.
     pub lossy: bool,
 }
 
@@ -62,6 +73,7 @@ impl Journal {
     pub fn restart(&mut self) {
         self.waiting.clear();
         self.closed.clear();
+        self.history.iter_mut().for_each(|before| before.id = None);
     }
 
     /// Carries out the request at this place among those that wait.
@@ -124,7 +136,9 @@ impl Journal {
             self.graves.remove(&append.chat);
         }
         if self.remembers > 0 {
-            self.history.push_back((self.memory.clone(), self.earlier.clone()));
+            let (memory, earlier) = (self.memory.clone(), self.earlier.clone());
+            let (id, durability) = (Some(append.id), append.durability);
+            self.history.push_back(Before { memory, earlier, id, durability });
             if self.history.len() > self.remembers {
                 self.history.pop_front();
             }
@@ -137,16 +151,30 @@ impl Journal {
         self.memory.append(append);
     }
 
-    /// The last appends are lost, those of one commit with it; every chat is to get a new epoch.
+    /// How many of the last appends a loss of power may undo: those that are not to be synced, and those whose
+    /// answers, which are on their way, nobody has heard.
+    pub fn unsynced(&self, unheard: &BTreeSet<AppendId>) -> usize {
+        let may_go = |before: &&Before| {
+            before.durability == Durability::Written || before.id.is_some_and(|id| unheard.contains(&id))
+        };
+        self.history.iter().rev().take_while(may_go).count()
+    }
+
+    /// The last appends are lost, whoever was told that they are kept.
     pub fn crash(&mut self, appends: usize) {
+        self.lossy = true;
+        self.lose(appends);
+    }
+
+    /// The last appends are lost, those of one commit with it; every chat is to get a new epoch.
+    pub fn lose(&mut self, appends: usize) {
         let keys = self.keys.clone();
         keys.iter().for_each(|chat| self.put_away(chat));
         let place = self.history.len().saturating_sub(appends);
-        if let Some((memory, earlier)) = self.history.drain(place..).next() {
-            (self.memory, self.earlier) = (memory, earlier);
+        if let Some(before) = self.history.drain(place..).next() {
+            (self.memory, self.earlier) = (before.memory, before.earlier);
         }
         self.history.clear();
-        self.lossy = true;
         self.stale = keys.iter().filter(|chat| self.chat(chat).is_some()).cloned().collect();
         self.graves.retain(|chat, _| !self.stale.contains(chat));
     }
@@ -214,6 +242,13 @@ impl Journal {
             panic!("another answer")
         };
         events.unwrap_or_default()
+    }
+
+    /// What a gateway takes up at its start: chats with open turns or agents.
+    pub fn unfinished(&self) -> Vec<(ChatKey, Option<AgentRun>)> {
+        let records = self.keys.iter().filter_map(|key| Some((key.clone(), self.chat(key)?)));
+        let unfinished = records.filter(|(_, record)| !record.turns.is_empty() || record.agent.is_some());
+        unfinished.map(|(key, record)| (key, record.agent.map(|agent| agent.run))).collect()
     }
 
     /// The event at this place, if the journal has it, or had it before it was lost or deleted.

@@ -6,7 +6,7 @@ use switchboard_core::{
     Hub, Input, Limits, Moment, Offered, Output, Peer, Recipients,
     agent::{AgentCommand, AgentExit, AgentRun},
     ids::{ChatKey, ConnId, Principal},
-    journal::JournalAnswer,
+    journal::{AgentPlace, JournalAnswer},
     wire::{DecodeError, Frame, TurnError, decode},
 };
 
@@ -71,6 +71,8 @@ pub struct AgentLink {
     pub commands: VecDeque<AgentCommand>,
     /// After the last record.
     pub position: u64,
+    /// How far the log had it when it was taken up, where it began under an earlier gateway.
+    pub adopted: Option<AgentPlace>,
 }
 
 /// What came out of the hub, in order.
@@ -92,6 +94,10 @@ pub struct World {
     pub journal: Journal,
     pub outboxes: BTreeMap<ConnId, Outbox>,
     pub agents: BTreeMap<AgentRun, AgentLink>,
+    /// Whether agents outlive their gateway.
+    pub agents_survive: bool,
+    /// How many the present gateway has taken up.
+    pub adopted: usize,
     /// Lives of an earlier gateway, which are over.
     over: BTreeSet<AgentRun>,
     pub said: Vec<Said>,
@@ -111,6 +117,8 @@ impl World {
             journal: Journal::default(),
             outboxes: BTreeMap::new(),
             agents: BTreeMap::new(),
+            agents_survive: false,
+            adopted: 0,
             over: BTreeSet::new(),
             said: Vec::new(),
             finished: false,
@@ -127,6 +135,7 @@ impl World {
         self.journal.restart();
         self.outboxes.clear();
         self.agents.clear();
+        self.adopted = 0;
         self.finished = false;
     }
 
@@ -287,11 +296,24 @@ impl World {
                     stopping: None,
                     commands: VecDeque::new(),
                     position: 0,
+                    adopted: None,
                 };
                 assert!(self.agents.insert(run, link).is_none(), "a run is named once");
                 self.said.push(Said::Start { run, chat, session });
             }
-            // The agents of this world do not outlive their gateway.
+            Output::AdoptAgent { chat, agent, .. } if self.agents_survive => {
+                assert!(self.agents.values().all(|other| other.chat != chat), "one agent per chat");
+                let link = AgentLink {
+                    chat,
+                    held: false,
+                    stopping: None,
+                    commands: VecDeque::new(),
+                    position: agent.position,
+                    adopted: Some(agent.clone()),
+                };
+                self.adopted += 1;
+                assert!(self.agents.insert(agent.run, link).is_none(), "a life is taken up once");
+            }
             Output::AdoptAgent { chat, agent, .. } => {
                 let detail = "the gateway was restarted before the answer was complete";
                 let error = TurnError { code: "gateway_restarted".into(), detail: detail.into() };

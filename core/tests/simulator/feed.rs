@@ -1,0 +1,239 @@
+//! The gateway's end of an agent's life below a host, which goes with the gateway.
+//!
+//! It decides what core's outputs come to at a host, so it has exactly the contract of `agent-bridge/src/hosted`
+//! (`life.rs`, `decoder.rs`, `ending.rs`) and of `Seat` in `runtime/src/agent.rs`: records are decoded from the newest
+//! checkpoint in the log, and what they come to is handed on from the position in the log; orders wait until all that
+//! the host had spooled is decoded; those that it has heard are dropped; an exit comes after all that was said.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use switchboard_core::{
+    Input,
+    agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords, AgentRun},
+    ids::{ChatKey, TurnId},
+    journal::AgentPlace,
+};
+
+use super::{
+    host::{Host, Record, host_lost},
+    recorder::Recorder,
+    rng::Rng,
+};
+use crate::support::{journal::Journal, world::World};
+
+#[derive(Debug, Default)]
+pub struct Feed {
+    decoder: Decoder,
+    /// Events of records up to here are in the log.
+    shown: u64,
+    /// What the host had when this life was taken up.
+    caught_up_at: u64,
+    orders: VecDeque<AgentCommand>,
+    /// The turn whose prompt was sent last.
+    sent: Option<TurnId>,
+    exit: Option<AgentExit>,
+}
+
+/// A decoder with a state, so that it matters from where it goes on: it counts the texts.
+#[derive(Debug, Default, Clone, PartialEq)]
+struct Decoder {
+    position: u64,
+    texts: u64,
+    prompted: Option<TurnId>,
+    turn_open: bool,
+}
+
+impl Decoder {
+    fn checkpoint(&self) -> Bytes {
+        let Self { position, texts, prompted, turn_open } = self;
+        let prompted = prompted.as_ref().map_or("", |turn| turn.as_str());
+        format!("{position} {texts} {turn_open} {prompted}").into()
+    }
+
+    fn restore(checkpoint: &[u8]) -> Self {
+        let text = std::str::from_utf8(checkpoint).expect("a checkpoint of this decoder");
+        let fields: Vec<&str> = text.split(' ').collect();
+        let number = |at: usize| fields[at].parse().expect("a number");
+        let prompted = Some(fields[3]).filter(|turn| !turn.is_empty());
+        Self {
+            position: number(0),
+            texts: number(1),
+            prompted: prompted.map(|turn| TurnId::parse(turn).expect("a turn id")),
+            turn_open: fields[2] == "true",
+        }
+    }
+
+    /// Takes the next record. Gives what it comes to.
+    fn decode(&mut self, record: &Record) -> Vec<AgentEvent> {
+        self.position += 1;
+        match record {
+            Record::Told(AgentCommand::Prompt { turn_id, .. }) => {
+                self.prompted = Some(turn_id.clone());
+                self.turn_open = true;
+                Vec::new()
+            }
+            Record::Told(_) | Record::Exited(_) => Vec::new(),
+            Record::Said(events) => events.iter().map(|event| self.event(event)).collect(),
+        }
+    }
+
+    fn event(&mut self, event: &AgentEvent) -> AgentEvent {
+        if let AgentEvent::Text { stream, text } = event {
+            self.texts += 1;
+            return AgentEvent::Text { stream: stream.clone(), text: counted(self.texts, text) };
+        }
+        self.turn_open &= !matches!(event, AgentEvent::TurnEnded { .. });
+        event.clone()
+    }
+}
+
+/// What the decoder makes of a life's text with this number.
+pub fn counted(number: u64, text: &str) -> String {
+    format!("{text}#{number}")
+}
+
+impl Feed {
+    /// Takes up a life that began under an earlier gateway.
+    pub fn resume(place: &AgentPlace, host: Option<&mut Host>, journal: &Journal, rng: &mut Rng) -> Self {
+        let mut feed = Self::default();
+        let Some(host) = host.filter(|host| host.alive || host.records() > 0) else {
+            // Nobody has told it anything, unless the log has something of it.
+            feed.exit = (place.position > 0).then(|| AgentExit::Gone(host_lost()));
+            return feed;
+        };
+        if let Some(checkpoint) = &place.checkpoint {
+            feed.decoder = Decoder::restore(checkpoint);
+        }
+        assert!(feed.decoder.position <= place.position, "a checkpoint is of what the log has");
+        feed.shown = place.position;
+        if host.first > feed.decoder.position + 1 {
+            assert!(journal.lossy, "nothing is trimmed before the log has the decoder's state behind it");
+            host.is_lost();
+            feed.exit = Some(host.exit());
+            return feed;
+        }
+        host.connected();
+        feed.caught_up_at = host.next() - 1;
+        host.trim(feed.decoder.position, rng);
+        feed
+    }
+
+    pub fn order(&mut self, orders: impl Iterator<Item = AgentCommand>) {
+        self.orders.extend(orders);
+    }
+
+    /// Hands on some of what the host has.
+    pub fn read(
+        &mut self,
+        world: &mut World,
+        run: AgentRun,
+        host: &Host,
+        rng: &mut Rng,
+        most: usize,
+    ) -> bool {
+        let mut events = Vec::new();
+        let (before, mut ended) = (self.decoder.position, false);
+        while self.exit.is_none()
+            && self.decoder.position - before < u64::try_from(most).expect("small")
+            && let Some(record) = host.record(self.decoder.position + 1)
+        {
+            let mut decoded = self.decoder.decode(record);
+            ended |= decoded.iter().any(|event| matches!(event, AgentEvent::TurnEnded { .. }));
+            if self.decoder.position > self.shown {
+                events.append(&mut decoded);
+            }
+            if let Record::Exited(exit) = record {
+                self.exit = Some(exit.clone());
+            }
+        }
+        let checkpoint = (ended || rng.chance(30)).then(|| self.decoder.checkpoint());
+        let position = self.decoder.position;
+        if !events.is_empty() {
+            let records = AgentRecords { position, events, checkpoint };
+            world.step(Input::AgentRecords { chat: host.chat.clone(), run, records });
+        }
+        if !host.alive && host.record(position + 1).is_none() {
+            self.exit.get_or_insert_with(|| host.exit());
+        }
+        position > before
+    }
+
+    /// Carries out the orders that wait, once it can tell which of them are news. Gives a host that begins with them.
+    pub fn obey(
+        &mut self,
+        chat: &ChatKey,
+        host: Option<&mut Host>,
+        recorder: &mut Recorder,
+        journal: &Journal,
+    ) -> Option<Host> {
+        if !self.is_caught_up() {
+            return None;
+        }
+        if let Some(host) = host {
+            while let Some(order) = self.orders.pop_front() {
+                self.tell(host, order, recorder, journal);
+            }
+            return None;
+        }
+        // It begins with its first prompt; what comes before that is about an earlier life.
+        while let Some(order) = self.orders.pop_front() {
+            if matches!(order, AgentCommand::Prompt { .. }) {
+                let mut host = Host::new(chat.clone());
+                self.tell(&mut host, order, recorder, journal);
+                return Some(host);
+            }
+        }
+        None
+    }
+
+    fn tell(&mut self, host: &mut Host, order: AgentCommand, recorder: &mut Recorder, journal: &Journal) {
+        if self.is_news(&order) {
+            host.command(order, recorder, journal);
+        }
+    }
+
+    /// Whether the host is to be told this.
+    fn is_news(&mut self, order: &AgentCommand) -> bool {
+        let Decoder { prompted, turn_open, .. } = &self.decoder;
+        match order {
+            AgentCommand::Prompt { turn_id, .. } => {
+                let known = self.sent.as_ref() == Some(turn_id);
+                self.sent = Some(turn_id.clone());
+                !known
+            }
+            AgentCommand::Cancel { turn_id, .. } => {
+                let is_open = *turn_open && prompted.as_ref() == Some(turn_id);
+                let on_its_way = self.sent.as_ref() == Some(turn_id) && prompted.as_ref() != Some(turn_id);
+                is_open || on_its_way
+            }
+            AgentCommand::Answer { .. } => true,
+        }
+    }
+
+    /// The gateway dies: what it had told the host, and the host has not heard yet.
+    pub fn on_its_way(mut self) -> Vec<AgentCommand> {
+        if !self.is_caught_up() {
+            return Vec::new();
+        }
+        let mut orders = std::mem::take(&mut self.orders);
+        orders.retain(|order| self.is_news(order));
+        orders.into()
+    }
+
+    /// Whether it can tell what is news, and its life goes on.
+    fn is_caught_up(&mut self) -> bool {
+        if self.decoder.position < self.caught_up_at || self.exit.is_some() {
+            return false;
+        }
+        if self.sent.is_none() {
+            self.sent.clone_from(&self.decoder.prompted);
+        }
+        true
+    }
+
+    /// How the life has ended, if it has.
+    pub fn exit(&self) -> Option<AgentExit> {
+        self.exit.clone()
+    }
+}

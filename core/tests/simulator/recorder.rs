@@ -1,0 +1,152 @@
+//! What agents were told and what they wrote, turn by turn, and whether logs and clients have just that.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use switchboard_core::{
+    agent::AgentEvent,
+    ids::{ChatKey, TurnId},
+};
+
+use super::{agents::ASIDE, feed::counted};
+use crate::support::journal::Journal;
+
+#[derive(Debug, Default)]
+pub struct Recorder {
+    /// Every prompt that was ever told an agent.
+    prompted: BTreeSet<(ChatKey, TurnId)>,
+    written: BTreeMap<(ChatKey, TurnId), Written>,
+}
+
+/// What was written in a turn.
+#[derive(Debug, Default)]
+struct Written {
+    text: String,
+    /// The journal has lost some of it while the gateway lived, which told clients: it stays lost.
+    doubtful: bool,
+}
+
+impl Recorder {
+    /// An agent is told of a turn, and begins it.
+    pub fn prompted(&mut self, chat: &ChatKey, turn_id: &TurnId, text: &str, journal: &Journal) {
+        let message = (chat.clone(), turn_id.clone());
+        assert!(!self.prompted.contains(&message), "a prompt is sent once: {turn_id}");
+        // What was lost may come again.
+        let is_kept = !journal.lossy || is_started(journal, chat, turn_id);
+        let is_first = !self.written.contains_key(&message);
+        self.written.entry(message.clone()).or_default().doubtful |= !is_kept || !is_first;
+        if is_kept {
+            self.prompted.insert(message);
+        }
+        let open = journal.chat(chat).map_or_else(Vec::new, |record| record.turns);
+        let has_started = open
+            .iter()
+            .any(|turn| turn.turn_id == *turn_id && turn.text == text && turn.started_at_ms.is_some());
+        // It may have ended meanwhile, and the chat been deleted: commands travel.
+        let has_ended = || {
+            journal.whole_log(chat).iter().any(|event| {
+                event.frame.as_str().contains("\"event\":\"turn_end\"")
+                    && event.frame.as_str().contains(&format!("\"turn_id\":\"{turn_id}\""))
+            })
+        };
+        assert!(has_started || journal.lossy || has_ended(), "a prompt is durable before it is sent");
+    }
+
+    /// An agent wrote this in its turn; the number is that of its last text before.
+    pub fn wrote(&mut self, chat: &ChatKey, turn_id: &TurnId, events: &[AgentEvent], mut texts: u64) {
+        let written = self.written.entry((chat.clone(), turn_id.clone())).or_default();
+        for event in events {
+            if let AgentEvent::Text { text, .. } = event {
+                texts += 1;
+                written.text.push_str(&counted(texts, text));
+            } else if let AgentEvent::Reasoning { text, .. }
+            | AgentEvent::Message { text }
+            | AgentEvent::TextEnd { text: Some(text), .. } = event
+            {
+                written.text.push_str(text);
+            } else if let AgentEvent::ToolStarted { call_id, .. } = event {
+                written.text.push_str(&tool("start", call_id));
+            } else if let AgentEvent::ToolEnded { call_id, .. } = event {
+                written.text.push_str(&tool("end", call_id));
+            }
+        }
+    }
+
+    /// The journal has lost something that it had answered for. Of what it does not know to be over, anything may come
+    /// once more.
+    pub fn lost(&mut self, journal: &Journal) {
+        for ((chat, turn), written) in &mut self.written {
+            written.doubtful |= is_open_or_unknown(journal, chat, turn);
+        }
+        self.prompted.retain(|(chat, turn)| !is_open_or_unknown(journal, chat, turn));
+    }
+
+    /// Compares what somebody has of a whole turn with what was written: each word once, and in its order.
+    pub fn check(&self, chat: &ChatKey, end: &Value, text: &str) {
+        let turn = end["turn_id"].as_str().expect("a turn");
+        let key = (chat.clone(), TurnId::parse(turn).expect("a turn id"));
+        let none = Written::default();
+        let written = self.written.get(&key).unwrap_or(&none);
+        if written.doubtful {
+            let mut rest = words(&written.text);
+            for word in words(text) {
+                let found = rest.by_ref().any(|written| written == word);
+                assert!(found, "{turn}: {word} once, in its order: {text:?} of {:?}", written.text);
+            }
+            return;
+        }
+        let by_agent = matches!(end["outcome"].as_str(), Some("completed" | "failed"));
+        let whole = match end["error"]["code"].as_str() {
+            None => by_agent,
+            Some(code) => code == "agent_exited",
+        };
+        if whole {
+            assert_eq!(text, written.text, "{turn}: all that was written: {end}");
+        } else {
+            let shown = written.text.starts_with(text);
+            assert!(
+                shown,
+                "{turn}: the beginning of what was written: {text:?} of {:?}: {end}",
+                written.text
+            );
+        }
+    }
+}
+
+/// What an event of the log or of a page adds to the text of its turn.
+pub fn text_of(event: &Value) -> String {
+    let text = || event["text"].as_str().unwrap_or("").to_owned();
+    match event["event"].as_str() {
+        Some("delta" | "stream_end") if event["stream_id"] == ASIDE => String::new(),
+        Some("delta" | "reasoning_delta" | "stream_end") => text(),
+        // Progress may be said of the turn before.
+        Some("message") if event["kind"].is_null() => text(),
+        Some("tool_event") => {
+            let field = |name: &str| event[name].as_str().expect("a text").to_owned();
+            tool(&field("phase"), &field("call_id"))
+        }
+        _ => String::new(),
+    }
+}
+
+fn tool(phase: &str, call_id: &str) -> String {
+    format!("<{phase} {call_id}>")
+}
+
+/// The numbered pieces of a text.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split('[').skip(1).filter_map(|rest| rest.split_once(']').map(|(word, _)| word))
+}
+
+/// Whether the journal knows of a turn and its start. A message may be left whose start is lost: the next gateway takes
+/// it for one that waits.
+fn is_started(journal: &Journal, chat: &ChatKey, turn: &TurnId) -> bool {
+    let open = journal.chat(chat).map_or_else(Vec::new, |record| record.turns);
+    let waits = open.iter().any(|open| open.turn_id == *turn && open.started_at_ms.is_none());
+    journal.knows(chat, turn.as_str()) && !waits
+}
+
+fn is_open_or_unknown(journal: &Journal, chat: &ChatKey, turn: &TurnId) -> bool {
+    let open = journal.chat(chat).map_or_else(Vec::new, |record| record.turns);
+    !journal.knows(chat, turn.as_str()) || open.iter().any(|open| open.turn_id == *turn)
+}
