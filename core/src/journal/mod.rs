@@ -61,10 +61,11 @@ pub struct Append {
 }
 
 impl Append {
-    /// Whether it counts as the chat's last activity, which orders lists: its agent's coming and going and its
-    /// title do not.
+    /// Whether it counts as the chat's last activity, which orders lists: what a turn hangs on does. Each word of an
+    /// answer does not, or two that are being written would change places all the time; nor do its agent's coming
+    /// and going, and its title.
     pub fn is_activity(&self) -> bool {
-        self.create.is_some() || !self.events.is_empty()
+        self.create.is_some() || (self.durability == Durability::Synced && !self.events.is_empty())
     }
 }
 

@@ -92,7 +92,6 @@ impl Known {
 /// Carries out one append, and gives the chat's number. After an error the transaction must be rolled back.
 pub(super) fn append(db: &Connection, known: &mut Known, era: i64, append: &Append) -> Result<i64, Unkept> {
     let at = int(append.at_ms);
-    let activity = if append.is_activity() { at } else { 0 };
     let mut place = match (known.place(db, &append.chat)?, &append.create) {
         (Some(place), _) => place,
         (None, Some(_)) if is_deleted(db, &append.chat)? => {
@@ -116,7 +115,11 @@ pub(super) fn append(db: &Connection, known: &mut Known, era: i64, append: &Appe
             add.execute((place.id, place.epoch_no, place.head, first, sum, event.frame.as_str()))?;
         }
     }
-    db.prepare_cached(write::MOVE_HEAD)?.execute((place.id, place.head, activity))?;
+    if append.is_activity() {
+        db.prepare_cached(write::MOVE_HEAD_AT)?.execute((place.id, place.head, at))?;
+    } else if !append.events.is_empty() {
+        db.prepare_cached(write::MOVE_HEAD)?.execute((place.id, place.head))?;
+    }
     for one in &append.changes {
         change(db, place, at, one)?;
     }

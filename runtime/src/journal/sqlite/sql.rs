@@ -12,8 +12,10 @@ pub(super) mod write {
         "UPDATE chats SET epoch_no = ?2, head_seq = 0, joined_to = 0, era = ?3 WHERE id = ?1";
     pub(crate) const ADD_EVENT: &str =
         "INSERT INTO events (chat, epoch_no, seq, first_seq, sum, frame) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    pub(crate) const MOVE_HEAD: &str =
+    /// With an activity: an index has its time.
+    pub(crate) const MOVE_HEAD_AT: &str =
         "UPDATE chats SET head_seq = ?2, updated_at = max(updated_at, ?3) WHERE id = ?1";
+    pub(crate) const MOVE_HEAD: &str = "UPDATE chats SET head_seq = ?2 WHERE id = ?1";
     pub(crate) const ADD_TURN: &str = "INSERT INTO turns (chat, turn_id, hash, epoch_no, seq, starts_turn, \
          accepted_at, text) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     pub(crate) const START_TURN: &str =
@@ -65,6 +67,7 @@ pub(super) mod write {
         ADD_EPOCH,
         RENEW_CHAT,
         ADD_EVENT,
+        MOVE_HEAD_AT,
         MOVE_HEAD,
         ADD_TURN,
         START_TURN,
