@@ -69,10 +69,12 @@ pub(crate) fn step(session: &Session) -> Result<Verdict> {
         Err(reason) => println!("not tested: anything behind nginx: {reason}"),
         Ok(nginx) => {
             let (host, path) = PROXIED;
-            let args = ["--allow-host", host, "--base-path", path];
+            let port = free_port()?;
+            let shown = format!("{host}:{port}");
+            let args = ["--allow-host", &*shown, "--base-path", path];
             let mut hidden = Gateway::start(&program, "peers-nginx", config, &args)?;
-            let mut proxy = Proxy::start(&nginx, &hidden.address)?;
-            let url = format!("http://{host}:{}{path}", proxy.port);
+            let mut proxy = Proxy::start(&nginx, port, &hidden.address)?;
+            let url = format!("http://{shown}{path}");
             for peer in PEERS.iter().filter(|peer| peer.http) {
                 let task = tools.task(peer)?;
                 let task = task
@@ -209,13 +211,11 @@ fn install_pypi(session: &Session, dir: &Path) -> Result<PathBuf> {
 /// nginx with the lines of the documentation. It ends when this is dropped.
 struct Proxy {
     running: Running,
-    port: u16,
 }
 
 impl Proxy {
-    fn start(program: &Path, gateway: &str) -> Result<Self> {
+    fn start(program: &Path, port: u16, gateway: &str) -> Result<Self> {
         let dir = empty_scratch("nginx")?;
-        let port = free_port()?;
         let config = dir.join("nginx.conf");
         let text = nginx_config(&read("docs/operations.md")?, &dir, port, gateway)?;
         std::fs::write(&config, text).context("writing the configuration of nginx")?;
@@ -230,7 +230,7 @@ impl Proxy {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        Ok(Self { running, port })
+        Ok(Self { running })
     }
 
     fn require_alive(&mut self) -> Result {
