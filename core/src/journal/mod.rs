@@ -137,7 +137,7 @@ pub enum Change {
         /// Which life of it.
         run: AgentRun,
     },
-    /// It has none any more.
+    /// It has none any more, or one that was told to stop: nobody is to take it up again.
     AgentEnded {
         /// Which life of it.
         run: AgentRun,
@@ -333,7 +333,7 @@ pub struct ChatRecord {
     pub open_work: OpenWork,
     /// The last command's number.
     pub last_command: u64,
-    /// Its agent, if it had one when last heard of.
+    /// Its agent, if it had one when last heard of that was not told to stop.
     pub agent: Option<AgentPlace>,
     /// The commands of its open turns, in order: an agent that outlived its gateway gets them again.
     pub commands: Vec<AgentCommand>,
