@@ -42,6 +42,7 @@ impl Heart {
             return Ok((Self { gateway, hosts: None, leftovers }, running));
         };
         leftovers.end(&journal.report().agents);
+        let spools_lost = journal.report().rebooted || journal.report().lost_commits;
         // A mark of their own: agents below hosts are not to be taken for leftovers.
         let process = process(config, agent, format!("{}h", leftovers.mark))?;
         let program = env::current_exe().ok().and_then(|path| path.into_os_string().into_string().ok());
@@ -52,7 +53,8 @@ impl Heart {
             )
         })?;
         let host = vec![program, "agent-host".into()];
-        let agent = Arc::new(HostAgent::new(HostConfig { process, hosts: leftovers.hosts.clone(), host }));
+        let hosts = leftovers.hosts.clone();
+        let agent = Arc::new(HostAgent::new(HostConfig { process, hosts, host, spools_lost }));
         let hosts = Some(Arc::clone(&agent));
         let (gateway, running) = Gateway::start(limits, seed, journal, agent);
         Ok((Self { gateway, hosts, leftovers }, running))

@@ -51,7 +51,7 @@ pub(super) async fn serve<O: OrderSource, S: RecordSink>(
     let whom = whom(&chat);
     tracing::debug!(agent = config.name, chat = %chat.chat, run = run.0, "an agent's life begins");
     let mut decoder = LifeDecoder::new(config.dialect, &config.workspace, run.0, session.as_deref());
-    let began = resume.as_ref().is_some_and(|resume| resume.position > 0);
+    let began = resume.as_ref().is_some_and(|resume| resume.position > 0 || agent.spools_lost);
     let mut first = None;
     // A host that an earlier gateway was just starting may be anywhere between nothing and listening; nobody has
     // told it anything. Whichever of two comes to hold the lock is the one.

@@ -33,6 +33,10 @@ pub struct HostConfig {
     pub hosts: PathBuf,
     /// The program, and its arguments, that calls [`host::run`](crate::host::run).
     pub host: Vec<String>,
+    /// Spools may be lost: the machine went down, or the log was put back from a copy. Where nothing is left of a
+    /// life that is taken up, what it was to be told counts as told, and it is over. Otherwise a life without a
+    /// spool never had one, and is told now.
+    pub spools_lost: bool,
 }
 
 /// An agent that is a process of its own in each chat, below a host that outlives the gateway.
@@ -44,6 +48,7 @@ pub struct HostAgent {
     agent: ProcessAgent,
     hosts: PathBuf,
     host: Vec<String>,
+    spools_lost: bool,
     leaving: watch::Sender<bool>,
 }
 
@@ -69,8 +74,9 @@ pub struct HostedLife<O, S> {
 impl HostAgent {
     /// An agent of this configuration. Starts nothing yet.
     pub fn new(config: HostConfig) -> Self {
-        let HostConfig { process, hosts, host } = config;
-        Self { agent: ProcessAgent::new(process), hosts, host, leaving: watch::channel(false).0 }
+        let HostConfig { process, hosts, host, spools_lost } = config;
+        let leaving = watch::channel(false).0;
+        Self { agent: ProcessAgent::new(process), hosts, host, spools_lost, leaving }
     }
 
     /// From here on every host is left running, whatever is ordered: the gateway goes, and another one will come.

@@ -115,6 +115,18 @@ pub(crate) fn trials() -> Vec<Trial> {
             assert_eq!(gone(&exit).0, "gateway_restarted");
             assert!(events.is_empty());
         }),
+        trial("what_was_to_be_told_counts_as_told_where_spools_may_be_lost", |place| async move {
+            let mut bench = Bench::begin(place.demo());
+            bench.prompt("slow 1000");
+            eventually("it is told", || place.run_dir().exists() && spool_holds(&place, b"turn-")).await;
+            // The log knows of nothing yet.
+            let (mut config, log, read) = bench.crash().await;
+            assert_eq!(end_orphans(&place.hosts, &BTreeSet::new()).unwrap(), 1);
+            config.spools_lost = true;
+            let (exit, events) = Bench::adopt((config, log, read)).exit().await;
+            assert_eq!(gone(&exit).0, "gateway_restarted");
+            assert!(events.is_empty() && !place.run_dir().exists(), "{events:?}");
+        }),
         trial("orphans_are_ended_and_what_is_kept_lives", |place| async move {
             let mut bench = Bench::begin(place.demo());
             bench.prompt("long 2");

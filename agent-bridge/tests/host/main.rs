@@ -100,7 +100,7 @@ impl Place {
         process.limits.host.grace_idle = support::PATIENCE;
         process.limits.host.grace_turn = support::PATIENCE;
         let exe = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
-        HostConfig { process, hosts: self.hosts.clone(), host: vec![exe, AS_HOST.into()] }
+        HostConfig { process, hosts: self.hosts.clone(), host: vec![exe, AS_HOST.into()], spools_lost: false }
     }
 
     fn demo(&self) -> HostConfig {

@@ -75,6 +75,35 @@ fn a_backup_of_a_running_gateway_is_restored_elsewhere() {
 }
 
 #[test]
+fn what_an_agent_was_told_before_a_backup_it_is_not_told_again() {
+    let gateway = Gateway::start_with(|serve| {
+        serve.args(["--agent-command", "sleep 1000", "--dialect", "text"]);
+    });
+    let mut client = gateway.websocket();
+    let chat = client.new_chat();
+    client.message(&chat, "t1", "to be done once");
+    client.wait_for("turn_started");
+    let copy = gateway.path("copy.db");
+    let (made, said) = command(&["backup", copy.to_str().unwrap()], &gateway.path("data"));
+    assert!(made, "{said}");
+    let restored = Gateway::start_with(|serve| {
+        let place = serve.get_args().position(|arg| arg == "--data-dir").unwrap();
+        let data_dir = serve.get_args().nth(place + 1).map(PathBuf::from).unwrap();
+        let (done, said) = command(&["restore", copy.to_str().unwrap()], &data_dir);
+        assert!(done, "{said}");
+        serve.args(ECHO); // which would answer
+    });
+    let mut client = restored.websocket();
+    let mut shown = Value::from(asked(&mut client, json!({"type": "attach", "chat_id": chat}))).to_string();
+    if !shown.contains("turn_end") {
+        shown = client.wait_for("turn_end").to_string();
+    }
+    assert!(shown.contains("interrupted") && shown.contains("gateway_restarted"), "{shown}");
+    client.message(&chat, "t2", "and on it goes");
+    assert_eq!(client.wait_for("turn_end")["outcome"], "completed");
+}
+
+#[test]
 fn what_cannot_be_backed_up_or_restored_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let (data, file) = (dir.path().join("data"), dir.path().join("copy"));
