@@ -32,9 +32,10 @@ mod support;
 
 /// Seeds that once failed, and why. A change of the simulator changes what a seed does; traces keep what it showed.
 const REGRESSIONS: &[u64] = &[
-    32,  // an agent that was told to stop, taken up by the next gateway
-    75,  // an agent without a turn, taken up and never stopped
-    132, // an agent that was told of a turn before the journal named it
+    32,   // an agent that was told to stop, taken up by the next gateway
+    75,   // an agent without a turn, taken up and never stopped
+    132,  // an agent that was told of a turn before the journal named it
+    1345, // a repeated message that was said to be in an epoch that was over
 ];
 
 #[test]

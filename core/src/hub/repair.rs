@@ -220,6 +220,13 @@ impl Chat {
             };
             let Some(event) = pending.events.iter().find(is_it) else { continue };
             *seq = event.seq;
+            for effect in &mut pending.effects {
+                if let Effect::Repeat { accepted, .. } = effect
+                    && accepted.turn_id == *turn_id
+                {
+                    (accepted.epoch, accepted.seq) = (self.epoch.clone(), event.seq);
+                }
+            }
             if let Some(turn) = self.turns.iter_mut().find(|turn| turn.id == *turn_id) {
                 turn.seq = event.seq;
             }
