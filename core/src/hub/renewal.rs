@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     agent::AgentCommand,
-    ids::{Epoch, TurnId},
+    ids::{Epoch, RequestId, TurnId},
     journal::{Change, ChatRecord, OpenTurn, Query},
     wire::{
         ChatBody, ChatEvent, ControlEvent, Frame, MessageAccepted, Outcome, Resolution, TurnError,
@@ -235,10 +235,13 @@ impl Chat {
 pub(super) fn has_survived(pending: &Pending, record: &ChatRecord, view: &View) -> bool {
     let was_open = |id: &TurnId| view.open_turns().iter().any(|open| open.0 == id);
     let open = |id: &TurnId| record.turns.iter().any(|open| open.turn_id == *id);
+    let was_asked = |id: &RequestId| view.requests().iter().any(|open| open.0 == *id);
+    let asked = |id: &RequestId| record.requests.iter().any(|open| open.request_id == *id);
     pending.create
-        || pending.changes_and_ends().any(|change| match change {
+        || pending.traces().any(|change| match change {
             Kept::Accepted(id) => open(id),
             Kept::Ended(id) => was_open(id) && !open(id),
+            Kept::Asked(id) => asked(id) && !was_asked(id),
             Kept::Command(id) => id <= record.last_command,
             Kept::Heard(run, position) => {
                 record.agent.as_ref().is_some_and(|agent| agent.run == run && agent.position >= position)
@@ -250,12 +253,13 @@ pub(super) fn has_survived(pending: &Pending, record: &ChatRecord, view: &View) 
 pub(super) enum Kept<'a> {
     Accepted(&'a TurnId),
     Ended(&'a TurnId),
+    Asked(&'a RequestId),
     Command(u64),
     Heard(crate::agent::AgentRun, u64),
 }
 
 impl Pending {
-    fn changes_and_ends(&self) -> impl Iterator<Item = Kept<'_>> {
+    fn traces(&self) -> impl Iterator<Item = Kept<'_>> {
         let changes = self.changes.iter().filter_map(|change| {
             if let Change::TurnAccepted { turn_id, .. } = change {
                 Some(Kept::Accepted(turn_id))
@@ -267,11 +271,13 @@ impl Pending {
                 None
             }
         });
-        let ends = self.events.iter().filter_map(|event| match (event.body(), &event.turn_id) {
-            (Some(ChatBody::TurnEnd { .. }), Some(id)) => Some(Kept::Ended(id)),
+        let events = self.events.iter().filter_map(|event| match (event.body()?, &event.turn_id) {
+            (ChatBody::TurnEnd { .. }, Some(id)) => Some(Kept::Ended(id)),
+            (ChatBody::PermissionRequest(request), _) => Some(Kept::Asked(&request.request_id)),
+            (ChatBody::Question(question), _) => Some(Kept::Asked(&question.request_id)),
             _ => None,
         });
-        changes.chain(ends)
+        changes.chain(events)
     }
 }
 
