@@ -32,16 +32,17 @@ mod support;
 
 /// Seeds that once failed, and why. A change of the simulator changes what a seed does; traces keep what it showed.
 const REGRESSIONS: &[u64] = &[
-    32,   // an agent that was told to stop, taken up by the next gateway
-    75,   // an agent without a turn, taken up and never stopped
-    132,  // an agent that was told of a turn before the journal named it
-    1345, // a repeated message that was said to be in an epoch that was over
+    32,     // an agent that was told to stop, taken up by the next gateway
+    75,     // an agent without a turn, taken up and never stopped
+    132,    // an agent that was told of a turn before the journal named it
+    1345,   // a repeated message that was said to be in an epoch that was over
+    11_554, // an agent that was told of a turn before the journal named it, after a refusal
 ];
 
-/// Seeds that fail and whose cause is open: after losses of several kinds in one world, the text of a turn that was
-/// interrupted is missing, or something is logged twice. Left out, so that a search finds the next one;
+/// Seeds that fail and whose cause is open: where a disk lost what it had synced, and the outcome of later appends is
+/// unknown, something is logged twice or shown that is not kept. Left out, so that a search finds the next one;
 /// `SWITCHBOARD_SIM_SEED` runs them.
-const OPEN: &[u64] = &[3394, 11_554, 12_157, 14_379];
+const OPEN: &[u64] = &[3394, 14_379];
 
 #[test]
 fn regressions() {
