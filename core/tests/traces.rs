@@ -1,25 +1,50 @@
 //! Conversations as text: each trace states the inputs and all outputs. `TRACES=overwrite` writes what comes
 //! out into the files, to be read before it is committed.
 
-use std::{env, fs, path::PathBuf};
+use std::{collections::BTreeSet, env, fs, path::PathBuf};
 
 mod support;
 
 use support::{script, trace};
 
-#[test]
-fn traces() {
-    let dir: PathBuf = [env!("CARGO_MANIFEST_DIR"), "..", "conformance", "traces"].iter().collect();
+/// Files of a folder that is named from this crate's.
+fn files(folder: &[&str], ending: &str) -> Vec<PathBuf> {
+    let dir: PathBuf = [env!("CARGO_MANIFEST_DIR")].iter().chain(folder).collect();
     let mut files: Vec<PathBuf> = fs::read_dir(&dir)
         .unwrap_or_else(|e| panic!("{}: {e}", dir.display()))
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|ending| ending == "trace"))
+        .map(|entry| entry.expect("it can be listed").path())
+        .filter(|path| path.extension().is_some_and(|found| found == ending))
         .collect();
     files.sort();
-    assert!(!files.is_empty(), "no traces");
+    assert!(!files.is_empty(), "nothing in {}", dir.display());
+    files
+}
+
+fn trace_files() -> Vec<PathBuf> {
+    files(&["..", "conformance", "traces"], "trace")
+}
+
+/// Each kind has a fixture, which another test sees to.
+#[test]
+fn every_kind_on_the_wire_is_in_a_trace() {
+    let traces: String = trace_files().iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    for (side, field) in [("client", "type"), ("server", "event")] {
+        let fixtures = files(&["fixtures", side], "json");
+        let kinds: BTreeSet<&str> = fixtures
+            .iter()
+            .map(|path| path.file_name().unwrap().to_str().unwrap().split('.').next().unwrap())
+            .collect();
+        let untraced: Vec<&str> =
+            kinds.into_iter().filter(|kind| !traces.contains(&format!("\"{field}\":\"{kind}\""))).collect();
+        assert!(untraced.is_empty(), "no trace has {side} frames of these kinds: {untraced:?}");
+    }
+}
+
+#[test]
+fn traces() {
     let overwrite = env::var_os("TRACES").is_some_and(|how| how == "overwrite");
     let mut failed = Vec::new();
-    for path in files {
+    for path in trace_files() {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let stated = fs::read_to_string(&path).unwrap();
         let lines = trace::parse(&stated).unwrap_or_else(|e| panic!("{name}: {e}"));
