@@ -12,6 +12,7 @@ use switchboard_runtime::Order;
 
 use crate::{
     bench::{Bench, completed, gone},
+    kill,
     support::{alive, eventually},
     trial,
 };
@@ -157,6 +158,33 @@ pub(crate) fn trials() -> Vec<Trial> {
             assert_eq!(bench.exit().await.0, AgentExit::Stopped);
             assert_eq!(sleepers(), 0);
         }),
+        trial("what_hid_in_a_turn_and_lost_its_parent_after_it_is_swept_by_the_host", |place| async move {
+            let n = std::process::id();
+            let script = format!(
+                "sh -c 'setsid env -i sleep 2005.{n} & read go' < held & exec 3> held; \
+                sh -c 'true & exec true'; sh -c 'sh -c : & exit'; read prompt; while ! [ -e go ]; do sleep 0.01; done; echo '{{\"type\":\"result\",\"is_error\":false,\"result\":\"ok\"}}'; read more"
+            );
+            let fifo = place.workspace().join("held");
+            rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, 0o600.into()).unwrap();
+            let mut bench = Bench::begin(place.stub(&script));
+            bench.prompt("x");
+            eventually("there is a host", || place.run_dir().join("host.json").exists()).await;
+            eventually("it runs, and an orphan has ended", || {
+                hidden().is_some() && has_zombie(place.host_pid())
+            })
+            .await;
+            std::fs::write(place.workspace().join("go"), "").unwrap();
+            bench.turn().await;
+            // An orphan that has ended is there until the host looks around, which it does for both.
+            let host = place.host_pid();
+            eventually("it was looked for", || !has_zombie(host)).await;
+            let (_, parent) = hidden().unwrap();
+            kill(parent);
+            eventually("it has lost its parent", || hidden().is_some_and(|(_, now)| now != parent)).await;
+            bench.order(Order::Kill);
+            assert_eq!(bench.exit().await.0, AgentExit::Stopped);
+            assert_eq!(hidden(), None);
+        }),
         trial("nobody_else_can_reach_a_host", |place| async move {
             let mut bench = Bench::begin(place.demo());
             bench.said("echo x").await;
@@ -217,4 +245,31 @@ fn sleepers() -> usize {
     let lines = entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("cmdline")).ok());
     let n = std::process::id();
     lines.filter(|line| (2001..=2004).any(|which| *line == format!("sleep\0{which}.{n}\0"))).count()
+}
+
+/// The helper that hides, and its parent.
+fn hidden() -> Option<(i32, i32)> {
+    let line = format!("sleep\02005.{}\0", std::process::id());
+    let mut pids = processes();
+    let pid = pids.find(|pid| {
+        std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|found| found == line)
+    })?;
+    Some((pid, parent_and_state(pid)?.0))
+}
+
+/// Whether a child of this process has ended and was not reaped.
+fn has_zombie(parent: i32) -> bool {
+    processes().any(|pid| parent_and_state(pid).is_some_and(|found| found == (parent, 'Z')))
+}
+
+fn processes() -> impl Iterator<Item = i32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+fn parent_and_state(pid: i32) -> Option<(i32, char)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((fields.next()?.parse().ok()?, state))
 }
