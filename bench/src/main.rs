@@ -38,7 +38,8 @@ struct Args {
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Only rows of a group (throughput, paced, first, idle, stalled; transports; with journal and hosts
-    /// on: durable, durable first, acknowledged, replay, start, cut), or throughput rows with this in their name.
+    /// on: durable, durable paced, durable first, acknowledged, replay, start, cut), or throughput rows with
+    /// this in their name ("durable 50 chats" for those with journal and hosts).
     #[arg(long, default_value = "")]
     only: String,
 }
@@ -144,10 +145,10 @@ async fn measure(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
             print(rows::first_delta(rounds, wire, first_delta).await?);
         }
     }
-    for row in rows::THROUGHPUT.iter().filter(|_| wanted("durable")) {
+    for row in rows::THROUGHPUT.iter().filter(|row| wanted(&format!("durable {}", row.name))) {
         print(durable::throughput(row, rounds).await?);
     }
-    if wanted("durable") {
+    if wanted("durable paced") {
         print(rows::paced(rounds, Keeping::Everything, 3.0).await?);
     }
     if wanted("durable first") {
