@@ -8,7 +8,10 @@ use tokio::{
     sync::{Notify, watch},
 };
 
-use super::{protocol::Kind, spool::Spool};
+use super::{
+    protocol::{Kind, RECORD_HEAD},
+    spool::{Spool, begin_block},
+};
 use crate::{BridgeLimits, Dialect, codec::ClaudeCodec, driver::reader::ReadMode};
 
 /// Why taking in ended.
@@ -19,6 +22,9 @@ pub(super) enum IntakeEnd {
     /// A line is over its limit.
     TooLong,
 }
+
+/// Most that is read at once, in bytes: what a pipe holds unless told otherwise.
+const READ_BYTES: usize = 64 * 1024;
 
 pub(super) struct Intake {
     pub(super) spool: Arc<Spool>,
@@ -32,44 +38,60 @@ pub(super) struct Intake {
 impl Intake {
     /// Takes in until the agent's output ends.
     pub(super) async fn run(mut self, mut output: impl AsyncRead + Unpin) -> IntakeEnd {
-        let mut buffer = BytesMut::new();
-        let mut searched = 0;
         // Whatever is trimmed, some frames stay: many must fit.
         let some = usize::try_from(self.limits.host.spool_bytes / 16).unwrap_or(usize::MAX);
-        self.limits.read_bytes = self.limits.read_bytes.min(some).max(1);
+        let most = self.limits.read_bytes.min(READ_BYTES).min(some).max(1);
+        let longest = self.limits.spooled_record_bytes();
+        let mut block = begin_block(most);
+        let mut searched = block.len();
         loop {
             self.room().await;
-            buffer.reserve(self.limits.read_bytes);
-            if !self.read(&mut output, &mut buffer).await {
+            if !self.read(&mut output, &mut block, most).await {
                 return IntakeEnd::Closed;
             }
             let whole = match self.dialect {
-                Dialect::Text => buffer.len(),
-                Dialect::Claude => match memchr::memrchr(b'\n', &buffer[searched..]) {
+                Dialect::Text => block.len(),
+                Dialect::Claude => match memchr::memrchr(b'\n', &block[searched..]) {
                     Some(last) => searched + last + 1,
-                    None => 0,
+                    None => RECORD_HEAD,
                 },
             };
-            let block = buffer.split_to(whole).freeze();
-            searched = buffer.len();
-            let longest = self.limits.spooled_record_bytes();
-            if buffer.len() > longest || block.len() > longest && has_longer_line(&block, longest) {
+            let payload = &block[RECORD_HEAD..whole];
+            if block.len() - whole > longest || payload.len() > longest && has_longer_line(payload, longest) {
                 return IntakeEnd::TooLong;
+            }
+            searched = block.len();
+            if payload.is_empty() {
+                continue;
             }
             let records = match self.dialect {
                 Dialect::Text => 1,
-                Dialect::Claude => memchr::memchr_iter(b'\n', &block).count(),
+                Dialect::Claude => memchr::memchr_iter(b'\n', payload).count(),
             };
-            self.keep(&block, u32::try_from(records).unwrap_or(u32::MAX)).await;
-            if self.dialect == Dialect::Claude && ClaudeCodec::may_end_turn(&block) {
+            let turn_ended = self.dialect == Dialect::Claude && ClaudeCodec::may_end_turn(payload);
+            let begun = Bytes::copy_from_slice(&block[whole..]);
+            block.truncate(whole);
+            let frame = self.keep(&mut block, u32::try_from(records).unwrap_or(u32::MAX)).await;
+            if turn_ended {
                 self.turn_ended.notify_one();
             }
+            // The gateway hears of it before more is read.
+            tokio::task::yield_now().await;
+            block = again(frame, most + begun.len());
+            block.extend_from_slice(&begun);
+            searched = block.len();
         }
     }
 
     /// Reads something, or finds that there is nothing more.
-    async fn read(&mut self, output: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) -> bool {
-        let mut limited = output.take(self.limits.read_bytes as u64);
+    async fn read(
+        &mut self,
+        output: &mut (impl AsyncRead + Unpin),
+        buffer: &mut BytesMut,
+        most: usize,
+    ) -> bool {
+        let mut limited = output.take(most as u64);
+        buffer.reserve(most);
         loop {
             let mode = *self.mode.borrow_and_update();
             let silence = tokio::time::sleep(self.limits.drain);
@@ -92,22 +114,32 @@ impl Intake {
         }
     }
 
-    /// Spools records. While the disk takes nothing, the agent is not read.
-    async fn keep(&mut self, block: &Bytes, records: u32) {
-        if records == 0 {
-            return;
-        }
+    /// Spools records. While the disk takes nothing, the agent is not read. Gives the frame, unless nobody wants it.
+    async fn keep(&mut self, block: &mut BytesMut, records: u32) -> Option<Bytes> {
         loop {
-            let discarded = *self.mode.borrow() == ReadMode::Discard && !self.spool.watch().borrow().room;
-            if discarded || self.spool.append(Kind::Output, records, block).is_ok() {
-                return;
+            if *self.mode.borrow() == ReadMode::Discard && !self.spool.watch().borrow().room {
+                return None;
+            }
+            if let Ok(frame) = self.spool.append_block(Kind::Output, records, block) {
+                return Some(frame);
             }
             self.spool.is_stuck();
             tokio::select! {
                 () = tokio::time::sleep(self.limits.host.disk_retry) => {}
-                _ = self.mode.wait_for(|mode| *mode == ReadMode::Discard) => return,
+                _ = self.mode.wait_for(|mode| *mode == ReadMode::Discard) => return None,
             }
         }
+    }
+}
+
+/// The next block, in the same memory if nobody else looks at it and it is no larger than is usual.
+fn again(frame: Option<Bytes>, room: usize) -> BytesMut {
+    match frame.map(Bytes::try_into_mut) {
+        Some(Ok(mut block)) if block.capacity() <= 4 * READ_BYTES => {
+            block.truncate(RECORD_HEAD);
+            block
+        }
+        Some(_) | None => begin_block(room),
     }
 }
 

@@ -163,19 +163,14 @@ async fn next(
     }
 }
 
-/// Bytes that are taken from the spool at once.
-const SEND_BYTES: usize = 256 * 1024;
-
 /// Sends records as they come, and that they have come to an end.
 async fn send(write: &mut (impl AsyncWriteExt + Unpin), from: u64, spool: &Spool) -> io::Result<()> {
     let mut changes = spool.watch();
-    let mut cursor = spool.find(from)?;
-    let mut part = BytesMut::new();
+    let mut records = spool.read_from(from)?;
     let mut stuck = changes.borrow().stuck;
     loop {
         let state = *changes.borrow_and_update();
-        part.clear();
-        spool.read(&mut cursor, SEND_BYTES, &mut part)?;
+        let part = records.next()?;
         if !part.is_empty() {
             write.write_all(&part).await?;
             continue;

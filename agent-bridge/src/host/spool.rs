@@ -1,7 +1,12 @@
 //! The spool: an agent's records on disk until the gateway has no more use for them.
 //!
 //! A row of files `spool.<position of the first record>`, each a sequence of frames as [`super::protocol`] has
-//! them. They are written and not synced: that survives the death of host and gateway, not of the machine.
+//! them, to the end of the file or to a length of zero. They are written and not synced: that survives the death of
+//! host and gateway, not of the machine.
+//!
+//! A file that was trimmed is kept, and written over: new blocks of a file cost far more than old ones. There, a
+//! frame's length is written last: until then the length of zero stands in its place, and what an earlier life of the
+//! file has left behind it is no frame.
 
 use std::{
     collections::VecDeque,
@@ -9,15 +14,27 @@ use std::{
     io,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::watch;
 
 use super::protocol::{Kind, RECORD_HEAD, parse_record_head, record_head};
 
 const PREFIX: &str = "spool.";
+/// The file that waits to be written over.
+const SPARE: &str = "spare";
+/// A length that no frame has.
+const END: [u8; 4] = [0; 4];
+/// Most bytes of a file, where the spool is large enough for several of them.
+const SEGMENT_BYTES: u64 = 1024 * 1024;
+/// Most bytes that are read at once.
+const READ_BYTES: u64 = 256 * 1024;
+/// Most bytes of frames that are kept in memory for a reader that is close behind.
+const RECENT_BYTES: usize = 256 * 1024;
+/// Frames of at least this many bytes are handed on one by one; smaller ones that wait, together.
+const LARGE_BYTES: usize = 16 * 1024;
 
 /// The spool of a host that lives.
 #[derive(Debug)]
@@ -48,28 +65,52 @@ struct Inner {
     next: u64,
     total: u64,
     segment_bytes: u64,
+    /// The file that waits to be written over, and its length.
+    spare: Option<(File, u64)>,
+    readers: usize,
+    /// The last frames, for readers.
+    recent: VecDeque<(Place, Bytes)>,
+    recent_bytes: usize,
 }
 
 #[derive(Debug)]
 struct Segment {
     first: u64,
     length: u64,
-    file: Arc<File>,
+    /// Up to here the file holds what an earlier life of it has left.
+    stale: u64,
+    file: File,
 }
 
-/// A place in a spool.
-#[derive(Debug)]
-pub(crate) struct Cursor {
+/// The place of a frame: the first position of its file, and the bytes before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
     segment: u64,
     offset: u64,
+}
+
+/// Reads a spool from a place on.
+#[derive(Debug)]
+pub(crate) struct Reader<'a> {
+    spool: &'a Spool,
+    place: Place,
+    buffer: BytesMut,
 }
 
 impl Spool {
     /// An empty spool in a directory; its first record gets position `first`.
     pub(crate) fn new(dir: &Path, first: u64, limit: u64) -> Self {
-        let segment_bytes = (limit / 16).clamp(16 * 1024, 4 * 1024 * 1024);
-        let inner =
-            Inner { dir: dir.into(), segments: VecDeque::new(), next: first, total: 0, segment_bytes };
+        let inner = Inner {
+            dir: dir.into(),
+            segments: VecDeque::new(),
+            next: first,
+            total: 0,
+            segment_bytes: (limit / 16).clamp(16 * 1024, SEGMENT_BYTES),
+            spare: None,
+            readers: 0,
+            recent: VecDeque::new(),
+            recent_bytes: 0,
+        };
         let state = State { next: first, room: true, ended: false, stuck: 0 };
         Self { inner: Mutex::new(inner), changed: watch::channel(state).0, limit }
     }
@@ -90,10 +131,22 @@ impl Spool {
 
     /// Adds records in one frame. After an error nothing was added.
     pub(crate) fn append(&self, kind: Kind, count: u32, payload: &[u8]) -> io::Result<()> {
+        let mut block = begin_block(payload.len());
+        block.extend_from_slice(payload);
+        self.append_block(kind, count, &mut block).map(drop)
+    }
+
+    /// Adds records in one frame: a block as [`begin_block`] begins it, with the payload behind that. Gives the
+    /// frame. After an error nothing was added, and the block is as it was.
+    pub(crate) fn append_block(&self, kind: Kind, count: u32, block: &mut BytesMut) -> io::Result<Bytes> {
         let mut inner = self.inner();
-        inner.append(kind, count, payload)?;
+        let place = inner.append(kind, count, block)?;
+        let frame = std::mem::take(block).freeze();
+        if inner.readers > 0 {
+            inner.remember(place, frame.clone());
+        }
         self.tell(&inner, false);
-        Ok(())
+        Ok(frame)
     }
 
     /// Nothing more will come.
@@ -108,9 +161,7 @@ impl Spool {
         while inner.segments.get(1).is_some_and(|following| following.first <= before) {
             let Some(segment) = inner.segments.pop_front() else { break };
             inner.total -= segment.length;
-            if let Err(error) = fs::remove_file(inner.path(segment.first)) {
-                tracing::warn!(%error, "a part of a spool could not be removed");
-            }
+            inner.put_by(segment);
         }
         self.tell(&inner, false);
     }
@@ -127,12 +178,54 @@ impl Spool {
         self.changed.send_modify(|state| state.stuck += 1);
     }
 
+    /// Reads from the frame on that holds this position, or from the first one that is left.
+    pub(crate) fn read_from(&self, position: u64) -> io::Result<Reader<'_>> {
+        let mut inner = self.inner();
+        let place = inner.find(position)?;
+        inner.readers += 1;
+        Ok(Reader { spool: self, place, buffer: BytesMut::new() })
+    }
+}
+
+impl Reader<'_> {
+    /// Whole frames, or a part of what is in a file, that come next; empty if there is nothing yet.
+    pub(crate) fn next(&mut self) -> io::Result<Bytes> {
+        let mut inner = self.spool.inner();
+        let Some(at) = inner.seek(&mut self.place) else { return Ok(Bytes::new()) };
+        if let Some(frame) = inner.recall(self.place) {
+            self.place.offset += frame.len() as u64;
+            return Ok(frame);
+        }
+        let segment = &inner.segments[at];
+        let count = segment.length.saturating_sub(self.place.offset).min(READ_BYTES);
+        self.buffer.resize(usize::try_from(count).unwrap_or(usize::MAX), 0);
+        segment.file.read_exact_at(&mut self.buffer, self.place.offset)?;
+        self.place.offset += count;
+        Ok(self.buffer.split().freeze())
+    }
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.spool.inner();
+        inner.readers -= 1;
+        if inner.readers == 0 {
+            inner.recent.clear();
+            inner.recent_bytes = 0;
+        }
+    }
+}
+
+impl Inner {
+    fn path(&self, first: u64) -> PathBuf {
+        self.dir.join(format!("{PREFIX}{first}"))
+    }
+
     /// The place of the frame that holds this position, or of the first one that is left.
-    pub(crate) fn find(&self, position: u64) -> io::Result<Cursor> {
-        let inner = self.inner();
-        let found = inner.segments.iter().rev().find(|segment| segment.first <= position);
-        let Some(segment) = found.or(inner.segments.front()) else {
-            return Ok(Cursor { segment: inner.next, offset: 0 });
+    fn find(&self, position: u64) -> io::Result<Place> {
+        let found = self.segments.iter().rev().find(|segment| segment.first <= position);
+        let Some(segment) = found.or(self.segments.front()) else {
+            return Ok(Place { segment: self.next, offset: 0 });
         };
         let mut offset = 0;
         let mut head = [0; RECORD_HEAD];
@@ -146,65 +239,120 @@ impl Spool {
             }
             offset += length;
         }
-        Ok(Cursor { segment: segment.first, offset })
+        Ok(Place { segment: segment.first, offset })
     }
 
-    /// What comes after a place, at most `most` bytes; empty if there is nothing yet.
-    pub(crate) fn read(&self, cursor: &mut Cursor, most: usize, out: &mut BytesMut) -> io::Result<()> {
-        let (file, length) = {
-            let inner = self.inner();
-            // The file of the place may have been trimmed once all of it was read; what follows is at the front.
-            let Some(front) = inner.segments.front() else { return Ok(()) };
-            if front.first > cursor.segment {
-                *cursor = Cursor { segment: front.first, offset: 0 };
-            }
-            let at = inner.segments.partition_point(|segment| segment.first < cursor.segment);
-            let Some(mut segment) = inner.segments.get(at) else { return Ok(()) };
-            if cursor.offset >= segment.length
-                && let Some(following) = inner.segments.get(at + 1)
-            {
-                *cursor = Cursor { segment: following.first, offset: 0 };
-                segment = following;
-            }
-            (Arc::clone(&segment.file), segment.length)
+    /// The file of a place, or None where there is none yet. Moves the place on where its file has been read to the
+    /// end, or was trimmed after that.
+    fn seek(&self, place: &mut Place) -> Option<usize> {
+        let front = self.segments.front()?;
+        if front.first > place.segment {
+            *place = Place { segment: front.first, offset: 0 };
+        }
+        let at = self.segments.partition_point(|segment| segment.first < place.segment);
+        let segment = self.segments.get(at)?;
+        let Some(following) = self.segments.get(at + 1).filter(|_| place.offset >= segment.length) else {
+            return Some(at);
         };
-        let count = usize::try_from(length.saturating_sub(cursor.offset)).unwrap_or(usize::MAX).min(most);
-        out.resize(count, 0);
-        file.read_exact_at(out, cursor.offset)?;
-        cursor.offset += count as u64;
-        Ok(())
+        *place = Place { segment: following.first, offset: 0 };
+        Some(at + 1)
+    }
+
+    fn append(&mut self, kind: Kind, count: u32, block: &mut BytesMut) -> io::Result<Place> {
+        if self.segments.back().is_none_or(|segment| segment.length >= self.segment_bytes) {
+            let segment = self.open()?;
+            self.segments.push_back(segment);
+        }
+        let Some(segment) = self.segments.back_mut() else { return Err(io::ErrorKind::NotFound.into()) };
+        let head = record_head(kind, self.next, count, block.len() - RECORD_HEAD);
+        block[..RECORD_HEAD].copy_from_slice(&head);
+        segment.write(block)?;
+        let place = Place { segment: segment.first, offset: segment.length };
+        segment.length += block.len() as u64;
+        self.total += block.len() as u64;
+        self.next += u64::from(count);
+        Ok(place)
+    }
+
+    /// The file for the next record.
+    fn open(&mut self) -> io::Result<Segment> {
+        let path = self.path(self.next);
+        if let Some((file, stale)) = self.spare.take() {
+            // Whatever goes wrong with this one, another will do.
+            if file.write_all_at(&END, 0).is_ok() && fs::rename(self.dir.join(SPARE), &path).is_ok() {
+                return Ok(Segment { first: self.next, length: 0, stale, file });
+            }
+        }
+        let mut options = OpenOptions::new();
+        // Not `create_new`: an earlier try may have failed right behind this.
+        let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        Ok(Segment { first: self.next, length: 0, stale: 0, file })
+    }
+
+    /// Keeps a file to be written over; one is enough.
+    fn put_by(&mut self, segment: Segment) {
+        let path = self.path(segment.first);
+        if self.spare.is_none() && fs::rename(&path, self.dir.join(SPARE)).is_ok() {
+            self.spare = Some((segment.file, segment.length.max(segment.stale)));
+        } else if let Err(error) = fs::remove_file(path) {
+            tracing::warn!(%error, "a part of a spool could not be removed");
+        }
+    }
+
+    fn remember(&mut self, place: Place, frame: Bytes) {
+        self.recent_bytes += frame.len();
+        self.recent.push_back((place, frame));
+        while self.recent_bytes > RECENT_BYTES {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((_, frame)) = self.recent.pop_front() {
+            self.recent_bytes -= frame.len();
+        }
+    }
+
+    /// The frame at a place, if it is one of the last: a large one, or the very last.
+    fn recall(&mut self, place: Place) -> Option<Bytes> {
+        while self.recent.front().is_some_and(|(before, _)| *before < place) {
+            self.forget_oldest();
+        }
+        let (at, frame) = self.recent.front()?;
+        if *at != place || (frame.len() < LARGE_BYTES && self.recent.len() > 1) {
+            return None;
+        }
+        let frame = frame.clone();
+        self.forget_oldest();
+        Some(frame)
     }
 }
 
-impl Inner {
-    fn path(&self, first: u64) -> PathBuf {
-        self.dir.join(format!("{PREFIX}{first}"))
+impl Segment {
+    /// Writes a frame behind the last one. After an error it is not there.
+    fn write(&self, block: &mut BytesMut) -> io::Result<()> {
+        if self.length >= self.stale {
+            return self.file.write_all_at(block, self.length).inspect_err(|_| {
+                // Half a frame is no frame. Should this fail too, it is overwritten by the next try.
+                let _ = self.file.set_len(self.length);
+            });
+        }
+        let length = block.len();
+        block.extend_from_slice(&END);
+        let behind = self.file.write_all_at(&block[END.len()..], self.length + END.len() as u64);
+        block.truncate(length);
+        behind?;
+        self.file.write_all_at(&block[..END.len()], self.length).inspect_err(|_| {
+            let _ = self.file.write_all_at(&END, self.length);
+        })
     }
+}
 
-    fn append(&mut self, kind: Kind, count: u32, payload: &[u8]) -> io::Result<()> {
-        if self.segments.back().is_none_or(|segment| segment.length >= self.segment_bytes) {
-            let path = self.path(self.next);
-            let mut options = OpenOptions::new();
-            // Not `create_new`: an earlier try may have failed right behind this.
-            let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
-            self.segments.push_back(Segment { first: self.next, length: 0, file: Arc::new(file) });
-        }
-        let next = self.next;
-        let Some(segment) = self.segments.back_mut() else { return Err(io::ErrorKind::NotFound.into()) };
-        let head = record_head(kind, next, count, payload.len());
-        let mut frame = BytesMut::with_capacity(head.len() + payload.len());
-        frame.extend_from_slice(&head);
-        frame.extend_from_slice(payload);
-        if let Err(error) = segment.file.write_all_at(&frame, segment.length) {
-            // Half a frame is no frame. Should this fail too, it is overwritten by the next try.
-            let _ = segment.file.set_len(segment.length);
-            return Err(error);
-        }
-        segment.length += frame.len() as u64;
-        self.total += frame.len() as u64;
-        self.next += u64::from(count);
-        Ok(())
-    }
+/// The beginning of a block for [`Spool::append_block`]: room for its head, and for as many bytes of payload.
+pub(crate) fn begin_block(payload: usize) -> BytesMut {
+    let mut block = BytesMut::with_capacity(RECORD_HEAD + payload + END.len());
+    block.resize(RECORD_HEAD, 0);
+    block
 }
 
 /// Whether anything was ever spooled in a directory.
@@ -215,12 +363,31 @@ pub(crate) fn has_records(dir: &Path) -> bool {
     spools.any(|file| file.metadata().is_ok_and(|meta| meta.len() > 0))
 }
 
-/// The bytes of all frames of a dead host's spool from the file on that holds `position`; what a dying host left
-/// half-written at the end is among them.
+/// The bytes of all frames of a dead host's spool from the file on that holds `position`.
 pub(crate) fn read_dead(dir: &Path, position: u64) -> io::Result<impl Iterator<Item = io::Result<Vec<u8>>>> {
     let segments = dead_segments(dir)?;
     let from = segments.partition_point(|(first, _)| *first <= position).saturating_sub(1);
-    Ok(segments.into_iter().skip(from).map(|(_, path)| fs::read(path)))
+    Ok(segments.into_iter().skip(from).map(|(first, path)| {
+        let mut bytes = fs::read(path)?;
+        bytes.truncate(frames_length(&bytes, first));
+        Ok(bytes)
+    }))
+}
+
+/// How many bytes are whole frames, the first of which has this position. What a dying host left half-written at the
+/// end is not among them, nor what an earlier life of the file has left.
+fn frames_length(bytes: &[u8], first: u64) -> usize {
+    let (mut length, mut expected) = (0, first);
+    while let Some(head) = bytes[length..].first_chunk::<RECORD_HEAD>()
+        && let Some((position, count, bytes_long)) = parse_record_head(head)
+        && let Ok(frame) = usize::try_from(bytes_long)
+        && position == expected
+        && frame <= bytes.len() - length
+    {
+        length += frame;
+        expected = expected.saturating_add(u64::from(count));
+    }
+    length
 }
 
 /// The position of the first record that a dead host has left.
@@ -244,16 +411,30 @@ mod tests {
     use super::*;
 
     fn read_all(spool: &Spool, from: u64) -> Vec<u8> {
-        let mut cursor = spool.find(from).unwrap();
-        let (mut all, mut part) = (Vec::new(), BytesMut::new());
+        let mut reader = spool.read_from(from).unwrap();
+        let mut all = Vec::new();
         loop {
-            part.clear();
-            spool.read(&mut cursor, 1000, &mut part).unwrap();
+            let part = reader.next().unwrap();
             if part.is_empty() {
                 return all;
             }
             all.extend_from_slice(&part);
         }
+    }
+
+    fn positions(bytes: &[u8]) -> Vec<u64> {
+        let mut bytes = BytesMut::from(bytes);
+        let mut positions = Vec::new();
+        while let Some(frame) = super::super::protocol::Frame::next(&mut bytes, 10_000_000).unwrap() {
+            positions.push(frame.first);
+        }
+        assert!(bytes.is_empty(), "whole frames");
+        positions
+    }
+
+    fn read_dead_from(dir: &Path, position: u64) -> Vec<u64> {
+        let files = read_dead(dir, position).unwrap();
+        files.flat_map(|bytes| positions(&bytes.unwrap())).collect()
     }
 
     #[test]
@@ -267,13 +448,7 @@ mod tests {
         assert!(!spool.watch().borrow().room, "80,000 bytes are over the limit");
         for from in [0, 5, 6, 7, 40, 84] {
             let first = from.max(5) - (from.max(5) - 5) % 2;
-            let mut bytes = BytesMut::from(&read_all(&spool, from)[..]);
-            let mut expected = first;
-            while let Some(frame) = super::super::protocol::Frame::next(&mut bytes, 10_000).unwrap() {
-                assert_eq!(frame.first, expected);
-                expected += 2;
-            }
-            assert_eq!((expected, bytes.len()), (85, 0));
+            assert_eq!(positions(&read_all(&spool, from)), (first..85).step_by(2).collect::<Vec<_>>());
         }
         assert!(read_all(&spool, 85).is_empty());
         spool.trim(60);
@@ -281,7 +456,78 @@ mod tests {
         assert!(first > 5 && first <= 60 && next == 85);
         assert!(spool.watch().borrow().room);
         assert!(!read_all(&spool, 5).is_empty(), "from the first that is left");
-        let dead: usize = read_dead(dir.path(), 60).unwrap().map(|bytes| bytes.unwrap().len()).sum();
-        assert!(dead > 0);
+        let dead = read_dead_from(dir.path(), 60);
+        assert!(dead[0] <= 60 && dead.ends_with(&[83]), "{dead:?}");
+    }
+
+    #[test]
+    fn a_reader_that_is_close_behind_gets_the_very_frames_and_one_that_is_not_gets_the_same_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::new(dir.path(), 1, 1 << 20);
+        let mut close = spool.read_from(1).unwrap();
+        let mut followed = Vec::new();
+        for n in 0..60_u8 {
+            let mut block = begin_block(0);
+            block.extend_from_slice(&vec![n; if n % 3 == 0 { 30_000 } else { 50 }]);
+            let frame = spool.append_block(Kind::Output, 1, &mut block).unwrap();
+            let close_behind = n < 30;
+            if close_behind || n % 5 == 0 {
+                let part = close.next().unwrap();
+                assert!(part.as_ptr() == frame.as_ptr() || !close_behind, "{n}");
+                followed.extend_from_slice(&part);
+            }
+            assert!(spool.inner().recent_bytes <= RECENT_BYTES);
+        }
+        loop {
+            let part = close.next().unwrap();
+            if part.is_empty() {
+                break;
+            }
+            followed.extend_from_slice(&part);
+        }
+        assert_eq!(followed, read_all(&spool, 1));
+        assert_eq!(positions(&followed).len(), 60);
+        drop(close);
+        assert!(spool.inner().recent.is_empty(), "nobody reads");
+    }
+
+    #[test]
+    fn what_a_file_held_before_is_never_read_whatever_part_of_a_frame_was_written_over_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::new(dir.path(), 1, 256 * 1024);
+        let append = |bytes: usize| spool.append(Kind::Output, 1, &vec![b'x'; bytes]).unwrap();
+        // Two files are filled, and the first is trimmed: the third writes over it.
+        (0..33).for_each(|_| append(1000));
+        let (_, next) = spool.range();
+        spool.trim(next - 1);
+        assert!(dir.path().join(SPARE).exists());
+        while dir.path().join(SPARE).exists() {
+            append(1000);
+        }
+        // Where its frames end is another place than where the old ones did.
+        append(700);
+        append(300);
+        let (first, next) = spool.range();
+        let expected: Vec<u64> = (first..next).collect();
+        assert_eq!(read_dead_from(dir.path(), first), expected);
+        assert_eq!(positions(&read_all(&spool, first)), expected);
+        let (path, length) = {
+            let inner = spool.inner();
+            let last = inner.segments.back().unwrap();
+            (inner.path(last.first), usize::try_from(last.length).unwrap())
+        };
+        let whole = fs::read(&path).unwrap();
+        // The host dies in the next write, before it comes to the length.
+        append(1500);
+        let after = fs::read(&path).unwrap();
+        let behind = length + END.len()..length + RECORD_HEAD + 1500 + END.len();
+        for cut in behind.clone() {
+            let mut torn = whole.clone();
+            torn[behind.start..cut].copy_from_slice(&after[behind.start..cut]);
+            fs::write(&path, &torn).unwrap();
+            assert_eq!(read_dead_from(dir.path(), first), expected, "{cut}");
+        }
+        fs::write(&path, &after).unwrap();
+        assert_eq!(read_dead_from(dir.path(), first), (first..=next).collect::<Vec<_>>());
     }
 }
