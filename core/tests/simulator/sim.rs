@@ -321,6 +321,9 @@ impl Sim {
     }
 
     pub(super) fn carry_out(&mut self, at: usize, how: How) {
+        if self.world.loud {
+            eprintln!("   the journal: {how:?} {:?}", self.world.journal.waiting[at]);
+        }
         let (append, checkpoint) = match &self.world.journal.waiting[at] {
             Request::Append(append) => (Some((append.id, append.chat.clone())), checkpoint(append)),
             Request::Ask(_) => (None, None),
@@ -410,6 +413,9 @@ impl Sim {
     fn crash(&mut self) {
         self.crashes += 1;
         let appends = self.rng.below(self.world.journal.remembers + 1);
+        if self.world.loud {
+            eprintln!("   the journal crashes: the last {appends} appends are lost");
+        }
         self.world.journal.crash(appends);
         let journal = &self.world.journal;
         for reader in &mut self.readers {
