@@ -76,8 +76,8 @@ pub(super) enum Asked {
     Resync(ChatRef),
     /// Decide about the message at the front of the chat's intake.
     Turn(ChatRef),
-    /// Go on under a new epoch, knowing what became of the turn.
-    Doubtful { chat: ChatRef, record: Box<ChatRecord> },
+    /// Go on under a new epoch once it is known which of these turns, of which the last was asked for, are known.
+    Doubtful { chat: ChatRef, turns: Vec<TurnId>, record: Box<ChatRecord> },
     /// Feed the readers that stand there, if the numbers are still the same ones.
     Page { chat: ChatRef, next: u64, numbering: u64 },
     /// Send the snapshot.

@@ -259,9 +259,9 @@ impl Hub {
             (Asked::Resync(chat), Found::Chat(record)) => {
                 self.with_chat(chat, |chat, cx| chat.resync(cx, record));
             }
-            (Asked::Doubtful { chat, record }, Found::Turn(turn)) => {
+            (Asked::Doubtful { chat, turns, record }, Found::Turn(turn)) => {
                 let known = turn.is_some();
-                self.with_chat(chat, |chat, cx| chat.resync_renewed(cx, Some(&record), known));
+                self.with_chat(chat, |chat, cx| chat.doubt_resolved(cx, turns, record, known));
             }
             (Asked::Load(chat), Found::Deleted) => self.with_chat(chat, Chat::found_deleted),
             (Asked::Resync(chat), Found::Deleted) => self.with_chat(chat, Chat::resync_deleted),

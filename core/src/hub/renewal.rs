@@ -33,17 +33,45 @@ impl Chat {
         }
     }
 
-    /// A turn that is open here and not there: either its message was lost, or its end was kept. The journal knows,
-    /// and is asked.
-    pub(super) fn doubtful_turn(&self, record: &ChatRecord) -> Option<TurnId> {
-        let known = |id: &TurnId| record.turns.iter().any(|open| open.turn_id == *id);
-        self.view.open_turns().into_iter().map(|open| open.0).find(|id| !known(id)).cloned()
+    /// Turns that are open here, or were accepted in what is out, and are not open there, first come first: either
+    /// the message was lost, or the end was kept. A chat's appends are kept in order, so that the last one that the
+    /// journal knows tells of all before it.
+    pub(super) fn doubtful_turns(&self, record: &ChatRecord) -> Vec<TurnId> {
+        let shown = self.view.open_turns().into_iter().map(|open| open.0);
+        let out = self
+            .pending
+            .iter()
+            .flat_map(Pending::traces)
+            .filter_map(|trace| if let Kept::Accepted(id) = trace { Some(id) } else { None });
+        let open = |id: &TurnId| record.turns.iter().any(|open| open.turn_id == *id);
+        shown.chain(out).filter(|id| !open(id)).cloned().collect()
     }
 
-    /// Asks what became of a doubtful turn, before going on with this record.
-    pub(super) fn ask_doubtful(&mut self, cx: &mut Context, turn_id: TurnId, record: Box<ChatRecord>) {
-        let query = Query::Turn { chat: self.key.clone(), turn_id };
-        cx.ask(query, Asked::Doubtful { chat: self.reference, record });
+    /// Goes on with this record once it is known which of these turns the journal knows; asks for the last one of
+    /// them where there is one.
+    pub(super) fn resolve_doubt(&mut self, cx: &mut Context, turns: Vec<TurnId>, record: Box<ChatRecord>) {
+        let Some(last) = turns.last() else {
+            self.resync_renewed(cx, Some(&record), &[]);
+            return;
+        };
+        let query = Query::Turn { chat: self.key.clone(), turn_id: last.clone() };
+        cx.ask(query, Asked::Doubtful { chat: self.reference, turns, record });
+    }
+
+    /// The journal knows the last of these turns, or does not.
+    pub(super) fn doubt_resolved(
+        &mut self,
+        cx: &mut Context,
+        mut turns: Vec<TurnId>,
+        record: Box<ChatRecord>,
+        known: bool,
+    ) {
+        if known {
+            self.resync_renewed(cx, Some(&record), &turns);
+        } else {
+            turns.pop();
+            self.resolve_doubt(cx, turns, record);
+        }
     }
 
     /// Goes on under the journal's epoch, or a new one if it has nothing of the chat any more. `kept`: appends that
@@ -231,16 +259,15 @@ impl Chat {
 }
 
 /// Whether the journal has this append, though it was refused and events were lost. What leaves no trace may be made
-/// twice.
-pub(super) fn has_survived(pending: &Pending, record: &ChatRecord, view: &View) -> bool {
-    let was_open = |id: &TurnId| view.open_turns().iter().any(|open| open.0 == id);
+/// twice. `ended`: turns that the journal knows to be over, and this chat does not.
+pub(super) fn has_survived(pending: &Pending, record: &ChatRecord, view: &View, ended: &[TurnId]) -> bool {
     let open = |id: &TurnId| record.turns.iter().any(|open| open.turn_id == *id);
     let was_asked = |id: &RequestId| view.requests().iter().any(|open| open.0 == *id);
     let asked = |id: &RequestId| record.requests.iter().any(|open| open.request_id == *id);
     pending.create
         || pending.traces().any(|change| match change {
-            Kept::Accepted(id) => open(id),
-            Kept::Ended(id) => was_open(id) && !open(id),
+            Kept::Accepted(id) => open(id) || ended.contains(id),
+            Kept::Ended(id) => ended.contains(id),
             Kept::Asked(id) => asked(id) && !was_asked(id),
             Kept::Command(id) => id <= record.last_command,
             Kept::Heard(run, position) => {

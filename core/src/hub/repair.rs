@@ -73,11 +73,11 @@ impl Chat {
             return;
         }
         match record {
-            Some(record) => match self.doubtful_turn(&record) {
-                Some(turn_id) => self.ask_doubtful(cx, turn_id, record),
-                None => self.resync_renewed(cx, Some(&record), true),
-            },
-            None => self.resync_renewed(cx, None, false),
+            Some(record) => {
+                let doubtful = self.doubtful_turns(&record);
+                self.resolve_doubt(cx, doubtful, record);
+            }
+            None => self.resync_renewed(cx, None, &[]),
         }
     }
 
@@ -98,14 +98,14 @@ impl Chat {
         self.append_rest(cx, &refused_turns, again);
     }
 
-    /// The journal has lost something. `all_shown`: nothing that was shown.
-    pub(super) fn resync_renewed(&mut self, cx: &mut Context, record: Option<&ChatRecord>, all_shown: bool) {
+    /// The journal has lost something. `ended`: turns that it knows to be over, and this chat does not.
+    pub(super) fn resync_renewed(&mut self, cx: &mut Context, record: Option<&ChatRecord>, ended: &[TurnId]) {
         self.broken = None;
         let mut waiting = core::mem::take(&mut self.pending);
-        let survived = |pending: &Pending| {
-            record.filter(|_| all_shown).is_some_and(|record| has_survived(pending, record, &self.view))
-        };
-        let kept = waiting.iter().rposition(survived).map_or(0, |last| last + 1);
+        let last = record.and_then(|record| {
+            waiting.iter().rposition(|pending| has_survived(pending, record, &self.view, ended))
+        });
+        let kept = last.map_or(0, |last| last + 1);
         let kept: Vec<Pending> = waiting.drain(..kept).collect();
         for pending in &kept {
             self.pending_bytes -= pending.bytes;
