@@ -198,6 +198,12 @@ impl AgentCommand {
             Self::Prompt { id, .. } | Self::Cancel { id, .. } | Self::Answer { id, .. } => *id,
         }
     }
+
+    pub(crate) fn set_id(&mut self, new: CommandId) {
+        match self {
+            Self::Prompt { id, .. } | Self::Cancel { id, .. } | Self::Answer { id, .. } => *id = new,
+        }
+    }
 }
 
 impl fmt::Debug for AgentCommand {

@@ -208,11 +208,29 @@ impl Chat {
         let events = core::mem::take(&mut pending.events);
         pending.events = self.number(events.into_iter().map(Staged::unstage).collect());
         self.move_messages(&mut pending);
+        self.renumber_commands(&mut pending);
         self.append(cx, pending);
     }
 }
 
 impl Chat {
+    /// Commands have their numbers in the order of the log, by which the journal tells whether it has one: what was
+    /// logged again meanwhile may have taken a higher one.
+    fn renumber_commands(&mut self, pending: &mut Pending) {
+        for change in &mut pending.changes {
+            let Change::Command { command } = change else { continue };
+            let id = self.next_command();
+            for effect in &mut pending.effects {
+                if let Effect::Tell(told) = effect
+                    && told == command
+                {
+                    told.set_id(id);
+                }
+            }
+            command.set_id(id);
+        }
+    }
+
     /// The places of messages that are logged again.
     fn move_messages(&mut self, pending: &mut Pending) {
         for change in &mut pending.changes {
