@@ -261,6 +261,7 @@ impl Chat {
                 _ => self.offer_live(cx, event.seq, event.frame, None),
             }
         }
+        self.note_named(cx, &pending.changes);
         self.note_heard(pending.changes);
         for effect in pending.effects {
             self.effect(cx, effect);

@@ -113,6 +113,7 @@ impl Chat {
                 }
             }
         }
+        self.note_named(cx, &pending.changes);
         for effect in pending.effects {
             self.effect(cx, effect);
         }
@@ -239,22 +240,29 @@ impl Chat {
         if let Some(active) = &mut self.active {
             active.work_changed = true;
         }
-        let Some((turn_id, active)) = running.zip(self.active.as_ref()).filter(|(_, active)| active.prompted)
-        else {
-            return;
-        };
-        let told = |command: &AgentCommand| matches!(command, AgentCommand::Prompt { turn_id: told, .. } if told == turn_id);
-        if !record.is_some_and(|record| record.commands.iter().any(told))
-            && let Some(text) =
-                self.turns.iter().find(|turn| turn.id == *turn_id).map(|turn| turn.text().into())
-        {
-            if active.cancel_by_ms.is_some() {
-                draft.changes.push(Change::CancelRequested { turn_id: turn_id.clone() });
-            }
-            // For a gateway that takes the agent up; this agent has heard it.
-            let (turn_id, id) = (turn_id.clone(), self.next_command());
-            draft.changes.push(Change::Command { command: AgentCommand::Prompt { id, turn_id, text } });
+        if let Some(turn_id) = running {
+            self.prompt_again(draft, turn_id, record);
         }
+    }
+
+    /// For a gateway that takes the agent up; this agent has heard it, or is about to.
+    fn prompt_again(&mut self, draft: &mut Draft, running: &TurnId, record: Option<&ChatRecord>) {
+        let told = |command: &AgentCommand| matches!(command, AgentCommand::Prompt { turn_id, .. } if turn_id == running);
+        let logged = record.is_some_and(|record| record.commands.iter().any(told));
+        let Some(active) = self.active.as_ref().filter(|_| !logged) else { return };
+        let cancelled = active.cancel_by_ms.is_some();
+        let prompt = if active.prompted {
+            let turn = self.turns.iter().find(|turn| turn.id == *running);
+            let text = turn.map(|turn| turn.text().into());
+            text.map(|text| AgentCommand::Prompt { id: self.next_command(), turn_id: running.clone(), text })
+        } else {
+            active.untold.clone()
+        };
+        let Some(command) = prompt else { return };
+        if cancelled {
+            draft.changes.push(Change::CancelRequested { turn_id: running.clone() });
+        }
+        draft.changes.push(Change::Command { command });
     }
 }
 

@@ -87,14 +87,11 @@ impl Chat {
         let mut waiting = core::mem::take(&mut self.pending);
         // A chat's appends are kept in order: what stands before one that is kept is kept as well.
         let kept = waiting.iter().rposition(|pending| is_kept(pending, record)).map_or(0, |last| last + 1);
-        // What is not kept is still on its way: an agent that it begins is told nothing before that.
-        self.pending = waiting.split_off(kept);
-        for pending in waiting {
+        for pending in waiting.drain(..kept) {
             self.show(cx, pending);
         }
-        let unkept = core::mem::take(&mut self.pending);
         self.staged = record.map_or(0, |record| record.head.seq).max(self.head);
-        let (refused_turns, again) = self.refuse_unkept(cx, record, unkept);
+        let (refused_turns, again) = self.refuse_unkept(cx, record, waiting);
         self.append_rest(cx, &refused_turns, again);
     }
 

@@ -10,7 +10,7 @@ use super::{
     chat::Chat,
     context::{Context, Errand},
     io::{ChatRef, Output},
-    log::{Draft, Effect},
+    log::Draft,
 };
 use crate::{
     agent::{AgentCommand, AgentExit, AgentRun},
@@ -22,9 +22,10 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Seat {
     Empty,
-    /// A place is taken; the agent starts with its first command.
+    /// A place is taken; the agent starts with its first command, once the journal names it.
     Reserved {
         run: AgentRun,
+        named: bool,
     },
     Alive {
         run: AgentRun,
@@ -74,7 +75,7 @@ impl Chat {
             Seat::Empty if cx.agents.taken < cx.limits.agents => {
                 self.leave_line(cx);
                 cx.agents.taken += 1;
-                self.seat = Seat::Reserved { run: cx.next_run() };
+                self.seat = Seat::Reserved { run: cx.next_run(), named: false };
                 true
             }
             Seat::Empty => {
@@ -145,11 +146,12 @@ impl Chat {
             if self.active_turn_id().as_ref() != Some(turn_id) {
                 return;
             }
-            if let Seat::Reserved { run } = self.seat {
-                let started = Change::AgentStarted { run };
-                if let Some(pending) = self.pending.iter_mut().find(|on| on.changes.contains(&started)) {
+            if let Seat::Reserved { run, named } = self.seat {
+                if !named {
                     // Should this gateway die, the next one must know whom to take up.
-                    pending.effects.push(Effect::Tell(command));
+                    if let Some(active) = &mut self.active {
+                        active.untold = Some(command);
+                    }
                     return;
                 }
                 self.seat = Seat::Alive { run, held: false };
@@ -163,6 +165,18 @@ impl Chat {
         }
         if let Seat::Alive { run, .. } = self.seat {
             cx.output(Output::Command { run, command });
+        }
+    }
+
+    /// The journal has these changes: the agent that they name is told what waited for that.
+    pub(super) fn note_named(&mut self, cx: &mut Context, changes: &[Change]) {
+        if let Seat::Reserved { run, named: false } = self.seat
+            && changes.contains(&Change::AgentStarted { run })
+        {
+            self.seat = Seat::Reserved { run, named: true };
+            if let Some(prompt) = self.active.as_mut().and_then(|active| active.untold.take()) {
+                self.tell(cx, prompt);
+            }
         }
     }
 
@@ -213,7 +227,7 @@ impl Chat {
         if unprompted && matches!(self.seat, Seat::Alive { .. }) {
             // It went before it was told of the turn: another one will be.
             let run = cx.next_run();
-            self.seat = Seat::Reserved { run };
+            self.seat = Seat::Reserved { run, named: false };
             self.stage_changes(cx, [Change::AgentStarted { run }]);
             return;
         }

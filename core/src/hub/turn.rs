@@ -57,6 +57,8 @@ pub(super) struct Turn {
 pub(super) struct Active {
     /// The prompt was sent.
     pub(super) prompted: bool,
+    /// The prompt that waits until the journal names the agent.
+    pub(super) untold: Option<AgentCommand>,
     /// When the agent last did something, or a person last answered it.
     progress_at_ms: u64,
     stalled: bool,
@@ -107,6 +109,7 @@ impl Active {
     fn new(now_ms: u64) -> Self {
         Self {
             prompted: false,
+            untold: None,
             progress_at_ms: now_ms,
             stalled: false,
             cancel_by_ms: None,
@@ -181,7 +184,7 @@ impl Chat {
             started_at: Some(Moment::unix_seconds(cx.now.unix_ms)),
             turn_id: Some(turn.id.clone()),
         }));
-        if let Seat::Reserved { run } = self.seat {
+        if let Seat::Reserved { run, .. } = self.seat {
             draft.changes.push(Change::AgentStarted { run });
         }
         draft.command(AgentCommand::Prompt { id, turn_id: turn.id.clone(), text: turn.text.clone() });
