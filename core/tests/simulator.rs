@@ -39,6 +39,7 @@ const REGRESSIONS: &[u64] = &[
     3394,   // a cancellation that was taken for kept, being numbered below a prompt that was logged again
     11_554, // an agent that was told of a turn before the journal named it, after a refusal
     14_379, // a turn that was accepted and ended while the journal did not answer, and was accepted again
+    16_725, // an agent in a turn whose start was lost, taken up for the turn before it, whose end was lost
 ];
 
 #[test]

@@ -73,8 +73,15 @@ impl Recorder {
     }
 
     /// The journal has lost something that it had answered for. Of what it does not know to be over, anything may come
-    /// once more.
+    /// once more; and where it has lost the end of a turn and the start of the next, a gateway that begins before these
+    /// are logged again takes what the agent says in the one for the other's.
     pub fn lost(&mut self, journal: &Journal) {
+        for (chat, _) in journal.unfinished() {
+            let open = journal.chat(&chat).map_or_else(Vec::new, |record| record.turns);
+            for open in open.into_iter().filter(|open| open.started_at_ms.is_some()) {
+                self.written.entry((chat.clone(), open.turn_id)).or_default();
+            }
+        }
         for ((chat, turn), written) in &mut self.written {
             written.doubtful |= is_open_or_unknown(journal, chat, turn);
         }
@@ -89,9 +96,10 @@ impl Recorder {
         let written = self.written.get(&key).unwrap_or(&none);
         if written.doubtful {
             // What leaves no trace in a chat's record may be made twice where its outcome was unknown.
-            let all: BTreeSet<&str> = words(&written.text).collect();
+            let doubtful = self.written.iter().filter(|((of, _), written)| of == chat && written.doubtful);
+            let all: BTreeSet<&str> = doubtful.flat_map(|(_, written)| words(&written.text)).collect();
             let unknown = words(text).find(|word| !all.contains(word));
-            assert_eq!(unknown, None, "{turn}: {text:?} of {:?}", written.text);
+            assert_eq!(unknown, None, "{turn}: {text:?} of {all:?}");
             return;
         }
         let by_agent = matches!(end["outcome"].as_str(), Some("completed" | "failed"));
