@@ -162,6 +162,25 @@ fn every_cursor_gets_the_same_as_before() {
 }
 
 #[test]
+fn what_is_large_already_is_not_written_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut desk = opened(folder.path(), eager());
+    let mut scribe = Scribe::new("owner", "chat");
+    scribe.message("t", "go").start("t");
+    for text in ["a", "b", &"large ".repeat(1_000), &"large ".repeat(1_000), "c", "d", "e"] {
+        scribe.delta("t", "s", text);
+    }
+    scribe.end("t", Outcome::Completed);
+    assert!(desk.append(scribe.append(1, Durability::Written, 1)));
+    joined(folder.path());
+    let places = "SELECT group_concat(first_seq || '-' || seq, ' ' ORDER BY seq) FROM events";
+    let db = rusqlite::Connection::open(folder.path().join("journal.db")).expect("it opens");
+    let places: String = db.query_row(places, [], |row| row.get(0)).expect("a text");
+    assert_eq!(places, "1-1 2-2 3-4 5-5 6-6 7-9 10-10");
+    assert_eq!(desk.log(&scribe.key).last().map(|event| event.seq), Some(10));
+}
+
+#[test]
 fn what_an_earlier_life_left_is_joined() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut desk = opened(folder.path(), joining(None));

@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PASS_ROWS: i64 = 512;
 /// Bytes of frames of one pass, beyond which it takes no further row.
 const PASS_BYTES: usize = 512 * 1024;
+/// Records of at least so many bytes of frame stay as they are: they are few already, and joining rewrites them.
+const LARGE: i64 = 4096;
 /// Chats that wait. What does not fit is found at the next start.
 const WAITING: usize = 16_384;
 /// Chats looked at in one pass of the search after a start.
@@ -133,19 +135,29 @@ fn join_some(db: &Connection, chat: i64) -> rusqlite::Result<bool> {
     Ok(more)
 }
 
-type Row = (LogEvent, Option<Vec<u32>>);
+struct Row {
+    first_seq: u64,
+    seq: u64,
+    /// The record, unless it is large.
+    small: Option<(LogEvent, Option<Vec<u32>>)>,
+}
 
 /// Reads what one pass looks at, and gives whether there may be more.
 fn read(db: &Connection, (chat, epoch_no, after): (i64, i64, i64)) -> rusqlite::Result<(Vec<Row>, bool)> {
     let mut find = db.prepare_cached(compact::ROWS)?;
-    let mut found = find.query((chat, epoch_no, after, PASS_ROWS))?;
+    let mut found = find.query((chat, epoch_no, after, PASS_ROWS, LARGE))?;
     let (mut rows, mut bytes) = (Vec::new(), 0);
     while let Some(row) = found.next()? {
         let (first_seq, seq): (i64, i64) = (row.get(0)?, row.get(1)?);
-        let frame = event_frame(row, 2)?;
-        bytes += frame.len();
-        let event = LogEvent { first_seq: first_seq.unsigned_abs(), seq: seq.unsigned_abs(), frame };
-        rows.push((event, lengths_of(row, 4)?));
+        let (first_seq, seq) = (first_seq.unsigned_abs(), seq.unsigned_abs());
+        let small = if row.get(2)? {
+            None
+        } else {
+            let frame = event_frame(row, 3)?;
+            bytes += frame.len();
+            Some((LogEvent { first_seq, seq, frame }, lengths_of(row, 5)?))
+        };
+        rows.push(Row { first_seq, seq, small });
         if bytes >= PASS_BYTES {
             return Ok((rows, true));
         }
@@ -166,13 +178,15 @@ struct Run {
 fn runs(rows: &[Row]) -> Vec<Run> {
     let mut runs = Vec::new();
     let mut at = 0;
-    while let Some((event, lengths)) = rows.get(at) {
-        let Some(mut run) = DeltaRun::begin(event, lengths.as_deref()) else {
-            runs.push(Run { first_seq: event.first_seq, seq: event.seq, records: 1, joined: None });
+    while let Some(row) = rows.get(at) {
+        let begun =
+            row.small.as_ref().and_then(|(event, lengths)| DeltaRun::begin(event, lengths.as_deref()));
+        let Some(mut run) = begun else {
+            runs.push(Run { first_seq: row.first_seq, seq: row.seq, records: 1, joined: None });
             at += 1;
             continue;
         };
-        let following = rows[at + 1..].iter();
+        let following = rows[at + 1..].iter().map_while(|row| row.small.as_ref());
         at += 1 + following.take_while(|(event, lengths)| run.takes(event, lengths.as_deref())).count();
         let (records, joined) = (run.records(), run.finish());
         let (first_seq, seq) = (joined.event.first_seq, joined.event.seq);

@@ -146,9 +146,9 @@ impl Default for SqliteOptions {
 ///
 /// # Joining
 ///
-/// Some time after a stream of an answer has ended ([`SqliteOptions::join_after`]), its deltas are joined into records
-/// of at most 64 KiB, in short transactions between those of others. A record keeps the length of each delta's text, so
-/// that every cursor still finds its place: one within a record gets what is behind it.
+/// Some time after a stream of an answer has ended ([`SqliteOptions::join_after`]), its deltas of less than 4 KiB are
+/// joined into records of at most 64 KiB, in short transactions between those of others. A record keeps the length of
+/// each delta's text, so that every cursor still finds its place: one within a record gets what is behind it.
 ///
 /// # Looking into it
 ///
