@@ -31,6 +31,14 @@ pub(super) enum Job {
 }
 
 impl Job {
+    /// The chat that it is about.
+    pub(super) fn chat(&self) -> &ChatKey {
+        match self {
+            Self::Append(append) => &append.chat,
+            Self::Overflow(_, chat) | Self::Chat(_, chat) => chat,
+        }
+    }
+
     pub(super) fn append(&self) -> Option<(AppendId, &ChatKey, Durability)> {
         match self {
             Self::Append(append) => Some((append.id, &append.chat, append.durability)),
@@ -38,9 +46,7 @@ impl Job {
             Self::Chat(..) => None,
         }
     }
-}
 
-impl Job {
     /// Whether a chat ends with it.
     pub(super) fn deletes(&self) -> bool {
         matches!(self, Self::Append(append) if append.changes.contains(&Change::Deleted))

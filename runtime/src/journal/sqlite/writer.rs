@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -29,6 +30,10 @@ use super::{
 
 /// After a failed attempt to open the database again, the next one waits at least this long.
 const HEAL_AGAIN: Duration = Duration::from_millis(250);
+
+/// Of at most this many jobs, those that wait for the disk get a transaction of their own: among more, what another
+/// transaction costs is more than what the others gain.
+const APART_JOBS: usize = 8;
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
@@ -77,8 +82,12 @@ impl Writer {
             if jobs.is_empty() || self.compaction.is_overdue(now) {
                 self.join(now);
             }
-            if !jobs.is_empty() {
-                self.carry_out(&mut jobs);
+            let mut later = if self.shared.options.strict { Vec::new() } else { synced_apart(&mut jobs) };
+            self.carry_out(&mut jobs);
+            if !later.is_empty() {
+                // Where there are few cores, whoever was told goes on first.
+                thread::yield_now();
+                self.carry_out(&mut later);
             }
         }
         self.finish();
@@ -121,6 +130,9 @@ impl Writer {
     }
 
     fn carry_out(&mut self, jobs: &mut Vec<Job>) {
+        if jobs.is_empty() {
+            return;
+        }
         let mut kept = vec![false; jobs.len()];
         match self.transaction(jobs, &mut kept) {
             Ok(()) => {}
@@ -299,6 +311,27 @@ impl Writer {
     }
 }
 
+/// Takes out what waits for the disk, and whatever stands behind that in its chat: what is told at once need not wait
+/// until the rest is written as well. Nothing of more than [`APART_JOBS`], and nothing if nothing would be left.
+fn synced_apart(jobs: &mut Vec<Job>) -> Vec<Job> {
+    let is_synced =
+        |job: &Job| job.append().is_some_and(|(_, _, durability)| durability == Durability::Synced);
+    if jobs.len() > APART_JOBS || jobs.iter().all(is_synced) {
+        return Vec::new();
+    }
+    let mut behind: Vec<ChatKey> = Vec::new();
+    let apart = |job: &mut Job| {
+        let chat = job.chat();
+        let apart = is_synced(job) || behind.contains(chat);
+        if apart && !behind.contains(chat) {
+            behind.push(chat.clone());
+        }
+        apart
+    };
+    let apart: Vec<Job> = jobs.extract_if(.., apart).collect();
+    if jobs.is_empty() { std::mem::replace(jobs, apart) } else { apart }
+}
+
 /// Gives whether there was anything to commit.
 fn transact(
     shared: &Shared,
@@ -356,4 +389,64 @@ fn is_of_one(error: &rusqlite::Error) -> bool {
                 | rusqlite::ErrorCode::TooBig
         )
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use switchboard_core::{
+        ids::{ChatId, Principal},
+        journal::{Append, AppendId},
+    };
+
+    use super::*;
+
+    /// A letter for a chat, large if it waits for the disk.
+    fn jobs(said: &str) -> Vec<Job> {
+        let job = |(id, letter): (u64, char)| {
+            let chat_id = ChatId::parse(&letter.to_ascii_lowercase().to_string()).expect("an id");
+            let durability =
+                if letter.is_ascii_uppercase() { Durability::Synced } else { Durability::Written };
+            let chat = ChatKey { principal: Principal::owner(), chat: chat_id };
+            let (events, changes) = (Vec::new(), Vec::new());
+            Job::Append(Append {
+                id: AppendId(id),
+                chat,
+                durability,
+                create: None,
+                events,
+                changes,
+                at_ms: 1,
+            })
+        };
+        (0..).zip(said.chars()).map(job).collect()
+    }
+
+    fn said(jobs: &[Job]) -> String {
+        let letter = |job: &Job| {
+            let (_, chat, durability) = job.append().expect("an append");
+            let letter = chat.chat.as_str().to_owned();
+            if durability == Durability::Synced { letter.to_ascii_uppercase() } else { letter }
+        };
+        jobs.iter().map(letter).collect()
+    }
+
+    #[test]
+    fn what_waits_for_the_disk_is_written_after_what_does_not() {
+        let table = [
+            ("", "", ""),
+            ("a", "a", ""),
+            ("AB", "AB", ""),
+            ("aA", "a", "A"),
+            ("Aa", "Aa", ""),
+            ("Aab", "b", "Aa"),
+            ("abAaBb", "ab", "AaBb"),
+            ("aAaAbcB", "abc", "AaAB"),
+            ("aaaaaaaaA", "aaaaaaaaA", ""),
+        ];
+        for (all, first, then) in table {
+            let mut jobs = jobs(all);
+            let later = synced_apart(&mut jobs);
+            assert_eq!((said(&jobs).as_str(), said(&later).as_str()), (first, then), "{all}");
+        }
+    }
 }
