@@ -141,14 +141,24 @@ fn step(rng: &mut Rng, scribe: &mut Scribe, state: &mut ChatState) {
         (0 | 1, _) => {
             let id = format!("t{}", state.turns);
             state.turns += 1;
-            scribe.message(&id, &format!("message {id} ü"));
-            state.open.push((id, false));
+            let text = format!("message {id} ü");
+            scribe.message(&id, &text);
+            let at_once = state.open.is_empty() && rng.below(2) == 0;
+            if at_once {
+                state.commands += 1;
+                let turn_id = turn(&id);
+                scribe.start(&id);
+                let command = AgentCommand::Prompt { id: CommandId(state.commands), turn_id, text };
+                scribe.change(Change::Command { command });
+            }
+            state.open.push((id, at_once));
         }
         (2, None) if !state.open.is_empty() => {
             let id = state.open[0].0.clone();
             state.commands += 1;
-            let prompt =
-                AgentCommand::Prompt { id: CommandId(state.commands), turn_id: turn(&id), text: "do".into() };
+            // As the turn says it, or otherwise.
+            let text = [format!("message {id} ü"), "do".to_owned()][rng.below(2) as usize].clone();
+            let prompt = AgentCommand::Prompt { id: CommandId(state.commands), turn_id: turn(&id), text };
             if state.run.is_none() {
                 let run = AgentRun(rng.next());
                 (state.run, state.position) = (Some(run), 0);

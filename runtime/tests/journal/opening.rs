@@ -242,6 +242,35 @@ fn a_backup_that_is_put_back_renews_every_epoch_once() {
 }
 
 #[test]
+fn each_commit_that_is_lost_is_noticed() {
+    let (live, before) = (folder(), folder());
+    let (mut desk, _) = open(live.path()).expect("it opens");
+    let (mut first, mut second) = (Scribe::new("owner", "first"), Scribe::new("owner", "second"));
+    let mut appends = vec![
+        // With events and without, of the newest chat, which is then deleted, and after that.
+        first.message("t1", "hello").append(1, Durability::Synced, 1),
+        first.delta("t1", "s", "one").delta("t1", "s", "two").append(2, Durability::Written, 1),
+        first.change(Change::Title { title: "title".into() }).append(3, Durability::Synced, 1),
+        second.message("t1", "hello").append(4, Durability::Synced, 1),
+        second.message("t2", "hello").change(Change::Deleted).append(5, Durability::Synced, 1),
+        first.change(Change::Session { token: "token".into() }).append(6, Durability::Synced, 1),
+        first.end("t1", Outcome::Completed).append(7, Durability::Synced, 1),
+    ];
+    for append in appends.drain(..) {
+        let what = append.id;
+        copy(live.path(), before.path());
+        assert!(desk.append(append));
+        let side = "journal.db.commits";
+        fs::copy(live.path().join(side), before.path().join(side)).expect("a copy");
+        let (_, report) = open(before.path()).expect("it opens");
+        assert!(report.lost_commits, "without {what:?}");
+        copy(live.path(), before.path());
+        let (_, report) = open(before.path()).expect("it opens");
+        assert!(!report.lost_commits, "with {what:?}");
+    }
+}
+
+#[test]
 fn a_backup_is_made_while_the_journal_is_open() {
     let (live, backup) = (folder(), folder());
     let mut scribe = Scribe::new("owner", "chat");

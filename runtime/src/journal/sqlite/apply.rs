@@ -5,13 +5,13 @@ use std::fmt;
 use rusqlite::{Connection, OptionalExtension as _};
 use rustc_hash::FxHashMap;
 use switchboard_core::{
-    agent::AgentCommand,
-    ids::{ChatKey, Epoch},
+    agent::{AgentCommand, CommandId},
+    ids::{ChatKey, Epoch, TurnId},
     journal::{Append, Change},
     wire::Outcome,
 };
 
-use super::sql::write;
+use super::{open::State, sql::write};
 
 /// Chats whose heads the writer remembers.
 const KNOWN_CHATS: usize = 8192;
@@ -89,8 +89,15 @@ impl Known {
     }
 }
 
-/// Carries out one append, and gives the chat's number. After an error the transaction must be rolled back.
-pub(super) fn append(db: &Connection, known: &mut Known, era: i64, append: &Append) -> Result<i64, Unkept> {
+/// Carries out one append, and gives the chat's number. After an error the transaction must be rolled back. Each event
+/// raises the count of commits by one, and has the count for its id: the newest event says how far the journal is.
+pub(super) fn append(
+    db: &Connection,
+    known: &mut Known,
+    state: &mut State,
+    append: &Append,
+) -> Result<i64, Unkept> {
+    let era = state.era;
     let at = int(append.at_ms);
     let mut place = match (known.place(db, &append.chat)?, &append.create) {
         (Some(place), _) => place,
@@ -112,16 +119,23 @@ pub(super) fn append(db: &Connection, known: &mut Known, era: i64, append: &Appe
             }
             place.head = int(event.seq);
             let sum = crc32fast::hash(event.frame.bytes());
-            add.execute((place.id, place.epoch_no, place.head, first, sum, event.frame.as_str()))?;
+            state.commits += 1;
+            let (id, frame) = (int(state.commits), event.frame.as_str());
+            add.execute((id, place.id, place.epoch_no, place.head, first, sum, frame))?;
         }
     }
     if append.is_activity() {
-        db.prepare_cached(write::MOVE_HEAD_AT)?.execute((place.id, place.head, at))?;
-    } else if !append.events.is_empty() {
-        db.prepare_cached(write::MOVE_HEAD)?.execute((place.id, place.head))?;
+        db.prepare_cached(write::MOVE_HEAD_AT)?.execute((place.id, place.head, at, last_command(append)))?;
+    } else {
+        if !append.events.is_empty() {
+            db.prepare_cached(write::MOVE_HEAD)?.execute((place.id, place.head))?;
+        }
+        if last_command(append) > 0 {
+            db.prepare_cached(write::RAISE_COMMAND)?.execute((place.id, last_command(append)))?;
+        }
     }
     for one in &append.changes {
-        change(db, place, at, one)?;
+        change(db, place, append, one)?;
     }
     if append.changes.contains(&Change::Deleted) {
         delete(db, &append.chat, place.id)?;
@@ -130,6 +144,15 @@ pub(super) fn append(db: &Connection, known: &mut Known, era: i64, append: &Appe
         known.remember(&append.chat, place);
     }
     Ok(place.id)
+}
+
+/// The highest number of a command; 0: there is none.
+fn last_command(append: &Append) -> i64 {
+    append.changes.iter().filter_map(command_of).map(|command| int(command.id().0)).max().unwrap_or(0)
+}
+
+fn command_of(change: &Change) -> Option<&AgentCommand> {
+    if let Change::Command { command } = change { Some(command) } else { None }
 }
 
 /// Removes every row of a chat. What they held is overwritten with zeros (`secure_delete`).
@@ -169,13 +192,18 @@ fn create(db: &Connection, chat: &ChatKey, epoch: &Epoch, era: i64, at: i64) -> 
     Ok(Place { id, epoch_no: 1, head: 0, era })
 }
 
-fn change(db: &Connection, place: Place, at: i64, change: &Change) -> Result<(), Unkept> {
-    let chat = place.id;
+fn change(db: &Connection, place: Place, append: &Append, change: &Change) -> Result<(), Unkept> {
+    let (chat, at) = (place.id, int(append.at_ms));
     match change {
         Change::TurnAccepted { turn_id, hash, seq, text, starts_turn } => {
-            let row = (chat, turn_id.as_str(), &hash[..], place.epoch_no, int(*seq), starts_turn, at, text);
+            let started = starts(append, turn_id).then_some(at);
+            let prompt = prompt(append, turn_id, text).map(|id| int(id.0));
+            let (turn_id, hash, seq) = (turn_id.as_str(), &hash[..], int(*seq));
+            let row = (chat, turn_id, hash, place.epoch_no, seq, starts_turn, at, text, started, prompt);
             db.prepare_cached(write::ADD_TURN)?.execute(row)?;
         }
+        // Its row was added as that of a turn that runs.
+        Change::TurnStarted { turn_id } if accepted(append, turn_id).is_some() => {}
         Change::TurnStarted { turn_id } => {
             db.prepare_cached(write::START_TURN)?.execute((chat, turn_id.as_str(), at))?;
         }
@@ -190,7 +218,7 @@ fn change(db: &Connection, place: Place, at: i64, change: &Change) -> Result<(),
         Change::RequestClosed { request_id } => {
             db.prepare_cached(write::DROP_REQUEST)?.execute((chat, request_id.as_str()))?;
         }
-        Change::Command { command } => add_command(db, chat, command)?,
+        Change::Command { command } => add_command(db, chat, append, command)?,
         Change::AgentStarted { run } => {
             db.prepare_cached(write::START_AGENT)?.execute((chat, run.0.cast_signed()))?;
             db.prepare_cached(write::DROP_CHECKPOINT)?.execute([chat])?;
@@ -227,6 +255,29 @@ fn change(db: &Connection, place: Place, at: i64, change: &Change) -> Result<(),
     Ok(())
 }
 
+/// The text of a turn that this append accepts.
+fn accepted<'a>(append: &'a Append, turn: &TurnId) -> Option<&'a str> {
+    append.changes.iter().find_map(|change| {
+        if let Change::TurnAccepted { turn_id, text, .. } = change {
+            (turn_id == turn).then_some(text.as_str())
+        } else {
+            None
+        }
+    })
+}
+
+/// Whether a turn starts with this append.
+fn starts(append: &Append, turn: &TurnId) -> bool {
+    append.changes.iter().any(|change| matches!(change, Change::TurnStarted { turn_id } if turn_id == turn))
+}
+
+/// The command that tells the agent of a turn with this text, if both that and its start come with this append.
+fn prompt(append: &Append, turn: &TurnId, said: &str) -> Option<CommandId> {
+    let tells = |command: &&AgentCommand| matches!(command, AgentCommand::Prompt { turn_id, text, .. } if turn_id == turn && text == said);
+    let found = append.changes.iter().filter_map(command_of).find(tells)?;
+    starts(append, turn).then(|| found.id())
+}
+
 fn end_turn(db: &Connection, chat: i64, at: i64, turn_id: &str, outcome: Outcome) -> Result<(), Unkept> {
     let started: Option<bool> = db
         .prepare_cached(write::TURN_HAS_STARTED)?
@@ -242,12 +293,18 @@ fn end_turn(db: &Connection, chat: i64, at: i64, turn_id: &str, outcome: Outcome
     Ok(())
 }
 
-fn add_command(db: &Connection, chat: i64, command: &AgentCommand) -> Result<(), Unkept> {
+fn add_command(db: &Connection, chat: i64, append: &Append, command: &AgentCommand) -> Result<(), Unkept> {
     let id = int(command.id().0);
     let mut add = db.prepare_cached(write::ADD_COMMAND)?;
     match command {
         AgentCommand::Prompt { turn_id, text, .. } => {
-            add.execute((chat, id, "prompt", turn_id.as_str(), Some(text)))?;
+            // The turn has the text already.
+            let added = accepted(append, turn_id)
+                .is_some_and(|text| prompt(append, turn_id, text) == Some(command.id()));
+            let row = (chat, turn_id.as_str(), id, text, starts(append, turn_id));
+            if !added && db.prepare_cached(write::PROMPT_TURN)?.execute(row)? == 0 {
+                add.execute((chat, id, "prompt", turn_id.as_str(), Some(text)))?;
+            }
         }
         AgentCommand::Cancel { turn_id, .. } => {
             add.execute((chat, id, "cancel", turn_id.as_str(), None::<String>))?;
@@ -256,7 +313,6 @@ fn add_command(db: &Connection, chat: i64, command: &AgentCommand) -> Result<(),
             add.execute((chat, id, "answer", request_id.as_str(), Some(json(answer)?)))?;
         }
     }
-    db.prepare_cached(write::RAISE_COMMAND)?.execute((chat, id))?;
     Ok(())
 }
 

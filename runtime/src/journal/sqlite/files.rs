@@ -122,7 +122,7 @@ impl Lock {
     }
 }
 
-/// Remembers outside the database how many transactions were committed, so that lost ones are noticed: one
+/// Remembers outside the database the count of commits, so that lost ones are noticed: one
 /// line `<journal id> <commits, 20 digits>`.
 #[derive(Debug)]
 pub(super) struct SideFile {
@@ -135,7 +135,7 @@ pub(super) struct SideFile {
 pub(super) enum Remembered {
     /// There was none.
     Nothing,
-    /// So many commits of the journal with this id.
+    /// The count of commits of the journal with this id.
     Commits { journal_id: String, commits: u64 },
     /// It cannot be understood.
     Garbage,

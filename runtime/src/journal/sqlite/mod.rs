@@ -98,7 +98,7 @@ impl Default for SqliteOptions {
 /// | `journal.db` | the database; after an orderly stop, everything is in it |
 /// | `journal.db-wal` | SQLite's write-ahead log: what was committed lately. It belongs to the database: never copy, move or delete one without the other. It grows to about 64 MiB under load ([`SqliteOptions::wal_bytes`]) and is gone after an orderly stop |
 /// | `journal.db-shm` | SQLite's index of the log; nothing is lost with it |
-/// | `journal.db.commits` | one line, the journal's id and how many transactions were committed: if the database has fewer, some were lost |
+/// | `journal.db.commits` | one line, the journal's id and the count of its commits, which grows with each: if the database has a lower one, some were lost |
 /// | `journal.db.lock` | locked (`flock`) while a gateway has the journal open, and says which process; a process that is killed leaves no lock behind |
 ///
 /// All are readable and writable by their owner only (mode 0600). The folder has to be on a local file
@@ -127,7 +127,7 @@ impl Default for SqliteOptions {
 ///
 /// - to chats that had an open turn, after the machine stopped without the gateway being stopped before (the
 ///   boot id in the database is another, and the database was not closed);
-/// - to all chats, when `journal.db.commits` knows of more transactions than the database has, is of another
+/// - to all chats, when `journal.db.commits` knows of more commits than the database has, is of another
 ///   journal or is missing: after a backup was put back, or the end of a file was cut off. A backup that is
 ///   put back needs nothing else.
 ///

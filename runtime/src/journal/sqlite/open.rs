@@ -23,6 +23,8 @@ const STATEMENTS: usize = 64;
 /// A database of at most this many bytes is checked whole at every start; a larger one only when something
 /// looks wrong. Checking reads all of it.
 const CHECKED_BYTES: u64 = 32 * 1024 * 1024;
+/// From this version of the schema on, an event has the count of commits for its id.
+const COUNTED_BY_EVENTS: u32 = 6;
 const HEADER_BYTES: usize = 100;
 
 /// What was found at opening.
@@ -56,6 +58,7 @@ pub(super) struct Opened {
 /// What is known of the journal as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct State {
+    /// Grows with every commit: by one for each event, whose id it is, and for a commit without events.
     pub(super) commits: u64,
     pub(super) era: i64,
 }
@@ -75,8 +78,10 @@ pub(super) fn open(files: &Files, options: &SqliteOptions) -> Result<Opened, Ope
     let mut db = connect(files).map_err(of_db)?;
     let version = check_identity(files, &db)?;
     prepare(&db).map_err(of_db)?;
+    // Commits are counted in another way before version 6: whether some were lost shows before that is changed.
+    let found = if version > 0 { meta(&db, version).map_err(of_db)? } else { None };
     schema::migrate(&mut db, version).map_err(of_db)?;
-    let (journal_id, state, report) = reconcile(files, options, &mut db, size)?;
+    let (journal_id, state, report) = reconcile(files, options, &mut db, size, found)?;
     let side = settle(files, journal_id, state).map_err(|error| OpenError::io(&files.commits(), error))?;
     let (unfinished, agents) = (unfinished(&db).map_err(of_db)?, agents(&db).map_err(of_db)?);
     let report = OpenReport { unfinished, agents, ..report };
@@ -195,9 +200,9 @@ fn reconcile(
     options: &SqliteOptions,
     db: &mut Connection,
     size: u64,
+    found: Option<Meta>,
 ) -> Result<(String, State, OpenReport), OpenError> {
     let of_db = |error| OpenError::sqlite(&files.db, error);
-    let found = meta(db).map_err(of_db)?;
     let side = SideFile::recall(files).map_err(|error| OpenError::io(&files.commits(), error))?;
     let boot = options.boot_id.clone().or_else(boot_id);
     let mut report = OpenReport::default();
@@ -222,7 +227,8 @@ fn reconcile(
         Remembered::Commits { ref journal_id, commits } if *journal_id == meta.journal_id => commits,
         Remembered::Commits { .. } | Remembered::Nothing | Remembered::Garbage => 0,
     };
-    meta.state.commits = meta.state.commits.max(remembered) + 1;
+    let newest = newest_event(db).map_err(of_db)?;
+    meta.state.commits = meta.state.commits.max(remembered).max(newest) + 1;
     meta.state.era += i64::from(report.lost_commits);
     meta.boot_id = boot.unwrap_or_default();
     note(db, &meta, &report).map_err(of_db)?;
@@ -239,17 +245,25 @@ fn has_lost(side: &Remembered, meta: &Meta) -> bool {
     }
 }
 
-fn meta(db: &Connection) -> rusqlite::Result<Option<Meta>> {
+/// What a database of this version says of itself.
+fn meta(db: &Connection, version: u32) -> rusqlite::Result<Option<Meta>> {
+    let newest = if version >= COUNTED_BY_EVENTS { newest_event(db)? } else { 0 };
     db.query_row("SELECT journal_id, commits, era, boot_id, clean FROM meta", [], |row| {
         let commits: i64 = row.get(1)?;
         Ok(Meta {
             journal_id: row.get(0)?,
-            state: State { commits: commits.unsigned_abs(), era: row.get(2)? },
+            state: State { commits: commits.unsigned_abs().max(newest), era: row.get(2)? },
             boot_id: row.get(3)?,
             clean: row.get(4)?,
         })
     })
     .optional()
+}
+
+/// The id of the newest event. Joining leaves it: a record has the place and the id of its newest delta.
+fn newest_event(db: &Connection) -> rusqlite::Result<u64> {
+    db.query_row("SELECT coalesce(max(id), 0) FROM events", [], |row| row.get::<_, i64>(0))
+        .map(i64::unsigned_abs)
 }
 
 fn note(db: &mut Connection, meta: &Meta, report: &OpenReport) -> rusqlite::Result<()> {
@@ -287,7 +301,7 @@ fn settle(files: &Files, journal_id: String, state: State) -> std::io::Result<Si
 
 /// Begins a new era in a journal that is in use, if commits are missing from it.
 pub(super) fn reconcile_again(db: &mut Connection, known: State) -> rusqlite::Result<(State, bool)> {
-    let found = meta(db)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+    let found = meta(db, schema::newest())?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
     if found.state.commits >= known.commits {
         return Ok((State { commits: found.state.commits, era: found.state.era }, false));
     }

@@ -103,7 +103,10 @@ fn chat_record(db: &Connection, era: i64, chat: &ChatKey) -> rusqlite::Result<Re
             db.prepare_cached(read::CHECKPOINT)?.query_row([row.id], |row| row.get(0)).optional()?;
         agent.checkpoint = state.map(Bytes::from);
     }
-    record.turns = all(db, read::OPEN_TURNS, row.id, |turn| open_turn(turn, row.epoch_no))?;
+    let turns =
+        all(db, read::OPEN_TURNS, row.id, |turn| Ok((open_turn(turn, row.epoch_no)?, prompt(turn)?)))?;
+    let prompts;
+    (record.turns, prompts) = turns.into_iter().unzip::<_, _, Vec<_>, Vec<_>>();
     record.requests = all(db, read::REQUESTS, row.id, |row| {
         Ok(OpenRequest {
             request_id: id(row, 0, RequestId::parse)?,
@@ -112,6 +115,8 @@ fn chat_record(db: &Connection, era: i64, chat: &ChatKey) -> rusqlite::Result<Re
         })
     })?;
     record.commands = all(db, read::COMMANDS, row.id, command)?;
+    record.commands.extend(prompts.into_iter().flatten());
+    record.commands.sort_by_key(AgentCommand::id);
     record.earlier_epochs = row.epoch_no > 1
         && db
             .prepare_cached(read::HAS_EARLIER_EVENTS)?
@@ -141,6 +146,13 @@ fn open_turn(row: &Row<'_>, present_epoch: i64) -> rusqlite::Result<OpenTurn> {
         started_at_ms: started.map(i64::unsigned_abs),
         cancel_requested: row.get(7)?,
     })
+}
+
+/// The command that told the agent of an open turn.
+fn prompt(row: &Row<'_>) -> rusqlite::Result<Option<AgentCommand>> {
+    let Some(command): Option<i64> = row.get(10)? else { return Ok(None) };
+    let (turn_id, text) = (id(row, 0, TurnId::parse)?, row.get(1)?);
+    Ok(Some(AgentCommand::Prompt { id: CommandId(command.unsigned_abs()), turn_id, text }))
 }
 
 fn command(row: &Row<'_>) -> rusqlite::Result<AgentCommand> {

@@ -10,21 +10,24 @@ pub(super) mod write {
         "INSERT INTO epochs (chat, no, epoch, began_at) VALUES (?1, ?2, ?3, ?4)";
     pub(crate) const RENEW_CHAT: &str =
         "UPDATE chats SET epoch_no = ?2, head_seq = 0, joined_to = 0, era = ?3 WHERE id = ?1";
-    pub(crate) const ADD_EVENT: &str =
-        "INSERT INTO events (chat, epoch_no, seq, first_seq, sum, frame) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    pub(crate) const ADD_EVENT: &str = "INSERT INTO events (id, chat, epoch_no, seq, first_seq, sum, frame) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     /// With an activity: an index has its time.
-    pub(crate) const MOVE_HEAD_AT: &str =
-        "UPDATE chats SET head_seq = ?2, updated_at = max(updated_at, ?3) WHERE id = ?1";
+    pub(crate) const MOVE_HEAD_AT: &str = "UPDATE chats SET head_seq = ?2, \
+         updated_at = max(updated_at, ?3), last_command = max(last_command, ?4) WHERE id = ?1";
     pub(crate) const MOVE_HEAD: &str = "UPDATE chats SET head_seq = ?2 WHERE id = ?1";
     pub(crate) const ADD_TURN: &str = "INSERT INTO turns (chat, turn_id, hash, epoch_no, seq, starts_turn, \
-         accepted_at, text) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+         accepted_at, text, started_at, prompt) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
     pub(crate) const START_TURN: &str =
         "UPDATE turns SET started_at = ?3 WHERE chat = ?1 AND turn_id = ?2 AND outcome IS NULL";
+    /// Only of the turn that runs, or is started as well (?5), and only if the command says what the turn does.
+    pub(crate) const PROMPT_TURN: &str = "UPDATE turns SET prompt = ?3 \
+         WHERE chat = ?1 AND turn_id = ?2 AND outcome IS NULL AND prompt IS NULL \
+         AND (started_at IS NOT NULL OR ?5) AND text = ?4";
     pub(crate) const CANCEL_TURN: &str =
         "UPDATE turns SET cancel_requested = 1 WHERE chat = ?1 AND turn_id = ?2 AND outcome IS NULL";
     pub(crate) const TURN_HAS_STARTED: &str =
         "SELECT started_at IS NOT NULL FROM turns WHERE chat = ?1 AND turn_id = ?2 AND outcome IS NULL";
-    pub(crate) const END_TURN: &str = "UPDATE turns SET outcome = ?3, ended_at = ?4, text = NULL \
+    pub(crate) const END_TURN: &str = "UPDATE turns SET outcome = ?3, ended_at = ?4, text = NULL, prompt = NULL \
          WHERE chat = ?1 AND turn_id = ?2 AND outcome IS NULL";
     pub(crate) const DROP_COMMANDS: &str = "DELETE FROM commands WHERE chat = ?1";
     pub(crate) const ADD_REQUEST: &str = "INSERT INTO requests (chat, no, request_id, question, frame) \
@@ -71,6 +74,7 @@ pub(super) mod write {
         MOVE_HEAD,
         ADD_TURN,
         START_TURN,
+        PROMPT_TURN,
         CANCEL_TURN,
         TURN_HAS_STARTED,
         END_TURN,
@@ -124,7 +128,7 @@ pub(super) mod read {
          JOIN epochs e ON e.chat = c.id AND e.no = c.epoch_no WHERE c.principal = ?1 AND c.chat_id = ?2";
     pub(crate) const CHECKPOINT: &str = "SELECT state FROM checkpoints WHERE chat = ?1";
     pub(crate) const OPEN_TURNS: &str = "SELECT t.turn_id, t.text, t.hash, t.epoch_no, t.seq, t.accepted_at, \
-         t.started_at, t.cancel_requested, e.sum, e.frame FROM turns t INDEXED BY open_turns \
+         t.started_at, t.cancel_requested, e.sum, e.frame, t.prompt FROM turns t INDEXED BY open_turns \
          JOIN events e ON e.chat = t.chat AND e.epoch_no = t.epoch_no AND e.seq = t.seq \
          WHERE t.chat = ?1 AND t.outcome IS NULL ORDER BY t.epoch_no, t.seq";
     pub(crate) const REQUESTS: &str =

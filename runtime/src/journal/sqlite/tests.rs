@@ -214,7 +214,7 @@ fn filled(chats: u64, turns: u64) -> Connection {
     let mut db = Connection::open_in_memory().expect("memory");
     db.set_prepared_statement_cache_capacity(64);
     schema::migrate(&mut db, 0).expect("a schema");
-    let mut known = Known::default();
+    let (mut known, mut state) = (Known::default(), open::State { commits: 0, era: 0 });
     db.execute_batch("BEGIN").expect("SQL");
     for n in 0..chats {
         let mut scribe = Scribe::new("owner", &format!("chat{n}"));
@@ -228,7 +228,7 @@ fn filled(chats: u64, turns: u64) -> Connection {
                 scribe.end(&id, Outcome::Completed);
             }
             let append = scribe.append(n, Durability::Written, n);
-            apply::append(&db, &mut known, 0, &append).expect("it is kept");
+            apply::append(&db, &mut known, &mut state, &append).expect("it is kept");
         }
     }
     db.execute_batch("COMMIT").expect("SQL");
@@ -280,13 +280,13 @@ fn a_page_of_chats_costs_the_same_among_many() {
 #[test]
 fn a_deleted_chat_leaves_no_row_anywhere() {
     let db = filled(3, 3);
-    let mut known = Known::default();
+    let (mut known, mut state) = (Known::default(), open::State { commits: 1_000, era: 0 });
     let mut scribe = Scribe::new("owner", "chat1");
     scribe.exists = true;
     let append = scribe.change(Change::Deleted).append(1, Durability::Synced, 1);
     let id: i64 =
         db.query_row("SELECT id FROM chats WHERE chat_id = 'chat1'", [], |row| row.get(0)).expect("a chat");
-    apply::append(&db, &mut known, 0, &append).expect("it is kept");
+    apply::append(&db, &mut known, &mut state, &append).expect("it is kept");
     let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).expect("a number");
     let mut tables = db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").expect("SQL");
     let tables: Vec<String> =
@@ -302,7 +302,7 @@ fn a_deleted_chat_leaves_no_row_anywhere() {
     assert_eq!(count("SELECT count(*) FROM chats"), 2);
     assert_eq!(count("SELECT count(DISTINCT chat) FROM events"), 2, "no other chat is touched");
     let again = Scribe::new("owner", "chat1").append(2, Durability::Synced, 2);
-    let refused = apply::append(&db, &mut known, 0, &again);
+    let refused = apply::append(&db, &mut known, &mut state, &again);
     assert!(matches!(refused, Err(Unkept::Contradiction(_))), "its id is not used again: {refused:?}");
 }
 

@@ -184,9 +184,9 @@ impl Writer {
             return Ok(());
         }
         let _writing = locked(&self.shared.writing);
-        let state = open::State { commits: self.state.commits + 1, ..self.state };
+        let mut state = self.state;
         let mut ended = Vec::new();
-        match transact(&self.shared, db, &mut self.known, state, jobs, kept, &mut ended) {
+        match transact(&self.shared, db, &mut self.known, &mut state, jobs, kept, &mut ended) {
             Ok(false) => {}
             Ok(true) => {
                 self.state = state;
@@ -337,20 +337,22 @@ fn transact(
     shared: &Shared,
     db: &Connection,
     known: &mut Known,
-    state: open::State,
+    state: &mut open::State,
     jobs: &[Job],
     kept: &mut [bool],
     ended: &mut Vec<i64>,
 ) -> Result<bool, Failure> {
     let sql = |error| Failure::OfAll(error);
     db.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([])).map_err(sql)?;
-    let mut any = false;
+    let (mut any, mut deleted) = (false, false);
+    let before = state.commits;
     for (job, kept) in jobs.iter().zip(kept.iter_mut()) {
         let done = match job {
             Job::Overflow(..) => continue,
             Job::Append(append) if locked(&shared.closed).contains(&append.chat) => continue,
-            Job::Append(append) => apply::append(db, known, state.era, append).map(|chat| {
+            Job::Append(append) => apply::append(db, known, state, append).map(|chat| {
                 ended.extend(compact::ends_stream(append).then_some(chat));
+                deleted |= job.deletes();
                 true
             }),
             Job::Chat(_, chat) => renew(db, known, state.era, chat),
@@ -366,7 +368,9 @@ fn transact(
             }
         }
     }
-    if any {
+    // The newest event has the count, unless there is none, or it may be among what was deleted.
+    if any && (deleted || state.commits == before) {
+        state.commits += 1;
         db.prepare_cached(write::COUNT_COMMIT)
             .and_then(|mut count| count.execute([state.commits.cast_signed()]))
             .map_err(sql)?;
