@@ -352,6 +352,25 @@ fn the_log_stays_bounded() {
 }
 
 #[test]
+fn what_an_unclean_end_left_in_the_log_is_cut() {
+    let (before, after) = (folder(), folder());
+    let (mut desk, _) = open(before.path()).expect("it opens");
+    let mut scribe = Scribe::new("owner", "chat");
+    assert!(desk.append(scribe.message("t", "hello").append(1, Durability::Synced, 1)));
+    copy(before.path(), after.path());
+    let length = || fs::metadata(after.path().join("journal.db-wal")).expect("a log").len();
+    assert!(length() > 0);
+    let (mut desk, report) = open(after.path()).expect("it opens");
+    assert!(report.unclean, "{report:?}");
+    let until = Instant::now() + Duration::from_secs(30);
+    while length() > 0 {
+        assert!(Instant::now() < until, "the log is cut by a thread of its own");
+        std::thread::yield_now();
+    }
+    assert_eq!(desk.log(&scribe.key).len(), 1);
+}
+
+#[test]
 fn what_was_deleted_is_nowhere_in_the_files() {
     let folder = folder();
     let (mut desk, _) = open(folder.path()).expect("it opens");

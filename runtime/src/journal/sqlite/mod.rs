@@ -64,7 +64,7 @@ pub struct SqliteOptions {
     pub queue_bytes: usize,
     /// Deltas are joined this long after their stream has ended; `None`: never. Default: 2 s.
     pub join_after: Option<Duration>,
-    /// Once the write-ahead log is longer than this many bytes it is cut, for which commits wait a moment.
+    /// Once the write-ahead log is longer than this many bytes it is begun anew, for which commits wait a moment.
     /// Default: 64 MiB.
     pub wal_bytes: u64,
     /// Which boot of the machine this is. Default: what the system says.
@@ -237,6 +237,10 @@ impl OpenJournal for Sqlite {
             files: self.files,
             options: self.options,
         });
+        if self.report.unclean {
+            // The log may hold what was deleted just before.
+            shared.log.purge();
+        }
         let writer = Writer::new(Arc::clone(&shared), self.db, self.side, self.state);
         let readers = (0..shared.options.readers.max(1))
             .map(|_| spawn("journal-read", &shared, |shared| shared.questions.run(shared)))
@@ -328,7 +332,7 @@ struct Shared {
     log: Log,
     readers: Gate,
     checkpoints: Gate,
-    /// Held during a transaction, and while the log is cut.
+    /// Held during a transaction, and while the log is begun anew or cut.
     writing: Mutex<()>,
     /// Chats of which an append was refused, until their state was asked for.
     closed: Mutex<FxHashSet<ChatKey>>,
