@@ -21,7 +21,7 @@ pub(super) struct Log {
 struct State {
     pages: u32,
     due: bool,
-    /// Something was deleted: the log is to be cut, however short it is.
+    /// Something was deleted, or may have been: the log is to be cut, however short it is.
     purge: bool,
     stopping: bool,
 }
@@ -48,7 +48,7 @@ impl Log {
         }
     }
 
-    /// Something was deleted, and the log still holds it.
+    /// Something was deleted, or may have been, and the log still holds it.
     pub(super) fn purge(&self) {
         let mut state = locked(&self.state);
         (state.due, state.purge) = (true, true);
