@@ -23,8 +23,10 @@ use tokio::sync::watch;
 use super::protocol::{Kind, RECORD_HEAD, parse_record_head, record_head};
 
 const PREFIX: &str = "spool.";
-/// The file that waits to be written over.
-const SPARE: &str = "spare";
+/// Files that wait to be written over: the name of the first of them, and so on.
+const SPARE: &str = "spare.";
+/// Most such files.
+const SPARES: usize = 3;
 /// A length that no frame has.
 const END: [u8; 4] = [0; 4];
 /// Most bytes of a file, where the spool is large enough for several of them.
@@ -34,7 +36,7 @@ const READ_BYTES: u64 = 256 * 1024;
 /// Most bytes of frames that are kept in memory for a reader that is close behind.
 const RECENT_BYTES: usize = 256 * 1024;
 /// Frames of at least this many bytes are handed on one by one; smaller ones that wait, together.
-const LARGE_BYTES: usize = 16 * 1024;
+const LARGE_BYTES: usize = 4 * 1024;
 
 /// The spool of a host that lives.
 #[derive(Debug)]
@@ -65,8 +67,8 @@ struct Inner {
     next: u64,
     total: u64,
     segment_bytes: u64,
-    /// The file that waits to be written over, and its length.
-    spare: Option<(File, u64)>,
+    /// The files that wait to be written over, and their lengths.
+    spares: Vec<(File, u64)>,
     readers: usize,
     /// The last frames, for readers.
     recent: VecDeque<(Place, Bytes)>,
@@ -106,7 +108,7 @@ impl Spool {
             next: first,
             total: 0,
             segment_bytes: (limit / 16).clamp(16 * 1024, SEGMENT_BYTES),
-            spare: None,
+            spares: Vec::new(),
             readers: 0,
             recent: VecDeque::new(),
             recent_bytes: 0,
@@ -221,6 +223,11 @@ impl Inner {
         self.dir.join(format!("{PREFIX}{first}"))
     }
 
+    /// Where the next file that waits to be written over is put.
+    fn spare_path(&self) -> PathBuf {
+        self.dir.join(format!("{SPARE}{}", self.spares.len()))
+    }
+
     /// The place of the frame that holds this position, or of the first one that is left.
     fn find(&self, position: u64) -> io::Result<Place> {
         let found = self.segments.iter().rev().find(|segment| segment.first <= position);
@@ -277,9 +284,9 @@ impl Inner {
     /// The file for the next record.
     fn open(&mut self) -> io::Result<Segment> {
         let path = self.path(self.next);
-        if let Some((file, stale)) = self.spare.take() {
+        if let Some((file, stale)) = self.spares.pop() {
             // Whatever goes wrong with this one, another will do.
-            if file.write_all_at(&END, 0).is_ok() && fs::rename(self.dir.join(SPARE), &path).is_ok() {
+            if file.write_all_at(&END, 0).is_ok() && fs::rename(self.spare_path(), &path).is_ok() {
                 return Ok(Segment { first: self.next, length: 0, stale, file });
             }
         }
@@ -289,11 +296,11 @@ impl Inner {
         Ok(Segment { first: self.next, length: 0, stale: 0, file })
     }
 
-    /// Keeps a file to be written over; one is enough.
+    /// Keeps a file to be written over, or removes it where there are enough.
     fn put_by(&mut self, segment: Segment) {
         let path = self.path(segment.first);
-        if self.spare.is_none() && fs::rename(&path, self.dir.join(SPARE)).is_ok() {
-            self.spare = Some((segment.file, segment.length.max(segment.stale)));
+        if self.spares.len() < SPARES && fs::rename(&path, self.spare_path()).is_ok() {
+            self.spares.push((segment.file, segment.length.max(segment.stale)));
         } else if let Err(error) = fs::remove_file(path) {
             tracing::warn!(%error, "a part of a spool could not be removed");
         }
@@ -500,8 +507,9 @@ mod tests {
         (0..33).for_each(|_| append(1000));
         let (_, next) = spool.range();
         spool.trim(next - 1);
-        assert!(dir.path().join(SPARE).exists());
-        while dir.path().join(SPARE).exists() {
+        let spare = dir.path().join("spare.0");
+        assert!(spare.exists());
+        while spare.exists() {
             append(1000);
         }
         // Where its frames end is another place than where the old ones did.
