@@ -166,6 +166,8 @@ struct Conversation<'a> {
     agent: &'a ProcessAgent,
     process: Process,
     decoder: Arc<Mutex<LineDecoder>>,
+    /// See [`Reader::speaking`].
+    speaking: Arc<tokio::sync::Mutex<()>>,
     reading: Owned<ReadEnd>,
     mode: watch::Sender<ReadMode>,
     signals: mpsc::UnboundedReceiver<Signal>,
@@ -207,6 +209,7 @@ impl<'a> Conversation<'a> {
         let decoder = Arc::new(Mutex::new(LineDecoder { codec, lines, position: waiting.position }));
         let (mode, read_mode) = watch::channel(ReadMode::Live);
         let (signal, signals) = mpsc::unbounded_channel();
+        let speaking = Arc::<tokio::sync::Mutex<()>>::default();
         let reader = Reader {
             decoder: Arc::clone(&decoder),
             sink: waiting.records.clone(),
@@ -214,6 +217,7 @@ impl<'a> Conversation<'a> {
             signals: signal,
             mode: read_mode,
             limits: limits.clone(),
+            speaking: Arc::clone(&speaking),
         };
         let reading = Owned(tokio::spawn(reader.run(output)));
         process.write_line(ClaudeCodec::initialize());
@@ -221,6 +225,7 @@ impl<'a> Conversation<'a> {
             agent,
             process,
             decoder,
+            speaking,
             reading,
             mode,
             signals,
@@ -232,6 +237,14 @@ impl<'a> Conversation<'a> {
 
     fn decoder(&self) -> MutexGuard<'_, LineDecoder> {
         self.decoder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes an order that the process cannot be given. What follows from it has a position among its records.
+    async fn put_off<O: OrderSource, S: RecordSink>(&self, waiting: &mut Waiting<O, S>, order: Order) {
+        let _speaks = self.speaking.lock().await;
+        waiting.position = self.decoder().position;
+        waiting.take(order).await;
+        self.decoder().position = waiting.position;
     }
 
     /// Passes orders on until the conversation is over.
@@ -258,11 +271,7 @@ impl<'a> Conversation<'a> {
                     Order::Stop => return End::Stop,
                     Order::Kill => return End::Kill,
                     Order::Command(command) if self.ready => self.tell(&command),
-                    order @ Order::Command(_) => {
-                        waiting.position = self.decoder().position;
-                        waiting.take(order).await;
-                        self.decoder().position = waiting.position;
-                    }
+                    order @ Order::Command(_) => self.put_off(waiting, order).await,
                 },
                 status = self.process.wait() => return End::Exited(status),
                 end = &mut self.reading.0, if !closed => match end {
@@ -362,7 +371,7 @@ impl<'a> Conversation<'a> {
                     self.process.kill().await;
                     return Next::Done(AgentExit::Stopped);
                 } else if !self.ready {
-                    waiting.take(order).await;
+                    self.put_off(waiting, order).await;
                 },
             }
         }

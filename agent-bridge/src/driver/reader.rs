@@ -62,6 +62,8 @@ pub(super) struct Reader<D, S> {
     pub(super) signals: mpsc::UnboundedSender<Signal>,
     pub(super) mode: watch::Receiver<ReadMode>,
     pub(super) limits: BridgeLimits,
+    /// Held from a position's being given to its records' being sent: they are sent in that order.
+    pub(super) speaking: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl<D: Decoder, S: RecordSink> Reader<D, S> {
@@ -73,6 +75,8 @@ impl<D: Decoder, S: RecordSink> Reader<D, S> {
             if !self.read(&mut output, &mut buffer).await {
                 break;
             }
+            let speaking = Arc::clone(&self.speaking);
+            let _speaks = speaking.lock().await;
             let mut out = Decoded::default();
             let decoded = self.decoder().decode(&mut buffer, &mut out);
             self.hand_on(out).await;
@@ -80,6 +84,8 @@ impl<D: Decoder, S: RecordSink> Reader<D, S> {
                 return ReadEnd::TooLong;
             }
         }
+        let speaking = Arc::clone(&self.speaking);
+        let _speaks = speaking.lock().await;
         let mut out = Decoded::default();
         self.decoder().end(&mut out);
         self.hand_on(out).await;

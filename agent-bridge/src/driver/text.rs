@@ -105,6 +105,7 @@ async fn answer<O: OrderSource, S: RecordSink>(
         signals: signal,
         mode: read_mode,
         limits: limits.clone(),
+        speaking: Arc::default(),
     };
     let mut reading = Owned(tokio::spawn(reader.run(output)));
     process.write(prompt.text.into_bytes());
