@@ -31,7 +31,7 @@ fn an_attach_gets_the_earlier_epochs_as_a_snapshot() {
     let record = ChatRecord {
         chat,
         head: Cursor { epoch: Epoch::parse("e2").unwrap(), seq: 0 },
-        earlier_epochs: true,
+        earlier: Some(Cursor { epoch: Epoch::parse("e1").unwrap(), seq: 3 }),
         title: Some("hi".into()),
         goal_state: GoalState::default(),
         session: None,

@@ -40,6 +40,8 @@ const REGRESSIONS: &[u64] = &[
     11_554, // an agent that was told of a turn before the journal named it, after a refusal
     14_379, // a turn that was accepted and ended while the journal did not answer, and was accepted again
     16_725, // an agent in a turn whose start was lost, taken up for the turn before it, whose end was lost
+    32_043, // a question that was kept with the end of its agent, and was asked again
+    49_935, // an answer to what the log had lost the answer to
 ];
 
 #[test]

@@ -1,7 +1,6 @@
 //! What every chat works with: limits, the moment, outputs, connections, quotas and the agents' places.
 
 use alloc::{
-    boxed::Box,
     collections::{BTreeMap, BTreeSet, VecDeque},
     format,
     string::String,
@@ -24,7 +23,7 @@ use super::{
 use crate::{
     agent::AgentRun,
     ids::{ChatId, ConnId, Epoch, Principal, TurnId},
-    journal::{AppendId, Ask, AskId, ChatRecord, Query},
+    journal::{AppendId, Ask, AskId, Query},
     limits::Limits,
     time::Moment,
     wire::{ControlEvent, ErrorCode, ErrorEvent, Frame, encode_control},
@@ -76,8 +75,6 @@ pub(super) enum Asked {
     Resync(ChatRef),
     /// Decide about the message at the front of the chat's intake.
     Turn(ChatRef),
-    /// Go on under a new epoch once it is known which of these turns, of which the last was asked for, are known.
-    Doubtful { chat: ChatRef, turns: Vec<TurnId>, record: Box<ChatRecord> },
     /// Feed the readers that stand there, if the numbers are still the same ones.
     Page { chat: ChatRef, next: u64, numbering: u64 },
     /// Send the snapshot.

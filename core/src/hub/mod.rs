@@ -259,10 +259,6 @@ impl Hub {
             (Asked::Resync(chat), Found::Chat(record)) => {
                 self.with_chat(chat, |chat, cx| chat.resync(cx, record));
             }
-            (Asked::Doubtful { chat, turns, record }, Found::Turn(turn)) => {
-                let known = turn.is_some();
-                self.with_chat(chat, |chat, cx| chat.doubt_resolved(cx, turns, record, known));
-            }
             (Asked::Load(chat), Found::Deleted) => self.with_chat(chat, Chat::found_deleted),
             (Asked::Resync(chat), Found::Deleted) => self.with_chat(chat, Chat::resync_deleted),
             (Asked::Turn(chat), Found::Turn(record)) => {
@@ -283,7 +279,7 @@ impl Hub {
     fn failed(&mut self, asked: Asked) {
         match asked {
             Asked::Load(chat) => self.with_chat(chat, Chat::load_failed),
-            Asked::Resync(chat) | Asked::Doubtful { chat, .. } => self.with_chat(chat, Chat::resync_failed),
+            Asked::Resync(chat) => self.with_chat(chat, Chat::resync_failed),
             Asked::Turn(chat) => self.with_chat(chat, |chat, cx| chat.turn_found(cx, Err(()))),
             Asked::Page { chat, next, numbering } => {
                 self.with_chat(chat, |chat, cx| chat.page_failed(cx, next, numbering));

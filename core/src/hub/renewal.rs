@@ -2,22 +2,22 @@
 //! still true is logged there again; the readers get a snapshot of what is kept. What an agent had said and is lost
 //! stays lost.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::vec::Vec;
 
 use sha2::{Digest as _, Sha256};
 
 use super::{
     chat::{Chat, Phase},
-    context::{Asked, Context},
+    context::Context,
     log::{Draft, Effect, Pending, Staged},
     ring::Ring,
     seat::Seat,
     view::View,
 };
 use crate::{
-    agent::AgentCommand,
-    ids::{Epoch, RequestId, TurnId},
-    journal::{Change, ChatRecord, OpenTurn, Query},
+    agent::{AgentCommand, AgentRun},
+    ids::{Epoch, TurnId},
+    journal::{Change, ChatRecord, OpenTurn},
     wire::{
         ChatBody, ChatEvent, ControlEvent, Frame, MessageAccepted, Outcome, Resolution, TurnError,
         UpdateScope, encode_control,
@@ -33,47 +33,6 @@ impl Chat {
         }
     }
 
-    /// Turns that are open here, or were accepted in what is out, and are not open there, first come first: either
-    /// the message was lost, or the end was kept. A chat's appends are kept in order, so that the last one that the
-    /// journal knows tells of all before it.
-    pub(super) fn doubtful_turns(&self, record: &ChatRecord) -> Vec<TurnId> {
-        let shown = self.view.open_turns().into_iter().map(|open| open.0);
-        let out = self
-            .pending
-            .iter()
-            .flat_map(Pending::traces)
-            .filter_map(|trace| if let Kept::Accepted(id) = trace { Some(id) } else { None });
-        let open = |id: &TurnId| record.turns.iter().any(|open| open.turn_id == *id);
-        shown.chain(out).filter(|id| !open(id)).cloned().collect()
-    }
-
-    /// Goes on with this record once it is known which of these turns the journal knows; asks for the last one of
-    /// them where there is one.
-    pub(super) fn resolve_doubt(&mut self, cx: &mut Context, turns: Vec<TurnId>, record: Box<ChatRecord>) {
-        let Some(last) = turns.last() else {
-            self.resync_renewed(cx, Some(&record), &[]);
-            return;
-        };
-        let query = Query::Turn { chat: self.key.clone(), turn_id: last.clone() };
-        cx.ask(query, Asked::Doubtful { chat: self.reference, turns, record });
-    }
-
-    /// The journal knows the last of these turns, or does not.
-    pub(super) fn doubt_resolved(
-        &mut self,
-        cx: &mut Context,
-        mut turns: Vec<TurnId>,
-        record: Box<ChatRecord>,
-        known: bool,
-    ) {
-        if known {
-            self.resync_renewed(cx, Some(&record), &turns);
-        } else {
-            turns.pop();
-            self.resolve_doubt(cx, turns, record);
-        }
-    }
-
     /// Goes on under the journal's epoch, or a new one if it has nothing of the chat any more. `kept`: appends that
     /// it has, though nobody was told.
     pub(super) fn begin_anew(&mut self, cx: &mut Context, record: Option<&ChatRecord>, kept: Vec<Pending>) {
@@ -83,7 +42,7 @@ impl Chat {
         let old_ring = core::mem::take(&mut self.ring);
         self.head = record.map_or(0, |record| record.head.seq);
         self.staged = self.head;
-        self.earlier_epochs = record.is_some_and(|record| record.earlier_epochs);
+        self.earlier_epochs = record.is_some_and(|record| record.earlier.is_some());
         self.turns.iter_mut().for_each(|turn| turn.seq = 0);
         self.subs.begin_anew();
         for conn in self.subs.connections() {
@@ -266,54 +225,34 @@ impl Chat {
     }
 }
 
-/// Whether the journal has this append, though it was refused and events were lost. What leaves no trace may be made
-/// twice. `ended`: turns that the journal knows to be over, and this chat does not.
-pub(super) fn has_survived(pending: &Pending, record: &ChatRecord, view: &View, ended: &[TurnId]) -> bool {
-    let open = |id: &TurnId| record.turns.iter().any(|open| open.turn_id == *id);
-    let was_asked = |id: &RequestId| view.requests().iter().any(|open| open.0 == *id);
-    let asked = |id: &RequestId| record.requests.iter().any(|open| open.request_id == *id);
-    pending.create
-        || pending.traces().any(|change| match change {
-            Kept::Accepted(id) => open(id) || ended.contains(id),
-            Kept::Ended(id) => ended.contains(id),
-            Kept::Asked(id) => asked(id) && !was_asked(id),
-            Kept::Command(id) => id <= record.last_command,
-            Kept::Heard(run, position) => {
-                record.agent.as_ref().is_some_and(|agent| agent.run == run && agent.position >= position)
-            }
-        })
-}
-
-/// What an append leaves in a chat's record.
-pub(super) enum Kept<'a> {
-    Accepted(&'a TurnId),
-    Ended(&'a TurnId),
-    Asked(&'a RequestId),
-    Command(u64),
-    Heard(crate::agent::AgentRun, u64),
-}
-
-impl Pending {
-    fn traces(&self) -> impl Iterator<Item = Kept<'_>> {
-        let changes = self.changes.iter().filter_map(|change| {
-            if let Change::TurnAccepted { turn_id, .. } = change {
-                Some(Kept::Accepted(turn_id))
-            } else if let Change::Command { command } = change {
-                Some(Kept::Command(command.id().0))
-            } else if let Change::AgentPosition { run, position, .. } = change {
-                Some(Kept::Heard(*run, *position))
-            } else {
-                None
-            }
-        });
-        let events = self.events.iter().filter_map(|event| match (event.body()?, &event.turn_id) {
-            (ChatBody::TurnEnd { .. }, Some(id)) => Some(Kept::Ended(id)),
-            (ChatBody::PermissionRequest(request), _) => Some(Kept::Asked(&request.request_id)),
-            (ChatBody::Question(question), _) => Some(Kept::Asked(&question.request_id)),
-            _ => None,
-        });
-        changes.chain(events)
+/// Whether the journal has this append of an epoch, though it was refused and events were lost. Of what leaves no
+/// trace in a chat's record this is not known; such changes may be made twice.
+pub(super) fn has_survived(pending: &Pending, record: &ChatRecord, epoch: &Epoch) -> bool {
+    if let Some(last) = pending.events.last() {
+        // Whatever has been lost was at the end.
+        return record.earlier.as_ref().is_some_and(|kept| kept.epoch == *epoch && last.seq <= kept.seq);
     }
+    let agent = |run: AgentRun| record.agent.as_ref().filter(|agent| agent.run == run);
+    pending.create
+        || pending.changes.iter().any(|change| match change {
+            Change::Command { command } => command.id().0 <= record.last_command,
+            Change::AgentStarted { run } => agent(*run).is_some(),
+            Change::AgentPosition { run, position, .. } => {
+                agent(*run).is_some_and(|agent| agent.position >= *position)
+            }
+            Change::TurnAccepted { .. }
+            | Change::TurnStarted { .. }
+            | Change::CancelRequested { .. }
+            | Change::TurnEnded { .. }
+            | Change::RequestOpened { .. }
+            | Change::RequestClosed { .. }
+            | Change::AgentEnded { .. }
+            | Change::OpenWork { .. }
+            | Change::Session { .. }
+            | Change::Title { .. }
+            | Change::Goal { .. }
+            | Change::Deleted => false,
+        })
 }
 
 /// The sender of a message that was kept hears of it; the place is one of the epoch that is over.

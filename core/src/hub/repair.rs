@@ -72,13 +72,7 @@ impl Chat {
             self.go_on(cx, record.as_deref());
             return;
         }
-        match record {
-            Some(record) => {
-                let doubtful = self.doubtful_turns(&record);
-                self.resolve_doubt(cx, doubtful, record);
-            }
-            None => self.resync_renewed(cx, None, &[]),
-        }
+        self.resync_renewed(cx, record.as_deref());
     }
 
     /// The journal has what was shown, and perhaps more.
@@ -95,12 +89,12 @@ impl Chat {
         self.append_rest(cx, &refused_turns, again);
     }
 
-    /// The journal has lost something. `ended`: turns that it knows to be over, and this chat does not.
-    pub(super) fn resync_renewed(&mut self, cx: &mut Context, record: Option<&ChatRecord>, ended: &[TurnId]) {
+    /// The journal has lost something.
+    fn resync_renewed(&mut self, cx: &mut Context, record: Option<&ChatRecord>) {
         self.broken = None;
         let mut waiting = core::mem::take(&mut self.pending);
         let last = record.and_then(|record| {
-            waiting.iter().rposition(|pending| has_survived(pending, record, &self.view, ended))
+            waiting.iter().rposition(|pending| has_survived(pending, record, &self.epoch))
         });
         let kept = last.map_or(0, |last| last + 1);
         let kept: Vec<Pending> = waiting.drain(..kept).collect();

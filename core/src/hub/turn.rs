@@ -437,7 +437,7 @@ impl Chat {
         self.epoch = record.head.epoch;
         self.head = record.head.seq;
         self.staged = record.head.seq;
-        self.earlier_epochs = record.earlier_epochs;
+        self.earlier_epochs = record.earlier.is_some();
         self.title = record.title;
         self.goal = record.goal_state.clone();
         self.session = record.session;

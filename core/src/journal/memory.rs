@@ -269,7 +269,9 @@ impl Chat {
             last_command: self.last_command,
             agent: self.agent.clone(),
             commands: self.commands.clone(),
-            earlier_epochs: self.earlier.iter().any(|(_, events)| !events.is_empty()),
+            earlier: self.earlier.iter().rev().find_map(|(epoch, events)| {
+                events.last().map(|last| Cursor { epoch: epoch.clone(), seq: last.seq })
+            }),
         }
     }
 

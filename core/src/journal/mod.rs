@@ -337,8 +337,9 @@ pub struct ChatRecord {
     pub agent: Option<AgentPlace>,
     /// The commands of its open turns, in order: an agent that outlived its gateway gets them again.
     pub commands: Vec<AgentCommand>,
-    /// Whether events of earlier epochs are kept, so that the chat is not empty though its head may be 0.
-    pub earlier_epochs: bool,
+    /// The newest event of earlier epochs, if any is kept: the chat is not empty though its head may be 0, and whoever
+    /// wrote under that epoch knows how much of it is left.
+    pub earlier: Option<Cursor>,
 }
 
 /// What an agent has begun in its turn and not ended: whoever takes the turn up ends it with the turn.

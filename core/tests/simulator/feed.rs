@@ -3,16 +3,18 @@
 //! It decides what core's outputs come to at a host, so it has exactly the contract of `agent-bridge/src/hosted`
 //! (`life.rs`, `decoder.rs`, `ending.rs`) and of `Seat` in `runtime/src/agent.rs`: records are decoded from the newest
 //! checkpoint in the log, and what they come to is handed on from the position in the log; orders wait until all that
-//! the host had spooled is decoded; those that it has heard are dropped; an exit comes after all that was said.
+//! the host had spooled is decoded; those that it has heard are dropped, and answers to what is not open; an exit comes
+//! after all that was said.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use switchboard_core::{
     Input,
     agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords, AgentRun},
-    ids::{ChatKey, TurnId},
+    ids::{ChatKey, RequestId, TurnId},
     journal::AgentPlace,
+    wire::{PermissionRequest, Question},
 };
 
 use super::{
@@ -42,13 +44,16 @@ struct Decoder {
     texts: u64,
     prompted: Option<TurnId>,
     turn_open: bool,
+    /// What the agent has asked in the turn, and has not been answered.
+    requests: BTreeSet<RequestId>,
 }
 
 impl Decoder {
     fn checkpoint(&self) -> Bytes {
-        let Self { position, texts, prompted, turn_open } = self;
+        let Self { position, texts, prompted, turn_open, requests } = self;
         let prompted = prompted.as_ref().map_or("", |turn| turn.as_str());
-        format!("{position} {texts} {turn_open} {prompted}").into()
+        let requests: Vec<&str> = requests.iter().map(RequestId::as_str).collect();
+        format!("{position} {texts} {turn_open} {prompted} {}", requests.join(" ")).into()
     }
 
     fn restore(checkpoint: &[u8]) -> Self {
@@ -61,6 +66,11 @@ impl Decoder {
             texts: number(1),
             prompted: prompted.map(|turn| TurnId::parse(turn).expect("a turn id")),
             turn_open: fields[2] == "true",
+            requests: fields[4..]
+                .iter()
+                .filter(|request| !request.is_empty())
+                .map(|request| RequestId::parse(request).expect("a request id"))
+                .collect(),
         }
     }
 
@@ -71,9 +81,14 @@ impl Decoder {
             Record::Told(AgentCommand::Prompt { turn_id, .. }) => {
                 self.prompted = Some(turn_id.clone());
                 self.turn_open = true;
+                self.requests.clear();
                 Vec::new()
             }
-            Record::Told(_) | Record::Exited(_) => Vec::new(),
+            Record::Told(AgentCommand::Answer { request_id, .. }) => {
+                self.requests.remove(request_id);
+                Vec::new()
+            }
+            Record::Told(AgentCommand::Cancel { .. }) | Record::Exited(_) => Vec::new(),
             Record::Said(events) => events.iter().map(|event| self.event(event)).collect(),
         }
     }
@@ -83,7 +98,14 @@ impl Decoder {
             self.texts += 1;
             return AgentEvent::Text { stream: stream.clone(), text: counted(self.texts, text) };
         }
-        self.turn_open &= !matches!(event, AgentEvent::TurnEnded { .. });
+        if let AgentEvent::Permission(PermissionRequest { request_id, .. })
+        | AgentEvent::Question(Question { request_id, .. }) = event
+        {
+            self.requests.insert(request_id.clone());
+        } else if let AgentEvent::TurnEnded { .. } = event {
+            self.turn_open = false;
+            self.requests.clear();
+        }
         event.clone()
     }
 }
@@ -195,7 +217,7 @@ impl Feed {
 
     /// Whether the host is to be told this.
     fn is_news(&mut self, order: &AgentCommand) -> bool {
-        let Decoder { prompted, turn_open, .. } = &self.decoder;
+        let Decoder { prompted, turn_open, requests, .. } = &self.decoder;
         match order {
             AgentCommand::Prompt { turn_id, .. } => {
                 let known = self.sent.as_ref() == Some(turn_id);
@@ -207,7 +229,7 @@ impl Feed {
                 let on_its_way = self.sent.as_ref() == Some(turn_id) && prompted.as_ref() != Some(turn_id);
                 is_open || on_its_way
             }
-            AgentCommand::Answer { .. } => true,
+            AgentCommand::Answer { request_id, .. } => requests.contains(request_id),
         }
     }
 

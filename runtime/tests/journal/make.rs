@@ -177,10 +177,10 @@ fn show_chat(record: &ChatRecord) -> String {
         last_command,
         agent,
         commands,
-        earlier_epochs,
+        earlier,
     } = record;
     let mut text = format!(
-        "{chat:?} {head:?} {title:?} {goal_state:?} {session:?} {last_command} {agent:?} {earlier_epochs} \
+        "{chat:?} {head:?} {title:?} {goal_state:?} {session:?} {last_command} {agent:?} {earlier:?} \
          {open_work:?}"
     );
     for turn in turns {

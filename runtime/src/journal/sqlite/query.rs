@@ -77,7 +77,7 @@ fn chat_record(db: &Connection, era: i64, chat: &ChatKey) -> rusqlite::Result<Re
                 last_command: unsigned(row, 8)?,
                 agent: None,
                 commands: Vec::new(),
-                earlier_epochs: false,
+                earlier: None,
             };
             let agent = match agent {
                 Some(run) => {
@@ -117,10 +117,11 @@ fn chat_record(db: &Connection, era: i64, chat: &ChatKey) -> rusqlite::Result<Re
     record.commands = all(db, read::COMMANDS, row.id, command)?;
     record.commands.extend(prompts.into_iter().flatten());
     record.commands.sort_by_key(AgentCommand::id);
-    record.earlier_epochs = row.epoch_no > 1
-        && db
-            .prepare_cached(read::HAS_EARLIER_EVENTS)?
-            .query_row((row.id, row.epoch_no), |row| row.get(0))?;
+    if row.epoch_no > 1 {
+        let newest = |row: &Row<'_>| Ok(Cursor { epoch: id(row, 0, Epoch::parse)?, seq: unsigned(row, 1)? });
+        record.earlier =
+            db.prepare_cached(read::EARLIER)?.query_row((row.id, row.epoch_no), newest).optional()?;
+    }
     Ok(Read::Found(Found::Chat(Some(Box::new(record)))))
 }
 

@@ -135,8 +135,9 @@ pub(super) mod read {
         "SELECT request_id, question, frame FROM requests WHERE chat = ?1 ORDER BY no";
     pub(crate) const COMMANDS: &str =
         "SELECT id, kind, about, body FROM commands WHERE chat = ?1 ORDER BY id";
-    pub(crate) const HAS_EARLIER_EVENTS: &str =
-        "SELECT EXISTS (SELECT 1 FROM events WHERE chat = ?1 AND epoch_no < ?2)";
+    pub(crate) const EARLIER: &str = "SELECT n.epoch, e.seq FROM events e \
+         JOIN epochs n ON n.chat = e.chat AND n.no = e.epoch_no \
+         WHERE e.chat = ?1 AND e.epoch_no < ?2 ORDER BY e.epoch_no DESC, e.seq DESC LIMIT 1";
     pub(crate) const TURN: &str = "SELECT t.hash, e.epoch, t.seq, t.starts_turn FROM turns t \
          JOIN epochs e ON e.chat = t.chat AND e.no = t.epoch_no \
          WHERE t.chat = (SELECT id FROM chats WHERE principal = ?1 AND chat_id = ?2) AND t.turn_id = ?3";
@@ -158,18 +159,7 @@ pub(super) mod read {
 
     #[cfg(test)]
     pub(crate) const ALL: &[&str] = &[
-        CHAT,
-        CHECKPOINT,
-        OPEN_TURNS,
-        REQUESTS,
-        COMMANDS,
-        HAS_EARLIER_EVENTS,
-        TURN,
-        AFTER,
-        COVERING,
-        EPOCH_NO,
-        EPOCH_NAME,
-        BEFORE,
-        CHATS,
+        CHAT, CHECKPOINT, OPEN_TURNS, REQUESTS, COMMANDS, EARLIER, TURN, AFTER, COVERING, EPOCH_NO,
+        EPOCH_NAME, BEFORE, CHATS,
     ];
 }
