@@ -68,8 +68,8 @@ fn open_damaged(whole: &Path, file: &str, bytes: &[u8]) -> Result<(OpenReport, O
     let record = desk.chat(&chat());
     if let Some(record) = record.filter(|_| report.lost_commits) {
         assert_ne!(record.head.epoch.as_str(), "e-chat", "its numbers may have been used before");
-        let kept = Some(Cursor { epoch: Epoch::parse("e-chat").expect("an epoch"), seq: events });
-        assert_eq!((record.head.seq, record.earlier), (0, kept.filter(|_| events > 0)));
+        let kept = record.earlier.map(|newest| (newest.epoch.as_str().to_owned(), newest.seq));
+        assert_eq!((record.head.seq, kept), (0, (events > 0).then(|| ("e-chat".to_owned(), events))));
     }
     Ok((report, Some(events)))
 }
