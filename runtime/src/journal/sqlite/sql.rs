@@ -106,7 +106,8 @@ pub(super) mod compact {
     pub(crate) const PLACE: &str = "SELECT epoch_no, head_seq, joined_to FROM chats WHERE id = ?1";
     /// What has ?5 bytes or more is not read: SQLite knows how long a text is from the head of its row.
     pub(crate) const ROWS: &str = "SELECT first_seq, seq, octet_length(frame) >= ?5, sum, \
-         iif(octet_length(frame) < ?5, frame, NULL), iif(octet_length(frame) < ?5, lengths, NULL) FROM events \
+         CASE WHEN octet_length(frame) < ?5 THEN frame END, \
+         CASE WHEN octet_length(frame) < ?5 THEN lengths END FROM events \
          WHERE chat = ?1 AND epoch_no = ?2 AND seq > ?3 ORDER BY seq LIMIT ?4";
     pub(crate) const DROP_ROWS: &str =
         "DELETE FROM events WHERE chat = ?1 AND epoch_no = ?2 AND seq >= ?3 AND seq < ?4";

@@ -8,6 +8,8 @@
 //! frame's length is written last: until then the length of zero stands in its place, and what an earlier life of the
 //! file has left behind it is no frame.
 
+mod dead;
+
 use std::{
     collections::VecDeque,
     fs::{self, File, OpenOptions},
@@ -21,6 +23,8 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::watch;
 
 use super::protocol::{Kind, RECORD_HEAD, parse_record_head, record_head};
+
+pub(crate) use self::dead::{first_position, has_records, read_dead};
 
 const PREFIX: &str = "spool.";
 /// Files that wait to be written over: the name of the first of them, and so on.
@@ -360,57 +364,6 @@ pub(crate) fn begin_block(payload: usize) -> BytesMut {
     let mut block = BytesMut::with_capacity(RECORD_HEAD + payload + END.len());
     block.resize(RECORD_HEAD, 0);
     block
-}
-
-/// Whether anything was ever spooled in a directory.
-pub(crate) fn has_records(dir: &Path) -> bool {
-    let files = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut spools =
-        files.filter(|file| file.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX)));
-    spools.any(|file| file.metadata().is_ok_and(|meta| meta.len() > 0))
-}
-
-/// The bytes of all frames of a dead host's spool from the file on that holds `position`.
-pub(crate) fn read_dead(dir: &Path, position: u64) -> io::Result<impl Iterator<Item = io::Result<Vec<u8>>>> {
-    let segments = dead_segments(dir)?;
-    let from = segments.partition_point(|(first, _)| *first <= position).saturating_sub(1);
-    Ok(segments.into_iter().skip(from).map(|(first, path)| {
-        let mut bytes = fs::read(path)?;
-        bytes.truncate(frames_length(&bytes, first));
-        Ok(bytes)
-    }))
-}
-
-/// How many bytes are whole frames, the first of which has this position. What a dying host left half-written at the
-/// end is not among them, nor what an earlier life of the file has left.
-fn frames_length(bytes: &[u8], first: u64) -> usize {
-    let (mut length, mut expected) = (0, first);
-    while let Some(head) = bytes[length..].first_chunk::<RECORD_HEAD>()
-        && let Some((position, count, bytes_long)) = parse_record_head(head)
-        && let Ok(frame) = usize::try_from(bytes_long)
-        && position == expected
-        && frame <= bytes.len() - length
-    {
-        length += frame;
-        expected = expected.saturating_add(u64::from(count));
-    }
-    length
-}
-
-/// The position of the first record that a dead host has left.
-pub(crate) fn first_position(dir: &Path) -> Option<u64> {
-    dead_segments(dir).ok()?.first().map(|(first, _)| *first)
-}
-
-fn dead_segments(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
-    let mut segments: Vec<(u64, PathBuf)> = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let first = entry.file_name().to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse().ok());
-        segments.extend(first.map(|first| (first, entry.path())));
-    }
-    segments.sort_unstable();
-    Ok(segments)
 }
 
 #[cfg(test)]
