@@ -3,10 +3,9 @@
 //! A host has a directory of its own, `<hosts>/<run>/`, closed to other users: `lock` (held as long as it lives),
 //! `host.json` (its process and its agent's mark), `socket`, `errors` (its standard error, which has something to say
 //! where the host itself has a defect), and the spool (`spool.<position>`, and `spare.<n>`: trimmed files that will be
-//! written over). Everything that the agent says, and
-//! everything that it is told, is a record in the spool before anybody hears of it; records have positions that
-//! only grow. The host decodes nothing: what records mean is the gateway's affair, so that a newer gateway can take
-//! up the agent of an older host.
+//! written over). Everything that the agent says, and everything that it is told, is a record in the spool before
+//! anybody hears of it; records have positions that only grow. The host decodes nothing: what records mean is the
+//! gateway's affair, so that a newer gateway can take up the agent of an older host.
 //!
 //! One gateway is served at a time. It says hello with the position from which it wants records, and gets all from
 //! there on. A newer connection ends the older one. A command has an id; one that the spool has is ignored when it

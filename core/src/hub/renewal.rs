@@ -15,7 +15,7 @@ use super::{
     view::View,
 };
 use crate::{
-    agent::{AgentCommand, AgentRun},
+    agent::AgentCommand,
     ids::{Epoch, TurnId},
     journal::{Change, ChatRecord, OpenTurn},
     wire::{
@@ -223,36 +223,6 @@ impl Chat {
         }
         draft.changes.push(Change::Command { command });
     }
-}
-
-/// Whether the journal has this append of an epoch, though it was refused and events were lost. Of what leaves no
-/// trace in a chat's record this is not known; such changes may be made twice.
-pub(super) fn has_survived(pending: &Pending, record: &ChatRecord, epoch: &Epoch) -> bool {
-    if let Some(last) = pending.events.last() {
-        // Whatever has been lost was at the end.
-        return record.earlier.as_ref().is_some_and(|kept| kept.epoch == *epoch && last.seq <= kept.seq);
-    }
-    let agent = |run: AgentRun| record.agent.as_ref().filter(|agent| agent.run == run);
-    pending.create
-        || pending.changes.iter().any(|change| match change {
-            Change::Command { command } => command.id().0 <= record.last_command,
-            Change::AgentStarted { run } => agent(*run).is_some(),
-            Change::AgentPosition { run, position, .. } => {
-                agent(*run).is_some_and(|agent| agent.position >= *position)
-            }
-            Change::TurnAccepted { .. }
-            | Change::TurnStarted { .. }
-            | Change::CancelRequested { .. }
-            | Change::TurnEnded { .. }
-            | Change::RequestOpened { .. }
-            | Change::RequestClosed { .. }
-            | Change::AgentEnded { .. }
-            | Change::OpenWork { .. }
-            | Change::Session { .. }
-            | Change::Title { .. }
-            | Change::Goal { .. }
-            | Change::Deleted => false,
-        })
 }
 
 /// The sender of a message that was kept hears of it; the place is one of the epoch that is over.

@@ -11,11 +11,10 @@ use super::{
     chat::{Chat, Phase, unavailable},
     context::{Asked, Context},
     log::{Effect, Origin, Pending, Staged},
-    renewal::has_survived,
 };
 use crate::{
-    agent::AgentCommand,
-    ids::TurnId,
+    agent::{AgentCommand, AgentRun},
+    ids::{Epoch, TurnId},
     journal::{Change, ChatRecord, Query},
     wire::{ChatBody, ControlEvent},
 };
@@ -68,19 +67,23 @@ impl Chat {
 
     /// The journal's state is known again.
     pub(super) fn resync(&mut self, cx: &mut Context, record: Option<Box<ChatRecord>>) {
-        if !self.is_renewed(record.as_deref()) {
-            self.go_on(cx, record.as_deref());
-            return;
-        }
-        self.resync_renewed(cx, record.as_deref());
+        let record = record.as_deref();
+        if self.is_renewed(record) { self.resync_renewed(cx, record) } else { self.go_on(cx, record) }
+    }
+
+    /// How many of these appends the journal has. A chat's appends are kept in order: what stands before one that is
+    /// kept is kept as well.
+    fn kept_of(&self, waiting: &VecDeque<Pending>, record: Option<&ChatRecord>) -> usize {
+        let last = record
+            .and_then(|record| waiting.iter().rposition(|pending| is_kept(pending, record, &self.epoch)));
+        last.map_or(0, |last| last + 1)
     }
 
     /// The journal has what was shown, and perhaps more.
     fn go_on(&mut self, cx: &mut Context, record: Option<&ChatRecord>) {
         self.broken = None;
         let mut waiting = core::mem::take(&mut self.pending);
-        // A chat's appends are kept in order: what stands before one that is kept is kept as well.
-        let kept = waiting.iter().rposition(|pending| is_kept(pending, record)).map_or(0, |last| last + 1);
+        let kept = self.kept_of(&waiting, record);
         for pending in waiting.drain(..kept) {
             self.show(cx, pending);
         }
@@ -93,10 +96,7 @@ impl Chat {
     fn resync_renewed(&mut self, cx: &mut Context, record: Option<&ChatRecord>) {
         self.broken = None;
         let mut waiting = core::mem::take(&mut self.pending);
-        let last = record.and_then(|record| {
-            waiting.iter().rposition(|pending| has_survived(pending, record, &self.epoch))
-        });
-        let kept = last.map_or(0, |last| last + 1);
+        let kept = self.kept_of(&waiting, record);
         let kept: Vec<Pending> = waiting.drain(..kept).collect();
         for pending in &kept {
             self.pending_bytes -= pending.bytes;
@@ -246,32 +246,36 @@ impl Chat {
     }
 }
 
-/// Whether the journal certainly has it. Of what leaves no trace in a chat's record this is not known; such
-/// changes may be made twice.
-fn is_kept(pending: &Pending, record: Option<&ChatRecord>) -> bool {
-    let Some(record) = record else { return false };
-    match pending.events.last() {
-        Some(last) => last.seq <= record.head.seq,
-        None if pending.create => true,
-        None => pending.changes.iter().any(|change| match change {
+/// Whether the journal certainly has this append of an epoch. Of what leaves no trace in a chat's record this is not
+/// known; such changes may be made twice.
+fn is_kept(pending: &Pending, record: &ChatRecord, epoch: &Epoch) -> bool {
+    if let Some(last) = pending.events.last() {
+        // Whatever has been lost was at the end.
+        let mut places = [Some(&record.head), record.earlier.as_ref()].into_iter().flatten();
+        return places.any(|kept| kept.epoch == *epoch && last.seq <= kept.seq);
+    }
+    let agent = |run: AgentRun| record.agent.as_ref().filter(|agent| agent.run == run);
+    pending.create
+        || pending.changes.iter().any(|change| match change {
             Change::Command { command } => command.id().0 <= record.last_command,
+            Change::AgentStarted { run } => agent(*run).is_some(),
+            Change::AgentPosition { run, position, .. } => {
+                agent(*run).is_some_and(|agent| agent.position >= *position)
+            }
             Change::TurnAccepted { .. }
             | Change::TurnStarted { .. }
             | Change::CancelRequested { .. }
             | Change::TurnEnded { .. }
             | Change::RequestOpened { .. }
             | Change::RequestClosed { .. }
-            | Change::AgentStarted { .. }
             | Change::AgentEnded { .. }
-            | Change::AgentPosition { .. }
             | Change::OpenWork { .. }
             | Change::Session { .. }
             | Change::Title { .. }
             | Change::Goal { .. }
             // There is a record.
             | Change::Deleted => false,
-        }),
-    }
+        })
 }
 
 fn turn_of(change: &Change) -> Option<&TurnId> {
