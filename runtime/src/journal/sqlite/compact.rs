@@ -18,6 +18,9 @@ use super::{
 
 /// While others keep the writer busy, a pass waits at most this long.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A pass begins once the writer has had nothing to do for so long: between two commits of many, somebody waits for
+/// the next.
+const QUIET: Duration = Duration::from_millis(25);
 /// Rows of one pass; the writer is back after a few milliseconds.
 const PASS_ROWS: i64 = 512;
 /// Bytes of frames of one pass, beyond which it takes no further row.
@@ -45,6 +48,8 @@ pub(super) struct Compaction {
     /// After a start: chats up to this one have been looked at.
     searched: Option<i64>,
     search_at: Instant,
+    /// When the writer will have been quiet, if nothing more comes.
+    quiet_at: Instant,
 }
 
 impl Compaction {
@@ -55,7 +60,13 @@ impl Compaction {
             known: FxHashSet::default(),
             searched: Some(0),
             search_at: Instant::now() + rest,
+            quiet_at: Instant::now(),
         }
+    }
+
+    /// The writer has carried something out.
+    pub(super) fn worked(&mut self, now: Instant) {
+        self.quiet_at = now + QUIET;
     }
 
     /// A stream of this chat has ended.
@@ -65,15 +76,19 @@ impl Compaction {
         }
     }
 
-    /// When a pass is due, if ever.
+    /// When a pass is due, if ever: in a quiet moment, or when patience is at its end.
     pub(super) fn due(&self) -> Option<Instant> {
-        let search = self.searched.map(|_| self.search_at);
-        self.waiting.front().map(|(due, _)| *due).into_iter().chain(search).min()
+        self.earliest().map(|earliest| earliest.max(self.quiet_at.min(earliest + PATIENCE)))
     }
 
     /// Whether a pass is due although others wait for the writer.
     pub(super) fn is_overdue(&self, now: Instant) -> bool {
-        self.due().is_some_and(|due| due + PATIENCE <= now)
+        self.earliest().is_some_and(|earliest| earliest + PATIENCE <= now)
+    }
+
+    fn earliest(&self) -> Option<Instant> {
+        let search = self.searched.map(|_| self.search_at);
+        self.waiting.front().map(|(rested, _)| *rested).into_iter().chain(search).min()
     }
 
     /// Does a bounded piece of work, in a transaction of its own.
@@ -237,6 +252,22 @@ pub(super) fn from_leb128(bytes: &[u8]) -> Option<Vec<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pass_waits_for_a_quiet_moment_and_not_for_ever() {
+        let mut compaction = Compaction::new(Duration::from_secs(1));
+        compaction.searched = None;
+        compaction.worked(Instant::now());
+        assert_eq!(compaction.due(), None, "there is nothing to join");
+        compaction.ended(7);
+        let rested = compaction.earliest().expect("a chat waits");
+        assert_eq!(compaction.due(), Some(rested), "it has been quiet by then");
+        compaction.worked(rested);
+        assert_eq!(compaction.due(), Some(rested + QUIET));
+        compaction.worked(rested + PATIENCE);
+        assert_eq!(compaction.due(), Some(rested + PATIENCE));
+        assert!(!compaction.is_overdue(rested + QUIET) && compaction.is_overdue(rested + PATIENCE));
+    }
 
     #[test]
     fn lengths_come_back() {

@@ -133,6 +133,7 @@ impl Writer {
         if jobs.is_empty() {
             return;
         }
+        self.compaction.worked(Instant::now());
         let mut kept = vec![false; jobs.len()];
         match self.transaction(jobs, &mut kept) {
             Ok(()) => {}
