@@ -19,17 +19,21 @@ use crate::{
     wire::Wire,
 };
 
-/// A throughput row: what keeping costs.
+/// A throughput row: what keeping costs. With the hosts on the gateway's core, and where their agents are.
 pub(crate) async fn throughput(row: &Throughput, rounds: usize) -> io::Result<Vec<Row>> {
-    let servers =
-        [Server::gateway(true, Keeping::Nothing).await?, Server::gateway(true, Keeping::Everything).await?];
-    let [memory, disk] = rows::rates(row, rounds, servers).await?;
-    Ok(vec![Row {
-        name: format!("{}, merging on, journal and hosts on: of the same without", row.name),
-        ratio: ratio(&disk, &memory),
+    let servers = [
+        Server::gateway(true, Keeping::Nothing).await?,
+        Server::gateway(true, Keeping::Everything).await?,
+        Server::gateway(true, Keeping::Everything).await?.with_hosts_apart(),
+    ];
+    let [memory, disk, apart] = rows::rates(row, rounds, servers).await?;
+    let line = |hosts: &str, rates: &Samples| Row {
+        name: format!("{}, merging on, journal and hosts on{hosts}: of the same without", row.name),
+        ratio: ratio(rates, &memory),
         bar: Bar::AtLeast(0.8),
-        detail: format!("{} of {} deltas/s", short(disk.median()), short(memory.median())),
-    }])
+        detail: format!("{} of {} deltas/s", short(rates.median()), short(memory.median())),
+    };
+    Ok(vec![line("", &disk), line(" (hosts on their agents' core)", &apart)])
 }
 
 /// From a short message to its first delta: the message is on the disk before the agent sees it, and what the

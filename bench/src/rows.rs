@@ -71,6 +71,7 @@ impl Stage {
             }
             stage.chats.push(peers);
         }
+        stage.server.place_hosts()?;
         Ok(stage)
     }
 

@@ -9,6 +9,10 @@ use std::{
 };
 
 use clap::ValueEnum as _;
+use rustix::{
+    process::Pid,
+    thread::{CpuSet, sched_setaffinity},
+};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
@@ -55,6 +59,8 @@ pub(crate) struct Server {
     pub(crate) kind: Kind,
     pub(crate) at: Addresses,
     child: Child,
+    /// Hosts share the core of their agents, and not the gateway's.
+    hosts_apart: bool,
     /// Removed with the process.
     _directory: Option<TempDir>,
 }
@@ -105,13 +111,34 @@ impl Server {
             sleep(Duration::from_millis(2)).await;
         };
         let at = Addresses { tcp: address, unix: path("socket") };
-        Ok(Self { kind: Kind::Gateway(Wire::WebSocket), at, child, _directory: None })
+        Ok(Self { kind: Kind::Gateway(Wire::WebSocket), at, child, hosts_apart: false, _directory: None })
     }
 
     /// The same gateway, for peers that connect over this.
     pub(crate) fn over(mut self, wire: Wire) -> Self {
         self.kind = Kind::Gateway(wire);
         self
+    }
+
+    /// The same gateway, with its hosts where their agents are.
+    pub(crate) fn with_hosts_apart(mut self) -> Self {
+        self.hosts_apart = true;
+        self
+    }
+
+    /// Moves the hosts that there are to where they belong.
+    pub(crate) fn place_hosts(&self) -> io::Result<()> {
+        let Some(gateway) = self.child.id().filter(|_| self.hosts_apart) else { return Ok(()) };
+        let mut core = CpuSet::new();
+        core.set(LOAD_CORE);
+        // The kernel's list of a process's children is of one thread each.
+        for thread in fs::read_dir(format!("/proc/{gateway}/task"))? {
+            let children = fs::read_to_string(thread?.path().join("children"))?;
+            for pid in children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
+                sched_setaffinity(Some(pid), &core)?;
+            }
+        }
+        Ok(())
     }
 
     /// The bare broadcaster.
@@ -145,7 +172,7 @@ impl Server {
         let stdout = child.stdout.take().ok_or_else(|| io::Error::other("no stdout"))?;
         let line = BufReader::new(stdout).lines().next_line().await?.unwrap_or_default();
         let at = Addresses { tcp: line.parse().map_err(io::Error::other)?, unix };
-        Ok(Self { kind, at, child, _directory: None })
+        Ok(Self { kind, at, child, hosts_apart: false, _directory: None })
     }
 
     /// Resident memory, in bytes.
@@ -160,7 +187,7 @@ impl Server {
     /// Ends the process and waits for it.
     pub(crate) async fn stop(mut self) -> io::Result<()> {
         if let (Kind::Gateway(_), Some(pid)) = (self.kind, self.child.id()) {
-            let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
             if let Some(pid) = pid {
                 rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
             }
