@@ -32,23 +32,34 @@ pub(crate) fn backup(args: &BackupArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Puts a backup into a data directory that has no chats, and that no gateway runs on.
+/// Puts a backup into a data directory that has no chats, and that no gateway runs on. If it is refused, everything is
+/// as it was before.
 pub(crate) fn restore(args: &RestoreArgs) -> Result<ExitCode> {
     let config = Config::read(&serve_args(&args.place))?;
     let data_dir = DataDir::open(&config.data_dir)?;
-    refuse_chats(data_dir.path())?;
-    let report = Sqlite::restore(&args.file, &data_dir.path().join(JOURNAL)).map_err(|error| {
-        Failure::new(
-            format!("The backup was not restored: {error}."),
-            "No chat was changed. Name a file that `switchboard backup` made, and an empty directory with --data-dir.",
-        )
-    })?;
+    let report = match restore_into(&data_dir, &args.file) {
+        Ok(report) => report,
+        Err(failure) => {
+            data_dir.undo();
+            return Err(failure);
+        }
+    };
     console::line(&format!(
         "{} now holds {}. Clients that were connected before are told that their chats were restored.",
         data_dir.path().display(),
         shown(report)
     ));
     Ok(ExitCode::SUCCESS)
+}
+
+fn restore_into(data_dir: &DataDir, file: &Path) -> Result<BackupReport> {
+    refuse_chats(data_dir.path())?;
+    Sqlite::restore(file, &data_dir.path().join(JOURNAL)).map_err(|error| {
+        Failure::new(
+            format!("The backup was not restored: {error}."),
+            "No chat was changed. Name a file that `switchboard backup` made, and an empty directory with --data-dir.",
+        )
+    })
 }
 
 /// Chats are not overwritten, and agents that may still live are not forgotten.

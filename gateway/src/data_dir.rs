@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, Write},
+    io::{self, Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -29,18 +29,53 @@ const LOOK: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    _lock: File,
+    lock: Lock,
+    before: Before,
+}
+
+/// What was there before a data directory was opened.
+#[derive(Debug)]
+struct Before {
+    /// Folders that were not, the innermost first.
+    missing: Vec<PathBuf>,
+    /// The directory's permissions, if it was there.
+    permissions: Option<fs::Permissions>,
+}
+
+#[derive(Debug)]
+struct Lock {
+    file: File,
+    /// What its file said; `None`: there was none.
+    said: Option<Vec<u8>>,
 }
 
 impl DataDir {
-    /// Makes the directory where it is missing, with nobody else let in, and takes its lock.
+    /// Makes the directory where it is missing, with nobody else let in, and takes its lock. If that fails, no folder is
+    /// left of it.
     pub fn open(path: &Path) -> Result<Self> {
-        make(path)?;
-        check(path)?;
-        let lock = lock(path)?;
+        let before = Before::of(path);
+        let opened = make(path).and_then(|()| check(path)).and_then(|()| lock(path)).and_then(|lock| {
+            // Whoever had the lock last may have opened it again.
+            match check(path) {
+                Ok(()) => Ok(lock),
+                Err(failure) => {
+                    lock.undo(&path.join(LOCK));
+                    Err(failure)
+                }
+            }
+        });
+        let lock = opened.inspect_err(|_| before.remove_folders())?;
         // One directory has one mark, however it is reached.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        Ok(Self { path, _lock: lock })
+        Ok(Self { path, lock, before })
+    }
+
+    /// Gives it up as if it had never been opened. What else is in it stays.
+    pub(crate) fn undo(self) {
+        // While nobody else can have it: one that opens it next looks at that again.
+        self.before.bring_permissions_back(&self.path);
+        self.lock.undo(&self.path.join(LOCK));
+        self.before.remove_folders();
     }
 
     /// Where it is.
@@ -54,6 +89,40 @@ impl DataDir {
         use std::os::unix::ffi::OsStrExt;
         let hash = Sha256::digest(self.path.as_os_str().as_bytes());
         hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+// Whoever brings back what was has another failure to tell of: one of its own leaves only what does no harm.
+impl Before {
+    fn of(path: &Path) -> Self {
+        let folders = path.ancestors().filter(|folder| !folder.as_os_str().is_empty());
+        let missing = folders.take_while(|folder| !folder.exists()).map(Path::to_owned).collect();
+        Self { missing, permissions: fs::metadata(path).ok().map(|metadata| metadata.permissions()) }
+    }
+
+    fn bring_permissions_back(&self, path: &Path) {
+        if let Some(before) = &self.permissions {
+            let _ = fs::set_permissions(path, before.clone());
+        }
+    }
+
+    fn remove_folders(&self) {
+        for folder in &self.missing {
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+impl Lock {
+    fn undo(mut self, path: &Path) {
+        let _ = match &self.said {
+            None => fs::remove_file(path),
+            Some(said) => self
+                .file
+                .set_len(0)
+                .and_then(|()| self.file.rewind())
+                .and_then(|()| self.file.write_all(said)),
+        };
     }
 }
 
@@ -105,38 +174,69 @@ pub(crate) fn check(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn lock(dir: &Path) -> Result<File> {
+fn lock(dir: &Path) -> Result<Lock> {
     let path = dir.join(LOCK);
-    let flags = (OFlags::NOFOLLOW | OFlags::CLOEXEC).bits().cast_signed();
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags);
     let unusable = |error: io::Error| {
         Failure::new(
             format!("The lock file {} cannot be used: {error}.", path.display()),
             "Make it writable for this user, or name another directory with --data-dir.",
         )
     };
-    let mut file = options.open(&path).map_err(unusable)?;
     let deadline = Instant::now() + DYING;
-    let mut locked = file.try_lock();
-    // A process that a killed gateway was just starting holds the lock until it runs a program of its own.
-    while matches!(locked, Err(TryLockError::WouldBlock))
-        && holder(dir).is_some_and(|pid| test_kill_process(pid).is_err())
-        && Instant::now() < deadline
-    {
-        std::thread::sleep(LOOK);
-        locked = file.try_lock();
-    }
-    match locked {
-        Ok(()) => {
-            // Only to tell the next one who it is.
-            let noted = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-            noted.map_err(unusable)?;
-            Ok(file)
+    loop {
+        let (mut file, made) = open_lock(&path).map_err(unusable)?;
+        let mut locked = file.try_lock();
+        // A process that a killed gateway was just starting holds the lock until it runs a program of its own.
+        while matches!(locked, Err(TryLockError::WouldBlock))
+            && holder(dir).is_some_and(|pid| test_kill_process(pid).is_err())
+            && Instant::now() < deadline
+        {
+            std::thread::sleep(LOOK);
+            locked = file.try_lock();
         }
-        Err(TryLockError::WouldBlock) => Err(taken(dir)),
-        Err(TryLockError::Error(error)) => Err(unusable(error)),
+        match locked {
+            // Whoever had it may have removed it meanwhile.
+            Ok(()) if !is_at(&file, &path) => {}
+            Ok(()) => {
+                let mut said = Vec::new();
+                let read = file.read_to_end(&mut said);
+                let mut lock = Lock { file, said: (!made).then_some(said) };
+                // Only to tell the next one who it is.
+                let noted = read
+                    .and_then(|_| lock.file.set_len(0))
+                    .and_then(|()| lock.file.rewind())
+                    .and_then(|()| writeln!(lock.file, "{}", std::process::id()));
+                return match noted {
+                    Ok(()) => Ok(lock),
+                    Err(error) => {
+                        lock.undo(&path);
+                        Err(unusable(error))
+                    }
+                };
+            }
+            Err(TryLockError::WouldBlock) => return Err(taken(dir)),
+            Err(TryLockError::Error(error)) => return Err(unusable(error)),
+        }
     }
+}
+
+/// The lock's file, and whether it was made just now.
+fn open_lock(path: &Path) -> io::Result<(File, bool)> {
+    let flags = (OFlags::NOFOLLOW | OFlags::CLOEXEC).bits().cast_signed();
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600).custom_flags(flags);
+    match options.clone().create_new(true).open(path) {
+        Ok(file) => Ok((file, true)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Ok((options.create(true).truncate(false).open(path)?, false))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let (Ok(mine), Ok(there)) = (file.metadata(), fs::metadata(path)) else { return false };
+    (mine.dev(), mine.ino()) == (there.dev(), there.ino())
 }
 
 /// The process that has the lock, as it says.
@@ -195,6 +295,43 @@ mod tests {
         drop(first);
         check_free(&path).unwrap();
         DataDir::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_is_given_up_is_as_it_was() {
+        let root = tempfile::tempdir().unwrap();
+        DataDir::open(&root.path().join("a/b")).unwrap().undo();
+        assert!(fs::read_dir(root.path()).unwrap().next().is_none());
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(root.path(), open).unwrap();
+        DataDir::open(root.path()).unwrap().undo();
+        assert_eq!(fs::metadata(root.path()).unwrap().permissions().mode() & 0o777, 0o755);
+        assert!(fs::read_dir(root.path()).unwrap().next().is_none());
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        let lock = root.path().join(LOCK);
+        fs::write(&lock, "4000000\n").unwrap();
+        DataDir::open(root.path()).unwrap().undo();
+        assert_eq!(fs::read(&lock).unwrap(), b"4000000\n");
+    }
+
+    #[test]
+    fn a_lock_that_is_removed_while_it_is_waited_for_is_not_taken() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join(LOCK);
+        let mut gone = std::process::Command::new("true").spawn().unwrap();
+        gone.wait().unwrap();
+        fs::write(&path, gone.id().to_string()).unwrap();
+        let before = File::open(&path).unwrap();
+        before.try_lock().unwrap();
+        let second = std::thread::spawn({
+            let root = root.path().to_owned();
+            move || lock(&root).unwrap()
+        });
+        std::thread::sleep(LOOK * 4);
+        fs::remove_file(&path).unwrap();
+        drop(before);
+        let second = second.join().unwrap();
+        assert!(is_at(&second.file, &path));
     }
 
     #[test]

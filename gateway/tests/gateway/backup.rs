@@ -1,6 +1,7 @@
 //! Backup of a gateway that runs, and its way back.
 
 use std::{
+    fs::Permissions,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Output,
@@ -112,6 +113,23 @@ fn what_cannot_be_backed_up_or_restored_says_so() {
     std::fs::write(&file, "something else").unwrap();
     let (done, said) = command(&["restore", file.to_str().unwrap()], &data);
     assert!(!done && said.contains("not a Switchboard journal"), "{said}");
-    let left: Vec<_> = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert!(left.iter().all(|name| name.to_string_lossy().ends_with("lock")), "{left:?}");
+    assert!(!data.exists(), "nothing is left of it");
+    // Whatever was there stays as it was.
+    std::fs::create_dir(&data).unwrap();
+    std::fs::set_permissions(&data, Permissions::from_mode(0o700)).unwrap();
+    std::fs::write(data.join("token"), "secret").unwrap();
+    let (done, said) = command(&["restore", file.to_str().unwrap()], &data);
+    assert!(!done && said.contains("not a Switchboard journal"), "{said}");
+    assert_eq!(names(&data), ["token"]);
+    std::fs::write(data.join("journal.db"), "chats").unwrap();
+    let (done, said) = command(&["restore", file.to_str().unwrap()], &data);
+    assert!(!done && said.contains("holds chats already"), "{said}");
+    assert_eq!(names(&data), ["journal.db", "token"]);
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }

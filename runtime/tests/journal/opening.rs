@@ -294,11 +294,7 @@ fn a_backup_is_made_while_the_journal_is_open() {
 
     let restored = Sqlite::restore(&to, &backup.path().join("journal.db")).expect("it is restored");
     assert_eq!(restored.chats, 1);
-    let names =
-        fs::read_dir(backup.path()).expect("a folder").map(|entry| entry.expect("a file").file_name());
-    let mut names: Vec<_> = names.filter_map(|name| name.into_string().ok()).collect();
-    names.sort();
-    assert_eq!(names, ["closed", "copy", "journal.db", "journal.db.lock"]);
+    assert_eq!(names(backup.path()), ["closed", "copy", "journal.db", "journal.db.lock"]);
     let (mut copy, report) = open(backup.path()).expect("it opens");
     assert!(!report.created, "{report:?}");
     assert_eq!(copy.history(&scribe.key, 10).len(), 1);
@@ -316,6 +312,7 @@ fn what_is_no_backup_is_not_restored() {
         let refused = Sqlite::restore(file, &place).expect_err("it is refused");
         assert!(refused.to_string().contains(what), "{refused}");
     }
+    assert_eq!(names(folder.path()), ["text"], "nothing is left of it");
     // One whose middle is not what it was.
     let (mut desk, _) = open(folder.path()).expect("it opens");
     let mut scribe = Scribe::new("owner", "chat");
@@ -329,10 +326,24 @@ fn what_is_no_backup_is_not_restored() {
     let mut bytes = fs::read(&copy).expect("a file");
     bytes[20_000..28_000].fill(0xaa);
     fs::write(&copy, bytes).expect("a file");
-    let elsewhere = folder.path().join("other.db");
-    let refused = Sqlite::restore(&copy, &elsewhere).expect_err("it is damaged");
+    // Another program's database, with a write-ahead log.
+    let foreign = folder.path().join("foreign");
+    let mut bytes = fs::read(&place).expect("a file");
+    bytes[68..72].fill(1);
+    fs::write(&foreign, bytes).expect("a file");
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let refused = Sqlite::restore(&copy, &elsewhere.path().join("journal.db")).expect_err("it is damaged");
     assert!(matches!(refused.reason, OpenErrorReason::Damaged { .. }), "{refused}");
-    assert!(!elsewhere.exists());
+    let refused = Sqlite::restore(&foreign, &elsewhere.path().join("journal.db")).expect_err("it is foreign");
+    assert!(matches!(refused.reason, OpenErrorReason::NotAJournal), "{refused}");
+    assert!(names(elsewhere.path()).is_empty(), "{:?}", names(elsewhere.path()));
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("a file").file_name());
+    let mut names: Vec<_> = entries.filter_map(|name| name.into_string().ok()).collect();
+    names.sort();
+    names
 }
 
 #[test]

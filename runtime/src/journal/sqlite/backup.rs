@@ -62,26 +62,35 @@ impl Sqlite {
     /// a new epoch when it is next opened, so that no client takes old events for new ones.
     ///
     /// # Errors
-    /// If a journal is there already or in use, or if the copy is none, is damaged, or is of a newer version.
+    /// If a journal is there already or in use, or if the copy is none, is damaged, or is of a newer version. Nothing is
+    /// left then that was not there before.
     pub fn restore(copy: &Path, journal: &Path) -> Result<BackupReport, OpenError> {
         if !copy.exists() {
             return Err(OpenError::new(copy, OpenErrorReason::Missing));
         }
         check_file(&Files { db: copy.to_owned() })?;
         let files = Files { db: journal.to_owned() };
-        let _lock = Lock::take(&files)?;
-        for file in [files.db.clone(), files.wal(), files.commits()] {
-            if file.exists() {
-                return Err(OpenError::new(&file, OpenErrorReason::Exists));
-            }
+        let lock = Lock::take(&files)?;
+        let restored = put(copy, &files);
+        if restored.is_err() {
+            lock.undo(&files);
         }
-        let partial = Partial::make(journal)?;
-        fs::copy(copy, &partial.path).map_err(|error| OpenError::io(&partial.path, error))?;
-        let report = look_into(&partial.path)?;
-        renew(&partial.path).map_err(|error| OpenError::sqlite(&partial.path, error))?;
-        partial.finish(journal)?;
-        Ok(report)
+        restored
     }
+}
+
+fn put(copy: &Path, files: &Files) -> Result<BackupReport, OpenError> {
+    for file in [files.db.clone(), files.wal(), files.commits()] {
+        if file.exists() {
+            return Err(OpenError::new(&file, OpenErrorReason::Exists));
+        }
+    }
+    let partial = Partial::make(&files.db)?;
+    fs::copy(copy, &partial.path).map_err(|error| OpenError::io(&partial.path, error))?;
+    let report = look_into(&partial.path)?;
+    renew(&partial.path).map_err(|error| OpenError::sqlite(&partial.path, error))?;
+    partial.finish(&files.db)?;
+    Ok(report)
 }
 
 /// A file that is not finished. Removed unless it is.
@@ -119,8 +128,12 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // Gone already if it was finished.
-        let _ = fs::remove_file(&self.path);
+        // Looking into one that was made in another way leaves files beside it; all are gone if it was finished.
+        for suffix in ["", "-wal", "-shm"] {
+            let mut name = self.path.clone().into_os_string();
+            name.push(suffix);
+            let _ = fs::remove_file(name);
+        }
     }
 }
 

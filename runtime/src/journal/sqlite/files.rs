@@ -4,8 +4,8 @@
 use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions},
-    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    io,
+    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -93,32 +93,63 @@ fn open_private(path: &Path) -> io::Result<File> {
 /// however it ends.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
+    /// Nobody had the journal open before.
+    made: bool,
 }
 
 impl Lock {
     pub(super) fn take(files: &Files) -> Result<Self, OpenError> {
         let path = files.lock();
-        let mut file = open_private(&path).map_err(|error| OpenError::io(&path, error))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
-                let mut text = String::new();
-                // The process is a courtesy: without it the message is still right.
-                let _ = file.read_to_string(&mut text);
-                let pid = text.trim().parse().ok();
-                return Err(OpenError::new(&files.db, OpenErrorReason::InUse { pid }));
+        loop {
+            let lock = Self::open(&path).map_err(|error| OpenError::io(&path, error))?;
+            match flock(&lock.file, FlockOperation::NonBlockingLockExclusive) {
+                // Whoever had it may have removed it meanwhile.
+                Ok(()) if !lock.is_at(&path) => {}
+                Ok(()) => {
+                    if let Err(error) = lock.tell() {
+                        tracing::debug!(%error, "the lock file does not say who holds it");
+                    }
+                    return Ok(lock);
+                }
+                Err(Errno::WOULDBLOCK) => {
+                    // The process is a courtesy: without it the message is still right.
+                    let text = io::read_to_string(&lock.file).unwrap_or_default();
+                    let pid = text.trim().parse().ok();
+                    return Err(OpenError::new(&files.db, OpenErrorReason::InUse { pid }));
+                }
+                Err(error) => return Err(OpenError::io(&path, error.into())),
             }
-            Err(error) => return Err(OpenError::io(&path, error.into())),
         }
-        let told = file
-            .set_len(0)
-            .and_then(|()| file.seek(SeekFrom::Start(0)))
-            .and_then(|_| writeln!(file, "{}", std::process::id()));
-        if let Err(error) = told {
-            tracing::debug!(%error, "the lock file does not say who holds it");
+    }
+
+    fn open(path: &Path) -> io::Result<Self> {
+        let made = OpenOptions::new().read(true).write(true).create_new(true).mode(MODE).open(path);
+        match made {
+            Ok(file) => Ok(Self { file, made: true }),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Ok(Self { file: open_private(path)?, made: false })
+            }
+            Err(error) => Err(error),
         }
-        Ok(Self { _file: file })
+    }
+
+    fn is_at(&self, path: &Path) -> bool {
+        let (Ok(mine), Ok(there)) = (self.file.metadata(), fs::metadata(path)) else { return false };
+        (mine.dev(), mine.ino()) == (there.dev(), there.ino())
+    }
+
+    fn tell(&self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)
+    }
+
+    /// Lets go of a journal that was not made after all.
+    pub(super) fn undo(self, files: &Files) {
+        if self.made {
+            // Left, it keeps nobody from anything.
+            let _ = fs::remove_file(files.lock());
+        }
     }
 }
 
