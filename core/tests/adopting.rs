@@ -23,12 +23,24 @@ struct World {
     now: Moment,
     journal: MemoryJournal,
     appends: VecDeque<Append>,
+    /// Questions that wait, where they are not answered at once.
+    asks: Option<Vec<Ask>>,
 }
 
 impl World {
     fn new(journal: MemoryJournal, seed: u8) -> Self {
+        Self::with_places(journal, seed, Limits::default().agents)
+    }
+
+    fn with_places(journal: MemoryJournal, seed: u8, agents: usize) -> Self {
         let now = Moment { ticks_ms: 0, unix_ms: 1_700_000_000_000 };
-        Self { hub: Hub::new(Limits::default(), [seed; 32], now), now, journal, appends: VecDeque::new() }
+        let hub = Hub::new(Limits { agents, ..Limits::default() }, [seed; 32], now);
+        let mut world = Self { hub, now, journal, appends: VecDeque::new(), asks: None };
+        world.step(Input::Opened {
+            conn: CONN,
+            peer: Peer { principal: Principal::owner(), client_id: None },
+        });
+        world
     }
 
     /// Gives what is to be done besides appends and questions.
@@ -38,7 +50,10 @@ impl World {
         while let Some(output) = self.hub.poll_output() {
             match output {
                 Output::Append(append) => self.appends.push_back(append),
-                Output::Ask(ask) => self.hub.handle(self.now, Input::Journal(self.journal.ask(ask))),
+                Output::Ask(ask) => match &mut self.asks {
+                    Some(asks) => asks.push(ask),
+                    None => self.hub.handle(self.now, Input::Journal(self.journal.ask(ask))),
+                },
                 other => others.push(other),
             }
         }
@@ -61,12 +76,43 @@ impl World {
     }
 
     fn sends(&mut self, content: &str) -> Vec<Output> {
-        let message = Message { chat_id: key().chat, content: content.into(), turn_id: None };
+        self.sends_to("c", content)
+    }
+
+    fn sends_to(&mut self, chat: &str, content: &str) -> Vec<Output> {
+        let message = Message { chat_id: key_of(chat).chat, content: content.into(), turn_id: None };
         self.step(Input::Envelope { conn: CONN, envelope: ClientEnvelope::Message(message) })
     }
 
     fn says(&mut self, run: AgentRun, records: AgentRecords) -> Vec<Output> {
         self.step(Input::AgentRecords { chat: key(), run, records })
+    }
+
+    /// The agent of a chat ends its turn. Gives who is stopped.
+    fn ends(&mut self, chat: &str, run: AgentRun) -> Vec<AgentRun> {
+        let mut outputs = self.step(Input::AgentRecords { chat: key_of(chat), run, records: ended(1) });
+        outputs.extend(self.keep_all());
+        stopped(&outputs)
+    }
+
+    /// The agent of a chat is gone. Gives who is started.
+    fn exits(&mut self, chat: &str, run: AgentRun) -> Option<AgentRun> {
+        let mut outputs = self.step(Input::AgentExited { chat: key_of(chat), run, exit: AgentExit::Stopped });
+        outputs.extend(self.keep_all());
+        started(&outputs)
+    }
+
+    /// A turn begins in a chat.
+    fn begins(&mut self, chat: &str) -> AgentRun {
+        self.sends_to(chat, "hi");
+        started(&self.keep_all()).expect("an agent is started")
+    }
+
+    /// The journal answers what was asked.
+    fn answers(&mut self) -> Vec<Output> {
+        let asks = self.asks.take().unwrap_or_default();
+        let answers: Vec<_> = asks.into_iter().map(|ask| self.journal.ask(ask)).collect();
+        answers.into_iter().flat_map(|answer| self.step(Input::Journal(answer))).collect()
     }
 
     fn waits(&mut self, ms: u64) -> Vec<Output> {
@@ -82,7 +128,30 @@ impl World {
 }
 
 fn key() -> ChatKey {
-    ChatKey { principal: Principal::owner(), chat: ChatId::parse("c").unwrap() }
+    key_of("c")
+}
+
+fn key_of(chat: &str) -> ChatKey {
+    ChatKey { principal: Principal::owner(), chat: ChatId::parse(chat).unwrap() }
+}
+
+fn stopped(outputs: &[Output]) -> Vec<AgentRun> {
+    let stopped = outputs.iter().filter_map(|output| match output {
+        Output::StopAgent { run, kill } => {
+            assert!(!kill, "in good order");
+            Some(*run)
+        }
+        _ => None,
+    });
+    stopped.collect()
+}
+
+fn adopted(outputs: &[Output]) -> Vec<AgentRun> {
+    let adopted = outputs.iter().filter_map(|output| match output {
+        Output::AdoptAgent { agent, .. } => Some(agent.run),
+        _ => None,
+    });
+    adopted.collect()
 }
 
 fn ended(position: u64) -> AgentRecords {
@@ -100,9 +169,7 @@ fn started(outputs: &[Output]) -> Option<AgentRun> {
 /// A hub with a turn that its agent has been told of, and that agent.
 fn in_a_turn() -> (World, AgentRun) {
     let mut world = World::new(MemoryJournal::default(), 7);
-    world.step(Input::Opened { conn: CONN, peer: Peer { principal: Principal::owner(), client_id: None } });
-    world.sends("hi");
-    let run = started(&world.keep_all()).unwrap();
+    let run = world.begins("c");
     (world, run)
 }
 
@@ -184,4 +251,63 @@ fn the_state_of_a_decoder_is_on_the_disk_before_an_agent_forgets_what_led_to_it(
     };
     assert_eq!(durability(2, None), Durability::Written);
     assert_eq!(durability(3, Some("state".into())), Durability::Synced);
+}
+
+#[test]
+fn of_more_agents_than_places_those_with_nothing_to_do_are_stopped() {
+    let mut world = World::with_places(MemoryJournal::default(), 7, 4);
+    let runs = ["a", "b", "c", "d"].map(|chat| world.begins(chat));
+    world.ends("a", runs[0]);
+    world.ends("d", runs[3]);
+    let mut next = World::with_places(world.journal, 8, 1);
+    let outputs: Vec<_> = ["a", "b", "c", "d"]
+        .map(|chat| next.step(Input::Recover { chat: key_of(chat) }))
+        .into_iter()
+        .flatten()
+        .collect();
+    assert_eq!(adopted(&outputs), runs, "each is taken up, if only to be stopped");
+    assert_eq!(stopped(&outputs), [runs[0], runs[3]]);
+    next.keep_all();
+    next.sends_to("e", "a new one");
+    assert_eq!(started(&next.keep_all()), None);
+    assert_eq!(next.exits("a", runs[0]), None);
+    assert_eq!(next.exits("d", runs[3]), None, "there is still no room");
+    assert_eq!(next.ends("b", runs[1]), [runs[1]], "it has nothing to do any more");
+    assert_eq!(next.exits("b", runs[1]), None, "the one that is left has the only place");
+    assert_eq!(next.ends("c", runs[2]), [runs[2]], "and makes room when it has nothing to do");
+    assert!(next.exits("c", runs[2]).is_some());
+    assert_eq!(next.hub.counts().agents, 1);
+}
+
+#[test]
+fn no_agent_starts_before_it_is_known_which_ones_are_taken_up() {
+    let mut world = World::with_places(MemoryJournal::default(), 7, 1);
+    let run = world.begins("b");
+    world.sends_to("a", "it waits for a place");
+    world.keep_all();
+    let mut next = World::with_places(world.journal, 8, 1);
+    next.asks = Some(Vec::new());
+    next.step(Input::Recover { chat: key_of("a") });
+    next.step(Input::Recover { chat: key_of("b") });
+    let mut outputs = next.answers();
+    assert_eq!(adopted(&outputs), [run]);
+    outputs.extend(next.keep_all());
+    assert_eq!(started(&outputs), None);
+    assert_eq!(next.ends("b", run), [run]);
+    assert!(next.exits("b", run).is_some(), "now it is its turn");
+}
+
+#[test]
+fn a_chat_that_cannot_be_read_keeps_no_place() {
+    let mut world = World::with_places(MemoryJournal::default(), 7, 1);
+    world.begins("b");
+    let mut next = World::with_places(world.journal, 8, 1);
+    next.asks = Some(Vec::new());
+    next.step(Input::Recover { chat: key_of("b") });
+    let asks = next.asks.take().unwrap();
+    next.sends_to("a", "it waits until that is known");
+    assert_eq!(started(&next.keep_all()), None);
+    let mut outputs = next.step(Input::Journal(JournalAnswer::Failed(asks[0].id)));
+    outputs.extend(next.keep_all());
+    assert!(started(&outputs).is_some());
 }

@@ -69,6 +69,8 @@ pub(super) struct Chat {
     pub(super) timer: Option<u64>,
     /// It has open turns of an earlier life, so that it must be loaded in the end.
     pub(super) recover: bool,
+    /// A place is kept for the agent that it may have.
+    pub(super) agent_expected: bool,
     /// When to ask for it again.
     pub(super) reload_at_ms: Option<u64>,
     pub(super) deletion: Option<Deletion>,
@@ -137,6 +139,7 @@ impl Chat {
             looking_up: false,
             timer: None,
             recover: false,
+            agent_expected: false,
             reload_at_ms: None,
             deletion: None,
         }
@@ -155,6 +158,7 @@ impl Chat {
     }
 
     pub(super) fn loaded(&mut self, cx: &mut Context, record: Option<Box<ChatRecord>>) {
+        self.expect_agent_no_more(cx);
         match record {
             None => self.phase = Phase::Absent,
             Some(record) => {
@@ -172,6 +176,7 @@ impl Chat {
     pub(super) fn found_deleted(&mut self, cx: &mut Context) {
         self.phase = Phase::Deleted;
         self.recover = false;
+        self.expect_agent_no_more(cx);
         self.take_intake(cx);
     }
 
@@ -183,6 +188,7 @@ impl Chat {
 
     /// The journal could not say: what was wanted is refused, and may be tried again.
     pub(super) fn load_failed(&mut self, cx: &mut Context) {
+        self.expect_agent_no_more(cx);
         self.phase = Phase::Absent;
         for (conn, wanted) in core::mem::take(&mut self.intake) {
             let refusal = unreadable().chat(&self.key.chat).turn(wanted.turn_id());

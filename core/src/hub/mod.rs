@@ -133,7 +133,7 @@ impl Hub {
             Input::Recover { chat } => {
                 let known = self.by_key.get(&chat).copied();
                 let chat = known.unwrap_or_else(|| self.load(chat, None));
-                self.with_chat(chat, |chat, _| chat.recover = true);
+                self.with_chat(chat, Chat::expect_agent);
             }
             Input::Journal(answer) => self.journal(answer),
             Input::Tick => {}

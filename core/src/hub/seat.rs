@@ -7,7 +7,7 @@ use alloc::{
 
 use super::{
     Hub,
-    chat::Chat,
+    chat::{Chat, Phase},
     context::{Context, Errand},
     io::{ChatRef, Output},
     log::Draft,
@@ -38,10 +38,13 @@ pub(super) enum Seat {
     },
 }
 
-/// The places for agents. A chat holds one from reservation to exit.
+/// The places for agents. A chat holds one from reservation to exit. Agents that are taken up may be more than there are
+/// places: those that have nothing to do are stopped, and no other one starts before there is room again.
 #[derive(Debug, Default)]
 pub(super) struct Places {
     pub(super) taken: usize,
+    /// Places kept for chats of an earlier gateway whose agents the journal has yet to name.
+    expected: usize,
     /// Of these, agents that were told to stop: places about to be free.
     stopping: usize,
     /// Chats whose agent has nothing to do, longest idle first.
@@ -51,14 +54,28 @@ pub(super) struct Places {
     last_ticket: u64,
 }
 
+impl Places {
+    fn have_room(&self, limit: usize) -> bool {
+        self.taken + self.expected < limit
+    }
+
+    /// Whether there are more agents than places, or too few about to be free for those who wait.
+    fn are_too_few(&self, limit: usize) -> bool {
+        self.taken + self.waiting.len() > limit + self.stopping
+    }
+}
+
 impl Hub {
     /// Gives free places to those who wait longest, and makes room for the others where an agent is idle.
     pub(super) fn serve_places(&mut self) {
-        while self.cx.agents.taken < self.cx.limits.agents {
+        if self.cx.leaving {
+            return;
+        }
+        while self.cx.agents.have_room(self.cx.limits.agents) {
             let Some((_, next)) = self.cx.agents.waiting.pop_first() else { break };
             self.with_chat(next, Chat::place_offered);
         }
-        while self.cx.agents.waiting.len() > self.cx.agents.stopping {
+        while self.cx.agents.are_too_few(self.cx.limits.agents) {
             let Some((_, idle)) = self.cx.agents.idle.pop_first() else { break };
             self.with_chat(idle, |chat, cx| chat.stop_agent(cx, false));
         }
@@ -72,7 +89,7 @@ impl Chat {
             Seat::Reserved { .. } | Seat::Alive { .. } => true,
             // Its exit puts the chat in line.
             Seat::Stopping { .. } => false,
-            Seat::Empty if cx.agents.taken < cx.limits.agents => {
+            Seat::Empty if cx.agents.have_room(cx.limits.agents) => {
                 self.leave_line(cx);
                 cx.agents.taken += 1;
                 self.seat = Seat::Reserved { run: cx.next_run(), named: false };
@@ -180,11 +197,29 @@ impl Chat {
         }
     }
 
-    /// Takes up the agent that the chat had under an earlier gateway, and tells it again what it may not have
-    /// heard.
+    /// The chat is one of an earlier gateway. Until the journal says whether it has an agent, a place is kept for that.
+    pub(super) fn expect_agent(&mut self, cx: &mut Context) {
+        self.recover = true;
+        if self.phase == Phase::Loading && !self.agent_expected {
+            self.agent_expected = true;
+            cx.agents.expected += 1;
+        }
+    }
+
+    /// The journal has said so, or cannot at the moment: nobody else is to wait for that.
+    pub(super) fn expect_agent_no_more(&mut self, cx: &mut Context) {
+        if core::mem::take(&mut self.agent_expected) {
+            cx.agents.expected -= 1;
+            cx.errands.push_back(Errand::ServePlaces);
+        }
+    }
+
+    /// Takes up the agent that the chat had under an earlier gateway, whether or not there is a place, and tells it
+    /// again what it may not have heard.
     pub(super) fn adopt_agent(&mut self, cx: &mut Context, agent: AgentPlace, commands: Vec<AgentCommand>) {
         let run = agent.run;
         cx.agents.taken += 1;
+        cx.errands.push_back(Errand::ServePlaces);
         self.seat = Seat::Alive { run, held: false };
         cx.output(Output::AdoptAgent { chat: self.key.clone(), agent, session: self.session.clone() });
         for command in commands {

@@ -446,10 +446,7 @@ impl Chat {
         let cancelled = record.turns.iter().any(|open| open.started_at_ms.is_some() && open.cancel_requested);
         let started = self.view.turn().is_some();
         let orphaned = record.agent.is_none();
-        // One with nothing to do is left to itself where there is no place for it.
-        if let Some(agent) = record.agent
-            && (started || cx.agents.taken < cx.limits.agents)
-        {
+        if let Some(agent) = record.agent {
             self.adopt_agent(cx, agent, record.commands);
         }
         for open in record.turns {

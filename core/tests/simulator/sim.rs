@@ -34,8 +34,10 @@ pub struct Sim {
     pub(super) answers: Vec<Answer>,
     pub(super) healthy: bool,
     pub(super) made: u64,
-    restarts: u32,
+    restarts: usize,
     crashes: u32,
+    /// Agents' places that were taken when last looked, and how many agents had been taken up by then.
+    places: (usize, usize),
 }
 
 impl Sim {
@@ -63,6 +65,7 @@ impl Sim {
             made: 0,
             restarts: 0,
             crashes: 0,
+            places: (0, 0),
         }
     }
 
@@ -379,7 +382,10 @@ impl Sim {
                 self.agents.wait(self.world.now.ticks_ms);
             }
         }
-        self.world.restart();
+        // Another configuration may have more places, or fewer.
+        let agents = 1 + (self.world.hub.limits().agents + self.restarts) % 4;
+        self.world.restart(Limits { agents, ..self.world.hub.limits().clone() });
+        self.places = (0, 0);
         let unfinished = self.world.journal.unfinished();
         self.agents.gateway_begins(&unfinished.iter().filter_map(|(_, run)| *run).collect());
         for (chat, _) in unfinished {
@@ -436,11 +442,14 @@ impl Sim {
         named.chain(made).collect()
     }
 
-    fn check_bounds(&self) {
+    fn check_bounds(&mut self) {
         let (counts, limits) = (self.world.hub.counts(), self.world.hub.limits());
         assert_eq!(counts.connections, self.world.outboxes.len());
-        // What was left to it is taken up, whether or not there are places.
-        assert!(counts.agents <= limits.agents + self.world.adopted, "more agents than places");
+        // What was left to it is taken up, whether or not there are places. Nothing else starts then.
+        let (agents, adopted) = self.places;
+        let most = limits.agents.max(agents) + self.world.adopted - adopted;
+        assert!(counts.agents <= most, "more agents than places");
+        self.places = (counts.agents, self.world.adopted);
         assert!(self.world.agents.len() <= counts.agents, "every agent has a place");
         for outbox in self.world.outboxes.values() {
             let most = 2 * outbox.limit + limits.page_bytes + 16_000;

@@ -134,7 +134,7 @@ impl Script {
                 let chat = self.find(chat)?;
                 self.world.step(Input::Recover { chat });
             }
-            Step::Restart => self.world.restart(),
+            Step::Restart => self.world.restart(self.world.hub.limits().clone()),
             Step::Shutdown => self.world.step(Input::Shutdown),
         }
         let mut world = std::mem::replace(&mut self.world, World::new(Limits::default()));

@@ -129,9 +129,9 @@ impl World {
     }
 
     /// A new hub on the same journal. Connections, agents and unanswered requests are gone with the old one.
-    pub fn restart(&mut self) {
+    pub fn restart(&mut self, limits: Limits) {
         self.lives += 1;
-        self.hub = Hub::new(self.hub.limits().clone(), [self.lives; 32], self.now);
+        self.hub = Hub::new(limits, [self.lives; 32], self.now);
         self.journal.restart();
         self.outboxes.clear();
         self.agents.clear();

@@ -1,8 +1,10 @@
 //! How the gateway ends, and what it leaves behind: nothing.
 
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal;
 
-use crate::lab::{Client, Gateway, switchboard, wait};
+use crate::lab::{Client, ECHO, Gateway, PATIENCE, switchboard, wait};
 
 /// How many processes bear a mark in their environment: agents, their hosts, and what they started.
 fn marked(mark: &str) -> usize {
@@ -83,10 +85,40 @@ fn a_restart_goes_unnoticed_by_the_agent() {
     assert_eq!(marked(&mark), 0);
 }
 
+#[test]
+fn agents_beyond_a_limit_that_was_lowered_are_ended() {
+    let mut gateway = Gateway::start(&[]);
+    let mut client = gateway.websocket();
+    for turn in ["t1", "t2", "t3"] {
+        let chat = client.new_chat();
+        client.message(&chat, turn, "hi");
+        client.wait_for("turn_end");
+    }
+    gateway.signal(Signal::KILL);
+    gateway.wait();
+    let hosts = || {
+        let hosts = switchboard_agent_bridge::list_hosts(&gateway.path("data/hosts")).unwrap();
+        hosts.iter().filter(|host| host.live).count()
+    };
+    assert_eq!(hosts(), 3, "each chat has one");
+    let mut next = next_with(&gateway, &ECHO, &["--max-agents", "1"]);
+    let begun = Instant::now();
+    while hosts() > 1 {
+        assert!(begun.elapsed() < PATIENCE, "{} hosts are left", hosts());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    stop(&mut next, Signal::INT);
+    assert_eq!(hosts(), 0);
+}
+
 /// Another gateway on the same data directory, once it is ready.
 fn next_gateway(gateway: &Gateway, flags: &[&str]) -> std::process::Child {
+    next_with(gateway, &["--agent-command", WITH_HELPER, "--dialect", "text"], flags)
+}
+
+fn next_with(gateway: &Gateway, agent: &[&str], flags: &[&str]) -> std::process::Child {
     let mut next = switchboard();
-    next.args(["serve", "--listen", "127.0.0.1:0", "--agent-command", WITH_HELPER, "--dialect", "text"]);
+    next.args(["serve", "--listen", "127.0.0.1:0"]).args(agent);
     next.args(flags).arg("--data-dir").arg(gateway.path("data"));
     let mut next =
         next.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap();
@@ -127,7 +159,7 @@ fn a_second_ctrl_c_does_not_wait() {
     gateway.signal(Signal::INT);
     client.wait_for("turn_end");
     gateway.signal(Signal::INT);
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     // How it ends depends on how far it had come.
     gateway.wait();
     assert!(began.elapsed().as_secs() < 25, "{:?}", began.elapsed());
