@@ -254,6 +254,21 @@ fn the_state_of_a_decoder_is_on_the_disk_before_an_agent_forgets_what_led_to_it(
 }
 
 #[test]
+fn why_a_turn_is_being_cancelled_is_known_to_the_next_gateway() {
+    let (mut world, run) = in_a_turn();
+    let silent_ms = world.hub.limits().silent_turn_ms;
+    world.waits(silent_ms);
+    world.keep_all();
+    let (mut next, _) = next(world);
+    let end = AgentEvent::TurnEnded { outcome: Outcome::Cancelled, error: None, usage: None, cost: None };
+    next.says(run, AgentRecords { position: 1, events: vec![end], checkpoint: None });
+    let logged: String =
+        next.appends.iter().flat_map(|append| &append.events).map(|event| event.frame.as_str()).collect();
+    assert!(logged.contains("\"outcome\":\"cancelled\"") && logged.contains("agent_silent"), "{logged}");
+    next.keep_all();
+}
+
+#[test]
 fn of_more_agents_than_places_those_with_nothing_to_do_are_stopped() {
     let mut world = World::with_places(MemoryJournal::default(), 7, 4);
     let runs = ["a", "b", "c", "d"].map(|chat| world.begins(chat));

@@ -209,7 +209,7 @@ impl Chat {
         let told = |command: &AgentCommand| matches!(command, AgentCommand::Prompt { turn_id, .. } if turn_id == running);
         let logged = record.is_some_and(|record| record.commands.iter().any(told));
         let Some(active) = self.active.as_ref().filter(|_| !logged) else { return };
-        let cancelled = active.cancel_by_ms.is_some();
+        let cancelled = active.cancel_by_ms.is_some().then(|| active.cancel_reason.clone());
         let prompt = if active.prompted {
             let turn = self.turns.iter().find(|turn| turn.id == *running);
             let text = turn.map(|turn| turn.text().into());
@@ -218,8 +218,8 @@ impl Chat {
             active.untold.clone()
         };
         let Some(command) = prompt else { return };
-        if cancelled {
-            draft.changes.push(Change::CancelRequested { turn_id: running.clone() });
+        if let Some(reason) = cancelled {
+            draft.changes.push(Change::CancelRequested { turn_id: running.clone(), reason });
         }
         draft.changes.push(Change::Command { command });
     }

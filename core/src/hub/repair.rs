@@ -282,7 +282,7 @@ fn turn_of(change: &Change) -> Option<&TurnId> {
     match change {
         Change::TurnAccepted { turn_id, .. }
         | Change::TurnStarted { turn_id }
-        | Change::CancelRequested { turn_id }
+        | Change::CancelRequested { turn_id, .. }
         | Change::TurnEnded { turn_id, .. } => Some(turn_id),
         Change::Command { command } => command_turn(command),
         Change::RequestOpened { .. }

@@ -65,7 +65,7 @@ pub(super) struct Active {
     /// It was told to stop, and is killed at this time.
     pub(super) cancel_by_ms: Option<u64>,
     /// Why it is being cancelled, where nobody asked for that.
-    cancel_reason: Option<TurnError>,
+    pub(super) cancel_reason: Option<TurnError>,
     pub(super) streams: BTreeMap<StreamId, StreamKind>,
     pub(super) tools: Vec<String>,
     /// What is open is other than the journal was told.
@@ -231,9 +231,9 @@ impl Chat {
             return;
         };
         active.cancel_by_ms = Some(cx.now.ticks_ms + cx.limits.cancel_grace_ms);
-        active.cancel_reason = reason;
+        active.cancel_reason.clone_from(&reason);
         let mut draft = Draft::new();
-        draft.changes.push(Change::CancelRequested { turn_id: turn_id.clone() });
+        draft.changes.push(Change::CancelRequested { turn_id: turn_id.clone(), reason });
         draft.command(AgentCommand::Cancel { id: self.next_command(), turn_id });
         self.stage(cx, draft);
         self.rearm(cx);
@@ -443,7 +443,8 @@ impl Chat {
         self.session = record.session;
         self.last_command = record.last_command;
         self.requests = record.requests.iter().map(|open| (open.request_id.clone(), open.question)).collect();
-        let cancelled = record.turns.iter().any(|open| open.started_at_ms.is_some() && open.cancel_requested);
+        let mut running = record.turns.iter().filter(|open| open.started_at_ms.is_some());
+        let cancelled = running.find(|open| open.cancel_requested).map(|open| open.cancel_reason.clone());
         let started = self.view.turn().is_some();
         let orphaned = record.agent.is_none();
         if let Some(agent) = record.agent {
@@ -465,7 +466,10 @@ impl Chat {
             let mut active = Active::new(cx.now.ticks_ms);
             active.prompted = true;
             active.restore_work(record.open_work);
-            active.cancel_by_ms = cancelled.then(|| cx.now.ticks_ms + cx.limits.cancel_grace_ms);
+            if let Some(reason) = cancelled {
+                active.cancel_by_ms = Some(cx.now.ticks_ms + cx.limits.cancel_grace_ms);
+                active.cancel_reason = reason;
+            }
             self.active = Some(active);
         }
         if started && orphaned {

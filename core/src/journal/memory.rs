@@ -204,13 +204,17 @@ impl Chat {
                     accepted_at_ms: at_ms,
                     started_at_ms: None,
                     cancel_requested: false,
+                    cancel_reason: None,
                 });
             }
             Change::TurnStarted { turn_id } => {
                 self.open_turn(&turn_id, |turn| turn.started_at_ms = Some(at_ms));
             }
-            Change::CancelRequested { turn_id } => {
-                self.open_turn(&turn_id, |turn| turn.cancel_requested = true);
+            Change::CancelRequested { turn_id, reason } => {
+                self.open_turn(&turn_id, |turn| {
+                    turn.cancel_requested = true;
+                    turn.cancel_reason = reason;
+                });
             }
             Change::TurnEnded { turn_id, .. } => {
                 let place = self.open.iter().position(|turn| turn.turn_id == turn_id);

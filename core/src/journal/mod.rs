@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     agent::{AgentCommand, AgentRun},
     ids::{ChatId, ChatKey, Cursor, Epoch, Principal, RequestId, TurnId},
-    wire::{ChatSummary, Frame, GoalState, Outcome},
+    wire::{ChatSummary, Frame, GoalState, Outcome, TurnError},
 };
 
 /// Names an append in its answer.
@@ -101,10 +101,12 @@ pub enum Change {
         /// The turn.
         turn_id: TurnId,
     },
-    /// Somebody wants it to stop.
+    /// Somebody wants it to stop, or the gateway does.
     CancelRequested {
         /// The turn.
         turn_id: TurnId,
+        /// What its end is to say, where nobody asked for it.
+        reason: Option<TurnError>,
     },
     /// It is over.
     TurnEnded {
@@ -391,8 +393,10 @@ pub struct OpenTurn {
     pub accepted_at_ms: u64,
     /// When it started, in milliseconds of Unix time.
     pub started_at_ms: Option<u64>,
-    /// Whether somebody wants it to stop.
+    /// Whether it is to stop.
     pub cancel_requested: bool,
+    /// What its end is to say then, where nobody asked for it.
+    pub cancel_reason: Option<TurnError>,
 }
 
 /// Leaves out what was written.

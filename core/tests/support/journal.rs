@@ -143,12 +143,30 @@ impl Journal {
                 self.history.pop_front();
             }
         }
+        self.check_why_cancelled(&append);
         if append.changes.contains(&Change::Deleted) {
             let log = self.log(&append.chat);
             self.put_away(&append.chat);
             self.graves.insert(append.chat.clone(), log);
         }
         self.memory.append(append);
+    }
+
+    /// A turn that is being cancelled ends with the reason that is kept for that, whichever gateway ends it.
+    fn check_why_cancelled(&self, append: &Append) {
+        let open = self.chat(&append.chat).into_iter().flat_map(|record| record.turns);
+        for turn in open.filter(|turn| turn.cancel_requested) {
+            let id = format!("\"turn_id\":\"{}\"", turn.turn_id);
+            let mut frames = append.events.iter().map(|event| event.frame.as_str());
+            let end = frames.find(|frame| {
+                frame.starts_with("{\"event\":\"turn_end\",\"outcome\":\"cancelled\"") && frame.contains(&id)
+            });
+            let Some(end) = end else { continue };
+            match &turn.cancel_reason {
+                Some(reason) => assert!(end.contains(&reason.code), "why it was cancelled is lost: {end}"),
+                None => assert!(!end.contains("\"error\""), "nobody knows of this reason: {end}"),
+            }
+        }
     }
 
     /// How many of the last appends a loss of power may undo: those that are not to be synced, and those whose

@@ -184,9 +184,9 @@ fn show_chat(record: &ChatRecord) -> String {
          {open_work:?}"
     );
     for turn in turns {
-        let (started, cancelled) = (turn.started_at_ms, turn.cancel_requested);
+        let (started, cancelled) = (turn.started_at_ms, (turn.cancel_requested, &turn.cancel_reason));
         let (id, seq, at) = (&turn.turn_id, turn.seq, turn.accepted_at_ms);
-        write!(text, "\n  turn {id} {seq} {at} {started:?} {cancelled} {:?} {:?}", turn.text, turn.hash)
+        write!(text, "\n  turn {id} {seq} {at} {started:?} {cancelled:?} {:?} {:?}", turn.text, turn.hash)
             .and_then(|()| write!(text, " {}", turn.frame.as_str()))
             .expect("memory");
     }

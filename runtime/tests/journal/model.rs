@@ -7,7 +7,7 @@ use switchboard_core::{
     agent::{AgentCommand, AgentRun, CommandId},
     ids::{ChatKey, Cursor, Epoch, RequestId},
     journal::{Ask, AskId, Change, Durability, JournalAnswer, OpenWork, PageStart, Query},
-    wire::{Answer, ChatBody, GoalState, Outcome},
+    wire::{Answer, ChatBody, GoalState, Outcome, TurnError},
 };
 use switchboard_runtime::{Journal, Memory, Request, SqliteOptions};
 
@@ -175,7 +175,9 @@ fn step(rng: &mut Rng, scribe: &mut Scribe, state: &mut ChatState) {
             scribe.end(&id, outcomes[rng.below(4) as usize]);
         }
         (4, Some(id)) => {
-            scribe.change(Change::CancelRequested { turn_id: turn(&id) });
+            let silent = TurnError { code: "silent".into(), detail: "a \"detail\"".into() };
+            let reason = [None, Some(silent)][rng.below(2) as usize].clone();
+            scribe.change(Change::CancelRequested { turn_id: turn(&id), reason });
             state.commands += 1;
             let command = AgentCommand::Cancel { id: CommandId(state.commands), turn_id: turn(&id) };
             scribe.change(Change::Command { command });

@@ -207,8 +207,9 @@ fn change(db: &Connection, place: Place, append: &Append, change: &Change) -> Re
         Change::TurnStarted { turn_id } => {
             db.prepare_cached(write::START_TURN)?.execute((chat, turn_id.as_str(), at))?;
         }
-        Change::CancelRequested { turn_id } => {
-            db.prepare_cached(write::CANCEL_TURN)?.execute((chat, turn_id.as_str()))?;
+        Change::CancelRequested { turn_id, reason } => {
+            let reason = reason.as_ref().map(json).transpose()?;
+            db.prepare_cached(write::CANCEL_TURN)?.execute((chat, turn_id.as_str(), reason))?;
         }
         Change::TurnEnded { turn_id, outcome } => end_turn(db, chat, at, turn_id.as_str(), *outcome)?,
         Change::RequestOpened { request_id, question, frame } => {

@@ -137,6 +137,7 @@ fn all<T>(
 fn open_turn(row: &Row<'_>, present_epoch: i64) -> rusqlite::Result<OpenTurn> {
     let epoch_no: i64 = row.get(3)?;
     let started: Option<i64> = row.get(6)?;
+    let reason: Option<String> = row.get(11)?;
     Ok(OpenTurn {
         turn_id: id(row, 0, TurnId::parse)?,
         text: row.get(1)?,
@@ -146,6 +147,7 @@ fn open_turn(row: &Row<'_>, present_epoch: i64) -> rusqlite::Result<OpenTurn> {
         accepted_at_ms: unsigned(row, 5)?,
         started_at_ms: started.map(i64::unsigned_abs),
         cancel_requested: row.get(7)?,
+        cancel_reason: reason.map(|reason| json(11, &reason)).transpose()?,
     })
 }
 

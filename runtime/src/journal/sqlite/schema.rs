@@ -13,6 +13,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { name: "0004_joined", sql: include_str!("../migrations/0004_joined.sql") },
     Migration { name: "0005_in_order", sql: include_str!("../migrations/0005_in_order.sql") },
     Migration { name: "0006_fewer_pages", sql: include_str!("../migrations/0006_fewer_pages.sql") },
+    Migration { name: "0007_cancel_reason", sql: include_str!("../migrations/0007_cancel_reason.sql") },
 ];
 
 /// One step from a version of the schema to the next.
@@ -64,6 +65,7 @@ mod tests {
         ("0004_joined", "705530e4221d1fe2fc1c4d9f4645427c18776df280e1d9e06fca8f2799ae3153"),
         ("0005_in_order", "680a3752bf3c4534901deccc6f12af02d1c9a18756fa1a74dd3f3b6cc14a0261"),
         ("0006_fewer_pages", "ae8ddde9e5f01ee05570bdb1ef53b547ec76158471476c3a3756b74468150c6d"),
+        ("0007_cancel_reason", "ed264f65faeb3c63d72f842b66459b269426af0bcdf3246aec0af5dde462c70a"),
     ];
 
     #[test]

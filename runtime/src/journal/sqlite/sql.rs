@@ -23,12 +23,12 @@ pub(super) mod write {
     pub(crate) const PROMPT_TURN: &str = "UPDATE turns SET prompt = ?3 \
          WHERE chat = ?1 AND turn_id = ?2 AND outcome IS NULL AND prompt IS NULL \
          AND (started_at IS NOT NULL OR ?5) AND text = ?4";
-    pub(crate) const CANCEL_TURN: &str =
-        "UPDATE turns SET cancel_requested = 1 WHERE chat = ?1 AND turn_id = ?2 AND outcome IS NULL";
+    pub(crate) const CANCEL_TURN: &str = "UPDATE turns SET cancel_requested = 1, cancel_reason = ?3 \
+         WHERE chat = ?1 AND turn_id = ?2 AND outcome IS NULL";
     pub(crate) const TURN_HAS_STARTED: &str =
         "SELECT started_at IS NOT NULL FROM turns WHERE chat = ?1 AND turn_id = ?2 AND outcome IS NULL";
-    pub(crate) const END_TURN: &str = "UPDATE turns SET outcome = ?3, ended_at = ?4, text = NULL, prompt = NULL \
-         WHERE chat = ?1 AND turn_id = ?2 AND outcome IS NULL";
+    pub(crate) const END_TURN: &str = "UPDATE turns SET outcome = ?3, ended_at = ?4, text = NULL, prompt = NULL, \
+         cancel_reason = NULL WHERE chat = ?1 AND turn_id = ?2 AND outcome IS NULL";
     pub(crate) const DROP_COMMANDS: &str = "DELETE FROM commands WHERE chat = ?1";
     pub(crate) const ADD_REQUEST: &str = "INSERT INTO requests (chat, no, request_id, question, frame) \
          VALUES (?1, (SELECT coalesce(max(no), 0) + 1 FROM requests WHERE chat = ?1), ?2, ?3, ?4)";
@@ -129,7 +129,8 @@ pub(super) mod read {
          JOIN epochs e ON e.chat = c.id AND e.no = c.epoch_no WHERE c.principal = ?1 AND c.chat_id = ?2";
     pub(crate) const CHECKPOINT: &str = "SELECT state FROM checkpoints WHERE chat = ?1";
     pub(crate) const OPEN_TURNS: &str = "SELECT t.turn_id, t.text, t.hash, t.epoch_no, t.seq, t.accepted_at, \
-         t.started_at, t.cancel_requested, e.sum, e.frame, t.prompt FROM turns t INDEXED BY open_turns \
+         t.started_at, t.cancel_requested, e.sum, e.frame, t.prompt, t.cancel_reason \
+         FROM turns t INDEXED BY open_turns \
          JOIN events e ON e.chat = t.chat AND e.epoch_no = t.epoch_no AND e.seq = t.seq \
          WHERE t.chat = ?1 AND t.outcome IS NULL ORDER BY t.epoch_no, t.seq";
     pub(crate) const REQUESTS: &str =
