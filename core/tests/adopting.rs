@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use switchboard_core::{
     Hub, Input, Limits, Moment, Output, Peer,
     agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords, AgentRun},
-    ids::{ChatId, ChatKey, ConnId, Principal},
+    ids::{ChatId, ChatKey, ConnId, Epoch, Principal},
     journal::{Append, Ask, AskId, ChatRecord, Durability, Found, JournalAnswer, MemoryJournal, Query},
     wire::{ClientEnvelope, Message, Outcome, TurnError},
 };
@@ -325,4 +325,64 @@ fn a_chat_that_cannot_be_read_keeps_no_place() {
     let mut outputs = next.step(Input::Journal(JournalAnswer::Failed(asks[0].id)));
     outputs.extend(next.keep_all());
     assert!(started(&outputs).is_some());
+}
+
+/// A hub whose disk has lost all that came since this journal, and has just noticed.
+fn loses(mut world: World, mut kept: MemoryJournal) -> World {
+    kept.renew(&key(), Epoch::parse("renewed").unwrap());
+    world.journal = kept;
+    world.sends("what shows it");
+    let refused = world.appends.pop_front().unwrap();
+    world.step(Input::Journal(JournalAnswer::Refused(refused.id)));
+    let retry_ms = world.hub.limits().journal_retry_ms;
+    world.waits(retry_ms);
+    world
+}
+
+#[test]
+fn the_end_of_a_turn_is_logged_again_with_that_of_its_agent() {
+    let (mut world, _) = in_a_turn();
+    world.sends("next");
+    world.keep_all();
+    let kept = world.journal.clone();
+    let cancel = ClientEnvelope::Cancel { chat_id: key().chat, turn_id: None };
+    world.step(Input::Envelope { conn: CONN, envelope: cancel });
+    world.keep_all();
+    let grace_ms = world.hub.limits().cancel_grace_ms;
+    world.waits(grace_ms);
+    world.keep_all();
+    let mut world = loses(world, kept);
+    world.keep();
+    let record = world.record();
+    assert_eq!((record.turns.len(), record.agent), (1, None), "only the next one waits");
+    let (mut next, outputs) = next(world);
+    assert!(!outputs.iter().any(|output| matches!(output, Output::AdoptAgent { .. })), "{outputs:?}");
+    assert!(started(&next.keep_all()).is_some());
+}
+
+#[test]
+fn the_end_of_a_turn_is_logged_again_with_how_far_its_agent_was_heard() {
+    let (mut world, run) = in_a_turn();
+    let kept = world.journal.clone();
+    world.says(run, ended(1));
+    world.keep_all();
+    let mut world = loses(world, kept);
+    world.keep();
+    let record = world.record();
+    assert_eq!((record.turns.len(), record.agent.map(|agent| agent.position)), (0, Some(1)));
+}
+
+#[test]
+fn a_prompt_that_is_logged_again_outlasts_the_end_of_the_turn_before() {
+    let (mut world, run) = in_a_turn();
+    world.sends("next");
+    world.keep_all();
+    let kept = world.journal.clone();
+    world.says(run, ended(1));
+    world.keep_all();
+    let mut world = loses(world, kept);
+    world.keep_all();
+    let (running, commands) = (world.record().turns[0].turn_id.clone(), world.record().commands);
+    let is_it = |command: &AgentCommand| matches!(command, AgentCommand::Prompt { turn_id, .. } if *turn_id == running);
+    assert!(matches!(&commands[..], [prompt] if is_it(prompt)), "{commands:?}");
 }

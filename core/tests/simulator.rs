@@ -41,6 +41,7 @@ const REGRESSIONS: &[u64] = &[
     14_379, // a turn that was accepted and ended while the journal did not answer, and was accepted again
     16_725, // an agent in a turn whose start was lost, taken up for the turn before it, whose end was lost
     32_043, // a question that was kept with the end of its agent, and was asked again
+    40_358, // an agent that was taken up for a turn that waited, and had gone in the one before
     49_935, // an answer to what the log had lost the answer to
 ];
 

@@ -106,6 +106,9 @@ impl Chat {
             let lost = ring_end(ring, &turn.turn_id);
             draft.push(Some(&turn.turn_id), lost.unwrap_or_else(|| unknown_end(cx, turn)));
         }
+        // Were a turn's end kept without that of its agent, or without how far that was heard, the next gateway would
+        // hear once more what was said in the turn, and take it for an answer to the next one.
+        self.agent_again(&mut draft, Some(record));
         self.stage(cx, draft);
     }
 
@@ -178,6 +181,19 @@ impl Chat {
         {
             draft.changes.push(Change::Session { token: token.clone() });
         }
+        if record.is_none() {
+            self.agent_again(draft, None);
+        }
+        if let Some(active) = &mut self.active {
+            active.work_changed = true;
+        }
+        if let Some(turn_id) = running {
+            self.prompt_again(draft, turn_id, record);
+        }
+    }
+
+    /// Which agent the chat has, and how far it was heard.
+    fn agent_again(&self, draft: &mut Draft, record: Option<&ChatRecord>) {
         let known = record.and_then(|record| record.agent.as_ref());
         match (self.seat, known) {
             (Seat::Alive { run, .. }, known) => {
@@ -195,12 +211,6 @@ impl Chat {
                 draft.changes.push(Change::AgentEnded { run: known.run });
             }
             (Seat::Empty | Seat::Stopping { .. }, None) | (Seat::Reserved { .. }, _) => {}
-        }
-        if let Some(active) = &mut self.active {
-            active.work_changed = true;
-        }
-        if let Some(turn_id) = running {
-            self.prompt_again(draft, turn_id, record);
         }
     }
 
