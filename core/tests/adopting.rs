@@ -386,3 +386,36 @@ fn a_prompt_that_is_logged_again_outlasts_the_end_of_the_turn_before() {
     let is_it = |command: &AgentCommand| matches!(command, AgentCommand::Prompt { turn_id, .. } if *turn_id == running);
     assert!(matches!(&commands[..], [prompt] if is_it(prompt)), "{commands:?}");
 }
+
+#[test]
+fn a_life_that_is_named_once_more_does_not_vouch_for_what_came_before() {
+    let (mut world, run) = in_a_turn();
+    world.sends("one");
+    let cancel = |world: &mut World| {
+        let cancel = ClientEnvelope::Cancel { chat_id: key().chat, turn_id: None };
+        world.step(Input::Envelope { conn: CONN, envelope: cancel });
+    };
+    cancel(&mut world);
+    let grace_ms = world.hub.limits().cancel_grace_ms;
+    world.waits(grace_ms);
+    world.keep_all();
+    // The next agent is named with the turn that it is to begin, and again with the one after that.
+    world.step(Input::AgentExited { chat: key(), run, exit: AgentExit::Stopped });
+    world.sends("two");
+    cancel(&mut world);
+    let refuse_all = |world: &mut World| {
+        let refused: Vec<Append> = world.appends.drain(..).collect();
+        for append in refused {
+            world.step(Input::Journal(JournalAnswer::Refused(append.id)));
+        }
+        world.waits(world.hub.limits().journal_retry_ms)
+    };
+    let first = world.appends[0].clone();
+    world.journal.append(first);
+    refuse_all(&mut world);
+    assert_eq!(world.appends.len(), 2, "how the first ended, and the name: {:?}", world.appends);
+    refuse_all(&mut world);
+    assert_eq!(world.appends.len(), 2, "neither was kept: {:?}", world.appends);
+    world.keep_all();
+    assert!(world.record().turns.is_empty());
+}

@@ -43,6 +43,7 @@ const REGRESSIONS: &[u64] = &[
     32_043, // a question that was kept with the end of its agent, and was asked again
     40_358, // an agent that was taken up for a turn that waited, and had gone in the one before
     49_935, // an answer to what the log had lost the answer to
+    72_571, // the end of a turn that was taken for kept, an agent being named behind it
 ];
 
 #[test]

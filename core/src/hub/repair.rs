@@ -258,7 +258,6 @@ fn is_kept(pending: &Pending, record: &ChatRecord, epoch: &Epoch) -> bool {
     pending.create
         || pending.changes.iter().any(|change| match change {
             Change::Command { command } => command.id().0 <= record.last_command,
-            Change::AgentStarted { run } => agent(*run).is_some(),
             Change::AgentPosition { run, position, .. } => {
                 agent(*run).is_some_and(|agent| agent.position >= *position)
             }
@@ -268,6 +267,8 @@ fn is_kept(pending: &Pending, record: &ChatRecord, epoch: &Epoch) -> bool {
             | Change::TurnEnded { .. }
             | Change::RequestOpened { .. }
             | Change::RequestClosed { .. }
+            // A life that was not told anything is named once more with the next turn.
+            | Change::AgentStarted { .. }
             | Change::AgentEnded { .. }
             | Change::OpenWork { .. }
             | Change::Session { .. }
