@@ -373,6 +373,26 @@ fn the_end_of_a_turn_is_logged_again_with_how_far_its_agent_was_heard() {
 }
 
 #[test]
+fn an_agent_is_taken_up_for_the_turn_that_runs_or_comes_next() {
+    let (mut world, run) = in_a_turn();
+    world.sends("next");
+    world.keep_all();
+    let turns: Vec<_> = world.record().turns.into_iter().map(|open| open.turn_id).collect();
+    let taken_up_for = |outputs: &[Output]| {
+        outputs.iter().find_map(|output| match output {
+            Output::AdoptAgent { turn, .. } => Some(turn.clone()),
+            _ => None,
+        })
+    };
+    let (_, outputs) = next(World::new(world.journal.clone(), 9));
+    assert_eq!(taken_up_for(&outputs), Some(Some(turns[0].clone())));
+    world.says(run, ended(1));
+    world.keep();
+    let (_, outputs) = next(World::new(world.journal.clone(), 9));
+    assert_eq!(taken_up_for(&outputs), Some(Some(turns[1].clone())));
+}
+
+#[test]
 fn a_prompt_that_is_logged_again_outlasts_the_end_of_the_turn_before() {
     let (mut world, run) = in_a_turn();
     world.sends("next");

@@ -42,6 +42,7 @@ const REGRESSIONS: &[u64] = &[
     16_725, // an agent in a turn whose start was lost, taken up for the turn before it, whose end was lost
     32_043, // a question that was kept with the end of its agent, and was asked again
     40_358, // an agent that was taken up for a turn that waited, and had gone in the one before
+    46_777, // an agent in a turn that was lost before it was logged again, told of the next
     49_935, // an answer to what the log had lost the answer to
     72_571, // the end of a turn that was taken for kept, an agent being named behind it
 ];

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use switchboard_core::{
     agent::{AgentCommand, AgentExit, AgentRecords, AgentRun},
-    ids::ChatKey,
+    ids::{ChatKey, TurnId},
 };
 use tokio::sync::{mpsc, watch};
 
@@ -45,6 +45,9 @@ pub struct Resume {
     pub position: u64,
     /// The newest state of the decoder that the log has, at or before that position.
     pub checkpoint: Option<Bytes>,
+    /// The turn that runs, or comes next. What the agent says in any other is of a turn that the log has lost, and
+    /// is not to be sent.
+    pub turn: Option<TurnId>,
 }
 
 /// One life of an agent: whom it serves, what it hears, where it speaks.

@@ -259,9 +259,9 @@ impl<J: Journal> Engine<J> {
             }
             Output::Ask(ask) => self.requests.push(Request::Ask(ask)),
             Output::StartAgent { chat, run, session } => self.start_agent(chat, run, session, None),
-            Output::AdoptAgent { chat, agent, session } => {
+            Output::AdoptAgent { chat, agent, session, turn } => {
                 if self.agent.survives() {
-                    let resume = Resume { position: agent.position, checkpoint: agent.checkpoint };
+                    let resume = Resume { position: agent.position, checkpoint: agent.checkpoint, turn };
                     self.start_agent(chat, agent.run, session, Some(resume));
                 } else {
                     self.over.push((chat, agent.run));

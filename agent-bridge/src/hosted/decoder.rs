@@ -34,6 +34,15 @@ pub(super) struct LifeDecoder {
     state: LifeState,
     /// Events of records up to here are known elsewhere.
     shown: u64,
+    wanted: Wanted,
+}
+
+/// The turns whose events are wanted.
+#[derive(Debug)]
+enum Wanted {
+    All,
+    /// This one, as long as it has not ended.
+    Only(Option<TurnId>),
 }
 
 #[derive(Debug)]
@@ -110,7 +119,7 @@ impl LifeDecoder {
         let prefix = format!("{run}-");
         let codec = codec(dialect, workspace, &prefix, session, 0);
         let state = LifeState { version: CHECKPOINT_VERSION, ..LifeState::default() };
-        Self { dialect, workspace: workspace.into(), prefix, codec, state, shown: 0 }
+        Self { dialect, workspace: workspace.into(), prefix, codec, state, shown: 0, wanted: Wanted::All }
     }
 
     /// Goes on from a checkpoint of this life. False: it cannot be read, and nothing has changed.
@@ -130,6 +139,24 @@ impl LifeDecoder {
     /// Events of records up to this position are not wanted.
     pub(super) fn hide_to(&mut self, position: u64) {
         self.shown = position;
+    }
+
+    /// From here on events of no other turn are wanted: the log has lost those.
+    pub(super) fn want_only(&mut self, turn: Option<TurnId>) {
+        self.wanted = Wanted::Only(turn);
+    }
+
+    /// Whether this turn is wanted, and has not ended.
+    pub(super) fn wants(&self, turn: &TurnId) -> bool {
+        match &self.wanted {
+            Wanted::All => true,
+            Wanted::Only(wanted) => wanted.as_ref() == Some(turn),
+        }
+    }
+
+    /// Whether the agent is in a turn that nobody wants.
+    fn is_lost(&self) -> bool {
+        self.state.turn_open && self.state.prompted.as_ref().is_some_and(|turn| !self.wants(turn))
     }
 
     /// The records of this life begin after this position.
@@ -173,7 +200,7 @@ impl LifeDecoder {
         if frame.count == 0 || frame.last() <= self.state.position {
             return;
         }
-        let before = step.events.len();
+        let (before, was_lost) = (step.events.len(), self.is_lost());
         match frame.kind {
             Kind::Output => return self.output(frame, step),
             Kind::Command => {
@@ -195,17 +222,20 @@ impl LifeDecoder {
         step.notable = true;
         if self.state.position <= self.shown {
             step.events.truncate(before);
+        } else if was_lost {
+            leave_out_turn(&mut step.events, before);
         }
     }
 
     fn output(&mut self, frame: &Frame, step: &mut Step) {
         let mut out = Decoded { events: std::mem::take(&mut step.events), ..Decoded::default() };
+        let mut is_lost = self.is_lost();
         match &mut self.codec {
             Codec::Text(codec) => {
                 let before = out.events.len();
                 codec.decode(&frame.payload, &mut out);
                 self.state.position = frame.last();
-                if self.state.position <= self.shown {
+                if self.state.position <= self.shown || is_lost {
                     out.events.truncate(before);
                 }
             }
@@ -223,6 +253,8 @@ impl LifeDecoder {
                         codec.decode(position, line, &mut out);
                         if position <= self.shown {
                             out.events.truncate(before);
+                        } else if is_lost {
+                            leave_out_turn(&mut out.events, before);
                         }
                         if !out.replies.is_empty() {
                             let replies = out.replies.drain(..).enumerate();
@@ -230,6 +262,8 @@ impl LifeDecoder {
                         }
                         if std::mem::take(&mut out.turn_ended) {
                             self.state.turn_open = false;
+                            is_lost = false;
+                            self.wanted.end(self.state.prompted.as_ref());
                             if !step.turn_ended && before > 0 {
                                 step.before_end = Some(Cut { position: position - 1, events: before });
                             }
@@ -317,9 +351,27 @@ impl LifeDecoder {
 
     fn end_turn(&mut self, outcome: Outcome, error: Option<TurnError>, step: &mut Step) {
         self.state.turn_open = false;
+        self.wanted.end(self.state.prompted.as_ref());
         step.turn_ended = true;
         step.events.push(AgentEvent::TurnEnded { outcome, error, usage: None, cost: None });
     }
+}
+
+impl Wanted {
+    /// A turn has ended.
+    fn end(&mut self, turn: Option<&TurnId>) {
+        if let Self::Only(wanted) = self {
+            wanted.take_if(|wanted| turn == Some(wanted));
+        }
+    }
+}
+
+/// Leaves of the events from here on what is not of a turn.
+fn leave_out_turn(events: &mut Vec<AgentEvent>, from: usize) {
+    let said = events.split_off(from);
+    let of_agent =
+        |event: &AgentEvent| matches!(event, AgentEvent::Session { .. } | AgentEvent::Model { .. });
+    events.extend(said.into_iter().filter(of_agent));
 }
 
 fn codec(dialect: Dialect, workspace: &Path, prefix: &str, session: Option<&str>, start: u64) -> Codec {

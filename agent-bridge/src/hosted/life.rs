@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use switchboard_core::{
-    agent::{AgentCommand, AgentExit},
+    agent::{AgentCommand, AgentExit, CommandId},
     ids::{ChatKey, TurnId},
     wire::TurnError,
 };
@@ -52,7 +52,7 @@ pub(super) async fn serve<O: OrderSource, S: RecordSink>(
     tracing::debug!(agent = config.name, chat = %chat.chat, run = run.0, "an agent's life begins");
     let mut decoder = LifeDecoder::new(config.dialect, &config.workspace, run.0, session.as_deref());
     let began = resume.as_ref().is_some_and(|resume| resume.position > 0 || agent.spools_lost);
-    let mut first = None;
+    let (mut first, mut resumed) = (None, None);
     // A host that an earlier gateway was just starting may be anywhere between nothing and listening; nobody has
     // told it anything. Whichever of two comes to hold the lock is the one.
     if !began && !place.is_live() && !spool::has_records(place.dir()) {
@@ -84,6 +84,8 @@ pub(super) async fn serve<O: OrderSource, S: RecordSink>(
             tracing::warn!(run = run.0, "a decoder's checkpoint cannot be read; all records are decoded");
         }
         decoder.hide_to(resume.position);
+        decoder.want_only(resume.turn.clone());
+        resumed = resume.turn;
     }
     let from = decoder.state().position + 1;
     let (messages, _) = mpsc::unbounded_channel();
@@ -128,6 +130,7 @@ pub(super) async fn serve<O: OrderSource, S: RecordSink>(
         queue: first.into_iter().collect(),
         waiting: None,
         sent: None,
+        resumed,
         ordered: 0,
         end_sent: false,
         was_open: true,
@@ -181,6 +184,8 @@ pub(super) struct Life<'a> {
     waiting: Option<AgentCommand>,
     /// The turn whose prompt was sent last.
     sent: Option<TurnId>,
+    /// The turn for which a life of an earlier gateway was taken up.
+    resumed: Option<TurnId>,
     /// The last start that was ordered.
     ordered: u64,
     /// The process that does not know its session was told to end.
@@ -260,7 +265,7 @@ impl Life<'_> {
             self.say(&ToHost::Idle);
         }
         self.was_open = state.turn_open || self.sent != state.prompted;
-        while let Some(command) = self.queue.pop_front() {
+        while let Some(command) = self.next_command(&state) {
             self.obey(&state, command);
         }
         match self.agent.agent.config().dialect {
@@ -272,6 +277,25 @@ impl Life<'_> {
             }
         }
         None
+    }
+
+    /// The next order, unless that is a prompt and the agent is in another turn. Whoever orders it knows of none: the
+    /// log has lost that turn, and it is ended first.
+    fn next_command(&mut self, state: &LifeState) -> Option<AgentCommand> {
+        while let Some(AgentCommand::Prompt { turn_id, .. }) = self.queue.front() {
+            if self.resumed.as_ref() == Some(turn_id) && !self.decoder().wants(turn_id) {
+                // The records have told its end.
+                self.queue.pop_front();
+                continue;
+            }
+            self.decoder().want_only(Some(turn_id.clone()));
+            if let Some(lost) = state.prompted.clone().filter(|open| state.turn_open && open != turn_id) {
+                self.tell(&AgentCommand::Cancel { id: CommandId(0), turn_id: lost });
+                return None;
+            }
+            break;
+        }
+        self.queue.pop_front()
     }
 
     fn review_claude(&mut self, state: &LifeState) {

@@ -161,7 +161,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             bench.prompt("long 3");
             bench.speaks().await;
             // Still alive, as one whose machine was asleep.
-            let mut second = Bench::adopt((bench.config.clone(), Default::default(), 0));
+            let mut second = Bench::adopt((bench.config.clone(), bench.log.of_the_same_turn(), 0));
             let (exit, _) = bench.exit().await;
             assert_eq!(gone(&exit).0, "agent_taken_over");
             let turn = second.turn().await;
@@ -289,17 +289,71 @@ pub(crate) fn trials() -> Vec<Trial> {
             let mut host = started_from(&place, &config, 2);
             let mut bench = Bench::adopt((config, Log::after_a_cancel(), 1));
             bench.prompt("echo after all");
+            let told = bench.log.commands.clone();
             let turn = bench.turn().await;
             assert_eq!(turn.text(), "after all");
             // The same when that host has spoken, and is dead before anybody came back.
             let (config, mut log, read) = bench.crash().await;
             host.kill().unwrap();
             host.wait().unwrap();
-            log.forget_all_but_the_cancel();
+            log.forget_all_but_the_cancel(told);
             let (exit, log) = Bench::adopt((config, log, read)).end().await;
             assert_eq!(gone(&exit).0, "agent_exited");
             let said = shape(&log.events);
             assert!(said.iter().any(|line| line.ends_with("after all")), "{said:?}");
+        }),
+        trial("a_turn_that_the_log_has_lost_is_ended_before_the_next", |place| async move {
+            let mut bench = Bench::begin(place.stub(NOTING));
+            bench.prompt("x");
+            eventually("it has begun", || spool_holds(&place, b"can_use_tool")).await;
+            let (config, mut log, read) = bench.crash().await;
+            log.lose_prompt();
+            let mut bench = Bench::adopt((config, log, read));
+            bench.prompt("y");
+            // Wherever the end of the one and the prompt of the other are by then.
+            let mut bench = bench.crash_and_adopt().await;
+            let request = bench.request().await;
+            bench.answer(request, Answer::Allow);
+            let turn = bench.turn().await;
+            assert_eq!((turn.text(), turn.end().0), ("thanks".to_owned(), Outcome::Completed));
+            let asked = bench.log.events.iter().filter(|event| matches!(event, AgentEvent::Permission(_)));
+            assert_eq!(asked.count(), 1, "{:?}", bench.log.events);
+            bench.stop().await;
+            assert_eq!((heard(&place, r#""type":"user""#), heard(&place, "interrupt")), (2, 1));
+        }),
+        trial("a_lost_turn_is_not_taken_for_the_one_before_it", |place| async move {
+            let mut bench = Bench::begin(place.stub(NOTING));
+            bench.prompt("x");
+            let request = bench.request().await;
+            bench.answer(request, Answer::Allow);
+            bench.lose(1).await;
+            bench.prompt("y");
+            eventually("it has begun the next", || heard(&place, r#""type":"user""#) == 2).await;
+            let (config, mut log, read) = bench.crash().await;
+            log.lose_prompt();
+            let mut bench = Bench::adopt((config, log, read));
+            assert_eq!(bench.turn().await.text(), "thanks");
+            bench.prompt("z");
+            let request = bench.request().await;
+            bench.answer(request, Answer::Allow);
+            assert_eq!(bench.turn().await.text(), "thanks");
+            bench.stop().await;
+            assert_eq!((heard(&place, r#""type":"user""#), heard(&place, "interrupt")), (3, 1));
+        }),
+        trial("a_text_command_that_the_log_has_lost_is_ended_before_the_next", |place| async move {
+            let script = r#"read -r line; echo "$line"; while ! [ -e gate ]; do sleep 0.01; done; echo end"#;
+            let mut bench = Bench::begin(place.text(script));
+            bench.prompt("x\n");
+            eventually("it has begun", || spool_holds(&place, b"x\n")).await;
+            let (config, mut log, read) = bench.crash().await;
+            log.lose_prompt();
+            let mut bench = Bench::adopt((config, log, read));
+            bench.prompt("y\n");
+            bench.speaks().await;
+            std::fs::write(place.workspace().join("gate"), "").unwrap();
+            assert!(completed(&bench.turn().await));
+            assert_eq!(shape(&bench.log.events), ["1-2: y\nend\n", "1-2 ends, void false", "Completed"]);
+            bench.stop().await;
         }),
         trial("a_reader_that_returns_late_misses_nothing", |place| async move {
             let mut bench = Bench::begin(place.demo());
@@ -361,7 +415,7 @@ impl Drop for Disk {
 }
 
 pub(crate) fn spool_holds(place: &Place, what: &[u8]) -> bool {
-    let files = std::fs::read_dir(place.run_dir()).unwrap().flatten();
+    let files = std::fs::read_dir(place.run_dir()).into_iter().flatten().flatten();
     let mut spools = files.filter(|file| file.file_name().to_string_lossy().starts_with("spool."));
     spools.any(|file| {
         let bytes = std::fs::read(file.path()).unwrap_or_default();

@@ -114,7 +114,8 @@ impl Bench {
 
     /// The next gateway takes up what a crash has left, and tells again what the open turn was told.
     pub(crate) fn adopt((config, log, read): (HostConfig, Log, usize)) -> Self {
-        let resume = Resume { position: log.position, checkpoint: log.checkpoint.clone() };
+        let resume =
+            Resume { position: log.position, checkpoint: log.checkpoint.clone(), turn: log.open_turn() };
         let commands = log.commands.clone();
         let bench = Self::live(config, log, Some(resume), None, read);
         for command in commands {
@@ -286,9 +287,30 @@ impl Log {
         Self { events: vec![ended], position: 1, ..Self::default() }
     }
 
-    /// As if what came later had not been heard.
-    pub(crate) fn forget_all_but_the_cancel(&mut self) {
-        *self = Self { last_command: self.last_command, ..Self::after_a_cancel() };
+    /// As if what came later, in a turn that was told this, had not been heard.
+    pub(crate) fn forget_all_but_the_cancel(&mut self, commands: Vec<AgentCommand>) {
+        *self = Self { commands, last_command: self.last_command, ..Self::after_a_cancel() };
+    }
+
+    /// One that knows of the open turn, and of nothing that was said.
+    pub(crate) fn of_the_same_turn(&self) -> Self {
+        let (commands, turn) = (self.commands.clone(), self.turn.clone());
+        Self { commands, turn, last_command: self.last_command, ..Self::default() }
+    }
+
+    /// The disk loses the prompt that came last.
+    pub(crate) fn lose_prompt(&mut self) {
+        let lost = self.commands.pop();
+        assert!(matches!(lost, Some(AgentCommand::Prompt { .. })), "{lost:?}");
+        self.last_command -= 1;
+        self.turn = self.open_turn();
+    }
+
+    fn open_turn(&self) -> Option<TurnId> {
+        self.commands.iter().find_map(|command| match command {
+            AgentCommand::Prompt { turn_id, .. } => Some(turn_id.clone()),
+            AgentCommand::Cancel { .. } | AgentCommand::Answer { .. } => None,
+        })
     }
 
     fn keep(&mut self, records: AgentRecords) {

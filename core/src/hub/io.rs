@@ -4,7 +4,7 @@ use alloc::{string::String, sync::Arc, vec::Vec};
 
 use crate::{
     agent::{AgentCommand, AgentExit, AgentRecords, AgentRun},
-    ids::{ChatKey, ConnId, Principal},
+    ids::{ChatKey, ConnId, Principal, TurnId},
     journal::{AgentPlace, Append, Ask, JournalAnswer},
     wire::{ClientEnvelope, DecodeError, Frame},
 };
@@ -165,6 +165,8 @@ pub enum Output {
         agent: AgentPlace,
         /// The agent's name for the conversation.
         session: Option<String>,
+        /// The turn that runs, or comes next. What the agent says in any other is of a turn that the log has lost.
+        turn: Option<TurnId>,
     },
     /// Tell an agent something.
     Command {

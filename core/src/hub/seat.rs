@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     agent::{AgentCommand, AgentExit, AgentRun},
+    ids::TurnId,
     journal::{AgentPlace, Change},
     wire::{Outcome, TurnError},
 };
@@ -216,12 +217,19 @@ impl Chat {
 
     /// Takes up the agent that the chat had under an earlier gateway, whether or not there is a place, and tells it
     /// again what it may not have heard.
-    pub(super) fn adopt_agent(&mut self, cx: &mut Context, agent: AgentPlace, commands: Vec<AgentCommand>) {
+    pub(super) fn adopt_agent(
+        &mut self,
+        cx: &mut Context,
+        agent: AgentPlace,
+        turn: Option<TurnId>,
+        commands: Vec<AgentCommand>,
+    ) {
         let run = agent.run;
         cx.agents.taken += 1;
         cx.errands.push_back(Errand::ServePlaces);
         self.seat = Seat::Alive { run, held: false };
-        cx.output(Output::AdoptAgent { chat: self.key.clone(), agent, session: self.session.clone() });
+        let (chat, session) = (self.key.clone(), self.session.clone());
+        cx.output(Output::AdoptAgent { chat, agent, session, turn });
         for command in commands {
             cx.output(Output::Command { run, command });
         }

@@ -448,7 +448,8 @@ impl Chat {
         let started = self.view.turn().is_some();
         let orphaned = record.agent.is_none();
         if let Some(agent) = record.agent {
-            self.adopt_agent(cx, agent, record.commands);
+            let turn = record.turns.first().map(|open| open.turn_id.clone());
+            self.adopt_agent(cx, agent, turn, record.commands);
         }
         for open in record.turns {
             let accepted = Moment { ticks_ms: cx.now.ticks_ms, unix_ms: open.accepted_at_ms };

@@ -103,9 +103,9 @@ impl Agents {
             let Self { hosts, feeds, .. } = self;
             let feed = feeds.entry(*run).or_insert_with(|| match &link.adopted {
                 None => Feed::default(),
-                Some(place) => {
+                Some((place, turn)) => {
                     check_told_again(&world.journal, &link.chat, &link.commands);
-                    Feed::resume(place, hosts.get_mut(run), &world.journal, rng)
+                    Feed::resume(place, turn.clone(), hosts.get_mut(run), &world.journal, rng)
                 }
             });
             feed.order(link.commands.drain(..));

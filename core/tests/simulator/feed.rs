@@ -2,16 +2,17 @@
 //!
 //! It decides what core's outputs come to at a host, so it has exactly the contract of `agent-bridge/src/hosted`
 //! (`life.rs`, `decoder.rs`, `ending.rs`) and of `Seat` in `runtime/src/agent.rs`: records are decoded from the newest
-//! checkpoint in the log, and what they come to is handed on from the position in the log; orders wait until all that
-//! the host had spooled is decoded; those that it has heard are dropped, and answers to what is not open; an exit comes
-//! after all that was said.
+//! checkpoint in the log, and what they come to is handed on from the position in the log, unless it is of a turn that
+//! the log has lost; orders wait until all that the host had spooled is decoded, and a prompt until an agent in such a
+//! turn has ended it; those that it has heard are dropped, and answers to what is not open; an exit comes after all that
+//! was said.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use switchboard_core::{
     Input,
-    agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords, AgentRun},
+    agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords, AgentRun, CommandId},
     ids::{ChatKey, RequestId, TurnId},
     journal::AgentPlace,
     wire::{PermissionRequest, Question},
@@ -34,6 +35,10 @@ pub struct Feed {
     orders: VecDeque<AgentCommand>,
     /// The turn whose prompt was sent last.
     sent: Option<TurnId>,
+    /// The turn for which a life of an earlier gateway was taken up.
+    resumed: Option<TurnId>,
+    /// The turn whose events are wanted, as long as it has not ended.
+    wanted: Option<TurnId>,
     exit: Option<AgentExit>,
 }
 
@@ -117,8 +122,14 @@ pub fn counted(number: u64, text: &str) -> String {
 
 impl Feed {
     /// Takes up a life that began under an earlier gateway.
-    pub fn resume(place: &AgentPlace, host: Option<&mut Host>, journal: &Journal, rng: &mut Rng) -> Self {
-        let mut feed = Self::default();
+    pub fn resume(
+        place: &AgentPlace,
+        turn: Option<TurnId>,
+        host: Option<&mut Host>,
+        journal: &Journal,
+        rng: &mut Rng,
+    ) -> Self {
+        let mut feed = Self { resumed: turn.clone(), wanted: turn, ..Self::default() };
         let Some(host) = host.filter(|host| host.alive || host.records() > 0) else {
             // Nobody has told it anything, unless the log has something of it.
             feed.exit = (place.position > 0).then(|| AgentExit::Gone(host_lost()));
@@ -160,8 +171,16 @@ impl Feed {
             && self.decoder.position - before < u64::try_from(most).expect("small")
             && let Some(record) = host.record(self.decoder.position + 1)
         {
+            let is_lost = self.decoder.turn_open && self.decoder.prompted != self.wanted;
             let mut decoded = self.decoder.decode(record);
-            ended |= decoded.iter().any(|event| matches!(event, AgentEvent::TurnEnded { .. }));
+            if decoded.iter().any(|event| matches!(event, AgentEvent::TurnEnded { .. })) {
+                ended = true;
+                self.wanted.take_if(|wanted| self.decoder.prompted.as_ref() == Some(wanted));
+            }
+            if is_lost {
+                decoded
+                    .retain(|event| matches!(event, AgentEvent::Session { .. } | AgentEvent::Model { .. }));
+            }
             if self.decoder.position > self.shown {
                 events.append(&mut decoded);
             }
@@ -193,13 +212,16 @@ impl Feed {
             return None;
         }
         if let Some(host) = host {
-            while let Some(order) = self.orders.pop_front() {
+            while let Some(order) = self.next_order() {
                 self.tell(host, order, recorder, journal);
+            }
+            if let Some(cancel) = self.cancel_lost() {
+                host.command(cancel, recorder, journal);
             }
             return None;
         }
         // It begins with its first prompt; what comes before that is about an earlier life.
-        while let Some(order) = self.orders.pop_front() {
+        while let Some(order) = self.next_order() {
             if matches!(order, AgentCommand::Prompt { .. }) {
                 let mut host = Host::new(chat.clone());
                 self.tell(&mut host, order, recorder, journal);
@@ -207,6 +229,29 @@ impl Feed {
             }
         }
         None
+    }
+
+    /// The next order, unless that is a prompt and the agent is in a turn that the log has lost.
+    fn next_order(&mut self) -> Option<AgentCommand> {
+        while let Some(AgentCommand::Prompt { turn_id, .. }) = self.orders.front() {
+            if self.resumed.as_ref() == Some(turn_id) && self.wanted.as_ref() != Some(turn_id) {
+                // Its end has been read.
+                self.orders.pop_front();
+                continue;
+            }
+            self.wanted = Some(turn_id.clone());
+            if self.decoder.turn_open && self.decoder.prompted.as_ref() != Some(turn_id) {
+                return None;
+            }
+            break;
+        }
+        self.orders.pop_front()
+    }
+
+    /// Ends the turn that keeps an order waiting.
+    fn cancel_lost(&self) -> Option<AgentCommand> {
+        let turn_id = self.decoder.prompted.clone().filter(|_| !self.orders.is_empty())?;
+        Some(AgentCommand::Cancel { id: CommandId(0), turn_id })
     }
 
     fn tell(&mut self, host: &mut Host, order: AgentCommand, recorder: &mut Recorder, journal: &Journal) {
@@ -238,9 +283,14 @@ impl Feed {
         if !self.is_caught_up() {
             return Vec::new();
         }
-        let mut orders = std::mem::take(&mut self.orders);
-        orders.retain(|order| self.is_news(order));
-        orders.into()
+        let mut told = Vec::new();
+        while let Some(order) = self.next_order() {
+            if self.is_news(&order) {
+                told.push(order);
+            }
+        }
+        told.extend(self.cancel_lost());
+        told
     }
 
     /// Whether it can tell what is news, and its life goes on.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use switchboard_core::{
     Hub, Input, Limits, Moment, Offered, Output, Peer, Recipients,
     agent::{AgentCommand, AgentExit, AgentRun},
-    ids::{ChatKey, ConnId, Principal},
+    ids::{ChatKey, ConnId, Principal, TurnId},
     journal::{AgentPlace, JournalAnswer},
     wire::{DecodeError, Frame, TurnError, decode},
 };
@@ -71,8 +71,8 @@ pub struct AgentLink {
     pub commands: VecDeque<AgentCommand>,
     /// After the last record.
     pub position: u64,
-    /// How far the log had it when it was taken up, where it began under an earlier gateway.
-    pub adopted: Option<AgentPlace>,
+    /// How far the log had it when it was taken up, where it began under an earlier gateway, and for which turn.
+    pub adopted: Option<(AgentPlace, Option<TurnId>)>,
 }
 
 /// What came out of the hub, in order.
@@ -301,7 +301,7 @@ impl World {
                 assert!(self.agents.insert(run, link).is_none(), "a run is named once");
                 self.said.push(Said::Start { run, chat, session });
             }
-            Output::AdoptAgent { chat, agent, .. } if self.agents_survive => {
+            Output::AdoptAgent { chat, agent, turn, .. } if self.agents_survive => {
                 assert!(self.agents.values().all(|other| other.chat != chat), "one agent per chat");
                 let link = AgentLink {
                     chat,
@@ -309,7 +309,7 @@ impl World {
                     stopping: None,
                     commands: VecDeque::new(),
                     position: agent.position,
-                    adopted: Some(agent.clone()),
+                    adopted: Some((agent.clone(), turn)),
                 };
                 self.adopted += 1;
                 assert!(self.agents.insert(agent.run, link).is_none(), "a life is taken up once");
