@@ -73,15 +73,8 @@ impl Recorder {
     }
 
     /// The journal has lost something that it had answered for. Of what it does not know to be over, anything may come
-    /// once more; and where it has lost the end of a turn and the start of the next, a gateway that begins before these
-    /// are logged again takes what the agent says in the one for the other's.
+    /// once more.
     pub fn lost(&mut self, journal: &Journal) {
-        for (chat, _) in journal.unfinished() {
-            let open = journal.chat(&chat).map_or_else(Vec::new, |record| record.turns);
-            for open in open.into_iter().filter(|open| open.started_at_ms.is_some()) {
-                self.written.entry((chat.clone(), open.turn_id)).or_default();
-            }
-        }
         for ((chat, turn), written) in &mut self.written {
             written.doubtful |= is_open_or_unknown(journal, chat, turn);
         }
