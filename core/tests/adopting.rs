@@ -361,6 +361,18 @@ fn the_end_of_a_turn_is_logged_again_with_that_of_its_agent() {
 }
 
 #[test]
+fn that_a_turn_is_being_cancelled_is_logged_again() {
+    let (mut world, _) = in_a_turn();
+    let kept = world.journal.clone();
+    let cancel = ClientEnvelope::Cancel { chat_id: key().chat, turn_id: None };
+    world.step(Input::Envelope { conn: CONN, envelope: cancel });
+    world.keep_all();
+    let mut world = loses(world, kept);
+    world.keep_all();
+    assert!(world.record().turns[0].cancel_requested, "the prompt alone was kept");
+}
+
+#[test]
 fn the_end_of_a_turn_is_logged_again_with_how_far_its_agent_was_heard() {
     let (mut world, run) = in_a_turn();
     let kept = world.journal.clone();

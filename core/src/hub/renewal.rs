@@ -214,12 +214,18 @@ impl Chat {
         }
     }
 
-    /// For a gateway that takes the agent up; this agent has heard it, or is about to.
+    /// For a gateway that takes the agent up: what this agent has heard or is about to, and whether it is to stop.
     fn prompt_again(&mut self, draft: &mut Draft, running: &TurnId, record: Option<&ChatRecord>) {
+        let Some(active) = &self.active else { return };
+        let known = |open: &OpenTurn| open.turn_id == *running && open.cancel_requested;
+        if active.cancel_by_ms.is_some() && !record.is_some_and(|record| record.turns.iter().any(known)) {
+            let reason = active.cancel_reason.clone();
+            draft.changes.push(Change::CancelRequested { turn_id: running.clone(), reason });
+        }
         let told = |command: &AgentCommand| matches!(command, AgentCommand::Prompt { turn_id, .. } if turn_id == running);
-        let logged = record.is_some_and(|record| record.commands.iter().any(told));
-        let Some(active) = self.active.as_ref().filter(|_| !logged) else { return };
-        let cancelled = active.cancel_by_ms.is_some().then(|| active.cancel_reason.clone());
+        if record.is_some_and(|record| record.commands.iter().any(told)) {
+            return;
+        }
         let prompt = if active.prompted {
             let turn = self.turns.iter().find(|turn| turn.id == *running);
             let text = turn.map(|turn| turn.text().into());
@@ -227,11 +233,7 @@ impl Chat {
         } else {
             active.untold.clone()
         };
-        let Some(command) = prompt else { return };
-        if let Some(reason) = cancelled {
-            draft.changes.push(Change::CancelRequested { turn_id: running.clone(), reason });
-        }
-        draft.changes.push(Change::Command { command });
+        draft.changes.extend(prompt.map(|command| Change::Command { command }));
     }
 }
 
