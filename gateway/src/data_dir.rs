@@ -24,6 +24,8 @@ const LOCK: &str = "lock";
 /// The lock of a gateway that has gone is waited for this long.
 const DYING: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(5);
+/// A lock file that others remove again and again is given up after so many tries.
+const TRIES: usize = 100;
 
 /// A data directory that is ours for as long as this lives.
 #[derive(Debug)]
@@ -183,7 +185,7 @@ fn lock(dir: &Path) -> Result<Lock> {
         )
     };
     let deadline = Instant::now() + DYING;
-    loop {
+    for _ in 0..TRIES {
         let (mut file, made) = open_lock(&path).map_err(unusable)?;
         let mut locked = file.try_lock();
         // A process that a killed gateway was just starting holds the lock until it runs a program of its own.
@@ -218,6 +220,7 @@ fn lock(dir: &Path) -> Result<Lock> {
             Err(TryLockError::Error(error)) => return Err(unusable(error)),
         }
     }
+    Err(unusable(io::Error::other("it is removed again and again")))
 }
 
 /// The lock's file, and whether it was made just now.

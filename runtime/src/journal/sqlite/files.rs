@@ -20,6 +20,8 @@ use super::error::{OpenError, OpenErrorReason};
 const MODE: u32 = 0o600;
 /// How many bytes of the write-ahead log are written again at a time.
 const COPY_BYTES: usize = 256 * 1024;
+/// A lock file that others remove again and again is given up after so many tries.
+const TRIES: usize = 100;
 
 /// Where everything is.
 #[derive(Debug, Clone)]
@@ -101,7 +103,7 @@ pub(super) struct Lock {
 impl Lock {
     pub(super) fn take(files: &Files) -> Result<Self, OpenError> {
         let path = files.lock();
-        loop {
+        for _ in 0..TRIES {
             let lock = Self::open(&path).map_err(|error| OpenError::io(&path, error))?;
             match flock(&lock.file, FlockOperation::NonBlockingLockExclusive) {
                 // Whoever had it may have removed it meanwhile.
@@ -121,6 +123,7 @@ impl Lock {
                 Err(error) => return Err(OpenError::io(&path, error.into())),
             }
         }
+        Err(OpenError::io(&path, io::Error::other("it is removed again and again")))
     }
 
     fn open(path: &Path) -> io::Result<Self> {
