@@ -17,7 +17,7 @@ use super::{
 };
 
 /// While others keep the writer busy, a pass waits at most this long.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_millis(250);
 /// A pass begins once the writer has had nothing to do for so long: between two commits of many, somebody waits for
 /// the next.
 const QUIET: Duration = Duration::from_millis(25);
