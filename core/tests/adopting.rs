@@ -79,6 +79,11 @@ impl World {
         self.sends_to("c", content)
     }
 
+    fn cancels(&mut self) -> Vec<Output> {
+        let cancel = ClientEnvelope::Cancel { chat_id: key().chat, turn_id: None };
+        self.step(Input::Envelope { conn: CONN, envelope: cancel })
+    }
+
     fn sends_to(&mut self, chat: &str, content: &str) -> Vec<Output> {
         let message = Message { chat_id: key_of(chat).chat, content: content.into(), turn_id: None };
         self.step(Input::Envelope { conn: CONN, envelope: ClientEnvelope::Message(message) })
@@ -220,8 +225,7 @@ fn an_agent_that_was_told_to_stop_is_not_taken_up() {
     let (mut world, _) = in_a_turn();
     world.sends("next");
     world.keep_all();
-    let cancel = ClientEnvelope::Cancel { chat_id: key().chat, turn_id: None };
-    world.step(Input::Envelope { conn: CONN, envelope: cancel });
+    world.cancels();
     world.keep_all();
     let grace_ms = world.hub.limits().cancel_grace_ms;
     let outputs = world.waits(grace_ms);
@@ -233,7 +237,7 @@ fn an_agent_that_was_told_to_stop_is_not_taken_up() {
     assert_eq!(world.record().agent, None, "whether or not it has gone");
     // What it says of the turn that is over would be taken for an answer to the next one.
     let (mut next, outputs) = next(world);
-    assert!(!outputs.iter().any(|output| matches!(output, Output::AdoptAgent { .. })), "{outputs:?}");
+    assert_eq!(adopted(&outputs), []);
     assert!(started(&next.keep_all()).is_some());
 }
 
@@ -345,8 +349,7 @@ fn the_end_of_a_turn_is_logged_again_with_that_of_its_agent() {
     world.sends("next");
     world.keep_all();
     let kept = world.journal.clone();
-    let cancel = ClientEnvelope::Cancel { chat_id: key().chat, turn_id: None };
-    world.step(Input::Envelope { conn: CONN, envelope: cancel });
+    world.cancels();
     world.keep_all();
     let grace_ms = world.hub.limits().cancel_grace_ms;
     world.waits(grace_ms);
@@ -356,7 +359,7 @@ fn the_end_of_a_turn_is_logged_again_with_that_of_its_agent() {
     let record = world.record();
     assert_eq!((record.turns.len(), record.agent), (1, None), "only the next one waits");
     let (mut next, outputs) = next(world);
-    assert!(!outputs.iter().any(|output| matches!(output, Output::AdoptAgent { .. })), "{outputs:?}");
+    assert_eq!(adopted(&outputs), []);
     assert!(started(&next.keep_all()).is_some());
 }
 
@@ -364,8 +367,7 @@ fn the_end_of_a_turn_is_logged_again_with_that_of_its_agent() {
 fn that_a_turn_is_being_cancelled_is_logged_again() {
     let (mut world, _) = in_a_turn();
     let kept = world.journal.clone();
-    let cancel = ClientEnvelope::Cancel { chat_id: key().chat, turn_id: None };
-    world.step(Input::Envelope { conn: CONN, envelope: cancel });
+    world.cancels();
     world.keep_all();
     let mut world = loses(world, kept);
     world.keep_all();
@@ -423,18 +425,14 @@ fn a_prompt_that_is_logged_again_outlasts_the_end_of_the_turn_before() {
 fn a_life_that_is_named_once_more_does_not_vouch_for_what_came_before() {
     let (mut world, run) = in_a_turn();
     world.sends("one");
-    let cancel = |world: &mut World| {
-        let cancel = ClientEnvelope::Cancel { chat_id: key().chat, turn_id: None };
-        world.step(Input::Envelope { conn: CONN, envelope: cancel });
-    };
-    cancel(&mut world);
+    world.cancels();
     let grace_ms = world.hub.limits().cancel_grace_ms;
     world.waits(grace_ms);
     world.keep_all();
     // The next agent is named with the turn that it is to begin, and again with the one after that.
     world.step(Input::AgentExited { chat: key(), run, exit: AgentExit::Stopped });
     world.sends("two");
-    cancel(&mut world);
+    world.cancels();
     let refuse_all = |world: &mut World| {
         let refused: Vec<Append> = world.appends.drain(..).collect();
         for append in refused {
