@@ -81,11 +81,6 @@ impl Compaction {
         self.earliest().map(|earliest| earliest.max(self.quiet_at.min(earliest + PATIENCE)))
     }
 
-    /// Whether a pass is due although others wait for the writer.
-    pub(super) fn is_overdue(&self, now: Instant) -> bool {
-        self.earliest().is_some_and(|earliest| earliest + PATIENCE <= now)
-    }
-
     fn earliest(&self) -> Option<Instant> {
         let search = self.searched.map(|_| self.search_at);
         self.waiting.front().map(|(rested, _)| *rested).into_iter().chain(search).min()
@@ -266,7 +261,6 @@ mod tests {
         assert_eq!(compaction.due(), Some(rested + QUIET));
         compaction.worked(rested + PATIENCE);
         assert_eq!(compaction.due(), Some(rested + PATIENCE));
-        assert!(!compaction.is_overdue(rested + QUIET) && compaction.is_overdue(rested + PATIENCE));
     }
 
     #[test]

@@ -78,10 +78,7 @@ impl Writer {
         let mut jobs = Vec::new();
         while self.shared.work.take(&mut jobs, self.join_due()).is_some() {
             self.heal();
-            let now = Instant::now();
-            if jobs.is_empty() || self.compaction.is_overdue(now) {
-                self.join(now);
-            }
+            self.join(Instant::now());
             let mut later = if self.shared.options.strict { Vec::new() } else { synced_apart(&mut jobs) };
             self.carry_out(&mut jobs);
             if !later.is_empty() {
