@@ -21,13 +21,17 @@ const POLL: Duration = Duration::from_millis(20);
 const OUTPUT_GRACE: Duration = Duration::from_secs(5);
 
 /// What the guard runs; `$0` is the process group. An interrupt first, so that cargo, nextest and the gateway can clean
-/// up; three seconds later the rest is killed.
+/// up; three seconds later the rest is killed, and given two to be gone: a signal has been sent before it has had its effect.
 const GUARD: &str = r#"
 read -r _
+gone_within() {
+    i=0
+    while [ $i -lt "$2" ] && kill -s 0 -- "-$1" 2>/dev/null; do sleep 0.1; i=$((i + 1)); done
+}
 kill -s INT -- "-$0" 2>/dev/null || exit 0
-i=0
-while [ $i -lt 30 ] && kill -s 0 -- "-$0" 2>/dev/null; do sleep 0.1; i=$((i + 1)); done
-kill -s KILL -- "-$0" 2>/dev/null
+gone_within "$0" 30
+kill -s KILL -- "-$0" 2>/dev/null || exit 0
+gone_within "$0" 20
 "#;
 
 /// A program to run, from the repository's root unless told otherwise, with nothing on its standard input.
