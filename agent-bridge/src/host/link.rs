@@ -5,14 +5,15 @@ use std::{io, sync::Arc};
 use bytes::BytesMut;
 use rustix::process::geteuid;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{UnixListener, UnixStream, unix::OwnedReadHalf},
+    io::AsyncReadExt,
+    net::{UnixListener, UnixStream},
     sync::{mpsc, oneshot},
     time::timeout,
 };
 
 use super::{
     protocol::{HostHello, Kind, ToHost, VERSION, host_frame},
+    socket::{self, ReadHalf, WriteHalf},
     spool::Spool,
 };
 use crate::BridgeLimits;
@@ -86,28 +87,29 @@ async fn accept(listener: UnixListener, spool: Arc<Spool>, limits: BridgeLimits,
 
 /// A connection whose first words were exchanged.
 struct Link {
-    socket: UnixStream,
+    read: ReadHalf,
+    write: WriteHalf,
     buffer: BytesMut,
     longest: usize,
 }
 
 /// Hears the hello and answers it. Gives the position from which records are wanted; None: versions differ.
 async fn greet(socket: UnixStream, spool: &Spool, limits: &BridgeLimits) -> io::Result<(Link, Option<u64>)> {
-    let mut link = Link { socket, buffer: BytesMut::new(), longest: HELLO_BYTES };
-    let Some(ToHost::Hello { version, from }) =
-        next(&mut link.socket, &mut link.buffer, link.longest).await?
+    let (read, write) = socket::split(socket.into_std()?)?;
+    let mut link = Link { read, write, buffer: BytesMut::new(), longest: HELLO_BYTES };
+    let Some(ToHost::Hello { version, from }) = next(&mut link.read, &mut link.buffer, link.longest).await?
     else {
         return Err(io::ErrorKind::InvalidData.into());
     };
     let (first, next) = spool.range();
     let hello = serde_json::to_vec(&HostHello { version: VERSION, first, next })?;
-    link.socket.write_all(&host_frame(Kind::Hello, &hello)).await?;
+    link.write.write_all(&host_frame(Kind::Hello, &hello)).await?;
     link.longest = limits.host.command_bytes;
     Ok((link, (version == VERSION).then_some(from)))
 }
 
 async fn end_only(mut link: Link, heard: mpsc::Sender<Heard>) {
-    while let Ok(Some(message)) = next(&mut link.socket, &mut link.buffer, HELLO_BYTES).await {
+    while let Ok(Some(message)) = next(&mut link.read, &mut link.buffer, HELLO_BYTES).await {
         if matches!(message, ToHost::Stop | ToHost::Kill) {
             let _ = heard.send(Heard::Message(message)).await;
         }
@@ -116,8 +118,7 @@ async fn end_only(mut link: Link, heard: mpsc::Sender<Heard>) {
 
 /// Serves a gateway until it goes.
 async fn serve(link: Link, from: u64, spool: &Spool, heard: &mpsc::Sender<Heard>) {
-    let Link { socket, buffer, longest } = link;
-    let (read, mut write) = socket.into_split();
+    let Link { read, mut write, buffer, longest } = link;
     tokio::select! {
         () = hear(read, buffer, longest, spool, heard) => {}
         sent = send(&mut write, from, spool) => {
@@ -129,7 +130,7 @@ async fn serve(link: Link, from: u64, spool: &Spool, heard: &mpsc::Sender<Heard>
 }
 
 async fn hear(
-    mut read: OwnedReadHalf,
+    mut read: ReadHalf,
     mut buffer: BytesMut,
     longest: usize,
     spool: &Spool,
@@ -164,7 +165,7 @@ async fn next(
 }
 
 /// Sends records as they come, and that they have come to an end.
-async fn send(write: &mut (impl AsyncWriteExt + Unpin), from: u64, spool: &Spool) -> io::Result<()> {
+async fn send(write: &mut WriteHalf, from: u64, spool: &Spool) -> io::Result<()> {
     let mut changes = spool.watch();
     let mut records = spool.read_from(from)?;
     let mut stuck = changes.borrow().stuck;

@@ -22,6 +22,7 @@ mod intake;
 mod link;
 pub(crate) mod place;
 pub(crate) mod protocol;
+pub(crate) mod socket;
 pub(crate) mod spool;
 mod supervisor;
 

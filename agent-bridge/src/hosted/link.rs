@@ -6,7 +6,6 @@ use bytes::{Bytes, BytesMut};
 use switchboard_core::agent::AgentRun;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{UnixStream, unix::OwnedReadHalf},
     process::Command,
     sync::mpsc,
     time::{Instant, sleep, timeout},
@@ -19,6 +18,7 @@ use crate::{
         READY, Setup,
         place::Place,
         protocol::{Frame, HostHello, Kind, ToHost, VERSION},
+        socket::{self, ReadHalf, WriteHalf},
     },
 };
 
@@ -31,7 +31,7 @@ const HELLO_BYTES: usize = 4096;
 
 /// A connection to a host that has answered.
 pub(super) struct Link {
-    pub(super) read: OwnedReadHalf,
+    pub(super) read: ReadHalf,
     /// What came behind the answer.
     pub(super) buffer: BytesMut,
     pub(super) messages: mpsc::UnboundedSender<Bytes>,
@@ -122,9 +122,8 @@ pub(super) async fn connect(place: &Place, from: u64, longest_wait: Duration) ->
             Err(_) => sleep(LOOK).await,
         }
     };
-    socket.set_nonblocking(true)?;
-    let mut socket = UnixStream::from_std(socket)?;
-    let greeted = timeout(longest_wait, greet(&mut socket, from)).await;
+    let (mut read, mut write) = socket::split(socket)?;
+    let greeted = timeout(longest_wait, greet(&mut read, &mut write, from)).await;
     let (hello, buffer) = match greeted {
         Ok(Ok(greeted)) => greeted,
         Ok(Err(_)) if !place.is_live() => return Err(NoLink::Dead),
@@ -132,10 +131,9 @@ pub(super) async fn connect(place: &Place, from: u64, longest_wait: Duration) ->
         Err(_) => return Err(NoLink::Io(io::ErrorKind::TimedOut.into())),
     };
     if hello.version != VERSION {
-        let _ = socket.write_all(&ToHost::Kill.encode()).await;
+        let _ = write.write_all(&ToHost::Kill.encode()).await;
         return Err(NoLink::Version(hello.version));
     }
-    let (read, mut write) = socket.into_split();
     let (messages, mut queue) = mpsc::unbounded_channel::<Bytes>();
     let writer = Owned(tokio::spawn(async move {
         while let Some(message) = queue.recv().await {
@@ -149,8 +147,8 @@ pub(super) async fn connect(place: &Place, from: u64, longest_wait: Duration) ->
     Ok(Link { read, buffer, messages, writer, hello })
 }
 
-async fn greet(socket: &mut UnixStream, from: u64) -> io::Result<(HostHello, BytesMut)> {
-    socket.write_all(&ToHost::Hello { version: VERSION, from }.encode()).await?;
+async fn greet(read: &mut ReadHalf, write: &mut WriteHalf, from: u64) -> io::Result<(HostHello, BytesMut)> {
+    write.write_all(&ToHost::Hello { version: VERSION, from }.encode()).await?;
     let mut buffer = BytesMut::new();
     // Records may come right behind it: no more than the answer is looked at.
     loop {
@@ -161,7 +159,7 @@ async fn greet(socket: &mut UnixStream, from: u64) -> io::Result<(HostHello, Byt
             Ok(None) => {}
             Ok(Some(_)) | Err(_) => return Err(io::ErrorKind::InvalidData.into()),
         }
-        if socket.read_buf(&mut buffer).await? == 0 {
+        if read.read_buf(&mut buffer).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
