@@ -52,7 +52,7 @@ impl World {
     }
 
     fn append(&mut self, id: u64) -> Request {
-        self.now_ms += self.rng.below(3);
+        self.now_ms += [0, 1, 2, 400][self.rng.below(4) as usize];
         let at = self.now_ms - self.rng.below(2);
         let which = self.rng.below(7) as usize;
         let durability = if self.rng.below(2) == 0 { Durability::Written } else { Durability::Synced };

@@ -50,6 +50,8 @@ struct Place {
     epoch_no: i64,
     head: i64,
     era: i64,
+    /// Its last activity.
+    updated_at: i64,
 }
 
 /// What the writer remembers of chats between transactions, so as not to ask for every append.
@@ -72,7 +74,13 @@ impl Known {
         }
         db.prepare_cached(write::FIND_CHAT)?
             .query_row((chat.principal.as_str(), chat.chat.as_str()), |row| {
-                Ok(Place { id: row.get(0)?, epoch_no: row.get(1)?, head: row.get(2)?, era: row.get(3)? })
+                Ok(Place {
+                    id: row.get(0)?,
+                    epoch_no: row.get(1)?,
+                    head: row.get(2)?,
+                    era: row.get(3)?,
+                    updated_at: row.get(4)?,
+                })
             })
             .optional()
     }
@@ -125,7 +133,13 @@ pub(super) fn append(
         }
     }
     if append.is_activity() {
-        db.prepare_cached(write::MOVE_HEAD_AT)?.execute((place.id, place.head, at, last_command(append)))?;
+        let second = place.updated_at / 1000;
+        place.updated_at = place.updated_at.max(at);
+        let row = (place.id, place.head, place.updated_at, last_command(append));
+        db.prepare_cached(write::MOVE_HEAD_AT)?.execute(row)?;
+        if place.updated_at / 1000 != second {
+            db.prepare_cached(write::MOVE_SECOND)?.execute((place.id, place.updated_at / 1000))?;
+        }
     } else {
         if !append.events.is_empty() {
             db.prepare_cached(write::MOVE_HEAD)?.execute((place.id, place.head))?;
@@ -189,7 +203,7 @@ fn create(db: &Connection, chat: &ChatKey, epoch: &Epoch, era: i64, at: i64) -> 
     db.prepare_cached(write::ADD_CHAT)?.execute((chat.principal.as_str(), chat.chat.as_str(), era, at))?;
     let id = db.last_insert_rowid();
     db.prepare_cached(write::ADD_EPOCH)?.execute((id, 1, epoch.as_str(), at))?;
-    Ok(Place { id, epoch_no: 1, head: 0, era })
+    Ok(Place { id, epoch_no: 1, head: 0, era, updated_at: 0 })
 }
 
 fn change(db: &Connection, place: Place, append: &Append, change: &Change) -> Result<(), Unkept> {

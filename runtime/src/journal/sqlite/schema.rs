@@ -14,6 +14,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { name: "0005_in_order", sql: include_str!("../migrations/0005_in_order.sql") },
     Migration { name: "0006_fewer_pages", sql: include_str!("../migrations/0006_fewer_pages.sql") },
     Migration { name: "0007_cancel_reason", sql: include_str!("../migrations/0007_cancel_reason.sql") },
+    Migration { name: "0008_lighter_messages", sql: include_str!("../migrations/0008_lighter_messages.sql") },
 ];
 
 /// One step from a version of the schema to the next.
@@ -66,6 +67,7 @@ mod tests {
         ("0005_in_order", "680a3752bf3c4534901deccc6f12af02d1c9a18756fa1a74dd3f3b6cc14a0261"),
         ("0006_fewer_pages", "ae8ddde9e5f01ee05570bdb1ef53b547ec76158471476c3a3756b74468150c6d"),
         ("0007_cancel_reason", "ed264f65faeb3c63d72f842b66459b269426af0bcdf3246aec0af5dde462c70a"),
+        ("0008_lighter_messages", "90230b26d2223f7ecc24200b15d87981c511411927c0ad4beb57db636f51dbf8"),
     ];
 
     #[test]

@@ -3,7 +3,7 @@
 /// Writes, in the order of their use.
 pub(super) mod write {
     pub(crate) const FIND_CHAT: &str =
-        "SELECT id, epoch_no, head_seq, era FROM chats WHERE principal = ?1 AND chat_id = ?2";
+        "SELECT id, epoch_no, head_seq, era, updated_at FROM chats WHERE principal = ?1 AND chat_id = ?2";
     pub(crate) const ADD_CHAT: &str = "INSERT INTO chats (principal, chat_id, epoch_no, head_seq, era, \
          last_command, created_at, updated_at) VALUES (?1, ?2, 1, 0, ?3, 0, ?4, 0)";
     pub(crate) const ADD_EPOCH: &str =
@@ -11,9 +11,11 @@ pub(super) mod write {
     pub(crate) const RENEW_CHAT: &str =
         "UPDATE chats SET epoch_no = ?2, head_seq = 0, joined_to = 0, era = ?3 WHERE id = ?1";
     pub(crate) const ADD_EVENT: &str = "INSERT INTO events (id, chat, epoch_no, seq, first_seq, sum, frame) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-    /// With an activity: an index has its time.
-    pub(crate) const MOVE_HEAD_AT: &str = "UPDATE chats SET head_seq = ?2, \
-         updated_at = max(updated_at, ?3), last_command = max(last_command, ?4) WHERE id = ?1";
+    /// With an activity.
+    pub(crate) const MOVE_HEAD_AT: &str = "UPDATE chats SET head_seq = ?2, updated_at = ?3, \
+         last_command = max(last_command, ?4) WHERE id = ?1";
+    /// Where an activity is in another second than the one before: an index has it.
+    pub(crate) const MOVE_SECOND: &str = "UPDATE chats SET active_s = ?2 WHERE id = ?1";
     pub(crate) const MOVE_HEAD: &str = "UPDATE chats SET head_seq = ?2 WHERE id = ?1";
     pub(crate) const ADD_TURN: &str = "INSERT INTO turns (chat, turn_id, hash, epoch_no, seq, starts_turn, \
          accepted_at, text, started_at, prompt) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
@@ -71,6 +73,7 @@ pub(super) mod write {
         RENEW_CHAT,
         ADD_EVENT,
         MOVE_HEAD_AT,
+        MOVE_SECOND,
         MOVE_HEAD,
         ADD_TURN,
         START_TURN,
@@ -156,8 +159,8 @@ pub(super) mod read {
          WHERE t.chat = c.id AND t.outcome IS NULL AND t.started_at IS NOT NULL), \
          EXISTS (SELECT 1 FROM requests r WHERE r.chat = c.id) \
          FROM chats c JOIN epochs e ON e.chat = c.id AND e.no = c.epoch_no \
-         WHERE c.principal = ?1 AND (c.updated_at, c.chat_id) < (?2, ?3) \
-         ORDER BY c.updated_at DESC, c.chat_id DESC LIMIT ?4";
+         WHERE c.principal = ?1 AND c.active_s <= ?2 / 1000 AND (c.updated_at, c.chat_id) < (?2, ?3) \
+         ORDER BY c.active_s DESC, c.updated_at DESC, c.chat_id DESC LIMIT ?4";
 
     #[cfg(test)]
     pub(crate) const ALL: &[&str] = &[

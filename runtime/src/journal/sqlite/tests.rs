@@ -209,15 +209,15 @@ async fn run_into(defect: &AtomicBool, journal: Sqlite) {
     assert_eq!(over, Ok(()), "it says that it is over, and nobody waits for ever");
 }
 
-/// A database in memory with chats of so many turns.
+/// A database in memory with chats of so many turns, ten of them in a second.
 fn filled(chats: u64, turns: u64) -> Connection {
     let mut db = Connection::open_in_memory().expect("memory");
     db.set_prepared_statement_cache_capacity(64);
     schema::migrate(&mut db, 0).expect("a schema");
     let (mut known, mut state) = (Known::default(), open::State { commits: 0, era: 0 });
     db.execute_batch("BEGIN").expect("SQL");
-    for n in 0..chats {
-        let mut scribe = Scribe::new("owner", &format!("chat{n}"));
+    for chat in 0..chats {
+        let mut scribe = Scribe::new("owner", &format!("chat{chat}"));
         for n in 0..turns {
             let id = format!("t{n}");
             scribe.message(&id, "hello").start(&id);
@@ -227,7 +227,7 @@ fn filled(chats: u64, turns: u64) -> Connection {
             if n + 1 < turns {
                 scribe.end(&id, Outcome::Completed);
             }
-            let append = scribe.append(n, Durability::Written, n);
+            let append = scribe.append(n, Durability::Written, chat * 100);
             apply::append(&db, &mut known, &mut state, &append).expect("it is kept");
         }
     }
@@ -319,8 +319,10 @@ fn every_statement_uses_an_index() {
             .expect("a plan")
             .map(|step| step.expect("text"))
             .collect();
+        // Sorting a part of an order sorts what is equal in the rest.
         let slow = |step: &&String| {
-            step.starts_with("SCAN") && !step.contains("CONSTANT ROW") || step.contains("TEMP B-TREE")
+            step.starts_with("SCAN") && !step.contains("CONSTANT ROW")
+                || step.contains("TEMP B-TREE") && !step.contains("LAST")
         };
         assert_eq!(steps.iter().find(slow), None, "{statement}: {steps:?}");
     }
