@@ -189,37 +189,28 @@ pub(crate) fn short(rate: f64) -> String {
     if rate >= 1e6 { format!("{:.2} M", rate / 1e6) } else { format!("{:.0} k", rate / 1e3) }
 }
 
-/// A latency of the relay and of a gateway, in microseconds, one after the other in each round.
-async fn against_relay(
-    rounds: usize,
-    wire: Wire,
-    keeping: Keeping,
-    probe: impl AsyncFn(&mut Peer, Kind) -> io::Result<f64>,
-    mut each_round: impl FnMut() -> io::Result<()>,
-) -> io::Result<[Samples; 2]> {
-    let mut latencies = [Samples::default(), Samples::default()];
-    let servers = [Server::relay().await?, Server::gateway(true, keeping).await?.over(wire)];
-    let mut peers = [subscribe(&servers[0], 0, true).await?, subscribe(&servers[1], 0, true).await?];
-    for _ in 0..rounds {
-        for ((peer, server), latencies) in peers.iter_mut().zip(&servers).zip(&mut latencies) {
-            latencies.push(probe(peer, server.kind).await?);
-        }
-        each_round()?;
-    }
-    stop(servers).await?;
-    Ok(latencies)
+/// The relay and a gateway, each with a peer whose agent is warm.
+async fn with_relay(wire: Wire, keeping: Keeping) -> io::Result<[(Server, Peer); 2]> {
+    let (relay, ours) = (Server::relay().await?, Server::gateway(true, keeping).await?.over(wire));
+    let peers = (subscribe(&relay, 0, true).await?, subscribe(&ours, 0, true).await?);
+    Ok([(relay, peers.0), (ours, peers.1)])
 }
 
 /// A delta every 2 ms to one subscriber: from the agent's write to the client's read.
 pub(crate) async fn paced(rounds: usize, keeping: Keeping, bar: f64) -> io::Result<Vec<Row>> {
-    let probe = async |peer: &mut Peer, kind| {
-        let mut round = Samples::default();
-        peer.send(&message(kind, 0, 500, 2000)).await?;
-        peer.answer(500, |at| round.push(micros(token::now_ns().saturating_sub(at)))).await?;
-        peer.end_of_turn().await?;
-        Ok(round.median())
-    };
-    let [relay, ours] = against_relay(rounds, Wire::WebSocket, keeping, probe, || Ok(())).await?;
+    let mut pair = with_relay(Wire::WebSocket, keeping).await?;
+    let mut latencies = [Samples::default(), Samples::default()];
+    for _ in 0..rounds {
+        for ((server, peer), latencies) in pair.iter_mut().zip(&mut latencies) {
+            let mut round = Samples::default();
+            peer.send(&message(server.kind, 0, 500, 2000)).await?;
+            peer.answer(500, |at| round.push(micros(token::now_ns().saturating_sub(at)))).await?;
+            peer.end_of_turn().await?;
+            latencies.push(round.median());
+        }
+    }
+    stop(pair).await?;
+    let [relay, ours] = latencies;
     Ok(vec![Row {
         name: format!("a delta every 2 ms, p50 from write to read{}: times the relay", keeping.suffix()),
         ratio: ratio(&ours, &relay),
@@ -228,25 +219,36 @@ pub(crate) async fn paced(rounds: usize, keeping: Keeping, bar: f64) -> io::Resu
     }])
 }
 
-/// From a short message to its first delta, of the relay and of a gateway; something else is measured in each round.
+/// From a short message to its first delta, of the relay and of a gateway, message by message in turn: a machine's
+/// pace changes within a second, and whoever was measured just before is warm. Something else is measured in each
+/// round.
 pub(crate) async fn first_deltas(
     rounds: usize,
     wire: Wire,
     keeping: Keeping,
-    each_round: impl FnMut() -> io::Result<()>,
+    mut each_round: impl FnMut() -> io::Result<()>,
 ) -> io::Result<[Samples; 2]> {
-    let probe = async |peer: &mut Peer, kind| {
-        let mut round = Samples::default();
-        for _ in 0..50 {
-            let sent = Instant::now();
-            peer.send(&message(kind, 0, 1, 0)).await?;
-            let seen = peer.answer(1, |_| ()).await?;
-            round.push(seen.first.duration_since(sent).as_secs_f64() * 1e6);
-            peer.end_of_turn().await?;
+    const MESSAGES: usize = 50;
+    let mut pair = with_relay(wire, keeping).await?;
+    let mut latencies = [Samples::default(), Samples::default()];
+    for _ in 0..rounds {
+        let mut round = [Samples::default(), Samples::default()];
+        for _ in 0..MESSAGES {
+            for ((server, peer), round) in pair.iter_mut().zip(&mut round) {
+                let sent = Instant::now();
+                peer.send(&message(server.kind, 0, 1, 0)).await?;
+                let seen = peer.answer(1, |_| ()).await?;
+                round.push(seen.first.duration_since(sent).as_secs_f64() * 1e6);
+                peer.end_of_turn().await?;
+            }
         }
-        Ok(round.median())
-    };
-    against_relay(rounds, wire, keeping, probe, each_round).await
+        for (latencies, round) in latencies.iter_mut().zip(&round) {
+            latencies.push(round.median());
+        }
+        each_round()?;
+    }
+    stop(pair).await?;
+    Ok(latencies)
 }
 
 /// From a short message to its first delta.
@@ -265,8 +267,9 @@ fn micros(ns: u64) -> f64 {
     ns as f64 / 1000.0
 }
 
-async fn stop(servers: [Server; 2]) -> io::Result<()> {
-    for server in servers {
+async fn stop(pair: [(Server, Peer); 2]) -> io::Result<()> {
+    for (server, peer) in pair {
+        drop(peer);
         server.stop().await?;
     }
     Ok(())

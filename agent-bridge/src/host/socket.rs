@@ -81,6 +81,41 @@ mod tests {
         assert!(heard == sent);
     }
 
+    /// What the runtime watches of each descriptor, by the kernel's account (proc(5), `fdinfo` of an epoll).
+    #[cfg(target_os = "linux")]
+    fn watched() -> Vec<(i32, u32)> {
+        let of = |line: &str| {
+            let mut words = line.strip_prefix("tfd:")?.split_whitespace();
+            let fd = words.next()?.parse().ok()?;
+            Some((fd, u32::from_str_radix(words.nth(1)?, 16).ok()?))
+        };
+        let descriptors = std::fs::read_dir("/proc/self/fdinfo").unwrap();
+        // Other tests open and close some meanwhile.
+        let read = descriptors.filter_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok());
+        read.flat_map(|text| text.lines().filter_map(of).collect::<Vec<_>>()).collect()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn that_the_peer_has_read_is_no_news() {
+        use std::os::fd::AsRawFd as _;
+
+        const READABLE: u32 = 1;
+        const WRITABLE: u32 = 4;
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (mut read, mut write) = split(ours).unwrap();
+        let mine = [read.as_raw_fd(), write.0.as_raw_fd()];
+        let (_peer, mut answer) = split(theirs).unwrap();
+        write.write_all(b"a record").await.unwrap();
+        answer.write_all(b"a").await.unwrap();
+        assert_eq!(read.read_u8().await.unwrap(), b'a');
+        // More than once, where the runtime has several descriptors of its epoll.
+        let all = watched().into_iter();
+        let of_mine: Vec<u32> = all.filter(|(fd, _)| mine.contains(fd)).map(|(_, events)| events).collect();
+        assert!(!of_mine.is_empty());
+        assert!(of_mine.iter().all(|events| events & (READABLE | WRITABLE) == READABLE), "{of_mine:x?}");
+    }
+
     #[tokio::test]
     async fn a_peer_that_goes_is_an_error_also_while_there_is_no_room() {
         let (ours, theirs) = UnixStream::pair().unwrap();

@@ -24,6 +24,9 @@ use crate::{
 /// Version of the checkpoint's shape. Another one is refused.
 const CHECKPOINT_VERSION: u32 = 1;
 
+/// Events that room is made for at once, if a frame has as many lines: growing bit by bit copies what is there.
+const MOST_EXPECTED: usize = 1024;
+
 /// Decodes one life's records.
 #[derive(Debug)]
 pub(super) struct LifeDecoder {
@@ -240,6 +243,7 @@ impl LifeDecoder {
                 }
             }
             Codec::Claude(codec) => {
+                out.events.reserve(MOST_EXPECTED.min(frame.count as usize));
                 let mut rest = &frame.payload[..];
                 let mut position = frame.first;
                 while let Some(end) = memchr::memchr(b'\n', rest) {
