@@ -225,6 +225,11 @@ fn step(rng: &mut Rng, scribe: &mut Scribe, state: &mut ChatState) {
                     if long { "long text ".repeat(900) } else { "wörd ".into() }.as_str(),
                 );
             }
+            if let Some(run) = state.run.filter(|_| rng.below(2) == 0) {
+                state.position += 1 + rng.below(9);
+                let position = state.position;
+                scribe.change(Change::AgentPosition { run, position, checkpoint: None });
+            }
         }
     }
 }

@@ -48,3 +48,7 @@ UPDATE chats SET active_s = updated_at / 1000;
 
 -- A principal's chats by last activity; those of one second are sorted when they are read.
 CREATE INDEX chats_by_activity ON chats (principal, active_s);
+
+-- A delta moved nothing but its chat's row: its own row says how far the agent is, and the chat's follows with whatever
+-- is more than deltas.
+ALTER TABLE events ADD COLUMN agent_position INTEGER;    -- of a chat's newest event, where that is after chats.head_seq: what chats.agent_position is by now

@@ -52,6 +52,10 @@ struct Place {
     era: i64,
     /// Its last activity.
     updated_at: i64,
+    /// Its agent's life.
+    agent_run: Option<i64>,
+    /// How far the agent is, where only its newest event says so.
+    ahead: Option<i64>,
 }
 
 /// What the writer remembers of chats between transactions, so as not to ask for every append.
@@ -80,6 +84,8 @@ impl Known {
                     head: row.get(2)?,
                     era: row.get(3)?,
                     updated_at: row.get(4)?,
+                    agent_run: row.get(5)?,
+                    ahead: row.get(6)?,
                 })
             })
             .optional()
@@ -118,7 +124,11 @@ pub(super) fn append(
     if place.era < era {
         return Err(Unkept::Stale);
     }
-    if !append.events.is_empty() {
+    let moved = only_moved(append, place);
+    if moved.is_none() {
+        follow(db, &mut place)?;
+    }
+    if let Some(last) = append.events.last() {
         let mut add = db.prepare_cached(write::ADD_EVENT)?;
         for event in &append.events {
             let first = int(event.first_seq);
@@ -129,8 +139,14 @@ pub(super) fn append(
             let sum = crc32fast::hash(event.frame.bytes());
             state.commits += 1;
             let (id, frame) = (int(state.commits), event.frame.as_str());
-            add.execute((id, place.id, place.epoch_no, place.head, first, sum, frame))?;
+            let position = moved.filter(|_| event.seq == last.seq);
+            add.execute((id, place.id, place.epoch_no, place.head, first, sum, frame, position))?;
         }
+    }
+    if moved.is_some() {
+        place.ahead = moved;
+        known.remember(&append.chat, place);
+        return Ok(place.id);
     }
     if append.is_activity() {
         let second = place.updated_at / 1000;
@@ -149,7 +165,7 @@ pub(super) fn append(
         }
     }
     for one in &append.changes {
-        change(db, place, append, one)?;
+        change(db, &mut place, append, one)?;
     }
     if append.changes.contains(&Change::Deleted) {
         delete(db, &append.chat, place.id)?;
@@ -158,6 +174,24 @@ pub(super) fn append(
         known.remember(&append.chat, place);
     }
     Ok(place.id)
+}
+
+/// Where the chat's agent is, if the append has nothing but events that wait for no disk and how far it has come:
+/// that goes into the row of the last event, and the chat's own row is left alone.
+fn only_moved(append: &Append, place: Place) -> Option<i64> {
+    let [Change::AgentPosition { run, position, checkpoint: None }] = &append.changes[..] else {
+        return None;
+    };
+    let of_deltas = !append.events.is_empty() && !append.is_activity();
+    (of_deltas && place.agent_run == Some(run.0.cast_signed())).then_some(position.cast_signed())
+}
+
+/// Brings the chat's row up to what its events say.
+fn follow(db: &Connection, place: &mut Place) -> rusqlite::Result<()> {
+    if let Some(position) = place.ahead.take() {
+        db.prepare_cached(write::FOLLOW)?.execute((place.id, place.head, position))?;
+    }
+    Ok(())
 }
 
 /// The highest number of a command; 0: there is none.
@@ -192,6 +226,7 @@ pub(super) fn renew(
     at: i64,
 ) -> Result<bool, Unkept> {
     let Some(mut place) = known.place(db, chat)?.filter(|place| place.era < era) else { return Ok(false) };
+    follow(db, &mut place)?;
     place = Place { epoch_no: place.epoch_no + 1, head: 0, era, ..place };
     db.prepare_cached(write::ADD_EPOCH)?.execute((place.id, place.epoch_no, epoch.as_str(), at))?;
     db.prepare_cached(write::RENEW_CHAT)?.execute((place.id, place.epoch_no, era))?;
@@ -203,10 +238,10 @@ fn create(db: &Connection, chat: &ChatKey, epoch: &Epoch, era: i64, at: i64) -> 
     db.prepare_cached(write::ADD_CHAT)?.execute((chat.principal.as_str(), chat.chat.as_str(), era, at))?;
     let id = db.last_insert_rowid();
     db.prepare_cached(write::ADD_EPOCH)?.execute((id, 1, epoch.as_str(), at))?;
-    Ok(Place { id, epoch_no: 1, head: 0, era, updated_at: 0 })
+    Ok(Place { id, epoch_no: 1, head: 0, era, updated_at: 0, agent_run: None, ahead: None })
 }
 
-fn change(db: &Connection, place: Place, append: &Append, change: &Change) -> Result<(), Unkept> {
+fn change(db: &Connection, place: &mut Place, append: &Append, change: &Change) -> Result<(), Unkept> {
     let (chat, at) = (place.id, int(append.at_ms));
     match change {
         Change::TurnAccepted { turn_id, hash, seq, text, starts_turn } => {
@@ -235,11 +270,15 @@ fn change(db: &Connection, place: Place, append: &Append, change: &Change) -> Re
         }
         Change::Command { command } => add_command(db, chat, append, command)?,
         Change::AgentStarted { run } => {
-            db.prepare_cached(write::START_AGENT)?.execute((chat, run.0.cast_signed()))?;
+            let run = run.0.cast_signed();
+            place.agent_run = Some(run);
+            db.prepare_cached(write::START_AGENT)?.execute((chat, run))?;
             db.prepare_cached(write::DROP_CHECKPOINT)?.execute([chat])?;
         }
         Change::AgentEnded { run } => {
-            if db.prepare_cached(write::END_AGENT)?.execute((chat, run.0.cast_signed()))? > 0 {
+            let run = run.0.cast_signed();
+            place.agent_run.take_if(|present| *present == run);
+            if db.prepare_cached(write::END_AGENT)?.execute((chat, run))? > 0 {
                 db.prepare_cached(write::DROP_CHECKPOINT)?.execute([chat])?;
             }
         }

@@ -67,7 +67,7 @@ mod tests {
         ("0005_in_order", "680a3752bf3c4534901deccc6f12af02d1c9a18756fa1a74dd3f3b6cc14a0261"),
         ("0006_fewer_pages", "ae8ddde9e5f01ee05570bdb1ef53b547ec76158471476c3a3756b74468150c6d"),
         ("0007_cancel_reason", "ed264f65faeb3c63d72f842b66459b269426af0bcdf3246aec0af5dde462c70a"),
-        ("0008_lighter_messages", "90230b26d2223f7ecc24200b15d87981c511411927c0ad4beb57db636f51dbf8"),
+        ("0008_lighter_messages", "247fdf088a54ef35f49aa0dbe363ee354cb8176293de37b369ae8e3ad1575611"),
     ];
 
     #[test]

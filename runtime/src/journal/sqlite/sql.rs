@@ -2,15 +2,22 @@
 
 /// Writes, in the order of their use.
 pub(super) mod write {
-    pub(crate) const FIND_CHAT: &str =
-        "SELECT id, epoch_no, head_seq, era, updated_at FROM chats WHERE principal = ?1 AND chat_id = ?2";
+    /// With its newest event: where that is after the chat's own head, it has the agent's position.
+    pub(crate) const FIND_CHAT: &str = "SELECT c.id, c.epoch_no, max(c.head_seq, coalesce(n.seq, 0)), c.era, \
+         c.updated_at, c.agent_run, CASE WHEN n.seq > c.head_seq THEN n.agent_position END FROM chats c \
+         LEFT JOIN events n ON n.chat = c.id AND n.epoch_no = c.epoch_no AND n.seq = \
+         (SELECT max(seq) FROM events WHERE chat = c.id AND epoch_no = c.epoch_no) \
+         WHERE c.principal = ?1 AND c.chat_id = ?2";
     pub(crate) const ADD_CHAT: &str = "INSERT INTO chats (principal, chat_id, epoch_no, head_seq, era, \
          last_command, created_at, updated_at) VALUES (?1, ?2, 1, 0, ?3, 0, ?4, 0)";
     pub(crate) const ADD_EPOCH: &str =
         "INSERT INTO epochs (chat, no, epoch, began_at) VALUES (?1, ?2, ?3, ?4)";
     pub(crate) const RENEW_CHAT: &str =
         "UPDATE chats SET epoch_no = ?2, head_seq = 0, joined_to = 0, era = ?3 WHERE id = ?1";
-    pub(crate) const ADD_EVENT: &str = "INSERT INTO events (id, chat, epoch_no, seq, first_seq, sum, frame) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    /// What the rows of deltas have said since.
+    pub(crate) const FOLLOW: &str = "UPDATE chats SET head_seq = ?2, agent_position = ?3 WHERE id = ?1";
+    pub(crate) const ADD_EVENT: &str = "INSERT INTO events (id, chat, epoch_no, seq, first_seq, sum, frame, \
+         agent_position) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     /// With an activity.
     pub(crate) const MOVE_HEAD_AT: &str = "UPDATE chats SET head_seq = ?2, updated_at = ?3, \
          last_command = max(last_command, ?4) WHERE id = ?1";
@@ -71,6 +78,7 @@ pub(super) mod write {
         ADD_CHAT,
         ADD_EPOCH,
         RENEW_CHAT,
+        FOLLOW,
         ADD_EVENT,
         MOVE_HEAD_AT,
         MOVE_SECOND,
@@ -106,7 +114,8 @@ pub(super) mod compact {
     pub(crate) const LAST_CHAT: &str = "SELECT max(id) FROM chats";
     pub(crate) const UNJOINED_CHATS: &str =
         "SELECT id FROM chats WHERE id > ?1 AND id <= ?2 AND joined_to < head_seq";
-    pub(crate) const PLACE: &str = "SELECT epoch_no, head_seq, joined_to FROM chats WHERE id = ?1";
+    pub(crate) const PLACE: &str = "SELECT c.epoch_no, coalesce((SELECT max(seq) FROM events \
+         WHERE chat = c.id AND epoch_no = c.epoch_no), 0), c.joined_to FROM chats c WHERE c.id = ?1";
     /// What has ?5 bytes or more is not read: SQLite knows how long a text is from the head of its row.
     pub(crate) const ROWS: &str = "SELECT first_seq, seq, octet_length(frame) >= ?5, sum, \
          CASE WHEN octet_length(frame) < ?5 THEN frame END, \
@@ -127,9 +136,13 @@ pub(super) mod compact {
 pub(super) mod read {
     pub(crate) use super::write::IS_DELETED;
 
-    pub(crate) const CHAT: &str = "SELECT c.id, c.era, e.epoch, c.epoch_no, c.head_seq, c.title, c.goal, \
-         c.session, c.last_command, c.agent_run, c.agent_position, c.open_work FROM chats c \
-         JOIN epochs e ON e.chat = c.id AND e.no = c.epoch_no WHERE c.principal = ?1 AND c.chat_id = ?2";
+    pub(crate) const CHAT: &str = "SELECT c.id, c.era, e.epoch, c.epoch_no, max(c.head_seq, coalesce(n.seq, 0)), \
+         c.title, c.goal, c.session, c.last_command, c.agent_run, \
+         CASE WHEN n.seq > c.head_seq THEN n.agent_position ELSE c.agent_position END, c.open_work FROM chats c \
+         JOIN epochs e ON e.chat = c.id AND e.no = c.epoch_no \
+         LEFT JOIN events n ON n.chat = c.id AND n.epoch_no = c.epoch_no AND n.seq = \
+         (SELECT max(seq) FROM events WHERE chat = c.id AND epoch_no = c.epoch_no) \
+         WHERE c.principal = ?1 AND c.chat_id = ?2";
     pub(crate) const CHECKPOINT: &str = "SELECT state FROM checkpoints WHERE chat = ?1";
     pub(crate) const OPEN_TURNS: &str = "SELECT t.turn_id, t.text, t.hash, t.epoch_no, t.seq, t.accepted_at, \
          t.started_at, t.cancel_requested, e.sum, e.frame, t.prompt, t.cancel_reason \
@@ -154,7 +167,8 @@ pub(super) mod read {
     pub(crate) const EPOCH_NAME: &str = "SELECT epoch FROM epochs WHERE chat = ?1 AND no = ?2";
     pub(crate) const BEFORE: &str = "SELECT epoch_no, seq, sum, frame FROM events \
          WHERE chat = ?1 AND (epoch_no, seq) <= (?2, ?3) ORDER BY epoch_no DESC, seq DESC";
-    pub(crate) const CHATS: &str = "SELECT c.chat_id, c.title, c.updated_at, e.epoch, c.head_seq, EXISTS \
+    pub(crate) const CHATS: &str = "SELECT c.chat_id, c.title, c.updated_at, e.epoch, \
+         max(c.head_seq, coalesce((SELECT max(seq) FROM events WHERE chat = c.id AND epoch_no = c.epoch_no), 0)), EXISTS \
          (SELECT 1 FROM turns t INDEXED BY open_turns \
          WHERE t.chat = c.id AND t.outcome IS NULL AND t.started_at IS NOT NULL), \
          EXISTS (SELECT 1 FROM requests r WHERE r.chat = c.id) \

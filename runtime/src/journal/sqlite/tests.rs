@@ -19,9 +19,9 @@ use std::{
 use rusqlite::Connection;
 use switchboard_core::{
     Limits, Peer,
-    agent::AgentExit,
-    ids::Principal,
-    journal::{AppendId, Change, Durability, Found, JournalAnswer, PageStart, Query},
+    agent::{AgentExit, AgentRun},
+    ids::{Epoch, Principal},
+    journal::{Append, AppendId, Change, Durability, Found, JournalAnswer, PageStart, Query},
     wire::{Frame, Outcome},
 };
 
@@ -267,6 +267,59 @@ fn an_answer_costs_the_same_in_a_long_history() {
         let (few, many) = (cost(&mut short, &query), cost(&mut long, &query));
         assert!(few > 0 && many <= few + few / 10, "{few} steps, then {many}: {query:?}");
     }
+}
+
+#[test]
+fn deltas_leave_their_chats_row_alone_and_it_follows_with_what_is_more() {
+    let mut db = Connection::open_in_memory().expect("memory");
+    schema::migrate(&mut db, 0).expect("a schema");
+    let (mut known, mut state) = (Known::default(), open::State { commits: 0, era: 0 });
+    let mut scribe = Scribe::new("owner", "chat");
+    let run = AgentRun(7);
+    let at = |position| Change::AgentPosition { run, position, checkpoint: None };
+    let key = scribe.key.clone();
+    let mut keep = |db: &Connection, append: Append, forget: bool| {
+        if forget {
+            known.forget();
+        }
+        apply::append(db, &mut known, &mut state, &append).expect("it is kept");
+    };
+    let row = |db: &Connection| -> (i64, i64) {
+        db.query_row("SELECT head_seq, agent_position FROM chats", [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .expect("a chat")
+    };
+    let told = |db: &mut Connection, era| match query::read(db, era, &Query::Chat { chat: key.clone() }) {
+        Ok(query::Read::Found(Found::Chat(Some(chat)))) => {
+            (chat.head.seq, chat.agent.map(|agent| agent.position))
+        }
+        other => panic!("{other:?}"),
+    };
+
+    scribe.message("t", "hello").start("t").change(Change::AgentStarted { run });
+    keep(&db, scribe.append(1, Durability::Synced, 1), false);
+    assert_eq!((row(&db), told(&mut db, 0)), ((2, 0), (2, Some(0))));
+    for (n, forget) in [(1, false), (2, true), (3, false)] {
+        scribe.delta("t", "s", "a").delta("t", "s", "b").change(at(n * 10));
+        keep(&db, scribe.append(1 + n, Durability::Written, 1), forget);
+        assert_eq!((row(&db), told(&mut db, 0)), ((2, 0), (2 + 2 * n, Some(n * 10))));
+    }
+    // Of a life that the chat has not, it is no position of the chat's.
+    let other = Change::AgentPosition { run: AgentRun(8), position: 99, checkpoint: None };
+    scribe.delta("t", "s", "c").change(other);
+    keep(&db, scribe.append(5, Durability::Written, 1), false);
+    assert_eq!((row(&db), told(&mut db, 0)), ((9, 30), (9, Some(30))));
+    // Without events.
+    scribe.delta("t", "s", "d").change(at(40));
+    keep(&db, scribe.append(6, Durability::Written, 1), false);
+    keep(&db, scribe.change(at(50)).append(7, Durability::Written, 1), true);
+    assert_eq!((row(&db), told(&mut db, 0)), ((10, 50), (10, Some(50))));
+    // An epoch ends.
+    scribe.delta("t", "s", "e").change(at(60));
+    keep(&db, scribe.append(8, Durability::Written, 1), false);
+    assert_eq!(row(&db), (10, 50));
+    let epoch = Epoch::parse("next").expect("an epoch");
+    assert!(apply::renew(&db, &mut Known::default(), 1, &key, &epoch, 2).expect("it is renewed"));
+    assert_eq!((row(&db), told(&mut db, 1)), ((0, 60), (0, Some(60))));
 }
 
 #[test]
