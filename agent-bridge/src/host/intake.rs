@@ -46,7 +46,8 @@ impl Intake {
         let mut searched = block.len();
         loop {
             self.room().await;
-            if !self.read(&mut output, &mut block, most).await {
+            let count = self.read(&mut output, &mut block, most).await;
+            if count == 0 {
                 return IntakeEnd::Closed;
             }
             let whole = match self.dialect {
@@ -75,21 +76,23 @@ impl Intake {
             if turn_ended {
                 self.turn_ended.notify_one();
             }
-            // The gateway hears of it before more is read.
-            tokio::task::yield_now().await;
+            if count == most {
+                // The gateway hears of it before more is read. Otherwise reading waits, and it does.
+                tokio::task::yield_now().await;
+            }
             block = again(frame, most + begun.len());
             block.extend_from_slice(&begun);
             searched = block.len();
         }
     }
 
-    /// Reads something, or finds that there is nothing more.
+    /// Reads something. Gives how many bytes; 0: there is nothing more.
     async fn read(
         &mut self,
         output: &mut (impl AsyncRead + Unpin),
         buffer: &mut BytesMut,
         most: usize,
-    ) -> bool {
+    ) -> usize {
         let mut limited = output.take(most as u64);
         buffer.reserve(most);
         loop {
@@ -97,9 +100,9 @@ impl Intake {
             let silence = tokio::time::sleep(self.limits.drain);
             tokio::select! {
                 biased;
-                read = limited.read_buf(buffer) => return read.is_ok_and(|bytes| bytes > 0),
-                () = silence, if mode == ReadMode::Drain => return false,
-                changed = self.mode.changed() => if changed.is_err() { return false },
+                read = limited.read_buf(buffer) => return read.unwrap_or(0),
+                () = silence, if mode == ReadMode::Drain => return 0,
+                changed = self.mode.changed() => if changed.is_err() { return 0 },
             }
         }
     }
