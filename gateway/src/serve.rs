@@ -27,8 +27,10 @@ use crate::{
     token::{self, Tokens},
 };
 
-/// Descriptors beyond those of connections: listeners, pipes of agents, files.
+/// Descriptors beyond those of connections and agents: listeners, files.
 const FURTHER_FILES: usize = 2048;
+/// Descriptors of an agent: both ends of its host's connection, its process, and what one that starts needs meanwhile.
+const AGENT_FILES: usize = 8;
 /// When the socket cannot accept, it is tried again after this long.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -207,7 +209,8 @@ impl Signals {
 
 /// One descriptor for each connection, upgraded or not, and some for the rest.
 fn files_wanted(config: &Config) -> usize {
-    [config.limits.connections, config.door.first_frames, FURTHER_FILES]
+    let agents = config.limits.agents.saturating_mul(AGENT_FILES);
+    [config.limits.connections, config.door.first_frames, agents, FURTHER_FILES]
         .into_iter()
         .fold(config.door.connections, usize::saturating_add)
 }

@@ -7,9 +7,13 @@ use std::{
     io::{self, Write as _},
     net::Shutdown,
     os::{fd::OwnedFd, unix::net::UnixStream},
+    time::Duration,
 };
 
-use tokio::{net::unix::pipe, task::coop::consume_budget};
+use tokio::{net::unix::pipe, task::coop::consume_budget, time::sleep};
+
+/// Where it cannot be watched whether there is room, it is looked for this often.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// What is read. A pipe's end is told of nothing but what there is to read, and reads from a socket as well.
 pub(crate) type ReadHalf = pipe::Receiver;
@@ -33,7 +37,7 @@ impl WriteHalf {
             match (&self.0).write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => bytes = &bytes[count..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.room().await?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.room().await,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -41,10 +45,17 @@ impl WriteHalf {
         Ok(())
     }
 
-    /// Waits until more can be written.
-    async fn room(&self) -> io::Result<()> {
-        let watched = pipe::Sender::from_owned_fd_unchecked(OwnedFd::from(self.0.try_clone()?))?;
-        watched.writable().await
+    /// Waits until more can be written, or may be.
+    async fn room(&self) {
+        let watched = self.0.try_clone().map(OwnedFd::from).and_then(pipe::Sender::from_owned_fd_unchecked);
+        let waited = match watched {
+            Ok(watched) => watched.writable().await,
+            Err(error) => Err(error),
+        };
+        if waited.is_err() {
+            // Out of descriptors, most likely: that says nothing about the peer.
+            sleep(LOOK_AGAIN).await;
+        }
     }
 }
 

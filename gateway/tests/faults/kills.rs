@@ -175,11 +175,11 @@ fn parent(pid: i32) -> Option<i32> {
 
 /// Stops a gateway whose clients have gone, and looks for what is left of anybody.
 pub(crate) fn nothing_is_left(site: &Site, mut gateway: Gateway) {
-    // Two listeners, three for signals, and one connection to each host; those that end take a moment.
+    // Two listeners, three for signals, and for each host two of one connection; those that end take a moment.
     let mut open = Vec::new();
     let closed = || {
         open = gateway.descriptors();
-        open.iter().filter(|to| to.starts_with("socket:")).count() <= 5 + site.of_role(Role::Host).len()
+        open.iter().filter(|to| to.starts_with("socket:")).count() <= 5 + 2 * site.of_role(Role::Host).len()
     };
     if !becomes_true(closed) {
         panic!("{} hosts, and descriptors are left open: {open:?}", site.of_role(Role::Host).len());

@@ -43,12 +43,12 @@ END;
 
 -- The index of the chats by activity was written with each message of each of them.
 DROP INDEX chats_by_activity;
-ALTER TABLE chats ADD COLUMN active_s INTEGER NOT NULL DEFAULT 0;   -- the second of `updated_at`
+ALTER TABLE chats ADD COLUMN active_s INTEGER /* the second of updated_at */ NOT NULL DEFAULT 0;
 UPDATE chats SET active_s = updated_at / 1000;
 
 -- A principal's chats by last activity; those of one second are sorted when they are read.
 CREATE INDEX chats_by_activity ON chats (principal, active_s);
 
--- A delta moved nothing but its chat's row: its own row says how far the agent is, and the chat's follows with whatever
--- is more than deltas.
-ALTER TABLE events ADD COLUMN agent_position INTEGER;    -- of a chat's newest event, where that is after chats.head_seq: what chats.agent_position is by now
+-- What waits for no disk leaves its chat's row alone: its own row says how far the agent is, and the chat's follows with
+-- whatever does more.
+ALTER TABLE events ADD COLUMN agent_position /* counts where seq is after chats.head_seq */ INTEGER;

@@ -153,7 +153,7 @@ impl Default for SqliteOptions {
 /// # Looking into it
 ///
 /// `sqlite3 -readonly journal.db` works, also while the gateway runs; a transaction that is left open there
-/// keeps the log from being cut. The schema explains itself (`.schema`): its comments are kept.
+/// keeps the log from being cut. The schema explains itself (`.schema`): most of its comments are kept.
 /// `PRAGMA application_id` is 0x53574244 ("SWBD"), `PRAGMA user_version` the number of the last migration. A
 /// newer program brings an older file up to date when it opens it; an older program refuses a newer file
 /// and leaves it as it is.

@@ -67,7 +67,7 @@ mod tests {
         ("0005_in_order", "680a3752bf3c4534901deccc6f12af02d1c9a18756fa1a74dd3f3b6cc14a0261"),
         ("0006_fewer_pages", "ae8ddde9e5f01ee05570bdb1ef53b547ec76158471476c3a3756b74468150c6d"),
         ("0007_cancel_reason", "ed264f65faeb3c63d72f842b66459b269426af0bcdf3246aec0af5dde462c70a"),
-        ("0008_lighter_messages", "247fdf088a54ef35f49aa0dbe363ee354cb8176293de37b369ae8e3ad1575611"),
+        ("0008_lighter_messages", "d268a8d1587b229917dafcc90d5b3fb990b33d6f5867725d3c0f3b0715d93db6"),
     ];
 
     #[test]
@@ -112,10 +112,43 @@ mod tests {
                 db.execute_batch(migration.sql).expect("it applies");
                 db.pragma_update(None, "user_version", version).expect("a number");
             }
+            db.execute_batch(ROWS).expect("rows");
+            let before = rows(&db);
+            assert_eq!(before.len(), 7);
             migrate(&mut db, from).expect("it migrates");
             assert_eq!(version(&db), Ok(newest()));
             assert_eq!(tables(&db), tables(&whole));
+            assert_eq!(rows(&db), before, "from version {from}");
         }
+    }
+
+    /// A chat with an event and a turn of each outcome, as every version can have them.
+    const ROWS: &str = "\
+        INSERT INTO chats (id, principal, chat_id, epoch_no, head_seq, era, last_command, created_at, updated_at) \
+            VALUES (3, 'owner', 'chat', 1, 1, 0, 2, 5, 61234); \
+        INSERT INTO epochs VALUES (3, 1, 'e', 5); \
+        INSERT INTO events (chat, epoch_no, seq, first_seq, sum, frame) VALUES (3, 1, 1, 1, 77, '{}'); \
+        INSERT INTO turns (chat, turn_id, hash, epoch_no, seq, starts_turn, accepted_at, started_at, \
+            cancel_requested, ended_at, outcome, text) VALUES \
+            (3, 'a', zeroblob(32), 1, 1, 1, 10, 20, 0, 30, 'completed', NULL), \
+            (3, 'b', zeroblob(32), 1, 2, 0, 11, 21, 1, 31, 'cancelled', NULL), \
+            (3, 'c', zeroblob(32), 1, 3, 1, 12, 22, 0, 32, 'failed', NULL), \
+            (3, 'd', zeroblob(32), 1, 4, 0, 13, NULL, 0, 33, 'interrupted', NULL), \
+            (3, 'e', zeroblob(32), 1, 5, 1, 14, 24, 1, NULL, NULL, 'said');";
+
+    fn rows(db: &Connection) -> Vec<String> {
+        let mut all = db
+            .prepare(
+                "SELECT concat_ws(' ', id, principal, chat_id, epoch_no, head_seq, era, updated_at) FROM chats \
+                 UNION ALL SELECT concat_ws(' ', chat, epoch_no, seq, first_seq, sum, frame) FROM events \
+                 UNION ALL SELECT concat_ws('|', chat, turn_id, hex(hash), epoch_no, seq, starts_turn, accepted_at, \
+                 quote(started_at), cancel_requested, quote(ended_at), quote(outcome), quote(text)) FROM turns",
+            )
+            .expect("SQL");
+        let rows = all.query_map([], |row| row.get(0)).expect("rows");
+        let mut rows: Vec<String> = rows.map(|row| row.expect("text")).collect();
+        rows.sort();
+        rows
     }
 
     fn tables(db: &Connection) -> Vec<String> {

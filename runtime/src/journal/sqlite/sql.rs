@@ -138,7 +138,7 @@ pub(super) mod read {
 
     pub(crate) const CHAT: &str = "SELECT c.id, c.era, e.epoch, c.epoch_no, max(c.head_seq, coalesce(n.seq, 0)), \
          c.title, c.goal, c.session, c.last_command, c.agent_run, \
-         CASE WHEN n.seq > c.head_seq THEN n.agent_position ELSE c.agent_position END, c.open_work FROM chats c \
+         coalesce(CASE WHEN n.seq > c.head_seq THEN n.agent_position END, c.agent_position), c.open_work FROM chats c \
          JOIN epochs e ON e.chat = c.id AND e.no = c.epoch_no \
          LEFT JOIN events n ON n.chat = c.id AND n.epoch_no = c.epoch_no AND n.seq = \
          (SELECT max(seq) FROM events WHERE chat = c.id AND epoch_no = c.epoch_no) \
