@@ -53,7 +53,7 @@ fn chat_row(row: &Row<'_>) -> rusqlite::Result<ChatRow> {
 }
 
 fn find(db: &Connection, chat: &ChatKey) -> rusqlite::Result<Option<ChatRow>> {
-    db.prepare_cached(read::CHAT)?
+    db.prepare_cached(read::EPOCH)?
         .query_row((chat.principal.as_str(), chat.chat.as_str()), chat_row)
         .optional()
 }

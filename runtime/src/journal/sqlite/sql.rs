@@ -136,6 +136,9 @@ pub(super) mod compact {
 pub(super) mod read {
     pub(crate) use super::write::IS_DELETED;
 
+    pub(crate) const EPOCH: &str = "SELECT c.id, c.era, e.epoch, c.epoch_no FROM chats c \
+         JOIN epochs e ON e.chat = c.id AND e.no = c.epoch_no WHERE c.principal = ?1 AND c.chat_id = ?2";
+    /// Of which [`EPOCH`] is the beginning.
     pub(crate) const CHAT: &str = "SELECT c.id, c.era, e.epoch, c.epoch_no, max(c.head_seq, coalesce(n.seq, 0)), \
          c.title, c.goal, c.session, c.last_command, c.agent_run, \
          coalesce(CASE WHEN n.seq > c.head_seq THEN n.agent_position END, c.agent_position), c.open_work FROM chats c \
@@ -178,7 +181,7 @@ pub(super) mod read {
 
     #[cfg(test)]
     pub(crate) const ALL: &[&str] = &[
-        CHAT, CHECKPOINT, OPEN_TURNS, REQUESTS, COMMANDS, EARLIER, TURN, AFTER, COVERING, EPOCH_NO,
+        EPOCH, CHAT, CHECKPOINT, OPEN_TURNS, REQUESTS, COMMANDS, EARLIER, TURN, AFTER, COVERING, EPOCH_NO,
         EPOCH_NAME, BEFORE, CHATS,
     ];
 }
