@@ -2,6 +2,7 @@
 //! programs do not overwrite each other. Sent twice, they are applied once.
 
 use std::{
+    collections::HashSet,
     fs::{self, DirBuilder, OpenOptions},
     io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
@@ -47,24 +48,27 @@ impl Store {
         let mut found: Vec<_> = entries
             .flatten()
             .filter_map(|entry| {
+                let path = entry.path();
                 let mut text = Vec::new();
-                fs::File::open(entry.path()).ok()?.take(LONGEST).read_to_end(&mut text).ok()?;
+                fs::File::open(&path).ok()?.take(LONGEST).read_to_end(&mut text).ok()?;
                 let unsent: Unsent = serde_json::from_slice(&text).ok()?;
-                Some((entry.metadata().ok()?.modified().ok()?, unsent))
+                Some((entry.metadata().ok()?.modified().ok()?, path.extension().is_some(), unsent))
             })
             .collect();
-        found.sort_by_key(|(written, _)| *written);
+        found.sort_by_key(|(written, is_new, _)| (*written, *is_new));
+        let mut seen = HashSet::new();
+        // A program that ended between writing and renaming has left a message twice, or only under its new name.
+        found.retain(|(_, _, unsent)| seen.insert(unsent.turn_id.clone()));
         found.truncate(MOST);
-        found.into_iter().map(|(_, unsent)| unsent).collect()
+        found.into_iter().map(|(_, _, unsent)| unsent).collect()
     }
 
     /// Keeps a message, or where it is for from now on.
     pub(super) fn keep(&self, unsent: &Unsent) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
-        let path = self.path(&unsent.turn_id);
+        let [path, new] = self.paths(&unsent.turn_id);
         // Whole or not at all; the order of a file is that of its first writing.
         let written = fs::metadata(&path).and_then(|metadata| metadata.modified()).ok();
-        let new = path.with_extension("new");
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(&serde_json::to_vec(unsent).map_err(io::Error::other)?)?;
         if let Some(written) = written {
@@ -75,14 +79,19 @@ impl Store {
 
     /// It was accepted, or given up.
     pub(super) fn forget(&self, turn_id: &TurnId) {
-        // One that is not there is forgotten.
-        let _ = fs::remove_file(self.path(turn_id));
+        for path in self.paths(turn_id) {
+            // One that is not there is forgotten.
+            let _ = fs::remove_file(path);
+        }
     }
 
-    fn path(&self, turn_id: &TurnId) -> PathBuf {
+    /// Where it is, and where it is written before it is there.
+    fn paths(&self, turn_id: &TurnId) -> [PathBuf; 2] {
         let hash = Sha256::digest(turn_id.as_str().as_bytes());
         let name: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        self.dir.join(name)
+        let path = self.dir.join(name);
+        let new = path.with_extension("new");
+        [path, new]
     }
 }
 
@@ -121,6 +130,23 @@ mod tests {
         store.forget(&one.turn_id);
         store.forget(&one.turn_id);
         assert_eq!(store.load(), [two]);
+    }
+
+    #[test]
+    fn a_program_that_ended_before_it_renamed_a_file_leaves_one_message_that_can_be_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path(), "x");
+        let (one, two) = (unsent("t1", Some("c")), unsent("t2", None));
+        store.keep(&one).unwrap();
+        let [path, new] = store.paths(&one.turn_id);
+        fs::rename(&path, &new).unwrap();
+        store.keep(&two).unwrap();
+        let [path, new] = store.paths(&two.turn_id);
+        fs::copy(path, new).unwrap();
+        assert_eq!(store.load(), [one.clone(), two.clone()]);
+        store.forget(&one.turn_id);
+        store.forget(&two.turn_id);
+        assert_eq!(fs::read_dir(&store.dir).unwrap().count(), 0);
     }
 
     #[test]

@@ -198,6 +198,14 @@ impl Gateway {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
+    /// Stops it where it is, until it is sent `CONT`. When this returns, nothing in it runs.
+    pub(crate) fn pause(&self) {
+        self.signal(rustix::process::Signal::STOP);
+        let pid = rustix::process::Pid::from_raw(self.child.id().cast_signed());
+        let stopped = rustix::process::waitpid(pid, rustix::process::WaitOptions::UNTRACED).unwrap();
+        assert!(stopped.unwrap().1.stopped());
+    }
+
     /// Waits until it has ended.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         wait(&mut self.child)

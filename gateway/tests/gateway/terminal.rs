@@ -281,11 +281,14 @@ fn a_message_that_was_not_accepted_outlives_the_terminal() {
     let mut terminal = Terminal::open(&gateway);
     terminal.wait_for("Connected to");
     terminal.wait_for("> ");
-    gateway.signal(Signal::STOP);
+    gateway.pause();
     terminal.write("said once");
     let kept = || {
         let folders = std::fs::read_dir(gateway.path("data/unsent")).into_iter().flatten().flatten();
-        folders.flat_map(|folder| std::fs::read_dir(folder.path()).into_iter().flatten().flatten()).count()
+        let files =
+            folders.flat_map(|folder| std::fs::read_dir(folder.path()).into_iter().flatten().flatten());
+        // One that is being written has its extension until all of it is there.
+        files.filter(|file| file.path().extension().is_none()).count()
     };
     let deadline = Instant::now() + PATIENCE;
     while kept() == 0 {
