@@ -1,6 +1,6 @@
 //! The agent's output into the spool: big reads, one frame for what arrived together, held back when it is full.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
@@ -15,13 +15,18 @@ use super::{
 use crate::{BridgeLimits, Dialect, codec::ClaudeCodec, driver::reader::ReadMode};
 
 /// Why taking in ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum IntakeEnd {
+#[derive(Debug)]
+pub(super) enum IntakeEnd<R> {
     /// The agent closed its output, or exited and has been silent since.
     Closed,
     /// A line is over its limit.
     TooLong,
+    /// It was to end between two records: here is the output.
+    Between(R),
 }
+
+/// Records that are known and not spooled yet: kind, how many, payload.
+pub(super) type Backlog = VecDeque<(Kind, u32, Bytes)>;
 
 /// Most that is read at once, in bytes: what a pipe holds unless told otherwise.
 const READ_BYTES: usize = 64 * 1024;
@@ -33,11 +38,30 @@ pub(super) struct Intake {
     pub(super) limits: BridgeLimits,
     /// Told when a turn seems to have ended.
     pub(super) turn_ended: Arc<Notify>,
+    /// To be spooled before anything that is read.
+    pub(super) backlog: Backlog,
+    /// What was read already.
+    pub(super) begun: Bytes,
+    /// Asks it to end between two records.
+    pub(super) pause: Arc<Notify>,
+}
+
+/// What came of reading.
+enum Read {
+    /// So many bytes; 0: there is nothing more.
+    Bytes(usize),
+    Pause,
 }
 
 impl Intake {
     /// Takes in until the agent's output ends.
-    pub(super) async fn run(mut self, mut output: impl AsyncRead + Unpin) -> IntakeEnd {
+    pub(super) async fn run<R: AsyncRead + Unpin>(mut self, mut output: R) -> IntakeEnd<R> {
+        while let Some((kind, records, payload)) = self.backlog.pop_front() {
+            let mut block = begin_block(payload.len());
+            block.extend_from_slice(&payload);
+            self.keep(kind, &mut block, records).await;
+        }
+        self.spool.forget_told();
         // Whatever is trimmed, some frames stay: many must fit.
         let some = usize::try_from(self.limits.host.spool_bytes / 16).unwrap_or(usize::MAX);
         let most = self.limits.read_bytes.min(READ_BYTES).min(some).max(1);
@@ -46,10 +70,12 @@ impl Intake {
         let mut searched = block.len();
         loop {
             self.room().await;
-            let count = self.read(&mut output, &mut block, most).await;
-            if count == 0 {
-                return IntakeEnd::Closed;
-            }
+            let count = match self.read(&mut output, &mut block, most).await {
+                Read::Bytes(0) => return IntakeEnd::Closed,
+                Read::Bytes(count) => count,
+                Read::Pause if block.len() > RECORD_HEAD => continue,
+                Read::Pause => return IntakeEnd::Between(output),
+            };
             let whole = match self.dialect {
                 Dialect::Text => block.len(),
                 Dialect::Claude => match memchr::memrchr(b'\n', &block[searched..]) {
@@ -72,7 +98,7 @@ impl Intake {
             let turn_ended = self.dialect == Dialect::Claude && ClaudeCodec::may_end_turn(payload);
             let begun = Bytes::copy_from_slice(&block[whole..]);
             block.truncate(whole);
-            let frame = self.keep(&mut block, u32::try_from(records).unwrap_or(u32::MAX)).await;
+            let frame = self.keep(Kind::Output, &mut block, u32::try_from(records).unwrap_or(u32::MAX)).await;
             if turn_ended {
                 self.turn_ended.notify_one();
             }
@@ -86,13 +112,18 @@ impl Intake {
         }
     }
 
-    /// Reads something. Gives how many bytes; 0: there is nothing more.
+    /// Reads something, unless it is to pause.
     async fn read(
         &mut self,
         output: &mut (impl AsyncRead + Unpin),
         buffer: &mut BytesMut,
         most: usize,
-    ) -> usize {
+    ) -> Read {
+        if !self.begun.is_empty() {
+            let some = self.begun.split_to(most.min(self.begun.len()));
+            buffer.extend_from_slice(&some);
+            return Read::Bytes(some.len());
+        }
         let mut limited = output.take(most as u64);
         buffer.reserve(most);
         loop {
@@ -100,9 +131,10 @@ impl Intake {
             let silence = tokio::time::sleep(self.limits.drain);
             tokio::select! {
                 biased;
-                read = limited.read_buf(buffer) => return read.unwrap_or(0),
-                () = silence, if mode == ReadMode::Drain => return 0,
-                changed = self.mode.changed() => if changed.is_err() { return 0 },
+                () = self.pause.notified() => return Read::Pause,
+                read = limited.read_buf(buffer) => return Read::Bytes(read.unwrap_or(0)),
+                () = silence, if mode == ReadMode::Drain => return Read::Bytes(0),
+                changed = self.mode.changed() => if changed.is_err() { return Read::Bytes(0) },
             }
         }
     }
@@ -118,12 +150,12 @@ impl Intake {
     }
 
     /// Spools records. While the disk takes nothing, the agent is not read. Gives the frame, unless nobody wants it.
-    async fn keep(&mut self, block: &mut BytesMut, records: u32) -> Option<Bytes> {
+    async fn keep(&mut self, kind: Kind, block: &mut BytesMut, records: u32) -> Option<Bytes> {
         loop {
             if *self.mode.borrow() == ReadMode::Discard && !self.spool.watch().borrow().room {
                 return None;
             }
-            if let Ok(frame) = self.spool.append_block(Kind::Output, records, block) {
+            if let Ok(frame) = self.spool.append_block(kind, records, block) {
                 return Some(frame);
             }
             self.spool.is_stuck();
@@ -146,7 +178,8 @@ fn again(frame: Option<Bytes>, room: usize) -> BytesMut {
     }
 }
 
-fn has_longer_line(block: &[u8], longest: usize) -> bool {
+/// Whether one of these lines is longer than so many bytes.
+pub(crate) fn has_longer_line(block: &[u8], longest: usize) -> bool {
     let mut start = 0;
     memchr::memchr_iter(b'\n', block).any(|end| end - std::mem::replace(&mut start, end + 1) > longest)
 }

@@ -56,14 +56,16 @@ async fn accept(listener: UnixListener, spool: Arc<Spool>, limits: BridgeLimits,
         if !socket.peer_cred().is_ok_and(|peer| peer.uid() == geteuid().as_raw()) {
             continue;
         }
-        let Ok(Ok((link, from))) = timeout(limits.host.start, greet(socket, &spool, &limits)).await else {
+        let Ok(Ok((mut link, version, from))) = timeout(limits.host.start, hear_hello(socket)).await else {
             continue;
         };
-        let Some(from) = from else {
-            // Of another version: it may end this host, and that is all.
-            tokio::spawn(end_only(link, heard.clone()));
+        if version != VERSION {
+            // It may end this host, and that is all.
+            if let Ok(Ok(())) = timeout(limits.host.start, link.answer(&spool)).await {
+                tokio::spawn(end_only(link, heard.clone()));
+            }
             continue;
-        };
+        }
         if let Some((replaced, connection)) = current.take() {
             drop(replaced);
             let _ = connection.await;
@@ -73,10 +75,22 @@ async fn accept(listener: UnixListener, spool: Arc<Spool>, limits: BridgeLimits,
         }
         let (replace, replaced) = oneshot::channel();
         let (spool, heard) = (Arc::clone(&spool), heard.clone());
+        let start = limits.host.start;
+        link.longest = limits.host.command_bytes;
         let connection = tokio::spawn(async move {
             tokio::select! {
                 _ = replaced => {}
-                () = serve(link, from, &spool, &heard) => {
+                () = async {
+                    let mut state = spool.watch();
+                    let begun = async {
+                        // What is lent to the gateway before is not among the records yet.
+                        let _ = state.wait_for(|spool| !spool.lent).await;
+                        link.answer(&spool).await
+                    };
+                    if let Ok(Ok(())) = timeout(start, begun).await {
+                        serve(link, from, &spool, &heard).await;
+                    }
+                } => {
                     let _ = heard.send(Heard::Gone).await;
                 }
             }
@@ -93,19 +107,24 @@ struct Link {
     longest: usize,
 }
 
-/// Hears the hello and answers it. Gives the position from which records are wanted; None: versions differ.
-async fn greet(socket: UnixStream, spool: &Spool, limits: &BridgeLimits) -> io::Result<(Link, Option<u64>)> {
+/// Hears the hello. Gives its version, and the position from which records are wanted.
+async fn hear_hello(socket: UnixStream) -> io::Result<(Link, u32, u64)> {
     let (read, write) = socket::split(socket.into_std()?)?;
     let mut link = Link { read, write, buffer: BytesMut::new(), longest: HELLO_BYTES };
     let Some(ToHost::Hello { version, from }) = next(&mut link.read, &mut link.buffer, link.longest).await?
     else {
         return Err(io::ErrorKind::InvalidData.into());
     };
-    let (first, next) = spool.range();
-    let hello = serde_json::to_vec(&HostHello { version: VERSION, first, next })?;
-    link.write.write_all(&host_frame(Kind::Hello, &hello)).await?;
-    link.longest = limits.host.command_bytes;
-    Ok((link, (version == VERSION).then_some(from)))
+    Ok((link, version, from))
+}
+
+impl Link {
+    /// Answers the hello.
+    async fn answer(&mut self, spool: &Spool) -> io::Result<()> {
+        let (first, next) = spool.range();
+        let hello = HostHello { version: VERSION, first, next, lends: cfg!(target_os = "linux") };
+        self.write.write_all(&host_frame(Kind::Hello, &serde_json::to_vec(&hello)?)).await
+    }
 }
 
 async fn end_only(mut link: Link, heard: mpsc::Sender<Heard>) {

@@ -2,10 +2,14 @@
 //!
 //! A host has a directory of its own, `<hosts>/<run>/`, closed to other users: `lock` (held as long as it lives),
 //! `host.json` (its process and its agent's mark), `socket`, `errors` (its standard error, which has something to say
-//! where the host itself has a defect), and the spool (`spool.<position>`, and `spare.<n>`: trimmed files that will be
-//! written over). Everything that the agent says, and everything that it is told, is a record in the spool before
+//! where the host itself has a defect), and the spool (`spool.<position>`, `told`, and `spare.<n>`: trimmed files that
+//! will be written over). Everything that the agent says, and everything that it is told, is a record in the spool before
 //! anybody hears of it; records have positions that only grow. The host decodes nothing: what records mean is the
 //! gateway's affair, so that a newer gateway can take up the agent of an older host.
+//!
+//! On Linux, a gateway that is connected and knows all records can read the agent's output itself: it is lent (see
+//! [`protocol`]). Nothing is taken out of the agent's pipe before the gateway's log has it, so that the gateway may die
+//! at any moment: then what is in the pipe is spooled. Only what the agent is told is spooled at once.
 //!
 //! One gateway is served at a time. It says hello with the position from which it wants records, and gets all from
 //! there on. A newer connection ends the older one. A command has an id; one that the spool has is ignored when it
@@ -19,6 +23,7 @@
 #[cfg(test)]
 mod fuzz;
 mod intake;
+mod lending;
 mod link;
 pub(crate) mod place;
 pub(crate) mod protocol;
@@ -36,6 +41,7 @@ use serde::{Deserialize, Serialize};
 use switchboard_core::agent::AgentRun;
 use tokio::net::UnixListener;
 
+pub(crate) use self::intake::has_longer_line;
 use self::{
     place::{Card, Place},
     spool::Spool,
@@ -111,8 +117,8 @@ pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
             limits: setup.limits.clone(),
         };
         let heard = link::listen(listener, Arc::clone(&spool), setup.limits);
-        stdout.write_all(READY.as_bytes())?;
-        stdout.flush()?;
+        // A gateway that has gone meanwhile hears nothing; the next one may have found this host already.
+        let _ = stdout.write_all(READY.as_bytes()).and_then(|()| stdout.flush());
         drop(stdout);
         Supervisor::new(process, setup.mark, spool, heard)?.run().await
     })?;

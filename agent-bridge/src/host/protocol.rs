@@ -5,6 +5,19 @@
 //! commands the other. What the host sends of records is what its spool files hold, byte for byte.
 //!
 //! `Hello`, `Stop` and `Kill` keep their form in every version, so that any gateway can end any host.
+//!
+//! A host that says so in its hello can lend the agent's output: the gateway reads the agent's pipe itself, and leaves
+//! in it what it reads, until the host is told that the log has it.
+//!
+//! 1. [`ToHost::Borrow`] asks. Where nothing is half-read and the gateway knows all records, [`Kind::Lent`] says where
+//!    the pipe is; otherwise nothing is said, and records go on.
+//! 2. Each line in the pipe is the record after the one before it. A command says at which byte of the output it was
+//!    sent ([`CommandPlace`]); the gateway decodes no further until its record has come back, or [`Kind::Known`].
+//! 3. [`ToHost::Discard`] names bytes that are kept elsewhere, and the gateway does not look into the pipe until
+//!    [`Kind::Discarded`].
+//! 4. [`ToHost::Return`] ends it, at any time, and so does the end of the connection. A host asks for it with
+//!    [`Kind::Recall`]. What is in the pipe then becomes records as ever, from the first byte that was not discarded
+//!    on, with the commands in their places.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
@@ -26,8 +39,8 @@ pub(crate) struct Broken;
 pub(crate) enum ToHost {
     /// First of all: records are wanted from this position on.
     Hello { version: u32, from: u64 },
-    /// To be spooled, then done; a repeat is ignored by its id.
-    Command { head: CommandHead, bytes: Bytes },
+    /// To be spooled, then done; a repeat is ignored by its id. The place counts while the output is lent.
+    Command { head: CommandHead, place: Option<CommandPlace>, bytes: Bytes },
     /// The turn that was opened has ended.
     Idle,
     /// Records before this position are kept elsewhere.
@@ -38,6 +51,21 @@ pub(crate) enum ToHost {
     Kill,
     /// All that the host has said is known: it exits, and removes its directory if that is wanted.
     Farewell { remove: bool },
+    /// Records are known up to the one before `next`, and the agent's output is to be lent.
+    Borrow { next: u64 },
+    /// The first so many bytes since it was lent, which are the records before this position, are kept elsewhere.
+    Discard { bytes: u64, before: u64 },
+    /// The output that was lent, or asked for, is the host's again.
+    Return,
+}
+
+/// Where a command stands in an output that is lent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct CommandPlace {
+    /// Behind so many bytes since it was lent.
+    pub(crate) bytes: u64,
+    /// The last record before it, as far as the gateway knows.
+    pub(crate) position: u64,
 }
 
 /// What a command is; spooled as a record of its own, without the bytes that it writes.
@@ -110,6 +138,14 @@ pub(crate) enum Kind {
     /// The disk does not take what is to be spooled, so the agent or its input waits: whoever watches the agent's
     /// silence must not blame it. Repeated for as long as that lasts; not a record.
     Stuck = 9,
+    /// The output is lent; the payload is a [`Lent`]. Not a record.
+    Lent = 10,
+    /// It was done; the payload is [`ToHost::Discard`]'s number of bytes (`u64`, little-endian). Not a record.
+    Discarded = 11,
+    /// The output is to be returned. Not a record.
+    Recall = 12,
+    /// A command with a place was a repeat, and no record comes of it; the payload is its id. Not a record.
+    Known = 13,
 }
 
 impl Kind {
@@ -124,8 +160,30 @@ impl Kind {
             7 => Self::TooLong,
             8 => Self::Ended,
             9 => Self::Stuck,
+            10 => Self::Lent,
+            11 => Self::Discarded,
+            12 => Self::Recall,
+            13 => Self::Known,
             _ => return Err(Broken),
         })
+    }
+
+    fn is_record(self) -> bool {
+        match self {
+            Self::Output
+            | Self::Command
+            | Self::SpawnFailed
+            | Self::Exited
+            | Self::OutputClosed
+            | Self::TooLong => true,
+            Self::Hello
+            | Self::Ended
+            | Self::Stuck
+            | Self::Lent
+            | Self::Discarded
+            | Self::Recall
+            | Self::Known => false,
+        }
     }
 }
 
@@ -139,6 +197,21 @@ pub(crate) struct HostHello {
     pub(crate) first: u64,
     /// The position that the next record gets.
     #[serde(default)]
+    pub(crate) next: u64,
+    /// Whether it can lend the agent's output.
+    #[serde(default)]
+    pub(crate) lends: bool,
+}
+
+/// Where the pipe is that is lent: a descriptor of the host's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Lent {
+    pub(crate) pid: i32,
+    pub(crate) descriptor: i32,
+    /// What tells it from any other pipe.
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    /// The position of the first record in it.
     pub(crate) next: u64,
 }
 
@@ -163,21 +236,23 @@ pub(crate) enum SpawnFailure {
 
 /// A frame of a host: its kind, the positions that it covers, its payload.
 #[derive(Debug)]
-pub(crate) struct Frame {
+pub(crate) struct Frame<P = Bytes> {
     pub(crate) kind: Kind,
     /// The position of the first record in here.
     pub(crate) first: u64,
     /// How many records it holds; zero where it is none.
     pub(crate) count: u32,
-    pub(crate) payload: Bytes,
+    pub(crate) payload: P,
 }
 
-impl Frame {
+impl<P> Frame<P> {
     /// The position of the last record in here.
     pub(crate) fn last(&self) -> u64 {
         self.first.saturating_add(u64::from(self.count)).saturating_sub(1)
     }
+}
 
+impl Frame {
     /// Takes the next whole frame off the front of a buffer. None: its end has not come yet.
     pub(crate) fn next(buffer: &mut BytesMut, longest: usize) -> Result<Option<Self>, Broken> {
         let Some(length) = body_length(buffer, RECORD_HEAD - 4, longest)? else { return Ok(None) };
@@ -212,8 +287,11 @@ pub(crate) fn parse_record_head(head: &[u8; RECORD_HEAD]) -> Option<(u64, u32, u
     let length = rest.get_u32_le();
     let kind = Kind::of(rest.get_u8()).ok()?;
     let (first, count) = (rest.get_u64_le(), rest.get_u32_le());
-    let record = !matches!(kind, Kind::Hello | Kind::Ended | Kind::Stuck) && count > 0;
-    (record && length as usize >= RECORD_HEAD - 4).then_some((first, count, 4 + u64::from(length)))
+    (kind.is_record() && count > 0 && length as usize >= RECORD_HEAD - 4).then_some((
+        first,
+        count,
+        4 + u64::from(length),
+    ))
 }
 
 /// A frame of a host that is no record.
@@ -235,9 +313,16 @@ impl ToHost {
                 out.put_u32_le(*version);
                 out.put_u64_le(*from);
             }
-            Self::Command { head, bytes } => {
+            Self::Command { head, place, bytes } => {
                 let head = serde_json::to_vec(head).unwrap_or_default();
-                out.put_u8(2);
+                match place {
+                    None => out.put_u8(2),
+                    Some(CommandPlace { bytes, position }) => {
+                        out.put_u8(8);
+                        out.put_u64_le(*bytes);
+                        out.put_u64_le(*position);
+                    }
+                }
                 out.put_u32_le(u32::try_from(head.len()).unwrap_or(u32::MAX));
                 out.put_slice(&head);
                 out.put_slice(bytes);
@@ -253,6 +338,16 @@ impl ToHost {
                 out.put_u8(7);
                 out.put_u8(u8::from(*remove));
             }
+            Self::Borrow { next } => {
+                out.put_u8(9);
+                out.put_u64_le(*next);
+            }
+            Self::Discard { bytes, before } => {
+                out.put_u8(10);
+                out.put_u64_le(*bytes);
+                out.put_u64_le(*before);
+            }
+            Self::Return => out.put_u8(11),
         }
         let length = u32::try_from(out.len() - 4).unwrap_or(u32::MAX);
         out[..4].copy_from_slice(&length.to_le_bytes());
@@ -271,22 +366,31 @@ impl ToHost {
         let message = match (kind, body.len()) {
             // What later versions append is passed over.
             (1, 12..) => Self::Hello { version: body.get_u32_le(), from: body.get_u64_le() },
-            (2, 4..) => {
-                let head = body.get_u32_le() as usize;
-                if head > body.len() {
-                    return Err(Broken);
-                }
-                let head = serde_json::from_slice(&body.split_to(head)).map_err(|_| Broken)?;
-                Self::Command { head, bytes: body }
+            (2, 4..) => Self::command(None, body)?,
+            (8, 20..) => {
+                let place = CommandPlace { bytes: body.get_u64_le(), position: body.get_u64_le() };
+                Self::command(Some(place), body)?
             }
             (3, _) => Self::Idle,
             (4, 8..) => Self::Trim { before: body.get_u64_le() },
             (5, _) => Self::Stop,
             (6, _) => Self::Kill,
             (7, 1..) => Self::Farewell { remove: body.get_u8() == 1 },
+            (9, 8..) => Self::Borrow { next: body.get_u64_le() },
+            (10, 16..) => Self::Discard { bytes: body.get_u64_le(), before: body.get_u64_le() },
+            (11, _) => Self::Return,
             _ => return Err(Broken),
         };
         Ok(Some(message))
+    }
+
+    fn command(place: Option<CommandPlace>, mut body: Bytes) -> Result<Self, Broken> {
+        let head = body.get_u32_le() as usize;
+        if head > body.len() {
+            return Err(Broken);
+        }
+        let head = serde_json::from_slice(&body.split_to(head)).map_err(|_| Broken)?;
+        Ok(Self::Command { head, place, bytes: body })
     }
 }
 
@@ -314,7 +418,15 @@ mod tests {
         };
         let said = [
             ToHost::Hello { version: 1, from: 7 },
-            ToHost::Command { head, bytes: Bytes::from_static(b"a line\n") },
+            ToHost::Command { head: head.clone(), place: None, bytes: Bytes::from_static(b"a line\n") },
+            ToHost::Command {
+                head,
+                place: Some(CommandPlace { bytes: 300, position: 4 }),
+                bytes: Bytes::from_static(b"a line\n"),
+            },
+            ToHost::Borrow { next: 8 },
+            ToHost::Discard { bytes: 70_000, before: 99 },
+            ToHost::Return,
             ToHost::Idle,
             ToHost::Trim { before: 9 },
             ToHost::Stop,

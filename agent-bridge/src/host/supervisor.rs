@@ -1,5 +1,8 @@
 //! What a host does: commands in order, the agent's process, the time without a gateway, the end.
 
+mod loans;
+mod peers;
+
 use std::{
     collections::{BTreeSet, VecDeque},
     io,
@@ -9,26 +12,26 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use serde::Serialize;
-use switchboard_runtime::Order;
 use tokio::{
+    process::ChildStdout,
     signal::unix::{Signal, SignalKind, signal},
     sync::{Notify, mpsc, watch},
     time::{Instant, sleep, timeout},
 };
 
+use self::peers::{Ears, Peers};
 use super::{
-    intake::{Intake, IntakeEnd},
+    intake::{Backlog, Intake, IntakeEnd},
+    lending::Loan,
     link::Heard,
-    protocol::{Action, CommandHead, Exited, Kind, SpawnFailure, ToHost, Told},
+    protocol::{Action, CommandHead, CommandPlace, Exited, Kind, SpawnFailure, ToHost, Told, host_frame},
     spool::Spool,
 };
 use crate::{
     ProcessConfig,
     driver::{
-        OrderSource,
         process::{Owned, Process, until},
         reader::ReadMode,
         stop::{stop, terminate},
@@ -53,7 +56,7 @@ pub(super) struct Supervisor {
     spool: Arc<Spool>,
     peers: Peers,
     /// Commands that are not spooled yet: the disk took nothing.
-    waiting: VecDeque<(CommandHead, Bytes)>,
+    waiting: VecDeque<(CommandHead, Option<CommandPlace>, Bytes)>,
     retry: Option<Instant>,
     /// The ids of spooled commands.
     known: BTreeSet<String>,
@@ -68,27 +71,21 @@ pub(super) struct Supervisor {
 /// A process, and what it says.
 struct Running {
     process: Process,
-    intake: Owned<IntakeEnd>,
+    intake: Owned<IntakeEnd<ChildStdout>>,
+    /// The output, where it is lent and not taken in.
+    loan: Option<Loan>,
+    /// The records that a gateway knows which asks for the output, and which of the gateways that is.
+    asked: Option<(u64, u64)>,
+    pause: Arc<Notify>,
     mode: watch::Sender<ReadMode>,
     closed: bool,
     exited: Option<Option<ExitStatus>>,
 }
 
-/// What is known about gateways.
-struct Peers {
-    heard: mpsc::Receiver<Heard>,
-    /// What came while a process was being ended, which takes seconds at most.
-    later: VecDeque<Heard>,
-    connected: bool,
-    turn_open: bool,
-    /// Since when there has been none.
-    since: Instant,
-}
-
 enum Event {
     Heard(Heard),
     Exited(Option<ExitStatus>),
-    Intake(IntakeEnd),
+    Intake(IntakeEnd<ChildStdout>),
     TurnEnded,
     Look,
     Retry,
@@ -107,6 +104,7 @@ impl Supervisor {
             heard,
             later: VecDeque::new(),
             connected: false,
+            changes: 0,
             turn_open: false,
             since: Instant::now(),
         };
@@ -127,12 +125,13 @@ impl Supervisor {
 
     pub(super) async fn run(mut self) -> io::Result<Farewell> {
         loop {
+            self.end_stale_loan();
             match self.next().await {
-                Event::Heard(Heard::Connected) => self.peers.connected = true,
+                Event::Heard(Heard::Connected) => self.peers.came(),
                 Event::Heard(Heard::Gone) => self.peers.gone(),
                 Event::Heard(Heard::Message(message)) => match message {
-                    ToHost::Command { head, bytes } => {
-                        self.waiting.push_back((head, bytes));
+                    ToHost::Command { head, place, bytes } => {
+                        self.waiting.push_back((head, place, bytes));
                         self.obey().await;
                     }
                     ToHost::Idle => {
@@ -151,12 +150,18 @@ impl Supervisor {
                         self.end(true).await;
                         return Ok(Farewell { remove });
                     }
+                    ToHost::Borrow { next } => self.asked(next),
+                    ToHost::Discard { bytes, before } => self.discard(bytes, before),
+                    ToHost::Return => self.take_back(),
                     ToHost::Hello { .. } | ToHost::Trim { .. } => {}
                 },
                 Event::Exited(status) => {
                     if let Some(running) = &mut self.running {
                         running.exited = Some(status);
                         running.mode.send_replace(ReadMode::Drain);
+                        if running.loan.is_some() {
+                            self.spool.say(host_frame(Kind::Recall, &[]));
+                        }
                     }
                     self.settle().await;
                 }
@@ -186,8 +191,9 @@ impl Supervisor {
         let grace = self.peers.grace(&self.config);
         let (exit, intake) = match &mut self.running {
             Some(running) => {
-                let Running { process, intake, closed, exited, .. } = running;
-                (exited.is_none().then_some(process), (!*closed).then_some(intake))
+                let Running { process, intake, loan, closed, exited, .. } = running;
+                let takes_in = !*closed && loan.is_none();
+                (exited.is_none().then_some(process), takes_in.then_some(intake))
             }
             None => (None, None),
         };
@@ -216,23 +222,38 @@ impl Supervisor {
     /// Spools what has been commanded, then does it, in order, as far as the disk lets it.
     async fn obey(&mut self) {
         self.retry = None;
-        while let Some((head, _)) = self.waiting.front() {
+        while let Some((head, place, _)) = self.waiting.front() {
             if !self.known.contains(&head.id) {
-                let spooled = serde_json::to_vec(head)
-                    .map_err(Into::into)
-                    .and_then(|head| self.spool.append(Kind::Command, 1, &head));
-                if let Err(error) = spooled {
-                    tracing::warn!(%error, "a command cannot be spooled; it waits");
-                    self.spool.is_stuck();
-                    self.retry = Some(Instant::now() + self.config.limits.host.disk_retry);
-                    return;
-                }
-                let Some((head, bytes)) = self.waiting.pop_front() else { return };
+                let loan = self.running.as_mut().and_then(|running| running.loan.as_mut());
+                let spooled = serde_json::to_vec(head).map_err(Into::into).and_then(|head| match loan {
+                    Some(loan) => loan.told(&self.spool, place.unwrap_or_default(), head).map(Some),
+                    // What comes before it is being written.
+                    None if self.spool.is_owing() => Err(io::ErrorKind::WouldBlock.into()),
+                    None => self.spool.append(Kind::Command, 1, &head).map(|()| None),
+                });
+                let record = match spooled {
+                    Ok(record) => record,
+                    Err(error) => {
+                        tracing::warn!(%error, "a command cannot be spooled; it waits");
+                        self.spool.is_stuck();
+                        self.retry = Some(Instant::now() + self.config.limits.host.disk_retry);
+                        return;
+                    }
+                };
+                let Some((head, _, bytes)) = self.waiting.pop_front() else { return };
                 self.known.insert(head.id.clone());
                 self.peers.turn_open |= head.opens_turn;
-                self.act(head, bytes).await;
-            } else {
-                self.waiting.pop_front();
+                let at_once = matches!(head.action, Action::Write);
+                if at_once {
+                    // The agent hears of it first: whoever waits for the record waits for the agent.
+                    self.act(head, bytes).await;
+                    record.into_iter().for_each(|record| self.spool.say(record));
+                } else {
+                    record.into_iter().for_each(|record| self.spool.say(record));
+                    self.act(head, bytes).await;
+                }
+            } else if let Some((head, Some(_), _)) = self.waiting.pop_front() {
+                self.spool.say(host_frame(Kind::Known, head.id.as_bytes()));
             }
         }
     }
@@ -267,22 +288,49 @@ impl Supervisor {
             }
         };
         let (mode, watched) = watch::channel(ReadMode::Live);
-        let intake = Intake {
-            spool: Arc::clone(&self.spool),
-            dialect: self.config.dialect,
-            mode: watched,
-            limits: self.config.limits.clone(),
-            turn_ended: Arc::clone(&self.turn_ended),
-        };
-        let intake = Owned(tokio::spawn(intake.run(output)));
+        let pause = Arc::default();
+        let intake = self.take_in(output, Backlog::new(), Bytes::new(), watched, Arc::clone(&pause));
         process.write(bytes.to_vec());
         if close {
             process.close_input();
         }
-        self.running = Some(Running { process, intake, mode, closed: false, exited: None });
+        self.running = Some(Running {
+            process,
+            intake,
+            loan: None,
+            asked: None,
+            pause,
+            mode,
+            closed: false,
+            exited: None,
+        });
     }
 
-    async fn intake_ended(&mut self, end: IntakeEnd) {
+    fn take_in(
+        &self,
+        output: ChildStdout,
+        backlog: Backlog,
+        begun: Bytes,
+        mode: watch::Receiver<ReadMode>,
+        pause: Arc<Notify>,
+    ) -> Owned<IntakeEnd<ChildStdout>> {
+        let intake = Intake {
+            spool: Arc::clone(&self.spool),
+            dialect: self.config.dialect,
+            mode,
+            limits: self.config.limits.clone(),
+            turn_ended: Arc::clone(&self.turn_ended),
+            backlog,
+            begun,
+            pause,
+        };
+        Owned(tokio::spawn(intake.run(output)))
+    }
+
+    async fn intake_ended(&mut self, end: IntakeEnd<ChildStdout>) {
+        if let IntakeEnd::Between(output) = end {
+            return self.lend(output);
+        }
         let Some(running) = &mut self.running else { return };
         running.closed = true;
         match end {
@@ -295,7 +343,7 @@ impl Supervisor {
                 self.keep(Kind::OutputClosed, &()).await;
                 return;
             }
-            IntakeEnd::Closed => {}
+            IntakeEnd::Closed | IntakeEnd::Between(_) => {}
         }
         self.settle().await;
     }
@@ -340,6 +388,7 @@ impl Supervisor {
 
     /// Ends the agent, and notes how.
     async fn end(&mut self, force: bool) {
+        self.recall().await;
         let Some(mut running) = self.running.take() else { return };
         let limits = self.config.limits.clone();
         if self.peers.connected {
@@ -381,52 +430,6 @@ impl Supervisor {
             }
         }
         Farewell { remove: false }
-    }
-}
-
-impl Peers {
-    /// What comes next: first what came while a process was being ended. Cancel safe.
-    async fn hear(&mut self) -> Option<Heard> {
-        match self.later.pop_front() {
-            Some(heard) => Some(heard),
-            None => self.heard.recv().await,
-        }
-    }
-
-    fn gone(&mut self) {
-        self.connected = false;
-        self.since = Instant::now();
-    }
-
-    /// When the agent is stopped for want of a gateway.
-    fn grace(&self, config: &ProcessConfig) -> Option<Instant> {
-        let limits = &config.limits.host;
-        let grace = if self.turn_open { limits.grace_turn } else { limits.grace_idle };
-        (!self.connected).then(|| self.since + grace)
-    }
-}
-
-/// What is heard while a process is being ended: that it is to go at once. All else is for later, that it is to go
-/// at once included, because the host is to go with it.
-struct Ears<'a>(&'a mut Peers);
-
-#[async_trait]
-impl OrderSource for Ears<'_> {
-    async fn next(&mut self) -> Order {
-        loop {
-            match self.0.heard.recv().await {
-                Some(Heard::Message(message)) => {
-                    let at_once = matches!(message, ToHost::Kill | ToHost::Farewell { .. });
-                    self.0.later.push_back(Heard::Message(message));
-                    if at_once {
-                        return Order::Kill;
-                    }
-                }
-                Some(Heard::Connected) => self.0.connected = true,
-                Some(Heard::Gone) => self.0.gone(),
-                None => return Order::Stop,
-            }
-        }
     }
 }
 

@@ -167,6 +167,11 @@ impl LifeDecoder {
         self.state.position = position;
     }
 
+    /// The records up to this position are lost.
+    pub(super) fn pass_over(&mut self, position: u64) {
+        self.state.position = self.state.position.max(position);
+    }
+
     /// The first record that there is of this life. Where nothing was decoded and the log knows what comes before,
     /// the life had begun without a host, and the host came later.
     pub(super) fn found_first(&mut self, first: u64) {
@@ -199,7 +204,7 @@ impl LifeDecoder {
     }
 
     /// Takes the next frame. Those that were decoded before are passed over.
-    pub(super) fn record(&mut self, frame: &Frame, step: &mut Step) {
+    pub(super) fn record(&mut self, frame: &Frame<impl AsRef<[u8]>>, step: &mut Step) {
         if frame.count == 0 || frame.last() <= self.state.position {
             return;
         }
@@ -207,19 +212,27 @@ impl LifeDecoder {
         match frame.kind {
             Kind::Output => return self.output(frame, step),
             Kind::Command => {
-                if let Ok(head) = serde_json::from_slice::<CommandHead>(&frame.payload) {
+                if let Ok(head) = serde_json::from_slice::<CommandHead>(frame.payload.as_ref()) {
                     self.told(head.told, step);
                 }
             }
-            Kind::Exited => self.exited(serde_json::from_slice(&frame.payload).unwrap_or_default(), step),
+            Kind::Exited => {
+                self.exited(serde_json::from_slice(frame.payload.as_ref()).unwrap_or_default(), step)
+            }
             Kind::SpawnFailed => {
                 self.state.running = false;
-                let why = serde_json::from_slice(&frame.payload).unwrap_or(SpawnFailure::Other);
+                let why = serde_json::from_slice(frame.payload.as_ref()).unwrap_or(SpawnFailure::Other);
                 self.state.spawn_failed = Some(why);
             }
             Kind::OutputClosed => self.state.closed = true,
             Kind::TooLong => self.state.too_long = true,
-            Kind::Hello | Kind::Ended | Kind::Stuck => return,
+            Kind::Hello
+            | Kind::Ended
+            | Kind::Stuck
+            | Kind::Lent
+            | Kind::Discarded
+            | Kind::Recall
+            | Kind::Known => return,
         }
         self.state.position = frame.last();
         step.notable = true;
@@ -230,13 +243,13 @@ impl LifeDecoder {
         }
     }
 
-    fn output(&mut self, frame: &Frame, step: &mut Step) {
+    fn output(&mut self, frame: &Frame<impl AsRef<[u8]>>, step: &mut Step) {
         let mut out = Decoded { events: std::mem::take(&mut step.events), ..Decoded::default() };
         let mut is_lost = self.is_lost();
         match &mut self.codec {
             Codec::Text(codec) => {
                 let before = out.events.len();
-                codec.decode(&frame.payload, &mut out);
+                codec.decode(frame.payload.as_ref(), &mut out);
                 self.state.position = frame.last();
                 if self.state.position <= self.shown || is_lost {
                     out.events.truncate(before);
@@ -244,7 +257,7 @@ impl LifeDecoder {
             }
             Codec::Claude(codec) => {
                 out.events.reserve(MOST_EXPECTED.min(frame.count as usize));
-                let mut rest = &frame.payload[..];
+                let mut rest = frame.payload.as_ref();
                 let mut position = frame.first;
                 while let Some(end) = memchr::memchr(b'\n', rest) {
                     let line = &rest[..end];
@@ -389,107 +402,4 @@ fn codec(dialect: Dialect, workspace: &Path, prefix: &str, session: Option<&str>
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use bytes::BytesMut;
-
-    use super::*;
-    use crate::host::protocol::{Action, record_head};
-
-    /// What one recorded conversation would be in a spool: a start, the prompts, what the agent said.
-    pub(in super::super) fn frames(recording: &str) -> Vec<(Kind, u32, Vec<u8>)> {
-        let head = |id: &str, told| {
-            let head = CommandHead { id: id.into(), action: Action::Note, opens_turn: false, told };
-            (Kind::Command, 1, serde_json::to_vec(&head).unwrap())
-        };
-        let mut frames = vec![head("start1", Told::Start { session: None })];
-        for line in recording.lines() {
-            let line: serde_json::Value = serde_json::from_str(line).unwrap();
-            match (line["dir"].as_str(), line["msg"]["type"].as_str()) {
-                (Some("out"), _) => frames.push((Kind::Output, 1, format!("{}\n", line["msg"]).into_bytes())),
-                (Some("in"), Some("user")) => {
-                    let n = frames.len();
-                    frames.push(head(&format!("c{n}"), Told::Prompt { turn: format!("turn-{n}") }));
-                }
-                _ => {}
-            }
-        }
-        frames.push((Kind::Exited, 1, br#"{"code":0,"signal":null}"#.to_vec()));
-        frames
-    }
-
-    pub(in super::super) fn put(bytes: &mut BytesMut, kind: Kind, first: u64, count: u32, payload: &[u8]) {
-        bytes.extend_from_slice(&record_head(kind, first, count, payload.len()));
-        bytes.extend_from_slice(payload);
-    }
-
-    fn decode(decoder: &mut LifeDecoder, frames: &[(Kind, u32, Vec<u8>)], first: u64) -> Vec<AgentEvent> {
-        let mut events = Vec::new();
-        for (n, (kind, count, payload)) in frames.iter().enumerate() {
-            let mut bytes = BytesMut::new();
-            put(&mut bytes, *kind, first + n as u64, *count, payload);
-            let frame = Frame::next(&mut bytes, usize::MAX).unwrap().unwrap();
-            let mut step = Step::default();
-            decoder.record(&frame, &mut step);
-            events.extend(step.events.into_iter().filter(|event| *event != AgentEvent::Alive));
-        }
-        events
-    }
-
-    pub(in super::super) fn new() -> LifeDecoder {
-        LifeDecoder::new(Dialect::Claude, Path::new("/workspace"), 7, None)
-    }
-
-    #[test]
-    fn from_any_checkpoint_on_everything_decodes_the_same() {
-        for recording in [
-            include_str!("../../fixtures/claude/two_turns.jsonl"),
-            include_str!("../../fixtures/claude/tool_allow.jsonl"),
-            include_str!("../../fixtures/claude/interrupt_in_permission.jsonl"),
-            include_str!("../../fixtures/claude/think.jsonl"),
-        ] {
-            let frames = frames(recording);
-            let mut whole = new();
-            let expected = decode(&mut whole, &frames, 1);
-            assert!(expected.len() > 3 && whole.state().exited.is_some());
-            for cut in 0..frames.len() {
-                let mut first = new();
-                let events = decode(&mut first, &frames[..cut], 1);
-                let checkpoint = first.checkpoint().unwrap();
-                // The log may be ahead of its checkpoint.
-                for ahead in [0, 1, 5] {
-                    let shown = frames.len().min(cut + ahead);
-                    let mut second = new();
-                    assert!(second.restore(&checkpoint));
-                    second.hide_to(shown as u64);
-                    let mut known = events.clone();
-                    known.extend(decode(&mut first_at(&frames, cut), &frames[cut..shown], cut as u64 + 1));
-                    // Frames from before the checkpoint are passed over.
-                    known.extend(decode(&mut second, &frames, 1));
-                    assert!(known == expected, "cut at {cut}, {ahead} ahead");
-                    assert_eq!(second.state(), whole.state());
-                }
-            }
-        }
-    }
-
-    fn first_at(frames: &[(Kind, u32, Vec<u8>)], cut: usize) -> LifeDecoder {
-        let mut decoder = new();
-        decode(&mut decoder, &frames[..cut], 1);
-        decoder
-    }
-
-    #[test]
-    fn what_is_no_checkpoint_changes_nothing() {
-        let mut decoder = new();
-        let before = decoder.checkpoint();
-        for bytes in [
-            &b""[..],
-            b"{}",
-            br#"{"state":{"version":99},"codec":{}}"#,
-            br#"{"state":{"version":1},"codec":7}"#,
-        ] {
-            assert!(!decoder.restore(bytes));
-        }
-        assert_eq!(decoder.checkpoint(), before);
-    }
-}
+pub(super) mod tests;

@@ -28,6 +28,7 @@ impl Life<'_> {
         exit: AgentExit,
     ) -> AgentExit {
         self.mode.send_replace(ReadMode::Discard);
+        self.give_back();
         self.say(&ToHost::Kill);
         self.farewell(&mut feeding, None::<&mut Nobody>).await;
         exit
@@ -40,6 +41,7 @@ impl Life<'_> {
         mut feeding: Feeding<S>,
     ) -> AgentExit {
         self.mode.send_replace(ReadMode::Discard);
+        self.give_back();
         if let Some(turn_id) = self.open_turn() {
             self.tell(&AgentCommand::Cancel { id: CommandId(0), turn_id });
         }
@@ -90,9 +92,7 @@ impl Life<'_> {
     /// The connection has ended although nobody wanted that.
     pub(super) async fn lost<S: RecordSink>(self, feed: Feed<S>, end: FeedEnd) -> AgentExit {
         if end == FeedEnd::Broken {
-            tracing::error!("an agent's records are not to be understood, or some are missing");
-            by_force(&self.place).await;
-            return gone("agent_host_lost", "What the agent said is lost.");
+            return records_lost(&self.place).await;
         }
         if !self.has_gone().await {
             return gone("agent_taken_over", "Another gateway has taken up the agent.");
@@ -110,6 +110,13 @@ impl Life<'_> {
         }
         true
     }
+}
+
+/// Ends a host whose records are of no use.
+pub(super) async fn records_lost(place: &Place) -> AgentExit {
+    tracing::error!("an agent's records are not to be understood, or some are missing");
+    by_force(place).await;
+    gone("agent_host_lost", "What the agent said is lost.")
 }
 
 /// Ends what a dead host has left, and decodes its spool to the end.
@@ -151,6 +158,13 @@ pub(super) async fn decode_dead<S: RecordSink>(
             }
         }
         Err(_) => lost = true,
+    }
+    // What was said while the output was lent is in the log, or was in the agent's pipe and went with it.
+    for (position, frame) in spool::read_told(place.dir()).unwrap_or_default() {
+        feed.pass_over(position - 1);
+        buffer.clear();
+        buffer.extend_from_slice(&frame);
+        lost |= feed.take(&mut buffer).await.is_err();
     }
     if lost {
         tracing::warn!("an agent's spool could not be read to its end");

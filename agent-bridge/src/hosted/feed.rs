@@ -1,4 +1,5 @@
-//! From a host's socket, or what a dead host left, to the gateway: big reads, one batch for what arrived together.
+//! From a host's socket, the agent's output that it lends, or what a dead host left, to the gateway: big reads, one
+//! batch for what arrived together.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,11 +10,14 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use super::decoder::{LifeDecoder, LifeState, Step};
+use super::{
+    decoder::{LifeDecoder, LifeState, Step},
+    loan::{Lending, Loan, News},
+};
 use crate::{
     BridgeLimits,
     driver::{RecordSink, reader::ReadMode},
-    host::protocol::{Action, CommandHead, Frame, Kind, RECORD_HEAD, ToHost, Told},
+    host::protocol::{Action, CommandHead, Frame, Kind, Lent, RECORD_HEAD, ToHost, Told},
 };
 
 /// How far a feed has come.
@@ -38,6 +42,14 @@ pub(super) enum FeedEnd {
 
 pub(super) struct Feed<S> {
     pub(super) decoder: Arc<Mutex<LifeDecoder>>,
+    /// Locked before the decoder.
+    pub(super) lending: Arc<Mutex<Lending>>,
+    /// The agent's output, while it is lent.
+    pub(super) loan: Option<Loan>,
+    /// Whether the host lends it.
+    pub(super) lends: bool,
+    /// It is to be asked for.
+    pub(super) asks: bool,
     pub(super) sink: S,
     /// Messages for the host; it ends with the life's supervisor.
     pub(super) messages: mpsc::WeakUnboundedSender<Bytes>,
@@ -47,6 +59,16 @@ pub(super) struct Feed<S> {
     pub(super) cadence: Cadence,
     /// The position of the newest checkpoint that the log has.
     pub(super) kept: watch::Receiver<u64>,
+}
+
+/// What there is to do next.
+enum Next {
+    /// The host has said something, or closed the connection.
+    Host(std::io::Result<usize>),
+    /// The log has more than before.
+    Kept,
+    /// There may be more in the output that is lent.
+    Output(std::io::Result<News>),
 }
 
 impl<S: RecordSink> Feed<S> {
@@ -60,34 +82,129 @@ impl<S: RecordSink> Feed<S> {
             if self.take(&mut buffer).await.is_err() {
                 return (self, FeedEnd::Broken);
             }
+            self.take_lines().await;
+            if std::mem::take(&mut self.asks) && self.lends {
+                self.borrow();
+            }
             buffer.reserve(self.limits.read_bytes);
-            match self.read(&mut host, &mut buffer).await {
-                Ok(0) | Err(_) => return (self, FeedEnd::Closed),
-                Ok(_) => {}
+            match self.next(&mut host, &mut buffer).await {
+                Next::Host(Ok(0) | Err(_)) => return (self, FeedEnd::Closed),
+                Next::Host(Ok(_)) => {}
+                Next::Kept => self.let_go(),
+                Next::Output(news) => self.look(news),
             }
         }
     }
 
-    /// Reads more, and meanwhile lets go of what the log has.
-    async fn read(
-        &mut self,
-        host: &mut (impl AsyncRead + Unpin),
-        buffer: &mut BytesMut,
-    ) -> std::io::Result<usize> {
-        loop {
-            tokio::select! {
-                biased;
-                Ok(()) = self.kept.changed() => {
-                    let position = *self.kept.borrow_and_update();
-                    self.tell(&ToHost::Trim { before: position + 1 });
-                }
-                read = host.read_buf(buffer) => return read,
+    async fn next(&mut self, host: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) -> Next {
+        let loan = self.loan.as_ref();
+        tokio::select! {
+            biased;
+            Ok(()) = self.kept.changed() => Next::Kept,
+            read = host.read_buf(buffer) => Next::Host(read),
+            news = async { match loan {
+                Some(loan) => loan.news().await,
+                None => std::future::pending().await,
+            } } => Next::Output(news),
+        }
+    }
+
+    /// What the log has is of no more use to the host.
+    fn let_go(&mut self) {
+        let position = *self.kept.borrow_and_update();
+        match &mut self.loan {
+            Some(loan) => loan.kept(position),
+            None => self.tell(&ToHost::Trim { before: position + 1 }),
+        }
+        self.discard();
+    }
+
+    fn discard(&mut self) {
+        let Some(loan) = &mut self.loan else { return };
+        let in_turn = lock(&self.decoder).state().turn_open;
+        if let Some(message) = loan.discard(in_turn) {
+            self.tell(&message);
+        }
+    }
+
+    /// Reads what is new in the output that is lent.
+    fn look(&mut self, news: std::io::Result<News>) {
+        let lending = lock(&self.lending);
+        let Some(loan) = self.loan.as_mut().filter(|_| lending.is_lent()) else {
+            self.loan = None;
+            return;
+        };
+        let in_turn = lock(&self.decoder).state().turn_open;
+        let goes_on = news.and_then(|news| loan.read(news, in_turn));
+        drop(lending);
+        match goes_on {
+            Ok(true) => {}
+            // How an agent ends is the host's to say.
+            Ok(false) => self.give_back(),
+            Err(error) => self.cannot_borrow(&error),
+        }
+        self.discard();
+    }
+
+    /// Asks for the output, unless it is lent.
+    fn borrow(&self) {
+        let mut lending = lock(&self.lending);
+        let (position, running) = {
+            let decoder = self.decoder();
+            (decoder.state().position, decoder.state().running)
+        };
+        if let Some(message) = running.then(|| lending.ask(position)).flatten() {
+            self.tell(&message);
+        }
+    }
+
+    fn give_back(&mut self) {
+        self.loan = None;
+        let mut lending = lock(&self.lending);
+        if let Some(message) = lending.give_back() {
+            self.tell(&message);
+            // What was kept meanwhile.
+            self.tell(&ToHost::Trim { before: *self.kept.borrow() + 1 });
+        }
+    }
+
+    fn cannot_borrow(&mut self, error: &std::io::Error) {
+        tracing::info!(%error, "an agent's output cannot be read here; its host passes it on");
+        self.lends = false;
+        self.give_back();
+    }
+
+    /// The host has something to say about the output.
+    fn lending_changed(&mut self, frame: &Frame) {
+        if frame.kind == Kind::Lent {
+            let position = self.decoder().state().position;
+            let lent = serde_json::from_slice::<Lent>(&frame.payload);
+            let Some(lent) = lent.ok().filter(|lent| lent.next == position + 1) else {
+                return self.give_back();
+            };
+            if !lock(&self.lending).lent() {
+                return;
             }
+            match Loan::open(&lent) {
+                Ok(loan) => self.loan = Some(loan),
+                Err(error) => self.cannot_borrow(&error),
+            }
+        } else if frame.kind == Kind::Recall {
+            self.give_back();
+        } else if frame.kind == Kind::Discarded
+            && let (Some(loan), Ok(bytes)) = (&mut self.loan, frame.payload.as_ref().try_into())
+        {
+            loan.discarded(u64::from_le_bytes(bytes));
         }
     }
 
     fn decoder(&self) -> MutexGuard<'_, LifeDecoder> {
-        self.decoder.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.decoder)
+    }
+
+    /// See [`LifeDecoder::pass_over`].
+    pub(super) fn pass_over(&self, position: u64) {
+        self.decoder().pass_over(position);
     }
 
     /// See [`LifeDecoder::found_first`].
@@ -113,8 +230,10 @@ impl<S: RecordSink> Feed<S> {
         loop {
             let mut step = Step::default();
             let (mut bytes, mut ended, mut stuck) = (0, false, false);
+            let mut about_loan = None;
             {
-                let mut decoder = self.decoder.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut lending = lock(&self.lending);
+                let mut decoder = lock(&self.decoder);
                 while bytes < batch {
                     let Some(frame) = Frame::next(buffer, longest).map_err(|_| FeedEnd::Broken)? else {
                         break;
@@ -125,6 +244,15 @@ impl<S: RecordSink> Feed<S> {
                     }
                     ended |= frame.kind == Kind::Ended;
                     stuck |= frame.kind == Kind::Stuck;
+                    if matches!(frame.kind, Kind::Lent | Kind::Discarded | Kind::Recall) {
+                        about_loan = Some(frame);
+                        break;
+                    }
+                    if frame.kind == Kind::Command {
+                        lending.came_back(&frame.payload);
+                    } else if frame.kind == Kind::Known {
+                        lending.was_known(&frame.payload);
+                    }
                     decoder.record(&frame, &mut step);
                 }
             }
@@ -136,21 +264,63 @@ impl<S: RecordSink> Feed<S> {
                 step.events.push(AgentEvent::Alive);
             }
             self.hand_on(step, bytes, ended).await;
+            if let Some(frame) = about_loan {
+                self.lending_changed(&frame);
+            }
         }
+    }
+
+    /// Decodes the whole lines that were read of an output that is lent, and hands on what they came to.
+    async fn take_lines(&mut self) {
+        while let Some((step, bytes)) = self.decode_lines() {
+            self.hand_on(step, bytes, false).await;
+        }
+        let longest = self.limits.spooled_record_bytes();
+        if self.loan.as_ref().is_some_and(|loan| loan.is_too_long(longest)) {
+            self.give_back();
+        }
+    }
+
+    /// Decodes some lines. Gives what they came to, and how many bytes they were.
+    fn decode_lines(&mut self) -> Option<(Step, usize)> {
+        let longest = self.limits.spooled_record_bytes();
+        let batch = self.limits.read_bytes.min(usize::try_from(self.cadence.every).unwrap_or(usize::MAX));
+        let mut lending = lock(&self.lending);
+        if !lending.is_lent() {
+            self.loan = None;
+        }
+        let loan = self.loan.as_mut().filter(|_| lending.may_go_on())?;
+        let payload = loan.lines(batch, longest)?;
+        let bytes = payload.len();
+        let mut decoder = lock(&self.decoder);
+        let first = decoder.state().position + 1;
+        let count = u32::try_from(memchr::memchr_iter(b'\n', payload).count()).unwrap_or(u32::MAX);
+        let mut step = Step::default();
+        decoder.record(&Frame { kind: Kind::Output, first, count, payload }, &mut step);
+        loan.decoded(bytes);
+        lending.decoded += bytes as u64;
+        Some((step, bytes))
     }
 
     async fn hand_on(&mut self, mut step: Step, bytes: usize, ended: bool) {
         for (id, mut line) in step.replies {
             line.push(b'\n');
             let head = CommandHead { id, action: Action::Write, opens_turn: false, told: Told::Reply };
-            self.tell(&ToHost::Command { head, bytes: line.into() });
+            let mut lending = lock(&self.lending);
+            let position = self.decoder().state().position;
+            self.tell(&lending.command(head, line.into(), position));
         }
         // Before the records: whoever hears of a turn's end may order the next one at once, and the supervisor
         // must know by then.
         if step.notable {
             self.progress.send_modify(|progress| progress.notable += 1);
+            self.asks = true;
+            if let Some(loan) = &mut self.loan {
+                loan.expect_soon();
+            }
         }
-        let due = self.cadence.took(bytes as u64, step.turn_ended);
+        let most = self.loan.as_ref().map_or(u64::MAX, Loan::checkpoint_bytes);
+        let due = self.cadence.took(bytes as u64, step.turn_ended, most);
         let (position, checkpoint) = {
             let decoder = self.decoder();
             (decoder.state().position, if due { decoder.checkpoint() } else { None })
@@ -162,6 +332,9 @@ impl<S: RecordSink> Feed<S> {
             self.send(AgentRecords { position: cut.position, events, checkpoint: None }).await;
         }
         if !step.events.is_empty() {
+            if let Some(loan) = self.loan.as_mut().filter(|_| checkpoint.is_some()) {
+                loan.checkpointed(position, lock(&self.lending).decoded);
+            }
             self.send(AgentRecords { position, events: step.events, checkpoint }).await;
         }
         self.progress.send_modify(|progress| {
@@ -190,6 +363,10 @@ impl<S: RecordSink> Feed<S> {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// When the decoder's state is due to be kept.
 #[derive(Debug)]
 pub(super) struct Cadence {
@@ -204,10 +381,10 @@ impl Cadence {
         Self { every: host.checkpoint_bytes.min(host.spool_bytes / 8), since: 0 }
     }
 
-    /// Records came. Whether a checkpoint is due after them.
-    fn took(&mut self, bytes: u64, turn_ended: bool) -> bool {
+    /// Records came. Whether a checkpoint is due after them: where there is room for `most` bytes, at least that often.
+    fn took(&mut self, bytes: u64, turn_ended: bool, most: u64) -> bool {
         self.since += bytes;
-        let due = turn_ended || self.since >= self.every;
+        let due = turn_ended || self.since >= self.every.min(most);
         if due {
             self.since = 0;
         }
@@ -242,6 +419,10 @@ mod tests {
         let (_mode, mode) = watch::channel(ReadMode::Live);
         let mut feed = Feed {
             decoder: Arc::new(Mutex::new(decoder)),
+            lending: Arc::default(),
+            loan: None,
+            lends: false,
+            asks: false,
             sink: handed.clone(),
             messages: mpsc::unbounded_channel().0.downgrade(),
             progress: watch::channel(Progress::default()).0,

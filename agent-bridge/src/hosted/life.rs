@@ -23,6 +23,7 @@ use super::{
     ending,
     feed::{Cadence, Feed, FeedEnd, Progress},
     link::{self, Link, NoLink},
+    loan::Lending,
     waiting,
 };
 use crate::{
@@ -92,8 +93,13 @@ pub(super) async fn serve<O: OrderSource, S: RecordSink>(
     let (mode, watched) = watch::channel(ReadMode::Live);
     let (progress, progressed) = watch::channel(Progress::default());
     let decoder = Arc::new(Mutex::new(decoder));
+    let lending = Arc::default();
     let mut feed = Feed {
         decoder: Arc::clone(&decoder),
+        lending: Arc::clone(&lending),
+        loan: None,
+        lends: false,
+        asks: true,
         sink: records,
         messages: messages.downgrade(),
         progress,
@@ -114,6 +120,10 @@ pub(super) async fn serve<O: OrderSource, S: RecordSink>(
     };
     let Link { read, buffer, messages, writer, hello } = link;
     feed.found_first(hello.first);
+    if hello.first > feed.position() + 1 {
+        return ending::records_lost(&place).await;
+    }
+    feed.lends = hello.lends && config.dialect == Dialect::Claude;
     feed.messages = messages.downgrade();
     // What comes before a checkpoint that the log has is of no use to anybody.
     let _ = messages.send(ToHost::Trim { before: from }.encode());
@@ -122,6 +132,7 @@ pub(super) async fn serve<O: OrderSource, S: RecordSink>(
         place,
         session,
         decoder,
+        lending,
         messages,
         _writer: writer,
         mode,
@@ -171,6 +182,7 @@ pub(super) struct Life<'a> {
     pub(super) place: Place,
     session: Option<String>,
     decoder: Arc<Mutex<LifeDecoder>>,
+    lending: Arc<Mutex<Lending>>,
     messages: mpsc::UnboundedSender<Bytes>,
     _writer: Owned<()>,
     pub(super) mode: watch::Sender<ReadMode>,
@@ -244,7 +256,17 @@ impl Life<'_> {
     fn command(&self, id: String, action: Action, told: Told, bytes: impl Into<Bytes>) {
         let opens_turn = matches!(told, Told::Prompt { .. });
         let head = CommandHead { id, action, opens_turn, told };
-        self.say(&ToHost::Command { head, bytes: bytes.into() });
+        let mut lending = self.lending.lock().unwrap_or_else(PoisonError::into_inner);
+        let position = self.decoder().state().position;
+        self.say(&lending.command(head, bytes.into(), position));
+    }
+
+    /// What is lent is the host's again.
+    pub(super) fn give_back(&self) {
+        let mut lending = self.lending.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(message) = lending.give_back() {
+            self.say(&message);
+        }
     }
 
     /// Looks at what the records have told, and does what is due. Gives how the life ended, if it has.

@@ -6,6 +6,8 @@ mod feed;
 mod hosts;
 mod life;
 mod link;
+mod loan;
+mod peek;
 mod waiting;
 
 use std::{io, path::PathBuf, time::Duration};

@@ -210,15 +210,22 @@ pub(crate) fn trials() -> Vec<Trial> {
             let ballast = place.hosts.join("ballast");
             let mut file = std::fs::File::create(&ballast).unwrap();
             while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
-            let spooled = || std::fs::metadata(place.run_dir().join("spool.1")).unwrap().len();
-            let before = spooled();
+            let spooled = || -> u64 {
+                let files = std::fs::read_dir(place.run_dir()).unwrap().flatten();
+                files.filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).sum()
+            };
+            let (before, from) = (spooled(), bench.log.events.len());
             bench.prompt("fast 10000");
-            // What still fits into the file's last page is taken, and not more.
+            bench.speaks().await;
+            let mut bench = bench.crash_and_adopt().await;
+            // What still fits into the files' last pages is taken, and not more.
             tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-            assert!(spooled() < before + 8192);
+            assert!(spooled() < before + 2 * 8192);
             drop(file);
             std::fs::remove_file(ballast).unwrap();
             let expected: String = (1..=10_000).map(|n| format!("{n} ")).collect();
+            bench.turn().await;
+            bench.reread(from);
             assert!(bench.turn().await.text() == expected);
             bench.stop().await;
         }),
@@ -247,14 +254,48 @@ pub(crate) fn trials() -> Vec<Trial> {
             assert!(bench.log.checkpoints > 10, "{}", bench.log.checkpoints);
             bench.stop().await;
         }),
+        trial("what_is_read_from_the_agent_itself_is_spooled_once_nobody_reads_it", |place| async move {
+            let mut bench = Bench::begin(place.demo());
+            bench.said("echo one").await;
+            bench.prompt("fast 500");
+            bench.turn().await;
+            assert!(!spool_holds(&place, b" 500 ") && spool_holds(&place, b"turn-"));
+            let bench = bench.crash().await;
+            eventually("it is spooled", || spool_holds(&place, br#""type":"result""#)).await;
+            let mut bench = Bench::adopt(bench);
+            let read = bench.log.events.len();
+            assert_eq!(bench.said("echo two").await.text(), "two");
+            assert!(
+                !bench.log.events[read..]
+                    .iter()
+                    .any(|event| shape(std::slice::from_ref(event)).iter().any(|line| line.contains("500")))
+            );
+            bench.stop().await;
+        }),
+        trial("a_line_that_no_pipe_holds_comes_as_any_other", |place| async move {
+            let script = r#"
+while read -r line; do
+    case "$line" in
+        *long*) printf '{"type":"result","is_error":false,"result":"'; head -c 3000000 /dev/zero | tr '\0' x; echo '"}' ;;
+        *'"type":"user"'*) echo '{"type":"result","is_error":false,"result":"short"}' ;;
+    esac
+done"#;
+            let mut bench = Bench::begin(place.stub(script));
+            for _ in 0..3 {
+                assert_eq!(bench.said("x").await.text(), "short");
+                assert!(bench.said("long").await.text() == "x".repeat(3_000_000));
+                bench = bench.crash_and_adopt().await;
+            }
+            bench.stop().await;
+        }),
         trial("what_no_log_has_stays_in_the_spool", |place| async move {
             let mut config = place.demo();
             config.process.limits.host.spool_bytes = 4 * 1024 * 1024;
             let mut bench = Bench::begin(config);
             bench.prompt("fast 40000");
             bench.speaks().await;
-            // Handed over several times, and on its way to the journal when the gateway dies.
-            bench.lose(5).await;
+            // Handed over, and on its way to the journal when the gateway dies.
+            bench.lose(1).await;
             let mut bench = bench.crash_and_adopt().await;
             bench.reread(0);
             let expected: String = (1..=40_000).map(|n| format!("{n} ")).collect();
@@ -294,6 +335,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             assert_eq!(turn.text(), "after all");
             // The same when that host has spoken, and is dead before anybody came back.
             let (config, mut log, read) = bench.crash().await;
+            eventually("it is spooled", || spool_holds(&place, br#""type":"result""#)).await;
             host.kill().unwrap();
             host.wait().unwrap();
             log.forget_all_but_the_cancel(told);
@@ -305,8 +347,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_turn_that_the_log_has_lost_is_ended_before_the_next", |place| async move {
             let mut bench = Bench::begin(place.stub(NOTING));
             bench.prompt("x");
-            eventually("it has begun", || spool_holds(&place, b"can_use_tool")).await;
+            eventually("it has begun", || heard(&place, r#""type":"user""#) == 1).await;
             let (config, mut log, read) = bench.crash().await;
+            eventually("it has asked", || spool_holds(&place, b"can_use_tool")).await;
             log.lose_prompt();
             let mut bench = Bench::adopt((config, log, read));
             bench.prompt("y");
@@ -416,7 +459,11 @@ impl Drop for Disk {
 
 pub(crate) fn spool_holds(place: &Place, what: &[u8]) -> bool {
     let files = std::fs::read_dir(place.run_dir()).into_iter().flatten().flatten();
-    let mut spools = files.filter(|file| file.file_name().to_string_lossy().starts_with("spool."));
+    let mut spools = files.filter(|file| {
+        let name = file.file_name();
+        let name = name.to_string_lossy();
+        name.starts_with("spool.") || name == "told"
+    });
     spools.any(|file| {
         let bytes = std::fs::read(file.path()).unwrap_or_default();
         bytes.windows(what.len()).any(|window| window == what)

@@ -60,7 +60,8 @@ pub(crate) fn trials() -> Vec<Trial> {
                             crashes += 1;
                             bench = bench.crash_and_adopt().await;
                         }
-                        _ => assert!(bench.keep().await, "the agent lives"),
+                        _ if bench.keep().await => {}
+                        _ => panic!("the agent lives: {:?}", bench.end().await.0),
                     }
                     let new = &bench.log.events[from..];
                     let request = new.iter().find_map(|event| match event {

@@ -7,14 +7,15 @@ use std::{
 
 use super::{
     super::protocol::{RECORD_HEAD, parse_record_head},
-    PREFIX,
+    PREFIX, TOLD,
 };
 
 /// Whether anything was ever spooled in a directory.
 pub(crate) fn has_records(dir: &Path) -> bool {
     let files = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut spools =
-        files.filter(|file| file.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX)));
+    let mut spools = files.filter(|file| {
+        file.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX) || name == TOLD)
+    });
     spools.any(|file| file.metadata().is_ok_and(|meta| meta.len() > 0))
 }
 
@@ -27,6 +28,25 @@ pub(crate) fn read_dead(dir: &Path, position: u64) -> io::Result<impl Iterator<I
         bytes.truncate(frames_length(&bytes, first));
         Ok(bytes)
     }))
+}
+
+/// The frames of the commands that a dead host has told while its agent's output was lent, with their positions. The
+/// output between them is gone, and some of them may be in the spool as well.
+pub(crate) fn read_told(dir: &Path) -> io::Result<Vec<(u64, Vec<u8>)>> {
+    let bytes = match fs::read(dir.join(TOLD)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        read => read?,
+    };
+    let (mut told, mut rest) = (Vec::new(), &bytes[..]);
+    while let Some(head) = rest.first_chunk::<RECORD_HEAD>()
+        && let Some((position, _, length)) = parse_record_head(head)
+        && let Some((frame, behind)) =
+            usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length))
+    {
+        told.push((position, frame.to_vec()));
+        rest = behind;
+    }
+    Ok(told)
 }
 
 /// How many bytes are whole frames, the first of which has this position. What a dying host left half-written at the

@@ -7,6 +7,9 @@
 //! A file that was trimmed is kept, and written over: new blocks of a file cost far more than old ones. There, a
 //! frame's length is written last: until then the length of zero stands in its place, and what an earlier life of the
 //! file has left behind it is no frame.
+//!
+//! While the agent's output is lent, its records are in the agent's pipe and not here. The commands of that time are in
+//! a file of their own, `told`, until they and the output around them are here, or needed no more.
 
 mod dead;
 
@@ -24,9 +27,11 @@ use tokio::sync::watch;
 
 use super::protocol::{Kind, RECORD_HEAD, parse_record_head, record_head};
 
-pub(crate) use self::dead::{first_position, has_records, read_dead};
+pub(crate) use self::dead::{first_position, has_records, read_dead, read_told};
 
 const PREFIX: &str = "spool.";
+/// The file of commands that were told while the output was lent.
+const TOLD: &str = "told";
 /// Files that wait to be written over: the name of the first of them, and so on.
 const SPARE: &str = "spare.";
 /// Most such files.
@@ -62,6 +67,8 @@ pub(crate) struct State {
     pub(crate) ended: bool,
     /// How often the disk has not taken what was to be added.
     pub(crate) stuck: u64,
+    /// The output is lent.
+    pub(crate) lent: bool,
 }
 
 #[derive(Debug)]
@@ -77,6 +84,11 @@ struct Inner {
     /// The last frames, for readers.
     recent: VecDeque<(Place, Bytes)>,
     recent_bytes: usize,
+    told: Option<Segment>,
+    /// Records before this position exist, here or not yet: what is in the pipe when a loan ends.
+    owed: u64,
+    /// What is to be sent besides, and before, what is spooled.
+    asides: VecDeque<Bytes>,
 }
 
 #[derive(Debug)]
@@ -116,8 +128,11 @@ impl Spool {
             readers: 0,
             recent: VecDeque::new(),
             recent_bytes: 0,
+            told: None,
+            owed: 0,
+            asides: VecDeque::new(),
         };
-        let state = State { next: first, room: true, ended: false, stuck: 0 };
+        let state = State { next: first, room: true, ended: false, stuck: 0, lent: false };
         Self { inner: Mutex::new(inner), changed: watch::channel(state).0, limit }
     }
 
@@ -129,10 +144,72 @@ impl Spool {
         self.changed.subscribe()
     }
 
-    /// The first position that is left, and the one that the next record gets.
+    /// The first position that is left, and the one that the next record gets once what is owed is here.
     pub(crate) fn range(&self) -> (u64, u64) {
         let inner = self.inner();
-        (inner.segments.front().map_or(inner.next, |segment| segment.first), inner.next)
+        let first = inner.segments.front().map_or(inner.next, |segment| segment.first);
+        (first, inner.next.max(inner.owed))
+    }
+
+    /// Whether there are records that are to come before any other.
+    pub(crate) fn is_owing(&self) -> bool {
+        let inner = self.inner();
+        inner.next < inner.owed
+    }
+
+    /// What comes from here on is lent, and said to whoever reads.
+    pub(crate) fn lend(&self, frame: Bytes) {
+        self.say(frame);
+        self.changed.send_modify(|state| state.lent = true);
+    }
+
+    /// What was lent is to be spooled from here on. Records before this position are the first to come.
+    pub(crate) fn take_back(&self, owed: u64) {
+        self.inner().owed = owed;
+        self.changed.send_modify(|state| state.lent = false);
+    }
+
+    /// Says something to whoever reads, before what is spooled.
+    pub(crate) fn say(&self, frame: Bytes) {
+        let mut inner = self.inner();
+        if inner.readers > 0 {
+            inner.asides.push_back(frame);
+            self.tell(&inner, false);
+        }
+    }
+
+    /// Keeps a command whose place is in the output that is lent. Gives its record. After an error it is not kept.
+    pub(crate) fn told(&self, position: u64, head: &[u8]) -> io::Result<Bytes> {
+        let mut block = begin_block(head.len());
+        block.extend_from_slice(head);
+        block[..RECORD_HEAD].copy_from_slice(&record_head(Kind::Command, position, 1, head.len()));
+        let mut inner = self.inner();
+        if inner.told.is_none() {
+            let mut options = OpenOptions::new();
+            let path = inner.dir.join(TOLD);
+            let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
+            inner.told = Some(Segment { first: 0, length: 0, stale: 0, file });
+        }
+        let Some(told) = &mut inner.told else { return Err(io::ErrorKind::NotFound.into()) };
+        told.write(&mut block)?;
+        told.length += block.len() as u64;
+        Ok(block.freeze())
+    }
+
+    /// How many bytes of commands are kept beside the output that is lent.
+    pub(crate) fn told_bytes(&self) -> u64 {
+        self.inner().told.as_ref().map_or(0, |told| told.length)
+    }
+
+    /// The commands that were kept beside the output that was lent are spooled, or needed no more.
+    pub(crate) fn forget_told(&self) {
+        if let Some(told) = &mut self.inner().told
+            && told.length > 0
+            && told.file.write_all_at(&END, 0).is_ok()
+        {
+            told.stale = told.stale.max(told.length);
+            told.length = 0;
+        }
     }
 
     /// Adds records in one frame. After an error nothing was added.
@@ -172,10 +249,23 @@ impl Spool {
         self.tell(&inner, false);
     }
 
+    /// Drops all records before this position, whether they came here or not: the next one gets it at least.
+    pub(crate) fn skip_to(&self, position: u64) {
+        let mut inner = self.inner();
+        if position > inner.next {
+            while let Some(segment) = inner.segments.pop_front() {
+                inner.total -= segment.length;
+                inner.put_by(segment);
+            }
+            inner.next = position;
+            self.tell(&inner, false);
+        }
+    }
+
     fn tell(&self, inner: &Inner, ended: bool) {
         self.changed.send_modify(|state| {
             let (room, ended) = (inner.total < self.limit, ended || state.ended);
-            *state = State { next: inner.next, room, ended, stuck: state.stuck };
+            *state = State { next: inner.next, room, ended, ..*state };
         });
     }
 
@@ -189,6 +279,7 @@ impl Spool {
         let mut inner = self.inner();
         let place = inner.find(position)?;
         inner.readers += 1;
+        inner.asides.clear();
         Ok(Reader { spool: self, place, buffer: BytesMut::new() })
     }
 }
@@ -197,6 +288,9 @@ impl Reader<'_> {
     /// Whole frames, or a part of what is in a file, that come next; empty if there is nothing yet.
     pub(crate) fn next(&mut self) -> io::Result<Bytes> {
         let mut inner = self.spool.inner();
+        if let Some(aside) = inner.asides.pop_front() {
+            return Ok(aside);
+        }
         let Some(at) = inner.seek(&mut self.place) else { return Ok(Bytes::new()) };
         if let Some(frame) = inner.recall(self.place) {
             self.place.offset += frame.len() as u64;
@@ -218,6 +312,7 @@ impl Drop for Reader<'_> {
         if inner.readers == 0 {
             inner.recent.clear();
             inner.recent_bytes = 0;
+            inner.asides.clear();
         }
     }
 }
@@ -367,128 +462,4 @@ pub(crate) fn begin_block(payload: usize) -> BytesMut {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read_all(spool: &Spool, from: u64) -> Vec<u8> {
-        let mut reader = spool.read_from(from).unwrap();
-        let mut all = Vec::new();
-        loop {
-            let part = reader.next().unwrap();
-            if part.is_empty() {
-                return all;
-            }
-            all.extend_from_slice(&part);
-        }
-    }
-
-    fn positions(bytes: &[u8]) -> Vec<u64> {
-        let mut bytes = BytesMut::from(bytes);
-        let mut positions = Vec::new();
-        while let Some(frame) = super::super::protocol::Frame::next(&mut bytes, 10_000_000).unwrap() {
-            positions.push(frame.first);
-        }
-        assert!(bytes.is_empty(), "whole frames");
-        positions
-    }
-
-    fn read_dead_from(dir: &Path, position: u64) -> Vec<u64> {
-        let files = read_dead(dir, position).unwrap();
-        files.flat_map(|bytes| positions(&bytes.unwrap())).collect()
-    }
-
-    #[test]
-    fn frames_come_back_from_any_position_and_files_go_when_trimmed() {
-        let dir = tempfile::tempdir().unwrap();
-        let spool = Spool::new(dir.path(), 5, 64 * 1024);
-        for n in 0..40_u8 {
-            spool.append(Kind::Output, 2, &vec![n; 2000]).unwrap();
-        }
-        assert_eq!(spool.range(), (5, 85));
-        assert!(!spool.watch().borrow().room, "80,000 bytes are over the limit");
-        for from in [0, 5, 6, 7, 40, 84] {
-            let first = from.max(5) - (from.max(5) - 5) % 2;
-            assert_eq!(positions(&read_all(&spool, from)), (first..85).step_by(2).collect::<Vec<_>>());
-        }
-        assert!(read_all(&spool, 85).is_empty());
-        spool.trim(60);
-        let (first, next) = spool.range();
-        assert!(first > 5 && first <= 60 && next == 85);
-        assert!(spool.watch().borrow().room);
-        assert!(!read_all(&spool, 5).is_empty(), "from the first that is left");
-        let dead = read_dead_from(dir.path(), 60);
-        assert!(dead[0] <= 60 && dead.ends_with(&[83]), "{dead:?}");
-    }
-
-    #[test]
-    fn a_reader_that_is_close_behind_gets_the_very_frames_and_one_that_is_not_gets_the_same_bytes() {
-        let dir = tempfile::tempdir().unwrap();
-        let spool = Spool::new(dir.path(), 1, 1 << 20);
-        let mut close = spool.read_from(1).unwrap();
-        let mut followed = Vec::new();
-        for n in 0..60_u8 {
-            let mut block = begin_block(0);
-            block.extend_from_slice(&vec![n; if n % 3 == 0 { 30_000 } else { 50 }]);
-            let frame = spool.append_block(Kind::Output, 1, &mut block).unwrap();
-            let close_behind = n < 30;
-            if close_behind || n % 5 == 0 {
-                let part = close.next().unwrap();
-                assert!(part.as_ptr() == frame.as_ptr() || !close_behind, "{n}");
-                followed.extend_from_slice(&part);
-            }
-            assert!(spool.inner().recent_bytes <= RECENT_BYTES);
-        }
-        loop {
-            let part = close.next().unwrap();
-            if part.is_empty() {
-                break;
-            }
-            followed.extend_from_slice(&part);
-        }
-        assert_eq!(followed, read_all(&spool, 1));
-        assert_eq!(positions(&followed).len(), 60);
-        drop(close);
-        assert!(spool.inner().recent.is_empty(), "nobody reads");
-    }
-
-    #[test]
-    fn what_a_file_held_before_is_never_read_whatever_part_of_a_frame_was_written_over_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let spool = Spool::new(dir.path(), 1, 256 * 1024);
-        let append = |bytes: usize| spool.append(Kind::Output, 1, &vec![b'x'; bytes]).unwrap();
-        // Two files are filled, and the first is trimmed: the third writes over it.
-        (0..33).for_each(|_| append(1000));
-        let (_, next) = spool.range();
-        spool.trim(next - 1);
-        let spare = dir.path().join("spare.0");
-        assert!(spare.exists());
-        while spare.exists() {
-            append(1000);
-        }
-        // Where its frames end is another place than where the old ones did.
-        append(700);
-        append(300);
-        let (first, next) = spool.range();
-        let expected: Vec<u64> = (first..next).collect();
-        assert_eq!(read_dead_from(dir.path(), first), expected);
-        assert_eq!(positions(&read_all(&spool, first)), expected);
-        let (path, length) = {
-            let inner = spool.inner();
-            let last = inner.segments.back().unwrap();
-            (inner.path(last.first), usize::try_from(last.length).unwrap())
-        };
-        let whole = fs::read(&path).unwrap();
-        // The host dies in the next write, before it comes to the length.
-        append(1500);
-        let after = fs::read(&path).unwrap();
-        let behind = length + END.len()..length + RECORD_HEAD + 1500 + END.len();
-        for cut in behind.clone() {
-            let mut torn = whole.clone();
-            torn[behind.start..cut].copy_from_slice(&after[behind.start..cut]);
-            fs::write(&path, &torn).unwrap();
-            assert_eq!(read_dead_from(dir.path(), first), expected, "{cut}");
-        }
-        fs::write(&path, &after).unwrap();
-        assert_eq!(read_dead_from(dir.path(), first), (first..=next).collect::<Vec<_>>());
-    }
-}
+mod tests;

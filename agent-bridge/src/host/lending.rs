@@ -1,0 +1,267 @@
+//! An agent's output that is lent: the gateway looks at what is in the pipe, and the host takes out what is kept
+//! elsewhere.
+
+use std::{
+    collections::VecDeque,
+    fs::{File, OpenOptions},
+    io::{self, Read as _},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
+};
+
+use bytes::Bytes;
+use rustix::io::{ioctl_fionbio, ioctl_fionread};
+use tokio::process::ChildStdout;
+
+use super::{
+    intake::Backlog,
+    protocol::{CommandPlace, Kind, Lent, host_frame},
+    spool::Spool,
+};
+
+/// Most commands that are kept beside an output that is lent.
+const COMMANDS: usize = 1024;
+/// Most bytes of them. With either, the output is the host's again for a while.
+const COMMAND_BYTES: u64 = 1024 * 1024;
+
+/// An output that is lent.
+pub(super) struct Loan {
+    /// Nobody here is woken by it.
+    output: File,
+    /// Where goes what is kept elsewhere.
+    null: File,
+    gateway: u64,
+    /// How many bytes were taken out since it was lent.
+    taken: u64,
+    /// The position of the first record in the pipe.
+    next: u64,
+    /// The commands whose places are in the pipe.
+    commands: VecDeque<Command>,
+}
+
+struct Command {
+    place: CommandPlace,
+    position: u64,
+    head: Vec<u8>,
+}
+
+impl Loan {
+    /// Lends an output to a gateway.
+    pub(super) fn new(output: ChildStdout, spool: &Spool, next: u64, gateway: u64) -> io::Result<Self> {
+        let null = OpenOptions::new().write(true).open("/dev/null")?;
+        let output = File::from(output.into_owned_fd()?);
+        ioctl_fionbio(&output, true)?;
+        let metadata = output.metadata()?;
+        // The more it holds, the less often something is to be taken out. Without that everything works the same.
+        #[cfg(target_os = "linux")]
+        let _ = rustix::pipe::fcntl_setpipe_size(&output, LENT_BYTES);
+        let lent = Lent {
+            pid: rustix::process::getpid().as_raw_nonzero().get(),
+            descriptor: output.as_raw_fd(),
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            next,
+        };
+        spool.lend(host_frame(Kind::Lent, &serde_json::to_vec(&lent)?));
+        Ok(Self { output, null, gateway, taken: 0, next, commands: VecDeque::new() })
+    }
+
+    /// Which of the gateways has it.
+    pub(super) fn gateway(&self) -> u64 {
+        self.gateway
+    }
+
+    /// Keeps a command and its place. Gives its record, which the gateway waits for. After an error it is not kept.
+    pub(super) fn told(&mut self, spool: &Spool, place: CommandPlace, head: Vec<u8>) -> io::Result<Bytes> {
+        let (bytes, position) = self
+            .commands
+            .back()
+            .map_or((self.taken, self.next - 1), |last| (last.place.bytes, last.position));
+        let place = CommandPlace { bytes: place.bytes.max(bytes), ..place };
+        let position = place.position.max(position) + 1;
+        let record = spool.told(position, &head)?;
+        self.commands.push_back(Command { place, position, head });
+        if self.commands.len() >= COMMANDS || spool.told_bytes() >= COMMAND_BYTES {
+            spool.say(host_frame(Kind::Recall, &[]));
+        }
+        Ok(record)
+    }
+
+    /// Takes out of the pipe what is kept elsewhere, and says so.
+    pub(super) fn discard(&mut self, spool: &Spool, bytes: u64, before: u64) -> io::Result<()> {
+        while self.taken < bytes {
+            let most = usize::try_from(bytes - self.taken).unwrap_or(usize::MAX);
+            self.taken += drop_bytes(&self.output, &self.null, most)? as u64;
+        }
+        self.next = self.next.max(before);
+        self.commands.retain(|command| command.position >= before);
+        spool.skip_to(before);
+        if self.commands.is_empty() {
+            spool.forget_told();
+        }
+        spool.say(host_frame(Kind::Discarded, &bytes.to_le_bytes()));
+        Ok(())
+    }
+
+    /// Ends it.
+    pub(super) fn end(mut self, spool: &Spool) -> Ended {
+        let mut backlog = Backlog::new();
+        let mut owed = self.next;
+        for command in std::mem::take(&mut self.commands) {
+            let said = self.take_out(command.place.bytes.saturating_sub(self.taken));
+            for lines in pieces(said) {
+                let count = count_lines(&lines);
+                owed += count;
+                backlog.push_back((Kind::Output, u32::try_from(count).unwrap_or(u32::MAX), lines));
+            }
+            owed += 1;
+            backlog.push_back((Kind::Command, 1, command.head.into()));
+        }
+        // The gateway may have decoded all that is there: nothing comes before it any more.
+        let begun = self.take_out(ioctl_fionread(&self.output).unwrap_or(0));
+        owed += count_lines(&begun);
+        let output = ChildStdout::from_std(OwnedFd::from(self.output).into());
+        spool.take_back(if output.is_ok() { owed } else { 0 });
+        Ended { output, backlog, begun }
+    }
+
+    /// The next bytes in the pipe: the gateway has seen them, so they are there.
+    fn take_out(&mut self, count: u64) -> Bytes {
+        let there = ioctl_fionread(&self.output).unwrap_or(0);
+        let mut said = vec![0; usize::try_from(count.min(there)).unwrap_or(usize::MAX)];
+        match (&self.output).read_exact(&mut said) {
+            Ok(()) => self.taken += said.len() as u64,
+            Err(error) => {
+                tracing::error!(%error, "a part of the agent's output is not where it was");
+                said.clear();
+            }
+        }
+        said.into()
+    }
+}
+
+/// What is left of a loan.
+pub(super) struct Ended {
+    pub(super) output: io::Result<ChildStdout>,
+    /// The records up to the last command.
+    pub(super) backlog: Backlog,
+    /// What was said after that and is not in the pipe any more.
+    pub(super) begun: Bytes,
+}
+
+fn count_lines(bytes: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', bytes).count() as u64
+}
+
+/// Whole lines, about so many of them as make a frame.
+fn pieces(mut lines: Bytes) -> impl Iterator<Item = Bytes> {
+    std::iter::from_fn(move || {
+        let some = &lines[..lines.len().min(FRAME_BYTES)];
+        let last = memchr::memrchr(b'\n', some);
+        let end = last.or_else(|| memchr::memchr(b'\n', &lines[some.len()..]).map(|end| some.len() + end));
+        end.map(|end| lines.split_to(end + 1))
+    })
+}
+
+/// Most bytes of several lines in one frame.
+const FRAME_BYTES: usize = 64 * 1024;
+
+/// What a pipe that is lent holds, in bytes. All of one user's together may hold 64 MiB, unless the system's owner has
+/// allowed more.
+const LENT_BYTES: usize = 512 * 1024;
+
+/// Drops bytes that are there, at most so many.
+#[cfg(target_os = "linux")]
+fn drop_bytes(output: &File, null: &File, most: usize) -> io::Result<usize> {
+    use rustix::pipe::{SpliceFlags, splice};
+
+    match splice(output, None, null, None, most, SpliceFlags::NONBLOCK)? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        count => Ok(count),
+    }
+}
+
+/// Nothing is lent elsewhere.
+#[cfg(not(target_os = "linux"))]
+fn drop_bytes(_output: &File, _null: &File, _most: usize) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use std::io::{PipeWriter, Write as _, pipe};
+
+    use super::*;
+
+    fn lent(spool: &Spool, next: u64) -> (PipeWriter, Loan) {
+        let (reader, writer) = pipe().unwrap();
+        let output = ChildStdout::from_std(OwnedFd::from(reader).into()).unwrap();
+        (writer, Loan::new(output, spool, next, 1).unwrap())
+    }
+
+    fn place(bytes: u64, position: u64) -> CommandPlace {
+        CommandPlace { bytes, position }
+    }
+
+    #[tokio::test]
+    async fn all_that_is_in_the_pipe_comes_before_anything_new_with_commands_in_their_places() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::new(dir.path(), 10, 1 << 20);
+        let (mut writer, mut loan) = lent(&spool, 10);
+        writer.write_all(b"ten\neleven\ntwelve\nfourteen\nsixteen\nseventeen\nhalf").unwrap();
+        loan.told(&spool, place(18, 12), b"thirteen".to_vec()).unwrap();
+        loan.discard(&spool, 11, 12).unwrap();
+        loan.told(&spool, place(27, 14), b"fifteen".to_vec()).unwrap();
+        assert_eq!(spool.range(), (12, 12));
+        let Ended { output, backlog, begun } = loan.end(&spool);
+        output.unwrap();
+        let expected: [(Kind, u32, &[u8]); 4] = [
+            (Kind::Output, 1, b"twelve\n"),
+            (Kind::Command, 1, b"thirteen"),
+            (Kind::Output, 1, b"fourteen\n"),
+            (Kind::Command, 1, b"fifteen"),
+        ];
+        let backlog: Vec<_> =
+            backlog.iter().map(|(kind, count, payload)| (*kind, *count, &payload[..])).collect();
+        assert_eq!(backlog, expected);
+        assert_eq!(begun, "sixteen\nseventeen\nhalf");
+        // What a gateway has decoded of it keeps its position, whoever commands something meanwhile.
+        assert!(spool.is_owing() && !spool.watch().borrow().lent);
+        assert_eq!(spool.range(), (12, 18));
+    }
+
+    #[tokio::test]
+    async fn commands_follow_each_other_whatever_is_said_of_their_places() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::new(dir.path(), 1, 1 << 20);
+        let (mut writer, mut loan) = lent(&spool, 1);
+        writer.write_all(b"one\ntwo\n").unwrap();
+        for place in [place(4, 1), place(0, 0), place(4, 1)] {
+            loan.told(&spool, place, b"x".to_vec()).unwrap();
+        }
+        let told = |dir| -> Vec<u64> {
+            super::super::spool::read_told(dir).unwrap().into_iter().map(|(position, _)| position).collect()
+        };
+        assert_eq!(told(dir.path()), [2, 3, 4]);
+        let Ended { backlog, begun, .. } = loan.end(&spool);
+        assert_eq!(backlog.iter().map(|(_, count, _)| count).sum::<u32>(), 4);
+        assert_eq!((&begun[..], spool.range()), (&b"two\n"[..], (1, 6)));
+    }
+
+    #[test]
+    fn frames_are_whole_lines() {
+        let long = vec![b'x'; 2 * FRAME_BYTES];
+        let mut lines = b"a\n".repeat(FRAME_BYTES);
+        lines.extend(&long);
+        lines.push(b'\n');
+        let pieces: Vec<_> = pieces(lines.clone().into()).collect();
+        assert_eq!(
+            pieces.iter().map(Bytes::len).collect::<Vec<_>>(),
+            [FRAME_BYTES, FRAME_BYTES, long.len() + 1]
+        );
+        assert_eq!(pieces.concat(), lines);
+    }
+}

@@ -1,0 +1,123 @@
+//! When the agent's output is lent, and when it is taken back.
+
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::{process::ChildStdout, time::Instant};
+
+use super::{
+    super::{
+        intake::{Backlog, IntakeEnd},
+        lending::{Ended, Loan},
+        link::Heard,
+        protocol::{Kind, ToHost, host_frame},
+    },
+    Supervisor,
+};
+use crate::{
+    Dialect,
+    driver::process::{Owned, until},
+};
+
+/// A gateway has this long to return what it was lent, where its agent is being ended.
+const RETURN: Duration = Duration::from_secs(1);
+
+impl Supervisor {
+    /// A gateway that knows all records before this one would read the output itself.
+    pub(super) fn asked(&mut self, next: u64) {
+        let gateway = self.peers.changes;
+        if let Some(running) = &mut self.running
+            && self.config.dialect == Dialect::Claude
+            && running.loan.is_none()
+        {
+            running.asked = Some((next, gateway));
+            running.pause.notify_one();
+        }
+    }
+
+    /// The output is not being read: it is lent to the gateway that has asked for it, if nothing has come between.
+    pub(super) fn lend(&mut self, output: ChildStdout) {
+        let Some(mut running) = self.running.take() else { return };
+        let (_, next) = self.spool.range();
+        let wanted = running.asked.take() == Some((next, self.peers.changes));
+        let free = self.peers.connected && self.waiting.is_empty() && running.exited.is_none();
+        if wanted && free {
+            match Loan::new(output, &self.spool, next, self.peers.changes) {
+                Ok(loan) => running.loan = Some(loan),
+                Err(error) => running.intake = cannot_take_in(&error),
+            }
+        } else {
+            let (mode, pause) = (running.mode.subscribe(), Arc::clone(&running.pause));
+            running.intake = self.take_in(output, Backlog::new(), Bytes::new(), mode, pause);
+        }
+        self.running = Some(running);
+    }
+
+    pub(super) fn discard(&mut self, bytes: u64, before: u64) {
+        let Some(running) = &mut self.running else { return };
+        if let Some(loan) = &mut running.loan
+            && loan.discard(&self.spool, bytes, before).is_err()
+        {
+            self.spool.say(host_frame(Kind::Recall, &[]));
+        }
+    }
+
+    /// Takes the output in again, if it is lent.
+    pub(super) fn take_back(&mut self) {
+        let Some(mut running) = self.running.take() else { return };
+        running.asked = None;
+        if let Some(loan) = running.loan.take() {
+            let Ended { output, backlog, begun } = loan.end(&self.spool);
+            let (mode, pause) = (running.mode.subscribe(), Arc::clone(&running.pause));
+            running.intake = match output {
+                Ok(output) => self.take_in(output, backlog, begun, mode, pause),
+                Err(error) => cannot_take_in(&error),
+            };
+        }
+        self.running = Some(running);
+    }
+
+    /// A gateway that has gone has returned what it was lent.
+    pub(super) fn end_stale_loan(&mut self) {
+        let loan = self.running.as_ref().and_then(|running| running.loan.as_ref());
+        if loan.is_some_and(|loan| loan.gateway() != self.peers.changes) {
+            self.take_back();
+        }
+    }
+
+    /// Takes the output in again that a gateway may be reading: once it has returned it, if it does so soon.
+    pub(super) async fn recall(&mut self) {
+        if self.running.as_ref().is_none_or(|running| running.loan.is_none()) {
+            return;
+        }
+        self.spool.say(host_frame(Kind::Recall, &[]));
+        let deadline = Instant::now() + RETURN;
+        let mut later = VecDeque::new();
+        loop {
+            tokio::select! {
+                heard = self.peers.hear() => match heard {
+                    Some(Heard::Message(ToHost::Return)) | None => break,
+                    Some(Heard::Message(message)) => later.push_back(Heard::Message(message)),
+                    Some(Heard::Connected) => {
+                        self.peers.came();
+                        break;
+                    }
+                    Some(Heard::Gone) => {
+                        self.peers.gone();
+                        break;
+                    }
+                },
+                () = until(Some(deadline)) => break,
+            }
+        }
+        later.append(&mut self.peers.later);
+        self.peers.later = later;
+        self.take_back();
+    }
+}
+
+/// The system refuses what is needed to read an output: as if the agent had closed it.
+fn cannot_take_in(error: &io::Error) -> Owned<IntakeEnd<ChildStdout>> {
+    tracing::error!(%error, "an agent's output cannot be read any more");
+    Owned(tokio::spawn(std::future::ready(IntakeEnd::Closed)))
+}

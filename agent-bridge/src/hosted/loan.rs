@@ -1,0 +1,436 @@
+//! What a host lends: the agent's output, read here without taking it out of its pipe.
+
+use std::{collections::VecDeque, io, time::Duration};
+
+use bytes::Bytes;
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::peek::Peek;
+use crate::{
+    driver::process::until,
+    host::{
+        has_longer_line,
+        protocol::{CommandHead, CommandPlace, Lent, ToHost},
+    },
+};
+
+/// A pipe that holds less is not worth borrowing, in bytes.
+const LEAST_CAPACITY: usize = 64 * 1024;
+
+/// How soon it is looked for what an agent may have written that was waiting for room.
+const SOON: Duration = Duration::from_millis(1);
+/// How soon, and how often at least, it is looked in a turn while there is something in the pipe: a writer that finds
+/// something there, and no room for all that it writes, waits without waking whoever reads.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
+/// How often at least between two turns, where an agent is not expected to write much.
+const LONG_PAUSE: Duration = Duration::from_secs(10);
+
+/// Why it is to be looked for more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    More,
+    /// The agent has closed it.
+    Closed,
+    /// It has been a while.
+    Due,
+}
+
+/// What is agreed with the host about the output. Whoever says something that depends on it holds the lock meanwhile.
+#[derive(Debug, Default)]
+pub(super) struct Lending {
+    phase: Phase,
+    /// Bytes that were decoded since it was lent.
+    pub(super) decoded: u64,
+    /// The ids of commands that were sent since it was asked for, and have not come back.
+    awaited: Vec<String>,
+}
+
+/// What counts of a [`CommandHead`] here.
+#[derive(Deserialize)]
+struct Id {
+    id: String,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Phase {
+    /// It is the host's.
+    #[default]
+    Returned,
+    /// The host was asked, and may not have answered, or not be willing.
+    Asked,
+    Lent,
+}
+
+impl Lending {
+    /// A command, with its place if that counts. `position` is the last record that was decoded.
+    pub(super) fn command(&mut self, head: CommandHead, bytes: Bytes, position: u64) -> ToHost {
+        let place = match self.phase {
+            Phase::Returned => None,
+            Phase::Asked | Phase::Lent => {
+                self.awaited.push(head.id.clone());
+                Some(CommandPlace { bytes: self.decoded, position })
+            }
+        };
+        ToHost::Command { head, place, bytes }
+    }
+
+    /// A command has come back as a record: this is its payload.
+    pub(super) fn came_back(&mut self, head: &[u8]) {
+        if !self.awaited.is_empty()
+            && let Ok(Id { id }) = serde_json::from_slice(head)
+        {
+            self.was_known(id.as_bytes());
+        }
+    }
+
+    /// The host had this command before.
+    pub(super) fn was_known(&mut self, id: &[u8]) {
+        self.awaited.retain(|awaited| awaited.as_bytes() != id);
+    }
+
+    /// Whether it is lent.
+    pub(super) fn is_lent(&self) -> bool {
+        self.phase == Phase::Lent
+    }
+
+    /// Whether lines may be decoded: not while a command has no place among them yet.
+    pub(super) fn may_go_on(&self) -> bool {
+        self.phase == Phase::Lent && self.awaited.is_empty()
+    }
+
+    /// Asks for it, unless it is lent. `position` is the last record that was decoded.
+    pub(super) fn ask(&mut self, position: u64) -> Option<ToHost> {
+        (!self.is_lent()).then(|| {
+            *self = Self { phase: Phase::Asked, ..Self::default() };
+            ToHost::Borrow { next: position + 1 }
+        })
+    }
+
+    /// The host lends it. False: it was returned meanwhile.
+    pub(super) fn lent(&mut self) -> bool {
+        let asked = self.phase == Phase::Asked;
+        if asked {
+            self.phase = Phase::Lent;
+        }
+        asked
+    }
+
+    /// Returns what is lent or asked for.
+    pub(super) fn give_back(&mut self) -> Option<ToHost> {
+        let before = std::mem::take(&mut self.phase);
+        (before != Phase::Returned).then_some(ToHost::Return)
+    }
+}
+
+/// An output that is lent.
+#[derive(Debug)]
+pub(super) struct Loan {
+    peek: Peek,
+    /// What was read and not decoded.
+    buffer: Vec<u8>,
+    /// Bytes that were read since it was lent.
+    seen: u64,
+    /// Bytes that the host has taken out since then.
+    discarded: u64,
+    /// The host was told to take some out.
+    discards: bool,
+    /// Checkpoints that the log does not have yet: position, and bytes decoded by then.
+    checkpoints: VecDeque<(u64, u64)>,
+    /// The last of those that it has, and the one before it.
+    kept: Option<(u64, u64)>,
+    kept_before: Option<(u64, u64)>,
+    capacity: usize,
+    /// When it is looked without any news.
+    due: Option<Instant>,
+    /// How long that is after there was nothing new.
+    pause: Duration,
+}
+
+impl Loan {
+    /// Finds the pipe.
+    pub(super) fn open(lent: &Lent) -> io::Result<Self> {
+        let (peek, capacity) = Peek::open(lent)?;
+        if capacity < LEAST_CAPACITY {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        Ok(Self {
+            peek,
+            buffer: Vec::new(),
+            seen: 0,
+            discarded: 0,
+            discards: false,
+            checkpoints: VecDeque::new(),
+            kept: None,
+            kept_before: None,
+            capacity,
+            due: None,
+            pause: PAUSES.0,
+        })
+    }
+
+    /// A checkpoint is due at least every so many bytes: several fit into the pipe.
+    pub(super) fn checkpoint_bytes(&self) -> u64 {
+        self.capacity as u64 / 8
+    }
+
+    /// Waits until there may be more. Gives what there is to do then. Cancel safe.
+    pub(super) async fn news(&self) -> io::Result<News> {
+        if self.discards {
+            // Where in the pipe is what was not seen yet, the host says.
+            return std::future::pending().await;
+        }
+        tokio::select! {
+            biased;
+            closed = self.peek.ready() => closed.map(|closed| if closed { News::Closed } else { News::More }),
+            () = until(self.due) => Ok(News::Due),
+        }
+    }
+
+    /// Reads what was not seen yet. `in_turn`: more is expected. Gives whether there may be more some time.
+    pub(super) fn read(&mut self, news: News, in_turn: bool) -> io::Result<bool> {
+        let seen = usize::try_from(self.seen - self.discarded).unwrap_or(usize::MAX);
+        let read = self.peek.read(seen, news == News::Due, &mut self.buffer)?;
+        self.seen += read as u64;
+        let longest = if in_turn { PAUSES.1 } else { LONG_PAUSE };
+        self.pause = match read {
+            0 => (self.pause * 2).clamp(PAUSES.0, longest),
+            _ if self.is_filling() => SOON,
+            _ => PAUSES.0,
+        };
+        self.expect_more();
+        Ok(read > 0 || news != News::Closed)
+    }
+
+    /// Looks again after a while, if there is something in the pipe.
+    fn expect_more(&mut self) {
+        self.due = (self.seen > self.discarded).then(|| Instant::now() + self.pause);
+    }
+
+    /// A turn has begun or ended.
+    pub(super) fn expect_soon(&mut self) {
+        self.pause = PAUSES.0;
+        self.expect_more();
+    }
+
+    /// Whole lines that were read and not decoded, about so many bytes of them; none that is longer than `longest`.
+    pub(super) fn lines(&self, about: usize, longest: usize) -> Option<&[u8]> {
+        let some = &self.buffer[..self.buffer.len().min(about)];
+        let last = memchr::memrchr(b'\n', some);
+        let end =
+            last.or_else(|| memchr::memchr(b'\n', &self.buffer[some.len()..]).map(|end| some.len() + end))?;
+        let lines = &self.buffer[..=end];
+        (end <= longest || !has_longer_line(lines, longest)).then_some(lines)
+    }
+
+    /// So many bytes were decoded.
+    pub(super) fn decoded(&mut self, bytes: usize) {
+        self.buffer.drain(..bytes);
+    }
+
+    /// Whether what comes next is a line that is too long for the pipe, or for anybody.
+    pub(super) fn is_too_long(&self, longest: usize) -> bool {
+        let kept = self.kept.is_some_and(|(_, bytes)| bytes > self.discarded);
+        let nothing_to_take_out = !self.discards && self.checkpoints.is_empty() && !kept;
+        self.buffer.len() > longest || (self.is_filling() && nothing_to_take_out)
+    }
+
+    /// Whether it is time to make room. Small writes may take up twice their room.
+    fn is_filling(&self) -> bool {
+        self.seen - self.discarded >= self.capacity as u64 / 2
+    }
+
+    /// A checkpoint was handed on.
+    pub(super) fn checkpointed(&mut self, position: u64, decoded: u64) {
+        self.checkpoints.push_back((position, decoded));
+    }
+
+    /// The log has the checkpoint of this position.
+    pub(super) fn kept(&mut self, position: u64) {
+        while self.checkpoints.front().is_some_and(|(checkpoint, _)| *checkpoint <= position) {
+            self.kept_before = self.kept;
+            self.kept = self.checkpoints.pop_front();
+        }
+    }
+
+    /// What the host is to take out, if that is worth it by now: in a turn where there is much of it, after one what it
+    /// would cost to pass over it each time. Something that the log has stays as long as there is room, for a log that
+    /// loses its end.
+    pub(super) fn discard(&mut self, in_turn: bool) -> Option<ToHost> {
+        let (position, bytes) = if self.is_filling() { self.kept } else { self.kept_before }?;
+        let capacity = self.capacity as u64;
+        let worth = if in_turn { capacity * 3 / 8 } else { capacity / 16 };
+        let much = self.is_filling() || bytes >= self.discarded + worth;
+        if self.discards || !much || bytes <= self.discarded {
+            return None;
+        }
+        self.discards = true;
+        Some(ToHost::Discard { bytes, before: position + 1 })
+    }
+
+    /// The host has taken it out.
+    pub(super) fn discarded(&mut self, bytes: u64) {
+        self.discarded = bytes;
+        self.discards = false;
+        // An agent that was waiting for room has written meanwhile.
+        self.due = Some(Instant::now() + SOON);
+    }
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use std::{
+        io::{PipeReader, PipeWriter, Read as _, Write as _, pipe},
+        os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
+    };
+
+    use rustix::pipe::fcntl_setpipe_size;
+
+    use super::*;
+    use crate::host::protocol::{Action, Told};
+
+    const CAPACITY: usize = 64 * 1024;
+
+    /// A pipe of this process, as if a host had lent it.
+    fn lent(reader: &PipeReader) -> Lent {
+        let descriptor = reader.as_raw_fd();
+        let metadata = std::fs::metadata(format!("/proc/self/fd/{descriptor}")).unwrap();
+        Lent {
+            pid: std::process::id().cast_signed(),
+            descriptor,
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            next: 1,
+        }
+    }
+
+    fn loan() -> (PipeReader, PipeWriter, Loan) {
+        let (reader, writer) = pipe().unwrap();
+        fcntl_setpipe_size(&reader, CAPACITY).unwrap();
+        let loan = Loan::open(&lent(&reader)).unwrap();
+        (reader, writer, loan)
+    }
+
+    /// All whole lines that are there.
+    fn lines(loan: &mut Loan) -> Vec<u8> {
+        let lines = loan.lines(usize::MAX, usize::MAX).unwrap_or_default().to_vec();
+        loan.decoded(lines.len());
+        lines
+    }
+
+    #[tokio::test]
+    async fn what_is_looked_at_stays_and_comes_once() {
+        let (mut reader, mut writer, mut loan) = loan();
+        let mut looked = Vec::new();
+        for n in 0..500 {
+            write!(writer, "line {n}\nhalf").unwrap();
+            let news = loan.news().await.unwrap();
+            assert!(loan.read(news, false).unwrap());
+            looked.extend(lines(&mut loan));
+            writeln!(writer, " a line").unwrap();
+        }
+        drop(writer);
+        let news = loan.news().await.unwrap();
+        assert_eq!(news, News::Closed);
+        assert!(loan.read(news, false).unwrap(), "there was something");
+        looked.extend(lines(&mut loan));
+        assert!(!loan.read(News::Closed, false).unwrap());
+        let mut all = Vec::new();
+        reader.read_to_end(&mut all).unwrap();
+        assert_eq!(looked, all);
+    }
+
+    #[tokio::test]
+    async fn what_the_log_has_is_taken_out_while_a_writer_waits_for_room() {
+        const ALL: usize = 40 * CAPACITY;
+        let (mut reader, mut writer, mut loan) = loan();
+        // In one write, which wakes nobody while it waits in the middle.
+        let sent: Vec<u8> =
+            (0..ALL).map(|n| if n % 100 == 99 { b'\n' } else { b'a' + (n % 23) as u8 }).collect();
+        let written = sent.clone();
+        let writer = std::thread::spawn(move || writer.write_all(&written).unwrap());
+        let (mut looked, mut taken) = (Vec::new(), 0);
+        while looked.len() < ALL - 100 {
+            let news = loan.news().await.unwrap();
+            assert!(loan.read(news, true).unwrap());
+            looked.extend(lines(&mut loan));
+            loan.checkpointed(looked.len() as u64 / 100, looked.len() as u64);
+            loan.kept(looked.len() as u64 / 100);
+            if let Some(ToHost::Discard { bytes, before }) = loan.discard(true) {
+                assert!(bytes == (before - 1) * 100 && bytes <= looked.len() as u64);
+                let mut gone = vec![0; usize::try_from(bytes).unwrap() - taken];
+                reader.read_exact(&mut gone).unwrap();
+                assert_eq!(gone, sent[taken..taken + gone.len()]);
+                taken += gone.len();
+                assert!(loan.discard(true).is_none(), "one after the other");
+                loan.discarded(bytes);
+            }
+        }
+        writer.join().unwrap();
+        assert!(looked == sent[..looked.len()]);
+    }
+
+    #[tokio::test]
+    async fn a_line_that_fills_the_pipe_is_not_waited_for() {
+        let (_reader, mut writer, mut loan) = loan();
+        writer.write_all(&vec![b'x'; CAPACITY / 4]).unwrap();
+        let news = loan.news().await.unwrap();
+        loan.read(news, true).unwrap();
+        assert!(loan.lines(usize::MAX, usize::MAX).is_none() && !loan.is_too_long(usize::MAX));
+        assert!(loan.is_too_long(1000), "too long for anybody");
+        writer.write_all(&vec![b'x'; CAPACITY / 4]).unwrap();
+        loan.read(News::Due, true).unwrap();
+        assert!(loan.is_too_long(usize::MAX));
+        writer.write_all(b"\nshort\n").unwrap();
+        loan.read(News::Due, true).unwrap();
+        assert!(loan.lines(usize::MAX, 1000).is_none(), "whole, and too long");
+    }
+
+    #[tokio::test]
+    async fn another_pipe_is_not_taken_for_the_one_that_is_lent() {
+        let (reader, _writer) = pipe().unwrap();
+        let right = lent(&reader);
+        Loan::open(&right).unwrap();
+        for wrong in [
+            Lent { inode: right.inode + 1, ..right },
+            Lent { pid: -1, ..right },
+            Lent { descriptor: 9999, ..right },
+        ] {
+            assert!(Loan::open(&wrong).is_err(), "{wrong:?}");
+        }
+        fcntl_setpipe_size(&reader, 4096).unwrap();
+        assert!(Loan::open(&right).is_err(), "too small");
+    }
+
+    #[test]
+    fn a_command_that_was_sent_since_it_was_asked_for_is_waited_for() {
+        let command = |lending: &mut Lending, id: &str| {
+            let head =
+                CommandHead { id: id.into(), action: Action::Note, opens_turn: false, told: Told::Reply };
+            let payload = serde_json::to_vec(&head).unwrap();
+            let ToHost::Command { place, .. } = lending.command(head, Bytes::new(), 7) else { panic!() };
+            (payload, place)
+        };
+        let mut lending = Lending::default();
+        assert_eq!(command(&mut lending, "before").1, None);
+        assert_eq!(lending.ask(7), Some(ToHost::Borrow { next: 8 }));
+        let (first, place) = command(&mut lending, "first");
+        assert_eq!(place, Some(CommandPlace { bytes: 0, position: 7 }));
+        // It may have been refused, and is asked for again: what came before that has nothing to do with it.
+        assert!(lending.ask(7).is_some() && lending.lent() && lending.may_go_on());
+        assert_eq!(lending.ask(7), None, "it is lent");
+        lending.decoded = 300;
+        let (second, place) = command(&mut lending, "second");
+        assert_eq!(place, Some(CommandPlace { bytes: 300, position: 7 }));
+        command(&mut lending, "third");
+        lending.came_back(&first);
+        lending.came_back(&second);
+        assert!(!lending.may_go_on());
+        lending.was_known(b"third");
+        assert!(lending.may_go_on());
+        assert_eq!(lending.give_back(), Some(ToHost::Return));
+        assert_eq!(lending.give_back(), None);
+        assert!(!lending.lent(), "returned before it came");
+    }
+}
