@@ -7,13 +7,23 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     HostAgent,
+    decoder::LifeState,
     feed::{Feed, FeedEnd},
     hosts,
-    life::{Feeding, Life, gone, how_it_ended},
+    life::{Feeding, Life, gone},
 };
 use crate::{
-    driver::{OrderSource, RecordSink, process::until, reader::ReadMode},
-    host::{place::Place, protocol::ToHost, spool},
+    Dialect,
+    driver::{
+        OrderSource, RecordSink,
+        process::{describe_end, log_last_words, until},
+        reader::ReadMode,
+    },
+    host::{
+        place::Place,
+        protocol::{SpawnFailure, ToHost},
+        spool,
+    },
 };
 
 /// A host whose connection has ended is given this long to be gone.
@@ -172,6 +182,38 @@ pub(super) async fn decode_dead<S: RecordSink>(
     let state = feed.state();
     how_it_ended(agent, &state)
         .unwrap_or_else(|| gone("agent_exited", "The agent's host was ended, and the agent with it."))
+}
+
+/// How a life ended whose records tell this; None: they do not tell that it has.
+pub(super) fn how_it_ended(agent: &HostAgent, state: &LifeState) -> Option<AgentExit> {
+    let config = agent.agent.config();
+    if state.too_long {
+        let longest = config.limits.spooled_record_bytes();
+        let longest = match longest / (1024 * 1024) {
+            0 => format!("{} KiB", longest / 1024),
+            mib => format!("{mib} MiB"),
+        };
+        return Some(gone("agent_protocol", &format!("The agent sent a line of more than {longest}.")));
+    }
+    if let Some(why) = state.spawn_failed {
+        let kind = match why {
+            SpawnFailure::NotFound => std::io::ErrorKind::NotFound,
+            SpawnFailure::Denied => std::io::ErrorKind::PermissionDenied,
+            SpawnFailure::Other => std::io::ErrorKind::Other,
+        };
+        return Some(agent.agent.spawn_failed(&kind.into()));
+    }
+    let exited = state.exited.as_ref().filter(|_| !state.running && config.dialect == Dialect::Claude)?;
+    if state.unknown_session {
+        // Another start follows, unless there was no session that could be unknown.
+        return (!state.resumed).then(|| agent.agent.start_failed("it refused to begin a session"));
+    }
+    log_last_words(&config.name, &exited.stderr);
+    let how = describe_end(exited.code, exited.signal);
+    if state.ready {
+        return Some(gone("agent_exited", &format!("The agent {how}.")));
+    }
+    Some(agent.agent.start_failed(&format!("it {how} before it was ready")))
 }
 
 /// The host speaks a version that this gateway does not; it was told to end its agent.

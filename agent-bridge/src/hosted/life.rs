@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -20,7 +21,7 @@ use tokio::{
 use super::{
     HostAgent, HostedLife,
     decoder::{LifeDecoder, LifeState},
-    ending,
+    ending::{self, how_it_ended},
     feed::{Cadence, Feed, FeedEnd, Progress},
     link::{self, Link, NoLink},
     loan::Lending,
@@ -31,15 +32,18 @@ use crate::{
     codec::ClaudeCodec,
     driver::{
         OrderSource, RecordSink,
-        process::{Owned, describe_end, log_last_words, until},
+        process::{Owned, until},
         reader::ReadMode,
     },
     host::{
         place::Place,
-        protocol::{Action, CommandHead, SpawnFailure, ToHost, Told},
+        protocol::{Action, CommandHead, ToHost, Told},
         spool,
     },
 };
+
+/// A host hears of a turn's end this much later, unless another turn begins: whoever waits for the end comes first.
+const IDLE_AFTER: Duration = Duration::from_millis(50);
 
 /// Serves a chat until the agent stops or goes away.
 pub(super) async fn serve<O: OrderSource, S: RecordSink>(
@@ -145,6 +149,7 @@ pub(super) async fn serve<O: OrderSource, S: RecordSink>(
         ordered: 0,
         end_sent: false,
         was_open: true,
+        idle_at: None,
         reviewed: Instant::now(),
         began: None,
         closed: None,
@@ -203,6 +208,8 @@ pub(super) struct Life<'a> {
     /// The process that does not know its session was told to end.
     end_sent: bool,
     was_open: bool,
+    /// When the host is told that no turn is open.
+    idle_at: Option<Instant>,
     /// The time of the last review: what is due by then has been done.
     reviewed: Instant,
     /// When the process that is not ready was first seen.
@@ -283,12 +290,17 @@ impl Life<'_> {
             // All that it said comes first.
             return (self.progressed.borrow().sent >= state.position).then_some(exit);
         }
-        if self.was_open && !state.turn_open && self.sent == state.prompted {
-            self.say(&ToHost::Idle);
+        let open = state.turn_open || self.sent != state.prompted;
+        if std::mem::replace(&mut self.was_open, open) && !open {
+            self.idle_at = Some(self.reviewed + IDLE_AFTER);
         }
-        self.was_open = state.turn_open || self.sent != state.prompted;
         while let Some(command) = self.next_command(&state) {
             self.obey(&state, command);
+        }
+        if self.was_open {
+            self.idle_at = None;
+        } else if self.idle_at.take_if(|due| *due <= self.reviewed).is_some() {
+            self.say(&ToHost::Idle);
         }
         match self.agent.agent.config().dialect {
             Dialect::Claude => self.review_claude(&state),
@@ -445,7 +457,7 @@ impl Life<'_> {
         let backoff = backoff.filter(|_| self.waiting.is_some());
         let start = self.began.map(|began| began + limits.start);
         let closed = self.closed.map(|closed| closed + limits.closed_output);
-        let due = [backoff, start, closed].into_iter().flatten();
+        let due = [backoff, start, closed, self.idle_at].into_iter().flatten();
         // What is overdue waits for the records to be handed on.
         due.filter(|due| *due > self.reviewed).min()
     }
@@ -462,36 +474,4 @@ impl Life<'_> {
         }
         how_it_ended(self.agent, state)
     }
-}
-
-/// How a life ended whose records tell this; None: they do not tell that it has.
-pub(super) fn how_it_ended(agent: &HostAgent, state: &LifeState) -> Option<AgentExit> {
-    let config = agent.agent.config();
-    if state.too_long {
-        let longest = config.limits.spooled_record_bytes();
-        let longest = match longest / (1024 * 1024) {
-            0 => format!("{} KiB", longest / 1024),
-            mib => format!("{mib} MiB"),
-        };
-        return Some(gone("agent_protocol", &format!("The agent sent a line of more than {longest}.")));
-    }
-    if let Some(why) = state.spawn_failed {
-        let kind = match why {
-            SpawnFailure::NotFound => std::io::ErrorKind::NotFound,
-            SpawnFailure::Denied => std::io::ErrorKind::PermissionDenied,
-            SpawnFailure::Other => std::io::ErrorKind::Other,
-        };
-        return Some(agent.agent.spawn_failed(&kind.into()));
-    }
-    let exited = state.exited.as_ref().filter(|_| !state.running && config.dialect == Dialect::Claude)?;
-    if state.unknown_session {
-        // Another start follows, unless there was no session that could be unknown.
-        return (!state.resumed).then(|| agent.agent.start_failed("it refused to begin a session"));
-    }
-    log_last_words(&config.name, &exited.stderr);
-    let how = describe_end(exited.code, exited.signal);
-    if state.ready {
-        return Some(gone("agent_exited", &format!("The agent {how}.")));
-    }
-    Some(agent.agent.start_failed(&format!("it {how} before it was ready")))
 }
