@@ -3,8 +3,8 @@
 //! A host has a directory of its own, `<hosts>/<run>/`, closed to other users: `lock` (held as long as it lives),
 //! `host.json` (its process and its agent's mark), `socket`, `errors` (its standard error, which has something to say
 //! where the host itself has a defect), and the spool (`spool.<position>`, `told`, and `spare.<n>`: trimmed files that
-//! will be written over). Everything that the agent says, and everything that it is told, is a record in the spool before
-//! anybody hears of it; records have positions that only grow. The host decodes nothing: what records mean is the
+//! will be written over). Everything that the agent is told, and, unless its output is lent, everything that it says, is a
+//! record in the spool before anybody hears of it; records have positions that only grow. The host decodes nothing: what records mean is the
 //! gateway's affair, so that a newer gateway can take up the agent of an older host.
 //!
 //! On Linux, a gateway that is connected and knows all records can read the agent's output itself: it is lent (see

@@ -16,7 +16,7 @@
 //! 3. [`ToHost::Discard`] names bytes that are kept elsewhere, and the gateway does not look into the pipe until
 //!    [`Kind::Discarded`].
 //! 4. [`ToHost::Return`] ends it, at any time, and so does the end of the connection. A host asks for it with
-//!    [`Kind::Recall`]. What is in the pipe then becomes records as ever, from the first byte that was not discarded
+//!    [`Kind::Recall`], and does without after a second where it is ending its agent. What is in the pipe then becomes records as ever, from the first byte that was not discarded
 //!    on, with the commands in their places.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};

@@ -42,6 +42,8 @@ use crate::{
 /// After a turn, what the agent has started is looked for this much later: the next turn may begin at once, and
 /// looking takes longer than passing that on.
 const LOOK_AFTER: Duration = Duration::from_millis(100);
+/// A command that comes while earlier records are being written is tried again after this long.
+const OWING: Duration = Duration::from_millis(2);
 
 /// How a host and its gateway parted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,10 +227,13 @@ impl Supervisor {
         while let Some((head, place, _)) = self.waiting.front() {
             if !self.known.contains(&head.id) {
                 let loan = self.running.as_mut().and_then(|running| running.loan.as_mut());
+                if loan.is_none() && self.spool.is_owing() {
+                    // What comes before it is being written.
+                    self.retry = Some(Instant::now() + OWING);
+                    return;
+                }
                 let spooled = serde_json::to_vec(head).map_err(Into::into).and_then(|head| match loan {
                     Some(loan) => loan.told(&self.spool, place.unwrap_or_default(), head).map(Some),
-                    // What comes before it is being written.
-                    None if self.spool.is_owing() => Err(io::ErrorKind::WouldBlock.into()),
                     None => self.spool.append(Kind::Command, 1, &head).map(|()| None),
                 });
                 let record = match spooled {
@@ -333,6 +338,8 @@ impl Supervisor {
         }
         let Some(running) = &mut self.running else { return };
         running.closed = true;
+        // Nothing more is written of what was owed.
+        self.spool.take_back(0);
         match end {
             IntakeEnd::TooLong => {
                 running.process.kill().await;

@@ -51,10 +51,10 @@ impl Life<'_> {
         mut feeding: Feeding<S>,
     ) -> AgentExit {
         self.mode.send_replace(ReadMode::Discard);
-        self.give_back();
         if let Some(turn_id) = self.open_turn() {
             self.tell(&AgentCommand::Cancel { id: CommandId(0), turn_id });
         }
+        self.give_back();
         self.say(&ToHost::Stop);
         self.farewell(&mut feeding, Some(&mut orders)).await;
         AgentExit::Stopped

@@ -87,7 +87,7 @@ struct Inner {
     told: Option<Segment>,
     /// Records before this position exist, here or not yet: what is in the pipe when a loan ends.
     owed: u64,
-    /// What is to be sent besides, and before, what is spooled.
+    /// What is to be sent besides, once all that is spooled was.
     asides: VecDeque<Bytes>,
 }
 
@@ -169,7 +169,7 @@ impl Spool {
         self.changed.send_modify(|state| state.lent = false);
     }
 
-    /// Says something to whoever reads, before what is spooled.
+    /// Says something to whoever reads, once all that is spooled was read.
     pub(crate) fn say(&self, frame: Bytes) {
         let mut inner = self.inner();
         if inner.readers > 0 {
@@ -288,16 +288,16 @@ impl Reader<'_> {
     /// Whole frames, or a part of what is in a file, that come next; empty if there is nothing yet.
     pub(crate) fn next(&mut self) -> io::Result<Bytes> {
         let mut inner = self.spool.inner();
-        if let Some(aside) = inner.asides.pop_front() {
-            return Ok(aside);
-        }
-        let Some(at) = inner.seek(&mut self.place) else { return Ok(Bytes::new()) };
+        let Some(at) = inner.seek(&mut self.place) else { return Ok(inner.aside()) };
         if let Some(frame) = inner.recall(self.place) {
             self.place.offset += frame.len() as u64;
             return Ok(frame);
         }
         let segment = &inner.segments[at];
         let count = segment.length.saturating_sub(self.place.offset).min(READ_BYTES);
+        if count == 0 {
+            return Ok(inner.aside());
+        }
         self.buffer.resize(usize::try_from(count).unwrap_or(usize::MAX), 0);
         segment.file.read_exact_at(&mut self.buffer, self.place.offset)?;
         self.place.offset += count;
@@ -403,6 +403,11 @@ impl Inner {
         } else if let Err(error) = fs::remove_file(path) {
             tracing::warn!(%error, "a part of a spool could not be removed");
         }
+    }
+
+    /// What is to be said next; empty if there is nothing.
+    fn aside(&mut self) -> Bytes {
+        self.asides.pop_front().unwrap_or_default()
     }
 
     fn remember(&mut self, place: Place, frame: Bytes) {

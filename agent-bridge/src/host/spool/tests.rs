@@ -125,9 +125,32 @@ fn records_that_never_came_are_skipped() {
     assert_eq!(spool.range(), (50, 53), "what is owed counts");
     spool.append(Kind::Output, 3, b"a\nb\nc\n").unwrap();
     assert!(!spool.is_owing());
-    assert_eq!(reader.next().unwrap(), "aside");
     assert_eq!(positions(&reader.next().unwrap()), [50]);
+    assert_eq!(reader.next().unwrap(), "aside");
+    assert!(reader.next().unwrap().is_empty());
     assert_eq!(read_dead_from(dir.path(), 50), [50]);
+}
+
+#[test]
+fn what_is_said_besides_does_not_come_in_the_middle_of_a_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::new(dir.path(), 1, 64 << 20);
+    for _ in 0..9 {
+        spool.append(Kind::Output, 1, &vec![b'x'; 60_000]).unwrap();
+    }
+    let mut reader = spool.read_from(1).unwrap();
+    let mut read = reader.next().unwrap().to_vec();
+    assert_eq!(read.len() as u64, READ_BYTES, "it stops in the middle of one");
+    spool.say(Bytes::from_static(b"aside"));
+    loop {
+        let part = reader.next().unwrap();
+        if part == "aside" {
+            break;
+        }
+        read.extend_from_slice(&part);
+    }
+    assert_eq!(positions(&read), (1..=9).collect::<Vec<_>>());
+    assert!(reader.next().unwrap().is_empty());
 }
 
 #[test]

@@ -68,6 +68,8 @@ impl Supervisor {
         running.asked = None;
         if let Some(loan) = running.loan.take() {
             let Ended { output, backlog, begun } = loan.end(&self.spool);
+            // A request that came before this is none any more.
+            running.pause = Arc::default();
             let (mode, pause) = (running.mode.subscribe(), Arc::clone(&running.pause));
             running.intake = match output {
                 Ok(output) => self.take_in(output, backlog, begun, mode, pause),
