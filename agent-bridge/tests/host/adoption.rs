@@ -272,6 +272,13 @@ pub(crate) fn trials() -> Vec<Trial> {
             );
             bench.stop().await;
         }),
+        trial("an_agent_that_is_stopped_in_a_turn_is_interrupted", |place| async move {
+            let mut bench = Bench::begin(place.stub(NOTING));
+            bench.prompt("x");
+            bench.request().await;
+            bench.stop().await;
+            assert_eq!(heard(&place, "interrupt"), 1);
+        }),
         trial("a_line_that_no_pipe_holds_comes_as_any_other", |place| async move {
             let script = r#"
 while read -r line; do
