@@ -3,22 +3,22 @@
 //! A host has a directory of its own, `<hosts>/<run>/`, closed to other users: `lock` (held as long as it lives),
 //! `host.json` (its process and its agent's mark), `socket`, `errors` (its standard error, which has something to say
 //! where the host itself has a defect), and the spool (`spool.<position>`, `told`, and `spare.<n>`: trimmed files that
-//! will be written over). Everything that the agent is told, and, unless its output is lent, everything that it says, is a
-//! record in the spool before anybody hears of it; records have positions that only grow. The host decodes nothing: what records mean is the
-//! gateway's affair, so that a newer gateway can take up the agent of an older host.
+//! will be written over). Everything that the agent is told, and, unless its output is lent, everything that it says,
+//! is a record in the spool before anybody hears of it; records have positions that only grow. The host decodes
+//! nothing: what records mean is the gateway's affair, so that a newer gateway can take up the agent of an older host.
 //!
-//! On Linux, a gateway that is connected and knows all records can read the agent's output itself: it is lent (see
-//! [`protocol`]). Nothing is taken out of the agent's pipe before the gateway's log has it, so that the gateway may die
-//! at any moment: then what is in the pipe is spooled. Only what the agent is told is spooled at once.
+//! On Linux, a gateway that is connected and knows all records can read the agent's output itself: it is lent
+//! (`protocol.rs` says how). Nothing is taken out of the agent's pipe before the gateway's log has it, so that the
+//! gateway may die at any moment: then what is in the pipe is spooled. Only what the agent is told is spooled at once.
 //!
 //! One gateway is served at a time. It says hello with the position from which it wants records, and gets all from
-//! there on. A newer connection ends the older one. A command has an id; one that the spool has is ignored when it
-//! is repeated. Without a gateway the agent goes on, nobody answers what it asks, and it is stopped after a grace
-//! time. When the spool or the disk is full, the agent's output is not read, until the gateway trims the spool.
+//! there on. A newer connection ends the older one. A command has an id; one that the spool has is ignored when it is
+//! repeated. Without a gateway the agent goes on, nobody answers what it asks, and it is stopped after a grace time.
+//! When the spool or the disk is full, the agent's output is not read, until the gateway trims the spool.
 //!
-//! Every process that the agent starts belongs to the host, which is their subreaper and ends them with the agent.
-//! What a host that was killed leaves behind bears the mark of `host.json` in its environment, and is ended by the
-//! gateway that notices, or by the next one at its start.
+//! Every process that the agent starts belongs to the host, which is their subreaper and ends them with the agent. What
+//! a host that was killed leaves behind bears the mark of `host.json` in its environment, and is ended by the gateway
+//! that notices, or by the next one at its start.
 
 #[cfg(test)]
 mod fuzz;
