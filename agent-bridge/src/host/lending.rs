@@ -39,6 +39,7 @@ pub(super) struct Loan {
     next: u64,
     /// The commands whose places are in the pipe.
     commands: VecDeque<Command>,
+    grown: bool,
 }
 
 struct Command {
@@ -54,9 +55,6 @@ impl Loan {
         let output = File::from(output.into_owned_fd()?);
         ioctl_fionbio(&output, true)?;
         let metadata = output.metadata()?;
-        // The more it holds, the less often something is to be taken out. Without that everything works the same.
-        #[cfg(target_os = "linux")]
-        let _ = rustix::pipe::fcntl_setpipe_size(&output, LENT_BYTES);
         let lent = Lent {
             pid: rustix::process::getpid().as_raw_nonzero().get(),
             descriptor: output.as_raw_fd(),
@@ -65,7 +63,7 @@ impl Loan {
             next,
         };
         spool.lend(host_frame(Kind::Lent, &serde_json::to_vec(&lent)?));
-        Ok(Self { output, null, gateway, taken: 0, next, commands: VecDeque::new() })
+        Ok(Self { output, null, gateway, taken: 0, next, commands: VecDeque::new(), grown: false })
     }
 
     /// Which of the gateways has it.
@@ -91,6 +89,9 @@ impl Loan {
 
     /// Takes out of the pipe what is kept elsewhere, and says so.
     pub(super) fn discard(&mut self, spool: &Spool, bytes: u64, before: u64) -> io::Result<()> {
+        if bytes.saturating_sub(self.taken) >= MUCH {
+            self.grow();
+        }
         while self.taken < bytes {
             let most = usize::try_from(bytes - self.taken).unwrap_or(usize::MAX);
             self.taken += drop_bytes(&self.output, &self.null, most)? as u64;
@@ -103,6 +104,15 @@ impl Loan {
         }
         spool.say(host_frame(Kind::Discarded, &bytes.to_le_bytes()));
         Ok(())
+    }
+
+    /// Lets the pipe hold more: the more it holds, the less often something is to be taken out. Without that everything
+    /// works the same.
+    fn grow(&mut self) {
+        if !std::mem::replace(&mut self.grown, true) {
+            #[cfg(target_os = "linux")]
+            let _ = rustix::pipe::fcntl_setpipe_size(&self.output, LENT_BYTES);
+        }
     }
 
     /// Ends it.
@@ -168,9 +178,13 @@ fn pieces(mut lines: Bytes) -> impl Iterator<Item = Bytes> {
 /// Most bytes of several lines in one frame.
 const FRAME_BYTES: usize = 64 * 1024;
 
-/// What a pipe that is lent holds, in bytes. All of one user's together may hold 64 MiB, unless the system's owner has
-/// allowed more.
-const LENT_BYTES: usize = 512 * 1024;
+/// An agent of which so many bytes are taken out at once says much.
+const MUCH: u64 = 64 * 1024;
+
+/// What the pipe of an agent that says much holds, in bytes. All of one user's pipes together may hold 64 MiB, unless
+/// the system's owner has allowed more; beyond that they stay as they are.
+#[cfg(target_os = "linux")]
+const LENT_BYTES: usize = 1024 * 1024;
 
 /// Drops bytes that are there, at most so many.
 #[cfg(target_os = "linux")]

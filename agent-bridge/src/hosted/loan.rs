@@ -140,7 +140,6 @@ pub(super) struct Loan {
     /// The last of those that it has, and the one before it.
     kept: Option<(u64, u64)>,
     kept_before: Option<(u64, u64)>,
-    capacity: usize,
     /// When it is looked without any news.
     due: Option<Instant>,
     /// How long that is after there was nothing new.
@@ -150,8 +149,8 @@ pub(super) struct Loan {
 impl Loan {
     /// Finds the pipe.
     pub(super) fn open(lent: &Lent) -> io::Result<Self> {
-        let (peek, capacity) = Peek::open(lent)?;
-        if capacity < LEAST_CAPACITY {
+        let peek = Peek::open(lent)?;
+        if peek.capacity() < LEAST_CAPACITY {
             return Err(io::ErrorKind::Unsupported.into());
         }
         Ok(Self {
@@ -163,15 +162,18 @@ impl Loan {
             checkpoints: VecDeque::new(),
             kept: None,
             kept_before: None,
-            capacity,
             due: None,
             pause: PAUSES.0,
         })
     }
 
+    fn capacity(&self) -> u64 {
+        self.peek.capacity() as u64
+    }
+
     /// A checkpoint is due at least every so many bytes: several fit into the pipe.
     pub(super) fn checkpoint_bytes(&self) -> u64 {
-        self.capacity as u64 / 8
+        self.capacity() / 8
     }
 
     /// Waits until there may be more. Gives what there is to do then. Cancel safe.
@@ -237,7 +239,7 @@ impl Loan {
 
     /// Whether it is time to make room. Small writes may take up twice their room.
     fn is_filling(&self) -> bool {
-        self.seen - self.discarded >= self.capacity as u64 / 2
+        self.seen - self.discarded >= self.capacity() / 2
     }
 
     /// A checkpoint was handed on.
@@ -258,7 +260,7 @@ impl Loan {
     /// loses its end.
     pub(super) fn discard(&mut self, in_turn: bool) -> Option<ToHost> {
         let (position, bytes) = if self.is_filling() { self.kept } else { self.kept_before }?;
-        let capacity = self.capacity as u64;
+        let capacity = self.capacity();
         let worth = if in_turn { capacity * 3 / 8 } else { capacity / 16 };
         let much = self.is_filling() || bytes >= self.discarded + worth;
         if self.discards || !much || bytes <= self.discarded {
@@ -272,6 +274,7 @@ impl Loan {
     pub(super) fn discarded(&mut self, bytes: u64) {
         self.discarded = bytes;
         self.discards = false;
+        self.peek.measure();
         // An agent that was waiting for room has written meanwhile.
         self.due = Some(Instant::now() + SOON);
     }

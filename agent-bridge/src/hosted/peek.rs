@@ -44,12 +44,13 @@ mod linux {
     #[derive(Debug)]
     pub(in super::super) struct Peek {
         pipe: pipe::Receiver,
+        /// How many bytes it holds.
         capacity: usize,
     }
 
     impl Peek {
-        /// Opens the pipe. Gives how many bytes it holds, too.
-        pub(in super::super) fn open(lent: &Lent) -> io::Result<(Self, usize)> {
+        /// Opens the pipe.
+        pub(in super::super) fn open(lent: &Lent) -> io::Result<Self> {
             let file = OpenOptions::new()
                 .read(true)
                 .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
@@ -62,7 +63,19 @@ mod linux {
             }
             let capacity = fcntl_getpipe_size(&file)?;
             let pipe = pipe::Receiver::from_owned_fd_unchecked(file.into())?;
-            Ok((Self { pipe, capacity }, capacity))
+            Ok(Self { pipe, capacity })
+        }
+
+        /// How many bytes the pipe holds, as far as is known.
+        pub(in super::super) fn capacity(&self) -> usize {
+            self.capacity
+        }
+
+        /// The host may have let it grow.
+        pub(in super::super) fn measure(&mut self) {
+            if let Ok(capacity) = fcntl_getpipe_size(&self.pipe) {
+                self.capacity = capacity;
+            }
         }
 
         /// Waits until there may be more. Gives whether the writers have closed. Cancel safe.
@@ -157,8 +170,16 @@ mod nowhere {
     pub(in super::super) struct Peek(Infallible);
 
     impl Peek {
-        pub(in super::super) fn open(_lent: &Lent) -> io::Result<(Self, usize)> {
+        pub(in super::super) fn open(_lent: &Lent) -> io::Result<Self> {
             Err(io::ErrorKind::Unsupported.into())
+        }
+
+        pub(in super::super) fn capacity(&self) -> usize {
+            match self.0 {}
+        }
+
+        pub(in super::super) fn measure(&mut self) {
+            match self.0 {}
         }
 
         pub(in super::super) async fn ready(&self) -> io::Result<bool> {
