@@ -117,8 +117,9 @@ pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
             limits: setup.limits.clone(),
         };
         let heard = link::listen(listener, Arc::clone(&spool), setup.limits);
-        // A gateway that has gone meanwhile hears nothing; the next one may have found this host already.
-        let _ = stdout.write_all(READY.as_bytes()).and_then(|()| stdout.flush());
+        // Nobody waits for a host whose gateway has gone meanwhile: the next one has started its own, or will.
+        stdout.write_all(READY.as_bytes())?;
+        stdout.flush()?;
         drop(stdout);
         Supervisor::new(process, setup.mark, spool, heard)?.run().await
     })?;
