@@ -9,6 +9,7 @@ use tokio::{
 };
 
 use super::{
+    lines,
     protocol::{Kind, RECORD_HEAD},
     spool::{Spool, begin_block},
 };
@@ -84,7 +85,8 @@ impl Intake {
                 },
             };
             let payload = &block[RECORD_HEAD..whole];
-            if block.len() - whole > longest || payload.len() > longest && has_longer_line(payload, longest) {
+            if block.len() - whole > longest || payload.len() > longest && lines::has_longer(payload, longest)
+            {
                 return IntakeEnd::TooLong;
             }
             searched = block.len();
@@ -93,12 +95,12 @@ impl Intake {
             }
             let records = match self.dialect {
                 Dialect::Text => 1,
-                Dialect::Claude => memchr::memchr_iter(b'\n', payload).count(),
+                Dialect::Claude => lines::count(payload),
             };
             let turn_ended = self.dialect == Dialect::Claude && ClaudeCodec::may_end_turn(payload);
             let begun = Bytes::copy_from_slice(&block[whole..]);
             block.truncate(whole);
-            let frame = self.keep(Kind::Output, &mut block, u32::try_from(records).unwrap_or(u32::MAX)).await;
+            let frame = self.keep(Kind::Output, &mut block, records).await;
             if turn_ended {
                 self.turn_ended.notify_one();
             }
@@ -176,10 +178,4 @@ fn again(frame: Option<Bytes>, room: usize) -> BytesMut {
         }
         Some(_) | None => begin_block(room),
     }
-}
-
-/// Whether one of these lines is longer than so many bytes.
-pub(crate) fn has_longer_line(block: &[u8], longest: usize) -> bool {
-    let mut start = 0;
-    memchr::memchr_iter(b'\n', block).any(|end| end - std::mem::replace(&mut start, end + 1) > longest)
 }

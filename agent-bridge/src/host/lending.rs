@@ -17,6 +17,7 @@ use tokio::process::ChildStdout;
 
 use super::{
     intake::Backlog,
+    lines,
     protocol::{CommandPlace, Kind, Lent, host_frame},
     spool::Spool,
 };
@@ -121,23 +122,23 @@ impl Loan {
         let mut owed = self.next;
         for command in std::mem::take(&mut self.commands) {
             let said = self.take_out(command.place.bytes.saturating_sub(self.taken));
-            for lines in pieces(said) {
-                let count = count_lines(&lines);
-                owed += count;
-                backlog.push_back((Kind::Output, u32::try_from(count).unwrap_or(u32::MAX), lines));
+            for piece in pieces(said) {
+                let count = lines::count(&piece);
+                owed += u64::from(count);
+                backlog.push_back((Kind::Output, count, piece));
             }
             owed += 1;
             backlog.push_back((Kind::Command, 1, command.head.into()));
         }
         // The gateway may have decoded all that is there: nothing comes before it any more.
-        let begun = self.take_out(ioctl_fionread(&self.output).unwrap_or(0));
-        owed += count_lines(&begun);
+        let begun = self.take_out(u64::MAX);
+        owed += u64::from(lines::count(&begun));
         let output = ChildStdout::from_std(OwnedFd::from(self.output).into());
         spool.take_back(if output.is_ok() { owed } else { 0 });
         Ended { output, backlog, begun }
     }
 
-    /// The next bytes in the pipe: the gateway has seen them, so they are there.
+    /// The next bytes in the pipe, at most so many. What the gateway has seen is there.
     fn take_out(&mut self, count: u64) -> Bytes {
         let there = ioctl_fionread(&self.output).unwrap_or(0);
         let mut said = vec![0; usize::try_from(count.min(there)).unwrap_or(usize::MAX)];
@@ -161,18 +162,9 @@ pub(super) struct Ended {
     pub(super) begun: Bytes,
 }
 
-fn count_lines(bytes: &[u8]) -> u64 {
-    memchr::memchr_iter(b'\n', bytes).count() as u64
-}
-
 /// Whole lines, about so many of them as make a frame.
-fn pieces(mut lines: Bytes) -> impl Iterator<Item = Bytes> {
-    std::iter::from_fn(move || {
-        let some = &lines[..lines.len().min(FRAME_BYTES)];
-        let last = memchr::memrchr(b'\n', some);
-        let end = last.or_else(|| memchr::memchr(b'\n', &lines[some.len()..]).map(|end| some.len() + end));
-        end.map(|end| lines.split_to(end + 1))
-    })
+fn pieces(mut said: Bytes) -> impl Iterator<Item = Bytes> {
+    std::iter::from_fn(move || lines::length(&said, FRAME_BYTES).map(|length| said.split_to(length)))
 }
 
 /// Most bytes of several lines in one frame.
@@ -268,14 +260,14 @@ mod tests {
     #[test]
     fn frames_are_whole_lines() {
         let long = vec![b'x'; 2 * FRAME_BYTES];
-        let mut lines = b"a\n".repeat(FRAME_BYTES);
-        lines.extend(&long);
-        lines.push(b'\n');
-        let pieces: Vec<_> = pieces(lines.clone().into()).collect();
+        let mut said = b"a\n".repeat(FRAME_BYTES);
+        said.extend(&long);
+        said.push(b'\n');
+        let pieces: Vec<_> = pieces(said.clone().into()).collect();
         assert_eq!(
             pieces.iter().map(Bytes::len).collect::<Vec<_>>(),
             [FRAME_BYTES, FRAME_BYTES, long.len() + 1]
         );
-        assert_eq!(pieces.concat(), lines);
+        assert_eq!(pieces.concat(), said);
     }
 }

@@ -24,6 +24,7 @@
 mod fuzz;
 mod intake;
 mod lending;
+pub(crate) mod lines;
 mod link;
 pub(crate) mod place;
 pub(crate) mod protocol;
@@ -41,7 +42,6 @@ use serde::{Deserialize, Serialize};
 use switchboard_core::agent::AgentRun;
 use tokio::net::UnixListener;
 
-pub(crate) use self::intake::has_longer_line;
 use self::{
     place::{Card, Place},
     spool::Spool,

@@ -17,7 +17,10 @@ use super::{
 use crate::{
     BridgeLimits,
     driver::{RecordSink, reader::ReadMode},
-    host::protocol::{Action, CommandHead, Frame, Kind, Lent, RECORD_HEAD, ToHost, Told},
+    host::{
+        lines,
+        protocol::{Action, CommandHead, Frame, Kind, Lent, RECORD_HEAD, ToHost, Told},
+    },
 };
 
 /// How far a feed has come.
@@ -294,7 +297,7 @@ impl<S: RecordSink> Feed<S> {
         let bytes = payload.len();
         let mut decoder = lock(&self.decoder);
         let first = decoder.state().position + 1;
-        let count = u32::try_from(memchr::memchr_iter(b'\n', payload).count()).unwrap_or(u32::MAX);
+        let count = lines::count(payload);
         let mut step = Step::default();
         decoder.record(&Frame { kind: Kind::Output, first, count, payload }, &mut step);
         loan.decoded(bytes);

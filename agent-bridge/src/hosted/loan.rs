@@ -10,7 +10,7 @@ use super::peek::Peek;
 use crate::{
     driver::process::until,
     host::{
-        has_longer_line,
+        lines,
         protocol::{CommandHead, CommandPlace, Lent, ToHost},
     },
 };
@@ -217,12 +217,8 @@ impl Loan {
 
     /// Whole lines that were read and not decoded, about so many bytes of them; none that is longer than `longest`.
     pub(super) fn lines(&self, about: usize, longest: usize) -> Option<&[u8]> {
-        let some = &self.buffer[..self.buffer.len().min(about)];
-        let last = memchr::memrchr(b'\n', some);
-        let end =
-            last.or_else(|| memchr::memchr(b'\n', &self.buffer[some.len()..]).map(|end| some.len() + end))?;
-        let lines = &self.buffer[..=end];
-        (end <= longest || !has_longer_line(lines, longest)).then_some(lines)
+        let lines = &self.buffer[..lines::length(&self.buffer, about)?];
+        (lines.len() <= longest || !lines::has_longer(lines, longest)).then_some(lines)
     }
 
     /// So many bytes were decoded.

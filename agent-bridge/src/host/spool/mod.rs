@@ -185,9 +185,7 @@ impl Spool {
         block[..RECORD_HEAD].copy_from_slice(&record_head(Kind::Command, position, 1, head.len()));
         let mut inner = self.inner();
         if inner.told.is_none() {
-            let mut options = OpenOptions::new();
-            let path = inner.dir.join(TOLD);
-            let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
+            let file = create(&inner.dir.join(TOLD))?;
             inner.told = Some(Segment { first: 0, length: 0, stale: 0, file });
         }
         let Some(told) = &mut inner.told else { return Err(io::ErrorKind::NotFound.into()) };
@@ -389,10 +387,7 @@ impl Inner {
                 return Ok(Segment { first: self.next, length: 0, stale, file });
             }
         }
-        let mut options = OpenOptions::new();
-        // Not `create_new`: an earlier try may have failed right behind this.
-        let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        Ok(Segment { first: self.next, length: 0, stale: 0, file })
+        Ok(Segment { first: self.next, length: 0, stale: 0, file: create(&path)? })
     }
 
     /// Keeps a file to be written over, or removes it where there are enough.
@@ -457,6 +452,13 @@ impl Segment {
             let _ = self.file.write_all_at(&END, self.length);
         })
     }
+}
+
+/// An empty file for this user alone.
+fn create(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    // Not `create_new`: an earlier try may have failed right behind this.
+    options.read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
 /// The beginning of a block for [`Spool::append_block`]: room for its head, and for as many bytes of payload.
