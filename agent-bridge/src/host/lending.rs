@@ -235,7 +235,8 @@ mod tests {
         assert_eq!(backlog, expected);
         assert_eq!(begun, "sixteen\nseventeen\nhalf");
         // What a gateway has decoded of it keeps its position, whoever commands something meanwhile.
-        assert!(spool.is_owing() && !spool.watch().borrow().lent);
+        let state = *spool.watch().borrow();
+        assert!(state.owing && !state.lent);
         assert_eq!(spool.range(), (12, 18));
     }
 

@@ -27,7 +27,7 @@ use super::{
     lending::Loan,
     link::Heard,
     protocol::{Action, CommandHead, CommandPlace, Exited, Kind, SpawnFailure, ToHost, Told, host_frame},
-    spool::Spool,
+    spool::{self, Spool},
 };
 use crate::{
     ProcessConfig,
@@ -42,8 +42,6 @@ use crate::{
 /// After a turn, what the agent has started is looked for this much later: the next turn may begin at once, and
 /// looking takes longer than passing that on.
 const LOOK_AFTER: Duration = Duration::from_millis(100);
-/// A command that comes while earlier records are being written is tried again after this long.
-const OWING: Duration = Duration::from_millis(2);
 
 /// How a host and its gateway parted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +58,9 @@ pub(super) struct Supervisor {
     /// Commands that are not spooled yet: the disk took nothing.
     waiting: VecDeque<(CommandHead, Option<CommandPlace>, Bytes)>,
     retry: Option<Instant>,
+    /// They wait for what comes before them.
+    waits: bool,
+    spooled: watch::Receiver<spool::State>,
     /// The ids of spooled commands.
     known: BTreeSet<String>,
     running: Option<Running>,
@@ -110,6 +111,7 @@ impl Supervisor {
             turn_open: false,
             since: Instant::now(),
         };
+        let spooled = spool.watch();
         Ok(Self {
             config,
             mark,
@@ -117,6 +119,8 @@ impl Supervisor {
             peers,
             waiting: VecDeque::new(),
             retry: None,
+            waits: false,
+            spooled,
             known: BTreeSet::new(),
             running: None,
             look: None,
@@ -216,6 +220,7 @@ impl Supervisor {
             () = self.turn_ended.notified() => Event::TurnEnded,
             () = until(self.look) => Event::Look,
             () = until(self.retry) => Event::Retry,
+            _ = self.spooled.wait_for(|spool| !spool.owing), if self.waits => Event::Retry,
             () = until(grace) => Event::Over,
             _ = self.terminate.recv() => Event::Over,
         }
@@ -223,13 +228,13 @@ impl Supervisor {
 
     /// Spools what has been commanded, then does it, in order, as far as the disk lets it.
     async fn obey(&mut self) {
-        self.retry = None;
+        (self.retry, self.waits) = (None, false);
         while let Some((head, place, _)) = self.waiting.front() {
             if !self.known.contains(&head.id) {
                 let loan = self.running.as_mut().and_then(|running| running.loan.as_mut());
-                if loan.is_none() && self.spool.is_owing() {
+                if loan.is_none() && self.spooled.borrow().owing {
                     // What comes before it is being written.
-                    self.retry = Some(Instant::now() + OWING);
+                    self.waits = true;
                     return;
                 }
                 let spooled = serde_json::to_vec(head).map_err(Into::into).and_then(|head| match loan {

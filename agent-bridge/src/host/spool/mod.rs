@@ -69,6 +69,8 @@ pub(crate) struct State {
     pub(crate) stuck: u64,
     /// The output is lent.
     pub(crate) lent: bool,
+    /// There are records that are to come before any other.
+    pub(crate) owing: bool,
 }
 
 #[derive(Debug)]
@@ -132,7 +134,7 @@ impl Spool {
             owed: 0,
             asides: VecDeque::new(),
         };
-        let state = State { next: first, room: true, ended: false, stuck: 0, lent: false };
+        let state = State { next: first, room: true, ended: false, stuck: 0, lent: false, owing: false };
         Self { inner: Mutex::new(inner), changed: watch::channel(state).0, limit }
     }
 
@@ -151,12 +153,6 @@ impl Spool {
         (first, inner.next.max(inner.owed))
     }
 
-    /// Whether there are records that are to come before any other.
-    pub(crate) fn is_owing(&self) -> bool {
-        let inner = self.inner();
-        inner.next < inner.owed
-    }
-
     /// What comes from here on is lent, and said to whoever reads.
     pub(crate) fn lend(&self, frame: Bytes) {
         self.say(frame);
@@ -165,8 +161,10 @@ impl Spool {
 
     /// What was lent is to be spooled from here on. Records before this position are the first to come.
     pub(crate) fn take_back(&self, owed: u64) {
-        self.inner().owed = owed;
+        let mut inner = self.inner();
+        inner.owed = owed;
         self.changed.send_modify(|state| state.lent = false);
+        self.tell(&inner, false);
     }
 
     /// Says something to whoever reads, once all that is spooled was read.
@@ -263,7 +261,8 @@ impl Spool {
     fn tell(&self, inner: &Inner, ended: bool) {
         self.changed.send_modify(|state| {
             let (room, ended) = (inner.total < self.limit, ended || state.ended);
-            *state = State { next: inner.next, room, ended, ..*state };
+            let owing = inner.next < inner.owed;
+            *state = State { next: inner.next, room, ended, owing, ..*state };
         });
     }
 
