@@ -171,7 +171,7 @@ pub(super) async fn decode_dead<S: RecordSink>(
     }
     // What was said while the output was lent is in the log, or was in the agent's pipe and went with it.
     for (position, frame) in spool::read_told(place.dir()).unwrap_or_default() {
-        feed.pass_over(position - 1);
+        feed.pass_over(position.saturating_sub(1));
         buffer.clear();
         buffer.extend_from_slice(&frame);
         lost |= feed.take(&mut buffer).await.is_err();
