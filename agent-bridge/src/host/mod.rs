@@ -49,7 +49,7 @@ use self::{
 };
 use crate::{BridgeLimits, Dialect, ProcessConfig};
 
-/// What a host says on its standard output once it listens.
+/// What a host says on its standard output: the first byte before it listens, all of it once it does.
 pub(crate) const READY: &str = "ready\n";
 
 /// Longest configuration that is read, in bytes.
@@ -104,6 +104,11 @@ pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
     // In one thread: what there is to do is waiting, and two threads would only wait for each other.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let farewell = runtime.block_on(async {
+        // Nobody waits for a host whose gateway has gone meanwhile: the next one has started its own, or will. Once it
+        // listens, it may have been found and lives.
+        let (before, after) = READY.split_at(1);
+        stdout.write_all(before.as_bytes())?;
+        stdout.flush()?;
         let listener = UnixListener::from_std(place.bind()?)?;
         let spool = Arc::new(Spool::new(place.dir(), setup.first, setup.limits.host.spool_bytes));
         let process = ProcessConfig {
@@ -117,9 +122,7 @@ pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
             limits: setup.limits.clone(),
         };
         let heard = link::listen(listener, Arc::clone(&spool), setup.limits);
-        // Nobody waits for a host whose gateway has gone meanwhile: the next one has started its own, or will.
-        stdout.write_all(READY.as_bytes())?;
-        stdout.flush()?;
+        let _ = stdout.write_all(after.as_bytes()).and_then(|()| stdout.flush());
         drop(stdout);
         Supervisor::new(process, setup.mark, spool, heard)?.run().await
     })?;

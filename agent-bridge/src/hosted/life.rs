@@ -23,9 +23,9 @@ use super::{
     decoder::{LifeDecoder, LifeState},
     ending::{self, how_it_ended},
     feed::{Cadence, Feed, FeedEnd, Progress},
-    link::{self, Link, NoLink},
+    find::{self, Found},
+    link::{Link, NoLink},
     loan::Lending,
-    waiting,
 };
 use crate::{
     Dialect,
@@ -38,7 +38,6 @@ use crate::{
     host::{
         place::Place,
         protocol::{Action, CommandHead, ToHost, Told},
-        spool,
     },
 };
 
@@ -48,51 +47,17 @@ const IDLE_AFTER: Duration = Duration::from_millis(50);
 /// Serves a chat until the agent stops or goes away.
 pub(super) async fn serve<O: OrderSource, S: RecordSink>(
     agent: &HostAgent,
-    life: HostedLife<O, S>,
+    mut life: HostedLife<O, S>,
 ) -> AgentExit {
-    let HostedLife { chat, run, session, resume, mut orders, records, kept } = life;
     let config = agent.agent.config();
-    let place = Place::new(&agent.hosts, run);
-    let whom = whom(&chat);
-    tracing::debug!(agent = config.name, chat = %chat.chat, run = run.0, "an agent's life begins");
-    let mut decoder = LifeDecoder::new(config.dialect, &config.workspace, run.0, session.as_deref());
-    let began = resume.as_ref().is_some_and(|resume| resume.position > 0 || agent.spools_lost);
-    let (mut first, mut resumed) = (None, None);
-    // A host that an earlier gateway was just starting may be anywhere between nothing and listening; nobody has
-    // told it anything. Whichever of two comes to hold the lock is the one.
-    if !began && !place.is_live() && !spool::has_records(place.dir()) {
-        let backoff = &agent.agent.backoff;
-        let Some((prompt, position)) = waiting::first_prompt(&mut orders, &records, backoff).await else {
-            return AgentExit::Stopped;
-        };
-        first = Some(prompt);
-        // One that an earlier gateway was just starting does as well.
-        if let Err(error) = link::start(agent, run.0, whom.clone(), position + 1).await
-            && !place.is_live()
-        {
-            let said = place.last_words();
-            tracing::warn!(agent = config.name, %error, said, "an agent's host could not be started");
-            return agent.agent.start_failed("the system refused its host");
-        }
-        decoder.begin_after(position);
-    } else if !place.dir().exists() {
-        // The log was put back without what was beside it, or that was removed.
-        tracing::info!(run = run.0, "nothing is left of the agent that this chat had");
-        let detail =
-            "The gateway was restarted before the answer was complete, and nothing is left of its agent.";
-        return gone("gateway_restarted", detail);
-    } else if place.card().is_some_and(|card| card.chat != whom) {
-        tracing::error!(run = run.0, "the host of this life serves another chat; it is left alone");
-        return gone("agent_host_lost", "The agent's host is lost.");
-    } else if let Some(resume) = resume {
-        if resume.checkpoint.is_some_and(|checkpoint| !decoder.restore(&checkpoint)) {
-            tracing::warn!(run = run.0, "a decoder's checkpoint cannot be read; all records are decoded");
-        }
-        decoder.hide_to(resume.position);
-        decoder.want_only(resume.turn.clone());
-        resumed = resume.turn;
-    }
+    let place = Place::new(&agent.hosts, life.run);
+    tracing::debug!(agent = config.name, chat = %life.chat.chat, run = life.run.0, "an agent's life begins");
+    let Found { link, decoder, first, resumed } = match find::host(agent, &place, &mut life).await {
+        Ok(found) => found,
+        Err(exit) => return exit,
+    };
     let from = decoder.state().position + 1;
+    let HostedLife { session, orders, records, kept, .. } = life;
     let (messages, _) = mpsc::unbounded_channel();
     let (mode, watched) = watch::channel(ReadMode::Live);
     let (progress, progressed) = watch::channel(Progress::default());
@@ -112,7 +77,7 @@ pub(super) async fn serve<O: OrderSource, S: RecordSink>(
         cadence: Cadence::new(&config.limits),
         kept,
     };
-    let link = match link::connect(&place, from, config.limits.host.start).await {
+    let link = match link {
         Ok(link) => link,
         Err(NoLink::Dead) => return ending::decode_dead(agent, &place, feed).await,
         Err(NoLink::Version(version)) => return ending::other_version(agent, &place, version).await,

@@ -3,6 +3,7 @@
 mod decoder;
 mod ending;
 mod feed;
+mod find;
 mod hosts;
 mod life;
 mod link;

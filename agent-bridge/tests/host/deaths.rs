@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     io::{Read, Write},
-    os::unix::net::UnixListener,
+    os::unix::{fs::DirBuilderExt, net::UnixListener},
     time::{Duration, Instant},
 };
 
@@ -169,6 +169,45 @@ pub(crate) fn trials() -> Vec<Trial> {
             let (exit, _) = Bench::adopt((place.demo(), log, 0)).exit().await;
             assert_eq!(gone(&exit).0, "agent_host_version");
             assert_eq!(host.join().unwrap(), [1, 0, 0, 0, 6], "it was told to kill");
+        }),
+        trial("a_host_that_goes_before_anybody_told_it_anything_is_started_anew", |place| async move {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(place.run_dir()).unwrap();
+            let dir = place.run_dir();
+            let lock = std::fs::File::create(dir.join("lock")).unwrap();
+            rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+            let listener = UnixListener::bind(dir.join("socket")).unwrap();
+            let host = std::thread::spawn(move || {
+                let (mut socket, _) = listener.accept().unwrap();
+                socket.read_exact(&mut [0; 17]).unwrap();
+                // Its lock first, as where a process ends that has it open.
+                drop(lock);
+            });
+            let mut bench = Bench::adopt((place.demo(), Default::default(), 0));
+            assert_eq!(bench.said("echo x").await.text(), "x");
+            host.join().unwrap();
+            bench.stop().await;
+        }),
+        trial("a_host_whose_gateway_has_gone_does_not_listen", |place| async move {
+            let mut config = place.demo();
+            // Nothing can be written there.
+            let script = "exec \"$0\" \"$@\" >/dev/full";
+            config.host.splice(0..0, ["sh", "-c", script].map(Into::into));
+            let mut bench = Bench::begin(config);
+            bench.prompt("x");
+            let (exit, _) = bench.exit().await;
+            assert!(matches!(exit, AgentExit::StartFailed(_)), "{exit:?}");
+            let card = place.run_dir().join("host.json");
+            eventually("it has been there", || card.exists() && alive(&place.mark).is_empty()).await;
+            assert!(!place.run_dir().join("socket").exists());
+        }),
+        trial("a_host_that_listens_lives_although_its_gateway_has_gone", |place| async move {
+            let mut config = place.demo();
+            // Nobody reads to the end what it says.
+            let script = "exec 3<&0; \"$0\" \"$@\" <&3 | head -c 1 & exec >/dev/null 3<&-; wait";
+            config.host.splice(0..0, ["sh", "-c", script].map(Into::into));
+            let mut bench = Bench::begin(config);
+            assert_eq!(bench.said("echo x").await.text(), "x");
+            bench.stop().await;
         }),
         trial("a_host_that_hears_nonsense_goes_on", |place| async move {
             let mut bench = Bench::begin(place.demo());

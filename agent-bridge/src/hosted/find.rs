@@ -1,0 +1,120 @@
+//! The host of a life: found, or started.
+
+use switchboard_core::{
+    agent::{AgentCommand, AgentExit},
+    ids::TurnId,
+};
+
+use super::{
+    HostAgent, HostedLife,
+    decoder::LifeDecoder,
+    life::{gone, whom},
+    link::{self, Link, NoLink},
+    waiting,
+};
+use crate::{
+    driver::{OrderSource, RecordSink},
+    host::{place::Place, spool},
+};
+
+/// How often a host is looked for that earlier gateways may have been starting.
+const TRIES: usize = 5;
+
+/// A host that answers, or why none does.
+pub(super) struct Found {
+    pub(super) link: Result<Link, NoLink>,
+    pub(super) decoder: LifeDecoder,
+    /// The prompt that it was started for.
+    pub(super) first: Option<AgentCommand>,
+    /// The turn for which a life of an earlier gateway is taken up.
+    pub(super) resumed: Option<TurnId>,
+}
+
+/// Finds the host of a life, or starts it.
+///
+/// # Errors
+/// With how the life ends, where there can be no host.
+pub(super) async fn host<O: OrderSource, S: RecordSink>(
+    agent: &HostAgent,
+    place: &Place,
+    life: &mut HostedLife<O, S>,
+) -> Result<Found, AgentExit> {
+    let began = life.resume.as_ref().is_some_and(|resume| resume.position > 0 || agent.spools_lost);
+    let mut tried = 0;
+    let mut first = None;
+    loop {
+        // A host that an earlier gateway was just starting may be anywhere between nothing and listening; nobody has
+        // told it anything. Whichever of two comes to hold the lock is the one.
+        let unborn = !began && !spool::has_records(place.dir());
+        let (decoder, resumed) = if unborn && !place.is_live() {
+            (start(agent, place, life, &mut first).await?, None)
+        } else {
+            take_up(agent, place, life)?
+        };
+        let from = decoder.state().position + 1;
+        let link = link::connect(place, from, agent.agent.config().limits.host.start).await;
+        tried += 1;
+        // One whose gateway had gone before it listened has gone as well.
+        if matches!(link, Err(NoLink::Dead)) && unborn && tried < TRIES && !spool::has_records(place.dir()) {
+            continue;
+        }
+        return Ok(Found { link, decoder, first: first.map(|(prompt, _)| prompt), resumed });
+    }
+}
+
+/// Starts a host once there is a prompt for it, unless an earlier gateway's is there first.
+async fn start<O: OrderSource, S: RecordSink>(
+    agent: &HostAgent,
+    place: &Place,
+    life: &mut HostedLife<O, S>,
+    first: &mut Option<(AgentCommand, u64)>,
+) -> Result<LifeDecoder, AgentExit> {
+    if first.is_none() {
+        *first = waiting::first_prompt(&mut life.orders, &life.records, &agent.agent.backoff).await;
+    }
+    let Some((_, position)) = *first else { return Err(AgentExit::Stopped) };
+    if let Err(error) = link::start(agent, life.run.0, whom(&life.chat), position + 1).await
+        && !place.is_live()
+    {
+        let said = place.last_words();
+        let agent = &agent.agent;
+        tracing::warn!(agent = agent.config().name, %error, said, "an agent's host could not be started");
+        return Err(agent.start_failed("the system refused its host"));
+    }
+    let mut decoder = decoder(agent, life);
+    decoder.begin_after(position);
+    Ok(decoder)
+}
+
+/// What is known of a life that has a host, or had one.
+fn take_up<O, S>(
+    agent: &HostAgent,
+    place: &Place,
+    life: &HostedLife<O, S>,
+) -> Result<(LifeDecoder, Option<TurnId>), AgentExit> {
+    let run = life.run.0;
+    if !place.dir().exists() {
+        // The log was put back without what was beside it, or that was removed.
+        tracing::info!(run, "nothing is left of the agent that this chat had");
+        let detail =
+            "The gateway was restarted before the answer was complete, and nothing is left of its agent.";
+        return Err(gone("gateway_restarted", detail));
+    }
+    if place.card().is_some_and(|card| card.chat != whom(&life.chat)) {
+        tracing::error!(run, "the host of this life serves another chat; it is left alone");
+        return Err(gone("agent_host_lost", "The agent's host is lost."));
+    }
+    let mut decoder = decoder(agent, life);
+    let Some(resume) = &life.resume else { return Ok((decoder, None)) };
+    if resume.checkpoint.as_ref().is_some_and(|checkpoint| !decoder.restore(checkpoint)) {
+        tracing::warn!(run, "a decoder's checkpoint cannot be read; all records are decoded");
+    }
+    decoder.hide_to(resume.position);
+    decoder.want_only(resume.turn.clone());
+    Ok((decoder, resume.turn.clone()))
+}
+
+fn decoder<O, S>(agent: &HostAgent, life: &HostedLife<O, S>) -> LifeDecoder {
+    let config = agent.agent.config();
+    LifeDecoder::new(config.dialect, &config.workspace, life.run.0, life.session.as_deref())
+}
