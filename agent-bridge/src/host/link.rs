@@ -20,6 +20,8 @@ use crate::BridgeLimits;
 
 /// Messages of a gateway that wait to be handled.
 const MESSAGES: usize = 64;
+/// Room for what is read at once, in bytes.
+const READ_BYTES: usize = 4096;
 /// Bytes before the hello that are worth waiting for.
 const HELLO_BYTES: usize = 1024;
 
@@ -177,6 +179,7 @@ async fn next(
             Ok(Some(message)) => return Ok(Some(message)),
             Ok(None) => {}
         }
+        buffer.reserve(READ_BYTES);
         if read.read_buf(buffer).await? == 0 {
             return Ok(None);
         }

@@ -34,6 +34,7 @@ mod supervisor;
 
 use std::{
     io::{self, Read, Write},
+    panic::resume_unwind,
     path::PathBuf,
     sync::Arc,
 };
@@ -124,7 +125,9 @@ pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
         let heard = link::listen(listener, Arc::clone(&spool), setup.limits);
         let _ = stdout.write_all(after.as_bytes()).and_then(|()| stdout.flush());
         drop(stdout);
-        Supervisor::new(process, setup.mark, spool, heard)?.run().await
+        // As a task: before a runtime goes on with its first future, it looks for news.
+        let supervisor = tokio::spawn(Supervisor::new(process, setup.mark, spool, heard)?.run());
+        supervisor.await.unwrap_or_else(|panicked| resume_unwind(panicked.into_panic()))
     })?;
     if farewell.remove {
         place.remove()?;

@@ -289,8 +289,10 @@ impl Journal for OpenSqlite {
                 }
             }
         }
-        if !jobs.is_empty() {
-            self.shared.work.push(jobs);
+        let begins = jobs.iter().any(Job::begins);
+        if !jobs.is_empty() && self.shared.work.push(jobs) && begins {
+            // Where there are few cores, the first words of an answer are kept and shown before more of it is decoded.
+            thread::yield_now();
         }
     }
 

@@ -47,6 +47,13 @@ impl Job {
         }
     }
 
+    /// Whether an answer or the use of a tool begins with it, and it waits for no disk.
+    pub(super) fn begins(&self) -> bool {
+        let Self::Append(append) = self else { return false };
+        let opens = |change: &Change| matches!(change, Change::OpenWork { work } if !work.is_empty());
+        append.durability == Durability::Written && append.changes.iter().any(opens)
+    }
+
     /// Whether a chat ends with it.
     pub(super) fn deletes(&self) -> bool {
         matches!(self, Self::Append(append) if append.changes.contains(&Change::Deleted))
@@ -64,6 +71,8 @@ pub(super) struct Work {
 struct State {
     jobs: VecDeque<(Job, usize)>,
     bytes: usize,
+    /// The writer waits for more.
+    idle: bool,
     nudged: bool,
     stopping: bool,
 }
@@ -73,7 +82,8 @@ impl Work {
         Self { state: Mutex::default(), ready: Condvar::new(), most_bytes }
     }
 
-    pub(super) fn push(&self, jobs: impl IntoIterator<Item = Job>) {
+    /// Gives whether the writer was waiting for it.
+    pub(super) fn push(&self, jobs: impl IntoIterator<Item = Job>) -> bool {
         let mut state = locked(&self.state);
         for job in jobs {
             let bytes = size(&job);
@@ -88,8 +98,10 @@ impl Work {
                 }
             }
         }
+        let idle = std::mem::take(&mut state.idle);
         drop(state);
         self.ready.notify_one();
+        idle
     }
 
     /// Waits for work, at most until `due`, and takes as much as one transaction carries; nothing after a nudge.
@@ -103,6 +115,7 @@ impl Work {
             if state.stopping {
                 return None;
             }
+            state.idle = true;
             let Some(due) = due else {
                 state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
@@ -113,6 +126,7 @@ impl Work {
             }
             state = self.ready.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+        state.idle = false;
         let mut taken = 0;
         while taken < TRANSACTION_BYTES
             && let Some((job, bytes)) = state.jobs.pop_front()
@@ -161,5 +175,56 @@ fn weight(change: &Change) -> usize {
         | Change::Title { .. }
         | Change::Goal { .. }
         | Change::Deleted => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use switchboard_core::{
+        agent::AgentRun,
+        ids::{ChatId, Principal},
+        journal::OpenWork,
+    };
+
+    use super::*;
+
+    fn job(durability: Durability, changes: Vec<Change>) -> Job {
+        let chat = ChatKey { principal: Principal::owner(), chat: ChatId::parse("c").expect("an id") };
+        let (id, create, events, at_ms) = (AppendId(1), None, Vec::new(), 1);
+        Job::Append(Append { id, chat, durability, create, events, changes, at_ms })
+    }
+
+    #[test]
+    fn what_begins_is_known() {
+        let some = OpenWork { tools: vec!["t".into()], ..OpenWork::default() };
+        let moved = Change::AgentPosition { run: AgentRun(1), position: 1, checkpoint: None };
+        let opens = |work| vec![Change::OpenWork { work }, moved.clone()];
+        assert!(job(Durability::Written, opens(some.clone())).begins());
+        assert!(!job(Durability::Written, opens(OpenWork::default())).begins(), "it ends");
+        assert!(!job(Durability::Synced, opens(some)).begins(), "it waits for the disk all the same");
+        assert!(!job(Durability::Written, vec![moved.clone()]).begins());
+    }
+
+    #[test]
+    fn whoever_gives_work_learns_whether_it_was_waited_for() {
+        let work = Work::new(1024);
+        let push = || work.push([job(Durability::Written, Vec::new())]);
+        assert!(!push(), "nobody has asked yet");
+        let mut jobs = Vec::new();
+        work.take(&mut jobs, None).expect("there is something");
+        assert!(!push(), "what was taken is being done");
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let mut jobs = Vec::new();
+                while work.take(&mut jobs, None).is_some() {}
+                jobs.len()
+            });
+            while !locked(&work.state).idle {
+                std::thread::yield_now();
+            }
+            assert!(push());
+            work.stop();
+            assert_eq!(writer.join().expect("it ends"), 2);
+        });
     }
 }
