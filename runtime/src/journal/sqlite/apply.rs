@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 use switchboard_core::{
     agent::{AgentCommand, CommandId},
     ids::{ChatKey, Epoch, TurnId},
-    journal::{Append, Change},
+    journal::{Append, Change, OpenWork},
     wire::Outcome,
 };
 
@@ -124,8 +124,8 @@ pub(super) fn append(
     if place.era < era {
         return Err(Unkept::Stale);
     }
-    let moved = only_moved(append, place);
-    if moved.is_none() {
+    let light = light(append, place);
+    if light.is_none() {
         follow(db, &mut place)?;
     }
     if let Some(last) = append.events.last() {
@@ -139,12 +139,19 @@ pub(super) fn append(
             let sum = crc32fast::hash(event.frame.bytes());
             state.commits += 1;
             let (id, frame) = (int(state.commits), event.frame.as_str());
-            let position = moved.filter(|_| event.seq == last.seq);
+            let moved = light.as_ref().filter(|light| light.work.is_none() && event.seq == last.seq);
+            let position = moved.map(|light| light.position);
             add.execute((id, place.id, place.epoch_no, place.head, first, sum, frame, position))?;
         }
     }
-    if moved.is_some() {
-        place.ahead = moved;
+    if let Some(Light { position, work }) = light {
+        if let Some(work) = work {
+            place.ahead = None;
+            let row = (place.id, place.head, position, open_work(work)?);
+            db.prepare_cached(write::GO_ON)?.execute(row)?;
+        } else {
+            place.ahead = Some(position);
+        }
         known.remember(&append.chat, place);
         return Ok(place.id);
     }
@@ -176,14 +183,24 @@ pub(super) fn append(
     Ok(place.id)
 }
 
-/// Where the chat's agent is, if the append has nothing but events that wait for no disk and how far it has come:
-/// that goes into the row of the last event, and the chat's own row is left alone.
-fn only_moved(append: &Append, place: Place) -> Option<i64> {
-    let [Change::AgentPosition { run, position, checkpoint: None }] = &append.changes[..] else {
-        return None;
+/// All that an append has beside events that wait for no disk.
+struct Light<'a> {
+    /// Where the chat's agent is. On its own that goes into the row of the last event, and the chat's row is left
+    /// alone.
+    position: i64,
+    /// What is open from here on, if that changes.
+    work: Option<&'a OpenWork>,
+}
+
+fn light(append: &Append, place: Place) -> Option<Light<'_>> {
+    let (work, rest) = match &append.changes[..] {
+        [Change::OpenWork { work }, rest @ ..] => (Some(work), rest),
+        rest => (None, rest),
     };
+    let [Change::AgentPosition { run, position, checkpoint: None }] = rest else { return None };
     let of_deltas = !append.events.is_empty() && !append.is_activity();
-    (of_deltas && place.agent_run == Some(run.0.cast_signed())).then_some(position.cast_signed())
+    let position = position.cast_signed();
+    (of_deltas && place.agent_run == Some(run.0.cast_signed())).then_some(Light { position, work })
 }
 
 /// Brings the chat's row up to what its events say.
@@ -291,8 +308,7 @@ fn change(db: &Connection, place: &mut Place, append: &Append, change: &Change) 
             }
         }
         Change::OpenWork { work } => {
-            let work = if work.is_empty() { None } else { Some(json(work)?) };
-            db.prepare_cached(write::SET_OPEN_WORK)?.execute((chat, work))?;
+            db.prepare_cached(write::SET_OPEN_WORK)?.execute((chat, open_work(work)?))?;
         }
         Change::Session { token } => {
             db.prepare_cached(write::SET_SESSION)?.execute((chat, token))?;
@@ -368,6 +384,10 @@ fn add_command(db: &Connection, chat: i64, append: &Append, command: &AgentComma
         }
     }
     Ok(())
+}
+
+fn open_work(work: &OpenWork) -> Result<Option<String>, Unkept> {
+    if work.is_empty() { Ok(None) } else { json(work).map(Some) }
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, Unkept> {

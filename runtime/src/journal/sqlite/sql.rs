@@ -16,6 +16,9 @@ pub(super) mod write {
         "UPDATE chats SET epoch_no = ?2, head_seq = 0, joined_to = 0, era = ?3 WHERE id = ?1";
     /// What the rows of deltas have said since.
     pub(crate) const FOLLOW: &str = "UPDATE chats SET head_seq = ?2, agent_position = ?3 WHERE id = ?1";
+    /// What begins or ends among deltas, and how far they are.
+    pub(crate) const GO_ON: &str =
+        "UPDATE chats SET head_seq = ?2, agent_position = ?3, open_work = ?4 WHERE id = ?1";
     pub(crate) const ADD_EVENT: &str = "INSERT INTO events (id, chat, epoch_no, seq, first_seq, sum, frame, \
          agent_position) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     /// With an activity.
@@ -79,6 +82,7 @@ pub(super) mod write {
         ADD_EPOCH,
         RENEW_CHAT,
         FOLLOW,
+        GO_ON,
         ADD_EVENT,
         MOVE_HEAD_AT,
         MOVE_SECOND,
