@@ -363,18 +363,42 @@ fn the_log_stays_bounded() {
 }
 
 #[test]
+fn there_is_room_in_the_log_before_it_is_needed() {
+    let folder = folder();
+    let (mut desk, _) = open(folder.path()).expect("it opens");
+    let mut scribe = Scribe::new("owner", "chat");
+    let text = "text ".repeat(20_000);
+    let room = || {
+        let log = fs::read(folder.path().join("journal.db-wal")).expect("a log");
+        log.len() - log.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
+    };
+    for id in 0..50 {
+        let until = Instant::now() + Duration::from_secs(30);
+        while room() < 1 << 18 {
+            assert!(Instant::now() < until, "only {} bytes after {id} appends", room());
+            std::thread::yield_now();
+        }
+        assert!(desk.append(scribe.delta("t", "s", &text).append(id, Durability::Written, id)));
+    }
+}
+
+#[test]
 fn what_an_unclean_end_left_in_the_log_is_cut() {
+    const TEXT: &str = "what was said";
     let (before, after) = (folder(), folder());
     let (mut desk, _) = open(before.path()).expect("it opens");
     let mut scribe = Scribe::new("owner", "chat");
-    assert!(desk.append(scribe.message("t", "hello").append(1, Durability::Synced, 1)));
+    assert!(desk.append(scribe.message("t", TEXT).append(1, Durability::Synced, 1)));
     copy(before.path(), after.path());
-    let length = || fs::metadata(after.path().join("journal.db-wal")).expect("a log").len();
-    assert!(length() > 0);
+    let said = || {
+        let log = fs::read(after.path().join("journal.db-wal")).expect("a log");
+        log.windows(TEXT.len()).any(|window| window == TEXT.as_bytes())
+    };
+    assert!(said());
     let (mut desk, report) = open(after.path()).expect("it opens");
     assert!(report.unclean, "{report:?}");
     let until = Instant::now() + Duration::from_secs(30);
-    while length() > 0 {
+    while said() {
         assert!(Instant::now() < until, "the log is cut by a thread of its own");
         std::thread::yield_now();
     }

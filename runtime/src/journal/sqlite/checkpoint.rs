@@ -1,14 +1,26 @@
-//! Checkpoints: moving what is committed from the write-ahead log into the database, off the writer's thread.
+//! Checkpoints: moving what is committed from the write-ahead log into the database, off the writer's thread. And room
+//! in the log, made ahead of the writer.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::{
+    io,
+    os::unix::fs::FileExt as _,
+    sync::{Condvar, Mutex, PoisonError},
+};
 
 use rusqlite::Connection;
+use rustix::fs::fstatvfs;
 
-use super::{Shared, locked};
+use super::{Shared, files::logged_bytes, locked};
 
 /// Pages in the log from which on they are moved, 4 KiB each: 16 MiB. Each time syncs the log and the
 /// database, which those who wait for the disk notice.
 pub(super) const MOVE_PAGES: u32 = 4_000;
+
+/// So many pages of room are made at a time, 1 MiB, when half of that is left. A sync of what a file gets longer by
+/// waits for the file system's own journal as well, half as long again.
+const AHEAD_PAGES: u32 = 256;
+/// A disk with less room than this, in bytes, keeps it.
+const SPARE_BYTES: u64 = 256 * 1024 * 1024;
 
 /// How far the write-ahead log has grown.
 #[derive(Debug, Default)]
@@ -19,11 +31,28 @@ pub(super) struct Log {
 
 #[derive(Debug, Default)]
 struct State {
+    /// How many there were when a checkpoint was last due.
+    moved_at: u32,
+    /// How many there are.
     pages: u32,
+    /// How many there is room for in the file.
+    room: u32,
     due: bool,
+    /// Room is to be made.
+    lengthen: bool,
     /// Something was deleted, or may have been: the log is to be cut, however short it is.
     purge: bool,
     stopping: bool,
+}
+
+/// What there is to do.
+struct Work {
+    /// A checkpoint.
+    due: bool,
+    /// The log is to be cut in any case.
+    purge: bool,
+    lengthen: bool,
+    pages: u32,
 }
 
 /// What a checkpoint left.
@@ -36,14 +65,17 @@ impl Log {
     /// The log has this many pages after a commit.
     pub(super) fn grown(&self, pages: u32) {
         let mut state = locked(&self.state);
-        let due = pages >= MOVE_PAGES && pages >= state.pages + MOVE_PAGES / 4;
-        if pages < state.pages {
+        state.pages = pages;
+        if pages < state.moved_at {
             // It was begun anew.
-            state.pages = 0;
-        }
-        if due {
-            state.pages = pages;
+            state.moved_at = 0;
+        } else if pages >= MOVE_PAGES && pages >= state.moved_at + MOVE_PAGES / 4 {
+            state.moved_at = pages;
             state.due = true;
+            self.ready.notify_one();
+        }
+        if pages + AHEAD_PAGES / 2 > state.room && !state.lengthen {
+            state.lengthen = true;
             self.ready.notify_one();
         }
     }
@@ -55,31 +87,49 @@ impl Log {
         self.ready.notify_one();
     }
 
-    /// Makes checkpoints for as long as the journal is open.
+    /// Makes checkpoints, and room, for as long as the journal is open.
     pub(super) fn run(&self, shared: &Shared) {
-        while let Some(purge) = self.wait() {
-            match checkpoint(shared, purge) {
-                Ok(true) => {}
-                // With the next one.
-                Ok(false) => locked(&self.state).purge = true,
-                Err(error) => {
-                    // The next one tries again; a failed sync is noticed by whoever waits for it.
-                    tracing::warn!(%error, "a checkpoint of the journal failed");
-                    locked(&self.state).purge |= purge;
+        while let Some(work) = self.wait() {
+            if work.due {
+                let cut = checkpoint(shared, work.purge);
+                let mut state = locked(&self.state);
+                match cut {
+                    Ok(true) if work.purge => state.room = 0,
+                    Ok(true) => {}
+                    // With the next one.
+                    Ok(false) => state.purge = true,
+                    Err(error) => {
+                        // The next one tries again; a failed sync is noticed by whoever waits for it.
+                        tracing::warn!(%error, "a checkpoint of the journal failed");
+                        state.purge |= work.purge;
+                    }
                 }
+            }
+            if work.lengthen {
+                let room = lengthen(shared, work.pages).unwrap_or_else(|error| {
+                    tracing::debug!(%error, "no room is made in the journal's log");
+                    // As if there were: the next attempt is as far away.
+                    work.pages + AHEAD_PAGES
+                });
+                locked(&self.state).room = room;
             }
         }
     }
 
-    /// Waits until one is due. Gives whether the log is to be cut in any case; `None`: stop.
-    fn wait(&self) -> Option<bool> {
+    /// Waits until there is something to do. `None`: stop.
+    fn wait(&self) -> Option<Work> {
         let mut state = locked(&self.state);
-        while !state.due && !state.stopping {
+        while !state.due && !state.lengthen && !state.stopping {
             state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.due = false;
-        let purge = std::mem::take(&mut state.purge);
-        (!state.stopping).then_some(purge)
+        let due = std::mem::take(&mut state.due);
+        let work = Work {
+            due,
+            purge: due && std::mem::take(&mut state.purge),
+            lengthen: std::mem::take(&mut state.lengthen),
+            pages: state.pages,
+        };
+        (!state.stopping).then_some(work)
     }
 
     pub(super) fn stop(&self) {
@@ -104,6 +154,27 @@ fn checkpoint(shared: &Shared, purge: bool) -> rusqlite::Result<bool> {
         }
     }
     Ok(true)
+}
+
+/// Makes room in the log's file behind so many pages: zeros, which end the log for whoever reads it. Gives how many
+/// pages it has room for.
+fn lengthen(shared: &Shared, pages: u32) -> io::Result<u32> {
+    // The log stays what it is meanwhile.
+    let _db = shared.checkpoints.lend().map_err(io::Error::other)?;
+    let wal = shared.files.open_wal()?;
+    let disk = fstatvfs(&wal)?;
+    if disk.f_bavail.saturating_mul(disk.f_frsize) < SPARE_BYTES {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    let room = pages + AHEAD_PAGES;
+    {
+        let _writing = locked(&shared.writing);
+        let there = wal.metadata()?.len();
+        let missing = logged_bytes(room.into()).saturating_sub(there);
+        wal.write_all_at(&vec![0; usize::try_from(missing).unwrap_or(0)], there)?;
+    }
+    wal.sync_data()?;
+    Ok(room)
 }
 
 fn run(db: &Connection, mode: &str) -> rusqlite::Result<Left> {

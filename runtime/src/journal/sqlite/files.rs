@@ -23,6 +23,16 @@ const COPY_BYTES: usize = 256 * 1024;
 /// A lock file that others remove again and again is given up after so many tries.
 const TRIES: usize = 100;
 
+/// The head of the write-ahead log, in bytes. Source of both: <https://www.sqlite.org/fileformat2.html#the_write_ahead_log>.
+const LOG_HEAD: u64 = 32;
+/// What a page takes in it, in bytes.
+const LOG_PAGE: u64 = 24 + 4096;
+
+/// What so many pages take in the write-ahead log, in bytes.
+pub(super) fn logged_bytes(pages: u64) -> u64 {
+    LOG_HEAD + pages * LOG_PAGE
+}
+
 /// Where everything is.
 #[derive(Debug, Clone)]
 pub(super) struct Files {
@@ -66,6 +76,30 @@ impl Files {
 
     pub(super) fn open_wal(&self) -> io::Result<File> {
         OpenOptions::new().read(true).write(true).open(self.wal())
+    }
+
+    /// How long the write-ahead log is without the room that was made in it ahead: pages of zeros at its end.
+    pub(super) fn logged(&self) -> io::Result<u64> {
+        let wal = match File::open(self.wal()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            opened => opened?,
+        };
+        let length = wal.metadata()?.len();
+        let mut bytes = vec![0; COPY_BYTES];
+        let mut end = length;
+        while end > 0 {
+            let part = usize::try_from(end).unwrap_or(usize::MAX).min(COPY_BYTES);
+            let begin = end - part as u64;
+            wal.read_exact_at(&mut bytes[..part], begin)?;
+            if let Some(last) = bytes[..part].iter().rposition(|byte| *byte != 0) {
+                let used = begin + last as u64 + 1;
+                // A page may end in zeros of its own.
+                let pages = used.saturating_sub(LOG_HEAD).div_ceil(LOG_PAGE);
+                return Ok(logged_bytes(pages).min(length));
+            }
+            end = begin;
+        }
+        Ok(0)
     }
 
     /// Brings the write-ahead log to the disk after that failed once: what the system still has of it may

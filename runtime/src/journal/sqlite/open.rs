@@ -167,7 +167,7 @@ fn check_header(files: &Files) -> Result<u64, OpenError> {
         1 => 65_536,
         bytes => u64::from(bytes),
     };
-    let logged = files.wal().metadata().map_or(0, |wal| wal.len());
+    let logged = files.logged().map_err(|error| OpenError::io(&files.wal(), error))?;
     let needed = page * u64::from(number(28));
     // What is missing may be in the write-ahead log.
     if size + logged < needed {
