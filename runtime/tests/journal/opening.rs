@@ -383,6 +383,28 @@ fn there_is_room_in_the_log_before_it_is_needed() {
 }
 
 #[test]
+fn a_log_that_was_cut_begins_with_as_much_room_as_any() {
+    let folder = folder();
+    let (mut desk, _) = open(folder.path()).expect("it opens");
+    let (mut gone, mut stays) = (Scribe::new("owner", "gone"), Scribe::new("owner", "stays"));
+    let text = "text ".repeat(20_000);
+    for id in 0..80 {
+        assert!(desk.append(gone.delta("t", "s", &text).append(id, Durability::Written, id)));
+    }
+    let length = || fs::metadata(folder.path().join("journal.db-wal")).expect("a log").len();
+    assert!(length() > 8 << 20);
+    assert!(desk.append(gone.change(Change::Deleted).append(100, Durability::Synced, 2)));
+    let until = Instant::now() + Duration::from_secs(30);
+    for id in 0.. {
+        assert!(desk.append(stays.delta("t", "s", "more").append(id, Durability::Written, id)));
+        if (1 << 20..4 << 20).contains(&length()) {
+            break;
+        }
+        assert!(Instant::now() < until, "{} bytes", length());
+    }
+}
+
+#[test]
 fn what_an_unclean_end_left_in_the_log_is_cut() {
     const TEXT: &str = "what was said";
     let (before, after) = (folder(), folder());

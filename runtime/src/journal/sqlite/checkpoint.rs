@@ -52,7 +52,6 @@ struct Work {
     /// The log is to be cut in any case.
     purge: bool,
     lengthen: bool,
-    pages: u32,
 }
 
 /// What a checkpoint left.
@@ -94,7 +93,7 @@ impl Log {
                 let cut = checkpoint(shared, work.purge);
                 let mut state = locked(&self.state);
                 match cut {
-                    Ok(true) if work.purge => state.room = 0,
+                    Ok(true) if work.purge => (state.pages, state.moved_at, state.room) = (0, 0, 0),
                     Ok(true) => {}
                     // With the next one.
                     Ok(false) => state.purge = true,
@@ -106,10 +105,11 @@ impl Log {
                 }
             }
             if work.lengthen {
-                let room = lengthen(shared, work.pages).unwrap_or_else(|error| {
+                let pages = locked(&self.state).pages;
+                let room = lengthen(shared, pages).unwrap_or_else(|error| {
                     tracing::debug!(%error, "no room is made in the journal's log");
                     // As if there were: the next attempt is as far away.
-                    work.pages + AHEAD_PAGES
+                    pages + AHEAD_PAGES
                 });
                 locked(&self.state).room = room;
             }
@@ -123,12 +123,8 @@ impl Log {
             state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         let due = std::mem::take(&mut state.due);
-        let work = Work {
-            due,
-            purge: due && std::mem::take(&mut state.purge),
-            lengthen: std::mem::take(&mut state.lengthen),
-            pages: state.pages,
-        };
+        let purge = due && std::mem::take(&mut state.purge);
+        let work = Work { due, purge, lengthen: std::mem::take(&mut state.lengthen) };
         (!state.stopping).then_some(work)
     }
 
