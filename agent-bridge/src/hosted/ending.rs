@@ -93,7 +93,7 @@ impl Life<'_> {
                 () = until(Some(deadline)) => break,
             }
         }
-        if !self.has_gone().await {
+        if !has_gone(&self.place).await {
             tracing::warn!("an agent's host does not go; it is killed");
             by_force(&self.place).await;
         }
@@ -104,22 +104,23 @@ impl Life<'_> {
         if end == FeedEnd::Broken {
             return records_lost(&self.place).await;
         }
-        if !self.has_gone().await {
+        if !has_gone(&self.place).await {
             return gone("agent_taken_over", "Another gateway has taken up the agent.");
         }
         decode_dead(self.agent, &self.place, feed).await
     }
+}
 
-    async fn has_gone(&self) -> bool {
-        let deadline = Instant::now() + GOING;
-        while self.place.is_live() {
-            if Instant::now() >= deadline {
-                return false;
-            }
-            sleep(LOOK).await;
+/// Whether a host whose connection has ended goes as well: its lock is what it lets go of last.
+pub(super) async fn has_gone(place: &Place) -> bool {
+    let deadline = Instant::now() + GOING;
+    while place.is_live() {
+        if Instant::now() >= deadline {
+            return false;
         }
-        true
+        sleep(LOOK).await;
     }
+    true
 }
 
 /// Ends a host whose records are of no use.

@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::HostAgent;
+use super::{HostAgent, ending::has_gone};
 use crate::{
     driver::{environment, process::Owned},
     host::{
@@ -126,7 +126,7 @@ pub(super) async fn connect(place: &Place, from: u64, longest_wait: Duration) ->
     let greeted = timeout(longest_wait, greet(&mut read, &mut write, from)).await;
     let (hello, buffer) = match greeted {
         Ok(Ok(greeted)) => greeted,
-        Ok(Err(_)) if !place.is_live() => return Err(NoLink::Dead),
+        Ok(Err(_)) if has_gone(place).await => return Err(NoLink::Dead),
         Ok(Err(error)) => return Err(error.into()),
         Err(_) => return Err(NoLink::Io(io::ErrorKind::TimedOut.into())),
     };

@@ -4,6 +4,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::Path,
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -402,6 +403,46 @@ fn a_log_that_was_cut_begins_with_as_much_room_as_any() {
         }
         assert!(Instant::now() < until, "{} bytes", length());
     }
+}
+
+#[test]
+fn others_may_read_and_write_while_the_log_is_cut_and_made_longer() {
+    let folder = folder();
+    let (mut desk, _) = open(folder.path()).expect("it opens");
+    let file = folder.path().join("journal.db");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let other = rusqlite::Connection::open(&file).expect("it opens");
+            other.busy_timeout(Duration::from_secs(30)).expect("a limit");
+            other.execute_batch("CREATE TABLE notes (note TEXT)").expect("a table");
+            while !done.load(Ordering::Acquire) {
+                other.execute("INSERT INTO notes VALUES (?1)", ["note ".repeat(20)]).expect("a row");
+                // SQLite's lock is not a fair one.
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        scope.spawn(|| {
+            let copy = folder.path().join("copy.db");
+            while !done.load(Ordering::Acquire) {
+                Sqlite::backup(&file, &copy).expect("a copy");
+                fs::remove_file(&copy).expect("it was made");
+            }
+        });
+        let text = "text ".repeat(20_000);
+        for n in 0..200 {
+            let mut chat = Scribe::new("owner", &format!("chat{n}"));
+            for id in 0..3 {
+                assert!(desk.append(chat.delta("t", "s", &text).append(id, Durability::Written, id)));
+            }
+            assert!(desk.append(chat.change(Change::Deleted).append(3, Durability::Written, 3)));
+        }
+        done.store(true, Ordering::Release);
+    });
+    drop(desk);
+    let db = rusqlite::Connection::open(&file).expect("it opens");
+    let verdict: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("a verdict");
+    assert_eq!(verdict, "ok");
 }
 
 #[test]

@@ -2,15 +2,23 @@
 //! in the log, made ahead of the writer.
 
 use std::{
+    fs::File,
     io,
     os::unix::fs::FileExt as _,
-    sync::{Condvar, Mutex, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use rusqlite::Connection;
 use rustix::fs::fstatvfs;
 
-use super::{Shared, files::logged_bytes, locked};
+use super::{
+    Shared,
+    files::{LOG_PAGE, logged_bytes},
+    locked,
+};
 
 /// Pages in the log from which on they are moved, 4 KiB each: 16 MiB. Each time syncs the log and the
 /// database, which those who wait for the disk notice.
@@ -25,16 +33,16 @@ const SPARE_BYTES: u64 = 256 * 1024 * 1024;
 /// How far the write-ahead log has grown.
 #[derive(Debug, Default)]
 pub(super) struct Log {
+    /// How many pages the last commit left in it. Changes only where nobody else writes.
+    pages: Arc<AtomicU32>,
     state: Mutex<State>,
     ready: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// How many there were when a checkpoint was last due.
+    /// How many pages there were when a checkpoint was last due.
     moved_at: u32,
-    /// How many there are.
-    pages: u32,
     /// How many there is room for in the file.
     room: u32,
     due: bool,
@@ -61,10 +69,15 @@ struct Left {
 }
 
 impl Log {
-    /// The log has this many pages after a commit.
-    pub(super) fn grown(&self, pages: u32) {
+    /// Where a commit tells how many pages it left.
+    pub(super) fn pages(&self) -> Arc<AtomicU32> {
+        Arc::clone(&self.pages)
+    }
+
+    /// There may have been commits.
+    pub(super) fn grown(&self) {
+        let pages = self.pages.load(Ordering::Acquire);
         let mut state = locked(&self.state);
-        state.pages = pages;
         if pages < state.moved_at {
             // It was begun anew.
             state.moved_at = 0;
@@ -93,7 +106,7 @@ impl Log {
                 let cut = checkpoint(shared, work.purge);
                 let mut state = locked(&self.state);
                 match cut {
-                    Ok(true) if work.purge => (state.pages, state.moved_at, state.room) = (0, 0, 0),
+                    Ok(true) if work.purge => state.room = 0,
                     Ok(true) => {}
                     // With the next one.
                     Ok(false) => state.purge = true,
@@ -105,11 +118,10 @@ impl Log {
                 }
             }
             if work.lengthen {
-                let pages = locked(&self.state).pages;
-                let room = lengthen(shared, pages).unwrap_or_else(|error| {
+                let room = lengthen(shared).unwrap_or_else(|error| {
                     tracing::debug!(%error, "no room is made in the journal's log");
                     // As if there were: the next attempt is as far away.
-                    pages + AHEAD_PAGES
+                    self.pages.load(Ordering::Acquire) + AHEAD_PAGES
                 });
                 locked(&self.state).room = room;
             }
@@ -148,29 +160,40 @@ fn checkpoint(shared: &Shared, purge: bool) -> rusqlite::Result<bool> {
             tracing::debug!("the journal's log is read and cannot be cut yet");
             return Ok(!purge);
         }
+        if purge {
+            shared.log.pages.store(0, Ordering::Release);
+        }
     }
     Ok(true)
 }
 
-/// Makes room in the log's file behind so many pages: zeros, which end the log for whoever reads it. Gives how many
-/// pages it has room for.
-fn lengthen(shared: &Shared, pages: u32) -> io::Result<u32> {
-    // The log stays what it is meanwhile.
-    let _db = shared.checkpoints.lend().map_err(io::Error::other)?;
+/// Makes room in the log's file behind its pages: zeros, which end the log for whoever reads it. Gives how many pages it
+/// has room for.
+fn lengthen(shared: &Shared) -> io::Result<u32> {
+    let db = shared.checkpoints.lend().map_err(io::Error::other)?;
     let wal = shared.files.open_wal()?;
     let disk = fstatvfs(&wal)?;
     if disk.f_bavail.saturating_mul(disk.f_frsize) < SPARE_BYTES {
         return Err(io::ErrorKind::StorageFull.into());
     }
-    let room = pages + AHEAD_PAGES;
-    {
+    let room = {
+        // Nobody here writes to the log meanwhile, and no other program either.
         let _writing = locked(&shared.writing);
-        let there = wal.metadata()?.len();
-        let missing = logged_bytes(room.into()).saturating_sub(there);
-        wal.write_all_at(&vec![0; usize::try_from(missing).unwrap_or(0)], there)?;
-    }
+        db.execute_batch("BEGIN IMMEDIATE").map_err(io::Error::other)?;
+        let room = shared.log.pages.load(Ordering::Acquire) + AHEAD_PAGES;
+        let written = write_zeros(&wal, logged_bytes(room.into()));
+        db.execute_batch("ROLLBACK").map_err(io::Error::other)?;
+        written.map(|()| room)?
+    };
     wal.sync_data()?;
     Ok(room)
+}
+
+/// Makes a log this long, if that is not much.
+fn write_zeros(wal: &File, length: u64) -> io::Result<()> {
+    let there = wal.metadata()?.len();
+    let missing = length.saturating_sub(there).min(u64::from(AHEAD_PAGES) * LOG_PAGE);
+    wal.write_all_at(&vec![0; usize::try_from(missing).unwrap_or(0)], there)
 }
 
 fn run(db: &Connection, mode: &str) -> rusqlite::Result<Left> {

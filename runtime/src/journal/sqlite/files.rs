@@ -20,13 +20,13 @@ use super::error::{OpenError, OpenErrorReason};
 const MODE: u32 = 0o600;
 /// How many bytes of the write-ahead log are written again at a time.
 const COPY_BYTES: usize = 256 * 1024;
-/// A lock file that others remove again and again is given up after so many tries.
+/// A file that others remove, or cut, again and again is given up after so many tries.
 const TRIES: usize = 100;
 
 /// The head of the write-ahead log, in bytes. Source of both: <https://www.sqlite.org/fileformat2.html#the_write_ahead_log>.
 const LOG_HEAD: u64 = 32;
 /// What a page takes in it, in bytes.
-const LOG_PAGE: u64 = 24 + 4096;
+pub(super) const LOG_PAGE: u64 = 24 + 4096;
 
 /// What so many pages take in the write-ahead log, in bytes.
 pub(super) fn logged_bytes(pages: u64) -> u64 {
@@ -80,6 +80,17 @@ impl Files {
 
     /// How long the write-ahead log is without the room that was made in it ahead: pages of zeros at its end.
     pub(super) fn logged(&self) -> io::Result<u64> {
+        for _ in 0..TRIES {
+            match self.logged_now() {
+                // A gateway that has it open has cut it meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+                logged => return logged,
+            }
+        }
+        Ok(self.wal().metadata()?.len())
+    }
+
+    fn logged_now(&self) -> io::Result<u64> {
         let wal = match File::open(self.wal()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
             opened => opened?,

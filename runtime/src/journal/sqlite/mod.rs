@@ -96,7 +96,7 @@ impl Default for SqliteOptions {
 /// | file | what it is |
 /// |---|---|
 /// | `journal.db` | the database; after an orderly stop, everything is in it |
-/// | `journal.db-wal` | SQLite's write-ahead log: what was committed lately. It belongs to the database: never copy, move or delete one without the other. It is 1 MiB longer than what is in it, where the disk has room, grows to about 64 MiB under load ([`SqliteOptions::wal_bytes`]) and is gone after an orderly stop |
+/// | `journal.db-wal` | SQLite's write-ahead log: what was committed lately. It belongs to the database: never copy, move or delete one without the other. Where the disk has room, it is up to 1 MiB longer than what is in it. It grows to about 64 MiB under load ([`SqliteOptions::wal_bytes`]) and is gone after an orderly stop |
 /// | `journal.db-shm` | SQLite's index of the log; nothing is lost with it |
 /// | `journal.db.commits` | one line, the journal's id and the count of its commits, which grows with each: if the database has a lower one, some were lost |
 /// | `journal.db.lock` | locked (`flock`) while a gateway has the journal open, and says which process; a process that is killed leaves no lock behind |
@@ -242,7 +242,7 @@ impl OpenJournal for Sqlite {
             shared.log.purge();
         }
         // Before anybody waits for the disk.
-        shared.log.grown(0);
+        shared.log.grown();
         let writer = Writer::new(Arc::clone(&shared), self.db, self.side, self.state);
         let readers = (0..shared.options.readers.max(1))
             .map(|_| spawn("journal-read", &shared, |shared| shared.questions.run(shared)))

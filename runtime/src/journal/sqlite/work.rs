@@ -47,7 +47,7 @@ impl Job {
         }
     }
 
-    /// Whether an answer or the use of a tool begins with it, and it waits for no disk.
+    /// Whether an answer or the use of a tool begins with it, or one of several ends, and it waits for no disk.
     pub(super) fn begins(&self) -> bool {
         let Self::Append(append) = self else { return false };
         let opens = |change: &Change| matches!(change, Change::OpenWork { work } if !work.is_empty());

@@ -2,10 +2,7 @@
 
 use std::{
     io,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -42,8 +39,6 @@ pub(super) struct Writer {
     side: SideFile,
     state: open::State,
     known: Known,
-    /// The size of the write-ahead log after the last commit.
-    pages: Arc<AtomicU32>,
     heal_after: Option<Instant>,
     compaction: Compaction,
 }
@@ -59,16 +54,8 @@ enum Failure {
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, db: Connection, side: SideFile, state: open::State) -> Self {
         let compaction = Compaction::new(shared.options.join_after.unwrap_or_default());
-        let mut writer = Self {
-            shared,
-            db: None,
-            side,
-            state,
-            known: Known::default(),
-            pages: Arc::default(),
-            heal_after: None,
-            compaction,
-        };
+        let mut writer =
+            Self { shared, db: None, side, state, known: Known::default(), heal_after: None, compaction };
         writer.adopt(db);
         writer
     }
@@ -109,13 +96,13 @@ impl Writer {
         if let Err(error) = joined {
             self.failed(&error);
         }
-        self.shared.log.grown(self.pages.load(Ordering::Relaxed));
+        self.shared.log.grown();
     }
 
     fn adopt(&mut self, mut db: Connection) {
-        let pages = Arc::clone(&self.pages);
+        let pages = self.shared.log.pages();
         let hook = move |_: &mut rusqlite::hooks::Wal, logged: i32| {
-            pages.store(u32::try_from(logged).unwrap_or(0), Ordering::Relaxed);
+            pages.store(u32::try_from(logged).unwrap_or(0), Ordering::Release);
             Ok(())
         };
         if let Err(error) = db.wal_hook(Some(hook)) {
@@ -155,7 +142,7 @@ impl Writer {
             }
         }
         self.close_unkept(jobs, &kept);
-        self.shared.log.grown(self.pages.load(Ordering::Relaxed));
+        self.shared.log.grown();
         if jobs.iter().zip(&kept).any(|(job, kept)| *kept && job.deletes()) {
             self.shared.log.purge();
         }
