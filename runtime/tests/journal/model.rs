@@ -213,6 +213,7 @@ fn step(rng: &mut Rng, scribe: &mut Scribe, state: &mut ChatState) {
                 tools: some("a \"tool\"", rng),
             };
             scribe.change(Change::OpenWork { work });
+            go_on(rng, scribe, state);
         }
         (_, running) => {
             let id = running.unwrap_or_else(|| "t0".into());
@@ -225,12 +226,17 @@ fn step(rng: &mut Rng, scribe: &mut Scribe, state: &mut ChatState) {
                     if long { "long text ".repeat(900) } else { "wörd ".into() }.as_str(),
                 );
             }
-            if let Some(run) = state.run.filter(|_| rng.below(2) == 0) {
-                state.position += 1 + rng.below(9);
-                let position = state.position;
-                scribe.change(Change::AgentPosition { run, position, checkpoint: None });
-            }
+            go_on(rng, scribe, state);
         }
+    }
+}
+
+/// The agent may have come further.
+fn go_on(rng: &mut Rng, scribe: &mut Scribe, state: &mut ChatState) {
+    if let Some(run) = state.run.filter(|_| rng.below(2) == 0) {
+        state.position += 1 + rng.below(9);
+        let position = state.position;
+        scribe.change(Change::AgentPosition { run, position, checkpoint: None });
     }
 }
 

@@ -21,7 +21,7 @@ use switchboard_core::{
     Limits, Peer,
     agent::{AgentExit, AgentRun},
     ids::{Epoch, Principal},
-    journal::{Append, AppendId, Change, Durability, Found, JournalAnswer, PageStart, Query},
+    journal::{Append, AppendId, Change, Durability, Found, JournalAnswer, OpenWork, PageStart, Query},
     wire::{Frame, Outcome},
 };
 
@@ -313,10 +313,23 @@ fn deltas_leave_their_chats_row_alone_and_it_follows_with_what_is_more() {
     keep(&db, scribe.append(6, Durability::Written, 1), false);
     keep(&db, scribe.change(at(50)).append(7, Durability::Written, 1), true);
     assert_eq!((row(&db), told(&mut db, 0)), ((10, 50), (10, Some(50))));
-    // An epoch ends.
-    scribe.delta("t", "s", "e").change(at(60));
+    // What begins among deltas is in the chat's row, and so is where the agent is by then.
+    scribe.delta("t", "s", "e").change(at(52));
     keep(&db, scribe.append(8, Durability::Written, 1), false);
-    assert_eq!(row(&db), (10, 50));
+    let work = OpenWork { answers: vec!["s".into()], ..OpenWork::default() };
+    scribe.delta("t", "s", "f").change(Change::OpenWork { work }).change(at(55));
+    keep(&db, scribe.append(9, Durability::Written, 1), false);
+    assert_eq!((row(&db), told(&mut db, 0)), ((12, 55), (12, Some(55))));
+    keep(
+        &db,
+        scribe.change(Change::Title { title: "a title".into() }).append(10, Durability::Synced, 1),
+        false,
+    );
+    assert_eq!(row(&db), (12, 55), "what was further behind does not come back");
+    // An epoch ends.
+    scribe.delta("t", "s", "g").change(at(60));
+    keep(&db, scribe.append(11, Durability::Written, 1), false);
+    assert_eq!(row(&db), (12, 55));
     let epoch = Epoch::parse("next").expect("an epoch");
     assert!(apply::renew(&db, &mut Known::default(), 1, &key, &epoch, 2).expect("it is renewed"));
     assert_eq!((row(&db), told(&mut db, 1)), ((0, 60), (0, Some(60))));
