@@ -2,8 +2,10 @@
 
 use std::{
     collections::BTreeSet,
+    fs::{DirBuilder, File},
     io::{Read, Write},
     os::unix::{fs::DirBuilderExt, net::UnixListener},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -18,6 +20,14 @@ use crate::{
     support::{alive, eventually},
     trial,
 };
+
+/// What a host has that lives and listens, without one: its lock and its socket.
+fn impostor(dir: &Path) -> (File, UnixListener) {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).unwrap();
+    let lock = File::create(dir.join("lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    (lock, UnixListener::bind(dir.join("socket")).unwrap())
+}
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -145,11 +155,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             assert!(alive(&place.mark).is_empty() && !place.run_dir().exists());
         }),
         trial("a_host_of_another_version_is_a_clear_error", |place| async move {
-            std::fs::create_dir_all(place.run_dir()).unwrap();
-            let dir = place.run_dir();
-            let lock = std::fs::File::create(dir.join("lock")).unwrap();
-            rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
-            let listener = UnixListener::bind(dir.join("socket")).unwrap();
+            let (lock, listener) = impostor(&place.run_dir());
             let host = std::thread::spawn(move || {
                 let (mut socket, _) = listener.accept().unwrap();
                 let mut hello = [0; 17];
@@ -171,11 +177,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             assert_eq!(host.join().unwrap(), [1, 0, 0, 0, 6], "it was told to kill");
         }),
         trial("a_host_that_goes_before_anybody_told_it_anything_is_started_anew", |place| async move {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(place.run_dir()).unwrap();
-            let dir = place.run_dir();
-            let lock = std::fs::File::create(dir.join("lock")).unwrap();
-            rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
-            let listener = UnixListener::bind(dir.join("socket")).unwrap();
+            let (lock, listener) = impostor(&place.run_dir());
             let host = std::thread::spawn(move || {
                 let (mut socket, _) = listener.accept().unwrap();
                 socket.read_exact(&mut [0; 17]).unwrap();
