@@ -31,12 +31,13 @@ use crate::{
     run::Run,
 };
 
-/// Sent when nothing else is, so that nobody on the way takes the stream for dead.
-const COMMENT: Bytes = Bytes::from_static(b":\n\n");
+/// Sent when nothing else is, so that nobody on the way takes the stream for dead. It has no empty line of its own: some
+/// libraries (httpx-sse, for one) give their user an empty event at each.
+const COMMENT: Bytes = Bytes::from_static(b":\n");
 /// How many cursors are in the ids of events that wait for the peer: with several chats an id is longer than its event.
 const CURSORS: usize = 1024;
-/// Whom the gateway has no room for, or who was too fast, comes back later than others: milliseconds.
-const RETRY_LATE: u64 = 30_000;
+/// Whom the gateway has no room for, or who was too fast, comes back later than others.
+const RETRY_LATE: Duration = Duration::from_secs(30);
 
 /// In the extensions of a stream's response: tells the server when to drop its connection.
 #[derive(Debug, Clone)]
@@ -109,13 +110,13 @@ pub(crate) fn open(sse: &Sse, admission: Option<Admission>, request: &Request) -
     let (over, streaming) = watch::channel(());
     let peer = Peer { principal: principal.clone(), client_id };
     let options = sse.options.clone();
+    let retry = retry(&options, random[16]);
     let body = match sse.gateway.connect(peer, false) {
         Ok(Connection { inbox, outbox }) => {
             let (sink, body) = channel(Some(outbox.progress()));
             tracing::debug!(conn = %inbox.id(), "a stream is opened");
             let (ended_sender, ended) = watch::channel(());
             let name: String = random[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-            let retry = retry(&options, random[16]);
             let stream = Stream {
                 principal,
                 inbox: AsyncMutex::new(inbox),
@@ -132,7 +133,7 @@ pub(crate) fn open(sse: &Sse, admission: Option<Admission>, request: &Request) -
         }
         Err(Stopped) => {
             let (sink, body) = channel(None);
-            let serving = async move { last(sink, &stopping(), 1012, &options).await };
+            let serving = async move { last(sink, &stopping(), 1012, Some(retry), &options).await };
             tokio::spawn(finish(serving, over, sse.options.close_within));
             body
         }
@@ -174,17 +175,18 @@ async fn serve(
     options: Options,
 ) -> bool {
     let gone = sink.watch();
+    let mut retry = Some(retry);
     let ending = tokio::select! {
         biased;
         () = attach(&stream) => return false,
         () = gone.gone() => Ending::Gone,
-        ending = write(&stream, &listed.name, &mut sink, &mut outbox, retry, &options) => ending,
+        ending = write(&stream, &listed.name, &mut sink, &mut outbox, &mut retry, &options) => ending,
     };
     // The gateway knows at once, even if the last event takes its time.
     drop((outbox, listed, stream));
     match ending {
         Ending::Gone => false,
-        Ending::Last(frame, code) => last(sink, &frame, code, &options).await,
+        Ending::Last(frame, code) => last(sink, &frame, code, retry, &options).await,
     }
 }
 
@@ -206,7 +208,7 @@ async fn write(
     name: &str,
     sink: &mut Sink,
     outbox: &mut OutboxReader,
-    retry: Duration,
+    retry: &mut Option<Duration>,
     options: &Options,
 ) -> Ending {
     let within = options.close_within;
@@ -214,8 +216,7 @@ async fn write(
     comments.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut batch = Vec::new();
     let mut is_named = false;
-    let first = format!("retry: {}\n\n", retry.as_millis());
-    let mut written: io::Result<()> = sink.write(InFlight::raw(first.into()), outbox, within).await;
+    let mut written: io::Result<()> = Ok(());
     loop {
         if let Err(error) = written {
             tracing::debug!(%error, "a stream cannot be written to");
@@ -230,7 +231,7 @@ async fn write(
                         is_named = true;
                         *ready = named(ready, name, options);
                     }
-                    let written = tell(stream, sink, outbox, &mut batch, within).await;
+                    let written = tell(stream, sink, outbox, &mut batch, retry, within).await;
                     outbox.written();
                     written
                 }
@@ -246,11 +247,12 @@ async fn tell(
     sink: &mut Sink,
     outbox: &mut OutboxReader,
     batch: &mut Vec<Frame>,
+    retry: &mut Option<Duration>,
     within: Duration,
 ) -> io::Result<()> {
     loop {
         let (in_flight, later) = {
-            let mut events = Events { chats: stream.chats(), run: None };
+            let mut events = Events { chats: stream.chats(), run: None, retry: retry.take() };
             let at_once = match events.chats.len() {
                 0 | 1 => batch.len(),
                 several => batch.len().min(CURSORS / several).max(1),
@@ -284,12 +286,17 @@ struct Events<'a> {
     chats: MutexGuard<'a, Chats>,
     /// Of the only chat.
     run: Option<Run>,
+    /// Goes into the block of the first event: an event of its own would be an empty one to some libraries.
+    retry: Option<Duration>,
 }
 
 impl Framing for Events<'_> {
     const OVERHEAD: usize = 64;
 
     fn before(&mut self, out: &mut Vec<u8>, frame: &Frame) {
+        if let Some(retry) = self.retry.take() {
+            put_retry(out, retry);
+        }
         if let Some(seq) = self.run.as_mut().and_then(|run| run.put_id(frame, out)) {
             self.chats.tell_further(seq);
             out.extend_from_slice(b"data: ");
@@ -311,18 +318,29 @@ impl Framing for Events<'_> {
 }
 
 /// Sends the last event and ends the response. True if its client may still take it.
-async fn last(sink: Sink, frame: &Frame, code: u16, options: &Options) -> bool {
-    let mut event = match code {
-        1008 | 1013 => format!("retry: {RETRY_LATE}\ndata: "),
-        _ => "data: ".to_owned(),
-    };
-    event.push_str(frame.as_str());
-    event.push_str("\n\n");
+async fn last(
+    sink: Sink,
+    frame: &Frame,
+    code: u16,
+    untold_retry: Option<Duration>,
+    options: &Options,
+) -> bool {
+    let mut event = Vec::with_capacity(frame.len() + 64);
+    if let Some(retry) = if matches!(code, 1008 | 1013) { Some(RETRY_LATE) } else { untold_retry } {
+        put_retry(&mut event, retry);
+    }
+    event.extend_from_slice(b"data: ");
+    event.extend_from_slice(frame.bytes());
+    event.extend_from_slice(b"\n\n");
     let sent = matches!(timeout(options.close_within, sink.finish(event.into())).await, Ok(Ok(())));
     if !sent {
         tracing::debug!("a client did not take the last event of its stream");
     }
     sent
+}
+
+fn put_retry(out: &mut Vec<u8>, retry: Duration) {
+    out.extend_from_slice(format!("retry: {}\n", retry.as_millis()).as_bytes());
 }
 
 fn stopping() -> Frame {

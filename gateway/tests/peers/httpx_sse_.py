@@ -11,11 +11,6 @@ ADDRESS = URL.replace(urlsplit(URL).hostname, RESOLVE, 1) if RESOLVE else URL
 HEADERS = {**BEARER, "Host": HOST}
 
 
-def events(source):
-    """The library also gives comments and `retry:` as events, without data."""
-    return (sent for sent in source.iter_sse() if sent.data)
-
-
 def main():
     log = Log()
     with httpx.Client(timeout=60, headers=HEADERS, trust_env=False) as client:
@@ -26,7 +21,7 @@ def main():
 
         last = ""
         with connect_sse(client, "GET", f"{ADDRESS}/sse") as source:
-            for sent in events(source):
+            for sent in source.iter_sse():
                 event = json.loads(sent.data)
                 log.take(event)
                 last = sent.id or last
@@ -38,7 +33,7 @@ def main():
                 if log.deltas >= ENOUGH:
                     break
         with connect_sse(client, "GET", f"{ADDRESS}/sse", headers={"Last-Event-ID": last}) as source:
-            for sent in events(source):
+            for sent in source.iter_sse():
                 log.take(json.loads(sent.data))
                 if log.ended:
                     break

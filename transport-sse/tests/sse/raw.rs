@@ -80,11 +80,26 @@ impl Raw {
             self.unchunk();
             if let Some(at) = memchr::memmem::find(&self.text, b"\n\n") {
                 let block: Vec<u8> = self.text.drain(..at + 2).collect();
-                return Some(parse(std::str::from_utf8(&block).unwrap()));
+                let block = parse(std::str::from_utf8(&block).unwrap());
+                assert!(block.data.is_some(), "some libraries make an empty event of {block:?}");
+                return Some(block);
             }
             if self.whole || !self.more().await {
                 return None;
             }
+        }
+    }
+
+    /// Waits for so many comments in a row, and leaves them to the next block.
+    pub(crate) async fn comments(&mut self, count: usize) {
+        let wanted = ":\n".repeat(count);
+        loop {
+            self.unchunk();
+            assert!(wanted.as_bytes().starts_with(&self.text) || self.text.starts_with(wanted.as_bytes()));
+            if self.text.starts_with(wanted.as_bytes()) {
+                return;
+            }
+            assert!(self.more().await, "the stream goes on");
         }
     }
 
