@@ -12,7 +12,9 @@ import { RequestDock } from "./requests.tsx";
 import { Sidebar } from "./sidebar.tsx";
 import { SignIn } from "./sign-in.tsx";
 import { read, write, type Credentials } from "./storage.ts";
+import { Revealed } from "./revealed.tsx";
 import { explain } from "./text/errors.ts";
+import { reveal } from "./text/reveal.ts";
 import { Thread } from "./thread.tsx";
 import { Toasts, type Toast } from "./toasts.tsx";
 import { answerText } from "./turn.tsx";
@@ -140,7 +142,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
 
   const title = titleOf(client, chatId);
   useEffect(() => {
-    document.title = `${requests.length > 0 ? "● " : ""}${title ? `${title} · ` : ""}Switchboard`;
+    document.title = `${requests.length > 0 ? "● " : ""}${title ? `${reveal(title)} · ` : ""}Switchboard`;
   }, [title, requests.length > 0]);
 
   if (unauthorized) {
@@ -160,7 +162,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
       <main class="main" inert={drawer}>
         <header class="top">
           <button type="button" class="quiet icon-button drawer-open" onClick={() => setDrawer(true)} aria-label="Open the list of chats" aria-expanded={drawer}><IconMenu /></button>
-          {nothing ? <span class="title" /> : <h1 class="title">{title ?? "New chat"}</h1>}
+          {nothing ? <span class="title" /> : <h1 class="title"><Revealed text={title ?? "New chat"} style="prose" /></h1>}
           {chat.model && <span class="model">{chat.model}</span>}
           {!online && <ConnectionState status={status} way={client.way} onReconnect={() => reconnect(client)} />}
           <button type="button" class="quiet icon-button drawer-open" onClick={openNew} aria-label="New chat"><IconPlus /></button>

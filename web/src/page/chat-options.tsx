@@ -1,5 +1,6 @@
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { IconClose } from "./icons.tsx";
+import { Revealed } from "./revealed.tsx";
 
 /** As the gateway counts it. */
 const TITLE_BYTES = 256;
@@ -48,7 +49,7 @@ export function ChatOptions({ title, running, online, onRename, onDelete, onClos
         </header>
         {asking ? (
           <>
-            <p><strong class="chat-named">{title}</strong> goes with everything in it, for everybody and for ever.{running && " The agent is at work in it and will be stopped."}</p>
+            <p><strong class="chat-named"><Revealed text={title} style="prose" /></strong> goes with everything in it, for everybody and for ever.{running && " The agent is at work in it and will be stopped."}</p>
             <div class="chat-options-actions">
               <button type="button" ref={keep} onClick={() => setAsking(false)}>Keep it</button>
               <button type="button" class="danger" disabled={!online} onClick={() => { onDelete(); close(); }}>Delete</button>

@@ -1,8 +1,9 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { memo } from "./hooks.ts";
 import { IconCheck, IconCopy } from "./icons.tsx";
-import { fromTexts, fromUnified, type DiffLine } from "./text/diff.ts";
+import { compressed, fromTexts, fromUnified, type DiffLine } from "./text/diff.ts";
 import { highlight, type Piece } from "./text/highlight.ts";
+import { Gap, Revealed } from "./revealed.tsx";
 
 /** A block that still grows is coloured while that is cheap enough to do in every frame. */
 const GROWING_LONGEST = 4_000;
@@ -22,6 +23,16 @@ export const CodeBlock = memo<{ code: string; language: string; growing?: boolea
     </figure>
   );
 });
+
+/** Code of a request: nothing coloured, so that nothing looks like a comment that is none, and everything odd marked. */
+export function RevealedCode({ code, label }: { code: string; label: string }) {
+  return (
+    <figure class="code">
+      <figcaption><span>{label}</span><CopyButton text={code} what="code" /></figcaption>
+      <pre tabIndex={0} class="revealed-code"><code><Revealed text={code} style="code" /></code></pre>
+    </figure>
+  );
+}
 
 function piece(part: Piece): preact.ComponentChild {
   if (typeof part === "string") return part;
@@ -73,10 +84,10 @@ const SIGNS = { same: " ", added: "+", deleted: "−", hunk: "" };
 function Lines({ lines }: { lines: DiffLine[] }) {
   return (
     <pre class="diff" tabIndex={0}>
-      {lines.map((line, index) => (
+      {compressed(lines).map((line, index) => (
         <span key={index} class={`diff-line is-${line.kind}`}>
           <span class="diff-sign" aria-label={line.kind === "added" ? "added" : line.kind === "deleted" ? "deleted" : undefined}>{SIGNS[line.kind]}</span>
-          <span>{line.text || " "}{"\n"}</span>
+          {line.blank ? <Gap text={`${line.blank} blank lines`} /> : <span class="diff-text"><Revealed text={line.text || " "} style="code" />{"\n"}</span>}
         </span>
       ))}
     </pre>

@@ -1,5 +1,7 @@
 import { useState } from "preact/hooks";
 import type { Answer, Question, QuestionItem } from "../client/index.ts";
+import { Revealed } from "./revealed.tsx";
+import { reveal } from "./text/reveal.ts";
 
 interface QuestionsProps {
   question: Question;
@@ -52,15 +54,15 @@ function Choice({ item, draft: { chosen, own }, onChange }: ChoiceProps) {
   };
   return (
     <fieldset class="choice">
-      <legend>{item.header && <span class="tag">{item.header}</span>}{item.question}{many && <span class="muted"> Choose any.</span>}</legend>
+      <legend>{item.header && <span class="tag"><Revealed text={item.header} style="prose" /></span>}<span class="asked"><Revealed text={item.question} style="prose" /></span>{many && <span class="muted"> Choose any.</span>}</legend>
       {item.options?.map(({ label, description }) => (
         <label key={label} class="option">
           <input type={many ? "checkbox" : "radio"} name={item.question} checked={chosen.includes(label)} onChange={(event) => toggle(label, event.currentTarget.checked)} />
-          <span>{label}{description && <span class="muted"> {description}</span>}</span>
+          <span><Revealed text={label} style="prose" />{description && <span class="muted"> <Revealed text={description} style="prose" /></span>}</span>
         </label>
       ))}
       <label class="option own">
-        <span class="visually-hidden">Your own answer to: {item.question}</span>
+        <span class="visually-hidden">Your own answer to: {reveal(item.question)}</span>
         <input type="text" value={own} placeholder={item.options?.length ? "Or write your own answer" : "Your answer"}
           onInput={({ currentTarget: { value } }) => onChange({ chosen: many ? chosen : value ? [] : chosen, own: value })} />
       </label>

@@ -3,6 +3,7 @@ import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Answer, PermissionRequest, RequestItem, Resolution } from "../client/index.ts";
 import { memo } from "./hooks.ts";
 import { Questions } from "./questions.tsx";
+import { Revealed } from "./revealed.tsx";
 import { Input } from "./tool.tsx";
 
 /** A prompt that appears under a finger that is already on its way must not take the tap for an answer. */
@@ -72,9 +73,9 @@ function Permission({ request, disabled, onAnswer }: PermissionProps) {
   const deny = () => onAnswer({ decision: "deny", ...(reason?.trim() && { message: reason.trim() }) });
   return (
     <>
-      <h2 id="dock-title"><span class="lamp" data-lamp="waiting" /><span>Allow <strong>{request.tool}</strong>?</span></h2>
-      {request.description && <p id="dock-why" class="muted">{request.description}</p>}
+      <h2 id="dock-title"><span class="lamp" data-lamp="waiting" /><span>Allow <strong><Revealed text={request.tool} style="code" /></strong>?</span></h2>
       <div class="dock-input"><Input input={request.input} /></div>
+      {request.description && <p id="dock-why" class="muted"><Revealed text={request.description} style="prose" /></p>}
       {request.truncated && <p class="warning">This was cut to the gateway's limit. The agent will do more than what you see here.</p>}
       {asks ? (
         <form class="dock-actions" onKeyDown={back} onSubmit={(event) => { event.preventDefault(); if (!disabled) deny(); }}>
@@ -107,7 +108,7 @@ export const ResolvedRequest = memo<{ request: RequestItem }>(({ request }) => {
   return (
     <p class="trace" data-request={request.requestId} data-resolution={resolution}>
       <span class="lamp" data-lamp={resolution === undefined ? "waiting" : resolution === "denied" ? "failed" : resolution === "turn_ended" || resolution === "withdrawn" ? "off" : "done"} />
-      {permission ? <span>Permission for <strong>{permission.tool}</strong></span> : <span>{question!.questions.map((each) => each.question).join(" ")}</span>}
+      {permission ? <span>Permission for <strong><Revealed text={permission.tool} style="code" /></strong></span> : <span><Revealed text={question!.questions.map((each) => each.question).join(" ")} style="prose" /></span>}
       <span class="muted">{resolution === undefined ? "waits for an answer" : RESOLUTIONS[resolution]}</span>
     </p>
   );

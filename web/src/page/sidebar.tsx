@@ -1,7 +1,9 @@
 import type { ChatSummary, Status, Way } from "../client/index.ts";
 import { IconClose, IconHelp, IconMore, IconPlus, Mark } from "./icons.tsx";
 import { ConnectionState } from "./connection-state.tsx";
+import { Revealed } from "./revealed.tsx";
 import { day } from "./text/format.ts";
+import { reveal } from "./text/reveal.ts";
 
 interface SidebarProps {
   chats: readonly ChatSummary[];
@@ -39,9 +41,9 @@ export function Sidebar(props: SidebarProps) {
                 <li key={chat.chat_id} class="chat-row">
                   <button type="button" class="chat-link" data-chat={chat.chat_id} aria-current={chat.chat_id === props.current ? "page" : undefined} onClick={() => props.onOpen(chat.chat_id)}>
                     <Lamp chat={chat} waiting={props.waiting} />
-                    <span class="chat-title">{chat.title || "New chat"}</span>
+                    <span class="chat-title"><Revealed text={chat.title || "New chat"} style="prose" /></span>
                   </button>
-                  <button type="button" class="quiet icon-button chat-more" aria-haspopup="dialog" aria-label={`Rename or delete ${chat.title || "New chat"}`} title="Rename or delete" onClick={() => props.onOptions(chat.chat_id)}><IconMore /></button>
+                  <button type="button" class="quiet icon-button chat-more" aria-haspopup="dialog" aria-label={`Rename or delete ${reveal(chat.title || "New chat")}`} title="Rename or delete" onClick={() => props.onOptions(chat.chat_id)}><IconMore /></button>
                 </li>
               ))}
             </ul>

@@ -1,9 +1,10 @@
 import { useState } from "preact/hooks";
 import type { RequestItem, ToolItem } from "../client/index.ts";
-import { CodeBlock, CopyButton, TextDiff, UnifiedDiff } from "./code.tsx";
+import { CopyButton, RevealedCode, TextDiff, UnifiedDiff } from "./code.tsx";
 import { memo } from "./hooks.ts";
 import { IconChevron } from "./icons.tsx";
-import { pretty, reveal, shown, summary } from "./text/tools.ts";
+import { Revealed } from "./revealed.tsx";
+import { pretty, shown, summary } from "./text/tools.ts";
 
 /** Lamp and word; the word is for those who do not see the lamp where `said` is false. */
 function state(tool: ToolItem, permission: RequestItem | undefined): { lamp: string; word: string; said: boolean } {
@@ -29,8 +30,8 @@ export const ToolRow = memo<{ tool: ToolItem; permission: RequestItem | undefine
     <details class="step tool" data-tool={tool.name} data-status={tool.status} data-resolution={permission?.resolution} onToggle={(event) => setOpen(event.currentTarget.open)}>
       <summary>
         <span class="lamp" data-lamp={lamp} />
-        <span class="tool-name">{tool.name}</span>
-        <span class="step-argument">{path ?? summary(tool.arguments)}</span>
+        <span class="tool-name"><Revealed text={tool.name} style="code" /></span>
+        <span class="step-argument"><Revealed text={path ?? summary(tool.arguments)} style="code" /></span>
         {tool.edits.length > 0 && <span class="counts"><ins>+{added}</ins> <del>−{deleted}</del></span>}
         <span class={said ? "tool-status" : "visually-hidden"}>{word}</span>
         <IconChevron />
@@ -45,7 +46,7 @@ function ToolBody({ tool }: { tool: ToolItem }) {
     <>
       {tool.edits.map((edit, index) => (
         <section key={index}>
-          <h3 class="step-label">{edit.path}</h3>
+          <h3 class="step-label"><Revealed text={edit.path} style="code" /></h3>
           {edit.diff ? <UnifiedDiff diff={edit.diff} /> : <p class="muted">{edit.added} lines added, {edit.deleted} deleted. The change is too large to show.</p>}
         </section>
       ))}
@@ -71,20 +72,20 @@ export function Input({ input }: { input: unknown }) {
   const parts = shown(input);
   switch (parts.kind) {
     case "command":
-      return <><CodeBlock code={reveal(parts.command)} language="bash" /><Rest rest={parts.rest} /></>;
+      return <><RevealedCode code={parts.command} label="command" /><Rest rest={parts.rest} /></>;
     case "change":
       return (
         <>
-          <h3 class="step-label">{reveal(parts.path)}</h3>
-          {parts.changes.map((change, index) => <TextDiff key={index} before={reveal(change.before)} after={reveal(change.after)} />)}
+          <h3 class="step-label"><Revealed text={parts.path} style="code" /></h3>
+          {parts.changes.map((change, index) => <TextDiff key={index} before={change.before} after={change.after} />)}
           <Rest rest={parts.rest} />
         </>
       );
     case "other":
-      return <CodeBlock code={reveal(parts.text)} language={typeof input === "string" ? "" : "json"} />;
+      return <RevealedCode code={parts.text} label={typeof input === "string" ? "text" : "json"} />;
   }
 }
 
 function Rest({ rest }: { rest: unknown }) {
-  return rest === undefined ? null : <CodeBlock code={reveal(pretty(rest))} language="json" />;
+  return rest === undefined ? null : <RevealedCode code={pretty(rest)} label="and with it" />;
 }

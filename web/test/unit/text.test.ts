@@ -4,7 +4,7 @@ import { parseBlocks, type Blocks } from "../../src/page/text/blocks.ts";
 import { fromTexts, fromUnified } from "../../src/page/text/diff.ts";
 import { cost, count, day, duration } from "../../src/page/text/format.ts";
 import { highlight, type Piece } from "../../src/page/text/highlight.ts";
-import { reveal, shown, summary } from "../../src/page/text/tools.ts";
+import { shown, summary } from "../../src/page/text/tools.ts";
 
 const MARKDOWN = `# Title
 
@@ -90,7 +90,7 @@ test("a permission shows all of its input", () => {
   assert.deepEqual(shown({ file_path: "f", old_string: "a", new_string: "b", replace_all: true }), { kind: "change", path: "f", changes: [{ before: "a", after: "b" }], rest: { replace_all: true } });
   assert.equal(shown({ file_path: "f", edits: [{ old_string: "a", new_string: "b", extra: 1 }] }).kind, "other");
   assert.equal(shown({ any: 1 }).kind, "other");
-  assert.equal(reveal("rm\u202e x\r\n\u200b"), "rm⟨U+202E⟩ x\r\n⟨U+200B⟩");
+  assert.deepEqual(shown({ command: "ls", description: "also a field" }), { kind: "command", command: "ls", rest: { description: "also a field" } });
   assert.equal(summary({ x: 1, command: "ls\npwd" }), "ls…");
 });
 

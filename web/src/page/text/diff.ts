@@ -1,8 +1,11 @@
 /** Lines of a change, from a unified diff or from two texts. */
+import { BLANK_LINES } from "./reveal.ts";
 
 export interface DiffLine {
   readonly kind: "same" | "added" | "deleted" | "hunk";
   readonly text: string;
+  /** That it stands for so many blank lines. */
+  readonly blank?: number;
 }
 
 export function fromUnified(diff: string): DiffLine[] {
@@ -45,6 +48,20 @@ export function fromTexts(before: string, after: string): DiffLine[] {
     }
   }
   return [...result, ...lines("deleted", a.slice(i)), ...lines("added", b.slice(j))];
+}
+
+/** Lines for people: blank ones in a row that all came, went or stayed are counted. */
+export function compressed(all: readonly DiffLine[]): DiffLine[] {
+  const result: DiffLine[] = [];
+  for (let from = 0; from < all.length;) {
+    const { kind } = all[from]!;
+    let to = from;
+    while (to < all.length && all[to]!.kind === kind && /^[ \t]*$/.test(all[to]!.text)) to += 1;
+    if (to - from >= BLANK_LINES) result.push({ kind, text: "", blank: to - from });
+    else result.push(...all.slice(from, Math.max(to, from + 1)));
+    from = Math.max(to, from + 1);
+  }
+  return result;
 }
 
 function lines(kind: DiffLine["kind"], texts: string[]): DiffLine[] {

@@ -27,7 +27,7 @@ export function shown(input: unknown): Shown {
   if (typeof input !== "object" || input === null) return { kind: "other", text: typeof input === "string" ? input : pretty(input) };
   const fields = input as Record<string, unknown>;
   const { command, file_path: path, old_string: before, new_string: after, content, edits } = fields;
-  if (typeof command === "string") return { kind: "command", command, rest: others(fields, ["command", "description"]) };
+  if (typeof command === "string") return { kind: "command", command, rest: others(fields, ["command"]) };
   if (typeof path === "string") {
     if (typeof before === "string" && typeof after === "string") {
       return { kind: "change", path, changes: [{ before, after }], rest: others(fields, ["file_path", "old_string", "new_string"]) };
@@ -59,10 +59,4 @@ function others(fields: Record<string, unknown>, known: string[]): unknown {
 function shorten(text: string): string {
   const line = text.trim().split("\n", 1)[0]!;
   return line.length > LONGEST || line.length < text.trim().length ? `${line.slice(0, LONGEST)}…` : line;
-}
-
-/** Makes visible what could make a command look like another one: controls, direction marks, zero widths. */
-export function reveal(text: string): string {
-  return text.replace(/\r(?!\n)|[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g,
-    (char) => `⟨U+${char.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
 }
