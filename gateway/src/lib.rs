@@ -38,7 +38,7 @@ pub fn run() -> ExitCode {
         Command::AgentHost => agent_host(),
     };
     result.unwrap_or_else(|failure| {
-        console::note(&format!("switchboard: {failure}"));
+        console::last_words(format!("switchboard: {failure}"));
         ExitCode::FAILURE
     })
 }

@@ -40,7 +40,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(3);
 /// Runs the gateway until it is told to stop.
 pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode> {
     let config = Config::read(args)?;
-    logs::start(config.log.as_deref(), config.log_format)?;
+    let _log = logs::start(config.log.as_deref(), config.log_format)?;
     crate::runtime()?.block_on(serve(config))
 }
 

@@ -20,36 +20,37 @@ use crate::{
 
 /// Tells the person at the terminal where the gateway is, who answers, and what to know.
 pub(crate) fn announce(config: &Config, bound: &[SocketAddr], token: Option<&SecretString>, agent: &Chosen) {
-    console::line("Switchboard is ready.\n");
+    let mut text = String::from("Switchboard is ready.\n");
+    let mut say = |line: &str| {
+        text.push_str(line);
+        text.push('\n');
+    };
+    say("");
     for address in bound {
-        console::line(&format!("  Page    {}", page_url(*address, &config.base_path, token)));
+        say(&format!("  Page    {}", page_url(*address, &config.base_path, token)));
     }
     for path in &config.listen_unix {
-        console::line(&format!("  HTTP    unix:{}, for a reverse proxy", path.display()));
+        say(&format!("  HTTP    unix:{}, for a reverse proxy", path.display()));
     }
     for host in &config.allow_hosts {
-        console::line(&format!("          and as {host}, with the same #token=..."));
+        say(&format!("          and as {host}, with the same #token=..."));
     }
     if let Some(path) = &config.unix {
-        console::line(&format!("  Socket  unix:{}", path.display()));
+        say(&format!("  Socket  unix:{}", path.display()));
     }
-    console::line(&format!("  Agent   {} ({})", agent.name, agent.why));
-    console::line(&format!("  Works in {}", config.workspace.display()));
+    say(&format!("  Agent   {} ({})", agent.name, agent.why));
+    say(&format!("  Works in {}", config.workspace.display()));
     if config.auth {
-        console::line(&format!(
-            "  Token   in {}; whoever has it can run the agent",
-            config.token_file.display()
-        ));
+        say(&format!("  Token   in {}; whoever has it can run the agent", config.token_file.display()));
     } else {
-        console::line(
-            "  Token   none: --no-auth lets in every program on this machine that reaches the port",
-        );
+        say("  Token   none: --no-auth lets in every program on this machine that reaches the port");
     }
-    console::line("");
+    say("");
     if let Some(chat) = chat_command(config, bound, config::default_data_dir().ok().as_deref()) {
-        console::line(&format!("In a terminal: {chat}"));
+        say(&format!("In a terminal: {chat}"));
     }
-    console::line("Ctrl-C stops the gateway and ends running turns.");
+    say("Ctrl-C stops the gateway and ends running turns.");
+    console::announce(text);
 }
 
 /// How a terminal reaches this gateway: without arguments only where everything is as usual. `None`: through a proxy

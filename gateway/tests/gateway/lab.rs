@@ -60,6 +60,14 @@ impl Gateway {
 
     /// Starts `serve` on a free port. Fails if it is not ready in time.
     pub(crate) fn start_with(change: impl FnOnce(&mut Command)) -> Self {
+        Self::start_logging_to(|log| File::create(log).unwrap().into(), change)
+    }
+
+    /// The same, with a standard error that is made of the path where [`Self::log`] looks for it.
+    pub(crate) fn start_logging_to(
+        stderr: impl FnOnce(&Path) -> Stdio,
+        change: impl FnOnce(&mut Command),
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut command = switchboard();
         command.args(["serve", "--listen", "127.0.0.1:0"]);
@@ -69,13 +77,13 @@ impl Gateway {
         std::fs::create_dir_all(dir.path().join("work")).unwrap();
         command.arg("--workspace").arg(dir.path().join("work"));
         change(&mut command);
-        let log = File::create(dir.path().join("log")).unwrap();
-        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let stderr = stderr(&dir.path().join("log"));
+        let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut announced = String::new();
         while !announced.contains("Ctrl-C") {
             if stdout.read_line(&mut announced).unwrap() == 0 {
-                let log = std::fs::read_to_string(dir.path().join("log")).unwrap();
+                let log = std::fs::read_to_string(dir.path().join("log")).unwrap_or_default();
                 panic!("the gateway did not start: {log}");
             }
         }

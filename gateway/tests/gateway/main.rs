@@ -12,4 +12,5 @@ mod server;
 mod socket;
 mod sse;
 mod startup;
+mod streams;
 mod terminal;
