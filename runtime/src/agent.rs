@@ -83,13 +83,13 @@ impl Seat {
     ) -> Self {
         let LinkEnds { orders, held, kept } = link;
         let records = Records { chat: chat.clone(), run, inbox, held };
-        Self { chat, run, session, resume, orders: Orders(orders), records, kept }
+        Self { chat, run, session, resume, orders, records, kept }
     }
 }
 
 /// The agent's ends of what the loop tells it.
 pub(crate) struct LinkEnds {
-    pub(crate) orders: mpsc::Receiver<Order>,
+    pub(crate) orders: Orders,
     pub(crate) held: watch::Receiver<bool>,
     pub(crate) kept: watch::Receiver<u64>,
 }
@@ -101,20 +101,47 @@ pub enum Order {
     Command(AgentCommand),
     /// Stop in good order: finish nothing, leave nothing behind, return [`AgentExit::Stopped`].
     Stop,
-    /// Stop now, by force. May follow a `Stop` that takes too long.
+    /// Stop now, by force. May follow a `Stop` that takes too long. A life that goes on for longer than
+    /// [`Limits::cancel_grace_ms`](switchboard_core::Limits::cancel_grace_ms) after it is aborted.
     Kill,
 }
 
-/// The orders to one agent, first come first. Bounded by the hub: it sends one prompt at a time.
+/// How far the end of a life is ordered. It has a place of its own, so that no number of commands keeps it out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Ending {
+    #[default]
+    None,
+    Stop,
+    Kill,
+}
+
+/// The orders to one agent: commands first come first, overtaken by the order to stop or to be killed. The commands
+/// that wait are bounded; an agent that takes none of them is ended.
 #[derive(Debug)]
-pub struct Orders(mpsc::Receiver<Order>);
+pub struct Orders {
+    commands: mpsc::Receiver<AgentCommand>,
+    ending: watch::Receiver<Ending>,
+    heard: Ending,
+}
 
 impl Orders {
-    /// The next order. After the gateway has gone it is [`Order::Stop`], for ever.
+    pub(crate) fn new(commands: mpsc::Receiver<AgentCommand>, ending: watch::Receiver<Ending>) -> Self {
+        Self { commands, ending, heard: Ending::None }
+    }
+
+    /// The next order. After [`Order::Stop`] only [`Order::Kill`] follows, once. After the gateway has gone it is
+    /// [`Order::Stop`], for ever.
     ///
     /// Cancel safe: no order is lost when the future is dropped.
     pub async fn next(&mut self) -> Order {
-        self.0.recv().await.unwrap_or(Order::Stop)
+        let heard = self.heard;
+        let ending = tokio::select! {
+            biased;
+            ending = self.ending.wait_for(|ending| *ending > heard) => ending.map_or(Ending::Stop, |ending| *ending),
+            Some(command) = self.commands.recv(), if heard == Ending::None => return Order::Command(command),
+        };
+        self.heard = ending;
+        if ending == Ending::Kill { Order::Kill } else { Order::Stop }
     }
 }
 
@@ -153,4 +180,29 @@ impl Records {
 pub(crate) enum FromAgent {
     Records { chat: ChatKey, run: AgentRun, records: AgentRecords },
     Exited { chat: ChatKey, run: AgentRun, exit: AgentExit },
+}
+
+#[cfg(test)]
+mod tests {
+    use switchboard_core::agent::CommandId;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn no_number_of_commands_keeps_out_the_order_to_end() {
+        let (commands, commands_end) = mpsc::channel(1);
+        let (ending, ending_end) = watch::channel(Ending::None);
+        let mut orders = Orders::new(commands_end, ending_end);
+        let cancel = || AgentCommand::Cancel { id: CommandId(1), turn_id: TurnId::parse("t").unwrap() };
+        commands.try_send(cancel()).unwrap();
+        assert_eq!(orders.next().await, Order::Command(cancel()));
+        commands.try_send(cancel()).unwrap();
+        assert!(commands.try_send(cancel()).is_err(), "it is full");
+        ending.send_replace(Ending::Stop);
+        assert_eq!(orders.next().await, Order::Stop);
+        ending.send_replace(Ending::Kill);
+        assert_eq!(orders.next().await, Order::Kill, "and no command after a stop");
+        drop((commands, ending));
+        assert_eq!(orders.next().await, Order::Stop, "the gateway has gone");
+    }
 }

@@ -2,6 +2,7 @@
 //! carried out at once.
 
 use std::{
+    future::pending,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -9,26 +10,27 @@ use std::{
 use rustc_hash::FxHashMap;
 use switchboard_core::{
     ChatRef, Counts, Hub, Input, Moment, Offered, Output, Peer, Recipients,
-    agent::{AgentExit, AgentRun},
+    agent::{AgentCommand, AgentExit, AgentRun},
     ids::{ChatKey, ConnId},
     journal::{Append, AppendId, Change, JournalAnswer},
     wire::TurnError,
 };
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch},
-    time::{MissedTickBehavior, interval, sleep_until},
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval, sleep, sleep_until},
 };
 
 use crate::{
-    agent::{Agent, FromAgent, LinkEnds, Order, Resume, Seat},
+    agent::{Agent, Ending, FromAgent, LinkEnds, Orders, Resume, Seat},
     journal::{Journal, Request},
     outbox::Outbox,
 };
 
 /// Inputs of one kind taken per wake, before the others get their turn.
 const INPUTS_PER_WAKE: usize = 64;
-/// Orders that may wait for one agent. The hub sends one prompt at a time and one answer per request.
-const ORDERS: usize = 128;
+/// Commands that may wait for one agent. The hub sends one prompt at a time and one answer per request.
+const COMMANDS: usize = 128;
 /// How often readers that take nothing are looked for.
 const STALL_CHECK: Duration = Duration::from_secs(1);
 /// A loop that was not woken for this long was not running.
@@ -91,7 +93,8 @@ pub(crate) struct Engine<J> {
 
 /// The loop's end of one agent.
 pub(crate) struct Link {
-    orders: mpsc::Sender<Order>,
+    commands: mpsc::Sender<AgentCommand>,
+    ending: watch::Sender<Ending>,
     held: watch::Sender<bool>,
     kept: watch::Sender<u64>,
 }
@@ -267,8 +270,8 @@ impl<J: Journal> Engine<J> {
                     self.over.push((chat, agent.run));
                 }
             }
-            Output::Command { run, command } => self.order(run, Order::Command(command)),
-            Output::StopAgent { run, kill } => self.order(run, if kill { Order::Kill } else { Order::Stop }),
+            Output::Command { run, command } => self.command(run, command),
+            Output::StopAgent { run, kill } => self.end(run, if kill { Ending::Kill } else { Ending::Stop }),
             Output::ForgetChat { chat } => {
                 let agent = Arc::clone(&self.agent);
                 tokio::spawn(async move { agent.forget_chat(&chat).await });
@@ -288,26 +291,36 @@ impl<J: Journal> Engine<J> {
         }
     }
 
-    fn order(&mut self, run: AgentRun, order: Order) {
+    fn command(&mut self, run: AgentRun, command: AgentCommand) {
         let Some(link) = self.agents.get(&run) else { return };
-        if link.orders.try_send(order).is_err() {
-            tracing::warn!(run = run.0, "an agent does not take its orders");
+        if link.commands.try_send(command).is_err() && !link.commands.is_closed() {
+            tracing::warn!(run = run.0, "an agent does not take its orders, and is ended");
+            self.end(run, Ending::Kill);
+        }
+    }
+
+    fn end(&mut self, run: AgentRun, ending: Ending) {
+        if let Some(link) = self.agents.get(&run) {
+            link.ending.send_if_modified(|ordered| std::mem::replace(ordered, ending.max(*ordered)) < ending);
         }
     }
 
     fn start_agent(&mut self, chat: ChatKey, run: AgentRun, session: Option<String>, resume: Option<Resume>) {
-        let (orders, orders_end) = mpsc::channel(ORDERS);
+        let (commands, commands_end) = mpsc::channel(COMMANDS);
+        let (ending, ending_end) = watch::channel(Ending::None);
         let (held, held_end) = watch::channel(false);
         let (kept, kept_end) = watch::channel(0);
-        self.agents.insert(run, Link { orders, held, kept });
+        self.agents.insert(run, Link { commands, ending, held, kept });
         let inbox = self.agents_inbox.clone();
-        let ends = LinkEnds { orders: orders_end, held: held_end, kept: kept_end };
+        let orders = Orders::new(commands_end, ending_end.clone());
+        let ends = LinkEnds { orders, held: held_end, kept: kept_end };
         let seat = Seat::new(chat.clone(), run, session, resume, inbox.clone(), ends);
         let agent = Arc::clone(&self.agent);
+        let grace = Duration::from_millis(self.hub.limits().cancel_grace_ms);
         tokio::spawn(async move {
             // In a task of its own, so that a panic ends this life and nothing else.
             let life = tokio::spawn(async move { agent.run(seat).await });
-            let exit = life.await.unwrap_or_else(|_| AgentExit::Gone(panicked()));
+            let exit = end_of(life, ending_end, grace, run).await;
             // A gateway that has gone needs no report.
             let _ = inbox.send(FromAgent::Exited { chat, run, exit }).await;
         });
@@ -375,6 +388,31 @@ impl<J: Journal> Engine<J> {
     }
 }
 
+/// How a life ends. One that goes on for `grace` after the order to be killed is aborted, and is over for the gateway
+/// even where it never comes to a point at which that can be done: its place is not to be lost.
+async fn end_of(
+    mut life: JoinHandle<AgentExit>,
+    mut ending: watch::Receiver<Ending>,
+    grace: Duration,
+    run: AgentRun,
+) -> AgentExit {
+    let overdue = async {
+        if ending.wait_for(|ending| *ending == Ending::Kill).await.is_err() {
+            // The gateway has gone: nobody waits for the place.
+            pending::<()>().await;
+        }
+        sleep(grace).await;
+    };
+    tokio::select! {
+        exit = &mut life => exit.unwrap_or_else(|_| AgentExit::Gone(panicked())),
+        () = overdue => {
+            life.abort();
+            tracing::warn!(run = run.0, "an agent ignored the order to end, and was aborted");
+            AgentExit::Gone(ignored_orders())
+        }
+    }
+}
+
 /// Takes what else is there, up to the bound.
 fn take<T>(channel: &mut mpsc::UnboundedReceiver<T>, mut each: impl FnMut(T)) {
     for _ in 1..INPUTS_PER_WAKE {
@@ -404,6 +442,13 @@ fn panicked() -> TurnError {
     TurnError {
         code: "agent_crashed".into(),
         detail: "the agent crashed before its answer was complete".into(),
+    }
+}
+
+fn ignored_orders() -> TurnError {
+    TurnError {
+        code: "agent_stopped".into(),
+        detail: "the agent did not take its orders and was ended before its answer was complete".into(),
     }
 }
 

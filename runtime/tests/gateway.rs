@@ -10,7 +10,7 @@ use switchboard_core::{
     Limits, Peer,
     agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords, StreamId},
     ids::Principal,
-    wire::{Frame, Outcome},
+    wire::{Frame, Outcome, PermissionRequest},
 };
 use switchboard_runtime::{Agent, Connection, Gateway, Memory, Next, Order, Running, Seat};
 use tokio::time::timeout;
@@ -246,4 +246,78 @@ async fn a_connection_that_is_dropped_frees_its_place() {
         let mut three = Client::new(&gateway);
         assert_eq!(three.next().await, Err(1013));
     }
+}
+
+/// Hears no order in the chat `deaf`, after it has asked as many permissions as it is to; obeys in the others.
+struct Deaf {
+    asks: u64,
+}
+
+#[async_trait]
+impl Agent for Deaf {
+    fn name(&self) -> &str {
+        "deaf"
+    }
+
+    async fn run(&self, seat: Seat) -> AgentExit {
+        if seat.chat.chat.as_str() != "deaf" {
+            return Obedient.run(seat).await;
+        }
+        for number in 1..=self.asks {
+            let ask = AgentEvent::Permission(asked(number));
+            say(&seat, number, vec![ask]).await.unwrap();
+        }
+        std::future::pending().await
+    }
+}
+
+fn asked(number: u64) -> PermissionRequest {
+    serde_json::from_value(json!({
+        "request_id": format!("r{number}"), "tool": "Bash", "input": {},
+    }))
+    .unwrap()
+}
+
+fn with_one_place() -> Limits {
+    Limits { agents: 1, cancel_grace_ms: 20, frames_per_second: 10_000, frames_burst: 10_000, ..limits() }
+}
+
+#[tokio::test]
+async fn an_agent_that_ignores_its_orders_is_aborted_and_frees_its_place() {
+    let deaf = Arc::new(Deaf { asks: 0 });
+    let (gateway, running) = Gateway::start(with_one_place(), [7; 32], Memory::new(), deaf.clone());
+    let mut client = Client::new(&gateway);
+    client.say("deaf", "hello").await;
+    client.until("turn_started").await;
+    client.say("other", "waits for the only place").await;
+    client.send(json!({"type": "cancel", "chat_id": "deaf"})).await;
+    let end = client.until("turn_end").await;
+    assert_eq!((&end["chat_id"], &end["outcome"]), (&json!("deaf"), &json!("cancelled")));
+    let end = client.until("turn_end").await;
+    assert_eq!((&end["chat_id"], &end["outcome"]), (&json!("other"), &json!("completed")));
+    gateway.shut_down();
+    drop(client);
+    timeout(PATIENCE, running.finished()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_agent_that_takes_none_of_its_commands_is_ended_when_no_more_of_them_can_wait() {
+    let deaf = Arc::new(Deaf { asks: 200 });
+    let limits = Limits { open_requests: 1_000, ..with_one_place() };
+    let (gateway, _running) = Gateway::start(limits, [7; 32], Memory::new(), deaf);
+    let mut client = Client::new(&gateway);
+    client.say("deaf", "hello").await;
+    let mut requests = Vec::new();
+    for _ in 0..200 {
+        requests.push(client.until("permission_request").await["request_id"].clone());
+    }
+    for request in requests {
+        client
+            .send(json!({"type": "respond", "chat_id": "deaf", "request_id": request, "decision": "allow"}))
+            .await;
+    }
+    let end = client.until("turn_end").await;
+    assert_eq!((&end["outcome"], &end["error"]["code"]), (&json!("interrupted"), &json!("agent_stopped")));
+    client.say("other", "now there is a place").await;
+    assert_eq!(client.until("turn_end").await["outcome"], "completed");
 }
