@@ -136,8 +136,8 @@ export function runningTurn(chat: Chat): Turn | undefined {
 
 /** Permission requests and questions that wait for an answer, first come first. */
 export function openRequests(chat: Chat): RequestItem[] {
-  return chat.turns.flatMap((turn) =>
-    turn.phase === "done" ? [] : turn.items.filter((item): item is RequestItem => item.kind === "request" && !item.resolution));
+  // Those of a turn that has ended have a resolution; what is asked outside of turns has to be answered, too.
+  return chat.turns.flatMap((turn) => turn.items.filter((item): item is RequestItem => item.kind === "request" && item.at !== undefined && !item.resolution));
 }
 
 function withGoal(chat: Chat, goal: GoalState | undefined): Chat {

@@ -302,6 +302,10 @@ export class Client {
       case "next":
         this.#holes.delete(place.chat_id);
         this.#views.set(place.chat_id, applyEvent(chat, event));
+        // Also an asking whose id was there before: the answer that was sent was not to it.
+        if (event.event === "request_resolved" || event.event === "permission_request" || event.event === "question") {
+          this.#responding.delete(`${event.chat_id} ${event.request_id}`);
+        }
         this.#listed(event);
     }
   }

@@ -1,6 +1,6 @@
 /** What a chat's events say, turn by turn. Pure: events in, turns out; what did not change keeps its identity. */
 import type {
-  ChatEvent, Cost, FileEdit, Outcome, PermissionRequest, Question, Resolution, TurnError, TurnId, Usage,
+  ChatEvent, Cost, Cursor, FileEdit, Outcome, PermissionRequest, Question, Resolution, TurnError, TurnId, Usage,
 } from "./wire.ts";
 
 /** A stream of the answer or of thinking, or a whole message. */
@@ -35,6 +35,8 @@ export interface RequestItem {
   readonly kind: "request";
   readonly key: string;
   readonly requestId: string;
+  /** Where it was asked: an id that is asked again is another request. Absent while the page of history with it is not loaded. */
+  readonly at?: Cursor;
   readonly permission?: PermissionRequest;
   readonly question?: Question;
   readonly resolution?: Resolution;
@@ -66,6 +68,11 @@ const PHASES = ["queued", "running", "done"] as const;
 /** The turns after one more event. */
 export function applyToTurns(turns: readonly Turn[], event: ChatEvent): readonly Turn[] {
   if (event.event === "goal_state") return turns;
+  if (event.event === "request_resolved" && event.turn_id === undefined) {
+    // A request outside of turns stands alone, and so does its answer: they meet here.
+    const asked = turns.findLastIndex((turn) => turn.items.some((item) => isOpen(item, event.request_id)));
+    if (asked >= 0) return turns.with(asked, applyToTurn(turns[asked]!, event));
+  }
   // What belongs to no turn stands alone.
   const id = event.turn_id ?? `${event.epoch}.${event.seq}`;
   let index = turns.length - 1;
@@ -118,10 +125,10 @@ function applyToTurn(turn: Turn, event: ChatEvent): Turn {
     case "permission_request":
     case "question": {
       const body = event.event === "question" ? { question: event } : { permission: event };
-      return upsert(turn, { ...request(event.request_id), ...body });
+      return withRequest(turn, { ...request(event.request_id), at: { epoch: event.epoch, seq: event.seq }, ...body });
     }
     case "request_resolved":
-      return upsert(turn, { ...request(event.request_id), resolution: event.resolution });
+      return withRequest(turn, { ...request(event.request_id), resolution: event.resolution });
     case "turn_end": {
       const end = {
         outcome: event.outcome, latencyMs: event.latency_ms,
@@ -144,11 +151,35 @@ export function joinTurns(older: readonly Turn[], newer: readonly Turn[]): reado
     byId.delete(turn.id);
     return rest ? joinTurn(turn, rest) : turn;
   });
-  return [...joined, ...newer.filter((turn) => byId.has(turn.id))];
+  // Answers whose requests were outside of turns, and on the older page.
+  const answers = newer.flatMap((turn) => (byId.has(turn.id) ? turn.items.filter((item) => item.kind === "request" && !item.at) : []));
+  const answered = answers.reduce<readonly Turn[]>((turns, answer) => {
+    const asked = turns.findLastIndex((turn) => answer.kind === "request" && turn.items.some((item) => isOpen(item, answer.requestId)));
+    return asked < 0 ? turns : turns.with(asked, upsertAny(turns[asked]!, answer));
+  }, joined);
+  return [...answered, ...newer.filter((turn) => byId.has(turn.id))];
+}
+
+function isOpen(item: Item, requestId: string): boolean {
+  return item.kind === "request" && item.requestId === requestId && item.at !== undefined && !item.resolution;
+}
+
+function upsertAny(turn: Turn, item: Item): Turn {
+  return item.kind === "request" ? withRequest(turn, item) : upsert(turn, item);
+}
+
+/** An answer goes to the asking that is open; an asking that was had is the same, any other one is new. */
+function withRequest(turn: Turn, next: RequestItem): Turn {
+  const same = (item: Item): item is RequestItem => item.kind === "request" && item.requestId === next.requestId
+    && (next.at ? item.at?.epoch === next.at.epoch && item.at.seq === next.at.seq : !item.resolution || !item.at);
+  const known = turn.items.findLast(same);
+  if (known) return upsert(turn, { ...next, key: known.key });
+  const taken = turn.items.some((item) => item.key === next.key);
+  return upsert(turn, taken ? { ...next, key: `${next.key} ${next.at?.epoch} ${next.at?.seq}` } : next);
 }
 
 function joinTurn(older: Turn, newer: Turn): Turn {
-  const whole = newer.items.reduce(upsert, { ...older, ...newer, items: older.items });
+  const whole = newer.items.reduce(upsertAny, { ...older, ...newer, items: older.items });
   return settle({ ...whole, phase: later(older.phase, newer.phase) });
 }
 

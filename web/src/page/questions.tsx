@@ -1,52 +1,62 @@
 import { useState } from "preact/hooks";
 import type { Answer, Question, QuestionItem } from "../client/index.ts";
+import { SeenBox } from "./consent/seen-box.tsx";
 import { Revealed } from "./revealed.tsx";
 import { reveal } from "./text/reveal.ts";
 
 interface QuestionsProps {
   question: Question;
   disabled: boolean;
+  /** All of it was on the screen. */
+  seen: boolean;
+  onSeen: () => void;
   onAnswer: (answer: Answer) => void;
 }
 
-/** What was chosen and written, by question. */
-type Draft = Record<string, { chosen: readonly string[]; own: string }>;
-const EMPTY = { chosen: [], own: "" };
+/** What was chosen and written, by the question's place: its text may be anything, also `__proto__`. */
+type Draft = Readonly<Record<number, Given>>;
+interface Given { readonly chosen: readonly string[]; readonly own: string }
+const EMPTY: Given = { chosen: [], own: "" };
 
-export function Questions({ question: { questions }, disabled, onAnswer }: QuestionsProps) {
+export function Questions({ question: { questions }, disabled, seen, onSeen, onAnswer }: QuestionsProps) {
   const [draft, setDraft] = useState<Draft>({});
-  const answers = Object.fromEntries(questions.map(({ question }) => {
-    const { chosen, own } = draft[question] ?? EMPTY;
+  const answers = Object.fromEntries(questions.map(({ question }, index) => {
+    const { chosen, own } = draft[index] ?? EMPTY;
     return [question, own.trim() ? [...chosen, own.trim()] : [...chosen]];
   }));
   const complete = Object.values(answers).every((answer) => answer.length > 0);
   const send = (event: Event) => {
     event.preventDefault();
-    if (complete && !disabled) onAnswer({ decision: "answer", answers });
+    if (complete && seen && !disabled) onAnswer({ decision: "answer", answers });
   };
   return (
     <form onSubmit={send}>
       <h2 id="dock-title"><span class="lamp" data-lamp="waiting" />{questions.length === 1 ? "The agent asks" : `The agent asks ${questions.length} things`}</h2>
-      <div class="dock-input">
-        {questions.map((item) => (
-          <Choice key={item.question} item={item} draft={draft[item.question] ?? EMPTY} onChange={(next) => setDraft((all) => ({ ...all, [item.question]: next }))} />
+      <SeenBox characters={questions.reduce((sum, item) => sum + size(item), 0)} complete onSeen={onSeen}>
+        {questions.map((item, index) => (
+          <Choice key={index} name={`question-${index}`} item={item} draft={draft[index] ?? EMPTY} onChange={(next) => setDraft((all) => ({ ...all, [index]: next }))} />
         ))}
-      </div>
+      </SeenBox>
       <div class="dock-actions">
-        <button type="submit" class="primary" disabled={disabled || !complete}>Answer</button>
+        <button type="submit" class="primary" disabled={disabled || !seen || !complete}>Answer</button>
         <button type="button" disabled={disabled} onClick={() => onAnswer({ decision: "deny" })}>Rather not say</button>
       </div>
     </form>
   );
 }
 
-interface ChoiceProps {
-  item: QuestionItem;
-  draft: Draft[string];
-  onChange: (draft: Draft[string]) => void;
+function size({ question, header = "", options = [] }: QuestionItem): number {
+  return options.reduce((sum, { label, description = "" }) => sum + label.length + description.length, question.length + header.length);
 }
 
-function Choice({ item, draft: { chosen, own }, onChange }: ChoiceProps) {
+interface ChoiceProps {
+  name: string;
+  item: QuestionItem;
+  draft: Given;
+  onChange: (draft: Given) => void;
+}
+
+function Choice({ name, item, draft: { chosen, own }, onChange }: ChoiceProps) {
   const many = item.multi_select ?? false;
   const toggle = (label: string, on: boolean) => {
     if (many) onChange({ chosen: on ? [...chosen, label] : chosen.filter((each) => each !== label), own });
@@ -57,7 +67,7 @@ function Choice({ item, draft: { chosen, own }, onChange }: ChoiceProps) {
       <legend>{item.header && <span class="tag"><Revealed text={item.header} style="prose" /></span>}<span class="asked"><Revealed text={item.question} style="prose" /></span>{many && <span class="muted"> Choose any.</span>}</legend>
       {item.options?.map(({ label, description }) => (
         <label key={label} class="option">
-          <input type={many ? "checkbox" : "radio"} name={item.question} checked={chosen.includes(label)} onChange={(event) => toggle(label, event.currentTarget.checked)} />
+          <input type={many ? "checkbox" : "radio"} name={name} checked={chosen.includes(label)} onChange={(event) => toggle(label, event.currentTarget.checked)} />
           <span><Revealed text={label} style="prose" />{description && <span class="muted"> <Revealed text={description} style="prose" /></span>}</span>
         </label>
       ))}

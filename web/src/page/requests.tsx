@@ -1,13 +1,21 @@
 /** What the agent waits for: permission requests and questions, docked above the composer until they are answered. */
-import { useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Answer, PermissionRequest, RequestItem, Resolution } from "../client/index.ts";
+import { RevealedCode } from "./code.tsx";
+import { excerpt } from "./consent/seen.ts";
+import { Collapsed, SeenBox } from "./consent/seen-box.tsx";
+import { useArming } from "./consent/use-arming.ts";
 import { memo } from "./hooks.ts";
 import { Questions } from "./questions.tsx";
 import { Revealed } from "./revealed.tsx";
+import { odd } from "./text/reveal.ts";
+import { pretty } from "./text/tools.ts";
 import { Input } from "./tool.tsx";
 
-/** A prompt that appears under a finger that is already on its way must not take the tap for an answer. */
-const ARMED_AFTER_MS = 400;
+/** Longer names of tools stand whole in the box. */
+const TOOL_CHARACTERS = 80;
+const DESCRIPTION_LINES = 3;
+const DESCRIPTION_CHARACTERS = 280;
 
 interface DockProps {
   requests: readonly RequestItem[];
@@ -19,32 +27,37 @@ interface DockProps {
 export function RequestDock({ requests, online, isResponding, onAnswer }: DockProps) {
   const request = requests[0];
   const card = useRef<HTMLElement>(null);
-  const id = request?.requestId;
-  const [armed, setArmed] = useState<string>();
+  // One asking of a request: an id that comes again is another one.
+  const id = request && `${request.requestId} ${request.at?.epoch} ${request.at?.seq}`;
+  const [seenId, setSeen] = useState<string>();
+  const seen = id !== undefined && seenId === id;
+  const armed = useArming(id && `${id} ${seen} ${online}`);
   useLayoutEffect(() => {
     if (id === undefined) return;
-    const timer = setTimeout(() => setArmed(id), ARMED_AFTER_MS);
     // Not into the words of somebody who writes.
     const { activeElement } = document;
     const writes = activeElement instanceof HTMLTextAreaElement && activeElement.value !== "";
     if (!writes) card.current?.focus({ preventScroll: true });
     return () => {
-      clearTimeout(timer);
       const focus = document.activeElement;
       if (focus === document.body || card.current?.contains(focus)) document.querySelector<HTMLElement>("#composer")?.focus();
     };
   }, [id]);
   if (!request) return null;
   const busy = isResponding(request.requestId);
-  const disabled = busy || !online || armed !== request.requestId;
-  const answer = (given: Answer) => onAnswer(request.requestId, given);
+  const disabled = busy || !online || !armed;
+  const parts = { disabled, seen, onSeen: () => setSeen(id), onAnswer: (given: Answer) => onAnswer(request.requestId, given) };
+  // A key that is held answers nothing.
+  const ignoreRepeats = (event: KeyboardEvent) => {
+    if (event.repeat && (event.key === "Enter" || event.key === " ") && event.target instanceof HTMLElement && event.target.closest("button, input")) event.preventDefault();
+  };
   return (
-    <section class="dock" key={request.requestId} ref={card} tabIndex={-1} role="group" aria-labelledby="dock-title" aria-describedby={request.permission?.description && "dock-why"}>
+    <section class="dock" key={id} ref={card} tabIndex={-1} role="group" aria-labelledby="dock-title" aria-describedby={request.permission?.description && "dock-why"} onKeyDown={ignoreRepeats}>
       {request.permission
-        ? <Permission request={request.permission} disabled={disabled} onAnswer={answer} />
-        : request.question && <Questions question={request.question} disabled={disabled} onAnswer={answer} />}
+        ? <Permission request={request.permission} {...parts} />
+        : request.question && <Questions question={request.question} {...parts} />}
       <p class="dock-foot" role="status">
-        {!online ? "Not connected. You can answer once the connection is back." : busy ? "Sending your answer…" : ""}
+        {!online ? "Not connected. You can answer once the connection is back." : busy ? "Sending your answer…" : !seen ? "You can agree once you have seen the end of it." : ""}
         {requests.length > 1 && <span>1 of {requests.length} requests</span>}
       </p>
     </section>
@@ -54,13 +67,20 @@ export function RequestDock({ requests, online, isResponding, onAnswer }: DockPr
 interface PermissionProps {
   request: PermissionRequest;
   disabled: boolean;
+  /** All of it was on the screen. */
+  seen: boolean;
+  onSeen: () => void;
   onAnswer: (answer: Answer) => void;
 }
 
-function Permission({ request, disabled, onAnswer }: PermissionProps) {
+function Permission({ request, disabled, seen, onSeen, onAnswer }: PermissionProps) {
   const [reason, setReason] = useState<string>();
   const field = useRef<HTMLInputElement>(null);
   const asks = reason !== undefined;
+  const tool = excerpt(request.tool, 1, TOOL_CHARACTERS);
+  const input = useMemo(() => pretty(request.input), [request.input]);
+  const size = input.length + (tool.characters > 0 ? request.tool.length : 0);
+  const marked = useMemo(() => oddities(input, request), [input, request]);
   useLayoutEffect(() => {
     if (asks) field.current?.focus();
   }, [asks]);
@@ -73,10 +93,14 @@ function Permission({ request, disabled, onAnswer }: PermissionProps) {
   const deny = () => onAnswer({ decision: "deny", ...(reason?.trim() && { message: reason.trim() }) });
   return (
     <>
-      <h2 id="dock-title"><span class="lamp" data-lamp="waiting" /><span>Allow <strong><Revealed text={request.tool} style="code" /></strong>?</span></h2>
-      <div class="dock-input"><Input input={request.input} /></div>
-      {request.description && <p id="dock-why" class="muted"><Revealed text={request.description} style="prose" /></p>}
-      {request.truncated && <p class="warning">This was cut to the gateway's limit. The agent will do more than what you see here.</p>}
+      <h2 id="dock-title"><span class="lamp" data-lamp="waiting" /><span>Allow <strong><Revealed text={tool.text} style="code" />{tool.characters > 0 && "…"}</strong>?</span></h2>
+      <SeenBox characters={size} complete={!request.truncated} onSeen={onSeen}>
+        {tool.characters > 0 && <RevealedCode code={request.tool} label="tool" />}
+        <Input input={request.input} />
+      </SeenBox>
+      {marked && <p class="warning">{marked}</p>}
+      {request.description && <Collapsed text={request.description} style="prose" lines={DESCRIPTION_LINES} characters={DESCRIPTION_CHARACTERS} id="dock-why" />}
+      {request.truncated && <p class="warning">This was cut to the gateway's limit. The agent would do more than what you see here, so it cannot be allowed.</p>}
       {asks ? (
         <form class="dock-actions" onKeyDown={back} onSubmit={(event) => { event.preventDefault(); if (!disabled) deny(); }}>
           <label class="grow"><span class="visually-hidden">Reason, optional</span>
@@ -87,13 +111,25 @@ function Permission({ request, disabled, onAnswer }: PermissionProps) {
         </form>
       ) : (
         <div class="dock-actions">
-          <button type="button" class="primary" disabled={disabled} onClick={() => onAnswer({ decision: "allow" })}>Allow once</button>
+          <button type="button" class="primary" disabled={disabled || !seen} onClick={() => onAnswer({ decision: "allow" })}>Allow once</button>
           <button type="button" disabled={disabled} onClick={deny}>Deny</button>
           <button type="button" class="quiet" onClick={() => setReason("")}>Deny with a reason…</button>
         </div>
       )}
     </>
   );
+}
+
+/** Says that something is marked, for who does not look for it. */
+function oddities(input: string, { tool, description }: PermissionRequest): string {
+  const all = [odd(input, "code"), odd(tool, "code"), odd(description ?? "", "prose")];
+  const hidden = all.reduce((sum, each) => sum + each.hidden, 0);
+  const words = all.reduce((sum, each) => sum + each.words, 0);
+  const said = [
+    ...(hidden > 0 ? [`${hidden.toLocaleString("en")} ${hidden === 1 ? "character" : "characters"} that cannot be seen`] : []),
+    ...(words > 0 ? [`${words.toLocaleString("en")} ${words === 1 ? "word" : "words"} that may look like something else`] : []),
+  ];
+  return said.length === 0 ? "" : `Marked here: ${said.join(", and ")}.`;
 }
 
 const RESOLUTIONS: Record<Resolution, string> = {

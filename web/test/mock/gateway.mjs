@@ -10,7 +10,8 @@ const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript", "
 const CSP = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob: data:; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 const PAGE_EVENTS = 60;
 
-export async function startMock({ port = 0, token = "secret", base = "/" } = {}) {
+/** `agent` plays what `message` gets; without, the scripted one does. `ready`: more of what is said first. */
+export async function startMock({ port = 0, token = "secret", base = "/", agent = play, ready = {} } = {}) {
   const chats = new Map();
   const sockets = new Set();
   let refusing = false;
@@ -61,7 +62,7 @@ export async function startMock({ port = 0, token = "secret", base = "/" } = {})
   }
 
   function greet(conn) {
-    conn.send({ event: "ready", chat_id: "default", client_id: "page", protocol: "switchboard.v1", limits: { frame_bytes: 1 << 20, text_bytes: 1 << 18, chats_per_connection: 64, queued_turns: 16 } });
+    conn.send({ event: "ready", chat_id: "default", client_id: "page", protocol: "switchboard.v1", limits: { frame_bytes: 1 << 20, text_bytes: 1 << 18, chats_per_connection: 64, queued_turns: 16 }, ...ready });
   }
 
   function receive(conn, frame) {
@@ -159,7 +160,7 @@ export async function startMock({ port = 0, token = "secret", base = "/" } = {})
     let outcome = "completed";
     let error;
     append(chat, turn, { event: "turn_started", started_at_ms: started });
-    await play({
+    await agent({
       get stopped() { return turn.stopped; },
       emit: (body) => { if (!turn.stopped) append(chat, turn, body); },
       control: (body) => broadcast(chat, { ...body, chat_id: chat.id, turn_id: turn.id }),
@@ -167,7 +168,7 @@ export async function startMock({ port = 0, token = "secret", base = "/" } = {})
       never: () => new Promise((done) => { turn.wake = done; }),
       ask: (body) => new Promise((answer) => {
         turn.wake = () => answer({});
-        const request_id = `q${chat.log.length}`;
+        const request_id = body.request_id ?? `q${chat.log.length}`;
         chat.requests.set(request_id, { turn, answer, event: append(chat, turn, { ...body, request_id }) });
       }),
       fail: (code, detail) => { outcome = "failed"; error = { code, detail }; },

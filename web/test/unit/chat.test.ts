@@ -111,3 +111,30 @@ test("goal and stall come and go", () => {
   assert.equal(stalled.stalled?.idleMs, 60_000);
   assert.equal(applyEvent(stalled, log([delta("x")])[0]!).stalled, undefined);
 });
+
+const ask = (request_id: string, rest = {}) => ({ event: "permission_request" as const, request_id, tool: "Bash", input: {}, ...rest });
+const resolved = (request_id: string, rest = {}) => ({ event: "request_resolved" as const, request_id, resolution: "allowed", ...rest });
+
+test("an id that is asked again is another request, with an answer of its own, wherever a page of history ends", () => {
+  const events = log([said("x"), ask("p"), resolved("p"), ask("p"), resolved("p"), ask("p")]);
+  const whole = events.reduce(applyEvent, live());
+  assert.deepEqual(openRequests(whole).map((request) => [request.requestId, request.at]), [["p", { epoch: "e1", seq: 6 }]]);
+  assert.equal(whole.turns[0]!.items.length, 3);
+  for (let cut = 0; cut <= events.length; cut += 1) {
+    const joined = joinTurns(reduce(events.slice(0, cut)), reduce(events.slice(cut)));
+    assert.deepEqual(openRequests({ ...live(), turns: joined }).map((request) => request.at?.seq), [6], `cut at ${cut}`);
+  }
+  assert.deepEqual(openRequests(applyEvent(whole, log([resolved("p")], { first: 7 })[0]!)), []);
+});
+
+test("a request outside of turns is open until it is resolved", () => {
+  const outside = { turn_id: undefined };
+  const events = log([said("x"), ended(), ask("p", outside), ask("q", outside)]);
+  const asked = events.reduce(applyEvent, live());
+  assert.deepEqual(openRequests(asked).map((request) => request.requestId), ["p", "q"]);
+  const done = log([resolved("p", outside), resolved("q", outside)], { first: 5 });
+  assert.deepEqual(openRequests(applyEvent(asked, done[0]!)).map((request) => request.requestId), ["q"]);
+  assert.deepEqual(openRequests(done.reduce(applyEvent, asked)), []);
+  const joined = joinTurns(reduce(events), reduce(done));
+  assert.deepEqual(openRequests({ ...live(), turns: joined }), [], "also where the answers are on a newer page");
+});

@@ -315,3 +315,23 @@ test("pages of chats that were active at the same moment keep their order", () =
   world.socket.deliver({ event: "chats", chats: [at("z", 9), at("y", 5)], before: "p" });
   assert.deepEqual(ids(), ["z", "y", "x", "b"], "the older page stays");
 });
+
+test("an answer is on its way only until its request is resolved, so an id that comes again can be answered", () => {
+  const { world, it } = client();
+  it.open("c");
+  it.start();
+  greet(world);
+  const place = { chat_id: "c", epoch: "e1", turn_id: "t1" };
+  world.socket.deliver({ event: "attached", chat_id: "c", epoch: "e1", head: 0, recovered: false }, { event: "replay_end", chat_id: "c", epoch: "e1", seq: 0 });
+  const asked = { event: "permission_request", request_id: "p", tool: "Bash", input: {} };
+  world.socket.deliver({ ...asked, ...place, seq: 1 });
+  it.respond("c", "p", { decision: "allow" });
+  assert.ok(it.isResponding("c", "p"));
+  world.socket.deliver({ event: "request_resolved", request_id: "p", resolution: "allowed", ...place, seq: 2 });
+  assert.ok(!it.isResponding("c", "p"));
+  // Asked again although it was never resolved.
+  world.socket.deliver({ ...asked, ...place, seq: 3 });
+  it.respond("c", "p", { decision: "allow" });
+  world.socket.deliver({ ...asked, ...place, seq: 4 });
+  assert.ok(!it.isResponding("c", "p"));
+});
