@@ -17,7 +17,14 @@ const REQUESTS = {
 };
 const QUESTION = { event: "question", questions: [{ question: HOSTILE, header: HOSTILE, options: [{ label: HOSTILE, description: HOSTILE }, { label: "no" }] }] };
 
+const WHOLE = JSON.stringify({ command: `${"echo x; ".repeat(2000)} rm -rf ~` });
+const SHA = "5a".repeat(32);
+
 async function agent(turn, text) {
+  if (text === "whole") {
+    const asked = { event: "permission_request", tool: "Bash", input: { command: "echo x; " }, truncated: true, input_bytes: WHOLE.length, input_sha256: SHA };
+    return turn.emit({ event: "message", text: `told: ${(await turn.ask(asked, WHOLE)).input_sha256}` });
+  }
   const asked = REQUESTS[text] && { event: "permission_request", ...REQUESTS[text] };
   const told = (given) => turn.emit({ event: "message", text: `told: ${given.decision}` });
   if (asked) return told(await turn.ask(asked));
@@ -141,6 +148,20 @@ scene("every field of a question is revealed, and the title of the chat", "quest
 scene("what was cut is not allowed", "cut", async ({ page, dock, allow }) => {
   await dock.getByRole("button", { name: "Deny", exact: true }).and(page.locator(":enabled")).waitFor();
   assert.ok(await allow.isDisabled());
+});
+
+scene("an input that was cut is allowed with its hash once all of it was on the screen", "whole", async ({ page, turn, dock, allow }) => {
+  const load = dock.getByRole("button", { name: "Show all of it" });
+  await load.click();
+  await load.waitFor({ state: "detached" });
+  await dock.getByRole("button", { name: "Deny", exact: true }).and(page.locator(":enabled")).waitFor();
+  assert.ok(await allow.isDisabled(), "loaded is not seen");
+  assert.equal(await dock.locator("pre").innerText(), WHOLE);
+  await dock.locator(".dock-input").press("End");
+  await enabled(page);
+  await allow.click();
+  await ended(turn);
+  assert.equal(await answer(turn), `told: ${SHA}`);
 });
 
 scene("a request whose id was there before can be answered", "twice", async ({ page, turn, dock, allow }) => {

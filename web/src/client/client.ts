@@ -6,8 +6,9 @@ import {
 import { ChatList } from "./chat-list.ts";
 import { CLOSE, Connection, type Status, type Way } from "./connection.ts";
 import type { Environment, KeyValueStore } from "./environment.ts";
+import { isInputPage, NO_PAGE, utf8Length, withPage, type GivenAnswer, type InputPage, type WholeInput } from "./input.ts";
 import { Outbox, type Unsent } from "./outbox.ts";
-import type { Answer, ChatEvent, ChatId, ErrorEvent, RequestId, ServerEvent, TurnId, WireLimits } from "./wire.ts";
+import type { ChatEvent, ChatId, ClientEnvelope, ErrorEvent, RequestId, ServerEvent, TurnId, WireLimits } from "./wire.ts";
 
 /** An answer that takes longer is asked for again, should anybody want it. */
 const ANSWER_WITHIN_MS = 15_000;
@@ -42,6 +43,8 @@ export class Client {
   #retries = new Map<TurnId, () => void>();
   /** Answers on their way, until the request is resolved or the connection is lost. */
   #responding = new Set<string>();
+  /** Inputs that somebody wanted to see whole, as long as the request is open. */
+  #inputs = new Map<string, WholeInput>();
   #loadingOlder = new Map<ChatId, () => void>();
   #holes = new Map<ChatId, number>();
   /** Attached again after a hole: until `attached`, what comes belongs to the broken sequence. */
@@ -148,11 +151,35 @@ export class Client {
   }
 
   /** Answers a request. Not kept for later: by then somebody may have answered, or the agent may have moved on. */
-  respond(chatId: ChatId, requestId: RequestId, answer: Answer): boolean {
-    if (!this.#connection.send({ type: "respond", chat_id: chatId, request_id: requestId, ...answer })) return false;
+  respond(chatId: ChatId, requestId: RequestId, answer: GivenAnswer): boolean {
+    if (!this.#connection.send({ type: "respond", chat_id: chatId, request_id: requestId, ...answer } as ClientEnvelope)) return false;
     this.#responding.add(`${chatId} ${requestId}`);
     this.#notify();
     return true;
+  }
+
+  /** What was loaded of the whole input of a request. */
+  input(chatId: ChatId, requestId: RequestId): WholeInput | undefined { return this.#inputs.get(`${chatId} ${requestId}`); }
+
+  /** Loads the whole input of an open request whose event shows it cut, page by page. */
+  loadInput(chatId: ChatId, requestId: RequestId): void {
+    const key = `${chatId} ${requestId}`;
+    if (this.#inputs.get(key)?.phase === "loading" || !this.#askForInput(chatId, requestId, 0)) return;
+    this.#inputs.set(key, NO_PAGE);
+    this.#notify();
+  }
+
+  #askForInput(chatId: ChatId, requestId: RequestId, offset: number): boolean {
+    return this.#connection.send({ type: "request_input", chat_id: chatId, request_id: requestId, offset } as unknown as ClientEnvelope);
+  }
+
+  #inputPage(page: InputPage): void {
+    const key = `${page.chat_id} ${page.request_id}`;
+    const before = this.#inputs.get(key);
+    if (!before) return;
+    const after = withPage(before, page);
+    const goesOn = after.phase !== "loading" || this.#askForInput(page.chat_id, page.request_id, after.next);
+    this.#inputs.set(key, goesOn ? after : { ...after, phase: "failed" });
   }
 
   /** Gives a chat a title; it shows once the gateway has it. False without a connection. */
@@ -203,6 +230,7 @@ export class Client {
     this.#inFlight.clear();
     this.#reattaching.clear();
     this.#responding.clear();
+    this.#inputs.clear();
     for (const giveUp of this.#loadingOlder.values()) giveUp();
     this.#loadingOlder.clear();
     this.chats.reset();
@@ -210,7 +238,8 @@ export class Client {
   }
 
   #receive(event: ServerEvent): void {
-    if (isChatEvent(event)) this.#receiveNumbered(event, event);
+    if (isInputPage(event)) this.#inputPage(event);
+    else if (isChatEvent(event)) this.#receiveNumbered(event, event);
     else this.#receiveControl(event);
     this.#notify();
   }
@@ -305,6 +334,7 @@ export class Client {
         // Also an asking whose id was there before: the answer that was sent was not to it.
         if (event.event === "request_resolved" || event.event === "permission_request" || event.event === "question") {
           this.#responding.delete(`${event.chat_id} ${event.request_id}`);
+          this.#inputs.delete(`${event.chat_id} ${event.request_id}`);
         }
         this.#listed(event);
     }
@@ -370,7 +400,10 @@ export class Client {
     const { chat_id: chatId, turn_id: turnId, request_id: requestId } = event;
     const entry = turnId === undefined ? undefined : this.#outbox.get(turnId);
     if (entry) return this.#refusedMessage(entry, event);
-    if (chatId !== undefined && requestId !== undefined) this.#responding.delete(`${chatId} ${requestId}`);
+    if (chatId !== undefined && requestId !== undefined) {
+      this.#responding.delete(`${chatId} ${requestId}`);
+      if (this.#inputs.get(`${chatId} ${requestId}`)?.phase === "loading") this.#inputs.delete(`${chatId} ${requestId}`);
+    }
     else if (chatId !== undefined) {
       this.#loadingOlder.get(chatId)?.();
       this.#loadingOlder.delete(chatId);
@@ -419,14 +452,4 @@ export class Client {
       this.chats.touch(event.chat_id, now, { running: chat?.turns.some((turn) => turn.phase !== "done") ?? false });
     }
   }
-}
-
-function utf8Length(text: string): number {
-  let bytes = 0;
-  for (let index = 0; index < text.length; index += 1) {
-    const unit = text.charCodeAt(index);
-    // Each half of a surrogate pair counts two of its four bytes.
-    bytes += unit < 0x80 ? 1 : unit < 0x800 || (unit >= 0xd800 && unit < 0xe000) ? 2 : 3;
-  }
-  return bytes;
 }

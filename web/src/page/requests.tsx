@@ -1,6 +1,6 @@
 /** What the agent waits for: permission requests and questions, docked above the composer until they are answered. */
 import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
-import type { Answer, PermissionRequest, RequestItem, Resolution } from "../client/index.ts";
+import type { AskedPermission, GivenAnswer, RequestItem, Resolution, WholeInput } from "../client/index.ts";
 import { RevealedCode } from "./code.tsx";
 import { excerpt } from "./consent/seen.ts";
 import { Collapsed, SeenBox } from "./consent/seen-box.tsx";
@@ -21,10 +21,12 @@ interface DockProps {
   requests: readonly RequestItem[];
   online: boolean;
   isResponding: (requestId: string) => boolean;
-  onAnswer: (requestId: string, answer: Answer) => void;
+  onAnswer: (requestId: string, answer: GivenAnswer) => void;
+  inputOf: (requestId: string) => WholeInput | undefined;
+  onLoadInput: (requestId: string) => void;
 }
 
-export function RequestDock({ requests, online, isResponding, onAnswer }: DockProps) {
+export function RequestDock({ requests, online, isResponding, onAnswer, inputOf, onLoadInput }: DockProps) {
   const request = requests[0];
   const card = useRef<HTMLElement>(null);
   // One asking of a request: an id that comes again is another one.
@@ -46,7 +48,7 @@ export function RequestDock({ requests, online, isResponding, onAnswer }: DockPr
   if (!request) return null;
   const busy = isResponding(request.requestId);
   const disabled = busy || !online || !armed;
-  const parts = { disabled, seen, onSeen: () => setSeen(id), onAnswer: (given: Answer) => onAnswer(request.requestId, given) };
+  const parts = { disabled, seen, onSeen: () => setSeen(id), onAnswer: (given: GivenAnswer) => onAnswer(request.requestId, given) };
   // A key that is held answers nothing.
   const ignoreRepeats = (event: KeyboardEvent) => {
     if (event.repeat && (event.key === "Enter" || event.key === " ") && event.target instanceof HTMLElement && event.target.closest("button, input")) event.preventDefault();
@@ -54,7 +56,7 @@ export function RequestDock({ requests, online, isResponding, onAnswer }: DockPr
   return (
     <section class="dock" key={id} ref={card} tabIndex={-1} role="group" aria-labelledby="dock-title" aria-describedby={request.permission?.description && "dock-why"} onKeyDown={ignoreRepeats}>
       {request.permission
-        ? <Permission request={request.permission} {...parts} />
+        ? <Permission request={request.permission} whole={inputOf(request.requestId)} onLoad={() => onLoadInput(request.requestId)} {...parts} />
         : request.question && <Questions question={request.question} {...parts} />}
       <p class="dock-foot" role="status">
         {!online ? "Not connected. You can answer once the connection is back." : busy ? "Sending your answer…" : !seen ? "You can agree once you have seen the end of it." : ""}
@@ -65,20 +67,28 @@ export function RequestDock({ requests, online, isResponding, onAnswer }: DockPr
 }
 
 interface PermissionProps {
-  request: PermissionRequest;
+  request: AskedPermission;
+  /** Its input, where the event shows it cut and somebody wanted to see all of it. */
+  whole: WholeInput | undefined;
+  onLoad: () => void;
   disabled: boolean;
   /** All of it was on the screen. */
   seen: boolean;
   onSeen: () => void;
-  onAnswer: (answer: Answer) => void;
+  onAnswer: (answer: GivenAnswer) => void;
 }
 
-function Permission({ request, disabled, seen, onSeen, onAnswer }: PermissionProps) {
+function Permission({ request, whole, onLoad, disabled, seen, onSeen, onAnswer }: PermissionProps) {
   const [reason, setReason] = useState<string>();
   const field = useRef<HTMLInputElement>(null);
   const asks = reason !== undefined;
   const tool = excerpt(request.tool, 1, TOOL_CHARACTERS);
-  const input = useMemo(() => pretty(request.input), [request.input]);
+  // Only the very text that the request's hash is of.
+  const all = whole?.phase === "whole" && whole.sha256 === request.input_sha256 ? whole.text : undefined;
+  const input = useMemo(() => all ?? pretty(request.input), [request.input, all]);
+  const complete = !request.truncated || all !== undefined;
+  const failed = whole !== undefined && whole.phase !== "loading" && all === undefined;
+  const allow = () => onAnswer({ decision: "allow", ...((request.truncated || request.raw) && request.input_sha256 !== undefined && { input_sha256: request.input_sha256 }) });
   const size = input.length + (tool.characters > 0 ? request.tool.length : 0);
   const marked = useMemo(() => oddities(input, request), [input, request]);
   useLayoutEffect(() => {
@@ -94,13 +104,20 @@ function Permission({ request, disabled, seen, onSeen, onAnswer }: PermissionPro
   return (
     <>
       <h2 id="dock-title"><span class="lamp" data-lamp="waiting" /><span>Allow <strong><Revealed text={tool.text} style="code" />{tool.characters > 0 && "…"}</strong>?</span></h2>
-      <SeenBox characters={size} complete={!request.truncated} onSeen={onSeen}>
+      <SeenBox characters={size} complete={complete} onSeen={onSeen}>
         {tool.characters > 0 && <RevealedCode code={request.tool} label="tool" />}
-        <Input input={request.input} />
+        {all === undefined && !request.raw ? <Input input={request.input} /> : <RevealedCode code={input} label="the input as the agent wrote it" />}
       </SeenBox>
       {marked && <p class="warning">{marked}</p>}
       {request.description && <Collapsed text={request.description} style="prose" lines={DESCRIPTION_LINES} characters={DESCRIPTION_CHARACTERS} id="dock-why" />}
-      {request.truncated && <p class="warning">This was cut to the gateway's limit. The agent would do more than what you see here, so it cannot be allowed.</p>}
+      {request.description_truncated && <p class="muted">The description was cut to the gateway's limit.</p>}
+      {!complete && (
+        <div class="warning">
+          <p>This is the beginning of the input{request.input_bytes !== undefined && `, which has ${request.input_bytes.toLocaleString("en")} bytes`}. It cannot be allowed before all of it was shown.</p>
+          {failed && <p>The gateway's pages of it do not fit together.</p>}
+          {request.input_sha256 !== undefined && <button type="button" disabled={whole?.phase === "loading"} onClick={onLoad}>{whole?.phase === "loading" ? "Loading…" : "Show all of it"}</button>}
+        </div>
+      )}
       {asks ? (
         <form class="dock-actions" onKeyDown={back} onSubmit={(event) => { event.preventDefault(); if (!disabled) deny(); }}>
           <label class="grow"><span class="visually-hidden">Reason, optional</span>
@@ -111,7 +128,7 @@ function Permission({ request, disabled, seen, onSeen, onAnswer }: PermissionPro
         </form>
       ) : (
         <div class="dock-actions">
-          <button type="button" class="primary" disabled={disabled || !seen} onClick={() => onAnswer({ decision: "allow" })}>Allow once</button>
+          <button type="button" class="primary" disabled={disabled || !seen || !complete} onClick={allow}>Allow once</button>
           <button type="button" disabled={disabled} onClick={deny}>Deny</button>
           <button type="button" class="quiet" onClick={() => setReason("")}>Deny with a reason…</button>
         </div>
@@ -121,7 +138,7 @@ function Permission({ request, disabled, seen, onSeen, onAnswer }: PermissionPro
 }
 
 /** Says that something is marked, for who does not look for it. */
-function oddities(input: string, { tool, description }: PermissionRequest): string {
+function oddities(input: string, { tool, description }: AskedPermission): string {
   const all = [odd(input, "code"), odd(tool, "code"), odd(description ?? "", "prose")];
   const hidden = all.reduce((sum, each) => sum + each.hidden, 0);
   const words = all.reduce((sum, each) => sum + each.words, 0);

@@ -9,6 +9,8 @@ const DIST = new URL("../../dist/", import.meta.url).pathname;
 const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".woff2": "font/woff2", ".txt": "text/plain", ".webmanifest": "application/manifest+json" };
 const CSP = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob: data:; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 const PAGE_EVENTS = 60;
+/** Of ASCII, so that no page ends within a character. */
+const INPUT_PAGE_BYTES = 4096;
 
 /** `agent` plays what `message` gets; without, the scripted one does. `ready`: more of what is said first. */
 export async function startMock({ port = 0, token = "secret", base = "/", agent = play, ready = {} } = {}) {
@@ -98,6 +100,13 @@ export async function startMock({ port = 0, token = "secret", base = "/", agent 
         const turn = frame.turn_id ? chat.turns.get(frame.turn_id) : chat.running;
         return turn ? stop(chat, turn) : error("unknown_turn", "No turn runs.");
       }
+      case "request_input": {
+        const { whole, event } = chat?.requests.get(frame.request_id) ?? {};
+        if (whole === undefined) return error("unknown_request", "Nothing is asked under this id.", { request_id: frame.request_id });
+        const bytes = Buffer.from(whole);
+        const end = Math.min(bytes.length, frame.offset + INPUT_PAGE_BYTES);
+        return conn.send({ event: "request_input", chat_id: chat.id, request_id: frame.request_id, offset: frame.offset, text: bytes.subarray(frame.offset, end).toString(), ...(end < bytes.length && { next: end }), input_bytes: bytes.length, input_sha256: event.input_sha256 });
+      }
       case "respond": {
         const open = chat.requests.get(frame.request_id);
         if (!open) return error("already_resolved", "Somebody answered first.", { request_id: frame.request_id });
@@ -166,10 +175,11 @@ export async function startMock({ port = 0, token = "secret", base = "/", agent 
       control: (body) => broadcast(chat, { ...body, chat_id: chat.id, turn_id: turn.id }),
       pause: (ms) => new Promise((done) => setTimeout(done, ms)),
       never: () => new Promise((done) => { turn.wake = done; }),
-      ask: (body) => new Promise((answer) => {
+      /** `whole`: the text of an input that `body` shows cut. */
+      ask: (body, whole) => new Promise((answer) => {
         turn.wake = () => answer({});
         const request_id = body.request_id ?? `q${chat.log.length}`;
-        chat.requests.set(request_id, { turn, answer, event: append(chat, turn, { ...body, request_id }) });
+        chat.requests.set(request_id, { turn, answer, whole, event: append(chat, turn, { ...body, request_id }) });
       }),
       fail: (code, detail) => { outcome = "failed"; error = { code, detail }; },
       interrupt: (code, detail) => { outcome = "interrupted"; error = { code, detail }; },

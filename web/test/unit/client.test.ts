@@ -335,3 +335,36 @@ test("an answer is on its way only until its request is resolved, so an id that 
   world.socket.deliver({ ...asked, ...place, seq: 4 });
   assert.ok(!it.isResponding("c", "p"));
 });
+
+test("a whole input comes page by page, and only pages that fit together make one", () => {
+  const request = { chat_id: "c", request_id: "p" };
+  const text = "a\u00e9\u20ac\u{1f600}z";
+  const page = (offset: number, part: string, next?: number, rest = {}) =>
+    ({ event: "request_input", ...request, offset, text: part, input_bytes: 11, input_sha256: "ab", ...(next !== undefined && { next }), ...rest });
+  const { world, it } = following();
+  world.socket.sent();
+  it.loadInput("c", "p");
+  it.loadInput("c", "p");
+  assert.deepEqual(world.socket.sent(), [{ type: "request_input", ...request, offset: 0 }]);
+  world.socket.deliver(page(0, "a\u00e9", 3));
+  assert.deepEqual(world.socket.sent(), [{ type: "request_input", ...request, offset: 3 }]);
+  assert.equal(it.input("c", "p")?.phase, "loading");
+  world.socket.deliver(page(3, "\u20ac\u{1f600}z"));
+  assert.deepEqual(it.input("c", "p"), { text, next: 11, phase: "whole", sha256: "ab" });
+  assert.deepEqual(world.socket.sent(), []);
+  it.respond("c", "p", { decision: "allow", input_sha256: "ab" });
+  assert.deepEqual(world.socket.sent(), [{ type: "respond", ...request, decision: "allow", input_sha256: "ab" }]);
+
+  const bad = [
+    [page(1, text)], [page(0, "short")], [page(0, "a", 0)], [page(0, "a", 2)], [page(0, "", 0)], [page(0, `${text}more`)],
+    [page(0, "a", 1), page(1, text.slice(1), undefined, { input_sha256: "cd" })], [page(0, "a", 1), page(0, text)],
+  ];
+  for (const pages of bad) {
+    it.loadInput("c", "p");
+    world.socket.deliver(...pages);
+    assert.equal(it.input("c", "p")?.phase, "failed", JSON.stringify(pages));
+  }
+  it.loadInput("c", "p");
+  world.socket.deliver({ event: "error", code: "unknown_request", detail: "", retryable: false, ...request });
+  assert.equal(it.input("c", "p"), undefined);
+});
