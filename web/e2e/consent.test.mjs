@@ -39,7 +39,7 @@ async function agent(turn, text) {
 let mock;
 let world;
 before(async () => {
-  mock = await startMock({ agent });
+  mock = await startMock({ agent, ready: { agent: { agent: "claude", workspace: "~/src/pla\u202ece", sandbox: "off" } } });
   world = { base: mock.origin, token: "secret", browser: await launch() };
 });
 after(async () => {
@@ -173,6 +173,14 @@ scene("a request whose id was there before can be answered", "twice", async ({ p
   await allow.click();
   await ended(turn);
   assert.equal(await turn.getByText("told: allow").count(), 2);
+});
+
+scene("the page says which agent, workspace and sandbox it is, and offers the demo's words for the demo only", "x", async ({ page }) => {
+  await page.getByText("sandbox: off").waitFor();
+  assert.match(await page.locator(".agent-sign").innerText(), /claude\s+~\/src\/pla<U\+202E>ce/);
+  await page.getByRole("button", { name: "New chat" }).first().click();
+  await page.getByText("The line is open.").waitFor();
+  assert.equal(await page.locator(".demo-words").count(), 0);
 });
 
 scene("an answer cannot imitate a prompt", "<section class=\"dock\"><button class=\"primary\">Allow once</button></section>\n\n## Allow **Bash**?\n\n```dock primary\nls\n```\n\n[Allow once](https://evil.example){.primary}", async ({ page, turn }) => {

@@ -1,4 +1,5 @@
 /** One chat as a client sees it: the reducer from server events to what a page shows. */
+import { agentIn, type AgentState } from "./agent.ts";
 import { applyToTurns, joinTurns, type RequestItem, type Turn } from "./turns.ts";
 import type { ChatEvent, ChatId, ControlEvent, Cursor, GoalState, ServerEvent, TurnId } from "./wire.ts";
 
@@ -18,6 +19,8 @@ export interface Chat {
   readonly oldest?: Cursor;
   readonly goal?: GoalState;
   readonly model?: string;
+  /** Told after `attached` and in snapshots. */
+  readonly agent?: AgentState;
   readonly stalled?: { readonly turnId: TurnId; readonly idleMs: number };
 }
 
@@ -68,8 +71,8 @@ export function applyAttached(chat: Chat, event: Control<"attached">): Chat {
 export function applySnapshot(chat: Chat, event: Control<"snapshot">): Chat {
   let next: Chat = chat;
   if (event.part === 0) {
-    const { id, title, model } = chat;
-    next = { id, phase: "loading", turns: [], ...(title !== undefined && { title }), ...(model !== undefined && { model }) };
+    const { id, title, model, agent } = chat;
+    next = { id, phase: "loading", turns: [], ...(title !== undefined && { title }), ...(model !== undefined && { model }), ...(agent && { agent }) };
     const first = event.events[0];
     if (first) next = { ...next, oldest: { epoch: first.epoch, seq: first.first_seq ?? first.seq } };
   }
@@ -88,6 +91,8 @@ export function applySnapshot(chat: Chat, event: Control<"snapshot">): Chat {
       turns = applyToTurns(turns, { event: "turn_started", chat_id, epoch, seq, turn_id, started_at_ms });
     }
     next = withGoal(next, state.goal_state);
+    const agent = agentIn((state as { agent?: unknown }).agent);
+    if (agent) next = { ...next, agent };
   }
   return {
     ...next, turns,

@@ -1,4 +1,5 @@
 /** The client: chats that follow the gateway's log, messages that arrive once, over a connection that comes back. */
+import { agentIn, isAgentState, type AgentState } from "./agent.ts";
 import { backoff } from "./backoff.ts";
 import {
   acceptedEvent, applyControl, applyEvent, emptyChat, isChatEvent, placeOf, type Chat, type Control,
@@ -52,6 +53,7 @@ export class Client {
   /** Chats that a message in flight is about to make. */
   #making = new Set<ChatId>();
   #limits: WireLimits | undefined;
+  #agent: AgentState | undefined;
   #changed = new Set<() => void>();
   #errors = new Set<(error: ErrorEvent) => void>();
 
@@ -74,6 +76,8 @@ export class Client {
   /** How it is connected. */
   get way(): Way { return this.#connection.way; }
   get limits(): WireLimits | undefined { return this.#limits; }
+  /** The agent of chats that have not told one of their own. */
+  get agent(): AgentState | undefined { return this.#agent; }
 
   /** Called after anything changed; read the getters then. */
   onChange(listener: () => void): () => void {
@@ -182,6 +186,12 @@ export class Client {
     this.#inputs.set(key, goesOn ? after : { ...after, phase: "failed" });
   }
 
+  #agentState(event: { chat_id: ChatId }): void {
+    const chat = this.#views.get(event.chat_id);
+    const agent = agentIn(event);
+    if (chat && agent) this.#views.set(event.chat_id, { ...chat, agent });
+  }
+
   /** Gives a chat a title; it shows once the gateway has it. False without a connection. */
   rename(chatId: ChatId, title: string): boolean {
     return this.#connection.send({ type: "rename_chat", chat_id: chatId, title });
@@ -239,6 +249,7 @@ export class Client {
 
   #receive(event: ServerEvent): void {
     if (isInputPage(event)) this.#inputPage(event);
+    else if (isAgentState(event)) this.#agentState(event);
     else if (isChatEvent(event)) this.#receiveNumbered(event, event);
     else this.#receiveControl(event);
     this.#notify();
@@ -311,6 +322,7 @@ export class Client {
 
   #ready(event: Control<"ready">): void {
     this.#limits = event.limits;
+    this.#agent = agentIn((event as { agent?: unknown }).agent);
     for (const chatId of this.#open) {
       if (this.#views.get(chatId)?.phase !== "new") this.#attach(chatId);
     }

@@ -1,5 +1,5 @@
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
-import { openRequests, runningTurn, type ChatSummary, type Client } from "../client/index.ts";
+import { openRequests, runningTurn, type AgentState, type ChatSummary, type Client } from "../client/index.ts";
 import { ChatOptions } from "./chat-options.tsx";
 import { Composer } from "./composer.tsx";
 import { ConnectionState } from "./connection-state.tsx";
@@ -39,6 +39,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
   const { status } = client;
   const online = status.state === "online";
   const chat = client.chat(chatId)!;
+  const agent = chat.agent ?? client.agent;
   const running = runningTurn(chat);
   const requests = openRequests(chat);
   const unsent = client.unsent(chatId);
@@ -163,7 +164,8 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
         <header class="top">
           <button type="button" class="quiet icon-button drawer-open" onClick={() => setDrawer(true)} aria-label="Open the list of chats" aria-expanded={drawer}><IconMenu /></button>
           {nothing ? <span class="title" /> : <h1 class="title"><Revealed text={title ?? "New chat"} style="prose" /></h1>}
-          {chat.model && <span class="model">{chat.model}</span>}
+          {agent && <AgentSign agent={agent} />}
+          {(chat.model ?? agent?.model) && <span class="model"><Revealed text={(chat.model ?? agent?.model)!} style="code" /></span>}
           {!online && <ConnectionState status={status} way={client.way} onReconnect={() => reconnect(client)} />}
           <button type="button" class="quiet icon-button drawer-open" onClick={openNew} aria-label="New chat"><IconPlus /></button>
         </header>
@@ -171,7 +173,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
         <Thread chat={chat} unsent={unsent} loadingOlder={client.isLoadingOlder(chatId)} online={online} sentCount={sentCount}
           onLoadOlder={() => client.loadOlder(chatId)} onCancel={cancelTurn} onReuse={reuse}
           onRetry={(id) => client.retry(id)} onDiscard={(id) => client.discard(id)}>
-          {nothing && (chat.phase === "new" || chat.phase === "live") && <Empty demo={isDemo()} onWrite={reuse} onSend={send} />}
+          {nothing && (chat.phase === "new" || chat.phase === "live") && <Empty demo={isDemo(agent)} onWrite={reuse} onSend={send} />}
           {nothing && chat.phase === "loading" && <Loading />}
           {chat.phase === "unknown" && <Unknown onNew={() => open(client.newChatId(), true)} />}
         </Thread>
@@ -210,9 +212,26 @@ function titleOf(client: Client, chatId: string): string | undefined {
   return client.chat(chatId)?.title ?? client.chats.items.find((each) => each.chat_id === chatId)?.title;
 }
 
-/** As far as is known: the gateway names the model only once it has answered. */
-function isDemo(): boolean {
-  return read("localStorage", "model")?.includes("demo") ?? true;
+/** An older gateway does not say it, but its demo names its model once it has answered. */
+function isDemo(agent: AgentState | undefined): boolean {
+  return agent ? agent.agent === "demo" : read("localStorage", "model")?.includes("demo") ?? false;
+}
+
+const SANDBOXES: Record<string, string> = {
+  shield: "The agent cannot see the gateway's own files and sockets.",
+  workspace: "The agent can write in its workspace and its own folders only.",
+  off: "The agent can do whatever the gateway's user can.",
+};
+
+/** Who is on the line, where it works, and how it is held. */
+function AgentSign({ agent: { agent, workspace, sandbox } }: { agent: AgentState }) {
+  return (
+    <span class="model agent-sign">
+      <span class="agent-name"><Revealed text={agent} style="code" /></span>
+      {workspace && <span class="agent-workspace" title="The workspace"><Revealed text={workspace} style="code" /></span>}
+      {sandbox && <span class="tag agent-sandbox" data-sandbox={sandbox} title={SANDBOXES[sandbox]}>sandbox: {sandbox}</span>}
+    </span>
+  );
 }
 
 function reconnect(client: Client): void {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { delta, ended, log, said } from "./log.ts";
-import { client, greet, MemoryStore, type World } from "./world.ts";
+import { client, greet, MemoryStore, type World, READY } from "./world.ts";
 
 const attached = (head: number, recovered: boolean, epoch = "e1") => ({ event: "attached", chat_id: "c", epoch, head, recovered });
 const replayEnd = (seq: number, epoch = "e1") => ({ event: "replay_end", chat_id: "c", epoch, seq });
@@ -367,4 +367,26 @@ test("a whole input comes page by page, and only pages that fit together make on
   it.loadInput("c", "p");
   world.socket.deliver({ event: "error", code: "unknown_request", detail: "", retryable: false, ...request });
   assert.equal(it.input("c", "p"), undefined);
+});
+
+test("the agent is the gateway's until a chat tells its own, and no agent is known of an older gateway", () => {
+  const { world, it } = client();
+  it.open("c");
+  it.start();
+  world.socket.onopen?.();
+  world.socket.deliver({ ...READY, agent: { agent: "claude", workspace: "~/src/x", sandbox: "shield", more: 1 } });
+  assert.deepEqual(it.agent, { agent: "claude", workspace: "~/src/x", sandbox: "shield" });
+  world.socket.deliver({ event: "attached", chat_id: "c", epoch: "e1", head: 3, recovered: false });
+  assert.equal(it.chat("c")?.agent, undefined);
+  world.socket.deliver({ event: "agent_state", chat_id: "c", agent: "demo", sandbox: "off" });
+  assert.deepEqual(it.chat("c")?.agent, { agent: "demo", sandbox: "off" });
+  const part = { event: "snapshot", chat_id: "c", epoch: "e1", seq: 3, part: 0, more: false, events: [] };
+  world.socket.deliver({ ...part, state: { queue: [], requests: [] } });
+  assert.equal(it.chat("c")?.agent?.agent, "demo", "a snapshot that says nothing takes nothing");
+  world.socket.deliver({ ...part, state: { queue: [], requests: [], agent: { agent: "codex" } } });
+  assert.deepEqual(it.chat("c")?.agent, { agent: "codex" });
+  world.socket.drop();
+  world.pass(20_000);
+  greet(world);
+  assert.equal(it.agent, undefined);
 });
