@@ -85,7 +85,7 @@ scene("a permission shows the command; allowing lets it run, denying does not", 
   const prompt = page.locator(".dock");
   const allowed = await say(page, "tool");
   await prompt.getByRole("heading", { name: "Bash" }).waitFor();
-  assert.ok((await prompt.locator("pre").innerText()).trim().length > 0);
+  assert.ok((await prompt.locator("pre").first().innerText()).trim().length > 0);
   await prompt.getByRole("button", { name: "Allow once" }).click();
   assert.equal(await ended(allowed), "completed");
   await prompt.waitFor({ state: "detached" });
