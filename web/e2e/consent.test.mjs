@@ -12,7 +12,7 @@ const REQUESTS = {
   wide: { tool: "Edit", input: { file_path: "f", old_string: "a", new_string: `b ${"x".repeat(400)} rm` } },
   wordy: { tool: "Bash", input: { command: "ls" }, description: "Nothing to see here. ".repeat(800) },
   named: { tool: "B".repeat(16_000), input: { command: "ls" } },
-  bidi: { tool: "Ba\u200bsh", input: { command: "echo safe \u202e ;x fr- mr\u202c # \u200b\u200d \u2066cat\u2069 notes.txt", "ke\u00ady": 1 }, description: HOSTILE },
+  bidi: { tool: "Bas\u200bh", input: { command: "echo safe \u202e ;x fr- mr\u202c # \u200b\u200d \u2066cat\u2069 notes.txt", "ke\u00ady": 1 }, description: HOSTILE },
   cut: { tool: "Bash", input: { command: "ls" }, truncated: true },
 };
 const QUESTION = { event: "question", questions: [{ question: HOSTILE, header: HOSTILE, options: [{ label: HOSTILE, description: HOSTILE }, { label: "no" }] }] };
@@ -126,7 +126,7 @@ scene("no part of a change is beyond the right edge", "wide", async ({ page, doc
 scene("every field of a permission is revealed", "bidi", async ({ page, dock }) => {
   await enabled(page);
   const text = await dock.innerText();
-  for (const each of ["Ba<U+200B>sh", "<U+202E>", "<U+202C>", "<U+2066>", "<U+2069>", "<U+200D>", "ke<U+00AD>y", "tidy <U+202E>up"]) assert.ok(text.includes(each), `${each} in ${text}`);
+  for (const each of ["Bas<U+200B>h", "<U+202E>", "<U+202C>", "<U+2066>", "<U+2069>", "<U+200D>", "ke<U+00AD>y", "tidy <U+202E>up"]) assert.ok(text.includes(each), `${each} in ${text}`);
   // Nothing is moved: what is written first stands first.
   const lefts = await dock.locator("pre").first().locator(".odd-hidden").evaluateAll((all) => all.map((each) => each.getBoundingClientRect()).map(({ top, left }) => top * 10_000 + left));
   assert.deepEqual(lefts, lefts.toSorted((a, b) => a - b));

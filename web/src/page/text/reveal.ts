@@ -134,7 +134,7 @@ function oddSign(sign: string, style: Style): Why | undefined {
 
 // The scripts in modern use, UAX #31 table 5. A word in any other one is marked, which is the careful side.
 const SCRIPTS = [
-  "Arab", "Armn", "Beng", "Cyrl", "Deva", "Ethi", "Geor", "Grek", "Gujr", "Guru", "Hebr", "Khmr", "Knda", "Laoo", "Latn",
+  "Arab", "Armn", "Bengali", "Cyrl", "Deva", "Ethi", "Geor", "Grek", "Gujr", "Guru", "Hebr", "Khmr", "Knda", "Laoo", "Latn",
   "Mlym", "Mymr", "Orya", "Sinh", "Taml", "Telu", "Thaa", "Thai", "Tibt",
 ].map((script) => [script]);
 // Written together with Latin, as UTS #39 has it at its level "highly restrictive".
