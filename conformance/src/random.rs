@@ -69,14 +69,13 @@ impl Run {
         Self { random, until, wanted, in_use: None, rounds: 0, panics: count_panics() }
     }
 
-    /// The limits for a run. Where memory is looked at, people may do what they may by default: otherwise the chats that
-    /// come of all these frames would fill it.
+    /// The limits for a run. Where memory is looked at, people may do little: otherwise the chats that come of all
+    /// these frames would fill it.
     pub fn limits(&self, generous: Limits) -> Limits {
         if self.wanted == 0 {
             return generous;
         }
-        let Limits { messages_per_minute, new_chats_per_minute, .. } = Limits::default();
-        Limits { messages_per_minute, new_chats_per_minute, ..generous }
+        Limits { messages_per_minute: Some(30), new_chats_per_minute: Some(5), ..generous }
     }
 
     /// Whether there is time for another round, or need.

@@ -15,7 +15,7 @@ pub struct Limits {
     pub connections_per_principal: Option<usize>,
     /// Connections of the process.
     pub connections: usize,
-    /// Messages per minute and principal; `None`: not limited.
+    /// Messages and goal states per minute and principal; `None`: not limited.
     pub messages_per_minute: Option<u32>,
     /// New chats per minute and principal; `None`: not limited.
     pub new_chats_per_minute: Option<u32>,
@@ -82,8 +82,8 @@ impl Default for Limits {
             chats_per_connection: 64,
             connections_per_principal: Some(20),
             connections: 10_240,
-            messages_per_minute: Some(30),
-            new_chats_per_minute: Some(5),
+            messages_per_minute: Some(600),
+            new_chats_per_minute: Some(120),
             frames_per_second: 20,
             frames_burst: 60,
             frames_refused: 600,

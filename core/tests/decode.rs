@@ -256,6 +256,40 @@ fn fields_are_checked_one_by_one() {
 }
 
 #[test]
+fn a_frame_of_many_members_is_refused_before_it_is_a_tree() {
+    let limits = Limits::default();
+    // It is not even JSON: nobody has parsed it.
+    let members = |count: usize| format!("{{{}", "\"a\":1,".repeat(count));
+    let refused = |text: &str| decode(text, &limits, false).unwrap_err();
+    for large in [members(60_000), "[".repeat(30) + &"0,".repeat(60_000), members(1_024)] {
+        assert_eq!(refused(&large).detail, "frame is over the limit of 1024 members");
+        assert_eq!(refused(&large).code, TooLarge);
+    }
+    assert_eq!(refused(&members(1_023)).code, Malformed, "the limit itself is parsed");
+    let said = format!(r#"{{"type":"ping","nonce":"\"{}"}}"#, ",{[".repeat(40));
+    assert!(decode(&said, &limits, false).is_ok(), "text has no members");
+    let commas = format!(r#"{{"type":"message","chat_id":"c","content":"{}"}}"#, ",".repeat(5_000));
+    assert!(decode(&commas, &limits, false).is_ok(), "text has no members");
+}
+
+#[test]
+fn a_goal_state_is_measured_as_it_is_kept() {
+    let limits = Limits::default();
+    let goal = |text: &str| {
+        let frame = format!(
+            r#"{{"type":"set_goal_state","chat_id":"c","goal_state":{{"active":true,"objective":"{text}","recap":"{text}"}}}}"#
+        );
+        decode(&frame, &limits, false)
+    };
+    assert!(goal(&"x".repeat(16 * 1024)).is_ok());
+    let refused = goal(&r"\u0001".repeat(16 * 1024)).unwrap_err();
+    assert_eq!(
+        (refused.code, &*refused.detail),
+        (TooLarge, "goal_state is over the limit of 49152 bytes of JSON")
+    );
+}
+
+#[test]
 fn what_is_over_a_limit_says_which() {
     let (frame, deep, text) = ("x".repeat(2001), "[".repeat(8), "x".repeat(101));
     let id = "x".repeat(65);

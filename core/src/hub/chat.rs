@@ -347,6 +347,8 @@ impl Chat {
         if self.broken.is_some() {
             return Err(unavailable());
         }
+        // Each is kept in the log, as a message is.
+        cx.take_message(&self.key.principal)?;
         self.goal = goal_state.clone();
         let mut draft = Draft::new();
         draft.push(self.active_turn_id().as_ref(), ChatBody::GoalState { goal_state });

@@ -162,7 +162,7 @@ impl Hub {
             return true;
         };
         conn.refused += 1;
-        let refusal = Refusal::rate(wait, "too many frames in a second");
+        let refusal = Refusal::rate(wait, cx.limits.frames_per_second, "frames a second");
         if conn.refused > cx.limits.frames_refused {
             cx.hang_up(id, 1008, refusal);
         } else {

@@ -242,7 +242,7 @@ impl Context {
         quota
             .messages
             .take(self.now.ticks_ms, count, 60_000, count)
-            .map_err(|wait| Refusal::rate(wait, "too many messages in a minute"))
+            .map_err(|wait| Refusal::rate(wait, count, "messages a minute"))
     }
 
     /// Takes a new chat from the principal's allowance.
@@ -252,7 +252,7 @@ impl Context {
         quota
             .new_chats
             .take(self.now.ticks_ms, count, 60_000, count)
-            .map_err(|wait| Refusal::rate(wait, "too many new chats in a minute"))
+            .map_err(|wait| Refusal::rate(wait, count, "new chats a minute"))
     }
 }
 
@@ -278,8 +278,11 @@ impl Refusal {
         }
     }
 
-    pub(super) fn rate(retry_after_ms: u64, detail: &str) -> Self {
-        let mut refusal = Self::new(ErrorCode::RateLimited, detail);
+    /// Says which limit it is, such as `600` `messages a minute`, and when to come again.
+    pub(super) fn rate(retry_after_ms: u64, count: u32, of: &str) -> Self {
+        let seconds = retry_after_ms.div_ceil(1000);
+        let detail = format!("the limit is {count} {of}; try again in {seconds} s");
+        let mut refusal = Self::new(ErrorCode::RateLimited, &detail);
         refusal.event.retry_after_ms = Some(retry_after_ms);
         refusal
     }

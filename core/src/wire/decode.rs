@@ -33,6 +33,10 @@ const UNSERVED: [&str; 9] = [
     "ticket",
 ];
 
+/// Most members of objects and items of arrays in one frame, all together. A tree takes many times the bytes of its text.
+const MEMBERS: usize = 1024;
+/// Longest goal state, in bytes as it is kept: characters that are escaped count as what they become.
+const GOAL_BYTES: usize = 48 * 1024;
 /// Longest title that a person may give a chat, in bytes.
 const TITLE_BYTES: usize = 256;
 
@@ -93,8 +97,12 @@ pub fn decode(text: &str, limits: &Limits, legacy: bool) -> Result<Option<Client
             Err(DecodeError::new(ErrorCode::Malformed, "a frame is a JSON object"))
         };
     }
-    if depth(text) > limits.json_depth {
+    let shape = Shape::of(text);
+    if shape.depth > limits.json_depth {
         return Err(too_large("nesting", limits.json_depth, "levels"));
+    }
+    if shape.members > MEMBERS {
+        return Err(too_large("frame", MEMBERS, "members"));
     }
     let object: Map<String, Value> = serde_json::from_str(text)
         .map_err(|error| DecodeError::new(ErrorCode::Malformed, json_error(text, &error)))?;
@@ -147,30 +155,43 @@ fn json_error(text: &str, error: &serde_json::Error) -> String {
     }
 }
 
-/// The deepest nesting, found without building anything.
-fn depth(text: &str) -> usize {
-    let (mut deepest, mut now, mut in_string, mut escaped) = (0_usize, 0_usize, false, false);
-    for byte in text.bytes() {
-        if in_string {
+/// How large the tree of a frame would be, found without building anything.
+#[derive(Default)]
+struct Shape {
+    /// The deepest nesting.
+    depth: usize,
+    /// Members and items at most: one for each comma, and one for each object or array.
+    members: usize,
+}
+
+impl Shape {
+    fn of(text: &str) -> Self {
+        let mut shape = Self::default();
+        let (mut now, mut in_string, mut escaped) = (0_usize, false, false);
+        for byte in text.bytes() {
+            if in_string {
+                match byte {
+                    _ if escaped => escaped = false,
+                    b'\\' => escaped = true,
+                    b'"' => in_string = false,
+                    _ => {}
+                }
+                continue;
+            }
             match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_string = false,
+                b'"' => in_string = true,
+                b'{' | b'[' => {
+                    now += 1;
+                    shape.depth = shape.depth.max(now);
+                    shape.members += 1;
+                }
+                b',' => shape.members += 1,
+                b'}' | b']' => now = now.saturating_sub(1),
                 _ => {}
             }
-            continue;
         }
-        match byte {
-            b'"' => in_string = true,
-            b'{' | b'[' => {
-                now += 1;
-                deepest = deepest.max(now);
-            }
-            b'}' | b']' => now = now.saturating_sub(1),
-            _ => {}
-        }
+        shape
     }
-    deepest
 }
 
 struct Fields<'a> {
@@ -334,13 +355,18 @@ impl Fields<'_> {
             Some(_) => return Err(wrong_type("goal_state.active", "true or false")),
             None => return Err(missing("goal_state.active")),
         };
-        Ok(GoalState {
+        let goal_state = GoalState {
             active,
             status: fields.short_string("status", 256)?,
             ui_summary: fields.short_string("ui_summary", 1024)?,
             objective: fields.short_string("objective", 16 * 1024)?,
             recap: fields.short_string("recap", 16 * 1024)?,
-        })
+        };
+        // Only text is in it, which always has a form in JSON.
+        if serde_json::to_string(&goal_state).map_or(usize::MAX, |text| text.len()) > GOAL_BYTES {
+            return Err(too_large("goal_state", GOAL_BYTES, "bytes of JSON"));
+        }
+        Ok(goal_state)
     }
 
     fn chat_id(&mut self) -> Result<ChatId, DecodeError> {
