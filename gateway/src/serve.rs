@@ -11,7 +11,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{Semaphore, watch},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
@@ -33,6 +33,9 @@ const FURTHER_FILES: usize = 2048;
 const AGENT_FILES: usize = 8;
 /// When the socket cannot accept, it is tried again after this long.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// A supervisor's signals that come this close after each other are one.
+const REPEATED: Duration = Duration::from_secs(1);
 
 /// When nothing runs any more, the last responses have this long to reach their clients.
 const LAST_ANSWERS: Duration = Duration::from_secs(3);
@@ -68,9 +71,14 @@ async fn serve(config: Config) -> Result<ExitCode> {
         Arc::new(Keys::new(Tokens::new(&config.token_file), throttle, config.door.first_frames))
     });
     let door = Door::new(Names::new(&bound, &config.allow_hosts, &config.allow_origins), keys);
+    let tally = door.tally();
     let site = Arc::new(Site::new(gateway.clone(), Options::default(), door, &config.base_path));
     let (stop, stopped) = watch::channel(false);
     let mut doors = JoinSet::new();
+    doors.spawn({
+        let (tally, stopped) = (Arc::clone(&tally), stopped.clone());
+        async move { tally.watch(stopped).await }
+    });
     if let Some(path) = &config.unix {
         let options = UnixOptions { connections: config.limits.connections, ..UnixOptions::default() };
         doors.spawn(unix(bind_unix(path, "--unix")?, gateway.clone(), options, stopped.clone()));
@@ -128,12 +136,13 @@ async fn serve(config: Config) -> Result<ExitCode> {
     };
     let ended = tokio::select! {
         ended = timeout(config.door.shutdown, wind_down) => ended.is_ok(),
-        signal = signals.next() => {
+        signal = signals.next_after(asked) => {
             tracing::warn!(signal, "stopping at once");
             false
         }
     };
     let _ = config.port_file.as_deref().map(std::fs::remove_file);
+    tally.sum_up();
     // By force, whatever the agents are at. After a defect they may be taken up as well.
     let killed = if leaves || asked.is_none() && heart.can_leave() { 0 } else { heart.end_leftovers() };
     if asked.is_some() && ended && killed == 0 {
@@ -198,6 +207,18 @@ impl Signals {
         })
     }
 
+    /// The next signal that is not the first one once more.
+    async fn next_after(&mut self, first: Option<&str>) -> &'static str {
+        let begun = Instant::now();
+        loop {
+            let signal = self.next().await;
+            if !is_repeated(first, signal, begun.elapsed()) {
+                return signal;
+            }
+            tracing::info!(signal, "told to stop a second time within a second, which changes nothing");
+        }
+    }
+
     async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
@@ -205,6 +226,13 @@ impl Signals {
             _ = self.hang_up.recv() => "SIGHUP",
         }
     }
+}
+
+/// Whether a signal says the same as the first. A supervisor signals a process and its group, or sends SIGHUP after
+/// SIGTERM; a person who presses Ctrl-C again means it.
+fn is_repeated(first: Option<&str>, signal: &str, since: Duration) -> bool {
+    let restarts = |signal| matches!(signal, "SIGTERM" | "SIGHUP");
+    first.is_some_and(restarts) && restarts(signal) && since < REPEATED
 }
 
 /// One descriptor for each connection, upgraded or not, and some for the rest.
@@ -271,6 +299,22 @@ mod tests {
     impl Journal for Defect {
         fn submit(&mut self, batch: &mut Vec<Request>) {
             assert!(batch.is_empty(), "this is the defect");
+        }
+    }
+
+    #[test]
+    fn a_supervisor_that_signals_twice_signals_once() {
+        let soon = REPEATED - Duration::from_millis(1);
+        for (first, second, since, repeated) in [
+            (Some("SIGTERM"), "SIGTERM", soon, true),
+            (Some("SIGTERM"), "SIGHUP", soon, true),
+            (Some("SIGTERM"), "SIGTERM", REPEATED, false),
+            (Some("SIGTERM"), "SIGINT", soon, false),
+            (Some("SIGINT"), "SIGINT", soon, false),
+            (Some("SIGINT"), "SIGTERM", soon, false),
+            (None, "SIGTERM", soon, false),
+        ] {
+            assert_eq!(is_repeated(first, second, since), repeated, "{first:?} {second} {since:?}");
         }
     }
 

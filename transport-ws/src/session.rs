@@ -177,7 +177,7 @@ async fn first_message<S: AsyncRead + AsyncWrite + Unpin>(
 fn first_frame(text: &str, verifier: &dyn Verifier, limits: &Limits) -> Option<Principal> {
     let Ok(Some(ClientEnvelope::Authenticate { token })) = decode(text, limits, false) else { return None };
     let principal = verifier.verify(&token);
-    tracing::info!(accepted = principal.is_some(), "authentication by first frame");
+    tracing::debug!(accepted = principal.is_some(), "authentication by first frame");
     principal
 }
 

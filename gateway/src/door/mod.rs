@@ -4,6 +4,7 @@
 
 mod names;
 mod refusal;
+mod tally;
 mod throttle;
 
 use std::{
@@ -20,6 +21,7 @@ use switchboard_transport_ws::is_upgrade;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::token::Tokens;
+use tally::Tally;
 use throttle::Verdict;
 
 pub use names::{Authority, Host, Names, Origin};
@@ -69,6 +71,7 @@ pub struct Door {
     names: Names,
     /// `None`: everybody who passes the other checks is the owner.
     keys: Option<Arc<Keys>>,
+    tally: Arc<Tally>,
 }
 
 /// The good tokens, the count of wrong ones, and the room for those who have yet to show one.
@@ -87,24 +90,14 @@ impl Keys {
     }
 
     /// A good token passes, however many wrong ones came from its address.
-    fn check(&self, token: &str, way: Way, peer: Came) -> Result<Principal, Refusal> {
+    fn check(&self, token: &str, peer: Came) -> Result<Principal, Refusal> {
         if let Some(principal) = self.tokens.verify(token) {
             return Ok(principal);
         }
-        match self.throttle.wrong(peer.counted_as(), Instant::now()) {
-            Verdict::Wrong => {
-                tracing::warn!(%peer, %way, "authentication failed: wrong token");
-                Err(Refusal::WRONG_TOKEN)
-            }
-            Verdict::FirstTooMany => {
-                tracing::warn!(
-                    %peer, %way,
-                    "authentication failed: too many wrong tokens; more from this address in this minute are not logged"
-                );
-                Err(Refusal::TOO_MANY_WRONG)
-            }
-            Verdict::TooMany => Err(Refusal::TOO_MANY_WRONG),
-        }
+        Err(match self.throttle.wrong(peer.counted_as(), Instant::now()) {
+            Verdict::Wrong => Refusal::WRONG_TOKEN,
+            Verdict::TooMany => Refusal::TOO_MANY_WRONG,
+        })
     }
 }
 
@@ -131,6 +124,7 @@ impl fmt::Display for Way {
 /// Checks the token of a first frame.
 struct FirstFrame {
     keys: Arc<Keys>,
+    tally: Arc<Tally>,
     peer: Came,
     /// Free again when the transport has its answer, or gives up.
     _place: OwnedSemaphorePermit,
@@ -138,7 +132,9 @@ struct FirstFrame {
 
 impl Verifier for FirstFrame {
     fn verify(&self, token: &str) -> Option<Principal> {
-        let principal = self.keys.check(token, Way::FirstFrame, self.peer).ok()?;
+        let checked = self.keys.check(token, self.peer);
+        let refused = |refusal: Refusal| self.tally.refused(refusal.kind(), self.peer, Some(Way::FirstFrame));
+        let principal = checked.map_err(refused).ok()?;
         tracing::info!(peer = %self.peer, way = %Way::FirstFrame, principal = %principal, "authenticated");
         Some(principal)
     }
@@ -147,7 +143,12 @@ impl Verifier for FirstFrame {
 impl Door {
     /// A door of a gateway of these names. Without keys it asks for no credentials.
     pub fn new(names: Names, keys: Option<Arc<Keys>>) -> Self {
-        Self { names, keys }
+        Self { names, keys, tally: Arc::default() }
+    }
+
+    /// What was refused.
+    pub(crate) fn tally(&self) -> Arc<Tally> {
+        Arc::clone(&self.tally)
     }
 
     /// Lets a request pass, or not. `None`: it needs no admission.
@@ -158,7 +159,7 @@ impl Door {
         peer: Came,
     ) -> Result<Option<Admission>, Refusal> {
         let refused = |refusal: Refusal| {
-            tracing::info!(peer = %peer, reason = refusal.code(), "request refused");
+            self.tally.refused(refusal.kind(), peer, None);
             refusal
         };
         self.check_form(request).map_err(refused)?;
@@ -215,22 +216,22 @@ impl Door {
             log_success(lasts, peer, Way::NoAuth, &Principal::owner());
             return Ok(Admission::Verified(Principal::owner()));
         };
-        let (token, way) = match credential(request)? {
+        let refused = |refusal: Refusal, way: Option<Way>| {
+            self.tally.refused(refusal.kind(), peer, way);
+            refusal
+        };
+        let (token, way) = match credential(request).map_err(|refusal| refused(refusal, None))? {
             Some(found) => found,
             None if upgrade && switchboard_transport_ws::offers_protocol(request.headers()) => {
-                let place = Arc::clone(&keys.lobby).try_acquire_owned().map_err(|_| {
-                    tracing::warn!(peer = %peer, "too many connections that have yet to authenticate");
-                    Refusal::LOBBY_FULL
-                })?;
-                let verifier = FirstFrame { keys: Arc::clone(keys), peer, _place: place };
+                let place = Arc::clone(&keys.lobby).try_acquire_owned();
+                let place = place.map_err(|_| refused(Refusal::LOBBY_FULL, None))?;
+                let (keys, tally) = (Arc::clone(keys), Arc::clone(&self.tally));
+                let verifier = FirstFrame { keys, tally, peer, _place: place };
                 return Ok(Admission::FirstFrame(Arc::new(verifier)));
             }
-            None => {
-                tracing::info!(peer = %peer, "authentication failed: no credentials");
-                return Err(Refusal::NO_CREDENTIALS);
-            }
+            None => return Err(refused(Refusal::NO_CREDENTIALS, None)),
         };
-        let principal = keys.check(&token, way, peer)?;
+        let principal = keys.check(&token, peer).map_err(|refusal| refused(refusal, Some(way)))?;
         log_success(lasts, peer, way, &principal);
         Ok(Admission::Verified(principal))
     }

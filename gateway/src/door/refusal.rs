@@ -6,64 +6,103 @@ use axum::{
     response::Response,
 };
 
+use super::tally::Kind;
+
 /// A refusal: for programs a status and a code, for people a sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Refusal {
+    kind: Kind,
     status: StatusCode,
     code: &'static str,
     detail: &'static str,
 }
 
 impl Refusal {
-    pub(crate) const VERSION: Self =
-        Self::new(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "http_version", "HTTP/1.1 is spoken here.");
-    pub(crate) const FORM: Self =
-        Self::new(StatusCode::BAD_REQUEST, "request_form", "The request's target must be a path.");
-    pub(crate) const HOST_MISSING: Self =
-        Self::new(StatusCode::BAD_REQUEST, "host_missing", "The request needs a Host header.");
-    pub(crate) const HOST_REPEATED: Self =
-        Self::new(StatusCode::BAD_REQUEST, "host_repeated", "The request needs exactly one Host header.");
+    pub(crate) const VERSION: Self = Self::new(
+        Kind::Version,
+        StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+        "http_version",
+        "HTTP/1.1 is spoken here.",
+    );
+    pub(crate) const FORM: Self = Self::new(
+        Kind::Form,
+        StatusCode::BAD_REQUEST,
+        "request_form",
+        "The request's target must be a path.",
+    );
+    pub(crate) const HOST_MISSING: Self = Self::new(
+        Kind::HostMissing,
+        StatusCode::BAD_REQUEST,
+        "host_missing",
+        "The request needs a Host header.",
+    );
+    pub(crate) const HOST_REPEATED: Self = Self::new(
+        Kind::HostRepeated,
+        StatusCode::BAD_REQUEST,
+        "host_repeated",
+        "The request needs exactly one Host header.",
+    );
     pub(crate) const HOST_FOREIGN: Self = Self::new(
+        Kind::HostForeign,
         StatusCode::FORBIDDEN,
         "host_foreign",
         "The gateway does not answer to this host name. It can be told to with --allow-host.",
     );
     pub(crate) const ORIGIN_FOREIGN: Self = Self::new(
+        Kind::OriginForeign,
         StatusCode::FORBIDDEN,
         "origin_foreign",
         "Pages of this origin may not use the gateway. They can be allowed with --allow-origin.",
     );
     pub(crate) const FOREIGN_SITE: Self = Self::new(
+        Kind::SiteForeign,
         StatusCode::FORBIDDEN,
         "site_foreign",
         "Without authentication, requests from other sites are refused. Type the address instead.",
     );
     pub(crate) const NO_CREDENTIALS: Self = Self::new(
+        Kind::NoCredentials,
         StatusCode::UNAUTHORIZED,
         "unauthorized",
         "Credentials are needed: send Authorization: Bearer with the gateway's token.",
     );
-    pub(crate) const WRONG_TOKEN: Self =
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "The token is not right, or has ended.");
-    pub(crate) const DISAGREEING: Self =
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "The request carries credentials that disagree.");
+    pub(crate) const WRONG_TOKEN: Self = Self::new(
+        Kind::WrongToken,
+        StatusCode::UNAUTHORIZED,
+        "unauthorized",
+        "The token is not right, or has ended.",
+    );
+    pub(crate) const DISAGREEING: Self = Self::new(
+        Kind::Disagreeing,
+        StatusCode::UNAUTHORIZED,
+        "unauthorized",
+        "The request carries credentials that disagree.",
+    );
     pub(crate) const TOO_MANY_WRONG: Self = Self::new(
+        Kind::TooManyWrong,
         StatusCode::TOO_MANY_REQUESTS,
         "rate_limited",
         "Too many wrong tokens came from this address.",
     );
 
     pub(crate) const LOBBY_FULL: Self = Self::new(
+        Kind::LobbyFull,
         StatusCode::SERVICE_UNAVAILABLE,
         "unavailable",
         "Too many connections have yet to authenticate. Try again, or send the token with the request.",
     );
 
-    const fn new(status: StatusCode, code: &'static str, detail: &'static str) -> Self {
-        Self { status, code, detail }
+    const fn new(kind: Kind, status: StatusCode, code: &'static str, detail: &'static str) -> Self {
+        Self { kind, status, code, detail }
+    }
+
+    /// What the log counts it as.
+    pub(super) fn kind(self) -> Kind {
+        self.kind
     }
 
     /// The stable code.
+    #[cfg(test)]
     pub(crate) fn code(self) -> &'static str {
         self.code
     }

@@ -45,8 +45,6 @@ impl Generations {
 pub enum Verdict {
     /// Say that it is wrong.
     Wrong,
-    /// Say that there were too many; this is the first of those, and worth a line in the log.
-    FirstTooMany,
     /// Say that there were too many.
     TooMany,
 }
@@ -66,13 +64,7 @@ impl Throttle {
             *entry = Wrong { since: now, count: 0 };
         }
         entry.count = entry.count.saturating_add(1);
-        if entry.count <= self.per_window {
-            Verdict::Wrong
-        } else if entry.count == self.per_window + 1 {
-            Verdict::FirstTooMany
-        } else {
-            Verdict::TooMany
-        }
+        if entry.count <= self.per_window { Verdict::Wrong } else { Verdict::TooMany }
     }
 }
 
@@ -97,8 +89,8 @@ mod tests {
         let (throttle, start) = (Throttle::new(2), Instant::now());
         let local = address("127.0.0.1");
         let verdicts: Vec<Verdict> = (0..5).map(|_| throttle.wrong(local, start)).collect();
-        use Verdict::{FirstTooMany, TooMany, Wrong};
-        assert_eq!(verdicts, [Wrong, Wrong, FirstTooMany, TooMany, TooMany]);
+        use Verdict::{TooMany, Wrong};
+        assert_eq!(verdicts, [Wrong, Wrong, TooMany, TooMany, TooMany]);
         assert_eq!(throttle.wrong(local, start + WINDOW), Wrong);
     }
 
@@ -106,9 +98,9 @@ mod tests {
     fn one_address_is_one_address_however_it_is_written() {
         let (throttle, now) = (Throttle::new(1), Instant::now());
         assert_eq!(throttle.wrong(address("1.2.3.4"), now), Verdict::Wrong);
-        assert_eq!(throttle.wrong(address("::ffff:1.2.3.4"), now), Verdict::FirstTooMany);
+        assert_eq!(throttle.wrong(address("::ffff:1.2.3.4"), now), Verdict::TooMany);
         assert_eq!(throttle.wrong(address("2001:db8::1"), now), Verdict::Wrong);
-        assert_eq!(throttle.wrong(address("2001:db8::ffff:2"), now), Verdict::FirstTooMany);
+        assert_eq!(throttle.wrong(address("2001:db8::ffff:2"), now), Verdict::TooMany);
         assert_eq!(throttle.wrong(address("1.2.3.5"), now), Verdict::Wrong);
     }
 

@@ -68,3 +68,25 @@ fn no_canary_is_in_the_log_for_people() {
 fn no_canary_is_in_the_log_for_programs() {
     check("json");
 }
+
+#[test]
+fn a_flood_of_refusals_is_a_few_lines_whose_counts_add_up() {
+    const EACH: u64 = 400;
+    let mut gateway = Gateway::start(&["--log-format", "json"]);
+    for _ in 0..EACH {
+        assert_eq!(gateway.get("/healthz", &[]).status(), 401);
+        assert_eq!(gateway.get("/", &["Origin: http://elsewhere.example"]).status(), 403);
+    }
+    gateway.signal(rustix::process::Signal::TERM);
+    assert_eq!(gateway.wait().code(), Some(0));
+    let log = gateway.log();
+    for reason in ["no_credentials", "origin_foreign"] {
+        let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let counts: Vec<u64> = lines
+            .filter(|line| line["reason"] == reason)
+            .map(|line| line["count"].as_u64().unwrap_or(1))
+            .collect();
+        assert_eq!(counts.iter().sum::<u64>(), EACH, "{reason}: {counts:?}");
+        assert!(counts.len() <= 20, "{reason}: {counts:?}");
+    }
+}
