@@ -37,7 +37,7 @@ pub enum Command {
     AgentHost,
 }
 
-/// The options of `serve`. All but `--config` can stand in the configuration file under the same names; the
+/// The options of `serve`. All but `--config` and `--accept-loss` can stand in the configuration file under the same names; the
 /// command line wins.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ServeArgs {
@@ -55,6 +55,9 @@ pub struct ServeArgs {
     /// loss of power) or `none` (nothing is kept). [default: normal]
     #[arg(long, value_name = "LEVEL")]
     pub durability: Option<String>,
+    /// Go on once with what is left of the chats where some that were kept are missing. Their files are copied aside.
+    #[arg(long)]
+    pub accept_loss: bool,
     /// Configuration file (TOML).
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

@@ -7,12 +7,27 @@ use std::fmt;
 pub struct Failure {
     what: String,
     remedy: String,
+    status: u8,
 }
+
+/// What has to be put right by a person before a start can succeed (`sysexits.h`: `EX_CONFIG`). A supervisor need not try
+/// again.
+const NEEDS_A_PERSON: u8 = 78;
 
 impl Failure {
     /// A failure with its remedy.
     pub fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { what: what.into(), remedy: remedy.into() }
+        Self { what: what.into(), remedy: remedy.into(), status: 1 }
+    }
+
+    /// The same, which no further try changes.
+    pub(crate) fn for_a_person(self) -> Self {
+        Self { status: NEEDS_A_PERSON, ..self }
+    }
+
+    /// The status that the process ends with.
+    pub fn status(&self) -> u8 {
+        self.status
     }
 
     /// The system refuses what a start needs.

@@ -6,7 +6,7 @@ use switchboard_agent_bridge::{
     BridgeLimits, HostAgent, HostConfig, ProcessAgent, ProcessConfig, end_orphans, sweep_leftovers,
 };
 use switchboard_core::agent::AgentRun;
-use switchboard_runtime::{Gateway, Memory, Running, Sqlite, SqliteOptions, entropy};
+use switchboard_runtime::{Gateway, Memory, OpenErrorReason, Running, Sqlite, SqliteOptions, entropy};
 
 use crate::{
     agents::Chosen,
@@ -122,13 +122,19 @@ fn journal(config: &Config, data_dir: &DataDir) -> Result<Option<Sqlite>> {
         Durability::Normal => {}
         Durability::Strict => options.strict = true,
     }
+    options.accept_loss = config.accept_loss;
     let journal = Sqlite::open(data_dir.path().join(JOURNAL), options).map_err(|error| {
-        Failure::new(
+        let failure = Failure::new(
             format!("The journal cannot be opened: {error}."),
             "Do what it says, choose another --data-dir, or keep nothing with --durability none.",
-        )
+        );
+        let lost = matches!(error.reason, OpenErrorReason::Lost { .. } | OpenErrorReason::Damaged { .. });
+        if lost { failure.for_a_person() } else { failure }
     })?;
     let report = journal.report();
+    if let Some(aside) = &report.set_aside {
+        tracing::warn!(aside = %aside.display(), "chats or parts of them are lost, which was accepted: the files were copied aside, and every chat begins a new epoch");
+    }
     if report.unclean || report.rebooted || report.lost_commits {
         let (rebooted, lost_commits) = (report.rebooted, report.lost_commits);
         tracing::warn!(rebooted, lost_commits, "the journal was not closed in good order");

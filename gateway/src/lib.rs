@@ -39,7 +39,7 @@ pub fn run() -> ExitCode {
     };
     result.unwrap_or_else(|failure| {
         console::last_words(format!("switchboard: {failure}"));
-        ExitCode::FAILURE
+        ExitCode::from(failure.status())
     })
 }
 

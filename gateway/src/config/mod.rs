@@ -38,6 +38,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// What survives.
     pub durability: Durability,
+    /// Whether to go on with what is left of the chats.
+    pub accept_loss: bool,
     /// Where agents work.
     pub workspace: PathBuf,
     /// Which agent answers.
@@ -131,6 +133,7 @@ impl Config {
             listen_unix,
             unix: args.unix.as_deref().map(absolute).transpose()?,
             durability: durability(args.durability.as_deref())?,
+            accept_loss: args.accept_loss,
             workspace: workspace(args.workspace.as_deref())?,
             agent,
             auth: !args.no_auth,

@@ -7,6 +7,7 @@ mod deletion;
 mod handshake;
 mod lab;
 mod logs;
+mod loss;
 mod process;
 mod server;
 mod socket;

@@ -4,10 +4,10 @@
 use std::{fs, path::Path};
 
 use switchboard_core::{ids::ChatKey, journal::Durability};
-use switchboard_runtime::{OpenError, OpenErrorReason, OpenReport};
+use switchboard_runtime::{OpenError, OpenErrorReason, OpenReport, SqliteOptions};
 
 use crate::{
-    desk::open,
+    desk::{open, open_with},
     make::{Scribe, key},
     rng::{Rng, seed},
 };
@@ -63,7 +63,28 @@ fn open_damaged(whole: &Path, file: &str, bytes: &[u8]) -> Result<(OpenReport, O
     let folder = folder();
     copy(whole, folder.path());
     fs::write(folder.path().join(file), bytes).expect("a copy");
-    let (mut desk, report) = open(folder.path())?;
+    let (mut desk, report) = match open(folder.path()) {
+        // What was written is missing: nothing is touched until that is accepted, and then it is kept aside.
+        Err(error) if matches!(error.reason, OpenErrorReason::Lost { .. }) => {
+            assert!(error.to_string().contains("--accept-loss"), "{error}");
+            for name in FILES {
+                let before =
+                    if name == file { bytes.to_vec() } else { fs::read(whole.join(name)).expect("a file") };
+                assert!(fs::read(folder.path().join(name)).expect("a file") == before, "{name} was touched");
+            }
+            let mut options = SqliteOptions::default();
+            options.accept_loss = true;
+            let (desk, report) = open_with(folder.path(), options)?;
+            let aside =
+                report.set_aside.clone().expect("a copy").into_os_string().into_string().expect("text");
+            if file == FILES[1] {
+                assert!(fs::read(aside + "-wal").expect("a copy") == bytes);
+            }
+            assert!(report.lost_commits);
+            (desk, report)
+        }
+        opened => opened?,
+    };
     let Some(history) = desk.try_history(&chat(), 1_000) else { return Ok((report, None)) };
     for (n, frame) in (1..).zip(&history) {
         assert!(frame.as_str().contains(&format!("\"seq\":{n}")), "{n}: {}", frame.as_str());
@@ -101,6 +122,26 @@ fn damage_log(damage: impl Fn(&[u8], usize) -> Vec<u8>) {
 #[test]
 fn a_cut_log_opens_with_every_intact_transaction() {
     damage_log(|log, at| log[..at].to_vec());
+}
+
+#[test]
+fn damage_in_the_middle_of_a_log_is_refused_and_what_comes_before_it_can_be_had() {
+    let whole = folder();
+    journal(whole.path(), true);
+    let log = fs::read(whole.path().join(FILES[1])).expect("a log");
+    let mut kept = std::collections::BTreeSet::new();
+    for page in 0..log.len() / (24 + 4096) {
+        let mut damaged = log.clone();
+        damaged[32 + page * (24 + 4096) + 100] ^= 0x40;
+        match open_damaged(whole.path(), FILES[1], &damaged) {
+            Ok((report, events)) => {
+                assert!(report.lost_commits && report.set_aside.is_some(), "page {page}: {report:?}");
+                kept.insert(events.expect("what is before it is whole"));
+            }
+            Err(error) => panic!("page {page}: {error}"),
+        }
+    }
+    assert!(kept.len() > 2, "{kept:?}");
 }
 
 #[test]

@@ -161,6 +161,106 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+fn accepting() -> SqliteOptions {
+    let mut options = SqliteOptions::default();
+    options.accept_loss = true;
+    options
+}
+
+/// Is refused for what is missing, and leaves every file as it is.
+fn refused_untouched(folder: &Path, options: SqliteOptions) -> String {
+    let files =
+        || ["", "-wal", ".commits"].map(|file| fs::read(folder.join(format!("journal.db{file}"))).ok());
+    let before = files();
+    let error = open_with(folder, options).map(|_| ()).expect_err("it does not open");
+    assert!(matches!(error.reason, OpenErrorReason::Lost { .. }), "{error}");
+    assert!(files() == before, "a file was touched: {error}");
+    let text = error.to_string();
+    assert!(text.contains("--accept-loss") && text.contains("every file was left as it is"), "{text}");
+    text
+}
+
+/// What becomes of a file.
+type Harm = fn(&Path);
+
+#[test]
+fn a_journal_whose_files_are_gone_is_refused_untouched_until_that_is_accepted() {
+    let live = folder();
+    let (mut desk, _) = open(live.path()).expect("it opens");
+    let mut scribe = Scribe::new("owner", "chat");
+    let whole = scribe.message("t1", "hello").end("t1", Outcome::Completed);
+    assert!(desk.append(whole.append(1, Durability::Synced, 1)));
+    let remove: Harm = |path| fs::remove_file(path).expect("it is there");
+    let empty: Harm = |path| fs::write(path, "").expect("it is written");
+    let halve: Harm = |path| {
+        let bytes = fs::read(path).expect("a file");
+        let used = bytes.iter().rposition(|byte| *byte != 0).expect("something");
+        fs::write(path, &bytes[..used / 2]).expect("it is written");
+    };
+    let all: [(&str, Harm); 5] = [
+        ("journal.db", remove),
+        ("journal.db", empty),
+        ("journal.db-wal", remove),
+        ("journal.db-wal", empty),
+        ("journal.db-wal", halve),
+    ];
+    for (file, harm) in all {
+        let after = folder();
+        copy(live.path(), after.path());
+        harm(&after.path().join(file));
+        let left = fs::read(after.path().join("journal.db-wal")).unwrap_or_default();
+        // It was on the disk, so another boot is no excuse.
+        for options in [SqliteOptions::default(), booted("another")] {
+            refused_untouched(after.path(), options);
+        }
+        let (desk, report) = open_with(after.path(), accepting()).expect("it opens");
+        assert!(report.lost_commits, "{file}: {report:?}");
+        let aside = report.set_aside.expect("a copy").into_os_string().into_string().expect("text");
+        assert_eq!(fs::read(format!("{aside}-wal")).unwrap_or_default(), left, "{file}");
+        assert!(Path::new(&format!("{aside}.commits")).exists(), "{file}");
+        drop(desk);
+        let (_, report) = open(after.path()).expect("once is enough");
+        assert!(!report.lost_commits && report.set_aside.is_none(), "{report:?}");
+    }
+}
+
+#[test]
+fn what_was_written_and_not_synced_may_be_missing_after_another_boot_only() {
+    let (live, after) = (folder(), folder());
+    let (mut desk, _) = open_with(live.path(), booted("first")).expect("it opens");
+    let mut scribe = Scribe::new("owner", "chat");
+    assert!(desk.append(scribe.message("t1", "hello").start("t1").append(1, Durability::Synced, 1)));
+    copy(live.path(), after.path());
+    assert!(desk.append(scribe.delta("t1", "s", "more").append(2, Durability::Written, 2)));
+    fs::copy(live.path().join("journal.db.commits"), after.path().join("journal.db.commits"))
+        .expect("a copy");
+    refused_untouched(after.path(), booted("first"));
+    let (mut desk, report) = open_with(after.path(), booted("second")).expect("it opens");
+    assert!(report.lost_commits && report.set_aside.is_none(), "{report:?}");
+    assert_ne!(desk.chat(&scribe.key).expect("a chat").head.epoch, scribe.epoch);
+}
+
+#[test]
+fn the_side_file_of_the_version_before_is_understood() {
+    let (live, after) = (folder(), folder());
+    let (mut desk, _) = open_with(live.path(), booted("first")).expect("it opens");
+    let mut scribe = Scribe::new("owner", "chat");
+    assert!(desk.append(scribe.message("t1", "hello").append(1, Durability::Synced, 1)));
+    copy(live.path(), after.path());
+    let side = after.path().join("journal.db.commits");
+    let line = fs::read_to_string(&side).expect("a file");
+    let mut words = line.split(' ');
+    let (id, commits) = (words.next().expect("an id"), words.next().expect("a count"));
+    let more = commits.parse::<u64>().expect("a count") + 1;
+    fs::write(&side, format!("{id} {more:020}\n")).expect("it is written");
+    refused_untouched(after.path(), booted("first"));
+    fs::write(&side, format!("{id} {commits}\n")).expect("it is written");
+    let (desk, report) = open_with(after.path(), booted("first")).expect("it opens");
+    assert!(report.unclean && !report.lost_commits, "{report:?}");
+    drop(desk);
+    assert_eq!(fs::read_to_string(&side).expect("a file").split(' ').count(), 4);
+}
+
 fn booted(boot: &str) -> SqliteOptions {
     let mut options = SqliteOptions::default();
     options.boot_id = Some(boot.into());
@@ -223,7 +323,8 @@ fn a_backup_that_is_put_back_renews_every_epoch_once() {
     drop(desk);
     fs::copy(backup.path().join("journal.db"), live.path().join("journal.db")).expect("put back");
 
-    let (mut desk, report) = open(live.path()).expect("it opens");
+    refused_untouched(live.path(), SqliteOptions::default());
+    let (mut desk, report) = open_with(live.path(), accepting()).expect("it opens");
     assert!(report.lost_commits, "{report:?}");
     let renewed = desk.chat(&scribe.key).expect("a chat").head;
     assert_ne!(renewed.epoch, scribe.epoch);
@@ -263,7 +364,8 @@ fn each_commit_that_is_lost_is_noticed() {
         assert!(desk.append(append));
         let side = "journal.db.commits";
         fs::copy(live.path().join(side), before.path().join(side)).expect("a copy");
-        let (_, report) = open(before.path()).expect("it opens");
+        refused_untouched(before.path(), SqliteOptions::default());
+        let (_, report) = open_with(before.path(), accepting()).expect("it opens");
         assert!(report.lost_commits, "without {what:?}");
         copy(live.path(), before.path());
         let (_, report) = open(before.path()).expect("it opens");

@@ -40,6 +40,11 @@ pub enum OpenErrorReason {
         /// What was noticed.
         detail: String,
     },
+    /// It holds less than was kept. Nothing was changed.
+    Lost {
+        /// What is missing.
+        detail: String,
+    },
     /// This user may not read or write it.
     NotPermitted,
     /// The folder that it is to be in does not exist.
@@ -121,6 +126,12 @@ impl fmt::Display for OpenError {
                  it whose names begin with its name, to start with an empty journal; `sqlite3 FILE .recover` may \
                  save what is left in it"
             ),
+            OpenErrorReason::Lost { detail } => write!(
+                f,
+                "{path} holds less than was kept ({detail}): to start would lose chats or parts of them, so every \
+                 file was left as it is: put back what is missing, restore a backup into another data directory, or \
+                 start once with --accept-loss to set the files aside and go on with what is left"
+            ),
             OpenErrorReason::NotPermitted => write!(
                 f,
                 "{path} cannot be read and written by this user: check who owns it and its folder (the gateway \
@@ -155,6 +166,7 @@ impl Error for OpenError {
             | OpenErrorReason::NotAJournal
             | OpenErrorReason::Newer { .. }
             | OpenErrorReason::Damaged { .. }
+            | OpenErrorReason::Lost { .. }
             | OpenErrorReason::NotPermitted
             | OpenErrorReason::NoFolder
             | OpenErrorReason::Missing

@@ -7,6 +7,7 @@ use std::{
     io,
     os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use rustix::{
@@ -42,6 +43,11 @@ pub(super) struct Files {
 impl Files {
     pub(super) fn wal(&self) -> PathBuf {
         self.beside("-wal")
+    }
+
+    /// SQLite's index of the log.
+    pub(super) fn index(&self) -> PathBuf {
+        self.beside("-shm")
     }
 
     pub(super) fn lock(&self) -> PathBuf {
@@ -201,13 +207,19 @@ impl Lock {
     }
 }
 
-/// Remembers outside the database the count of commits, so that lost ones are noticed: one
-/// line `<journal id> <commits, 20 digits>`.
+/// Remembers outside the database the count of commits, so that lost ones are noticed: one line
+/// `<journal id> <commits written, 20 digits> <commits synced, 20 digits> <boot id>`. Before there was
+/// `--accept-loss` it ended after the first count.
 #[derive(Debug)]
 pub(super) struct SideFile {
     file: File,
     journal_id: String,
+    boot_id: String,
+    written: AtomicU64,
 }
+
+/// Stands for a boot that the system does not name.
+const NO_BOOT: &str = "-";
 
 /// What a side file said at the start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -215,7 +227,15 @@ pub(super) enum Remembered {
     /// There was none.
     Nothing,
     /// The count of commits of the journal with this id.
-    Commits { journal_id: String, commits: u64 },
+    Commits {
+        journal_id: String,
+        /// Written: they survive the process.
+        commits: u64,
+        /// Known to be on the disk.
+        synced: u64,
+        /// In which boot they were written, where that is known.
+        boot_id: Option<String>,
+    },
     /// It cannot be understood.
     Garbage,
 }
@@ -228,33 +248,56 @@ impl SideFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Remembered::Nothing),
             Err(error) => return Err(error),
         };
-        let line = std::str::from_utf8(&bytes).ok().and_then(|text| text.split_once(' '));
-        Ok(match line.map(|(id, commits)| (id, commits.trim().parse())) {
-            _ if bytes.is_empty() => Remembered::Nothing,
-            Some((id, Ok(commits))) => Remembered::Commits { journal_id: id.to_owned(), commits },
-            Some((_, Err(_))) | None => Remembered::Garbage,
-        })
+        if bytes.is_empty() {
+            return Ok(Remembered::Nothing);
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let (id, commits, synced, boot) = match words[..] {
+            [id, commits] => (id, commits, "0", NO_BOOT),
+            [id, commits, synced, boot] => (id, commits, synced, boot),
+            _ => return Ok(Remembered::Garbage),
+        };
+        let (Ok(commits), Ok(synced)) = (commits.parse(), synced.parse()) else {
+            return Ok(Remembered::Garbage);
+        };
+        let boot_id = Some(boot.to_owned()).filter(|boot| boot != NO_BOOT);
+        Ok(Remembered::Commits { journal_id: id.to_owned(), commits, synced, boot_id })
     }
 
-    pub(super) fn open(files: &Files, journal_id: String) -> io::Result<Self> {
-        Ok(Self { file: open_private(&files.commits())?, journal_id })
+    pub(super) fn open(files: &Files, journal_id: String, boot_id: &str) -> io::Result<Self> {
+        let boot_id = if boot_id.is_empty() { NO_BOOT } else { boot_id }.to_owned();
+        Ok(Self { file: open_private(&files.commits())?, journal_id, boot_id, written: AtomicU64::new(0) })
     }
 
     /// Remembers a commit. It survives the process from then on.
     pub(super) fn remember(&self, commits: u64) -> io::Result<()> {
-        self.file.write_all_at(self.line(commits).as_bytes(), 0)
+        let line = format!("{} {commits:020}", self.journal_id);
+        self.file.write_all_at(line.as_bytes(), 0)?;
+        self.written.store(commits, Ordering::Release);
+        Ok(())
     }
 
-    /// Remembers a commit, and that durably.
+    /// The newest commit that is remembered: a sync that begins now is of this one, too.
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    /// Remembers that a commit, and all before it, are on the disk.
+    pub(super) fn remember_synced(&self, commits: u64) -> io::Result<()> {
+        let at = u64::try_from(self.journal_id.len() + 22).unwrap_or(u64::MAX);
+        self.file.write_all_at(format!("{commits:020}").as_bytes(), at)
+    }
+
+    /// Remembers a commit that is on the disk, and that durably.
     pub(super) fn remember_for_good(&self, commits: u64) -> io::Result<()> {
-        self.remember(commits)?;
+        let line = format!("{} {commits:020} {commits:020} {}\n", self.journal_id, self.boot_id);
+        self.file.write_all_at(line.as_bytes(), 0)?;
         // What another journal's side file had beyond that.
-        self.file.set_len(u64::try_from(self.line(commits).len()).unwrap_or(u64::MAX))?;
-        self.file.sync_all()
-    }
-
-    fn line(&self, commits: u64) -> String {
-        format!("{} {commits:020}\n", self.journal_id)
+        self.file.set_len(u64::try_from(line.len()).unwrap_or(u64::MAX))?;
+        self.file.sync_all()?;
+        self.written.store(commits, Ordering::Release);
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ mod compact;
 mod error;
 mod files;
 mod gate;
+mod loss;
 mod open;
 mod pool;
 mod query;
@@ -67,6 +68,9 @@ pub struct SqliteOptions {
     /// Once the write-ahead log is longer than this many bytes it is begun anew, for which commits wait a moment.
     /// Default: 64 MiB.
     pub wal_bytes: u64,
+    /// Go on with what is left where something is missing that was kept (`--accept-loss`): the files are copied aside,
+    /// and every chat gets a new epoch. Default: no, such a journal is not opened.
+    pub accept_loss: bool,
     /// Which boot of the machine this is. Default: what the system says.
     pub boot_id: Option<String>,
     /// A disk that misbehaves, for tests.
@@ -82,6 +86,7 @@ impl Default for SqliteOptions {
             queue_bytes: 64 * 1024 * 1024,
             join_after: Some(Duration::from_secs(2)),
             wal_bytes: 64 * 1024 * 1024,
+            accept_loss: false,
             boot_id: None,
             #[cfg(test)]
             disk: Arc::default(),
@@ -98,7 +103,7 @@ impl Default for SqliteOptions {
 /// | `journal.db` | the database; after an orderly stop, everything is in it |
 /// | `journal.db-wal` | SQLite's write-ahead log: what was committed lately. It belongs to the database: never copy, move or delete one without the other. Where the disk has room, it is up to 1 MiB longer than what is in it. It grows to about 64 MiB under load ([`SqliteOptions::wal_bytes`]) and is gone after an orderly stop |
 /// | `journal.db-shm` | SQLite's index of the log; nothing is lost with it |
-/// | `journal.db.commits` | one line, the journal's id and the count of its commits, which grows with each: if the database has a lower one, some were lost |
+/// | `journal.db.commits` | one line: the journal's id, the count of commits that were written, the count of those known to be on the disk, and the boot; if the database has fewer, some were lost |
 /// | `journal.db.lock` | locked (`flock`) while a gateway has the journal open, and says which process; a process that is killed leaves no lock behind |
 ///
 /// All are readable and writable by their owner only (mode 0600). The folder has to be on a local file
@@ -127,9 +132,16 @@ impl Default for SqliteOptions {
 ///
 /// - to chats that had an open turn, after the machine stopped without the gateway being stopped before (the
 ///   boot id in the database is another, and the database was not closed);
-/// - to all chats, when `journal.db.commits` knows of more commits than the database has, is of another
-///   journal or is missing: after a backup was put back, or the end of a file was cut off. A backup that is
-///   put back needs nothing else.
+/// - to all chats, when `journal.db.commits` is missing, as after a backup was put back;
+/// - to all chats, when the machine was started anew and commits are missing that were written, but not yet
+///   brought to the disk;
+/// - to all chats, when commits are missing that must be there, and [`SqliteOptions::accept_loss`] is set.
+///
+/// Without that, a journal is not opened, and no file of it is changed, if a commit is missing that was known to
+/// be on the disk, or one that was written in this same boot: its database or log was removed, emptied, cut or damaged,
+/// or an older copy was put in its place. With it, the database, its log and the count are first copied to
+/// `journal.db.lost-TIME`, `journal.db.lost-TIME-wal` and `journal.db.lost-TIME.commits`, which are the names
+/// that SQLite looks for. What is there already is not overwritten.
 ///
 /// # When the disk is full or fails
 ///
@@ -139,7 +151,7 @@ impl Default for SqliteOptions {
 /// holds is written and synced anew, and only then is anything kept or a refused chat's state told; this is
 /// tried for as long as requests come.
 ///
-/// A damaged end of the log costs the transactions that it held and no others. A database that is cut is not
+/// Damage of the log costs the transactions from there on and no others. A database that is cut is not
 /// opened, and the error says what to do. At a start the structure of the database is checked
 /// (`PRAGMA quick_check`) if it has at most 32 MiB, or something may have been lost; every event has a
 /// checksum, and one that does not match is not shown: the question fails, and the log says so.
@@ -169,8 +181,8 @@ impl Default for SqliteOptions {
 /// # A backup
 ///
 /// [`Sqlite::backup`] makes a whole and consistent copy while the gateway runs, and [`Sqlite::restore`] puts one in
-/// the place of a journal that does not exist. A copy that is put there by hand needs nothing else: remove
-/// `journal.db-wal` and `journal.db-shm`, and leave `journal.db.commits` as it is.
+/// the place of a journal that does not exist. A copy that is put there by hand takes the place of all files whose
+/// names begin with `journal.db`.
 ///
 /// # Opening
 ///
@@ -243,13 +255,14 @@ impl OpenJournal for Sqlite {
         }
         // Before anybody waits for the disk.
         shared.log.grown();
-        let writer = Writer::new(Arc::clone(&shared), self.db, self.side, self.state);
+        let side = Arc::new(self.side);
+        let writer = Writer::new(Arc::clone(&shared), self.db, Arc::clone(&side), self.state);
         let readers = (0..shared.options.readers.max(1))
             .map(|_| spawn("journal-read", &shared, |shared| shared.questions.run(shared)))
             .collect();
         let checkpoints = spawn("journal-checkpoint", &shared, |shared| shared.log.run(shared));
         let writer = spawn("journal-write", &shared, move |_| writer.run());
-        let syncs = spawn("journal-sync", &shared, move |shared| shared.verdicts.run(shared, &wal));
+        let syncs = spawn("journal-sync", &shared, move |shared| shared.verdicts.run(shared, &wal, &side));
         let threads = Threads { readers, checkpoints, writer, syncs };
         OpenSqlite { shared, threads: Some(threads), unfinished: self.report.unfinished, _lock: self.lock }
     }

@@ -1,6 +1,6 @@
 //! Opening: whether it is ours and whole, its version, and whether anything was lost since it was closed.
 
-use std::{collections::BTreeSet, fs::File, io::Read as _, time::SystemTime};
+use std::{collections::BTreeSet, fs::File, io::Read as _, path::PathBuf, time::SystemTime};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, config::DbConfig};
 use rustix::fs::fdatasync;
@@ -13,6 +13,7 @@ use super::{
     SqliteOptions,
     error::{OpenError, OpenErrorReason},
     files::{Files, Lock, Remembered, SideFile, boot_id},
+    loss::{self, Beside, Loss},
     schema,
 };
 
@@ -40,6 +41,8 @@ pub struct OpenReport {
     /// Commits are missing: it is a backup, or its end was lost. Every chat gets a new epoch when it is next
     /// opened.
     pub lost_commits: bool,
+    /// Where the files were copied before a start went on without what is missing.
+    pub set_aside: Option<PathBuf>,
     /// Chats whose state has to be taken up: those with an open turn or an agent.
     pub unfinished: Vec<ChatKey>,
     /// The lives of agents that chats have: what outlived the gateway and is none of these is an orphan.
@@ -63,28 +66,54 @@ pub(super) struct State {
     pub(super) era: i64,
 }
 
-struct Meta {
-    journal_id: String,
-    state: State,
-    boot_id: String,
+pub(super) struct Meta {
+    pub(super) journal_id: String,
+    pub(super) state: State,
+    pub(super) boot_id: String,
     clean: bool,
 }
 
 pub(super) fn open(files: &Files, options: &SqliteOptions) -> Result<Opened, OpenError> {
     let lock = Lock::take(files)?;
+    let of_side = |error| OpenError::io(&files.commits(), error);
+    let remembered = SideFile::recall(files).map_err(of_side)?;
+    let boot = options.boot_id.clone().or_else(boot_id);
+    let mut set_aside = None;
+    if let Some(detail) = loss::of_file(files, &remembered)? {
+        set_aside = Some(loss::accept(files, options, detail)?);
+        // SQLite would remove it, and the copy has it.
+        loss::remove_log(files)?;
+    }
+    let beside = Beside::of(files);
     files.make_private().map_err(|error| OpenError::io(&files.db, error))?;
     let size = check_header(files)?;
     let of_db = |error| OpenError::sqlite(&files.db, error);
     let mut db = connect(files).map_err(of_db)?;
     let version = check_identity(files, &db)?;
-    prepare(&db).map_err(of_db)?;
     // Commits are counted in another way before version 6: whether some were lost shows before that is changed.
     let found = if version > 0 { meta(&db, version).map_err(of_db)? } else { None };
+    let loss = match loss::of_commits(&remembered, found.as_ref(), boot.as_deref()) {
+        Loss::Refused(_) if set_aside.is_some() => Loss::Forgiven,
+        Loss::Refused(detail) => {
+            drop(db);
+            beside.undo();
+            set_aside = Some(loss::accept(files, options, detail)?);
+            db = connect(files).map_err(of_db)?;
+            Loss::Forgiven
+        }
+        loss @ (Loss::Nothing | Loss::Forgiven) => loss,
+    };
+    prepare(&db).map_err(of_db)?;
+    // Before anything is changed.
+    if size <= CHECKED_BYTES || loss == Loss::Forgiven {
+        check_whole(files, &db)?;
+    }
     schema::migrate(&mut db, version).map_err(of_db)?;
-    let (journal_id, state, report) = reconcile(files, options, &mut db, size, found)?;
-    let side = settle(files, journal_id, state).map_err(|error| OpenError::io(&files.commits(), error))?;
+    let (meta, report) = reconcile(files, boot, &mut db, size, found, &remembered, &loss)?;
+    let (state, boot) = (meta.state, meta.boot_id);
+    let side = settle(files, meta.journal_id, &boot, state).map_err(of_side)?;
     let (unfinished, agents) = (unfinished(&db).map_err(of_db)?, agents(&db).map_err(of_db)?);
-    let report = OpenReport { unfinished, agents, ..report };
+    let report = OpenReport { unfinished, agents, set_aside, ..report };
     Ok(Opened { lock, db, side, state, report })
 }
 
@@ -197,20 +226,19 @@ fn check_identity(files: &Files, db: &Connection) -> Result<u32, OpenError> {
 /// Finds out what happened since the journal was closed, and notes it in one transaction.
 fn reconcile(
     files: &Files,
-    options: &SqliteOptions,
+    boot: Option<String>,
     db: &mut Connection,
     size: u64,
     found: Option<Meta>,
-) -> Result<(String, State, OpenReport), OpenError> {
+    side: &Remembered,
+    loss: &Loss,
+) -> Result<(Meta, OpenReport), OpenError> {
     let of_db = |error| OpenError::sqlite(&files.db, error);
-    let side = SideFile::recall(files).map_err(|error| OpenError::io(&files.commits(), error))?;
-    let boot = options.boot_id.clone().or_else(boot_id);
-    let mut report = OpenReport::default();
+    let mut report = OpenReport { lost_commits: *loss != Loss::Nothing, ..OpenReport::default() };
     let mut meta = match found {
         Some(meta) => {
             report.unclean = !meta.clean;
             report.rebooted = report.unclean && boot.as_ref().is_none_or(|boot| *boot != meta.boot_id);
-            report.lost_commits = has_lost(&side, &meta);
             meta
         }
         None => {
@@ -220,11 +248,11 @@ fn reconcile(
             Meta { journal_id, state, boot_id: String::new(), clean: true }
         }
     };
-    if size <= CHECKED_BYTES || report.lost_commits || report.rebooted {
+    if size > CHECKED_BYTES && report.rebooted && !report.lost_commits {
         check_whole(files, db)?;
     }
     let remembered = match side {
-        Remembered::Commits { ref journal_id, commits } if *journal_id == meta.journal_id => commits,
+        Remembered::Commits { journal_id, commits, .. } if *journal_id == meta.journal_id => *commits,
         Remembered::Commits { .. } | Remembered::Nothing | Remembered::Garbage => 0,
     };
     let newest = newest_event(db).map_err(of_db)?;
@@ -232,17 +260,7 @@ fn reconcile(
     meta.state.era += i64::from(report.lost_commits);
     meta.boot_id = boot.unwrap_or_default();
     note(db, &meta, &report).map_err(of_db)?;
-    Ok((meta.journal_id, meta.state, report))
-}
-
-fn has_lost(side: &Remembered, meta: &Meta) -> bool {
-    match side {
-        Remembered::Commits { journal_id, commits } => {
-            *journal_id != meta.journal_id || *commits > meta.state.commits
-        }
-        // A backup without it, or one of another time.
-        Remembered::Nothing | Remembered::Garbage => meta.state.commits > 0,
-    }
+    Ok((meta, report))
 }
 
 /// What a database of this version says of itself.
@@ -291,9 +309,9 @@ fn check_whole(files: &Files, db: &Connection) -> Result<(), OpenError> {
 }
 
 /// Brings what was found and noted to the disk: what is shown from now on may come from any of it.
-fn settle(files: &Files, journal_id: String, state: State) -> std::io::Result<SideFile> {
+fn settle(files: &Files, journal_id: String, boot: &str, state: State) -> std::io::Result<SideFile> {
     fdatasync(files.open_wal()?)?;
-    let side = SideFile::open(files, journal_id)?;
+    let side = SideFile::open(files, journal_id, boot)?;
     side.remember_for_good(state.commits)?;
     files.sync_folder()?;
     Ok(side)

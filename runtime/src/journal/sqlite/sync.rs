@@ -17,7 +17,7 @@ use switchboard_core::{
     journal::{AppendId, JournalAnswer},
 };
 
-use super::{Shared, locked};
+use super::{Shared, files::SideFile, locked};
 
 /// A sync waits at most this long for others to come along.
 const LONGEST_DELAY: Duration = Duration::from_millis(5);
@@ -119,7 +119,7 @@ impl Verdicts {
     }
 
     /// Brings commits to the disk for as long as the journal is open.
-    pub(super) fn run(&self, shared: &Shared, wal: &File) {
+    pub(super) fn run(&self, shared: &Shared, wal: &File, side: &SideFile) {
         let mut state = locked(&self.state);
         // Chats that lately waited for the disk, and how long it took.
         let (mut expected, mut took) = (0, Duration::ZERO);
@@ -135,8 +135,13 @@ impl Verdicts {
             let taken = std::mem::take(&mut state.waiting);
             if !state.failed {
                 drop(state);
-                let begun = Instant::now();
+                let (begun, written) = (Instant::now(), side.written());
                 let synced = shared.sync(wal);
+                if synced.is_ok()
+                    && let Err(error) = side.remember_synced(written)
+                {
+                    tracing::warn!(%error, "what is on the disk is not remembered");
+                }
                 took = begun.elapsed();
                 state = locked(&self.state);
                 expected = state.behind.len();

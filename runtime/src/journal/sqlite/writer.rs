@@ -36,7 +36,7 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     /// Nothing while the database could not be opened again.
     db: Option<Connection>,
-    side: SideFile,
+    side: Arc<SideFile>,
     state: open::State,
     known: Known,
     heal_after: Option<Instant>,
@@ -52,7 +52,7 @@ enum Failure {
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, db: Connection, side: SideFile, state: open::State) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, db: Connection, side: Arc<SideFile>, state: open::State) -> Self {
         let compaction = Compaction::new(shared.options.join_after.unwrap_or_default());
         let mut writer =
             Self { shared, db: None, side, state, known: Known::default(), heal_after: None, compaction };

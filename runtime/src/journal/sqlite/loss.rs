@@ -1,0 +1,144 @@
+//! Whether a journal holds all that was kept: what is missing shows before anything is changed, and is set aside
+//! before a start goes on without it.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use rusqlite::Connection;
+
+use super::{
+    SqliteOptions,
+    error::{OpenError, OpenErrorReason},
+    files::{Files, Remembered},
+    open::Meta,
+};
+
+/// What is missing.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    Nothing,
+    /// It was never promised, or somebody accepts it: every chat gets a new epoch.
+    Forgiven,
+    /// It was kept, as this says.
+    Refused(String),
+}
+
+/// What is missing if the database is no file at all. SQLite would begin anew, and remove its log.
+pub(super) fn of_file(files: &Files, side: &Remembered) -> Result<Option<String>, OpenError> {
+    let state = match fs::metadata(&files.db) {
+        Ok(metadata) if metadata.len() > 0 => return Ok(None),
+        Ok(_) => "empty",
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "missing",
+        Err(error) => return Err(OpenError::io(&files.db, error)),
+    };
+    let logged = files.logged().map_err(|error| OpenError::io(&files.wal(), error))?;
+    Ok(match side {
+        Remembered::Commits { commits, .. } => {
+            Some(format!("the file is {state}, and {commits} commits were written to it"))
+        }
+        Remembered::Nothing | Remembered::Garbage if logged > 0 => {
+            Some(format!("the file is {state}, and its write-ahead log is there"))
+        }
+        Remembered::Garbage => Some(format!("the file is {state}, and its count of commits is damaged")),
+        Remembered::Nothing => None,
+    })
+}
+
+/// What is missing from a database that can be read.
+pub(super) fn of_commits(side: &Remembered, found: Option<&Meta>, boot: Option<&str>) -> Loss {
+    let Remembered::Commits { journal_id, commits, synced, boot_id } = side else {
+        // A backup without it, or one of another time.
+        let holds_some = found.is_some_and(|meta| meta.state.commits > 0);
+        return if holds_some { Loss::Forgiven } else { Loss::Nothing };
+    };
+    let Some(meta) = found else {
+        return Loss::Refused(format!(
+            "none of {commits} commits is there, and its write-ahead log held them"
+        ));
+    };
+    if meta.journal_id != *journal_id {
+        return Loss::Refused("it is another journal than the one that its count of commits is of".into());
+    }
+    let there = meta.state.commits;
+    if there >= *commits {
+        return Loss::Nothing;
+    }
+    let written_in = boot_id.as_deref().unwrap_or(&meta.boot_id);
+    if there < *synced || boot.is_some_and(|boot| boot == written_in) {
+        return Loss::Refused(format!(
+            "{there} of {commits} commits are there, so its write-ahead log is missing, cut or damaged, or it is an \
+             older copy"
+        ));
+    }
+    Loss::Forgiven
+}
+
+/// Goes on without what is missing, if that is accepted: copies aside what is left. Gives where.
+pub(super) fn accept(files: &Files, options: &SqliteOptions, detail: String) -> Result<PathBuf, OpenError> {
+    if !options.accept_loss {
+        return Err(OpenError::new(&files.db, OpenErrorReason::Lost { detail }));
+    }
+    let time = now().map_err(|error| OpenError::sqlite(&files.db, error))?;
+    let mut name = files.db.clone().into_os_string();
+    name.push(format!(".lost-{time}"));
+    let aside = Files { db: name.into() };
+    for (from, to) in
+        [(&files.db, &aside.db), (&files.wal(), &aside.wal()), (&files.commits(), &aside.commits())]
+    {
+        copy(from, to)?;
+    }
+    files.sync_folder().map_err(|error| OpenError::io(&aside.db, error))?;
+    Ok(aside.db)
+}
+
+/// Removes a log whose database is gone.
+pub(super) fn remove_log(files: &Files) -> Result<(), OpenError> {
+    match fs::remove_file(files.wal()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(OpenError::io(&files.wal(), error)),
+        _ => Ok(()),
+    }
+}
+
+/// Copies a file if it is there. Nothing is overwritten.
+fn copy(from: &Path, to: &Path) -> Result<(), OpenError> {
+    let of = |error: io::Error| {
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            OpenError::new(to, OpenErrorReason::Exists)
+        } else {
+            OpenError::io(to, error)
+        }
+    };
+    let mut source = match File::open(from) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened.map_err(|error| OpenError::io(from, error))?,
+    };
+    let mut target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map_err(of)?;
+    io::copy(&mut source, &mut target).and_then(|_| target.sync_all()).map_err(of)
+}
+
+/// The time in a form that is fit for the name of a file.
+fn now() -> rusqlite::Result<String> {
+    let clock = Connection::open_in_memory()?;
+    clock.query_row("SELECT strftime('%Y%m%dT%H%M%fZ', 'now')", [], |row| row.get(0))
+}
+
+/// Which of the files that SQLite makes by itself were there before.
+pub(super) struct Beside(Vec<PathBuf>);
+
+impl Beside {
+    pub(super) fn of(files: &Files) -> Self {
+        Self([files.wal(), files.index()].into_iter().filter(|file| !file.exists()).collect())
+    }
+
+    /// Removes those that were not, after nothing was written to them.
+    pub(super) fn undo(self) {
+        for file in self.0 {
+            // Left, it does no harm.
+            let _ = fs::remove_file(file);
+        }
+    }
+}
