@@ -2,7 +2,7 @@
 
 use switchboard_core::{ids::TurnId, wire::ChatEvent};
 
-use super::{frames::Summary, requests::Request, unsent::Unsent};
+use super::{frames::Summary, unsent::Unsent};
 
 /// Something to be done outside, in this order.
 #[derive(Debug)]
@@ -15,8 +15,10 @@ pub(super) enum Effect {
     Replaced,
     /// Tell the person.
     Note(String),
-    /// Ask the person for an answer.
-    Ask(Request),
+    /// Draw a page of what is asked, and call [`Session::handle_armed`] after the arming time.
+    Ask(Vec<String>),
+    /// Draw this prompt, drop what was typed before it, and call [`Session::handle_prompted`].
+    Prompt(String),
     /// Keep this message over the end of the program.
     Keep(Unsent),
     /// It is accepted, or given up.

@@ -1,25 +1,31 @@
 //! What a gateway sends, as far as this client cares.
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use switchboard_core::{
-    ids::{ChatId, Epoch, TurnId},
-    wire::{ChatEvent, ErrorEvent, MessageAccepted},
+    ids::{ChatId, Epoch, RequestId, TurnId},
+    wire::{ChatBody, ChatEvent, ErrorEvent, MessageAccepted},
 };
+
+use super::requests::Request;
 
 /// A frame.
 #[derive(Debug)]
 pub(super) enum Frame {
     Ready {
         chat_id: ChatId,
+        agent: Option<Agent>,
     },
+    /// Who answers in a chat.
+    Agent(Agent),
+    InputPage(InputPage),
     Attached(Attached),
     Snapshot(Snapshot),
     ReplayEnd {
         chat_id: ChatId,
     },
     Accepted(MessageAccepted),
-    Event(Box<ChatEvent>),
+    Event(Box<Event>),
     Stalled {
         chat_id: ChatId,
         idle_ms: u64,
@@ -39,6 +45,36 @@ pub(super) enum Frame {
     Other,
 }
 
+/// A chat event, and what it asks, with the text that it came as.
+#[derive(Debug)]
+pub(super) struct Event {
+    pub(super) chat: ChatEvent,
+    pub(super) request: Option<Request>,
+}
+
+/// A page of the whole input of a request.
+#[derive(Debug, Deserialize)]
+pub(super) struct InputPage {
+    pub(super) chat_id: ChatId,
+    pub(super) request_id: RequestId,
+    pub(super) offset: u64,
+    pub(super) text: String,
+    #[serde(default)]
+    pub(super) next: Option<u64>,
+}
+
+/// Who answers, where, and how confined.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Agent {
+    #[serde(default)]
+    pub(super) chat_id: Option<ChatId>,
+    pub(super) agent: String,
+    #[serde(default)]
+    pub(super) workspace: Option<String>,
+    #[serde(default)]
+    pub(super) sandbox: Option<String>,
+}
+
 #[derive(Debug, Deserialize)]
 pub(super) struct Attached {
     pub(super) chat_id: ChatId,
@@ -55,7 +91,7 @@ pub(super) struct Snapshot {
     pub(super) epoch: Epoch,
     pub(super) seq: u64,
     pub(super) part: u32,
-    pub(super) events: Vec<Value>,
+    pub(super) events: Vec<Box<RawValue>>,
     #[serde(default)]
     pub(super) state: Option<State>,
 }
@@ -65,7 +101,7 @@ pub(super) struct State {
     #[serde(default)]
     pub(super) turn: Option<Running>,
     #[serde(default)]
-    pub(super) requests: Vec<Value>,
+    pub(super) requests: Vec<Box<RawValue>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -82,8 +118,23 @@ pub(super) struct Summary {
 }
 
 #[derive(Deserialize)]
+struct Head {
+    #[serde(default)]
+    event: Option<String>,
+    #[serde(default)]
+    seq: Option<u64>,
+}
+
+#[derive(Deserialize)]
 struct Chat {
     chat_id: ChatId,
+}
+
+#[derive(Deserialize)]
+struct First {
+    chat_id: ChatId,
+    #[serde(default)]
+    agent: Option<Agent>,
 }
 
 #[derive(Deserialize)]
@@ -110,36 +161,46 @@ struct Update {
 impl Frame {
     /// Reads a frame. What is not understood is [`Frame::Other`], as the protocol demands of clients.
     pub(super) fn read(text: &str) -> Self {
-        let Ok(value) = serde_json::from_str::<Value>(text) else { return Self::Other };
-        let kind = value.get("event").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let read = match kind.as_str() {
-            "ready" => of(value, |Chat { chat_id }| Self::Ready { chat_id }),
-            "attached" => of(value, Self::Attached),
-            "snapshot" => of(value, Self::Snapshot),
-            "replay_end" => of(value, |Chat { chat_id }| Self::ReplayEnd { chat_id }),
-            "message_accepted" => of(value, Self::Accepted),
-            "turn_stalled" => of(value, |Idle { chat_id, idle_ms }| Self::Stalled { chat_id, idle_ms }),
-            "chats" => of(value, |Page { chats, before }| Self::Chats { chats, before }),
-            "session_updated" => of(value, |Update { chat_id, scope, title }| Self::Updated {
+        let Ok(head) = serde_json::from_str::<Head>(text) else { return Self::Other };
+        let read = match head.event.as_deref().unwrap_or_default() {
+            "ready" => of(text, |First { chat_id, agent }| Self::Ready { chat_id, agent }),
+            "agent_state" => of(text, Self::Agent),
+            "request_input" => of(text, Self::InputPage),
+            "attached" => of(text, Self::Attached),
+            "snapshot" => of(text, Self::Snapshot),
+            "replay_end" => of(text, |Chat { chat_id }| Self::ReplayEnd { chat_id }),
+            "message_accepted" => of(text, Self::Accepted),
+            "turn_stalled" => of(text, |Idle { chat_id, idle_ms }| Self::Stalled { chat_id, idle_ms }),
+            "chats" => of(text, |Page { chats, before }| Self::Chats { chats, before }),
+            "session_updated" => of(text, |Update { chat_id, scope, title }| Self::Updated {
                 chat_id,
                 deleted: scope == "deleted",
                 title,
             }),
-            "error" => of(value, Self::Error),
-            _ if value.get("seq").is_some() => event(value).map(|event| Self::Event(Box::new(event))),
+            "error" => of(text, Self::Error),
+            _ if head.seq.is_some() => event(text).map(|event| Self::Event(Box::new(event))),
             _ => None,
         };
         read.unwrap_or(Self::Other)
     }
 }
 
-fn of<T: for<'de> Deserialize<'de>>(value: Value, frame: impl FnOnce(T) -> Frame) -> Option<Frame> {
-    serde_json::from_value(value).ok().map(frame)
+fn of<T: for<'de> Deserialize<'de>>(text: &str, frame: impl FnOnce(T) -> Frame) -> Option<Frame> {
+    serde_json::from_str(text).ok().map(frame)
 }
 
 /// Reads a chat event, as it stands in a frame of its own or in a snapshot.
-pub(super) fn event(value: Value) -> Option<ChatEvent> {
-    serde_json::from_value(value).ok()
+pub(super) fn event(text: &str) -> Option<Event> {
+    let chat: ChatEvent = serde_json::from_str(text).ok()?;
+    // Read from the text, which has the fields of an input in their order.
+    let request = if matches!(chat.body, ChatBody::PermissionRequest(_)) {
+        serde_json::from_str(text).ok().map(Request::Permission)
+    } else if matches!(chat.body, ChatBody::Question(_)) {
+        serde_json::from_str(text).ok().map(Request::Question)
+    } else {
+        None
+    };
+    Some(Event { chat, request })
 }
 
 #[cfg(test)]
@@ -157,7 +218,7 @@ mod tests {
     fn events_and_answers_are_told_apart() {
         let delta = "{\"event\":\"delta\",\"chat_id\":\"c\",\"epoch\":\"e\",\"seq\":3,\"turn_id\":\"t\",\
                      \"stream_id\":\"s\",\"text\":\"x\",\"new\":1}";
-        assert!(matches!(Frame::read(delta), Frame::Event(event) if event.place.seq == 3));
+        assert!(matches!(Frame::read(delta), Frame::Event(event) if event.chat.place.seq == 3));
         let accepted = "{\"event\":\"message_accepted\",\"chat_id\":\"c\",\"epoch\":\"e\",\"seq\":3,\
                         \"turn_id\":\"t\",\"starts_turn\":true}";
         assert!(matches!(Frame::read(accepted), Frame::Accepted(accepted) if accepted.starts_turn));

@@ -6,6 +6,7 @@ mod link;
 mod requests;
 mod screen;
 mod session;
+mod sheet;
 mod target;
 mod text;
 mod unsent;
@@ -42,6 +43,8 @@ const PING: Duration = Duration::from_secs(20);
 const SILENCE: Duration = Duration::from_secs(45);
 /// First and longest delay before connecting again.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
+/// After what is asked was drawn, its prompt comes so much later; what was typed before it answers nothing.
+const ARMING: Duration = Duration::from_millis(500);
 /// Lines read ahead.
 const LINES: usize = 64;
 
@@ -61,16 +64,23 @@ pub(crate) fn run(args: &ChatArgs) -> Result<ExitCode> {
     ended.map(ExitCode::from)
 }
 
+/// A line of the person, and when it was read.
+struct Line {
+    text: String,
+    read: std::time::Instant,
+}
+
 struct Client {
     target: Target,
     session: Session,
     /// Where messages outlive this program.
     store: Option<Store>,
     screen: Screen,
-    lines: mpsc::Receiver<String>,
+    lines: mpsc::Receiver<Line>,
     lines_open: bool,
     interrupts: tokio::signal::unix::Signal,
     retry_at: Option<Instant>,
+    arm_at: Option<Instant>,
     quit: Option<u8>,
 }
 
@@ -82,6 +92,9 @@ impl Client {
             Failure::new(format!("Ctrl-C cannot be listened for: {error}."), "Try again.")
         })?;
         let mut session = Session::new(chat, batch);
+        if !io::stderr().is_terminal() {
+            session.answer_nothing();
+        }
         session.take_up(store.as_ref().map(Store::load).unwrap_or_default());
         Ok(Self {
             target,
@@ -92,6 +105,7 @@ impl Client {
             lines_open: true,
             interrupts,
             retry_at: None,
+            arm_at: None,
             quit: None,
         })
     }
@@ -184,18 +198,11 @@ impl Client {
 
     /// The next line, signal or alarm. Cancel safe.
     async fn hear(&mut self) {
-        let retry_at = self.retry_at;
-        let alarm = async {
-            match retry_at {
-                Some(at) => sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             line = self.lines.recv(), if self.lines_open => match line {
                 Some(line) => {
                     self.screen.entered();
-                    self.session.handle_line(&line, new_turn());
+                    self.session.handle_line(&line.text, line.read, new_turn());
                 }
                 None => {
                     self.lines_open = false;
@@ -203,7 +210,11 @@ impl Client {
                 }
             },
             _ = self.interrupts.recv() => self.session.handle_interrupt(),
-            () = alarm => {
+            () = alarm(self.arm_at) => {
+                self.arm_at = None;
+                self.session.handle_armed();
+            }
+            () = alarm(self.retry_at) => {
                 self.retry_at = None;
                 self.session.flush();
             }
@@ -217,7 +228,14 @@ impl Client {
             Effect::Show { event, own } => self.screen.show(&event, own),
             Effect::Replaced => self.screen.replaced(),
             Effect::Note(text) => self.screen.note(&text),
-            Effect::Ask(request) => self.screen.ask(&request),
+            Effect::Ask(rows) => {
+                self.screen.ask(&rows);
+                self.arm_at = Some(Instant::now() + ARMING);
+            }
+            Effect::Prompt(prompt) => {
+                self.screen.question(&prompt);
+                self.session.handle_prompted(std::time::Instant::now());
+            }
             Effect::List(chats) => self.screen.list(&chats),
             Effect::Keep(unsent) => self.keep(&unsent),
             Effect::Forget(turn_id) => {
@@ -258,13 +276,20 @@ impl Client {
     }
 }
 
+async fn alarm(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Reads standard input in a thread of its own, which ends with the process.
-fn read_lines() -> mpsc::Receiver<String> {
+fn read_lines() -> mpsc::Receiver<Line> {
     let (lines, received) = mpsc::channel(LINES);
     std::thread::spawn(move || {
         let mut input = io::stdin().lock();
         while let Ok(Some(line)) = next_line(&mut input) {
-            if lines.blocking_send(line).is_err() {
+            if lines.blocking_send(Line { text: line, read: std::time::Instant::now() }).is_err() {
                 return;
             }
         }

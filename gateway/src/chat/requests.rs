@@ -1,18 +1,78 @@
-//! Open permission requests and questions, asked one after the other.
+//! Open permission requests and questions, asked one after the other. Nothing is answered before all of it was drawn,
+//! nor by a line that was read before its prompt was.
 
-use std::collections::{BTreeMap, VecDeque};
-
-use switchboard_core::{
-    ids::RequestId,
-    wire::{Answer, PermissionRequest, Question, QuestionItem},
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Instant,
 };
 
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+use switchboard_core::{ids::RequestId, wire::QuestionOption};
+
+use super::{frames::InputPage, sheet::Sheet};
+
+/// Longest input that is fetched to be shown, in bytes.
+const INPUT: usize = 8 * 1024 * 1024;
+
+const TOO_EARLY: &str = "Not taken as an answer: it was written before all of the question was there to be read. Nothing was answered.";
+const UNSEEN: &str =
+    "Only a part of it can be shown here, so it cannot be allowed here. Write n, or why not.";
+
 /// A request that waits for the person.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(super) enum Request {
-    Permission(Box<PermissionRequest>),
+    Permission(Box<Permission>),
     /// The first of its questions is the one to be asked.
     Question(Question),
+}
+
+/// A request for leave, with its input as the text that it came as.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Permission {
+    request_id: RequestId,
+    tool: String,
+    input: Box<RawValue>,
+    #[serde(default)]
+    input_sha256: Option<String>,
+    #[serde(default)]
+    description: Option<String>,
+    #[serde(default)]
+    description_truncated: bool,
+    #[serde(default)]
+    truncated: bool,
+    #[serde(default)]
+    raw: bool,
+}
+
+impl Permission {
+    /// Whether the event does not show what would be allowed.
+    fn is_partial(&self) -> bool {
+        self.truncated || self.raw
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Question {
+    request_id: RequestId,
+    questions: VecDeque<Item>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Item {
+    question: String,
+    #[serde(default)]
+    header: Option<String>,
+    #[serde(default)]
+    multi_select: bool,
+    #[serde(default)]
+    optional: bool,
+    /// `boolean`, `integer` or `number`; anything else is text.
+    #[serde(default)]
+    format: Option<String>,
+    #[serde(default)]
+    options: Vec<QuestionOption>,
 }
 
 impl Request {
@@ -24,156 +84,331 @@ impl Request {
     }
 }
 
+/// An answer on the wire.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "decision", rename_all = "snake_case")]
+pub(super) enum Reply {
+    Allow {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        input_sha256: Option<String>,
+    },
+    Deny {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
+    },
+    Answer {
+        answers: BTreeMap<String, Vec<String>>,
+    },
+}
+
+/// What is to be done next for the requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Draw these rows; after the arming time ask for [`Requests::prompt`].
+    Draw(Vec<String>),
+    /// Draw the prompt once more.
+    Prompt(String),
+    Say(String),
+    /// Fetch the whole input, from this byte on.
+    Fetch(RequestId, u64),
+    Send(RequestId, Reply),
+}
+
 /// The requests that are open; the first one is being asked.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     open: VecDeque<Request>,
     /// What was answered of the first one's questions.
     answers: BTreeMap<String, Vec<String>>,
+    /// What is to be seen of the first one.
+    sheet: Sheet,
+    /// The whole input of the first one, while it comes.
+    fetched: Option<String>,
+    /// Whether the sheet has less than what would be allowed.
+    unseen: bool,
+    /// Since when there is a prompt. Older lines answer nothing.
+    prompted: Option<Instant>,
+    steps: VecDeque<Step>,
 }
-
-/// An answer for the gateway.
-type Answered = (RequestId, Answer);
 
 impl Requests {
     pub(super) fn is_open(&self) -> bool {
         !self.open.is_empty()
     }
 
-    /// A request was opened. Gives it back if it is to be asked now.
-    pub(super) fn opened(&mut self, request: Request) -> Option<Request> {
+    pub(super) fn poll_step(&mut self) -> Option<Step> {
+        self.steps.pop_front()
+    }
+
+    /// A request was opened.
+    pub(super) fn opened(&mut self, request: Request) {
         if self.open.iter().any(|open| open.id() == request.id()) {
-            return None;
+            return;
         }
         self.open.push_back(request);
-        if self.open.len() == 1 { self.open.front().cloned() } else { None }
+        if self.open.len() == 1 {
+            self.begin();
+        }
     }
 
-    /// A request is closed, by whoever. Gives the next one if it is to be asked now.
-    pub(super) fn resolved(&mut self, id: &RequestId) -> Option<Request> {
-        let index = self.open.iter().position(|open| open.id() == id)?;
+    /// A request is closed, by whoever.
+    pub(super) fn resolved(&mut self, id: &RequestId) {
+        let Some(index) = self.open.iter().position(|open| open.id() == id) else { return };
         self.open.remove(index);
-        if index > 0 {
+        if index == 0 {
+            self.answers.clear();
+            self.begin();
+        }
+    }
+
+    /// Begins to ask the first one.
+    fn begin(&mut self) {
+        self.prompted = None;
+        self.fetched = None;
+        self.unseen = false;
+        let Some(first) = self.open.front() else { return };
+        match first {
+            Request::Permission(request) if request.is_partial() && request.input_sha256.is_some() => {
+                self.fetched = Some(String::new());
+                self.steps.push_back(Step::Fetch(request.request_id.clone(), 0));
+            }
+            Request::Permission(request) => {
+                self.unseen = request.is_partial();
+                let input = as_text(&request.input, request.raw);
+                self.sheet = permission(request, &input, self.unseen);
+                self.draw();
+            }
+            Request::Question(question) => {
+                let Some(item) = question.questions.front() else { return };
+                self.sheet = item.sheet();
+                self.draw();
+            }
+        }
+    }
+
+    fn draw(&mut self) {
+        self.prompted = None;
+        self.steps.push_back(Step::Draw(self.sheet.turn()));
+    }
+
+    /// A page of the whole input came.
+    pub(super) fn page(&mut self, page: &InputPage) {
+        let Some(Request::Permission(request)) = self.open.front() else { return };
+        let Some(text) = self.fetched.as_mut().filter(|_| request.request_id == page.request_id) else {
+            return;
+        };
+        if page.offset != text.len() as u64 {
+            return;
+        }
+        text.push_str(&page.text);
+        match page.next {
+            Some(next) if next == text.len() as u64 && !page.text.is_empty() && text.len() <= INPUT => {
+                self.steps.push_back(Step::Fetch(request.request_id.clone(), next));
+            }
+            None if request.input_sha256.as_deref() == Some(&*sha256(text)) => {
+                self.sheet = permission(request, text, false);
+                self.fetched = None;
+                self.draw();
+            }
+            Some(_) | None => self.fetch_failed(),
+        }
+    }
+
+    /// The whole input cannot be had.
+    pub(super) fn fetch_failed(&mut self) {
+        let Some(Request::Permission(request)) = self.open.front() else { return };
+        if self.fetched.take().is_some() {
+            self.unseen = true;
+            self.sheet = permission(request, &as_text(&request.input, request.raw), true);
+            self.draw();
+        }
+    }
+
+    pub(super) fn is_fetching(&self) -> bool {
+        self.fetched.is_some()
+    }
+
+    /// There is a connection again.
+    pub(super) fn resume(&mut self) {
+        if let (Some(text), Some(first)) = (&self.fetched, self.open.front()) {
+            self.steps.push_back(Step::Fetch(first.id().clone(), text.len() as u64));
+        }
+    }
+
+    /// What the person is asked, once the arming time is over.
+    pub(super) fn prompt(&self) -> Option<String> {
+        if self.is_fetching() {
             return None;
         }
-        self.answers.clear();
-        self.open.front().cloned()
+        let (rows, bytes) = self.sheet.hidden();
+        let more = format!("{rows} more lines ({bytes} bytes) are hidden; s shows them");
+        Some(match self.open.front()? {
+            Request::Permission(_) if rows > 0 => format!("{more}, n or why not denies: "),
+            Request::Permission(_) if self.unseen => "It cannot be allowed here. n, or why not: ".to_owned(),
+            Request::Permission(_) => "Allow it this once? y, n, or why not: ".to_owned(),
+            Request::Question(_) if rows > 0 => format!("{more}: "),
+            Request::Question(question) => question.questions.front()?.prompt(),
+        })
     }
 
-    /// A line was written in answer to the first one. Gives the answer if it is complete, and what is to be
-    /// asked next.
-    pub(super) fn answer(&mut self, line: &str) -> (Option<Answered>, Option<Request>) {
+    /// The prompt is on the screen.
+    pub(super) fn prompted(&mut self, now: Instant) {
+        self.prompted = Some(now);
+    }
+
+    /// Allows a request by its id, if it is the one that is asked and all of it was seen.
+    pub(super) fn allow(&mut self, id: &str, read: Instant) {
+        match self.open.iter().position(|open| open.id().as_str() == id) {
+            Some(0) if matches!(self.open.front(), Some(Request::Permission(_))) => self.answer("y", read),
+            Some(0) => self.say("That is a question: write the answer to it."),
+            Some(_) => self.say("It was not shown yet: it is asked after the one that is asked now."),
+            None => self.say("No such request is open in this chat."),
+        }
+    }
+
+    /// A line was written in answer to the first one, and read at this time.
+    pub(super) fn answer(&mut self, line: &str, read: Instant) {
+        match self.prompted {
+            None => return self.say(TOO_EARLY),
+            Some(since) if read < since => return self.again(TOO_EARLY),
+            Some(_) => {}
+        }
         let line = line.trim();
-        let Some(first) = self.open.front_mut() else { return (None, None) };
-        let answer = match first {
-            _ if line.is_empty() => return (None, Some(first.clone())),
-            Request::Permission(_) => match line.to_ascii_lowercase().as_str() {
-                "y" | "yes" => Answer::Allow,
-                "n" | "no" => Answer::Deny { message: None },
-                _ => Answer::Deny { message: Some(line.to_owned()) },
+        let word = line.to_ascii_lowercase();
+        let (rows, bytes) = self.sheet.hidden();
+        let Some(first) = self.open.front_mut() else { return };
+        let reply = match first {
+            Request::Permission(_) if matches!(&*word, "s" | "show") => return self.draw(),
+            Request::Question(_) if rows > 0 && matches!(&*word, "s" | "show") => return self.draw(),
+            Request::Permission(_) if line.is_empty() => return self.reprompt(),
+            Request::Permission(request) => match &*word {
+                "y" | "yes" if rows > 0 => return self.again(&not_yet(rows, bytes)),
+                "y" | "yes" if self.unseen => return self.again(UNSEEN),
+                "y" | "yes" => {
+                    let hash = request.input_sha256.clone().filter(|_| request.is_partial());
+                    Reply::Allow { input_sha256: hash }
+                }
+                "n" | "no" => Reply::Deny { message: None },
+                _ => Reply::Deny { message: Some(line.to_owned()) },
             },
+            Request::Question(_) if rows > 0 => return self.again(&not_yet(rows, bytes)),
             Request::Question(question) => {
-                if !question.questions.is_empty() {
-                    let item = question.questions.remove(0);
-                    let chosen = choice(&item, line);
-                    self.answers.insert(item.question, chosen);
+                let Some(item) = question.questions.front() else { return };
+                match item.choice(line) {
+                    Ok(Some(chosen)) => {
+                        self.answers.insert(item.question.clone(), chosen);
+                    }
+                    Ok(None) => {}
+                    Err(why) => return self.again(&why),
                 }
+                question.questions.pop_front();
                 if !question.questions.is_empty() {
-                    return (None, Some(first.clone()));
+                    return self.begin();
                 }
-                Answer::Answer { answers: std::mem::take(&mut self.answers) }
+                Reply::Answer { answers: std::mem::take(&mut self.answers) }
             }
         };
         let id = first.id().clone();
-        let next = self.resolved(&id);
-        (Some((id, answer)), next)
+        self.steps.push_back(Step::Send(id.clone(), reply));
+        self.resolved(&id);
+    }
+
+    fn say(&mut self, text: &str) {
+        self.steps.push_back(Step::Say(text.to_owned()));
+    }
+
+    fn again(&mut self, text: &str) {
+        self.say(text);
+        self.reprompt();
+    }
+
+    fn reprompt(&mut self) {
+        self.steps.extend(self.prompt().map(Step::Prompt));
     }
 }
 
-/// Numbers stand for options; anything else is an answer of its own.
-fn choice(item: &QuestionItem, line: &str) -> Vec<String> {
-    let numbered = |part: &str| {
-        let number: usize = part.trim().parse().ok()?;
-        Some(item.options.get(number.checked_sub(1)?)?.label.clone())
-    };
-    let parts: Vec<&str> = if item.multi_select { line.split(',').collect() } else { vec![line] };
-    let chosen: Option<Vec<String>> = parts.into_iter().map(numbered).collect();
-    chosen.unwrap_or_else(|| vec![line.to_owned()])
+fn not_yet(rows: usize, bytes: usize) -> String {
+    format!(
+        "Not yet: {rows} lines ({bytes} bytes) of it were not shown. Write s to see them; then it can be answered."
+    )
+}
+
+fn sha256(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The input's text. With `raw` the event has it as a string.
+fn as_text(input: &RawValue, raw: bool) -> String {
+    let text = raw.then(|| serde_json::from_str(input.get()).ok()).flatten();
+    text.unwrap_or_else(|| input.get().to_owned())
+}
+
+fn permission(request: &Permission, input: &str, cut: bool) -> Sheet {
+    let mut sheet = Sheet::default();
+    sheet.say("The agent asks for leave to use a tool:");
+    sheet.quote("", &request.tool);
+    sheet.say("with:");
+    sheet.input(input);
+    if cut {
+        sheet.say("(This is not all of it: it does more than is shown here, and the rest cannot be had.)");
+    }
+    if let Some(description) = &request.description {
+        sheet.say("It says of it:");
+        sheet.quote("", description);
+        if request.description_truncated {
+            sheet.say("(What it says goes on.)");
+        }
+    }
+    sheet
+}
+
+impl Item {
+    fn sheet(&self) -> Sheet {
+        let mut sheet = Sheet::default();
+        sheet.say("The agent asks:");
+        if let Some(header) = &self.header {
+            sheet.quote("", header);
+        }
+        sheet.quote("", &self.question);
+        for (number, option) in (1..).zip(&self.options) {
+            sheet.quote(&number.to_string(), &option.label);
+            if let Some(description) = &option.description {
+                sheet.quote(" ", description);
+            }
+        }
+        sheet
+    }
+
+    fn prompt(&self) -> String {
+        let what = match (self.format.as_deref(), self.options.is_empty(), self.multi_select) {
+            (Some("boolean"), ..) => "true or false",
+            (Some("integer"), ..) => "A whole number",
+            (Some("number"), ..) => "A number",
+            (_, true, _) => "Your answer",
+            (_, false, true) => "Numbers with commas, or an answer of your own",
+            (_, false, false) => "A number, or an answer of your own",
+        };
+        format!("{what}{}: ", if self.optional { " (Enter leaves it out)" } else { "" })
+    }
+
+    /// Numbers stand for options; anything else is an answer of its own. `None`: left out.
+    fn choice(&self, line: &str) -> Result<Option<Vec<String>>, String> {
+        if line.is_empty() {
+            return if self.optional {
+                Ok(None)
+            } else {
+                Err("It has to be answered; /stop ends the turn.".into())
+            };
+        }
+        let numbered = |part: &str| {
+            let number: usize = part.trim().parse().ok()?;
+            Some(self.options.get(number.checked_sub(1)?)?.label.clone())
+        };
+        let parts: Vec<&str> = if self.multi_select { line.split(',').collect() } else { vec![line] };
+        let chosen: Option<Vec<String>> = parts.into_iter().map(numbered).collect();
+        Ok(Some(chosen.unwrap_or_else(|| vec![line.to_owned()])))
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use switchboard_core::wire::QuestionOption;
-
-    use super::*;
-
-    fn id(text: &str) -> RequestId {
-        RequestId::parse(text).unwrap()
-    }
-
-    fn permission(name: &str) -> Request {
-        Request::Permission(Box::new(PermissionRequest {
-            request_id: id(name),
-            tool: "Bash".into(),
-            input: serde_json::Value::Null,
-            description: None,
-            call_id: None,
-            truncated: false,
-        }))
-    }
-
-    #[test]
-    fn leave_is_given_by_a_clear_yes_only() {
-        let cases = [
-            ("y", Answer::Allow),
-            (" YES ", Answer::Allow),
-            ("n", Answer::Deny { message: None }),
-            ("yes but not there", Answer::Deny { message: Some("yes but not there".into()) }),
-            ("1", Answer::Deny { message: Some("1".into()) }),
-        ];
-        for (line, expected) in cases {
-            let mut requests = Requests::default();
-            requests.opened(permission("r"));
-            assert_eq!(requests.answer(line), (Some((id("r"), expected)), None), "{line}");
-            assert!(!requests.is_open());
-        }
-        let mut requests = Requests::default();
-        requests.opened(permission("r"));
-        assert_eq!(requests.answer("  "), (None, Some(permission("r"))), "asked again");
-    }
-
-    #[test]
-    fn requests_are_asked_one_after_the_other() {
-        let mut requests = Requests::default();
-        assert!(requests.opened(permission("a")).is_some());
-        assert_eq!(requests.opened(permission("b")), None);
-        assert_eq!(requests.opened(permission("a")), None);
-        assert_eq!(requests.resolved(&id("a")), Some(permission("b")), "answered elsewhere");
-        assert_eq!(requests.resolved(&id("b")), None);
-    }
-
-    #[test]
-    fn questions_take_numbers_or_words() {
-        let item = |question: &str, multi_select| QuestionItem {
-            question: question.into(),
-            header: None,
-            multi_select,
-            options: ["Red", "Blue"]
-                .map(|label| QuestionOption { label: label.into(), description: None })
-                .to_vec(),
-        };
-        let questions = vec![item("one", false), item("many", true), item("free", false)];
-        let mut requests = Requests::default();
-        requests.opened(Request::Question(Question { request_id: id("q"), questions }));
-        assert!(
-            matches!(requests.answer("2"), (None, Some(Request::Question(rest))) if rest.questions.len() == 2)
-        );
-        assert!(requests.answer("1, 2").0.is_none());
-        let (answered, next) = requests.answer("3");
-        let answers = [("one", vec!["Blue"]), ("many", vec!["Red", "Blue"]), ("free", vec!["3"])];
-        let answers =
-            answers.map(|(key, values)| (key.to_owned(), values.into_iter().map(String::from).collect()));
-        assert_eq!(answered, Some((id("q"), Answer::Answer { answers: answers.into() })));
-        assert_eq!(next, None);
-    }
-}
+mod tests;

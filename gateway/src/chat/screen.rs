@@ -1,23 +1,23 @@
 //! What the person sees: the answer on standard output, everything about it on standard error.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, io, io::IsTerminal};
 
+use rustix::termios::{QueueSelector, tcflush};
 use serde_json::Value;
 use switchboard_core::wire::{ChatBody, ChatEvent, MessageKind, Outcome, Resolution, ToolPhase};
 
 use super::{
     frames::Summary,
-    requests::Request,
     text::{safe, safe_line},
 };
 use crate::console;
 
 /// Characters of a tool's arguments that are shown.
 const TOOL_CHARACTERS: usize = 120;
-/// Lines of a permission request's input that are shown.
-const INPUT_LINES: usize = 40;
-/// Characters of one that is not made of fields.
-const INPUT_CHARACTERS: usize = 2000;
+/// Before each line of an agent. This program's own words begin at the edge.
+const MARGIN: &str = "  ";
+/// Before a prompt, in inverse video: no text of an agent keeps an escape.
+const MARK: &str = "\x1b[7m ? \x1b[0m ";
 
 /// The terminal, or the two pipes in its place.
 #[derive(Debug)]
@@ -49,14 +49,14 @@ impl Screen {
     /// A line about the connection or the program.
     pub(super) fn note(&mut self, text: &str) {
         self.end_line();
-        console::note(&safe(text));
+        console::note(&safe(text).replace('\n', "\n  "));
     }
 
     /// A line that is of use to a person only.
     pub(super) fn aside(&mut self, text: &str) {
         if self.attended {
             self.end_line();
-            console::note(text);
+            console::note(&text.replace('\n', "\n  "));
         }
     }
 
@@ -90,36 +90,23 @@ impl Screen {
         }
     }
 
-    pub(super) fn ask(&mut self, request: &Request) {
+    /// A page of what is asked. Its prompt follows.
+    pub(super) fn ask(&mut self, rows: &[String]) {
         self.end_line();
-        match request {
-            Request::Permission(request) => {
-                console::note(&format!("The agent wants to use {}:", safe_line(&request.tool, 80)));
-                if let Some(description) = &request.description {
-                    console::note(&format!("  {}", safe_line(description, 200)));
-                }
-                for line in input_lines(&request.input) {
-                    console::note(&format!("  | {line}"));
-                }
-                if request.truncated {
-                    console::note("  | ... (cut: it does more than is shown here)");
-                }
-                console::prompt("Allow it this once? y, n, or why not: ");
-                self.prompted = true;
-            }
-            Request::Question(question) => {
-                let Some(item) = question.questions.first() else { return };
-                console::note(&safe(&item.question));
-                for (number, option) in (1..).zip(&item.options) {
-                    let description = option.description.as_deref().map(|text| format!(": {text}"));
-                    let line = format!("  {number}  {}{}", option.label, description.unwrap_or_default());
-                    console::note(&safe_line(&line, 200));
-                }
-                let how = if item.multi_select { "Numbers with commas" } else { "A number" };
-                console::prompt(&format!("{how}, or an answer of your own: "));
-                self.prompted = true;
-            }
+        for row in rows {
+            console::note(row);
         }
+    }
+
+    /// Asks for an answer. What the terminal still holds of a line was typed before it, and is dropped.
+    pub(super) fn question(&mut self, prompt: &str) {
+        self.end_line();
+        if io::stdin().is_terminal() {
+            // Otherwise the line's time tells.
+            let _ = tcflush(io::stdin(), QueueSelector::IFlush);
+        }
+        console::prompt(&format!("{MARK}{prompt}"));
+        self.prompted = true;
     }
 
     /// Shows an event. `own`: it belongs to a turn of this client.
@@ -221,9 +208,21 @@ impl Screen {
         let text = safe(text);
         if !text.is_empty() {
             self.leave_prompt();
-            console::raw(&text);
+            console::raw(&if self.attended { self.indented(&text) } else { text.clone() });
             self.fresh = text.ends_with('\n');
         }
+    }
+
+    fn indented(&self, text: &str) -> String {
+        let (mut out, mut fresh) = (String::with_capacity(text.len()), self.fresh);
+        for line in text.split_inclusive('\n') {
+            if fresh {
+                out.push_str(MARGIN);
+            }
+            out.push_str(line);
+            fresh = line.ends_with('\n');
+        }
+        out
     }
 
     fn leave_prompt(&mut self) {
@@ -247,24 +246,4 @@ fn summary(arguments: &Value) -> String {
     let telling = ["command", "file_path", "path", "pattern", "url", "query", "description"];
     let found = telling.iter().find_map(|name| arguments.get(name)?.as_str());
     found.map_or_else(|| arguments.to_string(), str::to_owned)
-}
-
-/// What leave is asked for, whole where it is short: text as text, the rest as JSON.
-fn input_lines(input: &Value) -> Vec<String> {
-    let mut lines = Vec::new();
-    let Value::Object(fields) = input else { return vec![safe_line(&input.to_string(), INPUT_CHARACTERS)] };
-    for (name, value) in fields {
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        lines.extend(
-            text.lines().enumerate().map(|(index, line)| {
-                if index == 0 { format!("{name}: {line}") } else { format!("    {line}") }
-            }),
-        );
-    }
-    let hidden = lines.len().saturating_sub(INPUT_LINES);
-    lines.truncate(INPUT_LINES);
-    if hidden > 0 {
-        lines.push(format!("... and {hidden} more lines; the page shows all"));
-    }
-    lines.iter().map(|line| safe(line).replace('\n', " ")).collect()
 }

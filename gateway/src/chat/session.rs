@@ -1,19 +1,20 @@
 //! The conversation as a state machine without I/O: frames, lines and signals in, effects out.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Instant};
 
 use switchboard_core::{
     ids::{ChatId, Cursor, TurnId},
-    wire::{ChatBody, ChatEvent, ClientEnvelope, ErrorCode, ErrorEvent, Message, MessageAccepted, Outcome},
+    wire::{ChatBody, ClientEnvelope, ErrorCode, ErrorEvent, Message, MessageAccepted, Outcome},
 };
 
 use self::elsewhere::Elsewhere;
 use super::{
     effect::Effect,
-    frames::{Attached, Frame, Snapshot, event},
-    requests::{Request, Requests},
+    frames::{Attached, Event, Frame, Snapshot, event},
+    requests::Requests,
 };
 
+mod asked;
 mod commands;
 mod elsewhere;
 
@@ -46,6 +47,10 @@ pub(super) struct Session {
     /// The chat's running turn, whoever's it is.
     running: Option<TurnId>,
     requests: Requests,
+    /// Whether a person sees what is asked.
+    answers: bool,
+    /// Who answers, as it was last told.
+    agent: Option<String>,
     cancelling: bool,
     /// Lines that wait for their turn, where nobody is there to write them one by one.
     batch: Option<VecDeque<String>>,
@@ -72,6 +77,8 @@ impl Session {
             open: Vec::new(),
             running: None,
             requests: Requests::default(),
+            answers: !batch,
+            agent: None,
             cancelling: false,
             batch: batch.then(VecDeque::new),
             input_ended: false,
@@ -100,8 +107,8 @@ impl Session {
         self.elsewhere.handle_disconnect();
     }
 
-    /// A line was written. `turn_id` is new.
-    pub(super) fn handle_line(&mut self, line: &str, turn_id: TurnId) {
+    /// A line was written, and read at this time. `turn_id` is new.
+    pub(super) fn handle_line(&mut self, line: &str, read: Instant, turn_id: TurnId) {
         if let Some(batch) = &mut self.batch {
             if !line.trim().is_empty() {
                 batch.push_back(line.to_owned());
@@ -109,7 +116,7 @@ impl Session {
             self.next_of_batch(turn_id);
             return;
         }
-        self.obey(line, turn_id);
+        self.obey(line, read, turn_id);
     }
 
     /// There are no further lines.
@@ -173,7 +180,14 @@ impl Session {
     /// A frame came.
     pub(super) fn handle_frame(&mut self, frame: Frame, spare: TurnId) {
         match frame {
-            Frame::Ready { chat_id } => self.ready(chat_id),
+            Frame::Ready { chat_id, agent } => {
+                self.ready(chat_id);
+                if let Some(agent) = agent {
+                    self.introduced(&agent);
+                }
+            }
+            Frame::Agent(agent) => self.introduced(&agent),
+            Frame::InputPage(page) => self.input_page(&page),
             Frame::Attached(attached) => self.attached(attached),
             Frame::Snapshot(snapshot) => self.snapshot(snapshot),
             Frame::ReplayEnd { chat_id } if self.is_here(&chat_id) && !self.is_busy() => self.idle(),
@@ -221,6 +235,8 @@ impl Session {
             return;
         }
         self.title = attached.title;
+        self.requests.resume();
+        self.take_steps();
         if attached.recovered && self.cursor.is_none() {
             self.cursor = Some(Cursor { epoch: attached.epoch, seq: attached.head });
         } else if !attached.recovered && self.cursor.take().is_some() {
@@ -236,15 +252,15 @@ impl Session {
             self.requests = Requests::default();
             self.running = None;
         }
-        for event in snapshot.events.into_iter().filter_map(event) {
+        for event in snapshot.events.iter().filter_map(|text| event(text.get())) {
             // Whether a request is still open, the state says.
-            let is_request = matches!(event.body, ChatBody::PermissionRequest(_) | ChatBody::Question(_));
-            self.take(event, !is_request);
+            let live = event.request.is_none();
+            self.take(event, live);
         }
         let Some(state) = snapshot.state else { return };
         self.cursor = Some(Cursor { epoch: snapshot.epoch, seq: snapshot.seq });
         self.running = state.turn.map(|turn| turn.turn_id);
-        for event in state.requests.into_iter().filter_map(event) {
+        for event in state.requests.iter().filter_map(|text| event(text.get())) {
             self.take(event, true);
         }
     }
@@ -265,28 +281,31 @@ impl Session {
         }
     }
 
-    fn event(&mut self, event: ChatEvent) {
-        if !self.is_here(&event.place.chat_id) {
+    fn event(&mut self, event: Event) {
+        let place = &event.chat.place;
+        if !self.is_here(&place.chat_id) {
             return;
         }
-        let known = self
-            .cursor
-            .as_ref()
-            .is_some_and(|cursor| cursor.epoch == event.place.epoch && event.place.seq <= cursor.seq);
+        let known =
+            self.cursor.as_ref().is_some_and(|cursor| cursor.epoch == place.epoch && place.seq <= cursor.seq);
         if known {
             return;
         }
-        self.cursor = Some(Cursor { epoch: event.place.epoch.clone(), seq: event.place.seq });
+        self.cursor = Some(Cursor { epoch: place.epoch.clone(), seq: place.seq });
         self.take(event, true);
     }
 
     /// Takes an event that was not seen before. `live`: requests in it are to be answered.
-    fn take(&mut self, event: ChatEvent, live: bool) {
+    fn take(&mut self, event: Event, live: bool) {
+        let Event { chat: event, request } = event;
+        if let Some(request) = request.filter(|_| live) {
+            return self.ask(request);
+        }
         let turn_id = event.place.turn_id.clone();
         let own = turn_id.as_ref().is_some_and(|turn_id| {
             self.open.contains(turn_id) || self.outbox.iter().any(|message| message.turn_id == *turn_id)
         });
-        let mut ended = false;
+        let (mut ended, mut asks_next) = (false, false);
         match &event.body {
             // The acknowledgement was lost; the log has it.
             ChatBody::UserMessage { .. } => {
@@ -306,17 +325,9 @@ impl Session {
                     self.status = 1;
                 }
             }
-            ChatBody::PermissionRequest(request) if live => {
-                self.ask(Request::Permission(Box::new(request.clone())));
-                return;
-            }
-            ChatBody::Question(question) if live => {
-                self.ask(Request::Question(question.clone()));
-                return;
-            }
             ChatBody::RequestResolved { request_id, .. } => {
-                let next = self.requests.resolved(request_id);
-                self.effects.extend(next.map(Effect::Ask));
+                self.requests.resolved(request_id);
+                asks_next = true;
             }
             ChatBody::Delta { .. }
             | ChatBody::StreamEnd { .. }
@@ -330,6 +341,9 @@ impl Session {
             | ChatBody::GoalState { .. } => {}
         }
         self.effects.push_back(Effect::Show { event: Box::new(event), own });
+        if asks_next {
+            self.take_steps();
+        }
         if ended && live && !self.is_busy() {
             self.idle();
         }
@@ -337,6 +351,9 @@ impl Session {
 
     fn error(&mut self, error: &ErrorEvent) {
         if self.refused_elsewhere(error) {
+            return;
+        }
+        if error.turn_id.is_none() && self.input_refused() {
             return;
         }
         let refused = error.turn_id.as_ref();
@@ -399,27 +416,6 @@ impl Session {
         if self.input_ended && batch.is_empty() && self.outbox.is_empty() && self.open.is_empty() {
             self.effects.push_back(Effect::Quit(self.status));
         }
-    }
-
-    fn ask(&mut self, request: Request) {
-        if self.batch.is_some() {
-            // Consent is not invented.
-            let chat = self.chat.as_ref().map(|chat| format!(", in chat {chat}")).unwrap_or_default();
-            self.note(&format!(
-                "The agent asks for leave or an answer, and nobody is here: answer it in another client{chat}."
-            ));
-        } else if let Some(first) = self.requests.opened(request) {
-            self.effects.push_back(Effect::Ask(first));
-        }
-    }
-
-    fn answer(&mut self, line: &str) {
-        let Some(chat_id) = self.chat.clone() else { return };
-        let (answered, next) = self.requests.answer(line);
-        if let Some((request_id, answer)) = answered {
-            self.send_now(&ClientEnvelope::Respond { chat_id, request_id, answer });
-        }
-        self.effects.extend(next.map(Effect::Ask));
     }
 
     fn is_here(&self, chat: &ChatId) -> bool {

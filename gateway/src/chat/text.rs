@@ -1,24 +1,101 @@
-//! Text from elsewhere, made safe for a terminal.
+//! Text from elsewhere, made safe for a terminal. What a person could not see is shown as its code point, such as
+//! `<U+202E>`. What that is, the Unicode data say.
 
-/// Drops what a terminal would obey instead of show: control characters but newline and tab, and the marks
-/// that reorder text.
+use std::fmt::Write;
+
+use icu_properties::{
+    CodePointMapData, CodePointSetData,
+    props::{BidiControl, DefaultIgnorableCodePoint, GeneralCategory},
+};
+use unicode_security::{MixedScript, is_potential_mixed_script_confusable_char, skeleton};
+
+/// The words of an agent. Joiners and variation selectors stay: emoji and whole scripts are written with them.
 pub(super) fn safe(text: &str) -> String {
-    text.chars().filter(|c| !is_unsafe(*c)).collect()
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            // The end of a line, or of a piece: then it has nothing to overwrite.
+            '\r' if matches!(rest.peek(), None | Some('\n')) => {}
+            '\n' | '\t' | '\u{200c}' | '\u{200d}' => out.push(c),
+            _ if is_control(c) => push_token(&mut out, c),
+            _ => out.push(c),
+        }
+    }
+    out
 }
 
 /// The same on one line, cut to so many characters.
 pub(super) fn safe_line(text: &str, longest: usize) -> String {
-    let mut line: String = safe(text).chars().map(|c| if c.is_whitespace() { ' ' } else { c }).collect();
+    let mut line: String = reveal(&text.split_whitespace().collect::<Vec<_>>().join(" "));
     if let Some((end, _)) = line.char_indices().nth(longest) {
         line.truncate(end);
         line.push('…');
     }
-    line.trim().to_owned()
+    line
 }
 
-fn is_unsafe(c: char) -> bool {
-    let reorders = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
-    reorders || (c.is_control() && c != '\n' && c != '\t')
+/// What leave or an answer is asked for: nothing is invisible in it, and nothing looks like something else. Line
+/// ends and tabs are code points too, so it is given line by line.
+pub(super) fn reveal(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(first) = rest.chars().next() {
+        let end = if first.is_alphanumeric() {
+            rest.find(|c: char| !c.is_alphanumeric() && !is_mark(c)).unwrap_or(rest.len())
+        } else {
+            first.len_utf8()
+        };
+        let (word, after) = rest.split_at(end);
+        rest = after;
+        let disguised = is_disguised(word);
+        for c in word.chars() {
+            if is_unseen(c) || (!c.is_ascii() && disguised(c)) {
+                push_token(&mut out, c);
+            } else {
+                out.push(c);
+            }
+        }
+    }
+    out
+}
+
+/// Which of a word's characters look like others: all where the word looks like one of ASCII, those that have a
+/// double where it mixes scripts.
+fn is_disguised(word: &str) -> impl Fn(char) -> bool {
+    let whole = !word.is_ascii() && skeleton(word).all(|c| c.is_ascii());
+    let mixed = !word.is_ascii() && !word.is_single_script();
+    move |c| whole || (mixed && is_potential_mixed_script_confusable_char(c))
+}
+
+fn is_mark(c: char) -> bool {
+    use GeneralCategory::{EnclosingMark, NonspacingMark, SpacingMark};
+    matches!(category(c), NonspacingMark | SpacingMark | EnclosingMark)
+}
+
+/// What a terminal obeys instead of showing it, or shows as nothing.
+fn is_control(c: char) -> bool {
+    use GeneralCategory::{Control, Format, LineSeparator, ParagraphSeparator};
+    let reorders = CodePointSetData::new::<BidiControl>().contains(c);
+    reorders || matches!(category(c), Control | Format | LineSeparator | ParagraphSeparator)
+}
+
+/// What leaves no mark on the screen, or none that is known.
+fn is_unseen(c: char) -> bool {
+    use GeneralCategory::{PrivateUse, SpaceSeparator, Surrogate, Unassigned};
+    is_control(c)
+        || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
+        || (c != ' ' && matches!(category(c), SpaceSeparator | PrivateUse | Surrogate | Unassigned))
+        // The one sign that is drawn and yet blank.
+        || c == '\u{2800}'
+}
+
+fn category(c: char) -> GeneralCategory {
+    CodePointMapData::<GeneralCategory>::new().get(c)
+}
+
+fn push_token(out: &mut String, c: char) {
+    let _ = write!(out, "<U+{:04X}>", u32::from(c));
 }
 
 #[cfg(test)]
@@ -27,15 +104,71 @@ mod tests {
 
     #[test]
     fn a_terminal_is_not_commanded() {
-        assert_eq!(safe("a\u{1b}[31mred\u{1b}[0m\r\n\tb"), "a[31mred[0m\n\tb");
-        assert_eq!(safe("\u{1b}]0;title\u{7}\u{9b}2Jx\u{7f}\u{0}"), "]0;title2Jx");
-        assert_eq!(safe("abc\u{202e}cba\u{2066}"), "abccba");
-        assert_eq!(safe("größer ✓ 漢字"), "größer ✓ 漢字");
+        assert_eq!(safe("a\u{1b}[31mred\u{1b}[0m\r\n\tb\r"), "a<U+001B>[31mred<U+001B>[0m\n\tb");
+        assert_eq!(safe("\u{9b}2Jx\u{7f}\u{0}y\rz"), "<U+009B>2Jx<U+007F><U+0000>y<U+000D>z");
+        assert_eq!(safe("abc\u{202e}cba\u{2066}\u{61c}"), "abc<U+202E>cba<U+2066><U+061C>");
+        assert_eq!(safe("größer ✓ 漢字 👩\u{200d}💻 don’t"), "größer ✓ 漢字 👩\u{200d}💻 don’t");
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_revealed() {
+        let unseen = [
+            '\u{0}',
+            '\n',
+            '\t',
+            '\r',
+            '\u{1b}',
+            '\u{7f}',
+            '\u{9b}',
+            '\u{a0}',
+            '\u{ad}',
+            '\u{34f}',
+            '\u{61c}',
+            '\u{115f}',
+            '\u{180e}',
+            '\u{200b}',
+            '\u{200d}',
+            '\u{200e}',
+            '\u{2028}',
+            '\u{202e}',
+            '\u{2060}',
+            '\u{2069}',
+            '\u{206a}',
+            '\u{2800}',
+            '\u{3000}',
+            '\u{3164}',
+            '\u{e000}',
+            '\u{fe0f}',
+            '\u{feff}',
+            '\u{ffa0}',
+            '\u{fff9}',
+            '\u{1d173}',
+            '\u{e0041}',
+            '\u{e01ef}',
+            '\u{10ffff}',
+            '\u{0378}',
+        ];
+        for c in unseen {
+            assert_eq!(reveal(&format!("a{c}b")), format!("a<U+{:04X}>b", u32::from(c)));
+        }
+    }
+
+    #[test]
+    fn what_looks_like_something_else_is_revealed() {
+        assert_eq!(reveal("p\u{430}yp\u{430}l"), "p<U+0430>yp<U+0430>l");
+        assert_eq!(reveal("\u{455}\u{441}\u{440} x"), "<U+0455><U+0441><U+0440> x");
+        assert_eq!(reveal("\u{ff52}\u{ff4d} -rf"), "<U+FF52><U+FF4D> -rf");
+        assert_eq!(reveal("a\u{37e} b"), "a<U+037E> b");
+        for plain in
+            ["größer ✓ 漢字とかな", "Привет, мир", "cargo test --all", "naïve e\u{301}t", "שלום", "👍"]
+        {
+            assert_eq!(reveal(plain), plain);
+        }
     }
 
     #[test]
     fn lines_stay_lines() {
-        assert_eq!(safe_line("rm -rf\n/tmp/x\u{1b}", 80), "rm -rf /tmp/x");
+        assert_eq!(safe_line("rm -rf\n/tmp/x\u{1b}", 80), "rm -rf /tmp/x<U+001B>");
         assert_eq!(safe_line("abcdef", 3), "abc…");
     }
 }

@@ -52,7 +52,7 @@ fn escape_sequences_of_a_model_do_not_reach_the_terminal() {
     });
     let target = format!("http://{}", gateway.address);
     let (status, out, _) = chat(&gateway, &target, "x\n");
-    assert_eq!((status, &*out), (Some(0), "[31mred]0;title 2J\n"));
+    assert_eq!((status, &*out), (Some(0), "<U+001B>[31mred<U+001B>]0;title<U+0007> <U+009B>2J\n"));
 }
 
 #[test]
@@ -273,6 +273,28 @@ fn a_person_gives_leave_stops_a_turn_and_goes() {
     terminal.wait_for("New chat");
     terminal.write("/quit");
     assert!(wait(&mut terminal.child).success());
+}
+
+#[test]
+fn nothing_is_allowed_that_was_not_shown() {
+    let gateway = Gateway::start_with(|command| {
+        command.args(["--agent", "demo"]);
+    });
+    let mut terminal = Terminal::open(&gateway);
+    terminal.wait_for("> ");
+    let hidden = "x".repeat(2000);
+    terminal.write(&format!("permission echo \u{202e}p\u{430}y{hidden}"));
+    terminal.wait_for("command: ");
+    terminal.wait_for("<U+202E>p<U+0430>y");
+    terminal.wait_for("are hidden; s shows them");
+    terminal.write("y");
+    terminal.wait_for("Not yet: ");
+    terminal.wait_for("are hidden; s shows them");
+    terminal.write("s");
+    // In inverse video, which no text of an agent can have.
+    terminal.wait_for("\u{1b}[7m ? \u{1b}[0m Allow it this once?");
+    terminal.write("y");
+    terminal.wait_for("[allowed]");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What a person orders with a slash, and what becomes of the chat and the list of chats.
 
+use std::time::Instant;
+
 use switchboard_core::{
     ids::{ChatId, TurnId},
     wire::ClientEnvelope,
@@ -21,14 +23,15 @@ Write a message and press Enter. Ctrl-C stops the turn; twice, or when nothing r
   /rename TITLE  gives this chat a title
   /delete        deletes this chat, after a question
   /stop          stops the running turn
+  /allow ID      gives the leave that is asked, once all of it was shown
   /quit          ends the program; turns go on";
 
 impl Session {
     /// Carries out a command, or sends the line.
-    pub(super) fn obey(&mut self, line: &str, turn_id: TurnId) {
+    pub(super) fn obey(&mut self, line: &str, read: Instant, turn_id: TurnId) {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
-            [] if self.requests.is_open() => self.answer(line),
+            [] if self.requests.is_open() => self.answer(line, read),
             [] if self.is_busy() => {}
             [] => self.idle(),
             ["/help"] => self.note(HELP),
@@ -49,7 +52,8 @@ impl Session {
                 Ok(chat) => self.change_chat(chat),
                 Err(_) => self.note("That is not the id of a chat; /chats lists them."),
             },
-            _ if self.requests.is_open() => self.answer(line),
+            ["/allow", id] => self.allow(id, read),
+            _ if self.requests.is_open() => self.answer(line, read),
             _ => self.submit(line.to_owned(), turn_id),
         }
     }

@@ -1,5 +1,7 @@
 //! Lines and frames in, effects out; nothing else.
 
+use std::time::Duration;
+
 use super::*;
 
 fn turn(text: &str) -> TurnId {
@@ -17,7 +19,8 @@ fn did(session: &mut Session) -> Vec<String> {
             }
             Effect::Replaced => "replaced".into(),
             Effect::Note(_) => "note".into(),
-            Effect::Ask(_) => "ask".into(),
+            Effect::Ask(rows) => format!("ask {}", rows.len()),
+            Effect::Prompt(_) => "prompt".into(),
             // Of every message: tests of their own tell when.
             Effect::Keep(_) | Effect::Forget(_) => continue,
             Effect::List(chats) => format!("list {}", chats.len()),
@@ -35,7 +38,7 @@ fn hear(session: &mut Session, frame: &str) -> Vec<String> {
 }
 
 fn line(session: &mut Session, line: &str, id: &str) -> Vec<String> {
-    session.handle_line(line, turn(id));
+    session.handle_line(line, Instant::now(), turn(id));
     did(session)
 }
 
@@ -139,14 +142,107 @@ fn ctrl_c_stops_the_turn_and_then_the_program() {
     assert_eq!(did(&mut session), ["quit 130"]);
 }
 
+fn asks(seq: u64, rest: &str) -> String {
+    event(seq, "t1", &format!(r#""event":"permission_request","request_id":"r","tool":"Bash",{rest}"#))
+}
+
+/// The arming time is over, and the prompt is drawn at this time.
+fn armed(session: &mut Session, now: Instant) -> Vec<String> {
+    session.handle_armed();
+    session.handle_prompted(now);
+    did(session)
+}
+
 #[test]
 fn a_request_is_asked_and_the_next_line_answers_it() {
     let mut session = streaming();
-    let request = event(4, "t1", r#""event":"permission_request","request_id":"r","tool":"Bash","input":{}"#);
-    assert_eq!(hear(&mut session, &request), ["ask"]);
+    assert_eq!(hear(&mut session, &asks(4, r#""input":{}"#)), ["ask 4"]);
+    assert_eq!(armed(&mut session, Instant::now()), ["prompt"]);
     let respond = r#"send {"type":"respond","chat_id":"d","request_id":"r","decision":"allow"}"#;
     assert_eq!(line(&mut session, "y", "t2"), [respond]);
     assert_eq!(line(&mut session, "and then", "t3").len(), 1, "a message again");
+}
+
+#[test]
+fn what_was_typed_before_the_prompt_answers_nothing() {
+    let mut session = streaming();
+    let start = Instant::now();
+    hear(&mut session, &asks(4, r#""input":{}"#));
+    assert_eq!(line(&mut session, "y", "t2"), ["note"], "drawn, and not armed");
+    assert_eq!(armed(&mut session, start + Duration::from_millis(500)), ["prompt"]);
+    session.handle_line("y", start + Duration::from_millis(499), turn("t2"));
+    assert_eq!(did(&mut session), ["note", "prompt"], "read earlier than the prompt was there");
+    session.handle_line("/allow r", start + Duration::from_millis(499), turn("t2"));
+    assert_eq!(did(&mut session), ["note", "prompt"]);
+    session.handle_line("y", start + Duration::from_millis(500), turn("t2"));
+    assert_eq!(did(&mut session).len(), 1);
+}
+
+#[test]
+fn what_is_cut_is_fetched_and_allowed_with_its_hash() {
+    let hash = "e33dc8ea3f5a4a02da6943462c8132821956d0c38f6d6e32dfa74c796789ec45";
+    let mut session = streaming();
+    let cut = asks(4, &format!(r#""input":"hell","truncated":true,"raw":true,"input_sha256":"{hash}""#));
+    let page = |offset: u64| {
+        format!(r#"send {{"type":"request_input","chat_id":"d","request_id":"r","offset":{offset}}}"#)
+    };
+    assert_eq!(hear(&mut session, &cut), [page(0)]);
+    assert_eq!(armed(&mut session, Instant::now()), [""; 0], "there is nothing to answer yet");
+    let first =
+        r#"{"event":"request_input","chat_id":"d","request_id":"r","offset":0,"text":"hello ","next":6}"#;
+    assert_eq!(hear(&mut session, first), [page(6)]);
+    session.handle_disconnect();
+    hear(&mut session, READY);
+    let attached = r#"{"event":"attached","chat_id":"d","epoch":"e","head":4,"recovered":true}"#;
+    assert_eq!(hear(&mut session, attached), [page(6)], "taken up where it was lost");
+    let last = r#"{"event":"request_input","chat_id":"d","request_id":"r","offset":6,"text":"switchboard"}"#;
+    assert_eq!(hear(&mut session, last), ["ask 4"]);
+    armed(&mut session, Instant::now());
+    let allowed = format!(
+        r#"send {{"type":"respond","chat_id":"d","request_id":"r","decision":"allow","input_sha256":"{hash}"}}"#
+    );
+    assert_eq!(line(&mut session, "/allow r", "x"), [allowed]);
+}
+
+#[test]
+fn what_cannot_be_fetched_cannot_be_allowed() {
+    let error = r#"{"event":"error","code":"internal","detail":"no","retryable":false}"#;
+    let other =
+        r#"{"event":"request_input","chat_id":"d","request_id":"r","offset":0,"text":"something else"}"#;
+    for answer in [error, other] {
+        let mut session = streaming();
+        hear(&mut session, &asks(4, r#""input":{"command":"ls"},"truncated":true,"input_sha256":"00""#));
+        assert_eq!(hear(&mut session, answer), ["ask 5"], "{answer}");
+        armed(&mut session, Instant::now());
+        assert_eq!(line(&mut session, "y", "x"), ["note", "prompt"]);
+        assert_eq!(line(&mut session, "/allow r", "x"), ["note", "prompt"]);
+        let denied = r#"send {"type":"respond","chat_id":"d","request_id":"r","decision":"deny"}"#;
+        assert_eq!(line(&mut session, "n", "x"), [denied]);
+    }
+}
+
+#[test]
+fn nothing_is_answered_where_nobody_sees_what_is_asked() {
+    let mut session = streaming();
+    session.answer_nothing();
+    assert_eq!(hear(&mut session, &asks(4, r#""input":{}"#)), ["note"]);
+    assert_eq!(armed(&mut session, Instant::now()), [""; 0]);
+    let sent = line(&mut session, "y", "t2");
+    assert!(sent.len() == 1 && sent[0].contains(r#""content":"y""#), "ordinary text: {sent:?}");
+}
+
+#[test]
+fn who_answers_is_told_once() {
+    let mut session = Session::new(None, false);
+    let ready =
+        r#"{"event":"ready","chat_id":"d","agent":{"agent":"claude","workspace":"~/x","sandbox":"off"}}"#;
+    assert_eq!(hear(&mut session, ready), ["idle", "note"]);
+    session.handle_disconnect();
+    assert_eq!(hear(&mut session, ready), ["idle"]);
+    let changed = r#"{"event":"agent_state","chat_id":"d","agent":"demo"}"#;
+    assert_eq!(hear(&mut session, changed), [""; 0], "of no chat that is shown here");
+    line(&mut session, "hi", "t1");
+    assert_eq!(hear(&mut session, changed), ["note"]);
 }
 
 #[test]
@@ -276,18 +372,18 @@ fn kept(session: &mut Session) -> Vec<String> {
 #[test]
 fn a_message_is_kept_until_it_is_accepted() {
     let mut session = Session::new(None, false);
-    session.handle_line("hi", turn("t1"));
+    session.handle_line("hi", Instant::now(), turn("t1"));
     assert_eq!(kept(&mut session), ["keep t1 for none"]);
     session.handle_frame(Frame::read(READY), turn("spare"));
     assert_eq!(kept(&mut session), ["keep t1 for d"], "now it is known where it goes");
     session.handle_frame(Frame::read(&accepted("t1", 1)), turn("spare"));
     assert_eq!(kept(&mut session), ["forget t1"]);
-    session.handle_line("ho", turn("t2"));
-    session.handle_line("/stop", turn("x"));
+    session.handle_line("ho", Instant::now(), turn("t2"));
+    session.handle_line("/stop", Instant::now(), turn("x"));
     assert_eq!(kept(&mut session), ["keep t2 for d", "forget t2"], "taken back");
     let mut batch = Session::new(None, true);
     batch.handle_frame(Frame::read(READY), turn("spare"));
-    batch.handle_line("hi", turn("t1"));
+    batch.handle_line("hi", Instant::now(), turn("t1"));
     assert_eq!(kept(&mut batch), [""; 0], "who writes lines can write them again");
 }
 

@@ -1,0 +1,157 @@
+use std::time::Duration;
+
+use super::*;
+
+fn id(text: &str) -> RequestId {
+    RequestId::parse(text).unwrap()
+}
+
+fn permission(name: &str, input: &str) -> Request {
+    let text = format!(r#"{{"request_id":"{name}","tool":"Bash","input":{input}}}"#);
+    Request::Permission(serde_json::from_str(&text).unwrap())
+}
+
+fn question(items: &str) -> Request {
+    Request::Question(
+        serde_json::from_str(&format!(r#"{{"request_id":"q","questions":[{items}]}}"#)).unwrap(),
+    )
+}
+
+/// What is to be done, in short.
+fn steps(requests: &mut Requests) -> Vec<String> {
+    std::iter::from_fn(|| requests.poll_step())
+        .map(|step| match step {
+            Step::Draw(rows) => format!("draw {}", rows.len()),
+            Step::Prompt(prompt) => format!("prompt {prompt}"),
+            Step::Say(text) => format!("say {text}"),
+            Step::Fetch(id, offset) => format!("fetch {id} {offset}"),
+            Step::Send(id, reply) => format!("send {id} {}", serde_json::to_string(&reply).unwrap()),
+        })
+        .collect()
+}
+
+/// Answers after the prompt was there.
+fn answer(requests: &mut Requests, line: &str) -> Vec<String> {
+    let now = Instant::now();
+    requests.prompted(now);
+    requests.answer(line, now + Duration::from_secs(1));
+    steps(requests)
+}
+
+#[test]
+fn permissions_take_yes_no_and_reasons() {
+    let cases = [
+        ("y", r#"{"decision":"allow"}"#),
+        ("YES", r#"{"decision":"allow"}"#),
+        (" n ", r#"{"decision":"deny"}"#),
+        ("use the other file", r#"{"decision":"deny","message":"use the other file"}"#),
+        ("1", r#"{"decision":"deny","message":"1"}"#),
+    ];
+    for (line, expected) in cases {
+        let mut requests = Requests::default();
+        requests.opened(permission("r", "{}"));
+        assert_eq!(steps(&mut requests), ["draw 4"]);
+        assert_eq!(answer(&mut requests, line), [format!("send r {expected}")], "{line}");
+        assert!(!requests.is_open());
+    }
+    let mut requests = Requests::default();
+    requests.opened(permission("r", "{}"));
+    steps(&mut requests);
+    assert_eq!(answer(&mut requests, "  "), ["prompt Allow it this once? y, n, or why not: "], "asked again");
+}
+
+#[test]
+fn nothing_is_allowed_before_its_last_page() {
+    let mut requests = Requests::default();
+    let lines: Vec<String> = (0..40).map(|n| format!("echo {n}")).collect();
+    requests.opened(permission("r", &serde_json::json!({ "command": lines.join("\n") }).to_string()));
+    let mut hidden = 40 + 3;
+    for _ in 0..2 {
+        hidden -= 18;
+        assert_eq!(steps(&mut requests), ["draw 18"]);
+        let prompt = requests.prompt().unwrap();
+        assert!(
+            prompt.starts_with(&format!("{hidden} more lines (")) && prompt.contains("bytes"),
+            "{prompt}"
+        );
+        let said = answer(&mut requests, "y");
+        assert!(
+            said.len() == 2 && said[0].starts_with("say Not yet: ") && said[0].contains("Write s"),
+            "{said:?}"
+        );
+        requests.prompted(Instant::now());
+        requests.answer("show", Instant::now());
+    }
+    assert_eq!(steps(&mut requests), ["draw 7"]);
+    requests.answer("y", Instant::now());
+    assert_eq!(steps(&mut requests), [format!("say {TOO_EARLY}")], "the last page has to be armed, too");
+    assert_eq!(answer(&mut requests, "y"), [r#"send r {"decision":"allow"}"#]);
+}
+
+#[test]
+fn requests_are_asked_one_after_the_other() {
+    let mut requests = Requests::default();
+    requests.opened(permission("a", "{}"));
+    assert_eq!(steps(&mut requests), ["draw 4"]);
+    requests.opened(permission("b", "{}"));
+    requests.opened(permission("a", r#"{"command":"rm"}"#));
+    assert_eq!(steps(&mut requests), [""; 0]);
+    requests.prompted(Instant::now());
+    requests.allow("b", Instant::now());
+    assert!(steps(&mut requests)[0].starts_with("say It was not shown yet"));
+    requests.resolved(&id("a"));
+    assert_eq!(steps(&mut requests), ["draw 4"], "answered elsewhere");
+    requests.answer("y", Instant::now());
+    assert_eq!(steps(&mut requests), [format!("say {TOO_EARLY}")], "meant for the one before");
+    requests.resolved(&id("b"));
+    assert_eq!(steps(&mut requests), [""; 0]);
+}
+
+#[test]
+fn questions_take_numbers_or_words() {
+    let options = r#""options":[{"label":"Red"},{"label":"Blue"}]"#;
+    let items = [
+        format!(r#"{{"question":"one",{options}}}"#),
+        format!(r#"{{"question":"many","multi_select":true,{options}}}"#),
+        format!(r#"{{"question":"free",{options}}}"#),
+        r#"{"question":"left out","optional":true,"format":"integer"}"#.to_owned(),
+    ];
+    let mut requests = Requests::default();
+    requests.opened(question(&items.join(",")));
+    assert_eq!(steps(&mut requests), ["draw 4"]);
+    let said = answer(&mut requests, "");
+    assert!(said[0].starts_with("say It has to be answered"), "{said:?}");
+    assert_eq!(answer(&mut requests, "2"), ["draw 4"]);
+    assert_eq!(answer(&mut requests, "1, 2"), ["draw 4"]);
+    assert_eq!(answer(&mut requests, "3"), ["draw 2"]);
+    assert_eq!(requests.prompt().unwrap(), "A whole number (Enter leaves it out): ");
+    let answers = r#"{"decision":"answer","answers":{"free":["3"],"many":["Red","Blue"],"one":["Blue"]}}"#;
+    assert_eq!(answer(&mut requests, ""), [format!("send q {answers}")]);
+}
+
+#[test]
+fn everything_that_is_asked_is_revealed() {
+    let hostile = r"\u001b[2J\u202e\u200b";
+    let asked = [format!(
+        r#"{{"request_id":"r","tool":"T{hostile}","description":"D{hostile}","input":{{"K{hostile}":"V{hostile}","n":["N{hostile}"]}}}}"#
+    )];
+    for text in &asked {
+        let mut requests = Requests::default();
+        requests.opened(Request::Permission(serde_json::from_str(text).unwrap()));
+        let Some(Step::Draw(rows)) = requests.poll_step() else { panic!("not drawn") };
+        let shown = rows.join("\n");
+        for field in ["T", "D", "K", "V"] {
+            assert!(shown.contains(&format!("{field}<U+001B>[2J<U+202E><U+200B>")), "{field}: {shown}");
+        }
+        assert!(shown.contains(r"N\u001b[2J\u202e"), "inside of JSON as JSON: {shown}");
+    }
+    let mut requests = Requests::default();
+    requests.opened(question(&format!(
+        r#"{{"question":"Q{hostile}","header":"H{hostile}","options":[{{"label":"L{hostile}","description":"D{hostile}"}}]}}"#
+    )));
+    let Some(Step::Draw(rows)) = requests.poll_step() else { panic!("not drawn") };
+    let shown = rows.join("\n");
+    for field in ["Q", "H", "L", "D"] {
+        assert!(shown.contains(&format!("{field}<U+001B>[2J<U+202E><U+200B>")), "{field}: {shown}");
+    }
+}

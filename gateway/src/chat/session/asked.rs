@@ -1,0 +1,130 @@
+//! What the agent asks the person, and who the agent is.
+
+use std::time::Instant;
+
+use serde::Serialize;
+use switchboard_core::ids::{ChatId, RequestId};
+
+use super::{Effect, Session};
+use crate::chat::{
+    frames::{Agent, InputPage},
+    requests::{Reply, Request, Step},
+    text::safe_line,
+};
+
+/// Longest name that is shown, in characters.
+const NAME_CHARACTERS: usize = 80;
+
+/// What is sent about a request.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum About {
+    Respond {
+        chat_id: ChatId,
+        request_id: RequestId,
+        #[serde(flatten)]
+        reply: Reply,
+    },
+    RequestInput {
+        chat_id: ChatId,
+        request_id: RequestId,
+        offset: u64,
+    },
+}
+
+impl Session {
+    /// Nobody sees what is asked here, so nothing is answered here.
+    pub(in crate::chat) fn answer_nothing(&mut self) {
+        self.answers = false;
+    }
+
+    /// The arming time after the last page that was drawn is over.
+    pub(in crate::chat) fn handle_armed(&mut self) {
+        self.effects.extend(self.requests.prompt().map(Effect::Prompt));
+    }
+
+    /// The prompt is on the screen: what was read before now answers nothing.
+    pub(in crate::chat) fn handle_prompted(&mut self, now: Instant) {
+        self.requests.prompted(now);
+    }
+
+    pub(super) fn ask(&mut self, request: Request) {
+        if self.answers {
+            self.requests.opened(request);
+            return self.take_steps();
+        }
+        // Consent is not invented.
+        let chat = self.chat.as_ref().map(|chat| format!(", in chat {chat}")).unwrap_or_default();
+        self.note(&format!(
+            "The agent asks for leave or an answer, and nobody is here: answer it in another client{chat}."
+        ));
+    }
+
+    pub(super) fn answer(&mut self, line: &str, read: Instant) {
+        self.requests.answer(line, read);
+        self.take_steps();
+    }
+
+    pub(super) fn allow(&mut self, id: &str, read: Instant) {
+        self.requests.allow(id, read);
+        self.take_steps();
+    }
+
+    pub(super) fn input_page(&mut self, page: &InputPage) {
+        if self.is_here(&page.chat_id) {
+            self.requests.page(page);
+            self.take_steps();
+        }
+    }
+
+    /// Whether what was refused may be a page of an input.
+    pub(super) fn input_refused(&mut self) -> bool {
+        let fetching = self.requests.is_fetching();
+        self.requests.fetch_failed();
+        self.take_steps();
+        fetching
+    }
+
+    pub(super) fn take_steps(&mut self) {
+        while let Some(step) = self.requests.poll_step() {
+            match step {
+                Step::Draw(rows) => self.effects.push_back(Effect::Ask(rows)),
+                Step::Prompt(prompt) => self.effects.push_back(Effect::Prompt(prompt)),
+                Step::Say(text) => self.note(&text),
+                Step::Fetch(request_id, offset) => {
+                    self.send_about(|chat_id| About::RequestInput { chat_id, request_id, offset });
+                }
+                Step::Send(request_id, reply) => {
+                    self.send_about(|chat_id| About::Respond { chat_id, request_id, reply });
+                }
+            }
+        }
+    }
+
+    fn send_about(&mut self, about: impl FnOnce(ChatId) -> About) {
+        let Some(chat_id) = self.chat.clone() else { return };
+        if !self.connected {
+            return self.note("Not connected.");
+        }
+        let frame =
+            serde_json::to_string(&about(chat_id)).expect("an envelope of strings and numbers is JSON");
+        self.effects.push_back(Effect::Send(frame));
+    }
+
+    /// Somebody said who answers. Told once, and when it changes.
+    pub(super) fn introduced(&mut self, agent: &Agent) {
+        if self.batch.is_some() || agent.chat_id.as_ref().is_some_and(|chat| !self.is_here(chat)) {
+            return;
+        }
+        let mut line = format!("Agent: {}", safe_line(&agent.agent, NAME_CHARACTERS));
+        for (what, name) in [("in", &agent.workspace), ("sandbox:", &agent.sandbox)] {
+            if let Some(name) = name {
+                line.push_str(&format!(", {what} {}", safe_line(name, NAME_CHARACTERS)));
+            }
+        }
+        if self.agent.as_ref() != Some(&line) {
+            self.note(&line);
+            self.agent = Some(line);
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! What a person has to see before an answer counts: a request in rows, and which of them were drawn.
+
+use std::fmt;
+
+use serde::{
+    Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use super::text::reveal;
+
+/// Rows of a page: it fits a small terminal, with its prompt.
+const PAGE_ROWS: usize = 18;
+/// Columns of a row behind its gutter. What is not ASCII counts two.
+const ROW_COLUMNS: usize = 72;
+/// So many empty lines, or spaces, in a row are told instead of shown.
+const BLANK_LINES: usize = 3;
+const SPACES: usize = 24;
+
+/// A request as rows.
+#[derive(Debug, Default)]
+pub(super) struct Sheet {
+    rows: Vec<String>,
+    drawn: usize,
+}
+
+impl Sheet {
+    /// A line of this program's own.
+    pub(super) fn say(&mut self, text: &str) {
+        self.rows.push(text.to_owned());
+    }
+
+    /// Text of the agent. Each of its rows has a gutter, which nothing in it can end.
+    pub(super) fn quote(&mut self, label: &str, text: &str) {
+        let lines: Vec<&str> = text.split('\n').collect();
+        let mut index = 0;
+        while index < lines.len() {
+            let blank =
+                lines[index..].iter().take_while(|line| line.trim_matches([' ', '\t']).is_empty()).count();
+            if blank >= BLANK_LINES {
+                self.rows.push(format!("  ~ [{blank} blank lines]"));
+                index += blank;
+                continue;
+            }
+            let start = match (index, label) {
+                (_, "") => String::new(),
+                (0, _) => format!("{}: ", reveal(label)),
+                _ => "    ".to_owned(),
+            };
+            self.wrap(&format!("{start}{}", reveal(&spaced(lines[index]))));
+            index += 1;
+        }
+    }
+
+    fn wrap(&mut self, line: &str) {
+        let (mut row, mut columns) = (String::from("  | "), 0);
+        for c in line.chars() {
+            let width = if c.is_ascii() { 1 } else { 2 };
+            if columns + width > ROW_COLUMNS {
+                self.rows.push(std::mem::replace(&mut row, String::from("  \\ ")));
+                columns = 0;
+            }
+            row.push(c);
+            columns += width;
+        }
+        self.rows.push(row);
+    }
+
+    /// What a tool is to be given, as JSON or as text that is none: its fields in the order in which they stand there,
+    /// also those that stand there twice, and the command before all others.
+    pub(super) fn input(&mut self, text: &str) {
+        let Some(mut fields) = fields(text) else { return self.quote("", text) };
+        if fields.is_empty() {
+            return self.quote("", text);
+        }
+        fields.sort_by_key(|(name, _)| name != "command");
+        for (name, value) in fields {
+            match serde_json::from_str::<String>(value.get()) {
+                Ok(text) => self.quote(&name, &text),
+                Err(_) => self.quote(&name, value.get()),
+            }
+        }
+    }
+
+    /// The next page, which is seen from now on; after the last one the first.
+    pub(super) fn turn(&mut self) -> Vec<String> {
+        if self.drawn == self.rows.len() {
+            self.drawn = 0;
+        }
+        let start = self.drawn;
+        self.drawn = (start + PAGE_ROWS).min(self.rows.len());
+        self.rows[start..self.drawn].to_vec()
+    }
+
+    /// How many rows were not drawn yet, and their bytes.
+    pub(super) fn hidden(&self) -> (usize, usize) {
+        let hidden = &self.rows[self.drawn..];
+        (hidden.len(), hidden.iter().map(|row| row.len().saturating_sub(4)).sum())
+    }
+}
+
+/// Tabs as spaces, and long runs of them in words.
+fn spaced(line: &str) -> String {
+    let line = line.replace('\t', "    ");
+    let (mut out, mut rest) = (String::with_capacity(line.len()), line.as_str());
+    while let Some(at) = rest.find(' ') {
+        let run = rest[at..].bytes().take_while(|byte| *byte == b' ').count();
+        out.push_str(&rest[..at]);
+        if run >= SPACES {
+            out.push_str(&format!("[{run} spaces]"));
+        } else {
+            out.push_str(&rest[at..at + run]);
+        }
+        rest = &rest[at + run..];
+    }
+    out.push_str(rest);
+    out
+}
+
+fn fields(text: &str) -> Option<Vec<(String, Box<RawValue>)>> {
+    let mut from = serde_json::Deserializer::from_str(text);
+    let fields = from.deserialize_map(Fields).ok()?;
+    from.end().ok()?;
+    Some(fields)
+}
+
+/// An object with its fields as they stand there.
+struct Fields;
+
+impl<'de> Visitor<'de> for Fields {
+    type Value = Vec<(String, Box<RawValue>)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields = Vec::new();
+        while let Some(field) = map.next_entry()? {
+            fields.push(field);
+        }
+        Ok(fields)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(input: &str) -> Vec<String> {
+        let mut sheet = Sheet::default();
+        sheet.input(input);
+        sheet.rows
+    }
+
+    #[test]
+    fn fields_stand_in_the_order_of_the_text_and_the_command_first() {
+        let input = r#"{"zebra":1,"a\nb":"\u202ex","command":"ls","nested":{"b":1,"a":2},"command":"rm"}"#;
+        let shown = [
+            "  | command: ls",
+            "  | command: rm",
+            "  | zebra: 1",
+            "  | a<U+000A>b: <U+202E>x",
+            r#"  | nested: {"b":1,"a":2}"#,
+        ];
+        assert_eq!(rows(input), shown);
+    }
+
+    #[test]
+    fn what_is_no_object_is_shown_as_it_stands() {
+        assert_eq!(rows("[1, 2]"), ["  | [1, 2]"]);
+        assert_eq!(rows("{}"), ["  | {}"]);
+        assert_eq!(rows("{\"a\":1} {\"b\":2}"), ["  | {\"a\":1} {\"b\":2}"]);
+        assert_eq!(rows(r#"{"a":"\ud800"}"#), [r#"  | a: "\ud800""#], "text that is none stays JSON");
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(60), "]".repeat(60));
+        assert_eq!(rows(&deep).len(), 2);
+    }
+
+    #[test]
+    fn nothing_is_pushed_out_of_sight() {
+        let blank = "\\n".repeat(60);
+        let shown = rows(&format!(r#"{{"command":"ls{blank}rm -rf ~"}}"#));
+        assert_eq!(shown, ["  | command: ls", "  ~ [59 blank lines]", "  |     rm -rf ~"]);
+        let far = " ".repeat(500);
+        assert_eq!(rows(&format!(r#"{{"command":"ls{far}; rm"}}"#)), ["  | command: ls[500 spaces]; rm"]);
+        let long = rows(&format!(r#"{{"command":"{}"}}"#, "a".repeat(200)));
+        assert!(
+            long.len() == 3 && long[1].starts_with("  \\ ") && long.iter().all(|row| row.len() <= 76),
+            "{long:?}"
+        );
+    }
+
+    #[test]
+    fn a_value_cannot_imitate_a_field_or_a_prompt() {
+        let shown = rows(r#"{"a":"x\ncommand: ls\n  ? Allow"}"#);
+        assert_eq!(shown, ["  | a: x", "  |     command: ls", "  |       ? Allow"]);
+    }
+
+    #[test]
+    fn pages_are_turned_to_the_end() {
+        let mut sheet = Sheet::default();
+        for row in 0..PAGE_ROWS + 2 {
+            sheet.quote("", &row.to_string());
+        }
+        assert_eq!((sheet.turn().len(), sheet.hidden()), (PAGE_ROWS, (2, 4)));
+        assert_eq!((sheet.turn().len(), sheet.hidden()), (2, (0, 0)));
+        assert_eq!((sheet.turn().len(), sheet.hidden().0), (PAGE_ROWS, 2), "from the start");
+    }
+}
