@@ -103,7 +103,7 @@ impl Keys {
 
 /// How credentials came.
 #[derive(Debug, Clone, Copy)]
-enum Way {
+pub(crate) enum Way {
     Bearer,
     Query,
     FirstFrame,
