@@ -208,8 +208,9 @@ impl Screen {
         let text = safe(text);
         if !text.is_empty() {
             self.leave_prompt();
-            console::raw(&if self.attended { self.indented(&text) } else { text.clone() });
-            self.fresh = text.ends_with('\n');
+            let fresh = text.ends_with('\n');
+            console::raw(&if self.attended { self.indented(&text) } else { text });
+            self.fresh = fresh;
         }
     }
 
