@@ -59,6 +59,11 @@ impl Kept {
     pub(crate) fn trim(&self, chat: ChatKey, until: u64) {
         self.state().journal.trimmed.insert(chat, until);
     }
+
+    /// Damages what it has of this chat.
+    pub(crate) fn damage(&self, chat: ChatKey) {
+        self.state().journal.damaged.insert(chat);
+    }
 }
 
 impl State {

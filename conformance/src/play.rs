@@ -153,6 +153,7 @@ impl<'a> Player<'a> {
             Step::JournalTrim { chat, until } => {
                 kept.trim(self.key(chat)?, *until);
             }
+            Step::JournalDamage { chat } => kept.damage(self.key(chat)?),
             Step::Restart => {
                 self.clients.clear();
                 self.world.restart();

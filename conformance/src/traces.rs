@@ -115,6 +115,7 @@ fn needs(lines: &[Line]) -> BTreeSet<Need> {
         | Step::JournalCrash { .. }
         | Step::JournalFail { .. }
         | Step::JournalTrim { .. }
+        | Step::JournalDamage { .. }
         | Step::Recover { .. }
         | Step::Restart
         | Step::Shutdown => None,

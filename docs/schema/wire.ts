@@ -270,7 +270,7 @@ seq: number, };
 export type Epoch = string;
 
 /** The codes of `error` events. Stable; new ones may be added. */
-export type ErrorCode = "malformed" | "unknown_type" | "unsupported" | "missing_field" | "invalid_field" | "too_large" | "unknown_chat" | "unknown_turn" | "unknown_request" | "already_resolved" | "turn_conflict" | "queue_full" | "rate_limited" | "limit_reached" | "unauthorized" | "unavailable" | "too_slow" | "shutting_down" | "internal";
+export type ErrorCode = "malformed" | "unknown_type" | "unsupported" | "missing_field" | "invalid_field" | "too_large" | "unknown_chat" | "unknown_turn" | "unknown_request" | "already_resolved" | "turn_conflict" | "queue_full" | "rate_limited" | "limit_reached" | "unauthorized" | "unavailable" | "damaged" | "too_slow" | "shutting_down" | "internal";
 
 /** A refusal. */
 export type ErrorEvent = {

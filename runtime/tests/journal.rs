@@ -9,6 +9,8 @@
 mod crash;
 #[path = "journal/damage.rs"]
 mod damage;
+#[path = "journal/damaged_chat.rs"]
+mod damaged_chat;
 #[path = "journal/desk.rs"]
 mod desk;
 #[path = "journal/documented.rs"]

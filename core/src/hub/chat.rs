@@ -186,13 +186,15 @@ impl Chat {
         cx.ask(Query::Chat { chat: self.key.clone() }, Asked::Load(self.reference));
     }
 
-    /// The journal could not say: what was wanted is refused, and may be tried again.
-    pub(super) fn load_failed(&mut self, cx: &mut Context) {
+    /// The journal could not say: what was wanted is refused.
+    pub(super) fn load_failed(&mut self, cx: &mut Context, refusal: &Refusal) {
         self.expect_agent_no_more(cx);
         self.phase = Phase::Absent;
         for (conn, wanted) in core::mem::take(&mut self.intake) {
-            let refusal = unreadable().chat(&self.key.chat).turn(wanted.turn_id());
-            cx.refuse(conn, refusal);
+            cx.refuse(conn, refusal.clone().chat(&self.key.chat).turn(wanted.turn_id()));
+        }
+        if !refusal.is_retryable() {
+            self.recover = false;
         }
         if self.recover {
             self.phase = Phase::Loading;
@@ -307,9 +309,7 @@ impl Chat {
                 return Err(Refusal::new(ErrorCode::InvalidField, "a permission takes 'allow' or 'deny'"));
             }
         };
-        if self.broken.is_some() {
-            return Err(unavailable());
-        }
+        self.refuse_while_broken()?;
         let mut draft = Draft::new();
         let client_id = cx.conns.get(&conn).map(|conn| conn.client_id.clone());
         self.close_request(cx, &mut draft, request_id, resolution, client_id);
@@ -344,9 +344,7 @@ impl Chat {
     }
 
     fn set_goal(&mut self, cx: &mut Context, conn: ConnId, goal_state: GoalState) -> Result<(), Refusal> {
-        if self.broken.is_some() {
-            return Err(unavailable());
-        }
+        self.refuse_while_broken()?;
         // Each is kept in the log, as a message is.
         cx.take_message(&self.key.principal)?;
         self.goal = goal_state.clone();
@@ -362,9 +360,7 @@ impl Chat {
         if cx.shutting_down {
             return Err(shutting_down());
         }
-        if self.broken.is_some() {
-            return Err(unavailable());
-        }
+        self.refuse_while_broken()?;
         self.title = Some(title.clone());
         let mut draft = Draft::new();
         draft.changes.push(Change::Title { title: title.clone() });
@@ -404,6 +400,12 @@ pub(super) fn unavailable() -> Refusal {
 
 pub(super) fn unreadable() -> Refusal {
     Refusal::new(ErrorCode::Unavailable, "the gateway cannot read this at the moment; try again shortly")
+}
+
+pub(super) fn damaged() -> Refusal {
+    let detail = "what was stored of this is damaged on the gateway's disk and cannot be used; other chats are not \
+                  affected; there, `switchboard doctor` says what is damaged, and a backup can be restored";
+    Refusal::new(ErrorCode::Damaged, detail)
 }
 
 impl Chat {

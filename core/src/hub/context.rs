@@ -257,7 +257,7 @@ impl Context {
 }
 
 /// A refusal on its way to becoming an `error` event.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Refusal {
     event: ErrorEvent,
 }
@@ -300,6 +300,10 @@ impl Refusal {
     pub(super) fn request(mut self, request_id: &crate::ids::RequestId) -> Self {
         self.event.request_id = Some(request_id.clone());
         self
+    }
+
+    pub(super) fn is_retryable(&self) -> bool {
+        self.event.retryable
     }
 
     pub(super) fn event(self) -> ErrorEvent {

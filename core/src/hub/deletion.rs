@@ -3,7 +3,7 @@
 use alloc::collections::BTreeSet;
 
 use super::{
-    chat::{Chat, Phase, unavailable},
+    chat::{Chat, Phase},
     connection::shutting_down,
     context::{Context, Refusal},
     io::Output,
@@ -43,9 +43,7 @@ impl Chat {
         if cx.shutting_down {
             return Err(shutting_down());
         }
-        if self.broken.is_some() {
-            return Err(unavailable());
-        }
+        self.refuse_while_broken()?;
         self.phase = Phase::Deleting;
         let due_ms = cx.now.ticks_ms + cx.limits.cancel_grace_ms;
         self.deletion = Some(Deletion { by: conn, due_ms, staged: false, ended: None });
@@ -85,10 +83,10 @@ impl Chat {
     }
 
     /// The journal could not keep something and its state is known now: the chat is still there.
-    pub(super) fn give_up_deleting(&mut self, cx: &mut Context) {
+    pub(super) fn give_up_deleting(&mut self, cx: &mut Context, refusal: &Refusal) {
         if let Some(deletion) = self.deletion.take() {
             self.phase = Phase::Ready;
-            cx.refuse(deletion.by, unavailable().chat(&self.key.chat));
+            cx.refuse(deletion.by, refusal.clone().chat(&self.key.chat));
             if let Some(run) = deletion.ended {
                 self.stage_changes(cx, [Change::AgentEnded { run }]);
             }

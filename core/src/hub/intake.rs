@@ -5,7 +5,7 @@ use alloc::{string::String, vec::Vec};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    chat::{Chat, Phase, Wanted, unavailable, unreadable},
+    chat::{Chat, Phase, Wanted},
     connection::{shutting_down, too_many_chats},
     context::{Asked, Context, Errand, Refusal},
     log::{Draft, Effect, Origin},
@@ -63,14 +63,12 @@ impl Chat {
     }
 
     /// The journal said what became of the `turn_id` of the message at the front.
-    pub(super) fn turn_found(&mut self, cx: &mut Context, found: Result<Option<TurnRecord>, ()>) {
+    pub(super) fn turn_found(&mut self, cx: &mut Context, found: Result<Option<TurnRecord>, Refusal>) {
         self.looking_up = false;
         if let Some((conn, Wanted::Message { content, turn_id })) = self.intake.pop_front() {
             match found {
                 Ok(record) => self.message(cx, conn, content, turn_id, record),
-                Err(()) => {
-                    cx.refuse(conn, unreadable().chat(&self.key.chat).turn(turn_id.as_ref()));
-                }
+                Err(refusal) => cx.refuse(conn, refusal.chat(&self.key.chat).turn(turn_id.as_ref())),
             }
         }
         self.take_intake(cx);
@@ -107,9 +105,7 @@ impl Chat {
         if cx.shutting_down {
             return Err(shutting_down());
         }
-        if self.broken.is_some() {
-            return Err(unavailable());
-        }
+        self.refuse_while_broken()?;
         if self.turns.len() > cx.limits.queued_turns {
             return Err(Refusal::new(ErrorCode::QueueFull, "too many messages wait in this chat"));
         }

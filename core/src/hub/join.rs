@@ -45,14 +45,22 @@ impl Chat {
         cx.ask(query, Asked::Snapshot(wanted));
     }
 
-    fn snapshot_found(&mut self, cx: &mut Context, wanted: WantedSnapshot, page: Option<HistoryPage>) {
+    fn snapshot_found(
+        &mut self,
+        cx: &mut Context,
+        wanted: WantedSnapshot,
+        page: Result<HistoryPage, Refusal>,
+    ) {
         let WantedSnapshot { conn, subscription, seq, state, .. } = wanted;
         if self.subs.map.get(&conn).is_none_or(|sub| sub.id != subscription) {
             return;
         }
-        let Some(page) = page else {
-            self.drop_reader(cx, conn);
-            return;
+        let page = match page {
+            Ok(page) => page,
+            Err(refusal) => {
+                self.drop_reader(cx, conn, &refusal);
+                return;
+            }
         };
         for part in self.snapshot_parts(cx, seq, page, state) {
             cx.deliver(conn, &part);
@@ -149,7 +157,7 @@ impl Chat {
 }
 
 impl Hub {
-    pub(super) fn snapshot_found(&mut self, wanted: WantedSnapshot, page: Option<HistoryPage>) {
+    pub(super) fn snapshot_found(&mut self, wanted: WantedSnapshot, page: Result<HistoryPage, Refusal>) {
         let conn = wanted.conn;
         self.with_chat(wanted.chat, |chat, cx| chat.snapshot_found(cx, wanted, page));
         if let Some(state) = self.cx.conns.get_mut(&conn) {

@@ -30,11 +30,11 @@ pub use io::{ChatRef, Close, Deadline, Input, Offered, Output, Peer, Recipients}
 use self::{
     chat::{Chat, Phase},
     connection::shutting_down,
-    context::{Asked, Context, Errand},
+    context::{Asked, Context, Errand, Refusal},
 };
 use crate::{
     ids::{ChatKey, ConnId, Epoch},
-    journal::{Found, JournalAnswer},
+    journal::{AskId, Found, JournalAnswer},
     limits::Limits,
     time::Moment,
 };
@@ -113,7 +113,7 @@ impl Hub {
             }
             Input::OutboxDrained { conn } => self.drained(conn),
             Input::ReaderStalled { conn } => {
-                let refusal = context::Refusal::new(
+                let refusal = Refusal::new(
                     crate::wire::ErrorCode::TooSlow,
                     "nothing was read for too long; connect again and resume with your cursor",
                 );
@@ -237,11 +237,8 @@ impl Hub {
                     self.found(asked, found);
                 }
             }
-            JournalAnswer::Failed(id) => {
-                if let Some(asked) = self.cx.asked.remove(&id) {
-                    self.failed(asked);
-                }
-            }
+            JournalAnswer::Failed(id) => self.failed(id, chat::unreadable()),
+            JournalAnswer::Damaged(id) => self.failed(id, chat::damaged()),
         }
     }
 
@@ -267,7 +264,9 @@ impl Hub {
             (Asked::Page { chat, next, numbering }, Found::After(page)) => {
                 self.with_chat(chat, |chat, cx| chat.page_found(cx, next, numbering, page));
             }
-            (Asked::Snapshot(wanted), Found::Before(page)) => self.snapshot_found(wanted, page),
+            (Asked::Snapshot(wanted), Found::Before(page)) => {
+                self.snapshot_found(wanted, page.ok_or_else(chat::unreadable));
+            }
             (Asked::History { conn, chat_id }, Found::Before(page)) => {
                 self.history_found(conn, chat_id, page);
             }
@@ -276,17 +275,19 @@ impl Hub {
         }
     }
 
-    fn failed(&mut self, asked: Asked) {
+    /// A question was not answered, for which whoever waits is refused.
+    fn failed(&mut self, id: AskId, refusal: Refusal) {
+        let Some(asked) = self.cx.asked.remove(&id) else { return };
         match asked {
-            Asked::Load(chat) => self.with_chat(chat, Chat::load_failed),
-            Asked::Resync(chat) => self.with_chat(chat, Chat::resync_failed),
-            Asked::Turn(chat) => self.with_chat(chat, |chat, cx| chat.turn_found(cx, Err(()))),
+            Asked::Load(chat) => self.with_chat(chat, |chat, cx| chat.load_failed(cx, &refusal)),
+            Asked::Resync(chat) => self.with_chat(chat, |chat, cx| chat.resync_failed(cx, refusal)),
+            Asked::Turn(chat) => self.with_chat(chat, |chat, cx| chat.turn_found(cx, Err(refusal))),
             Asked::Page { chat, next, numbering } => {
-                self.with_chat(chat, |chat, cx| chat.page_failed(cx, next, numbering));
+                self.with_chat(chat, |chat, cx| chat.page_failed(cx, next, numbering, &refusal));
             }
-            Asked::Snapshot(wanted) => self.snapshot_found(wanted, None),
-            Asked::History { conn, chat_id } => self.cx.refuse(conn, chat::unreadable().chat(&chat_id)),
-            Asked::Chats { conn } => self.cx.refuse(conn, chat::unreadable()),
+            Asked::Snapshot(wanted) => self.snapshot_found(wanted, Err(refusal)),
+            Asked::History { conn, chat_id } => self.cx.refuse(conn, refusal.chat(&chat_id)),
+            Asked::Chats { conn } => self.cx.refuse(conn, refusal),
         }
     }
 

@@ -9,7 +9,7 @@ use alloc::{
 
 use super::{
     chat::{Chat, Phase, unavailable},
-    context::{Asked, Context},
+    context::{Asked, Context, Refusal},
     log::{Effect, Origin, Pending, Staged},
 };
 use crate::{
@@ -27,6 +27,8 @@ pub(super) struct Broken {
     /// When the state is asked for.
     retry_at_ms: u64,
     asked: bool,
+    /// What is refused meanwhile is refused with this.
+    refusal: Refusal,
 }
 
 impl Broken {
@@ -41,7 +43,12 @@ impl Chat {
     pub(super) fn refused(&mut self, cx: &mut Context) {
         let retry_at_ms = cx.now.ticks_ms + cx.limits.journal_retry_ms;
         let outstanding = self.pending.len();
-        let broken = self.broken.get_or_insert(Broken { outstanding, retry_at_ms, asked: false });
+        let broken = self.broken.get_or_insert(Broken {
+            outstanding,
+            retry_at_ms,
+            asked: false,
+            refusal: unavailable(),
+        });
         broken.outstanding = broken.outstanding.saturating_sub(1);
         self.hold(cx);
         self.try_resync(cx);
@@ -57,12 +64,43 @@ impl Chat {
         }
     }
 
-    pub(super) fn resync_failed(&mut self, cx: &mut Context) {
-        if let Some(broken) = &mut self.broken {
+    pub(super) fn refuse_while_broken(&self) -> Result<(), Refusal> {
+        self.broken.as_ref().map_or(Ok(()), |broken| Err(broken.refusal.clone()))
+    }
+
+    pub(super) fn resync_failed(&mut self, cx: &mut Context, refusal: Refusal) {
+        if !refusal.is_retryable() {
+            self.found_damaged(cx, refusal);
+        } else if let Some(broken) = &mut self.broken {
             broken.asked = false;
             broken.retry_at_ms = cx.now.ticks_ms + cx.limits.journal_retry_ms;
         }
         self.rearm(cx);
+    }
+
+    /// Nothing can be added to what the journal has of the chat, and it is not asked again: everybody who waits or reads
+    /// is refused, now and from then on, and the agent is stopped.
+    fn found_damaged(&mut self, cx: &mut Context, refusal: Refusal) {
+        let Some(broken) = &mut self.broken else { return };
+        broken.refusal = refusal.clone();
+        let (waiting, kept) =
+            core::mem::take(&mut self.pending).into_iter().partition(|one| one.origin.is_some());
+        self.pending = kept;
+        let waiting: VecDeque<Pending> = waiting;
+        let mut refused_turns = BTreeSet::new();
+        for pending in waiting {
+            self.pending_bytes -= pending.bytes;
+            if let Some(origin) = pending.origin.clone() {
+                self.refuse_pending(cx, &mut refused_turns, &origin, pending, &refusal);
+            }
+        }
+        self.give_up_deleting(cx, &refusal);
+        self.stop_agent(cx, true);
+        for conn in self.subs.connections() {
+            self.drop_reader(cx, conn, &refusal);
+        }
+        self.rearm(cx);
+        self.take_intake(cx);
     }
 
     /// The journal's state is known again.
@@ -130,7 +168,7 @@ impl Chat {
                 self.title = record.and_then(|record| record.title.clone());
             }
             match pending.origin.clone() {
-                Some(origin) => self.refuse_pending(cx, &mut refused_turns, &origin, pending),
+                Some(origin) => self.refuse_pending(cx, &mut refused_turns, &origin, pending, &unavailable()),
                 None => again.push_back(pending),
             }
         }
@@ -152,7 +190,7 @@ impl Chat {
         for pending in again {
             self.append_again(cx, refused_turns, pending);
         }
-        self.give_up_deleting(cx);
+        self.give_up_deleting(cx, &unavailable());
         self.hold(cx);
         self.rearm(cx);
         self.try_start(cx);
@@ -165,14 +203,15 @@ impl Chat {
         refused_turns: &mut BTreeSet<TurnId>,
         origin: &Origin,
         pending: Pending,
+        refusal: &Refusal,
     ) {
         self.expect_no_more(cx, origin.conn);
-        cx.refuse(origin.conn, unavailable().chat(&self.key.chat).turn(origin.turn_id.as_ref()));
+        cx.refuse(origin.conn, refusal.clone().chat(&self.key.chat).turn(origin.turn_id.as_ref()));
         for effect in pending.effects {
             match effect {
                 Effect::Repeat { conn, accepted } => {
                     self.expect_no_more(cx, conn);
-                    cx.refuse(conn, unavailable().chat(&self.key.chat).turn(Some(&accepted.turn_id)));
+                    cx.refuse(conn, refusal.clone().chat(&self.key.chat).turn(Some(&accepted.turn_id)));
                 }
                 // It only came along.
                 Effect::Fan(event @ ControlEvent::RuntimeModelUpdated { .. }) => self.fan(cx, &event),

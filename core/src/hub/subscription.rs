@@ -7,7 +7,7 @@
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 
 use super::{
-    chat::Chat,
+    chat::{Chat, unreadable},
     context::{Asked, Context, Errand, Refusal},
     io::Recipients,
     pace::Pace,
@@ -381,10 +381,10 @@ impl Chat {
         }
     }
 
-    /// The journal could not read the page at the moment.
-    pub(super) fn page_failed(&mut self, cx: &mut Context, next: u64, numbering: u64) {
+    /// The journal could not read the page.
+    pub(super) fn page_failed(&mut self, cx: &mut Context, next: u64, numbering: u64, refusal: &Refusal) {
         for conn in self.page_readers(next, numbering) {
-            self.drop_reader(cx, conn);
+            self.drop_reader(cx, conn, refusal);
         }
     }
 
@@ -412,7 +412,7 @@ impl Chat {
             next = event.seq + 1;
         }
         if next == begin {
-            self.drop_reader(cx, conn);
+            self.drop_reader(cx, conn, &unreadable());
             return;
         }
         self.subs.set(conn, ReaderPlace::Lagging { next });
@@ -437,10 +437,10 @@ impl Chat {
         self.subscribe(cx, conn, Some(&unknown));
     }
 
-    pub(super) fn drop_reader(&mut self, cx: &mut Context, conn: ConnId) {
+    /// Takes leave of a reader that cannot be given what comes next.
+    pub(super) fn drop_reader(&mut self, cx: &mut Context, conn: ConnId, refusal: &Refusal) {
         self.unsubscribe(cx, conn);
-        let detail = "the log cannot be read at the moment; attach again shortly";
-        cx.refuse(conn, Refusal::new(ErrorCode::Unavailable, detail).chat(&self.key.chat));
+        cx.refuse(conn, refusal.clone().chat(&self.key.chat));
     }
 
     /// Whether every reader that takes part is more than half a ring behind.

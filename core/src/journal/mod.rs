@@ -256,6 +256,19 @@ pub enum Query {
     },
 }
 
+impl Query {
+    /// The chat that it is about.
+    pub fn chat(&self) -> Option<&ChatKey> {
+        match self {
+            Self::Chat { chat }
+            | Self::Turn { chat, .. }
+            | Self::After { chat, .. }
+            | Self::Before { chat, .. } => Some(chat),
+            Self::Chats { .. } => None,
+        }
+    }
+}
+
 /// Where a page of history begins, going backwards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PageStart {
@@ -277,6 +290,8 @@ pub enum JournalAnswer {
     Found(AskId, Found),
     /// The question could not be answered at the moment.
     Failed(AskId),
+    /// What the question is about is damaged: it will not be answered until somebody repairs the journal.
+    Damaged(AskId),
 }
 
 /// The answers there are.

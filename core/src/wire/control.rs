@@ -370,6 +370,8 @@ pub enum ErrorCode {
     Unauthorized,
     /// The gateway cannot keep what was sent at the moment.
     Unavailable,
+    /// What the gateway has of this chat is damaged on its disk.
+    Damaged,
     /// The connection is closed because it did not read.
     TooSlow,
     /// The gateway stops.
@@ -400,6 +402,7 @@ impl ErrorCode {
             | Self::AlreadyResolved
             | Self::TurnConflict
             | Self::Unauthorized
+            | Self::Damaged
             | Self::Internal => false,
         }
     }

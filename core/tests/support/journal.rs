@@ -49,6 +49,8 @@ pub struct Journal {
     closed: BTreeMap<ChatKey, bool>,
     /// What of a chat is no longer kept, up to this number.
     pub trimmed: BTreeMap<ChatKey, u64>,
+    /// Chats of which nothing can be read or added any more.
+    pub damaged: BTreeSet<ChatKey>,
     /// Appends answered so far, however.
     pub appends: u64,
     /// The logs of deleted chats, to compare with what clients were told before.
@@ -80,6 +82,7 @@ impl Journal {
     pub fn carry_out(&mut self, at: usize, how: How) -> JournalAnswer {
         match self.waiting.remove(at).expect("a request waits there") {
             Request::Append(append) => self.append(append, how),
+            Request::Ask(ask) if self.is_damaged(&ask.query) => JournalAnswer::Damaged(ask.id),
             Request::Ask(ask) if how != How::Keep => JournalAnswer::Failed(ask.id),
             Request::Ask(ask) => {
                 if self.is_trimmed(&ask.query) {
@@ -92,6 +95,10 @@ impl Journal {
                 self.memory.ask(ask)
             }
         }
+    }
+
+    fn is_damaged(&self, query: &Query) -> bool {
+        query.chat().is_some_and(|chat| self.damaged.contains(chat))
     }
 
     fn is_trimmed(&self, query: &Query) -> bool {
@@ -110,6 +117,7 @@ impl Journal {
         self.appends += 1;
         let id = append.id;
         let gone = append.create.is_none() && self.chat(&append.chat).is_none();
+        let gone = gone || self.damaged.contains(&append.chat);
         let how = if gone || self.stale.contains(&append.chat) { How::Refuse } else { how };
         if let Some(lost) = self.closed.get_mut(&append.chat) {
             *lost &= how == How::Lose;

@@ -130,6 +130,10 @@ impl Script {
                 let chat = self.find(chat)?;
                 self.world.journal.trimmed.insert(chat, *until);
             }
+            Step::JournalDamage { chat } => {
+                let chat = self.find(chat)?;
+                self.world.journal.damaged.insert(chat);
+            }
             Step::Recover { chat } => {
                 let chat = self.find(chat)?;
                 self.world.step(Input::Recover { chat });

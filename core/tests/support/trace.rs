@@ -10,7 +10,7 @@
 //! agent CHAT> EVENT [| EVENT]...    its agent says something, all of it at once
 //! agent CHAT> exit gone|stopped|failed
 //! tick MS                           time passes
-//! journal hold|release|refuse N|lose N|fail N|trim CHAT SEQ
+//! journal hold|release|refuse N|lose N|fail N|trim CHAT SEQ|damage CHAT
 //! journal crash N                   the last N appends are lost, and every chat gets a new epoch
 //! recover CHAT, restart, shutdown
 //! a< {...}, a closed CODE {...}, agent CHAT< ..., finished
@@ -43,6 +43,7 @@ pub enum Step {
     JournalCrash { appends: u32 },
     JournalFail { asks: u32 },
     JournalTrim { chat: String, until: u64 },
+    JournalDamage { chat: String },
     Recover { chat: String },
     Restart,
     Shutdown,
@@ -108,6 +109,7 @@ fn step(first: &str, rest: &str) -> Result<Step, String> {
         ("journal", ["crash", _]) => Step::JournalCrash { appends: few(1)? },
         ("journal", ["fail", _]) => Step::JournalFail { asks: few(1)? },
         ("journal", ["trim", chat, _]) => Step::JournalTrim { chat: (*chat).to_owned(), until: number(2)? },
+        ("journal", ["damage", chat]) => Step::JournalDamage { chat: (*chat).to_owned() },
         ("recover", [chat]) => Step::Recover { chat: (*chat).to_owned() },
         ("restart", []) => Step::Restart,
         ("shutdown", []) => Step::Shutdown,

@@ -27,7 +27,7 @@ fn refused(data: &Path) -> String {
 }
 
 /// Gives a gateway that is about to start the data directory of another one that has gone.
-fn move_in(serve: &Command, data: &Path) {
+pub(crate) fn move_in(serve: &Command, data: &Path) {
     let place = serve.get_args().skip_while(|arg| *arg != "--data-dir").nth(1).unwrap();
     fs::rename(data, place).unwrap();
 }

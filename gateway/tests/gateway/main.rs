@@ -3,6 +3,7 @@
 
 mod backup;
 mod conversation;
+mod damage;
 mod deletion;
 mod handshake;
 mod lab;

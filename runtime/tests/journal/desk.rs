@@ -75,13 +75,21 @@ impl<J: Journal> Desk<J> {
         self.submit([Request::Ask(Ask { id, query })]);
         let (answered, found) = match self.answer() {
             JournalAnswer::Found(answered, found) => (answered, Some(found)),
-            JournalAnswer::Failed(answered) => (answered, None),
+            JournalAnswer::Failed(answered) | JournalAnswer::Damaged(answered) => (answered, None),
             other @ (JournalAnswer::Appended(_) | JournalAnswer::Refused(_)) => {
                 panic!("{other:?} for {id:?}")
             }
         };
         assert_eq!(answered, id);
         found
+    }
+
+    /// Whether what it is about is damaged.
+    pub fn is_damaged(&mut self, query: Query) -> bool {
+        let id = AskId(self.next_ask);
+        self.next_ask += 1;
+        self.submit([Request::Ask(Ask { id, query })]);
+        matches!(self.answer(), JournalAnswer::Damaged(_))
     }
 
     pub fn chat(&mut self, chat: &ChatKey) -> Option<ChatRecord> {

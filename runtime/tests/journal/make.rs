@@ -160,7 +160,8 @@ pub fn show(answer: &JournalAnswer) -> String {
         JournalAnswer::Found(..)
         | JournalAnswer::Appended(_)
         | JournalAnswer::Refused(_)
-        | JournalAnswer::Failed(_) => format!("{answer:?}"),
+        | JournalAnswer::Failed(_)
+        | JournalAnswer::Damaged(_) => format!("{answer:?}"),
     }
 }
 

@@ -277,7 +277,9 @@ fn answers<J: Journal>(desk: &mut Desk<J>, batch: Vec<Request>) -> BTreeMap<Stri
             let answer = desk.answer();
             let about = match &answer {
                 JournalAnswer::Appended(id) | JournalAnswer::Refused(id) => format!("append {}", id.0),
-                JournalAnswer::Found(id, _) | JournalAnswer::Failed(id) => format!("ask {}", id.0),
+                JournalAnswer::Found(id, _) | JournalAnswer::Failed(id) | JournalAnswer::Damaged(id) => {
+                    format!("ask {}", id.0)
+                }
             };
             (about, answer)
         })

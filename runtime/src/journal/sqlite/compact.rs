@@ -12,6 +12,7 @@ use switchboard_core::journal::{Append, DeltaRun, JoinedDelta, LogEvent};
 
 use super::{
     apply::int,
+    error::is_damage,
     query::{event_frame, lengths_of},
     sql::compact,
 };
@@ -86,8 +87,18 @@ impl Compaction {
         self.waiting.front().map(|(rested, _)| *rested).into_iter().chain(search).min()
     }
 
-    /// Does a bounded piece of work, in a transaction of its own.
+    /// Does a bounded piece of work, in a transaction of its own. What is damaged stays as it is, and is not tried again.
     pub(super) fn pass(&mut self, db: &Connection, now: Instant) -> rusqlite::Result<()> {
+        match self.try_pass(db, now) {
+            Err(error) if is_damage(&error) => {
+                tracing::error!(%error, "deltas cannot be joined: a part of the journal is damaged");
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    fn try_pass(&mut self, db: &Connection, now: Instant) -> rusqlite::Result<()> {
         if let Some((_, chat)) = self.waiting.front().copied().filter(|(due, _)| *due <= now) {
             self.waiting.pop_front();
             self.known.remove(&chat);
@@ -96,7 +107,11 @@ impl Compaction {
                 self.waiting.push_back((now, chat));
             }
         } else if let Some(searched) = self.searched.filter(|_| self.search_at <= now) {
-            self.search(db, searched)?;
+            let found = self.search(db, searched);
+            if found.as_ref().is_err_and(is_damage) {
+                self.searched = None;
+            }
+            found?;
         }
         Ok(())
     }

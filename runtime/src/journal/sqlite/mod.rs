@@ -154,7 +154,8 @@ impl Default for SqliteOptions {
 /// Damage of the log costs the transactions from there on and no others. A database that is cut is not
 /// opened, and the error says what to do. At a start the structure of the database is checked
 /// (`PRAGMA quick_check`) if it has at most 32 MiB, or something may have been lost; every event has a
-/// checksum, and one that does not match is not shown: the question fails, and the log says so.
+/// checksum, and one that does not match is not shown. A question about a part that is damaged is answered with
+/// [`JournalAnswer::Damaged`], and so is every further one about a chat to which nothing can be added; other chats go on.
 ///
 /// # Joining
 ///
@@ -245,6 +246,7 @@ impl OpenJournal for Sqlite {
             checkpoints: Gate::new(self.files.clone(), open::connect),
             writing: Mutex::default(),
             closed: Mutex::default(),
+            damaged: Mutex::default(),
             era: AtomicI64::new(self.state.era),
             files: self.files,
             options: self.options,
@@ -353,6 +355,8 @@ struct Shared {
     writing: Mutex<()>,
     /// Chats of which an append was refused, until their state was asked for.
     closed: Mutex<FxHashSet<ChatKey>>,
+    /// Chats to which nothing could be added because their part of the database is damaged.
+    damaged: Mutex<FxHashSet<ChatKey>>,
     /// Chats of an earlier era get a new epoch when they are next opened.
     era: AtomicI64,
 }

@@ -8,7 +8,9 @@ use std::{
 use switchboard_core::journal::{Ask, JournalAnswer, Query};
 
 use super::{
-    Shared, locked,
+    Shared,
+    error::is_damage,
+    locked,
     query::{self, Read},
     work::Job,
 };
@@ -91,6 +93,11 @@ fn answer(shared: &Shared, Question { ask, reopens }: Question) {
             shared.work.push([Job::Chat(ask, chat)]);
         }
         (Ok(Read::Stale), _) => shared.answers.send(JournalAnswer::Failed(ask.id)),
+        (Err(error), query) if is_damage(&error) => {
+            let chat = query.chat().map(|chat| chat.chat.as_str());
+            tracing::error!(%error, chat, "a part of the journal is damaged; `switchboard doctor` says more");
+            shared.answers.send(JournalAnswer::Damaged(ask.id));
+        }
         (Err(error), _) => {
             tracing::warn!(%error, "the journal could not be read");
             shared.answers.send(JournalAnswer::Failed(ask.id));

@@ -198,6 +198,7 @@ fn after_page(
     let mut rows = statement.query((row.id, row.epoch_no, int(after.seq)))?;
     let mut page = Vec::new();
     let mut size = 0;
+    let mut next = after.seq + 1;
     while size < bytes
         && let Some(row) = rows.next()?
     {
@@ -205,8 +206,18 @@ fn after_page(
         if event.first_seq <= after.seq {
             event = part(row, event, |_, seq| (after.seq + 1, seq))?.0;
         }
+        if event.first_seq > next {
+            return Err(damaged(0));
+        }
+        next = event.seq + 1;
         size += event.frame.len();
         page.push(event);
+    }
+    if page.is_empty() && bytes > 0 {
+        let head: i64 = db.prepare_cached(read::HEAD)?.query_row([row.id], |row| row.get(0))?;
+        if head > int(after.seq) {
+            return Err(damaged(0));
+        }
     }
     Ok(Some(page))
 }

@@ -168,6 +168,7 @@ pub(super) mod read {
          WHERE t.chat = (SELECT id FROM chats WHERE principal = ?1 AND chat_id = ?2) AND t.turn_id = ?3";
     pub(crate) const AFTER: &str = "SELECT first_seq, seq, sum, frame, lengths FROM events \
          WHERE chat = ?1 AND epoch_no = ?2 AND seq > ?3 ORDER BY seq";
+    pub(crate) const HEAD: &str = "SELECT head_seq FROM chats WHERE id = ?1";
     pub(crate) const COVERING: &str = "SELECT first_seq, seq, sum, frame, lengths FROM events \
          WHERE chat = ?1 AND epoch_no = ?2 AND seq > ?3 ORDER BY seq LIMIT 1";
     pub(crate) const EPOCH_NO: &str = "SELECT no FROM epochs WHERE chat = ?1 AND epoch = ?2";
@@ -185,7 +186,7 @@ pub(super) mod read {
 
     #[cfg(test)]
     pub(crate) const ALL: &[&str] = &[
-        EPOCH, CHAT, CHECKPOINT, OPEN_TURNS, REQUESTS, COMMANDS, EARLIER, TURN, AFTER, COVERING, EPOCH_NO,
-        EPOCH_NAME, BEFORE, CHATS,
+        EPOCH, CHAT, CHECKPOINT, OPEN_TURNS, REQUESTS, COMMANDS, EARLIER, TURN, AFTER, HEAD, COVERING,
+        EPOCH_NO, EPOCH_NAME, BEFORE, CHATS,
     ];
 }

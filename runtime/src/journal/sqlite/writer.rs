@@ -18,6 +18,7 @@ use super::{
     apply::{self, Known, Unkept},
     checkpoint,
     compact::{self, Compaction},
+    error::is_damage,
     files::SideFile,
     locked, open,
     sql::write,
@@ -213,6 +214,10 @@ impl Writer {
 
     /// The state of a chat is read by those who read, once nothing stands in the way.
     fn pass_on(&self, ask: Ask, renewed: bool) {
+        if ask.query.chat().is_some_and(|chat| locked(&self.shared.damaged).contains(chat)) {
+            self.shared.answers.send(JournalAnswer::Damaged(ask.id));
+            return;
+        }
         let refused = if renewed { self.shared.questions.push(ask, true).err() } else { Some(ask) };
         if let Some(ask) = refused {
             self.shared.answers.send(JournalAnswer::Failed(ask.id));
@@ -347,7 +352,10 @@ fn transact(
             Err(Unkept::Sql(error)) if !is_of_one(&error) => return Err(Failure::OfAll(error)),
             Err(unkept) => {
                 if jobs.len() == 1 {
-                    tracing::error!("an append is refused: {unkept}");
+                    tracing::error!(chat = job.chat().chat.as_str(), "an append is refused: {unkept}");
+                    if matches!(&unkept, Unkept::Sql(error) if is_damage(error)) {
+                        locked(&shared.damaged).insert(job.chat().clone());
+                    }
                 }
                 return Err(Failure::OfOne);
             }
@@ -370,14 +378,15 @@ fn renew(db: &Connection, known: &mut Known, era: i64, chat: &ChatKey) -> Result
 }
 
 fn is_of_one(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(
-            rusqlite::ErrorCode::ConstraintViolation
-                | rusqlite::ErrorCode::TypeMismatch
-                | rusqlite::ErrorCode::TooBig
+    is_damage(error)
+        || matches!(
+            error.sqlite_error_code(),
+            Some(
+                rusqlite::ErrorCode::ConstraintViolation
+                    | rusqlite::ErrorCode::TypeMismatch
+                    | rusqlite::ErrorCode::TooBig
+            )
         )
-    )
 }
 
 #[cfg(test)]
