@@ -166,6 +166,7 @@ async fn echo(upgrade: OnUpgrade) {
     let last: Bytes = match ending {
         Ending::Close(code, reason) => close_frame(code, &reason),
         Ending::Gone => shared.replies.try_take(),
+        Ending::Unread => Bytes::new(),
     };
     close(&mut writer, &mut socket, last, &Options::default()).await;
 }

@@ -4,7 +4,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -18,14 +18,29 @@ use tokio::{
 
 /// Longest frame header: 2 bytes, 8 of length, 4 of mask.
 const HEADER_BYTES: usize = 14;
-/// Pongs and close replies that may wait for the writer, in bytes; beyond it the peer is not listened to.
-const REPLY_BYTES: usize = 4 * 1024;
+/// The first byte of a pong.
+const PONG: u8 = 0x8a;
+/// A control frame of ours: 2 bytes of header and at most 125 of payload (RFC 6455 section 5.5).
+const CONTROL_BYTES: usize = 2 + 125;
 
-/// Where tungstenite's own frames (pongs, the reply to a close) wait for the writer.
+/// Pings whose pongs give way to newer ones while the peer takes none; beyond it the connection ends.
+const UNREAD_PINGS: u32 = 65_536;
+
+/// Where tungstenite's own frames wait for the writer: the newest pong and the reply to a close, no more.
 #[derive(Debug, Default)]
 pub(crate) struct Replies {
-    bytes: Mutex<BytesMut>,
+    waiting: Mutex<Waiting>,
     filled: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Only the newest ping is owed an answer (RFC 6455 section 5.5.3).
+    pong: BytesMut,
+    /// Goes behind the pong: nothing may follow it.
+    close: BytesMut,
+    /// Pongs since the writer last took one.
+    pongs: u32,
 }
 
 impl Replies {
@@ -41,17 +56,32 @@ impl Replies {
     }
 
     pub(crate) fn try_take(&self) -> Bytes {
-        std::mem::take(&mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner)).freeze()
+        let Waiting { mut pong, close, .. } = std::mem::take(&mut *self.waiting());
+        pong.unsplit(close);
+        pong.freeze()
     }
 
-    fn put(&self, bytes: &[u8]) -> io::Result<usize> {
-        let mut waiting = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() + bytes.len() > REPLY_BYTES {
-            return Err(io::Error::other("the peer asks for more pongs than it reads"));
+    /// Takes one control frame, which is how tungstenite writes them.
+    fn put(&self, frame: &[u8]) -> io::Result<usize> {
+        if frame.len() > CONTROL_BYTES {
+            return Err(io::Error::other("only control frames are written here"));
         }
-        waiting.extend_from_slice(bytes);
+        let mut waiting = self.waiting();
+        let is_pong = frame.first() == Some(&PONG);
+        waiting.pongs += u32::from(is_pong);
+        if waiting.pongs > UNREAD_PINGS {
+            return Err(io::Error::other(Excess::Pings));
+        }
+        let place = if is_pong { &mut waiting.pong } else { &mut waiting.close };
+        place.clear();
+        place.extend_from_slice(frame);
+        drop(waiting);
         self.filled.notify_one();
-        Ok(bytes.len())
+        Ok(frame.len())
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -70,6 +100,8 @@ pub(crate) struct Shared {
 pub(crate) enum Excess {
     /// Too many fragments.
     Fragments,
+    /// Too many pings by a peer that reads no pong.
+    Pings,
     /// Too many bytes before authentication.
     Unauthenticated,
 }
@@ -78,6 +110,7 @@ impl std::fmt::Display for Excess {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Fragments => "too many fragments in one message",
+            Self::Pings => "too many pings, and no pong is read",
             Self::Unauthenticated => "too many bytes before authentication",
         })
     }
@@ -267,6 +300,26 @@ mod tests {
         }
         bytes.extend([0x80, 0x80, 1, 2, 3, 4]);
         assert_eq!(count_in_pieces(&bytes, 3, 3), (Ok(()), false));
+    }
+
+    #[test]
+    fn of_many_pongs_the_newest_waits_and_a_close_goes_behind_it() {
+        let replies = Replies::default();
+        for byte in 0..=255 {
+            assert_eq!(replies.put(&[PONG, 1, byte]).unwrap(), 3);
+        }
+        assert_eq!(replies.try_take()[..], [PONG, 1, 255]);
+        assert!(replies.try_take().is_empty());
+        replies.put(&[0x88, 0]).unwrap();
+        replies.put(&[PONG, 0]).unwrap();
+        assert_eq!(replies.try_take()[..], [PONG, 0, 0x88, 0]);
+        assert!(replies.put(&[PONG; CONTROL_BYTES + 1]).is_err());
+        for _ in 0..UNREAD_PINGS {
+            replies.put(&[PONG, 0]).unwrap();
+        }
+        assert!(replies.put(&[PONG, 0]).is_err(), "the peer reads nothing");
+        assert_eq!(replies.try_take()[..], [PONG, 0]);
+        replies.put(&[PONG, 0]).unwrap();
     }
 
     #[test]

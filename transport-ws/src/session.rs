@@ -50,6 +50,8 @@ const LINGER: Duration = Duration::from_secs(2);
 pub(crate) enum Ending {
     /// The peer closed, or is gone.
     Gone,
+    /// The peer reads nothing, so that it cannot be told why.
+    Unread,
     /// It is to be closed with this code and reason.
     Close(u16, String),
 }
@@ -105,7 +107,7 @@ async fn serve<R, W>(
         WebSocketStream::from_raw_socket(side, Role::Server, Some(config(gateway.limits()))).await;
     let principal = match admit(&mut socket, accepted.admission, gateway.limits(), &options).await {
         Ok(principal) => principal,
-        Err(Ending::Gone) => return,
+        Err(Ending::Gone | Ending::Unread) => return,
         Err(Ending::Close(code, reason)) => {
             close(&mut writer, &mut socket, close_frame(code, &reason), &options).await;
             return;
@@ -127,6 +129,7 @@ async fn serve<R, W>(
     let last = match ending {
         Ending::Close(code, reason) => close_frame(code, &reason),
         Ending::Gone => shared.replies.try_take(),
+        Ending::Unread => Bytes::new(),
     };
     close(&mut writer, &mut socket, last, &options).await;
 }
@@ -238,6 +241,7 @@ pub(crate) fn ending_of(error: &Error) -> Ending {
         Error::Io(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<Excess>()) {
             Some(Excess::Unauthenticated) => Ending::Close(4401, Excess::Unauthenticated.to_string()),
             Some(Excess::Fragments) => Ending::Close(1008, Excess::Fragments.to_string()),
+            Some(Excess::Pings) => Ending::Unread,
             None => Ending::Gone,
         },
         Error::ConnectionClosed

@@ -61,6 +61,34 @@ async fn a_ping_gets_its_pong() {
 }
 
 #[tokio::test]
+async fn a_burst_of_pings_ends_nothing_and_the_newest_is_answered() {
+    const PINGS: u32 = 20_000;
+    let site = Site::new().await;
+    let mut raw = Raw::open(site.address).await;
+    // Nothing is read meanwhile, so not every pong finds room.
+    let padding = [7; 121];
+    let mut burst = Vec::new();
+    for number in 1..=PINGS {
+        burst.extend(frame(PING, &[&number.to_be_bytes()[..], &padding].concat()));
+    }
+    raw.write(&burst).await;
+    raw.send(TEXT, br#"{"type":"ping","nonce":"after the burst"}"#).await;
+    let (mut answered, mut is_served) = (0, false);
+    while answered < PINGS || !is_served {
+        let frame = raw.next().await.expect("the connection stays open");
+        if frame.first == TEXT {
+            is_served = true;
+            continue;
+        }
+        assert_eq!((frame.first, frame.payload.len()), (PONG, 125));
+        let number = u32::from_be_bytes(frame.payload[..4].try_into().unwrap());
+        assert!(number > answered, "{number} after {answered}");
+        answered = number;
+    }
+    raw.works().await;
+}
+
+#[tokio::test]
 async fn a_peer_that_answers_pings_lives_and_one_that_does_not_is_closed() {
     let options = Options { ping_every: SHORT, pong_within: SHORT, ..Options::default() };
     let site = Site::with(generous(), options, verified()).await;
