@@ -80,8 +80,11 @@ fn a_missing_or_wrong_type_is_named() {
 fn what_is_not_served_says_so() {
     for kind in [
         "set_workspace_scope",
+        "set_agent_option",
         "fork_chat",
+        "edit_message",
         "tool_result",
+        "register_tools",
         "new_temporary_chat",
         "discard_temporary_chat",
         "transcribe_audio",
@@ -101,6 +104,62 @@ fn what_is_not_served_says_so() {
     )]);
     let empty = r#"{"type":"message","chat_id":"c","content":"x","media":[]}"#;
     assert!(matches!(strict(empty), Ok(Some(ClientEnvelope::Message(_)))));
+}
+
+#[test]
+fn a_field_that_changes_what_an_agent_may_do_is_served_or_refused() {
+    let message = r#""type":"message","chat_id":"c","content":"x","turn_id":"t""#;
+    let new_chat = r#""type":"new_chat""#;
+    let untyped = r#""content":"x""#;
+    let respond = r#""type":"respond","chat_id":"c","request_id":"r","decision":"allow""#;
+    let of_messages = [
+        "media",
+        "workspace_scope",
+        "workspace",
+        "access_mode",
+        "cli_apps",
+        "mcp_presets",
+        "session_mentions",
+        "quoted_context",
+        "user_shell",
+        "image_generation",
+        "agent",
+        "machine",
+        "model",
+        "model_preset",
+        "mode",
+        "permission_mode",
+        "rules",
+        "sandbox",
+        "temporary",
+    ];
+    let of_answers = [
+        "option_id",
+        "updated_input",
+        "updatedInput",
+        "updated_permissions",
+        "updatedPermissions",
+        "always",
+        "remember",
+    ];
+    let frames =
+        of_messages.iter().flat_map(|field| [message, new_chat, untyped].map(|frame| (frame, field)));
+    for (frame, field) in frames.chain(of_answers.iter().map(|field| (respond, field))) {
+        let decode =
+            |value: &str| decode(&format!(r#"{{{frame},"{field}":{value}}}"#), &Limits::default(), true);
+        for value in ["true", "7", r#""x""#, r#"["x"]"#, r#"{"project_path":"/","access_mode":"full"}"#] {
+            let error = decode(value).unwrap_err();
+            let expected = (Unsupported, format!("'{field}' is not served here"));
+            assert_eq!((error.code, error.detail), expected, "{frame} {value}");
+            assert_eq!(error.turn_id.is_some(), frame == message, "a client can match it");
+            assert_eq!(error.request_id.is_some(), frame == respond, "a client can match it");
+        }
+        for value in ["null", "false", r#""""#, r#"" ""#, "[]", "{}", r#"{"enabled":false,"ratio":null}"#] {
+            assert!(matches!(decode(value), Ok(Some(_))), "{frame} {field} {value}");
+        }
+    }
+    // What only tells of the client is no matter.
+    assert!(strict(r#"{"type":"new_chat","webui":true,"language":"en"}"#).is_ok());
 }
 
 #[test]

@@ -14,29 +14,18 @@ use super::{
     client::{Answer, ClientEnvelope, Message},
     control::{ErrorCode, ErrorEvent},
     event::GoalState,
+    unserved,
 };
 use crate::{
     ids::{ChatId, Cursor, Epoch, InvalidId, RequestId, TurnId},
     limits::Limits,
 };
 
-/// Types of the vocabulary that this gateway does not serve. They get `unsupported`, not `unknown_type`.
-const UNSERVED: [&str; 9] = [
-    "set_workspace_scope",
-    "fork_chat",
-    "tool_result",
-    "new_temporary_chat",
-    "discard_temporary_chat",
-    "transcribe_audio",
-    "set_sidebar_state",
-    "webui_request",
-    "ticket",
-];
-
 /// Most members of objects and items of arrays in one frame, all together. A tree takes many times the bytes of its text.
 const MEMBERS: usize = 1024;
 /// Longest goal state, in bytes as it is kept: characters that are escaped count as what they become.
 const GOAL_BYTES: usize = 48 * 1024;
+
 /// Longest title that a person may give a chat, in bytes.
 const TITLE_BYTES: usize = 256;
 
@@ -213,6 +202,7 @@ impl Fields<'_> {
     }
 
     fn untyped(&self) -> Result<Option<ClientEnvelope>, DecodeError> {
+        self.unserved("message")?;
         let content = ["content", "text", "message"]
             .iter()
             .filter_map(|name| self.object.get(*name)?.as_str())
@@ -221,6 +211,7 @@ impl Fields<'_> {
     }
 
     fn typed(&mut self, kind: &str) -> Result<ClientEnvelope, DecodeError> {
+        self.unserved(kind)?;
         Ok(match kind {
             "authenticate" => ClientEnvelope::Authenticate { token: self.required_string("token")? },
             "new_chat" => ClientEnvelope::NewChat {},
@@ -248,9 +239,7 @@ impl Fields<'_> {
             "rename_chat" => ClientEnvelope::RenameChat { chat_id: self.chat_id()?, title: self.title()? },
             "delete_chat" => ClientEnvelope::DeleteChat { chat_id: self.chat_id()? },
             "ping" => ClientEnvelope::Ping { nonce: self.short_string("nonce", 128)? },
-            kind if UNSERVED.contains(&kind) => {
-                return Err(DecodeError::new(ErrorCode::Unsupported, format!("'{kind}' is not served here")));
-            }
+            kind if unserved::TYPES.contains(&kind) => return Err(unserved_error(kind)),
             kind => {
                 let shown: String = kind.chars().filter(|c| !c.is_control()).take(64).collect();
                 return Err(DecodeError::new(ErrorCode::UnknownType, format!("unknown type: '{shown}'")));
@@ -270,9 +259,6 @@ impl Fields<'_> {
     fn message(&mut self) -> Result<ClientEnvelope, DecodeError> {
         let chat_id = self.chat_id()?;
         let turn_id = self.turn_id()?;
-        if self.object.get("media").and_then(Value::as_array).is_some_and(|media| !media.is_empty()) {
-            return Err(DecodeError::new(ErrorCode::Unsupported, "'media' is not served here"));
-        }
         let content = match self.object.get("content") {
             Some(Value::String(content)) => content.clone(),
             Some(Value::Null) | None => return Err(missing("content")),
@@ -283,6 +269,10 @@ impl Fields<'_> {
         }
         check_text(&content, self.limits)?;
         Ok(ClientEnvelope::Message(Message { chat_id, content, turn_id }))
+    }
+
+    fn unserved(&self, kind: &str) -> Result<(), DecodeError> {
+        unserved::field(kind, &self.object).map_or(Ok(()), |name| Err(unserved_error(name)))
     }
 
     fn title(&self) -> Result<String, DecodeError> {
@@ -433,6 +423,10 @@ impl Fields<'_> {
             },
         }
     }
+}
+
+fn unserved_error(name: &str) -> DecodeError {
+    DecodeError::new(ErrorCode::Unsupported, format!("'{name}' is not served here"))
 }
 
 fn missing(name: &str) -> DecodeError {

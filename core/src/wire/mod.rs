@@ -7,6 +7,7 @@ mod control;
 mod decode;
 mod event;
 mod frame;
+mod unserved;
 
 pub use client::{Answer, ClientEnvelope, Message};
 pub use control::{
