@@ -10,21 +10,28 @@ use std::{
 };
 
 use switchboard_agent_bridge::AGENT_PRESETS;
+use switchboard_runtime::{OpenErrorReason, Sqlite};
 use switchboard_transport_unix::Listener;
 
 use crate::{
     agents,
     cli::ServeArgs,
-    config::{AgentChoice, Config},
-    console, data_dir,
+    config::{AgentChoice, Config, Durability},
+    console,
+    data_dir::{self, JOURNAL},
     failure::Failure,
-    http, serve, startup, token,
+    heart, http, serve, startup, token,
 };
 
 /// An agent has this long to say its version.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often it is looked whether it did.
 const VERSION_POLL: Duration = Duration::from_millis(20);
+
+/// How often it is said how much of the journal is checked.
+const PROGRESS: Duration = Duration::from_secs(2);
+/// So many damaged chats are named; of more, the number is given.
+const NAMED_CHATS: usize = 50;
 
 /// What was found about one thing.
 enum Finding {
@@ -40,6 +47,9 @@ pub(crate) fn run(args: &ServeArgs) -> ExitCode {
         Ok(config) => {
             findings.push(Finding::Ok("The configuration is valid.".into()));
             findings.extend(data_directory(&config.data_dir));
+            if config.durability != Durability::None {
+                findings.extend(journal(&config.data_dir.join(JOURNAL)));
+            }
             findings.push(token_file(&config));
             findings.extend(addresses(&config));
             findings.extend(config.port_file.as_deref().map(port_file));
@@ -72,6 +82,51 @@ fn data_directory(path: &Path) -> Vec<Finding> {
         Err(failure) => Finding::Fail(failure),
     }];
     findings.extend(data_dir::check_free(path).err().map(Finding::Fail));
+    findings
+}
+
+/// Reads all of the journal, also while a gateway has it open.
+fn journal(path: &Path) -> Vec<Finding> {
+    let mut shown = Instant::now();
+    let checked = Sqlite::check(path, |done, of| {
+        if shown.elapsed() >= PROGRESS {
+            shown = Instant::now();
+            console::line(&format!("      {done} of {of} chats are checked"));
+        }
+    });
+    let report = match checked {
+        Ok(report) => report,
+        Err(error) if matches!(error.reason, OpenErrorReason::Missing) => {
+            return vec![Finding::Ok("No chats are kept yet.".into())];
+        }
+        Err(error) => return vec![Finding::Fail(heart::unusable(&error))],
+    };
+    if report.is_sound() {
+        return vec![Finding::Ok(match (report.older, report.chats) {
+            (true, _) => {
+                "The journal is of an older version, and is brought up to date at the next start.".into()
+            }
+            (false, 1) => "The journal holds 1 chat, which can be read.".into(),
+            (false, chats) => format!("The journal holds {chats} chats, which can all be read."),
+        })];
+    }
+    let mut findings = Vec::new();
+    if !report.structure.is_empty() {
+        findings.push(Finding::Fail(Failure::new(
+            format!("The journal is damaged: {}.", report.structure.join("; ")),
+            "Restore a backup into another data directory. Or start once with --accept-loss: the files are copied \
+             aside, and what can be read is served.",
+        )));
+    }
+    for chat in report.damaged.iter().take(NAMED_CHATS) {
+        findings.push(Finding::Fail(Failure::new(
+            format!("The chat {} of {} is damaged: {}.", chat.chat, chat.principal, chat.what),
+            "Other chats are not affected. Restore a backup into another data directory if you need this one.",
+        )));
+    }
+    if let Some(more) = report.damaged.len().checked_sub(NAMED_CHATS).filter(|more| *more > 0) {
+        findings.push(Finding::Warn(format!("{more} more chats are damaged.")));
+    }
     findings
 }
 

@@ -6,7 +6,9 @@ use switchboard_agent_bridge::{
     BridgeLimits, HostAgent, HostConfig, ProcessAgent, ProcessConfig, end_orphans, sweep_leftovers,
 };
 use switchboard_core::agent::AgentRun;
-use switchboard_runtime::{Gateway, Memory, OpenErrorReason, Running, Sqlite, SqliteOptions, entropy};
+use switchboard_runtime::{
+    Gateway, Memory, OpenError, OpenErrorReason, Running, Salvaged, Sqlite, SqliteOptions, entropy,
+};
 
 use crate::{
     agents::Chosen,
@@ -123,15 +125,11 @@ fn journal(config: &Config, data_dir: &DataDir) -> Result<Option<Sqlite>> {
         Durability::Strict => options.strict = true,
     }
     options.accept_loss = config.accept_loss;
-    let journal = Sqlite::open(data_dir.path().join(JOURNAL), options).map_err(|error| {
-        let failure = Failure::new(
-            format!("The journal cannot be opened: {error}."),
-            "Do what it says, choose another --data-dir, or keep nothing with --durability none.",
-        );
-        let lost = matches!(error.reason, OpenErrorReason::Lost { .. } | OpenErrorReason::Damaged { .. });
-        if lost { failure.for_a_person() } else { failure }
-    })?;
+    let journal = Sqlite::open(data_dir.path().join(JOURNAL), options).map_err(|error| unusable(&error))?;
     let report = journal.report();
+    if let Some(Salvaged { chats, events, unread, .. }) = report.salvaged {
+        tracing::warn!(chats, events, unread, "the journal was damaged: what could be read of it is served");
+    }
     if let Some(aside) = &report.set_aside {
         tracing::warn!(aside = %aside.display(), "chats or parts of them are lost, which was accepted: the files were copied aside, and every chat begins a new epoch");
     }
@@ -141,4 +139,14 @@ fn journal(config: &Config, data_dir: &DataDir) -> Result<Option<Sqlite>> {
     }
     tracing::info!(created = report.created, unfinished = report.unfinished.len(), "the journal is open");
     Ok(Some(journal))
+}
+
+/// The journal cannot be opened.
+pub(crate) fn unusable(error: &OpenError) -> Failure {
+    let failure = Failure::new(
+        format!("The journal cannot be opened: {error}."),
+        "Do what it says, choose another --data-dir, or keep nothing with --durability none.",
+    );
+    let lost = matches!(error.reason, OpenErrorReason::Lost { .. } | OpenErrorReason::Damaged { .. });
+    if lost { failure.for_a_person() } else { failure }
 }

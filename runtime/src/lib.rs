@@ -72,5 +72,8 @@ pub use flight::{Framing, InFlight};
 pub use gateway::{Gateway, Running, entropy};
 pub use journal::{Answers, Journal, Memory, OpenJournal, OpenMemory, Request};
 #[cfg(feature = "sqlite")]
-pub use journal::{BackupReport, OpenError, OpenErrorReason, OpenReport, OpenSqlite, Sqlite, SqliteOptions};
+pub use journal::{
+    BackupReport, CheckReport, DamagedChat, OpenError, OpenErrorReason, OpenReport, OpenSqlite, Salvaged,
+    Sqlite, SqliteOptions,
+};
 pub use outbox::{Next, OutboxReader, Progress};

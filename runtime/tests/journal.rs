@@ -27,6 +27,8 @@ mod model;
 mod opening;
 #[path = "journal/rng.rs"]
 mod rng;
+#[path = "journal/salvage.rs"]
+mod salvage;
 
 // The desk is shared with the tests inside, where these are in the crate's root.
 use switchboard_runtime::{

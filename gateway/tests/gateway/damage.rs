@@ -1,13 +1,13 @@
 //! A journal of which a part is damaged on the disk.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Output};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::{
-    lab::{Client, ECHO, Gateway, WebClient},
-    loss::move_in,
+    lab::{Client, ECHO, Gateway, WebClient, run, switchboard},
+    loss::{lost, move_in, refused},
 };
 
 /// A chat with an answer that has these words.
@@ -29,6 +29,15 @@ fn falsify(data: &Path, words: &str) {
         bytes[at] ^= 1;
     }
     fs::write(file, bytes).unwrap();
+}
+
+/// What it says of a gateway's journal, for which it fails.
+fn doctor(gateway: &Gateway) -> String {
+    let mut command = switchboard();
+    command.args(["doctor", "--listen", "127.0.0.1:0", "--data-dir"]).arg(gateway.path("data")).args(ECHO);
+    let Output { status, stdout, .. } = run(command, "");
+    assert!(!status.success());
+    String::from_utf8(stdout).unwrap()
 }
 
 fn asked(client: &mut WebClient, frame: Value, event: &str) -> Value {
@@ -59,8 +68,48 @@ fn damage_of_one_chat_is_said_for_good_and_others_are_served() {
         assert!(error["detail"].as_str().unwrap().contains("switchboard doctor"), "{error}");
     }
     assert!(again.log().contains("damaged"), "{}", again.log());
+    let said = doctor(&again);
+    assert!(said.contains(&format!("The chat {harmed} of owner is damaged: event ")), "{said}");
+    assert!(!said.contains(&whole), "{said}");
     client.send(&json!({"type": "attach", "chat_id": whole}));
     assert!(client.wait_for("snapshot").to_string().contains("all of these"));
     client.message(&whole, "t2", "on it goes");
+    assert_eq!(client.wait_for("turn_end")["outcome"], "completed");
+}
+
+#[test]
+fn a_damaged_database_is_refused_until_that_is_accepted_and_then_what_is_left_is_served() {
+    let mut gateway = Gateway::start(&[]);
+    let mut client = gateway.websocket();
+    let chats: Vec<String> = (0..14).map(|n| talk(&mut client, &format!("words of chat {n} "))).collect();
+    gateway.signal(Signal::TERM);
+    gateway.wait();
+    let data = gateway.path("data");
+    let file = data.join("journal.db");
+    let mut bytes = fs::read(&file).unwrap();
+    // A page with the words of the tenth chat.
+    let words = b"words of chat 10 ";
+    let at = bytes.windows(words.len()).rposition(|window| window == words).unwrap() / 4096 * 4096;
+    bytes[at..at + 4096].fill(0xaa);
+    fs::write(&file, &bytes).unwrap();
+    let said = doctor(&gateway);
+    assert!(said.contains("The journal is damaged: ") && said.contains("--accept-loss"), "{said}");
+    let said = refused(&data);
+    assert!(said.contains("is damaged (") && said.contains("--accept-loss"), "{said}");
+
+    let again = Gateway::start_with(|serve| {
+        move_in(serve, &data);
+        serve.args(ECHO).arg("--accept-loss");
+    });
+    assert!(again.log().contains("what could be read of it is served"), "{}", again.log());
+    assert_eq!(lost(&again, "Z"), Some(bytes));
+    let mut client = again.websocket();
+    let mut served = 0;
+    for (n, chat) in chats.iter().enumerate() {
+        let page = asked(&mut client, json!({"type": "history", "chat_id": chat}), "history");
+        served += usize::from(page.to_string().contains(&format!("words of chat {n} ")));
+    }
+    assert!((7..14).contains(&served), "{served} of 14");
+    client.message(&chats[10], "t2", "on it goes");
     assert_eq!(client.wait_for("turn_end")["outcome"], "completed");
 }

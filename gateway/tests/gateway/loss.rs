@@ -13,7 +13,7 @@ use crate::lab::{Client, ECHO, Gateway, run, switchboard};
 
 const FILES: [&str; 3] = ["journal.db", "journal.db-wal", "journal.db.commits"];
 
-fn refused(data: &Path) -> String {
+pub(crate) fn refused(data: &Path) -> String {
     let files = || FILES.map(|file| fs::read(data.join(file)).ok());
     let before = files();
     let mut command = switchboard();
@@ -30,6 +30,16 @@ fn refused(data: &Path) -> String {
 pub(crate) fn move_in(serve: &Command, data: &Path) {
     let place = serve.get_args().skip_while(|arg| *arg != "--data-dir").nth(1).unwrap();
     fs::rename(data, place).unwrap();
+}
+
+/// What was set aside under a name with this end.
+pub(crate) fn lost(gateway: &Gateway, end: &str) -> Option<Vec<u8>> {
+    let mut names = fs::read_dir(gateway.path("data")).unwrap().map(|entry| entry.unwrap().path());
+    let is_it = |path: &Path| {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        name.strip_prefix("journal.db.lost-").is_some_and(|time| time.ends_with(end))
+    };
+    names.find(|path| is_it(path)).map(|path| fs::read(path).unwrap())
 }
 
 #[test]
@@ -60,16 +70,8 @@ fn what_is_missing_after_a_kill_is_said_and_nothing_is_begun_anew() {
             serve.args(ECHO).arg("--accept-loss");
         });
         assert!(again.log().contains("lost"), "{}", again.log());
-        let lost = |end: &str| {
-            let names = fs::read_dir(again.path("data")).unwrap().map(|entry| entry.unwrap().path());
-            let is_it = |path: &Path| {
-                let name = path.file_name().unwrap().to_string_lossy().into_owned();
-                name.strip_prefix("journal.db.lost-").is_some_and(|time| time.ends_with(end))
-            };
-            names.filter(|path| is_it(path)).map(|path| fs::read(path).unwrap()).next()
-        };
         for (end, before) in ["Z", "Z-wal", "Z.commits"].iter().zip(kept) {
-            assert!(lost(end) == before, "{file} {end}");
+            assert!(lost(&again, end) == before, "{file} {end}");
         }
     }
 }

@@ -12,7 +12,10 @@ use switchboard_core::{
 use tokio::sync::{Notify, mpsc};
 
 #[cfg(feature = "sqlite")]
-pub use sqlite::{BackupReport, OpenError, OpenErrorReason, OpenReport, OpenSqlite, Sqlite, SqliteOptions};
+pub use sqlite::{
+    BackupReport, CheckReport, DamagedChat, OpenError, OpenErrorReason, OpenReport, OpenSqlite, Salvaged,
+    Sqlite, SqliteOptions,
+};
 
 /// What the hub wants of the journal.
 #[derive(Debug)]

@@ -436,7 +436,7 @@ fn what_is_no_backup_is_not_restored() {
     fs::write(&foreign, bytes).expect("a file");
     let elsewhere = tempfile::tempdir().expect("a folder");
     let refused = Sqlite::restore(&copy, &elsewhere.path().join("journal.db")).expect_err("it is damaged");
-    assert!(matches!(refused.reason, OpenErrorReason::Damaged { .. }), "{refused}");
+    assert!(matches!(refused.reason, OpenErrorReason::DamagedCopy { .. }), "{refused}");
     let refused = Sqlite::restore(&foreign, &elsewhere.path().join("journal.db")).expect_err("it is foreign");
     assert!(matches!(refused.reason, OpenErrorReason::NotAJournal), "{refused}");
     assert!(names(elsewhere.path()).is_empty(), "{:?}", names(elsewhere.path()));

@@ -12,7 +12,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::{
     Sqlite,
-    error::{OpenError, OpenErrorReason},
+    error::{OpenError, OpenErrorReason, is_damage},
     files::{Files, Lock},
     open::{check_file, connect},
     schema,
@@ -51,7 +51,8 @@ impl Sqlite {
             .path
             .to_str()
             .ok_or_else(|| OpenError::io(&partial.path, io::Error::other("its name is not UTF-8")))?;
-        db.execute("VACUUM INTO ?1", [target]).map_err(|error| OpenError::sqlite(copy, error))?;
+        db.execute("VACUUM INTO ?1", [target])
+            .map_err(|error| OpenError::sqlite(if is_damage(&error) { journal } else { copy }, error))?;
         drop(db);
         let report = look_into(&partial.path)?;
         partial.finish(copy)?;
@@ -94,8 +95,8 @@ fn put(copy: &Path, files: &Files) -> Result<BackupReport, OpenError> {
 }
 
 /// A file that is not finished. Removed unless it is.
-struct Partial {
-    path: PathBuf,
+pub(super) struct Partial {
+    pub(super) path: PathBuf,
 }
 
 impl Partial {
@@ -103,12 +104,25 @@ impl Partial {
         if of.exists() {
             return Err(OpenError::new(of, OpenErrorReason::Exists));
         }
+        Self::beside(of)
+    }
+
+    /// For one that is to take the place of a file.
+    pub(super) fn beside(of: &Path) -> Result<Self, OpenError> {
         let mut name = of.as_os_str().to_owned();
         name.push(format!(".{}.partial", std::process::id()));
         let path = PathBuf::from(name);
         let made = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&path);
         made.map_err(|error| OpenError::io(of, error))?;
         Ok(Self { path })
+    }
+
+    /// Puts it in the place of a file.
+    pub(super) fn replace(self, name: &Path) -> Result<(), OpenError> {
+        let of = |error| OpenError::io(name, error);
+        File::open(&self.path).and_then(|file| file.sync_all()).map_err(of)?;
+        fs::rename(&self.path, name).map_err(of)?;
+        Files { db: name.to_owned() }.sync_folder().map_err(of)
     }
 
     /// Gives it its name, if nothing else has that meanwhile.
@@ -139,7 +153,13 @@ impl Drop for Partial {
 
 /// Whether a copy is whole, and of a version that is known.
 fn look_into(copy: &Path) -> Result<BackupReport, OpenError> {
-    let of_copy = |error| OpenError::sqlite(copy, error);
+    let of_copy = |error: rusqlite::Error| {
+        if is_damage(&error) {
+            let detail = error.to_string();
+            return OpenError::new(copy, OpenErrorReason::DamagedCopy { detail });
+        }
+        OpenError::sqlite(copy, error)
+    };
     let db = Connection::open_with_flags(copy, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(of_copy)?;
     if schema::application_id(&db).map_err(of_copy)? != schema::APPLICATION_ID {
         return Err(OpenError::new(copy, OpenErrorReason::NotAJournal));
@@ -150,7 +170,8 @@ fn look_into(copy: &Path) -> Result<BackupReport, OpenError> {
     }
     let verdict: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(of_copy)?;
     if verdict != "ok" {
-        return Err(OpenError::damaged(copy, verdict.replace('\n', "; ")));
+        let detail = verdict.replace('\n', "; ");
+        return Err(OpenError::new(copy, OpenErrorReason::DamagedCopy { detail }));
     }
     let chats: i64 = db.query_row("SELECT count(*) FROM chats", [], |row| row.get(0)).map_err(of_copy)?;
     let bytes = fs::metadata(copy).map_err(|error| OpenError::io(copy, error))?.len();

@@ -40,6 +40,11 @@ pub enum OpenErrorReason {
         /// What was noticed.
         detail: String,
     },
+    /// It is a copy, and damaged.
+    DamagedCopy {
+        /// What was noticed.
+        detail: String,
+    },
     /// It holds less than was kept. Nothing was changed.
     Lost {
         /// What is missing.
@@ -81,7 +86,7 @@ impl OpenError {
 
     pub(super) fn sqlite(path: &Path, error: rusqlite::Error) -> Self {
         let reason = match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt) => OpenErrorReason::Damaged { detail: error.to_string() },
+            _ if is_damage(&error) => OpenErrorReason::Damaged { detail: error.to_string() },
             Some(ErrorCode::NotADatabase) => OpenErrorReason::NotAJournal,
             Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
                 OpenErrorReason::NotPermitted
@@ -90,6 +95,11 @@ impl OpenError {
             _ => OpenErrorReason::Sqlite(error),
         };
         Self::new(path, reason)
+    }
+
+    /// Whether what is in the file is not what was written there.
+    pub(super) fn is_damage(&self) -> bool {
+        matches!(self.reason, OpenErrorReason::Damaged { .. })
     }
 
     pub(super) fn damaged(path: &Path, detail: impl Into<String>) -> Self {
@@ -134,10 +144,13 @@ impl fmt::Display for OpenError {
             ),
             OpenErrorReason::Damaged { detail } => write!(
                 f,
-                "{path} is damaged ({detail}): restore a backup; or move it away together with the files beside \
-                 it whose names begin with its name, to start with an empty journal; `sqlite3 FILE .recover` may \
-                 save what is left in it"
+                "{path} is damaged ({detail}), and every file was left as it is: restore a backup into another data \
+                 directory; or start once with --accept-loss to set the files aside and go on with what can be read; \
+                 `switchboard doctor` says which chats are damaged"
             ),
+            OpenErrorReason::DamagedCopy { detail } => {
+                write!(f, "{path} is damaged ({detail}): restore another backup")
+            }
             OpenErrorReason::Lost { detail } => write!(
                 f,
                 "{path} holds less than was kept ({detail}): to start would lose chats or parts of them, so every \
@@ -178,6 +191,7 @@ impl Error for OpenError {
             | OpenErrorReason::NotAJournal
             | OpenErrorReason::Newer { .. }
             | OpenErrorReason::Damaged { .. }
+            | OpenErrorReason::DamagedCopy { .. }
             | OpenErrorReason::Lost { .. }
             | OpenErrorReason::NotPermitted
             | OpenErrorReason::NoFolder

@@ -77,11 +77,17 @@ pub(super) fn of_commits(side: &Remembered, found: Option<&Meta>, boot: Option<&
     Loss::Forgiven
 }
 
-/// Goes on without what is missing, if that is accepted: copies aside what is left. Gives where.
-pub(super) fn accept(files: &Files, options: &SqliteOptions, detail: String) -> Result<PathBuf, OpenError> {
-    if !options.accept_loss {
-        return Err(OpenError::new(&files.db, OpenErrorReason::Lost { detail }));
+/// Whether what is missing may be gone on without.
+pub(super) fn may_accept(files: &Files, options: &SqliteOptions, detail: String) -> Result<(), OpenError> {
+    if options.accept_loss {
+        Ok(())
+    } else {
+        Err(OpenError::new(&files.db, OpenErrorReason::Lost { detail }))
     }
+}
+
+/// Copies aside what there is, before a start goes on without the rest. Gives where.
+pub(super) fn set_aside(files: &Files) -> Result<PathBuf, OpenError> {
     let time = now().map_err(|error| OpenError::sqlite(&files.db, error))?;
     let mut name = files.db.clone().into_os_string();
     name.push(format!(".lost-{time}"));
@@ -135,8 +141,8 @@ impl Beside {
     }
 
     /// Removes those that were not, after nothing was written to them.
-    pub(super) fn undo(self) {
-        for file in self.0 {
+    pub(super) fn undo(&self) {
+        for file in &self.0 {
             // Left, it does no harm.
             let _ = fs::remove_file(file);
         }

@@ -2,6 +2,7 @@
 
 mod apply;
 mod backup;
+mod check;
 mod checkpoint;
 mod compact;
 mod error;
@@ -11,6 +12,8 @@ mod loss;
 mod open;
 mod pool;
 mod query;
+mod salvage;
+mod scan;
 mod schema;
 mod sql;
 mod sync;
@@ -37,8 +40,10 @@ use switchboard_core::{
 };
 
 pub use backup::BackupReport;
+pub use check::{CheckReport, DamagedChat};
 pub use error::{OpenError, OpenErrorReason};
 pub use open::OpenReport;
+pub use salvage::Salvaged;
 
 use self::{
     checkpoint::Log,
@@ -135,13 +140,16 @@ impl Default for SqliteOptions {
 /// - to all chats, when `journal.db.commits` is missing, as after a backup was put back;
 /// - to all chats, when the machine was started anew and commits are missing that were written, but not yet
 ///   brought to the disk;
-/// - to all chats, when commits are missing that must be there, and [`SqliteOptions::accept_loss`] is set.
+/// - to all chats, when commits are missing that must be there, or the database is damaged, and
+///   [`SqliteOptions::accept_loss`] is set.
 ///
 /// Without that, a journal is not opened, and no file of it is changed, if a commit is missing that was known to
 /// be on the disk, or one that was written in this same boot: its database or log was removed, emptied, cut or damaged,
 /// or an older copy was put in its place. With it, the database, its log and the count are first copied to
 /// `journal.db.lost-TIME`, `journal.db.lost-TIME-wal` and `journal.db.lost-TIME.commits`, which are the names
-/// that SQLite looks for. What is there already is not overwritten.
+/// that SQLite looks for. What is there already is not overwritten. Of a damaged database, what can be read is then put
+/// into a new one, which takes its place: rows that cannot be read, or do not match their checksums, are left out
+/// ([`OpenReport::salvaged`]).
 ///
 /// # When the disk is full or fails
 ///
@@ -153,7 +161,8 @@ impl Default for SqliteOptions {
 ///
 /// Damage of the log costs the transactions from there on and no others. A database that is cut is not
 /// opened, and the error says what to do. At a start the structure of the database is checked
-/// (`PRAGMA quick_check`) if it has at most 32 MiB, or something may have been lost; every event has a
+/// (`PRAGMA quick_check`) if it has at most 32 MiB, something may have been lost, or a loss is accepted;
+/// [`Sqlite::check`] checks all of it at any time; every event has a
 /// checksum, and one that does not match is not shown. A question about a part that is damaged is answered with
 /// [`JournalAnswer::Damaged`], and so is every further one about a chat to which nothing can be added; other chats go on.
 ///

@@ -14,6 +14,7 @@ use super::{
     error::{OpenError, OpenErrorReason},
     files::{Files, Lock, Remembered, SideFile, boot_id},
     loss::{self, Beside, Loss},
+    salvage::{Salvaged, salvage},
     schema,
 };
 
@@ -43,6 +44,8 @@ pub struct OpenReport {
     pub lost_commits: bool,
     /// Where the files were copied before a start went on without what is missing.
     pub set_aside: Option<PathBuf>,
+    /// What could be read of a damaged database, if that was gone on with.
+    pub salvaged: Option<Salvaged>,
     /// Chats whose state has to be taken up: those with an open turn or an agent.
     pub unfinished: Vec<ChatKey>,
     /// The lives of agents that chats have: what outlived the gateway and is none of these is an orphan.
@@ -75,45 +78,143 @@ pub(super) struct Meta {
 
 pub(super) fn open(files: &Files, options: &SqliteOptions) -> Result<Opened, OpenError> {
     let lock = Lock::take(files)?;
-    let of_side = |error| OpenError::io(&files.commits(), error);
-    let remembered = SideFile::recall(files).map_err(of_side)?;
+    let side = SideFile::recall(files).map_err(|error| OpenError::io(&files.commits(), error))?;
     let boot = options.boot_id.clone().or_else(boot_id);
-    let mut set_aside = None;
-    if let Some(detail) = loss::of_file(files, &remembered)? {
-        set_aside = Some(loss::accept(files, options, detail)?);
+    let mut accepted = Accepted::default();
+    let found = match find(files, options, &side, boot.as_deref(), &mut accepted) {
+        Err(error) if error.is_damage() && options.accept_loss => {
+            accepted.set_aside(files)?;
+            accepted.salvaged = Some(salvage(files, &side)?);
+            find(files, options, &side, boot.as_deref(), &mut accepted)?
+        }
+        found => found?,
+    };
+    take(files, lock, found, &side, boot, accepted)
+}
+
+/// What is gone on without, because that is accepted.
+#[derive(Debug, Default)]
+struct Accepted {
+    /// Where the files were copied before.
+    aside: Option<PathBuf>,
+    /// What could be read of a damaged database.
+    salvaged: Option<Salvaged>,
+}
+
+impl Accepted {
+    fn set_aside(&mut self, files: &Files) -> Result<(), OpenError> {
+        if self.aside.is_none() {
+            self.aside = Some(loss::set_aside(files)?);
+        }
+        Ok(())
+    }
+}
+
+/// A database that can be used, in which nothing was changed yet.
+struct Usable {
+    db: Connection,
+    size: u64,
+    version: u32,
+    meta: Option<Meta>,
+    loss: Loss,
+}
+
+/// Finds out whether a database can be used. If not, every file is left as it is.
+fn find(
+    files: &Files,
+    options: &SqliteOptions,
+    side: &Remembered,
+    boot: Option<&str>,
+    accepted: &mut Accepted,
+) -> Result<Usable, OpenError> {
+    if let Some(detail) = loss::of_file(files, side)? {
+        loss::may_accept(files, options, detail)?;
+        accepted.set_aside(files)?;
         // SQLite would remove it, and the copy has it.
         loss::remove_log(files)?;
     }
     let beside = Beside::of(files);
     files.make_private().map_err(|error| OpenError::io(&files.db, error))?;
-    let size = check_header(files)?;
-    let of_db = |error| OpenError::sqlite(&files.db, error);
-    let mut db = connect(files).map_err(of_db)?;
-    let version = check_identity(files, &db)?;
-    // Commits are counted in another way before version 6: whether some were lost shows before that is changed.
-    let found = if version > 0 { meta(&db, version).map_err(of_db)? } else { None };
-    let loss = match loss::of_commits(&remembered, found.as_ref(), boot.as_deref()) {
-        Loss::Refused(_) if set_aside.is_some() => Loss::Forgiven,
-        Loss::Refused(detail) => {
-            drop(db);
-            beside.undo();
-            set_aside = Some(loss::accept(files, options, detail)?);
-            db = connect(files).map_err(of_db)?;
-            Loss::Forgiven
+    let judged = judge(files, side, boot).and_then(|mut usable| {
+        match usable.loss {
+            _ if accepted.salvaged.is_some() => usable.loss = Loss::Forgiven,
+            Loss::Refused(detail) => {
+                loss::may_accept(files, options, detail)?;
+                usable.loss = Loss::Forgiven;
+                // Copied while it is not in use.
+                drop(usable.db);
+                beside.undo();
+                accepted.set_aside(files)?;
+                usable.db = connect(files).map_err(|error| OpenError::sqlite(&files.db, error))?;
+            }
+            Loss::Nothing | Loss::Forgiven => {}
         }
-        loss @ (Loss::Nothing | Loss::Forgiven) => loss,
-    };
-    prepare(&db).map_err(of_db)?;
-    // Before anything is changed.
-    if size <= CHECKED_BYTES || loss == Loss::Forgiven {
-        check_whole(files, &db)?;
+        prepare(&usable.db).map_err(|error| OpenError::sqlite(&files.db, error))?;
+        if usable.size <= CHECKED_BYTES || usable.loss == Loss::Forgiven || options.accept_loss {
+            check_whole(files, &usable.db)?;
+        }
+        Ok(usable)
+    });
+    if judged.is_err() {
+        beside.undo();
     }
+    judged
+}
+
+/// What a database says of itself, and what is missing from it.
+fn judge(files: &Files, side: &Remembered, boot: Option<&str>) -> Result<Usable, OpenError> {
+    let was_ours = |error: OpenError| {
+        let was = matches!(side, Remembered::Commits { .. });
+        if was && matches!(error.reason, OpenErrorReason::NotAJournal) {
+            return OpenError::damaged(&files.db, "it does not begin as a journal does, and was one");
+        }
+        error
+    };
+    let size = check_header(files).map_err(was_ours)?;
+    let of_db = |error| was_ours(OpenError::sqlite(&files.db, error));
+    let db = connect(files).map_err(of_db)?;
+    let version = check_identity(files, &db).map_err(was_ours)?;
+    // Commits are counted in another way before version 6: whether some were lost shows before that is changed.
+    let meta = if version > 0 { meta(&db, version).map_err(of_db)? } else { None };
+    let loss = loss::of_commits(side, meta.as_ref(), boot);
+    Ok(Usable { db, size, version, meta, loss })
+}
+
+/// Whether a database that nobody is about to open could be opened, as far as that shows without reading all of it.
+pub(super) fn look(files: &Files, boot: Option<&str>) -> Result<(Connection, u32), OpenError> {
+    let side = SideFile::recall(files).map_err(|error| OpenError::io(&files.commits(), error))?;
+    let lost = |detail| OpenError::new(&files.db, OpenErrorReason::Lost { detail });
+    if let Some(detail) = loss::of_file(files, &side)? {
+        return Err(lost(detail));
+    }
+    if !files.db.exists() {
+        return Err(OpenError::new(&files.db, OpenErrorReason::Missing));
+    }
+    match judge(files, &side, boot)? {
+        Usable { loss: Loss::Refused(detail), .. } => Err(lost(detail)),
+        Usable { db, version, .. } => Ok((db, version)),
+    }
+}
+
+/// Brings it up to date, and notes that it is in use.
+fn take(
+    files: &Files,
+    lock: Lock,
+    found: Usable,
+    side: &Remembered,
+    boot: Option<String>,
+    accepted: Accepted,
+) -> Result<Opened, OpenError> {
+    let of_db = |error| OpenError::sqlite(&files.db, error);
+    let Usable { mut db, size, version, meta, loss } = found;
     schema::migrate(&mut db, version).map_err(of_db)?;
-    let (meta, report) = reconcile(files, boot, &mut db, size, found, &remembered, &loss)?;
+    let (meta, report) = reconcile(files, boot, &mut db, size, meta, side, &loss)?;
     let (state, boot) = (meta.state, meta.boot_id);
-    let side = settle(files, meta.journal_id, &boot, state).map_err(of_side)?;
+    let side = settle(files, meta.journal_id, &boot, state)
+        .map_err(|error| OpenError::io(&files.commits(), error))?;
     let (unfinished, agents) = (unfinished(&db).map_err(of_db)?, agents(&db).map_err(of_db)?);
-    let report = OpenReport { unfinished, agents, set_aside, ..report };
+    let Accepted { aside: set_aside, salvaged } = accepted;
+    let report = OpenReport { unfinished, agents, set_aside, salvaged, ..report };
     Ok(Opened { lock, db, side, state, report })
 }
 

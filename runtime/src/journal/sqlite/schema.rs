@@ -39,8 +39,13 @@ pub(super) fn application_id(db: &Connection) -> rusqlite::Result<i32> {
 
 /// Applies what a database of version `from` has not seen, each step in a transaction of its own.
 pub(super) fn migrate(db: &mut Connection, from: u32) -> rusqlite::Result<()> {
+    migrate_to(db, from, newest())
+}
+
+/// The same, up to an older version.
+pub(super) fn migrate_to(db: &mut Connection, from: u32, to: u32) -> rusqlite::Result<()> {
     let seen = usize::try_from(from).unwrap_or(usize::MAX);
-    for (version, migration) in (1_u32..).zip(MIGRATIONS).skip(seen) {
+    for (version, migration) in (1..=to).zip(MIGRATIONS).skip(seen) {
         let step = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         step.execute_batch(migration.sql)?;
         step.pragma_update(None, "application_id", APPLICATION_ID)?;
@@ -52,7 +57,7 @@ pub(super) fn migrate(db: &mut Connection, from: u32) -> rusqlite::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use sha2::{Digest as _, Sha256};
 
     use super::*;
@@ -123,7 +128,7 @@ mod tests {
     }
 
     /// A chat with an event and a turn of each outcome, as every version can have them.
-    const ROWS: &str = "\
+    pub(in super::super) const ROWS: &str = "\
         INSERT INTO chats (id, principal, chat_id, epoch_no, head_seq, era, last_command, created_at, updated_at) \
             VALUES (3, 'owner', 'chat', 1, 1, 0, 2, 5, 61234); \
         INSERT INTO epochs VALUES (3, 1, 'e', 5); \
@@ -136,7 +141,7 @@ mod tests {
             (3, 'd', zeroblob(32), 1, 4, 0, 13, NULL, 0, 33, 'interrupted', NULL), \
             (3, 'e', zeroblob(32), 1, 5, 1, 14, 24, 1, NULL, NULL, 'said');";
 
-    fn rows(db: &Connection) -> Vec<String> {
+    pub(in super::super) fn rows(db: &Connection) -> Vec<String> {
         let mut all = db
             .prepare(
                 "SELECT concat_ws(' ', id, principal, chat_id, epoch_no, head_seq, era, updated_at) FROM chats \
@@ -151,7 +156,7 @@ mod tests {
         rows
     }
 
-    fn tables(db: &Connection) -> Vec<String> {
+    pub(in super::super) fn tables(db: &Connection) -> Vec<String> {
         let mut all =
             db.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name").expect("SQL");
         let rows = all.query_map([], |row| row.get(0)).expect("rows");

@@ -1,0 +1,173 @@
+//! Checking all of a journal: its structure as SQLite sees it, and each chat as a gateway needs it.
+
+use std::{io, path::Path};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
+use switchboard_core::{
+    ids::{ChatId, ChatKey, Principal},
+    journal::{Found, Query},
+};
+
+use super::{
+    Sqlite,
+    error::{OpenError, OpenErrorReason, is_damage},
+    files::{Files, boot_id},
+    open::look,
+    query::{self, Read, event_frame, lengths_of},
+    scan, schema,
+};
+
+/// At most so many findings about the structure are given; more say nothing more.
+const STRUCTURE: u32 = 10;
+
+/// What is wrong with a journal.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CheckReport {
+    /// How many chats were checked.
+    pub chats: u64,
+    /// Those of which something is damaged.
+    pub damaged: Vec<DamagedChat>,
+    /// What SQLite finds wrong with the database as such, in its words; at most 10 findings.
+    pub structure: Vec<String>,
+    /// It is of an older version, and its chats were not looked at: the next start brings it up to date.
+    pub older: bool,
+}
+
+/// A chat of which something is damaged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DamagedChat {
+    /// Whose it is.
+    pub principal: String,
+    /// Its id.
+    pub chat: String,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+impl CheckReport {
+    /// Whether nothing is wrong.
+    pub fn is_sound(&self) -> bool {
+        self.damaged.is_empty() && self.structure.is_empty()
+    }
+}
+
+impl Sqlite {
+    /// Checks all of the journal in a file: whether anything is missing that was kept, the structure of the database, and
+    /// that every chat can be read and has no hole in its present epoch. A gateway may have it open. Reads all of it, which
+    /// takes a second for some hundred MiB; `progress` is given how many chats were checked, of how many.
+    ///
+    /// # Errors
+    /// For what keeps a gateway from opening it, but damage of chats.
+    pub fn check(journal: &Path, progress: impl FnMut(u64, u64)) -> Result<CheckReport, OpenError> {
+        let files = Files { db: journal.to_owned() };
+        match std::fs::metadata(journal) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !files.commits().exists() => {
+                return Err(OpenError::new(journal, OpenErrorReason::Missing));
+            }
+            _ => {}
+        }
+        let (db, version) = look(&files, boot_id().as_deref())?;
+        drop(db);
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let of_db = |error| OpenError::sqlite(journal, error);
+        let mut db = Connection::open_with_flags(journal, flags).map_err(of_db)?;
+        let mut report = CheckReport { structure: structure(&db).map_err(of_db)?, ..CheckReport::default() };
+        if version < schema::newest() {
+            report.older = true;
+        } else {
+            chats(&mut db, &mut report, progress).map_err(of_db)?;
+        }
+        Ok(report)
+    }
+}
+
+fn structure(db: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut check = db.prepare(&format!("PRAGMA integrity_check({STRUCTURE})"))?;
+    let found = check.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>();
+    match found {
+        Err(error) if is_damage(&error) => Ok(vec![error.to_string()]),
+        found => {
+            Ok(found?.into_iter().filter(|line| line != "ok").map(|line| line.replace('\n', "; ")).collect())
+        }
+    }
+}
+
+fn chats(
+    db: &mut Connection,
+    report: &mut CheckReport,
+    mut progress: impl FnMut(u64, u64),
+) -> rusqlite::Result<()> {
+    let mut all: Vec<(i64, String, String)> = Vec::new();
+    let unread = scan::rows(db, "chats", "principal, chat_id", |row| {
+        all.push((row.get(0)?, row.get(1)?, row.get(2)?));
+        Ok(())
+    })?;
+    if unread > 0 {
+        report.structure.push("some chats are not in the list of chats any more".into());
+    }
+    let count = all.len() as u64;
+    for (number, (id, principal, chat)) in (1..).zip(all) {
+        let found = match check_chat(db, id, &principal, &chat) {
+            Err(error) if is_damage(&error) => Some(error.to_string()),
+            found => found?,
+        };
+        if let Some(what) = found {
+            report.damaged.push(DamagedChat { principal, chat, what });
+        }
+        report.chats = number;
+        progress(number, count);
+    }
+    Ok(())
+}
+
+/// Gives what is wrong with a chat.
+fn check_chat(db: &mut Connection, id: i64, principal: &str, chat: &str) -> rusqlite::Result<Option<String>> {
+    let (Ok(principal), Ok(chat)) = (Principal::parse(principal), ChatId::parse(chat)) else {
+        return Ok(Some("its id is damaged".into()));
+    };
+    let key = ChatKey { principal, chat };
+    match query::read(db, i64::MIN, &Query::Chat { chat: key })? {
+        Read::Found(Found::Chat(None)) | Read::Stale => {
+            return Ok(Some("it is not found by its id, or its epoch has no name".into()));
+        }
+        // Or it was deleted meanwhile.
+        Read::Found(_) => {}
+    }
+    let db = db.transaction()?;
+    let lost: bool = db.query_row(
+        "SELECT EXISTS (SELECT 1 FROM turns t INDEXED BY open_turns WHERE t.chat = ?1 AND t.outcome IS NULL AND NOT EXISTS \
+         (SELECT 1 FROM events e WHERE e.chat = t.chat AND e.epoch_no = t.epoch_no AND e.seq = t.seq))",
+        [id],
+        |row| row.get(0),
+    )?;
+    if lost {
+        return Ok(Some("the message of an open turn is missing".into()));
+    }
+    let place = db.query_row("SELECT epoch_no, head_seq FROM chats WHERE id = ?1", [id], |row| {
+        Ok((row.get(0)?, row.get(1)?))
+    });
+    let Some((present, head)): Option<(i64, i64)> = place.optional()? else { return Ok(None) };
+    let mut find = db.prepare_cached(
+        "SELECT epoch_no, first_seq, seq, sum, frame, lengths FROM events WHERE chat = ?1 ORDER BY epoch_no, seq",
+    )?;
+    let mut rows = find.query([id])?;
+    let mut last = 0;
+    while let Some(row) = rows.next()? {
+        let (epoch_no, first, seq): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let sound = event_frame(row, 3).and_then(|_| lengths_of(row, 5));
+        match sound {
+            Err(error) if is_damage(&error) => return Ok(Some(format!("event {seq} is damaged"))),
+            sound => sound?,
+        };
+        // Of earlier epochs the end may have been lost, and what is before that with a damaged journal.
+        if epoch_no == present {
+            if first != last + 1 {
+                return Ok(Some(format!("events {} to {} are missing", last + 1, first - 1)));
+            }
+            last = seq;
+        }
+    }
+    Ok((last < head).then(|| format!("events {} to {head} are missing", last + 1)))
+}

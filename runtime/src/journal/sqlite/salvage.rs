@@ -1,0 +1,256 @@
+//! What can be read of a damaged database, in a new one that takes its place. The damaged one was copied aside before.
+
+use std::fs;
+
+use rusqlite::{Connection, OpenFlags, ToSql, params_from_iter, types::Value};
+
+use super::{
+    backup::Partial,
+    error::{OpenError, is_damage},
+    files::{Files, Remembered},
+    open::{self, connect_reader},
+    scan, schema,
+};
+
+/// What could be read of a damaged database.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Salvaged {
+    /// Chats.
+    pub chats: u64,
+    /// Events of theirs.
+    pub events: u64,
+    /// How often something could not be read: rows, or runs of rows. What that was is not known.
+    pub unread: u64,
+}
+
+/// Makes a database of what can be read, and puts it in the place of the damaged one.
+pub(super) fn salvage(files: &Files, side: &Remembered) -> Result<Salvaged, OpenError> {
+    let partial = Partial::beside(&files.db)?;
+    let of_new = |error| OpenError::sqlite(&partial.path, error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut new = Connection::open_with_flags(&partial.path, flags).map_err(of_new)?;
+    // Nothing is lost with it: all of it is brought to the disk at the end.
+    new.pragma_update(None, "synchronous", "off").map_err(of_new)?;
+    new.pragma_update(None, "foreign_keys", false).map_err(of_new)?;
+    let mut unread = 0;
+    let old = connect_reader(files).and_then(|old| {
+        let version = schema::version(&old)?;
+        Ok((old, version))
+    });
+    match old {
+        Ok((old, version)) if (1..=schema::newest()).contains(&version) => {
+            schema::migrate_to(&mut new, 0, version).map_err(of_new)?;
+            unread += copy(&old, &mut new).map_err(|error| OpenError::sqlite(&files.db, error))?;
+            schema::migrate(&mut new, version).map_err(of_new)?;
+        }
+        // Nothing can be read.
+        Ok(_) | Err(_) => {
+            unread += 1;
+            schema::migrate(&mut new, 0).map_err(of_new)?;
+        }
+    }
+    tidy(&mut new, side).map_err(of_new)?;
+    let count = |sql: &str| new.query_row(sql, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs);
+    let salvaged = Salvaged {
+        chats: count("SELECT count(*) FROM chats").map_err(of_new)?,
+        events: count("SELECT count(*) FROM events").map_err(of_new)?,
+        unread,
+    };
+    new.close().map_err(|(_, error)| of_new(error))?;
+    // The old log must not meet the new database. Both are in the copy.
+    for file in [files.wal(), files.index()] {
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(OpenError::io(&file, error));
+            }
+            _ => {}
+        }
+    }
+    partial.replace(&files.db)?;
+    Ok(salvaged)
+}
+
+/// A table of both databases.
+struct Table {
+    name: String,
+    columns: Vec<String>,
+    /// Its primary key, where rows have no numbers.
+    key: Option<Vec<String>>,
+}
+
+/// Copies every row that can be read and is sound. Gives how often one was not.
+fn copy(old: &Connection, new: &mut Connection) -> rusqlite::Result<u64> {
+    let change = new.transaction()?;
+    let mut unread = 0;
+    for table in tables(&change)? {
+        let Table { name, columns, key } = &table;
+        let quoted: Vec<String> = columns.iter().map(|column| format!("\"{column}\"")).collect();
+        let (list, marks) = (quoted.join(", "), vec!["?"; columns.len()].join(", "));
+        let mut add =
+            change.prepare(&format!("INSERT OR IGNORE INTO \"{name}\" ({list}) VALUES ({marks})"))?;
+        let at = |wanted: &str| columns.iter().position(|column| column == wanted);
+        let sums = if name == "events" { at("sum").zip(at("frame")) } else { None };
+        let mut unsound = 0;
+        let mut put = |values: Vec<Value>| {
+            let is_sound = sums.is_none_or(|(sum, frame)| is_sound(&values[sum], &values[frame]));
+            let added = if is_sound {
+                add.execute(params_from_iter(values.iter().map(|v| v as &dyn ToSql)))
+            } else {
+                Ok(0)
+            };
+            match added {
+                Ok(_) if is_sound => Ok(()),
+                Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) => Err(error),
+                // It does not keep to the table's rules, so it is not what was written.
+                Ok(_) | Err(_) => {
+                    unsound += 1;
+                    Ok(())
+                }
+            }
+        };
+        let values = |row: &rusqlite::Row<'_>, first: usize| -> rusqlite::Result<Vec<Value>> {
+            (first..first + columns.len()).map(|column| row.get(column)).collect()
+        };
+        let gaps = match key {
+            None => scan::rows(old, name, &list, |row| put(values(row, 1)?)),
+            Some(key) => scan::both_ways(old, name, &list, key, |row| put(values(row, 0)?)).map(u64::from),
+        };
+        unread += unsound;
+        unread += match gaps {
+            Err(error) if is_damage(&error) => 1,
+            // There is no such table, as far as can be read.
+            Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::Unknown) => 1,
+            gaps => gaps?,
+        };
+    }
+    change.commit()?;
+    Ok(unread)
+}
+
+fn is_sound(sum: &Value, frame: &Value) -> bool {
+    let (Value::Integer(sum), Value::Text(frame)) = (sum, frame) else { return false };
+    u32::try_from(*sum).is_ok_and(|sum| sum == crc32fast::hash(frame.as_bytes()))
+}
+
+fn tables(db: &Connection) -> rusqlite::Result<Vec<Table>> {
+    let mut find = db.prepare("SELECT name, wr FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND name NOT LIKE 'sqlite%'")?;
+    let found = find.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    found
+        .collect::<rusqlite::Result<Vec<(String, bool)>>>()?
+        .into_iter()
+        .map(|(name, without_numbers)| {
+            let mut find = db.prepare("SELECT name, pk FROM pragma_table_info(?1) ORDER BY cid")?;
+            let found = find.query_map([&name], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let columns: Vec<(String, i64)> = found.collect::<rusqlite::Result<_>>()?;
+            let mut key: Vec<_> = columns.iter().filter(|(_, place)| *place > 0).cloned().collect();
+            key.sort_by_key(|(_, place)| *place);
+            let key = without_numbers.then(|| key.into_iter().map(|(name, _)| name).collect());
+            Ok(Table { columns: columns.into_iter().map(|(name, _)| name).collect(), name, key })
+        })
+        .collect()
+}
+
+/// Makes whole what hangs on rows that are gone, and sees to it that the journal is known by its name.
+fn tidy(new: &mut Connection, side: &Remembered) -> rusqlite::Result<()> {
+    let change = new.transaction()?;
+    for table in ["events", "turns", "epochs", "requests", "commands", "checkpoints"] {
+        change.execute(&format!("DELETE FROM {table} WHERE chat NOT IN (SELECT id FROM chats)"), [])?;
+    }
+    // Epochs whose names are gone get new ones.
+    change.execute(
+        "INSERT INTO epochs (chat, no, epoch, began_at) \
+         SELECT chat, no, lower(hex(randomblob(6))), 0 FROM (SELECT id AS chat, epoch_no AS no FROM chats \
+         UNION SELECT chat, epoch_no FROM events UNION SELECT chat, epoch_no FROM turns) \
+         WHERE (chat, no) NOT IN (SELECT chat, no FROM epochs)",
+        [],
+    )?;
+    // A new epoch is to follow all of them.
+    change.execute(
+        "UPDATE chats SET epoch_no = (SELECT max(no) FROM epochs WHERE chat = chats.id) \
+         WHERE epoch_no < (SELECT max(no) FROM epochs WHERE chat = chats.id)",
+        [],
+    )?;
+    // Nobody can take up a turn whose message is gone.
+    change.execute(
+        "UPDATE turns SET outcome = 'interrupted', ended_at = accepted_at, text = NULL, prompt = NULL, \
+         cancel_reason = NULL WHERE outcome IS NULL AND NOT EXISTS (SELECT 1 FROM events e \
+         WHERE e.chat = turns.chat AND e.epoch_no = turns.epoch_no AND e.seq = turns.seq)",
+        [],
+    )?;
+    let known = match side {
+        Remembered::Commits { journal_id, .. } => journal_id.clone(),
+        Remembered::Nothing | Remembered::Garbage => {
+            change.query_row("SELECT lower(hex(randomblob(8)))", [], |row| row.get(0))?
+        }
+    };
+    change.execute(
+        "INSERT OR IGNORE INTO meta (id, journal_id, created_at, commits, era, boot_id, clean) \
+         VALUES (1, ?1, ?2, 0, 0, '', 0)",
+        (&known, open::unix_ms()),
+    )?;
+    // It was not closed in order, and no chat is of a later era than the journal.
+    change.execute(
+        "UPDATE meta SET clean = 0, era = max(era, (SELECT coalesce(max(era), 0) FROM chats))",
+        [],
+    )?;
+    change.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::schema::tests::{ROWS, rows, tables},
+        *,
+    };
+
+    #[test]
+    fn a_database_of_every_version_is_read_and_brought_up_to_date() {
+        for version in 1..=schema::newest() {
+            let folder = tempfile::tempdir().expect("a folder");
+            let files = Files { db: folder.path().join("journal.db") };
+            let mut old = Connection::open(&files.db).expect("a database");
+            old.pragma_update(None, "foreign_keys", false).expect("SQL");
+            schema::migrate_to(&mut old, 0, version).expect("it migrates");
+            old.execute_batch(ROWS).expect("rows");
+            // An event that is what was written, and a turn that still waits for an answer to it.
+            old.execute_batch("UPDATE events SET frame = '{\"a\":1}', seq = 5, first_seq = 1").expect("rows");
+            old.execute("UPDATE events SET sum = ?1", [crc32fast::hash(b"{\"a\":1}")]).expect("rows");
+            let before = rows(&old);
+            drop(old);
+            let salvaged = salvage(&files, &Remembered::Garbage).expect("it is read");
+            assert_eq!(salvaged, Salvaged { chats: 1, events: 1, unread: 0 }, "version {version}");
+            let new = Connection::open(&files.db).expect("a database");
+            assert_eq!(rows(&new), before, "version {version}");
+            let mut whole = Connection::open_in_memory().expect("memory");
+            schema::migrate(&mut whole, 0).expect("it migrates");
+            assert_eq!(tables(&new), tables(&whole));
+            let era: i64 = new.query_row("SELECT era FROM meta", [], |row| row.get(0)).expect("a row");
+            assert_eq!(era, 0);
+        }
+    }
+
+    #[test]
+    fn what_hangs_on_what_is_gone_is_made_whole() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = Files { db: folder.path().join("journal.db") };
+        let mut old = Connection::open(&files.db).expect("a database");
+        old.pragma_update(None, "foreign_keys", false).expect("SQL");
+        schema::migrate(&mut old, 0).expect("it migrates");
+        // The sum of its event is another, its epoch's name is gone, and another chat's row.
+        old.execute_batch(ROWS).expect("rows");
+        old.execute_batch("DELETE FROM epochs; INSERT INTO commands VALUES (9, 1, 'cancel', 't', NULL); UPDATE chats SET era = 4")
+            .expect("rows");
+        drop(old);
+        let salvaged = salvage(&files, &Remembered::Nothing).expect("it is read");
+        assert_eq!(salvaged, Salvaged { chats: 1, events: 0, unread: 1 });
+        let new = Connection::open(&files.db).expect("a database");
+        let count = |sql: &str| new.query_row(sql, [], |row| row.get::<_, i64>(0)).expect("a number");
+        assert_eq!(count("SELECT count(*) FROM commands"), 0, "nobody has them");
+        assert_eq!(count("SELECT count(*) FROM turns WHERE outcome IS NULL"), 0, "its message is gone");
+        assert_eq!(count("SELECT count(*) FROM epochs WHERE chat = 3 AND length(epoch) = 12"), 1);
+        assert_eq!(count("SELECT era FROM meta"), 4);
+        drop(new);
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1, "nothing is left beside it");
+    }
+}
