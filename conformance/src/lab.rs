@@ -77,6 +77,8 @@ pub enum Need {
     Recovery,
     /// Frames of the older vocabulary.
     Legacy,
+    /// Clients whose text is never taken for a frame of the older vocabulary.
+    Strict,
     /// Clients of several principals.
     Principals,
     /// Clients that are called what they call themselves, where their names count: in pages cut to bytes.
@@ -85,8 +87,15 @@ pub enum Need {
 
 impl Need {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Clock, Self::Outbox, Self::Recovery, Self::Legacy, Self::Principals, Self::Names];
+    pub const ALL: [Self; 7] = [
+        Self::Clock,
+        Self::Outbox,
+        Self::Recovery,
+        Self::Legacy,
+        Self::Strict,
+        Self::Principals,
+        Self::Names,
+    ];
 
     /// The word for it in `traces/cannot.txt`.
     pub fn word(self) -> &'static str {
@@ -95,6 +104,7 @@ impl Need {
             Self::Outbox => "outbox",
             Self::Recovery => "recovery",
             Self::Legacy => "legacy",
+            Self::Strict => "strict",
             Self::Principals => "principals",
             Self::Names => "names",
         }
@@ -106,7 +116,7 @@ impl Need {
             Self::Clock => Some("a gateway reads the real clock"),
             Self::Outbox => Some("how much a peer has taken is up to its socket"),
             Self::Recovery => Some("a gateway asks at its start only what to recover"),
-            Self::Legacy | Self::Principals | Self::Names => None,
+            Self::Legacy | Self::Strict | Self::Principals | Self::Names => None,
         }
     }
 }

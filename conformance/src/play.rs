@@ -92,7 +92,7 @@ impl<'a> Player<'a> {
             }
             closed.extend(close.map(|_| client));
         }
-        if let Step::Send { client, .. } = step
+        if let Step::Send { client, .. } | Step::SendBytes { client, .. } = step
             && !stated.iter().any(|line| line.starts_with(client))
         {
             self.barrier(client).await?;
@@ -129,6 +129,7 @@ impl<'a> Player<'a> {
                 let frame = self.names.reveal(&expand(frame)?);
                 self.client(client)?.send(&frame).await;
             }
+            Step::SendBytes { client, bytes } => self.client(client)?.send_bytes(bytes).await,
             Step::Gone { client } => {
                 let open = self.clients.get_mut(client).ok_or("it is not open")?;
                 open.take().ok_or("it is gone")?.close().await;

@@ -14,7 +14,7 @@ use crate::{
 
 /// The transports of this project. What each of them cannot run is pinned in `traces/cannot.txt`; what any other cannot
 /// run is for its own test to say.
-const OURS: [&str; 4] = ["memory", "websocket", "sse", "unix"];
+const OURS: [&str; 5] = ["memory", "websocket", "websocket-older", "sse", "unix"];
 
 /// What a run did.
 #[derive(Debug, Default)]
@@ -101,9 +101,13 @@ fn needs(lines: &[Line]) -> BTreeSet<Need> {
         Step::Full { .. } | Step::Drain { .. } | Step::Stalled { .. } => Some(Need::Outbox),
         Step::Open { principal: Some(_), .. } => Some(Need::Principals),
         Step::Send { frame, .. } if is_legacy(frame) => Some(Need::Legacy),
+        Step::SendBytes { bytes, .. } if std::str::from_utf8(bytes).is_ok_and(is_legacy) => {
+            Some(Need::Strict)
+        }
         Step::Limit { .. }
         | Step::Open { .. }
         | Step::Send { .. }
+        | Step::SendBytes { .. }
         | Step::Gone { .. }
         | Step::Agent { .. }
         | Step::Exit { .. }
@@ -136,8 +140,12 @@ fn needs(lines: &[Line]) -> BTreeSet<Need> {
     needs
 }
 
-/// Text that is no JSON, or an object without a type.
+/// Text that is no JSON, or an object without a type: a message, to a gateway that takes frames of the older vocabulary.
 fn is_legacy(frame: &str) -> bool {
+    let frame = frame.trim_matches([' ', '\t', '\r', '\n']);
+    if frame.is_empty() || frame.starts_with('\u{feff}') {
+        return false;
+    }
     if !frame.starts_with(['{', '[']) {
         return true;
     }

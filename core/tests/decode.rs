@@ -35,8 +35,10 @@ use ErrorCode::{InvalidField, Malformed, MissingField, TooLarge, UnknownType, Un
 #[test]
 fn what_is_not_an_object_is_malformed() {
     check(&[
-        ("", Malformed, "a frame is a JSON object"),
-        ("   \r\n", Malformed, "a frame is a JSON object"),
+        ("\u{b}", Malformed, "a frame is a JSON object"),
+        ("\u{feff}", Malformed, "a frame has no byte order mark"),
+        (" \u{feff}{\"type\":\"ping\"}", Malformed, "a frame has no byte order mark"),
+        ("{}\u{feff}", Malformed, "invalid JSON at line 1 column 3"),
         ("hello", Malformed, "a frame is a JSON object"),
         ("null", Malformed, "a frame is a JSON object"),
         ("7", Malformed, "a frame is a JSON object"),
@@ -57,6 +59,14 @@ fn what_is_not_an_object_is_malformed() {
         ("{\"type\":\"ping\",\"nonce\":NaN}", Malformed, "invalid JSON at line 1 column 24"),
         ("{\"type\":\"ping\",\"nonce\":01}", Malformed, "invalid JSON at line 1 column 25"),
     ]);
+}
+
+#[test]
+fn a_blank_frame_is_ignored() {
+    for blank in ["", " ", "\r", "\n", " \t\r\n "] {
+        assert_eq!((strict(blank), legacy(blank)), (Ok(None), Ok(None)), "{blank:?}");
+        assert_eq!(decode_binary(blank.as_bytes(), &limits(), false), Ok(None));
+    }
 }
 
 #[test]

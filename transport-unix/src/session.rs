@@ -80,7 +80,6 @@ async fn read(reader: OwnedReadHalf, inbox: &Inbox) -> Ending {
     let mut lines = Lines::new(reader, inbox.limits().frame_bytes);
     loop {
         let taken = match lines.next().await {
-            Ok(Line::Whole(line)) if line.iter().all(u8::is_ascii_whitespace) => Ok(()),
             Ok(Line::Whole(line)) => inbox.binary(&line).await,
             Ok(Line::TooLong) => return too_long(inbox),
             Ok(Line::End) => break,

@@ -17,7 +17,8 @@ pub(crate) struct Accepted {
     /// What the client calls itself.
     pub(crate) client_id: Option<String>,
     accept_key: String,
-    with_protocol: bool,
+    /// Whether the client offered the subprotocol.
+    pub(crate) with_protocol: bool,
 }
 
 /// An upgrade that will not.

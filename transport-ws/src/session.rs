@@ -115,7 +115,8 @@ async fn serve<R, W>(
     };
     socket.get_mut().lift_allowance();
     let peer = Peer { principal, client_id: accepted.client_id };
-    let Ok(Connection { inbox, mut outbox }) = gateway.connect(peer, true) else {
+    // A client that speaks the protocol by name has no use for frames of the older vocabulary.
+    let Ok(Connection { inbox, mut outbox }) = gateway.connect(peer, !accepted.with_protocol) else {
         close(&mut writer, &mut socket, close_frame(1012, "the gateway is stopping"), &options).await;
         return;
     };

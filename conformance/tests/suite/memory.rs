@@ -23,8 +23,8 @@ impl Lab for Memory {
         "memory"
     }
 
-    fn cannot(&self, _: Need) -> Option<&'static str> {
-        None
+    fn cannot(&self, need: Need) -> Option<&'static str> {
+        (need == Need::Strict).then_some("it takes frames of the older vocabulary")
     }
 
     async fn serve(&self, gateway: Gateway) -> Box<dyn Site> {

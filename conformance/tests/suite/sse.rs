@@ -43,8 +43,12 @@ impl Lab for Sse {
 
     fn cannot(&self, need: Need) -> Option<&'static str> {
         match need {
-            Need::Legacy => Some("frames of the older vocabulary exist on WebSocket only"),
-            Need::Clock | Need::Outbox | Need::Recovery | Need::Principals | Need::Names => None,
+            Need::Legacy => {
+                Some("frames of the older vocabulary exist on WebSocket only, without a subprotocol")
+            }
+            Need::Clock | Need::Outbox | Need::Recovery | Need::Strict | Need::Principals | Need::Names => {
+                None
+            }
         }
     }
 

@@ -2,7 +2,12 @@
 
 use switchboard_conformance::{Lab, traces::check};
 
-use crate::{memory::Memory, sse::Sse, unix::Unix, websocket::WebSocket};
+use crate::{
+    memory::Memory,
+    sse::Sse,
+    unix::Unix,
+    websocket::{OlderWebSocket, WebSocket},
+};
 
 async fn agree(lab: &dyn Lab) {
     let only = std::env::var("TRACE").ok();
@@ -23,6 +28,11 @@ async fn over_memory() {
 #[tokio::test]
 async fn over_websocket() {
     agree(&WebSocket).await;
+}
+
+#[tokio::test]
+async fn over_websocket_without_a_subprotocol() {
+    agree(&OlderWebSocket).await;
 }
 
 #[tokio::test]

@@ -43,10 +43,12 @@ impl Lab for Unix {
 
     fn cannot(&self, need: Need) -> Option<&'static str> {
         match need {
-            Need::Legacy => Some("frames of the older vocabulary exist on WebSocket only"),
+            Need::Legacy => {
+                Some("frames of the older vocabulary exist on WebSocket only, without a subprotocol")
+            }
             Need::Principals => Some("every peer of the same user is the owner"),
             Need::Names => Some("a peer has no name of its own, and the one it gets is longer"),
-            Need::Clock | Need::Outbox | Need::Recovery => None,
+            Need::Clock | Need::Outbox | Need::Recovery | Need::Strict => None,
         }
     }
 

@@ -3,10 +3,14 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
-use axum::http::{StatusCode, header::AUTHORIZATION, request::Parts};
+use axum::http::{
+    HeaderValue, StatusCode,
+    header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL},
+    request::Parts,
+};
 use futures::{SinkExt as _, StreamExt as _};
 use switchboard_conformance::{Client, Lab, Need, Received, Site};
-use switchboard_core::ids::Principal;
+use switchboard_core::{ids::Principal, wire::PROTOCOL};
 use switchboard_runtime::{Admission, Gateway};
 use switchboard_transport_ws::{Door, Options, serve};
 use tokio::{
@@ -22,7 +26,11 @@ use crate::Served;
 
 pub(crate) struct WebSocket;
 
+/// Clients that offer no subprotocol, and so may send frames of the older vocabulary.
+pub(crate) struct OlderWebSocket;
+
 struct WebSocketSite {
+    offers_protocol: bool,
     address: SocketAddr,
     _served: Served,
 }
@@ -46,18 +54,39 @@ impl Lab for WebSocket {
         "websocket"
     }
 
-    fn cannot(&self, _: Need) -> Option<&'static str> {
-        None
+    fn cannot(&self, need: Need) -> Option<&'static str> {
+        (need == Need::Legacy).then_some("clients that offer the subprotocol send no such frames")
     }
 
     async fn serve(&self, gateway: Gateway) -> Box<dyn Site> {
+        Box::new(WebSocketSite::new(gateway, true).await)
+    }
+}
+
+#[async_trait]
+impl Lab for OlderWebSocket {
+    fn name(&self) -> &'static str {
+        "websocket-older"
+    }
+
+    fn cannot(&self, need: Need) -> Option<&'static str> {
+        (need == Need::Strict).then_some("it takes frames of the older vocabulary")
+    }
+
+    async fn serve(&self, gateway: Gateway) -> Box<dyn Site> {
+        Box::new(WebSocketSite::new(gateway, false).await)
+    }
+}
+
+impl WebSocketSite {
+    async fn new(gateway: Gateway, offers_protocol: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
         let served = tokio::spawn(async move {
             let served = serve(listener, gateway, Options::default(), Arc::new(OpenDoor)).await;
             served.expect("connections can be accepted");
         });
-        Box::new(WebSocketSite { address, _served: Served(served) })
+        Self { offers_protocol, address, _served: Served(served) }
     }
 }
 
@@ -68,6 +97,9 @@ impl Site for WebSocketSite {
         let mut request = url.into_client_request().expect("a URL");
         let name = principal.as_str().parse().expect("a principal is a header value");
         request.headers_mut().insert(AUTHORIZATION, name);
+        if self.offers_protocol {
+            request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
+        }
         let socket = TcpStream::connect(self.address).await.expect("it listens");
         let (stream, _) = client_async(request, socket).await.expect("the upgrade is accepted");
         Box::new(WebSocketClient(stream))

@@ -70,8 +70,9 @@ impl From<InvalidId> for DecodeError {
     }
 }
 
-/// Decodes one text frame. `Ok(None)`: an empty legacy frame, to be ignored.
+/// Decodes one text frame, whatever brought it. `Ok(None)`: a blank frame, to be ignored.
 ///
+/// This is the one place that judges frames; a transport looks at none of their bytes (`docs/protocol.md`, "Frames").
 /// With `legacy`, text that does not begin with `{` or `[`, and objects without `type`, are messages for
 /// the default chat (`docs/protocol.md`, "Legacy frames"); without it they are errors.
 pub fn decode(text: &str, limits: &Limits, legacy: bool) -> Result<Option<ClientEnvelope>, DecodeError> {
@@ -79,6 +80,12 @@ pub fn decode(text: &str, limits: &Limits, legacy: bool) -> Result<Option<Client
         return Err(too_large("frame", limits.frame_bytes, "bytes"));
     }
     let text = text.trim_matches([' ', '\t', '\r', '\n']);
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if text.starts_with('\u{feff}') {
+        return Err(DecodeError::new(ErrorCode::Malformed, "a frame has no byte order mark"));
+    }
     if !text.starts_with(['{', '[']) {
         return if legacy {
             legacy_message(text, limits)

@@ -87,6 +87,10 @@ impl Script {
                 let frame = self.names.reveal(&expand(frame)?);
                 self.world.frame(conn, &frame);
             }
+            Step::SendBytes { client, bytes } => {
+                let conn = self.conn(client)?;
+                self.world.bytes(conn, bytes);
+            }
             Step::Gone { client } => {
                 let conn = self.conn(client)?;
                 self.world.gone(conn);

@@ -5,6 +5,7 @@
 //! limit queued_turns 2              before anything else: a limit other than the default
 //! a open [PRINCIPAL]                a client connects; its name is its client_id
 //! a> {"type": ...}                  it sends a frame; text that is no JSON is sent as it is
+//! a>> BYTES                         it sends these bytes, in which `\\xff`, `\\\\` and `\\s`, a space, are escapes
 //! a gone                            it goes
 //! a full, a drain, a stalled        its outbox takes nothing, takes again, took nothing for too long
 //! agent CHAT> EVENT [| EVENT]...    its agent says something, all of it at once
@@ -29,6 +30,7 @@ pub enum Step {
     Limit { name: String, value: u64 },
     Open { client: String, principal: Option<String> },
     Send { client: String, frame: String },
+    SendBytes { client: String, bytes: Vec<u8> },
     Gone { client: String },
     Full { client: String },
     Drain { client: String },
@@ -95,6 +97,9 @@ fn step(first: &str, rest: &str) -> Result<Step, String> {
         word.parse::<u64>().map_err(|_| format!("{word} is no number"))
     };
     let few = |at| number(at).and_then(|n| u32::try_from(n).map_err(|_| "too many".to_owned()));
+    if let Some(client) = first.strip_suffix(">>") {
+        return Ok(Step::SendBytes { client: client.to_owned(), bytes: unescape(rest)? });
+    }
     if let Some(client) = first.strip_suffix('>') {
         return Ok(Step::Send { client: client.to_owned(), frame: rest.to_owned() });
     }
@@ -130,6 +135,28 @@ fn step(first: &str, rest: &str) -> Result<Step, String> {
         (_, ["stalled"]) => Step::Stalled { client },
         _ => return Err("not understood".to_owned()),
     })
+}
+
+fn unescape(text: &str) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'\\' {
+            bytes.push(byte);
+            continue;
+        }
+        bytes.push(match rest.next().ok_or("an escape is not whole")? {
+            b'\\' => b'\\',
+            b's' => b' ',
+            b'x' => {
+                let digits: Vec<u8> = rest.by_ref().take(2).collect();
+                let digits = std::str::from_utf8(&digits).map_err(|e| e.to_string())?;
+                u8::from_str_radix(digits, 16).map_err(|e| e.to_string())?
+            }
+            _ => return Err("no such escape".to_owned()),
+        });
+    }
+    Ok(bytes)
 }
 
 /// `kind arg arg | kind arg`: an argument is a JSON string or object, or a word. `"x"*9` repeats.

@@ -7,7 +7,7 @@ use switchboard_core::{
     agent::{AgentCommand, AgentExit, AgentRun},
     ids::{ChatKey, ConnId, Principal, TurnId},
     journal::{AgentPlace, JournalAnswer},
-    wire::{DecodeError, Frame, TurnError, decode},
+    wire::{ClientEnvelope, DecodeError, Frame, TurnError, decode, decode_binary},
 };
 
 use super::journal::{How, Journal, Request};
@@ -169,7 +169,15 @@ impl World {
         if self.loud {
             eprintln!("{conn}> {text}");
         }
-        let decoded: Result<_, DecodeError> = decode(text, self.hub.limits(), true);
+        self.decoded(conn, decode(text, self.hub.limits(), true));
+    }
+
+    /// Bytes from a client, as a transport that speaks the protocol only hands them on.
+    pub fn bytes(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.decoded(conn, decode_binary(bytes, self.hub.limits(), false));
+    }
+
+    fn decoded(&mut self, conn: ConnId, decoded: Result<Option<ClientEnvelope>, DecodeError>) {
         match decoded {
             Ok(Some(envelope)) => self.step(Input::Envelope { conn, envelope }),
             Ok(None) => {}
