@@ -21,6 +21,7 @@
 //!     dialect: Dialect::Text,
 //!     workspace: std::env::current_dir()?,
 //!     env: Vec::new(),
+//!     sandbox: None,
 //!     mark_prefix: "my-program".into(),
 //!     seed,
 //!     limits: BridgeLimits::default(),
@@ -43,8 +44,10 @@ mod driver;
 pub mod host;
 mod hosted;
 mod limits;
+mod sandbox;
 
 pub use dialect::{AGENT_PRESETS, AgentPreset, Dialect, UnknownDialect, detect};
 pub use driver::{Life, OrderSource, ProcessAgent, ProcessConfig, RecordSink, sweep_leftovers};
 pub use hosted::{HostAgent, HostConfig, HostState, HostedLife, end_orphans, list_hosts};
 pub use limits::{BridgeLimits, HostLimits};
+pub use sandbox::{Sandbox, SandboxAllow, SandboxLevel, SandboxOptions};

@@ -73,6 +73,16 @@ pub struct ServeArgs {
     /// What the agent of --agent-command speaks: `claude` or `text`.
     #[arg(long, value_name = "NAME")]
     pub dialect: Option<String>,
+    /// What agents are kept from: `shield` (acting as you), `workspace` (writing elsewhere, too) or `off`; `require`
+    /// is `shield`. By default `shield` where it works; one that is named and does not work is an error.
+    #[arg(long, value_name = "LEVEL")]
+    pub sandbox: Option<String>,
+    /// Give agents back what the sandbox takes: a name, such as `containers`, or a path; may be repeated.
+    #[arg(long, value_name = "NAME | PATH")]
+    pub sandbox_allow: Vec<String>,
+    /// Directory that agents may write to under `--sandbox workspace`; may be repeated.
+    #[arg(long, value_name = "DIR")]
+    pub sandbox_write: Vec<PathBuf>,
     /// Most agents alive at once. [default: 32]
     #[arg(long, value_name = "N")]
     pub max_agents: Option<u64>,

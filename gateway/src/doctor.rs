@@ -20,7 +20,7 @@ use crate::{
     console,
     data_dir::{self, JOURNAL},
     failure::Failure,
-    heart, http, serve, startup, token,
+    heart, http, sandbox, serve, startup, token,
 };
 
 /// An agent has this long to say its version.
@@ -56,6 +56,7 @@ pub(crate) fn run(args: &ServeArgs) -> ExitCode {
             findings.push(workspace(&config.workspace));
             findings.extend(known_agents(&config.agent));
             findings.push(agent(&config.agent));
+            findings.extend(sandbox(&config));
         }
         Err(failure) => findings.push(Finding::Fail(failure)),
     }
@@ -201,6 +202,31 @@ fn workspace(path: &Path) -> Finding {
             format!("The workspace {} cannot be read: {error}.", path.display()),
             "Name another directory with --workspace.",
         )),
+    }
+}
+
+fn sandbox(config: &Config) -> Vec<Finding> {
+    let found = match sandbox::Found::look(config, &config.data_dir) {
+        Ok(found) => found,
+        Err(failure) => return vec![Finding::Fail(failure)],
+    };
+    match found {
+        sandbox::Found::Works(sandbox) => {
+            let links = sandbox.unprotected_links().into_iter().map(|link| {
+                Finding::Warn(format!(
+                    "{} is a symbolic link, which an agent in the sandbox can replace.",
+                    link.display()
+                ))
+            });
+            let level = sandbox.level();
+            [Finding::Ok(format!("Agents run in a sandbox: {level}."))].into_iter().chain(links).collect()
+        }
+        sandbox::Found::NotWanted => {
+            vec![Finding::Warn("Agents run without a sandbox, as configured.".into())]
+        }
+        sandbox::Found::Missing(why) => vec![Finding::Warn(format!(
+            "Agents run without a sandbox: {why}. --sandbox require would not start."
+        ))],
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, env, path::PathBuf, sync::Arc};
 
 use switchboard_agent_bridge::{
-    BridgeLimits, HostAgent, HostConfig, ProcessAgent, ProcessConfig, end_orphans, sweep_leftovers,
+    BridgeLimits, HostAgent, HostConfig, ProcessAgent, ProcessConfig, Sandbox, end_orphans, sweep_leftovers,
 };
 use switchboard_core::agent::AgentRun;
 use switchboard_runtime::{
@@ -33,20 +33,25 @@ struct Leftovers {
 
 impl Heart {
     /// Opens the journal, ends what an earlier gateway left behind and nobody will come back to, and starts.
-    pub(crate) fn start(config: &Config, data_dir: &DataDir, agent: &Chosen) -> Result<(Self, Running)> {
+    pub(crate) fn start(
+        config: &Config,
+        data_dir: &DataDir,
+        agent: &Chosen,
+        sandbox: Option<Sandbox>,
+    ) -> Result<(Self, Running)> {
         let leftovers = Leftovers { mark: data_dir.mark(), hosts: data_dir.path().join(HOSTS) };
         let seed = entropy().map_err(Failure::system)?;
         let limits = config.limits.clone();
         let Some(journal) = journal(config, data_dir)? else {
             leftovers.end(&BTreeSet::new());
-            let agent = ProcessAgent::new(process(config, agent, leftovers.mark.clone())?);
+            let agent = ProcessAgent::new(process(config, agent, sandbox, leftovers.mark.clone())?);
             let (gateway, running) = Gateway::start(limits, seed, Memory::new(), Arc::new(agent));
             return Ok((Self { gateway, hosts: None, leftovers }, running));
         };
         leftovers.end(&journal.report().agents);
         let spools_lost = journal.report().rebooted || journal.report().lost_commits;
         // A mark of their own: agents below hosts are not to be taken for leftovers.
-        let process = process(config, agent, format!("{}h", leftovers.mark))?;
+        let process = process(config, agent, sandbox, format!("{}h", leftovers.mark))?;
         let program = env::current_exe().ok().and_then(|path| path.into_os_string().into_string().ok());
         let program = program.ok_or_else(|| {
             Failure::new(
@@ -101,7 +106,12 @@ impl Leftovers {
     }
 }
 
-fn process(config: &Config, agent: &Chosen, mark_prefix: String) -> Result<ProcessConfig> {
+fn process(
+    config: &Config,
+    agent: &Chosen,
+    sandbox: Option<Sandbox>,
+    mark_prefix: String,
+) -> Result<ProcessConfig> {
     let mut seed = [0; 16];
     getrandom::fill(&mut seed).map_err(|error| Failure::system(error.into()))?;
     Ok(ProcessConfig {
@@ -110,6 +120,7 @@ fn process(config: &Config, agent: &Chosen, mark_prefix: String) -> Result<Proce
         dialect: agent.dialect,
         workspace: config.workspace.clone(),
         env: Vec::new(),
+        sandbox,
         mark_prefix,
         seed,
         limits: BridgeLimits::default(),

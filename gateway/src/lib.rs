@@ -15,6 +15,7 @@ pub mod failure;
 mod heart;
 pub mod http;
 pub mod logs;
+mod sandbox;
 mod serve;
 mod startup;
 pub mod token;

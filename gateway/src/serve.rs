@@ -23,7 +23,7 @@ use crate::{
     failure::{Failure, Result},
     heart::Heart,
     http::{self, Site},
-    logs, startup,
+    logs, sandbox, startup,
     token::{self, Tokens},
 };
 
@@ -63,7 +63,10 @@ async fn serve(config: Config) -> Result<ExitCode> {
     let files = raise_file_limit(files_wanted(&config));
     adopt_orphans();
 
-    let (heart, running) = Heart::start(&config, &data_dir, &agent)?;
+    let sandbox = sandbox::Found::look(&config, data_dir.path())?;
+    sandbox.log();
+    let sandbox_said = sandbox.describe();
+    let (heart, running) = Heart::start(&config, &data_dir, &agent, sandbox.into_sandbox())?;
     let gateway = heart.gateway.clone();
 
     let keys = token.as_ref().map(|_| {
@@ -96,7 +99,7 @@ async fn serve(config: Config) -> Result<ExitCode> {
     if let Some(path) = &config.port_file {
         startup::write_port_file(path, &bound, &config.listen_unix)?;
     }
-    startup::announce(&config, &bound, token.as_ref(), &agent);
+    startup::announce(&config, &bound, token.as_ref(), &agent, &sandbox_said);
     if let (true, Some(address)) = (config.open, bound.first()) {
         let url = startup::page_url(*address, &config.base_path, token.as_ref());
         startup::open_page(data_dir.path(), &url, token.is_some());

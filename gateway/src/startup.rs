@@ -19,7 +19,13 @@ use crate::{
 };
 
 /// Tells the person at the terminal where the gateway is, who answers, and what to know.
-pub(crate) fn announce(config: &Config, bound: &[SocketAddr], token: Option<&SecretString>, agent: &Chosen) {
+pub(crate) fn announce(
+    config: &Config,
+    bound: &[SocketAddr],
+    token: Option<&SecretString>,
+    agent: &Chosen,
+    sandbox: &str,
+) {
     let mut text = String::from("Switchboard is ready.\n");
     let mut say = |line: &str| {
         text.push_str(line);
@@ -39,6 +45,7 @@ pub(crate) fn announce(config: &Config, bound: &[SocketAddr], token: Option<&Sec
         say(&format!("  Socket  unix:{}", path.display()));
     }
     say(&format!("  Agent   {} ({})", agent.name, agent.why));
+    say(&format!("  Sandbox {sandbox}"));
     say(&format!("  Works in {}", config.workspace.display()));
     if config.auth {
         say(&format!("  Token   in {}; whoever has it can run the agent", config.token_file.display()));

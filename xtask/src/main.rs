@@ -22,6 +22,7 @@ mod release;
 mod report;
 mod runner;
 mod rust;
+mod sandbox;
 mod secrets;
 mod snapshots;
 mod steps;

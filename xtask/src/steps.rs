@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::runner::Step;
-use crate::{agents, autobahn, browser, edges, generated, nginx, peers, rust, secrets, tidy, tools, web};
+use crate::{
+    agents, autobahn, browser, edges, generated, nginx, peers, rust, sandbox, secrets, tidy, tools, web,
+};
 
 /// All steps in the order in which they run.
 pub(crate) const STEPS: &[Step] = &[
@@ -50,6 +52,12 @@ pub(crate) const STEPS: &[Step] = &[
         about: "programs, tests and examples compile",
         limit: seconds(1200),
         run: rust::build,
+    },
+    Step {
+        name: "sandbox",
+        about: "a hostile agent in its sandbox gets at nothing that is hidden",
+        limit: seconds(300),
+        run: sandbox::step,
     },
     Step {
         name: "tests",

@@ -31,7 +31,7 @@ use switchboard_runtime::{Agent, Order, Seat};
 use tokio::time::Instant;
 
 use self::{backoff::Backoff, random::Random};
-use crate::{BridgeLimits, Dialect};
+use crate::{BridgeLimits, Dialect, Sandbox, SandboxLevel};
 
 pub use ends::{OrderSource, RecordSink};
 pub use sweep::sweep_leftovers;
@@ -49,6 +49,8 @@ pub struct ProcessConfig {
     pub workspace: PathBuf,
     /// Further variables of its environment. They come after the allow-list and may replace what it lets through.
     pub env: Vec<(String, String)>,
+    /// What it is kept from; `None`: nothing.
+    pub sandbox: Option<Sandbox>,
     /// Begins the mark in its environment, by which [`sweep_leftovers`] finds it: a name for the data directory,
     /// `[A-Za-z0-9_-]+`.
     pub mark_prefix: String,
@@ -56,6 +58,13 @@ pub struct ProcessConfig {
     pub seed: [u8; 16],
     /// The limits on each process.
     pub limits: BridgeLimits,
+}
+
+impl ProcessConfig {
+    /// What it is kept from.
+    pub fn sandbox_level(&self) -> SandboxLevel {
+        self.sandbox.as_ref().map_or(SandboxLevel::Off, Sandbox::level)
+    }
 }
 
 /// An agent that is a process of its own in each chat.
@@ -127,6 +136,7 @@ impl ProcessAgent {
             io::ErrorKind::NotFound if !self.config.workspace.is_dir() => "the workspace does not exist",
             io::ErrorKind::NotFound => "its program was not found",
             io::ErrorKind::PermissionDenied => "its program may not be executed",
+            io::ErrorKind::InvalidInput => "it has no command, or the sandbox hides its workspace",
             _ => "the system refused",
         };
         self.start_failed(why)

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     io,
     os::unix::process::ExitStatusExt,
     process::{ExitStatus, Stdio},
@@ -22,7 +22,10 @@ use super::{
     input::{Input, WeakInput, input},
     sweep::{self, MARK, Seen},
 };
-use crate::limits::BridgeLimits;
+use crate::{
+    limits::BridgeLimits,
+    sandbox::{Sandbox, locate},
+};
 
 /// A process that runs.
 #[derive(Debug)]
@@ -34,6 +37,7 @@ pub(crate) struct Process {
     stderr: Arc<Mutex<VecDeque<String>>>,
     stderr_read: Owned<()>,
     limits: BridgeLimits,
+    sandboxed: bool,
 }
 
 impl Process {
@@ -48,13 +52,25 @@ impl Process {
             .split_first()
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the agent's command is empty"))?;
         environment::close_descriptors_on_exec();
-        let mut command = Command::new(program);
+        let mut command = match &config.sandbox {
+            None => Command::new(program),
+            Some(sandbox) => {
+                // Looked for here: what bubblewrap does not find only shows in its words.
+                let program = locate(OsStr::new(program), &config.workspace)?;
+                let wrapped = sandbox.wrap(&config.workspace, &program)?;
+                let mut wrapped = wrapped.iter();
+                let mut command = Command::new(wrapped.next().unwrap_or(&OsString::new()));
+                command.args(wrapped);
+                command
+            }
+        };
         command
             .args(arguments)
             .args(further)
             .current_dir(&config.workspace)
             .env_clear()
             .envs(environment::inherited())
+            .envs(config.sandbox.iter().flat_map(Sandbox::env))
             .envs(config.env.iter().map(|(name, value)| (OsStr::new(name), OsStr::new(value))))
             .env(MARK, &mark)
             .stdin(Stdio::piped())
@@ -65,6 +81,7 @@ impl Process {
         let mut child = command.spawn()?;
         let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
         let leash = Leash { pid, mark, seen: BTreeSet::new(), held: true };
+        let sandboxed = config.sandbox.is_some();
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
@@ -78,7 +95,10 @@ impl Process {
         let tail = Arc::default();
         let limits = config.limits.clone();
         let stderr_read = Owned(tokio::spawn(keep_tail(stderr, Arc::clone(&tail), limits.clone())));
-        Ok((Self { child, leash, input: Some(input), writer, stderr: tail, stderr_read, limits }, stdout))
+        Ok((
+            Self { child, leash, input: Some(input), writer, stderr: tail, stderr_read, limits, sandboxed },
+            stdout,
+        ))
     }
 
     /// Where lines for its input go, as long as that is not closed.
@@ -106,7 +126,8 @@ impl Process {
 
     /// Waits until it exits. Cancel safe.
     pub(crate) async fn wait(&mut self) -> Option<ExitStatus> {
-        self.child.wait().await.ok()
+        let status = self.child.wait().await.ok()?;
+        Some(if self.sandboxed { of_the_agent(status) } else { status })
     }
 
     /// Remembers what it has started so far: what loses its parent later is still known.
@@ -127,7 +148,8 @@ impl Process {
         self.writer.abort();
         self.look_around();
         if let Some(pid) = self.leash.pid.filter(|_| self.child.id().is_some()) {
-            let _ = rustix::process::kill_process_group(pid, Signal::TERM);
+            let group = if self.sandboxed { agent_group(pid, &self.leash.seen) } else { pid };
+            let _ = rustix::process::kill_process_group(group, Signal::TERM);
         }
     }
 
@@ -158,6 +180,22 @@ impl Process {
         }
         let tail = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
         tail.iter().cloned().collect()
+    }
+}
+
+/// The agent's own group in a sandbox: its session begins below the processes of bubblewrap, which would end with it by
+/// force if they were asked to go. The sandbox itself where there is none yet.
+fn agent_group(sandbox: Pid, descendants: &BTreeSet<Seen>) -> Pid {
+    let groups = descendants.iter().filter_map(|(pid, _)| rustix::process::getpgid(Pid::from_raw(*pid)).ok());
+    // The first that was started: an agent's tools may have groups of their own.
+    groups.filter(|group| *group != sandbox).min_by_key(|group| sweep::started(*group)).unwrap_or(sandbox)
+}
+
+/// What bubblewrap says of how its program ended, as shells do: 128 and the signal.
+fn of_the_agent(status: ExitStatus) -> ExitStatus {
+    match status.code() {
+        Some(code @ 129..=192) => ExitStatus::from_raw(code - 128),
+        _ => status,
     }
 }
 

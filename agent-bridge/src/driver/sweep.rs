@@ -67,6 +67,11 @@ pub(crate) fn reap_adopted(agent: Option<Pid>) {
     }
 }
 
+/// When a process was started, in ticks since the boot.
+pub(crate) fn started(pid: Pid) -> Option<u64> {
+    process(pid.as_raw_nonzero().get()).map(|process| process.started)
+}
+
 fn children(pid: i32) -> Vec<i32> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());

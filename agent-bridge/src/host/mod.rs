@@ -48,13 +48,16 @@ use self::{
     spool::Spool,
     supervisor::Supervisor,
 };
-use crate::{BridgeLimits, Dialect, ProcessConfig};
+use crate::{BridgeLimits, Dialect, ProcessConfig, Sandbox};
 
 /// What a host says on its standard output: the first byte before it listens, all of it once it does.
 pub(crate) const READY: &str = "ready\n";
 
 /// Longest configuration that is read, in bytes.
 const SETUP_BYTES: u64 = 1024 * 1024;
+
+/// The version of [`Setup`]: a host that knows nothing of what its agent is to be kept from does not begin.
+pub(crate) const SETUP_VERSION: u32 = 2;
 
 /// What a gateway tells the host that it starts, on its standard input.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -72,6 +75,7 @@ pub(crate) struct Setup {
     pub(crate) dialect: String,
     pub(crate) workspace: PathBuf,
     pub(crate) env: Vec<(String, String)>,
+    pub(crate) sandbox: Option<Sandbox>,
     pub(crate) limits: BridgeLimits,
 }
 
@@ -83,12 +87,9 @@ pub(crate) struct Setup {
 /// If the configuration cannot be read, the life has a host already, or the system refuses what a host needs.
 pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
     let setup: Setup = serde_json::from_reader(stdin.take(SETUP_BYTES))?;
-    if setup.version != protocol::VERSION {
+    if setup.version != SETUP_VERSION {
         // The program was replaced under a gateway that runs.
-        return Err(io::Error::other(format!(
-            "the gateway speaks version {} of the protocol",
-            setup.version
-        )));
+        return Err(io::Error::other(format!("the gateway speaks version {} of the setup", setup.version)));
     }
     let dialect: Dialect = setup.dialect.parse().map_err(io::Error::other)?;
     few_words();
@@ -118,6 +119,7 @@ pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
             dialect,
             workspace: setup.workspace,
             env: setup.env,
+            sandbox: setup.sandbox,
             mark_prefix: setup.mark.clone(),
             seed: [0; 16],
             limits: setup.limits.clone(),

@@ -15,7 +15,7 @@ use super::{HostAgent, ending::has_gone};
 use crate::{
     driver::{environment, process::Owned},
     host::{
-        READY, Setup,
+        READY, SETUP_VERSION, Setup,
         place::Place,
         protocol::{Frame, HostHello, Kind, ToHost, VERSION},
         socket::{self, ReadHalf, WriteHalf},
@@ -60,7 +60,7 @@ pub(super) async fn start(agent: &HostAgent, run: u64, chat: String, first: u64)
     let config = agent.agent.config();
     let mark = agent.agent.mark();
     let setup = Setup {
-        version: VERSION,
+        version: SETUP_VERSION,
         hosts: agent.hosts.clone(),
         run,
         chat,
@@ -71,6 +71,7 @@ pub(super) async fn start(agent: &HostAgent, run: u64, chat: String, first: u64)
         dialect: config.dialect.name().into(),
         workspace: config.workspace.clone(),
         env: config.env.clone(),
+        sandbox: config.sandbox.clone(),
         limits: config.limits.clone(),
     };
     let (program, arguments) = agent

@@ -430,7 +430,7 @@ done"#;
 /// A host of the first life whose records begin here, started by a gateway that has gone since.
 fn started_from(place: &Place, config: &HostConfig, first: u64) -> std::process::Child {
     let setup = serde_json::json!({
-        "version": 1, "hosts": config.hosts, "run": 1, "chat": "owner/c", "first": first,
+        "version": 2, "hosts": config.hosts, "run": 1, "chat": "owner/c", "first": first,
         "mark": format!("{}.began", place.mark), "name": config.process.name, "command": config.process.command,
         "dialect": config.process.dialect.name(), "workspace": config.process.workspace, "env": [],
         "limits": config.process.limits,

@@ -52,6 +52,7 @@ pub(crate) fn config(command: Vec<String>, dialect: Dialect, workspace: &Path) -
         dialect,
         workspace: workspace.into(),
         env: Vec::new(),
+        sandbox: None,
         mark_prefix: format!("test-{}", std::process::id()),
         seed: [7; 16],
         limits: BridgeLimits::default(),

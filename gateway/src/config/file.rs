@@ -21,6 +21,9 @@ pub(super) struct File {
     agent: Option<String>,
     pub(super) agent_command: Option<Words>,
     dialect: Option<String>,
+    sandbox: Option<String>,
+    sandbox_allow: Texts,
+    sandbox_write: Texts,
     max_agents: Option<u64>,
     token_file: Option<PathBuf>,
     no_auth: bool,
@@ -104,6 +107,11 @@ impl File {
                 *text = format!("unix:{}", path.display());
             }
         }
+        texts(&mut args.sandbox_allow, &self.sandbox_allow);
+        if args.sandbox_write.is_empty() {
+            args.sandbox_write =
+                self.sandbox_write.0.iter().filter_map(|dir| path(&Some(dir.into()))).collect();
+        }
         texts(&mut args.allow_origin, &self.allow_origin);
         texts(&mut args.allow_host, &self.allow_host);
         // An agent named on the command line replaces the file's, whichever way that one is given.
@@ -121,6 +129,7 @@ impl File {
         args.durability = args.durability.take().or_else(|| self.durability.clone());
         args.workspace = args.workspace.take().or_else(|| path(&self.workspace));
         args.port_file = args.port_file.take().or_else(|| path(&self.port_file));
+        args.sandbox = args.sandbox.take().or_else(|| self.sandbox.clone());
         args.max_agents = args.max_agents.or(self.max_agents);
         args.base_path = args.base_path.take().or_else(|| self.base_path.clone());
         args.log = args.log.take().or_else(|| self.log.clone());

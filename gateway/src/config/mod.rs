@@ -2,6 +2,7 @@
 
 mod file;
 mod limits;
+mod sandbox;
 
 use std::{
     env,
@@ -9,7 +10,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use switchboard_agent_bridge::Dialect;
+use switchboard_agent_bridge::{Dialect, SandboxAllow};
 use switchboard_core::Limits;
 
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
 use file::{File, Words};
 
 pub use limits::DoorLimits;
+pub use sandbox::SandboxChoice;
 
 /// Where the gateway listens unless it is told otherwise.
 pub(crate) const DEFAULT_LISTEN: &str = "127.0.0.1:8765";
@@ -34,6 +36,8 @@ pub struct Config {
     pub listen_unix: Vec<PathBuf>,
     /// Unix socket for lines of JSON.
     pub unix: Option<PathBuf>,
+    /// The configuration file.
+    pub config_file: Option<PathBuf>,
     /// The data directory.
     pub data_dir: PathBuf,
     /// What survives.
@@ -44,6 +48,12 @@ pub struct Config {
     pub workspace: PathBuf,
     /// Which agent answers.
     pub agent: AgentChoice,
+    /// What agents are kept from.
+    pub sandbox: SandboxChoice,
+    /// What they get back.
+    pub sandbox_allow: Vec<SandboxAllow>,
+    /// Where they may write besides, where that is confined.
+    pub sandbox_write: Vec<PathBuf>,
     /// Whether credentials are asked for.
     pub auth: bool,
     /// The token's file.
@@ -99,10 +109,10 @@ impl Config {
     /// The configuration of these arguments and the file that they name.
     pub fn read(args: &ServeArgs) -> Result<Self> {
         let mut args = args.clone();
-        let file = match args.config.take() {
+        let config_file = args.config.as_deref().map(absolute).transpose()?;
+        let file = match &config_file {
             Some(path) => {
-                let path = absolute(&path)?;
-                let file = File::read(&path)?;
+                let file = File::read(path)?;
                 file.complete(&mut args, path.parent().unwrap_or(Path::new("/")));
                 file
             }
@@ -136,6 +146,14 @@ impl Config {
             accept_loss: args.accept_loss,
             workspace: workspace(args.workspace.as_deref())?,
             agent,
+            sandbox: sandbox::level(args.sandbox.as_deref())?,
+            sandbox_allow: args
+                .sandbox_allow
+                .iter()
+                .map(|text| sandbox::allow(text))
+                .collect::<Result<_>>()?,
+            sandbox_write: args.sandbox_write.iter().map(|dir| absolute(dir)).collect::<Result<_>>()?,
+            config_file,
             auth: !args.no_auth,
             allow_origins: all(&args.allow_origin, "--allow-origin", Origin::parse, ORIGINS)?,
             allow_hosts: all(&args.allow_host, "--allow-host", Authority::parse, HOSTS)?,
@@ -367,6 +385,8 @@ mod tests {
                 "allow-origin" => args.allow_origin = vec![value],
                 "allow-host" => args.allow_host = vec![value],
                 "log-format" => args.log_format = Some(value),
+                "sandbox" => args.sandbox = Some(value),
+                "sandbox-allow" => args.sandbox_allow = vec![value],
                 other => panic!("{other}"),
             }
         }
@@ -390,6 +410,9 @@ mod tests {
             ("allow-host", "https://chat.example.com"),
             ("allow-host", "*.example.com"),
             ("log-format", "xml"),
+            ("sandbox", "on"),
+            ("sandbox-allow", "docker"),
+            ("sandbox-allow", "run/docker.sock"),
         ];
         for (name, value) in cases {
             let error = read(|args| set(name)(args, value)).unwrap_err();

@@ -46,6 +46,8 @@ impl Truth {
 }
 
 struct Agent {
+    /// Tells this process from all others.
+    name: String,
     folder: PathBuf,
     session: String,
     resumed: bool,
@@ -65,8 +67,8 @@ pub(crate) fn run(arguments: &[String]) {
     let resume = arguments.iter().position(|argument| argument == "--resume");
     let resume = resume.and_then(|at| arguments.get(at + 1)).cloned();
     let resumed = resume.is_some();
-    let pid = std::process::id();
-    let session = resume.unwrap_or_else(|| format!("session-{pid}-{}", sessions(&folder)));
+    let name = random_name();
+    let session = resume.unwrap_or_else(|| format!("session-{name}"));
     // What agents do: something that outlives them, in a session of its own.
     let helper = Command::new("setsid").args(["sleep", "1000"]).stdin(Stdio::null()).spawn();
     drop(helper);
@@ -81,6 +83,7 @@ pub(crate) fn run(arguments: &[String]) {
         }
     });
     let mut agent = Agent {
+        name,
         folder,
         session,
         resumed,
@@ -95,8 +98,11 @@ pub(crate) fn run(arguments: &[String]) {
     let _ = agent.serve();
 }
 
-fn sessions(folder: &Path) -> usize {
-    std::fs::read_dir(folder).map_or(0, Iterator::count)
+/// At random: in a sandbox, all agents have the same process number.
+fn random_name() -> String {
+    let mut random = [0; 8];
+    File::open("/dev/urandom").and_then(|mut file| io::Read::read_exact(&mut file, &mut random)).unwrap();
+    format!("{:016x}", u64::from_ne_bytes(random))
 }
 
 impl Agent {
@@ -166,7 +172,7 @@ impl Agent {
         let mut truth = Truth::open(&self.folder, &order.turn)?;
         truth.note(&format!(
             "prompt {} session {} {} turn {}",
-            std::process::id(),
+            self.name,
             self.session,
             if self.resumed { "resumed" } else { "new" },
             self.turns
@@ -261,7 +267,7 @@ impl Agent {
 
     fn begin_message(&mut self) -> io::Result<String> {
         self.messages += 1;
-        let id = format!("msg-{}-{}", std::process::id(), self.messages);
+        let id = format!("msg-{}-{}", self.name, self.messages);
         self.event(
             &json!({"type": "message_start", "message": {"id": id, "type": "message", "role": "assistant",
             "model": "scripted", "content": []}}),
@@ -272,7 +278,7 @@ impl Agent {
     /// Asks for leave, and waits for the answer.
     fn ask(&mut self, order: &Order, truth: &mut Truth) -> Result<(), Stop> {
         self.asked += 1;
-        let id = format!("ask-{}-{}", std::process::id(), self.asked);
+        let id = format!("ask-{}-{}", self.name, self.asked);
         let (tool, input) = (format!("use-{id}"), json!({"command": order.turn}));
         let message = self.begin_message()?;
         let block = json!({"type": "tool_use", "id": tool, "name": "Bash", "input": input});

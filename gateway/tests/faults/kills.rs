@@ -144,10 +144,9 @@ impl Round {
         let Some(host) = rng.pick(&hosts) else { return Vec::new() };
         let of_host = |role: Role| match role {
             Role::Host => Some(*host),
-            Role::Agent | Role::Gateway | Role::Helper => processes
-                .iter()
-                .find(|(pid, is)| **is == role && parent(**pid) == Some(*host))
-                .map(|(pid, _)| *pid),
+            Role::Agent | Role::Gateway | Role::Helper => {
+                processes.iter().find(|(pid, is)| **is == role && is_below(**pid, *host)).map(|(pid, _)| *pid)
+            }
         };
         roles.iter().filter_map(|role| of_host(*role)).collect()
     }
@@ -166,6 +165,11 @@ impl Round {
 /// The moment is what is random.
 pub(crate) fn pause(rng: &mut Rng, most_ms: u64) {
     std::thread::sleep(Duration::from_micros(rng.below(most_ms * 1_000)));
+}
+
+/// Whether a process descends from another, directly or through its sandbox.
+fn is_below(pid: i32, ancestor: i32) -> bool {
+    std::iter::successors(parent(pid), |pid| parent(*pid)).any(|parent| parent == ancestor)
 }
 
 fn parent(pid: i32) -> Option<i32> {

@@ -61,7 +61,7 @@ impl Site {
              new_chats_per_minute = \"off\"\nframes_per_second = 1000000\nframes_burst = 1000000\n{limits}\n"
         );
         fs::write(folder.path().join("config.toml"), config).unwrap();
-        for name in ["work", "truth"] {
+        for name in ["work", "truth", "home"] {
             fs::create_dir(folder.path().join(name)).unwrap();
         }
         let mark = folder.path().to_str().unwrap().to_owned();
@@ -93,6 +93,7 @@ impl Site {
         let agent = format!("{} {AS_AGENT} {}", exe.display(), self.truth().display());
         let mut command = Command::new(env!("CARGO_BIN_EXE_switchboard"));
         command.env_remove("RUST_LOG").env_remove("SWITCHBOARD_TOKEN").env(MARK, &self.mark);
+        command.env("HOME", self.path("home")).env_remove("XDG_CONFIG_HOME");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.arg("serve").arg("--config").arg(self.path("config.toml"));
         command.arg("--data-dir").arg(&self.data).arg("--workspace").arg(self.path("work"));

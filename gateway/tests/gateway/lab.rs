@@ -26,6 +26,10 @@ pub(crate) const ECHO: [&str; 4] = ["--agent-command", "cat", "--dialect", "text
 pub(crate) fn switchboard() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_switchboard"));
     command.env_remove("RUST_LOG").env_remove("SWITCHBOARD_TOKEN").stdin(Stdio::null());
+    // A gateway protects start files, and makes those that are missing: not in the home of whoever runs the tests.
+    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("home");
+    std::fs::create_dir_all(&home).unwrap();
+    command.env("HOME", home).env_remove("XDG_CONFIG_HOME");
     command
 }
 

@@ -1,0 +1,378 @@
+//! Where everything is that a sandbox hides or protects, as it is at this moment.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, DirBuilder, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{Access, access};
+
+use super::{Sandbox, SandboxLevel};
+
+const RUN: &str = "/run";
+/// Of what systemd has below `/run`: what resolves names and takes logs, and no way to have units started.
+const RUN_SYSTEMD: &[&str] = &["resolve", "journal", "userdb", "netif", "system"];
+/// Where an agent whose writes are confined finds its own temporary files.
+const TEMPORARY: &[&str] = &["/tmp", "/var/tmp", "/dev/shm"];
+/// What agents keep for themselves, below the home directory.
+const AGENT_FOLDERS: &[&str] = &[
+    ".claude",
+    ".claude.json",
+    ".codex",
+    ".gemini",
+    ".config/claude",
+    ".config/opencode",
+    ".local/share/opencode",
+    ".local/state/opencode",
+    ".cache/claude-cli-nodejs",
+    ".cache/opencode",
+];
+/// The same, made where it is missing if the agent's program has that name.
+const OWN_FOLDERS: &[(&str, &str)] = &[("claude", ".claude"), ("codex", ".codex"), ("gemini", ".gemini")];
+/// Variables that name such a folder.
+const FOLDER_VARIABLES: &[&str] = &["CLAUDE_CONFIG_DIR", "CODEX_HOME"];
+
+/// What is mounted, by real paths, in this order.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// Whether writing is confined to `writable`.
+    pub(super) confined: bool,
+    /// Empty, and the agent's own.
+    pub(super) temporary: Vec<PathBuf>,
+    pub(super) writable: BTreeSet<PathBuf>,
+    /// Below `/run`, which is empty otherwise.
+    pub(super) run: BTreeSet<PathBuf>,
+    /// Symbolic links below `/run`: what they lead to, and where they are.
+    pub(super) run_links: BTreeSet<(PathBuf, PathBuf)>,
+    /// Directories that are mounted on themselves: what is mounted cannot be renamed, and what is protected would
+    /// otherwise be made anew under its path.
+    pub(super) pinned: BTreeSet<PathBuf>,
+    /// Directories that are empty.
+    pub(super) empty: BTreeSet<PathBuf>,
+    /// And read-only, because they are ours.
+    pub(super) empty_own: BTreeSet<PathBuf>,
+    /// Files and sockets that cannot be opened.
+    pub(super) masked: BTreeSet<PathBuf>,
+    pub(super) read_only: BTreeSet<PathBuf>,
+    /// As ever, although something around it is not.
+    pub(super) given: BTreeSet<PathBuf>,
+}
+
+impl Plan {
+    pub(super) fn make(sandbox: &Sandbox, workspace: &Path, program: &Path) -> io::Result<Self> {
+        let workspace = fs::canonicalize(workspace)?;
+        let mut plan = Self { confined: sandbox.level == SandboxLevel::Workspace, ..Self::default() };
+        let names = &sandbox.names;
+        names.hidden_made.iter().for_each(|dir| make_dir(dir));
+        names.start_dirs_made.iter().for_each(|dir| make_dir(dir));
+        names.start_files_made.iter().for_each(|(file, text)| make_file(file, text));
+        plan.confine(sandbox, &workspace, program);
+        plan.list_run(&names.run);
+        plan.hide_own(sandbox, &workspace);
+        for path in names.runtime.iter().chain(&names.hidden).chain(&names.hidden_made) {
+            plan.hide(path);
+        }
+        let made = names.start_files_made.iter().map(|(file, _)| file);
+        let start = names.start_files.iter().chain(&names.start_dirs_made).chain(made);
+        plan.read_only.extend(start.chain(&sandbox.programs).filter_map(|path| real(path)));
+        plan.given.extend(names.given.iter().filter_map(|path| real(path)));
+        plan.check_workspace(&workspace)?;
+        plan.drop_unseen(&workspace);
+        plan.pin();
+        Ok(plan)
+    }
+
+    fn confine(&mut self, sandbox: &Sandbox, workspace: &Path, program: &Path) {
+        if !self.confined {
+            return;
+        }
+        let env = |name: &&str| std::env::var_os(name).map(PathBuf::from);
+        let temporary = TEMPORARY.iter().map(PathBuf::from).chain(env(&"TMPDIR"));
+        self.temporary = temporary.filter(|dir| dir.is_dir()).filter_map(|dir| real(&dir)).collect();
+        self.temporary.dedup();
+        let home = sandbox.names.home.as_deref();
+        for (name, folder) in OWN_FOLDERS {
+            if let Some(home) = home.filter(|_| program.ends_with(name)) {
+                make_dir(&home.join(folder));
+            }
+        }
+        let folders = home.into_iter().flat_map(|home| AGENT_FOLDERS.iter().map(|name| home.join(name)));
+        let configured = FOLDER_VARIABLES.iter().filter_map(env).chain(sandbox.writable.iter().cloned());
+        self.writable = folders.chain(configured).filter_map(|path| real(&path)).collect();
+        self.writable.insert(workspace.to_owned());
+    }
+
+    /// What is now in `/run` and may be seen: what comes later is not. Sockets right there belong to daemons.
+    fn list_run(&mut self, hidden: &[String]) {
+        let mut dirs = vec![(PathBuf::from(RUN), None)];
+        dirs.push((Path::new(RUN).join("systemd"), Some(RUN_SYSTEMD)));
+        for (dir, only) in dirs {
+            for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+                let (name, path) = (entry.file_name(), entry.path());
+                let is_listed = |listed: &str| name == listed;
+                let seen = match only {
+                    Some(only) => only.iter().any(|listed| is_listed(listed)),
+                    None => !is_listed("systemd") && !hidden.iter().any(|hidden| is_listed(hidden)),
+                };
+                let Ok(kind) = entry.file_type() else { continue };
+                if seen && kind.is_symlink() {
+                    self.run_links.extend(fs::read_link(&path).map(|target| (target, path)));
+                } else if seen && !kind.is_socket() && !kind.is_fifo() && path.symlink_metadata().is_ok() {
+                    self.run.insert(path);
+                }
+            }
+        }
+    }
+
+    fn hide_own(&mut self, sandbox: &Sandbox, workspace: &Path) {
+        self.empty_own.extend(sandbox.own_dirs.iter().filter_map(|dir| real(dir)));
+        let home = sandbox.names.home.as_deref().and_then(real);
+        let holds_more = |dir: &Path| {
+            dir.parent().is_none()
+                || workspace.starts_with(dir)
+                || home.as_ref().is_some_and(|home| home.starts_with(dir))
+        };
+        let own = |path: &Path, is_ours: fn(&Path) -> bool| {
+            let dir = path.parent().filter(|dir| is_ours(dir) && !holds_more(dir));
+            dir.map(Path::to_owned).ok_or_else(|| path.to_owned())
+        };
+        let files = sandbox.own_files.iter().map(|path| (path, is_named_so as fn(&Path) -> bool));
+        let sockets = sandbox.own_sockets.iter().map(|path| (path, is_private as fn(&Path) -> bool));
+        for (path, is_ours) in files.chain(sockets) {
+            // A file that is made later, or anew under its name, is hidden with its directory only.
+            let dir = path.parent().and_then(real);
+            let Some(path) = real(path).or_else(|| Some(dir?.join(path.file_name()?))) else { continue };
+            match own(&path, is_ours) {
+                Ok(dir) => drop(self.empty_own.insert(dir)),
+                Err(path) if path.exists() => drop(self.masked.insert(path)),
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn hide(&mut self, path: &Path) {
+        let Some(path) = real(path) else { return };
+        if path.parent().is_none() {
+            return;
+        }
+        if path.is_dir() {
+            self.empty.insert(path)
+        } else {
+            self.masked.insert(path)
+        };
+    }
+
+    fn check_workspace(&mut self, workspace: &Path) -> io::Result<()> {
+        if self.hidden_dirs().any(|dir| dir == workspace) {
+            let why = format!("the sandbox hides {}, which is the workspace", workspace.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        if self.hidden_dirs().any(|dir| workspace.starts_with(dir)) {
+            self.given.insert(workspace.to_owned());
+        }
+        Ok(())
+    }
+
+    fn hidden_dirs(&self) -> impl Iterator<Item = &PathBuf> {
+        self.empty.iter().chain(&self.empty_own)
+    }
+
+    /// What lies in a directory that is hidden needs nothing more, unless it is seen again with the workspace.
+    fn drop_unseen(&mut self, workspace: &Path) {
+        let hidden: Vec<PathBuf> = self.hidden_dirs().cloned().collect();
+        let run = self.run.clone();
+        let unseen = |path: &PathBuf| {
+            let in_run = path.starts_with(RUN) && !run.iter().any(|seen| path.starts_with(seen));
+            let inside = hidden.iter().any(|dir| path != dir && path.starts_with(dir));
+            inside && !path.starts_with(workspace) || in_run
+        };
+        self.masked.retain(|path| !unseen(path));
+        // The runtime directory is there, and empty.
+        let inside = |path: &PathBuf| hidden.iter().any(|dir| path != dir && path.starts_with(dir));
+        self.empty.retain(|path| !inside(path));
+        self.empty_own.retain(|path| !inside(path));
+    }
+
+    fn pin(&mut self) {
+        let protected: Vec<&PathBuf> =
+            self.hidden_dirs().chain(&self.masked).chain(&self.read_only).collect();
+        let mut pinned = BTreeSet::new();
+        for path in &protected {
+            for dir in path.ancestors().skip(1) {
+                let Some(parent) = dir.parent() else { continue };
+                let hidden = self.hidden_dirs().any(|hidden| dir.starts_with(hidden)) || dir.starts_with(RUN);
+                let writable = !self.confined || self.writable.iter().any(|root| dir.starts_with(root));
+                if !hidden && writable && access(parent, Access::WRITE_OK).is_ok() {
+                    pinned.insert(dir.to_owned());
+                }
+            }
+        }
+        pinned.retain(|dir| !protected.contains(&dir));
+        self.pinned = pinned;
+    }
+}
+
+/// A path without links, where there is something that this user can see.
+fn real(path: &Path) -> Option<PathBuf> {
+    fs::canonicalize(path).ok()
+}
+
+fn is_named_so(dir: &Path) -> bool {
+    dir.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("switchboard"))
+}
+
+fn is_private(dir: &Path) -> bool {
+    fs::metadata(dir)
+        .is_ok_and(|dir| dir.mode() & 0o077 == 0 && dir.uid() == rustix::process::geteuid().as_raw())
+}
+
+/// Where that fails the agent cannot do it either.
+fn make_dir(dir: &Path) {
+    let _ = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+}
+
+fn make_file(path: &Path, text: &str) {
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path);
+    let _ = made.and_then(|mut file| file.write_all(text.as_bytes()));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::fs::symlink, path::PathBuf};
+
+    use super::{super::names::Names, *};
+
+    struct Place(tempfile::TempDir);
+
+    impl Place {
+        fn new() -> Self {
+            let place = Self(tempfile::tempdir().unwrap());
+            for dir in ["home/.config", "home/.local/bin", "work", "real"] {
+                fs::create_dir_all(place.path(dir)).unwrap();
+            }
+            fs::write(place.path("home/.local/bin/switchboard"), "").unwrap();
+            place
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            fs::canonicalize(self.0.path()).unwrap().join(name)
+        }
+
+        fn sandbox(&self) -> Sandbox {
+            Sandbox {
+                level: SandboxLevel::Shield,
+                bwrap: "/usr/bin/bwrap".into(),
+                own_dirs: vec![self.path("real")],
+                own_files: Vec::new(),
+                own_sockets: Vec::new(),
+                programs: vec![self.path("home/.local/bin/switchboard")],
+                writable: Vec::new(),
+                names: Names { home: Some(self.path("home")), ..Names::default() },
+            }
+        }
+
+        fn plan(&self, sandbox: &Sandbox) -> io::Result<Plan> {
+            Plan::make(sandbox, &self.path("work"), Path::new("/bin/sh"))
+        }
+
+        fn set<const N: usize>(&self, names: [&str; N]) -> BTreeSet<PathBuf> {
+            names.map(|name| self.path(name)).into()
+        }
+    }
+
+    #[test]
+    fn what_is_given_by_a_link_is_hidden_by_its_real_path() {
+        let place = Place::new();
+        symlink(place.path("real"), place.path("link")).unwrap();
+        symlink(place.path("home"), place.path("other")).unwrap();
+        let mut sandbox = place.sandbox();
+        sandbox.own_dirs = vec![place.path("link")];
+        sandbox.names.start_files = vec![place.path("other/.local/bin/switchboard")];
+        let plan = place.plan(&sandbox).unwrap();
+        assert_eq!(plan.empty_own, place.set(["real"]));
+        assert_eq!(plan.read_only, place.set(["home/.local/bin/switchboard"]));
+    }
+
+    #[test]
+    fn what_surrounds_something_protected_cannot_be_moved_away() {
+        let place = Place::new();
+        let plan = place.plan(&place.sandbox()).unwrap();
+        for dir in ["", "home", "home/.local", "home/.local/bin"] {
+            let dir: PathBuf = place.path(dir).components().collect();
+            assert!(plan.pinned.contains(&dir), "{} in {:?}", dir.display(), plan.pinned);
+        }
+        assert!(!plan.pinned.contains(&place.path("real")), "it is mounted anyway");
+        assert!(!plan.pinned.contains(&place.path("home/.config")));
+    }
+
+    #[test]
+    fn a_file_is_hidden_with_a_directory_that_is_ours_and_alone_elsewhere() {
+        let place = Place::new();
+        for (dir, file) in [
+            ("home/.config/switchboard", "config.toml"),
+            ("work", "switchboard.toml"),
+            ("home/keys", "token"),
+        ] {
+            fs::create_dir_all(place.path(dir)).unwrap();
+            fs::write(place.path(dir).join(file), "").unwrap();
+        }
+        fs::create_dir(place.path("http")).unwrap();
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        fs::set_permissions(place.path("http"), private).unwrap();
+        let mut sandbox = place.sandbox();
+        sandbox.own_files =
+            ["home/.config/switchboard/config.toml", "work/switchboard.toml", "home/keys/token"]
+                .map(|name| place.path(name))
+                .into();
+        // It is bound later.
+        sandbox.own_sockets = vec![place.path("http/socket")];
+        let plan = place.plan(&sandbox).unwrap();
+        assert_eq!(plan.empty_own, place.set(["home/.config/switchboard", "http", "real"]));
+        assert_eq!(plan.masked, place.set(["home/keys/token", "work/switchboard.toml"]));
+    }
+
+    #[test]
+    fn a_workspace_that_would_be_hidden_is_refused_and_one_inside_is_seen() {
+        let place = Place::new();
+        let mut sandbox = place.sandbox();
+        sandbox.own_dirs = vec![place.path("work")];
+        assert_eq!(place.plan(&sandbox).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        sandbox.own_dirs = vec![place.path("")];
+        let plan = place.plan(&sandbox).unwrap();
+        assert_eq!(plan.given, place.set(["work"]));
+    }
+
+    #[test]
+    fn what_an_agent_could_make_is_made_and_nothing_is_written_over() {
+        let place = Place::new();
+        fs::write(place.path("home/.bashrc"), "mine").unwrap();
+        let mut sandbox = place.sandbox();
+        sandbox.names.start_files_made =
+            [".bashrc", ".profile"].map(|name| (place.path("home").join(name), "# made\n".into())).into();
+        sandbox.names.start_dirs_made = vec![place.path("home/.config/autostart")];
+        sandbox.names.hidden_made = vec![place.path("tmux-1")];
+        let plan = place.plan(&sandbox).unwrap();
+        assert_eq!(fs::read(place.path("home/.bashrc")).unwrap(), b"mine");
+        assert_eq!(fs::read(place.path("home/.profile")).unwrap(), b"# made\n");
+        let made = ["home/.bashrc", "home/.config/autostart", "home/.local/bin/switchboard", "home/.profile"];
+        assert_eq!(plan.read_only, place.set(made));
+        assert_eq!(plan.empty, place.set(["tmux-1"]));
+        assert_eq!(fs::metadata(place.path("tmux-1")).unwrap().mode() & 0o777, 0o700, "or tmux refuses it");
+    }
+
+    #[test]
+    fn under_workspace_only_what_can_be_written_needs_to_be_held_in_place() {
+        let place = Place::new();
+        let sandbox = Sandbox {
+            level: SandboxLevel::Workspace,
+            writable: vec![place.path("home/.local")],
+            ..place.sandbox()
+        };
+        let plan = place.plan(&sandbox).unwrap();
+        assert_eq!(plan.writable, place.set(["home/.local", "work"]));
+        assert_eq!(plan.pinned, place.set(["home/.local", "home/.local/bin"]));
+    }
+}

@@ -1,0 +1,111 @@
+//! The sandbox of agents: what was chosen, and whether it works here.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+use switchboard_agent_bridge::{Sandbox, SandboxOptions};
+
+use crate::{
+    config::{Config, SandboxChoice},
+    failure::{Failure, Result},
+};
+
+/// Where bubblewrap is looked for beside `PATH`.
+const USUAL: &str = "/usr/bin/bwrap";
+
+/// The sandbox of all agents, or why there is none.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// It was tried, and works.
+    Works(Box<Sandbox>),
+    /// None was wanted.
+    NotWanted,
+    /// One would have been taken, and cannot be had.
+    Missing(String),
+}
+
+impl Found {
+    /// Tries the sandbox that was chosen. Blocks for milliseconds.
+    ///
+    /// # Errors
+    /// If one was asked for and cannot be had.
+    pub(crate) fn look(config: &Config, data_dir: &Path) -> Result<Self> {
+        let confine_writes = match config.sandbox {
+            SandboxChoice::Off => return Ok(Self::NotWanted),
+            SandboxChoice::Auto | SandboxChoice::Shield => false,
+            SandboxChoice::Workspace => true,
+        };
+        match make(config, data_dir, confine_writes) {
+            Ok(sandbox) => Ok(Self::Works(Box::new(sandbox))),
+            Err(why) if config.sandbox == SandboxChoice::Auto => Ok(Self::Missing(why)),
+            Err(why) => Err(Failure::new(
+                format!("Agents cannot be run in the sandbox that was asked for: {why}."),
+                "Install bubblewrap (the program bwrap) or let it have what it misses, or do without: --sandbox off.",
+            )),
+        }
+    }
+
+    /// For the start-up text: the level, and why none.
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Self::Works(sandbox) => sandbox.level().name().into(),
+            Self::NotWanted => "off: agents can do all that you can".into(),
+            Self::Missing(why) => format!("off, agents can do all that you can: {why}"),
+        }
+    }
+
+    /// Says it in the log.
+    pub(crate) fn log(&self) {
+        match self {
+            Self::Works(sandbox) => {
+                tracing::info!(sandbox = sandbox.level().name(), "agents run in a sandbox");
+                for link in sandbox.unprotected_links() {
+                    tracing::warn!(link = %link.display(), "a start file is a symbolic link, which an agent can replace; the sandbox protects only what it leads to");
+                }
+            }
+            Self::NotWanted => tracing::info!(sandbox = "off", "agents run without a sandbox, as configured"),
+            Self::Missing(why) => {
+                tracing::warn!(
+                    sandbox = "off",
+                    why,
+                    "agents run without a sandbox; --sandbox require would not start"
+                );
+            }
+        }
+    }
+
+    pub(crate) fn into_sandbox(self) -> Option<Sandbox> {
+        match self {
+            Self::Works(sandbox) => Some(*sandbox),
+            Self::NotWanted | Self::Missing(_) => None,
+        }
+    }
+}
+
+fn make(config: &Config, data_dir: &Path, confine_writes: bool) -> Result<Sandbox, String> {
+    if !cfg!(target_os = "linux") {
+        return Err("there is one on Linux only".into());
+    }
+    let bwrap = bubblewrap(&env::var_os("PATH").unwrap_or_default())
+        .ok_or("bubblewrap (the program bwrap) is not installed")?;
+    let sockets = config.listen_unix.iter().chain(&config.unix);
+    let sandbox = Sandbox::new(SandboxOptions {
+        confine_writes,
+        bwrap,
+        own_dirs: vec![data_dir.to_owned()],
+        own_files: config.config_file.iter().chain([&config.token_file]).cloned().collect(),
+        own_sockets: sockets.cloned().collect(),
+        programs: env::current_exe().into_iter().collect(),
+        allow: config.sandbox_allow.clone(),
+        writable: config.sandbox_write.clone(),
+    });
+    sandbox.probe(&config.workspace)?;
+    Ok(sandbox)
+}
+
+fn bubblewrap(path: &std::ffi::OsStr) -> Option<PathBuf> {
+    let dirs = env::split_paths(path).filter(|dir| dir.is_absolute()).map(|dir| dir.join("bwrap"));
+    dirs.chain([USUAL.into()]).find(|program| program.is_file())
+}
