@@ -274,8 +274,8 @@ pub(super) fn check_file(files: &Files) -> Result<(), OpenError> {
 fn check_header(files: &Files) -> Result<u64, OpenError> {
     let mut header = Vec::new();
     let file = File::open(&files.db).map_err(|error| OpenError::io(&files.db, error))?;
-    let size = file.metadata().map_err(|error| OpenError::io(&files.db, error))?.len();
-    file.take(HEADER_BYTES as u64)
+    (&file)
+        .take(HEADER_BYTES as u64)
         .read_to_end(&mut header)
         .map_err(|error| OpenError::io(&files.db, error))?;
     if header.is_empty() {
@@ -297,7 +297,9 @@ fn check_header(files: &Files) -> Result<u64, OpenError> {
         1 => 65_536,
         bytes => u64::from(bytes),
     };
+    // In this order: a checkpoint of a gateway that runs moves pages from the log to the database.
     let logged = files.logged().map_err(|error| OpenError::io(&files.wal(), error))?;
+    let size = file.metadata().map_err(|error| OpenError::io(&files.db, error))?.len();
     let needed = page * u64::from(number(28));
     // What is missing may be in the write-ahead log.
     if size + logged < needed {
