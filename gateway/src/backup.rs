@@ -68,7 +68,9 @@ fn refuse_chats(data_dir: &Path) -> Result<()> {
     for entry in entries {
         let name = entry.map_err(Failure::system)?.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with(JOURNAL) || name == HOSTS {
+        // What a gateway that found no journal, or a restore that was killed, left behind.
+        let holds_none = name.ends_with(".partial") || name == "journal.db.lock";
+        if (name.starts_with(JOURNAL) && !holds_none) || name == HOSTS {
             return Err(Failure::new(
                 format!("The data directory {} holds chats already ({name}).", data_dir.display()),
                 "Nothing was changed. Move the directory away first, or name another one with --data-dir.",

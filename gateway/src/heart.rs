@@ -144,7 +144,13 @@ fn journal(config: &Config, data_dir: &DataDir) -> Result<Option<Sqlite>> {
     if let Some(aside) = &report.set_aside {
         tracing::warn!(aside = %aside.display(), "chats or parts of them are lost, which was accepted: the files were copied aside, and every chat begins a new epoch");
     }
-    if report.unclean || report.rebooted || report.lost_commits {
+    if report.restored {
+        tracing::info!("the journal is a backup that was restored: every chat begins a new epoch");
+    } else if report.uncounted {
+        tracing::warn!(
+            "journal.db.commits is missing or unreadable, so it is not known whether the journal is whole; it may be a backup that was put in its place: every chat begins a new epoch"
+        );
+    } else if report.unclean || report.rebooted || report.lost_commits {
         let (rebooted, lost_commits) = (report.rebooted, report.lost_commits);
         tracing::warn!(rebooted, lost_commits, "the journal was not closed in good order");
     }

@@ -9,7 +9,12 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::lab::{Client, ECHO, Gateway, run, switchboard};
+use rustix::process::Signal;
+
+use crate::{
+    lab::{Client, ECHO, Gateway, run, switchboard},
+    loss::{move_in, refused},
+};
 
 fn command(args: &[&str], data_dir: &Path) -> (bool, String) {
     let mut command = switchboard();
@@ -61,6 +66,7 @@ fn a_backup_of_a_running_gateway_is_restored_elsewhere() {
         assert!(!done && said.contains("holds chats already"), "{said}");
         serve.args(ECHO);
     });
+    assert!(restored.log().contains("a backup that was restored"), "{}", restored.log());
     let mut client = restored.unix();
     let after = json!({"epoch": epoch, "seq": 1});
     let events = asked(&mut client, json!({"type": "attach", "chat_id": chat, "after": after}));
@@ -73,6 +79,47 @@ fn a_backup_of_a_running_gateway_is_restored_elsewhere() {
     assert_eq!(client.wait_for("message_accepted")["duplicate"], true, "what was accepted stays accepted");
     client.message(&chat, "t2", "too late");
     assert_eq!(client.wait_for("turn_end")["outcome"], "completed", "and what was lost may come again");
+
+    // Nothing is wrong with it, at its first start or later.
+    let mut restored = restored;
+    drop(client);
+    restored.signal(Signal::TERM);
+    restored.wait();
+    let again = Gateway::start_with(|serve| {
+        move_in(serve, &restored.path("data"));
+        serve.args(ECHO);
+    });
+    for log in [restored.log(), again.log()] {
+        assert!(!log.lines().any(|line| line.contains("WARN") && line.contains("::heart")), "{log}");
+    }
+}
+
+#[test]
+fn a_backup_that_is_put_in_place_by_hand_is_served_or_the_refusal_says_how() {
+    let mut gateway = Gateway::start(&[]);
+    let mut client = gateway.websocket();
+    let chat = client.new_chat();
+    client.message(&chat, "t1", "to be kept");
+    client.wait_for("turn_end");
+    let copy = gateway.path("copy.db");
+    let (made, said) = command(&["backup", copy.to_str().unwrap()], &gateway.path("data"));
+    assert!(made, "{said}");
+    client.message(&chat, "t2", "too late");
+    client.wait_for("turn_end");
+    gateway.signal(Signal::TERM);
+    gateway.wait();
+    let data = gateway.path("data");
+    std::fs::copy(&copy, data.join("journal.db")).unwrap();
+    let said = refused(&data);
+    assert!(said.contains("also if you put a backup in its place yourself"), "{said}");
+    std::fs::remove_file(data.join("journal.db.commits")).unwrap();
+    let again = Gateway::start_with(|serve| {
+        move_in(serve, &data);
+        serve.args(ECHO);
+    });
+    assert!(again.log().contains("it may be a backup that was put in its place"), "{}", again.log());
+    let shown = serde_json::to_string(&asked(&mut again.unix(), json!({"type": "attach", "chat_id": chat})));
+    assert!(shown.unwrap().contains("to be kept"));
 }
 
 #[test]

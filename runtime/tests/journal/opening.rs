@@ -337,7 +337,8 @@ fn a_backup_that_is_put_back_renews_every_epoch_once() {
     // Without its side file nobody knows what was lost.
     drop(desk);
     fs::remove_file(live.path().join("journal.db.commits")).expect("it is there");
-    assert!(open(live.path()).expect("it opens").1.lost_commits);
+    let report = open(live.path()).expect("it opens").1;
+    assert!(report.lost_commits && report.uncounted, "{report:?}");
     let unknown = key("owner", "unknown");
     let (mut desk, _) = open(live.path()).expect("it opens");
     assert!(desk.chat(&unknown).is_none());
@@ -397,12 +398,43 @@ fn a_backup_is_made_while_the_journal_is_open() {
 
     let restored = Sqlite::restore(&to, &backup.path().join("journal.db")).expect("it is restored");
     assert_eq!(restored.chats, 1);
-    assert_eq!(names(backup.path()), ["closed", "copy", "journal.db", "journal.db.lock"]);
+    assert_eq!(
+        names(backup.path()),
+        ["closed", "copy", "journal.db", "journal.db.commits", "journal.db.lock"]
+    );
     let (mut copy, report) = open(backup.path()).expect("it opens");
-    assert!(!report.created, "{report:?}");
+    assert!(report.restored && !report.created && !report.unclean && !report.uncounted, "{report:?}");
     assert_eq!(copy.history(&scribe.key, 10).len(), 1);
     assert_ne!(copy.chat(&scribe.key).expect("a chat").head.epoch, scribe.epoch);
     assert!(copy.chat(&scribe.key).expect("a chat").earlier.is_some());
+    let head = copy.chat(&scribe.key).expect("a chat").head;
+    drop(copy);
+    let (mut copy, report) = open(backup.path()).expect("it opens again");
+    assert!(!report.restored && !report.lost_commits && !report.unclean, "{report:?}");
+    assert_eq!(copy.chat(&scribe.key).expect("a chat").head, head, "its epoch is new once");
+}
+
+#[test]
+fn what_a_restore_left_that_was_killed_is_in_nobodys_way() {
+    let folder = folder();
+    let place = folder.path().join("journal.db");
+    drop(open(folder.path()).expect("it opens"));
+    let copy = folder.path().join("copy");
+    Sqlite::backup(&place, &copy).expect("a backup");
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let left = ["journal.db.4711.partial", "journal.db.4711.partial-wal", "journal.db.4711.partial-shm"];
+    for file in left.iter().chain(&["journal.db.mine.partial", "other.4711.partial"]) {
+        fs::write(elsewhere.path().join(file), "half of it").expect("a file");
+    }
+    Sqlite::restore(&copy, &elsewhere.path().join("journal.db")).expect("it is restored");
+    let mine = [
+        "journal.db",
+        "journal.db.commits",
+        "journal.db.lock",
+        "journal.db.mine.partial",
+        "other.4711.partial",
+    ];
+    assert_eq!(names(elsewhere.path()), mine);
 }
 
 #[test]

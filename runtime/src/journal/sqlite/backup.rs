@@ -13,13 +13,15 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use super::{
     Sqlite,
     error::{OpenError, OpenErrorReason, is_damage},
-    files::{Files, Lock},
-    open::{check_file, connect},
+    files::{Files, Lock, SideFile},
+    open::check_file,
     schema,
 };
 
 /// Only the owner reads what people and agents said.
 const MODE: u32 = 0o600;
+/// How the name of a copy ends that is not finished.
+const PARTIAL: &str = ".partial";
 
 /// What is in a copy of a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +74,7 @@ impl Sqlite {
         check_file(&Files { db: copy.to_owned() })?;
         let files = Files { db: journal.to_owned() };
         let lock = Lock::take(&files)?;
+        remove_partials(&files);
         let restored = put(copy, &files);
         if restored.is_err() {
             lock.undo(&files);
@@ -89,9 +92,32 @@ fn put(copy: &Path, files: &Files) -> Result<BackupReport, OpenError> {
     let partial = Partial::make(&files.db)?;
     fs::copy(copy, &partial.path).map_err(|error| OpenError::io(&partial.path, error))?;
     let report = look_into(&partial.path)?;
-    renew(&partial.path).map_err(|error| OpenError::sqlite(&partial.path, error))?;
     partial.finish(&files.db)?;
+    let noted = SideFile::note_restored(files).and_then(|()| files.sync_folder());
+    if let Err(error) = noted {
+        // As it was before.
+        let _ = fs::remove_file(&files.db);
+        let _ = fs::remove_file(files.commits());
+        return Err(OpenError::io(&files.commits(), error));
+    }
     Ok(report)
+}
+
+/// Removes what a restore that was killed left behind.
+fn remove_partials(files: &Files) {
+    let (Some(folder), Some(name)) = (files.db.parent(), files.db.file_name()) else { return };
+    let begin = format!("{}.", name.to_string_lossy());
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let part = name.to_string_lossy().strip_prefix(&begin).map(str::to_owned);
+        let is_it = |part: &str| {
+            part.split_once(PARTIAL).is_some_and(|(pid, _)| pid.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        if part.is_some_and(|part| is_it(&part)) {
+            // Left, it does no harm.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// A file that is not finished. Removed unless it is.
@@ -110,7 +136,7 @@ impl Partial {
     /// For one that is to take the place of a file.
     pub(super) fn beside(of: &Path) -> Result<Self, OpenError> {
         let mut name = of.as_os_str().to_owned();
-        name.push(format!(".{}.partial", std::process::id()));
+        name.push(format!(".{}{PARTIAL}", std::process::id()));
         let path = PathBuf::from(name);
         let made = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&path);
         made.map_err(|error| OpenError::io(of, error))?;
@@ -136,7 +162,11 @@ impl Partial {
             Err(rustix::io::Errno::INVAL) => fs::hard_link(&self.path, name).map_err(of)?,
             Err(error) => return Err(of(error.into())),
         }
-        Files { db: name.to_owned() }.sync_folder().map_err(of)
+        Files { db: name.to_owned() }.sync_folder().map_err(|error| {
+            // It may be gone after a loss of power, so it was not made.
+            let _ = fs::remove_file(name);
+            of(error)
+        })
     }
 }
 
@@ -176,11 +206,4 @@ fn look_into(copy: &Path) -> Result<BackupReport, OpenError> {
     let chats: i64 = db.query_row("SELECT count(*) FROM chats", [], |row| row.get(0)).map_err(of_copy)?;
     let bytes = fs::metadata(copy).map_err(|error| OpenError::io(copy, error))?.len();
     Ok(BackupReport { chats: chats.unsigned_abs(), bytes })
-}
-
-/// Begins a new era: what was shown after the copy was made is not in it.
-fn renew(copy: &Path) -> rusqlite::Result<()> {
-    let db = connect(&Files { db: copy.to_owned() })?;
-    db.execute("UPDATE meta SET era = era + 1", [])?;
-    Ok(())
 }

@@ -155,7 +155,8 @@ impl fmt::Display for OpenError {
                 f,
                 "{path} holds less than was kept ({detail}): to start would lose chats or parts of them, so every \
                  file was left as it is: put back what is missing, restore a backup into another data directory, or \
-                 start once with --accept-loss to set the files aside and go on with what is left"
+                 start once with --accept-loss to set the files aside and go on with what is left (also if you put a \
+                 backup in its place yourself)"
             ),
             OpenErrorReason::NotPermitted => write!(
                 f,

@@ -34,6 +34,12 @@ pub(super) fn logged_bytes(pages: u64) -> u64 {
     LOG_HEAD + pages * LOG_PAGE
 }
 
+#[cfg(test)]
+thread_local! {
+    /// On a disk that fails there, for tests.
+    pub(super) static SYNC_FOLDER_FAILS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
 /// Where everything is.
 #[derive(Debug, Clone)]
 pub(super) struct Files {
@@ -76,6 +82,10 @@ impl Files {
 
     /// Makes the names of new files durable.
     pub(super) fn sync_folder(&self) -> io::Result<()> {
+        #[cfg(test)]
+        if SYNC_FOLDER_FAILS.get() {
+            return Err(io::Error::other("a sync that a test lets fail"));
+        }
         let folder = self.db.parent().filter(|folder| !folder.as_os_str().is_empty());
         File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     }
@@ -218,6 +228,8 @@ pub(super) struct SideFile {
     written: AtomicU64,
 }
 
+/// Stands in the place of all that where a backup was restored.
+const RESTORED: &str = "restored";
 /// Stands for a boot that the system does not name.
 const NO_BOOT: &str = "-";
 
@@ -226,6 +238,8 @@ const NO_BOOT: &str = "-";
 pub(super) enum Remembered {
     /// There was none.
     Nothing,
+    /// The journal was made of a backup, and not opened since.
+    Restored,
     /// The count of commits of the journal with this id.
     Commits {
         journal_id: String,
@@ -254,6 +268,7 @@ impl SideFile {
         let text = String::from_utf8_lossy(&bytes);
         let words: Vec<&str> = text.split_whitespace().collect();
         let (id, commits, synced, boot) = match words[..] {
+            [RESTORED] => return Ok(Remembered::Restored),
             [id, commits] => (id, commits, "0", NO_BOOT),
             [id, commits, synced, boot] => (id, commits, synced, boot),
             _ => return Ok(Remembered::Garbage),
@@ -263,6 +278,13 @@ impl SideFile {
         };
         let boot_id = Some(boot.to_owned()).filter(|boot| boot != NO_BOOT);
         Ok(Remembered::Commits { journal_id: id.to_owned(), commits, synced, boot_id })
+    }
+
+    /// Notes that a journal is made of a backup: that it lacks what came later is no accident.
+    pub(super) fn note_restored(files: &Files) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(files.commits())?;
+        file.write_all_at(format!("{RESTORED}\n").as_bytes(), 0)?;
+        file.sync_all()
     }
 
     pub(super) fn open(files: &Files, journal_id: String, boot_id: &str) -> io::Result<Self> {

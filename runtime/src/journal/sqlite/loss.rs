@@ -40,6 +40,7 @@ pub(super) fn of_file(files: &Files, side: &Remembered) -> Result<Option<String>
         Remembered::Commits { commits, .. } => {
             Some(format!("the file is {state}, and {commits} commits were written to it"))
         }
+        Remembered::Restored => Some(format!("the file is {state}, and a backup was restored there")),
         Remembered::Nothing | Remembered::Garbage if logged > 0 => {
             Some(format!("the file is {state}, and its write-ahead log is there"))
         }

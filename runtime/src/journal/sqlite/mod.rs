@@ -191,7 +191,7 @@ impl Default for SqliteOptions {
 /// # A backup
 ///
 /// [`Sqlite::backup`] makes a whole and consistent copy while the gateway runs, and [`Sqlite::restore`] puts one in
-/// the place of a journal that does not exist. A copy that is put there by hand takes the place of all files whose
+/// the place of a journal that does not exist, with a `journal.db.commits` that says `restored`. A copy that is put there by hand takes the place of all files whose
 /// names begin with `journal.db`.
 ///
 /// # Opening

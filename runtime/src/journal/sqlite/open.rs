@@ -42,6 +42,11 @@ pub struct OpenReport {
     /// Commits are missing: it is a backup, or its end was lost. Every chat gets a new epoch when it is next
     /// opened.
     pub lost_commits: bool,
+    /// It was made of a backup, and is opened for the first time since. Every chat gets a new epoch.
+    pub restored: bool,
+    /// Nobody knows how many commits there were (`journal.db.commits` is missing or unreadable): it may be a backup that
+    /// was put in its place. Every chat gets a new epoch.
+    pub uncounted: bool,
     /// Where the files were copied before a start went on without what is missing.
     pub set_aside: Option<PathBuf>,
     /// What could be read of a damaged database, if that was gone on with.
@@ -340,7 +345,11 @@ fn reconcile(
     let mut report = OpenReport { lost_commits: *loss != Loss::Nothing, ..OpenReport::default() };
     let mut meta = match found {
         Some(meta) => {
-            report.unclean = !meta.clean;
+            // A backup is never closed.
+            report.restored = *side == Remembered::Restored;
+            report.uncounted =
+                report.lost_commits && matches!(side, Remembered::Nothing | Remembered::Garbage);
+            report.unclean = !meta.clean && !report.restored;
             report.rebooted = report.unclean && boot.as_ref().is_none_or(|boot| *boot != meta.boot_id);
             meta
         }
@@ -356,7 +365,7 @@ fn reconcile(
     }
     let remembered = match side {
         Remembered::Commits { journal_id, commits, .. } if *journal_id == meta.journal_id => *commits,
-        Remembered::Commits { .. } | Remembered::Nothing | Remembered::Garbage => 0,
+        Remembered::Commits { .. } | Remembered::Nothing | Remembered::Restored | Remembered::Garbage => 0,
     };
     let newest = newest_event(db).map_err(of_db)?;
     meta.state.commits = meta.state.commits.max(remembered).max(newest) + 1;

@@ -180,7 +180,7 @@ fn tidy(new: &mut Connection, side: &Remembered) -> rusqlite::Result<()> {
     )?;
     let known = match side {
         Remembered::Commits { journal_id, .. } => journal_id.clone(),
-        Remembered::Nothing | Remembered::Garbage => {
+        Remembered::Nothing | Remembered::Restored | Remembered::Garbage => {
             change.query_row("SELECT lower(hex(randomblob(8)))", [], |row| row.get(0))?
         }
     };

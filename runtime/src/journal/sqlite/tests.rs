@@ -32,7 +32,7 @@ use self::{
 use super::{
     OpenSqlite, Sqlite, SqliteOptions,
     apply::{self, Known, Unkept},
-    open, query, schema, sql,
+    files, open, query, schema, sql,
 };
 use crate::{Agent, Gateway, Seat, journal::Request};
 
@@ -162,6 +162,36 @@ fn what_does_not_fit_the_queue_is_refused_in_its_turn() {
         assert!(matches!(answer, JournalAnswer::Refused(AppendId(got)) if got == id), "{answer:?}");
     }
     assert_eq!(desk.chat(&a.key).expect("a chat").head.seq, 1);
+}
+
+#[test]
+fn a_copy_whose_name_does_not_reach_the_disk_was_not_made() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut desk, _) = open_on(folder.path(), false);
+    let mut scribe = Scribe::new("owner", "a");
+    assert!(desk.append(scribe.message("t", "hello").append(1, Durability::Synced, 1)));
+    drop(desk);
+    let (journal, copy) = (folder.path().join("journal.db"), folder.path().join("copy"));
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let restored = elsewhere.path().join("journal.db");
+    let begin_with = |folder: &Path, begin: &str| {
+        let names =
+            std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("a file").file_name());
+        names.filter(|name| name.to_string_lossy().starts_with(begin)).count()
+    };
+    files::SYNC_FOLDER_FAILS.set(true);
+    Sqlite::backup(&journal, &copy).expect_err("it is not on the disk");
+    assert_eq!(begin_with(folder.path(), "copy"), 0);
+    files::SYNC_FOLDER_FAILS.set(false);
+    Sqlite::backup(&journal, &copy).expect("it is made");
+    files::SYNC_FOLDER_FAILS.set(true);
+    Sqlite::restore(&copy, &restored).expect_err("it is not on the disk");
+    assert_eq!(begin_with(elsewhere.path(), ""), 0, "nothing is left of it");
+    files::SYNC_FOLDER_FAILS.set(false);
+    Sqlite::restore(&copy, &restored).expect("it is restored");
+    let (mut desk, report) = open_with(elsewhere.path(), SqliteOptions::default()).expect("it opens");
+    assert!(report.restored, "{report:?}");
+    assert_eq!(desk.history(&scribe.key, 10).len(), 1);
 }
 
 struct Nobody;
