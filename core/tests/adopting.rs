@@ -185,6 +185,35 @@ fn next(world: World) -> (World, Vec<Output>) {
     (next, outputs)
 }
 
+/// What the `turn_end` among the appends that wait says.
+fn latency_ms(world: &World) -> Option<u64> {
+    let frames = world.appends.iter().flat_map(|append| &append.events).map(|event| event.frame.as_str());
+    frames
+        .map(|frame| serde_json::from_str::<serde_json::Value>(frame).unwrap())
+        .find_map(|event| (event["event"] == "turn_end").then(|| event["latency_ms"].as_u64().unwrap()))
+}
+
+#[test]
+fn a_turn_has_taken_from_its_acceptance_on_over_restarts() {
+    // The first gateway lived 100 ms of it, this one 1,000.
+    for (clock_went_ms, expected) in [(60_000, 61_000), (100, 1_100), (0, 1_000), (-3_600_000, 1_000)] {
+        let (mut world, run) = in_a_turn();
+        world.waits(100);
+        world.keep_all();
+        let mut next = World::new(world.journal, 8);
+        next.now.unix_ms = next.now.unix_ms.checked_add_signed(clock_went_ms).unwrap();
+        next.step(Input::Recover { chat: key() });
+        next.waits(1_000);
+        next.says(run, ended(1));
+        assert_eq!(latency_ms(&next), Some(expected), "the clock went {clock_went_ms} ms");
+    }
+    let (mut world, run) = in_a_turn();
+    world.waits(100);
+    world.now.unix_ms = 0;
+    world.says(run, ended(1));
+    assert_eq!(latency_ms(&world), Some(100), "within one life the clock for people counts nothing");
+}
+
 #[test]
 fn an_agent_that_is_taken_up_with_nothing_to_do_is_stopped_in_time() {
     let (mut world, run) = in_a_turn();

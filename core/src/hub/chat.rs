@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::{
     connection::{shutting_down, too_many_chats},
     context::{Asked, Context, Errand, Refusal},
+    default_chat,
     deletion::Deletion,
     io::ChatRef,
     log::{Draft, Effect, Origin, Pending},
@@ -95,14 +96,35 @@ pub(super) enum Phase {
 
 /// What a client wants of a chat.
 pub(super) enum Wanted {
-    Attach { after: Option<Cursor> },
+    Attach {
+        after: Option<Cursor>,
+    },
     Detach,
-    Message { content: String, turn_id: Option<TurnId> },
-    Cancel { turn_id: Option<TurnId> },
-    Respond { request_id: RequestId, answer: Answer },
-    SetGoal { goal_state: GoalState },
-    History { before: Option<String>, limit: Option<u32> },
-    Rename { title: String },
+    Message {
+        content: String,
+        turn_id: Option<TurnId>,
+    },
+    Cancel {
+        turn_id: Option<TurnId>,
+    },
+    /// A message that says so; the id is the message's own.
+    Stop {
+        turn_id: Option<TurnId>,
+    },
+    Respond {
+        request_id: RequestId,
+        answer: Answer,
+    },
+    SetGoal {
+        goal_state: GoalState,
+    },
+    History {
+        before: Option<String>,
+        limit: Option<u32>,
+    },
+    Rename {
+        title: String,
+    },
     Delete,
 }
 
@@ -212,7 +234,9 @@ impl Chat {
                 self.unsubscribe(cx, conn);
                 return;
             }
-            Wanted::Attach { after } if self.phase == Phase::Ready || self.is_default_of(cx, conn) => {
+            Wanted::Attach { after }
+                if self.phase == Phase::Ready || self.is_default(cx, conn, after.as_ref()) =>
+            {
                 self.attach(cx, conn, after);
                 return;
             }
@@ -224,6 +248,7 @@ impl Chat {
             Wanted::Attach { .. }
             | Wanted::Message { .. }
             | Wanted::Cancel { .. }
+            | Wanted::Stop { .. }
             | Wanted::Respond { .. }
             | Wanted::SetGoal { .. }
             | Wanted::History { .. }
@@ -233,6 +258,7 @@ impl Chat {
         let turn_id = wanted.turn_id().cloned();
         let result = match wanted {
             Wanted::Cancel { turn_id } => self.cancel(cx, turn_id.as_ref()),
+            Wanted::Stop { turn_id } => self.stop(cx, conn, turn_id),
             Wanted::Respond { request_id, answer } => {
                 self.respond(cx, conn, &request_id, answer).map_err(|refusal| refusal.request(&request_id))
             }
@@ -250,8 +276,12 @@ impl Chat {
         }
     }
 
-    fn is_default_of(&self, cx: &Context, conn: ConnId) -> bool {
-        self.phase == Phase::Absent && cx.conns.get(&conn).is_some_and(|c| c.default_chat.0 == self.key.chat)
+    /// Whether a `ready` named this chat as the default one: that of this connection, or an earlier one whose client
+    /// has nothing of the chat. It need not exist.
+    fn is_default(&self, cx: &Context, conn: ConnId, after: Option<&Cursor>) -> bool {
+        let own = cx.conns.get(&conn).is_some_and(|c| c.default_chat.0 == self.key.chat);
+        let has_nothing = after.is_none_or(|cursor| cursor.seq == 0);
+        self.phase == Phase::Absent && (own || (has_nothing && default_chat::is_default(&self.key)))
     }
 
     fn attach(&mut self, cx: &mut Context, conn: ConnId, after: Option<Cursor>) {
@@ -281,6 +311,7 @@ impl Chat {
         draft.create = true;
         self.expect_reader(cx, conn);
         draft.origin = Some(Origin { conn, turn_id: None, attach: true });
+        draft.effects.push(Effect::Made { by: conn });
         self.stage(cx, draft);
     }
 
@@ -382,7 +413,9 @@ impl Chat {
 impl Wanted {
     pub(super) fn turn_id(&self) -> Option<&TurnId> {
         match self {
-            Self::Message { turn_id, .. } | Self::Cancel { turn_id } => turn_id.as_ref(),
+            Self::Message { turn_id, .. } | Self::Cancel { turn_id } | Self::Stop { turn_id } => {
+                turn_id.as_ref()
+            }
             Self::Attach { .. }
             | Self::Detach
             | Self::Respond { .. }

@@ -56,7 +56,7 @@ impl Hub {
         quota.connections += 1;
         let over = cx.limits.connections_per_principal.is_some_and(|limit| quota.connections > limit);
         let client_id = client_id(cx, peer.client_id.as_deref());
-        let default_chat = (cx.new_chat_id(), cx.new_epoch());
+        let default_chat = (cx.new_default_chat_id(&peer.principal), cx.new_epoch());
         let conn = Conn {
             principal: peer.principal,
             client_id: client_id.clone(),
@@ -173,7 +173,7 @@ impl Hub {
 
     fn message(&mut self, id: ConnId, chat_id: ChatId, content: String, turn_id: Option<crate::ids::TurnId>) {
         if content.trim() == "/stop" {
-            self.want(id, chat_id, Wanted::Cancel { turn_id: None });
+            self.want(id, chat_id, Wanted::Stop { turn_id });
         } else {
             self.want(id, chat_id, Wanted::Message { content, turn_id });
         }

@@ -15,6 +15,7 @@ use rand_chacha::{
 
 use super::{
     connection::Conn,
+    default_chat,
     io::{ChatRef, Close, Offered, Output, Recipients},
     join::WantedSnapshot,
     rate::Bucket,
@@ -221,6 +222,12 @@ impl Context {
     /// 128 random bits: not to be guessed.
     pub(super) fn new_chat_id(&mut self) -> ChatId {
         ChatId::parse(&self.random_hex(16)).expect("hex is a chat id")
+    }
+
+    /// An id that shows by itself that it names a default chat of this principal.
+    pub(super) fn new_default_chat_id(&mut self, principal: &Principal) -> ChatId {
+        let random = self.random_hex(default_chat::RANDOM_BYTES);
+        default_chat::id(principal, random)
     }
 
     pub(super) fn new_turn_id(&mut self) -> TurnId {

@@ -122,6 +122,21 @@ impl Chat {
         self.take_intake(cx);
     }
 
+    /// Announces a new chat to the connections that list chats.
+    pub(super) fn announce_made(&self, cx: &mut Context, by: ConnId) {
+        let event = ControlEvent::SessionUpdated {
+            chat_id: self.key.chat.clone(),
+            scope: UpdateScope::Metadata,
+            title: self.title.clone(),
+        };
+        let frame = encode_control(&event);
+        let listing = cx.lists.get(&self.key.principal).into_iter().flatten().copied();
+        let to: BTreeSet<ConnId> = listing.filter(|conn| *conn != by).collect();
+        for conn in to {
+            cx.deliver_frame(conn, frame.clone());
+        }
+    }
+
     /// Tells whoever has the chat in sight: who is attached, who lists chats, and who wanted it.
     pub(super) fn announce(&self, cx: &mut Context, by: Option<ConnId>, event: &ControlEvent) {
         let frame = encode_control(event);

@@ -122,6 +122,36 @@ impl Chat {
         Ok(())
     }
 
+    /// A `/stop`: cancels what `cancel` without a turn does. Where the message has an id, its sender learns of the
+    /// turn that it stopped as it would of a message that waits behind that one, once the stop is kept.
+    pub(super) fn stop(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        turn_id: Option<TurnId>,
+    ) -> Result<(), Refusal> {
+        let stopped = self.turns.front().map(|turn| turn.id.clone());
+        self.cancel(cx, None)?;
+        let Some(turn_id) = turn_id else { return Ok(()) };
+        let accepted = MessageAccepted {
+            chat_id: self.key.chat.clone(),
+            turn_id,
+            starts_turn: false,
+            active_turn_id: stopped,
+            started_at: None,
+            // It is no event of the log, and moves no cursor.
+            duplicate: true,
+            epoch: self.epoch.clone(),
+            seq: self.head,
+        };
+        let effect = Effect::Stopped { conn, accepted };
+        match self.pending.back_mut() {
+            Some(pending) => pending.effects.push(effect),
+            None => self.effect(cx, effect),
+        }
+        Ok(())
+    }
+
     /// An open turn, or one that ended while the journal has not yet answered for its message.
     fn turn_in_memory(&self, id: &TurnId) -> Option<TurnRecord> {
         if let Some(turn) = self.turns.iter().find(|turn| turn.id == *id && turn.seq > 0) {
@@ -228,11 +258,12 @@ impl Chat {
         if self.title.is_none() {
             let title = title_of(&content);
             draft.changes.push(Change::Title { title: title.clone() });
-            draft.effects.push(Effect::Fan(ControlEvent::SessionUpdated {
+            let event = ControlEvent::SessionUpdated {
                 chat_id: self.key.chat.clone(),
                 scope: UpdateScope::Metadata,
                 title: Some(title.clone()),
-            }));
+            };
+            draft.effects.push(Effect::Announce { by: origin.conn, event });
             self.title = Some(title);
         }
         self.turns.push_back(Turn::new(turn_id, content, hash, seq, starts_turn, cx.now));

@@ -47,6 +47,10 @@ pub(super) enum Effect {
     Fan(ControlEvent),
     /// Everybody who has the chat in sight is told, and whoever wanted it.
     Announce { by: ConnId, event: ControlEvent },
+    /// The chat has come to be, without a message. Its maker learns of it by being attached.
+    Made { by: ConnId },
+    /// The sender of a `/stop` with a `turn_id` learns what it did.
+    Stopped { conn: ConnId, accepted: MessageAccepted },
     /// The chat is gone.
     Deleted,
     /// The sender of a repeated message gets the first answer again.
@@ -331,6 +335,11 @@ impl Chat {
             Effect::Tell(command) => self.tell(cx, command),
             Effect::Fan(event) => self.fan(cx, &event),
             Effect::Announce { by, event } => self.announce(cx, Some(by), &event),
+            Effect::Made { by } => self.announce_made(cx, by),
+            Effect::Stopped { conn, accepted } => {
+                let frame = encode_control(&ControlEvent::MessageAccepted(accepted));
+                self.deliver_after_join(cx, conn, frame);
+            }
             Effect::Deleted => self.deleted(cx),
             Effect::Repeat { conn, accepted } => {
                 self.expect_no_more(cx, conn);

@@ -3,6 +3,7 @@
 mod chat;
 mod connection;
 mod context;
+mod default_chat;
 mod deletion;
 mod intake;
 mod io;

@@ -213,9 +213,16 @@ impl Chat {
                     self.expect_no_more(cx, conn);
                     cx.refuse(conn, refusal.clone().chat(&self.key.chat).turn(Some(&accepted.turn_id)));
                 }
+                Effect::Stopped { conn, accepted } => {
+                    cx.refuse(conn, refusal.clone().chat(&self.key.chat).turn(Some(&accepted.turn_id)));
+                }
                 // It only came along.
                 Effect::Fan(event @ ControlEvent::RuntimeModelUpdated { .. }) => self.fan(cx, &event),
-                Effect::Fan(_) | Effect::Tell(_) | Effect::Announce { .. } | Effect::Deleted => {}
+                Effect::Fan(_)
+                | Effect::Tell(_)
+                | Effect::Announce { .. }
+                | Effect::Made { .. }
+                | Effect::Deleted => {}
             }
         }
         if pending.events.iter().any(|event| matches!(event.body(), Some(ChatBody::GoalState { .. }))) {
@@ -342,7 +349,12 @@ fn effect_turn(effect: &Effect) -> Option<&TurnId> {
     match effect {
         Effect::Tell(command) => command_turn(command),
         Effect::Fan(ControlEvent::GoalStatus { turn_id, .. }) => turn_id.as_ref(),
-        Effect::Fan(_) | Effect::Repeat { .. } | Effect::Announce { .. } | Effect::Deleted => None,
+        Effect::Fan(_)
+        | Effect::Repeat { .. }
+        | Effect::Announce { .. }
+        | Effect::Made { .. }
+        | Effect::Stopped { .. }
+        | Effect::Deleted => None,
     }
 }
 

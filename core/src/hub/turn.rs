@@ -49,7 +49,10 @@ pub(super) struct Turn {
     /// The place of its `user_message`; 0 if that is in an earlier epoch.
     pub(super) seq: u64,
     pub(super) starts_turn: bool,
-    accepted: Moment,
+    /// When this gateway accepted it, or took it up from an earlier one.
+    taken_at_ms: u64,
+    /// How long it had been accepted by then.
+    aged_ms: u64,
 }
 
 /// The turn that the agent works on; it is the first of the chat's turns.
@@ -95,9 +98,20 @@ impl Turn {
         hash: [u8; 32],
         seq: u64,
         starts_turn: bool,
-        accepted: Moment,
+        now: Moment,
     ) -> Self {
-        Self { id, text, hash, seq, starts_turn, accepted }
+        Self { id, text, hash, seq, starts_turn, taken_at_ms: now.ticks_ms, aged_ms: 0 }
+    }
+
+    /// A turn that an earlier gateway accepted at this time. Between the two only the clock for people counts on; where
+    /// it was set back meanwhile, that time counts nothing.
+    fn aged(mut self, accepted_at_ms: u64, now: Moment) -> Self {
+        self.aged_ms = now.unix_ms.saturating_sub(accepted_at_ms);
+        self
+    }
+
+    fn latency_ms(&self, now: Moment) -> u64 {
+        self.aged_ms + now.ticks_ms.saturating_sub(self.taken_at_ms)
     }
 
     pub(super) fn text(&self) -> &str {
@@ -293,7 +307,7 @@ impl Chat {
     fn turn_end(&self, cx: &Context, turn: &Turn, ending: Ending) -> ChatBody {
         ChatBody::TurnEnd {
             outcome: ending.outcome,
-            latency_ms: cx.now.ticks_ms.saturating_sub(turn.accepted.ticks_ms),
+            latency_ms: turn.latency_ms(cx.now),
             usage: ending.usage,
             cost: ending.cost,
             error: ending.error,
@@ -452,16 +466,9 @@ impl Chat {
             self.adopt_agent(cx, agent, turn, record.commands);
         }
         for open in record.turns {
-            let accepted = Moment { ticks_ms: cx.now.ticks_ms, unix_ms: open.accepted_at_ms };
             let starts_turn = starts_turn(&open.frame);
-            self.turns.push_back(Turn::new(
-                open.turn_id,
-                open.text,
-                open.hash,
-                open.seq,
-                starts_turn,
-                accepted,
-            ));
+            let turn = Turn::new(open.turn_id, open.text, open.hash, open.seq, starts_turn, cx.now);
+            self.turns.push_back(turn.aged(open.accepted_at_ms, cx.now));
         }
         if started {
             let mut active = Active::new(cx.now.ticks_ms);
