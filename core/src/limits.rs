@@ -15,7 +15,7 @@ pub struct Limits {
     pub connections_per_principal: Option<usize>,
     /// Connections of the process.
     pub connections: usize,
-    /// Messages and goal states per minute and principal; `None`: not limited.
+    /// Messages, goal states and new titles per minute and principal; `None`: not limited.
     pub messages_per_minute: Option<u32>,
     /// New chats per minute and principal; `None`: not limited.
     pub new_chats_per_minute: Option<u32>,

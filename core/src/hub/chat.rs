@@ -263,10 +263,7 @@ impl Chat {
                 self.respond(cx, conn, &request_id, answer).map_err(|refusal| refusal.request(&request_id))
             }
             Wanted::SetGoal { goal_state } => self.set_goal(cx, conn, goal_state),
-            Wanted::History { before, limit } => {
-                self.history(cx, conn, before, limit);
-                Ok(())
-            }
+            Wanted::History { before, limit } => self.history(cx, conn, before, limit),
             Wanted::Rename { title } => self.rename(cx, conn, title),
             Wanted::Delete => self.delete(cx, conn),
             Wanted::Attach { .. } | Wanted::Detach | Wanted::Message { .. } => Ok(()),
@@ -292,7 +289,13 @@ impl Chat {
         self.subscribe(cx, conn, after.as_ref());
     }
 
-    fn history(&mut self, cx: &mut Context, conn: ConnId, before: Option<String>, limit: Option<u32>) {
+    fn history(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        before: Option<String>,
+        limit: Option<u32>,
+    ) -> Result<(), Refusal> {
         let most = cx.limits.history_events;
         let before = before.map_or(PageStart::At(self.head), PageStart::Opaque);
         let query = Query::Before {
@@ -301,7 +304,7 @@ impl Chat {
             events: limit.unwrap_or(most).min(most),
             bytes: cx.limits.page_bytes,
         };
-        cx.ask(query, Asked::History { conn, chat_id: self.key.chat.clone() });
+        cx.ask_page(conn, query, Asked::History { conn, chat_id: self.key.chat.clone() })
     }
 
     /// Makes the chat for `new_chat`: durable before the client hears of it.
@@ -377,7 +380,7 @@ impl Chat {
     fn set_goal(&mut self, cx: &mut Context, conn: ConnId, goal_state: GoalState) -> Result<(), Refusal> {
         self.refuse_while_broken()?;
         // Each is kept in the log, as a message is.
-        cx.take_message(&self.key.principal)?;
+        cx.take_write(&self.key.principal, "messages and goals a minute")?;
         self.goal = goal_state.clone();
         let mut draft = Draft::new();
         draft.push(self.active_turn_id().as_ref(), ChatBody::GoalState { goal_state });
@@ -392,6 +395,8 @@ impl Chat {
             return Err(shutting_down());
         }
         self.refuse_while_broken()?;
+        // Each is kept, and announced to everybody who lists chats.
+        cx.take_write(&self.key.principal, "messages and titles a minute")?;
         self.title = Some(title.clone());
         let mut draft = Draft::new();
         draft.changes.push(Change::Title { title: title.clone() });

@@ -1,7 +1,7 @@
 //! Connections: admission, frame rate, and which chat a frame is for.
 
 use alloc::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
     string::{String, ToString},
 };
 
@@ -35,8 +35,10 @@ pub(super) struct Conn {
     refused: u32,
     /// `WatchDrain` is out: nothing is fed until it is answered.
     pub(super) watching: bool,
-    /// A snapshot was asked for it: the next one waits, so that they do not pile up in its outbox.
+    /// A snapshot or a page is on its way to it: the next one waits, so that they do not pile up in its outbox.
     pub(super) fetching: bool,
+    /// The pages that it asked for, and what the answers are for.
+    pub(super) pages: VecDeque<(Query, Asked)>,
     /// The chat that was last fed; the next one comes first.
     pub(super) fed: Option<ChatRef>,
     pub(super) closing: bool,
@@ -67,6 +69,7 @@ impl Hub {
             refused: 0,
             watching: false,
             fetching: false,
+            pages: VecDeque::new(),
             fed: None,
             closing: false,
         };
@@ -219,15 +222,18 @@ impl Hub {
         let principal = conn.principal.clone();
         self.cx.lists.entry(principal.clone()).or_default().insert(id);
         let query = Query::Chats { principal, before, limit };
-        self.cx.ask(query, Asked::Chats { conn: id });
+        if let Err(refusal) = self.cx.ask_page(id, query, Asked::Chats { conn: id }) {
+            self.cx.refuse(id, refusal);
+        }
     }
 
     pub(super) fn chats_found(&mut self, id: ConnId, page: Option<crate::journal::ChatsPage>) {
-        let Some(page) = page else {
+        if let Some(page) = page {
+            self.cx.deliver(id, &ControlEvent::Chats { chats: page.chats, before: page.before });
+        } else {
             self.cx.refuse(id, Refusal::new(ErrorCode::InvalidField, "before is no cursor of this list"));
-            return;
-        };
-        self.cx.deliver(id, &ControlEvent::Chats { chats: page.chats, before: page.before });
+        }
+        self.cx.fetched(id);
     }
 }
 

@@ -33,6 +33,9 @@ use crate::{
 /// The close code of a stopping gateway: its last events, such as how turns ended, still go out.
 const RESTART: u16 = 1012;
 
+/// Pages of history and of chats that one connection may have asked for at once.
+const PAGES: usize = 64;
+
 pub(super) struct Context {
     pub(super) limits: Limits,
     pub(super) now: Moment,
@@ -191,6 +194,37 @@ impl Context {
         self.output(Output::Ask(Ask { id, query }));
     }
 
+    /// Asks for a page that is sent to this connection, once what it asked for before has gone out.
+    pub(super) fn ask_page(&mut self, conn: ConnId, query: Query, asked: Asked) -> Result<(), Refusal> {
+        let Some(state) = self.conns.get_mut(&conn) else { return Ok(()) };
+        if state.pages.len() >= PAGES {
+            return Err(Refusal::new(
+                ErrorCode::Unavailable,
+                "too many pages were asked for that have not gone out; read them first",
+            ));
+        }
+        state.pages.push_back((query, asked));
+        self.watch_drain(conn);
+        Ok(())
+    }
+
+    /// Asks the journal for the next page of this connection, unless it waits for something large already.
+    pub(super) fn fetch_page(&mut self, conn: ConnId) {
+        let Some(state) = self.conns.get_mut(&conn).filter(|state| !state.fetching) else { return };
+        if let Some((query, asked)) = state.pages.pop_front() {
+            state.fetching = true;
+            self.ask(query, asked);
+        }
+    }
+
+    /// A page or a snapshot was sent, or never will be: the next one may follow once it has gone out.
+    pub(super) fn fetched(&mut self, conn: ConnId) {
+        if let Some(state) = self.conns.get_mut(&conn) {
+            state.fetching = false;
+            self.watch_drain(conn);
+        }
+    }
+
     /// The next append's id; its answer goes to this chat.
     pub(super) fn next_append(&mut self, chat: ChatRef) -> AppendId {
         self.last_append += 1;
@@ -244,12 +278,17 @@ impl Context {
 
     /// Takes a message from the principal's allowance.
     pub(super) fn take_message(&mut self, principal: &Principal) -> Result<(), Refusal> {
+        self.take_write(principal, "messages a minute")
+    }
+
+    /// Takes from the allowance for messages what is kept and announced as they are.
+    pub(super) fn take_write(&mut self, principal: &Principal, of: &str) -> Result<(), Refusal> {
         let Some(count) = self.limits.messages_per_minute else { return Ok(()) };
         let quota = self.quotas.entry(principal.clone()).or_default();
         quota
             .messages
             .take(self.now.ticks_ms, count, 60_000, count)
-            .map_err(|wait| Refusal::rate(wait, count, "messages a minute"))
+            .map_err(|wait| Refusal::rate(wait, count, of))
     }
 
     /// Takes a new chat from the principal's allowance.

@@ -1,6 +1,6 @@
 //! How a subscription begins: the snapshot, and the end of the replay.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, collections::VecDeque, string::String, vec::Vec};
 
 use serde_json::value::RawValue;
 
@@ -10,13 +10,13 @@ use super::{
     context::{Asked, Context, Refusal},
     io::ChatRef,
     subscription::ReaderPlace,
-    view::raw,
+    view::{StateAt, raw},
 };
 use crate::{
     ids::{ChatId, ConnId},
     journal::{HistoryPage, PageStart, Query},
     time::Moment,
-    wire::{ChatState, ControlEvent, ErrorCode, Frame, RunStatus, encode_control},
+    wire::{ChatState, ControlEvent, ErrorCode, Frame, RunStatus},
 };
 
 /// A snapshot that waits for the journal's page.
@@ -26,7 +26,7 @@ pub(super) struct WantedSnapshot {
     conn: ConnId,
     subscription: u64,
     seq: u64,
-    state: ChatState,
+    state: StateAt,
 }
 
 impl Chat {
@@ -62,50 +62,34 @@ impl Chat {
                 return;
             }
         };
-        for part in self.snapshot_parts(cx, seq, page, state) {
-            cx.deliver(conn, &part);
-        }
-        self.subs.set(conn, ReaderPlace::Lagging { next: seq + 1 });
-        self.finish_join(cx, conn, seq + 1);
-        self.catch_up(cx, conn);
+        let parts = Parts::new(page, state);
+        self.subs.set(conn, ReaderPlace::SnapshotParts { seq, parts });
+        self.send_part(cx, conn);
     }
 
-    fn snapshot_parts(
-        &self,
-        cx: &Context,
-        seq: u64,
-        page: HistoryPage,
-        state: ChatState,
-    ) -> Vec<ControlEvent> {
-        let mut parts = Parts { parts: alloc::vec![Part::default()], bytes: 0, limit: cx.limits.page_bytes };
-        for frame in page.events {
-            let length = frame.len();
-            parts.room_for(length).events.push(raw(&frame));
-        }
-        // What waits may be large, so it is spread over as many parts as it needs.
-        for queued in state.queue {
-            let part = parts.room_for(queued.get().len());
-            part.state.get_or_insert_default().queue.push(queued);
-        }
-        for request in state.requests {
-            let part = parts.room_for(request.get().len());
-            part.state.get_or_insert_default().requests.push(request);
-        }
-        let last = parts.room_for(0).state.get_or_insert_default();
-        (last.turn, last.goal_state) = (state.turn, state.goal_state);
-        let count = parts.parts.len();
-        let mut before = page.before;
-        let event = |(number, part): (usize, Part)| ControlEvent::Snapshot {
+    /// Sends the next part of the snapshot. The one after it waits until the outbox has room again, so that a snapshot
+    /// of much takes no more of this process than a part of it.
+    pub(super) fn send_part(&mut self, cx: &mut Context, conn: ConnId) {
+        let Some((seq, (number, part))) = self.subs.next_part(conn, cx.limits.page_bytes) else { return };
+        let event = ControlEvent::Snapshot {
             chat_id: self.key.chat.clone(),
             epoch: self.epoch.clone(),
             seq,
-            part: u32::try_from(number).unwrap_or(u32::MAX),
-            more: number + 1 < count,
+            part: number,
+            more: part.more,
             events: part.events,
-            before: if number == 0 { before.take() } else { None },
+            before: part.before,
             state: part.state,
         };
-        parts.parts.into_iter().enumerate().map(event).collect()
+        cx.deliver(conn, &event);
+        if part.more {
+            cx.watch_drain(conn);
+            return;
+        }
+        self.subs.set(conn, ReaderPlace::Lagging { next: seq + 1 });
+        cx.fetched(conn);
+        self.finish_join(cx, conn, seq + 1);
+        self.catch_up(cx, conn);
     }
 
     /// Ends the replay once everything that belongs to it was taken.
@@ -158,49 +142,86 @@ impl Chat {
 
 impl Hub {
     pub(super) fn snapshot_found(&mut self, wanted: WantedSnapshot, page: Result<HistoryPage, Refusal>) {
-        let conn = wanted.conn;
-        self.with_chat(wanted.chat, |chat, cx| chat.snapshot_found(cx, wanted, page));
-        if let Some(state) = self.cx.conns.get_mut(&conn) {
-            state.fetching = false;
-            // The next one may come once this one has gone out.
-            self.cx.watch_drain(conn);
+        let (conn, reference, subscription) = (wanted.conn, wanted.chat, wanted.subscription);
+        self.with_chat(reference, |chat, cx| chat.snapshot_found(cx, wanted, page));
+        // Of one that goes out in parts, the last says so.
+        let sends_parts =
+            self.chats.get(&reference).is_some_and(|chat| chat.subs.sends_parts(conn, subscription));
+        if !sends_parts {
+            self.cx.fetched(conn);
         }
     }
 
     pub(super) fn history_found(&mut self, conn: ConnId, chat_id: ChatId, page: Option<HistoryPage>) {
-        let Some(page) = page else {
+        if let Some(page) = page {
+            let events = page.events.iter().map(raw).collect();
+            self.cx.deliver(conn, &ControlEvent::History { chat_id, events, before: page.before });
+        } else {
             let refusal = Refusal::new(ErrorCode::InvalidField, "before is no cursor of this chat");
             self.cx.refuse(conn, refusal.chat(&chat_id));
-            return;
-        };
-        let events = page.events.iter().map(raw).collect();
-        let event = ControlEvent::History { chat_id, events, before: page.before };
-        self.cx.deliver_frame(conn, encode_control(&event));
+        }
+        self.cx.fetched(conn);
     }
 }
 
-/// A snapshot on its way into frames of bounded length.
-struct Parts {
-    parts: Vec<Part>,
-    /// Bytes in the last part.
-    bytes: usize,
-    limit: usize,
+/// A snapshot on its way into frames of bounded length. What it holds is shared until it is sent.
+#[derive(Debug)]
+pub(super) struct Parts {
+    events: VecDeque<Frame>,
+    before: Option<String>,
+    state: StateAt,
+    sent: u32,
 }
 
-#[derive(Default)]
-struct Part {
+/// One frame of a snapshot.
+#[derive(Debug, Default)]
+pub(super) struct Part {
     events: Vec<Box<RawValue>>,
+    before: Option<String>,
     state: Option<ChatState>,
+    more: bool,
 }
 
 impl Parts {
-    /// The part that takes this many more bytes: the last one, or a new one. An empty part takes anything.
-    fn room_for(&mut self, bytes: usize) -> &mut Part {
-        if self.bytes > 0 && self.bytes + bytes > self.limit {
-            self.parts.push(Part::default());
-            self.bytes = 0;
-        }
-        self.bytes += bytes;
-        self.parts.last_mut().expect("there is a part from the beginning")
+    fn new(page: HistoryPage, state: StateAt) -> Self {
+        Self { events: page.events.into(), before: page.before, state, sent: 0 }
     }
+
+    /// The next part and its number: events, then what waits, then what is asked, each as far as it has room. A part
+    /// takes at least one of them, however large. The last one has the rest of the state.
+    pub(super) fn next(&mut self, limit: usize) -> (u32, Part) {
+        let number = self.sent;
+        self.sent = self.sent.saturating_add(1);
+        let mut part = Part { before: self.before.take(), more: true, ..Part::default() };
+        let mut bytes = 0;
+        while let Some(event) = take(&mut self.events, &mut bytes, limit) {
+            part.events.push(event);
+        }
+        if self.events.is_empty() {
+            while let Some(queued) = take(&mut self.state.queue, &mut bytes, limit) {
+                part.state.get_or_insert_default().queue.push(queued);
+            }
+        }
+        if self.events.is_empty() && self.state.queue.is_empty() {
+            while let Some(request) = take(&mut self.state.requests, &mut bytes, limit) {
+                part.state.get_or_insert_default().requests.push(request);
+            }
+            if self.state.requests.is_empty() && bytes <= limit {
+                let last = part.state.get_or_insert_default();
+                (last.turn, last.goal_state) = (self.state.turn.take(), self.state.goal_state.take());
+                part.more = false;
+            }
+        }
+        (number, part)
+    }
+}
+
+/// The first of these frames, if a part that has so many bytes takes it.
+fn take(frames: &mut VecDeque<Frame>, bytes: &mut usize, limit: usize) -> Option<Box<RawValue>> {
+    let length = frames.front()?.len();
+    if *bytes > 0 && *bytes + length > limit {
+        return None;
+    }
+    *bytes += length;
+    frames.pop_front().map(|frame| raw(&frame))
 }

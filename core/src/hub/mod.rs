@@ -204,6 +204,7 @@ impl Hub {
 
     /// Shares half an outbox among the chats that the connection lags in, each of them first in turn.
     fn feed(&mut self, conn: ConnId) {
+        self.cx.fetch_page(conn);
         let Some(state) = self.cx.conns.get(&conn) else { return };
         let (before, after): (Vec<ChatRef>, Vec<ChatRef>) =
             state.chats.iter().partition(|chat| state.fed.is_some_and(|fed| **chat <= fed));
@@ -287,8 +288,14 @@ impl Hub {
                 self.with_chat(chat, |chat, cx| chat.page_failed(cx, next, numbering, &refusal));
             }
             Asked::Snapshot(wanted) => self.snapshot_found(wanted, Err(refusal)),
-            Asked::History { conn, chat_id } => self.cx.refuse(conn, refusal.chat(&chat_id)),
-            Asked::Chats { conn } => self.cx.refuse(conn, refusal),
+            Asked::History { conn, chat_id } => {
+                self.cx.refuse(conn, refusal.chat(&chat_id));
+                self.cx.fetched(conn);
+            }
+            Asked::Chats { conn } => {
+                self.cx.refuse(conn, refusal);
+                self.cx.fetched(conn);
+            }
         }
     }
 

@@ -10,12 +10,14 @@ use super::{
     chat::{Chat, unreadable},
     context::{Asked, Context, Errand, Refusal},
     io::Recipients,
+    join::{Part, Parts},
     pace::Pace,
+    view::StateAt,
 };
 use crate::{
     ids::{ConnId, Cursor},
     journal::{LogEvent, Query},
-    wire::{ChatState, ControlEvent, ErrorCode, Frame, MessageAccepted, UpdateScope, encode_control},
+    wire::{ControlEvent, ErrorCode, Frame, MessageAccepted, UpdateScope, encode_control},
 };
 
 #[derive(Debug, Default)]
@@ -66,11 +68,16 @@ pub(super) enum ReaderPlace {
     /// A snapshot as of this number comes first, as soon as there is room.
     SnapshotDue {
         seq: u64,
-        state: ChatState,
+        state: StateAt,
     },
     /// The journal was asked for its events.
     SnapshotAsked {
         seq: u64,
+    },
+    /// The next of its parts comes as soon as there is room.
+    SnapshotParts {
+        seq: u64,
+        parts: Parts,
     },
 }
 
@@ -84,12 +91,21 @@ impl ReaderPlace {
         match self {
             Self::Live => None,
             Self::Lagging { next } | Self::Paged { next } => Some(*next),
-            Self::SnapshotDue { seq, .. } | Self::SnapshotAsked { seq } => Some(seq + 1),
+            Self::SnapshotDue { seq, .. } | Self::SnapshotAsked { seq } | Self::SnapshotParts { seq, .. } => {
+                Some(seq + 1)
+            }
         }
     }
 }
 
 impl Subscription {
+    /// The rest of a snapshot that goes out is not sent any more: the next one may begin.
+    fn give_up_parts(&self, cx: &mut Context, conn: ConnId) {
+        if matches!(self.place, ReaderPlace::SnapshotParts { .. }) {
+            cx.fetched(conn);
+        }
+    }
+
     /// Forgets what was taken: nobody refused it until now.
     fn forget_taken(&mut self, inputs: u64) {
         self.own.retain(|_, own| own.offered.is_none_or(|input| input >= inputs));
@@ -162,12 +178,25 @@ impl Subscriptions {
     }
 
     /// Takes the state out of a snapshot that is due.
-    pub(super) fn take_snapshot(&mut self, conn: ConnId) -> Option<(u64, u64, ChatState)> {
+    pub(super) fn take_snapshot(&mut self, conn: ConnId) -> Option<(u64, u64, StateAt)> {
         let sub = self.map.get_mut(&conn)?;
         let ReaderPlace::SnapshotDue { seq, state } = &mut sub.place else { return None };
         let taken = (sub.id, *seq, core::mem::take(state));
         sub.place = ReaderPlace::SnapshotAsked { seq: taken.1 };
         Some(taken)
+    }
+
+    /// The next part of a snapshot that goes out, with its number, and the place that the snapshot is of.
+    pub(super) fn next_part(&mut self, conn: ConnId, limit: usize) -> Option<(u64, (u32, Part))> {
+        let sub = self.map.get_mut(&conn)?;
+        let ReaderPlace::SnapshotParts { seq, parts } = &mut sub.place else { return None };
+        Some((*seq, parts.next(limit)))
+    }
+
+    /// Whether parts of a snapshot are still to be sent to this subscription.
+    pub(super) fn sends_parts(&self, conn: ConnId, subscription: u64) -> bool {
+        let sub = self.map.get(&conn).filter(|sub| sub.id == subscription);
+        sub.is_some_and(|sub| matches!(sub.place, ReaderPlace::SnapshotParts { .. }))
     }
 
     pub(super) fn set(&mut self, conn: ConnId, place: ReaderPlace) {
@@ -242,6 +271,7 @@ impl Chat {
             after_join: Vec::new(),
         };
         if let Some(mut earlier) = self.subs.remove(conn) {
+            earlier.give_up_parts(cx, conn);
             // Answers that it may still wait for. What was taken before comes as `user_message` now.
             subscription.after_join = earlier.late_answers(start, cx.inputs);
             subscription.own = earlier.own;
@@ -252,6 +282,7 @@ impl Chat {
 
     pub(super) fn unsubscribe(&mut self, cx: &mut Context, conn: ConnId) {
         if let Some(mut earlier) = self.subs.remove(conn) {
+            earlier.give_up_parts(cx, conn);
             for answer in earlier.late_answers(u64::MAX, cx.inputs) {
                 cx.deliver_frame(conn, answer);
             }
@@ -271,7 +302,9 @@ impl Chat {
                 self.finish_join(cx, conn, next);
                 self.subs.set(conn, ReaderPlace::Live);
             }
-            ReaderPlace::Lagging { .. } | ReaderPlace::SnapshotDue { .. } => cx.watch_drain(conn),
+            ReaderPlace::Lagging { .. }
+            | ReaderPlace::SnapshotDue { .. }
+            | ReaderPlace::SnapshotParts { .. } => cx.watch_drain(conn),
             ReaderPlace::Live | ReaderPlace::Paged { .. } | ReaderPlace::SnapshotAsked { .. } => {}
         }
     }
@@ -291,7 +324,8 @@ impl Chat {
             ReaderPlace::Lagging { .. }
             | ReaderPlace::Paged { .. }
             | ReaderPlace::SnapshotDue { .. }
-            | ReaderPlace::SnapshotAsked { .. } => {}
+            | ReaderPlace::SnapshotAsked { .. }
+            | ReaderPlace::SnapshotParts { .. } => {}
         }
         cx.watch_drain(conn);
     }
@@ -307,6 +341,11 @@ impl Chat {
             ReaderPlace::SnapshotDue { .. } => {
                 self.ask_snapshot(cx, conn);
                 room
+            }
+            // A part takes what half an outbox has, and perhaps some more.
+            ReaderPlace::SnapshotParts { .. } => {
+                self.send_part(cx, conn);
+                0
             }
             ReaderPlace::Lagging { next } => self.feed_from(cx, conn, next, room),
             ReaderPlace::Live | ReaderPlace::Paged { .. } | ReaderPlace::SnapshotAsked { .. } => room,

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use crate::{
     ids::{RequestId, TurnId},
     journal::ChatRecord,
-    wire::{ChatBody, ChatState, Frame, GoalState, RunningTurn},
+    wire::{ChatBody, Frame, GoalState, RunningTurn},
 };
 
 #[derive(Debug, Default)]
@@ -17,6 +17,15 @@ pub(super) struct View {
     queue: VecDeque<(TurnId, Frame)>,
     requests: Vec<(RequestId, Frame)>,
     goal: GoalState,
+}
+
+/// A chat's state at some place of its log, until it is sent.
+#[derive(Debug, Default)]
+pub(super) struct StateAt {
+    pub(super) turn: Option<RunningTurn>,
+    pub(super) queue: VecDeque<Frame>,
+    pub(super) requests: VecDeque<Frame>,
+    pub(super) goal_state: Option<GoalState>,
 }
 
 impl View {
@@ -99,12 +108,12 @@ impl View {
         Some(&self.goal).filter(|goal| goal.active)
     }
 
-    /// The state for a snapshot.
-    pub(super) fn state(&self) -> ChatState {
-        ChatState {
+    /// The state for a snapshot. Its events are shared with this view and with other snapshots.
+    pub(super) fn state(&self) -> StateAt {
+        StateAt {
             turn: self.turn().cloned(),
-            queue: self.queue.iter().map(|(_, frame)| raw(frame)).collect(),
-            requests: self.requests.iter().map(|(_, frame)| raw(frame)).collect(),
+            queue: self.queue.iter().map(|(_, frame)| frame.clone()).collect(),
+            requests: self.requests.iter().map(|(_, frame)| frame.clone()).collect(),
             goal_state: self.active_goal().cloned(),
         }
     }
