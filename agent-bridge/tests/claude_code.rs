@@ -120,7 +120,7 @@ async fn tools(place: &Place) {
     bench.prompt("tool:touch made-by-agent && echo did-it");
     let request = bench.request().await;
     assert!(!place.workspace().join("made-by-agent").exists(), "nothing is done before it is allowed");
-    bench.answer(request, Answer::Allow);
+    bench.answer(request, Answer::Allow { input_sha256: None });
     let turn = bench.turn().await;
     assert!(turn.text().ends_with("tool said: did-it"), "{}", turn.text());
     assert!(place.workspace().join("made-by-agent").exists());
@@ -135,7 +135,7 @@ async fn tools(place: &Place) {
     let file = place.workspace().join("notes.txt");
     bench.prompt(&format!("write:{}", file.display()));
     let request = bench.request().await;
-    bench.answer(request, Answer::Allow);
+    bench.answer(request, Answer::Allow { input_sha256: None });
     let turn = bench.turn().await;
     let edits = turn.0.iter().find_map(|event| match event {
         AgentEvent::FileEdit { edits } => Some(edits[0].clone()),
@@ -178,7 +178,7 @@ async fn cancels(place: &Place) {
 
     bench.prompt("tool:touch begun; until [ -e gate ]; do sleep 2; done");
     let request = bench.request().await;
-    bench.answer(request, Answer::Allow);
+    bench.answer(request, Answer::Allow { input_sha256: None });
     eventually("the tool runs", || sleeping(&place.mark)).await;
     bench.cancel();
     assert_eq!(bench.turn().await.end().0, Outcome::Cancelled);
@@ -186,7 +186,7 @@ async fn cancels(place: &Place) {
 
     bench.prompt("tool:touch begun; until [ -e gate ]; do sleep 2; done");
     let request = bench.request().await;
-    bench.answer(request, Answer::Allow);
+    bench.answer(request, Answer::Allow { input_sha256: None });
     eventually("the tool runs", || sleeping(&place.mark)).await;
     bench.stop().await;
     assert!(alive(&place.mark).is_empty(), "the tool is gone, too");

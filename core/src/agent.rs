@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::{
     ids::{RequestId, TurnId},
-    wire::{Answer, Cost, FileEdit, Outcome, PermissionRequest, Question, TurnError, Usage},
+    wire::{Answer, Cost, FileEdit, NoticeLevel, Outcome, Question, TurnError, Usage},
 };
 
 /// One life of an agent. What an ended one still says is recognised by it and dropped.
@@ -91,13 +91,22 @@ pub enum AgentEvent {
         edits: Vec<FileEdit>,
     },
     /// Leave is asked to use a tool.
-    Permission(PermissionRequest),
-    /// The person is asked something.
+    Permission(PermissionAsk),
+    /// The person is asked something. Its `request_id` is the agent's own, as in [`PermissionAsk`].
     Question(Question),
     /// A request no longer stands.
     Withdrawn {
-        /// Which one.
+        /// The agent's own id of the request.
         request_id: RequestId,
+    },
+    /// Something that a person should know and that is part of no answer.
+    Notice {
+        /// How grave it is.
+        level: NoticeLevel,
+        /// Stable, for programs: see the table in `docs/protocol.md`.
+        code: String,
+        /// One or two sentences, for people.
+        text: String,
     },
     /// The model that answers.
     Model {
@@ -139,11 +148,28 @@ impl fmt::Debug for AgentEvent {
             Self::Permission(_) => "Permission",
             Self::Question(_) => "Question",
             Self::Withdrawn { .. } => "Withdrawn",
+            Self::Notice { .. } => "Notice",
             Self::Model { .. } => "Model",
             Self::Session { .. } => "Session",
             Self::TurnEnded { .. } => "TurnEnded",
         })
     }
+}
+
+/// Leave that an agent asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PermissionAsk {
+    /// The agent's own id of it, unique among its open requests. It never reaches a client: the hub gives each
+    /// request an id of the chat.
+    pub request_id: RequestId,
+    /// The tool, as the agent names it.
+    pub tool: String,
+    /// What the agent wants to pass to the tool, as JSON text. An answer grants exactly this.
+    pub input: String,
+    /// What the agent says it is for.
+    pub description: Option<String>,
+    /// The tool use that waits for it.
+    pub call_id: Option<String>,
 }
 
 /// What an agent said since its last records, decoded.
@@ -184,9 +210,9 @@ pub enum AgentCommand {
     Answer {
         /// Names this command.
         id: CommandId,
-        /// The request.
+        /// The agent's own id of the request.
         request_id: RequestId,
-        /// The answer.
+        /// The answer. One that allows has the hash of the input that it allows.
         answer: Answer,
     },
 }
@@ -224,19 +250,6 @@ pub enum AgentExit {
     StartFailed(TurnError),
     /// It went away: a turn that was open is interrupted.
     Gone(TurnError),
-    /// One that was taken up from an earlier gateway went away, or was dead all the while, and had not taken the prompt
-    /// that this gateway sent: another life is given that. The runtime makes this of [`Gone`](Self::Gone).
-    Unprompted(TurnError),
     /// It was told to stop and did.
     Stopped,
-}
-
-impl AgentExit {
-    /// The same of an agent that has not taken the prompt that it was sent.
-    pub fn unprompted(self) -> Self {
-        match self {
-            Self::Gone(error) => Self::Unprompted(error),
-            exit @ (Self::StartFailed(_) | Self::Unprompted(_) | Self::Stopped) => exit,
-        }
-    }
 }

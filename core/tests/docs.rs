@@ -37,7 +37,7 @@ macro_rules! codes {
 
 codes! {
     Malformed, UnknownType, Unsupported, MissingField, InvalidField, TooLarge, UnknownChat, UnknownTurn,
-    UnknownRequest, AlreadyResolved, TurnConflict, QueueFull, RateLimited, LimitReached, Unauthorized, Unavailable, Damaged,
+    UnknownRequest, AlreadyResolved, InputUnseen, TurnConflict, QueueFull, RateLimited, LimitReached, Unauthorized, Unavailable, Damaged,
     TooSlow, ShuttingDown, Internal,
 }
 

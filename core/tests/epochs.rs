@@ -39,6 +39,7 @@ fn an_attach_gets_the_earlier_epochs_as_a_snapshot() {
         requests: Vec::new(),
         open_work: OpenWork::default(),
         last_command: 0,
+        last_request: 0,
         agent: None,
         commands: Vec::new(),
     };

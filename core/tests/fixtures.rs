@@ -35,6 +35,7 @@ kinds!(CLIENT, client_kind, ClientEnvelope {
     Message => "message",
     Cancel => "cancel",
     Respond => "respond",
+    RequestInput => "request_input",
     SetGoalState => "set_goal_state",
     ListChats => "list_chats",
     History => "history",
@@ -55,6 +56,7 @@ kinds!(CHAT, chat_kind, ChatBody {
     Message => "message",
     ToolEvent => "tool_event",
     FileEdit => "file_edit",
+    Notice => "notice",
     PermissionRequest => "permission_request",
     Question => "question",
     RequestResolved => "request_resolved",
@@ -75,6 +77,7 @@ kinds!(CONTROL, control_kind, ControlEvent {
     RuntimeModelUpdated => "runtime_model_updated",
     Chats => "chats",
     History => "history",
+    RequestInput => "request_input",
     Pong => "pong",
     Error => "error",
 });

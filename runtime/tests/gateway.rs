@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use switchboard_core::{
     Limits, Peer,
-    agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords, StreamId},
-    ids::Principal,
-    wire::{Frame, Outcome, PermissionRequest},
+    agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords, PermissionAsk, StreamId},
+    ids::{Principal, RequestId},
+    wire::{Frame, Outcome},
 };
 use switchboard_runtime::{Agent, Connection, Gateway, Memory, Next, Order, Running, Seat};
 use tokio::time::timeout;
@@ -271,11 +271,14 @@ impl Agent for Deaf {
     }
 }
 
-fn asked(number: u64) -> PermissionRequest {
-    serde_json::from_value(json!({
-        "request_id": format!("r{number}"), "tool": "Bash", "input": {},
-    }))
-    .unwrap()
+fn asked(number: u64) -> PermissionAsk {
+    PermissionAsk {
+        request_id: RequestId::parse(&format!("r{number}")).unwrap(),
+        tool: "Bash".to_owned(),
+        input: "{}".to_owned(),
+        description: None,
+        call_id: None,
+    }
 }
 
 fn with_one_place() -> Limits {

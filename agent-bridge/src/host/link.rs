@@ -1,6 +1,6 @@
 //! The host's end of the socket: one gateway at a time, records out, messages in.
 
-use std::{io, os::fd::AsFd as _, sync::Arc};
+use std::{io, sync::Arc};
 
 use bytes::BytesMut;
 use rustix::process::geteuid;
@@ -12,7 +12,6 @@ use tokio::{
 };
 
 use super::{
-    lending,
     protocol::{HostHello, Kind, ToHost, VERSION, host_frame},
     socket::{self, ReadHalf, WriteHalf},
     spool::Spool,
@@ -59,8 +58,7 @@ async fn accept(listener: UnixListener, spool: Arc<Spool>, limits: BridgeLimits,
         if !socket.peer_cred().is_ok_and(|peer| peer.uid() == geteuid().as_raw()) {
             continue;
         }
-        let Ok(Ok(Some((mut link, version, from)))) = timeout(limits.host.start, hear_hello(socket)).await
-        else {
+        let Ok(Ok((mut link, version, from))) = timeout(limits.host.start, hear_hello(socket)).await else {
             continue;
         };
         if version != VERSION {
@@ -111,19 +109,15 @@ struct Link {
     longest: usize,
 }
 
-/// Receives the hello. Gives its version, and the position from which records are wanted; none where the connection was
-/// for the pipe that is lent, which is sent here.
-async fn hear_hello(socket: UnixStream) -> io::Result<Option<(Link, u32, u64)>> {
+/// Hears the hello. Gives its version, and the position from which records are wanted.
+async fn hear_hello(socket: UnixStream) -> io::Result<(Link, u32, u64)> {
     let (read, write) = socket::split(socket.into_std()?)?;
     let mut link = Link { read, write, buffer: BytesMut::new(), longest: HELLO_BYTES };
-    match next(&mut link.read, &mut link.buffer, link.longest).await? {
-        Some(ToHost::Hello { version, from }) => Ok(Some((link, version, from))),
-        Some(ToHost::Take(lent)) => {
-            socket::send_descriptor(&link.write, lending::reopen(&lent)?.as_fd())?;
-            Ok(None)
-        }
-        Some(_) | None => Err(io::ErrorKind::InvalidData.into()),
-    }
+    let Some(ToHost::Hello { version, from }) = next(&mut link.read, &mut link.buffer, link.longest).await?
+    else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    Ok((link, version, from))
 }
 
 impl Link {

@@ -1,11 +1,6 @@
 //! What a host lends: the agent's output, read here without taking it out of its pipe.
 
-use std::{
-    collections::VecDeque,
-    io::{self, Write as _},
-    os::fd::OwnedFd,
-    time::Duration,
-};
+use std::{collections::VecDeque, io, time::Duration};
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -16,9 +11,7 @@ use crate::{
     driver::process::until,
     host::{
         lines,
-        place::Place,
         protocol::{CommandHead, CommandPlace, Lent, ToHost},
-        socket,
     },
 };
 
@@ -154,21 +147,9 @@ pub(super) struct Loan {
 }
 
 impl Loan {
-    /// Has the pipe sent by its host. Waits for it no longer than this.
-    pub(super) async fn take(place: Place, lent: Lent, longest: Duration) -> io::Result<Self> {
-        // A connection of its own, and blocking calls: descriptors are lost on those who read as from a pipe.
-        let taken = tokio::task::spawn_blocking(move || {
-            let mut socket = place.connect()?;
-            socket.set_read_timeout(Some(longest))?;
-            socket.set_write_timeout(Some(longest))?;
-            socket.write_all(&ToHost::Take(lent).encode())?;
-            socket::receive_descriptor(&socket)
-        });
-        Self::new(taken.await.map_err(io::Error::other)??, &lent)
-    }
-
-    fn new(pipe: OwnedFd, lent: &Lent) -> io::Result<Self> {
-        let peek = Peek::new(pipe, lent)?;
+    /// Finds the pipe.
+    pub(super) fn open(lent: &Lent) -> io::Result<Self> {
+        let peek = Peek::open(lent)?;
         if peek.capacity() < LEAST_CAPACITY {
             return Err(io::ErrorKind::Unsupported.into());
         }
@@ -306,10 +287,7 @@ mod tests {
     use rustix::pipe::fcntl_setpipe_size;
 
     use super::*;
-    use crate::host::{
-        lending::reopen,
-        protocol::{Action, Told},
-    };
+    use crate::host::protocol::{Action, Told};
 
     const CAPACITY: usize = 64 * 1024;
 
@@ -317,19 +295,20 @@ mod tests {
     fn lent(reader: &PipeReader) -> Lent {
         let descriptor = reader.as_raw_fd();
         let metadata = std::fs::metadata(format!("/proc/self/fd/{descriptor}")).unwrap();
-        Lent { descriptor, device: metadata.dev(), inode: metadata.ino(), next: 1 }
+        Lent {
+            pid: std::process::id().cast_signed(),
+            descriptor,
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            next: 1,
+        }
     }
 
     fn loan() -> (PipeReader, PipeWriter, Loan) {
         let (reader, writer) = pipe().unwrap();
         fcntl_setpipe_size(&reader, CAPACITY).unwrap();
-        let loan = open(&lent(&reader)).unwrap();
+        let loan = Loan::open(&lent(&reader)).unwrap();
         (reader, writer, loan)
-    }
-
-    /// What a host does, and then a gateway.
-    fn open(lent: &Lent) -> io::Result<Loan> {
-        Loan::new(reopen(lent)?.into(), lent)
     }
 
     /// All whole lines that are there.
@@ -411,13 +390,16 @@ mod tests {
     async fn another_pipe_is_not_taken_for_the_one_that_is_lent() {
         let (reader, _writer) = pipe().unwrap();
         let right = lent(&reader);
-        open(&right).unwrap();
-        for wrong in [Lent { inode: right.inode + 1, ..right }, Lent { descriptor: 9999, ..right }] {
-            assert!(open(&wrong).is_err(), "{wrong:?}");
-            assert!(Loan::new(reopen(&right).unwrap().into(), &wrong).is_err() || wrong.inode == right.inode);
+        Loan::open(&right).unwrap();
+        for wrong in [
+            Lent { inode: right.inode + 1, ..right },
+            Lent { pid: -1, ..right },
+            Lent { descriptor: 9999, ..right },
+        ] {
+            assert!(Loan::open(&wrong).is_err(), "{wrong:?}");
         }
         fcntl_setpipe_size(&reader, 4096).unwrap();
-        assert!(open(&right).is_err(), "too small");
+        assert!(Loan::open(&right).is_err(), "too small");
     }
 
     #[test]

@@ -74,7 +74,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             bench.prompt("x");
             let request = bench.request().await;
             let mut bench = bench.crash_and_adopt().await;
-            bench.answer(request, Answer::Allow);
+            bench.answer(request, Answer::Allow { input_sha256: None });
             // It may or may not have got there: it is told again.
             let mut bench = bench.crash_and_adopt().await;
             assert_eq!(bench.turn().await.text(), "thanks");
@@ -100,7 +100,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             for command in &again {
                 bench.order(Order::Command(command.clone()));
             }
-            bench.answer(request, Answer::Allow);
+            bench.answer(request, Answer::Allow { input_sha256: None });
             let answer = bench.log.commands.last().cloned().unwrap();
             bench.order(Order::Command(answer));
             bench.turn().await;
@@ -120,7 +120,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             bench.prompt("x");
             let mut bench = bench.crash_and_adopt().await;
             let request = bench.request().await;
-            bench.answer(request, Answer::Allow);
+            bench.answer(request, Answer::Allow { input_sha256: None });
             assert_eq!(bench.turn().await.text(), "thanks");
             bench.stop().await;
             assert_eq!(heard(&place, r#""type":"user""#), 1);
@@ -367,7 +367,7 @@ done"#;
             // Wherever the end of the one and the prompt of the other are by then.
             let mut bench = bench.crash_and_adopt().await;
             let request = bench.request().await;
-            bench.answer(request, Answer::Allow);
+            bench.answer(request, Answer::Allow { input_sha256: None });
             let turn = bench.turn().await;
             assert_eq!((turn.text(), turn.end().0), ("thanks".to_owned(), Outcome::Completed));
             let asked = bench.log.events.iter().filter(|event| matches!(event, AgentEvent::Permission(_)));
@@ -379,7 +379,7 @@ done"#;
             let mut bench = Bench::begin(place.stub(NOTING));
             bench.prompt("x");
             let request = bench.request().await;
-            bench.answer(request, Answer::Allow);
+            bench.answer(request, Answer::Allow { input_sha256: None });
             bench.lose(1).await;
             bench.prompt("y");
             eventually("it has begun the next", || heard(&place, r#""type":"user""#) == 2).await;
@@ -389,7 +389,7 @@ done"#;
             assert_eq!(bench.turn().await.text(), "thanks");
             bench.prompt("z");
             let request = bench.request().await;
-            bench.answer(request, Answer::Allow);
+            bench.answer(request, Answer::Allow { input_sha256: None });
             assert_eq!(bench.turn().await.text(), "thanks");
             bench.stop().await;
             assert_eq!((heard(&place, r#""type":"user""#), heard(&place, "interrupt")), (3, 1));

@@ -70,7 +70,7 @@ pub(crate) fn trials() -> Vec<Trial> {
                     });
                     if let Some(request) = request.filter(|_| !answered) {
                         answered = true;
-                        bench.answer(request, Answer::Allow);
+                        bench.answer(request, Answer::Allow { input_sha256: None });
                     }
                     if matches!(bench.log.events[from..].last(), Some(AgentEvent::TurnEnded { .. })) {
                         break;

@@ -52,7 +52,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             let mut bench = Bench::begin(place.demo());
             bench.prompt("permission rm -rf pretend");
             let request = bench.request().await;
-            bench.answer(request, Answer::Allow);
+            bench.answer(request, Answer::Allow { input_sha256: None });
             assert!(bench.turn().await.text().contains("`rm -rf pretend`"));
             bench.prompt("slow 1000");
             bench.speaks().await;

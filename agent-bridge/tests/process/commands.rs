@@ -77,7 +77,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             let mut bench = Bench::begin(place.demo(), None);
             bench.prompt("permission rm -rf pretend");
             let request = bench.request().await;
-            bench.answer(request, Answer::Allow);
+            bench.answer(request, Answer::Allow { input_sha256: None });
             let turn = bench.turn().await;
             assert!(turn.text().contains("`rm -rf pretend`"), "{}", turn.text());
             assert_eq!(tool_results(&turn), [true]);
@@ -112,7 +112,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             let mut bench = Bench::begin(place.demo(), None);
             bench.prompt("edit");
             let request = bench.request().await;
-            bench.answer(request, Answer::Allow);
+            bench.answer(request, Answer::Allow { input_sha256: None });
             let turn = bench.turn().await;
             let edits: Vec<_> = turn
                 .0

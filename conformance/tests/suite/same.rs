@@ -4,9 +4,9 @@
 use switchboard_conformance::{Client, Heard, Lab, Received, Site, Transcript, WAIT, World};
 use switchboard_core::{
     Limits,
-    agent::{AgentCommand, AgentEvent, StreamId},
+    agent::{AgentCommand, AgentEvent, PermissionAsk, StreamId},
     ids::{Principal, RequestId},
-    wire::{Outcome, PermissionRequest},
+    wire::Outcome,
 };
 use tokio::time::timeout;
 
@@ -94,13 +94,12 @@ fn whole() -> String {
 }
 
 fn permission() -> AgentEvent {
-    AgentEvent::Permission(PermissionRequest {
+    AgentEvent::Permission(PermissionAsk {
         request_id: RequestId::parse("r1").unwrap(),
         tool: "Bash".to_owned(),
-        input: serde_json::json!({ "command": "ls" }),
+        input: r#"{"command":"ls"}"#.to_owned(),
         description: Some("Look around".to_owned()),
         call_id: None,
-        truncated: false,
     })
 }
 

@@ -1,10 +1,6 @@
 //! A chat: what it holds, and the order in which it takes what clients want of it.
 
-use alloc::{
-    boxed::Box,
-    collections::{BTreeMap, VecDeque},
-    string::String,
-};
+use alloc::{boxed::Box, collections::VecDeque, string::String};
 
 use bytes::Bytes;
 
@@ -16,6 +12,7 @@ use super::{
     io::ChatRef,
     log::{Draft, Effect, Origin, Pending},
     repair::Broken,
+    requests::Requests,
     ring::Ring,
     seat::Seat,
     subscription::Subscriptions,
@@ -23,14 +20,11 @@ use super::{
     view::View,
 };
 use crate::{
-    agent::{AgentCommand, AgentRun, CommandId},
+    agent::{AgentRun, CommandId},
     ids::{ChatKey, ConnId, Cursor, Epoch, RequestId, TurnId},
     journal::{Change, ChatRecord, PageStart, Query},
-    wire::{Answer, ChatBody, ControlEvent, ErrorCode, GoalState, Resolution, UpdateScope},
+    wire::{Answer, ChatBody, ControlEvent, ErrorCode, GoalState, UpdateScope},
 };
-
-/// Requests remembered after they were closed, so that a late answer hears `already_resolved`.
-const CLOSED_REQUESTS: usize = 64;
 
 pub(super) struct Chat {
     pub(super) key: ChatKey,
@@ -51,8 +45,7 @@ pub(super) struct Chat {
     pub(super) view: View,
     pub(super) turns: VecDeque<Turn>,
     pub(super) active: Option<Active>,
-    pub(super) requests: BTreeMap<RequestId, bool>,
-    pub(super) closed_requests: VecDeque<RequestId>,
+    pub(super) requests: Requests,
     pub(super) goal: GoalState,
     pub(super) title: Option<String>,
     pub(super) model: Option<String>,
@@ -115,6 +108,10 @@ pub(super) enum Wanted {
         request_id: RequestId,
         answer: Answer,
     },
+    RequestInput {
+        request_id: RequestId,
+        offset: u64,
+    },
     SetGoal {
         goal_state: GoalState,
     },
@@ -146,8 +143,7 @@ impl Chat {
             view: View::default(),
             turns: VecDeque::new(),
             active: None,
-            requests: BTreeMap::new(),
-            closed_requests: VecDeque::new(),
+            requests: Requests::default(),
             goal: GoalState::default(),
             title: None,
             model: None,
@@ -250,6 +246,7 @@ impl Chat {
             | Wanted::Cancel { .. }
             | Wanted::Stop { .. }
             | Wanted::Respond { .. }
+            | Wanted::RequestInput { .. }
             | Wanted::SetGoal { .. }
             | Wanted::History { .. }
             | Wanted::Rename { .. }
@@ -262,6 +259,9 @@ impl Chat {
             Wanted::Respond { request_id, answer } => {
                 self.respond(cx, conn, &request_id, answer).map_err(|refusal| refusal.request(&request_id))
             }
+            Wanted::RequestInput { request_id, offset } => self
+                .request_input(cx, conn, &request_id, offset)
+                .map_err(|refusal| refusal.request(&request_id)),
             Wanted::SetGoal { goal_state } => self.set_goal(cx, conn, goal_state),
             Wanted::History { before, limit } => self.history(cx, conn, before, limit),
             Wanted::Rename { title } => self.rename(cx, conn, title),
@@ -318,65 +318,6 @@ impl Chat {
         self.stage(cx, draft);
     }
 
-    fn respond(
-        &mut self,
-        cx: &mut Context,
-        conn: ConnId,
-        request_id: &RequestId,
-        answer: Answer,
-    ) -> Result<(), Refusal> {
-        let Some(is_question) = self.requests.get(request_id).copied() else {
-            return Err(if self.closed_requests.contains(request_id) {
-                Refusal::new(ErrorCode::AlreadyResolved, "this request is already resolved")
-            } else {
-                Refusal::new(ErrorCode::UnknownRequest, "no such request in this chat")
-            });
-        };
-        let resolution = match (&answer, is_question) {
-            (Answer::Allow, false) => Resolution::Allowed,
-            (Answer::Deny { .. }, _) => Resolution::Denied,
-            (Answer::Answer { .. }, true) => Resolution::Answered,
-            (Answer::Allow, true) => {
-                return Err(Refusal::new(ErrorCode::InvalidField, "a question takes 'answer' or 'deny'"));
-            }
-            (Answer::Answer { .. }, false) => {
-                return Err(Refusal::new(ErrorCode::InvalidField, "a permission takes 'allow' or 'deny'"));
-            }
-        };
-        self.refuse_while_broken()?;
-        let mut draft = Draft::new();
-        let client_id = cx.conns.get(&conn).map(|conn| conn.client_id.clone());
-        self.close_request(cx, &mut draft, request_id, resolution, client_id);
-        let command =
-            AgentCommand::Answer { id: self.next_command(), request_id: request_id.clone(), answer };
-        draft.command(command);
-        self.stage(cx, draft);
-        Ok(())
-    }
-
-    /// Closes an open request within a draft; the turn's clock goes on from here.
-    pub(super) fn close_request(
-        &mut self,
-        cx: &Context,
-        draft: &mut Draft,
-        request_id: &RequestId,
-        resolution: Resolution,
-        client_id: Option<String>,
-    ) {
-        if self.requests.remove(request_id).is_none() {
-            return;
-        }
-        self.closed_requests.push_back(request_id.clone());
-        if self.closed_requests.len() > CLOSED_REQUESTS {
-            self.closed_requests.pop_front();
-        }
-        if let Some(active) = &mut self.active {
-            active.progress(cx.now.ticks_ms);
-        }
-        let body = ChatBody::RequestResolved { request_id: request_id.clone(), resolution, client_id };
-        draft.push(self.active_turn_id().as_ref(), body);
-    }
-
     fn set_goal(&mut self, cx: &mut Context, conn: ConnId, goal_state: GoalState) -> Result<(), Refusal> {
         self.refuse_while_broken()?;
         // Each is kept in the log, as a message is.
@@ -424,6 +365,7 @@ impl Wanted {
             Self::Attach { .. }
             | Self::Detach
             | Self::Respond { .. }
+            | Self::RequestInput { .. }
             | Self::SetGoal { .. }
             | Self::History { .. }
             | Self::Rename { .. }

@@ -141,6 +141,9 @@ impl Hub {
             ClientEnvelope::Respond { chat_id, request_id, answer } => {
                 self.want(id, chat_id, Wanted::Respond { request_id, answer });
             }
+            ClientEnvelope::RequestInput { chat_id, request_id, offset } => {
+                self.want(id, chat_id, Wanted::RequestInput { request_id, offset });
+            }
             ClientEnvelope::SetGoalState { chat_id, goal_state } => {
                 self.want(id, chat_id, Wanted::SetGoal { goal_state });
             }

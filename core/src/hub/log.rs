@@ -6,6 +6,7 @@ use super::{
     chat::{Chat, Phase},
     context::{Context, Errand},
     io::{Output, Recipients},
+    requests::Requests,
 };
 use crate::{
     agent::AgentCommand,
@@ -109,6 +110,7 @@ fn durability(events: &[Staged], changes: &[Change]) -> Durability {
                     ChatBody::StreamEnd { .. }
                         | ChatBody::ReasoningEnd { .. }
                         | ChatBody::Message { .. }
+                        | ChatBody::Notice { .. }
                         | ChatBody::ToolEvent { .. }
                         | ChatBody::FileEdit { .. }
                 )
@@ -125,7 +127,7 @@ fn durability(events: &[Staged], changes: &[Change]) -> Durability {
 }
 
 /// The changes that follow from events, so that the two can never disagree.
-fn implied(event: &Staged) -> Option<Change> {
+fn implied(requests: &Requests, event: &Staged) -> Option<Change> {
     match (event.body()?, &event.turn_id) {
         (ChatBody::TurnStarted { .. }, Some(turn_id)) => {
             Some(Change::TurnStarted { turn_id: turn_id.clone() })
@@ -133,16 +135,10 @@ fn implied(event: &Staged) -> Option<Change> {
         (ChatBody::TurnEnd { outcome, .. }, Some(turn_id)) => {
             Some(Change::TurnEnded { turn_id: turn_id.clone(), outcome: *outcome })
         }
-        (ChatBody::PermissionRequest(request), _) => Some(Change::RequestOpened {
-            request_id: request.request_id.clone(),
-            question: false,
-            frame: event.frame.clone(),
-        }),
-        (ChatBody::Question(question), _) => Some(Change::RequestOpened {
-            request_id: question.request_id.clone(),
-            question: true,
-            frame: event.frame.clone(),
-        }),
+        (ChatBody::PermissionRequest(request), _) => {
+            Some(requests.opened(&request.request_id, false, &event.frame))
+        }
+        (ChatBody::Question(question), _) => Some(requests.opened(&question.request_id, true, &event.frame)),
         (ChatBody::RequestResolved { request_id, .. }, _) => {
             Some(Change::RequestClosed { request_id: request_id.clone() })
         }
@@ -211,7 +207,7 @@ impl Chat {
             pending.id = cx.next_append(self.reference);
             let changes: Vec<Change> =
                 // A turn is accepted before it starts.
-                pending.changes.iter().cloned().chain(pending.events.iter().filter_map(implied)).collect();
+                pending.changes.iter().cloned().chain(pending.events.iter().filter_map(|event| implied(&self.requests, event))).collect();
             let append = Append {
                 id: pending.id,
                 chat: self.key.clone(),

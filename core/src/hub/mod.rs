@@ -14,6 +14,7 @@ mod rate;
 mod records;
 mod renewal;
 mod repair;
+mod requests;
 mod ring;
 mod seat;
 mod subscription;

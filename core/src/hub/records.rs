@@ -15,8 +15,7 @@ use crate::{
     journal::Change,
     limits::Limits,
     wire::{
-        ChatBody, ControlEvent, FileEdit, MessageKind, Outcome, PermissionRequest, Resolution, ToolHint,
-        ToolPhase, TurnError,
+        ChatBody, ControlEvent, FileEdit, MessageKind, Outcome, Resolution, ToolHint, ToolPhase, TurnError,
     },
 };
 
@@ -87,19 +86,16 @@ impl Chat {
                 self.tool_ended(cx, draft, call_id, name, result, truncated);
             }
             AgentEvent::FileEdit { edits } => self.file_edit(cx, draft, edits),
-            AgentEvent::Permission(request) => {
-                if self.requests.insert(request.request_id.clone(), false).is_none() {
-                    let request = cut_request(&cx.limits, request);
-                    self.push(draft, ChatBody::PermissionRequest(request));
-                }
-            }
-            AgentEvent::Question(question) => {
-                if self.requests.insert(question.request_id.clone(), true).is_none() {
-                    self.push(draft, ChatBody::Question(question));
-                }
-            }
+            AgentEvent::Permission(ask) => self.permission_asked(cx, draft, ask),
+            AgentEvent::Question(question) => self.question_asked(draft, question),
             AgentEvent::Withdrawn { request_id } => {
-                self.close_request(cx, draft, &request_id, Resolution::Withdrawn, None);
+                if let Some(open) = self.requests.of_agent(&request_id) {
+                    self.close_request(cx, draft, &open, Resolution::Withdrawn, None);
+                }
+            }
+            AgentEvent::Notice { level, code, text } => {
+                let text = cut(text, cx.limits.event_text_bytes).0;
+                self.push(draft, ChatBody::Notice { level, code, text });
             }
             AgentEvent::Model { name } => {
                 if self.model.as_ref() != Some(&name) {
@@ -125,7 +121,7 @@ impl Chat {
         }
     }
 
-    fn push(&self, draft: &mut Draft, body: ChatBody) {
+    pub(super) fn push(&self, draft: &mut Draft, body: ChatBody) {
         draft.push(self.answered_turn_id().as_ref(), body);
     }
 
@@ -331,7 +327,7 @@ fn pieces(text: &str, limit: usize) -> impl Iterator<Item = &str> {
 }
 
 /// The largest character boundary up to `limit` bytes of JSON that makes progress.
-fn boundary(text: &str, limit: usize) -> usize {
+pub(super) fn boundary(text: &str, limit: usize) -> usize {
     // No character takes more than six times its bytes.
     if text.len() <= limit / 6 {
         return text.len();
@@ -350,23 +346,15 @@ fn boundary(text: &str, limit: usize) -> usize {
     text.len()
 }
 
-fn cut(mut text: String, limit: usize) -> (String, bool) {
+pub(super) fn cut(mut text: String, limit: usize) -> (String, bool) {
     let end = boundary(&text, limit);
     let was_cut = end < text.len();
     text.truncate(end);
     (text, was_cut)
 }
 
-fn cut_request(limits: &Limits, mut request: PermissionRequest) -> PermissionRequest {
-    let (input, was_cut) = cut_value(request.input, limits.event_text_bytes);
-    request.input = input;
-    request.truncated |= was_cut;
-    request.description = request.description.map(|text| cut(text, limits.event_text_bytes / 4).0);
-    request
-}
-
 /// Cuts the strings of a value until it fits; what is not a matter of strings becomes its beginning as text.
-fn cut_value(value: Value, limit: usize) -> (Value, bool) {
+pub(super) fn cut_value(value: Value, limit: usize) -> (Value, bool) {
     let size = |value: &Value| serde_json::to_vec(value).map_or(usize::MAX, |json| json.len());
     if size(&value) <= limit {
         return (value, false);

@@ -177,7 +177,6 @@ impl Chat {
             }
             if let Some(active) = &mut self.active {
                 active.prompted = true;
-                active.prompt = Some(command.id());
                 active.progress(cx.now.ticks_ms);
             }
             self.rearm(cx);
@@ -251,6 +250,10 @@ impl Chat {
                 cx.output(Output::StopAgent { run, kill });
                 // Nobody hears it any more, the next gateway included: what it still says is of a turn that is over.
                 self.stage_changes(cx, [Change::AgentEnded { run }]);
+                // What it asked outside a turn; a turn's requests end with the turn.
+                if self.active.is_none() {
+                    self.withdraw_requests(cx);
+                }
                 self.review_seat(cx);
             }
             Seat::Reserved { .. } => self.vacate(cx),
@@ -266,9 +269,6 @@ impl Chat {
         let (Seat::Alive { run: mine, .. } | Seat::Stopping { run: mine, .. }) = self.seat else { return };
         if mine != run || cx.leaving {
             return;
-        }
-        if matches!(exit, AgentExit::Unprompted(_)) {
-            self.take_prompt_back();
         }
         let unprompted = self.active.as_ref().is_some_and(|active| !active.prompted);
         if unprompted && matches!(self.seat, Seat::Alive { .. }) {
@@ -291,30 +291,18 @@ impl Chat {
             let (outcome, error) = match exit {
                 _ if cancelling => (Outcome::Cancelled, None),
                 AgentExit::StartFailed(error) => (Outcome::Failed, Some(error)),
-                AgentExit::Gone(error) | AgentExit::Unprompted(error) => (Outcome::Interrupted, Some(error)),
+                AgentExit::Gone(error) => (Outcome::Interrupted, Some(error)),
                 AgentExit::Stopped => (Outcome::Interrupted, Some(agent_stopped())),
             };
             self.end_turn(cx, outcome, error);
         }
+        self.withdraw_requests(cx);
         self.review_seat(cx);
         if !self.turns.is_empty() {
             // Behind those who may have waited for this very place.
             self.stand_in_line(cx);
         }
         self.go_on_deleting(cx);
-    }
-
-    /// The agent that is gone has never had the prompt that this gateway sent it.
-    fn take_prompt_back(&mut self) {
-        let Some(turn) = self.turns.front() else { return };
-        let Some(active) = self.active.as_mut().filter(|active| active.cancel_by_ms.is_none()) else {
-            return;
-        };
-        if let Some(id) = active.prompt.take() {
-            let (turn_id, text) = (turn.id.clone(), turn.text().into());
-            active.prompted = false;
-            active.untold = Some(AgentCommand::Prompt { id, turn_id, text });
-        }
     }
 
     /// Whether records of this life count.

@@ -26,12 +26,13 @@ use super::{
     deletion::Deletion,
     log::{Draft, Effect},
     repair::Broken,
+    requests::Requests,
     seat::Seat,
     view::View,
 };
 use crate::{
-    agent::{AgentCommand, CommandId, StreamId},
-    ids::{RequestId, TurnId},
+    agent::{AgentCommand, StreamId},
+    ids::TurnId,
     journal::{Change, ChatRecord, OpenWork},
     time::Moment,
     wire::{
@@ -56,12 +57,10 @@ pub(super) struct Turn {
 }
 
 /// The turn that the agent works on; it is the first of the chat's turns.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Active {
     /// The prompt was sent.
     pub(super) prompted: bool,
-    /// The prompt that this gateway sent.
-    pub(super) prompt: Option<CommandId>,
     /// The prompt that waits until the journal names the agent.
     pub(super) untold: Option<AgentCommand>,
     /// When the agent last did something, or a person last answered it.
@@ -123,7 +122,17 @@ impl Turn {
 
 impl Active {
     fn new(now_ms: u64) -> Self {
-        Self { progress_at_ms: now_ms, ..Self::default() }
+        Self {
+            prompted: false,
+            untold: None,
+            progress_at_ms: now_ms,
+            stalled: false,
+            cancel_by_ms: None,
+            cancel_reason: None,
+            streams: BTreeMap::new(),
+            tools: Vec::new(),
+            work_changed: false,
+        }
     }
 
     /// What is open, if the journal is to be told.
@@ -266,10 +275,7 @@ impl Chat {
     /// started or cancelling to ended, within a draft.
     pub(super) fn end_into(&mut self, cx: &mut Context, draft: &mut Draft, mut ending: Ending) {
         let Some(turn_id) = self.active_turn_id() else { return };
-        let open: Vec<RequestId> = self.requests.keys().cloned().collect();
-        for request_id in open {
-            self.close_request(cx, draft, &request_id, Resolution::TurnEnded, None);
-        }
+        self.close_requests(cx, draft, Resolution::TurnEnded);
         let (Some(turn), Some(active)) = (self.turns.pop_front(), self.active.take()) else { return };
         for (stream, kind) in active.streams {
             let stream_id = (*stream).into();
@@ -439,6 +445,7 @@ impl Chat {
     /// Takes up what the journal has of this chat.
     pub(super) fn restore(&mut self, cx: &mut Context, record: ChatRecord) {
         self.view = View::of(&record);
+        self.requests = Requests::restore(&record);
         self.heard = record.agent.clone().map(|agent| (agent.run, agent.position, agent.checkpoint));
         self.epoch = record.head.epoch;
         self.head = record.head.seq;
@@ -448,7 +455,6 @@ impl Chat {
         self.goal = record.goal_state.clone();
         self.session = record.session;
         self.last_command = record.last_command;
-        self.requests = record.requests.iter().map(|open| (open.request_id.clone(), open.question)).collect();
         let mut running = record.turns.iter().filter(|open| open.started_at_ms.is_some());
         let cancelled = running.find(|open| open.cancel_requested).map(|open| open.cancel_reason.clone());
         let started = self.view.turn().is_some();
@@ -476,6 +482,8 @@ impl Chat {
             let detail = "the gateway was restarted before the answer was complete";
             let error = TurnError { code: "gateway_restarted".into(), detail: detail.into() };
             self.end_turn(cx, Outcome::Interrupted, Some(error));
+        } else if orphaned {
+            self.withdraw_requests(cx);
         }
         self.try_start(cx);
         self.review_seat(cx);

@@ -80,6 +80,7 @@ impl View {
             | ChatBody::ReasoningDelta { .. }
             | ChatBody::ReasoningEnd { .. }
             | ChatBody::Message { .. }
+            | ChatBody::Notice { .. }
             | ChatBody::ToolEvent { .. }
             | ChatBody::FileEdit { .. } => {}
         }

@@ -42,6 +42,7 @@ struct Chat {
     requests: Vec<OpenRequest>,
     open_work: OpenWork,
     last_command: u64,
+    last_request: u64,
     agent: Option<AgentPlace>,
     commands: Vec<AgentCommand>,
     updated_at_ms: u64,
@@ -173,6 +174,7 @@ impl Chat {
             requests: Vec::new(),
             open_work: OpenWork::default(),
             last_command: 0,
+            last_request: 0,
             agent: None,
             commands: Vec::new(),
             updated_at_ms: 0,
@@ -225,8 +227,9 @@ impl Chat {
                     self.open_work = OpenWork::default();
                 }
             }
-            Change::RequestOpened { request_id, question, frame } => {
-                self.requests.push(OpenRequest { request_id, question, frame });
+            Change::RequestOpened { request_id, agent_request_id, last_request, question, input, frame } => {
+                self.last_request = self.last_request.max(last_request);
+                self.requests.push(OpenRequest { request_id, agent_request_id, question, input, frame });
             }
             Change::RequestClosed { request_id } => {
                 self.requests.retain(|request| request.request_id != request_id);
@@ -271,6 +274,7 @@ impl Chat {
             requests: self.requests.clone(),
             open_work: self.open_work.clone(),
             last_command: self.last_command,
+            last_request: self.last_request,
             agent: self.agent.clone(),
             commands: self.commands.clone(),
             earlier: self.earlier.iter().rev().find_map(|(epoch, events)| {

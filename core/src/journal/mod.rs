@@ -117,10 +117,16 @@ pub enum Change {
     },
     /// A permission request or question is open.
     RequestOpened {
-        /// Which one.
+        /// Its id in the chat.
         request_id: RequestId,
+        /// The agent's own id of it.
+        agent_request_id: RequestId,
+        /// The chat's count of requests, which makes their ids.
+        last_request: u64,
         /// Whether it is a question.
         question: bool,
+        /// Of a permission: the whole input, as JSON text.
+        input: Option<String>,
         /// Its event.
         frame: Frame,
     },
@@ -350,6 +356,8 @@ pub struct ChatRecord {
     pub open_work: OpenWork,
     /// The last command's number.
     pub last_command: u64,
+    /// How many requests there have been, which makes the next one's id.
+    pub last_request: u64,
     /// Its agent, if it had one when last heard of that was not told to stop.
     pub agent: Option<AgentPlace>,
     /// The commands of its open turns, in order: an agent that outlived its gateway gets them again.
@@ -424,10 +432,14 @@ impl fmt::Debug for OpenTurn {
 /// An open permission request or question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenRequest {
-    /// Which one.
+    /// Its id in the chat.
     pub request_id: RequestId,
+    /// The agent's own id of it.
+    pub agent_request_id: RequestId,
     /// Whether it is a question.
     pub question: bool,
+    /// Of a permission: the whole input, as JSON text. Earlier versions kept none.
+    pub input: Option<String>,
     /// Its event.
     pub frame: Frame,
 }

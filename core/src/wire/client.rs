@@ -58,6 +58,17 @@ pub enum ClientEnvelope {
         #[serde(flatten)]
         answer: Answer,
     },
+    /// Asks for a page of the whole input of an open permission request.
+    RequestInput {
+        /// In which chat.
+        chat_id: ChatId,
+        /// The open request.
+        request_id: RequestId,
+        /// Where the page begins, in bytes of the input's text: 0, or `next` of the page before.
+        #[serde(default)]
+        #[cfg_attr(feature = "schema", schemars(with = "Option<u64>"), ts(as = "Option<u32>", optional))]
+        offset: u64,
+    },
     /// Sets the chat's goal.
     SetGoalState {
         /// In which chat.
@@ -134,6 +145,7 @@ impl ClientEnvelope {
             Self::Message(_) => "message",
             Self::Cancel { .. } => "cancel",
             Self::Respond { .. } => "respond",
+            Self::RequestInput { .. } => "request_input",
             Self::SetGoalState { .. } => "set_goal_state",
             Self::ListChats { .. } => "list_chats",
             Self::History { .. } => "history",
@@ -178,8 +190,13 @@ impl fmt::Debug for Message {
 #[serde(tag = "decision", rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub enum Answer {
-    /// Allows the tool, this once, with exactly the input that was shown.
-    Allow,
+    /// Allows the tool, this once, with exactly the input that the request has.
+    Allow {
+        /// The request's `input_sha256`: needed where its event shows the input cut or not exactly.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "schema", schemars(regex(pattern = r"^[0-9a-f]{64}$")), ts(optional))]
+        input_sha256: Option<String>,
+    },
     /// Denies it; a question is declined.
     Deny {
         /// What the agent is told.
@@ -212,7 +229,7 @@ enum Chosen {
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Allow => "Allow",
+            Self::Allow { .. } => "Allow",
             Self::Deny { .. } => "Deny",
             Self::Answer { .. } => "Answer",
         })

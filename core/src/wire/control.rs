@@ -163,6 +163,27 @@ pub enum ControlEvent {
         #[cfg_attr(feature = "schema", ts(optional))]
         before: Option<String>,
     },
+    /// A page of the whole input of an open permission request: the answer to `request_input`.
+    RequestInput {
+        /// The chat.
+        chat_id: ChatId,
+        /// The open request.
+        request_id: RequestId,
+        /// Where this page begins, in bytes of the input's text.
+        #[cfg_attr(feature = "schema", ts(type = "number"))]
+        offset: u64,
+        /// This page of the input's text.
+        text: String,
+        /// Where the next page begins; absent on the last.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "schema", ts(type = "number", optional))]
+        next: Option<u64>,
+        /// Length of the whole text in bytes.
+        #[cfg_attr(feature = "schema", ts(type = "number"))]
+        input_bytes: u64,
+        /// SHA-256 of the whole text, in hexadecimal digits: what `respond` needs to allow it.
+        input_sha256: String,
+    },
     /// The answer to `ping`.
     Pong {
         /// What the ping carried.
@@ -358,6 +379,8 @@ pub enum ErrorCode {
     UnknownRequest,
     /// Somebody's answer came first.
     AlreadyResolved,
+    /// The request shows its input cut or not exactly, and the answer does not have the hash of the whole.
+    InputUnseen,
     /// This `turn_id` was used for another message.
     TurnConflict,
     /// Too many messages wait in this chat.
@@ -400,6 +423,7 @@ impl ErrorCode {
             | Self::UnknownTurn
             | Self::UnknownRequest
             | Self::AlreadyResolved
+            | Self::InputUnseen
             | Self::TurnConflict
             | Self::Unauthorized
             | Self::Damaged

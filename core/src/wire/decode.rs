@@ -231,6 +231,11 @@ impl Fields<'_> {
                 request_id: RequestId::parse(&self.required_string("request_id")?)?,
                 answer: self.answer()?,
             },
+            "request_input" => ClientEnvelope::RequestInput {
+                chat_id: self.chat_id()?,
+                request_id: RequestId::parse(&self.required_string("request_id")?)?,
+                offset: self.offset()?,
+            },
             "set_goal_state" => {
                 ClientEnvelope::SetGoalState { chat_id: self.chat_id()?, goal_state: self.goal_state()? }
             }
@@ -299,13 +304,32 @@ impl Fields<'_> {
 
     fn answer(&mut self) -> Result<Answer, DecodeError> {
         match self.required_string("decision")?.as_str() {
-            "allow" => Ok(Answer::Allow),
+            "allow" => Ok(Answer::Allow { input_sha256: self.input_sha256()? }),
             "deny" => Ok(Answer::Deny { message: self.text("message")? }),
             "answer" => Ok(Answer::Answer { answers: self.answers()? }),
             _ => Err(DecodeError::new(
                 ErrorCode::InvalidField,
                 "decision is not one of 'allow', 'deny', 'answer'",
             )),
+        }
+    }
+
+    fn input_sha256(&mut self) -> Result<Option<String>, DecodeError> {
+        let hash = self.short_string("input_sha256", 64)?;
+        match hash {
+            Some(hash)
+                if hash.len() != 64 || !hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) =>
+            {
+                Err(wrong_type("input_sha256", "64 hexadecimal digits in lower case"))
+            }
+            hash => Ok(hash),
+        }
+    }
+
+    fn offset(&mut self) -> Result<u64, DecodeError> {
+        match self.object.remove("offset") {
+            None | Some(Value::Null) => Ok(0),
+            Some(value) => value.as_u64().ok_or_else(|| wrong_type("offset", "a whole number from 0 up")),
         }
     }
 

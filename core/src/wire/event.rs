@@ -157,6 +157,15 @@ pub enum ChatBody {
         /// What changed.
         edits: Vec<FileEdit>,
     },
+    /// Something that a person should know and that is part of no answer.
+    Notice {
+        /// How grave it is.
+        level: NoticeLevel,
+        /// Stable, for programs: see the table in `docs/protocol.md`.
+        code: String,
+        /// One or two sentences, for people.
+        text: String,
+    },
     /// The agent asks for leave to use a tool. Stays open until `request_resolved`.
     PermissionRequest(PermissionRequest),
     /// The agent asks the person something. Stays open until `request_resolved`.
@@ -267,6 +276,19 @@ pub struct FileEdit {
     pub diff: Option<String>,
 }
 
+/// How grave a notice is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
+pub enum NoticeLevel {
+    /// Good to know.
+    Info,
+    /// Something was refused or did not work as expected.
+    Warning,
+    /// Something is lost or broken.
+    Error,
+}
+
 /// A request for leave to use a tool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
@@ -275,21 +297,46 @@ pub struct PermissionRequest {
     pub request_id: RequestId,
     /// The tool, as the agent names it.
     pub tool: String,
-    /// What the agent wants to pass to it: the command, or the change.
+    /// What the agent wants to pass to it: the command, or the change. With `raw` a string with the input's text.
     #[cfg_attr(feature = "schema", ts(type = "unknown"))]
     pub input: serde_json::Value,
+    /// Length of the whole input's text in bytes. Absent in requests that an earlier version logged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", ts(type = "number", optional))]
+    pub input_bytes: Option<u64>,
+    /// SHA-256 of the whole input's text, in hexadecimal digits. Absent in requests that an earlier version logged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", ts(optional))]
+    pub input_sha256: Option<String>,
     /// What the agent says it is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub description: Option<String>,
+    /// Whether `description` was cut to the limit.
+    #[serde(default, skip_serializing_if = "is_false")]
+    #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
+    pub description_truncated: bool,
     /// The tool use that waits for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub call_id: Option<String>,
-    /// Whether `input` was cut to the limit. What the agent will do is then more than what is shown.
+    /// Whether `input` was cut to the limit: `request_input` gives the whole, and only an answer with
+    /// `input_sha256` allows it.
     #[serde(default, skip_serializing_if = "is_false")]
     #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
     pub truncated: bool,
+    /// Whether a JSON value cannot hold the input exactly, so that `input` is its text. Only an answer with
+    /// `input_sha256` allows it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
+    pub raw: bool,
+}
+
+impl PermissionRequest {
+    /// Whether an answer that allows it has to carry the hash of the whole input, since the event shows less.
+    pub fn needs_hash(&self) -> bool {
+        self.truncated || self.raw
+    }
 }
 
 /// A question of the agent to the person.

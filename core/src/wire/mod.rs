@@ -6,6 +6,7 @@ mod client;
 mod control;
 mod decode;
 mod event;
+mod exact;
 mod frame;
 mod unserved;
 
@@ -16,9 +17,10 @@ pub use control::{
 };
 pub use decode::{DecodeError, decode, decode_binary};
 pub use event::{
-    ChatBody, ChatEvent, Cost, FileEdit, GoalState, MessageKind, Outcome, PermissionRequest, Place, Question,
-    QuestionItem, QuestionOption, Resolution, ToolHint, ToolPhase, TurnError, Usage,
+    ChatBody, ChatEvent, Cost, FileEdit, GoalState, MessageKind, NoticeLevel, Outcome, PermissionRequest,
+    Place, Question, QuestionItem, QuestionOption, Resolution, ToolHint, ToolPhase, TurnError, Usage,
 };
+pub use exact::{input_sha256, is_exact};
 pub(crate) use frame::DeltaBatch;
 pub use frame::{Frame, encode_chat, encode_control};
 

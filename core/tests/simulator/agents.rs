@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use switchboard_core::{
     Input,
-    agent::{AgentCommand, AgentEvent, AgentExit, AgentRun},
+    agent::{AgentCommand, AgentEvent, AgentExit, AgentRun, PermissionAsk},
     ids::{ChatKey, RequestId, TurnId},
-    wire::{Outcome, PermissionRequest, Question},
+    wire::{Outcome, Question, QuestionItem},
 };
 
 use super::{
@@ -312,18 +312,23 @@ impl Agents {
             16 => AgentEvent::Message { text: format!("[{made}] message") },
             17 => {
                 process.open.insert(request(*made), false);
-                AgentEvent::Permission(PermissionRequest {
+                AgentEvent::Permission(PermissionAsk {
                     request_id: request(*made),
                     tool: "Bash".into(),
-                    input: serde_json::json!({}),
+                    input: "{}".into(),
                     description: None,
                     call_id: None,
-                    truncated: false,
                 })
             }
             18 => {
                 process.open.insert(request(*made), true);
-                AgentEvent::Question(Question { request_id: request(*made), questions: Vec::new() })
+                let item = QuestionItem {
+                    question: "q".into(),
+                    header: None,
+                    multi_select: false,
+                    options: Vec::new(),
+                };
+                AgentEvent::Question(Question { request_id: request(*made), questions: vec![item] })
             }
             19 => {
                 // An answer may be on its way: it stays open here until the turn is over.

@@ -12,10 +12,10 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::Bytes;
 use switchboard_core::{
     Input,
-    agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords, AgentRun, CommandId},
+    agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords, AgentRun, CommandId, PermissionAsk},
     ids::{ChatKey, RequestId, TurnId},
     journal::AgentPlace,
-    wire::{PermissionRequest, Question},
+    wire::Question,
 };
 
 use super::{
@@ -103,7 +103,7 @@ impl Decoder {
             self.texts += 1;
             return AgentEvent::Text { stream: stream.clone(), text: counted(self.texts, text) };
         }
-        if let AgentEvent::Permission(PermissionRequest { request_id, .. })
+        if let AgentEvent::Permission(PermissionAsk { request_id, .. })
         | AgentEvent::Question(Question { request_id, .. }) = event
         {
             self.requests.insert(request_id.clone());

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use switchboard_core::{
     Limits,
-    agent::{AgentCommand, AgentEvent, AgentExit},
+    agent::{AgentCommand, AgentEvent, AgentExit, PermissionAsk},
     ids::RequestId,
     wire::{Answer, Cost, Outcome, TurnError, Usage},
 };
@@ -80,7 +80,7 @@ pub fn agent_event(says: &Says) -> Result<AgentEvent, String> {
             AgentEvent::ToolEnded { call_id: text(0)?, name: text(1)?, result, truncated: false }
         }
         "edit" => AgentEvent::FileEdit { edits: vec![typed(value(0)?)?] },
-        "permission" => AgentEvent::Permission(typed(value(0)?)?),
+        "permission" => AgentEvent::Permission(permission(&value(0)?)?),
         "question" => AgentEvent::Question(typed(value(0)?)?),
         "withdrawn" => {
             AgentEvent::Withdrawn { request_id: RequestId::parse(&text(0)?).map_err(|e| e.to_string())? }
@@ -99,12 +99,25 @@ pub fn agent_event(says: &Says) -> Result<AgentEvent, String> {
     })
 }
 
+/// Leave that is asked for. An `input` that is a string stands for its text, so that a trace can have one that no value
+/// can hold.
+fn permission(ask: &Value) -> Result<PermissionAsk, String> {
+    let text = |name: &str| ask.get(name).and_then(Value::as_str).map(str::to_owned);
+    let request_id = text("request_id").ok_or("a permission lacks its request_id")?;
+    Ok(PermissionAsk {
+        request_id: RequestId::parse(&request_id).map_err(|e| e.to_string())?,
+        tool: text("tool").ok_or("a permission lacks its tool")?,
+        input: text("input").unwrap_or_else(|| ask["input"].to_string()),
+        description: text("description"),
+        call_id: text("call_id"),
+    })
+}
+
 /// How an agent's life ends.
 pub fn agent_exit(how: &str) -> Result<AgentExit, String> {
     let error = |code: &str| TurnError { code: code.into(), detail: "it went away".into() };
     Ok(match how {
         "gone" => AgentExit::Gone(error("agent_exited")),
-        "unprompted" => AgentExit::Unprompted(error("agent_exited")),
         "stopped" => AgentExit::Stopped,
         "failed" => AgentExit::StartFailed(error("agent_start_failed")),
         _ => return Err("exit how?".to_owned()),
@@ -120,7 +133,10 @@ pub fn show_command(names: &mut Names, command: &AgentCommand) -> String {
         AgentCommand::Cancel { turn_id, .. } => format!("cancel {}", names.turn(turn_id.as_str())),
         AgentCommand::Answer { request_id, answer, .. } => {
             let answer = match answer {
-                Answer::Allow => "allow".to_owned(),
+                Answer::Allow { input_sha256 } => {
+                    let hash = input_sha256.as_deref().and_then(|hash| hash.get(..8));
+                    format!("allow {}", hash.unwrap_or("no input"))
+                }
                 Answer::Deny { message } => format!("deny {message:?}"),
                 Answer::Answer { answers } => format!("answers {answers:?}"),
             };

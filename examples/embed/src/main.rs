@@ -7,9 +7,9 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use switchboard_core::{
     Limits,
-    agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords, StreamId},
+    agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords, PermissionAsk, StreamId},
     ids::{RequestId, TurnId},
-    wire::{Answer, Outcome, PermissionRequest},
+    wire::{Answer, Outcome},
 };
 use switchboard_runtime::{Agent, Gateway, GatewayGone, Memory, Order, Orders, Records, Seat, entropy};
 use switchboard_transport_unix::{Listener, Options, serve};
@@ -87,22 +87,21 @@ impl Life {
 
     /// Asks the people who watch this chat. The request stays open, also over lost connections, until one answers.
     async fn may(&mut self, turn_id: &TurnId, far: u32) -> Result<bool, Over> {
-        // Unique within its chat.
+        // This program's own name for it; clients see an id that the gateway makes.
         let request_id = RequestId::parse(&format!("far-{}", self.position)).map_err(|_| Over)?;
-        let request = PermissionRequest {
+        let request = PermissionAsk {
             request_id: request_id.clone(),
             tool: "Count".to_owned(),
-            input: far.into(),
+            input: far.to_string(),
             description: Some(format!("Count to {far}")),
             call_id: None,
-            truncated: false,
         };
         self.say(AgentEvent::Permission(request)).await?;
         loop {
             match self.orders.next().await {
                 Order::Command(AgentCommand::Answer { request_id: answered, answer, .. }) => {
                     if answered == request_id {
-                        return Ok(answer == Answer::Allow);
+                        return Ok(matches!(answer, Answer::Allow { .. }));
                     }
                 }
                 Order::Command(AgentCommand::Cancel { turn_id: cancelled, .. }) => {

@@ -141,6 +141,7 @@ impl Screen {
             ChatBody::Message { text, kind: Some(MessageKind::Progress), .. } => {
                 self.aside(&format!("[{}]", safe_line(text, 200)));
             }
+            ChatBody::Notice { text, .. } => self.note(&safe_line(text, 500)),
             ChatBody::ReasoningDelta { .. } => {
                 if !self.thinking {
                     self.thinking = true;

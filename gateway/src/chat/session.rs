@@ -334,6 +334,7 @@ impl Session {
             | ChatBody::ReasoningDelta { .. }
             | ChatBody::ReasoningEnd { .. }
             | ChatBody::Message { .. }
+            | ChatBody::Notice { .. }
             | ChatBody::ToolEvent { .. }
             | ChatBody::FileEdit { .. }
             | ChatBody::PermissionRequest(_)

@@ -159,8 +159,8 @@ struct Member {
     rng: Rng,
     messages: u64,
     pending: Option<Pending>,
-    /// Requests that were answered over this connection.
-    asked: BTreeSet<String>,
+    /// Requests that were answered over this connection, each with its chat.
+    asked: BTreeSet<(String, String)>,
     heard: Instant,
 }
 
@@ -311,7 +311,7 @@ impl Member {
         }
         let open: Vec<String> = self.views[chat].requests.iter().cloned().collect();
         for request in open {
-            if self.asked.insert(request.clone())
+            if self.asked.insert((chat.to_owned(), request.clone()))
                 && !connection.send(
                     &json!({"type": "respond", "chat_id": chat, "request_id": request, "decision": "allow"}),
                 )

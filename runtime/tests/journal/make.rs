@@ -176,12 +176,13 @@ fn show_chat(record: &ChatRecord) -> String {
         requests,
         open_work,
         last_command,
+        last_request,
         agent,
         commands,
         earlier,
     } = record;
     let mut text = format!(
-        "{chat:?} {head:?} {title:?} {goal_state:?} {session:?} {last_command} {agent:?} {earlier:?} \
+        "{chat:?} {head:?} {title:?} {goal_state:?} {session:?} {last_command} {last_request} {agent:?} {earlier:?} \
          {open_work:?}"
     );
     for turn in turns {
@@ -192,8 +193,9 @@ fn show_chat(record: &ChatRecord) -> String {
             .expect("memory");
     }
     for request in requests {
-        let (id, question) = (&request.request_id, request.question);
-        write!(text, "\n  request {id} {question} {}", request.frame.as_str()).expect("memory");
+        let (id, agent_id, question) = (&request.request_id, &request.agent_request_id, request.question);
+        write!(text, "\n  request {id} {agent_id} {question} {:?} {}", request.input, request.frame.as_str())
+            .expect("memory");
     }
     for command in commands {
         write!(text, "\n  command {command:?} {}", show_command(command)).expect("memory");

@@ -187,7 +187,15 @@ fn step(rng: &mut Rng, scribe: &mut Scribe, state: &mut ChatState) {
             let request_id = RequestId::parse(&format!("r{}", state.next_request)).expect("an id");
             scribe.event(Some(&id), 1, &ChatBody::Delta { stream_id: "ask".into(), text: "?".into() });
             let frame = encode(scribe);
-            scribe.change(Change::RequestOpened { request_id, question: rng.below(2) == 0, frame });
+            let question = rng.below(2) == 0;
+            scribe.change(Change::RequestOpened {
+                agent_request_id: RequestId::parse(&format!("agent-{}", rng.below(9))).expect("an id"),
+                request_id,
+                last_request: state.next_request,
+                question,
+                input: (!question).then(|| format!("{{\"command\":{}}}", rng.below(1000))),
+                frame,
+            });
             state.requests.push(state.next_request);
         }
         (6, _) if !state.requests.is_empty() => {

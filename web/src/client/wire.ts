@@ -4,7 +4,9 @@
 export const PROTOCOL = "switchboard.v1";
 
 /** A person's answer to a permission request or question. */
-export type Answer = { "decision": "allow" } | { "decision": "deny",
+export type Answer = { "decision": "allow",
+/** The request's `input_sha256`: needed where its event shows the input cut or not exactly. */
+input_sha256?: string, } | { "decision": "deny",
 /** What the agent is told. */
 message?: string, } | { "decision": "answer",
 /** From each question's text to what was chosen or written. */
@@ -73,7 +75,13 @@ error?: string,
 /** Whether arguments or output were cut to the limit. */
 truncated?: boolean, } | { "event": "file_edit",
 /** What changed. */
-edits: Array<FileEdit>, } | { "event": "permission_request" } & PermissionRequest | { "event": "question" } & Question | { "event": "request_resolved",
+edits: Array<FileEdit>, } | { "event": "notice",
+/** How grave it is. */
+level: NoticeLevel,
+/** Stable, for programs: see the table in `docs/protocol.md`. */
+code: string,
+/** One or two sentences, for people. */
+text: string, } | { "event": "permission_request" } & PermissionRequest | { "event": "question" } & Question | { "event": "request_resolved",
 /** Which one. */
 request_id: RequestId,
 /** How. */
@@ -141,11 +149,19 @@ turn_id?: TurnId, } | { "type": "respond",
 /** In which chat. */
 chat_id: ChatId,
 /** Which one. */
-request_id: RequestId, } & ({ "decision": "allow" } | { "decision": "deny",
+request_id: RequestId, } & ({ "decision": "allow",
+/** The request's `input_sha256`: needed where its event shows the input cut or not exactly. */
+input_sha256?: string, } | { "decision": "deny",
 /** What the agent is told. */
 message?: string, } | { "decision": "answer",
 /** From each question's text to what was chosen or written. */
-answers: Record<string, string | string[]>, }) | { "type": "set_goal_state",
+answers: Record<string, string | string[]>, }) | { "type": "request_input",
+/** In which chat. */
+chat_id: ChatId,
+/** The open request. */
+request_id: RequestId,
+/** Where the page begins, in bytes of the input's text: 0, or `next` of the page before. */
+offset?: number, } | { "type": "set_goal_state",
 /** In which chat. */
 chat_id: ChatId,
 /** The goal from now on. */
@@ -250,7 +266,21 @@ chat_id: ChatId,
 /** One page, oldest first. Adjacent deltas may be joined. */
 events: Array<ChatEvent>,
 /** For the next `history`: what comes before; absent at the chat's beginning. */
-before?: string, } | { "event": "pong",
+before?: string, } | { "event": "request_input",
+/** The chat. */
+chat_id: ChatId,
+/** The open request. */
+request_id: RequestId,
+/** Where this page begins, in bytes of the input's text. */
+offset: number,
+/** This page of the input's text. */
+text: string,
+/** Where the next page begins; absent on the last. */
+next?: number,
+/** Length of the whole text in bytes. */
+input_bytes: number,
+/** SHA-256 of the whole text, in hexadecimal digits: what `respond` needs to allow it. */
+input_sha256: string, } | { "event": "pong",
 /** What the ping carried. */
 nonce?: string, } | { "event": "error" } & ErrorEvent;
 
@@ -270,7 +300,7 @@ seq: number, };
 export type Epoch = string;
 
 /** The codes of `error` events. Stable; new ones may be added. */
-export type ErrorCode = "malformed" | "unknown_type" | "unsupported" | "missing_field" | "invalid_field" | "too_large" | "unknown_chat" | "unknown_turn" | "unknown_request" | "already_resolved" | "turn_conflict" | "queue_full" | "rate_limited" | "limit_reached" | "unauthorized" | "unavailable" | "damaged" | "too_slow" | "shutting_down" | "internal";
+export type ErrorCode = "malformed" | "unknown_type" | "unsupported" | "missing_field" | "invalid_field" | "too_large" | "unknown_chat" | "unknown_turn" | "unknown_request" | "already_resolved" | "input_unseen" | "turn_conflict" | "queue_full" | "rate_limited" | "limit_reached" | "unauthorized" | "unavailable" | "damaged" | "too_slow" | "shutting_down" | "internal";
 
 /** A refusal. */
 export type ErrorEvent = {
@@ -350,6 +380,9 @@ seq: number, };
 /** What a `message` is, where it is not an answer. */
 export type MessageKind = "tool_hint" | "progress";
 
+/** How grave a notice is. */
+export type NoticeLevel = "info" | "warning" | "error";
+
 /** How a turn ended. */
 export type Outcome = "completed" | "cancelled" | "failed" | "interrupted";
 
@@ -359,14 +392,28 @@ export type PermissionRequest = {
 request_id: RequestId,
 /** The tool, as the agent names it. */
 tool: string,
-/** What the agent wants to pass to it: the command, or the change. */
+/** What the agent wants to pass to it: the command, or the change. With `raw` a string with the input's text. */
 input: unknown,
+/** Length of the whole input's text in bytes. Absent in requests that an earlier version logged. */
+input_bytes?: number,
+/** SHA-256 of the whole input's text, in hexadecimal digits. Absent in requests that an earlier version logged. */
+input_sha256?: string,
 /** What the agent says it is for. */
 description?: string,
+/** Whether `description` was cut to the limit. */
+description_truncated?: boolean,
 /** The tool use that waits for it. */
 call_id?: string,
-/** Whether `input` was cut to the limit. What the agent will do is then more than what is shown. */
-truncated?: boolean, };
+/**
+ * Whether `input` was cut to the limit: `request_input` gives the whole, and only an answer with
+ * `input_sha256` allows it.
+ */
+truncated?: boolean,
+/**
+ * Whether a JSON value cannot hold the input exactly, so that `input` is its text. Only an answer with
+ * `input_sha256` allows it.
+ */
+raw?: boolean, };
 
 /** A question of the agent to the person. */
 export type Question = {

@@ -177,7 +177,7 @@ impl ClaudeCodec {
         }
         let tool = Tool { name: name.into(), edit: Edit::of(name, &arguments) };
         self.state.tools.insert(id.into(), tool);
-        let arguments = edits::shown_arguments(&self.workspace, arguments, true);
+        let arguments = edits::shown_arguments(&self.workspace, arguments);
         out.events.push(AgentEvent::ToolStarted { call_id: id.into(), name: name.into(), arguments });
     }
 

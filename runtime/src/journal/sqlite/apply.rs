@@ -278,9 +278,11 @@ fn change(db: &Connection, place: &mut Place, append: &Append, change: &Change) 
             db.prepare_cached(write::CANCEL_TURN)?.execute((chat, turn_id.as_str(), reason))?;
         }
         Change::TurnEnded { turn_id, outcome } => end_turn(db, chat, at, turn_id.as_str(), *outcome)?,
-        Change::RequestOpened { request_id, question, frame } => {
-            let row = (chat, request_id.as_str(), question, frame.as_str());
+        Change::RequestOpened { request_id, agent_request_id, last_request, question, input, frame } => {
+            let (id, agent_id) = (request_id.as_str(), agent_request_id.as_str());
+            let row = (chat, id, question, frame.as_str(), agent_id, input.as_deref());
             db.prepare_cached(write::ADD_REQUEST)?.execute(row)?;
+            db.prepare_cached(write::RAISE_REQUEST)?.execute((chat, int(*last_request)))?;
         }
         Change::RequestClosed { request_id } => {
             db.prepare_cached(write::DROP_REQUEST)?.execute((chat, request_id.as_str()))?;

@@ -75,6 +75,7 @@ fn chat_record(db: &Connection, era: i64, chat: &ChatKey) -> rusqlite::Result<Re
                 requests: Vec::new(),
                 open_work: work.map(|work| json(11, &work)).transpose()?.unwrap_or_default(),
                 last_command: unsigned(row, 8)?,
+                last_request: unsigned(row, 12)?,
                 agent: None,
                 commands: Vec::new(),
                 earlier: None,
@@ -108,9 +109,17 @@ fn chat_record(db: &Connection, era: i64, chat: &ChatKey) -> rusqlite::Result<Re
     let prompts;
     (record.turns, prompts) = turns.into_iter().unzip::<_, _, Vec<_>, Vec<_>>();
     record.requests = all(db, read::REQUESTS, row.id, |row| {
+        let request_id = id(row, 0, RequestId::parse)?;
+        let agent_request_id: Option<String> = row.get(3)?;
         Ok(OpenRequest {
-            request_id: id(row, 0, RequestId::parse)?,
+            // Earlier versions took the agent's id for the chat's.
+            agent_request_id: match agent_request_id {
+                Some(_) => id(row, 3, RequestId::parse)?,
+                None => request_id.clone(),
+            },
+            request_id,
             question: row.get(1)?,
+            input: row.get(4)?,
             frame: frame(row, 2)?,
         })
     })?;

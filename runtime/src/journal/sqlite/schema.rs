@@ -15,6 +15,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { name: "0006_fewer_pages", sql: include_str!("../migrations/0006_fewer_pages.sql") },
     Migration { name: "0007_cancel_reason", sql: include_str!("../migrations/0007_cancel_reason.sql") },
     Migration { name: "0008_lighter_messages", sql: include_str!("../migrations/0008_lighter_messages.sql") },
+    Migration { name: "0009_whole_requests", sql: include_str!("../migrations/0009_whole_requests.sql") },
 ];
 
 /// One step from a version of the schema to the next.
@@ -73,6 +74,7 @@ pub(super) mod tests {
         ("0006_fewer_pages", "ae8ddde9e5f01ee05570bdb1ef53b547ec76158471476c3a3756b74468150c6d"),
         ("0007_cancel_reason", "ed264f65faeb3c63d72f842b66459b269426af0bcdf3246aec0af5dde462c70a"),
         ("0008_lighter_messages", "d268a8d1587b229917dafcc90d5b3fb990b33d6f5867725d3c0f3b0715d93db6"),
+        ("0009_whole_requests", "7ca7fc9e5dca95a3a28fdf939d371bccab39c5bb5efa63ae2967f6c1e666c648"),
     ];
 
     #[test]

@@ -42,8 +42,11 @@ pub(super) mod write {
     pub(crate) const END_TURN: &str = "UPDATE turns SET outcome = ?3, ended_at = ?4, text = NULL, prompt = NULL, \
          cancel_reason = NULL WHERE chat = ?1 AND turn_id = ?2 AND outcome IS NULL";
     pub(crate) const DROP_COMMANDS: &str = "DELETE FROM commands WHERE chat = ?1";
-    pub(crate) const ADD_REQUEST: &str = "INSERT INTO requests (chat, no, request_id, question, frame) \
-         VALUES (?1, (SELECT coalesce(max(no), 0) + 1 FROM requests WHERE chat = ?1), ?2, ?3, ?4)";
+    pub(crate) const ADD_REQUEST: &str = "INSERT INTO requests (chat, no, request_id, question, frame, \
+         agent_request_id, input) \
+         VALUES (?1, (SELECT coalesce(max(no), 0) + 1 FROM requests WHERE chat = ?1), ?2, ?3, ?4, ?5, ?6)";
+    pub(crate) const RAISE_REQUEST: &str =
+        "UPDATE chats SET last_request = max(last_request, ?2) WHERE id = ?1";
     pub(crate) const DROP_REQUEST: &str = "DELETE FROM requests WHERE chat = ?1 AND request_id = ?2";
     pub(crate) const ADD_COMMAND: &str =
         "INSERT OR REPLACE INTO commands (chat, id, kind, about, body) VALUES (?1, ?2, ?3, ?4, ?5)";
@@ -145,7 +148,8 @@ pub(super) mod read {
     /// Of which [`EPOCH`] is the beginning.
     pub(crate) const CHAT: &str = "SELECT c.id, c.era, e.epoch, c.epoch_no, max(c.head_seq, coalesce(n.seq, 0)), \
          c.title, c.goal, c.session, c.last_command, c.agent_run, \
-         coalesce(CASE WHEN n.seq > c.head_seq THEN n.agent_position END, c.agent_position), c.open_work FROM chats c \
+         coalesce(CASE WHEN n.seq > c.head_seq THEN n.agent_position END, c.agent_position), c.open_work, \
+         c.last_request FROM chats c \
          JOIN epochs e ON e.chat = c.id AND e.no = c.epoch_no \
          LEFT JOIN events n ON n.chat = c.id AND n.epoch_no = c.epoch_no AND n.seq = \
          (SELECT max(seq) FROM events WHERE chat = c.id AND epoch_no = c.epoch_no) \
@@ -156,8 +160,7 @@ pub(super) mod read {
          FROM turns t INDEXED BY open_turns \
          JOIN events e ON e.chat = t.chat AND e.epoch_no = t.epoch_no AND e.seq = t.seq \
          WHERE t.chat = ?1 AND t.outcome IS NULL ORDER BY t.epoch_no, t.seq";
-    pub(crate) const REQUESTS: &str =
-        "SELECT request_id, question, frame FROM requests WHERE chat = ?1 ORDER BY no";
+    pub(crate) const REQUESTS: &str = "SELECT request_id, question, frame, agent_request_id, input FROM requests WHERE chat = ?1 ORDER BY no";
     pub(crate) const COMMANDS: &str =
         "SELECT id, kind, about, body FROM commands WHERE chat = ?1 ORDER BY id";
     pub(crate) const EARLIER: &str = "SELECT n.epoch, e.seq FROM events e \

@@ -48,10 +48,14 @@ fn leave_is_given_for_exactly_what_was_asked() {
     let shown = decode(&mut codec, &[BASH.into()]);
     assert!(shown.contains("tool t1 Bash") && shown.contains("permission "), "{shown}");
     assert_eq!(
-        line(&mut codec, &answer("r-1", Answer::Allow)),
+        line(&mut codec, &answer("r-1", Answer::Allow { input_sha256: None })),
         r#"{"type":"control_response","response":{"subtype":"success","request_id":"r-1","response":{"behavior":"allow","updatedInput":{"z":1,"command":"ls  ","n":1.50}}}}"#
     );
-    assert_eq!(codec.encode(&answer("r-1", Answer::Allow)), None, "it no longer stands");
+    assert_eq!(
+        codec.encode(&answer("r-1", Answer::Allow { input_sha256: None })),
+        None,
+        "it no longer stands"
+    );
 }
 
 #[test]
@@ -81,7 +85,9 @@ fn questions_are_answered_in_their_input() {
 #[test]
 fn an_answer_of_the_wrong_kind_is_no_consent() {
     let answers = Answer::Answer { answers: BTreeMap::new() };
-    for (request, id, answer_given) in [(BASH, "r-1", answers), (ASK, "r-2", Answer::Allow)] {
+    for (request, id, answer_given) in
+        [(BASH, "r-1", answers), (ASK, "r-2", Answer::Allow { input_sha256: None })]
+    {
         let mut codec = codec();
         decode(&mut codec, &[request.into()]);
         assert!(line(&mut codec, &answer(id, answer_given)).contains(r#""behavior":"deny""#));
@@ -94,15 +100,18 @@ fn a_withdrawn_request_takes_no_answer() {
     let shown =
         decode(&mut codec, &[BASH.into(), r#"{"type":"control_cancel_request","request_id":"r-1"}"#.into()]);
     assert!(shown.ends_with("  2 withdrawn r-1\n"), "{shown}");
-    assert_eq!(codec.encode(&answer("r-1", Answer::Allow)), None);
+    assert_eq!(codec.encode(&answer("r-1", Answer::Allow { input_sha256: None })), None);
 }
 
 #[test]
 fn ids_that_are_no_request_ids_are_replaced() {
     let mut codec = codec();
     let shown = decode(&mut codec, &[BASH.replace("r-1", "spaces and more")]);
-    assert!(shown.contains(r#""request_id":"1-1""#), "{shown}");
-    assert!(line(&mut codec, &answer("1-1", Answer::Allow)).contains(r#""request_id":"spaces and more""#));
+    assert!(shown.contains("permission 1-1 Bash"), "{shown}");
+    assert!(
+        line(&mut codec, &answer("1-1", Answer::Allow { input_sha256: None }))
+            .contains(r#""request_id":"spaces and more""#)
+    );
 }
 
 #[test]

@@ -50,7 +50,15 @@ fn event(event: &AgentEvent) -> String {
             })
             .collect::<Vec<_>>()
             .join("\n"),
-        AgentEvent::Permission(request) => format!("permission {}", serde_json::to_string(request).unwrap()),
+        AgentEvent::Permission(ask) => format!(
+            "permission {} {} {}{}{}",
+            ask.request_id,
+            ask.tool,
+            ask.input,
+            optional(&ask.description),
+            optional(&ask.call_id)
+        ),
+        AgentEvent::Notice { level, code, text } => format!("notice {level:?} {code} {text:?}"),
         AgentEvent::Question(question) => format!("question {}", serde_json::to_string(question).unwrap()),
         AgentEvent::Withdrawn { request_id } => format!("withdrawn {request_id}"),
         AgentEvent::Model { name } => format!("model {name}"),

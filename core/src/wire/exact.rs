@@ -1,0 +1,205 @@
+//! Whether a client that reads a JSON text as a value, as a browser does, still has all of it.
+
+use alloc::{
+    collections::BTreeSet,
+    format,
+    string::{String, ToString as _},
+};
+use core::fmt::{self, Write as _};
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use sha2::{Digest as _, Sha256};
+
+/// Deepest nesting that counts as exact: clients' parsers end at 128 levels, and an event adds some of its own.
+const DEPTH: usize = 64;
+
+/// SHA-256 of an input's text in hexadecimal digits, as `input_sha256` has it.
+pub fn input_sha256(text: &str) -> String {
+    let mut hex = String::with_capacity(64);
+    for byte in Sha256::digest(text.as_bytes()) {
+        let _ = write!(hex, "{byte:02x}");
+    }
+    hex
+}
+
+/// Whether reading the text as `JSON.parse` does and printing it again loses nothing: it is JSON, no object has a key
+/// twice, every number is one that a double prints just as it stands, no string has half a surrogate pair, and it is
+/// not nested too deeply.
+pub fn is_exact(text: &str) -> bool {
+    let mut parser = serde_json::Deserializer::from_str(text);
+    Level(DEPTH).deserialize(&mut parser).is_ok()
+        && parser.end().is_ok()
+        && numbers(text).all(is_exact_number)
+}
+
+/// A value that may be nested this many levels deep.
+struct Level(usize);
+
+impl<'de> DeserializeSeed<'de> for Level {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Level {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value whose objects have each key once")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let inner = self.inner()?;
+        while items.next_element_seed(Self(inner))?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
+        let inner = self.inner()?;
+        let mut keys = BTreeSet::new();
+        while let Some(key) = fields.next_key::<String>()? {
+            if !keys.insert(key) {
+                fields.next_value::<IgnoredAny>()?;
+                return Err(serde::de::Error::custom("a key stands twice"));
+            }
+            fields.next_value_seed(Self(inner))?;
+        }
+        Ok(())
+    }
+}
+
+impl Level {
+    fn inner<E: serde::de::Error>(&self) -> Result<usize, E> {
+        self.0.checked_sub(1).ok_or_else(|| E::custom("nested too deeply"))
+    }
+}
+
+/// The numbers of a JSON text, as they stand in it.
+fn numbers(json: &str) -> impl Iterator<Item = &str> {
+    let mut rest = json;
+    core::iter::from_fn(move || {
+        loop {
+            let start = rest.find(|c: char| c == '"' || c == '-' || c.is_ascii_digit())?;
+            rest = &rest[start..];
+            if let Some(string) = rest.strip_prefix('"') {
+                rest = &string[string_end(string)..];
+                continue;
+            }
+            let end = rest.find(|c: char| !matches!(c, '0'..='9' | '-' | '+' | '.' | 'e' | 'E'));
+            let (number, after) = rest.split_at(end.unwrap_or(rest.len()));
+            rest = after;
+            return Some(number);
+        }
+    })
+}
+
+/// Where the text behind a string's opening quote goes on after its closing one.
+fn string_end(string: &str) -> usize {
+    let mut escaped = false;
+    for (at, byte) in string.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return at + 1,
+            _ => {}
+        }
+    }
+    string.len()
+}
+
+/// Whether a double prints this number just as it stands.
+fn is_exact_number(number: &str) -> bool {
+    const SAFE: u64 = (1 << 53) - 1;
+    let magnitude = number.strip_prefix('-').unwrap_or(number);
+    if magnitude.bytes().all(|b| b.is_ascii_digit()) {
+        return magnitude.parse::<u64>().is_ok_and(|n| n <= SAFE && n.to_string() == magnitude)
+            && number != "-0";
+    }
+    // Beyond these bounds a browser prints an exponent.
+    number
+        .parse::<f64>()
+        .is_ok_and(|double| (1e-6..1e21).contains(&double.abs()) && format!("{double}") == number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_browser_keeps_is_exact() {
+        for text in [
+            "null",
+            r#"{"command":"ls"}"#,
+            r#"{"a":{"a":1},"b":{"a":[1,-2,0.5,9007199254740991,123.25]}}"#,
+            r#"{"text":"1E400 \" -0 {\"a\":1,\"a\":2}"}"#,
+            r#"{"e":"\u0041\/\ud83d\ude00"}"#,
+        ] {
+            assert!(is_exact(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_browser_loses_is_not() {
+        for text in [
+            "",
+            "{",
+            "[1,]",
+            r#"{"k":1,"k":2}"#,
+            r#"{"k":1,"\u006b":2}"#,
+            r#"[{"x":{"k":1,"k":1}}]"#,
+            "12345678901234567890123",
+            "9007199254740993",
+            "-0",
+            "[-0.0]",
+            "1E2",
+            "1.0",
+            "1.50",
+            "0.1000000000000000055511151231257827",
+            "1e400",
+            "0.0000001",
+            r#"{"s":"\ud800"}"#,
+        ] {
+            assert!(!is_exact(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_exact_up_to_a_depth() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(is_exact(&nested(DEPTH)));
+        assert!(!is_exact(&nested(DEPTH + 1)));
+        assert!(!is_exact(&nested(100_000)), "and does not end the stack");
+    }
+
+    #[test]
+    fn the_hash_is_the_usual_one() {
+        let hash = input_sha256("abc");
+        assert_eq!(hash, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+}
