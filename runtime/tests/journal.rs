@@ -11,6 +11,8 @@ mod crash;
 mod damage;
 #[path = "journal/damaged_chat.rs"]
 mod damaged_chat;
+#[path = "journal/deletion.rs"]
+mod deletion;
 #[path = "journal/desk.rs"]
 mod desk;
 #[path = "journal/documented.rs"]

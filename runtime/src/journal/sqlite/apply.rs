@@ -11,7 +11,7 @@ use switchboard_core::{
     wire::Outcome,
 };
 
-use super::{open::State, sql::write};
+use super::{erase, error::is_damage, open::State, sql::write};
 
 /// Chats whose heads the writer remembers.
 const KNOWN_CHATS: usize = 8192;
@@ -220,10 +220,15 @@ fn command_of(change: &Change) -> Option<&AgentCommand> {
     if let Change::Command { command } = change { Some(command) } else { None }
 }
 
-/// Removes every row of a chat. What they held is overwritten with zeros (`secure_delete`).
+/// From here on nobody finds a chat; of a small one every row is removed at once.
 fn delete(db: &Connection, chat: &ChatKey, id: i64) -> rusqlite::Result<()> {
-    for statement in write::DELETE_CHAT {
-        db.prepare_cached(statement)?.execute([id])?;
+    erase::hide(db, id)?;
+    match erase::some(db, id) {
+        // It is gone for everybody; what can be read of it stays in the file.
+        Err(error) if is_damage(&error) => tracing::error!(%error, "a damaged chat cannot be erased whole"),
+        erased => {
+            erased?;
+        }
     }
     db.prepare_cached(write::ADD_DELETED)?.execute([&chat.hash()[..]])?;
     Ok(())

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::{
-    Sqlite,
+    Sqlite, erase,
     error::{OpenError, OpenErrorReason, is_damage},
     files::{Files, Lock, SideFile},
     open::check_file,
@@ -56,6 +56,10 @@ impl Sqlite {
         db.execute("VACUUM INTO ?1", [target])
             .map_err(|error| OpenError::sqlite(if is_damage(&error) { journal } else { copy }, error))?;
         drop(db);
+        // What is about to be erased there is in no backup.
+        Connection::open(&partial.path)
+            .and_then(|copy| erase::all(&copy))
+            .map_err(|error| OpenError::sqlite(copy, error))?;
         let report = look_into(&partial.path)?;
         partial.finish(copy)?;
         Ok(report)
@@ -203,7 +207,9 @@ fn look_into(copy: &Path) -> Result<BackupReport, OpenError> {
         let detail = verdict.replace('\n', "; ");
         return Err(OpenError::new(copy, OpenErrorReason::DamagedCopy { detail }));
     }
-    let chats: i64 = db.query_row("SELECT count(*) FROM chats", [], |row| row.get(0)).map_err(of_copy)?;
+    let chats: i64 = db
+        .query_row("SELECT count(*) FROM chats WHERE principal <> ''", [], |row| row.get(0))
+        .map_err(of_copy)?;
     let bytes = fs::metadata(copy).map_err(|error| OpenError::io(copy, error))?.len();
     Ok(BackupReport { chats: chats.unsigned_abs(), bytes })
 }

@@ -101,7 +101,11 @@ fn chats(
 ) -> rusqlite::Result<()> {
     let mut all: Vec<(i64, String, String)> = Vec::new();
     let unread = scan::rows(db, "chats", "principal, chat_id", |row| {
-        all.push((row.get(0)?, row.get(1)?, row.get(2)?));
+        let principal: String = row.get(1)?;
+        // Otherwise it is deleted, and about to be erased.
+        if !principal.is_empty() {
+            all.push((row.get(0)?, principal, row.get(2)?));
+        }
         Ok(())
     })?;
     if unread > 0 {

@@ -92,6 +92,16 @@ impl Log {
         }
     }
 
+    pub(super) fn is_longer_than(&self, pages: u32) -> bool {
+        self.pages.load(Ordering::Acquire) > pages
+    }
+
+    /// What is in the log is to be moved, so that the next commit begins it anew.
+    pub(super) fn move_pages(&self) {
+        locked(&self.state).due = true;
+        self.ready.notify_one();
+    }
+
     /// Something was deleted, or may have been, and the log still holds it.
     pub(super) fn purge(&self) {
         let mut state = locked(&self.state);

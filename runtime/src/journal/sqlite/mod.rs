@@ -5,6 +5,7 @@ mod backup;
 mod check;
 mod checkpoint;
 mod compact;
+mod erase;
 mod error;
 mod files;
 mod gate;

@@ -53,7 +53,7 @@ pub(super) fn salvage(files: &Files, side: &Remembered) -> Result<Salvaged, Open
     tidy(&mut new, side).map_err(of_new)?;
     let count = |sql: &str| new.query_row(sql, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs);
     let salvaged = Salvaged {
-        chats: count("SELECT count(*) FROM chats").map_err(of_new)?,
+        chats: count("SELECT count(*) FROM chats WHERE principal <> ''").map_err(of_new)?,
         events: count("SELECT count(*) FROM events").map_err(of_new)?,
         unread,
     };

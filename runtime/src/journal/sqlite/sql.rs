@@ -66,16 +66,6 @@ pub(super) mod write {
     pub(crate) const SET_GOAL: &str = "UPDATE chats SET goal = ?2 WHERE id = ?1";
     pub(crate) const IS_DELETED: &str = "SELECT EXISTS (SELECT 1 FROM deleted WHERE hash = ?1)";
     pub(crate) const ADD_DELETED: &str = "INSERT INTO deleted (hash) VALUES (?1)";
-    /// Everything that names a chat, the chat last.
-    pub(crate) const DELETE_CHAT: &[&str] = &[
-        "DELETE FROM checkpoints WHERE chat = ?1",
-        "DELETE FROM commands WHERE chat = ?1",
-        "DELETE FROM requests WHERE chat = ?1",
-        "DELETE FROM turns WHERE chat = ?1",
-        "DELETE FROM events WHERE chat = ?1",
-        "DELETE FROM epochs WHERE chat = ?1",
-        "DELETE FROM chats WHERE id = ?1",
-    ];
     pub(crate) const COUNT_COMMIT: &str = "UPDATE meta SET commits = ?1 WHERE id = 1";
 
     #[cfg(test)]
@@ -114,6 +104,32 @@ pub(super) mod write {
         IS_DELETED,
         ADD_DELETED,
     ];
+}
+
+/// What erases deleted chats, which belong to the principal without a name.
+pub(super) mod erase {
+    pub(crate) const NEXT: &str = "SELECT id FROM chats WHERE principal = '' LIMIT 1";
+    /// What a start or a query would find of it. Of what is left of it nobody asks any more.
+    pub(crate) const HIDE: &[&str] = &[
+        "UPDATE chats SET principal = '', chat_id = CAST(id AS TEXT), title = NULL, goal = NULL, session = NULL, \
+         agent_run = NULL, agent_position = NULL, open_work = NULL, joined_to = head_seq WHERE id = ?1",
+        "DELETE FROM turns WHERE chat = ?1 AND outcome IS NULL",
+        "DELETE FROM checkpoints WHERE chat = ?1",
+        "DELETE FROM commands WHERE chat = ?1",
+        "DELETE FROM requests WHERE chat = ?1",
+    ];
+    /// SQLite knows how long a text is from the head of its row.
+    pub(crate) const PLACES: &str = "SELECT epoch_no, seq, octet_length(frame) FROM events WHERE chat = ?1 \
+         ORDER BY epoch_no, seq LIMIT ?2";
+    pub(crate) const EVENTS: &str = "DELETE FROM events WHERE chat = ?1 AND (epoch_no, seq) <= (?2, ?3)";
+    pub(crate) const TURNS: &str =
+        "DELETE FROM turns WHERE id IN (SELECT id FROM turns WHERE chat = ?1 LIMIT ?2)";
+    /// The chat last.
+    pub(crate) const REST: &[&str] =
+        &["DELETE FROM epochs WHERE chat = ?1", "DELETE FROM chats WHERE id = ?1"];
+
+    #[cfg(test)]
+    pub(crate) const ALL: &[&str] = &[NEXT, PLACES, EVENTS, TURNS];
 }
 
 /// What joins deltas.

@@ -405,8 +405,13 @@ fn a_deleted_chat_leaves_no_row_anywhere() {
 #[test]
 fn every_statement_uses_an_index() {
     let db = filled(1, 1);
-    for statement in
-        sql::write::ALL.iter().chain(sql::write::DELETE_CHAT).chain(sql::compact::ALL).chain(sql::read::ALL)
+    for statement in sql::write::ALL
+        .iter()
+        .chain(sql::erase::ALL)
+        .chain(sql::erase::HIDE)
+        .chain(sql::erase::REST)
+        .chain(sql::compact::ALL)
+        .chain(sql::read::ALL)
     {
         let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).expect("SQL");
         let empty = rusqlite::params_from_iter(vec![0; plan.parameter_count()]);

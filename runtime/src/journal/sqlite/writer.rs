@@ -18,6 +18,7 @@ use super::{
     apply::{self, Known, Unkept},
     checkpoint,
     compact::{self, Compaction},
+    erase::Erasure,
     error::is_damage,
     files::SideFile,
     locked, open,
@@ -42,6 +43,7 @@ pub(super) struct Writer {
     known: Known,
     heal_after: Option<Instant>,
     compaction: Compaction,
+    erasure: Erasure,
 }
 
 /// Why a transaction was rolled back.
@@ -55,8 +57,8 @@ enum Failure {
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, db: Connection, side: Arc<SideFile>, state: open::State) -> Self {
         let compaction = Compaction::new(shared.options.join_after.unwrap_or_default());
-        let mut writer =
-            Self { shared, db: None, side, state, known: Known::default(), heal_after: None, compaction };
+        let (known, erasure) = (Known::default(), Erasure::new());
+        let mut writer = Self { shared, db: None, side, state, known, heal_after: None, compaction, erasure };
         writer.adopt(db);
         writer
     }
@@ -64,7 +66,7 @@ impl Writer {
     /// Writes for as long as the journal is open, and closes it.
     pub(super) fn run(mut self) {
         let mut jobs = Vec::new();
-        while self.shared.work.take(&mut jobs, self.join_due()).is_some() {
+        while self.shared.work.take(&mut jobs, self.due()).is_some() {
             self.heal();
             self.join(Instant::now());
             let mut later = if self.shared.options.strict { Vec::new() } else { synced_apart(&mut jobs) };
@@ -74,8 +76,28 @@ impl Writer {
                 thread::yield_now();
                 self.carry_out(&mut later);
             }
+            self.erase();
         }
         self.finish();
+    }
+
+    /// When something is to be done that nobody waits for.
+    fn due(&self) -> Option<Instant> {
+        let able = self.db.is_some() && !self.shared.verdicts.has_failed();
+        let erase = self.erasure.due().filter(|_| able);
+        self.join_due().into_iter().chain(erase).min()
+    }
+
+    /// Erases some of what was deleted. Not counted as a commit: the next start would find it again.
+    fn erase(&mut self) {
+        if self.shared.verdicts.has_failed() {
+            return;
+        }
+        let Some(db) = &self.db else { return };
+        if let Err(error) = self.erasure.step(&self.shared, db) {
+            self.failed(&error);
+        }
+        self.shared.log.grown();
     }
 
     fn join_due(&self) -> Option<Instant> {
@@ -146,6 +168,7 @@ impl Writer {
         self.shared.log.grown();
         if jobs.iter().zip(&kept).any(|(job, kept)| *kept && job.deletes()) {
             self.shared.log.purge();
+            self.erasure.wake();
         }
         let strict = self.shared.options.strict;
         let verdicts = jobs.iter().zip(&kept).filter_map(|(job, kept)| {
