@@ -10,7 +10,7 @@ use std::{
 
 use rustc_hash::FxHashMap;
 use switchboard_core::{Counts, Hub, Limits, Peer, ids::ConnId};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::{
     agent::Agent,
@@ -33,6 +33,7 @@ pub struct Gateway {
     peers: mpsc::UnboundedSender<FromPeer>,
     places: Arc<Semaphore>,
     next_conn: Arc<AtomicU64>,
+    health: watch::Receiver<Option<String>>,
 }
 
 /// Resolves when a gateway has ended its turns, its agents and its connections.
@@ -64,7 +65,7 @@ impl Gateway {
         let (finished, finished_end) = oneshot::channel();
         let mut clock = Clock::new();
         let answers = Answers::new(answers);
-        let journal_failed = answers.failed();
+        let (journal_failed, health) = (answers.failed(), answers.health());
         let engine = Engine {
             hub: Hub::new(limits.clone(), seed, clock.now()),
             journal: journal.open(answers),
@@ -94,6 +95,7 @@ impl Gateway {
             peers,
             places: Arc::new(Semaphore::new(FRAMES)),
             next_conn: Arc::new(AtomicU64::new(1)),
+            health,
         };
         (gateway, Running(finished_end))
     }
@@ -116,6 +118,12 @@ impl Gateway {
     /// The limits that this gateway keeps.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Why the journal can keep nothing at the moment, and what to do, in a sentence that begins with a small letter.
+    /// Nothing: it can.
+    pub fn degraded(&self) -> Option<String> {
+        self.health.borrow().clone()
     }
 
     /// What lives in this gateway, once what was reported before has been dealt with.

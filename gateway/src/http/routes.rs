@@ -189,10 +189,11 @@ async fn message(State(shared): State<Shared>, mut request: Request) -> Response
 }
 
 async fn readiness(State(shared): State<Shared>) -> Response {
-    if shared.ready.load(Ordering::Relaxed) {
-        "ready\n".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
+    let unready = |why: String| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    match shared.gateway.degraded() {
+        _ if !shared.ready.load(Ordering::Relaxed) => unready("not ready\n".into()),
+        Some(why) => unready(format!("not ready: {why}\n")),
+        None => "ready\n".into_response(),
     }
 }
 

@@ -79,6 +79,7 @@ fn full_disk(count: usize, size: usize) {
     let pace = 6_000_000 / count;
     story.say("busy", "t1", &format!("words={count} pace={pace} size={size}"));
     story.client.until("some words", |event| is(event, "delta", "t1"));
+    assert!(story.site.readyz().starts_with("HTTP/1.1 200 "));
     disk.fill();
     // Something new is refused, and can be tried again.
     let late = "turn=t2 words=5";
@@ -90,6 +91,8 @@ fn full_disk(count: usize, size: usize) {
     story.recorder.sent("late", "t2", late);
     story.client.view("late");
     eventually("new messages are refused", || refused(&mut story));
+    let ready = story.site.readyz();
+    assert!(ready.starts_with("HTTP/1.1 503 ") && ready.contains("not ready: the disk is full, "), "{ready}");
     // Reading goes on.
     let (log, _) = whole_log(&story.site, "read").expect("it can be read");
     assert_eq!(log.answer("t0"), words("t0", 5));
@@ -107,7 +110,8 @@ fn full_disk(count: usize, size: usize) {
     assert!(log.cursor >= shown["seq"].as_u64().unwrap(), "what was shown is kept");
     assert!(written < count, "the agent is paused: it has written {written} words");
     disk.free();
-    // Service returns by itself.
+    // Service returns by itself, and says so.
+    eventually("it is ready", || story.site.readyz().starts_with("HTTP/1.1 200 "));
     story.client.send(&message("late", "t2", late));
     eventually("it is acknowledged", || {
         let answer = story.client.until("an answer", |event| event["turn_id"] == *"t2");

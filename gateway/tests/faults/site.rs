@@ -2,8 +2,8 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Read},
-    net::SocketAddr,
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -127,6 +127,19 @@ impl Site {
     pub(crate) fn token(&self) -> Option<String> {
         let token = fs::read_to_string(self.data("token")).ok()?;
         Some(token.trim().to_owned()).filter(|token| !token.is_empty())
+    }
+
+    /// What `/readyz` answers, head and all.
+    pub(crate) fn readyz(&self) -> String {
+        let (address, token) = (self.address().unwrap(), self.token().unwrap());
+        let mut stream = TcpStream::connect(address).unwrap();
+        let request = format!(
+            "GET /readyz HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
     }
 
     pub(crate) fn log(&self) -> String {

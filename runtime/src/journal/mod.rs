@@ -9,7 +9,7 @@ use switchboard_core::{
     ids::ChatKey,
     journal::{Append, Ask, JournalAnswer, MemoryJournal},
 };
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 #[cfg(feature = "sqlite")]
 pub use sqlite::{
@@ -31,12 +31,13 @@ pub enum Request {
 pub struct Answers {
     to: mpsc::UnboundedSender<JournalAnswer>,
     failed: Arc<Notify>,
+    degraded: Arc<watch::Sender<Option<String>>>,
 }
 
 impl Answers {
     /// For a journal that is used without a gateway, such as in its own tests.
     pub fn new(to: mpsc::UnboundedSender<JournalAnswer>) -> Self {
-        Self { to, failed: Arc::default() }
+        Self { to, failed: Arc::default(), degraded: Arc::default() }
     }
 
     /// Gives one answer. The hub bounds how many can be on the way by what it asks.
@@ -49,6 +50,17 @@ impl Answers {
     /// so that the next one begins with what is kept.
     pub fn give_up(&self) {
         self.failed.notify_one();
+    }
+
+    /// What is appended cannot be kept at the moment: why, and what to do, in a sentence that begins with a small letter.
+    /// Nothing: it can be kept again.
+    pub fn degraded(&self, why: Option<String>) {
+        self.degraded.send_replace(why);
+    }
+
+    /// Why what is appended cannot be kept at the moment, if that is so.
+    pub fn health(&self) -> watch::Receiver<Option<String>> {
+        self.degraded.subscribe()
     }
 
     /// Told when the journal has given up.

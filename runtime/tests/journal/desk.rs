@@ -9,7 +9,10 @@ use switchboard_core::{
     },
     wire::Frame,
 };
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::{
+    mpsc::{UnboundedReceiver, unbounded_channel},
+    watch,
+};
 
 use crate::{
     Answers, Journal, OpenError, OpenJournal, OpenReport, OpenSqlite, Request, Sqlite, SqliteOptions,
@@ -22,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Desk<J> {
     pub journal: J,
     answers: UnboundedReceiver<JournalAnswer>,
+    pub health: watch::Receiver<Option<String>>,
     clock: tokio::runtime::Runtime,
     next_ask: u64,
 }
@@ -41,7 +45,9 @@ impl<J: Journal> Desk<J> {
     pub fn new(journal: impl OpenJournal<Journal = J>) -> Self {
         let (to, answers) = unbounded_channel();
         let clock = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-        Self { journal: journal.open(Answers::new(to)), answers, clock, next_ask: 1 << 40 }
+        let to = Answers::new(to);
+        let health = to.health();
+        Self { journal: journal.open(to), answers, health, clock, next_ask: 1 << 40 }
     }
 
     pub fn submit(&mut self, requests: impl IntoIterator<Item = Request>) {
@@ -53,6 +59,13 @@ impl<J: Journal> Desk<J> {
         let answers = &mut self.answers;
         let answer = self.clock.block_on(async { tokio::time::timeout(PATIENCE, answers.recv()).await });
         answer.expect("every request is answered").expect("the journal lives")
+    }
+
+    /// Waits until the journal says that it can be written, without asking it for anything.
+    pub fn until_well(&mut self) {
+        let health = &mut self.health;
+        let well = async { tokio::time::timeout(PATIENCE, health.wait_for(Option::is_none)).await.is_ok() };
+        assert!(self.clock.block_on(well), "it is tried again by itself");
     }
 
     /// Whether it was kept.

@@ -60,7 +60,10 @@ fn a_full_disk_refuses_and_recovers() {
     scribe.resume(&record.head);
     let again = scribe.delta("t1", "s", &"text ".repeat(2_000)).append(refused + 1, Durability::Synced, 1);
     assert!(!desk.append(again), "the disk is still full");
+    let why = desk.health.borrow_and_update().clone();
+    assert!(why.is_some_and(|why| why.contains("the disk is full") && why.contains("make room")));
     fs::remove_file(small.0.path().join("filler")).expect("room");
+    desk.until_well();
     let record = desk.chat(&scribe.key).expect("it can be read");
     scribe.resume(&record.head);
     assert!(desk.append(scribe.delta("t1", "s", "more").append(refused + 2, Durability::Synced, 2)));

@@ -9,6 +9,7 @@ mod erase;
 mod error;
 mod files;
 mod gate;
+mod health;
 mod loss;
 mod open;
 mod pool;

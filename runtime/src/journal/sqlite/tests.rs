@@ -111,6 +111,8 @@ fn after_a_failed_sync_the_truth_is_read_and_service_returns() {
     let end = a.end("t", Outcome::Completed).append(2, Durability::Synced, 2);
     assert!(!desk.append(end), "whether it is on the disk is not known");
     assert!(!desk.append(a.delta("t", "s", "text").append(3, Durability::Written, 3)));
+    let why = desk.health.borrow().clone();
+    assert!(why.is_some_and(|why| why.contains("the journal cannot be written")), "it says so");
     // It can be read all the while; what a refused chat has is said only when that is certain.
     assert_eq!(desk.history(&a.key, 10).len(), 2);
     let truth = loop {
@@ -121,6 +123,7 @@ fn after_a_failed_sync_the_truth_is_read_and_service_returns() {
         }
     };
     assert_eq!(disk.failing.load(Ordering::Acquire), 0, "the disk is well again");
+    desk.until_well();
     assert_eq!((truth.head.seq, truth.turns.len()), (2, 0), "it had been written");
     a.resume(&truth.head);
     assert!(desk.append(a.message("t2", "again").append(4, Durability::Synced, 4)));

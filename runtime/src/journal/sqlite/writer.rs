@@ -21,6 +21,7 @@ use super::{
     erase::Erasure,
     error::is_damage,
     files::SideFile,
+    health::Health,
     locked, open,
     sql::write,
     sync::Verdict,
@@ -44,6 +45,7 @@ pub(super) struct Writer {
     heal_after: Option<Instant>,
     compaction: Compaction,
     erasure: Erasure,
+    health: Health,
 }
 
 /// Why a transaction was rolled back.
@@ -57,8 +59,9 @@ enum Failure {
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, db: Connection, side: Arc<SideFile>, state: open::State) -> Self {
         let compaction = Compaction::new(shared.options.join_after.unwrap_or_default());
-        let (known, erasure) = (Known::default(), Erasure::new());
-        let mut writer = Self { shared, db: None, side, state, known, heal_after: None, compaction, erasure };
+        let (known, erasure, health) = (Known::default(), Erasure::new(), Health::default());
+        let mut writer =
+            Self { shared, db: None, side, state, known, heal_after: None, compaction, erasure, health };
         writer.adopt(db);
         writer
     }
@@ -68,6 +71,7 @@ impl Writer {
         let mut jobs = Vec::new();
         while self.shared.work.take(&mut jobs, self.due()).is_some() {
             self.heal();
+            self.health.probe(&self.shared, self.db.as_ref(), self.state.commits);
             self.join(Instant::now());
             let mut later = if self.shared.options.strict { Vec::new() } else { synced_apart(&mut jobs) };
             self.carry_out(&mut jobs);
@@ -85,7 +89,7 @@ impl Writer {
     fn due(&self) -> Option<Instant> {
         let able = self.db.is_some() && !self.shared.verdicts.has_failed();
         let erase = self.erasure.due().filter(|_| able);
-        self.join_due().into_iter().chain(erase).min()
+        self.join_due().into_iter().chain(erase).chain(self.health.due()).min()
     }
 
     /// Erases some of what was deleted. Not counted as a commit: the next start would find it again.
@@ -199,6 +203,7 @@ impl Writer {
             Ok(false) => {}
             Ok(true) => {
                 self.state = state;
+                self.health.written(&self.shared);
                 ended.into_iter().for_each(|chat| self.compaction.ended(chat));
                 if let Err(error) = self.side.remember(state.commits) {
                     tracing::warn!(%error, "the count of commits is not remembered");
@@ -229,6 +234,7 @@ impl Writer {
         let full = error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
         let busy = error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy);
         tracing::warn!(%error, "the journal could not keep what it was given");
+        self.health.failed(&self.shared, error);
         if !full && !busy {
             // What is on the disk is not certain any more.
             self.shared.verdicts.fail();
@@ -274,9 +280,11 @@ impl Writer {
                 self.heal_after = Some(Instant::now() + HEAL_AGAIN);
                 if let Err(error) = durable {
                     tracing::error!(%error, "the journal cannot be brought to the disk; it can be read only");
+                    self.health.suffers(&self.shared, false, &error);
                 }
                 if let Err(error) = opened {
                     tracing::error!(%error, "the journal cannot be opened again");
+                    self.health.suffers(&self.shared, false, &error);
                 }
             }
         }
