@@ -44,10 +44,12 @@ mod driver;
 pub mod host;
 mod hosted;
 mod limits;
+mod memory;
 mod sandbox;
 
 pub use dialect::{AGENT_PRESETS, AgentPreset, Dialect, UnknownDialect, detect};
 pub use driver::{Life, OrderSource, ProcessAgent, ProcessConfig, RecordSink, sweep_leftovers};
 pub use hosted::{HostAgent, HostConfig, HostState, HostedLife, end_orphans, list_hosts};
 pub use limits::{BridgeLimits, HostLimits};
+pub use memory::keep_memory_private;
 pub use sandbox::{Sandbox, SandboxAllow, SandboxLevel, SandboxOptions};

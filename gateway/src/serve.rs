@@ -44,6 +44,10 @@ const LAST_ANSWERS: Duration = Duration::from_secs(3);
 pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode> {
     let config = Config::read(args)?;
     let _log = logs::start(config.log.as_deref(), config.log_format)?;
+    // Before there is anything in it that is nobody else's.
+    if let Err(error) = switchboard_agent_bridge::keep_memory_private() {
+        tracing::warn!(%error, "this process's memory may end up in a core dump, or be read by other programs of this user");
+    }
     crate::runtime()?.block_on(serve(config))
 }
 

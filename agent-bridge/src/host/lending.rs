@@ -7,12 +7,15 @@ use std::{
     io::{self, Read as _},
     os::{
         fd::{AsRawFd, OwnedFd},
-        unix::fs::MetadataExt as _,
+        unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
     },
 };
 
 use bytes::Bytes;
-use rustix::io::{ioctl_fionbio, ioctl_fionread};
+use rustix::{
+    fs::OFlags,
+    io::{ioctl_fionbio, ioctl_fionread},
+};
 use tokio::process::ChildStdout;
 
 use super::{
@@ -26,6 +29,17 @@ use super::{
 const COMMANDS: usize = 1024;
 /// Most bytes of them. With either, the output is the host's again for a while.
 const COMMAND_BYTES: u64 = 1024 * 1024;
+
+/// The pipe that is lent, opened anew for a gateway: it does not block, whatever this process makes of its own.
+pub(crate) fn reopen(lent: &Lent) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    let file = options.open(format!("/proc/self/fd/{}", lent.descriptor))?;
+    let metadata = file.metadata()?;
+    // It may have been returned meanwhile, and its number be another's.
+    let same = (metadata.dev(), metadata.ino()) == (lent.device, lent.inode);
+    if same && metadata.file_type().is_fifo() { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
+}
 
 /// An output that is lent.
 pub(super) struct Loan {
@@ -56,13 +70,8 @@ impl Loan {
         let output = File::from(output.into_owned_fd()?);
         ioctl_fionbio(&output, true)?;
         let metadata = output.metadata()?;
-        let lent = Lent {
-            pid: rustix::process::getpid().as_raw_nonzero().get(),
-            descriptor: output.as_raw_fd(),
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            next,
-        };
+        let lent =
+            Lent { descriptor: output.as_raw_fd(), device: metadata.dev(), inode: metadata.ino(), next };
         spool.lend(host_frame(Kind::Lent, &serde_json::to_vec(&lent)?));
         Ok(Self { output, null, gateway, taken: 0, next, commands: VecDeque::new(), grown: false })
     }

@@ -1,6 +1,6 @@
 //! The host's end of the socket: one gateway at a time, records out, messages in.
 
-use std::{io, sync::Arc};
+use std::{io, os::fd::AsFd as _, sync::Arc};
 
 use bytes::BytesMut;
 use rustix::process::geteuid;
@@ -12,6 +12,7 @@ use tokio::{
 };
 
 use super::{
+    lending,
     protocol::{HostHello, Kind, ToHost, VERSION, host_frame},
     socket::{self, ReadHalf, WriteHalf},
     spool::Spool,
@@ -58,7 +59,8 @@ async fn accept(listener: UnixListener, spool: Arc<Spool>, limits: BridgeLimits,
         if !socket.peer_cred().is_ok_and(|peer| peer.uid() == geteuid().as_raw()) {
             continue;
         }
-        let Ok(Ok((mut link, version, from))) = timeout(limits.host.start, hear_hello(socket)).await else {
+        let Ok(Ok(Some((mut link, version, from)))) = timeout(limits.host.start, hear_hello(socket)).await
+        else {
             continue;
         };
         if version != VERSION {
@@ -109,15 +111,19 @@ struct Link {
     longest: usize,
 }
 
-/// Hears the hello. Gives its version, and the position from which records are wanted.
-async fn hear_hello(socket: UnixStream) -> io::Result<(Link, u32, u64)> {
+/// Receives the hello. Gives its version, and the position from which records are wanted; none where the connection was
+/// for the pipe that is lent, which is sent here.
+async fn hear_hello(socket: UnixStream) -> io::Result<Option<(Link, u32, u64)>> {
     let (read, write) = socket::split(socket.into_std()?)?;
     let mut link = Link { read, write, buffer: BytesMut::new(), longest: HELLO_BYTES };
-    let Some(ToHost::Hello { version, from }) = next(&mut link.read, &mut link.buffer, link.longest).await?
-    else {
-        return Err(io::ErrorKind::InvalidData.into());
-    };
-    Ok((link, version, from))
+    match next(&mut link.read, &mut link.buffer, link.longest).await? {
+        Some(ToHost::Hello { version, from }) => Ok(Some((link, version, from))),
+        Some(ToHost::Take(lent)) => {
+            socket::send_descriptor(&link.write, lending::reopen(&lent)?.as_fd())?;
+            Ok(None)
+        }
+        Some(_) | None => Err(io::ErrorKind::InvalidData.into()),
+    }
 }
 
 impl Link {

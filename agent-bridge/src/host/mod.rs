@@ -23,7 +23,7 @@
 #[cfg(test)]
 mod fuzz;
 mod intake;
-mod lending;
+pub(crate) mod lending;
 pub(crate) mod lines;
 mod link;
 pub(crate) mod place;
@@ -48,7 +48,7 @@ use self::{
     spool::Spool,
     supervisor::Supervisor,
 };
-use crate::{BridgeLimits, Dialect, ProcessConfig, Sandbox};
+use crate::{BridgeLimits, Dialect, ProcessConfig, Sandbox, keep_memory_private};
 
 /// What a host says on its standard output: the first byte before it listens, all of it once it does.
 pub(crate) const READY: &str = "ready\n";
@@ -86,6 +86,7 @@ pub(crate) struct Setup {
 /// # Errors
 /// If the configuration cannot be read, the life has a host already, or the system refuses what a host needs.
 pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
+    keep_memory_private()?;
     let setup: Setup = serde_json::from_reader(stdin.take(SETUP_BYTES))?;
     if setup.version != SETUP_VERSION {
         // The program was replaced under a gateway that runs.

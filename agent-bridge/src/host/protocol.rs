@@ -9,8 +9,9 @@
 //! A host that says so in its hello can lend the agent's output: the gateway reads the agent's pipe itself, and leaves
 //! in it what it reads, until the host is told that the log has it.
 //!
-//! 1. [`ToHost::Borrow`] asks. Where nothing is half-read and the gateway knows all records, [`Kind::Lent`] says where
-//!    the pipe is; otherwise nothing is said, and records go on.
+//! 1. [`ToHost::Borrow`] asks. Where nothing is half-read and the gateway knows all records, [`Kind::Lent`] names the
+//!    pipe; otherwise nothing is said, and records go on. [`ToHost::Take`], on a connection of its own, gets the pipe as
+//!    a descriptor (`SCM_RIGHTS`): nobody can open it through `/proc`, since a host is not dumpable.
 //! 2. Each line in the pipe is the record after the one before it. A command says at which byte of the output it was
 //!    sent ([`CommandPlace`]); the gateway decodes no further until its record has come back, or [`Kind::Known`].
 //! 3. [`ToHost::Discard`] names bytes that are kept elsewhere, and the gateway does not look into the pipe until
@@ -57,6 +58,8 @@ pub(crate) enum ToHost {
     Discard { bytes: u64, before: u64 },
     /// The output that was lent, or asked for, is the host's again.
     Return,
+    /// The pipe that is lent is wanted, and nothing else: the first and only message of its connection.
+    Take(Lent),
 }
 
 /// Where a command stands in an output that is lent.
@@ -203,10 +206,9 @@ pub(crate) struct HostHello {
     pub(crate) lends: bool,
 }
 
-/// Where the pipe is that is lent: a descriptor of the host's.
+/// The pipe that is lent: a descriptor of the host's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Lent {
-    pub(crate) pid: i32,
     pub(crate) descriptor: i32,
     /// What tells it from any other pipe.
     pub(crate) device: u64,
@@ -348,6 +350,11 @@ impl ToHost {
                 out.put_u64_le(*before);
             }
             Self::Return => out.put_u8(11),
+            Self::Take(Lent { descriptor, device, inode, next }) => {
+                out.put_u8(12);
+                out.put_i32_le(*descriptor);
+                [device, inode, next].into_iter().for_each(|number| out.put_u64_le(*number));
+            }
         }
         let length = u32::try_from(out.len() - 4).unwrap_or(u32::MAX);
         out[..4].copy_from_slice(&length.to_le_bytes());
@@ -379,6 +386,12 @@ impl ToHost {
             (9, 8..) => Self::Borrow { next: body.get_u64_le() },
             (10, 16..) => Self::Discard { bytes: body.get_u64_le(), before: body.get_u64_le() },
             (11, _) => Self::Return,
+            (12, 28..) => Self::Take(Lent {
+                descriptor: body.get_i32_le(),
+                device: body.get_u64_le(),
+                inode: body.get_u64_le(),
+                next: body.get_u64_le(),
+            }),
             _ => return Err(Broken),
         };
         Ok(Some(message))
@@ -427,6 +440,7 @@ mod tests {
             ToHost::Borrow { next: 8 },
             ToHost::Discard { bytes: 70_000, before: 99 },
             ToHost::Return,
+            ToHost::Take(Lent { descriptor: -1, device: 1 << 40, inode: 3, next: 4 }),
             ToHost::Idle,
             ToHost::Trim { before: 9 },
             ToHost::Stop,

@@ -4,10 +4,19 @@
 //! whoever sends a record would be woken once more for each one. Here, room is waited for where there is none.
 
 use std::{
-    io::{self, Write as _},
+    io::{self, IoSlice, IoSliceMut, Write as _},
+    mem::MaybeUninit,
     net::Shutdown,
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    os::{
+        fd::{BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     time::Duration,
+};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
 };
 
 use tokio::{net::unix::pipe, task::coop::consume_budget, time::sleep};
@@ -59,6 +68,27 @@ impl WriteHalf {
     }
 }
 
+/// Sends a descriptor, with one byte. There is room for that on a connection where nothing was sent.
+pub(crate) fn send_descriptor(write: &WriteHalf, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut rights = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [descriptor];
+    rights.push(SendAncillaryMessage::ScmRights(&descriptors));
+    sendmsg(&write.0, &[IoSlice::new(&[0])], &mut rights, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Receives one, which is inherited by nobody.
+pub(crate) fn receive_descriptor(socket: &UnixStream) -> io::Result<OwnedFd> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut rights = RecvAncillaryBuffer::new(&mut space);
+    recvmsg(socket, &mut [IoSliceMut::new(&mut [0])], &mut rights, RecvFlags::CMSG_CLOEXEC)?;
+    let descriptors = rights.drain().filter_map(|message| {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message { Some(descriptors) } else { None }
+    });
+    descriptors.flatten().next().ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
 impl Drop for WriteHalf {
     fn drop(&mut self) {
         // The half that reads keeps the socket open.
@@ -68,6 +98,8 @@ impl Drop for WriteHalf {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
+
     use tokio::io::AsyncReadExt as _;
 
     use super::*;
@@ -125,6 +157,23 @@ mod tests {
         let of_mine: Vec<u32> = all.filter(|(fd, _)| mine.contains(fd)).map(|(_, events)| events).collect();
         assert!(!of_mine.is_empty());
         assert!(of_mine.iter().all(|events| events & (READABLE | WRITABLE) == READABLE), "{of_mine:x?}");
+    }
+
+    #[test]
+    fn a_descriptor_arrives_and_its_absence_is_noticed() {
+        let (pipe, _write) = io::pipe().unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let write = WriteHalf(ours);
+        send_descriptor(&write, pipe.as_fd()).unwrap();
+        let arrived = receive_descriptor(&theirs).unwrap();
+        let inode = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).unwrap().st_ino;
+        assert_eq!(inode(arrived.as_fd()), inode(pipe.as_fd()));
+        let flags = rustix::io::fcntl_getfd(&arrived).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+        (&write.0).write_all(b"x").unwrap();
+        assert!(receive_descriptor(&theirs).is_err());
+        drop(write);
+        assert!(receive_descriptor(&theirs).is_err());
     }
 
     #[tokio::test]

@@ -159,7 +159,7 @@ impl Supervisor {
                     ToHost::Borrow { next } => self.asked(next),
                     ToHost::Discard { bytes, before } => self.discard(bytes, before),
                     ToHost::Return => self.take_back(),
-                    ToHost::Hello { .. } | ToHost::Trim { .. } => {}
+                    ToHost::Hello { .. } | ToHost::Trim { .. } | ToHost::Take(_) => {}
                 },
                 Event::Exited(status) => {
                     if let Some(running) = &mut self.running {

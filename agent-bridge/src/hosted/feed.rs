@@ -19,6 +19,7 @@ use crate::{
     driver::{RecordSink, reader::ReadMode},
     host::{
         lines,
+        place::Place,
         protocol::{Action, CommandHead, Frame, Kind, Lent, RECORD_HEAD, ToHost, Told},
     },
 };
@@ -47,6 +48,8 @@ pub(super) struct Feed<S> {
     pub(super) decoder: Arc<Mutex<LifeDecoder>>,
     /// Locked before the decoder.
     pub(super) lending: Arc<Mutex<Lending>>,
+    /// The host's directory.
+    pub(super) place: Place,
     /// The agent's output, while it is lent.
     pub(super) loan: Option<Loan>,
     /// Whether the host lends it.
@@ -178,7 +181,7 @@ impl<S: RecordSink> Feed<S> {
     }
 
     /// The host has something to say about the output.
-    fn lending_changed(&mut self, frame: &Frame) {
+    async fn lending_changed(&mut self, frame: &Frame) {
         if frame.kind == Kind::Lent {
             let position = self.decoder().state().position;
             let lent = serde_json::from_slice::<Lent>(&frame.payload);
@@ -188,7 +191,8 @@ impl<S: RecordSink> Feed<S> {
             if !lock(&self.lending).lent() {
                 return;
             }
-            match Loan::open(&lent) {
+            let longest = self.limits.host.start;
+            match Loan::take(self.place.clone(), lent, longest).await {
                 Ok(loan) => self.loan = Some(loan),
                 Err(error) => self.cannot_borrow(&error),
             }
@@ -268,7 +272,7 @@ impl<S: RecordSink> Feed<S> {
             }
             self.hand_on(step, bytes, ended).await;
             if let Some(frame) = about_loan {
-                self.lending_changed(&frame);
+                self.lending_changed(&frame).await;
             }
         }
     }
@@ -423,6 +427,7 @@ mod tests {
         let mut feed = Feed {
             decoder: Arc::new(Mutex::new(decoder)),
             lending: Arc::default(),
+            place: Place::new(std::path::Path::new("/nowhere"), switchboard_core::agent::AgentRun(1)),
             loan: None,
             lends: false,
             asks: false,

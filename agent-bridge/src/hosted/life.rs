@@ -66,6 +66,7 @@ pub(super) async fn serve<O: OrderSource, S: RecordSink>(
     let mut feed = Feed {
         decoder: Arc::clone(&decoder),
         lending: Arc::clone(&lending),
+        place: place.clone(),
         loan: None,
         lends: false,
         asks: true,

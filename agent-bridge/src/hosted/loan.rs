@@ -1,6 +1,11 @@
 //! What a host lends: the agent's output, read here without taking it out of its pipe.
 
-use std::{collections::VecDeque, io, time::Duration};
+use std::{
+    collections::VecDeque,
+    io::{self, Write as _},
+    os::fd::OwnedFd,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -11,7 +16,9 @@ use crate::{
     driver::process::until,
     host::{
         lines,
+        place::Place,
         protocol::{CommandHead, CommandPlace, Lent, ToHost},
+        socket,
     },
 };
 
@@ -147,9 +154,21 @@ pub(super) struct Loan {
 }
 
 impl Loan {
-    /// Finds the pipe.
-    pub(super) fn open(lent: &Lent) -> io::Result<Self> {
-        let peek = Peek::open(lent)?;
+    /// Has the pipe sent by its host. Waits for it no longer than this.
+    pub(super) async fn take(place: Place, lent: Lent, longest: Duration) -> io::Result<Self> {
+        // A connection of its own, and blocking calls: descriptors are lost on those who read as from a pipe.
+        let taken = tokio::task::spawn_blocking(move || {
+            let mut socket = place.connect()?;
+            socket.set_read_timeout(Some(longest))?;
+            socket.set_write_timeout(Some(longest))?;
+            socket.write_all(&ToHost::Take(lent).encode())?;
+            socket::receive_descriptor(&socket)
+        });
+        Self::new(taken.await.map_err(io::Error::other)??, &lent)
+    }
+
+    fn new(pipe: OwnedFd, lent: &Lent) -> io::Result<Self> {
+        let peek = Peek::new(pipe, lent)?;
         if peek.capacity() < LEAST_CAPACITY {
             return Err(io::ErrorKind::Unsupported.into());
         }
@@ -287,7 +306,10 @@ mod tests {
     use rustix::pipe::fcntl_setpipe_size;
 
     use super::*;
-    use crate::host::protocol::{Action, Told};
+    use crate::host::{
+        lending::reopen,
+        protocol::{Action, Told},
+    };
 
     const CAPACITY: usize = 64 * 1024;
 
@@ -295,20 +317,19 @@ mod tests {
     fn lent(reader: &PipeReader) -> Lent {
         let descriptor = reader.as_raw_fd();
         let metadata = std::fs::metadata(format!("/proc/self/fd/{descriptor}")).unwrap();
-        Lent {
-            pid: std::process::id().cast_signed(),
-            descriptor,
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            next: 1,
-        }
+        Lent { descriptor, device: metadata.dev(), inode: metadata.ino(), next: 1 }
     }
 
     fn loan() -> (PipeReader, PipeWriter, Loan) {
         let (reader, writer) = pipe().unwrap();
         fcntl_setpipe_size(&reader, CAPACITY).unwrap();
-        let loan = Loan::open(&lent(&reader)).unwrap();
+        let loan = open(&lent(&reader)).unwrap();
         (reader, writer, loan)
+    }
+
+    /// What a host does, and then a gateway.
+    fn open(lent: &Lent) -> io::Result<Loan> {
+        Loan::new(reopen(lent)?.into(), lent)
     }
 
     /// All whole lines that are there.
@@ -390,16 +411,13 @@ mod tests {
     async fn another_pipe_is_not_taken_for_the_one_that_is_lent() {
         let (reader, _writer) = pipe().unwrap();
         let right = lent(&reader);
-        Loan::open(&right).unwrap();
-        for wrong in [
-            Lent { inode: right.inode + 1, ..right },
-            Lent { pid: -1, ..right },
-            Lent { descriptor: 9999, ..right },
-        ] {
-            assert!(Loan::open(&wrong).is_err(), "{wrong:?}");
+        open(&right).unwrap();
+        for wrong in [Lent { inode: right.inode + 1, ..right }, Lent { descriptor: 9999, ..right }] {
+            assert!(open(&wrong).is_err(), "{wrong:?}");
+            assert!(Loan::new(reopen(&right).unwrap().into(), &wrong).is_err() || wrong.inode == right.inode);
         }
         fcntl_setpipe_size(&reader, 4096).unwrap();
-        assert!(Loan::open(&right).is_err(), "too small");
+        assert!(open(&right).is_err(), "too small");
     }
 
     #[test]

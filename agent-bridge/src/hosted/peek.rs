@@ -13,13 +13,12 @@ mod linux {
         io,
         os::{
             fd::OwnedFd,
-            unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
+            unix::fs::{FileTypeExt as _, MetadataExt as _},
         },
     };
 
     use rustix::{
         buffer::spare_capacity,
-        fs::OFlags,
         io::Errno,
         pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice, tee},
     };
@@ -49,14 +48,10 @@ mod linux {
     }
 
     impl Peek {
-        /// Opens the pipe.
-        pub(in super::super) fn open(lent: &Lent) -> io::Result<Self> {
-            let file = OpenOptions::new()
-                .read(true)
-                .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
-                .open(format!("/proc/{}/fd/{}", lent.pid, lent.descriptor))?;
+        /// The pipe that was sent for what is lent.
+        pub(in super::super) fn new(file: OwnedFd, lent: &Lent) -> io::Result<Self> {
+            let file = File::from(file);
             let metadata = file.metadata()?;
-            // The process may have gone, and its number be another's.
             let same = (metadata.dev(), metadata.ino()) == (lent.device, lent.inode);
             if !same || !metadata.file_type().is_fifo() {
                 return Err(io::ErrorKind::NotFound.into());
@@ -161,7 +156,7 @@ mod linux {
 
 #[cfg(not(target_os = "linux"))]
 mod nowhere {
-    use std::{convert::Infallible, io};
+    use std::{convert::Infallible, io, os::fd::OwnedFd};
 
     use crate::host::protocol::Lent;
 
@@ -170,7 +165,7 @@ mod nowhere {
     pub(in super::super) struct Peek(Infallible);
 
     impl Peek {
-        pub(in super::super) fn open(_lent: &Lent) -> io::Result<Self> {
+        pub(in super::super) fn new(_file: OwnedFd, _lent: &Lent) -> io::Result<Self> {
             Err(io::ErrorKind::Unsupported.into())
         }
 

@@ -157,11 +157,15 @@ impl Site {
     /// Every process that bears the mark and is no zombie.
     pub(crate) fn processes(&self) -> Vec<(i32, Role)> {
         let wanted = format!("{MARK}={}", self.mark);
+        // The environment of gateways and hosts is theirs alone: these are known by what else they are known by.
+        let hosts: Vec<i32> = self.hosts().iter().filter_map(|host| host_of(host)).collect();
         let entries = fs::read_dir("/proc").unwrap().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
         let marked = pids.filter(|pid| {
             let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+                || hosts.contains(pid) && role(*pid) == Some(Role::Host)
+                || role(*pid) == Some(Role::Gateway) && command_line(*pid).contains(&self.mark)
         });
         marked.filter_map(|pid| Some((pid, role(pid)?))).collect()
     }
@@ -175,6 +179,16 @@ impl Site {
         let entries = fs::read_dir(self.data("hosts")).into_iter().flatten().flatten();
         entries.map(|entry| entry.path()).collect()
     }
+}
+
+/// The process that a host's directory names.
+fn host_of(dir: &Path) -> Option<i32> {
+    let card: serde_json::Value = serde_json::from_slice(&fs::read(dir.join("host.json")).ok()?).ok()?;
+    i32::try_from(card["pid"].as_i64()?).ok()
+}
+
+fn command_line(pid: i32) -> String {
+    String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()).into_owned()
 }
 
 fn role(pid: i32) -> Option<Role> {

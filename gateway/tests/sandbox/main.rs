@@ -1,4 +1,5 @@
-//! The sandbox of agents, through the real program: a hostile agent tries each hidden thing by name.
+//! The sandbox of agents, through the real program: a hostile agent tries each hidden thing by name. And what keeps the
+//! memory of gateway and hosts where there is none.
 //!
 //! This binary is also that agent: it has a main of its own, and the first argument says which of the two it is. Without
 //! a `bwrap` that works, all that needs one is skipped, and says so.
@@ -8,6 +9,7 @@ mod hostile;
 #[allow(dead_code, reason = "shared with other tests, which use more of it")]
 #[path = "../gateway/lab.rs"]
 mod lab;
+mod memory;
 mod scenes;
 mod site;
 
@@ -27,7 +29,7 @@ fn main() -> ExitCode {
     }
     let trials =
         scenes::WITH_BWRAP.iter().map(|(name, test)| trial(name, test).with_ignored_flag(works.is_err()));
-    let all = trials.chain(scenes::ALWAYS.iter().map(|(name, test)| trial(name, test)));
+    let all = trials.chain(scenes::ALWAYS.iter().chain(memory::SCENES).map(|(name, test)| trial(name, test)));
     libtest_mimic::run(&Arguments::from_args(), all.collect()).exit_code()
 }
 

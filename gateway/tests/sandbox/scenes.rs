@@ -10,7 +10,7 @@ use crate::{
     site::{Site, answer, host_sockets, hostile, others},
 };
 
-type Scene = (&'static str, fn());
+pub(crate) type Scene = (&'static str, fn());
 
 pub(crate) const WITH_BWRAP: &[Scene] = &[
     ("what_is_hidden_cannot_be_had_under_shield_and_can_without", nothing_can_be_had),
