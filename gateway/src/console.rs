@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use zeroize::Zeroizing;
+
 /// The last words of a program wait this long for a reader.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -45,7 +47,7 @@ pub(crate) fn last_words(text: String) {
 }
 
 /// Prints text to standard output, whenever somebody reads it.
-pub(crate) fn announce(text: String) {
+pub(crate) fn announce(text: Zeroizing<String>) {
     // A gateway without threads has other worries.
     let _ = thread::Builder::new().name("announce".into()).spawn(move || raw(&text));
 }

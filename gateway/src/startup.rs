@@ -10,6 +10,7 @@ use std::{
 };
 
 use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
 
 use crate::{
     agents::Chosen,
@@ -17,6 +18,9 @@ use crate::{
     console,
     failure::{Failure, Result},
 };
+
+/// Room for the longest token in an address, and for everything else that is said once, in bytes.
+const ANNOUNCED: usize = 16 * 1024;
 
 /// Tells the person at the terminal where the gateway is, who answers, and what to know.
 pub(crate) fn announce(
@@ -26,14 +30,21 @@ pub(crate) fn announce(
     agent: &Chosen,
     sandbox: &str,
 ) {
-    let mut text = String::from("Switchboard is ready.\n");
+    // With room for all of it from the beginning: what grows leaves copies of the token behind.
+    let room = ANNOUNCED + bound.len() * (ANNOUNCED + config.base_path.len());
+    let mut text = Zeroizing::new(String::with_capacity(room));
+    text.push_str("Switchboard is ready.\n");
     let mut say = |line: &str| {
         text.push_str(line);
         text.push('\n');
     };
     say("");
     for address in bound {
-        say(&format!("  Page    {}", page_url(*address, &config.base_path, token)));
+        let url = page_url(*address, &config.base_path, token);
+        let mut line = Zeroizing::new(String::with_capacity(url.len() + 16));
+        line.push_str("  Page    ");
+        line.push_str(&url);
+        say(&line);
     }
     for path in &config.listen_unix {
         say(&format!("  HTTP    unix:{}, for a reverse proxy", path.display()));
@@ -85,13 +96,21 @@ fn chat_command(config: &Config, bound: &[SocketAddr], usual_data_dir: Option<&P
 }
 
 /// The page's address as a person can open it: wildcards as loopback, the token where no server sees it.
-pub(crate) fn page_url(address: SocketAddr, base_path: &str, token: Option<&SecretString>) -> String {
+pub(crate) fn page_url(
+    address: SocketAddr,
+    base_path: &str,
+    token: Option<&SecretString>,
+) -> Zeroizing<String> {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
     };
-    let mut url = format!("http://{}{base_path}/", SocketAddr::new(ip, address.port()));
+    let page = format!("http://{}{base_path}/", SocketAddr::new(ip, address.port()));
+    let secret = token.map_or(0, |token| token.expose_secret().len());
+    // Each of its bytes may come to be three.
+    let mut url = Zeroizing::new(String::with_capacity(page.len() + 3 * secret + 16));
+    url.push_str(&page);
     if let Some(token) = token {
         url.push_str("#token=");
         url.extend(form_urlencoded::byte_serialize(token.expose_secret().as_bytes()));
@@ -142,10 +161,11 @@ fn redirect_file(data_dir: &Path, url: &str) -> io::Result<String> {
     let path = data_dir.join("open.html");
     let _ = fs::remove_file(&path);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-    writeln!(
-        file,
-        "<!doctype html><meta http-equiv=\"refresh\" content=\"0; url={url}\"><a href=\"{url}\">Switchboard</a>"
-    )?;
+    // Straight into the file, which buffers nothing.
+    for part in ["<!doctype html><meta http-equiv=\"refresh\" content=\"0; url=", url, "\"><a href=\"", url] {
+        file.write_all(part.as_bytes())?;
+    }
+    file.write_all(b"\">Switchboard</a>\n")?;
     Ok(path.display().to_string())
 }
 
@@ -189,8 +209,8 @@ mod tests {
             ("[::]:8765", "/x", "http://[::1]:8765/x/#token=a%2Bb"),
         ];
         for (address, base_path, expected) in cases {
-            assert_eq!(page_url(address.parse().unwrap(), base_path, Some(&token)), expected);
+            assert_eq!(*page_url(address.parse().unwrap(), base_path, Some(&token)), expected);
         }
-        assert_eq!(page_url("[::1]:1".parse().unwrap(), "", None), "http://[::1]:1/");
+        assert_eq!(*page_url("[::1]:1".parse().unwrap(), "", None), "http://[::1]:1/");
     }
 }

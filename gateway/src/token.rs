@@ -1,4 +1,5 @@
-//! The token: made once, kept in a file of one's own, compared in constant time.
+//! The token: made once, kept in a file of one's own, compared in constant time. In memory it is a hash; what held it in
+//! clear is overwritten.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -13,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use switchboard_core::ids::Principal;
+use zeroize::Zeroizing;
 
 use crate::failure::{Failure, Result};
 
@@ -100,7 +102,8 @@ fn read(path: &Path) -> Result<SecretString, Unusable> {
     if mode & 0o077 != 0 {
         return Err(Unusable::OpenToOthers(mode));
     }
-    let mut text = String::new();
+    // With room for all of it from the beginning: what grows leaves copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(LONGEST + 64));
     file.take(LONGEST as u64 + 2).read_to_string(&mut text).map_err(|_| Unusable::Malformed)?;
     let token = text.trim_end_matches(['\r', '\n']);
     let valid = (SHORTEST..=LONGEST).contains(&token.len())
@@ -109,19 +112,19 @@ fn read(path: &Path) -> Result<SecretString, Unusable> {
 }
 
 fn make(path: &Path) -> Result<SecretString> {
-    let mut entropy = [0; ENTROPY];
-    let token = getrandom::fill(&mut entropy).map_err(io::Error::from).and_then(|()| {
-        let token = hex(&entropy);
+    let mut entropy = Zeroizing::new([0; ENTROPY]);
+    let token = getrandom::fill(&mut *entropy).map_err(io::Error::from).and_then(|()| {
+        let line = hex_line(&*entropy);
         // Whole or not at all: it is written beside its place, and a link fails where something is already.
         let draft = path.with_extension(format!("new-{}", std::process::id()));
         let _ = fs::remove_file(&draft);
         let mut file: File = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-        let written = file.write_all(format!("{token}\n").as_bytes()).and_then(|()| file.sync_all());
+        let written = file.write_all(line.as_bytes()).and_then(|()| file.sync_all());
         let placed = written.and_then(|()| fs::hard_link(&draft, path));
         let _ = fs::remove_file(&draft);
-        placed.map(|()| token)
+        placed.map(|()| SecretString::from(line.trim_end()))
     });
-    token.map(SecretString::from).map_err(|error| {
+    token.map_err(|error| {
         Failure::new(
             format!("The token file {} cannot be made: {error}.", path.display()),
             "Make its directory writable for this user, or name another file with --token-file.",
@@ -129,8 +132,12 @@ fn make(path: &Path) -> Result<SecretString> {
     })
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+fn hex_line(bytes: &[u8]) -> Zeroizing<String> {
+    let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or_default();
+    let mut line = Zeroizing::new(String::with_capacity(bytes.len() * 2 + 1));
+    line.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
+    line.push('\n');
+    line
 }
 
 /// Knows which tokens are good. Looks at the file again whenever it has changed, so that a rotated token ends

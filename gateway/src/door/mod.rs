@@ -19,6 +19,7 @@ use switchboard_core::ids::Principal;
 use switchboard_runtime::{Admission, Verifier};
 use switchboard_transport_ws::is_upgrade;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use zeroize::Zeroizing;
 
 use crate::token::Tokens;
 use tally::Tally;
@@ -264,10 +265,10 @@ fn only<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Result<Option<
 }
 
 /// The token that a request carries, and where. Several have to be the same.
-fn credential<B>(request: &Request<B>) -> Result<Option<(String, Way)>, Refusal> {
-    let mut found: Option<(String, Way)> = None;
-    let mut offer = |token: String, way: Way| match &found {
-        Some((other, _)) if *other != token => Err(Refusal::DISAGREEING),
+fn credential<B>(request: &Request<B>) -> Result<Option<(Zeroizing<String>, Way)>, Refusal> {
+    let mut found: Option<(Zeroizing<String>, Way)> = None;
+    let mut offer = |token: Zeroizing<String>, way: Way| match &found {
+        Some((other, _)) if **other != *token => Err(Refusal::DISAGREEING),
         Some(_) => Ok(()),
         None => {
             found = Some((token, way));
@@ -280,13 +281,13 @@ fn credential<B>(request: &Request<B>) -> Result<Option<(String, Way)>, Refusal>
         if let Some((scheme, token)) = text.trim().split_once(' ')
             && scheme.eq_ignore_ascii_case("bearer")
         {
-            offer(token.trim().to_owned(), Way::Bearer)?;
+            offer(Zeroizing::new(token.trim().to_owned()), Way::Bearer)?;
         }
     }
     let query = request.uri().query().unwrap_or_default();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         if name == "token" && !value.is_empty() {
-            offer(value.into_owned(), Way::Query)?;
+            offer(Zeroizing::new(value.into_owned()), Way::Query)?;
         }
     }
     Ok(found)

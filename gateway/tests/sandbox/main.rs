@@ -34,7 +34,7 @@ fn main() -> ExitCode {
 }
 
 #[allow(clippy::print_stderr, reason = "it is for whoever runs the tests")]
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     eprintln!("{text}");
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{Read as _, Seek as _, SeekFrom},
     os::unix::{fs::chown, process::CommandExt},
     path::Path,
     process::Command,
@@ -9,12 +10,13 @@ use std::{
 
 use crate::{
     lab::{Client, Gateway},
-    scenes::Scene,
+    scenes::{Scene, eventually},
     site::answer,
 };
 
 pub(crate) const SCENES: &[Scene] = &[
     ("the_memory_of_gateway_and_hosts_is_nobody_elses", memory_is_private),
+    ("the_token_does_not_lie_in_memory", token_is_not_in_memory),
     ("a_gateway_without_privileges_borrows_the_output_of_its_agents", output_is_borrowed),
 ];
 
@@ -84,4 +86,51 @@ fn output_is_borrowed() {
     }
     let log = gateway.log();
     assert!(!log.contains("its host passes it on"), "{log}");
+}
+
+/// What stands before each place where the memory of a process has these bytes.
+fn found(pid: u32, wanted: &[u8]) -> Vec<String> {
+    const BEFORE: usize = 48;
+    let mut memory = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let mut found = Vec::new();
+    // Program and libraries are on the disk.
+    for map in maps.lines().filter(|map| map.contains(" rw")) {
+        let (start, end) = map.split_once(' ').unwrap().0.split_once('-').unwrap();
+        let [start, end] = [start, end].map(|address| u64::from_str_radix(address, 16).unwrap());
+        let mut bytes = Vec::new();
+        memory.seek(SeekFrom::Start(start)).unwrap();
+        // What was mapped may be gone.
+        let _ = (&mut memory).take(end - start).read_to_end(&mut bytes);
+        found.extend(memchr::memmem::find_iter(&bytes, wanted).map(|at| {
+            String::from_utf8_lossy(&bytes[at.saturating_sub(BEFORE)..at]).escape_debug().to_string()
+        }));
+    }
+    found
+}
+
+fn token_is_not_in_memory() {
+    if !rustix::process::geteuid().is_root() {
+        // Nobody else can look, which another test shows.
+        return crate::say("NOT TESTED: the token in a gateway's memory: only root can look there");
+    }
+    let gateway = Gateway::start(&[]);
+    let token = gateway.token();
+    let looks = || found(gateway.pid(), token.as_bytes());
+    // What was printed is overwritten once it is printed.
+    eventually("it is gone once it was announced", || looks().is_empty());
+    for _ in 0..20 {
+        assert_eq!(gateway.get("/healthz", &[&gateway.bearer()]).status(), 200);
+        assert_eq!(gateway.get(&format!("/healthz?token={token}"), &[]).status(), 200);
+    }
+    let mut client = gateway.websocket();
+    client.new_chat();
+    // What a client sent stays in what the request was read into, and nowhere else, until that is used again.
+    let of_ours = |before: &String| !before.ends_with("Bearer ") && !before.ends_with("token=");
+    eventually("only what was read is left", || !looks().iter().any(of_ours));
+    let ours: Vec<String> = looks().into_iter().filter(|before| before.contains("://")).collect();
+    assert!(ours.is_empty(), "{ours:?}");
+    // The search finds what is there: the hash.
+    let hash: [u8; 32] = <sha2::Sha256 as sha2::Digest>::digest(token.as_bytes()).into();
+    assert!(!found(gateway.pid(), &hash).is_empty());
 }

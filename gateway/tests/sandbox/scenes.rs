@@ -360,7 +360,7 @@ fn command_with(mut command: std::process::Command, path: &str, data: &Path) -> 
     command
 }
 
-fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
     let begun = std::time::Instant::now();
     while !is_true() {
         assert!(begun.elapsed() < PATIENCE, "{what}");
