@@ -2,6 +2,7 @@
 
 use alloc::{
     collections::{BTreeSet, VecDeque},
+    format,
     string::{String, ToString},
 };
 
@@ -80,8 +81,13 @@ impl Hub {
             return;
         }
         if over || cx.conns.len() > cx.limits.connections {
-            let refusal = Refusal::new(ErrorCode::LimitReached, "too many connections; close one or wait");
-            cx.hang_up(id, 1013, refusal);
+            let limit = if over { cx.limits.connections_per_principal } else { Some(cx.limits.connections) };
+            let whose = if over { "yours" } else { "all users" };
+            let detail = format!(
+                "the limit is {} connections of {whose} at once; close another page or program",
+                limit.unwrap_or_default()
+            );
+            cx.hang_up(id, 1013, Refusal::new(ErrorCode::LimitReached, &detail));
             return;
         }
         let limits = wire_limits(cx);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 use secrecy::ExposeSecret;
+use serde::Deserialize;
 use switchboard_core::wire::PROTOCOL;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -25,6 +26,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Longest line that is taken from a socket, in bytes; the server's frames are far below.
 const LINE: u64 = 4 * 1024 * 1024;
 
+/// The close code of a gateway that has no room for another connection.
+const TRY_LATER: u16 = 1013;
 /// The close code for credentials that are wrong or have ended.
 const CREDENTIALS_ENDED: u16 = 4401;
 
@@ -39,6 +42,8 @@ pub(super) enum Link {
 pub(super) enum Lost {
     /// Trying again is of no use.
     Refused(String),
+    /// The gateway takes no further connection at the moment.
+    Full(String),
     /// It may come back.
     Gone(String),
 }
@@ -93,12 +98,7 @@ impl Link {
         match self {
             Self::Web(socket) => match socket.next().await {
                 Some(Ok(Message::Text(text))) => Ok(text.as_str().to_owned()),
-                Some(Ok(Message::Close(Some(frame)))) if u16::from(frame.code) == CREDENTIALS_ENDED => {
-                    Err(Lost::Refused("the credentials were refused".into()))
-                }
-                Some(Ok(Message::Close(Some(frame)))) => {
-                    Err(Lost::Gone(format!("closed by the gateway with code {}", u16::from(frame.code))))
-                }
+                Some(Ok(Message::Close(Some(frame)))) => Err(closed(frame.code.into(), &frame.reason)),
                 Some(Ok(Message::Close(None))) | None => Err(Lost::Gone("closed".into())),
                 // Answered by the library, or not for us; either way a sign of life.
                 Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
@@ -113,7 +113,7 @@ impl Link {
                     Ok(_) if partial.ends_with(b"\n") => {
                         let line = String::from_utf8_lossy(partial).trim_end().to_owned();
                         partial.clear();
-                        Ok(line)
+                        last_words(&line).map_or(Ok(line), Err)
                     }
                     Ok(_) => Err(Lost::Gone("closed".into())),
                     Err(error) => Err(Lost::Gone(error.to_string())),
@@ -131,12 +131,60 @@ impl Link {
     }
 }
 
+/// Why the gateway closed the connection.
+fn closed(code: u16, reason: &str) -> Lost {
+    match code {
+        CREDENTIALS_ENDED => Lost::Refused("the credentials were refused".into()),
+        TRY_LATER if !reason.is_empty() => Lost::Full(reason.into()),
+        TRY_LATER => Lost::Full("it has too many connections".into()),
+        code => Lost::Gone(format!("closed by the gateway with code {code}")),
+    }
+}
+
+/// A socket has no close codes: its last line is an error that has one.
+fn last_words(line: &str) -> Option<Lost> {
+    #[derive(Deserialize)]
+    struct Closing {
+        close: u16,
+        detail: String,
+    }
+    if !line.starts_with(r#"{"event":"error""#) {
+        return None;
+    }
+    let Closing { close, detail } = serde_json::from_str(line).ok()?;
+    Some(closed(close, &detail))
+}
+
 fn why_not(error: Error) -> Lost {
     let Error::Http(response) = error else { return Lost::Gone(error.to_string()) };
     match response.status().as_u16() {
         401 => Lost::Refused("the gateway wants a token, and this one is not it".into()),
         403 => Lost::Refused("the gateway does not answer to this host name".into()),
         status @ (400..=499) => Lost::Refused(format!("the gateway refused with status {status}")),
+        503 => Lost::Full("too many connections have shown no credentials yet".into()),
         status => Lost::Gone(format!("status {status}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_connection_was_closed_is_read_from_code_and_last_line_alike() {
+        let full = Lost::Full("the limit is 20".into());
+        assert_eq!(closed(1013, "the limit is 20"), full);
+        assert!(matches!(closed(1013, ""), Lost::Full(why) if !why.is_empty()));
+        assert!(matches!(closed(4401, "x"), Lost::Refused(_)));
+        assert!(matches!(closed(1012, "x"), Lost::Gone(_)));
+        let last = |close: &str| {
+            last_words(&format!(
+                r#"{{"event":"error","code":"limit_reached","detail":"the limit is 20","retryable":true{close}}}"#
+            ))
+        };
+        assert_eq!(last(r#","close":1013"#), Some(full));
+        assert!(matches!(last(r#","close":4408"#), Some(Lost::Gone(_))));
+        assert_eq!(last(""), None, "the connection goes on");
+        assert_eq!(last_words(r#"{"event":"delta","text":"\"close\":1013"}"#), None);
     }
 }

@@ -35,6 +35,7 @@ use link::{Link, Lost};
 use screen::Screen;
 use session::Session;
 use target::Target;
+use text::safe;
 use unsent::Store;
 
 /// A sign of life is asked for this often.
@@ -73,6 +74,8 @@ struct Line {
 struct Client {
     target: Target,
     session: Session,
+    /// Nobody is at the keyboard.
+    batch: bool,
     /// Where messages outlive this program.
     store: Option<Store>,
     screen: Screen,
@@ -99,6 +102,7 @@ impl Client {
         Ok(Self {
             target,
             session,
+            batch,
             store,
             screen: Screen::new(attended),
             lines: read_lines(),
@@ -131,6 +135,12 @@ impl Client {
             }
             match lost {
                 Some(Lost::Refused(why)) => return Err(self.refused(&why)),
+                // Nobody would see why it waits, and nobody can make room.
+                Some(Lost::Full(why)) if self.batch => return Err(self.full(&why)),
+                Some(Lost::Full(why)) => {
+                    self.screen
+                        .note(&format!("The gateway takes no further connection: {why}. Trying again."));
+                }
                 Some(Lost::Gone(why)) if !been_connected => return Err(self.unreachable(&why)),
                 Some(Lost::Gone(why)) => self.screen.note(&format!("Connection lost ({why}); trying again.")),
                 None => {}
@@ -265,6 +275,13 @@ impl Client {
             format!("The gateway at {} does not let this client in: {why}.", self.target.shown()),
             "Give the address as `switchboard serve` prints it, with its #token=..., or the token's file with \
              --token-file.",
+        )
+    }
+
+    fn full(&self, why: &str) -> Failure {
+        Failure::new(
+            format!("The gateway at {} takes no further connection: {}.", self.target.shown(), safe(why)),
+            "Close another page or program that is connected, then try again.",
         )
     }
 

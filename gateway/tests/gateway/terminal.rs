@@ -18,7 +18,7 @@ use serde_json::json;
 
 use crate::{
     conversation::{halves, numbers},
-    lab::{Client, Gateway, PATIENCE, run, switchboard, wait},
+    lab::{Client, Gateway, PATIENCE, config_file, run, switchboard, wait},
 };
 
 fn chat(gateway: &Gateway, target: &str, input: &str) -> (Option<i32>, String, String) {
@@ -88,6 +88,23 @@ fn a_failed_turn_fails_the_command() {
     let (status, out, err) = chat(&gateway, &format!("http://{}", gateway.address), "x\n");
     assert_eq!((status, &*out), (Some(1), "partly\n"), "{err}");
     assert!(err.contains("Failed") && err.contains('3'), "{err}");
+}
+
+#[test]
+fn a_pipe_fails_where_there_is_no_room_for_another_connection_and_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config_file(dir.path(), "[limits]\nconnections_per_principal = 1\n");
+    let gateway = Gateway::start(&["--config", config.to_str().unwrap()]);
+    let mut only = gateway.websocket();
+    assert_eq!(only.next().unwrap()["event"], "ready");
+    let web = format!("http://{}", gateway.address);
+    let unix = format!("unix:{}", gateway.path("data/socket").display());
+    for target in [&web, &unix] {
+        let (status, out, err) = chat(&gateway, target, "x\n");
+        assert_eq!((status, &*out), (Some(1), ""), "{err}");
+        assert!(err.contains("the limit is 1 connections of yours at once"), "{err}");
+        assert!(err.contains("Close another"), "{err}");
+    }
 }
 
 #[test]
@@ -222,6 +239,21 @@ impl Drop for Terminal {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+#[test]
+fn a_person_is_told_that_there_is_no_room_and_gets_it_when_there_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config_file(dir.path(), "[limits]\nconnections_per_principal = 1\n");
+    let gateway = Gateway::start(&["--config", config.to_str().unwrap()]);
+    let mut only = gateway.websocket();
+    assert_eq!(only.next().unwrap()["event"], "ready");
+    let mut terminal = Terminal::open(&gateway);
+    terminal.wait_for("the limit is 1 connections of yours at once");
+    drop(only);
+    terminal.wait_for("\n> ");
+    terminal.write("/quit");
+    assert!(wait(&mut terminal.child).success());
 }
 
 #[test]
