@@ -19,7 +19,7 @@ use crate::{
     cli::ServeArgs,
     config::Config,
     data_dir::DataDir,
-    door::{Door, Keys, Names, Throttle},
+    door::{Door, Keys, Names, PreAuth, Throttle},
     failure::{Failure, Result},
     heart::Heart,
     http::{self, Site},
@@ -91,13 +91,28 @@ async fn serve(config: Config) -> Result<ExitCode> {
         doors.spawn(unix(bind_unix(path, "--unix")?, gateway.clone(), options, stopped.clone()));
     }
     let room = Arc::new(Semaphore::new(http_room(&config, files)));
+    let preauth = PreAuth::new(config.door.unauthenticated_per_address, config.door.unauthenticated);
     for listener in listeners {
         let (site, room) = (Arc::clone(&site), Arc::clone(&room));
-        doors.spawn(http::serve(listener, site, config.door.clone(), room, stopped.clone()));
+        doors.spawn(http::serve(
+            listener,
+            site,
+            config.door.clone(),
+            room,
+            Arc::clone(&preauth),
+            stopped.clone(),
+        ));
     }
     for socket in sockets {
         let (site, room) = (Arc::clone(&site), Arc::clone(&room));
-        doors.spawn(http::serve(socket, site, config.door.clone(), room, stopped.clone()));
+        doors.spawn(http::serve(
+            socket,
+            site,
+            config.door.clone(),
+            room,
+            Arc::clone(&preauth),
+            stopped.clone(),
+        ));
     }
     site.set_ready(true);
     if let Some(path) = &config.port_file {

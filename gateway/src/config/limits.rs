@@ -23,6 +23,10 @@ pub struct DoorLimits {
     pub wrong_tokens_per_minute: u32,
     /// Connections at once that have yet to authenticate in their first frame.
     pub first_frames: usize,
+    /// Connections at once from one address that have shown no credentials; further ones have to with their first request.
+    pub unauthenticated_per_address: usize,
+    /// The same of all addresses.
+    pub unauthenticated: usize,
     /// Turns, agents and connections have this long to end when the gateway stops.
     pub shutdown: Duration,
 }
@@ -37,6 +41,8 @@ impl Default for DoorLimits {
             http_lifetime: Duration::from_secs(300),
             wrong_tokens_per_minute: 10,
             first_frames: 1024,
+            unauthenticated_per_address: 32,
+            unauthenticated: 1024,
             shutdown: Duration::from_secs(20),
         }
     }
@@ -175,6 +181,8 @@ settings! {
     http_lifetime_ms: Millis 1000, 24 * HOUR, door.http_lifetime = duration;
     wrong_tokens_per_minute: Count 1, 1000, door.wrong_tokens_per_minute = small;
     http_first_frames: Count 1, 1_000_000, door.first_frames = size;
+    unauthenticated_per_address: Count 1, 1_000_000, door.unauthenticated_per_address = size;
+    unauthenticated_connections: Count 1, 1_000_000, door.unauthenticated = size;
     shutdown_ms: Millis 100, HOUR, door.shutdown = duration;
 }
 

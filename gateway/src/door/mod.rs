@@ -3,6 +3,7 @@
 //! In this order: the request's form, `Host`, `Origin`, credentials. No authority comes from an address.
 
 mod names;
+mod preauth;
 mod refusal;
 mod tally;
 mod throttle;
@@ -26,6 +27,8 @@ use tally::Tally;
 use throttle::Verdict;
 
 pub use names::{Authority, Host, Names, Origin};
+pub use preauth::PreAuth;
+pub(crate) use preauth::Unproven;
 pub(crate) use refusal::Refusal;
 pub use throttle::Throttle;
 
@@ -129,6 +132,8 @@ struct FirstFrame {
     peer: Came,
     /// Free again when the transport has its answer, or gives up.
     _place: OwnedSemaphorePermit,
+    /// As long as that.
+    _unproven: Option<Arc<Unproven>>,
 }
 
 impl Verifier for FirstFrame {
@@ -171,9 +176,18 @@ impl Door {
             return Err(refused(Refusal::FOREIGN_SITE));
         }
         match access {
+            Access::Open if unproven(request).is_some_and(|unproven| unproven.hurries()) => {
+                Err(refused(Refusal::PREAUTH_FULL))
+            }
             Access::Open => Ok(None),
             Access::Credentials => self.check_credentials(request, peer).map(Some),
         }
+    }
+
+    /// Refuses a connection before any request of it. The answer is a whole HTTP response.
+    pub(crate) fn refuse_unheard(&self, peer: Came) -> String {
+        self.tally.refused(Refusal::PREAUTH_FULL.kind(), peer, None);
+        Refusal::PREAUTH_FULL.to_http()
     }
 
     /// The `Origin` of a page elsewhere that was allowed by name; the gateway's own pages need no allowance.
@@ -215,6 +229,7 @@ impl Door {
         let lasts = upgrade || request.uri().path() == "/sse";
         let Some(keys) = &self.keys else {
             log_success(lasts, peer, Way::NoAuth, &Principal::owner());
+            proven(request);
             return Ok(Admission::Verified(Principal::owner()));
         };
         let refused = |refusal: Refusal, way: Option<Way>| {
@@ -224,17 +239,33 @@ impl Door {
         let (token, way) = match credential(request).map_err(|refusal| refused(refusal, None))? {
             Some(found) => found,
             None if upgrade && switchboard_transport_ws::offers_protocol(request.headers()) => {
+                let unproven = unproven(request).cloned();
+                if unproven.as_ref().is_some_and(|unproven| unproven.hurries()) {
+                    return Err(refused(Refusal::PREAUTH_FULL, None));
+                }
                 let place = Arc::clone(&keys.lobby).try_acquire_owned();
                 let place = place.map_err(|_| refused(Refusal::LOBBY_FULL, None))?;
                 let (keys, tally) = (Arc::clone(keys), Arc::clone(&self.tally));
-                let verifier = FirstFrame { keys, tally, peer, _place: place };
+                let verifier = FirstFrame { keys, tally, peer, _place: place, _unproven: unproven };
                 return Ok(Admission::FirstFrame(Arc::new(verifier)));
             }
             None => return Err(refused(Refusal::NO_CREDENTIALS, None)),
         };
         let principal = keys.check(&token, peer).map_err(|refusal| refused(refusal, Some(way)))?;
         log_success(lasts, peer, way, &principal);
+        proven(request);
         Ok(Admission::Verified(principal))
+    }
+}
+
+/// What goes with the request's connection until it has shown credentials.
+fn unproven<B>(request: &Request<B>) -> Option<&Arc<Unproven>> {
+    request.extensions().get::<Arc<Unproven>>()
+}
+
+fn proven<B>(request: &Request<B>) {
+    if let Some(unproven) = unproven(request) {
+        unproven.proven();
     }
 }
 

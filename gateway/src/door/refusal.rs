@@ -92,6 +92,13 @@ impl Refusal {
         "Too many connections have yet to authenticate. Try again, or send the token with the request.",
     );
 
+    pub(crate) const PREAUTH_FULL: Self = Self::new(
+        Kind::PreAuthFull,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "unavailable",
+        "Too many connections from this address have shown no credentials. Close some, or send the token with the request.",
+    );
+
     const fn new(kind: Kind, status: StatusCode, code: &'static str, detail: &'static str) -> Self {
         Self { kind, status, code, detail }
     }
@@ -107,9 +114,23 @@ impl Refusal {
         self.code
     }
 
+    fn body(self) -> String {
+        serde_json::json!({ "code": self.code, "detail": self.detail }).to_string()
+    }
+
+    /// The answer as it goes out, for a connection that is refused before it is one of HTTP.
+    pub(super) fn to_http(self) -> String {
+        let (body, status) = (self.body(), self.status);
+        format!(
+            "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+             Retry-After: 5\r\n\r\n{body}",
+            body.len()
+        )
+    }
+
     /// The answer. It ends the connection: whatever else was sent on it was meant for somebody who passed.
     pub(crate) fn into_response(self) -> Response {
-        let body = serde_json::json!({ "code": self.code, "detail": self.detail }).to_string();
+        let body = self.body();
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();

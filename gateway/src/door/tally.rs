@@ -32,10 +32,11 @@ pub(crate) enum Kind {
     Disagreeing,
     TooManyWrong,
     LobbyFull,
+    PreAuthFull,
 }
 
 impl Kind {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Version,
         Self::Form,
         Self::HostMissing,
@@ -48,6 +49,7 @@ impl Kind {
         Self::Disagreeing,
         Self::TooManyWrong,
         Self::LobbyFull,
+        Self::PreAuthFull,
     ];
 
     fn reason(self) -> &'static str {
@@ -64,13 +66,14 @@ impl Kind {
             Self::Disagreeing => "credentials_disagree",
             Self::TooManyWrong => "too_many_wrong_tokens",
             Self::LobbyFull => "too_many_unauthenticated",
+            Self::PreAuthFull => "too_many_connections_without_credentials",
         }
     }
 
     /// Somebody guesses, or keeps others out.
     fn is_suspicious(self) -> bool {
         match self {
-            Self::WrongToken | Self::TooManyWrong | Self::LobbyFull => true,
+            Self::WrongToken | Self::TooManyWrong | Self::LobbyFull | Self::PreAuthFull => true,
             Self::Version
             | Self::Form
             | Self::HostMissing
@@ -95,7 +98,8 @@ impl Kind {
             | Self::HostForeign
             | Self::OriginForeign
             | Self::SiteForeign
-            | Self::LobbyFull => "request refused",
+            | Self::LobbyFull
+            | Self::PreAuthFull => "request refused",
         }
     }
 }

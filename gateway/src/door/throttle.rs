@@ -69,7 +69,7 @@ impl Throttle {
 }
 
 /// An IPv4 address is the same however it is written, and who has one IPv6 address has its whole /64.
-fn bucket(address: IpAddr) -> IpAddr {
+pub(super) fn bucket(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),

@@ -1,8 +1,11 @@
 //! What is served where, behind the door.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use axum::{
@@ -16,6 +19,10 @@ use axum::{
 use switchboard_runtime::{Admission, Gateway};
 use switchboard_transport_sse::{self as sse, Sse};
 use switchboard_transport_ws as ws;
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt as _},
+    time::timeout,
+};
 use tower::ServiceExt;
 
 use super::{
@@ -119,6 +126,17 @@ impl Site {
             cors::share(&mut response, origin);
         }
         secure(response)
+    }
+
+    /// Ends a connection that should have sent a request with credentials and has sent nothing. It is told why.
+    pub(super) async fn refuse_unheard<S: AsyncWrite + Unpin>(&self, mut stream: S, peer: Came) {
+        let refusal = self.door.refuse_unheard(peer);
+        let sent = async {
+            stream.write_all(refusal.as_bytes()).await?;
+            stream.shutdown().await
+        };
+        // It is small; a peer that does not take it is closed all the same.
+        let _ = timeout(Duration::from_secs(1), sent).await;
     }
 
     async fn route(&self, request: Request) -> Response {

@@ -1,14 +1,15 @@
 //! Listeners, TCP and Unix, and HTTP/1.1 on what they accept.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, os::fd::AsFd, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::RecvFlags;
 use switchboard_transport_sse::Streaming;
 use switchboard_transport_unix::Listener as UnixListener;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, Interest},
     net::{TcpListener, TcpSocket, TcpStream, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
@@ -18,7 +19,7 @@ use tokio::{
 use super::routes::Site;
 use crate::{
     config::DoorLimits,
-    door::Came,
+    door::{Came, PreAuth, Unproven},
     failure::{Failure, Result},
 };
 
@@ -32,6 +33,10 @@ const GRACE: Duration = Duration::from_secs(30);
 /// Bytes that a peer does not acknowledge for this long are the connection's end. A stream has a comment every
 /// 15 s, so that a peer that vanished is noticed within 45 s.
 const UNACKNOWLEDGED_MS: u32 = 25_000;
+
+/// A connection beyond the number that may be without credentials has to begin its request in this time, and to end the
+/// request's head in as much again.
+const HURRY: Duration = Duration::from_secs(1);
 
 /// Binds an address. IPv6 listens on IPv6 only, so that both can be listed.
 pub fn bind(address: SocketAddr) -> Result<TcpListener> {
@@ -86,6 +91,9 @@ pub trait Accept: Send + 'static {
     /// The next connection, and where it comes from. Cancel safe.
     fn next(&self) -> impl Future<Output = io::Result<(Self::Stream, Came)>> + Send;
 
+    /// Waits until the peer has sent something, or has gone.
+    fn heard(stream: &Self::Stream) -> impl Future<Output = io::Result<()>> + Send;
+
     /// Nobody is to come any more.
     fn shut(self);
 }
@@ -102,6 +110,10 @@ impl Accept for TcpListener {
         Ok((stream, Came::From(peer.ip())))
     }
 
+    async fn heard(stream: &TcpStream) -> io::Result<()> {
+        stream.async_io(Interest::READABLE, || peek(stream)).await
+    }
+
     fn shut(self) {}
 }
 
@@ -112,9 +124,20 @@ impl Accept for UnixListener {
         Ok((self.accept().await?, Came::Locally))
     }
 
+    async fn heard(stream: &UnixStream) -> io::Result<()> {
+        stream.async_io(Interest::READABLE, || peek(stream)).await
+    }
+
     fn shut(self) {
         self.remove();
     }
+}
+
+/// Looks whether there is something to read, or the end, and leaves it there.
+fn peek(socket: impl AsFd) -> io::Result<()> {
+    let mut byte = [0_u8; 1];
+    rustix::net::recv(socket, &mut byte[..], RecvFlags::PEEK)?;
+    Ok(())
 }
 
 /// Serves a site on a listener until `stop` becomes true. Requests that run then are answered.
@@ -123,9 +146,11 @@ pub async fn serve<L: Accept>(
     site: Arc<Site>,
     limits: DoorLimits,
     room: Arc<Semaphore>,
+    preauth: Arc<PreAuth>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let http = http(&limits);
+    let patient = http(&limits, limits.header_timeout);
+    let hurried = http(&limits, limits.header_timeout.min(HURRY));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -135,10 +160,17 @@ pub async fn serve<L: Accept>(
         };
         match accepted {
             Ok((stream, peer, permit)) => {
-                let connection =
-                    connection(http.clone(), stream, peer, Arc::clone(&site), &limits, stop.clone());
+                let unproven = preauth.accepted(peer);
+                let hurries = unproven.hurries();
+                let http = if hurries { hurried.clone() } else { patient.clone() };
+                let (site, stop) = (Arc::clone(&site), stop.clone());
+                let lifetime = limits.http_lifetime;
                 connections.spawn(async move {
-                    connection.await;
+                    if hurries && !matches!(timeout(HURRY, L::heard(&stream)).await, Ok(Ok(()))) {
+                        site.refuse_unheard(stream, peer).await;
+                    } else {
+                        connection(http, stream, peer, site, unproven, lifetime, stop).await;
+                    }
                     drop(permit);
                 });
             }
@@ -162,10 +194,10 @@ async fn accept<L: Accept>(
     Ok((stream, peer, permit))
 }
 
-fn http(limits: &DoorLimits) -> http1::Builder {
+fn http(limits: &DoorLimits, header_timeout: Duration) -> http1::Builder {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
+        .header_read_timeout(header_timeout)
         .max_headers(limits.headers)
         .max_buf_size(limits.header_bytes)
         .half_close(false)
@@ -178,13 +210,14 @@ fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     peer: Came,
     site: Arc<Site>,
-    limits: &DoorLimits,
+    unproven: Arc<Unproven>,
+    lifetime: Duration,
     mut stop: watch::Receiver<bool>,
-) -> impl Future<Output = ()> + use<S> {
-    let lifetime = limits.http_lifetime;
+) -> impl Future<Output = ()> {
     let (began, streaming) = watch::channel(None);
     let began = Arc::new(began);
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Arc::clone(&unproven));
         let (site, began) = (Arc::clone(&site), Arc::clone(&began));
         async move {
             let mut response = site.respond(request.map(Body::new), peer).await;

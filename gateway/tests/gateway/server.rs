@@ -5,7 +5,12 @@ use std::{
     time::Instant,
 };
 
+use serde_json::json;
 use switchboard_gateway::http::routes;
+use tokio_tungstenite::tungstenite::{
+    client::IntoClientRequest as _,
+    http::{HeaderValue, header},
+};
 
 use crate::lab::{Client, ECHO, Gateway, PATIENCE, UPGRADE, config_file, connect};
 
@@ -206,4 +211,54 @@ fn idle_connections_leave_descriptors_for_agents() {
     client.message(&chat, "turn-1", "hello");
     let end = client.wait_for("turn_end");
     assert_eq!(end["outcome"], "completed", "{}", gateway.log());
+}
+
+#[test]
+fn connections_without_credentials_are_bounded_and_keep_nobody_out_who_has_the_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = "[limits]\nunauthenticated_per_address = 3\nheader_timeout_ms = \"5 min\"\n";
+    let config = config_file(dir.path(), limits);
+    let gateway = Gateway::start(&["--config", config.to_str().unwrap()]);
+    let protocol = "Sec-WebSocket-Protocol: switchboard.v1";
+    let (held, mut half) = ([gateway.tcp(), gateway.tcp()], gateway.tcp());
+    half.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+    let mut silent = gateway.tcp();
+    let mut told = String::new();
+    silent.read_to_string(&mut told).unwrap();
+    assert!(told.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{told}");
+    assert!(told.contains("Retry-After: ") && told.contains("have shown no credentials"), "{told}");
+    let refused = gateway.get("/", &[]);
+    assert_eq!((refused.status(), refused.header("connection")), (503, Some("close")));
+    assert!(String::from_utf8_lossy(&refused.body).contains("\"unavailable\""));
+    assert_eq!(gateway.upgrade("/ws", &[protocol]).status(), 503);
+    // Nobody who has the token is kept out, and it does not count.
+    let bearer = gateway.bearer();
+    let _open: Vec<_> = (0..5).map(|_| gateway.websocket()).collect();
+    assert_eq!(gateway.get("/healthz", &[&bearer]).status(), 200);
+    assert_eq!(gateway.get("/healthz", &["Authorization: Bearer wrong"]).status(), 401);
+    drop(held);
+    let until = |what: &str, is: &mut dyn FnMut() -> bool| {
+        let began = Instant::now();
+        while !is() {
+            assert!(began.elapsed() < PATIENCE, "{what}");
+        }
+    };
+    until("what is closed leaves room", &mut || gateway.get("/", &[]).status() == 200);
+    // One that owes its first frame has a place until it has sent that.
+    let mut owing = Vec::new();
+    until("two may owe their first frames", &mut || {
+        let mut request = format!("ws://{}/ws", gateway.address).into_client_request().unwrap();
+        let protocol = HeaderValue::from_static("switchboard.v1");
+        request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+        owing.extend(gateway.websocket_at(request).map(|(client, _)| client));
+        owing.len() == 2
+    });
+    assert_eq!(gateway.get("/", &[]).status(), 503);
+    for client in &mut owing {
+        client.send(&json!({ "type": "authenticate", "token": gateway.token() }));
+        assert_eq!(client.next().unwrap()["event"], "ready");
+    }
+    until("those who have shown the token count no more", &mut || gateway.get("/", &[]).status() == 200);
+    let log = gateway.log();
+    assert!(log.contains("too_many_connections_without_credentials"), "{log}");
 }
