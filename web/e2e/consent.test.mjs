@@ -1,5 +1,6 @@
 // What a person sees before they agree. A mock gateway plays agents that want to be agreed to unseen.
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { after, before, test } from "node:test";
 import { startMock } from "../test/mock/gateway.mjs";
 import { acting, answer, ended, launch, person, say } from "./world.mjs";
@@ -17,13 +18,34 @@ const REQUESTS = {
 };
 const QUESTION = { event: "question", questions: [{ question: HOSTILE, header: HOSTILE, options: [{ label: HOSTILE, description: HOSTILE }, { label: "no" }] }] };
 
-const WHOLE = JSON.stringify({ command: `${"echo x; ".repeat(2000)} rm -rf ~` });
-const SHA = "5a".repeat(32);
+const COMMAND = `${"echo x; ".repeat(2000)} rm -rf ~`;
+const WHOLE = JSON.stringify({ command: COMMAND });
+const sha256 = (text) => createHash("sha256").update(text).digest("hex");
+const DOUBLED = `{"command":"rm -rf ~","command":"ls","deep":${"[".repeat(128)}${"]".repeat(128)}}`;
+const of = (text, rest) => ({ event: "permission_request", tool: "Bash", input_bytes: text.length, input_sha256: sha256(text), ...rest });
+/** Requests whose event does not show what is granted, and the whole text of each. */
+const PARTIAL = {
+  whole: [of(WHOLE, { input: { command: "echo x; " }, truncated: true }), WHOLE],
+  other: [of(WHOLE, { input: { command: "echo x; " }, truncated: true }), WHOLE.replace("~", "/")],
+  raw: [of(DOUBLED, { input: DOUBLED, raw: true })],
+  "other raw": [of(DOUBLED, { input: DOUBLED.replace("~", "/"), raw: true })],
+  "long raw": [of(WHOLE, { input: WHOLE.slice(0, 100), raw: true, truncated: true }), WHOLE],
+};
+const NOTICES = [["info", "A"], ["warning", "the agent asked \u202etwice"], ["error", "c\u0430t"]];
 
 async function agent(turn, text) {
-  if (text === "whole") {
-    const asked = { event: "permission_request", tool: "Bash", input: { command: "echo x; " }, truncated: true, input_bytes: WHOLE.length, input_sha256: SHA };
-    return turn.emit({ event: "message", text: `told: ${(await turn.ask(asked, WHOLE)).input_sha256}` });
+  if (PARTIAL[text]) return turn.emit({ event: "message", text: `told: ${(await turn.ask(...PARTIAL[text])).input_sha256}` });
+  if (text === "notices") {
+    for (const [level, text] of NOTICES) turn.emit({ event: "notice", level, code: "other", text });
+    return turn.emit({ event: "message", text: "after them" });
+  }
+  if (text.startsWith("refused ")) {
+    // The first answers are refused, as a gateway does that knows better.
+    let refusals = 2;
+    const code = text.slice("refused ".length);
+    const judge = () => (refusals-- > 0 ? { code, detail: `refused <b>${code}</b>` } : undefined);
+    const asked = code === "input_unseen" ? PARTIAL.whole : [QUESTION, undefined];
+    return turn.emit({ event: "message", text: `told: ${(await turn.ask(...asked, judge)).decision}` });
   }
   const asked = REQUESTS[text] && { event: "permission_request", ...REQUESTS[text] };
   const told = (given) => turn.emit({ event: "message", text: `told: ${given.decision}` });
@@ -156,12 +178,93 @@ scene("an input that was cut is allowed with its hash once all of it was on the 
   await load.waitFor({ state: "detached" });
   await dock.getByRole("button", { name: "Deny", exact: true }).and(page.locator(":enabled")).waitFor();
   assert.ok(await allow.isDisabled(), "loaded is not seen");
-  assert.equal(await dock.locator("pre").innerText(), WHOLE);
+  assert.equal(await dock.locator("pre").innerText(), COMMAND);
   await dock.locator(".dock-input").press("End");
   await enabled(page);
   await allow.click();
   await ended(turn);
-  assert.equal(await answer(turn), `told: ${SHA}`);
+  assert.equal(await answer(turn), `told: ${sha256(WHOLE)}`);
+});
+
+for (const text of ["raw", "long raw"]) {
+  scene(`an input that no JSON value holds is shown as its text, and allowed with the hash of that (${text})`, text, async ({ page, turn, dock, allow }) => {
+    const whole = text === "raw" ? DOUBLED : WHOLE;
+    if (text === "long raw") await dock.getByRole("button", { name: "Show all of it" }).click();
+    await page.waitForFunction((length) => document.querySelector(".dock pre").innerText.length === length, whole.length);
+    assert.equal(await dock.locator("pre").innerText(), whole);
+    await dock.locator(".dock-input").press("End");
+    await enabled(page);
+    await allow.click();
+    await ended(turn);
+    assert.equal(await answer(turn), `told: ${sha256(whole)}`);
+  });
+}
+
+for (const text of ["other", "other raw"]) {
+  scene(`what does not hash to what the request says is not allowed (${text})`, text, async ({ page, turn, dock, allow }) => {
+    if (text === "other") await dock.getByRole("button", { name: "Show all of it" }).click();
+    await dock.getByText("not what the request is about").waitFor();
+    const deny = dock.getByRole("button", { name: "Deny", exact: true });
+    await dock.locator(".dock-input").press("End");
+    await deny.and(page.locator(":enabled")).waitFor();
+    assert.ok(await allow.isDisabled());
+    await deny.click();
+    await ended(turn);
+  });
+}
+
+scene("where a browser has no hashes the one of the pages is sent, once all of them are here", "x", async ({ page, turn, dock, allow }) => {
+  await ended(turn);
+  await page.context().addInitScript(() => Object.defineProperty(Crypto.prototype, "subtle", { value: undefined }));
+  await page.reload();
+  await page.locator(".connection[data-state=online]").first().waitFor({ state: "attached" });
+  assert.equal(await page.evaluate(() => typeof crypto.subtle), "undefined");
+  const asked = await say(page, "whole");
+  assert.ok(await allow.isDisabled());
+  await dock.getByRole("button", { name: "Show all of it" }).click();
+  await dock.getByText(COMMAND).waitFor();
+  await dock.locator(".dock-input").press("End");
+  await enabled(page);
+  await allow.click();
+  await ended(asked);
+  assert.equal(await answer(asked), `told: ${sha256(WHOLE)}`);
+});
+
+scene("a refused answer asks again, with the words of the refusal and from the beginning", "refused input_unseen", async ({ page, turn, dock, allow }) => {
+  for (let round = 0; round < 3; round += 1) {
+    if (round > 0) await dock.getByText("not an answer to all that is asked").waitFor();
+    await dock.getByRole("button", { name: "Show all of it" }).click();
+    await dock.getByRole("button", { name: "Show what is below" }).waitFor();
+    assert.ok(await allow.isDisabled(), `round ${round}`);
+    await dock.locator(".dock-input").press("End");
+    await enabled(page);
+    await allow.click();
+  }
+  await ended(turn);
+  assert.equal(await answer(turn), "told: allow");
+});
+
+scene("a refused answer to a question leaves it open, with what was chosen", "refused invalid_field", async ({ page, turn, dock }) => {
+  await dock.getByRole("radio").first().check();
+  for (let round = 0; round < 3; round += 1) {
+    if (round > 0) await dock.getByText("refused <b>invalid_field</b>").waitFor();
+    assert.ok(await dock.getByRole("radio").first().isChecked());
+    await enabled(page);
+    await page.getByRole("button", { name: "Answer", exact: true }).click();
+    if (round === 0) await dock.locator(".dock-refusal").waitFor();
+  }
+  await ended(turn);
+  assert.equal(await answer(turn), "told: answer");
+});
+
+scene("notices have a place of their own, and nothing in them is hidden", "notices", async ({ page, turn }) => {
+  await ended(turn);
+  assert.deepEqual(await turn.locator(".notice").allInnerTexts(), ["Note: A", "Warning: the agent asked <U+202E>twice", "Error: c\u0430t"]);
+  assert.equal(await turn.locator(".notice .odd-word").count(), 1);
+  assert.equal(await answer(turn), "after them");
+  await page.reload();
+  await page.locator(".notice").first().waitFor();
+  assert.equal(await page.locator(".notice").count(), 3);
 });
 
 scene("a request whose id was there before can be answered", "twice", async ({ page, turn, dock, allow }) => {

@@ -7,9 +7,9 @@ import {
 import { ChatList } from "./chat-list.ts";
 import { CLOSE, Connection, type Status, type Way } from "./connection.ts";
 import type { Environment, KeyValueStore } from "./environment.ts";
-import { isInputPage, NO_PAGE, utf8Length, withPage, type GivenAnswer, type InputPage, type WholeInput } from "./input.ts";
+import { Inputs, utf8Length, type WholeInput } from "./input.ts";
 import { Outbox, type Unsent } from "./outbox.ts";
-import type { ChatEvent, ChatId, ClientEnvelope, ErrorEvent, RequestId, ServerEvent, TurnId, WireLimits } from "./wire.ts";
+import type { Answer, ChatEvent, ChatId, ErrorEvent, PermissionRequest, RequestId, ServerEvent, TurnId, WireLimits } from "./wire.ts";
 
 /** An answer that takes longer is asked for again, should anybody want it. */
 const ANSWER_WITHIN_MS = 15_000;
@@ -31,6 +31,12 @@ export interface ClientOptions {
   storePrefix?: string;
 }
 
+/** Why an answer was not taken. Its request is still open. */
+export interface Refusal extends ErrorEvent {
+  /** Grows with each refusal, so that the same words twice are two. */
+  readonly nth: number;
+}
+
 export class Client {
   readonly chats = new ChatList();
   #environment: Environment;
@@ -44,8 +50,10 @@ export class Client {
   #retries = new Map<TurnId, () => void>();
   /** Answers on their way, until the request is resolved or the connection is lost. */
   #responding = new Set<string>();
-  /** Inputs that somebody wanted to see whole, as long as the request is open. */
-  #inputs = new Map<string, WholeInput>();
+  #inputs: Inputs;
+  /** Of answers to requests that are still open. */
+  #refusals = new Map<string, Refusal>();
+  #refusalsSeen = 0;
   #loadingOlder = new Map<ChatId, () => void>();
   #holes = new Map<ChatId, number>();
   /** Attached again after a hole: until `attached`, what comes belongs to the broken sequence. */
@@ -65,6 +73,8 @@ export class Client {
       event: (event) => this.#receive(event),
       down: (code) => this.#down(code),
     });
+    const ask = (chatId: ChatId, requestId: RequestId, offset: number) => this.#connection.send({ type: "request_input", chat_id: chatId, request_id: requestId, offset });
+    this.#inputs = new Inputs(options.environment, ask, () => this.#notify());
   }
 
   /** Connects, or connects anew, for instance with another token. */
@@ -155,36 +165,21 @@ export class Client {
   }
 
   /** Answers a request. Not kept for later: by then somebody may have answered, or the agent may have moved on. */
-  respond(chatId: ChatId, requestId: RequestId, answer: GivenAnswer): boolean {
-    if (!this.#connection.send({ type: "respond", chat_id: chatId, request_id: requestId, ...answer } as ClientEnvelope)) return false;
+  respond(chatId: ChatId, requestId: RequestId, answer: Answer): boolean {
+    if (!this.#connection.send({ type: "respond", chat_id: chatId, request_id: requestId, ...answer })) return false;
     this.#responding.add(`${chatId} ${requestId}`);
     this.#notify();
     return true;
   }
 
+  /** Why the last answer to an open request was not taken. */
+  refusal(chatId: ChatId, requestId: RequestId): Refusal | undefined { return this.#refusals.get(`${chatId} ${requestId}`); }
+
   /** What was loaded of the whole input of a request. */
-  input(chatId: ChatId, requestId: RequestId): WholeInput | undefined { return this.#inputs.get(`${chatId} ${requestId}`); }
+  input(chatId: ChatId, requestId: RequestId): WholeInput | undefined { return this.#inputs.get(chatId, requestId); }
 
-  /** Loads the whole input of an open request whose event shows it cut, page by page. */
-  loadInput(chatId: ChatId, requestId: RequestId): void {
-    const key = `${chatId} ${requestId}`;
-    if (this.#inputs.get(key)?.phase === "loading" || !this.#askForInput(chatId, requestId, 0)) return;
-    this.#inputs.set(key, NO_PAGE);
-    this.#notify();
-  }
-
-  #askForInput(chatId: ChatId, requestId: RequestId, offset: number): boolean {
-    return this.#connection.send({ type: "request_input", chat_id: chatId, request_id: requestId, offset } as unknown as ClientEnvelope);
-  }
-
-  #inputPage(page: InputPage): void {
-    const key = `${page.chat_id} ${page.request_id}`;
-    const before = this.#inputs.get(key);
-    if (!before) return;
-    const after = withPage(before, page);
-    const goesOn = after.phase !== "loading" || this.#askForInput(page.chat_id, page.request_id, after.next);
-    this.#inputs.set(key, goesOn ? after : { ...after, phase: "failed" });
-  }
+  /** Loads the whole input of an open request whose event shows it cut or not exactly, and computes its hash. */
+  loadInput(chatId: ChatId, request: PermissionRequest): void { this.#inputs.load(chatId, request); }
 
   #agentState(event: { chat_id: ChatId }): void {
     const chat = this.#views.get(event.chat_id);
@@ -248,8 +243,7 @@ export class Client {
   }
 
   #receive(event: ServerEvent): void {
-    if (isInputPage(event)) this.#inputPage(event);
-    else if (isAgentState(event)) this.#agentState(event);
+    if (isAgentState(event)) this.#agentState(event);
     else if (isChatEvent(event)) this.#receiveNumbered(event, event);
     else this.#receiveControl(event);
     this.#notify();
@@ -263,6 +257,8 @@ export class Client {
         return this.chats.receive(event);
       case "error":
         return this.#refused(event);
+      case "request_input":
+        return this.#inputs.receive(event);
       case "pong":
         return;
       case "message_accepted":
@@ -346,7 +342,8 @@ export class Client {
         // Also an asking whose id was there before: the answer that was sent was not to it.
         if (event.event === "request_resolved" || event.event === "permission_request" || event.event === "question") {
           this.#responding.delete(`${event.chat_id} ${event.request_id}`);
-          this.#inputs.delete(`${event.chat_id} ${event.request_id}`);
+          this.#refusals.delete(`${event.chat_id} ${event.request_id}`);
+          this.#inputs.drop(event.chat_id, event.request_id);
         }
         this.#listed(event);
     }
@@ -414,7 +411,12 @@ export class Client {
     if (entry) return this.#refusedMessage(entry, event);
     if (chatId !== undefined && requestId !== undefined) {
       this.#responding.delete(`${chatId} ${requestId}`);
-      if (this.#inputs.get(`${chatId} ${requestId}`)?.phase === "loading") this.#inputs.delete(`${chatId} ${requestId}`);
+      if (event.code === "input_unseen" || this.#inputs.get(chatId, requestId)?.phase === "loading") this.#inputs.drop(chatId, requestId);
+      if (event.code !== "unknown_request" && event.code !== "already_resolved") {
+        // Said where it is asked, which it still is.
+        this.#refusals.set(`${chatId} ${requestId}`, { ...event, nth: (this.#refusalsSeen += 1) });
+        return;
+      }
     }
     else if (chatId !== undefined) {
       this.#loadingOlder.get(chatId)?.();

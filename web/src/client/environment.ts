@@ -26,6 +26,8 @@ export interface Environment {
   random(): number;
   /** 128 random bits as text, for ids. */
   newId(): string;
+  /** SHA-256 of a text's UTF-8 in hexadecimal digits. Absent where a browser gives none: on plain http from another host. */
+  sha256?(text: string): Promise<string>;
 }
 
 /** Where unsent messages survive a reload. Any method may throw: storage can be full or forbidden. */
@@ -40,7 +42,8 @@ interface Globals extends Web {
   WebSocket: new (url: string, protocol: string) => SocketLike;
   setTimeout(run: () => void, ms: number): unknown;
   clearTimeout(timer: unknown): void;
-  crypto: { getRandomValues(bytes: Uint8Array): Uint8Array };
+  crypto: { getRandomValues(bytes: Uint8Array): Uint8Array; subtle?: { digest(algorithm: string, bytes: Uint8Array): Promise<ArrayBuffer> } };
+  TextEncoder: new () => { encode(text: string): Uint8Array };
 }
 
 /** The environment of browsers and of current runtimes; `socket` replaces the global WebSocket. */
@@ -50,6 +53,7 @@ export function defaultEnvironment(socket?: Globals["WebSocket"]): Environment {
     const timer = globals.setTimeout(run, ms);
     return () => globals.clearTimeout(timer);
   };
+  const { subtle } = globals.crypto;
   return {
     openSocket: (url, protocol) => new (socket ?? globals.WebSocket)(url, protocol),
     openStream: (base, token) => new StreamSocket(base, token, globals, after),
@@ -58,6 +62,7 @@ export function defaultEnvironment(socket?: Globals["WebSocket"]): Environment {
     random: () => Math.random(),
     // Not `randomUUID`, which plain http on a LAN does not have.
     newId: () => Array.from(globals.crypto.getRandomValues(new Uint8Array(16)), hex).join(""),
+    ...(subtle && { sha256: async (text: string) => Array.from(new Uint8Array(await subtle.digest("SHA-256", new globals.TextEncoder().encode(text))), hex).join("") }),
   };
 }
 

@@ -1,6 +1,6 @@
 /** What a chat's events say, turn by turn. Pure: events in, turns out; what did not change keeps its identity. */
 import type {
-  ChatEvent, Cost, Cursor, FileEdit, Outcome, PermissionRequest, Question, Resolution, TurnError, TurnId, Usage,
+  ChatEvent, Cost, Cursor, FileEdit, NoticeLevel, Outcome, PermissionRequest, Question, Resolution, TurnError, TurnId, Usage,
 } from "./wire.ts";
 
 /** A stream of the answer or of thinking, or a whole message. */
@@ -42,7 +42,17 @@ export interface RequestItem {
   readonly resolution?: Resolution;
 }
 
-export type Item = TextItem | ToolItem | RequestItem;
+/** What a person should know and is part of no answer. */
+export interface NoticeItem {
+  readonly kind: "notice";
+  readonly key: string;
+  readonly level: NoticeLevel;
+  /** Stable, for programs. */
+  readonly code: string;
+  readonly text: string;
+}
+
+export type Item = TextItem | ToolItem | RequestItem | NoticeItem;
 
 /** A person's message and everything that answers it. */
 export interface Turn {
@@ -112,6 +122,8 @@ function applyToTurn(turn: Turn, event: ChatEvent): Turn {
       const key = `message ${event.epoch}.${event.seq}`;
       return upsert(turn, { kind, key, text: event.text, open: false, void: false, whole: true });
     }
+    case "notice":
+      return upsert(turn, { kind: "notice", key: `notice ${event.epoch}.${event.seq}`, level: event.level, code: event.code, text: event.text });
     case "tool_event":
       return upsert(turn, tool(event.call_id, event.name, {
         status: event.phase === "start" ? "running" : event.phase === "end" ? "done" : "error",
@@ -189,7 +201,7 @@ function settle(turn: Turn): Turn {
   const items = turn.items.map((item): Item => {
     if (item.kind === "tool") return item.status === "running" ? { ...item, status: "stopped" } : item;
     if (item.kind === "request") return item.resolution ? item : { ...item, resolution: "turn_ended" };
-    return item.open ? { ...item, open: false } : item;
+    return item.kind !== "notice" && item.open ? { ...item, open: false } : item;
   });
   return { ...turn, items };
 }
@@ -209,7 +221,8 @@ function request(requestId: string): RequestItem {
 
 /** Adds an item, or continues the one with its key: live events and history pages join in the same way. */
 function upsert(turn: Turn, next: Item): Turn {
-  const phase = next.kind === "request" ? turn.phase : later(turn.phase, "running");
+  // What is asked, or noted, does not tell whether its turn has begun.
+  const phase = next.kind === "request" || next.kind === "notice" ? turn.phase : later(turn.phase, "running");
   let index = turn.items.length - 1;
   while (index >= 0 && turn.items[index]!.key !== next.key) index -= 1;
   const item = turn.items[index];
@@ -219,6 +232,7 @@ function upsert(turn: Turn, next: Item): Turn {
 
 function continued(item: Item, next: Item): Item {
   if (item.kind === "request" || next.kind === "request") return { ...item, ...next } as Item;
+  if (item.kind === "notice" || next.kind === "notice") return next;
   if (item.kind !== "tool" && next.kind !== "tool") {
     return { ...next, text: next.whole ? next.text : item.text + next.text };
   }

@@ -180,7 +180,8 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
         <div class="bottom">
           <RequestDock requests={requests} online={online} isResponding={(id) => client.isResponding(chatId, id)}
             onAnswer={(id, answer) => void client.respond(chatId, id, answer)}
-            inputOf={(id) => client.input(chatId, id)} onLoadInput={(id) => client.loadInput(chatId, id)} />
+            refusalOf={(id) => client.refusal(chatId, id)}
+            inputOf={(id) => client.input(chatId, id)} onLoadInput={(request) => client.loadInput(chatId, request)} />
           <Composer chatId={chatId} running={running !== undefined} online={online} given={given} onSend={send} onStop={stop} />
           <p class="small-print">Agents make mistakes. Read what they ask for before you allow it.</p>
         </div>

@@ -1,6 +1,6 @@
 /** What the agent waits for: permission requests and questions, docked above the composer until they are answered. */
-import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
-import type { AskedPermission, GivenAnswer, RequestItem, Resolution, WholeInput } from "../client/index.ts";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import type { Answer, PermissionRequest, Refusal, RequestItem, Resolution, WholeInput } from "../client/index.ts";
 import { RevealedCode } from "./code.tsx";
 import { excerpt } from "./consent/seen.ts";
 import { Collapsed, SeenBox } from "./consent/seen-box.tsx";
@@ -8,6 +8,7 @@ import { useArming } from "./consent/use-arming.ts";
 import { memo } from "./hooks.ts";
 import { Questions } from "./questions.tsx";
 import { Revealed } from "./revealed.tsx";
+import { explain } from "./text/errors.ts";
 import { odd } from "./text/reveal.ts";
 import { pretty } from "./text/tools.ts";
 import { Input } from "./tool.tsx";
@@ -21,19 +22,23 @@ interface DockProps {
   requests: readonly RequestItem[];
   online: boolean;
   isResponding: (requestId: string) => boolean;
-  onAnswer: (requestId: string, answer: GivenAnswer) => void;
+  onAnswer: (requestId: string, answer: Answer) => void;
+  refusalOf: (requestId: string) => Refusal | undefined;
   inputOf: (requestId: string) => WholeInput | undefined;
-  onLoadInput: (requestId: string) => void;
+  onLoadInput: (request: PermissionRequest) => void;
 }
 
-export function RequestDock({ requests, online, isResponding, onAnswer, inputOf, onLoadInput }: DockProps) {
+export function RequestDock({ requests, online, isResponding, onAnswer, refusalOf, inputOf, onLoadInput }: DockProps) {
   const request = requests[0];
   const card = useRef<HTMLElement>(null);
   // One asking of a request: an id that comes again is another one.
   const id = request && `${request.requestId} ${request.at?.epoch} ${request.at?.seq}`;
-  const [seenId, setSeen] = useState<string>();
-  const seen = id !== undefined && seenId === id;
-  const armed = useArming(id && `${id} ${seen} ${online}`);
+  const refusal = request && refusalOf(request.requestId);
+  // An answer to what was not seen asks for another look.
+  const look = `${id} ${refusal?.code === "input_unseen" ? refusal.nth : 0}`;
+  const [seenLook, setSeen] = useState<string>();
+  const seen = id !== undefined && seenLook === look;
+  const armed = useArming(id && `${id} ${seen} ${online} ${refusal?.nth}`);
   useLayoutEffect(() => {
     if (id === undefined) return;
     // Not into the words of somebody who writes.
@@ -48,7 +53,7 @@ export function RequestDock({ requests, online, isResponding, onAnswer, inputOf,
   if (!request) return null;
   const busy = isResponding(request.requestId);
   const disabled = busy || !online || !armed;
-  const parts = { disabled, seen, onSeen: () => setSeen(id), onAnswer: (given: GivenAnswer) => onAnswer(request.requestId, given) };
+  const parts = { disabled, seen, look, onSeen: () => setSeen(look), onAnswer: (given: Answer) => onAnswer(request.requestId, given) };
   // A key that is held answers nothing.
   const ignoreRepeats = (event: KeyboardEvent) => {
     if (event.repeat && (event.key === "Enter" || event.key === " ") && event.target instanceof HTMLElement && event.target.closest("button, input")) event.preventDefault();
@@ -56,8 +61,9 @@ export function RequestDock({ requests, online, isResponding, onAnswer, inputOf,
   return (
     <section class="dock" key={id} ref={card} tabIndex={-1} role="group" aria-labelledby="dock-title" aria-describedby={request.permission?.description && "dock-why"} onKeyDown={ignoreRepeats}>
       {request.permission
-        ? <Permission request={request.permission} whole={inputOf(request.requestId)} onLoad={() => onLoadInput(request.requestId)} {...parts} />
+        ? <Permission request={request.permission} whole={inputOf(request.requestId)} onLoad={onLoadInput} {...parts} />
         : request.question && <Questions question={request.question} {...parts} />}
+      {refusal && !busy && <p class="warning dock-refusal" role="alert">{explain(refusal.code, refusal.detail)}</p>}
       <p class="dock-foot" role="status">
         {!online ? "Not connected. You can answer once the connection is back." : busy ? "Sending your answer…" : !seen ? "You can agree once you have seen the end of it." : ""}
         {requests.length > 1 && <span>1 of {requests.length} requests</span>}
@@ -67,30 +73,39 @@ export function RequestDock({ requests, online, isResponding, onAnswer, inputOf,
 }
 
 interface PermissionProps {
-  request: AskedPermission;
-  /** Its input, where the event shows it cut and somebody wanted to see all of it. */
+  request: PermissionRequest;
+  /** Its input, where the event does not show it as it is. */
   whole: WholeInput | undefined;
-  onLoad: () => void;
+  onLoad: (request: PermissionRequest) => void;
   disabled: boolean;
   /** All of it was on the screen. */
   seen: boolean;
+  /** Names this look at it: another one begins at its beginning. */
+  look: string;
   onSeen: () => void;
-  onAnswer: (answer: GivenAnswer) => void;
+  onAnswer: (answer: Answer) => void;
 }
 
-function Permission({ request, whole, onLoad, disabled, seen, onSeen, onAnswer }: PermissionProps) {
+function Permission({ request, whole, onLoad, disabled, seen, look, onSeen, onAnswer }: PermissionProps) {
   const [reason, setReason] = useState<string>();
   const field = useRef<HTMLInputElement>(null);
   const asks = reason !== undefined;
   const tool = excerpt(request.tool, 1, TOOL_CHARACTERS);
+  const partial = (request.truncated ?? false) || (request.raw ?? false);
   // Only the very text that the request's hash is of.
-  const all = whole?.phase === "whole" && whole.sha256 === request.input_sha256 ? whole.text : undefined;
-  const input = useMemo(() => all ?? pretty(request.input), [request.input, all]);
-  const complete = !request.truncated || all !== undefined;
-  const failed = whole !== undefined && whole.phase !== "loading" && all === undefined;
-  const allow = () => onAnswer({ decision: "allow", ...((request.truncated || request.raw) && request.input_sha256 !== undefined && { input_sha256: request.input_sha256 }) });
+  const all = whole?.phase === "whole" && whole.sha256 === request.input_sha256 ? whole : undefined;
+  const value = useMemo(() => (!all ? request.input : request.raw ? all.text : parsed(all.text)), [request, all]);
+  const input = useMemo(() => pretty(value), [value]);
+  const complete = !partial || all !== undefined;
+  const loading = whole?.phase === "loading" || whole?.phase === "read";
+  const failed = whole !== undefined && !loading && all === undefined;
+  const allow = () => onAnswer({ decision: "allow", ...(partial && all?.sha256 !== undefined && { input_sha256: all.sha256 }) });
   const size = input.length + (tool.characters > 0 ? request.tool.length : 0);
   const marked = useMemo(() => oddities(input, request), [input, request]);
+  useEffect(() => {
+    // The event has all of it, so that only its hash is missing.
+    if (request.raw && !request.truncated && whole === undefined) onLoad(request);
+  }, [request, whole === undefined]);
   useLayoutEffect(() => {
     if (asks) field.current?.focus();
   }, [asks]);
@@ -104,18 +119,20 @@ function Permission({ request, whole, onLoad, disabled, seen, onSeen, onAnswer }
   return (
     <>
       <h2 id="dock-title"><span class="lamp" data-lamp="waiting" /><span>Allow <strong><Revealed text={tool.text} style="code" />{tool.characters > 0 && "…"}</strong>?</span></h2>
-      <SeenBox characters={size} complete={complete} onSeen={onSeen}>
+      <SeenBox key={look} characters={size} complete={complete} onSeen={onSeen}>
         {tool.characters > 0 && <RevealedCode code={request.tool} label="tool" />}
-        {all === undefined && !request.raw ? <Input input={request.input} /> : <RevealedCode code={input} label="the input as the agent wrote it" />}
+        {request.raw ? <RevealedCode code={input} label="the input as the agent wrote it" /> : <Input input={value} />}
       </SeenBox>
       {marked && <p class="warning">{marked}</p>}
       {request.description && <Collapsed text={request.description} style="prose" lines={DESCRIPTION_LINES} characters={DESCRIPTION_CHARACTERS} id="dock-why" />}
       {request.description_truncated && <p class="muted">The description was cut to the gateway's limit.</p>}
-      {!complete && (
+      {!complete && (request.truncated || failed || request.input_sha256 === undefined) && (
         <div class="warning">
-          <p>This is the beginning of the input{request.input_bytes !== undefined && `, which has ${request.input_bytes.toLocaleString("en")} bytes`}. It cannot be allowed before all of it was shown.</p>
-          {failed && <p>The gateway's pages of it do not fit together.</p>}
-          {request.input_sha256 !== undefined && <button type="button" disabled={whole?.phase === "loading"} onClick={onLoad}>{whole?.phase === "loading" ? "Loading…" : "Show all of it"}</button>}
+          {request.truncated && <p>This is the beginning of the input{request.input_bytes !== undefined && `, which has ${request.input_bytes.toLocaleString("en")} bytes`}. It cannot be allowed before all of it was shown.</p>}
+          {failed && <p>What came of it is not what the request is about, so it cannot be allowed. Deny it, or load it again.</p>}
+          {request.input_sha256 === undefined
+            ? <p>The gateway does not say what the whole is, so it cannot be allowed here.</p>
+            : <button type="button" disabled={loading} onClick={() => onLoad(request)}>{loading ? "Loading…" : "Show all of it"}</button>}
         </div>
       )}
       {asks ? (
@@ -137,8 +154,17 @@ function Permission({ request, whole, onLoad, disabled, seen, onSeen, onAnswer }
   );
 }
 
+/** The gateway says with `raw` where this would not be exact. */
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return text;
+  }
+}
+
 /** Says that something is marked, for who does not look for it. */
-function oddities(input: string, { tool, description }: AskedPermission): string {
+function oddities(input: string, { tool, description }: PermissionRequest): string {
   const all = [odd(input, "code"), odd(tool, "code"), odd(description ?? "", "prose")];
   const hidden = all.reduce((sum, each) => sum + each.hidden, 0);
   const words = all.reduce((sum, each) => sum + each.words, 0);

@@ -1,13 +1,14 @@
 /** One turn: the message, what the agent did, and how it ended. */
 import { useMemo, useState } from "preact/hooks";
-import type { Item, RequestItem, TextItem, Turn } from "../client/index.ts";
+import type { Item, NoticeItem, RequestItem, TextItem, Turn } from "../client/index.ts";
 import { CopyButton } from "./code.tsx";
 import { memo, useSecond } from "./hooks.ts";
 import { IconChevron, IconClose } from "./icons.tsx";
 import { Markdown } from "./markdown.tsx";
 import { ResolvedRequest } from "./requests.tsx";
-import { outcomeText } from "./text/errors.ts";
+import { levelText, outcomeText } from "./text/errors.ts";
 import { cost, duration, usage } from "./text/format.ts";
+import { Revealed } from "./revealed.tsx";
 import { ToolRow } from "./tool.tsx";
 
 interface TurnProps {
@@ -71,9 +72,22 @@ const ItemView = memo<{ item: Item; permission: RequestItem | undefined; live: b
     case "request": return <ResolvedRequest request={item} />;
     case "thinking": return item.void ? null : <Thinking item={item} live={live && item.open} />;
     case "note": return <p class="note">{item.text}</p>;
+    case "notice": return <Notice notice={item} />;
     case "text": return item.void ? <Abandoned item={item} /> : <Markdown text={item.text} open={item.open} />;
   }
 });
+
+const LEVELS = new Map([["info", "off"], ["warning", "waiting"], ["error", "failed"]]);
+
+/** What is beside the answer. The agent may have chosen words of it. */
+function Notice({ notice: { level, code, text } }: { notice: NoticeItem }) {
+  return (
+    <p class="notice" role="note" data-level={level} data-code={code}>
+      <span class="lamp" data-lamp={LEVELS.get(level) ?? "off"} />
+      <span><strong>{levelText(level)}:</strong> <Revealed text={text} style="prose" /></span>
+    </p>
+  );
+}
 
 function Thinking({ item, live }: { item: TextItem; live: boolean }) {
   return (

@@ -110,6 +110,10 @@ export async function startMock({ port = 0, token = "secret", base = "/", agent 
       case "respond": {
         const open = chat.requests.get(frame.request_id);
         if (!open) return error("already_resolved", "Somebody answered first.", { request_id: frame.request_id });
+        const { truncated, raw, input_sha256 } = open.event;
+        if (frame.decision === "allow" && (truncated || raw || frame.input_sha256 !== undefined) && frame.input_sha256 !== input_sha256) return error("input_unseen", "The answer does not have the hash of the input.", { request_id: frame.request_id });
+        const refused = open.judge?.(frame);
+        if (refused) return error(refused.code, refused.detail, { request_id: frame.request_id });
         chat.requests.delete(frame.request_id);
         const resolution = { allow: "allowed", deny: "denied", answer: "answered" }[frame.decision];
         append(chat, open.turn, { event: "request_resolved", request_id: frame.request_id, resolution });
@@ -175,11 +179,11 @@ export async function startMock({ port = 0, token = "secret", base = "/", agent 
       control: (body) => broadcast(chat, { ...body, chat_id: chat.id, turn_id: turn.id }),
       pause: (ms) => new Promise((done) => setTimeout(done, ms)),
       never: () => new Promise((done) => { turn.wake = done; }),
-      /** `whole`: the text of an input that `body` shows cut. */
-      ask: (body, whole) => new Promise((answer) => {
+      /** `whole`: the text of an input that `body` shows cut. `judge` may refuse an answer, with a code and a detail. */
+      ask: (body, whole, judge) => new Promise((answer) => {
         turn.wake = () => answer({});
         const request_id = body.request_id ?? `q${chat.log.length}`;
-        chat.requests.set(request_id, { turn, answer, whole, event: append(chat, turn, { ...body, request_id }) });
+        chat.requests.set(request_id, { turn, answer, whole, judge, event: append(chat, turn, { ...body, request_id }) });
       }),
       fail: (code, detail) => { outcome = "failed"; error = { code, detail }; },
       interrupt: (code, detail) => { outcome = "interrupted"; error = { code, detail }; },

@@ -19,7 +19,7 @@ test("interleaved streams stay apart, in the order of their first word", () => {
 test("a turn's end leaves nothing open", () => {
   const [turn] = reduce(CONVERSATION);
   assert.equal(turn!.end?.outcome, "cancelled");
-  assert.ok(turn!.items.every((item) => (item.kind === "tool" ? item.status !== "running" : item.kind === "request" ? item.resolution : !item.open)));
+  assert.ok(turn!.items.every((item) => (item.kind === "tool" ? item.status !== "running" : item.kind === "request" ? item.resolution : !("open" in item && item.open))));
   const tool = turn!.items.find((item) => item.key === "tool y");
   assert.equal(tool?.kind === "tool" && tool.status, "stopped");
 });
@@ -30,6 +30,19 @@ test("a tool, its edits and its output are one item; hints for older clients are
   assert.ok(tool?.kind === "tool");
   assert.deepEqual([tool.status, tool.result, tool.edits.length, tool.arguments], ["done", "ok", 1, { path: "f" }]);
   assert.equal(turn!.items.filter((item) => item.key.startsWith("message")).length, 1);
+});
+
+test("a notice stands in its turn, or alone, and begins nothing", () => {
+  const notice = (rest: object = {}) => ({ event: "notice", level: "warning", code: "request_refused", text: "asked twice", ...rest }) as const;
+  const turns = reduce(log([said("a", "t1", false), notice(), notice({ level: "error", text: "alone", turn_id: undefined })]));
+  assert.deepEqual(turns.map((turn) => turn.phase), ["queued", "done"]);
+  assert.deepEqual(turns.map((turn) => turn.items), [
+    [{ kind: "notice", key: "notice e1.2", level: "warning", code: "request_refused", text: "asked twice" }],
+    [{ kind: "notice", key: "notice e1.3", level: "error", code: "request_refused", text: "alone" }],
+  ]);
+  // A page of history that repeats it, and the turn's end.
+  assert.deepEqual(joinTurns(turns, turns).map((turn) => turn.items.length), [1, 1]);
+  assert.equal(reduce(log([said("a"), notice(), ended()]))[0]?.items.length, 1);
 });
 
 test("a queued turn waits, starts, and may end without having started", () => {

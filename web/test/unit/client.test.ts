@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { test } from "node:test";
+import { defaultEnvironment, openRequests } from "../../src/client/index.ts";
 import { delta, ended, log, said } from "./log.ts";
 import { client, greet, MemoryStore, type World, READY } from "./world.ts";
 
@@ -338,19 +340,20 @@ test("an answer is on its way only until its request is resolved, so an id that 
 
 test("a whole input comes page by page, and only pages that fit together make one", () => {
   const request = { chat_id: "c", request_id: "p" };
+  const cut = { request_id: "p", tool: "Bash", input: {}, truncated: true, input_bytes: 11, input_sha256: "ab" };
   const text = "a\u00e9\u20ac\u{1f600}z";
   const page = (offset: number, part: string, next?: number, rest = {}) =>
     ({ event: "request_input", ...request, offset, text: part, input_bytes: 11, input_sha256: "ab", ...(next !== undefined && { next }), ...rest });
   const { world, it } = following();
   world.socket.sent();
-  it.loadInput("c", "p");
-  it.loadInput("c", "p");
+  it.loadInput("c", cut);
+  it.loadInput("c", cut);
   assert.deepEqual(world.socket.sent(), [{ type: "request_input", ...request, offset: 0 }]);
   world.socket.deliver(page(0, "a\u00e9", 3));
   assert.deepEqual(world.socket.sent(), [{ type: "request_input", ...request, offset: 3 }]);
   assert.equal(it.input("c", "p")?.phase, "loading");
   world.socket.deliver(page(3, "\u20ac\u{1f600}z"));
-  assert.deepEqual(it.input("c", "p"), { text, next: 11, phase: "whole", sha256: "ab" });
+  assert.deepEqual(it.input("c", "p"), { text, next: 11, phase: "whole", announced: "ab", sha256: "ab" });
   assert.deepEqual(world.socket.sent(), []);
   it.respond("c", "p", { decision: "allow", input_sha256: "ab" });
   assert.deepEqual(world.socket.sent(), [{ type: "respond", ...request, decision: "allow", input_sha256: "ab" }]);
@@ -360,13 +363,81 @@ test("a whole input comes page by page, and only pages that fit together make on
     [page(0, "a", 1), page(1, text.slice(1), undefined, { input_sha256: "cd" })], [page(0, "a", 1), page(0, text)],
   ];
   for (const pages of bad) {
-    it.loadInput("c", "p");
+    it.loadInput("c", cut);
     world.socket.deliver(...pages);
     assert.equal(it.input("c", "p")?.phase, "failed", JSON.stringify(pages));
   }
-  it.loadInput("c", "p");
+  it.loadInput("c", cut);
   world.socket.deliver({ event: "error", code: "unknown_request", detail: "", retryable: false, ...request });
   assert.equal(it.input("c", "p"), undefined);
+});
+
+test("the hash is of the text that was read, and another one than announced is no input", async () => {
+  const sha256 = async (text: string) => createHash("sha256").update(text).digest("hex");
+  const text = `{"command":"l\u20acs"}`;
+  const right = await sha256(text);
+  const settled = () => new Promise((done) => setImmediate(done));
+  for (const announced of [right, "5a".repeat(32)]) {
+    const { world, it } = following();
+    world.sha256 = sha256;
+    const request = { request_id: "p", tool: "Bash", input: {}, input_bytes: 19, input_sha256: announced };
+    const page = { event: "request_input", chat_id: "c", request_id: "p", offset: 0, text, input_bytes: 19, input_sha256: announced };
+    it.loadInput("c", { ...request, truncated: true });
+    world.socket.sent();
+    world.socket.deliver(page);
+    assert.equal(it.input("c", "p")?.phase, "read");
+    it.loadInput("c", { ...request, truncated: true });
+    assert.deepEqual(world.socket.sent(), [], "it is being checked");
+    await settled();
+    assert.equal(it.input("c", "p")?.phase, announced === right ? "whole" : "failed");
+    assert.equal(it.input("c", "p")?.sha256, announced === right ? right : undefined);
+
+    // An event that has the whole text needs no pages.
+    it.loadInput("c", { ...request, request_id: "r", raw: true, input: text });
+    assert.deepEqual(world.socket.sent(), []);
+    await settled();
+    assert.equal(it.input("c", "r")?.phase, announced === right ? "whole" : "failed");
+  }
+  // What comes after the request is gone changes nothing.
+  const { world, it } = following();
+  world.sha256 = sha256;
+  it.loadInput("c", { request_id: "r", tool: "Bash", raw: true, input: text, input_bytes: 19, input_sha256: right });
+  world.socket.drop();
+  await settled();
+  assert.equal(it.input("c", "r"), undefined);
+});
+
+test("browsers and runtimes give SHA-256 where they have it", async () => {
+  assert.equal(await defaultEnvironment().sha256?.("\u20ac"), createHash("sha256").update("\u20ac").digest("hex"));
+});
+
+test("a refused answer leaves its request open, with the words of the refusal", () => {
+  const { world, it, errors } = following();
+  const place = { chat_id: "c", epoch: "e1", turn_id: "t1" };
+  const cut = { request_id: "p", tool: "Bash", input: {}, truncated: true, input_bytes: 1, input_sha256: "ab" };
+  world.socket.deliver({ event: "permission_request", ...cut, ...place, seq: 4 });
+  it.loadInput("c", cut);
+  world.socket.deliver({ event: "request_input", chat_id: "c", request_id: "p", offset: 0, text: "1", input_bytes: 1, input_sha256: "ab" });
+  let nth = 0;
+  for (const code of ["invalid_field", "input_unseen", "unavailable", "input_unseen"]) {
+    it.respond("c", "p", { decision: "allow", input_sha256: "ab" });
+    assert.ok(it.isResponding("c", "p"));
+    world.socket.deliver(refusal(code, false, { request_id: "p" }));
+    assert.ok(!it.isResponding("c", "p"));
+    const said = it.refusal("c", "p")!;
+    assert.deepEqual([said.code, said.detail], [code, "no"]);
+    assert.ok(said.nth > nth, "another one than before");
+    nth = said.nth;
+    assert.equal(it.input("c", "p") === undefined, nth > 1, "what was not seen is to be read again");
+    assert.equal(openRequests(it.chat("c")!).length, 1);
+  }
+  assert.deepEqual(errors, [], "said where it is asked");
+  world.socket.deliver({ event: "request_resolved", request_id: "p", resolution: "withdrawn", ...place, seq: 5 });
+  assert.equal(it.refusal("c", "p"), undefined);
+  it.respond("c", "p", { decision: "deny" });
+  world.socket.deliver(refusal("already_resolved", false, { request_id: "p" }));
+  assert.equal(it.refusal("c", "p"), undefined);
+  assert.equal(errors.length, 1);
 });
 
 test("the agent is the gateway's until a chat tells its own, and no agent is known of an older gateway", () => {

@@ -28,6 +28,7 @@ export class World implements Environment {
   /** Those that are streams of server-sent events. */
   streams: FakeSocket[] = [];
   clock = 1_000_000;
+  sha256?: (text: string) => Promise<string>;
   #timers = new Set<{ at: number; run: () => void }>();
   #ids = 0;
 
