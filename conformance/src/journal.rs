@@ -60,6 +60,13 @@ impl Kept {
         self.state().journal.trimmed.insert(chat, until);
     }
 
+    /// Says that nothing can be kept, or that it can again.
+    pub(crate) fn degraded(&self, why: Option<String>) {
+        if let Some(answers) = &self.state().answers {
+            answers.degraded(why);
+        }
+    }
+
     /// Damages what it has of this chat.
     pub(crate) fn damage(&self, chat: ChatKey) {
         self.state().journal.damaged.insert(chat);

@@ -154,6 +154,7 @@ impl<'a> Player<'a> {
             Step::JournalTrim { chat, until } => {
                 kept.trim(self.key(chat)?, *until);
             }
+            Step::Degraded { why } => kept.degraded(why.clone()),
             Step::JournalDamage { chat } => kept.damage(self.key(chat)?),
             Step::Restart => {
                 self.clients.clear();

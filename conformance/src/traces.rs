@@ -120,6 +120,7 @@ fn needs(lines: &[Line]) -> BTreeSet<Need> {
         | Step::JournalFail { .. }
         | Step::JournalTrim { .. }
         | Step::JournalDamage { .. }
+        | Step::Degraded { .. }
         | Step::Recover { .. }
         | Step::Restart
         | Step::Shutdown => None,

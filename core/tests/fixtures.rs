@@ -73,6 +73,7 @@ kinds!(CONTROL, control_kind, ControlEvent {
     TurnStalled => "turn_stalled",
     GoalStatus => "goal_status",
     GoalState => "goal_state",
+    Notice => "notice",
     SessionUpdated => "session_updated",
     RuntimeModelUpdated => "runtime_model_updated",
     Chats => "chats",

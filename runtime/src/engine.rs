@@ -64,6 +64,8 @@ pub(crate) struct Inputs {
     pub(crate) journal: mpsc::UnboundedReceiver<JournalAnswer>,
     /// The journal answers nothing any more.
     pub(crate) journal_failed: Arc<Notify>,
+    /// Why it can keep nothing at the moment.
+    pub(crate) health: watch::Receiver<Option<String>>,
     pub(crate) lifecycle: mpsc::UnboundedReceiver<Lifecycle>,
     pub(crate) peers: mpsc::UnboundedReceiver<FromPeer>,
     pub(crate) agents: mpsc::Receiver<FromAgent>,
@@ -169,6 +171,10 @@ impl<J: Journal> Engine<J> {
                 () = inputs.journal_failed.notified() => {
                     tracing::error!("the journal has failed for good; the gateway stops, and loses nothing that is kept");
                     break;
+                }
+                Ok(()) = inputs.health.changed() => {
+                    let why = inputs.health.borrow_and_update().clone();
+                    self.handle(Input::Degraded { why });
                 }
                 Some(event) = inputs.lifecycle.recv() => {
                     self.lifecycle(event);

@@ -84,6 +84,7 @@ impl Gateway {
         let inputs = Inputs {
             journal: journal_end,
             journal_failed,
+            health: health.clone(),
             lifecycle: lifecycle_end,
             peers: peers_end,
             agents: agents_end,

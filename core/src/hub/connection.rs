@@ -4,6 +4,7 @@ use alloc::{
     collections::{BTreeSet, VecDeque},
     format,
     string::{String, ToString},
+    vec::Vec,
 };
 
 use super::{
@@ -17,7 +18,10 @@ use crate::{
     ids::{ChatId, ChatKey, ConnId, Epoch, Principal},
     journal::Query,
     limits::Limits,
-    wire::{ClientEnvelope, ControlEvent, DecodeError, ErrorCode, Message, PROTOCOL, WireLimits},
+    wire::{
+        ClientEnvelope, ControlEvent, DecodeError, ErrorCode, Message, NoticeLevel, PROTOCOL, WireLimits,
+        encode_control,
+    },
 };
 
 /// Longest `client_id`, in characters.
@@ -99,6 +103,27 @@ impl Hub {
             stream: None,
         };
         cx.deliver(id, &ready);
+        if let Some(notice) = cx.degraded.clone() {
+            cx.deliver_frame(id, notice);
+        }
+    }
+
+    /// Whether what is sent can be kept.
+    pub(super) fn degraded(&mut self, why: Option<String>) {
+        let well = why.is_none();
+        if well && self.cx.degraded.is_none() {
+            return;
+        }
+        let (level, text) = match why {
+            Some(why) => (NoticeLevel::Error, format!("The gateway can keep nothing at the moment: {why}.")),
+            None => (NoticeLevel::Info, "The gateway can keep what is sent again.".into()),
+        };
+        let frame = encode_control(&ControlEvent::Notice { level, code: "degraded".into(), text });
+        self.cx.degraded = (!well).then(|| frame.clone());
+        let conns: Vec<ConnId> = self.cx.conns.keys().copied().collect();
+        for conn in conns {
+            self.cx.deliver_frame(conn, frame.clone());
+        }
     }
 
     pub(super) fn gone(&mut self, id: ConnId) {

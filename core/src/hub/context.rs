@@ -46,6 +46,8 @@ pub(super) struct Context {
     /// The connections that have asked for a list of chats: they hear of changes to any chat of theirs.
     pub(super) lists: BTreeMap<Principal, BTreeSet<ConnId>>,
     pub(super) asked: BTreeMap<AskId, Asked>,
+    /// The notice for those who connect while nothing can be kept.
+    pub(super) degraded: Option<Frame>,
     pub(super) appends: BTreeMap<AppendId, ChatRef>,
     pub(super) timers: BTreeSet<(u64, ChatRef)>,
     pub(super) agents: Places,
@@ -109,6 +111,7 @@ impl Context {
             quotas: BTreeMap::new(),
             lists: BTreeMap::new(),
             asked: BTreeMap::new(),
+            degraded: None,
             appends: BTreeMap::new(),
             timers: BTreeSet::new(),
             agents: Places::default(),

@@ -94,6 +94,12 @@ pub enum Input {
     },
     /// The journal answers.
     Journal(JournalAnswer),
+    /// What is sent cannot be kept at the moment, and why, in a sentence that begins with a small letter; nothing: it can
+    /// again. Everybody who is connected, or connects meanwhile, is sent a notice.
+    Degraded {
+        /// Why.
+        why: Option<String>,
+    },
     /// A deadline may have passed.
     Tick,
     /// End running turns and agents, refuse new messages, hang up.

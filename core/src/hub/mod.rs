@@ -138,6 +138,7 @@ impl Hub {
                 self.with_chat(chat, Chat::expect_agent);
             }
             Input::Journal(answer) => self.journal(answer),
+            Input::Degraded { why } => self.degraded(why),
             Input::Tick => {}
             Input::Shutdown => self.shut_down(false),
             Input::Leave => self.shut_down(true),

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 #[cfg(feature = "schema")]
 use super::event::ChatEvent;
-use super::event::{GoalState, is_false};
+use super::event::{GoalState, NoticeLevel, is_false};
 use crate::ids::{ChatId, Cursor, Epoch, RequestId, TurnId};
 
 #[cfg(feature = "schema")]
@@ -122,6 +122,15 @@ pub enum ControlEvent {
         chat_id: ChatId,
         /// The goal.
         goal_state: GoalState,
+    },
+    /// Something that everybody who is connected should know; not numbered.
+    Notice {
+        /// How grave it is.
+        level: NoticeLevel,
+        /// Stable, for programs: see the table in `docs/protocol.md`.
+        code: String,
+        /// One or two sentences, for people.
+        text: String,
     },
     /// Something about the chat changed that lists show.
     SessionUpdated {

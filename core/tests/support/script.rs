@@ -138,6 +138,7 @@ impl Script {
                 let chat = self.find(chat)?;
                 self.world.journal.damaged.insert(chat);
             }
+            Step::Degraded { why } => self.world.step(Input::Degraded { why: why.clone() }),
             Step::Recover { chat } => {
                 let chat = self.find(chat)?;
                 self.world.step(Input::Recover { chat });

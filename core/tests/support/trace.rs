@@ -12,6 +12,7 @@
 //! agent CHAT> exit gone|stopped|failed
 //! tick MS                           time passes
 //! journal hold|release|refuse N|lose N|fail N|trim CHAT SEQ|damage CHAT
+//! degraded [WHY]                   nothing can be kept at the moment, or it can again
 //! journal crash N                   the last N appends are lost, and every chat gets a new epoch
 //! recover CHAT, restart, shutdown
 //! a< {...}, a closed CODE {...}, agent CHAT< ..., finished
@@ -46,6 +47,7 @@ pub enum Step {
     JournalFail { asks: u32 },
     JournalTrim { chat: String, until: u64 },
     JournalDamage { chat: String },
+    Degraded { why: Option<String> },
     Recover { chat: String },
     Restart,
     Shutdown,
@@ -115,6 +117,7 @@ fn step(first: &str, rest: &str) -> Result<Step, String> {
         ("journal", ["fail", _]) => Step::JournalFail { asks: few(1)? },
         ("journal", ["trim", chat, _]) => Step::JournalTrim { chat: (*chat).to_owned(), until: number(2)? },
         ("journal", ["damage", chat]) => Step::JournalDamage { chat: (*chat).to_owned() },
+        ("degraded", words) => Step::Degraded { why: (!words.is_empty()).then(|| rest.to_owned()) },
         ("recover", [chat]) => Step::Recover { chat: (*chat).to_owned() },
         ("restart", []) => Step::Restart,
         ("shutdown", []) => Step::Shutdown,

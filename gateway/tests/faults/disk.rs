@@ -97,6 +97,8 @@ fn full_disk(count: usize, size: usize) {
     let (log, _) = whole_log(&story.site, "read").expect("it can be read");
     assert_eq!(log.answer("t0"), words("t0", 5));
     let mut other = Client::connect(&story.site, Over::WebSocket);
+    let notice = other.until_kind("notice");
+    assert!(notice["code"] == "degraded" && notice["level"] == "error", "{notice}");
     other.attach("busy");
     let shown = other.until_kind("replay_end");
     // For longer than a silent turn would be let live.
@@ -112,6 +114,7 @@ fn full_disk(count: usize, size: usize) {
     disk.free();
     // Service returns by itself, and says so.
     eventually("it is ready", || story.site.readyz().starts_with("HTTP/1.1 200 "));
+    other.until("the good news", |event| event["event"] == "notice" && event["level"] == "info");
     story.client.send(&message("late", "t2", late));
     eventually("it is acknowledged", || {
         let answer = story.client.until("an answer", |event| event["turn_id"] == *"t2");

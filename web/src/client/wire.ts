@@ -246,7 +246,13 @@ turn_id?: TurnId, } | { "event": "goal_state",
 /** The chat. */
 chat_id: ChatId,
 /** The goal. */
-goal_state: GoalState, } | { "event": "session_updated",
+goal_state: GoalState, } | { "event": "notice",
+/** How grave it is. */
+level: NoticeLevel,
+/** Stable, for programs: see the table in `docs/protocol.md`. */
+code: string,
+/** One or two sentences, for people. */
+text: string, } | { "event": "session_updated",
 /** The chat. */
 chat_id: ChatId,
 /** What changed. */
