@@ -10,10 +10,15 @@
 
 mod support;
 
-use std::{collections::BTreeMap, io::Write, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rustix::process::{Pid, Signal, kill_process};
-use switchboard_agent_bridge::{AgentPreset, ProcessAgent};
+use switchboard_agent_bridge::{AgentPreset, ProcessAgent, ProcessConfig, Sandbox, SandboxOptions};
 use switchboard_core::{
     agent::{AgentEvent, AgentExit},
     wire::{Answer, Outcome},
@@ -33,7 +38,7 @@ impl Place {
         Bench::begin(Arc::clone(&self.agent), session)
     }
 
-    fn workspace(&self) -> std::path::PathBuf {
+    fn workspace(&self) -> PathBuf {
         self.dir.path().join("workspace")
     }
 }
@@ -82,6 +87,49 @@ async fn claude_code() {
     cancels(&place(executable, "cancels").await).await;
     killed(&place(executable, "killed").await).await;
     unknown_session(&place(executable, "unknown").await).await;
+
+    let Some(bwrap) = bwrap() else {
+        writeln!(std::io::stderr(), "SKIPPED: Claude Code in the sandbox: bwrap does not work here").unwrap();
+        return;
+    };
+    answers(&sandboxed(executable, "shield-answers", &bwrap).await).await;
+    tools(&sandboxed(executable, "shield-tools", &bwrap).await).await;
+    cancels(&sandboxed(executable, "shield-cancels", &bwrap).await).await;
+    killed(&sandboxed(executable, "shield-killed", &bwrap).await).await;
+    if on_path("socat").is_none() {
+        writeln!(std::io::stderr(), "SKIPPED: Claude Code's own sandbox: it needs socat").unwrap();
+        return;
+    }
+    own_sandbox(&sandboxed(executable, "shield-own", &bwrap).await).await;
+}
+
+/// Where bubblewrap is, if it works.
+fn bwrap() -> Option<PathBuf> {
+    let found = on_path("bwrap")?;
+    let options =
+        ["--unshare-user", "--unshare-pid", "--dev-bind", "/", "/", "--proc", "/proc", "--", "true"];
+    std::process::Command::new(&found).args(options).status().ok()?.success().then_some(found)
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|path| path.is_file())
+}
+
+/// The same in a sandbox that hides a directory.
+async fn sandboxed(executable: &Path, name: &str, bwrap: &Path) -> Place {
+    let place = place(executable, name).await;
+    let hidden = place.dir.path().join("hidden");
+    std::fs::create_dir(&hidden).unwrap();
+    let options = SandboxOptions {
+        bwrap: bwrap.into(),
+        own_dirs: vec![hidden],
+        // The home directory of whoever runs this test stays as it is.
+        allow: vec!["start-files".parse().unwrap()],
+        ..SandboxOptions::default()
+    };
+    let config = ProcessConfig { sandbox: Some(Sandbox::new(options)), ..place.agent.config().clone() };
+    Place { agent: Arc::new(ProcessAgent::new(config)), ..place }
 }
 
 async fn answers(place: &Place) {
@@ -218,6 +266,23 @@ async fn killed(place: &Place) {
     let mut bench = place.begin(session.as_deref());
     assert_eq!(bench.said("say:resumed").await.text(), "resumed");
     bench.stop().await;
+}
+
+/// Its own sandbox, in ours. What runs in there is not asked for, and writes in the workspace only.
+async fn own_sandbox(place: &Place) {
+    let config = place.dir.path().join("home/.claude");
+    std::fs::create_dir_all(&config).unwrap();
+    let settings =
+        r#"{"sandbox": {"enabled": true, "autoAllowBashIfSandboxed": true, "failIfUnavailable": true}}"#;
+    std::fs::write(config.join("settings.json"), settings).unwrap();
+    let mut bench = place.begin(None);
+    let command = "tool:touch inside; touch $HOME/outside 2>/dev/null || echo refused";
+    let turn = bench.said(command).await;
+    assert!(turn.text().contains("refused"), "{}", turn.text());
+    assert!(place.workspace().join("inside").exists());
+    assert!(!place.dir.path().join("home/outside").exists());
+    bench.stop().await;
+    eventually("nothing is left", || alive(&place.mark).is_empty()).await;
 }
 
 async fn unknown_session(place: &Place) {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use crate::command::Task;
 use crate::report::Verdict;
 use crate::runner::Session;
-use crate::rust;
 use crate::workspace::{Failure, Result, find_program, target};
+use crate::{rust, tools};
 
 /// The Claude Code whose dialect is recorded and tested. Moving it means recording anew.
 const CLAUDE_CODE: (&str, &str) = ("@anthropic-ai/claude-code", "2.1.329");
@@ -20,6 +20,14 @@ pub(crate) fn claude(session: &Session) -> Result<Verdict> {
         Ok(executable) => executable,
         Err(failure) => return Ok(Verdict::Skipped(format!("Claude Code cannot be installed: {failure}"))),
     };
+    // Its own sandbox and ours need these; the test says what it skips without them.
+    for (program, package) in [("bwrap", "bubblewrap"), ("socat", "socat")] {
+        if find_program(program).is_none()
+            && let Err(failure) = tools::apt_install(session, package, &[package])
+        {
+            println!("not tested: Claude Code in a sandbox: {failure}");
+        }
+    }
     let (test, variable) = CLAUDE_TEST;
     rust::one_test(session, test).env(variable, executable).run(session.deadline())?;
     Ok(Verdict::Passed)

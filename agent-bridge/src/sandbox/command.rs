@@ -20,6 +20,9 @@ const LOOK: Duration = Duration::from_millis(2);
 /// Of what bubblewrap says, so many bytes are of use.
 const SAID_BYTES: u64 = 4096;
 
+/// The system's own `/proc`, for root's sandbox.
+const WHOLE_PROC: &str = "/run/.proc";
+
 /// The whole command, up to the program.
 ///
 /// For root it is two sandboxes, one in the other: root keeps its capabilities in a user namespace, which Claude Code's
@@ -32,6 +35,9 @@ pub(super) fn arguments(sandbox: &Sandbox, plan: &Plan, workspace: &Path, progra
         line.words(&["--"]);
         line.0.push(sandbox.bwrap.clone().into());
         line.words(&["--unshare-user", "--die-with-parent", "--dev-bind", "/", "/"]);
+        // For root, bubblewrap covers parts of the new `/proc`. Where none is whole, the system lets no sandbox within
+        // mount another. Root could uncover this one anyway; the owner's processes cannot be looked into through it.
+        line.words(&["--dev-bind", "/proc", WHOLE_PROC]);
     }
     line.words(&["--unshare-pid", "--proc", "/proc", "--new-session"]);
     line.path("--chdir", workspace);
