@@ -52,4 +52,4 @@ pub use driver::{Life, OrderSource, ProcessAgent, ProcessConfig, RecordSink, swe
 pub use hosted::{HostAgent, HostConfig, HostState, HostedLife, end_orphans, list_hosts};
 pub use limits::{BridgeLimits, HostLimits};
 pub use memory::keep_memory_private;
-pub use sandbox::{Sandbox, SandboxAllow, SandboxLevel, SandboxOptions};
+pub use sandbox::{Sandbox, SandboxAllow, SandboxLevel, SandboxOptions, locate_program};

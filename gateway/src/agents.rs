@@ -1,8 +1,13 @@
 //! Which agent answers.
 
-use std::{env, path::PathBuf};
+use std::{
+    env,
+    ffi::OsStr,
+    io,
+    path::{Path, PathBuf},
+};
 
-use switchboard_agent_bridge::{AGENT_PRESETS, AgentPreset, Dialect, detect};
+use switchboard_agent_bridge::{AGENT_PRESETS, AgentPreset, Dialect, detect, locate_program};
 
 use crate::{
     config::AgentChoice,
@@ -22,11 +27,13 @@ pub(crate) struct Chosen {
     pub(crate) why: String,
 }
 
-/// Finds the agent of a choice.
-pub(crate) fn choose(choice: &AgentChoice) -> Result<Chosen> {
+/// Finds the agent of a choice, and its program as it will be looked for in this workspace.
+pub(crate) fn choose(choice: &AgentChoice, workspace: &Path) -> Result<Chosen> {
     match choice {
         AgentChoice::Command { command, dialect } => {
-            let name = command.first().map(|program| file_name(program)).unwrap_or_default();
+            let program = command.first().map(String::as_str).unwrap_or_default();
+            locate_program(OsStr::new(program), workspace).map_err(|error| unusable(program, &error))?;
+            let name = file_name(program);
             Ok(Chosen { name, command: command.clone(), dialect: *dialect, why: "as configured".into() })
         }
         AgentChoice::Named(name) if name == DEMO => demo("as configured"),
@@ -37,6 +44,15 @@ pub(crate) fn choose(choice: &AgentChoice) -> Result<Chosen> {
             }
             None => demo(&format!("no other was found on PATH; {}", known())),
         },
+    }
+}
+
+fn unusable(program: &str, error: &io::Error) -> Failure {
+    let remedy = "Correct --agent-command: its first word is a program on PATH, or the path of one.";
+    if error.kind() == io::ErrorKind::NotFound {
+        Failure::new(format!("The agent's program {program:?} was not found."), remedy)
+    } else {
+        Failure::new(format!("The agent's program {program:?} may not be executed."), remedy)
     }
 }
 
@@ -97,22 +113,42 @@ fn file_name(program: &str) -> String {
 mod tests {
     use super::*;
 
+    fn of_command(program: &str) -> Result<Chosen> {
+        let command = vec![program.to_owned(), "--fast".to_owned()];
+        choose(&AgentChoice::Command { command, dialect: Dialect::Text }, Path::new("/"))
+    }
+
     #[test]
     fn a_command_is_called_after_its_program() {
-        let command = vec!["/opt/tools/agent".to_owned(), "--fast".to_owned()];
-        let chosen = choose(&AgentChoice::Command { command, dialect: Dialect::Text }).unwrap();
-        assert_eq!((chosen.name.as_str(), chosen.dialect), ("agent", Dialect::Text));
+        for program in ["/bin/sh", "bin/sh", "sh"] {
+            let chosen = of_command(program).unwrap();
+            assert_eq!((chosen.name.as_str(), chosen.dialect), ("sh", Dialect::Text), "{program}");
+        }
+    }
+
+    #[test]
+    fn a_command_whose_program_cannot_be_run_is_refused() {
+        for (program, why) in [
+            ("/nowhere/agent", "was not found"),
+            ("no-such-agent-anywhere", "was not found"),
+            ("/etc/passwd", "may not be executed"),
+            ("/etc", "may not be executed"),
+        ] {
+            let error = of_command(program).unwrap_err();
+            assert!(error.what().contains(why) && error.what().contains(program), "{error}");
+            assert!(error.remedy().contains("--agent-command"), "{error}");
+        }
     }
 
     #[test]
     fn an_unknown_name_is_answered_with_those_that_are_known() {
-        let error = choose(&AgentChoice::Named("nobody".into())).unwrap_err();
+        let error = choose(&AgentChoice::Named("nobody".into()), Path::new("/")).unwrap_err();
         assert!(error.remedy().contains("claude") && error.remedy().contains(DEMO), "{error}");
     }
 
     #[test]
     fn the_demo_is_this_very_program() {
-        let chosen = choose(&AgentChoice::Named(DEMO.into())).unwrap();
+        let chosen = choose(&AgentChoice::Named(DEMO.into()), Path::new("/")).unwrap();
         assert_eq!(chosen.command[1..], ["demo-agent"]);
     }
 }

@@ -55,7 +55,7 @@ pub(crate) fn run(args: &ServeArgs) -> ExitCode {
             findings.extend(config.port_file.as_deref().map(port_file));
             findings.push(workspace(&config.workspace));
             findings.extend(known_agents(&config.agent));
-            findings.push(agent(&config.agent));
+            findings.push(agent(&config.agent, &config.workspace));
             findings.extend(sandbox(&config));
         }
         Err(failure) => findings.push(Finding::Fail(failure)),
@@ -252,8 +252,8 @@ fn known_agents(choice: &AgentChoice) -> Vec<Finding> {
     AGENT_PRESETS.iter().filter(may_answer).map(found).collect()
 }
 
-fn agent(choice: &AgentChoice) -> Finding {
-    match agents::choose(choice) {
+fn agent(choice: &AgentChoice, workspace: &Path) -> Finding {
+    match agents::choose(choice, workspace) {
         Ok(chosen) => Finding::Ok(format!("The agent that answers is {} ({}).", chosen.name, chosen.why)),
         Err(failure) => Finding::Fail(failure),
     }

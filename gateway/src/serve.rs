@@ -55,7 +55,7 @@ async fn serve(config: Config) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let data_dir = DataDir::open(&config.data_dir)?;
     let token = if config.auth { Some(token::read_or_make(&config.token_file)?) } else { None };
-    let agent = agents::choose(&config.agent)?;
+    let agent = agents::choose(&config.agent, &config.workspace)?;
     let listeners = config.listen.iter().map(|address| http::bind(*address)).collect::<Result<Vec<_>>>()?;
     let bound = listeners
         .iter()

@@ -343,16 +343,16 @@ impl<'a> Conversation<'a> {
             }
             End::Unready => {
                 self.process.kill().await;
-                self.process.log_stderr(&self.agent.config.name).await;
-                Next::Done(self.agent.start_failed("it did not answer in time"))
+                let words = self.process.report_last_words(&self.agent.config).await;
+                Next::Done(self.agent.start_failed_saying("it did not answer in time", &words))
             }
         }
     }
 
     async fn gone(&mut self, code: &str, detail: &str) -> Next {
         self.process.kill().await;
-        self.process.log_stderr(&self.agent.config.name).await;
-        Next::Done(AgentExit::Gone(TurnError { code: code.into(), detail: detail.into() }))
+        let words = self.process.report_last_words(&self.agent.config).await;
+        Next::Done(AgentExit::Gone(TurnError { code: code.into(), detail: format!("{detail}{words}") }))
     }
 
     /// It exited by itself: what it said before that still counts.
@@ -388,7 +388,7 @@ impl<'a> Conversation<'a> {
             return self.gone("agent_exited", &format!("The agent {how}.")).await;
         }
         self.process.kill().await;
-        self.process.log_stderr(&self.agent.config.name).await;
-        Next::Done(self.agent.start_failed(&format!("it {how} before it was ready")))
+        let words = self.process.report_last_words(&self.agent.config).await;
+        Next::Done(self.agent.start_failed_saying(&format!("it {how} before it was ready"), &words))
     }
 }

@@ -8,6 +8,7 @@ mod claude;
 mod ends;
 pub(crate) mod environment;
 mod input;
+pub(crate) mod last_words;
 pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod reader;
@@ -121,8 +122,13 @@ impl ProcessAgent {
 
     /// The start failed: the next one waits, and the turn is told why in a sentence without paths.
     pub(crate) fn start_failed(&self, why: &str) -> AgentExit {
+        self.start_failed_saying(why, "")
+    }
+
+    /// The same, with its last words.
+    pub(crate) fn start_failed_saying(&self, why: &str, last_words: &str) -> AgentExit {
         self.backoff.failed(Instant::now());
-        let detail = format!("The agent \"{}\" could not be started: {why}.", self.config.name);
+        let detail = format!("The agent \"{}\" could not be started: {why}.{last_words}", self.config.name);
         AgentExit::StartFailed(TurnError { code: "agent_start_failed".into(), detail })
     }
 

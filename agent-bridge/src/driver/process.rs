@@ -20,6 +20,7 @@ use tokio::{
 use super::{
     ProcessConfig, environment,
     input::{Input, WeakInput, input},
+    last_words::LastWords,
     sweep::{self, MARK, Seen},
 };
 use crate::{
@@ -167,9 +168,10 @@ impl Process {
         self.leash.held = false;
     }
 
-    /// Sends the last lines of its standard error to the log.
-    pub(crate) async fn log_stderr(&mut self, agent: &str) {
-        log_last_words(agent, &self.last_words().await);
+    /// Logs the last lines of its standard error, and gives them as a sentence.
+    pub(crate) async fn report_last_words(&mut self, config: &ProcessConfig) -> String {
+        let lines = self.last_words().await;
+        LastWords::of(config).report(&lines)
     }
 
     /// The last lines of its standard error.
@@ -196,13 +198,6 @@ fn of_the_agent(status: ExitStatus) -> ExitStatus {
     match status.code() {
         Some(code @ 129..=192) => ExitStatus::from_raw(code - 128),
         _ => status,
-    }
-}
-
-/// Sends the last lines of an agent's standard error to the log.
-pub(crate) fn log_last_words(agent: &str, lines: &[String]) {
-    for line in lines {
-        tracing::debug!(agent, stderr = line.escape_debug().to_string(), "the agent's last words");
     }
 }
 

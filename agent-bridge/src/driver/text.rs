@@ -150,8 +150,8 @@ async fn answer<O: OrderSource, S: RecordSink>(
         (true, _) => (Outcome::Cancelled, None),
         (false, true) => (Outcome::Completed, None),
         (false, false) => {
-            process.log_stderr(&agent.config.name).await;
-            let detail = format!("The command {}.", how_it_ended(status));
+            let words = process.report_last_words(&agent.config).await;
+            let detail = format!("The command {}.{words}", how_it_ended(status));
             (Outcome::Failed, Some(TurnError { code: "agent_exited".into(), detail }))
         }
     };

@@ -17,7 +17,7 @@ use switchboard_core::{
 use crate::{
     Dialect,
     codec::{ClaudeCodec, Decoded, TextCodec},
-    driver::process::describe_end,
+    driver::{last_words::LastWords, process::describe_end},
     host::protocol::{CommandHead, Exited, Frame, Kind, SpawnFailure, Told},
 };
 
@@ -38,6 +38,7 @@ pub(super) struct LifeDecoder {
     /// Events of records up to here are known elsewhere.
     shown: u64,
     wanted: Wanted,
+    last_words: LastWords,
 }
 
 /// The turns whose events are wanted.
@@ -122,7 +123,14 @@ impl LifeDecoder {
         let prefix = format!("{run}-");
         let codec = codec(dialect, workspace, &prefix, session, 0);
         let state = LifeState { version: CHECKPOINT_VERSION, ..LifeState::default() };
-        Self { dialect, workspace: workspace.into(), prefix, codec, state, shown: 0, wanted: Wanted::All }
+        let (shown, wanted, last_words) = (0, Wanted::All, LastWords::default());
+        Self { dialect, workspace: workspace.into(), prefix, codec, state, shown, wanted, last_words }
+    }
+
+    /// Whose last words an answer may end with.
+    pub(super) fn saying(mut self, last_words: LastWords) -> Self {
+        self.last_words = last_words;
+        self
     }
 
     /// Goes on from a checkpoint of this life. False: it cannot be read, and nothing has changed.
@@ -357,7 +365,8 @@ impl LifeDecoder {
                 (true, _) => (Outcome::Cancelled, None),
                 (false, Some(0)) => (Outcome::Completed, None),
                 (false, _) => {
-                    let detail = format!("The command {}.", describe_end(exited.code, exited.signal));
+                    let words = self.last_words.report(&exited.stderr);
+                    let detail = format!("The command {}.{words}", describe_end(exited.code, exited.signal));
                     (Outcome::Failed, Some(TurnError { code: "agent_exited".into(), detail }))
                 }
             };

@@ -16,7 +16,8 @@ use crate::{
     Dialect,
     driver::{
         OrderSource, RecordSink,
-        process::{describe_end, log_last_words, until},
+        last_words::LastWords,
+        process::{describe_end, until},
         reader::ReadMode,
     },
     host::{
@@ -209,12 +210,12 @@ pub(super) fn how_it_ended(agent: &HostAgent, state: &LifeState) -> Option<Agent
         // Another start follows, unless there was no session that could be unknown.
         return (!state.resumed).then(|| agent.agent.start_failed("it refused to begin a session"));
     }
-    log_last_words(&config.name, &exited.stderr);
+    let words = LastWords::of(config).report(&exited.stderr);
     let how = describe_end(exited.code, exited.signal);
     if state.ready {
-        return Some(gone("agent_exited", &format!("The agent {how}.")));
+        return Some(gone("agent_exited", &format!("The agent {how}.{words}")));
     }
-    Some(agent.agent.start_failed(&format!("it {how} before it was ready")))
+    Some(agent.agent.start_failed_saying(&format!("it {how} before it was ready"), &words))
 }
 
 /// The host speaks a version that this gateway does not; it was told to end its agent.

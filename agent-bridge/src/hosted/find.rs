@@ -13,7 +13,7 @@ use super::{
     waiting,
 };
 use crate::{
-    driver::{OrderSource, RecordSink},
+    driver::{OrderSource, RecordSink, last_words::LastWords},
     host::{place::Place, spool},
 };
 
@@ -117,4 +117,5 @@ fn take_up<O, S>(
 fn decoder<O, S>(agent: &HostAgent, life: &HostedLife<O, S>) -> LifeDecoder {
     let config = agent.agent.config();
     LifeDecoder::new(config.dialect, &config.workspace, life.run.0, life.session.as_deref())
+        .saying(LastWords::of(config))
 }

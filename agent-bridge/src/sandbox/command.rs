@@ -133,7 +133,7 @@ pub(super) fn probe(sandbox: &Sandbox, workspace: &Path) -> Result<(), String> {
 }
 
 /// Where a program is, as the system would find it for a process in `workspace`.
-pub(crate) fn locate(program: &OsStr, workspace: &Path) -> io::Result<PathBuf> {
+pub fn locate(program: &OsStr, workspace: &Path) -> io::Result<PathBuf> {
     let path = Path::new(program);
     if path.components().count() > 1 || path.is_absolute() {
         let path = workspace.join(path);

@@ -151,3 +151,4 @@ impl Sandbox {
 }
 
 pub(crate) use command::locate;
+pub use command::locate as locate_program;

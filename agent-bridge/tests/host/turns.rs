@@ -75,7 +75,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             bench.stop().await;
         }),
         trial("text_answers_fail_and_are_cancelled", |place| async move {
-            let script = r#"read -r line; case "$line" in fail) echo half; exit 3;; slow) echo begun; sleep 1000;; esac
+            let script = r#"read -r line; case "$line" in fail) echo half; echo "no model" >&2; exit 3;; slow) echo begun; sleep 1000;; esac
                 echo "$line"; cat"#;
             let mut bench = Bench::begin(place.text(script));
             for text in ["-p --help\n", "é😀\nsecond line\n"] {
@@ -84,7 +84,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             }
             let turn = bench.said("fail\n").await;
             assert_eq!((turn.text().as_str(), turn.end().0), ("half\n", Outcome::Failed));
-            assert_eq!(turn.end().1.unwrap().detail, "The command exited with status 3.");
+            let why = "The command exited with status 3. Its last words: no model";
+            assert_eq!(turn.end().1.unwrap().detail, why);
             bench.prompt("slow\n");
             bench.speaks().await;
             bench.cancel();
@@ -99,6 +100,10 @@ pub(crate) fn trials() -> Vec<Trial> {
                 (
                     place.config(&["sh", "-c", "exit 3"], Dialect::Claude),
                     "it exited with status 3 before it was ready.",
+                ),
+                (
+                    place.config(&["sh", "-c", "echo 'sign in first' >&2; exit 3"], Dialect::Claude),
+                    "it exited with status 3 before it was ready. Its last words: sign in first",
                 ),
             ] {
                 let mut bench = Bench::begin(config);

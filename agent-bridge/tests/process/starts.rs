@@ -41,7 +41,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             let config = place.config(&["sh", "-c", "echo no licence >&2; exit 3"], Dialect::Claude);
             let mut bench = Bench::begin(Arc::new(ProcessAgent::new(config)), None);
             bench.prompt("x");
-            assert!(failed(bench.exit().await.0).ends_with("it exited with status 3 before it was ready."));
+            let why = "it exited with status 3 before it was ready. Its last words: no licence";
+            assert!(failed(bench.exit().await.0).ends_with(why));
         }),
         trial("an_agent_that_is_never_ready", |place| async move {
             let mut config = place.config(&["sleep", "1000"], Dialect::Claude);

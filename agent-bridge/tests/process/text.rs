@@ -48,12 +48,13 @@ pub(crate) fn trials() -> Vec<Trial> {
             bench.stop().await;
         }),
         trial("text_a_status_fails_the_turn_and_nothing_else", |place| async move {
-            let mut bench = begin(&place, "echo half; exit 3");
+            let mut bench = begin(&place, "echo half; echo 'no model: token=abcd12345' >&2; exit 3");
             for _ in 0..2 {
                 let turn = bench.said("x").await;
                 let (outcome, error) = turn.end();
                 assert_eq!((turn.text().as_str(), outcome), ("half\n", Outcome::Failed));
-                assert_eq!(error.unwrap().detail, "The command exited with status 3.");
+                let why = "The command exited with status 3. Its last words: no model: token=[removed]";
+                assert_eq!(error.unwrap().detail, why);
             }
             bench.stop().await;
         }),

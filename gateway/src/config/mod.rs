@@ -261,6 +261,13 @@ fn address(text: &str) -> Result<SocketAddr> {
 }
 
 fn agent_choice(args: &ServeArgs, command: Option<Words>) -> Result<AgentChoice> {
+    let has_command = args.agent_command.is_some() || (args.agent.is_none() && command.is_some());
+    if let Some(dialect) = args.dialect.as_ref().filter(|_| !has_command) {
+        return Err(Failure::new(
+            format!("--dialect {dialect} is given without a command that speaks it."),
+            "Give the command with --agent-command \"CMD ARGS\". A known agent (--agent NAME) has its dialect already.",
+        ));
+    }
     let command = match (&args.agent, &args.agent_command, command) {
         (Some(name), ..) => return Ok(AgentChoice::Named(name.clone())),
         (None, Some(line), _) => split(line)?,

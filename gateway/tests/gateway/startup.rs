@@ -176,12 +176,19 @@ fn what_keeps_a_gateway_from_starting_doctor_says_beforehand() {
     std::fs::create_dir(&open).unwrap();
     std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o755)).unwrap();
     let (served, open) = (served.to_str().unwrap(), open.join("socket"));
-    let cases: [(&Path, [&str; 2], &str); 5] = [
+    let cases: [(&Path, [&str; 2], &str); 8] = [
         (&running, ["--agent", "demo"], "already"),
         (&data, ["--unix", served], "served by another process"),
         (&data, ["--listen", &format!("unix:{served}")], "served by another process"),
         (&data, ["--unix", open.to_str().unwrap()], "0700"),
         (&data, ["--port-file", "/does/not/exist/port"], "cannot be written"),
+        (&data, ["--agent-command=/nowhere/agent", "--dialect=text"], "\"/nowhere/agent\" was not found"),
+        (
+            &data,
+            ["--agent-command=/etc/passwd --x", "--dialect=claude"],
+            "\"/etc/passwd\" may not be executed",
+        ),
+        (&data, ["--dialect", "text"], "without a command"),
     ];
     for (data, args, why) in cases {
         let args = [&["--listen", "127.0.0.1:0"], &args[..]].concat();

@@ -80,14 +80,17 @@ fn a_failed_turn_fails_the_command() {
     let gateway = Gateway::start_with(|command| {
         command.args([
             "--agent-command",
-            "sh -c 'cat > /dev/null; echo partly; exit 3'",
+            "sh -c 'cat > /dev/null; echo partly; echo no such model >&2; exit 3'",
             "--dialect",
             "text",
         ]);
     });
     let (status, out, err) = chat(&gateway, &format!("http://{}", gateway.address), "x\n");
     assert_eq!((status, &*out), (Some(1), "partly\n"), "{err}");
-    assert!(err.contains("Failed") && err.contains('3'), "{err}");
+    assert!(err.contains("Failed") && err.contains('3') && err.contains("no such model"), "{err}");
+    let log = gateway.log();
+    let said = log.lines().find(|line| line.contains("no such model"));
+    assert!(said.is_some_and(|line| line.contains("WARN")), "{log}");
 }
 
 #[test]
