@@ -16,7 +16,10 @@ export function binary() {
   return process.env.SWITCHBOARD_BINARY ?? (process.env.SWITCHBOARD_URL && existsSync(built) ? built : undefined);
 }
 
-export async function ownGateway(...flags) {
+/** The flags of `serve`, and before them, if another one than the demo is to answer, `{ agent }` with its command. */
+export async function ownGateway(...given) {
+  const flags = given.filter((each) => typeof each === "string");
+  const { agent } = given.find((each) => typeof each === "object") ?? {};
   const dir = await mkdtemp(join(tmpdir(), "switchboard-e2e-"));
   const workspace = join(dir, "workspace");
   await mkdir(workspace);
@@ -30,7 +33,7 @@ export async function ownGateway(...flags) {
     async start() {
       const ports = join(dir, "addresses");
       await rm(ports, { force: true });
-      child = spawn(program, ["serve", "--listen", address, "--dialect", "claude", "--agent-command", `${program} demo-agent`,
+      child = spawn(program, ["serve", "--listen", address, "--dialect", "claude", "--agent-command", agent ?? `${program} demo-agent`,
         "--port-file", ports, ...(open ? [] : ["--token-file", join(dir, "token")]), "--data-dir", join(dir, "data"), "--workspace", workspace, ...flags], { stdio: "ignore" });
       const ended = once(child, "exit").then(([code, signal]) => { throw new Error(`the gateway ended with ${code ?? signal}`); });
       ended.catch(() => {});

@@ -9,9 +9,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
-use switchboard_core::{ids::RequestId, wire::QuestionOption};
+use switchboard_core::ids::RequestId;
 
+use self::item::Item;
 use super::{frames::InputPage, sheet::Sheet};
+
+mod item;
 
 /// Longest input that is fetched to be shown, in bytes.
 const INPUT: usize = 8 * 1024 * 1024;
@@ -24,7 +27,6 @@ const UNSEEN: &str =
 #[derive(Debug, Clone)]
 pub(super) enum Request {
     Permission(Box<Permission>),
-    /// The first of its questions is the one to be asked.
     Question(Question),
 }
 
@@ -56,23 +58,7 @@ impl Permission {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Question {
     request_id: RequestId,
-    questions: VecDeque<Item>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct Item {
-    question: String,
-    #[serde(default)]
-    header: Option<String>,
-    #[serde(default)]
-    multi_select: bool,
-    #[serde(default)]
-    optional: bool,
-    /// `boolean`, `integer` or `number`; anything else is text.
-    #[serde(default)]
-    format: Option<String>,
-    #[serde(default)]
-    options: Vec<QuestionOption>,
+    questions: Vec<Item>,
 }
 
 impl Request {
@@ -118,6 +104,12 @@ pub(super) enum Step {
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     open: VecDeque<Request>,
+    /// Answered on this connection; the gateway has neither closed nor refused them.
+    sent: Vec<Request>,
+    /// Answered on an earlier connection: whether the answers arrived, the log will say.
+    doubtful: Vec<Request>,
+    /// Which of the first one's questions is asked.
+    question: usize,
     /// What was answered of the first one's questions.
     answers: BTreeMap<String, Vec<String>>,
     /// What is to be seen of the first one.
@@ -142,7 +134,8 @@ impl Requests {
 
     /// A request was opened.
     pub(super) fn opened(&mut self, request: Request) {
-        if self.open.iter().any(|open| open.id() == request.id()) {
+        let known = [&self.sent, &self.doubtful].into_iter().flatten().chain(&self.open);
+        if known.into_iter().any(|known| known.id() == request.id()) {
             return;
         }
         self.open.push_back(request);
@@ -153,16 +146,50 @@ impl Requests {
 
     /// A request is closed, by whoever.
     pub(super) fn resolved(&mut self, id: &RequestId) {
+        self.sent.retain(|sent| sent.id() != id);
+        self.doubtful.retain(|sent| sent.id() != id);
         let Some(index) = self.open.iter().position(|open| open.id() == id) else { return };
         self.open.remove(index);
         if index == 0 {
-            self.answers.clear();
             self.begin();
         }
     }
 
+    /// The gateway did not take the answer to a request, so it is asked again.
+    pub(super) fn refused(&mut self, id: &RequestId, why: &str) {
+        let Some(index) = self.sent.iter().position(|sent| sent.id() == id) else { return self.say(why) };
+        let request = self.sent.remove(index);
+        self.say(&format!("Not taken: {why} It is asked again."));
+        self.open.push_front(request);
+        self.begin();
+    }
+
+    /// There is another connection, whose log tells which answers arrived.
+    pub(super) fn reconnected(&mut self) {
+        self.doubtful.append(&mut self.sent);
+    }
+
+    /// The log is here: what it does not close is still open, and its answer was lost.
+    pub(super) fn replayed(&mut self) {
+        if self.doubtful.is_empty() {
+            return;
+        }
+        self.say("The connection was lost before an answer arrived. It is asked again.");
+        for request in self.doubtful.drain(..).rev() {
+            self.open.push_front(request);
+        }
+        self.begin();
+    }
+
     /// Begins to ask the first one.
     fn begin(&mut self) {
+        self.question = 0;
+        self.answers.clear();
+        self.begin_part();
+    }
+
+    /// Begins to ask the first one, or the next of its questions.
+    fn begin_part(&mut self) {
         self.prompted = None;
         self.fetched = None;
         self.unseen = false;
@@ -179,7 +206,7 @@ impl Requests {
                 self.draw();
             }
             Request::Question(question) => {
-                let Some(item) = question.questions.front() else { return };
+                let Some(item) = question.questions.get(self.question) else { return };
                 self.sheet = item.sheet();
                 self.draw();
             }
@@ -228,6 +255,11 @@ impl Requests {
         self.fetched.is_some()
     }
 
+    /// Whether it is this request's input that is fetched.
+    pub(super) fn is_fetching_for(&self, id: &RequestId) -> bool {
+        self.is_fetching() && self.open.front().is_some_and(|first| first.id() == id)
+    }
+
     /// There is a connection again.
     pub(super) fn resume(&mut self) {
         if let (Some(text), Some(first)) = (&self.fetched, self.open.front()) {
@@ -247,8 +279,15 @@ impl Requests {
             Request::Permission(_) if self.unseen => "It cannot be allowed here. n, or why not: ".to_owned(),
             Request::Permission(_) => "Allow it this once? y, n, or why not: ".to_owned(),
             Request::Question(_) if rows > 0 => format!("{more}: "),
-            Request::Question(question) => question.questions.front()?.prompt(),
+            Request::Question(question) => question.questions.get(self.question)?.prompt(),
         })
+    }
+
+    /// Something was written below the prompt.
+    pub(super) fn interrupted(&mut self) {
+        if self.prompted.is_some() {
+            self.reprompt();
+        }
     }
 
     /// The prompt is on the screen.
@@ -276,7 +315,7 @@ impl Requests {
         let line = line.trim();
         let word = line.to_ascii_lowercase();
         let (rows, bytes) = self.sheet.hidden();
-        let Some(first) = self.open.front_mut() else { return };
+        let Some(first) = self.open.front() else { return };
         let reply = match first {
             Request::Permission(_) if matches!(&*word, "s" | "show") => return self.draw(),
             Request::Question(_) if rows > 0 && matches!(&*word, "s" | "show") => return self.draw(),
@@ -293,7 +332,7 @@ impl Requests {
             },
             Request::Question(_) if rows > 0 => return self.again(&not_yet(rows, bytes)),
             Request::Question(question) => {
-                let Some(item) = question.questions.front() else { return };
+                let Some(item) = question.questions.get(self.question) else { return };
                 match item.choice(line) {
                     Ok(Some(chosen)) => {
                         self.answers.insert(item.question.clone(), chosen);
@@ -301,16 +340,16 @@ impl Requests {
                     Ok(None) => {}
                     Err(why) => return self.again(&why),
                 }
-                question.questions.pop_front();
-                if !question.questions.is_empty() {
-                    return self.begin();
+                self.question += 1;
+                if self.question < question.questions.len() {
+                    return self.begin_part();
                 }
                 Reply::Answer { answers: std::mem::take(&mut self.answers) }
             }
         };
-        let id = first.id().clone();
-        self.steps.push_back(Step::Send(id.clone(), reply));
-        self.resolved(&id);
+        self.steps.push_back(Step::Send(first.id().clone(), reply));
+        self.sent.extend(self.open.pop_front());
+        self.begin();
     }
 
     fn say(&mut self, text: &str) {
@@ -360,54 +399,6 @@ fn permission(request: &Permission, input: &str, cut: bool) -> Sheet {
         }
     }
     sheet
-}
-
-impl Item {
-    fn sheet(&self) -> Sheet {
-        let mut sheet = Sheet::default();
-        sheet.say("The agent asks:");
-        if let Some(header) = &self.header {
-            sheet.quote("", header);
-        }
-        sheet.quote("", &self.question);
-        for (number, option) in (1..).zip(&self.options) {
-            sheet.quote(&number.to_string(), &option.label);
-            if let Some(description) = &option.description {
-                sheet.quote(" ", description);
-            }
-        }
-        sheet
-    }
-
-    fn prompt(&self) -> String {
-        let what = match (self.format.as_deref(), self.options.is_empty(), self.multi_select) {
-            (Some("boolean"), ..) => "true or false",
-            (Some("integer"), ..) => "A whole number",
-            (Some("number"), ..) => "A number",
-            (_, true, _) => "Your answer",
-            (_, false, true) => "Numbers with commas, or an answer of your own",
-            (_, false, false) => "A number, or an answer of your own",
-        };
-        format!("{what}{}: ", if self.optional { " (Enter leaves it out)" } else { "" })
-    }
-
-    /// Numbers stand for options; anything else is an answer of its own. `None`: left out.
-    fn choice(&self, line: &str) -> Result<Option<Vec<String>>, String> {
-        if line.is_empty() {
-            return if self.optional {
-                Ok(None)
-            } else {
-                Err("It has to be answered; /stop ends the turn.".into())
-            };
-        }
-        let numbered = |part: &str| {
-            let number: usize = part.trim().parse().ok()?;
-            Some(self.options.get(number.checked_sub(1)?)?.label.clone())
-        };
-        let parts: Vec<&str> = if self.multi_select { line.split(',').collect() } else { vec![line] };
-        let chosen: Option<Vec<String>> = parts.into_iter().map(numbered).collect();
-        Ok(Some(chosen.unwrap_or_else(|| vec![line.to_owned()])))
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::{collections::HashSet, io, io::IsTerminal};
 
 use rustix::termios::{QueueSelector, tcflush};
 use serde_json::Value;
-use switchboard_core::wire::{ChatBody, ChatEvent, MessageKind, Outcome, Resolution, ToolPhase};
+use switchboard_core::wire::{ChatBody, ChatEvent, MessageKind, NoticeLevel, Outcome, Resolution, ToolPhase};
 
 use super::{
     frames::Summary,
@@ -14,6 +14,8 @@ use crate::console;
 
 /// Characters of a tool's arguments that are shown.
 const TOOL_CHARACTERS: usize = 120;
+/// Characters of a notice that are shown.
+const NOTICE_CHARACTERS: usize = 2_000;
 /// Before each line of an agent. This program's own words begin at the edge.
 const MARGIN: &str = "  ";
 /// Before a prompt, in inverse video: no text of an agent keeps an escape.
@@ -141,7 +143,14 @@ impl Screen {
             ChatBody::Message { text, kind: Some(MessageKind::Progress), .. } => {
                 self.aside(&format!("[{}]", safe_line(text, 200)));
             }
-            ChatBody::Notice { text, .. } => self.note(&safe_line(text, 500)),
+            ChatBody::Notice { level, text, .. } => {
+                let level = match level {
+                    NoticeLevel::Info => "note",
+                    NoticeLevel::Warning => "warning",
+                    NoticeLevel::Error => "error",
+                };
+                self.note(&format!("[{level}] {}", safe_line(text, NOTICE_CHARACTERS)));
+            }
             ChatBody::ReasoningDelta { .. } => {
                 if !self.thinking {
                     self.thinking = true;

@@ -190,7 +190,7 @@ impl Session {
             Frame::InputPage(page) => self.input_page(&page),
             Frame::Attached(attached) => self.attached(attached),
             Frame::Snapshot(snapshot) => self.snapshot(snapshot),
-            Frame::ReplayEnd { chat_id } if self.is_here(&chat_id) && !self.is_busy() => self.idle(),
+            Frame::ReplayEnd { chat_id } if self.is_here(&chat_id) => self.replayed(),
             Frame::Accepted(accepted) => self.accepted(accepted),
             Frame::Event(event) => self.event(*event),
             Frame::Stalled { chat_id, idle_ms } if self.is_here(&chat_id) => {
@@ -235,6 +235,7 @@ impl Session {
             return;
         }
         self.title = attached.title;
+        self.requests.reconnected();
         self.requests.resume();
         self.take_steps();
         if attached.recovered && self.cursor.is_none() {
@@ -306,6 +307,7 @@ impl Session {
             self.open.contains(turn_id) || self.outbox.iter().any(|message| message.turn_id == *turn_id)
         });
         let (mut ended, mut asks_next) = (false, false);
+        let interrupts = matches!(event.body, ChatBody::Notice { .. });
         match &event.body {
             // The acknowledgement was lost; the log has it.
             ChatBody::UserMessage { .. } => {
@@ -342,7 +344,10 @@ impl Session {
             | ChatBody::GoalState { .. } => {}
         }
         self.effects.push_back(Effect::Show { event: Box::new(event), own });
-        if asks_next {
+        if interrupts {
+            self.requests.interrupted();
+        }
+        if asks_next || interrupts {
             self.take_steps();
         }
         if ended && live && !self.is_busy() {
@@ -353,6 +358,9 @@ impl Session {
     fn error(&mut self, error: &ErrorEvent) {
         if self.refused_elsewhere(error) {
             return;
+        }
+        if let Some(request_id) = error.request_id.as_ref().filter(|_| error.turn_id.is_none()) {
+            return self.answer_refused(request_id, error);
         }
         if error.turn_id.is_none() && self.input_refused() {
             return;
@@ -377,7 +385,6 @@ impl Session {
                 self.note("There is no such chat yet; the first message begins it.");
                 self.idle();
             }
-            (None, _) if error.code == ErrorCode::AlreadyResolved => {}
             (None, _) => self.note(&error.detail),
         }
     }

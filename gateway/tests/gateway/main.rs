@@ -16,3 +16,4 @@ mod sse;
 mod startup;
 mod streams;
 mod terminal;
+mod terminal_consent;

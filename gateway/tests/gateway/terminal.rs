@@ -182,7 +182,7 @@ fn a_lost_connection_is_resumed_and_every_word_comes_once() {
 }
 
 /// A chat with a person at the keyboard.
-struct Terminal {
+pub(crate) struct Terminal {
     child: Child,
     keyboard: File,
     screen: mpsc::Receiver<Vec<u8>>,
@@ -190,7 +190,7 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn open(gateway: &Gateway) -> Self {
+    pub(crate) fn open(gateway: &Gateway) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
@@ -215,7 +215,7 @@ impl Terminal {
     }
 
     /// Waits until this is shown, and forgets what came before.
-    fn wait_for(&mut self, text: &str) {
+    pub(crate) fn wait_for(&mut self, text: &str) {
         let deadline = Instant::now() + PATIENCE;
         while !self.shown.contains(text) {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -228,7 +228,24 @@ impl Terminal {
         self.shown.drain(..end);
     }
 
-    fn write(&mut self, line: &str) {
+    /// Waits for one of the two, and says whether it was the first.
+    pub(crate) fn shows_either(&mut self, first: &str, second: &str) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let found = [first, second].map(|text| self.shown.find(text).map(|at| at + text.len()));
+            if let Some(end) = found.into_iter().flatten().min() {
+                self.shown.drain(..end);
+                return found[0] == Some(end);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(bytes) = self.screen.recv_timeout(left) else {
+                panic!("neither {first:?} nor {second:?} in {:?}", self.shown);
+            };
+            self.shown.push_str(&String::from_utf8_lossy(&bytes));
+        }
+    }
+
+    pub(crate) fn write(&mut self, line: &str) {
         writeln!(self.keyboard, "{line}").unwrap();
     }
 

