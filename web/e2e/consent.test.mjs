@@ -31,6 +31,10 @@ const PARTIAL = {
   "other raw": [of(DOUBLED, { input: DOUBLED.replace("~", "/"), raw: true })],
   "long raw": [of(WHOLE, { input: WHOLE.slice(0, 100), raw: true, truncated: true }), WHOLE],
 };
+const FORM = { event: "question", questions: [
+  { question: "Sure?", format: "boolean" }, { question: "Which?", format: "option", optional: true, options: [{ label: "red" }, { label: "blue" }] },
+  { question: "How many?", format: "integer" }, { question: "Why?", optional: true }, { question: "How much?", format: "number", optional: true },
+] };
 const NOTICES = [["info", "A"], ["warning", "the agent asked \u202etwice"], ["error", "c\u0430t"]];
 
 async function agent(turn, text) {
@@ -51,6 +55,7 @@ async function agent(turn, text) {
   const told = (given) => turn.emit({ event: "message", text: `told: ${given.decision}` });
   if (asked) return told(await turn.ask(asked));
   if (text === "question") return told(await turn.ask(QUESTION));
+  if (text === "form") return turn.emit({ event: "message", text: JSON.stringify((await turn.ask(FORM)).answers) });
   if (text === "twice") {
     for (const command of ["first", "second"]) told(await turn.ask({ event: "permission_request", request_id: "r-1", tool: "Bash", input: { command } }));
     return undefined;
@@ -165,6 +170,31 @@ scene("every field of a question is revealed, and the title of the chat", "quest
   await page.getByRole("button", { name: "Answer", exact: true }).click();
   await ended(turn);
   await ended(await say(page, "x"));
+});
+
+scene("a form is answered in its formats, and what is optional may be left out", "form", async ({ page, turn, dock }) => {
+  const field = (name) => dock.getByRole("group", { name });
+  const send = page.getByRole("button", { name: "Answer", exact: true });
+  await dock.locator(".dock-input").press("End");
+  await dock.getByRole("button", { name: "Rather not say" }).and(page.locator(":enabled")).waitFor();
+  assert.deepEqual(await dock.locator("fieldset").filter({ hasText: "(optional)" }).locator(".asked").allInnerTexts(), ["Which?", "Why?", "How much?"]);
+  assert.equal(await field("Sure?").getByRole("textbox").count() + await field("Which?").getByRole("textbox").count(), 0);
+  assert.deepEqual(await field("Sure?").locator(".option").allInnerTexts(), ["true", "false"]);
+  await field("Sure?").getByLabel("false").check();
+  await field("Which?").getByLabel("blue").check();
+  await field("Which?").getByLabel("No answer").check();
+  await field("How many?").getByRole("textbox").fill("three");
+  await field("How many?").getByText("takes a whole number").waitFor();
+  assert.ok(await send.isDisabled());
+  await field("How many?").getByRole("textbox").fill("3");
+  await enabled(page);
+  await field("How much?").getByRole("textbox").fill("much");
+  assert.ok(await send.isDisabled());
+  await field("How much?").getByRole("textbox").fill("");
+  await enabled(page);
+  await send.click();
+  await ended(turn);
+  assert.equal(await answer(turn), '{"Sure?":["false"],"How many?":["3"]}');
 });
 
 scene("what was cut is not allowed", "cut", async ({ page, dock, allow }) => {

@@ -1,7 +1,8 @@
 import { useState } from "preact/hooks";
-import type { Answer, Question, QuestionItem } from "../client/index.ts";
+import type { Answer, Question } from "../client/index.ts";
 import { SeenBox } from "./consent/seen-box.tsx";
 import { Revealed } from "./revealed.tsx";
+import { answersTo, NOTHING, optionsOf, placeholder, takesOwn, wrong, type AskedItem, type Given } from "./text/answers.ts";
 import { reveal } from "./text/reveal.ts";
 
 interface QuestionsProps {
@@ -15,67 +16,73 @@ interface QuestionsProps {
 
 /** What was chosen and written, by the question's place: its text may be anything, also `__proto__`. */
 type Draft = Readonly<Record<number, Given>>;
-interface Given { readonly chosen: readonly string[]; readonly own: string }
-const EMPTY: Given = { chosen: [], own: "" };
 
-export function Questions({ question: { questions }, disabled, seen, onSeen, onAnswer }: QuestionsProps) {
+export function Questions({ question, disabled, seen, onSeen, onAnswer }: QuestionsProps) {
   const [draft, setDraft] = useState<Draft>({});
-  const answers = Object.fromEntries(questions.map(({ question }, index) => {
-    const { chosen, own } = draft[index] ?? EMPTY;
-    return [question, own.trim() ? [...chosen, own.trim()] : [...chosen]];
-  }));
-  const complete = Object.values(answers).every((answer) => answer.length > 0);
+  const questions: readonly AskedItem[] = question.questions;
+  const answers = answersTo(questions, draft);
   const send = (event: Event) => {
     event.preventDefault();
-    if (complete && seen && !disabled) onAnswer({ decision: "answer", answers });
+    if (answers && seen && !disabled) onAnswer({ decision: "answer", answers });
   };
   return (
     <form onSubmit={send}>
       <h2 id="dock-title"><span class="lamp" data-lamp="waiting" />{questions.length === 1 ? "The agent asks" : `The agent asks ${questions.length} things`}</h2>
       <SeenBox characters={questions.reduce((sum, item) => sum + size(item), 0)} complete onSeen={onSeen}>
         {questions.map((item, index) => (
-          <Choice key={index} name={`question-${index}`} item={item} draft={draft[index] ?? EMPTY} onChange={(next) => setDraft((all) => ({ ...all, [index]: next }))} />
+          <Choice key={index} name={`question-${index}`} item={item} draft={draft[index] ?? NOTHING} onChange={(next) => setDraft((all) => ({ ...all, [index]: next }))} />
         ))}
       </SeenBox>
       <div class="dock-actions">
-        <button type="submit" class="primary" disabled={disabled || !seen || !complete}>Answer</button>
+        <button type="submit" class="primary" disabled={disabled || !seen || !answers}>Answer</button>
         <button type="button" disabled={disabled} onClick={() => onAnswer({ decision: "deny" })}>Rather not say</button>
       </div>
     </form>
   );
 }
 
-function size({ question, header = "", options = [] }: QuestionItem): number {
-  return options.reduce((sum, { label, description = "" }) => sum + label.length + description.length, question.length + header.length);
+function size(item: AskedItem): number {
+  const { question, header = "" } = item;
+  return optionsOf(item).reduce((sum, { label, description = "" }) => sum + label.length + description.length, question.length + header.length);
 }
 
 interface ChoiceProps {
   name: string;
-  item: QuestionItem;
+  item: AskedItem;
   draft: Given;
   onChange: (draft: Given) => void;
 }
 
 function Choice({ name, item, draft: { chosen, own }, onChange }: ChoiceProps) {
   const many = item.multi_select ?? false;
+  const options = optionsOf(item);
+  const why = wrong(item, own);
   const toggle = (label: string, on: boolean) => {
     if (many) onChange({ chosen: on ? [...chosen, label] : chosen.filter((each) => each !== label), own });
     else onChange({ chosen: [label], own: "" });
   };
   return (
     <fieldset class="choice">
-      <legend>{item.header && <span class="tag"><Revealed text={item.header} style="prose" /></span>}<span class="asked"><Revealed text={item.question} style="prose" /></span>{many && <span class="muted"> Choose any.</span>}</legend>
-      {item.options?.map(({ label, description }) => (
+      <legend>{item.header && <span class="tag"><Revealed text={item.header} style="prose" /></span>}<span class="asked"><Revealed text={item.question} style="prose" /></span>{many && <span class="muted"> Choose any.</span>}{item.optional && <span class="muted"> (optional)</span>}</legend>
+      {options.map(({ label, description }) => (
         <label key={label} class="option">
           <input type={many ? "checkbox" : "radio"} name={name} checked={chosen.includes(label)} onChange={(event) => toggle(label, event.currentTarget.checked)} />
           <span><Revealed text={label} style="prose" />{description && <span class="muted"> <Revealed text={description} style="prose" /></span>}</span>
         </label>
       ))}
-      <label class="option own">
+      {item.optional && !many && options.length > 0 && (
+        // A radio button cannot be taken back.
+        <label class="option">
+          <input type="radio" name={name} checked={chosen.length === 0 && own === ""} onChange={() => onChange(NOTHING)} />
+          <span class="muted">No answer</span>
+        </label>
+      )}
+      {takesOwn(item) && <label class="option own">
         <span class="visually-hidden">Your own answer to: {reveal(item.question)}</span>
-        <input type="text" value={own} placeholder={item.options?.length ? "Or write your own answer" : "Your answer"}
+        <input type="text" value={own} placeholder={placeholder(item)} inputMode={item.format === "integer" || item.format === "number" ? "decimal" : undefined} aria-invalid={why !== undefined}
           onInput={({ currentTarget: { value } }) => onChange({ chosen: many ? chosen : value ? [] : chosen, own: value })} />
-      </label>
+        {why && <span class="muted" role="status">{why}</span>}
+      </label>}
     </fieldset>
   );
 }

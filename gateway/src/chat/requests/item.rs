@@ -17,7 +17,7 @@ pub(super) struct Item {
     multi_select: bool,
     #[serde(default)]
     optional: bool,
-    /// `boolean`, `integer` or `number`; anything else is text.
+    /// `option`, `boolean`, `integer` or `number`; anything else is text.
     #[serde(default)]
     format: Option<String>,
     #[serde(default)]
@@ -38,22 +38,31 @@ impl Item {
                 sheet.quote(" ", description);
             }
         }
-        if self.is_either() {
-            for (number, value) in (1..).zip(EITHER) {
-                sheet.quote(&number.to_string(), value);
+        if self.options.is_empty() {
+            for (number, label) in (1..).zip(self.labels()) {
+                sheet.quote(&number.to_string(), label);
             }
         }
         sheet
     }
 
-    /// Whether its two values are all there is to choose from.
-    fn is_either(&self) -> bool {
-        self.format.as_deref() == Some("boolean") && self.options.is_empty()
+    /// What to choose from: its options, or both values of yes or no.
+    fn labels(&self) -> Vec<&str> {
+        if self.format.as_deref() == Some("boolean") && self.options.is_empty() {
+            return EITHER.to_vec();
+        }
+        self.options.iter().map(|option| &*option.label).collect()
+    }
+
+    /// Whether there is no answer but those to choose from.
+    fn is_closed(&self) -> bool {
+        matches!(self.format.as_deref(), Some("option" | "boolean"))
     }
 
     pub(super) fn prompt(&self) -> String {
         let what = match (self.format.as_deref(), self.options.is_empty(), self.multi_select) {
-            (Some("boolean"), true, _) => "1 or 2",
+            (Some("option" | "boolean"), _, true) => "Numbers with commas",
+            (Some("option" | "boolean"), _, false) => "A number",
             (Some("integer"), ..) => "A whole number",
             (Some("number"), ..) => "A number",
             (_, true, _) => "Your answer",
@@ -72,30 +81,37 @@ impl Item {
                 Err("It has to be answered; /stop ends the turn.".into())
             };
         }
-        let numbered = |part: &str| {
-            let number: usize = part.trim().parse().ok()?;
-            Some(self.options.get(number.checked_sub(1)?)?.label.clone())
-        };
-        if self.is_either() {
-            let number =
-                line.parse::<usize>().ok().and_then(|number| EITHER.get(number.checked_sub(1)?).copied());
-            let value = number.or(match &*line.to_ascii_lowercase() {
-                "true" | "yes" | "y" => Some(EITHER[0]),
-                "false" | "no" | "n" => Some(EITHER[1]),
-                _ => None,
-            });
-            return value.map(|value| Some(vec![value.to_owned()])).ok_or_else(|| "Write 1 or 2.".into());
-        }
-        let number = serde_json::from_str::<serde_json::Number>(line);
-        match self.format.as_deref().filter(|_| self.options.is_empty()) {
-            Some("integer") if !number.as_ref().is_ok_and(|number| number.is_i64() || number.is_u64()) => {
+        match self.format.as_deref() {
+            Some("integer") if line.parse::<i64>().is_err() => {
                 return Err("Write a whole number, such as 3.".into());
             }
-            Some("number") if number.is_err() => return Err("Write a number, such as 3 or 0.5.".into()),
+            Some("number") if !line.parse::<f64>().is_ok_and(f64::is_finite) => {
+                return Err("Write a number, such as 3 or 0.5.".into());
+            }
+            Some("integer" | "number") => return Ok(Some(vec![line.to_owned()])),
             _ => {}
         }
         let parts: Vec<&str> = if self.multi_select { line.split(',').collect() } else { vec![line] };
-        let chosen: Option<Vec<String>> = parts.into_iter().map(numbered).collect();
-        Ok(Some(chosen.unwrap_or_else(|| vec![line.to_owned()])))
+        let chosen: Option<Vec<String>> = parts.into_iter().map(|part| self.chosen(part.trim())).collect();
+        match chosen {
+            None if self.is_closed() => {
+                Err(format!("Write the number of an answer, from 1 to {}.", self.labels().len()))
+            }
+            None => Ok(Some(vec![line.to_owned()])),
+            chosen => Ok(chosen),
+        }
+    }
+
+    /// The label with this number; where nothing else can be an answer, also the one that is written here.
+    fn chosen(&self, part: &str) -> Option<String> {
+        let labels = self.labels();
+        let numbered = part.parse::<usize>().ok().and_then(|number| labels.get(number.checked_sub(1)?));
+        let word = match &*part.to_ascii_lowercase() {
+            "y" | "yes" if self.format.as_deref() == Some("boolean") => "true",
+            "n" | "no" if self.format.as_deref() == Some("boolean") => "false",
+            _ => part,
+        };
+        let named = || labels.iter().find(|label| self.is_closed() && label.eq_ignore_ascii_case(word));
+        numbered.or_else(named).map(|label| (*label).to_owned())
     }
 }

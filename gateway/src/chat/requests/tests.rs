@@ -253,10 +253,14 @@ fn a_notice_below_a_prompt_is_followed_by_the_prompt() {
 
 #[test]
 fn formats_are_asked_for_and_held_to() {
+    let labels = r#"boolean","options":[{"label":"true"},{"label":"false"}],"header":""#;
+    let options = r#"option","options":[{"label":"Red"},{"label":"3"}],"header":""#;
     let cases = [
-        ("boolean", "1 or 2: ", "0,3,maybe,1 2", "1=true,2=false,True=true,no=false"),
-        ("integer", "A whole number: ", "x,1.5,1e3,0x10,3 4", "-3=-3,42=42"),
-        ("number", "A number: ", "x,inf,1.,NaN", "0.5=0.5,-1e3=-1e3"),
+        ("boolean", "A number: ", "0,3,maybe,1 2", "1=true,2=false,True=true,no=false"),
+        (labels, "A number: ", "0,3,maybe", "1=true,2=false,FALSE=false,y=true"),
+        (options, "A number: ", "0,4,Blue,yes", "1=Red,2=3,red=Red,3=3"),
+        ("integer", "A whole number: ", "x,1.5,1e3,0x10,3 4,9223372036854775808", "-3=-3,42=42"),
+        ("number", "A number: ", "x,inf,0x1,NaN", "0.5=0.5,-1e3=-1e3"),
     ];
     for (format, prompt, wrong, right) in cases {
         let asked = format!(r#"{{"question":"Q","format":"{format}"}}"#);

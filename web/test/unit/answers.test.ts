@@ -1,0 +1,40 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { answersTo, optionsOf, placeholder, takesOwn, wrong, type AskedItem } from "../../src/page/text/answers.ts";
+
+const own = (text: string, ...chosen: string[]) => ({ chosen, own: text });
+
+test("every question needs an answer, but for those that may be left out", () => {
+  const items: AskedItem[] = [{ question: "a" }, { question: "b", optional: true }, { question: "__proto__", optional: true }];
+  assert.equal(answersTo(items, {}), undefined);
+  assert.equal(answersTo(items, { 0: own("  "), 1: own("x") }), undefined);
+  assert.deepEqual(answersTo(items, { 0: own(" x ") }), { a: ["x"] });
+  assert.deepEqual(Object.entries(answersTo(items, { 0: own("x"), 2: own("y") })!), [["a", ["x"]], ["__proto__", ["y"]]]);
+  assert.deepEqual(answersTo([{ question: "a", optional: true }], {}), {});
+  assert.deepEqual(answersTo([{ question: "a", multi_select: true }], { 0: own("c", "b") }), { a: ["b", "c"] });
+});
+
+test("yes or no is chosen of two, and closed questions take no words", () => {
+  const either: AskedItem = { question: "a", format: "boolean" };
+  assert.deepEqual(optionsOf(either).map(({ label }) => label), ["true", "false"]);
+  assert.deepEqual(optionsOf({ ...either, options: [{ label: "true" }] }).length, 1, "the gateway's own, if it has them");
+  assert.ok(!takesOwn(either) && !takesOwn({ question: "a", format: "option" }) && takesOwn({ question: "a" }) && takesOwn({ question: "a", format: "integer" }));
+  assert.equal(answersTo([either], { 0: own("true") }), undefined);
+  assert.deepEqual(answersTo([either], { 0: own("", "false") }), { a: ["false"] });
+});
+
+test("numbers are numbers", () => {
+  const cases = {
+    integer: [["0", "-3", "9223372036854775807", "-9223372036854775808"], ["x", "1.5", "1e3", "0x10", "3 4", "9223372036854775808", "--1", "٣"]],
+    number: [["0", "2.5", "-1e3", "1E-7"], ["x", "Infinity", "NaN", "1,5", "1e999", "0x1", ""]],
+  } as const;
+  for (const [format, [right, bad]] of Object.entries(cases)) {
+    const item: AskedItem = { question: "a", format: format as "integer" };
+    for (const text of right) {
+      assert.equal(wrong(item, text), undefined, text);
+      assert.deepEqual(answersTo([item], { 0: own(text) }), { a: [text] });
+    }
+    for (const text of bad) assert.equal(answersTo([{ ...item, optional: text !== "" }], { 0: own(text) }), undefined, text);
+    assert.match(placeholder(item), /number/);
+  }
+});
