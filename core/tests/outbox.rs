@@ -49,7 +49,7 @@ impl World {
                 world.now.ticks_ms += 1_000;
                 let message = Message {
                     chat_id: chat_id(chat),
-                    content: format!("{number}{}", "\u{1}".repeat(250 * 1024)),
+                    content: format!("{number}{}", "\u{1}".repeat(42 * 1024)),
                     turn_id: Some(TurnId::parse(&format!("t{number}")).unwrap()),
                 };
                 world.step(Input::Envelope { conn: WRITER, envelope: ClientEnvelope::Message(message) });

@@ -1,5 +1,6 @@
 //! The hub: the whole protocol as one state machine without I/O.
 
+mod bounds;
 mod chat;
 mod connection;
 mod context;

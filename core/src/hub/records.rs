@@ -5,6 +5,7 @@ use alloc::{format, string::String, vec::Vec};
 use serde_json::Value;
 
 use super::{
+    bounds::{EDIT_BYTES, bounded},
     chat::Chat,
     context::Context,
     log::{Draft, Effect},
@@ -16,6 +17,7 @@ use crate::{
     limits::Limits,
     wire::{
         ChatBody, ControlEvent, FileEdit, MessageKind, Outcome, Resolution, ToolHint, ToolPhase, TurnError,
+        json_bytes, json_length,
     },
 };
 
@@ -60,7 +62,7 @@ impl Chat {
     }
 
     fn record(&mut self, cx: &mut Context, draft: &mut Draft, event: AgentEvent) {
-        match event {
+        match bounded(event) {
             AgentEvent::Text { stream, text } => {
                 self.delta(&cx.limits, draft, &stream, StreamKind::Answer, text);
             }
@@ -177,7 +179,8 @@ impl Chat {
         let (mut fitting, mut size) = (Vec::new(), 0);
         for mut edit in edits {
             edit.diff = edit.diff.filter(|diff| boundary(diff, limit) == diff.len());
-            let more = edit.path.len() + edit.diff.as_ref().map_or(0, String::len);
+            let texts = [&edit.call_id, &edit.tool, &edit.path].into_iter().chain(&edit.diff);
+            let more = EDIT_BYTES + texts.map(|text| json_bytes(text)).sum::<usize>();
             if size + more > limit && !fitting.is_empty() {
                 self.push(draft, ChatBody::FileEdit { edits: core::mem::take(&mut fitting) });
                 size = 0;
@@ -334,11 +337,7 @@ pub(super) fn boundary(text: &str, limit: usize) -> usize {
     }
     let mut json = 0;
     for (at, letter) in text.char_indices() {
-        json += match letter {
-            '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
-            '\0'..='\u{1f}' => 6,
-            _ => letter.len_utf8(),
-        };
+        json += json_length(letter);
         if json > limit {
             return if at == 0 { letter.len_utf8() } else { at };
         }

@@ -13,6 +13,7 @@ use alloc::{
 use serde_json::Value;
 
 use super::{
+    bounds::{NAME_BYTES, is_short},
     chat::Chat,
     context::{Context, Refusal},
     log::Draft,
@@ -28,6 +29,9 @@ use crate::{
         Question, QuestionItem, Resolution, input_sha256, is_exact,
     },
 };
+
+/// Longest event of a question, in bytes.
+const QUESTION_BYTES: usize = 192 * 1024;
 
 /// Requests remembered after they were closed, so that a late answer hears `already_resolved`.
 const CLOSED_REQUESTS: usize = 64;
@@ -200,7 +204,9 @@ impl Chat {
         if self.asks_again(draft, &ask.request_id) {
             return;
         }
-        if self.requests.input_bytes() + ask.input.len() > cx.limits.request_input_bytes {
+        // A tool's name is shown whole: who allows it has to know which it is.
+        let too_large = self.requests.input_bytes() + ask.input.len() > cx.limits.request_input_bytes;
+        if too_large || !is_short(&ask.tool, NAME_BYTES) {
             self.refuse_to_agent(draft, &ask);
             return;
         }
@@ -220,6 +226,10 @@ impl Chat {
         if self.asks_again(draft, &question.request_id) {
             return;
         }
+        if serde_json::to_vec(&question).map_or(usize::MAX, |json| json.len()) > QUESTION_BYTES {
+            self.refuse_question(draft, question.request_id);
+            return;
+        }
         let asked = Asked::Question(question.questions.clone());
         question.request_id = self.requests.add(question.request_id, asked);
         self.push(draft, ChatBody::Question(question));
@@ -233,6 +243,14 @@ impl Chat {
             self.push(draft, request_refused("the agent asked a second time under an id that is still open"));
         }
         open
+    }
+
+    /// Questions that are cut could be answered only in part.
+    fn refuse_question(&mut self, draft: &mut Draft, request_id: RequestId) {
+        let message = "The questions are too long to be shown to a person.";
+        let answer = Answer::Deny { message: Some(message.into()) };
+        draft.command(AgentCommand::Answer { id: self.next_command(), request_id, answer });
+        self.push(draft, request_refused("the agent asked questions that are too long to be shown"));
     }
 
     fn refuse_to_agent(&mut self, draft: &mut Draft, ask: &PermissionAsk) {

@@ -14,6 +14,7 @@ use super::{
     client::{Answer, ClientEnvelope, Message},
     control::{ErrorCode, ErrorEvent},
     event::GoalState,
+    frame::json_bytes,
     unserved,
 };
 use crate::{
@@ -126,8 +127,9 @@ fn legacy_message(text: &str, limits: &Limits) -> Result<Option<ClientEnvelope>,
     Ok(Some(ClientEnvelope::Legacy { content: content.to_owned() }))
 }
 
+/// Counted as it is kept and sent: characters that are escaped count as what they become.
 fn check_text(content: &str, limits: &Limits) -> Result<(), DecodeError> {
-    if content.len() > limits.text_bytes {
+    if content.len() > limits.text_bytes || json_bytes(content) > limits.text_bytes {
         return Err(too_large("content", limits.text_bytes, "bytes"));
     }
     Ok(())

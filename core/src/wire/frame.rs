@@ -143,6 +143,20 @@ fn to_json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("wire types have string keys and cannot fail to encode")
 }
 
+/// How long a text is in JSON, without its quotation marks.
+pub(crate) fn json_bytes(text: &str) -> usize {
+    text.chars().map(json_length).sum()
+}
+
+/// The same of one letter.
+pub(crate) fn json_length(letter: char) -> usize {
+    match letter {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        '\0'..='\u{1f}' => 6,
+        _ => letter.len_utf8(),
+    }
+}
+
 /// Appends a JSON string (RFC 8259 section 7), escaped exactly as `serde_json` does.
 fn push_string(json: &mut Vec<u8>, text: &str) {
     json.push(b'"');

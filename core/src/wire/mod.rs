@@ -21,7 +21,7 @@ pub use event::{
     Place, Question, QuestionItem, QuestionOption, Resolution, ToolHint, ToolPhase, TurnError, Usage,
 };
 pub use exact::{input_sha256, is_exact};
-pub(crate) use frame::DeltaBatch;
+pub(crate) use frame::{DeltaBatch, json_bytes, json_length};
 pub use frame::{Frame, encode_chat, encode_control};
 
 /// The version of the protocol, and the WebSocket subprotocol that offers it.

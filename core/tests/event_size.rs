@@ -1,0 +1,206 @@
+//! No event is larger than 256 KiB, whatever an agent says and a person writes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test says what it expects, and no more"
+)]
+
+use serde_json::{Value, json};
+use switchboard_core::{
+    Hub, Input, Limits, Moment, Output, Peer,
+    agent::{AgentEvent, AgentRecords, AgentRun, PermissionAsk},
+    ids::{ChatId, ChatKey, ConnId, Principal, RequestId, TurnId},
+    journal::{JournalAnswer, MemoryJournal},
+    wire::{
+        ClientEnvelope, FileEdit, Message, NoticeLevel, Outcome, Question, QuestionItem, TurnError, decode,
+    },
+};
+
+const CONN: ConnId = ConnId(1);
+/// The bound, and room for the names and numbers around what a person writes.
+const EVENT_BYTES: usize = 257 * 1024;
+
+struct World {
+    hub: Hub,
+    journal: MemoryJournal,
+    now: Moment,
+    run: Option<AgentRun>,
+    position: u64,
+    logged: Vec<Value>,
+}
+
+impl World {
+    /// A chat in whose turn an agent speaks.
+    fn new() -> Self {
+        let now = Moment { ticks_ms: 0, unix_ms: 1_700_000_000_000 };
+        let hub = Hub::new(Limits::default(), [7; 32], now);
+        let (journal, logged) = (MemoryJournal::default(), Vec::new());
+        let mut world = Self { hub, journal, now, run: None, position: 0, logged };
+        let peer = Peer { principal: Principal::owner(), client_id: None };
+        world.step(Input::Opened { conn: CONN, peer });
+        world.writes("hello");
+        world
+    }
+
+    fn writes(&mut self, content: &str) {
+        self.position += 1;
+        let message = Message {
+            chat_id: ChatId::parse("c").unwrap(),
+            content: content.into(),
+            turn_id: Some(TurnId::parse(&format!("t{}", self.position)).unwrap()),
+        };
+        self.step(Input::Envelope { conn: CONN, envelope: ClientEnvelope::Message(message) });
+    }
+
+    /// Gives the kinds that were logged.
+    fn says(&mut self, event: AgentEvent) -> Vec<String> {
+        self.position += 1;
+        let before = self.logged.len();
+        let records = AgentRecords { position: self.position, events: vec![event], checkpoint: None };
+        let chat = ChatKey { principal: Principal::owner(), chat: ChatId::parse("c").unwrap() };
+        self.step(Input::AgentRecords { chat, run: self.run.unwrap(), records });
+        self.logged[before..].iter().map(|event| event["event"].as_str().unwrap().to_owned()).collect()
+    }
+
+    fn step(&mut self, input: Input) {
+        self.hub.handle(self.now, input);
+        while let Some(output) = self.hub.poll_output() {
+            match output {
+                Output::Append(append) => {
+                    for event in &append.events {
+                        assert!(event.frame.len() <= EVENT_BYTES, "{} bytes", event.frame.len());
+                        self.logged.push(serde_json::from_str(event.frame.as_str()).unwrap());
+                    }
+                    let id = append.id;
+                    self.journal.append(append);
+                    self.hub.handle(self.now, Input::Journal(JournalAnswer::Appended(id)));
+                }
+                Output::Ask(ask) => self.hub.handle(self.now, Input::Journal(self.journal.ask(ask))),
+                Output::WatchDrain { conn } => self.hub.handle(self.now, Input::OutboxDrained { conn }),
+                Output::StartAgent { run, .. } => self.run = Some(run),
+                Output::Deliver { frame, .. } => {
+                    assert!(frame.len() <= EVENT_BYTES, "{} bytes: {:.80}", frame.len(), frame.as_str());
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn whatever_an_agent_says_comes_in_events_of_bounded_size() {
+    for letter in ["x", "\u{1}", "\"", "é"] {
+        let huge = || letter.repeat(300 * 1024);
+        let mut world = World::new();
+        let edit = |path: &str, diff: &str| FileEdit {
+            call_id: "u".into(),
+            tool: "Edit".into(),
+            path: path.into(),
+            added: 1,
+            deleted: 1,
+            diff: Some(diff.into()),
+        };
+        let many = (0..20_000).map(|_| edit("a", "")).collect();
+        let middling = (0..40).map(|_| edit("a", &letter.repeat(10_000))).collect();
+        let request = |id: &str| RequestId::parse(id).unwrap();
+        let ask = |id: &str, tool: String, input: String| {
+            AgentEvent::Permission(PermissionAsk {
+                request_id: request(id),
+                tool,
+                input,
+                description: Some(huge()),
+                call_id: Some(huge()),
+            })
+        };
+        let question = Question {
+            request_id: request("q"),
+            questions: vec![QuestionItem {
+                question: huge(),
+                header: None,
+                multi_select: false,
+                options: Vec::new(),
+            }],
+        };
+        let cases = [
+            ("delta", AgentEvent::Text { stream: "s".into(), text: huge() }),
+            ("delta", AgentEvent::Text { stream: huge().into(), text: "x".into() }),
+            ("stream_end", AgentEvent::TextEnd { stream: huge().into(), text: Some(huge()), void: false }),
+            ("reasoning_delta", AgentEvent::Reasoning { stream: huge().into(), text: huge() }),
+            ("reasoning_end", AgentEvent::ReasoningEnd { stream: huge().into(), void: false }),
+            ("delta", AgentEvent::Message { text: huge() }),
+            ("message", AgentEvent::Progress { text: huge() }),
+            (
+                "tool_event",
+                AgentEvent::ToolStarted { call_id: huge(), name: huge(), arguments: json!({ "a": huge() }) },
+            ),
+            (
+                "tool_event",
+                AgentEvent::ToolEnded { call_id: huge(), name: huge(), result: Ok(huge()), truncated: false },
+            ),
+            ("file_edit", AgentEvent::FileEdit { edits: many }),
+            ("file_edit", AgentEvent::FileEdit { edits: middling }),
+            ("file_edit", AgentEvent::FileEdit { edits: vec![edit(&huge(), &huge())] }),
+            (
+                "permission_request",
+                ask("p1", "Bash".into(), json!({ "command": letter.repeat(100 * 1024) }).to_string()),
+            ),
+            ("notice", ask("p2", huge(), "{}".into())),
+            ("notice", AgentEvent::Question(question)),
+            ("notice", AgentEvent::Notice { level: NoticeLevel::Info, code: huge(), text: huge() }),
+            (
+                "turn_end",
+                AgentEvent::TurnEnded {
+                    outcome: Outcome::Failed,
+                    error: Some(TurnError { code: huge(), detail: huge() }),
+                    usage: None,
+                    cost: None,
+                },
+            ),
+        ];
+        for (kind, event) in cases {
+            let logged = world.says(event);
+            assert!(logged.iter().any(|logged| logged == kind), "{kind} with {letter:?}: {logged:?}");
+        }
+        world.says(AgentEvent::Model { name: huge() });
+        // All of what was said is there, though in pieces.
+        let said = |kind: &str| {
+            let texts = world.logged.iter().filter(|event| event["event"] == kind);
+            texts.map(|event| event["text"].as_str().unwrap().len()).sum::<usize>()
+        };
+        assert_eq!(said("delta"), 3 * huge().len() + 1, "{letter:?}");
+        assert_eq!(said("reasoning_delta"), huge().len(), "{letter:?}");
+        let edits = world.logged.iter().filter(|event| event["event"] == "file_edit");
+        assert_eq!(edits.map(|event| event["edits"].as_array().unwrap().len()).sum::<usize>(), 20_041);
+    }
+}
+
+#[test]
+fn a_use_of_a_tool_with_a_long_id_is_one_use() {
+    let mut world = World::new();
+    let id = || "u".repeat(1000);
+    world.says(AgentEvent::ToolStarted { call_id: id(), name: "Bash".into(), arguments: json!({}) });
+    world.says(AgentEvent::ToolEnded {
+        call_id: id(),
+        name: "Bash".into(),
+        result: Ok("done".into()),
+        truncated: false,
+    });
+    let events = world.logged.iter().filter(|event| event["event"] == "tool_event");
+    let ids: Vec<&str> = events.map(|event| event["call_id"].as_str().unwrap()).collect();
+    assert!(ids.len() == 2 && ids[0] == ids[1] && ids[0].starts_with("sha256-"), "{ids:?}");
+}
+
+#[test]
+fn what_a_person_writes_is_counted_as_it_is_sent() {
+    let most = Limits::default().text_bytes;
+    let frame = |content: String| {
+        json!({ "type": "message", "chat_id": "c", "content": content, "turn_id": "t" }).to_string()
+    };
+    for (letter, bytes) in [("x", 1), ("\u{1}", 6), ("\n", 2), ("é", 2)] {
+        let fits = format!("x{}", letter.repeat((most - 1) / bytes));
+        assert!(decode(&frame(fits.clone()), &Limits::default(), false).is_ok(), "{letter:?}");
+        let error = decode(&frame(format!("{fits}{letter}")), &Limits::default(), false).unwrap_err();
+        assert_eq!(error.detail, "content is over the limit of 262144 bytes", "{letter:?}");
+        World::new().writes(&fits);
+    }
+}
