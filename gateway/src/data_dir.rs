@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustix::{
-    fs::OFlags,
+    fs::{Access, OFlags, access},
     process::{Pid, test_kill_process},
 };
 
@@ -55,6 +55,7 @@ impl DataDir {
     /// Makes the directory where it is missing, with nobody else let in, and takes its lock. If that fails, no folder is
     /// left of it.
     pub fn open(path: &Path) -> Result<Self> {
+        judge(path)?;
         let before = Before::of(path);
         let opened = make(path).and_then(|()| check(path)).and_then(|()| lock(path)).and_then(|lock| {
             // Whoever had the lock last may have opened it again.
@@ -128,6 +129,54 @@ impl Lock {
     }
 }
 
+/// Whether a gateway can start on a directory, as far as that shows without changing anything; for `serve` and `doctor`
+/// alike. One that is missing has to be one that can be made.
+pub(crate) fn judge(path: &Path) -> Result<()> {
+    let remedy = "Name a directory that this user can write to with --data-dir.";
+    let unusable = |shown: &Path, why: &str| {
+        Failure::new(format!("The data directory {} cannot be used: {why}.", shown.display()), remedy)
+    };
+    let folders =
+        path.ancestors().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+    let mut there = folders.skip_while(|folder| fs::symlink_metadata(folder).is_err());
+    let folder = there.next().unwrap_or(path);
+    if !folder.is_dir() {
+        return Err(unusable(path, &format!("{} is no directory", folder.display())));
+    }
+    let writable = access(folder, Access::WRITE_OK | Access::EXEC_OK);
+    if folder != path {
+        let why = |error| format!("it is not there, and cannot be made in {}: {error}", folder.display());
+        return writable.map_err(|error| unusable(path, &why(io::Error::from(error))));
+    }
+    if !can_be_closed(path) {
+        check(path)?;
+    }
+    writable.map_err(|error| unusable(path, &io::Error::from(error).to_string()))?;
+    check_hosts(&path.join(HOSTS))
+}
+
+/// Agents run below hosts, which keep what they say in this folder. It is made with the first of them.
+fn check_hosts(hosts: &Path) -> Result<()> {
+    let Ok(metadata) = fs::symlink_metadata(hosts) else { return Ok(()) };
+    let shown = hosts.display();
+    if !metadata.is_dir() {
+        return Err(Failure::new(
+            format!("Agents cannot be started: {shown} is no directory."),
+            "Move it away; the gateway makes a directory there.",
+        ));
+    }
+    let mode = metadata.mode() & 0o777;
+    if metadata.uid() != rustix::process::geteuid().as_raw() || mode & 0o077 != 0 {
+        return Err(Failure::new(
+            format!(
+                "Agents cannot be started: {shown} is open to others (mode {mode:03o}) or belongs to another user."
+            ),
+            format!("Make it this user's own, and run `chmod 700 {shown}`."),
+        ));
+    }
+    Ok(())
+}
+
 fn make(path: &Path) -> Result<()> {
     if path.is_dir() {
         close_if_empty(path);
@@ -143,12 +192,15 @@ fn make(path: &Path) -> Result<()> {
 
 /// A directory that was made for us, and not by us, is closed to others before anything is in it.
 fn close_if_empty(path: &Path) {
-    let ours = fs::metadata(path).is_ok_and(|metadata| metadata.uid() == rustix::process::geteuid().as_raw());
-    let empty = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
-    if ours && empty {
+    if can_be_closed(path) {
         // Whether it worked is checked for every directory.
         let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
     }
+}
+
+fn can_be_closed(path: &Path) -> bool {
+    let ours = fs::metadata(path).is_ok_and(|metadata| metadata.uid() == rustix::process::geteuid().as_raw());
+    ours && fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// Whether a directory is fit to keep secrets in.

@@ -75,10 +75,10 @@ pub(crate) fn run(args: &ServeArgs) -> ExitCode {
 
 fn data_directory(path: &Path) -> Vec<Finding> {
     let shown = path.display();
-    if !path.exists() {
-        return vec![Finding::Ok(format!("The data directory {shown} is made at the first start."))];
-    }
-    let mut findings = vec![match data_dir::check(path) {
+    let mut findings = vec![match data_dir::judge(path) {
+        Ok(()) if !path.exists() => {
+            return vec![Finding::Ok(format!("The data directory {shown} is made at the first start."))];
+        }
         Ok(()) => writable(path),
         Err(failure) => Finding::Fail(failure),
     }];

@@ -192,8 +192,14 @@ fn make_private(dir: &Path) -> io::Result<()> {
         _ => {}
     }
     let meta = fs::symlink_metadata(dir)?;
-    if !meta.is_dir() || meta.uid() != geteuid().as_raw() || meta.mode() & 0o077 != 0 {
-        let why = "the directory of agent hosts must be this user's own and closed to others (mode 0700)";
+    if !meta.is_dir() {
+        return Err(io::Error::new(
+            io::ErrorKind::NotADirectory,
+            "something else is where its directory is to be",
+        ));
+    }
+    if meta.uid() != geteuid().as_raw() || meta.mode() & 0o077 != 0 {
+        let why = "its directory must be this user's own and closed to others (mode 0700)";
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
     }
     Ok(())

@@ -79,7 +79,12 @@ async fn start<O: OrderSource, S: RecordSink>(
         let said = place.last_words();
         let agent = &agent.agent;
         tracing::warn!(agent = agent.config().name, %error, said, "an agent's host could not be started");
-        return Err(agent.start_failed("the system refused its host"));
+        let why = if error.kind() == std::io::ErrorKind::UnexpectedEof {
+            "its host ended at once; the gateway's log says more".to_owned()
+        } else {
+            format!("its host cannot be started ({error}); look at the folder hosts of the data directory")
+        };
+        return Err(agent.start_failed(&why));
     }
     let mut decoder = decoder(agent, life);
     decoder.begin_after(position);

@@ -80,6 +80,11 @@ pub(super) async fn start(agent: &HostAgent, run: u64, chat: String, first: u64)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the host's command is empty"))?;
     environment::close_descriptors_on_exec();
     let place = Place::new(&agent.hosts, AgentRun(run));
+    let errors = match place.errors() {
+        // What is to be said there is lost with it.
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => Stdio::null(),
+        errors => Stdio::from(errors?),
+    };
     let mut child = Command::new(program)
         .args(arguments)
         .current_dir("/")
@@ -88,7 +93,7 @@ pub(super) async fn start(agent: &HostAgent, run: u64, chat: String, first: u64)
         .env(HOST_MARK, mark)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(place.errors().map_or_else(|_| Stdio::null(), Stdio::from))
+        .stderr(errors)
         .spawn()?;
     let (Some(mut stdin), Some(mut stdout)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(io::Error::other("the host has no pipes"));

@@ -7,7 +7,7 @@ use std::{
     process::Output,
 };
 
-use crate::lab::{Gateway, config_file, run, switchboard};
+use crate::lab::{Client, Gateway, config_file, run, switchboard};
 
 /// Tries to serve, which is to fail, and gives what it says.
 fn refused(dir: &Path, args: &[&str]) -> String {
@@ -199,5 +199,82 @@ fn what_keeps_a_gateway_from_starting_doctor_says_beforehand() {
         let found = said.lines().any(|line| line.starts_with("FAIL") && line.contains(why));
         assert!(!output.status.success() && found, "{args:?}: {said}");
         assert!(refused(data, &args).contains(why), "{args:?}");
+    }
+}
+
+#[test]
+fn doctor_and_serve_judge_a_data_directory_alike() {
+    let dir = tempfile::tempdir().unwrap();
+    let make = |name: &str, mode: u32| {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    };
+    let (empty, open, file) = (make("empty", 0o755), make("open", 0o755), dir.path().join("file"));
+    std::fs::write(open.join("token"), "x").unwrap();
+    std::fs::write(&file, "x").unwrap();
+    let (hosts_file, hosts_open) = (make("hosts-file", 0o700), make("hosts-open", 0o700));
+    std::fs::write(hosts_file.join("hosts"), "x").unwrap();
+    make("hosts-open/hosts", 0o755);
+    let cases = [
+        (empty, None),
+        (dir.path().join("new/one"), None),
+        (open, Some("open to others (mode 755)")),
+        (file.clone(), Some("is no directory")),
+        (file.join("below"), Some("is no directory")),
+        (hosts_file, Some("hosts is no directory")),
+        (hosts_open, Some("hosts is open to others")),
+    ];
+    for (data, why) in cases {
+        let mut doctor = switchboard();
+        doctor.args(["doctor", "--listen", "127.0.0.1:0", "--agent", "demo", "--data-dir"]).arg(&data);
+        let output = run(doctor, "");
+        let said = String::from_utf8(output.stdout).unwrap();
+        match why {
+            Some(why) => {
+                let found = said.lines().any(|line| line.starts_with("FAIL") && line.contains(why));
+                assert!(!output.status.success() && found, "{data:?}: {said}");
+                let refusal = refused(&data, &["--listen", "127.0.0.1:0", "--agent", "demo"]);
+                assert!(refusal.contains(why), "{data:?}: {refusal}");
+            }
+            None => {
+                assert!(output.status.success(), "{data:?}: {said}");
+                drop(switchboard_gateway::data_dir::DataDir::open(&data).unwrap());
+            }
+        }
+    }
+}
+
+#[test]
+fn why_a_host_cannot_start_is_in_the_turn_and_in_the_log() {
+    type Harm = fn(&Path);
+    let cases: [(Harm, &str); 2] = [
+        (|hosts| std::fs::write(hosts, "x").unwrap(), "something else is where its directory is to be"),
+        (
+            |hosts| {
+                std::fs::create_dir(hosts).unwrap();
+                std::fs::set_permissions(hosts, std::fs::Permissions::from_mode(0o755)).unwrap();
+            },
+            "closed to others (mode 0700)",
+        ),
+    ];
+    for (harm, why) in cases {
+        let gateway = Gateway::start(&[]);
+        harm(&gateway.path("data/hosts"));
+        let mut client = gateway.websocket();
+        let chat = client.new_chat();
+        client.message(&chat, "t1", "hello");
+        let end = client.wait_for("turn_end");
+        assert_eq!(
+            (&end["outcome"], &end["error"]["code"]),
+            (&"failed".into(), &"agent_start_failed".into())
+        );
+        let detail = end["error"]["detail"].as_str().unwrap();
+        assert!(detail.contains(why) && detail.contains("folder hosts of the data directory"), "{detail}");
+        let path = gateway.path("data");
+        assert!(!detail.contains(path.to_str().unwrap()), "{detail}");
+        let log = gateway.log();
+        assert!(log.lines().any(|line| line.contains("WARN") && line.contains(why)), "{log}");
     }
 }
