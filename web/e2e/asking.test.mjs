@@ -21,7 +21,8 @@ after(async () => {
   await gateway?.end();
 });
 
-function scene(name, asked, act) {
+/** `turns`: after so many the one begins that is allowed here at the end. */
+function scene(name, asked, act, turns = 0) {
   test(name, { timeout: 120_000, skip }, async () => {
     const someone = await person(world);
     try {
@@ -36,8 +37,9 @@ function scene(name, asked, act) {
         if (process.env.SCREENSHOTS) await page.screenshot({ path: `${process.env.SCREENSHOTS}/${asked}-seen.png` });
         await page.locator(".dock button.primary:enabled").waitFor();
         await allow.click();
-        await ended(turn);
-        assert.equal(await answer(turn), "granted as asked");
+        const last = turns === 0 ? turn : page.locator(".turn").nth(turns);
+        await ended(last);
+        assert.equal(await answer(last), "granted as asked");
         if (process.env.SCREENSHOTS) await page.screenshot({ path: `${process.env.SCREENSHOTS}/${asked}-done.png` });
       });
       assert.deepEqual(someone.heard.console, []);
@@ -56,6 +58,22 @@ for (const name of ["deep", "doubled"]) {
     await toEnd(dock);
   });
 }
+
+scene("an agent that repeats its ids asks anew, and its second prompt can be answered", "doubled", async ({ page, turn, dock, allow }) => {
+  await toEnd(dock);
+  await page.locator(".dock button.primary:enabled").waitFor();
+  await allow.click();
+  await ended(turn);
+  // The agent calls it r-1 once more.
+  const second = await say(page, "ask blank");
+  await page.locator(".dock button.primary:enabled").waitFor();
+  await allow.click();
+  await ended(second);
+  assert.equal(await answer(second), "granted as asked");
+  await say(page, "ask doubled");
+  await dock.waitFor();
+  await toEnd(dock);
+}, 2);
 
 scene("a second command behind blank lines is in sight", "blank", async ({ dock }) => {
   await dock.getByText("60 blank lines").waitFor();

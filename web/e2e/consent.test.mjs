@@ -35,6 +35,7 @@ const FORM = { event: "question", questions: [
   { question: "Sure?", format: "boolean" }, { question: "Which?", format: "option", optional: true, options: [{ label: "red" }, { label: "blue" }] },
   { question: "How many?", format: "integer" }, { question: "Why?", optional: true }, { question: "How much?", format: "number", optional: true },
 ] };
+const DIRECTIONS = "مرحبا، موعد الاجتماع 10:30 في room-42.\n\n- بند أول (src/a.rs)\n- second item\n\nEnglish paragraph.\n\n## שלום\n\n| א | b |\n|-|-|\n| שלום | x |";
 const NOTICES = [["info", "A"], ["warning", "the agent asked \u202etwice"], ["error", "c\u0430t"]];
 
 async function agent(turn, text) {
@@ -55,6 +56,7 @@ async function agent(turn, text) {
   const told = (given) => turn.emit({ event: "message", text: `told: ${given.decision}` });
   if (asked) return told(await turn.ask(asked));
   if (text === "question") return told(await turn.ask(QUESTION));
+  if (text === "directions") return turn.emit({ event: "message", text: DIRECTIONS });
   if (text === "form") return turn.emit({ event: "message", text: JSON.stringify((await turn.ask(FORM)).answers) });
   if (text === "twice") {
     for (const command of ["first", "second"]) told(await turn.ask({ event: "permission_request", request_id: "r-1", tool: "Bash", input: { command } }));
@@ -314,6 +316,27 @@ scene("the page says which agent, workspace and sandbox it is, and offers the de
   await page.getByRole("button", { name: "New chat" }).first().click();
   await page.getByText("The line is open.").waitFor();
   assert.equal(await page.locator(".demo-words").count(), 0);
+});
+
+scene("each block, bubble and the field for messages take their own direction", "directions", async ({ page, turn }) => {
+  await ended(turn);
+  const directions = (selector) => turn.locator(selector).evaluateAll((all) => all.map((each) => getComputedStyle(each).direction));
+  assert.deepEqual(await directions(".markdown > p"), ["rtl", "ltr"]);
+  assert.deepEqual(await directions(".markdown li"), ["rtl", "ltr"]);
+  assert.deepEqual(await directions(".markdown h4"), ["rtl"]);
+  assert.deepEqual(await directions(".markdown :is(th, td)"), ["rtl", "ltr", "rtl", "ltr"]);
+  // Its mark has its room, and the item ends where the others end.
+  const [first, second, list] = await turn.locator(".markdown li, .markdown ul").evaluateAll((all) => {
+    const box = (tag, index) => all.filter((each) => each.tagName === tag)[index].getBoundingClientRect();
+    return [box("LI", 0), box("LI", 1), box("UL", 0)].map(({ left, right }) => ({ left, right }));
+  });
+  assert.ok(first.left === list.left && first.right < list.right - 10 && second.left > list.left + 10 && second.right === list.right, JSON.stringify({ first, second, list }));
+  const said = await say(page, "שלום עולם");
+  assert.equal(await said.locator(".bubble").evaluate((each) => getComputedStyle(each).direction), "rtl");
+  await page.locator("#composer").fill("مرحبا");
+  assert.equal(await page.locator("#composer").evaluate((each) => getComputedStyle(each).direction), "rtl");
+  await page.locator("#composer").fill("hello");
+  assert.equal(await page.locator("#composer").evaluate((each) => getComputedStyle(each).direction), "ltr");
 });
 
 scene("an answer cannot imitate a prompt", "<section class=\"dock\"><button class=\"primary\">Allow once</button></section>\n\n## Allow **Bash**?\n\n```dock primary\nls\n```\n\n[Allow once](https://evil.example){.primary}", async ({ page, turn }) => {

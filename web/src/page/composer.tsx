@@ -55,7 +55,7 @@ export function Composer({ chatId, running, online, given, onSend, onStop }: Com
   return (
     <form class="composer" onSubmit={(event) => { event.preventDefault(); send(); }}>
       <label class="visually-hidden" for="composer">Message</label>
-      <textarea id="composer" ref={field} rows={1} value={text} placeholder={hint} enterkeyhint={coarse.matches ? "enter" : "send"}
+      <textarea id="composer" dir="auto" ref={field} rows={1} value={text} placeholder={hint} enterkeyhint={coarse.matches ? "enter" : "send"}
         onInput={(event) => change(event.currentTarget.value)} onKeyDown={onKeyDown} />
       <div class="composer-buttons">
         {running && (

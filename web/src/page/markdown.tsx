@@ -19,7 +19,7 @@ export const Markdown = memo<{ text: string; open: boolean }>(({ text, open }) =
   );
 });
 
-const BlockView = memo<{ block: Block; growing: boolean }>(({ block, growing }) => <>{elements(block.tokens, growing)}</>);
+const BlockView = memo<{ block: Block; growing: boolean }>(({ block, growing }) => (block.plain ? <p class="md-plain" dir="auto">{block.source.trimEnd()}</p> : <>{elements(block.tokens, growing)}</>));
 
 /** Headings of an answer stand below those of the page. */
 const HEADINGS: Record<string, string> = { h1: "h3", h2: "h4", h3: "h5", h4: "h6", h5: "h6", h6: "h6" };
@@ -37,18 +37,19 @@ function elements(tokens: readonly Token[], growing: boolean): ComponentChild[] 
     if (token.nesting === 1) stack.push({ token, children: [] });
     else if (token.nesting === -1) {
       const closed = stack.pop();
-      if (closed) add(element(closed));
+      if (closed) add(element(closed, stack.at(-1)?.token.type === "list_item_open"));
     } else add(leaf(token, growing));
   }
   return root;
 }
 
-function element({ token, children }: Open): ComponentChild {
+/** Each block takes the direction of its own text; the paragraphs of a list's item that of the item, and so of its mark. */
+function element({ token, children }: Open, inItem: boolean): ComponentChild {
   switch (token.type) {
     case "paragraph_open":
-      return token.hidden ? createElement(Fragment, null, ...children) : createElement("p", null, ...children);
+      return token.hidden ? createElement(Fragment, null, ...children) : createElement("p", inItem ? null : { dir: "auto" }, ...children);
     case "heading_open":
-      return createElement(HEADINGS[token.tag] ?? "h6", { class: `md-${token.tag}` }, ...children);
+      return createElement(HEADINGS[token.tag] ?? "h6", { class: `md-${token.tag}`, dir: "auto" }, ...children);
     case "link_open":
       return createElement("a", { href: String(token.attrGet("href") ?? ""), target: "_blank", rel: "noopener noreferrer" }, ...children);
     case "ordered_list_open":
@@ -58,14 +59,16 @@ function element({ token, children }: Open): ComponentChild {
     case "th_open":
     case "td_open": {
       const side = /text-align:(\w+)/.exec(String(token.attrGet("style") ?? ""))?.[1];
-      return createElement(token.tag, { class: side && `align-${side}` }, ...children);
+      return createElement(token.tag, { class: side && `align-${side}`, dir: "auto" }, ...children);
     }
+    case "list_item_open":
+      return createElement("li", { dir: "auto" }, ...children);
     default:
       return TAGS.has(token.tag) ? createElement(token.tag, null, ...children) : createElement(Fragment, null, ...children);
   }
 }
 
-const TAGS: ReadonlySet<string> = new Set(["ul", "li", "blockquote", "thead", "tbody", "tr", "em", "strong", "s"]);
+const TAGS: ReadonlySet<string> = new Set(["ul", "blockquote", "thead", "tbody", "tr", "em", "strong", "s"]);
 
 function leaf(token: Token, growing: boolean): ComponentChild {
   switch (token.type) {

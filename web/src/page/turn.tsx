@@ -46,7 +46,7 @@ export function UserMessage({ text, atMs }: { text: string; atMs: number }) {
   return (
     <div class="said" title={at.toLocaleString()}>
       <h2 class="visually-hidden">You, {at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })}</h2>
-      <div class="bubble" tabIndex={text.length > LONG_MESSAGE ? 0 : undefined}>{text}</div>
+      <div class="bubble" dir="auto" tabIndex={text.length > LONG_MESSAGE ? 0 : undefined}>{text}</div>
     </div>
   );
 }

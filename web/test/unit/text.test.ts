@@ -50,6 +50,20 @@ test("growing text ends as if parsed at once, whatever the pieces", () => {
   }
 });
 
+test("what is nested too deep is shown as it is, and nothing is lost", () => {
+  const quotes = `${"> ".repeat(101)}deep`;
+  const list = Array.from({ length: 60 }, (_, level) => `${"  ".repeat(level)}- item ${level}`).join("\n");
+  for (const deep of [quotes, `${"> ".repeat(4000)}deep`, `${list}\n\nIn it.`, `${"- ".repeat(3000)}x`]) {
+    const text = `Before.\n\n${deep}\n\nAfter.`;
+    const blocks = all(parseBlocks(text, undefined, true));
+    assert.ok(blocks.some((block) => block.plain), deep.slice(0, 20));
+    const shown = blocks.map((block) => (block.plain ? block.source : block.tokens.map((token) => token.content).join("")).trim());
+    assert.equal(shown.join("\n\n"), text);
+  }
+  const shallow = Array.from({ length: 40 }, (_, level) => `${"  ".repeat(level)}- item ${level}`).join("\n");
+  assert.ok(all(parseBlocks(shallow, undefined, true)).every((block) => !block.plain));
+});
+
 test("what is settled keeps its identity while text is appended", () => {
   const before = parseBlocks("one\n\ntwo\n\nthr", undefined, false);
   const after = parseBlocks("one\n\ntwo\n\nthree", before, false);

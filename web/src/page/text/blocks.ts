@@ -5,6 +5,8 @@ import MarkdownIt, { type Env, type Token } from "markdown-it";
 export interface Block {
   readonly source: string;
   readonly tokens: readonly Token[];
+  /** Nested too deep to be laid out: `source` is shown as it is. */
+  readonly plain?: true;
 }
 
 export interface Blocks {
@@ -18,6 +20,9 @@ export interface Blocks {
 
 // `html: false`: markup of the model's is text. Only what says its scheme becomes a link.
 const markdown = new MarkdownIt({ html: false, linkify: true });
+/** What is nested deeper, the parser drops, and with it what follows in the same block. */
+const MOST_NESTED = 100;
+markdown.set({ maxNesting: MOST_NESTED });
 markdown.linkify.set({ fuzzyLink: false, fuzzyEmail: false, fuzzyIP: false });
 // Data URLs of images would pass the default check; images are shown as links anyway.
 markdown.validateLink = (url) => /^(https?:|mailto:)/i.test(url.trim());
@@ -49,7 +54,8 @@ function split(text: string, env: Env): { blocks: Block[]; starts: number[] } {
     if (token.level !== 0 || token.nesting === 1) return;
     const [startLine, endLine] = tokens[from]!.map ?? [0, 0];
     const start = lines[startLine] ?? text.length;
-    blocks.push({ source: text.slice(start, lines[endLine] ?? text.length), tokens: tokens.slice(from, index + 1) });
+    const [source, own] = [text.slice(start, lines[endLine] ?? text.length), tokens.slice(from, index + 1)];
+    blocks.push(own.some((each) => each.level >= MOST_NESTED - 1) ? { source, tokens: [], plain: true } : { source, tokens: own });
     starts.push(start);
     from = index + 1;
   });
