@@ -18,6 +18,9 @@ use crate::engine::Lifecycle;
 /// connection is closed.
 const BATCH_BYTES: usize = 128 * 1024;
 
+/// Frames for which room is kept: what a burst took beyond it is given back once it has gone out.
+const KEPT_FRAMES: usize = 256;
+
 /// The part that the hub's loop and the writer share.
 #[derive(Debug)]
 pub(crate) struct Outbox {
@@ -241,6 +244,9 @@ impl OutboxReader {
 
     /// What waits now, without waiting for more.
     pub fn try_next(&mut self, batch: &mut Vec<Frame>) -> Option<Next> {
+        if batch.capacity() > KEPT_FRAMES {
+            *batch = Vec::new();
+        }
         let mut state = self.outbox.state();
         if let Some(close) = state.close.as_ref().filter(|_| state.queue.is_empty()) {
             return Some(Next::Close(close.clone()));
@@ -259,6 +265,9 @@ impl OutboxReader {
             bytes
         };
         state.in_hand += bytes;
+        if state.queue.is_empty() && state.queue.capacity() > KEPT_FRAMES {
+            state.queue = VecDeque::new();
+        }
         (bytes > 0).then_some(Next::Frames)
     }
 
@@ -294,5 +303,35 @@ impl OutboxReader {
     /// Where the transport reports that its peer takes bytes.
     pub fn progress(&self) -> Progress {
         self.outbox.progress()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use switchboard_core::wire::{ControlEvent, encode_control};
+
+    use super::*;
+
+    #[test]
+    fn what_a_flood_took_is_given_back() {
+        let outbox = Arc::new(Outbox::new(1 << 20));
+        let (lifecycle, _drained) = mpsc::unbounded_channel();
+        let mut reader = OutboxReader::new(Arc::clone(&outbox), ConnId(1), lifecycle);
+        let mut batch = Vec::new();
+        for _ in 0..3 {
+            for _ in 0..10_000 {
+                outbox.push(encode_control(&ControlEvent::Pong { nonce: None }));
+            }
+            let mut taken = 0;
+            while let Some(Next::Frames) = reader.try_next(&mut batch) {
+                taken += batch.drain(..).count();
+                reader.written();
+            }
+            assert_eq!(taken, 10_000);
+        }
+        // The one that finds nothing any more lets go of the last batch, too.
+        assert!(reader.try_next(&mut batch).is_none());
+        assert!(batch.capacity() <= KEPT_FRAMES, "{}", batch.capacity());
+        assert!(outbox.state().queue.capacity() <= KEPT_FRAMES);
     }
 }

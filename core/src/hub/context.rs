@@ -33,6 +33,8 @@ use crate::{
 /// The close code of a stopping gateway: its last events, such as how turns ended, still go out.
 const RESTART: u16 = 1012;
 
+/// Outputs for which room is kept: what a burst took beyond it is given back.
+const KEPT_OUTPUTS: usize = 1024;
 /// Pages of history and of chats that one connection may have asked for at once.
 const PAGES: usize = 64;
 
@@ -138,7 +140,11 @@ impl Context {
     }
 
     pub(super) fn poll(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        if output.is_none() && self.outputs.capacity() > KEPT_OUTPUTS {
+            self.outputs = VecDeque::new();
+        }
+        output
     }
 
     pub(super) fn deliver(&mut self, conn: ConnId, event: &ControlEvent) {
@@ -357,5 +363,21 @@ impl Refusal {
 
     pub(super) fn event(self) -> ErrorEvent {
         self.event
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_burst_of_outputs_took_is_given_back() {
+        let mut cx = Context::new(Limits::default(), [7; 32], Moment { ticks_ms: 0, unix_ms: 0 });
+        for conn in 0..10_000 {
+            cx.output(Output::WatchDrain { conn: ConnId(conn) });
+        }
+        assert!(cx.outputs.capacity() >= 10_000);
+        while cx.poll().is_some() {}
+        assert!(cx.outputs.capacity() <= KEPT_OUTPUTS, "{}", cx.outputs.capacity());
     }
 }
