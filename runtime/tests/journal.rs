@@ -5,6 +5,8 @@
 #![cfg(feature = "sqlite")]
 #![allow(unreachable_pub, reason = "modules of one test")]
 
+#[path = "journal/backup.rs"]
+mod backup;
 #[path = "journal/crash.rs"]
 mod crash;
 #[path = "journal/damage.rs"]
@@ -29,6 +31,8 @@ mod model;
 mod opening;
 #[path = "journal/rng.rs"]
 mod rng;
+#[path = "journal/room.rs"]
+mod room;
 #[path = "journal/salvage.rs"]
 mod salvage;
 

@@ -72,35 +72,13 @@ impl Kind {
 
     /// Somebody guesses, or keeps others out.
     fn is_suspicious(self) -> bool {
-        match self {
-            Self::WrongToken | Self::TooManyWrong | Self::LobbyFull | Self::PreAuthFull => true,
-            Self::Version
-            | Self::Form
-            | Self::HostMissing
-            | Self::HostRepeated
-            | Self::HostForeign
-            | Self::OriginForeign
-            | Self::SiteForeign
-            | Self::NoCredentials
-            | Self::Disagreeing => false,
-        }
+        matches!(self, Self::WrongToken | Self::TooManyWrong | Self::LobbyFull | Self::PreAuthFull)
     }
 
     fn message(self) -> &'static str {
-        match self {
-            Self::NoCredentials | Self::WrongToken | Self::Disagreeing | Self::TooManyWrong => {
-                "authentication failed"
-            }
-            Self::Version
-            | Self::Form
-            | Self::HostMissing
-            | Self::HostRepeated
-            | Self::HostForeign
-            | Self::OriginForeign
-            | Self::SiteForeign
-            | Self::LobbyFull
-            | Self::PreAuthFull => "request refused",
-        }
+        let of_credentials =
+            matches!(self, Self::NoCredentials | Self::WrongToken | Self::Disagreeing | Self::TooManyWrong);
+        if of_credentials { "authentication failed" } else { "request refused" }
     }
 }
 

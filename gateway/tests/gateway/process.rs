@@ -165,3 +165,32 @@ fn a_second_ctrl_c_does_not_wait() {
     assert!(began.elapsed().as_secs() < 25, "{:?}", began.elapsed());
     assert_eq!(marked(&gateway.mark_after_exit()), 0);
 }
+
+/// An agent that takes its time to end, so that the gateway is still about to when a second signal comes.
+const SLOW_TO_END: &str = "sh -c 'trap \"\" TERM; echo started; sleep 2'";
+
+#[test]
+fn two_sigterms_within_a_second_are_one() {
+    loop {
+        let mut gateway = Gateway::start_with(|command| {
+            command.args(["--durability", "none", "--agent-command", SLOW_TO_END, "--dialect", "text"]);
+        });
+        let mut client = gateway.websocket();
+        let chat = client.new_chat();
+        client.message(&chat, "turn-1", "go");
+        client.wait_for("delta");
+        let first = Instant::now();
+        gateway.signal(Signal::TERM);
+        // The first has arrived, so that the two are not one for the system already.
+        assert_eq!(client.wait_for("turn_end")["outcome"], "interrupted");
+        gateway.signal(Signal::TERM);
+        let apart = first.elapsed();
+        let status = gateway.wait();
+        // A machine that was busy for a second says nothing.
+        if apart < Duration::from_millis(900) {
+            assert_eq!(status.code(), Some(0), "{}", gateway.log());
+            assert!(!gateway.log().contains("stopping at once"), "{}", gateway.log());
+            return;
+        }
+    }
+}

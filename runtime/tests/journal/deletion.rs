@@ -141,3 +141,48 @@ fn a_deletion_that_was_not_finished_is_finished_by_the_next_start_and_seen_by_no
     let (_, report) = open(folder.path()).expect("it opens");
     assert!(!report.lost_commits, "{report:?}");
 }
+
+#[test]
+fn what_was_deleted_is_nowhere_in_the_files() {
+    let folder = folder();
+    let (mut desk, _) = open(folder.path()).expect("it opens");
+    let (mut gone, mut stays) = (Scribe::new("owner", "gone"), Scribe::new("owner", "stays"));
+    let secret = "between-us-only";
+    for n in 0..50 {
+        let id = format!("{secret}-{n}");
+        let text = format!("{secret} ").repeat(40 * n);
+        let run = AgentRun(7);
+        gone.message(&id, &text).start(&id).delta(&id, "s", &text);
+        gone.change(Change::Title { title: secret.into() });
+        gone.change(Change::Session { token: secret.into() });
+        gone.change(Change::AgentStarted { run });
+        let checkpoint = Some(text.clone().into_bytes().into());
+        gone.change(Change::AgentPosition { run, position: 1, checkpoint });
+        gone.end(&id, Outcome::Completed);
+        assert!(desk.append(gone.append(n as u64, Durability::Written, 1)));
+        stays.message(&format!("t{n}"), "this stays").start(&format!("t{n}"));
+        stays.end(&format!("t{n}"), Outcome::Completed);
+        assert!(desk.append(stays.append(n as u64, Durability::Written, 1)));
+    }
+    let found = |name: &str| {
+        let bytes = fs::read(folder.path().join(name)).expect("a file");
+        bytes.windows(secret.len()).any(|window| window == secret.as_bytes())
+    };
+    assert!(found("journal.db") || found("journal.db-wal"), "it was there");
+    assert!(desk.append(gone.change(Change::Deleted).append(100, Durability::Synced, 2)));
+    assert!(matches!(desk.ask(Query::Chat { chat: gone.key.clone() }), Some(Found::Deleted)));
+    // The log is cut by a thread of its own.
+    let until = Instant::now() + Duration::from_secs(30);
+    while found("journal.db-wal") && Instant::now() < until {
+        std::thread::yield_now();
+    }
+    for name in ["journal.db", "journal.db-wal", "journal.db-shm"] {
+        assert!(!found(name), "{name} still has it");
+    }
+    assert_eq!(desk.log(&stays.key).len(), 150);
+    drop(desk);
+    let (mut desk, _) = open(folder.path()).expect("it opens");
+    assert!(matches!(desk.ask(Query::Chat { chat: gone.key.clone() }), Some(Found::Deleted)), "for ever");
+    let again = Scribe::new("owner", "gone").message("t", "again").append(1, Durability::Synced, 3);
+    assert!(!desk.append(again), "its id is not used again");
+}

@@ -1,26 +1,20 @@
 //! Opening: errors that help, one gateway at a time, and what a start finds out about the last one.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt as _,
-    path::Path,
-    sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, Instant},
-};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use switchboard_core::{
     agent::AgentRun,
     journal::{Change, Durability, Found, PageStart, Query},
     wire::Outcome,
 };
-use switchboard_runtime::{OpenErrorReason, Sqlite, SqliteOptions};
+use switchboard_runtime::{OpenErrorReason, SqliteOptions};
 
 use crate::{
     desk::{open, open_with},
     make::{Scribe, key, turn},
 };
 
-fn folder() -> tempfile::TempDir {
+pub fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
@@ -155,7 +149,7 @@ fn after_a_refusal_a_chat_is_closed_until_it_is_asked_for() {
     assert!(desk.append(fine), "it was asked for");
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     for file in ["journal.db", "journal.db-wal", "journal.db.commits"] {
         fs::write(to.join(file), fs::read(from.join(file)).unwrap_or_default()).expect("a copy");
     }
@@ -372,277 +366,4 @@ fn each_commit_that_is_lost_is_noticed() {
         let (_, report) = open(before.path()).expect("it opens");
         assert!(!report.lost_commits, "with {what:?}");
     }
-}
-
-#[test]
-fn a_backup_is_made_while_the_journal_is_open() {
-    let (live, backup) = (folder(), folder());
-    let mut scribe = Scribe::new("owner", "chat");
-    let (mut desk, _) = open(live.path()).expect("it opens");
-    assert!(desk.append(scribe.message("t1", "hello").append(1, Durability::Synced, 1)));
-    let to = backup.path().join("copy");
-    let made = Sqlite::backup(&live.path().join("journal.db"), &to).expect("a backup");
-    assert_eq!(made.chats, 1);
-    assert_eq!(fs::metadata(&to).expect("a file").permissions().mode() & 0o777, 0o600);
-    let again = Sqlite::backup(&live.path().join("journal.db"), &to).expect_err("it exists");
-    assert!(matches!(again.reason, OpenErrorReason::Exists), "{again}");
-    assert!(desk.append(scribe.message("t2", "later").append(2, Durability::Synced, 2)));
-    let in_use = Sqlite::restore(&to, &live.path().join("journal.db")).expect_err("it is in use");
-    assert!(matches!(in_use.reason, OpenErrorReason::InUse { .. }), "{in_use}");
-    drop(desk);
-    let there = Sqlite::restore(&to, &live.path().join("journal.db")).expect_err("there is one");
-    assert!(matches!(there.reason, OpenErrorReason::Exists), "{there}");
-    // One that nobody has open can be copied as well, and nothing is left beside it.
-    let closed = backup.path().join("closed");
-    assert_eq!(Sqlite::backup(&live.path().join("journal.db"), &closed).expect("a backup").chats, 1);
-
-    let restored = Sqlite::restore(&to, &backup.path().join("journal.db")).expect("it is restored");
-    assert_eq!(restored.chats, 1);
-    assert_eq!(
-        names(backup.path()),
-        ["closed", "copy", "journal.db", "journal.db.commits", "journal.db.lock"]
-    );
-    let (mut copy, report) = open(backup.path()).expect("it opens");
-    assert!(report.restored && !report.created && !report.unclean && !report.uncounted, "{report:?}");
-    assert_eq!(copy.history(&scribe.key, 10).len(), 1);
-    assert_ne!(copy.chat(&scribe.key).expect("a chat").head.epoch, scribe.epoch);
-    assert!(copy.chat(&scribe.key).expect("a chat").earlier.is_some());
-    let head = copy.chat(&scribe.key).expect("a chat").head;
-    drop(copy);
-    let (mut copy, report) = open(backup.path()).expect("it opens again");
-    assert!(!report.restored && !report.lost_commits && !report.unclean, "{report:?}");
-    assert_eq!(copy.chat(&scribe.key).expect("a chat").head, head, "its epoch is new once");
-}
-
-#[test]
-fn what_a_restore_left_that_was_killed_is_in_nobodys_way() {
-    let folder = folder();
-    let place = folder.path().join("journal.db");
-    drop(open(folder.path()).expect("it opens"));
-    let copy = folder.path().join("copy");
-    Sqlite::backup(&place, &copy).expect("a backup");
-    let elsewhere = tempfile::tempdir().expect("a folder");
-    let left = ["journal.db.4711.partial", "journal.db.4711.partial-wal", "journal.db.4711.partial-shm"];
-    for file in left.iter().chain(&["journal.db.mine.partial", "other.4711.partial"]) {
-        fs::write(elsewhere.path().join(file), "half of it").expect("a file");
-    }
-    Sqlite::restore(&copy, &elsewhere.path().join("journal.db")).expect("it is restored");
-    let mine = [
-        "journal.db",
-        "journal.db.commits",
-        "journal.db.lock",
-        "journal.db.mine.partial",
-        "other.4711.partial",
-    ];
-    assert_eq!(names(elsewhere.path()), mine);
-}
-
-#[test]
-fn what_is_no_backup_is_not_restored() {
-    let folder = folder();
-    let (text, missing) = (folder.path().join("text"), folder.path().join("missing"));
-    fs::write(&text, "not a journal, whatever its name says").expect("a file");
-    let place = folder.path().join("journal.db");
-    for (file, what) in [(&text, "not a Switchboard journal"), (&missing, "does not exist")] {
-        let refused = Sqlite::restore(file, &place).expect_err("it is refused");
-        assert!(refused.to_string().contains(what), "{refused}");
-    }
-    assert_eq!(names(folder.path()), ["text"], "nothing is left of it");
-    // One whose middle is not what it was.
-    let (mut desk, _) = open(folder.path()).expect("it opens");
-    let mut scribe = Scribe::new("owner", "chat");
-    for n in 0..200 {
-        let id = format!("t{n}");
-        assert!(desk.append(scribe.message(&id, &"word ".repeat(100)).append(n, Durability::Written, 1)));
-    }
-    let copy = folder.path().join("copy");
-    Sqlite::backup(&place, &copy).expect("a backup");
-    drop(desk);
-    let mut bytes = fs::read(&copy).expect("a file");
-    bytes[20_000..28_000].fill(0xaa);
-    fs::write(&copy, bytes).expect("a file");
-    // Another program's database, with a write-ahead log.
-    let foreign = folder.path().join("foreign");
-    let mut bytes = fs::read(&place).expect("a file");
-    bytes[68..72].fill(1);
-    fs::write(&foreign, bytes).expect("a file");
-    let elsewhere = tempfile::tempdir().expect("a folder");
-    let refused = Sqlite::restore(&copy, &elsewhere.path().join("journal.db")).expect_err("it is damaged");
-    assert!(matches!(refused.reason, OpenErrorReason::DamagedCopy { .. }), "{refused}");
-    let refused = Sqlite::restore(&foreign, &elsewhere.path().join("journal.db")).expect_err("it is foreign");
-    assert!(matches!(refused.reason, OpenErrorReason::NotAJournal), "{refused}");
-    assert!(names(elsewhere.path()).is_empty(), "{:?}", names(elsewhere.path()));
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("a file").file_name());
-    let mut names: Vec<_> = entries.filter_map(|name| name.into_string().ok()).collect();
-    names.sort();
-    names
-}
-
-#[test]
-fn the_log_stays_bounded() {
-    let folder = folder();
-    let mut options = SqliteOptions::default();
-    options.wal_bytes = 1 << 20;
-    let (mut desk, _) = open_with(folder.path(), options).expect("it opens");
-    let mut scribe = Scribe::new("owner", "chat");
-    let text = "text ".repeat(40_000);
-    let mut longest = 0;
-    for id in 0..600 {
-        assert!(desk.append(scribe.delta("t", "s", &text).append(id, Durability::Synced, id)));
-        longest = longest.max(fs::metadata(folder.path().join("journal.db-wal")).expect("a log").len());
-    }
-    assert!(longest < 64 << 20, "{longest} bytes, while 120 MB were written");
-}
-
-#[test]
-fn there_is_room_in_the_log_before_it_is_needed() {
-    let folder = folder();
-    let (mut desk, _) = open(folder.path()).expect("it opens");
-    let mut scribe = Scribe::new("owner", "chat");
-    let text = "text ".repeat(20_000);
-    let room = || {
-        let log = fs::read(folder.path().join("journal.db-wal")).expect("a log");
-        log.len() - log.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
-    };
-    for id in 0..50 {
-        let until = Instant::now() + Duration::from_secs(30);
-        while room() < 1 << 18 {
-            assert!(Instant::now() < until, "only {} bytes after {id} appends", room());
-            std::thread::yield_now();
-        }
-        assert!(desk.append(scribe.delta("t", "s", &text).append(id, Durability::Written, id)));
-    }
-}
-
-#[test]
-fn a_log_that_was_cut_begins_with_as_much_room_as_any() {
-    let folder = folder();
-    let (mut desk, _) = open(folder.path()).expect("it opens");
-    let (mut gone, mut stays) = (Scribe::new("owner", "gone"), Scribe::new("owner", "stays"));
-    let text = "text ".repeat(20_000);
-    for id in 0..80 {
-        assert!(desk.append(gone.delta("t", "s", &text).append(id, Durability::Written, id)));
-    }
-    let length = || fs::metadata(folder.path().join("journal.db-wal")).expect("a log").len();
-    assert!(length() > 8 << 20);
-    assert!(desk.append(gone.change(Change::Deleted).append(100, Durability::Synced, 2)));
-    let until = Instant::now() + Duration::from_secs(30);
-    for id in 0.. {
-        assert!(desk.append(stays.delta("t", "s", "more").append(id, Durability::Written, id)));
-        if (1 << 20..4 << 20).contains(&length()) {
-            break;
-        }
-        assert!(Instant::now() < until, "{} bytes", length());
-    }
-}
-
-#[test]
-fn others_may_read_and_write_while_the_log_is_cut_and_made_longer() {
-    let folder = folder();
-    let (mut desk, _) = open(folder.path()).expect("it opens");
-    let file = folder.path().join("journal.db");
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let other = rusqlite::Connection::open(&file).expect("it opens");
-            other.busy_timeout(Duration::from_secs(30)).expect("a limit");
-            other.execute_batch("CREATE TABLE notes (note TEXT)").expect("a table");
-            while !done.load(Ordering::Acquire) {
-                other.execute("INSERT INTO notes VALUES (?1)", ["note ".repeat(20)]).expect("a row");
-                // SQLite's lock is not a fair one.
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        });
-        scope.spawn(|| {
-            let copy = folder.path().join("copy.db");
-            while !done.load(Ordering::Acquire) {
-                Sqlite::backup(&file, &copy).expect("a copy");
-                fs::remove_file(&copy).expect("it was made");
-            }
-        });
-        let text = "text ".repeat(20_000);
-        for n in 0..200 {
-            let mut chat = Scribe::new("owner", &format!("chat{n}"));
-            for id in 0..3 {
-                assert!(desk.append(chat.delta("t", "s", &text).append(id, Durability::Written, id)));
-            }
-            assert!(desk.append(chat.change(Change::Deleted).append(3, Durability::Written, 3)));
-        }
-        done.store(true, Ordering::Release);
-    });
-    drop(desk);
-    let db = rusqlite::Connection::open(&file).expect("it opens");
-    let verdict: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("a verdict");
-    assert_eq!(verdict, "ok");
-}
-
-#[test]
-fn what_an_unclean_end_left_in_the_log_is_cut() {
-    const TEXT: &str = "what was said";
-    let (before, after) = (folder(), folder());
-    let (mut desk, _) = open(before.path()).expect("it opens");
-    let mut scribe = Scribe::new("owner", "chat");
-    assert!(desk.append(scribe.message("t", TEXT).append(1, Durability::Synced, 1)));
-    copy(before.path(), after.path());
-    let said = || {
-        let log = fs::read(after.path().join("journal.db-wal")).expect("a log");
-        log.windows(TEXT.len()).any(|window| window == TEXT.as_bytes())
-    };
-    assert!(said());
-    let (mut desk, report) = open(after.path()).expect("it opens");
-    assert!(report.unclean, "{report:?}");
-    let until = Instant::now() + Duration::from_secs(30);
-    while said() {
-        assert!(Instant::now() < until, "the log is cut by a thread of its own");
-        std::thread::yield_now();
-    }
-    assert_eq!(desk.log(&scribe.key).len(), 1);
-}
-
-#[test]
-fn what_was_deleted_is_nowhere_in_the_files() {
-    let folder = folder();
-    let (mut desk, _) = open(folder.path()).expect("it opens");
-    let (mut gone, mut stays) = (Scribe::new("owner", "gone"), Scribe::new("owner", "stays"));
-    let secret = "between-us-only";
-    for n in 0..50 {
-        let id = format!("{secret}-{n}");
-        let text = format!("{secret} ").repeat(40 * n);
-        let run = AgentRun(7);
-        gone.message(&id, &text).start(&id).delta(&id, "s", &text);
-        gone.change(Change::Title { title: secret.into() });
-        gone.change(Change::Session { token: secret.into() });
-        gone.change(Change::AgentStarted { run });
-        let checkpoint = Some(text.clone().into_bytes().into());
-        gone.change(Change::AgentPosition { run, position: 1, checkpoint });
-        gone.end(&id, Outcome::Completed);
-        assert!(desk.append(gone.append(n as u64, Durability::Written, 1)));
-        stays.message(&format!("t{n}"), "this stays").start(&format!("t{n}"));
-        stays.end(&format!("t{n}"), Outcome::Completed);
-        assert!(desk.append(stays.append(n as u64, Durability::Written, 1)));
-    }
-    let found = |name: &str| {
-        let bytes = fs::read(folder.path().join(name)).expect("a file");
-        bytes.windows(secret.len()).any(|window| window == secret.as_bytes())
-    };
-    assert!(found("journal.db") || found("journal.db-wal"), "it was there");
-    assert!(desk.append(gone.change(Change::Deleted).append(100, Durability::Synced, 2)));
-    assert!(matches!(desk.ask(Query::Chat { chat: gone.key.clone() }), Some(Found::Deleted)));
-    // The log is cut by a thread of its own.
-    let until = Instant::now() + Duration::from_secs(30);
-    while found("journal.db-wal") && Instant::now() < until {
-        std::thread::yield_now();
-    }
-    for name in ["journal.db", "journal.db-wal", "journal.db-shm"] {
-        assert!(!found(name), "{name} still has it");
-    }
-    assert_eq!(desk.log(&stays.key).len(), 150);
-    drop(desk);
-    let (mut desk, _) = open(folder.path()).expect("it opens");
-    assert!(matches!(desk.ask(Query::Chat { chat: gone.key.clone() }), Some(Found::Deleted)), "for ever");
-    let again = Scribe::new("owner", "gone").message("t", "again").append(1, Durability::Synced, 3);
-    assert!(!desk.append(again), "its id is not used again");
 }
