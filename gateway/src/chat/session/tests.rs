@@ -164,6 +164,62 @@ fn a_request_is_asked_and_the_next_line_answers_it() {
 }
 
 #[test]
+fn an_answer_that_is_refused_or_lost_is_asked_for_again() {
+    let respond = r#"send {"type":"respond","chat_id":"d","request_id":"r","decision":"allow"}"#;
+    let refusal = |code: &str| {
+        format!(
+            r#"{{"event":"error","code":"{code}","detail":"No.","retryable":false,"chat_id":"d","request_id":"r"}}"#
+        )
+    };
+    let mut session = streaming();
+    assert_eq!(hear(&mut session, &asks(4, r#""input":{}"#)), ["ask 4"]);
+    for code in ["input_unseen", "invalid_field", "unavailable"] {
+        assert_eq!(armed(&mut session, Instant::now()), ["prompt"]);
+        assert_eq!(line(&mut session, "y", "t2"), [respond]);
+        assert_eq!(hear(&mut session, &refusal(code)), ["note", "ask 4"], "{code}");
+    }
+    armed(&mut session, Instant::now());
+    assert_eq!(line(&mut session, "y", "t2"), [respond]);
+    session.handle_disconnect();
+    hear(&mut session, r#"{"event":"ready","chat_id":"other"}"#);
+    let attached = r#"{"event":"attached","chat_id":"d","epoch":"e","head":4,"recovered":true}"#;
+    assert_eq!(hear(&mut session, attached), [""; 0], "the log may have it");
+    let replay_end = r#"{"event":"replay_end","chat_id":"d","epoch":"e","seq":4}"#;
+    assert_eq!(hear(&mut session, replay_end), ["note", "ask 4"]);
+    armed(&mut session, Instant::now());
+    assert_eq!(line(&mut session, "y", "t2"), [respond]);
+    assert_eq!(hear(&mut session, &refusal("already_resolved")), [""; 0]);
+    assert_eq!(line(&mut session, "y", "t4").len(), 1, "a message: nothing is asked any more");
+}
+
+#[test]
+fn an_answer_that_arrived_is_not_asked_for_again() {
+    let mut session = streaming();
+    hear(&mut session, &asks(4, r#""input":{}"#));
+    armed(&mut session, Instant::now());
+    line(&mut session, "y", "t2");
+    session.handle_disconnect();
+    hear(&mut session, r#"{"event":"ready","chat_id":"other"}"#);
+    hear(&mut session, r#"{"event":"attached","chat_id":"d","epoch":"e","head":5,"recovered":true}"#);
+    let resolved = event(5, "t1", r#""event":"request_resolved","request_id":"r","resolution":"allowed""#);
+    assert_eq!(hear(&mut session, &resolved), ["show 5 own"]);
+    let replay_end = r#"{"event":"replay_end","chat_id":"d","epoch":"e","seq":5}"#;
+    assert_eq!(hear(&mut session, replay_end), [""; 0]);
+}
+
+#[test]
+fn a_notice_does_not_leave_the_person_without_the_prompt() {
+    let mut session = streaming();
+    hear(&mut session, &asks(4, r#""input":{}"#));
+    armed(&mut session, Instant::now());
+    let notice =
+        |seq| event(seq, "t1", r#""event":"notice","level":"warning","code":"request_refused","text":"x""#);
+    assert_eq!(hear(&mut session, &notice(5)), ["show 5 own", "prompt"]);
+    line(&mut session, "n", "t2");
+    assert_eq!(hear(&mut session, &notice(6)), ["show 6 own"]);
+}
+
+#[test]
 fn what_was_typed_before_the_prompt_answers_nothing() {
     let mut session = streaming();
     let start = Instant::now();
