@@ -66,7 +66,7 @@ fn a_backup_of_a_running_gateway_is_restored_elsewhere() {
         assert!(!done && said.contains("holds chats already"), "{said}");
         serve.args(ECHO);
     });
-    assert!(restored.log().contains("a backup that was restored"), "{}", restored.log());
+    restored.until_logged("a backup that was restored");
     let mut client = restored.unix();
     let after = json!({"epoch": epoch, "seq": 1});
     let events = asked(&mut client, json!({"type": "attach", "chat_id": chat, "after": after}));
@@ -117,7 +117,7 @@ fn a_backup_that_is_put_in_place_by_hand_is_served_or_the_refusal_says_how() {
         move_in(serve, &data);
         serve.args(ECHO);
     });
-    assert!(again.log().contains("it may be a backup that was put in its place"), "{}", again.log());
+    again.until_logged("it may be a backup that was put in its place");
     let shown = serde_json::to_string(&asked(&mut again.unix(), json!({"type": "attach", "chat_id": chat})));
     assert!(shown.unwrap().contains("to be kept"));
 }

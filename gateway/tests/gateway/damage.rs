@@ -67,7 +67,7 @@ fn damage_of_one_chat_is_said_for_good_and_others_are_served() {
         assert_eq!(error["chat_id"], harmed.as_str());
         assert!(error["detail"].as_str().unwrap().contains("switchboard doctor"), "{error}");
     }
-    assert!(again.log().contains("damaged"), "{}", again.log());
+    again.until_logged("a part of the journal is damaged");
     let said = doctor(&again);
     assert!(said.contains(&format!("The chat {harmed} of owner is damaged: event ")), "{said}");
     assert!(!said.contains(&whole), "{said}");
@@ -101,7 +101,7 @@ fn a_damaged_database_is_refused_until_that_is_accepted_and_then_what_is_left_is
         move_in(serve, &data);
         serve.args(ECHO).arg("--accept-loss");
     });
-    assert!(again.log().contains("what could be read of it is served"), "{}", again.log());
+    again.until_logged("what could be read of it is served");
     assert_eq!(lost(&again, "Z"), Some(bytes));
     let mut client = again.websocket();
     let mut served = 0;

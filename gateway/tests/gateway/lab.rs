@@ -112,6 +112,15 @@ impl Gateway {
         std::fs::read_to_string(self.path("log")).unwrap()
     }
 
+    /// Waits until the log, which has a thread of its own, says this.
+    pub(crate) fn until_logged(&self, text: &str) {
+        let until = Instant::now() + PATIENCE;
+        while !self.log().contains(text) {
+            assert!(Instant::now() < until, "not {text:?}: {}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// A mark that every process has which its agents started.
     pub(crate) fn mark_after_exit(&self) -> String {
         switchboard_gateway::data_dir::DataDir::open(&self.path("data")).unwrap().mark()
