@@ -12,6 +12,9 @@ message?: string, } | { "decision": "answer",
 /** From each question's text to what was chosen or written. */
 answers: Record<string, string | string[]>, };
 
+/** What the answer to a question has to be. */
+export type AnswerFormat = "option" | "boolean" | "integer" | "number";
+
 /** An event of a chat's log: one body at one place of the numbering. */
 export type ChatEvent = {
 /** The chat. */
@@ -437,7 +440,11 @@ header?: string,
 /** Whether more than one option may be chosen. */
 multi_select?: boolean,
 /** What to choose from. A free answer is always possible. */
-options?: Array<QuestionOption>, };
+options?: Array<QuestionOption>,
+/** Whether it may stay unanswered. */
+optional?: boolean,
+/** What an answer has to be. None: any text. */
+format?: AnswerFormat, };
 
 /** An option of a question. */
 export type QuestionOption = {

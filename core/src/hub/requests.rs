@@ -25,8 +25,8 @@ use crate::{
     journal::{Change, ChatRecord},
     limits::Limits,
     wire::{
-        Answer, ChatBody, ChatEvent, ControlEvent, ErrorCode, Frame, NoticeLevel, PermissionRequest,
-        Question, QuestionItem, Resolution, input_sha256, is_exact,
+        Answer, AnswerFormat, ChatBody, ChatEvent, ControlEvent, ErrorCode, Frame, NoticeLevel,
+        PermissionRequest, Question, QuestionItem, Resolution, input_sha256, is_exact,
     },
 };
 
@@ -178,21 +178,34 @@ impl Asked {
     }
 }
 
-/// Each question is answered, and nothing else is.
+/// Each question is answered as it asks for, unless it is optional, and nothing else is.
 fn check_answers(questions: &[QuestionItem], answers: &BTreeMap<String, Vec<String>>) -> Result<(), Refusal> {
     let refused = |detail| Err(Refusal::new(ErrorCode::InvalidField, detail));
     if answers.keys().any(|asked| !questions.iter().any(|item| item.question == *asked)) {
         return refused("there is an answer to a question that was not asked");
     }
     for item in questions {
-        match answers.get(&item.question).map(Vec::as_slice) {
-            None | Some([]) => return refused("each question needs an answer, and one has none"),
-            Some(texts) if texts.iter().any(|text| text.trim().is_empty()) => {
-                return refused("each question needs an answer, and one is empty");
-            }
-            Some([_]) => {}
-            Some(_) if item.multi_select => {}
-            Some(_) => return refused("a question that takes one answer has several"),
+        let texts = answers.get(&item.question).map(Vec::as_slice).unwrap_or_default();
+        if texts.is_empty() && !item.optional {
+            return refused("each question needs an answer, and one has none");
+        }
+        if texts.iter().any(|text| text.trim().is_empty()) {
+            return refused("each question needs an answer, and one is empty");
+        }
+        if texts.len() > 1 && !item.multi_select {
+            return refused("a question that takes one answer has several");
+        }
+        if texts.iter().any(|text| !item.accepts(text)) {
+            return refused(match item.format {
+                Some(AnswerFormat::Boolean) => {
+                    "a question takes 'true' or 'false', and its answer is another"
+                }
+                Some(AnswerFormat::Integer) => "a question takes a whole number, and its answer is none",
+                Some(AnswerFormat::Number) => "a question takes a number, and its answer is none",
+                Some(AnswerFormat::Option) | None => {
+                    "a question takes its options only, and its answer is none"
+                }
+            });
         }
     }
     Ok(())
@@ -207,7 +220,7 @@ impl Chat {
         // A tool's name is shown whole: who allows it has to know which it is.
         let too_large = self.requests.input_bytes() + ask.input.len() > cx.limits.request_input_bytes;
         if too_large || !is_short(&ask.tool, NAME_BYTES) {
-            self.refuse_to_agent(draft, &ask);
+            self.refuse_to_agent(draft, ask.request_id, "permission");
             return;
         }
         let hash = input_sha256(&ask.input);
@@ -222,12 +235,13 @@ impl Chat {
     }
 
     /// The agent asks the person something.
-    pub(super) fn question_asked(&mut self, draft: &mut Draft, mut question: Question) {
+    pub(super) fn question_asked(&mut self, cx: &Context, draft: &mut Draft, mut question: Question) {
         if self.asks_again(draft, &question.request_id) {
             return;
         }
+        // A question's text is the key of its answer, so that none can be cut.
         if serde_json::to_vec(&question).map_or(usize::MAX, |json| json.len()) > QUESTION_BYTES {
-            self.refuse_question(draft, question.request_id);
+            self.refuse_to_agent(draft, question.request_id, "question");
             return;
         }
         let asked = Asked::Question(question.questions.clone());
@@ -245,23 +259,12 @@ impl Chat {
         open
     }
 
-    /// Questions that are cut could be answered only in part.
-    fn refuse_question(&mut self, draft: &mut Draft, request_id: RequestId) {
-        let message = "The questions are too long to be shown to a person.";
+    fn refuse_to_agent(&mut self, draft: &mut Draft, agent_id: RequestId, what: &str) {
+        let message = "This is too large to be shown to a person, so that nobody could answer it.";
         let answer = Answer::Deny { message: Some(message.into()) };
-        draft.command(AgentCommand::Answer { id: self.next_command(), request_id, answer });
-        self.push(draft, request_refused("the agent asked questions that are too long to be shown"));
-    }
-
-    fn refuse_to_agent(&mut self, draft: &mut Draft, ask: &PermissionAsk) {
-        let message = "The input is too large to be shown to a person, so that nobody could allow it.";
-        let answer = Answer::Deny { message: Some(message.into()) };
-        let id = self.next_command();
-        draft.command(AgentCommand::Answer { id, request_id: ask.request_id.clone(), answer });
-        self.push(
-            draft,
-            request_refused("the agent asked for a permission whose input is too large to be shown"),
-        );
+        draft.command(AgentCommand::Answer { id: self.next_command(), request_id: agent_id, answer });
+        let text = format!("the agent asked for a {what} that is too large to be shown");
+        self.push(draft, request_refused(&text));
     }
 
     pub(super) fn respond(

@@ -4,6 +4,7 @@ use alloc::{string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
+use super::request::{PermissionRequest, Question, Resolution};
 use crate::ids::{ChatId, Epoch, RequestId, TurnId};
 
 #[cfg(feature = "schema")]
@@ -287,115 +288,6 @@ pub enum NoticeLevel {
     Warning,
     /// Something is lost or broken.
     Error,
-}
-
-/// A request for leave to use a tool.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
-pub struct PermissionRequest {
-    /// Names the request in `respond`.
-    pub request_id: RequestId,
-    /// The tool, as the agent names it.
-    pub tool: String,
-    /// What the agent wants to pass to it: the command, or the change. With `raw` a string with the input's text.
-    #[cfg_attr(feature = "schema", ts(type = "unknown"))]
-    pub input: serde_json::Value,
-    /// Length of the whole input's text in bytes. Absent in requests that an earlier version logged.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", ts(type = "number", optional))]
-    pub input_bytes: Option<u64>,
-    /// SHA-256 of the whole input's text, in hexadecimal digits. Absent in requests that an earlier version logged.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", ts(optional))]
-    pub input_sha256: Option<String>,
-    /// What the agent says it is for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", ts(optional))]
-    pub description: Option<String>,
-    /// Whether `description` was cut to the limit.
-    #[serde(default, skip_serializing_if = "is_false")]
-    #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
-    pub description_truncated: bool,
-    /// The tool use that waits for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", ts(optional))]
-    pub call_id: Option<String>,
-    /// Whether `input` was cut to the limit: `request_input` gives the whole, and only an answer with
-    /// `input_sha256` allows it.
-    #[serde(default, skip_serializing_if = "is_false")]
-    #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
-    pub truncated: bool,
-    /// Whether a JSON value cannot hold the input exactly, so that `input` is its text. Only an answer with
-    /// `input_sha256` allows it.
-    #[serde(default, skip_serializing_if = "is_false")]
-    #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
-    pub raw: bool,
-}
-
-impl PermissionRequest {
-    /// Whether an answer that allows it has to carry the hash of the whole input, since the event shows less.
-    pub fn needs_hash(&self) -> bool {
-        self.truncated || self.raw
-    }
-}
-
-/// A question of the agent to the person.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
-pub struct Question {
-    /// Names the request in `respond`.
-    pub request_id: RequestId,
-    /// What is asked, one or more.
-    pub questions: Vec<QuestionItem>,
-}
-
-/// One question of a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
-pub struct QuestionItem {
-    /// The question; also the key of its answer in `respond`.
-    pub question: String,
-    /// A word or two that stand for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", ts(optional))]
-    pub header: Option<String>,
-    /// Whether more than one option may be chosen.
-    #[serde(default, skip_serializing_if = "is_false")]
-    #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
-    pub multi_select: bool,
-    /// What to choose from. A free answer is always possible.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "schema", ts(as = "Option<Vec<QuestionOption>>", optional))]
-    pub options: Vec<QuestionOption>,
-}
-
-/// An option of a question.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
-pub struct QuestionOption {
-    /// What is chosen.
-    pub label: String,
-    /// What choosing it means.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", ts(optional))]
-    pub description: Option<String>,
-}
-
-/// How a request was closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
-pub enum Resolution {
-    /// A person allowed it.
-    Allowed,
-    /// A person denied it.
-    Denied,
-    /// A person answered the question.
-    Answered,
-    /// The agent no longer asks.
-    Withdrawn,
-    /// The turn ended first.
-    TurnEnded,
 }
 
 /// How a turn ended.

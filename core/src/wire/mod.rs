@@ -8,6 +8,7 @@ mod decode;
 mod event;
 mod exact;
 mod frame;
+mod request;
 mod unserved;
 
 pub use client::{Answer, ClientEnvelope, Message};
@@ -17,12 +18,13 @@ pub use control::{
 };
 pub use decode::{DecodeError, decode, decode_binary};
 pub use event::{
-    ChatBody, ChatEvent, Cost, FileEdit, GoalState, MessageKind, NoticeLevel, Outcome, PermissionRequest,
-    Place, Question, QuestionItem, QuestionOption, Resolution, ToolHint, ToolPhase, TurnError, Usage,
+    ChatBody, ChatEvent, Cost, FileEdit, GoalState, MessageKind, NoticeLevel, Outcome, Place, ToolHint,
+    ToolPhase, TurnError, Usage,
 };
 pub use exact::{input_sha256, is_exact};
 pub(crate) use frame::{DeltaBatch, json_bytes, json_length};
 pub use frame::{Frame, encode_chat, encode_control};
+pub use request::{AnswerFormat, PermissionRequest, Question, QuestionItem, QuestionOption, Resolution};
 
 /// The version of the protocol, and the WebSocket subprotocol that offers it.
 pub const PROTOCOL: &str = "switchboard.v1";

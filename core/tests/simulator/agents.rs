@@ -327,6 +327,8 @@ impl Agents {
                     header: None,
                     multi_select: false,
                     options: Vec::new(),
+                    optional: false,
+                    format: None,
                 };
                 AgentEvent::Question(Question { request_id: request(*made), questions: vec![item] })
             }

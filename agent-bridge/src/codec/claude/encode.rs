@@ -1,14 +1,14 @@
 //! Commands to lines for the agent's input, each without its newline.
 
 use serde::Serialize;
-use serde_json::{json, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 use switchboard_core::{
     agent::{AgentCommand, CommandId},
     ids::{RequestId, TurnId},
     wire::Answer,
 };
 
-use super::{Cancel, ClaudeCodec, Prompted, requests};
+use super::{Cancel, ClaudeCodec, Prompted, elicitation, questions, requests};
 use crate::codec::{Decoded, shared::stable_uuid};
 
 /// The id of the first request.
@@ -32,15 +32,15 @@ struct Response<'a> {
 }
 
 #[derive(Serialize)]
-#[serde(tag = "behavior", rename_all = "lowercase")]
+#[serde(untagged)]
 enum Decision<'a> {
     Allow {
+        behavior: &'a str,
+        /// Byte for byte what was allowed.
         #[serde(rename = "updatedInput")]
         updated_input: &'a RawValue,
     },
-    Deny {
-        message: &'a str,
-    },
+    Other(Value),
 }
 
 impl ClaudeCodec {
@@ -88,25 +88,30 @@ impl ClaudeCodec {
 
     fn answer(&self, request_id: &RequestId, answer: &Answer) -> Option<Vec<u8>> {
         let pending = self.state.pending.get(request_id.as_str())?;
-        let updated = match (answer, pending.question) {
-            (Answer::Allow { input_sha256: allowed }, false) if pending.is_allowed_by(allowed.as_deref()) => {
-                requests::raw(&pending.input)
+        let input;
+        let response = match answer {
+            Answer::Answer { answers } if pending.form => {
+                Decision::Other(elicitation::accepted(&pending.input, answers))
             }
-            (Answer::Answer { answers }, true) => {
-                requests::raw(&requests::with_answers(&pending.input, answers).to_string())
+            _ if pending.form => Decision::Other(json!({"action": "decline"})),
+            Answer::Answer { answers } if pending.question => {
+                input = requests::raw(&questions::with_answers(&pending.input, answers).to_string())?;
+                Decision::Allow { behavior: "allow", updated_input: &input }
+            }
+            Answer::Allow { input_sha256 } if pending.is_allowed_by(input_sha256.as_deref()) => {
+                input = requests::raw(&pending.input)?;
+                Decision::Allow { behavior: "allow", updated_input: &input }
+            }
+            Answer::Deny { message } => {
+                let said = message.as_deref().filter(|message| !message.trim().is_empty());
+                Decision::Other(json!({"behavior": "deny", "message": said.unwrap_or(DENIED)}))
             }
             // An answer of the wrong kind, or to another input, is no consent.
-            (Answer::Allow { .. }, _) | (Answer::Answer { .. }, false) | (Answer::Deny { .. }, _) => None,
+            Answer::Answer { .. } | Answer::Allow { .. } => {
+                Decision::Other(json!({"behavior": "deny", "message": DENIED}))
+            }
         };
-        let said = match answer {
-            Answer::Deny { message } => message.as_deref().filter(|message| !message.trim().is_empty()),
-            Answer::Allow { .. } | Answer::Answer { .. } => None,
-        };
-        let decision = match &updated {
-            Some(input) => Decision::Allow { updated_input: input },
-            None => Decision::Deny { message: said.unwrap_or(DENIED) },
-        };
-        let response = Response { subtype: "success", request_id: &pending.agent_id, response: decision };
+        let response = Response { subtype: "success", request_id: &pending.agent_id, response };
         serde_json::to_vec(&ControlResponse { r#type: "control_response", response }).ok()
     }
 

@@ -6,8 +6,10 @@
 mod blocks;
 mod decode;
 mod edits;
+mod elicitation;
 mod encode;
 mod piece;
+mod questions;
 mod records;
 mod requests;
 mod result;

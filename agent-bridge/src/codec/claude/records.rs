@@ -128,7 +128,7 @@ pub(super) struct Abandoned<'a> {
 }
 
 /// `request` of a `control_request`.
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 pub(super) struct ControlRequest<'a> {
     #[serde(borrow, default)]
     pub(super) subtype: Cow<'a, str>,
@@ -218,32 +218,6 @@ pub(super) struct ModelUsage {
     pub(super) cost_usd: f64,
 }
 
-/// The input of `AskUserQuestion`.
-#[derive(Deserialize)]
-pub(super) struct Questions {
-    pub(super) questions: Vec<AskedQuestion>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct AskedQuestion {
-    pub(super) question: String,
-    #[serde(default)]
-    pub(super) header: Option<String>,
-    #[serde(default)]
-    pub(super) multi_select: bool,
-    #[serde(default)]
-    pub(super) options: Vec<AskedOption>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct AskedOption {
-    pub(super) label: String,
-    #[serde(default)]
-    pub(super) description: Option<String>,
-}
-
-/// A value, or nothing where it has another type than expected.
 fn lenient<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     let raw = <&RawValue>::deserialize(deserializer)?;
     Ok(serde_json::from_str(raw.get()).ok())

@@ -2,6 +2,7 @@
 
 mod cases;
 mod commands;
+mod forms;
 mod fuzz;
 mod mutations;
 mod render;

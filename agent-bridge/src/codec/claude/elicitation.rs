@@ -1,0 +1,224 @@
+//! A form that a tool server asks the person to fill in (Model Context Protocol, "Elicitation"): each field is a
+//! question, and the answers become the form's content.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+use switchboard_core::wire::{AnswerFormat, QuestionItem, QuestionOption};
+
+use super::questions::plain;
+
+/// The request's `subtype`.
+pub(super) const SUBTYPE: &str = "elicitation";
+
+/// What answers a message that has no fields.
+const ACCEPT: &str = "Accept";
+
+/// A field of a form.
+struct Field {
+    name: String,
+    item: QuestionItem,
+    /// What each option's label stands for.
+    values: Vec<(String, Value)>,
+}
+
+/// The questions of a form.
+pub(super) fn questions(request: &Value) -> Vec<QuestionItem> {
+    fields(request).into_iter().map(|field| field.item).collect()
+}
+
+/// The result of a form that a person filled in.
+pub(super) fn accepted(request: &str, answers: &BTreeMap<String, Vec<String>>) -> Value {
+    let request = serde_json::from_str(request).unwrap_or_default();
+    let mut content = Map::new();
+    for field in fields(&request).iter().filter(|field| !field.name.is_empty()) {
+        let Some(texts) = answers.get(&field.item.question).filter(|texts| !texts.is_empty()) else {
+            continue;
+        };
+        let mut values = texts.iter().map(|text| field.value(text));
+        let value = if field.item.multi_select {
+            Value::Array(values.collect())
+        } else {
+            values.next().unwrap_or_default()
+        };
+        content.insert(field.name.clone(), value);
+    }
+    json!({"action": "accept", "content": content})
+}
+
+impl Field {
+    fn value(&self, text: &str) -> Value {
+        if let Some((_, value)) = self.values.iter().find(|(label, _)| label == text) {
+            return value.clone();
+        }
+        match self.item.format {
+            Some(AnswerFormat::Boolean) => (text == "true").into(),
+            Some(AnswerFormat::Integer) => text.parse::<i64>().map_or_else(|_| text.into(), Into::into),
+            Some(AnswerFormat::Number) => text.parse::<f64>().map_or_else(|_| text.into(), Into::into),
+            Some(AnswerFormat::Option) | None => text.into(),
+        }
+    }
+}
+
+fn fields(request: &Value) -> Vec<Field> {
+    let server = text(request, "mcp_server_name");
+    let mut message = text(request, "message").unwrap_or_default();
+    if let Some(url) = text(request, "url") {
+        message = format!("{message}\n{url}");
+    }
+    let schema = request.get("requested_schema").or_else(|| request.get("requestedSchema"));
+    let properties = schema.and_then(|schema| schema.get("properties")).and_then(Value::as_object);
+    let required: Vec<&str> = schema
+        .and_then(|schema| schema.get("required"))
+        .and_then(Value::as_array)
+        .map(|names| names.iter().filter_map(Value::as_str).collect())
+        .unwrap_or_default();
+    let mut fields: Vec<Field> = Vec::new();
+    for (name, property) in properties.into_iter().flatten() {
+        let mut field = field(name, property);
+        field.item.optional = !required.contains(&name.as_str());
+        if fields.iter().any(|other| other.item.question == field.item.question) {
+            field.item.question = format!("{} ({name})", field.item.question);
+        }
+        fields.push(field);
+    }
+    if fields.is_empty() {
+        let option = QuestionOption { label: ACCEPT.into(), description: None };
+        let item = QuestionItem {
+            options: vec![option],
+            format: Some(AnswerFormat::Option),
+            ..plain(String::new())
+        };
+        fields.push(Field { name: String::new(), item, values: Vec::new() });
+    }
+    // The message belongs to the whole form, and is read before its first field.
+    let first = &mut fields[0].item.question;
+    *first = format!("{message}\n{first}").trim().to_owned();
+    for field in &mut fields {
+        field.item.header.clone_from(&server);
+        if field.item.question.is_empty() {
+            field.item.question = "A tool server asks for your consent.".into();
+        }
+    }
+    fields
+}
+
+fn field(name: &str, property: &Value) -> Field {
+    let label = text(property, "title").unwrap_or_else(|| name.to_owned());
+    let question = match text(property, "description") {
+        Some(description) => format!("{label}: {description}"),
+        None => label,
+    };
+    let multi_select = property["type"] == "array";
+    let values = choices(if multi_select { &property["items"] } else { property });
+    let format = match property["type"].as_str() {
+        _ if !values.is_empty() => Some(AnswerFormat::Option),
+        Some("boolean") => Some(AnswerFormat::Boolean),
+        Some("integer") => Some(AnswerFormat::Integer),
+        Some("number") => Some(AnswerFormat::Number),
+        _ => None,
+    };
+    let labels: Vec<&str> = match format {
+        Some(AnswerFormat::Boolean) => vec!["true", "false"],
+        _ => values.iter().map(|(label, _)| label.as_str()).collect(),
+    };
+    let options = labels.into_iter().map(|label| QuestionOption { label: label.into(), description: None });
+    let item = QuestionItem { options: options.collect(), multi_select, format, ..plain(question) };
+    Field { name: name.into(), item, values }
+}
+
+/// The labels of a choice and what they stand for, in each of the forms that the protocol has had.
+fn choices(property: &Value) -> Vec<(String, Value)> {
+    let label = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let titled = property.get("oneOf").or_else(|| property.get("anyOf")).and_then(Value::as_array);
+    if let Some(titled) = titled {
+        let choice = |one: &Value| {
+            let value = one.get("const")?;
+            Some((text(one, "title").unwrap_or_else(|| label(value)), value.clone()))
+        };
+        return titled.iter().filter_map(choice).collect();
+    }
+    let names = property.get("enumNames").and_then(Value::as_array);
+    let values = property.get("enum").and_then(Value::as_array).into_iter().flatten().enumerate();
+    let name = |at: usize| names.and_then(|names| names.get(at)?.as_str()).map(str::to_owned);
+    values.map(|(at, value)| (name(at).unwrap_or_else(|| label(value)), value.clone())).collect()
+}
+
+fn text(value: &Value, name: &str) -> Option<String> {
+    value.get(name).and_then(Value::as_str).filter(|text| !text.trim().is_empty()).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn form() -> Value {
+        json!({"mcp_server_name": "tracker", "message": "Delete ticket 12?", "requested_schema": {
+        "type": "object", "required": ["copies"], "properties": {
+            "confirm": {"type": "boolean", "title": "Sure"},
+            "copies": {"type": "integer", "description": "how many"},
+            "share": {"type": "number"},
+            "colour": {"type": "string", "enum": ["r", "b"], "enumNames": ["red", "blue"]},
+            "sizes": {"type": "array", "items": {"anyOf": [{"const": "s", "title": "small"}, {"const": "l"}]}},
+            "note": {"type": "string", "format": "email"},
+        }}})
+    }
+
+    #[test]
+    fn each_field_is_a_question() {
+        let shown: Vec<String> = questions(&form())
+            .iter()
+            .map(|item| {
+                let labels: Vec<&str> = item.options.iter().map(|option| option.label.as_str()).collect();
+                format!(
+                    "{:?} {:?} {labels:?} {} {}",
+                    item.question, item.format, item.optional, item.multi_select
+                )
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                r#""Delete ticket 12?\ncolour" Some(Option) ["red", "blue"] true false"#,
+                r#""Sure" Some(Boolean) ["true", "false"] true false"#,
+                r#""copies: how many" Some(Integer) [] false false"#,
+                r#""note" None [] true false"#,
+                r#""share" Some(Number) [] true false"#,
+                r#""sizes" Some(Option) ["small", "l"] true true"#,
+            ]
+        );
+        assert!(questions(&form()).iter().all(|item| item.header.as_deref() == Some("tracker")));
+    }
+
+    #[test]
+    fn answers_become_values_of_the_fields() {
+        let answer = |question: &str, texts: &[&str]| {
+            (question.to_owned(), texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>())
+        };
+        let answers = [
+            answer("Sure", &["true"]),
+            answer("copies: how many", &["-3"]),
+            answer("share", &["2.5"]),
+            answer("Delete ticket 12?\ncolour", &["blue"]),
+            answer("sizes", &["small", "l"]),
+            answer("note", &[]),
+        ];
+        let expected =
+            json!({"confirm": true, "copies": -3, "share": 2.5, "colour": "b", "sizes": ["s", "l"]});
+        let result = accepted(&form().to_string(), &answers.into());
+        assert_eq!(result, json!({"action": "accept", "content": expected}));
+    }
+
+    #[test]
+    fn a_message_without_fields_is_accepted_by_choice() {
+        let request = json!({"message": "Sign in", "mode": "url", "url": "https://example.com/a"});
+        let items = questions(&request);
+        assert_eq!(items[0].question, "Sign in\nhttps://example.com/a");
+        assert_eq!(
+            (items[0].format, items[0].options[0].label.as_str()),
+            (Some(AnswerFormat::Option), ACCEPT)
+        );
+        let answers = [(items[0].question.clone(), vec![ACCEPT.to_owned()])].into();
+        assert_eq!(accepted(&request.to_string(), &answers), json!({"action": "accept", "content": {}}));
+    }
+}

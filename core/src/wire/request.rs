@@ -1,0 +1,156 @@
+//! What an agent asks of a person: permissions and questions, as their events show them.
+
+use alloc::{string::String, vec::Vec};
+
+use serde::{Deserialize, Serialize};
+
+use super::event::is_false;
+use crate::ids::RequestId;
+
+#[cfg(feature = "schema")]
+use {schemars::JsonSchema, ts_rs::TS};
+
+/// A request for leave to use a tool.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
+pub struct PermissionRequest {
+    /// Names the request in `respond`.
+    pub request_id: RequestId,
+    /// The tool, as the agent names it.
+    pub tool: String,
+    /// What the agent wants to pass to it: the command, or the change. With `raw` a string with the input's text.
+    #[cfg_attr(feature = "schema", ts(type = "unknown"))]
+    pub input: serde_json::Value,
+    /// Length of the whole input's text in bytes. Absent in requests that an earlier version logged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", ts(type = "number", optional))]
+    pub input_bytes: Option<u64>,
+    /// SHA-256 of the whole input's text, in hexadecimal digits. Absent in requests that an earlier version logged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", ts(optional))]
+    pub input_sha256: Option<String>,
+    /// What the agent says it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", ts(optional))]
+    pub description: Option<String>,
+    /// Whether `description` was cut to the limit.
+    #[serde(default, skip_serializing_if = "is_false")]
+    #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
+    pub description_truncated: bool,
+    /// The tool use that waits for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", ts(optional))]
+    pub call_id: Option<String>,
+    /// Whether `input` was cut to the limit: `request_input` gives the whole, and only an answer with
+    /// `input_sha256` allows it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
+    pub truncated: bool,
+    /// Whether a JSON value cannot hold the input exactly, so that `input` is its text. Only an answer with
+    /// `input_sha256` allows it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
+    pub raw: bool,
+}
+
+impl PermissionRequest {
+    /// Whether an answer that allows it has to carry the hash of the whole input, since the event shows less.
+    pub fn needs_hash(&self) -> bool {
+        self.truncated || self.raw
+    }
+}
+
+/// A question of the agent to the person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
+pub struct Question {
+    /// Names the request in `respond`.
+    pub request_id: RequestId,
+    /// What is asked, one or more.
+    pub questions: Vec<QuestionItem>,
+}
+
+/// One question of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
+pub struct QuestionItem {
+    /// The question; also the key of its answer in `respond`.
+    pub question: String,
+    /// A word or two that stand for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", ts(optional))]
+    pub header: Option<String>,
+    /// Whether more than one option may be chosen.
+    #[serde(default, skip_serializing_if = "is_false")]
+    #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
+    pub multi_select: bool,
+    /// What to choose from. A free answer is always possible.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", ts(as = "Option<Vec<QuestionOption>>", optional))]
+    pub options: Vec<QuestionOption>,
+    /// Whether it may stay unanswered.
+    #[serde(default, skip_serializing_if = "is_false")]
+    #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
+    pub optional: bool,
+    /// What an answer has to be. None: any text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", ts(optional))]
+    pub format: Option<AnswerFormat>,
+}
+
+impl QuestionItem {
+    /// Whether this text is an answer to it.
+    pub fn accepts(&self, text: &str) -> bool {
+        match self.format {
+            None => !text.trim().is_empty(),
+            Some(AnswerFormat::Option) => self.options.iter().any(|option| option.label == text),
+            Some(AnswerFormat::Boolean) => matches!(text, "true" | "false"),
+            Some(AnswerFormat::Integer) => text.parse::<i64>().is_ok(),
+            Some(AnswerFormat::Number) => text.parse::<f64>().is_ok_and(f64::is_finite),
+        }
+    }
+}
+
+/// What the answer to a question has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
+pub enum AnswerFormat {
+    /// The label of one of the question's options.
+    Option,
+    /// `true` or `false`.
+    Boolean,
+    /// A whole number of 64 bits, such as `-3`.
+    Integer,
+    /// A number, such as `2.5`.
+    Number,
+}
+
+/// An option of a question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
+pub struct QuestionOption {
+    /// What is chosen.
+    pub label: String,
+    /// What choosing it means.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", ts(optional))]
+    pub description: Option<String>,
+}
+
+/// How a request was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
+pub enum Resolution {
+    /// A person allowed it.
+    Allowed,
+    /// A person denied it.
+    Denied,
+    /// A person answered the question.
+    Answered,
+    /// The agent no longer asks.
+    Withdrawn,
+    /// The turn ended first.
+    TurnEnded,
+}
