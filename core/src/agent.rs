@@ -250,6 +250,19 @@ pub enum AgentExit {
     StartFailed(TurnError),
     /// It went away: a turn that was open is interrupted.
     Gone(TurnError),
+    /// One that was taken up from an earlier gateway went away, or was dead all the while, and had not taken the prompt
+    /// that this gateway sent: another life is given that. The runtime makes this of [`Gone`](Self::Gone).
+    Unprompted(TurnError),
     /// It was told to stop and did.
     Stopped,
+}
+
+impl AgentExit {
+    /// The same of an agent that has not taken the prompt that it was sent.
+    pub fn unprompted(self) -> Self {
+        match self {
+            Self::Gone(error) => Self::Unprompted(error),
+            exit @ (Self::StartFailed(_) | Self::Unprompted(_) | Self::Stopped) => exit,
+        }
+    }
 }

@@ -194,6 +194,42 @@ fn latency_ms(world: &World) -> Option<u64> {
 }
 
 #[test]
+fn a_prompt_that_a_dead_agent_never_had_goes_to_another_one_and_one_that_it_may_have_had_does_not() {
+    let exit =
+        || AgentExit::Unprompted(TurnError { code: "agent_exited".into(), detail: "it is dead".into() });
+    // Nothing ran, and a message comes before it is found out that the agent is dead.
+    let (mut world, run) = in_a_turn();
+    world.says(run, ended(1));
+    world.keep_all();
+    let (mut next, _) = next(world);
+    next.sends("more");
+    let outputs = next.keep_all();
+    let prompt = |outputs: &[Output]| {
+        outputs.iter().find_map(|output| match output {
+            Output::Command { run, command: command @ AgentCommand::Prompt { .. } } => {
+                Some((*run, command.clone()))
+            }
+            _ => None,
+        })
+    };
+    let (told, first) = prompt(&outputs).expect("it is taken for alive");
+    assert_eq!(told, run);
+    let outputs = next.step(Input::AgentExited { chat: key(), run, exit: exit() });
+    assert!(started(&outputs).is_none(), "the journal names it first");
+    let outputs = next.keep_all();
+    let another = started(&outputs).expect("another life begins");
+    assert_eq!(prompt(&outputs), Some((another, first)), "under its number: it is told once");
+    let record = next.record();
+    assert_eq!(record.agent.as_ref().map(|agent| agent.run), Some(another));
+    assert_eq!(record.commands.len(), 1);
+    // Whoever takes up this one does not know whether it was told.
+    let (mut last, _) = self::next(next);
+    last.step(Input::AgentExited { chat: key(), run: another, exit: exit() });
+    let frames: Vec<_> = last.appends.iter().flat_map(|append| &append.events).collect();
+    assert!(frames.iter().any(|event| event.frame.as_str().contains("interrupted")), "{frames:?}");
+}
+
+#[test]
 fn a_turn_has_taken_from_its_acceptance_on_over_restarts() {
     // The first gateway lived 100 ms of it, this one 1,000.
     for (clock_went_ms, expected) in [(60_000, 61_000), (100, 1_100), (0, 1_000), (-3_600_000, 1_000)] {

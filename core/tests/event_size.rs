@@ -119,6 +119,8 @@ fn whatever_an_agent_says_comes_in_events_of_bounded_size() {
                 header: None,
                 multi_select: false,
                 options: Vec::new(),
+                optional: false,
+                format: None,
             }],
         };
         let cases = [

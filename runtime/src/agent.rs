@@ -2,6 +2,11 @@
 //!
 //! An agent written in Rust and a subprocess behind `switchboard-agent-bridge` implement the same trait.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use switchboard_core::{
@@ -122,11 +127,17 @@ pub struct Orders {
     commands: mpsc::Receiver<AgentCommand>,
     ending: watch::Receiver<Ending>,
     heard: Ending,
+    /// The number of the last command that was taken.
+    taken: Arc<AtomicU64>,
 }
 
 impl Orders {
-    pub(crate) fn new(commands: mpsc::Receiver<AgentCommand>, ending: watch::Receiver<Ending>) -> Self {
-        Self { commands, ending, heard: Ending::None }
+    pub(crate) fn new(
+        commands: mpsc::Receiver<AgentCommand>,
+        ending: watch::Receiver<Ending>,
+        taken: Arc<AtomicU64>,
+    ) -> Self {
+        Self { commands, ending, heard: Ending::None, taken }
     }
 
     /// The next order. After [`Order::Stop`] only [`Order::Kill`] follows, once. After the gateway has gone it is
@@ -138,7 +149,10 @@ impl Orders {
         let ending = tokio::select! {
             biased;
             ending = self.ending.wait_for(|ending| *ending > heard) => ending.map_or(Ending::Stop, |ending| *ending),
-            Some(command) = self.commands.recv(), if heard == Ending::None => return Order::Command(command),
+            Some(command) = self.commands.recv(), if heard == Ending::None => {
+                self.taken.fetch_max(command.id().0, Ordering::Release);
+                return Order::Command(command);
+            }
         };
         self.heard = ending;
         if ending == Ending::Kill { Order::Kill } else { Order::Stop }
@@ -192,7 +206,7 @@ mod tests {
     async fn no_number_of_commands_keeps_out_the_order_to_end() {
         let (commands, commands_end) = mpsc::channel(1);
         let (ending, ending_end) = watch::channel(Ending::None);
-        let mut orders = Orders::new(commands_end, ending_end);
+        let mut orders = Orders::new(commands_end, ending_end, Arc::default());
         let cancel = || AgentCommand::Cancel { id: CommandId(1), turn_id: TurnId::parse("t").unwrap() };
         commands.try_send(cancel()).unwrap();
         assert_eq!(orders.next().await, Order::Command(cancel()));

@@ -3,7 +3,10 @@
 
 use std::{
     future::pending,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -99,6 +102,11 @@ pub(crate) struct Link {
     ending: watch::Sender<Ending>,
     held: watch::Sender<bool>,
     kept: watch::Sender<u64>,
+    /// Taken up from an earlier gateway.
+    adopted: bool,
+    /// The number of the last prompt that was sent, and of the last command that the agent took.
+    prompt: u64,
+    taken: Arc<AtomicU64>,
 }
 
 /// The only clock there is. Its ticks stand still while this process does (stopped, or on a machine that was): what
@@ -298,7 +306,10 @@ impl<J: Journal> Engine<J> {
     }
 
     fn command(&mut self, run: AgentRun, command: AgentCommand) {
-        let Some(link) = self.agents.get(&run) else { return };
+        let Some(link) = self.agents.get_mut(&run) else { return };
+        if let AgentCommand::Prompt { id, .. } = &command {
+            link.prompt = id.0;
+        }
         if link.commands.try_send(command).is_err() && !link.commands.is_closed() {
             tracing::warn!(run = run.0, "an agent does not take its orders, and is ended");
             self.end(run, Ending::Kill);
@@ -316,9 +327,11 @@ impl<J: Journal> Engine<J> {
         let (ending, ending_end) = watch::channel(Ending::None);
         let (held, held_end) = watch::channel(false);
         let (kept, kept_end) = watch::channel(0);
-        self.agents.insert(run, Link { commands, ending, held, kept });
+        let taken = Arc::<AtomicU64>::default();
+        let orders = Orders::new(commands_end, ending_end.clone(), Arc::clone(&taken));
+        self.agents
+            .insert(run, Link { commands, ending, held, kept, adopted: resume.is_some(), prompt: 0, taken });
         let inbox = self.agents_inbox.clone();
-        let orders = Orders::new(commands_end, ending_end.clone());
         let ends = LinkEnds { orders, held: held_end, kept: kept_end };
         let seat = Seat::new(chat.clone(), run, session, resume, inbox.clone(), ends);
         let agent = Arc::clone(&self.agent);
@@ -338,7 +351,10 @@ impl<J: Journal> Engine<J> {
                 self.handle(Input::AgentRecords { chat, run, records });
             }
             FromAgent::Exited { chat, run, exit } => {
-                self.agents.remove(&run);
+                let link = self.agents.remove(&run);
+                // It may have been dead before it was taken up, and that is found out no sooner than a prompt comes.
+                let untaken = |link: Link| link.adopted && link.prompt > link.taken.load(Ordering::Acquire);
+                let exit = if link.is_some_and(untaken) { exit.unprompted() } else { exit };
                 self.handle(Input::AgentExited { chat, run, exit });
             }
         }

@@ -235,7 +235,7 @@ impl Chat {
     }
 
     /// The agent asks the person something.
-    pub(super) fn question_asked(&mut self, cx: &Context, draft: &mut Draft, mut question: Question) {
+    pub(super) fn question_asked(&mut self, draft: &mut Draft, mut question: Question) {
         if self.asks_again(draft, &question.request_id) {
             return;
         }

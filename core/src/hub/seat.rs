@@ -177,6 +177,7 @@ impl Chat {
             }
             if let Some(active) = &mut self.active {
                 active.prompted = true;
+                active.prompt = Some(command.id());
                 active.progress(cx.now.ticks_ms);
             }
             self.rearm(cx);
@@ -270,6 +271,9 @@ impl Chat {
         if mine != run || cx.leaving {
             return;
         }
+        if matches!(exit, AgentExit::Unprompted(_)) {
+            self.take_prompt_back();
+        }
         let unprompted = self.active.as_ref().is_some_and(|active| !active.prompted);
         if unprompted && matches!(self.seat, Seat::Alive { .. }) {
             // It went before it was told of the turn: another one will be.
@@ -291,7 +295,7 @@ impl Chat {
             let (outcome, error) = match exit {
                 _ if cancelling => (Outcome::Cancelled, None),
                 AgentExit::StartFailed(error) => (Outcome::Failed, Some(error)),
-                AgentExit::Gone(error) => (Outcome::Interrupted, Some(error)),
+                AgentExit::Gone(error) | AgentExit::Unprompted(error) => (Outcome::Interrupted, Some(error)),
                 AgentExit::Stopped => (Outcome::Interrupted, Some(agent_stopped())),
             };
             self.end_turn(cx, outcome, error);
@@ -303,6 +307,19 @@ impl Chat {
             self.stand_in_line(cx);
         }
         self.go_on_deleting(cx);
+    }
+
+    /// The agent that is gone has never had the prompt that this gateway sent it.
+    fn take_prompt_back(&mut self) {
+        let Some(turn) = self.turns.front() else { return };
+        let Some(active) = self.active.as_mut().filter(|active| active.cancel_by_ms.is_none()) else {
+            return;
+        };
+        if let Some(id) = active.prompt.take() {
+            let (turn_id, text) = (turn.id.clone(), turn.text().into());
+            active.prompted = false;
+            active.untold = Some(AgentCommand::Prompt { id, turn_id, text });
+        }
     }
 
     /// Whether records of this life count.

@@ -31,7 +31,7 @@ use super::{
     view::View,
 };
 use crate::{
-    agent::{AgentCommand, StreamId},
+    agent::{AgentCommand, CommandId, StreamId},
     ids::TurnId,
     journal::{Change, ChatRecord, OpenWork},
     time::Moment,
@@ -57,10 +57,12 @@ pub(super) struct Turn {
 }
 
 /// The turn that the agent works on; it is the first of the chat's turns.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Active {
     /// The prompt was sent.
     pub(super) prompted: bool,
+    /// The prompt that this gateway sent.
+    pub(super) prompt: Option<CommandId>,
     /// The prompt that waits until the journal names the agent.
     pub(super) untold: Option<AgentCommand>,
     /// When the agent last did something, or a person last answered it.
@@ -122,17 +124,7 @@ impl Turn {
 
 impl Active {
     fn new(now_ms: u64) -> Self {
-        Self {
-            prompted: false,
-            untold: None,
-            progress_at_ms: now_ms,
-            stalled: false,
-            cancel_by_ms: None,
-            cancel_reason: None,
-            streams: BTreeMap::new(),
-            tools: Vec::new(),
-            work_changed: false,
-        }
+        Self { progress_at_ms: now_ms, ..Self::default() }
     }
 
     /// What is open, if the journal is to be told.

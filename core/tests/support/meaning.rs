@@ -118,6 +118,7 @@ pub fn agent_exit(how: &str) -> Result<AgentExit, String> {
     let error = |code: &str| TurnError { code: code.into(), detail: "it went away".into() };
     Ok(match how {
         "gone" => AgentExit::Gone(error("agent_exited")),
+        "unprompted" => AgentExit::Unprompted(error("agent_exited")),
         "stopped" => AgentExit::Stopped,
         "failed" => AgentExit::StartFailed(error("agent_start_failed")),
         _ => return Err("exit how?".to_owned()),

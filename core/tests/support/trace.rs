@@ -9,7 +9,7 @@
 //! a gone                            it goes
 //! a full, a drain, a stalled        its outbox takes nothing, takes again, took nothing for too long
 //! agent CHAT> EVENT [| EVENT]...    its agent says something, all of it at once
-//! agent CHAT> exit gone|stopped|failed
+//! agent CHAT> exit gone|unprompted|stopped|failed
 //! tick MS                           time passes
 //! journal hold|release|refuse N|lose N|fail N|trim CHAT SEQ|damage CHAT
 //! degraded [WHY]                   nothing can be kept at the moment, or it can again

@@ -24,6 +24,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_gateway_that_is_killed_in_mid_answer_shows_all_of_it_once", gateway_in_mid_answer),
         trial("an_agent_that_is_killed_ends_its_turn_within_two_seconds", || one_dies(Role::Agent)),
         trial("a_host_that_is_killed_ends_its_turn_within_two_seconds", || one_dies(Role::Host)),
+        trial("the_first_message_after_everything_was_killed_at_once_is_answered", || {
+            everything_is_killed("")
+        }),
+        trial("a_message_after_everything_was_killed_in_a_turn_is_answered", || {
+            everything_is_killed(" wait=1")
+        }),
         trial("an_agent_that_dies_without_a_gateway_ends_its_turn_at_the_next_start", dies_without_gateway),
         trial("a_prompt_outlives_a_killed_gateway_and_is_answered_once", || prompt_outlives(Signal::KILL)),
         trial("a_prompt_outlives_a_restart_and_is_answered_once", || prompt_outlives(Signal::TERM)),
@@ -166,6 +172,51 @@ fn one_dies(victim: Role) {
     assert_eq!(session("t1").1, "new");
     assert_eq!(session("t3"), (session("t1").0, "resumed".into()));
     story.end(gateway, Agents::AllShown);
+}
+
+/// As where memory has run out, or a container is stopped. The next message comes before it is looked whether the agent
+/// lives.
+fn everything_is_killed(last: &str) {
+    let (mut story, mut gateway) = Story::begin("");
+    let first = format!("words=5{last}");
+    story.say("c", "t1", &first);
+    if last.is_empty() {
+        story.until_end("c", "t1");
+    } else {
+        eventually("the agent waits", || story.truth("t1").contains("waits"));
+        story.until_word(":4 ");
+    }
+    for _ in 0..3 {
+        // Stopped first, so that nobody sees another one go.
+        let others: Vec<i32> = story
+            .site
+            .processes()
+            .into_iter()
+            .map(|(pid, _)| pid)
+            .filter(|pid| *pid != gateway.pid())
+            .collect();
+        assert!(others.len() >= 2, "a host and its agent");
+        others.iter().for_each(|pid| signal(*pid, Signal::STOP));
+        gateway.kill();
+        others.iter().for_each(|pid| signal(*pid, Signal::KILL));
+        story.client.until_closed();
+        gateway = story.site.start();
+        story.client.come_back(&story.site, Over::Unix);
+        let turn = format!("after-{}", gateway.pid());
+        story.say("c", &turn, "words=5");
+        story.until_end("c", &turn);
+        assert_eq!(story.end_of("c", &turn), ("completed".into(), None));
+        assert_eq!(
+            story.truth(&turn).matches("prompt ").count(),
+            1,
+            "it is told once: {}",
+            story.truth(&turn)
+        );
+    }
+    if !last.is_empty() {
+        assert_eq!(story.end_of("c", "t1"), ("interrupted".into(), Some("agent_exited".into())));
+    }
+    story.end(gateway, Agents::BeginningShown);
 }
 
 fn dies_without_gateway() {
