@@ -75,6 +75,11 @@ scene("an agent that repeats its ids asks anew, and its second prompt can be ans
   await toEnd(dock);
 }, 2);
 
+scene("a second input under an open id is refused with a notice, and the first is what is granted", "twice", async ({ turn, dock }) => {
+  await turn.locator(".notice[data-code=request_refused]").waitFor();
+  assert.equal(await dock.locator("pre").innerText(), "ls");
+});
+
 test("a request dies with its agent, and cannot be answered any more", { timeout: 120_000, skip }, async () => {
   const someone = await person(world);
   try {
