@@ -1,8 +1,8 @@
 import { useState } from "preact/hooks";
-import type { Answer, Question } from "../client/index.ts";
+import type { Answer, Question, QuestionItem } from "../client/index.ts";
 import { SeenBox } from "./consent/seen-box.tsx";
 import { Revealed } from "./revealed.tsx";
-import { answersTo, NOTHING, optionsOf, placeholder, takesOwn, wrong, type AskedItem, type Given } from "./text/answers.ts";
+import { answersTo, NOTHING, optionsOf, placeholder, takesOwn, wrong, type Given } from "./text/answers.ts";
 import { reveal } from "./text/reveal.ts";
 
 interface QuestionsProps {
@@ -19,7 +19,7 @@ type Draft = Readonly<Record<number, Given>>;
 
 export function Questions({ question, disabled, seen, onSeen, onAnswer }: QuestionsProps) {
   const [draft, setDraft] = useState<Draft>({});
-  const questions: readonly AskedItem[] = question.questions;
+  const { questions } = question;
   const answers = answersTo(questions, draft);
   const send = (event: Event) => {
     event.preventDefault();
@@ -41,14 +41,14 @@ export function Questions({ question, disabled, seen, onSeen, onAnswer }: Questi
   );
 }
 
-function size(item: AskedItem): number {
+function size(item: QuestionItem): number {
   const { question, header = "" } = item;
   return optionsOf(item).reduce((sum, { label, description = "" }) => sum + label.length + description.length, question.length + header.length);
 }
 
 interface ChoiceProps {
   name: string;
-  item: AskedItem;
+  item: QuestionItem;
   draft: Given;
   onChange: (draft: Given) => void;
 }

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { answersTo, optionsOf, placeholder, takesOwn, wrong, type AskedItem } from "../../src/page/text/answers.ts";
+import type { QuestionItem } from "../../src/client/index.ts";
+import { answersTo, optionsOf, placeholder, takesOwn, wrong } from "../../src/page/text/answers.ts";
 
 const own = (text: string, ...chosen: string[]) => ({ chosen, own: text });
 
 test("every question needs an answer, but for those that may be left out", () => {
-  const items: AskedItem[] = [{ question: "a" }, { question: "b", optional: true }, { question: "__proto__", optional: true }];
+  const items: QuestionItem[] = [{ question: "a" }, { question: "b", optional: true }, { question: "__proto__", optional: true }];
   assert.equal(answersTo(items, {}), undefined);
   assert.equal(answersTo(items, { 0: own("  "), 1: own("x") }), undefined);
   assert.deepEqual(answersTo(items, { 0: own(" x ") }), { a: ["x"] });
@@ -15,7 +16,7 @@ test("every question needs an answer, but for those that may be left out", () =>
 });
 
 test("yes or no is chosen of two, and closed questions take no words", () => {
-  const either: AskedItem = { question: "a", format: "boolean" };
+  const either: QuestionItem = { question: "a", format: "boolean" };
   assert.deepEqual(optionsOf(either).map(({ label }) => label), ["true", "false"]);
   assert.deepEqual(optionsOf({ ...either, options: [{ label: "true" }] }).length, 1, "the gateway's own, if it has them");
   assert.ok(!takesOwn(either) && !takesOwn({ question: "a", format: "option" }) && takesOwn({ question: "a" }) && takesOwn({ question: "a", format: "integer" }));
@@ -29,7 +30,7 @@ test("numbers are numbers", () => {
     number: [["0", "2.5", "-1e3", "1E-7"], ["x", "Infinity", "NaN", "1,5", "1e999", "0x1", ""]],
   } as const;
   for (const [format, [right, bad]] of Object.entries(cases)) {
-    const item: AskedItem = { question: "a", format: format as "integer" };
+    const item: QuestionItem = { question: "a", format: format as "integer" };
     for (const text of right) {
       assert.equal(wrong(item, text), undefined, text);
       assert.deepEqual(answersTo([item], { 0: own(text) }), { a: [text] });

@@ -1,13 +1,6 @@
 /** What answers a question: chosen of its options, or written, in the format that it asks for. */
 import type { QuestionItem, QuestionOption } from "../../client/index.ts";
 
-/** A question, with the fields that older gateways do not send. */
-export type AskedItem = QuestionItem & {
-  /** It may stay unanswered. */
-  readonly optional?: boolean;
-  readonly format?: "option" | "boolean" | "integer" | "number";
-};
-
 /** What was chosen and written. */
 export interface Given {
   readonly chosen: readonly string[];
@@ -18,23 +11,23 @@ export const NOTHING: Given = { chosen: [], own: "" };
 const EITHER: readonly QuestionOption[] = [{ label: "true" }, { label: "false" }];
 const LARGEST = 2n ** 63n;
 
-export function optionsOf({ options = [], format }: AskedItem): readonly QuestionOption[] {
+export function optionsOf({ options = [], format }: QuestionItem): readonly QuestionOption[] {
   return format === "boolean" && options.length === 0 ? EITHER : options;
 }
 
 /** Whether an answer of one's own is possible. */
-export function takesOwn({ format }: AskedItem): boolean {
+export function takesOwn({ format }: QuestionItem): boolean {
   return format !== "option" && format !== "boolean";
 }
 
-export function placeholder(item: AskedItem): string {
+export function placeholder(item: QuestionItem): string {
   if (item.format === "integer") return "A whole number, such as 3";
   if (item.format === "number") return "A number, such as 2.5";
   return optionsOf(item).length > 0 ? "Or write your own answer" : "Your answer";
 }
 
 /** Why what was written cannot be an answer; undefined where it can, or where nothing was. */
-export function wrong({ format }: AskedItem, own: string): string | undefined {
+export function wrong({ format }: QuestionItem, own: string): string | undefined {
   const text = own.trim();
   if (text === "") return undefined;
   if (format === "integer" && !(/^-?\d{1,19}$/.test(text) && BigInt(text) < LARGEST && BigInt(text) >= -LARGEST)) return "This takes a whole number, such as 3.";
@@ -43,7 +36,7 @@ export function wrong({ format }: AskedItem, own: string): string | undefined {
 }
 
 /** The answers to all, without those that were left out; undefined while one is missing or cannot be taken. */
-export function answersTo(items: readonly AskedItem[], given: Readonly<Record<number, Given>>): Record<string, string[]> | undefined {
+export function answersTo(items: readonly QuestionItem[], given: Readonly<Record<number, Given>>): Record<string, string[]> | undefined {
   const answers: [string, string[]][] = [];
   for (const [index, item] of items.entries()) {
     const { chosen, own } = given[index] ?? NOTHING;
