@@ -19,6 +19,12 @@ export const ASKED = {
   named: { input: command("ls"), tool: "Bash\u202e\u200b\u001b[2J\u0430" },
 };
 
+/** A form of a tool server, all of whose fields but one may be left out. */
+export const FORM = {
+  subtype: "elicitation", mcp_server_name: "tracker", message: "Delete ticket 12?", mode: "form",
+  requested_schema: { type: "object", required: ["confirm"], properties: { confirm: { type: "boolean" }, copies: { type: "integer" }, why: { type: "string" } } },
+};
+
 function play() {
   const say = (line) => process.stdout.write(`${typeof line === "string" ? line : JSON.stringify(line)}\n`);
   const end = (text) => {
@@ -33,6 +39,7 @@ function play() {
     if (type === "control_response" && open) {
       const { input } = open;
       open = undefined;
+      if (input === undefined) return end(JSON.stringify(response.response));
       const granted = response.response?.behavior === "allow";
       return end(!granted ? "denied" : line.includes(`"updatedInput":${input}`) ? "granted as asked" : "granted something else");
     }
@@ -41,6 +48,10 @@ function play() {
     const found = ASKED[text.replace(/^ask /, "")];
     asked += 1;
     say({ type: "system", subtype: "init", session_id: SESSION, model: "m" });
+    if (text === "ask form") {
+      open = {};
+      return say({ type: "control_request", request_id: "r-1", request: FORM });
+    }
     if (!found) return end(text);
     open = found;
     const { input, tool = "Bash", description } = found;

@@ -80,6 +80,32 @@ scene("a second input under an open id is refused with a notice, and the first i
   assert.equal(await dock.locator("pre").innerText(), "ls");
 });
 
+test("a form of a tool server is answered in its formats, without what was left out", { timeout: 120_000, skip }, async () => {
+  const someone = await person(world);
+  try {
+    await acting(someone, async () => {
+      const page = await someone.open();
+      const turn = await say(page, "ask form");
+      const dock = page.locator(".dock");
+      await dock.getByText("Delete ticket 12?").first().waitFor();
+      assert.equal(await dock.getByText("(optional)").count(), 2);
+      const send = page.getByRole("button", { name: "Answer", exact: true });
+      await dock.getByLabel("true").check();
+      await dock.getByPlaceholder("A whole number").fill("many");
+      await dock.locator(".dock-input").press("End");
+      await dock.getByRole("button", { name: "Rather not say" }).and(page.locator(":enabled")).waitFor();
+      assert.ok(await send.isDisabled());
+      await dock.getByPlaceholder("A whole number").fill("3");
+      await page.locator(".dock button.primary:enabled").waitFor();
+      await send.click();
+      await ended(turn);
+      assert.deepEqual(JSON.parse(await answer(turn)), { action: "accept", content: { confirm: true, copies: 3 } });
+    });
+  } finally {
+    await someone.context.close();
+  }
+});
+
 test("a request dies with its agent, and cannot be answered any more", { timeout: 120_000, skip }, async () => {
   const someone = await person(world);
   try {
