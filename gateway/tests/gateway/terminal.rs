@@ -245,6 +245,16 @@ impl Terminal {
         }
     }
 
+    /// Answers a prompt that is on the screen, again where the program has not noted yet that it is, and waits for what
+    /// the answer leads to.
+    pub(crate) fn answer(&mut self, prompt: &str, line: &str, outcome: &str) {
+        self.write(line);
+        while !self.shows_either(outcome, "Nothing was answered.") {
+            self.wait_for(prompt);
+            self.write(line);
+        }
+    }
+
     pub(crate) fn write(&mut self, line: &str) {
         writeln!(self.keyboard, "{line}").unwrap();
     }
@@ -287,20 +297,17 @@ fn a_person_gives_leave_stops_a_turn_and_goes() {
     terminal.write("permission touch x");
     terminal.wait_for("touch x");
     terminal.wait_for("Allow it this once?");
-    terminal.write("y");
-    terminal.wait_for("[allowed]");
+    terminal.answer("Allow it this once?", "y", "[allowed]");
     terminal.wait_for("\n> ");
     terminal.write("permission touch y");
     terminal.wait_for("Allow it this once?");
-    terminal.write("not today");
-    terminal.wait_for("[denied]");
+    terminal.answer("Allow it this once?", "not today", "[denied]");
     terminal.wait_for("\n> ");
     terminal.write("question");
-    for _ in 0..2 {
-        terminal.wait_for("or an answer of your own: ");
-        terminal.write("1");
-    }
-    terminal.wait_for("[answered]");
+    let choice = "or an answer of your own: ";
+    terminal.wait_for(choice);
+    terminal.answer(choice, "1", choice);
+    terminal.answer(choice, "1", "[answered]");
     terminal.wait_for("\n> ");
     terminal.write("slow 1000");
     // The echo of what was written, and then the first words.
@@ -338,15 +345,14 @@ fn nothing_is_allowed_that_was_not_shown() {
     terminal.write(&format!("permission echo \u{202e}p\u{430}y{hidden}"));
     terminal.wait_for("command: ");
     terminal.wait_for("<U+202E>p<U+0430>y");
-    terminal.wait_for("are hidden; s shows them");
-    terminal.write("y");
-    terminal.wait_for("Not yet: ");
-    terminal.wait_for("are hidden; s shows them");
-    terminal.write("s");
+    let more = "are hidden; s shows them";
+    terminal.wait_for(more);
+    terminal.answer(more, "y", "Not yet: ");
+    terminal.wait_for(more);
     // In inverse video, which no text of an agent can have.
-    terminal.wait_for("\u{1b}[7m ? \u{1b}[0m Allow it this once?");
-    terminal.write("y");
-    terminal.wait_for("[allowed]");
+    let ask = "\u{1b}[7m ? \u{1b}[0m Allow it this once?";
+    terminal.answer(more, "s", ask);
+    terminal.answer(ask, "y", "[allowed]");
 }
 
 #[test]

@@ -52,9 +52,9 @@ fn asked(tool: &str, input: &str, rest: &str) -> (Gateway, Terminal) {
 }
 
 fn allow_and_check(gateway: &Gateway, terminal: &mut Terminal, input: &str) {
-    terminal.wait_for("\u{1b}[7m ? \u{1b}[0m Allow it this once?");
-    terminal.write("y");
-    terminal.wait_for("[allowed]");
+    let ask = "\u{1b}[7m ? \u{1b}[0m Allow it this once?";
+    terminal.wait_for(ask);
+    terminal.answer(ask, "y", "[allowed]");
     terminal.wait_for("\n> ");
     let answers = std::fs::read_to_string(gateway.path("work/answers")).unwrap();
     let granted = format!("\"updatedInput\":{input}");
@@ -93,12 +93,11 @@ fn a_long_input_cannot_be_allowed_before_its_last_page() {
     let input = json!({"command": format!("{}\nrm -rf ~", lines.join("\n"))}).to_string();
     assert!(input.len() > 300_000);
     let (gateway, mut terminal) = asked("Bash", &input, "");
-    terminal.wait_for("are hidden; s shows them");
-    terminal.write("y");
-    terminal.wait_for("Not yet: ");
-    terminal.wait_for("are hidden; s shows them");
-    terminal.write("n");
-    terminal.wait_for("[denied]");
+    let more = "are hidden; s shows them";
+    terminal.wait_for(more);
+    terminal.answer(more, "y", "Not yet: ");
+    terminal.wait_for(more);
+    terminal.answer(more, "n", "[denied]");
     terminal.wait_for("\n> ");
     let answers = std::fs::read_to_string(gateway.path("work/answers")).unwrap();
     assert!(answers.contains("\"deny\"") && !answers.contains("updatedInput"), "{answers}");
@@ -127,7 +126,6 @@ fn nothing_of_a_name_or_a_description_is_hidden_and_a_long_one_is_paged() {
         assert!(std::time::Instant::now() < deadline, "the last page is never reached");
         terminal.write("s");
     }
-    terminal.write("y");
-    terminal.wait_for("[allowed]");
+    terminal.answer("Allow it this once?", "y", "[allowed]");
     drop(gateway);
 }
