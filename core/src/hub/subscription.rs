@@ -479,7 +479,13 @@ impl Chat {
     /// Takes leave of a reader that cannot be given what comes next.
     pub(super) fn drop_reader(&mut self, cx: &mut Context, conn: ConnId, refusal: &Refusal) {
         self.unsubscribe(cx, conn);
-        cx.refuse(conn, refusal.clone().chat(&self.key.chat));
+        // A client has to know that it is not attached any more, and not only that something was not read.
+        let again = "the log cannot be read at the moment; attach again shortly";
+        let refusal = match refusal.is_retryable() {
+            true => Refusal::new(ErrorCode::Unavailable, again),
+            false => refusal.clone(),
+        };
+        cx.refuse(conn, refusal.chat(&self.key.chat));
     }
 
     /// Whether every reader that takes part is more than half a ring behind.
