@@ -12,6 +12,7 @@ use bytes::Bytes;
 use switchboard_core::{
     agent::{AgentCommand, AgentExit, AgentRecords, AgentRun},
     ids::{ChatKey, TurnId},
+    wire::AgentState,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -20,6 +21,11 @@ use tokio::sync::{mpsc, watch};
 pub trait Agent: Send + Sync + 'static {
     /// A name for logs and start-up text.
     fn name(&self) -> &str;
+
+    /// What clients are to know of it; `None`: nothing.
+    fn describe(&self) -> Option<AgentState> {
+        None
+    }
 
     /// Serves one chat from start to stop, and returns how that life ended.
     ///

@@ -67,7 +67,7 @@ impl Gateway {
         let answers = Answers::new(answers);
         let (journal_failed, health) = (answers.failed(), answers.health());
         let engine = Engine {
-            hub: Hub::new(limits.clone(), seed, clock.now()),
+            hub: Hub::new(limits.clone(), seed, clock.now()).with_agent(agent.describe()),
             journal: journal.open(answers),
             agent,
             agents_inbox,

@@ -272,10 +272,10 @@ async fn tell(
 /// `ready` with the stream's name, and with the limits that a stream has.
 fn named(ready: &Frame, name: &str, options: &Options) -> Frame {
     match serde_json::from_slice(ready.bytes()) {
-        Ok(ControlEvent::Ready { chat_id, client_id, protocol, mut limits, .. }) => {
+        Ok(ControlEvent::Ready { chat_id, client_id, protocol, mut limits, agent, .. }) => {
             limits.chats_per_connection = limits.chats_per_connection.min(options.chats as u64);
             let stream = Some(name.to_owned());
-            encode_control(&ControlEvent::Ready { chat_id, client_id, protocol, limits, stream })
+            encode_control(&ControlEvent::Ready { chat_id, client_id, protocol, limits, agent, stream })
         }
         Ok(_) | Err(_) => ready.clone(),
     }

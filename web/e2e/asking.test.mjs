@@ -28,6 +28,8 @@ function scene(name, asked, act, turns = 0) {
     try {
       await acting(someone, async () => {
         const page = await someone.open();
+        // The gateway says what it runs, and what that is kept from.
+        assert.match(await page.locator(".agent-sign").innerText(), /^node\b.*sandbox: (off|shield)$/s);
         const turn = await say(page, `ask ${asked}`);
         const dock = page.locator(".dock");
         await dock.waitFor();

@@ -26,7 +26,7 @@ use async_trait::async_trait;
 use switchboard_core::{
     agent::{AgentExit, AgentRun},
     ids::ChatKey,
-    wire::TurnError,
+    wire::{AgentState, TurnError},
 };
 use switchboard_runtime::{Agent, Order, Seat};
 use tokio::time::Instant;
@@ -65,6 +65,22 @@ impl ProcessConfig {
     /// What it is kept from.
     pub fn sandbox_level(&self) -> SandboxLevel {
         self.sandbox.as_ref().map_or(SandboxLevel::Off, Sandbox::level)
+    }
+
+    /// What clients are to know of it. Of the workspace's path, nothing outside the home directory is in it.
+    pub(crate) fn describe(&self) -> AgentState {
+        let below_home = std::env::home_dir().and_then(|home| self.workspace.strip_prefix(home).ok());
+        let workspace = match below_home {
+            Some(path) if path.as_os_str().is_empty() => Some("~".to_owned()),
+            Some(path) => Some(format!("~/{}", path.display())),
+            None => self.workspace.file_name().map(|name| name.to_string_lossy().into_owned()),
+        };
+        AgentState {
+            agent: self.name.clone(),
+            dialect: Some(self.dialect.name().to_owned()),
+            workspace,
+            sandbox: Some(self.sandbox_level().name().to_owned()),
+        }
     }
 }
 
@@ -153,6 +169,10 @@ impl ProcessAgent {
 impl Agent for ProcessAgent {
     fn name(&self) -> &str {
         &self.config.name
+    }
+
+    fn describe(&self) -> Option<AgentState> {
+        Some(self.config.describe())
     }
 
     async fn run(&self, seat: Seat) -> AgentExit {

@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use switchboard_core::{
     agent::{AgentExit, AgentRun},
     ids::ChatKey,
+    wire::AgentState,
 };
 use switchboard_runtime::{Agent, Resume, Seat};
 use tokio::sync::watch;
@@ -134,6 +135,10 @@ fn forget_later(place: Place, linger: Duration) {
 impl Agent for HostAgent {
     fn name(&self) -> &str {
         &self.agent.config().name
+    }
+
+    fn describe(&self) -> Option<AgentState> {
+        Some(self.agent.config().describe())
     }
 
     async fn run(&self, seat: Seat) -> AgentExit {

@@ -100,6 +100,7 @@ impl Hub {
             client_id,
             protocol: PROTOCOL.to_string(),
             limits,
+            agent: cx.agent.clone(),
             stream: None,
         };
         cx.deliver(id, &ready);

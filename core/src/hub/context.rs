@@ -27,7 +27,7 @@ use crate::{
     journal::{AppendId, Ask, AskId, Query},
     limits::Limits,
     time::Moment,
-    wire::{ControlEvent, ErrorCode, ErrorEvent, Frame, encode_control},
+    wire::{AgentState, ControlEvent, ErrorCode, ErrorEvent, Frame, encode_control},
 };
 
 /// The close code of a stopping gateway: its last events, such as how turns ended, still go out.
@@ -40,6 +40,8 @@ const PAGES: usize = 64;
 
 pub(super) struct Context {
     pub(super) limits: Limits,
+    /// What every `ready` says of the agents.
+    pub(super) agent: Option<AgentState>,
     pub(super) now: Moment,
     rng: ChaCha12Rng,
     outputs: VecDeque<Output>,
@@ -106,6 +108,7 @@ impl Context {
     pub(super) fn new(limits: Limits, seed: [u8; 32], now: Moment) -> Self {
         Self {
             limits,
+            agent: None,
             now,
             rng: ChaCha12Rng::from_seed(seed),
             outputs: VecDeque::new(),

@@ -40,6 +40,7 @@ use crate::{
     journal::{AskId, Found, JournalAnswer},
     limits::Limits,
     time::Moment,
+    wire::AgentState,
 };
 
 /// The state machine behind a gateway: connections, chats, turns, and who has seen what.
@@ -97,6 +98,13 @@ impl Hub {
             hang_up_at_ms: None,
             finished: false,
         }
+    }
+
+    /// Says in every `ready` what the agents are.
+    #[must_use]
+    pub fn with_agent(mut self, agent: Option<AgentState>) -> Self {
+        self.cx.agent = agent;
+        self
     }
 
     /// Takes in one thing that happened. Never fails: a peer's mistake becomes an output.

@@ -32,6 +32,10 @@ pub enum ControlEvent {
         protocol: String,
         /// What the client must keep to.
         limits: WireLimits,
+        /// What the agents of the chats are, where whoever runs the gateway says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "schema", ts(optional))]
+        agent: Option<AgentState>,
         /// Over SSE: the stream's secret name, which each POST quotes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
@@ -448,4 +452,24 @@ fn raw_events<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Box<RawV
         .into_iter()
         .map(|event| RawValue::from_string(event.to_string()).map_err(de::Error::custom))
         .collect()
+}
+
+/// What an agent is, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
+pub struct AgentState {
+    /// Its name; `demo` is the demo.
+    pub agent: String,
+    /// What it speaks, such as `claude`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", ts(optional))]
+    pub dialect: Option<String>,
+    /// Where it works, as people call it: `~/src/x`, or the folder's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", ts(optional))]
+    pub workspace: Option<String>,
+    /// What it is kept from: `shield`, `workspace` or `off`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", ts(optional))]
+    pub sandbox: Option<String>,
 }

@@ -13,8 +13,8 @@ mod unserved;
 
 pub use client::{Answer, ClientEnvelope, Message};
 pub use control::{
-    ChatState, ChatSummary, ControlEvent, ErrorCode, ErrorEvent, MessageAccepted, RunStatus, RunningTurn,
-    UpdateScope, WireLimits,
+    AgentState, ChatState, ChatSummary, ControlEvent, ErrorCode, ErrorEvent, MessageAccepted, RunStatus,
+    RunningTurn, UpdateScope, WireLimits,
 };
 pub use decode::{DecodeError, decode, decode_binary};
 pub use event::{

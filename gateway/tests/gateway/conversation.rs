@@ -34,6 +34,17 @@ fn a_client_of_the_older_vocabulary_has_its_conversation() {
 }
 
 #[test]
+fn a_client_gets_to_know_which_agent_it_talks_to_where_it_works_and_what_it_is_kept_from() {
+    let gateway = Gateway::start_with(|command| {
+        command.args(["--agent", "demo", "--sandbox", "off"]);
+    });
+    let ready = gateway.websocket().next().unwrap();
+    let folder = gateway.path("work").file_name().unwrap().to_str().unwrap().to_owned();
+    let expected = json!({"agent": "demo", "dialect": "claude", "workspace": folder, "sandbox": "off"});
+    assert_eq!(ready["agent"], expected);
+}
+
+#[test]
 fn a_bare_line_is_a_message_for_the_default_chat() {
     let gateway = Gateway::start(&[]);
     let mut client = gateway.websocket();

@@ -1,26 +1,16 @@
 /** Which agent a chat talks to, as the gateway tells it. */
-import type { ChatId } from "./wire.ts";
-
-export interface AgentState {
-  /** `demo` is the demo. */
-  readonly agent: string;
-  readonly dialect?: string;
-  /** For people: `~/src/x`, or a name. */
-  readonly workspace?: string;
-  readonly sandbox?: string;
-  readonly model?: string;
-}
+import type { AgentState, ChatId } from "./wire.ts";
 
 /** The agent in an event's part that may have one; undefined where it has none or something else. */
 export function agentIn(part: unknown): AgentState | undefined {
   if (typeof part !== "object" || part === null || !("agent" in part)) return undefined;
   // An older gateway has none; a newer one may say more.
-  const { agent, dialect, workspace, sandbox, model } = part as Record<string, unknown>;
+  const { agent, dialect, workspace, sandbox } = part as Record<string, unknown>;
   if (typeof agent !== "string") return undefined;
   return {
     agent,
     ...(typeof dialect === "string" && { dialect }), ...(typeof workspace === "string" && { workspace }),
-    ...(typeof sandbox === "string" && { sandbox }), ...(typeof model === "string" && { model }),
+    ...(typeof sandbox === "string" && { sandbox }),
   };
 }
 

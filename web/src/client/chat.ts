@@ -1,7 +1,7 @@
 /** One chat as a client sees it: the reducer from server events to what a page shows. */
-import { agentIn, type AgentState } from "./agent.ts";
+import { agentIn } from "./agent.ts";
 import { applyToTurns, joinTurns, type RequestItem, type Turn } from "./turns.ts";
-import type { ChatEvent, ChatId, ControlEvent, Cursor, GoalState, ServerEvent, TurnId } from "./wire.ts";
+import type { AgentState, ChatEvent, ChatId, ControlEvent, Cursor, GoalState, ServerEvent, TurnId } from "./wire.ts";
 
 export type Control<K extends ControlEvent["event"]> = Extract<ControlEvent, { event: K }>;
 

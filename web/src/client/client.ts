@@ -1,5 +1,5 @@
 /** The client: chats that follow the gateway's log, messages that arrive once, over a connection that comes back. */
-import { agentIn, isAgentState, type AgentState } from "./agent.ts";
+import { agentIn, isAgentState } from "./agent.ts";
 import { backoff } from "./backoff.ts";
 import {
   acceptedEvent, applyControl, applyEvent, emptyChat, isChatEvent, placeOf, type Chat, type Control,
@@ -9,7 +9,7 @@ import { CLOSE, Connection, type Status, type Way } from "./connection.ts";
 import type { Environment, KeyValueStore } from "./environment.ts";
 import { Inputs, utf8Length, type WholeInput } from "./input.ts";
 import { Outbox, type Unsent } from "./outbox.ts";
-import type { Answer, ChatEvent, ChatId, ErrorEvent, PermissionRequest, RequestId, ServerEvent, TurnId, WireLimits } from "./wire.ts";
+import type { AgentState, Answer, ChatEvent, ChatId, ErrorEvent, PermissionRequest, RequestId, ServerEvent, TurnId, WireLimits } from "./wire.ts";
 
 /** An answer that takes longer is asked for again, should anybody want it. */
 const ANSWER_WITHIN_MS = 15_000;

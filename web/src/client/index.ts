@@ -3,7 +3,6 @@ export { Client, type ClientOptions, type Refusal } from "./client.ts";
 export { isChatEvent, openRequests, runningTurn, type Chat, type Control } from "./chat.ts";
 export { Connection, CLOSE, type Addresses, type ConnectionHandlers, type Status, type Way } from "./connection.ts";
 export { defaultEnvironment, type Environment, type KeyValueStore, type SocketLike } from "./environment.ts";
-export type { AgentState } from "./agent.ts";
 export type { WholeInput } from "./input.ts";
 export type { Unsent } from "./outbox.ts";
 export type { Item, NoticeItem, RequestItem, TextItem, ToolItem, Turn, TurnEnd } from "./turns.ts";

@@ -3,6 +3,17 @@
 /** The version of the protocol, and the WebSocket subprotocol that offers it. */
 export const PROTOCOL = "switchboard.v1";
 
+/** What an agent is, for people. */
+export type AgentState = {
+/** Its name; `demo` is the demo. */
+agent: string,
+/** What it speaks, such as `claude`. */
+dialect?: string,
+/** Where it works, as people call it: `~/src/x`, or the folder's name. */
+workspace?: string,
+/** What it is kept from: `shield`, `workspace` or `off`. */
+sandbox?: string, };
+
 /** A person's answer to a permission request or question. */
 export type Answer = { "decision": "allow",
 /** The request's `input_sha256`: needed where its event shows the input cut or not exactly. */
@@ -198,6 +209,8 @@ client_id: string,
 protocol: string,
 /** What the client must keep to. */
 limits: WireLimits,
+/** What the agents of the chats are, where whoever runs the gateway says so. */
+agent?: AgentState,
 /** Over SSE: the stream's secret name, which each POST quotes. */
 stream?: string, } | { "event": "attached",
 /** The chat. */
