@@ -18,6 +18,10 @@ pub(super) enum Frame {
     },
     /// Who answers in a chat.
     Agent(Agent),
+    /// Something that concerns the gateway as a whole.
+    Notice {
+        text: String,
+    },
     InputPage(InputPage),
     Attached(Attached),
     Snapshot(Snapshot),
@@ -138,6 +142,11 @@ struct First {
 }
 
 #[derive(Deserialize)]
+struct Notice {
+    text: String,
+}
+
+#[derive(Deserialize)]
 struct Idle {
     chat_id: ChatId,
     idle_ms: u64,
@@ -178,6 +187,7 @@ impl Frame {
                 title,
             }),
             "error" => of(text, Self::Error),
+            "notice" if head.seq.is_none() => of(text, |Notice { text }| Self::Notice { text }),
             _ if head.seq.is_some() => event(text).map(|event| Self::Event(Box::new(event))),
             _ => None,
         };

@@ -187,6 +187,7 @@ impl Session {
                 }
             }
             Frame::Agent(agent) => self.introduced(&agent),
+            Frame::Notice { text } => self.note(&text),
             Frame::InputPage(page) => self.input_page(&page),
             Frame::Attached(attached) => self.attached(attached),
             Frame::Snapshot(snapshot) => self.snapshot(snapshot),

@@ -62,6 +62,7 @@ export class Client {
   #making = new Set<ChatId>();
   #limits: WireLimits | undefined;
   #agent: AgentState | undefined;
+  #degraded: string | undefined;
   #changed = new Set<() => void>();
   #errors = new Set<(error: ErrorEvent) => void>();
 
@@ -86,6 +87,8 @@ export class Client {
   /** How it is connected. */
   get way(): Way { return this.#connection.way; }
   get limits(): WireLimits | undefined { return this.#limits; }
+  /** Why nothing that is sent can be kept at the moment. */
+  get degraded(): string | undefined { return this.#degraded; }
   /** The agent of chats that have not told one of their own. */
   get agent(): AgentState | undefined { return this.#agent; }
 
@@ -232,6 +235,8 @@ export class Client {
         this.#outbox.put({ ...entry, failure: { code: "too_large", detail: "The message is longer than the gateway accepts." } });
       }
     }
+    // Whoever connects gets it again.
+    this.#degraded = undefined;
     this.#inFlight.clear();
     this.#reattaching.clear();
     this.#responding.clear();
@@ -259,6 +264,9 @@ export class Client {
         return this.#refused(event);
       case "request_input":
         return this.#inputs.receive(event);
+      case "notice":
+        if (event.code === "degraded") this.#degraded = event.level === "error" ? event.text : undefined;
+        return;
       case "pong":
         return;
       case "message_accepted":

@@ -169,6 +169,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
           {!online && <ConnectionState status={status} way={client.way} onReconnect={() => reconnect(client)} />}
           <button type="button" class="quiet icon-button drawer-open" onClick={openNew} aria-label="New chat"><IconPlus /></button>
         </header>
+        {client.degraded && <p class="notice degraded" role="alert" data-level="error"><span>{client.degraded}</span></p>}
         {chat.goal && <p class="goal"><IconTarget /><span><strong>Goal</strong> {chat.goal.ui_summary ?? chat.goal.objective ?? "A goal is being pursued."}</span>{chat.goal.status && <span class="tag">{chat.goal.status}</span>}</p>}
         <Thread chat={chat} unsent={unsent} loadingOlder={client.isLoadingOlder(chatId)} online={online} sentCount={sentCount}
           onLoadOlder={() => client.loadOlder(chatId)} onCancel={cancelTurn} onReuse={reuse}

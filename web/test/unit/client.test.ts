@@ -440,6 +440,20 @@ test("a refused answer leaves its request open, with the words of the refusal", 
   assert.equal(errors.length, 1);
 });
 
+test("a gateway that can keep nothing says so until it can, and to each connection", () => {
+  const { world, it } = client();
+  it.start();
+  greet(world);
+  const notice = { event: "notice", code: "degraded", text: "Nothing can be kept: the disk is full." };
+  world.socket.deliver({ ...notice, level: "error" });
+  assert.equal(it.degraded, notice.text);
+  world.socket.deliver({ ...notice, level: "info", text: "It can be kept again." });
+  assert.equal(it.degraded, undefined);
+  world.socket.deliver({ ...notice, level: "error" });
+  world.socket.drop();
+  assert.equal(it.degraded, undefined, "the next connection gets its own");
+});
+
 test("the agent is the gateway's until a chat tells its own, and no agent is known of an older gateway", () => {
   const { world, it } = client();
   it.open("c");

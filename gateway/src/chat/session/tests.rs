@@ -302,6 +302,14 @@ fn who_answers_is_told_once() {
 }
 
 #[test]
+fn a_notice_of_the_gateway_itself_is_shown() {
+    let mut session = streaming();
+    let notice =
+        r#"{"event":"notice","level":"error","code":"degraded","text":"The gateway can keep nothing."}"#;
+    assert_eq!(hear(&mut session, notice), ["note"]);
+}
+
+#[test]
 fn lines_of_a_pipe_are_sent_one_after_the_other() {
     let mut session = Session::new(None, true);
     assert_eq!(line(&mut session, "hi", "t1"), [""; 0], "not connected yet");
