@@ -184,6 +184,9 @@ fn check_answers(questions: &[QuestionItem], answers: &BTreeMap<String, Vec<Stri
     if answers.keys().any(|asked| !questions.iter().any(|item| item.question == *asked)) {
         return refused("there is an answer to a question that was not asked");
     }
+    if !questions.is_empty() && answers.values().all(Vec::is_empty) {
+        return refused("the answer answers nothing; 'deny' declines");
+    }
     for item in questions {
         let texts = answers.get(&item.question).map(Vec::as_slice).unwrap_or_default();
         if texts.is_empty() && !item.optional {

@@ -84,9 +84,11 @@ impl<'de> Visitor<'de> for Level {
         let inner = self.inner()?;
         let mut keys = BTreeSet::new();
         while let Some(key) = fields.next_key::<String>()? {
-            if !keys.insert(key) {
+            // A key of serde_json's own makes its `Value` something else than what is written.
+            let is_plain = !key.starts_with("$serde_json::");
+            if !keys.insert(key) || !is_plain {
                 fields.next_value::<IgnoredAny>()?;
-                return Err(serde::de::Error::custom("a key stands twice"));
+                return Err(serde::de::Error::custom("a key stands twice, or is not a plain one"));
             }
             fields.next_value_seed(Self(inner))?;
         }
@@ -142,8 +144,8 @@ fn is_exact_number(number: &str) -> bool {
             && number != "-0";
     }
     // Beyond these bounds a browser prints an exponent.
-    number
-        .parse::<f64>()
+    // Read as the event's value is, which may be off by one in the last digit.
+    serde_json::from_str::<f64>(number)
         .is_ok_and(|double| (1e-6..1e21).contains(&double.abs()) && format!("{double}") == number)
 }
 
@@ -184,6 +186,8 @@ mod tests {
             "1e400",
             "0.0000001",
             r#"{"s":"\ud800"}"#,
+            r#"{"a":{"$serde_json::private::RawValue":"{\"path\":\"/tmp/x\"}"}}"#,
+            r#"{"\u0024serde_json::private::RawValue":5}"#,
         ] {
             assert!(!is_exact(text), "{text}");
         }

@@ -31,7 +31,7 @@ fn folder() -> tempfile::TempDir {
 fn large(folder: &Path) -> Scribe {
     let (mut desk, _) = open(folder).expect("it opens");
     let mut scribe = Scribe::new("owner", "large");
-    let text = format!("{SECRET} ").repeat(2_000);
+    let text = format!("{SECRET} ").repeat(4_000);
     for n in 0..600 {
         let id = format!("t{n}");
         scribe.message(&id, SECRET).start(&id).delta(&id, "s", &text);
@@ -72,7 +72,7 @@ fn deleting_a_large_chat_takes_little_room_and_holds_nobody_up() {
     let (mut desk, _) = open(folder.path()).expect("it opens");
     let mut other = Scribe::new("owner", "other");
     let before = length(folder.path(), "journal.db");
-    assert!(before > 16 << 20, "{before}");
+    assert!(before > 32 << 20, "{before}");
     assert!(desk.append(scribe.change(Change::Deleted).append(1_000, Durability::Synced, 1_000)));
     is_gone(&mut desk, &scribe);
     let (mut longest, mut meanwhile) = (0, 0);
@@ -87,7 +87,8 @@ fn deleting_a_large_chat_takes_little_room_and_holds_nobody_up() {
         assert!(Instant::now() < until, "{} events are left", count(folder.path(), "events"));
     }
     assert!(meanwhile > 1, "others were served meanwhile");
-    assert!(longest < 12 << 20, "the log took {longest} bytes");
+    // Up to 16 MiB of it may be room that was made ahead of the writer.
+    assert!(longest < 28 << 20, "the log took {longest} bytes");
     assert_eq!(count(folder.path(), "turns") + count(folder.path(), "epochs"), 1);
     // Its room is used again.
     let text = "text ".repeat(20_000);

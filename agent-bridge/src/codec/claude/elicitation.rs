@@ -1,7 +1,7 @@
 //! A form that a tool server asks the person to fill in (Model Context Protocol, "Elicitation"): each field is a
 //! question, and the answers become the form's content.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 use switchboard_core::wire::{AnswerFormat, QuestionItem, QuestionOption};
@@ -16,7 +16,7 @@ const ACCEPT: &str = "Accept";
 
 /// A field of a form.
 struct Field {
-    name: String,
+    name: Option<String>,
     item: QuestionItem,
     /// What each option's label stands for.
     values: Vec<(String, Value)>,
@@ -31,7 +31,8 @@ pub(super) fn questions(request: &Value) -> Vec<QuestionItem> {
 pub(super) fn accepted(request: &str, answers: &BTreeMap<String, Vec<String>>) -> Value {
     let request = serde_json::from_str(request).unwrap_or_default();
     let mut content = Map::new();
-    for field in fields(&request).iter().filter(|field| !field.name.is_empty()) {
+    for field in &fields(&request) {
+        let Some(name) = &field.name else { continue };
         let Some(texts) = answers.get(&field.item.question).filter(|texts| !texts.is_empty()) else {
             continue;
         };
@@ -41,7 +42,7 @@ pub(super) fn accepted(request: &str, answers: &BTreeMap<String, Vec<String>>) -
         } else {
             values.next().unwrap_or_default()
         };
-        content.insert(field.name.clone(), value);
+        content.insert(name.clone(), value);
     }
     json!({"action": "accept", "content": content})
 }
@@ -77,9 +78,6 @@ fn fields(request: &Value) -> Vec<Field> {
     for (name, property) in properties.into_iter().flatten() {
         let mut field = field(name, property);
         field.item.optional = !required.contains(&name.as_str());
-        if fields.iter().any(|other| other.item.question == field.item.question) {
-            field.item.question = format!("{} ({name})", field.item.question);
-        }
         fields.push(field);
     }
     if fields.is_empty() {
@@ -89,18 +87,26 @@ fn fields(request: &Value) -> Vec<Field> {
             format: Some(AnswerFormat::Option),
             ..plain(String::new())
         };
-        fields.push(Field { name: String::new(), item, values: Vec::new() });
+        fields.push(Field { name: None, item, values: Vec::new() });
     }
     // The message belongs to the whole form, and is read before its first field.
     let first = &mut fields[0].item.question;
     *first = format!("{message}\n{first}").trim().to_owned();
-    for field in &mut fields {
+    let mut texts = BTreeSet::new();
+    for (at, field) in fields.iter_mut().enumerate() {
         field.item.header.clone_from(&server);
-        if field.item.question.is_empty() {
-            field.item.question = "A tool server asks for your consent.".into();
-        }
+        field.item.question = unlike(&mut texts, at, field.item.question.trim());
     }
     fields
+}
+
+/// A text that none of the others is, by its number where it has to be: an answer goes by the text alone.
+fn unlike(others: &mut BTreeSet<String>, at: usize, text: &str) -> String {
+    let mut unlike = if text.is_empty() { "A tool server asks this.".to_owned() } else { text.to_owned() };
+    while !others.insert(unlike.clone()) {
+        unlike = format!("{unlike} ({})", at + 1);
+    }
+    unlike
 }
 
 fn field(name: &str, property: &Value) -> Field {
@@ -110,7 +116,11 @@ fn field(name: &str, property: &Value) -> Field {
         None => label,
     };
     let multi_select = property["type"] == "array";
-    let values = choices(if multi_select { &property["items"] } else { property });
+    let mut values = choices(if multi_select { &property["items"] } else { property });
+    let mut labels = BTreeSet::new();
+    for (at, (label, _)) in values.iter_mut().enumerate() {
+        *label = unlike(&mut labels, at, label);
+    }
     let format = match property["type"].as_str() {
         _ if !values.is_empty() => Some(AnswerFormat::Option),
         Some("boolean") => Some(AnswerFormat::Boolean),
@@ -124,7 +134,7 @@ fn field(name: &str, property: &Value) -> Field {
     };
     let options = labels.into_iter().map(|label| QuestionOption { label: label.into(), description: None });
     let item = QuestionItem { options: options.collect(), multi_select, format, ..plain(question) };
-    Field { name: name.into(), item, values }
+    Field { name: Some(name.into()), item, values }
 }
 
 /// The labels of a choice and what they stand for, in each of the forms that the protocol has had.
@@ -207,6 +217,25 @@ mod tests {
             json!({"confirm": true, "copies": -3, "share": 2.5, "colour": "b", "sizes": ["s", "l"]});
         let result = accepted(&form().to_string(), &answers.into());
         assert_eq!(result, json!({"action": "accept", "content": expected}));
+    }
+
+    #[test]
+    fn no_two_fields_and_no_two_options_have_one_text() {
+        let colliding = json!({"message": "M", "requested_schema": {"properties": {
+            "": {"title": "T"}, "a": {"title": "X (3)"}, "b": {"title": "X"}, "c": {"title": "X"}, "d": {"title": "X "},
+            "e": {"oneOf": [{"const": "keep", "title": "Yes"}, {"const": "erase", "title": "Yes"}]},
+        }}});
+        let items = questions(&colliding);
+        let texts: BTreeSet<&str> = items.iter().map(|item| item.question.as_str()).collect();
+        assert_eq!(texts.len(), 6, "{texts:?}");
+        let options: Vec<&str> = items[5].options.iter().map(|option| option.label.as_str()).collect();
+        assert_eq!(options, ["Yes", "Yes (2)"]);
+        let answers = [
+            (items[5].question.clone(), vec!["Yes (2)".to_owned()]),
+            (items[0].question.clone(), vec!["t".to_owned()]),
+        ];
+        let expected = json!({"action": "accept", "content": {"": "t", "e": "erase"}});
+        assert_eq!(accepted(&colliding.to_string(), &answers.into()), expected);
     }
 
     #[test]

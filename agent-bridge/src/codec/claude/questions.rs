@@ -1,7 +1,7 @@
 //! The tool `AskUserQuestion`: its questions in whatever shape a model writes them, and the answers as the tool takes
 //! them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 use switchboard_core::wire::{QuestionItem, QuestionOption};
@@ -12,12 +12,9 @@ pub(super) const TOOL: &str = "AskUserQuestion";
 /// The questions of the tool's input, never none: input that holds no question is one as a whole, so that nobody
 /// answers what was not shown.
 pub(super) fn read(input: &Value) -> Vec<QuestionItem> {
-    let mut items: Vec<QuestionItem> = Vec::new();
-    for item in asked(input).iter().filter_map(item) {
-        if !items.iter().any(|other| other.question == item.question) {
-            items.push(item);
-        }
-    }
+    let mut texts = BTreeSet::new();
+    let mut items: Vec<QuestionItem> = asked(input).iter().filter_map(item).collect();
+    items.retain(|item| texts.insert(item.question.clone()));
     if items.is_empty() {
         items.push(plain(input.as_str().map_or_else(|| input.to_string(), str::to_owned)));
     }
@@ -30,12 +27,14 @@ pub(super) fn with_answers(input: &str, answers: &BTreeMap<String, Vec<String>>)
     let input: Value = serde_json::from_str(input).unwrap_or_else(|_| input.into());
     let items = read(&input);
     let well_formed = input.get("questions").and_then(Value::as_array).is_some_and(|questions| {
-        questions.iter().all(|asked| {
-            asked["question"].is_string()
-                && asked["options"]
-                    .as_array()
-                    .is_some_and(|all| all.iter().all(|one| one["label"].is_string()))
-        })
+        // What was not shown must not be answered along with what was.
+        questions.len() == items.len()
+            && questions.iter().all(|asked| {
+                asked["question"].is_string()
+                    && asked["options"]
+                        .as_array()
+                        .is_some_and(|all| all.iter().all(|one| one["label"].is_string()))
+            })
     });
     let mut fields: Map<String, Value> = input.as_object().cloned().unwrap_or_default();
     if !well_formed {

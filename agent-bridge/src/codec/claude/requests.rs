@@ -66,6 +66,10 @@ impl ClaudeCodec {
         let id = RequestId::parse(agent_id)
             .or_else(|_| RequestId::parse(&format!("{}{position}", self.state.prefix)));
         let Ok(request_id) = id else { return };
+        if self.state.pending.contains_key(request_id.as_str()) {
+            out.replies.push(refusal(agent_id, "this id is taken by an open request"));
+            return out.alive();
+        }
         let input = tool.map_or(whole, |(_, input)| input);
         // What no value holds is shown as the text that it is.
         let value: Value = serde_json::from_str(input).unwrap_or_else(|_| input.into());
