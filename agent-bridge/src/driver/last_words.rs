@@ -4,7 +4,7 @@ use super::{ProcessConfig, environment};
 
 /// Longest end of it that goes into a turn, in bytes.
 const SHOWN_BYTES: usize = 2 * 1024;
-/// Shorter values are words, and no secrets that could be told from others.
+/// Shorter values are words, and a secret among them could not be distinguished.
 const SECRET_BYTES: usize = 8;
 /// A longer run of letters and digits together is a key and nothing that a person reads.
 const LONGEST_WORD: usize = 40;

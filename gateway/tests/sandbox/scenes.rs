@@ -242,7 +242,7 @@ fn nested() {
         // Root's sandbox has another `/proc`, for sandboxes within.
         ("memory", "open", format!("/run/.proc/{pid}/mem")),
         ("environment", "read", format!("/run/.proc/{pid}/environ")),
-        ("files", "sockets", format!("/run/.proc/{pid}/root/run")),
+        ("files", "sockets", ["/run/.proc", &pid.to_string(), "root", "run"].join("/")),
         // What can be taken off, and what can be mounted elsewhere.
         ("umount", "run", format!("umount {}", site.path("real"))),
         ("remount", "run", format!("mount -o remount,bind,rw {}", site.path("home/.bashrc"))),
