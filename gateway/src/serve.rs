@@ -90,29 +90,18 @@ async fn serve(config: Config) -> Result<ExitCode> {
         let options = UnixOptions { connections: config.limits.connections, ..UnixOptions::default() };
         doors.spawn(unix(bind_unix(path, "--unix")?, gateway.clone(), options, stopped.clone()));
     }
-    let room = Arc::new(Semaphore::new(http_room(&config, files)));
-    let preauth = PreAuth::new(config.door.unauthenticated_per_address, config.door.unauthenticated);
+    let shared = http::Shared {
+        site: Arc::clone(&site),
+        limits: config.door.clone(),
+        room: Arc::new(Semaphore::new(http_room(&config, files))),
+        preauth: PreAuth::new(config.door.unauthenticated_per_address, config.door.unauthenticated),
+        stop: stopped.clone(),
+    };
     for listener in listeners {
-        let (site, room) = (Arc::clone(&site), Arc::clone(&room));
-        doors.spawn(http::serve(
-            listener,
-            site,
-            config.door.clone(),
-            room,
-            Arc::clone(&preauth),
-            stopped.clone(),
-        ));
+        doors.spawn(http::serve(listener, shared.clone()));
     }
     for socket in sockets {
-        let (site, room) = (Arc::clone(&site), Arc::clone(&room));
-        doors.spawn(http::serve(
-            socket,
-            site,
-            config.door.clone(),
-            room,
-            Arc::clone(&preauth),
-            stopped.clone(),
-        ));
+        doors.spawn(http::serve(socket, shared.clone()));
     }
     site.set_ready(true);
     if let Some(path) = &config.port_file {

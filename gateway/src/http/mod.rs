@@ -7,4 +7,4 @@ mod server;
 
 pub use page::{Asset, assets};
 pub use routes::{Route, Site, routes};
-pub use server::{Accept, bind, serve};
+pub use server::{Accept, Shared, bind, serve};

@@ -140,15 +140,24 @@ fn peek(socket: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// What all listeners of a gateway share.
+#[derive(Clone)]
+pub struct Shared {
+    /// What is served.
+    pub site: Arc<Site>,
+    /// The limits on each connection.
+    pub limits: DoorLimits,
+    /// Connections that may be open at once, over all listeners.
+    pub room: Arc<Semaphore>,
+    /// Connections without credentials, over all listeners.
+    pub preauth: Arc<PreAuth>,
+    /// Becomes true at the stop.
+    pub stop: watch::Receiver<bool>,
+}
+
 /// Serves a site on a listener until `stop` becomes true. Requests that run then are answered.
-pub async fn serve<L: Accept>(
-    listener: L,
-    site: Arc<Site>,
-    limits: DoorLimits,
-    room: Arc<Semaphore>,
-    preauth: Arc<PreAuth>,
-    mut stop: watch::Receiver<bool>,
-) {
+pub async fn serve<L: Accept>(listener: L, shared: Shared) {
+    let Shared { site, limits, room, preauth, mut stop } = shared;
     let patient = http(&limits, limits.header_timeout);
     let hurried = http(&limits, limits.header_timeout.min(HURRY));
     let mut connections = JoinSet::new();
