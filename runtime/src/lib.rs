@@ -64,6 +64,7 @@ mod flight;
 mod gateway;
 mod journal;
 mod outbox;
+mod tally;
 
 pub use admission::{Admission, Verifier};
 pub use agent::{Agent, GatewayGone, Order, Orders, Records, Resume, Seat};
@@ -77,3 +78,4 @@ pub use journal::{
     Sqlite, SqliteOptions,
 };
 pub use outbox::{Next, OutboxReader, Progress};
+pub use tally::Tally;

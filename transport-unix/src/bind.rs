@@ -17,6 +17,8 @@ use rustix::{
 };
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::refused::Refused;
+
 /// Longest path that a socket address holds, in bytes (unix(7), less the final NUL).
 const PATH_BYTES: usize = 107;
 /// Connections that the kernel keeps until they are accepted.
@@ -29,6 +31,7 @@ pub struct Listener {
     path: PathBuf,
     /// Device and inode: what was bound, to tell it from what others put there later.
     identity: (u64, u64),
+    refused: Refused,
 }
 
 /// Why a socket could not be bound.
@@ -117,14 +120,17 @@ impl Listener {
     }
 
     /// The next peer with the gateway's own user id. For programs that speak something else over such a socket.
-    /// Cancel safe.
+    /// Others are closed and counted: the log gets the first of them at once, then a sum every ten seconds and when
+    /// the listener is dropped. Cancel safe.
     pub async fn accept(&self) -> io::Result<UnixStream> {
         loop {
-            let (socket, _) = self.listener.accept().await?;
-            match socket.peer_cred() {
-                Ok(peer) if peer.uid() == geteuid().as_raw() => return Ok(socket),
-                Ok(peer) => tracing::warn!(uid = peer.uid(), "a peer of another user was refused"),
-                Err(error) => tracing::warn!(%error, "a peer without credentials was refused"),
+            let socket = tokio::select! {
+                accepted = self.listener.accept() => accepted?.0,
+                () = self.refused.sum_up_when_due() => continue,
+            };
+            match socket.peer_cred().map(|peer| peer.uid()) {
+                Ok(uid) if uid == geteuid().as_raw() => return Ok(socket),
+                refused => self.refused.count(refused.ok()),
             }
         }
     }
@@ -203,5 +209,5 @@ fn bind_private(path: PathBuf) -> Result<Listener, Kind> {
     listen(&socket, BACKLOG)?;
     let identity = identity(&fs::symlink_metadata(&path)?);
     let listener = UnixListener::from_std(socket.into())?;
-    Ok(Listener { listener, path, identity })
+    Ok(Listener { listener, path, identity, refused: Refused::default() })
 }

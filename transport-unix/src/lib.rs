@@ -21,6 +21,7 @@ mod bind;
 #[cfg(test)]
 mod fuzz;
 mod lines;
+mod refused;
 mod session;
 
 use std::{sync::Arc, time::Duration};

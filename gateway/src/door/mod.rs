@@ -23,7 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeroize::Zeroizing;
 
 use crate::token::Tokens;
-use tally::Tally;
+use tally::Refusals;
 use throttle::Verdict;
 
 pub use names::{Authority, Host, Names, Origin};
@@ -75,7 +75,7 @@ pub struct Door {
     names: Names,
     /// `None`: everybody who passes the other checks is the owner.
     keys: Option<Arc<Keys>>,
-    tally: Arc<Tally>,
+    tally: Arc<Refusals>,
 }
 
 /// The good tokens, the count of wrong ones, and the room for those who have yet to show one.
@@ -128,7 +128,7 @@ impl fmt::Display for Way {
 /// Checks the token of a first frame.
 struct FirstFrame {
     keys: Arc<Keys>,
-    tally: Arc<Tally>,
+    tally: Arc<Refusals>,
     peer: Came,
     /// Free again when the transport has its answer, or gives up.
     _place: OwnedSemaphorePermit,
@@ -153,7 +153,7 @@ impl Door {
     }
 
     /// What was refused.
-    pub(crate) fn tally(&self) -> Arc<Tally> {
+    pub(crate) fn tally(&self) -> Arc<Refusals> {
         Arc::clone(&self.tally)
     }
 

@@ -1,21 +1,13 @@
 //! Refusals in the log: the first of a kind at once, then one line per kind and period that says how many there were.
 //! Whoever is refused a million times writes no more into the log than somebody who is refused twice.
 
-use std::{
-    mem,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
-
+use switchboard_runtime::Tally;
 use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval},
 };
 
 use super::{Came, Way};
-
-/// How often refusals are summed up.
-const PERIOD: Duration = Duration::from_secs(10);
 
 /// What is refused, as the log names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,23 +74,14 @@ impl Kind {
     }
 }
 
-/// Refusals since they were last summed up.
+/// Refusals of each kind since they were last summed up, with the address of the last one.
 #[derive(Debug, Default)]
-pub(crate) struct Tally([Mutex<Count>; Kind::ALL.len()]);
+pub(crate) struct Refusals([Tally<Came>; Kind::ALL.len()]);
 
-/// Of one kind.
-#[derive(Debug, Default)]
-struct Count {
-    /// The log has a line about this kind already, of this period or the one before.
-    is_known: bool,
-    /// How many the log does not know of, and where the last of them came from.
-    further: Option<(u64, Came)>,
-}
-
-impl Tally {
+impl Refusals {
     /// Counts a refusal, and logs it if it is the first of its kind for a while.
     pub(crate) fn refused(&self, kind: Kind, peer: Came, way: Option<Way>) {
-        if !self.count(kind, peer) {
+        if !self.0[kind as usize].count(peer) {
             return;
         }
         let (message, reason) = (kind.message(), kind.reason());
@@ -112,7 +95,8 @@ impl Tally {
 
     /// Logs how many of each kind there were since the last time.
     pub(crate) fn sum_up(&self) {
-        for (kind, count, last_peer) in self.take() {
+        for kind in Kind::ALL {
+            let Some((count, last_peer)) = self.0[kind as usize].take() else { continue };
             let (message, reason) = (kind.message(), kind.reason());
             if kind.is_suspicious() {
                 tracing::warn!(reason, count, %last_peer, "{message}, again");
@@ -122,9 +106,9 @@ impl Tally {
         }
     }
 
-    /// Sums up every [`PERIOD`] until `stop` becomes true.
+    /// Sums up every [`Tally::PERIOD`] until `stop` becomes true.
     pub(crate) async fn watch(&self, mut stop: watch::Receiver<bool>) {
-        let mut ticks = interval(PERIOD);
+        let mut ticks = interval(Tally::<Came>::PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -133,50 +117,11 @@ impl Tally {
             }
         }
     }
-
-    /// True if it is the first for a while.
-    fn count(&self, kind: Kind, peer: Came) -> bool {
-        let mut count = self.0[kind as usize].lock().unwrap_or_else(PoisonError::into_inner);
-        if !mem::replace(&mut count.is_known, true) {
-            return true;
-        }
-        let before = count.further.map_or(0, |(n, _)| n);
-        count.further = Some((before.saturating_add(1), peer));
-        false
-    }
-
-    /// A kind of which there were no more is told at once the next time.
-    fn take(&self) -> Vec<(Kind, u64, Came)> {
-        let of_kind = |kind: Kind| {
-            let mut count = self.0[kind as usize].lock().unwrap_or_else(PoisonError::into_inner);
-            let further = count.further.take();
-            count.is_known = further.is_some();
-            further.map(|(n, last)| (kind, n, last))
-        };
-        Kind::ALL.into_iter().filter_map(of_kind).collect()
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_first_is_told_at_once_and_the_others_are_counted() {
-        let tally = Tally::default();
-        let from = |n: u32| Came::From(std::net::IpAddr::V4(n.into()));
-        assert!(tally.count(Kind::WrongToken, from(1)));
-        assert!(tally.count(Kind::HostForeign, from(1)), "kinds are told apart");
-        for n in 0..1000 {
-            assert!(!tally.count(Kind::WrongToken, from(n)));
-        }
-        assert_eq!(tally.take(), [(Kind::WrongToken, 1000, from(999))]);
-        assert!(!tally.count(Kind::WrongToken, from(1)), "it goes on");
-        assert!(tally.count(Kind::HostForeign, from(1)), "it was quiet for a period");
-        assert_eq!(tally.take(), [(Kind::WrongToken, 1, from(1))]);
-        assert_eq!(tally.take(), []);
-        assert!(tally.count(Kind::WrongToken, from(1)));
-    }
 
     #[test]
     fn every_kind_has_a_place_and_a_name_of_its_own() {

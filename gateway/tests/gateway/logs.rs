@@ -1,5 +1,16 @@
 //! The log holds no secret and no message, whatever the level.
 
+use std::{
+    fs,
+    io::Read as _,
+    os::unix::{fs::PermissionsExt as _, net::UnixStream},
+    thread,
+};
+
+use rustix::{
+    process::{Uid, geteuid},
+    thread::set_thread_res_uid,
+};
 use serde_json::json;
 
 use crate::lab::{Client, ECHO, Gateway};
@@ -69,6 +80,12 @@ fn no_canary_is_in_the_log_for_programs() {
     check("json");
 }
 
+/// The counts of all lines with this reason.
+fn counts(log: &str, reason: &str) -> Vec<u64> {
+    let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    lines.filter(|line| line["reason"] == reason).map(|line| line["count"].as_u64().unwrap_or(1)).collect()
+}
+
 #[test]
 fn a_flood_of_refusals_is_a_few_lines_whose_counts_add_up() {
     const EACH: u64 = 400;
@@ -79,14 +96,37 @@ fn a_flood_of_refusals_is_a_few_lines_whose_counts_add_up() {
     }
     gateway.signal(rustix::process::Signal::TERM);
     assert_eq!(gateway.wait().code(), Some(0));
-    let log = gateway.log();
     for reason in ["no_credentials", "origin_foreign"] {
-        let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-        let counts: Vec<u64> = lines
-            .filter(|line| line["reason"] == reason)
-            .map(|line| line["count"].as_u64().unwrap_or(1))
-            .collect();
+        let counts = counts(&gateway.log(), reason);
         assert_eq!(counts.iter().sum::<u64>(), EACH, "{reason}: {counts:?}");
         assert!(counts.len() <= 20, "{reason}: {counts:?}");
     }
+}
+
+#[test]
+fn a_flood_of_other_users_at_the_socket_is_a_few_lines_whose_counts_add_up() {
+    const PEERS: u64 = 400;
+    if !geteuid().is_root() {
+        println!("not tested: only root can be another user");
+        return;
+    }
+    let mut gateway = Gateway::start(&["--log-format", "json"]);
+    let socket = gateway.path("data/socket");
+    // Modes keep other users out. Here they do not, so that the check of the peer is what is left.
+    for (name, mode) in [("", 0o755), ("data", 0o755), ("data/socket", 0o666)] {
+        fs::set_permissions(gateway.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let flood = thread::spawn(move || {
+        set_thread_res_uid(None, Some(Uid::from_raw(65534)), None).unwrap();
+        for _ in 0..PEERS {
+            // Closed, or reset.
+            let _ = UnixStream::connect(&socket).unwrap().read_to_end(&mut Vec::new());
+        }
+    });
+    flood.join().unwrap();
+    gateway.signal(rustix::process::Signal::TERM);
+    assert_eq!(gateway.wait().code(), Some(0));
+    let counts = counts(&gateway.log(), "another_user");
+    assert_eq!(counts.iter().sum::<u64>(), PEERS, "{counts:?}");
+    assert!(counts.len() <= 20, "{counts:?}");
 }

@@ -1,7 +1,13 @@
 //! Who may connect, and what is left of connections that end.
 
 use std::{
-    fs, io::Read as _, os::unix::fs::PermissionsExt as _, os::unix::net::UnixStream as StdUnixStream, thread,
+    fs,
+    io::{self, Read as _, Write},
+    os::unix::{fs::PermissionsExt as _, net::UnixStream as StdUnixStream},
+    path::Path,
+    sync::{Arc, Mutex},
+    thread,
+    time::Instant,
 };
 
 use rustix::{
@@ -9,39 +15,90 @@ use rustix::{
     thread::set_thread_res_uid,
 };
 use switchboard_conformance::WAIT;
-use switchboard_transport_unix::Options;
+use switchboard_runtime::Tally;
+use switchboard_transport_unix::{Listener, Options};
 use tokio::{runtime::Handle, time::timeout};
 
 use crate::site::{Raw, Site, generous};
 
-/// The directory keeps other users out. Should somebody open it, the check of the peer still does.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_peer_of_another_user_is_refused() {
+/// Connects as another user this many times, waits for the end each time, and returns what was received. The directory
+/// keeps other users out; it is opened here, so that the check of the peer is what is left. None: only root can do it.
+async fn connect_as_another_user(path: &Path, times: usize) -> Option<Vec<u8>> {
     if !geteuid().is_root() {
         println!("not tested: only root can be another user");
-        return;
+        return None;
     }
-    let site = Site::new().await;
-    let directory = site.path.parent().unwrap();
-    for (path, mode) in [(directory.parent().unwrap(), 0o755), (directory, 0o755), (&site.path, 0o666)] {
+    let directory = path.parent().unwrap();
+    for (path, mode) in [(directory.parent().unwrap(), 0o755), (directory, 0o755), (path, 0o666)] {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
-    let path = site.path.clone();
-    let heard = thread::spawn(move || {
+    let path = path.to_owned();
+    let received = thread::spawn(move || {
         // This thread only, and only to connect: the kernel notes who that was.
         let nobody = Uid::from_raw(65534);
         set_thread_res_uid(None, Some(nobody), None).unwrap();
-        let mut socket = StdUnixStream::connect(path).unwrap();
-        socket.set_read_timeout(Some(WAIT)).unwrap();
-        let mut heard = Vec::new();
-        // Closed, or reset.
-        let _ = socket.read_to_end(&mut heard);
-        heard
+        let mut received = Vec::new();
+        for _ in 0..times {
+            let mut socket = StdUnixStream::connect(&path).unwrap();
+            socket.set_read_timeout(Some(WAIT)).unwrap();
+            // Closed, or reset.
+            let _ = socket.read_to_end(&mut received);
+        }
+        received
     });
-    let heard = timeout(WAIT, tokio::task::spawn_blocking(move || heard.join().unwrap())).await;
-    assert_eq!(heard.unwrap().unwrap(), b"", "it is told nothing");
+    let received = timeout(WAIT, tokio::task::spawn_blocking(move || received.join().unwrap())).await;
+    Some(received.unwrap().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_of_another_user_is_refused() {
+    let site = Site::new().await;
+    let Some(received) = connect_as_another_user(&site.path, 1).await else { return };
+    assert_eq!(received, b"", "it is told nothing");
     assert_eq!(site.world.gateway().counts().await.unwrap().connections, 0);
     Raw::open(&site.path).await.works().await;
+}
+
+/// What programs that log with `tracing` find in their logs.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_refused_peers_is_a_few_lines_whose_counts_add_up() {
+    const PEERS: usize = 400;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("private").join("socket");
+    let listener = Listener::bind(&path).unwrap();
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let begun = Instant::now();
+    tokio::select! {
+        accepted = listener.accept() => panic!("{accepted:?} is let in"),
+        refused = connect_as_another_user(&path, PEERS) => if refused.is_none() { return },
+    }
+    drop(listener);
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("a peer was refused")).collect();
+    let count = |line: &&str| match line.split_once("count=") {
+        Some((_, rest)) => rest.split(' ').next().unwrap().parse().unwrap(),
+        None => 1,
+    };
+    assert_eq!(lines.iter().map(count).sum::<usize>(), PEERS, "{log}");
+    assert!(lines.iter().all(|line| line.contains("uid=65534")), "{log}");
+    let periods = begun.elapsed().as_secs() / Tally::<()>::PERIOD.as_secs();
+    assert!(lines.len() as u64 <= 2 + periods, "{periods} periods: {log}");
 }
 
 #[tokio::test]
