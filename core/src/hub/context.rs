@@ -288,9 +288,15 @@ impl Context {
         format!("anon-{}", self.random_hex(6))
     }
 
-    /// Takes a message from the principal's allowance.
-    pub(super) fn take_message(&mut self, principal: &Principal) -> Result<(), Refusal> {
-        self.take_write(principal, "messages a minute")
+    /// Takes a message from the principal's allowance, and where it makes a chat, that as well: both or nothing.
+    pub(super) fn take_message(&mut self, principal: &Principal, makes_chat: bool) -> Result<(), Refusal> {
+        let messages = self.quotas.entry(principal.clone()).or_default().messages;
+        self.take_write(principal, "messages a minute")?;
+        let taken = if makes_chat { self.take_new_chat(principal) } else { Ok(()) };
+        if taken.is_err() {
+            self.quotas.entry(principal.clone()).or_default().messages = messages;
+        }
+        taken
     }
 
     /// Takes from the allowance for messages what is kept and announced as they are.

@@ -113,10 +113,7 @@ impl Chat {
         if attach && self.finds_full(cx, conn) {
             return Err(too_many_chats());
         }
-        cx.take_message(&self.key.principal)?;
-        if self.phase == Phase::Absent {
-            cx.take_new_chat(&self.key.principal)?;
-        }
+        cx.take_message(&self.key.principal, self.phase == Phase::Absent)?;
         let turn_id = turn_id.unwrap_or_else(|| cx.new_turn_id());
         self.accept(cx, Origin { conn, turn_id: Some(turn_id.clone()), attach }, turn_id, content, hash);
         Ok(())

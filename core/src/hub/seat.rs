@@ -251,10 +251,7 @@ impl Chat {
                 cx.output(Output::StopAgent { run, kill });
                 // Nobody hears it any more, the next gateway included: what it still says is of a turn that is over.
                 self.stage_changes(cx, [Change::AgentEnded { run }]);
-                // What it asked outside a turn; a turn's requests end with the turn.
-                if self.active.is_none() {
-                    self.withdraw_requests(cx);
-                }
+                self.withdraw_requests(cx);
                 self.review_seat(cx);
             }
             Seat::Reserved { .. } => self.vacate(cx),
@@ -279,6 +276,7 @@ impl Chat {
             // It went before it was told of the turn: another one will be.
             let run = cx.next_run();
             self.seat = Seat::Reserved { run, named: false };
+            self.withdraw_requests(cx);
             self.stage_changes(cx, [Change::AgentStarted { run }]);
             return;
         }
@@ -290,6 +288,7 @@ impl Chat {
         if !stopping {
             self.stage_changes(cx, [Change::AgentEnded { run }]);
         }
+        self.withdraw_requests(cx);
         if let Some(active) = &self.active {
             let cancelling = active.cancel_by_ms.is_some();
             let (outcome, error) = match exit {
@@ -300,7 +299,6 @@ impl Chat {
             };
             self.end_turn(cx, outcome, error);
         }
-        self.withdraw_requests(cx);
         self.review_seat(cx);
         if !self.turns.is_empty() {
             // Behind those who may have waited for this very place.

@@ -470,12 +470,13 @@ impl Chat {
             }
             self.active = Some(active);
         }
+        if orphaned {
+            self.withdraw_requests(cx);
+        }
         if started && orphaned {
             let detail = "the gateway was restarted before the answer was complete";
             let error = TurnError { code: "gateway_restarted".into(), detail: detail.into() };
             self.end_turn(cx, Outcome::Interrupted, Some(error));
-        } else if orphaned {
-            self.withdraw_requests(cx);
         }
         self.try_start(cx);
         self.review_seat(cx);

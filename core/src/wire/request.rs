@@ -149,8 +149,8 @@ pub enum Resolution {
     Denied,
     /// A person answered the question.
     Answered,
-    /// The agent no longer asks.
+    /// The agent no longer asks, or is gone.
     Withdrawn,
-    /// The turn ended first.
+    /// The agent ended its turn first.
     TurnEnded,
 }
