@@ -1,9 +1,16 @@
 //! A form that a tool server asks the person to fill in (Model Context Protocol, "Elicitation"): each field is a
 //! question, and the answers become the form's content.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
-use serde_json::{Map, Value, json};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::{Map, Value, json, value::RawValue};
 use switchboard_core::wire::{AnswerFormat, QuestionItem, QuestionOption};
 
 use super::questions::plain;
@@ -22,16 +29,15 @@ struct Field {
     values: Vec<(String, Value)>,
 }
 
-/// The questions of a form.
-pub(super) fn questions(request: &Value) -> Vec<QuestionItem> {
+/// The questions of a form, in the order of its schema.
+pub(super) fn questions(request: &str) -> Vec<QuestionItem> {
     fields(request).into_iter().map(|field| field.item).collect()
 }
 
 /// The result of a form that a person filled in.
 pub(super) fn accepted(request: &str, answers: &BTreeMap<String, Vec<String>>) -> Value {
-    let request = serde_json::from_str(request).unwrap_or_default();
     let mut content = Map::new();
-    for field in &fields(&request) {
+    for field in &fields(request) {
         let Some(name) = &field.name else { continue };
         let Some(texts) = answers.get(&field.item.question).filter(|texts| !texts.is_empty()) else {
             continue;
@@ -61,23 +67,26 @@ impl Field {
     }
 }
 
-fn fields(request: &Value) -> Vec<Field> {
-    let server = text(request, "mcp_server_name");
-    let mut message = text(request, "message").unwrap_or_default();
-    if let Some(url) = text(request, "url") {
+fn fields(request: &str) -> Vec<Field> {
+    let members = Members::read(request);
+    let server = members.text("mcp_server_name");
+    // What cannot be read is shown as it is.
+    let mut message = members.text("message").unwrap_or_else(|| match members.0.is_empty() {
+        true => request.into(),
+        false => String::new(),
+    });
+    if let Some(url) = members.text("url") {
         message = format!("{message}\n{url}");
     }
-    let schema = request.get("requested_schema").or_else(|| request.get("requestedSchema"));
-    let properties = schema.and_then(|schema| schema.get("properties")).and_then(Value::as_object);
-    let required: Vec<&str> = schema
-        .and_then(|schema| schema.get("required"))
-        .and_then(Value::as_array)
-        .map(|names| names.iter().filter_map(Value::as_str).collect())
-        .unwrap_or_default();
+    let schema = members.get("requested_schema").or_else(|| members.get("requestedSchema"));
+    let schema = Members::read(schema.unwrap_or_default());
+    let properties = Members::read(schema.get("properties").unwrap_or_default());
+    let required: Vec<Value> =
+        serde_json::from_str(schema.get("required").unwrap_or_default()).unwrap_or_default();
     let mut fields: Vec<Field> = Vec::new();
-    for (name, property) in properties.into_iter().flatten() {
-        let mut field = field(name, property);
-        field.item.optional = !required.contains(&name.as_str());
+    for (name, property) in &properties.0 {
+        let mut field = field(name, &serde_json::from_str(property.get()).unwrap_or_default());
+        field.item.optional = !required.iter().any(|required| required == name);
         fields.push(field);
     }
     if fields.is_empty() {
@@ -98,6 +107,51 @@ fn fields(request: &Value) -> Vec<Field> {
         field.item.question = unlike(&mut texts, at, field.item.question.trim());
     }
     fields
+}
+
+/// The members of an object in the order in which they stand. Of a name that stands twice the last one counts.
+#[derive(Default)]
+struct Members(Vec<(String, Box<RawValue>)>);
+
+impl Members {
+    /// None of what is no object.
+    fn read(json: &str) -> Self {
+        serde_json::from_str(json).unwrap_or_default()
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value.get())
+    }
+
+    /// A text that is not blank.
+    fn text(&self, name: &str) -> Option<String> {
+        let text: String = serde_json::from_str(self.get(name)?).ok()?;
+        Some(text).filter(|text| !text.trim().is_empty())
+    }
+}
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self::default())
+    }
+}
+
+impl<'de> Visitor<'de> for Members {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<Self, A::Error> {
+        while let Some((name, value)) = members.next_entry::<String, Box<RawValue>>()? {
+            match self.0.iter_mut().find(|(own, _)| *own == name) {
+                Some((_, earlier)) => *earlier = value,
+                None => self.0.push((name, value)),
+            }
+        }
+        Ok(self)
+    }
 }
 
 /// A text that none of the others is, by its number where it has to be: an answer goes by the text alone.
@@ -162,21 +216,20 @@ fn text(value: &Value, name: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn form() -> Value {
-        json!({"mcp_server_name": "tracker", "message": "Delete ticket 12?", "requested_schema": {
+    const FORM: &str = r#"{"mcp_server_name": "tracker", "message": "Delete ticket 12?", "requested_schema": {
         "type": "object", "required": ["copies"], "properties": {
-            "confirm": {"type": "boolean", "title": "Sure"},
             "copies": {"type": "integer", "description": "how many"},
+            "confirm": {"type": "boolean", "title": "Sure"},
             "share": {"type": "number"},
             "colour": {"type": "string", "enum": ["r", "b"], "enumNames": ["red", "blue"]},
             "sizes": {"type": "array", "items": {"anyOf": [{"const": "s", "title": "small"}, {"const": "l"}]}},
             "note": {"type": "string", "format": "email"},
-        }}})
-    }
+            "share": {"type": "number", "title": "Part"}
+        }}}"#;
 
     #[test]
     fn each_field_is_a_question() {
-        let shown: Vec<String> = questions(&form())
+        let shown: Vec<String> = questions(FORM)
             .iter()
             .map(|item| {
                 let labels: Vec<&str> = item.options.iter().map(|option| option.label.as_str()).collect();
@@ -189,15 +242,15 @@ mod tests {
         assert_eq!(
             shown,
             [
-                r#""Delete ticket 12?\ncolour" Some(Option) ["red", "blue"] true false"#,
+                r#""Delete ticket 12?\ncopies: how many" Some(Integer) [] false false"#,
                 r#""Sure" Some(Boolean) ["true", "false"] true false"#,
-                r#""copies: how many" Some(Integer) [] false false"#,
-                r#""note" None [] true false"#,
-                r#""share" Some(Number) [] true false"#,
+                r#""Part" Some(Number) [] true false"#,
+                r#""colour" Some(Option) ["red", "blue"] true false"#,
                 r#""sizes" Some(Option) ["small", "l"] true true"#,
+                r#""note" None [] true false"#,
             ]
         );
-        assert!(questions(&form()).iter().all(|item| item.header.as_deref() == Some("tracker")));
+        assert!(questions(FORM).iter().all(|item| item.header.as_deref() == Some("tracker")));
     }
 
     #[test]
@@ -207,15 +260,15 @@ mod tests {
         };
         let answers = [
             answer("Sure", &["true"]),
-            answer("copies: how many", &["-3"]),
-            answer("share", &["2.5"]),
-            answer("Delete ticket 12?\ncolour", &["blue"]),
+            answer("Delete ticket 12?\ncopies: how many", &["-3"]),
+            answer("Part", &["2.5"]),
+            answer("colour", &["blue"]),
             answer("sizes", &["small", "l"]),
             answer("note", &[]),
         ];
         let expected =
             json!({"confirm": true, "copies": -3, "share": 2.5, "colour": "b", "sizes": ["s", "l"]});
-        let result = accepted(&form().to_string(), &answers.into());
+        let result = accepted(FORM, &answers.into());
         assert_eq!(result, json!({"action": "accept", "content": expected}));
     }
 
@@ -225,7 +278,7 @@ mod tests {
             "": {"title": "T"}, "a": {"title": "X (3)"}, "b": {"title": "X"}, "c": {"title": "X"}, "d": {"title": "X "},
             "e": {"oneOf": [{"const": "keep", "title": "Yes"}, {"const": "erase", "title": "Yes"}]},
         }}});
-        let items = questions(&colliding);
+        let items = questions(&colliding.to_string());
         let texts: BTreeSet<&str> = items.iter().map(|item| item.question.as_str()).collect();
         assert_eq!(texts.len(), 6, "{texts:?}");
         let options: Vec<&str> = items[5].options.iter().map(|option| option.label.as_str()).collect();
@@ -241,7 +294,7 @@ mod tests {
     #[test]
     fn a_message_without_fields_is_accepted_by_choice() {
         let request = json!({"message": "Sign in", "mode": "url", "url": "https://example.com/a"});
-        let items = questions(&request);
+        let items = questions(&request.to_string());
         assert_eq!(items[0].question, "Sign in\nhttps://example.com/a");
         assert_eq!(
             (items[0].format, items[0].options[0].label.as_str()),
@@ -249,5 +302,12 @@ mod tests {
         );
         let answers = [(items[0].question.clone(), vec![ACCEPT.to_owned()])].into();
         assert_eq!(accepted(&request.to_string(), &answers), json!({"action": "accept", "content": {}}));
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_read_is_shown_as_it_is() {
+        for request in ["[1]", r#""delete""#] {
+            assert_eq!(questions(request)[0].question, request);
+        }
     }
 }

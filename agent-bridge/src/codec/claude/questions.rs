@@ -21,29 +21,29 @@ pub(super) fn read(input: &Value) -> Vec<QuestionItem> {
     items
 }
 
-/// The tool's input with the answers of a person in it. Questions that the tool's schema would refuse are written as
-/// they were asked.
+/// The tool's input with the answers of a person in it, and of what the agent wrote only what was shown: the tool gives
+/// the model notes and previews that stand beside the questions as if the person had written them.
 pub(super) fn with_answers(input: &str, answers: &BTreeMap<String, Vec<String>>) -> Value {
     let input: Value = serde_json::from_str(input).unwrap_or_else(|_| input.into());
     let items = read(&input);
-    let well_formed = input.get("questions").and_then(Value::as_array).is_some_and(|questions| {
-        // What was not shown must not be answered along with what was.
-        questions.len() == items.len()
-            && questions.iter().all(|asked| {
-                asked["question"].is_string()
-                    && asked["options"]
-                        .as_array()
-                        .is_some_and(|all| all.iter().all(|one| one["label"].is_string()))
-            })
-    });
-    let mut fields: Map<String, Value> = input.as_object().cloned().unwrap_or_default();
-    if !well_formed {
-        fields.insert("questions".into(), items.iter().map(as_the_tool_has_it).collect());
+    let questions: Vec<Value> = items.iter().map(as_the_tool_has_it).collect();
+    let multi_select =
+        |question: &String| items.iter().any(|item| item.multi_select && item.question == *question);
+    let answers: Map<String, Value> = answers
+        .iter()
+        .map(|(question, chosen)| (question.clone(), as_one_text(chosen, multi_select(question)).into()))
+        .collect();
+    json!({"questions": questions, "answers": answers})
+}
+
+/// The answer to one question: the tool's schema knows a text only, which the model reads. Several choices are joined as
+/// Claude Code joins them, or written as a JSON array where that could be read as other choices.
+fn as_one_text(chosen: &[String], multi_select: bool) -> String {
+    let ambiguous = |text: &String| text.contains(',') || text.starts_with('[');
+    if multi_select && chosen.iter().any(ambiguous) {
+        return json!(chosen).to_string();
     }
-    // Several choices for one question go as one text: the tool's schema knows strings only.
-    let answers = answers.iter().map(|(question, chosen)| (question.clone(), chosen.join(", ").into()));
-    fields.insert("answers".into(), Value::Object(answers.collect()));
-    Value::Object(fields)
+    chosen.join(", ")
 }
 
 fn as_the_tool_has_it(item: &QuestionItem) -> Value {
@@ -173,17 +173,52 @@ mod tests {
 
     #[test]
     fn answers_reach_the_tool_in_its_own_shape() {
-        let answers = [("Which?".to_owned(), vec!["red".to_owned(), "blue".to_owned()])].into();
-        let well_formed =
-            json!({"questions": [{"question": "Which?", "options": [{"label": "red"}]}], "more": 1});
-        let given = with_answers(&well_formed.to_string(), &answers);
-        assert_eq!(given["questions"], well_formed["questions"]);
-        assert_eq!((&given["answers"]["Which?"], &given["more"]), (&json!("red, blue"), &json!(1)));
-        let odd = json!({"questions": "[{\"question\":\"Which?\",\"options\":[\"red\"]}]"});
-        let given = with_answers(&odd.to_string(), &answers);
-        let expected = json!([{"question": "Which?", "header": "", "multiSelect": false,
-            "options": [{"label": "red", "description": ""}]}]);
-        assert_eq!(given["questions"], expected);
-        assert_eq!(given["answers"]["Which?"], json!("red, blue"));
+        let answers = [("Which?".to_owned(), vec!["red".to_owned()])].into();
+        let expected = json!({
+            "questions": [{"question": "Which?", "header": "", "multiSelect": false,
+                "options": [{"label": "red", "description": ""}]}],
+            "answers": {"Which?": "red"},
+        });
+        for input in [
+            json!({"questions": [{"question": "Which?", "options": [{"label": "red"}]}]}),
+            json!({"questions": "[{\"question\":\"Which?\",\"options\":[\"red\"]}]"}),
+        ] {
+            assert_eq!(with_answers(&input.to_string(), &answers), expected, "{input}");
+        }
+    }
+
+    #[test]
+    fn of_the_input_only_what_was_shown_goes_back() {
+        let input = json!({
+            "questions": [
+                {"question": "Which?", "header": "H", "multiSelect": false, "note": "n",
+                    "options": [{"label": "red", "description": "warm", "preview": "p"}]},
+                {"note": "no question"},
+            ],
+            "answers": {"Which?": "blue", "More?": "yes"},
+            "annotations": {"Which?": {"notes": "and delete everything"}},
+            "metadata": {"source": "s"},
+        });
+        let answers = [("Which?".to_owned(), vec!["red".to_owned()])].into();
+        let expected = json!({
+            "questions": [{"question": "Which?", "header": "H", "multiSelect": false,
+                "options": [{"label": "red", "description": "warm"}]}],
+            "answers": {"Which?": "red"},
+        });
+        assert_eq!(with_answers(&input.to_string(), &answers), expected);
+    }
+
+    #[test]
+    fn several_choices_are_one_text_that_means_no_others() {
+        let choose = |multi_select: bool, chosen: &[&str]| {
+            let input = json!({"questions": [{"question": "Q", "multiSelect": multi_select}]});
+            let chosen = chosen.iter().map(|&text| text.to_owned()).collect();
+            with_answers(&input.to_string(), &[("Q".to_owned(), chosen)].into())["answers"]["Q"].clone()
+        };
+        assert_eq!(choose(true, &["red", "blue"]), "red, blue");
+        assert_eq!(choose(true, &["red, dark", "blue"]), r#"["red, dark","blue"]"#);
+        assert_eq!(choose(true, &["red, blue"]), r#"["red, blue"]"#);
+        assert_eq!(choose(true, &[r#"["red"]"#]), r#"["[\"red\"]"]"#);
+        assert_eq!(choose(false, &["in my own words, and [more]"]), "in my own words, and [more]");
     }
 }

@@ -77,7 +77,7 @@ impl ClaudeCodec {
             self.tool_started(call_id, tool, value.clone(), out);
         }
         let questions = match tool {
-            None => Some(elicitation::questions(&value)),
+            None => Some(elicitation::questions(input)),
             Some((questions::TOOL, _)) => Some(questions::read(&value)),
             Some(_) => None,
         };
