@@ -1,0 +1,163 @@
+//! The agent: it prints its script, and writes down each line of its input.
+//!
+//! A script has a section for each prompt of the conversation, in their order over all processes of the agent. A line that
+//! begins with `{` is printed as it stands. The others begin with `#`:
+//!
+//! - `# prompt`: a section begins, the answer to the next prompt;
+//! - `# resumed`: this section is played at the start of each process that takes up a session, in place of an answer to the
+//!   first request;
+//! - `# wait TYPE`: goes on once a line of this type has come;
+//! - `# ack-interrupt`: goes on once an interrupt has come and is answered;
+//! - `# raw TEXT`: prints this without a newline;
+//! - `# long N LINE`: prints the line with N letters in the place of `{long}`;
+//! - `# stderr TEXT`: prints this on standard error;
+//! - `# exit STATUS`.
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File, OpenOptions},
+    io::{self, BufRead, StdinLock, Write},
+    process,
+};
+
+use serde::Deserialize;
+use serde_json::json;
+
+/// The first argument that makes this binary the agent.
+pub(crate) const AS_AGENT: &str = "as-scripted-agent";
+
+/// Which section is played.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Section {
+    Resumed,
+    Prompt(usize),
+}
+
+/// A line of the input, as far as the agent knows it.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Line {
+    r#type: String,
+    request_id: String,
+    request: Request,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Request {
+    subtype: String,
+}
+
+struct Agent {
+    input: StdinLock<'static>,
+    script: Vec<(Section, String)>,
+    received: File,
+    /// Prompts of all processes of this agent so far.
+    prompts: usize,
+    /// Lines that came while another was waited for.
+    early: VecDeque<Line>,
+}
+
+/// Runs until the input ends, with the paths of the script and of the file for what is received.
+pub(crate) fn run(arguments: &[String]) {
+    let earlier = fs::read_to_string(&arguments[1]).unwrap_or_default();
+    let received = OpenOptions::new().create(true).append(true).open(&arguments[1]).unwrap();
+    let mut agent = Agent {
+        input: io::stdin().lock(),
+        script: read(&fs::read_to_string(&arguments[0]).unwrap()),
+        received,
+        prompts: earlier.lines().filter(|line| parse(line).r#type == "user").count(),
+        early: VecDeque::new(),
+    };
+    if arguments.iter().any(|argument| argument == "--resume") {
+        agent.play(Section::Resumed);
+    }
+    loop {
+        let line = agent.early.pop_front().unwrap_or_else(|| agent.next());
+        if line.r#type == "user" {
+            agent.prompts += 1;
+            agent.play(Section::Prompt(agent.prompts));
+        }
+    }
+}
+
+fn read(script: &str) -> Vec<(Section, String)> {
+    let mut section = Section::Prompt(0);
+    let mut lines = Vec::new();
+    for line in script.split('\n').filter(|line| !line.is_empty()) {
+        match (line, section) {
+            ("# resumed", _) => section = Section::Resumed,
+            ("# prompt", Section::Prompt(number)) => section = Section::Prompt(number + 1),
+            ("# prompt", Section::Resumed) => section = Section::Prompt(1),
+            _ => lines.push((section, line.to_owned())),
+        }
+    }
+    lines
+}
+
+impl Agent {
+    fn play(&mut self, section: Section) {
+        let lines = self.script.iter().filter(|(of, _)| *of == section);
+        for line in lines.map(|(_, line)| line.clone()).collect::<Vec<_>>() {
+            match line.strip_prefix("# ") {
+                None => print(&format!("{line}\n")),
+                Some(directive) => self.carry_out(directive),
+            }
+        }
+    }
+
+    fn carry_out(&mut self, directive: &str) {
+        let (word, rest) = directive.split_once(' ').unwrap_or((directive, ""));
+        match word {
+            "wait" => self.wait(|line| line.r#type == rest),
+            "ack-interrupt" => self.wait(|line| line.request.subtype == "interrupt"),
+            "raw" => print(rest),
+            "long" => {
+                let (letters, line) = rest.split_once(' ').unwrap();
+                print(&format!("{}\n", line.replace("{long}", &"A".repeat(letters.parse().unwrap()))));
+            }
+            "stderr" => io::stderr().write_all(format!("{rest}\n").as_bytes()).unwrap(),
+            "exit" => process::exit(rest.parse().unwrap()),
+            _ => panic!("the script has an unknown directive: {directive}"),
+        }
+    }
+
+    fn wait(&mut self, is_it: impl Fn(&Line) -> bool) {
+        if let Some(at) = self.early.iter().position(&is_it) {
+            self.early.remove(at);
+            return;
+        }
+        loop {
+            let line = self.next();
+            if is_it(&line) {
+                return;
+            }
+            self.early.push_back(line);
+        }
+    }
+
+    /// The next line of the input. Requests are answered at once, as the real program does.
+    fn next(&mut self) -> Line {
+        let mut line = String::new();
+        if self.input.read_line(&mut line).unwrap() == 0 {
+            process::exit(0);
+        }
+        self.received.write_all(line.as_bytes()).unwrap();
+        let line = parse(&line);
+        if line.r#type == "control_request" {
+            let response = json!({"subtype": "success", "request_id": line.request_id, "response": {"still_queued": []}});
+            print(&format!("{}\n", json!({"type": "control_response", "response": response})));
+        }
+        line
+    }
+}
+
+fn parse(line: &str) -> Line {
+    serde_json::from_str(line).unwrap_or_default()
+}
+
+fn print(text: &str) {
+    let mut stdout = io::stdout().lock();
+    // A gateway that has gone is no reason to complain.
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
