@@ -1,7 +1,8 @@
 //! Random worlds around a hub, with naive models of clients, agents, their hosts and the log beside it. Gateways, hosts
 //! and agents die at any moment, alone or together; the journal fails, and loses what was not synced, or more.
 //!
-//! `SWITCHBOARD_SIM_SEED=7` runs one seed; `SWITCHBOARD_SIM_SECONDS=60` looks for longer than the default of 5 s.
+//! `SWITCHBOARD_SIM_SEED=7` runs one seed; `SWITCHBOARD_SIM_SECONDS=60` looks for longer than the default of 5 s. With
+//! `SWITCHBOARD_SIM_STEPS` a run goes on until there were so many, and `SWITCHBOARD_SIM_FIRST_SEED` says where it begins.
 
 #![allow(unreachable_pub, reason = "modules of a test are read by its root")]
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "a test says which seeds it ran")]
@@ -49,7 +50,9 @@ const REGRESSIONS: &[u64] = &[
 
 #[test]
 fn regressions() {
-    REGRESSIONS.iter().for_each(|seed| run(*seed));
+    for seed in REGRESSIONS {
+        run(*seed);
+    }
 }
 
 #[test]
@@ -59,20 +62,30 @@ fn random_worlds() {
         return;
     }
     let until = Instant::now() + Duration::from_secs(number("SWITCHBOARD_SIM_SECONDS").unwrap_or(5));
-    let mut seed = number("SWITCHBOARD_SIM_FIRST_SEED").unwrap_or(1);
-    while Instant::now() < until {
-        run(seed);
+    let wanted = number("SWITCHBOARD_SIM_STEPS").unwrap_or(0);
+    let first = number("SWITCHBOARD_SIM_FIRST_SEED").unwrap_or(1);
+    let (mut seed, mut steps) = (first, 0);
+    let mut reported = Instant::now();
+    while Instant::now() < until || steps < wanted {
+        steps += run(seed);
         seed += 1;
+        if reported.elapsed() > Duration::from_secs(60) {
+            println!("seeds {first} to {} hold so far: {steps} steps", seed - 1);
+            reported = Instant::now();
+        }
     }
-    println!("seeds up to {} hold", seed - 1);
+    println!("seeds {first} to {} hold: {} worlds, {steps} steps", seed - 1, seed - first);
 }
 
-fn run(seed: u64) {
-    let steps = 200 + usize::try_from(seed % 7).expect("small") * 200;
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| sim::Sim::new(seed).run(steps))) {
+/// Runs one world, and gives how many steps it took before everything healed.
+fn run(seed: u64) -> u64 {
+    let steps = 200 + seed % 7 * 200;
+    let world = || sim::Sim::new(seed).run(usize::try_from(steps).expect("small"));
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(world)) {
         eprintln!("SWITCHBOARD_SIM_SEED={seed} fails");
         resume_unwind(panic);
     }
+    steps
 }
 
 fn number(name: &str) -> Option<u64> {

@@ -30,9 +30,12 @@ pub(crate) const LIBRARIES: [(&str, &[&str]); 6] = [
 ];
 
 /// What randomised tests do at least with `--nightly`, however long it takes: malformed frames over each transport, inputs
-/// of each fuzz target.
-const NIGHTLY_COUNTS: [(&str, &str); 2] =
-    [("SWITCHBOARD_FUZZ_FRAMES", "1000000"), ("BOLERO_RANDOM_ITERATIONS", "100000")];
+/// of each fuzz target, turns of the one long chat.
+const NIGHTLY_COUNTS: [(&str, &str); 3] = [
+    ("SWITCHBOARD_FUZZ_FRAMES", "1000000"),
+    ("BOLERO_RANDOM_ITERATIONS", "100000"),
+    ("SWITCHBOARD_ENDURANCE_TURNS", "100000"),
+];
 
 pub(crate) fn format(session: &Session) -> Result<Verdict> {
     // The names are enough: who sees them runs `cargo fmt`.

@@ -24,7 +24,8 @@ pub(crate) const ECHO: [&str; 4] = ["--agent-command", "cat", "--dialect", "text
 
 /// The binary, as a clean machine would start it.
 pub(crate) fn switchboard() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_switchboard"));
+    let built = || env!("CARGO_BIN_EXE_switchboard").into();
+    let mut command = Command::new(std::env::var_os("SWITCHBOARD_BINARY").unwrap_or_else(built));
     command.env_remove("RUST_LOG").env_remove("SWITCHBOARD_TOKEN").stdin(Stdio::null());
     // A gateway protects start files, and makes those that are missing: not in the home of whoever runs the tests.
     let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("home");
@@ -338,9 +339,14 @@ impl Answer {
 
 /// A client: sends frames, receives events.
 pub(crate) trait Client {
-    fn send(&mut self, frame: &Value);
+    /// Sends text, whatever it is.
+    fn send_text(&mut self, text: &str);
     /// The next event; `None` if the connection is closed.
     fn next(&mut self) -> Option<Value>;
+
+    fn send(&mut self, frame: &Value) {
+        self.send_text(&frame.to_string());
+    }
 
     /// Reads until there is an event of this kind, and gives all that came, that one last.
     fn until(&mut self, kind: &str) -> Vec<Value> {
@@ -374,8 +380,8 @@ pub(crate) trait Client {
 pub(crate) struct WebClient(pub(crate) WebSocket<TcpStream>);
 
 impl Client for WebClient {
-    fn send(&mut self, frame: &Value) {
-        self.0.send(Message::text(frame.to_string())).unwrap();
+    fn send_text(&mut self, text: &str) {
+        self.0.send(Message::text(text)).unwrap();
     }
 
     fn next(&mut self) -> Option<Value> {
@@ -428,7 +434,10 @@ pub(crate) struct SseClient {
 impl SseClient {
     /// Posts a frame, and gives the status.
     pub(crate) fn post(&self, frame: &Value) -> u16 {
-        let frame = frame.to_string();
+        self.post_text(&frame.to_string())
+    }
+
+    fn post_text(&self, frame: &str) -> u16 {
         let head = format!(
             "POST /messages HTTP/1.1\r\nHost: {}\r\n{}\r\nSwitchboard-Stream: {}\r\nConnection: close\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
@@ -444,8 +453,8 @@ impl SseClient {
 }
 
 impl Client for SseClient {
-    fn send(&mut self, frame: &Value) {
-        assert_eq!(self.post(frame), 202);
+    fn send_text(&mut self, text: &str) {
+        assert_eq!(self.post_text(text), 202);
     }
 
     fn next(&mut self) -> Option<Value> {
@@ -465,8 +474,8 @@ impl Client for SseClient {
 pub(crate) struct UnixClient(BufReader<UnixStream>);
 
 impl Client for UnixClient {
-    fn send(&mut self, frame: &Value) {
-        writeln!(self.0.get_mut(), "{frame}").unwrap();
+    fn send_text(&mut self, text: &str) {
+        writeln!(self.0.get_mut(), "{text}").unwrap();
     }
 
     fn next(&mut self) -> Option<Value> {
@@ -478,11 +487,8 @@ impl Client for UnixClient {
 
 /// The text of the deltas among events.
 pub(crate) fn text_of(events: &[Value]) -> String {
-    events
-        .iter()
-        .filter(|event| event["event"] == "delta")
-        .map(|event| event["text"].as_str().unwrap())
-        .collect()
+    let deltas = events.iter().filter(|event| event["event"] == "delta");
+    deltas.map(|event| event["text"].as_str().unwrap()).collect()
 }
 
 /// Writes a configuration file.

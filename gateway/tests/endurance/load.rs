@@ -1,0 +1,227 @@
+//! A mixed load: people who come and go, and a chat that some stay in all the time.
+//!
+//! Visitors play the scenes of `scenes.rs`, each in a chat that it makes and deletes, so that what the gateway has to
+//! remember is bounded. The exception is the lobby, a chat that is there from the first moment to the last and whose log
+//! grows; in memory, a gateway has the end of it. There is no client here with a wrong token, none that reads nothing,
+//! and nobody is killed: other tests are about those.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{Scope, ScopedJoinHandle},
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+
+use crate::{
+    lab::{Gateway, PATIENCE},
+    log::{Log, Turn},
+    measure::{Handles, Sample, cpu_seconds, slope},
+    report,
+    rng::Rng,
+    run_time,
+    scenes::{Over, SCENES, Visitor, WAYS, connect},
+};
+
+const VISITORS: u64 = 5;
+/// Each visitor begins a scene as often as this, if the one before is over.
+const SCENE_EVERY: Duration = Duration::from_secs(4);
+/// Somebody speaks in the lobby as often as this.
+const LOBBY_EVERY: Duration = Duration::from_secs(5);
+/// Longest time between two looks at memory.
+const SAMPLE_EVERY: Duration = Duration::from_secs(5);
+/// A run that is at least as long shows what grows.
+const LONG: Duration = Duration::from_secs(3600);
+/// What memory may grow by in an hour, in MiB.
+const MOST_GROWTH: f64 = 1.0;
+/// The turn that ends the lobby.
+const LAST: &str = "lobby-last";
+
+/// How often each scene was played.
+type Counts = Mutex<BTreeMap<&'static str, u64>>;
+
+#[test]
+fn a_mixed_load_is_answered_and_leaves_nothing_behind() {
+    let gateway = Gateway::start_with(|command| {
+        command.args(["--agent", "demo"]);
+    });
+    let mut rng = Rng::of("mixed load");
+    let lobby = open_lobby(&gateway);
+    let counts = Counts::default();
+    rehearse(&gateway, &mut rng, &counts);
+    // The lobby's host stays.
+    let before = wait_for_handles(&gateway, |now, last| now.hosts == 1 && now == last);
+
+    let (begun, cpu) = (Instant::now(), cpu_seconds(&gateway));
+    let stop = AtomicBool::new(false);
+    let (samples, logs) = std::thread::scope(|scope| {
+        let watchers = WAYS.map(|over| {
+            let (gateway, log) = (&gateway, lobby.emptied());
+            scope.spawn(move || watch(gateway, log, over))
+        });
+        let mut busy = visitors(scope, &gateway, &mut rng, &counts, &stop);
+        busy.push(scope.spawn(|| speak(&gateway, lobby.clone(), &stop)));
+        let mut samples = Vec::new();
+        // Who is done before the end has failed.
+        while begun.elapsed() < run_time() && !busy.iter().any(|thread| thread.is_finished()) {
+            samples.push(Sample::take(&gateway));
+            pause(SAMPLE_EVERY.min(run_time() / 50), &stop);
+        }
+        stop.store(true, Ordering::Relaxed);
+        let ends: Vec<_> = busy.into_iter().map(ScopedJoinHandle::join).collect();
+        // For those who watch, too, and also where somebody has failed.
+        let mut client = connect(&gateway, Over::Unix);
+        client.message(&lobby.chat, LAST, "echo goodbye");
+        let logs = watchers.map(|watcher| watcher.join().unwrap());
+        ends.into_iter().for_each(|end| end.unwrap());
+        (samples, logs)
+    });
+
+    let took = begun.elapsed();
+    let turns = agreed(&logs);
+    report_load(&counts, turns, took, cpu_seconds(&gateway) - cpu);
+    report_memory(&samples, took);
+    let after = wait_for_handles(&gateway, |now, _| now.are_within(&before));
+    report(&format!("before: {before:?}\nafter:  {after:?}"));
+    assert!(after.are_within(&before), "more is left than there was: {before:?}, then {after:?}");
+}
+
+/// Makes the chat that is there all the time, and lets its agent start.
+fn open_lobby(gateway: &Gateway) -> Log {
+    let mut client = connect(gateway, Over::WebSocket);
+    client.send(&json!({"type": "new_chat"}));
+    let mut lobby = Log::begin(&client.wait_for("attached"));
+    client.message(&lobby.chat, "lobby-first", "echo welcome");
+    lobby.until_end(&mut *client, "lobby-first");
+    lobby
+}
+
+/// Plays each scene over each transport: afterwards, the gateway has everything that it needs to have once.
+fn rehearse(gateway: &Gateway, rng: &mut Rng, counts: &Counts) {
+    for over in WAYS {
+        let mut visitor = Visitor::new(gateway, format!("{over:?}"), Rng(rng.next()));
+        for (name, scene) in SCENES {
+            scene(&mut visitor, over);
+            *counts.lock().unwrap().entry(name).or_default() += 1;
+        }
+    }
+}
+
+fn visitors<'scope, 'env>(
+    scope: &'scope Scope<'scope, 'env>,
+    gateway: &'env Gateway,
+    rng: &mut Rng,
+    counts: &'env Counts,
+    stop: &'env AtomicBool,
+) -> Vec<ScopedJoinHandle<'scope, ()>> {
+    let visitors = (0..VISITORS).map(|n| {
+        let mut visitor = Visitor::new(gateway, format!("visitor-{n}"), Rng(rng.next()));
+        scope.spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                let (name, scene) = *visitor.rng.pick(&SCENES).unwrap();
+                let over = *visitor.rng.pick(&WAYS).unwrap();
+                scene(&mut visitor, over);
+                *counts.lock().unwrap().entry(name).or_default() += 1;
+                pause(SCENE_EVERY.saturating_sub(begun.elapsed()), stop);
+            }
+        })
+    });
+    visitors.collect()
+}
+
+/// Speaks in the lobby now and then.
+fn speak(gateway: &Gateway, mut lobby: Log, stop: &AtomicBool) {
+    let mut client = connect(gateway, Over::WebSocket);
+    lobby.attach(&mut *client);
+    while !stop.load(Ordering::Relaxed) {
+        let turn = format!("lobby-{}", lobby.turns.len());
+        client.message(&lobby.chat, &turn, "echo all is well");
+        let end = lobby.until_end(&mut *client, &turn);
+        assert_eq!(end, ("completed".to_owned(), "all is well".to_owned()));
+        pause(LOBBY_EVERY, stop);
+    }
+}
+
+/// Stays in the lobby over one connection until its last turn, and hears of all other chats.
+fn watch(gateway: &Gateway, mut lobby: Log, over: Over) -> Log {
+    let mut client = connect(gateway, over);
+    client.send(&json!({"type": "list_chats"}));
+    lobby.attach(&mut *client);
+    lobby.until_end(&mut *client, LAST);
+    lobby
+}
+
+/// All have seen the same lobby, each turn of it once. Gives how many turns it had.
+fn agreed(logs: &[Log]) -> usize {
+    for log in logs {
+        assert_eq!(log, &logs[0], "clients saw the lobby differently");
+    }
+    let completed = |turn: &Turn| turn.outcome.as_deref() == Some("completed");
+    assert!(logs[0].turns.iter().all(completed), "{:?}", logs[0].turns);
+    logs[0].turns.len()
+}
+
+fn report_load(counts: &Counts, lobby_turns: usize, took: Duration, cpu: f64) {
+    let counts = counts.lock().unwrap();
+    let scenes: u64 = counts.values().sum();
+    report(&format!("mixed load: {} s, {scenes} scenes, {lobby_turns} turns in the lobby", took.as_secs()));
+    counts.iter().for_each(|(name, count)| report(&format!("  {count:>6} {name}")));
+    report(&format!("CPU of the gateway: {:.1} % of a core", 100.0 * cpu / took.as_secs_f64()));
+}
+
+/// Says how memory grew once the gateway was warm, and checks it where the run was long enough to show it.
+fn report_memory(samples: &[Sample], took: Duration) {
+    let gateway = growth("the gateway", samples, |sample| sample.gateway);
+    let host = growth("a host", samples, |sample| sample.hosts / sample.host_count.max(1) as f64);
+    // All together go up and down with the number of chats: what counts is what one of them takes.
+    growth("all hosts", samples, |sample| sample.hosts);
+    if took >= LONG {
+        assert!(gateway < MOST_GROWTH, "the gateway grows by {gateway:.3} MiB an hour");
+        assert!(host < MOST_GROWTH, "a host grows by {host:.3} MiB an hour");
+    }
+}
+
+/// By how many MiB something grows in an hour, without the first sixth of the time.
+fn growth(name: &str, samples: &[Sample], mib: impl Fn(&Sample) -> f64) -> f64 {
+    let hours = |sample: &Sample| (sample.at - samples[0].at).as_secs_f64() / 3600.0;
+    let warm = &samples[samples.len() / 6..];
+    let points: Vec<(f64, f64)> = warm.iter().map(|sample| (hours(sample), mib(sample))).collect();
+    let (least, most) =
+        warm.iter().map(&mib).fold((f64::MAX, 0.0_f64), |(least, most), mib| (least.min(mib), most.max(mib)));
+    let growth = slope(&points);
+    report(&format!(
+        "memory of {name}: {growth:+.3} MiB an hour; {:.1} MiB first, {least:.1} to {most:.1} since it is warm, {:.1} at \
+         the end ({} samples)",
+        mib(&samples[0]),
+        mib(&samples[samples.len() - 1]),
+        points.len()
+    ));
+    growth
+}
+
+/// Looks ten times a second until what the gateway has, and had before, is wanted or the time is over.
+fn wait_for_handles(gateway: &Gateway, wanted: impl Fn(&Handles, &Handles) -> bool) -> Handles {
+    let deadline = Instant::now() + PATIENCE;
+    let mut last = Handles::count(gateway);
+    loop {
+        std::thread::sleep(Duration::from_millis(100));
+        let now = Handles::count(gateway);
+        if wanted(&now, &last) || Instant::now() > deadline {
+            return now;
+        }
+        last = now;
+    }
+}
+
+/// Waits, but not for longer than others go on.
+fn pause(time: Duration, stop: &AtomicBool) {
+    let until = Instant::now() + time;
+    while Instant::now() < until && !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(50).min(until.saturating_duration_since(Instant::now())));
+    }
+}
