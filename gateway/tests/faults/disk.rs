@@ -10,12 +10,14 @@ use std::{
 
 use libtest_mimic::Trial;
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use crate::{
     client::{Client, Over, message, whole_log},
     crowd::{Crowd, Habits},
     kills::{nothing_is_left, pause},
     number,
+    pauses::Shim,
     recorder::Agents,
     rng::Rng,
     scenes::{Story, is, words},
@@ -32,6 +34,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("syncs_that_fail_lose_nothing_where_all_is_synced", || {
             failing("strict syncs", "strict", FAILING_SYNCS);
         }),
+        trial("what_cannot_be_read_is_damage_of_one_chat_or_said_of_the_disk", unreadable),
         trial("writes_that_fail_lose_nothing", || failing("writes", "normal", FAILING_WRITES)),
     ]
 }
@@ -128,6 +131,64 @@ fn full_disk(count: usize, size: usize) {
         assert_eq!(story.end_of(chat, turn), ("completed".into(), None));
     }
     drop(other);
+    story.end(gateway, Agents::AllShown);
+}
+
+/// The history of a chat, newest first, as far as it can be had, and the error that ended it.
+fn read_back(story: &mut Story, chat: &str) -> (String, Option<Value>) {
+    let (mut read, mut frame) = (String::new(), json!({"type": "history", "chat_id": chat}));
+    loop {
+        story.client.send(&frame);
+        let answer =
+            story.client.until("an answer", |event| event["event"] == "history" || event["event"] == "error");
+        if answer["event"] == "error" {
+            return (read, Some(answer));
+        }
+        read += &answer["events"].to_string();
+        let Some(before) = answer.get("before") else { return (read, None) };
+        frame["before"] = before.clone();
+    }
+}
+
+fn unreadable() {
+    let mut site = Site::new("journal_retry_ms = 50\n");
+    let Some(disk) = Shim::make(&mut site, "reads", "FAILING_READS") else { return };
+    let (mut story, gateway) = Story::on(site);
+    for chat in ["harmed", "whole"] {
+        story.say(chat, chat, "words=3000");
+        story.until_end(chat, chat);
+    }
+    let gateway = story.restart(gateway, Signal::TERM);
+    let bytes = fs::read(story.site.data("journal.db")).unwrap();
+    let word = b"harmed:1500 ";
+    let at = bytes.windows(word.len()).position(|window| window == word).unwrap();
+    let page = i64::try_from(at / 4096 * 4096).unwrap();
+    disk.set(&[page, page + 4096, 0]);
+    for _ in 0..2 {
+        let (_, error) = read_back(&mut story, "harmed");
+        let error = error.expect("a part cannot be read");
+        assert!(error["code"] == "damaged" && error["retryable"] == false, "{error}");
+    }
+    story.say("whole", "t2", "words=5");
+    story.until_end("whole", "t2");
+    assert!(story.site.readyz().starts_with("HTTP/1.1 200 "));
+    // All of the disk.
+    disk.set(&[0, 0, 1]);
+    let (_, error) = read_back(&mut story, "whole");
+    let error = error.expect("nothing can be read");
+    assert!(error["code"] == "unavailable" && error["retryable"] == true, "{error}");
+    let is_notice = |event: &Value, level: &str| event["event"] == "notice" && event["level"] == level;
+    let notice = story.client.until("a notice", |event| is_notice(event, "error"));
+    let text = notice["text"].as_str().unwrap();
+    assert!(notice["code"] == "degraded" && text.contains("cannot be read"), "{notice}");
+    let ready = story.site.readyz();
+    assert!(ready.starts_with("HTTP/1.1 503 ") && ready.contains("the journal cannot be read ("), "{ready}");
+    // Service returns by itself, and says so.
+    disk.set(&[0; 3]);
+    story.client.until("the good news", |event| is_notice(event, "info"));
+    assert!(story.site.readyz().starts_with("HTTP/1.1 200 "));
+    let (read, error) = read_back(&mut story, "whole");
+    assert!(error.is_none() && read.contains("whole:0 "), "{error:?}");
     story.end(gateway, Agents::AllShown);
 }
 

@@ -2,7 +2,6 @@
 
 use std::{
     fs::File,
-    io::Write,
     os::unix::fs::FileExt,
     process::Command,
     sync::Arc,
@@ -107,40 +106,46 @@ fn everybody_stands_still() {
     nothing_is_left(&site, gateway);
 }
 
-/// A library that shifts a gateway's wall clock, made on the spot.
-fn shim(site: &Site) -> bool {
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/clock.c");
-    let mut compiler = Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(site.path("clock.so")).arg(source).arg("-ldl");
-    let made = compiler.output().is_ok_and(|output| output.status.success());
-    if !made {
-        report("SKIPPED: there is no C compiler here to make a clock that jumps");
+/// What a library that is preloaded into the gateways of a site is told: some numbers in a file.
+pub(crate) struct Shim(File);
+
+impl Shim {
+    /// Makes a library on the spot of one of the C files here, which finds its numbers in the file that a variable names.
+    pub(crate) fn make(site: &mut Site, name: &str, variable: &str) -> Option<Self> {
+        let source = format!("{}/tests/faults/{name}.c", env!("CARGO_MANIFEST_DIR"));
+        let (library, numbers) = (site.path(&format!("{name}.so")), site.path(name));
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).arg("-ldl");
+        if !compiler.output().is_ok_and(|output| output.status.success()) {
+            report(&format!("SKIPPED: there is no C compiler here to make {name}.c"));
+            return None;
+        }
+        let file = File::create(&numbers).unwrap();
+        for (variable, path) in [("LD_PRELOAD", library), (variable, numbers)] {
+            site.environment.push((variable.to_owned(), path.to_str().unwrap().to_owned()));
+        }
+        let shim = Self(file);
+        shim.set(&[0; 3]);
+        Some(shim)
     }
-    made
+
+    pub(crate) fn set(&self, numbers: &[i64]) {
+        let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_ne_bytes()).collect();
+        self.0.write_all_at(&bytes, 0).unwrap();
+    }
 }
 
 fn clock_jumps() {
     const YEAR: i64 = 365 * 24 * 3600;
     let mut site = Site::new("stalled_after_ms = 2000\nsilent_turn_ms = 5000\n");
-    if !shim(&site) {
-        return;
-    }
-    let shift = site.path("shift");
-    File::create(&shift).unwrap().write_all(&0_i64.to_ne_bytes()).unwrap();
-    let jump = |seconds: i64| {
-        File::options().write(true).open(&shift).unwrap().write_all_at(&seconds.to_ne_bytes(), 0).unwrap();
-    };
-    let path = |name: &str| site.path(name).to_str().unwrap().to_owned();
-    let environment =
-        [("LD_PRELOAD".to_owned(), path("clock.so")), ("SHIFTED_CLOCK".to_owned(), path("shift"))];
-    site.environment.extend(environment);
+    let Some(clock) = Shim::make(&mut site, "clock", "SHIFTED_CLOCK") else { return };
     let (mut story, mut gateway) = Story::on(site);
     for (n, seconds) in [0, 10 * YEAR, -10 * YEAR, 3600, -YEAR].into_iter().enumerate() {
         let turn = format!("t{n}");
         story.say("c", &turn, "words=200 pace=1000 ask=1");
         story.client.until("some words", |event| is(event, "delta", &turn));
         // In the middle of a turn, and before a restart.
-        jump(seconds);
+        clock.set(&[seconds]);
         let request = story.client.until_kind("permission_request");
         if n % 2 == 1 {
             gateway = story.restart(gateway, Signal::KILL);

@@ -10,7 +10,7 @@ use switchboard_core::{
 
 use super::{
     Sqlite,
-    error::{OpenError, OpenErrorReason, is_damage},
+    error::{OpenError, OpenErrorReason, is_unusable},
     files::{Files, boot_id},
     open::look,
     query::{self, Read, event_frame, lengths_of},
@@ -87,7 +87,7 @@ fn structure(db: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut check = db.prepare(&format!("PRAGMA integrity_check({STRUCTURE})"))?;
     let found = check.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>();
     match found {
-        Err(error) if is_damage(&error) => Ok(vec![error.to_string()]),
+        Err(error) if is_unusable(&error) => Ok(vec![error.to_string()]),
         found => {
             Ok(found?.into_iter().filter(|line| line != "ok").map(|line| line.replace('\n', "; ")).collect())
         }
@@ -114,7 +114,7 @@ fn chats(
     let count = all.len() as u64;
     for (number, (id, principal, chat)) in (1..).zip(all) {
         let found = match check_chat(db, id, &principal, &chat) {
-            Err(error) if is_damage(&error) => Some(error.to_string()),
+            Err(error) if is_unusable(&error) => Some(error.to_string()),
             found => found?,
         };
         if let Some(what) = found {
@@ -162,7 +162,7 @@ fn check_chat(db: &mut Connection, id: i64, principal: &str, chat: &str) -> rusq
         let (epoch_no, first, seq): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
         let sound = event_frame(row, 3).and_then(|_| lengths_of(row, 5));
         match sound {
-            Err(error) if is_damage(&error) => return Ok(Some(format!("event {seq} is damaged"))),
+            Err(error) if is_unusable(&error) => return Ok(Some(format!("event {seq} is damaged"))),
             sound => sound?,
         };
         // Of earlier epochs the end may have been lost, and what is before that with a damaged journal.

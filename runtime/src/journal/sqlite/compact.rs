@@ -12,7 +12,7 @@ use switchboard_core::journal::{Append, DeltaRun, JoinedDelta, LogEvent};
 
 use super::{
     apply::int,
-    error::is_damage,
+    error::is_unusable,
     query::{event_frame, lengths_of},
     sql::compact,
 };
@@ -90,7 +90,7 @@ impl Compaction {
     /// Does a bounded piece of work, in a transaction of its own. What is damaged stays as it is, and is not tried again.
     pub(super) fn pass(&mut self, db: &Connection, now: Instant) -> rusqlite::Result<()> {
         match self.try_pass(db, now) {
-            Err(error) if is_damage(&error) => {
+            Err(error) if is_unusable(&error) => {
                 tracing::error!(%error, "deltas cannot be joined: a part of the journal is damaged");
                 Ok(())
             }
@@ -108,7 +108,7 @@ impl Compaction {
             }
         } else if let Some(searched) = self.searched.filter(|_| self.search_at <= now) {
             let found = self.search(db, searched);
-            if found.as_ref().is_err_and(is_damage) {
+            if found.as_ref().is_err_and(is_unusable) {
                 self.searched = None;
             }
             found?;

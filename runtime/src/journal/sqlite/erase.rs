@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::{Shared, error::is_damage, locked, sql::erase};
+use super::{Shared, error::is_unusable, locked, sql::erase};
 
 /// Rows of one step.
 const ROWS: u32 = 256;
@@ -66,7 +66,7 @@ impl Erasure {
                 self.later(now);
             }
             Ok(Step::More) => (self.due, self.wait) = (Some(now), MOVED),
-            Err(error) if is_damage(&error) => {
+            Err(error) if is_unusable(&error) => {
                 tracing::error!(%error, "a deleted chat cannot be erased: a part of the journal is damaged");
                 self.due = None;
             }

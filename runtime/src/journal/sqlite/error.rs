@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 /// Why a journal does not open. Its text names the file, says what that means, and what to do.
 #[derive(Debug)]
@@ -60,6 +60,11 @@ pub enum OpenErrorReason {
     Exists,
     /// The disk is full.
     DiskFull,
+    /// The disk does not give what is asked of it. Nothing was changed.
+    Unreadable {
+        /// What was noticed.
+        detail: String,
+    },
     /// The system could not read or write it.
     Io(io::Error),
     /// SQLite could not do what it was told.
@@ -79,6 +84,9 @@ impl OpenError {
             }
             io::ErrorKind::NotFound => OpenErrorReason::NoFolder,
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => OpenErrorReason::DiskFull,
+            _ if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+                OpenErrorReason::Unreadable { detail: error.to_string() }
+            }
             _ => OpenErrorReason::Io(error),
         };
         Self::new(path, reason)
@@ -87,6 +95,7 @@ impl OpenError {
     pub(super) fn sqlite(path: &Path, error: rusqlite::Error) -> Self {
         let reason = match error.sqlite_error_code() {
             _ if is_damage(&error) => OpenErrorReason::Damaged { detail: error.to_string() },
+            _ if is_unreadable(&error) => OpenErrorReason::Unreadable { detail: error.to_string() },
             Some(ErrorCode::NotADatabase) => OpenErrorReason::NotAJournal,
             Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
                 OpenErrorReason::NotPermitted
@@ -117,6 +126,17 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
                 | rusqlite::Error::InvalidColumnType(..)
                 | rusqlite::Error::Utf8Error(..)
         )
+}
+
+/// Whether the disk did not give what was asked of it. In most places SQLite makes damage of that.
+fn is_unreadable(error: &rusqlite::Error) -> bool {
+    let reads = [ffi::SQLITE_IOERR_READ, ffi::SQLITE_IOERR_CORRUPTFS, ffi::SQLITE_IOERR_DATA];
+    matches!(error, rusqlite::Error::SqliteFailure(error, _) if reads.contains(&error.extended_code))
+}
+
+/// Whether a part of the database cannot be used, because it is damaged or the disk does not give it.
+pub(super) fn is_unusable(error: &rusqlite::Error) -> bool {
+    is_damage(error) || is_unreadable(error)
 }
 
 impl fmt::Display for OpenError {
@@ -173,6 +193,12 @@ impl fmt::Display for OpenError {
             OpenErrorReason::DiskFull => {
                 write!(f, "{path} cannot be opened: the disk is full; free some space")
             }
+            OpenErrorReason::Unreadable { detail } => write!(
+                f,
+                "{path} cannot be read ({detail}): the disk returns errors, and every file was left as it is; copy the \
+                 data directory to another disk with a program that reads past them, such as ddrescue, and start \
+                 there with --accept-loss, or restore a backup"
+            ),
             OpenErrorReason::Io(error) => write!(f, "{path} cannot be opened: {error}"),
             OpenErrorReason::Sqlite(error) => write!(
                 f,
@@ -198,7 +224,8 @@ impl Error for OpenError {
             | OpenErrorReason::NoFolder
             | OpenErrorReason::Missing
             | OpenErrorReason::Exists
-            | OpenErrorReason::DiskFull => None,
+            | OpenErrorReason::DiskFull
+            | OpenErrorReason::Unreadable { .. } => None,
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{FlockOperation, fdatasync, flock},
+    fs::{Advice, FlockOperation, fadvise, fdatasync, flock},
     io::Errno,
 };
 
@@ -88,6 +88,17 @@ impl Files {
         }
         let folder = self.db.parent().filter(|folder| !folder.as_os_str().is_empty());
         File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    }
+
+    /// Reads the beginnings of small files from the disk itself, and not from what the system has of them in memory.
+    /// Nothing of the database: that file must not be closed while SQLite has it open.
+    pub(super) fn read_disk(&self) -> io::Result<()> {
+        for name in [self.wal(), self.commits()] {
+            let file = File::open(name)?;
+            fadvise(&file, 0, None, Advice::DontNeed)?;
+            file.read_at(&mut [0; LOG_HEAD as usize], 0)?;
+        }
+        Ok(())
     }
 
     pub(super) fn open_wal(&self) -> io::Result<File> {

@@ -51,6 +51,7 @@ use self::{
     checkpoint::Log,
     files::{Files, Lock, SideFile},
     gate::Gate,
+    health::Health,
     pool::Questions,
     sync::Verdicts,
     work::{Job, Work},
@@ -167,6 +168,9 @@ impl Default for SqliteOptions {
 /// [`Sqlite::check`] checks all of it at any time; every event has a
 /// checksum, and one that does not match is not shown. A question about a part that is damaged is answered with
 /// [`JournalAnswer::Damaged`], and so is every further one about a chat to which nothing can be added; other chats go on.
+/// A part that the disk does not give when it is read twice counts as damaged. If the disk gives nothing at all, questions
+/// are answered with [`JournalAnswer::Failed`], the gateway is told ([`Answers::degraded`]), and the disk is read every
+/// second until it is well.
 ///
 /// # Joining
 ///
@@ -253,6 +257,7 @@ impl OpenJournal for Sqlite {
             questions: Questions::default(),
             verdicts: Verdicts::default(),
             log: Log::default(),
+            health: Health::default(),
             readers: Gate::new(self.files.clone(), open::connect_reader),
             checkpoints: Gate::new(self.files.clone(), open::connect),
             writing: Mutex::default(),
@@ -360,6 +365,7 @@ struct Shared {
     questions: Questions,
     verdicts: Verdicts,
     log: Log,
+    health: Health,
     readers: Gate,
     checkpoints: Gate,
     /// Held during a transaction, and while the log is begun anew or cut.
@@ -373,6 +379,13 @@ struct Shared {
 }
 
 impl Shared {
+    /// Whether the disk gives anything at all.
+    fn read_disk(&self) -> io::Result<()> {
+        #[cfg(test)]
+        self.options.disk.read(None).map_err(io::Error::other)?;
+        self.files.read_disk()
+    }
+
     /// Brings the write-ahead log to the disk.
     fn sync(&self, wal: &File) -> io::Result<()> {
         #[cfg(test)]

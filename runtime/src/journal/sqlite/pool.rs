@@ -9,7 +9,7 @@ use switchboard_core::journal::{Ask, JournalAnswer, Query};
 
 use super::{
     Shared,
-    error::is_damage,
+    error::is_unusable,
     locked,
     query::{self, Read},
     work::Job,
@@ -78,8 +78,16 @@ impl Questions {
 
 fn answer(shared: &Shared, Question { ask, reopens }: Question) {
     let era = shared.era.load(Ordering::Acquire);
-    let read = shared.readers.lend().and_then(|mut db| query::read(&mut db, era, &ask.query));
-    match (read, &ask.query) {
+    let read = || {
+        #[cfg(test)]
+        shared.options.disk.read(ask.query.chat())?;
+        shared.readers.lend().and_then(|mut db| query::read(&mut db, era, &ask.query))
+    };
+    let mut answer = read();
+    if answer.as_ref().is_err_and(is_unusable) {
+        answer = read();
+    }
+    match (answer, &ask.query) {
         (Ok(Read::Found(found)), _) => {
             if let Query::Chat { chat } = &ask.query
                 && reopens
@@ -93,13 +101,17 @@ fn answer(shared: &Shared, Question { ask, reopens }: Question) {
             shared.work.push([Job::Chat(ask, chat)]);
         }
         (Ok(Read::Stale), _) => shared.answers.send(JournalAnswer::Failed(ask.id)),
-        (Err(error), query) if is_damage(&error) => {
+        // Read twice: it is damaged, or the disk gives nothing at all.
+        (Err(error), query) if is_unusable(&error) && shared.read_disk().is_ok() => {
             let chat = query.chat().map(|chat| chat.chat.as_str());
             tracing::error!(%error, chat, "a part of the journal is damaged; `switchboard doctor` says more");
             shared.answers.send(JournalAnswer::Damaged(ask.id));
         }
         (Err(error), _) => {
             tracing::warn!(%error, "the journal could not be read");
+            if let Err(error) = shared.read_disk() {
+                shared.health.unreadable(shared, &error);
+            }
             shared.answers.send(JournalAnswer::Failed(ask.id));
         }
     }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OpenFlags, ToSql, params_from_iter, types::Value};
 
 use super::{
     backup::Partial,
-    error::{OpenError, is_damage},
+    error::{OpenError, is_unusable},
     files::{Files, Remembered},
     open::{self, connect_reader},
     scan, schema,
@@ -118,7 +118,7 @@ fn copy(old: &Connection, new: &mut Connection) -> rusqlite::Result<u64> {
         };
         unread += unsound;
         unread += match gaps {
-            Err(error) if is_damage(&error) => 1,
+            Err(error) if is_unusable(&error) => 1,
             // There is no such table, as far as can be read.
             Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::Unknown) => 1,
             gaps => gaps?,

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
-use super::error::is_damage;
+use super::error::is_unusable;
 
 /// Behind a row that cannot be read, so many numbers are tried one by one; then the steps double.
 const NEAR: i64 = 256;
@@ -29,7 +29,7 @@ pub(super) fn rows(
             Ok(())
         };
         match read() {
-            Err(error) if is_damage(&error) => gaps += 1,
+            Err(error) if is_unusable(&error) => gaps += 1,
             read => return read.map(|()| gaps),
         }
         let bad = last.unwrap_or(from).checked_add(1);
@@ -46,7 +46,7 @@ fn next(db: &Connection, table: &str, from: i64) -> rusqlite::Result<Option<i64>
         db.prepare(&format!("SELECT rowid FROM \"{table}\" WHERE rowid >= ?1 ORDER BY rowid LIMIT 1"))?;
     // `None`: there cannot be read. `Some(None)`: there is none.
     let mut at = |number: i64| match find.query_row([number], |row| row.get(0)).optional() {
-        Err(error) if is_damage(&error) => Ok(None),
+        Err(error) if is_unusable(&error) => Ok(None),
         found => found.map(Some),
     };
     let (mut bad, mut step) = (from, 1);
@@ -94,7 +94,7 @@ pub(super) fn both_ways(
             Ok(())
         };
         match read() {
-            Err(error) if is_damage(&error) => {}
+            Err(error) if is_unusable(&error) => {}
             // All of it was read.
             read => return read.map(|()| way == " DESC"),
         }

@@ -6,8 +6,10 @@ mod desk;
 #[allow(unreachable_pub, dead_code, reason = "shared with the tests outside")]
 #[path = "../../../tests/journal/make.rs"]
 mod make;
+mod reads;
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::{
         Arc, Mutex,
@@ -20,7 +22,7 @@ use rusqlite::Connection;
 use switchboard_core::{
     Limits, Peer,
     agent::{AgentExit, AgentRun},
-    ids::{Epoch, Principal},
+    ids::{ChatKey, Epoch, Principal},
     journal::{Append, AppendId, Change, Durability, Found, JournalAnswer, OpenWork, PageStart, Query},
     wire::{Frame, Outcome},
 };
@@ -41,6 +43,10 @@ use crate::{Agent, Gateway, Seat, journal::Request};
 pub(super) struct Disk {
     /// So many syncs fail.
     failing: AtomicU32,
+    /// So many reads about chats fail.
+    unreadable: Mutex<BTreeMap<ChatKey, u32>>,
+    /// Nothing can be read.
+    gone: AtomicBool,
     /// Syncs wait while a test holds this.
     slow: Mutex<()>,
     /// The next transaction, or sync, is a defect.
@@ -49,6 +55,18 @@ pub(super) struct Disk {
 }
 
 impl Disk {
+    /// Whether what is needed for this chat, or anything, can be read.
+    pub(super) fn read(&self, chat: Option<&ChatKey>) -> rusqlite::Result<()> {
+        let of_chat = |left: &mut u32| std::mem::replace(left, left.saturating_sub(1)) > 0;
+        let fails =
+            chat.is_some_and(|chat| super::locked(&self.unreadable).get_mut(chat).is_some_and(of_chat));
+        if fails || self.gone.load(Ordering::Acquire) {
+            let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+            return Err(rusqlite::Error::SqliteFailure(error, None));
+        }
+        Ok(())
+    }
+
     /// Whether this sync is one of those that fail.
     pub(super) fn fails(&self) -> bool {
         assert!(!self.syncing_panics.load(Ordering::Acquire), "this is the defect");

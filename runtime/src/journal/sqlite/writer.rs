@@ -19,9 +19,8 @@ use super::{
     checkpoint,
     compact::{self, Compaction},
     erase::Erasure,
-    error::is_damage,
+    error::is_unusable,
     files::SideFile,
-    health::Health,
     locked, open,
     sql::write,
     sync::Verdict,
@@ -45,7 +44,6 @@ pub(super) struct Writer {
     heal_after: Option<Instant>,
     compaction: Compaction,
     erasure: Erasure,
-    health: Health,
 }
 
 /// Why a transaction was rolled back.
@@ -54,14 +52,15 @@ enum Failure {
     OfOne,
     /// The database could not do it.
     OfAll(rusqlite::Error),
+    /// What one of its appends needs is damaged, or the disk does not give it: each is tried on its own.
+    Unusable(rusqlite::Error),
 }
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, db: Connection, side: Arc<SideFile>, state: open::State) -> Self {
         let compaction = Compaction::new(shared.options.join_after.unwrap_or_default());
-        let (known, erasure, health) = (Known::default(), Erasure::new(), Health::default());
-        let mut writer =
-            Self { shared, db: None, side, state, known, heal_after: None, compaction, erasure, health };
+        let (known, erasure) = (Known::default(), Erasure::new());
+        let mut writer = Self { shared, db: None, side, state, known, heal_after: None, compaction, erasure };
         writer.adopt(db);
         writer
     }
@@ -71,7 +70,7 @@ impl Writer {
         let mut jobs = Vec::new();
         while self.shared.work.take(&mut jobs, self.due()).is_some() {
             self.heal();
-            self.health.probe(&self.shared, self.db.as_ref(), self.state.commits);
+            self.shared.health.probe(&self.shared, self.db.as_ref(), self.state.commits);
             self.join(Instant::now());
             let mut later = if self.shared.options.strict { Vec::new() } else { synced_apart(&mut jobs) };
             self.carry_out(&mut jobs);
@@ -89,7 +88,7 @@ impl Writer {
     fn due(&self) -> Option<Instant> {
         let able = self.db.is_some() && !self.shared.verdicts.has_failed();
         let erase = self.erasure.due().filter(|_| able);
-        self.join_due().into_iter().chain(erase).chain(self.health.due()).min()
+        self.join_due().into_iter().chain(erase).chain(self.shared.health.due()).min()
     }
 
     /// Erases some of what was deleted. Not counted as a commit: the next start would find it again.
@@ -148,12 +147,12 @@ impl Writer {
         let mut kept = vec![false; jobs.len()];
         match self.transaction(jobs, &mut kept) {
             Ok(()) => {}
-            Err(Failure::OfOne) => {
+            Err(Failure::OfOne | Failure::Unusable(_)) => {
                 for (job, kept) in jobs.iter().zip(&mut kept) {
-                    if let Err(Failure::OfAll(error)) =
-                        self.transaction(std::slice::from_ref(job), std::slice::from_mut(kept))
-                    {
-                        self.failed(&error);
+                    match self.transaction(std::slice::from_ref(job), std::slice::from_mut(kept)) {
+                        Ok(()) | Err(Failure::OfOne) => {}
+                        Err(Failure::OfAll(error)) => self.failed(&error),
+                        Err(Failure::Unusable(error)) => self.unusable(job.chat(), &error),
                     }
                     self.close_unkept(std::slice::from_ref(job), std::slice::from_ref(kept));
                 }
@@ -203,7 +202,7 @@ impl Writer {
             Ok(false) => {}
             Ok(true) => {
                 self.state = state;
-                self.health.written(&self.shared);
+                self.shared.health.written(&self.shared);
                 ended.into_iter().for_each(|chat| self.compaction.ended(chat));
                 if let Err(error) = self.side.remember(state.commits) {
                     tracing::warn!(%error, "the count of commits is not remembered");
@@ -234,11 +233,21 @@ impl Writer {
         let full = error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
         let busy = error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy);
         tracing::warn!(%error, "the journal could not keep what it was given");
-        self.health.failed(&self.shared, error);
+        self.shared.health.failed(&self.shared, error);
         if !full && !busy {
             // What is on the disk is not certain any more.
             self.shared.verdicts.fail();
         }
+    }
+
+    /// What an append needs was read in vain twice: the disk gives nothing at all, or the chat is damaged.
+    fn unusable(&mut self, chat: &ChatKey, error: &rusqlite::Error) {
+        if self.shared.read_disk().is_err() {
+            self.failed(error);
+            return;
+        }
+        tracing::error!(chat = chat.chat.as_str(), "an append is refused: what it needs is damaged: {error}");
+        locked(&self.shared.damaged).insert(chat.clone());
     }
 
     /// The state of a chat is read by those who read, once nothing stands in the way.
@@ -280,11 +289,11 @@ impl Writer {
                 self.heal_after = Some(Instant::now() + HEAL_AGAIN);
                 if let Err(error) = durable {
                     tracing::error!(%error, "the journal cannot be brought to the disk; it can be read only");
-                    self.health.suffers(&self.shared, false, &error);
+                    self.shared.health.suffers(&self.shared, false, &error);
                 }
                 if let Err(error) = opened {
                     tracing::error!(%error, "the journal cannot be opened again");
-                    self.health.suffers(&self.shared, false, &error);
+                    self.shared.health.suffers(&self.shared, false, &error);
                 }
             }
         }
@@ -368,6 +377,8 @@ fn transact(
     let (mut any, mut deleted) = (false, false);
     let before = state.commits;
     for (job, kept) in jobs.iter().zip(kept.iter_mut()) {
+        #[cfg(test)]
+        shared.options.disk.read(Some(job.chat())).map_err(Failure::Unusable)?;
         let done = match job {
             Job::Overflow(..) => continue,
             Job::Append(append) if locked(&shared.closed).contains(&append.chat) => continue,
@@ -380,13 +391,11 @@ fn transact(
         };
         match done {
             Ok(changed) => (*kept, any) = (true, any || changed),
+            Err(Unkept::Sql(error)) if is_unusable(&error) => return Err(Failure::Unusable(error)),
             Err(Unkept::Sql(error)) if !is_of_one(&error) => return Err(Failure::OfAll(error)),
             Err(unkept) => {
                 if jobs.len() == 1 {
                     tracing::error!(chat = job.chat().chat.as_str(), "an append is refused: {unkept}");
-                    if matches!(&unkept, Unkept::Sql(error) if is_damage(error)) {
-                        locked(&shared.damaged).insert(job.chat().clone());
-                    }
                 }
                 return Err(Failure::OfOne);
             }
@@ -409,15 +418,14 @@ fn renew(db: &Connection, known: &mut Known, era: i64, chat: &ChatKey) -> Result
 }
 
 fn is_of_one(error: &rusqlite::Error) -> bool {
-    is_damage(error)
-        || matches!(
-            error.sqlite_error_code(),
-            Some(
-                rusqlite::ErrorCode::ConstraintViolation
-                    | rusqlite::ErrorCode::TypeMismatch
-                    | rusqlite::ErrorCode::TooBig
-            )
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            rusqlite::ErrorCode::ConstraintViolation
+                | rusqlite::ErrorCode::TypeMismatch
+                | rusqlite::ErrorCode::TooBig
         )
+    )
 }
 
 #[cfg(test)]
