@@ -102,13 +102,17 @@ fn open_lobby(gateway: &Gateway) -> Log {
 
 /// Plays each scene over each transport: afterwards, the gateway has everything that it needs to have once.
 fn rehearse(gateway: &Gateway, rng: &mut Rng, counts: &Counts) {
-    for over in WAYS {
-        let mut visitor = Visitor::new(gateway, format!("{over:?}"), Rng(rng.next()));
-        for (name, scene) in SCENES {
-            scene(&mut visitor, over);
-            *counts.lock().unwrap().entry(name).or_default() += 1;
+    std::thread::scope(|scope| {
+        for over in WAYS {
+            let mut visitor = Visitor::new(gateway, format!("{over:?}"), Rng(rng.next()));
+            scope.spawn(move || {
+                for (name, scene) in SCENES {
+                    scene(&mut visitor, over);
+                    *counts.lock().unwrap().entry(name).or_default() += 1;
+                }
+            });
         }
-    }
+    });
 }
 
 fn visitors<'scope, 'env>(
