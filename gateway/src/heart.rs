@@ -140,6 +140,11 @@ fn journal(config: &Config, data_dir: &DataDir) -> Result<Option<Sqlite>> {
     let report = journal.report();
     if let Some(Salvaged { chats, events, unread, .. }) = report.salvaged {
         tracing::warn!(chats, events, unread, "the journal was damaged: what could be read of it is served");
+        if chats == 0 || events == 0 {
+            tracing::error!(
+                "nothing leads to what the journal has of most chats any more: the copy still has it, and `sqlite3 COPY .recover` may give some of it"
+            );
+        }
     }
     if let Some(aside) = &report.set_aside {
         tracing::warn!(aside = %aside.display(), "chats or parts of them are lost, which was accepted: the files were copied aside, and every chat begins a new epoch");
@@ -164,6 +169,9 @@ pub(crate) fn unusable(error: &OpenError) -> Failure {
         format!("The journal cannot be opened: {error}."),
         "Do what it says, choose another --data-dir, or keep nothing with --durability none.",
     );
-    let lost = matches!(error.reason, OpenErrorReason::Lost { .. } | OpenErrorReason::Damaged { .. });
+    let lost = matches!(
+        error.reason,
+        OpenErrorReason::Lost { .. } | OpenErrorReason::Damaged { .. } | OpenErrorReason::Unreadable { .. }
+    );
     if lost { failure.for_a_person() } else { failure }
 }

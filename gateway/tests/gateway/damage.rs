@@ -113,3 +113,33 @@ fn a_damaged_database_is_refused_until_that_is_accepted_and_then_what_is_left_is
     client.message(&chats[10], "t2", "on it goes");
     assert_eq!(client.wait_for("turn_end")["outcome"], "completed");
 }
+
+#[test]
+fn a_database_to_which_nothing_leads_is_refused_and_kept_and_the_log_says_that_all_is_lost() {
+    let mut gateway = Gateway::start(&[]);
+    talk(&mut gateway.websocket(), "words of before");
+    gateway.signal(Signal::TERM);
+    gateway.wait();
+    let data = gateway.path("data");
+    let mut bytes = fs::read(data.join("journal.db")).unwrap();
+    // The schema, first with the head of the file and then without.
+    let whole = bytes.clone();
+    for begin in [0, 100] {
+        bytes.clone_from(&whole);
+        bytes[begin..4096].fill(0xaa);
+        fs::write(data.join("journal.db"), &bytes).unwrap();
+        let said = doctor(&gateway);
+        assert!(said.contains("damaged") && said.contains("--accept-loss"), "{said}");
+        let said = refused(&data);
+        assert!(said.contains("is damaged (") && said.contains("--accept-loss"), "{said}");
+        assert_eq!(fs::read(data.join("journal.db")).unwrap(), bytes, "it is left as it is");
+    }
+    let again = Gateway::start_with(|serve| {
+        move_in(serve, &data);
+        serve.args(ECHO).arg("--accept-loss");
+    });
+    again.until_logged("nothing leads to what the journal has of most chats any more");
+    assert_eq!(lost(&again, "Z"), Some(bytes));
+    assert!(again.log().contains("the files were copied aside"), "{}", again.log());
+    talk(&mut again.websocket(), "words of after");
+}

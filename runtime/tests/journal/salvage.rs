@@ -145,9 +145,37 @@ fn of_a_database_with_a_damaged_page_all_other_pages_are_served() {
         harmed[page * PAGE..(page + 1) * PAGE].fill(0xaa);
         let copy = damaged(place.path(), &harmed);
         let Some(served) = salvaged(&whole, copy.path()) else { continue };
-        // Where the schema, or the root of one of these tables, is gone, nothing leads to the rest.
-        let leads = matches!(name(page + 1).as_str(), "sqlite_schema" | "chats" | "events");
+        // Where the schema, or the root of this table, is gone, nothing leads to the rest.
+        let leads = matches!(name(page + 1).as_str(), "sqlite_schema" | "events");
         assert!(served + PAGE_ROWS >= events || (leads && served == 0), "{served} without page {}", page + 1);
+    }
+}
+
+/// The page that each table and index begins with, and that of the schema.
+fn roots(file: &Path) -> Vec<(String, usize)> {
+    let db = rusqlite::Connection::open(file).expect("it opens");
+    let mut find = db.prepare("SELECT name, rootpage FROM sqlite_schema WHERE rootpage > 0").expect("SQL");
+    let roots = find.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as usize))).expect("rows");
+    let schema = Ok(("sqlite_schema".to_owned(), 1));
+    [schema].into_iter().chain(roots).collect::<Result<_, _>>().expect("names")
+}
+
+#[test]
+fn of_a_database_without_the_root_of_a_table_the_other_tables_are_served_and_all_of_it_is_kept() {
+    let place = folder();
+    let whole = journal(place.path());
+    let events: usize = whole.values().map(Vec::len).sum();
+    let bytes = fs::read(place.path().join(FILES[0])).expect("a database");
+    let roots = roots(&place.path().join(FILES[0]));
+    assert!(roots.iter().any(|(name, _)| name == "chats") && roots.iter().any(|(name, _)| name == "events"));
+    for (name, page) in roots {
+        let mut harmed = bytes.clone();
+        harmed[(page - 1) * PAGE..page * PAGE].fill(0xaa);
+        let copy = damaged(place.path(), &harmed);
+        let served = salvaged(&whole, copy.path()).expect("it is refused");
+        // Nothing else has the events, and nothing the tables.
+        let lost = matches!(&*name, "sqlite_schema" | "events");
+        assert_eq!(served, if lost { 0 } else { events }, "without the root of {name}");
     }
 }
 

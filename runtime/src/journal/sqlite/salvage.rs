@@ -3,6 +3,7 @@
 use std::fs;
 
 use rusqlite::{Connection, OpenFlags, ToSql, params_from_iter, types::Value};
+use switchboard_core::ids::{ChatId, Principal};
 
 use super::{
     backup::Partial,
@@ -41,8 +42,10 @@ pub(super) fn salvage(files: &Files, side: &Remembered) -> Result<Salvaged, Open
     match old {
         Ok((old, version)) if (1..=schema::newest()).contains(&version) => {
             schema::migrate_to(&mut new, 0, version).map_err(of_new)?;
-            unread += copy(&old, &mut new).map_err(|error| OpenError::sqlite(&files.db, error))?;
+            let (gaps, named) = copy(&old, &mut new).map_err(|error| OpenError::sqlite(&files.db, error))?;
+            unread += gaps;
             schema::migrate(&mut new, version).map_err(of_new)?;
+            add_named(&new, &named).map_err(of_new)?;
         }
         // Nothing can be read.
         Ok(_) | Err(_) => {
@@ -79,10 +82,18 @@ struct Table {
     key: Option<Vec<String>>,
 }
 
-/// Copies every row that can be read and is sound. Gives how often one was not.
-fn copy(old: &Connection, new: &mut Connection) -> rusqlite::Result<u64> {
+/// A chat as an index has it.
+struct Named {
+    id: i64,
+    principal: String,
+    chat: String,
+}
+
+/// Copies every row that can be read and is sound. Gives how often one was not, and the chats that an index has, if some
+/// of their table could not be read.
+fn copy(old: &Connection, new: &mut Connection) -> rusqlite::Result<(u64, Vec<Named>)> {
     let change = new.transaction()?;
-    let mut unread = 0;
+    let (mut unread, mut named) = (0, Vec::new());
     for table in tables(&change)? {
         let Table { name, columns, key } = &table;
         let quoted: Vec<String> = columns.iter().map(|column| format!("\"{column}\"")).collect();
@@ -116,16 +127,53 @@ fn copy(old: &Connection, new: &mut Connection) -> rusqlite::Result<u64> {
             None => scan::rows(old, name, &list, |row| put(values(row, 1)?)),
             Some(key) => scan::both_ways(old, name, &list, key, |row| put(values(row, 0)?)).map(u64::from),
         };
-        unread += unsound;
-        unread += match gaps {
+        let gaps = match gaps {
             Err(error) if is_unusable(&error) => 1,
             // There is no such table, as far as can be read.
             Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::Unknown) => 1,
             gaps => gaps?,
         };
+        unread += unsound + gaps;
+        if name == "chats" && unsound + gaps > 0 {
+            named = indexed(old)
+                .or_else(|error| if is_unusable(&error) { Ok(Vec::new()) } else { Err(error) })?;
+        }
     }
     change.commit()?;
-    Ok(unread)
+    Ok((unread, named))
+}
+
+/// The chats that the index of their ids has: with these columns and in this order nothing else is read.
+fn indexed(old: &Connection) -> rusqlite::Result<Vec<Named>> {
+    let mut named = Vec::new();
+    let key = ["principal".to_owned(), "chat_id".to_owned()];
+    scan::both_ways(old, "chats", "id, principal, chat_id", &key, |row| {
+        let one = Named { id: row.get(0)?, principal: row.get(1)?, chat: row.get(2)? };
+        // Otherwise it is deleted, or was damaged.
+        if Principal::parse(&one.principal).is_ok() && ChatId::parse(&one.chat).is_ok() {
+            named.push(one);
+        }
+        Ok(())
+    })?;
+    Ok(named)
+}
+
+/// Adds the chats whose rows are gone, with what their events and turns tell. A chat had no more commands or requests than
+/// events, so that none of their numbers is used again.
+fn add_named(new: &Connection, named: &[Named]) -> rusqlite::Result<()> {
+    let mut add = new.prepare(
+        "INSERT OR IGNORE INTO chats (id, principal, chat_id, epoch_no, head_seq, era, last_command, last_request, \
+         created_at, updated_at, active_s) \
+         SELECT ?1, ?2, ?3, max(e.no, 1), coalesce((SELECT max(seq) FROM events WHERE chat = ?1 AND epoch_no = e.no), 0), 0, \
+         e.count, e.count, t.first, t.last, t.last / 1000 FROM \
+         (SELECT coalesce(max(no), 0) AS no, coalesce(sum(last), 0) AS count FROM \
+         (SELECT epoch_no AS no, max(seq) AS last FROM events WHERE chat = ?1 GROUP BY epoch_no)) e, \
+         (SELECT coalesce(min(accepted_at), 0) AS first, coalesce(max(accepted_at), 0) AS last FROM turns WHERE chat = ?1) t",
+    )?;
+    for Named { id, principal, chat } in named {
+        add.execute((id, principal, chat))?;
+    }
+    Ok(())
 }
 
 fn is_sound(sum: &Value, frame: &Value) -> bool {
