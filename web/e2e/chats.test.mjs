@@ -9,13 +9,14 @@ const skip = binary() ? false : "no gateway to start: SWITCHBOARD_BINARY is not 
 function scene(name, act, options = {}) {
   test(name, { skip, timeout: 120_000 }, async () => {
     const gateway = await ownGateway("--no-auth");
-    const browser = await launch();
+    let browser;
     try {
+      browser = await launch();
       const me = await person({ browser, ...gateway, get base() { return gateway.base; } }, options);
       await acting(me, () => act(gateway, me));
       assert.deepEqual(me.heard.console, []);
     } finally {
-      await browser.close();
+      await browser?.close();
       await gateway.end();
     }
   });
@@ -126,6 +127,18 @@ function talk(page, frames, until, count) {
     };
   }), [frames, until, count]);
 }
+
+scene("a chat that is made elsewhere is in the list at once, and one that is renamed further down is not", async (gateway, me) => {
+  const page = await me.open();
+  const other = await me.open();
+  await ended(await say(other, "echo made in another tab"));
+  // The list is asked for by itself only every 30 s, which is longer than this waits.
+  await row(page, await chatOf(other)).getByText("echo made in another tab").waitFor({ timeout: 15_000 });
+  const made = await talk(other, [{ type: "message", chat_id: "of-a-program", content: "echo made by a program", turn_id: "t" }], "turn_end", 1);
+  assert.equal(made.at(-1).outcome, "completed");
+  for (const each of [page, other]) await row(each, "of-a-program").getByText("echo made by a program").waitFor({ timeout: 15_000 });
+  assert.deepEqual(await page.locator(".chat-link").evaluateAll((links) => links.map((each) => each.dataset.chat)), ["of-a-program", await chatOf(other)]);
+});
 
 scene("more chats than one page: newest first, and the older ones on demand", async (gateway, me) => {
   const page = await me.open();

@@ -12,8 +12,9 @@ function scene(name, act) {
   test(name, { skip, timeout: 120_000 }, async () => {
     const gateway = await ownGateway();
     const proxy = await startProxy(gateway, "/below/", { upgrades: false });
-    const browser = await launch();
+    let browser;
     try {
+      browser = await launch();
       const me = await person({ browser, token: gateway.token, base: proxy.base });
       await acting(me, () => act(me, gateway, proxy));
       assert.ok(me.heard.requests.some((url) => url.endsWith("/sse")));

@@ -30,6 +30,8 @@ export async function ownGateway(...given) {
   const gateway = {
     get base() { return `http://${address}/`; },
     token: null,
+    /** Where it keeps what it stores. */
+    data: join(dir, "data"),
     async start() {
       const ports = join(dir, "addresses");
       await rm(ports, { force: true });

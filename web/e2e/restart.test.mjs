@@ -10,12 +10,13 @@ const WORDS = Array.from({ length: 12 }, (_, index) => `word${index + 1}`).join(
 function scene(name, flags, act) {
   test(name, { skip, timeout: 120_000 }, async () => {
     const gateway = await ownGateway(...flags);
-    const browser = await launch();
+    let browser;
     try {
+      browser = await launch();
       const me = await person({ browser, ...gateway, get base() { return gateway.base; } });
       await acting(me, () => act(gateway, me));
     } finally {
-      await browser.close();
+      await browser?.close();
       await gateway.end();
     }
   });

@@ -20,7 +20,7 @@ export class ChatList {
 
   /** The frame that asks, unless an answer is awaited. */
   ask(more: boolean, now: number): ClientEnvelope | undefined {
-    if (this.#asked && now - this.#asked.at < ANSWER_WITHIN_MS) return undefined;
+    if (this.isAwaiting(now)) return undefined;
     if (more && this.#before === undefined) return undefined;
     this.#asked = { more, at: now };
     return { type: "list_chats", limit: PAGE, ...(more && this.#before !== undefined && { before: this.#before }) };
@@ -38,6 +38,9 @@ export class ChatList {
     this.#items = newestFirst([...page.chats, ...kept]);
     this.#known = true;
   }
+
+  /** An answer is awaited, which may be older than what happened meanwhile. */
+  isAwaiting(now: number): boolean { return this.#asked !== undefined && now - this.#asked.at < ANSWER_WITHIN_MS; }
 
   /** The connection is gone, and with it the answer. */
   reset(): void {

@@ -8,8 +8,8 @@ export type Control<K extends ControlEvent["event"]> = Extract<ControlEvent, { e
 export interface Chat {
   readonly id: ChatId;
   readonly title?: string;
-  /** `new`: nothing sent yet. `loading`: replay or snapshot under way. `unknown`: no such chat. */
-  readonly phase: "new" | "loading" | "live" | "unknown";
+  /** `new`: nothing sent yet. `loading`: replay or snapshot under way. `unknown`: no such chat. `damaged`: the gateway cannot read it or add to it. */
+  readonly phase: "new" | "loading" | "live" | "unknown" | "damaged";
   /** Everything up to here has been applied; absent while a snapshot is incomplete. */
   readonly cursor?: Cursor;
   readonly turns: readonly Turn[];

@@ -8,6 +8,7 @@ import { ChatList } from "./chat-list.ts";
 import { CLOSE, Connection, type Status, type Way } from "./connection.ts";
 import type { Environment, KeyValueStore } from "./environment.ts";
 import { Inputs, utf8Length, type WholeInput } from "./input.ts";
+import { Older } from "./older.ts";
 import { Outbox, type Unsent } from "./outbox.ts";
 import type { AgentState, Answer, ChatEvent, ChatId, ErrorEvent, PermissionRequest, RequestId, ServerEvent, TurnId, WireLimits } from "./wire.ts";
 
@@ -16,6 +17,8 @@ const ANSWER_WITHIN_MS = 15_000;
 /** Chats that stay subscribed while others are looked at. */
 const ATTACHED_CHATS = 8;
 const HISTORY_PAGE_EVENTS = 500;
+/** Chats that are announced within this are asked for together. */
+const ANNOUNCED_WITHIN_MS = 200;
 
 export interface ClientOptions {
   /** Of the WebSocket. */
@@ -54,7 +57,11 @@ export class Client {
   /** Of answers to requests that are still open. */
   #refusals = new Map<string, Refusal>();
   #refusalsSeen = 0;
-  #loadingOlder = new Map<ChatId, () => void>();
+  #older: Older;
+  /** Set while chats that others made are about to be asked for. */
+  #cancelList: (() => void) | undefined;
+  /** Subscriptions that were refused and are tried again, and how often they were. */
+  #attachRetries = new Map<ChatId, { cancel: () => void; attempt: number }>();
   #holes = new Map<ChatId, number>();
   /** Attached again after a hole: until `attached`, what comes belongs to the broken sequence. */
   #reattaching = new Set<ChatId>();
@@ -75,6 +82,7 @@ export class Client {
       down: (code) => this.#down(code),
     });
     const ask = (chatId: ChatId, requestId: RequestId, offset: number) => this.#connection.send({ type: "request_input", chat_id: chatId, request_id: requestId, offset });
+    this.#older = new Older(options.environment, ANSWER_WITHIN_MS, () => this.#notify());
     this.#inputs = new Inputs(options.environment, ask, () => this.#notify());
   }
 
@@ -110,7 +118,9 @@ export class Client {
   unsent(chatId: ChatId): Unsent[] { return this.#outbox.of(chatId); }
   isSending(turnId: TurnId): boolean { return [...this.#inFlight.values()].some((entry) => entry.turnId === turnId); }
   isResponding(chatId: ChatId, requestId: RequestId): boolean { return this.#responding.has(`${chatId} ${requestId}`); }
-  isLoadingOlder(chatId: ChatId): boolean { return this.#loadingOlder.has(chatId); }
+  isLoadingOlder(chatId: ChatId): boolean { return this.#older.isLoading(chatId); }
+  /** Why the last `loadOlder` came to nothing. */
+  olderRefusal(chatId: ChatId): ErrorEvent | undefined { return this.#older.refusal(chatId); }
   newChatId(): ChatId { return this.#environment.newId(); }
 
   /** Follows a chat. `fresh`: it does not exist before its first message. */
@@ -140,18 +150,6 @@ export class Client {
     this.#flush(chatId);
     this.#notify();
     return turnId;
-  }
-
-  /** Tries a refused message again. */
-  retry(turnId: TurnId): void {
-    const entry = this.#outbox.get(turnId);
-    if (!entry) return;
-    this.#retries.get(turnId)?.();
-    this.#retries.delete(turnId);
-    const { failure: _, delay: __, ...rest } = entry;
-    this.#outbox.put(rest);
-    this.#flush(entry.chatId);
-    this.#notify();
   }
 
   /** Gives a refused or waiting message up; one that is in flight may still have arrived. */
@@ -203,13 +201,9 @@ export class Client {
   /** Loads the page of history before what is there. */
   loadOlder(chatId: ChatId): void {
     const before = this.#views.get(chatId)?.before;
-    if (before === undefined || this.#loadingOlder.has(chatId)) return;
+    if (before === undefined || this.#older.isLoading(chatId)) return;
     if (!this.#connection.send({ type: "history", chat_id: chatId, before, limit: HISTORY_PAGE_EVENTS })) return;
-    const giveUp = this.#environment.after(ANSWER_WITHIN_MS, () => {
-      this.#loadingOlder.delete(chatId);
-      this.#notify();
-    });
-    this.#loadingOlder.set(chatId, giveUp);
+    this.#older.asked(chatId);
     this.#notify();
   }
 
@@ -217,6 +211,14 @@ export class Client {
   listChats(more = false): void {
     const request = this.chats.ask(more, this.#environment.now());
     if (request && !this.#connection.send(request)) this.chats.reset();
+  }
+
+  #listSoon(): void {
+    this.#cancelList ??= this.#environment.after(ANNOUNCED_WITHIN_MS, () => {
+      this.#cancelList = undefined;
+      if (this.chats.isAwaiting(this.#environment.now())) this.#listSoon();
+      else this.listChats();
+    });
   }
 
   #notify(): void {
@@ -241,8 +243,11 @@ export class Client {
     this.#reattaching.clear();
     this.#responding.clear();
     this.#inputs.clear();
-    for (const giveUp of this.#loadingOlder.values()) giveUp();
-    this.#loadingOlder.clear();
+    this.#older.clear();
+    for (const { cancel } of this.#attachRetries.values()) cancel();
+    this.#attachRetries.clear();
+    this.#cancelList?.();
+    this.#cancelList = undefined;
     this.chats.reset();
     this.#notify();
   }
@@ -273,24 +278,18 @@ export class Client {
         return this.#accepted(event);
       case "history":
         // Nobody waits for it any more: what it continues has been replaced.
-        if (!this.#loadingOlder.has(event.chat_id)) return;
-        this.#loadingOlder.get(event.chat_id)?.();
-        this.#loadingOlder.delete(event.chat_id);
+        if (!this.#older.answered(event.chat_id)) return;
         break;
       case "snapshot":
-        if (event.part === 0) {
-          this.#loadingOlder.get(event.chat_id)?.();
-          this.#loadingOlder.delete(event.chat_id);
-        }
+        if (event.part === 0) this.#older.answered(event.chat_id);
         for (const each of event.events) this.#acknowledge(each);
         for (const each of event.state?.queue ?? []) this.#acknowledge(each);
         break;
       case "session_updated":
         if (event.scope === "deleted") return this.#deleted(event.chat_id);
-        // Of chats further down than what was loaded nothing is shown.
         if (this.#views.has(event.chat_id) || this.chats.has(event.chat_id)) {
           this.chats.touch(event.chat_id, this.#environment.now(), event.title === undefined ? {} : { title: event.title });
-        }
+        } else this.#listSoon(); // made elsewhere just now, or renamed further down: the list knows which
         break;
       default:
     }
@@ -301,6 +300,7 @@ export class Client {
     if (event.event === "attached") {
       this.#reattaching.delete(event.chat_id);
       this.#making.delete(event.chat_id);
+      this.#attachRetries.delete(event.chat_id);
     } else if (this.#reattaching.has(event.chat_id)) return;
     const behind = event.event === "replay_end" && chat.cursor !== undefined
       && (chat.cursor.epoch !== event.epoch || chat.cursor.seq < event.seq);
@@ -315,8 +315,7 @@ export class Client {
   }
 
   #gone(chatId: ChatId): void {
-    this.#loadingOlder.get(chatId)?.();
-    this.#loadingOlder.delete(chatId);
+    this.#older.answered(chatId);
     this.#open.delete(chatId);
     this.#making.delete(chatId);
     this.#reattaching.delete(chatId);
@@ -426,18 +425,40 @@ export class Client {
         return;
       }
     }
-    else if (chatId !== undefined) {
-      this.#loadingOlder.get(chatId)?.();
-      this.#loadingOlder.delete(chatId);
+    else if (chatId !== undefined && turnId === undefined) {
       if (event.code === "unknown_chat") {
+        this.#older.answered(chatId);
         // An unsent message will make it.
         if (!this.#outbox.of(chatId).some((each) => !each.failure)) this.#gone(chatId);
         return;
       }
+      // Said where it was asked for.
+      if (this.#older.refuse({ ...event, chat_id: chatId })) return;
+      if (event.code === "damaged") return this.#damaged(chatId);
+      if (event.retryable && this.#open.has(chatId) && this.#views.get(chatId)?.phase === "loading") this.#attachLater(chatId, event);
     }
     // Said by the sign-in form.
     if (event.code === "unauthorized") return;
     for (const listener of this.#errors) listener(event);
+  }
+
+  /** Nothing of it can be followed; what was seen of it stays. */
+  #damaged(chatId: ChatId): void {
+    const chat = this.#views.get(chatId);
+    this.#open.delete(chatId);
+    this.#reattaching.delete(chatId);
+    if (chat) this.#views.set(chatId, { ...chat, phase: "damaged" });
+  }
+
+  /** A subscription that is refused for now would leave its chat loading for ever. */
+  #attachLater(chatId: ChatId, { retry_after_ms }: ErrorEvent): void {
+    const before = this.#attachRetries.get(chatId);
+    before?.cancel();
+    const attempt = before === undefined ? 0 : before.attempt + 1;
+    const cancel = this.#environment.after((retry_after_ms ?? 0) + backoff(attempt, this.#environment.random()), () => {
+      if (this.#open.has(chatId) && this.#views.get(chatId)?.phase === "loading") this.#attach(chatId);
+    });
+    this.#attachRetries.set(chatId, { cancel, attempt });
   }
 
   #refusedMessage(entry: Unsent, { code, detail, retryable, retry_after_ms }: ErrorEvent): void {

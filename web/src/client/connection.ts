@@ -24,14 +24,24 @@ const STABLE_AFTER_MS = 5_000;
 const WAKE_ANSWER_MS = 5_000;
 
 export const CLOSE = { policy: 1008, tooBig: 1009, restart: 1012, tryLater: 1013, unauthorized: 4401, tooSlow: 4408, replaced: 4409 } as const;
+/** The connection ended without a close frame, so nobody said why. */
+const ABNORMAL = 1006;
+
+/** How the gateway ended a connection. */
+export interface Closed {
+  readonly code: number;
+  /** The gateway's words; empty where it had none. */
+  readonly reason: string;
+}
 
 export type Status =
-  | { readonly state: "connecting" }
+  /** `closed`: how the gateway ended the last connection, until there is one again. */
+  | { readonly state: "connecting"; readonly closed?: Closed }
   | { readonly state: "online" }
   /** Will try again at `retryAt`, milliseconds of Unix time. */
-  | { readonly state: "waiting"; readonly retryAt: number; readonly attempt: number }
+  | { readonly state: "waiting"; readonly retryAt: number; readonly attempt: number; readonly closed?: Closed }
   /** Will not try again by itself. */
-  | { readonly state: "stopped"; readonly reason: "unauthorized" | "replaced" | "closed" };
+  | { readonly state: "stopped"; readonly reason: "unauthorized" | "replaced" | "closed"; readonly closed?: Closed };
 
 /** How a connection is made. */
 export type Way = "websocket" | "sse";
@@ -57,6 +67,7 @@ export class Connection {
   #handlers: ConnectionHandlers;
   #socket: SocketLike | undefined;
   #status: Status = { state: "stopped", reason: "closed" };
+  #closed: Closed | undefined;
   #attempt = 0;
   #readyAt = 0;
   #heardAt = 0;
@@ -86,6 +97,7 @@ export class Connection {
 
   /** Connects now, whatever the state; also after a stop, with the token of that moment. */
   start(): void {
+    this.#closed = undefined;
     this.#drop();
     this.#attempt = 0;
     this.#dial();
@@ -116,7 +128,7 @@ export class Connection {
 
   #dial(): void {
     this.#drop();
-    this.#become({ state: "connecting" });
+    this.#become({ state: "connecting", ...this.#how() });
     this.#open(this.#blocked ? "sse" : "websocket");
   }
 
@@ -128,15 +140,15 @@ export class Connection {
     try {
       socket = this.#socketOf(way, token);
     } catch {
-      this.#failed(1006);
+      this.#failed(ABNORMAL);
       return;
     }
-    this.#timer(way === "websocket" && this.#canFallBack() ? OPEN_WITHIN_MS : CONNECT_WITHIN_MS, () => this.#failed(1006));
+    this.#timer(way === "websocket" && this.#canFallBack() ? OPEN_WITHIN_MS : CONNECT_WITHIN_MS, () => this.#failed(ABNORMAL));
     socket.onopen = () => {
       // Of a stream, the token went with the request.
       if (way === "sse") return;
       if (token !== undefined) socket.send(JSON.stringify({ type: "authenticate", token } satisfies ClientEnvelope));
-      this.#timer(token !== undefined ? CONNECT_WITHIN_MS : READY_WITHOUT_TOKEN_MS, () => this.#failed(token !== undefined ? 1006 : CLOSE.unauthorized));
+      this.#timer(token !== undefined ? CONNECT_WITHIN_MS : READY_WITHOUT_TOKEN_MS, () => this.#failed(token !== undefined ? ABNORMAL : CLOSE.unauthorized));
     };
     this.#adopt(socket);
   }
@@ -150,7 +162,7 @@ export class Connection {
   #adopt(socket: SocketLike): void {
     this.#socket = socket;
     socket.onmessage = ({ data }) => this.#heard(data);
-    socket.onclose = ({ code }) => this.#failed(code);
+    socket.onclose = ({ code, reason }) => this.#failed(code, reason);
     socket.onerror = null; // a close always follows
   }
 
@@ -159,12 +171,12 @@ export class Connection {
   }
 
   /** A WebSocket that ends without a word before it is ready may be one that does not get through. */
-  #failed(code: number): void {
-    const unheard = this.#readyAt === 0 && code === 1006;
+  #failed(code: number, reason = ""): void {
+    const unheard = this.#readyAt === 0 && code === ABNORMAL;
     if (unheard && this.#way === "websocket" && this.#canFallBack()) return this.#open("sse");
     // Whatever was in the way of a WebSocket is not all that is in the way.
     if (unheard) this.#blocked = false;
-    this.#lost(code);
+    this.#lost(code, reason);
   }
 
   /** While the fallback is used: is there a WebSocket by now? What it would replace goes on until it is ready. */
@@ -215,6 +227,7 @@ export class Connection {
     if (!event) return;
     if (event.event === "ready") {
       this.#readyAt = this.#heardAt;
+      this.#closed = undefined;
       this.#become({ state: "online" });
       this.#watch(PING_AFTER_MS);
       if (this.#way === "sse") {
@@ -239,25 +252,30 @@ export class Connection {
   #ping(answerWithin: number): void {
     this.send({ type: "ping" });
     this.#pinged = true;
-    this.#timer(answerWithin, () => this.#lost(1006));
+    this.#timer(answerWithin, () => this.#lost(ABNORMAL));
   }
 
-  #lost(code: number): void {
+  #lost(code: number, reason = ""): void {
     const now = this.#environment.now();
     const wasStable = this.#readyAt > 0 && now - this.#readyAt > STABLE_AFTER_MS;
     this.#drop();
-    if (code === CLOSE.unauthorized) this.#become({ state: "stopped", reason: "unauthorized" });
-    else if (code === CLOSE.replaced) this.#become({ state: "stopped", reason: "replaced" });
+    this.#closed = { code, reason };
+    if (code === CLOSE.unauthorized) this.#become({ state: "stopped", reason: "unauthorized", ...this.#how() });
+    else if (code === CLOSE.replaced) this.#become({ state: "stopped", reason: "replaced", ...this.#how() });
     else {
       if (wasStable) this.#attempt = 0;
       // The gateway said that it needs time, or that something is wrong with what is sent.
       if (code === CLOSE.tryLater || code === CLOSE.policy) this.#attempt = Math.max(this.#attempt, 3);
       const wait = backoff(this.#attempt, this.#environment.random());
       this.#attempt += 1;
-      this.#become({ state: "waiting", retryAt: now + wait, attempt: this.#attempt });
+      this.#become({ state: "waiting", retryAt: now + wait, attempt: this.#attempt, ...this.#how() });
       this.#timer(wait, () => this.#dial());
     }
     this.#handlers.down(code);
+  }
+
+  #how(): { closed?: Closed } {
+    return this.#closed ? { closed: this.#closed } : {};
   }
 
   /** Lets go of the socket at once: a close handshake over a dead network would never end. */

@@ -6,7 +6,8 @@ import { StreamSocket, type Web } from "./stream.ts";
 export interface SocketLike {
   onopen: (() => void) | null;
   onmessage: ((message: { data: unknown }) => void) | null;
-  onclose: ((close: { code: number }) => void) | null;
+  /** `reason`: the peer's words, if it had any. */
+  onclose: ((close: { code: number; reason?: string }) => void) | null;
   onerror: (() => void) | null;
   /** What was sent and is still on its way out. */
   readonly bufferedAmount: number;

@@ -28,7 +28,7 @@ const BUSY = [429, 503];
 export class StreamSocket implements SocketLike {
   onopen: (() => void) | null = null;
   onmessage: ((message: { data: unknown }) => void) | null = null;
-  onclose: ((close: { code: number }) => void) | null = null;
+  onclose: ((close: { code: number; reason?: string }) => void) | null = null;
   onerror: (() => void) | null = null;
   #web: Web;
   #after: (ms: number, run: () => void) => () => void;
@@ -67,10 +67,10 @@ export class StreamSocket implements SocketLike {
     this.#abort.abort();
   }
 
-  #end(code: number): void {
+  #end(code: number, reason = ""): void {
     if (this.#closed) return;
     this.close();
-    this.onclose?.({ code });
+    this.onclose?.({ code, reason });
   }
 
   async #read(): Promise<void> {
@@ -113,8 +113,8 @@ export class StreamSocket implements SocketLike {
     if (this.#closed) return;
     const isFirst = data.startsWith('{"event":"ready"');
     if (isFirst || (data.startsWith('{"event":"error"') && data.includes('"close":'))) {
-      const event = JSON.parse(data) as { stream?: string; close?: number };
-      if (event.close !== undefined) return this.#end(event.close);
+      const event = JSON.parse(data) as { stream?: string; close?: number; detail?: string };
+      if (event.close !== undefined) return this.#end(event.close, event.detail);
       if (isFirst && event.stream !== undefined) this.#headers["switchboard-stream"] = event.stream;
     }
     this.onmessage?.({ data });

@@ -13,7 +13,7 @@ import { Sidebar } from "./sidebar.tsx";
 import { SignIn } from "./sign-in.tsx";
 import { read, write, type Credentials } from "./storage.ts";
 import { Revealed } from "./revealed.tsx";
-import { explain } from "./text/errors.ts";
+import { explain, explainClose } from "./text/errors.ts";
 import { reveal } from "./text/reveal.ts";
 import { Thread } from "./thread.tsx";
 import { Toasts, type Toast } from "./toasts.tsx";
@@ -73,7 +73,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
   });
 
   // What decides about the focus, or listens, is done before anything else can happen; titles have time.
-  useLayoutEffect(() => client.onError((error) => toast(explain(error.code, error.detail))), [client]);
+  useLayoutEffect(() => client.onError((error) => toast(`${explain(error.code, error.detail)}${error.retryable ? " Try again in a moment." : ""}`)), [client]);
   useLayoutEffect(() => {
     const onPop = () => {
       if (location.hash.includes("token=")) return; // a link to sign in, which says nothing of chats
@@ -151,6 +151,8 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
   }
   const waits = (each: ChatSummary) => (client.isFollowed(each.chat_id) ? openRequests(client.chat(each.chat_id)!).length > 0 : each.waiting ?? false);
   const waiting = new Set(client.chats.items.filter(waits).map((each) => each.chat_id));
+  const ended = status.state === "online" ? undefined : status.closed;
+  const closed = ended && explainClose(ended);
   const nothing = chat.turns.length === 0 && unsent.length === 0;
   return (
     <div class="app" data-drawer={drawer ? "open" : "closed"}>
@@ -169,21 +171,24 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
           {!online && <ConnectionState status={status} way={client.way} onReconnect={() => reconnect(client)} />}
           <button type="button" class="quiet icon-button drawer-open" onClick={openNew} aria-label="New chat"><IconPlus /></button>
         </header>
+        {closed && <p class="notice lost" role="alert" data-level="warning" data-close={ended!.code}><span>{closed}</span></p>}
         {client.degraded && <p class="notice degraded" role="alert" data-level="error"><span>{client.degraded}</span></p>}
         {chat.goal && <p class="goal"><IconTarget /><span><strong>Goal</strong> {chat.goal.ui_summary ?? chat.goal.objective ?? "A goal is being pursued."}</span>{chat.goal.status && <span class="tag">{chat.goal.status}</span>}</p>}
         <Thread chat={chat} unsent={unsent} loadingOlder={client.isLoadingOlder(chatId)} online={online} sentCount={sentCount}
           onLoadOlder={() => client.loadOlder(chatId)} onCancel={cancelTurn} onReuse={reuse}
-          onRetry={(id) => client.retry(id)} onDiscard={(id) => client.discard(id)}>
+          olderRefusal={client.olderRefusal(chatId)} onDiscard={(id) => client.discard(id)}>
           {nothing && (chat.phase === "new" || chat.phase === "live") && <Empty demo={isDemo(agent)} onWrite={reuse} onSend={send} />}
           {nothing && chat.phase === "loading" && <Loading />}
           {chat.phase === "unknown" && <Unknown onNew={() => open(client.newChatId(), true)} />}
+          {chat.phase === "damaged" && <Damaged onNew={() => open(client.newChatId(), true)} />}
         </Thread>
         <div class="bottom">
           <RequestDock requests={requests} online={online} isResponding={(id) => client.isResponding(chatId, id)}
             onAnswer={(id, answer) => void client.respond(chatId, id, answer)}
             refusalOf={(id) => client.refusal(chatId, id)}
             inputOf={(id) => client.input(chatId, id)} onLoadInput={(request) => client.loadInput(chatId, request)} />
-          <Composer chatId={chatId} running={running !== undefined} online={online} given={given} onSend={send} onStop={stop} />
+          {/* Of what is said in a damaged chat nothing could be shown. */}
+          {chat.phase !== "damaged" && <Composer chatId={chatId} running={running !== undefined} online={online} given={given} onSend={send} onStop={stop} />}
           <p class="small-print">Agents make mistakes. Read what they ask for before you allow it.</p>
         </div>
       </main>
@@ -251,6 +256,16 @@ function Unknown({ onNew }: { onNew: () => void }) {
     <div class="empty">
       <h1>No such chat</h1>
       <p class="muted">It was deleted, or it belongs to somebody else.</p>
+      <p><button type="button" class="primary" onClick={onNew}>New chat</button></p>
+    </div>
+  );
+}
+
+function Damaged({ onNew }: { onNew: () => void }) {
+  return (
+    <div class="empty damaged" role="alert">
+      <h1>This chat is damaged</h1>
+      <p class="muted">{explain("damaged", "")}</p>
       <p><button type="button" class="primary" onClick={onNew}>New chat</button></p>
     </div>
   );

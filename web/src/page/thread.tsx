@@ -1,9 +1,10 @@
 /** The conversation, and where in it the reader is. */
 import type { ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import type { Chat, Unsent } from "../client/index.ts";
+import type { Chat, ErrorEvent, Unsent } from "../client/index.ts";
 import { useStable } from "./hooks.ts";
 import { IconDown } from "./icons.tsx";
+import { explain } from "./text/errors.ts";
 import { TurnView } from "./turn.tsx";
 import { UnsentMessage } from "./unsent.tsx";
 
@@ -16,19 +17,20 @@ interface ThreadProps {
   chat: Chat;
   unsent: readonly Unsent[];
   loadingOlder: boolean;
+  /** Why earlier messages could not be had when they were last asked for. */
+  olderRefusal: ErrorEvent | undefined;
   online: boolean;
   /** Counts what the reader sent: then the end is where they want to be. */
   sentCount: number;
   onLoadOlder: () => void;
   onCancel: (turnId: string) => void;
   onReuse: (text: string) => void;
-  onRetry: (turnId: string) => void;
   onDiscard: (turnId: string) => void;
   children: ComponentChildren;
 }
 
 export function Thread(props: ThreadProps) {
-  const { chat, unsent, loadingOlder, online, sentCount, onLoadOlder } = props;
+  const { chat, unsent, loadingOlder, olderRefusal, online, sentCount, onLoadOlder } = props;
   const scroller = useRef<HTMLDivElement>(null);
   const content = useRef<HTMLDivElement>(null);
   const follows = useRef(true);
@@ -64,7 +66,8 @@ export function Thread(props: ThreadProps) {
 
   const canLoad = chat.before !== undefined && chat.phase === "live" && online;
   const loadEarly = useStable(() => {
-    if (canLoad && !loadingOlder && scroller.current && scroller.current.scrollTop < EARLY_PX) onLoadOlder();
+    // What was refused is asked for by a person, if at all.
+    if (canLoad && !loadingOlder && !olderRefusal && scroller.current && scroller.current.scrollTop < EARLY_PX) onLoadOlder();
   });
   // A page that does not fill the screen cannot be scrolled.
   useEffect(loadEarly, [canLoad, loadingOlder, beginning]);
@@ -81,7 +84,8 @@ export function Thread(props: ThreadProps) {
     <div class="thread-frame">
       <div class="thread" ref={scroller} onScroll={onScroll} tabIndex={0} role="region" aria-label="Conversation">
         <div class="thread-content" ref={content}>
-          {chat.before !== undefined && (
+          {olderRefusal && <p class="notice" role="alert" data-level="error"><span>Earlier messages are not shown. {explain(olderRefusal.code, olderRefusal.detail)}</span></p>}
+          {chat.before !== undefined && olderRefusal?.retryable !== false && (
             <button type="button" class="quiet older" disabled={!canLoad || loadingOlder} onClick={onLoadOlder}>
               {loadingOlder ? "Loading…" : "Earlier messages"}
             </button>
@@ -92,7 +96,7 @@ export function Thread(props: ThreadProps) {
               onCancel={props.onCancel} onReuse={props.onReuse} />
           ))}
           {unsent.filter((each) => !known.has(each.turnId)).map((each) => (
-            <UnsentMessage key={each.turnId} message={each} online={online} onRetry={props.onRetry} onDiscard={props.onDiscard} onReuse={props.onReuse} />
+            <UnsentMessage key={each.turnId} message={each} online={online} onDiscard={props.onDiscard} onReuse={props.onReuse} />
           ))}
         </div>
       </div>

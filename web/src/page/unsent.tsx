@@ -6,13 +6,12 @@ import { UserMessage } from "./turn.tsx";
 interface UnsentProps {
   message: Unsent;
   online: boolean;
-  onRetry: (turnId: string) => void;
   onDiscard: (turnId: string) => void;
   onReuse: (text: string) => void;
 }
 
 /** A message that the gateway has not acknowledged: on its way, waiting, or refused. */
-export function UnsentMessage({ message: { turnId, content, createdAtMs, failure, delay }, online, onRetry, onDiscard, onReuse }: UnsentProps) {
+export function UnsentMessage({ message: { turnId, content, createdAtMs, failure, delay }, online, onDiscard, onReuse }: UnsentProps) {
   const edit = () => {
     onDiscard(turnId);
     onReuse(content);
@@ -22,17 +21,17 @@ export function UnsentMessage({ message: { turnId, content, createdAtMs, failure
       <UserMessage text={content} atMs={createdAtMs} />
       {failure ? (
         <div class="refused" role="alert">
-          <p><strong>Not sent.</strong> {explain(failure.code, failure.detail)}</p>
+          <p><strong>Not sent.</strong> {explain(failure.code, failure.detail, "message")}</p>
           <p class="refused-actions">
-            <button type="button" onClick={() => onRetry(turnId)}>Try again</button>
-            <button type="button" class="quiet" onClick={edit}>Edit</button>
+            {/* As it stands it would be refused again. */}
+            <button type="button" onClick={edit}>Edit</button>
             <CopyButton text={content} what="message" />
             <button type="button" class="quiet" onClick={() => onDiscard(turnId)}>Discard</button>
           </p>
         </div>
       ) : (
         <p class="sending">
-          {delay ? explain(delay.code, delay.detail) : online ? "Sending…" : "Is sent as soon as the connection is back."}
+          {delay ? `${explain(delay.code, delay.detail, "message")} It is sent again by itself.` : online ? "Sending…" : "Is sent as soon as the connection is back."}
           {(delay || !online) && <button type="button" class="quiet" onClick={edit}>Take back</button>}
         </p>
       )}

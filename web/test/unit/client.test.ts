@@ -74,7 +74,7 @@ test("refused credentials and a replaced connection end the attempts", () => {
     const { world, it } = following();
     world.socket.drop(code);
     world.pass(60_000);
-    assert.deepEqual(it.status, { state: "stopped", reason });
+    assert.deepEqual(it.status, { state: "stopped", reason, closed: { code, reason: "" } });
     assert.equal(world.sockets.length, 1);
     it.start();
     assert.deepEqual(greet(world), [{ type: "attach", chat_id: "c", after: { epoch: "e1", seq: 3 } }]);
@@ -88,7 +88,7 @@ test("without a token, a silent gateway wants one", () => {
   bare.socket.onopen?.();
   assert.deepEqual(bare.socket.sent(), []);
   bare.pass(1_500);
-  assert.deepEqual(none.status, { state: "stopped", reason: "unauthorized" });
+  assert.deepEqual(none.status, { state: "stopped", reason: "unauthorized", closed: { code: 4401, reason: "" } });
   it.start();
   greet(world);
   assert.equal(it.status.state, "online");
@@ -190,10 +190,8 @@ test("a message refused for good waits for a person and lets the next one pass",
   world.socket.deliver(refusal("turn_conflict", false, { turn_id: a }));
   assert.equal(it.unsent("c")[0]?.failure?.code, "turn_conflict");
   world.socket.sent();
-  it.retry(a);
   world.socket.deliver(accepted("id2", 4));
-  const sent = world.socket.sent();
-  assert.equal(sent[0]?.type === "message" && sent[0].turn_id, a);
+  assert.deepEqual(world.socket.sent(), [], "it would be refused again");
   it.discard(a);
   assert.deepEqual(it.unsent("c"), []);
 });
@@ -272,6 +270,69 @@ test("history is asked for once, and an answer that nobody waits for is dropped"
   world.socket.deliver(page, page);
   const item = it.chat("c")!.turns[0]!.items[0]!;
   assert.equal(item.kind === "text" && item.text, "yx");
+});
+
+test("a page of history that is refused is not asked for again by itself", () => {
+  const { world, it, errors } = following();
+  world.socket.deliver({ ...snapshot(log([delta("x")], { first: 3 }), 3), before: "p1" }, replayEnd(3));
+  it.loadOlder("c");
+  world.socket.deliver(refusal("damaged", false));
+  assert.deepEqual([it.olderRefusal("c")?.code, it.chat("c")?.phase, it.isLoadingOlder("c"), errors], ["damaged", "live", false, []]);
+  it.loadOlder("c");
+  assert.equal(it.olderRefusal("c"), undefined, "somebody asks again");
+});
+
+test("a damaged chat is not followed any more, and keeps what was seen of it", () => {
+  const { world, it, errors } = following();
+  world.socket.deliver(...log([said("hello")], { first: 4 }), refusal("damaged", false));
+  assert.deepEqual([it.chat("c")?.phase, it.chat("c")?.turns.length, errors], ["damaged", 1, []]);
+  assert.deepEqual(reconnect(world), []);
+  it.open("c");
+  assert.deepEqual(world.socket.sent(), [{ type: "attach", chat_id: "c" , after: { epoch: "e1", seq: 4 } }], "asked for, it is tried");
+});
+
+test("a subscription that is refused for now is tried again", () => {
+  const { world, it } = client();
+  it.open("c");
+  it.start();
+  greet(world);
+  for (const wait of [2_000 + 250, 2_000 + 500]) {
+    world.socket.deliver({ ...refusal("unavailable", true), retry_after_ms: 2_000 });
+    world.pass(wait - 1);
+    assert.deepEqual(world.socket.sent(), []);
+    world.pass(1);
+    assert.deepEqual(world.socket.sent(), [{ type: "attach", chat_id: "c" }]);
+  }
+});
+
+test("chats that others make are asked for together, and not while an answer is awaited", () => {
+  const { world, it } = following();
+  const made = (chat_id: string) => ({ event: "session_updated", chat_id, scope: "metadata" });
+  world.socket.deliver({ event: "chats", chats: [] });
+  world.socket.sent();
+  world.socket.deliver(made("a"), made("b"));
+  assert.deepEqual([world.socket.sent(), it.chats.items], [[], []], "when they were made and whether they run the list knows");
+  world.pass(200);
+  assert.deepEqual(world.socket.sent().map((each) => each.type), ["list_chats"]);
+  world.socket.deliver(made("late"));
+  world.pass(1_000);
+  assert.deepEqual(world.socket.sent(), []);
+  world.socket.deliver({ event: "chats", chats: [] });
+  world.pass(200);
+  assert.deepEqual(world.socket.sent().map((each) => each.type), ["list_chats"]);
+});
+
+test("why the gateway ended a connection is known until there is one again", () => {
+  const { world, it } = following();
+  world.socket.drop(1013, "The limit is 20.");
+  const closed = { code: 1013, reason: "The limit is 20." };
+  assert.deepEqual(it.status.state === "waiting" && it.status.closed, closed);
+  it.wake();
+  assert.deepEqual(it.status, { state: "connecting", closed });
+  greet(world);
+  assert.deepEqual(it.status, { state: "online" });
+  world.socket.drop();
+  assert.deepEqual(it.status.state === "waiting" && it.status.closed, { code: 1006, reason: "" });
 });
 
 test("what is not JSON, or of a newer gateway, is let be", () => {

@@ -87,7 +87,7 @@ test("refused credentials end the attempts", () => {
   world.socket.drop();
   world.socket.drop(4401);
   world.pass(600_000);
-  assert.deepEqual([it.status, world.sockets.length], [{ state: "stopped", reason: "unauthorized" }, 2]);
+  assert.deepEqual([it.status, world.sockets.length], [{ state: "stopped", reason: "unauthorized", closed: { code: 4401, reason: "" } }, 2]);
 });
 
 test("a WebSocket is looked for later, and taken when it is ready, without a moment offline", () => {
@@ -186,14 +186,15 @@ async function opened() {
   const timers: (() => void)[] = [];
   const heard: unknown[] = [];
   const closes: number[] = [];
+  const reasons: (string | undefined)[] = [];
   const socket = new StreamSocket("http://gateway/", "secret", web, (_, run) => { timers.push(run); return () => {}; });
   socket.onmessage = ({ data }) => heard.push(data);
-  socket.onclose = ({ code }) => closes.push(code);
+  socket.onclose = ({ code, reason }) => { closes.push(code); reasons.push(reason); };
   await turn();
   web.requests[0]!.answer(200);
   await turn();
   await web.say("retry: 1000\n\n", `data: ${JSON.stringify(STREAM_READY)}\n\n`);
-  return { web, socket, heard, closes, timers };
+  return { web, socket, heard, closes, reasons, timers };
 }
 
 test("events are read however they arrive", async () => {
@@ -243,10 +244,10 @@ test("what HTTP and the last event say becomes a close code, once", async () => 
     await turn();
     assert.deepEqual([closes, web.aborted], [[code], 1]);
   }
-  const { web, closes, heard } = await opened();
-  await web.say('data: {"event":"error","code":"too_slow","detail":"","retryable":true,"close":4408}\n\n');
+  const { web, closes, reasons, heard } = await opened();
+  await web.say('data: {"event":"error","code":"too_slow","detail":"nothing was read","retryable":true,"close":4408}\n\n');
   await web.end();
-  assert.deepEqual([closes, heard.length], [[4408], 1]);
+  assert.deepEqual([closes, reasons, heard.length], [[4408], ["nothing was read"], 1]);
   const cut = await opened();
   await cut.web.end();
   assert.deepEqual(cut.closes, [1006]);

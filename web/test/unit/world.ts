@@ -4,7 +4,7 @@ import { Client, type ClientEnvelope, type Environment, type KeyValueStore, type
 export class FakeSocket implements SocketLike {
   onopen: (() => void) | null = null;
   onmessage: ((message: { data: unknown }) => void) | null = null;
-  onclose: ((close: { code: number }) => void) | null = null;
+  onclose: ((close: { code: number; reason?: string }) => void) | null = null;
   onerror: (() => void) | null = null;
   readonly url: string;
   closed = false;
@@ -20,7 +20,7 @@ export class FakeSocket implements SocketLike {
   deliver(...events: object[]): void {
     for (const event of events) this.onmessage?.({ data: JSON.stringify(event) });
   }
-  drop(code = 1006): void { this.onclose?.({ code }); }
+  drop(code = 1006, reason = ""): void { this.onclose?.({ code, reason }); }
 }
 
 export class World implements Environment {
