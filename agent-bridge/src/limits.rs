@@ -120,5 +120,7 @@ pub(crate) const TOOL_INPUT_BYTES: usize = 1024 * 1024;
 pub(crate) const TOOLS: usize = 4096;
 /// Most requests of an agent that are open at once; further ones are refused.
 pub(crate) const REQUESTS: usize = 256;
+/// Whole inputs of open questions together, in bytes: they go back with the answers, and nobody else bounds them.
+pub(crate) const QUESTION_INPUT_BYTES: usize = 1024 * 1024;
 /// Most blocks of one message that a codec remembers.
 pub(crate) const BLOCKS: usize = 4096;

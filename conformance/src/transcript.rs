@@ -53,6 +53,15 @@ impl Transcript {
         self.events.iter().any(|seen| seen["event"] == event)
     }
 
+    /// The id of the newest permission request or question.
+    pub fn asked(&self) -> Option<&str> {
+        let newest = self
+            .events
+            .iter()
+            .rfind(|event| matches!(event["event"].as_str(), Some("permission_request" | "question")));
+        newest?["request_id"].as_str()
+    }
+
     /// All text of the answers, joined.
     pub fn text(&self) -> String {
         let deltas = self.events.iter().filter(|event| event["event"] == "delta");

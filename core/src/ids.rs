@@ -97,7 +97,7 @@ string_id! {
 }
 
 string_id! {
-    /// A permission request or question: `^[A-Za-z0-9_:.-]{1,128}$`, unique within its chat.
+    /// A permission request or question: `^[A-Za-z0-9_:.-]{1,128}$`, never used again in its chat.
     RequestId, "invalid request_id", r"^[A-Za-z0-9_:.-]{1,128}$", |text| is_token(text, 128, b":.")
 }
 

@@ -33,9 +33,9 @@ pub struct Limits {
     pub queued_turns: usize,
     /// Open permission requests and questions in one chat; beyond it the turn fails.
     pub open_requests: usize,
-    /// Inputs of the open permission requests of one chat together, in bytes; a request beyond it is refused to the
-    /// agent.
-    pub request_input_bytes: usize,
+    /// What the open permission requests and questions of one chat take together, in bytes: events, whole inputs and
+    /// questions. A request beyond it is refused to the agent.
+    pub open_request_bytes: usize,
     /// Longest description of a permission request in its event, in bytes of JSON. Longer ones are cut and marked.
     pub request_description_bytes: usize,
     /// Streams and uses of tools that an agent has open at once; beyond it the turn fails.
@@ -96,7 +96,7 @@ impl Default for Limits {
             outbox_bytes: 256 * 1024,
             queued_turns: 16,
             open_requests: 64,
-            request_input_bytes: 4 * 1024 * 1024,
+            open_request_bytes: 4 * 1024 * 1024,
             request_description_bytes: 4 * 1024,
             open_work: 1024,
             agents: 32,

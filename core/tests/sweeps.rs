@@ -11,7 +11,7 @@ use support::{
     trace::{self, Line, Step},
 };
 
-/// Client `a` sends and listens, `b` too; every kind of event happens.
+/// Client `a` sends and listens, `b` too; every kind of event happens. `ASKED` stands for the newest request.
 const CONVERSATION: &str = r#"
 a open
 b open
@@ -21,13 +21,13 @@ agent c> reason s0 "hm" | text s1 "one " | text s1 "two"
 agent c> text s1 "!" | text_end s1 | tool k1 Bash {"command":"ls"}
 agent c> permission {"request_id":"r1","tool":"Bash","input":{"command":"ls"}}
 a> {"type":"message","chat_id":"c","content":"two","turn_id":"t2"}
-b> {"type":"respond","chat_id":"c","request_id":"r1","decision":"allow"}
+b> {"type":"respond","chat_id":"c","request_id":"ASKED","decision":"allow"}
 agent c> tool_end k1 Bash ok "files" | edit {"call_id":"k1","tool":"Bash","path":"x","added":1,"deleted":0}
 b> {"type":"message","chat_id":"c","content":"three","turn_id":"t3"}
 a> {"type":"set_goal_state","chat_id":"c","goal_state":{"active":true}}
 agent c> end completed
 agent c> question {"request_id":"q1","questions":[]} | text s2 "asking"
-a> {"type":"respond","chat_id":"c","request_id":"q1","decision":"deny"}
+a> {"type":"respond","chat_id":"c","request_id":"ASKED","decision":"deny"}
 agent c> message "done" | end failed
 a> {"type":"cancel","chat_id":"c"}
 agent c> end cancelled
@@ -45,8 +45,18 @@ impl Run {
     }
 
     fn step(&mut self, step: &Step) {
-        self.script.step(step).unwrap_or_else(|e| panic!("{step:?}: {e}"));
+        let mut step = step.clone();
+        if let Step::Send { frame, .. } = &mut step {
+            *frame = frame.replace("ASKED", self.asked());
+        }
+        self.script.step(&step).unwrap_or_else(|e| panic!("{step:?}: {e}"));
         self.heard.extend(self.script.take_frames());
+    }
+
+    fn asked(&self) -> &str {
+        let is_request = |event: &&Value| ["permission_request", "question"].contains(&text(event, "event"));
+        let newest = self.heard.iter().map(|(_, event)| event).rfind(is_request);
+        newest.map_or("none", |event| text(event, "request_id"))
     }
 
     fn line(&mut self, line: &str) {
@@ -68,7 +78,8 @@ impl Run {
                 json!([
                     kind,
                     event["turn_id"],
-                    event["request_id"],
+                    // Its epoch is another one where the chat had to be made twice.
+                    text(event, "request_id").split('.').next(),
                     event["outcome"],
                     if kind == "user_message" { &Value::Null } else { &event["text"] }
                 ])

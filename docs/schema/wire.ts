@@ -466,7 +466,7 @@ label: string,
 /** What choosing it means. */
 description?: string, };
 
-/** A permission request or question: `^[A-Za-z0-9_:.-]{1,128}$`, unique within its chat. */
+/** A permission request or question: `^[A-Za-z0-9_:.-]{1,128}$`, never used again in its chat. */
 export type RequestId = string;
 
 /** How a request was closed. */

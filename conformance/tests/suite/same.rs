@@ -48,6 +48,15 @@ impl Watcher {
         self.send(&message).await;
     }
 
+    /// Answers the newest request.
+    async fn answer(&mut self, decision: &str) {
+        let request = self.transcript.asked().expect("something was asked");
+        let respond = format!(
+            r#"{{"type":"respond","chat_id":"{CHAT}","request_id":"{request}","decision":"{decision}"}}"#
+        );
+        self.send(&respond).await;
+    }
+
     /// Reads until what it has is as wanted.
     async fn until(&mut self, what: &str, wanted: impl Fn(&Transcript) -> bool) {
         let reading = async {
@@ -126,8 +135,7 @@ async fn conversation(lab: &dyn Lab) -> Vec<String> {
     say(&world, vec![thought, AgentEvent::ReasoningEnd { stream: "s0".into(), void: false }]).await;
     say(&world, vec![tool, permission()]).await;
     client.until_event("permission_request").await;
-    let allow = format!(r#"{{"type":"respond","chat_id":"{CHAT}","request_id":"r1","decision":"allow"}}"#);
-    client.send(&allow).await;
+    client.answer("allow").await;
     client.until_event("request_resolved").await;
     let heard = world.agents().heard(CHAT).await;
     assert!(matches!(heard, Some(Heard::Command(AgentCommand::Answer { .. }))), "{heard:?}");
@@ -250,9 +258,7 @@ async fn lost_and_resumed(labs: &[&dyn Lab], every: usize) -> Vec<String> {
         }
         if asks {
             client.until_event("permission_request").await;
-            let allow =
-                format!(r#"{{"type":"respond","chat_id":"{CHAT}","request_id":"r1","decision":"allow"}}"#);
-            client.send(&allow).await;
+            client.answer("allow").await;
             client.until_event("request_resolved").await;
         }
     }
@@ -282,8 +288,7 @@ async fn share(first: &dyn Lab, second: &dyn Lab) {
     say(&world, vec![piece(0), permission()]).await;
     writer.until_event("permission_request").await;
     reader.until_event("permission_request").await;
-    let deny = format!(r#"{{"type":"respond","chat_id":"{CHAT}","request_id":"r1","decision":"deny"}}"#);
-    reader.send(&deny).await;
+    reader.answer("deny").await;
     writer.until_event("request_resolved").await;
     reader.until_event("request_resolved").await;
     say(&world, end()).await;

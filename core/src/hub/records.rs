@@ -89,7 +89,7 @@ impl Chat {
             }
             AgentEvent::FileEdit { edits } => self.file_edit(cx, draft, edits),
             AgentEvent::Permission(ask) => self.permission_asked(cx, draft, ask),
-            AgentEvent::Question(question) => self.question_asked(draft, question),
+            AgentEvent::Question(question) => self.question_asked(cx, draft, question),
             AgentEvent::Withdrawn { request_id } => {
                 if let Some(open) = self.requests.of_agent(&request_id) {
                     self.close_request(cx, draft, &open, Resolution::Withdrawn, None);

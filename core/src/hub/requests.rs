@@ -1,7 +1,8 @@
 //! What the agent asks of a person: permissions and questions, from the asking to the answer.
 //!
-//! A request has an id of the chat, from a counter that is never reset, and the agent's own id, which stays inside. The
-//! whole input of a permission is kept with the open request, and an answer allows exactly that.
+//! A request has an id of the chat's, from a counter that goes on over restarts and epochs, with the epoch behind it: what
+//! counts on from a state that the journal has lost is in another epoch, so an id never names two requests. The agent's
+//! own id stays inside. The whole input of a permission is kept with the open request, and an answer allows exactly that.
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
@@ -10,6 +11,7 @@ use alloc::{
     vec::Vec,
 };
 
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{
@@ -21,7 +23,7 @@ use super::{
 };
 use crate::{
     agent::{AgentCommand, PermissionAsk},
-    ids::{ConnId, RequestId},
+    ids::{ConnId, Epoch, RequestId},
     journal::{Change, ChatRecord},
     limits::Limits,
     wire::{
@@ -50,6 +52,8 @@ struct OpenRequest {
     /// The agent's own id.
     agent_id: RequestId,
     asked: Asked,
+    /// About what it takes in memory and in the journal, with its event.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -71,7 +75,8 @@ impl Requests {
         for request in &record.requests {
             let Some(asked) = Asked::restore(&request.frame, request.input.clone()) else { continue };
             let agent_id = request.agent_request_id.clone();
-            open.insert(request.request_id.clone(), OpenRequest { agent_id, asked });
+            let bytes = asked.bytes(request.frame.len());
+            open.insert(request.request_id.clone(), OpenRequest { agent_id, asked, bytes });
         }
         Self { open, closed: VecDeque::new(), last: record.last_request }
     }
@@ -106,19 +111,17 @@ impl Requests {
         }
     }
 
-    fn add(&mut self, agent_id: RequestId, asked: Asked) -> RequestId {
+    fn add(&mut self, epoch: &Epoch, agent_id: RequestId, asked: Asked, bytes: usize) -> RequestId {
         self.last += 1;
-        let id = RequestId::parse(&format!("r{}", self.last)).expect("a number is short");
-        self.open.insert(id.clone(), OpenRequest { agent_id, asked });
+        let id =
+            RequestId::parse(&format!("r{}.{epoch}", self.last)).expect("a number and an epoch are short");
+        self.open.insert(id.clone(), OpenRequest { agent_id, asked, bytes });
         id
     }
 
-    fn input_bytes(&self) -> usize {
-        let inputs = self.open.values().map(|open| match &open.asked {
-            Asked::Permission { input, .. } => input.as_ref().map_or(0, String::len),
-            Asked::Question(_) => 0,
-        });
-        inputs.sum()
+    /// What all open requests take, in bytes.
+    fn bytes(&self) -> usize {
+        self.open.values().map(|open| open.bytes).sum()
     }
 
     fn find(&self, request_id: &RequestId) -> Result<&OpenRequest, Refusal> {
@@ -141,6 +144,15 @@ impl Asked {
         let ChatBody::PermissionRequest(request) = event.body else { return None };
         let needs_hash = request.needs_hash();
         Some(Self::Permission { input, input_sha256: request.input_sha256, needs_hash })
+    }
+
+    /// About what a request takes: its event, and the whole input or the questions once more.
+    fn bytes(&self, event: usize) -> usize {
+        event
+            + match self {
+                Self::Permission { input, .. } => input.as_ref().map_or(0, String::len),
+                Self::Question(_) => event,
+            }
     }
 
     /// What an answer comes to, and the answer as the agent gets it.
@@ -221,9 +233,8 @@ impl Chat {
             return;
         }
         // A tool's name is shown whole: who allows it has to know which it is.
-        let too_large = self.requests.input_bytes() + ask.input.len() > cx.limits.request_input_bytes;
-        if too_large || !is_short(&ask.tool, NAME_BYTES) {
-            self.refuse_to_agent(draft, ask.request_id, "permission");
+        if ask.input.len() > cx.limits.open_request_bytes || !is_short(&ask.tool, NAME_BYTES) {
+            self.refuse_to_agent(draft, ask.request_id, "permission", true);
             return;
         }
         let hash = input_sha256(&ask.input);
@@ -233,22 +244,31 @@ impl Chat {
             input_sha256: Some(hash),
             needs_hash: request.needs_hash(),
         };
-        request.request_id = self.requests.add(ask.request_id, asked);
+        let bytes = asked.bytes(json_size(&request));
+        if self.requests.bytes() + bytes > cx.limits.open_request_bytes {
+            let alone = bytes > cx.limits.open_request_bytes;
+            self.refuse_to_agent(draft, ask.request_id, "permission", alone);
+            return;
+        }
+        request.request_id = self.requests.add(&self.epoch, ask.request_id, asked, bytes);
         self.push(draft, ChatBody::PermissionRequest(request));
     }
 
     /// The agent asks the person something.
-    pub(super) fn question_asked(&mut self, draft: &mut Draft, mut question: Question) {
+    pub(super) fn question_asked(&mut self, cx: &Context, draft: &mut Draft, mut question: Question) {
         if self.asks_again(draft, &question.request_id) {
             return;
         }
+        let asked = Asked::Question(question.questions.clone());
+        let event = json_size(&question);
+        let bytes = asked.bytes(event);
         // A question's text is the key of its answer, so that none can be cut.
-        if serde_json::to_vec(&question).map_or(usize::MAX, |json| json.len()) > QUESTION_BYTES {
-            self.refuse_to_agent(draft, question.request_id, "question");
+        let alone = event > QUESTION_BYTES || bytes > cx.limits.open_request_bytes;
+        if alone || self.requests.bytes() + bytes > cx.limits.open_request_bytes {
+            self.refuse_to_agent(draft, question.request_id, "question", alone);
             return;
         }
-        let asked = Asked::Question(question.questions.clone());
-        question.request_id = self.requests.add(question.request_id, asked);
+        question.request_id = self.requests.add(&self.epoch, question.request_id, asked, bytes);
         self.push(draft, ChatBody::Question(question));
     }
 
@@ -262,12 +282,23 @@ impl Chat {
         open
     }
 
-    fn refuse_to_agent(&mut self, draft: &mut Draft, agent_id: RequestId, what: &str) {
-        let message = "This is too large to be shown to a person, so that nobody could answer it.";
+    /// Denies a request that no person is asked. `alone`: it would not fit if nothing else were open.
+    fn refuse_to_agent(&mut self, draft: &mut Draft, agent_id: RequestId, what: &str, alone: bool) {
+        let (message, why) = if alone {
+            (
+                "This is too large to be shown to a person, so that nobody could answer it.",
+                "that is too large to be shown",
+            )
+        } else {
+            (
+                "This was not shown to a person, for what is open already is too much together. Ask again once that \
+                 is answered.",
+                "while what it has asked before is too much together",
+            )
+        };
         let answer = Answer::Deny { message: Some(message.into()) };
         draft.command(AgentCommand::Answer { id: self.next_command(), request_id: agent_id, answer });
-        let text = format!("the agent asked for a {what} that is too large to be shown");
-        self.push(draft, request_refused(&text));
+        self.push(draft, request_refused(&format!("the agent asked for a {what} {why}")));
     }
 
     pub(super) fn respond(
@@ -356,6 +387,10 @@ impl Chat {
         self.close_requests(cx, &mut draft, Resolution::Withdrawn);
         self.stage(cx, draft);
     }
+}
+
+fn json_size(value: &impl Serialize) -> usize {
+    serde_json::to_vec(value).map_or(usize::MAX, |json| json.len())
 }
 
 /// A request as its event shows it, still without its id in the chat.

@@ -315,7 +315,7 @@ impl Agents {
                 AgentEvent::Permission(PermissionAsk {
                     request_id: request(*made),
                     tool: "Bash".into(),
-                    input: "{}".into(),
+                    input: format!("{{\"n\":{made}}}"),
                     description: None,
                     call_id: None,
                 })
@@ -324,7 +324,7 @@ impl Agents {
                 process.open.insert(request(*made), true);
                 let item = QuestionItem {
                     question: "q".into(),
-                    header: None,
+                    header: Some(made.to_string()),
                     multi_select: false,
                     options: Vec::new(),
                     optional: false,

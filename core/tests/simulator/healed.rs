@@ -1,6 +1,6 @@
 //! What must be true once all is well again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use switchboard_core::{Input, agent::AgentRun, ids::ConnId};
@@ -139,6 +139,7 @@ impl Sim {
                 .collect();
             let mut turns: BTreeMap<String, &str> = BTreeMap::new();
             let mut requests: BTreeMap<String, bool> = BTreeMap::new();
+            let mut cut_short: BTreeSet<String> = BTreeSet::new();
             let mut before: Option<&Value> = None;
             let mut texts: BTreeMap<String, String> = BTreeMap::new();
             for event in &log {
@@ -159,6 +160,10 @@ impl Sim {
                         assert_eq!(turns.insert(turn, "started"), Some("accepted"));
                     }
                     "turn_end" => {
+                        // A request dies with its agent, which therefore did not end its turn first.
+                        let why = event["error"]["code"].as_str().unwrap_or("agent_silent");
+                        let by_agent = why == "agent_silent" || !cut_short.contains(&turn);
+                        assert!(by_agent, "a request is withdrawn where the agent is gone: {event}");
                         let before = turns.insert(turn, "ended");
                         assert!(before.is_some_and(|state| state != "ended"), "a turn ends once");
                         self.agents.recorder.check(
@@ -174,6 +179,9 @@ impl Sim {
                     "request_resolved" => {
                         let id = event["request_id"].as_str().expect("an id").to_owned();
                         assert_eq!(requests.insert(id, false), Some(true), "resolved once");
+                        if event["resolution"] == "turn_ended" {
+                            cut_short.insert(turn);
+                        }
                     }
                     "delta" | "reasoning_delta" | "tool_event" if !turn.is_empty() => {
                         assert_eq!(turns.get(&turn), Some(&"started"), "an answer within its turn");
@@ -182,6 +190,7 @@ impl Sim {
                 }
             }
             assert!(turns.values().all(|state| *state == "ended"), "every turn ends: {turns:?}");
+            assert!(requests.values().all(|open| !open), "every request is resolved: {requests:?}");
             for reader in self.readers.iter().filter(|reader| reader.principal == key.principal) {
                 let mine = reader.accepted.keys().filter(|(chat, _)| chat == key.chat.as_str());
                 mine.for_each(|(_, turn)| assert!(turns.contains_key(turn), "acknowledged, so kept: {turn}"));

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use serde_json::Value;
 use switchboard_core::{
     agent::AgentRun,
-    ids::{ChatKey, Cursor, Epoch, TurnId},
+    ids::{ChatKey, Cursor, Epoch, RequestId, TurnId},
     journal::{
         Append, AppendId, Ask, AskId, Change, ChatRecord, Durability, Found, HistoryPage, JournalAnswer,
         LogEvent, MemoryJournal, PageStart, Query,
@@ -66,6 +67,8 @@ pub struct Journal {
     earlier: BTreeMap<ChatKey, Vec<LogEvent>>,
     keys: BTreeSet<ChatKey>,
     renewals: u64,
+    /// What was ever asked under an id, also where that is lost: a late answer must not be one to something else.
+    asked: BTreeMap<(ChatKey, RequestId), (Value, Value)>,
     /// Something was lost that was said to be kept.
     pub lossy: bool,
 }
@@ -152,12 +155,24 @@ impl Journal {
             }
         }
         self.check_why_cancelled(&append);
+        self.check_asked(&append);
         if append.changes.contains(&Change::Deleted) {
             let log = self.log(&append.chat);
             self.put_away(&append.chat);
             self.graves.insert(append.chat.clone(), log);
         }
         self.memory.append(append);
+    }
+
+    /// An id names one request for ever, whatever is lost, and whichever gateway asks.
+    fn check_asked(&mut self, append: &Append) {
+        for change in &append.changes {
+            let Change::RequestOpened { request_id, frame, .. } = change else { continue };
+            let event: Value = serde_json::from_str(frame.as_str()).expect("frames are JSON");
+            let what = (event["input"].clone(), event["questions"].clone());
+            let first = self.asked.entry((append.chat.clone(), request_id.clone())).or_insert(what.clone());
+            assert_eq!(*first, what, "{request_id} is another request than before");
+        }
     }
 
     /// A turn that is being cancelled ends with the reason that is kept for that, whichever gateway ends it.

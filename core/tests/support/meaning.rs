@@ -38,6 +38,7 @@ pub fn set_limit(limits: &mut Limits, name: &str, value: u64) -> Result<(), Stri
         "outbox_bytes" => limits.outbox_bytes = size,
         "queued_turns" => limits.queued_turns = size,
         "open_requests" => limits.open_requests = size,
+        "open_request_bytes" => limits.open_request_bytes = size,
         "open_work" => limits.open_work = size,
         "agents" => limits.agents = size,
         "merge_bytes" => limits.merge_bytes = size,

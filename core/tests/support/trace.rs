@@ -19,7 +19,8 @@
 //! ```
 //!
 //! The last line shows what comes out. Made-up ids are named in the order in which they appear: `E1` an epoch,
-//! `C1` a chat, `T1` a turn, `P1` the cursor of a page; a client may use a name once it was seen. Times are `~`.
+//! `C1` a chat, `T1` a turn, `P1` the cursor of a page, `r1.E1` a request of that epoch; a client may use a name once it
+//! was seen. Times are `~`.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -228,6 +229,7 @@ impl Names {
                 "before" => self.hide_value(tail, 'P', |_| true, &mut shown),
                 "chat_id" => self.hide_value(tail, 'C', made_up, &mut shown),
                 "turn_id" | "active_turn_id" => self.hide_value(tail, 'T', made_up, &mut shown),
+                "request_id" => self.hide_request(tail, &mut shown),
                 _ => tail,
             };
         }
@@ -250,6 +252,16 @@ impl Names {
         let name = self.name(&value[..end], kind);
         write!(shown, "\"{name}").expect("a String takes any text");
         &value[end..]
+    }
+
+    /// The id of a request ends in the epoch in which it was asked.
+    fn hide_request<'a>(&self, tail: &'a str, shown: &mut String) -> &'a str {
+        let number = tail.find(['.', ',', '}']).filter(|at| tail[*at..].starts_with('.'));
+        let Some((number, rest)) = number.map(|at| tail.split_at(at + 1)) else { return tail };
+        let (epoch, rest) = rest.split_at(rest.find('"').unwrap_or(rest.len()));
+        let Some(name) = self.names.get(epoch) else { return tail };
+        write!(shown, "{number}{name}").expect("a String takes any text");
+        rest
     }
 
     /// The name of an id, a new one if need be.
@@ -279,6 +291,7 @@ impl Names {
         let mut text = frame.to_owned();
         for (id, name) in &self.names {
             text = text.replace(&format!("\"{name}\""), &format!("\"{id}\""));
+            text = text.replace(&format!(".{name}\""), &format!(".{id}\""));
         }
         text
     }

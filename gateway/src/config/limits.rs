@@ -155,7 +155,7 @@ settings! {
     outbox_bytes: Bytes 16 * KIB, 256 * MIB, core.outbox_bytes = size;
     queued_turns: Count 0, 10_000, core.queued_turns = size;
     open_requests: Count 1, 10_000, core.open_requests = size;
-    request_input_bytes: Bytes 64 * KIB, 64 * MIB, core.request_input_bytes = size;
+    open_request_bytes: Bytes 64 * KIB, 64 * MIB, core.open_request_bytes = size;
     request_description_bytes: Bytes 256, 64 * KIB, core.request_description_bytes = size;
     open_work: Count 1, 100_000, core.open_work = size;
     agents: Count 1, 10_000, core.agents = size;

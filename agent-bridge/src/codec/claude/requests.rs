@@ -12,7 +12,10 @@ use super::{
     ClaudeCodec, elicitation, questions,
     records::{ControlRequest, Line},
 };
-use crate::{codec::Decoded, limits::REQUESTS};
+use crate::{
+    codec::Decoded,
+    limits::{QUESTION_INPUT_BYTES, REQUESTS},
+};
 
 /// A request that a person has not answered yet.
 #[derive(Debug, Serialize, Deserialize)]
@@ -81,6 +84,16 @@ impl ClaudeCodec {
             Some((questions::TOOL, _)) => Some(questions::read(&value)),
             Some(_) => None,
         };
+        if questions.is_some() && self.question_bytes() + input.len() > QUESTION_INPUT_BYTES {
+            out.replies.push(refusal(agent_id, "what is asked at once is too much to be kept"));
+            out.events.push(AgentEvent::Notice {
+                level: NoticeLevel::Warning,
+                code: "request_refused".into(),
+                text: "the agent asked a question that is too large, or too much at once; it was refused"
+                    .into(),
+            });
+            return;
+        }
         let pending = Pending {
             agent_id: agent_id.into(),
             input: input.into(),
@@ -102,6 +115,12 @@ impl ClaudeCodec {
                 call_id: request.tool_use_id.as_deref().map(Into::into),
             }),
         });
+    }
+
+    /// The whole inputs of open questions, which this codec alone keeps.
+    fn question_bytes(&self) -> usize {
+        let open = self.state.pending.values().filter(|pending| pending.question);
+        open.map(|pending| pending.input.len()).sum()
     }
 
     pub(super) fn withdrawn(&mut self, agent_id: &str, out: &mut Decoded) {

@@ -104,6 +104,26 @@ fn a_withdrawn_request_takes_no_answer() {
 }
 
 #[test]
+fn what_open_questions_keep_is_bounded() {
+    let ask = |id: usize, bytes: usize| {
+        let rest = "x".repeat(bytes);
+        ASK.replace("r-2", &format!("q-{id}")).replacen(
+            "{\"questions\"",
+            &format!("{{\"rest\":\"{rest}\",\"questions\""),
+            1,
+        )
+    };
+    let mut codec = codec();
+    let shown = decode(&mut codec, &[ask(1, 600 * 1024), ask(2, 600 * 1024)]);
+    let asked = |id: &str| format!(r#"question {{"request_id":"{id}""#);
+    assert!(shown.contains(&asked("q-1")) && shown.contains("notice Warning request_refused"));
+    assert!(!shown.contains(&asked("q-2")));
+    // What is answered makes room.
+    line(&mut codec, &answer("q-1", Answer::Deny { message: None }));
+    assert!(decode(&mut codec, &[ask(3, 600 * 1024)]).contains(&asked("q-3")));
+}
+
+#[test]
 fn ids_that_are_no_request_ids_are_replaced() {
     let mut codec = codec();
     let shown = decode(&mut codec, &[BASH.replace("r-1", "spaces and more")]);
