@@ -1,7 +1,7 @@
 //! The client: steps, one JSON object a line.
 //!
 //! - `{"over": ["websocket", "sse", "unix"]}`, first: the transports, if not WebSocket alone;
-//! - `{"send": FRAME}`: sends a frame, in which `$CHAT` is the chat;
+//! - `{"send": FRAME}`: sends a frame, in which `$CHAT` is the chat and `$REQUEST` its newest request;
 //! - `{"until": PATTERN}`: reads until an event matches (`expect.rs` says how);
 //! - `{"respond": FIELDS}`: answers the newest request, or with `"to": N` the Nth of the chat, from 1; `$SHA` is its
 //!   `input_sha256`.
@@ -98,10 +98,19 @@ struct Player {
 
 impl Player {
     fn send(&mut self, mut frame: Value) {
-        for value in frame.as_object_mut().unwrap().values_mut().filter(|value| *value == "$CHAT") {
-            *value = self.chat.clone().into();
+        for value in frame.as_object_mut().unwrap().values_mut() {
+            if *value == "$CHAT" {
+                *value = self.chat.clone().into();
+            } else if *value == "$REQUEST" {
+                *value = self.requests().last().unwrap()["request_id"].clone();
+            }
         }
         self.client.send(&frame);
+    }
+
+    fn requests(&self) -> Vec<&Value> {
+        let asked = |event: &&Value| event["event"] == "permission_request" || event["event"] == "question";
+        self.events.iter().filter(asked).collect()
     }
 
     fn until(&mut self, pattern: &Value) -> Value {
@@ -119,8 +128,7 @@ impl Player {
     }
 
     fn respond(&mut self, fields: &Map<String, Value>, to: Option<usize>) {
-        let asked = |event: &&Value| event["event"] == "permission_request" || event["event"] == "question";
-        let requests: Vec<&Value> = self.events.iter().filter(asked).collect();
+        let requests = self.requests();
         let request = requests[to.unwrap_or(requests.len()) - 1].clone();
         let mut frame = json!({"type": "respond", "chat_id": self.chat, "request_id": request["request_id"]});
         for (name, value) in fields {
