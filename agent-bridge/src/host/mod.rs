@@ -28,6 +28,7 @@ pub(crate) mod lines;
 mod link;
 pub(crate) mod place;
 pub(crate) mod protocol;
+mod recent;
 pub(crate) mod socket;
 pub(crate) mod spool;
 mod supervisor;

@@ -4,11 +4,7 @@ mod loans;
 mod peers;
 
 use std::{
-    collections::{BTreeSet, VecDeque},
-    io,
-    os::unix::process::ExitStatusExt,
-    process::ExitStatus,
-    sync::Arc,
+    collections::VecDeque, io, os::unix::process::ExitStatusExt, process::ExitStatus, sync::Arc,
     time::Duration,
 };
 
@@ -27,6 +23,7 @@ use super::{
     lending::Loan,
     link::Heard,
     protocol::{Action, CommandHead, CommandPlace, Exited, Kind, SpawnFailure, ToHost, Told, host_frame},
+    recent::RecentCommands,
     spool::{self, Spool},
 };
 use crate::{
@@ -61,8 +58,7 @@ pub(super) struct Supervisor {
     /// They wait for what comes before them.
     waits: bool,
     spooled: watch::Receiver<spool::State>,
-    /// The ids of spooled commands.
-    known: BTreeSet<String>,
+    known: RecentCommands,
     running: Option<Running>,
     /// When it is looked what the agent has started.
     look: Option<Instant>,
@@ -121,7 +117,7 @@ impl Supervisor {
             retry: None,
             waits: false,
             spooled,
-            known: BTreeSet::new(),
+            known: RecentCommands::default(),
             running: None,
             look: None,
             terminate: signal(SignalKind::terminate())?,
@@ -251,7 +247,7 @@ impl Supervisor {
                     }
                 };
                 let Some((head, _, bytes)) = self.waiting.pop_front() else { return };
-                self.known.insert(head.id.clone());
+                self.known.insert(&head);
                 self.peers.turn_open |= head.opens_turn;
                 let at_once = matches!(head.action, Action::Write);
                 if at_once {

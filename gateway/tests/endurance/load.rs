@@ -175,7 +175,10 @@ fn report_load(counts: &Counts, lobby_turns: usize, took: Duration, cpu: f64) {
     let scenes: u64 = counts.values().sum();
     report(&format!("mixed load: {} s, {scenes} scenes, {lobby_turns} turns in the lobby", took.as_secs()));
     counts.iter().for_each(|(name, count)| report(&format!("  {count:>6} {name}")));
-    report(&format!("CPU of the gateway: {:.1} % of a core", 100.0 * cpu / took.as_secs_f64()));
+    report(&format!(
+        "CPU of the gateway and the lobby's host: {:.1} % of a core",
+        100.0 * cpu / took.as_secs_f64()
+    ));
 }
 
 /// Says how memory grew once the gateway was warm, and checks it where the run was long enough to show it.

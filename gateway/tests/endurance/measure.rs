@@ -72,13 +72,19 @@ impl Handles {
     }
 }
 
-/// CPU time that the gateway has used, in seconds, without its hosts and agents.
+/// CPU time that the gateway and the hosts that run now have used, in seconds: without agents.
 pub(crate) fn cpu_seconds(gateway: &Gateway) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", gateway.pid())).unwrap();
-    // What follows the name, which may hold anything: the state is the first field, user and system time the 12th and 13th.
-    let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
-    let ticks: f64 = fields.skip(11).take(2).map(|ticks| ticks.parse::<f64>().unwrap()).sum();
-    ticks / rustix::param::clock_ticks_per_second() as f64
+    let processes = hosts(gateway).into_iter().chain([gateway.pid().into()]);
+    processes.filter_map(cpu_of).sum()
+}
+
+/// CPU time of a process, in seconds; none if it has gone.
+fn cpu_of(pid: u64) -> Option<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Behind the name, which may hold anything, the 12th and 13th field are the times in user and in kernel mode.
+    let fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let ticks = fields.skip(11).take(2).map(|ticks| ticks.parse::<f64>().unwrap());
+    Some(ticks.sum::<f64>() / rustix::param::clock_ticks_per_second() as f64)
 }
 
 /// The processes of hosts that run.

@@ -1,0 +1,59 @@
+//! Which commands have been spooled, as far as a gateway may send them again.
+
+use std::{collections::BTreeSet, mem};
+
+use super::protocol::CommandHead;
+
+/// The ids of spooled commands of the newest turn, and of the one before.
+///
+/// A gateway that takes the agent up sends the commands of the open turn again, and the replies to what the agent said
+/// since the journal's last position. A turn is only begun once the journal has the end of the one before, and with it
+/// all that was said until then: nothing of two turns ago can come again.
+#[derive(Debug, Default)]
+pub(super) struct RecentCommands {
+    newest: BTreeSet<String>,
+    before: BTreeSet<String>,
+}
+
+impl RecentCommands {
+    pub(super) fn contains(&self, id: &str) -> bool {
+        self.newest.contains(id) || self.before.contains(id)
+    }
+
+    pub(super) fn insert(&mut self, head: &CommandHead) {
+        if head.opens_turn {
+            self.before = mem::take(&mut self.newest);
+        }
+        self.newest.insert(head.id.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::protocol::{Action, Told};
+
+    fn command(id: &str, opens_turn: bool) -> CommandHead {
+        CommandHead { id: id.into(), action: Action::Note, opens_turn, told: Told::Reply }
+    }
+
+    #[test]
+    fn commands_of_two_turns_are_known_and_no_more_however_many_turns_there_are() {
+        let mut recent = RecentCommands::default();
+        recent.insert(&command("start1", false));
+        for turn in 0..1000 {
+            recent.insert(&command(&format!("prompt{turn}"), true));
+            recent.insert(&command(&format!("answer{turn}"), false));
+            let known = |turn: u32| {
+                [recent.contains(&format!("prompt{turn}")), recent.contains(&format!("answer{turn}"))]
+            };
+            assert_eq!(known(turn), [true; 2]);
+            if turn == 0 {
+                assert!(recent.contains("start1"));
+            } else {
+                assert_eq!(known(turn - 1), [true; 2]);
+            }
+            assert!(recent.newest.len() + recent.before.len() <= 4);
+        }
+    }
+}
