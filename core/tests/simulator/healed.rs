@@ -3,7 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
-use switchboard_core::{Input, agent::AgentRun, ids::ConnId};
+use switchboard_core::{
+    Input,
+    agent::AgentRun,
+    ids::{ChatKey, ConnId},
+};
 
 use super::{recorder::text_of, sim::Sim};
 use crate::support::journal::How;
@@ -79,10 +83,12 @@ impl Sim {
             .filter(|(_, (_, awaited))| !awaited)
             .map(|((chat, turn), (content, _))| (chat.clone(), turn.clone(), content.clone()))
             .collect();
-        let stale = |chat: &&String| self.world.journal.is_stale(&self.readers[who].key(chat));
-        if let Some(chat) = self.readers[who].chats.keys().find(stale).cloned() {
-            // The journal notices with the next append.
-            self.send(who, &json!({"type": "rename_chat", "chat_id": chat, "title": "another"}));
+        let principal = &self.readers[who].principal;
+        let stale = |key: &ChatKey| key.principal == *principal && self.world.journal.is_stale(key);
+        if let Some(ChatKey { chat, .. }) = self.keys().into_iter().find(stale) {
+            // The journal notices with the next append. Its clients may know nothing of the chat: it was deleted, and the
+            // deletion is among what was lost.
+            self.send(who, &json!({"type": "rename_chat", "chat_id": chat.as_str(), "title": "another"}));
         }
         let Some((chat, turn, content)) = waiting.into_iter().next() else { return };
         if std::mem::take(&mut self.readers[who].crowded) {
