@@ -131,6 +131,31 @@ pub enum AgentEvent {
     },
 }
 
+impl AgentEvent {
+    /// Whether an agent says this only in a turn, in answer to a prompt.
+    pub(crate) fn is_of_turn(&self) -> bool {
+        match self {
+            Self::Text { .. }
+            | Self::TextEnd { .. }
+            | Self::Reasoning { .. }
+            | Self::ReasoningEnd { .. }
+            | Self::Message { .. }
+            | Self::ToolStarted { .. }
+            | Self::ToolEnded { .. }
+            | Self::FileEdit { .. }
+            | Self::Permission(_)
+            | Self::Question(_)
+            | Self::TurnEnded { .. } => true,
+            Self::Progress { .. }
+            | Self::Alive
+            | Self::Withdrawn { .. }
+            | Self::Notice { .. }
+            | Self::Model { .. }
+            | Self::Session { .. } => false,
+        }
+    }
+}
+
 /// Shows the kind only: what an agent says does not belong in a log.
 impl fmt::Debug for AgentEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

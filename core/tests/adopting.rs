@@ -514,3 +514,21 @@ fn a_life_that_is_named_once_more_does_not_vouch_for_what_came_before() {
     world.keep_all();
     assert!(world.record().turns.is_empty());
 }
+
+#[test]
+fn an_agent_that_had_a_prompt_whose_turn_the_log_lost_ends_that_turn() {
+    let (mut world, run) = in_a_turn();
+    world.sends("next");
+    world.keep_all();
+    world.says(run, ended(1));
+    world.keep();
+    // The next turn begins, and its agent is prompted; then the journal has that no more.
+    let lost = world.journal.clone();
+    world.keep_all();
+    let (mut world, outputs) = next(World::new(lost, 9));
+    assert_eq!(adopted(&outputs), [run]);
+    assert_eq!(world.record().turns.first().and_then(|open| open.started_at_ms), None);
+    world.says(run, ended(2));
+    world.keep_all();
+    assert_eq!(world.record().turns.len(), 0, "it ended with what its agent had said of it");
+}

@@ -37,6 +37,7 @@ const REGRESSIONS: &[u64] = &[
     75,     // an agent without a turn, taken up and never stopped
     132,    // an agent that was told of a turn before the journal named it
     1345,   // a repeated message that was said to be in an epoch that was over
+    1738,   // an agent that had ended a turn whose start was lost, and was never heard again in it
     3394,   // a cancellation that was taken for kept, being numbered below a prompt that was logged again
     11_554, // an agent that was told of a turn before the journal named it, after a refusal
     14_379, // a turn that was accepted and ended while the journal did not answer, and was accepted again

@@ -65,6 +65,8 @@ pub(super) struct Chat {
     pub(super) recover: bool,
     /// A place is kept for the agent that it may have.
     pub(super) agent_expected: bool,
+    /// The turn for which its agent of an earlier gateway was taken up: everything that this agent says is of that turn.
+    pub(super) adopted_for: Option<TurnId>,
     /// When to ask for it again.
     pub(super) reload_at_ms: Option<u64>,
     pub(super) deletion: Option<Deletion>,
@@ -158,6 +160,7 @@ impl Chat {
             timer: None,
             recover: false,
             agent_expected: false,
+            adopted_for: None,
             reload_at_ms: None,
             deletion: None,
         }

@@ -31,6 +31,7 @@ impl Chat {
         }
         let mut draft = Draft::new();
         for event in records.events {
+            self.note_adopted_prompt(&event);
             self.record(cx, &mut draft, event);
         }
         if let Some(work) = self.active.as_mut().and_then(Active::changed_work) {
@@ -52,6 +53,18 @@ impl Chat {
         }
         self.try_start(cx);
         self.rearm(cx);
+    }
+
+    /// An agent that was taken up for a turn whose start the journal has lost, and that speaks in that turn, has had
+    /// its prompt from the gateway before.
+    fn note_adopted_prompt(&mut self, event: &AgentEvent) {
+        if self.adopted_for.is_some()
+            && event.is_of_turn()
+            && self.adopted_for == self.active_turn_id()
+            && let Some(active) = &mut self.active
+        {
+            active.prompted = true;
+        }
     }
 
     /// Ends the turn of an agent that goes too far, and the agent.

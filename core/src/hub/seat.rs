@@ -128,6 +128,7 @@ impl Chat {
             cx.agents.stopping -= 1;
         }
         self.seat = Seat::Empty;
+        self.adopted_for = None;
         cx.agents.taken -= 1;
         cx.errands.push_back(Errand::ServePlaces);
         cx.errands.push_back(Errand::Settle(self.reference));
@@ -229,6 +230,7 @@ impl Chat {
         cx.agents.taken += 1;
         cx.errands.push_back(Errand::ServePlaces);
         self.seat = Seat::Alive { run, held: false };
+        self.adopted_for.clone_from(&turn);
         let (chat, session) = (self.key.clone(), self.session.clone());
         cx.output(Output::AdoptAgent { chat, agent, session, turn });
         for command in commands {
