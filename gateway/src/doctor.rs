@@ -210,16 +210,11 @@ fn sandbox(config: &Config) -> Vec<Finding> {
         Ok(found) => found,
         Err(failure) => return vec![Finding::Fail(failure)],
     };
-    match found {
+    let gaps = found.gaps(config).into_iter().map(Finding::Warn);
+    match &found {
         sandbox::Found::Works(sandbox) => {
-            let links = sandbox.unprotected_links().into_iter().map(|link| {
-                Finding::Warn(format!(
-                    "{} is a symbolic link, which an agent in the sandbox can replace.",
-                    link.display()
-                ))
-            });
             let level = sandbox.level();
-            [Finding::Ok(format!("Agents run in a sandbox: {level}."))].into_iter().chain(links).collect()
+            [Finding::Ok(format!("Agents run in a sandbox: {level}."))].into_iter().chain(gaps).collect()
         }
         sandbox::Found::NotWanted => {
             vec![Finding::Warn("Agents run without a sandbox, as configured.".into())]

@@ -56,14 +56,31 @@ impl Found {
         }
     }
 
+    /// What the sandbox cannot protect here, in sentences.
+    pub(crate) fn gaps(&self, config: &Config) -> Vec<String> {
+        let Self::Works(sandbox) = self else { return Vec::new() };
+        let links = sandbox.unprotected_links().into_iter().map(|link| {
+            format!(
+                "{} is a symbolic link, which an agent in the sandbox can replace; what it leads to is protected.",
+                link.display()
+            )
+        });
+        let alone = sandbox.hidden_alone(&config.workspace).into_iter().map(|file| {
+            format!(
+                "{} is hidden as a file, since other things are beside it: if it is replaced while an agent runs, that \
+                 agent can read it. Keep it in a directory of its own, such as ~/.config/switchboard.",
+                file.display()
+            )
+        });
+        links.chain(alone).collect()
+    }
+
     /// Says it in the log.
-    pub(crate) fn log(&self) {
+    pub(crate) fn log(&self, config: &Config) {
         match self {
             Self::Works(sandbox) => {
                 tracing::info!(sandbox = sandbox.level().name(), "agents run in a sandbox");
-                for link in sandbox.unprotected_links() {
-                    tracing::warn!(link = %link.display(), "a start file is a symbolic link, which an agent can replace; the sandbox protects only what it leads to");
-                }
+                self.gaps(config).into_iter().for_each(|gap| tracing::warn!("{gap}"));
             }
             Self::NotWanted => tracing::info!(sandbox = "off", "agents run without a sandbox, as configured"),
             Self::Missing(why) => {

@@ -68,7 +68,7 @@ async fn serve(config: Config) -> Result<ExitCode> {
     adopt_orphans();
 
     let sandbox = sandbox::Found::look(&config, data_dir.path())?;
-    sandbox.log();
+    sandbox.log(&config);
     let sandbox_said = sandbox.describe();
     let (heart, running) = Heart::start(&config, &data_dir, &agent, sandbox.into_sandbox())?;
     let gateway = heart.gateway.clone();

@@ -12,6 +12,7 @@ mod names;
 mod plan;
 
 use std::{
+    collections::BTreeSet,
     ffi::{OsStr, OsString},
     fmt, io,
     path::{Path, PathBuf},
@@ -124,10 +125,24 @@ impl Sandbox {
         self.level
     }
 
-    /// Start files that are symbolic links, which the agent can replace: only what they lead to is read-only.
+    /// Symbolic links in the home directory on the way to what is protected: the agent can put something else in their
+    /// place, and only what they lead to is read-only.
     pub fn unprotected_links(&self) -> Vec<PathBuf> {
-        let files = self.names.start_files.iter().chain(&self.own_files);
-        files.filter(|path| path.is_symlink()).cloned().collect()
+        let names = &self.names;
+        let made = names.start_files_made.iter().map(|(file, _)| file);
+        let files = names.start_files.iter().chain(made).chain(&names.start_dirs_made);
+        let files = files.chain(&self.own_files).chain(&self.programs);
+        let in_home =
+            |path: &&Path| names.home.as_ref().is_some_and(|home| path.starts_with(home) && path != home);
+        let links =
+            files.flat_map(|path| path.ancestors().take_while(in_home).filter(|path| path.is_symlink()));
+        links.map(Path::to_owned).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Files of ours that are hidden by themselves, because their directory holds other things: replaced while an agent
+    /// runs, they can be read by it.
+    pub fn hidden_alone(&self, workspace: &Path) -> Vec<PathBuf> {
+        Plan::hidden_alone(self, workspace).into_iter().collect()
     }
 
     /// Runs a program in such a sandbox and looks whether our directories are hidden there. Blocks for milliseconds.

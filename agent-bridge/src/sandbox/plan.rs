@@ -135,12 +135,14 @@ impl Plan {
                 || workspace.starts_with(dir)
                 || home.as_ref().is_some_and(|home| home.starts_with(dir))
         };
-        let own = |path: &Path, is_ours: fn(&Path) -> bool| {
+        let own = |path: &Path, is_ours: &dyn Fn(&Path) -> bool| {
             let dir = path.parent().filter(|dir| is_ours(dir) && !holds_more(dir));
             dir.map(Path::to_owned).ok_or_else(|| path.to_owned())
         };
-        let files = sandbox.own_files.iter().map(|path| (path, is_named_so as fn(&Path) -> bool));
-        let sockets = sandbox.own_sockets.iter().map(|path| (path, is_private as fn(&Path) -> bool));
+        let all: BTreeSet<PathBuf> = sandbox.own_files.iter().filter_map(|path| real(path)).collect();
+        let holds_files = |dir: &Path| is_named_so(dir) || holds_only(dir, &all);
+        let files = sandbox.own_files.iter().map(|path| (path, &holds_files as &dyn Fn(&Path) -> bool));
+        let sockets = sandbox.own_sockets.iter().map(|path| (path, &is_private as &dyn Fn(&Path) -> bool));
         for (path, is_ours) in files.chain(sockets) {
             // A file that is made later, or anew under its name, is hidden with its directory only.
             let dir = path.parent().and_then(real);
@@ -151,6 +153,14 @@ impl Plan {
                 Err(_) => {}
             }
         }
+    }
+
+    /// Files of ours that are hidden without their directory.
+    pub(super) fn hidden_alone(sandbox: &Sandbox, workspace: &Path) -> BTreeSet<PathBuf> {
+        let mut plan = Self::default();
+        plan.hide_own(sandbox, &real(workspace).unwrap_or_else(|| workspace.to_owned()));
+        let dirs = plan.empty_own;
+        plan.masked.into_iter().filter(|file| !dirs.iter().any(|dir| file.starts_with(dir))).collect()
     }
 
     fn hide(&mut self, path: &Path) {
@@ -229,13 +239,24 @@ fn is_private(dir: &Path) -> bool {
         .is_ok_and(|dir| dir.mode() & 0o077 == 0 && dir.uid() == rustix::process::geteuid().as_raw())
 }
 
-/// Where that fails the agent cannot do it either.
+/// Whether a directory holds these files and nothing else.
+fn holds_only(dir: &Path, files: &BTreeSet<PathBuf>) -> bool {
+    let Ok(entries) = fs::read_dir(dir) else { return false };
+    let mut entries = entries.peekable();
+    entries.peek().is_some() && entries.all(|entry| entry.is_ok_and(|entry| files.contains(&entry.path())))
+}
+
+/// Where that fails the agent cannot do it either. A link that leads nowhere leads to it then, here and below.
 fn make_dir(dir: &Path) {
-    let _ = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    let led = fs::read_link(dir).ok().zip(dir.parent()).map(|(target, parent)| parent.join(target));
+    let _ = DirBuilder::new().recursive(true).mode(0o700).create(led.as_deref().unwrap_or(dir));
 }
 
 fn make_file(path: &Path, text: &str) {
-    let made = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path);
+    if path.exists() {
+        return;
+    }
+    let made = OpenOptions::new().append(true).create(true).mode(0o644).open(path);
     let _ = made.and_then(|mut file| file.write_all(text.as_bytes()));
 }
 
@@ -315,6 +336,7 @@ mod tests {
             ("home/.config/switchboard", "config.toml"),
             ("work", "switchboard.toml"),
             ("home/keys", "token"),
+            ("home/keys", "other"),
         ] {
             fs::create_dir_all(place.path(dir)).unwrap();
             fs::write(place.path(dir).join(file), "").unwrap();
@@ -332,6 +354,45 @@ mod tests {
         let plan = place.plan(&sandbox).unwrap();
         assert_eq!(plan.empty_own, place.set(["home/.config/switchboard", "http", "real"]));
         assert_eq!(plan.masked, place.set(["home/keys/token", "work/switchboard.toml"]));
+    }
+
+    #[test]
+    fn a_directory_that_holds_nothing_else_is_hidden_with_its_file() {
+        let place = Place::new();
+        for name in ["keys/token", "mixed/token", "mixed/other"] {
+            fs::create_dir_all(place.path(name).parent().unwrap()).unwrap();
+            fs::write(place.path(name), "").unwrap();
+        }
+        let mut sandbox = place.sandbox();
+        sandbox.own_files = vec![place.path("keys/token"), place.path("mixed/token")];
+        let plan = place.plan(&sandbox).unwrap();
+        assert_eq!(plan.empty_own, place.set(["keys", "real"]));
+        assert_eq!(plan.masked, place.set(["mixed/token"]));
+        assert_eq!(sandbox.hidden_alone(&place.path("work")), [place.path("mixed/token")]);
+    }
+
+    #[test]
+    fn links_are_protected_where_they_lead_and_named() {
+        let place = Place::new();
+        fs::create_dir_all(place.path("dotfiles/systemd")).unwrap();
+        fs::write(place.path("dotfiles/bashrc"), "mine").unwrap();
+        symlink("../dotfiles/bashrc", place.path("home/.bashrc")).unwrap();
+        symlink("../dotfiles/profile", place.path("home/.profile")).unwrap();
+        symlink("../../dotfiles/autostart", place.path("home/.config/autostart")).unwrap();
+        symlink(place.path("dotfiles"), place.path("home/.local/share")).unwrap();
+        let mut sandbox = place.sandbox();
+        sandbox.names.start_files_made =
+            [".bashrc", ".profile"].map(|name| (place.path("home").join(name), "# made\n".into())).into();
+        sandbox.names.start_dirs_made =
+            [".config/autostart", ".local/share/systemd"].map(|name| place.path("home").join(name)).into();
+        let plan = place.plan(&sandbox).unwrap();
+        assert_eq!(fs::read(place.path("dotfiles/bashrc")).unwrap(), b"mine");
+        assert_eq!(fs::read(place.path("dotfiles/profile")).unwrap(), b"# made\n");
+        let names = ["dotfiles/autostart", "dotfiles/bashrc", "dotfiles/profile", "dotfiles/systemd"];
+        assert!(place.set(names).is_subset(&plan.read_only), "{:?}", plan.read_only);
+        assert!(plan.pinned.contains(&place.path("dotfiles")), "or another could be put there");
+        let links = ["home/.bashrc", "home/.config/autostart", "home/.local/share", "home/.profile"];
+        assert_eq!(sandbox.unprotected_links(), links.map(|name| place.path(name)));
     }
 
     #[test]

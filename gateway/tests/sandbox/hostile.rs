@@ -5,9 +5,12 @@ use std::{
     io::{self, Read, Write},
     os::unix::net::UnixStream,
     path::Path,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
+
+use crate::lab::PATIENCE;
 
 /// The first argument that makes this binary the agent.
 pub(crate) const AS_HOSTILE: &str = "as-hostile-agent";
@@ -60,6 +63,17 @@ fn attempt(verb: &str, path: &Path) -> io::Result<Value> {
                 path.is_file() && OpenOptions::new().append(true).open(path).is_ok()
             }));
         }
+        // Until the owner has done something.
+        "wait" => {
+            let begun = Instant::now();
+            while !path.exists() {
+                if begun.elapsed() > PATIENCE {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        "places" => return Ok(all(path, &|path| path.is_dir() && can_make_files(path))),
         "run" => {
             let words: Vec<&str> = path.to_str().unwrap().split(' ').collect();
             let ran = std::process::Command::new(words[0]).args(&words[1..]).output()?;
@@ -79,15 +93,26 @@ fn is_thrown_away(dir: &Path) -> bool {
     })
 }
 
-/// All files below a directory of which this is true, in order.
+/// Whether others would find a file that is made there.
+fn can_make_files(dir: &Path) -> bool {
+    let file = dir.join("hostile");
+    let made = !is_thrown_away(dir) && fs::write(&file, "").is_ok();
+    let _ = fs::remove_file(&file);
+    made
+}
+
+/// All files and directories in a directory, and it, of which this is true, in order.
 fn all(dir: &Path, is_true: &dyn Fn(&Path) -> bool) -> Value {
     const DEEPEST: usize = 6;
-    let mut found = Vec::new();
+    let mut found: Vec<_> = Some(dir.to_owned()).filter(|dir| is_true(dir)).into_iter().collect();
     let mut unvisited = vec![(dir.to_owned(), 0)];
     while let Some((dir, depth)) = unvisited.pop() {
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
             match entry.file_type() {
-                Ok(kind) if kind.is_dir() && depth < DEEPEST => unvisited.push((entry.path(), depth + 1)),
+                Ok(kind) if kind.is_dir() && depth < DEEPEST => {
+                    unvisited.push((entry.path(), depth + 1));
+                    found.extend(Some(entry.path()).filter(|path| is_true(path)));
+                }
                 Ok(_) if is_true(&entry.path()) => found.push(entry.path()),
                 Ok(_) | Err(_) => {}
             }

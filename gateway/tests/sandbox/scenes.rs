@@ -1,6 +1,6 @@
 //! What is tried, and what has to come of it.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::symlink, path::Path};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -14,7 +14,9 @@ pub(crate) type Scene = (&'static str, fn());
 
 pub(crate) const WITH_BWRAP: &[Scene] = &[
     ("what_is_hidden_cannot_be_had_under_shield_and_can_without", nothing_can_be_had),
-    ("what_an_agent_reaches_is_what_this_test_lists", only_this_is_reached),
+    ("what_an_agent_reaches_is_what_this_test_lists", crate::reach::only_this),
+    ("links_are_protected_where_they_lead", links),
+    ("what_is_replaced_while_an_agent_runs_stays_hidden", replaced),
     ("under_workspace_writing_elsewhere_fails", workspace_confines_writes),
     ("what_is_given_back_can_be_had", given_back),
     ("a_turn_outlives_a_killed_gateway_in_its_sandbox", outlives_the_gateway),
@@ -93,34 +95,63 @@ fn nothing_can_be_had() {
     assert_eq!(others(&results, |name, result| result.is_null() || kept(name)), [""; 0]);
 }
 
-/// What an agent can connect to in `/run`, by how it begins: databases, names and logs.
-const RUN: &[&str] = &[
-    "/run/avahi-daemon/",
-    "/run/cups/",
-    "/run/mysqld/",
-    "/run/nscd/",
-    "/run/postgresql/",
-    "/run/redis/",
-    "/run/systemd/journal/",
-    "/run/systemd/resolve/",
-    "/run/systemd/userdb/",
-];
-
-fn only_this_is_reached() {
-    let mut site = Site::start(&[]);
-    let everything = site.gateway.path("");
+fn links() {
+    let mut site = Site::start_with(|command, dir| {
+        command.args(hostile());
+        fs::rename(dir.join("home/.bashrc"), dir.join("home/mine/bashrc")).unwrap();
+        symlink("mine/bashrc", dir.join("home/.bashrc")).unwrap();
+        symlink("mine/profile", dir.join("home/.profile")).unwrap();
+    });
     let results = site.attempt(&[
-        ("sockets", "sockets", everything.to_str().unwrap().to_owned()),
-        ("run", "sockets", "/run".into()),
-        ("writable", "writable", site.path("home")),
+        (".bashrc", "append", site.path("home/.bashrc")),
+        ("where it leads", "append", site.path("home/mine/bashrc")),
+        ("where it leads, to put another there", "replace", site.path("home/mine/bashrc")),
+        ("where .profile leads, which was not there", "replace", site.path("home/mine/profile")),
+        ("the directory, to put another there", "move", site.path("home/mine")),
     ]);
-    assert_eq!(results["sockets"], json!([]));
-    let is_listed = |path: &Value| RUN.iter().any(|listed| path.as_str().unwrap().starts_with(listed));
-    let others: Vec<&Value> =
-        results["run"].as_array().unwrap().iter().filter(|path| !is_listed(path)).collect();
-    assert!(others.is_empty(), "{others:?}");
-    let writable = [".config/app/settings", ".gitconfig", ".ssh/known_hosts", "dotfiles", "notes"];
-    assert_eq!(results["writable"], json!(writable.map(|name| site.path(&format!("home/{name}")))));
+    assert_eq!(others(&results, |_, result| result.is_string()), [""; 0]);
+    let log = site.gateway.log();
+    for name in ["home/.bashrc", "home/.profile"] {
+        assert!(log.contains(&format!("{} is a symbolic link", site.path(name))), "{log}");
+    }
+}
+
+fn replaced() {
+    let mut site = Site::start_with(|command, dir| {
+        command.args(hostile()).arg("--token-file").arg(dir.join("home/keys/token"));
+        fs::create_dir(dir.join("home/keys")).unwrap();
+    });
+    assert!(!site.gateway.log().contains("is hidden as a file"), "{}", site.gateway.log());
+    let files = ["home/keys/token", "home/.config/switchboard/config.toml", "data/journal.db.commits"];
+    let paths = files.map(|file| site.path(file));
+    let (begun, done) = (site.path("work/begun"), site.path("work/done"));
+    let owner = {
+        let (paths, begun, done) = (paths.clone(), begun.clone(), done.clone());
+        std::thread::spawn(move || {
+            eventually("the agent has begun", || Path::new(&begun).exists());
+            for path in paths {
+                let draft = format!("{path}.new");
+                fs::copy(&path, &draft).unwrap();
+                fs::rename(&draft, &path).unwrap();
+            }
+            fs::write(done, "").unwrap();
+        })
+    };
+    let mut attempts = vec![("begin", "create", begun), ("wait", "wait", done)];
+    attempts.extend(files.into_iter().zip(paths).map(|(name, path)| (name, "read", path)));
+    let results = site.attempt(&attempts);
+    owner.join().unwrap();
+    let expected = |name: &std::ffi::OsStr, result: &Value| {
+        if name == "begin" || name == "wait" { result.is_null() } else { result.is_string() }
+    };
+    assert_eq!(others(&results, expected), [""; 0]);
+
+    // Beside other things a file is hidden by itself, and the log says what that means.
+    let site = Site::start_with(|command, dir| {
+        command.args(hostile()).arg("--token-file").arg(dir.join("home/token"));
+    });
+    let said = format!("{} is hidden as a file, since other things are beside it", site.path("home/token"));
+    assert!(site.gateway.log().contains(&said), "{}", site.gateway.log());
 }
 
 fn workspace_confines_writes() {

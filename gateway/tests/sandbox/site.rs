@@ -100,9 +100,15 @@ fn start_from(command: &mut Command, program: &Path) {
 
 fn furnish(dir: &Path) -> Vec<UnixListener> {
     let private = |name: &str| DirBuilder::new().recursive(true).mode(0o700).create(dir.join(name)).unwrap();
-    for name in
-        ["home/.config/switchboard", "home/.config/app", "home/.ssh", "home/.local/bin", "http", "real"]
-    {
+    for name in [
+        "home/.config/switchboard",
+        "home/.config/app",
+        "home/.ssh",
+        "home/.local/bin",
+        "home/mine",
+        "http",
+        "real",
+    ] {
         private(name);
     }
     for (name, text) in [
