@@ -385,13 +385,16 @@ impl Client for WebClient {
     }
 
     fn next(&mut self) -> Option<Value> {
-        loop {
+        // Pings alone would be read for ever.
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
             match self.0.read() {
                 Ok(Message::Text(text)) => return Some(serde_json::from_str(text.as_str()).unwrap()),
                 Ok(Message::Ping(_) | Message::Pong(_)) => {}
                 Ok(_) | Err(_) => return None,
             }
         }
+        None
     }
 }
 
@@ -459,7 +462,9 @@ impl Client for SseClient {
 
     fn next(&mut self) -> Option<Value> {
         let mut line = String::new();
-        while matches!(self.stream.read_line(&mut line), Ok(1..)) {
+        // Comments alone would be read for ever.
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline && matches!(self.stream.read_line(&mut line), Ok(1..)) {
             if let Some(id) = line.strip_prefix("id: ") {
                 self.last_id = Some(id.trim().to_owned());
             } else if let Some(data) = line.strip_prefix("data: ") {
