@@ -121,6 +121,8 @@ fn whatever_an_agent_says_comes_in_events_of_bounded_size() {
                 options: Vec::new(),
                 optional: false,
                 format: None,
+                min: None,
+                max: None,
             }],
         };
         let cases = [

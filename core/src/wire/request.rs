@@ -1,6 +1,6 @@
 //! What an agent asks of a person: permissions and questions, as their events show them.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{collections::BTreeSet, string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
@@ -96,6 +96,14 @@ pub struct QuestionItem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub format: Option<AnswerFormat>,
+    /// Least value of a number, least number of characters of a text, or of choices where more than one is possible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", ts(type = "number", optional))]
+    pub min: Option<serde_json::Number>,
+    /// The greatest, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", ts(type = "number", optional))]
+    pub max: Option<serde_json::Number>,
 }
 
 impl QuestionItem {
@@ -108,6 +116,23 @@ impl QuestionItem {
             Some(AnswerFormat::Integer) => text.parse::<i64>().is_ok(),
             Some(AnswerFormat::Number) => text.parse::<f64>().is_ok_and(f64::is_finite),
         }
+    }
+
+    /// Whether these answers to it, of which there is at least one, are within `min` and `max`.
+    pub fn bounds(&self, answers: &[String]) -> bool {
+        let [min, max] =
+            [&self.min, &self.max].map(|bound| bound.as_ref().and_then(serde_json::Number::as_f64));
+        let within = |size: f64| min.is_none_or(|min| size >= min) && max.is_none_or(|max| size <= max);
+        #[allow(clippy::cast_precision_loss, reason = "lengths are far below 2^53")]
+        let count = |many: usize| within(many as f64);
+        if self.multi_select {
+            return count(answers.iter().collect::<BTreeSet<_>>().len());
+        }
+        answers.iter().all(|text| match self.format {
+            None => count(text.chars().count()),
+            Some(AnswerFormat::Integer | AnswerFormat::Number) => text.parse().is_ok_and(within),
+            Some(AnswerFormat::Option | AnswerFormat::Boolean) => true,
+        })
     }
 }
 

@@ -329,6 +329,8 @@ impl Agents {
                     options: Vec::new(),
                     optional: false,
                     format: None,
+                    min: None,
+                    max: None,
                 };
                 AgentEvent::Question(Question { request_id: request(*made), questions: vec![item] })
             }

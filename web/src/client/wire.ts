@@ -457,7 +457,11 @@ options?: Array<QuestionOption>,
 /** Whether it may stay unanswered. */
 optional?: boolean,
 /** What an answer has to be. None: any text. */
-format?: AnswerFormat, };
+format?: AnswerFormat,
+/** Least value of a number, least number of characters of a text, or of choices where more than one is possible. */
+min?: number,
+/** The greatest, likewise. */
+max?: number, };
 
 /** An option of a question. */
 export type QuestionOption = {

@@ -165,7 +165,7 @@ fn unlike(others: &mut BTreeSet<String>, at: usize, text: &str) -> String {
 
 fn field(name: &str, property: &Value) -> Field {
     let label = text(property, "title").unwrap_or_else(|| name.to_owned());
-    let question = match text(property, "description") {
+    let mut question = match text(property, "description") {
         Some(description) => format!("{label}: {description}"),
         None => label,
     };
@@ -187,7 +187,26 @@ fn field(name: &str, property: &Value) -> Field {
         _ => values.iter().map(|(label, _)| label.as_str()).collect(),
     };
     let options = labels.into_iter().map(|label| QuestionOption { label: label.into(), description: None });
-    let item = QuestionItem { options: options.collect(), multi_select, format, ..plain(question) };
+    let bound = |name: &str| property.get(name).and_then(Value::as_number).cloned();
+    let (min, max, unit) = match format {
+        _ if multi_select => (bound("minItems"), bound("maxItems"), " choices"),
+        None => (bound("minLength"), bound("maxLength"), " characters"),
+        Some(AnswerFormat::Integer | AnswerFormat::Number) => (bound("minimum"), bound("maximum"), ""),
+        Some(AnswerFormat::Boolean | AnswerFormat::Option) => (None, None, ""),
+    };
+    let size = match (&min, &max) {
+        (Some(min), Some(max)) => Some(format!("{min} to {max}{unit}")),
+        (Some(min), None) => Some(format!("at least {min}{unit}")),
+        (None, Some(max)) => Some(format!("at most {max}{unit}")),
+        (None, None) => None,
+    };
+    // What only the server checks, such as an address, a person has to know all the more.
+    let kind = if format.is_none() { text(property, "format") } else { None };
+    let hints: Vec<String> = kind.into_iter().chain(size).collect();
+    if !hints.is_empty() {
+        question = format!("{question} ({})", hints.join(", "));
+    }
+    let item = QuestionItem { options: options.collect(), multi_select, format, min, max, ..plain(question) };
     Field { name: Some(name.into()), item, values }
 }
 
@@ -218,13 +237,14 @@ mod tests {
 
     const FORM: &str = r#"{"mcp_server_name": "tracker", "message": "Delete ticket 12?", "requested_schema": {
         "type": "object", "required": ["copies"], "properties": {
-            "copies": {"type": "integer", "description": "how many"},
+            "copies": {"type": "integer", "description": "how many", "minimum": 1, "maximum": 9},
             "confirm": {"type": "boolean", "title": "Sure"},
             "share": {"type": "number"},
             "colour": {"type": "string", "enum": ["r", "b"], "enumNames": ["red", "blue"]},
-            "sizes": {"type": "array", "items": {"anyOf": [{"const": "s", "title": "small"}, {"const": "l"}]}},
-            "note": {"type": "string", "format": "email"},
-            "share": {"type": "number", "title": "Part"}
+            "sizes": {"type": "array", "items": {"anyOf": [{"const": "s", "title": "small"}, {"const": "l"}]},
+                "maxItems": 2},
+            "note": {"type": "string", "format": "email", "minLength": 3},
+            "share": {"type": "number", "title": "Part", "maximum": 0.5}
         }}}"#;
 
     #[test]
@@ -233,8 +253,10 @@ mod tests {
             .iter()
             .map(|item| {
                 let labels: Vec<&str> = item.options.iter().map(|option| option.label.as_str()).collect();
+                let [min, max] = [&item.min, &item.max]
+                    .map(|bound| bound.as_ref().map_or("-".into(), ToString::to_string));
                 format!(
-                    "{:?} {:?} {labels:?} {} {}",
+                    "{:?} {:?} {labels:?} {} {} {min} {max}",
                     item.question, item.format, item.optional, item.multi_select
                 )
             })
@@ -242,12 +264,12 @@ mod tests {
         assert_eq!(
             shown,
             [
-                r#""Delete ticket 12?\ncopies: how many" Some(Integer) [] false false"#,
-                r#""Sure" Some(Boolean) ["true", "false"] true false"#,
-                r#""Part" Some(Number) [] true false"#,
-                r#""colour" Some(Option) ["red", "blue"] true false"#,
-                r#""sizes" Some(Option) ["small", "l"] true true"#,
-                r#""note" None [] true false"#,
+                r#""Delete ticket 12?\ncopies: how many (1 to 9)" Some(Integer) [] false false 1 9"#,
+                r#""Sure" Some(Boolean) ["true", "false"] true false - -"#,
+                r#""Part (at most 0.5)" Some(Number) [] true false - 0.5"#,
+                r#""colour" Some(Option) ["red", "blue"] true false - -"#,
+                r#""sizes (at most 2 choices)" Some(Option) ["small", "l"] true true - 2"#,
+                r#""note (email, at least 3 characters)" None [] true false 3 -"#,
             ]
         );
         assert!(questions(FORM).iter().all(|item| item.header.as_deref() == Some("tracker")));
@@ -260,14 +282,14 @@ mod tests {
         };
         let answers = [
             answer("Sure", &["true"]),
-            answer("Delete ticket 12?\ncopies: how many", &["-3"]),
-            answer("Part", &["2.5"]),
+            answer("Delete ticket 12?\ncopies: how many (1 to 9)", &["3"]),
+            answer("Part (at most 0.5)", &["0.25"]),
             answer("colour", &["blue"]),
-            answer("sizes", &["small", "l"]),
-            answer("note", &[]),
+            answer("sizes (at most 2 choices)", &["small", "l"]),
+            answer("note (email, at least 3 characters)", &[]),
         ];
         let expected =
-            json!({"confirm": true, "copies": -3, "share": 2.5, "colour": "b", "sizes": ["s", "l"]});
+            json!({"confirm": true, "copies": 3, "share": 0.25, "colour": "b", "sizes": ["s", "l"]});
         let result = accepted(FORM, &answers.into());
         assert_eq!(result, json!({"action": "accept", "content": expected}));
     }

@@ -122,6 +122,8 @@ pub(super) fn plain(question: String) -> QuestionItem {
         options: Vec::new(),
         optional: false,
         format: None,
+        min: None,
+        max: None,
     }
 }
 
