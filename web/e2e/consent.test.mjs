@@ -14,10 +14,15 @@ const REQUESTS = {
   wordy: { tool: "Bash", input: { command: "ls" }, description: "Nothing to see here. ".repeat(800) },
   named: { tool: "B".repeat(16_000), input: { command: "ls" } },
   bidi: { tool: "Bas\u200bh", input: { command: "echo safe \u202e ;x fr- mr\u202c # \u200b\u200d \u2066cat\u2069 notes.txt", "ke\u00ady": 1 }, description: HOSTILE },
+  path: { tool: "T".repeat(70), input: { file_path: `/tmp/${"p".repeat(300)}/end.txt`, content: "x" } },
+  empty: { tool: "Write", input: { file_path: "notes.txt", content: "", mode: null, owner: "" }, description: "" },
   cut: { tool: "Bash", input: { command: "ls" }, truncated: true },
 };
 const QUESTION = { event: "question", questions: [{ question: HOSTILE, header: HOSTILE, options: [{ label: HOSTILE, description: HOSTILE }, { label: "no" }] }] };
 
+const LONG_QUESTION = { event: "question", questions: [
+  { question: "Q".repeat(300), header: "H".repeat(300), options: [{ label: `${"L".repeat(300)} and delete it all`, description: "D".repeat(300) }, { label: "" }] },
+] };
 const COMMAND = `${"echo x; ".repeat(2000)} rm -rf ~`;
 const WHOLE = JSON.stringify({ command: COMMAND });
 const sha256 = (text) => createHash("sha256").update(text).digest("hex");
@@ -56,6 +61,7 @@ async function agent(turn, text) {
   const told = (given) => turn.emit({ event: "message", text: `told: ${given.decision}` });
   if (asked) return told(await turn.ask(asked));
   if (text === "question") return told(await turn.ask(QUESTION));
+  if (text === "long question") return told(await turn.ask(LONG_QUESTION));
   if (text === "directions") return turn.emit({ event: "message", text: DIRECTIONS });
   if (text === "form") return turn.emit({ event: "message", text: JSON.stringify((await turn.ask(FORM)).answers) });
   if (text === "twice") {
@@ -150,6 +156,51 @@ scene("no part of a change is beyond the right edge", "wide", async ({ page, doc
   for (const line of await dock.locator(".diff, pre, .dock-input").all()) {
     assert.ok(await line.evaluate((box) => box.scrollWidth <= box.clientWidth + 1), await line.innerText());
   }
+});
+
+for (const viewport of [{ width: 1100, height: 800 }, { width: 320, height: 640 }]) {
+  scene(`no label, name or path is beyond an edge at the side (${viewport.width} px)`, "path", async ({ page, turn, dock }) => {
+    const inside = async () => {
+      for (const part of await dock.locator("h2, .dock-input, .dock-input *:not(.visually-hidden)").all()) {
+        assert.ok(await part.evaluate((each) => each.scrollWidth <= each.clientWidth + 1 || getComputedStyle(each).display.startsWith("inline")), await part.evaluate((each) => each.outerHTML.slice(0, 200)));
+        assert.ok(await part.evaluate((each) => each.getBoundingClientRect().right <= innerWidth), await part.evaluate((each) => each.outerHTML.slice(0, 200)));
+      }
+    };
+    await dock.locator("pre").first().waitFor();
+    await inside();
+    await dock.getByRole("button", { name: "Deny", exact: true }).click();
+    await ended(turn);
+    await say(page, "long question");
+    await dock.locator(".option").first().waitFor();
+    await inside();
+    assert.equal(await dock.locator(".option").nth(1).innerText(), "empty");
+  }, { viewport });
+}
+
+scene("what is beyond an edge at the side is not seen", "long", async ({ page, dock, allow }) => {
+  // No text makes it so wide; a style of somebody's may.
+  const width = (value) => dock.locator(".dock-input > div").evaluate((each, value) => { each.style.width = value; }, value);
+  const beyond = dock.getByText("beyond the edge at the side");
+  await width("300vw");
+  await beyond.waitFor();
+  await dock.locator(".dock-input").press("End");
+  await dock.getByRole("button", { name: "Show what is below" }).waitFor({ state: "detached" });
+  assert.ok(await onScreen(dock.locator(".dock-foot")));
+  await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+  await dock.getByRole("button", { name: "Deny", exact: true }).and(page.locator(":enabled")).waitFor();
+  assert.ok(await allow.isDisabled());
+  await width("");
+  await beyond.waitFor({ state: "detached" });
+  await dock.locator(".dock-input").press("End");
+  await enabled(page);
+  await allow.click();
+});
+
+scene("fields that are empty are shown as such", "empty", async ({ page, dock }) => {
+  await enabled(page);
+  assert.equal(await dock.locator(".diff").innerText(), "empty");
+  assert.equal(await dock.locator("pre").nth(1).innerText(), '{\n  "mode": null,\n  "owner": ""\n}');
+  assert.equal(await dock.locator(".collapsed").innerText(), "empty");
 });
 
 scene("every field of a permission is revealed", "bidi", async ({ page, dock }) => {

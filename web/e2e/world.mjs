@@ -121,6 +121,25 @@ export async function ended(turn) {
   return turn.getAttribute("data-outcome");
 }
 
+/** Reads what a prompt asks for to the end of its last part; gives the text of each. */
+export async function readToEnd(dock) {
+  const page = dock.page();
+  const read = [];
+  for (;;) {
+    read.push((await dock.locator("pre").allInnerTexts()).join("\n"));
+    await dock.locator(".dock-input").press("End");
+    // The end is on the screen: either nothing is below, or the next part is offered.
+    const more = await page.waitForFunction(() => {
+      const next = document.querySelector(".dock-next");
+      if (next) return next.disabled ? undefined : "more";
+      return document.querySelector(".dock-below") ? undefined : "end";
+    });
+    if (await more.jsonValue() === "end") return read;
+    await dock.locator(".dock-next").click();
+    await page.waitForFunction((was) => [...document.querySelectorAll(".dock pre")].map((each) => each.innerText).join("\n") !== was, read.at(-1));
+  }
+}
+
 /** The chat in a page's address, as the page itself has it: what the browser reports may be a moment late. */
 export function chatOf(page) {
   return page.evaluate(() => new URLSearchParams(location.hash.slice(1)).get("chat"));

@@ -1,7 +1,8 @@
+import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { memo } from "./hooks.ts";
 import { IconCheck, IconCopy } from "./icons.tsx";
-import { compressed, fromTexts, fromUnified, type DiffLine } from "./text/diff.ts";
+import { compressed, fromUnified, type DiffLine } from "./text/diff.ts";
 import { highlight, type Piece } from "./text/highlight.ts";
 import { Gap, Revealed } from "./revealed.tsx";
 
@@ -24,12 +25,12 @@ export const CodeBlock = memo<{ code: string; language: string; growing?: boolea
   );
 });
 
-/** Code of a request: nothing coloured, so that nothing looks like a comment that is none, and everything odd marked. */
-export function RevealedCode({ code, label }: { code: string; label: string }) {
+/** Code of a request: nothing coloured, so that nothing looks like a comment that is none. `copied` is all of it. */
+export function CodeFigure({ label, copied, children }: { label: string; copied: string; children: ComponentChildren }) {
   return (
     <figure class="code">
-      <figcaption><span>{label}</span><CopyButton text={code} what="code" /></figcaption>
-      <pre tabIndex={0} class="revealed-code"><code><Revealed text={code} style="code" /></code></pre>
+      <figcaption><span>{label}</span><CopyButton text={copied} what="code" /></figcaption>
+      <pre tabIndex={0} class="revealed-code"><code>{children}</code></pre>
     </figure>
   );
 }
@@ -72,19 +73,16 @@ async function copyText(text: string): Promise<boolean> {
 }
 
 export function UnifiedDiff({ diff }: { diff: string }) {
-  return <Lines lines={useMemo(() => fromUnified(diff), [diff])} />;
-}
-
-export function TextDiff({ before, after }: { before: string; after: string }) {
-  return <Lines lines={useMemo(() => fromTexts(before, after), [before, after])} />;
+  return <DiffLines lines={useMemo(() => compressed(fromUnified(diff)), [diff])} />;
 }
 
 const SIGNS = { same: " ", added: "+", deleted: "−", hunk: "" };
 
-function Lines({ lines }: { lines: DiffLine[] }) {
+export function DiffLines({ lines }: { lines: readonly DiffLine[] }) {
   return (
     <pre class="diff" tabIndex={0}>
-      {compressed(lines).map((line, index) => (
+      {lines.length === 0 && <Gap text="empty" />}
+      {lines.map((line, index) => (
         <span key={index} class={`diff-line is-${line.kind}`}>
           <span class="diff-sign" aria-label={line.kind === "added" ? "added" : line.kind === "deleted" ? "deleted" : undefined}>{SIGNS[line.kind]}</span>
           {line.blank ? <Gap text={`${line.blank} blank lines`} /> : <span class="diff-text"><Revealed text={line.text || " "} style="code" />{"\n"}</span>}

@@ -10,6 +10,8 @@ interface QuestionsProps {
   disabled: boolean;
   /** All of it was on the screen. */
   seen: boolean;
+  /** Names this look at it: another one begins at its beginning. */
+  look: string;
   onSeen: () => void;
   onAnswer: (answer: Answer) => void;
 }
@@ -17,7 +19,7 @@ interface QuestionsProps {
 /** What was chosen and written, by the question's place: its text may be anything, also `__proto__`. */
 type Draft = Readonly<Record<number, Given>>;
 
-export function Questions({ question, disabled, seen, onSeen, onAnswer }: QuestionsProps) {
+export function Questions({ question, disabled, seen, look, onSeen, onAnswer }: QuestionsProps) {
   const [draft, setDraft] = useState<Draft>({});
   const { questions } = question;
   const answers = answersTo(questions, draft);
@@ -28,7 +30,7 @@ export function Questions({ question, disabled, seen, onSeen, onAnswer }: Questi
   return (
     <form onSubmit={send}>
       <h2 id="dock-title"><span class="lamp" data-lamp="waiting" />{questions.length === 1 ? "The agent asks" : `The agent asks ${questions.length} things`}</h2>
-      <SeenBox characters={questions.reduce((sum, item) => sum + size(item), 0)} complete onSeen={onSeen}>
+      <SeenBox characters={questions.reduce((sum, item) => sum + size(item), 0)} part={look} onSeen={onSeen}>
         {questions.map((item, index) => (
           <Choice key={index} name={`question-${index}`} item={item} draft={draft[index] ?? NOTHING} onChange={(next) => setDraft((all) => ({ ...all, [index]: next }))} />
         ))}

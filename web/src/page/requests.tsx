@@ -1,17 +1,16 @@
 /** What the agent waits for: permission requests and questions, docked above the composer until they are answered. */
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Answer, PermissionRequest, Refusal, RequestItem, Resolution, WholeInput } from "../client/index.ts";
-import { RevealedCode } from "./code.tsx";
 import { excerpt } from "./consent/seen.ts";
-import { Collapsed, SeenBox } from "./consent/seen-box.tsx";
+import { PagedBox } from "./consent/paged-box.tsx";
+import { Collapsed } from "./consent/seen-box.tsx";
 import { useArming } from "./consent/use-arming.ts";
 import { memo } from "./hooks.ts";
 import { Questions } from "./questions.tsx";
 import { Revealed } from "./revealed.tsx";
 import { explain } from "./text/errors.ts";
-import { odd } from "./text/reveal.ts";
-import { pretty } from "./text/tools.ts";
-import { Input } from "./tool.tsx";
+import { blocksOf, blocksOfText, JSON_CHARACTERS, text, type Block } from "./text/pages.ts";
+import { odd, type Odd } from "./text/reveal.ts";
 
 /** Longer names of tools stand whole in the box. */
 const TOOL_CHARACTERS = 80;
@@ -94,14 +93,12 @@ function Permission({ request, whole, onLoad, disabled, seen, look, onSeen, onAn
   const partial = (request.truncated ?? false) || (request.raw ?? false);
   // Only the very text that the request's hash is of.
   const all = whole?.phase === "whole" && whole.sha256 === request.input_sha256 ? whole : undefined;
-  const value = useMemo(() => (!all ? request.input : request.raw ? all.text : parsed(all.text)), [request, all]);
-  const input = useMemo(() => pretty(value), [value]);
+  const blocks = useMemo(() => blocksToSee(request, all?.text), [request, all, look]);
   const complete = !partial || all !== undefined;
   const loading = whole?.phase === "loading" || whole?.phase === "read";
   const failed = whole !== undefined && !loading && all === undefined;
   const allow = () => onAnswer({ decision: "allow", ...(partial && all?.sha256 !== undefined && { input_sha256: all.sha256 }) });
-  const size = input.length + (tool.characters > 0 ? request.tool.length : 0);
-  const marked = useMemo(() => oddities(input, request), [input, request]);
+  const besides = useMemo(() => sum(odd(request.tool, "code"), odd(request.description ?? "", "prose")), [request]);
   useEffect(() => {
     // The event has all of it, so that only its hash is missing.
     if (request.raw && !request.truncated && whole === undefined) onLoad(request);
@@ -119,12 +116,8 @@ function Permission({ request, whole, onLoad, disabled, seen, look, onSeen, onAn
   return (
     <>
       <h2 id="dock-title"><span class="lamp" data-lamp="waiting" /><span>Allow <strong><Revealed text={tool.text} style="code" />{tool.characters > 0 && "…"}</strong>?</span></h2>
-      <SeenBox key={look} characters={size} complete={complete} onSeen={onSeen}>
-        {tool.characters > 0 && <RevealedCode code={request.tool} label="tool" />}
-        {request.raw ? <RevealedCode code={input} label="the input as the agent wrote it" /> : <Input input={value} />}
-      </SeenBox>
-      {marked && <p class="warning">{marked}</p>}
-      {request.description && <Collapsed text={request.description} style="prose" lines={DESCRIPTION_LINES} characters={DESCRIPTION_CHARACTERS} id="dock-why" />}
+      <PagedBox blocks={blocks} besides={besides} onSeen={() => { if (complete) onSeen(); }} />
+      {request.description !== undefined && <Collapsed text={request.description} style="prose" lines={DESCRIPTION_LINES} characters={DESCRIPTION_CHARACTERS} id="dock-why" />}
       {request.description_truncated && <p class="muted">The description was cut to the gateway's limit.</p>}
       {!complete && (request.truncated || failed || request.input_sha256 === undefined) && (
         <div class="warning">
@@ -156,23 +149,24 @@ function Permission({ request, whole, onLoad, disabled, seen, look, onSeen, onAn
 
 /** The gateway says with `raw` where this would not be exact. */
 function parsed(text: string): unknown {
+  if (text.length > JSON_CHARACTERS) return undefined;
   try {
     return JSON.parse(text) as unknown;
   } catch {
-    return text;
+    return undefined;
   }
 }
 
-/** Says that something is marked, for who does not look for it. */
-function oddities(input: string, { tool, description }: PermissionRequest): string {
-  const all = [odd(input, "code"), odd(tool, "code"), odd(description ?? "", "prose")];
-  const hidden = all.reduce((sum, each) => sum + each.hidden, 0);
-  const words = all.reduce((sum, each) => sum + each.words, 0);
-  const said = [
-    ...(hidden > 0 ? [`${hidden.toLocaleString("en")} ${hidden === 1 ? "character" : "characters"} that cannot be seen`] : []),
-    ...(words > 0 ? [`${words.toLocaleString("en")} ${words === 1 ? "word" : "words"} that may look like something else`] : []),
-  ];
-  return said.length === 0 ? "" : `Marked here: ${said.join(", and ")}.`;
+/** What is shown of a request before it is agreed to, from its event, or from the whole text of its input once that is here. */
+function blocksToSee({ tool, input, raw }: PermissionRequest, whole: string | undefined): Block[] {
+  const name = tool.length > TOOL_CHARACTERS || tool.includes("\n") ? [text("tool", tool)] : [];
+  if (whole === undefined) return [...name, ...(raw ? blocksOfText(String(input)) : blocksOf(input))];
+  const value = raw ? undefined : parsed(whole);
+  return [...name, ...(value === undefined ? blocksOfText(whole) : blocksOf(value))];
+}
+
+function sum(one: Odd, other: Odd): Odd {
+  return { hidden: one.hidden + other.hidden, words: one.words + other.words };
 }
 
 const RESOLUTIONS: Record<Resolution, string> = {

@@ -2,9 +2,13 @@
 import { useMemo } from "preact/hooks";
 import { codePoint, parts, type Part, type Style, type Why } from "./text/reveal.ts";
 
+/** An empty one is named, so that nobody takes it for one that is not there. */
 export function Revealed({ text, style }: { text: string; style: Style }) {
-  const all = useMemo(() => parts(text, style), [text, style]);
-  return <bdi class="revealed" data-style={style}>{all.map(view)}</bdi>;
+  return <RevealedParts parts={useMemo(() => parts(text, style), [text, style])} style={style} />;
+}
+
+export function RevealedParts({ parts: all, style }: { parts: readonly Part[]; style: Style }) {
+  return <bdi class="revealed" data-style={style}>{all.length === 0 ? <Gap text="empty" /> : all.map(view)}</bdi>;
 }
 
 /** Room that is counted instead of shown. */

@@ -1,10 +1,11 @@
 import { useState } from "preact/hooks";
 import type { RequestItem, ToolItem } from "../client/index.ts";
-import { CopyButton, RevealedCode, TextDiff, UnifiedDiff } from "./code.tsx";
+import { CopyButton, UnifiedDiff } from "./code.tsx";
 import { memo } from "./hooks.ts";
 import { IconChevron } from "./icons.tsx";
+import { Input } from "./input.tsx";
 import { Revealed } from "./revealed.tsx";
-import { pretty, shown, summary } from "./text/tools.ts";
+import { summary } from "./text/tools.ts";
 
 /** Lamp and word; the word is for those who do not see the lamp where `said` is false. */
 function state(tool: ToolItem, permission: RequestItem | undefined): { lamp: string; word: string; said: boolean } {
@@ -25,13 +26,13 @@ export const ToolRow = memo<{ tool: ToolItem; permission: RequestItem | undefine
   const [open, setOpen] = useState(false);
   const added = tool.edits.reduce((sum, edit) => sum + edit.added, 0);
   const deleted = tool.edits.reduce((sum, edit) => sum + edit.deleted, 0);
-  const path = tool.edits[0]?.path;
+  const argument = tool.edits[0]?.path ?? summary(tool.arguments);
   return (
     <details class="step tool" data-tool={tool.name} data-status={tool.status} data-resolution={permission?.resolution} onToggle={(event) => setOpen(event.currentTarget.open)}>
       <summary>
         <span class="lamp" data-lamp={lamp} />
         <span class="tool-name"><Revealed text={tool.name} style="code" /></span>
-        <span class="step-argument"><Revealed text={path ?? summary(tool.arguments)} style="code" /></span>
+        <span class="step-argument">{argument && <Revealed text={argument} style="code" />}</span>
         {tool.edits.length > 0 && <span class="counts"><ins>+{added}</ins> <del>−{deleted}</del></span>}
         <span class={said ? "tool-status" : "visually-hidden"}>{word}</span>
         <IconChevron />
@@ -65,27 +66,4 @@ function Output({ label, text }: { label: string; text: string }) {
       <pre class="output" tabIndex={0}>{text || "(nothing)"}</pre>
     </section>
   );
-}
-
-/** What a tool is called with: all of it, also where a part is shown in a way of its own. */
-export function Input({ input }: { input: unknown }) {
-  const parts = shown(input);
-  switch (parts.kind) {
-    case "command":
-      return <><RevealedCode code={parts.command} label="command" /><Rest rest={parts.rest} /></>;
-    case "change":
-      return (
-        <>
-          <h3 class="step-label"><Revealed text={parts.path} style="code" /></h3>
-          {parts.changes.map((change, index) => <TextDiff key={index} before={change.before} after={change.after} />)}
-          <Rest rest={parts.rest} />
-        </>
-      );
-    case "other":
-      return <RevealedCode code={parts.text} label={typeof input === "string" ? "text" : "json"} />;
-  }
-}
-
-function Rest({ rest }: { rest: unknown }) {
-  return rest === undefined ? null : <RevealedCode code={pretty(rest)} label="and with it" />;
 }

@@ -9,11 +9,8 @@ const DIST = new URL("../../dist/", import.meta.url).pathname;
 const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".woff2": "font/woff2", ".txt": "text/plain", ".webmanifest": "application/manifest+json" };
 const CSP = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob: data:; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 const PAGE_EVENTS = 60;
-/** Of ASCII, so that no page ends within a character. */
-const INPUT_PAGE_BYTES = 4096;
-
-/** `agent` plays what `message` gets; without, the scripted one does. `ready`: more of what is said first. */
-export async function startMock({ port = 0, token = "secret", base = "/", agent = play, ready = {} } = {}) {
+/** `agent` plays what `message` gets; without, the scripted one does. `ready`: more of what is said first. `inputPage`: bytes of a page of an input, at whose end no character of it may be cut. */
+export async function startMock({ port = 0, token = "secret", base = "/", agent = play, ready = {}, inputPage = 4096 } = {}) {
   const chats = new Map();
   const sockets = new Set();
   let refusing = false;
@@ -104,7 +101,7 @@ export async function startMock({ port = 0, token = "secret", base = "/", agent 
         const { whole, event } = chat?.requests.get(frame.request_id) ?? {};
         if (whole === undefined) return error("unknown_request", "Nothing is asked under this id.", { request_id: frame.request_id });
         const bytes = Buffer.from(whole);
-        const end = Math.min(bytes.length, frame.offset + INPUT_PAGE_BYTES);
+        const end = Math.min(bytes.length, frame.offset + inputPage);
         return conn.send({ event: "request_input", chat_id: chat.id, request_id: frame.request_id, offset: frame.offset, text: bytes.subarray(frame.offset, end).toString(), ...(end < bytes.length && { next: end }), input_bytes: bytes.length, input_sha256: event.input_sha256 });
       }
       case "respond": {

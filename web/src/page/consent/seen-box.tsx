@@ -4,52 +4,65 @@ import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { useStable } from "../hooks.ts";
 import { Revealed } from "../revealed.tsx";
 import type { Style } from "../text/reveal.ts";
-import { amount, below, excerpt, type Hidden } from "./seen.ts";
+import { amount, below, excerpt, SLACK_PX, type Hidden } from "./seen.ts";
 
 interface SeenBoxProps {
   /** Of everything in it. */
   characters: number;
-  /** Nothing of it has still to be fetched. */
-  complete: boolean;
+  /** Names what is in it. Another one begins at its beginning. */
+  part: unknown;
+  /** Its end was on the screen, and nothing of it was beyond an edge at the side. */
   onSeen: () => void;
+  /** Shows what comes after it; undefined where nothing does. */
+  next?: { label: string; enabled: boolean; onNext: () => void } | undefined;
   children: ComponentChildren;
 }
 
 const NOTHING: Hidden = { lines: 0, characters: 0 };
 
-export function SeenBox({ characters, complete, onSeen, children }: SeenBoxProps) {
+export function SeenBox({ characters, part, onSeen, next, children }: SeenBoxProps) {
   const box = useRef<HTMLDivElement>(null);
   const content = useRef<HTMLDivElement>(null);
   const end = useRef<HTMLSpanElement>(null);
+  const isEnded = useRef(false);
   const [hidden, setHidden] = useState(NOTHING);
-  const seen = useStable(onSeen);
+  const [wide, setWide] = useState(false);
   const measure = useStable(() => {
     const { current } = box;
     if (!current) return;
     const now = below({ scrollTop: current.scrollTop, clientHeight: current.clientHeight, scrollHeight: current.scrollHeight, lineHeight: lineHeight(current) }, characters);
     setHidden((was) => (was.lines === now.lines && was.characters === now.characters ? was : now));
+    // Everything in it breaks anywhere; a glyph that is wider than the box does not, nor what a style of somebody's makes wide.
+    const isWide = current.scrollWidth > current.clientWidth + SLACK_PX;
+    setWide(isWide);
+    if (isEnded.current && !isWide) onSeen();
   });
   useLayoutEffect(() => {
+    isEnded.current = false;
+    box.current!.scrollTop = 0;
     const resized = new ResizeObserver(measure);
     resized.observe(box.current!);
     resized.observe(content.current!);
-    // Where the end really is on the screen, whatever clips the box itself. Made anew when there is more, so that it tells again.
+    // Where the end really is on the screen, whatever clips the box itself. Made anew with the part, so that it tells again.
     const ended = new IntersectionObserver((entries) => {
-      if (complete && entries.at(-1)?.isIntersecting) seen();
+      isEnded.current = entries.at(-1)?.isIntersecting ?? false;
+      measure();
     });
     ended.observe(end.current!);
     return () => {
       resized.disconnect();
       ended.disconnect();
     };
-  }, [characters, complete]);
+  }, [part]);
   const more = () => box.current?.scrollBy({ top: box.current.clientHeight - 2 * lineHeight(box.current) });
   return (
     <>
       <div class="dock-input" ref={box} onScroll={measure} tabIndex={0} role="region" aria-label="What is asked for">
         <div ref={content}>{children}<span class="dock-end" ref={end} /></div>
       </div>
-      {hidden.lines > 0 && <button type="button" class="quiet dock-more" onClick={more}>↓ Show what is below: {amount(hidden)}</button>}
+      {wide && <p class="warning">A part of it is beyond the edge at the side. Make the window wider, or the text smaller; it cannot be agreed to before.</p>}
+      {hidden.lines > 0 ? <button type="button" class="quiet dock-more dock-below" onClick={more}>↓ Show what is below: {amount(hidden)}</button>
+        : next && <button type="button" class="quiet dock-more dock-next" disabled={!next.enabled} onClick={next.onNext}>{next.label}</button>}
     </>
   );
 }

@@ -15,7 +15,7 @@ export interface Hidden {
 }
 
 /** Fractions of a pixel are lost in some zooms. */
-const SLACK_PX = 2;
+export const SLACK_PX = 2;
 
 /** What is below a box's lower edge; nothing where its end is on the screen. */
 export function below({ scrollTop, clientHeight, scrollHeight, lineHeight }: Geometry, characters: number): Hidden {

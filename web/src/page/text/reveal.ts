@@ -66,10 +66,19 @@ export function reveal(text: string, style: Style = "prose"): string {
   return parts(text, style).map((part) => (part.kind === "gap" ? `<${part.text}>` : part.text)).join("");
 }
 
-/** How much of a text is marked, for a sentence about it. */
-export function odd(text: string, style: Style): { hidden: number; words: number } {
+/** How much is marked, for a sentence about it. */
+export interface Odd {
+  readonly hidden: number;
+  readonly words: number;
+}
+
+export function odd(text: string, style: Style): Odd {
+  return count(parts(text, style));
+}
+
+export function count(all: readonly Part[]): Odd {
   let [hidden, words] = [0, 0];
-  for (const part of parts(text, style)) {
+  for (const part of all) {
     if (part.kind === "hidden") hidden += [...part.source].length;
     if (part.kind === "word") words += 1;
   }

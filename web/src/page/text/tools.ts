@@ -33,7 +33,7 @@ export function shown(input: unknown): Shown {
       return { kind: "change", path, changes: [{ before, after }], rest: others(fields, ["file_path", "old_string", "new_string"]) };
     }
     if (typeof content === "string") return { kind: "change", path, changes: [{ before: "", after: content }], rest: others(fields, ["file_path", "content"]) };
-    if (Array.isArray(edits) && edits.every(isEdit)) {
+    if (Array.isArray(edits) && edits.length > 0 && edits.every(isEdit)) {
       const changes = edits.map((edit) => ({ before: edit.old_string, after: edit.new_string }));
       return { kind: "change", path, changes, rest: others(fields, ["file_path", "edits"]) };
     }
@@ -41,8 +41,17 @@ export function shown(input: unknown): Shown {
   return { kind: "other", text: pretty(input) };
 }
 
+/** Beyond this JSON stays on one line. */
+const INDENTED_CHARACTERS = 65_536;
+/** Deep nesting may make of a short text one that is mostly indentation. */
+const INDENTED_AT_MOST = 4;
+
 export function pretty(value: unknown): string {
-  return typeof value === "string" ? value : (JSON.stringify(value, null, 2) ?? "");
+  if (typeof value === "string") return value;
+  const line = JSON.stringify(value) ?? "";
+  if (line.length > INDENTED_CHARACTERS) return line;
+  const indented = JSON.stringify(value, null, 2) ?? "";
+  return indented.length > INDENTED_AT_MOST * line.length + 1_000 ? line : indented;
 }
 
 function isEdit(edit: unknown): edit is { old_string: string; new_string: string } {
