@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use switchboard_core::{
     agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords},
     ids::ChatKey,
+    wire::AgentState,
 };
 use switchboard_runtime::{Agent, GatewayGone, Order, Records, Seat};
 use tokio::{
@@ -41,6 +42,8 @@ pub struct Script(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
+    /// What the gateway says of it.
+    described: Option<AgentState>,
     chats: Mutex<BTreeMap<String, Chat>>,
     /// Something was heard.
     heard: Notify,
@@ -68,6 +71,16 @@ enum Do {
 }
 
 impl Script {
+    /// Agents of which the gateway says this.
+    pub(crate) fn described(described: Option<AgentState>) -> Self {
+        Self(Arc::new(Shared { described, ..Shared::default() }))
+    }
+
+    /// The same agents for another gateway: nobody has heard anything.
+    pub(crate) fn anew(&self) -> Self {
+        Self::described(self.0.described.clone())
+    }
+
     fn chats(&self) -> MutexGuard<'_, BTreeMap<String, Chat>> {
         self.0.chats.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -150,6 +163,10 @@ impl Chat {
 impl Agent for Script {
     fn name(&self) -> &str {
         "script"
+    }
+
+    fn describe(&self) -> Option<AgentState> {
+        self.0.described.clone()
     }
 
     async fn forget_chat(&self, chat: &ChatKey) {

@@ -12,20 +12,22 @@ use crate::{
     agent::Heard,
     faulty::How,
     lab::{Client, Lab, Received, Site, WAIT},
-    meaning::{agent_event, agent_exit, expand, set_limit, show_command},
+    meaning::{agent_event, agent_exit, described, expand, set_limit, show_command},
     trace::{Line, Names, Step},
     world::World,
 };
 
 /// Plays the lines; the error says where what came out was not what is stated.
 pub(crate) async fn play(lab: &dyn Lab, lines: &[Line]) -> Result<(), String> {
-    let mut limits = Limits::default();
+    let (mut limits, mut agent) = (Limits::default(), None);
     for line in lines {
         if let Line::Input(_, Step::Limit { name, value }) = line {
             set_limit(&mut limits, name, *value)?;
+        } else if let Line::Input(_, Step::Described { agent: text }) = line {
+            agent = Some(described(text)?);
         }
     }
-    let mut player = Player::new(lab, limits).await;
+    let mut player = Player::new(lab, World::described(limits, agent)).await;
     let mut at = 0;
     while let Some(line) = lines.get(at) {
         at += 1;
@@ -68,8 +70,7 @@ struct Player<'a> {
 }
 
 impl<'a> Player<'a> {
-    async fn new(lab: &'a dyn Lab, limits: Limits) -> Self {
-        let world = World::new(limits);
+    async fn new(lab: &'a dyn Lab, world: World) -> Self {
         let site = lab.serve(world.gateway().clone()).await;
         let (clients, aliases) = (BTreeMap::new(), BTreeMap::new());
         Self { lab, world, site, clients, aliases, names: Names::default(), barriers: 0 }
@@ -116,7 +117,7 @@ impl<'a> Player<'a> {
     async fn act(&mut self, step: &Step) -> Result<(), String> {
         let kept = self.world.kept.clone();
         match step {
-            Step::Limit { .. } => {}
+            Step::Limit { .. } | Step::Described { .. } => {}
             Step::Open { client, principal } => {
                 let principal = match principal {
                     Some(name) => Principal::parse(name).map_err(|e| e.to_string())?,

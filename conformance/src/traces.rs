@@ -105,6 +105,7 @@ fn needs(lines: &[Line]) -> BTreeSet<Need> {
             Some(Need::Strict)
         }
         Step::Limit { .. }
+        | Step::Described { .. }
         | Step::Open { .. }
         | Step::Send { .. }
         | Step::SendBytes { .. }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use switchboard_core::{Counts, Limits};
+use switchboard_core::{Counts, Limits, wire::AgentState};
 use switchboard_runtime::{Gateway, Running};
 use tokio::time::timeout;
 
@@ -22,7 +22,12 @@ pub struct World {
 impl World {
     /// Starts a gateway that has kept nothing yet. To be called within a tokio runtime.
     pub fn new(limits: Limits) -> Self {
-        let (kept, agents) = (Kept::default(), Script::default());
+        Self::described(limits, None)
+    }
+
+    /// The same, of a gateway that says what its agents are.
+    pub(crate) fn described(limits: Limits, agent: Option<AgentState>) -> Self {
+        let (kept, agents) = (Kept::default(), Script::described(agent));
         let (gateway, running) =
             Gateway::start(limits.clone(), [1; 32], kept.clone(), Arc::new(agents.clone()));
         Self { limits, kept, life: 1, gateway, running: Some(running), agents }
@@ -32,7 +37,7 @@ impl World {
     /// connections and agents are nobody's any more.
     pub fn restart(&mut self) {
         self.life += 1;
-        self.agents = Script::default();
+        self.agents = self.agents.anew();
         let (kept, agents) = (self.kept.clone(), Arc::new(self.agents.clone()));
         let (gateway, running) = Gateway::start(self.limits.clone(), [self.life; 32], kept, agents);
         (self.gateway, self.running) = (gateway, Some(running));

@@ -67,6 +67,7 @@ kinds!(CHAT, chat_kind, ChatBody {
 kinds!(CONTROL, control_kind, ControlEvent {
     Ready => "ready",
     Attached => "attached",
+    AgentState => "agent_state",
     Snapshot => "snapshot",
     ReplayEnd => "replay_end",
     MessageAccepted => "message_accepted",

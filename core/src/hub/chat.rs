@@ -23,7 +23,9 @@ use crate::{
     agent::{AgentRun, CommandId},
     ids::{ChatKey, ConnId, Cursor, Epoch, RequestId, TurnId},
     journal::{Change, ChatRecord, PageStart, Query},
-    wire::{Answer, ChatBody, ControlEvent, ErrorCode, GoalState, UpdateScope},
+    wire::{
+        AgentState, Answer, ChatBody, ControlEvent, ErrorCode, Frame, GoalState, UpdateScope, encode_control,
+    },
 };
 
 pub(super) struct Chat {
@@ -49,6 +51,8 @@ pub(super) struct Chat {
     pub(super) goal: GoalState,
     pub(super) title: Option<String>,
     pub(super) model: Option<String>,
+    /// The `agent_state` that everybody gets who attaches, once somebody has.
+    agent_state: Option<Frame>,
     pub(super) session: Option<String>,
     pub(super) last_command: u64,
     pub(super) seat: Seat,
@@ -149,6 +153,7 @@ impl Chat {
             goal: GoalState::default(),
             title: None,
             model: None,
+            agent_state: None,
             session: None,
             last_command: 0,
             seat: Seat::Empty,
@@ -290,6 +295,23 @@ impl Chat {
             return;
         }
         self.subscribe(cx, conn, after.as_ref());
+    }
+
+    /// What its agent is: all chats have the same one.
+    pub(super) fn agent<'a>(&self, cx: &'a Context) -> Option<&'a AgentState> {
+        cx.agent.as_ref()
+    }
+
+    /// The same as an event, encoded once.
+    pub(super) fn agent_state(&mut self, cx: &Context) -> Option<Frame> {
+        if self.agent_state.is_none() {
+            let event = |agent: &AgentState| ControlEvent::AgentState {
+                chat_id: self.key.chat.clone(),
+                agent: agent.clone(),
+            };
+            self.agent_state = self.agent(cx).map(|agent| encode_control(&event(agent)));
+        }
+        self.agent_state.clone()
     }
 
     fn history(

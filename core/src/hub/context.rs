@@ -40,7 +40,7 @@ const PAGES: usize = 64;
 
 pub(super) struct Context {
     pub(super) limits: Limits,
-    /// What every `ready` says of the agents.
+    /// What `ready` says of the agents, and `agent_state` of the one of each chat.
     pub(super) agent: Option<AgentState>,
     pub(super) now: Moment,
     rng: ChaCha12Rng,

@@ -16,7 +16,7 @@ use crate::{
     ids::{ChatId, ConnId},
     journal::{HistoryPage, PageStart, Query},
     time::Moment,
-    wire::{ChatState, ControlEvent, ErrorCode, Frame, RunStatus},
+    wire::{ChatState, ControlEvent, ErrorCode, Frame, RunStatus, UpdateScope},
 };
 
 /// A snapshot that waits for the journal's page.
@@ -30,6 +30,30 @@ pub(super) struct WantedSnapshot {
 }
 
 impl Chat {
+    /// The events that stand before the replay or the snapshot.
+    pub(super) fn begin_join(&mut self, cx: &mut Context, conn: ConnId, recovered: bool, nothing_yet: bool) {
+        let attached = ControlEvent::Attached {
+            chat_id: self.key.chat.clone(),
+            epoch: self.epoch.clone(),
+            head: self.head,
+            recovered,
+            // The title comes with the first message, which may be what attaches.
+            title: self.title.clone().filter(|_| !nothing_yet),
+        };
+        cx.deliver(conn, &attached);
+        if let Some(frame) = self.agent_state(cx) {
+            cx.deliver_frame(conn, frame);
+        }
+        if nothing_yet {
+            let updated = ControlEvent::SessionUpdated {
+                chat_id: self.key.chat.clone(),
+                scope: UpdateScope::Metadata,
+                title: None,
+            };
+            cx.deliver(conn, &updated);
+        }
+    }
+
     /// Asks for the snapshot that is due, unless the connection waits for another one.
     pub(super) fn ask_snapshot(&mut self, cx: &mut Context, conn: ConnId) {
         let Some(state) = cx.conns.get_mut(&conn).filter(|state| !state.fetching) else { return };
@@ -70,7 +94,10 @@ impl Chat {
     /// Sends the next part of the snapshot. The one after it waits until the outbox has room again, so that a snapshot
     /// of much takes no more of this process than a part of it.
     pub(super) fn send_part(&mut self, cx: &mut Context, conn: ConnId) {
-        let Some((seq, (number, part))) = self.subs.next_part(conn, cx.limits.page_bytes) else { return };
+        let Some((seq, (number, mut part))) = self.subs.next_part(conn, cx.limits.page_bytes) else { return };
+        if let Some(state) = part.state.as_mut().filter(|_| !part.more) {
+            state.agent = self.agent(cx).cloned();
+        }
         let event = ControlEvent::Snapshot {
             chat_id: self.key.chat.clone(),
             epoch: self.epoch.clone(),

@@ -100,7 +100,7 @@ impl Hub {
         }
     }
 
-    /// Says in every `ready` what the agents are.
+    /// Says in every `ready` what the agents are, and to whoever attaches to a chat what its agent is.
     #[must_use]
     pub fn with_agent(mut self, agent: Option<AgentState>) -> Self {
         self.cx.agent = agent;

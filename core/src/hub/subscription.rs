@@ -17,7 +17,7 @@ use super::{
 use crate::{
     ids::{ConnId, Cursor},
     journal::{LogEvent, Query},
-    wire::{ControlEvent, ErrorCode, Frame, MessageAccepted, UpdateScope, encode_control},
+    wire::{ControlEvent, ErrorCode, Frame, MessageAccepted, encode_control},
 };
 
 #[derive(Debug, Default)]
@@ -239,23 +239,7 @@ impl Chat {
         let usable = after.filter(|cursor| cursor.epoch == self.epoch && cursor.seq <= self.head);
         let nothing_yet = self.head == 0 && !self.earlier_epochs;
         let recovered = usable.is_some() || (after.is_none() && nothing_yet);
-        let attached = ControlEvent::Attached {
-            chat_id: self.key.chat.clone(),
-            epoch: self.epoch.clone(),
-            head: self.head,
-            recovered,
-            // The title comes with the first message, which may be what attaches.
-            title: self.title.clone().filter(|_| !nothing_yet),
-        };
-        cx.deliver(conn, &attached);
-        if nothing_yet {
-            let updated = ControlEvent::SessionUpdated {
-                chat_id: self.key.chat.clone(),
-                scope: UpdateScope::Metadata,
-                title: None,
-            };
-            cx.deliver(conn, &updated);
-        }
+        self.begin_join(cx, conn, recovered, nothing_yet);
         let place = match usable {
             Some(cursor) => ReaderPlace::Lagging { next: cursor.seq + 1 },
             None if nothing_yet && after.is_none() => ReaderPlace::Lagging { next: 1 },

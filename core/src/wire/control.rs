@@ -32,7 +32,7 @@ pub enum ControlEvent {
         protocol: String,
         /// What the client must keep to.
         limits: WireLimits,
-        /// What the agents of the chats are, where whoever runs the gateway says so.
+        /// What the agents of chats are that have not said so of their own, where whoever runs the gateway says so.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         agent: Option<AgentState>,
@@ -56,6 +56,14 @@ pub enum ControlEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         title: Option<String>,
+    },
+    /// What the chat's agent is: follows `attached` where whoever runs the gateway says so.
+    AgentState {
+        /// The chat.
+        chat_id: ChatId,
+        /// What is known of it. More may be added.
+        #[serde(flatten)]
+        agent: AgentState,
     },
     /// A part of the chat as it is, for a client without a usable cursor.
     Snapshot {
@@ -275,6 +283,10 @@ pub struct ChatState {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub goal_state: Option<GoalState>,
+    /// What the chat's agent is, as in `agent_state`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", ts(optional))]
+    pub agent: Option<AgentState>,
 }
 
 /// The running turn in a [`ChatState`].

@@ -6,11 +6,21 @@ use serde_json::Value;
 use switchboard_core::{
     ids::{ChatId, ChatKey, ConnId, Principal},
     journal::LogEvent,
-    wire::Frame,
+    wire::{AgentState, Frame},
 };
 
 use super::recorder::{Recorder, text_of};
 use crate::support::journal::Journal;
+
+/// What the gateway says of its agents.
+pub fn agent() -> AgentState {
+    AgentState {
+        agent: "claude".into(),
+        dialect: Some("claude".into()),
+        workspace: None,
+        sandbox: Some("shield".into()),
+    }
+}
 
 /// A person's device. It keeps its cursors and what was not acknowledged over all its connections.
 #[derive(Debug)]
@@ -48,6 +58,8 @@ pub struct Local {
     /// `replay_end` came.
     pub joined: bool,
     head_at_attach: u64,
+    /// `attached` came, and what the agent is comes next.
+    agent_due: bool,
     place: Place,
     /// Cursors that were sent over this connection.
     candidates: BTreeSet<(String, u64)>,
@@ -150,7 +162,10 @@ impl Reader {
             _ => {}
         }
         let local = self.chats.entry(chat.clone()).or_default();
+        let is_due = std::mem::take(&mut local.agent_due);
+        assert_eq!(is_due, event == "agent_state", "what the agent is follows attached: {value}");
         match event.as_str() {
+            "agent_state" => assert_eq!(serde_json::from_value(value).ok(), Some(agent())),
             "attached" => local.attached(&value),
             "snapshot" => local.snapshot(&value, &key, journal, recorder),
             "replay_end" => local.replay_end(&value),
@@ -218,6 +233,7 @@ impl Local {
     fn attached(&mut self, value: &Value) {
         let (epoch, head) = (text(value, "epoch"), number(value, "head"));
         self.attached = true;
+        self.agent_due = true;
         self.asked = false;
         self.joined = false;
         self.head_at_attach = head;
@@ -248,7 +264,8 @@ impl Local {
         self.waiting.queue.extend(list("queue"));
         self.waiting.requests.extend(list("requests"));
         if value["more"] == true {
-            assert!(value["state"].get("turn").is_none(), "what runs is told in the last part");
+            let early = value["state"].get("turn").or(value["state"].get("agent"));
+            assert!(early.is_none(), "what runs is told in the last part, and by whom");
             self.place = Place::Snapshot(part + 1);
             return;
         }
@@ -370,6 +387,7 @@ fn check_page(events: &[Value], key: &ChatKey, journal: &Journal) {
 /// The state in a snapshot is what the log up to there amounts to.
 fn check_state(value: &Value, waiting: &Waiting, until: u64, key: &ChatKey, journal: &Journal) {
     let (mut queue, mut requests, mut running) = (Vec::new(), Vec::new(), None);
+    assert_eq!(serde_json::from_value(value["state"]["agent"].clone()).ok(), Some(agent()));
     let epoch = text(value, "epoch");
     if !journal.is_present(key, &epoch) {
         return;

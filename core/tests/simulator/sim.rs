@@ -10,7 +10,11 @@ use switchboard_core::{
     journal::{Append, AppendId, Change, JournalAnswer},
 };
 
-use super::{agents::Agents, reader::Reader, rng::Rng};
+use super::{
+    agents::Agents,
+    reader::{self, Reader},
+    rng::Rng,
+};
 use crate::support::{
     journal::{How, Request},
     world::World,
@@ -45,6 +49,7 @@ impl Sim {
         let mut rng = Rng::new(seed);
         let limits = limits(&mut rng);
         let mut world = World::new(limits);
+        world.describe(Some(reader::agent()));
         world.agents_survive = true;
         world.journal.remembers = if rng.chance(40) { 1 + rng.below(12) } else { 0 };
         let haste = [100, 30, 5][rng.below(3)];

@@ -5,7 +5,7 @@ use switchboard_core::{
     Limits,
     agent::{AgentCommand, AgentEvent, AgentExit, PermissionAsk},
     ids::RequestId,
-    wire::{Answer, Cost, Outcome, TurnError, Usage},
+    wire::{AgentState, Answer, Cost, Outcome, TurnError, Usage},
 };
 
 use super::trace::{Names, Says, shorten};
@@ -18,6 +18,11 @@ pub fn expand(frame: &str) -> Result<String, String> {
     let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
     let times: usize = rest[..end].parse().map_err(|_| "how often?")?;
     Ok(format!("{}\"{}\"{}", &frame[..begin], frame[begin + 1..at].repeat(times), &rest[end..]))
+}
+
+/// What a gateway says of its agents.
+pub fn described(agent: &str) -> Result<AgentState, String> {
+    serde_json::from_str(agent).map_err(|e| e.to_string())
 }
 
 /// Sets a limit by its name.

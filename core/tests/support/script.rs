@@ -11,7 +11,7 @@ use switchboard_core::{
 
 use super::{
     journal::{How, Request},
-    meaning::{agent_event, agent_exit, expand, set_limit, show_command},
+    meaning::{agent_event, agent_exit, described, expand, set_limit, show_command},
     trace::{Line, Names, Step},
     world::{Said, World},
 };
@@ -73,6 +73,7 @@ impl Script {
     pub fn step(&mut self, step: &Step) -> Result<(), String> {
         match step {
             Step::Limit { .. } => {}
+            Step::Described { agent } => self.world.describe(Some(described(agent)?)),
             Step::Open { client, principal } => {
                 let principal = match principal {
                     Some(name) => Principal::parse(name).map_err(|e| e.to_string())?,

@@ -3,6 +3,7 @@
 //! ```text
 //! # a remark
 //! limit queued_turns 2              before anything else: a limit other than the default
+//! described {"agent": ...}           before anything else: what the gateway says of its agents
 //! a open [PRINCIPAL]                a client connects; its name is its client_id
 //! a> {"type": ...}                  it sends a frame; text that is no JSON is sent as it is
 //! a>> BYTES                         it sends these bytes, in which `\\xff`, `\\\\` and `\\s`, a space, are escapes
@@ -30,6 +31,7 @@ use serde_json::Value;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     Limit { name: String, value: u64 },
+    Described { agent: String },
     Open { client: String, principal: Option<String> },
     Send { client: String, frame: String },
     SendBytes { client: String, bytes: Vec<u8> },
@@ -108,6 +110,7 @@ fn step(first: &str, rest: &str) -> Result<Step, String> {
     }
     let client = first.to_owned();
     Ok(match (first, words.as_slice()) {
+        ("described", [_, ..]) => Step::Described { agent: rest.to_owned() },
         ("limit", [name, _]) => Step::Limit { name: (*name).to_owned(), value: number(1)? },
         ("tick", [_]) => Step::Tick { ms: number(0)? },
         ("journal", ["hold"]) => Step::JournalHold,

@@ -7,7 +7,7 @@ use switchboard_core::{
     agent::{AgentCommand, AgentExit, AgentRun},
     ids::{ChatKey, ConnId, Principal, TurnId},
     journal::{AgentPlace, JournalAnswer},
-    wire::{ClientEnvelope, DecodeError, Frame, TurnError, decode, decode_binary},
+    wire::{AgentState, ClientEnvelope, DecodeError, Frame, TurnError, decode, decode_binary},
 };
 
 use super::journal::{How, Journal, Request};
@@ -90,6 +90,8 @@ pub enum Said {
 
 pub struct World {
     pub hub: Hub,
+    /// What it says of its agents.
+    agent: Option<AgentState>,
     pub now: Moment,
     pub journal: Journal,
     pub outboxes: BTreeMap<ConnId, Outbox>,
@@ -113,6 +115,7 @@ impl World {
         let now = Moment { ticks_ms: 0, unix_ms: 1_790_000_000_000 };
         Self {
             hub: Hub::new(limits, [1; 32], now),
+            agent: None,
             now,
             journal: Journal::default(),
             outboxes: BTreeMap::new(),
@@ -128,10 +131,17 @@ impl World {
         }
     }
 
+    /// Before anything else: what this gateway and those after it say of their agents.
+    pub fn describe(&mut self, agent: Option<AgentState>) {
+        let limits = self.hub.limits().clone();
+        self.hub = Hub::new(limits, [self.lives; 32], self.now).with_agent(agent.clone());
+        self.agent = agent;
+    }
+
     /// A new hub on the same journal. Connections, agents and unanswered requests are gone with the old one.
     pub fn restart(&mut self, limits: Limits) {
         self.lives += 1;
-        self.hub = Hub::new(limits, [self.lives; 32], self.now);
+        self.hub = Hub::new(limits, [self.lives; 32], self.now).with_agent(self.agent.clone());
         self.journal.restart();
         self.outboxes.clear();
         self.agents.clear();

@@ -15,6 +15,7 @@ fn a_client_of_the_older_vocabulary_has_its_conversation() {
     client.send(&json!({"type": "new_chat"}));
     let attached = client.next().unwrap();
     assert_eq!(attached["event"], "attached");
+    assert_eq!(client.next().unwrap()["event"], "agent_state");
     let updated = client.next().unwrap();
     assert_eq!((&updated["event"], &updated["scope"]), (&json!("session_updated"), &json!("metadata")));
     let chat = attached["chat_id"].as_str().unwrap();
@@ -38,10 +39,21 @@ fn a_client_gets_to_know_which_agent_it_talks_to_where_it_works_and_what_it_is_k
     let gateway = Gateway::start_with(|command| {
         command.args(["--agent", "demo", "--sandbox", "off"]);
     });
-    let ready = gateway.websocket().next().unwrap();
+    let mut client = gateway.websocket();
+    let ready = client.next().unwrap();
     let folder = gateway.path("work").file_name().unwrap().to_str().unwrap().to_owned();
     let expected = json!({"agent": "demo", "dialect": "claude", "workspace": folder, "sandbox": "off"});
     assert_eq!(ready["agent"], expected);
+    // The same of the chat's agent, for whoever attaches; then in a snapshot.
+    let chat = client.new_chat();
+    let mut state = expected.clone();
+    (state["event"], state["chat_id"]) = (json!("agent_state"), json!(chat));
+    client.send(&json!({"type": "message", "chat_id": chat, "content": "hello", "turn_id": "t-1"}));
+    client.wait_for("turn_end");
+    let mut other = gateway.websocket();
+    other.send(&json!({"type": "attach", "chat_id": chat}));
+    assert_eq!(other.wait_for("agent_state"), state);
+    assert_eq!(other.wait_for("snapshot")["state"]["agent"], expected);
 }
 
 #[test]

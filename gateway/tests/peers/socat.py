@@ -13,7 +13,7 @@ def one_frame():
     answer = subprocess.run(SOCAT, input='{"type":"new_chat"}\n', capture_output=True, text=True, timeout=60)
     assert answer.returncode == 0 and not answer.stderr, answer
     events = [json.loads(line)["event"] for line in answer.stdout.splitlines()]
-    assert events == ["ready", "attached", "session_updated", "replay_end"], events
+    assert events == ["ready", "attached", "agent_state", "session_updated", "replay_end"], events
 
 
 def opened():

@@ -1,5 +1,5 @@
 /** Which agent a chat talks to, as the gateway tells it. */
-import type { AgentState, ChatId } from "./wire.ts";
+import type { AgentState } from "./wire.ts";
 
 /** The agent in an event's part that may have one; undefined where it has none or something else. */
 export function agentIn(part: unknown): AgentState | undefined {
@@ -12,8 +12,4 @@ export function agentIn(part: unknown): AgentState | undefined {
     ...(typeof dialect === "string" && { dialect }), ...(typeof workspace === "string" && { workspace }),
     ...(typeof sandbox === "string" && { sandbox }),
   };
-}
-
-export function isAgentState(event: { readonly event: string }): event is { readonly event: "agent_state"; readonly chat_id: ChatId } {
-  return event.event === "agent_state";
 }

@@ -91,8 +91,7 @@ export function applySnapshot(chat: Chat, event: Control<"snapshot">): Chat {
       turns = applyToTurns(turns, { event: "turn_started", chat_id, epoch, seq, turn_id, started_at_ms });
     }
     next = withGoal(next, state.goal_state);
-    const agent = agentIn((state as { agent?: unknown }).agent);
-    if (agent) next = { ...next, agent };
+    next = withAgent(next, state.agent);
   }
   return {
     ...next, turns,
@@ -123,6 +122,7 @@ export function applyControl(chat: Chat, event: ControlEvent): Chat {
   switch (event.event) {
     case "attached": return applyAttached(chat, event);
     case "snapshot": return applySnapshot(chat, event);
+    case "agent_state": return withAgent(chat, event);
     case "replay_end": return applyReplayEnd(chat, event);
     case "history": return applyHistory(chat, event);
     case "goal_state": return withGoal(chat, event.goal_state);
@@ -143,6 +143,11 @@ export function runningTurn(chat: Chat): Turn | undefined {
 export function openRequests(chat: Chat): RequestItem[] {
   // Those of a turn that has ended have a resolution; what is asked outside of turns has to be answered, too.
   return chat.turns.flatMap((turn) => turn.items.filter((item): item is RequestItem => item.kind === "request" && item.at !== undefined && !item.resolution));
+}
+
+function withAgent(chat: Chat, part: unknown): Chat {
+  const agent = agentIn(part);
+  return agent ? { ...chat, agent } : chat;
 }
 
 function withGoal(chat: Chat, goal: GoalState | undefined): Chat {

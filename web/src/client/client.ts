@@ -1,5 +1,5 @@
 /** The client: chats that follow the gateway's log, messages that arrive once, over a connection that comes back. */
-import { agentIn, isAgentState } from "./agent.ts";
+import { agentIn } from "./agent.ts";
 import { backoff } from "./backoff.ts";
 import {
   acceptedEvent, applyControl, applyEvent, emptyChat, isChatEvent, placeOf, type Chat, type Control,
@@ -182,12 +182,6 @@ export class Client {
   /** Loads the whole input of an open request whose event shows it cut or not exactly, and computes its hash. */
   loadInput(chatId: ChatId, request: PermissionRequest): void { this.#inputs.load(chatId, request); }
 
-  #agentState(event: { chat_id: ChatId }): void {
-    const chat = this.#views.get(event.chat_id);
-    const agent = agentIn(event);
-    if (chat && agent) this.#views.set(event.chat_id, { ...chat, agent });
-  }
-
   /** Gives a chat a title; it shows once the gateway has it. False without a connection. */
   rename(chatId: ChatId, title: string): boolean {
     return this.#connection.send({ type: "rename_chat", chat_id: chatId, title });
@@ -253,8 +247,7 @@ export class Client {
   }
 
   #receive(event: ServerEvent): void {
-    if (isAgentState(event)) this.#agentState(event);
-    else if (isChatEvent(event)) this.#receiveNumbered(event, event);
+    if (isChatEvent(event)) this.#receiveNumbered(event, event);
     else this.#receiveControl(event);
     this.#notify();
   }
@@ -325,7 +318,7 @@ export class Client {
 
   #ready(event: Control<"ready">): void {
     this.#limits = event.limits;
-    this.#agent = agentIn((event as { agent?: unknown }).agent);
+    this.#agent = agentIn(event.agent);
     for (const chatId of this.#open) {
       if (this.#views.get(chatId)?.phase !== "new") this.#attach(chatId);
     }

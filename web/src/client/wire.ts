@@ -129,7 +129,9 @@ queue: Array<ChatEvent>,
 /** The open `permission_request` and `question` events. */
 requests: Array<ChatEvent>,
 /** The goal, if one is active. */
-goal_state?: GoalState, };
+goal_state?: GoalState,
+/** What the chat's agent is, as in `agent_state`. */
+agent?: AgentState, };
 
 /** A chat in a list. */
 export type ChatSummary = {
@@ -209,7 +211,7 @@ client_id: string,
 protocol: string,
 /** What the client must keep to. */
 limits: WireLimits,
-/** What the agents of the chats are, where whoever runs the gateway says so. */
+/** What the agents of chats are that have not said so of their own, where whoever runs the gateway says so. */
 agent?: AgentState,
 /** Over SSE: the stream's secret name, which each POST quotes. */
 stream?: string, } | { "event": "attached",
@@ -222,7 +224,17 @@ head: number,
 /** Whether the client's cursor could be used. Otherwise a `snapshot` replaces what it has. */
 recovered: boolean,
 /** The chat's title. */
-title?: string, } | { "event": "snapshot",
+title?: string, } | { "event": "agent_state",
+/** The chat. */
+chat_id: ChatId,
+/** Its name; `demo` is the demo. */
+agent: string,
+/** What it speaks, such as `claude`. */
+dialect?: string,
+/** Where it works, as people call it: `~/src/x`, or the folder's name. */
+workspace?: string,
+/** What it is kept from: `shield`, `workspace` or `off`. */
+sandbox?: string, } | { "event": "snapshot",
 /** The chat. */
 chat_id: ChatId,
 /** The numbering of `seq`. */

@@ -170,7 +170,7 @@ function sum(one: Odd, other: Odd): Odd {
 }
 
 const RESOLUTIONS: Record<Resolution, string> = {
-  allowed: "allowed", denied: "denied", answered: "answered", withdrawn: "withdrawn by the agent", turn_ended: "not answered before the turn ended",
+  allowed: "allowed", denied: "denied", answered: "answered", withdrawn: "no longer asked", turn_ended: "not answered before the turn ended",
 };
 
 /** The trace that a request leaves in its turn. */
