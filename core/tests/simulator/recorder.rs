@@ -34,7 +34,9 @@ impl Recorder {
         // What was lost may come again.
         let is_kept = !journal.lossy || is_started(journal, chat, turn_id);
         let is_first = !self.written.contains_key(&message);
-        self.written.entry(message.clone()).or_default().doubtful |= !is_kept || !is_first;
+        // Where something is lost that the gateway has yet to notice, the next gateway may not know of this agent.
+        let is_stale = journal.is_stale(chat);
+        self.written.entry(message.clone()).or_default().doubtful |= !is_kept || !is_first || is_stale;
         if is_kept {
             self.prompted.insert(message);
         }
