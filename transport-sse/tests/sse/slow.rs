@@ -1,7 +1,7 @@
 //! Clients that do not read, or not fast enough: nobody else waits for them, they lose nothing, and they cost nothing
 //! once they are given up.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use switchboard_conformance::{Heard, Transcript, WAIT};
 use switchboard_core::{
@@ -17,9 +17,25 @@ use crate::{
     site::{Site, generous},
 };
 
+/// Longer than any test takes, however slow the machine is.
+const EVER: Duration = Duration::from_secs(24 * 3600);
+/// For a reader that takes nothing. One that reads is not taken for one on a slow machine: a gateway that does not run for
+/// this long notices that.
+const STALL: Duration = Duration::from_secs(4);
 /// More than loopback takes on its own.
 const PIECES: usize = 300;
 const PIECE: usize = 48 * 1024;
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap()
+}
+
+/// A site where no stream is given up for anything but that its client takes nothing for so long.
+async fn patient(stall: Duration) -> Site {
+    let limits = Limits { reader_stall_ms: millis(stall), merge_bytes: 0, ..generous() };
+    let options = Options { close_within: EVER, ..Options::default() };
+    Site::noticing(limits, options, EVER).await
+}
 
 /// A turn that runs, and what its sender has of it.
 async fn turn(site: &Site, sender: &mut Open) -> Transcript {
@@ -72,8 +88,7 @@ async fn who_stops_reading_a_stream_of_many_chats_resumes_by_its_last_id_all_the
 }
 
 async fn stops_reading(others: usize, pieces: usize, piece: usize) {
-    let limits = Limits { reader_stall_ms: 1000, merge_bytes: 0, ..generous() };
-    let site = Site::with(limits, Options::default()).await;
+    let site = patient(STALL).await;
     let mut stuck = Open::over(Raw::connect_narrow(site.address).await, site.address, "/sse").await;
     for _ in 0..others {
         stuck.post(r#"{"type":"new_chat"}"#).await;
@@ -87,8 +102,8 @@ async fn stops_reading(others: usize, pieces: usize, piece: usize) {
     let ((), (closed, _)) = tokio::join!(flood(&site, pieces, piece), read_on(&mut good.raw, &mut whole));
     assert_eq!(closed, None);
     assert_eq!(whole.text().len(), pieces * piece);
-    // Now it reads again, long after it was given up: that it does not read for a while is what is tested.
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    // It reads again, long after it was given up: that it does not read for a while is what is tested.
+    tokio::time::sleep(2 * STALL).await;
     let (closed, last) = read_on(&mut stuck.raw, &mut seen).await;
     assert_eq!(closed, Some(4408));
     assert_eq!(stuck.raw.next().await, None);
@@ -104,15 +119,12 @@ async fn stops_reading(others: usize, pieces: usize, piece: usize) {
 
 #[tokio::test]
 async fn who_reads_late_gets_everything() {
-    let site = Site::new().await;
+    // How long the flood takes says nothing about the reader.
+    let site = patient(EVER).await;
     let mut late = Open::over(Raw::connect_narrow(site.address).await, site.address, "/sse").await;
     let mut transcript = turn(&site, &mut late).await;
-    let reading = async {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        read_on(&mut late.raw, &mut transcript).await
-    };
-    let ((), (closed, _)) = tokio::join!(flood(&site, PIECES, PIECE), reading);
-    assert_eq!(closed, None);
+    flood(&site, PIECES, PIECE).await;
+    assert_eq!(read_on(&mut late.raw, &mut transcript).await.0, None);
     assert_eq!(transcript.text().len(), PIECES * PIECE);
     late.post(r#"{"type":"ping"}"#).await;
     late.raw.wait_for("pong").await;
@@ -128,8 +140,8 @@ fn resident() -> usize {
 /// With the limits of the protocol, 10 s and 30 s: noticed within 45 s. Here they are shorter.
 #[tokio::test]
 async fn who_reads_a_byte_now_and_then_or_none_is_given_up_in_time_and_costs_nothing_then() {
-    let limits = Limits { reader_stall_ms: 1000, ..generous() };
-    let options = Options { close_within: Duration::from_secs(4), ..Options::default() };
+    let limits = Limits { reader_stall_ms: millis(STALL), ..generous() };
+    let options = Options { close_within: STALL, ..Options::default() };
     let site = Site::with(limits, options).await;
     let mut good = Open::new(site.address, "/sse").await;
     let mut whole = turn(&site, &mut good).await;
@@ -149,7 +161,6 @@ async fn who_reads_a_byte_now_and_then_or_none_is_given_up_in_time_and_costs_not
     let grown = resident().saturating_sub(memory);
     // What the journal and the transcript of this test keep, once each, and the bounded rest.
     assert!(grown < 6 * PIECES * PIECE, "{grown} bytes more");
-    let began = Instant::now();
     let reading = async {
         loop {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -168,7 +179,6 @@ async fn who_reads_a_byte_now_and_then_or_none_is_given_up_in_time_and_costs_not
         () = reading => {}
         given_up = timeout(WAIT, given_up) => given_up.expect("all tasks have ended"),
     }
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     // Their connections are closed, not only forgotten.
     for mut open in slow {
         let mut rest = vec![0; 1 << 20];

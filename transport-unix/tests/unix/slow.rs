@@ -12,8 +12,17 @@ use switchboard_transport_unix::Options;
 
 use crate::site::{Raw, Site, generous};
 
+/// Longer than any test takes, however slow the machine is.
+const EVER: Duration = Duration::from_secs(24 * 3600);
+/// For a reader that takes nothing. One that reads is not taken for one on a slow machine: a gateway that does not run for
+/// this long notices that.
+const STALL: Duration = Duration::from_secs(4);
 const PIECES: usize = 100;
 const PIECE: usize = 48 * 1024;
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap()
+}
 
 /// Reads until the turn's end or the last line, and gives its close code.
 async fn read_on(raw: &mut Raw, transcript: &mut Transcript) -> Option<u64> {
@@ -30,7 +39,8 @@ async fn read_on(raw: &mut Raw, transcript: &mut Transcript) -> Option<u64> {
 
 #[tokio::test]
 async fn who_stops_reading_is_closed_and_resumes_and_nobody_waits_for_it() {
-    let site = Site::with(Limits { reader_stall_ms: 300, ..generous() }, Options::default()).await;
+    let limits = Limits { reader_stall_ms: millis(STALL), ..generous() };
+    let site = Site::with(limits, Options { close_within: EVER, ..Options::default() }).await;
     let mut stuck = Raw::open(&site.path).await;
     stuck.line(r#"{"type":"message","chat_id":"c1","content":"go","turn_id":"t1"}"#).await;
     let agents = site.world.agents();
@@ -57,8 +67,8 @@ async fn who_stops_reading_is_closed_and_resumes_and_nobody_waits_for_it() {
     let ((), closed) = tokio::join!(flood, read_on(&mut good, &mut whole));
     assert_eq!(closed, None);
     assert_eq!(whole.text().len(), PIECES * PIECE);
-    // That it does not read for a while is what is tested.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // It reads again, long after it was given up: that it does not read for a while is what is tested.
+    tokio::time::sleep(2 * STALL).await;
     assert_eq!(read_on(&mut stuck, &mut seen).await, Some(4408));
     assert_eq!(stuck.next().await, None);
     let mut again = Raw::open(&site.path).await;

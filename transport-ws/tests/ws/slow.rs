@@ -15,9 +15,23 @@ use crate::{
     site::{Site, generous, verified},
 };
 
+/// Longer than any test takes, however slow the machine is.
+const EVER: Duration = Duration::from_secs(24 * 3600);
+/// For a reader that takes nothing. One that reads is not taken for one on a slow machine: a gateway that does not run for
+/// this long notices that.
+const STALL: Duration = Duration::from_secs(4);
 /// More than loopback takes on its own.
 const PIECES: usize = 400;
 const PIECE: usize = 48 * 1024;
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap()
+}
+
+/// No peer is given up for anything but taking nothing.
+fn patient() -> Options {
+    Options { ping_every: EVER, close_within: EVER, ..Options::default() }
+}
 
 /// A chat with a running turn that both watch.
 async fn watched(site: &Site, names: &mut [&mut Raw]) {
@@ -71,8 +85,8 @@ fn is_whole(transcript: &Transcript) {
 
 #[tokio::test]
 async fn who_stops_reading_is_closed_and_resumes_and_nobody_waits_for_it() {
-    let limits = Limits { reader_stall_ms: 300, ..generous() };
-    let site = Site::with(limits, Options::default(), verified()).await;
+    let limits = Limits { reader_stall_ms: millis(STALL), ..generous() };
+    let site = Site::with(limits, patient(), verified()).await;
     let mut good = Raw::open(site.address).await;
     let mut stuck = Raw::connect_narrow(site.address).await;
     stuck.upgrade("").await;
@@ -96,8 +110,8 @@ async fn who_stops_reading_is_closed_and_resumes_and_nobody_waits_for_it() {
     let (_, closed) = tokio::join!(flood(&site), read_on(&mut good, &mut whole));
     assert_eq!(closed, None);
     is_whole(&whole);
-    // Now it reads again, long after it was given up: that it does not read for a while is what is tested.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // It reads again, long after it was given up: that it does not read for a while is what is tested.
+    tokio::time::sleep(2 * STALL).await;
     assert_eq!(read_on(&mut stuck, &mut seen).await, Some(4408));
     stuck.ended().await;
     assert!(seen.head() < whole.head());
@@ -111,7 +125,9 @@ async fn who_stops_reading_is_closed_and_resumes_and_nobody_waits_for_it() {
 
 #[tokio::test]
 async fn who_reads_late_gets_everything() {
-    let site = Site::new().await;
+    // How long the flood takes says nothing about the reader.
+    let limits = Limits { reader_stall_ms: millis(EVER), ..generous() };
+    let site = Site::with(limits, patient(), verified()).await;
     let mut late = Raw::connect_narrow(site.address).await;
     late.upgrade("").await;
     assert_eq!(late.event().await["event"], "ready");
