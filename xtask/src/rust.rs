@@ -29,13 +29,17 @@ pub(crate) const LIBRARIES: [(&str, &[&str]); 6] = [
     ("agent-bridge", &[]),
 ];
 
-/// What randomised tests do at least with `--nightly`, however long it takes: malformed frames over each transport, inputs
-/// of each fuzz target, turns of the one long chat.
-const NIGHTLY_COUNTS: [(&str, &str); 3] = [
-    ("SWITCHBOARD_FUZZ_FRAMES", "1000000"),
+/// What tests do at least with `--nightly`, however long it takes: malformed frames over each transport, inputs of each
+/// fuzz target, steps of the simulator, turns in one chat.
+const NIGHTLY_COUNTS: [(&str, &str); 4] = [
+    ("SWITCHBOARD_FUZZ_FRAMES", "10000000"),
     ("BOLERO_RANDOM_ITERATIONS", "100000"),
+    ("SWITCHBOARD_SIM_STEPS", "100000000"),
     ("SWITCHBOARD_ENDURANCE_TURNS", "100000"),
 ];
+
+/// How tests are compiled with `--nightly`: without, so many steps would take a day.
+const NIGHTLY_OPT_LEVEL: (&str, &str) = ("CARGO_PROFILE_DEV_OPT_LEVEL", "2");
 
 pub(crate) fn format(session: &Session) -> Result<Verdict> {
     // The names are enough: who sees them runs `cargo fmt`.
@@ -130,7 +134,7 @@ pub(crate) fn tests(session: &Session) -> Result<Verdict> {
         tests = tests.env(name, seconds);
     }
     if session.is_nightly() {
-        for (name, count) in NIGHTLY_COUNTS {
+        for (name, count) in NIGHTLY_COUNTS.into_iter().chain([NIGHTLY_OPT_LEVEL]) {
             println!("{name}={count}");
             tests = tests.env(name, count);
         }
