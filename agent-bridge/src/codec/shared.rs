@@ -23,33 +23,6 @@ pub(crate) fn shown_path(workspace: &Path, path: &str) -> String {
     path.file_name().map_or_else(|| "?".into(), |name| name.to_string_lossy().into_owned())
 }
 
-/// Makes paths inside the workspace relative, wherever they stand in a text.
-pub(crate) fn relative_to(workspace: &Path, text: String) -> String {
-    let Some(workspace) = workspace.to_str().filter(|workspace| workspace.len() > 1) else { return text };
-    if memchr::memmem::find(text.as_bytes(), workspace.as_bytes()).is_none() {
-        return text;
-    }
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text.as_str();
-    while let Some(at) = rest.find(workspace) {
-        let (before, after) = (&rest[..at], &rest[at + workspace.len()..]);
-        out.push_str(before);
-        match after.chars().next() {
-            Some('/') => rest = &after[1..],
-            Some(c) if c.is_alphanumeric() || c == '-' || c == '_' => {
-                out.push_str(workspace);
-                rest = after;
-            }
-            _ => {
-                out.push('.');
-                rest = after;
-            }
-        }
-    }
-    out.push_str(rest);
-    out
-}
-
 /// One sentence for people: one line, bounded, and of absolute paths the name only.
 pub(crate) fn sentence(text: &str) -> String {
     let mut out = String::with_capacity(text.len().min(DETAIL_BYTES));
@@ -136,13 +109,6 @@ mod tests {
             assert_eq!(sentence(text), shown, "{text}");
         }
         assert!(sentence(&"é".repeat(2000)).len() <= DETAIL_BYTES + 4);
-    }
-
-    #[test]
-    fn workspace_paths_in_text_become_relative() {
-        let workspace = Path::new("/home/agent");
-        let text = "wrote /home/agent/a.txt in /home/agent, not /home/agent-two/b".to_owned();
-        assert_eq!(relative_to(workspace, text), "wrote a.txt in ., not /home/agent-two/b");
     }
 
     #[test]

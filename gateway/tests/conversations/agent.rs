@@ -1,7 +1,7 @@
 //! The agent: it prints its script, and writes down each line of its input.
 //!
 //! A script has a section for each prompt of the conversation, in their order over all processes of the agent. A line that
-//! begins with `{` is printed as it stands. The others begin with `#`:
+//! begins with `{` is printed as it stands, but for `$WORKSPACE`. The others begin with `#`:
 //!
 //! - `# prompt`: a section begins, the answer to the next prompt;
 //! - `# resumed`: this section is played at the start of each process that takes up a session, in place of an answer to the
@@ -15,6 +15,7 @@
 
 use std::{
     collections::VecDeque,
+    env,
     fs::{self, File, OpenOptions},
     io::{self, BufRead, StdinLock, Write},
     process,
@@ -97,10 +98,11 @@ fn read(script: &str) -> Vec<(Section, String)> {
 
 impl Agent {
     fn play(&mut self, section: Section) {
+        let workspace = env::current_dir().unwrap().to_string_lossy().into_owned();
         let lines = self.script.iter().filter(|(of, _)| *of == section);
         for line in lines.map(|(_, line)| line.clone()).collect::<Vec<_>>() {
             match line.strip_prefix("# ") {
-                None => print(&format!("{line}\n")),
+                None => print(&format!("{}\n", line.replace("$WORKSPACE", &workspace))),
                 Some(directive) => self.carry_out(directive),
             }
         }

@@ -1,4 +1,4 @@
-//! What must come of a conversation, one JSON object a line.
+//! What must come of a conversation, one JSON object a line. `$WORKSPACE` is the path of the agent's workspace.
 //!
 //! - `{"event": PATTERN}`: events that match these patterns come in this order, among others;
 //! - `{"never": PATTERN}`: no event matches;
@@ -58,8 +58,9 @@ pub(crate) fn lines(values: &[Value]) -> String {
     })
 }
 
-pub(crate) fn check(path: &Path, played: &Played, received: &[&str], log: &str) {
+pub(crate) fn check(path: &Path, workspace: &Path, played: &Played, received: &[&str], log: &str) {
     let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let text = text.replace("$WORKSPACE", workspace.to_str().unwrap());
     let parsed: Vec<Value> =
         received.iter().map(|line| serde_json::from_str(line).unwrap_or_default()).collect();
     let (mut events, mut inputs) = (played.events.iter(), parsed.iter());

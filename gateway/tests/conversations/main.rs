@@ -74,7 +74,7 @@ fn play(folder: &Path, steps: &[Step], over: Over) {
     let played = client::play(&gateway, over, steps);
     let received = fs::read_to_string(gateway.path(RECEIVED)).unwrap_or_default();
     let lines: Vec<&str> = received.lines().collect();
-    expect::check(&folder.join("expect.jsonl"), &played, &lines, &gateway.log());
+    expect::check(&folder.join("expect.jsonl"), &gateway.path("work"), &played, &lines, &gateway.log());
 }
 
 /// The file in which the agent writes down what it received.

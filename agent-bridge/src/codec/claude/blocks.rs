@@ -17,9 +17,35 @@ struct OpenBlock {
     index: u64,
     kind: Kind,
     stream: StreamId,
-    /// Bytes that were streamed.
-    streamed: u64,
+    #[serde(flatten)]
+    streamed: Streamed,
     phase: Phase,
+}
+
+/// What was streamed of a block: as much as says whether a whole text is the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Streamed {
+    /// How many bytes.
+    #[serde(rename = "streamed")]
+    bytes: u64,
+    /// Their FNV-1a hash.
+    #[serde(default)]
+    hash: u64,
+}
+
+impl Streamed {
+    pub(super) fn of(text: &str) -> Self {
+        let mut streamed = Self::default();
+        streamed.add(text);
+        streamed
+    }
+
+    fn add(&mut self, text: &str) {
+        self.bytes += text.len() as u64;
+        for byte in text.bytes() {
+            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,17 +102,23 @@ impl OpenMessage {
             }
             _ => Kind::Other,
         };
-        self.blocks.push(OpenBlock { index, kind, stream, streamed: 0, phase: Phase::Open });
+        self.blocks.push(OpenBlock {
+            index,
+            kind,
+            stream,
+            streamed: Streamed::default(),
+            phase: Phase::Open,
+        });
     }
 
     /// The stream that a piece of text or thinking belongs to. None: there is none, or it has ended.
-    pub(super) fn piece(&mut self, index: u64, thinking: bool, bytes: usize) -> Option<StreamId> {
+    pub(super) fn piece(&mut self, index: u64, thinking: bool, text: &str) -> Option<StreamId> {
         let wanted = if thinking { Kind::Thinking } else { Kind::Text };
         let block = self.blocks.iter_mut().rev().find(|block| block.index == index)?;
         if block.kind != wanted || block.phase == Phase::Ended {
             return None;
         }
-        block.streamed += bytes as u64;
+        block.streamed.add(text);
         Some(block.stream.clone())
     }
 
@@ -99,6 +131,18 @@ impl OpenMessage {
         }
     }
 
+    /// Whether the first text that the transcript does not have yet is this one.
+    pub(super) fn streams(&self, text: &str) -> bool {
+        let open = self.blocks.iter().find(|block| block.is_unconfirmed_text());
+        open.is_some_and(|block| block.streamed == Streamed::of(text))
+    }
+
+    /// What stands of the texts that the transcript does not have yet, if the message ends so.
+    pub(super) fn unconfirmed(&self, fate: Fate) -> impl Iterator<Item = Streamed> {
+        let stands = move |block: &&OpenBlock| block.is_unconfirmed_text() && !block.is_void(fate);
+        self.blocks.iter().filter(stands).map(|block| block.streamed)
+    }
+
     /// The transcript has this text whole. Says whether a stream here stands for it.
     pub(super) fn confirm(&mut self, text: &str, thinking: bool, events: &mut Vec<AgentEvent>) -> bool {
         let wanted = if thinking { Kind::Thinking } else { Kind::Text };
@@ -107,7 +151,7 @@ impl OpenMessage {
             .iter_mut()
             .find(|block| block.kind == wanted && matches!(block.phase, Phase::Open | Phase::Stopped));
         let Some(block) = open else { return false };
-        if block.streamed == 0 {
+        if block.streamed.bytes == 0 {
             block.phase = Phase::Ended;
             if !text.is_empty() {
                 let stream = block.stream.clone();
@@ -155,14 +199,10 @@ impl OpenMessage {
     /// Everything that is still open ends.
     pub(super) fn finish(mut self, fate: Fate, events: &mut Vec<AgentEvent>) {
         for block in &mut self.blocks {
-            let void = match fate {
-                Fate::Stands => false,
-                Fate::AbandonedFrom(index) => block.index >= index,
-                Fate::Restarted => matches!(block.phase, Phase::Open | Phase::Stopped),
-            };
+            let void = block.is_void(fate);
             if block.phase != Phase::Ended {
                 block.end(void, events);
-            } else if void && block.streamed > 0 && block.kind == Kind::Text {
+            } else if void && block.streamed.bytes > 0 && block.kind == Kind::Text {
                 // It ended well as far as anybody knew, and is taken back.
                 events.push(AgentEvent::TextEnd { stream: block.stream.clone(), text: None, void });
             }
@@ -171,9 +211,21 @@ impl OpenMessage {
 }
 
 impl OpenBlock {
+    fn is_unconfirmed_text(&self) -> bool {
+        self.kind == Kind::Text && matches!(self.phase, Phase::Open | Phase::Stopped)
+    }
+
+    fn is_void(&self, fate: Fate) -> bool {
+        match fate {
+            Fate::Stands => false,
+            Fate::AbandonedFrom(index) => self.index >= index,
+            Fate::Restarted => matches!(self.phase, Phase::Open | Phase::Stopped),
+        }
+    }
+
     fn end(&mut self, void: bool, events: &mut Vec<AgentEvent>) {
         self.phase = Phase::Ended;
-        if self.streamed == 0 {
+        if self.streamed.bytes == 0 {
             return;
         }
         let stream = self.stream.clone();

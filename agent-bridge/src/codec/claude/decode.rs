@@ -7,7 +7,7 @@ use switchboard_core::{agent::AgentEvent, wire::Outcome};
 
 use super::{
     Cancel, ClaudeCodec, Tool,
-    blocks::{Fate, OpenMessage},
+    blocks::{Fate, OpenMessage, Streamed},
     edits::{self, Edit},
     piece::piece,
     records::{self, Abandoned, ApiRetry, ControlResponse, Delta, Line, Message, StreamEvent},
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     codec::{
         Decoded,
-        shared::{cut, relative_to, sentence},
+        shared::{cut, sentence},
     },
     limits::{TOOL_RESULT_BYTES, TOOLS},
 };
@@ -34,7 +34,12 @@ impl ClaudeCodec {
         }
         let text = if has_surrogate(&text) { replace_lone_surrogates(&text).into() } else { text };
         if let Ok(line) = serde_json::from_str::<Line<'_>>(&text) {
-            self.line(position, &text, &line, out);
+            return self.line(position, &text, &line, out);
+        }
+        for object in objects(&text) {
+            if let Ok(line) = serde_json::from_str::<Line<'_>>(object) {
+                self.line(position, object, &line, out);
+            }
         }
     }
 
@@ -108,12 +113,12 @@ impl ClaudeCodec {
     fn delta(&mut self, index: u64, delta: &Delta<'_>, out: &mut Decoded) {
         let Some(message) = &mut self.state.message else { return out.alive() };
         if !delta.text.is_empty() {
-            if let Some(stream) = message.piece(index, false, delta.text.len()) {
+            if let Some(stream) = message.piece(index, false, &delta.text) {
                 self.state.spoke = true;
                 out.events.push(AgentEvent::Text { stream, text: delta.text.as_ref().into() });
             }
         } else if !delta.thinking.is_empty() {
-            if let Some(stream) = message.piece(index, true, delta.thinking.len()) {
+            if let Some(stream) = message.piece(index, true, &delta.thinking) {
                 out.events.push(AgentEvent::Reasoning { stream, text: delta.thinking.as_ref().into() });
             }
         } else {
@@ -125,6 +130,7 @@ impl ClaudeCodec {
     /// Ends the message that streams, if any does.
     pub(super) fn finish_message(&mut self, fate: Fate, out: &mut Decoded) {
         if let Some(message) = self.state.message.take() {
+            self.state.unconfirmed.extend(message.unconfirmed(fate));
             message.finish(fate, &mut out.events);
         }
     }
@@ -152,9 +158,13 @@ impl ClaudeCodec {
     }
 
     fn whole_text(&mut self, id: &str, text: &str, out: &mut Decoded) {
-        let streams = self.state.message.as_mut().filter(|message| message.id == id);
+        // Some agents give the whole message another id than its stream, or give it only after that.
+        let streams = self.state.message.as_mut().filter(|message| message.id == id || message.streams(text));
         let streamed = streams.is_some_and(|message| message.confirm(text, false, &mut out.events));
-        if !streamed && !text.is_empty() {
+        let earlier = self.state.unconfirmed.iter().position(|streamed| *streamed == Streamed::of(text));
+        if let (false, Some(at)) = (streamed, earlier) {
+            self.state.unconfirmed.remove(at);
+        } else if !streamed && !text.is_empty() {
             out.events.push(AgentEvent::Message { text: text.into() });
         }
         self.state.spoke |= !text.is_empty();
@@ -188,7 +198,7 @@ impl ClaudeCodec {
             let ("tool_result", Some(id)) = (&*block.kind, block.tool_use_id) else { continue };
             results += 1;
             let Some(tool) = self.state.tools.remove(&*id) else { continue };
-            let mut text = relative_to(&self.workspace, result_text(block.content));
+            let mut text = result_text(block.content);
             let truncated = cut(&mut text, TOOL_RESULT_BYTES);
             let failed = block.is_error == Some(true);
             self.state.ended.insert(id.to_string());
@@ -312,6 +322,15 @@ fn result_text(content: Option<Value>) -> String {
         None | Some(Value::Null) => String::new(),
         Some(other) => sentence(&other.to_string()),
     }
+}
+
+/// The objects of a line that is not one: other text may share it, such as that of something else that writes to the same
+/// output. Nothing is looked for inside of an object that is not whole.
+fn objects(text: &str) -> Vec<&str> {
+    let start = memchr::memmem::find(text.as_bytes(), b"{\"");
+    let values =
+        serde_json::Deserializer::from_str(&text[start.unwrap_or(text.len())..]).into_iter::<&RawValue>();
+    values.map_while(Result::ok).map(RawValue::get).collect()
 }
 
 fn has_surrogate(text: &str) -> bool {

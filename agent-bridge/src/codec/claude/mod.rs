@@ -25,7 +25,11 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use self::{blocks::OpenMessage, edits::Edit, requests::Pending};
+use self::{
+    blocks::{OpenMessage, Streamed},
+    edits::Edit,
+    requests::Pending,
+};
 
 /// Version of the checkpoint's shape. Another one is refused.
 const CHECKPOINT_VERSION: u32 = 1;
@@ -59,7 +63,9 @@ struct State {
     /// `total_cost_usd` of the last result; unknown at first where a session is resumed.
     total_usd: Option<f64>,
     message: Option<OpenMessage>,
-    /// Ids of `assistant` messages whose text was streamed or given whole; later repeats are dropped.
+    /// Texts of this turn that were streamed to their end and that no `assistant` line has repeated whole yet.
+    unconfirmed: Vec<Streamed>,
+    /// Uses of tools that have begun and not ended, by their id.
     tools: BTreeMap<String, Tool>,
     pending: BTreeMap<String, Pending>,
     /// Text of the agent itself rather than of the model; said only if the turn ends without other text.

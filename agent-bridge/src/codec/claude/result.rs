@@ -21,6 +21,7 @@ impl ClaudeCodec {
         self.last_words(&result, outcome, out);
         self.state.tools.clear();
         self.state.ended.clear();
+        self.state.unconfirmed.clear();
         if !self.is_ours(&result) {
             return out.alive();
         }
@@ -69,15 +70,16 @@ impl ClaudeCodec {
 
     fn outcome(&self, result: &TurnResult) -> Outcome {
         let reason = result.terminal_reason.as_deref();
+        // Some versions say so by one of the two only.
+        let failed = result.is_error == Some(true) || result.subtype.starts_with("error");
         let aborted = match reason {
             Some(reason) => reason.starts_with("aborted"),
-            None => self.state.cancel != Cancel::None && result.is_error == Some(true),
+            None => self.state.cancel != Cancel::None && failed,
         };
-        match result.is_error {
+        match failed {
             _ if aborted => Outcome::Cancelled,
-            Some(true) => Outcome::Failed,
-            None if result.subtype.starts_with("error") => Outcome::Failed,
-            _ => Outcome::Completed,
+            true => Outcome::Failed,
+            false => Outcome::Completed,
         }
     }
 
@@ -127,6 +129,16 @@ fn error(result: &TurnResult) -> TurnError {
     let errors = result.errors.as_deref().unwrap_or_default();
     let said = result.result.as_deref().filter(|text| !text.is_empty());
     let said = said.or(errors.first().map(String::as_str)).map(sentence);
-    let detail = said.filter(|text| !text.is_empty());
+    let detail = said.filter(|text| !text.is_empty()).or_else(|| limit(result));
     TurnError { code: code.into(), detail: detail.unwrap_or_else(|| "The agent reported an error.".into()) }
+}
+
+/// Which of its own limits the agent stopped at.
+fn limit(result: &TurnResult) -> Option<String> {
+    let steps = result.num_turns.map(|steps| format!(", after {steps}")).unwrap_or_default();
+    Some(match result.subtype.strip_prefix("error_max_")? {
+        "turns" => format!("The agent stopped at its limit of steps{steps}."),
+        "budget_usd" => "The agent stopped at its limit of cost.".into(),
+        other => format!("The agent stopped at its limit of {}.", sentence(&other.replace('_', " "))),
+    })
 }

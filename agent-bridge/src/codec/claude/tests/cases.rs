@@ -201,7 +201,7 @@ fn a_failed_edit_changed_nothing() {
         ),
         r#"{"type":"user","message":{"content":[{"type":"tool_result","tool_use_id":"t1","content":"denied at /workspace/a","is_error":true}]}}"#,
     ]);
-    assert_eq!(said[1..], [r#"tool_end t1 Write Err("denied at a")"#]);
+    assert_eq!(said[1..], [r#"tool_end t1 Write Err("denied at /workspace/a")"#]);
 }
 
 #[test]
@@ -215,7 +215,19 @@ fn results_are_judged_by_error_and_reason() {
         ),
         (
             r#"{"type":"result","subtype":"error_max_turns","is_error":true}"#,
-            "turn_ended Failed agent_limit: The agent reported an error.",
+            "turn_ended Failed agent_limit: The agent stopped at its limit of steps.",
+        ),
+        (
+            r#"{"type":"result","subtype":"error_max_turns","is_error":false,"num_turns":25,"errors":[]}"#,
+            "turn_ended Failed agent_limit: The agent stopped at its limit of steps, after 25.",
+        ),
+        (
+            r#"{"type":"result","subtype":"error_max_budget_usd","is_error":true}"#,
+            "turn_ended Failed agent_limit: The agent stopped at its limit of cost.",
+        ),
+        (
+            r#"{"type":"result","subtype":"error_max_structured_output_retries"}"#,
+            "turn_ended Failed agent_limit: The agent stopped at its limit of structured output retries.",
         ),
         (
             r#"{"type":"result","subtype":"error_during_execution","is_error":true,"errors":["at /usr/lib/x.js"]}"#,
@@ -302,4 +314,25 @@ fn half_of_a_surrogate_pair_costs_one_character() {
         &[start("m1"), block(0, TEXT), text(0, "X").replace('X', r"a\ud83db \ud83d\ude00 \\ud83d")],
         &["text 1-2 \"a\u{fffd}b 😀 \\\\ud83d\""],
     );
+}
+
+#[test]
+fn other_text_on_a_line_costs_no_event() {
+    let result = r#"{"type":"result","is_error":false,"terminal_reason":"completed"}"#;
+    let ended = ["turn_ended Completed", "(turn ended)"];
+    for (before, after) in [
+        ("npm notice ", ""),
+        ("[1]", ""),
+        ("\u{1b}[0m", " "),
+        (r#"{"level":"info"}"#, ""),
+        ("", "npm notice"),
+    ] {
+        assert_eq!(said(&[&format!("{before}{result}{after}")]), ended, "{before} {after}");
+    }
+    // An object that was cut says nothing, and nothing in it does.
+    for cut in
+        [format!(r#"{{"type":"assistant","input":{result}"#), format!(r#"x {{"type":"user","a":{result}"#)]
+    {
+        assert_eq!(said(&[&cut]), [""; 0], "{cut}");
+    }
 }
