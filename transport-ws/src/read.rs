@@ -121,7 +121,8 @@ impl std::error::Error for Excess {}
 /// The stream that tungstenite sees.
 #[derive(Debug)]
 pub(crate) struct ReadSide<R> {
-    io: R,
+    /// None: it was taken away.
+    io: Option<R>,
     /// What arrived in the same segment as the upgrade request.
     early: Bytes,
     frames: FrameCounter,
@@ -138,11 +139,22 @@ fn released(early: Bytes) -> Bytes {
 impl<R> ReadSide<R> {
     pub(crate) fn new(io: R, early: Bytes, fragments: u32, allowance: u64, shared: Arc<Shared>) -> Self {
         Self {
-            io,
+            io: Some(io),
             early: released(early),
             frames: FrameCounter::new(fragments),
             allowance: Some(allowance),
             shared,
+        }
+    }
+
+    /// All of it, for another WebSocket in the place of this one, which reads nothing more.
+    pub(crate) fn take(&mut self) -> Self {
+        Self {
+            io: self.io.take(),
+            early: std::mem::take(&mut self.early),
+            frames: std::mem::replace(&mut self.frames, FrameCounter::new(0)),
+            allowance: self.allowance,
+            shared: Arc::clone(&self.shared),
         }
     }
 
@@ -178,7 +190,8 @@ impl<R: AsyncRead + Unpin> AsyncRead for ReadSide<R> {
             buf.put_slice(&me.early.split_to(length));
             me.early = released(std::mem::take(&mut me.early));
         } else {
-            std::task::ready!(Pin::new(&mut me.io).poll_read(cx, buf))?;
+            let Some(io) = &mut me.io else { return Poll::Ready(Ok(())) };
+            std::task::ready!(Pin::new(io).poll_read(cx, buf))?;
         }
         Poll::Ready(me.took(&buf.filled()[before..]).map_err(io::Error::other))
     }

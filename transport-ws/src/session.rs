@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use switchboard_core::{
@@ -33,6 +33,8 @@ use tokio_tungstenite::{
     },
 };
 
+use zeroize::Zeroizing;
+
 use crate::{
     Options,
     handshake::Accepted,
@@ -42,6 +44,8 @@ use crate::{
 
 /// Idle memory matters more than the speed of what clients send.
 const READ_BUFFER: usize = 2 * 1024;
+/// After a message of more bytes than this, what it was read into is given back.
+const LARGE_MESSAGE: usize = 16 * 1024;
 /// For the peer's own close after ours, so that it reads ours before the connection is reset.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -122,7 +126,7 @@ async fn serve<R, W>(
     };
     // Read and written in one task: the end of either is the end of both, and idle ones stay small.
     let ending = tokio::select! {
-        ending = read(&mut socket, &inbox, &shared, &options) => ending,
+        ending = read(&mut socket, &inbox, &shared, gateway.limits(), &options) => ending,
         ending = write(&mut writer, &mut outbox, &shared, &options) => ending,
     };
     tracing::debug!(conn = %inbox.id(), ?ending, "a connection ends");
@@ -180,26 +184,43 @@ async fn first_message<S: AsyncRead + AsyncWrite + Unpin>(
 
 fn first_frame(text: &str, verifier: &dyn Verifier, limits: &Limits) -> Option<Principal> {
     let Ok(Some(ClientEnvelope::Authenticate { token })) = decode(text, limits, false) else { return None };
+    // Overwritten after the check. What tungstenite read it into is its own.
+    let token = Zeroizing::new(token);
     let principal = verifier.verify(&token);
     tracing::debug!(accepted = principal.is_some(), "authentication by first frame");
     principal
+}
+
+/// Puts another WebSocket in the place of one that keeps, for as long as it lives, what a large message was read into. To be
+/// done when everything that arrived was read and no message is open: then it has no state.
+async fn renew<R: AsyncRead + Unpin>(socket: &mut WebSocketStream<ReadSide<R>>, limits: &Limits) {
+    let side = socket.get_mut().take();
+    *socket = WebSocketStream::from_raw_socket(side, Role::Server, Some(config(limits))).await;
 }
 
 async fn read<R: AsyncRead + Unpin>(
     socket: &mut WebSocketStream<ReadSide<R>>,
     inbox: &Inbox,
     shared: &Shared,
+    limits: &Limits,
     options: &Options,
 ) -> Ending {
     // Over all messages: a ping between fragments wins no time.
     let mut unfinished = pin!(unfinished(shared, options));
+    let mut holds_much = false;
     loop {
+        let at_once = if holds_much { socket.next().now_or_never() } else { None };
+        if holds_much && at_once.is_none() && shared.open_message.load(Ordering::Relaxed) == 0 {
+            renew(socket, limits).await;
+            holds_much = false;
+        }
         let message = tokio::select! {
-            message = socket.next() => message,
+            message = async { if let Some(message) = at_once { message } else { socket.next().await } } => message,
             () = &mut unfinished => {
                 return Ending::Close(1008, "a message was begun and not finished".to_owned());
             }
         };
+        holds_much |= matches!(&message, Some(Ok(message)) if message.len() > LARGE_MESSAGE);
         let taken = match message {
             Some(Ok(Message::Text(text))) => inbox.text(&text).await,
             Some(Ok(Message::Binary(bytes))) => inbox.binary(&bytes).await,
@@ -368,7 +389,7 @@ mod tests {
             }
         };
         let ending = tokio::select! {
-            ending = timeout(Duration::from_secs(30), read(&mut socket, &connection.inbox, &shared, &options)) => ending,
+            ending = timeout(Duration::from_secs(30), read(&mut socket, &connection.inbox, &shared, gateway.limits(), &options)) => ending,
             () = pings => unreachable!("it goes on for ever"),
         };
         assert!(matches!(ending, Ok(Ending::Close(1008, _))), "{ending:?}");

@@ -262,3 +262,38 @@ fn connections_without_credentials_are_bounded_and_keep_nobody_out_who_has_the_t
     let log = gateway.log();
     assert!(log.contains("too_many_connections_without_credentials"), "{log}");
 }
+
+/// What a process has in memory, in KiB.
+fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn what_large_frames_took_of_memory_is_given_back() {
+    const CONNECTIONS: usize = 200;
+    let dir = tempfile::tempdir().unwrap();
+    let config = config_file(dir.path(), "[limits]\nconnections_per_principal = \"off\"\n");
+    let gateway = Gateway::start_with(|command| {
+        command.args(ECHO).arg("--config").arg(&config);
+    });
+    let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| gateway.websocket()).collect();
+    for client in &mut clients {
+        client.send(&json!({"type": "ping", "nonce": "small"}));
+        client.wait_for("pong");
+    }
+    let before = resident(gateway.pid());
+    let padding = "p".repeat(1024 * 1024 - 100);
+    for client in &mut clients {
+        client.send(&json!({"type": "ping", "nonce": "large", "padding": padding}));
+        client.wait_for("pong");
+    }
+    let after = resident(gateway.pid());
+    assert!(after < before + 32 * 1024, "{before} KiB before, {after} after {CONNECTIONS} frames of 1 MiB");
+    // They go on, whole and in pieces that come with others.
+    for client in &mut clients {
+        client.send(&json!({"type": "ping", "nonce": "again"}));
+        assert_eq!(client.wait_for("pong")["nonce"], "again");
+    }
+}

@@ -27,6 +27,53 @@ async fn as_many_pieces_as_may_be_are_one_message() {
     assert_eq!(raw.event().await["nonce"], "pieces");
 }
 
+/// After a large message another buffer takes its place: nothing of what comes with it or behind it is lost.
+#[tokio::test]
+async fn what_comes_with_a_large_message_is_read_however_it_is_cut() {
+    let site = Site::new().await;
+    let mut raw = Raw::open(site.address).await;
+    let ping = |nonce: &str, length: usize| {
+        let text = format!(r#"{{"type":"ping","nonce":"{nonce}"}}"#);
+        frame(TEXT, format!("{text:length$}").as_bytes())
+    };
+    let whole = [ping("large", 60_000), ping("small", 0), frame(PING, b"p"), ping("next", 50_000)].concat();
+    let second = ping("large", 60_000).len();
+    let third = second + ping("small", 0).len();
+    let cuts = [
+        1,
+        5,
+        5_000,
+        second - 1,
+        second,
+        second + 1,
+        third - 1,
+        third,
+        third + 3,
+        third + 9,
+        whole.len() - 1,
+    ];
+    for cut in cuts {
+        let mut events = Vec::new();
+        for piece in [&whole[..cut], &whole[cut..]] {
+            raw.write(piece).await;
+            // Until it has been read, so that nothing else comes with it.
+            tokio::task::yield_now().await;
+        }
+        while events.len() < 3 {
+            let next = raw.next().await.expect("the connection lives");
+            if next.first == TEXT {
+                events.push(
+                    serde_json::from_slice::<serde_json::Value>(&next.payload).unwrap()["nonce"].clone(),
+                );
+            } else {
+                assert_eq!((next.first, &*next.payload), (PONG, &b"p"[..]));
+            }
+        }
+        assert_eq!(events, ["large", "small", "next"], "cut at {cut}");
+        raw.works().await;
+    }
+}
+
 #[tokio::test]
 async fn a_message_that_does_not_end_is_closed() {
     let options = Options { message_within: SHORT, ..Options::default() };
