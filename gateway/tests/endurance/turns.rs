@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::{
-    lab::{Gateway, config_file},
+    lab::{Client, Gateway, config_file},
     log::Log,
     measure::{Sample, cpu_seconds},
     number, report, run_time,
@@ -14,6 +14,8 @@ use crate::{
 
 /// After so many turns, memory is warm: rings and caches are full.
 const WARM: usize = 10_000;
+/// Turns that are compared with those of a new chat.
+const COMPARED: u32 = 100;
 /// What the gateway and the chat's host may grow by from then on, in MiB each.
 const MOST_GROWTH: f64 = 2.0;
 
@@ -34,10 +36,7 @@ fn many_turns_in_one_chat_cost_what_the_first_did() {
     let (mut times, mut warm, mut reported) = (Vec::new(), None, begun);
     let mut cpu = vec![cpu_seconds(&gateway)];
     while wanted.map_or(begun.elapsed() < run_time(), |wanted| times.len() < wanted) {
-        let (turn, asked) = (format!("turn-{}", times.len()), Instant::now());
-        client.message(&log.chat, &turn, "fast 1");
-        assert_eq!(log.until_end(&mut *client, &turn), ("completed".to_owned(), "1 ".to_owned()));
-        times.push(asked.elapsed().as_secs_f64());
+        times.push(take_turn(&mut *client, &mut log));
         cpu.push(cpu_seconds(&gateway));
         if times.len() == WARM {
             warm = Some(Sample::take(&gateway));
@@ -59,9 +58,37 @@ fn many_turns_in_one_chat_cost_what_the_first_did() {
         assert!(hosts < MOST_GROWTH, "the host grew by {hosts:.1} MiB");
     }
     assert_eq!(log.turns.len(), times.len());
+    compare_with_a_new_chat(&mut *client, &mut log);
     reads_all_of_it(&gateway, &log);
     let read = Sample::take(&gateway);
     report(&format!("memory after it was read: gateway {:.1} MiB, host {:.1} MiB", read.gateway, read.hosts));
+}
+
+/// Takes the next turn of a chat, and gives how long that took, in seconds.
+fn take_turn(client: &mut dyn Client, log: &mut Log) -> f64 {
+    let (turn, asked) = (format!("turn-{}", log.turns.len()), Instant::now());
+    client.message(&log.chat, &turn, "fast 1");
+    assert_eq!(log.until_end(client, &turn), ("completed".to_owned(), "1 ".to_owned()));
+    asked.elapsed().as_secs_f64()
+}
+
+/// Takes turns in both by turns: what else the machine does is the same for them.
+fn compare_with_a_new_chat(client: &mut dyn Client, log: &mut Log) {
+    client.send(&json!({"type": "new_chat"}));
+    let mut new = Log::begin(&client.wait_for("attached"));
+    take_turn(client, &mut new);
+    let (mut in_old, mut in_new) = (0.0, 0.0);
+    for _ in 0..COMPARED {
+        in_old += take_turn(client, log);
+        in_new += take_turn(client, &mut new);
+    }
+    let each = |seconds: f64| 1000.0 * seconds / f64::from(COMPARED);
+    report(&format!(
+        "a turn takes {:.2} ms here and {:.2} ms in a new chat: {:.2} times that",
+        each(in_old),
+        each(in_new),
+        in_old / in_new
+    ));
 }
 
 /// A chat that has grown can be attached to, anew and from its beginning, and paged through; the answers say the same.
