@@ -4,13 +4,9 @@
 //! begins with `{` is printed as it stands, but for `$WORKSPACE`. The others begin with `#`:
 //!
 //! - `# prompt`: a section begins, the answer to the next prompt;
-//! - `# resumed`: this section is played at the start of each process that takes up a session, in place of an answer to the
-//!   first request;
 //! - `# wait TYPE`: goes on once a line of this type has come;
 //! - `# ack-interrupt`: goes on once an interrupt has come and is answered;
 //! - `# raw TEXT`: prints this without a newline;
-//! - `# long N LINE`: prints the line with N letters in the place of `{long}`;
-//! - `# stderr TEXT`: prints this on standard error;
 //! - `# exit STATUS`.
 
 use std::{
@@ -26,13 +22,6 @@ use serde_json::json;
 
 /// The first argument that makes this binary the agent.
 pub(crate) const AS_AGENT: &str = "as-scripted-agent";
-
-/// Which section is played.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Section {
-    Resumed,
-    Prompt(usize),
-}
 
 /// A line of the input, as far as the agent knows it.
 #[derive(Default, Deserialize)]
@@ -51,7 +40,8 @@ struct Request {
 
 struct Agent {
     input: StdinLock<'static>,
-    script: Vec<(Section, String)>,
+    /// The sections.
+    script: Vec<Vec<String>>,
     received: File,
     /// Prompts of all processes of this agent so far.
     prompts: usize,
@@ -70,37 +60,26 @@ pub(crate) fn run(arguments: &[String]) {
         prompts: earlier.lines().filter(|line| parse(line).r#type == "user").count(),
         early: VecDeque::new(),
     };
-    if arguments.iter().any(|argument| argument == "--resume") {
-        agent.play(Section::Resumed);
-    }
     loop {
         let line = agent.early.pop_front().unwrap_or_else(|| agent.next());
         if line.r#type == "user" {
             agent.prompts += 1;
-            agent.play(Section::Prompt(agent.prompts));
+            agent.play();
         }
     }
 }
 
-fn read(script: &str) -> Vec<(Section, String)> {
-    let mut section = Section::Prompt(0);
-    let mut lines = Vec::new();
-    for line in script.split('\n').filter(|line| !line.is_empty()) {
-        match (line, section) {
-            ("# resumed", _) => section = Section::Resumed,
-            ("# prompt", Section::Prompt(number)) => section = Section::Prompt(number + 1),
-            ("# prompt", Section::Resumed) => section = Section::Prompt(1),
-            _ => lines.push((section, line.to_owned())),
-        }
-    }
-    lines
+fn read(script: &str) -> Vec<Vec<String>> {
+    let lines = |section: &str| section.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    script.split("# prompt\n").skip(1).map(lines).collect()
 }
 
 impl Agent {
-    fn play(&mut self, section: Section) {
+    /// Answers the prompt that came last.
+    fn play(&mut self) {
         let workspace = env::current_dir().unwrap().to_string_lossy().into_owned();
-        let lines = self.script.iter().filter(|(of, _)| *of == section);
-        for line in lines.map(|(_, line)| line.clone()).collect::<Vec<_>>() {
+        let section = self.script.get(self.prompts - 1).expect("the script has no section for this prompt");
+        for line in section.clone() {
             match line.strip_prefix("# ") {
                 None => print(&format!("{}\n", line.replace("$WORKSPACE", &workspace))),
                 Some(directive) => self.carry_out(directive),
@@ -114,11 +93,6 @@ impl Agent {
             "wait" => self.wait(|line| line.r#type == rest),
             "ack-interrupt" => self.wait(|line| line.request.subtype == "interrupt"),
             "raw" => print(rest),
-            "long" => {
-                let (letters, line) = rest.split_once(' ').unwrap();
-                print(&format!("{}\n", line.replace("{long}", &"A".repeat(letters.parse().unwrap()))));
-            }
-            "stderr" => io::stderr().write_all(format!("{rest}\n").as_bytes()).unwrap(),
             "exit" => process::exit(rest.parse().unwrap()),
             _ => panic!("the script has an unknown directive: {directive}"),
         }
