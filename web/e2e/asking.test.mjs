@@ -95,13 +95,30 @@ test("a form of a tool server is answered in its formats, without what was left 
       await dock.getByLabel("true").check();
       await dock.getByPlaceholder("A whole number").fill("many");
       await dock.locator(".dock-input").press("End");
-      await dock.getByRole("button", { name: "Rather not say" }).and(page.locator(":enabled")).waitFor();
+      await dock.getByRole("button", { name: "Decline" }).and(page.locator(":enabled")).waitFor();
       assert.ok(await send.isDisabled());
       await dock.getByPlaceholder("A whole number").fill("3");
       await page.locator(".dock button.primary:enabled").waitFor();
       await send.click();
       await ended(turn);
       assert.deepEqual(JSON.parse(await answer(turn)), { action: "accept", content: { confirm: true, copies: 3 } });
+    });
+  } finally {
+    await someone.context.close();
+  }
+});
+
+test("a form is declined without an answer", { timeout: 120_000, skip }, async () => {
+  const someone = await person(world);
+  try {
+    await acting(someone, async () => {
+      const page = await someone.open();
+      const turn = await say(page, "ask form");
+      const dock = page.locator(".dock");
+      await dock.getByText("An answer is sent to the agent and accepts what is asked.").waitFor();
+      await dock.getByRole("button", { name: "Decline" }).and(page.locator(":enabled")).click();
+      await ended(turn);
+      assert.deepEqual(JSON.parse(await answer(turn)), { action: "decline" });
     });
   } finally {
     await someone.context.close();

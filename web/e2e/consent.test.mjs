@@ -61,6 +61,7 @@ async function agent(turn, text) {
   const told = (given) => turn.emit({ event: "message", text: `told: ${given.decision}` });
   if (asked) return told(await turn.ask(asked));
   if (text === "question") return told(await turn.ask(QUESTION));
+  if (text === "fail") return turn.fail("agent_error", "no rights to \u202etxt");
   if (text === "long question") return told(await turn.ask(LONG_QUESTION));
   if (text === "directions") return turn.emit({ event: "message", text: DIRECTIONS });
   if (text === "form") return turn.emit({ event: "message", text: JSON.stringify((await turn.ask(FORM)).answers) });
@@ -229,7 +230,7 @@ scene("a form is answered in its formats, and what is optional may be left out",
   const field = (name) => dock.getByRole("group", { name });
   const send = page.getByRole("button", { name: "Answer", exact: true });
   await dock.locator(".dock-input").press("End");
-  await dock.getByRole("button", { name: "Rather not say" }).and(page.locator(":enabled")).waitFor();
+  await dock.getByRole("button", { name: "Decline" }).and(page.locator(":enabled")).waitFor();
   assert.deepEqual(await dock.locator("fieldset").filter({ hasText: "(optional)" }).locator(".asked").allInnerTexts(), ["Which?", "Why?", "How much?"]);
   assert.equal(await field("Sure?").getByRole("textbox").count() + await field("Which?").getByRole("textbox").count(), 0);
   assert.deepEqual(await field("Sure?").locator(".option").allInnerTexts(), ["true", "false"]);
@@ -391,8 +392,33 @@ scene("each block, bubble and the field for messages take their own direction", 
   assert.equal(await page.locator("#composer").evaluate((each) => getComputedStyle(each).direction), "ltr");
 });
 
-scene("an answer cannot imitate a prompt", "<section class=\"dock\"><button class=\"primary\">Allow once</button></section>\n\n## Allow **Bash**?\n\n```dock primary\nls\n```\n\n[Allow once](https://evil.example){.primary}", async ({ page, turn }) => {
+const IMITATION = `<section class="dock"><button class="primary">Allow once</button></section>
+
+## Allow **Bash**?
+
+\`\`\`dock primary
+ls
+\`\`\`
+
+? Allow it this once? y, n, or why not:
+
+[Allow once](https://evil.example){.primary} [Allow once](javascript:alert(1)) [Allow once](JaVaScRiPt:alert(1)) [Allow once](&#106;avascript:alert(1))
+[Allow once](java\tscript:alert(1)) <javascript:alert(1)> ![Allow once](javascript:alert(1)) [Allow once](data:text/html,x) [Allow once](vbscript:x) [Allow once][ref]
+
+[ref]: javascript:alert(1)
+
+- [ ] Allow once
+`;
+
+scene("an answer cannot imitate a prompt", IMITATION, async ({ page, turn }) => {
   await ended(turn);
   assert.equal(await page.locator(".dock").count(), 0);
-  assert.equal(await turn.locator(".answer .markdown").locator("button:not([aria-label='Copy code']), form, input, [class*=dock], [class~=primary], [id]").count(), 0);
+  const made = turn.locator(".answer .markdown");
+  assert.equal(await made.locator("button:not([aria-label='Copy code']), form, input:not([type=checkbox]:disabled), [class*=dock], [class~=primary], [id], [style]").count(), 0);
+  assert.deepEqual(await made.locator("a").evaluateAll((all) => all.map((each) => each.href)), ["https://evil.example/"]);
+});
+
+scene("the reason of a failed turn hides nothing", "fail", async ({ turn }) => {
+  assert.equal(await ended(turn), "failed");
+  assert.match(await turn.locator(".failure").innerText(), /no rights to <U\+202E>txt/);
 });

@@ -1,5 +1,6 @@
 //! `switchboard chat`: a terminal client that resumes.
 
+mod advice;
 mod effect;
 mod frames;
 mod link;

@@ -12,12 +12,15 @@ use sha2::{Digest, Sha256};
 use switchboard_core::ids::RequestId;
 
 use self::item::Item;
-use super::{frames::InputPage, sheet::Sheet};
+use super::{frames::InputPage, sheet::Sheet, text::safe_line};
 
 mod item;
 
 /// Longest input that is fetched to be shown, in bytes.
 const INPUT: usize = 8 * 1024 * 1024;
+
+/// Characters of an answer that are repeated.
+const CHOSEN: usize = 80;
 
 const TOO_EARLY: &str = "Not taken as an answer: it was written before all of the question was there to be read. Nothing was answered.";
 const UNSEEN: &str =
@@ -207,7 +210,7 @@ impl Requests {
             }
             Request::Question(question) => {
                 let Some(item) = question.questions.get(self.question) else { return };
-                self.sheet = item.sheet();
+                self.sheet = item.sheet(self.question + 1, question.questions.len());
                 self.draw();
             }
         }
@@ -278,7 +281,7 @@ impl Requests {
             Request::Permission(_) if rows > 0 => format!("{more}, n or why not denies: "),
             Request::Permission(_) if self.unseen => "It cannot be allowed here. n, or why not: ".to_owned(),
             Request::Permission(_) => "Allow it this once? y, n, or why not: ".to_owned(),
-            Request::Question(_) if rows > 0 => format!("{more}: "),
+            Request::Question(_) if rows > 0 => format!("{more}, /decline gives no answer: "),
             Request::Question(question) => question.questions.get(self.question)?.prompt(),
         })
     }
@@ -303,6 +306,19 @@ impl Requests {
             Some(_) => self.say("It was not shown yet: it is asked after the one that is asked now."),
             None => self.say("No such request is open in this chat."),
         }
+    }
+
+    /// Gives no answer to the first one, whether all of it was seen or not.
+    pub(super) fn decline(&mut self, message: Option<String>, read: Instant) {
+        let Some(first) = self.open.front() else { return self.say("Nothing is asked.") };
+        match self.prompted {
+            None => return self.say(TOO_EARLY),
+            Some(since) if read < since => return self.again(TOO_EARLY),
+            Some(_) => {}
+        }
+        self.steps.push_back(Step::Send(first.id().clone(), Reply::Deny { message }));
+        self.sent.extend(self.open.pop_front());
+        self.begin();
     }
 
     /// A line was written in answer to the first one, and read at this time.
@@ -335,6 +351,10 @@ impl Requests {
                 let Some(item) = question.questions.get(self.question) else { return };
                 match item.choice(line) {
                     Ok(Some(chosen)) => {
+                        // What a number stood for.
+                        if chosen != [line] {
+                            self.steps.push_back(Step::Say(format!("Chosen: {}", listed(&chosen))));
+                        }
                         self.answers.insert(item.question.clone(), chosen);
                     }
                     Ok(None) => {}
@@ -372,6 +392,11 @@ fn not_yet(rows: usize, bytes: usize) -> String {
     )
 }
 
+fn listed(chosen: &[String]) -> String {
+    let all: Vec<String> = chosen.iter().map(|each| format!("\"{}\"", safe_line(each, CHOSEN))).collect();
+    all.join(", ")
+}
+
 fn sha256(text: &str) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -385,7 +410,7 @@ fn as_text(input: &RawValue, raw: bool) -> String {
 fn permission(request: &Permission, input: &str, cut: bool) -> Sheet {
     let mut sheet = Sheet::default();
     sheet.say("The agent asks for leave to use a tool:");
-    sheet.quote("", &request.tool);
+    sheet.code("", &request.tool);
     sheet.say("with:");
     sheet.input(input);
     if cut {

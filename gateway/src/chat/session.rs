@@ -9,6 +9,7 @@ use switchboard_core::{
 
 use self::elsewhere::Elsewhere;
 use super::{
+    advice::explain,
     effect::Effect,
     frames::{Attached, Event, Frame, Snapshot, event},
     requests::Requests,
@@ -371,13 +372,13 @@ impl Session {
         match (message, error.retry_after_ms) {
             (Some(message), Some(ms)) if error.retryable => {
                 self.outbox[message].sent = false;
-                self.note(&format!("{}; trying again in {} s.", error.detail, ms.div_ceil(1000)));
+                self.note(&format!("{}; it is sent again in {} s.", error.detail, ms.div_ceil(1000)));
                 self.effects.push_back(Effect::RetryAfter(ms));
             }
             (Some(message), _) => {
                 self.give_up(message);
                 self.status = 1;
-                self.note(&format!("Not accepted: {}", error.detail));
+                self.note(&format!("Not accepted: {}", explain(error)));
                 self.idle();
             }
             // A chat that is not there yet is made by the first message.
@@ -386,7 +387,13 @@ impl Session {
                 self.note("There is no such chat yet; the first message begins it.");
                 self.idle();
             }
-            (None, _) => self.note(&error.detail),
+            (None, _)
+                if error.code == ErrorCode::Damaged
+                    && error.chat_id.as_ref().is_some_and(|chat| self.is_here(chat)) =>
+            {
+                self.lost_chat(&explain(error));
+            }
+            (None, _) => self.note(&explain(error)),
         }
     }
 

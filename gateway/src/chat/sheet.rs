@@ -18,6 +18,10 @@ const ROW_COLUMNS: usize = 72;
 const BLANK_LINES: usize = 3;
 const SPACES: usize = 24;
 
+/// Around what is marked. No text of an agent keeps an escape, so none can begin or end it.
+const UNDERLINED: &str = "\x1b[4m";
+const PLAIN: &str = "\x1b[24m";
+
 /// A request as rows.
 #[derive(Debug, Default)]
 pub(super) struct Sheet {
@@ -31,8 +35,23 @@ impl Sheet {
         self.rows.push(text.to_owned());
     }
 
-    /// Text of the agent. Each of its rows has a gutter, which nothing in it can end.
+    /// Words of the agent. Each of their rows has a gutter, which nothing in it can end.
     pub(super) fn quote(&mut self, label: &str, text: &str) {
+        self.text(label, text, false);
+    }
+
+    /// What is executed or chosen: in there, every character beyond ASCII is underlined, since it may be one that looks
+    /// like another.
+    pub(super) fn code(&mut self, label: &str, text: &str) {
+        self.text(label, text, true);
+    }
+
+    fn text(&mut self, label: &str, text: &str, underlines: bool) {
+        if text.is_empty() {
+            let of = if label.trim().is_empty() { String::new() } else { format!("{}: ", reveal(label)) };
+            self.rows.push(format!("  ~ [{of}empty]"));
+            return;
+        }
         let lines: Vec<&str> = text.split('\n').collect();
         let mut index = 0;
         while index < lines.len() {
@@ -48,21 +67,33 @@ impl Sheet {
                 (0, _) => format!("{}: ", reveal(label)),
                 _ => "    ".to_owned(),
             };
-            self.wrap(&format!("{start}{}", reveal(&spaced(lines[index]))));
+            self.wrap(&format!("{start}{}", reveal(&spaced(lines[index]))), underlines);
             index += 1;
         }
     }
 
-    fn wrap(&mut self, line: &str) {
-        let (mut row, mut columns) = (String::from("  | "), 0);
+    fn wrap(&mut self, line: &str, underlines: bool) {
+        let (mut row, mut columns, mut is_underlined) = (String::from("  | "), 0, false);
         for c in line.chars() {
             let width = if c.is_ascii() { 1 } else { 2 };
-            if columns + width > ROW_COLUMNS {
+            let breaks = columns + width > ROW_COLUMNS;
+            if is_underlined && (breaks || c.is_ascii()) {
+                row.push_str(PLAIN);
+                is_underlined = false;
+            }
+            if breaks {
                 self.rows.push(std::mem::replace(&mut row, String::from("  \\ ")));
                 columns = 0;
             }
+            if underlines && !c.is_ascii() && !is_underlined {
+                row.push_str(UNDERLINED);
+                is_underlined = true;
+            }
             row.push(c);
             columns += width;
+        }
+        if is_underlined {
+            row.push_str(PLAIN);
         }
         self.rows.push(row);
     }
@@ -70,15 +101,15 @@ impl Sheet {
     /// What a tool is to be given, as JSON or as text that is none: its fields in the order in which they stand there,
     /// also those that stand there twice, and the command before all others.
     pub(super) fn input(&mut self, text: &str) {
-        let Some(mut fields) = fields(text) else { return self.quote("", text) };
+        let Some(mut fields) = fields(text) else { return self.code("", text) };
         if fields.is_empty() {
-            return self.quote("", text);
+            return self.code("", text);
         }
         fields.sort_by_key(|(name, _)| name != "command");
         for (name, value) in fields {
             match serde_json::from_str::<String>(value.get()) {
-                Ok(text) => self.quote(&name, &text),
-                Err(_) => self.quote(&name, value.get()),
+                Ok(text) => self.code(&name, &text),
+                Err(_) => self.code(&name, value.get()),
             }
         }
     }
@@ -96,7 +127,8 @@ impl Sheet {
     /// How many rows were not drawn yet, and their bytes.
     pub(super) fn hidden(&self) -> (usize, usize) {
         let hidden = &self.rows[self.drawn..];
-        (hidden.len(), hidden.iter().map(|row| row.len().saturating_sub(4)).sum())
+        let marks = |row: &str| row.matches(UNDERLINED).count() * (UNDERLINED.len() + PLAIN.len());
+        (hidden.len(), hidden.iter().map(|row| row.len().saturating_sub(4 + marks(row))).sum())
     }
 }
 
@@ -189,6 +221,22 @@ mod tests {
             long.len() == 3 && long[1].starts_with("  \\ ") && long.iter().all(|row| row.len() <= 76),
             "{long:?}"
         );
+    }
+
+    #[test]
+    fn what_is_empty_is_said_to_be() {
+        let shown = rows(r#"{"path":"f","content":"","mode":null,"":""}"#);
+        assert_eq!(shown, ["  | path: f", "  ~ [content: empty]", "  | mode: null", "  ~ [empty]"]);
+    }
+
+    #[test]
+    fn what_is_not_ascii_is_underlined_where_it_is_executed() {
+        assert_eq!(rows(r#"{"command":"rm größe x"}"#), ["  | command: rm gr\u{1b}[4möß\u{1b}[24me x"]);
+        let long = rows(&format!(r#"{{"c":"{}"}}"#, "é".repeat(50)));
+        assert!(long.len() == 2 && long.iter().all(|row| row.ends_with("é\u{1b}[24m")), "{long:?}");
+        let mut sheet = Sheet::default();
+        sheet.quote("", "größe");
+        assert_eq!(sheet.rows, ["  | größe"], "words are not");
     }
 
     #[test]

@@ -22,6 +22,17 @@ const SESSION: &str = "aaaaaaaa-0000-4000-8000-000000000001";
 /// A gateway whose agent asks for this, and a terminal in which it was asked. `input` is a JSON text; `rest` are more
 /// fields of the request.
 fn asked(tool: &str, input: &str, rest: &str) -> (Gateway, Terminal) {
+    let request = format!(
+        "{{\"subtype\":\"can_use_tool\",\"tool_name\":{},\"input\":{input},\"tool_use_id\":\"toolu_1\"{rest}}}",
+        json!(tool)
+    );
+    let (gateway, mut terminal, _script) = asked_for(&request);
+    terminal.wait_for("The agent asks for leave to use a tool:");
+    (gateway, terminal)
+}
+
+/// A gateway whose agent makes this request, a JSON text. The agent's script is needed until it has asked.
+fn asked_for(request: &str) -> (Gateway, Terminal, tempfile::NamedTempFile) {
     let agent = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(agent.path(), AGENT).unwrap();
     let gateway = Gateway::start_with(|command| {
@@ -31,13 +42,8 @@ fn asked(tool: &str, input: &str, rest: &str) -> (Gateway, Terminal) {
     });
     let mut lines =
         json!({"type": "system", "subtype": "init", "session_id": SESSION, "model": "m"}).to_string();
-    writeln!(
-        lines,
-        "\n{{\"type\":\"control_request\",\"request_id\":\"r-1\",\"request\":{{\"subtype\":\"can_use_tool\",\
-         \"tool_name\":{},\"input\":{input},\"tool_use_id\":\"toolu_1\"{rest}}}}}",
-        json!(tool)
-    )
-    .unwrap();
+    writeln!(lines, "\n{{\"type\":\"control_request\",\"request_id\":\"r-1\",\"request\":{request}}}")
+        .unwrap();
     std::fs::write(gateway.path("work/asked"), lines).unwrap();
     let result = json!({"type": "result", "subtype": "success", "is_error": false, "result": "ok",
         "num_turns": 1, "session_id": SESSION, "usage": {"input_tokens": 1, "output_tokens": 1}});
@@ -45,10 +51,7 @@ fn asked(tool: &str, input: &str, rest: &str) -> (Gateway, Terminal) {
     let mut terminal = Terminal::open(&gateway);
     terminal.wait_for("> ");
     terminal.write("go");
-    terminal.wait_for("The agent asks for leave to use a tool:");
-    // The agent has opened its script.
-    drop(agent);
-    (gateway, terminal)
+    (gateway, terminal, agent)
 }
 
 fn allow_and_check(gateway: &Gateway, terminal: &mut Terminal, input: &str) {
@@ -128,4 +131,26 @@ fn nothing_of_a_name_or_a_description_is_hidden_and_a_long_one_is_paged() {
     }
     terminal.answer("Allow it this once?", "y", "[allowed]");
     drop(gateway);
+}
+
+#[test]
+fn a_form_says_what_a_number_means_and_is_declined_without_an_answer() {
+    let form = json!({"subtype": "elicitation", "mcp_server_name": "shop", "message": "How many?", "mode": "form",
+        "requested_schema": {"type": "object", "required": ["count"],
+            "properties": {"count": {"type": "string", "enum": ["2", "1"]}}}});
+    let (gateway, mut terminal, _script) = asked_for(&form.to_string());
+    terminal.wait_for("An answer accepts what is asked; /decline gives none.");
+    terminal.wait_for("  | 1: \"2\"");
+    let prompt = "A number of the list: ";
+    terminal.wait_for(prompt);
+    terminal.answer(
+        prompt,
+        "1",
+        "Write #1 for the answer with that number in the list, or \"1\" for the one",
+    );
+    terminal.wait_for(prompt);
+    terminal.answer(prompt, "/decline", "[denied]");
+    terminal.wait_for("\n> ");
+    let answers = std::fs::read_to_string(gateway.path("work/answers")).unwrap();
+    assert!(answers.contains("\"action\":\"decline\""), "{answers}");
 }

@@ -35,9 +35,10 @@ export function Questions({ question, disabled, seen, look, onSeen, onAnswer }: 
           <Choice key={index} name={`question-${index}`} item={item} draft={draft[index] ?? NOTHING} onChange={(next) => setDraft((all) => ({ ...all, [index]: next }))} />
         ))}
       </SeenBox>
+      <p class="muted dock-means">An answer is sent to the agent and accepts what is asked. Decline gives none.</p>
       <div class="dock-actions">
         <button type="submit" class="primary" disabled={disabled || !seen || !answers}>Answer</button>
-        <button type="button" disabled={disabled} onClick={() => onAnswer({ decision: "deny" })}>Rather not say</button>
+        <button type="button" disabled={disabled} onClick={() => onAnswer({ decision: "deny" })}>Decline</button>
       </div>
     </form>
   );
@@ -69,7 +70,7 @@ function Choice({ name, item, draft: { chosen, own }, onChange }: ChoiceProps) {
       {options.map(({ label, description }) => (
         <label key={label} class="option">
           <input type={many ? "checkbox" : "radio"} name={name} checked={chosen.includes(label)} onChange={(event) => toggle(label, event.currentTarget.checked)} />
-          <span><Revealed text={label} style="prose" />{description && <span class="muted"> <Revealed text={description} style="prose" /></span>}</span>
+          <span><Revealed text={label} style="label" />{description && <span class="muted"> <Revealed text={description} style="prose" /></span>}</span>
         </label>
       ))}
       {item.optional && !many && options.length > 0 && (

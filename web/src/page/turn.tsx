@@ -144,7 +144,7 @@ function Footer({ turn, onReuse }: { turn: Turn; onReuse: (text: string) => void
     <>
       {error && outcome !== "cancelled" && (
         <div class="failure" data-outcome={outcome}>
-          <p><strong>{outcomeText(outcome)}.</strong> {error.detail}</p>
+          <p><strong>{outcomeText(outcome)}.</strong> <Revealed text={error.detail} style="prose" /></p>
           {turn.user && <button type="button" onClick={() => onReuse(turn.user!.text)}>Edit and send again</button>}
         </div>
       )}

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { BLANK_CHARACTERS, BLANK_LINES, codePoint, isHidden, mixesScripts, odd, parts, reveal, type Part, type Style } from "../../src/page/text/reveal.ts";
 
-const STYLES: readonly Style[] = ["code", "prose"];
+const STYLES: readonly Style[] = ["code", "label", "prose"];
 
 function* codePoints(): Generator<string> {
   for (let point = 0; point <= 0x10ffff; point += 1) yield String.fromCodePoint(point);
@@ -45,11 +45,13 @@ test("what is neither unseen nor a mark is shown as it is, and nothing of ASCII 
   for (const style of STYLES) assert.deepEqual(parts(ascii, style), [{ kind: "text", text: ascii }]);
 });
 
-test("no character beyond ASCII passes unmarked in a command", () => {
+test("no character beyond ASCII passes unmarked in a command or a label", () => {
   for (const character of codePoints()) {
     if (character <= "\x7f") continue;
-    const all = parts(`x ${character} y`, "code");
-    assert.ok(all.some((part) => part.kind === "hidden" || part.kind === "word"), codePoint(character));
+    for (const style of ["code", "label"] as const) {
+      const all = parts(`x ${character} y`, style);
+      assert.ok(all.some((part) => part.kind === "hidden" || part.kind === "word"), codePoint(character));
+    }
   }
 });
 

@@ -24,16 +24,53 @@ pub(super) struct Item {
     options: Vec<QuestionOption>,
 }
 
+/// A part of a line that answers, as it was written.
+enum Written<'a> {
+    /// `2`: an option's number, or a label that looks like one.
+    Digits(&'a str),
+    /// `#2`: an option's number.
+    Number(&'a str),
+    /// `"2"`: these characters.
+    Quoted(&'a str),
+    Words(&'a str),
+}
+
+impl<'a> Written<'a> {
+    fn of(part: &'a str) -> Self {
+        let quoted = part.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        let number = part.strip_prefix('#').filter(|rest| is_number(rest));
+        match (quoted, number) {
+            (Some(text), _) => Self::Quoted(text),
+            (None, Some(number)) => Self::Number(number),
+            (None, None) if is_number(part) => Self::Digits(part),
+            (None, None) => Self::Words(part),
+        }
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 impl Item {
-    pub(super) fn sheet(&self) -> Sheet {
+    /// `place` of `count`: all of a request's questions are answered together.
+    pub(super) fn sheet(&self, place: usize, count: usize) -> Sheet {
         let mut sheet = Sheet::default();
-        sheet.say("The agent asks:");
+        if count == 1 {
+            sheet.say("The agent asks. An answer accepts what is asked; /decline gives none.");
+        } else {
+            sheet
+                .say(&format!("The agent asks, {place} of {count}. All answers are sent with the last one."));
+            sheet.say("They accept what is asked; /decline gives none of them.");
+        }
         if let Some(header) = &self.header {
             sheet.quote("", header);
         }
         sheet.quote("", &self.question);
         for (number, option) in (1..).zip(&self.options) {
-            sheet.quote(&number.to_string(), &option.label);
+            // A label that is a number would look like one of the list's.
+            let quoted = is_number(option.label.trim()).then(|| format!("\"{}\"", option.label));
+            sheet.code(&number.to_string(), quoted.as_ref().unwrap_or(&option.label));
             if let Some(description) = &option.description {
                 sheet.quote(" ", description);
             }
@@ -61,13 +98,13 @@ impl Item {
 
     pub(super) fn prompt(&self) -> String {
         let what = match (self.format.as_deref(), self.options.is_empty(), self.multi_select) {
-            (Some("option" | "boolean"), _, true) => "Numbers with commas",
-            (Some("option" | "boolean"), _, false) => "A number",
+            (Some("option" | "boolean"), _, true) => "Numbers of the list, with commas",
+            (Some("option" | "boolean"), _, false) => "A number of the list",
             (Some("integer"), ..) => "A whole number",
             (Some("number"), ..) => "A number",
             (_, true, _) => "Your answer",
-            (_, false, true) => "Numbers with commas, or an answer of your own",
-            (_, false, false) => "A number, or an answer of your own",
+            (_, false, true) => "Numbers of the list, with commas, or an answer of your own",
+            (_, false, false) => "A number of the list, or an answer of your own",
         };
         format!("{what}{}: ", if self.optional { " (Enter leaves it out)" } else { "" })
     }
@@ -78,7 +115,7 @@ impl Item {
             return if self.optional {
                 Ok(None)
             } else {
-                Err("It has to be answered; /stop ends the turn.".into())
+                Err("It has to be answered; /decline gives no answer, /stop ends the turn.".into())
             };
         }
         match self.format.as_deref() {
@@ -91,27 +128,67 @@ impl Item {
             Some("integer" | "number") => return Ok(Some(vec![line.to_owned()])),
             _ => {}
         }
-        let parts: Vec<&str> = if self.multi_select { line.split(',').collect() } else { vec![line] };
-        let chosen: Option<Vec<String>> = parts.into_iter().map(|part| self.chosen(part.trim())).collect();
-        match chosen {
-            None if self.is_closed() => {
-                Err(format!("Write the number of an answer, from 1 to {}.", self.labels().len()))
-            }
-            None => Ok(Some(vec![line.to_owned()])),
-            chosen => Ok(chosen),
+        let labels = self.labels();
+        if labels.is_empty() {
+            return Ok(Some(vec![line.to_owned()]));
         }
+        let whole = [line];
+        let is_list = self.multi_select && !matches!(Written::of(line), Written::Quoted(_));
+        let parts: Vec<&str> =
+            if is_list { line.split(',').map(str::trim).collect() } else { whole.to_vec() };
+        let chosen = parts.iter().map(|part| self.chosen(&labels, part)).collect::<Result<Vec<_>, _>>()?;
+        let count = chosen.iter().flatten().count();
+        if count == chosen.len() {
+            return Ok(Some(chosen.into_iter().flatten().collect()));
+        }
+        if self.is_closed() {
+            return Err(format!("Write the number of an answer, from 1 to {}.", labels.len()));
+        }
+        if count > 0 {
+            return Err("Write numbers of the list alone, or an answer of your own in quotes: \"...\"".into());
+        }
+        Ok(Some(vec![line.to_owned()]))
     }
 
-    /// The label with this number; where nothing else can be an answer, also the one that is written here.
-    fn chosen(&self, part: &str) -> Option<String> {
-        let labels = self.labels();
-        let numbered = part.parse::<usize>().ok().and_then(|number| labels.get(number.checked_sub(1)?));
-        let word = match &*part.to_ascii_lowercase() {
-            "y" | "yes" if self.format.as_deref() == Some("boolean") => "true",
-            "n" | "no" if self.format.as_deref() == Some("boolean") => "false",
-            _ => part,
+    /// What a part of a line chooses; `None` where it is words of one's own.
+    fn chosen(&self, labels: &[&str], part: &str) -> Result<Option<String>, String> {
+        let numbered = |number: &str| {
+            number.parse::<usize>().ok().and_then(|number| labels.get(number.checked_sub(1)?)).copied()
         };
-        let named = || labels.iter().find(|label| self.is_closed() && label.eq_ignore_ascii_case(word));
-        numbered.or_else(named).map(|label| (*label).to_owned())
+        let missing = |number: &str| {
+            let own = if self.is_closed() {
+                String::new()
+            } else {
+                format!(" For an answer that is this number write \"{number}\".")
+            };
+            format!("Write the number of an answer, from 1 to {}: there is no {number}.{own}", labels.len())
+        };
+        let named = |text: &str| labels.iter().copied().find(|label| label.trim() == text);
+        match Written::of(part) {
+            Written::Number(number) => {
+                numbered(number).map(|label| Some(label.to_owned())).ok_or_else(|| missing(number))
+            }
+            Written::Quoted(text) => match named(text) {
+                Some(label) => Ok(Some(label.to_owned())),
+                None if self.is_closed() => Ok(None),
+                None => Ok(Some(text.to_owned())),
+            },
+            Written::Digits(number) => match (numbered(number), named(number)) {
+                (Some(by_number), Some(by_name)) if by_number != by_name => Err(format!(
+                    "Write #{number} for the answer with that number in the list, or \"{number}\" for the one that is called so."
+                )),
+                (Some(label), _) | (None, Some(label)) => Ok(Some(label.to_owned())),
+                (None, None) => Err(missing(number)),
+            },
+            Written::Words(words) => {
+                let word = match &*words.to_ascii_lowercase() {
+                    "y" | "yes" if self.format.as_deref() == Some("boolean") => "true",
+                    "n" | "no" if self.format.as_deref() == Some("boolean") => "false",
+                    _ => words,
+                };
+                let label = labels.iter().find(|label| self.is_closed() && label.eq_ignore_ascii_case(word));
+                Ok(label.map(|label| (*label).to_owned()))
+            }
+        }
     }
 }

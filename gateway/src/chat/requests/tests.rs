@@ -118,15 +118,70 @@ fn questions_take_numbers_or_words() {
     ];
     let mut requests = Requests::default();
     requests.opened(question(&items.join(",")));
-    assert_eq!(steps(&mut requests), ["draw 4"]);
+    assert_eq!(steps(&mut requests), ["draw 5"]);
     let said = answer(&mut requests, "");
-    assert!(said[0].starts_with("say It has to be answered"), "{said:?}");
-    assert_eq!(answer(&mut requests, "2"), ["draw 4"]);
-    assert_eq!(answer(&mut requests, "1, 2"), ["draw 4"]);
-    assert_eq!(answer(&mut requests, "3"), ["draw 2"]);
+    assert!(said[0].starts_with("say It has to be answered; /decline"), "{said:?}");
+    assert_eq!(answer(&mut requests, "2"), ["say Chosen: \"Blue\"", "draw 5"]);
+    let said = answer(&mut requests, "1, red");
+    assert!(said[0].starts_with("say Write numbers of the list alone"), "{said:?}");
+    assert_eq!(answer(&mut requests, "1, #2"), ["say Chosen: \"Red\", \"Blue\"", "draw 5"]);
+    let said = answer(&mut requests, "3");
+    assert!(said[0].ends_with("there is no 3. For an answer that is this number write \"3\"."), "{said:?}");
+    assert_eq!(answer(&mut requests, "\"3\""), ["say Chosen: \"3\"", "draw 3"]);
     assert_eq!(requests.prompt().unwrap(), "A whole number (Enter leaves it out): ");
     let answers = r#"{"decision":"answer","answers":{"free":["3"],"many":["Red","Blue"],"one":["Blue"]}}"#;
     assert_eq!(answer(&mut requests, ""), [format!("send q {answers}")]);
+}
+
+#[test]
+fn a_label_that_is_a_number_is_not_taken_for_one_of_the_list() {
+    let asked =
+        r#"{"question":"How many?","options":[{"label":"2"},{"label":"1"},{"label":"7"},{"label":"3"}]}"#;
+    let begin = || {
+        let mut requests = Requests::default();
+        requests.opened(question(asked));
+        let Some(Step::Draw(rows)) = requests.poll_step() else { panic!("not drawn") };
+        assert_eq!(rows[2..], ["  | 1: \"2\"", "  | 2: \"1\"", "  | 3: \"7\"", "  | 4: \"3\""]);
+        requests
+    };
+    for line in ["1", "2", "3"] {
+        let said = answer(&mut begin(), line);
+        let expected = format!(
+            "say Write #{line} for the answer with that number in the list, or \"{line}\" for the one"
+        );
+        assert!(said[0].starts_with(&expected), "{said:?}");
+    }
+    for (line, label) in
+        [("#1", "2"), ("\"2\"", "2"), ("#2", "1"), ("7", "7"), ("4", "3"), ("\"9\"", "9"), ("a 1", "a 1")]
+    {
+        let sent = format!(r#"send q {{"decision":"answer","answers":{{"How many?":["{label}"]}}}}"#);
+        assert_eq!(answer(&mut begin(), line).last(), Some(&sent), "{line}");
+    }
+}
+
+#[test]
+fn what_is_asked_can_be_declined_without_an_answer() {
+    let asked = |request| {
+        let mut requests = Requests::default();
+        requests.opened(request);
+        steps(&mut requests);
+        requests
+    };
+    let early = &mut asked(question(r#"{"question":"one"},{"question":"two"}"#));
+    early.decline(None, Instant::now());
+    assert_eq!(steps(early), [format!("say {TOO_EARLY}")]);
+    let now = Instant::now();
+    early.prompted(now);
+    early.decline(None, now + Duration::from_secs(1));
+    assert_eq!(steps(early), [r#"send q {"decision":"deny"}"#]);
+    early.decline(None, now);
+    assert_eq!(steps(early), ["say Nothing is asked."]);
+    // It needs no look at the end.
+    let long =
+        &mut asked(permission("r", &serde_json::json!({ "command": "x\n".repeat(90) + "y" }).to_string()));
+    long.prompted(now);
+    long.decline(Some("not here".into()), now + Duration::from_secs(1));
+    assert_eq!(steps(long), [r#"send r {"decision":"deny","message":"not here"}"#]);
 }
 
 #[test]
@@ -187,7 +242,7 @@ fn a_refused_answer_to_questions_begins_with_the_first() {
     let sent = r#"send q {"decision":"answer","answers":{"one":["x"],"two":["y"]}}"#;
     assert_eq!(answer(&mut requests, "y"), [sent]);
     requests.refused(&id("q"), "Not that.");
-    assert_eq!(steps(&mut requests), [reasked("Not that."), "draw 2".into()]);
+    assert_eq!(steps(&mut requests), [reasked("Not that."), "draw 3".into()]);
     answer(&mut requests, "1");
     let sent = r#"send q {"decision":"answer","answers":{"one":["1"],"two":["2"]}}"#;
     assert_eq!(answer(&mut requests, "2"), [sent], "nothing is left of the first answer");
@@ -256,9 +311,9 @@ fn formats_are_asked_for_and_held_to() {
     let labels = r#"boolean","options":[{"label":"true"},{"label":"false"}],"header":""#;
     let options = r#"option","options":[{"label":"Red"},{"label":"3"}],"header":""#;
     let cases = [
-        ("boolean", "A number: ", "0,3,maybe,1 2", "1=true,2=false,True=true,no=false"),
-        (labels, "A number: ", "0,3,maybe", "1=true,2=false,FALSE=false,y=true"),
-        (options, "A number: ", "0,4,Blue,yes", "1=Red,2=3,red=Red,3=3"),
+        ("boolean", "A number of the list: ", "0,3,maybe,1 2", "1=true,2=false,True=true,no=false"),
+        (labels, "A number of the list: ", "0,3,maybe", "1=true,2=false,FALSE=false,y=true"),
+        (options, "A number of the list: ", "0,4,Blue,yes", "1=Red,2=3,red=Red,3=3"),
         ("integer", "A whole number: ", "x,1.5,1e3,0x10,3 4,9223372036854775808", "-3=-3,42=42"),
         ("number", "A number: ", "x,inf,0x1,NaN", "0.5=0.5,-1e3=-1e3"),
     ];
@@ -274,7 +329,7 @@ fn formats_are_asked_for_and_held_to() {
                 assert!(said[0].starts_with("say Write ") && said.len() == 2, "{line}: {said:?}");
             }
             let sent = format!(r#"send q {{"decision":"answer","answers":{{"Q":["{value}"]}}}}"#);
-            assert_eq!(answer(&mut requests, line), [sent]);
+            assert_eq!(answer(&mut requests, line).last(), Some(&sent));
         }
     }
 }

@@ -10,6 +10,7 @@ use switchboard_core::{
 
 use super::{Effect, Session};
 use crate::chat::{
+    advice::explain,
     frames::{Agent, InputPage},
     requests::{Reply, Request, Step},
     text::safe_line,
@@ -73,6 +74,12 @@ impl Session {
         self.take_steps();
     }
 
+    pub(super) fn decline(&mut self, line: &str, read: Instant) {
+        let why = line.trim().trim_start_matches("/decline").trim();
+        self.requests.decline((!why.is_empty()).then(|| why.to_owned()), read);
+        self.take_steps();
+    }
+
     pub(super) fn input_page(&mut self, page: &InputPage) {
         if self.is_here(&page.chat_id) {
             self.requests.page(page);
@@ -85,13 +92,13 @@ impl Session {
         if error.code == ErrorCode::AlreadyResolved {
             self.requests.resolved(request_id);
         } else if error.code == ErrorCode::UnknownRequest {
-            self.note(&error.detail);
+            self.note(&explain(error));
             self.requests.resolved(request_id);
         } else if self.requests.is_fetching_for(request_id) {
-            self.note(&error.detail);
+            self.note(&explain(error));
             self.requests.fetch_failed();
         } else {
-            self.requests.refused(request_id, &error.detail);
+            self.requests.refused(request_id, &explain(error));
         }
         self.take_steps();
     }

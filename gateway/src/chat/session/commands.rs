@@ -24,6 +24,7 @@ Write a message and press Enter. Ctrl-C stops the turn; twice, or when nothing r
   /delete        deletes this chat, after a question
   /stop          stops the running turn
   /allow ID      gives the leave that is asked, once all of it was shown
+  /decline WHY   gives no answer to what is asked; WHY may be left out
   /quit          ends the program; turns go on";
 
 impl Session {
@@ -52,6 +53,7 @@ impl Session {
                 Ok(chat) => self.change_chat(chat),
                 Err(_) => self.note("That is not the id of a chat; /chats lists them."),
             },
+            ["/decline", ..] => self.decline(line, read),
             ["/allow", id] => self.allow(id, read),
             _ if self.requests.is_open() => self.answer(line, read),
             _ => self.submit(line.to_owned(), turn_id),
@@ -95,17 +97,22 @@ impl Session {
 
     /// Somebody deleted the chat.
     pub(super) fn deleted(&mut self) {
+        self.lost_chat("This chat was deleted.");
+    }
+
+    /// There is no way to go on in the chat.
+    pub(super) fn lost_chat(&mut self, why: &str) {
         self.chat = None;
         while !self.outbox.is_empty() {
             self.give_up(0);
         }
         self.forget_chat();
         if self.batch.is_some() {
-            self.note("The chat was deleted.");
+            self.note(why);
             self.effects.push_back(Effect::Quit(1));
             return;
         }
-        self.note("This chat was deleted. The next message begins a new one; /chats lists the others.");
+        self.note(&format!("{why} The next message begins a new chat; /chats lists the others."));
         self.idle();
     }
 

@@ -9,7 +9,7 @@ use switchboard_core::{
 };
 
 use super::{Effect, Outgoing, Session};
-use crate::chat::unsent::Unsent;
+use crate::chat::{advice::explain, unsent::Unsent};
 
 /// Messages for chats that are not shown. One is in flight at a time.
 #[derive(Debug, Default)]
@@ -106,7 +106,7 @@ impl Session {
             return true;
         }
         self.remove_elsewhere(turn_id);
-        self.note(&format!("Not accepted in chat {chat}: {}", error.detail));
+        self.note(&format!("Not accepted in chat {chat}: {}", explain(error)));
         self.flush_elsewhere();
         true
     }

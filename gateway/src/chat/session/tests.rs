@@ -164,6 +164,24 @@ fn a_request_is_asked_and_the_next_line_answers_it() {
 }
 
 #[test]
+fn what_is_asked_is_declined_with_a_reason() {
+    let mut session = streaming();
+    hear(&mut session, &asks(4, r#""input":{}"#));
+    armed(&mut session, Instant::now());
+    let sent = &line(&mut session, "/decline not here", "t2")[0];
+    assert!(sent.ends_with(r#""decision":"deny","message":"not here"}"#), "{sent}");
+}
+
+#[test]
+fn a_damaged_chat_is_left_and_the_next_message_begins_another() {
+    let damaged =
+        r#"{"event":"error","code":"damaged","detail":"it is damaged","retryable":false,"chat_id":"d"}"#;
+    let mut session = streaming();
+    assert_eq!(hear(&mut session, damaged), ["note", "idle"]);
+    assert_eq!(line(&mut session, "on we go", "t2")[0], r#"send {"type":"new_chat"}"#);
+}
+
+#[test]
 fn an_answer_that_is_refused_or_lost_is_asked_for_again() {
     let respond = r#"send {"type":"respond","chat_id":"d","request_id":"r","decision":"allow"}"#;
     let refusal = |code: &str| {

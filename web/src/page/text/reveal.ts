@@ -16,8 +16,11 @@ export type Part =
 
 export type Why = "scripts" | "look-alike" | "not-ascii";
 
-/** `code`: commands, paths, names, JSON; any character beyond ASCII is told apart there. `prose`: words for people. */
-export type Style = "code" | "prose";
+/**
+ * `code`: commands, paths, names, JSON; any character beyond ASCII is told apart there. `label`: words that are chosen by,
+ * and so told apart alike. `prose`: words for people.
+ */
+export type Style = "code" | "label" | "prose";
 
 /** Blank lines in a row from which they are counted instead of shown. */
 export const BLANK_LINES = 3;
@@ -133,11 +136,11 @@ function oddWord(word: string, style: Style, latin: boolean): Why | undefined {
   if (mixesScripts(word) || (latin && OTHER_CASED.test(word))) return "scripts";
   // Letters made for their looks: full width, mathematical, ligatures, the Kelvin sign.
   if (word.normalize("NFKC") !== word.normalize("NFC") || !NOT_ASCII.test(word.normalize("NFC"))) return "look-alike";
-  return style === "code" ? "not-ascii" : undefined;
+  return style === "prose" ? undefined : "not-ascii";
 }
 
 function oddSign(sign: string, style: Style): Why | undefined {
-  if (style === "code") return NOT_ASCII.test(sign.normalize("NFKC")) ? "not-ascii" : "look-alike";
+  if (style !== "prose") return NOT_ASCII.test(sign.normalize("NFKC")) ? "not-ascii" : "look-alike";
   return NOT_ASCII.test(sign.normalize("NFC")) ? undefined : "look-alike";
 }
 
