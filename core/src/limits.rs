@@ -82,7 +82,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             frame_bytes: 1024 * 1024,
-            text_bytes: 256 * 1024,
+            // With the names and numbers around it, its event has at most 256 KiB.
+            text_bytes: 252 * 1024,
             json_depth: 32,
             chats_per_connection: 64,
             connections_per_principal: Some(20),

@@ -12,13 +12,13 @@ use switchboard_core::{
     ids::{ChatId, ChatKey, ConnId, Principal, RequestId, TurnId},
     journal::{JournalAnswer, MemoryJournal},
     wire::{
-        ClientEnvelope, FileEdit, Message, NoticeLevel, Outcome, Question, QuestionItem, TurnError, decode,
+        ClientEnvelope, FileEdit, Frame, Message, NoticeLevel, Outcome, Question, QuestionItem, TurnError,
+        decode,
     },
 };
 
 const CONN: ConnId = ConnId(1);
-/// The bound, and room for the names and numbers around what a person writes.
-const EVENT_BYTES: usize = 257 * 1024;
+const EVENT_BYTES: usize = 256 * 1024;
 
 struct World {
     hub: Hub,
@@ -27,6 +27,7 @@ struct World {
     run: Option<AgentRun>,
     position: u64,
     logged: Vec<Value>,
+    delivered: Vec<Frame>,
 }
 
 impl World {
@@ -35,8 +36,9 @@ impl World {
         let now = Moment { ticks_ms: 0, unix_ms: 1_700_000_000_000 };
         let hub = Hub::new(Limits::default(), [7; 32], now);
         let (journal, logged) = (MemoryJournal::default(), Vec::new());
-        let mut world = Self { hub, journal, now, run: None, position: 0, logged };
-        let peer = Peer { principal: Principal::owner(), client_id: None };
+        let delivered = Vec::new();
+        let mut world = Self { hub, journal, now, run: None, position: 0, logged, delivered };
+        let peer = Peer { principal: Principal::owner(), client_id: Some("\u{1f600}".repeat(128)) };
         world.step(Input::Opened { conn: CONN, peer });
         world.writes("hello");
         world
@@ -45,11 +47,15 @@ impl World {
     fn writes(&mut self, content: &str) {
         self.position += 1;
         let message = Message {
-            chat_id: ChatId::parse("c").unwrap(),
+            chat_id: chat(),
             content: content.into(),
-            turn_id: Some(TurnId::parse(&format!("t{}", self.position)).unwrap()),
+            turn_id: Some(TurnId::parse(&format!("{:\"<128}", self.position)).unwrap()),
         };
-        self.step(Input::Envelope { conn: CONN, envelope: ClientEnvelope::Message(message) });
+        self.asks(ClientEnvelope::Message(message));
+    }
+
+    fn asks(&mut self, envelope: ClientEnvelope) {
+        self.step(Input::Envelope { conn: CONN, envelope });
     }
 
     /// Gives the kinds that were logged.
@@ -57,7 +63,7 @@ impl World {
         self.position += 1;
         let before = self.logged.len();
         let records = AgentRecords { position: self.position, events: vec![event], checkpoint: None };
-        let chat = ChatKey { principal: Principal::owner(), chat: ChatId::parse("c").unwrap() };
+        let chat = ChatKey { principal: Principal::owner(), chat: chat() };
         self.step(Input::AgentRecords { chat, run: self.run.unwrap(), records });
         self.logged[before..].iter().map(|event| event["event"].as_str().unwrap().to_owned()).collect()
     }
@@ -80,11 +86,17 @@ impl World {
                 Output::StartAgent { run, .. } => self.run = Some(run),
                 Output::Deliver { frame, .. } => {
                     assert!(frame.len() <= EVENT_BYTES, "{} bytes: {:.80}", frame.len(), frame.as_str());
+                    self.delivered.push(frame);
                 }
                 _ => {}
             }
         }
     }
+}
+
+/// As long as an id may be.
+fn chat() -> ChatId {
+    ChatId::parse(&"c".repeat(64)).unwrap()
 }
 
 #[test]
@@ -179,6 +191,20 @@ fn whatever_an_agent_says_comes_in_events_of_bounded_size() {
 }
 
 #[test]
+fn pages_of_long_deltas_are_bounded_as_well() {
+    for letter in ["x", "\u{1b}"] {
+        let mut world = World::new();
+        for _ in 0..60 {
+            world.says(AgentEvent::Text { stream: "s".into(), text: letter.repeat(10 * 1024) });
+        }
+        world.asks(ClientEnvelope::Attach { chat_id: chat(), after: None });
+        world.asks(ClientEnvelope::History { chat_id: chat(), before: None, limit: None });
+        let page = world.delivered.iter().rfind(|frame| frame.as_str().starts_with(r#"{"event":"history""#));
+        assert!(page.is_some_and(|page| page.len() > 150 * 1024), "a page that is not full");
+    }
+}
+
+#[test]
 fn a_use_of_a_tool_with_a_long_id_is_one_use() {
     let mut world = World::new();
     let id = || "u".repeat(1000);
@@ -204,7 +230,18 @@ fn what_a_person_writes_is_counted_as_it_is_sent() {
         let fits = format!("x{}", letter.repeat((most - 1) / bytes));
         assert!(decode(&frame(fits.clone()), &Limits::default(), false).is_ok(), "{letter:?}");
         let error = decode(&frame(format!("{fits}{letter}")), &Limits::default(), false).unwrap_err();
-        assert_eq!(error.detail, "content is over the limit of 262144 bytes", "{letter:?}");
-        World::new().writes(&fits);
+        assert_eq!(error.detail, "content is over the limit of 258048 bytes", "{letter:?}");
+        // It waits behind another turn, and is told to who comes later, in whatever event.
+        let mut world = World::new();
+        world.writes(&fits);
+        world.delivered.clear();
+        world.asks(ClientEnvelope::Attach { chat_id: chat(), after: None });
+        world.asks(ClientEnvelope::History { chat_id: chat(), before: None, limit: None });
+        let has_it = |kind: &str| {
+            let kind = format!(r#"{{"event":"{kind}""#);
+            let large = world.delivered.iter().filter(|frame| frame.len() > most - bytes);
+            large.filter(|frame| frame.as_str().starts_with(&kind)).count()
+        };
+        assert_eq!((has_it("snapshot"), has_it("history")), (2, 1), "in the events, and in what waits");
     }
 }

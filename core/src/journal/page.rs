@@ -2,9 +2,9 @@
 
 use alloc::{string::String, vec::Vec};
 
-use crate::wire::{ChatBody, ChatEvent, Frame, encode_chat};
+use crate::wire::{ChatBody, ChatEvent, Frame, encode_chat, json_bytes};
 
-/// Joined deltas of one event in a page of history hold at most this many bytes of text.
+/// Joined deltas of one event in a page of history hold at most this many bytes of text in JSON.
 const JOINED_BYTES: usize = 64 * 1024;
 
 /// Fills a page of history from its newest event backwards; adjacent deltas of one stream are joined.
@@ -49,8 +49,12 @@ impl PageBuilder {
         if let (Some(joining), Some(earlier)) = (&mut self.joining, &delta)
             && joining.precedes(earlier)
         {
+            let more = parts(&earlier.body).map_or(0, |(_, _, text)| json_bytes(text));
+            if self.bytes + more > self.most_bytes {
+                return false;
+            }
             joining.put_before(delta.expect("it was just looked at"));
-            self.bytes += frame.len() / 2;
+            self.bytes += more;
             return true;
         }
         let count = self.frames.len() + usize::from(self.joining.is_some());
@@ -83,7 +87,7 @@ impl PageBuilder {
 
 impl Joining {
     fn new(event: ChatEvent) -> Self {
-        let text_bytes = parts(&event.body).map_or(0, |(_, _, text)| text.len());
+        let text_bytes = parts(&event.body).map_or(0, |(_, _, text)| json_bytes(text));
         Self { event, earlier: Vec::new(), text_bytes }
     }
 
@@ -98,13 +102,13 @@ impl Joining {
             && stream == later_stream
             && earlier.place.turn_id == self.event.place.turn_id
             && earlier.place.epoch == self.event.place.epoch
-            && text.len() + self.text_bytes <= JOINED_BYTES
+            && json_bytes(text) + self.text_bytes <= JOINED_BYTES
     }
 
     fn put_before(&mut self, earlier: ChatEvent) {
         self.event.place.first_seq = Some(earlier.place.first());
         if let Some(text) = text_of(earlier.body) {
-            self.text_bytes += text.len();
+            self.text_bytes += json_bytes(&text);
             self.earlier.push(text);
         }
     }
