@@ -152,7 +152,24 @@ pub(crate) fn judge(path: &Path) -> Result<()> {
         check(path)?;
     }
     writable.map_err(|error| unusable(path, &io::Error::from(error).to_string()))?;
+    check_lock(&path.join(LOCK))?;
     check_hosts(&path.join(HOSTS))
+}
+
+/// The lock's file is made with the first start.
+fn check_lock(path: &Path) -> Result<()> {
+    let flags = (OFlags::NOFOLLOW | OFlags::CLOEXEC).bits().cast_signed();
+    match OpenOptions::new().read(true).write(true).custom_flags(flags).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(no_lock(path, &error)),
+        _ => Ok(()),
+    }
+}
+
+fn no_lock(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(
+        format!("The lock file {} cannot be used: {error}.", path.display()),
+        "Move it away or make it writable for this user, or name another directory with --data-dir.",
+    )
 }
 
 /// Agents run below hosts, which keep what they say in this folder. It is made with the first of them.
@@ -174,7 +191,12 @@ fn check_hosts(hosts: &Path) -> Result<()> {
             format!("Make it this user's own, and run `chmod 700 {shown}`."),
         ));
     }
-    Ok(())
+    access(hosts, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
+        Failure::new(
+            format!("Agents cannot be started: {shown} cannot be written: {}.", io::Error::from(error)),
+            format!("Run `chmod 700 {shown}`."),
+        )
+    })
 }
 
 fn make(path: &Path) -> Result<()> {
@@ -230,12 +252,7 @@ pub(crate) fn check(path: &Path) -> Result<()> {
 
 fn lock(dir: &Path) -> Result<Lock> {
     let path = dir.join(LOCK);
-    let unusable = |error: io::Error| {
-        Failure::new(
-            format!("The lock file {} cannot be used: {error}.", path.display()),
-            "Make it writable for this user, or name another directory with --data-dir.",
-        )
-    };
+    let unusable = |error: io::Error| no_lock(&path, &error);
     let deadline = Instant::now() + DYING;
     for _ in 0..TRIES {
         let (mut file, made) = open_lock(&path).map_err(unusable)?;

@@ -17,3 +17,4 @@ mod startup;
 mod streams;
 mod terminal;
 mod terminal_consent;
+mod verdicts;

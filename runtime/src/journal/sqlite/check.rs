@@ -68,6 +68,7 @@ impl Sqlite {
             }
             _ => {}
         }
+        files.check_writable()?;
         let (db, version) = look(&files, boot_id().as_deref())?;
         drop(db);
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{Advice, FlockOperation, fadvise, fdatasync, flock},
+    fs::{Access, Advice, FlockOperation, access, fadvise, fdatasync, flock},
     io::Errno,
 };
 
@@ -76,6 +76,20 @@ impl Files {
         let file = open_private(&self.db)?;
         if file.metadata()?.permissions().mode() & 0o777 != MODE {
             file.set_permissions(fs::Permissions::from_mode(MODE))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a gateway could write its files, where they are there already. None is opened: closing the database's would
+    /// drop the locks of a gateway in this process.
+    pub(super) fn check_writable(&self) -> Result<(), OpenError> {
+        for file in [self.lock(), self.commits(), self.db.clone(), self.wal()] {
+            let writable = match access(&file, Access::READ_OK | Access::WRITE_OK) {
+                Ok(()) if file.is_dir() => Err(Errno::ISDIR),
+                Err(Errno::NOENT) => Ok(()),
+                writable => writable,
+            };
+            writable.map_err(|error| OpenError::io(&file, error.into()))?;
         }
         Ok(())
     }
