@@ -54,6 +54,7 @@ scene("messages, stop, permissions and questions work over server-sent events", 
   const question = await say(page, "question");
   await page.locator(".dock").getByRole("textbox").last().fill("something else");
   await page.locator(".dock").getByRole("radio").first().check();
+  await page.locator(".dock-input").press("End");
   await page.getByRole("button", { name: "Answer", exact: true }).click();
   assert.equal(await ended(question), "completed");
 });

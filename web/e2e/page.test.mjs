@@ -119,6 +119,7 @@ scene("questions are answered by choice and in one's own words", async (me) => {
   await prompt.getByRole("radio").first().check();
   await prompt.getByRole("checkbox").first().check();
   await prompt.getByRole("textbox").last().fill("something else");
+  await page.locator(".dock-input").press("End");
   await prompt.getByRole("button", { name: "Answer", exact: true }).click();
   assert.equal(await ended(turn), "completed");
   assert.match(await answer(turn), /something else/);
