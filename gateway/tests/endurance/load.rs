@@ -2,7 +2,7 @@
 //!
 //! Visitors play the scenes of `scenes.rs`, each in a chat that it makes and deletes, so that what the gateway has to
 //! remember is bounded. The exception is the lobby, a chat that is there from the first moment to the last and whose log
-//! grows; in memory, a gateway has the end of it. There is no client here with a wrong token, none that reads nothing,
+//! grows; what of it is in memory is limited to less than usual, so that it is full after a few minutes. There is no client here with a wrong token, none that reads nothing,
 //! and nobody is killed: other tests are about those.
 
 use std::{
@@ -18,7 +18,7 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    lab::{Gateway, PATIENCE},
+    lab::{Gateway, PATIENCE, config_file},
     log::{Log, Turn},
     measure::{Handles, Sample, cpu_seconds, slope},
     report,
@@ -46,8 +46,10 @@ type Counts = Mutex<BTreeMap<&'static str, u64>>;
 
 #[test]
 fn a_mixed_load_is_answered_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config_file(dir.path(), "[limits]\nring_bytes = \"64 KiB\"\n");
     let gateway = Gateway::start_with(|command| {
-        command.args(["--agent", "demo"]);
+        command.args(["--agent", "demo", "--config", config.to_str().unwrap()]);
     });
     let mut rng = Rng::of("mixed load");
     let lobby = open_lobby(&gateway);
