@@ -48,8 +48,8 @@ mod memory;
 mod sandbox;
 
 pub use dialect::{AGENT_PRESETS, AgentPreset, Dialect, UnknownDialect, detect};
-pub use driver::{Life, OrderSource, ProcessAgent, ProcessConfig, RecordSink, sweep_leftovers};
-pub use hosted::{HostAgent, HostConfig, HostState, HostedLife, end_orphans, list_hosts};
+pub use driver::{AgentInstance, ControlSource, ProcessAgent, ProcessConfig, RecordSink, sweep_leftovers};
+pub use hosted::{HostAgent, HostConfig, HostState, HostedInstance, end_orphans, list_hosts};
 pub use limits::{BridgeLimits, HostLimits};
 pub use memory::keep_memory_private;
 pub use sandbox::{Sandbox, SandboxAllow, SandboxLevel, SandboxOptions, locate_program};

@@ -5,7 +5,7 @@ use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, time::Duration}
 use switchboard_core::{
     ids::{ChatId, ChatKey, Epoch, Principal, TurnId},
     journal::{Append, AppendId, Change, Durability, JournalAnswer, LogEvent},
-    wire::{ChatBody, Outcome, Place, encode_chat},
+    wire::{ChatBody, EventPosition, Outcome, encode_chat},
 };
 use switchboard_runtime::{Answers, Journal as _, OpenJournal as _, Request, Sqlite, SqliteOptions};
 use tokio::{sync::mpsc, time::timeout};
@@ -82,7 +82,7 @@ fn appends(chat: u64, events: u64) -> Vec<Append> {
                 ChatBody::Delta { stream_id: "s1".into(), text: String::from_utf8_lossy(&text).into_owned() }
             }
         };
-        let place = Place {
+        let place = EventPosition {
             chat_id: chat_id.clone(),
             epoch: epoch.clone(),
             first_seq: None,

@@ -11,7 +11,7 @@ use switchboard_core::{
     ids::ChatKey,
     wire::AgentState,
 };
-use switchboard_runtime::{Agent, GatewayGone, Order, Records, Seat};
+use switchboard_runtime::{Agent, AgentContext, AgentControl, GatewayGone, Records};
 use tokio::{
     sync::{Notify, mpsc, oneshot},
     time::timeout,
@@ -21,7 +21,7 @@ use crate::lab::WAIT;
 
 /// What an agent is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard {
+pub enum ReceivedCommand {
     /// Its life begins, with the session of an earlier one.
     Start(Option<String>),
     /// A prompt, a cancel, an answer.
@@ -51,17 +51,17 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Chat {
-    heard: VecDeque<Heard>,
+    heard: VecDeque<ReceivedCommand>,
     /// One for each principal that has a chat of this id, first come first.
-    lives: VecDeque<Life>,
+    lives: VecDeque<RunningAgent>,
 }
 
 /// The living agent of a chat.
 #[derive(Debug)]
-struct Life {
+struct RunningAgent {
     does: mpsc::UnboundedSender<Do>,
     records: Records,
-    held: bool,
+    paused: bool,
 }
 
 #[derive(Debug)]
@@ -108,7 +108,7 @@ impl Script {
     }
 
     /// What the chat's agent was told next, waiting for it.
-    pub async fn heard(&self, chat: &str) -> Option<Heard> {
+    pub async fn received(&self, chat: &str) -> Option<ReceivedCommand> {
         let waiting = async {
             loop {
                 let notified = self.0.heard.notified();
@@ -123,7 +123,7 @@ impl Script {
     }
 
     /// The same without waiting.
-    pub fn already_heard(&self, chat: &str) -> Option<Heard> {
+    pub fn already_heard(&self, chat: &str) -> Option<ReceivedCommand> {
         let mut chats = self.chats();
         let chat = chats.get_mut(chat)?;
         chat.look_whether_held();
@@ -131,7 +131,7 @@ impl Script {
     }
 
     /// What was heard and not asked for, by chat.
-    pub fn left(&self) -> Vec<(String, Heard)> {
+    pub fn left(&self) -> Vec<(String, ReceivedCommand)> {
         let mut chats = self.chats();
         chats
             .iter_mut()
@@ -142,7 +142,7 @@ impl Script {
             .collect()
     }
 
-    fn hear(&self, chat: &str, heard: Heard) {
+    fn record(&self, chat: &str, heard: ReceivedCommand) {
         self.chats().entry(chat.to_owned()).or_default().heard.push_back(heard);
         self.0.heard.notify_waiters();
     }
@@ -151,9 +151,9 @@ impl Script {
 impl Chat {
     fn look_whether_held(&mut self) {
         for life in &mut self.lives {
-            if life.records.is_held() != life.held {
-                life.held = !life.held;
-                self.heard.push_back(Heard::Held(life.held));
+            if life.records.is_paused() != life.paused {
+                life.paused = !life.paused;
+                self.heard.push_back(ReceivedCommand::Held(life.paused));
             }
         }
     }
@@ -170,34 +170,34 @@ impl Agent for Script {
     }
 
     async fn forget_chat(&self, chat: &ChatKey) {
-        self.hear(chat.chat.as_str(), Heard::Forget);
+        self.record(chat.chat.as_str(), ReceivedCommand::Forget);
     }
 
-    async fn run(&self, mut seat: Seat) -> AgentExit {
-        let chat = seat.chat.chat.as_str().to_owned();
-        let (does, mut orders) = mpsc::unbounded_channel();
-        let life = Life { does, records: seat.records.clone(), held: false };
+    async fn run(&self, mut context: AgentContext) -> AgentExit {
+        let chat = context.chat.chat.as_str().to_owned();
+        let (does, mut control) = mpsc::unbounded_channel();
+        let life = RunningAgent { does, records: context.records.clone(), paused: false };
         self.chats().entry(chat.clone()).or_default().lives.push_back(life);
-        self.hear(&chat, Heard::Start(seat.session.take()));
+        self.record(&chat, ReceivedCommand::Start(context.session.take()));
         let (mut position, mut stopping) = (0, false);
         loop {
             tokio::select! {
                 biased;
-                order = seat.orders.next() => match order {
-                    Order::Command(command) => self.hear(&chat, Heard::Command(command)),
+                order = context.control.next() => match order {
+                    AgentControl::Command(command) => self.record(&chat, ReceivedCommand::Command(command)),
                     // Told twice: there is no gateway any more.
-                    Order::Stop if stopping => return AgentExit::Stopped,
-                    Order::Stop => {
+                    AgentControl::Stop if stopping => return AgentExit::Stopped,
+                    AgentControl::Stop => {
                         stopping = true;
-                        self.hear(&chat, Heard::Stop);
+                        self.record(&chat, ReceivedCommand::Stop);
                     }
-                    Order::Kill => self.hear(&chat, Heard::Kill),
+                    AgentControl::Kill => self.record(&chat, ReceivedCommand::Kill),
                 },
-                what = orders.recv() => match what {
+                what = control.recv() => match what {
                     Some(Do::Say(events, taken)) => {
                         position += 1;
                         let records = AgentRecords { position, events, checkpoint: None };
-                        if let Err(GatewayGone) = seat.records.send(records).await {
+                        if let Err(GatewayGone) = context.records.send(records).await {
                             return AgentExit::Stopped;
                         }
                         // Not every test waits for it.

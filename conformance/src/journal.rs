@@ -17,7 +17,7 @@ struct State {
     /// The gateway that lives now.
     answers: Option<Answers>,
     life: u64,
-    held: bool,
+    paused: bool,
     /// How the next appends are answered.
     faults: Vec<(How, u32)>,
     failing_asks: u32,
@@ -31,13 +31,13 @@ impl Kept {
     }
 
     /// Answers nothing until [`Kept::release`].
-    pub(crate) fn hold(&self) {
-        self.state().held = true;
+    pub(crate) fn pause(&self) {
+        self.state().paused = true;
     }
 
     pub(crate) fn release(&self) {
         let mut state = self.state();
-        state.held = false;
+        state.paused = false;
         state.answer();
     }
 
@@ -76,7 +76,7 @@ impl Kept {
 impl State {
     fn answer(&mut self) {
         let Some(answers) = self.answers.clone() else { return };
-        while !self.held && !self.journal.waiting.is_empty() {
+        while !self.paused && !self.journal.waiting.is_empty() {
             let how = self.how();
             answers.send(self.journal.carry_out(0, how));
         }

@@ -39,7 +39,7 @@ pub mod traces;
 mod transcript;
 mod world;
 
-pub use agent::{Heard, Script};
+pub use agent::{ReceivedCommand, Script};
 pub use lab::{Client, Lab, Need, Received, Site, WAIT};
 pub use transcript::Transcript;
 pub use world::World;

@@ -9,7 +9,7 @@ use switchboard_core::{
 use tokio::time::timeout;
 
 use crate::{
-    agent::Heard,
+    agent::ReceivedCommand,
     faulty::How,
     lab::{Client, Lab, Received, Site, WAIT},
     meaning::{agent_event, agent_exit, described, expand, set_limit, show_command},
@@ -147,7 +147,7 @@ impl<'a> Player<'a> {
             Step::Exit { chat, how } => {
                 self.world.agents().exit(&self.names.id(chat), agent_exit(how)?)?;
             }
-            Step::JournalHold => kept.hold(),
+            Step::JournalHold => kept.pause(),
             Step::JournalRelease => kept.release(),
             Step::JournalRefuse { appends } => kept.fault(How::Refuse, *appends),
             Step::JournalLose { appends } => kept.fault(How::Lose, *appends),
@@ -191,7 +191,7 @@ impl<'a> Player<'a> {
         let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         if first == "agent" {
             let chat = self.names.id(second);
-            let heard = self.world.agents().heard(&chat).await;
+            let heard = self.world.agents().received(&chat).await;
             let heard = heard.ok_or_else(|| format!("the agent hears nothing\n  stated: {stated}"))?;
             return Ok(self.show_heard(&chat, heard));
         }
@@ -200,16 +200,16 @@ impl<'a> Player<'a> {
         Ok(self.show_received(first, received))
     }
 
-    fn show_heard(&mut self, chat: &str, heard: Heard) -> String {
+    fn show_heard(&mut self, chat: &str, heard: ReceivedCommand) -> String {
         let what = match heard {
-            Heard::Start(None) => "start".to_owned(),
-            Heard::Start(Some(session)) => format!("start {session:?}"),
-            Heard::Command(command) => show_command(&mut self.names, &command),
-            Heard::Stop => "stop".to_owned(),
-            Heard::Kill => "kill".to_owned(),
-            Heard::Forget => "forget".to_owned(),
-            Heard::Held(true) => "hold".to_owned(),
-            Heard::Held(false) => "go on".to_owned(),
+            ReceivedCommand::Start(None) => "start".to_owned(),
+            ReceivedCommand::Start(Some(session)) => format!("start {session:?}"),
+            ReceivedCommand::Command(command) => show_command(&mut self.names, &command),
+            ReceivedCommand::Stop => "stop".to_owned(),
+            ReceivedCommand::Kill => "kill".to_owned(),
+            ReceivedCommand::Forget => "forget".to_owned(),
+            ReceivedCommand::Held(true) => "hold".to_owned(),
+            ReceivedCommand::Held(false) => "go on".to_owned(),
         };
         format!("agent {}< {what}", self.names.chat(chat))
     }

@@ -12,7 +12,7 @@ use crate::{
 
 /// One life of an agent. What an ended one still says is recognised by it and dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AgentRun(pub u64);
+pub struct AgentInstanceId(pub u64);
 
 /// A stream of text within a turn, as wire clients see it. Derived from a record's position.
 pub type StreamId = Arc<str>;

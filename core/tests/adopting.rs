@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use switchboard_core::{
     Hub, Input, Limits, Moment, Output, Peer,
-    agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords, AgentRun},
+    agent::{AgentCommand, AgentEvent, AgentExit, AgentInstanceId, AgentRecords},
     ids::{ChatId, ChatKey, ConnId, Epoch, Principal},
     journal::{Append, Ask, AskId, ChatRecord, Durability, Found, JournalAnswer, MemoryJournal, Query},
     wire::{ClientEnvelope, Message, Outcome, TurnError},
@@ -89,26 +89,27 @@ impl World {
         self.step(Input::Envelope { conn: CONN, envelope: ClientEnvelope::Message(message) })
     }
 
-    fn says(&mut self, run: AgentRun, records: AgentRecords) -> Vec<Output> {
-        self.step(Input::AgentRecords { chat: key(), run, records })
+    fn says(&mut self, instance: AgentInstanceId, records: AgentRecords) -> Vec<Output> {
+        self.step(Input::AgentRecords { chat: key(), instance, records })
     }
 
     /// The agent of a chat ends its turn. Gives who is stopped.
-    fn ends(&mut self, chat: &str, run: AgentRun) -> Vec<AgentRun> {
-        let mut outputs = self.step(Input::AgentRecords { chat: key_of(chat), run, records: ended(1) });
+    fn ends(&mut self, chat: &str, instance: AgentInstanceId) -> Vec<AgentInstanceId> {
+        let mut outputs = self.step(Input::AgentRecords { chat: key_of(chat), instance, records: ended(1) });
         outputs.extend(self.keep_all());
         stopped(&outputs)
     }
 
     /// The agent of a chat is gone. Gives who is started.
-    fn exits(&mut self, chat: &str, run: AgentRun) -> Option<AgentRun> {
-        let mut outputs = self.step(Input::AgentExited { chat: key_of(chat), run, exit: AgentExit::Stopped });
+    fn exits(&mut self, chat: &str, instance: AgentInstanceId) -> Option<AgentInstanceId> {
+        let mut outputs =
+            self.step(Input::AgentExited { chat: key_of(chat), instance, exit: AgentExit::Stopped });
         outputs.extend(self.keep_all());
         started(&outputs)
     }
 
     /// A turn begins in a chat.
-    fn begins(&mut self, chat: &str) -> AgentRun {
+    fn begins(&mut self, chat: &str) -> AgentInstanceId {
         self.sends_to(chat, "hi");
         started(&self.keep_all()).expect("an agent is started")
     }
@@ -140,20 +141,20 @@ fn key_of(chat: &str) -> ChatKey {
     ChatKey { principal: Principal::owner(), chat: ChatId::parse(chat).unwrap() }
 }
 
-fn stopped(outputs: &[Output]) -> Vec<AgentRun> {
+fn stopped(outputs: &[Output]) -> Vec<AgentInstanceId> {
     let stopped = outputs.iter().filter_map(|output| match output {
-        Output::StopAgent { run, kill } => {
+        Output::StopAgent { instance, kill } => {
             assert!(!kill, "in good order");
-            Some(*run)
+            Some(*instance)
         }
         _ => None,
     });
     stopped.collect()
 }
 
-fn adopted(outputs: &[Output]) -> Vec<AgentRun> {
+fn adopted(outputs: &[Output]) -> Vec<AgentInstanceId> {
     let adopted = outputs.iter().filter_map(|output| match output {
-        Output::AdoptAgent { agent, .. } => Some(agent.run),
+        Output::AdoptAgent { agent, .. } => Some(agent.instance),
         _ => None,
     });
     adopted.collect()
@@ -164,18 +165,18 @@ fn ended(position: u64) -> AgentRecords {
     AgentRecords { position, events: vec![end], checkpoint: None }
 }
 
-fn started(outputs: &[Output]) -> Option<AgentRun> {
+fn started(outputs: &[Output]) -> Option<AgentInstanceId> {
     outputs.iter().find_map(|output| match output {
-        Output::StartAgent { run, .. } => Some(*run),
+        Output::StartAgent { instance, .. } => Some(*instance),
         _ => None,
     })
 }
 
 /// A hub with a turn that its agent has been told of, and that agent.
-fn in_a_turn() -> (World, AgentRun) {
+fn in_a_turn() -> (World, AgentInstanceId) {
     let mut world = World::new(MemoryJournal::default(), 7);
-    let run = world.begins("c");
-    (world, run)
+    let instance = world.begins("c");
+    (world, instance)
 }
 
 /// The gateway is gone from one moment to the next, and with it what the journal had not kept.
@@ -198,33 +199,33 @@ fn a_prompt_that_a_dead_agent_never_had_goes_to_another_one_and_one_that_it_may_
     let exit =
         || AgentExit::Unprompted(TurnError { code: "agent_exited".into(), detail: "it is dead".into() });
     // Nothing ran, and a message comes before it is found out that the agent is dead.
-    let (mut world, run) = in_a_turn();
-    world.says(run, ended(1));
+    let (mut world, instance) = in_a_turn();
+    world.says(instance, ended(1));
     world.keep_all();
     let (mut next, _) = next(world);
     next.sends("more");
     let outputs = next.keep_all();
     let prompt = |outputs: &[Output]| {
         outputs.iter().find_map(|output| match output {
-            Output::Command { run, command: command @ AgentCommand::Prompt { .. } } => {
-                Some((*run, command.clone()))
+            Output::Command { instance, command: command @ AgentCommand::Prompt { .. } } => {
+                Some((*instance, command.clone()))
             }
             _ => None,
         })
     };
     let (told, first) = prompt(&outputs).expect("it is taken for alive");
-    assert_eq!(told, run);
-    let outputs = next.step(Input::AgentExited { chat: key(), run, exit: exit() });
+    assert_eq!(told, instance);
+    let outputs = next.step(Input::AgentExited { chat: key(), instance, exit: exit() });
     assert!(started(&outputs).is_none(), "the journal names it first");
     let outputs = next.keep_all();
     let another = started(&outputs).expect("another life begins");
     assert_eq!(prompt(&outputs), Some((another, first)), "under its number: it is told once");
     let record = next.record();
-    assert_eq!(record.agent.as_ref().map(|agent| agent.run), Some(another));
+    assert_eq!(record.agent.as_ref().map(|agent| agent.instance), Some(another));
     assert_eq!(record.commands.len(), 1);
     // Whoever takes up this one does not know whether it was told.
     let (mut last, _) = self::next(next);
-    last.step(Input::AgentExited { chat: key(), run: another, exit: exit() });
+    last.step(Input::AgentExited { chat: key(), instance: another, exit: exit() });
     let frames: Vec<_> = last.appends.iter().flat_map(|append| &append.events).collect();
     assert!(frames.iter().any(|event| event.frame.as_str().contains("interrupted")), "{frames:?}");
 }
@@ -233,30 +234,33 @@ fn a_prompt_that_a_dead_agent_never_had_goes_to_another_one_and_one_that_it_may_
 fn a_turn_has_taken_from_its_acceptance_on_over_restarts() {
     // The first gateway lived 100 ms of it, this one 1,000.
     for (clock_went_ms, expected) in [(60_000, 61_000), (100, 1_100), (0, 1_000), (-3_600_000, 1_000)] {
-        let (mut world, run) = in_a_turn();
+        let (mut world, instance) = in_a_turn();
         world.waits(100);
         world.keep_all();
         let mut next = World::new(world.journal, 8);
         next.now.unix_ms = next.now.unix_ms.checked_add_signed(clock_went_ms).unwrap();
         next.step(Input::Recover { chat: key() });
         next.waits(1_000);
-        next.says(run, ended(1));
+        next.says(instance, ended(1));
         assert_eq!(latency_ms(&next), Some(expected), "the clock went {clock_went_ms} ms");
     }
-    let (mut world, run) = in_a_turn();
+    let (mut world, instance) = in_a_turn();
     world.waits(100);
     world.now.unix_ms = 0;
-    world.says(run, ended(1));
+    world.says(instance, ended(1));
     assert_eq!(latency_ms(&world), Some(100), "within one life the clock for people counts nothing");
 }
 
 #[test]
 fn an_agent_that_is_taken_up_with_nothing_to_do_is_stopped_in_time() {
-    let (mut world, run) = in_a_turn();
-    world.says(run, ended(1));
+    let (mut world, instance) = in_a_turn();
+    world.says(instance, ended(1));
     world.keep_all();
     let (mut next, outputs) = next(world);
-    assert!(matches!(&outputs[..], [Output::AdoptAgent { agent, .. }] if agent.run == run), "{outputs:?}");
+    assert!(
+        matches!(&outputs[..], [Output::AdoptAgent { agent, .. }] if agent.instance == instance),
+        "{outputs:?}"
+    );
     let idle_ms = next.hub.limits().agent_idle_ms;
     assert_eq!(next.hub.next_deadline().map(|due| due.ticks_ms), Some(idle_ms));
     assert!(matches!(next.waits(idle_ms)[..], [Output::StopAgent { kill: false, .. }]));
@@ -264,12 +268,12 @@ fn an_agent_that_is_taken_up_with_nothing_to_do_is_stopped_in_time() {
 
 #[test]
 fn an_agent_is_told_nothing_before_the_journal_knows_of_it() {
-    let (mut world, run) = in_a_turn();
-    world.says(run, ended(1));
+    let (mut world, instance) = in_a_turn();
+    world.says(instance, ended(1));
     world.keep_all();
     world.sends("again");
     let error = TurnError { code: "agent_exited".into(), detail: "it died".into() };
-    world.step(Input::AgentExited { chat: key(), run, exit: AgentExit::Gone(error) });
+    world.step(Input::AgentExited { chat: key(), instance, exit: AgentExit::Gone(error) });
     assert_eq!(
         started(&world.keep()),
         None,
@@ -278,11 +282,11 @@ fn an_agent_is_told_nothing_before_the_journal_knows_of_it() {
     let outputs = world.keep_all();
     let other = started(&outputs).expect("another agent is started");
     let told = |output: &Output| {
-        matches!(output, Output::Command { run, command: AgentCommand::Prompt { text, .. } }
-            if *run == other && text == "again")
+        matches!(output, Output::Command { instance, command: AgentCommand::Prompt { text, .. } }
+            if *instance == other && text == "again")
     };
     assert!(outputs.iter().any(told), "{outputs:?}");
-    assert_eq!(world.record().agent.map(|agent| agent.run), Some(other));
+    assert_eq!(world.record().agent.map(|agent| agent.instance), Some(other));
 }
 
 #[test]
@@ -308,12 +312,12 @@ fn an_agent_that_was_told_to_stop_is_not_taken_up() {
 
 #[test]
 fn the_state_of_a_decoder_is_on_the_disk_before_an_agent_forgets_what_led_to_it() {
-    let (mut world, run) = in_a_turn();
+    let (mut world, instance) = in_a_turn();
     let text = |text: &str| vec![AgentEvent::Text { stream: "s".into(), text: text.into() }];
-    world.says(run, AgentRecords { position: 1, events: text("one"), checkpoint: None });
+    world.says(instance, AgentRecords { position: 1, events: text("one"), checkpoint: None });
     world.keep_all();
     let mut durability = |position, checkpoint| {
-        world.says(run, AgentRecords { position, events: text("more"), checkpoint });
+        world.says(instance, AgentRecords { position, events: text("more"), checkpoint });
         let durability = world.appends[0].durability;
         world.keep_all();
         durability
@@ -324,13 +328,13 @@ fn the_state_of_a_decoder_is_on_the_disk_before_an_agent_forgets_what_led_to_it(
 
 #[test]
 fn why_a_turn_is_being_cancelled_is_known_to_the_next_gateway() {
-    let (mut world, run) = in_a_turn();
+    let (mut world, instance) = in_a_turn();
     let silent_ms = world.hub.limits().silent_turn_ms;
     world.waits(silent_ms);
     world.keep_all();
     let (mut next, _) = next(world);
     let end = AgentEvent::TurnEnded { outcome: Outcome::Cancelled, error: None, usage: None, cost: None };
-    next.says(run, AgentRecords { position: 1, events: vec![end], checkpoint: None });
+    next.says(instance, AgentRecords { position: 1, events: vec![end], checkpoint: None });
     let logged: String =
         next.appends.iter().flat_map(|append| &append.events).map(|event| event.frame.as_str()).collect();
     assert!(logged.contains("\"outcome\":\"cancelled\"") && logged.contains("agent_silent"), "{logged}");
@@ -366,7 +370,7 @@ fn of_more_agents_than_places_those_with_nothing_to_do_are_stopped() {
 #[test]
 fn no_agent_starts_before_it_is_known_which_ones_are_taken_up() {
     let mut world = World::with_places(MemoryJournal::default(), 7, 1);
-    let run = world.begins("b");
+    let instance = world.begins("b");
     world.sends_to("a", "it waits for a place");
     world.keep_all();
     let mut next = World::with_places(world.journal, 8, 1);
@@ -374,11 +378,11 @@ fn no_agent_starts_before_it_is_known_which_ones_are_taken_up() {
     next.step(Input::Recover { chat: key_of("a") });
     next.step(Input::Recover { chat: key_of("b") });
     let mut outputs = next.answers();
-    assert_eq!(adopted(&outputs), [run]);
+    assert_eq!(adopted(&outputs), [instance]);
     outputs.extend(next.keep_all());
     assert_eq!(started(&outputs), None);
-    assert_eq!(next.ends("b", run), [run]);
-    assert!(next.exits("b", run).is_some(), "now it is its turn");
+    assert_eq!(next.ends("b", instance), [instance]);
+    assert!(next.exits("b", instance).is_some(), "now it is its turn");
 }
 
 #[test]
@@ -398,7 +402,7 @@ fn a_chat_that_cannot_be_read_keeps_no_place() {
 
 /// A hub whose disk has lost all that came since this journal, and has just noticed.
 fn loses(mut world: World, mut kept: MemoryJournal) -> World {
-    kept.renew(&key(), Epoch::parse("renewed").unwrap());
+    kept.reset_epoch(&key(), Epoch::parse("renewed").unwrap());
     world.journal = kept;
     world.sends("what shows it");
     let refused = world.appends.pop_front().unwrap();
@@ -441,9 +445,9 @@ fn that_a_turn_is_being_cancelled_is_logged_again() {
 
 #[test]
 fn the_end_of_a_turn_is_logged_again_with_how_far_its_agent_was_heard() {
-    let (mut world, run) = in_a_turn();
+    let (mut world, instance) = in_a_turn();
     let kept = world.journal.clone();
-    world.says(run, ended(1));
+    world.says(instance, ended(1));
     world.keep_all();
     let mut world = loses(world, kept);
     world.keep();
@@ -453,7 +457,7 @@ fn the_end_of_a_turn_is_logged_again_with_how_far_its_agent_was_heard() {
 
 #[test]
 fn an_agent_is_taken_up_for_the_turn_that_runs_or_comes_next() {
-    let (mut world, run) = in_a_turn();
+    let (mut world, instance) = in_a_turn();
     world.sends("next");
     world.keep_all();
     let turns: Vec<_> = world.record().turns.into_iter().map(|open| open.turn_id).collect();
@@ -465,7 +469,7 @@ fn an_agent_is_taken_up_for_the_turn_that_runs_or_comes_next() {
     };
     let (_, outputs) = next(World::new(world.journal.clone(), 9));
     assert_eq!(taken_up_for(&outputs), Some(Some(turns[0].clone())));
-    world.says(run, ended(1));
+    world.says(instance, ended(1));
     world.keep();
     let (_, outputs) = next(World::new(world.journal.clone(), 9));
     assert_eq!(taken_up_for(&outputs), Some(Some(turns[1].clone())));
@@ -473,11 +477,11 @@ fn an_agent_is_taken_up_for_the_turn_that_runs_or_comes_next() {
 
 #[test]
 fn a_prompt_that_is_logged_again_outlasts_the_end_of_the_turn_before() {
-    let (mut world, run) = in_a_turn();
+    let (mut world, instance) = in_a_turn();
     world.sends("next");
     world.keep_all();
     let kept = world.journal.clone();
-    world.says(run, ended(1));
+    world.says(instance, ended(1));
     world.keep_all();
     let mut world = loses(world, kept);
     world.keep_all();
@@ -488,14 +492,14 @@ fn a_prompt_that_is_logged_again_outlasts_the_end_of_the_turn_before() {
 
 #[test]
 fn a_life_that_is_named_once_more_does_not_vouch_for_what_came_before() {
-    let (mut world, run) = in_a_turn();
+    let (mut world, instance) = in_a_turn();
     world.sends("one");
     world.cancels();
     let grace_ms = world.hub.limits().cancel_grace_ms;
     world.waits(grace_ms);
     world.keep_all();
     // The next agent is named with the turn that it is to begin, and again with the one after that.
-    world.step(Input::AgentExited { chat: key(), run, exit: AgentExit::Stopped });
+    world.step(Input::AgentExited { chat: key(), instance, exit: AgentExit::Stopped });
     world.sends("two");
     world.cancels();
     let refuse_all = |world: &mut World| {
@@ -517,18 +521,18 @@ fn a_life_that_is_named_once_more_does_not_vouch_for_what_came_before() {
 
 #[test]
 fn an_agent_that_had_a_prompt_whose_turn_the_log_lost_ends_that_turn() {
-    let (mut world, run) = in_a_turn();
+    let (mut world, instance) = in_a_turn();
     world.sends("next");
     world.keep_all();
-    world.says(run, ended(1));
+    world.says(instance, ended(1));
     world.keep();
     // The next turn begins, and its agent is prompted; then the journal has that no more.
     let lost = world.journal.clone();
     world.keep_all();
     let (mut world, outputs) = next(World::new(lost, 9));
-    assert_eq!(adopted(&outputs), [run]);
+    assert_eq!(adopted(&outputs), [instance]);
     assert_eq!(world.record().turns.first().and_then(|open| open.started_at_ms), None);
-    world.says(run, ended(2));
+    world.says(instance, ended(2));
     world.keep_all();
     assert_eq!(world.record().turns.len(), 0, "it ended with what its agent had said of it");
 }

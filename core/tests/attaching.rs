@@ -16,7 +16,7 @@ const CONN: ConnId = ConnId(1);
 struct World {
     hub: Hub,
     journal: MemoryJournal,
-    held: Vec<Append>,
+    paused: Vec<Append>,
     said: Vec<String>,
 }
 
@@ -24,7 +24,7 @@ impl World {
     fn new(chats_per_connection: usize) -> Self {
         let limits = Limits { chats_per_connection, ..Limits::default() };
         let hub = Hub::new(limits, [7; 32], NOW);
-        let mut world = Self { hub, journal: MemoryJournal::default(), held: Vec::new(), said: Vec::new() };
+        let mut world = Self { hub, journal: MemoryJournal::default(), paused: Vec::new(), said: Vec::new() };
         let peer = Peer { principal: Principal::owner(), client_id: None };
         world.input(Input::Opened { conn: CONN, peer });
         world
@@ -35,7 +35,7 @@ impl World {
         while let Some(output) = self.hub.poll_output() {
             match output {
                 Output::Deliver { frame, .. } => self.said.push(frame.as_str().into()),
-                Output::Append(append) => self.held.push(append),
+                Output::Append(append) => self.paused.push(append),
                 Output::Ask(ask) => self.hub.handle(NOW, Input::Journal(self.journal.ask(ask))),
                 _ => {}
             }
@@ -49,7 +49,7 @@ impl World {
     }
 
     fn answer(&mut self, kept: bool) {
-        for append in std::mem::take(&mut self.held) {
+        for append in std::mem::take(&mut self.paused) {
             let answer = if kept { self.journal.append(append) } else { JournalAnswer::Refused(append.id) };
             self.input(Input::Journal(answer));
         }
@@ -66,7 +66,7 @@ fn chats_that_are_being_made_count() {
     for _ in 0..3 {
         world.send(r#"{"type":"new_chat"}"#);
     }
-    assert_eq!((world.held.len(), world.count("limit_reached")), (2, 1));
+    assert_eq!((world.paused.len(), world.count("limit_reached")), (2, 1));
     world.answer(true);
     assert_eq!(world.count(r#""event":"attached""#), 2);
 }

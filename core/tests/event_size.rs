@@ -8,7 +8,7 @@
 use serde_json::{Value, json};
 use switchboard_core::{
     Hub, Input, Limits, Moment, Output, Peer,
-    agent::{AgentEvent, AgentRecords, AgentRun, PermissionAsk},
+    agent::{AgentEvent, AgentInstanceId, AgentRecords, PermissionAsk},
     ids::{ChatId, ChatKey, ConnId, Principal, RequestId, TurnId},
     journal::{JournalAnswer, MemoryJournal},
     wire::{
@@ -24,7 +24,7 @@ struct World {
     hub: Hub,
     journal: MemoryJournal,
     now: Moment,
-    run: Option<AgentRun>,
+    instance: Option<AgentInstanceId>,
     position: u64,
     logged: Vec<Value>,
     delivered: Vec<Frame>,
@@ -37,7 +37,7 @@ impl World {
         let hub = Hub::new(Limits::default(), [7; 32], now);
         let (journal, logged) = (MemoryJournal::default(), Vec::new());
         let delivered = Vec::new();
-        let mut world = Self { hub, journal, now, run: None, position: 0, logged, delivered };
+        let mut world = Self { hub, journal, now, instance: None, position: 0, logged, delivered };
         let peer = Peer { principal: Principal::owner(), client_id: Some("\u{1f600}".repeat(128)) };
         world.step(Input::Opened { conn: CONN, peer });
         world.writes("hello");
@@ -64,7 +64,7 @@ impl World {
         let before = self.logged.len();
         let records = AgentRecords { position: self.position, events: vec![event], checkpoint: None };
         let chat = ChatKey { principal: Principal::owner(), chat: chat() };
-        self.step(Input::AgentRecords { chat, run: self.run.unwrap(), records });
+        self.step(Input::AgentRecords { chat, instance: self.instance.unwrap(), records });
         self.logged[before..].iter().map(|event| event["event"].as_str().unwrap().to_owned()).collect()
     }
 
@@ -83,7 +83,7 @@ impl World {
                 }
                 Output::Ask(ask) => self.hub.handle(self.now, Input::Journal(self.journal.ask(ask))),
                 Output::WatchDrain { conn } => self.hub.handle(self.now, Input::OutboxDrained { conn }),
-                Output::StartAgent { run, .. } => self.run = Some(run),
+                Output::StartAgent { instance, .. } => self.instance = Some(instance),
                 Output::Deliver { frame, .. } => {
                     assert!(frame.len() <= EVENT_BYTES, "{} bytes: {:.80}", frame.len(), frame.as_str());
                     self.delivered.push(frame);

@@ -77,11 +77,11 @@ fn handle(hub: &mut Hub, journal: &mut MemoryJournal, input: Input) {
             match output {
                 Output::Append(append) => inputs.push_back(Input::Journal(journal.append(append))),
                 Output::Ask(ask) => inputs.push_back(Input::Journal(journal.ask(ask))),
-                Output::StartAgent { chat, run, .. } => {
+                Output::StartAgent { chat, instance, .. } => {
                     let error =
                         serde_json::from_str(r#"{"code":"agent_start_failed","detail":"none"}"#).unwrap();
                     let exit = AgentExit::StartFailed(error);
-                    inputs.push_back(Input::AgentExited { chat, run, exit });
+                    inputs.push_back(Input::AgentExited { chat, instance, exit });
                 }
                 Output::WatchDrain { conn } => inputs.push_back(Input::OutboxDrained { conn }),
                 Output::Deliver { .. }
@@ -89,7 +89,7 @@ fn handle(hub: &mut Hub, journal: &mut MemoryJournal, input: Input) {
                 | Output::HangUp { .. }
                 | Output::AdoptAgent { .. }
                 | Output::Command { .. }
-                | Output::HoldAgent { .. }
+                | Output::PauseAgent { .. }
                 | Output::StopAgent { .. }
                 | Output::ForgetChat { .. }
                 | Output::Finished => {}

@@ -8,7 +8,7 @@
 use serde_json::{Value, json};
 use switchboard_core::{
     Hub, Input, Limits, Moment, Output, Peer,
-    agent::{AgentEvent, AgentExit, AgentRecords, AgentRun},
+    agent::{AgentEvent, AgentExit, AgentInstanceId, AgentRecords},
     ids::{ChatId, ChatKey, ConnId, Principal},
     journal::{Ask, AskId, Found, JournalAnswer, MemoryJournal, PageStart, Query},
     wire::{ClientEnvelope, Message, TurnError},
@@ -46,10 +46,10 @@ impl World {
         page.events.iter().map(|frame| serde_json::from_str(frame.as_str()).unwrap()).collect()
     }
 
-    fn says(&mut self, run: AgentRun, position: u64, text: &str) -> Vec<Output> {
+    fn says(&mut self, instance: AgentInstanceId, position: u64, text: &str) -> Vec<Output> {
         let events = vec![AgentEvent::Text { stream: "s".into(), text: text.into() }];
         let records = AgentRecords { position, events, checkpoint: None };
-        self.step(Input::AgentRecords { chat: key(), run, records })
+        self.step(Input::AgentRecords { chat: key(), instance, records })
     }
 }
 
@@ -66,24 +66,24 @@ fn shows(outputs: &[Output], text: &str) -> bool {
 }
 
 /// A hub with a turn that its agent has been told of, and that agent.
-fn in_a_turn() -> (World, AgentRun) {
+fn in_a_turn() -> (World, AgentInstanceId) {
     let hub = Hub::new(Limits::default(), [7; 32], NOW);
     let mut world = World { hub, journal: MemoryJournal::default() };
     world.step(Input::Opened { conn: CONN, peer: Peer { principal: Principal::owner(), client_id: None } });
     let message = Message { chat_id: key().chat, content: "hi".into(), turn_id: None };
     let envelope = ClientEnvelope::Message(message);
     let started = world.step(Input::Envelope { conn: CONN, envelope });
-    let run = started.iter().find_map(|output| match output {
-        Output::StartAgent { run, .. } => Some(*run),
+    let instance = started.iter().find_map(|output| match output {
+        Output::StartAgent { instance, .. } => Some(*instance),
         _ => None,
     });
-    (world, run.unwrap())
+    (world, instance.unwrap())
 }
 
 #[test]
 fn what_is_open_when_a_gateway_dies_is_ended_with_the_turn() {
-    let (mut world, run) = in_a_turn();
-    world.says(run, 1, "one");
+    let (mut world, instance) = in_a_turn();
+    world.says(instance, 1, "one");
     let think = |text: &str| AgentEvent::Reasoning { stream: "r".into(), text: text.into() };
     let tool =
         |id: &str| AgentEvent::ToolStarted { call_id: id.into(), name: "Bash".into(), arguments: json!({}) };
@@ -91,7 +91,7 @@ fn what_is_open_when_a_gateway_dies_is_ended_with_the_turn() {
     let other = AgentEvent::Text { stream: "other".into(), text: "said".into() };
     let events = vec![think("hm"), other, ended, tool("t")];
     let records = AgentRecords { position: 2, events, checkpoint: None };
-    world.step(Input::AgentRecords { chat: key(), run, records });
+    world.step(Input::AgentRecords { chat: key(), instance, records });
 
     // It is gone from one moment to the next; the next one finds the agent dead.
     let mut next = World { hub: Hub::new(Limits::default(), [8; 32], NOW), journal: world.journal };
@@ -100,7 +100,7 @@ fn what_is_open_when_a_gateway_dies_is_ended_with_the_turn() {
     let JournalAnswer::Found(_, Found::Chat(Some(record))) = record else { panic!("{record:?}") };
     assert_eq!(record.open_work.tools, ["t"]);
     let error = TurnError { code: "agent_exited".into(), detail: "it died".into() };
-    next.step(Input::AgentExited { chat: key(), run, exit: AgentExit::Gone(error) });
+    next.step(Input::AgentExited { chat: key(), instance, exit: AgentExit::Gone(error) });
     let kinds: Vec<String> = next
         .log()
         .iter()
@@ -116,28 +116,28 @@ fn what_is_open_when_a_gateway_dies_is_ended_with_the_turn() {
 
 #[test]
 fn no_turn_is_ended_and_what_an_agent_says_later_is_for_the_next_gateway() {
-    let (mut world, run) = in_a_turn();
-    assert!(shows(&world.says(run, 1, "one"), "one"));
+    let (mut world, instance) = in_a_turn();
+    assert!(shows(&world.says(instance, 1, "one"), "one"));
 
     let left = world.step(Input::Leave);
     assert!(left.iter().any(|output| matches!(output, Output::HangUp { close, .. } if close.code == 1012)));
     assert!(!left.iter().any(|output| matches!(output, Output::StopAgent { .. })), "the agent goes on");
     assert!(!shows(&left, "turn_end"));
     // The log ends where it did; so the next gateway reads on from there.
-    assert_eq!(world.says(run, 2, "two").len(), 0);
+    assert_eq!(world.says(instance, 2, "two").len(), 0);
     let exit = AgentExit::Stopped;
-    assert_eq!(world.step(Input::AgentExited { chat: key(), run, exit }).len(), 0);
+    assert_eq!(world.step(Input::AgentExited { chat: key(), instance, exit }).len(), 0);
     assert!(matches!(world.step(Input::Gone { conn: CONN })[..], [Output::Finished]));
 
     let hub = Hub::new(Limits::default(), [8; 32], NOW);
     let mut next = World { hub, journal: world.journal };
     let taken_up = next.step(Input::Recover { chat: key() });
     assert!(
-        matches!(&taken_up[..], [Output::AdoptAgent { agent, .. }, Output::Command { run: told, .. }]
-            if (agent.run, agent.position, *told) == (run, 1, run)),
+        matches!(&taken_up[..], [Output::AdoptAgent { agent, .. }, Output::Command { instance: told, .. }]
+            if (agent.instance, agent.position, *told) == (instance, 1, instance)),
         "{taken_up:?}"
     );
-    next.says(run, 2, "two");
+    next.says(instance, 2, "two");
     let last = next.log().pop().unwrap();
     assert_eq!(last["text"], "onetwo", "the log goes on where it ended");
 }

@@ -111,9 +111,9 @@ fn steps(text: &str) -> Vec<Step> {
 }
 
 fn undisturbed() -> Run {
-    let mut run = Run::new(Limits::default());
-    steps(CONVERSATION).iter().for_each(|step| run.step(step));
-    run
+    let mut instance = Run::new(Limits::default());
+    steps(CONVERSATION).iter().for_each(|step| instance.step(step));
+    instance
 }
 
 fn tight() -> Limits {
@@ -126,16 +126,16 @@ fn a_full_outbox_at_every_frame() {
     assert!(expected.len() > 20, "the conversation is long enough to mean something");
     for limits in [Limits::default(), Limits { merge_bytes: 16 * 1024, ..tight() }] {
         for frames in 0..expected.len() {
-            let mut run = Run::new(limits.clone());
+            let mut instance = Run::new(limits.clone());
             for (at, step) in steps(CONVERSATION).iter().enumerate() {
-                run.step(step);
+                instance.step(step);
                 if at == 0 {
-                    run.script.full_after("a", frames);
+                    instance.script.full_after("a", frames);
                 }
             }
-            run.line("a drain");
-            assert_eq!(run.log_of("a"), expected, "full after {frames} frames");
-            assert_eq!((run.answers("t1"), run.answers("t2"), run.answers("t3")), (1, 1, 1));
+            instance.line("a drain");
+            assert_eq!(instance.log_of("a"), expected, "full after {frames} frames");
+            assert_eq!((instance.answers("t1"), instance.answers("t2"), instance.answers("t3")), (1, 1, 1));
         }
     }
 }
@@ -147,16 +147,23 @@ fn a_refused_append_at_every_place() {
     for how in [How::Refuse, How::Lose] {
         for refused in 1..4 {
             for place in 0..appends {
-                let mut run = Run::new(Limits::default());
-                run.script.fault_at(place, how, refused);
+                let mut instance = Run::new(Limits::default());
+                instance.script.fault_at(place, how, refused);
                 for step in &steps(CONVERSATION) {
-                    insist(&mut run, step);
+                    insist(&mut instance, step);
                 }
                 let what = format!("{how:?} {refused} from append {place} on");
-                assert_eq!(run.log_of("a"), expected, "{what}");
+                assert_eq!(instance.log_of("a"), expected, "{what}");
                 // It was told of each prompt once, or the journal's model would have panicked.
                 assert!(
-                    run.script.world.journal.chat(&run.script.key("c")).expect("kept").turns.is_empty(),
+                    instance
+                        .script
+                        .world
+                        .journal
+                        .chat(&instance.script.key("c"))
+                        .expect("kept")
+                        .turns
+                        .is_empty(),
                     "{what}"
                 );
             }
@@ -165,12 +172,12 @@ fn a_refused_append_at_every_place() {
 }
 
 /// Does it, and again while it is refused for now. A person would.
-fn insist(run: &mut Run, step: &Step) {
+fn insist(instance: &mut Run, step: &Step) {
     for _ in 0..20 {
-        let before = run.heard.len();
-        run.step(step);
-        run.line("tick 500\ntick 500\ntick 500\ntick 500");
-        let refused = run.heard[before..].iter().any(|(_, event)| event["code"] == "unavailable");
+        let before = instance.heard.len();
+        instance.step(step);
+        instance.line("tick 500\ntick 500\ntick 500\ntick 500");
+        let refused = instance.heard[before..].iter().any(|(_, event)| event["code"] == "unavailable");
         if !refused {
             return;
         }
@@ -185,21 +192,21 @@ fn a_cursor_at_every_place_of_every_turn() {
     let conversation = steps(CONVERSATION);
     for limits in [Limits::default(), Limits { merge_bytes: 16 * 1024, ..tight() }] {
         for done in 3..=conversation.len() {
-            let mut run = Run::new(Limits { connections_per_principal: None, ..limits.clone() });
-            conversation[..done].iter().for_each(|step| run.step(step));
-            let record = run.script.world.journal.chat(&run.script.key("c")).expect("it exists");
+            let mut instance = Run::new(Limits { connections_per_principal: None, ..limits.clone() });
+            conversation[..done].iter().for_each(|step| instance.step(step));
+            let record = instance.script.world.journal.chat(&instance.script.key("c")).expect("it exists");
             let (epoch, head) = (record.head.epoch.to_string(), record.head.seq);
             for seq in 0..=head {
-                run.line(&format!("r{seq} open"));
+                instance.line(&format!("r{seq} open"));
                 let after = json!({"type": "attach", "chat_id": "c", "after": {"epoch": epoch, "seq": seq}});
-                run.line(&format!("r{seq}> {after}"));
+                instance.line(&format!("r{seq}> {after}"));
             }
-            conversation[done..].iter().for_each(|step| run.step(step));
+            conversation[done..].iter().for_each(|step| instance.step(step));
             for seq in 0..=head {
                 let name = format!("r{seq}");
                 let from = usize::try_from(seq).expect("small");
-                assert_eq!(run.log_of(&name), all[from..], "from {seq} after {done} steps");
-                let own = run.heard.iter().filter(|(client, _)| *client == name);
+                assert_eq!(instance.log_of(&name), all[from..], "from {seq} after {done} steps");
+                let own = instance.heard.iter().filter(|(client, _)| *client == name);
                 let control = |kind: &str| own.clone().filter(|(_, event)| event["event"] == kind).count();
                 assert_eq!((control("attached"), control("replay_end"), control("snapshot")), (1, 1, 0));
             }
@@ -211,19 +218,27 @@ fn a_cursor_at_every_place_of_every_turn() {
 fn a_restart_at_every_place() {
     let conversation = steps(CONVERSATION);
     for done in 3..=conversation.len() {
-        let mut run = Run::new(tight());
-        conversation[..done].iter().for_each(|step| run.step(step));
-        run.line("restart\nrecover c\na open");
-        let record = run.script.world.journal.chat(&run.script.key("c")).expect("it exists");
+        let mut instance = Run::new(tight());
+        conversation[..done].iter().for_each(|step| instance.step(step));
+        instance.line("restart\nrecover c\na open");
+        let record = instance.script.world.journal.chat(&instance.script.key("c")).expect("it exists");
         let running = record.turns.iter().filter(|turn| turn.started_at_ms.is_some()).count();
         assert!(running <= 1 && record.requests.is_empty(), "what ran is ended, what was asked is closed");
-        while run.script.lives("c") {
-            run.line("agent c> end completed");
-            if run.script.world.journal.chat(&run.script.key("c")).expect("it exists").turns.is_empty() {
+        while instance.script.lives("c") {
+            instance.line("agent c> end completed");
+            if instance
+                .script
+                .world
+                .journal
+                .chat(&instance.script.key("c"))
+                .expect("it exists")
+                .turns
+                .is_empty()
+            {
                 break;
             }
         }
-        let log = run.script.world.journal.log(&run.script.key("c"));
+        let log = instance.script.world.journal.log(&instance.script.key("c"));
         let count = |kind: &str| log.iter().filter(|event| event.frame.as_str().contains(kind)).count();
         assert_eq!(
             count("\"event\":\"user_message\""),
@@ -238,15 +253,15 @@ fn commits_lost_at_every_place() {
     let conversation = steps(CONVERSATION);
     for lost in 0..6 {
         for done in 3..=conversation.len() {
-            let mut run = Run::new(tight());
-            conversation[..done].iter().for_each(|step| run.step(step));
-            run.line(&format!("journal crash {lost}"));
-            conversation[done..].iter().for_each(|step| insist(&mut run, step));
+            let mut instance = Run::new(tight());
+            conversation[..done].iter().for_each(|step| instance.step(step));
+            instance.line(&format!("journal crash {lost}"));
+            conversation[done..].iter().for_each(|step| insist(&mut instance, step));
             let rename =
                 r#"a> {"type":"rename_chat","chat_id":"c","title":"noticed at the latest with this"}"#;
-            steps(rename).iter().for_each(|step| insist(&mut run, step));
+            steps(rename).iter().for_each(|step| insist(&mut instance, step));
             let what = format!("{lost} lost after {done} steps");
-            let (key, journal) = (run.script.key("c"), &run.script.world.journal);
+            let (key, journal) = (instance.script.key("c"), &instance.script.world.journal);
             let record = journal.chat(&key).expect("kept");
             assert!(record.turns.len() <= 3 && !journal.is_stale(&key), "{what}");
             if done < conversation.len() {
@@ -259,7 +274,8 @@ fn commits_lost_at_every_place() {
             assert!(count("\"event\":\"turn_started\"") <= messages, "{what}");
             // Everybody has been told of the new epoch, and stands at its end.
             for client in ["a", "b"] {
-                let mut mine = run.heard.iter().filter(|(name, _)| name == client).map(|(_, event)| event);
+                let mut mine =
+                    instance.heard.iter().filter(|(name, _)| name == client).map(|(_, event)| event);
                 let last = mine.rfind(|event| event.get("seq").is_some() && event["duplicate"] != true);
                 let last = last.expect("it was told something");
                 assert_eq!(

@@ -34,7 +34,7 @@ pub(crate) fn note(text: &str) {
 
 /// Prints a line to standard error and waits until it is written, but not for long: the program is to end also where
 /// nobody reads.
-pub(crate) fn last_words(text: String) {
+pub(crate) fn print_before_exit(text: String) {
     let (written, is_written) = mpsc::channel();
     let print = move || {
         note(&text);

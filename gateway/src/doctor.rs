@@ -14,13 +14,13 @@ use switchboard_runtime::{OpenErrorReason, Sqlite};
 use switchboard_transport_unix::Listener;
 
 use crate::{
-    agents,
+    agents, backend,
     cli::ServeArgs,
     config::{AgentChoice, Config, Durability},
     console,
     data_dir::{self, JOURNAL},
     failure::Failure,
-    heart, http, sandbox, serve, startup, token,
+    http, sandbox, serve, startup, token,
 };
 
 /// An agent has this long to say its version.
@@ -100,7 +100,7 @@ fn journal(path: &Path) -> Vec<Finding> {
         Err(error) if matches!(error.reason, OpenErrorReason::Missing) => {
             return vec![Finding::Ok("No chats are kept yet.".into())];
         }
-        Err(error) => return vec![Finding::Fail(heart::unusable(&error))],
+        Err(error) => return vec![Finding::Fail(backend::unusable(&error))],
     };
     if report.is_sound() {
         return vec![Finding::Ok(match (report.older, report.chats) {

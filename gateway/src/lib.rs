@@ -3,6 +3,8 @@
 //! A library so that tests can look inside; it promises no stable interface.
 
 mod agents;
+pub mod auth;
+mod backend;
 mod backup;
 pub mod chat;
 pub mod cli;
@@ -10,9 +12,7 @@ pub mod config;
 mod console;
 pub mod data_dir;
 mod doctor;
-pub mod door;
 pub mod failure;
-mod heart;
 pub mod http;
 pub mod logs;
 mod sandbox;
@@ -39,7 +39,7 @@ pub fn run() -> ExitCode {
         Command::AgentHost => agent_host(),
     };
     result.unwrap_or_else(|failure| {
-        console::last_words(format!("switchboard: {failure}"));
+        console::print_before_exit(format!("switchboard: {failure}"));
         ExitCode::from(failure.status())
     })
 }

@@ -16,12 +16,12 @@ use tokio::{
 
 use crate::{
     agents,
+    auth::{AccessControl, Authenticator, Names, PreAuth, Throttle},
+    backend::Backend,
     cli::ServeArgs,
     config::Config,
     data_dir::DataDir,
-    door::{Door, Keys, Names, PreAuth, Throttle},
     failure::{Failure, Result},
-    heart::Heart,
     http::{self, Site},
     logs, sandbox, startup,
     token::{self, Tokens},
@@ -70,16 +70,21 @@ async fn serve(config: Config) -> Result<ExitCode> {
     let sandbox = sandbox::Found::look(&config, data_dir.path())?;
     sandbox.log(&config);
     let sandbox_said = sandbox.describe();
-    let (heart, running) = Heart::start(&config, &data_dir, &agent, sandbox.into_sandbox())?;
-    let gateway = heart.gateway.clone();
+    let (backend, running) = Backend::start(&config, &data_dir, &agent, sandbox.into_sandbox())?;
+    let gateway = backend.gateway.clone();
 
-    let keys = token.as_ref().map(|_| {
-        let throttle = Throttle::new(config.door.wrong_tokens_per_minute);
-        Arc::new(Keys::new(Tokens::new(&config.token_file), throttle, config.door.first_frames))
+    let authenticator = token.as_ref().map(|_| {
+        let throttle = Throttle::new(config.access_control.wrong_tokens_per_minute);
+        Arc::new(Authenticator::new(
+            Tokens::new(&config.token_file),
+            throttle,
+            config.access_control.first_frames,
+        ))
     });
-    let door = Door::new(Names::new(&bound, &config.allow_hosts, &config.allow_origins), keys);
-    let tally = door.tally();
-    let site = Arc::new(Site::new(gateway.clone(), Options::default(), door, &config.base_path));
+    let access_control =
+        AccessControl::new(Names::new(&bound, &config.allow_hosts, &config.allow_origins), authenticator);
+    let tally = access_control.tally();
+    let site = Arc::new(Site::new(gateway.clone(), Options::default(), access_control, &config.base_path));
     let (stop, stopped) = watch::channel(false);
     let mut doors = JoinSet::new();
     doors.spawn({
@@ -92,9 +97,12 @@ async fn serve(config: Config) -> Result<ExitCode> {
     }
     let shared = http::Shared {
         site: Arc::clone(&site),
-        limits: config.door.clone(),
+        limits: config.access_control.clone(),
         room: Arc::new(Semaphore::new(http_room(&config, files))),
-        preauth: PreAuth::new(config.door.unauthenticated_per_address, config.door.unauthenticated),
+        preauth: PreAuth::new(
+            config.access_control.unauthenticated_per_address,
+            config.access_control.unauthenticated,
+        ),
         stop: stopped.clone(),
     };
     for listener in listeners {
@@ -118,7 +126,7 @@ async fn serve(config: Config) -> Result<ExitCode> {
     let mut finished = std::pin::pin!(running.finished());
     let asked = told_to_stop(&mut signals, &mut finished).await;
     match asked {
-        Some(signal) if heart.leaves_at(signal) => {
+        Some(signal) if backend.leaves_at(signal) => {
             tracing::info!(signal, "stopping: running turns go on and are taken up by the next gateway");
         }
         Some(signal) => {
@@ -130,9 +138,9 @@ async fn serve(config: Config) -> Result<ExitCode> {
     }
     site.set_ready(false);
     stop.send_replace(true);
-    let leaves = asked.is_some_and(|signal| heart.leaves_at(signal));
+    let leaves = asked.is_some_and(|signal| backend.leaves_at(signal));
     if leaves {
-        heart.leave();
+        backend.leave();
     } else {
         gateway.shut_down();
     }
@@ -146,7 +154,7 @@ async fn serve(config: Config) -> Result<ExitCode> {
         let _ = timeout(LAST_ANSWERS, answers).await;
     };
     let ended = tokio::select! {
-        ended = timeout(config.door.shutdown, wind_down) => ended.is_ok(),
+        ended = timeout(config.access_control.shutdown, wind_down) => ended.is_ok(),
         signal = signals.next_after(asked) => {
             tracing::warn!(signal, "stopping at once");
             false
@@ -155,7 +163,7 @@ async fn serve(config: Config) -> Result<ExitCode> {
     let _ = config.port_file.as_deref().map(std::fs::remove_file);
     tally.sum_up();
     // By force, whatever the agents are at. After a defect they may be taken up as well.
-    let killed = if leaves || asked.is_none() && heart.can_leave() { 0 } else { heart.end_leftovers() };
+    let killed = if leaves || asked.is_none() && backend.can_leave() { 0 } else { backend.end_leftovers() };
     if asked.is_some() && ended && killed == 0 {
         tracing::info!("stopped");
         return Ok(ExitCode::SUCCESS);
@@ -249,9 +257,9 @@ fn is_repeated(first: Option<&str>, signal: &str, since: Duration) -> bool {
 /// One descriptor for each connection, upgraded or not, and some for the rest.
 fn files_wanted(config: &Config) -> usize {
     let agents = config.limits.agents.saturating_mul(AGENT_FILES);
-    [config.limits.connections, config.door.first_frames, agents, FURTHER_FILES]
+    [config.limits.connections, config.access_control.first_frames, agents, FURTHER_FILES]
         .into_iter()
-        .fold(config.door.connections, usize::saturating_add)
+        .fold(config.access_control.connections, usize::saturating_add)
 }
 
 /// Raises the limit of open files as far as the system lets us. Returns what it is now.
@@ -275,9 +283,9 @@ fn raise_file_limit(wanted: usize) -> usize {
 /// them are kept for everybody else: agents could not be started otherwise.
 fn http_room(config: &Config, files: usize) -> usize {
     if files < files_wanted(config) {
-        config.door.connections.min(files / 2)
+        config.access_control.connections.min(files / 2)
     } else {
-        config.door.connections
+        config.access_control.connections
     }
 }
 
@@ -292,7 +300,7 @@ fn adopt_orphans() {
 #[cfg(test)]
 mod tests {
     use switchboard_core::{Limits, Peer, agent::AgentExit, ids::Principal};
-    use switchboard_runtime::{Agent, Answers, Journal, OpenJournal, Request, Seat};
+    use switchboard_runtime::{Agent, AgentContext, Answers, Journal, OpenJournal, Request};
 
     use super::*;
 
@@ -337,7 +345,7 @@ mod tests {
             "nobody"
         }
 
-        async fn run(&self, _: Seat) -> AgentExit {
+        async fn run(&self, _: AgentContext) -> AgentExit {
             AgentExit::Stopped
         }
     }

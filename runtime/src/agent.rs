@@ -10,7 +10,7 @@ use std::sync::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use switchboard_core::{
-    agent::{AgentCommand, AgentExit, AgentRecords, AgentRun},
+    agent::{AgentCommand, AgentExit, AgentInstanceId, AgentRecords},
     ids::{ChatKey, TurnId},
     wire::AgentState,
 };
@@ -30,10 +30,10 @@ pub trait Agent: Send + Sync + 'static {
     /// Serves one chat from start to stop, and returns how that life ended.
     ///
     /// Called when the chat first needs its agent, and again after it went away. Begins with a
-    /// [`Order::Command`]; an [`AgentCommand::Prompt`] is to be answered by events that end in one
+    /// [`AgentControl::Command`]; an [`AgentCommand::Prompt`] is to be answered by events that end in one
     /// [`AgentEvent::TurnEnded`](switchboard_core::agent::AgentEvent::TurnEnded). A panic in here ends
     /// this life and its turn, and nothing else.
-    async fn run(&self, seat: Seat) -> AgentExit;
+    async fn run(&self, context: AgentContext) -> AgentExit;
 
     /// The chat was deleted, and its agent is gone or about to be: remove what its lives have left that holds
     /// something of the conversation. May come twice.
@@ -42,7 +42,7 @@ pub trait Agent: Send + Sync + 'static {
     }
 
     /// Whether a life goes on without this process, so that [`run`](Self::run) can take it up again with
-    /// [`Seat::resume`]. Where it does not, a life of an earlier process is over, and its open turn is
+    /// [`AgentContext::resume`]. Where it does not, a life of an earlier process is over, and its open turn is
     /// interrupted.
     fn survives(&self) -> bool {
         false
@@ -63,11 +63,11 @@ pub struct Resume {
 
 /// One life of an agent: whom it serves, what it hears, where it speaks.
 #[derive(Debug)]
-pub struct Seat {
+pub struct AgentContext {
     /// The chat.
     pub chat: ChatKey,
     /// Which life this is.
-    pub run: AgentRun,
+    pub instance: AgentInstanceId,
     /// What an earlier life called this conversation
     /// ([`AgentEvent::Session`](switchboard_core::agent::AgentEvent::Session)).
     pub session: Option<String>,
@@ -75,39 +75,39 @@ pub struct Seat {
     /// that it has heard already are to be ignored by their ids.
     pub resume: Option<Resume>,
     /// What the agent is told.
-    pub orders: Orders,
+    pub control: ControlReceiver,
     /// Where the agent speaks.
     pub records: Records,
     /// The position of the newest [`AgentRecords::checkpoint`] of this life that the log has; 0: none since it was
     /// taken up. Records up to there are of no use to anybody any more.
-    pub kept: watch::Receiver<u64>,
+    pub committed: watch::Receiver<u64>,
 }
 
-impl Seat {
+impl AgentContext {
     pub(crate) fn new(
         chat: ChatKey,
-        run: AgentRun,
+        instance: AgentInstanceId,
         session: Option<String>,
         resume: Option<Resume>,
         inbox: mpsc::Sender<FromAgent>,
-        link: LinkEnds,
+        link: AgentChannels,
     ) -> Self {
-        let LinkEnds { orders, held, kept } = link;
-        let records = Records { chat: chat.clone(), run, inbox, held };
-        Self { chat, run, session, resume, orders, records, kept }
+        let AgentChannels { control, paused, committed } = link;
+        let records = Records { chat: chat.clone(), instance, inbox, paused };
+        Self { chat, instance, session, resume, control, records, committed }
     }
 }
 
 /// The agent's ends of what the loop tells it.
-pub(crate) struct LinkEnds {
-    pub(crate) orders: Orders,
-    pub(crate) held: watch::Receiver<bool>,
-    pub(crate) kept: watch::Receiver<u64>,
+pub(crate) struct AgentChannels {
+    pub(crate) control: ControlReceiver,
+    pub(crate) paused: watch::Receiver<bool>,
+    pub(crate) committed: watch::Receiver<u64>,
 }
 
 /// What an agent is told to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Order {
+pub enum AgentControl {
     /// A prompt, a cancel or an answer.
     Command(AgentCommand),
     /// Stop in good order: finish nothing, leave nothing behind, return [`AgentExit::Stopped`].
@@ -119,7 +119,7 @@ pub enum Order {
 
 /// How far the end of a life is ordered. It has a place of its own, so that no number of commands keeps it out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Ending {
+pub(crate) enum Termination {
     #[default]
     None,
     Stop,
@@ -129,39 +129,39 @@ pub(crate) enum Ending {
 /// The orders to one agent: commands first come first, overtaken by the order to stop or to be killed. The commands
 /// that wait are bounded; an agent that takes none of them is ended.
 #[derive(Debug)]
-pub struct Orders {
+pub struct ControlReceiver {
     commands: mpsc::Receiver<AgentCommand>,
-    ending: watch::Receiver<Ending>,
-    heard: Ending,
+    termination: watch::Receiver<Termination>,
+    received: Termination,
     /// The number of the last command that was taken.
-    taken: Arc<AtomicU64>,
+    last_taken: Arc<AtomicU64>,
 }
 
-impl Orders {
+impl ControlReceiver {
     pub(crate) fn new(
         commands: mpsc::Receiver<AgentCommand>,
-        ending: watch::Receiver<Ending>,
-        taken: Arc<AtomicU64>,
+        termination: watch::Receiver<Termination>,
+        last_taken: Arc<AtomicU64>,
     ) -> Self {
-        Self { commands, ending, heard: Ending::None, taken }
+        Self { commands, termination, received: Termination::None, last_taken }
     }
 
-    /// The next order. After [`Order::Stop`] only [`Order::Kill`] follows, once. After the gateway has gone it is
-    /// [`Order::Stop`], for ever.
+    /// The next order. After [`AgentControl::Stop`] only [`AgentControl::Kill`] follows, once. After the gateway has gone it is
+    /// [`AgentControl::Stop`], for ever.
     ///
     /// Cancel safe: no order is lost when the future is dropped.
-    pub async fn next(&mut self) -> Order {
-        let heard = self.heard;
-        let ending = tokio::select! {
+    pub async fn next(&mut self) -> AgentControl {
+        let received = self.received;
+        let termination = tokio::select! {
             biased;
-            ending = self.ending.wait_for(|ending| *ending > heard) => ending.map_or(Ending::Stop, |ending| *ending),
-            Some(command) = self.commands.recv(), if heard == Ending::None => {
-                self.taken.fetch_max(command.id().0, Ordering::Release);
-                return Order::Command(command);
+            termination = self.termination.wait_for(|termination| *termination > received) => termination.map_or(Termination::Stop, |termination| *termination),
+            Some(command) = self.commands.recv(), if received == Termination::None => {
+                self.last_taken.fetch_max(command.id().0, Ordering::Release);
+                return AgentControl::Command(command);
             }
         };
-        self.heard = ending;
-        if ending == Ending::Kill { Order::Kill } else { Order::Stop }
+        self.received = termination;
+        if termination == Termination::Kill { AgentControl::Kill } else { AgentControl::Stop }
     }
 }
 
@@ -173,24 +173,24 @@ pub struct GatewayGone;
 #[derive(Debug, Clone)]
 pub struct Records {
     chat: ChatKey,
-    run: AgentRun,
+    instance: AgentInstanceId,
     inbox: mpsc::Sender<FromAgent>,
-    held: watch::Receiver<bool>,
+    paused: watch::Receiver<bool>,
 }
 
 impl Records {
     /// Whether the gateway holds this agent back at the moment.
-    pub fn is_held(&self) -> bool {
-        *self.held.borrow()
+    pub fn is_paused(&self) -> bool {
+        *self.paused.borrow()
     }
 
     /// Hands records to the gateway. Waits while the gateway holds this agent back, so do not read more
     /// of the agent's output meanwhile: that is how backpressure reaches it.
     pub async fn send(&self, records: AgentRecords) -> Result<(), GatewayGone> {
-        let mut held = self.held.clone();
-        held.wait_for(|held| !held).await.map_err(|_| GatewayGone)?;
+        let mut paused = self.paused.clone();
+        paused.wait_for(|paused| !paused).await.map_err(|_| GatewayGone)?;
         let chat = self.chat.clone();
-        let records = FromAgent::Records { chat, run: self.run, records };
+        let records = FromAgent::Records { chat, instance: self.instance, records };
         self.inbox.send(records).await.map_err(|_| GatewayGone)
     }
 }
@@ -198,8 +198,8 @@ impl Records {
 /// What reaches the loop from agents. An exit comes after all that its life said.
 #[derive(Debug)]
 pub(crate) enum FromAgent {
-    Records { chat: ChatKey, run: AgentRun, records: AgentRecords },
-    Exited { chat: ChatKey, run: AgentRun, exit: AgentExit },
+    Records { chat: ChatKey, instance: AgentInstanceId, records: AgentRecords },
+    Exited { chat: ChatKey, instance: AgentInstanceId, exit: AgentExit },
 }
 
 #[cfg(test)]
@@ -211,18 +211,18 @@ mod tests {
     #[tokio::test]
     async fn no_number_of_commands_keeps_out_the_order_to_end() {
         let (commands, commands_end) = mpsc::channel(1);
-        let (ending, ending_end) = watch::channel(Ending::None);
-        let mut orders = Orders::new(commands_end, ending_end, Arc::default());
+        let (termination, termination_end) = watch::channel(Termination::None);
+        let mut control = ControlReceiver::new(commands_end, termination_end, Arc::default());
         let cancel = || AgentCommand::Cancel { id: CommandId(1), turn_id: TurnId::parse("t").unwrap() };
         commands.try_send(cancel()).unwrap();
-        assert_eq!(orders.next().await, Order::Command(cancel()));
+        assert_eq!(control.next().await, AgentControl::Command(cancel()));
         commands.try_send(cancel()).unwrap();
         assert!(commands.try_send(cancel()).is_err(), "it is full");
-        ending.send_replace(Ending::Stop);
-        assert_eq!(orders.next().await, Order::Stop);
-        ending.send_replace(Ending::Kill);
-        assert_eq!(orders.next().await, Order::Kill, "and no command after a stop");
-        drop((commands, ending));
-        assert_eq!(orders.next().await, Order::Stop, "the gateway has gone");
+        termination.send_replace(Termination::Stop);
+        assert_eq!(control.next().await, AgentControl::Stop);
+        termination.send_replace(Termination::Kill);
+        assert_eq!(control.next().await, AgentControl::Kill, "and no command after a stop");
+        drop((commands, termination));
+        assert_eq!(control.next().await, AgentControl::Stop, "the gateway has gone");
     }
 }

@@ -7,13 +7,13 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use rustc_hash::FxHashMap;
 use switchboard_core::{
     ChatRef, Counts, Hub, Input, Moment, Offered, Output, Peer, Recipients,
-    agent::{AgentCommand, AgentExit, AgentRun},
+    agent::{AgentCommand, AgentExit, AgentInstanceId},
     ids::{ChatKey, ConnId},
     journal::{Append, AppendId, Change, JournalAnswer},
     wire::TurnError,
@@ -25,7 +25,8 @@ use tokio::{
 };
 
 use crate::{
-    agent::{Agent, Ending, FromAgent, LinkEnds, Orders, Resume, Seat},
+    agent::{Agent, AgentChannels, AgentContext, ControlReceiver, FromAgent, Resume, Termination},
+    clock::Clock,
     journal::{Journal, Request},
     outbox::Outbox,
 };
@@ -36,8 +37,6 @@ const INPUTS_PER_WAKE: usize = 64;
 const COMMANDS: usize = 128;
 /// How often readers that take nothing are looked for.
 const STALL_CHECK: Duration = Duration::from_secs(1);
-/// A loop that was not woken for this long was not running.
-const STANDSTILL: Duration = Duration::from_millis(2_500);
 
 /// What comes from connections, each in its own order: one is opened before it speaks, and goes after it has
 /// spoken. Bounded by the number of connections, by the places for frames, and by who asks for counts.
@@ -82,81 +81,31 @@ pub(crate) struct Engine<J> {
     pub(crate) agents_inbox: mpsc::Sender<FromAgent>,
     pub(crate) clock: Clock,
     pub(crate) outboxes: FxHashMap<ConnId, Arc<Outbox>>,
-    pub(crate) agents: FxHashMap<AgentRun, Link>,
+    pub(crate) agents: FxHashMap<AgentInstanceId, AgentLink>,
     pub(crate) requests: Vec<Request>,
     /// Decoders' checkpoints on their way to the journal. Bounded by the appends that the hub has out.
-    pub(crate) checkpoints: FxHashMap<AppendId, (AgentRun, u64)>,
+    pub(crate) checkpoints: FxHashMap<AppendId, (AgentInstanceId, u64)>,
     /// Outbox refusals to be told to the hub before anything else.
     pub(crate) refusals: Vec<(ConnId, ChatRef, u64)>,
     /// Lives of an earlier gateway's agents that ended with it, to be told at once: who comes then is told what
     /// became of their turns, and not that they run.
-    pub(crate) over: Vec<(ChatKey, AgentRun)>,
+    pub(crate) dead_instances: Vec<(ChatKey, AgentInstanceId)>,
     /// Watches that can be answered at once.
     pub(crate) drained: Vec<ConnId>,
     pub(crate) finished: bool,
 }
 
 /// The loop's end of one agent.
-pub(crate) struct Link {
+pub(crate) struct AgentLink {
     commands: mpsc::Sender<AgentCommand>,
-    ending: watch::Sender<Ending>,
-    held: watch::Sender<bool>,
-    kept: watch::Sender<u64>,
+    termination: watch::Sender<Termination>,
+    paused: watch::Sender<bool>,
+    committed: watch::Sender<u64>,
     /// Taken up from an earlier gateway.
     adopted: bool,
     /// The number of the last prompt that was sent, and of the last command that the agent took.
     prompt: u64,
-    taken: Arc<AtomicU64>,
-}
-
-/// The only clock there is. Its ticks stand still while this process does (stopped, or on a machine that was): what
-/// agents and readers did meanwhile has not been looked at, and nobody is to be blamed for silence.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Clock {
-    began: Instant,
-    read: Instant,
-    stood_still: Duration,
-    /// As of when somebody last asked.
-    told: Duration,
-}
-
-impl Clock {
-    pub(crate) fn new() -> Self {
-        let now = Instant::now();
-        Self { began: now, read: now, stood_still: Duration::ZERO, told: Duration::ZERO }
-    }
-
-    pub(crate) fn now(&mut self) -> Moment {
-        self.read_at(Instant::now());
-        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Moment { ticks_ms: self.ticks_ms(), unix_ms: millis(unix) }
-    }
-
-    /// The loop reads it every [`STALL_CHECK`] at least, unless it stands still.
-    fn read_at(&mut self, now: Instant) {
-        let since = now.saturating_duration_since(std::mem::replace(&mut self.read, now));
-        if since > STANDSTILL {
-            tracing::warn!(ms = millis(since), "the gateway stood still; no deadline counts that time");
-            self.stood_still += since;
-        }
-    }
-
-    /// Whether it stood still since this was asked last.
-    fn stood_still_lately(&mut self) -> bool {
-        std::mem::replace(&mut self.told, self.stood_still) != self.stood_still
-    }
-
-    fn ticks_ms(&self) -> u64 {
-        millis(self.read.saturating_duration_since(self.began).saturating_sub(self.stood_still))
-    }
-
-    fn instant(&self, ticks_ms: u64) -> tokio::time::Instant {
-        (self.began + self.stood_still + Duration::from_millis(ticks_ms)).into()
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    last_taken: Arc<AtomicU64>,
 }
 
 impl<J: Journal> Engine<J> {
@@ -215,15 +164,15 @@ impl<J: Journal> Engine<J> {
             while let Some(output) = self.hub.poll_output() {
                 self.carry_out(output);
             }
-            if self.refusals.is_empty() && self.over.is_empty() && self.drained.is_empty() {
+            if self.refusals.is_empty() && self.dead_instances.is_empty() && self.drained.is_empty() {
                 break;
             }
             for (conn, chat, first_seq) in std::mem::take(&mut self.refusals) {
                 self.hub.handle(now, Input::OutboxFull { conn, chat, first_seq });
             }
-            for (chat, run) in std::mem::take(&mut self.over) {
+            for (chat, instance) in std::mem::take(&mut self.dead_instances) {
                 let exit = AgentExit::Gone(restarted());
-                self.hub.handle(now, Input::AgentExited { chat, run, exit });
+                self.hub.handle(now, Input::AgentExited { chat, instance, exit });
             }
             if let Some(conn) = self.drained.pop() {
                 self.report_drained(now, conn);
@@ -233,10 +182,11 @@ impl<J: Journal> Engine<J> {
 
     fn answer(&mut self, answer: JournalAnswer) {
         if let JournalAnswer::Appended(id) | JournalAnswer::Refused(id) = &answer
-            && let Some((run, position)) = self.checkpoints.remove(id)
-            && let Some(link) = self.agents.get(&run).filter(|_| matches!(answer, JournalAnswer::Appended(_)))
+            && let Some((instance, position)) = self.checkpoints.remove(id)
+            && let Some(link) =
+                self.agents.get(&instance).filter(|_| matches!(answer, JournalAnswer::Appended(_)))
         {
-            link.kept.send_replace(position);
+            link.committed.send_replace(position);
         }
         self.handle(Input::Journal(answer));
     }
@@ -275,24 +225,26 @@ impl<J: Journal> Engine<J> {
                 self.requests.push(Request::Append(append));
             }
             Output::Ask(ask) => self.requests.push(Request::Ask(ask)),
-            Output::StartAgent { chat, run, session } => self.start_agent(chat, run, session, None),
+            Output::StartAgent { chat, instance, session } => self.start_agent(chat, instance, session, None),
             Output::AdoptAgent { chat, agent, session, turn } => {
                 if self.agent.survives() {
                     let resume = Resume { position: agent.position, checkpoint: agent.checkpoint, turn };
-                    self.start_agent(chat, agent.run, session, Some(resume));
+                    self.start_agent(chat, agent.instance, session, Some(resume));
                 } else {
-                    self.over.push((chat, agent.run));
+                    self.dead_instances.push((chat, agent.instance));
                 }
             }
-            Output::Command { run, command } => self.command(run, command),
-            Output::StopAgent { run, kill } => self.end(run, if kill { Ending::Kill } else { Ending::Stop }),
+            Output::Command { instance, command } => self.command(instance, command),
+            Output::StopAgent { instance, kill } => {
+                self.end(instance, if kill { Termination::Kill } else { Termination::Stop })
+            }
             Output::ForgetChat { chat } => {
                 let agent = Arc::clone(&self.agent);
                 tokio::spawn(async move { agent.forget_chat(&chat).await });
             }
-            Output::HoldAgent { run, held } => {
-                if let Some(link) = self.agents.get(&run) {
-                    link.held.send_replace(held);
+            Output::PauseAgent { instance, paused } => {
+                if let Some(link) = self.agents.get(&instance) {
+                    link.paused.send_replace(paused);
                 }
             }
             Output::Finished => self.finished = true,
@@ -305,57 +257,76 @@ impl<J: Journal> Engine<J> {
         }
     }
 
-    fn command(&mut self, run: AgentRun, command: AgentCommand) {
-        let Some(link) = self.agents.get_mut(&run) else { return };
+    fn command(&mut self, instance: AgentInstanceId, command: AgentCommand) {
+        let Some(link) = self.agents.get_mut(&instance) else { return };
         if let AgentCommand::Prompt { id, .. } = &command {
             link.prompt = id.0;
         }
         if link.commands.try_send(command).is_err() && !link.commands.is_closed() {
-            tracing::warn!(run = run.0, "an agent does not take its orders, and is ended");
-            self.end(run, Ending::Kill);
+            tracing::warn!(instance = instance.0, "an agent does not take its orders, and is ended");
+            self.end(instance, Termination::Kill);
         }
     }
 
-    fn end(&mut self, run: AgentRun, ending: Ending) {
-        if let Some(link) = self.agents.get(&run) {
-            link.ending.send_if_modified(|ordered| std::mem::replace(ordered, ending.max(*ordered)) < ending);
+    fn end(&mut self, instance: AgentInstanceId, termination: Termination) {
+        if let Some(link) = self.agents.get(&instance) {
+            link.termination.send_if_modified(|ordered| {
+                std::mem::replace(ordered, termination.max(*ordered)) < termination
+            });
         }
     }
 
-    fn start_agent(&mut self, chat: ChatKey, run: AgentRun, session: Option<String>, resume: Option<Resume>) {
+    fn start_agent(
+        &mut self,
+        chat: ChatKey,
+        instance: AgentInstanceId,
+        session: Option<String>,
+        resume: Option<Resume>,
+    ) {
         let (commands, commands_end) = mpsc::channel(COMMANDS);
-        let (ending, ending_end) = watch::channel(Ending::None);
-        let (held, held_end) = watch::channel(false);
-        let (kept, kept_end) = watch::channel(0);
-        let taken = Arc::<AtomicU64>::default();
-        let orders = Orders::new(commands_end, ending_end.clone(), Arc::clone(&taken));
-        self.agents
-            .insert(run, Link { commands, ending, held, kept, adopted: resume.is_some(), prompt: 0, taken });
+        let (termination, termination_end) = watch::channel(Termination::None);
+        let (paused, paused_end) = watch::channel(false);
+        let (committed, committed_end) = watch::channel(0);
+        let last_taken = Arc::<AtomicU64>::default();
+        let control = ControlReceiver::new(commands_end, termination_end.clone(), Arc::clone(&last_taken));
+        self.agents.insert(
+            instance,
+            AgentLink {
+                commands,
+                termination,
+                paused,
+                committed,
+                adopted: resume.is_some(),
+                prompt: 0,
+                last_taken,
+            },
+        );
         let inbox = self.agents_inbox.clone();
-        let ends = LinkEnds { orders, held: held_end, kept: kept_end };
-        let seat = Seat::new(chat.clone(), run, session, resume, inbox.clone(), ends);
+        let ends = AgentChannels { control, paused: paused_end, committed: committed_end };
+        let context = AgentContext::new(chat.clone(), instance, session, resume, inbox.clone(), ends);
         let agent = Arc::clone(&self.agent);
         let grace = Duration::from_millis(self.hub.limits().cancel_grace_ms);
         tokio::spawn(async move {
             // In a task of its own, so that a panic ends this life and nothing else.
-            let life = tokio::spawn(async move { agent.run(seat).await });
-            let exit = end_of(life, ending_end, grace, run).await;
+            let life = tokio::spawn(async move { agent.run(context).await });
+            let exit = end_of(life, termination_end, grace, instance).await;
             // A gateway that has gone needs no report.
-            let _ = inbox.send(FromAgent::Exited { chat, run, exit }).await;
+            let _ = inbox.send(FromAgent::Exited { chat, instance, exit }).await;
         });
     }
 
     fn agent(&mut self, event: FromAgent) {
         match event {
-            FromAgent::Records { chat, run, records } => {
-                self.handle(Input::AgentRecords { chat, run, records });
+            FromAgent::Records { chat, instance, records } => {
+                self.handle(Input::AgentRecords { chat, instance, records });
             }
-            FromAgent::Exited { chat, run, exit } => {
-                let link = self.agents.remove(&run);
+            FromAgent::Exited { chat, instance, exit } => {
+                let link = self.agents.remove(&instance);
                 // It may have been dead before it was taken up, and that is found out no sooner than a prompt comes.
-                let untaken = |link: Link| link.adopted && link.prompt > link.taken.load(Ordering::Acquire);
+                let untaken =
+                    |link: AgentLink| link.adopted && link.prompt > link.last_taken.load(Ordering::Acquire);
                 let exit = if link.is_some_and(untaken) { exit.unprompted() } else { exit };
-                self.handle(Input::AgentExited { chat, run, exit });
+                self.handle(Input::AgentExited { chat, instance, exit });
             }
         }
     }
@@ -414,12 +385,12 @@ impl<J: Journal> Engine<J> {
 /// even where it never comes to a point at which that can be done: its place is not to be lost.
 async fn end_of(
     mut life: JoinHandle<AgentExit>,
-    mut ending: watch::Receiver<Ending>,
+    mut termination: watch::Receiver<Termination>,
     grace: Duration,
-    run: AgentRun,
+    instance: AgentInstanceId,
 ) -> AgentExit {
     let overdue = async {
-        if ending.wait_for(|ending| *ending == Ending::Kill).await.is_err() {
+        if termination.wait_for(|termination| *termination == Termination::Kill).await.is_err() {
             // The gateway has gone: nobody waits for the place.
             pending::<()>().await;
         }
@@ -429,7 +400,7 @@ async fn end_of(
         exit = &mut life => exit.unwrap_or_else(|_| AgentExit::Gone(panicked())),
         () = overdue => {
             life.abort();
-            tracing::warn!(run = run.0, "an agent ignored the order to end, and was aborted");
+            tracing::warn!(instance = instance.0, "an agent ignored the order to end, and was aborted");
             AgentExit::Gone(ignored_orders())
         }
     }
@@ -444,10 +415,10 @@ fn take<T>(channel: &mut mpsc::UnboundedReceiver<T>, mut each: impl FnMut(T)) {
 }
 
 /// The life and the position of a decoder's checkpoint that an append carries.
-fn checkpoint(append: &Append) -> Option<(AgentRun, u64)> {
+fn checkpoint(append: &Append) -> Option<(AgentInstanceId, u64)> {
     append.changes.iter().rev().find_map(|change| {
-        let Change::AgentPosition { run, position, checkpoint: Some(_) } = change else { return None };
-        Some((*run, *position))
+        let Change::AgentPosition { instance, position, checkpoint: Some(_) } = change else { return None };
+        Some((*instance, *position))
     })
 }
 
@@ -471,30 +442,5 @@ fn ignored_orders() -> TurnError {
     TurnError {
         code: "agent_stopped".into(),
         detail: "the agent did not take its orders and was ended before its answer was complete".into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn time_in_which_the_process_stood_still_does_not_count() {
-        let mut clock = Clock::new();
-        let began = clock.began;
-        let after = |ms: u64| began + Duration::from_millis(ms);
-        clock.read_at(after(1_000));
-        clock.read_at(after(2_100));
-        assert_eq!(clock.ticks_ms(), 2_100);
-        assert!(!clock.stood_still_lately());
-        // A minute without being looked at.
-        clock.read_at(after(62_100));
-        assert_eq!(clock.ticks_ms(), 2_100);
-        clock.read_at(after(63_000));
-        assert_eq!(clock.ticks_ms(), 3_000);
-        assert!(clock.stood_still_lately(), "whoever noticed it first");
-        assert!(!clock.stood_still_lately());
-        // What is due later is due later by as much.
-        assert_eq!(clock.instant(3_500), after(63_500).into());
     }
 }

@@ -14,8 +14,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::{
     agent::Agent,
+    clock::Clock,
     connection::{Connection, Inbox, Presence, Stopped},
-    engine::{Clock, Engine, FromPeer, Inputs, Lifecycle},
+    engine::{Engine, FromPeer, Inputs, Lifecycle},
     journal::{Answers, OpenJournal},
     outbox::{Outbox, OutboxReader},
 };
@@ -77,7 +78,7 @@ impl Gateway {
             requests: Vec::new(),
             checkpoints: FxHashMap::default(),
             refusals: Vec::new(),
-            over: Vec::new(),
+            dead_instances: Vec::new(),
             drained: Vec::new(),
             finished: false,
         };

@@ -9,7 +9,7 @@
 //! # tokio::runtime::Runtime::new().unwrap().block_on(async {
 //! use std::sync::Arc;
 //! use switchboard_core::{Limits, Peer, agent::*, ids::Principal, wire::Outcome};
-//! use switchboard_runtime::{Agent, Gateway, Memory, Order, Seat, entropy};
+//! use switchboard_runtime::{Agent, Gateway, Memory, AgentControl, AgentContext, entropy};
 //!
 //! struct Echo;
 //!
@@ -18,9 +18,9 @@
 //!     fn name(&self) -> &str {
 //!         "echo"
 //!     }
-//!     async fn run(&self, mut seat: Seat) -> AgentExit {
+//!     async fn run(&self, mut seat: AgentContext) -> AgentExit {
 //!         let mut position = 0;
-//!         while let Order::Command(command) = seat.orders.next().await {
+//!         while let AgentControl::Command(command) = seat.orders.next().await {
 //!             let AgentCommand::Prompt { text, .. } = command else { continue };
 //!             let stream: StreamId = format!("s{position}").into();
 //!             let events = vec![
@@ -58,18 +58,18 @@
 
 mod admission;
 mod agent;
+mod clock;
 mod connection;
 mod engine;
-mod flight;
 mod gateway;
 mod journal;
 mod outbox;
 mod tally;
+mod write_batch;
 
 pub use admission::{Admission, Verifier};
-pub use agent::{Agent, GatewayGone, Order, Orders, Records, Resume, Seat};
+pub use agent::{Agent, AgentContext, AgentControl, ControlReceiver, GatewayGone, Records, Resume};
 pub use connection::{Connection, Inbox, Stopped};
-pub use flight::{Framing, InFlight};
 pub use gateway::{Gateway, Running, entropy};
 pub use journal::{Answers, Journal, Memory, OpenJournal, OpenMemory, Request};
 #[cfg(feature = "sqlite")]
@@ -77,5 +77,6 @@ pub use journal::{
     BackupReport, CheckReport, DamagedChat, OpenError, OpenErrorReason, OpenReport, OpenSqlite, Salvaged,
     Sqlite, SqliteOptions,
 };
-pub use outbox::{Next, OutboxReader, Progress};
+pub use outbox::{OutboxReader, Progress, WriterStep};
 pub use tally::Tally;
+pub use write_batch::{Framing, WriteBatch};

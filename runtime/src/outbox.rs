@@ -205,7 +205,7 @@ impl Outbox {
 
 /// What the writer is to do next.
 #[derive(Debug)]
-pub enum Next {
+pub enum WriterStep {
     /// Write the frames, flush, and call [`OutboxReader::written`].
     Frames,
     /// Finish what is in flight and close the connection for this reason.
@@ -232,7 +232,7 @@ impl OutboxReader {
     /// Waits for frames and moves those that wait, up to a bound, into `batch`, which must be empty.
     ///
     /// Cancel safe: nothing is taken until it returns.
-    pub async fn next(&mut self, batch: &mut Vec<Frame>) -> Next {
+    pub async fn next(&mut self, batch: &mut Vec<Frame>) -> WriterStep {
         loop {
             if let Some(next) = self.try_next(batch) {
                 return next;
@@ -243,13 +243,13 @@ impl OutboxReader {
     }
 
     /// What waits now, without waiting for more.
-    pub fn try_next(&mut self, batch: &mut Vec<Frame>) -> Option<Next> {
+    pub fn try_next(&mut self, batch: &mut Vec<Frame>) -> Option<WriterStep> {
         if batch.capacity() > KEPT_FRAMES {
             *batch = Vec::new();
         }
         let mut state = self.outbox.state();
         if let Some(close) = state.close.as_ref().filter(|_| state.queue.is_empty()) {
-            return Some(Next::Close(close.clone()));
+            return Some(WriterStep::Close(close.clone()));
         }
         let queued = state.bytes - state.in_hand;
         let bytes = if queued <= BATCH_BYTES {
@@ -268,7 +268,7 @@ impl OutboxReader {
         if state.queue.is_empty() && state.queue.capacity() > KEPT_FRAMES {
             state.queue = VecDeque::new();
         }
-        (bytes > 0).then_some(Next::Frames)
+        (bytes > 0).then_some(WriterStep::Frames)
     }
 
     /// The batch is with the peer's socket: its bytes are free again.
@@ -323,7 +323,7 @@ mod tests {
                 outbox.push(encode_control(&ControlEvent::Pong { nonce: None }));
             }
             let mut taken = 0;
-            while let Some(Next::Frames) = reader.try_next(&mut batch) {
+            while let Some(WriterStep::Frames) = reader.try_next(&mut batch) {
                 taken += batch.drain(..).count();
                 reader.written();
             }

@@ -12,7 +12,9 @@ use switchboard_core::{
     ids::{Principal, RequestId},
     wire::{Frame, Outcome},
 };
-use switchboard_runtime::{Agent, Connection, Gateway, Memory, Next, Order, Running, Seat};
+use switchboard_runtime::{
+    Agent, AgentContext, AgentControl, Connection, Gateway, Memory, Running, WriterStep,
+};
 use tokio::time::timeout;
 
 /// Longer than anything here takes.
@@ -27,14 +29,14 @@ impl Agent for Obedient {
         "obedient"
     }
 
-    async fn run(&self, mut seat: Seat) -> AgentExit {
+    async fn run(&self, mut context: AgentContext) -> AgentExit {
         let mut position = 0;
         loop {
-            let (text, cancelled) = match seat.orders.next().await {
-                Order::Command(AgentCommand::Prompt { text, .. }) => (text, false),
-                Order::Command(AgentCommand::Cancel { .. }) => (String::new(), true),
-                Order::Command(AgentCommand::Answer { .. }) => continue,
-                Order::Stop | Order::Kill => return AgentExit::Stopped,
+            let (text, cancelled) = match context.control.next().await {
+                AgentControl::Command(AgentCommand::Prompt { text, .. }) => (text, false),
+                AgentControl::Command(AgentCommand::Cancel { .. }) => (String::new(), true),
+                AgentControl::Command(AgentCommand::Answer { .. }) => continue,
+                AgentControl::Stop | AgentControl::Kill => return AgentExit::Stopped,
             };
             assert_ne!(text, "panic", "as it was told");
             if text == "hang" {
@@ -45,7 +47,7 @@ impl Agent for Obedient {
             for number in 0..flood {
                 position += 1;
                 let piece = AgentEvent::Text { stream: stream.clone(), text: format!("{number:1000} ") };
-                if say(&seat, position, vec![piece]).await.is_err() {
+                if say(&context, position, vec![piece]).await.is_err() {
                     return AgentExit::Stopped;
                 }
             }
@@ -56,15 +58,15 @@ impl Agent for Obedient {
                 AgentEvent::TextEnd { stream, text: None, void: false },
                 AgentEvent::TurnEnded { outcome, error: None, usage: None, cost: None },
             ];
-            if say(&seat, position, last).await.is_err() {
+            if say(&context, position, last).await.is_err() {
                 return AgentExit::Stopped;
             }
         }
     }
 }
 
-async fn say(seat: &Seat, position: u64, events: Vec<AgentEvent>) -> Result<(), ()> {
-    seat.records.send(AgentRecords { position, events, checkpoint: None }).await.map_err(|_| ())
+async fn say(context: &AgentContext, position: u64, events: Vec<AgentEvent>) -> Result<(), ()> {
+    context.records.send(AgentRecords { position, events, checkpoint: None }).await.map_err(|_| ())
 }
 
 fn start(limits: Limits) -> (Gateway, Running) {
@@ -95,8 +97,8 @@ impl Client {
         while self.read.is_empty() {
             let mut batch = Vec::new();
             match timeout(PATIENCE, self.connection.outbox.next(&mut batch)).await.expect("something comes") {
-                Next::Frames => self.connection.outbox.written(),
-                Next::Close(close) => return Err(close.code),
+                WriterStep::Frames => self.connection.outbox.written(),
+                WriterStep::Close(close) => return Err(close.code),
             }
             self.read = batch;
         }
@@ -122,22 +124,22 @@ impl Agent for Careful {
         "careful"
     }
 
-    async fn run(&self, mut seat: Seat) -> AgentExit {
-        let Order::Command(AgentCommand::Prompt { .. }) = seat.orders.next().await else {
+    async fn run(&self, mut context: AgentContext) -> AgentExit {
+        let AgentControl::Command(AgentCommand::Prompt { .. }) = context.control.next().await else {
             return AgentExit::Stopped;
         };
-        assert_eq!(*seat.kept.borrow(), 0, "nothing was said");
+        assert_eq!(*context.committed.borrow(), 0, "nothing was said");
         let text = |text: &str| AgentEvent::Text { stream: "s".into(), text: text.into() };
         let checkpoint = Some(vec![1].into());
         let first = AgentRecords { position: 5, events: vec![text("one ")], checkpoint };
-        seat.records.send(first).await.unwrap();
-        say(&seat, 7, vec![text("two ")]).await.unwrap();
-        seat.kept.changed().await.unwrap();
-        let kept = *seat.kept.borrow();
+        context.records.send(first).await.unwrap();
+        say(&context, 7, vec![text("two ")]).await.unwrap();
+        context.committed.changed().await.unwrap();
+        let kept = *context.committed.borrow();
         let ended =
             AgentEvent::TurnEnded { outcome: Outcome::Completed, error: None, usage: None, cost: None };
-        say(&seat, 9, vec![text(&format!("kept {kept}")), ended]).await.unwrap();
-        while matches!(seat.orders.next().await, Order::Command(_)) {}
+        say(&context, 9, vec![text(&format!("kept {kept}")), ended]).await.unwrap();
+        while matches!(context.control.next().await, AgentControl::Command(_)) {}
         AgentExit::Stopped
     }
 }
@@ -259,13 +261,13 @@ impl Agent for Deaf {
         "deaf"
     }
 
-    async fn run(&self, seat: Seat) -> AgentExit {
-        if seat.chat.chat.as_str() != "deaf" {
-            return Obedient.run(seat).await;
+    async fn run(&self, context: AgentContext) -> AgentExit {
+        if context.chat.chat.as_str() != "deaf" {
+            return Obedient.run(context).await;
         }
         for number in 1..=self.asks {
             let ask = AgentEvent::Permission(asked(number));
-            say(&seat, number, vec![ask]).await.unwrap();
+            say(&context, number, vec![ask]).await.unwrap();
         }
         std::future::pending().await
     }

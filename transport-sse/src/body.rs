@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::Frame;
-use switchboard_runtime::{InFlight, OutboxReader, Progress};
+use switchboard_runtime::{OutboxReader, Progress, WriteBatch};
 use tokio::time::{Instant, sleep_until};
 
 /// What the server is given at once at most, in bytes.
@@ -31,7 +31,7 @@ struct Shared(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    in_flight: InFlight,
+    in_flight: WriteBatch,
     progress: Option<Progress>,
     writer: Writer,
     server_gone: bool,
@@ -93,7 +93,7 @@ impl Sink {
     /// begun is finished, within `close_within`.
     pub(crate) async fn write(
         &mut self,
-        in_flight: InFlight,
+        in_flight: WriteBatch,
         outbox: &mut OutboxReader,
         close_within: Duration,
     ) -> io::Result<()> {
@@ -114,7 +114,7 @@ impl Sink {
 
     /// Gives the last of it to the server, and ends the response when it has that.
     pub(crate) async fn finish(mut self, last: Bytes) -> io::Result<()> {
-        self.put(InFlight::raw(last));
+        self.put(WriteBatch::raw(last));
         self.taken().await?;
         let mut state = self.0.state();
         state.writer = Writer::Done;
@@ -122,7 +122,7 @@ impl Sink {
         Ok(())
     }
 
-    fn put(&mut self, in_flight: InFlight) {
+    fn put(&mut self, in_flight: WriteBatch) {
         let mut state = self.0.state();
         state.in_flight = in_flight;
         wake(&mut state.to_server);
@@ -150,7 +150,7 @@ impl Drop for Sink {
         let mut state = self.0.state();
         if state.writer == Writer::Writes {
             state.writer = Writer::GaveUp;
-            state.in_flight = InFlight::default();
+            state.in_flight = WriteBatch::default();
             wake(&mut state.to_server);
         }
     }
@@ -175,7 +175,7 @@ impl http_body::Body for SseBody {
             }
             if state.in_flight.is_empty() {
                 // An idle stream keeps no lists.
-                state.in_flight = InFlight::default();
+                state.in_flight = WriteBatch::default();
                 wake(&mut state.to_writer);
             }
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
@@ -202,7 +202,7 @@ impl Drop for SseBody {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.server_gone = true;
-        state.in_flight = InFlight::default();
+        state.in_flight = WriteBatch::default();
         wake(&mut state.to_writer);
         wake(&mut state.to_watch);
     }
@@ -238,7 +238,7 @@ mod tests {
     #[tokio::test]
     async fn a_writer_that_gives_up_breaks_the_response_off() {
         let (mut sink, mut body) = channel(None);
-        sink.put(InFlight::raw("half".into()));
+        sink.put(WriteBatch::raw("half".into()));
         drop(sink);
         assert!(body.frame().await.unwrap().is_err());
     }
@@ -246,7 +246,7 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_goes_is_seen_by_writer_and_watch() {
         let (mut sink, body) = channel(None);
-        sink.put(InFlight::raw("untaken".into()));
+        sink.put(WriteBatch::raw("untaken".into()));
         let watch = sink.watch();
         let gone = async {
             tokio::join!(watch.gone(), async { assert!(sink.taken().await.is_err()) });

@@ -7,7 +7,7 @@ use switchboard_core::{
     wire::Frame,
 };
 
-use crate::place::{Told, told};
+use crate::place::{CursorEffect, cursor_effect};
 
 /// The chats that a stream tells of.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,12 +19,12 @@ struct Chat {
     /// What the client has, as it says.
     after: Option<Cursor>,
     /// What it was told, once it was told anything.
-    told: Option<Cursor>,
+    sent: Option<Cursor>,
 }
 
 impl Chat {
-    fn told_up_to(&mut self, epoch: &str, seq: u64) -> bool {
-        match &mut self.told {
+    fn advance_to(&mut self, epoch: &str, seq: u64) -> bool {
+        match &mut self.sent {
             Some(told) if told.epoch.as_str() == epoch => told.seq = seq,
             told => {
                 let Ok(epoch) = Epoch::parse(epoch) else { return false };
@@ -71,7 +71,7 @@ impl Chats {
     pub(crate) fn attach(&mut self, id: ChatId, after: Option<Cursor>) {
         match self.0.iter_mut().find(|chat| chat.id == id) {
             Some(chat) => chat.after = after,
-            None => self.0.push(Chat { id, after, told: None }),
+            None => self.0.push(Chat { id, after, sent: None }),
         }
     }
 
@@ -81,22 +81,22 @@ impl Chats {
     }
 
     /// Takes note of an event that is sent. True if the id is another one from here on.
-    pub(crate) fn tell(&mut self, frame: &Frame) -> bool {
-        match told(frame) {
-            Told::Nothing => false,
-            Told::At { chat: id, epoch, seq } => {
+    pub(crate) fn note_sent(&mut self, frame: &Frame) -> bool {
+        match cursor_effect(frame) {
+            CursorEffect::Nothing => false,
+            CursorEffect::At { chat: id, epoch, seq } => {
                 let chat = self.0.iter_mut().find(|chat| chat.id.as_str() == id);
-                chat.is_some_and(|chat| chat.told_up_to(epoch, seq))
+                chat.is_some_and(|chat| chat.advance_to(epoch, seq))
             }
-            Told::UpTo(id, cursor) => match self.0.iter_mut().find(|chat| chat.id == id) {
+            CursorEffect::UpTo(id, cursor) => match self.0.iter_mut().find(|chat| chat.id == id) {
                 Some(chat) => {
-                    chat.told = Some(cursor);
+                    chat.sent = Some(cursor);
                     true
                 }
                 // Detached, with an event still on its way.
                 None => false,
             },
-            Told::Attached { chat: id, epoch, head, recovered } => {
+            CursorEffect::Attached { chat: id, epoch, head, recovered } => {
                 if !self.has(&id) {
                     self.attach(id.clone(), None);
                 }
@@ -105,10 +105,10 @@ impl Chats {
                 let kept = chat.after.clone().filter(|after| after.epoch == epoch);
                 // All of nothing is told.
                 let empty = || (head == 0).then_some(Cursor { epoch, seq: 0 });
-                chat.told = if recovered { kept.or_else(empty) } else { None };
+                chat.sent = if recovered { kept.or_else(empty) } else { None };
                 true
             }
-            Told::Gone(id) => {
+            CursorEffect::Gone(id) => {
                 let known = self.has(&id);
                 self.detach(&id);
                 known
@@ -117,15 +117,15 @@ impl Chats {
     }
 
     /// The only chat was told up to here, in the epoch that it was told of before.
-    pub(crate) fn tell_further(&mut self, seq: u64) {
-        if let Some(Chat { told: Some(cursor), .. }) = self.0.first_mut() {
+    pub(crate) fn advance(&mut self, seq: u64) {
+        if let Some(Chat { sent: Some(cursor), .. }) = self.0.first_mut() {
             cursor.seq = seq;
         }
     }
 
     /// The id of an event with which all this has been told.
     pub(crate) fn put_id(&self, out: &mut Vec<u8>) {
-        for (at, Chat { id, told, .. }) in self.0.iter().enumerate() {
+        for (at, Chat { id, sent: told, .. }) in self.0.iter().enumerate() {
             if at > 0 {
                 out.push(b',');
             }
@@ -192,22 +192,22 @@ mod tests {
         let delta = |chat: &str, seq: u64| {
             frame(&format!(r#"{{"event":"delta","text":"x","chat_id":"{chat}","epoch":"e","seq":{seq}}}"#))
         };
-        assert!(chats.tell(&attached("a", 9, true)));
+        assert!(chats.note_sent(&attached("a", 9, true)));
         assert_eq!(id(&chats), "a@e:5,b", "it has what it says");
-        assert!(chats.tell(&attached("b", 3, false)));
+        assert!(chats.note_sent(&attached("b", 3, false)));
         assert_eq!(id(&chats), "a@e:5,b", "a snapshot is still to come");
-        assert!(chats.tell(&delta("a", 6)));
-        assert!(chats.tell(&attached("c", 0, true)));
+        assert!(chats.note_sent(&delta("a", 6)));
+        assert!(chats.note_sent(&attached("c", 0, true)));
         assert_eq!(id(&chats), "a@e:6,b,c@e:0", "what is made joins in");
         chats.attach(ChatId::parse("a").unwrap(), Some(Cursor { epoch: Epoch::parse("e").unwrap(), seq: 2 }));
-        assert!(chats.tell(&attached("a", 9, true)));
+        assert!(chats.note_sent(&attached("a", 9, true)));
         assert_eq!(id(&chats), "a@e:2,b,c@e:0", "an earlier cursor replaces a later one");
         chats.detach(&ChatId::parse("a").unwrap());
-        assert!(!chats.tell(&delta("a", 3)), "it was on its way");
+        assert!(!chats.note_sent(&delta("a", 3)), "it was on its way");
         let unknown =
             r#"{"event":"error","code":"unknown_chat","detail":"","retryable":false,"chat_id":"b"}"#;
-        assert!(chats.tell(&frame(unknown)));
-        assert!(!chats.tell(&frame(unknown)), "it was none of these");
+        assert!(chats.note_sent(&frame(unknown)));
+        assert!(!chats.note_sent(&frame(unknown)), "it was none of these");
         assert_eq!(id(&chats), "c@e:0");
     }
 }

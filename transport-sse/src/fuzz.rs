@@ -7,7 +7,7 @@ use axum::{body::Body, extract::Request, http};
 use bytes::Bytes;
 use switchboard_core::wire::Frame;
 
-use crate::{chats::Chats, place::told, request::Wanted};
+use crate::{chats::Chats, place::cursor_effect, request::Wanted};
 
 #[allow(unreachable_pub, reason = "shared with other crates' tests")]
 #[path = "../../core/tests/support/damage.rs"]
@@ -48,8 +48,8 @@ fn events(bytes: &[u8]) {
     let mut chats = Chats::parse("c-1,c-2").unwrap();
     for line in bytes.split(|byte| *byte == b'\n') {
         if let Some(frame) = Frame::new(Bytes::copy_from_slice(line)) {
-            let _ = told(&frame);
-            let _ = chats.tell(&frame);
+            let _ = cursor_effect(&frame);
+            let _ = chats.note_sent(&frame);
         }
     }
 }

@@ -11,7 +11,7 @@ const PLACE_BYTES: usize = 640;
 
 /// What an event means for the cursors of a stream.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Told<'a> {
+pub(crate) enum CursorEffect<'a> {
     /// Nothing.
     Nothing,
     /// The chat is told up to here. Nearly every event is one of these, so they are read where they are.
@@ -57,15 +57,15 @@ enum Control {
 }
 
 /// Reads it off an event.
-pub(crate) fn told(frame: &Frame) -> Told<'_> {
+pub(crate) fn cursor_effect(frame: &Frame) -> CursorEffect<'_> {
     let json = frame.bytes();
     match kind(json) {
         b"attached" | b"message_accepted" | b"snapshot" | b"session_updated" | b"error" => control(json),
         // Their events have places of their own.
-        b"history" | b"chats" => Told::Nothing,
+        b"history" | b"chats" => CursorEffect::Nothing,
         _ => match place(&json[json.len().saturating_sub(PLACE_BYTES)..]) {
-            Some((chat, epoch, seq)) => Told::At { chat, epoch, seq },
-            None => Told::Nothing,
+            Some((chat, epoch, seq)) => CursorEffect::At { chat, epoch, seq },
+            None => CursorEffect::Nothing,
         },
     }
 }
@@ -80,18 +80,20 @@ fn kind(json: &[u8]) -> &[u8] {
     &rest[..memchr::memchr(b'"', rest).unwrap_or_default()]
 }
 
-fn control(json: &[u8]) -> Told<'static> {
+fn control(json: &[u8]) -> CursorEffect<'static> {
     match serde_json::from_slice(json) {
         Ok(Control::Attached { chat_id: chat, epoch, head, recovered }) => {
-            Told::Attached { chat, epoch, head, recovered }
+            CursorEffect::Attached { chat, epoch, head, recovered }
         }
         Ok(Control::MessageAccepted { chat_id, epoch, seq, duplicate: false })
         | Ok(Control::Snapshot { chat_id, epoch, seq, more: false }) => {
-            Told::UpTo(chat_id, Cursor { epoch, seq })
+            CursorEffect::UpTo(chat_id, Cursor { epoch, seq })
         }
-        Ok(Control::Error { code, chat_id: Some(chat) }) if code == "unknown_chat" => Told::Gone(chat),
-        Ok(Control::SessionUpdated { chat_id, scope }) if scope == "deleted" => Told::Gone(chat_id),
-        Ok(_) | Err(_) => Told::Nothing,
+        Ok(Control::Error { code, chat_id: Some(chat) }) if code == "unknown_chat" => {
+            CursorEffect::Gone(chat)
+        }
+        Ok(Control::SessionUpdated { chat_id, scope }) if scope == "deleted" => CursorEffect::Gone(chat_id),
+        Ok(_) | Err(_) => CursorEffect::Nothing,
     }
 }
 
@@ -131,7 +133,7 @@ mod tests {
     use serde_json::Value;
     use switchboard_core::{
         ids::TurnId,
-        wire::{ChatBody, ChatEvent, ControlEvent, Place, encode_chat, encode_control},
+        wire::{ChatBody, ChatEvent, ControlEvent, EventPosition, encode_chat, encode_control},
     };
 
     use super::*;
@@ -141,37 +143,37 @@ mod tests {
         Cursor { epoch, seq: value["seq"].as_u64().unwrap() }
     }
 
-    fn owned(told: Told<'_>) -> Told<'static> {
+    fn owned(told: CursorEffect<'_>) -> CursorEffect<'static> {
         match told {
-            Told::At { chat, epoch, seq } => {
+            CursorEffect::At { chat, epoch, seq } => {
                 let epoch = Epoch::parse(epoch).unwrap();
-                Told::UpTo(ChatId::parse(chat).unwrap(), Cursor { epoch, seq })
+                CursorEffect::UpTo(ChatId::parse(chat).unwrap(), Cursor { epoch, seq })
             }
-            Told::UpTo(chat, cursor) => Told::UpTo(chat, cursor),
-            Told::Attached { chat, epoch, head, recovered } => {
-                Told::Attached { chat, epoch, head, recovered }
+            CursorEffect::UpTo(chat, cursor) => CursorEffect::UpTo(chat, cursor),
+            CursorEffect::Attached { chat, epoch, head, recovered } => {
+                CursorEffect::Attached { chat, epoch, head, recovered }
             }
-            Told::Gone(chat) => Told::Gone(chat),
-            Told::Nothing => Told::Nothing,
+            CursorEffect::Gone(chat) => CursorEffect::Gone(chat),
+            CursorEffect::Nothing => CursorEffect::Nothing,
         }
     }
 
     /// What the protocol says that a client does with it.
-    fn expected(value: &Value) -> Told<'static> {
+    fn expected(value: &Value) -> CursorEffect<'static> {
         let chat = || ChatId::parse(value["chat_id"].as_str().unwrap()).unwrap();
         match value["event"].as_str().unwrap() {
-            "attached" => Told::Attached {
+            "attached" => CursorEffect::Attached {
                 chat: chat(),
                 epoch: Epoch::parse(value["epoch"].as_str().unwrap()).unwrap(),
                 head: value["head"].as_u64().unwrap(),
                 recovered: value["recovered"].as_bool().unwrap(),
             },
-            "message_accepted" if value["duplicate"] == true => Told::Nothing,
-            "snapshot" if value["more"] == true => Told::Nothing,
-            _ if value.get("seq").is_some() => Told::UpTo(chat(), cursor(value)),
-            "error" if value["code"] == "unknown_chat" => Told::Gone(chat()),
-            "session_updated" if value["scope"] == "deleted" => Told::Gone(chat()),
-            _ => Told::Nothing,
+            "message_accepted" if value["duplicate"] == true => CursorEffect::Nothing,
+            "snapshot" if value["more"] == true => CursorEffect::Nothing,
+            _ if value.get("seq").is_some() => CursorEffect::UpTo(chat(), cursor(value)),
+            "error" if value["code"] == "unknown_chat" => CursorEffect::Gone(chat()),
+            "session_updated" if value["scope"] == "deleted" => CursorEffect::Gone(chat()),
+            _ => CursorEffect::Nothing,
         }
     }
 
@@ -186,8 +188,8 @@ mod tests {
                 Ok(event) => encode_chat(&event.place, &event.body),
                 Err(_) => encode_control(&serde_json::from_value::<ControlEvent>(value.clone()).unwrap()),
             };
-            assert_eq!(owned(told(&frame)), expected(&value), "{}", path.display());
-            moving += u32::from(matches!(expected(&value), Told::UpTo(..)));
+            assert_eq!(owned(cursor_effect(&frame)), expected(&value), "{}", path.display());
+            moving += u32::from(matches!(expected(&value), CursorEffect::UpTo(..)));
         }
         assert!(moving > 20);
     }
@@ -195,7 +197,7 @@ mod tests {
     #[test]
     fn texts_that_look_like_a_place_are_none() {
         let text = r#"","chat_id":"c-2","epoch":"e2","seq":9,"turn_id":"x"}"#.to_owned();
-        let place = Place {
+        let place = EventPosition {
             chat_id: ChatId::parse("c-1").unwrap(),
             epoch: Epoch::parse("e1").unwrap(),
             first_seq: Some(3),
@@ -204,6 +206,9 @@ mod tests {
         };
         let body = ChatBody::Delta { stream_id: text.clone(), text };
         let expected = Cursor { epoch: place.epoch.clone(), seq: 7 };
-        assert_eq!(owned(told(&encode_chat(&place, &body))), Told::UpTo(place.chat_id.clone(), expected));
+        assert_eq!(
+            owned(cursor_effect(&encode_chat(&place, &body))),
+            CursorEffect::UpTo(place.chat_id.clone(), expected)
+        );
     }
 }

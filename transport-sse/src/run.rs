@@ -3,7 +3,7 @@
 
 use switchboard_core::wire::Frame;
 
-use crate::place::{Told, is_delta, told};
+use crate::place::{CursorEffect, cursor_effect, is_delta};
 
 /// What the deltas of a run have in common.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ impl Run {
     /// Begins a run, if this is a delta.
     pub(crate) fn begin(frame: &Frame) -> Option<Self> {
         let json = frame.bytes();
-        let Told::At { chat, epoch, .. } = told(frame) else { return None };
+        let CursorEffect::At { chat, epoch, .. } = cursor_effect(frame) else { return None };
         let place = format!(r#","chat_id":"{chat}","epoch":"{epoch}","seq":"#).into_bytes();
         let at = memchr::memmem::rfind(json, &place).filter(|_| is_delta(json))?;
         Some(Self { place, id: format!("id: {chat}@{epoch}:").into_bytes(), tail: json.len() - at })
@@ -52,13 +52,13 @@ impl Run {
 mod tests {
     use switchboard_core::{
         ids::{ChatId, Epoch, TurnId},
-        wire::{ChatBody, Place, encode_chat},
+        wire::{ChatBody, EventPosition, encode_chat},
     };
 
     use super::*;
 
     fn delta(chat: &str, turn: &str, seq: u64, text: &str) -> Frame {
-        let place = Place {
+        let place = EventPosition {
             chat_id: ChatId::parse(chat).unwrap(),
             epoch: Epoch::parse("e1").unwrap(),
             first_seq: None,
@@ -88,7 +88,7 @@ mod tests {
         let mut run = Run::begin(&delta("c", "t", 8, "a")).unwrap();
         assert_eq!(id(&mut run, &delta("d", "t", 9, "a")), None);
         assert_eq!(id(&mut run, &delta("c", "longer", 9, "a")), None);
-        let place = Place {
+        let place = EventPosition {
             chat_id: ChatId::parse("c").unwrap(),
             epoch: Epoch::parse("e1").unwrap(),
             first_seq: None,

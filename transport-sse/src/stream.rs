@@ -15,7 +15,7 @@ use switchboard_core::{
     wire::{ClientEnvelope, ControlEvent, ErrorCode, ErrorEvent, Frame, encode_control},
 };
 use switchboard_runtime::{
-    Admission, Connection, Framing, InFlight, Inbox, Next, OutboxReader, Stopped, entropy,
+    Admission, Connection, Framing, Inbox, OutboxReader, Stopped, WriteBatch, WriterStep, entropy,
 };
 use tokio::{
     sync::{Mutex as AsyncMutex, Semaphore, watch},
@@ -225,24 +225,24 @@ async fn write(
         written = tokio::select! {
             biased;
             next = outbox.next(&mut batch) => match next {
-                Next::Close(close) => return Ending::Last(close.frame, close.code),
-                Next::Frames => {
+                WriterStep::Close(close) => return Ending::Last(close.frame, close.code),
+                WriterStep::Frames => {
                     if !is_named && let Some(ready) = batch.first_mut() {
                         is_named = true;
                         *ready = named(ready, name, options);
                     }
-                    let written = tell(stream, sink, outbox, &mut batch, retry, within).await;
+                    let written = send_event(stream, sink, outbox, &mut batch, retry, within).await;
                     outbox.written();
                     written
                 }
             },
-            _ = comments.tick() => sink.write(InFlight::raw(COMMENT), outbox, within).await,
+            _ = comments.tick() => sink.write(WriteBatch::raw(COMMENT), outbox, within).await,
         };
     }
 }
 
 /// Sends a batch of events.
-async fn tell(
+async fn send_event(
     stream: &Stream,
     sink: &mut Sink,
     outbox: &mut OutboxReader,
@@ -258,7 +258,7 @@ async fn tell(
                 several => batch.len().min(CURSORS / several).max(1),
             };
             let later = batch.split_off(at_once);
-            (InFlight::frames(&mut events, batch), later)
+            (WriteBatch::frames(&mut events, batch), later)
         };
         sink.write(in_flight, outbox, within).await?;
         // What was in flight may have been cut: nothing may follow it.
@@ -298,12 +298,12 @@ impl Framing for Events<'_> {
             put_retry(out, retry);
         }
         if let Some(seq) = self.run.as_mut().and_then(|run| run.put_id(frame, out)) {
-            self.chats.tell_further(seq);
+            self.chats.advance(seq);
             out.extend_from_slice(b"data: ");
             return;
         }
         // Each of them: the client may take this event and not the next, and goes on from its id.
-        if self.chats.tell(frame) {
+        if self.chats.note_sent(frame) {
             self.run = if self.chats.len() == 1 { Run::begin(frame) } else { None };
             out.extend_from_slice(b"id: ");
             self.chats.put_id(out);

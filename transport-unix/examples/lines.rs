@@ -14,7 +14,7 @@ use switchboard_core::{
     agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords},
     wire::Outcome,
 };
-use switchboard_runtime::{Agent, Gateway, Memory, Order, Seat, entropy};
+use switchboard_runtime::{Agent, AgentContext, AgentControl, Gateway, Memory, entropy};
 use switchboard_transport_unix::{Listener, Options, serve};
 
 /// Says every message again in capitals.
@@ -26,9 +26,9 @@ impl Agent for Loud {
         "loud"
     }
 
-    async fn run(&self, mut seat: Seat) -> AgentExit {
+    async fn run(&self, mut seat: AgentContext) -> AgentExit {
         let mut position = 0;
-        while let Order::Command(command) = seat.orders.next().await {
+        while let AgentControl::Command(command) = seat.control.next().await {
             let AgentCommand::Prompt { text, .. } = command else { continue };
             let outcome = Outcome::Completed;
             let end = AgentEvent::TurnEnded { outcome, error: None, usage: None, cost: None };

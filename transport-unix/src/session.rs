@@ -9,7 +9,9 @@ use switchboard_core::{
     ids::Principal,
     wire::{ControlEvent, ErrorCode, ErrorEvent, Frame, encode_control},
 };
-use switchboard_runtime::{Connection, Framing, Gateway, InFlight, Inbox, Next, OutboxReader, Stopped};
+use switchboard_runtime::{
+    Connection, Framing, Gateway, Inbox, OutboxReader, Stopped, WriteBatch, WriterStep,
+};
 use tokio::{
     io::AsyncWriteExt as _,
     net::{
@@ -139,10 +141,10 @@ async fn write(io: &mut OwnedWriteHalf, outbox: &mut OutboxReader, options: &Opt
     let mut batch = Vec::new();
     loop {
         match outbox.next(&mut batch).await {
-            Next::Close(close) => return Ending::Last(close.frame.bytes().clone()),
-            Next::Frames => {}
+            WriterStep::Close(close) => return Ending::Last(close.frame.bytes().clone()),
+            WriterStep::Frames => {}
         }
-        let in_flight = InFlight::frames(&mut JsonLines, &mut batch);
+        let in_flight = WriteBatch::frames(&mut JsonLines, &mut batch);
         let written: io::Result<()> = in_flight.write(io, outbox, &progress, options.close_within).await;
         outbox.written();
         if let Err(error) = written {

@@ -13,8 +13,8 @@ use switchboard_core::{
     ids::Principal,
     wire::Outcome,
 };
-use switchboard_runtime::{Admission, Agent, Gateway, Memory, Order, Seat, entropy};
-use switchboard_transport_ws::{Door, Options, serve};
+use switchboard_runtime::{Admission, Agent, AgentContext, AgentControl, Gateway, Memory, entropy};
+use switchboard_transport_ws::{AccessPolicy, Options, serve};
 use tokio::net::TcpListener;
 
 /// Says every message again, word by word.
@@ -26,9 +26,9 @@ impl Agent for Echo {
         "echo"
     }
 
-    async fn run(&self, mut seat: Seat) -> AgentExit {
+    async fn run(&self, mut seat: AgentContext) -> AgentExit {
         let mut position = 0;
-        while let Order::Command(command) = seat.orders.next().await {
+        while let AgentControl::Command(command) = seat.control.next().await {
             let AgentCommand::Prompt { text, .. } = command else { continue };
             let stream: StreamId = format!("answer-{position}").into();
             let words = text.split_inclusive(' ');
@@ -53,7 +53,7 @@ struct OneToken {
     host: String,
 }
 
-impl Door for OneToken {
+impl AccessPolicy for OneToken {
     fn admit(&self, head: &Parts, _: SocketAddr) -> Result<Admission, StatusCode> {
         let value = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
         // A web page sends its Origin; one behind a rebound name sends another Host.
@@ -75,8 +75,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let host = listener.local_addr()?.to_string();
     let token: String = entropy()?[..16].iter().map(|byte| format!("{byte:02x}")).collect();
     println!("ws://{host}/ with `Authorization: Bearer {token}`");
-    let door = OneToken { credentials: format!("Bearer {token}"), host };
-    let serving = serve(listener, gateway.clone(), Options::default(), Arc::new(door));
+    let policy = OneToken { credentials: format!("Bearer {token}"), host };
+    let serving = serve(listener, gateway.clone(), Options::default(), Arc::new(policy));
     tokio::select! {
         served = serving => served?,
         interrupted = tokio::signal::ctrl_c() => interrupted?,

@@ -34,7 +34,7 @@ use axum::{Extension, Router, extract::Request, response::Response, routing::any
 use switchboard_runtime::{Admission, Gateway};
 
 pub use handshake::{is_upgrade, offers_protocol};
-pub use listener::{Door, serve};
+pub use listener::{AccessPolicy, serve};
 
 /// What the transport keeps to; every duration is a limit on waiting.
 #[derive(Debug, Clone)]

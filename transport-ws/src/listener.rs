@@ -20,7 +20,7 @@ use crate::{Options, upgrade};
 /// Decides who may connect, from the request's head and the peer's address.
 ///
 /// It must check `Host` and `Origin`: a browser lets any page open a WebSocket to any address.
-pub trait Door: Send + Sync + 'static {
+pub trait AccessPolicy: Send + Sync + 'static {
     /// The admission, or the status of the refusal.
     fn admit(&self, head: &Parts, peer: SocketAddr) -> Result<Admission, StatusCode>;
 }
@@ -32,7 +32,7 @@ pub async fn serve(
     listener: TcpListener,
     gateway: Gateway,
     options: Options,
-    door: Arc<dyn Door>,
+    policy: Arc<dyn AccessPolicy>,
 ) -> std::io::Result<()> {
     let places = Arc::new(Semaphore::new(options.connections));
     loop {
@@ -42,9 +42,9 @@ pub async fn serve(
             Err(error) if is_of_one_connection(&error) => continue,
             Err(error) => return Err(error),
         };
-        let (gateway, options, door) = (gateway.clone(), options.clone(), Arc::clone(&door));
+        let (gateway, options, policy) = (gateway.clone(), options.clone(), Arc::clone(&policy));
         tokio::spawn(async move {
-            serve_one(socket, peer, gateway, options, door).await;
+            serve_one(socket, peer, gateway, options, policy).await;
             drop(place);
         });
     }
@@ -61,12 +61,12 @@ async fn serve_one(
     peer: SocketAddr,
     gateway: Gateway,
     options: Options,
-    door: Arc<dyn Door>,
+    policy: Arc<dyn AccessPolicy>,
 ) {
     let header_within = options.header_within;
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let (head, body) = request.into_parts();
-        let response = match door.admit(&head, peer) {
+        let response = match policy.admit(&head, peer) {
             Ok(admission) => {
                 let request = axum::http::Request::from_parts(head, Body::new(body));
                 upgrade(&gateway, &options, Some(admission), request)

@@ -17,7 +17,7 @@ use switchboard_core::{
     wire::{ClientEnvelope, decode},
 };
 use switchboard_runtime::{
-    Admission, Connection, Gateway, InFlight, Inbox, Next, OutboxReader, Stopped, Verifier,
+    Admission, Connection, Gateway, Inbox, OutboxReader, Stopped, Verifier, WriteBatch, WriterStep,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -297,11 +297,11 @@ async fn write<W: AsyncWrite + Unpin>(
         };
         let written: io::Result<()> = tokio::select! {
             biased;
-            replies = shared.replies.take() => InFlight::raw(replies).write(io, outbox, &progress, within).await,
+            replies = shared.replies.take() => WriteBatch::raw(replies).write(io, outbox, &progress, within).await,
             next = outbox.next(&mut batch) => match next {
-                Next::Close(close) => return Ending::Close(close.code, close.reason),
-                Next::Frames => {
-                    let written = InFlight::frames(&mut TextFrames, &mut batch).write(io, outbox, &progress, within).await;
+                WriterStep::Close(close) => return Ending::Close(close.code, close.reason),
+                WriterStep::Frames => {
+                    let written = WriteBatch::frames(&mut TextFrames, &mut batch).write(io, outbox, &progress, within).await;
                     outbox.written();
                     written
                 }
@@ -310,7 +310,7 @@ async fn write<W: AsyncWrite + Unpin>(
             _ = ping.tick(), if pong_by.is_none() => {
                 shared.heard.store(false, Ordering::Relaxed);
                 pong_by = Some(Instant::now() + options.pong_within);
-                InFlight::raw(PING_FRAME).write(io, outbox, &progress, within).await
+                WriteBatch::raw(PING_FRAME).write(io, outbox, &progress, within).await
             }
             () = silence => {
                 pong_by = None;
@@ -351,7 +351,7 @@ pub(crate) async fn close<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
 #[cfg(test)]
 mod tests {
     use switchboard_core::agent::AgentExit;
-    use switchboard_runtime::{Agent, Memory, Seat};
+    use switchboard_runtime::{Agent, AgentContext, Memory};
 
     use super::*;
 
@@ -363,7 +363,7 @@ mod tests {
             "nobody"
         }
 
-        async fn run(&self, _: Seat) -> AgentExit {
+        async fn run(&self, _: AgentContext) -> AgentExit {
             AgentExit::Stopped
         }
     }

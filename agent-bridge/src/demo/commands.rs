@@ -5,7 +5,7 @@ use std::{io::Write, time::Duration};
 use serde_json::json;
 
 use super::{
-    Life, texts,
+    DemoState, texts,
     turn::{Stop, Turn},
 };
 
@@ -31,7 +31,7 @@ const COMMANDS: &[(&str, &str, &str)] = &[
 ];
 
 /// Answers one message.
-pub(super) fn answer<W: Write>(turn: &mut Turn<'_, W>, text: &str, life: &Life) -> Result<(), Stop> {
+pub(super) fn answer<W: Write>(turn: &mut Turn<'_, W>, text: &str, life: &DemoState) -> Result<(), Stop> {
     let (name, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     let rest = rest.trim();
     match name.to_ascii_lowercase().as_str() {
@@ -239,14 +239,14 @@ fn noise<W: Write>(turn: &mut Turn<'_, W>) -> Result<(), Stop> {
     turn.say("Did you notice the noise? You should not have.")
 }
 
-fn session<W: Write>(turn: &mut Turn<'_, W>, life: &Life) -> Result<(), Stop> {
+fn session<W: Write>(turn: &mut Turn<'_, W>, life: &DemoState) -> Result<(), Stop> {
     let resumed = if life.resumed { "resumed" } else { "new" };
     let text = format!("Session `{}`, {resumed}, turn {} of this process.", turn.out.session, life.turns);
     turn.say(&text)
 }
 
 /// Anything else gets a friendly answer.
-fn free<W: Write>(turn: &mut Turn<'_, W>, text: &str, life: &Life) -> Result<(), Stop> {
+fn free<W: Write>(turn: &mut Turn<'_, W>, text: &str, life: &DemoState) -> Result<(), Stop> {
     let pick = text.bytes().fold(life.turns, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
     let pick = usize::try_from(pick % 1024).unwrap_or_default();
     turn.think(texts::THOUGHTS[pick % texts::THOUGHTS.len()])?;

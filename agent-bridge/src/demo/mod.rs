@@ -47,7 +47,7 @@ pub fn run(
     }
     let inputs = input::listen(stdin)?;
     let mut queue = VecDeque::new();
-    let mut life = Life { resumed, turns: 0, total_usd: 0.0 };
+    let mut life = DemoState { resumed, turns: 0, total_usd: 0.0 };
     loop {
         let input = match queue.pop_front() {
             Some(prompt) => Input::Prompt(prompt),
@@ -82,7 +82,7 @@ pub fn run(
 
 /// What the agent knows about this life of it.
 #[derive(Debug)]
-struct Life {
+struct DemoState {
     resumed: bool,
     turns: u64,
     total_usd: f64,
@@ -101,7 +101,7 @@ fn session(arguments: impl IntoIterator<Item = String>) -> (Option<String>, bool
 }
 
 /// One turn, from the prompt to its `result`.
-fn answer<W: Write>(mut turn: Turn<'_, W>, prompt: &Prompt, life: &mut Life) -> Result<(), Stop> {
+fn answer<W: Write>(mut turn: Turn<'_, W>, prompt: &Prompt, life: &mut DemoState) -> Result<(), Stop> {
     lifecycle(turn.out, prompt, "started")?;
     let model = turn.out.model.clone();
     turn.out.system(

@@ -185,7 +185,7 @@ impl<'a, W: Write> Turn<'a, W> {
         loop {
             match self.inputs.recv() {
                 Ok(Input::Answer { request_id, answer }) if request_id == id => return Ok(answer),
-                Ok(input) => match self.hear(input) {
+                Ok(input) => match self.receive(input) {
                     Err(Stop::Interrupted) => {
                         self.out.line(&json!({"type": "control_cancel_request", "request_id": id}))?;
                         self.out.tool_result(
@@ -210,7 +210,7 @@ impl<'a, W: Write> Turn<'a, W> {
         loop {
             let left = until.saturating_duration_since(Instant::now());
             match self.inputs.recv_timeout(left) {
-                Ok(input) => self.hear(input)?,
+                Ok(input) => self.receive(input)?,
                 Err(RecvTimeoutError::Timeout) => return Ok(()),
                 Err(RecvTimeoutError::Disconnected) => {
                     std::thread::sleep(left);
@@ -224,13 +224,13 @@ impl<'a, W: Write> Turn<'a, W> {
     pub(super) fn hang(&mut self) -> Result<(), Stop> {
         loop {
             match self.inputs.recv() {
-                Ok(input) => self.hear(input)?,
+                Ok(input) => self.receive(input)?,
                 Err(_) => return Err(Stop::Die(1)),
             }
         }
     }
 
-    fn hear(&mut self, input: Input) -> Result<(), Stop> {
+    fn receive(&mut self, input: Input) -> Result<(), Stop> {
         match input {
             Input::Interrupt { request_id } => {
                 self.out.control_success(&request_id, json!({"still_queued": []}))?;

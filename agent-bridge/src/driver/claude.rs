@@ -11,15 +11,15 @@ use switchboard_core::{
     ids::TurnId,
     wire::{Outcome, TurnError},
 };
-use switchboard_runtime::Order;
+use switchboard_runtime::AgentControl;
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
 
 use super::{
-    Life, ProcessAgent,
-    ends::{OrderSource, RecordSink},
+    AgentInstance, ProcessAgent,
+    ends::{ControlSource, RecordSink},
     is_end,
     process::{Owned, Process, how_it_ended, until},
     reader::{Decoder, Lines, ReadEnd, ReadMode, Reader, RecordTooLong, Signal},
@@ -28,17 +28,17 @@ use super::{
 use crate::codec::{ClaudeCodec, Decoded};
 
 /// Serves a chat until the agent stops or goes away.
-pub(super) async fn serve<O: OrderSource, S: RecordSink>(
+pub(super) async fn serve<O: ControlSource, S: RecordSink>(
     agent: &ProcessAgent,
-    life: Life<O, S>,
+    life: AgentInstance<O, S>,
 ) -> AgentExit {
-    let Life { chat, run, mut session, orders, records } = life;
-    tracing::debug!(agent = agent.config.name, chat = %chat.chat, run = run.0, "an agent's life begins");
-    let mut waiting = Waiting { orders, records, prompt: None, position: 0 };
+    let AgentInstance { chat, instance, mut session, control, records } = life;
+    tracing::debug!(agent = agent.config.name, chat = %chat.chat, instance = instance.0, "an agent's life begins");
+    let mut waiting = Waiting { control, records, prompt: None, position: 0 };
     if !waiting.for_prompt().await || !waiting.for_backoff(agent).await {
         return AgentExit::Stopped;
     }
-    let prefix = format!("{}-", run.0);
+    let prefix = format!("{}-", instance.0);
     loop {
         let codec = match &session {
             Some(session) => ClaudeCodec::resumed(&agent.config.workspace, &prefix, session),
@@ -51,35 +51,35 @@ pub(super) async fn serve<O: OrderSource, S: RecordSink>(
             Err(error) => return agent.spawn_failed(&error),
         };
         let mut conversation = Conversation::new(agent, process, output, codec, &waiting);
-        let end = conversation.hold(&mut waiting).await;
+        let end = conversation.serve_commands(&mut waiting).await;
         waiting.position = conversation.decoder().position;
         match conversation.close(end, &mut waiting).await {
-            Next::Done(exit) => return exit,
-            Next::Afresh if session.take().is_some() => {
+            AfterProcess::Done(exit) => return exit,
+            AfterProcess::Afresh if session.take().is_some() => {
                 tracing::info!(
                     agent = agent.config.name,
                     "the session is unknown to the agent; it begins a new one"
                 );
             }
-            Next::Afresh => return agent.start_failed("it refused to begin a session"),
+            AfterProcess::Afresh => return agent.start_failed("it refused to begin a session"),
         }
     }
 }
 
 /// What there is of a life while no process is ready.
 struct Waiting<O, S> {
-    orders: O,
+    control: O,
     records: S,
     /// A prompt that has not been given to a process.
     prompt: Option<AgentCommand>,
     position: u64,
 }
 
-impl<O: OrderSource, S: RecordSink> Waiting<O, S> {
+impl<O: ControlSource, S: RecordSink> Waiting<O, S> {
     /// Waits for the first prompt. False: the life is over before it began.
     async fn for_prompt(&mut self) -> bool {
         while self.prompt.is_none() {
-            let order = self.orders.next().await;
+            let order = self.control.next().await;
             if is_end(&order) {
                 return false;
             }
@@ -93,7 +93,7 @@ impl<O: OrderSource, S: RecordSink> Waiting<O, S> {
         let due = agent.backoff.not_before();
         while due.is_some_and(|due| due > Instant::now()) || self.prompt.is_none() {
             tokio::select! {
-                order = self.orders.next() => {
+                order = self.control.next() => {
                     if is_end(&order) {
                         return false;
                     }
@@ -106,10 +106,10 @@ impl<O: OrderSource, S: RecordSink> Waiting<O, S> {
     }
 
     /// Takes an order for which there is no process yet.
-    async fn take(&mut self, order: Order) {
+    async fn take(&mut self, order: AgentControl) {
         match order {
-            Order::Command(prompt @ AgentCommand::Prompt { .. }) => self.prompt = Some(prompt),
-            Order::Command(AgentCommand::Cancel { turn_id, .. }) if self.waits(&turn_id) => {
+            AgentControl::Command(prompt @ AgentCommand::Prompt { .. }) => self.prompt = Some(prompt),
+            AgentControl::Command(AgentCommand::Cancel { turn_id, .. }) if self.waits(&turn_id) => {
                 self.prompt = None;
                 self.position += 1;
                 let ended = AgentEvent::TurnEnded {
@@ -123,9 +123,9 @@ impl<O: OrderSource, S: RecordSink> Waiting<O, S> {
                 let _ = self.records.send(records).await;
             }
             // About an earlier life.
-            Order::Command(AgentCommand::Cancel { .. } | AgentCommand::Answer { .. })
-            | Order::Stop
-            | Order::Kill => {}
+            AgentControl::Command(AgentCommand::Cancel { .. } | AgentCommand::Answer { .. })
+            | AgentControl::Stop
+            | AgentControl::Kill => {}
         }
     }
 
@@ -190,7 +190,7 @@ enum End {
     UnknownSession,
 }
 
-enum Next {
+enum AfterProcess {
     Done(AgentExit),
     /// The agent does not know the session: once more, without.
     Afresh,
@@ -240,7 +240,11 @@ impl<'a> Conversation<'a> {
     }
 
     /// Takes an order that the process cannot be given. What follows from it has a position among its records.
-    async fn put_off<O: OrderSource, S: RecordSink>(&self, waiting: &mut Waiting<O, S>, order: Order) {
+    async fn put_off<O: ControlSource, S: RecordSink>(
+        &self,
+        waiting: &mut Waiting<O, S>,
+        order: AgentControl,
+    ) {
         let _speaks = self.speaking.lock().await;
         waiting.position = self.decoder().position;
         waiting.take(order).await;
@@ -248,7 +252,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// Passes orders on until the conversation is over.
-    async fn hold<O: OrderSource, S: RecordSink>(&mut self, waiting: &mut Waiting<O, S>) -> End {
+    async fn serve_commands<O: ControlSource, S: RecordSink>(&mut self, waiting: &mut Waiting<O, S>) -> End {
         let limits = &self.agent.config.limits;
         let mut deadline = Some(Instant::now() + limits.start);
         let mut closed = false;
@@ -263,15 +267,15 @@ impl<'a> Conversation<'a> {
                     if self.ready && !closed {
                         deadline = None;
                         if let Some(prompt) = waiting.prompt.take() {
-                            self.tell(&prompt);
+                            self.write_command(&prompt);
                         }
                     }
                 }
-                order = waiting.orders.next() => match order {
-                    Order::Stop => return End::Stop,
-                    Order::Kill => return End::Kill,
-                    Order::Command(command) if self.ready => self.tell(&command),
-                    order @ Order::Command(_) => self.put_off(waiting, order).await,
+                order = waiting.control.next() => match order {
+                    AgentControl::Stop => return End::Stop,
+                    AgentControl::Kill => return End::Kill,
+                    AgentControl::Command(command) if self.ready => self.write_command(&command),
+                    order @ AgentControl::Command(_) => self.put_off(waiting, order).await,
                 },
                 status = self.process.wait() => return End::Exited(status),
                 end = &mut self.reading.0, if !closed => match end {
@@ -296,12 +300,12 @@ impl<'a> Conversation<'a> {
             Signal::UnknownSession => self.unknown_session = true,
             Signal::TurnEnded => {
                 self.turn = None;
-                self.process.look_around();
+                self.process.note_descendants();
             }
         }
     }
 
-    fn tell(&mut self, command: &AgentCommand) {
+    fn write_command(&mut self, command: &AgentCommand) {
         match command {
             AgentCommand::Prompt { turn_id, .. } => self.turn = Some(turn_id.clone()),
             // Its end is on its way; an interrupt could only hit what comes next.
@@ -315,61 +319,71 @@ impl<'a> Conversation<'a> {
     }
 
     /// Ends the process, whatever it still does, and everything that it started.
-    async fn close<O: OrderSource, S: RecordSink>(mut self, end: End, waiting: &mut Waiting<O, S>) -> Next {
+    async fn close<O: ControlSource, S: RecordSink>(
+        mut self,
+        end: End,
+        waiting: &mut Waiting<O, S>,
+    ) -> AfterProcess {
         let limits = &self.agent.config.limits;
         match end {
             End::Stop => {
                 self.mode.send_replace(ReadMode::Discard);
                 if let Some(turn_id) = self.turn.clone() {
-                    self.tell(&AgentCommand::Cancel { id: CommandId(0), turn_id });
+                    self.write_command(&AgentCommand::Cancel { id: CommandId(0), turn_id });
                 }
-                stop(&mut self.process, &mut waiting.orders, limits).await;
-                Next::Done(AgentExit::Stopped)
+                stop(&mut self.process, &mut waiting.control, limits).await;
+                AfterProcess::Done(AgentExit::Stopped)
             }
             End::Kill => {
                 self.mode.send_replace(ReadMode::Discard);
                 self.process.kill().await;
-                Next::Done(AgentExit::Stopped)
+                AfterProcess::Done(AgentExit::Stopped)
             }
             End::Exited(status) => self.exited(status, waiting).await,
             End::UnknownSession => {
                 self.process.kill().await;
-                Next::Afresh
+                AfterProcess::Afresh
             }
-            End::ClosedOutput => self.gone("agent_closed_output", "The agent closed its output.").await,
+            End::ClosedOutput => {
+                self.exit_reason("agent_closed_output", "The agent closed its output.").await
+            }
             End::TooLong => {
                 let mib = limits.record_bytes / (1024 * 1024);
-                self.gone("agent_protocol", &format!("The agent sent a line of more than {mib} MiB.")).await
+                self.exit_reason("agent_protocol", &format!("The agent sent a line of more than {mib} MiB."))
+                    .await
             }
             End::Unready => {
                 self.process.kill().await;
                 let words = self.process.report_last_words(&self.agent.config).await;
-                Next::Done(self.agent.start_failed_saying("it did not answer in time", &words))
+                AfterProcess::Done(self.agent.start_failed_saying("it did not answer in time", &words))
             }
         }
     }
 
-    async fn gone(&mut self, code: &str, detail: &str) -> Next {
+    async fn exit_reason(&mut self, code: &str, detail: &str) -> AfterProcess {
         self.process.kill().await;
         let words = self.process.report_last_words(&self.agent.config).await;
-        Next::Done(AgentExit::Gone(TurnError { code: code.into(), detail: format!("{detail}{words}") }))
+        AfterProcess::Done(AgentExit::Gone(TurnError {
+            code: code.into(),
+            detail: format!("{detail}{words}"),
+        }))
     }
 
     /// It exited by itself: what it said before that still counts.
-    async fn exited<O: OrderSource, S: RecordSink>(
+    async fn exited<O: ControlSource, S: RecordSink>(
         mut self,
         status: Option<ExitStatus>,
         waiting: &mut Waiting<O, S>,
-    ) -> Next {
+    ) -> AfterProcess {
         self.mode.send_if_modified(|mode| std::mem::replace(mode, ReadMode::Drain) != ReadMode::Drain);
         while !self.reading.0.is_finished() {
             tokio::select! {
                 biased;
                 _ = &mut self.reading.0 => break,
-                order = waiting.orders.next() => if is_end(&order) {
+                order = waiting.control.next() => if is_end(&order) {
                     self.mode.send_replace(ReadMode::Discard);
                     self.process.kill().await;
-                    return Next::Done(AgentExit::Stopped);
+                    return AfterProcess::Done(AgentExit::Stopped);
                 } else if !self.ready {
                     self.put_off(waiting, order).await;
                 },
@@ -381,14 +395,14 @@ impl<'a> Conversation<'a> {
         waiting.position = self.decoder().position;
         if self.unknown_session {
             self.process.kill().await;
-            return Next::Afresh;
+            return AfterProcess::Afresh;
         }
         let how = how_it_ended(status);
         if self.ready {
-            return self.gone("agent_exited", &format!("The agent {how}.")).await;
+            return self.exit_reason("agent_exited", &format!("The agent {how}.")).await;
         }
         self.process.kill().await;
         let words = self.process.report_last_words(&self.agent.config).await;
-        Next::Done(self.agent.start_failed_saying(&format!("it {how} before it was ready"), &words))
+        AfterProcess::Done(self.agent.start_failed_saying(&format!("it {how} before it was ready"), &words))
     }
 }

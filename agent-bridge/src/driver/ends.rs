@@ -2,13 +2,13 @@
 
 use async_trait::async_trait;
 use switchboard_core::agent::AgentRecords;
-use switchboard_runtime::{GatewayGone, Order, Orders, Records};
+use switchboard_runtime::{AgentControl, ControlReceiver, GatewayGone, Records};
 
-/// Where an agent's orders come from: the runtime's [`Orders`], or an agent host's socket, or a test.
+/// Where an agent's orders come from: the runtime's [`ControlReceiver`], or an agent host's socket, or a test.
 #[async_trait]
-pub trait OrderSource: Send {
-    /// The next order; cancel safe. After its sender has gone it is [`Order::Stop`], for ever.
-    async fn next(&mut self) -> Order;
+pub trait ControlSource: Send {
+    /// The next order; cancel safe. After its sender has gone it is [`AgentControl::Stop`], for ever.
+    async fn next(&mut self) -> AgentControl;
 }
 
 /// Where an agent's records go: the runtime's [`Records`], or an agent host's spool, or a test.
@@ -19,8 +19,8 @@ pub trait RecordSink: Clone + Send + Sync + 'static {
 }
 
 #[async_trait]
-impl OrderSource for Orders {
-    async fn next(&mut self) -> Order {
+impl ControlSource for ControlReceiver {
+    async fn next(&mut self) -> AgentControl {
         Self::next(self).await
     }
 }

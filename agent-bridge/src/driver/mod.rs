@@ -8,10 +8,10 @@ mod claude;
 mod ends;
 pub(crate) mod environment;
 mod input;
-pub(crate) mod last_words;
 pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod reader;
+pub(crate) mod stderr_tail;
 pub(crate) mod stop;
 pub(crate) mod sweep;
 mod text;
@@ -24,17 +24,17 @@ use std::{
 
 use async_trait::async_trait;
 use switchboard_core::{
-    agent::{AgentExit, AgentRun},
+    agent::{AgentExit, AgentInstanceId},
     ids::ChatKey,
     wire::{AgentState, TurnError},
 };
-use switchboard_runtime::{Agent, Order, Seat};
+use switchboard_runtime::{Agent, AgentContext, AgentControl};
 use tokio::time::Instant;
 
 use self::{backoff::Backoff, random::Random};
 use crate::{BridgeLimits, Dialect, Sandbox, SandboxLevel};
 
-pub use ends::{OrderSource, RecordSink};
+pub use ends::{ControlSource, RecordSink};
 pub use sweep::sweep_leftovers;
 
 /// What a [`ProcessAgent`] runs.
@@ -94,15 +94,15 @@ pub struct ProcessAgent {
 
 /// One life of an agent, wherever its orders come from and its records go.
 #[derive(Debug)]
-pub struct Life<O, S> {
+pub struct AgentInstance<O, S> {
     /// The chat, for logs.
     pub chat: ChatKey,
     /// Which life this is; part of the ids that it makes.
-    pub run: AgentRun,
+    pub instance: AgentInstanceId,
     /// The session to take up again.
     pub session: Option<String>,
     /// What the agent is told.
-    pub orders: O,
+    pub control: O,
     /// Where the agent speaks.
     pub records: S,
 }
@@ -124,7 +124,7 @@ impl ProcessAgent {
 
     /// [`Agent::run`] with other ends. Returns how that life ended; by then its process, and everything that
     /// it started, is gone. If the future is dropped instead, they are killed in the background.
-    pub async fn serve<O: OrderSource, S: RecordSink>(&self, life: Life<O, S>) -> AgentExit {
+    pub async fn serve<O: ControlSource, S: RecordSink>(&self, life: AgentInstance<O, S>) -> AgentExit {
         match self.config.dialect {
             Dialect::Claude => claude::serve(self, life).await,
             Dialect::Text => text::serve(self, life).await,
@@ -175,13 +175,13 @@ impl Agent for ProcessAgent {
         Some(self.config.describe())
     }
 
-    async fn run(&self, seat: Seat) -> AgentExit {
-        let Seat { chat, run, session, orders, records, .. } = seat;
-        self.serve(Life { chat, run, session, orders, records }).await
+    async fn run(&self, context: AgentContext) -> AgentExit {
+        let AgentContext { chat, instance, session, control, records, .. } = context;
+        self.serve(AgentInstance { chat, instance, session, control, records }).await
     }
 }
 
 /// Whether an order ends a life that has no process.
-pub(crate) fn is_end(order: &Order) -> bool {
-    matches!(order, Order::Stop | Order::Kill)
+pub(crate) fn is_end(order: &AgentControl) -> bool {
+    matches!(order, AgentControl::Stop | AgentControl::Kill)
 }

@@ -20,7 +20,7 @@ use tokio::{
 use super::{
     ProcessConfig, environment,
     input::{Input, WeakInput, input},
-    last_words::LastWords,
+    stderr_tail::LastWords,
     sweep::{self, MARK, Seen},
 };
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
-    leash: Leash,
+    guard: ProcessGuard,
     input: Option<Input>,
     writer: AbortHandle,
     stderr: Arc<Mutex<VecDeque<String>>>,
@@ -81,7 +81,7 @@ impl Process {
             .kill_on_drop(true);
         let mut child = command.spawn()?;
         let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
-        let leash = Leash { pid, mark, seen: BTreeSet::new(), held: true };
+        let leash = ProcessGuard { pid, mark, seen: BTreeSet::new(), held: true };
         let sandboxed = config.sandbox.is_some();
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
@@ -97,7 +97,16 @@ impl Process {
         let limits = config.limits.clone();
         let stderr_read = Owned(tokio::spawn(keep_tail(stderr, Arc::clone(&tail), limits.clone())));
         Ok((
-            Self { child, leash, input: Some(input), writer, stderr: tail, stderr_read, limits, sandboxed },
+            Self {
+                child,
+                guard: leash,
+                input: Some(input),
+                writer,
+                stderr: tail,
+                stderr_read,
+                limits,
+                sandboxed,
+            },
             stdout,
         ))
     }
@@ -132,24 +141,24 @@ impl Process {
     }
 
     /// Remembers what it has started so far: what loses its parent later is still known.
-    pub(crate) fn look_around(&mut self) {
-        if let Some(pid) = self.leash.pid.filter(|_| self.child.id().is_some()) {
-            sweep::forget_gone(&mut self.leash.seen);
-            self.leash.seen.append(&mut sweep::descendants(pid));
+    pub(crate) fn note_descendants(&mut self) {
+        if let Some(pid) = self.guard.pid.filter(|_| self.child.id().is_some()) {
+            sweep::forget_gone(&mut self.guard.seen);
+            self.guard.seen.append(&mut sweep::descendants(pid));
         }
     }
 
     /// Its process number, for whoever reaps all others.
     pub(crate) fn pid(&self) -> Option<Pid> {
-        self.leash.pid
+        self.guard.pid
     }
 
     /// Asks it, and what is in its group, to exit.
     pub(crate) fn terminate(&mut self) {
         self.writer.abort();
-        self.look_around();
-        if let Some(pid) = self.leash.pid.filter(|_| self.child.id().is_some()) {
-            let group = if self.sandboxed { agent_group(pid, &self.leash.seen) } else { pid };
+        self.note_descendants();
+        if let Some(pid) = self.guard.pid.filter(|_| self.child.id().is_some()) {
+            let group = if self.sandboxed { agent_group(pid, &self.guard.seen) } else { pid };
             let _ = rustix::process::kill_process_group(group, Signal::TERM);
         }
     }
@@ -157,25 +166,25 @@ impl Process {
     /// Ends it and everything that it started, by force, and waits until they are gone.
     pub(crate) async fn kill(&mut self) {
         self.writer.abort();
-        self.look_around();
-        let (pid, mark, seen) = (self.leash.pid, self.leash.mark.clone(), self.leash.seen.clone());
+        self.note_descendants();
+        let (pid, mark, seen) = (self.guard.pid, self.guard.mark.clone(), self.guard.seen.clone());
         let swept = tokio::task::spawn_blocking(move || sweep::kill_tree(pid, &mark, &seen));
         // The agent is reaped here, everything else in there.
         let _ = self.child.wait().await;
         if let Ok(killed) = swept.await {
             tracing::debug!(killed, "swept what an agent left");
         }
-        self.leash.held = false;
+        self.guard.held = false;
     }
 
     /// Logs the last lines of its standard error, and gives them as a sentence.
     pub(crate) async fn report_last_words(&mut self, config: &ProcessConfig) -> String {
-        let lines = self.last_words().await;
+        let lines = self.stderr_tail().await;
         LastWords::of(config).report(&lines)
     }
 
     /// The last lines of its standard error.
-    pub(crate) async fn last_words(&mut self) -> Vec<String> {
+    pub(crate) async fn stderr_tail(&mut self) -> Vec<String> {
         // They may still be on their way; others may hold that pipe open for ever.
         if !self.stderr_read.0.is_finished() {
             let _ = timeout(self.limits.drain, &mut self.stderr_read.0).await;
@@ -203,14 +212,14 @@ fn of_the_agent(status: ExitStatus) -> ExitStatus {
 
 /// Ends the process and what it started even if nobody is left to wait for that, as after a panic.
 #[derive(Debug)]
-struct Leash {
+struct ProcessGuard {
     pid: Option<Pid>,
     mark: String,
     seen: BTreeSet<Seen>,
     held: bool,
 }
 
-impl Drop for Leash {
+impl Drop for ProcessGuard {
     fn drop(&mut self) {
         if self.held {
             let (pid, mark) = (self.pid, std::mem::take(&mut self.mark));

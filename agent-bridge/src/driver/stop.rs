@@ -2,29 +2,33 @@
 
 use std::time::Duration;
 
-use switchboard_runtime::Order;
+use switchboard_runtime::AgentControl;
 
-use super::{ends::OrderSource, process::Process};
+use super::{ends::ControlSource, process::Process};
 use crate::limits::BridgeLimits;
 
 /// Stops the process and everything that it started; by force at once if that is ordered meanwhile.
-pub(crate) async fn stop(process: &mut Process, orders: &mut impl OrderSource, limits: &BridgeLimits) {
-    process.look_around();
+pub(crate) async fn stop(process: &mut Process, control: &mut impl ControlSource, limits: &BridgeLimits) {
+    process.note_descendants();
     // Where the input has ended long ago, as in dialect `text`, its end tells the process nothing new.
     let told = process.close_input();
-    let exited = if told { exits(process, orders, limits.stop_eof).await } else { Waited::TimedOut };
+    let exited = if told { exits(process, control, limits.stop_eof).await } else { Waited::TimedOut };
     if exited == Waited::TimedOut {
         process.terminate();
-        exits(process, orders, limits.stop_term).await;
+        exits(process, control, limits.stop_term).await;
     }
     // Also after a clean exit: what it started may still run.
     process.kill().await;
 }
 
 /// Ends a process whose turn was cancelled: SIGTERM, wait, kill the tree.
-pub(crate) async fn terminate(process: &mut Process, orders: &mut impl OrderSource, limits: &BridgeLimits) {
+pub(crate) async fn terminate(
+    process: &mut Process,
+    control: &mut impl ControlSource,
+    limits: &BridgeLimits,
+) {
     process.terminate();
-    exits(process, orders, limits.stop_term).await;
+    exits(process, control, limits.stop_term).await;
     process.kill().await;
 }
 
@@ -35,7 +39,7 @@ enum Waited {
     Killed,
 }
 
-async fn exits(process: &mut Process, orders: &mut impl OrderSource, longest: Duration) -> Waited {
+async fn exits(process: &mut Process, control: &mut impl ControlSource, longest: Duration) -> Waited {
     let deadline = tokio::time::sleep(longest);
     tokio::pin!(deadline);
     // A source without a sender says `Stop` for ever; only the first one is worth listening to.
@@ -45,10 +49,10 @@ async fn exits(process: &mut Process, orders: &mut impl OrderSource, longest: Du
             biased;
             _ = process.wait() => return Waited::Exited,
             () = &mut deadline => return Waited::TimedOut,
-            order = orders.next(), if listening => match order {
-                Order::Kill => return Waited::Killed,
-                Order::Stop => listening = false,
-                Order::Command(_) => {}
+            order = control.next(), if listening => match order {
+                AgentControl::Kill => return Waited::Killed,
+                AgentControl::Stop => listening = false,
+                AgentControl::Command(_) => {}
             },
         }
     }

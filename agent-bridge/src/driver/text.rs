@@ -8,15 +8,15 @@ use switchboard_core::{
     ids::TurnId,
     wire::{Outcome, TurnError},
 };
-use switchboard_runtime::Order;
+use switchboard_runtime::AgentControl;
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
 
 use super::{
-    Life, ProcessAgent,
-    ends::{OrderSource, RecordSink},
+    AgentInstance, ProcessAgent,
+    ends::{ControlSource, RecordSink},
     is_end,
     process::{Owned, Process, how_it_ended, until},
     reader::{Decoder, ReadMode, Reader, RecordTooLong},
@@ -25,24 +25,24 @@ use super::{
 use crate::codec::{Decoded, TextCodec};
 
 /// Serves a chat until it is told to stop, or a process cannot be started.
-pub(super) async fn serve<O: OrderSource, S: RecordSink>(
+pub(super) async fn serve<O: ControlSource, S: RecordSink>(
     agent: &ProcessAgent,
-    mut life: Life<O, S>,
+    mut life: AgentInstance<O, S>,
 ) -> AgentExit {
     let mut position = 0;
     let mut answers = 0_u64;
     loop {
-        match life.orders.next().await {
-            Order::Stop | Order::Kill => return AgentExit::Stopped,
-            Order::Command(AgentCommand::Prompt { text, turn_id, .. }) => {
+        match life.control.next().await {
+            AgentControl::Stop | AgentControl::Kill => return AgentExit::Stopped,
+            AgentControl::Command(AgentCommand::Prompt { text, turn_id, .. }) => {
                 answers += 1;
-                let prompt = Prompt { turn_id, text, stream: format!("{}-{answers}", life.run.0) };
+                let prompt = Prompt { turn_id, text, stream: format!("{}-{answers}", life.instance.0) };
                 if let Err(exit) = answer(agent, &mut life, prompt, &mut position).await {
                     return exit;
                 }
             }
             // The turn that it is about has ended.
-            Order::Command(AgentCommand::Cancel { .. } | AgentCommand::Answer { .. }) => {}
+            AgentControl::Command(AgentCommand::Cancel { .. } | AgentCommand::Answer { .. }) => {}
         }
     }
 }
@@ -81,9 +81,9 @@ impl Decoder for ReadDecoder {
 }
 
 /// Answers one message. An error ends the life.
-async fn answer<O: OrderSource, S: RecordSink>(
+async fn answer<O: ControlSource, S: RecordSink>(
     agent: &ProcessAgent,
-    life: &mut Life<O, S>,
+    life: &mut AgentInstance<O, S>,
     prompt: Prompt,
     position: &mut u64,
 ) -> Result<(), AgentExit> {
@@ -117,24 +117,24 @@ async fn answer<O: OrderSource, S: RecordSink>(
     while exited.is_none() || !reading.0.is_finished() {
         tokio::select! {
             biased;
-            order = life.orders.next() => match order {
-                Order::Stop => {
+            order = life.control.next() => match order {
+                AgentControl::Stop => {
                     mode.send_replace(ReadMode::Discard);
-                    stop(&mut process, &mut life.orders, limits).await;
+                    stop(&mut process, &mut life.control, limits).await;
                     return Err(AgentExit::Stopped);
                 }
-                Order::Kill => {
+                AgentControl::Kill => {
                     mode.send_replace(ReadMode::Discard);
                     process.kill().await;
                     return Err(AgentExit::Stopped);
                 }
-                Order::Command(AgentCommand::Cancel { turn_id, .. }) if turn_id == prompt.turn_id => {
+                AgentControl::Command(AgentCommand::Cancel { turn_id, .. }) if turn_id == prompt.turn_id => {
                     cancelled = true;
-                    terminate(&mut process, &mut life.orders, limits).await;
+                    terminate(&mut process, &mut life.control, limits).await;
                     exited = Some(None);
                     mode.send_replace(ReadMode::Drain);
                 }
-                Order::Command(_) => {}
+                AgentControl::Command(_) => {}
             },
             status = process.wait(), if exited.is_none() => {
                 exited = Some(status);
@@ -161,20 +161,20 @@ async fn answer<O: OrderSource, S: RecordSink>(
 }
 
 /// Waits as long as earlier failures demand. False: the turn was cancelled meanwhile.
-async fn backed_off<O: OrderSource, S: RecordSink>(
+async fn backed_off<O: ControlSource, S: RecordSink>(
     agent: &ProcessAgent,
-    life: &mut Life<O, S>,
+    life: &mut AgentInstance<O, S>,
     turn: &TurnId,
     position: &mut u64,
 ) -> Result<bool, AgentExit> {
     let due = agent.backoff.not_before();
     while due.is_some_and(|due| due > Instant::now()) {
         tokio::select! {
-            order = life.orders.next() => {
+            order = life.control.next() => {
                 if is_end(&order) {
                     return Err(AgentExit::Stopped);
                 }
-                if matches!(order, Order::Command(AgentCommand::Cancel { turn_id, .. }) if turn_id == *turn) {
+                if matches!(order, AgentControl::Command(AgentCommand::Cancel { turn_id, .. }) if turn_id == *turn) {
                     end_turn(life, Outcome::Cancelled, None, position).await;
                     return Ok(false);
                 }
@@ -186,7 +186,7 @@ async fn backed_off<O: OrderSource, S: RecordSink>(
 }
 
 async fn end_turn<O, S: RecordSink>(
-    life: &Life<O, S>,
+    life: &AgentInstance<O, S>,
     outcome: Outcome,
     error: Option<TurnError>,
     position: &mut u64,

@@ -5,14 +5,14 @@ use std::path::Path;
 
 use bytes::BytesMut;
 
-use super::protocol::{Broken, Frame, ToHost, record_head};
+use super::protocol::{Frame, InvalidFrame, ToHost, record_head};
 use crate::damage;
 
 /// Longest frame.
 const LONGEST: usize = 256;
 
 /// How many frames there are, how many bytes they were, and whether the rest is a frame that can still come.
-fn read(bytes: &[u8], size: usize) -> (usize, usize, Result<(), Broken>) {
+fn read(bytes: &[u8], size: usize) -> (usize, usize, Result<(), InvalidFrame>) {
     let (mut buffer, mut frames, mut length) = (BytesMut::new(), 0, 0);
     for piece in bytes.chunks(size) {
         buffer.extend_from_slice(piece);

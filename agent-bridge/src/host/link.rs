@@ -28,7 +28,7 @@ const HELLO_BYTES: usize = 1024;
 
 /// What the host hears from its gateways.
 #[derive(Debug)]
-pub(super) enum Heard {
+pub(super) enum GatewayMessage {
     /// A gateway came; the one before it, if any, is gone.
     Connected,
     /// The gateway went, and no other came instead.
@@ -41,13 +41,18 @@ pub(super) fn listen(
     listener: UnixListener,
     spool: Arc<Spool>,
     limits: BridgeLimits,
-) -> mpsc::Receiver<Heard> {
+) -> mpsc::Receiver<GatewayMessage> {
     let (heard, hear) = mpsc::channel(MESSAGES);
     tokio::spawn(accept(listener, spool, limits, heard));
     hear
 }
 
-async fn accept(listener: UnixListener, spool: Arc<Spool>, limits: BridgeLimits, heard: mpsc::Sender<Heard>) {
+async fn accept(
+    listener: UnixListener,
+    spool: Arc<Spool>,
+    limits: BridgeLimits,
+    heard: mpsc::Sender<GatewayMessage>,
+) {
     // Dropping it ends the connection before: there is one gateway at a time.
     let mut current: Option<(oneshot::Sender<()>, tokio::task::JoinHandle<()>)> = None;
     loop {
@@ -74,7 +79,7 @@ async fn accept(listener: UnixListener, spool: Arc<Spool>, limits: BridgeLimits,
             drop(replaced);
             let _ = connection.await;
         }
-        if heard.send(Heard::Connected).await.is_err() {
+        if heard.send(GatewayMessage::Connected).await.is_err() {
             return;
         }
         let (replace, replaced) = oneshot::channel();
@@ -95,7 +100,7 @@ async fn accept(listener: UnixListener, spool: Arc<Spool>, limits: BridgeLimits,
                         serve(link, from, &spool, &heard).await;
                     }
                 } => {
-                    let _ = heard.send(Heard::Gone).await;
+                    let _ = heard.send(GatewayMessage::Gone).await;
                 }
             }
         });
@@ -135,19 +140,19 @@ impl Link {
     }
 }
 
-async fn end_only(mut link: Link, heard: mpsc::Sender<Heard>) {
+async fn end_only(mut link: Link, heard: mpsc::Sender<GatewayMessage>) {
     while let Ok(Some(message)) = next(&mut link.read, &mut link.buffer, HELLO_BYTES).await {
         if matches!(message, ToHost::Stop | ToHost::Kill) {
-            let _ = heard.send(Heard::Message(message)).await;
+            let _ = heard.send(GatewayMessage::Message(message)).await;
         }
     }
 }
 
 /// Serves a gateway until it goes.
-async fn serve(link: Link, from: u64, spool: &Spool, heard: &mpsc::Sender<Heard>) {
+async fn serve(link: Link, from: u64, spool: &Spool, heard: &mpsc::Sender<GatewayMessage>) {
     let Link { read, mut write, buffer, longest } = link;
     tokio::select! {
-        () = hear(read, buffer, longest, spool, heard) => {}
+        () = receive(read, buffer, longest, spool, heard) => {}
         sent = send(&mut write, from, spool) => {
             if let Err(error) = sent {
                 tracing::debug!(%error, "a gateway could not be sent records");
@@ -156,18 +161,18 @@ async fn serve(link: Link, from: u64, spool: &Spool, heard: &mpsc::Sender<Heard>
     }
 }
 
-async fn hear(
+async fn receive(
     mut read: ReadHalf,
     mut buffer: BytesMut,
     longest: usize,
     spool: &Spool,
-    heard: &mpsc::Sender<Heard>,
+    heard: &mpsc::Sender<GatewayMessage>,
 ) {
     while let Ok(Some(message)) = next(&mut read, &mut buffer, longest).await {
         if let ToHost::Trim { before } = message {
             // At once, also while the host is busy: room is what the agent may be waiting for.
             spool.trim(before);
-        } else if heard.send(Heard::Message(message)).await.is_err() {
+        } else if heard.send(GatewayMessage::Message(message)).await.is_err() {
             return;
         }
     }

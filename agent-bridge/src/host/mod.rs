@@ -41,11 +41,11 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use switchboard_core::agent::AgentRun;
+use switchboard_core::agent::AgentInstanceId;
 use tokio::net::UnixListener;
 
 use self::{
-    place::{Card, Place},
+    place::{Card, HostDirectory},
     spool::Spool,
     supervisor::Supervisor,
 };
@@ -94,13 +94,13 @@ pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
         return Err(io::Error::other(format!("the gateway speaks version {} of the setup", setup.version)));
     }
     let dialect: Dialect = setup.dialect.parse().map_err(io::Error::other)?;
-    few_words();
+    quiet_panics();
     // A session of its own: neither the terminal nor the gateway's group reaches it. It leads one already if it
     // was started that way.
     let _ = rustix::process::setsid();
     #[cfg(target_os = "linux")]
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    let place = Place::new(&setup.hosts, AgentRun(setup.run));
+    let place = HostDirectory::new(&setup.hosts, AgentInstanceId(setup.run));
     // Held until the process ends.
     let _lock = place.take()?;
     let pid = rustix::process::getpid().as_raw_nonzero().get();
@@ -140,7 +140,7 @@ pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
 }
 
 /// What it says of its panics goes to a file, and is the same over and over.
-fn few_words() {
+fn quiet_panics() {
     const PANICS: usize = 16;
     let said = std::sync::atomic::AtomicUsize::new(0);
     let hook = std::panic::take_hook();

@@ -20,7 +20,7 @@ use rustix::{
     process::geteuid,
 };
 use serde::{Deserialize, Serialize};
-use switchboard_core::agent::AgentRun;
+use switchboard_core::agent::AgentInstanceId;
 
 /// Longest path that a socket address holds, in bytes (unix(7), less the final NUL).
 const PATH_BYTES: usize = 107;
@@ -40,7 +40,7 @@ const LAST_WORDS_BYTES: u64 = 4096;
 
 /// The directory of one host.
 #[derive(Debug, Clone)]
-pub(crate) struct Place {
+pub(crate) struct HostDirectory {
     dir: PathBuf,
 }
 
@@ -55,13 +55,13 @@ pub(crate) struct Card {
     pub(crate) chat: String,
 }
 
-impl Place {
-    pub(crate) fn new(hosts: &Path, run: AgentRun) -> Self {
-        Self { dir: hosts.join(run.0.to_string()) }
+impl HostDirectory {
+    pub(crate) fn new(hosts: &Path, instance: AgentInstanceId) -> Self {
+        Self { dir: hosts.join(instance.0.to_string()) }
     }
 
     /// All that are in a directory of hosts.
-    pub(crate) fn all(hosts: &Path) -> io::Result<Vec<(AgentRun, Self)>> {
+    pub(crate) fn all(hosts: &Path) -> io::Result<Vec<(AgentInstanceId, Self)>> {
         let entries = match fs::read_dir(hosts) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -69,10 +69,11 @@ impl Place {
         };
         let mut found = Vec::new();
         for entry in entries {
-            let run = entry?.file_name().to_str().and_then(|name| name.parse().ok()).map(AgentRun);
-            found.extend(run.map(|run| (run, Self::new(hosts, run))));
+            let instance =
+                entry?.file_name().to_str().and_then(|name| name.parse().ok()).map(AgentInstanceId);
+            found.extend(instance.map(|instance| (instance, Self::new(hosts, instance))));
         }
-        found.sort_unstable_by_key(|(run, _)| *run);
+        found.sort_unstable_by_key(|(instance, _)| *instance);
         Ok(found)
     }
 
@@ -214,7 +215,7 @@ mod tests {
     #[test]
     fn the_last_words_of_a_host_are_few() {
         let dir = tempfile::tempdir().unwrap();
-        let place = Place::new(&dir.path().join("hosts"), AgentRun(1));
+        let place = HostDirectory::new(&dir.path().join("hosts"), AgentInstanceId(1));
         assert_eq!(place.last_words(), None);
         let mut errors = place.errors().unwrap();
         assert_eq!(place.last_words(), None);

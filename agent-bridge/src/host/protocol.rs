@@ -33,7 +33,7 @@ pub(crate) const RECORD_HEAD: usize = FRAME_HEAD + 12;
 
 /// A frame that nobody could have meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Broken;
+pub(crate) struct InvalidFrame;
 
 /// What a gateway says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +82,7 @@ pub(crate) struct CommandHead {
     #[serde(default)]
     pub(crate) opens_turn: bool,
     /// What it means to the decoder; of no interest to the host.
-    pub(crate) told: Told,
+    pub(crate) told: CommandMeaning,
 }
 
 /// What the host does for a command.
@@ -102,7 +102,7 @@ pub(crate) enum Action {
 /// What a command means to the decoder of the records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Told {
+pub(crate) enum CommandMeaning {
     /// A process begins, with this session to take up.
     Start { session: Option<String> },
     /// A prompt.
@@ -152,7 +152,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    fn of(byte: u8) -> Result<Self, Broken> {
+    fn of(byte: u8) -> Result<Self, InvalidFrame> {
         Ok(match byte {
             1 => Self::Hello,
             2 => Self::Output,
@@ -167,7 +167,7 @@ impl Kind {
             11 => Self::Discarded,
             12 => Self::Recall,
             13 => Self::Known,
-            _ => return Err(Broken),
+            _ => return Err(InvalidFrame),
         })
     }
 
@@ -256,7 +256,7 @@ impl<P> Frame<P> {
 
 impl Frame {
     /// Takes the next whole frame off the front of a buffer. None: its end has not come yet.
-    pub(crate) fn next(buffer: &mut BytesMut, longest: usize) -> Result<Option<Self>, Broken> {
+    pub(crate) fn next(buffer: &mut BytesMut, longest: usize) -> Result<Option<Self>, InvalidFrame> {
         let Some(length) = body_length(buffer, RECORD_HEAD - 4, longest)? else { return Ok(None) };
         if buffer.len() < 4 + length {
             // What is missing comes in one piece of memory.
@@ -362,7 +362,7 @@ impl ToHost {
     }
 
     /// Takes the next whole message off the front of a buffer.
-    pub(crate) fn next(buffer: &mut BytesMut, longest: usize) -> Result<Option<Self>, Broken> {
+    pub(crate) fn next(buffer: &mut BytesMut, longest: usize) -> Result<Option<Self>, InvalidFrame> {
         let Some(length) = body_length(buffer, 1, longest)? else { return Ok(None) };
         if buffer.len() < 4 + length {
             return Ok(None);
@@ -392,27 +392,27 @@ impl ToHost {
                 inode: body.get_u64_le(),
                 next: body.get_u64_le(),
             }),
-            _ => return Err(Broken),
+            _ => return Err(InvalidFrame),
         };
         Ok(Some(message))
     }
 
-    fn command(place: Option<CommandPlace>, mut body: Bytes) -> Result<Self, Broken> {
+    fn command(place: Option<CommandPlace>, mut body: Bytes) -> Result<Self, InvalidFrame> {
         let head = body.get_u32_le() as usize;
         if head > body.len() {
-            return Err(Broken);
+            return Err(InvalidFrame);
         }
-        let head = serde_json::from_slice(&body.split_to(head)).map_err(|_| Broken)?;
+        let head = serde_json::from_slice(&body.split_to(head)).map_err(|_| InvalidFrame)?;
         Ok(Self::Command { head, place, bytes: body })
     }
 }
 
 /// The length that a frame states; None if even that has not come yet.
-fn body_length(buffer: &[u8], least: usize, longest: usize) -> Result<Option<usize>, Broken> {
+fn body_length(buffer: &[u8], least: usize, longest: usize) -> Result<Option<usize>, InvalidFrame> {
     let Some(length) = buffer.first_chunk::<4>() else { return Ok(None) };
     let length = u32::from_le_bytes(*length) as usize;
     if length < least || length > longest {
-        return Err(Broken);
+        return Err(InvalidFrame);
     }
     Ok(Some(length))
 }
@@ -427,7 +427,7 @@ mod tests {
             id: "c1:t".into(),
             action: Action::Start { further: vec!["--resume".into(), "x".into()], close: false },
             opens_turn: true,
-            told: Told::Start { session: Some("x".into()) },
+            told: CommandMeaning::Start { session: Some("x".into()) },
         };
         let said = [
             ToHost::Hello { version: 1, from: 7 },
@@ -463,7 +463,7 @@ mod tests {
     #[test]
     fn what_nobody_could_mean_is_refused() {
         for bytes in [&[0, 0, 0, 0, 9][..], &[255, 255, 255, 255], &[1, 0, 0, 0, 99], &[2, 0, 0, 0, 4, 0]] {
-            assert_eq!(ToHost::next(&mut BytesMut::from(bytes), 1024), Err(Broken), "{bytes:?}");
+            assert_eq!(ToHost::next(&mut BytesMut::from(bytes), 1024), Err(InvalidFrame), "{bytes:?}");
         }
         for bytes in
             [&[1, 0, 0, 0][..], &[255, 255, 255, 255], &[13, 0, 0, 0, 99, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]]

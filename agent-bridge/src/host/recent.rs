@@ -31,10 +31,10 @@ impl RecentCommands {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::protocol::{Action, Told};
+    use crate::host::protocol::{Action, CommandMeaning};
 
     fn command(id: &str, opens_turn: bool) -> CommandHead {
-        CommandHead { id: id.into(), action: Action::Note, opens_turn, told: Told::Reply }
+        CommandHead { id: id.into(), action: Action::Note, opens_turn, told: CommandMeaning::Reply }
     }
 
     #[test]

@@ -17,12 +17,14 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use self::peers::{Ears, Peers};
+use self::peers::{KillReceiver, Peers};
 use super::{
     intake::{Backlog, Intake, IntakeEnd},
     lending::Loan,
-    link::Heard,
-    protocol::{Action, CommandHead, CommandPlace, Exited, Kind, SpawnFailure, ToHost, Told, host_frame},
+    link::GatewayMessage,
+    protocol::{
+        Action, CommandHead, CommandMeaning, CommandPlace, Exited, Kind, SpawnFailure, ToHost, host_frame,
+    },
     recent::RecentCommands,
     spool::{self, Spool},
 };
@@ -42,7 +44,7 @@ const LOOK_AFTER: Duration = Duration::from_millis(100);
 
 /// How a host and its gateway parted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Farewell {
+pub(super) struct ShutdownAck {
     /// Nobody needs the spool.
     pub(super) remove: bool,
 }
@@ -82,7 +84,7 @@ struct Running {
 }
 
 enum Event {
-    Heard(Heard),
+    Heard(GatewayMessage),
     Exited(Option<ExitStatus>),
     Intake(IntakeEnd<ChildStdout>),
     TurnEnded,
@@ -97,7 +99,7 @@ impl Supervisor {
         config: ProcessConfig,
         mark: String,
         spool: Arc<Spool>,
-        heard: mpsc::Receiver<Heard>,
+        heard: mpsc::Receiver<GatewayMessage>,
     ) -> io::Result<Self> {
         let peers = Peers {
             heard,
@@ -125,13 +127,13 @@ impl Supervisor {
         })
     }
 
-    pub(super) async fn run(mut self) -> io::Result<Farewell> {
+    pub(super) async fn run(mut self) -> io::Result<ShutdownAck> {
         loop {
             self.end_stale_loan();
             match self.next().await {
-                Event::Heard(Heard::Connected) => self.peers.came(),
-                Event::Heard(Heard::Gone) => self.peers.gone(),
-                Event::Heard(Heard::Message(message)) => match message {
+                Event::Heard(GatewayMessage::Connected) => self.peers.connected(),
+                Event::Heard(GatewayMessage::Gone) => self.peers.disconnected(),
+                Event::Heard(GatewayMessage::Message(message)) => match message {
                     ToHost::Command { head, place, bytes } => {
                         self.waiting.push_back((head, place, bytes));
                         self.obey().await;
@@ -142,15 +144,15 @@ impl Supervisor {
                     }
                     ToHost::Stop => {
                         self.end(false).await;
-                        return Ok(self.part().await);
+                        return Ok(self.await_shutdown_ack().await);
                     }
                     ToHost::Kill => {
                         self.end(true).await;
-                        return Ok(self.part().await);
+                        return Ok(self.await_shutdown_ack().await);
                     }
                     ToHost::Farewell { remove } => {
                         self.end(true).await;
-                        return Ok(Farewell { remove });
+                        return Ok(ShutdownAck { remove });
                     }
                     ToHost::Borrow { next } => self.asked(next),
                     ToHost::Discard { bytes, before } => self.discard(bytes, before),
@@ -176,14 +178,14 @@ impl Supervisor {
                 Event::Look => {
                     self.look = None;
                     if let Some(running) = &mut self.running {
-                        running.process.look_around();
+                        running.process.note_descendants();
                         reap_adopted(running.process.pid());
                     }
                 }
                 Event::Retry => self.obey().await,
                 Event::Over => {
                     self.end(false).await;
-                    return Ok(self.part().await);
+                    return Ok(self.await_shutdown_ack().await);
                 }
             }
         }
@@ -201,7 +203,7 @@ impl Supervisor {
         };
         tokio::select! {
             biased;
-            heard = self.peers.hear() => match heard {
+            heard = self.peers.receive() => match heard {
                 Some(heard) => Event::Heard(heard),
                 None => Event::Over,
             },
@@ -267,7 +269,7 @@ impl Supervisor {
     async fn act(&mut self, head: CommandHead, bytes: Bytes) {
         match (head.action, &mut self.running) {
             (Action::Note, _) => {
-                self.peers.turn_open &= !matches!(head.told, Told::Void { .. });
+                self.peers.turn_open &= !matches!(head.told, CommandMeaning::Void { .. });
             }
             (Action::Write, Some(running)) => running.process.write(bytes.to_vec()),
             (Action::Start { further, close }, None) => self.start(&further, bytes, close).await,
@@ -275,8 +277,8 @@ impl Supervisor {
                 if force {
                     running.process.kill().await;
                 } else {
-                    let mut orders = Ears(&mut self.peers);
-                    terminate(&mut running.process, &mut orders, &self.config.limits).await;
+                    let mut control = KillReceiver(&mut self.peers);
+                    terminate(&mut running.process, &mut control, &self.config.limits).await;
                 }
             }
             // The process that it was for has gone; its exit says so.
@@ -373,7 +375,7 @@ impl Supervisor {
         let exited = Exited {
             code: status.and_then(|status| status.code()),
             signal: status.and_then(|status| status.signal()),
-            stderr: process.last_words().await,
+            stderr: process.stderr_tail().await,
         };
         self.peers.turn_open = false;
         self.keep(Kind::Exited, &exited).await;
@@ -406,7 +408,7 @@ impl Supervisor {
         if force {
             running.process.kill().await;
         } else {
-            stop(&mut running.process, &mut Ears(&mut self.peers), &limits).await;
+            stop(&mut running.process, &mut KillReceiver(&mut self.peers), &limits).await;
         }
         running.exited = Some(running.process.wait().await);
         running.mode.send_if_modified(|mode| {
@@ -424,20 +426,20 @@ impl Supervisor {
     }
 
     /// Says that it is over, and waits for the gateway to have understood.
-    async fn part(&mut self) -> Farewell {
+    async fn await_shutdown_ack(&mut self) -> ShutdownAck {
         self.spool.end();
         let deadline = Instant::now() + self.config.limits.host.farewell;
         while self.peers.connected {
             tokio::select! {
-                heard = self.peers.hear() => match heard {
-                    Some(Heard::Message(ToHost::Farewell { remove })) => return Farewell { remove },
-                    Some(Heard::Gone) | None => break,
+                heard = self.peers.receive() => match heard {
+                    Some(GatewayMessage::Message(ToHost::Farewell { remove })) => return ShutdownAck { remove },
+                    Some(GatewayMessage::Gone) | None => break,
                     Some(_) => {}
                 },
                 () = until(Some(deadline)) => break,
             }
         }
-        Farewell { remove: false }
+        ShutdownAck { remove: false }
     }
 }
 

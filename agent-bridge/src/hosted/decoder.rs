@@ -17,8 +17,8 @@ use switchboard_core::{
 use crate::{
     Dialect,
     codec::{ClaudeCodec, Decoded, TextCodec},
-    driver::{last_words::LastWords, process::describe_end},
-    host::protocol::{CommandHead, Exited, Frame, Kind, SpawnFailure, Told},
+    driver::{process::describe_end, stderr_tail::LastWords},
+    host::protocol::{CommandHead, CommandMeaning, Exited, Frame, Kind, SpawnFailure},
 };
 
 /// Version of the checkpoint's shape. Another one is refused.
@@ -29,21 +29,21 @@ const MOST_EXPECTED: usize = 1024;
 
 /// Decodes one life's records.
 #[derive(Debug)]
-pub(super) struct LifeDecoder {
+pub(super) struct InstanceDecoder {
     dialect: Dialect,
     workspace: PathBuf,
     prefix: String,
     codec: Codec,
-    state: LifeState,
+    state: InstanceState,
     /// Events of records up to here are known elsewhere.
     shown: u64,
-    wanted: Wanted,
+    wanted: TurnFilter,
     last_words: LastWords,
 }
 
 /// The turns whose events are wanted.
 #[derive(Debug)]
-enum Wanted {
+enum TurnFilter {
     All,
     /// This one, as long as it has not ended.
     Only(Option<TurnId>),
@@ -58,7 +58,7 @@ enum Codec {
 /// What records tell of a life, besides what the codec remembers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct LifeState {
+pub(super) struct InstanceState {
     version: u32,
     /// The last record.
     pub(super) position: u64,
@@ -90,40 +90,40 @@ pub(super) struct LifeState {
 
 #[derive(Serialize, Deserialize)]
 struct Checkpoint {
-    state: LifeState,
+    state: InstanceState,
     codec: Box<RawValue>,
 }
 
 /// What a batch of records came to.
 #[derive(Debug, Default)]
-pub(super) struct Step {
+pub(super) struct DecodedBatch {
     pub(super) events: Vec<AgentEvent>,
     /// Lines that are due to the agent, with ids that derive from positions.
     pub(super) replies: Vec<(String, Vec<u8>)>,
     /// A turn ended in here.
     pub(super) turn_ended: bool,
     /// Where the record that ended the first such turn begins, if something came before it.
-    pub(super) before_end: Option<Cut>,
+    pub(super) before_end: Option<SplitPoint>,
     /// Something that is worth a look at the state.
     pub(super) notable: bool,
 }
 
 /// A place between the records of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Cut {
+pub(super) struct SplitPoint {
     /// The last record before it.
     pub(super) position: u64,
     /// How many events come before it.
     pub(super) events: usize,
 }
 
-impl LifeDecoder {
+impl InstanceDecoder {
     /// For a life that begins. `session` is what it is to take up.
-    pub(super) fn new(dialect: Dialect, workspace: &Path, run: u64, session: Option<&str>) -> Self {
-        let prefix = format!("{run}-");
+    pub(super) fn new(dialect: Dialect, workspace: &Path, instance: u64, session: Option<&str>) -> Self {
+        let prefix = format!("{instance}-");
         let codec = codec(dialect, workspace, &prefix, session, 0);
-        let state = LifeState { version: CHECKPOINT_VERSION, ..LifeState::default() };
-        let (shown, wanted, last_words) = (0, Wanted::All, LastWords::default());
+        let state = InstanceState { version: CHECKPOINT_VERSION, ..InstanceState::default() };
+        let (shown, wanted, last_words) = (0, TurnFilter::All, LastWords::default());
         Self { dialect, workspace: workspace.into(), prefix, codec, state, shown, wanted, last_words }
     }
 
@@ -154,14 +154,14 @@ impl LifeDecoder {
 
     /// From here on events of no other turn are wanted: the log has lost those.
     pub(super) fn want_only(&mut self, turn: Option<TurnId>) {
-        self.wanted = Wanted::Only(turn);
+        self.wanted = TurnFilter::Only(turn);
     }
 
     /// Whether this turn is wanted, and has not ended.
     pub(super) fn wants(&self, turn: &TurnId) -> bool {
         match &self.wanted {
-            Wanted::All => true,
-            Wanted::Only(wanted) => wanted.as_ref() == Some(turn),
+            TurnFilter::All => true,
+            TurnFilter::Only(wanted) => wanted.as_ref() == Some(turn),
         }
     }
 
@@ -189,7 +189,7 @@ impl LifeDecoder {
     }
 
     /// What the records have told.
-    pub(super) fn state(&self) -> &LifeState {
+    pub(super) fn state(&self) -> &InstanceState {
         &self.state
     }
 
@@ -212,7 +212,7 @@ impl LifeDecoder {
     }
 
     /// Takes the next frame. Those that were decoded before are passed over.
-    pub(super) fn record(&mut self, frame: &Frame<impl AsRef<[u8]>>, step: &mut Step) {
+    pub(super) fn record(&mut self, frame: &Frame<impl AsRef<[u8]>>, step: &mut DecodedBatch) {
         if frame.count == 0 || frame.last() <= self.state.position {
             return;
         }
@@ -251,7 +251,7 @@ impl LifeDecoder {
         }
     }
 
-    fn output(&mut self, frame: &Frame<impl AsRef<[u8]>>, step: &mut Step) {
+    fn output(&mut self, frame: &Frame<impl AsRef<[u8]>>, step: &mut DecodedBatch) {
         let mut out = Decoded { events: std::mem::take(&mut step.events), ..Decoded::default() };
         let mut is_lost = self.is_lost();
         match &mut self.codec {
@@ -290,7 +290,7 @@ impl LifeDecoder {
                             is_lost = false;
                             self.wanted.end(self.state.prompted.as_ref());
                             if !step.turn_ended && before > 0 {
-                                step.before_end = Some(Cut { position: position - 1, events: before });
+                                step.before_end = Some(SplitPoint { position: position - 1, events: before });
                             }
                             step.turn_ended = true;
                         }
@@ -307,16 +307,16 @@ impl LifeDecoder {
         step.notable |= out.ready || out.unknown_session || step.turn_ended;
     }
 
-    fn told(&mut self, told: Told, step: &mut Step) {
-        let LifeState { starts, .. } = self.state;
+    fn told(&mut self, told: CommandMeaning, step: &mut DecodedBatch) {
+        let InstanceState { starts, .. } = self.state;
         match told {
-            Told::Start { session } => {
+            CommandMeaning::Start { session } => {
                 self.begin_process();
                 self.state.resumed = session.is_some();
                 self.codec =
                     codec(self.dialect, &self.workspace, &self.prefix, session.as_deref(), starts + 1);
             }
-            Told::Prompt { turn } => {
+            CommandMeaning::Prompt { turn } => {
                 let Ok(turn) = TurnId::parse(&turn) else { return };
                 match &mut self.codec {
                     Codec::Claude(codec) => codec.prompted(&turn),
@@ -329,22 +329,22 @@ impl LifeDecoder {
                 self.state.turn_open = true;
                 self.state.cancelled = false;
             }
-            Told::Cancel { .. } => {
+            CommandMeaning::Cancel { .. } => {
                 self.state.cancelled = true;
                 if let Codec::Claude(codec) = &mut self.codec {
                     codec.cancelled();
                 }
             }
-            Told::Answer { request } => {
+            CommandMeaning::Answer { request } => {
                 if let (Codec::Claude(codec), Ok(request)) = (&mut self.codec, RequestId::parse(&request)) {
                     codec.answered(&request);
                 }
             }
-            Told::Void { turn } => {
+            CommandMeaning::Void { turn } => {
                 self.state.prompted = TurnId::parse(&turn).ok();
                 self.end_turn(Outcome::Cancelled, None, step);
             }
-            Told::Reply => {}
+            CommandMeaning::Reply => {}
         }
     }
 
@@ -355,7 +355,7 @@ impl LifeDecoder {
         self.state.exited = None;
     }
 
-    fn exited(&mut self, exited: Exited, step: &mut Step) {
+    fn exited(&mut self, exited: Exited, step: &mut DecodedBatch) {
         self.state.running = false;
         if let Codec::Text(codec) = &mut self.codec {
             let mut out = Decoded { events: std::mem::take(&mut step.events), ..Decoded::default() };
@@ -375,7 +375,7 @@ impl LifeDecoder {
         self.state.exited = Some(exited);
     }
 
-    fn end_turn(&mut self, outcome: Outcome, error: Option<TurnError>, step: &mut Step) {
+    fn end_turn(&mut self, outcome: Outcome, error: Option<TurnError>, step: &mut DecodedBatch) {
         self.state.turn_open = false;
         self.wanted.end(self.state.prompted.as_ref());
         step.turn_ended = true;
@@ -383,7 +383,7 @@ impl LifeDecoder {
     }
 }
 
-impl Wanted {
+impl TurnFilter {
     /// A turn has ended.
     fn end(&mut self, turn: Option<&TurnId>) {
         if let Self::Only(wanted) = self {

@@ -2,26 +2,26 @@
 
 use bytes::BytesMut;
 use switchboard_core::agent::{AgentCommand, AgentExit, CommandId};
-use switchboard_runtime::Order;
+use switchboard_runtime::AgentControl;
 use tokio::time::{Instant, sleep};
 
 use super::{
     HostAgent,
-    decoder::LifeState,
+    decoder::InstanceState,
     feed::{Feed, FeedEnd},
     hosts,
-    life::{Feeding, Life, gone},
+    instance::{ConnectedInstance, Feeding, gone},
 };
 use crate::{
     Dialect,
     driver::{
-        OrderSource, RecordSink,
-        last_words::LastWords,
+        ControlSource, RecordSink,
         process::{describe_end, until},
         reader::ReadMode,
+        stderr_tail::LastWords,
     },
     host::{
-        place::Place,
+        place::HostDirectory,
         protocol::{SpawnFailure, ToHost},
         spool,
     },
@@ -31,9 +31,9 @@ use crate::{
 const GOING: std::time::Duration = std::time::Duration::from_secs(1);
 const LOOK: std::time::Duration = std::time::Duration::from_millis(2);
 
-impl Life<'_> {
+impl ConnectedInstance<'_> {
     /// Ends the host and the agent, by force if it still runs, and the life with them.
-    pub(super) async fn dismiss<S: RecordSink>(
+    pub(super) async fn terminate<S: RecordSink>(
         mut self,
         mut feeding: Feeding<S>,
         exit: AgentExit,
@@ -41,31 +41,31 @@ impl Life<'_> {
         self.mode.send_replace(ReadMode::Discard);
         self.give_back();
         self.say(&ToHost::Kill);
-        self.farewell(&mut feeding, None::<&mut Nobody>).await;
+        self.farewell(&mut feeding, None::<&mut NoControl>).await;
         exit
     }
 
     /// Ends the agent in good order, as far as that is not overtaken by an order to use force.
-    pub(super) async fn stop<O: OrderSource, S: RecordSink>(
+    pub(super) async fn stop<O: ControlSource, S: RecordSink>(
         mut self,
-        mut orders: O,
+        mut control: O,
         mut feeding: Feeding<S>,
     ) -> AgentExit {
         self.mode.send_replace(ReadMode::Discard);
         if let Some(turn_id) = self.open_turn() {
-            self.tell(&AgentCommand::Cancel { id: CommandId(0), turn_id });
+            self.send_command(&AgentCommand::Cancel { id: CommandId(0), turn_id });
         }
         self.give_back();
         self.say(&ToHost::Stop);
-        self.farewell(&mut feeding, Some(&mut orders)).await;
+        self.farewell(&mut feeding, Some(&mut control)).await;
         AgentExit::Stopped
     }
 
     /// Waits until the host has ended its agent, and lets it go.
-    async fn farewell<O: OrderSource, S: RecordSink>(
+    async fn farewell<O: ControlSource, S: RecordSink>(
         &mut self,
         feeding: &mut Feeding<S>,
-        mut orders: Option<&mut O>,
+        mut control: Option<&mut O>,
     ) {
         let limits = &self.agent.agent.config().limits;
         let patience = limits.stop_eof + limits.stop_term + limits.host.farewell;
@@ -79,17 +79,17 @@ impl Life<'_> {
                 biased;
                 _ = &mut feeding.0 => break,
                 _ = self.progressed.changed(), if !said => {}
-                order = async { match &mut orders {
-                    Some(orders) => orders.next().await,
+                order = async { match &mut control {
+                    Some(control) => control.next().await,
                     None => std::future::pending().await,
                 } } => match order {
-                    Order::Kill => {
-                        orders = None;
+                    AgentControl::Kill => {
+                        control = None;
                         self.say(&ToHost::Kill);
                     }
                     // A source without a sender says it for ever.
-                    Order::Stop => orders = None,
-                    Order::Command(_) => {}
+                    AgentControl::Stop => control = None,
+                    AgentControl::Command(_) => {}
                 },
                 () = until(Some(deadline)) => break,
             }
@@ -113,7 +113,7 @@ impl Life<'_> {
 }
 
 /// Whether a host whose connection has ended goes as well: its lock is what it lets go of last.
-pub(super) async fn has_gone(place: &Place) -> bool {
+pub(super) async fn has_gone(place: &HostDirectory) -> bool {
     let deadline = Instant::now() + GOING;
     while place.is_live() {
         if Instant::now() >= deadline {
@@ -125,7 +125,7 @@ pub(super) async fn has_gone(place: &Place) -> bool {
 }
 
 /// Ends a host whose records are of no use.
-pub(super) async fn records_lost(place: &Place) -> AgentExit {
+pub(super) async fn records_lost(place: &HostDirectory) -> AgentExit {
     tracing::error!("an agent's records are not to be understood, or some are missing");
     by_force(place).await;
     gone("agent_host_lost", "What the agent said is lost.")
@@ -134,7 +134,7 @@ pub(super) async fn records_lost(place: &Place) -> AgentExit {
 /// Ends what a dead host has left, and decodes its spool to the end.
 pub(super) async fn decode_dead<S: RecordSink>(
     agent: &HostAgent,
-    place: &Place,
+    place: &HostDirectory,
     mut feed: Feed<S>,
 ) -> AgentExit {
     let swept = {
@@ -187,7 +187,7 @@ pub(super) async fn decode_dead<S: RecordSink>(
 }
 
 /// How a life ended whose records tell this; None: they do not tell that it has.
-pub(super) fn how_it_ended(agent: &HostAgent, state: &LifeState) -> Option<AgentExit> {
+pub(super) fn how_it_ended(agent: &HostAgent, state: &InstanceState) -> Option<AgentExit> {
     let config = agent.agent.config();
     if state.too_long {
         let longest = config.limits.spooled_record_bytes();
@@ -219,7 +219,7 @@ pub(super) fn how_it_ended(agent: &HostAgent, state: &LifeState) -> Option<Agent
 }
 
 /// The host speaks a version that this gateway does not; it was told to end its agent.
-pub(super) async fn other_version(agent: &HostAgent, place: &Place, version: u32) -> AgentExit {
+pub(super) async fn other_version(agent: &HostAgent, place: &HostDirectory, version: u32) -> AgentExit {
     tracing::warn!(
         agent = agent.agent.config().name,
         version,
@@ -234,17 +234,17 @@ pub(super) async fn other_version(agent: &HostAgent, place: &Place, version: u32
 }
 
 /// Kills the host, if it lives, and what it leaves.
-pub(super) async fn by_force(place: &Place) {
+pub(super) async fn by_force(place: &HostDirectory) {
     let place = place.clone();
     let _ = tokio::task::spawn_blocking(move || hosts::force(&place)).await;
 }
 
-/// Orders from nobody.
-pub(super) struct Nobody;
+/// ControlReceiver from nobody.
+pub(super) struct NoControl;
 
 #[async_trait::async_trait]
-impl OrderSource for Nobody {
-    async fn next(&mut self) -> Order {
+impl ControlSource for NoControl {
+    async fn next(&mut self) -> AgentControl {
         std::future::pending().await
     }
 }

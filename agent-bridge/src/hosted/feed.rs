@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    decoder::{LifeDecoder, LifeState, Step},
+    decoder::{DecodedBatch, InstanceDecoder, InstanceState},
     loan::{Lending, Loan, News},
 };
 use crate::{
@@ -19,8 +19,8 @@ use crate::{
     driver::{RecordSink, reader::ReadMode},
     host::{
         lines,
-        place::Place,
-        protocol::{Action, CommandHead, Frame, Kind, Lent, RECORD_HEAD, ToHost, Told},
+        place::HostDirectory,
+        protocol::{Action, CommandHead, CommandMeaning, Frame, Kind, Lent, RECORD_HEAD, ToHost},
     },
 };
 
@@ -45,11 +45,11 @@ pub(super) enum FeedEnd {
 }
 
 pub(super) struct Feed<S> {
-    pub(super) decoder: Arc<Mutex<LifeDecoder>>,
+    pub(super) decoder: Arc<Mutex<InstanceDecoder>>,
     /// Locked before the decoder.
     pub(super) lending: Arc<Mutex<Lending>>,
     /// The host's directory.
-    pub(super) place: Place,
+    pub(super) place: HostDirectory,
     /// The agent's output, while it is lent.
     pub(super) loan: Option<Loan>,
     /// Whether the host lends it.
@@ -68,7 +68,7 @@ pub(super) struct Feed<S> {
 }
 
 /// What there is to do next.
-enum Next {
+enum FeedEvent {
     /// The host has said something, or closed the connection.
     Host(std::io::Result<usize>),
     /// The log has more than before.
@@ -94,24 +94,24 @@ impl<S: RecordSink> Feed<S> {
             }
             buffer.reserve(self.limits.read_bytes);
             match self.next(&mut host, &mut buffer).await {
-                Next::Host(Ok(0) | Err(_)) => return (self, FeedEnd::Closed),
-                Next::Host(Ok(_)) => {}
-                Next::Kept => self.let_go(),
-                Next::Output(news) => self.look(news),
+                FeedEvent::Host(Ok(0) | Err(_)) => return (self, FeedEnd::Closed),
+                FeedEvent::Host(Ok(_)) => {}
+                FeedEvent::Kept => self.let_go(),
+                FeedEvent::Output(news) => self.look(news),
             }
         }
     }
 
-    async fn next(&mut self, host: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) -> Next {
+    async fn next(&mut self, host: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) -> FeedEvent {
         let loan = self.loan.as_ref();
         tokio::select! {
             biased;
-            Ok(()) = self.kept.changed() => Next::Kept,
-            read = host.read_buf(buffer) => Next::Host(read),
+            Ok(()) = self.kept.changed() => FeedEvent::Kept,
+            read = host.read_buf(buffer) => FeedEvent::Host(read),
             news = async { match loan {
                 Some(loan) => loan.news().await,
                 None => std::future::pending().await,
-            } } => Next::Output(news),
+            } } => FeedEvent::Output(news),
         }
     }
 
@@ -120,7 +120,7 @@ impl<S: RecordSink> Feed<S> {
         let position = *self.kept.borrow_and_update();
         match &mut self.loan {
             Some(loan) => loan.kept(position),
-            None => self.tell(&ToHost::Trim { before: position + 1 }),
+            None => self.send_to_host(&ToHost::Trim { before: position + 1 }),
         }
         self.discard();
     }
@@ -129,7 +129,7 @@ impl<S: RecordSink> Feed<S> {
         let Some(loan) = &mut self.loan else { return };
         let in_turn = lock(&self.decoder).state().turn_open;
         if let Some(message) = loan.discard(in_turn) {
-            self.tell(&message);
+            self.send_to_host(&message);
         }
     }
 
@@ -160,7 +160,7 @@ impl<S: RecordSink> Feed<S> {
             (decoder.state().position, decoder.state().running)
         };
         if let Some(message) = running.then(|| lending.ask(position)).flatten() {
-            self.tell(&message);
+            self.send_to_host(&message);
         }
     }
 
@@ -168,9 +168,9 @@ impl<S: RecordSink> Feed<S> {
         self.loan = None;
         let mut lending = lock(&self.lending);
         if let Some(message) = lending.give_back() {
-            self.tell(&message);
+            self.send_to_host(&message);
             // What was kept meanwhile.
-            self.tell(&ToHost::Trim { before: *self.kept.borrow() + 1 });
+            self.send_to_host(&ToHost::Trim { before: *self.kept.borrow() + 1 });
         }
     }
 
@@ -205,7 +205,7 @@ impl<S: RecordSink> Feed<S> {
         }
     }
 
-    fn decoder(&self) -> MutexGuard<'_, LifeDecoder> {
+    fn decoder(&self) -> MutexGuard<'_, InstanceDecoder> {
         lock(&self.decoder)
     }
 
@@ -225,7 +225,7 @@ impl<S: RecordSink> Feed<S> {
     }
 
     /// What the records have told.
-    pub(super) fn state(&self) -> LifeState {
+    pub(super) fn state(&self) -> InstanceState {
         self.decoder().state().clone()
     }
 
@@ -235,7 +235,7 @@ impl<S: RecordSink> Feed<S> {
         let longest = self.limits.record_bytes + self.limits.read_bytes + RECORD_HEAD;
         let batch = self.limits.read_bytes.min(usize::try_from(self.cadence.every).unwrap_or(usize::MAX));
         loop {
-            let mut step = Step::default();
+            let mut step = DecodedBatch::default();
             let (mut bytes, mut ended, mut stuck) = (0, false, false);
             let mut about_loan = None;
             {
@@ -289,7 +289,7 @@ impl<S: RecordSink> Feed<S> {
     }
 
     /// Decodes some lines. Gives what they came to, and how many bytes they were.
-    fn decode_lines(&mut self) -> Option<(Step, usize)> {
+    fn decode_lines(&mut self) -> Option<(DecodedBatch, usize)> {
         let longest = self.limits.spooled_record_bytes();
         let batch = self.limits.read_bytes.min(usize::try_from(self.cadence.every).unwrap_or(usize::MAX));
         let mut lending = lock(&self.lending);
@@ -302,20 +302,21 @@ impl<S: RecordSink> Feed<S> {
         let mut decoder = lock(&self.decoder);
         let first = decoder.state().position + 1;
         let count = lines::count(payload);
-        let mut step = Step::default();
+        let mut step = DecodedBatch::default();
         decoder.record(&Frame { kind: Kind::Output, first, count, payload }, &mut step);
         loan.decoded(bytes);
         lending.decoded += bytes as u64;
         Some((step, bytes))
     }
 
-    async fn hand_on(&mut self, mut step: Step, bytes: usize, ended: bool) {
+    async fn hand_on(&mut self, mut step: DecodedBatch, bytes: usize, ended: bool) {
         for (id, mut line) in step.replies {
             line.push(b'\n');
-            let head = CommandHead { id, action: Action::Write, opens_turn: false, told: Told::Reply };
+            let head =
+                CommandHead { id, action: Action::Write, opens_turn: false, told: CommandMeaning::Reply };
             let mut lending = lock(&self.lending);
             let position = self.decoder().state().position;
-            self.tell(&lending.command(head, line.into(), position));
+            self.send_to_host(&lending.command(head, line.into(), position));
         }
         // Before the records: whoever hears of a turn's end may order the next one at once, and the supervisor
         // must know by then.
@@ -362,7 +363,7 @@ impl<S: RecordSink> Feed<S> {
         }
     }
 
-    fn tell(&self, message: &ToHost) {
+    fn send_to_host(&self, message: &ToHost) {
         if let Some(messages) = self.messages.upgrade() {
             // A host that has gone shows at the other end.
             let _ = messages.send(message.encode());
@@ -420,14 +421,17 @@ mod tests {
         }
     }
 
-    async fn handed(decoder: LifeDecoder, bytes: &BytesMut) -> Vec<AgentRecords> {
+    async fn handed(decoder: InstanceDecoder, bytes: &BytesMut) -> Vec<AgentRecords> {
         let handed = Handed::default();
         let limits = BridgeLimits::default();
         let (_mode, mode) = watch::channel(ReadMode::Live);
         let mut feed = Feed {
             decoder: Arc::new(Mutex::new(decoder)),
             lending: Arc::default(),
-            place: Place::new(std::path::Path::new("/nowhere"), switchboard_core::agent::AgentRun(1)),
+            place: HostDirectory::new(
+                std::path::Path::new("/nowhere"),
+                switchboard_core::agent::AgentInstanceId(1),
+            ),
             loan: None,
             lends: false,
             asks: false,

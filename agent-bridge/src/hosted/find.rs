@@ -6,15 +6,15 @@ use switchboard_core::{
 };
 
 use super::{
-    HostAgent, HostedLife,
-    decoder::LifeDecoder,
-    life::{gone, whom},
+    HostAgent, HostedInstance,
+    decoder::InstanceDecoder,
+    instance::{chat_name, gone},
     link::{self, Link, NoLink},
     waiting,
 };
 use crate::{
-    driver::{OrderSource, RecordSink, last_words::LastWords},
-    host::{place::Place, spool},
+    driver::{ControlSource, RecordSink, stderr_tail::LastWords},
+    host::{place::HostDirectory, spool},
 };
 
 /// How often a host is looked for that earlier gateways may have been starting.
@@ -23,7 +23,7 @@ const TRIES: usize = 5;
 /// A host that answers, or why none does.
 pub(super) struct Found {
     pub(super) link: Result<Link, NoLink>,
-    pub(super) decoder: LifeDecoder,
+    pub(super) decoder: InstanceDecoder,
     /// The prompt that it was started for.
     pub(super) first: Option<AgentCommand>,
     /// The turn for which a life of an earlier gateway is taken up.
@@ -34,10 +34,10 @@ pub(super) struct Found {
 ///
 /// # Errors
 /// With how the life ends, where there can be no host.
-pub(super) async fn host<O: OrderSource, S: RecordSink>(
+pub(super) async fn host<O: ControlSource, S: RecordSink>(
     agent: &HostAgent,
-    place: &Place,
-    life: &mut HostedLife<O, S>,
+    place: &HostDirectory,
+    life: &mut HostedInstance<O, S>,
 ) -> Result<Found, AgentExit> {
     let began = life.resume.as_ref().is_some_and(|resume| resume.position > 0 || agent.spools_lost);
     let mut tried = 0;
@@ -63,17 +63,17 @@ pub(super) async fn host<O: OrderSource, S: RecordSink>(
 }
 
 /// Starts a host once there is a prompt for it, unless an earlier gateway's is there first.
-async fn start<O: OrderSource, S: RecordSink>(
+async fn start<O: ControlSource, S: RecordSink>(
     agent: &HostAgent,
-    place: &Place,
-    life: &mut HostedLife<O, S>,
+    place: &HostDirectory,
+    life: &mut HostedInstance<O, S>,
     first: &mut Option<(AgentCommand, u64)>,
-) -> Result<LifeDecoder, AgentExit> {
+) -> Result<InstanceDecoder, AgentExit> {
     if first.is_none() {
-        *first = waiting::first_prompt(&mut life.orders, &life.records, &agent.agent.backoff).await;
+        *first = waiting::first_prompt(&mut life.control, &life.records, &agent.agent.backoff).await;
     }
     let Some((_, position)) = *first else { return Err(AgentExit::Stopped) };
-    if let Err(error) = link::start(agent, life.run.0, whom(&life.chat), position + 1).await
+    if let Err(error) = link::start(agent, life.instance.0, chat_name(&life.chat), position + 1).await
         && !place.is_live()
     {
         let said = place.last_words();
@@ -94,33 +94,33 @@ async fn start<O: OrderSource, S: RecordSink>(
 /// What is known of a life that has a host, or had one.
 fn take_up<O, S>(
     agent: &HostAgent,
-    place: &Place,
-    life: &HostedLife<O, S>,
-) -> Result<(LifeDecoder, Option<TurnId>), AgentExit> {
-    let run = life.run.0;
+    place: &HostDirectory,
+    life: &HostedInstance<O, S>,
+) -> Result<(InstanceDecoder, Option<TurnId>), AgentExit> {
+    let instance = life.instance.0;
     if !place.dir().exists() {
         // The log was put back without what was beside it, or that was removed.
-        tracing::info!(run, "nothing is left of the agent that this chat had");
+        tracing::info!(instance, "nothing is left of the agent that this chat had");
         let detail =
             "The gateway was restarted before the answer was complete, and nothing is left of its agent.";
         return Err(gone("gateway_restarted", detail));
     }
-    if place.card().is_some_and(|card| card.chat != whom(&life.chat)) {
-        tracing::error!(run, "the host of this life serves another chat; it is left alone");
+    if place.card().is_some_and(|card| card.chat != chat_name(&life.chat)) {
+        tracing::error!(instance, "the host of this life serves another chat; it is left alone");
         return Err(gone("agent_host_lost", "The agent's host is lost."));
     }
     let mut decoder = decoder(agent, life);
     let Some(resume) = &life.resume else { return Ok((decoder, None)) };
     if resume.checkpoint.as_ref().is_some_and(|checkpoint| !decoder.restore(checkpoint)) {
-        tracing::warn!(run, "a decoder's checkpoint cannot be read; all records are decoded");
+        tracing::warn!(instance, "a decoder's checkpoint cannot be read; all records are decoded");
     }
     decoder.hide_to(resume.position);
     decoder.want_only(resume.turn.clone());
     Ok((decoder, resume.turn.clone()))
 }
 
-fn decoder<O, S>(agent: &HostAgent, life: &HostedLife<O, S>) -> LifeDecoder {
+fn decoder<O, S>(agent: &HostAgent, life: &HostedInstance<O, S>) -> InstanceDecoder {
     let config = agent.agent.config();
-    LifeDecoder::new(config.dialect, &config.workspace, life.run.0, life.session.as_deref())
+    InstanceDecoder::new(config.dialect, &config.workspace, life.instance.0, life.session.as_deref())
         .saying(LastWords::of(config))
 }

@@ -8,12 +8,12 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use switchboard_core::agent::AgentRun;
+use switchboard_core::agent::AgentInstanceId;
 
 use crate::{
     driver::sweep::kill_tree,
     host::{
-        place::Place,
+        place::HostDirectory,
         protocol::{ToHost, VERSION},
     },
 };
@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(5);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostState {
     /// The life that it serves.
-    pub run: AgentRun,
+    pub instance: AgentInstanceId,
     /// The chat of that life, as `principal/chat`, where the host came to write it down.
     pub chat: Option<String>,
     /// Whether it lives. One that does not has left a spool, which is decoded when its life is taken up.
@@ -38,10 +38,10 @@ pub struct HostState {
 /// # Errors
 /// If the directory cannot be read. One that does not exist has no hosts.
 pub fn list_hosts(hosts: &Path) -> io::Result<Vec<HostState>> {
-    let places = Place::all(hosts)?.into_iter();
+    let places = HostDirectory::all(hosts)?.into_iter();
     Ok(places
-        .map(|(run, place)| HostState {
-            run,
+        .map(|(instance, place)| HostState {
+            instance,
             chat: place.card().map(|card| card.chat),
             live: place.is_live(),
         })
@@ -54,11 +54,11 @@ pub fn list_hosts(hosts: &Path) -> io::Result<Vec<HostState>> {
 ///
 /// # Errors
 /// If the directory cannot be read.
-pub fn end_orphans(hosts: &Path, keep: &BTreeSet<AgentRun>) -> io::Result<usize> {
+pub fn end_orphans(hosts: &Path, keep: &BTreeSet<AgentInstanceId>) -> io::Result<usize> {
     let mut ended = 0;
-    for (run, place) in Place::all(hosts)? {
+    for (instance, place) in HostDirectory::all(hosts)? {
         let live = place.is_live();
-        if keep.contains(&run) {
+        if keep.contains(&instance) {
             if !live {
                 sweep(&place);
             }
@@ -70,7 +70,7 @@ pub fn end_orphans(hosts: &Path, keep: &BTreeSet<AgentRun>) -> io::Result<usize>
         }
         sweep(&place);
         if let Err(error) = place.remove() {
-            tracing::warn!(%error, run = run.0, "what an agent's host left could not be removed");
+            tracing::warn!(%error, instance = instance.0, "what an agent's host left could not be removed");
         }
     }
     Ok(ended)
@@ -78,7 +78,7 @@ pub fn end_orphans(hosts: &Path, keep: &BTreeSet<AgentRun>) -> io::Result<usize>
 
 /// Removes what ended hosts of a chat, as `principal/chat`, have left: everything that its agents said is in there.
 pub(super) fn remove_of(hosts: &Path, whom: &str) -> io::Result<()> {
-    for (_, place) in Place::all(hosts)? {
+    for (_, place) in HostDirectory::all(hosts)? {
         if place.card().is_some_and(|card| card.chat == whom) && !place.is_live() {
             sweep(&place);
             place.remove()?;
@@ -88,12 +88,12 @@ pub(super) fn remove_of(hosts: &Path, whom: &str) -> io::Result<()> {
 }
 
 /// Ends what bears the mark of a dead host's agent. Blocks; gives how many processes that were.
-pub(super) fn sweep(place: &Place) -> usize {
+pub(super) fn sweep(place: &HostDirectory) -> usize {
     place.card().map_or(0, |card| kill_tree(None, &card.mark, &BTreeSet::new()))
 }
 
 /// Ends a host: it is asked to kill its agent, and killed if it does not. Blocks.
-pub(super) fn end(place: &Place) {
+pub(super) fn end(place: &HostDirectory) {
     let asked = place.connect().and_then(|mut socket| {
         // Understood by every version.
         socket.set_write_timeout(Some(KILL))?;
@@ -116,7 +116,7 @@ pub(super) fn end(place: &Place) {
 }
 
 /// Kills a host that lives, and then what it leaves. Blocks.
-pub(super) fn force(place: &Place) {
+pub(super) fn force(place: &HostDirectory) {
     let pid = place.card().and_then(|card| Pid::from_raw(card.pid)).filter(|_| place.is_live());
     if let Some(pid) = pid {
         let _ = kill_process(pid, Signal::KILL);

@@ -3,7 +3,7 @@
 use std::{io, process::Stdio, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use switchboard_core::agent::AgentRun;
+use switchboard_core::agent::AgentInstanceId;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::Command,
@@ -16,7 +16,7 @@ use crate::{
     driver::{environment, process::Owned},
     host::{
         READY, SETUP_VERSION, Setup,
-        place::Place,
+        place::HostDirectory,
         protocol::{Frame, HostHello, Kind, ToHost, VERSION},
         socket::{self, ReadHalf, WriteHalf},
     },
@@ -56,13 +56,13 @@ impl From<io::Error> for NoLink {
 }
 
 /// Starts a host and waits until it listens.
-pub(super) async fn start(agent: &HostAgent, run: u64, chat: String, first: u64) -> io::Result<()> {
+pub(super) async fn start(agent: &HostAgent, instance: u64, chat: String, first: u64) -> io::Result<()> {
     let config = agent.agent.config();
     let mark = agent.agent.mark();
     let setup = Setup {
         version: SETUP_VERSION,
         hosts: agent.hosts.clone(),
-        run,
+        run: instance,
         chat,
         first,
         mark: mark.clone(),
@@ -79,7 +79,7 @@ pub(super) async fn start(agent: &HostAgent, run: u64, chat: String, first: u64)
         .split_first()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the host's command is empty"))?;
     environment::close_descriptors_on_exec();
-    let place = Place::new(&agent.hosts, AgentRun(run));
+    let place = HostDirectory::new(&agent.hosts, AgentInstanceId(instance));
     let errors = match place.errors() {
         // What is to be said there is lost with it.
         Err(error) if error.kind() == io::ErrorKind::StorageFull => Stdio::null(),
@@ -117,7 +117,11 @@ pub(super) async fn start(agent: &HostAgent, run: u64, chat: String, first: u64)
 }
 
 /// Connects to the host of a place, if one lives.
-pub(super) async fn connect(place: &Place, from: u64, longest_wait: Duration) -> Result<Link, NoLink> {
+pub(super) async fn connect(
+    place: &HostDirectory,
+    from: u64,
+    longest_wait: Duration,
+) -> Result<Link, NoLink> {
     let deadline = Instant::now() + longest_wait;
     let socket = loop {
         match place.connect() {

@@ -16,7 +16,7 @@ use crate::{
     driver::process::until,
     host::{
         lines,
-        place::Place,
+        place::HostDirectory,
         protocol::{CommandHead, CommandPlace, Lent, ToHost},
         socket,
     },
@@ -155,7 +155,7 @@ pub(super) struct Loan {
 
 impl Loan {
     /// Has the pipe sent by its host. Waits for it no longer than this.
-    pub(super) async fn take(place: Place, lent: Lent, longest: Duration) -> io::Result<Self> {
+    pub(super) async fn take(place: HostDirectory, lent: Lent, longest: Duration) -> io::Result<Self> {
         // A connection of its own, and blocking calls: descriptors are lost on those who read as from a pipe.
         let taken = tokio::task::spawn_blocking(move || {
             let mut socket = place.connect()?;
@@ -308,7 +308,7 @@ mod tests {
     use super::*;
     use crate::host::{
         lending::reopen,
-        protocol::{Action, Told},
+        protocol::{Action, CommandMeaning},
     };
 
     const CAPACITY: usize = 64 * 1024;
@@ -423,8 +423,12 @@ mod tests {
     #[test]
     fn a_command_that_was_sent_since_it_was_asked_for_is_waited_for() {
         let command = |lending: &mut Lending, id: &str| {
-            let head =
-                CommandHead { id: id.into(), action: Action::Note, opens_turn: false, told: Told::Reply };
+            let head = CommandHead {
+                id: id.into(),
+                action: Action::Note,
+                opens_turn: false,
+                told: CommandMeaning::Reply,
+            };
             let payload = serde_json::to_vec(&head).unwrap();
             let ToHost::Command { place, .. } = lending.command(head, Bytes::new(), 7) else { panic!() };
             (payload, place)

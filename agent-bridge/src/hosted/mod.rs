@@ -5,7 +5,7 @@ mod ending;
 mod feed;
 mod find;
 mod hosts;
-mod life;
+mod instance;
 mod link;
 mod loan;
 mod peek;
@@ -15,17 +15,17 @@ use std::{io, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use switchboard_core::{
-    agent::{AgentExit, AgentRun},
+    agent::{AgentExit, AgentInstanceId},
     ids::ChatKey,
     wire::AgentState,
 };
-use switchboard_runtime::{Agent, Resume, Seat};
+use switchboard_runtime::{Agent, AgentContext, Resume};
 use tokio::sync::watch;
 
 pub use self::hosts::{HostState, end_orphans, list_hosts};
 use crate::{
-    driver::{OrderSource, ProcessAgent, ProcessConfig, RecordSink},
-    host::place::Place,
+    driver::{ControlSource, ProcessAgent, ProcessConfig, RecordSink},
+    host::place::HostDirectory,
 };
 
 /// What a [`HostAgent`] runs.
@@ -46,7 +46,7 @@ pub struct HostConfig {
 /// An agent that is a process of its own in each chat, below a host that outlives the gateway.
 ///
 /// A life whose future is dropped leaves its host running, for the next [`HostAgent`] that is given the same run
-/// with [`Seat::resume`].
+/// with [`AgentContext::resume`].
 #[derive(Debug)]
 pub struct HostAgent {
     agent: ProcessAgent,
@@ -58,21 +58,21 @@ pub struct HostAgent {
 
 /// One life of an agent under a host, wherever its orders come from and its records go.
 #[derive(Debug)]
-pub struct HostedLife<O, S> {
+pub struct HostedInstance<O, S> {
     /// The chat.
     pub chat: ChatKey,
     /// Which life this is; names its host.
-    pub run: AgentRun,
+    pub instance: AgentInstanceId,
     /// The session to take up again, where the life begins.
     pub session: Option<String>,
     /// Set when it began under an earlier gateway.
     pub resume: Option<Resume>,
     /// What the agent is told.
-    pub orders: O,
+    pub control: O,
     /// Where the agent speaks.
     pub records: S,
-    /// The position of the newest checkpoint that the log has; see [`Seat::kept`].
-    pub kept: watch::Receiver<u64>,
+    /// The position of the newest checkpoint that the log has; see [`AgentContext::kept`].
+    pub committed: watch::Receiver<u64>,
 }
 
 impl HostAgent {
@@ -92,18 +92,18 @@ impl HostAgent {
     /// Removes what the host of an ended life has left: everything it said is in the log. Otherwise that happens
     /// some time after its end ([`HostLimits::linger`](crate::HostLimits::linger)), or at the next start
     /// ([`end_orphans`]).
-    pub fn forget(&self, run: AgentRun) {
-        let place = Place::new(&self.hosts, run);
+    pub fn forget(&self, instance: AgentInstanceId) {
+        let place = HostDirectory::new(&self.hosts, instance);
         if !place.is_live()
             && let Err(error) = place.remove()
         {
-            tracing::warn!(%error, run = run.0, "what an agent's host left could not be removed");
+            tracing::warn!(%error, instance = instance.0, "what an agent's host left could not be removed");
         }
     }
 
     /// [`Agent::run`] with other ends.
-    pub async fn serve<O: OrderSource, S: RecordSink>(&self, life: HostedLife<O, S>) -> AgentExit {
-        let run = life.run;
+    pub async fn serve<O: ControlSource, S: RecordSink>(&self, life: HostedInstance<O, S>) -> AgentExit {
+        let instance = life.instance;
         let mut leaving = self.leaving.subscribe();
         let left = async {
             let _ = leaving.wait_for(|leaving| *leaving).await;
@@ -111,15 +111,15 @@ impl HostAgent {
         let exit = tokio::select! {
             biased;
             () = left => return std::future::pending().await,
-            exit = life::serve(self, life) => exit,
+            exit = instance::serve(self, life) => exit,
         };
-        forget_later(Place::new(&self.hosts, run), self.agent.config().limits.host.linger);
+        forget_later(HostDirectory::new(&self.hosts, instance), self.agent.config().limits.host.linger);
         exit
     }
 }
 
 /// The log may not have everything yet that an ended life said.
-fn forget_later(place: Place, linger: Duration) {
+fn forget_later(place: HostDirectory, linger: Duration) {
     tokio::spawn(async move {
         tokio::time::sleep(linger).await;
         if !place.is_live() {
@@ -141,13 +141,13 @@ impl Agent for HostAgent {
         Some(self.agent.config().describe())
     }
 
-    async fn run(&self, seat: Seat) -> AgentExit {
-        let Seat { chat, run, session, resume, orders, records, kept, .. } = seat;
-        self.serve(HostedLife { chat, run, session, resume, orders, records, kept }).await
+    async fn run(&self, context: AgentContext) -> AgentExit {
+        let AgentContext { chat, instance, session, resume, control, records, committed, .. } = context;
+        self.serve(HostedInstance { chat, instance, session, resume, control, records, committed }).await
     }
 
     async fn forget_chat(&self, chat: &ChatKey) {
-        let (hosts, whom) = (self.hosts.clone(), life::whom(chat));
+        let (hosts, whom) = (self.hosts.clone(), instance::chat_name(chat));
         let removed = tokio::task::spawn_blocking(move || hosts::remove_of(&hosts, &whom)).await;
         if let Ok(Err(error)) = removed {
             tracing::warn!(%error, "what a deleted chat's agent left could not be removed; the next start does it");

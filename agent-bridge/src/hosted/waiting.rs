@@ -4,15 +4,15 @@ use switchboard_core::{
     agent::{AgentCommand, AgentEvent, AgentRecords},
     wire::Outcome,
 };
-use switchboard_runtime::Order;
+use switchboard_runtime::AgentControl;
 use tokio::time::Instant;
 
-use crate::driver::{OrderSource, RecordSink, backoff::Backoff, is_end, process::until};
+use crate::driver::{ControlSource, RecordSink, backoff::Backoff, is_end, process::until};
 
 /// Waits. Gives the prompt to begin with, and the position before the host's first record; None: the life is over
 /// before it began.
-pub(super) async fn first_prompt<O: OrderSource, S: RecordSink>(
-    orders: &mut O,
+pub(super) async fn first_prompt<O: ControlSource, S: RecordSink>(
+    control: &mut O,
     records: &S,
     backoff: &Backoff,
 ) -> Option<(AgentCommand, u64)> {
@@ -27,10 +27,10 @@ pub(super) async fn first_prompt<O: OrderSource, S: RecordSink>(
         }
         tokio::select! {
             biased;
-            order = orders.next() => match order {
+            order = control.next() => match order {
                 order if is_end(&order) => return None,
-                Order::Command(prompt @ AgentCommand::Prompt { .. }) => waiting = Some(prompt),
-                Order::Command(AgentCommand::Cancel { turn_id, .. }) => {
+                AgentControl::Command(prompt @ AgentCommand::Prompt { .. }) => waiting = Some(prompt),
+                AgentControl::Command(AgentCommand::Cancel { turn_id, .. }) => {
                     let waits = matches!(&waiting, Some(AgentCommand::Prompt { turn_id: waits, .. }) if *waits == turn_id);
                     if waits {
                         waiting = None;
@@ -40,7 +40,7 @@ pub(super) async fn first_prompt<O: OrderSource, S: RecordSink>(
                     }
                 }
                 // About an earlier life.
-                Order::Command(AgentCommand::Answer { .. }) | Order::Stop | Order::Kill => {}
+                AgentControl::Command(AgentCommand::Answer { .. }) | AgentControl::Stop | AgentControl::Kill => {}
             },
             () = until(due), if waiting.is_some() => {}
         }

@@ -6,7 +6,7 @@ use switchboard_core::{
     agent::{AgentCommand, AgentEvent},
     wire::{Answer, Outcome},
 };
-use switchboard_runtime::Order;
+use switchboard_runtime::AgentControl;
 
 use crate::{
     Place,
@@ -98,14 +98,14 @@ pub(crate) fn trials() -> Vec<Trial> {
             let request = bench.request().await;
             let again = bench.log.commands.clone();
             for command in &again {
-                bench.order(Order::Command(command.clone()));
+                bench.order(AgentControl::Command(command.clone()));
             }
             bench.answer(request, Answer::Allow { input_sha256: None });
             let answer = bench.log.commands.last().cloned().unwrap();
-            bench.order(Order::Command(answer));
+            bench.order(AgentControl::Command(answer));
             bench.turn().await;
             for command in again {
-                bench.order(Order::Command(command));
+                bench.order(AgentControl::Command(command));
             }
             bench.prompt("y");
             let request = bench.request().await;
@@ -173,8 +173,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             bench.prompt("long 2");
             bench.speaks().await;
             bench.agent.leave();
-            bench.order(Order::Stop);
-            bench.order(Order::Kill);
+            bench.order(AgentControl::Stop);
+            bench.order(AgentControl::Kill);
             let mut bench = bench.crash_and_adopt().await;
             assert!(completed(&bench.turn().await));
             bench.stop().await;

@@ -7,13 +7,13 @@ use std::sync::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use switchboard_agent_bridge::{HostAgent, HostConfig, HostedLife, OrderSource, RecordSink};
+use switchboard_agent_bridge::{ControlSource, HostAgent, HostConfig, HostedInstance, RecordSink};
 use switchboard_core::{
-    agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords, AgentRun, CommandId},
+    agent::{AgentCommand, AgentEvent, AgentExit, AgentInstanceId, AgentRecords, CommandId},
     ids::{ChatId, ChatKey, Principal, RequestId, TurnId},
     wire::{Answer, Outcome, TurnError},
 };
-use switchboard_runtime::{GatewayGone, Order, Resume};
+use switchboard_runtime::{AgentControl, GatewayGone, Resume};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -27,12 +27,12 @@ use crate::{
 
 static TURNS: AtomicU64 = AtomicU64::new(1);
 
-struct Orders(mpsc::UnboundedReceiver<Order>);
+struct ControlReceiver(mpsc::UnboundedReceiver<AgentControl>);
 
 #[async_trait]
-impl OrderSource for Orders {
-    async fn next(&mut self) -> Order {
-        self.0.recv().await.unwrap_or(Order::Stop)
+impl ControlSource for ControlReceiver {
+    async fn next(&mut self) -> AgentControl {
+        self.0.recv().await.unwrap_or(AgentControl::Stop)
     }
 }
 
@@ -63,7 +63,7 @@ pub(crate) struct Log {
 pub(crate) struct Bench {
     pub(crate) config: HostConfig,
     pub(crate) agent: Arc<HostAgent>,
-    orders: mpsc::UnboundedSender<Order>,
+    control: mpsc::UnboundedSender<AgentControl>,
     records: mpsc::Receiver<AgentRecords>,
     kept: watch::Sender<u64>,
     life: JoinHandle<AgentExit>,
@@ -87,22 +87,22 @@ impl Bench {
         session: Option<String>,
         read: usize,
     ) -> Self {
-        let (orders, receiver) = mpsc::unbounded_channel();
+        let (control, receiver) = mpsc::unbounded_channel();
         let (sender, records) = mpsc::channel(2);
         let (kept, kept_end) = watch::channel(0);
-        let life = HostedLife {
+        let life = HostedInstance {
             chat: ChatKey { principal: Principal::owner(), chat: ChatId::parse("c").unwrap() },
-            run: AgentRun(1),
+            instance: AgentInstanceId(1),
             session,
             resume,
-            orders: Orders(receiver),
+            control: ControlReceiver(receiver),
             records: Records(sender),
-            kept: kept_end,
+            committed: kept_end,
         };
         let agent = agent(&config);
         let serving = Arc::clone(&agent);
         let life = tokio::spawn(async move { serving.serve(life).await });
-        Self { config, agent, orders, records, kept, life, log, read }
+        Self { config, agent, control, records, kept, life, log, read }
     }
 
     /// The gateway is gone from one moment to the next; its log remains.
@@ -119,7 +119,7 @@ impl Bench {
         let commands = log.commands.clone();
         let bench = Self::live(config, log, Some(resume), None, read);
         for command in commands {
-            bench.order(Order::Command(command));
+            bench.order(AgentControl::Command(command));
         }
         bench
     }
@@ -128,14 +128,14 @@ impl Bench {
         Self::adopt(self.crash().await)
     }
 
-    pub(crate) fn order(&self, order: Order) {
+    pub(crate) fn order(&self, order: AgentControl) {
         // A life that has ended takes none.
-        let _ = self.orders.send(order);
+        let _ = self.control.send(order);
     }
 
     /// The loop that orders has gone, and nobody keeps records; the process still runs.
     pub(crate) fn desert(&mut self) {
-        self.orders = mpsc::unbounded_channel().0;
+        self.control = mpsc::unbounded_channel().0;
         self.records.close();
     }
 
@@ -146,7 +146,7 @@ impl Bench {
 
     fn command(&mut self, command: AgentCommand) {
         self.log.commands.push(command.clone());
-        self.order(Order::Command(command));
+        self.order(AgentControl::Command(command));
     }
 
     pub(crate) fn prompt(&mut self, text: &str) {
@@ -274,7 +274,7 @@ impl Bench {
     }
 
     pub(crate) async fn stop(self) {
-        self.order(Order::Stop);
+        self.order(AgentControl::Stop);
         assert_eq!(self.exit().await.0, AgentExit::Stopped);
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use libtest_mimic::Trial;
 use switchboard_agent_bridge::{end_orphans, list_hosts};
-use switchboard_core::agent::{AgentEvent, AgentExit, AgentRun};
+use switchboard_core::agent::{AgentEvent, AgentExit, AgentInstanceId};
 
 use crate::{
     adoption::spool_holds,
@@ -143,9 +143,9 @@ pub(crate) fn trials() -> Vec<Trial> {
             bench.speaks().await;
             let crashed = bench.crash().await;
             let hosts = list_hosts(&place.hosts).unwrap();
-            assert_eq!((hosts.len(), hosts[0].run, hosts[0].live), (1, AgentRun(1), true));
+            assert_eq!((hosts.len(), hosts[0].instance, hosts[0].live), (1, AgentInstanceId(1), true));
             assert_eq!(hosts[0].chat.as_deref(), Some("owner/c"));
-            assert_eq!(end_orphans(&place.hosts, &BTreeSet::from([AgentRun(1)])).unwrap(), 0);
+            assert_eq!(end_orphans(&place.hosts, &BTreeSet::from([AgentInstanceId(1)])).unwrap(), 0);
             let mut bench = Bench::adopt(crashed);
             bench.turn().await;
             drop(bench.crash().await);

@@ -8,7 +8,7 @@ use switchboard_core::{
     agent::{AgentEvent, AgentExit},
     wire::{Answer, Outcome},
 };
-use switchboard_runtime::Order;
+use switchboard_runtime::AgentControl;
 
 use crate::{
     bench::{Bench, completed, gone},
@@ -115,7 +115,7 @@ pub(crate) fn trials() -> Vec<Trial> {
                     "{exit:?}"
                 );
                 eventually("its host has gone", || !list_hosts(&place.hosts).unwrap()[0].live).await;
-                agent.forget(switchboard_core::agent::AgentRun(1));
+                agent.forget(switchboard_core::agent::AgentInstanceId(1));
             }
             let mut config = place.config(&["sleep", "1000"], Dialect::Claude);
             config.process.limits.start = Duration::from_millis(200);
@@ -159,7 +159,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             let mut bench = Bench::begin(place.stub(&script));
             bench.prompt("x");
             eventually("all of them run", || sleepers() == 4).await;
-            bench.order(Order::Kill);
+            bench.order(AgentControl::Kill);
             assert_eq!(bench.exit().await.0, AgentExit::Stopped);
             assert_eq!(sleepers(), 0);
         }),
@@ -186,7 +186,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             let (_, parent) = hidden().unwrap();
             kill(parent);
             eventually("it has lost its parent", || hidden().is_some_and(|(_, now)| now != parent)).await;
-            bench.order(Order::Kill);
+            bench.order(AgentControl::Kill);
             assert_eq!(bench.exit().await.0, AgentExit::Stopped);
             assert_eq!(hidden(), None);
         }),
@@ -235,7 +235,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             bench.prompt("fast 10000000");
             bench.speaks().await;
             // Nobody takes records from here on.
-            bench.order(Order::Kill);
+            bench.order(AgentControl::Kill);
             let agents = || alive(&place.mark).len();
             eventually("it is killed", || agents() == 0).await;
             let (exit, events) = bench.exit().await;

@@ -7,8 +7,8 @@
 )]
 
 mod commands;
+mod control;
 mod deaths;
-mod orders;
 mod starts;
 #[path = "../support/mod.rs"]
 mod support;
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     }
     // As the gateway does: what loses its parent is ours.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
-    let trials = [commands::trials(), deaths::trials(), orders::trials(), starts::trials(), text::trials()];
+    let trials = [commands::trials(), deaths::trials(), control::trials(), starts::trials(), text::trials()];
     libtest_mimic::run(&Arguments::from_args(), trials.concat_vec()).exit_code()
 }
 

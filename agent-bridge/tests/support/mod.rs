@@ -11,14 +11,14 @@ use std::{
 
 use async_trait::async_trait;
 use switchboard_agent_bridge::{
-    BridgeLimits, Dialect, Life, OrderSource, ProcessAgent, ProcessConfig, RecordSink,
+    AgentInstance, BridgeLimits, ControlSource, Dialect, ProcessAgent, ProcessConfig, RecordSink,
 };
 use switchboard_core::{
-    agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords, AgentRun, CommandId},
+    agent::{AgentCommand, AgentEvent, AgentExit, AgentInstanceId, AgentRecords, CommandId},
     ids::{ChatId, ChatKey, Principal, RequestId, TurnId},
     wire::{Answer, Outcome, TurnError},
 };
-use switchboard_runtime::{GatewayGone, Order};
+use switchboard_runtime::{AgentControl, GatewayGone};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 static TURNS: AtomicU64 = AtomicU64::new(1);
@@ -26,12 +26,12 @@ static TURNS: AtomicU64 = AtomicU64::new(1);
 /// Nothing here takes this long unless it is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-struct Orders(mpsc::UnboundedReceiver<Order>);
+struct ControlReceiver(mpsc::UnboundedReceiver<AgentControl>);
 
 #[async_trait]
-impl OrderSource for Orders {
-    async fn next(&mut self) -> Order {
-        self.0.recv().await.unwrap_or(Order::Stop)
+impl ControlSource for ControlReceiver {
+    async fn next(&mut self) -> AgentControl {
+        self.0.recv().await.unwrap_or(AgentControl::Stop)
     }
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn config(command: Vec<String>, dialect: Dialect, workspace: &Path) -
 }
 
 pub(crate) struct Bench {
-    orders: Option<mpsc::UnboundedSender<Order>>,
+    control: Option<mpsc::UnboundedSender<AgentControl>>,
     records: mpsc::Receiver<AgentRecords>,
     events: std::collections::VecDeque<AgentEvent>,
     life: JoinHandle<AgentExit>,
@@ -73,19 +73,19 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn begin(agent: std::sync::Arc<ProcessAgent>, session: Option<&str>) -> Self {
-        let (orders, receiver) = mpsc::unbounded_channel();
+        let (control, receiver) = mpsc::unbounded_channel();
         let (sender, records) = mpsc::channel(64);
-        let life = Life {
+        let life = AgentInstance {
             chat: ChatKey { principal: Principal::owner(), chat: ChatId::parse("c").unwrap() },
-            run: AgentRun(1),
+            instance: AgentInstanceId(1),
             session: session.map(Into::into),
-            orders: Orders(receiver),
+            control: ControlReceiver(receiver),
             records: Records(sender),
         };
         let life = tokio::spawn(async move { agent.serve(life).await });
         let (batches, events) = (Vec::new(), Default::default());
         Self {
-            orders: Some(orders),
+            control: Some(control),
             records,
             events,
             life,
@@ -97,8 +97,8 @@ impl Bench {
         }
     }
 
-    pub(crate) fn order(&self, order: Order) {
-        self.orders.as_ref().unwrap().send(order).unwrap();
+    pub(crate) fn order(&self, order: AgentControl) {
+        self.control.as_ref().unwrap().send(order).unwrap();
     }
 
     fn id(&mut self) -> CommandId {
@@ -111,23 +111,23 @@ impl Bench {
         // Agents recognise a turn that they were given before, also in a session that is taken up again.
         let turn_id = TurnId::parse(&format!("turn-{}", TURNS.fetch_add(1, Ordering::Relaxed))).unwrap();
         self.turn = Some(turn_id.clone());
-        self.order(Order::Command(AgentCommand::Prompt { id, turn_id, text: text.into() }));
+        self.order(AgentControl::Command(AgentCommand::Prompt { id, turn_id, text: text.into() }));
     }
 
     pub(crate) fn cancel(&mut self) {
         let id = self.id();
         let turn_id = self.turn.clone().expect("a turn to cancel");
-        self.order(Order::Command(AgentCommand::Cancel { id, turn_id }));
+        self.order(AgentControl::Command(AgentCommand::Cancel { id, turn_id }));
     }
 
     pub(crate) fn answer(&mut self, request_id: RequestId, answer: Answer) {
         let id = self.id();
-        self.order(Order::Command(AgentCommand::Answer { id, request_id, answer }));
+        self.order(AgentControl::Command(AgentCommand::Answer { id, request_id, answer }));
     }
 
     /// The gateway goes: nobody orders and nobody listens any more.
     pub(crate) fn hang_up(&mut self) {
-        self.orders = None;
+        self.control = None;
         self.records.close();
     }
 
@@ -199,7 +199,7 @@ impl Bench {
     }
 
     pub(crate) async fn stop(self) -> Vec<AgentEvent> {
-        self.order(Order::Stop);
+        self.order(AgentControl::Stop);
         let (exit, events) = self.exit().await;
         assert_eq!(exit, AgentExit::Stopped);
         events

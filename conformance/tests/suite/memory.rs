@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use async_trait::async_trait;
 use switchboard_conformance::{Client, Lab, Need, Received, Site};
 use switchboard_core::{Peer, ids::Principal};
-use switchboard_runtime::{Connection, Gateway, Next};
+use switchboard_runtime::{Connection, Gateway, WriterStep};
 
 pub(crate) struct Memory;
 
@@ -62,12 +62,12 @@ impl Client for MemoryClient {
         }
         let mut batch = Vec::new();
         match self.connection.outbox.next(&mut batch).await {
-            Next::Close(close) => {
+            WriterStep::Close(close) => {
                 self.closed = true;
                 let frame = close.frame.as_str().to_owned();
                 self.received.push_back(Received::Closed { code: close.code, frame: Some(frame) });
             }
-            Next::Frames => {
+            WriterStep::Frames => {
                 self.connection.outbox.written();
                 self.received.extend(batch.iter().map(|frame| Received::Frame(frame.as_str().to_owned())));
             }

@@ -1,7 +1,7 @@
 //! P9, the same everywhere: one conversation is the same over every transport, goes on over another one after a cut,
 //! and is shared by clients of different ones.
 
-use switchboard_conformance::{Client, Heard, Lab, Received, Site, Transcript, WAIT, World};
+use switchboard_conformance::{Client, Lab, Received, ReceivedCommand, Site, Transcript, WAIT, World};
 use switchboard_core::{
     Limits,
     agent::{AgentCommand, AgentEvent, PermissionAsk, StreamId},
@@ -78,8 +78,8 @@ impl Watcher {
 
 async fn prompted(world: &World) {
     loop {
-        let heard = world.agents().heard(CHAT).await.expect("the agent is prompted");
-        if matches!(heard, Heard::Command(AgentCommand::Prompt { .. })) {
+        let heard = world.agents().received(CHAT).await.expect("the agent is prompted");
+        if matches!(heard, ReceivedCommand::Command(AgentCommand::Prompt { .. })) {
             return;
         }
     }
@@ -137,8 +137,8 @@ async fn conversation(lab: &dyn Lab) -> Vec<String> {
     client.until_event("permission_request").await;
     client.answer("allow").await;
     client.until_event("request_resolved").await;
-    let heard = world.agents().heard(CHAT).await;
-    assert!(matches!(heard, Some(Heard::Command(AgentCommand::Answer { .. }))), "{heard:?}");
+    let heard = world.agents().received(CHAT).await;
+    assert!(matches!(heard, Some(ReceivedCommand::Command(AgentCommand::Answer { .. }))), "{heard:?}");
     let result = Ok("README.md".to_owned());
     let ended =
         AgentEvent::ToolEnded { call_id: "k1".to_owned(), name: "Bash".to_owned(), result, truncated: false };
@@ -203,7 +203,7 @@ async fn cut_and_resume(first: &dyn Lab, second: &dyn Lab, cut: usize) {
 /// transport. What the client has in the end is what somebody has who was never cut off, byte for byte.
 #[tokio::test]
 async fn a_conversation_goes_through_all_transports_and_is_the_same() {
-    let orders: [[&dyn Lab; 4]; 4] = [
+    let control: [[&dyn Lab; 4]; 4] = [
         [&WebSocket, &Sse, &Unix, &Memory],
         [&Sse, &Unix, &WebSocket, &Sse],
         [&Unix, &WebSocket, &Sse, &Unix],
@@ -211,7 +211,7 @@ async fn a_conversation_goes_through_all_transports_and_is_the_same() {
     ];
     let whole = lost_and_resumed(&[&Memory], 1).await;
     assert!(whole.len() > 10, "{whole:#?}");
-    for labs in &orders {
+    for labs in &control {
         // Cut at other places each time; deltas are merged as it comes.
         for every in [2, 3, 7] {
             let names: Vec<_> = labs.iter().map(|lab| lab.name()).collect();

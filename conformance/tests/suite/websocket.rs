@@ -12,7 +12,7 @@ use futures::{SinkExt as _, StreamExt as _};
 use switchboard_conformance::{Client, Lab, Need, Received, Site};
 use switchboard_core::{ids::Principal, wire::PROTOCOL};
 use switchboard_runtime::{Admission, Gateway};
-use switchboard_transport_ws::{Door, Options, serve};
+use switchboard_transport_ws::{AccessPolicy, Options, serve};
 use tokio::{
     net::{TcpListener, TcpStream},
     time::timeout,
@@ -40,7 +40,7 @@ struct WebSocketClient(WebSocketStream<TcpStream>);
 /// Believes whoever says who it is: who may connect is not what is tested here.
 struct OpenDoor;
 
-impl Door for OpenDoor {
+impl AccessPolicy for OpenDoor {
     fn admit(&self, head: &Parts, _: SocketAddr) -> Result<Admission, StatusCode> {
         let name = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let principal = name.and_then(|name| Principal::parse(name).ok());

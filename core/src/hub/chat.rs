@@ -6,21 +6,21 @@ use bytes::Bytes;
 
 use super::{
     connection::{shutting_down, too_many_chats},
-    context::{Asked, Context, Errand, Refusal},
+    context::{Asked, Context, DeferredAction, Refusal},
     default_chat,
     deletion::Deletion,
+    durable_state::DurableState,
     io::ChatRef,
     log::{Draft, Effect, Origin, Pending},
-    repair::Broken,
     requests::Requests,
+    resync::AppendFailed,
     ring::Ring,
-    seat::Seat,
+    slot::SlotState,
     subscription::Subscriptions,
-    turn::{Active, Turn},
-    view::View,
+    turn::{ActiveTurn, Turn},
 };
 use crate::{
-    agent::{AgentRun, CommandId},
+    agent::{AgentInstanceId, CommandId},
     ids::{ChatKey, ConnId, Cursor, Epoch, RequestId, TurnId},
     journal::{Change, ChatRecord, PageStart, Query},
     wire::{
@@ -41,12 +41,12 @@ pub(super) struct Chat {
     pub(super) earlier_epochs: bool,
     pub(super) pending: VecDeque<Pending>,
     pub(super) pending_bytes: usize,
-    pub(super) broken: Option<Broken>,
+    pub(super) append_failed: Option<AppendFailed>,
     pub(super) ring: Ring,
     pub(super) subs: Subscriptions,
-    pub(super) view: View,
+    pub(super) durable: DurableState,
     pub(super) turns: VecDeque<Turn>,
-    pub(super) active: Option<Active>,
+    pub(super) active: Option<ActiveTurn>,
     pub(super) requests: Requests,
     pub(super) goal: GoalState,
     pub(super) title: Option<String>,
@@ -55,14 +55,14 @@ pub(super) struct Chat {
     agent_state: Option<Frame>,
     pub(super) session: Option<String>,
     pub(super) last_command: u64,
-    pub(super) seat: Seat,
+    pub(super) slot: SlotState,
     /// How far its agent was heard, as far as the journal had it.
-    pub(super) heard: Option<(AgentRun, u64, Option<Bytes>)>,
+    pub(super) received: Option<(AgentInstanceId, u64, Option<Bytes>)>,
     /// Its place in the line for agents' places.
-    pub(super) ticket: Option<u64>,
+    pub(super) waiting_number: Option<u64>,
     /// Since when its agent has nothing to do.
     pub(super) idle_since: Option<u64>,
-    pub(super) intake: VecDeque<(ConnId, Wanted)>,
+    pub(super) intake: VecDeque<(ConnId, ChatRequest)>,
     pub(super) looking_up: bool,
     pub(super) timer: Option<u64>,
     /// It has open turns of an earlier life, so that it must be loaded in the end.
@@ -94,7 +94,7 @@ pub(super) enum Phase {
 }
 
 /// What a client wants of a chat.
-pub(super) enum Wanted {
+pub(super) enum ChatRequest {
     Attach {
         after: Option<Cursor>,
     },
@@ -143,10 +143,10 @@ impl Chat {
             earlier_epochs: false,
             pending: VecDeque::new(),
             pending_bytes: 0,
-            broken: None,
+            append_failed: None,
             ring: Ring::default(),
             subs: Subscriptions::default(),
-            view: View::default(),
+            durable: DurableState::default(),
             turns: VecDeque::new(),
             active: None,
             requests: Requests::default(),
@@ -156,9 +156,9 @@ impl Chat {
             agent_state: None,
             session: None,
             last_command: 0,
-            seat: Seat::Empty,
-            heard: None,
-            ticket: None,
+            slot: SlotState::Empty,
+            received: None,
+            waiting_number: None,
             idle_since: None,
             intake: VecDeque::new(),
             looking_up: false,
@@ -176,15 +176,15 @@ impl Chat {
         !matches!(self.phase, Phase::Loading | Phase::Deleting)
             && self.subs.is_empty()
             && self.pending.is_empty()
-            && self.broken.is_none()
+            && self.append_failed.is_none()
             && self.turns.is_empty()
             && self.intake.is_empty()
             && !self.looking_up
-            && matches!(self.seat, Seat::Empty)
+            && matches!(self.slot, SlotState::Empty)
     }
 
     pub(super) fn loaded(&mut self, cx: &mut Context, record: Option<Box<ChatRecord>>) {
-        self.expect_agent_no_more(cx);
+        self.stop_expecting_agent(cx);
         match record {
             None => self.phase = Phase::Absent,
             Some(record) => {
@@ -202,7 +202,7 @@ impl Chat {
     pub(super) fn found_deleted(&mut self, cx: &mut Context) {
         self.phase = Phase::Deleted;
         self.recover = false;
-        self.expect_agent_no_more(cx);
+        self.stop_expecting_agent(cx);
         self.take_intake(cx);
     }
 
@@ -214,7 +214,7 @@ impl Chat {
 
     /// The journal could not say: what was wanted is refused.
     pub(super) fn load_failed(&mut self, cx: &mut Context, refusal: &Refusal) {
-        self.expect_agent_no_more(cx);
+        self.stop_expecting_agent(cx);
         self.phase = Phase::Absent;
         for (conn, wanted) in core::mem::take(&mut self.intake) {
             cx.refuse(conn, refusal.clone().chat(&self.key.chat).turn(wanted.turn_id()));
@@ -229,16 +229,16 @@ impl Chat {
             return;
         }
         // Whether it exists is still unknown, so it must be asked for anew.
-        cx.errands.push_back(Errand::Settle(self.reference));
+        cx.deferred.push_back(DeferredAction::Settle(self.reference));
     }
 
-    pub(super) fn take(&mut self, cx: &mut Context, conn: ConnId, wanted: Wanted) {
+    pub(super) fn take(&mut self, cx: &mut Context, conn: ConnId, wanted: ChatRequest) {
         match wanted {
-            Wanted::Detach => {
+            ChatRequest::Detach => {
                 self.unsubscribe(cx, conn);
                 return;
             }
-            Wanted::Attach { after }
+            ChatRequest::Attach { after }
                 if self.phase == Phase::Ready || self.is_default(cx, conn, after.as_ref()) =>
             {
                 self.attach(cx, conn, after);
@@ -249,32 +249,32 @@ impl Chat {
                 cx.refuse(conn, refusal.chat(&self.key.chat).turn(wanted.turn_id()));
                 return;
             }
-            Wanted::Attach { .. }
-            | Wanted::Message { .. }
-            | Wanted::Cancel { .. }
-            | Wanted::Stop { .. }
-            | Wanted::Respond { .. }
-            | Wanted::RequestInput { .. }
-            | Wanted::SetGoal { .. }
-            | Wanted::History { .. }
-            | Wanted::Rename { .. }
-            | Wanted::Delete => {}
+            ChatRequest::Attach { .. }
+            | ChatRequest::Message { .. }
+            | ChatRequest::Cancel { .. }
+            | ChatRequest::Stop { .. }
+            | ChatRequest::Respond { .. }
+            | ChatRequest::RequestInput { .. }
+            | ChatRequest::SetGoal { .. }
+            | ChatRequest::History { .. }
+            | ChatRequest::Rename { .. }
+            | ChatRequest::Delete => {}
         }
         let turn_id = wanted.turn_id().cloned();
         let result = match wanted {
-            Wanted::Cancel { turn_id } => self.cancel(cx, turn_id.as_ref()),
-            Wanted::Stop { turn_id } => self.stop(cx, conn, turn_id),
-            Wanted::Respond { request_id, answer } => {
+            ChatRequest::Cancel { turn_id } => self.cancel(cx, turn_id.as_ref()),
+            ChatRequest::Stop { turn_id } => self.stop(cx, conn, turn_id),
+            ChatRequest::Respond { request_id, answer } => {
                 self.respond(cx, conn, &request_id, answer).map_err(|refusal| refusal.request(&request_id))
             }
-            Wanted::RequestInput { request_id, offset } => self
+            ChatRequest::RequestInput { request_id, offset } => self
                 .request_input(cx, conn, &request_id, offset)
                 .map_err(|refusal| refusal.request(&request_id)),
-            Wanted::SetGoal { goal_state } => self.set_goal(cx, conn, goal_state),
-            Wanted::History { before, limit } => self.history(cx, conn, before, limit),
-            Wanted::Rename { title } => self.rename(cx, conn, title),
-            Wanted::Delete => self.delete(cx, conn),
-            Wanted::Attach { .. } | Wanted::Detach | Wanted::Message { .. } => Ok(()),
+            ChatRequest::SetGoal { goal_state } => self.set_goal(cx, conn, goal_state),
+            ChatRequest::History { before, limit } => self.history(cx, conn, before, limit),
+            ChatRequest::Rename { title } => self.rename(cx, conn, title),
+            ChatRequest::Delete => self.delete(cx, conn),
+            ChatRequest::Attach { .. } | ChatRequest::Detach | ChatRequest::Message { .. } => Ok(()),
         };
         if let Err(refusal) = result {
             cx.refuse(conn, refusal.chat(&self.key.chat).turn(turn_id.as_ref()));
@@ -381,7 +381,7 @@ impl Chat {
     }
 }
 
-impl Wanted {
+impl ChatRequest {
     pub(super) fn turn_id(&self) -> Option<&TurnId> {
         match self {
             Self::Message { turn_id, .. } | Self::Cancel { turn_id } | Self::Stop { turn_id } => {

@@ -9,7 +9,7 @@ use alloc::{
 
 use super::{
     Hub,
-    chat::Wanted,
+    chat::ChatRequest,
     context::{Asked, Context, Refusal},
     io::{ChatRef, Peer},
     rate::Bucket,
@@ -158,8 +158,10 @@ impl Hub {
             // The transport has dealt with credentials before the connection came here.
             ClientEnvelope::Authenticate { .. } => {}
             ClientEnvelope::NewChat {} => self.new_chat(id),
-            ClientEnvelope::Attach { chat_id, after } => self.want(id, chat_id, Wanted::Attach { after }),
-            ClientEnvelope::Detach { chat_id } => self.want(id, chat_id, Wanted::Detach),
+            ClientEnvelope::Attach { chat_id, after } => {
+                self.route_request(id, chat_id, ChatRequest::Attach { after })
+            }
+            ClientEnvelope::Detach { chat_id } => self.route_request(id, chat_id, ChatRequest::Detach),
             ClientEnvelope::Message(Message { chat_id, content, turn_id }) => {
                 self.message(id, chat_id, content, turn_id);
             }
@@ -168,22 +170,24 @@ impl Hub {
                 self.message(id, conn.default_chat.0.clone(), content, None);
             }
             ClientEnvelope::Cancel { chat_id, turn_id } => {
-                self.want(id, chat_id, Wanted::Cancel { turn_id });
+                self.route_request(id, chat_id, ChatRequest::Cancel { turn_id });
             }
             ClientEnvelope::Respond { chat_id, request_id, answer } => {
-                self.want(id, chat_id, Wanted::Respond { request_id, answer });
+                self.route_request(id, chat_id, ChatRequest::Respond { request_id, answer });
             }
             ClientEnvelope::RequestInput { chat_id, request_id, offset } => {
-                self.want(id, chat_id, Wanted::RequestInput { request_id, offset });
+                self.route_request(id, chat_id, ChatRequest::RequestInput { request_id, offset });
             }
             ClientEnvelope::SetGoalState { chat_id, goal_state } => {
-                self.want(id, chat_id, Wanted::SetGoal { goal_state });
+                self.route_request(id, chat_id, ChatRequest::SetGoal { goal_state });
             }
             ClientEnvelope::History { chat_id, before, limit } => {
-                self.want(id, chat_id, Wanted::History { before, limit });
+                self.route_request(id, chat_id, ChatRequest::History { before, limit });
             }
-            ClientEnvelope::RenameChat { chat_id, title } => self.want(id, chat_id, Wanted::Rename { title }),
-            ClientEnvelope::DeleteChat { chat_id } => self.want(id, chat_id, Wanted::Delete),
+            ClientEnvelope::RenameChat { chat_id, title } => {
+                self.route_request(id, chat_id, ChatRequest::Rename { title })
+            }
+            ClientEnvelope::DeleteChat { chat_id } => self.route_request(id, chat_id, ChatRequest::Delete),
             ClientEnvelope::ListChats { before, limit } => self.list_chats(id, before, limit),
             ClientEnvelope::Ping { nonce } => self.cx.deliver(id, &ControlEvent::Pong { nonce }),
         }
@@ -211,9 +215,9 @@ impl Hub {
 
     fn message(&mut self, id: ConnId, chat_id: ChatId, content: String, turn_id: Option<crate::ids::TurnId>) {
         if content.trim() == "/stop" {
-            self.want(id, chat_id, Wanted::Stop { turn_id });
+            self.route_request(id, chat_id, ChatRequest::Stop { turn_id });
         } else {
-            self.want(id, chat_id, Wanted::Message { content, turn_id });
+            self.route_request(id, chat_id, ChatRequest::Message { content, turn_id });
         }
     }
 
@@ -239,7 +243,7 @@ impl Hub {
     }
 
     /// Brings a chat's wish to the chat, which is loaded first if need be.
-    fn want(&mut self, id: ConnId, chat_id: ChatId, wanted: Wanted) {
+    fn route_request(&mut self, id: ConnId, chat_id: ChatId, wanted: ChatRequest) {
         let Some(conn) = self.cx.conns.get(&id) else { return };
         let key = ChatKey { principal: conn.principal.clone(), chat: chat_id };
         let reserved = (conn.default_chat.0 == key.chat).then(|| conn.default_chat.1.clone());
@@ -247,7 +251,7 @@ impl Hub {
             Some(chat) => *chat,
             None => self.load(key, reserved),
         };
-        self.with_chat(chat, |chat, cx| chat.want(cx, id, wanted));
+        self.with_chat(chat, |chat, cx| chat.take_request(cx, id, wanted));
     }
 
     fn list_chats(&mut self, id: ConnId, before: Option<String>, limit: Option<u32>) {

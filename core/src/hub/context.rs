@@ -17,12 +17,12 @@ use super::{
     connection::Conn,
     default_chat,
     io::{ChatRef, Close, Offered, Output, Recipients},
-    join::WantedSnapshot,
+    join::SnapshotRequest,
     rate::Bucket,
-    seat::Places,
+    slot::AgentPool,
 };
 use crate::{
-    agent::AgentRun,
+    agent::AgentInstanceId,
     ids::{ChatId, ConnId, Epoch, Principal, TurnId},
     journal::{AppendId, Ask, AskId, Query},
     limits::Limits,
@@ -54,9 +54,9 @@ pub(super) struct Context {
     pub(super) degraded: Option<Frame>,
     pub(super) appends: BTreeMap<AppendId, ChatRef>,
     pub(super) timers: BTreeSet<(u64, ChatRef)>,
-    pub(super) agents: Places,
+    pub(super) agents: AgentPool,
     /// What other chats are to do, once the present one is done.
-    pub(super) errands: VecDeque<Errand>,
+    pub(super) deferred: VecDeque<DeferredAction>,
     pub(super) shutting_down: bool,
     /// Turns and agents are left to the next gateway: what they still do is its business.
     pub(super) leaving: bool,
@@ -64,7 +64,7 @@ pub(super) struct Context {
     pub(super) inputs: u64,
     last_append: u64,
     last_ask: u64,
-    last_run: u64,
+    last_instance: u64,
     last_subscription: u64,
 }
 
@@ -88,7 +88,7 @@ pub(super) enum Asked {
     /// Feed the readers that stand there, if the numbers are still the same ones.
     Page { chat: ChatRef, next: u64, numbering: u64 },
     /// Send the snapshot.
-    Snapshot(WantedSnapshot),
+    Snapshot(SnapshotRequest),
     /// Answer `history`.
     History { conn: ConnId, chat_id: ChatId },
     /// Answer `list_chats`.
@@ -97,9 +97,9 @@ pub(super) enum Asked {
 
 /// Work that one chat leaves to another.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Errand {
+pub(super) enum DeferredAction {
     /// A place for an agent may be free, or may have to be made.
-    ServePlaces,
+    ServeWaitingChats,
     /// See whether this chat is still needed in memory.
     Settle(ChatRef),
 }
@@ -119,22 +119,22 @@ impl Context {
             degraded: None,
             appends: BTreeMap::new(),
             timers: BTreeSet::new(),
-            agents: Places::default(),
-            errands: VecDeque::new(),
+            agents: AgentPool::default(),
+            deferred: VecDeque::new(),
             shutting_down: false,
             leaving: false,
             inputs: 0,
             last_append: 0,
             last_ask: 0,
             // Runs must differ between lives of the gateway, so they begin at a random place.
-            last_run: 0,
+            last_instance: 0,
             last_subscription: 0,
         }
-        .with_random_run()
+        .with_random_instance()
     }
 
-    fn with_random_run(mut self) -> Self {
-        self.last_run = u64::from(self.rng.next_u32());
+    fn with_random_instance(mut self) -> Self {
+        self.last_instance = u64::from(self.rng.next_u32());
         self
     }
 
@@ -245,9 +245,9 @@ impl Context {
         id
     }
 
-    pub(super) fn next_run(&mut self) -> AgentRun {
-        self.last_run += 1;
-        AgentRun(self.last_run)
+    pub(super) fn next_instance(&mut self) -> AgentInstanceId {
+        self.last_instance += 1;
+        AgentInstanceId(self.last_instance)
     }
 
     pub(super) fn next_subscription(&mut self) -> u64 {

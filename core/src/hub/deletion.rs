@@ -8,10 +8,10 @@ use super::{
     context::{Context, Refusal},
     io::Output,
     log::{Draft, Effect},
-    seat::Seat,
+    slot::SlotState,
 };
 use crate::{
-    agent::AgentRun,
+    agent::AgentInstanceId,
     ids::ConnId,
     journal::Change,
     wire::{ControlEvent, Outcome, UpdateScope, encode_control},
@@ -26,7 +26,7 @@ pub(super) struct Deletion {
     /// The journal was told: nothing may follow in its log.
     staged: bool,
     /// The agent that went since then.
-    ended: Option<AgentRun>,
+    ended: Option<AgentInstanceId>,
 }
 
 impl Deletion {
@@ -57,8 +57,8 @@ impl Chat {
     /// Has the journal remove the chat, unless its agent still has to go.
     pub(super) fn go_on_deleting(&mut self, cx: &mut Context) {
         let Some(deletion) = &mut self.deletion else { return };
-        let agent_gone = matches!(self.seat, Seat::Empty) || deletion.due_ms <= cx.now.ticks_ms;
-        if deletion.staged || !agent_gone || self.broken.is_some() {
+        let agent_gone = matches!(self.slot, SlotState::Empty) || deletion.due_ms <= cx.now.ticks_ms;
+        if deletion.staged || !agent_gone || self.append_failed.is_some() {
             return;
         }
         deletion.staged = true;
@@ -69,7 +69,7 @@ impl Chat {
     }
 
     /// The agent went. Gives whether the log is to hear nothing of that, because it ends or has ended.
-    pub(super) fn ends_unlogged(&mut self, cx: &mut Context, run: AgentRun) -> bool {
+    pub(super) fn ends_unlogged(&mut self, cx: &mut Context, instance: AgentInstanceId) -> bool {
         if self.phase == Phase::Deleted {
             // It took its time, and may have written to the last.
             cx.output(Output::ForgetChat { chat: self.key.clone() });
@@ -77,7 +77,7 @@ impl Chat {
         let staged = self.deletion.as_mut().filter(|deletion| deletion.staged);
         let ending = staged.is_some();
         if let Some(deletion) = staged {
-            deletion.ended = Some(run);
+            deletion.ended = Some(instance);
         }
         ending || self.phase == Phase::Deleted
     }
@@ -87,17 +87,17 @@ impl Chat {
         if let Some(deletion) = self.deletion.take() {
             self.phase = Phase::Ready;
             cx.refuse(deletion.by, refusal.clone().chat(&self.key.chat));
-            if let Some(run) = deletion.ended {
-                self.stage_changes(cx, [Change::AgentEnded { run }]);
+            if let Some(instance) = deletion.ended {
+                self.stage_changes(cx, [Change::AgentEnded { instance }]);
             }
         }
     }
 
     /// After the outcome of an append was unknown: the journal has no such chat any more.
     pub(super) fn resync_deleted(&mut self, cx: &mut Context) {
-        self.broken = None;
+        self.append_failed = None;
         for pending in core::mem::take(&mut self.pending) {
-            self.show(cx, pending);
+            self.publish(cx, pending);
         }
         if self.phase != Phase::Deleted {
             self.deleted(cx);

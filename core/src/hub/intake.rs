@@ -5,9 +5,9 @@ use alloc::{string::String, vec::Vec};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    chat::{Chat, Phase, Wanted},
+    chat::{Chat, ChatRequest, Phase},
     connection::{shutting_down, too_many_chats},
-    context::{Asked, Context, Errand, Refusal},
+    context::{Asked, Context, DeferredAction, Refusal},
     log::{Draft, Effect, Origin},
     turn::Turn,
 };
@@ -23,7 +23,7 @@ const TITLE_CHARS: usize = 80;
 const INTAKE: usize = 1024;
 
 impl Chat {
-    pub(super) fn want(&mut self, cx: &mut Context, conn: ConnId, wanted: Wanted) {
+    pub(super) fn take_request(&mut self, cx: &mut Context, conn: ConnId, wanted: ChatRequest) {
         if self.intake.len() >= INTAKE {
             let refusal = Refusal::new(ErrorCode::Unavailable, "too much waits for this chat; try again");
             cx.refuse(conn, refusal.chat(&self.key.chat).turn(wanted.turn_id()));
@@ -37,14 +37,14 @@ impl Chat {
     pub(super) fn take_intake(&mut self, cx: &mut Context) {
         while matches!(self.phase, Phase::Absent | Phase::Ready | Phase::Deleted) && !self.looking_up {
             let Some((conn, wanted)) = self.intake.pop_front() else { break };
-            if !cx.conns.contains_key(&conn) && !matches!(wanted, Wanted::Message { .. }) {
+            if !cx.conns.contains_key(&conn) && !matches!(wanted, ChatRequest::Message { .. }) {
                 continue;
             }
             if self.phase == Phase::Deleted {
                 self.take(cx, conn, wanted);
                 continue;
             }
-            let Wanted::Message { content, turn_id } = wanted else {
+            let ChatRequest::Message { content, turn_id } = wanted else {
                 self.take(cx, conn, wanted);
                 continue;
             };
@@ -56,16 +56,16 @@ impl Chat {
                 let query = Query::Turn { chat: self.key.clone(), turn_id: id.clone() };
                 self.looking_up = true;
                 cx.ask(query, Asked::Turn(self.reference));
-                self.intake.push_front((conn, Wanted::Message { content, turn_id }));
+                self.intake.push_front((conn, ChatRequest::Message { content, turn_id }));
             }
         }
-        cx.errands.push_back(Errand::Settle(self.reference));
+        cx.deferred.push_back(DeferredAction::Settle(self.reference));
     }
 
     /// The journal said what became of the `turn_id` of the message at the front.
     pub(super) fn turn_found(&mut self, cx: &mut Context, found: Result<Option<TurnRecord>, Refusal>) {
         self.looking_up = false;
-        if let Some((conn, Wanted::Message { content, turn_id })) = self.intake.pop_front() {
+        if let Some((conn, ChatRequest::Message { content, turn_id })) = self.intake.pop_front() {
             match found {
                 Ok(record) => self.message(cx, conn, content, turn_id, record),
                 Err(refusal) => cx.refuse(conn, refusal.chat(&self.key.chat).turn(turn_id.as_ref())),
@@ -166,7 +166,7 @@ impl Chat {
 
     /// A turn whose end is not kept yet, or whose message is in an earlier epoch.
     fn turn_in_view(&self, id: &TurnId) -> Option<TurnRecord> {
-        let open = self.view.open_turns();
+        let open = self.durable.open_turns();
         let (_, message, _) = open.into_iter().find(|(open, ..)| *open == id)?;
         let event: ChatEvent = serde_json::from_slice(message.bytes()).ok()?;
         let place = Cursor { epoch: event.place.epoch, seq: event.place.seq };
@@ -204,7 +204,7 @@ impl Chat {
             seq: place.seq,
         };
         let mine = place.epoch == self.epoch;
-        let on_the_way = self.pending.iter_mut().find(|pending| mine && pending.holds(place.seq));
+        let on_the_way = self.pending.iter_mut().find(|pending| mine && pending.contains(place.seq));
         let effect = Effect::Repeat { conn, accepted };
         match on_the_way {
             // Its fate is that of the message.
@@ -226,7 +226,7 @@ impl Chat {
     }
 
     fn accept(&mut self, cx: &mut Context, origin: Origin, turn_id: TurnId, content: String, hash: [u8; 32]) {
-        let starts_turn = self.turns.is_empty() && self.obtain_seat(cx);
+        let starts_turn = self.turns.is_empty() && self.acquire_slot(cx);
         let mut draft = Draft::new();
         if self.phase == Phase::Absent {
             draft.create = true;
@@ -267,7 +267,7 @@ impl Chat {
         if starts_turn {
             self.start_into(cx, &mut draft);
         }
-        self.review_seat(cx);
+        self.review_slot(cx);
         if origin.attach {
             self.expect_reader(cx, origin.conn);
         }

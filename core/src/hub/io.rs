@@ -3,9 +3,9 @@
 use alloc::{string::String, sync::Arc, vec::Vec};
 
 use crate::{
-    agent::{AgentCommand, AgentExit, AgentRecords, AgentRun},
+    agent::{AgentCommand, AgentExit, AgentInstanceId, AgentRecords},
     ids::{ChatKey, ConnId, Principal, TurnId},
-    journal::{AgentPlace, Append, Ask, JournalAnswer},
+    journal::{Append, Ask, JournalAnswer, RecordedAgent},
     wire::{ClientEnvelope, DecodeError, Frame},
 };
 
@@ -73,7 +73,7 @@ pub enum Input {
         /// In which chat.
         chat: ChatKey,
         /// Which life of it.
-        run: AgentRun,
+        instance: AgentInstanceId,
         /// What it said.
         records: AgentRecords,
     },
@@ -82,7 +82,7 @@ pub enum Input {
         /// In which chat.
         chat: ChatKey,
         /// Which life of it.
-        run: AgentRun,
+        instance: AgentInstanceId,
         /// How.
         exit: AgentExit,
     },
@@ -158,7 +158,7 @@ pub enum Output {
         /// The chat.
         chat: ChatKey,
         /// Names this life.
-        run: AgentRun,
+        instance: AgentInstanceId,
         /// The agent's name for the conversation, from an earlier life.
         session: Option<String>,
     },
@@ -168,7 +168,7 @@ pub enum Output {
         /// The chat.
         chat: ChatKey,
         /// How far the log has what it said.
-        agent: AgentPlace,
+        agent: RecordedAgent,
         /// The agent's name for the conversation.
         session: Option<String>,
         /// The turn that runs, or comes next. What the agent says in any other is of a turn that the log has lost.
@@ -177,7 +177,7 @@ pub enum Output {
     /// Tell an agent something.
     Command {
         /// Which life.
-        run: AgentRun,
+        instance: AgentInstanceId,
         /// What.
         command: AgentCommand,
     },
@@ -187,16 +187,16 @@ pub enum Output {
         chat: ChatKey,
     },
     /// Read no further from an agent, or go on.
-    HoldAgent {
+    PauseAgent {
         /// Which life.
-        run: AgentRun,
+        instance: AgentInstanceId,
         /// Whether to hold it.
-        held: bool,
+        paused: bool,
     },
     /// End an agent in good order, or by force.
     StopAgent {
         /// Which life.
-        run: AgentRun,
+        instance: AgentInstanceId,
         /// Whether by force.
         kill: bool,
     },

@@ -8,9 +8,9 @@ use super::{
     Hub,
     chat::Chat,
     context::{Asked, Context, Refusal},
+    durable_state::{StateAt, raw},
     io::ChatRef,
-    subscription::ReaderPlace,
-    view::{StateAt, raw},
+    subscription::ReaderState,
 };
 use crate::{
     ids::{ChatId, ConnId},
@@ -21,7 +21,7 @@ use crate::{
 
 /// A snapshot that waits for the journal's page.
 #[derive(Debug)]
-pub(super) struct WantedSnapshot {
+pub(super) struct SnapshotRequest {
     chat: ChatRef,
     conn: ConnId,
     subscription: u64,
@@ -65,17 +65,17 @@ impl Chat {
             events: cx.limits.history_events,
             bytes: cx.limits.page_bytes,
         };
-        let wanted = WantedSnapshot { chat: self.reference, conn, subscription, seq, state: snapshot };
+        let wanted = SnapshotRequest { chat: self.reference, conn, subscription, seq, state: snapshot };
         cx.ask(query, Asked::Snapshot(wanted));
     }
 
     fn snapshot_found(
         &mut self,
         cx: &mut Context,
-        wanted: WantedSnapshot,
+        wanted: SnapshotRequest,
         page: Result<HistoryPage, Refusal>,
     ) {
-        let WantedSnapshot { conn, subscription, seq, state, .. } = wanted;
+        let SnapshotRequest { conn, subscription, seq, state, .. } = wanted;
         if self.subs.map.get(&conn).is_none_or(|sub| sub.id != subscription) {
             return;
         }
@@ -87,7 +87,7 @@ impl Chat {
             }
         };
         let parts = Parts::new(page, state);
-        self.subs.set(conn, ReaderPlace::SnapshotParts { seq, parts });
+        self.subs.set(conn, ReaderState::SnapshotParts { seq, parts });
         self.send_part(cx, conn);
     }
 
@@ -113,7 +113,7 @@ impl Chat {
             cx.watch_drain(conn);
             return;
         }
-        self.subs.set(conn, ReaderPlace::Lagging { next: seq + 1 });
+        self.subs.set(conn, ReaderState::Lagging { next: seq + 1 });
         cx.fetched(conn);
         self.finish_join(cx, conn, seq + 1);
         self.catch_up(cx, conn);
@@ -133,7 +133,7 @@ impl Chat {
             seq: next - 1,
         };
         cx.deliver(conn, &end);
-        if let Some(goal) = self.view.active_goal() {
+        if let Some(goal) = self.durable.active_goal() {
             let event = ControlEvent::GoalState { chat_id: self.key.chat.clone(), goal_state: goal.clone() };
             cx.deliver(conn, &event);
         }
@@ -150,7 +150,7 @@ impl Chat {
     }
 
     fn running_status(&self) -> Option<ControlEvent> {
-        let turn = self.view.turn()?;
+        let turn = self.durable.turn()?;
         Some(ControlEvent::GoalStatus {
             chat_id: self.key.chat.clone(),
             status: RunStatus::Running,
@@ -168,7 +168,7 @@ impl Chat {
 }
 
 impl Hub {
-    pub(super) fn snapshot_found(&mut self, wanted: WantedSnapshot, page: Result<HistoryPage, Refusal>) {
+    pub(super) fn snapshot_found(&mut self, wanted: SnapshotRequest, page: Result<HistoryPage, Refusal>) {
         let (conn, reference, subscription) = (wanted.conn, wanted.chat, wanted.subscription);
         self.with_chat(reference, |chat, cx| chat.snapshot_found(cx, wanted, page));
         // Of one that goes out in parts, the last says so.

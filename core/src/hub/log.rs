@@ -4,7 +4,7 @@ use alloc::{boxed::Box, collections::VecDeque, sync::Arc, vec::Vec};
 
 use super::{
     chat::{Chat, Phase},
-    context::{Context, Errand},
+    context::{Context, DeferredAction},
     io::{Output, Recipients},
     requests::Requests,
 };
@@ -14,7 +14,7 @@ use crate::{
     journal::{Append, AppendId, Change, Durability, LogEvent},
     time::Moment,
     wire::{
-        ChatBody, ChatEvent, ControlEvent, DeltaBatch, Frame, MessageAccepted, Place, encode_chat,
+        ChatBody, ChatEvent, ControlEvent, DeltaBatch, EventPosition, Frame, MessageAccepted, encode_chat,
         encode_control,
     },
 };
@@ -43,7 +43,7 @@ pub(super) struct Origin {
 #[derive(Debug)]
 pub(super) enum Effect {
     /// The agent is told.
-    Tell(AgentCommand),
+    SendCommand(AgentCommand),
     /// Everybody who is up to date is told.
     Fan(ControlEvent),
     /// Everybody who has the chat in sight is told, and whoever wanted it.
@@ -91,7 +91,7 @@ impl Draft {
     /// A command: durable first, then told.
     pub(super) fn command(&mut self, command: AgentCommand) {
         self.changes.push(Change::Command { command: command.clone() });
-        self.effects.push(Effect::Tell(command));
+        self.effects.push(Effect::SendCommand(command));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -167,7 +167,7 @@ impl Chat {
 
     /// Gives events their places and encodes them.
     pub(super) fn number(&mut self, events: Vec<(Option<TurnId>, ChatBody)>) -> Vec<Staged> {
-        let mut place = Place {
+        let mut place = EventPosition {
             chat_id: self.key.chat.clone(),
             epoch: self.epoch.clone(),
             first_seq: None,
@@ -203,7 +203,7 @@ impl Chat {
     pub(super) fn append(&mut self, cx: &mut Context, mut pending: Pending) {
         pending.bytes = pending.events.iter().map(|event| event.frame.len()).sum();
         self.pending_bytes += pending.bytes;
-        if self.broken.is_none() {
+        if self.append_failed.is_none() {
             pending.id = cx.next_append(self.reference);
             let changes: Vec<Change> =
                 // A turn is accepted before it starts.
@@ -220,7 +220,7 @@ impl Chat {
             cx.output(Output::Append(append));
         }
         self.pending.push_back(pending);
-        self.hold(cx);
+        self.pause_or_resume(cx);
     }
 
     /// The journal has the oldest append: show it.
@@ -228,15 +228,15 @@ impl Chat {
         let Some(pending) = self.pending.pop_front() else { return };
         assert_eq!(pending.id, id, "a chat's appends are answered in order");
         let created = pending.create;
-        self.show(cx, pending);
-        self.hold(cx);
-        cx.errands.push_back(Errand::Settle(self.reference));
+        self.publish(cx, pending);
+        self.pause_or_resume(cx);
+        cx.deferred.push_back(DeferredAction::Settle(self.reference));
         if created {
             self.take_intake(cx);
         }
     }
 
-    pub(super) fn show(&mut self, cx: &mut Context, pending: Pending) {
+    pub(super) fn publish(&mut self, cx: &mut Context, pending: Pending) {
         self.pending_bytes -= pending.bytes;
         // One that is lost and begun anew was there all the time, and may be about to be deleted.
         if pending.create && self.phase == Phase::Creating {
@@ -250,36 +250,37 @@ impl Chat {
         }
         for event in pending.events {
             if let Some(body) = event.body() {
-                self.view.apply(event.turn_id.as_ref(), body, &event.frame);
+                self.durable.apply(event.turn_id.as_ref(), body, &event.frame);
             }
             self.head = event.seq;
             self.ring.push(event.seq, event.frame.clone(), cx.limits.ring_bytes);
             match (event.body(), &pending.origin) {
                 (Some(ChatBody::UserMessage { .. }), Some(origin)) => {
-                    self.show_message(cx, &event, origin.conn)
+                    self.publish_message(cx, &event, origin.conn)
                 }
                 _ => self.offer_live(cx, event.seq, event.frame, None),
             }
         }
         self.note_named(cx, &pending.changes);
-        self.note_heard(pending.changes);
+        self.note_received(pending.changes);
         for effect in pending.effects {
             self.effect(cx, effect);
         }
     }
 
     /// Keeps how far the agent was heard, should the journal lose it.
-    pub(super) fn note_heard(&mut self, changes: Vec<Change>) {
+    pub(super) fn note_received(&mut self, changes: Vec<Change>) {
         for change in changes {
-            if let Change::AgentPosition { run, position, checkpoint } = change {
-                let earlier = self.heard.take().filter(|(heard, ..)| *heard == run);
-                self.heard = Some((run, position, checkpoint.or(earlier.and_then(|(.., earlier)| earlier))));
+            if let Change::AgentPosition { instance, position, checkpoint } = change {
+                let earlier = self.received.take().filter(|(heard, ..)| *heard == instance);
+                self.received =
+                    Some((instance, position, checkpoint.or(earlier.and_then(|(.., earlier)| earlier))));
             }
         }
     }
 
     /// The sender hears `message_accepted` in place of its own words.
-    fn show_message(&mut self, cx: &mut Context, event: &Staged, sender: ConnId) {
+    fn publish_message(&mut self, cx: &mut Context, event: &Staged, sender: ConnId) {
         let (Some(turn_id), Some(ChatBody::UserMessage { starts_turn, active_turn_id, created_at_ms, .. })) =
             (&event.turn_id, event.body())
         else {
@@ -328,7 +329,7 @@ impl Chat {
 
     pub(super) fn effect(&mut self, cx: &mut Context, effect: Effect) {
         match effect {
-            Effect::Tell(command) => self.tell(cx, command),
+            Effect::SendCommand(command) => self.send_command(cx, command),
             Effect::Fan(event) => self.fan(cx, &event),
             Effect::Announce { by, event } => self.announce(cx, Some(by), &event),
             Effect::Made { by } => self.announce_made(cx, by),
@@ -360,11 +361,11 @@ impl Chat {
 
     /// Whether no turn is open, the journal has answered for everything, and whoever wanted something knows of it.
     pub(super) fn is_settled(&self) -> bool {
-        self.turns.is_empty() && self.is_kept() && !self.looking_up
+        self.turns.is_empty() && self.is_committed() && !self.looking_up
     }
 
     /// Whether the journal has answered for everything.
-    pub(super) fn is_kept(&self) -> bool {
+    pub(super) fn is_committed(&self) -> bool {
         self.pending.is_empty() && self.phase != Phase::Loading
     }
 
@@ -376,7 +377,7 @@ impl Chat {
 
 impl Pending {
     /// Whether an event with this number is in here.
-    pub(super) fn holds(&self, seq: u64) -> bool {
+    pub(super) fn contains(&self, seq: u64) -> bool {
         self.events.first().is_some_and(|first| first.seq <= seq)
             && self.events.last().is_some_and(|last| seq <= last.seq)
     }

@@ -6,6 +6,8 @@ mod connection;
 mod context;
 mod default_chat;
 mod deletion;
+mod durable_state;
+mod epoch_reset;
 mod intake;
 mod io;
 mod join;
@@ -13,14 +15,12 @@ mod log;
 mod pace;
 mod rate;
 mod records;
-mod renewal;
-mod repair;
 mod requests;
+mod resync;
 mod ring;
-mod seat;
+mod slot;
 mod subscription;
 mod turn;
-mod view;
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -33,7 +33,7 @@ pub use io::{ChatRef, Close, Deadline, Input, Offered, Output, Peer, Recipients}
 use self::{
     chat::{Chat, Phase},
     connection::shutting_down,
-    context::{Asked, Context, Errand, Refusal},
+    context::{Asked, Context, DeferredAction, Refusal},
 };
 use crate::{
     ids::{ChatKey, ConnId, Epoch},
@@ -131,14 +131,14 @@ impl Hub {
                 self.cx.hang_up(conn, 4408, refusal);
             }
             Input::Gone { conn } => self.gone(conn),
-            Input::AgentRecords { chat, run, records } => {
+            Input::AgentRecords { chat, instance, records } => {
                 if let Some(chat) = self.by_key.get(&chat).copied() {
-                    self.with_chat(chat, |chat, cx| chat.records(cx, run, records));
+                    self.with_chat(chat, |chat, cx| chat.records(cx, instance, records));
                 }
             }
-            Input::AgentExited { chat, run, exit } => {
+            Input::AgentExited { chat, instance, exit } => {
                 if let Some(chat) = self.by_key.get(&chat).copied() {
-                    self.with_chat(chat, |chat, cx| chat.agent_exited(cx, run, exit));
+                    self.with_chat(chat, |chat, cx| chat.agent_exited(cx, instance, exit));
                 }
             }
             Input::Recover { chat } => {
@@ -153,7 +153,7 @@ impl Hub {
             Input::Leave => self.shut_down(true),
         }
         self.fire_timers();
-        self.run_errands();
+        self.run_deferred();
         self.finish_shutdown();
     }
 
@@ -179,7 +179,7 @@ impl Hub {
 
     /// How many connections, chats in memory and agents' places there are.
     pub fn counts(&self) -> Counts {
-        Counts { connections: self.cx.conns.len(), chats: self.chats.len(), agents: self.cx.agents.taken }
+        Counts { connections: self.cx.conns.len(), chats: self.chats.len(), agents: self.cx.agents.in_use }
     }
 
     fn with_chat(&mut self, chat: ChatRef, f: impl FnOnce(&mut Chat, &mut Context)) {
@@ -230,8 +230,8 @@ impl Hub {
             }
             if let Some(chat) = self.chats.get_mut(&chat) {
                 room = chat.feed(&mut self.cx, conn, room);
-                if chat.is_held() {
-                    chat.hold(&mut self.cx);
+                if chat.is_paused() {
+                    chat.pause_or_resume(&mut self.cx);
                 }
             }
         }
@@ -320,11 +320,11 @@ impl Hub {
         }
     }
 
-    fn run_errands(&mut self) {
-        while let Some(errand) = self.cx.errands.pop_front() {
-            match errand {
-                Errand::ServePlaces => self.serve_places(),
-                Errand::Settle(chat) => self.settle(chat),
+    fn run_deferred(&mut self) {
+        while let Some(action) = self.cx.deferred.pop_front() {
+            match action {
+                DeferredAction::ServeWaitingChats => self.serve_waiting_chats(),
+                DeferredAction::Settle(chat) => self.settle(chat),
             }
         }
     }
@@ -383,9 +383,9 @@ impl Hub {
         let Some(hang_up_at_ms) = self.hang_up_at_ms.filter(|_| !self.finished) else { return };
         let now_ms = self.cx.now.ticks_ms;
         let settled = if self.cx.leaving {
-            self.chats.values().all(Chat::is_kept)
+            self.chats.values().all(Chat::is_committed)
         } else {
-            self.cx.agents.taken == 0 && self.chats.values().all(Chat::is_settled)
+            self.cx.agents.in_use == 0 && self.chats.values().all(Chat::is_settled)
         };
         if !settled && now_ms < hang_up_at_ms {
             return;

@@ -9,10 +9,10 @@ use super::{
     chat::Chat,
     context::Context,
     log::{Draft, Effect},
-    turn::{Active, Ending, StreamKind},
+    turn::{ActiveTurn, Ending, StreamKind},
 };
 use crate::{
-    agent::{AgentEvent, AgentRecords, AgentRun, StreamId},
+    agent::{AgentEvent, AgentInstanceId, AgentRecords, StreamId},
     journal::Change,
     limits::Limits,
     wire::{
@@ -22,8 +22,8 @@ use crate::{
 };
 
 impl Chat {
-    pub(super) fn records(&mut self, cx: &mut Context, run: AgentRun, records: AgentRecords) {
-        if !self.hears(run) || cx.leaving {
+    pub(super) fn records(&mut self, cx: &mut Context, instance: AgentInstanceId, records: AgentRecords) {
+        if !self.accepts_records_of(instance) || cx.leaving {
             return;
         }
         if let Some(active) = &mut self.active {
@@ -34,12 +34,12 @@ impl Chat {
             self.note_adopted_prompt(&event);
             self.record(cx, &mut draft, event);
         }
-        if let Some(work) = self.active.as_mut().and_then(Active::changed_work) {
+        if let Some(work) = self.active.as_mut().and_then(ActiveTurn::changed_work) {
             draft.changes.push(Change::OpenWork { work });
         }
         if !draft.events.is_empty() || records.checkpoint.is_some() {
             let (position, checkpoint) = (records.position, records.checkpoint);
-            draft.changes.push(Change::AgentPosition { run, position, checkpoint });
+            draft.changes.push(Change::AgentPosition { instance, position, checkpoint });
         }
         self.stage(cx, draft);
         if self.requests.len() > cx.limits.open_requests {

@@ -241,7 +241,7 @@ impl Chat {
             return;
         }
         let hash = input_sha256(&ask.input);
-        let mut request = shown(&cx.limits, &ask, hash.clone());
+        let mut request = published_request(&cx.limits, &ask, hash.clone());
         let asked = Asked::Permission {
             input: Some(ask.input),
             input_sha256: Some(hash),
@@ -397,7 +397,7 @@ fn json_size(value: &impl Serialize) -> usize {
 }
 
 /// A request as its event shows it, still without its id in the chat.
-fn shown(limits: &Limits, ask: &PermissionAsk, input_sha256: String) -> PermissionRequest {
+fn published_request(limits: &Limits, ask: &PermissionAsk, input_sha256: String) -> PermissionRequest {
     let raw = !is_exact(&ask.input);
     let value = if raw { None } else { serde_json::from_str(&ask.input).ok() };
     let value = value.unwrap_or_else(|| Value::String(ask.input.clone()));

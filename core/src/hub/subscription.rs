@@ -8,11 +8,11 @@ use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 
 use super::{
     chat::{Chat, unreadable},
-    context::{Asked, Context, Errand, Refusal},
+    context::{Asked, Context, DeferredAction, Refusal},
+    durable_state::StateAt,
     io::Recipients,
     join::{Part, Parts},
     pace::Pace,
-    view::StateAt,
 };
 use crate::{
     ids::{ConnId, Cursor},
@@ -35,7 +35,7 @@ pub(super) struct Subscriptions {
 #[derive(Debug)]
 pub(super) struct Subscription {
     pub(super) id: u64,
-    place: ReaderPlace,
+    place: ReaderState,
     /// The number at which it began. What was refused before that belongs to an earlier subscription.
     start: u64,
     /// The last number that belongs to the replay; `replay_end` follows it.
@@ -55,7 +55,7 @@ struct Own {
 }
 
 #[derive(Debug)]
-pub(super) enum ReaderPlace {
+pub(super) enum ReaderState {
     Live,
     /// Next comes this number, as soon as there is room.
     Lagging {
@@ -81,7 +81,7 @@ pub(super) enum ReaderPlace {
     },
 }
 
-impl ReaderPlace {
+impl ReaderState {
     fn is_live(&self) -> bool {
         matches!(self, Self::Live)
     }
@@ -101,7 +101,7 @@ impl ReaderPlace {
 impl Subscription {
     /// The rest of a snapshot that goes out is not sent any more: the next one may begin.
     fn give_up_parts(&self, cx: &mut Context, conn: ConnId) {
-        if matches!(self.place, ReaderPlace::SnapshotParts { .. }) {
+        if matches!(self.place, ReaderState::SnapshotParts { .. }) {
             cx.fetched(conn);
         }
     }
@@ -171,7 +171,7 @@ impl Subscriptions {
     }
 
     /// Numbers mean other events from here on.
-    pub(super) fn begin_anew(&mut self) {
+    pub(super) fn restart(&mut self) {
         self.numbering += 1;
         self.pages.clear();
         self.pace = Pace::default();
@@ -180,26 +180,26 @@ impl Subscriptions {
     /// Takes the state out of a snapshot that is due.
     pub(super) fn take_snapshot(&mut self, conn: ConnId) -> Option<(u64, u64, StateAt)> {
         let sub = self.map.get_mut(&conn)?;
-        let ReaderPlace::SnapshotDue { seq, state } = &mut sub.place else { return None };
+        let ReaderState::SnapshotDue { seq, state } = &mut sub.place else { return None };
         let taken = (sub.id, *seq, core::mem::take(state));
-        sub.place = ReaderPlace::SnapshotAsked { seq: taken.1 };
+        sub.place = ReaderState::SnapshotAsked { seq: taken.1 };
         Some(taken)
     }
 
     /// The next part of a snapshot that goes out, with its number, and the place that the snapshot is of.
     pub(super) fn next_part(&mut self, conn: ConnId, limit: usize) -> Option<(u64, (u32, Part))> {
         let sub = self.map.get_mut(&conn)?;
-        let ReaderPlace::SnapshotParts { seq, parts } = &mut sub.place else { return None };
+        let ReaderState::SnapshotParts { seq, parts } = &mut sub.place else { return None };
         Some((*seq, parts.next(limit)))
     }
 
     /// Whether parts of a snapshot are still to be sent to this subscription.
     pub(super) fn sends_parts(&self, conn: ConnId, subscription: u64) -> bool {
         let sub = self.map.get(&conn).filter(|sub| sub.id == subscription);
-        sub.is_some_and(|sub| matches!(sub.place, ReaderPlace::SnapshotParts { .. }))
+        sub.is_some_and(|sub| matches!(sub.place, ReaderState::SnapshotParts { .. }))
     }
 
-    pub(super) fn set(&mut self, conn: ConnId, place: ReaderPlace) {
+    pub(super) fn set(&mut self, conn: ConnId, place: ReaderState) {
         let Some(sub) = self.map.get_mut(&conn) else { return };
         let (was, is) = (sub.place.is_live(), place.is_live());
         sub.place = place;
@@ -241,9 +241,9 @@ impl Chat {
         let recovered = usable.is_some() || (after.is_none() && nothing_yet);
         self.begin_join(cx, conn, recovered, nothing_yet);
         let place = match usable {
-            Some(cursor) => ReaderPlace::Lagging { next: cursor.seq + 1 },
-            None if nothing_yet && after.is_none() => ReaderPlace::Lagging { next: 1 },
-            None => ReaderPlace::SnapshotDue { seq: self.head, state: self.view.state() },
+            Some(cursor) => ReaderState::Lagging { next: cursor.seq + 1 },
+            None if nothing_yet && after.is_none() => ReaderState::Lagging { next: 1 },
+            None => ReaderState::SnapshotDue { seq: self.head, state: self.durable.state() },
         };
         let start = place.next().unwrap_or(0);
         let mut subscription = Subscription {
@@ -273,8 +273,8 @@ impl Chat {
             if let Some(state) = cx.conns.get_mut(&conn) {
                 state.chats.remove(&self.reference);
             }
-            self.hold(cx);
-            cx.errands.push_back(Errand::Settle(self.reference));
+            self.pause_or_resume(cx);
+            cx.deferred.push_back(DeferredAction::Settle(self.reference));
         }
     }
 
@@ -282,14 +282,14 @@ impl Chat {
     pub(super) fn catch_up(&mut self, cx: &mut Context, conn: ConnId) {
         let Some(sub) = self.subs.map.get(&conn) else { return };
         match sub.place {
-            ReaderPlace::Lagging { next } if next > self.head => {
+            ReaderState::Lagging { next } if next > self.head => {
                 self.finish_join(cx, conn, next);
-                self.subs.set(conn, ReaderPlace::Live);
+                self.subs.set(conn, ReaderState::Live);
             }
-            ReaderPlace::Lagging { .. }
-            | ReaderPlace::SnapshotDue { .. }
-            | ReaderPlace::SnapshotParts { .. } => cx.watch_drain(conn),
-            ReaderPlace::Live | ReaderPlace::Paged { .. } | ReaderPlace::SnapshotAsked { .. } => {}
+            ReaderState::Lagging { .. }
+            | ReaderState::SnapshotDue { .. }
+            | ReaderState::SnapshotParts { .. } => cx.watch_drain(conn),
+            ReaderState::Live | ReaderState::Paged { .. } | ReaderState::SnapshotAsked { .. } => {}
         }
     }
 
@@ -301,15 +301,15 @@ impl Chat {
         }
         let first_seq = first_seq.max(sub.start);
         match sub.place {
-            ReaderPlace::Live => self.subs.set(conn, ReaderPlace::Lagging { next: first_seq }),
-            ReaderPlace::Lagging { next } | ReaderPlace::Paged { next } if first_seq < next => {
-                self.subs.set(conn, ReaderPlace::Lagging { next: first_seq });
+            ReaderState::Live => self.subs.set(conn, ReaderState::Lagging { next: first_seq }),
+            ReaderState::Lagging { next } | ReaderState::Paged { next } if first_seq < next => {
+                self.subs.set(conn, ReaderState::Lagging { next: first_seq });
             }
-            ReaderPlace::Lagging { .. }
-            | ReaderPlace::Paged { .. }
-            | ReaderPlace::SnapshotDue { .. }
-            | ReaderPlace::SnapshotAsked { .. }
-            | ReaderPlace::SnapshotParts { .. } => {}
+            ReaderState::Lagging { .. }
+            | ReaderState::Paged { .. }
+            | ReaderState::SnapshotDue { .. }
+            | ReaderState::SnapshotAsked { .. }
+            | ReaderState::SnapshotParts { .. } => {}
         }
         cx.watch_drain(conn);
     }
@@ -322,17 +322,17 @@ impl Chat {
             self.subs.pace.took(cx.now.ticks_ms, next);
         }
         match sub.place {
-            ReaderPlace::SnapshotDue { .. } => {
+            ReaderState::SnapshotDue { .. } => {
                 self.ask_snapshot(cx, conn);
                 room
             }
             // A part takes what half an outbox has, and perhaps some more.
-            ReaderPlace::SnapshotParts { .. } => {
+            ReaderState::SnapshotParts { .. } => {
                 self.send_part(cx, conn);
                 0
             }
-            ReaderPlace::Lagging { next } => self.feed_from(cx, conn, next, room),
-            ReaderPlace::Live | ReaderPlace::Paged { .. } | ReaderPlace::SnapshotAsked { .. } => room,
+            ReaderState::Lagging { next } => self.feed_from(cx, conn, next, room),
+            ReaderState::Live | ReaderState::Paged { .. } | ReaderState::SnapshotAsked { .. } => room,
         }
     }
 
@@ -343,7 +343,7 @@ impl Chat {
         if next <= self.head {
             let Some(entries) = self.ring.from(next) else {
                 let id = sub.id;
-                self.subs.set(conn, ReaderPlace::Paged { next });
+                self.subs.set(conn, ReaderState::Paged { next });
                 self.ask_page(cx, conn, id, next);
                 return room;
             };
@@ -364,7 +364,7 @@ impl Chat {
             }
         }
         self.subs.pace.took(cx.now.ticks_ms, next);
-        self.subs.set(conn, ReaderPlace::Lagging { next });
+        self.subs.set(conn, ReaderState::Lagging { next });
         // A frame larger than half an outbox may still be refused, so what follows it waits.
         if fed_up {
             cx.watch_drain(conn);
@@ -419,7 +419,7 @@ impl Chat {
         let waiting = self.subs.pages.remove(&next).unwrap_or_default();
         let still = |(conn, subscription): &(ConnId, u64)| {
             let sub = self.subs.map.get(conn);
-            sub.is_some_and(|sub| sub.id == *subscription && matches!(sub.place, ReaderPlace::Paged { .. }))
+            sub.is_some_and(|sub| sub.id == *subscription && matches!(sub.place, ReaderState::Paged { .. }))
         };
         let mut readers: Vec<ConnId> = waiting.into_iter().filter(still).map(|(conn, _)| conn).collect();
         readers.dedup();
@@ -438,7 +438,7 @@ impl Chat {
             self.drop_reader(cx, conn, &unreadable());
             return;
         }
-        self.subs.set(conn, ReaderPlace::Lagging { next });
+        self.subs.set(conn, ReaderState::Lagging { next });
         // Whether all of it was taken is known when the drain is reported.
         cx.watch_drain(conn);
     }

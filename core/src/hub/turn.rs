@@ -24,11 +24,11 @@ use super::{
     chat::Chat,
     context::{Context, Refusal},
     deletion::Deletion,
+    durable_state::DurableState,
     log::{Draft, Effect},
-    repair::Broken,
     requests::Requests,
-    seat::Seat,
-    view::View,
+    resync::AppendFailed,
+    slot::SlotState,
 };
 use crate::{
     agent::{AgentCommand, CommandId, StreamId},
@@ -58,13 +58,13 @@ pub(super) struct Turn {
 
 /// The turn that the agent works on; it is the first of the chat's turns.
 #[derive(Debug, Default)]
-pub(super) struct Active {
+pub(super) struct ActiveTurn {
     /// The prompt was sent.
     pub(super) prompted: bool,
     /// The prompt that this gateway sent.
     pub(super) prompt: Option<CommandId>,
     /// The prompt that waits until the journal names the agent.
-    pub(super) untold: Option<AgentCommand>,
+    pub(super) undelivered: Option<AgentCommand>,
     /// When the agent last did something, or a person last answered it.
     progress_at_ms: u64,
     stalled: bool,
@@ -122,7 +122,7 @@ impl Turn {
     }
 }
 
-impl Active {
+impl ActiveTurn {
     fn new(now_ms: u64) -> Self {
         Self { progress_at_ms: now_ms, ..Self::default() }
     }
@@ -183,7 +183,7 @@ impl Chat {
     pub(super) fn start_into(&mut self, cx: &Context, draft: &mut Draft) {
         let id = self.next_command();
         let Some(turn) = self.turns.front() else { return };
-        self.active = Some(Active::new(cx.now.ticks_ms));
+        self.active = Some(ActiveTurn::new(cx.now.ticks_ms));
         draft.push(Some(&turn.id), ChatBody::TurnStarted { started_at_ms: cx.now.unix_ms });
         draft.effects.push(Effect::Fan(ControlEvent::GoalStatus {
             chat_id: self.key.chat.clone(),
@@ -191,16 +191,16 @@ impl Chat {
             started_at: Some(Moment::unix_seconds(cx.now.unix_ms)),
             turn_id: Some(turn.id.clone()),
         }));
-        if let Seat::Reserved { run, .. } = self.seat {
-            draft.changes.push(Change::AgentStarted { run });
+        if let SlotState::Reserved { instance, .. } = self.slot {
+            draft.changes.push(Change::AgentStarted { instance });
         }
         draft.command(AgentCommand::Prompt { id, turn_id: turn.id.clone(), text: turn.text.clone() });
     }
 
     /// queued to started, if nothing runs and a place is free.
     pub(super) fn try_start(&mut self, cx: &mut Context) {
-        let may = self.active.is_none() && !self.turns.is_empty() && self.broken.is_none();
-        if may && !cx.shutting_down && self.obtain_seat(cx) {
+        let may = self.active.is_none() && !self.turns.is_empty() && self.append_failed.is_none();
+        if may && !cx.shutting_down && self.acquire_slot(cx) {
             let mut draft = Draft::new();
             self.start_into(cx, &mut draft);
             self.stage(cx, draft);
@@ -253,7 +253,7 @@ impl Chat {
         draft.push(Some(&turn.id), self.turn_end(cx, &turn, ending));
         draft.effects.push(self.thread_updated());
         self.stage(cx, draft);
-        self.review_seat(cx);
+        self.review_slot(cx);
     }
 
     /// started or cancelling to ended, because the hub says so.
@@ -291,7 +291,7 @@ impl Chat {
             started_at: None,
             turn_id: Some(turn_id),
         }));
-        self.review_seat(cx);
+        self.review_slot(cx);
     }
 
     fn turn_end(&self, cx: &Context, turn: &Turn, ending: Ending) -> ChatBody {
@@ -319,7 +319,7 @@ impl Chat {
             self.active = None;
         }
         self.turns.retain(|turn| turn.id != *turn_id);
-        self.review_seat(cx);
+        self.review_slot(cx);
     }
 
     /// any to ended. The agent is stopped as well.
@@ -347,9 +347,9 @@ impl Chat {
             self.load(cx);
         }
         self.try_resync(cx);
-        self.hold(cx);
+        self.pause_or_resume(cx);
         self.check_active(cx);
-        if let Seat::Stopping { kill_at_ms, killed: false, .. } = self.seat
+        if let SlotState::Stopping { kill_at_ms, killed: false, .. } = self.slot
             && kill_at_ms <= cx.now.ticks_ms
         {
             self.stop_agent(cx, true);
@@ -390,7 +390,7 @@ impl Chat {
     fn watch_due(&self, cx: &Context) -> Option<u64> {
         let active = self.active.as_ref()?;
         let watched =
-            active.prompted && self.requests.is_empty() && !self.is_held() && active.cancel_by_ms.is_none();
+            active.prompted && self.requests.is_empty() && !self.is_paused() && active.cancel_by_ms.is_none();
         let after = if active.stalled { active.silent_limit_ms(cx) } else { cx.limits.stalled_after_ms };
         watched.then(|| active.progress_at_ms + after.min(active.silent_limit_ms(cx)))
     }
@@ -403,16 +403,19 @@ impl Chat {
     pub(super) fn rearm(&mut self, cx: &mut Context) {
         let now = cx.now.ticks_ms;
         let due = [
-            self.broken.as_ref().and_then(Broken::due_ms).map(|due| due.max(now + 1)),
+            self.append_failed.as_ref().and_then(AppendFailed::due_ms).map(|due| due.max(now + 1)),
             self.active.as_ref().and_then(|active| active.cancel_by_ms),
             self.reload_at_ms,
-            self.deletion.as_ref().filter(|_| self.broken.is_none()).and_then(Deletion::due_ms),
+            self.deletion.as_ref().filter(|_| self.append_failed.is_none()).and_then(Deletion::due_ms),
             self.watch_due(cx),
             self.idle_due(cx),
-            self.is_held().then(|| now + cx.limits.reader_active_ms),
-            match self.seat {
-                Seat::Stopping { kill_at_ms, killed: false, .. } => Some(kill_at_ms),
-                Seat::Stopping { .. } | Seat::Empty | Seat::Reserved { .. } | Seat::Alive { .. } => None,
+            self.is_paused().then(|| now + cx.limits.reader_active_ms),
+            match self.slot {
+                SlotState::Stopping { kill_at_ms, killed: false, .. } => Some(kill_at_ms),
+                SlotState::Stopping { .. }
+                | SlotState::Empty
+                | SlotState::Reserved { .. }
+                | SlotState::Alive { .. } => None,
             },
         ];
         let due = due.into_iter().flatten().min();
@@ -436,9 +439,9 @@ impl Chat {
 
     /// Takes up what the journal has of this chat.
     pub(super) fn restore(&mut self, cx: &mut Context, record: ChatRecord) {
-        self.view = View::of(&record);
+        self.durable = DurableState::of(&record);
         self.requests = Requests::restore(&record);
-        self.heard = record.agent.clone().map(|agent| (agent.run, agent.position, agent.checkpoint));
+        self.received = record.agent.clone().map(|agent| (agent.instance, agent.position, agent.checkpoint));
         self.epoch = record.head.epoch;
         self.head = record.head.seq;
         self.staged = record.head.seq;
@@ -449,7 +452,7 @@ impl Chat {
         self.last_command = record.last_command;
         let mut running = record.turns.iter().filter(|open| open.started_at_ms.is_some());
         let cancelled = running.find(|open| open.cancel_requested).map(|open| open.cancel_reason.clone());
-        let started = self.view.turn().is_some();
+        let started = self.durable.turn().is_some();
         let orphaned = record.agent.is_none();
         if let Some(agent) = record.agent {
             let turn = record.turns.first().map(|open| open.turn_id.clone());
@@ -461,7 +464,7 @@ impl Chat {
             self.turns.push_back(turn.aged(open.accepted_at_ms, cx.now));
         }
         if started {
-            let mut active = Active::new(cx.now.ticks_ms);
+            let mut active = ActiveTurn::new(cx.now.ticks_ms);
             active.prompted = true;
             active.restore_work(record.open_work);
             if let Some(reason) = cancelled {
@@ -479,7 +482,7 @@ impl Chat {
             self.end_turn(cx, Outcome::Interrupted, Some(error));
         }
         self.try_start(cx);
-        self.review_seat(cx);
+        self.review_slot(cx);
     }
 }
 

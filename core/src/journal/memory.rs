@@ -9,8 +9,8 @@ use alloc::{
 };
 
 use super::{
-    AgentPlace, Append, AppendId, Ask, Change, ChatRecord, ChatsPage, Found, HistoryPage, JournalAnswer,
-    LogEvent, OpenRequest, OpenTurn, OpenWork, PageBuilder, PageStart, Query, TurnRecord,
+    Append, AppendId, Ask, Change, ChatRecord, ChatsPage, Found, HistoryPage, JournalAnswer, LogEvent,
+    OpenRequest, OpenTurn, OpenWork, PageBuilder, PageStart, Query, RecordedAgent, TurnRecord,
 };
 use crate::{
     agent::AgentCommand,
@@ -43,7 +43,7 @@ struct Chat {
     open_work: OpenWork,
     last_command: u64,
     last_request: u64,
-    agent: Option<AgentPlace>,
+    agent: Option<RecordedAgent>,
     commands: Vec<AgentCommand>,
     updated_at_ms: u64,
 }
@@ -97,7 +97,7 @@ impl MemoryJournal {
     ///
     /// # Panics
     /// If there is no such chat.
-    pub fn renew(&mut self, chat: &ChatKey, epoch: Epoch) {
+    pub fn reset_epoch(&mut self, chat: &ChatKey, epoch: Epoch) {
         let chat = self.chats.get_mut(chat).expect("what is renewed exists");
         let events = core::mem::take(&mut chat.events);
         chat.earlier.push((core::mem::replace(&mut chat.epoch, epoch), events));
@@ -238,12 +238,14 @@ impl Chat {
                 self.last_command = self.last_command.max(command.id().0);
                 self.commands.push(command);
             }
-            Change::AgentStarted { run } => {
-                self.agent = Some(AgentPlace { run, position: 0, checkpoint: None });
+            Change::AgentStarted { instance } => {
+                self.agent = Some(RecordedAgent { instance, position: 0, checkpoint: None });
             }
-            Change::AgentEnded { run } => self.agent = self.agent.take().filter(|agent| agent.run != run),
-            Change::AgentPosition { run, position, checkpoint } => {
-                if let Some(agent) = self.agent.as_mut().filter(|agent| agent.run == run) {
+            Change::AgentEnded { instance } => {
+                self.agent = self.agent.take().filter(|agent| agent.instance != instance)
+            }
+            Change::AgentPosition { instance, position, checkpoint } => {
+                if let Some(agent) = self.agent.as_mut().filter(|agent| agent.instance == instance) {
                     agent.position = position;
                     agent.checkpoint = checkpoint.or(agent.checkpoint.take());
                 }

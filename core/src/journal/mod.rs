@@ -4,11 +4,11 @@
 //! A journal answers each append and each question exactly once, in any order between chats; the appends
 //! of one chat are answered in the order in which they were made.
 
-mod joined;
+mod compaction;
 mod memory;
 mod page;
 
-pub use joined::{DeltaRun, JoinedDelta};
+pub use compaction::{CompactedDelta, DeltaRun};
 pub use memory::MemoryJournal;
 pub use page::PageBuilder;
 
@@ -19,7 +19,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    agent::{AgentCommand, AgentRun},
+    agent::{AgentCommand, AgentInstanceId},
     ids::{ChatId, ChatKey, Cursor, Epoch, Principal, RequestId, TurnId},
     wire::{ChatSummary, Frame, GoalState, Outcome, TurnError},
 };
@@ -143,17 +143,17 @@ pub enum Change {
     /// The chat has an agent from now on, though it may not live yet.
     AgentStarted {
         /// Which life of it.
-        run: AgentRun,
+        instance: AgentInstanceId,
     },
     /// It has none any more, or one that was told to stop: nobody is to take it up again.
     AgentEnded {
         /// Which life of it.
-        run: AgentRun,
+        instance: AgentInstanceId,
     },
     /// How far the agent's records are in the log.
     AgentPosition {
         /// Which life of the agent.
-        run: AgentRun,
+        instance: AgentInstanceId,
         /// The position after the last record.
         position: u64,
         /// The decoder's state there.
@@ -359,7 +359,7 @@ pub struct ChatRecord {
     /// How many requests there have been, which makes the next one's id.
     pub last_request: u64,
     /// Its agent, if it had one when last heard of that was not told to stop.
-    pub agent: Option<AgentPlace>,
+    pub agent: Option<RecordedAgent>,
     /// The commands of its open turns, in order: an agent that outlived its gateway gets them again.
     pub commands: Vec<AgentCommand>,
     /// The newest event of earlier epochs, if any is kept: the chat is not empty though its head may be 0, and whoever
@@ -390,9 +390,9 @@ impl OpenWork {
 
 /// How far the log has what an agent said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AgentPlace {
+pub struct RecordedAgent {
     /// Which life of it.
-    pub run: AgentRun,
+    pub instance: AgentInstanceId,
     /// The position after the last record in the log; 0 if there is none.
     pub position: u64,
     /// The newest state of its decoder, at or before that position.

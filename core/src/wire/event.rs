@@ -16,7 +16,7 @@ use {schemars::JsonSchema, ts_rs::TS};
 pub struct ChatEvent {
     /// Where it stands.
     #[serde(flatten)]
-    pub place: Place,
+    pub place: EventPosition,
     /// What happened.
     #[serde(flatten)]
     pub body: ChatBody,
@@ -25,7 +25,7 @@ pub struct ChatEvent {
 /// The place of a chat event. An event covers `first_seq` (default: `seq`) to `seq`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
-pub struct Place {
+pub struct EventPosition {
     /// The chat.
     pub chat_id: ChatId,
     /// The numbering that `seq` belongs to.
@@ -43,7 +43,7 @@ pub struct Place {
     pub turn_id: Option<TurnId>,
 }
 
-impl Place {
+impl EventPosition {
     /// The first number that this event covers.
     pub fn first(&self) -> u64 {
         self.first_seq.unwrap_or(self.seq)

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{
     control::ControlEvent,
-    event::{ChatBody, Place},
+    event::{ChatBody, EventPosition},
 };
 
 /// About what the names and numbers around a delta's text take.
@@ -59,7 +59,7 @@ impl fmt::Debug for Frame {
 }
 
 /// Encodes a chat event: its body with its place appended.
-pub fn encode_chat(place: &Place, body: &ChatBody) -> Frame {
+pub fn encode_chat(place: &EventPosition, body: &ChatBody) -> Frame {
     // Nearly every event is a delta, so those take the short way.
     let mut json = Vec::new();
     if !put_delta(&mut json, body) {
@@ -79,7 +79,7 @@ pub(crate) struct DeltaBatch {
 
 impl DeltaBatch {
     /// Takes a delta; false if the body is none.
-    pub(crate) fn push(&mut self, place: &Place, body: &ChatBody) -> bool {
+    pub(crate) fn push(&mut self, place: &EventPosition, body: &ChatBody) -> bool {
         if !put_delta(&mut self.json, body) {
             return false;
         }
@@ -115,7 +115,7 @@ fn put_delta(json: &mut Vec<u8>, body: &ChatBody) -> bool {
     true
 }
 
-fn put_place(json: &mut Vec<u8>, place: &Place) {
+fn put_place(json: &mut Vec<u8>, place: &EventPosition) {
     json.extend_from_slice(b",\"chat_id\":\"");
     json.extend_from_slice(place.chat_id.as_str().as_bytes());
     json.extend_from_slice(b"\",\"epoch\":\"");

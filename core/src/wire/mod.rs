@@ -18,8 +18,8 @@ pub use control::{
 };
 pub use decode::{DecodeError, decode, decode_binary};
 pub use event::{
-    ChatBody, ChatEvent, Cost, FileEdit, GoalState, MessageKind, NoticeLevel, Outcome, Place, ToolHint,
-    ToolPhase, TurnError, Usage,
+    ChatBody, ChatEvent, Cost, EventPosition, FileEdit, GoalState, MessageKind, NoticeLevel, Outcome,
+    ToolHint, ToolPhase, TurnError, Usage,
 };
 pub use exact::{input_sha256, is_exact};
 pub(crate) use frame::{DeltaBatch, json_bytes, json_length};

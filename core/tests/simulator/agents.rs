@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use switchboard_core::{
     Input,
-    agent::{AgentCommand, AgentEvent, AgentExit, AgentRun, PermissionAsk},
+    agent::{AgentCommand, AgentEvent, AgentExit, AgentInstanceId, PermissionAsk},
     ids::{ChatKey, RequestId, TurnId},
     wire::{Outcome, Question, QuestionItem},
 };
@@ -22,9 +22,9 @@ pub const ASIDE: &str = "aside";
 
 #[derive(Debug, Default)]
 pub struct Agents {
-    hosts: BTreeMap<AgentRun, Host>,
+    hosts: BTreeMap<AgentInstanceId, Host>,
     /// The present gateway's ends.
-    feeds: BTreeMap<AgentRun, Feed>,
+    feeds: BTreeMap<AgentInstanceId, Feed>,
     pub recorder: Recorder,
     /// In how many of a hundred cases a turn ends that might.
     haste: usize,
@@ -74,8 +74,8 @@ impl Agents {
 
     /// The gateway has gone, its ends of all lives with it. Some of what it told hosts is still on its way.
     pub fn gateway_gone(&mut self, now_ms: u64, rng: &mut Rng) {
-        for (run, feed) in std::mem::take(&mut self.feeds) {
-            if let Some(host) = self.hosts.get_mut(&run).filter(|_| rng.chance(50)) {
+        for (instance, feed) in std::mem::take(&mut self.feeds) {
+            if let Some(host) = self.hosts.get_mut(&instance).filter(|_| rng.chance(50)) {
                 host.late.extend(feed.on_its_way());
             }
         }
@@ -85,8 +85,8 @@ impl Agents {
     }
 
     /// A gateway begins: it ends hosts that nobody will take up, as the log has it.
-    pub fn gateway_begins(&mut self, lives: &BTreeSet<AgentRun>) {
-        self.hosts.retain(|run, _| lives.contains(run));
+    pub fn gateway_begins(&mut self, lives: &BTreeSet<AgentInstanceId>) {
+        self.hosts.retain(|instance, _| lives.contains(instance));
     }
 
     /// Every host dies with the machine. What was spooled last was not on the disk.
@@ -99,13 +99,13 @@ impl Agents {
 
     /// Takes up what the hub has started or adopted. To be called after every input that may do that.
     pub fn take_up(&mut self, world: &mut World, rng: &mut Rng) {
-        for (run, link) in &mut world.agents {
+        for (instance, link) in &mut world.agents {
             let Self { hosts, feeds, .. } = self;
-            let feed = feeds.entry(*run).or_insert_with(|| match &link.adopted {
+            let feed = feeds.entry(*instance).or_insert_with(|| match &link.adopted {
                 None => Feed::default(),
                 Some((place, turn)) => {
                     check_told_again(&world.journal, &link.chat, &link.commands);
-                    Feed::resume(place, turn.clone(), hosts.get_mut(run), &world.journal, rng)
+                    Feed::resume(place, turn.clone(), hosts.get_mut(instance), &world.journal, rng)
                 }
             });
             feed.order(link.commands.drain(..));
@@ -114,19 +114,19 @@ impl Agents {
 
     /// Something happens to an agent, at random: at its host, and at the gateway's end if there is one.
     pub fn act(&mut self, world: &mut World, rng: &mut Rng) {
-        let living = self.hosts.iter().filter(|(_, host)| host.alive).map(|(run, _)| *run);
-        let runs: BTreeSet<AgentRun> = world.agents.keys().copied().chain(living).collect();
-        let runs: Vec<AgentRun> = runs.into_iter().collect();
-        let Some(run) = rng.pick(&runs).copied() else { return };
-        self.act_at_host(&world.journal, run, 1, rng);
-        self.act_at_gateway(world, run, rng);
+        let living = self.hosts.iter().filter(|(_, host)| host.alive).map(|(instance, _)| *instance);
+        let runs: BTreeSet<AgentInstanceId> = world.agents.keys().copied().chain(living).collect();
+        let runs: Vec<AgentInstanceId> = runs.into_iter().collect();
+        let Some(instance) = rng.pick(&runs).copied() else { return };
+        self.act_at_host(&world.journal, instance, 1, rng);
+        self.act_at_gateway(world, instance, rng);
     }
 
     /// Something happens while there is no gateway.
     pub fn act_alone(&mut self, journal: &Journal, rng: &mut Rng) {
-        let runs: Vec<AgentRun> = self.hosts.keys().copied().collect();
-        if let Some(run) = rng.pick(&runs) {
-            self.act_at_host(journal, *run, 2, rng);
+        let runs: Vec<AgentInstanceId> = self.hosts.keys().copied().collect();
+        if let Some(instance) = rng.pick(&runs) {
+            self.act_at_host(journal, *instance, 2, rng);
         }
     }
 
@@ -135,9 +135,9 @@ impl Agents {
         self.hosts.values_mut().for_each(|host| host.wait(now_ms));
     }
 
-    fn act_at_host(&mut self, journal: &Journal, run: AgentRun, dies: usize, rng: &mut Rng) {
+    fn act_at_host(&mut self, journal: &Journal, instance: AgentInstanceId, dies: usize, rng: &mut Rng) {
         let Self { hosts, recorder, made, haste, .. } = self;
-        let Some(host) = hosts.get_mut(&run) else { return };
+        let Some(host) = hosts.get_mut(&instance) else { return };
         if rng.chance(50) {
             host.hear_late(recorder, journal);
         }
@@ -170,94 +170,95 @@ impl Agents {
         host.says(said);
     }
 
-    fn act_at_gateway(&mut self, world: &mut World, run: AgentRun, rng: &mut Rng) {
+    fn act_at_gateway(&mut self, world: &mut World, instance: AgentInstanceId, rng: &mut Rng) {
         self.take_up(world, rng);
-        let Some(link) = world.agents.get(&run) else { return };
+        let Some(link) = world.agents.get(&instance) else { return };
         if let Some(killed) = link.stopping {
-            let hangs = self.hosts.get_mut(&run).and_then(Host::process).is_some_and(|process| process.hangs);
+            let hangs =
+                self.hosts.get_mut(&instance).and_then(Host::process).is_some_and(|process| process.hangs);
             if rng.chance(60) && (killed || !hangs) {
-                self.stop(world, run, rng.chance(70));
+                self.stop(world, instance, rng.chance(70));
             }
             return;
         }
-        let (held, chat) = (link.held, link.chat.clone());
+        let (paused, chat) = (link.paused, link.chat.clone());
         let Self { hosts, feeds, recorder, .. } = self;
-        let Some(feed) = feeds.get_mut(&run) else { return };
-        if let Some(host) = hosts.get(&run)
-            && !(held && rng.chance(90))
+        let Some(feed) = feeds.get_mut(&instance) else { return };
+        if let Some(host) = hosts.get(&instance)
+            && !(paused && rng.chance(90))
             && rng.chance(85)
         {
             let most = 1 + rng.below(4);
-            feed.read(world, run, host, rng, most);
+            feed.read(world, instance, host, rng, most);
         }
         // It may have gone too far just now.
-        if world.agents.get(&run).is_none_or(|link| link.stopping.is_some()) {
+        if world.agents.get(&instance).is_none_or(|link| link.stopping.is_some()) {
             return;
         }
-        let begun = feed.obey(&chat, hosts.get_mut(&run), recorder, &world.journal);
-        hosts.extend(begun.map(|host| (run, host)));
+        let begun = feed.obey(&chat, hosts.get_mut(&instance), recorder, &world.journal);
+        hosts.extend(begun.map(|host| (instance, host)));
         if let Some(exit) = feed.exit() {
-            self.exit(world, run, exit);
+            self.exit(world, instance, exit);
         }
     }
 
     /// The host is told to stop its agent and go. `heard`: the gateway hears of it.
-    fn stop(&mut self, world: &mut World, run: AgentRun, heard: bool) {
-        if let Some(host) = self.hosts.get_mut(&run) {
+    fn stop(&mut self, world: &mut World, instance: AgentInstanceId, heard: bool) {
+        if let Some(host) = self.hosts.get_mut(&instance) {
             host.stop();
         }
         if heard {
-            self.exit(world, run, AgentExit::Stopped);
+            self.exit(world, instance, AgentExit::Stopped);
         }
     }
 
-    fn exit(&mut self, world: &mut World, run: AgentRun, exit: AgentExit) {
-        self.feeds.remove(&run);
-        if let Some(host) = self.hosts.get_mut(&run) {
+    fn exit(&mut self, world: &mut World, instance: AgentInstanceId, exit: AgentExit) {
+        self.feeds.remove(&instance);
+        if let Some(host) = self.hosts.get_mut(&instance) {
             host.stop();
         }
-        if let Some(link) = world.agents.remove(&run) {
-            world.step(Input::AgentExited { chat: link.chat, run, exit });
+        if let Some(link) = world.agents.remove(&instance) {
+            world.step(Input::AgentExited { chat: link.chat, instance, exit });
         }
     }
 
     /// The log has a state of the decoder: records up to there are of no use to anybody any more.
-    pub fn kept(&mut self, run: AgentRun, position: u64, rng: &mut Rng) {
-        if let Some(host) = self.hosts.get_mut(&run).filter(|_| self.feeds.contains_key(&run)) {
+    pub fn kept(&mut self, instance: AgentInstanceId, position: u64, rng: &mut Rng) {
+        if let Some(host) = self.hosts.get_mut(&instance).filter(|_| self.feeds.contains_key(&instance)) {
             host.trim(position, rng);
         }
     }
 
     /// Behaves: ends its turn, goes if it was told to. True if it had anything to do.
-    pub fn behave(&mut self, world: &mut World, run: AgentRun, rng: &mut Rng) -> bool {
+    pub fn behave(&mut self, world: &mut World, instance: AgentInstanceId, rng: &mut Rng) -> bool {
         self.take_up(world, rng);
-        let Some(link) = world.agents.get(&run) else { return false };
+        let Some(link) = world.agents.get(&instance) else { return false };
         if link.stopping.is_some() {
-            self.stop(world, run, true);
+            self.stop(world, instance, true);
             return true;
         }
-        if link.held {
+        if link.paused {
             return false;
         }
         let chat = link.chat.clone();
         let Self { hosts, feeds, recorder, .. } = self;
-        let Some(feed) = feeds.get_mut(&run) else { return false };
+        let Some(feed) = feeds.get_mut(&instance) else { return false };
         let mut busy = false;
-        if let Some(host) = hosts.get_mut(&run) {
+        if let Some(host) = hosts.get_mut(&instance) {
             host.hear_late(recorder, &world.journal);
-            busy |= feed.read(world, run, host, rng, 100);
+            busy |= feed.read(world, instance, host, rng, 100);
         }
-        if world.agents.get(&run).is_none_or(|link| link.stopping.is_some() || link.held) {
+        if world.agents.get(&instance).is_none_or(|link| link.stopping.is_some() || link.paused) {
             return true;
         }
-        let begun = feed.obey(&chat, hosts.get_mut(&run), recorder, &world.journal);
+        let begun = feed.obey(&chat, hosts.get_mut(&instance), recorder, &world.journal);
         busy |= begun.is_some();
-        hosts.extend(begun.map(|host| (run, host)));
+        hosts.extend(begun.map(|host| (instance, host)));
         if let Some(exit) = feed.exit() {
-            self.exit(world, run, exit);
+            self.exit(world, instance, exit);
             return true;
         }
-        let Some(host) = hosts.get_mut(&run) else { return busy };
+        let Some(host) = hosts.get_mut(&instance) else { return busy };
         let Some(process) = host.process() else { return busy };
         process.hangs = false;
         if process.turn.is_some() {

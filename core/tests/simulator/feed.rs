@@ -1,7 +1,7 @@
 //! The gateway's end of an agent's life below a host, which goes with the gateway.
 //!
 //! It decides what core's outputs come to at a host, so it has exactly the contract of `agent-bridge/src/hosted`
-//! (`life.rs`, `decoder.rs`, `ending.rs`) and of `Seat` in `runtime/src/agent.rs`: records are decoded from the newest
+//! (`life.rs`, `decoder.rs`, `ending.rs`) and of `AgentContext` in `runtime/src/agent.rs`: records are decoded from the newest
 //! checkpoint in the log, and what they come to is handed on from the position in the log, unless it is of a turn that
 //! the log has lost; orders wait until all that the host had spooled is decoded, and a prompt until an agent in such a
 //! turn has ended it; those that it has heard are dropped, and answers to what is not open; an exit comes after all that
@@ -12,9 +12,9 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::Bytes;
 use switchboard_core::{
     Input,
-    agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords, AgentRun, CommandId, PermissionAsk},
+    agent::{AgentCommand, AgentEvent, AgentExit, AgentInstanceId, AgentRecords, CommandId, PermissionAsk},
     ids::{ChatKey, RequestId, TurnId},
-    journal::AgentPlace,
+    journal::RecordedAgent,
     wire::Question,
 };
 
@@ -123,7 +123,7 @@ pub fn counted(number: u64, text: &str) -> String {
 impl Feed {
     /// Takes up a life that began under an earlier gateway.
     pub fn resume(
-        place: &AgentPlace,
+        place: &RecordedAgent,
         turn: Option<TurnId>,
         host: Option<&mut Host>,
         journal: &Journal,
@@ -160,7 +160,7 @@ impl Feed {
     pub fn read(
         &mut self,
         world: &mut World,
-        run: AgentRun,
+        instance: AgentInstanceId,
         host: &Host,
         rng: &mut Rng,
         most: usize,
@@ -192,7 +192,7 @@ impl Feed {
         let position = self.decoder.position;
         if !events.is_empty() {
             let records = AgentRecords { position, events, checkpoint };
-            world.step(Input::AgentRecords { chat: host.chat.clone(), run, records });
+            world.step(Input::AgentRecords { chat: host.chat.clone(), instance, records });
         }
         if !host.alive && host.record(position + 1).is_none() {
             self.exit.get_or_insert_with(|| host.exit());

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use switchboard_core::{
     Input,
-    agent::AgentRun,
+    agent::AgentInstanceId,
     ids::{ChatKey, ConnId},
 };
 
@@ -39,9 +39,9 @@ impl Sim {
                     busy = true;
                 }
             }
-            let runs: Vec<AgentRun> = self.world.agents.keys().copied().collect();
-            for run in runs {
-                busy |= self.agents.behave(&mut self.world, run, &mut self.rng);
+            let runs: Vec<AgentInstanceId> = self.world.agents.keys().copied().collect();
+            for instance in runs {
+                busy |= self.agents.behave(&mut self.world, instance, &mut self.rng);
             }
             busy |= !self.world.journal.waiting.is_empty();
             if busy {
@@ -244,9 +244,9 @@ impl Sim {
             for answer in std::mem::take(&mut self.answers) {
                 self.deliver(answer);
             }
-            let runs: Vec<AgentRun> = self.world.agents.keys().copied().collect();
-            for run in runs {
-                self.agents.behave(&mut self.world, run, &mut self.rng);
+            let runs: Vec<AgentInstanceId> = self.world.agents.keys().copied().collect();
+            for instance in runs {
+                self.agents.behave(&mut self.world, instance, &mut self.rng);
             }
             let closing: Vec<ConnId> =
                 self.world.outboxes.iter().filter(|(_, o)| o.closing).map(|(conn, _)| *conn).collect();

@@ -72,8 +72,8 @@ impl Host {
 
     /// Lets go of records up to this position, or of fewer: it does so in whole files, and the last one stays.
     pub fn trim(&mut self, position: u64, rng: &mut Rng) {
-        let held = (position + 1).saturating_sub(self.first);
-        let most = usize::try_from(held).expect("small").min(self.spool.len().saturating_sub(1));
+        let paused = (position + 1).saturating_sub(self.first);
+        let most = usize::try_from(paused).expect("small").min(self.spool.len().saturating_sub(1));
         let count = if rng.chance(50) { most } else { rng.below(most + 1) };
         self.spool.drain(..count);
         self.first += u64::try_from(count).expect("small");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use switchboard_core::{
     Input, Limits,
-    agent::AgentRun,
+    agent::AgentInstanceId,
     ids::{ChatId, ChatKey, Principal},
     journal::{Append, AppendId, Change, JournalAnswer},
 };
@@ -26,7 +26,7 @@ pub(super) struct Answer {
     /// Of which append, and to which chat it was.
     append: Option<(AppendId, ChatKey)>,
     /// The decoder's state that was in it: its life and position.
-    checkpoint: Option<(AgentRun, u64)>,
+    checkpoint: Option<(AgentInstanceId, u64)>,
 }
 
 pub struct Sim {
@@ -356,8 +356,9 @@ impl Sim {
     }
 
     pub(super) fn deliver(&mut self, answer: Answer) {
-        if let (JournalAnswer::Appended(_), Some((run, position))) = (&answer.answer, answer.checkpoint) {
-            self.agents.kept(run, position, &mut self.rng);
+        if let (JournalAnswer::Appended(_), Some((instance, position))) = (&answer.answer, answer.checkpoint)
+        {
+            self.agents.kept(instance, position, &mut self.rng);
         }
         self.world.deliver_answer(answer.answer);
         self.agents.take_up(&mut self.world, &mut self.rng);
@@ -392,7 +393,7 @@ impl Sim {
         self.world.restart(Limits { agents, ..self.world.hub.limits().clone() });
         self.places = (0, 0);
         let unfinished = self.world.journal.unfinished();
-        self.agents.gateway_begins(&unfinished.iter().filter_map(|(_, run)| *run).collect());
+        self.agents.gateway_begins(&unfinished.iter().filter_map(|(_, instance)| *instance).collect());
         for (chat, _) in unfinished {
             self.world.step(Input::Recover { chat });
         }
@@ -464,10 +465,10 @@ impl Sim {
 }
 
 /// The life and the position of a decoder's state that an append carries.
-fn checkpoint(append: &Append) -> Option<(AgentRun, u64)> {
+fn checkpoint(append: &Append) -> Option<(AgentInstanceId, u64)> {
     append.changes.iter().rev().find_map(|change| {
-        let Change::AgentPosition { run, position, checkpoint: Some(_) } = change else { return None };
-        Some((*run, *position))
+        let Change::AgentPosition { instance, position, checkpoint: Some(_) } = change else { return None };
+        Some((*instance, *position))
     })
 }
 

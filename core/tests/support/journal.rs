@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::Value;
 use switchboard_core::{
-    agent::AgentRun,
+    agent::AgentInstanceId,
     ids::{ChatKey, Cursor, Epoch, RequestId, TurnId},
     journal::{
         Append, AppendId, Ask, AskId, Change, ChatRecord, Durability, Found, HistoryPage, JournalAnswer,
@@ -229,7 +229,7 @@ impl Journal {
         self.earlier.entry(chat.clone()).or_default().extend(log);
         self.renewals += 1;
         let epoch = Epoch::parse(&format!("r{}", self.renewals)).expect("an epoch");
-        self.memory.renew(chat, epoch);
+        self.memory.reset_epoch(chat, epoch);
         // How it was before was of another epoch.
         self.history.clear();
     }
@@ -286,10 +286,10 @@ impl Journal {
     }
 
     /// What a gateway takes up at its start: chats with open turns or agents.
-    pub fn unfinished(&self) -> Vec<(ChatKey, Option<AgentRun>)> {
+    pub fn unfinished(&self) -> Vec<(ChatKey, Option<AgentInstanceId>)> {
         let records = self.keys.iter().filter_map(|key| Some((key.clone(), self.chat(key)?)));
         let unfinished = records.filter(|(_, record)| !record.turns.is_empty() || record.agent.is_some());
-        unfinished.map(|(key, record)| (key, record.agent.map(|agent| agent.run))).collect()
+        unfinished.map(|(key, record)| (key, record.agent.map(|agent| agent.instance))).collect()
     }
 
     /// The event at this place, if the journal has it, or had it before it was lost or deleted.

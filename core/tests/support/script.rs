@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use serde_json::Value;
 use switchboard_core::{
     Input, Limits,
-    agent::{AgentRecords, AgentRun},
+    agent::{AgentInstanceId, AgentRecords},
     ids::{ChatId, ChatKey, ConnId, Principal},
 };
 
@@ -49,7 +49,7 @@ pub struct Script {
     names: Names,
     clients: BTreeMap<String, ConnId>,
     principals: BTreeMap<ConnId, Principal>,
-    held: bool,
+    paused: bool,
     /// How the next appends or questions are answered.
     faults: Vec<(How, u32)>,
     fail_asks: u32,
@@ -64,7 +64,7 @@ impl Script {
             names: Names::default(),
             clients: BTreeMap::new(),
             principals: BTreeMap::new(),
-            held: false,
+            paused: false,
             faults: Vec::new(),
             fail_asks: 0,
         }
@@ -107,26 +107,26 @@ impl Script {
             }
             Step::Agent { chat, events } => {
                 let events = events.iter().map(agent_event).collect::<Result<_, _>>()?;
-                let run = self.run_of(chat)?;
-                let link = self.world.agents.get_mut(&run).ok_or("no agent lives there")?;
+                let instance = self.run_of(chat)?;
+                let link = self.world.agents.get_mut(&instance).ok_or("no agent lives there")?;
                 link.position += 1;
                 let (chat, position) = (link.chat.clone(), link.position);
                 let records = AgentRecords { position, events, checkpoint: None };
-                self.world.step(Input::AgentRecords { chat, run, records });
+                self.world.step(Input::AgentRecords { chat, instance, records });
             }
             Step::Exit { chat, how } => {
-                let run = self.run_of(chat)?;
-                let link = self.world.agents.remove(&run).ok_or("no agent lives there")?;
+                let instance = self.run_of(chat)?;
+                let link = self.world.agents.remove(&instance).ok_or("no agent lives there")?;
                 let exit = agent_exit(how)?;
-                self.world.step(Input::AgentExited { chat: link.chat, run, exit });
+                self.world.step(Input::AgentExited { chat: link.chat, instance, exit });
             }
             Step::Tick { ms } => {
                 let mut world = std::mem::replace(&mut self.world, World::new(Limits::default()));
                 world.advance(*ms, |world| self.settle(world));
                 self.world = world;
             }
-            Step::JournalHold => self.held = true,
-            Step::JournalRelease => self.held = false,
+            Step::JournalHold => self.paused = true,
+            Step::JournalRelease => self.paused = false,
             Step::JournalRefuse { appends } => self.faults.push((How::Refuse, *appends)),
             Step::JournalLose { appends } => self.faults.push((How::Lose, *appends)),
             Step::JournalCrash { appends } => self.world.journal.crash(*appends as usize),
@@ -197,7 +197,7 @@ impl Script {
             for outbox in world.outboxes.values_mut() {
                 while outbox.read().is_some() {}
             }
-            if !self.held && !world.journal.waiting.is_empty() {
+            if !self.paused && !world.journal.waiting.is_empty() {
                 let how = self.how(&world.journal.waiting[0]);
                 world.answer(0, how);
                 continue;
@@ -245,8 +245,8 @@ impl Script {
                 let told = show_command(&mut self.names, &command);
                 format!("agent {chat}< {told}")
             }
-            Said::Held { chat, held } => {
-                let what = if held { "hold" } else { "go on" };
+            Said::Held { chat, paused } => {
+                let what = if paused { "hold" } else { "go on" };
                 format!("agent {}< {what}", self.names.chat(chat.chat.as_str()))
             }
             Said::Forget { chat } => format!("agent {}< forget", self.names.chat(chat.chat.as_str())),
@@ -272,10 +272,10 @@ impl Script {
         self.world.outboxes.get_mut(&conn).ok_or_else(|| format!("{client} is gone"))
     }
 
-    fn run_of(&self, chat: &str) -> Result<AgentRun, String> {
+    fn run_of(&self, chat: &str) -> Result<AgentInstanceId, String> {
         let id = self.names.id(chat);
         let found = self.world.agents.iter().find(|(_, agent)| agent.chat.chat.as_str() == id);
-        found.map(|(run, _)| *run).ok_or_else(|| "no agent lives there".to_owned())
+        found.map(|(instance, _)| *instance).ok_or_else(|| "no agent lives there".to_owned())
     }
 
     fn find(&self, chat: &str) -> Result<ChatKey, String> {

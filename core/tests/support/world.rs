@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use switchboard_core::{
     Hub, Input, Limits, Moment, Offered, Output, Peer, Recipients,
-    agent::{AgentCommand, AgentExit, AgentRun},
+    agent::{AgentCommand, AgentExit, AgentInstanceId},
     ids::{ChatKey, ConnId, Principal, TurnId},
-    journal::{AgentPlace, JournalAnswer},
+    journal::{JournalAnswer, RecordedAgent},
     wire::{AgentState, ClientEnvelope, DecodeError, Frame, TurnError, decode, decode_binary},
 };
 
@@ -65,14 +65,14 @@ impl Outbox {
 #[derive(Debug)]
 pub struct AgentLink {
     pub chat: ChatKey,
-    pub held: bool,
+    pub paused: bool,
     /// Told to stop; `true`: by force.
     pub stopping: Option<bool>,
     pub commands: VecDeque<AgentCommand>,
     /// After the last record.
     pub position: u64,
     /// How far the log had it when it was taken up, where it began under an earlier gateway, and for which turn.
-    pub adopted: Option<(AgentPlace, Option<TurnId>)>,
+    pub adopted: Option<(RecordedAgent, Option<TurnId>)>,
 }
 
 /// What came out of the hub, in order.
@@ -80,9 +80,9 @@ pub struct AgentLink {
 pub enum Said {
     Frame { conn: ConnId, frame: Frame },
     Closed { conn: ConnId, code: u16, frame: Frame },
-    Start { run: AgentRun, chat: ChatKey, session: Option<String> },
+    Start { instance: AgentInstanceId, chat: ChatKey, session: Option<String> },
     Told { chat: ChatKey, command: AgentCommand },
-    Held { chat: ChatKey, held: bool },
+    Held { chat: ChatKey, paused: bool },
     Forget { chat: ChatKey },
     Stop { chat: ChatKey, kill: bool },
     Finished,
@@ -95,13 +95,13 @@ pub struct World {
     pub now: Moment,
     pub journal: Journal,
     pub outboxes: BTreeMap<ConnId, Outbox>,
-    pub agents: BTreeMap<AgentRun, AgentLink>,
+    pub agents: BTreeMap<AgentInstanceId, AgentLink>,
     /// Whether agents outlive their gateway.
     pub agents_survive: bool,
     /// How many the present gateway has taken up.
     pub adopted: usize,
     /// Lives of an earlier gateway, which are over.
-    over: BTreeSet<AgentRun>,
+    over: BTreeSet<AgentInstanceId>,
     pub said: Vec<Said>,
     pub finished: bool,
     /// Prints everything, to look into one run (`SWITCHBOARD_SIM_LOUD`).
@@ -306,55 +306,61 @@ impl World {
             }
             Output::Append(append) => self.journal.waiting.push_back(Request::Append(append)),
             Output::Ask(ask) => self.journal.waiting.push_back(Request::Ask(ask)),
-            Output::StartAgent { chat, run, session } => {
+            Output::StartAgent { chat, instance, session } => {
                 assert!(self.agents.values().all(|agent| agent.chat != chat), "one agent per chat");
                 let link = AgentLink {
                     chat: chat.clone(),
-                    held: false,
+                    paused: false,
                     stopping: None,
                     commands: VecDeque::new(),
                     position: 0,
                     adopted: None,
                 };
-                assert!(self.agents.insert(run, link).is_none(), "a run is named once");
-                self.said.push(Said::Start { run, chat, session });
+                assert!(self.agents.insert(instance, link).is_none(), "a run is named once");
+                self.said.push(Said::Start { instance, chat, session });
             }
             Output::AdoptAgent { chat, agent, turn, .. } if self.agents_survive => {
                 assert!(self.agents.values().all(|other| other.chat != chat), "one agent per chat");
                 let link = AgentLink {
                     chat,
-                    held: false,
+                    paused: false,
                     stopping: None,
                     commands: VecDeque::new(),
                     position: agent.position,
                     adopted: Some((agent.clone(), turn)),
                 };
                 self.adopted += 1;
-                assert!(self.agents.insert(agent.run, link).is_none(), "a life is taken up once");
+                assert!(self.agents.insert(agent.instance, link).is_none(), "a life is taken up once");
             }
             Output::AdoptAgent { chat, agent, .. } => {
                 let detail = "the gateway was restarted before the answer was complete";
                 let error = TurnError { code: "gateway_restarted".into(), detail: detail.into() };
-                self.over.insert(agent.run);
-                refusals.push(Input::AgentExited { chat, run: agent.run, exit: AgentExit::Gone(error) });
+                self.over.insert(agent.instance);
+                refusals.push(Input::AgentExited {
+                    chat,
+                    instance: agent.instance,
+                    exit: AgentExit::Gone(error),
+                });
             }
-            Output::Command { run, .. } | Output::HoldAgent { run, .. } | Output::StopAgent { run, .. }
-                if self.over.contains(&run) => {}
-            Output::Command { run, command } => {
-                let agent = self.agents.get_mut(&run).expect("a command is for a living agent");
+            Output::Command { instance, .. }
+            | Output::PauseAgent { instance, .. }
+            | Output::StopAgent { instance, .. }
+                if self.over.contains(&instance) => {}
+            Output::Command { instance, command } => {
+                let agent = self.agents.get_mut(&instance).expect("a command is for a living agent");
                 assert!(agent.stopping.is_none(), "who was told to stop is told nothing more");
                 agent.commands.push_back(command.clone());
                 self.said.push(Said::Told { chat: agent.chat.clone(), command });
             }
             Output::ForgetChat { chat } => self.said.push(Said::Forget { chat }),
-            Output::HoldAgent { run, held } => {
-                let agent = self.agents.get_mut(&run).expect("a living agent is held");
-                assert_ne!(agent.held, held, "it is told of changes only");
-                agent.held = held;
-                self.said.push(Said::Held { chat: agent.chat.clone(), held });
+            Output::PauseAgent { instance, paused } => {
+                let agent = self.agents.get_mut(&instance).expect("a living agent is held");
+                assert_ne!(agent.paused, paused, "it is told of changes only");
+                agent.paused = paused;
+                self.said.push(Said::Held { chat: agent.chat.clone(), paused });
             }
-            Output::StopAgent { run, kill } => {
-                let agent = self.agents.get_mut(&run).expect("a living agent is stopped");
+            Output::StopAgent { instance, kill } => {
+                let agent = self.agents.get_mut(&instance).expect("a living agent is stopped");
                 assert!(agent.stopping.is_none_or(|killed| kill && !killed), "it is told of changes only");
                 agent.stopping = Some(kill);
                 self.said.push(Said::Stop { chat: agent.chat.clone(), kill });

@@ -17,7 +17,7 @@ use switchboard_core::{
     agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords},
     wire::Outcome,
 };
-use switchboard_runtime::{Agent, Gateway, Memory, Order, Seat, entropy};
+use switchboard_runtime::{Agent, AgentContext, AgentControl, Gateway, Memory, entropy};
 use switchboard_transport_sse as sse;
 use switchboard_transport_ws as ws;
 use tokio::net::TcpListener;
@@ -33,16 +33,16 @@ impl Agent for Letters {
         "letters"
     }
 
-    async fn run(&self, mut seat: Seat) -> AgentExit {
+    async fn run(&self, mut context: AgentContext) -> AgentExit {
         let mut position = 0;
-        while let Order::Command(command) = seat.orders.next().await {
+        while let AgentControl::Command(command) = context.control.next().await {
             let AgentCommand::Prompt { text, .. } = command else { continue };
             let text = format!("{} letters", text.chars().count());
             let outcome = Outcome::Completed;
             let end = AgentEvent::TurnEnded { outcome, error: None, usage: None, cost: None };
             let events = vec![AgentEvent::Message { text }, end];
             position += 1;
-            if seat.records.send(AgentRecords { position, events, checkpoint: None }).await.is_err() {
+            if context.records.send(AgentRecords { position, events, checkpoint: None }).await.is_err() {
                 break;
             }
         }

@@ -13,7 +13,7 @@ use std::{
 
 use switchboard_core::{
     Hub, Input, Limits, Moment, Output, Peer,
-    agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords, AgentRun},
+    agent::{AgentCommand, AgentEvent, AgentExit, AgentInstanceId, AgentRecords},
     ids::{ChatKey, ConnId, Principal},
     journal::MemoryJournal,
     wire::{Outcome, TurnError, decode},
@@ -41,7 +41,7 @@ struct Shell {
     clock: Clock,
     hub: Hub,
     journal: MemoryJournal,
-    agents: BTreeMap<AgentRun, (ChatKey, u64)>,
+    agents: BTreeMap<AgentInstanceId, (ChatKey, u64)>,
     finished: bool,
 }
 
@@ -73,22 +73,26 @@ impl Shell {
             }
             Output::Append(append) => return Some(Input::Journal(self.journal.append(append))),
             Output::Ask(ask) => return Some(Input::Journal(self.journal.ask(ask))),
-            Output::StartAgent { chat, run, .. } => {
-                self.agents.insert(run, (chat, 0));
+            Output::StartAgent { chat, instance, .. } => {
+                self.agents.insert(instance, (chat, 0));
             }
             // This agent outlives nothing.
             Output::AdoptAgent { chat, agent, .. } => {
                 let error =
                     TurnError { code: "agent_exited".to_owned(), detail: "the agent is gone".to_owned() };
-                return Some(Input::AgentExited { chat, run: agent.run, exit: AgentExit::Gone(error) });
+                return Some(Input::AgentExited {
+                    chat,
+                    instance: agent.instance,
+                    exit: AgentExit::Gone(error),
+                });
             }
-            Output::Command { run, command } => return self.command(run, command),
-            Output::StopAgent { run, .. } => {
-                let (chat, _) = self.agents.remove(&run)?;
-                return Some(Input::AgentExited { chat, run, exit: AgentExit::Stopped });
+            Output::Command { instance, command } => return self.command(instance, command),
+            Output::StopAgent { instance, .. } => {
+                let (chat, _) = self.agents.remove(&instance)?;
+                return Some(Input::AgentExited { chat, instance, exit: AgentExit::Stopped });
             }
             // It says nothing that it was not asked for.
-            Output::HoldAgent { .. } => {}
+            Output::PauseAgent { .. } => {}
             // Nor does it keep anything.
             Output::ForgetChat { .. } => {}
             Output::Finished => self.finished = true,
@@ -97,8 +101,8 @@ impl Shell {
     }
 
     /// The agent: repeats what it hears.
-    fn command(&mut self, run: AgentRun, command: AgentCommand) -> Option<Input> {
-        let (chat, position) = self.agents.get_mut(&run)?;
+    fn command(&mut self, instance: AgentInstanceId, command: AgentCommand) -> Option<Input> {
+        let (chat, position) = self.agents.get_mut(&instance)?;
         let AgentCommand::Prompt { text, .. } = command else { return None };
         *position += 1;
         let events = vec![
@@ -106,7 +110,7 @@ impl Shell {
             AgentEvent::TurnEnded { outcome: Outcome::Completed, error: None, usage: None, cost: None },
         ];
         let records = AgentRecords { position: *position, events, checkpoint: None };
-        Some(Input::AgentRecords { chat: chat.clone(), run, records })
+        Some(Input::AgentRecords { chat: chat.clone(), instance, records })
     }
 
     /// Waits for a line, and for the time that the hub wants to be called at.

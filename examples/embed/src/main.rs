@@ -11,7 +11,9 @@ use switchboard_core::{
     ids::{RequestId, TurnId},
     wire::{Answer, Outcome},
 };
-use switchboard_runtime::{Agent, Gateway, GatewayGone, Memory, Order, Orders, Records, Seat, entropy};
+use switchboard_runtime::{
+    Agent, AgentContext, AgentControl, ControlReceiver, Gateway, GatewayGone, Memory, Records, entropy,
+};
 use switchboard_transport_unix::{Listener, Options, serve};
 use tokio::time::sleep;
 
@@ -28,25 +30,25 @@ impl Agent for Counter {
     }
 
     /// One life in one chat. It gets one prompt at a time, and must end each with a `TurnEnded`.
-    async fn run(&self, seat: Seat) -> AgentExit {
-        let mut life = Life { orders: seat.orders, records: seat.records, position: 0 };
+    async fn run(&self, context: AgentContext) -> AgentExit {
+        let mut life = Life { control: context.control, records: context.records, position: 0 };
         loop {
-            match life.orders.next().await {
-                Order::Command(AgentCommand::Prompt { text, turn_id, .. }) => {
+            match life.control.next().await {
+                AgentControl::Command(AgentCommand::Prompt { text, turn_id, .. }) => {
                     if let Err(Over) = life.turn(&turn_id, &text).await {
                         return AgentExit::Stopped;
                     }
                 }
                 // A cancel or an answer that came after its turn had ended.
-                Order::Command(AgentCommand::Cancel { .. } | AgentCommand::Answer { .. }) => {}
-                Order::Stop | Order::Kill => return AgentExit::Stopped,
+                AgentControl::Command(AgentCommand::Cancel { .. } | AgentCommand::Answer { .. }) => {}
+                AgentControl::Stop | AgentControl::Kill => return AgentExit::Stopped,
             }
         }
     }
 }
 
 struct Life {
-    orders: Orders,
+    control: ControlReceiver,
     records: Records,
     position: u64,
 }
@@ -71,10 +73,10 @@ impl Life {
         for number in 1..=far {
             tokio::select! {
                 biased;
-                order = self.orders.next() => match order {
-                    Order::Command(AgentCommand::Cancel { .. }) => return self.end(Outcome::Cancelled).await,
-                    Order::Command(AgentCommand::Prompt { .. } | AgentCommand::Answer { .. }) => {}
-                    Order::Stop | Order::Kill => return Err(Over),
+                order = self.control.next() => match order {
+                    AgentControl::Command(AgentCommand::Cancel { .. }) => return self.end(Outcome::Cancelled).await,
+                    AgentControl::Command(AgentCommand::Prompt { .. } | AgentCommand::Answer { .. }) => {}
+                    AgentControl::Stop | AgentControl::Kill => return Err(Over),
                 },
                 // Stands for the work.
                 () = sleep(Duration::from_millis(10)) => {}
@@ -98,19 +100,19 @@ impl Life {
         };
         self.say(AgentEvent::Permission(request)).await?;
         loop {
-            match self.orders.next().await {
-                Order::Command(AgentCommand::Answer { request_id: answered, answer, .. }) => {
+            match self.control.next().await {
+                AgentControl::Command(AgentCommand::Answer { request_id: answered, answer, .. }) => {
                     if answered == request_id {
                         return Ok(matches!(answer, Answer::Allow { .. }));
                     }
                 }
-                Order::Command(AgentCommand::Cancel { turn_id: cancelled, .. }) => {
+                AgentControl::Command(AgentCommand::Cancel { turn_id: cancelled, .. }) => {
                     if cancelled == *turn_id {
                         return Ok(false);
                     }
                 }
-                Order::Command(AgentCommand::Prompt { .. }) => {}
-                Order::Stop | Order::Kill => return Err(Over),
+                AgentControl::Command(AgentCommand::Prompt { .. }) => {}
+                AgentControl::Stop | AgentControl::Kill => return Err(Over),
             }
         }
     }

@@ -12,7 +12,7 @@ use switchboard_core::{
     wire::{ClientEnvelope, ControlEvent, DecodeError, ErrorCode, Frame, decode_binary, encode_control},
 };
 use switchboard_runtime::{
-    Connection, Framing, Gateway, InFlight, Inbox, Next, OutboxReader, Stopped, Verifier,
+    Connection, Framing, Gateway, Inbox, OutboxReader, Stopped, Verifier, WriteBatch, WriterStep,
 };
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -127,10 +127,10 @@ async fn write(writer: &mut OwnedWriteHalf, outbox: &mut OutboxReader) -> Option
     let progress = outbox.progress();
     let mut batch = Vec::new();
     loop {
-        if let Next::Close(close) = outbox.next(&mut batch).await {
+        if let WriterStep::Close(close) = outbox.next(&mut batch).await {
             return Some(close.frame.bytes().clone());
         }
-        let in_flight = InFlight::frames(&mut JsonLines, &mut batch);
+        let in_flight = WriteBatch::frames(&mut JsonLines, &mut batch);
         let written = in_flight.write(writer, outbox, &progress, CLOSE_WITHIN).await;
         outbox.written();
         written.ok()?;

@@ -32,7 +32,7 @@ const TRY_LATER: u16 = 1013;
 const CREDENTIALS_ENDED: u16 = 4401;
 
 /// A connection that is open.
-pub(super) enum Link {
+pub(super) enum ServerConnection {
     Web(Box<WebSocketStream<MaybeTlsStream<TcpStream>>>),
     Unix { lines: BufReader<OwnedReadHalf>, out: OwnedWriteHalf, partial: Vec<u8> },
 }
@@ -48,7 +48,7 @@ pub(super) enum Lost {
     Gone(String),
 }
 
-impl Link {
+impl ServerConnection {
     pub(super) async fn open(target: &Target) -> Result<Self, Lost> {
         match timeout(CONNECT, Self::connect(target)).await {
             Ok(opened) => opened,
@@ -113,7 +113,7 @@ impl Link {
                     Ok(_) if partial.ends_with(b"\n") => {
                         let line = String::from_utf8_lossy(partial).trim_end().to_owned();
                         partial.clear();
-                        last_words(&line).map_or(Ok(line), Err)
+                        close_reason(&line).map_or(Ok(line), Err)
                     }
                     Ok(_) => Err(Lost::Gone("closed".into())),
                     Err(error) => Err(Lost::Gone(error.to_string())),
@@ -142,7 +142,7 @@ fn closed(code: u16, reason: &str) -> Lost {
 }
 
 /// A socket has no close codes: its last line is an error that has one.
-fn last_words(line: &str) -> Option<Lost> {
+fn close_reason(line: &str) -> Option<Lost> {
     #[derive(Deserialize)]
     struct Closing {
         close: u16,
@@ -178,13 +178,13 @@ mod tests {
         assert!(matches!(closed(4401, "x"), Lost::Refused(_)));
         assert!(matches!(closed(1012, "x"), Lost::Gone(_)));
         let last = |close: &str| {
-            last_words(&format!(
+            close_reason(&format!(
                 r#"{{"event":"error","code":"limit_reached","detail":"the limit is 20","retryable":true{close}}}"#
             ))
         };
         assert_eq!(last(r#","close":1013"#), Some(full));
         assert!(matches!(last(r#","close":4408"#), Some(Lost::Gone(_))));
         assert_eq!(last(""), None, "the connection goes on");
-        assert_eq!(last_words(r#"{"event":"delta","text":"\"close\":1013"}"#), None);
+        assert_eq!(close_reason(r#"{"event":"delta","text":"\"close\":1013"}"#), None);
     }
 }

@@ -32,7 +32,7 @@ use crate::{
 };
 use effect::Effect;
 use frames::Frame;
-use link::{Link, Lost};
+use link::{Lost, ServerConnection};
 use screen::Screen;
 use session::Session;
 use target::Target;
@@ -119,10 +119,10 @@ impl Client {
         let mut delay = BACKOFF.0;
         let mut been_connected = false;
         loop {
-            let lost = match Link::open(&self.target).await {
+            let lost = match ServerConnection::open(&self.target).await {
                 Ok(mut link) => {
                     self.screen.aside(&format!("Connected to {}. /help says more.", self.target.shown()));
-                    let lost = self.hold(&mut link, &mut delay).await;
+                    let lost = self.serve_connection(&mut link, &mut delay).await;
                     been_connected = true;
                     if lost.is_none() {
                         link.close().await;
@@ -156,7 +156,7 @@ impl Client {
     }
 
     /// Carries a conversation over one connection, until that is lost or the program ends.
-    async fn hold(&mut self, link: &mut Link, delay: &mut Duration) -> Option<Lost> {
+    async fn serve_connection(&mut self, link: &mut ServerConnection, delay: &mut Duration) -> Option<Lost> {
         let mut heard = Instant::now();
         let mut ping = tokio::time::interval_at(heard + PING, PING);
         loop {

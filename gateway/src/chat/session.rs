@@ -7,7 +7,7 @@ use switchboard_core::{
     wire::{ChatBody, ClientEnvelope, ErrorCode, ErrorEvent, Message, MessageAccepted, Outcome},
 };
 
-use self::elsewhere::Elsewhere;
+use self::background_sends::BackgroundSends;
 use super::{
     advice::explain,
     effect::Effect,
@@ -16,8 +16,8 @@ use super::{
 };
 
 mod asked;
+mod background_sends;
 mod commands;
-mod elsewhere;
 
 #[derive(Debug)]
 struct Outgoing {
@@ -42,7 +42,7 @@ pub(super) struct Session {
     /// Messages that were not accepted yet.
     outbox: VecDeque<Outgoing>,
     /// Messages for other chats that were not accepted yet.
-    elsewhere: Elsewhere,
+    elsewhere: BackgroundSends,
     /// Own turns that were accepted and have not ended.
     open: Vec<TurnId>,
     /// The chat's running turn, whoever's it is.
@@ -74,7 +74,7 @@ impl Session {
             more_chats: None,
             connected: false,
             outbox: VecDeque::new(),
-            elsewhere: Elsewhere::default(),
+            elsewhere: BackgroundSends::default(),
             open: Vec::new(),
             running: None,
             requests: Requests::default(),

@@ -91,7 +91,7 @@ struct Setting {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct All {
     core: Limits,
-    door: DoorLimits,
+    access_control: DoorLimits,
 }
 
 fn size(number: Option<u64>) -> usize {
@@ -174,16 +174,16 @@ settings! {
     list_chats: Count 1, 1000, core.list_chats = small;
     idle_chats: Count 0, 1_000_000, core.idle_chats = size;
     journal_retry_ms: Millis 10, 60_000, core.journal_retry_ms = time;
-    header_timeout_ms: Millis 100, 300_000, door.header_timeout = duration;
-    http_headers: Count 16, 1000, door.headers = size;
-    http_header_bytes: Bytes 8 * KIB, MIB, door.header_bytes = size;
-    http_connections: Count 1, 1_000_000, door.connections = size;
-    http_lifetime_ms: Millis 1000, 24 * HOUR, door.http_lifetime = duration;
-    wrong_tokens_per_minute: Count 1, 1000, door.wrong_tokens_per_minute = small;
-    http_first_frames: Count 1, 1_000_000, door.first_frames = size;
-    unauthenticated_per_address: Count 1, 1_000_000, door.unauthenticated_per_address = size;
-    unauthenticated_connections: Count 1, 1_000_000, door.unauthenticated = size;
-    shutdown_ms: Millis 100, HOUR, door.shutdown = duration;
+    header_timeout_ms: Millis 100, 300_000, access_control.header_timeout = duration;
+    http_headers: Count 16, 1000, access_control.headers = size;
+    http_header_bytes: Bytes 8 * KIB, MIB, access_control.header_bytes = size;
+    http_connections: Count 1, 1_000_000, access_control.connections = size;
+    http_lifetime_ms: Millis 1000, 24 * HOUR, access_control.http_lifetime = duration;
+    wrong_tokens_per_minute: Count 1, 1000, access_control.wrong_tokens_per_minute = small;
+    http_first_frames: Count 1, 1_000_000, access_control.first_frames = size;
+    unauthenticated_per_address: Count 1, 1_000_000, access_control.unauthenticated_per_address = size;
+    unauthenticated_connections: Count 1, 1_000_000, access_control.unauthenticated = size;
+    shutdown_ms: Millis 100, HOUR, access_control.shutdown = duration;
 }
 
 /// The limits of a configuration: the defaults, without those per principal if nobody has to say who they are,
@@ -201,12 +201,12 @@ pub(super) fn read(table: &toml::Table, auth: bool) -> Result<(Limits, DoorLimit
         (setting.set)(&mut all, number);
     }
     if !table.contains_key("http_connections") {
-        all.door.connections = all.door.connections.max(all.core.connections);
+        all.access_control.connections = all.access_control.connections.max(all.core.connections);
     }
     // Of the time that the process takes to end, the hub gets most, and the sockets the rest.
-    let hub = all.door.shutdown * 3 / 4;
+    let hub = all.access_control.shutdown * 3 / 4;
     all.core.shutdown_ms = u64::try_from(hub.as_millis()).unwrap_or(u64::MAX);
-    Ok((all.core, all.door))
+    Ok((all.core, all.access_control))
 }
 
 fn unknown(name: &str) -> Failure {
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn numbers_have_units() {
-        let (core, door) = parsed(
+        let (core, access_control) = parsed(
             "frame_bytes = \"36 MiB\"\nagent_idle_ms = \"5min\"\nring_bytes = 65536\nheader_timeout_ms = \"2 s\"",
             true,
         )
@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(core.frame_bytes, 36 * 1024 * 1024);
         assert_eq!(core.agent_idle_ms, 300_000);
         assert_eq!(core.ring_bytes, 65_536);
-        assert_eq!(door.header_timeout, Duration::from_secs(2));
+        assert_eq!(access_control.header_timeout, Duration::from_secs(2));
     }
 
     #[test]

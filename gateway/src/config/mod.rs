@@ -14,8 +14,8 @@ use switchboard_agent_bridge::{Dialect, SandboxAllow};
 use switchboard_core::Limits;
 
 use crate::{
+    auth::{Authority, Origin},
     cli::ServeArgs,
-    door::{Authority, Origin},
     failure::{Failure, Result},
     logs::LogFormat,
 };
@@ -75,7 +75,7 @@ pub struct Config {
     /// The core's limits.
     pub limits: Limits,
     /// The front door's limits.
-    pub door: DoorLimits,
+    pub access_control: DoorLimits,
 }
 
 /// What survives the end of the process, and the loss of power.
@@ -119,7 +119,7 @@ impl Config {
             None => File::default(),
         };
         let agent = agent_choice(&args, file.agent_command)?;
-        let (mut limits, door) = limits::read(&file.limits, !args.no_auth)?;
+        let (mut limits, access_control) = limits::read(&file.limits, !args.no_auth)?;
         if let Some(agents) = args.max_agents {
             limits.agents =
                 usize::try_from(agents).ok().filter(|n| (1..=10_000).contains(n)).ok_or_else(|| {
@@ -165,7 +165,7 @@ impl Config {
             data_dir,
             token_file,
             limits,
-            door,
+            access_control,
         };
         config.check_exposure()?;
         Ok(config)

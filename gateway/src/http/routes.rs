@@ -29,7 +29,7 @@ use super::{
     cors,
     page::{self, Asset},
 };
-use crate::door::{Access, Came, Door};
+use crate::auth::{Access, AccessControl, PeerAddress};
 
 /// A route, for whoever wants to know all of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub fn routes() -> Vec<Route> {
 /// Everything that is served over HTTP, with the door in front.
 #[derive(Debug)]
 pub struct Site {
-    door: Door,
+    access_control: AccessControl,
     base_path: String,
     page: Arc<Vec<Asset>>,
     router: Router,
@@ -71,7 +71,12 @@ struct Shared {
 
 impl Site {
     /// The site of a gateway, as it is seen under `base_path`.
-    pub fn new(gateway: Gateway, options: ws::Options, door: Door, base_path: &str) -> Self {
+    pub fn new(
+        gateway: Gateway,
+        options: ws::Options,
+        access_control: AccessControl,
+        base_path: &str,
+    ) -> Self {
         let ready = Arc::new(AtomicBool::new(false));
         let sse = Sse::new(gateway.clone(), sse::Options::default());
         let shared = Shared { gateway, options, sse, ready: Arc::clone(&ready) };
@@ -91,7 +96,13 @@ impl Site {
                 _ => router.route(&asset.path.clone(), get(file(asset))),
             };
         }
-        Self { door, base_path: base_path.to_owned(), page, router: router.with_state(shared), ready }
+        Self {
+            access_control,
+            base_path: base_path.to_owned(),
+            page,
+            router: router.with_state(shared),
+            ready,
+        }
     }
 
     /// Says in `/readyz` whether new clients are welcome.
@@ -100,14 +111,15 @@ impl Site {
     }
 
     /// Answers one request.
-    pub async fn respond(&self, mut request: Request, peer: Came) -> Response {
+    pub async fn respond(&self, mut request: Request, peer: PeerAddress) -> Response {
         let upgrade = ws::is_upgrade(&request);
         let redirect = self.strip_base_path(&mut request);
-        let sharing =
-            cors::PATHS.contains(&request.uri().path()).then(|| self.door.cross_origin(request.headers()));
+        let sharing = cors::PATHS
+            .contains(&request.uri().path())
+            .then(|| self.access_control.cross_origin(request.headers()));
         let preflight = cors::is_preflight(&request) && matches!(sharing, Some(Some(_)));
         let access = if preflight { Access::Open } else { self.access(&request) };
-        let mut response = match self.door.admit(&request, access, peer) {
+        let mut response = match self.access_control.admit(&request, access, peer) {
             Err(refusal) => refusal.into_response(),
             Ok(_) if preflight => cors::allow(),
             Ok(_) if redirect => self.to_base_path(),
@@ -129,8 +141,8 @@ impl Site {
     }
 
     /// Ends a connection that should have sent a request with credentials and has sent nothing. It is told why.
-    pub(super) async fn refuse_unheard<S: AsyncWrite + Unpin>(&self, mut stream: S, peer: Came) {
-        let refusal = self.door.refuse_unheard(peer);
+    pub(super) async fn refuse_unread<S: AsyncWrite + Unpin>(&self, mut stream: S, peer: PeerAddress) {
+        let refusal = self.access_control.refuse_unread(peer);
         let sent = async {
             stream.write_all(refusal.as_bytes()).await?;
             stream.shutdown().await

@@ -18,8 +18,8 @@ use tokio::{
 
 use super::routes::Site;
 use crate::{
+    auth::{PeerAddress, PreAuth, Unproven},
     config::DoorLimits,
-    door::{Came, PreAuth, Unproven},
     failure::{Failure, Result},
 };
 
@@ -89,10 +89,10 @@ pub trait Accept: Send + 'static {
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
     /// The next connection, and where it comes from. Cancel safe.
-    fn next(&self) -> impl Future<Output = io::Result<(Self::Stream, Came)>> + Send;
+    fn next(&self) -> impl Future<Output = io::Result<(Self::Stream, PeerAddress)>> + Send;
 
     /// Waits until the peer has sent something, or has gone.
-    fn heard(stream: &Self::Stream) -> impl Future<Output = io::Result<()>> + Send;
+    fn readable(stream: &Self::Stream) -> impl Future<Output = io::Result<()>> + Send;
 
     /// Nobody is to come any more.
     fn shut(self);
@@ -101,16 +101,16 @@ pub trait Accept: Send + 'static {
 impl Accept for TcpListener {
     type Stream = TcpStream;
 
-    async fn next(&self) -> io::Result<(TcpStream, Came)> {
+    async fn next(&self) -> io::Result<(TcpStream, PeerAddress)> {
         let (stream, peer) = self.accept().await?;
         // Small frames are worth sending at once. A peer that is gone already shows when it is read.
         let _ = stream.set_nodelay(true);
         #[cfg(target_os = "linux")]
         let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MS);
-        Ok((stream, Came::From(peer.ip())))
+        Ok((stream, PeerAddress::From(peer.ip())))
     }
 
-    async fn heard(stream: &TcpStream) -> io::Result<()> {
+    async fn readable(stream: &TcpStream) -> io::Result<()> {
         stream.async_io(Interest::READABLE, || peek(stream)).await
     }
 
@@ -120,11 +120,11 @@ impl Accept for TcpListener {
 impl Accept for UnixListener {
     type Stream = UnixStream;
 
-    async fn next(&self) -> io::Result<(UnixStream, Came)> {
-        Ok((self.accept().await?, Came::Locally))
+    async fn next(&self) -> io::Result<(UnixStream, PeerAddress)> {
+        Ok((self.accept().await?, PeerAddress::Locally))
     }
 
-    async fn heard(stream: &UnixStream) -> io::Result<()> {
+    async fn readable(stream: &UnixStream) -> io::Result<()> {
         stream.async_io(Interest::READABLE, || peek(stream)).await
     }
 
@@ -175,8 +175,8 @@ pub async fn serve<L: Accept>(listener: L, shared: Shared) {
                 let (site, stop) = (Arc::clone(&site), stop.clone());
                 let lifetime = limits.http_lifetime;
                 connections.spawn(async move {
-                    if hurries && !matches!(timeout(HURRY, L::heard(&stream)).await, Ok(Ok(()))) {
-                        site.refuse_unheard(stream, peer).await;
+                    if hurries && !matches!(timeout(HURRY, L::readable(&stream)).await, Ok(Ok(()))) {
+                        site.refuse_unread(stream, peer).await;
                     } else {
                         connection(http, stream, peer, site, unproven, lifetime, stop).await;
                     }
@@ -197,7 +197,7 @@ pub async fn serve<L: Accept>(listener: L, shared: Shared) {
 async fn accept<L: Accept>(
     listener: &L,
     room: &Arc<Semaphore>,
-) -> io::Result<(L::Stream, Came, OwnedSemaphorePermit)> {
+) -> io::Result<(L::Stream, PeerAddress, OwnedSemaphorePermit)> {
     let permit = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, peer) = listener.next().await?;
     Ok((stream, peer, permit))
@@ -217,7 +217,7 @@ fn http(limits: &DoorLimits, header_timeout: Duration) -> http1::Builder {
 fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     http: http1::Builder,
     stream: S,
-    peer: Came,
+    peer: PeerAddress,
     site: Arc<Site>,
     unproven: Arc<Unproven>,
     lifetime: Duration,

@@ -167,7 +167,7 @@ impl Agent {
 
     fn turn(&mut self, prompt: &Value) -> Result<(), Stop> {
         let text = prompt["message"]["content"][0]["text"].as_str().unwrap_or_default().to_owned();
-        let order = Order::parse(&text);
+        let order = AgentControl::parse(&text);
         self.turns += 1;
         let mut truth = Truth::open(&self.folder, &order.turn)?;
         truth.note(&format!(
@@ -205,7 +205,7 @@ impl Agent {
         self.say(&json!({"type": "command_lifecycle", "command_uuid": uuid, "state": state, "session_id": self.session}))
     }
 
-    fn answer(&mut self, order: &Order, truth: &mut Truth) -> Result<(), Stop> {
+    fn answer(&mut self, order: &AgentControl, truth: &mut Truth) -> Result<(), Stop> {
         let half = if order.ask { order.words / 2 } else { order.words };
         if order.think > 0 {
             let thoughts: Vec<String> = (0..order.think).map(|n| order.word(n)).collect();
@@ -228,7 +228,13 @@ impl Agent {
     }
 
     /// Says words in a message of their own.
-    fn speak(&mut self, order: &Order, kind: &str, words: &[String], truth: &mut Truth) -> Result<(), Stop> {
+    fn speak(
+        &mut self,
+        order: &AgentControl,
+        kind: &str,
+        words: &[String],
+        truth: &mut Truth,
+    ) -> Result<(), Stop> {
         if words.is_empty() {
             return Ok(());
         }
@@ -276,7 +282,7 @@ impl Agent {
     }
 
     /// Asks for leave, and waits for the answer.
-    fn ask(&mut self, order: &Order, truth: &mut Truth) -> Result<(), Stop> {
+    fn ask(&mut self, order: &AgentControl, truth: &mut Truth) -> Result<(), Stop> {
         self.asked += 1;
         let id = format!("ask-{}-{}", self.name, self.asked);
         let (tool, input) = (format!("use-{id}"), json!({"command": order.turn}));
@@ -331,7 +337,7 @@ impl Agent {
 }
 
 /// What a prompt orders.
-struct Order {
+struct AgentControl {
     turn: String,
     words: usize,
     pace: u64,
@@ -342,7 +348,7 @@ struct Order {
     wait: bool,
 }
 
-impl Order {
+impl AgentControl {
     fn parse(text: &str) -> Self {
         let value = |name: &str| {
             let find = |word: &str| word.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);

@@ -118,8 +118,8 @@ impl Round {
     fn kill_with_gateway(&mut self, rng: &mut Rng) {
         self.site.ready(&mut self.gateway);
         pause(rng, 200);
-        let orders = [[Role::Agent, Role::Host], [Role::Host, Role::Agent]];
-        let order = orders[rng.below(2) as usize];
+        let control = [[Role::Agent, Role::Host], [Role::Host, Role::Agent]];
+        let order = control[rng.below(2) as usize];
         let victims = self.family(rng, &order);
         let when = rng.below(victims.len() as u64 + 1) as usize;
         for (n, pid) in victims.iter().enumerate() {

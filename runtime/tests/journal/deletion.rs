@@ -8,7 +8,7 @@ use std::{
 
 use rusqlite::Connection;
 use switchboard_core::{
-    agent::AgentRun,
+    agent::AgentInstanceId,
     ids::Principal,
     journal::{Change, Durability, Found, Query},
     wire::Outcome,
@@ -40,7 +40,9 @@ fn large(folder: &Path) -> Scribe {
         }
         assert!(desk.append(scribe.append(n, Durability::Written, n)));
     }
-    scribe.change(Change::AgentStarted { run: AgentRun(7) }).change(Change::Title { title: SECRET.into() });
+    scribe
+        .change(Change::AgentStarted { instance: AgentInstanceId(7) })
+        .change(Change::Title { title: SECRET.into() });
     assert!(desk.append(scribe.append(600, Durability::Synced, 600)));
     scribe
 }
@@ -152,13 +154,13 @@ fn what_was_deleted_is_nowhere_in_the_files() {
     for n in 0..50 {
         let id = format!("{secret}-{n}");
         let text = format!("{secret} ").repeat(40 * n);
-        let run = AgentRun(7);
+        let instance = AgentInstanceId(7);
         gone.message(&id, &text).start(&id).delta(&id, "s", &text);
         gone.change(Change::Title { title: secret.into() });
         gone.change(Change::Session { token: secret.into() });
-        gone.change(Change::AgentStarted { run });
+        gone.change(Change::AgentStarted { instance });
         let checkpoint = Some(text.clone().into_bytes().into());
-        gone.change(Change::AgentPosition { run, position: 1, checkpoint });
+        gone.change(Change::AgentPosition { instance, position: 1, checkpoint });
         gone.end(&id, Outcome::Completed);
         assert!(desk.append(gone.append(n as u64, Durability::Written, 1)));
         stays.message(&format!("t{n}"), "this stays").start(&format!("t{n}"));

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use switchboard_core::{
     ids::{ChatId, ChatKey, Cursor, Epoch, Principal, TurnId},
     journal::{Append, AppendId, Change, ChatRecord, Durability, Found, JournalAnswer, LogEvent},
-    wire::{ChatBody, Outcome, Place, encode_chat},
+    wire::{ChatBody, EventPosition, Outcome, encode_chat},
 };
 
 /// A chat's key.
@@ -60,7 +60,7 @@ impl Scribe {
     pub fn event(&mut self, turn_id: Option<&str>, numbers: u64, body: &ChatBody) -> &mut Self {
         let first_seq = self.head + 1;
         self.head += numbers;
-        let place = Place {
+        let place = EventPosition {
             chat_id: self.key.chat.clone(),
             epoch: self.epoch.clone(),
             first_seq: (numbers > 1).then_some(first_seq),

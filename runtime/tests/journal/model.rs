@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use switchboard_core::{
-    agent::{AgentCommand, AgentRun, CommandId},
+    agent::{AgentCommand, AgentInstanceId, CommandId},
     ids::{ChatKey, Cursor, Epoch, RequestId},
     journal::{Ask, AskId, Change, Durability, JournalAnswer, OpenWork, PageStart, Query},
     wire::{Answer, ChatBody, GoalState, Outcome, TurnError},
@@ -26,7 +26,7 @@ struct ChatState {
     requests: Vec<u64>,
     next_request: u64,
     commands: u64,
-    run: Option<AgentRun>,
+    instance: Option<AgentInstanceId>,
     position: u64,
 }
 
@@ -159,10 +159,10 @@ fn step(rng: &mut Rng, scribe: &mut Scribe, state: &mut ChatState) {
             // As the turn says it, or otherwise.
             let text = [format!("message {id} ü"), "do".to_owned()][rng.below(2) as usize].clone();
             let prompt = AgentCommand::Prompt { id: CommandId(state.commands), turn_id: turn(&id), text };
-            if state.run.is_none() {
-                let run = AgentRun(rng.next());
-                (state.run, state.position) = (Some(run), 0);
-                scribe.change(Change::AgentStarted { run });
+            if state.instance.is_none() {
+                let instance = AgentInstanceId(rng.next());
+                (state.instance, state.position) = (Some(instance), 0);
+                scribe.change(Change::AgentStarted { instance });
             }
             scribe.change(Change::Command { command: prompt });
             scribe.start(&id);
@@ -241,15 +241,15 @@ fn step(rng: &mut Rng, scribe: &mut Scribe, state: &mut ChatState) {
 
 /// The agent may have come further.
 fn go_on(rng: &mut Rng, scribe: &mut Scribe, state: &mut ChatState) {
-    if let Some(run) = state.run.filter(|_| rng.below(2) == 0) {
+    if let Some(instance) = state.instance.filter(|_| rng.below(2) == 0) {
         state.position += 1 + rng.below(9);
         let position = state.position;
-        scribe.change(Change::AgentPosition { run, position, checkpoint: None });
+        scribe.change(Change::AgentPosition { instance, position, checkpoint: None });
     }
 }
 
 fn about(rng: &mut Rng, scribe: &mut Scribe, state: &mut ChatState) {
-    match (rng.below(5), state.run) {
+    match (rng.below(5), state.instance) {
         (0, _) => scribe.change(Change::Title { title: format!("title {}", rng.below(9)) }),
         (1, _) => scribe.change(Change::Session { token: format!("session {}", rng.below(9)) }),
         (2, _) => {
@@ -258,15 +258,15 @@ fn about(rng: &mut Rng, scribe: &mut Scribe, state: &mut ChatState) {
                 goal_state: GoalState { active: true, objective, ..GoalState::default() },
             })
         }
-        (3, Some(run)) => {
-            state.run = None;
-            scribe.change(Change::AgentEnded { run })
+        (3, Some(instance)) => {
+            state.instance = None;
+            scribe.change(Change::AgentEnded { instance })
         }
-        (_, run) => {
+        (_, instance) => {
             state.position += 1 + rng.below(9);
             let checkpoint = (rng.below(3) == 0).then(|| Bytes::from(vec![1; rng.below(50) as usize]));
-            let run = run.unwrap_or(AgentRun(1));
-            scribe.change(Change::AgentPosition { run, position: state.position, checkpoint })
+            let instance = instance.unwrap_or(AgentInstanceId(1));
+            scribe.change(Change::AgentPosition { instance, position: state.position, checkpoint })
         }
     };
 }

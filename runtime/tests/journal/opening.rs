@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use switchboard_core::{
-    agent::AgentRun,
+    agent::AgentInstanceId,
     journal::{Change, Durability, Found, PageStart, Query},
     wire::Outcome,
 };
@@ -114,7 +114,7 @@ fn turn_ids_and_everything_else_survive_a_restart() {
     assert!(report.created);
     let mut scribe = Scribe::new("owner", "chat");
     scribe.message("t1", "hello").start("t1").end("t1", Outcome::Completed).message("t2", "and more");
-    scribe.change(Change::AgentStarted { run: AgentRun(u64::MAX) });
+    scribe.change(Change::AgentStarted { instance: AgentInstanceId(u64::MAX) });
     assert!(desk.append(scribe.append(1, Durability::Synced, 5)));
     let before = desk.history(&scribe.key, 10);
     drop(desk);
@@ -125,7 +125,7 @@ fn turn_ids_and_everything_else_survive_a_restart() {
     assert_eq!(report.unfinished, [scribe.key.clone()]);
     assert_eq!(desk.history(&scribe.key, 10), before);
     let record = desk.chat(&scribe.key).expect("a chat");
-    assert_eq!(record.agent.expect("an agent").run, AgentRun(u64::MAX));
+    assert_eq!(record.agent.expect("an agent").instance, AgentInstanceId(u64::MAX));
     let again = scribe.message("t1", "hello").append(2, Durability::Synced, 6);
     assert!(!desk.append(again), "a turn's id is accepted once for ever");
     let known = desk.ask(Query::Turn { chat: scribe.key.clone(), turn_id: turn("t1") });

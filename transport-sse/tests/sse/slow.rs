@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use switchboard_conformance::{Heard, Transcript, WAIT};
+use switchboard_conformance::{ReceivedCommand, Transcript, WAIT};
 use switchboard_core::{
     Limits,
     agent::{AgentCommand, AgentEvent},
@@ -40,9 +40,10 @@ async fn patient(stall: Duration) -> Site {
 /// A turn that runs, and what its sender has of it.
 async fn turn(site: &Site, sender: &mut Open) -> Transcript {
     sender.post(r#"{"type":"message","chat_id":"c1","content":"go","turn_id":"t1"}"#).await;
-    while !matches!(site.world.agents().heard("c1").await, Some(Heard::Command(AgentCommand::Prompt { .. })))
-    {
-    }
+    while !matches!(
+        site.world.agents().received("c1").await,
+        Some(ReceivedCommand::Command(AgentCommand::Prompt { .. }))
+    ) {}
     let mut transcript = Transcript::default();
     while !transcript.has("turn_started") {
         transcript.take(&sender.raw.event().await.to_string()).unwrap();

@@ -3,7 +3,7 @@
 use axum::Extension;
 use serde_json::{Value, json};
 use std::time::Duration;
-use switchboard_conformance::{Heard, Transcript};
+use switchboard_conformance::{ReceivedCommand, Transcript};
 use switchboard_core::{
     agent::{AgentCommand, AgentEvent},
     ids::Principal,
@@ -20,8 +20,8 @@ use crate::{
 
 async fn prompted(site: &Site, chat: &str) {
     loop {
-        let heard = site.world.agents().heard(chat).await.expect("the agent is prompted");
-        if matches!(heard, Heard::Command(AgentCommand::Prompt { .. })) {
+        let heard = site.world.agents().received(chat).await.expect("the agent is prompted");
+        if matches!(heard, ReceivedCommand::Command(AgentCommand::Prompt { .. })) {
             return;
         }
     }

@@ -101,7 +101,7 @@ async fn a_line_that_ends_with_the_stream_is_a_line() {
 /// `echo … | socat - UNIX:PATH`: who has said everything still hears the answer, and is let go when it goes.
 #[tokio::test]
 async fn who_sends_no_more_still_hears() {
-    use switchboard_conformance::Heard;
+    use switchboard_conformance::ReceivedCommand;
     use switchboard_core::{
         agent::{AgentCommand, AgentEvent},
         wire::Outcome,
@@ -111,7 +111,9 @@ async fn who_sends_no_more_still_hears() {
     raw.write(br#"{"type":"message","chat_id":"c1","content":"hi","turn_id":"t1"}"#).await;
     raw.io.shutdown().await.unwrap();
     let agents = site.world.agents();
-    while !matches!(agents.heard("c1").await, Some(Heard::Command(AgentCommand::Prompt { .. }))) {}
+    while !matches!(agents.received("c1").await, Some(ReceivedCommand::Command(AgentCommand::Prompt { .. })))
+    {
+    }
     let end = AgentEvent::TurnEnded { outcome: Outcome::Completed, error: None, usage: None, cost: None };
     agents.say("c1", vec![AgentEvent::Message { text: "ho".to_owned() }, end]).unwrap().await.unwrap();
     let mut heard = Vec::new();

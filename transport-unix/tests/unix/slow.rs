@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use switchboard_conformance::{Heard, Transcript};
+use switchboard_conformance::{ReceivedCommand, Transcript};
 use switchboard_core::{
     Limits,
     agent::{AgentCommand, AgentEvent},
@@ -44,7 +44,9 @@ async fn who_stops_reading_is_closed_and_resumes_and_nobody_waits_for_it() {
     let mut stuck = Raw::open(&site.path).await;
     stuck.line(r#"{"type":"message","chat_id":"c1","content":"go","turn_id":"t1"}"#).await;
     let agents = site.world.agents();
-    while !matches!(agents.heard("c1").await, Some(Heard::Command(AgentCommand::Prompt { .. }))) {}
+    while !matches!(agents.received("c1").await, Some(ReceivedCommand::Command(AgentCommand::Prompt { .. })))
+    {
+    }
     let mut seen = Transcript::default();
     while !seen.has("turn_started") {
         seen.take(&stuck.next().await.unwrap()).unwrap();

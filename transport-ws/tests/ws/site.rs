@@ -9,7 +9,7 @@ use axum::{
 use switchboard_conformance::{WAIT, World};
 use switchboard_core::{Limits, ids::Principal};
 use switchboard_runtime::{Admission, Verifier};
-use switchboard_transport_ws::{Door, Options, router, serve};
+use switchboard_transport_ws::{AccessPolicy, Options, router, serve};
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 
 /// The token that [`OneToken`] takes.
@@ -47,7 +47,7 @@ pub(crate) fn verified() -> Admission {
 
 struct Fixed(Admission);
 
-impl Door for Fixed {
+impl AccessPolicy for Fixed {
     fn admit(&self, _: &Parts, _: SocketAddr) -> Result<Admission, StatusCode> {
         Ok(self.0.clone())
     }
@@ -55,7 +55,7 @@ impl Door for Fixed {
 
 struct Shut;
 
-impl Door for Shut {
+impl AccessPolicy for Shut {
     fn admit(&self, _: &Parts, _: SocketAddr) -> Result<Admission, StatusCode> {
         Err(StatusCode::FORBIDDEN)
     }
@@ -88,11 +88,11 @@ impl Site {
         Self::behind(generous(), Options::default(), Arc::new(Shut)).await
     }
 
-    async fn behind(limits: Limits, options: Options, door: Arc<dyn Door>) -> Self {
+    async fn behind(limits: Limits, options: Options, policy: Arc<dyn AccessPolicy>) -> Self {
         let world = World::new(limits);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let serving = serve(listener, world.gateway().clone(), options, door);
+        let serving = serve(listener, world.gateway().clone(), options, policy);
         let served = tokio::spawn(async move { serving.await.unwrap() });
         Self { world, address, served }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use switchboard_conformance::{Heard, Transcript};
+use switchboard_conformance::{ReceivedCommand, Transcript};
 use switchboard_core::{
     Limits,
     agent::{AgentCommand, AgentEvent},
@@ -39,8 +39,8 @@ async fn watched(site: &Site, names: &mut [&mut Raw]) {
         if at == 0 {
             raw.text(r#"{"type":"message","chat_id":"c1","content":"go","turn_id":"t1"}"#).await;
             while !matches!(
-                site.world.agents().heard("c1").await,
-                Some(Heard::Command(AgentCommand::Prompt { .. }))
+                site.world.agents().received("c1").await,
+                Some(ReceivedCommand::Command(AgentCommand::Prompt { .. }))
             ) {}
         } else {
             raw.text(r#"{"type":"attach","chat_id":"c1"}"#).await;

@@ -69,7 +69,7 @@ enum Phase {
 
 /// What becomes of a message's blocks when it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum MessageEnd {
     /// They stand.
     Stands,
     /// The agent says that those from this index on are void.
@@ -138,7 +138,7 @@ impl OpenMessage {
     }
 
     /// What stands of the texts that the transcript does not have yet, if the message ends so.
-    pub(super) fn unconfirmed(&self, fate: Fate) -> impl Iterator<Item = Streamed> {
+    pub(super) fn unconfirmed(&self, fate: MessageEnd) -> impl Iterator<Item = Streamed> {
         let stands = move |block: &&OpenBlock| block.is_unconfirmed_text() && !block.is_void(fate);
         self.blocks.iter().filter(stands).map(|block| block.streamed)
     }
@@ -197,7 +197,7 @@ impl OpenMessage {
     }
 
     /// Everything that is still open ends.
-    pub(super) fn finish(mut self, fate: Fate, events: &mut Vec<AgentEvent>) {
+    pub(super) fn finish(mut self, fate: MessageEnd, events: &mut Vec<AgentEvent>) {
         for block in &mut self.blocks {
             let void = block.is_void(fate);
             if block.phase != Phase::Ended {
@@ -215,11 +215,11 @@ impl OpenBlock {
         self.kind == Kind::Text && matches!(self.phase, Phase::Open | Phase::Stopped)
     }
 
-    fn is_void(&self, fate: Fate) -> bool {
+    fn is_void(&self, fate: MessageEnd) -> bool {
         match fate {
-            Fate::Stands => false,
-            Fate::AbandonedFrom(index) => self.index >= index,
-            Fate::Restarted => matches!(self.phase, Phase::Open | Phase::Stopped),
+            MessageEnd::Stands => false,
+            MessageEnd::AbandonedFrom(index) => self.index >= index,
+            MessageEnd::Restarted => matches!(self.phase, Phase::Open | Phase::Stopped),
         }
     }
 

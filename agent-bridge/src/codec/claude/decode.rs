@@ -7,7 +7,7 @@ use switchboard_core::{agent::AgentEvent, wire::Outcome};
 
 use super::{
     Cancel, ClaudeCodec, Tool,
-    blocks::{Fate, OpenMessage, Streamed},
+    blocks::{MessageEnd, OpenMessage, Streamed},
     edits::{self, Edit},
     piece::piece,
     records::{self, Abandoned, ApiRetry, ControlResponse, Delta, Line, Message, StreamEvent},
@@ -68,7 +68,7 @@ impl ClaudeCodec {
             "message_start" => {
                 self.interrupt_again(out);
                 // A message that was not stopped has been given up: the model is asked again.
-                self.finish_message(Fate::Restarted, out);
+                self.finish_message(MessageEnd::Restarted, out);
                 let id = event.message.map(|message| message.id).unwrap_or_default();
                 self.state.message = Some(OpenMessage::new(&id));
                 out.alive();
@@ -102,8 +102,9 @@ impl ClaudeCodec {
                 let abandoned = abandoned.filter(|abandoned| {
                     abandoned.api_message_id.is_none() || abandoned.api_message_id.as_deref() == ours
                 });
-                let fate = abandoned
-                    .map_or(Fate::Stands, |abandoned| Fate::AbandonedFrom(abandoned.from_block_index));
+                let fate = abandoned.map_or(MessageEnd::Stands, |abandoned| {
+                    MessageEnd::AbandonedFrom(abandoned.from_block_index)
+                });
                 self.finish_message(fate, out);
             }
             _ => out.alive(),
@@ -128,7 +129,7 @@ impl ClaudeCodec {
     }
 
     /// Ends the message that streams, if any does.
-    pub(super) fn finish_message(&mut self, fate: Fate, out: &mut Decoded) {
+    pub(super) fn finish_message(&mut self, fate: MessageEnd, out: &mut Decoded) {
         if let Some(message) = self.state.message.take() {
             self.state.unconfirmed.extend(message.unconfirmed(fate));
             message.finish(fate, &mut out.events);

@@ -5,7 +5,7 @@ use switchboard_core::{
     wire::{Cost, Outcome, TurnError, Usage},
 };
 
-use super::{Cancel, ClaudeCodec, blocks::Fate, records::TurnResult};
+use super::{Cancel, ClaudeCodec, blocks::MessageEnd, records::TurnResult};
 use crate::codec::{Decoded, shared::sentence};
 
 impl ClaudeCodec {
@@ -15,7 +15,7 @@ impl ClaudeCodec {
             out.unknown_session = true;
             return out.alive();
         }
-        self.finish_message(Fate::Stands, out);
+        self.finish_message(MessageEnd::Stands, out);
         let outcome = self.outcome(&result);
         let cost = self.cost(&result);
         self.last_words(&result, outcome, out);

@@ -84,7 +84,7 @@ struct Inner {
     spares: Vec<(File, u64)>,
     readers: usize,
     /// The last frames, for readers.
-    recent: VecDeque<(Place, Bytes)>,
+    recent: VecDeque<(SpoolPosition, Bytes)>,
     recent_bytes: usize,
     told: Option<Segment>,
     /// Records before this position exist, here or not yet: what is in the pipe when a loan ends.
@@ -104,7 +104,7 @@ struct Segment {
 
 /// The place of a frame: the first position of its file, and the bytes before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct SpoolPosition {
     segment: u64,
     offset: u64,
 }
@@ -113,7 +113,7 @@ struct Place {
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
     spool: &'a Spool,
-    place: Place,
+    place: SpoolPosition,
     buffer: BytesMut,
 }
 
@@ -325,10 +325,10 @@ impl Inner {
     }
 
     /// The place of the frame that holds this position, or of the first one that is left.
-    fn find(&self, position: u64) -> io::Result<Place> {
+    fn find(&self, position: u64) -> io::Result<SpoolPosition> {
         let found = self.segments.iter().rev().find(|segment| segment.first <= position);
         let Some(segment) = found.or(self.segments.front()) else {
-            return Ok(Place { segment: self.next, offset: 0 });
+            return Ok(SpoolPosition { segment: self.next, offset: 0 });
         };
         let mut offset = 0;
         let mut head = [0; RECORD_HEAD];
@@ -342,26 +342,26 @@ impl Inner {
             }
             offset += length;
         }
-        Ok(Place { segment: segment.first, offset })
+        Ok(SpoolPosition { segment: segment.first, offset })
     }
 
     /// The file of a place, or None where there is none yet. Moves the place on where its file has been read to the
     /// end, or was trimmed after that.
-    fn seek(&self, place: &mut Place) -> Option<usize> {
+    fn seek(&self, place: &mut SpoolPosition) -> Option<usize> {
         let front = self.segments.front()?;
         if front.first > place.segment {
-            *place = Place { segment: front.first, offset: 0 };
+            *place = SpoolPosition { segment: front.first, offset: 0 };
         }
         let at = self.segments.partition_point(|segment| segment.first < place.segment);
         let segment = self.segments.get(at)?;
         let Some(following) = self.segments.get(at + 1).filter(|_| place.offset >= segment.length) else {
             return Some(at);
         };
-        *place = Place { segment: following.first, offset: 0 };
+        *place = SpoolPosition { segment: following.first, offset: 0 };
         Some(at + 1)
     }
 
-    fn append(&mut self, kind: Kind, count: u32, block: &mut BytesMut) -> io::Result<Place> {
+    fn append(&mut self, kind: Kind, count: u32, block: &mut BytesMut) -> io::Result<SpoolPosition> {
         if self.segments.back().is_none_or(|segment| segment.length >= self.segment_bytes) {
             let segment = self.open()?;
             self.segments.push_back(segment);
@@ -370,7 +370,7 @@ impl Inner {
         let head = record_head(kind, self.next, count, block.len() - RECORD_HEAD);
         block[..RECORD_HEAD].copy_from_slice(&head);
         segment.write(block)?;
-        let place = Place { segment: segment.first, offset: segment.length };
+        let place = SpoolPosition { segment: segment.first, offset: segment.length };
         segment.length += block.len() as u64;
         self.total += block.len() as u64;
         self.next += u64::from(count);
@@ -404,7 +404,7 @@ impl Inner {
         self.asides.pop_front().unwrap_or_default()
     }
 
-    fn remember(&mut self, place: Place, frame: Bytes) {
+    fn remember(&mut self, place: SpoolPosition, frame: Bytes) {
         self.recent_bytes += frame.len();
         self.recent.push_back((place, frame));
         while self.recent_bytes > RECENT_BYTES {
@@ -419,7 +419,7 @@ impl Inner {
     }
 
     /// The frame at a place, if it is one of the last: a large one, or the very last.
-    fn recall(&mut self, place: Place) -> Option<Bytes> {
+    fn recall(&mut self, place: SpoolPosition) -> Option<Bytes> {
         while self.recent.front().is_some_and(|(before, _)| *before < place) {
             self.forget_oldest();
         }

@@ -9,7 +9,7 @@ use super::{
     super::{
         intake::{Backlog, IntakeEnd},
         lending::{Ended, Loan},
-        link::Heard,
+        link::GatewayMessage,
         protocol::{Kind, ToHost, host_frame},
     },
     Supervisor,
@@ -97,15 +97,15 @@ impl Supervisor {
         let mut later = VecDeque::new();
         loop {
             tokio::select! {
-                heard = self.peers.hear() => match heard {
-                    Some(Heard::Message(ToHost::Return)) | None => break,
-                    Some(Heard::Message(message)) => later.push_back(Heard::Message(message)),
-                    Some(Heard::Connected) => {
-                        self.peers.came();
+                heard = self.peers.receive() => match heard {
+                    Some(GatewayMessage::Message(ToHost::Return)) | None => break,
+                    Some(GatewayMessage::Message(message)) => later.push_back(GatewayMessage::Message(message)),
+                    Some(GatewayMessage::Connected) => {
+                        self.peers.connected();
                         break;
                     }
-                    Some(Heard::Gone) => {
-                        self.peers.gone();
+                    Some(GatewayMessage::Gone) => {
+                        self.peers.disconnected();
                         break;
                     }
                 },

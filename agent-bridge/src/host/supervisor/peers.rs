@@ -3,17 +3,17 @@
 use std::collections::VecDeque;
 
 use async_trait::async_trait;
-use switchboard_runtime::Order;
+use switchboard_runtime::AgentControl;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::super::{link::Heard, protocol::ToHost};
-use crate::{ProcessConfig, driver::OrderSource};
+use super::super::{link::GatewayMessage, protocol::ToHost};
+use crate::{ProcessConfig, driver::ControlSource};
 
 /// What is known about gateways.
 pub(super) struct Peers {
-    pub(super) heard: mpsc::Receiver<Heard>,
+    pub(super) heard: mpsc::Receiver<GatewayMessage>,
     /// What came while a process was being ended, which takes seconds at most.
-    pub(super) later: VecDeque<Heard>,
+    pub(super) later: VecDeque<GatewayMessage>,
     pub(super) connected: bool,
     /// Grows when one comes or goes.
     pub(super) changes: u64,
@@ -24,19 +24,19 @@ pub(super) struct Peers {
 
 impl Peers {
     /// What comes next: first what came while a process was being ended. Cancel safe.
-    pub(super) async fn hear(&mut self) -> Option<Heard> {
+    pub(super) async fn receive(&mut self) -> Option<GatewayMessage> {
         match self.later.pop_front() {
             Some(heard) => Some(heard),
             None => self.heard.recv().await,
         }
     }
 
-    pub(super) fn came(&mut self) {
+    pub(super) fn connected(&mut self) {
         self.connected = true;
         self.changes += 1;
     }
 
-    pub(super) fn gone(&mut self) {
+    pub(super) fn disconnected(&mut self) {
         self.connected = false;
         self.changes += 1;
         self.since = Instant::now();
@@ -52,23 +52,23 @@ impl Peers {
 
 /// What is heard while a process is being ended: that it is to go at once. All else is for later, that it is to go
 /// at once included, because the host is to go with it.
-pub(super) struct Ears<'a>(pub(super) &'a mut Peers);
+pub(super) struct KillReceiver<'a>(pub(super) &'a mut Peers);
 
 #[async_trait]
-impl OrderSource for Ears<'_> {
-    async fn next(&mut self) -> Order {
+impl ControlSource for KillReceiver<'_> {
+    async fn next(&mut self) -> AgentControl {
         loop {
             match self.0.heard.recv().await {
-                Some(Heard::Message(message)) => {
+                Some(GatewayMessage::Message(message)) => {
                     let at_once = matches!(message, ToHost::Kill | ToHost::Farewell { .. });
-                    self.0.later.push_back(Heard::Message(message));
+                    self.0.later.push_back(GatewayMessage::Message(message));
                     if at_once {
-                        return Order::Kill;
+                        return AgentControl::Kill;
                     }
                 }
-                Some(Heard::Connected) => self.0.came(),
-                Some(Heard::Gone) => self.0.gone(),
-                None => return Order::Stop,
+                Some(GatewayMessage::Connected) => self.0.connected(),
+                Some(GatewayMessage::Gone) => self.0.disconnected(),
+                None => return AgentControl::Stop,
             }
         }
     }

@@ -11,14 +11,14 @@ pub(in super::super) fn frames(recording: &str) -> Vec<(Kind, u32, Vec<u8>)> {
         let head = CommandHead { id: id.into(), action: Action::Note, opens_turn: false, told };
         (Kind::Command, 1, serde_json::to_vec(&head).unwrap())
     };
-    let mut frames = vec![head("start1", Told::Start { session: None })];
+    let mut frames = vec![head("start1", CommandMeaning::Start { session: None })];
     for line in recording.lines() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         match (line["dir"].as_str(), line["msg"]["type"].as_str()) {
             (Some("out"), _) => frames.push((Kind::Output, 1, format!("{}\n", line["msg"]).into_bytes())),
             (Some("in"), Some("user")) => {
                 let n = frames.len();
-                frames.push(head(&format!("c{n}"), Told::Prompt { turn: format!("turn-{n}") }));
+                frames.push(head(&format!("c{n}"), CommandMeaning::Prompt { turn: format!("turn-{n}") }));
             }
             _ => {}
         }
@@ -32,21 +32,21 @@ pub(in super::super) fn put(bytes: &mut BytesMut, kind: Kind, first: u64, count:
     bytes.extend_from_slice(payload);
 }
 
-fn decode(decoder: &mut LifeDecoder, frames: &[(Kind, u32, Vec<u8>)], first: u64) -> Vec<AgentEvent> {
+fn decode(decoder: &mut InstanceDecoder, frames: &[(Kind, u32, Vec<u8>)], first: u64) -> Vec<AgentEvent> {
     let mut events = Vec::new();
     for (n, (kind, count, payload)) in frames.iter().enumerate() {
         let mut bytes = BytesMut::new();
         put(&mut bytes, *kind, first + n as u64, *count, payload);
         let frame = Frame::next(&mut bytes, usize::MAX).unwrap().unwrap();
-        let mut step = Step::default();
+        let mut step = DecodedBatch::default();
         decoder.record(&frame, &mut step);
         events.extend(step.events.into_iter().filter(|event| *event != AgentEvent::Alive));
     }
     events
 }
 
-pub(in super::super) fn new() -> LifeDecoder {
-    LifeDecoder::new(Dialect::Claude, Path::new("/workspace"), 7, None)
+pub(in super::super) fn new() -> InstanceDecoder {
+    InstanceDecoder::new(Dialect::Claude, Path::new("/workspace"), 7, None)
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn from_any_checkpoint_on_everything_decodes_the_same() {
     }
 }
 
-fn first_at(frames: &[(Kind, u32, Vec<u8>)], cut: usize) -> LifeDecoder {
+fn first_at(frames: &[(Kind, u32, Vec<u8>)], cut: usize) -> InstanceDecoder {
     let mut decoder = new();
     decode(&mut decoder, &frames[..cut], 1);
     decoder

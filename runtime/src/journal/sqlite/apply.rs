@@ -18,7 +18,7 @@ const KNOWN_CHATS: usize = 8192;
 
 /// Why an append is not kept.
 #[derive(Debug)]
-pub(super) enum Unkept {
+pub(super) enum NotApplied {
     /// It contradicts what the journal has.
     Contradiction(&'static str),
     /// The chat's epoch is to be renewed first.
@@ -27,7 +27,7 @@ pub(super) enum Unkept {
     Sql(rusqlite::Error),
 }
 
-impl fmt::Display for Unkept {
+impl fmt::Display for NotApplied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Contradiction(what) => f.write_str(what),
@@ -37,7 +37,7 @@ impl fmt::Display for Unkept {
     }
 }
 
-impl From<rusqlite::Error> for Unkept {
+impl From<rusqlite::Error> for NotApplied {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sql(error)
     }
@@ -45,11 +45,11 @@ impl From<rusqlite::Error> for Unkept {
 
 /// Where a chat stands.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct ChatPosition {
     id: i64,
     epoch_no: i64,
     head: i64,
-    era: i64,
+    generation: i64,
     /// Its last activity.
     updated_at: i64,
     /// Its agent's life.
@@ -60,7 +60,7 @@ struct Place {
 
 /// What the writer remembers of chats between transactions, so as not to ask for every append.
 #[derive(Debug, Default)]
-pub(super) struct Known(FxHashMap<ChatKey, Place>);
+pub(super) struct Known(FxHashMap<ChatKey, ChatPosition>);
 
 impl Known {
     /// Forgets everything: a transaction was rolled back.
@@ -72,17 +72,17 @@ impl Known {
         self.0.remove(chat);
     }
 
-    fn place(&mut self, db: &Connection, chat: &ChatKey) -> rusqlite::Result<Option<Place>> {
+    fn place(&mut self, db: &Connection, chat: &ChatKey) -> rusqlite::Result<Option<ChatPosition>> {
         if let Some(place) = self.0.get(chat) {
             return Ok(Some(*place));
         }
         db.prepare_cached(write::FIND_CHAT)?
             .query_row((chat.principal.as_str(), chat.chat.as_str()), |row| {
-                Ok(Place {
+                Ok(ChatPosition {
                     id: row.get(0)?,
                     epoch_no: row.get(1)?,
                     head: row.get(2)?,
-                    era: row.get(3)?,
+                    generation: row.get(3)?,
                     updated_at: row.get(4)?,
                     agent_run: row.get(5)?,
                     ahead: row.get(6)?,
@@ -91,7 +91,7 @@ impl Known {
             .optional()
     }
 
-    fn remember(&mut self, chat: &ChatKey, place: Place) {
+    fn remember(&mut self, chat: &ChatKey, place: ChatPosition) {
         if let Some(known) = self.0.get_mut(chat) {
             *known = place;
             return;
@@ -110,19 +110,19 @@ pub(super) fn append(
     known: &mut Known,
     state: &mut State,
     append: &Append,
-) -> Result<i64, Unkept> {
-    let era = state.era;
+) -> Result<i64, NotApplied> {
+    let generation = state.generation;
     let at = int(append.at_ms);
     let mut place = match (known.place(db, &append.chat)?, &append.create) {
         (Some(place), _) => place,
         (None, Some(_)) if is_deleted(db, &append.chat)? => {
-            return Err(Unkept::Contradiction("the chat was deleted"));
+            return Err(NotApplied::Contradiction("the chat was deleted"));
         }
-        (None, Some(epoch)) => create(db, &append.chat, epoch, era, at)?,
-        (None, None) => return Err(Unkept::Contradiction("there is no such chat")),
+        (None, Some(epoch)) => create(db, &append.chat, epoch, generation, at)?,
+        (None, None) => return Err(NotApplied::Contradiction("there is no such chat")),
     };
-    if place.era < era {
-        return Err(Unkept::Stale);
+    if place.generation < generation {
+        return Err(NotApplied::Stale);
     }
     let light = light(append, place);
     if light.is_none() {
@@ -133,7 +133,7 @@ pub(super) fn append(
         for event in &append.events {
             let first = int(event.first_seq);
             if first != place.head + 1 {
-                return Err(Unkept::Contradiction("it does not follow the chat's last event"));
+                return Err(NotApplied::Contradiction("it does not follow the chat's last event"));
             }
             place.head = int(event.seq);
             let sum = crc32fast::hash(event.frame.bytes());
@@ -192,19 +192,19 @@ struct Light<'a> {
     work: Option<&'a OpenWork>,
 }
 
-fn light(append: &Append, place: Place) -> Option<Light<'_>> {
+fn light(append: &Append, place: ChatPosition) -> Option<Light<'_>> {
     let (work, rest) = match &append.changes[..] {
         [Change::OpenWork { work }, rest @ ..] => (Some(work), rest),
         rest => (None, rest),
     };
-    let [Change::AgentPosition { run, position, checkpoint: None }] = rest else { return None };
+    let [Change::AgentPosition { instance, position, checkpoint: None }] = rest else { return None };
     let of_deltas = !append.events.is_empty() && !append.is_activity();
     let position = position.cast_signed();
-    (of_deltas && place.agent_run == Some(run.0.cast_signed())).then_some(Light { position, work })
+    (of_deltas && place.agent_run == Some(instance.0.cast_signed())).then_some(Light { position, work })
 }
 
 /// Brings the chat's row up to what its events say.
-fn follow(db: &Connection, place: &mut Place) -> rusqlite::Result<()> {
+fn follow(db: &Connection, place: &mut ChatPosition) -> rusqlite::Result<()> {
     if let Some(position) = place.ahead.take() {
         db.prepare_cached(write::FOLLOW)?.execute((place.id, place.head, position))?;
     }
@@ -239,31 +239,49 @@ fn is_deleted(db: &Connection, chat: &ChatKey) -> rusqlite::Result<bool> {
 }
 
 /// Begins a new epoch, if the chat's was begun in an earlier era. Gives whether it was.
-pub(super) fn renew(
+pub(super) fn reset_epoch(
     db: &Connection,
     known: &mut Known,
-    era: i64,
+    generation: i64,
     chat: &ChatKey,
     epoch: &Epoch,
     at: i64,
-) -> Result<bool, Unkept> {
-    let Some(mut place) = known.place(db, chat)?.filter(|place| place.era < era) else { return Ok(false) };
+) -> Result<bool, NotApplied> {
+    let Some(mut place) = known.place(db, chat)?.filter(|place| place.generation < generation) else {
+        return Ok(false);
+    };
     follow(db, &mut place)?;
-    place = Place { epoch_no: place.epoch_no + 1, head: 0, era, ..place };
+    place = ChatPosition { epoch_no: place.epoch_no + 1, head: 0, generation, ..place };
     db.prepare_cached(write::ADD_EPOCH)?.execute((place.id, place.epoch_no, epoch.as_str(), at))?;
-    db.prepare_cached(write::RENEW_CHAT)?.execute((place.id, place.epoch_no, era))?;
+    db.prepare_cached(write::RENEW_CHAT)?.execute((place.id, place.epoch_no, generation))?;
     known.remember(chat, place);
     Ok(true)
 }
 
-fn create(db: &Connection, chat: &ChatKey, epoch: &Epoch, era: i64, at: i64) -> Result<Place, Unkept> {
-    db.prepare_cached(write::ADD_CHAT)?.execute((chat.principal.as_str(), chat.chat.as_str(), era, at))?;
+fn create(
+    db: &Connection,
+    chat: &ChatKey,
+    epoch: &Epoch,
+    generation: i64,
+    at: i64,
+) -> Result<ChatPosition, NotApplied> {
+    db.prepare_cached(write::ADD_CHAT)?.execute((
+        chat.principal.as_str(),
+        chat.chat.as_str(),
+        generation,
+        at,
+    ))?;
     let id = db.last_insert_rowid();
     db.prepare_cached(write::ADD_EPOCH)?.execute((id, 1, epoch.as_str(), at))?;
-    Ok(Place { id, epoch_no: 1, head: 0, era, updated_at: 0, agent_run: None, ahead: None })
+    Ok(ChatPosition { id, epoch_no: 1, head: 0, generation, updated_at: 0, agent_run: None, ahead: None })
 }
 
-fn change(db: &Connection, place: &mut Place, append: &Append, change: &Change) -> Result<(), Unkept> {
+fn change(
+    db: &Connection,
+    place: &mut ChatPosition,
+    append: &Append,
+    change: &Change,
+) -> Result<(), NotApplied> {
     let (chat, at) = (place.id, int(append.at_ms));
     match change {
         Change::TurnAccepted { turn_id, hash, seq, text, starts_turn } => {
@@ -293,23 +311,23 @@ fn change(db: &Connection, place: &mut Place, append: &Append, change: &Change) 
             db.prepare_cached(write::DROP_REQUEST)?.execute((chat, request_id.as_str()))?;
         }
         Change::Command { command } => add_command(db, chat, append, command)?,
-        Change::AgentStarted { run } => {
-            let run = run.0.cast_signed();
-            place.agent_run = Some(run);
-            db.prepare_cached(write::START_AGENT)?.execute((chat, run))?;
+        Change::AgentStarted { instance } => {
+            let instance = instance.0.cast_signed();
+            place.agent_run = Some(instance);
+            db.prepare_cached(write::START_AGENT)?.execute((chat, instance))?;
             db.prepare_cached(write::DROP_CHECKPOINT)?.execute([chat])?;
         }
-        Change::AgentEnded { run } => {
-            let run = run.0.cast_signed();
-            place.agent_run.take_if(|present| *present == run);
-            if db.prepare_cached(write::END_AGENT)?.execute((chat, run))? > 0 {
+        Change::AgentEnded { instance } => {
+            let instance = instance.0.cast_signed();
+            place.agent_run.take_if(|present| *present == instance);
+            if db.prepare_cached(write::END_AGENT)?.execute((chat, instance))? > 0 {
                 db.prepare_cached(write::DROP_CHECKPOINT)?.execute([chat])?;
             }
         }
-        Change::AgentPosition { run, position, checkpoint } => {
+        Change::AgentPosition { instance, position, checkpoint } => {
             let position = position.cast_signed();
             let moved =
-                db.prepare_cached(write::MOVE_AGENT)?.execute((chat, run.0.cast_signed(), position))?;
+                db.prepare_cached(write::MOVE_AGENT)?.execute((chat, instance.0.cast_signed(), position))?;
             if let Some(state) = checkpoint.as_ref().filter(|_| moved > 0) {
                 db.prepare_cached(write::SET_CHECKPOINT)?.execute((chat, position, &state[..]))?;
             }
@@ -355,12 +373,12 @@ fn prompt(append: &Append, turn: &TurnId, said: &str) -> Option<CommandId> {
     starts(append, turn).then(|| found.id())
 }
 
-fn end_turn(db: &Connection, chat: i64, at: i64, turn_id: &str, outcome: Outcome) -> Result<(), Unkept> {
+fn end_turn(db: &Connection, chat: i64, at: i64, turn_id: &str, outcome: Outcome) -> Result<(), NotApplied> {
     let started: Option<bool> = db
         .prepare_cached(write::TURN_HAS_STARTED)?
         .query_row((chat, turn_id), |row| row.get(0))
         .optional()?;
-    let Some(started) = started else { return Err(Unkept::Contradiction("no such turn is open")) };
+    let Some(started) = started else { return Err(NotApplied::Contradiction("no such turn is open")) };
     db.prepare_cached(write::END_TURN)?.execute((chat, turn_id, outcome_name(outcome), at))?;
     if started {
         // All commands are about the turn that runs.
@@ -370,7 +388,12 @@ fn end_turn(db: &Connection, chat: i64, at: i64, turn_id: &str, outcome: Outcome
     Ok(())
 }
 
-fn add_command(db: &Connection, chat: i64, append: &Append, command: &AgentCommand) -> Result<(), Unkept> {
+fn add_command(
+    db: &Connection,
+    chat: i64,
+    append: &Append,
+    command: &AgentCommand,
+) -> Result<(), NotApplied> {
     let id = int(command.id().0);
     let mut add = db.prepare_cached(write::ADD_COMMAND)?;
     match command {
@@ -393,12 +416,12 @@ fn add_command(db: &Connection, chat: i64, append: &Append, command: &AgentComma
     Ok(())
 }
 
-fn open_work(work: &OpenWork) -> Result<Option<String>, Unkept> {
+fn open_work(work: &OpenWork) -> Result<Option<String>, NotApplied> {
     if work.is_empty() { Ok(None) } else { json(work).map(Some) }
 }
 
-fn json(value: &impl serde::Serialize) -> Result<String, Unkept> {
-    serde_json::to_string(value).map_err(|_| Unkept::Contradiction("it cannot be encoded"))
+fn json(value: &impl serde::Serialize) -> Result<String, NotApplied> {
+    serde_json::to_string(value).map_err(|_| NotApplied::Contradiction("it cannot be encoded"))
 }
 
 fn outcome_name(outcome: Outcome) -> &'static str {

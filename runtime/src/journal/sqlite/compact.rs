@@ -8,7 +8,7 @@ use std::{
 
 use rusqlite::{Connection, OptionalExtension as _};
 use rustc_hash::FxHashSet;
-use switchboard_core::journal::{Append, DeltaRun, JoinedDelta, LogEvent};
+use switchboard_core::journal::{Append, CompactedDelta, DeltaRun, LogEvent};
 
 use super::{
     apply::int,
@@ -197,7 +197,7 @@ struct Run {
     seq: u64,
     records: usize,
     /// What becomes of several.
-    joined: Option<JoinedDelta>,
+    joined: Option<CompactedDelta>,
 }
 
 fn runs(rows: &[Row]) -> Vec<Run> {
@@ -220,7 +220,7 @@ fn runs(rows: &[Row]) -> Vec<Run> {
     runs
 }
 
-fn write(db: &Connection, (chat, epoch_no): (i64, i64), joined: &JoinedDelta) -> rusqlite::Result<()> {
+fn write(db: &Connection, (chat, epoch_no): (i64, i64), joined: &CompactedDelta) -> rusqlite::Result<()> {
     let LogEvent { first_seq, seq, frame } = &joined.event;
     let (first_seq, seq) = (int(*first_seq), int(*seq));
     db.prepare_cached(compact::DROP_ROWS)?.execute((chat, epoch_no, first_seq, seq))?;

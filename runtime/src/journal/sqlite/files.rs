@@ -195,7 +195,7 @@ impl Lock {
                 // Whoever had it may have removed it meanwhile.
                 Ok(()) if !lock.is_at(&path) => {}
                 Ok(()) => {
-                    if let Err(error) = lock.tell() {
+                    if let Err(error) = lock.record() {
                         tracing::debug!(%error, "the lock file does not say who holds it");
                     }
                     return Ok(lock);
@@ -228,7 +228,7 @@ impl Lock {
         (mine.dev(), mine.ino()) == (there.dev(), there.ino())
     }
 
-    fn tell(&self) -> io::Result<()> {
+    fn record(&self) -> io::Result<()> {
         self.file.set_len(0)?;
         self.file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)
     }

@@ -29,7 +29,7 @@ struct State {
 
 /// A connection on loan.
 #[derive(Debug)]
-pub(super) struct Lent<'a> {
+pub(super) struct BorrowedConnection<'a> {
     gate: &'a Gate,
     db: Option<Connection>,
 }
@@ -40,7 +40,7 @@ impl Gate {
     }
 
     /// Lends a connection, once the gate is open.
-    pub(super) fn lend(&self) -> rusqlite::Result<Lent<'_>> {
+    pub(super) fn lend(&self) -> rusqlite::Result<BorrowedConnection<'_>> {
         let mut state = locked(&self.state);
         while state.shut {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -49,7 +49,7 @@ impl Gate {
         let idle = state.idle.pop();
         drop(state);
         // Counted as lent while it is opened, so that nobody shuts the gate meanwhile.
-        let mut lent = Lent { gate: self, db: idle };
+        let mut lent = BorrowedConnection { gate: self, db: idle };
         if lent.db.is_none() {
             lent.db = Some((self.open)(&self.files)?);
         }
@@ -72,7 +72,7 @@ impl Gate {
     }
 }
 
-impl Deref for Lent<'_> {
+impl Deref for BorrowedConnection<'_> {
     type Target = Connection;
 
     fn deref(&self) -> &Connection {
@@ -80,13 +80,13 @@ impl Deref for Lent<'_> {
     }
 }
 
-impl DerefMut for Lent<'_> {
+impl DerefMut for BorrowedConnection<'_> {
     fn deref_mut(&mut self) -> &mut Connection {
         self.db.as_mut().expect("it is there until it is dropped")
     }
 }
 
-impl Drop for Lent<'_> {
+impl Drop for BorrowedConnection<'_> {
     fn drop(&mut self) {
         let mut state = locked(&self.gate.state);
         state.lent -= 1;

@@ -24,13 +24,13 @@ pub(super) struct Health(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     /// Why it cannot be written.
-    writing: Option<Ill>,
+    writing: Option<Fault>,
     /// Why it cannot be read.
-    reading: Option<Ill>,
+    reading: Option<Fault>,
 }
 
 #[derive(Debug)]
-struct Ill {
+struct Fault {
     full: bool,
     text: String,
     try_at: Instant,
@@ -68,7 +68,7 @@ impl Health {
             )
         };
         tracing::error!("{text}");
-        state.writing = Some(Ill { full, text, try_at });
+        state.writing = Some(Fault { full, text, try_at });
         state.announce(shared);
     }
 
@@ -84,7 +84,7 @@ impl Health {
             "the journal cannot be read ({error}), so chats cannot be opened: look at the disk of the data directory"
         );
         tracing::error!("{text}");
-        state.reading = Some(Ill { full: false, text, try_at });
+        state.reading = Some(Fault { full: false, text, try_at });
         state.announce(shared);
         // The writer tries it again.
         shared.work.nudge();
@@ -109,7 +109,7 @@ impl Health {
     pub(super) fn probe(&self, shared: &Shared, db: Option<&Connection>, commits: u64) {
         let now = Instant::now();
         let mut state = locked(&self.0);
-        let due = |ill: &mut Option<Ill>| {
+        let due = |ill: &mut Option<Fault>| {
             let due = ill.as_mut().filter(|ill| ill.try_at <= now)?;
             due.try_at = now + AGAIN;
             Some(due.full)

@@ -134,9 +134,9 @@ fn now() -> rusqlite::Result<String> {
 }
 
 /// Which of the files that SQLite makes by itself were there before.
-pub(super) struct Beside(Vec<PathBuf>);
+pub(super) struct SideFilesBefore(Vec<PathBuf>);
 
-impl Beside {
+impl SideFilesBefore {
     pub(super) fn of(files: &Files) -> Self {
         Self([files.wal(), files.index()].into_iter().filter(|file| !file.exists()).collect())
     }

@@ -53,7 +53,7 @@ use self::{
     gate::Gate,
     health::Health,
     pool::Questions,
-    sync::Verdicts,
+    sync::PendingAcks,
     work::{Job, Work},
     writer::Writer,
 };
@@ -255,7 +255,7 @@ impl OpenJournal for Sqlite {
             answers,
             work: Work::new(self.options.queue_bytes),
             questions: Questions::default(),
-            verdicts: Verdicts::default(),
+            verdicts: PendingAcks::default(),
             log: Log::default(),
             health: Health::default(),
             readers: Gate::new(self.files.clone(), open::connect_reader),
@@ -263,7 +263,7 @@ impl OpenJournal for Sqlite {
             writing: Mutex::default(),
             closed: Mutex::default(),
             damaged: Mutex::default(),
-            era: AtomicI64::new(self.state.era),
+            generation: AtomicI64::new(self.state.generation),
             files: self.files,
             options: self.options,
         });
@@ -363,7 +363,7 @@ struct Shared {
     options: SqliteOptions,
     work: Work,
     questions: Questions,
-    verdicts: Verdicts,
+    verdicts: PendingAcks,
     log: Log,
     health: Health,
     readers: Gate,
@@ -375,7 +375,7 @@ struct Shared {
     /// Chats to which nothing could be added because their part of the database is damaged.
     damaged: Mutex<FxHashSet<ChatKey>>,
     /// Chats of an earlier era get a new epoch when they are next opened.
-    era: AtomicI64,
+    generation: AtomicI64,
 }
 
 impl Shared {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs::File, io::Read as _, path::PathBuf, time::S
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, config::DbConfig};
 use rustix::fs::fdatasync;
 use switchboard_core::{
-    agent::AgentRun,
+    agent::AgentInstanceId,
     ids::{ChatId, ChatKey, Epoch, Principal},
 };
 
@@ -13,7 +13,7 @@ use super::{
     SqliteOptions,
     error::{OpenError, OpenErrorReason},
     files::{Files, Lock, Remembered, SideFile, boot_id},
-    loss::{self, Beside, Loss},
+    loss::{self, Loss, SideFilesBefore},
     salvage::{Salvaged, salvage},
     schema,
 };
@@ -54,7 +54,7 @@ pub struct OpenReport {
     /// Chats whose state has to be taken up: those with an open turn or an agent.
     pub unfinished: Vec<ChatKey>,
     /// The lives of agents that chats have: what outlived the gateway and is none of these is an orphan.
-    pub agents: BTreeSet<AgentRun>,
+    pub agents: BTreeSet<AgentInstanceId>,
 }
 
 /// An open database and what goes with it.
@@ -71,7 +71,7 @@ pub(super) struct Opened {
 pub(super) struct State {
     /// Grows with every commit: by one for each event, whose id it is, and for a commit without events.
     pub(super) commits: u64,
-    pub(super) era: i64,
+    pub(super) generation: i64,
 }
 
 pub(super) struct Meta {
@@ -138,7 +138,7 @@ fn find(
         // SQLite would remove it, and the copy has it.
         loss::remove_log(files)?;
     }
-    let beside = Beside::of(files);
+    let beside = SideFilesBefore::of(files);
     files.make_private().map_err(|error| OpenError::io(&files.db, error))?;
     let judged = judge(files, side, boot).and_then(|mut usable| {
         match usable.loss {
@@ -356,7 +356,7 @@ fn reconcile(
         None => {
             report.created = true;
             let journal_id = random_hex(8).map_err(|error| OpenError::io(&files.db, error))?;
-            let state = State { commits: 0, era: 0 };
+            let state = State { commits: 0, generation: 0 };
             Meta { journal_id, state, boot_id: String::new(), clean: true }
         }
     };
@@ -369,7 +369,7 @@ fn reconcile(
     };
     let newest = newest_event(db).map_err(of_db)?;
     meta.state.commits = meta.state.commits.max(remembered).max(newest) + 1;
-    meta.state.era += i64::from(report.lost_commits);
+    meta.state.generation += i64::from(report.lost_commits);
     meta.boot_id = boot.unwrap_or_default();
     note(db, &meta, &report).map_err(of_db)?;
     Ok((meta, report))
@@ -382,7 +382,7 @@ fn meta(db: &Connection, version: u32) -> rusqlite::Result<Option<Meta>> {
         let commits: i64 = row.get(1)?;
         Ok(Meta {
             journal_id: row.get(0)?,
-            state: State { commits: commits.unsigned_abs().max(newest), era: row.get(2)? },
+            state: State { commits: commits.unsigned_abs().max(newest), generation: row.get(2)? },
             boot_id: row.get(3)?,
             clean: row.get(4)?,
         })
@@ -402,7 +402,7 @@ fn note(db: &mut Connection, meta: &Meta, report: &OpenReport) -> rusqlite::Resu
         "INSERT INTO meta (id, journal_id, created_at, commits, era, boot_id, clean) \
          VALUES (1, ?1, ?2, ?3, ?4, ?5, 0) ON CONFLICT (id) DO UPDATE SET commits = excluded.commits, \
          era = excluded.era, boot_id = excluded.boot_id, clean = 0",
-        (&meta.journal_id, unix_ms(), meta.state.commits.cast_signed(), meta.state.era, &meta.boot_id),
+        (&meta.journal_id, unix_ms(), meta.state.commits.cast_signed(), meta.state.generation, &meta.boot_id),
     )?;
     if report.rebooted {
         change.execute(
@@ -433,9 +433,9 @@ fn settle(files: &Files, journal_id: String, boot: &str, state: State) -> std::i
 pub(super) fn reconcile_again(db: &mut Connection, known: State) -> rusqlite::Result<(State, bool)> {
     let found = meta(db, schema::newest())?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
     if found.state.commits >= known.commits {
-        return Ok((State { commits: found.state.commits, era: found.state.era }, false));
+        return Ok((State { commits: found.state.commits, generation: found.state.generation }, false));
     }
-    let state = State { commits: known.commits + 1, era: found.state.era + 1 };
+    let state = State { commits: known.commits + 1, generation: found.state.generation + 1 };
     let report = OpenReport { lost_commits: true, ..OpenReport::default() };
     note(db, &Meta { state, ..found }, &report)?;
     Ok((state, true))
@@ -457,12 +457,12 @@ fn unfinished(db: &Connection) -> rusqlite::Result<Vec<ChatKey>> {
     keys.collect()
 }
 
-fn agents(db: &Connection) -> rusqlite::Result<BTreeSet<AgentRun>> {
+fn agents(db: &Connection) -> rusqlite::Result<BTreeSet<AgentInstanceId>> {
     let mut find = db.prepare(
         "SELECT agent_run FROM chats INDEXED BY chats_with_agent WHERE agent_run IS NOT NULL ORDER BY id",
     )?;
     let rows = find.query_map([], |row| row.get::<_, i64>(0))?;
-    rows.map(|run| run.map(|run| AgentRun(run.cast_unsigned()))).collect()
+    rows.map(|run| run.map(|run| AgentInstanceId(run.cast_unsigned()))).collect()
 }
 
 /// A name that no epoch ever had.

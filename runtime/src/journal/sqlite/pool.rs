@@ -77,11 +77,11 @@ impl Questions {
 }
 
 fn answer(shared: &Shared, Question { ask, reopens }: Question) {
-    let era = shared.era.load(Ordering::Acquire);
+    let generation = shared.generation.load(Ordering::Acquire);
     let read = || {
         #[cfg(test)]
         shared.options.disk.read(ask.query.chat())?;
-        shared.readers.lend().and_then(|mut db| query::read(&mut db, era, &ask.query))
+        shared.readers.lend().and_then(|mut db| query::read(&mut db, generation, &ask.query))
     };
     let mut answer = read();
     if answer.as_ref().is_err_and(is_unusable) {

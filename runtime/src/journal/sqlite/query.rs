@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, Row, types::Type};
 use switchboard_core::{
-    agent::{AgentCommand, AgentRun, CommandId},
+    agent::{AgentCommand, AgentInstanceId, CommandId},
     ids::{ChatId, ChatKey, Cursor, Epoch, InvalidId, Principal, RequestId, TurnId},
     journal::{
-        AgentPlace, ChatRecord, ChatsPage, Found, HistoryPage, JoinedDelta, LogEvent, OpenRequest, OpenTurn,
-        PageBuilder, PageStart, Query, TurnRecord,
+        ChatRecord, ChatsPage, CompactedDelta, Found, HistoryPage, LogEvent, OpenRequest, OpenTurn,
+        PageBuilder, PageStart, Query, RecordedAgent, TurnRecord,
     },
     wire::{ChatSummary, Frame},
 };
@@ -24,11 +24,11 @@ pub(super) enum Read {
 }
 
 /// Reads the answer. `era`: the journal's; a chat of an older one is stale.
-pub(super) fn read(db: &mut Connection, era: i64, query: &Query) -> rusqlite::Result<Read> {
+pub(super) fn read(db: &mut Connection, generation: i64, query: &Query) -> rusqlite::Result<Read> {
     // One transaction, so that what an answer says belongs together.
     let db = db.transaction()?;
     let found = match query {
-        Query::Chat { chat } => return chat_record(&db, era, chat),
+        Query::Chat { chat } => return chat_record(&db, generation, chat),
         Query::Turn { chat, turn_id } => Found::Turn(turn(&db, chat, turn_id)?),
         Query::After { chat, after, bytes } => Found::After(after_page(&db, chat, after, *bytes)?),
         Query::Before { chat, before, events, bytes } => {
@@ -43,13 +43,18 @@ pub(super) fn read(db: &mut Connection, era: i64, query: &Query) -> rusqlite::Re
 
 struct ChatRow {
     id: i64,
-    era: i64,
+    generation: i64,
     epoch: Epoch,
     epoch_no: i64,
 }
 
 fn chat_row(row: &Row<'_>) -> rusqlite::Result<ChatRow> {
-    Ok(ChatRow { id: row.get(0)?, era: row.get(1)?, epoch: id(row, 2, Epoch::parse)?, epoch_no: row.get(3)? })
+    Ok(ChatRow {
+        id: row.get(0)?,
+        generation: row.get(1)?,
+        epoch: id(row, 2, Epoch::parse)?,
+        epoch_no: row.get(3)?,
+    })
 }
 
 fn find(db: &Connection, chat: &ChatKey) -> rusqlite::Result<Option<ChatRow>> {
@@ -58,7 +63,7 @@ fn find(db: &Connection, chat: &ChatKey) -> rusqlite::Result<Option<ChatRow>> {
         .optional()
 }
 
-fn chat_record(db: &Connection, era: i64, chat: &ChatKey) -> rusqlite::Result<Read> {
+fn chat_record(db: &Connection, generation: i64, chat: &ChatKey) -> rusqlite::Result<Read> {
     let found = db
         .prepare_cached(read::CHAT)?
         .query_row((chat.principal.as_str(), chat.chat.as_str()), |row| {
@@ -81,10 +86,11 @@ fn chat_record(db: &Connection, era: i64, chat: &ChatKey) -> rusqlite::Result<Re
                 earlier: None,
             };
             let agent = match agent {
-                Some(run) => {
+                Some(instance) => {
                     let position: i64 = row.get(10)?;
-                    let (run, position) = (AgentRun(run.cast_unsigned()), position.cast_unsigned());
-                    Some(AgentPlace { run, position, checkpoint: None })
+                    let (instance, position) =
+                        (AgentInstanceId(instance.cast_unsigned()), position.cast_unsigned());
+                    Some(RecordedAgent { instance, position, checkpoint: None })
                 }
                 None => None,
             };
@@ -96,7 +102,7 @@ fn chat_record(db: &Connection, era: i64, chat: &ChatKey) -> rusqlite::Result<Re
             db.prepare_cached(read::IS_DELETED)?.query_row([&chat.hash()[..]], |row| row.get(0))?;
         return Ok(Read::Found(if deleted { Found::Deleted } else { Found::Chat(None) }));
     };
-    if row.era < era {
+    if row.generation < generation {
         return Ok(Read::Stale);
     }
     if let Some(agent) = &mut record.agent {
@@ -244,7 +250,7 @@ fn part(
 ) -> rusqlite::Result<(LogEvent, bool)> {
     let Some(lengths) = lengths_of(row, 4)? else { return Ok((event, false)) };
     let (from, to) = range(event.first_seq, event.seq);
-    let part = JoinedDelta { event, lengths }.part(from, to).ok_or_else(|| damaged(4))?;
+    let part = CompactedDelta { event, lengths }.slice(from, to).ok_or_else(|| damaged(4))?;
     Ok((part, true))
 }
 

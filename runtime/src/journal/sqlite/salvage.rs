@@ -273,8 +273,8 @@ mod tests {
             let mut whole = Connection::open_in_memory().expect("memory");
             schema::migrate(&mut whole, 0).expect("it migrates");
             assert_eq!(tables(&new), tables(&whole));
-            let era: i64 = new.query_row("SELECT era FROM meta", [], |row| row.get(0)).expect("a row");
-            assert_eq!(era, 0);
+            let generation: i64 = new.query_row("SELECT era FROM meta", [], |row| row.get(0)).expect("a row");
+            assert_eq!(generation, 0);
         }
     }
 

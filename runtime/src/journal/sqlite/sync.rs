@@ -24,18 +24,18 @@ const LONGEST_DELAY: Duration = Duration::from_millis(5);
 
 /// What became of an append.
 #[derive(Debug)]
-pub(super) struct Verdict {
+pub(super) struct PendingAck {
     pub(super) id: AppendId,
     pub(super) chat: ChatKey,
     /// It was committed.
-    pub(super) kept: bool,
+    pub(super) committed: bool,
     /// It is answered once it is on the disk.
     pub(super) synced: bool,
 }
 
-/// Verdicts that cannot be told yet.
+/// PendingAcks that cannot be told yet.
 #[derive(Debug, Default)]
-pub(super) struct Verdicts {
+pub(super) struct PendingAcks {
     state: Mutex<State>,
     ready: Condvar,
     idle: Condvar,
@@ -43,7 +43,7 @@ pub(super) struct Verdicts {
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: VecDeque<Verdict>,
+    waiting: VecDeque<PendingAck>,
     /// How many of each chat wait, those included that the disk is being asked for.
     behind: FxHashMap<ChatKey, usize>,
     /// The disk failed: nothing is certain until the journal was opened again.
@@ -54,62 +54,62 @@ struct State {
 }
 
 impl State {
-    fn tell(&mut self, shared: &Shared, verdict: Verdict) {
+    fn answer(&mut self, shared: &Shared, verdict: PendingAck) {
         if let Some(waiting) = self.behind.get_mut(&verdict.chat) {
             *waiting -= 1;
             if *waiting == 0 {
                 self.behind.remove(&verdict.chat);
             }
         }
-        tell(shared, verdict);
+        answer(shared, verdict);
     }
 
     /// Tells what waited only for those that have been told.
-    fn tell_unblocked(&mut self, shared: &Shared) {
+    fn answer_unblocked(&mut self, shared: &Shared) {
         let mut blocked = FxHashSet::default();
         let waiting = std::mem::take(&mut self.waiting);
         for verdict in waiting {
-            if (verdict.synced && verdict.kept) || blocked.contains(&verdict.chat) {
+            if (verdict.synced && verdict.committed) || blocked.contains(&verdict.chat) {
                 blocked.insert(verdict.chat.clone());
                 self.waiting.push_back(verdict);
             } else {
-                self.tell(shared, verdict);
+                self.answer(shared, verdict);
             }
         }
     }
 
-    fn refuse(&mut self, shared: &Shared, verdict: Verdict) {
-        if verdict.kept {
+    fn refuse(&mut self, shared: &Shared, verdict: PendingAck) {
+        if verdict.committed {
             locked(&shared.closed).insert(verdict.chat.clone());
         }
-        self.tell(shared, Verdict { kept: false, ..verdict });
+        self.answer(shared, PendingAck { committed: false, ..verdict });
     }
 }
 
-fn tell(shared: &Shared, verdict: Verdict) {
-    shared.answers.send(if verdict.kept {
+fn answer(shared: &Shared, verdict: PendingAck) {
+    shared.answers.send(if verdict.committed {
         JournalAnswer::Appended(verdict.id)
     } else {
         JournalAnswer::Refused(verdict.id)
     });
 }
 
-impl Verdicts {
+impl PendingAcks {
     /// Takes the verdicts of one transaction: those that can be told are told.
-    pub(super) fn settle(&self, shared: &Shared, verdicts: impl IntoIterator<Item = Verdict>) {
+    pub(super) fn settle(&self, shared: &Shared, verdicts: impl IntoIterator<Item = PendingAck>) {
         let mut state = locked(&self.state);
         let mut wake = false;
         for mut verdict in verdicts {
-            if state.failed && verdict.kept {
+            if state.failed && verdict.committed {
                 locked(&shared.closed).insert(verdict.chat.clone());
-                verdict.kept = false;
+                verdict.committed = false;
             }
-            if (verdict.synced && verdict.kept) || state.behind.contains_key(&verdict.chat) {
+            if (verdict.synced && verdict.committed) || state.behind.contains_key(&verdict.chat) {
                 *state.behind.entry(verdict.chat.clone()).or_default() += 1;
                 state.waiting.push_back(verdict);
                 wake = true;
             } else {
-                tell(shared, verdict);
+                answer(shared, verdict);
             }
         }
         drop(state);
@@ -155,8 +155,8 @@ impl Verdicts {
                 let later = std::mem::take(&mut state.waiting);
                 taken.into_iter().chain(later).for_each(|verdict| state.refuse(shared, verdict));
             } else {
-                taken.into_iter().for_each(|verdict| state.tell(shared, verdict));
-                state.tell_unblocked(shared);
+                taken.into_iter().for_each(|verdict| state.answer(shared, verdict));
+                state.answer_unblocked(shared);
             }
             if state.behind.is_empty() {
                 self.idle.notify_all();
@@ -208,7 +208,7 @@ impl Verdicts {
     }
 
     /// The journal was opened again and everything in it is on the disk.
-    pub(super) fn healed(&self) {
+    pub(super) fn reopened(&self) {
         locked(&self.state).failed = false;
     }
 

@@ -21,7 +21,7 @@ use std::{
 use rusqlite::Connection;
 use switchboard_core::{
     Limits, Peer,
-    agent::{AgentExit, AgentRun},
+    agent::{AgentExit, AgentInstanceId},
     ids::{ChatKey, Epoch, Principal},
     journal::{Append, AppendId, Change, Durability, Found, JournalAnswer, OpenWork, PageStart, Query},
     wire::{Frame, Outcome},
@@ -33,10 +33,10 @@ use self::{
 };
 use super::{
     OpenSqlite, Sqlite, SqliteOptions,
-    apply::{self, Known, Unkept},
+    apply::{self, Known, NotApplied},
     files, open, query, schema, sql,
 };
-use crate::{Agent, Gateway, Seat, journal::Request};
+use crate::{Agent, AgentContext, Gateway, journal::Request};
 
 /// A disk that does what a test wants.
 #[derive(Debug, Default)]
@@ -156,12 +156,13 @@ fn commits_that_an_open_journal_lost_begin_a_new_era() {
     let folder = tempfile::tempdir().expect("a folder");
     drop(open_on(folder.path(), false));
     let mut db = Connection::open(folder.path().join("journal.db")).expect("a database");
-    let (known, lost) = open::reconcile_again(&mut db, open::State { commits: 0, era: 0 }).expect("it reads");
+    let (known, lost) =
+        open::reconcile_again(&mut db, open::State { commits: 0, generation: 0 }).expect("it reads");
     assert!(!lost);
     let more = open::State { commits: known.commits + 1, ..known };
     let (after, lost) = open::reconcile_again(&mut db, more).expect("it reads");
     assert!(lost);
-    assert_eq!((after.commits, after.era), (known.commits + 2, known.era + 1));
+    assert_eq!((after.commits, after.generation), (known.commits + 2, known.generation + 1));
     assert_eq!(open::reconcile_again(&mut db, after).expect("it reads"), (after, false));
 }
 
@@ -223,7 +224,7 @@ impl Agent for Nobody {
         "nobody"
     }
 
-    async fn run(&self, _: Seat) -> AgentExit {
+    async fn run(&self, _: AgentContext) -> AgentExit {
         AgentExit::Stopped
     }
 }
@@ -265,7 +266,7 @@ fn filled(chats: u64, turns: u64) -> Connection {
     let mut db = Connection::open_in_memory().expect("memory");
     db.set_prepared_statement_cache_capacity(64);
     schema::migrate(&mut db, 0).expect("a schema");
-    let (mut known, mut state) = (Known::default(), open::State { commits: 0, era: 0 });
+    let (mut known, mut state) = (Known::default(), open::State { commits: 0, generation: 0 });
     db.execute_batch("BEGIN").expect("SQL");
     for chat in 0..chats {
         let mut scribe = Scribe::new("owner", &format!("chat{chat}"));
@@ -324,10 +325,10 @@ fn an_answer_costs_the_same_in_a_long_history() {
 fn deltas_leave_their_chats_row_alone_and_it_follows_with_what_is_more() {
     let mut db = Connection::open_in_memory().expect("memory");
     schema::migrate(&mut db, 0).expect("a schema");
-    let (mut known, mut state) = (Known::default(), open::State { commits: 0, era: 0 });
+    let (mut known, mut state) = (Known::default(), open::State { commits: 0, generation: 0 });
     let mut scribe = Scribe::new("owner", "chat");
-    let run = AgentRun(7);
-    let at = |position| Change::AgentPosition { run, position, checkpoint: None };
+    let instance = AgentInstanceId(7);
+    let at = |position| Change::AgentPosition { instance, position, checkpoint: None };
     let key = scribe.key.clone();
     let mut keep = |db: &Connection, append: Append, forget: bool| {
         if forget {
@@ -339,14 +340,18 @@ fn deltas_leave_their_chats_row_alone_and_it_follows_with_what_is_more() {
         db.query_row("SELECT head_seq, agent_position FROM chats", [], |row| Ok((row.get(0)?, row.get(1)?)))
             .expect("a chat")
     };
-    let told = |db: &mut Connection, era| match query::read(db, era, &Query::Chat { chat: key.clone() }) {
+    let told = |db: &mut Connection, generation| match query::read(
+        db,
+        generation,
+        &Query::Chat { chat: key.clone() },
+    ) {
         Ok(query::Read::Found(Found::Chat(Some(chat)))) => {
             (chat.head.seq, chat.agent.map(|agent| agent.position))
         }
         other => panic!("{other:?}"),
     };
 
-    scribe.message("t", "hello").start("t").change(Change::AgentStarted { run });
+    scribe.message("t", "hello").start("t").change(Change::AgentStarted { instance });
     keep(&db, scribe.append(1, Durability::Synced, 1), false);
     assert_eq!((row(&db), told(&mut db, 0)), ((2, 0), (2, Some(0))));
     for (n, forget) in [(1, false), (2, true), (3, false)] {
@@ -355,7 +360,7 @@ fn deltas_leave_their_chats_row_alone_and_it_follows_with_what_is_more() {
         assert_eq!((row(&db), told(&mut db, 0)), ((2, 0), (2 + 2 * n, Some(n * 10))));
     }
     // Of a life that the chat has not, it is no position of the chat's.
-    let other = Change::AgentPosition { run: AgentRun(8), position: 99, checkpoint: None };
+    let other = Change::AgentPosition { instance: AgentInstanceId(8), position: 99, checkpoint: None };
     scribe.delta("t", "s", "c").change(other);
     keep(&db, scribe.append(5, Durability::Written, 1), false);
     assert_eq!((row(&db), told(&mut db, 0)), ((9, 30), (9, Some(30))));
@@ -382,7 +387,7 @@ fn deltas_leave_their_chats_row_alone_and_it_follows_with_what_is_more() {
     keep(&db, scribe.append(11, Durability::Written, 1), false);
     assert_eq!(row(&db), (12, 55));
     let epoch = Epoch::parse("next").expect("an epoch");
-    assert!(apply::renew(&db, &mut Known::default(), 1, &key, &epoch, 2).expect("it is renewed"));
+    assert!(apply::reset_epoch(&db, &mut Known::default(), 1, &key, &epoch, 2).expect("it is renewed"));
     assert_eq!((row(&db), told(&mut db, 1)), ((0, 60), (0, Some(60))));
 }
 
@@ -397,7 +402,7 @@ fn a_page_of_chats_costs_the_same_among_many() {
 #[test]
 fn a_deleted_chat_leaves_no_row_anywhere() {
     let db = filled(3, 3);
-    let (mut known, mut state) = (Known::default(), open::State { commits: 1_000, era: 0 });
+    let (mut known, mut state) = (Known::default(), open::State { commits: 1_000, generation: 0 });
     let mut scribe = Scribe::new("owner", "chat1");
     scribe.exists = true;
     let append = scribe.change(Change::Deleted).append(1, Durability::Synced, 1);
@@ -420,7 +425,7 @@ fn a_deleted_chat_leaves_no_row_anywhere() {
     assert_eq!(count("SELECT count(DISTINCT chat) FROM events"), 2, "no other chat is touched");
     let again = Scribe::new("owner", "chat1").append(2, Durability::Synced, 2);
     let refused = apply::append(&db, &mut known, &mut state, &again);
-    assert!(matches!(refused, Err(Unkept::Contradiction(_))), "its id is not used again: {refused:?}");
+    assert!(matches!(refused, Err(NotApplied::Contradiction(_))), "its id is not used again: {refused:?}");
 }
 
 #[test]

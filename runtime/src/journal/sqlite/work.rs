@@ -181,7 +181,7 @@ fn weight(change: &Change) -> usize {
 #[cfg(test)]
 mod tests {
     use switchboard_core::{
-        agent::AgentRun,
+        agent::AgentInstanceId,
         ids::{ChatId, Principal},
         journal::OpenWork,
     };
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn what_begins_is_known() {
         let some = OpenWork { tools: vec!["t".into()], ..OpenWork::default() };
-        let moved = Change::AgentPosition { run: AgentRun(1), position: 1, checkpoint: None };
+        let moved = Change::AgentPosition { instance: AgentInstanceId(1), position: 1, checkpoint: None };
         let opens = |work| vec![Change::OpenWork { work }, moved.clone()];
         assert!(job(Durability::Written, opens(some.clone())).begins());
         assert!(!job(Durability::Written, opens(OpenWork::default())).begins(), "it ends");

@@ -15,7 +15,7 @@ use switchboard_core::{
 
 use super::{
     Shared,
-    apply::{self, Known, Unkept},
+    apply::{self, Known, NotApplied},
     checkpoint,
     compact::{self, Compaction},
     erase::Erasure,
@@ -23,7 +23,7 @@ use super::{
     files::SideFile,
     locked, open,
     sql::write,
-    sync::Verdict,
+    sync::PendingAck,
     work::Job,
 };
 
@@ -69,7 +69,7 @@ impl Writer {
     pub(super) fn run(mut self) {
         let mut jobs = Vec::new();
         while self.shared.work.take(&mut jobs, self.due()).is_some() {
-            self.heal();
+            self.reopen_database();
             self.shared.health.probe(&self.shared, self.db.as_ref(), self.state.commits);
             self.join(Instant::now());
             let mut later = if self.shared.options.strict { Vec::new() } else { synced_apart(&mut jobs) };
@@ -135,7 +135,7 @@ impl Writer {
             tracing::warn!(%error, "the size of the journal's log is not known");
         }
         self.known.forget();
-        self.shared.era.store(self.state.era, Ordering::Release);
+        self.shared.generation.store(self.state.generation, Ordering::Release);
         self.db = Some(db);
     }
 
@@ -177,7 +177,7 @@ impl Writer {
         let verdicts = jobs.iter().zip(&kept).filter_map(|(job, kept)| {
             let (id, chat, durability) = job.append()?;
             let synced = strict || durability == Durability::Synced;
-            Some(Verdict { id, chat: chat.clone(), kept: *kept, synced })
+            Some(PendingAck { id, chat: chat.clone(), committed: *kept, synced })
         });
         self.shared.verdicts.settle(&self.shared, verdicts);
         for (job, kept) in jobs.drain(..).zip(kept) {
@@ -263,7 +263,7 @@ impl Writer {
     }
 
     /// Opens the database again after the disk failed: what is in it then is the truth.
-    fn heal(&mut self) {
+    fn reopen_database(&mut self) {
         if self.db.is_some() && !self.shared.verdicts.has_failed() {
             return;
         }
@@ -282,7 +282,7 @@ impl Writer {
         match (durable, opened) {
             (Ok(()), Ok(())) => {
                 self.heal_after = None;
-                self.shared.verdicts.healed();
+                self.shared.verdicts.reopened();
                 tracing::info!("the journal was opened again and is in order");
             }
             (durable, opened) => {
@@ -387,12 +387,12 @@ fn transact(
                 deleted |= job.deletes();
                 true
             }),
-            Job::Chat(_, chat) => renew(db, known, state.era, chat),
+            Job::Chat(_, chat) => reset_epoch(db, known, state.generation, chat),
         };
         match done {
             Ok(changed) => (*kept, any) = (true, any || changed),
-            Err(Unkept::Sql(error)) if is_unusable(&error) => return Err(Failure::Unusable(error)),
-            Err(Unkept::Sql(error)) if !is_of_one(&error) => return Err(Failure::OfAll(error)),
+            Err(NotApplied::Sql(error)) if is_unusable(&error) => return Err(Failure::Unusable(error)),
+            Err(NotApplied::Sql(error)) if !is_of_one(&error) => return Err(Failure::OfAll(error)),
             Err(unkept) => {
                 if jobs.len() == 1 {
                     tracing::error!(chat = job.chat().chat.as_str(), "an append is refused: {unkept}");
@@ -412,9 +412,14 @@ fn transact(
     Ok(any)
 }
 
-fn renew(db: &Connection, known: &mut Known, era: i64, chat: &ChatKey) -> Result<bool, Unkept> {
-    let epoch = open::new_epoch().map_err(|_| Unkept::Contradiction("there is no entropy"))?;
-    apply::renew(db, known, era, chat, &epoch, open::unix_ms())
+fn reset_epoch(
+    db: &Connection,
+    known: &mut Known,
+    generation: i64,
+    chat: &ChatKey,
+) -> Result<bool, NotApplied> {
+    let epoch = open::new_epoch().map_err(|_| NotApplied::Contradiction("there is no entropy"))?;
+    apply::reset_epoch(db, known, generation, chat, &epoch, open::unix_ms())
 }
 
 fn is_of_one(error: &rusqlite::Error) -> bool {

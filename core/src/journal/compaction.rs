@@ -22,7 +22,7 @@ pub struct DeltaRun {
 
 /// A record that a run became.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JoinedDelta {
+pub struct CompactedDelta {
     /// The record.
     pub event: LogEvent,
     /// The length of the text that belongs to each number, in bytes.
@@ -70,21 +70,21 @@ impl DeltaRun {
     }
 
     /// The joined record.
-    pub fn finish(mut self) -> JoinedDelta {
+    pub fn finish(mut self) -> CompactedDelta {
         if let Some(text) = text_of(&mut self.event.body) {
             *text = self.text;
         }
         let seq = self.event.place.seq;
         self.event.place.first_seq = (self.first_seq < seq).then_some(self.first_seq);
         let frame = encode_chat(&self.event.place, &self.event.body);
-        JoinedDelta { event: LogEvent { first_seq: self.first_seq, seq, frame }, lengths: self.lengths }
+        CompactedDelta { event: LogEvent { first_seq: self.first_seq, seq, frame }, lengths: self.lengths }
     }
 }
 
-impl JoinedDelta {
+impl CompactedDelta {
     /// The part that covers the numbers `from` to `to`, both of which the record covers. `None`: its lengths do not
     /// fit its text.
-    pub fn part(&self, from: u64, to: u64) -> Option<LogEvent> {
+    pub fn slice(&self, from: u64, to: u64) -> Option<LogEvent> {
         let mut parsed = as_delta(&self.event.frame)?;
         let skipped = usize::try_from(from.checked_sub(self.event.first_seq)?).ok()?;
         let taken = usize::try_from(to.checked_sub(from)?).ok()? + 1;
@@ -126,11 +126,11 @@ mod tests {
     use super::*;
     use crate::{
         ids::{ChatId, Epoch, TurnId},
-        wire::Place,
+        wire::EventPosition,
     };
 
     fn delta(seq: u64, stream: &str, text: &str) -> LogEvent {
-        let place = Place {
+        let place = EventPosition {
             chat_id: ChatId::parse("c").expect("a chat id"),
             epoch: Epoch::parse("e").expect("an epoch"),
             first_seq: None,
@@ -161,19 +161,19 @@ mod tests {
         assert_eq!(joined.lengths, [3, 2, 1, 6, 1]);
         for from in 3..=7_u64 {
             for to in from..=7 {
-                let part = joined.part(from, to).expect("it can be taken apart");
+                let part = joined.slice(from, to).expect("it can be taken apart");
                 let (first, last) = (from as usize - 3, to as usize - 3);
                 assert_eq!(text(&part), texts[first..=last].concat());
             }
         }
-        assert_eq!(joined.part(3, 7), Some(joined.event.clone()));
-        assert_eq!(joined.part(2, 7), None);
-        assert_eq!(joined.part(7, 8), None);
+        assert_eq!(joined.slice(3, 7), Some(joined.event.clone()));
+        assert_eq!(joined.slice(2, 7), None);
+        assert_eq!(joined.slice(7, 8), None);
         // Joined once more, with what came later.
         let mut run = DeltaRun::begin(&joined.event, Some(&joined.lengths)).expect("a delta");
         assert!(run.takes(&delta(8, "s", "!"), None));
         let more = run.finish();
-        assert_eq!(text(&more.part(7, 8).expect("a part")), "x!");
+        assert_eq!(text(&more.slice(7, 8).expect("a part")), "x!");
         assert!(DeltaRun::begin(&joined.event, None).is_none(), "it could not be taken apart again");
     }
 
@@ -192,8 +192,8 @@ mod tests {
         assert!(run.takes(&delta(2, "s", "x"), None));
         let good = run.finish();
         for lengths in [vec![3, 2], vec![9, 1], vec![4], vec![u32::MAX, u32::MAX]] {
-            let bad = JoinedDelta { lengths, ..good.clone() };
-            assert!(bad.part(2, 2).is_none_or(|part| text(&part) != "x"), "{bad:?}");
+            let bad = CompactedDelta { lengths, ..good.clone() };
+            assert!(bad.slice(2, 2).is_none_or(|part| text(&part) != "x"), "{bad:?}");
         }
     }
 }

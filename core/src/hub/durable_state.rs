@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[derive(Debug, Default)]
-pub(super) struct View {
+pub(super) struct DurableState {
     /// The turn that runs, and the event of its message.
     turn: Option<(RunningTurn, Frame)>,
     queue: VecDeque<(TurnId, Frame)>,
@@ -28,7 +28,7 @@ pub(super) struct StateAt {
     pub(super) goal_state: Option<GoalState>,
 }
 
-impl View {
+impl DurableState {
     /// As the journal has it.
     pub(super) fn of(record: &ChatRecord) -> Self {
         let mut view = Self { goal: record.goal_state.clone(), ..Self::default() };

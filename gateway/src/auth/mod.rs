@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 
 use crate::token::Tokens;
 use tally::Refusals;
-use throttle::Verdict;
+use throttle::WrongToken;
 
 pub use names::{Authority, Host, Names, Origin};
 pub use preauth::PreAuth;
@@ -43,14 +43,14 @@ pub enum Access {
 
 /// Where a request comes from: for counts and logs, never an authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Came {
+pub enum PeerAddress {
     /// From this address.
     From(IpAddr),
     /// Over a Unix socket, most likely through a proxy.
     Locally,
 }
 
-impl Came {
+impl PeerAddress {
     /// Under which wrong tokens are counted: all those of a socket together.
     fn counted_as(self) -> IpAddr {
         match self {
@@ -60,7 +60,7 @@ impl Came {
     }
 }
 
-impl fmt::Display for Came {
+impl fmt::Display for PeerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::From(address) => address.fmt(f),
@@ -71,50 +71,50 @@ impl fmt::Display for Came {
 
 /// Decides about every request.
 #[derive(Debug)]
-pub struct Door {
+pub struct AccessControl {
     names: Names,
     /// `None`: everybody who passes the other checks is the owner.
-    keys: Option<Arc<Keys>>,
+    authenticator: Option<Arc<Authenticator>>,
     tally: Arc<Refusals>,
 }
 
 /// The good tokens, the count of wrong ones, and the room for those who have yet to show one.
 #[derive(Debug)]
-pub struct Keys {
+pub struct Authenticator {
     tokens: Tokens,
     throttle: Throttle,
-    lobby: Arc<Semaphore>,
+    preauth_permits: Arc<Semaphore>,
 }
 
-impl Keys {
+impl Authenticator {
     /// Good are these tokens; wrong ones are counted here; so many connections at once may owe their first
     /// frame.
-    pub fn new(tokens: Tokens, throttle: Throttle, lobby: usize) -> Self {
-        Self { tokens, throttle, lobby: Arc::new(Semaphore::new(lobby)) }
+    pub fn new(tokens: Tokens, throttle: Throttle, preauth_permits: usize) -> Self {
+        Self { tokens, throttle, preauth_permits: Arc::new(Semaphore::new(preauth_permits)) }
     }
 
     /// A good token passes, however many wrong ones came from its address.
-    fn check(&self, token: &str, peer: Came) -> Result<Principal, Refusal> {
+    fn check(&self, token: &str, peer: PeerAddress) -> Result<Principal, Refusal> {
         if let Some(principal) = self.tokens.verify(token) {
             return Ok(principal);
         }
         Err(match self.throttle.wrong(peer.counted_as(), Instant::now()) {
-            Verdict::Wrong => Refusal::WRONG_TOKEN,
-            Verdict::TooMany => Refusal::TOO_MANY_WRONG,
+            WrongToken::Wrong => Refusal::WRONG_TOKEN,
+            WrongToken::TooMany => Refusal::TOO_MANY_WRONG,
         })
     }
 }
 
 /// How credentials came.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Way {
+pub(crate) enum AuthMethod {
     Bearer,
     Query,
     FirstFrame,
     NoAuth,
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for AuthMethod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Bearer => "bearer",
@@ -127,9 +127,9 @@ impl fmt::Display for Way {
 
 /// Checks the token of a first frame.
 struct FirstFrame {
-    keys: Arc<Keys>,
+    authenticator: Arc<Authenticator>,
     tally: Arc<Refusals>,
-    peer: Came,
+    peer: PeerAddress,
     /// Free again when the transport has its answer, or gives up.
     _place: OwnedSemaphorePermit,
     /// As long as that.
@@ -138,18 +138,19 @@ struct FirstFrame {
 
 impl Verifier for FirstFrame {
     fn verify(&self, token: &str) -> Option<Principal> {
-        let checked = self.keys.check(token, self.peer);
-        let refused = |refusal: Refusal| self.tally.refused(refusal.kind(), self.peer, Some(Way::FirstFrame));
+        let checked = self.authenticator.check(token, self.peer);
+        let refused =
+            |refusal: Refusal| self.tally.refused(refusal.kind(), self.peer, Some(AuthMethod::FirstFrame));
         let principal = checked.map_err(refused).ok()?;
-        tracing::info!(peer = %self.peer, way = %Way::FirstFrame, principal = %principal, "authenticated");
+        tracing::info!(peer = %self.peer, method = %AuthMethod::FirstFrame, principal = %principal, "authenticated");
         Some(principal)
     }
 }
 
-impl Door {
+impl AccessControl {
     /// A door of a gateway of these names. Without keys it asks for no credentials.
-    pub fn new(names: Names, keys: Option<Arc<Keys>>) -> Self {
-        Self { names, keys, tally: Arc::default() }
+    pub fn new(names: Names, authenticator: Option<Arc<Authenticator>>) -> Self {
+        Self { names, authenticator, tally: Arc::default() }
     }
 
     /// What was refused.
@@ -162,7 +163,7 @@ impl Door {
         &self,
         request: &Request<B>,
         access: Access,
-        peer: Came,
+        peer: PeerAddress,
     ) -> Result<Option<Admission>, Refusal> {
         let refused = |refusal: Refusal| {
             self.tally.refused(refusal.kind(), peer, None);
@@ -172,7 +173,7 @@ impl Door {
         let headers = request.headers();
         self.check_host(headers, peer).map_err(refused)?;
         let has_origin = self.check_origin(headers).map_err(refused)?;
-        if self.keys.is_none() && !has_origin && !is_own_or_direct(headers) {
+        if self.authenticator.is_none() && !has_origin && !is_own_or_direct(headers) {
             return Err(refused(Refusal::FOREIGN_SITE));
         }
         match access {
@@ -185,7 +186,7 @@ impl Door {
     }
 
     /// Refuses a connection before any request of it. The answer is a whole HTTP response.
-    pub(crate) fn refuse_unheard(&self, peer: Came) -> String {
+    pub(crate) fn refuse_unread(&self, peer: PeerAddress) -> String {
         self.tally.refused(Refusal::PREAUTH_FULL.kind(), peer, None);
         Refusal::PREAUTH_FULL.to_http()
     }
@@ -208,10 +209,10 @@ impl Door {
     }
 
     /// Over a Unix socket, which no web page reaches, `localhost` is what programs say that are no proxy.
-    fn check_host(&self, headers: &HeaderMap, peer: Came) -> Result<(), Refusal> {
+    fn check_host(&self, headers: &HeaderMap, peer: PeerAddress) -> Result<(), Refusal> {
         let host =
             only(headers, &header::HOST).map_err(|_| Refusal::HOST_REPEATED)?.ok_or(Refusal::HOST_MISSING)?;
-        let is_plain = peer == Came::Locally && host.eq_ignore_ascii_case("localhost");
+        let is_plain = peer == PeerAddress::Locally && host.eq_ignore_ascii_case("localhost");
         if is_plain || self.names.is_own(host) { Ok(()) } else { Err(Refusal::HOST_FOREIGN) }
     }
 
@@ -224,35 +225,36 @@ impl Door {
         }
     }
 
-    fn check_credentials<B>(&self, request: &Request<B>, peer: Came) -> Result<Admission, Refusal> {
+    fn check_credentials<B>(&self, request: &Request<B>, peer: PeerAddress) -> Result<Admission, Refusal> {
         let upgrade = is_upgrade(request);
         let lasts = upgrade || request.uri().path() == "/sse";
-        let Some(keys) = &self.keys else {
-            log_success(lasts, peer, Way::NoAuth, &Principal::owner());
+        let Some(authenticator) = &self.authenticator else {
+            log_success(lasts, peer, AuthMethod::NoAuth, &Principal::owner());
             proven(request);
             return Ok(Admission::Verified(Principal::owner()));
         };
-        let refused = |refusal: Refusal, way: Option<Way>| {
-            self.tally.refused(refusal.kind(), peer, way);
+        let refused = |refusal: Refusal, method: Option<AuthMethod>| {
+            self.tally.refused(refusal.kind(), peer, method);
             refusal
         };
-        let (token, way) = match credential(request).map_err(|refusal| refused(refusal, None))? {
+        let (token, method) = match credential(request).map_err(|refusal| refused(refusal, None))? {
             Some(found) => found,
             None if upgrade && switchboard_transport_ws::offers_protocol(request.headers()) => {
                 let unproven = unproven(request).cloned();
                 if unproven.as_ref().is_some_and(|unproven| unproven.hurries()) {
                     return Err(refused(Refusal::PREAUTH_FULL, None));
                 }
-                let place = Arc::clone(&keys.lobby).try_acquire_owned();
+                let place = Arc::clone(&authenticator.preauth_permits).try_acquire_owned();
                 let place = place.map_err(|_| refused(Refusal::LOBBY_FULL, None))?;
-                let (keys, tally) = (Arc::clone(keys), Arc::clone(&self.tally));
-                let verifier = FirstFrame { keys, tally, peer, _place: place, _unproven: unproven };
+                let (authenticator, tally) = (Arc::clone(authenticator), Arc::clone(&self.tally));
+                let verifier = FirstFrame { authenticator, tally, peer, _place: place, _unproven: unproven };
                 return Ok(Admission::FirstFrame(Arc::new(verifier)));
             }
             None => return Err(refused(Refusal::NO_CREDENTIALS, None)),
         };
-        let principal = keys.check(&token, peer).map_err(|refusal| refused(refusal, Some(way)))?;
-        log_success(lasts, peer, way, &principal);
+        let principal =
+            authenticator.check(&token, peer).map_err(|refusal| refused(refusal, Some(method)))?;
+        log_success(lasts, peer, method, &principal);
         proven(request);
         Ok(Admission::Verified(principal))
     }
@@ -270,11 +272,11 @@ fn proven<B>(request: &Request<B>) {
 }
 
 /// A connection that lasts is worth a line; single requests are many.
-fn log_success(lasts: bool, peer: Came, way: Way, principal: &Principal) {
+fn log_success(lasts: bool, peer: PeerAddress, method: AuthMethod, principal: &Principal) {
     if lasts {
-        tracing::info!(peer = %peer, %way, %principal, "authenticated");
+        tracing::info!(peer = %peer, %method, %principal, "authenticated");
     } else {
-        tracing::debug!(peer = %peer, %way, %principal, "authenticated");
+        tracing::debug!(peer = %peer, %method, %principal, "authenticated");
     }
 }
 
@@ -296,13 +298,13 @@ fn only<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Result<Option<
 }
 
 /// The token that a request carries, and where. Several have to be the same.
-fn credential<B>(request: &Request<B>) -> Result<Option<(Zeroizing<String>, Way)>, Refusal> {
-    let mut found: Option<(Zeroizing<String>, Way)> = None;
-    let mut offer = |token: Zeroizing<String>, way: Way| match &found {
+fn credential<B>(request: &Request<B>) -> Result<Option<(Zeroizing<String>, AuthMethod)>, Refusal> {
+    let mut found: Option<(Zeroizing<String>, AuthMethod)> = None;
+    let mut offer = |token: Zeroizing<String>, method: AuthMethod| match &found {
         Some((other, _)) if **other != *token => Err(Refusal::DISAGREEING),
         Some(_) => Ok(()),
         None => {
-            found = Some((token, way));
+            found = Some((token, method));
             Ok(())
         }
     };
@@ -312,13 +314,13 @@ fn credential<B>(request: &Request<B>) -> Result<Option<(Zeroizing<String>, Way)
         if let Some((scheme, token)) = text.trim().split_once(' ')
             && scheme.eq_ignore_ascii_case("bearer")
         {
-            offer(Zeroizing::new(token.trim().to_owned()), Way::Bearer)?;
+            offer(Zeroizing::new(token.trim().to_owned()), AuthMethod::Bearer)?;
         }
     }
     let query = request.uri().query().unwrap_or_default();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         if name == "token" && !value.is_empty() {
-            offer(Zeroizing::new(value.into_owned()), Way::Query)?;
+            offer(Zeroizing::new(value.into_owned()), AuthMethod::Query)?;
         }
     }
     Ok(found)

@@ -34,14 +34,14 @@ pub trait Framing {
 
 /// Bytes on their way to the peer.
 #[derive(Debug, Default)]
-pub struct InFlight {
+pub struct WriteBatch {
     pieces: VecDeque<Bytes>,
     /// Where each frame ends, counted from the beginning of the batch.
     ends: VecDeque<usize>,
     written: usize,
 }
 
-impl InFlight {
+impl WriteBatch {
     /// Takes up a batch of frames.
     pub fn frames<F: Framing>(framing: &mut F, batch: &mut Vec<Frame>) -> Self {
         let mut left: usize = batch.iter().map(|frame| F::OVERHEAD + copied_length(frame)).sum();
@@ -187,7 +187,7 @@ mod tests {
         encode_control(&ControlEvent::Pong { nonce: Some("x".repeat(length - empty)) })
     }
 
-    fn bytes(in_flight: &InFlight) -> Vec<u8> {
+    fn bytes(in_flight: &WriteBatch) -> Vec<u8> {
         in_flight.pieces.iter().flat_map(|piece| piece.iter().copied()).collect()
     }
 
@@ -196,9 +196,9 @@ mod tests {
         let frames = [frame(100), frame(20_000), frame(50), frame(9_000), frame(40)];
         let mut expected = Vec::new();
         for frame in &frames {
-            expected.extend(bytes(&InFlight::frames(&mut Marked, &mut vec![frame.clone()])));
+            expected.extend(bytes(&WriteBatch::frames(&mut Marked, &mut vec![frame.clone()])));
         }
-        assert_eq!(bytes(&InFlight::frames(&mut Marked, &mut frames.to_vec())), expected);
+        assert_eq!(bytes(&WriteBatch::frames(&mut Marked, &mut frames.to_vec())), expected);
     }
 
     #[test]
@@ -206,9 +206,9 @@ mod tests {
         let mut frames: Vec<Frame> = (0..1000).map(|at| frame(50 + at % 700)).collect();
         let whole: Vec<u8> = frames
             .iter()
-            .flat_map(|frame| bytes(&InFlight::frames(&mut Marked, &mut vec![frame.clone()])))
+            .flat_map(|frame| bytes(&WriteBatch::frames(&mut Marked, &mut vec![frame.clone()])))
             .collect();
-        let mut in_flight = InFlight::frames(&mut Marked, &mut frames);
+        let mut in_flight = WriteBatch::frames(&mut Marked, &mut frames);
         assert!(in_flight.pieces.iter().all(|piece| piece.len() <= SCRATCH_BYTES));
         assert!(in_flight.pieces.len() > 1);
         let mut taken = Vec::new();
@@ -223,11 +223,11 @@ mod tests {
     #[test]
     fn a_close_lets_the_begun_frame_end_and_drops_the_rest() {
         let frames = vec![frame(100), frame(20_000), frame(50)];
-        let whole = bytes(&InFlight::frames(&mut Marked, &mut frames.clone()));
-        let ends: Vec<usize> = InFlight::frames(&mut Marked, &mut frames.clone()).ends.into();
+        let whole = bytes(&WriteBatch::frames(&mut Marked, &mut frames.clone()));
+        let ends: Vec<usize> = WriteBatch::frames(&mut Marked, &mut frames.clone()).ends.into();
         let near_an_end = |at: usize| ends.iter().any(|end| at.abs_diff(*end) <= 12);
         for written in (0..=whole.len()).filter(|at| *at % 61 == 0 || near_an_end(*at)) {
-            let mut in_flight = InFlight::frames(&mut Marked, &mut frames.clone());
+            let mut in_flight = WriteBatch::frames(&mut Marked, &mut frames.clone());
             if written % 2 == 0 {
                 in_flight.advance(written);
             } else {

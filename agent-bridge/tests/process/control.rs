@@ -11,7 +11,7 @@ use switchboard_core::{
     agent::{AgentEvent, AgentExit},
     wire::Outcome,
 };
-use switchboard_runtime::Order;
+use switchboard_runtime::AgentControl;
 
 use crate::{
     support::{Bench, alive, eventually},
@@ -124,8 +124,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             let mut bench = Bench::begin(Arc::new(ProcessAgent::new(config)), None);
             bench.prompt("x");
             eventually("it runs", || !alive(&place.mark).is_empty()).await;
-            bench.order(Order::Stop);
-            bench.order(Order::Kill);
+            bench.order(AgentControl::Stop);
+            bench.order(AgentControl::Kill);
             assert_eq!(bench.exit().await.0, AgentExit::Stopped);
         }),
         trial("an_agent_that_never_reads_can_be_stopped", |place| async move {
@@ -145,7 +145,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             bench.prompt("fast 10000000");
             bench.until(is_text).await;
             // Nobody takes records from here on; the inbox is full soon.
-            bench.order(Order::Kill);
+            bench.order(AgentControl::Kill);
             assert_eq!(bench.exit().await.0, AgentExit::Stopped);
         }),
     ]

@@ -9,10 +9,10 @@ use sha2::{Digest as _, Sha256};
 use super::{
     chat::{Chat, Phase},
     context::Context,
+    durable_state::DurableState,
     log::{Draft, Effect, Pending, Staged},
     ring::Ring,
-    seat::Seat,
-    view::View,
+    slot::SlotState,
 };
 use crate::{
     agent::AgentCommand,
@@ -35,16 +35,19 @@ impl Chat {
 
     /// Goes on under the journal's epoch, or a new one if it has nothing of the chat any more. `kept`: appends that
     /// it has, though nobody was told.
-    pub(super) fn begin_anew(&mut self, cx: &mut Context, record: Option<&ChatRecord>, kept: Vec<Pending>) {
+    pub(super) fn reset_epoch(&mut self, cx: &mut Context, record: Option<&ChatRecord>, kept: Vec<Pending>) {
         let epoch = record.map_or_else(|| cx.new_epoch(), |record| record.head.epoch.clone());
         let old_epoch = core::mem::replace(&mut self.epoch, epoch);
-        let old_view = core::mem::replace(&mut self.view, record.map_or_else(View::default, View::of));
+        let old_view = core::mem::replace(
+            &mut self.durable,
+            record.map_or_else(DurableState::default, DurableState::of),
+        );
         let old_ring = core::mem::take(&mut self.ring);
         self.head = record.map_or(0, |record| record.head.seq);
         self.staged = self.head;
         self.earlier_epochs = record.is_some_and(|record| record.earlier.is_some());
         self.turns.iter_mut().for_each(|turn| turn.seq = 0);
-        self.subs.begin_anew();
+        self.subs.restart();
         for conn in self.subs.connections() {
             self.unsubscribe(cx, conn);
             self.subscribe_anew(cx, conn);
@@ -79,7 +82,7 @@ impl Chat {
     }
 
     /// Turns and requests that the journal has open, and that are over.
-    fn log_ends(&mut self, cx: &mut Context, had: &View, ring: &Ring, record: Option<&ChatRecord>) {
+    fn log_ends(&mut self, cx: &mut Context, had: &DurableState, ring: &Ring, record: Option<&ChatRecord>) {
         let Some(record) = record else { return };
         let mut draft = Draft::new();
         let running = record.turns.iter().find(|turn| turn.started_at_ms.is_some()).map(|turn| &turn.turn_id);
@@ -113,7 +116,7 @@ impl Chat {
     }
 
     /// What is so, and the journal does not know.
-    fn log_again(&mut self, cx: &mut Context, had: &View, record: Option<&ChatRecord>) {
+    fn log_again(&mut self, cx: &mut Context, had: &DurableState, record: Option<&ChatRecord>) {
         let mut draft = Draft::new();
         draft.create = record.is_none();
         for (turn_id, message, started_at_ms) in had.open_turns() {
@@ -195,22 +198,22 @@ impl Chat {
     /// Which agent the chat has, and how far it was heard.
     fn agent_again(&self, draft: &mut Draft, record: Option<&ChatRecord>) {
         let known = record.and_then(|record| record.agent.as_ref());
-        match (self.seat, known) {
-            (Seat::Alive { run, .. }, known) => {
-                if known.is_none_or(|known| known.run != run) {
-                    draft.changes.push(Change::AgentStarted { run });
+        match (self.slot, known) {
+            (SlotState::Alive { instance, .. }, known) => {
+                if known.is_none_or(|known| known.instance != instance) {
+                    draft.changes.push(Change::AgentStarted { instance });
                 }
                 if let Some((heard, position, checkpoint)) =
-                    self.heard.clone().filter(|(heard, ..)| *heard == run)
-                    && known.is_none_or(|known| known.run != heard || known.position < position)
+                    self.received.clone().filter(|(heard, ..)| *heard == instance)
+                    && known.is_none_or(|known| known.instance != heard || known.position < position)
                 {
-                    draft.changes.push(Change::AgentPosition { run, position, checkpoint });
+                    draft.changes.push(Change::AgentPosition { instance, position, checkpoint });
                 }
             }
-            (Seat::Empty | Seat::Stopping { .. }, Some(known)) => {
-                draft.changes.push(Change::AgentEnded { run: known.run });
+            (SlotState::Empty | SlotState::Stopping { .. }, Some(known)) => {
+                draft.changes.push(Change::AgentEnded { instance: known.instance });
             }
-            (Seat::Empty | Seat::Stopping { .. }, None) | (Seat::Reserved { .. }, _) => {}
+            (SlotState::Empty | SlotState::Stopping { .. }, None) | (SlotState::Reserved { .. }, _) => {}
         }
     }
 
@@ -231,7 +234,7 @@ impl Chat {
             let text = turn.map(|turn| turn.text().into());
             text.map(|text| AgentCommand::Prompt { id: self.next_command(), turn_id: running.clone(), text })
         } else {
-            active.untold.clone()
+            active.undelivered.clone()
         };
         draft.changes.extend(prompt.map(|command| Change::Command { command }));
     }

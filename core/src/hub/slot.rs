@@ -8,32 +8,32 @@ use alloc::{
 use super::{
     Hub,
     chat::{Chat, Phase},
-    context::{Context, Errand},
+    context::{Context, DeferredAction},
     io::{ChatRef, Output},
     log::Draft,
 };
 use crate::{
-    agent::{AgentCommand, AgentExit, AgentRun},
+    agent::{AgentCommand, AgentExit, AgentInstanceId},
     ids::TurnId,
-    journal::{AgentPlace, Change},
+    journal::{Change, RecordedAgent},
     wire::{Outcome, TurnError},
 };
 
 /// Where a chat's agent is in its life. A place is taken from `Reserved` until the exit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Seat {
+pub(super) enum SlotState {
     Empty,
     /// A place is taken; the agent starts with its first command, once the journal names it.
     Reserved {
-        run: AgentRun,
+        instance: AgentInstanceId,
         named: bool,
     },
     Alive {
-        run: AgentRun,
-        held: bool,
+        instance: AgentInstanceId,
+        paused: bool,
     },
     Stopping {
-        run: AgentRun,
+        instance: AgentInstanceId,
         kill_at_ms: u64,
         killed: bool,
     },
@@ -42,9 +42,9 @@ pub(super) enum Seat {
 /// The places for agents. A chat holds one from reservation to exit. Agents that are taken up may be more than there are
 /// places: those that have nothing to do are stopped, and no other one starts before there is room again.
 #[derive(Debug, Default)]
-pub(super) struct Places {
-    pub(super) taken: usize,
-    /// Places kept for chats of an earlier gateway whose agents the journal has yet to name.
+pub(super) struct AgentPool {
+    pub(super) in_use: usize,
+    /// AgentPool kept for chats of an earlier gateway whose agents the journal has yet to name.
     expected: usize,
     /// Of these, agents that were told to stop: places about to be free.
     stopping: usize,
@@ -52,29 +52,29 @@ pub(super) struct Places {
     idle: BTreeSet<(u64, ChatRef)>,
     /// Chats with a turn but no place, by their ticket.
     waiting: BTreeMap<u64, ChatRef>,
-    last_ticket: u64,
+    last_waiter: u64,
 }
 
-impl Places {
+impl AgentPool {
     fn have_room(&self, limit: usize) -> bool {
-        self.taken + self.expected < limit
+        self.in_use + self.expected < limit
     }
 
     /// Whether there are more agents than places, or too few about to be free for those who wait.
     fn are_too_few(&self, limit: usize) -> bool {
-        self.taken + self.waiting.len() > limit + self.stopping
+        self.in_use + self.waiting.len() > limit + self.stopping
     }
 }
 
 impl Hub {
     /// Gives free places to those who wait longest, and makes room for the others where an agent is idle.
-    pub(super) fn serve_places(&mut self) {
+    pub(super) fn serve_waiting_chats(&mut self) {
         if self.cx.leaving {
             return;
         }
         while self.cx.agents.have_room(self.cx.limits.agents) {
             let Some((_, next)) = self.cx.agents.waiting.pop_first() else { break };
-            self.with_chat(next, Chat::place_offered);
+            self.with_chat(next, Chat::slot_offered);
         }
         while self.cx.agents.are_too_few(self.cx.limits.agents) {
             let Some((_, idle)) = self.cx.agents.idle.pop_first() else { break };
@@ -85,70 +85,70 @@ impl Hub {
 
 impl Chat {
     /// Takes a place for this chat's agent. False: none is free, and the chat is called when one is.
-    pub(super) fn obtain_seat(&mut self, cx: &mut Context) -> bool {
-        match self.seat {
-            Seat::Reserved { .. } | Seat::Alive { .. } => true,
+    pub(super) fn acquire_slot(&mut self, cx: &mut Context) -> bool {
+        match self.slot {
+            SlotState::Reserved { .. } | SlotState::Alive { .. } => true,
             // Its exit puts the chat in line.
-            Seat::Stopping { .. } => false,
-            Seat::Empty if cx.agents.have_room(cx.limits.agents) => {
-                self.leave_line(cx);
-                cx.agents.taken += 1;
-                self.seat = Seat::Reserved { run: cx.next_run(), named: false };
+            SlotState::Stopping { .. } => false,
+            SlotState::Empty if cx.agents.have_room(cx.limits.agents) => {
+                self.stop_waiting_for_slot(cx);
+                cx.agents.in_use += 1;
+                self.slot = SlotState::Reserved { instance: cx.next_instance(), named: false };
                 true
             }
-            Seat::Empty => {
-                self.stand_in_line(cx);
+            SlotState::Empty => {
+                self.wait_for_slot(cx);
                 false
             }
         }
     }
 
-    fn stand_in_line(&mut self, cx: &mut Context) {
-        if self.ticket.is_none() {
-            cx.agents.last_ticket += 1;
-            cx.agents.waiting.insert(cx.agents.last_ticket, self.reference);
-            self.ticket = Some(cx.agents.last_ticket);
+    fn wait_for_slot(&mut self, cx: &mut Context) {
+        if self.waiting_number.is_none() {
+            cx.agents.last_waiter += 1;
+            cx.agents.waiting.insert(cx.agents.last_waiter, self.reference);
+            self.waiting_number = Some(cx.agents.last_waiter);
         }
-        cx.errands.push_back(Errand::ServePlaces);
+        cx.deferred.push_back(DeferredAction::ServeWaitingChats);
     }
 
-    fn leave_line(&mut self, cx: &mut Context) {
-        if let Some(ticket) = self.ticket.take() {
-            cx.agents.waiting.remove(&ticket);
+    fn stop_waiting_for_slot(&mut self, cx: &mut Context) {
+        if let Some(number) = self.waiting_number.take() {
+            cx.agents.waiting.remove(&number);
         }
     }
 
-    fn place_offered(&mut self, cx: &mut Context) {
-        self.ticket = None;
+    fn slot_offered(&mut self, cx: &mut Context) {
+        self.waiting_number = None;
         self.try_start(cx);
     }
 
-    fn vacate(&mut self, cx: &mut Context) {
-        if matches!(self.seat, Seat::Stopping { .. }) {
+    fn release_slot(&mut self, cx: &mut Context) {
+        if matches!(self.slot, SlotState::Stopping { .. }) {
             cx.agents.stopping -= 1;
         }
-        self.seat = Seat::Empty;
+        self.slot = SlotState::Empty;
         self.adopted_for = None;
-        cx.agents.taken -= 1;
-        cx.errands.push_back(Errand::ServePlaces);
-        cx.errands.push_back(Errand::Settle(self.reference));
+        cx.agents.in_use -= 1;
+        cx.deferred.push_back(DeferredAction::ServeWaitingChats);
+        cx.deferred.push_back(DeferredAction::Settle(self.reference));
     }
 
     /// To be called when turns came or went, or the agent did: whether a place is still needed, and whether
     /// the agent has nothing to do from now on.
-    pub(super) fn review_seat(&mut self, cx: &mut Context) {
+    pub(super) fn review_slot(&mut self, cx: &mut Context) {
         if self.turns.is_empty() {
-            self.leave_line(cx);
-            if matches!(self.seat, Seat::Reserved { .. }) {
-                self.vacate(cx);
+            self.stop_waiting_for_slot(cx);
+            if matches!(self.slot, SlotState::Reserved { .. }) {
+                self.release_slot(cx);
             }
         }
-        let idle = self.turns.is_empty() && matches!(self.seat, Seat::Alive { .. });
+        let idle = self.turns.is_empty() && matches!(self.slot, SlotState::Alive { .. });
         match self.idle_since {
             None if idle => {
                 self.idle_since = Some(cx.now.ticks_ms);
                 cx.agents.idle.insert((cx.now.ticks_ms, self.reference));
-                cx.errands.push_back(Errand::ServePlaces);
+                cx.deferred.push_back(DeferredAction::ServeWaitingChats);
             }
             Some(since) if !idle => {
                 self.idle_since = None;
@@ -160,21 +160,25 @@ impl Chat {
     }
 
     /// Tells the agent something that the journal has; a prompt starts the agent where it does not live.
-    pub(super) fn tell(&mut self, cx: &mut Context, command: AgentCommand) {
+    pub(super) fn send_command(&mut self, cx: &mut Context, command: AgentCommand) {
         if let AgentCommand::Prompt { turn_id, .. } = &command {
             if self.active_turn_id().as_ref() != Some(turn_id) {
                 return;
             }
-            if let Seat::Reserved { run, named } = self.seat {
+            if let SlotState::Reserved { instance, named } = self.slot {
                 if !named {
                     // Should this gateway die, the next one must know whom to take up.
                     if let Some(active) = &mut self.active {
-                        active.untold = Some(command);
+                        active.undelivered = Some(command);
                     }
                     return;
                 }
-                self.seat = Seat::Alive { run, held: false };
-                cx.output(Output::StartAgent { chat: self.key.clone(), run, session: self.session.clone() });
+                self.slot = SlotState::Alive { instance, paused: false };
+                cx.output(Output::StartAgent {
+                    chat: self.key.clone(),
+                    instance,
+                    session: self.session.clone(),
+                });
             }
             if let Some(active) = &mut self.active {
                 active.prompted = true;
@@ -183,19 +187,19 @@ impl Chat {
             }
             self.rearm(cx);
         }
-        if let Seat::Alive { run, .. } = self.seat {
-            cx.output(Output::Command { run, command });
+        if let SlotState::Alive { instance, .. } = self.slot {
+            cx.output(Output::Command { instance, command });
         }
     }
 
     /// The journal has these changes: the agent that they name is told what waited for that.
     pub(super) fn note_named(&mut self, cx: &mut Context, changes: &[Change]) {
-        if let Seat::Reserved { run, named: false } = self.seat
-            && changes.contains(&Change::AgentStarted { run })
+        if let SlotState::Reserved { instance, named: false } = self.slot
+            && changes.contains(&Change::AgentStarted { instance })
         {
-            self.seat = Seat::Reserved { run, named: true };
-            if let Some(prompt) = self.active.as_mut().and_then(|active| active.untold.take()) {
-                self.tell(cx, prompt);
+            self.slot = SlotState::Reserved { instance, named: true };
+            if let Some(prompt) = self.active.as_mut().and_then(|active| active.undelivered.take()) {
+                self.send_command(cx, prompt);
             }
         }
     }
@@ -210,10 +214,10 @@ impl Chat {
     }
 
     /// The journal has said so, or cannot at the moment: nobody else is to wait for that.
-    pub(super) fn expect_agent_no_more(&mut self, cx: &mut Context) {
+    pub(super) fn stop_expecting_agent(&mut self, cx: &mut Context) {
         if core::mem::take(&mut self.agent_expected) {
             cx.agents.expected -= 1;
-            cx.errands.push_back(Errand::ServePlaces);
+            cx.deferred.push_back(DeferredAction::ServeWaitingChats);
         }
     }
 
@@ -222,19 +226,19 @@ impl Chat {
     pub(super) fn adopt_agent(
         &mut self,
         cx: &mut Context,
-        agent: AgentPlace,
+        agent: RecordedAgent,
         turn: Option<TurnId>,
         commands: Vec<AgentCommand>,
     ) {
-        let run = agent.run;
-        cx.agents.taken += 1;
-        cx.errands.push_back(Errand::ServePlaces);
-        self.seat = Seat::Alive { run, held: false };
+        let instance = agent.instance;
+        cx.agents.in_use += 1;
+        cx.deferred.push_back(DeferredAction::ServeWaitingChats);
+        self.slot = SlotState::Alive { instance, paused: false };
         self.adopted_for.clone_from(&turn);
         let (chat, session) = (self.key.clone(), self.session.clone());
         cx.output(Output::AdoptAgent { chat, agent, session, turn });
         for command in commands {
-            cx.output(Output::Command { run, command });
+            cx.output(Output::Command { instance, command });
         }
     }
 
@@ -245,50 +249,54 @@ impl Chat {
     }
 
     pub(super) fn stop_agent(&mut self, cx: &mut Context, kill: bool) {
-        match self.seat {
-            Seat::Alive { run, .. } => {
+        match self.slot {
+            SlotState::Alive { instance, .. } => {
                 let kill_at_ms = cx.now.ticks_ms + 2 * cx.limits.cancel_grace_ms;
-                self.seat = Seat::Stopping { run, kill_at_ms, killed: kill };
+                self.slot = SlotState::Stopping { instance, kill_at_ms, killed: kill };
                 cx.agents.stopping += 1;
-                cx.output(Output::StopAgent { run, kill });
+                cx.output(Output::StopAgent { instance, kill });
                 // Nobody hears it any more, the next gateway included: what it still says is of a turn that is over.
-                self.stage_changes(cx, [Change::AgentEnded { run }]);
+                self.stage_changes(cx, [Change::AgentEnded { instance }]);
                 self.withdraw_requests(cx);
-                self.review_seat(cx);
+                self.review_slot(cx);
             }
-            Seat::Reserved { .. } => self.vacate(cx),
-            Seat::Stopping { run, kill_at_ms, killed: false } if kill => {
-                self.seat = Seat::Stopping { run, kill_at_ms, killed: true };
-                cx.output(Output::StopAgent { run, kill });
+            SlotState::Reserved { .. } => self.release_slot(cx),
+            SlotState::Stopping { instance, kill_at_ms, killed: false } if kill => {
+                self.slot = SlotState::Stopping { instance, kill_at_ms, killed: true };
+                cx.output(Output::StopAgent { instance, kill });
             }
-            Seat::Stopping { .. } | Seat::Empty => {}
+            SlotState::Stopping { .. } | SlotState::Empty => {}
         }
     }
 
-    pub(super) fn agent_exited(&mut self, cx: &mut Context, run: AgentRun, exit: AgentExit) {
-        let (Seat::Alive { run: mine, .. } | Seat::Stopping { run: mine, .. }) = self.seat else { return };
-        if mine != run || cx.leaving {
+    pub(super) fn agent_exited(&mut self, cx: &mut Context, instance: AgentInstanceId, exit: AgentExit) {
+        let (SlotState::Alive { instance: mine, .. } | SlotState::Stopping { instance: mine, .. }) =
+            self.slot
+        else {
+            return;
+        };
+        if mine != instance || cx.leaving {
             return;
         }
         if matches!(exit, AgentExit::Unprompted(_)) {
             self.take_prompt_back();
         }
         let unprompted = self.active.as_ref().is_some_and(|active| !active.prompted);
-        if unprompted && matches!(self.seat, Seat::Alive { .. }) {
+        if unprompted && matches!(self.slot, SlotState::Alive { .. }) {
             // It went before it was told of the turn: another one will be.
-            let run = cx.next_run();
-            self.seat = Seat::Reserved { run, named: false };
+            let instance = cx.next_instance();
+            self.slot = SlotState::Reserved { instance, named: false };
             self.withdraw_requests(cx);
-            self.stage_changes(cx, [Change::AgentStarted { run }]);
+            self.stage_changes(cx, [Change::AgentStarted { instance }]);
             return;
         }
-        let stopping = matches!(self.seat, Seat::Stopping { .. });
-        self.vacate(cx);
-        if self.ends_unlogged(cx, run) {
+        let stopping = matches!(self.slot, SlotState::Stopping { .. });
+        self.release_slot(cx);
+        if self.ends_unlogged(cx, instance) {
             return;
         }
         if !stopping {
-            self.stage_changes(cx, [Change::AgentEnded { run }]);
+            self.stage_changes(cx, [Change::AgentEnded { instance }]);
         }
         self.withdraw_requests(cx);
         if let Some(active) = &self.active {
@@ -301,10 +309,10 @@ impl Chat {
             };
             self.end_turn(cx, outcome, error);
         }
-        self.review_seat(cx);
+        self.review_slot(cx);
         if !self.turns.is_empty() {
             // Behind those who may have waited for this very place.
-            self.stand_in_line(cx);
+            self.wait_for_slot(cx);
         }
         self.go_on_deleting(cx);
     }
@@ -318,24 +326,24 @@ impl Chat {
         if let Some(id) = active.prompt.take() {
             let (turn_id, text) = (turn.id.clone(), turn.text().into());
             active.prompted = false;
-            active.untold = Some(AgentCommand::Prompt { id, turn_id, text });
+            active.undelivered = Some(AgentCommand::Prompt { id, turn_id, text });
         }
     }
 
     /// Whether records of this life count.
-    pub(super) fn hears(&self, run: AgentRun) -> bool {
-        matches!(self.seat, Seat::Alive { run: mine, .. } if mine == run)
+    pub(super) fn accepts_records_of(&self, instance: AgentInstanceId) -> bool {
+        matches!(self.slot, SlotState::Alive { instance: mine, .. } if mine == instance)
     }
 
     /// Holds the agent while its readers or the journal are too far behind, and lets it go on after.
-    pub(super) fn hold(&mut self, cx: &mut Context) {
-        let Seat::Alive { run, held } = self.seat else { return };
-        let behind = self.broken.is_some()
+    pub(super) fn pause_or_resume(&mut self, cx: &mut Context) {
+        let SlotState::Alive { instance, paused } = self.slot else { return };
+        let behind = self.append_failed.is_some()
             || self.pending_bytes > cx.limits.pending_bytes
             || self.readers_far_behind(cx);
-        if behind != held {
-            self.seat = Seat::Alive { run, held: behind };
-            cx.output(Output::HoldAgent { run, held: behind });
+        if behind != paused {
+            self.slot = SlotState::Alive { instance, paused: behind };
+            cx.output(Output::PauseAgent { instance, paused: behind });
             if let Some(active) = self.active.as_mut().filter(|_| !behind) {
                 active.progress(cx.now.ticks_ms);
             }
@@ -343,8 +351,8 @@ impl Chat {
         }
     }
 
-    pub(super) fn is_held(&self) -> bool {
-        matches!(self.seat, Seat::Alive { held: true, .. })
+    pub(super) fn is_paused(&self) -> bool {
+        matches!(self.slot, SlotState::Alive { paused: true, .. })
     }
 }
 

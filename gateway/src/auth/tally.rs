@@ -7,7 +7,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{Came, Way};
+use super::{AuthMethod, PeerAddress};
 
 /// What is refused, as the log names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,20 +76,20 @@ impl Kind {
 
 /// Refusals of each kind since they were last summed up, with the address of the last one.
 #[derive(Debug, Default)]
-pub(crate) struct Refusals([Tally<Came>; Kind::ALL.len()]);
+pub(crate) struct Refusals([Tally<PeerAddress>; Kind::ALL.len()]);
 
 impl Refusals {
     /// Counts a refusal, and logs it if it is the first of its kind for a while.
-    pub(crate) fn refused(&self, kind: Kind, peer: Came, way: Option<Way>) {
+    pub(crate) fn refused(&self, kind: Kind, peer: PeerAddress, method: Option<AuthMethod>) {
         if !self.0[kind as usize].count(peer) {
             return;
         }
         let (message, reason) = (kind.message(), kind.reason());
-        let way = way.map(tracing::field::display);
+        let method = method.map(tracing::field::display);
         if kind.is_suspicious() {
-            tracing::warn!(reason, %peer, way, "{message}");
+            tracing::warn!(reason, %peer, method, "{message}");
         } else {
-            tracing::info!(reason, %peer, way, "{message}");
+            tracing::info!(reason, %peer, method, "{message}");
         }
     }
 
@@ -108,7 +108,7 @@ impl Refusals {
 
     /// Sums up every [`Tally::PERIOD`] until `stop` becomes true.
     pub(crate) async fn watch(&self, mut stop: watch::Receiver<bool>) {
-        let mut ticks = interval(Tally::<Came>::PERIOD);
+        let mut ticks = interval(Tally::<PeerAddress>::PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {

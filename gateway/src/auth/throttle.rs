@@ -42,7 +42,7 @@ impl Generations {
 
 /// What to do about a wrong token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum WrongToken {
     /// Say that it is wrong.
     Wrong,
     /// Say that there were too many.
@@ -56,7 +56,7 @@ impl Throttle {
     }
 
     /// Counts a wrong token.
-    pub fn wrong(&self, address: IpAddr, now: Instant) -> Verdict {
+    pub fn wrong(&self, address: IpAddr, now: Instant) -> WrongToken {
         let address = bucket(address);
         let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = generations.entry(address, now);
@@ -64,7 +64,7 @@ impl Throttle {
             *entry = Wrong { since: now, count: 0 };
         }
         entry.count = entry.count.saturating_add(1);
-        if entry.count <= self.per_window { Verdict::Wrong } else { Verdict::TooMany }
+        if entry.count <= self.per_window { WrongToken::Wrong } else { WrongToken::TooMany }
     }
 }
 
@@ -88,8 +88,8 @@ mod tests {
     fn too_many_are_too_many_until_the_minute_is_over() {
         let (throttle, start) = (Throttle::new(2), Instant::now());
         let local = address("127.0.0.1");
-        let verdicts: Vec<Verdict> = (0..5).map(|_| throttle.wrong(local, start)).collect();
-        use Verdict::{TooMany, Wrong};
+        let verdicts: Vec<WrongToken> = (0..5).map(|_| throttle.wrong(local, start)).collect();
+        use WrongToken::{TooMany, Wrong};
         assert_eq!(verdicts, [Wrong, Wrong, TooMany, TooMany, TooMany]);
         assert_eq!(throttle.wrong(local, start + WINDOW), Wrong);
     }
@@ -97,11 +97,11 @@ mod tests {
     #[test]
     fn one_address_is_one_address_however_it_is_written() {
         let (throttle, now) = (Throttle::new(1), Instant::now());
-        assert_eq!(throttle.wrong(address("1.2.3.4"), now), Verdict::Wrong);
-        assert_eq!(throttle.wrong(address("::ffff:1.2.3.4"), now), Verdict::TooMany);
-        assert_eq!(throttle.wrong(address("2001:db8::1"), now), Verdict::Wrong);
-        assert_eq!(throttle.wrong(address("2001:db8::ffff:2"), now), Verdict::TooMany);
-        assert_eq!(throttle.wrong(address("1.2.3.5"), now), Verdict::Wrong);
+        assert_eq!(throttle.wrong(address("1.2.3.4"), now), WrongToken::Wrong);
+        assert_eq!(throttle.wrong(address("::ffff:1.2.3.4"), now), WrongToken::TooMany);
+        assert_eq!(throttle.wrong(address("2001:db8::1"), now), WrongToken::Wrong);
+        assert_eq!(throttle.wrong(address("2001:db8::ffff:2"), now), WrongToken::TooMany);
+        assert_eq!(throttle.wrong(address("1.2.3.5"), now), WrongToken::Wrong);
     }
 
     #[test]

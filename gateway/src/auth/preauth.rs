@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use super::{Came, throttle::bucket};
+use super::{PeerAddress, throttle::bucket};
 
 /// Counts the connections without credentials.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl PreAuth {
     }
 
     /// A connection was accepted.
-    pub(crate) fn accepted(self: &Arc<Self>, peer: Came) -> Arc<Unproven> {
+    pub(crate) fn accepted(self: &Arc<Self>, peer: PeerAddress) -> Arc<Unproven> {
         let permit = self.permit(bucket(peer.counted_as()));
         let hurries = AtomicBool::new(permit.is_none());
         Arc::new(Unproven { permit: Mutex::new(permit), hurries })
@@ -103,8 +103,8 @@ impl Unproven {
 mod tests {
     use super::*;
 
-    fn from(address: &str) -> Came {
-        Came::From(address.parse().unwrap())
+    fn from(address: &str) -> PeerAddress {
+        PeerAddress::From(address.parse().unwrap())
     }
 
     #[test]
@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(of_a_network.each_ref().map(|one| one.hurries()), [false, false, true]);
         let others = [accept("10.0.0.2"), accept("10.0.0.3")];
         assert_eq!(others.each_ref().map(|one| one.hurries()), [false, true]);
-        let local = counted.accepted(Came::Locally);
+        let local = counted.accepted(PeerAddress::Locally);
         assert!(local.hurries());
         drop(of_a_network);
         assert!(!accept("10.0.0.3").hurries());

@@ -13,11 +13,11 @@ use crate::chat::{advice::explain, unsent::Unsent};
 
 /// Messages for chats that are not shown. One is in flight at a time.
 #[derive(Debug, Default)]
-pub(super) struct Elsewhere {
+pub(super) struct BackgroundSends {
     waiting: VecDeque<(ChatId, Outgoing)>,
 }
 
-impl Elsewhere {
+impl BackgroundSends {
     pub(super) fn handle_disconnect(&mut self) {
         self.waiting.iter_mut().for_each(|(_, message)| message.sent = false);
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, env, path::PathBuf, sync::Arc};
 use switchboard_agent_bridge::{
     BridgeLimits, HostAgent, HostConfig, ProcessAgent, ProcessConfig, Sandbox, end_orphans, sweep_leftovers,
 };
-use switchboard_core::agent::AgentRun;
+use switchboard_core::agent::AgentInstanceId;
 use switchboard_runtime::{
     Gateway, Memory, OpenError, OpenErrorReason, Running, Salvaged, Sqlite, SqliteOptions, entropy,
 };
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// A gateway that runs, and its agents.
-pub(crate) struct Heart {
+pub(crate) struct Backend {
     pub(crate) gateway: Gateway,
     /// The agents that can be left to the next gateway; without a journal there is nothing to come back to.
     hosts: Option<Arc<HostAgent>>,
@@ -31,7 +31,7 @@ struct Leftovers {
     hosts: PathBuf,
 }
 
-impl Heart {
+impl Backend {
     /// Opens the journal, ends what an earlier gateway left behind and nobody will come back to, and starts.
     pub(crate) fn start(
         config: &Config,
@@ -93,7 +93,7 @@ impl Heart {
 }
 
 impl Leftovers {
-    fn end(&self, keep: &BTreeSet<AgentRun>) -> usize {
+    fn end(&self, keep: &BTreeSet<AgentInstanceId>) -> usize {
         let hosts = end_orphans(&self.hosts, keep).unwrap_or_else(|error| {
             tracing::warn!(%error, "the agents' hosts of an earlier run cannot be looked for");
             0

@@ -12,15 +12,15 @@ use switchboard_core::{
     ids::{ChatKey, TurnId},
     wire::TurnError,
 };
-use switchboard_runtime::Order;
+use switchboard_runtime::AgentControl;
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
 
 use super::{
-    HostAgent, HostedLife,
-    decoder::{LifeDecoder, LifeState},
+    HostAgent, HostedInstance,
+    decoder::{InstanceDecoder, InstanceState},
     ending::{self, how_it_ended},
     feed::{Cadence, Feed, FeedEnd, Progress},
     find::{self, Found},
@@ -31,13 +31,13 @@ use crate::{
     Dialect,
     codec::ClaudeCodec,
     driver::{
-        OrderSource, RecordSink,
+        ControlSource, RecordSink,
         process::{Owned, until},
         reader::ReadMode,
     },
     host::{
-        place::Place,
-        protocol::{Action, CommandHead, ToHost, Told},
+        place::HostDirectory,
+        protocol::{Action, CommandHead, CommandMeaning, ToHost},
     },
 };
 
@@ -45,19 +45,19 @@ use crate::{
 const IDLE_AFTER: Duration = Duration::from_millis(50);
 
 /// Serves a chat until the agent stops or goes away.
-pub(super) async fn serve<O: OrderSource, S: RecordSink>(
+pub(super) async fn serve<O: ControlSource, S: RecordSink>(
     agent: &HostAgent,
-    mut life: HostedLife<O, S>,
+    mut life: HostedInstance<O, S>,
 ) -> AgentExit {
     let config = agent.agent.config();
-    let place = Place::new(&agent.hosts, life.run);
-    tracing::debug!(agent = config.name, chat = %life.chat.chat, run = life.run.0, "an agent's life begins");
+    let place = HostDirectory::new(&agent.hosts, life.instance);
+    tracing::debug!(agent = config.name, chat = %life.chat.chat, instance = life.instance.0, "an agent's life begins");
     let Found { link, decoder, first, resumed } = match find::host(agent, &place, &mut life).await {
         Ok(found) => found,
         Err(exit) => return exit,
     };
     let from = decoder.state().position + 1;
-    let HostedLife { session, orders, records, kept, .. } = life;
+    let HostedInstance { session, control, records, committed: kept, .. } = life;
     let (messages, _) = mpsc::unbounded_channel();
     let (mode, watched) = watch::channel(ReadMode::Live);
     let (progress, progressed) = watch::channel(Progress::default());
@@ -97,7 +97,7 @@ pub(super) async fn serve<O: OrderSource, S: RecordSink>(
     feed.messages = messages.downgrade();
     // What comes before a checkpoint that the log has is of no use to anybody.
     let _ = messages.send(ToHost::Trim { before: from }.encode());
-    let life = Life {
+    let life = ConnectedInstance {
         agent,
         place,
         session,
@@ -121,23 +121,23 @@ pub(super) async fn serve<O: OrderSource, S: RecordSink>(
         closed: None,
     };
     let feeding = Owned(tokio::spawn(feed.run(read, buffer)));
-    life.hold(orders, feeding).await
+    life.serve_commands(control, feeding).await
 }
 
-/// Whether nobody is left who orders: that shows as [`Order::Stop`], for ever. Whoever orders it says it once.
-async fn is_deserted<O: OrderSource>(orders: &mut O) -> bool {
+/// Whether nobody is left who orders: that shows as [`AgentControl::Stop`], for ever. Whoever orders it says it once.
+async fn is_deserted<O: ControlSource>(control: &mut O) -> bool {
     let more = tokio::task::coop::unconstrained(async {
         tokio::select! {
             biased;
-            order = orders.next() => Some(order),
+            order = control.next() => Some(order),
             () = std::future::ready(()) => None,
         }
     });
-    matches!(more.await, Some(Order::Stop))
+    matches!(more.await, Some(AgentControl::Stop))
 }
 
 /// How a chat is named in its host's directory.
-pub(super) fn whom(chat: &ChatKey) -> String {
+pub(super) fn chat_name(chat: &ChatKey) -> String {
     format!("{}/{}", chat.principal, chat.chat)
 }
 
@@ -148,11 +148,11 @@ pub(super) fn gone(code: &str, detail: &str) -> AgentExit {
 pub(super) type Feeding<S> = Owned<(Feed<S>, FeedEnd)>;
 
 /// A life that is connected to its host.
-pub(super) struct Life<'a> {
+pub(super) struct ConnectedInstance<'a> {
     pub(super) agent: &'a HostAgent,
-    pub(super) place: Place,
+    pub(super) place: HostDirectory,
     session: Option<String>,
-    decoder: Arc<Mutex<LifeDecoder>>,
+    decoder: Arc<Mutex<InstanceDecoder>>,
     lending: Arc<Mutex<Lending>>,
     messages: mpsc::UnboundedSender<Bytes>,
     _writer: Owned<()>,
@@ -161,7 +161,7 @@ pub(super) struct Life<'a> {
     /// What came before this connection has been decoded once this position is reached: before that, orders cannot
     /// be told from those that were carried out.
     caught_up_at: u64,
-    /// Orders that came before that.
+    /// ControlReceiver that came before that.
     queue: VecDeque<AgentCommand>,
     /// A prompt for which there is no process yet.
     waiting: Option<AgentCommand>,
@@ -184,29 +184,29 @@ pub(super) struct Life<'a> {
     closed: Option<Instant>,
 }
 
-impl Life<'_> {
-    async fn hold<O: OrderSource, S: RecordSink>(
+impl ConnectedInstance<'_> {
+    async fn serve_commands<O: ControlSource, S: RecordSink>(
         mut self,
-        mut orders: O,
+        mut control: O,
         mut feeding: Feeding<S>,
     ) -> AgentExit {
         loop {
             if let Some(exit) = self.review() {
-                return self.dismiss(feeding, exit).await;
+                return self.terminate(feeding, exit).await;
             }
             let deadline = self.deadline();
             tokio::select! {
                 biased;
                 _ = self.progressed.changed() => {}
-                order = orders.next() => match order {
-                    Order::Stop if is_deserted(&mut orders).await => {
+                order = control.next() => match order {
+                    AgentControl::Stop if is_deserted(&mut control).await => {
                         // The gateway has gone; what its host does is the next one's business.
                         drop((self, feeding));
                         return std::future::pending().await;
                     }
-                    Order::Stop => return self.stop(orders, feeding).await,
-                    Order::Kill => return self.dismiss(feeding, AgentExit::Stopped).await,
-                    Order::Command(command) => self.queue.push_back(command),
+                    AgentControl::Stop => return self.stop(control, feeding).await,
+                    AgentControl::Kill => return self.terminate(feeding, AgentExit::Stopped).await,
+                    AgentControl::Command(command) => self.queue.push_back(command),
                 },
                 ended = &mut feeding.0 => return match ended {
                     Ok((feed, end)) => self.lost(feed, end).await,
@@ -217,7 +217,7 @@ impl Life<'_> {
         }
     }
 
-    pub(super) fn decoder(&self) -> MutexGuard<'_, LifeDecoder> {
+    pub(super) fn decoder(&self) -> MutexGuard<'_, InstanceDecoder> {
         self.decoder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -226,8 +226,8 @@ impl Life<'_> {
         let _ = self.messages.send(message.encode());
     }
 
-    fn command(&self, id: String, action: Action, told: Told, bytes: impl Into<Bytes>) {
-        let opens_turn = matches!(told, Told::Prompt { .. });
+    fn command(&self, id: String, action: Action, told: CommandMeaning, bytes: impl Into<Bytes>) {
+        let opens_turn = matches!(told, CommandMeaning::Prompt { .. });
         let head = CommandHead { id, action, opens_turn, told };
         let mut lending = self.lending.lock().unwrap_or_else(PoisonError::into_inner);
         let position = self.decoder().state().position;
@@ -281,7 +281,7 @@ impl Life<'_> {
 
     /// The next order, unless that is a prompt and the agent is in another turn. Whoever orders it knows of none: the
     /// log has lost that turn, and it is ended first.
-    fn next_command(&mut self, state: &LifeState) -> Option<AgentCommand> {
+    fn next_command(&mut self, state: &InstanceState) -> Option<AgentCommand> {
         while let Some(AgentCommand::Prompt { turn_id, .. }) = self.queue.front() {
             if self.resumed.as_ref() == Some(turn_id) && !self.decoder().wants(turn_id) {
                 // The records have told its end.
@@ -290,7 +290,7 @@ impl Life<'_> {
             }
             self.decoder().want_only(Some(turn_id.clone()));
             if let Some(lost) = state.prompted.clone().filter(|open| state.turn_open && open != turn_id) {
-                self.tell(&AgentCommand::Cancel { id: CommandId(0), turn_id: lost });
+                self.send_command(&AgentCommand::Cancel { id: CommandId(0), turn_id: lost });
                 return None;
             }
             break;
@@ -298,17 +298,22 @@ impl Life<'_> {
         self.queue.pop_front()
     }
 
-    fn review_claude(&mut self, state: &LifeState) {
+    fn review_claude(&mut self, state: &InstanceState) {
         if state.ready {
             self.began = None;
             if let Some(prompt) = self.waiting.take() {
                 self.agent.agent.backoff.succeeded();
-                self.tell(&prompt);
+                self.send_command(&prompt);
             }
         } else if state.running {
             self.began.get_or_insert_with(Instant::now);
             if state.unknown_session && !std::mem::replace(&mut self.end_sent, true) {
-                self.command(format!("end{}", state.starts), Action::End { force: true }, Told::Reply, "");
+                self.command(
+                    format!("end{}", state.starts),
+                    Action::End { force: true },
+                    CommandMeaning::Reply,
+                    "",
+                );
             }
         } else if self.waiting.is_some() && self.ordered == state.starts && self.is_due() {
             // The first, or once more without the session that is unknown.
@@ -323,7 +328,7 @@ impl Life<'_> {
             self.ordered = state.starts + 1;
             self.began = None;
             let start = Action::Start { further, close: false };
-            self.command(format!("start{}", self.ordered), start, Told::Start { session }, line);
+            self.command(format!("start{}", self.ordered), start, CommandMeaning::Start { session }, line);
         }
         self.closed = (state.running && state.closed).then(|| self.closed.unwrap_or_else(Instant::now));
     }
@@ -333,7 +338,7 @@ impl Life<'_> {
         self.agent.agent.backoff.not_before().is_none_or(|due| due <= self.reviewed)
     }
 
-    fn begin_text(&mut self, state: &LifeState) {
+    fn begin_text(&mut self, state: &InstanceState) {
         let Some(AgentCommand::Prompt { id, turn_id, text }) = self.waiting.take() else { return };
         if state.starts > 0 {
             self.agent.agent.backoff.succeeded();
@@ -341,18 +346,18 @@ impl Life<'_> {
         let start = Action::Start { further: Vec::new(), close: true };
         self.sent = Some(turn_id.clone());
         self.was_open = true;
-        let told = Told::Prompt { turn: turn_id.as_str().into() };
+        let told = CommandMeaning::Prompt { turn: turn_id.as_str().into() };
         self.command(format!("c{}:{turn_id}", id.0), start, told, text.into_bytes());
     }
 
     /// Takes an order, unless it has been carried out.
-    fn obey(&mut self, state: &LifeState, command: AgentCommand) {
+    fn obey(&mut self, state: &InstanceState, command: AgentCommand) {
         let text = self.agent.agent.config().dialect == Dialect::Text;
         match &command {
             AgentCommand::Prompt { turn_id, .. } => {
                 let known = self.sent.as_ref() == Some(turn_id);
                 if !known && state.ready && !text {
-                    self.tell(&command);
+                    self.send_command(&command);
                 } else if !known {
                     self.waiting = Some(command);
                 }
@@ -366,31 +371,31 @@ impl Life<'_> {
                     self.waiting = None;
                     self.sent = Some(turn_id.clone());
                     self.was_open = true;
-                    let told = Told::Void { turn: turn_id.as_str().into() };
+                    let told = CommandMeaning::Void { turn: turn_id.as_str().into() };
                     self.command(format!("c{}:{turn_id}", id.0), Action::Note, told, "");
                 } else if on_its_way || open {
-                    self.tell(&command);
+                    self.send_command(&command);
                 }
                 // Otherwise its end is on its way; an interrupt could only hit what comes next.
             }
-            AgentCommand::Answer { .. } => self.tell(&command),
+            AgentCommand::Answer { .. } => self.send_command(&command),
         }
     }
 
     /// Tells the agent, where there is something to tell.
-    pub(super) fn tell(&mut self, command: &AgentCommand) {
+    pub(super) fn send_command(&mut self, command: &AgentCommand) {
         let text = self.agent.agent.config().dialect == Dialect::Text;
         let (subject, told) = match command {
             AgentCommand::Prompt { turn_id, .. } => {
                 self.sent = Some(turn_id.clone());
                 self.was_open = true;
-                (turn_id.as_str(), Told::Prompt { turn: turn_id.as_str().into() })
+                (turn_id.as_str(), CommandMeaning::Prompt { turn: turn_id.as_str().into() })
             }
             AgentCommand::Cancel { turn_id, .. } => {
-                (turn_id.as_str(), Told::Cancel { turn: turn_id.as_str().into() })
+                (turn_id.as_str(), CommandMeaning::Cancel { turn: turn_id.as_str().into() })
             }
             AgentCommand::Answer { request_id, .. } => {
-                (request_id.as_str(), Told::Answer { request: request_id.as_str().into() })
+                (request_id.as_str(), CommandMeaning::Answer { request: request_id.as_str().into() })
             }
         };
         let id = format!("c{}:{subject}", command.id().0);
@@ -429,7 +434,7 @@ impl Life<'_> {
     }
 
     /// How the life has ended, by what the records have told and by the clock.
-    fn ended(&self, state: &LifeState) -> Option<AgentExit> {
+    fn ended(&self, state: &InstanceState) -> Option<AgentExit> {
         let now = self.reviewed;
         let limits = &self.agent.agent.config().limits;
         if self.closed.is_some_and(|closed| closed + limits.closed_output <= now) && state.running {

@@ -13,7 +13,7 @@ use super::{
     log::{Effect, Origin, Pending, Staged},
 };
 use crate::{
-    agent::{AgentCommand, AgentRun},
+    agent::{AgentCommand, AgentInstanceId},
     ids::{Epoch, TurnId},
     journal::{Change, ChatRecord, Query},
     wire::{ChatBody, ControlEvent},
@@ -21,7 +21,7 @@ use crate::{
 
 /// The journal refused an append.
 #[derive(Debug)]
-pub(super) struct Broken {
+pub(super) struct AppendFailed {
     /// Appends that are out and not yet answered.
     outstanding: usize,
     /// When the state is asked for.
@@ -31,7 +31,7 @@ pub(super) struct Broken {
     refusal: Refusal,
 }
 
-impl Broken {
+impl AppendFailed {
     /// When the state can be asked for; nothing while an answer is awaited.
     pub(super) fn due_ms(&self) -> Option<u64> {
         (self.outstanding == 0 && !self.asked).then_some(self.retry_at_ms)
@@ -43,37 +43,37 @@ impl Chat {
     pub(super) fn refused(&mut self, cx: &mut Context) {
         let retry_at_ms = cx.now.ticks_ms + cx.limits.journal_retry_ms;
         let outstanding = self.pending.len();
-        let broken = self.broken.get_or_insert(Broken {
+        let failure = self.append_failed.get_or_insert(AppendFailed {
             outstanding,
             retry_at_ms,
             asked: false,
             refusal: unavailable(),
         });
-        broken.outstanding = broken.outstanding.saturating_sub(1);
-        self.hold(cx);
+        failure.outstanding = failure.outstanding.saturating_sub(1);
+        self.pause_or_resume(cx);
         self.try_resync(cx);
         self.rearm(cx);
     }
 
     /// When it is time and every answer is in: asks what the journal has.
     pub(super) fn try_resync(&mut self, cx: &mut Context) {
-        let Some(broken) = &mut self.broken else { return };
-        if broken.due_ms().is_some_and(|due| due <= cx.now.ticks_ms) {
-            broken.asked = true;
+        let Some(failure) = &mut self.append_failed else { return };
+        if failure.due_ms().is_some_and(|due| due <= cx.now.ticks_ms) {
+            failure.asked = true;
             cx.ask(Query::Chat { chat: self.key.clone() }, Asked::Resync(self.reference));
         }
     }
 
     pub(super) fn refuse_while_broken(&self) -> Result<(), Refusal> {
-        self.broken.as_ref().map_or(Ok(()), |broken| Err(broken.refusal.clone()))
+        self.append_failed.as_ref().map_or(Ok(()), |failure| Err(failure.refusal.clone()))
     }
 
     pub(super) fn resync_failed(&mut self, cx: &mut Context, refusal: Refusal) {
         if !refusal.is_retryable() {
             self.found_damaged(cx, refusal);
-        } else if let Some(broken) = &mut self.broken {
-            broken.asked = false;
-            broken.retry_at_ms = cx.now.ticks_ms + cx.limits.journal_retry_ms;
+        } else if let Some(failure) = &mut self.append_failed {
+            failure.asked = false;
+            failure.retry_at_ms = cx.now.ticks_ms + cx.limits.journal_retry_ms;
         }
         self.rearm(cx);
     }
@@ -81,8 +81,8 @@ impl Chat {
     /// Nothing can be added to what the journal has of the chat, and it is not asked again: everybody who waits or reads
     /// is refused, now and from then on, and the agent is stopped.
     fn found_damaged(&mut self, cx: &mut Context, refusal: Refusal) {
-        let Some(broken) = &mut self.broken else { return };
-        broken.refusal = refusal.clone();
+        let Some(failure) = &mut self.append_failed else { return };
+        failure.refusal = refusal.clone();
         let (waiting, kept) =
             core::mem::take(&mut self.pending).into_iter().partition(|one| one.origin.is_some());
         self.pending = kept;
@@ -111,19 +111,20 @@ impl Chat {
 
     /// How many of these appends the journal has. A chat's appends are kept in order: what stands before one that is
     /// kept is kept as well.
-    fn kept_of(&self, waiting: &VecDeque<Pending>, record: Option<&ChatRecord>) -> usize {
-        let last = record
-            .and_then(|record| waiting.iter().rposition(|pending| is_kept(pending, record, &self.epoch)));
+    fn committed_of(&self, waiting: &VecDeque<Pending>, record: Option<&ChatRecord>) -> usize {
+        let last = record.and_then(|record| {
+            waiting.iter().rposition(|pending| is_committed(pending, record, &self.epoch))
+        });
         last.map_or(0, |last| last + 1)
     }
 
     /// The journal has what was shown, and perhaps more.
     fn go_on(&mut self, cx: &mut Context, record: Option<&ChatRecord>) {
-        self.broken = None;
+        self.append_failed = None;
         let mut waiting = core::mem::take(&mut self.pending);
-        let kept = self.kept_of(&waiting, record);
+        let kept = self.committed_of(&waiting, record);
         for pending in waiting.drain(..kept) {
-            self.show(cx, pending);
+            self.publish(cx, pending);
         }
         self.staged = record.map_or(0, |record| record.head.seq).max(self.head);
         let (refused_turns, again) = self.refuse_unkept(cx, record, waiting);
@@ -132,21 +133,21 @@ impl Chat {
 
     /// The journal has lost something.
     fn resync_renewed(&mut self, cx: &mut Context, record: Option<&ChatRecord>) {
-        self.broken = None;
+        self.append_failed = None;
         let mut waiting = core::mem::take(&mut self.pending);
-        let kept = self.kept_of(&waiting, record);
+        let kept = self.committed_of(&waiting, record);
         let kept: Vec<Pending> = waiting.drain(..kept).collect();
         for pending in &kept {
             self.pending_bytes -= pending.bytes;
             for event in &pending.events {
                 if let Some(body) = event.body() {
-                    self.view.apply(event.turn_id.as_ref(), body, event.frame());
+                    self.durable.apply(event.turn_id.as_ref(), body, event.frame());
                 }
             }
-            self.note_heard(pending.changes.clone());
+            self.note_received(pending.changes.clone());
         }
         let (refused_turns, again) = self.refuse_unkept(cx, record, waiting);
-        self.begin_anew(cx, record, kept);
+        self.reset_epoch(cx, record, kept);
         self.append_rest(cx, &refused_turns, again);
     }
 
@@ -191,7 +192,7 @@ impl Chat {
             self.append_again(cx, refused_turns, pending);
         }
         self.give_up_deleting(cx, &unavailable());
-        self.hold(cx);
+        self.pause_or_resume(cx);
         self.rearm(cx);
         self.try_start(cx);
         self.take_intake(cx);
@@ -219,14 +220,14 @@ impl Chat {
                 // It only came along.
                 Effect::Fan(event @ ControlEvent::RuntimeModelUpdated { .. }) => self.fan(cx, &event),
                 Effect::Fan(_)
-                | Effect::Tell(_)
+                | Effect::SendCommand(_)
                 | Effect::Announce { .. }
                 | Effect::Made { .. }
                 | Effect::Deleted => {}
             }
         }
         if pending.events.iter().any(|event| matches!(event.body(), Some(ChatBody::GoalState { .. }))) {
-            self.goal = self.view.goal().clone();
+            self.goal = self.durable.goal().clone();
         }
         if let Some(turn_id) = &origin.turn_id {
             self.forget_turn(cx, turn_id);
@@ -258,7 +259,7 @@ impl Chat {
             let Change::Command { command } = change else { continue };
             let id = self.next_command();
             for effect in &mut pending.effects {
-                if let Effect::Tell(told) = effect
+                if let Effect::SendCommand(told) = effect
                     && told == command
                 {
                     told.set_id(id);
@@ -294,18 +295,18 @@ impl Chat {
 
 /// Whether the journal certainly has this append of an epoch. Of what leaves no trace in a chat's record this is not
 /// known; such changes may be made twice.
-fn is_kept(pending: &Pending, record: &ChatRecord, epoch: &Epoch) -> bool {
+fn is_committed(pending: &Pending, record: &ChatRecord, epoch: &Epoch) -> bool {
     if let Some(last) = pending.events.last() {
         // Whatever has been lost was at the end.
         let mut places = [Some(&record.head), record.earlier.as_ref()].into_iter().flatten();
         return places.any(|kept| kept.epoch == *epoch && last.seq <= kept.seq);
     }
-    let agent = |run: AgentRun| record.agent.as_ref().filter(|agent| agent.run == run);
+    let agent = |instance: AgentInstanceId| record.agent.as_ref().filter(|agent| agent.instance == instance);
     pending.create
         || pending.changes.iter().any(|change| match change {
             Change::Command { command } => command.id().0 <= record.last_command,
-            Change::AgentPosition { run, position, .. } => {
-                agent(*run).is_some_and(|agent| agent.position >= *position)
+            Change::AgentPosition { instance, position, .. } => {
+                agent(*instance).is_some_and(|agent| agent.position >= *position)
             }
             Change::TurnAccepted { .. }
             | Change::TurnStarted { .. }
@@ -347,7 +348,7 @@ fn turn_of(change: &Change) -> Option<&TurnId> {
 
 fn effect_turn(effect: &Effect) -> Option<&TurnId> {
     match effect {
-        Effect::Tell(command) => command_turn(command),
+        Effect::SendCommand(command) => command_turn(command),
         Effect::Fan(ControlEvent::GoalStatus { turn_id, .. }) => turn_id.as_ref(),
         Effect::Fan(_)
         | Effect::Repeat { .. }

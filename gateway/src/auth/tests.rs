@@ -6,11 +6,11 @@ const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 const HOST: &str = "127.0.0.1:8765";
 
 struct Fixture {
-    door: Door,
+    access_control: AccessControl,
     _dir: tempfile::TempDir,
 }
 
-fn door(auth: bool) -> Fixture {
+fn access_control(auth: bool) -> Fixture {
     use std::{io::Write, os::unix::fs::OpenOptionsExt};
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("token");
@@ -18,18 +18,19 @@ fn door(auth: bool) -> Fixture {
     file.write_all(TOKEN.as_bytes()).unwrap();
     let allowed = Authority::parse("app.example.com").unwrap();
     let names = Names::new(&[HOST.parse().unwrap()], &[allowed], &[]);
-    let keys = auth.then(|| Arc::new(Keys::new(Tokens::new(&path), Throttle::new(1000), 2)));
-    Fixture { door: Door::new(names, keys), _dir: dir }
+    let authenticator =
+        auth.then(|| Arc::new(Authenticator::new(Tokens::new(&path), Throttle::new(1000), 2)));
+    Fixture { access_control: AccessControl::new(names, authenticator), _dir: dir }
 }
 
 /// The code of the refusal, or `ok`.
-fn decide(door: &Fixture, access: Access, target: &str, headers: &[(&str, &str)]) -> &'static str {
-    decide_about(Came::From("127.0.0.1".parse().unwrap()), door, access, target, headers)
+fn decide(access_control: &Fixture, access: Access, target: &str, headers: &[(&str, &str)]) -> &'static str {
+    decide_about(PeerAddress::From("127.0.0.1".parse().unwrap()), access_control, access, target, headers)
 }
 
 fn decide_about(
-    peer: Came,
-    door: &Fixture,
+    peer: PeerAddress,
+    access_control: &Fixture,
     access: Access,
     target: &str,
     headers: &[(&str, &str)],
@@ -38,7 +39,7 @@ fn decide_about(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    match door.door.admit(&request.body(()).unwrap(), access, peer) {
+    match access_control.access_control.admit(&request.body(()).unwrap(), access, peer) {
         Ok(None) => "page",
         Ok(Some(Admission::Verified(_))) => "verified",
         Ok(Some(Admission::FirstFrame(_))) => "first_frame",
@@ -104,13 +105,13 @@ const HOSTILE_ORIGINS: [&str; 24] = [
 fn hostile_hosts_are_refused_with_and_without_a_token() {
     let bearer = format!("Bearer {TOKEN}");
     for auth in [true, false] {
-        let door = door(auth);
+        let access_control = access_control(auth);
         for host in HOSTILE_HOSTS {
             let origin = format!("http://{host}");
             for access in [Access::Open, Access::Credentials] {
-                assert_eq!(decide(&door, access, "/", &[("host", host)]), "host_foreign", "{host}");
+                assert_eq!(decide(&access_control, access, "/", &[("host", host)]), "host_foreign", "{host}");
                 let headers = [("host", host), ("origin", &*origin), ("authorization", &*bearer)];
-                assert_eq!(decide(&door, access, "/", &headers), "host_foreign", "{host}");
+                assert_eq!(decide(&access_control, access, "/", &headers), "host_foreign", "{host}");
             }
         }
     }
@@ -120,14 +121,18 @@ fn hostile_hosts_are_refused_with_and_without_a_token() {
 fn hostile_origins_are_refused_with_and_without_a_token() {
     let bearer = format!("Bearer {TOKEN}");
     for auth in [true, false] {
-        let door = door(auth);
+        let access_control = access_control(auth);
         for origin in HOSTILE_ORIGINS {
             for access in [Access::Open, Access::Credentials] {
                 let headers = [("host", HOST), ("origin", origin), ("authorization", &*bearer)];
-                assert_eq!(decide(&door, access, "/", &headers), "origin_foreign", "{origin}");
-                assert_eq!(decide(&door, access, "/", &headers[..2]), "origin_foreign", "{origin}");
+                assert_eq!(decide(&access_control, access, "/", &headers), "origin_foreign", "{origin}");
+                assert_eq!(decide(&access_control, access, "/", &headers[..2]), "origin_foreign", "{origin}");
                 let target = format!("/?token={TOKEN}");
-                assert_eq!(decide(&door, access, &target, &headers[..2]), "origin_foreign", "{origin}");
+                assert_eq!(
+                    decide(&access_control, access, &target, &headers[..2]),
+                    "origin_foreign",
+                    "{origin}"
+                );
             }
         }
     }
@@ -135,19 +140,25 @@ fn hostile_origins_are_refused_with_and_without_a_token() {
 
 #[test]
 fn host_is_there_once() {
-    let door = door(true);
-    assert_eq!(decide(&door, Access::Open, "/", &[]), "host_missing");
-    assert_eq!(decide(&door, Access::Open, "/", &[("host", HOST), ("host", HOST)]), "host_repeated");
-    assert_eq!(decide(&door, Access::Open, "/", &[("host", "")]), "host_foreign");
-    assert_eq!(decide(&door, Access::Open, "http://127.0.0.1:8765/", &[("host", HOST)]), "request_form");
+    let access_control = access_control(true);
+    assert_eq!(decide(&access_control, Access::Open, "/", &[]), "host_missing");
+    assert_eq!(
+        decide(&access_control, Access::Open, "/", &[("host", HOST), ("host", HOST)]),
+        "host_repeated"
+    );
+    assert_eq!(decide(&access_control, Access::Open, "/", &[("host", "")]), "host_foreign");
+    assert_eq!(
+        decide(&access_control, Access::Open, "http://127.0.0.1:8765/", &[("host", HOST)]),
+        "request_form"
+    );
     let repeated = [("host", HOST), ("origin", "http://127.0.0.1:8765"), ("origin", "http://127.0.0.1:8765")];
-    assert_eq!(decide(&door, Access::Open, "/", &repeated), "origin_foreign");
+    assert_eq!(decide(&access_control, Access::Open, "/", &repeated), "origin_foreign");
 }
 
 #[test]
 fn credentials_are_needed_for_all_but_the_page() {
-    let door = door(true);
-    assert_eq!(decide(&door, Access::Open, "/", &[("host", HOST)]), "page");
+    let access_control = access_control(true);
+    assert_eq!(decide(&access_control, Access::Open, "/", &[("host", HOST)]), "page");
     let cases = [
         ("", "unauthorized"),
         ("Bearer", "unauthorized"),
@@ -159,11 +170,15 @@ fn credentials_are_needed_for_all_but_the_page() {
     ];
     for (authorization, expected) in cases {
         let headers = [("host", HOST), ("authorization", authorization)];
-        assert_eq!(decide(&door, Access::Credentials, "/ws", &headers), expected, "{authorization}");
+        assert_eq!(
+            decide(&access_control, Access::Credentials, "/ws", &headers),
+            expected,
+            "{authorization}"
+        );
     }
     let query = |query: &str, headers: &[(&str, &str)]| {
         let headers: Vec<_> = [("host", HOST)].iter().chain(headers).copied().collect();
-        decide(&door, Access::Credentials, &format!("/ws?{query}"), &headers)
+        decide(&access_control, Access::Credentials, &format!("/ws?{query}"), &headers)
     };
     let bearer = format!("Bearer {TOKEN}");
     assert_eq!(query(&format!("client_id=a&token={TOKEN}"), &[]), "verified");
@@ -176,28 +191,34 @@ fn credentials_are_needed_for_all_but_the_page() {
 
 #[test]
 fn only_an_upgrade_that_offers_the_subprotocol_may_authenticate_later() {
-    let door = door(true);
+    let access_control = access_control(true);
     let upgrade = [("host", HOST), ("upgrade", "websocket"), ("connection", "Upgrade")];
     let with = |headers: &[(&str, &str)]| {
         let headers: Vec<_> = upgrade.iter().chain(headers).copied().collect();
-        decide(&door, Access::Credentials, "/ws", &headers)
+        decide(&access_control, Access::Credentials, "/ws", &headers)
     };
     assert_eq!(with(&[]), "unauthorized");
     assert_eq!(with(&[("sec-websocket-protocol", "other, switchboard.v1")]), "first_frame");
     let wrong = [("sec-websocket-protocol", "switchboard.v1"), ("authorization", "Bearer wrong")];
     assert_eq!(with(&wrong), "unauthorized");
     let plain = [("host", HOST), ("sec-websocket-protocol", "switchboard.v1")];
-    assert_eq!(decide(&door, Access::Credentials, "/healthz", &plain), "unauthorized");
+    assert_eq!(decide(&access_control, Access::Credentials, "/healthz", &plain), "unauthorized");
 }
 
 #[test]
 fn only_so_many_connections_may_owe_their_first_frame() {
-    let door = door(true);
+    let access_control = access_control(true);
     let request = || {
         let request = Request::builder().uri("/ws").header("host", HOST).header("upgrade", "websocket");
         request.header("sec-websocket-protocol", "switchboard.v1").body(()).unwrap()
     };
-    let admit = || door.door.admit(&request(), Access::Credentials, Came::From("127.0.0.1".parse().unwrap()));
+    let admit = || {
+        access_control.access_control.admit(
+            &request(),
+            Access::Credentials,
+            PeerAddress::From("127.0.0.1".parse().unwrap()),
+        )
+    };
     let (first, _second) = (admit().unwrap(), admit().unwrap());
     assert_eq!(admit().unwrap_err().code(), "unavailable");
     drop(first);
@@ -206,7 +227,7 @@ fn only_so_many_connections_may_owe_their_first_frame() {
 
 #[test]
 fn without_authentication_only_this_site_and_no_site_pass() {
-    let door = door(false);
+    let access_control = access_control(false);
     let cases = [
         (None, None, "verified"),
         (None, Some("none"), "verified"),
@@ -222,16 +243,16 @@ fn without_authentication_only_this_site_and_no_site_pass() {
         let mut headers = vec![("host", HOST)];
         headers.extend(origin.map(|origin| ("origin", origin)));
         headers.extend(site.map(|site| ("sec-fetch-site", site)));
-        assert_eq!(decide(&door, Access::Credentials, "/ws", &headers), expected, "{headers:?}");
+        assert_eq!(decide(&access_control, Access::Credentials, "/ws", &headers), expected, "{headers:?}");
     }
 }
 
 #[test]
 fn over_a_socket_localhost_is_a_name_and_nothing_else_is_different() {
-    let door = door(true);
+    let access_control = access_control(true);
     let over_the_socket = |host: &str, headers: &[(&str, &str)]| {
         let headers: Vec<_> = [("host", host)].iter().chain(headers).copied().collect();
-        decide_about(Came::Locally, &door, Access::Credentials, "/sse", &headers)
+        decide_about(PeerAddress::Locally, &access_control, Access::Credentials, "/sse", &headers)
     };
     let bearer = format!("Bearer {TOKEN}");
     let good = ("authorization", &*bearer);
@@ -246,5 +267,5 @@ fn over_a_socket_localhost_is_a_name_and_nothing_else_is_different() {
     assert_eq!(over_the_socket("localhost:1", &[good]), "host_foreign");
     assert_eq!(over_the_socket("localhost", &[good, ("origin", "http://localhost")]), "origin_foreign");
     let tcp = [("host", "localhost"), good];
-    assert_eq!(decide(&door, Access::Credentials, "/sse", &tcp), "host_foreign");
+    assert_eq!(decide(&access_control, Access::Credentials, "/sse", &tcp), "host_foreign");
 }

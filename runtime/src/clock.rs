@@ -1,0 +1,83 @@
+//! The gateway's clock.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use switchboard_core::Moment;
+
+/// A clock that was not read for this long was not running: the loop reads it every second.
+const STANDSTILL: Duration = Duration::from_millis(2_500);
+
+/// The only clock there is. Its ticks stand still while this process does (stopped, or on a machine that was): what
+/// agents and readers did meanwhile has not been looked at, and nobody is to be blamed for silence.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    began: Instant,
+    read: Instant,
+    stood_still: Duration,
+    /// As of when somebody last asked.
+    checked: Duration,
+}
+
+impl Clock {
+    pub(crate) fn new() -> Self {
+        let now = Instant::now();
+        Self { began: now, read: now, stood_still: Duration::ZERO, checked: Duration::ZERO }
+    }
+
+    pub(crate) fn now(&mut self) -> Moment {
+        self.read_at(Instant::now());
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Moment { ticks_ms: self.ticks_ms(), unix_ms: millis(unix) }
+    }
+
+    /// The loop reads it every second at least, unless it stands still.
+    pub(crate) fn read_at(&mut self, now: Instant) {
+        let since = now.saturating_duration_since(std::mem::replace(&mut self.read, now));
+        if since > STANDSTILL {
+            tracing::warn!(ms = millis(since), "the gateway stood still; no deadline counts that time");
+            self.stood_still += since;
+        }
+    }
+
+    /// Whether it stood still since this was asked last.
+    pub(crate) fn stood_still_lately(&mut self) -> bool {
+        std::mem::replace(&mut self.checked, self.stood_still) != self.stood_still
+    }
+
+    fn ticks_ms(&self) -> u64 {
+        millis(self.read.saturating_duration_since(self.began).saturating_sub(self.stood_still))
+    }
+
+    pub(crate) fn instant(&self, ticks_ms: u64) -> tokio::time::Instant {
+        (self.began + self.stood_still + Duration::from_millis(ticks_ms)).into()
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_in_which_the_process_stood_still_does_not_count() {
+        let mut clock = Clock::new();
+        let began = clock.began;
+        let after = |ms: u64| began + Duration::from_millis(ms);
+        clock.read_at(after(1_000));
+        clock.read_at(after(2_100));
+        assert_eq!(clock.ticks_ms(), 2_100);
+        assert!(!clock.stood_still_lately());
+        // A minute without being looked at.
+        clock.read_at(after(62_100));
+        assert_eq!(clock.ticks_ms(), 2_100);
+        clock.read_at(after(63_000));
+        assert_eq!(clock.ticks_ms(), 3_000);
+        assert!(clock.stood_still_lately(), "whoever noticed it first");
+        assert!(!clock.stood_still_lately());
+        // What is due later is due later by as much.
+        assert_eq!(clock.instant(3_500), after(63_500).into());
+    }
+}
