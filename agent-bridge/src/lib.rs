@@ -52,4 +52,4 @@ pub use driver::{AgentInstance, ControlSource, ProcessAgent, ProcessConfig, Reco
 pub use hosted::{HostAgent, HostConfig, HostState, HostedInstance, end_orphans, list_hosts};
 pub use limits::{BridgeLimits, HostLimits};
 pub use memory::keep_memory_private;
-pub use sandbox::{Sandbox, SandboxAllow, SandboxLevel, SandboxOptions, locate_program};
+pub use sandbox::{Sandbox, SandboxAllow, SandboxFailure, SandboxLevel, SandboxOptions, locate_program};

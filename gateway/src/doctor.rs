@@ -220,7 +220,8 @@ fn sandbox(config: &Config) -> Vec<Finding> {
             vec![Finding::Warn("Agents run without a sandbox, as configured.".into())]
         }
         sandbox::Found::Missing(why) => vec![Finding::Warn(format!(
-            "Agents run without a sandbox: {why}. --sandbox require would not start."
+            "Agents run without a sandbox: {}. --sandbox require would not start. {}, or say --sandbox off.",
+            why.reason, why.remedy
         ))],
     }
 }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use switchboard_agent_bridge::{Sandbox, SandboxOptions};
+use switchboard_agent_bridge::{Sandbox, SandboxFailure, SandboxOptions};
 
 use crate::{
     config::{Config, SandboxChoice},
@@ -23,7 +23,7 @@ pub(crate) enum Found {
     /// None was wanted.
     NotWanted,
     /// One would have been taken, and cannot be had.
-    Missing(String),
+    Missing(SandboxFailure),
 }
 
 impl Found {
@@ -41,8 +41,8 @@ impl Found {
             Ok(sandbox) => Ok(Self::Works(Box::new(sandbox))),
             Err(why) if config.sandbox == SandboxChoice::Auto => Ok(Self::Missing(why)),
             Err(why) => Err(Failure::new(
-                format!("Agents cannot be run in the sandbox that was asked for: {why}."),
-                "Install bubblewrap (the program bwrap) or let it have what it misses, or do without: --sandbox off.",
+                format!("Agents cannot be run in the sandbox that was asked for: {}.", why.reason),
+                format!("{}, or do without: --sandbox off.", why.remedy),
             )),
         }
     }
@@ -52,7 +52,7 @@ impl Found {
         match self {
             Self::Works(sandbox) => sandbox.level().name().into(),
             Self::NotWanted => "off: agents can do all that you can".into(),
-            Self::Missing(why) => format!("off, agents can do all that you can: {why}"),
+            Self::Missing(why) => format!("off, agents can do all that you can: {}", why.reason),
         }
     }
 
@@ -86,7 +86,7 @@ impl Found {
             Self::Missing(why) => {
                 tracing::warn!(
                     sandbox = "off",
-                    why,
+                    why = why.reason,
                     "agents run without a sandbox; --sandbox require would not start"
                 );
             }
@@ -101,12 +101,13 @@ impl Found {
     }
 }
 
-fn make(config: &Config, data_dir: &Path, confine_writes: bool) -> Result<Sandbox, String> {
+fn make(config: &Config, data_dir: &Path, confine_writes: bool) -> Result<Sandbox, SandboxFailure> {
     if !cfg!(target_os = "linux") {
-        return Err("there is one on Linux only".into());
+        return Err(SandboxFailure::new("there is one on Linux only", "Run the gateway on Linux"));
     }
-    let bwrap = bubblewrap(&env::var_os("PATH").unwrap_or_default())
-        .ok_or("bubblewrap (the program bwrap) is not installed")?;
+    let bwrap = bubblewrap(&env::var_os("PATH").unwrap_or_default()).ok_or_else(|| {
+        SandboxFailure::new("bubblewrap (the program bwrap) is not installed", "Install bubblewrap")
+    })?;
     let sockets = config.listen_unix.iter().chain(&config.unix);
     let sandbox = Sandbox::new(SandboxOptions {
         confine_writes,

@@ -1,6 +1,7 @@
 //! The command line of bubblewrap, and the look whether it works.
 
 use std::{
+    collections::BTreeMap,
     ffi::{OsStr, OsString},
     io::{self, Read as _},
     os::unix::process::CommandExt as _,
@@ -11,7 +12,7 @@ use std::{
 
 use rustix::fs::{Access, access};
 
-use super::{Sandbox, plan::Plan};
+use super::{Sandbox, SandboxFailure, plan::Plan};
 use crate::driver::environment;
 
 /// A sandbox that is tried has this long to begin and end.
@@ -20,8 +21,8 @@ const LOOK: Duration = Duration::from_millis(2);
 /// Of what bubblewrap says, so many bytes are of use.
 const SAID_BYTES: u64 = 4096;
 
-/// The system's own `/proc`, for root's sandbox.
-const WHOLE_PROC: &str = "/run/.proc";
+/// Where the system's own `/proc` is mounted for root, below a directory that covers it.
+const COVERED_PROC: [&str; 2] = ["/run/.proc", "/run/.proc/proc"];
 
 /// The whole command, up to the program.
 ///
@@ -31,15 +32,21 @@ pub(super) fn arguments(sandbox: &Sandbox, plan: &Plan, workspace: &Path, progra
     let mut line = Line(vec![sandbox.bwrap.clone().into()]);
     line.words(&["--unshare-user", "--die-with-parent"]);
     line.mounts(plan);
-    if rustix::process::geteuid().is_root() {
+    let is_root = rustix::process::geteuid().is_root();
+    if is_root {
+        // Parts of root's new `/proc` are covered. The system lets a sandbox within mount a `/proc` only where one is
+        // mounted whole, and does not ask that it can be reached: what the outer sandbox covers stays covered.
+        let [cover, proc] = COVERED_PROC;
+        line.words(&["--tmpfs", cover, "--dev-bind", "/proc", proc, "--tmpfs", cover, "--remount-ro", cover]);
         line.words(&["--"]);
         line.0.push(sandbox.bwrap.clone().into());
         line.words(&["--unshare-user", "--die-with-parent", "--dev-bind", "/", "/"]);
-        // For root, bubblewrap covers parts of the new `/proc`. Where none is whole, the system lets no sandbox within
-        // mount another. Root could uncover this one anyway; the owner's processes cannot be looked into through it.
-        line.words(&["--dev-bind", "/proc", WHOLE_PROC]);
     }
     line.words(&["--unshare-pid", "--proc", "/proc", "--new-session"]);
+    if is_root {
+        // Others cannot write there.
+        line.words(&["--ro-bind", "/proc/sys", "/proc/sys"]);
+    }
     line.path("--chdir", workspace);
     line.words(&["--"]);
     line.0.push(program.into());
@@ -78,38 +85,72 @@ impl Line {
         for (target, link) in &plan.run_links {
             self.bind("--symlink", target, link);
         }
-        plan.pinned.iter().for_each(|dir| self.bind("--dev-bind", dir, dir));
-        for dir in plan.empty.iter().chain(&plan.empty_own) {
-            self.words(&["--perms", "0700"]);
-            self.path("--tmpfs", dir);
+        // A directory comes before what is in it.
+        let hidden_dirs = plan.empty.iter().chain(&plan.empty_own).map(|dir| (dir, Mount::Empty));
+        let pinned = plan.pinned.iter().chain(&plan.workspace).map(|dir| (dir, Mount::Itself));
+        let masked = plan.masked.iter().map(|file| (file, Mount::Nothing));
+        for (path, mount) in pinned.chain(hidden_dirs).chain(masked).collect::<BTreeMap<_, _>>() {
+            match mount {
+                Mount::Itself => self.bind("--dev-bind", path, path),
+                Mount::Empty => {
+                    self.words(&["--perms", "0700"]);
+                    self.path("--tmpfs", path);
+                }
+                Mount::Nothing => self.bind("--ro-bind", Path::new("/dev/null"), path),
+            }
         }
-        plan.masked.iter().for_each(|path| self.bind("--ro-bind", Path::new("/dev/null"), path));
         plan.given.iter().for_each(|path| self.bind("--dev-bind-try", path, path));
         plan.read_only.iter().for_each(|path| self.bind("--ro-bind", path, path));
+        // Settings of the system, and of control groups.
+        self.words(&["--ro-bind-try", "/sys", "/sys"]);
         plan.empty_own.iter().for_each(|dir| self.path("--remount-ro", dir));
     }
 }
 
-/// Runs a shell in the sandbox that looks for what is to be hidden.
-pub(super) fn probe(sandbox: &Sandbox, workspace: &Path) -> Result<(), String> {
-    const LOOKS: &str = r#"for dir; do for file in "$dir"/*; do
-        [ ! -e "$file" ] || { echo "it does not hide $dir" >&2; exit 3; }
-    done; done"#;
-    let wrapped = sandbox.wrap(workspace, Path::new("/bin/sh")).map_err(|error| error.to_string())?;
-    let (program, arguments) = wrapped.split_first().ok_or("there is no program")?;
-    let mut child = Command::new(program)
-        .args(arguments)
+/// What is mounted at a path.
+#[derive(Clone, Copy)]
+enum Mount {
+    /// What is there outside of the sandbox.
+    Itself,
+    /// An empty directory.
+    Empty,
+    /// A file that cannot be opened.
+    Nothing,
+}
+
+/// Runs a shell in the sandbox that looks for each thing that the plan hides.
+pub(super) fn probe(sandbox: &Sandbox, workspace: &Path) -> Result<(), SandboxFailure> {
+    // A hidden file is `/dev/null` there, which is none of these.
+    const LOOKS: &str = r#"for path; do
+        if [ -f "$path" ] || [ -d "$path" ] || [ -S "$path" ]; then echo "$path"; exit 3; fi
+    done"#;
+    let shell = Path::new("/bin/sh");
+    let plan = Plan::make(sandbox, workspace, shell)
+        .map_err(|error| SandboxFailure::new(error, "Choose another workspace"))?;
+    if let Some((given, own)) = plan.own_given() {
+        let why = format!("--sandbox-allow {} would give agents {}", given.display(), own.display());
+        return Err(SandboxFailure::new(why, "Leave out what agents cannot be given"));
+    }
+    let failed = |why: String| {
+        SandboxFailure::new(
+            why,
+            "Let bubblewrap make namespaces here, which containers and some systems forbid",
+        )
+    };
+    let wrapped = arguments(sandbox, &plan, workspace, shell);
+    let mut child = Command::new(&sandbox.bwrap)
+        .args(wrapped.iter().skip(1))
         .args(["-c", LOOKS, "sh"])
-        .args(&sandbox.own_dirs)
+        .args(plan.hidden_now())
         .env_clear()
         .envs(environment::inherited())
         .current_dir(workspace)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
         .spawn()
-        .map_err(|error| format!("{} cannot be run: {error}", sandbox.bwrap.display()))?;
+        .map_err(|error| failed(format!("{} cannot be run: {error}", sandbox.bwrap.display())))?;
     let deadline = Instant::now() + PROBE;
     let status = loop {
         match child.try_wait() {
@@ -118,18 +159,27 @@ pub(super) fn probe(sandbox: &Sandbox, workspace: &Path) -> Result<(), String> {
             Ok(None) | Err(_) => {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err("it did not begin within 10 s".into());
+                return Err(failed("it did not begin within 10 s".into()));
             }
         }
     };
     if status.success() {
         return Ok(());
     }
+    if let Some(path) = said(child.stdout.take()) {
+        let why = format!("it does not hide {path}");
+        return Err(SandboxFailure::new(why, "Keep the data directory and the token elsewhere"));
+    }
+    let why = said(child.stderr.take());
+    Err(failed(why.unwrap_or_else(|| super::super::driver::process::how_it_ended(Some(status)))))
+}
+
+/// What a process wrote to a pipe. It has ended, and so has everything that could write there.
+fn said(pipe: Option<impl io::Read>) -> Option<String> {
     let mut said = Vec::new();
-    // It has ended, and so has everything that could write there.
-    let _ = child.stderr.take().map(|stderr| stderr.take(SAID_BYTES).read_to_end(&mut said));
+    let _ = pipe?.take(SAID_BYTES).read_to_end(&mut said);
     let said: String = String::from_utf8_lossy(&said).trim().chars().filter(|c| !c.is_control()).collect();
-    Err(if said.is_empty() { super::super::driver::process::how_it_ended(Some(status)) } else { said })
+    Some(said).filter(|said| !said.is_empty())
 }
 
 /// Where a program is, as the system would find it for a process in `workspace`.

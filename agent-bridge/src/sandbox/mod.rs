@@ -111,6 +111,22 @@ pub struct Sandbox {
     names: Names,
 }
 
+/// Why there can be no sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SandboxFailure {
+    /// The reason, as part of a sentence.
+    pub reason: String,
+    /// What to do about it: the beginning of a sentence that goes on with "or".
+    pub remedy: &'static str,
+}
+
+impl SandboxFailure {
+    /// A failure for this reason.
+    pub fn new(reason: impl fmt::Display, remedy: &'static str) -> Self {
+        Self { reason: reason.to_string(), remedy }
+    }
+}
+
 impl Sandbox {
     /// The sandbox of these options, for the user and the environment of this process.
     pub fn new(options: SandboxOptions) -> Self {
@@ -145,11 +161,11 @@ impl Sandbox {
         Plan::hidden_alone(self, workspace).into_iter().collect()
     }
 
-    /// Runs a program in such a sandbox and looks whether our directories are hidden there. Blocks for milliseconds.
+    /// Runs a program in such a sandbox that looks for what it hides. Blocks for milliseconds.
     ///
     /// # Errors
-    /// Why there can be no sandbox, as part of a sentence.
-    pub fn probe(&self, workspace: &Path) -> Result<(), String> {
+    /// Why there can be no sandbox.
+    pub fn probe(&self, workspace: &Path) -> Result<(), SandboxFailure> {
         command::probe(self, workspace)
     }
 

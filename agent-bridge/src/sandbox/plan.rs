@@ -57,6 +57,8 @@ pub(super) struct Plan {
     /// Files and sockets that cannot be opened.
     pub(super) masked: BTreeSet<PathBuf>,
     pub(super) read_only: BTreeSet<PathBuf>,
+    /// The workspace, where something around it is hidden.
+    pub(super) workspace: Option<PathBuf>,
     /// As ever, although something around it is not.
     pub(super) given: BTreeSet<PathBuf>,
 }
@@ -181,7 +183,7 @@ impl Plan {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
         if self.hidden_dirs().any(|dir| workspace.starts_with(dir)) {
-            self.given.insert(workspace.to_owned());
+            self.workspace = Some(workspace.to_owned());
         }
         Ok(())
     }
@@ -190,20 +192,43 @@ impl Plan {
         self.empty.iter().chain(&self.empty_own)
     }
 
-    /// What lies in a directory that is hidden needs nothing more, unless it is seen again with the workspace.
+    /// What lies in a directory that is hidden needs nothing more, unless the workspace within is seen and holds it.
     fn drop_unseen(&mut self, workspace: &Path) {
         let hidden: Vec<PathBuf> = self.hidden_dirs().cloned().collect();
-        let run = self.run.clone();
-        let unseen = |path: &PathBuf| {
-            let in_run = path.starts_with(RUN) && !run.iter().any(|seen| path.starts_with(seen));
-            let inside = hidden.iter().any(|dir| path != dir && path.starts_with(dir));
-            inside && !path.starts_with(workspace) || in_run
+        let run = std::mem::take(&mut self.run);
+        let covers = |dir: &Path, path: &Path| {
+            let is_in_workspace = workspace.starts_with(dir) && path.starts_with(workspace);
+            path != dir && path.starts_with(dir) && !is_in_workspace
         };
-        self.masked.retain(|path| !unseen(path));
+        let inside = |path: &PathBuf| hidden.iter().any(|dir| covers(dir, path));
+        let in_run =
+            |path: &PathBuf| covers(Path::new(RUN), path) && !run.iter().any(|seen| path.starts_with(seen));
+        self.masked.retain(|path| !inside(path) && !in_run(path));
+        self.read_only.retain(|path| !inside(path));
         // The runtime directory is there, and empty.
-        let inside = |path: &PathBuf| hidden.iter().any(|dir| path != dir && path.starts_with(dir));
         self.empty.retain(|path| !inside(path));
         self.empty_own.retain(|path| !inside(path));
+        self.run = run;
+    }
+
+    /// What can be looked for in the sandbox: what is in our directories now, and the hidden files.
+    pub(super) fn hidden_now(&self) -> Vec<PathBuf> {
+        let entries = self.empty_own.iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten();
+        let paths = entries.map(|entry| entry.path()).chain(self.masked.iter().cloned());
+        let seen = |path: &PathBuf| {
+            let leads_to_workspace = self.workspace.as_ref().is_some_and(|dir| dir.starts_with(path));
+            leads_to_workspace
+                || self.given.iter().any(|given| given.starts_with(path) || path.starts_with(given))
+        };
+        paths.filter(|path| !seen(path)).collect()
+    }
+
+    /// A path that is given back although one of our directories is or lies there, and that directory.
+    pub(super) fn own_given(&self) -> Option<(&Path, &Path)> {
+        self.empty_own.iter().find_map(|own| {
+            let given = self.given.iter().find(|given| own.starts_with(given))?;
+            Some((given.as_path(), own.as_path()))
+        })
     }
 
     fn pin(&mut self) {
@@ -213,7 +238,9 @@ impl Plan {
         for path in &protected {
             for dir in path.ancestors().skip(1) {
                 let Some(parent) = dir.parent() else { continue };
+                let seen = self.workspace.as_ref().is_some_and(|workspace| dir.starts_with(workspace));
                 let hidden = self.hidden_dirs().any(|hidden| dir.starts_with(hidden)) || dir.starts_with(RUN);
+                let hidden = hidden && !seen;
                 let writable = !self.confined || self.writable.iter().any(|root| dir.starts_with(root));
                 if !hidden && writable && access(parent, Access::WRITE_OK).is_ok() {
                     pinned.insert(dir.to_owned());
@@ -403,7 +430,30 @@ mod tests {
         assert_eq!(place.plan(&sandbox).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         sandbox.own_dirs = vec![place.path("")];
         let plan = place.plan(&sandbox).unwrap();
-        assert_eq!(plan.given, place.set(["work"]));
+        assert_eq!(plan.workspace, Some(place.path("work")));
+    }
+
+    #[test]
+    fn a_file_of_ours_needs_nothing_more_where_its_directory_is_hidden() {
+        let place = Place::new();
+        for name in ["work/data/token", "work/data/journal.db", "work/keys/token", "work/keys/other"] {
+            fs::create_dir_all(place.path(name).parent().unwrap()).unwrap();
+            fs::write(place.path(name), "").unwrap();
+        }
+        let mut sandbox = place.sandbox();
+        sandbox.own_dirs = vec![place.path("work/data")];
+        sandbox.own_files = vec![place.path("work/data/token"), place.path("work/keys/token")];
+        // Also where the workspace itself is seen inside of something that is hidden.
+        for hidden in [None, Some(place.path(""))] {
+            sandbox.names.hidden = hidden.into_iter().collect();
+            let plan = place.plan(&sandbox).unwrap();
+            assert_eq!(plan.empty_own, place.set(["work/data"]));
+            assert_eq!(plan.masked, place.set(["work/keys/token"]));
+            assert!(plan.pinned.contains(&place.path("work/keys")));
+            let hidden = BTreeSet::from_iter(plan.hidden_now());
+            let names = ["work/data/token", "work/data/journal.db", "work/keys/token"];
+            assert_eq!(hidden, place.set(names));
+        }
     }
 
     #[test]

@@ -36,6 +36,7 @@ fn attempt(verb: &str, path: &Path) -> io::Result<Value> {
     match verb {
         "read" => fs::File::open(path)?.read_exact(&mut [0])?,
         "open" => drop(fs::File::open(path)?),
+        "to write" => drop(OpenOptions::new().append(true).open(path)?),
         "connect" => drop(UnixStream::connect(path)?),
         "append" => {
             OpenOptions::new().append(true).open(path)?.write_all(b"# hostile\n")?;

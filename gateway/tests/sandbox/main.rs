@@ -10,6 +10,7 @@ mod hostile;
 #[path = "../gateway/lab.rs"]
 mod lab;
 mod memory;
+mod places;
 mod reach;
 mod scenes;
 mod site;
