@@ -92,11 +92,11 @@ pub enum AgentEvent {
     },
     /// Leave is asked to use a tool.
     Permission(PermissionAsk),
-    /// The person is asked something. Its `request_id` is the agent's own, as in [`PermissionAsk`].
+    /// The person is asked something. Its `request_id` is the driver's, as in [`PermissionAsk`].
     Question(Question),
     /// A request no longer stands.
     Withdrawn {
-        /// The agent's own id of the request.
+        /// The driver's id of the request.
         request_id: RequestId,
     },
     /// Something that a person should know and that is part of no answer.
@@ -184,8 +184,8 @@ impl fmt::Debug for AgentEvent {
 /// Leave that an agent asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PermissionAsk {
-    /// The agent's own id of it, unique among its open requests. It never reaches a client: the hub gives each
-    /// request an id of the chat.
+    /// The driver's id of it, which it gives to no other request, whatever the agent calls them. It never reaches a
+    /// client: the hub gives each request an id of the chat.
     pub request_id: RequestId,
     /// The tool, as the agent names it.
     pub tool: String,
@@ -235,7 +235,7 @@ pub enum AgentCommand {
     Answer {
         /// Names this command.
         id: CommandId,
-        /// The agent's own id of the request.
+        /// The driver's id of the request.
         request_id: RequestId,
         /// The answer. One that allows has the hash of the input that it allows.
         answer: Answer,

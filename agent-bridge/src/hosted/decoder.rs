@@ -143,13 +143,22 @@ impl InstanceDecoder {
             Dialect::Text => serde_json::from_str(codec.get()).map(Codec::Text).ok(),
         };
         let Some(codec) = codec.filter(|_| state.version == CHECKPOINT_VERSION) else { return false };
-        (self.state, self.codec) = (state, codec);
+        self.state = state;
+        self.set_codec(codec);
         true
     }
 
     /// Events of records up to this position are not wanted.
     pub(super) fn hide_to(&mut self, position: u64) {
         self.shown = position;
+        if let Codec::Claude(codec) = &mut self.codec {
+            codec.set_known(position);
+        }
+    }
+
+    fn set_codec(&mut self, codec: Codec) {
+        self.codec = codec;
+        self.hide_to(self.shown);
     }
 
     /// From here on events of no other turn are wanted: the log has lost those.
@@ -313,8 +322,13 @@ impl InstanceDecoder {
             CommandMeaning::Start { session } => {
                 self.begin_process();
                 self.state.resumed = session.is_some();
-                self.codec =
-                    codec(self.dialect, &self.workspace, &self.prefix, session.as_deref(), starts + 1);
+                self.set_codec(codec(
+                    self.dialect,
+                    &self.workspace,
+                    &self.prefix,
+                    session.as_deref(),
+                    starts + 1,
+                ));
             }
             CommandMeaning::Prompt { turn } => {
                 let Ok(turn) = TurnId::parse(&turn) else { return };

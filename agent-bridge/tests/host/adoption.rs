@@ -27,7 +27,7 @@ while read -r line; do
     esac
 done"#;
 
-fn heard(place: &Place, what: &str) -> usize {
+pub(crate) fn heard(place: &Place, what: &str) -> usize {
     let heard = std::fs::read_to_string(place.workspace().join("heard")).unwrap_or_default();
     heard.lines().filter(|line| line.contains(what)).count()
 }

@@ -11,6 +11,7 @@ mod bench;
 mod crashes;
 mod deaths;
 mod grace;
+mod requests;
 mod speed;
 #[path = "../support/mod.rs"]
 mod support;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
     let trials = [
         turns::trials(),
+        requests::trials(),
         adoption::trials(),
         deaths::trials(),
         grace::trials(),

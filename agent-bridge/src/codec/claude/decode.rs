@@ -34,16 +34,19 @@ impl ClaudeCodec {
         }
         let text = if has_surrogate(&text) { replace_lone_surrogates(&text).into() } else { text };
         if let Ok(line) = serde_json::from_str::<Line<'_>>(&text) {
-            return self.line(position, &text, &line, out);
+            return self.line(position, 0, &text, &line, out);
         }
-        for object in objects(&text) {
+        for (nth, object) in objects(&text).into_iter().enumerate() {
             if let Ok(line) = serde_json::from_str::<Line<'_>>(object) {
-                self.line(position, object, &line, out);
+                self.line(position, nth, object, &line, out);
+            } else {
+                self.unreadable(object, out);
             }
         }
     }
 
-    fn line(&mut self, position: u64, text: &str, line: &Line<'_>, out: &mut Decoded) {
+    /// The `nth` object on the line at `position`.
+    fn line(&mut self, position: u64, nth: usize, text: &str, line: &Line<'_>, out: &mut Decoded) {
         let parent = line.parent_tool_use_id.as_deref();
         match &*line.kind {
             "stream_event" => self.stream_event(position, line, out),
@@ -51,7 +54,7 @@ impl ClaudeCodec {
             "user" if line.is_replay != Some(true) => self.user(line, out),
             "system" => self.system(text, line, out),
             "result" => self.result(text, out),
-            "control_request" => self.control_request(position, line, out),
+            "control_request" => self.control_request(position, nth, line, out),
             "control_cancel_request" => self.withdrawn(line.request_id.as_deref().unwrap_or_default(), out),
             "control_response" => self.control_response(line.response, out),
             "command_lifecycle" => self.lifecycle(line, out),
@@ -325,9 +328,12 @@ fn result_text(content: Option<Value>) -> String {
     }
 }
 
-/// The objects of a line that is not one: other text may share it, such as that of something else that writes to the same
+/// The objects of a line that is maybe not one: other text may share it, such as that of something else that writes to the same
 /// output. Nothing is looked for inside of an object that is not whole.
 fn objects(text: &str) -> Vec<&str> {
+    if serde_json::from_str::<&RawValue>(text).is_ok() {
+        return vec![text];
+    }
     let start = memchr::memmem::find(text.as_bytes(), b"{\"");
     let values =
         serde_json::Deserializer::from_str(&text[start.unwrap_or(text.len())..]).into_iter::<&RawValue>();

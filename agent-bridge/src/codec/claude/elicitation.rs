@@ -13,7 +13,7 @@ use serde::{
 use serde_json::{Map, Value, json, value::RawValue};
 use switchboard_core::wire::{AnswerFormat, QuestionItem, QuestionOption};
 
-use super::questions::plain;
+use super::questions::{self, plain};
 
 /// The request's `subtype`.
 pub(super) const SUBTYPE: &str = "elicitation";
@@ -34,10 +34,14 @@ pub(super) fn questions(request: &str) -> Vec<QuestionItem> {
     fields(request).into_iter().map(|field| field.item).collect()
 }
 
-/// The result of a form that a person filled in.
-pub(super) fn accepted(request: &str, answers: &BTreeMap<String, Vec<String>>) -> Value {
+/// The result of a form that a person filled in. None: these are no answers to it.
+pub(super) fn accepted(request: &str, answers: &BTreeMap<String, Vec<String>>) -> Option<Value> {
+    let fields = fields(request);
+    if !questions::fit(fields.iter().map(|field| &field.item), answers) {
+        return None;
+    }
     let mut content = Map::new();
-    for field in &fields(request) {
+    for field in &fields {
         let Some(name) = &field.name else { continue };
         let Some(texts) = answers.get(&field.item.question).filter(|texts| !texts.is_empty()) else {
             continue;
@@ -50,7 +54,7 @@ pub(super) fn accepted(request: &str, answers: &BTreeMap<String, Vec<String>>) -
         };
         content.insert(name.clone(), value);
     }
-    json!({"action": "accept", "content": content})
+    Some(json!({"action": "accept", "content": content}))
 }
 
 impl Field {
@@ -111,11 +115,11 @@ fn fields(request: &str) -> Vec<Field> {
 
 /// The members of an object in the order in which they stand. Of a name that stands twice the last one counts.
 #[derive(Default)]
-struct Members(Vec<(String, Box<RawValue>)>);
+pub(super) struct Members(Vec<(String, Box<RawValue>)>);
 
 impl Members {
     /// None of what is no object.
-    fn read(json: &str) -> Self {
+    pub(super) fn read(json: &str) -> Self {
         serde_json::from_str(json).unwrap_or_default()
     }
 
@@ -124,7 +128,7 @@ impl Members {
     }
 
     /// A text that is not blank.
-    fn text(&self, name: &str) -> Option<String> {
+    pub(super) fn text(&self, name: &str) -> Option<String> {
         let text: String = serde_json::from_str(self.get(name)?).ok()?;
         Some(text).filter(|text| !text.trim().is_empty())
     }
@@ -290,8 +294,17 @@ mod tests {
         ];
         let expected =
             json!({"confirm": true, "copies": 3, "share": 0.25, "colour": "b", "sizes": ["s", "l"]});
-        let result = accepted(FORM, &answers.into());
-        assert_eq!(result, json!({"action": "accept", "content": expected}));
+        let result = accepted(FORM, &answers.clone().into());
+        assert_eq!(result, Some(json!({"action": "accept", "content": expected})));
+        for other in ["Sure", "Delete ticket 12?\ncopies: how many (1 to 9)"] {
+            // A required field that is empty, and a question of another form.
+            let mut incomplete: BTreeMap<_, _> = answers.clone().into();
+            let texts = incomplete.remove(other).unwrap();
+            if other == "Sure" {
+                incomplete.insert("Keep ticket 12?".into(), texts);
+            }
+            assert_eq!(accepted(FORM, &incomplete), None);
+        }
     }
 
     #[test]
@@ -310,7 +323,7 @@ mod tests {
             (items[0].question.clone(), vec!["t".to_owned()]),
         ];
         let expected = json!({"action": "accept", "content": {"": "t", "e": "erase"}});
-        assert_eq!(accepted(&colliding.to_string(), &answers.into()), expected);
+        assert_eq!(accepted(&colliding.to_string(), &answers.into()), Some(expected));
     }
 
     #[test]
@@ -323,7 +336,9 @@ mod tests {
             (Some(AnswerFormat::Option), ACCEPT)
         );
         let answers = [(items[0].question.clone(), vec![ACCEPT.to_owned()])].into();
-        assert_eq!(accepted(&request.to_string(), &answers), json!({"action": "accept", "content": {}}));
+        let expected = json!({"action": "accept", "content": {}});
+        assert_eq!(accepted(&request.to_string(), &answers), Some(expected));
+        assert_eq!(accepted(&request.to_string(), &BTreeMap::new()), None);
     }
 
     #[test]

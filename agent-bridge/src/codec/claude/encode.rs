@@ -17,6 +17,7 @@ pub(super) const INITIALIZE: &str = "initialize";
 pub(super) const CANCEL: &str = "cancel-";
 
 const DENIED: &str = "The person denied this.";
+const NOT_GRANTED: &str = "This was not granted: the answer that came does not fit the request.";
 
 #[derive(Serialize)]
 struct ControlResponse<'a> {
@@ -83,18 +84,24 @@ impl ClaudeCodec {
     }
 
     pub(crate) fn answered(&mut self, request_id: &RequestId) {
-        self.state.pending.remove(request_id.as_str());
+        if let Some(id) = self.find(request_id).map(|(id, _)| id.clone()) {
+            self.state.pending.remove(&id);
+        }
     }
 
     fn answer(&self, request_id: &RequestId, answer: &Answer) -> Option<Vec<u8>> {
-        let pending = self.state.pending.get(request_id.as_str())?;
+        let (_, pending) = self.find(request_id)?;
         let input;
         let response = match answer {
             Answer::Answer { answers } if pending.form => {
-                Decision::Other(elicitation::accepted(&pending.input, answers))
+                // Nobody declined, and what does not fill in the form is no acceptance.
+                let accepted = elicitation::accepted(&pending.input, answers);
+                Decision::Other(accepted.unwrap_or_else(|| json!({"action": "cancel"})))
             }
             _ if pending.form => Decision::Other(json!({"action": "decline"})),
-            Answer::Answer { answers } if pending.question => {
+            Answer::Answer { answers }
+                if pending.question && questions::are_answered(&pending.input, answers) =>
+            {
                 input = requests::raw(&questions::with_answers(&pending.input, answers).to_string())?;
                 Decision::Allow { behavior: "allow", updated_input: &input }
             }
@@ -108,7 +115,7 @@ impl ClaudeCodec {
             }
             // An answer of the wrong kind, or to another input, is no consent.
             Answer::Answer { .. } | Answer::Allow { .. } => {
-                Decision::Other(json!({"behavior": "deny", "message": DENIED}))
+                Decision::Other(json!({"behavior": "deny", "message": NOT_GRANTED}))
             }
         };
         let response = Response { subtype: "success", request_id: &pending.agent_id, response };

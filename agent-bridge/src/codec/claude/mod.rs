@@ -49,6 +49,8 @@ const CHECKPOINT_VERSION: u32 = 1;
 pub struct ClaudeCodec {
     workspace: PathBuf,
     state: State,
+    /// See [`Self::set_known`].
+    known: u64,
 }
 
 /// What outlives a record.
@@ -67,6 +69,7 @@ struct State {
     unconfirmed: Vec<Streamed>,
     /// Uses of tools that have begun and not ended, by their id.
     tools: BTreeMap<String, Tool>,
+    /// Open requests by their identity, see [`Self::request_id`].
     pending: BTreeMap<String, Pending>,
     /// Text of the agent itself rather than of the model; said only if the turn ends without other text.
     synthetic: Option<String>,
@@ -125,7 +128,7 @@ impl ClaudeCodec {
             total_usd: Some(0.0),
             ..State::default()
         };
-        Self { workspace: workspace.into(), state }
+        Self { workspace: workspace.into(), state, known: 0 }
     }
 
     /// A codec for a conversation that is taken up again under `session`.
@@ -143,7 +146,13 @@ impl ClaudeCodec {
         if state.version != CHECKPOINT_VERSION {
             return Err(CheckpointError(format!("version {}", state.version)));
         }
-        Ok(Self { workspace: workspace.into(), state })
+        Ok(Self { workspace: workspace.into(), state, known: 0 })
+    }
+
+    /// An earlier gateway has published the events of records up to this position. One of an earlier version named
+    /// requests by the agent's own ids, so that answers to those requests may come under them.
+    pub(crate) fn set_known(&mut self, position: u64) {
+        self.known = position;
     }
 
     /// Whether lines may end a turn, at a glance: for whoever does not decode them.

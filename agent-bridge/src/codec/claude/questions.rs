@@ -12,13 +12,41 @@ pub(super) const TOOL: &str = "AskUserQuestion";
 /// The questions of the tool's input, never none: input that holds no question is one as a whole, so that nobody
 /// answers what was not shown.
 pub(super) fn read(input: &Value) -> Vec<QuestionItem> {
-    let mut texts = BTreeSet::new();
-    let mut items: Vec<QuestionItem> = asked(input).iter().filter_map(item).collect();
-    items.retain(|item| texts.insert(item.question.clone()));
+    let mut items: Vec<QuestionItem> = Vec::new();
+    for item in asked(input).iter().filter_map(item) {
+        if !items.contains(&item) {
+            items.push(item);
+        }
+    }
     if items.is_empty() {
         items.push(plain(input.as_str().map_or_else(|| input.to_string(), str::to_owned)));
     }
     items
+}
+
+/// Whether two different questions have one text, by which alone the tool takes answers.
+pub(super) fn are_ambiguous(items: &[QuestionItem]) -> bool {
+    let texts: BTreeSet<&str> = items.iter().map(|item| item.question.as_str()).collect();
+    texts.len() < items.len()
+}
+
+/// Whether answers are for the questions of the tool's input.
+pub(super) fn are_answered(input: &str, answers: &BTreeMap<String, Vec<String>>) -> bool {
+    let input: Value = serde_json::from_str(input).unwrap_or_else(|_| input.into());
+    fit(read(&input).iter(), answers)
+}
+
+/// Whether each question that is not optional is answered, and nothing else is.
+pub(super) fn fit<'a>(
+    items: impl Iterator<Item = &'a QuestionItem> + Clone,
+    answers: &BTreeMap<String, Vec<String>>,
+) -> bool {
+    let is_asked = |text: &String| items.clone().any(|item| item.question == *text);
+    let is_answered = |item: &QuestionItem| match answers.get(&item.question) {
+        Some(texts) if !texts.is_empty() => texts.iter().all(|text| item.accepts(text)),
+        _ => item.optional,
+    };
+    answers.keys().all(is_asked) && items.clone().all(is_answered)
 }
 
 /// The tool's input with the answers of a person in it, and of what the agent wrote only what was shown: the tool gives

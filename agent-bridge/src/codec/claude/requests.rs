@@ -1,5 +1,7 @@
 //! What the agent asks for: leave to use a tool, answers to questions, and things that nobody grants.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 use switchboard_core::{
@@ -9,7 +11,9 @@ use switchboard_core::{
 };
 
 use super::{
-    ClaudeCodec, elicitation, questions,
+    ClaudeCodec,
+    elicitation::{self, Members},
+    questions,
     records::{ControlRequest, Line},
 };
 use crate::{
@@ -17,11 +21,38 @@ use crate::{
     limits::{QUESTION_INPUT_BYTES, REQUESTS},
 };
 
+/// Why a request is refused: what the agent gets, and what the notice says.
+type Refused = (&'static str, &'static str);
+
+const UNREADABLE: Refused = (
+    "this request cannot be read: a member is missing, or is there twice",
+    "the agent asked for something that cannot be read; it was refused, and what it wanted is not done",
+);
+const UNSERVED: Refused = (
+    "this client does not serve such requests",
+    "the agent asked for something that no person can be asked here; it was refused",
+);
+const TOO_MANY: Refused = (
+    "too many open requests",
+    "the agent has too many open requests; a further one was refused, and what it wanted is not done",
+);
+const TOO_LARGE: Refused = (
+    "what is asked at once is too much to be kept",
+    "the agent asked a question that is too large, or too much at once; it was refused",
+);
+const AMBIGUOUS: Refused = (
+    "two of these questions have the same text, so that an answer could be for either; ask again with other texts",
+    "the agent asked two questions with the same text at once; they were refused, as an answer could be for either",
+);
+
 /// A request that a person has not answered yet.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Pending {
     /// The agent's own id of it.
     pub(super) agent_id: String,
+    /// The record that asked. Checkpoints of earlier versions have none, and the agent's id as the request's identity.
+    #[serde(default)]
+    position: u64,
     /// The tool's input, or the whole request of a form, as the agent wrote it: leave is given for exactly this.
     pub(super) input: String,
     pub(super) question: bool,
@@ -38,41 +69,22 @@ impl Pending {
 }
 
 impl ClaudeCodec {
-    pub(super) fn control_request(&mut self, position: u64, line: &Line<'_>, out: &mut Decoded) {
+    pub(super) fn control_request(&mut self, position: u64, nth: usize, line: &Line<'_>, out: &mut Decoded) {
         let agent_id = line.request_id.as_deref().unwrap_or_default();
         let whole = line.request.map(RawValue::get).unwrap_or_default();
-        let request: ControlRequest<'_> = serde_json::from_str(whole).unwrap_or_default();
+        let Ok(request) = serde_json::from_str::<ControlRequest<'_>>(whole) else {
+            return self.refuse(agent_id, UNREADABLE, out);
+        };
         let tool = match (&*request.subtype, request.tool_name.as_deref(), request.input) {
             ("can_use_tool", Some(tool), Some(input)) => Some((tool, input.get())),
+            ("can_use_tool", ..) => return self.refuse(agent_id, UNREADABLE, out),
             (elicitation::SUBTYPE, ..) => None,
-            _ => {
-                // Not understood, so not granted: the agent gets an error, and decides what to do without.
-                out.replies.push(refusal(agent_id, "this client does not serve such requests"));
-                return out.alive();
-            }
+            _ => return self.refuse(agent_id, UNSERVED, out),
         };
-        if self.state.pending.values().any(|pending| pending.agent_id == agent_id) {
-            // Any line about this id could be taken for an answer to the first request.
-            out.events.push(AgentEvent::Notice {
-                level: NoticeLevel::Warning,
-                code: "request_refused".into(),
-                text: "the agent asked a second time under an id that is still open; this is not asked, and what \
-                       it wanted is not done"
-                    .into(),
-            });
-            return;
+        if self.is_open(agent_id) || self.state.pending.len() >= REQUESTS {
+            return self.refuse(agent_id, TOO_MANY, out);
         }
-        if self.state.pending.len() >= REQUESTS {
-            out.replies.push(refusal(agent_id, "too many open requests"));
-            return out.alive();
-        }
-        let id = RequestId::parse(agent_id)
-            .or_else(|_| RequestId::parse(&format!("{}{position}", self.state.prefix)));
-        let Ok(request_id) = id else { return };
-        if self.state.pending.contains_key(request_id.as_str()) {
-            out.replies.push(refusal(agent_id, "this id is taken by an open request"));
-            return out.alive();
-        }
+        let Some(request_id) = self.request_id(position, nth) else { return };
         let input = tool.map_or(whole, |(_, input)| input);
         // What no value holds is shown as the text that it is.
         let value: Value = serde_json::from_str(input).unwrap_or_else(|_| input.into());
@@ -81,21 +93,21 @@ impl ClaudeCodec {
         }
         let questions = match tool {
             None => Some(elicitation::questions(input)),
-            Some((questions::TOOL, _)) => Some(questions::read(&value)),
+            Some((questions::TOOL, _)) => {
+                let questions = questions::read(&value);
+                if questions::are_ambiguous(&questions) {
+                    return self.refuse(agent_id, AMBIGUOUS, out);
+                }
+                Some(questions)
+            }
             Some(_) => None,
         };
         if questions.is_some() && self.question_bytes() + input.len() > QUESTION_INPUT_BYTES {
-            out.replies.push(refusal(agent_id, "what is asked at once is too much to be kept"));
-            out.events.push(AgentEvent::Notice {
-                level: NoticeLevel::Warning,
-                code: "request_refused".into(),
-                text: "the agent asked a question that is too large, or too much at once; it was refused"
-                    .into(),
-            });
-            return;
+            return self.refuse(agent_id, TOO_LARGE, out);
         }
         let pending = Pending {
             agent_id: agent_id.into(),
+            position,
             input: input.into(),
             question: questions.is_some(),
             form: tool.is_none(),
@@ -117,6 +129,48 @@ impl ClaudeCodec {
         });
     }
 
+    /// The identity of the request that a record asks, the `nth` object on its line. The agent may use an id again,
+    /// and an answer may come after its request was withdrawn: this one is never another request's.
+    fn request_id(&self, position: u64, nth: usize) -> Option<RequestId> {
+        let nth = if nth == 0 { String::new() } else { format!(".{nth}") };
+        RequestId::parse(&format!("{}{position}{nth}", self.state.prefix)).ok()
+    }
+
+    /// The open request that an answer is for.
+    pub(super) fn find(&self, request_id: &RequestId) -> Option<(&String, &Pending)> {
+        let asked_before = |(_, pending): &(&String, &Pending)| {
+            pending.position <= self.known && pending.agent_id == request_id.as_str()
+        };
+        let pending = &self.state.pending;
+        pending.get_key_value(request_id.as_str()).or_else(|| pending.iter().find(asked_before))
+    }
+
+    fn is_open(&self, agent_id: &str) -> bool {
+        self.state.pending.values().any(|pending| pending.agent_id == agent_id)
+    }
+
+    /// An object that is no line, for one of its members is there twice. The agent waits for an answer to a request.
+    pub(super) fn unreadable(&self, object: &str, out: &mut Decoded) {
+        let members = Members::read(object);
+        if members.text("type").as_deref() == Some("control_request") {
+            self.refuse(&members.text("request_id").unwrap_or_default(), UNREADABLE, out);
+        }
+    }
+
+    /// Refuses a request without asking anybody, and says so.
+    fn refuse(&self, agent_id: &str, (error, said): Refused, out: &mut Decoded) {
+        let mut said = said;
+        if self.is_open(agent_id) {
+            // Any line about this id could be taken for an answer to the first request.
+            said = "the agent asked a second time under an id that is still open; this is not asked, and what it \
+                    wanted is not done";
+        } else {
+            out.replies.push(refusal(agent_id, error));
+        }
+        let (level, code) = (NoticeLevel::Warning, "request_refused".into());
+        out.events.push(AgentEvent::Notice { level, code, text: said.into() });
+    }
+
     /// The whole inputs of open questions, which this codec alone keeps.
     fn question_bytes(&self) -> usize {
         let open = self.state.pending.values().filter(|pending| pending.question);
@@ -127,9 +181,11 @@ impl ClaudeCodec {
         let pending = self.state.pending.iter().find(|(_, pending)| pending.agent_id == agent_id);
         let Some(id) = pending.map(|(id, _)| id.clone()) else { return out.alive() };
         self.state.pending.remove(&id);
-        if let Ok(request_id) = RequestId::parse(&id) {
-            out.events.push(AgentEvent::Withdrawn { request_id });
-        }
+        // A gateway of an earlier version named it by the agent's id. No request has both, so that one of the two
+        // withdraws nothing; which one must not depend on what is known here, as the same records give the same events.
+        let ids: BTreeSet<&str> = [id.as_str(), agent_id].into();
+        let ids = ids.into_iter().filter_map(|id| RequestId::parse(id).ok());
+        out.events.extend(ids.map(|request_id| AgentEvent::Withdrawn { request_id }));
     }
 }
 

@@ -278,12 +278,35 @@ fn what_is_not_understood_is_refused_and_never_granted() {
         r#"{"subtype":"hook_callback","callback_id":"x"}"#,
         r#"{"subtype":"can_use_everything","tool_name":"Bash","input":{}}"#,
         r#"{"subtype":"can_use_tool"}"#,
+        r#"{"subtype":"can_use_tool","tool_name":"Bash"}"#,
+        r#"{"subtype":"can_use_tool","tool_name":"Bash","input":null}"#,
+        r#"{"subtype":"can_use_tool","tool_name":"Bash","input":{},"input":{"command":"x"}}"#,
+        r#"{"subtype":"can_use_tool","tool_name":"Read","tool_name":"Bash","input":{}}"#,
+        r#"{"subtype":"can_use_tool","tool_name":"Bash","input":{}},"request":{"subtype":"interrupt"}"#,
+        r#"{"subtype":"can_use_tool","tool_name":"AskUserQuestion","input":{"questions":[
+            {"question":"Go on?","header":"Keep all"},{"question":"Go on?","header":"Delete all"}]}}"#,
         r#"7"#,
     ] {
         let said = said(&[&format!(r#"{{"type":"control_request","request_id":"r","request":{request}}}"#)]);
-        assert_eq!(said.len(), 1, "{said:?}");
-        assert!(said[0].starts_with("reply ") && said[0].contains(r#""subtype":"error""#), "{said:?}");
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said[0].starts_with("notice Warning request_refused"), "{said:?}");
+        assert!(said[1].starts_with("reply ") && said[1].contains(r#""subtype":"error""#), "{said:?}");
     }
+}
+
+#[test]
+fn a_request_beyond_the_most_that_are_open_is_refused() {
+    let ask = |n: usize| {
+        format!(
+            r#"{{"type":"control_request","request_id":"r-{n}","request":{{"subtype":"can_use_tool","tool_name":"Bash","input":{{}}}}}}"#
+        )
+    };
+    let asks: Vec<String> = (0..257).map(ask).collect();
+    let said = decode(&mut codec(), &asks);
+    let last: Vec<&str> = said.lines().filter(|line| line.starts_with("257 ")).collect();
+    assert_eq!(said.matches(" permission ").count(), 256);
+    assert!(last.len() == 2 && last[0].contains("notice Warning request_refused"), "{last:?}");
+    assert!(last[1].contains("reply ") && last[1].contains(r#""request_id":"r-256""#), "{last:?}");
 }
 
 #[test]

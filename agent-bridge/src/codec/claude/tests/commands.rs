@@ -48,11 +48,11 @@ fn leave_is_given_for_exactly_what_was_asked() {
     let shown = decode(&mut codec, &[BASH.into()]);
     assert!(shown.contains("tool t1 Bash") && shown.contains("permission "), "{shown}");
     assert_eq!(
-        line(&mut codec, &answer("r-1", Answer::Allow { input_sha256: None })),
+        line(&mut codec, &answer("1-1", Answer::Allow { input_sha256: None })),
         r#"{"type":"control_response","response":{"subtype":"success","request_id":"r-1","response":{"behavior":"allow","updatedInput":{"z":1,"command":"ls  ","n":1.50}}}}"#
     );
     assert_eq!(
-        codec.encode(&answer("r-1", Answer::Allow { input_sha256: None })),
+        codec.encode(&answer("1-1", Answer::Allow { input_sha256: None })),
         None,
         "it no longer stands"
     );
@@ -63,7 +63,7 @@ fn denials_carry_their_message() {
     for (message, said) in [(Some("not now".to_owned()), "not now"), (None, "The person denied this.")] {
         let mut codec = codec();
         decode(&mut codec, &[BASH.into()]);
-        let line = line(&mut codec, &answer("r-1", Answer::Deny { message }));
+        let line = line(&mut codec, &answer("1-1", Answer::Deny { message }));
         assert!(line.contains(&format!(r#""response":{{"behavior":"deny","message":"{said}"}}"#)), "{line}");
     }
 }
@@ -75,7 +75,7 @@ fn questions_are_answered_in_their_input() {
     assert!(shown.contains(r#""question":"Which?","header":"Pick","multi_select":true"#), "{shown}");
     let answers = BTreeMap::from([("Which?".to_owned(), vec!["A".to_owned(), "B".to_owned()])]);
     let line: Value =
-        serde_json::from_str(&line(&mut codec, &answer("r-2", Answer::Answer { answers }))).unwrap();
+        serde_json::from_str(&line(&mut codec, &answer("1-1", Answer::Answer { answers }))).unwrap();
     let decision = &line["response"]["response"];
     assert_eq!(decision["behavior"], "allow");
     assert_eq!(decision["updatedInput"]["answers"], json!({"Which?": "A, B"}));
@@ -85,12 +85,16 @@ fn questions_are_answered_in_their_input() {
 #[test]
 fn an_answer_of_the_wrong_kind_is_no_consent() {
     let answers = Answer::Answer { answers: BTreeMap::new() };
-    for (request, id, answer_given) in
-        [(BASH, "r-1", answers), (ASK, "r-2", Answer::Allow { input_sha256: None })]
-    {
+    let none_of_these = Answer::Answer { answers: [("Who?".to_owned(), vec!["A".to_owned()])].into() };
+    for (request, answer_given) in [
+        (BASH, answers.clone()),
+        (ASK, Answer::Allow { input_sha256: None }),
+        (ASK, answers),
+        (ASK, none_of_these),
+    ] {
         let mut codec = codec();
         decode(&mut codec, &[request.into()]);
-        assert!(line(&mut codec, &answer(id, answer_given)).contains(r#""behavior":"deny""#));
+        assert!(line(&mut codec, &answer("1-1", answer_given)).contains(r#""behavior":"deny""#));
     }
 }
 
@@ -99,8 +103,8 @@ fn a_withdrawn_request_takes_no_answer() {
     let mut codec = codec();
     let shown =
         decode(&mut codec, &[BASH.into(), r#"{"type":"control_cancel_request","request_id":"r-1"}"#.into()]);
-    assert!(shown.ends_with("  2 withdrawn r-1\n"), "{shown}");
-    assert_eq!(codec.encode(&answer("r-1", Answer::Allow { input_sha256: None })), None);
+    assert!(shown.ends_with("  2 withdrawn 1-1\n  2 withdrawn r-1\n"), "{shown}");
+    assert_eq!(codec.encode(&answer("1-1", Answer::Allow { input_sha256: None })), None);
 }
 
 #[test]
@@ -115,16 +119,16 @@ fn what_open_questions_keep_is_bounded() {
     };
     let mut codec = codec();
     let shown = decode(&mut codec, &[ask(1, 600 * 1024), ask(2, 600 * 1024)]);
-    let asked = |id: &str| format!(r#"question {{"request_id":"{id}""#);
-    assert!(shown.contains(&asked("q-1")) && shown.contains("notice Warning request_refused"));
-    assert!(!shown.contains(&asked("q-2")));
+    let asked = |position: usize| format!(r#"question {{"request_id":"1-{position}""#);
+    assert!(shown.contains(&asked(1)) && shown.contains("notice Warning request_refused"));
+    assert!(!shown.contains(&asked(2)));
     // What is answered makes room.
-    line(&mut codec, &answer("q-1", Answer::Deny { message: None }));
-    assert!(decode(&mut codec, &[ask(3, 600 * 1024)]).contains(&asked("q-3")));
+    line(&mut codec, &answer("1-1", Answer::Deny { message: None }));
+    assert!(decode(&mut codec, &["{}".into(), "{}".into(), ask(3, 600 * 1024)]).contains(&asked(3)));
 }
 
 #[test]
-fn ids_that_are_no_request_ids_are_replaced() {
+fn an_answer_names_the_request_as_the_agent_does() {
     let mut codec = codec();
     let shown = decode(&mut codec, &[BASH.replace("r-1", "spaces and more")]);
     assert!(shown.contains("permission 1-1 Bash"), "{shown}");

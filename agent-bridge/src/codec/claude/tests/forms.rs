@@ -23,7 +23,7 @@ fn asked(request: &Value) -> (ClaudeCodec, Question) {
 
 /// What the agent gets for an answer to such a request.
 fn answered(request: &Value, answer: Answer) -> Value {
-    let request_id = RequestId::parse("r-1").unwrap();
+    let request_id = RequestId::parse("1-1").unwrap();
     let command = AgentCommand::Answer { id: CommandId(1), request_id, answer };
     let (mut codec, _) = asked(request);
     let line: Value = serde_json::from_slice(&codec.encode(&command).expect("a line")).unwrap();
@@ -55,6 +55,9 @@ fn a_form_is_asked_and_its_answer_reaches_the_server() {
     assert_eq!(asked(&request).1.questions[0].question, question);
     let response = answered(&request, answers(question, "true"));
     assert_eq!(response, json!({"action": "accept", "content": {"confirm": true}}));
+    for other in ["Keep ticket 12?\nconfirm", "confirm"] {
+        assert_eq!(answered(&request, answers(other, "true")), json!({"action": "cancel"}));
+    }
     for refused in [Answer::Deny { message: None }, Answer::Allow { input_sha256: None }] {
         assert_eq!(answered(&request, refused), json!({"action": "decline"}));
     }

@@ -4,6 +4,7 @@ mod cases;
 mod commands;
 mod forms;
 mod fuzz;
+mod identity;
 mod mutations;
 mod render;
 
