@@ -171,3 +171,22 @@ scene("nothing of a tool's name is hidden", "named", async ({ dock }) => {
   const title = await dock.locator("h2").innerText();
   for (const each of ["<U+202E>", "<U+200B>", "<U+001B>[2J"]) assert.ok(title.includes(each), title);
 });
+
+test("a stop takes down what an agent asks that does not listen", { timeout: 120_000, skip }, async () => {
+  const someone = await person(world);
+  try {
+    await acting(someone, async () => {
+      const page = await someone.open();
+      const turn = await say(page, "ask named");
+      await page.locator(".dock").waitFor();
+      await page.getByRole("button", { name: "Stop the answer" }).click();
+      await turn.getByText("Stopping…").waitFor();
+      assert.equal(await turn.getAttribute("data-phase"), "running", "the agent goes on until it is ended");
+      assert.equal(await page.locator(".dock").count(), 0);
+      assert.ok(!(await turn.innerText()).includes("waits for"), await turn.innerText());
+      assert.equal(await ended(turn), "cancelled");
+    });
+  } finally {
+    await someone.context.close();
+  }
+});

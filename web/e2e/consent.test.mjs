@@ -38,7 +38,7 @@ const PARTIAL = {
 };
 const FORM = { event: "question", questions: [
   { question: "Sure?", format: "boolean" }, { question: "Which?", format: "option", optional: true, options: [{ label: "red" }, { label: "blue" }] },
-  { question: "How many?", format: "integer" }, { question: "Why?", optional: true }, { question: "How much?", format: "number", optional: true },
+  { question: "How many?", format: "integer", min: 1, max: 9 }, { question: "Why?", optional: true }, { question: "How much?", format: "number", optional: true },
 ] };
 const DIRECTIONS = "مرحبا، موعد الاجتماع 10:30 في room-42.\n\n- بند أول (src/a.rs)\n- second item\n\nEnglish paragraph.\n\n## שלום\n\n| א | b |\n|-|-|\n| שלום | x |";
 const NOTICES = [["info", "A"], ["warning", "the agent asked \u202etwice"], ["error", "c\u0430t"]];
@@ -239,6 +239,9 @@ scene("a form is answered in its formats, and what is optional may be left out",
   await field("Which?").getByLabel("No answer").check();
   await field("How many?").getByRole("textbox").fill("three");
   await field("How many?").getByText("takes a whole number").waitFor();
+  assert.ok(await send.isDisabled());
+  await field("How many?").getByRole("textbox").fill("12");
+  await field("How many?").getByText("The answer has to be from 1 to 9.").waitFor();
   assert.ok(await send.isDisabled());
   await field("How many?").getByRole("textbox").fill("3");
   await enabled(page);

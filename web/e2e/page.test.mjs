@@ -73,11 +73,14 @@ scene("a message sent while another is answered waits, and can be taken back", a
   const second = await say(page, "echo then");
   await taken.getByRole("button", { name: "Take back" }).click();
   assert.equal(await ended(taken), "cancelled");
+  assert.match((await taken.locator(".turn-footer").innerText()).trim(), /^Stopped before it began$/);
   await first.getByText(/word2/).waitFor();
   await page.keyboard.press("Escape");
   assert.equal(await ended(first), "cancelled");
   assert.equal(await ended(second), "completed");
   assert.equal(await answer(second), "then");
+  assert.match(await second.locator(".turn-footer").innerText(), /s with waiting/);
+  assert.ok(!(await first.locator(".turn-footer").innerText()).includes("waiting"));
 });
 
 scene("a permission shows the command; allowing lets it run, denying does not", async (me) => {
@@ -186,6 +189,22 @@ scene("a cut connection is resumed: what was missed comes, what was written goes
     assert.equal(await ended(unsent), "completed");
     assert.equal(await answer(unsent), "written in between");
     assert.equal(await page.locator(".thread").getByText("written in between").count(), 2, "once as message, once as answer");
+  } finally {
+    await proxy.end();
+  }
+}, { silent: false });
+
+scene("a new chat speaks of a listening agent only while it is connected", async (me) => {
+  const proxy = await startProxy(world, PREFIX);
+  try {
+    const page = await me.open({ base: proxy.base });
+    const line = page.getByRole("heading", { name: "The line is open." });
+    await line.waitFor();
+    proxy.cut();
+    await page.getByRole("heading", { name: "Not connected." }).waitFor();
+    assert.equal(await line.count(), 0);
+    proxy.mend();
+    await line.waitFor();
   } finally {
     await proxy.end();
   }

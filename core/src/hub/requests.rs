@@ -223,7 +223,7 @@ fn check_answers(questions: &[QuestionItem], answers: &BTreeMap<String, Vec<Stri
             });
         }
         if !texts.is_empty() && !item.bounds(texts) {
-            return refused("an answer is outside of its question's bounds, 'min' and 'max'");
+            return refused("an answer is below or above what its question allows");
         }
     }
     Ok(())

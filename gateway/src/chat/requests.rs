@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
-use switchboard_core::ids::RequestId;
+use switchboard_core::ids::{RequestId, TurnId};
 
 use self::item::Item;
 use super::{frames::InputPage, sheet::Sheet, text::safe_line};
@@ -37,6 +37,8 @@ pub(super) enum Request {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Permission {
     request_id: RequestId,
+    #[serde(default)]
+    turn_id: Option<TurnId>,
     tool: String,
     input: Box<RawValue>,
     #[serde(default)]
@@ -61,6 +63,8 @@ impl Permission {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Question {
     request_id: RequestId,
+    #[serde(default)]
+    turn_id: Option<TurnId>,
     questions: Vec<Item>,
 }
 
@@ -69,6 +73,13 @@ impl Request {
         match self {
             Self::Permission(request) => &request.request_id,
             Self::Question(question) => &question.request_id,
+        }
+    }
+
+    fn turn_id(&self) -> Option<&TurnId> {
+        match self {
+            Self::Permission(request) => request.turn_id.as_ref(),
+            Self::Question(question) => question.turn_id.as_ref(),
         }
     }
 }
@@ -111,6 +122,9 @@ pub(super) struct Requests {
     sent: Vec<Request>,
     /// Answered on an earlier connection: whether the answers arrived, the log will say.
     doubtful: Vec<Request>,
+    /// Of the turn whose stop was asked for: open at the gateway, and not asked any more.
+    stopped: Vec<Request>,
+    stopping: Option<TurnId>,
     /// Which of the first one's questions is asked.
     question: usize,
     /// What was answered of the first one's questions.
@@ -137,9 +151,12 @@ impl Requests {
 
     /// A request was opened.
     pub(super) fn opened(&mut self, request: Request) {
-        let known = [&self.sent, &self.doubtful].into_iter().flatten().chain(&self.open);
+        let known = [&self.sent, &self.doubtful, &self.stopped].into_iter().flatten().chain(&self.open);
         if known.into_iter().any(|known| known.id() == request.id()) {
             return;
+        }
+        if request.turn_id().is_some_and(|turn_id| self.stopping.as_ref() == Some(turn_id)) {
+            return self.stopped.push(request);
         }
         self.open.push_back(request);
         if self.open.len() == 1 {
@@ -147,10 +164,36 @@ impl Requests {
         }
     }
 
+    /// A turn's stop was asked for: what it asks is not asked any more.
+    pub(super) fn turn_stopped(&mut self, turn_id: &TurnId) {
+        let of_turn = |request: &Request| request.turn_id() == Some(turn_id);
+        let was_asked = self.open.front().is_some_and(of_turn);
+        let (stopped, open): (Vec<_>, Vec<_>) = self.open.drain(..).partition(of_turn);
+        self.stopped.extend(stopped);
+        self.stopping = Some(turn_id.clone());
+        self.open = open.into();
+        if was_asked {
+            self.begin();
+        }
+    }
+
+    /// The turn was not stopped.
+    pub(super) fn stop_refused(&mut self) {
+        self.stopping = None;
+        if self.stopped.is_empty() {
+            return;
+        }
+        for request in self.stopped.drain(..).rev() {
+            self.open.push_front(request);
+        }
+        self.begin();
+    }
+
     /// A request is closed, by whoever.
     pub(super) fn resolved(&mut self, id: &RequestId) {
         self.sent.retain(|sent| sent.id() != id);
         self.doubtful.retain(|sent| sent.id() != id);
+        self.stopped.retain(|stopped| stopped.id() != id);
         let Some(index) = self.open.iter().position(|open| open.id() == id) else { return };
         self.open.remove(index);
         if index == 0 {

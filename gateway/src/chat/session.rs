@@ -52,7 +52,8 @@ pub(super) struct Session {
     answers: bool,
     /// Who answers, as it was last told.
     agent: Option<String>,
-    cancelling: bool,
+    /// The turn whose stop was asked for here and that has not ended.
+    stopping: Option<TurnId>,
     /// Lines that wait for their turn, where nobody is there to write them one by one.
     batch: Option<VecDeque<String>>,
     input_ended: bool,
@@ -80,7 +81,7 @@ impl Session {
             requests: Requests::default(),
             answers: !batch,
             agent: None,
-            cancelling: false,
+            stopping: None,
             batch: batch.then(VecDeque::new),
             input_ended: false,
             status: 0,
@@ -130,10 +131,10 @@ impl Session {
         }
     }
 
-    /// Ctrl-C: the first stops the turn, the second ends the program.
+    /// Ctrl-C: the first stops the running turn, the second ends the program.
     pub(super) fn handle_interrupt(&mut self) {
         let busy = self.running.is_some() || !self.open.is_empty() || !self.outbox.is_empty();
-        if self.cancelling || !busy || !self.connected {
+        if self.stopping.is_some() || !busy || !self.connected {
             self.effects.push_back(Effect::Quit(130));
             return;
         }
@@ -142,7 +143,7 @@ impl Session {
             self.input_ended = true;
             self.status = 130;
         }
-        self.cancel();
+        self.stop();
     }
 
     /// The time to try again has come.
@@ -253,6 +254,9 @@ impl Session {
         }
         if snapshot.part == 0 {
             self.requests = Requests::default();
+            if let Some(turn_id) = &self.stopping {
+                self.requests.turn_stopped(turn_id);
+            }
             self.running = None;
         }
         for event in snapshot.events.iter().filter_map(|text| event(text.get())) {
@@ -280,7 +284,7 @@ impl Session {
             self.cursor = Some(Cursor { epoch, seq });
         }
         if self.own_is_accepted(&turn_id) && !starts_turn && self.running.is_some() {
-            self.note("Queued: it is next when the running turn ends.");
+            self.note("Queued as a message: it is sent to the agent when the running turn ends.");
         }
     }
 
@@ -323,7 +327,9 @@ impl Session {
                 if self.running == turn_id {
                     self.running = None;
                 }
-                self.cancelling = false;
+                if self.stopping == turn_id {
+                    self.stopping = None;
+                }
                 self.open.retain(|open| Some(open) != turn_id.as_ref());
                 if own && *outcome != Outcome::Completed && self.status == 0 {
                     self.status = 1;
@@ -380,6 +386,10 @@ impl Session {
                 self.status = 1;
                 self.note(&format!("Not accepted: {}", explain(error)));
                 self.idle();
+            }
+            (None, _) if refused.is_some() && refused == self.stopping.as_ref() => {
+                self.note(&explain(error));
+                self.stop_refused();
             }
             // A chat that is not there yet is made by the first message.
             (None, _) if error.code == ErrorCode::UnknownChat => {

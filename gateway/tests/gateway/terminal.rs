@@ -393,3 +393,28 @@ fn a_message_that_was_not_accepted_outlives_the_terminal() {
     let said = events.as_array().unwrap().iter().filter(|event| event["event"] == "user_message");
     assert_eq!(said.count(), 1, "{events}");
 }
+
+#[test]
+fn a_stop_leaves_what_is_queued_to_run() {
+    let gateway = Gateway::start_with(|command| {
+        command.args(["--agent", "demo"]);
+    });
+    let mut terminal = Terminal::open(&gateway);
+    terminal.wait_for("> ");
+    for by_line in [true, false] {
+        terminal.write("slow 1000");
+        terminal.wait_for("slow 1000");
+        terminal.wait_for("word1 ");
+        terminal.write("echo these were queued");
+        terminal.wait_for("Queued as a message");
+        if by_line {
+            terminal.write("/stop");
+        } else {
+            terminal.interrupt();
+        }
+        terminal.wait_for("Stopping…");
+        terminal.wait_for("Stopped.");
+        terminal.wait_for("these were queued");
+        terminal.wait_for("\n> ");
+    }
+}

@@ -154,3 +154,39 @@ fn a_form_says_what_a_number_means_and_is_declined_without_an_answer() {
     let answers = std::fs::read_to_string(gateway.path("work/answers")).unwrap();
     assert!(answers.contains("\"action\":\"decline\""), "{answers}");
 }
+
+#[test]
+fn a_number_out_of_bounds_asks_its_question_again_and_loses_no_other_answer() {
+    let form = json!({"subtype": "elicitation", "mcp_server_name": "shop", "message": "Order?", "mode": "form",
+        "requested_schema": {"type": "object", "required": ["sure", "copies"], "properties": {
+            "sure": {"type": "boolean"}, "copies": {"type": "integer", "minimum": 1, "maximum": 9}}}});
+    let (gateway, mut terminal, _script) = asked_for(&form.to_string());
+    // Fields are asked in the order of their names.
+    let number = "A whole number, from 1 to 9: ";
+    let either = "y, n, or a number of the list: ";
+    let (mut first, mut second) = ((number, "3"), (either, "y"));
+    if !terminal.shows_either(number, either) {
+        (first, second) = (second, first);
+    }
+    for (place, (prompt, right)) in [first, second].into_iter().enumerate() {
+        let then = if place == 0 { second.0 } else { "[answered]" };
+        if prompt == number {
+            terminal.answer(number, "12", "The answer has to be from 1 to 9.");
+            terminal.wait_for(number);
+        }
+        terminal.answer(prompt, right, then);
+    }
+    terminal.wait_for("\n> ");
+    let answers = std::fs::read_to_string(gateway.path("work/answers")).unwrap();
+    assert!(answers.contains("\"copies\":3") && answers.contains("\"sure\":true"), "{answers}");
+}
+
+#[test]
+fn a_stop_takes_down_what_an_agent_asks_that_does_not_listen() {
+    let (_gateway, mut terminal) = asked("Bash", r#"{"command":"ls"}"#, "");
+    terminal.wait_for("Allow it this once?");
+    terminal.write("/stop");
+    terminal.wait_for("Stopping…");
+    terminal.write("y");
+    terminal.wait_for("Queued as a message");
+}

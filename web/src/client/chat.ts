@@ -21,6 +21,8 @@ export interface Chat {
   readonly model?: string;
   /** Told after `attached` and in snapshots. */
   readonly agent?: AgentState;
+  /** The turn whose stop was asked for here and that has not ended. */
+  readonly stopping?: TurnId;
   readonly stalled?: { readonly turnId: TurnId; readonly idleMs: number };
 }
 
@@ -47,7 +49,8 @@ export function applyEvent(chat: Chat, event: ChatEvent): Chat {
   const next: Chat = { ...chat, cursor: { epoch: event.epoch, seq: event.seq }, turns: applyToTurns(chat.turns, event) };
   const active = event.event === "goal_state" || event.event === "turn_end" ? event.goal_state : undefined;
   const moved = active ? withGoal(next, active) : next;
-  return chat.stalled && event.turn_id === chat.stalled.turnId ? without(moved, "stalled") : moved;
+  const goesOn = chat.stalled && event.turn_id === chat.stalled.turnId ? without(moved, "stalled") : moved;
+  return event.event === "turn_end" && event.turn_id === chat.stopping ? without(goesOn, "stopping") : goesOn;
 }
 
 /** `message_accepted` stands for the `user_message` of the sender, who knows the text. */
@@ -71,8 +74,8 @@ export function applyAttached(chat: Chat, event: Control<"attached">): Chat {
 export function applySnapshot(chat: Chat, event: Control<"snapshot">): Chat {
   let next: Chat = chat;
   if (event.part === 0) {
-    const { id, title, model, agent } = chat;
-    next = { id, phase: "loading", turns: [], ...(title !== undefined && { title }), ...(model !== undefined && { model }), ...(agent && { agent }) };
+    const { id, title, model, agent, stopping } = chat;
+    next = { id, phase: "loading", turns: [], ...(title !== undefined && { title }), ...(model !== undefined && { model }), ...(agent && { agent }), ...(stopping !== undefined && { stopping }) };
     const first = event.events[0];
     if (first) next = { ...next, oldest: { epoch: first.epoch, seq: first.first_seq ?? first.seq } };
   }
@@ -101,7 +104,8 @@ export function applySnapshot(chat: Chat, event: Control<"snapshot">): Chat {
 }
 
 export function applyReplayEnd(chat: Chat, event: Control<"replay_end">): Chat {
-  return { ...chat, phase: "live", cursor: chat.cursor ?? { epoch: event.epoch, seq: event.seq } };
+  const stops = chat.turns.some((turn) => turn.id === chat.stopping && turn.phase === "running");
+  return { ...(stops ? chat : without(chat, "stopping")), phase: "live", cursor: chat.cursor ?? { epoch: event.epoch, seq: event.seq } };
 }
 
 export function applyHistory(chat: Chat, event: Control<"history">): Chat {
@@ -139,10 +143,21 @@ export function runningTurn(chat: Chat): Turn | undefined {
   return chat.turns.findLast((turn) => turn.phase === "running");
 }
 
-/** Permission requests and questions that wait for an answer, first come first. */
+/** After the stop of a turn was asked for; of one that waits, which ends at once, nothing is noted. */
+export function stopAsked(chat: Chat, turnId: TurnId | undefined): Chat {
+  const running = runningTurn(chat)?.id;
+  return running !== undefined && (turnId ?? running) === running ? { ...chat, stopping: running } : chat;
+}
+
+/** The turn goes on, so what it asks is asked again. */
+export function stopRefused(chat: Chat): Chat {
+  return without(chat, "stopping");
+}
+
+/** Permission requests and questions that wait for an answer, first come first. A turn that is being stopped waits for none. */
 export function openRequests(chat: Chat): RequestItem[] {
   // Those of a turn that has ended have a resolution; what is asked outside of turns has to be answered, too.
-  return chat.turns.flatMap((turn) => turn.items.filter((item): item is RequestItem => item.kind === "request" && item.at !== undefined && !item.resolution));
+  return chat.turns.flatMap((turn) => turn.id === chat.stopping ? [] : turn.items.filter((item): item is RequestItem => item.kind === "request" && item.at !== undefined && !item.resolution));
 }
 
 function withAgent(chat: Chat, part: unknown): Chat {
@@ -154,7 +169,7 @@ function withGoal(chat: Chat, goal: GoalState | undefined): Chat {
   return goal?.active ? { ...chat, goal } : without(chat, "goal");
 }
 
-function without<K extends "cursor" | "stalled" | "goal" | "before">(chat: Chat, key: K): Chat {
+function without<K extends "cursor" | "stalled" | "stopping" | "goal" | "before">(chat: Chat, key: K): Chat {
   if (!(key in chat)) return chat;
   const { [key]: _, ...rest } = chat;
   return rest as Chat;

@@ -2,7 +2,7 @@
 import { agentIn } from "./agent.ts";
 import { backoff } from "./backoff.ts";
 import {
-  acceptedEvent, applyControl, applyEvent, emptyChat, isChatEvent, placeOf, type Chat, type Control,
+  acceptedEvent, applyControl, applyEvent, emptyChat, isChatEvent, placeOf, stopAsked, stopRefused, type Chat, type Control,
 } from "./chat.ts";
 import { ChatList } from "./chat-list.ts";
 import { CLOSE, Connection, type Status, type Way } from "./connection.ts";
@@ -162,7 +162,11 @@ export class Client {
 
   /** Stops the running turn, or the one that is named. */
   cancel(chatId: ChatId, turnId?: TurnId): boolean {
-    return this.#connection.send({ type: "cancel", chat_id: chatId, ...(turnId !== undefined && { turn_id: turnId }) });
+    if (!this.#connection.send({ type: "cancel", chat_id: chatId, ...(turnId !== undefined && { turn_id: turnId }) })) return false;
+    const chat = this.#views.get(chatId);
+    if (chat) this.#views.set(chatId, stopAsked(chat, turnId));
+    this.#notify();
+    return true;
   }
 
   /** Answers a request. Not kept for later: by then somebody may have answered, or the agent may have moved on. */
@@ -298,7 +302,10 @@ export class Client {
     const behind = event.event === "replay_end" && chat.cursor !== undefined
       && (chat.cursor.epoch !== event.epoch || chat.cursor.seq < event.seq);
     if (behind) return this.#hole(event.chat_id);
-    this.#views.set(event.chat_id, applyControl(chat, event));
+    const next = applyControl(chat, event);
+    this.#views.set(event.chat_id, next);
+    // The stop may be lost with the connection before.
+    if (event.event === "replay_end" && next.stopping !== undefined) this.#connection.send({ type: "cancel", chat_id: next.id, turn_id: next.stopping });
   }
 
   /** With everything in it, and what was about to be sent to it. */
@@ -418,6 +425,7 @@ export class Client {
         return;
       }
     }
+    else if (chatId !== undefined && turnId !== undefined && this.#views.get(chatId)?.stopping === turnId) this.#views.set(chatId, stopRefused(this.#views.get(chatId)!));
     else if (chatId !== undefined && turnId === undefined) {
       if (event.code === "unknown_chat") {
         this.#older.answered(chatId);

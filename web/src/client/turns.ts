@@ -59,7 +59,7 @@ export interface Turn {
   readonly id: TurnId;
   readonly phase: "queued" | "running" | "done";
   /** Absent while the history page that has it is not loaded. */
-  readonly user?: { readonly text: string; readonly createdAtMs: number; readonly clientId?: string };
+  readonly user?: { readonly text: string; readonly createdAtMs: number; readonly clientId?: string; /** Another turn ran, so this one's time has waiting in it. */ readonly waited?: true };
   readonly startedAtMs?: number;
   readonly items: readonly Item[];
   readonly end?: TurnEnd;
@@ -100,6 +100,7 @@ function applyToTurn(turn: Turn, event: ChatEvent): Turn {
       const user = {
         text: event.text, createdAtMs: event.created_at_ms,
         ...(event.client_id !== undefined && { clientId: event.client_id }),
+        ...(!event.starts_turn && { waited: true as const }),
       };
       return { ...turn, user, phase: later(turn.phase, event.starts_turn ? "running" : "queued") };
     }

@@ -177,7 +177,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
         <Thread chat={chat} unsent={unsent} loadingOlder={client.isLoadingOlder(chatId)} online={online} sentCount={sentCount}
           onLoadOlder={() => client.loadOlder(chatId)} onCancel={cancelTurn} onReuse={reuse}
           olderRefusal={client.olderRefusal(chatId)} onDiscard={(id) => client.discard(id)}>
-          {nothing && (chat.phase === "new" || chat.phase === "live") && <Empty demo={isDemo(agent)} onWrite={reuse} onSend={send} />}
+          {nothing && (chat.phase === "new" || chat.phase === "live") && !(status.state === "connecting" && status.closed === undefined) && <Empty online={online} demo={isDemo(agent)} onWrite={reuse} onSend={send} />}
           {nothing && chat.phase === "loading" && <Loading />}
           {chat.phase === "unknown" && <Unknown onNew={() => open(client.newChatId(), true)} />}
           {chat.phase === "damaged" && <Damaged onNew={() => open(client.newChatId(), true)} />}
@@ -255,7 +255,7 @@ function Unknown({ onNew }: { onNew: () => void }) {
   return (
     <div class="empty">
       <h1>No such chat</h1>
-      <p class="muted">It was deleted, or it belongs to somebody else.</p>
+      <p class="muted">This gateway has none under this address for you: it was deleted, belongs to somebody else, or never was here.</p>
       <p><button type="button" class="primary" onClick={onNew}>New chat</button></p>
     </div>
   );

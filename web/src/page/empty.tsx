@@ -6,7 +6,15 @@ const STARTS: readonly (readonly [string, string])[] = [
 const DEMO = ["help", "tool", "question", "edit", "slow", "long"];
 
 /** Where a chat begins. */
-export function Empty({ demo, onWrite, onSend }: { demo: boolean; onWrite: (text: string) => void; onSend: (text: string) => void }) {
+export function Empty({ online, demo, onWrite, onSend }: { online: boolean; demo: boolean; onWrite: (text: string) => void; onSend: (text: string) => void }) {
+  if (!online) {
+    return (
+      <div class="empty">
+        <h1>Not connected.</h1>
+        <p class="muted">What you write below is sent once the connection is there.</p>
+      </div>
+    );
+  }
   return (
     <div class="empty">
       <h1>The line is open.</h1>

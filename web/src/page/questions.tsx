@@ -2,7 +2,7 @@ import { useState } from "preact/hooks";
 import type { Answer, Question, QuestionItem } from "../client/index.ts";
 import { SeenBox } from "./consent/seen-box.tsx";
 import { Revealed } from "./revealed.tsx";
-import { answersTo, NOTHING, optionsOf, placeholder, takesOwn, wrong, type Given } from "./text/answers.ts";
+import { answersTo, NOTHING, optionsOf, placeholder, rangeOf, takesOwn, wrong, wrongCount, type Given } from "./text/answers.ts";
 import { reveal } from "./text/reveal.ts";
 
 interface QuestionsProps {
@@ -59,14 +59,16 @@ interface ChoiceProps {
 function Choice({ name, item, draft: { chosen, own }, onChange }: ChoiceProps) {
   const many = item.multi_select ?? false;
   const options = optionsOf(item);
+  const range = rangeOf(item);
   const why = wrong(item, own);
+  const count = wrongCount(item, { chosen, own });
   const toggle = (label: string, on: boolean) => {
     if (many) onChange({ chosen: on ? [...chosen, label] : chosen.filter((each) => each !== label), own });
     else onChange({ chosen: [label], own: "" });
   };
   return (
     <fieldset class="choice">
-      <legend>{item.header && <span class="tag"><Revealed text={item.header} style="prose" /></span>}<span class="asked"><Revealed text={item.question} style="prose" /></span>{many && <span class="muted"> Choose any.</span>}{item.optional && <span class="muted"> (optional)</span>}</legend>
+      <legend>{item.header && <span class="tag"><Revealed text={item.header} style="prose" /></span>}<span class="asked"><Revealed text={item.question} style="prose" /></span>{many && <span class="muted"> Choose {range ?? "any"}.</span>}{!many && range && <span class="muted"> ({range})</span>}{item.optional && <span class="muted"> (optional)</span>}</legend>
       {options.map(({ label, description }) => (
         <label key={label} class="option">
           <input type={many ? "checkbox" : "radio"} name={name} checked={chosen.includes(label)} onChange={(event) => toggle(label, event.currentTarget.checked)} />
@@ -86,6 +88,7 @@ function Choice({ name, item, draft: { chosen, own }, onChange }: ChoiceProps) {
           onInput={({ currentTarget: { value } }) => onChange({ chosen: many ? chosen : value ? [] : chosen, own: value })} />
         {why && <span class="muted" role="status">{why}</span>}
       </label>}
+      {count && <span class="muted" role="status">{count}</span>}
     </fieldset>
   );
 }

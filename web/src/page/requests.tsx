@@ -64,7 +64,7 @@ export function RequestDock({ requests, online, isResponding, onAnswer, refusalO
         : request.question && <Questions question={request.question} {...parts} />}
       {refusal && !busy && <p class="warning dock-refusal" role="alert">{explain(refusal.code, refusal.detail, "answer")}{refusal.retryable && " Answer again in a moment."}</p>}
       <p class="dock-foot" role="status">
-        {!online ? "Not connected. You can answer once the connection is back." : busy ? "Sending your answer…" : !seen ? "You can agree once you have seen the end of it." : ""}
+        {!online ? "Not connected. You can answer once the connection is back." : busy ? "Sending your answer…" : !seen ? `You can ${request.question ? "answer" : "agree"} once you have seen the end of it.` : ""}
         {requests.length > 1 && <span>1 of {requests.length} requests</span>}
       </p>
     </section>

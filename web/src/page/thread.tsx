@@ -92,7 +92,7 @@ export function Thread(props: ThreadProps) {
           )}
           {props.children}
           {chat.turns.map((turn) => (
-            <TurnView key={turn.id} turn={turn} stalledMs={chat.stalled?.turnId === turn.id ? chat.stalled.idleMs : undefined}
+            <TurnView key={turn.id} turn={turn} online={online} stopping={chat.stopping === turn.id} stalledMs={chat.stalled?.turnId === turn.id ? chat.stalled.idleMs : undefined}
               onCancel={props.onCancel} onReuse={props.onReuse} />
           ))}
           {unsent.filter((each) => !known.has(each.turnId)).map((each) => (

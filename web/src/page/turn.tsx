@@ -13,6 +13,9 @@ import { ToolRow } from "./tool.tsx";
 
 interface TurnProps {
   turn: Turn;
+  online: boolean;
+  /** Its stop was asked for, and it has not ended. */
+  stopping: boolean;
   /** Of a turn that runs, if the gateway said so. */
   stalledMs: number | undefined;
   onCancel: (turnId: string) => void;
@@ -20,7 +23,7 @@ interface TurnProps {
   onReuse: (text: string) => void;
 }
 
-export const TurnView = memo<TurnProps>(({ turn, stalledMs, onCancel, onReuse }) => (
+export const TurnView = memo<TurnProps>(({ turn, online, stopping, stalledMs, onCancel, onReuse }) => (
   <article class="turn" data-turn={turn.id} data-phase={turn.phase} data-outcome={turn.end?.outcome} aria-label="Turn">
     {turn.user && <UserMessage text={turn.user.text} atMs={turn.user.createdAtMs} />}
     {turn.phase === "queued" ? (
@@ -30,8 +33,8 @@ export const TurnView = memo<TurnProps>(({ turn, stalledMs, onCancel, onReuse })
       </p>
     ) : (
       <div class="answer">
-        <Items turn={turn} />
-        {turn.phase === "running" && <Running turn={turn} stalledMs={stalledMs} />}
+        <Items turn={turn} stopping={stopping} />
+        {turn.phase === "running" && <Running turn={turn} online={online} stopping={stopping} stalledMs={stalledMs} />}
         {turn.end && <Footer turn={turn} onReuse={onReuse} />}
       </div>
     )}
@@ -51,7 +54,13 @@ export function UserMessage({ text, atMs }: { text: string; atMs: number }) {
   );
 }
 
-function Items({ turn }: { turn: Turn }) {
+/** What a turn asks is not asked any more once its stop was asked for, though the gateway has still to say so. */
+function withdrawn(item: Item): Item {
+  return item.kind === "request" && !item.resolution ? { ...item, resolution: "turn_ended" } : item;
+}
+
+function Items({ turn: whole, stopping }: { turn: Turn; stopping: boolean }) {
+  const turn = useMemo(() => (stopping ? { ...whole, items: whole.items.map(withdrawn) } : whole), [whole, stopping]);
   const running = turn.phase === "running";
   const keys = new Set(turn.items.map((item) => item.key));
   // A permission shows at the tool that waits for it, where there is one.
@@ -113,13 +122,15 @@ function Abandoned({ item }: { item: TextItem }) {
   );
 }
 
-function Running({ turn, stalledMs }: { turn: Turn; stalledMs: number | undefined }) {
+function Running({ turn, online, stopping, stalledMs }: { turn: Turn; online: boolean; stopping: boolean; stalledMs: number | undefined }) {
   // The page's clock: the gateway's may differ by minutes.
   const [since] = useState(Date.now);
   const now = useSecond(true);
   const waits = turn.items.some((item) => item.kind === "request" && !item.resolution);
   const last = turn.items.at(-1);
   const writes = last !== undefined && last.kind === "text" && last.open;
+  if (!online) return <p class="running"><span class="lamp" data-lamp="waiting" /> Not connected. What follows comes with the connection.</p>;
+  if (stopping) return <p class="running" role="status"><span class="lamp" data-lamp="waiting" /> Stopping…</p>;
   if (stalledMs !== undefined && !waits) {
     return (
       <p class="running" role="status">
@@ -140,6 +151,8 @@ function Footer({ turn, onReuse }: { turn: Turn; onReuse: (text: string) => void
   const { outcome, latencyMs, usage: used, cost: price, error } = turn.end!;
   const text = useMemo(() => answerText(turn), [turn]);
   const facts = used && usage(used);
+  // Its beginning, if it had one, comes after its message.
+  const neverRan = outcome === "cancelled" && turn.user !== undefined && turn.startedAtMs === undefined && turn.items.length === 0;
   return (
     <>
       {error && outcome !== "cancelled" && (
@@ -150,8 +163,8 @@ function Footer({ turn, onReuse }: { turn: Turn; onReuse: (text: string) => void
       )}
       <footer class="turn-footer">
         {text && <CopyButton text={text} what="answer" />}
-        {outcome !== "completed" && <span class="outcome" data-outcome={outcome}>{outcomeText(outcome)}</span>}
-        {latencyMs > 0 && <span>{duration(latencyMs)}</span>}
+        {outcome !== "completed" && <span class="outcome" data-outcome={outcome}>{neverRan ? "Stopped before it began" : outcomeText(outcome)}</span>}
+        {latencyMs > 0 && !neverRan && <span>{duration(latencyMs)}{turn.user?.waited && " with waiting"}</span>}
         {facts && <span title={facts.long}>{facts.short}</span>}
         {price && <span title="What the agent says this turn cost">{cost(price.usd)}</span>}
       </footer>

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { QuestionItem } from "../../src/client/index.ts";
-import { answersTo, optionsOf, placeholder, takesOwn, wrong } from "../../src/page/text/answers.ts";
+import { answersTo, optionsOf, placeholder, rangeOf, takesOwn, wrong, wrongCount } from "../../src/page/text/answers.ts";
 
 const own = (text: string, ...chosen: string[]) => ({ chosen, own: text });
 
@@ -38,4 +38,29 @@ test("numbers are numbers", () => {
     for (const text of bad) assert.equal(answersTo([{ ...item, optional: text !== "" }], { 0: own(text) }), undefined, text);
     assert.match(placeholder(item), /number/);
   }
+});
+
+test("bounds are held to, in values, characters and choices", () => {
+  const cases: [Partial<QuestionItem>, string[], string[], string][] = [
+    [{ format: "integer", min: 1, max: 9 }, ["1", "9"], ["0", "10", "-3"], "from 1 to 9"],
+    [{ format: "number", min: 0.5 }, ["0.5", "1e3"], ["0.4"], "at least 0.5"],
+    [{ max: 3 }, ["äöü", "𝒳𝒳𝒳"], ["four"], "at most 3 characters"],
+    [{ min: 2, max: 2 }, ["ab"], ["a", "abc"], "exactly 2 characters"],
+  ];
+  for (const [rest, right, bad, range] of cases) {
+    const item: QuestionItem = { question: "a", ...rest };
+    assert.equal(rangeOf(item), range);
+    for (const text of right) assert.deepEqual(answersTo([item], { 0: own(text) }), { a: [text] });
+    for (const text of bad) {
+      assert.equal(wrong(item, text), `The answer has to be ${range}.`);
+      assert.equal(answersTo([item], { 0: own(text) }), undefined, text);
+    }
+  }
+  const some: QuestionItem = { question: "a", multi_select: true, min: 2, max: 2, options: [{ label: "b" }, { label: "c" }] };
+  for (const given of [own("", "b"), own("b", "b"), own("d", "b", "c")]) {
+    assert.equal(wrongCount(some, given), "Choose exactly 2 of them.");
+    assert.equal(answersTo([some], { 0: given }), undefined);
+  }
+  assert.equal(wrongCount(some, own("")), undefined, "nothing is chosen yet");
+  assert.deepEqual(answersTo([some], { 0: own("long", "b") }), { a: ["b", "long"] });
 });

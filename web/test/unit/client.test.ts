@@ -536,3 +536,31 @@ test("the agent is the gateway's until a chat tells its own, and no agent is kno
   greet(world);
   assert.equal(it.agent, undefined);
 });
+
+test("a turn that is being stopped asks nothing, until its stop is refused; after a lost connection it is stopped again", () => {
+  const { world, it } = following();
+  const asks = (seq: number, request_id: string) => ({ event: "permission_request", chat_id: "c", epoch: "e1", seq, turn_id: "t2", request_id, tool: "Bash", input: {} });
+  const open = () => openRequests(it.chat("c")!).map(({ requestId }) => requestId);
+  const begin = { chat_id: "c", epoch: "e1", turn_id: "t2" };
+  world.socket.deliver({ ...begin, event: "user_message", seq: 4, text: "go", starts_turn: true, created_at_ms: 1 }, { ...begin, event: "turn_started", seq: 5, started_at_ms: 1 }, asks(6, "r1"));
+  assert.deepEqual(open(), ["r1"]);
+  world.socket.sent();
+  const cancel = { type: "cancel", chat_id: "c", turn_id: "t2" };
+  it.cancel("c", "t9");
+  assert.equal(it.chat("c")?.stopping, undefined, "one that waits ends at once");
+  world.socket.sent();
+  it.cancel("c", "t2");
+  assert.deepEqual(world.socket.sent(), [cancel]);
+  world.socket.deliver(asks(7, "r2"));
+  assert.deepEqual([it.chat("c")?.stopping, open()], ["t2", []]);
+  world.socket.deliver(refusal("rate_limited", true, { turn_id: "t2" }));
+  assert.deepEqual([it.chat("c")?.stopping, open()], [undefined, ["r1", "r2"]]);
+  it.cancel("c", "t2");
+  reconnect(world);
+  world.socket.deliver(attached(7, true), replayEnd(7));
+  assert.deepEqual(world.socket.sent().filter((each) => each.type === "cancel"), [cancel]);
+  reconnect(world);
+  world.socket.deliver(attached(8, true), { ...begin, event: "turn_end", seq: 8, outcome: "cancelled", latency_ms: 1 }, replayEnd(8));
+  assert.deepEqual(world.socket.sent().filter((each) => each.type === "cancel"), []);
+  assert.equal(it.chat("c")?.stopping, undefined);
+});

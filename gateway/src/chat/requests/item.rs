@@ -1,6 +1,9 @@
 //! One question of a request: how it is drawn, and which lines answer it.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
+use serde_json::Number;
 use switchboard_core::wire::QuestionOption;
 
 use crate::chat::sheet::Sheet;
@@ -22,6 +25,11 @@ pub(super) struct Item {
     format: Option<String>,
     #[serde(default)]
     options: Vec<QuestionOption>,
+    /// Bounds of a number, of a text's characters, or of how many are chosen.
+    #[serde(default)]
+    min: Option<Number>,
+    #[serde(default)]
+    max: Option<Number>,
 }
 
 /// A part of a line that answers, as it was written.
@@ -99,18 +107,63 @@ impl Item {
     pub(super) fn prompt(&self) -> String {
         let what = match (self.format.as_deref(), self.options.is_empty(), self.multi_select) {
             (Some("option" | "boolean"), _, true) => "Numbers of the list, with commas",
-            (Some("option" | "boolean"), _, false) => "A number of the list",
+            (Some("boolean"), _, false) => "y, n, or a number of the list",
+            (Some("option"), _, false) => "A number of the list",
             (Some("integer"), ..) => "A whole number",
             (Some("number"), ..) => "A number",
             (_, true, _) => "Your answer",
             (_, false, true) => "Numbers of the list, with commas, or an answer of your own",
             (_, false, false) => "A number of the list, or an answer of your own",
         };
-        format!("{what}{}: ", if self.optional { " (Enter leaves it out)" } else { "" })
+        let bounds = self.range().map(|range| format!(", {range}")).unwrap_or_default();
+        format!("{what}{bounds}{}: ", if self.optional { " (Enter leaves it out)" } else { "" })
     }
 
-    /// Numbers stand for options; anything else is an answer of its own. `None`: left out.
+    /// What `min` and `max` allow, in words; `None` where they allow everything.
+    fn range(&self) -> Option<String> {
+        let unit = match self.format.as_deref() {
+            _ if self.multi_select => " of them",
+            Some("integer" | "number") => "",
+            Some("option" | "boolean") => return None,
+            _ => " characters",
+        };
+        Some(match (&self.min, &self.max) {
+            (None, None) => return None,
+            (Some(min), None) => format!("at least {min}{unit}"),
+            (None, Some(max)) => format!("at most {max}{unit}"),
+            (Some(min), Some(max)) if min == max => format!("exactly {min}{unit}"),
+            (Some(min), Some(max)) => format!("from {min} to {max}{unit}"),
+        })
+    }
+
+    /// Whether an answer is within `min` and `max`, as the gateway counts.
+    fn is_within(&self, answers: &[String]) -> bool {
+        let [min, max] = [&self.min, &self.max].map(|bound| bound.as_ref().and_then(Number::as_f64));
+        let within = |size: f64| min.is_none_or(|min| size >= min) && max.is_none_or(|max| size <= max);
+        #[allow(clippy::cast_precision_loss, reason = "a line is far shorter than 2^53")]
+        let count = |many: usize| within(many as f64);
+        if self.multi_select {
+            return count(answers.iter().collect::<BTreeSet<_>>().len());
+        }
+        answers.iter().all(|text| match self.format.as_deref() {
+            Some("integer" | "number") => text.parse().is_ok_and(within),
+            Some("option" | "boolean") => true,
+            _ => count(text.chars().count()),
+        })
+    }
+
+    /// What a line answers; `None`: it is left out. What the gateway would refuse is refused here.
     pub(super) fn choice(&self, line: &str) -> Result<Option<Vec<String>>, String> {
+        let chosen = self.chosen_by(line)?;
+        match (chosen.as_ref().is_some_and(|chosen| !self.is_within(chosen)), self.range()) {
+            (true, Some(range)) if self.multi_select => Err(format!("Choose {range}.")),
+            (true, Some(range)) => Err(format!("The answer has to be {range}.")),
+            _ => Ok(chosen),
+        }
+    }
+
+    /// Numbers stand for options; anything else is an answer of its own.
+    fn chosen_by(&self, line: &str) -> Result<Option<Vec<String>>, String> {
         if line.is_empty() {
             return if self.optional {
                 Ok(None)
@@ -142,7 +195,8 @@ impl Item {
             return Ok(Some(chosen.into_iter().flatten().collect()));
         }
         if self.is_closed() {
-            return Err(format!("Write the number of an answer, from 1 to {}.", labels.len()));
+            let words = if self.format.as_deref() == Some("boolean") { "y, n, or " } else { "" };
+            return Err(format!("Write {words}the number of an answer, from 1 to {}.", labels.len()));
         }
         if count > 0 {
             return Err("Write numbers of the list alone, or an answer of your own in quotes: \"...\"".into());

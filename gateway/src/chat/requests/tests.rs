@@ -311,8 +311,8 @@ fn formats_are_asked_for_and_held_to() {
     let labels = r#"boolean","options":[{"label":"true"},{"label":"false"}],"header":""#;
     let options = r#"option","options":[{"label":"Red"},{"label":"3"}],"header":""#;
     let cases = [
-        ("boolean", "A number of the list: ", "0,3,maybe,1 2", "1=true,2=false,True=true,no=false"),
-        (labels, "A number of the list: ", "0,3,maybe", "1=true,2=false,FALSE=false,y=true"),
+        ("boolean", "y, n, or a number of the list: ", "0,3,maybe,1 2", "1=true,2=false,True=true,no=false"),
+        (labels, "y, n, or a number of the list: ", "0,3,maybe", "1=true,2=false,FALSE=false,y=true"),
         (options, "A number of the list: ", "0,4,Blue,yes", "1=Red,2=3,red=Red,3=3"),
         ("integer", "A whole number: ", "x,1.5,1e3,0x10,3 4,9223372036854775808", "-3=-3,42=42"),
         ("number", "A number: ", "x,inf,0x1,NaN", "0.5=0.5,-1e3=-1e3"),
@@ -332,4 +332,42 @@ fn formats_are_asked_for_and_held_to() {
             assert_eq!(answer(&mut requests, line).last(), Some(&sent));
         }
     }
+}
+
+#[test]
+fn an_answer_out_of_bounds_asks_its_question_again_and_no_other() {
+    let options = r#""multi_select":true,"options":[{"label":"a"},{"label":"b"},{"label":"c"}]"#;
+    let cases = [
+        (
+            r#""format":"integer","min":1,"max":9"#,
+            "A whole number, from 1 to 9: ",
+            "0,10,-3",
+            "9",
+            "from 1 to 9.",
+        ),
+        (r#""format":"number","min":0.5"#, "A number, at least 0.5: ", "0.4,-1e9", "0.5", "at least 0.5."),
+        (r#""max":3"#, "Your answer, at most 3 characters: ", "four,ööööö", "äöü", "at most 3 characters."),
+        (r#""min":2,"max":2"#, "Your answer, exactly 2 characters: ", "x", "xy", "exactly 2 characters."),
+    ];
+    for (bounds, prompt, wrong, right, said) in cases {
+        let mut requests = Requests::default();
+        requests.opened(question(&format!(r#"{{"question":"one"}},{{"question":"two",{bounds}}}"#)));
+        steps(&mut requests);
+        answer(&mut requests, "first");
+        assert_eq!(requests.prompt().unwrap(), prompt);
+        for line in wrong.split(',') {
+            let expected = [format!("say The answer has to be {said}"), format!("prompt {prompt}")];
+            assert_eq!(answer(&mut requests, line), expected, "{line}");
+        }
+        let sent =
+            format!(r#"send q {{"decision":"answer","answers":{{"one":["first"],"two":["{right}"]}}}}"#);
+        assert_eq!(answer(&mut requests, right).last(), Some(&sent));
+    }
+    let mut requests = Requests::default();
+    requests.opened(question(&format!(r#"{{"question":"some","min":2,"max":2,{options}}}"#)));
+    steps(&mut requests);
+    for line in ["1", "1, 1", "1, 2, 3"] {
+        assert_eq!(answer(&mut requests, line)[0], "say Choose exactly 2 of them.", "{line}");
+    }
+    assert!(answer(&mut requests, "1, 3").last().unwrap().starts_with("send "));
 }

@@ -107,6 +107,7 @@ impl Session {
     pub(super) fn replayed(&mut self) {
         self.requests.replayed();
         self.take_steps();
+        self.stop_again();
         if !self.is_busy() && !self.requests.is_open() {
             self.idle();
         }

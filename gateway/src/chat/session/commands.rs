@@ -16,13 +16,14 @@ const TITLE_CHARACTERS: usize = 80;
 const SURE: &str = "This removes the chat with everything in it, for everybody and for ever. Write /delete yes if you mean it.";
 
 const HELP: &str = "\
-Write a message and press Enter. Ctrl-C stops the turn; twice, or when nothing runs, it ends the program.
+Write a message and press Enter; while a turn runs it is queued. Ctrl-C stops the running turn, as /stop does; twice,
+or when nothing runs, it ends the program.
   /new           begins another chat
   /chats         lists the chats; /chats more goes on
   /attach ID     goes to another chat
   /rename TITLE  gives this chat a title
   /delete        deletes this chat, after a question
-  /stop          stops the running turn
+  /stop          stops the running turn; what is queued runs then
   /allow ID      gives the leave that is asked, once all of it was shown
   /decline WHY   gives no answer to what is asked; WHY may be left out
   /quit          ends the program; turns go on";
@@ -37,7 +38,7 @@ impl Session {
             [] => self.idle(),
             ["/help"] => self.note(HELP),
             ["/quit" | "/exit"] => self.quit(),
-            ["/stop"] => self.cancel(),
+            ["/stop"] => self.stop(),
             ["/chats"] => self.send_now(&ClientEnvelope::ListChats { before: None, limit: None }),
             ["/chats", "more"] => match self.more_chats.take() {
                 Some(before) => {
@@ -116,25 +117,43 @@ impl Session {
         self.idle();
     }
 
-    pub(super) fn cancel(&mut self) {
-        let Some(chat_id) = self.chat.clone() else { return };
-        // What was not accepted is not sent again. What was sent meanwhile is cancelled by its id.
-        let unsent: Vec<TurnId> = self.outbox.drain(..).map(|message| message.turn_id).collect();
-        self.effects.extend(unsent.iter().cloned().map(Effect::Forget));
-        let turns: Vec<TurnId> = unsent.into_iter().chain(self.open.iter().cloned()).collect();
-        if turns.is_empty() && self.running.is_none() {
-            self.note("No turn runs.");
-            return;
+    /// Stops the running turn, or the own one that is about to run. What is queued behind it runs then.
+    pub(super) fn stop(&mut self) {
+        if !self.connected {
+            return self.note("Not connected.");
         }
-        self.cancelling = true;
-        if turns.is_empty() {
-            self.send_now(&ClientEnvelope::Cancel { chat_id, turn_id: None });
-            return;
+        if let Some(turn_id) = self.running.clone().or_else(|| self.open.first().cloned()) {
+            self.requests.turn_stopped(&turn_id);
+            self.note("Stopping…");
+            self.take_steps();
+            return self.cancel(turn_id);
         }
-        // The last first, so that none begins in between.
-        for turn_id in turns.into_iter().rev() {
-            self.send_now(&ClientEnvelope::Cancel { chat_id: chat_id.clone(), turn_id: Some(turn_id) });
+        // Sent and not accepted: the gateway may have it.
+        let Some(turn_id) = self.outbox.front().map(|message| message.turn_id.clone()) else {
+            return self.note("No turn runs.");
+        };
+        self.give_up(0);
+        self.note("Stopping…");
+        self.cancel(turn_id);
+    }
+
+    fn cancel(&mut self, turn_id: TurnId) {
+        self.stopping = Some(turn_id.clone());
+        self.in_chat(|chat_id| ClientEnvelope::Cancel { chat_id, turn_id: Some(turn_id) });
+    }
+
+    /// There is another connection, and the turn has not ended in what was missed: its stop may be lost.
+    pub(super) fn stop_again(&mut self) {
+        if let Some(turn_id) = self.stopping.clone() {
+            self.cancel(turn_id);
         }
+    }
+
+    /// The turn is not stopped, so what it asks is asked again.
+    pub(super) fn stop_refused(&mut self) {
+        self.stopping = None;
+        self.requests.stop_refused();
+        self.take_steps();
     }
 
     fn begin_chat(&mut self) {
@@ -164,6 +183,6 @@ impl Session {
         self.open.clear();
         self.outbox.clear();
         self.requests = Requests::default();
-        self.cancelling = false;
+        self.stopping = None;
     }
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::*;
 
+mod stopping;
+
 fn turn(text: &str) -> TurnId {
     TurnId::parse(text).unwrap()
 }
@@ -125,21 +127,6 @@ fn a_refused_cursor_gives_the_chat_anew() {
         end(4, "interrupted")
     );
     assert_eq!(hear(&mut session, &snapshot), ["show 3 own", "show 4 own", "idle"]);
-}
-
-#[test]
-fn ctrl_c_stops_the_turn_and_then_the_program() {
-    let mut session = streaming();
-    session.handle_interrupt();
-    assert_eq!(did(&mut session), [r#"send {"type":"cancel","chat_id":"d","turn_id":"t1"}"#]);
-    assert_eq!(hear(&mut session, &end(4, "cancelled")), ["show 4 own", "idle"]);
-    session.handle_interrupt();
-    assert_eq!(did(&mut session), ["quit 130"]);
-    let mut session = streaming();
-    session.handle_interrupt();
-    did(&mut session);
-    session.handle_interrupt();
-    assert_eq!(did(&mut session), ["quit 130"]);
 }
 
 fn asks(seq: u64, rest: &str) -> String {
@@ -460,9 +447,6 @@ fn a_message_is_kept_until_it_is_accepted() {
     assert_eq!(kept(&mut session), ["keep t1 for d"], "now it is known where it goes");
     session.handle_frame(Frame::read(&accepted("t1", 1)), turn("spare"));
     assert_eq!(kept(&mut session), ["forget t1"]);
-    session.handle_line("ho", Instant::now(), turn("t2"));
-    session.handle_line("/stop", Instant::now(), turn("x"));
-    assert_eq!(kept(&mut session), ["keep t2 for d", "forget t2"], "taken back");
     let mut batch = Session::new(None, true);
     batch.handle_frame(Frame::read(READY), turn("spare"));
     batch.handle_line("hi", Instant::now(), turn("t1"));
