@@ -72,7 +72,16 @@ impl Found {
                 file.display()
             )
         });
-        links.chain(alone).collect()
+        let missing: Vec<String> =
+            sandbox.missing_start_files().map(|path| path.display().to_string()).collect();
+        let missing = (!missing.is_empty()).then(|| {
+            format!(
+                "An agent in the sandbox can make these start files, which do not exist and would run at a login: {}. \
+                 Those that exist are read-only for it.",
+                missing.join(", ")
+            )
+        });
+        links.chain(alone).chain(missing).collect()
     }
 
     /// Says it in the log.

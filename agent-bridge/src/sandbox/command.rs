@@ -1,7 +1,7 @@
 //! The command line of bubblewrap, and the look whether it works.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::{OsStr, OsString},
     io::{self, Read as _},
     os::unix::process::CommandExt as _,
@@ -70,7 +70,7 @@ impl Line {
     }
 
     /// What is in another comes after it.
-    fn mounts(&mut self, plan: &Plan) {
+    fn mounts<'a>(&mut self, plan: &'a Plan) {
         if plan.confined {
             self.words(&["--ro-bind", "/", "/", "--dev-bind", "/dev", "/dev"]);
             // The sandbox in the sandbox writes there.
@@ -85,13 +85,20 @@ impl Line {
         for (target, link) in &plan.run_links {
             self.bind("--symlink", target, link);
         }
-        // A directory comes before what is in it.
-        let hidden_dirs = plan.empty.iter().chain(&plan.empty_own).map(|dir| (dir, Mount::Empty));
-        let pinned = plan.pinned.iter().chain(&plan.workspace).map(|dir| (dir, Mount::Itself));
-        let masked = plan.masked.iter().map(|file| (file, Mount::Nothing));
-        for (path, mount) in pinned.chain(hidden_dirs).chain(masked).collect::<BTreeMap<_, _>>() {
+        // A directory comes before what is in it; of two for one path, the later counts.
+        let all = |paths: &'a BTreeSet<PathBuf>, mount| paths.iter().map(move |path| (path, mount));
+        let mounts: BTreeMap<&PathBuf, Mount> = all(&plan.pinned, Mount::Itself)
+            .chain(plan.workspace.iter().map(|dir| (dir, Mount::Itself)))
+            .chain(all(&plan.read_only, Mount::ReadOnly))
+            .chain(all(&plan.empty, Mount::Empty))
+            .chain(all(&plan.empty_own, Mount::Empty))
+            .chain(all(&plan.masked, Mount::Nothing))
+            .chain(all(&plan.given, Mount::Itself))
+            .collect();
+        for (path, mount) in mounts {
             match mount {
-                Mount::Itself => self.bind("--dev-bind", path, path),
+                Mount::Itself => self.bind("--dev-bind-try", path, path),
+                Mount::ReadOnly => self.bind("--ro-bind", path, path),
                 Mount::Empty => {
                     self.words(&["--perms", "0700"]);
                     self.path("--tmpfs", path);
@@ -99,8 +106,6 @@ impl Line {
                 Mount::Nothing => self.bind("--ro-bind", Path::new("/dev/null"), path),
             }
         }
-        plan.given.iter().for_each(|path| self.bind("--dev-bind-try", path, path));
-        plan.read_only.iter().for_each(|path| self.bind("--ro-bind", path, path));
         // Settings of the system, and of control groups.
         self.words(&["--ro-bind-try", "/sys", "/sys"]);
         plan.empty_own.iter().for_each(|dir| self.path("--remount-ro", dir));
@@ -112,6 +117,8 @@ impl Line {
 enum Mount {
     /// What is there outside of the sandbox.
     Itself,
+    /// The same, read-only.
+    ReadOnly,
     /// An empty directory.
     Empty,
     /// A file that cannot be opened.
@@ -127,9 +134,9 @@ pub(super) fn probe(sandbox: &Sandbox, workspace: &Path) -> Result<(), SandboxFa
     let shell = Path::new("/bin/sh");
     let plan = Plan::make(sandbox, workspace, shell)
         .map_err(|error| SandboxFailure::new(error, "Choose another workspace"))?;
-    if let Some((given, own)) = plan.own_given() {
-        let why = format!("--sandbox-allow {} would give agents {}", given.display(), own.display());
-        return Err(SandboxFailure::new(why, "Leave out what agents cannot be given"));
+    if let Some(own) = plan.empty_own.intersection(&plan.given).next() {
+        let why = format!("--sandbox-allow {} would give agents what is the gateway's", own.display());
+        return Err(SandboxFailure::new(why, "Leave that out"));
     }
     let failed = |why: String| {
         SandboxFailure::new(

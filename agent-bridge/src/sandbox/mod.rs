@@ -155,6 +155,15 @@ impl Sandbox {
         links.map(Path::to_owned).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
+    /// Start files that are run on this machine and do not exist: the agent can make them.
+    pub fn missing_start_files(&self) -> impl Iterator<Item = &Path> {
+        self.names
+            .start_files_run
+            .iter()
+            .map(PathBuf::as_path)
+            .filter(|path| path.symlink_metadata().is_err())
+    }
+
     /// Files of ours that are hidden by themselves, because their directory holds other things: replaced while an agent
     /// runs, they can be read by it.
     pub fn hidden_alone(&self, workspace: &Path) -> Vec<PathBuf> {

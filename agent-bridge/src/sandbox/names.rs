@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -123,33 +124,54 @@ const GROUPS: &[Group] = &[
 /// Never in a sandbox's `/run`: other users' runtime directories, and ways into the system outside of a container.
 const RUN_NEVER: &[&str] = &["user", "host", "WSL"];
 
-/// What a login, a desktop or a new terminal runs: files and directories of the home directory. An empty file changes
-/// nothing for those that are made where they are missing.
-const START_FILES: &[&str] = &[
-    ".bash_login",
-    ".kshrc",
-    ".cshrc",
-    ".tcshrc",
-    ".login",
-    ".logout",
-    ".xprofile",
-    ".xsession",
-    ".xsessionrc",
-    ".xinitrc",
-    ".pam_environment",
-    ".bashrc.d",
-    ".config/plasma-workspace",
-    ".config/autostart-scripts",
-    ".ssh/authorized_keys",
-    ".ssh/rc",
-    ".ssh/config",
+/// What shows that a start file is run on this machine.
+enum Runs {
+    /// One of these programs on `PATH`, or of these files.
+    Programs(&'static [&'static str]),
+    /// A text in a file, or in one of a directory's: an absolute path, or one below the home directory.
+    Text(&'static str, &'static str),
+    /// Nothing: it is not run, because of another that is made.
+    Never,
+}
+
+const CSH: Runs = Runs::Programs(&["csh", "tcsh"]);
+const X: Runs = Runs::Programs(&["/etc/X11/Xsession", "Xorg", "startx", "gdm3", "gdm", "lightdm", "sddm"]);
+const PLASMA: Runs = Runs::Programs(&["plasmashell", "startplasma-x11", "startplasma-wayland"]);
+
+/// What a login, a desktop or a new terminal runs: files and directories of the home directory. Those that are missing
+/// are not made, since some would change something as empty files, and few are run on one machine.
+const START_FILES: &[(&str, Runs)] = &[
+    (".bash_login", Runs::Never),
+    (".kshrc", Runs::Programs(&["ksh", "ksh93"])),
+    (".cshrc", CSH),
+    (".tcshrc", CSH),
+    (".login", CSH),
+    (".logout", CSH),
+    (".xprofile", X),
+    (".xsession", X),
+    (".xsessionrc", X),
+    (".xinitrc", X),
+    (".pam_environment", Runs::Text("/etc/pam.d", "user_readenv=1")),
+    (".bashrc.d", Runs::Text(".bashrc", ".bashrc.d")),
+    (".config/plasma-workspace", PLASMA),
+    (".config/autostart-scripts", PLASMA),
 ];
+/// An empty file changes nothing for these, which are made where they are missing.
 const START_FILES_OF_SHELLS: &[(&str, &[&str])] = &[
     ("bash", &[".bashrc", ".profile", ".bash_aliases", ".bash_logout"]),
     ("zsh", &[".zshenv", ".zprofile", ".zshrc", ".zlogin", ".zlogout"]),
 ];
-const START_DIRS: &[&str] =
-    &["systemd", "autostart", "environment.d", "fish", "../.local/share/systemd", "../.local/share/dbus-1"];
+const START_DIRS: &[&str] = &[
+    "systemd",
+    "autostart",
+    "environment.d",
+    "fish",
+    "../.local/share/systemd",
+    "../.local/share/dbus-1",
+    "../.ssh",
+];
+/// In a directory that is read-only, what programs write as they are used.
+const START_FILES_WRITTEN: &[&str] = &[".ssh/known_hosts"];
 
 /// All that is hidden or read-only because of its name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,6 +187,10 @@ pub(super) struct Names {
     pub(super) run: Vec<String>,
     /// Read-only where they are there.
     pub(super) start_files: Vec<PathBuf>,
+    /// Those of them that are run on this machine.
+    pub(super) start_files_run: Vec<PathBuf>,
+    /// Writable all the same.
+    pub(super) start_files_written: Vec<PathBuf>,
     /// Read-only, and made where they are missing, so that the agent cannot make them: files with this text.
     pub(super) start_files_made: Vec<(PathBuf, String)>,
     /// The same, directories.
@@ -238,8 +264,18 @@ impl Names {
     fn collect_start_files(&mut self, config: Option<PathBuf>, path: &str) {
         let Some(home) = self.home.clone() else { return };
         let config = config.unwrap_or_else(|| home.join(".config"));
-        self.start_files = START_FILES.iter().map(|name| home.join(name)).collect();
         let is_there = |program: &str| std::env::split_paths(path).any(|dir| dir.join(program).is_file());
+        for (name, runs) in START_FILES {
+            let file = home.join(name);
+            let is_run = match runs {
+                Runs::Programs(programs) => programs.iter().any(|program| is_there(program)),
+                Runs::Text(path, text) => holds_text(&home.join(path), text),
+                Runs::Never => false,
+            };
+            self.start_files_run.extend(is_run.then(|| file.clone()));
+            self.start_files.push(file);
+        }
+        self.start_files_written = START_FILES_WRITTEN.iter().map(|name| home.join(name)).collect();
         for (shell, files) in START_FILES_OF_SHELLS {
             let files = files.iter().map(|name| home.join(name));
             if is_there(shell) {
@@ -259,6 +295,12 @@ impl Names {
             })
             .collect();
     }
+}
+
+/// Whether a file, or one in a directory, holds this text.
+fn holds_text(path: &Path, text: &str) -> bool {
+    let files = fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    files.chain([path.to_owned()]).any(|file| fs::read_to_string(file).is_ok_and(|all| all.contains(text)))
 }
 
 fn name_of(name: &str) -> &'static str {

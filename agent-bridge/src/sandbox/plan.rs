@@ -59,7 +59,7 @@ pub(super) struct Plan {
     pub(super) read_only: BTreeSet<PathBuf>,
     /// The workspace, where something around it is hidden.
     pub(super) workspace: Option<PathBuf>,
-    /// As ever, although something around it is not.
+    /// As ever, although it or something around it would not be.
     pub(super) given: BTreeSet<PathBuf>,
 }
 
@@ -74,6 +74,7 @@ impl Plan {
         plan.confine(sandbox, &workspace, program);
         plan.list_run(&names.run);
         plan.hide_own(sandbox, &workspace);
+        let own = plan.masked.clone();
         for path in names.runtime.iter().chain(&names.hidden).chain(&names.hidden_made) {
             plan.hide(path);
         }
@@ -81,6 +82,13 @@ impl Plan {
         let start = names.start_files.iter().chain(&names.start_dirs_made).chain(made);
         plan.read_only.extend(start.chain(&sandbox.programs).filter_map(|path| real(path)));
         plan.given.extend(names.given.iter().filter_map(|path| real(path)));
+        // What is in something that is given back is given back, unless it is ours.
+        let given = |path: &PathBuf| plan.given.iter().any(|given| path.starts_with(given));
+        plan.empty.retain(|path| !given(path));
+        plan.masked.retain(|path| own.contains(path) || !given(path));
+        if !plan.confined {
+            plan.given.extend(names.start_files_written.iter().filter_map(|path| real(path)));
+        }
         plan.check_workspace(&workspace)?;
         plan.drop_unseen(&workspace);
         plan.pin();
@@ -217,18 +225,9 @@ impl Plan {
         let paths = entries.map(|entry| entry.path()).chain(self.masked.iter().cloned());
         let seen = |path: &PathBuf| {
             let leads_to_workspace = self.workspace.as_ref().is_some_and(|dir| dir.starts_with(path));
-            leads_to_workspace
-                || self.given.iter().any(|given| given.starts_with(path) || path.starts_with(given))
+            leads_to_workspace || self.given.iter().any(|given| given.starts_with(path))
         };
         paths.filter(|path| !seen(path)).collect()
-    }
-
-    /// A path that is given back although one of our directories is or lies there, and that directory.
-    pub(super) fn own_given(&self) -> Option<(&Path, &Path)> {
-        self.empty_own.iter().find_map(|own| {
-            let given = self.given.iter().find(|given| own.starts_with(given))?;
-            Some((given.as_path(), own.as_path()))
-        })
     }
 
     fn pin(&mut self) {

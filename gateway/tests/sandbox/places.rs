@@ -3,13 +3,14 @@
 use std::{
     ffi::OsString,
     fs,
-    os::unix::fs::symlink,
+    os::unix::{fs::symlink, net::UnixListener},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use crate::{
     lab::{run, switchboard},
+    scenes::doctor,
     site::{Site, host_sockets, hostile, others},
 };
 
@@ -75,17 +76,73 @@ pub(crate) fn everywhere() {
     }
 }
 
+pub(crate) fn ssh() {
+    let mut site = Site::start_with(|command, dir| {
+        fs::write(dir.join("home/.ssh/id_test"), "mine\n").unwrap();
+        let agent = UnixListener::bind(dir.join("home/.ssh/agent")).unwrap();
+        command.args(hostile()).env("SSH_AUTH_SOCK", dir.join("home/.ssh/agent"));
+        std::mem::forget(agent);
+    });
+    let results = site.attempt(&[
+        ("a key", "read", site.path("home/.ssh/id_test")),
+        ("known hosts", "to write", site.path("home/.ssh/known_hosts")),
+    ]);
+    assert_eq!(others(&results, |_, result| result.is_null()), [""; 0]);
+    let results = site.attempt(&[("the agent of keys", "connect", site.path("home/.ssh/agent"))]);
+    assert_eq!(others(&results, |_, result| result.is_string()), [""; 0]);
+
+    // Where there is none, none can be made.
+    let mut site = Site::start_with(|command, dir| {
+        fs::remove_dir_all(dir.join("home/.ssh")).unwrap();
+        command.args(hostile());
+    });
+    let results = site.attempt(&[("authorized_keys", "create", site.path("home/.ssh/authorized_keys"))]);
+    assert_eq!(others(&results, |_, result| result.is_string()), [""; 0]);
+
+    // What the owner gives back of it is given back, and what is given back with ours in it is not.
+    let mut site = Site::start_with(|command, dir| {
+        fs::create_dir(dir.join("home/.ssh/control")).unwrap();
+        command.args(hostile()).arg("--sandbox-allow").arg(dir.join("home/.ssh/control"));
+        command.arg("--sandbox-allow").arg(dir);
+    });
+    let results = site.attempt(&[("control", "create", site.path("home/.ssh/control/new"))]);
+    assert_eq!(others(&results, |_, result| result.is_null()), [""; 0]);
+    let results = site.attempt(&[
+        ("rc", "create", site.path("home/.ssh/rc")),
+        ("the token", "read", site.path("real/token")),
+    ]);
+    assert_eq!(others(&results, |_, result| result.is_string()), [""; 0]);
+}
+
+pub(crate) fn missing_start_files() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("tcsh"), "").unwrap();
+    let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
+    let site = Site::start_with(|command, dir| {
+        fs::write(dir.join("home/.login"), "# mine\n").unwrap();
+        command.args(hostile()).env("PATH", &path);
+    });
+    let log = site.gateway.log();
+    let said = log.lines().find(|line| line.contains("can make these start files")).unwrap();
+    assert!(said.contains(&site.path("home/.cshrc")) && said.contains(&site.path("home/.tcshrc")), "{said}");
+    assert!(!said.contains(&site.path("home/.login")) && !said.contains(".zshenv"), "{said}");
+    let (good, said) = doctor(&site.gateway.path("other"), &[], |command| {
+        command.env("PATH", &path).env("HOME", site.path("home"));
+    });
+    assert!(good && said.contains(&site.path("home/.cshrc")), "{said}");
+}
+
 pub(crate) fn reasons() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     for name in ["data", "runtime", "work"] {
         fs::create_dir(path(name)).unwrap();
     }
-    let (data, allow) = (path("data"), path(""));
-    let given = format!("--sandbox-allow {} would give agents {data}", path("").trim_end_matches('/'));
+    let data = path("data");
+    let given = format!("--sandbox-allow {data} would give agents what is the gateway's");
     let hidden = format!("the sandbox hides {}, which is the workspace", path("runtime"));
     for (workspace, allow, reason, remedy) in [
-        ("work", &*allow, &*given, "Leave out what agents cannot be given, or do without: --sandbox off."),
+        ("work", &*data, &*given, "Leave that out, or do without: --sandbox off."),
         ("runtime", "/nowhere", &*hidden, "Choose another workspace, or do without: --sandbox off."),
     ] {
         let mut command = switchboard();

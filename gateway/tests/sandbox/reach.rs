@@ -37,7 +37,6 @@ const REACHED: &[(&str, &str, &[&str])] = &[
             "~/.local",
             "~/.local/bin",
             "~/.local/share",
-            "~/.ssh",
             "~/mine",
         ],
     ),

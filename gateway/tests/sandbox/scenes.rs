@@ -19,6 +19,8 @@ pub(crate) const WITH_BWRAP: &[Scene] = &[
     ("why_paths_can_have_no_sandbox_is_said", crate::places::reasons),
     ("the_settings_of_the_system_cannot_be_written", system),
     ("links_are_protected_where_they_lead", links),
+    ("ssh_keeps_what_it_needs_and_gets_nothing_that_runs", crate::places::ssh),
+    ("start_files_that_an_agent_can_make_are_named", crate::places::missing_start_files),
     ("what_is_replaced_while_an_agent_runs_stays_hidden", replaced),
     ("under_workspace_writing_elsewhere_fails", workspace_confines_writes),
     ("what_is_given_back_can_be_had", given_back),
@@ -66,6 +68,11 @@ fn attempts(site: &Site) -> Vec<(&'static str, &'static str, String)> {
         (".profile, which was not there", "create", path("home/.profile")),
         (".bash_profile, which was not there", "create", path("home/.bash_profile")),
         ("authorized_keys", "append", path("home/.ssh/authorized_keys")),
+        ("authorized_keys, to put another there", "replace", path("home/.ssh/authorized_keys")),
+        ("authorized_keys2, which was not there", "create", path("home/.ssh/authorized_keys2")),
+        ("ssh's rc, which was not there", "create", path("home/.ssh/rc")),
+        ("ssh's configuration, which was not there", "create", path("home/.ssh/config")),
+        (".ssh, to put another there", "move", path("home/.ssh")),
         ("a user unit", "create", path("home/.config/systemd/evil.service")),
         ("autostart", "create", path("home/.config/autostart/evil.desktop")),
         (".config, to put another there", "move", path("home/.config")),
@@ -212,6 +219,7 @@ fn given_back() {
         ("podman", "connect", site.path("runtime/podman/podman.sock")),
         ("bus", "connect", site.path("runtime/bus")),
         ("dbus", "connect", site.path("dbus")),
+        ("a start file", "to write", site.path("home/.ssh/authorized_keys")),
         ("variables", "run", "printenv DOCKER_HOST DBUS_SESSION_BUS_ADDRESS".into()),
     ]);
     assert_eq!(others(&results, |_, result| result.is_null()), [""; 0]);
@@ -359,7 +367,7 @@ fn level_is_said() {
     }
 }
 
-fn doctor(
+pub(crate) fn doctor(
     data: &Path,
     arguments: &[&str],
     change: impl FnOnce(&mut std::process::Command),
