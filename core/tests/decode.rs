@@ -120,6 +120,7 @@ fn what_is_not_served_says_so() {
 fn a_field_that_changes_what_an_agent_may_do_is_served_or_refused() {
     let message = r#""type":"message","chat_id":"c","content":"x","turn_id":"t""#;
     let new_chat = r#""type":"new_chat""#;
+    let attach = r#""type":"attach","chat_id":"c""#;
     let untyped = r#""content":"x""#;
     let respond = r#""type":"respond","chat_id":"c","request_id":"r","decision":"allow""#;
     let of_messages = [
@@ -139,9 +140,24 @@ fn a_field_that_changes_what_an_agent_may_do_is_served_or_refused() {
         "model_preset",
         "mode",
         "permission_mode",
+        "permissionMode",
+        "PermissionMode",
+        "permission-mode",
+        "permissions",
         "rules",
         "sandbox",
         "temporary",
+        "cwd",
+        "env",
+        "tools",
+        "allowedTools",
+        "disallowed_tools",
+        "mcpServers",
+        "system_prompt",
+        "appendSystemPrompt",
+        "images",
+        "attachments",
+        "files",
     ];
     let of_answers = [
         "option_id",
@@ -149,11 +165,16 @@ fn a_field_that_changes_what_an_agent_may_do_is_served_or_refused() {
         "updatedInput",
         "updated_permissions",
         "updatedPermissions",
+        "permission_suggestions",
+        "permissionMode",
         "always",
+        "alwaysAllow",
+        "always_allow",
         "remember",
+        "scope",
     ];
     let frames =
-        of_messages.iter().flat_map(|field| [message, new_chat, untyped].map(|frame| (frame, field)));
+        of_messages.iter().flat_map(|field| [message, new_chat, attach, untyped].map(|frame| (frame, field)));
     for (frame, field) in frames.chain(of_answers.iter().map(|field| (respond, field))) {
         let decode =
             |value: &str| decode(&format!(r#"{{{frame},"{field}":{value}}}"#), &Limits::default(), true);
@@ -170,6 +191,7 @@ fn a_field_that_changes_what_an_agent_may_do_is_served_or_refused() {
     }
     // What only tells of the client is no matter.
     assert!(strict(r#"{"type":"new_chat","webui":true,"language":"en"}"#).is_ok());
+    assert!(strict(r#"{"type":"message","chat_id":"c","content":"x","webui":true,"_":1}"#).is_ok());
 }
 
 #[test]

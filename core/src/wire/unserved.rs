@@ -21,11 +21,17 @@ pub(super) const TYPES: [&str; 12] = [
     "ticket",
 ];
 
-/// Fields that say what an agent may do, which agent that is, or what it is given besides the text.
-const OF_MESSAGES: [&str; 19] = [
+/// Fields that say what an agent may do, which agent that is, or what it is given besides the text. Here and below in one
+/// spelling for all: `permission_mode` stands for `permissionMode`, too.
+const OF_AGENTS: [&str; 31] = [
     "media",
+    "images",
+    "attachments",
+    "files",
     "workspace_scope",
     "workspace",
+    "cwd",
+    "env",
     "access_mode",
     "cli_apps",
     "mcp_presets",
@@ -37,32 +43,53 @@ const OF_MESSAGES: [&str; 19] = [
     "machine",
     "model",
     "model_preset",
+    "system_prompt",
+    "append_system_prompt",
+    "tools",
+    "allowed_tools",
+    "disallowed_tools",
+    "mcp_servers",
     "mode",
     "permission_mode",
+    "permissions",
     "rules",
     "sandbox",
     "temporary",
 ];
 
 /// Fields that would make an answer grant something else than the request shows.
-const OF_ANSWERS: [&str; 7] = [
+const OF_ANSWERS: [&str; 9] = [
     "option_id",
     "updated_input",
-    "updatedInput",
     "updated_permissions",
-    "updatedPermissions",
+    "permission_suggestions",
+    "permission_mode",
     "always",
+    "always_allow",
     "remember",
+    "scope",
 ];
 
-/// The first field that asks for something which is not served, in a frame of this kind.
-pub(super) fn field(kind: &str, object: &Map<String, Value>) -> Option<&'static str> {
-    let names: &'static [&'static str] = match kind {
-        "message" | "new_chat" => &OF_MESSAGES,
+/// The first field that asks for something which is not served, in a frame of this kind, as the client spells it.
+pub(super) fn field<'a>(kind: &str, object: &'a Map<String, Value>) -> Option<&'a str> {
+    let names: &[&str] = match kind {
+        "message" | "new_chat" | "attach" => &OF_AGENTS,
         "respond" => &OF_ANSWERS,
-        _ => &[],
+        _ => return None,
     };
-    names.iter().copied().find(|name| object.get(*name).is_some_and(|value| !asks_nothing(value)))
+    let is_unserved = |field: &str| names.iter().any(|name| is_spelling_of(field, name));
+    let mut fields = object.iter().filter(|(_, value)| !asks_nothing(value));
+    fields.find(|(field, _)| is_unserved(field)).map(|(field, _)| field.as_str())
+}
+
+/// Longest field that is looked at, in bytes: the error repeats it.
+const LONGEST: usize = 64;
+
+/// Whether a field is this name, in whatever case and with or without separators.
+fn is_spelling_of(field: &str, name: &str) -> bool {
+    let is_letter = |byte: &u8| !matches!(byte, b'_' | b'-');
+    let letters = field.bytes().filter(is_letter).map(|byte| byte.to_ascii_lowercase());
+    field.len() <= LONGEST && letters.eq(name.bytes().filter(is_letter))
 }
 
 /// Clients send empty fields for what nobody chose.
