@@ -7,8 +7,8 @@
 
 use serde_json::Value;
 use switchboard_core::{
-    Hub, Input, Limits, Moment, Output, Peer,
-    ids::{ChatId, ConnId, Principal, TurnId},
+    Hub, Input, Limits, Moment, Output, Peer, Recipients,
+    ids::{ChatId, ConnId, Cursor, Principal, TurnId},
     journal::{JournalAnswer, MemoryJournal},
     wire::{ClientEnvelope, Message},
 };
@@ -26,6 +26,8 @@ struct World {
     sent: Vec<Value>,
     sent_bytes: usize,
     asks_drain: bool,
+    /// The reader's outbox takes no offered event.
+    refuses: bool,
 }
 
 impl World {
@@ -33,7 +35,8 @@ impl World {
         let now = Moment { ticks_ms: 0, unix_ms: 1_700_000_000_000 };
         let hub = Hub::new(Limits::default(), [7; 32], now);
         let journal = MemoryJournal::default();
-        let mut world = Self { hub, journal, now, sent: Vec::new(), sent_bytes: 0, asks_drain: false };
+        let mut world =
+            Self { hub, journal, now, sent: Vec::new(), sent_bytes: 0, asks_drain: false, refuses: false };
         for conn in [WRITER, READER] {
             let peer = Peer { principal: Principal::owner(), client_id: None };
             world.step(Input::Opened { conn, peer });
@@ -72,6 +75,16 @@ impl World {
                 Output::Deliver { conn: READER, frame } => {
                     self.sent_bytes += frame.len();
                     self.sent.push(serde_json::from_str(frame.as_str()).unwrap());
+                }
+                Output::Offer { chat, events, to: Recipients::One(READER) } => {
+                    for event in events {
+                        if self.refuses {
+                            let (conn, first_seq) = (READER, event.first_seq);
+                            self.hub.handle(self.now, Input::OutboxFull { conn, chat, first_seq });
+                        } else {
+                            self.sent.push(serde_json::from_str(event.frame.as_str()).unwrap());
+                        }
+                    }
                 }
                 Output::WatchDrain { conn: READER } => self.asks_drain = true,
                 Output::WatchDrain { conn } => self.hub.handle(self.now, Input::OutboxDrained { conn }),
@@ -166,4 +179,28 @@ fn pages_go_out_one_at_a_time_and_only_so_many_wait() {
     assert_eq!((of("history"), of("chats"), of("error")), (32, 32, 6));
     let refused = all.iter().find(|event| event["event"] == "error").unwrap();
     assert_eq!((&refused["code"], &refused["retryable"]), (&"unavailable".into(), &true.into()));
+}
+
+#[test]
+fn a_replay_does_not_end_before_its_events_were_taken() {
+    let mut world = World::new();
+    let message = Message { chat_id: chat_id(0), content: "hello".into(), turn_id: None };
+    world.step(Input::Envelope { conn: WRITER, envelope: ClientEnvelope::Message(message) });
+    // The cursor of a client that has seen nothing yet.
+    world.asks(ClientEnvelope::Attach { chat_id: chat_id(0), after: None });
+    let attached = world.drain().into_iter().find(|event| event["event"] == "attached").unwrap();
+    let epoch = serde_json::from_value(attached["epoch"].clone()).unwrap();
+    // Another chat's events take the room before the replay is offered.
+    world.refuses = true;
+    world.asks(ClientEnvelope::Attach { chat_id: chat_id(0), after: Some(Cursor { epoch, seq: 0 }) });
+    let refused = world.drain();
+    world.refuses = false;
+    let taken: Vec<Value> = (0..5).flat_map(|_| world.drain()).collect();
+    let names = |events: &[Value]| -> Vec<String> {
+        events.iter().map(|event| event["event"].as_str().unwrap().to_owned()).collect()
+    };
+    assert!(!names(&refused).contains(&"replay_end".into()), "{:?}", names(&refused));
+    let of_the_log: Vec<String> =
+        names(&taken).into_iter().filter(|name| name != "goal_status" && name != "attached").collect();
+    assert_eq!(of_the_log, ["user_message", "turn_started", "replay_end"]);
 }

@@ -336,7 +336,8 @@ impl Chat {
         }
     }
 
-    fn feed_from(&mut self, cx: &mut Context, conn: ConnId, mut next: u64, room: usize) -> usize {
+    fn feed_from(&mut self, cx: &mut Context, conn: ConnId, begin: u64, room: usize) -> usize {
+        let mut next = begin;
         let Some(sub) = self.subs.map.get_mut(&conn) else { return room };
         let mut left = room;
         let mut fed_up = false;
@@ -369,6 +370,11 @@ impl Chat {
         if fed_up {
             cx.watch_drain(conn);
             return 0;
+        }
+        // So may any other, where the outbox got something else meanwhile: `replay_end` waits for the next drain.
+        if next > begin && self.subs.map.get(&conn).is_some_and(|sub| sub.join.is_some()) {
+            cx.watch_drain(conn);
+            return left;
         }
         self.catch_up(cx, conn);
         left
