@@ -4,6 +4,10 @@ use switchboard_core::wire::{ErrorCode, ErrorEvent};
 
 /// The gateway's words and what to do, as sentences.
 pub(super) fn explain(error: &ErrorEvent) -> String {
+    if error.code == ErrorCode::Damaged {
+        // The gateway's words are for programs that do not know which chat it is.
+        return format!("What the gateway has stored of this chat is damaged. {}", advice(error.code));
+    }
     let detail = error.detail.trim().trim_end_matches('.');
     let mut letters = detail.chars();
     let said: String =
@@ -65,7 +69,10 @@ mod tests {
         );
         let damaged = explain(&error(ErrorCode::Damaged, "it is damaged."));
         assert!(
-            damaged.starts_with("It is damaged. Trying again does not help.") && damaged.contains("doctor")
+            damaged.starts_with(
+                "What the gateway has stored of this chat is damaged. Trying again does not help."
+            ) && damaged.contains("/new")
+                && damaged.contains("doctor")
         );
     }
 }

@@ -26,6 +26,10 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Longest line that is taken from a socket, in bytes; the server's frames are far below.
 const LINE: u64 = 4 * 1024 * 1024;
 
+/// The close code for a frame that is too long.
+const TOO_LARGE: u16 = 1009;
+/// The close code of a gateway that is about to stop.
+const STOPS: u16 = 1012;
 /// The close code of a gateway that has no room for another connection.
 const TRY_LATER: u16 = 1013;
 /// The close code for credentials that are wrong or have ended.
@@ -44,6 +48,8 @@ pub(super) enum Lost {
     Refused(String),
     /// The gateway takes no further connection at the moment.
     Full(String),
+    /// What was sent is longer than the gateway takes.
+    TooLarge,
     /// It may come back.
     Gone(String),
 }
@@ -137,6 +143,8 @@ fn closed(code: u16, reason: &str) -> Lost {
         CREDENTIALS_ENDED => Lost::Refused("the credentials were refused".into()),
         TRY_LATER if !reason.is_empty() => Lost::Full(reason.into()),
         TRY_LATER => Lost::Full("it has too many connections".into()),
+        TOO_LARGE => Lost::TooLarge,
+        STOPS => Lost::Gone("the gateway stops or restarts".into()),
         code => Lost::Gone(format!("closed by the gateway with code {code}")),
     }
 }
@@ -175,8 +183,9 @@ mod tests {
         let full = Lost::Full("the limit is 20".into());
         assert_eq!(closed(1013, "the limit is 20"), full);
         assert!(matches!(closed(1013, ""), Lost::Full(why) if !why.is_empty()));
+        assert_eq!(closed(1009, "x"), Lost::TooLarge);
         assert!(matches!(closed(4401, "x"), Lost::Refused(_)));
-        assert!(matches!(closed(1012, "x"), Lost::Gone(_)));
+        assert_eq!(closed(1012, "x"), Lost::Gone("the gateway stops or restarts".into()));
         let last = |close: &str| {
             close_reason(&format!(
                 r#"{{"event":"error","code":"limit_reached","detail":"the limit is 20","retryable":true{close}}}"#

@@ -118,12 +118,15 @@ impl Client {
     async fn run(mut self) -> Result<u8> {
         let mut delay = BACKOFF.0;
         let mut been_connected = false;
+        // Said once, not at each attempt.
+        let mut said: Option<Lost> = None;
         loop {
             let lost = match ServerConnection::open(&self.target).await {
                 Ok(mut link) => {
                     self.screen.aside(&format!("Connected to {}. /help says more.", self.target.shown()));
                     let lost = self.serve_connection(&mut link, &mut delay).await;
                     been_connected = true;
+                    said = None;
                     if lost.is_none() {
                         link.close().await;
                     }
@@ -138,12 +141,18 @@ impl Client {
                 Some(Lost::Refused(why)) => return Err(self.refused(&why)),
                 // Nobody would see why it waits, and nobody can make room.
                 Some(Lost::Full(why)) if self.batch => return Err(self.full(&why)),
+                Some(Lost::Gone(why)) if !been_connected => return Err(self.unreachable(&why)),
+                lost if lost.is_some() && lost == said => {}
                 Some(Lost::Full(why)) => {
                     self.screen
                         .note(&format!("The gateway takes no further connection: {why}. Trying again."));
+                    said = Some(Lost::Full(why));
                 }
-                Some(Lost::Gone(why)) if !been_connected => return Err(self.unreachable(&why)),
-                Some(Lost::Gone(why)) => self.screen.note(&format!("Connection lost ({why}); trying again.")),
+                Some(Lost::Gone(why)) => {
+                    self.screen.note(&format!("Connection lost ({why}); trying again."));
+                    said = Some(Lost::Gone(why));
+                }
+                Some(Lost::TooLarge) => self.session.handle_too_large(),
                 None => {}
             }
             self.session.handle_disconnect();

@@ -145,6 +145,10 @@ impl Requests {
         !self.open.is_empty()
     }
 
+    pub(super) fn asks_permission(&self) -> bool {
+        matches!(self.open.front(), Some(Request::Permission(_)))
+    }
+
     pub(super) fn poll_step(&mut self) -> Option<Step> {
         self.steps.pop_front()
     }
@@ -319,7 +323,11 @@ impl Requests {
             return None;
         }
         let (rows, bytes) = self.sheet.hidden();
-        let more = format!("{rows} more lines ({bytes} bytes) are hidden; s shows them");
+        let next = match self.sheet.next_page() {
+            next if next < rows => format!("the next {next}"),
+            _ => "them".to_owned(),
+        };
+        let more = format!("{rows} more lines ({bytes} bytes) are hidden; s shows {next}");
         Some(match self.open.front()? {
             Request::Permission(_) if rows > 0 => format!("{more}, n or why not denies: "),
             Request::Permission(_) if self.unseen => "It cannot be allowed here. n, or why not: ".to_owned(),
@@ -339,16 +347,6 @@ impl Requests {
     /// The prompt is on the screen.
     pub(super) fn prompted(&mut self, now: Instant) {
         self.prompted = Some(now);
-    }
-
-    /// Allows a request by its id, if it is the one that is asked and all of it was seen.
-    pub(super) fn allow(&mut self, id: &str, read: Instant) {
-        match self.open.iter().position(|open| open.id().as_str() == id) {
-            Some(0) if matches!(self.open.front(), Some(Request::Permission(_))) => self.answer("y", read),
-            Some(0) => self.say("That is a question: write the answer to it."),
-            Some(_) => self.say("It was not shown yet: it is asked after the one that is asked now."),
-            None => self.say("No such request is open in this chat."),
-        }
     }
 
     /// Gives no answer to the first one, whether all of it was seen or not.

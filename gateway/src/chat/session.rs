@@ -19,6 +19,8 @@ mod asked;
 mod background_sends;
 mod commands;
 
+const TOO_LARGE: &str = "Not accepted: the message is longer than the gateway takes. Shorten it, or put the text into a file of the workspace.";
+
 #[derive(Debug)]
 struct Outgoing {
     turn_id: TurnId,
@@ -54,6 +56,8 @@ pub(super) struct Session {
     agent: Option<String>,
     /// The turn whose stop was asked for here and that has not ended.
     stopping: Option<TurnId>,
+    /// Whether the next line says if the chat is deleted.
+    confirms_deletion: bool,
     /// Lines that wait for their turn, where nobody is there to write them one by one.
     batch: Option<VecDeque<String>>,
     input_ended: bool,
@@ -82,6 +86,7 @@ impl Session {
             answers: !batch,
             agent: None,
             stopping: None,
+            confirms_deletion: false,
             batch: batch.then(VecDeque::new),
             input_ended: false,
             status: 0,
@@ -109,6 +114,15 @@ impl Session {
         self.elsewhere.handle_disconnect();
     }
 
+    /// The connection ended over what was sent last: sent again, it would end the next one.
+    pub(super) fn handle_too_large(&mut self) {
+        while self.outbox.front().is_some_and(|message| message.sent) {
+            self.give_up(0);
+        }
+        self.status = 1;
+        self.note(TOO_LARGE);
+    }
+
     /// A line was written, and read at this time. `turn_id` is new.
     pub(super) fn handle_line(&mut self, line: &str, read: Instant, turn_id: TurnId) {
         if let Some(batch) = &mut self.batch {
@@ -133,6 +147,7 @@ impl Session {
 
     /// Ctrl-C: the first stops the running turn, the second ends the program.
     pub(super) fn handle_interrupt(&mut self) {
+        self.confirms_deletion = false;
         let busy = self.running.is_some() || !self.open.is_empty() || !self.outbox.is_empty();
         if self.stopping.is_some() || !busy || !self.connected {
             self.effects.push_back(Effect::Quit(130));

@@ -10,8 +10,10 @@ use serde_json::value::RawValue;
 
 use super::text::reveal;
 
-/// Rows of a page: it fits a small terminal, with its prompt.
+/// Rows of the first page: it fits a small terminal, with its prompt.
 const PAGE_ROWS: usize = 18;
+/// Each further page is twice as long as the one before, up to so many rows: a megabyte takes some dozens of pages.
+const LONGEST_PAGE_ROWS: usize = 500;
 /// Columns of a row behind its gutter. What is not ASCII counts two.
 const ROW_COLUMNS: usize = 72;
 /// So many empty lines, or spaces, in a row are told instead of shown.
@@ -25,14 +27,27 @@ const PLAIN: &str = "\x1b[24m";
 /// A request as rows.
 #[derive(Debug, Default)]
 pub(super) struct Sheet {
-    rows: Vec<String>,
+    rows: Vec<Row>,
     drawn: usize,
+    /// Pages that were drawn since the first row was.
+    pages: u32,
+}
+
+/// A row, and how many bytes of what is asked it stands for.
+#[derive(Debug, Clone)]
+struct Row {
+    text: String,
+    bytes: usize,
 }
 
 impl Sheet {
     /// A line of this program's own.
     pub(super) fn say(&mut self, text: &str) {
-        self.rows.push(text.to_owned());
+        self.push(text.to_owned(), 0);
+    }
+
+    fn push(&mut self, text: String, bytes: usize) {
+        self.rows.push(Row { text, bytes });
     }
 
     /// Words of the agent. Each of their rows has a gutter, which nothing in it can end.
@@ -49,7 +64,7 @@ impl Sheet {
     fn text(&mut self, label: &str, text: &str, underlines: bool) {
         if text.is_empty() {
             let of = if label.trim().is_empty() { String::new() } else { format!("{}: ", reveal(label)) };
-            self.rows.push(format!("  ~ [{of}empty]"));
+            self.push(format!("  ~ [{of}empty]"), 0);
             return;
         }
         let lines: Vec<&str> = text.split('\n').collect();
@@ -58,7 +73,8 @@ impl Sheet {
             let blank =
                 lines[index..].iter().take_while(|line| line.trim_matches([' ', '\t']).is_empty()).count();
             if blank >= BLANK_LINES {
-                self.rows.push(format!("  ~ [{blank} blank lines]"));
+                let bytes = lines[index..index + blank].iter().map(|line| line.len() + 1).sum();
+                self.push(format!("  ~ [{blank} blank lines]"), bytes);
                 index += blank;
                 continue;
             }
@@ -67,14 +83,18 @@ impl Sheet {
                 (0, _) => format!("{}: ", reveal(label)),
                 _ => "    ".to_owned(),
             };
-            self.wrap(&format!("{start}{}", reveal(&spaced(lines[index]))), underlines);
+            let ends = usize::from(index + 1 < lines.len());
+            self.wrap(&start, &reveal(&spaced(lines[index])), underlines, lines[index].len() + ends);
             index += 1;
         }
     }
 
-    fn wrap(&mut self, line: &str, underlines: bool) {
+    /// Breaks a line into rows. `left`: the bytes of what is asked that it stands for; what is written in other words
+    /// is counted with the last row.
+    fn wrap(&mut self, start: &str, line: &str, underlines: bool, mut left: usize) {
         let (mut row, mut columns, mut is_underlined) = (String::from("  | "), 0, false);
-        for c in line.chars() {
+        let mut bytes = 0;
+        for (c, of_line) in start.chars().map(|c| (c, 0)).chain(line.chars().map(|c| (c, c.len_utf8()))) {
             let width = if c.is_ascii() { 1 } else { 2 };
             let breaks = columns + width > ROW_COLUMNS;
             if is_underlined && (breaks || c.is_ascii()) {
@@ -82,7 +102,9 @@ impl Sheet {
                 is_underlined = false;
             }
             if breaks {
-                self.rows.push(std::mem::replace(&mut row, String::from("  \\ ")));
+                let counted = std::mem::take(&mut bytes).min(left);
+                left -= counted;
+                self.push(std::mem::replace(&mut row, String::from("  \\ ")), counted);
                 columns = 0;
             }
             if underlines && !c.is_ascii() && !is_underlined {
@@ -90,12 +112,13 @@ impl Sheet {
                 is_underlined = true;
             }
             row.push(c);
+            bytes += of_line;
             columns += width;
         }
         if is_underlined {
             row.push_str(PLAIN);
         }
-        self.rows.push(row);
+        self.push(row, left);
     }
 
     /// What a tool is to be given, as JSON or as text that is none: its fields in the order in which they stand there,
@@ -117,18 +140,24 @@ impl Sheet {
     /// The next page, which is seen from now on; after the last one the first.
     pub(super) fn turn(&mut self) -> Vec<String> {
         if self.drawn == self.rows.len() {
-            self.drawn = 0;
+            (self.drawn, self.pages) = (0, 0);
         }
         let start = self.drawn;
-        self.drawn = (start + PAGE_ROWS).min(self.rows.len());
-        self.rows[start..self.drawn].to_vec()
+        self.drawn += self.next_page();
+        self.pages += 1;
+        self.rows[start..self.drawn].iter().map(|row| row.text.clone()).collect()
     }
 
-    /// How many rows were not drawn yet, and their bytes.
+    /// How many rows the next page has.
+    pub(super) fn next_page(&self) -> usize {
+        let most = PAGE_ROWS.saturating_mul(1 << self.pages.min(16)).min(LONGEST_PAGE_ROWS);
+        most.min(self.rows.len() - self.drawn)
+    }
+
+    /// How many rows were not drawn yet, and how many bytes of what is asked are in them.
     pub(super) fn hidden(&self) -> (usize, usize) {
         let hidden = &self.rows[self.drawn..];
-        let marks = |row: &str| row.matches(UNDERLINED).count() * (UNDERLINED.len() + PLAIN.len());
-        (hidden.len(), hidden.iter().map(|row| row.len().saturating_sub(4 + marks(row))).sum())
+        (hidden.len(), hidden.iter().map(|row| row.bytes).sum())
     }
 }
 
@@ -183,7 +212,7 @@ mod tests {
     fn rows(input: &str) -> Vec<String> {
         let mut sheet = Sheet::default();
         sheet.input(input);
-        sheet.rows
+        sheet.rows.into_iter().map(|row| row.text).collect()
     }
 
     #[test]
@@ -236,7 +265,7 @@ mod tests {
         assert!(long.len() == 2 && long.iter().all(|row| row.ends_with("é\u{1b}[24m")), "{long:?}");
         let mut sheet = Sheet::default();
         sheet.quote("", "größe");
-        assert_eq!(sheet.rows, ["  | größe"], "words are not");
+        assert_eq!(sheet.turn(), ["  | größe"], "words are not");
     }
 
     #[test]
@@ -246,13 +275,39 @@ mod tests {
     }
 
     #[test]
-    fn pages_are_turned_to_the_end() {
+    fn pages_are_turned_to_the_end_and_grow() {
         let mut sheet = Sheet::default();
-        for row in 0..PAGE_ROWS + 2 {
+        for row in 0..2_000 {
             sheet.quote("", &row.to_string());
         }
-        assert_eq!((sheet.turn().len(), sheet.hidden()), (PAGE_ROWS, (2, 4)));
-        assert_eq!((sheet.turn().len(), sheet.hidden()), (2, (0, 0)));
-        assert_eq!((sheet.turn().len(), sheet.hidden().0), (PAGE_ROWS, 2), "from the start");
+        let mut left = 2_000;
+        for expected in [18, 36, 72, 144, 288, 500, 500, 442] {
+            assert_eq!(sheet.next_page(), expected);
+            assert_eq!(sheet.turn().len(), expected);
+            left -= expected;
+            assert_eq!(sheet.hidden().0, left);
+        }
+        assert_eq!((sheet.turn().len(), sheet.hidden().0), (PAGE_ROWS, 2_000 - PAGE_ROWS), "from the start");
+    }
+
+    #[test]
+    fn hidden_bytes_are_those_of_what_is_asked() {
+        let texts = [
+            "x\n".repeat(1_000),
+            "a".repeat(5_000),
+            "größer und größer ".repeat(90),
+            format!("one{}two\tthree\u{202e}", " ".repeat(400)),
+            format!("one{}two", "\n".repeat(60)),
+        ];
+        for text in texts {
+            let mut sheet = Sheet::default();
+            sheet.code("command", &text);
+            assert_eq!(sheet.hidden().1, text.len(), "{:?}", &text[..3]);
+        }
+        let mut sheet = Sheet::default();
+        sheet.say("words of this program");
+        sheet.code("command", &"b\n".repeat(100));
+        sheet.turn();
+        assert_eq!(sheet.hidden(), (84, 200 - 34), "the empty last line has a row");
     }
 }

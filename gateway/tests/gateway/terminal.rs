@@ -94,6 +94,20 @@ fn a_failed_turn_fails_the_command() {
 }
 
 #[test]
+fn a_message_that_is_too_long_fails_a_pipe_and_says_what_to_do() {
+    let gateway = Gateway::start(&[]);
+    let web = format!("http://{}", gateway.address);
+    let unix = format!("unix:{}", gateway.path("data/socket").display());
+    for target in [&web, &unix] {
+        for length in [259_000, 300_000] {
+            let (status, out, err) = chat(&gateway, target, &format!("{}\nshort\n", "a".repeat(length)));
+            assert_eq!((status, &*out), (Some(1), "short\n"), "{target} {length}: {err}");
+            assert!(err.contains("Shorten it, or put the text into a file"), "{target} {length}: {err}");
+        }
+    }
+}
+
+#[test]
 fn a_pipe_fails_where_there_is_no_room_for_another_connection_and_says_why() {
     let dir = tempfile::tempdir().unwrap();
     let config = config_file(dir.path(), "[limits]\nconnections_per_principal = 1\n");
@@ -321,8 +335,8 @@ fn a_person_gives_leave_stops_a_turn_and_goes() {
     terminal.write("/rename Touching things");
     terminal.wait_for("now called: Touching things");
     terminal.write("/delete");
-    terminal.wait_for("/delete yes");
-    terminal.write("/delete yes");
+    terminal.wait_for("Write yes to delete it");
+    terminal.write("yes");
     terminal.wait_for("was deleted");
     terminal.write("echo in another one");
     terminal.wait_for("New chat");
@@ -345,7 +359,7 @@ fn nothing_is_allowed_that_was_not_shown() {
     terminal.write(&format!("permission echo \u{202e}p\u{430}y{hidden}"));
     terminal.wait_for("command: ");
     terminal.wait_for("<U+202E>p<U+0430>y");
-    let more = "are hidden; s shows them";
+    let more = "are hidden; s shows ";
     terminal.wait_for(more);
     terminal.answer(more, "y", "Not yet: ");
     terminal.wait_for(more);

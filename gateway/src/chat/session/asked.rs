@@ -69,11 +69,6 @@ impl Session {
         self.take_steps();
     }
 
-    pub(super) fn allow(&mut self, id: &str, read: Instant) {
-        self.requests.allow(id, read);
-        self.take_steps();
-    }
-
     pub(super) fn decline(&mut self, line: &str, read: Instant) {
         let why = line.trim().trim_start_matches("/decline").trim();
         self.requests.decline((!why.is_empty()).then(|| why.to_owned()), read);
@@ -124,7 +119,10 @@ impl Session {
     pub(super) fn take_steps(&mut self) {
         while let Some(step) = self.requests.poll_step() {
             match step {
-                Step::Draw(rows) => self.effects.push_back(Effect::Ask(rows)),
+                Step::Draw(rows) => {
+                    self.keep_chat();
+                    self.effects.push_back(Effect::Ask(rows));
+                }
                 Step::Prompt(prompt) => self.effects.push_back(Effect::Prompt(prompt)),
                 Step::Say(text) => self.note(&text),
                 Step::Fetch(request_id, offset) => {

@@ -13,7 +13,10 @@ use crate::chat::{frames::Summary, requests::Requests, text::safe_line};
 /// Longest title that is shown, in characters.
 const TITLE_CHARACTERS: usize = 80;
 
-const SURE: &str = "This removes the chat with everything in it, for everybody and for ever. Write /delete yes if you mean it.";
+const SURE: &str = "This removes the chat with everything in it, for everybody and for ever. Write yes to delete it; any other line keeps it.";
+
+/// Characters of an unknown command that are repeated.
+const COMMAND_CHARACTERS: usize = 40;
 
 const HELP: &str = "\
 Write a message and press Enter; while a turn runs it is queued. Ctrl-C stops the running turn, as /stop does; twice,
@@ -22,16 +25,24 @@ or when nothing runs, it ends the program.
   /chats         lists the chats; /chats more goes on
   /attach ID     goes to another chat
   /rename TITLE  gives this chat a title
-  /delete        deletes this chat, after a question
+  /delete        deletes this chat, if you answer yes
   /stop          stops the running turn; what is queued runs then
-  /allow ID      gives the leave that is asked, once all of it was shown
   /decline WHY   gives no answer to what is asked; WHY may be left out
-  /quit          ends the program; turns go on";
+  /quit          ends the program; turns go on
+Any other line is a message, also one that begins with a slash: agents may have commands of their own.";
 
 impl Session {
     /// Carries out a command, or sends the line.
     pub(super) fn obey(&mut self, line: &str, read: Instant, turn_id: TurnId) {
         let words: Vec<&str> = line.split_whitespace().collect();
+        if std::mem::take(&mut self.confirms_deletion) {
+            if matches!(words.as_slice(), [word] if word.eq_ignore_ascii_case("yes")) {
+                return self.in_chat(|chat_id| ClientEnvelope::DeleteChat { chat_id });
+            }
+            self.note("The chat is kept, and nothing was sent: the answer was not yes.");
+            self.requests.interrupted();
+            return self.take_steps();
+        }
         match words.as_slice() {
             [] if self.requests.is_open() => self.answer(line, read),
             [] if self.is_busy() => {}
@@ -47,7 +58,10 @@ impl Session {
                 None => self.note("There are no more; /chats begins with the newest."),
             },
             ["/rename", ..] => self.rename(line),
-            ["/delete"] => self.note(SURE),
+            ["/delete"] if self.chat.is_some() => {
+                self.confirms_deletion = true;
+                self.note(SURE);
+            }
             ["/delete", "yes"] => self.in_chat(|chat_id| ClientEnvelope::DeleteChat { chat_id }),
             ["/new"] => self.begin_chat(),
             ["/attach", id] => match ChatId::parse(id) {
@@ -55,9 +69,30 @@ impl Session {
                 Err(_) => self.note("That is not the id of a chat; /chats lists them."),
             },
             ["/decline", ..] => self.decline(line, read),
-            ["/allow", id] => self.allow(id, read),
+            [first, ..] if misused(first).is_some() => self.note(misused(first).unwrap_or_default()),
+            [first, ..] if is_command(first) && self.requests.asks_permission() => {
+                let first = safe_line(first, COMMAND_CHARACTERS);
+                self.note(&format!(
+                    "Not taken as an answer: {first} is no command of this program. Write y, n, or why not."
+                ));
+                self.requests.interrupted();
+                self.take_steps();
+            }
             _ if self.requests.is_open() => self.answer(line, read),
-            _ => self.submit(line.to_owned(), turn_id),
+            _ => {
+                if let Some(first) = words.first().filter(|first| is_command(first)) {
+                    let first = safe_line(first, COMMAND_CHARACTERS);
+                    self.note(&format!("{first} is no command of this program, so it goes to the agent as a message; /help lists the commands."));
+                }
+                self.submit(line.to_owned(), turn_id);
+            }
+        }
+    }
+
+    /// Another question than that about the deletion is on the screen.
+    pub(super) fn keep_chat(&mut self) {
+        if std::mem::take(&mut self.confirms_deletion) {
+            self.note("The chat is kept: the agent asks something.");
         }
     }
 
@@ -184,5 +219,25 @@ impl Session {
         self.outbox.clear();
         self.requests = Requests::default();
         self.stopping = None;
+        self.confirms_deletion = false;
     }
+}
+
+/// How a command of this program is written, for one that was written otherwise.
+fn misused(first: &str) -> Option<&'static str> {
+    Some(match first {
+        "/help" | "/quit" | "/exit" | "/stop" | "/new" => {
+            "Nothing was sent: this command stands alone on its line."
+        }
+        "/chats" => "Nothing was sent. /chats lists the chats; /chats more goes on.",
+        "/attach" => "Write the id of a chat behind it: /attach ID. /chats lists them.",
+        "/delete" => "Nothing was deleted. /delete, alone on its line, asks before it deletes this chat.",
+        "/allow" => "Nothing was sent: where the agent asks for leave, y gives it once all of it was shown.",
+        _ => return None,
+    })
+}
+
+/// Whether a word looks like a command, not like a path.
+fn is_command(word: &str) -> bool {
+    word.strip_prefix('/').is_some_and(|name| !name.is_empty() && !name.contains('/'))
 }

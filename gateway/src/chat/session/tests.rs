@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 
+mod commands;
 mod stopping;
 
 fn turn(text: &str) -> TurnId {
@@ -233,8 +234,6 @@ fn what_was_typed_before_the_prompt_answers_nothing() {
     assert_eq!(armed(&mut session, start + Duration::from_millis(500)), ["prompt"]);
     session.handle_line("y", start + Duration::from_millis(499), turn("t2"));
     assert_eq!(did(&mut session), ["note", "prompt"], "read earlier than the prompt was there");
-    session.handle_line("/allow r", start + Duration::from_millis(499), turn("t2"));
-    assert_eq!(did(&mut session), ["note", "prompt"]);
     session.handle_line("y", start + Duration::from_millis(500), turn("t2"));
     assert_eq!(did(&mut session).len(), 1);
 }
@@ -262,7 +261,7 @@ fn what_is_cut_is_fetched_and_allowed_with_its_hash() {
     let allowed = format!(
         r#"send {{"type":"respond","chat_id":"d","request_id":"r","decision":"allow","input_sha256":"{hash}"}}"#
     );
-    assert_eq!(line(&mut session, "/allow r", "x"), [allowed]);
+    assert_eq!(line(&mut session, "yes", "x"), [allowed]);
 }
 
 #[test]
@@ -276,7 +275,6 @@ fn what_cannot_be_fetched_cannot_be_allowed() {
         assert_eq!(hear(&mut session, answer), ["ask 5"], "{answer}");
         armed(&mut session, Instant::now());
         assert_eq!(line(&mut session, "y", "x"), ["note", "prompt"]);
-        assert_eq!(line(&mut session, "/allow r", "x"), ["note", "prompt"]);
         let denied = r#"send {"type":"respond","chat_id":"d","request_id":"r","decision":"deny"}"#;
         assert_eq!(line(&mut session, "n", "x"), [denied]);
     }
@@ -363,7 +361,7 @@ fn commands_change_the_chat() {
     let message = r#"send {"type":"message","chat_id":"n","content":"hi","turn_id":"t9"}"#;
     assert_eq!(hear(&mut session, attached), ["note", message]);
     assert_eq!(line(&mut session, "/chats", "x"), [r#"send {"type":"list_chats"}"#]);
-    assert_eq!(line(&mut session, "/compact", "t10").len(), 1, "others are for the agent");
+    assert_eq!(line(&mut session, "/compact", "t10").len(), 2, "others are said to be for the agent");
     assert_eq!(line(&mut session, "/quit", "x"), ["note", "quit 0"], "two are not accepted yet");
 }
 
@@ -383,22 +381,6 @@ fn a_chat_is_renamed() {
     assert_eq!(hear(&mut session, &updated("metadata", "Sea  and sky")), ["note"]);
     assert_eq!(hear(&mut session, &updated("thread", "Sea  and sky")), [""; 0]);
     assert_eq!(line(&mut session, "/rename", "x"), ["note"]);
-}
-
-#[test]
-fn a_chat_is_deleted_once_that_is_certain() {
-    let mut session = streaming();
-    assert_eq!(line(&mut session, "/delete", "x"), ["note"]);
-    assert_eq!(line(&mut session, "/delete yes", "x"), [r#"send {"type":"delete_chat","chat_id":"d"}"#]);
-    hear(&mut session, &end(4, "cancelled"));
-    let deleted = r#"{"event":"session_updated","chat_id":"d","scope":"deleted"}"#;
-    assert_eq!(hear(&mut session, deleted), ["note", "idle"]);
-    assert_eq!(hear(&mut session, deleted), [""; 0]);
-    // The chat of this connection is gone, so another one is asked for.
-    assert_eq!(line(&mut session, "again", "t2"), [r#"send {"type":"new_chat"}"#]);
-    let attached = r#"{"event":"attached","chat_id":"n","epoch":"e","head":0,"recovered":true}"#;
-    let message = r#"send {"type":"message","chat_id":"n","content":"again","turn_id":"t2"}"#;
-    assert_eq!(hear(&mut session, attached), ["note", message]);
 }
 
 #[test]
