@@ -149,6 +149,11 @@ fn journal(config: &Config, data_dir: &DataDir) -> Result<Option<Sqlite>> {
     if let Some(aside) = &report.set_aside {
         tracing::warn!(aside = %aside.display(), "chats or parts of them are lost, which was accepted: the files were copied aside, and every chat begins a new epoch");
     }
+    if report.removed {
+        tracing::warn!(
+            "journal.db is missing, though a gateway was started here before: a new journal without chats was made"
+        );
+    }
     if report.restored {
         tracing::info!("the journal is a backup that was restored: every chat begins a new epoch");
     } else if report.uncounted {

@@ -3,7 +3,7 @@
 use std::{
     env,
     fs::{self, OpenOptions},
-    io::{self, Read},
+    io::{self, Read, Write as _},
     path::Path,
     process::{Command, ExitCode, Stdio},
     time::{Duration, Instant},
@@ -32,6 +32,9 @@ const VERSION_POLL: Duration = Duration::from_millis(20);
 const PROGRESS: Duration = Duration::from_secs(2);
 /// So many damaged chats are named; of more, the number is given.
 const NAMED_CHATS: usize = 50;
+
+/// So much is written to see whether a disk has room.
+const PROBE_BYTES: usize = 64 * 1024;
 
 /// What was found about one thing.
 enum Finding {
@@ -102,16 +105,26 @@ fn journal(path: &Path) -> Vec<Finding> {
         }
         Err(error) => return vec![Finding::Fail(backend::unusable(&error))],
     };
+    let gaps = report.incomplete.iter().take(NAMED_CHATS).map(|chat| {
+        Finding::Warn(format!(
+            "The chat {} of {} lost a part in an earlier epoch: {}. Nothing is to be done about that.",
+            chat.chat, chat.principal, chat.what
+        ))
+    });
+    let mut findings: Vec<Finding> = gaps.collect();
+    if let Some(more) = report.incomplete.len().checked_sub(NAMED_CHATS).filter(|more| *more > 0) {
+        findings.push(Finding::Warn(format!("{more} more chats lost a part in an earlier epoch.")));
+    }
     if report.is_sound() {
-        return vec![Finding::Ok(match (report.older, report.chats) {
+        findings.push(Finding::Ok(match (report.older, report.chats) {
             (true, _) => {
                 "The journal is of an older version, and is brought up to date at the next start.".into()
             }
             (false, 1) => "The journal holds 1 chat, which can be read.".into(),
             (false, chats) => format!("The journal holds {chats} chats, which can all be read."),
-        })];
+        }));
+        return findings;
     }
-    let mut findings = Vec::new();
     if !report.structure.is_empty() {
         findings.push(Finding::Fail(Failure::new(
             format!("The journal is damaged: {}.", report.structure.join("; ")),
@@ -134,7 +147,10 @@ fn journal(path: &Path) -> Vec<Finding> {
 /// Writes into a directory, and leaves nothing.
 fn probe(directory: &Path) -> io::Result<()> {
     let probe = directory.join(format!("probe-{}", std::process::id()));
-    OpenOptions::new().write(true).create_new(true).open(&probe).and_then(|_| fs::remove_file(&probe))
+    let mut file = OpenOptions::new().write(true).create_new(true).open(&probe)?;
+    // It has no name any more when it is written: whatever happens then, nothing is left of it.
+    fs::remove_file(&probe)?;
+    file.write_all(&[0; PROBE_BYTES])
 }
 
 fn writable(path: &Path) -> Finding {

@@ -18,9 +18,9 @@
 //!     fn name(&self) -> &str {
 //!         "echo"
 //!     }
-//!     async fn run(&self, mut seat: AgentContext) -> AgentExit {
+//!     async fn run(&self, mut context: AgentContext) -> AgentExit {
 //!         let mut position = 0;
-//!         while let AgentControl::Command(command) = seat.orders.next().await {
+//!         while let AgentControl::Command(command) = context.control.next().await {
 //!             let AgentCommand::Prompt { text, .. } = command else { continue };
 //!             let stream: StreamId = format!("s{position}").into();
 //!             let events = vec![
@@ -29,7 +29,7 @@
 //!                 AgentEvent::TurnEnded { outcome: Outcome::Completed, error: None, usage: None, cost: None },
 //!             ];
 //!             position += 1;
-//!             if seat.records.send(AgentRecords { position, events, checkpoint: None }).await.is_err() {
+//!             if context.records.send(AgentRecords { position, events, checkpoint: None }).await.is_err() {
 //!                 break;
 //!             }
 //!         }

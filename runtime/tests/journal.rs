@@ -23,6 +23,8 @@ mod documented;
 mod full;
 #[path = "journal/joined.rs"]
 mod joined;
+#[path = "journal/lost_files.rs"]
+mod lost_files;
 #[path = "journal/make.rs"]
 mod make;
 #[path = "journal/model.rs"]

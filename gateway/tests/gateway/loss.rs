@@ -77,6 +77,41 @@ fn what_is_missing_after_a_kill_is_said_and_nothing_is_begun_anew() {
 }
 
 #[test]
+fn a_young_journal_without_log_and_count_is_not_begun_anew_without_a_word() {
+    let kill = || {
+        let mut gateway = Gateway::start(&[]);
+        let mut client = gateway.websocket();
+        let chat = client.new_chat();
+        client.message(&chat, "t1", "to be kept");
+        client.wait_for("turn_end");
+        gateway.signal(Signal::KILL);
+        gateway.wait();
+        let data = gateway.path("data");
+        fs::remove_file(data.join(FILES[1])).unwrap();
+        (gateway, data)
+    };
+    let (_gateway, data) = kill();
+    let mut count = fs::read(data.join(FILES[2])).unwrap();
+    let middle = count.len() / 2;
+    count[middle..].iter_mut().for_each(|byte| *byte ^= 0xff);
+    fs::write(data.join(FILES[2]), count).unwrap();
+    assert!(refused(&data).contains("its count of commits is damaged"));
+
+    let (_gateway, data) = kill();
+    fs::remove_file(data.join(FILES[2])).unwrap();
+    let again = Gateway::start_with(|serve| {
+        move_in(serve, &data);
+        serve.args(ECHO);
+    });
+    assert!(again.log().contains("journal.db.commits is missing"), "{}", again.log());
+
+    let (_gateway, data) = kill();
+    fs::write(data.join(FILES[0]), "").unwrap();
+    fs::remove_file(data.join(FILES[2])).unwrap();
+    assert!(refused(&data).contains("the file is empty"));
+}
+
+#[test]
 fn a_whole_journal_is_served_as_ever_with_accept_loss() {
     let mut gateway = Gateway::start(&[]);
     let mut client = gateway.websocket();

@@ -1,13 +1,14 @@
 //! `serve` and `doctor` say the same of a data directory, whatever is wrong with it.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, Permissions},
     io::{BufRead as _, BufReader, Read as _},
     os::unix::{
         fs::{PermissionsExt as _, chown, symlink},
         process::CommandExt as _,
     },
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -71,6 +72,31 @@ const CASES: &[Case] = &[
     (
         "a journal whose count is damaged",
         |data| fs::write(data.join("journal.db.commits"), "?").unwrap(),
+        false,
+    ),
+    ("a journal whose count is empty", |data| fs::write(data.join("journal.db.commits"), "").unwrap(), false),
+    (
+        "a log alone",
+        |data| {
+            fs::rename(data.join("journal.db"), data.join("journal.db-wal")).unwrap();
+            fs::remove_file(data.join("journal.db.commits")).unwrap();
+        },
+        false,
+    ),
+    (
+        "an empty journal alone",
+        |data| {
+            fs::write(data.join("journal.db"), "").unwrap();
+            fs::remove_file(data.join("journal.db.commits")).unwrap();
+        },
+        false,
+    ),
+    (
+        "a journal that is gone with its count",
+        |data| {
+            fs::remove_file(data.join("journal.db")).unwrap();
+            fs::remove_file(data.join("journal.db.commits")).unwrap();
+        },
         true,
     ),
     ("an unreadable journal", |data| set_mode(&data.join("journal.db"), 0o000), false),
@@ -202,6 +228,12 @@ fn left(by: Signal) -> tempfile::TempDir {
     dir
 }
 
+fn files(data: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let paths = fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path());
+    let ours = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with("journal.db");
+    paths.filter(ours).map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
 /// Whether both say the same, and in the same words.
 fn agree(name: &str, dir: &Path, good: bool) -> Option<String> {
     let (doctor, serve) = (doctor(dir), serve(dir));
@@ -248,8 +280,18 @@ fn serve_and_doctor_say_the_same_after_a_kill_and_beside_another_gateway() {
     let killed = left(Signal::KILL);
     set_mode(killed.path(), 0o755);
     give(killed.path());
-    fs::remove_file(killed.path().join("in/data/journal.db-wal")).unwrap();
+    let data = killed.path().join("in/data");
+    fs::remove_file(data.join("journal.db-wal")).unwrap();
+    fs::remove_file(data.join("journal.db-shm")).unwrap();
+    let before = files(&data);
     assert_eq!(agree("a lost log", killed.path(), false), None);
+    let after = files(&data);
+    let changed = |(path, bytes): &(&PathBuf, &Vec<u8>)| before.get(*path) != Some(*bytes);
+    assert_eq!(
+        after.iter().filter(changed).map(|(path, _)| path).collect::<Vec<_>>(),
+        Vec::<&PathBuf>::new()
+    );
+    assert_eq!(after.len(), before.len());
 
     let running = left(Signal::INT);
     set_mode(running.path(), 0o755);

@@ -257,6 +257,23 @@ fn a_check_names_the_chats_that_are_damaged() {
     let report = Sqlite::check(&file, |_, _| {}).expect("it can be checked");
     assert_eq!(report.damaged.len(), 1, "{report:?}");
     assert!(report.damaged[0].what.contains("events 7 to 7 are missing"), "{report:?}");
+
+    // Once every chat gets a new epoch, that is history: before it is opened, and after.
+    let side = place.path().join("journal.db.commits");
+    fs::remove_file(&side).expect("it is there");
+    let (mut desk, report) = open(place.path()).expect("it opens");
+    assert!(report.lost_commits, "{report:?}");
+    for opened in [false, true] {
+        if opened {
+            let chats: Vec<_> = whole.keys().filter_map(|key| desk.chat(key)).collect();
+            assert_eq!(chats.len(), 4);
+        }
+        let report = Sqlite::check(&file, |_, _| {}).expect("it can be checked");
+        assert!(report.is_sound() && report.chats == 4, "{report:?}");
+        assert_eq!(report.incomplete.len(), 1, "{report:?}");
+        assert!(report.incomplete[0].what.contains("events 7 to 7 are missing"), "{report:?}");
+    }
+    drop(desk);
     fs::remove_file(&file).expect("it is there");
     let error = Sqlite::check(&file, |_, _| {}).expect_err("it is missing");
     assert!(matches!(error.reason, OpenErrorReason::Lost { .. }), "{error}");

@@ -13,15 +13,13 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use super::{
     Sqlite, erase,
     error::{OpenError, OpenErrorReason, is_damage},
-    files::{Files, Lock, SideFile},
-    open::check_file,
+    files::{Files, Lock, PARTIAL, SideFile},
+    header::check_file,
     schema,
 };
 
 /// Only the owner reads what people and agents said.
 const MODE: u32 = 0o600;
-/// How the name of a copy ends that is not finished.
-const PARTIAL: &str = ".partial";
 
 /// What is in a copy of a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,8 +105,8 @@ fn put(copy: &Path, files: &Files) -> Result<BackupReport, OpenError> {
     Ok(report)
 }
 
-/// Removes what a restore that was killed left behind.
-fn remove_partials(files: &Files) {
+/// Removes what a restore or a start that was killed left behind.
+pub(super) fn remove_partials(files: &Files) {
     let (Some(folder), Some(name)) = (files.db.parent(), files.db.file_name()) else { return };
     let begin = format!("{}.", name.to_string_lossy());
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -139,9 +137,7 @@ impl Partial {
 
     /// For one that is to take the place of a file.
     pub(super) fn beside(of: &Path) -> Result<Self, OpenError> {
-        let mut name = of.as_os_str().to_owned();
-        name.push(format!(".{}{PARTIAL}", std::process::id()));
-        let path = PathBuf::from(name);
+        let path = Files { db: of.to_owned() }.partial();
         let made = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&path);
         made.map_err(|error| OpenError::io(of, error))?;
         Ok(Self { path })

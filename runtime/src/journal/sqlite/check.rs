@@ -1,8 +1,8 @@
 //! Checking all of a journal: its structure as SQLite sees it, and each chat as a gateway needs it.
 
-use std::{io, path::Path};
+use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
+use rusqlite::{Connection, OptionalExtension as _};
 use switchboard_core::{
     ids::{ChatId, ChatKey, Principal},
     journal::{Found, Query},
@@ -12,7 +12,8 @@ use super::{
     Sqlite,
     error::{OpenError, OpenErrorReason, is_unusable},
     files::{Files, boot_id},
-    open::look,
+    loss::SideFilesBefore,
+    open::{connect_reader, look},
     query::{self, Read, event_frame, lengths_of},
     scan, schema,
 };
@@ -28,13 +29,16 @@ pub struct CheckReport {
     pub chats: u64,
     /// Those of which something is damaged.
     pub damaged: Vec<DamagedChat>,
+    /// Those of which events of an earlier epoch are missing. Clients were told when that epoch ended, and nothing more is
+    /// to be done about it.
+    pub incomplete: Vec<DamagedChat>,
     /// What SQLite finds wrong with the database as such, in its words; at most 10 findings.
     pub structure: Vec<String>,
     /// It is of an older version, and its chats were not looked at: the next start brings it up to date.
     pub older: bool,
 }
 
-/// A chat of which something is damaged.
+/// A chat of which something is damaged or missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DamagedChat {
@@ -59,29 +63,39 @@ impl Sqlite {
     /// takes a second for some hundred MiB; `progress` is given how many chats were checked, of how many.
     ///
     /// # Errors
-    /// For what keeps a gateway from opening it, but damage of chats.
+    /// For what keeps a gateway from opening it, but damage.
     pub fn check(journal: &Path, progress: impl FnMut(u64, u64)) -> Result<CheckReport, OpenError> {
         let files = Files { db: journal.to_owned() };
-        match std::fs::metadata(journal) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !files.commits().exists() => {
-                return Err(OpenError::new(journal, OpenErrorReason::Missing));
-            }
-            _ => {}
-        }
         files.check_writable()?;
-        let (db, version) = look(&files, boot_id().as_deref())?;
-        drop(db);
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let of_db = |error| OpenError::sqlite(journal, error);
-        let mut db = Connection::open_with_flags(journal, flags).map_err(of_db)?;
-        let mut report = CheckReport { structure: structure(&db).map_err(of_db)?, ..CheckReport::default() };
-        if version < schema::newest() {
-            report.older = true;
-        } else {
-            chats(&mut db, &mut report, progress).map_err(of_db)?;
-        }
-        Ok(report)
+        let before = SideFilesBefore::of(&files);
+        let checked = check(&files, progress);
+        before.undo_if_free(&files);
+        checked
     }
+}
+
+fn check(files: &Files, progress: impl FnMut(u64, u64)) -> Result<CheckReport, OpenError> {
+    let mut report = CheckReport::default();
+    match look(files, boot_id().as_deref()) {
+        Ok(_) => {}
+        // What can be read of it is checked all the same.
+        Err(OpenError { reason: OpenErrorReason::Damaged { detail }, .. }) => report.structure.push(detail),
+        Err(error) => return Err(error),
+    }
+    match connect_reader(files).and_then(|mut db| check_all(&mut db, &mut report, progress)) {
+        Err(error) if report.structure.is_empty() => Err(OpenError::sqlite(&files.db, error)),
+        Err(_) | Ok(()) => Ok(report),
+    }
+}
+
+fn check_all(
+    db: &mut Connection,
+    report: &mut CheckReport,
+    progress: impl FnMut(u64, u64),
+) -> rusqlite::Result<()> {
+    report.structure.extend(structure(db)?);
+    report.older = schema::version(db)? < schema::newest();
+    if report.older { Ok(()) } else { chats(db, report, progress) }
 }
 
 fn structure(db: &Connection) -> rusqlite::Result<Vec<String>> {
@@ -115,11 +129,13 @@ fn chats(
     let count = all.len() as u64;
     for (number, (id, principal, chat)) in (1..).zip(all) {
         let found = match check_chat(db, id, &principal, &chat) {
-            Err(error) if is_unusable(&error) => Some(error.to_string()),
+            Err(error) if is_unusable(&error) => Verdict::Damaged(error.to_string()),
             found => found?,
         };
-        if let Some(what) = found {
-            report.damaged.push(DamagedChat { principal, chat, what });
+        match found {
+            Verdict::Sound => {}
+            Verdict::Incomplete(what) => report.incomplete.push(DamagedChat { principal, chat, what }),
+            Verdict::Damaged(what) => report.damaged.push(DamagedChat { principal, chat, what }),
         }
         report.chats = number;
         progress(number, count);
@@ -127,15 +143,23 @@ fn chats(
     Ok(())
 }
 
-/// Gives what is wrong with a chat.
-fn check_chat(db: &mut Connection, id: i64, principal: &str, chat: &str) -> rusqlite::Result<Option<String>> {
+/// What was found of a chat.
+enum Verdict {
+    Sound,
+    /// Something of an epoch that has ended is missing.
+    Incomplete(String),
+    Damaged(String),
+}
+
+fn check_chat(db: &mut Connection, id: i64, principal: &str, chat: &str) -> rusqlite::Result<Verdict> {
+    let damaged = |what: &str| Ok(Verdict::Damaged(what.to_owned()));
     let (Ok(principal), Ok(chat)) = (Principal::parse(principal), ChatId::parse(chat)) else {
-        return Ok(Some("its id is damaged".into()));
+        return damaged("its id is damaged");
     };
     let key = ChatKey { principal, chat };
     match query::read(db, i64::MIN, &Query::Chat { chat: key })? {
         Read::Found(Found::Chat(None)) | Read::Stale => {
-            return Ok(Some("it is not found by its id, or its epoch has no name".into()));
+            return damaged("it is not found by its id, or its epoch has no name");
         }
         // Or it was deleted meanwhile.
         Read::Found(_) => {}
@@ -148,31 +172,44 @@ fn check_chat(db: &mut Connection, id: i64, principal: &str, chat: &str) -> rusq
         |row| row.get(0),
     )?;
     if lost {
-        return Ok(Some("the message of an open turn is missing".into()));
+        return damaged("the message of an open turn is missing");
     }
-    let place = db.query_row("SELECT epoch_no, head_seq FROM chats WHERE id = ?1", [id], |row| {
-        Ok((row.get(0)?, row.get(1)?))
-    });
-    let Some((present, head)): Option<(i64, i64)> = place.optional()? else { return Ok(None) };
+    // After a loss it gets a new epoch when it is next opened: until then it has none.
+    let place = db.query_row(
+        "SELECT iif(era < (SELECT era FROM meta), -1, epoch_no), head_seq FROM chats WHERE id = ?1",
+        [id],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    );
+    let Some((present, head)): Option<(i64, i64)> = place.optional()? else { return Ok(Verdict::Sound) };
     let mut find = db.prepare_cached(
         "SELECT epoch_no, first_seq, seq, sum, frame, lengths FROM events WHERE chat = ?1 ORDER BY epoch_no, seq",
     )?;
     let mut rows = find.query([id])?;
-    let mut last = 0;
+    let (mut epoch, mut last) = (present, 0);
+    let mut verdict = Verdict::Sound;
     while let Some(row) = rows.next()? {
         let (epoch_no, first, seq): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
         let sound = event_frame(row, 3).and_then(|_| lengths_of(row, 5));
         match sound {
-            Err(error) if is_unusable(&error) => return Ok(Some(format!("event {seq} is damaged"))),
+            Err(error) if is_unusable(&error) => return damaged(&format!("event {seq} is damaged")),
             sound => sound?,
         };
-        // Of earlier epochs the end may have been lost, and what is before that with a damaged journal.
-        if epoch_no == present {
-            if first != last + 1 {
-                return Ok(Some(format!("events {} to {} are missing", last + 1, first - 1)));
-            }
-            last = seq;
+        if epoch_no != epoch {
+            (epoch, last) = (epoch_no, 0);
         }
+        if first != last + 1 {
+            let what = format!("events {} to {} are missing", last + 1, first - 1);
+            if epoch_no == present {
+                return Ok(Verdict::Damaged(what));
+            }
+            verdict = Verdict::Incomplete(what);
+        }
+        last = seq;
     }
-    Ok((last < head).then(|| format!("events {} to {head} are missing", last + 1)))
+    // Where an epoch that has ended was to end is not known.
+    let last = if epoch == present { last } else { 0 };
+    if present >= 0 && last < head {
+        return damaged(&format!("events {} to {head} are missing", last + 1));
+    }
+    Ok(verdict)
 }

@@ -19,6 +19,8 @@ use super::error::{OpenError, OpenErrorReason};
 
 /// Only the owner reads and writes what people and agents said.
 const MODE: u32 = 0o600;
+/// How the name of a file ends that is not finished.
+pub(super) const PARTIAL: &str = ".partial";
 /// How many bytes of the write-ahead log are written again at a time.
 const COPY_BYTES: usize = 256 * 1024;
 /// A file that others remove, or cut, again and again is given up after so many tries.
@@ -62,6 +64,11 @@ impl Files {
 
     pub(super) fn commits(&self) -> PathBuf {
         self.beside(".commits")
+    }
+
+    /// A file that is not finished, and has another name until it is.
+    pub(super) fn partial(&self) -> PathBuf {
+        self.beside(&format!(".{}{PARTIAL}", std::process::id()))
     }
 
     fn beside(&self, suffix: &str) -> PathBuf {
@@ -182,21 +189,31 @@ fn open_private(path: &Path) -> io::Result<File> {
 #[derive(Debug)]
 pub(super) struct Lock {
     file: File,
-    /// Nobody had the journal open before.
-    made: bool,
+    /// What its file said before; `None`: there was none.
+    said: Option<Vec<u8>>,
 }
 
 impl Lock {
+    /// Takes it, and says which process has it.
     pub(super) fn take(files: &Files) -> Result<Self, OpenError> {
+        let lock = Self::take_quietly(files)?;
+        if let Err(error) = lock.record() {
+            tracing::debug!(%error, "the lock file does not say who holds it");
+        }
+        Ok(lock)
+    }
+
+    /// Takes it, and leaves its file as it is.
+    pub(super) fn take_quietly(files: &Files) -> Result<Self, OpenError> {
         let path = files.lock();
         for _ in 0..TRIES {
-            let lock = Self::open(&path).map_err(|error| OpenError::io(&path, error))?;
+            let mut lock = Self::open(&path).map_err(|error| OpenError::io(&path, error))?;
             match flock(&lock.file, FlockOperation::NonBlockingLockExclusive) {
                 // Whoever had it may have removed it meanwhile.
                 Ok(()) if !lock.is_at(&path) => {}
                 Ok(()) => {
-                    if let Err(error) = lock.record() {
-                        tracing::debug!(%error, "the lock file does not say who holds it");
+                    if lock.said.is_some() {
+                        lock.said = Some(fs::read(&path).map_err(|error| OpenError::io(&path, error))?);
                     }
                     return Ok(lock);
                 }
@@ -215,9 +232,9 @@ impl Lock {
     fn open(path: &Path) -> io::Result<Self> {
         let made = OpenOptions::new().read(true).write(true).create_new(true).mode(MODE).open(path);
         match made {
-            Ok(file) => Ok(Self { file, made: true }),
+            Ok(file) => Ok(Self { file, said: None }),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                Ok(Self { file: open_private(path)?, made: false })
+                Ok(Self { file: open_private(path)?, said: Some(Vec::new()) })
             }
             Err(error) => Err(error),
         }
@@ -233,12 +250,18 @@ impl Lock {
         self.file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)
     }
 
-    /// Lets go of a journal that was not made after all.
+    /// Whether a gateway had a journal here before.
+    pub(super) fn was_there(&self) -> bool {
+        self.said.is_some()
+    }
+
+    /// Lets go of a journal that was not opened after all, and leaves the lock's file as it was.
     pub(super) fn undo(self, files: &Files) {
-        if self.made {
-            // Left, it keeps nobody from anything.
-            let _ = fs::remove_file(files.lock());
-        }
+        // Left, it keeps nobody from anything.
+        let _ = match &self.said {
+            None => fs::remove_file(files.lock()),
+            Some(said) => self.file.set_len(0).and_then(|()| self.file.write_all_at(said, 0)),
+        };
     }
 }
 
@@ -287,9 +310,6 @@ impl SideFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Remembered::Nothing),
             Err(error) => return Err(error),
         };
-        if bytes.is_empty() {
-            return Ok(Remembered::Nothing);
-        }
         let text = String::from_utf8_lossy(&bytes);
         let words: Vec<&str> = text.split_whitespace().collect();
         let (id, commits, synced, boot) = match words[..] {
@@ -298,7 +318,7 @@ impl SideFile {
             [id, commits, synced, boot] => (id, commits, synced, boot),
             _ => return Ok(Remembered::Garbage),
         };
-        let (Ok(commits), Ok(synced)) = (commits.parse(), synced.parse()) else {
+        let (Ok(commits), Ok(synced), true) = (commits.parse(), synced.parse(), text.is_ascii()) else {
             return Ok(Remembered::Garbage);
         };
         let boot_id = Some(boot.to_owned()).filter(|boot| boot != NO_BOOT);
@@ -307,13 +327,28 @@ impl SideFile {
 
     /// Notes that a journal is made of a backup: that it lacks what came later is no accident.
     pub(super) fn note_restored(files: &Files) -> io::Result<()> {
-        let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(files.commits())?;
-        file.write_all_at(format!("{RESTORED}\n").as_bytes(), 0)?;
-        file.sync_all()
+        Self::place(files, &format!("{RESTORED}\n"))
+    }
+
+    /// Makes the file, with all of its line or not at all: one that is empty is damaged.
+    fn place(files: &Files, line: &str) -> io::Result<()> {
+        let partial = files.partial();
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&partial)?;
+        let placed = file
+            .write_all_at(line.as_bytes(), 0)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| fs::rename(&partial, files.commits()));
+        placed.inspect_err(|_| {
+            // The next start removes it.
+            let _ = fs::remove_file(&partial);
+        })
     }
 
     pub(super) fn open(files: &Files, journal_id: String, boot_id: &str) -> io::Result<Self> {
         let boot_id = if boot_id.is_empty() { NO_BOOT } else { boot_id }.to_owned();
+        if !files.commits().exists() {
+            Self::place(files, &format!("{journal_id} {0:020} {0:020} {boot_id}\n", 0))?;
+        }
         Ok(Self { file: open_private(&files.commits())?, journal_id, boot_id, written: AtomicU64::new(0) })
     }
 

@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use super::{
     SqliteOptions,
     error::{OpenError, OpenErrorReason},
-    files::{Files, Remembered},
+    files::{Files, Lock, Remembered},
     open::Meta,
 };
 
@@ -35,31 +35,38 @@ pub(super) fn of_file(files: &Files, side: &Remembered) -> Result<Option<String>
         Err(error) if error.kind() == io::ErrorKind::NotFound => "missing",
         Err(error) => return Err(OpenError::io(&files.db, error)),
     };
-    let logged = files.logged().map_err(|error| OpenError::io(&files.wal(), error))?;
     Ok(match side {
         Remembered::Commits { commits, .. } => {
             Some(format!("the file is {state}, and {commits} commits were written to it"))
         }
         Remembered::Restored => Some(format!("the file is {state}, and a backup was restored there")),
-        Remembered::Nothing | Remembered::Garbage if logged > 0 => {
+        Remembered::Garbage => Some(format!("the file is {state}, and its count of commits is damaged")),
+        Remembered::Nothing if files.wal().exists() => {
             Some(format!("the file is {state}, and its write-ahead log is there"))
         }
-        Remembered::Garbage => Some(format!("the file is {state}, and its count of commits is damaged")),
+        // It is made whole, under another name.
+        Remembered::Nothing if state == "empty" => Some("the file is empty, which a journal never is".into()),
         Remembered::Nothing => None,
     })
 }
 
 /// What is missing from a database that can be read.
 pub(super) fn of_commits(side: &Remembered, found: Option<&Meta>, boot: Option<&str>) -> Loss {
-    let Remembered::Commits { journal_id, commits, synced, boot_id } = side else {
+    let (journal_id, commits, synced, boot_id) = match side {
+        Remembered::Commits { journal_id, commits, synced, boot_id } => {
+            (journal_id, commits, synced, boot_id)
+        }
+        Remembered::Garbage => return Loss::Refused("its count of commits is damaged".into()),
         // A backup without it, or one of another time.
-        let holds_some = found.is_some_and(|meta| meta.state.commits > 0);
-        return if holds_some { Loss::Forgiven } else { Loss::Nothing };
+        Remembered::Nothing | Remembered::Restored if found.is_some() => return Loss::Forgiven,
+        Remembered::Nothing | Remembered::Restored => {
+            return Loss::Refused(
+                "the file is a database with nothing in it, which a journal never is".into(),
+            );
+        }
     };
     let Some(meta) = found else {
-        return Loss::Refused(format!(
-            "none of {commits} commits is there, and its write-ahead log held them"
-        ));
+        return Loss::Refused(format!("none of {commits} commits is there"));
     };
     if meta.journal_id != *journal_id {
         return Loss::Refused("it is another journal than the one that its count of commits is of".into());
@@ -102,12 +109,15 @@ pub(super) fn set_aside(files: &Files) -> Result<PathBuf, OpenError> {
     Ok(aside.db)
 }
 
-/// Removes a log whose database is gone.
-pub(super) fn remove_log(files: &Files) -> Result<(), OpenError> {
-    match fs::remove_file(files.wal()) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(OpenError::io(&files.wal(), error)),
-        _ => Ok(()),
+/// Removes an empty database, and the log of one that is gone.
+pub(super) fn remove(files: &Files) -> Result<(), OpenError> {
+    for file in [files.wal(), files.index(), files.db.clone()] {
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(OpenError::io(&file, error)),
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 /// Copies a file if it is there. Nothing is overwritten.
@@ -141,11 +151,24 @@ impl SideFilesBefore {
         Self([files.wal(), files.index()].into_iter().filter(|file| !file.exists()).collect())
     }
 
-    /// Removes those that were not, after nothing was written to them.
-    pub(super) fn undo(&self) {
+    /// Removes those that were not, unless something was written to the log. Whoever has the lock may do so.
+    pub(super) fn undo(&self, files: &Files) {
+        if fs::metadata(files.wal()).is_ok_and(|log| log.len() > 0) && self.0.contains(&files.wal()) {
+            return;
+        }
         for file in &self.0 {
             // Left, it does no harm.
             let _ = fs::remove_file(file);
+        }
+    }
+
+    /// The same for whoever only reads, unless a gateway has the journal open meanwhile.
+    pub(super) fn undo_if_free(&self, files: &Files) {
+        if self.0.iter().any(|file| file.exists())
+            && let Ok(lock) = Lock::take_quietly(files)
+        {
+            self.undo(files);
+            lock.undo(files);
         }
     }
 }

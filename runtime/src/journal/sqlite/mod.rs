@@ -5,10 +5,12 @@ mod backup;
 mod check;
 mod checkpoint;
 mod compact;
+mod create;
 mod erase;
 mod error;
 mod files;
 mod gate;
+mod header;
 mod health;
 mod loss;
 mod open;
@@ -140,7 +142,7 @@ impl Default for SqliteOptions {
 ///
 /// - to chats that had an open turn, after the machine stopped without the gateway being stopped before (the
 ///   boot id in the database is another, and the database was not closed);
-/// - to all chats, when `journal.db.commits` is missing, as after a backup was put back;
+/// - to all chats, when `journal.db.commits` is missing, as after a backup was put back by hand;
 /// - to all chats, when the machine was started anew and commits are missing that were written, but not yet
 ///   brought to the disk;
 /// - to all chats, when commits are missing that must be there, or the database is damaged, and
@@ -148,7 +150,8 @@ impl Default for SqliteOptions {
 ///
 /// Without that, a journal is not opened, and no file of it is changed, if a commit is missing that was known to
 /// be on the disk, or one that was written in this same boot: its database or log was removed, emptied, cut or damaged,
-/// or an older copy was put in its place. With it, the database, its log and the count are first copied to
+/// or an older copy was put in its place. The same holds if `journal.db.commits` is damaged, or if `journal.db` is there
+/// with nothing in it: it gets its name only when its schema and the journal's id are in it. With it, the database, its log and the count are first copied to
 /// `journal.db.lost-TIME`, `journal.db.lost-TIME-wal` and `journal.db.lost-TIME.commits`, which are the names
 /// that SQLite looks for. What is there already is not overwritten. Of a damaged database, what can be read is then put
 /// into a new one, which takes its place: rows that cannot be read, or do not match their checksums, are left out

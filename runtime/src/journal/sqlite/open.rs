@@ -1,6 +1,6 @@
 //! Opening: whether it is ours and whole, its version, and whether anything was lost since it was closed.
 
-use std::{collections::BTreeSet, fs::File, io::Read as _, path::PathBuf, time::SystemTime};
+use std::{collections::BTreeSet, fs, path::PathBuf, time::SystemTime};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, config::DbConfig};
 use rustix::fs::fdatasync;
@@ -11,8 +11,11 @@ use switchboard_core::{
 
 use super::{
     SqliteOptions,
+    backup::remove_partials,
+    create::create,
     error::{OpenError, OpenErrorReason},
     files::{Files, Lock, Remembered, SideFile, boot_id},
+    header::{begins_as_sqlite, check_header},
     loss::{self, Loss, SideFilesBefore},
     salvage::{Salvaged, salvage},
     schema,
@@ -27,7 +30,6 @@ const STATEMENTS: usize = 64;
 const CHECKED_BYTES: u64 = 32 * 1024 * 1024;
 /// From this version of the schema on, an event has the count of commits for its id.
 const COUNTED_BY_EVENTS: u32 = 6;
-const HEADER_BYTES: usize = 100;
 
 /// What was found at opening.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,6 +37,8 @@ const HEADER_BYTES: usize = 100;
 pub struct OpenReport {
     /// It did not exist before.
     pub created: bool,
+    /// It did not exist before, but a gateway had one here, or was about to make it: `journal.db.lock` was there.
+    pub removed: bool,
     /// It was not closed: the process before was killed, or the machine stopped.
     pub unclean: bool,
     /// The machine was started anew since then. Chats that had an open turn get a new epoch.
@@ -83,6 +87,23 @@ pub(super) struct Meta {
 
 pub(super) fn open(files: &Files, options: &SqliteOptions) -> Result<Opened, OpenError> {
     let lock = Lock::take(files)?;
+    remove_partials(files);
+    match open_locked(files, options) {
+        Ok((db, side, state, report)) => {
+            let removed = report.created && report.set_aside.is_none() && lock.was_there();
+            Ok(Opened { lock, db, side, state, report: OpenReport { removed, ..report } })
+        }
+        Err(error) => {
+            lock.undo(files);
+            Err(error)
+        }
+    }
+}
+
+fn open_locked(
+    files: &Files,
+    options: &SqliteOptions,
+) -> Result<(Connection, SideFile, State, OpenReport), OpenError> {
     let side = SideFile::recall(files).map_err(|error| OpenError::io(&files.commits(), error))?;
     let boot = options.boot_id.clone().or_else(boot_id);
     let mut accepted = Accepted::default();
@@ -94,7 +115,7 @@ pub(super) fn open(files: &Files, options: &SqliteOptions) -> Result<Opened, Ope
         }
         found => found?,
     };
-    take(files, lock, found, &side, boot, accepted)
+    take(files, found, &side, boot, accepted)
 }
 
 /// What is gone on without, because that is accepted.
@@ -122,6 +143,8 @@ struct Usable {
     version: u32,
     meta: Option<Meta>,
     loss: Loss,
+    /// It was made just now.
+    created: bool,
 }
 
 /// Finds out whether a database can be used. If not, every file is left as it is.
@@ -135,20 +158,26 @@ fn find(
     if let Some(detail) = loss::of_file(files, side)? {
         loss::may_accept(files, options, detail)?;
         accepted.set_aside(files)?;
-        // SQLite would remove it, and the copy has it.
-        loss::remove_log(files)?;
+        // SQLite would remove the log, and the copy has it.
+        loss::remove(files)?;
+    }
+    let created = !files.db.exists();
+    if created {
+        create(files)?;
     }
     let beside = SideFilesBefore::of(files);
     files.make_private().map_err(|error| OpenError::io(&files.db, error))?;
     let judged = judge(files, side, boot).and_then(|mut usable| {
+        usable.created = created;
         match usable.loss {
+            _ if created && accepted.aside.is_none() => usable.loss = Loss::Nothing,
             _ if accepted.salvaged.is_some() => usable.loss = Loss::Forgiven,
             Loss::Refused(detail) => {
                 loss::may_accept(files, options, detail)?;
                 usable.loss = Loss::Forgiven;
                 // Copied while it is not in use.
                 drop(usable.db);
-                beside.undo();
+                beside.undo(files);
                 accepted.set_aside(files)?;
                 usable.db = connect(files).map_err(|error| OpenError::sqlite(&files.db, error))?;
             }
@@ -161,7 +190,11 @@ fn find(
         Ok(usable)
     });
     if judged.is_err() {
-        beside.undo();
+        beside.undo(files);
+        if created {
+            // Left, it would be one whose count is missing.
+            let _ = fs::remove_file(&files.db);
+        }
     }
     judged
 }
@@ -169,8 +202,9 @@ fn find(
 /// What a database says of itself, and what is missing from it.
 fn judge(files: &Files, side: &Remembered, boot: Option<&str>) -> Result<Usable, OpenError> {
     let was_ours = |error: OpenError| {
-        let was = matches!(side, Remembered::Commits { .. });
-        if was && matches!(error.reason, OpenErrorReason::NotAJournal) {
+        // Another program's database may have a log, too; what is no database has none.
+        let was = || *side != Remembered::Nothing || (files.wal().exists() && !begins_as_sqlite(files));
+        if matches!(error.reason, OpenErrorReason::NotAJournal) && was() {
             return OpenError::damaged(&files.db, "it does not begin as a journal does, and was one");
         }
         error
@@ -182,7 +216,7 @@ fn judge(files: &Files, side: &Remembered, boot: Option<&str>) -> Result<Usable,
     // Commits are counted in another way before version 6: whether some were lost shows before that is changed.
     let meta = if version > 0 { meta(&db, version).map_err(of_db)? } else { None };
     let loss = loss::of_commits(side, meta.as_ref(), boot);
-    Ok(Usable { db, size, version, meta, loss })
+    Ok(Usable { db, size, version, meta, loss, created: false })
 }
 
 /// Whether a database that nobody is about to open could be opened, as far as that shows without reading all of it.
@@ -204,23 +238,22 @@ pub(super) fn look(files: &Files, boot: Option<&str>) -> Result<(Connection, u32
 /// Brings it up to date, and notes that it is in use.
 fn take(
     files: &Files,
-    lock: Lock,
-    found: Usable,
+    mut found: Usable,
     side: &Remembered,
     boot: Option<String>,
     accepted: Accepted,
-) -> Result<Opened, OpenError> {
+) -> Result<(Connection, SideFile, State, OpenReport), OpenError> {
     let of_db = |error| OpenError::sqlite(&files.db, error);
-    let Usable { mut db, size, version, meta, loss } = found;
-    schema::migrate(&mut db, version).map_err(of_db)?;
-    let (meta, report) = reconcile(files, boot, &mut db, size, meta, side, &loss)?;
+    schema::migrate(&mut found.db, found.version).map_err(of_db)?;
+    let (meta, report) = reconcile(files, boot, &mut found, side)?;
+    let db = found.db;
     let (state, boot) = (meta.state, meta.boot_id);
     let side = settle(files, meta.journal_id, &boot, state)
         .map_err(|error| OpenError::io(&files.commits(), error))?;
     let (unfinished, agents) = (unfinished(&db).map_err(of_db)?, agents(&db).map_err(of_db)?);
     let Accepted { aside: set_aside, salvaged } = accepted;
     let report = OpenReport { unfinished, agents, set_aside, salvaged, ..report };
-    Ok(Opened { lock, db, side, state, report })
+    Ok((db, side, state, report))
 }
 
 /// A connection that writes. Nothing is changed by opening it.
@@ -266,54 +299,6 @@ pub(super) fn connect_reader(files: &Files) -> rusqlite::Result<Connection> {
     Ok(db)
 }
 
-/// Whether a file that exists is a journal, as far as its header says.
-pub(super) fn check_file(files: &Files) -> Result<(), OpenError> {
-    match check_header(files)? {
-        0 => Err(OpenError::new(&files.db, OpenErrorReason::NotAJournal)),
-        _ => Ok(()),
-    }
-}
-
-/// Looks at the file before SQLite does, which would change a database of somebody else's. Source:
-/// <https://www.sqlite.org/fileformat2.html#the_database_header>. Gives its size.
-fn check_header(files: &Files) -> Result<u64, OpenError> {
-    let mut header = Vec::new();
-    let file = File::open(&files.db).map_err(|error| OpenError::io(&files.db, error))?;
-    (&file)
-        .take(HEADER_BYTES as u64)
-        .read_to_end(&mut header)
-        .map_err(|error| OpenError::io(&files.db, error))?;
-    if header.is_empty() {
-        return Ok(0);
-    }
-    let magic = b"SQLite format 3\0";
-    if !header.starts_with(&magic[..header.len().min(magic.len())]) {
-        return Err(OpenError::new(&files.db, OpenErrorReason::NotAJournal));
-    }
-    if header.len() < HEADER_BYTES {
-        return Err(OpenError::damaged(&files.db, "it ends within its header"));
-    }
-    let number = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    let application = number(68).cast_signed();
-    if application != 0 && application != schema::APPLICATION_ID {
-        return Err(OpenError::new(&files.db, OpenErrorReason::NotAJournal));
-    }
-    let page = match u16::from_be_bytes([header[16], header[17]]) {
-        1 => 65_536,
-        bytes => u64::from(bytes),
-    };
-    // In this order: a checkpoint of a gateway that runs moves pages from the log to the database.
-    let logged = files.logged().map_err(|error| OpenError::io(&files.wal(), error))?;
-    let size = file.metadata().map_err(|error| OpenError::io(&files.db, error))?.len();
-    let needed = page * u64::from(number(28));
-    // What is missing may be in the write-ahead log.
-    if size + logged < needed {
-        let detail = format!("{} of {needed} bytes are there", size + logged);
-        return Err(OpenError::damaged(&files.db, detail));
-    }
-    Ok(size)
-}
-
 fn check_identity(files: &Files, db: &Connection) -> Result<u32, OpenError> {
     let of_db = |error| OpenError::sqlite(&files.db, error);
     let version = schema::version(db).map_err(of_db)?;
@@ -335,32 +320,33 @@ fn check_identity(files: &Files, db: &Connection) -> Result<u32, OpenError> {
 fn reconcile(
     files: &Files,
     boot: Option<String>,
-    db: &mut Connection,
-    size: u64,
-    found: Option<Meta>,
+    found: &mut Usable,
     side: &Remembered,
-    loss: &Loss,
 ) -> Result<(Meta, OpenReport), OpenError> {
     let of_db = |error| OpenError::sqlite(&files.db, error);
-    let mut report = OpenReport { lost_commits: *loss != Loss::Nothing, ..OpenReport::default() };
-    let mut meta = match found {
+    let Usable { db, size, meta, loss, created, .. } = found;
+    let mut report =
+        OpenReport { created: *created, lost_commits: *loss != Loss::Nothing, ..OpenReport::default() };
+    let mut meta = match meta.take() {
+        Some(meta) if *created => meta,
         Some(meta) => {
             // A backup is never closed.
             report.restored = *side == Remembered::Restored;
             report.uncounted =
                 report.lost_commits && matches!(side, Remembered::Nothing | Remembered::Garbage);
             report.unclean = !meta.clean && !report.restored;
-            report.rebooted = report.unclean && boot.as_ref().is_none_or(|boot| *boot != meta.boot_id);
+            // What is put together of a damaged database may not know its boot.
+            let unknown = report.lost_commits && meta.boot_id.is_empty();
+            let elsewhere = boot.as_ref().is_none_or(|boot| *boot != meta.boot_id);
+            report.rebooted = report.unclean && elsewhere && !unknown;
             meta
         }
         None => {
             report.created = true;
-            let journal_id = random_hex(8).map_err(|error| OpenError::io(&files.db, error))?;
-            let state = State { commits: 0, generation: 0 };
-            Meta { journal_id, state, boot_id: String::new(), clean: true }
+            Meta::new().map_err(|error| OpenError::io(&files.db, error))?
         }
     };
-    if size > CHECKED_BYTES && report.rebooted && !report.lost_commits {
+    if *size > CHECKED_BYTES && report.rebooted && !report.lost_commits {
         check_whole(files, db)?;
     }
     let remembered = match side {
@@ -371,8 +357,16 @@ fn reconcile(
     meta.state.commits = meta.state.commits.max(remembered).max(newest) + 1;
     meta.state.generation += i64::from(report.lost_commits);
     meta.boot_id = boot.unwrap_or_default();
-    note(db, &meta, &report).map_err(of_db)?;
+    note(db, &meta, report.rebooted).map_err(of_db)?;
     Ok((meta, report))
+}
+
+impl Meta {
+    /// For a journal that is made.
+    pub(super) fn new() -> std::io::Result<Self> {
+        let state = State { commits: 0, generation: 0 };
+        Ok(Self { journal_id: random_hex(8)?, state, boot_id: String::new(), clean: true })
+    }
 }
 
 /// What a database of this version says of itself.
@@ -396,7 +390,8 @@ fn newest_event(db: &Connection) -> rusqlite::Result<u64> {
         .map(i64::unsigned_abs)
 }
 
-fn note(db: &mut Connection, meta: &Meta, report: &OpenReport) -> rusqlite::Result<()> {
+/// Notes that it is in use.
+pub(super) fn note(db: &mut Connection, meta: &Meta, rebooted: bool) -> rusqlite::Result<()> {
     let change = db.transaction()?;
     change.execute(
         "INSERT INTO meta (id, journal_id, created_at, commits, era, boot_id, clean) \
@@ -404,7 +399,7 @@ fn note(db: &mut Connection, meta: &Meta, report: &OpenReport) -> rusqlite::Resu
          era = excluded.era, boot_id = excluded.boot_id, clean = 0",
         (&meta.journal_id, unix_ms(), meta.state.commits.cast_signed(), meta.state.generation, &meta.boot_id),
     )?;
-    if report.rebooted {
+    if rebooted {
         change.execute(
             "UPDATE chats SET era = -1 WHERE id IN \
              (SELECT chat FROM turns INDEXED BY open_turns WHERE outcome IS NULL)",
@@ -436,8 +431,7 @@ pub(super) fn reconcile_again(db: &mut Connection, known: State) -> rusqlite::Re
         return Ok((State { commits: found.state.commits, generation: found.state.generation }, false));
     }
     let state = State { commits: known.commits + 1, generation: found.state.generation + 1 };
-    let report = OpenReport { lost_commits: true, ..OpenReport::default() };
-    note(db, &Meta { state, ..found }, &report)?;
+    note(db, &Meta { state, ..found }, false)?;
     Ok((state, true))
 }
 

@@ -1,0 +1,30 @@
+//! Making a journal: under another name, and put in its place when its schema and its id are in it. So a `journal.db`
+//! that is there is never empty, unless something was lost.
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::{
+    backup::Partial,
+    error::OpenError,
+    files::Files,
+    open::{Meta, note},
+    schema,
+};
+
+pub(super) fn create(files: &Files) -> Result<(), OpenError> {
+    let partial = Partial::beside(&files.db)?;
+    let meta = Meta::new().map_err(|error| OpenError::io(&files.db, error))?;
+    fill(&partial, &meta).map_err(|error| OpenError::sqlite(&files.db, error))?;
+    partial.replace(&files.db)
+}
+
+fn fill(partial: &Partial, meta: &Meta) -> rusqlite::Result<()> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut db = Connection::open_with_flags(&partial.path, flags)?;
+    // Nothing is lost with it: all of it is brought to the disk at the end.
+    db.pragma_update(None, "synchronous", "off")?;
+    schema::migrate(&mut db, 0)?;
+    note(&mut db, meta, false)?;
+    db.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+    db.close().map_err(|(_, error)| error)
+}
