@@ -176,7 +176,7 @@ fn check_chat(db: &mut Connection, id: i64, principal: &str, chat: &str) -> rusq
     }
     // After a loss it gets a new epoch when it is next opened: until then it has none.
     let place = db.query_row(
-        "SELECT iif(era < (SELECT era FROM meta), -1, epoch_no), head_seq FROM chats WHERE id = ?1",
+        "SELECT CASE WHEN era < (SELECT era FROM meta) THEN -1 ELSE epoch_no END, head_seq FROM chats WHERE id = ?1",
         [id],
         |row| Ok((row.get(0)?, row.get(1)?)),
     );
