@@ -1,24 +1,26 @@
-//! Who may speak: what a front door knows of a peer before its first frame.
+//! How a transport learns which principal is on a new connection.
 
 use std::{fmt, sync::Arc};
 
 use switchboard_core::ids::Principal;
 
-/// Turns a credential into the principal behind it.
+/// Checks tokens.
 pub trait Verifier: Send + Sync + 'static {
-    /// The principal of a token, or `None` if it is wrong or has ended. Must compare in constant time.
+    /// The principal that a token belongs to, or `None` if the token is wrong or has expired. Implementations must
+    /// compare in constant time.
     fn verify(&self, token: &str) -> Option<Principal>;
 }
 
-/// What a front door decided about a connection that is being opened.
+/// The outcome of the authentication of a connection that is being opened.
 ///
-/// Constructed by whoever checked `Host`, `Origin` and credentials, and never from the client's word. In an
-/// axum application it travels as a request extension.
+/// Made by the code that checked `Host`, `Origin` and the credentials, never from anything that the client claims. In
+/// an axum application it is a request extension.
 #[derive(Clone)]
 pub enum Admission {
-    /// The handshake carried a valid credential, or the door needs none.
+    /// The handshake carried a valid credential, or the listener requires none.
     Verified(Principal),
-    /// It carried none: the first frame must be `authenticate`, on transports that have one.
+    /// The handshake carried no credential: the first frame must be `authenticate`, on transports that have that
+    /// frame.
     FirstFrame(Arc<dyn Verifier>),
 }
 

@@ -1,6 +1,7 @@
-//! The port for agents: positioned records out, identified commands in.
+//! The interface between the gateway and its agents: agents send numbered batches of records and receive commands
+//! with ids.
 //!
-//! An agent written in Rust and a subprocess behind `switchboard-agent-bridge` implement the same trait.
+//! An agent written in Rust and a subprocess behind `switchboard-agent-bridge` implement the same trait, [`Agent`].
 
 use std::sync::{
     Arc,
@@ -16,70 +17,73 @@ use switchboard_core::{
 };
 use tokio::sync::{mpsc, watch};
 
-/// Something that answers prompts. One value serves all chats; [`Agent::run`] is one life of it in one.
+/// Something that answers prompts. One value serves all chats; each call of [`Agent::run`] is one agent instance and
+/// serves one chat.
 #[async_trait]
 pub trait Agent: Send + Sync + 'static {
-    /// A name for logs and start-up text.
+    /// The agent's name in logs and start-up text.
     fn name(&self) -> &str;
 
-    /// What clients are to know of it; `None`: nothing.
+    /// What the gateway tells clients about this agent; `None`: nothing.
     fn describe(&self) -> Option<AgentState> {
         None
     }
 
-    /// Serves one chat from start to stop, and returns how that life ended.
+    /// Runs one agent instance for one chat until it stops, and returns why it ended.
     ///
-    /// Called when the chat first needs its agent, and again after it went away. Begins with a
-    /// [`AgentControl::Command`]; an [`AgentCommand::Prompt`] is to be answered by events that end in one
-    /// [`AgentEvent::TurnEnded`](switchboard_core::agent::AgentEvent::TurnEnded). A panic in here ends
-    /// this life and its turn, and nothing else.
+    /// Called when the chat first needs its agent, and again when the chat needs it after the last instance has
+    /// ended. The first control message of a new instance is an [`AgentControl::Command`], unless a stop overtakes
+    /// it. Answer an [`AgentCommand::Prompt`] with events of which the last is one
+    /// [`AgentEvent::TurnEnded`](switchboard_core::agent::AgentEvent::TurnEnded). A panic in this method ends this
+    /// instance and its turn, and nothing else.
     async fn run(&self, context: AgentContext) -> AgentExit;
 
-    /// The chat was deleted, and its agent is gone or about to be: remove what its lives have left that holds
-    /// something of the conversation. May come twice.
+    /// Deletes what the chat's instances have left that contains parts of the conversation. Called after the chat was
+    /// deleted, when its agent has stopped or is about to. May be called twice for one chat.
     async fn forget_chat(&self, chat: &ChatKey) {
         let _ = chat;
     }
 
-    /// Whether a life goes on without this process, so that [`run`](Self::run) can take it up again with
-    /// [`AgentContext::resume`]. Where it does not, a life of an earlier process is over, and its open turn is
-    /// interrupted.
+    /// Whether agent instances go on running when the gateway's process ends, so that [`run`](Self::run) can attach
+    /// to one again with [`AgentContext::resume`]. If not, the instances of an earlier process have ended, and their
+    /// open turns are interrupted.
     fn survives(&self) -> bool {
         false
     }
 }
 
-/// From where a life that outlived its gateway is taken up again.
+/// From where to continue an agent instance that has outlived its gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resume {
-    /// What the log has of this life: events of records up to this position are not to be sent again.
+    /// The position of the newest record of this instance in the journal. Do not send events of records up to this
+    /// position again.
     pub position: u64,
-    /// The newest state of the decoder that the log has, at or before that position.
+    /// The decoder's newest state in the journal, taken at or before `position`.
     pub checkpoint: Option<Bytes>,
-    /// The turn that runs, or comes next. What the agent says in any other is of a turn that the log has lost, and
-    /// is not to be sent.
+    /// The turn that is running, or else the next turn. Output of the agent for any other turn belongs to a turn that
+    /// the journal has lost: do not send it.
     pub turn: Option<TurnId>,
 }
 
-/// One life of an agent: whom it serves, what it hears, where it speaks.
+/// What one agent instance is given: its chat, its commands, and where to send its records.
 #[derive(Debug)]
 pub struct AgentContext {
-    /// The chat.
+    /// The chat that this instance serves.
     pub chat: ChatKey,
-    /// Which life this is.
+    /// The id of this instance, chosen by the gateway.
     pub instance: AgentInstanceId,
-    /// What an earlier life called this conversation
+    /// The name that an earlier instance gave this conversation
     /// ([`AgentEvent::Session`](switchboard_core::agent::AgentEvent::Session)).
     pub session: Option<String>,
-    /// Set when this life began under an earlier gateway. The commands of its open turns come again; those
-    /// that it has heard already are to be ignored by their ids.
+    /// Set if this instance was started by an earlier gateway. The gateway then sends the commands of the open turns
+    /// again; ignore, by their ids, the commands that the instance has received before.
     pub resume: Option<Resume>,
-    /// What the agent is told.
+    /// Where the agent receives commands and the request to stop.
     pub control: ControlReceiver,
-    /// Where the agent speaks.
+    /// Where the agent sends its output.
     pub records: Records,
-    /// The position of the newest [`AgentRecords::checkpoint`] of this life that the log has; 0: none since it was
-    /// taken up. Records up to there are of no use to anybody any more.
+    /// The position of the newest [`AgentRecords::checkpoint`] of this instance that is in the journal; 0: none since
+    /// this context was made. Records up to this position are never needed again.
     pub committed: watch::Receiver<u64>,
 }
 
@@ -98,26 +102,27 @@ impl AgentContext {
     }
 }
 
-/// The agent's ends of what the loop tells it.
+/// The agent's ends of the channels on which the engine controls it.
 pub(crate) struct AgentChannels {
     pub(crate) control: ControlReceiver,
     pub(crate) paused: watch::Receiver<bool>,
     pub(crate) committed: watch::Receiver<u64>,
 }
 
-/// What an agent is told to do.
+/// What an agent is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentControl {
     /// A prompt, a cancel or an answer.
     Command(AgentCommand),
-    /// Stop in good order: finish nothing, leave nothing behind, return [`AgentExit::Stopped`].
+    /// Stop cleanly: do not finish the turn, leave nothing behind, and return [`AgentExit::Stopped`].
     Stop,
-    /// Stop now, by force. May follow a `Stop` that takes too long. A life that goes on for longer than
-    /// [`Limits::cancel_grace_ms`](switchboard_core::Limits::cancel_grace_ms) after it is aborted.
+    /// Stop at once, by force. May follow a `Stop` that takes too long. An instance that still runs
+    /// [`Limits::cancel_grace_ms`](switchboard_core::Limits::cancel_grace_ms) after a `Kill` is aborted.
     Kill,
 }
 
-/// How far the end of a life is ordered. It has a place of its own, so that no number of commands keeps it out.
+/// Whether the engine has asked an agent to stop. Sent on a channel of its own, so that a full command queue cannot
+/// delay it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Termination {
     #[default]
@@ -126,14 +131,14 @@ pub(crate) enum Termination {
     Kill,
 }
 
-/// The orders to one agent: commands first come first, overtaken by the order to stop or to be killed. The commands
-/// that wait are bounded; an agent that takes none of them is ended.
+/// The receiving end of one agent's control messages. Commands arrive in the order in which they were sent; a stop or
+/// a kill overtakes them. The queue of commands is bounded; an agent that does not take its commands is killed.
 #[derive(Debug)]
 pub struct ControlReceiver {
     commands: mpsc::Receiver<AgentCommand>,
     termination: watch::Receiver<Termination>,
     received: Termination,
-    /// The number of the last command that was taken.
+    /// The id of the newest command that the agent took.
     last_taken: Arc<AtomicU64>,
 }
 
@@ -146,10 +151,10 @@ impl ControlReceiver {
         Self { commands, termination, received: Termination::None, last_taken }
     }
 
-    /// The next order. After [`AgentControl::Stop`] only [`AgentControl::Kill`] follows, once. After the gateway has gone it is
-    /// [`AgentControl::Stop`], for ever.
+    /// Waits for the next control message. After [`AgentControl::Stop`] only [`AgentControl::Kill`] follows, once.
+    /// When the gateway has gone, every call returns [`AgentControl::Stop`].
     ///
-    /// Cancel safe: no order is lost when the future is dropped.
+    /// Cancel safe: no message is lost when the future is dropped.
     pub async fn next(&mut self) -> AgentControl {
         let received = self.received;
         let termination = tokio::select! {
@@ -165,11 +170,11 @@ impl ControlReceiver {
     }
 }
 
-/// The gateway has gone; nobody hears this agent any more.
+/// The gateway has gone, and nothing receives this agent's records any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GatewayGone;
 
-/// Where an agent speaks.
+/// Where an agent sends its records.
 #[derive(Debug, Clone)]
 pub struct Records {
     chat: ChatKey,
@@ -179,13 +184,16 @@ pub struct Records {
 }
 
 impl Records {
-    /// Whether the gateway holds this agent back at the moment.
+    /// Whether the gateway has paused this agent at the moment.
     pub fn is_paused(&self) -> bool {
         *self.paused.borrow()
     }
 
-    /// Hands records to the gateway. Waits while the gateway holds this agent back, so do not read more
-    /// of the agent's output meanwhile: that is how backpressure reaches it.
+    /// Sends records to the gateway. Waits while the gateway has paused this agent; do not read more of the agent's
+    /// output meanwhile, so that the backpressure reaches the agent.
+    ///
+    /// # Errors
+    /// [`GatewayGone`] if the gateway has ended; the records are lost.
     pub async fn send(&self, records: AgentRecords) -> Result<(), GatewayGone> {
         let mut paused = self.paused.clone();
         paused.wait_for(|paused| !paused).await.map_err(|_| GatewayGone)?;
@@ -195,7 +203,7 @@ impl Records {
     }
 }
 
-/// What reaches the loop from agents. An exit comes after all that its life said.
+/// What agents send to the engine. `Exited` comes after all records of the same instance.
 #[derive(Debug)]
 pub(crate) enum FromAgent {
     Records { chat: ChatKey, instance: AgentInstanceId, records: AgentRecords },

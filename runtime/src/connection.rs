@@ -1,4 +1,4 @@
-//! A transport's side of a connection: frames in, frames out.
+//! A transport's side of a connection: an inbox for frames from the peer, an outbox for frames to the peer.
 
 use std::{future::Future, sync::Arc};
 
@@ -14,23 +14,23 @@ use crate::{
     outbox::{Outbox, OutboxReader},
 };
 
-/// An authenticated connection. Dropping both halves tells the gateway that it is gone.
+/// An authenticated connection. It is closed for the gateway once both halves are dropped.
 #[derive(Debug)]
 pub struct Connection {
     /// For the task that reads from the peer.
     pub inbox: Inbox,
-    /// For the task that writes to it.
+    /// For the task that writes to the peer.
     pub outbox: OutboxReader,
 }
 
-/// Where a transport puts what its peer sends.
+/// Where a transport puts the frames that its peer sends.
 #[derive(Debug)]
 pub struct Inbox {
     conn: ConnId,
-    /// Whether frames of the older vocabulary are understood.
+    /// Whether the connection accepts frames of the older vocabulary.
     legacy: bool,
     limits: Arc<Limits>,
-    /// Room for frames that wait for the gateway.
+    /// Permits for frames that wait for the engine, shared by all connections.
     places: Arc<Semaphore>,
     outbox: Arc<Outbox>,
     presence: Presence,
@@ -48,7 +48,7 @@ impl std::fmt::Display for Stopped {
 
 impl std::error::Error for Stopped {}
 
-/// Reports the end of a connection, however its tasks end.
+/// Reports the end of a connection when it is dropped, however the connection's tasks end.
 #[derive(Debug)]
 pub(crate) struct Presence {
     pub(crate) conn: ConnId,
@@ -78,33 +78,48 @@ impl Inbox {
         self.conn
     }
 
-    /// The limits that frames must keep to.
+    /// The limits that the gateway enforces on frames.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// Takes a text frame. Waits while the gateway is busy, and while this peer has not read its answers.
+    /// Decodes a text frame and passes it to the gateway. Waits while the gateway is busy, and while this peer has
+    /// too many unread bytes in its outbox. The gateway answers a frame that cannot be decoded; that is no error
+    /// here.
+    ///
+    /// # Errors
+    /// [`Stopped`] if the gateway has stopped.
     pub async fn text(&self, text: &str) -> Result<(), Stopped> {
         self.decoded(decode(text, &self.limits, self.legacy)).await
     }
 
-    /// Takes a binary frame: UTF-8 is read as text.
+    /// Decodes a binary frame, whose bytes must be UTF-8, like a text frame ([`text`](Self::text)).
+    ///
+    /// # Errors
+    /// [`Stopped`] if the gateway has stopped.
     pub async fn binary(&self, bytes: &[u8]) -> Result<(), Stopped> {
         self.decoded(decode_binary(bytes, &self.limits, self.legacy)).await
     }
 
-    /// Whether the gateway closes this connection. It passes over what comes from then on, so that a transport which
-    /// answers each frame must not say that one was taken.
+    /// Whether the gateway is closing this connection. It ignores frames that arrive after the close began, so a
+    /// transport that acknowledges each frame must not acknowledge those.
     pub fn is_closing(&self) -> bool {
         self.outbox.is_closing()
     }
 
-    /// Takes a frame that was decoded elsewhere.
+    /// Passes a frame that the transport has decoded to the gateway. Waits like [`text`](Self::text).
+    ///
+    /// # Errors
+    /// [`Stopped`] if the gateway has stopped.
     pub async fn envelope(&self, envelope: ClientEnvelope) -> Result<(), Stopped> {
         self.send(Input::Envelope { conn: self.conn, envelope }).await
     }
 
-    /// Reports a frame that the transport itself could not make sense of.
+    /// Reports a frame that the transport itself could not decode, so that the gateway answers with this error. Waits
+    /// like [`text`](Self::text).
+    ///
+    /// # Errors
+    /// [`Stopped`] if the gateway has stopped.
     pub async fn malformed(&self, error: DecodeError) -> Result<(), Stopped> {
         self.send(Input::Malformed { conn: self.conn, error }).await
     }

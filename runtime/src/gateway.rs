@@ -21,12 +21,13 @@ use crate::{
     outbox::{Outbox, OutboxReader},
 };
 
-/// Frames from all connections that may wait for the loop.
+/// How many frames of all connections together may wait for the engine.
 const FRAMES: usize = 1024;
-/// Batches of records from all agents that may wait for the loop.
+/// How many batches of records of all agents together may wait for the engine.
 const RECORDS: usize = 64;
 
-/// A running gateway. Clones are handles to the same one. The complete example is at the crate's front page.
+/// A handle to a running gateway; clones are handles to the same gateway. The documentation of the crate has a
+/// complete example.
 #[derive(Clone)]
 pub struct Gateway {
     limits: Arc<Limits>,
@@ -37,22 +38,26 @@ pub struct Gateway {
     health: watch::Receiver<Option<String>>,
 }
 
-/// Resolves when a gateway has ended its turns, its agents and its connections.
+/// The other end of [`Gateway::start`]: resolves when the gateway has ended its turns, its agents and its
+/// connections.
 #[derive(Debug)]
 pub struct Running(oneshot::Receiver<()>);
 
 impl Running {
-    /// Waits for the end. After a panic of the loop it ends as well.
+    /// Waits until the gateway has ended. Also returns if the gateway's task panics.
     pub async fn finished(self) {
-        // Both ways it is over.
+        // An error means that the task panicked: the gateway has ended then, too.
         let _ = self.0.await;
     }
 }
 
 impl Gateway {
-    /// Starts the loop as a task of the current tokio runtime.
+    /// Starts the gateway's engine as a task of the current tokio runtime.
     ///
-    /// `seed` must come from the system's entropy ([`entropy`]): chat ids are made from it.
+    /// `seed` must come from the system's entropy ([`entropy`]), because chat ids are made from it.
+    ///
+    /// # Panics
+    /// If there is no current tokio runtime, or if `journal` panics when it is opened.
     pub fn start<J: OpenJournal>(
         limits: Limits,
         seed: [u8; 32],
@@ -102,9 +107,12 @@ impl Gateway {
         (gateway, Running(finished_end))
     }
 
-    /// Opens a connection for a peer whose credentials were verified.
+    /// Opens a connection for a peer whose credentials the caller has verified.
     ///
-    /// `legacy`: whether frames of the older vocabulary are understood (WebSocket only).
+    /// `legacy`: whether the connection accepts frames of the older vocabulary (WebSocket only).
+    ///
+    /// # Errors
+    /// [`Stopped`] if the gateway has stopped.
     pub fn connect(&self, peer: Peer, legacy: bool) -> Result<Connection, Stopped> {
         let conn = ConnId(self.next_conn.fetch_add(1, Ordering::Relaxed));
         let outbox = Arc::new(Outbox::new(self.limits.outbox_bytes));
@@ -117,32 +125,37 @@ impl Gateway {
         Ok(Connection { inbox, outbox: reader })
     }
 
-    /// The limits that this gateway keeps.
+    /// The limits that this gateway was started with.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// Why the journal can keep nothing at the moment, and what to do, in a sentence that begins with a small letter.
-    /// Nothing: it can.
+    /// Why the journal cannot write or read at the moment, and what to do about it, as a sentence that begins with a
+    /// small letter; `None` if the journal works.
     pub fn degraded(&self) -> Option<String> {
         self.health.borrow().clone()
     }
 
-    /// What lives in this gateway, once what was reported before has been dealt with.
+    /// Counts open connections, chats in memory and agents. Events that reached the gateway before this call are
+    /// counted.
+    ///
+    /// # Errors
+    /// [`Stopped`] if the gateway has stopped.
     pub async fn counts(&self) -> Result<Counts, Stopped> {
         let (answer, counts) = oneshot::channel();
         self.peers.send(FromPeer::Count(answer)).map_err(|_| Stopped)?;
         counts.await.map_err(|_| Stopped)
     }
 
-    /// Ends running turns and agents, refuses new messages, and hangs up.
+    /// Shuts the gateway down: refuses new messages, ends running turns and agents, and closes all connections.
     pub fn shut_down(&self) {
         // A gateway that has gone is shut down already.
         let _ = self.lifecycle.send(Lifecycle::Shutdown);
     }
 
-    /// The same, but leaves turns and agents to the next gateway. For agents that outlive this process
-    /// ([`Agent::survives`]); others are cut off in mid-turn.
+    /// Shuts the gateway down like [`shut_down`](Self::shut_down), but leaves turns and agents running for the next
+    /// gateway. For agents that outlive this process ([`Agent::survives`]); other agents are cut off in the middle of
+    /// their turns.
     pub fn leave(&self) {
         // A gateway that has gone is shut down already.
         let _ = self.lifecycle.send(Lifecycle::Leave);
@@ -155,7 +168,10 @@ impl fmt::Debug for Gateway {
     }
 }
 
-/// 32 bytes of the system's entropy, for [`Gateway::start`].
+/// Reads 32 bytes of the system's entropy, for [`Gateway::start`].
+///
+/// # Errors
+/// If the system provides no entropy.
 pub fn entropy() -> std::io::Result<[u8; 32]> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(std::io::Error::from)?;

@@ -1,9 +1,9 @@
-//! tokio around `switchboard-core`: the loop that owns the hub, outboxes, clock, entropy, the journal
-//! and the agents.
+//! tokio around `switchboard-core`: the task that owns the hub, and the outboxes, clock, entropy, journal and agents
+//! that the hub needs.
 //!
-//! [`Gateway::start`] runs a gateway; a transport verifies its peer and calls [`Gateway::connect`], and from
-//! then on carries frames between its socket and a [`Connection`] and decides nothing. [`Agent`] is what
-//! answers, [`OpenJournal`] what keeps.
+//! [`Gateway::start`] starts a gateway. A transport verifies its peer and calls [`Gateway::connect`]; from then on it
+//! carries frames between its socket and a [`Connection`] and decides nothing. Answers come from an [`Agent`], and an
+//! [`OpenJournal`] stores the events.
 //!
 //! ```
 //! # tokio::runtime::Runtime::new().unwrap().block_on(async {
@@ -54,7 +54,8 @@
 //! # });
 //! ```
 //!
-//! Features: `sqlite` adds the journal on SQLite, which compiles SQLite; without it, what is kept ends with the process.
+//! Features: `sqlite` adds the journal on SQLite, and compiles SQLite. Without it, chats are lost when the process
+//! ends.
 
 mod admission;
 mod agent;

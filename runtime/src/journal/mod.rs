@@ -1,4 +1,5 @@
-//! The journal port: asynchronous for every implementation, so that a disk changes nothing above it.
+//! The interface to the journal. It is asynchronous for every implementation, so that the rest of the runtime does
+//! not depend on where the journal stores its data.
 
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -17,16 +18,16 @@ pub use sqlite::{
     Sqlite, SqliteOptions,
 };
 
-/// What the hub wants of the journal.
+/// What the hub asks of the journal.
 #[derive(Debug)]
 pub enum Request {
-    /// Keep this.
+    /// Commit these changes.
     Append(Append),
-    /// Answer this.
+    /// Answer this question.
     Ask(Ask),
 }
 
-/// Where a journal's answers go. Every request is answered exactly once.
+/// Where a journal sends its answers. It answers every request exactly once.
 #[derive(Debug, Clone)]
 pub struct Answers {
     to: mpsc::UnboundedSender<JournalAnswer>,
@@ -40,58 +41,58 @@ impl Answers {
         Self { to, failed: Arc::default(), degraded: Arc::default() }
     }
 
-    /// Gives one answer. The hub bounds how many can be on the way by what it asks.
+    /// Sends one answer. The channel is unbounded: the hub limits how many requests are unanswered.
     pub fn send(&self, answer: JournalAnswer) {
         // A gateway that has gone needs no answer.
         let _ = self.to.send(answer);
     }
 
-    /// The journal has failed in a way that it cannot make up for, and answers nothing any more: the gateway stops,
-    /// so that the next one begins with what is kept.
+    /// Reports that the journal has failed for good and will answer nothing more. The gateway stops, and the next one
+    /// starts with what is committed.
     pub fn give_up(&self) {
         self.failed.notify_one();
     }
 
-    /// What is appended cannot be kept at the moment: why, and what to do, in a sentence that begins with a small letter.
-    /// Nothing: it can be kept again.
+    /// Reports whether the journal works. `Some`: why it cannot be written or read at the moment and what to do about
+    /// it, as a sentence that begins with a small letter. `None`: the journal works again.
     pub fn degraded(&self, why: Option<String>) {
         self.degraded.send_replace(why);
     }
 
-    /// Why what is appended cannot be kept at the moment, if that is so.
+    /// What was last reported to [`degraded`](Self::degraded).
     pub fn health(&self) -> watch::Receiver<Option<String>> {
         self.degraded.subscribe()
     }
 
-    /// Told when the journal has given up.
+    /// Notified when the journal has failed for good.
     pub(crate) fn failed(&self) -> Arc<Notify> {
         Arc::clone(&self.failed)
     }
 }
 
-/// The log of record. Requests that the hub makes together come together, so that one commit can carry
-/// them all.
+/// The log of all events. Requests that the hub makes together are submitted together, so that one commit can carry
+/// all of them.
 pub trait Journal: Send + 'static {
-    /// Takes requests out of `batch`, in order, and answers each in its own time. Must not block.
+    /// Takes all requests out of `batch`, in order. The answers may come later, through [`Answers`]. Must not block.
     fn submit(&mut self, batch: &mut Vec<Request>);
 
-    /// The chats that an earlier gateway left with open turns, asked once at the start: their turns go on, or
-    /// end, whether or not anybody comes back to them.
+    /// The chats in which an earlier gateway left open turns. The gateway asks once, at its start, and ends these
+    /// turns or continues them even if no client opens their chats.
     fn unfinished(&mut self) -> Vec<ChatKey> {
         Vec::new()
     }
 }
 
-/// Something that becomes a journal once it knows where its answers go.
+/// A journal that is not open yet: it is opened once the gateway knows where its answers go.
 pub trait OpenJournal {
-    /// The journal.
+    /// The type of the open journal.
     type Journal: Journal;
 
-    /// Opens it.
+    /// Opens the journal, which sends its answers to `answers`.
     fn open(self, answers: Answers) -> Self::Journal;
 }
 
-/// Keeps everything in memory, and nothing beyond the process.
+/// A journal in memory. Its contents are lost when the process ends.
 #[derive(Debug, Default)]
 pub struct Memory {
     _private: (),
