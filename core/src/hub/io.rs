@@ -1,4 +1,4 @@
-//! What goes into the hub and what comes out.
+//! The hub's interface to the shell around it: [`Input`] goes in, [`Output`] comes out.
 
 use alloc::{string::String, sync::Arc, vec::Vec};
 
@@ -12,219 +12,221 @@ use crate::{
 /// Who opened a connection, as its transport verified it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// From the credential, never from the client's word.
+    /// The account that the credential proved. Never taken from what the client says of itself.
     pub principal: Principal,
-    /// What the client calls itself; trimmed and cut here, never an authority.
+    /// The name that the client gives itself. The hub trims and shortens it; it grants no rights.
     pub client_id: Option<String>,
 }
 
-/// Something that happened outside.
+/// An event outside the hub: from a transport, an agent, the journal, the clock or the process.
 #[derive(Debug, Clone)]
 pub enum Input {
-    /// A connection is authenticated and ready for frames. Its id is new.
+    /// A connection is authenticated and ready for frames.
     Opened {
-        /// Its id.
+        /// The connection's id, chosen by the shell and never used before.
         conn: ConnId,
-        /// Whose it is.
+        /// The account and client behind the connection, as its transport verified them.
         peer: Peer,
     },
     /// A connection sent a frame that decodes.
     Envelope {
-        /// Which one.
+        /// The connection that sent the frame.
         conn: ConnId,
-        /// The frame.
+        /// The decoded frame.
         envelope: ClientEnvelope,
     },
     /// A connection sent a frame that does not decode.
     Malformed {
-        /// Which one.
+        /// The connection that sent the frame.
         conn: ConnId,
-        /// Why.
+        /// Why the frame does not decode.
         error: DecodeError,
     },
     /// A connection's outbox refused an event of a chat, and refuses all further ones until
-    /// [`Input::OutboxDrained`]. To be told before any other input follows.
+    /// [`Input::OutboxDrained`]. The shell reports this before it gives the hub any other input.
     OutboxFull {
-        /// Which one.
+        /// The connection whose outbox is full.
         conn: ConnId,
-        /// The chat.
+        /// The chat of the refused event, as [`Output::Offer`] named it.
         chat: ChatRef,
-        /// The first number that the refused event covers.
+        /// The first sequence number that the refused event covers.
         first_seq: u64,
     },
-    /// The outbox is at most half full. Answers [`Output::WatchDrain`].
+    /// A connection's outbox is at most half full. Answers [`Output::WatchDrain`].
     OutboxDrained {
-        /// Which one.
+        /// The connection of the outbox.
         conn: ConnId,
     },
     /// The peer took no byte for [`Limits::reader_stall_ms`](crate::Limits::reader_stall_ms) while
-    /// something waited for it.
+    /// its outbox had bytes to send.
     ReaderStalled {
-        /// Which one.
+        /// The connection of that peer.
         conn: ConnId,
     },
-    /// A connection is gone. Nothing more comes from it.
+    /// A connection is closed. No input names it any more.
     Gone {
-        /// Which one.
+        /// The closed connection.
         conn: ConnId,
     },
-    /// An agent said something.
+    /// An agent wrote records to its output.
     AgentRecords {
-        /// In which chat.
+        /// The agent's chat.
         chat: ChatKey,
-        /// Which life of it.
+        /// The agent instance that wrote the records.
         instance: AgentInstanceId,
-        /// What it said.
+        /// The decoded records.
         records: AgentRecords,
     },
-    /// An agent's life ended. Nothing more comes from it.
+    /// An agent instance ended. No input names it any more.
     AgentExited {
-        /// In which chat.
+        /// The agent's chat.
         chat: ChatKey,
-        /// Which life of it.
+        /// The agent instance that ended.
         instance: AgentInstanceId,
-        /// How.
+        /// How the agent instance ended.
         exit: AgentExit,
     },
-    /// The journal has open turns in this chat, from an earlier life of the gateway: end them or go on with
-    /// them, also if nobody asks for the chat. To be told at the start.
+    /// The journal has open turns in this chat from an earlier gateway process: the hub ends or resumes these turns,
+    /// even if no client attaches to the chat. The shell reports each such chat once, when it starts.
     Recover {
-        /// Which chat.
+        /// The chat with open turns.
         chat: ChatKey,
     },
-    /// The journal answers.
+    /// The journal answers an [`Output::Append`] or an [`Output::Ask`].
     Journal(JournalAnswer),
-    /// What is sent cannot be kept at the moment, and why, in a sentence that begins with a small letter; nothing: it can
-    /// again. Everybody who is connected, or connects meanwhile, is sent a notice.
+    /// The gateway cannot store messages at the moment, or can again. All present connections, and those opened while
+    /// it lasts, get a notice.
     Degraded {
-        /// Why.
+        /// Why messages cannot be stored, as a sentence that begins with a small letter. `None`: they can be again.
         why: Option<String>,
     },
-    /// A deadline may have passed.
+    /// The [`Deadline`] of [`Hub::next_deadline`](super::Hub::next_deadline) may have passed.
     Tick,
-    /// End running turns and agents, refuse new messages, hang up.
+    /// End all turns and agents, refuse new messages and close all connections.
     Shutdown,
-    /// The same, but leave turns and agents as they are: the agents outlive this gateway, and the next one takes
-    /// them up where the log ends.
+    /// Like [`Input::Shutdown`], but leave turns and agents as they are: the agents outlive this gateway process, and
+    /// the next process adopts them where the log ends.
     Leave,
 }
 
-/// Names a loaded chat between hub and shell; never used again after the chat is unloaded.
+/// The hub's handle for a chat that it has in memory. The hub never reuses a handle after it unloads the chat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChatRef(pub u64);
 
-/// Something to be done outside, in this order.
+/// A side effect for the shell to carry out. The shell keeps the order in which the hub gives them.
 #[derive(Debug, Clone)]
 pub enum Output {
-    /// Put a frame that is no event of a chat's log into a connection's outbox, which takes it.
+    /// Put a frame that is no event of a chat's log into a connection's outbox. The outbox must accept such a frame,
+    /// however full it is.
     Deliver {
-        /// Which one.
+        /// The connection to deliver to.
         conn: ConnId,
-        /// The frame.
+        /// The encoded frame.
         frame: Frame,
     },
-    /// Offer events of a chat's log to connections, in order; an outbox without room answers
-    /// [`Input::OutboxFull`] with the first that it refused, and takes none of those behind it. One that is at
-    /// most half full takes any one event: otherwise an event larger than half an outbox would be refused and
-    /// offered again without end.
+    /// Offer events of a chat's log to connections, in order. For an outbox without room the shell reports
+    /// [`Input::OutboxFull`] with the first refused event, and offers that outbox none of the later events. An outbox
+    /// that is at most half full accepts any one event: otherwise an event larger than half an outbox would be
+    /// refused and offered again without end.
     Offer {
-        /// The chat.
+        /// The chat of the events.
         chat: ChatRef,
-        /// The events.
+        /// The events, in the order of the log.
         events: Vec<Offered>,
-        /// To whom.
+        /// The connections to offer the events to.
         to: Recipients,
     },
-    /// Answer [`Input::OutboxDrained`] as soon as the outbox, delivered frames and all, is at most half full;
-    /// at once if it is.
+    /// Answer [`Input::OutboxDrained`] as soon as a connection's outbox, delivered frames included, is at most half
+    /// full; at once if it already is.
     WatchDrain {
-        /// Which one.
+        /// The connection whose outbox to watch.
         conn: ConnId,
     },
-    /// Send what the frame in flight needs to be whole, or all that waits if the close says so, then this
-    /// reason, and close. Answer [`Input::Gone`].
+    /// Finish the frame that is partly written, or write the whole outbox if [`Close::drain`] is set, then send the
+    /// reason and close the connection. Answer [`Input::Gone`].
     HangUp {
-        /// Which one.
+        /// The connection to close.
         conn: ConnId,
-        /// Why.
+        /// The close code and the reason.
         close: Close,
     },
-    /// Keep this.
+    /// Append this transaction to the journal. The answer is [`JournalAnswer::Appended`] or [`JournalAnswer::Refused`].
     Append(Append),
-    /// Answer this.
+    /// Ask the journal this question. The answer is one of the other kinds of [`JournalAnswer`].
     Ask(Ask),
-    /// Give the chat an agent. Answer [`Input::AgentExited`] when its life ends, however.
+    /// Start an agent for the chat. Answer [`Input::AgentExited`] when it ends, also if it could not be started.
     StartAgent {
-        /// The chat.
+        /// The agent's chat.
         chat: ChatKey,
-        /// Names this life.
+        /// The id of the new agent instance.
         instance: AgentInstanceId,
-        /// The agent's name for the conversation, from an earlier life.
+        /// The agent's own id for the conversation, from an earlier instance, with which to resume the conversation.
         session: Option<String>,
     },
-    /// Take up an agent that the chat had under an earlier gateway, as [`Output::StartAgent`] does a new one.
-    /// If it does not live any more, answer with its exit.
+    /// Connect to the agent that an earlier gateway process started for the chat. Answer [`Input::AgentExited`] when
+    /// the agent ends; at once if it has ended already.
     AdoptAgent {
-        /// The chat.
+        /// The agent's chat.
         chat: ChatKey,
-        /// How far the log has what it said.
+        /// The agent instance, and how many of its records the log has.
         agent: RecordedAgent,
-        /// The agent's name for the conversation.
+        /// The agent's own id for the conversation.
         session: Option<String>,
-        /// The turn that runs, or comes next. What the agent says in any other is of a turn that the log has lost.
+        /// The turn that runs, or comes next. Records of any other turn belong to a turn that the log has lost.
         turn: Option<TurnId>,
     },
-    /// Tell an agent something.
+    /// Send a command to an agent.
     Command {
-        /// Which life.
+        /// The agent instance to send to.
         instance: AgentInstanceId,
-        /// What.
+        /// The command, which the journal already has.
         command: AgentCommand,
     },
     /// The chat was deleted: remove what its agents have left outside of the journal.
     ForgetChat {
-        /// Which one.
+        /// The deleted chat.
         chat: ChatKey,
     },
-    /// Read no further from an agent, or go on.
+    /// Stop reading an agent's output, or read it again (backpressure).
     PauseAgent {
-        /// Which life.
+        /// The agent instance to pause or resume.
         instance: AgentInstanceId,
-        /// Whether to hold it.
+        /// `true` to pause, `false` to resume.
         paused: bool,
     },
-    /// End an agent in good order, or by force.
+    /// Ask an agent to exit, or kill it.
     StopAgent {
-        /// Which life.
+        /// The agent instance to stop.
         instance: AgentInstanceId,
-        /// Whether by force.
+        /// `true` to kill the agent, `false` to ask it to exit.
         kill: bool,
     },
-    /// After [`Input::Shutdown`]: all turns are ended and kept, all agents gone, all connections hung up. After
-    /// [`Input::Leave`]: what was appended is kept, all connections hung up.
+    /// The last output. After [`Input::Shutdown`]: the journal has the end of every turn, and all agents and
+    /// connections are gone. After [`Input::Leave`]: the journal has answered every append, and all connections are
+    /// gone. Both come earlier if the time for a shutdown is over.
     Finished,
 }
 
 /// An event of a chat's log that is offered to connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offered {
-    /// The first number that it covers.
+    /// The first sequence number that the event covers.
     pub first_seq: u64,
-    /// Its bytes.
+    /// The encoded event.
     pub frame: Frame,
 }
 
 /// The connections that events are offered to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recipients {
-    /// One.
+    /// A single connection.
     One(ConnId),
-    /// Several; the list is shared between events.
+    /// Several connections, in a list that the outputs of several events share.
     Many(Arc<Vec<ConnId>>),
 }
 
 impl Recipients {
-    /// Whether these are the same connections, as far as that costs nothing to tell.
+    /// Whether both are certainly the same connections. Lists are compared by pointer only, which is cheap.
     pub(super) fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::One(one), Self::One(two)) => one == two,
@@ -239,11 +241,11 @@ impl Recipients {
 pub struct Close {
     /// The WebSocket close code.
     pub code: u16,
-    /// The `error` frame with the same code, for transports that have no close codes.
+    /// The `error` frame for transports that have no close codes.
     pub frame: Frame,
-    /// The same for people, short enough for a WebSocket close frame.
+    /// The reason for people, short enough for a WebSocket close frame.
     pub reason: String,
-    /// Whether what waits in the outbox is sent first, as far as the peer takes it.
+    /// Whether the frames in the outbox are sent first, as far as the peer reads them.
     pub drain: bool,
 }
 

@@ -43,13 +43,13 @@ use crate::{
     wire::AgentState,
 };
 
-/// The state machine behind a gateway: connections, chats, turns, and who has seen what.
+/// The state machine behind a gateway: connections, chats, turns, and how far each connection has read each chat.
 ///
-/// Drive it like this: give it each thing that happens with [`handle`](Self::handle), then take
-/// everything out with [`poll_output`](Self::poll_output) before the next input, except that an outbox that
-/// refuses an [`Output::Offer`] is reported with [`Input::OutboxFull`] at once. Call it with
-/// [`Input::Tick`] when [`next_deadline`](Self::next_deadline) has passed. It reads no clock and makes no
-/// randomness beyond its seed: the same inputs give the same outputs.
+/// Drive the hub like this: give it each [`Input`] with [`handle`](Self::handle), then carry out all outputs of
+/// [`poll_output`](Self::poll_output) before the next input, except that an outbox that refuses an
+/// [`Output::Offer`] is reported with [`Input::OutboxFull`] at once. Give it [`Input::Tick`] when
+/// [`next_deadline`](Self::next_deadline) has passed. The hub reads no clock and takes its randomness from its seed
+/// only: the same inputs give the same outputs.
 ///
 /// ```
 /// use switchboard_core::{Hub, Input, Limits, Moment, Output, Peer, ids::{ConnId, Principal}};
@@ -73,19 +73,19 @@ pub struct Hub {
     cx: Context,
     chats: BTreeMap<ChatRef, Chat>,
     by_key: BTreeMap<ChatKey, ChatRef>,
-    /// Chats that nobody needs at the moment, longest unused first.
+    /// Idle chats in memory by the number of their last use, least recently used first.
     unused: BTreeSet<(u64, ChatRef)>,
     unused_since: BTreeMap<ChatRef, u64>,
     last_chat: u64,
     uses: u64,
-    /// After a shutdown began: when to hang up whatever is still open.
+    /// After a shutdown began: when to close the connections, whatever is unfinished.
     hang_up_at_ms: Option<u64>,
     finished: bool,
 }
 
 impl Hub {
-    /// A hub without connections or chats. The seed must come from the system's entropy: chat ids are made
-    /// from it and must not be guessable.
+    /// Creates a hub without connections or chats. The seed must come from the system's entropy: the hub derives chat
+    /// ids from it, and chat ids must not be guessable.
     pub fn new(limits: Limits, seed: [u8; 32], now: Moment) -> Self {
         Self {
             cx: Context::new(limits, seed, now),
@@ -100,16 +100,17 @@ impl Hub {
         }
     }
 
-    /// Says in every `ready` what the agents are, and to whoever attaches to a chat what its agent is.
+    /// Sets the description of the agents that clients get in `ready` and, for each chat that they attach to, in
+    /// `agent_state`.
     #[must_use]
     pub fn with_agent(mut self, agent: Option<AgentState>) -> Self {
         self.cx.agent = agent;
         self
     }
 
-    /// Takes in one thing that happened. Never fails: a peer's mistake becomes an output.
+    /// Processes one input. Never fails: a peer's mistake becomes an output.
     pub fn handle(&mut self, now: Moment, input: Input) {
-        // A clock that goes back must not undo what was.
+        // The hub's clock never goes back, even if the caller's does.
         let ticks_ms = now.ticks_ms.max(self.cx.now.ticks_ms);
         self.cx.now = Moment { ticks_ms, unix_ms: now.unix_ms };
         if !matches!(input, Input::OutboxFull { .. }) {
@@ -157,12 +158,12 @@ impl Hub {
         self.finish_shutdown();
     }
 
-    /// The next thing to be done outside, or `None` when there is nothing more until the next input.
+    /// The next side effect for the shell, or `None` when there is none until the next input.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.cx.poll()
     }
 
-    /// When to call again if nothing happens before.
+    /// When to give the hub [`Input::Tick`] if no other input comes before. `None`: no deadline is set.
     pub fn next_deadline(&self) -> Option<Deadline> {
         let chats = self.cx.timers.first().map(|(ticks_ms, _)| *ticks_ms);
         let shutdown = self
@@ -172,12 +173,12 @@ impl Hub {
         chats.into_iter().chain(shutdown).min().map(|ticks_ms| Deadline { ticks_ms })
     }
 
-    /// The limits that this hub keeps.
+    /// The limits that this hub enforces.
     pub fn limits(&self) -> &Limits {
         &self.cx.limits
     }
 
-    /// How many connections, chats in memory and agents' places there are.
+    /// How many connections, chats in memory and agent slots in use there are.
     pub fn counts(&self) -> Counts {
         Counts { connections: self.cx.conns.len(), chats: self.chats.len(), agents: self.cx.agents.in_use }
     }
@@ -213,7 +214,7 @@ impl Hub {
         self.feed(conn);
     }
 
-    /// Shares half an outbox among the chats that the connection lags in, each of them first in turn.
+    /// Shares half an outbox among the chats that the connection lags in. A different chat comes first each time.
     fn feed(&mut self, conn: ConnId) {
         self.cx.fetch_page(conn);
         let Some(state) = self.cx.conns.get(&conn) else { return };
@@ -288,7 +289,7 @@ impl Hub {
         }
     }
 
-    /// A question was not answered, for which whoever waits is refused.
+    /// The journal could not answer a question: the requests that need the answer get this refusal.
     fn failed(&mut self, id: AskId, refusal: Refusal) {
         let Some(asked) = self.cx.asked.remove(&id) else { return };
         match asked {
@@ -329,7 +330,7 @@ impl Hub {
         }
     }
 
-    /// Keeps a chat that nobody needs for a while, and forgets the one that was not needed for longest.
+    /// Puts an idle chat into the cache of idle chats, and unloads the least recently used one if the cache is full.
     fn settle(&mut self, reference: ChatRef) {
         if let Some(since) = self.unused_since.remove(&reference) {
             self.unused.remove(&(since, reference));
@@ -377,8 +378,8 @@ impl Hub {
         }
     }
 
-    /// Hangs up once every turn's end is kept and every agent is gone, and says when all is done. A journal,
-    /// an agent or a transport that never answers delays this only so long.
+    /// Closes the connections once the journal has the end of every turn and every agent is gone, then gives
+    /// [`Output::Finished`]. A journal, an agent or a transport that never answers delays this by a limited time.
     fn finish_shutdown(&mut self) {
         let Some(hang_up_at_ms) = self.hang_up_at_ms.filter(|_| !self.finished) else { return };
         let now_ms = self.cx.now.ticks_ms;
@@ -401,14 +402,14 @@ impl Hub {
     }
 }
 
-/// What a hub has in memory.
+/// Sizes of the hub's state, from [`Hub::counts`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
     /// Open connections.
     pub connections: usize,
     /// Chats in memory.
     pub chats: usize,
-    /// Agents alive, starting or stopping.
+    /// Agent slots in use: agents that are reserved, alive or stopping.
     pub agents: usize,
 }
 
