@@ -1,21 +1,21 @@
-//! Which dialects are spoken here, and which agents are known by name.
+//! The agent dialects that this crate speaks, and the presets of agents known by name.
 
 use std::{ffi::OsStr, fmt, path::PathBuf, str::FromStr};
 
-/// How an agent talks.
+/// The protocol between an agent and its standard input and output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
-    /// Claude Code's stream-json: one process over many turns.
+    /// Claude Code's stream-json; one process serves many turns.
     Claude,
-    /// The prompt on standard input, the answer on standard output: one process for each message.
+    /// Plain text: the prompt on standard input, the answer on standard output; one process per prompt.
     Text,
 }
 
 impl Dialect {
-    /// All of them.
+    /// Every dialect.
     pub const ALL: [Self; 2] = [Self::Claude, Self::Text];
 
-    /// Its name on the command line.
+    /// The dialect's name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Claude => "claude",
@@ -30,7 +30,7 @@ impl fmt::Display for Dialect {
     }
 }
 
-/// There is no dialect of this name.
+/// The error for a dialect name that is not in [`Dialect::ALL`]; contains the unknown name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownDialect(pub String);
 
@@ -53,18 +53,18 @@ impl FromStr for Dialect {
     }
 }
 
-/// An agent that is known by name.
+/// An agent whose command and dialect are known by the agent's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AgentPreset {
-    /// Its name, for `--agent`.
+    /// The agent's name, the value of `--agent`.
     pub name: &'static str,
-    /// Its program and arguments.
+    /// The agent's program, followed by its arguments.
     pub command: &'static [&'static str],
-    /// What it then speaks.
+    /// The dialect that the agent speaks when it is started with [`command`](Self::command).
     pub dialect: Dialect,
 }
 
-/// The known agents, the preferred one first.
+/// All presets, the preferred one first.
 pub const AGENT_PRESETS: &[AgentPreset] = &[AgentPreset {
     name: "claude",
     command: &[
@@ -76,7 +76,7 @@ pub const AGENT_PRESETS: &[AgentPreset] = &[AgentPreset {
         "stream-json",
         "--verbose",
         "--include-partial-messages",
-        // Without it, tools are denied without asking.
+        // Without this option, Claude Code denies tools without asking.
         "--permission-prompt-tool",
         "stdio",
     ],
@@ -84,17 +84,17 @@ pub const AGENT_PRESETS: &[AgentPreset] = &[AgentPreset {
 }];
 
 impl AgentPreset {
-    /// The known agent of this name.
+    /// The preset with this name.
     pub fn by_name(name: &str) -> Option<&'static Self> {
         AGENT_PRESETS.iter().find(|preset| preset.name == name)
     }
 
-    /// Its command as a configuration holds it.
+    /// The program and its arguments, in the form of [`ProcessConfig::command`](crate::ProcessConfig::command).
     pub fn command(&self) -> Vec<String> {
         self.command.iter().map(|&part| part.into()).collect()
     }
 
-    /// Where its program is, looked for in the directories of `path` (the value of `PATH`).
+    /// Searches for the agent's program in the absolute directories of `path` (the value of `PATH`).
     pub fn find(&self, path: &OsStr) -> Option<PathBuf> {
         let program = self.command.first()?;
         std::env::split_paths(path)
@@ -104,7 +104,7 @@ impl AgentPreset {
     }
 }
 
-/// The first known agent whose program is in the directories of `path` (the value of `PATH`), and where.
+/// The first preset whose program is in one of the directories of `path` (the value of `PATH`), and the program's path.
 pub fn detect(path: &OsStr) -> Option<(&'static AgentPreset, PathBuf)> {
     AGENT_PRESETS.iter().find_map(|preset| Some((preset, preset.find(path)?)))
 }

@@ -1,8 +1,9 @@
 //! Agent CLIs as Switchboard agents: one codec per dialect, and the supervision of their processes.
 //!
-//! [`HostAgent`] runs an agent below a [`host`] that outlives the gateway, [`ProcessAgent`] as a subprocess of the
-//! gateway itself; [`codec`] is what it says and hears, without I/O;
-//! [`demo`] is an agent of our own that speaks the same dialect as Claude Code.
+//! [`HostAgent`] runs each agent process under a [`host`]: a small process that outlives the gateway.
+//! [`ProcessAgent`] runs the agent process as a subprocess of the gateway itself. [`codec`] translates, without I/O,
+//! between an agent's output and input and Switchboard's events and commands. [`demo`] is an agent for trials and
+//! tests; its dialect is Claude Code's.
 //!
 //! A gateway whose agent is any program that reads a prompt and prints an answer:
 //!

@@ -8,27 +8,30 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BridgeLimits {
-    /// Longest record: one line of the agent's output, in bytes without its newline. A longer one ends the run.
+    /// Longest record (one line of the agent's output) in bytes, without its newline. The agent is ended when a line is
+    /// longer.
     pub record_bytes: usize,
-    /// Most that is taken from the agent's pipe at once, in bytes; what arrives together is decoded together.
+    /// Most bytes that one read takes from the agent's standard output. Records that arrive in one read are decoded as
+    /// one batch.
     pub read_bytes: usize,
-    /// Most that waits to be written to an agent, in bytes. One that lets more come is killed.
+    /// Most bytes that may be queued for the agent's standard input. An agent that reads so slowly that more would be
+    /// queued is killed.
     pub input_bytes: usize,
-    /// Lines of the agent's standard error that are kept for the log.
+    /// Number of last lines of the agent's standard error that are retained for the log.
     pub stderr_lines: usize,
-    /// Longest line of standard error that is kept, in bytes; the rest of it is dropped.
+    /// Longest retained line of standard error, in bytes; the rest of a longer line is dropped.
     pub stderr_line_bytes: usize,
-    /// A started agent has this long to answer its first request.
+    /// How long a started agent may take to answer the initialize request.
     pub start: Duration,
-    /// A stopping agent has this long to exit after its input was closed.
+    /// How long a stopping agent may take to exit after its standard input was closed; then it gets SIGTERM.
     pub stop_eof: Duration,
-    /// And then this long after SIGTERM, before it is killed with everything that it started.
+    /// How long a stopping agent may take to exit after SIGTERM; then the agent and all its descendants are killed.
     pub stop_term: Duration,
-    /// An agent that closed its output has this long to exit.
+    /// How long an agent may take to exit after it closed its standard output; then it is killed.
     pub closed_output: Duration,
-    /// What is left in the pipe of an agent that exited is read until it is silent for this long.
+    /// The rest of an exited agent's output is read until nothing has arrived for this long.
     pub drain: Duration,
-    /// First delay after a failed start; it doubles with each further failure.
+    /// Delay before the next start after one failed start; doubles with each further failed start.
     pub backoff_first: Duration,
     /// Longest delay after failed starts.
     pub backoff_longest: Duration,
@@ -37,7 +40,8 @@ pub struct BridgeLimits {
 }
 
 impl BridgeLimits {
-    /// Longest record below a host, in bytes: four must fit into its spool, or there might never be room for another.
+    /// Longest record of an agent under a host, in bytes. At most a quarter of the spool: with longer records, the
+    /// spool might never have room for the next one.
     pub(crate) fn spooled_record_bytes(&self) -> usize {
         let quarter = usize::try_from(self.host.spool_bytes / 4).unwrap_or(usize::MAX);
         self.record_bytes.min(quarter)
@@ -68,25 +72,27 @@ impl Default for BridgeLimits {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HostLimits {
-    /// When the spool holds this many bytes, the agent's output is not read until some of it is trimmed. A record
-    /// longer than a quarter of it is too long, whatever [`BridgeLimits::record_bytes`] says.
+    /// Size of the spool in bytes. While the spool is full, the host does not read the agent's output. A record longer
+    /// than a quarter of this size is too long, even if [`BridgeLimits::record_bytes`] is larger.
     pub spool_bytes: u64,
-    /// The decoder's state is kept at least every so many bytes of records.
+    /// A checkpoint of the decoder's state is persisted at least once per this many bytes of records.
     pub checkpoint_bytes: u64,
-    /// Longest command, in bytes.
+    /// Longest command from the gateway to the host, in bytes.
     pub command_bytes: usize,
-    /// A host without a gateway, and without an open turn, stops its agent after this long.
+    /// How long a host without a connected gateway lets its agent run while no turn is open.
     pub grace_idle: Duration,
-    /// A host without a gateway stops its agent after this long while a turn is open, requests included.
+    /// How long a host without a connected gateway lets its agent run while a turn is open, also one that waits for the
+    /// answer to a request.
     pub grace_turn: Duration,
-    /// A started host has this long to listen, and a host to answer a gateway that connects.
+    /// How long a started host may take until it listens, and a listening host until it answers a gateway's hello.
     pub start: Duration,
-    /// A gateway waits this long beyond the agent's own limits for a stopping host, and a host that has ended
-    /// its agent for the gateway's farewell; then it goes by force.
+    /// How long a gateway waits for a stopping host, beyond the limits on the stopping agent, before it kills the host;
+    /// and how long a host that has ended its agent waits for the gateway's shutdown acknowledgement before it exits.
     pub farewell: Duration,
-    /// The spool of an ended life is kept this long, unless it is forgotten earlier.
+    /// How long the spool of an ended agent instance stays on disk, unless
+    /// [`HostAgent::forget`](crate::HostAgent::forget) removes it earlier.
     pub linger: Duration,
-    /// When the disk takes nothing, it is tried again after this long.
+    /// Delay between attempts to write to a full or failing disk.
     pub disk_retry: Duration,
 }
 
@@ -106,21 +112,22 @@ impl Default for HostLimits {
     }
 }
 
-/// Longest result of a tool in an event, in bytes; the rest is cut and marked.
+/// Longest tool result in an event, in bytes; a longer one is cut and marked as cut.
 pub(crate) const TOOL_RESULT_BYTES: usize = 64 * 1024;
-/// Longest diff of one file in an event, in bytes; a longer one is left out.
+/// Longest diff of one file in an event, in bytes; a longer diff is omitted.
 pub(crate) const DIFF_BYTES: usize = 16 * 1024;
-/// Longest text on either side of an edit that is compared line by line, in bytes.
+/// Longest text, in bytes, on either side of an edit for which a line-by-line diff is computed.
 pub(crate) const DIFF_INPUT_BYTES: usize = 256 * 1024;
-/// Longest sentence of a `TurnError`, in bytes.
+/// Longest `detail` of a `TurnError`, in bytes.
 pub(crate) const DETAIL_BYTES: usize = 500;
-/// Longest input of a tool that is put together from pieces, in bytes.
+/// Longest input of a tool that is assembled from streamed pieces, in bytes.
 pub(crate) const TOOL_INPUT_BYTES: usize = 1024 * 1024;
-/// Most uses of tools that a codec remembers within one turn.
+/// Most tool uses that a codec remembers within one turn.
 pub(crate) const TOOLS: usize = 4096;
-/// Most requests of an agent that are open at once; further ones are refused.
+/// Most requests of one agent that may be open at once; further requests are refused.
 pub(crate) const REQUESTS: usize = 256;
-/// Whole inputs of open questions together, in bytes: they go back with the answers, and nobody else bounds them.
+/// Most bytes of tool input that a codec stores for open questions, all together. The input is sent back to the agent
+/// with the answers; no other limit bounds it.
 pub(crate) const QUESTION_INPUT_BYTES: usize = 1024 * 1024;
-/// Most blocks of one message that a codec remembers.
+/// Most content blocks of one message that a codec remembers.
 pub(crate) const BLOCKS: usize = 4096;

@@ -1,15 +1,15 @@
-//! Keeping what is in a process's memory to itself.
+//! Protects a process's memory from other processes.
 
 use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Keeps the memory of this process out of core dumps and, on Linux, away from other processes of its user, which then
-/// cannot read it, nor its environment and descriptors, through `/proc`. Programs that it starts are no longer kept so,
-/// except that they inherit the soft limit of core dumps, which they may raise.
+/// Excludes this process's memory from core dumps. On Linux, it also stops other processes of the same user from
+/// reading this process's memory, environment and descriptors through `/proc`. Programs that this process starts are
+/// not protected, but inherit the soft limit of zero on core dumps, which they may raise.
 ///
 /// # Errors
-/// If the system refuses.
+/// If the system refuses one of the settings.
 pub fn keep_memory_private() -> io::Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Core);
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum })?;

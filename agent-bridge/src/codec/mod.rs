@@ -1,7 +1,8 @@
-//! Sans-IO codecs: positioned records of an agent to [`AgentEvent`]s, commands to bytes for its input.
+//! Codecs without I/O: they decode an agent's records to [`AgentEvent`]s, and encode commands to bytes for its input.
 //!
-//! A codec is a pure function of what it is given, in order. It reads no clock and draws no random
-//! number; the ids that it makes derive from positions. The same records give the same events again.
+//! A codec is deterministic: it reads no clock, draws no random numbers, and derives ids from record positions. The
+//! same
+//! records in the same order always give the same events.
 
 mod claude;
 mod shared;
@@ -12,24 +13,25 @@ use switchboard_core::agent::AgentEvent;
 pub use claude::{CheckpointError, ClaudeCodec};
 pub use text::TextCodec;
 
-/// What records decoded to.
+/// The results of decoding one or more records.
 #[derive(Debug, Default)]
 pub struct Decoded {
-    /// What the agent said, in order.
+    /// The agent's events, in order.
     pub events: Vec<AgentEvent>,
-    /// Lines that are due to the agent without a person being asked, without their newline. To be dropped
-    /// when old records are decoded again.
+    /// Lines, without their newline, that are to be sent to the agent in reply and need no person's decision. The
+    /// caller
+    /// must discard them when it decodes old records again.
     pub replies: Vec<Vec<u8>>,
-    /// The agent answered its first request: it has started.
+    /// Whether the agent answered the initialize request, and so has started.
     pub ready: bool,
-    /// The agent does not know the session that it was to take up again.
+    /// Whether the agent reported that it does not know the session that it was to resume.
     pub unknown_session: bool,
-    /// A turn ended: a good place for a checkpoint.
+    /// Whether a turn ended in these records. The codec's state is small then, so it is a good time for a checkpoint.
     pub turn_ended: bool,
 }
 
 impl Decoded {
-    /// Notes a sign of life, where nothing better has been noted yet.
+    /// Adds [`AgentEvent::Alive`], unless there are events already.
     fn alive(&mut self) {
         if self.events.is_empty() {
             self.events.push(AgentEvent::Alive);

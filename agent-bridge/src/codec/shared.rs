@@ -1,10 +1,10 @@
-//! Text that is cut, and text that is made fit to be shown.
+//! Shortens texts, and removes absolute paths and control characters from texts that clients will see.
 
 use std::path::{Component, Path};
 
 use crate::limits::DETAIL_BYTES;
 
-/// Cuts a text at a character boundary. Says whether it was longer than `longest` bytes.
+/// Cuts `text` to at most `longest` bytes, at a character boundary. Returns whether it was longer.
 pub(crate) fn cut(text: &mut String, longest: usize) -> bool {
     if text.len() <= longest {
         return false;
@@ -13,7 +13,7 @@ pub(crate) fn cut(text: &mut String, longest: usize) -> bool {
     true
 }
 
-/// A path as people see it: relative inside the workspace, the name alone outside of it.
+/// The path as clients see it: relative to the workspace if inside it, otherwise the file name alone.
 pub(crate) fn shown_path(workspace: &Path, path: &str) -> String {
     let path = Path::new(path);
     let inside = path.strip_prefix(workspace).unwrap_or(path);
@@ -23,7 +23,7 @@ pub(crate) fn shown_path(workspace: &Path, path: &str) -> String {
     path.file_name().map_or_else(|| "?".into(), |name| name.to_string_lossy().into_owned())
 }
 
-/// One sentence for people: one line, bounded, and of absolute paths the name only.
+/// Turns `text` into one line of at most [`DETAIL_BYTES`], with absolute paths reduced to their last component.
 pub(crate) fn sentence(text: &str) -> String {
     let mut out = String::with_capacity(text.len().min(DETAIL_BYTES));
     for (index, word) in text.split_whitespace().enumerate() {
@@ -42,7 +42,7 @@ pub(crate) fn sentence(text: &str) -> String {
     out
 }
 
-/// Within one word, a path begins where a `/` follows something that cannot end a path's name.
+/// Appends `word` to `out` with absolute paths reduced to their last component.
 fn push_without_path(out: &mut String, word: &str) {
     let mut rest = word;
     while let Some(start) = path_start(rest) {

@@ -1,26 +1,26 @@
-//! Dialect `text`: what a command prints is the answer, as it comes.
+//! The dialect `text`: the command's standard output is the answer, streamed as it arrives.
 
 use serde::{Deserialize, Serialize};
 use switchboard_core::agent::{AgentEvent, StreamId};
 
 use super::Decoded;
 
-/// Decodes the output of one command, which answers one message.
+/// Decodes the output of one command. A command answers one prompt.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct TextCodec {
     stream: StreamId,
-    /// The first bytes of a character whose rest has not come yet.
+    /// The first bytes of a UTF-8 character whose remaining bytes have not arrived yet.
     partial: Vec<u8>,
     spoke: bool,
 }
 
 impl TextCodec {
-    /// A codec for one answer. `stream` names its stream of text.
+    /// Makes a codec for one answer. `stream` is the id of the answer's text stream.
     pub fn new(stream: &str) -> Self {
         Self { stream: stream.into(), partial: Vec::new(), spoke: false }
     }
 
-    /// Decodes what was read at once. Characters may be split over reads; bytes that are not UTF-8 become U+FFFD.
+    /// Decodes the bytes of one read. A character may be split over reads; bytes that are not UTF-8 become U+FFFD.
     pub fn decode(&mut self, read: &[u8], out: &mut Decoded) {
         let mut bytes = std::mem::take(&mut self.partial);
         bytes.extend_from_slice(read);
@@ -29,7 +29,7 @@ impl TextCodec {
         self.say(&bytes, out);
     }
 
-    /// The output is complete.
+    /// Ends the answer, when the output is complete.
     pub fn end(&mut self, out: &mut Decoded) {
         let rest = std::mem::take(&mut self.partial);
         self.say(&rest, out);
@@ -47,7 +47,7 @@ impl TextCodec {
     }
 }
 
-/// How many bytes at the end are the beginning of a character.
+/// Number of bytes at the end of `bytes` that begin an incomplete UTF-8 character.
 fn unfinished(bytes: &[u8]) -> usize {
     for back in 1..=bytes.len().min(3) {
         let byte = bytes[bytes.len() - back];

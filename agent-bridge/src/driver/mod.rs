@@ -1,7 +1,8 @@
-//! Agents that are processes: started when first needed, kept over turns, ended with all they started.
+//! Agents as processes: started for the first prompt, reused over turns where the dialect allows it, and ended together
+//! with all their descendants.
 //!
-//! The environment of an agent is an allow-list, its directory is the workspace, it inherits no descriptor
-//! beyond 0 to 2, and a prompt never becomes an argument.
+//! An agent process inherits only the environment variables of an allow-list and no descriptors beyond 0 to 2. Its
+//! working directory is the workspace. A prompt is never part of its command line.
 
 pub(crate) mod backoff;
 mod claude;
@@ -37,37 +38,37 @@ use crate::{BridgeLimits, Dialect, Sandbox, SandboxLevel};
 pub use ends::{ControlSource, RecordSink};
 pub use sweep::sweep_leftovers;
 
-/// What a [`ProcessAgent`] runs.
+/// How a [`ProcessAgent`] starts its processes.
 #[derive(Debug, Clone)]
 pub struct ProcessConfig {
-    /// A name for logs and start-up text.
+    /// The agent's name in logs and error sentences.
     pub name: String,
-    /// The program and its arguments. From the configuration only.
+    /// The program and its arguments. Comes from the configuration only, never from a client.
     pub command: Vec<String>,
-    /// What it speaks.
+    /// The dialect of the program.
     pub dialect: Dialect,
-    /// Its working directory; absolute.
+    /// The working directory of the process; an absolute path.
     pub workspace: PathBuf,
-    /// Further variables of its environment. They come after the allow-list and may replace what it lets through.
+    /// Further environment variables for the process. They override inherited variables of the same name.
     pub env: Vec<(String, String)>,
-    /// What it is kept from; `None`: nothing.
+    /// The sandbox for the process; `None` runs it without one.
     pub sandbox: Option<Sandbox>,
-    /// Begins the mark in its environment, by which [`sweep_leftovers`] finds it: a name for the data directory,
-    /// `[A-Za-z0-9_-]+`.
+    /// First part of the random mark in the process's environment, by which [`sweep_leftovers`] finds leftover
+    /// processes. Identifies the data directory; matches `[A-Za-z0-9_-]+`.
     pub mark_prefix: String,
-    /// Drawn at random by whoever starts the gateway: for jitter, and so that marks differ.
+    /// Random bytes from the caller, the seed for backoff jitter and for marks. Must differ between gateways.
     pub seed: [u8; 16],
     /// The limits on each process.
     pub limits: BridgeLimits,
 }
 
 impl ProcessConfig {
-    /// What it is kept from.
+    /// How much the sandbox restricts the process.
     pub fn sandbox_level(&self) -> SandboxLevel {
         self.sandbox.as_ref().map_or(SandboxLevel::Off, Sandbox::level)
     }
 
-    /// What clients are to know of it. Of the workspace's path, nothing outside the home directory is in it.
+    /// The description that clients get. A workspace outside the home directory appears by its last component only.
     pub(crate) fn describe(&self) -> AgentState {
         let below_home = std::env::home_dir().and_then(|home| self.workspace.strip_prefix(home).ok());
         let workspace = match below_home {
@@ -84,7 +85,7 @@ impl ProcessConfig {
     }
 }
 
-/// An agent that is a process of its own in each chat.
+/// An agent that runs as a separate subprocess of the gateway for each chat.
 #[derive(Debug)]
 pub struct ProcessAgent {
     config: ProcessConfig,
@@ -92,23 +93,23 @@ pub struct ProcessAgent {
     random: Mutex<Random>,
 }
 
-/// One life of an agent, wherever its orders come from and its records go.
+/// One agent instance: its chat, the source of its control messages and the sink for its records.
 #[derive(Debug)]
 pub struct AgentInstance<O, S> {
-    /// The chat, for logs.
+    /// The chat that the instance serves; used in logs.
     pub chat: ChatKey,
-    /// Which life this is; part of the ids that it makes.
+    /// Identifies the instance. Ids that the codec makes contain it, so that ids of two instances differ.
     pub instance: AgentInstanceId,
-    /// The session to take up again.
+    /// Id of the agent's session to resume; `None` begins a new session.
     pub session: Option<String>,
-    /// What the agent is told.
+    /// Source of the instance's control messages: commands, stop and kill.
     pub control: O,
-    /// Where the agent speaks.
+    /// Sink for the instance's decoded records.
     pub records: S,
 }
 
 impl ProcessAgent {
-    /// An agent of this configuration. Starts nothing yet.
+    /// Makes the agent. Starts no process yet.
     pub fn new(config: ProcessConfig) -> Self {
         let mut random = Random::new(config.seed);
         let mut for_backoff = config.seed;
@@ -117,13 +118,15 @@ impl ProcessAgent {
         Self { config, backoff, random: Mutex::new(random) }
     }
 
-    /// What it runs.
+    /// The configuration with which processes are started.
     pub fn config(&self) -> &ProcessConfig {
         &self.config
     }
 
-    /// [`Agent::run`] with other ends. Returns how that life ended; by then its process, and everything that
-    /// it started, is gone. If the future is dropped instead, they are killed in the background.
+    /// Like [`Agent::run`], with any control source and record sink. Returns the reason for which the instance ended;
+    /// by
+    /// then its process and all the process's descendants are gone. If the future is dropped, they are killed in the
+    /// background.
     pub async fn serve<O: ControlSource, S: RecordSink>(&self, life: AgentInstance<O, S>) -> AgentExit {
         match self.config.dialect {
             Dialect::Claude => claude::serve(self, life).await,
@@ -136,12 +139,12 @@ impl ProcessAgent {
         format!("{}.{:016x}{:016x}", self.config.mark_prefix, random.next(), random.next())
     }
 
-    /// The start failed: the next one waits, and the turn is told why in a sentence without paths.
+    /// Records a failed start, which delays the next one. The turn gets `why` as its error, which contains no path.
     pub(crate) fn start_failed(&self, why: &str) -> AgentExit {
         self.start_failed_saying(why, "")
     }
 
-    /// The same, with its last words.
+    /// [`Self::start_failed`], with the last lines of the agent's standard error in the turn's error.
     pub(crate) fn start_failed_saying(&self, why: &str, last_words: &str) -> AgentExit {
         self.backoff.failed(Instant::now());
         let detail = format!("The agent \"{}\" could not be started: {why}.{last_words}", self.config.name);
@@ -181,7 +184,7 @@ impl Agent for ProcessAgent {
     }
 }
 
-/// Whether an order ends a life that has no process.
+/// Whether a control message ends an instance that has no process.
 pub(crate) fn is_end(order: &AgentControl) -> bool {
     matches!(order, AgentControl::Stop | AgentControl::Kill)
 }

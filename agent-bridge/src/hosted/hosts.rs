@@ -1,4 +1,4 @@
-//! The hosts of a data directory, for the start of a gateway.
+//! Lists and ends the hosts of a data directory, for a gateway that starts.
 
 use std::{
     collections::BTreeSet,
@@ -18,25 +18,25 @@ use crate::{
     },
 };
 
-/// A host that was told to end its agent by force has this long.
+/// How long a host may take to end after it was asked to kill its agent.
 const KILL: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(5);
 
-/// A host, or what one has left.
+/// A running host, or the leftover directory of an ended one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostState {
-    /// The life that it serves.
+    /// The agent instance that the host serves.
     pub instance: AgentInstanceId,
-    /// The chat of that life, as `principal/chat`, where the host came to write it down.
+    /// The chat of that instance, as `principal/chat`; `None` if the host ended before it wrote its description file.
     pub chat: Option<String>,
-    /// Whether it lives. One that does not has left a spool, which is decoded when its life is taken up.
+    /// Whether the host runs. An ended host may have left a spool, which is decoded when its instance is resumed.
     pub live: bool,
 }
 
-/// All hosts below `hosts` and all that ended ones left there, by their runs.
+/// Lists running hosts and the leftover directories of ended ones below `hosts`, sorted by instance.
 ///
 /// # Errors
-/// If the directory cannot be read. One that does not exist has no hosts.
+/// If the directory cannot be read. A directory that does not exist counts as empty.
 pub fn list_hosts(hosts: &Path) -> io::Result<Vec<HostState>> {
     let places = HostDirectory::all(hosts)?.into_iter();
     Ok(places
@@ -48,12 +48,12 @@ pub fn list_hosts(hosts: &Path) -> io::Result<Vec<HostState>> {
         .collect())
 }
 
-/// Ends hosts whose lives are not in `keep`, with their agents, and removes what they left. Of lives in `keep`, ends
-/// what a dead host's agent left running; the spool stays. Blocks for milliseconds, and for seconds where a host
-/// does not react. Returns how many hosts were ended.
+/// Ends hosts whose instances are not in `keep`, together with their agents, and removes their directories. For
+/// instances in `keep` whose hosts have died, ends the processes that the agent left running, and leaves the spool.
+/// Blocks for milliseconds, or for seconds if a host does not react. Returns the number of hosts that were ended.
 ///
 /// # Errors
-/// If the directory cannot be read.
+/// If the directory `hosts` cannot be read.
 pub fn end_orphans(hosts: &Path, keep: &BTreeSet<AgentInstanceId>) -> io::Result<usize> {
     let mut ended = 0;
     for (instance, place) in HostDirectory::all(hosts)? {
@@ -76,7 +76,8 @@ pub fn end_orphans(hosts: &Path, keep: &BTreeSet<AgentInstanceId>) -> io::Result
     Ok(ended)
 }
 
-/// Removes what ended hosts of a chat, as `principal/chat`, have left: everything that its agents said is in there.
+/// Removes the directories of ended hosts of one chat, given as `principal/chat`: their spools contain all output of
+/// the chat's agents.
 pub(super) fn remove_of(hosts: &Path, whom: &str) -> io::Result<()> {
     for (_, place) in HostDirectory::all(hosts)? {
         if place.card().is_some_and(|card| card.chat == whom) && !place.is_live() {
@@ -87,22 +88,22 @@ pub(super) fn remove_of(hosts: &Path, whom: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Ends what bears the mark of a dead host's agent. Blocks; gives how many processes that were.
+/// Kills all processes with the mark of a dead host's agent. Blocks. Returns the number of killed processes.
 pub(super) fn sweep(place: &HostDirectory) -> usize {
     place.card().map_or(0, |card| kill_tree(None, &card.mark, &BTreeSet::new()))
 }
 
-/// Ends a host: it is asked to kill its agent, and killed if it does not. Blocks.
+/// Ends a host: asks it to kill its agent, and kills the host if it does not end in time. Blocks.
 pub(super) fn end(place: &HostDirectory) {
     let asked = place.connect().and_then(|mut socket| {
-        // Understood by every version.
+        // Every version of the host understands `Hello` and `Kill`.
         socket.set_write_timeout(Some(KILL))?;
         socket.write_all(&ToHost::Hello { version: VERSION, from: u64::MAX }.encode())?;
         socket.write_all(&ToHost::Kill.encode())?;
         socket.write_all(&ToHost::Farewell { remove: false }.encode())?;
         Ok(socket)
     });
-    // Held open: a host that hears nobody any more ends its agent with less haste.
+    // The connection stays open: a host that loses its gateway takes longer to end its agent.
     if let Ok(_socket) = &asked {
         let deadline = Instant::now() + KILL;
         while Instant::now() < deadline {
@@ -115,7 +116,7 @@ pub(super) fn end(place: &HostDirectory) {
     force(place);
 }
 
-/// Kills a host that lives, and then what it leaves. Blocks.
+/// Kills a running host with SIGKILL, and then the processes that it leaves behind. Blocks.
 pub(super) fn force(place: &HostDirectory) {
     let pid = place.card().and_then(|card| Pid::from_raw(card.pid)).filter(|_| place.is_live());
     if let Some(pid) = pid {

@@ -1,4 +1,4 @@
-//! The gateway's side of agent hosts: agents that outlive the gateway.
+//! The gateway's side of agent hosts. A host is a process that owns an agent and outlives the gateway.
 
 mod decoder;
 mod ending;
@@ -28,25 +28,26 @@ use crate::{
     host::place::HostDirectory,
 };
 
-/// What a [`HostAgent`] runs.
+/// How a [`HostAgent`] starts its hosts and their agents.
 #[derive(Debug, Clone)]
 pub struct HostConfig {
-    /// The agent, as a host starts it.
+    /// How a host starts its agent.
     pub process: ProcessConfig,
-    /// The directory of all hosts; absolute. It is made with mode 0700 when it is needed.
+    /// The directory that contains one directory per host; an absolute path. Created with mode 0700 when first needed.
     pub hosts: PathBuf,
-    /// The program, and its arguments, that calls [`host::run`](crate::host::run).
+    /// The command, a program and its arguments, that starts a host; it must call [`host::run`](crate::host::run).
     pub host: Vec<String>,
-    /// Spools may be lost: the machine went down, or the log was put back from a copy. Where nothing is left of a
-    /// life that is taken up, what it was to be told counts as told, and it is over. Otherwise a life without a
-    /// spool never had one, and is told now.
+    /// Whether spools may be missing because the machine went down or the log was restored from a backup. If true, and
+    /// a
+    /// resumed instance has no spool, its commands count as delivered and the instance is over. If false, an instance
+    /// without a spool never had a host, and its commands are delivered now.
     pub spools_lost: bool,
 }
 
-/// An agent that is a process of its own in each chat, below a host that outlives the gateway.
+/// An agent that runs as a separate process for each chat, under a host that outlives the gateway.
 ///
-/// A life whose future is dropped leaves its host running, for the next [`HostAgent`] that is given the same run
-/// with [`AgentContext::resume`].
+/// When the future of an instance is dropped, its host goes on running. A later [`HostAgent`] takes the host over when
+/// it is given the same [`AgentContext::instance`] with [`AgentContext::resume`].
 #[derive(Debug)]
 pub struct HostAgent {
     agent: ProcessAgent,
@@ -56,42 +57,43 @@ pub struct HostAgent {
     leaving: watch::Sender<bool>,
 }
 
-/// One life of an agent under a host, wherever its orders come from and its records go.
+/// One agent instance under a host: its chat, the source of its control messages and the sink for its records.
 #[derive(Debug)]
 pub struct HostedInstance<O, S> {
-    /// The chat.
+    /// The chat that the instance serves; the host's directory records its name.
     pub chat: ChatKey,
-    /// Which life this is; names its host.
+    /// Identifies the instance, and names its host's directory.
     pub instance: AgentInstanceId,
-    /// The session to take up again, where the life begins.
+    /// Id of the agent's session to resume when the instance begins; `None` begins a new session.
     pub session: Option<String>,
-    /// Set when it began under an earlier gateway.
+    /// Set if the instance began under an earlier gateway and is to be taken over.
     pub resume: Option<Resume>,
-    /// What the agent is told.
+    /// Source of the instance's control messages: commands, stop and kill.
     pub control: O,
-    /// Where the agent speaks.
+    /// Sink for the instance's decoded records.
     pub records: S,
-    /// The position of the newest checkpoint that the log has; see [`AgentContext::kept`].
+    /// Position of the newest checkpoint that the log has; see [`AgentContext::committed`].
     pub committed: watch::Receiver<u64>,
 }
 
 impl HostAgent {
-    /// An agent of this configuration. Starts nothing yet.
+    /// Makes the agent. Starts no process yet.
     pub fn new(config: HostConfig) -> Self {
         let HostConfig { process, hosts, host, spools_lost } = config;
         let leaving = watch::channel(false).0;
         Self { agent: ProcessAgent::new(process), hosts, host, spools_lost, leaving }
     }
 
-    /// From here on every host is left running, whatever is ordered: the gateway goes, and another one will come.
-    /// Lives neither end nor say anything more.
+    /// Leaves every host running from now on, for the next gateway; call it before the gateway exits. Futures of
+    /// [`Self::serve`] then neither return nor send records, whatever control messages arrive.
     pub fn leave(&self) {
         self.leaving.send_replace(true);
     }
 
-    /// Removes what the host of an ended life has left: everything it said is in the log. Otherwise that happens
-    /// some time after its end ([`HostLimits::linger`](crate::HostLimits::linger)), or at the next start
-    /// ([`end_orphans`]).
+    /// Removes the host directory of an ended instance, once all the instance's records are in the log. Without this
+    /// call
+    /// the directory is removed some time after the end ([`HostLimits::linger`](crate::HostLimits::linger)), or by
+    /// [`end_orphans`] at the next start of a gateway. A failure is logged.
     pub fn forget(&self, instance: AgentInstanceId) {
         let place = HostDirectory::new(&self.hosts, instance);
         if !place.is_live()
@@ -101,7 +103,7 @@ impl HostAgent {
         }
     }
 
-    /// [`Agent::run`] with other ends.
+    /// Like [`Agent::run`], with any control source and record sink. Returns the reason for which the instance ended.
     pub async fn serve<O: ControlSource, S: RecordSink>(&self, life: HostedInstance<O, S>) -> AgentExit {
         let instance = life.instance;
         let mut leaving = self.leaving.subscribe();
@@ -118,7 +120,7 @@ impl HostAgent {
     }
 }
 
-/// The log may not have everything yet that an ended life said.
+/// Removes the directory of an ended host after `linger`: by then the log should have all the instance's records.
 fn forget_later(place: HostDirectory, linger: Duration) {
     tokio::spawn(async move {
         tokio::time::sleep(linger).await;
