@@ -1,6 +1,6 @@
-//! The door: who may pass, on every route, before anything else looks at a request.
+//! Access control: whether a request is admitted, on every route, before any handler sees the request.
 //!
-//! In this order: the request's form, `Host`, `Origin`, credentials. No authority comes from an address.
+//! The checks in their order: the request's form, `Host`, `Origin`, credentials. A peer address never gives authority.
 
 mod names;
 mod preauth;
@@ -32,26 +32,26 @@ pub(crate) use preauth::Unproven;
 pub(crate) use refusal::Refusal;
 pub use throttle::Throttle;
 
-/// What a request is for.
+/// What a request must show before it is admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// What holds no secret: a part of the static page, or whether pages of an origin may ask.
+    /// No credentials: the request is for a file of the static page or is a CORS preflight, neither of which is secret.
     Open,
-    /// Anything else.
+    /// Credentials: the request is for anything else.
     Credentials,
 }
 
-/// Where a request comes from: for counts and logs, never an authority.
+/// The peer of a request's connection, used for counts and logs; it gives no authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerAddress {
-    /// From this address.
+    /// A TCP peer with this address.
     From(IpAddr),
-    /// Over a Unix socket, most likely through a proxy.
+    /// A peer on a Unix socket, most likely a reverse proxy.
     Locally,
 }
 
 impl PeerAddress {
-    /// Under which wrong tokens are counted: all those of a socket together.
+    /// The key under which wrong tokens are counted; all peers on Unix sockets share one key.
     fn counted_as(self) -> IpAddr {
         match self {
             Self::From(address) => address.to_canonical(),
@@ -69,16 +69,16 @@ impl fmt::Display for PeerAddress {
     }
 }
 
-/// Decides about every request.
+/// Admits or refuses every HTTP request.
 #[derive(Debug)]
 pub struct AccessControl {
     names: Names,
-    /// `None`: everybody who passes the other checks is the owner.
+    /// `None` with `--no-auth`: every request that passes the other checks acts as the owner.
     authenticator: Option<Arc<Authenticator>>,
     tally: Arc<Refusals>,
 }
 
-/// The good tokens, the count of wrong ones, and the room for those who have yet to show one.
+/// Checks tokens, counts wrong tokens per address, and limits connections that have yet to send a token.
 #[derive(Debug)]
 pub struct Authenticator {
     tokens: Tokens,
@@ -87,13 +87,13 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// Good are these tokens; wrong ones are counted here; so many connections at once may owe their first
-    /// frame.
+    /// Accepts `tokens` and counts other tokens in `throttle`. At most `preauth_permits` WebSocket connections may
+    /// wait for their first frame, which carries the token, at the same time.
     pub fn new(tokens: Tokens, throttle: Throttle, preauth_permits: usize) -> Self {
         Self { tokens, throttle, preauth_permits: Arc::new(Semaphore::new(preauth_permits)) }
     }
 
-    /// A good token passes, however many wrong ones came from its address.
+    /// The principal of a token. A valid token passes, however many wrong tokens came from the same address.
     fn check(&self, token: &str, peer: PeerAddress) -> Result<Principal, Refusal> {
         if let Some(principal) = self.tokens.verify(token) {
             return Ok(principal);
@@ -105,7 +105,7 @@ impl Authenticator {
     }
 }
 
-/// How credentials came.
+/// How a request carried its credentials; logged.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum AuthMethod {
     Bearer,
@@ -125,14 +125,14 @@ impl fmt::Display for AuthMethod {
     }
 }
 
-/// Checks the token of a first frame.
+/// Checks the token in the first frame of a WebSocket connection.
 struct FirstFrame {
     authenticator: Arc<Authenticator>,
     tally: Arc<Refusals>,
     peer: PeerAddress,
-    /// Free again when the transport has its answer, or gives up.
+    /// Released when the transport drops this verifier: after the check, or when the transport gives up waiting.
     _place: OwnedSemaphorePermit,
-    /// As long as that.
+    /// Counts the connection among those without credentials for as long as this verifier lives.
     _unproven: Option<Arc<Unproven>>,
 }
 
@@ -148,17 +148,21 @@ impl Verifier for FirstFrame {
 }
 
 impl AccessControl {
-    /// A door of a gateway of these names. Without keys it asks for no credentials.
+    /// Access control for a gateway that answers to `names`. Without an authenticator, no credentials are required.
     pub fn new(names: Names, authenticator: Option<Arc<Authenticator>>) -> Self {
         Self { names, authenticator, tally: Arc::default() }
     }
 
-    /// What was refused.
+    /// The counts of refused requests.
     pub(crate) fn tally(&self) -> Arc<Refusals> {
         Arc::clone(&self.tally)
     }
 
-    /// Lets a request pass, or not. `None`: it needs no admission.
+    /// Checks a request that needs `access`. Returns `None` if the request needs no credentials.
+    ///
+    /// # Errors
+    ///
+    /// Returns the refusal to answer with; the refusal is already counted.
     pub(crate) fn admit<B>(
         &self,
         request: &Request<B>,
@@ -185,13 +189,13 @@ impl AccessControl {
         }
     }
 
-    /// Refuses a connection before any request of it. The answer is a whole HTTP response.
+    /// Refuses a connection before its first request was read. Returns a whole HTTP response to write to the peer.
     pub(crate) fn refuse_unread(&self, peer: PeerAddress) -> String {
         self.tally.refused(Refusal::PREAUTH_FULL.kind(), peer, None);
         Refusal::PREAUTH_FULL.to_http()
     }
 
-    /// The `Origin` of a page elsewhere that was allowed by name; the gateway's own pages need no allowance.
+    /// The `Origin` header if `--allow-origin` names it. Pages of the gateway itself need no CORS headers.
     pub(crate) fn cross_origin(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         let origin = only(headers, &header::ORIGIN).ok()??;
         self.names.is_allowed_elsewhere(origin).then(|| headers.get(header::ORIGIN).cloned())?
@@ -201,14 +205,15 @@ impl AccessControl {
         if request.version() != Version::HTTP_11 {
             return Err(Refusal::VERSION);
         }
-        // A proxy's form of a request names a host of its own.
+        // The absolute form, which clients send to forward proxies, carries a second host name beside `Host`.
         if request.uri().authority().is_some() || request.uri().scheme().is_some() {
             return Err(Refusal::FORM);
         }
         Ok(())
     }
 
-    /// Over a Unix socket, which no web page reaches, `localhost` is what programs say that are no proxy.
+    /// Over a Unix socket, plain `localhost` is accepted too: no web page reaches the socket, and programs other than
+    /// proxies send that name.
     fn check_host(&self, headers: &HeaderMap, peer: PeerAddress) -> Result<(), Refusal> {
         let host =
             only(headers, &header::HOST).map_err(|_| Refusal::HOST_REPEATED)?.ok_or(Refusal::HOST_MISSING)?;
@@ -216,7 +221,7 @@ impl AccessControl {
         if is_plain || self.names.is_own(host) { Ok(()) } else { Err(Refusal::HOST_FOREIGN) }
     }
 
-    /// Whether there is an `Origin`, which then is a welcome one.
+    /// Returns whether the request has an `Origin` header; an origin that is not allowed is an error.
     fn check_origin(&self, headers: &HeaderMap) -> Result<bool, Refusal> {
         match only(headers, &header::ORIGIN) {
             Ok(None) => Ok(false),
@@ -260,7 +265,7 @@ impl AccessControl {
     }
 }
 
-/// What goes with the request's connection until it has shown credentials.
+/// The pre-auth state of the request's connection; `http::server` attaches it to every request.
 fn unproven<B>(request: &Request<B>) -> Option<&Arc<Unproven>> {
     request.extensions().get::<Arc<Unproven>>()
 }
@@ -271,7 +276,7 @@ fn proven<B>(request: &Request<B>) {
     }
 }
 
-/// A connection that lasts is worth a line; single requests are many.
+/// Logs long-lived connections at `info`, and single requests, of which there are many, at `debug`.
 fn log_success(lasts: bool, peer: PeerAddress, method: AuthMethod, principal: &Principal) {
     if lasts {
         tracing::info!(peer = %peer, %method, %principal, "authenticated");
@@ -280,14 +285,14 @@ fn log_success(lasts: bool, peer: PeerAddress, method: AuthMethod, principal: &P
     }
 }
 
-/// Whether a browser that sends no `Origin` says that the request comes from this gateway's own page, or from
-/// no page at all.
+/// Whether `Sec-Fetch-Site`, if present, says that the request comes from a page of this gateway or from no page. For
+/// browser requests without `Origin`.
 fn is_own_or_direct(headers: &HeaderMap) -> bool {
     let mut sites = headers.get_all("sec-fetch-site").iter();
     sites.all(|site| matches!(site.as_bytes(), b"same-origin" | b"none"))
 }
 
-/// A header that must not be repeated, and must be text.
+/// The value of a header that must be text and must not be repeated.
 fn only<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Result<Option<&'a str>, ()> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -297,7 +302,7 @@ fn only<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Result<Option<
     }
 }
 
-/// The token that a request carries, and where. Several have to be the same.
+/// The token that a request carries, and where it was found. Several tokens in one request must be equal.
 fn credential<B>(request: &Request<B>) -> Result<Option<(Zeroizing<String>, AuthMethod)>, Refusal> {
     let mut found: Option<(Zeroizing<String>, AuthMethod)> = None;
     let mut offer = |token: Zeroizing<String>, method: AuthMethod| match &found {
@@ -310,7 +315,7 @@ fn credential<B>(request: &Request<B>) -> Result<Option<(Zeroizing<String>, Auth
     };
     for value in request.headers().get_all(header::AUTHORIZATION) {
         let Ok(text) = value.to_str() else { return Err(Refusal::WRONG_TOKEN) };
-        // Other schemes are for a proxy in front.
+        // Other schemes are for a proxy in front of the gateway.
         if let Some((scheme, token)) = text.trim().split_once(' ')
             && scheme.eq_ignore_ascii_case("bearer")
         {

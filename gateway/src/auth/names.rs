@@ -1,4 +1,4 @@
-//! Hosts and origins: parsed, then compared exactly.
+//! Hosts and origins, parsed and then compared exactly.
 
 use std::{
     fmt,
@@ -31,13 +31,13 @@ impl fmt::Display for Host {
 pub struct Authority {
     /// The host.
     pub host: Host,
-    /// The port; `None`: the scheme's own.
+    /// The port; `None` if the text names none, which means the scheme's default port.
     pub port: Option<u16>,
 }
 
 impl Authority {
-    /// Parses `host` or `host:port`. Everything else that a URL's authority may hold is refused, and so are
-    /// spellings of addresses that are not in their usual form.
+    /// Parses `host` or `host:port`. Returns `None` for anything else that a URL's authority may contain, such as user
+    /// information, and for unusual spellings of IP addresses.
     pub fn parse(text: &str) -> Option<Self> {
         if let Some(rest) = text.strip_prefix('[') {
             let (address, port) = rest.split_once(']')?;
@@ -76,7 +76,7 @@ fn name_or_v4(text: &str) -> Option<Host> {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    // What ends in a number is an address to browsers, in one of its odd spellings.
+    // Browsers take a host whose last label is a number for an IPv4 address (`127.1`, `0x7f000001`).
     let last = text.rsplit('.').next().unwrap_or_default();
     let numeric =
         last.bytes().all(|b| b.is_ascii_digit()) || last.starts_with("0x") || last.starts_with("0X");
@@ -102,7 +102,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Parses `http://host[:port]` or `https://host[:port]`, with nothing after it.
+    /// Parses `http://host[:port]` or `https://host[:port]`; returns `None` for other texts, such as one with a path.
     pub fn parse(text: &str) -> Option<Self> {
         let (tls, rest) = match text.strip_prefix("https://") {
             Some(rest) => (true, rest),
@@ -113,22 +113,22 @@ impl Origin {
     }
 }
 
-/// The names that the gateway answers to, and the origins whose pages may talk to it.
+/// The host names that the gateway answers to, and the origins whose pages may use the gateway.
 #[derive(Debug, Clone)]
 pub struct Names {
     hosts: Vec<(Host, u16)>,
-    /// Also without a port, or with one that a scheme implies.
+    /// Hosts that are accepted without a port too, or with port 80 or 443.
     portless: Vec<Host>,
     origins: Vec<Origin>,
-    /// Those of them that are not the gateway's own.
+    /// The part of `origins` that `--allow-origin` names.
     elsewhere: Vec<Origin>,
 }
 
 impl Names {
-    /// The names of a gateway that is bound to these addresses.
+    /// The names of a gateway that is bound to the addresses `bound`, with `--allow-host` and `--allow-origin`.
     ///
-    /// An allowed host without a port is good on every bound port, and without one, as behind a reverse proxy;
-    /// its own origins are then the plain ones on the bound ports and the `https` one on the usual port.
+    /// A host without a port is accepted on every bound port, and without a port, as behind a reverse proxy. Its
+    /// allowed origins are `http` on the bound ports and `https` on port 443.
     pub fn new(bound: &[SocketAddr], hosts: &[Authority], origins: &[Origin]) -> Self {
         let mut names = Self {
             hosts: Vec::new(),
@@ -170,19 +170,19 @@ impl Names {
         self.hosts.push((host, port));
     }
 
-    /// Whether the gateway answers to the name in a `Host` header.
+    /// Whether `text`, the value of a `Host` header, names this gateway.
     pub fn is_own(&self, text: &str) -> bool {
         let Some(Authority { host, port }) = Authority::parse(text) else { return false };
         let implied = matches!(port, None | Some(80 | 443)) && self.portless.contains(&host);
         implied || self.hosts.contains(&(host, port.unwrap_or(80)))
     }
 
-    /// Whether pages of this `Origin` may talk to the gateway.
+    /// Whether `text`, the value of an `Origin` header, is an origin whose pages may use the gateway.
     pub fn is_welcome(&self, text: &str) -> bool {
         Origin::parse(text).is_some_and(|origin| self.origins.contains(&origin))
     }
 
-    /// Whether this is an `Origin` elsewhere whose pages were allowed by name.
+    /// Whether `text`, the value of an `Origin` header, is an origin that `--allow-origin` names.
     pub fn is_allowed_elsewhere(&self, text: &str) -> bool {
         Origin::parse(text).is_some_and(|origin| self.elsewhere.contains(&origin))
     }

@@ -1,5 +1,6 @@
-//! Connections that have shown no credentials yet, bounded for each address and altogether. One beyond that has to show
-//! them with its first request, and soon; so nobody is kept out by what others of the same address leave open.
+//! Limits on connections that have shown no credentials yet, per address and in total. A connection over a limit is
+//! still accepted, but its first request must come soon and carry credentials. Idle connections thus never lock out a
+//! client with a token behind the same address.
 
 use std::{
     collections::HashMap,
@@ -12,7 +13,7 @@ use std::{
 
 use super::{PeerAddress, throttle::bucket};
 
-/// Counts the connections without credentials.
+/// Counts the open connections that have shown no credentials.
 #[derive(Debug)]
 pub struct PreAuth {
     per_address: usize,
@@ -23,17 +24,17 @@ pub struct PreAuth {
 #[derive(Debug, Default)]
 struct Counts {
     all: usize,
-    /// Bounded by `all`: an address without connections has no entry.
+    /// Connections per address. Bounded by `all`: an address without connections has no entry.
     of_address: HashMap<IpAddr, usize>,
 }
 
 impl PreAuth {
-    /// So many at once of an address, and altogether.
+    /// Allows `per_address` connections without credentials at once from one address, and `most` from all addresses.
     pub fn new(per_address: usize, most: usize) -> Arc<Self> {
         Arc::new(Self { per_address, most, counts: Mutex::default() })
     }
 
-    /// A connection was accepted.
+    /// Registers a newly accepted connection. The returned state belongs to the connection and its requests.
     pub(crate) fn accepted(self: &Arc<Self>, peer: PeerAddress) -> Arc<Unproven> {
         let permit = self.permit(bucket(peer.counted_as()));
         let hurries = AtomicBool::new(permit.is_none());
@@ -59,7 +60,7 @@ impl PreAuth {
     }
 }
 
-/// A place among the connections without credentials.
+/// One counted connection without credentials; dropping the permit decrements the counts.
 #[derive(Debug)]
 struct Permit {
     counted: Arc<PreAuth>,
@@ -79,7 +80,8 @@ impl Drop for Permit {
     }
 }
 
-/// Goes with a connection, and with the check of its first frame, until one of its requests has shown credentials.
+/// The pre-auth state of one connection. Shared by its requests and by the check of a first frame; no longer counted
+/// once a request has shown credentials.
 #[derive(Debug)]
 pub(crate) struct Unproven {
     permit: Mutex<Option<Permit>>,
@@ -87,12 +89,12 @@ pub(crate) struct Unproven {
 }
 
 impl Unproven {
-    /// Whether there was no place for it: only a request with credentials may pass.
+    /// Whether the connection is over a limit: only requests with credentials are admitted on it.
     pub(crate) fn hurries(&self) -> bool {
         self.hurries.load(Ordering::Relaxed)
     }
 
-    /// It has shown credentials.
+    /// Records that a request on this connection has shown credentials, and releases the connection's permit.
     pub(crate) fn proven(&self) {
         self.hurries.store(false, Ordering::Relaxed);
         drop(self.permit.lock().unwrap_or_else(PoisonError::into_inner).take());

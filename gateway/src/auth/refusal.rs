@@ -1,4 +1,4 @@
-//! What somebody who may not pass is told.
+//! The HTTP responses to requests that access control refuses.
 
 use axum::{
     body::Body,
@@ -8,7 +8,7 @@ use axum::{
 
 use super::tally::Kind;
 
-/// A refusal: for programs a status and a code, for people a sentence.
+/// A refusal of a request: a status and a code for programs, a sentence for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Refusal {
     kind: Kind,
@@ -103,12 +103,12 @@ impl Refusal {
         Self { kind, status, code, detail }
     }
 
-    /// What the log counts it as.
+    /// The kind under which the log counts this refusal.
     pub(super) fn kind(self) -> Kind {
         self.kind
     }
 
-    /// The stable code.
+    /// The stable code in the response body, for programs.
     #[cfg(test)]
     pub(crate) fn code(self) -> &'static str {
         self.code
@@ -118,7 +118,7 @@ impl Refusal {
         serde_json::json!({ "code": self.code, "detail": self.detail }).to_string()
     }
 
-    /// The answer as it goes out, for a connection that is refused before it is one of HTTP.
+    /// The response as raw bytes, for a connection that is refused before the HTTP server takes it over.
     pub(super) fn to_http(self) -> String {
         let (body, status) = (self.body(), self.status);
         format!(
@@ -128,7 +128,7 @@ impl Refusal {
         )
     }
 
-    /// The answer. It ends the connection: whatever else was sent on it was meant for somebody who passed.
+    /// The response. It closes the connection, since further requests on the connection assume that this one passed.
     pub(crate) fn into_response(self) -> Response {
         let body = self.body();
         let mut response = Response::new(Body::from(body));

@@ -1,5 +1,5 @@
-//! Refusals in the log: the first of a kind at once, then one line per kind and period that says how many there were.
-//! Whoever is refused a million times writes no more into the log than somebody who is refused twice.
+//! Refusals in the log: the first refusal of a kind at once, then one line per kind and period with the count.
+//! A peer that is refused a million times causes no more log lines than a peer that is refused twice.
 
 use switchboard_runtime::Tally;
 use tokio::{
@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{AuthMethod, PeerAddress};
 
-/// What is refused, as the log names it.
+/// Why a request was refused; the log names the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Version,
@@ -62,7 +62,7 @@ impl Kind {
         }
     }
 
-    /// Somebody guesses, or keeps others out.
+    /// Whether this refusal hints at a peer that guesses tokens or uses up connections; logged as a warning.
     fn is_suspicious(self) -> bool {
         matches!(self, Self::WrongToken | Self::TooManyWrong | Self::LobbyFull | Self::PreAuthFull)
     }
@@ -74,12 +74,12 @@ impl Kind {
     }
 }
 
-/// Refusals of each kind since they were last summed up, with the address of the last one.
+/// Per kind, the number of refusals since the last summary and the peer of the latest refusal.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals([Tally<PeerAddress>; Kind::ALL.len()]);
 
 impl Refusals {
-    /// Counts a refusal, and logs it if it is the first of its kind for a while.
+    /// Counts a refusal, and logs it if it is the first of its kind in this period.
     pub(crate) fn refused(&self, kind: Kind, peer: PeerAddress, method: Option<AuthMethod>) {
         if !self.0[kind as usize].count(peer) {
             return;
@@ -93,7 +93,7 @@ impl Refusals {
         }
     }
 
-    /// Logs how many of each kind there were since the last time.
+    /// Logs one line per kind with the number of refusals since the last summary, and resets the counts.
     pub(crate) fn sum_up(&self) {
         for kind in Kind::ALL {
             let Some((count, last_peer)) = self.0[kind as usize].take() else { continue };
@@ -106,7 +106,7 @@ impl Refusals {
         }
     }
 
-    /// Sums up every [`Tally::PERIOD`] until `stop` becomes true.
+    /// Logs a summary every [`Tally::PERIOD`] until `stop` becomes true.
     pub(crate) async fn watch(&self, mut stop: watch::Receiver<bool>) {
         let mut ticks = interval(Tally::<PeerAddress>::PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,4 +1,4 @@
-//! The door's decisions, one by one.
+//! The decisions of access control, check by check.
 
 use super::*;
 
@@ -23,7 +23,7 @@ fn access_control(auth: bool) -> Fixture {
     Fixture { access_control: AccessControl::new(names, authenticator), _dir: dir }
 }
 
-/// The code of the refusal, or `ok`.
+/// The code of the refusal, or how the request was admitted.
 fn decide(access_control: &Fixture, access: Access, target: &str, headers: &[(&str, &str)]) -> &'static str {
     decide_about(PeerAddress::From("127.0.0.1".parse().unwrap()), access_control, access, target, headers)
 }

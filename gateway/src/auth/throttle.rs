@@ -1,4 +1,4 @@
-//! Wrong tokens are counted, from every address, loopback included.
+//! Counts wrong tokens per address, loopback included.
 
 use std::{
     collections::HashMap,
@@ -7,11 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Addresses remembered at once, in two generations. When one is full, the older one is forgotten.
+/// Most addresses remembered at once, in two generations of equal size. When the young generation is full, it becomes
+/// the old one, and the previous old generation is dropped.
 const ADDRESSES: usize = 4096;
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Counts wrong tokens per address. It never stands in the way of a right one.
+/// Counts wrong tokens per address. A valid token is never throttled.
 #[derive(Debug)]
 pub struct Throttle {
     per_window: u32,
@@ -40,22 +41,22 @@ impl Generations {
     }
 }
 
-/// What to do about a wrong token.
+/// How to answer a wrong token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WrongToken {
-    /// Say that it is wrong.
+    /// Answer that the token is wrong.
     Wrong,
-    /// Say that there were too many.
+    /// Answer that too many wrong tokens came from this address.
     TooMany,
 }
 
 impl Throttle {
-    /// So many wrong tokens per minute and address.
+    /// Allows `per_minute` wrong tokens per minute and address before the answer becomes `WrongToken::TooMany`.
     pub fn new(per_minute: u32) -> Self {
         Self { per_window: per_minute, generations: Mutex::default() }
     }
 
-    /// Counts a wrong token.
+    /// Counts a wrong token that came from `address` at `now`.
     pub fn wrong(&self, address: IpAddr, now: Instant) -> WrongToken {
         let address = bucket(address);
         let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,7 +69,8 @@ impl Throttle {
     }
 }
 
-/// An IPv4 address is the same however it is written, and who has one IPv6 address has its whole /64.
+/// The address under which a peer is counted. IPv4-mapped IPv6 addresses count as IPv4. IPv6 addresses count by /64
+/// network, since one client usually controls all of it.
 pub(super) fn bucket(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
