@@ -1,4 +1,4 @@
-//! What keeps and what answers: the journal, the agents, and the loop between them.
+//! The backend of the gateway: the journal, the agents, and the loop that drives the hub.
 
 use std::{collections::BTreeSet, env, path::PathBuf, sync::Arc};
 
@@ -17,22 +17,28 @@ use crate::{
     failure::{Failure, Result},
 };
 
-/// A gateway that runs, and its agents.
+/// A running gateway and its agents.
 pub(crate) struct Backend {
     pub(crate) gateway: Gateway,
-    /// The agents that can be left to the next gateway; without a journal there is nothing to come back to.
+    /// The agents in hosts, which outlive this process. `None` without a journal on disk: the next gateway then knows
+    /// no turn that it could resume.
     hosts: Option<Arc<HostAgent>>,
     leftovers: Leftovers,
 }
 
-/// What agents may leave behind, and how it is found.
+/// How to find processes that agents left behind.
 struct Leftovers {
     mark: String,
     hosts: PathBuf,
 }
 
 impl Backend {
-    /// Opens the journal, ends what an earlier gateway left behind and nobody will come back to, and starts.
+    /// Opens the journal, ends leftover processes of an earlier gateway that belong to no resumable turn, and starts
+    /// the gateway's loop.
+    ///
+    /// # Errors
+    ///
+    /// The journal cannot be opened, the system gives no random bytes, or the path of this program is unknown.
     pub(crate) fn start(
         config: &Config,
         data_dir: &DataDir,
@@ -50,7 +56,7 @@ impl Backend {
         };
         leftovers.end(&journal.report().agents);
         let spools_lost = journal.report().rebooted || journal.report().lost_commits;
-        // A mark of their own: agents below hosts are not to be taken for leftovers.
+        // Agents below hosts get another mark, so that the sweep for leftovers does not end them.
         let process = process(config, agent, sandbox, format!("{}h", leftovers.mark))?;
         let program = env::current_exe().ok().and_then(|path| path.into_os_string().into_string().ok());
         let program = program.ok_or_else(|| {
@@ -67,18 +73,18 @@ impl Backend {
         Ok((Self { gateway, hosts, leftovers }, running))
     }
 
-    /// Whether turns can go on without this process.
+    /// Whether running turns can go on after this process has ended.
     pub(crate) fn can_leave(&self) -> bool {
         self.hosts.is_some()
     }
 
-    /// Whether this signal leaves turns to the next gateway: a restart or an upgrade is to go unnoticed, while
-    /// who presses Ctrl-C wants an end.
+    /// Whether running turns go on after `signal`, for the next gateway to resume. A restart or an upgrade should not
+    /// interrupt turns, while a person who presses Ctrl-C wants everything to end.
     pub(crate) fn leaves_at(&self, signal: &str) -> bool {
         self.can_leave() && signal != "SIGINT"
     }
 
-    /// Leaves turns and agents to the next gateway.
+    /// Stops the gateway, and leaves running turns and agents to the next gateway.
     pub(crate) fn leave(&self) {
         if let Some(hosts) = &self.hosts {
             hosts.leave();
@@ -86,7 +92,7 @@ impl Backend {
         self.gateway.leave();
     }
 
-    /// Ends by force what agents there still are. Gives how many.
+    /// Kills all remaining agents. Returns the number of killed processes.
     pub(crate) fn end_leftovers(&self) -> usize {
         self.leftovers.end(&BTreeSet::new())
     }
@@ -127,7 +133,7 @@ fn process(
     })
 }
 
-/// The journal on disk, unless nothing is to be kept.
+/// Opens the journal on disk; `None` with `--durability none`.
 fn journal(config: &Config, data_dir: &DataDir) -> Result<Option<Sqlite>> {
     let mut options = SqliteOptions::default();
     match config.durability {
@@ -168,7 +174,7 @@ fn journal(config: &Config, data_dir: &DataDir) -> Result<Option<Sqlite>> {
     Ok(Some(journal))
 }
 
-/// The journal cannot be opened.
+/// The failure to show when the journal cannot be opened.
 pub(crate) fn unusable(error: &OpenError) -> Failure {
     let failure = Failure::new(
         format!("The journal cannot be opened: {error}."),

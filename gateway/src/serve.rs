@@ -1,4 +1,4 @@
-//! `switchboard serve`: puts everything together, and takes it apart again.
+//! `switchboard serve`: starts all parts of the gateway, waits for a signal, and shuts them down.
 
 use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
@@ -27,24 +27,28 @@ use crate::{
     token::{self, Tokens},
 };
 
-/// Descriptors beyond those of connections and agents: listeners, files.
+/// File descriptors for everything but connections and agents: listeners, files.
 const FURTHER_FILES: usize = 2048;
-/// Descriptors of an agent: both ends of its host's connection, its process, and what one that starts needs meanwhile.
+/// File descriptors per agent: both ends of the connection to its host, its process, and those needed during its start.
 const AGENT_FILES: usize = 8;
-/// When the socket cannot accept, it is tried again after this long.
+/// After a failed accept on the Unix socket, the next try comes after this delay.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// A supervisor's signals that come this close after each other are one.
+/// Signals of a supervisor within this time count as one signal.
 const REPEATED: Duration = Duration::from_secs(1);
 
-/// When nothing runs any more, the last responses have this long to reach their clients.
+/// After the hub has stopped, the last responses have this long to reach their clients.
 const LAST_ANSWERS: Duration = Duration::from_secs(3);
 
-/// Runs the gateway until it is told to stop.
+/// Runs the gateway until a signal stops it.
+///
+/// # Errors
+///
+/// The configuration is not valid, or a part of the gateway cannot be started.
 pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode> {
     let config = Config::read(args)?;
     let _log = logs::start(config.log.as_deref(), config.log_format)?;
-    // Before there is anything in it that is nobody else's.
+    // Before any secret, such as the token, is in memory.
     if let Err(error) = switchboard_agent_bridge::keep_memory_private() {
         tracing::warn!(%error, "this process's memory may end up in a core dump, or be read by other programs of this user");
     }
@@ -150,7 +154,7 @@ async fn serve(config: Config) -> Result<ExitCode> {
             finished.await;
         }
         let answers = async { while doors.join_next().await.is_some() {} };
-        // Who has not taken its answer by then does not read.
+        // A client that has not received its response by then does not read.
         let _ = timeout(LAST_ANSWERS, answers).await;
     };
     let ended = tokio::select! {
@@ -162,7 +166,7 @@ async fn serve(config: Config) -> Result<ExitCode> {
     };
     let _ = config.port_file.as_deref().map(std::fs::remove_file);
     tally.sum_up();
-    // By force, whatever the agents are at. After a defect they may be taken up as well.
+    // Remaining agents are killed, unless the next gateway can resume their turns; it can do so after a defect, too.
     let killed = if leaves || asked.is_none() && backend.can_leave() { 0 } else { backend.end_leftovers() };
     if asked.is_some() && ended && killed == 0 {
         tracing::info!("stopped");
@@ -183,7 +187,7 @@ pub(crate) fn bind_unix(path: &Path, flag: &str) -> Result<Listener> {
     })
 }
 
-/// Serves the socket until `stop` becomes true, and removes it.
+/// Serves the JSON-lines socket until `stop` becomes true, then removes the socket.
 async fn unix(listener: Listener, gateway: Gateway, options: UnixOptions, mut stop: watch::Receiver<bool>) {
     let serve = async {
         while let Err(error) =
@@ -200,8 +204,8 @@ async fn unix(listener: Listener, gateway: Gateway, options: UnixOptions, mut st
     listener.remove();
 }
 
-/// Waits for a signal. `None`: the gateway is over without one, which only a defect brings about; whoever
-/// watches over this process cannot help while it stays and refuses everybody.
+/// Waits for a signal and returns its name. Returns `None` if the gateway's loop has ended, which only a defect causes:
+/// the process then has to exit, since a supervisor cannot restart a process that stays and refuses every client.
 async fn told_to_stop(signals: &mut Signals, finished: impl Future<Output = ()>) -> Option<&'static str> {
     tokio::select! {
         signal = signals.next() => Some(signal),
@@ -209,7 +213,7 @@ async fn told_to_stop(signals: &mut Signals, finished: impl Future<Output = ()>)
     }
 }
 
-/// The signals that end the gateway.
+/// The signals that stop the gateway.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -226,7 +230,7 @@ impl Signals {
         })
     }
 
-    /// The next signal that is not the first one once more.
+    /// The next signal that does not merely repeat `first`, the signal that began the shutdown.
     async fn next_after(&mut self, first: Option<&str>) -> &'static str {
         let begun = Instant::now();
         loop {
@@ -247,14 +251,14 @@ impl Signals {
     }
 }
 
-/// Whether a signal says the same as the first. A supervisor signals a process and its group, or sends SIGHUP after
-/// SIGTERM; a person who presses Ctrl-C again means it.
+/// Whether `signal` repeats the first one. A supervisor may signal a process and its group, or send SIGHUP after
+/// SIGTERM; a person who presses Ctrl-C again wants the process to stop at once.
 fn is_repeated(first: Option<&str>, signal: &str, since: Duration) -> bool {
     let restarts = |signal| matches!(signal, "SIGTERM" | "SIGHUP");
     first.is_some_and(restarts) && restarts(signal) && since < REPEATED
 }
 
-/// One descriptor for each connection, upgraded or not, and some for the rest.
+/// The number of file descriptors that the configured limits may need.
 fn files_wanted(config: &Config) -> usize {
     let agents = config.limits.agents.saturating_mul(AGENT_FILES);
     [config.limits.connections, config.access_control.first_frames, agents, FURTHER_FILES]
@@ -262,7 +266,7 @@ fn files_wanted(config: &Config) -> usize {
         .fold(config.access_control.connections, usize::saturating_add)
 }
 
-/// Raises the limit of open files as far as the system lets us. Returns what it is now.
+/// Raises the limit of open files to `wanted`, or as far as the system allows. Returns the limit then in force.
 fn raise_file_limit(wanted: usize) -> usize {
     let of_system =
         |limit: Option<u64>| limit.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
@@ -279,8 +283,8 @@ fn raise_file_limit(wanted: usize) -> usize {
     now
 }
 
-/// TCP connections that are not upgraded. They need no credentials, so where descriptors are scarce, half of
-/// them are kept for everybody else: agents could not be started otherwise.
+/// How many HTTP connections, without those upgraded to WebSocket, may be open. They need no credentials, so they get
+/// at most half of scarce file descriptors; otherwise they could prevent agents from starting.
 fn http_room(config: &Config, files: usize) -> usize {
     if files < files_wanted(config) {
         config.access_control.connections.min(files / 2)
@@ -289,7 +293,7 @@ fn http_room(config: &Config, files: usize) -> usize {
     }
 }
 
-/// What agents start and leave behind comes to this process, where the bridge finds and ends it.
+/// Makes this process the parent of processes that agents orphan, so that the bridge can find and end them.
 fn adopt_orphans() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {

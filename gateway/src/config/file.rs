@@ -1,4 +1,4 @@
-//! The configuration file: the names of the flags, and the limits.
+//! The configuration file (TOML): settings with the names of the flags, and a `[limits]` table.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use crate::{
     failure::{Failure, Result},
 };
 
-/// What may stand in the file. Unknown names are errors.
+/// The settings that the file may contain. Unknown names are errors.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(super) struct File {
@@ -37,7 +37,7 @@ pub(super) struct File {
     pub(super) limits: toml::Table,
 }
 
-/// One text or a list of them.
+/// A string or a list of strings.
 #[derive(Debug, Default, Deserialize)]
 #[serde(from = "OneOrMany")]
 struct Texts(Vec<String>);
@@ -58,18 +58,22 @@ impl From<OneOrMany> for Texts {
     }
 }
 
-/// A command: split like a shell would, or a list that is taken as it is.
+/// A command: a string that is split as a shell splits it, or a list of arguments that is used unchanged.
 #[derive(Debug, Deserialize)]
 #[serde(untagged, expecting = "a text or a list of texts")]
 pub(super) enum Words {
-    /// To be split.
+    /// A command line that is still to be split.
     Line(String),
-    /// Split already.
+    /// Program and arguments.
     List(Vec<String>),
 }
 
 impl File {
-    /// Reads a file.
+    /// Reads and parses the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, is not valid TOML, or contains an unknown name or a value of the wrong type.
     pub(super) fn read(path: &Path) -> Result<Self> {
         let shown = path.display();
         let text = std::fs::read_to_string(path).map_err(|error| {
@@ -90,7 +94,8 @@ impl File {
         toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
     }
 
-    /// Adds what the command line leaves open. Paths in a file are relative to its directory.
+    /// Fills in the arguments that the command line does not give. Paths in the file are relative to `dir`, the
+    /// directory of the file.
     pub(super) fn complete(&self, args: &mut ServeArgs, dir: &Path) {
         let path = |path: &Option<PathBuf>| {
             path.as_ref().map(|path| if path.starts_with("~") { path.clone() } else { dir.join(path) })
@@ -114,12 +119,12 @@ impl File {
         }
         texts(&mut args.allow_origin, &self.allow_origin);
         texts(&mut args.allow_host, &self.allow_host);
-        // An agent named on the command line replaces the file's, whichever way that one is given.
+        // An agent on the command line, by name or command, replaces the file's agent, by name or command.
         if args.agent.is_none() && args.agent_command.is_none() {
             args.agent.clone_from(&self.agent);
             args.dialect = args.dialect.take().or_else(|| self.dialect.clone());
         }
-        // --no-auth and --token-file are two answers to one question.
+        // --no-auth and --token-file exclude each other, so either of them overrides both settings of the file.
         if !args.no_auth && args.token_file.is_none() {
             args.token_file = path(&self.token_file);
             args.no_auth = self.no_auth;

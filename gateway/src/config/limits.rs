@@ -1,4 +1,4 @@
-//! The limits as settings: names, units, ranges.
+//! The limits in the configuration file: their names, units and ranges.
 
 use std::time::Duration;
 
@@ -6,26 +6,27 @@ use switchboard_core::Limits;
 
 use crate::failure::{Failure, Result};
 
-/// The limits of the front door.
+/// The limits of the HTTP server, of access control and of the shutdown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DoorLimits {
-    /// A request's head must be complete after this long.
+    /// A client has this long to send the complete head of a request.
     pub header_timeout: Duration,
-    /// Most headers of a request.
+    /// Most headers in a request.
     pub headers: usize,
     /// Longest head of a request, in bytes.
     pub header_bytes: usize,
-    /// TCP connections that are not upgraded.
+    /// Most open HTTP connections, without those upgraded to WebSocket.
     pub connections: usize,
-    /// A connection that is not upgraded lives no longer than this.
+    /// Longest lifetime of an HTTP connection that is neither upgraded nor carries an event stream.
     pub http_lifetime: Duration,
-    /// Wrong tokens per minute and address that are answered as such; further ones are refused unheard.
+    /// Wrong tokens per minute and address that are answered with 401; further wrong tokens are answered with 429.
     pub wrong_tokens_per_minute: u32,
-    /// Connections at once that have yet to authenticate in their first frame.
+    /// Most WebSocket connections at once that have yet to authenticate in their first frame.
     pub first_frames: usize,
-    /// Connections at once from one address that have shown no credentials; further ones have to with their first request.
+    /// Connections at once from one address without credentials; further connections must send them with the first
+    /// request.
     pub unauthenticated_per_address: usize,
-    /// The same of all addresses.
+    /// Connections at once from all addresses without credentials; further connections must send them likewise.
     pub unauthenticated: usize,
     /// Turns, agents and connections have this long to end when the gateway stops.
     pub shutdown: Duration,
@@ -48,13 +49,13 @@ impl Default for DoorLimits {
     }
 }
 
-/// What a number means.
+/// The unit of a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unit {
     Count,
     Bytes,
     Millis,
-    /// A count that may be `off`.
+    /// A count that may be switched off with `off`.
     OptionalCount,
 }
 
@@ -78,7 +79,7 @@ impl Unit {
     }
 }
 
-/// One limit: how it is called, what it may be, and where it goes. `None` sets it off.
+/// One limit: its name, unit and range, and the function that stores its value. `None` switches the limit off.
 struct Setting {
     name: &'static str,
     unit: Unit,
@@ -87,7 +88,7 @@ struct Setting {
     set: fn(&mut All, Option<u64>),
 }
 
-/// Where settings go.
+/// All limits that the file may set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct All {
     core: Limits,
@@ -186,8 +187,12 @@ settings! {
     shutdown_ms: Millis 100, HOUR, access_control.shutdown = duration;
 }
 
-/// The limits of a configuration: the defaults, without those per principal if nobody has to say who they are,
-/// and then what the file says.
+/// The defaults, overridden by the `[limits]` table of the file. Without authentication everybody is the same
+/// principal, so the limits per principal are off by default.
+///
+/// # Errors
+///
+/// The table contains an unknown name, or a value of the wrong type or out of range.
 pub(super) fn read(table: &toml::Table, auth: bool) -> Result<(Limits, DoorLimits)> {
     let mut all = All::default();
     if !auth {
@@ -203,7 +208,7 @@ pub(super) fn read(table: &toml::Table, auth: bool) -> Result<(Limits, DoorLimit
     if !table.contains_key("http_connections") {
         all.access_control.connections = all.access_control.connections.max(all.core.connections);
     }
-    // Of the time that the process takes to end, the hub gets most, and the sockets the rest.
+    // Of the time for the shutdown, the hub gets three quarters; the rest is for closing connections.
     let hub = all.access_control.shutdown * 3 / 4;
     all.core.shutdown_ms = u64::try_from(hub.as_millis()).unwrap_or(u64::MAX);
     Ok((all.core, all.access_control))

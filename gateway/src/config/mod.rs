@@ -1,4 +1,4 @@
-//! The configuration: read once from flags and file, checked, and passed in from then on.
+//! The configuration: read once from the flags and the file, checked, and then passed to the parts that need it.
 
 mod file;
 mod limits;
@@ -24,89 +24,94 @@ use file::{File, Words};
 pub use limits::DoorLimits;
 pub use sandbox::SandboxChoice;
 
-/// Where the gateway listens unless it is told otherwise.
+/// The address that the gateway listens on without `--listen`.
 pub(crate) const DEFAULT_LISTEN: &str = "127.0.0.1:8765";
 
-/// Everything that `serve` needs to know.
+/// All settings of `switchboard serve`.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Addresses to listen on.
+    /// TCP addresses to serve HTTP on.
     pub listen: Vec<SocketAddr>,
-    /// Unix sockets to serve the same over: for reverse proxies.
+    /// Unix sockets to serve HTTP on, for reverse proxies.
     pub listen_unix: Vec<PathBuf>,
-    /// Unix socket for lines of JSON.
+    /// Unix socket for clients that exchange one JSON object per line.
     pub unix: Option<PathBuf>,
-    /// The configuration file.
+    /// The configuration file, if `--config` names one.
     pub config_file: Option<PathBuf>,
-    /// The data directory.
+    /// The directory of the journal, the token and the agents' hosts.
     pub data_dir: PathBuf,
-    /// What survives.
+    /// Which events survive a crash and a loss of power.
     pub durability: Durability,
-    /// Whether to go on with what is left of the chats.
+    /// Whether to start although chats or parts of chats are lost.
     pub accept_loss: bool,
-    /// Where agents work.
+    /// The directory that agents work in.
     pub workspace: PathBuf,
-    /// Which agent answers.
+    /// The agent that answers messages.
     pub agent: AgentChoice,
-    /// What agents are kept from.
+    /// What the sandbox prevents agents from doing.
     pub sandbox: SandboxChoice,
-    /// What they get back.
+    /// Exceptions from the sandbox: resources that agents may use all the same.
     pub sandbox_allow: Vec<SandboxAllow>,
-    /// Where they may write besides, where that is confined.
+    /// Directories that agents may write to beside the workspace, with [`SandboxChoice::Workspace`].
     pub sandbox_write: Vec<PathBuf>,
-    /// Whether credentials are asked for.
+    /// Whether requests need credentials.
     pub auth: bool,
-    /// The token's file.
+    /// The file that holds the token.
     pub token_file: PathBuf,
-    /// Further origins whose pages may connect.
+    /// Further origins whose pages may use the gateway.
     pub allow_origins: Vec<Origin>,
-    /// Further names that the gateway answers to.
+    /// Further host names that the gateway answers to.
     pub allow_hosts: Vec<Authority>,
-    /// Where a reverse proxy shows the gateway: empty, or begins with a slash and does not end with one.
+    /// The path under which a reverse proxy serves the gateway: empty, or begins with a slash and does not end with
+    /// one.
     pub base_path: String,
-    /// Where to write the bound addresses.
+    /// The file to write the bound addresses to.
     pub port_file: Option<PathBuf>,
-    /// Whether to open the page.
+    /// Whether to open the page in a browser.
     pub open: bool,
-    /// What to log; `None`: what the environment says.
+    /// The log filter; `None` for the filter in `RUST_LOG`.
     pub log: Option<String>,
-    /// How to log.
+    /// The format of the log.
     pub log_format: LogFormat,
     /// The core's limits.
     pub limits: Limits,
-    /// The front door's limits.
+    /// The limits of the HTTP server, of access control and of the shutdown.
     pub access_control: DoorLimits,
 }
 
-/// What survives the end of the process, and the loss of power.
+/// Which events survive the end of the process, and which a loss of power.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// Nothing: the journal is in memory.
+    /// Nothing survives: the journal is in memory.
     None,
-    /// What was shown survives the end of the process; what was acknowledged, the loss of power.
+    /// Published events survive the end of the process; acknowledged messages survive a loss of power.
     Normal,
-    /// All that was shown survives the loss of power.
+    /// All published events survive a loss of power.
     Strict,
 }
 
-/// Which agent answers.
+/// The agent that answers messages, as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentChoice {
-    /// The first one found, else the demo.
+    /// The first preset whose program is found, otherwise the demo agent.
     Detect,
-    /// A known one.
+    /// The preset of this name, or `demo`.
     Named(String),
-    /// Any.
+    /// Any other program.
     Command {
         /// Program and arguments.
         command: Vec<String>,
-        /// What it speaks.
+        /// The dialect that the program speaks.
         dialect: Dialect,
     },
 }
 
 impl Config {
-    /// The configuration of these arguments and the file that they name.
+    /// Reads the configuration from `args` and from the file that they name.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read or is not valid, a setting is not valid, or settings contradict each other.
     pub fn read(args: &ServeArgs) -> Result<Self> {
         let mut args = args.clone();
         let config_file = args.config.as_deref().map(absolute).transpose()?;
@@ -171,7 +176,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Nobody opens a gateway to the world by accident.
+    /// Refuses settings that would open the gateway to the network by accident.
     fn check_exposure(&self) -> Result<()> {
         for address in &self.listen {
             if !self.auth && !address.ip().is_loopback() {
@@ -216,7 +221,7 @@ fn durability(text: Option<&str>) -> Result<Durability> {
     }
 }
 
-/// What stands before a path in `--listen`.
+/// The prefix of a Unix socket's path in `--listen`.
 const UNIX: &str = "unix:";
 
 fn listen(texts: &[String]) -> Result<(Vec<SocketAddr>, Vec<PathBuf>)> {
@@ -340,8 +345,12 @@ fn workspace(dir: Option<&Path>) -> Result<PathBuf> {
     })
 }
 
-/// Where the gateway keeps its data unless it is told otherwise: `$XDG_STATE_HOME/switchboard`, and
-/// `~/.local/state/switchboard` without that variable.
+/// The data directory without `--data-dir`: `$XDG_STATE_HOME/switchboard`, or `~/.local/state/switchboard` without
+/// that variable.
+///
+/// # Errors
+///
+/// Neither `XDG_STATE_HOME` nor `HOME` is an absolute path.
 pub fn default_data_dir() -> Result<PathBuf> {
     let state = env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
     match state.or_else(|| Some(home()?.join(".local/state"))) {
@@ -357,7 +366,7 @@ fn home() -> Option<PathBuf> {
     env::var_os("HOME").map(PathBuf::from).filter(|dir| dir.is_absolute())
 }
 
-/// An absolute path without dots; a leading `~` is the home directory.
+/// Makes a path absolute and removes its `.` components. A leading `~` is the home directory.
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf> {
     let expanded = match path.strip_prefix("~") {
         Ok(rest) => home().map(|home| home.join(rest)),

@@ -1,4 +1,4 @@
-//! What agents are kept from, as it is configured.
+//! The sandbox settings.
 
 use std::path::Path;
 
@@ -7,16 +7,16 @@ use switchboard_agent_bridge::SandboxAllow;
 use super::absolute;
 use crate::failure::{Failure, Result};
 
-/// What agents are kept from.
+/// What the sandbox prevents agents from doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SandboxChoice {
-    /// From acting as their owner, where that works.
+    /// Like `Shield` where the system supports a sandbox; otherwise agents run without one.
     Auto,
-    /// From nothing.
+    /// Nothing: agents run without a sandbox.
     Off,
-    /// From acting as their owner.
+    /// Acting as their owner. The gateway does not start if the system supports no sandbox.
     Shield,
-    /// And from writing outside the workspace.
+    /// Acting as their owner, and writing outside the workspace.
     Workspace,
 }
 
