@@ -1,4 +1,4 @@
-//! A chat: what it holds, and the order in which it takes what clients want of it.
+//! A chat: its state, and how it handles the requests of clients in order.
 
 use alloc::{boxed::Box, collections::VecDeque, string::String};
 
@@ -33,11 +33,11 @@ pub(super) struct Chat {
     pub(super) reference: ChatRef,
     pub(super) phase: Phase,
     pub(super) epoch: Epoch,
-    /// The last number given to an event.
+    /// The last sequence number given to an event, which the journal may not have yet.
     pub(super) staged: u64,
-    /// The last number that the journal has, and that was shown.
+    /// The last sequence number that the journal has and that was published to readers.
     pub(super) head: u64,
-    /// There are events under earlier epochs: the chat is not new, whatever its head says.
+    /// There are events under earlier epochs: the chat is not new, even if `head` is 0.
     pub(super) earlier_epochs: bool,
     pub(super) pending: VecDeque<Pending>,
     pub(super) pending_bytes: usize,
@@ -51,49 +51,49 @@ pub(super) struct Chat {
     pub(super) goal: GoalState,
     pub(super) title: Option<String>,
     pub(super) model: Option<String>,
-    /// The `agent_state` that everybody gets who attaches, once somebody has.
+    /// The encoded `agent_state` event, cached from the first attach on.
     agent_state: Option<Frame>,
     pub(super) session: Option<String>,
     pub(super) last_command: u64,
     pub(super) slot: SlotState,
-    /// How far its agent was heard, as far as the journal had it.
+    /// The agent instance, the position of its last record in the journal, and the decoder's checkpoint there.
     pub(super) received: Option<(AgentInstanceId, u64, Option<Bytes>)>,
-    /// Its place in the line for agents' places.
+    /// The chat's key in `AgentPool::waiting`, while it waits for an agent slot.
     pub(super) waiting_number: Option<u64>,
-    /// Since when its agent has nothing to do.
+    /// Since when the agent has been without a turn, on the clock of `Moment::ticks_ms`.
     pub(super) idle_since: Option<u64>,
     pub(super) intake: VecDeque<(ConnId, ChatRequest)>,
     pub(super) looking_up: bool,
     pub(super) timer: Option<u64>,
-    /// It has open turns of an earlier life, so that it must be loaded in the end.
+    /// The chat has open turns from an earlier gateway process, so loading it is retried until it succeeds.
     pub(super) recover: bool,
-    /// A place is kept for the agent that it may have.
+    /// An agent slot is reserved for the agent that the chat may have from an earlier gateway process.
     pub(super) agent_expected: bool,
-    /// The turn for which its agent of an earlier gateway was taken up: everything that this agent says is of that turn.
+    /// The turn for which the agent of an earlier gateway process was adopted: all its records belong to that turn.
     pub(super) adopted_for: Option<TurnId>,
-    /// When to ask for it again.
+    /// When to load the chat from the journal again after a failure.
     pub(super) reload_at_ms: Option<u64>,
     pub(super) deletion: Option<Deletion>,
 }
 
-/// How much is known of a chat.
+/// Whether the chat exists, as far as the hub knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The journal was asked.
+    /// The journal was asked for the chat and has not answered. Requests wait in `Chat::intake`.
     Loading,
-    /// The journal has nothing under this key.
+    /// The journal has no chat with this key.
     Absent,
-    /// Its creation is on the way to the journal: whatever else is wanted waits for the answer.
+    /// The chat's creation is appended and not answered yet. Further requests wait for the answer.
     Creating,
-    /// It exists.
+    /// The chat exists.
     Ready,
-    /// Somebody deletes it: whatever else is wanted waits for the outcome.
+    /// A client asked to delete the chat. Further requests wait for the outcome.
     Deleting,
-    /// It did exist. Nothing under this key ever will again.
+    /// The chat was deleted. Its id is never used again.
     Deleted,
 }
 
-/// What a client wants of a chat.
+/// A client's request that concerns one chat.
 pub(super) enum ChatRequest {
     Attach {
         after: Option<Cursor>,
@@ -106,7 +106,7 @@ pub(super) enum ChatRequest {
     Cancel {
         turn_id: Option<TurnId>,
     },
-    /// A message that says so; the id is the message's own.
+    /// A `/stop` message. The id is that of the message, not of the turn to stop.
     Stop {
         turn_id: Option<TurnId>,
     },
@@ -171,7 +171,7 @@ impl Chat {
         }
     }
 
-    /// Whether nothing is lost by forgetting what is in memory.
+    /// Whether the chat can be unloaded from memory without losing anything.
     pub(super) fn is_idle(&self) -> bool {
         !matches!(self.phase, Phase::Loading | Phase::Deleting)
             && self.subs.is_empty()
@@ -198,7 +198,7 @@ impl Chat {
         self.take_intake(cx);
     }
 
-    /// The journal had it once.
+    /// The journal answers that the chat was deleted.
     pub(super) fn found_deleted(&mut self, cx: &mut Context) {
         self.phase = Phase::Deleted;
         self.recover = false;
@@ -206,13 +206,13 @@ impl Chat {
         self.take_intake(cx);
     }
 
-    /// Asks the journal for it.
+    /// Asks the journal for the chat's durable state.
     pub(super) fn load(&mut self, cx: &mut Context) {
         self.reload_at_ms = None;
         cx.ask(Query::Chat { chat: self.key.clone() }, Asked::Load(self.reference));
     }
 
-    /// The journal could not say: what was wanted is refused.
+    /// The journal could not read the chat: the waiting requests are refused.
     pub(super) fn load_failed(&mut self, cx: &mut Context, refusal: &Refusal) {
         self.stop_expecting_agent(cx);
         self.phase = Phase::Absent;
@@ -228,7 +228,7 @@ impl Chat {
             self.rearm(cx);
             return;
         }
-        // Whether it exists is still unknown, so it must be asked for anew.
+        // Whether the chat exists is still unknown, so unload it: the next request loads it again.
         cx.deferred.push_back(DeferredAction::Settle(self.reference));
     }
 
@@ -281,8 +281,8 @@ impl Chat {
         }
     }
 
-    /// Whether a `ready` named this chat as the default one: that of this connection, or an earlier one whose client
-    /// has nothing of the chat. It need not exist.
+    /// Whether this absent chat may be attached to because a `ready` frame named it as the default chat: that of this
+    /// connection, or that of an earlier connection, if the client has no events of the chat.
     fn is_default(&self, cx: &Context, conn: ConnId, after: Option<&Cursor>) -> bool {
         let own = cx.conns.get(&conn).is_some_and(|c| c.default_chat.0 == self.key.chat);
         let has_nothing = after.is_none_or(|cursor| cursor.seq == 0);
@@ -297,12 +297,12 @@ impl Chat {
         self.subscribe(cx, conn, after.as_ref());
     }
 
-    /// What its agent is: all chats have the same one.
+    /// The description of the chat's agent, which is the same for all chats.
     pub(super) fn agent<'a>(&self, cx: &'a Context) -> Option<&'a AgentState> {
         cx.agent.as_ref()
     }
 
-    /// The same as an event, encoded once.
+    /// The same as an `agent_state` event, encoded once.
     pub(super) fn agent_state(&mut self, cx: &Context) -> Option<Frame> {
         if self.agent_state.is_none() {
             let event = |agent: &AgentState| ControlEvent::AgentState {
@@ -332,7 +332,7 @@ impl Chat {
         cx.ask_page(conn, query, Asked::History { conn, chat_id: self.key.chat.clone() })
     }
 
-    /// Makes the chat for `new_chat`: durable before the client hears of it.
+    /// Creates the chat for `new_chat`. The client is told once the journal has the chat.
     pub(super) fn create_empty(&mut self, cx: &mut Context, conn: ConnId) {
         self.phase = Phase::Creating;
         let mut draft = Draft::new();
@@ -345,7 +345,7 @@ impl Chat {
 
     fn set_goal(&mut self, cx: &mut Context, conn: ConnId, goal_state: GoalState) -> Result<(), Refusal> {
         self.refuse_while_broken()?;
-        // Each is kept in the log, as a message is.
+        // Each goal state is stored in the log like a message, so it counts for the same rate limit.
         cx.take_write(&self.key.principal, "messages and goals a minute")?;
         self.goal = goal_state.clone();
         let mut draft = Draft::new();
@@ -355,13 +355,13 @@ impl Chat {
         Ok(())
     }
 
-    /// A title that a person gave stands from then on: the first message makes one only where there is none.
+    /// Sets the title. The first message sets one only if the chat has none, so a title from a person stays.
     fn rename(&mut self, cx: &mut Context, conn: ConnId, title: String) -> Result<(), Refusal> {
         if cx.shutting_down {
             return Err(shutting_down());
         }
         self.refuse_while_broken()?;
-        // Each is kept, and announced to everybody who lists chats.
+        // Each title is stored and announced to other connections, so it counts for the messages' rate limit.
         cx.take_write(&self.key.principal, "messages and titles a minute")?;
         self.title = Some(title.clone());
         let mut draft = Draft::new();
@@ -414,13 +414,14 @@ pub(super) fn damaged() -> Refusal {
 }
 
 impl Chat {
-    /// Whether the connection has no room for this chat, to which it is not attached.
+    /// Whether the connection is attached to as many chats as it may be. The caller checks that this chat is not one.
     pub(super) fn finds_full(&self, cx: &Context, conn: ConnId) -> bool {
         let conn = cx.conns.get(&conn);
         conn.is_some_and(|conn| !conn.coming.contains(&self.reference) && conn.is_full(&cx.limits))
     }
 
-    /// Keeps room for a connection that will be attached once the journal has what it sent.
+    /// Counts this chat among the connection's chats already now: the connection is attached once the journal has the
+    /// frame that it sent.
     pub(super) fn expect_reader(&self, cx: &mut Context, conn: ConnId) {
         if !self.subs.contains(conn)
             && let Some(conn) = cx.conns.get_mut(&conn)
@@ -429,7 +430,7 @@ impl Chat {
         }
     }
 
-    /// The journal has it, or will not.
+    /// Undoes [`expect_reader`](Self::expect_reader) once the append is answered.
     pub(super) fn expect_no_more(&self, cx: &mut Context, conn: ConnId) {
         if let Some(conn) = cx.conns.get_mut(&conn) {
             conn.coming.remove(&self.reference);

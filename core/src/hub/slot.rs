@@ -1,4 +1,4 @@
-//! A chat's agent: its place among the process's agents, its life, its commands, and when it is held.
+//! A chat's agent: its slot in the process's agent pool, its start and end, its commands, and when it is paused.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -19,11 +19,11 @@ use crate::{
     wire::{Outcome, TurnError},
 };
 
-/// Where a chat's agent is in its life. A place is taken from `Reserved` until the exit.
+/// The state of a chat's agent slot. All states but `Empty` count as in use in the [`AgentPool`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SlotState {
     Empty,
-    /// A place is taken; the agent starts with its first command, once the journal names it.
+    /// The slot is in use. The agent starts with its first prompt, once the journal has `AgentStarted` (`named`).
     Reserved {
         instance: AgentInstanceId,
         named: bool,
@@ -39,18 +39,19 @@ pub(super) enum SlotState {
     },
 }
 
-/// The places for agents. A chat holds one from reservation to exit. Agents that are taken up may be more than there are
-/// places: those that have nothing to do are stopped, and no other one starts before there is room again.
+/// The process's agent slots. A chat uses a slot from its reservation until the agent exits. Adopted agents can exceed
+/// the limit: then idle agents are stopped, and no new agent starts before the number is below the limit again.
 #[derive(Debug, Default)]
 pub(super) struct AgentPool {
     pub(super) in_use: usize,
-    /// AgentPool kept for chats of an earlier gateway whose agents the journal has yet to name.
+    /// Slots reserved for chats with open turns from an earlier gateway process, until the journal says whether they
+    /// have an agent.
     expected: usize,
-    /// Of these, agents that were told to stop: places about to be free.
+    /// How many of the slots in use belong to agents that are stopping and so will be free soon.
     stopping: usize,
-    /// Chats whose agent has nothing to do, longest idle first.
+    /// Chats whose agent has no turn, with the time in milliseconds since when, longest idle first.
     idle: BTreeSet<(u64, ChatRef)>,
-    /// Chats with a turn but no place, by their ticket.
+    /// Chats with a turn but no slot, by their waiting number, first come first served.
     waiting: BTreeMap<u64, ChatRef>,
     last_waiter: u64,
 }
@@ -60,14 +61,15 @@ impl AgentPool {
         self.in_use + self.expected < limit
     }
 
-    /// Whether there are more agents than places, or too few about to be free for those who wait.
+    /// Whether more agents must stop: the slots in use and the waiting chats exceed the limit, even when all stopping
+    /// agents are gone.
     fn are_too_few(&self, limit: usize) -> bool {
         self.in_use + self.waiting.len() > limit + self.stopping
     }
 }
 
 impl Hub {
-    /// Gives free places to those who wait longest, and makes room for the others where an agent is idle.
+    /// Gives free slots to the chats that have waited longest, and stops idle agents to free slots for the others.
     pub(super) fn serve_waiting_chats(&mut self) {
         if self.cx.leaving {
             return;
@@ -84,11 +86,11 @@ impl Hub {
 }
 
 impl Chat {
-    /// Takes a place for this chat's agent. False: none is free, and the chat is called when one is.
+    /// Takes a slot for this chat's agent. `false`: no slot is free, and the chat waits for one.
     pub(super) fn acquire_slot(&mut self, cx: &mut Context) -> bool {
         match self.slot {
             SlotState::Reserved { .. } | SlotState::Alive { .. } => true,
-            // Its exit puts the chat in line.
+            // When the agent exits, the chat starts to wait for a slot.
             SlotState::Stopping { .. } => false,
             SlotState::Empty if cx.agents.have_room(cx.limits.agents) => {
                 self.stop_waiting_for_slot(cx);
@@ -134,8 +136,8 @@ impl Chat {
         cx.deferred.push_back(DeferredAction::Settle(self.reference));
     }
 
-    /// To be called when turns came or went, or the agent did: whether a place is still needed, and whether
-    /// the agent has nothing to do from now on.
+    /// Releases a reserved slot that no turn needs any more, and marks the agent as idle or busy. Called after each
+    /// change of the turns or the agent.
     pub(super) fn review_slot(&mut self, cx: &mut Context) {
         if self.turns.is_empty() {
             self.stop_waiting_for_slot(cx);
@@ -159,7 +161,7 @@ impl Chat {
         self.rearm(cx);
     }
 
-    /// Tells the agent something that the journal has; a prompt starts the agent where it does not live.
+    /// Sends the agent a command that the journal has. A prompt first starts the agent if none is running.
     pub(super) fn send_command(&mut self, cx: &mut Context, command: AgentCommand) {
         if let AgentCommand::Prompt { turn_id, .. } = &command {
             if self.active_turn_id().as_ref() != Some(turn_id) {
@@ -167,7 +169,8 @@ impl Chat {
             }
             if let SlotState::Reserved { instance, named } = self.slot {
                 if !named {
-                    // Should this gateway die, the next one must know whom to take up.
+                    // The journal must name the agent before it starts, so that after a crash the next gateway
+                    // process can adopt it.
                     if let Some(active) = &mut self.active {
                         active.undelivered = Some(command);
                     }
@@ -192,7 +195,7 @@ impl Chat {
         }
     }
 
-    /// The journal has these changes: the agent that they name is told what waited for that.
+    /// The journal has these changes. If they name the reserved agent, sends the prompt that waited for this.
     pub(super) fn note_named(&mut self, cx: &mut Context, changes: &[Change]) {
         if let SlotState::Reserved { instance, named: false } = self.slot
             && changes.contains(&Change::AgentStarted { instance })
@@ -204,7 +207,8 @@ impl Chat {
         }
     }
 
-    /// The chat is one of an earlier gateway. Until the journal says whether it has an agent, a place is kept for that.
+    /// The chat has open turns from an earlier gateway process. Reserves a slot until the journal says whether the chat
+    /// has an agent.
     pub(super) fn expect_agent(&mut self, cx: &mut Context) {
         self.recover = true;
         if self.phase == Phase::Loading && !self.agent_expected {
@@ -213,7 +217,7 @@ impl Chat {
         }
     }
 
-    /// The journal has said so, or cannot at the moment: nobody else is to wait for that.
+    /// The journal has answered or failed: frees the slot that [`expect_agent`](Self::expect_agent) reserved.
     pub(super) fn stop_expecting_agent(&mut self, cx: &mut Context) {
         if core::mem::take(&mut self.agent_expected) {
             cx.agents.expected -= 1;
@@ -221,8 +225,8 @@ impl Chat {
         }
     }
 
-    /// Takes up the agent that the chat had under an earlier gateway, whether or not there is a place, and tells it
-    /// again what it may not have heard.
+    /// Adopts the agent that an earlier gateway process started for the chat, even if no slot is free, and sends it
+    /// the commands again that it may not have received.
     pub(super) fn adopt_agent(
         &mut self,
         cx: &mut Context,
@@ -255,7 +259,8 @@ impl Chat {
                 self.slot = SlotState::Stopping { instance, kill_at_ms, killed: kill };
                 cx.agents.stopping += 1;
                 cx.output(Output::StopAgent { instance, kill });
-                // Nobody hears it any more, the next gateway included: what it still says is of a turn that is over.
+                // Its further records belong to a turn that is over. `AgentEnded` keeps the next gateway process from
+                // adopting it and reading them.
                 self.stage_changes(cx, [Change::AgentEnded { instance }]);
                 self.withdraw_requests(cx);
                 self.review_slot(cx);
@@ -283,7 +288,7 @@ impl Chat {
         }
         let unprompted = self.active.as_ref().is_some_and(|active| !active.prompted);
         if unprompted && matches!(self.slot, SlotState::Alive { .. }) {
-            // It went before it was told of the turn: another one will be.
+            // The agent exited before it got the prompt: a new instance gets it.
             let instance = cx.next_instance();
             self.slot = SlotState::Reserved { instance, named: false };
             self.withdraw_requests(cx);
@@ -311,13 +316,13 @@ impl Chat {
         }
         self.review_slot(cx);
         if !self.turns.is_empty() {
-            // Behind those who may have waited for this very place.
+            // The chat waits behind the chats that have waited for this slot.
             self.wait_for_slot(cx);
         }
         self.go_on_deleting(cx);
     }
 
-    /// The agent that is gone has never had the prompt that this gateway sent it.
+    /// The agent exited without taking the prompt that this gateway process sent: the prompt becomes undelivered.
     fn take_prompt_back(&mut self) {
         let Some(turn) = self.turns.front() else { return };
         let Some(active) = self.active.as_mut().filter(|active| active.cancel_by_ms.is_none()) else {
@@ -330,12 +335,12 @@ impl Chat {
         }
     }
 
-    /// Whether records of this life count.
+    /// Whether this instance is the chat's live agent. Records of other instances are dropped.
     pub(super) fn accepts_records_of(&self, instance: AgentInstanceId) -> bool {
         matches!(self.slot, SlotState::Alive { instance: mine, .. } if mine == instance)
     }
 
-    /// Holds the agent while its readers or the journal are too far behind, and lets it go on after.
+    /// Pauses the agent while all readers, or the journal, are too far behind, and resumes it afterwards.
     pub(super) fn pause_or_resume(&mut self, cx: &mut Context) {
         let SlotState::Alive { instance, paused } = self.slot else { return };
         let behind = self.append_failed.is_some()
