@@ -332,7 +332,7 @@ impl Chat {
         cx.ask_page(conn, query, Asked::History { conn, chat_id: self.key.chat.clone() })
     }
 
-    /// Creates the chat for `new_chat`. The client is told once the journal has the chat.
+    /// Creates the chat for `new_chat`. The client is attached once the journal has the chat.
     pub(super) fn create_empty(&mut self, cx: &mut Context, conn: ConnId) {
         self.phase = Phase::Creating;
         let mut draft = Draft::new();

@@ -1,4 +1,4 @@
-//! The log: events are staged, appended, and shown once the journal has them.
+//! The log: events are staged, appended, and published to readers once the journal has them.
 
 use alloc::{boxed::Box, collections::VecDeque, sync::Arc, vec::Vec};
 
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// What is about to be appended, as one transaction.
+/// Events, changes and effects that are about to be appended as one transaction.
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) create: bool,
@@ -30,35 +30,35 @@ pub(super) struct Draft {
     pub(super) origin: Option<Origin>,
 }
 
-/// The client whose frame this is, and who is told if it cannot be kept.
+/// The client whose frame caused the append. If the journal refuses the append, this client gets the error.
 #[derive(Debug, Clone)]
 pub(super) struct Origin {
     pub(super) conn: ConnId,
-    /// The turn, for a message; none for `new_chat` and `set_goal_state`.
+    /// The turn of a message; none for other requests, such as `new_chat` or `set_goal_state`.
     pub(super) turn_id: Option<TurnId>,
     pub(super) attach: bool,
 }
 
-/// What happens once the journal has it.
+/// A side effect that is carried out once the journal has the append.
 #[derive(Debug)]
 pub(super) enum Effect {
-    /// The agent is told.
+    /// Send the agent a command.
     SendCommand(AgentCommand),
-    /// Everybody who is up to date is told.
+    /// Send an event to all live readers of the chat.
     Fan(ControlEvent),
-    /// Everybody who has the chat in sight is told, and whoever wanted it.
+    /// Send an event to the chat's readers, the connections that list its principal's chats, and the connection `by`.
     Announce { by: ConnId, event: ControlEvent },
-    /// The chat has come to be, without a message. Its maker learns of it by being attached.
+    /// Announce the new chat of a `new_chat`. The connection `by` is attached instead.
     Made { by: ConnId },
-    /// The sender of a `/stop` with a `turn_id` learns what it did.
+    /// Send the sender of a `/stop` with a `turn_id` its `message_accepted`.
     Stopped { conn: ConnId, accepted: MessageAccepted },
-    /// The chat is gone.
+    /// The journal has deleted the chat.
     Deleted,
-    /// The sender of a repeated message gets the first answer again.
+    /// Send the sender of a repeated message the `message_accepted` of the first one.
     Repeat { conn: ConnId, accepted: MessageAccepted },
 }
 
-/// An append that the journal has not answered for.
+/// An append that the journal has not answered yet.
 #[derive(Debug)]
 pub(super) struct Pending {
     id: AppendId,
@@ -74,7 +74,7 @@ pub(super) struct Pending {
 pub(super) struct Staged {
     pub(super) seq: u64,
     pub(super) turn_id: Option<TurnId>,
-    /// Nothing for a delta, of which nothing follows; if it has to be numbered anew, its frame tells it.
+    /// None for a delta, from which no change follows. A delta that is numbered again is decoded from its frame.
     body: Option<Box<ChatBody>>,
     frame: Frame,
 }
@@ -88,7 +88,7 @@ impl Draft {
         self.events.push((turn_id.cloned(), body));
     }
 
-    /// A command: durable first, then told.
+    /// Adds a command for the agent: sent once the journal has it.
     pub(super) fn command(&mut self, command: AgentCommand) {
         self.changes.push(Change::Command { command: command.clone() });
         self.effects.push(Effect::SendCommand(command));
@@ -99,8 +99,8 @@ impl Draft {
     }
 }
 
-/// Deltas wait for the process's own crash to be harmless; what a turn hangs on waits for the disk, and so does a
-/// decoder's state: once it is kept, the agent's host lets go of the records that led to it.
+/// Text and tool events need to survive a crash of the process only. All other events need to be synced to disk, and so
+/// does a decoder's checkpoint: once it is appended, the agent's host drops the records before it.
 fn durability(events: &[Staged], changes: &[Change]) -> Durability {
     let light = |event: &Staged| {
         event.turn_id.is_some()
@@ -126,7 +126,7 @@ fn durability(events: &[Staged], changes: &[Change]) -> Durability {
     }
 }
 
-/// The changes that follow from events, so that the two can never disagree.
+/// The change that follows from an event. It is derived here, so that log and state never disagree.
 fn implied(requests: &Requests, event: &Staged) -> Option<Change> {
     match (event.body()?, &event.turn_id) {
         (ChatBody::TurnStarted { .. }, Some(turn_id)) => {
@@ -165,7 +165,7 @@ impl Chat {
         self.append(cx, Pending { id: AppendId(0), create, events, changes, effects, origin, bytes: 0 });
     }
 
-    /// Gives events their places and encodes them.
+    /// Gives events their sequence numbers and encodes them.
     pub(super) fn number(&mut self, events: Vec<(Option<TurnId>, ChatBody)>) -> Vec<Staged> {
         let mut place = EventPosition {
             chat_id: self.key.chat.clone(),
@@ -223,7 +223,7 @@ impl Chat {
         self.pause_or_resume(cx);
     }
 
-    /// The journal has the oldest append: show it.
+    /// The journal has the oldest pending append: publishes its events.
     pub(super) fn appended(&mut self, cx: &mut Context, id: AppendId) {
         let Some(pending) = self.pending.pop_front() else { return };
         assert_eq!(pending.id, id, "a chat's appends are answered in order");
@@ -238,7 +238,7 @@ impl Chat {
 
     pub(super) fn publish(&mut self, cx: &mut Context, pending: Pending) {
         self.pending_bytes -= pending.bytes;
-        // One that is lost and begun anew was there all the time, and may be about to be deleted.
+        // A chat that the journal lost and that is created again existed all the time, and may be `Deleting`.
         if pending.create && self.phase == Phase::Creating {
             self.phase = Phase::Ready;
         }
@@ -268,7 +268,7 @@ impl Chat {
         }
     }
 
-    /// Keeps how far the agent was heard, should the journal lose it.
+    /// Remembers the agent's position and checkpoint, to append them again should the journal lose them.
     pub(super) fn note_received(&mut self, changes: Vec<Change>) {
         for change in changes {
             if let Change::AgentPosition { instance, position, checkpoint } = change {
@@ -279,7 +279,7 @@ impl Chat {
         }
     }
 
-    /// The sender hears `message_accepted` in place of its own words.
+    /// Publishes a `user_message`. Its sender gets `message_accepted` instead.
     fn publish_message(&mut self, cx: &mut Context, event: &Staged, sender: ConnId) {
         let (Some(turn_id), Some(ChatBody::UserMessage { starts_turn, active_turn_id, created_at_ms, .. })) =
             (&event.turn_id, event.body())
@@ -298,7 +298,7 @@ impl Chat {
         };
         self.offer_live(cx, event.seq, event.frame.clone(), Some(sender));
         if !self.subs.contains(sender) {
-            // It left: an answer that moves no cursor.
+            // The sender has detached: it gets an answer that moves no cursor.
             let accepted = MessageAccepted { duplicate: true, ..accepted };
             cx.deliver(sender, &ControlEvent::MessageAccepted(accepted));
             return;
@@ -308,7 +308,7 @@ impl Chat {
             let frame = encode_control(&ControlEvent::MessageAccepted(accepted.clone()));
             cx.offer(self.reference, event.seq, frame, Recipients::One(sender));
         }
-        // Also a live reader's outbox may refuse it.
+        // The outbox of a live reader may refuse the event too.
         self.subs.remember_own(cx, sender, event.seq, accepted, live);
     }
 
@@ -351,7 +351,7 @@ impl Chat {
         }
     }
 
-    /// Tells everybody who is up to date something about the present moment.
+    /// Delivers an event that is not logged to all live readers.
     pub(super) fn fan(&mut self, cx: &mut Context, event: &ControlEvent) {
         let frame = encode_control(event);
         for conn in self.subs.live().iter() {
@@ -359,17 +359,17 @@ impl Chat {
         }
     }
 
-    /// Whether no turn is open, the journal has answered for everything, and whoever wanted something knows of it.
+    /// Whether no turn is open, the journal has answered every append, and no message waits for a lookup of its turn.
     pub(super) fn is_settled(&self) -> bool {
         self.turns.is_empty() && self.is_committed() && !self.looking_up
     }
 
-    /// Whether the journal has answered for everything.
+    /// Whether the chat is loaded and the journal has answered all its appends.
     pub(super) fn is_committed(&self) -> bool {
         self.pending.is_empty() && self.phase != Phase::Loading
     }
 
-    /// Where the log stands.
+    /// The cursor of this sequence number in the current epoch.
     pub(super) fn cursor(&self, seq: u64) -> Cursor {
         Cursor { epoch: self.epoch.clone(), seq }
     }
@@ -392,7 +392,7 @@ impl Staged {
         &self.frame
     }
 
-    /// What it was staged from.
+    /// The turn and the event's body, to be numbered again.
     pub(super) fn unstage(self) -> (Option<TurnId>, ChatBody) {
         let body = self.body.map_or_else(|| delta_of(&self.frame), |body| *body);
         (self.turn_id, body)

@@ -1,5 +1,6 @@
-//! After the journal refused an append: nothing is sent to it until its state was read again, then what it
-//! has is shown, messages that it has not are refused, and everything else is appended anew.
+//! Recovery after the journal refused an append. The hub sends no further append of the chat until it has read the
+//! chat's state again. Then it publishes the appends that the journal has, refuses the clients' requests that the
+//! journal does not have, and appends everything else again.
 
 use alloc::{
     boxed::Box,
@@ -19,27 +20,27 @@ use crate::{
     wire::{ChatBody, ControlEvent},
 };
 
-/// The journal refused an append.
+/// The state of the recovery of one chat.
 #[derive(Debug)]
 pub(super) struct AppendFailed {
-    /// Appends that are out and not yet answered.
+    /// Appends that the journal has not answered yet.
     outstanding: usize,
-    /// When the state is asked for.
+    /// When to ask the journal for the chat's state.
     retry_at_ms: u64,
     asked: bool,
-    /// What is refused meanwhile is refused with this.
+    /// The refusal for requests that come during the recovery.
     refusal: Refusal,
 }
 
 impl AppendFailed {
-    /// When the state can be asked for; nothing while an answer is awaited.
+    /// When to ask for the chat's state; `None` while an answer of the journal is outstanding.
     pub(super) fn due_ms(&self) -> Option<u64> {
         (self.outstanding == 0 && !self.asked).then_some(self.retry_at_ms)
     }
 }
 
 impl Chat {
-    /// The journal refused an append. Those behind it will be refused too.
+    /// The journal refused an append. It refuses the later appends of the chat too.
     pub(super) fn refused(&mut self, cx: &mut Context) {
         let retry_at_ms = cx.now.ticks_ms + cx.limits.journal_retry_ms;
         let outstanding = self.pending.len();
@@ -55,7 +56,7 @@ impl Chat {
         self.rearm(cx);
     }
 
-    /// When it is time and every answer is in: asks what the journal has.
+    /// Asks for the chat's state if the time has come and every append is answered.
     pub(super) fn try_resync(&mut self, cx: &mut Context) {
         let Some(failure) = &mut self.append_failed else { return };
         if failure.due_ms().is_some_and(|due| due <= cx.now.ticks_ms) {
@@ -78,8 +79,8 @@ impl Chat {
         self.rearm(cx);
     }
 
-    /// Nothing can be added to what the journal has of the chat, and it is not asked again: everybody who waits or reads
-    /// is refused, now and from then on, and the agent is stopped.
+    /// The chat is damaged in the journal, so that nothing can be appended to it and it is not asked for again. All
+    /// waiting and later requests are refused, readers are dropped, and the agent is killed.
     fn found_damaged(&mut self, cx: &mut Context, refusal: Refusal) {
         let Some(failure) = &mut self.append_failed else { return };
         failure.refusal = refusal.clone();
@@ -103,14 +104,14 @@ impl Chat {
         self.take_intake(cx);
     }
 
-    /// The journal's state is known again.
+    /// The journal answered with the chat's state.
     pub(super) fn resync(&mut self, cx: &mut Context, record: Option<Box<ChatRecord>>) {
         let record = record.as_deref();
         if self.is_renewed(record) { self.resync_renewed(cx, record) } else { self.go_on(cx, record) }
     }
 
-    /// How many of these appends the journal has. A chat's appends are kept in order: what stands before one that is
-    /// kept is kept as well.
+    /// How many of these appends the journal has. It commits a chat's appends in order: if it has one, it has all
+    /// earlier ones too.
     fn committed_of(&self, waiting: &VecDeque<Pending>, record: Option<&ChatRecord>) -> usize {
         let last = record.and_then(|record| {
             waiting.iter().rposition(|pending| is_committed(pending, record, &self.epoch))
@@ -118,7 +119,7 @@ impl Chat {
         last.map_or(0, |last| last + 1)
     }
 
-    /// The journal has what was shown, and perhaps more.
+    /// The journal has all published events, and perhaps more.
     fn go_on(&mut self, cx: &mut Context, record: Option<&ChatRecord>) {
         self.append_failed = None;
         let mut waiting = core::mem::take(&mut self.pending);
@@ -131,7 +132,7 @@ impl Chat {
         self.append_rest(cx, &refused_turns, again);
     }
 
-    /// The journal has lost something.
+    /// The journal has lost published events: the chat goes on in another epoch.
     fn resync_renewed(&mut self, cx: &mut Context, record: Option<&ChatRecord>) {
         self.append_failed = None;
         let mut waiting = core::mem::take(&mut self.pending);
@@ -151,7 +152,8 @@ impl Chat {
         self.append_rest(cx, &refused_turns, again);
     }
 
-    /// Tells those whose appends were not kept, and gives what is to be appended again.
+    /// Refuses the clients' appends, which the journal does not have. Returns the refused turns, and the remaining
+    /// appends to append again.
     fn refuse_unkept(
         &mut self,
         cx: &mut Context,
@@ -165,7 +167,7 @@ impl Chat {
             if pending.origin.is_some()
                 && pending.changes.iter().any(|one| matches!(one, Change::Title { .. }))
             {
-                // As the journal has it.
+                // Back to the title that the journal has.
                 self.title = record.and_then(|record| record.title.clone());
             }
             match pending.origin.clone() {
@@ -184,7 +186,7 @@ impl Chat {
     ) {
         again.retain(|pending| !pending.changes.contains(&Change::Deleted));
         if self.phase == Phase::Creating {
-            // What is left is about a chat that never was.
+            // The journal does not have the chat, so the remaining appends have no chat.
             self.phase = Phase::Absent;
             again.clear();
         }
@@ -217,7 +219,7 @@ impl Chat {
                 Effect::Stopped { conn, accepted } => {
                     cx.refuse(conn, refusal.clone().chat(&self.key.chat).turn(Some(&accepted.turn_id)));
                 }
-                // It only came along.
+                // This event does not depend on the refused append.
                 Effect::Fan(event @ ControlEvent::RuntimeModelUpdated { .. }) => self.fan(cx, &event),
                 Effect::Fan(_)
                 | Effect::SendCommand(_)
@@ -252,8 +254,8 @@ impl Chat {
 }
 
 impl Chat {
-    /// Commands have their numbers in the order of the log, by which the journal tells whether it has one: what was
-    /// logged again meanwhile may have taken a higher one.
+    /// Gives commands new ids. Ids must grow in the order of the log, because [`is_committed`] compares them, and
+    /// commands that were appended again before may have taken higher ids.
     fn renumber_commands(&mut self, pending: &mut Pending) {
         for change in &mut pending.changes {
             let Change::Command { command } = change else { continue };
@@ -269,7 +271,7 @@ impl Chat {
         }
     }
 
-    /// The places of messages that are logged again.
+    /// Updates the sequence numbers of messages that are logged again, wherever they are stored.
     fn move_messages(&mut self, pending: &mut Pending) {
         for change in &mut pending.changes {
             let Change::TurnAccepted { turn_id, seq, .. } = change else { continue };
@@ -293,11 +295,11 @@ impl Chat {
     }
 }
 
-/// Whether the journal certainly has this append of an epoch. Of what leaves no trace in a chat's record this is not
-/// known; such changes may be made twice.
+/// Whether the journal certainly has this append of an epoch. Some changes leave no trace in a chat's record; they may
+/// be appended twice.
 fn is_committed(pending: &Pending, record: &ChatRecord, epoch: &Epoch) -> bool {
     if let Some(last) = pending.events.last() {
-        // Whatever has been lost was at the end.
+        // A journal loses events at the end of an epoch only.
         let mut places = [Some(&record.head), record.earlier.as_ref()].into_iter().flatten();
         return places.any(|kept| kept.epoch == *epoch && last.seq <= kept.seq);
     }
@@ -314,14 +316,14 @@ fn is_committed(pending: &Pending, record: &ChatRecord, epoch: &Epoch) -> bool {
             | Change::TurnEnded { .. }
             | Change::RequestOpened { .. }
             | Change::RequestClosed { .. }
-            // A life that was not told anything is named once more with the next turn.
+            // An instance that was sent no command is named again with the next turn.
             | Change::AgentStarted { .. }
             | Change::AgentEnded { .. }
             | Change::OpenWork { .. }
             | Change::Session { .. }
             | Change::Title { .. }
             | Change::Goal { .. }
-            // There is a record.
+            // A deleted chat has no record.
             | Change::Deleted => false,
         })
 }

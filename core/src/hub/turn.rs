@@ -1,20 +1,20 @@
-//! The life of a turn: every transition is here.
+//! The state machine of a turn, with all its transitions.
 //!
 //! | from | on | to | what is logged |
 //! |---|---|---|---|
-//! | none | a message, nothing runs, a place for the agent is free | started | `user_message`, `turn_started` |
-//! | none | a message otherwise | queued | `user_message` |
-//! | queued | it is first and a place is free | started | `turn_started` |
+//! | none | a message, no turn runs, an agent slot is free | started | `user_message`, `turn_started` |
+//! | none | any other message | queued | `user_message` |
+//! | queued | the turn is first and an agent slot is free | started | `turn_started` |
 //! | queued | `cancel` | ended | `turn_end cancelled` |
-//! | started | the agent ends it | ended | `turn_end` with the agent's outcome |
+//! | started | the agent ends the turn | ended | `turn_end` with the agent's outcome |
 //! | started | `cancel`, or no progress for too long | cancelling | |
-//! | started | `cancel` before the agent was told | ended | `turn_end cancelled` |
-//! | started | the agent goes away | ended | `turn_end failed` or `interrupted` |
-//! | cancelling | the agent ends it or goes away | ended | `turn_end cancelled`, or `completed` if that came first |
+//! | started | `cancel` before the prompt was sent | ended | `turn_end cancelled` |
+//! | started | the agent exits | ended | `turn_end failed` or `interrupted` |
+//! | cancelling | the agent ends the turn or exits | ended | `turn_end cancelled`, or `completed` if the agent did |
 //! | cancelling | the grace time is over: the agent is killed | ended | `turn_end cancelled` |
 //! | any | shutdown | ended | `turn_end interrupted` |
 //! | any | the chat is deleted | ended | `turn_end cancelled` |
-//! | queued, started | its message could not be kept | none | |
+//! | queued, started | the journal refused its message | none | |
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
@@ -41,40 +41,40 @@ use crate::{
     },
 };
 
-/// A turn that has not ended.
+/// A queued or started turn.
 #[derive(Debug)]
 pub(super) struct Turn {
     pub(super) id: TurnId,
     text: String,
     pub(super) hash: [u8; 32],
-    /// The place of its `user_message`; 0 if that is in an earlier epoch.
+    /// The sequence number of its `user_message`; 0 if that event is in an earlier epoch.
     pub(super) seq: u64,
     pub(super) starts_turn: bool,
-    /// When this gateway accepted it, or took it up from an earlier one.
+    /// When this gateway process accepted the turn, or restored it from the journal, on the clock of ticks.
     taken_at_ms: u64,
-    /// How long it had been accepted by then.
+    /// The turn's age at `taken_at_ms`, in milliseconds; 0 unless it was restored.
     aged_ms: u64,
 }
 
-/// The turn that the agent works on; it is the first of the chat's turns.
+/// The started turn, which is the first of the chat's turns.
 #[derive(Debug, Default)]
 pub(super) struct ActiveTurn {
-    /// The prompt was sent.
+    /// Whether the agent was sent the prompt, by this gateway process or an earlier one.
     pub(super) prompted: bool,
-    /// The prompt that this gateway sent.
+    /// The id of the prompt, if this gateway process sent it.
     pub(super) prompt: Option<CommandId>,
-    /// The prompt that waits until the journal names the agent.
+    /// The prompt, while it waits until the journal has the agent's `AgentStarted`.
     pub(super) undelivered: Option<AgentCommand>,
-    /// When the agent last did something, or a person last answered it.
+    /// When the agent's silence began: at its last progress, prompt or resume, or when its last request was closed.
     progress_at_ms: u64,
     stalled: bool,
-    /// It was told to stop, and is killed at this time.
+    /// The turn is being cancelled: the agent is killed at this time if the turn has not ended by then.
     pub(super) cancel_by_ms: Option<u64>,
-    /// Why it is being cancelled, where nobody asked for that.
+    /// Why the gateway itself cancels the turn; none if a client asked for it.
     pub(super) cancel_reason: Option<TurnError>,
     pub(super) streams: BTreeMap<StreamId, StreamKind>,
     pub(super) tools: Vec<String>,
-    /// What is open is other than the journal was told.
+    /// The open streams and tools differ from the journal's `OpenWork`.
     pub(super) work_changed: bool,
 }
 
@@ -85,7 +85,7 @@ pub(super) enum StreamKind {
     Reasoning,
 }
 
-/// How a turn ends, as the agent or the hub has it.
+/// How a turn ends, as reported by the agent or decided by the hub.
 #[derive(Debug)]
 pub(super) struct Ending {
     pub(super) outcome: Outcome,
@@ -106,8 +106,8 @@ impl Turn {
         Self { id, text, hash, seq, starts_turn, taken_at_ms: now.ticks_ms, aged_ms: 0 }
     }
 
-    /// A turn that an earlier gateway accepted at this time. Between the two only the clock for people counts on; where
-    /// it was set back meanwhile, that time counts nothing.
+    /// Sets the age of a turn that an earlier gateway process accepted, in milliseconds of Unix time. If the system
+    /// clock was set back since, the age is 0.
     fn aged(mut self, accepted_at_ms: u64, now: Moment) -> Self {
         self.aged_ms = now.unix_ms.saturating_sub(accepted_at_ms);
         self
@@ -127,7 +127,7 @@ impl ActiveTurn {
         Self { progress_at_ms: now_ms, ..Self::default() }
     }
 
-    /// What is open, if the journal is to be told.
+    /// The open streams and tools, if they changed since the last call and so have to be appended.
     pub(super) fn changed_work(&mut self) -> Option<OpenWork> {
         if !core::mem::take(&mut self.work_changed) {
             return None;
@@ -143,7 +143,7 @@ impl ActiveTurn {
         })
     }
 
-    /// Takes up what an earlier gateway knew to be open.
+    /// Restores the open streams and tools that an earlier gateway process recorded.
     fn restore_work(&mut self, work: OpenWork) {
         let answers = work.answers.into_iter().map(|stream| (StreamId::from(stream), StreamKind::Answer));
         let reasoning =
@@ -152,13 +152,13 @@ impl ActiveTurn {
         self.tools = work.tools;
     }
 
-    /// The agent did something, or a person did what it waited for.
+    /// Restarts the turn's clock of silence: the agent made progress, or its request was closed.
     pub(super) fn progress(&mut self, now_ms: u64) {
         self.progress_at_ms = now_ms;
         self.stalled = false;
     }
 
-    /// How much the agent has begun and not ended.
+    /// The number of streams and tool uses that the agent has begun and not ended.
     pub(super) fn open_work(&self) -> usize {
         self.streams.len() + self.tools.len()
     }
@@ -174,12 +174,12 @@ impl Chat {
         self.turns.front().map(|turn| turn.id.clone())
     }
 
-    /// The turn that the agent was told of, to which what it says belongs.
+    /// The turn whose prompt the agent was sent. The agent's records belong to it.
     pub(super) fn answered_turn_id(&self) -> Option<TurnId> {
         if self.active.as_ref()?.prompted { self.active_turn_id() } else { None }
     }
 
-    /// queued to started, within a draft. The place for the agent is already taken.
+    /// queued to started, within a draft. The chat already has an agent slot.
     pub(super) fn start_into(&mut self, cx: &Context, draft: &mut Draft) {
         let id = self.next_command();
         let Some(turn) = self.turns.front() else { return };
@@ -197,7 +197,7 @@ impl Chat {
         draft.command(AgentCommand::Prompt { id, turn_id: turn.id.clone(), text: turn.text.clone() });
     }
 
-    /// queued to started, if nothing runs and a place is free.
+    /// queued to started, if no turn runs and an agent slot is free.
     pub(super) fn try_start(&mut self, cx: &mut Context) {
         let may = self.active.is_none() && !self.turns.is_empty() && self.append_failed.is_none();
         if may && !cx.shutting_down && self.acquire_slot(cx) {
@@ -216,7 +216,7 @@ impl Chat {
         match place {
             None => Err(Refusal::new(ErrorCode::UnknownTurn, "no such turn is open in this chat")),
             Some(0) if self.active.as_ref().is_some_and(|active| !active.prompted) => {
-                // The agent has not heard of it, and never will.
+                // The agent has not been sent the prompt, and now never is.
                 self.end_turn(cx, Outcome::Cancelled, None);
                 self.try_start(cx);
                 Ok(())
@@ -256,7 +256,7 @@ impl Chat {
         self.review_slot(cx);
     }
 
-    /// started or cancelling to ended, because the hub says so.
+    /// started or cancelling to ended, by the hub's decision.
     pub(super) fn end_turn(&mut self, cx: &mut Context, outcome: Outcome, error: Option<TurnError>) {
         let mut draft = Draft::new();
         self.end_into(cx, &mut draft, Ending { outcome, error, usage: None, cost: None });
@@ -313,7 +313,7 @@ impl Chat {
         })
     }
 
-    /// The journal could not keep the message of this turn: it never was.
+    /// Removes a turn whose message the journal refused. Nothing is logged of it.
     pub(super) fn forget_turn(&mut self, cx: &mut Context, turn_id: &TurnId) {
         if self.active_turn_id().as_ref() == Some(turn_id) {
             self.active = None;
@@ -330,7 +330,7 @@ impl Chat {
         self.end_turns(cx, Outcome::Interrupted, Some(error));
     }
 
-    /// any to ended, those that wait first. The error is that of the one that runs.
+    /// any to ended, the queued turns first. The error is for the started turn only.
     pub(super) fn end_turns(&mut self, cx: &mut Context, outcome: Outcome, error: Option<TurnError>) {
         while self.turns.len() > usize::from(self.active.is_some()) {
             self.end_queued(cx, self.turns.len() - 1, outcome);
@@ -340,7 +340,7 @@ impl Chat {
         }
     }
 
-    /// Does what is due by now.
+    /// Handles every deadline of the chat that has passed.
     pub(super) fn timer_fired(&mut self, cx: &mut Context) {
         self.timer = None;
         if self.reload_at_ms.is_some_and(|due| due <= cx.now.ticks_ms) {
@@ -385,8 +385,8 @@ impl Chat {
         }
     }
 
-    /// When the running turn's silence is worth a look. The clock stands still while a person is asked,
-    /// and while the gateway itself holds the agent.
+    /// When to check the started turn for silence. `None` while a request to a person is open, while the gateway
+    /// itself pauses the agent, and while the turn is being cancelled.
     fn watch_due(&self, cx: &Context) -> Option<u64> {
         let active = self.active.as_ref()?;
         let watched =
@@ -399,7 +399,7 @@ impl Chat {
         Some(self.idle_since? + cx.limits.agent_idle_ms)
     }
 
-    /// Sets the chat's one timer to whatever is due first.
+    /// Sets the chat's only timer to its earliest deadline.
     pub(super) fn rearm(&mut self, cx: &mut Context) {
         let now = cx.now.ticks_ms;
         let due = [
@@ -422,7 +422,7 @@ impl Chat {
         if due == self.timer {
             return;
         }
-        // An earlier timer may stay: when it fires, what is due is looked at afresh.
+        // An earlier timer may stay: when it fires, all deadlines are checked and the timer is set again.
         if let (Some(set), Some(due)) = (self.timer, due)
             && set <= due
         {
@@ -437,7 +437,7 @@ impl Chat {
         }
     }
 
-    /// Takes up what the journal has of this chat.
+    /// Restores the chat from the journal's record.
     pub(super) fn restore(&mut self, cx: &mut Context, record: ChatRecord) {
         self.durable = DurableState::of(&record);
         self.requests = Requests::restore(&record);
@@ -486,7 +486,7 @@ impl Chat {
     }
 }
 
-/// What a `user_message` said about its turn: a repeat of the message hears it again.
+/// The `starts_turn` of a logged `user_message`, which the answer to a repeat of the message contains again.
 fn starts_turn(user_message: &Frame) -> bool {
     #[derive(Deserialize)]
     struct UserMessage {
