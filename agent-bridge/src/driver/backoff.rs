@@ -1,4 +1,4 @@
-//! Starts that failed make the next one wait.
+//! Delays the next start of an agent after failed starts.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::random::Random;
 use crate::limits::BridgeLimits;
 
-/// Bounded exponential backoff with jitter. Shared by all lives of one agent.
+/// Bounded exponential backoff with jitter. Shared by all instances of one agent.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     first: Duration,
@@ -31,7 +31,7 @@ impl Backoff {
         Self { first: limits.backoff_first, longest: limits.backoff_longest, state }
     }
 
-    /// When the next start is due; None: at once.
+    /// The earliest time of the next start; `None` means at once.
     pub(crate) fn not_before(&self) -> Option<Instant> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).not_before
     }
@@ -40,7 +40,7 @@ impl Backoff {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let doubled = self.first.saturating_mul(1 << state.failures.min(16));
         let longest = doubled.min(self.longest);
-        // Half of it is certain, the other half is drawn: those that failed together come back apart.
+        // Half of the delay is fixed and half is random, so that agents that failed together do not restart together.
         let drawn = longest.mul_f64(0.5 + 0.5 * state.random.fraction());
         state.failures = state.failures.saturating_add(1);
         state.not_before = Some(now + drawn);

@@ -1,4 +1,4 @@
-//! A life of an agent that speaks stream-json: one process over many turns.
+//! An agent instance in dialect `claude`: one process serves many turns.
 
 use std::{
     process::ExitStatus,
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::codec::{ClaudeCodec, Decoded};
 
-/// Serves a chat until the agent stops or goes away.
+/// Serves a chat until a stop or kill arrives, or the agent is gone.
 pub(super) async fn serve<O: ControlSource, S: RecordSink>(
     agent: &ProcessAgent,
     life: AgentInstance<O, S>,
@@ -66,17 +66,17 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
     }
 }
 
-/// What there is of a life while no process is ready.
+/// The part of an instance that exists while no process is ready.
 struct Waiting<O, S> {
     control: O,
     records: S,
-    /// A prompt that has not been given to a process.
+    /// A prompt that has not been sent to a process yet.
     prompt: Option<AgentCommand>,
     position: u64,
 }
 
 impl<O: ControlSource, S: RecordSink> Waiting<O, S> {
-    /// Waits for the first prompt. False: the life is over before it began.
+    /// Waits for the first prompt. Returns false if the instance ends before.
     async fn for_prompt(&mut self) -> bool {
         while self.prompt.is_none() {
             let order = self.control.next().await;
@@ -88,7 +88,8 @@ impl<O: ControlSource, S: RecordSink> Waiting<O, S> {
         true
     }
 
-    /// Waits as long as earlier failures demand. A prompt that is cancelled meanwhile gives way to the next.
+    /// Waits until the backoff after failed starts is over and there is a prompt. A prompt that is cancelled during the
+    /// wait is replaced by the next one. Returns false if the instance ends before.
     async fn for_backoff(&mut self, agent: &ProcessAgent) -> bool {
         let due = agent.backoff.not_before();
         while due.is_some_and(|due| due > Instant::now()) || self.prompt.is_none() {
@@ -105,7 +106,7 @@ impl<O: ControlSource, S: RecordSink> Waiting<O, S> {
         true
     }
 
-    /// Takes an order for which there is no process yet.
+    /// Handles a control message while there is no process for it.
     async fn take(&mut self, order: AgentControl) {
         match order {
             AgentControl::Command(prompt @ AgentCommand::Prompt { .. }) => self.prompt = Some(prompt),
@@ -119,10 +120,10 @@ impl<O: ControlSource, S: RecordSink> Waiting<O, S> {
                     cost: None,
                 };
                 let records = AgentRecords { position: self.position, events: vec![ended], checkpoint: None };
-                // The gateway having gone shows as the next order.
+                // If the gateway is gone, the next control message is `Stop`.
                 let _ = self.records.send(records).await;
             }
-            // About an earlier life.
+            // The command belongs to an earlier instance.
             AgentControl::Command(AgentCommand::Cancel { .. } | AgentCommand::Answer { .. })
             | AgentControl::Stop
             | AgentControl::Kill => {}
@@ -134,7 +135,7 @@ impl<O: ControlSource, S: RecordSink> Waiting<O, S> {
     }
 }
 
-/// The codec, and how many records it has seen.
+/// The codec, and the position of the last decoded record.
 struct LineDecoder {
     codec: ClaudeCodec,
     lines: Lines,
@@ -161,7 +162,7 @@ impl Decoder for LineDecoder {
     }
 }
 
-/// One process and what is known about it.
+/// One agent process and the state of its conversation.
 struct Conversation<'a> {
     agent: &'a ProcessAgent,
     process: Process,
@@ -173,26 +174,26 @@ struct Conversation<'a> {
     signals: mpsc::UnboundedReceiver<Signal>,
     ready: bool,
     unknown_session: bool,
-    /// The turn whose prompt was given and whose end has not been seen.
+    /// The turn whose prompt was sent and whose end has not been decoded.
     turn: Option<TurnId>,
 }
 
-/// Why a conversation is over.
+/// Why a conversation has ended.
 enum End {
     Stop,
     Kill,
     Exited(Option<ExitStatus>),
     ClosedOutput,
     TooLong,
-    /// It did not answer its first request in time.
+    /// The agent did not answer the initialize request in time.
     Unready,
-    /// It does not know the session, and is about to exit.
+    /// The agent does not know the session that it was to resume, and is about to exit.
     UnknownSession,
 }
 
 enum AfterProcess {
     Done(AgentExit),
-    /// The agent does not know the session: once more, without.
+    /// The agent does not know the session: start again without it.
     Afresh,
 }
 
@@ -239,7 +240,8 @@ impl<'a> Conversation<'a> {
         self.decoder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes an order that the process cannot be given. What follows from it has a position among its records.
+    /// Handles a control message while the process is not ready. A record that results gets the next position after the
+    /// process's records.
     async fn put_off<O: ControlSource, S: RecordSink>(
         &self,
         waiting: &mut Waiting<O, S>,
@@ -251,7 +253,7 @@ impl<'a> Conversation<'a> {
         self.decoder().position = waiting.position;
     }
 
-    /// Passes orders on until the conversation is over.
+    /// Sends commands to the process until the conversation ends.
     async fn serve_commands<O: ControlSource, S: RecordSink>(&mut self, waiting: &mut Waiting<O, S>) -> End {
         let limits = &self.agent.config.limits;
         let mut deadline = Some(Instant::now() + limits.start);
@@ -280,7 +282,7 @@ impl<'a> Conversation<'a> {
                 status = self.process.wait() => return End::Exited(status),
                 end = &mut self.reading.0, if !closed => match end {
                     Ok(ReadEnd::TooLong) => return End::TooLong,
-                    // It may be about to exit, which says more.
+                    // The process may be about to exit, and its exit status says more.
                     Ok(ReadEnd::Closed) | Err(_) => {
                         closed = true;
                         deadline = Some(Instant::now() + limits.closed_output);
@@ -308,7 +310,7 @@ impl<'a> Conversation<'a> {
     fn write_command(&mut self, command: &AgentCommand) {
         match command {
             AgentCommand::Prompt { turn_id, .. } => self.turn = Some(turn_id.clone()),
-            // Its end is on its way; an interrupt could only hit what comes next.
+            // The turn's end is about to be decoded; an interrupt could only stop the next turn.
             AgentCommand::Cancel { turn_id, .. } if self.turn.as_ref() != Some(turn_id) => return,
             AgentCommand::Cancel { .. } | AgentCommand::Answer { .. } => {}
         }
@@ -318,7 +320,7 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Ends the process, whatever it still does, and everything that it started.
+    /// Ends the process and all its descendants, and decides whether to start again.
     async fn close<O: ControlSource, S: RecordSink>(
         mut self,
         end: End,
@@ -369,7 +371,7 @@ impl<'a> Conversation<'a> {
         }))
     }
 
-    /// It exited by itself: what it said before that still counts.
+    /// Handles an exit that nobody requested. Output from before the exit is still decoded.
     async fn exited<O: ControlSource, S: RecordSink>(
         mut self,
         status: Option<ExitStatus>,

@@ -1,20 +1,23 @@
-//! The two ends of a life: where orders come from and where records go.
+//! Where an agent instance gets its control messages, and where it sends its records.
 
 use async_trait::async_trait;
 use switchboard_core::agent::AgentRecords;
 use switchboard_runtime::{AgentControl, ControlReceiver, GatewayGone, Records};
 
-/// Where an agent's orders come from: the runtime's [`ControlReceiver`], or an agent host's socket, or a test.
+/// A source of control messages for an agent: the runtime's [`ControlReceiver`], an agent host's socket, or a test.
 #[async_trait]
 pub trait ControlSource: Send {
-    /// The next order; cancel safe. After its sender has gone it is [`AgentControl::Stop`], for ever.
+    /// The next control message. Cancel safe. Once the sender is gone, every call returns [`AgentControl::Stop`].
     async fn next(&mut self) -> AgentControl;
 }
 
-/// Where an agent's records go: the runtime's [`Records`], or an agent host's spool, or a test.
+/// A sink for an agent's records: the runtime's [`Records`], an agent host's spool, or a test.
 #[async_trait]
 pub trait RecordSink: Clone + Send + Sync + 'static {
-    /// Hands records on. May wait; the agent's output is not read meanwhile.
+    /// Sends records. May wait, during which the agent's output is not read.
+    ///
+    /// # Errors
+    /// If the gateway is gone.
     async fn send(&self, records: AgentRecords) -> Result<(), GatewayGone>;
 }
 

@@ -1,9 +1,9 @@
-//! What an agent inherits: an allow-list of the environment, and no descriptors.
+//! What an agent process inherits: the environment variables of an allow-list, and no descriptors.
 
 use std::ffi::OsString;
 
-/// Names of environment variables that an agent may see. Everything else, a gateway token first of all,
-/// stays here; what an agent needs beyond this is configured ([`super::ProcessConfig::env`]).
+/// Names of environment variables that an agent inherits. No other variable is passed on, above all no gateway token.
+/// Variables that an agent needs besides are configured ([`super::ProcessConfig::env`]).
 const ALLOWED: &[&str] = &[
     "PATH",
     "HOME",
@@ -27,12 +27,12 @@ const ALLOWED: &[&str] = &[
     "NODE_EXTRA_CA_CERTS",
 ];
 
-/// Beginnings of such names: locales, desktop directories, the agents' own settings, certificates, and the
+/// Prefixes of further inherited names: locales, desktop directories, the agents' own settings, certificates, and
 /// switches that turn telemetry off.
 const ALLOWED_PREFIXES: &[&str] =
     &["LC_", "XDG_", "ANTHROPIC_", "CLAUDE_", "OPENAI_", "SSL_CERT_", "DISABLE_"];
 
-/// The part of this process's environment that an agent may see.
+/// The variables of this process's environment that an agent inherits.
 pub(crate) fn inherited() -> Vec<(OsString, OsString)> {
     std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(allowed)).collect()
 }
@@ -41,7 +41,7 @@ fn allowed(name: &str) -> bool {
     ALLOWED.contains(&name) || ALLOWED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Marks every descriptor above 2 as not to be inherited: those that this process was started with, too.
+/// Sets close-on-exec on every descriptor above 2, including descriptors that this process itself inherited.
 pub(crate) fn close_descriptors_on_exec() {
     close_fds::set_fds_cloexec_threadsafe(3, &[]);
 }

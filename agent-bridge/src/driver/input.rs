@@ -1,4 +1,5 @@
-//! What waits to be written to an agent, bounded: one that asks without end and never reads must not grow us.
+//! A bounded queue for the agent's standard input: an agent that causes replies but never reads must not exhaust the
+//! gateway's memory.
 
 use std::sync::{
     Arc,
@@ -12,18 +13,18 @@ use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, WeakUnboundedSender, unbounded_channel},
 };
 
-/// How much waits for one agent.
+/// Counts the bytes that are queued for one agent.
 #[derive(Debug)]
 struct Gauge {
     waiting: AtomicUsize,
     limit: usize,
-    /// The group that is ended where too much waits.
+    /// The process group to kill when the limit is exceeded.
     group: Option<Pid>,
     over: AtomicBool,
 }
 
 impl Gauge {
-    /// Counts bytes that are to wait. False: too much would, and the agent is being killed for it.
+    /// Adds `bytes` to the count. Returns false if that exceeds the limit; the agent is then killed.
     fn takes(&self, bytes: usize) -> bool {
         let waiting = self.waiting.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if waiting <= self.limit {
@@ -32,7 +33,7 @@ impl Gauge {
         if !self.over.swap(true, Ordering::Relaxed) {
             tracing::warn!(waiting, "an agent that does not read its input is killed");
             if let Some(group) = self.group {
-                // It may have gone already.
+                // The process group may be gone already.
                 let _ = kill_process_group(group, Signal::KILL);
             }
         }
@@ -40,25 +41,25 @@ impl Gauge {
     }
 }
 
-/// The end that keeps an agent's input open.
+/// A sender that keeps the agent's standard input open.
 #[derive(Debug)]
 pub(super) struct Input {
     queue: UnboundedSender<Vec<u8>>,
     gauge: Arc<Gauge>,
 }
 
-/// An end that does not.
+/// A sender that does not keep the agent's standard input open.
 #[derive(Debug, Clone)]
 pub(crate) struct WeakInput(Option<(WeakUnboundedSender<Vec<u8>>, Arc<Gauge>)>);
 
-/// Where what waits comes out.
+/// The receiving end of the queue.
 #[derive(Debug)]
 pub(super) struct Waiting {
     queue: UnboundedReceiver<Vec<u8>>,
     gauge: Arc<Gauge>,
 }
 
-/// An input of which at most `limit` bytes wait. Beyond that the process group is killed.
+/// Makes a queue of at most `limit` bytes. When more would be queued, the process group `group` is killed.
 pub(super) fn input(limit: usize, group: Option<Pid>) -> (Input, Waiting) {
     let (sender, receiver) = unbounded_channel();
     let gauge = Arc::new(Gauge { waiting: AtomicUsize::new(0), limit, group, over: AtomicBool::new(false) });
@@ -66,10 +67,10 @@ pub(super) fn input(limit: usize, group: Option<Pid>) -> (Input, Waiting) {
 }
 
 impl Input {
-    /// Has these bytes written, as soon as the agent reads.
+    /// Queues bytes for the agent's standard input.
     pub(super) fn send(&self, bytes: Vec<u8>) {
         if self.gauge.takes(bytes.len()) {
-            // A closed input means that the agent is going; its exit says so.
+            // A closed queue means that the agent is about to exit, and its exit is reported.
             let _ = self.queue.send(bytes);
         }
     }
@@ -80,12 +81,12 @@ impl Input {
 }
 
 impl WeakInput {
-    /// An input that is closed.
+    /// The sender of an input that is closed.
     pub(super) fn closed() -> Self {
         Self(None)
     }
 
-    /// Has these bytes written if the input is still open.
+    /// Queues bytes, if the input is still open.
     pub(crate) fn send(&self, bytes: Vec<u8>) {
         if let Some((queue, gauge)) = &self.0
             && let Some(queue) = queue.upgrade()
@@ -96,7 +97,7 @@ impl WeakInput {
 }
 
 impl Waiting {
-    /// Writes what waits until nothing more will come, or the agent takes nothing more.
+    /// Writes queued bytes until all senders are gone, or a write fails.
     pub(super) async fn write_to(mut self, mut stdin: ChildStdin) {
         while let Some(bytes) = self.queue.recv().await {
             if stdin.write_all(&bytes).await.is_err() {

@@ -1,4 +1,4 @@
-//! One process: started with nothing inherited, listened to, and ended with everything that it started.
+//! One agent process: started with a clean environment, and ended together with all its descendants.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -28,7 +28,7 @@ use crate::{
     sandbox::{Sandbox, locate},
 };
 
-/// A process that runs.
+/// A running agent process.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
@@ -42,7 +42,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts the command with further arguments. Gives it and its output.
+    /// Starts the configured command with `further` arguments. Returns the process and its standard output.
     pub(crate) fn start(
         config: &ProcessConfig,
         further: &[&str],
@@ -56,7 +56,7 @@ impl Process {
         let mut command = match &config.sandbox {
             None => Command::new(program),
             Some(sandbox) => {
-                // Looked for here: what bubblewrap does not find only shows in its words.
+                // Located here, because bubblewrap reports a missing program only as text on standard error.
                 let program = locate(OsStr::new(program), &config.workspace)?;
                 let wrapped = sandbox.wrap(&config.workspace, &program)?;
                 let mut wrapped = wrapped.iter();
@@ -88,7 +88,7 @@ impl Process {
         else {
             return Err(io::Error::other("the agent has no pipes"));
         };
-        // A larger pipe means fewer, larger batches; without it everything works the same.
+        // A larger pipe allows fewer and larger batches, but nothing depends on its size.
         #[cfg(target_os = "linux")]
         let _ = rustix::pipe::fcntl_setpipe_size(&stdout, config.limits.read_bytes);
         let (input, waiting) = input(config.limits.input_bytes, pid);
@@ -111,36 +111,36 @@ impl Process {
         ))
     }
 
-    /// Where lines for its input go, as long as that is not closed.
+    /// A sender to the process's standard input that does not keep it open.
     pub(crate) fn input(&self) -> WeakInput {
         self.input.as_ref().map_or_else(WeakInput::closed, Input::downgrade)
     }
 
-    /// Writes to its input, as soon as it reads.
+    /// Queues bytes for the process's standard input.
     pub(crate) fn write(&self, bytes: Vec<u8>) {
         if let Some(input) = &self.input {
             input.send(bytes);
         }
     }
 
-    /// Writes a line to its input, as soon as it reads.
+    /// Queues a line for the process's standard input; adds the newline.
     pub(crate) fn write_line(&self, mut line: Vec<u8>) {
         line.push(b'\n');
         self.write(line);
     }
 
-    /// Ends its input once everything is written. False if that was done before.
+    /// Closes standard input once all queued bytes are written. Returns false if it was closed before.
     pub(crate) fn close_input(&mut self) -> bool {
         self.input.take().is_some()
     }
 
-    /// Waits until it exits. Cancel safe.
+    /// Waits until the process exits. Cancel safe.
     pub(crate) async fn wait(&mut self) -> Option<ExitStatus> {
         let status = self.child.wait().await.ok()?;
         Some(if self.sandboxed { of_the_agent(status) } else { status })
     }
 
-    /// Remembers what it has started so far: what loses its parent later is still known.
+    /// Records the current descendants, so that they can be killed even if their parent exits first.
     pub(crate) fn note_descendants(&mut self) {
         if let Some(pid) = self.guard.pid.filter(|_| self.child.id().is_some()) {
             sweep::forget_gone(&mut self.guard.seen);
@@ -148,12 +148,12 @@ impl Process {
         }
     }
 
-    /// Its process number, for whoever reaps all others.
+    /// The process id, for a caller that reaps all other children.
     pub(crate) fn pid(&self) -> Option<Pid> {
         self.guard.pid
     }
 
-    /// Asks it, and what is in its group, to exit.
+    /// Sends SIGTERM to the process group of the agent.
     pub(crate) fn terminate(&mut self) {
         self.writer.abort();
         self.note_descendants();
@@ -163,13 +163,13 @@ impl Process {
         }
     }
 
-    /// Ends it and everything that it started, by force, and waits until they are gone.
+    /// Kills the process and all its descendants, and waits until they are gone.
     pub(crate) async fn kill(&mut self) {
         self.writer.abort();
         self.note_descendants();
         let (pid, mark, seen) = (self.guard.pid, self.guard.mark.clone(), self.guard.seen.clone());
         let swept = tokio::task::spawn_blocking(move || sweep::kill_tree(pid, &mark, &seen));
-        // The agent is reaped here, everything else in there.
+        // The agent is reaped here; `kill_tree` reaps its descendants.
         let _ = self.child.wait().await;
         if let Ok(killed) = swept.await {
             tracing::debug!(killed, "swept what an agent left");
@@ -177,15 +177,15 @@ impl Process {
         self.guard.held = false;
     }
 
-    /// Logs the last lines of its standard error, and gives them as a sentence.
+    /// Logs the last lines of the process's standard error, and returns their end as a sentence for the turn's error.
     pub(crate) async fn report_last_words(&mut self, config: &ProcessConfig) -> String {
         let lines = self.stderr_tail().await;
         LastWords::of(config).report(&lines)
     }
 
-    /// The last lines of its standard error.
+    /// The last lines of the process's standard error.
     pub(crate) async fn stderr_tail(&mut self) -> Vec<String> {
-        // They may still be on their way; others may hold that pipe open for ever.
+        // The last lines may not have been read yet. The wait is bounded, because descendants may keep the pipe open.
         if !self.stderr_read.0.is_finished() {
             let _ = timeout(self.limits.drain, &mut self.stderr_read.0).await;
         }
@@ -194,15 +194,16 @@ impl Process {
     }
 }
 
-/// The agent's own group in a sandbox: its session begins below the processes of bubblewrap, which would end with it by
-/// force if they were asked to go. The sandbox itself where there is none yet.
+/// The process group of the agent inside a sandbox. The agent runs in a session below bubblewrap's own processes; a
+/// SIGTERM to bubblewrap would kill the agent at once. Returns the sandbox's own group if the agent has no group yet.
 fn agent_group(sandbox: Pid, descendants: &BTreeSet<Seen>) -> Pid {
     let groups = descendants.iter().filter_map(|(pid, _)| rustix::process::getpgid(Pid::from_raw(*pid)).ok());
-    // The first that was started: an agent's tools may have groups of their own.
+    // The group that was started first: an agent's tools may have groups of their own.
     groups.filter(|group| *group != sandbox).min_by_key(|group| sweep::started(*group)).unwrap_or(sandbox)
 }
 
-/// What bubblewrap says of how its program ended, as shells do: 128 and the signal.
+/// Converts the exit status of bubblewrap to that of the agent: bubblewrap reports signal N as status 128 + N, as
+/// shells do.
 fn of_the_agent(status: ExitStatus) -> ExitStatus {
     match status.code() {
         Some(code @ 129..=192) => ExitStatus::from_raw(code - 128),
@@ -210,7 +211,7 @@ fn of_the_agent(status: ExitStatus) -> ExitStatus {
     }
 }
 
-/// Ends the process and what it started even if nobody is left to wait for that, as after a panic.
+/// Kills the process and its descendants when dropped, if [`Process::kill`] has not done it, for example after a panic.
 #[derive(Debug)]
 struct ProcessGuard {
     pid: Option<Pid>,
@@ -225,7 +226,7 @@ impl Drop for ProcessGuard {
             let (pid, mark) = (self.pid, std::mem::take(&mut self.mark));
             let mut seen = std::mem::take(&mut self.seen);
             seen.append(&mut pid.map(sweep::descendants).unwrap_or_default());
-            // A thread of its own: the runtime may be on its way down.
+            // In a separate thread, because the runtime may be shutting down.
             let spawned = std::thread::Builder::new()
                 .name("agent-reaper".into())
                 .spawn(move || sweep::kill_tree(pid, &mark, &seen));
@@ -236,7 +237,7 @@ impl Drop for ProcessGuard {
     }
 }
 
-/// Reads standard error to its end, always, and keeps its last lines.
+/// Reads standard error to its end, so that the agent never blocks on it, and retains the last lines.
 async fn keep_tail(stderr: ChildStderr, tail: Arc<Mutex<VecDeque<String>>>, limits: BridgeLimits) {
     let mut stderr = BufReader::new(stderr);
     let mut line = Vec::new();
@@ -257,12 +258,12 @@ async fn keep_tail(stderr: ChildStderr, tail: Arc<Mutex<VecDeque<String>>>, limi
     }
 }
 
-/// How a process ended, as part of a sentence.
+/// Describes how a process ended, as part of a sentence.
 pub(crate) fn how_it_ended(status: Option<ExitStatus>) -> String {
     describe_end(status.and_then(|status| status.code()), status.and_then(|status| status.signal()))
 }
 
-/// How a process ended, by its status or the signal that ended it, as part of a sentence.
+/// Describes how a process ended, by its exit status or the signal that ended it, as part of a sentence.
 pub(crate) fn describe_end(code: Option<i32>, signal: Option<i32>) -> String {
     match (code, signal) {
         (Some(code), _) => format!("exited with status {code}"),
@@ -271,7 +272,7 @@ pub(crate) fn describe_end(code: Option<i32>, signal: Option<i32>) -> String {
     }
 }
 
-/// A task that ends with its owner.
+/// A task that is aborted when this handle is dropped.
 #[derive(Debug)]
 pub(crate) struct Owned<T>(pub(crate) JoinHandle<T>);
 
@@ -281,7 +282,7 @@ impl<T> Drop for Owned<T> {
     }
 }
 
-/// Sleeps until then; for ever without a then.
+/// Sleeps until the deadline; without a deadline, never returns.
 pub(crate) async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,

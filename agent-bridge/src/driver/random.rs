@@ -1,6 +1,6 @@
-//! Numbers that need not be secret, only different: jitter and marks.
+//! Random numbers for jitter and marks. They need to differ, but not to be secret.
 
-/// SplitMix64 over a seed that the caller draws.
+/// SplitMix64 with a seed from the caller.
 #[derive(Debug, Clone)]
 pub(crate) struct Random {
     state: u64,
@@ -21,7 +21,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// At least 0, less than 1.
+    /// A number from 0 (inclusive) to 1 (exclusive).
     pub(crate) fn fraction(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }

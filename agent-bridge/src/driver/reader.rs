@@ -1,4 +1,4 @@
-//! The agent's output to records: big reads, whole lines, one batch for what arrived together.
+//! Reads an agent's output in large pieces and sends all records of one read as one batch.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,23 +12,23 @@ use tokio::{
 use super::{ends::RecordSink, input::WeakInput};
 use crate::{codec::Decoded, limits::BridgeLimits};
 
-/// What turns bytes into records, and counts them.
+/// Decodes bytes to events and counts the records.
 pub(super) trait Decoder: Send + 'static {
-    /// Takes whole records off the front of what was read.
+    /// Takes whole records off the front of `read`. Fails if a record is too long.
     fn decode(&mut self, read: &mut BytesMut, out: &mut Decoded) -> Result<(), RecordTooLong>;
-    /// The output is complete.
+    /// Decodes the end of the output.
     fn end(&mut self, out: &mut Decoded);
-    /// The position after the last record.
+    /// The position of the last decoded record.
     fn position(&self) -> u64;
-    /// The state after the last record.
+    /// The decoder's state after the last decoded record; `None` if the dialect has no checkpoints.
     fn checkpoint(&self) -> Option<Bytes>;
 }
 
-/// A record is over its limit.
+/// A record is longer than [`BridgeLimits::record_bytes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RecordTooLong;
 
-/// What the reader noticed, besides records.
+/// What the reader reports to the supervisor of the instance, besides records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Signal {
     Ready,
@@ -36,22 +36,22 @@ pub(super) enum Signal {
     TurnEnded,
 }
 
-/// Why reading ended.
+/// Why the reader has finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReadEnd {
-    /// The agent closed its output, or exited and has been silent since.
+    /// The agent closed its output, or has exited and its output has been silent since.
     Closed,
-    /// A record is over its limit.
+    /// A record is longer than the limit.
     TooLong,
 }
 
-/// What the reader is asked for.
+/// How the reader treats the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ReadMode {
     Live,
-    /// The agent has exited: read what is left in the pipe, which others may still hold open.
+    /// The agent has exited: read the rest of the output. Other processes may still keep the pipe open.
     Drain,
-    /// Nobody wants it any more: read on only so that the agent is not blocked.
+    /// Discard the records, and read only so that the agent does not block.
     Discard,
 }
 
@@ -62,12 +62,13 @@ pub(super) struct Reader<D, S> {
     pub(super) signals: mpsc::UnboundedSender<Signal>,
     pub(super) mode: watch::Receiver<ReadMode>,
     pub(super) limits: BridgeLimits,
-    /// Held from a position's being given to its records' being sent: they are sent in that order.
+    /// Locked from the moment in which a batch gets its position until the batch is sent, so that batches are sent in
+    /// the order of their positions.
     pub(super) speaking: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl<D: Decoder, S: RecordSink> Reader<D, S> {
-    /// Reads until the agent's output ends.
+    /// Reads until the agent's output ends or a record is too long.
     pub(super) async fn run(mut self, mut output: impl AsyncRead + Unpin) -> ReadEnd {
         let mut buffer = BytesMut::new();
         loop {
@@ -96,7 +97,7 @@ impl<D: Decoder, S: RecordSink> Reader<D, S> {
         self.decoder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads something, or finds that there is nothing more.
+    /// Reads some bytes into `buffer`. Returns false at the end of the output.
     async fn read(&mut self, output: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) -> bool {
         let mut limited = output.take(self.limits.read_bytes as u64);
         loop {
@@ -116,8 +117,8 @@ impl<D: Decoder, S: RecordSink> Reader<D, S> {
             reply.push(b'\n');
             self.replies.send(reply);
         }
-        // Before the records: whoever hears of a turn's end may order the next one at once, and the supervisor
-        // must know by then.
+        // Before the records: a client that receives a turn's end may send the next prompt at once, and by then the
+        // supervisor must know that the turn has ended.
         for (seen, signal) in [
             (out.ready, Signal::Ready),
             (out.unknown_session, Signal::UnknownSession),
@@ -137,14 +138,14 @@ impl<D: Decoder, S: RecordSink> Reader<D, S> {
             tokio::select! {
                 biased;
                 _ = mode.wait_for(|mode| *mode == ReadMode::Discard) => {}
-                // The gateway having gone reaches the supervisor as an order to stop.
+                // If the gateway is gone, the supervisor gets `AgentControl::Stop`.
                 _ = self.sink.send(records) => {}
             }
         }
     }
 }
 
-/// Splits lines off the front of a buffer, and remembers how far it has looked.
+/// Splits whole lines off the front of a buffer without searching the same bytes twice.
 #[derive(Debug)]
 pub(super) struct Lines {
     searched: usize,
@@ -156,7 +157,7 @@ impl Lines {
         Self { searched: 0, longest }
     }
 
-    /// The next whole line, without its newline.
+    /// The next whole line, without its newline; `None` if the buffer has no whole line.
     pub(super) fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<BytesMut>, RecordTooLong> {
         let Some(found) = memchr::memchr(b'\n', &buffer[self.searched..]) else {
             self.searched = buffer.len();

@@ -1,17 +1,17 @@
-//! Why an agent failed, in its own words: the end of its standard error, without secrets and control characters.
+//! The last lines of a failed agent's standard error, without secrets and control characters.
 
 use super::{ProcessConfig, environment};
 
-/// Longest end of it that goes into a turn, in bytes.
+/// Most bytes of the last lines that are part of a turn's error.
 const SHOWN_BYTES: usize = 2 * 1024;
-/// Shorter values are words, and a secret among them could not be distinguished.
+/// Shortest value, in bytes, that counts as a secret. Shorter values could be ordinary words.
 const SECRET_BYTES: usize = 8;
-/// A longer run of letters and digits together is a key and nothing that a person reads.
+/// A word with at least this many letters and digits, and with both of them, is taken for a key.
 const LONGEST_WORD: usize = 40;
-/// Stands where a secret stood.
+/// Replaces each secret.
 const REMOVED: &str = "[removed]";
 
-/// Beginnings of keys of well-known services.
+/// Prefixes of the keys of well-known services.
 const KEYS: &[&str] = &[
     "sk-",
     "sk_",
@@ -27,7 +27,7 @@ const KEYS: &[&str] = &[
     "AIza",
     "eyJ",
 ];
-/// What stands before a secret, as a part of a name.
+/// Parts of names that announce a secret value.
 const NAMES: &[&str] = &[
     "token",
     "secret",
@@ -41,7 +41,7 @@ const NAMES: &[&str] = &[
     "credential",
 ];
 
-/// Whose words they are, and what must not be in them.
+/// The agent's name for the log, and the secrets to remove from its output.
 #[derive(Clone, Default)]
 pub(crate) struct LastWords {
     agent: String,
@@ -55,12 +55,13 @@ impl std::fmt::Debug for LastWords {
 }
 
 impl LastWords {
-    /// Of an agent with this command and environment.
+    /// For an agent with this name and environment.
     pub(crate) fn of(config: &ProcessConfig) -> Self {
         Self { agent: config.name.clone(), secrets: secrets(config) }
     }
 
-    /// Logs all of the last lines of an agent that failed, and gives their end as a sentence to follow what happened.
+    /// Logs the last lines of a failed agent, and returns their end as a sentence that can follow the description of
+    /// the failure. Returns an empty string if there are no lines.
     pub(crate) fn report(&self, lines: &[String]) -> String {
         let cleaned = lines.iter().map(|line| clean(line, &self.secrets));
         let words: Vec<String> = cleaned.filter(|line| !line.is_empty()).collect();
@@ -73,7 +74,7 @@ impl LastWords {
     }
 }
 
-/// Values of the agent's environment whose names say that they are secret.
+/// Values of environment variables of the agent whose names announce a secret.
 fn secrets(config: &ProcessConfig) -> Vec<String> {
     let inherited = environment::inherited();
     let inherited = inherited.iter().filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)));
@@ -87,12 +88,12 @@ fn secrets(config: &ProcessConfig) -> Vec<String> {
         .filter(|(name, value)| value.len() >= SECRET_BYTES && is_secret(name))
         .map(|(_, value)| value.to_owned())
         .collect();
-    // Of two of which one holds the other, the longer goes first.
+    // Longer values first, because one secret may contain another.
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     secrets
 }
 
-/// A line without control characters, escape sequences and secrets.
+/// Removes control characters, escape sequences and secrets from a line.
 fn clean(line: &str, secrets: &[String]) -> String {
     let mut line = without_escapes(line);
     for secret in secrets {
@@ -106,7 +107,7 @@ fn clean(line: &str, secrets: &[String]) -> String {
         let (piece, after) = rest.split_at(end);
         rest = after;
         if !is_of_word(first) {
-            // A name reaches over what joins it to its value, and no further.
+            // A name announces the next word only, and only across separators such as `: ` and `=`.
             named &= piece.len() <= 5 && piece.chars().all(|c| matches!(c, ' ' | ':' | '=' | '"' | '\''));
             out.push_str(piece);
             continue;
@@ -132,7 +133,7 @@ fn is_random(word: &str) -> bool {
     alphanumeric >= LONGEST_WORD && has(char::is_ascii_digit) && has(char::is_ascii_alphabetic)
 }
 
-/// Colours and the like go as a whole; of other control characters each becomes a space.
+/// Removes escape sequences such as colours, and replaces each other control character by a space.
 fn without_escapes(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     let mut rest = line.chars().peekable();
@@ -149,7 +150,7 @@ fn without_escapes(line: &str) -> String {
     out
 }
 
-/// The end of it that is not too long.
+/// The last [`SHOWN_BYTES`] of `text`, at a character boundary.
 fn end_of(text: &str) -> String {
     if text.len() <= SHOWN_BYTES {
         return text.to_owned();

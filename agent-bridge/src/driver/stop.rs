@@ -1,4 +1,4 @@
-//! Ending a process in good order: close its input, wait, SIGTERM, wait, kill the tree.
+//! Stops a process gracefully: closes its input, waits, sends SIGTERM, waits, and kills it with all its descendants.
 
 use std::time::Duration;
 
@@ -7,21 +7,21 @@ use switchboard_runtime::AgentControl;
 use super::{ends::ControlSource, process::Process};
 use crate::limits::BridgeLimits;
 
-/// Stops the process and everything that it started; by force at once if that is ordered meanwhile.
+/// Stops the process and all its descendants. [`AgentControl::Kill`] skips the rest of a wait.
 pub(crate) async fn stop(process: &mut Process, control: &mut impl ControlSource, limits: &BridgeLimits) {
     process.note_descendants();
-    // Where the input has ended long ago, as in dialect `text`, its end tells the process nothing new.
+    // In dialect `text` the input has been closed long ago, so waiting for its effect would be in vain.
     let told = process.close_input();
     let exited = if told { exits(process, control, limits.stop_eof).await } else { Waited::TimedOut };
     if exited == Waited::TimedOut {
         process.terminate();
         exits(process, control, limits.stop_term).await;
     }
-    // Also after a clean exit: what it started may still run.
+    // Also after a clean exit, because descendants may still run.
     process.kill().await;
 }
 
-/// Ends a process whose turn was cancelled: SIGTERM, wait, kill the tree.
+/// Ends a process whose turn was cancelled: SIGTERM, a wait, then the process and its descendants are killed.
 pub(crate) async fn terminate(
     process: &mut Process,
     control: &mut impl ControlSource,
@@ -42,7 +42,7 @@ enum Waited {
 async fn exits(process: &mut Process, control: &mut impl ControlSource, longest: Duration) -> Waited {
     let deadline = tokio::time::sleep(longest);
     tokio::pin!(deadline);
-    // A source without a sender says `Stop` for ever; only the first one is worth listening to.
+    // A source whose sender is gone returns `Stop` at once, every time: only the first one is received.
     let mut listening = true;
     loop {
         tokio::select! {

@@ -1,8 +1,8 @@
-//! Finding and ending everything that an agent started, also what left its group and its parents.
+//! Finds and kills all processes that an agent started, also those that left its process group or lost their parent.
 //!
-//! Agents put tool shells in sessions of their own, and what loses its parent is adopted by whoever is the
-//! subreaper. Three things still tell whose it is: the tree of parents while it stands, what was seen of that tree
-//! earlier, and a mark in the environment that a process inherits unless it is taken away.
+//! Agents run tool shells in sessions of their own, and a process that loses its parent is adopted by the nearest
+//! subreaper. Three things still connect such a process with its agent: the tree of parents while it exists, records of
+//! that tree from earlier, and a mark in the environment, which a process inherits unless somebody removes it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,10 +11,10 @@ use std::{
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, waitpid};
 
-/// The environment variable that marks an agent and what it starts.
+/// The environment variable that marks an agent and all processes that it starts.
 pub(crate) const MARK: &str = "SWITCHBOARD_MARK";
 
-/// Rounds of looking and killing before a sweep gives up; each takes a few milliseconds.
+/// Most rounds of searching and killing in one sweep. Each round takes some milliseconds.
 const ROUNDS: usize = 100;
 const BETWEEN_ROUNDS: Duration = Duration::from_millis(10);
 
@@ -25,10 +25,10 @@ struct Process {
     started: u64,
 }
 
-/// A process that was seen below an agent: its number, and when it started, as numbers are used again.
+/// A descendant of an agent: its process id and its start time, since process ids are reused.
 pub(crate) type Seen = (i32, u64);
 
-/// The descendants of an agent as they are now. Some hide their mark and lose their parents later.
+/// The current descendants of an agent. Some remove their mark and lose their parent later.
 pub(crate) fn descendants(agent: Pid) -> BTreeSet<Seen> {
     let mut seen = BTreeSet::new();
     let mut unvisited = vec![agent.as_raw_nonzero().get()];
@@ -42,7 +42,7 @@ pub(crate) fn descendants(agent: Pid) -> BTreeSet<Seen> {
     seen
 }
 
-/// Forgets what is gone, and reaps what this process has adopted and nobody else waits for.
+/// Removes processes that have ended from `seen`, and reaps them if this process has adopted them.
 pub(crate) fn forget_gone(seen: &mut BTreeSet<Seen>) {
     let own = rustix::process::getpid();
     seen.retain(|(pid, started)| {
@@ -56,8 +56,8 @@ pub(crate) fn forget_gone(seen: &mut BTreeSet<Seen>) {
     });
 }
 
-/// Reaps what this process has adopted and what has ended, except `agent`, which its owner reaps. For a process that
-/// has no other children.
+/// Reaps all ended children of this process except `agent`, which its owner reaps. Only for a process whose other
+/// children are all adopted.
 pub(crate) fn reap_adopted(agent: Option<Pid>) {
     for pid in children(rustix::process::getpid().as_raw_nonzero().get()) {
         let ended = process(pid).is_some_and(|process| process.zombie);
@@ -67,7 +67,7 @@ pub(crate) fn reap_adopted(agent: Option<Pid>) {
     }
 }
 
-/// When a process was started, in ticks since the boot.
+/// When a process was started, in clock ticks since boot.
 pub(crate) fn started(pid: Pid) -> Option<u64> {
     process(pid.as_raw_nonzero().get()).map(|process| process.started)
 }
@@ -80,18 +80,20 @@ fn children(pid: i32) -> Vec<i32> {
         .collect()
 }
 
-/// Kills an agent's group, its descendants, those `seen` earlier and whatever bears its mark, and reaps those of them that this
-/// process has adopted, except `agent` itself, which its owner reaps. Blocks; returns how many were killed.
+/// Kills an agent's process group, its descendants, the processes in `seen` and all processes with its mark. Reaps the
+/// killed processes that this process has adopted, except `agent`, which its owner reaps. Blocks; returns the number of
+/// killed processes.
 pub(crate) fn kill_tree(agent: Option<Pid>, mark: &str, seen: &BTreeSet<Seen>) -> usize {
     let marked = |found: &[u8]| found == mark.as_bytes();
     sweep(agent, marked, seen)
 }
 
-/// Ends what agents of earlier lives of this gateway left behind: every process with a mark that begins with
-/// `prefix` and a dot. Blocks for milliseconds; returns how many were killed.
+/// Kills processes that agents of earlier gateways on the same data directory left behind: every process whose mark
+/// begins with `prefix` and a dot. Blocks for milliseconds; returns the number of killed processes.
 ///
-/// For the start of a gateway that does not take up its earlier agents. `prefix` names its data directory, so
-/// that the agents of another gateway are left alone.
+/// To be called at the start of a gateway that does not resume earlier agents. `prefix` identifies the data directory
+/// ([`ProcessConfig::mark_prefix`](super::ProcessConfig::mark_prefix)), so that agents of other gateways are not
+/// killed.
 pub fn sweep_leftovers(prefix: &str) -> usize {
     let prefix = format!("{prefix}.");
     sweep(None, |mark| mark.starts_with(prefix.as_bytes()), &BTreeSet::new())
@@ -108,7 +110,7 @@ fn sweep(agent: Option<Pid>, marked: impl Fn(&[u8]) -> bool, seen: &BTreeSet<See
             let Some(process) = processes.get(&pid) else { continue };
             let Some(target) = Pid::from_raw(pid) else { continue };
             if process.zombie {
-                // Reaped by whoever its parent is; by nobody but us if it was adopted.
+                // Its parent reaps it; only adopted processes are reaped here.
                 if process.parent == own.as_raw_nonzero().get() && Some(target) != agent {
                     let _ = waitpid(Some(target), WaitOptions::NOHANG);
                 }
@@ -120,7 +122,7 @@ fn sweep(agent: Option<Pid>, marked: impl Fn(&[u8]) -> bool, seen: &BTreeSet<See
             }
         }
         if let Some(group) = agent.filter(|_| round == 0) {
-            // After the first look, which needs the tree of parents to be whole.
+            // After the first search, which needs the tree of parents to be whole.
             let _ = kill_process_group(group, Signal::KILL);
         }
         if !left && round > 0 {
@@ -131,7 +133,7 @@ fn sweep(agent: Option<Pid>, marked: impl Fn(&[u8]) -> bool, seen: &BTreeSet<See
     killed
 }
 
-/// The agent, its descendants, and what is marked; never this process.
+/// The agent, its descendants, the processes in `seen` and all marked processes, but never this process.
 fn wanted(
     processes: &BTreeMap<i32, Process>,
     agent: Option<Pid>,
@@ -164,7 +166,7 @@ fn processes() -> BTreeMap<i32, Process> {
 
 fn process(pid: i32) -> Option<Process> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name is in parentheses and may hold any character, so what counts comes after the last one.
+    // The name is in parentheses and may contain any character, so the fields are counted from the last parenthesis.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     let zombie = matches!(fields.next()?, "Z" | "X");
     let parent = fields.next()?.parse().ok()?;

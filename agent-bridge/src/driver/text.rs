@@ -1,4 +1,4 @@
-//! A life of a command that answers one message: a process for each.
+//! An agent instance in dialect `text`: one process per prompt.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::codec::{Decoded, TextCodec};
 
-/// Serves a chat until it is told to stop, or a process cannot be started.
+/// Serves a chat until a stop or kill arrives, or a process cannot be started.
 pub(super) async fn serve<O: ControlSource, S: RecordSink>(
     agent: &ProcessAgent,
     mut life: AgentInstance<O, S>,
@@ -41,7 +41,7 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
                     return exit;
                 }
             }
-            // The turn that it is about has ended.
+            // The turn that the command belongs to has ended.
             AgentControl::Command(AgentCommand::Cancel { .. } | AgentCommand::Answer { .. }) => {}
         }
     }
@@ -50,7 +50,7 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
 struct Prompt {
     turn_id: TurnId,
     text: String,
-    /// Names the answer's stream.
+    /// Id of the answer's text stream.
     stream: String,
 }
 
@@ -80,7 +80,7 @@ impl Decoder for ReadDecoder {
     }
 }
 
-/// Answers one message. An error ends the life.
+/// Answers one prompt. An error ends the instance.
 async fn answer<O: ControlSource, S: RecordSink>(
     agent: &ProcessAgent,
     life: &mut AgentInstance<O, S>,
@@ -113,7 +113,7 @@ async fn answer<O: ControlSource, S: RecordSink>(
 
     let mut exited = None;
     let mut cancelled = false;
-    // Over when it has exited and everything it said is read.
+    // Ends when the process has exited and all its output is read.
     while exited.is_none() || !reading.0.is_finished() {
         tokio::select! {
             biased;
@@ -160,7 +160,7 @@ async fn answer<O: ControlSource, S: RecordSink>(
     Ok(())
 }
 
-/// Waits as long as earlier failures demand. False: the turn was cancelled meanwhile.
+/// Waits until the backoff after failed starts is over. Returns false if the turn was cancelled during the wait.
 async fn backed_off<O: ControlSource, S: RecordSink>(
     agent: &ProcessAgent,
     life: &mut AgentInstance<O, S>,
@@ -194,6 +194,6 @@ async fn end_turn<O, S: RecordSink>(
     *position += 1;
     let ended = AgentEvent::TurnEnded { outcome, error, usage: None, cost: None };
     let records = AgentRecords { position: *position, events: vec![ended], checkpoint: None };
-    // The gateway having gone shows as the next order.
+    // If the gateway is gone, the next control message is `Stop`.
     let _ = life.records.send(records).await;
 }

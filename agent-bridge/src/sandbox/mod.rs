@@ -1,11 +1,11 @@
-//! The sandbox of an agent's process, made by bubblewrap (`bwrap`).
+//! The sandbox of an agent's process, made with bubblewrap (`bwrap`).
 //!
-//! It hides what lets an agent act as its owner: the gateway's own files and sockets, and sockets through which other
-//! programs are made to act. It keeps what runs at the owner's next login read-only. The agent has a PID namespace of
-//! its own, which ends with it. The network is the machine's.
+//! It hides everything by which an agent could act as the gateway's user: the gateway's own files and sockets, and
+//! sockets of programs that can be made to act for that user. Files that run at the user's next login are read-only.
+//! The agent has its own PID namespace, so that all its processes end with it. It shares the machine's network.
 //!
-//! What there is to hide is collected once ([`Sandbox::new`], which reads the environment); where it lies is looked up
-//! at each start, by its real path.
+//! [`Sandbox::new`] reads the environment and collects the names to hide, once. At each start of an agent, the real
+//! paths behind these names are looked up again.
 
 mod command;
 mod names;
@@ -23,20 +23,20 @@ use serde::{Deserialize, Serialize};
 
 use self::{names::Names, plan::Plan};
 
-/// How much an agent is kept from.
+/// How much a sandbox restricts an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SandboxLevel {
-    /// From nothing.
+    /// No sandbox.
     Off,
-    /// From what lets it act as its owner.
+    /// Hides or protects everything by which the agent could act as the gateway's user.
     Shield,
-    /// And from writing outside the workspace.
+    /// [`Shield`](Self::Shield), and no writing outside the workspace.
     Workspace,
 }
 
 impl SandboxLevel {
-    /// Its name in the configuration and on the wire.
+    /// The level's name in the configuration and on the wire.
     pub fn name(self) -> &'static str {
         match self {
             Self::Off => "off",
@@ -52,38 +52,38 @@ impl fmt::Display for SandboxLevel {
     }
 }
 
-/// What a sandbox is made of.
+/// The settings for a sandbox.
 #[derive(Debug, Clone, Default)]
 pub struct SandboxOptions {
-    /// Whether writing is confined to the workspace, the agent's own folders and `writable`.
+    /// Whether the agent may write only to the workspace, to its own folders and to `writable`.
     pub confine_writes: bool,
-    /// The `bwrap` program; absolute.
+    /// Absolute path of the `bwrap` program.
     pub bwrap: PathBuf,
-    /// Directories of ours, hidden whole.
+    /// Directories of the gateway; hidden as a whole.
     pub own_dirs: Vec<PathBuf>,
-    /// Files of ours, hidden with their directory where that is named `switchboard`.
+    /// Files of the gateway; hidden together with their directory if the directory is named `switchboard`.
     pub own_files: Vec<PathBuf>,
-    /// Sockets of ours, hidden with their directory where that is closed to others.
+    /// Sockets of the gateway; hidden together with their directory if other users cannot enter the directory.
     pub own_sockets: Vec<PathBuf>,
-    /// Programs of ours, read-only.
+    /// Programs of the gateway; read-only.
     pub programs: Vec<PathBuf>,
-    /// What the agent gets back.
+    /// Exceptions: groups and paths that the agent may use although they are hidden or read-only by default.
     pub allow: Vec<SandboxAllow>,
-    /// Further directories that may be written to.
+    /// Further directories to which the agent may write.
     pub writable: Vec<PathBuf>,
 }
 
-/// Something that is hidden or read-only by default and that an agent is to have.
+/// An exception to the sandbox: something that is hidden or read-only by default, but not for this agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SandboxAllow {
-    /// A group of [`SandboxAllow::NAMES`].
+    /// A group of paths and variables, one of [`SandboxAllow::NAMES`].
     Group(&'static str),
     /// An absolute path.
     Path(PathBuf),
 }
 
 impl SandboxAllow {
-    /// The groups that can be given back by name.
+    /// The names of the groups that can be allowed.
     pub const NAMES: &'static [&'static str] = names::NAMES;
 }
 
@@ -98,7 +98,7 @@ impl FromStr for SandboxAllow {
     }
 }
 
-/// A sandbox, as an agent's host is given it.
+/// A configured sandbox. Serializable, because the gateway passes it to the agent's host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sandbox {
     level: SandboxLevel,
@@ -111,24 +111,24 @@ pub struct Sandbox {
     names: Names,
 }
 
-/// Why there can be no sandbox.
+/// Why no sandbox can be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SandboxFailure {
     /// The reason, as part of a sentence.
     pub reason: String,
-    /// What to do about it: the beginning of a sentence that goes on with "or".
+    /// Advice: the beginning of a sentence that the caller continues with "or".
     pub remedy: &'static str,
 }
 
 impl SandboxFailure {
-    /// A failure for this reason.
+    /// Makes a failure with this reason and advice.
     pub fn new(reason: impl fmt::Display, remedy: &'static str) -> Self {
         Self { reason: reason.to_string(), remedy }
     }
 }
 
 impl Sandbox {
-    /// The sandbox of these options, for the user and the environment of this process.
+    /// Makes a sandbox with these options, for the user and the environment of this process.
     pub fn new(options: SandboxOptions) -> Self {
         let names = Names::collect(&options.allow, |name| std::env::var_os(name));
         let level = if options.confine_writes { SandboxLevel::Workspace } else { SandboxLevel::Shield };
@@ -136,13 +136,13 @@ impl Sandbox {
         Self { level, bwrap, own_dirs, own_files, own_sockets, programs, writable, names }
     }
 
-    /// What it keeps an agent from.
+    /// How much the sandbox restricts an agent.
     pub fn level(&self) -> SandboxLevel {
         self.level
     }
 
-    /// Symbolic links in the home directory on the way to what is protected: the agent can put something else in their
-    /// place, and only what they lead to is read-only.
+    /// Symbolic links in the home directory that are part of the path to a protected file. Only the file itself is
+    /// read-only: the agent can replace the link.
     pub fn unprotected_links(&self) -> Vec<PathBuf> {
         let names = &self.names;
         let made = names.start_files_made.iter().map(|(file, _)| file);
@@ -155,7 +155,8 @@ impl Sandbox {
         links.map(Path::to_owned).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    /// Start files that are run on this machine and do not exist: the agent can make them.
+    /// Start files, such as shell profiles, that programs on this machine would run and that do not exist. The agent
+    /// can create them.
     pub fn missing_start_files(&self) -> impl Iterator<Item = &Path> {
         self.names
             .start_files_run
@@ -164,26 +165,26 @@ impl Sandbox {
             .filter(|path| path.symlink_metadata().is_err())
     }
 
-    /// Files of ours that are hidden by themselves, because their directory holds other things: replaced while an agent
-    /// runs, they can be read by it.
+    /// Files of the gateway that are hidden alone, because their directory contains other files. If such a file is
+    /// replaced while an agent runs, the agent can read the new file.
     pub fn hidden_alone(&self, workspace: &Path) -> Vec<PathBuf> {
         Plan::hidden_alone(self, workspace).into_iter().collect()
     }
 
-    /// Runs a program in such a sandbox that looks for what it hides. Blocks for milliseconds.
+    /// Runs a test program in the sandbox, which tries to reach what the sandbox hides. Blocks for milliseconds.
     ///
     /// # Errors
-    /// Why there can be no sandbox.
+    /// If the sandbox cannot be made or does not hide everything.
     pub fn probe(&self, workspace: &Path) -> Result<(), SandboxFailure> {
         command::probe(self, workspace)
     }
 
-    /// The variables that come with what was given back.
+    /// Environment variables that belong to the allowed groups.
     pub(crate) fn env(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
         self.names.env.iter().map(|(name, value)| (OsStr::new(name), OsStr::new(value)))
     }
 
-    /// The command that runs a program in this sandbox, in the workspace.
+    /// The command line that runs `program` in this sandbox, with the workspace as its directory.
     pub(crate) fn wrap(&self, workspace: &Path, program: &Path) -> io::Result<Vec<OsString>> {
         let plan = Plan::make(self, workspace, program)?;
         Ok(command::arguments(self, &plan, workspace, program))
