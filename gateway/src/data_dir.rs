@@ -1,4 +1,4 @@
-//! The data directory: private, and of one gateway at a time.
+//! The data directory: accessible to its owner only, and locked by one gateway at a time.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
@@ -15,19 +15,19 @@ use rustix::{
 
 use crate::failure::{Failure, Result};
 
-/// The file that holds the chats.
+/// The name of the journal's file.
 pub(crate) const JOURNAL: &str = "journal.db";
-/// The folder that holds the agents' hosts.
+/// The name of the folder in which the agents' hosts keep their sockets and spools.
 pub(crate) const HOSTS: &str = "hosts";
-/// The file whose lock says that a gateway runs.
+/// The name of the lock file; a running gateway holds its lock.
 const LOCK: &str = "lock";
-/// The lock of a gateway that has gone is waited for this long.
+/// How long to wait for a lock whose gateway has already ended.
 const DYING: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(5);
-/// A lock file that others remove again and again is given up after so many tries.
+/// Most tries to lock, if other processes remove the lock file again and again.
 const TRIES: usize = 100;
 
-/// A data directory that is ours for as long as this lives.
+/// A data directory, locked by this process until this value is dropped.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
@@ -35,30 +35,34 @@ pub struct DataDir {
     before: Before,
 }
 
-/// What was there before a data directory was opened.
+/// The state of the path before the data directory was opened, for [`DataDir::undo`].
 #[derive(Debug)]
 struct Before {
-    /// Folders that were not, the innermost first.
+    /// Folders that did not exist, innermost first.
     missing: Vec<PathBuf>,
-    /// The directory's permissions, if it was there.
+    /// The permissions of the directory, if it existed.
     permissions: Option<fs::Permissions>,
 }
 
 #[derive(Debug)]
 struct Lock {
     file: File,
-    /// What its file said; `None`: there was none.
+    /// The earlier content of the lock file; `None` if the file did not exist.
     said: Option<Vec<u8>>,
 }
 
 impl DataDir {
-    /// Makes the directory where it is missing, with nobody else let in, and takes its lock. If that fails, no folder is
-    /// left of it.
+    /// Creates the directory if it is missing, with access for this user only, and locks it.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be created or written, others have access to it, or another gateway holds the lock. Folders
+    /// that this call has created are removed again.
     pub fn open(path: &Path) -> Result<Self> {
         judge(path)?;
         let before = Before::of(path);
         let opened = make(path).and_then(|()| check(path)).and_then(|()| lock(path)).and_then(|lock| {
-            // Whoever had the lock last may have opened it again.
+            // The gateway that held the lock before may have restored the directory's permissions.
             match check(path) {
                 Ok(()) => Ok(lock),
                 Err(failure) => {
@@ -68,25 +72,25 @@ impl DataDir {
             }
         });
         let lock = opened.inspect_err(|_| before.remove_folders())?;
-        // One directory has one mark, however it is reached.
+        // The mark is derived from the path, so it must not depend on symbolic links.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         Ok(Self { path, lock, before })
     }
 
-    /// Gives it up as if it had never been opened. What else is in it stays.
+    /// Unlocks the directory and restores the state before [`DataDir::open`]. Other files in the directory stay.
     pub(crate) fn undo(self) {
-        // While nobody else can have it: one that opens it next looks at that again.
+        // Restored while the lock is held; the next gateway checks the permissions again after it has locked.
         self.before.bring_permissions_back(&self.path);
         self.lock.undo(&self.path.join(LOCK));
         self.before.remove_folders();
     }
 
-    /// Where it is.
+    /// The canonical path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A name for it that is safe in an environment variable, the same at every start.
+    /// A mark that identifies the directory, the same at every start and safe in an environment variable.
     pub fn mark(&self) -> String {
         use sha2::{Digest, Sha256};
         use std::os::unix::ffi::OsStrExt;
@@ -95,7 +99,7 @@ impl DataDir {
     }
 }
 
-// Whoever brings back what was has another failure to tell of: one of its own leaves only what does no harm.
+// Errors are ignored here: the caller already reports another failure, and whatever remains does no harm.
 impl Before {
     fn of(path: &Path) -> Self {
         let folders = path.ancestors().filter(|folder| !folder.as_os_str().is_empty());
@@ -129,8 +133,12 @@ impl Lock {
     }
 }
 
-/// Whether a gateway can start on a directory, as far as that shows without changing anything; for `serve` and `doctor`
-/// alike. One that is missing has to be one that can be made.
+/// Checks, without changing anything, whether a gateway can start on a directory. A missing directory must be one that
+/// can be created.
+///
+/// # Errors
+///
+/// Says why a gateway cannot start on the directory.
 pub(crate) fn judge(path: &Path) -> Result<()> {
     let remedy = "Name a directory that this user can write to with --data-dir.";
     let unusable = |shown: &Path, why: &str| {
@@ -156,7 +164,7 @@ pub(crate) fn judge(path: &Path) -> Result<()> {
     check_hosts(&path.join(HOSTS))
 }
 
-/// The lock's file is made with the first start.
+/// Checks that the lock file can be opened. A missing file is fine: the first start creates it.
 fn check_lock(path: &Path) -> Result<()> {
     let flags = (OFlags::NOFOLLOW | OFlags::CLOEXEC).bits().cast_signed();
     match OpenOptions::new().read(true).write(true).custom_flags(flags).open(path) {
@@ -172,7 +180,7 @@ fn no_lock(path: &Path, error: &io::Error) -> Failure {
     )
 }
 
-/// Agents run below hosts, which keep what they say in this folder. It is made with the first of them.
+/// Checks the folder in which the agents' hosts keep their spools. A missing folder is fine: the first host creates it.
 fn check_hosts(hosts: &Path) -> Result<()> {
     let Ok(metadata) = fs::symlink_metadata(hosts) else { return Ok(()) };
     let shown = hosts.display();
@@ -212,10 +220,10 @@ fn make(path: &Path) -> Result<()> {
     })
 }
 
-/// A directory that was made for us, and not by us, is closed to others before anything is in it.
+/// Closes an empty directory to other users, as when a person has just created it for the gateway.
 fn close_if_empty(path: &Path) {
     if can_be_closed(path) {
-        // Whether it worked is checked for every directory.
+        // `check` finds out whether this worked.
         let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
     }
 }
@@ -225,7 +233,11 @@ fn can_be_closed(path: &Path) -> bool {
     ours && fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-/// Whether a directory is fit to keep secrets in.
+/// Checks that a directory is fit for secrets.
+///
+/// # Errors
+///
+/// The directory cannot be read, belongs to another user, or is open to others.
 pub(crate) fn check(path: &Path) -> Result<()> {
     let shown = path.display();
     let metadata = fs::metadata(path).map_err(|error| {
@@ -257,7 +269,7 @@ fn lock(dir: &Path) -> Result<Lock> {
     for _ in 0..TRIES {
         let (mut file, made) = open_lock(&path).map_err(unusable)?;
         let mut locked = file.try_lock();
-        // A process that a killed gateway was just starting holds the lock until it runs a program of its own.
+        // If a gateway is killed between fork and exec of a child, the child holds the lock until its exec.
         while matches!(locked, Err(TryLockError::WouldBlock))
             && holder(dir).is_some_and(|pid| test_kill_process(pid).is_err())
             && Instant::now() < deadline
@@ -266,13 +278,13 @@ fn lock(dir: &Path) -> Result<Lock> {
             locked = file.try_lock();
         }
         match locked {
-            // Whoever had it may have removed it meanwhile.
+            // The gateway that held the lock before may have removed the file meanwhile; then open it again.
             Ok(()) if !is_at(&file, &path) => {}
             Ok(()) => {
                 let mut said = Vec::new();
                 let read = file.read_to_end(&mut said);
                 let mut lock = Lock { file, said: (!made).then_some(said) };
-                // Only to tell the next one who it is.
+                // The process id only serves the error message of the next gateway.
                 let noted = read
                     .and_then(|_| lock.file.set_len(0))
                     .and_then(|()| lock.file.rewind())
@@ -292,7 +304,7 @@ fn lock(dir: &Path) -> Result<Lock> {
     Err(unusable(io::Error::other("it is removed again and again")))
 }
 
-/// The lock's file, and whether it was made just now.
+/// Opens the lock file. Returns whether this call has created it.
 fn open_lock(path: &Path) -> io::Result<(File, bool)> {
     let flags = (OFlags::NOFOLLOW | OFlags::CLOEXEC).bits().cast_signed();
     let mut options = OpenOptions::new();
@@ -311,7 +323,7 @@ fn is_at(file: &File, path: &Path) -> bool {
     (mine.dev(), mine.ino()) == (there.dev(), there.ino())
 }
 
-/// The process that has the lock, as it says.
+/// The process id in the lock file.
 fn holder(dir: &Path) -> Option<Pid> {
     let text = fs::read_to_string(dir.join(LOCK)).ok()?;
     Pid::from_raw(text.trim().parse().ok()?)
@@ -325,7 +337,11 @@ fn taken(dir: &Path) -> Failure {
     )
 }
 
-/// Whether no gateway runs on this directory, seen from outside.
+/// Checks that no gateway runs on this directory, without locking it.
+///
+/// # Errors
+///
+/// Another gateway holds the lock.
 pub(crate) fn check_free(dir: &Path) -> Result<()> {
     let lock = File::open(dir.join(LOCK));
     let locked = lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)));
@@ -341,7 +357,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let mut gone = std::process::Command::new("true").spawn().unwrap();
         gone.wait().unwrap();
-        // Its descriptor lives on in a child that has yet to run its program.
+        // The killed gateway's descriptor lives on in a child between fork and exec.
         let path = root.path().join(LOCK);
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o700)).unwrap();
         fs::write(&path, gone.id().to_string()).unwrap();

@@ -1,4 +1,4 @@
-//! `switchboard doctor`: says what would keep a gateway from working, before it does.
+//! `switchboard doctor`: finds problems that would keep a gateway from working.
 
 use std::{
     env,
@@ -23,27 +23,27 @@ use crate::{
     http, sandbox, serve, startup, token,
 };
 
-/// An agent has this long to say its version.
+/// An agent's program has this long to print its version.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often it is looked whether it did.
+/// How often to check whether the program has ended.
 const VERSION_POLL: Duration = Duration::from_millis(20);
 
-/// How often it is said how much of the journal is checked.
+/// How often to print the progress of the journal's check.
 const PROGRESS: Duration = Duration::from_secs(2);
-/// So many damaged chats are named; of more, the number is given.
+/// Most damaged chats that are listed one by one; further chats are only counted.
 const NAMED_CHATS: usize = 50;
 
-/// So much is written to see whether a disk has room.
+/// Bytes that are written to test whether the disk has room.
 const PROBE_BYTES: usize = 64 * 1024;
 
-/// What was found about one thing.
+/// The result of one check.
 enum Finding {
     Ok(String),
     Warn(String),
     Fail(Failure),
 }
 
-/// Checks everything, prints a line about each, and fails if anything fails.
+/// Runs all checks and prints a line about each. The exit code is a failure if a check fails.
 pub(crate) fn run(args: &ServeArgs) -> ExitCode {
     let mut findings = Vec::new();
     match Config::read(args) {
@@ -89,7 +89,7 @@ fn data_directory(path: &Path) -> Vec<Finding> {
     findings
 }
 
-/// Reads all of the journal, also while a gateway has it open.
+/// Reads the whole journal; works while a gateway has the journal open, too.
 fn journal(path: &Path) -> Vec<Finding> {
     let mut shown = Instant::now();
     let checked = Sqlite::check(path, |done, of| {
@@ -144,11 +144,11 @@ fn journal(path: &Path) -> Vec<Finding> {
     findings
 }
 
-/// Writes into a directory, and leaves nothing.
+/// Tests whether a file can be written in a directory; leaves no file behind.
 fn probe(directory: &Path) -> io::Result<()> {
     let probe = directory.join(format!("probe-{}", std::process::id()));
     let mut file = OpenOptions::new().write(true).create_new(true).open(&probe)?;
-    // It has no name any more when it is written: whatever happens then, nothing is left of it.
+    // The name is removed before the write, so that no file is left even if this process is killed.
     fs::remove_file(&probe)?;
     file.write_all(&[0; PROBE_BYTES])
 }
@@ -242,7 +242,7 @@ fn sandbox(config: &Config) -> Vec<Finding> {
     }
 }
 
-/// Those that may be chosen, if none was.
+/// Checks the agent presets that this configuration may use.
 fn known_agents(choice: &AgentChoice) -> Vec<Finding> {
     let path = env::var_os("PATH").unwrap_or_default();
     let found = |preset: &switchboard_agent_bridge::AgentPreset| match preset.find(&path) {
@@ -271,7 +271,7 @@ fn agent(choice: &AgentChoice, workspace: &Path) -> Finding {
     }
 }
 
-/// The first line of what the program says to `--version`, in time.
+/// The first line that the program prints with `--version`; `None` if it prints none within [`VERSION_TIMEOUT`].
 fn version(program: &Path) -> Option<String> {
     let mut command = Command::new(program);
     command.arg("--version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -286,7 +286,7 @@ fn version(program: &Path) -> Option<String> {
         std::thread::sleep(VERSION_POLL);
     }
     let mut text = String::new();
-    // A version is short; a pipe holds it.
+    // A version is short enough for the pipe's buffer, so the program does not block on its output.
     child.stdout.take()?.take(4096).read_to_string(&mut text).ok()?;
     let line: String = text.lines().next()?.chars().filter(|c| !c.is_control()).take(80).collect();
     (!line.trim().is_empty()).then(|| line.trim().to_owned())

@@ -1,5 +1,5 @@
-//! Sharing with pages elsewhere (the Fetch standard, "CORS protocol"): those that `--allow-origin` names may stream and
-//! post. WebSocket needs none of this.
+//! CORS (the Fetch standard, "CORS protocol"): pages of the origins that `--allow-origin` names may use SSE and post
+//! messages. WebSocket needs no CORS headers.
 
 use axum::{
     body::Body,
@@ -8,7 +8,7 @@ use axum::{
     response::Response,
 };
 
-/// What such pages may use.
+/// The paths that pages of allowed origins may use.
 pub(super) const PATHS: [&str; 2] = ["/sse", "/messages"];
 
 const ALLOWED: [(HeaderName, &str); 3] = [
@@ -17,14 +17,14 @@ const ALLOWED: [(HeaderName, &str); 3] = [
     (header::ACCESS_CONTROL_MAX_AGE, "600"),
 ];
 
-/// Whether a browser asks what a page may ask.
+/// Whether the request is a CORS preflight.
 pub(super) fn is_preflight(request: &Request) -> bool {
     request.method() == Method::OPTIONS
         && request.headers().contains_key(header::ORIGIN)
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// The answer to that, for an origin that is allowed.
+/// The response to a preflight from an allowed origin.
 pub(super) fn allow() -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -33,8 +33,8 @@ pub(super) fn allow() -> Response {
     response
 }
 
-/// Lets a page of this origin see the response, whatever it says. Credentials of the browser's own are never
-/// allowed: there are none.
+/// Adds the headers that let pages of `origin` read the response. `Access-Control-Allow-Credentials` is never set,
+/// since the gateway uses neither cookies nor other credentials that a browser adds by itself.
 pub(super) fn share(response: &mut Response, origin: Option<HeaderValue>) {
     let headers = response.headers_mut();
     headers.append(header::VARY, HeaderValue::from_static("origin"));

@@ -1,4 +1,4 @@
-//! The HTTP front door: listeners, routes, the page.
+//! The HTTP server: listeners, routes and the static page.
 
 mod cors;
 mod page;

@@ -1,4 +1,4 @@
-//! The static page, compiled into the binary.
+//! The static page, whose files are compiled into the binary.
 
 use axum::{
     body::Body,
@@ -13,7 +13,7 @@ mod bundle {
     include!(concat!(env!("OUT_DIR"), "/bundle.rs"));
 }
 
-/// What `/` shows when the bundle was not there at build time.
+/// The page at `/` if the bundle did not exist at build time.
 const MISSING: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Switchboard</title>\
     <p>The gateway runs, but it was built without its page. \
     <code>switchboard chat</code> talks to it from a terminal.</p></html>\n";
@@ -21,7 +21,7 @@ const MISSING: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">
 /// One file of the page.
 #[derive(Debug, Clone)]
 pub struct Asset {
-    /// Where it is served.
+    /// The path under which the file is served, below the base path.
     pub path: String,
     content_type: &'static str,
     cache_control: &'static str,
@@ -29,7 +29,7 @@ pub struct Asset {
     body: Bytes,
 }
 
-/// The files of the page.
+/// The files of the page, or a single placeholder page if the bundle did not exist at build time.
 pub fn assets() -> Vec<Asset> {
     if bundle::BUNDLE.is_empty() {
         return vec![Asset::new("index.html", MISSING.as_bytes())];
@@ -39,7 +39,7 @@ pub fn assets() -> Vec<Asset> {
 
 impl Asset {
     fn new(name: &str, body: &'static [u8]) -> Self {
-        // Names in there carry a hash of the content.
+        // File names in this folder contain a hash of the content, so the files never change.
         let hashed = name.starts_with("assets/");
         let hash: String = Sha256::digest(body).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         Self {
@@ -52,7 +52,7 @@ impl Asset {
         }
     }
 
-    /// The response to a GET or HEAD with these headers.
+    /// The response to a GET or HEAD request with these headers.
     pub(super) fn response(&self, headers: &HeaderMap) -> Response {
         let known = self.is_known(headers);
         let mut response = Response::new(if known { Body::empty() } else { Body::from(self.body.clone()) });

@@ -1,4 +1,4 @@
-//! What is served where, behind the door.
+//! The routes of the HTTP server. Access control checks every request before a route handles it.
 
 use std::{
     sync::{
@@ -31,27 +31,27 @@ use super::{
 };
 use crate::auth::{Access, AccessControl, PeerAddress};
 
-/// A route, for whoever wants to know all of them.
+/// One route of the HTTP server; tests check access control on every route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// Its path, below the base path.
+    /// The path of the route, below the base path.
     pub path: String,
-    /// Whether a plain GET of it passes without credentials.
+    /// Whether a plain GET request to the route is admitted without credentials.
     pub is_page: bool,
 }
 
-/// The routes that are no part of the page. A new one needs credentials without saying so: what does not is
-/// decided by [`Site::access`] alone.
+/// The routes beside the files of the page. A new route needs credentials by default: [`Site::access`] alone decides
+/// which requests need none.
 const ENDPOINTS: [&str; 6] = ["/ws", "/ws/", "/sse", "/messages", "/healthz", "/readyz"];
 
-/// All routes.
+/// All routes: the files of the page and the endpoints.
 pub fn routes() -> Vec<Route> {
     let pages = page::assets().into_iter().map(|asset| Route { path: asset.path, is_page: true });
     let endpoints = ENDPOINTS.into_iter().map(|path| Route { path: path.to_owned(), is_page: false });
     pages.chain(endpoints).collect()
 }
 
-/// Everything that is served over HTTP, with the door in front.
+/// The HTTP service: access control, the page and the endpoints.
 #[derive(Debug)]
 pub struct Site {
     access_control: AccessControl,
@@ -70,7 +70,7 @@ struct Shared {
 }
 
 impl Site {
-    /// The site of a gateway, as it is seen under `base_path`.
+    /// The HTTP service of `gateway`. `base_path` is the path under which a reverse proxy serves it, or empty.
     pub fn new(
         gateway: Gateway,
         options: ws::Options,
@@ -82,7 +82,7 @@ impl Site {
         let shared = Shared { gateway, options, sse, ready: Arc::clone(&ready) };
         let mut router = Router::new()
             .route("/ws", any(upgrade))
-            // Clients of the older vocabulary may write it so.
+            // Clients of the older wire vocabulary may use this path.
             .route("/ws/", any(upgrade))
             .route("/sse", any(stream))
             .route("/messages", any(message))
@@ -105,12 +105,12 @@ impl Site {
         }
     }
 
-    /// Says in `/readyz` whether new clients are welcome.
+    /// Sets whether `/readyz` reports that the gateway accepts new clients.
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Relaxed);
     }
 
-    /// Answers one request.
+    /// Returns the response to one request. `peer` is the peer of the request's connection.
     pub async fn respond(&self, mut request: Request, peer: PeerAddress) -> Response {
         let upgrade = ws::is_upgrade(&request);
         let redirect = self.strip_base_path(&mut request);
@@ -131,7 +131,7 @@ impl Site {
             }
         };
         if upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            // A proxy may take the connection for a tunnel.
+            // After a failed upgrade, a proxy may treat the connection as a tunnel, so it must not be reused.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         if let Some(origin) = sharing {
@@ -140,14 +140,15 @@ impl Site {
         secure(response)
     }
 
-    /// Ends a connection that should have sent a request with credentials and has sent nothing. It is told why.
+    /// Closes a connection that has sent nothing although it had to send a request with credentials at once. The peer
+    /// gets a response that says why.
     pub(super) async fn refuse_unread<S: AsyncWrite + Unpin>(&self, mut stream: S, peer: PeerAddress) {
         let refusal = self.access_control.refuse_unread(peer);
         let sent = async {
             stream.write_all(refusal.as_bytes()).await?;
             stream.shutdown().await
         };
-        // It is small; a peer that does not take it is closed all the same.
+        // The response is small; if the peer does not read it, the connection is closed all the same.
         let _ = timeout(Duration::from_secs(1), sent).await;
     }
 
@@ -158,15 +159,15 @@ impl Site {
         response
     }
 
-    /// The page is for everybody; everything else, known or not, is for those with credentials.
+    /// The files of the page are public; every other path, even an unknown one, needs credentials.
     fn access(&self, request: &Request) -> Access {
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
         let is_page = self.page.iter().any(|asset| asset.path == request.uri().path());
         if reads && is_page && !ws::is_upgrade(request) { Access::Open } else { Access::Credentials }
     }
 
-    /// A proxy may strip the base path or leave it. Returns whether its slash is missing, without which the
-    /// page's relative links lead elsewhere.
+    /// Removes the base path, if a proxy has not removed it. Returns whether to redirect because the slash after the
+    /// base path is missing, without which relative links in the page would be wrong.
     fn strip_base_path(&self, request: &mut Request) -> bool {
         let rest = request.uri().path().strip_prefix(&*self.base_path);
         let Some(rest) = rest.filter(|_| !self.base_path.is_empty()) else { return false };
@@ -208,7 +209,7 @@ async fn upgrade(State(shared): State<Shared>, mut request: Request) -> Response
 async fn stream(State(shared): State<Shared>, mut request: Request) -> Response {
     let admission = request.extensions_mut().remove::<Admission>();
     let mut response = shared.sse.stream(admission, &request);
-    // A connection that carried a stream has nothing else to carry, and its time is not the usual one.
+    // A connection is not reused after an event stream: its lifetime is not limited like that of other connections.
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
@@ -227,8 +228,8 @@ async fn readiness(State(shared): State<Shared>) -> Response {
     }
 }
 
-/// What the page may load and who may show it. The fonts are files of the bundle; no script makes others'
-/// markup live.
+/// Restricts what the page may load and which pages may embed it. Fonts come from the bundle, and Trusted Types keep
+/// scripts from turning foreign text into markup.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; \
     connect-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";

@@ -1,4 +1,4 @@
-//! Listeners, TCP and Unix, and HTTP/1.1 on what they accept.
+//! TCP and Unix listeners, and HTTP/1.1 on the connections that they accept.
 
 use std::{io, net::SocketAddr, os::fd::AsFd, sync::Arc, time::Duration};
 
@@ -23,22 +23,26 @@ use crate::{
     failure::{Failure, Result},
 };
 
-/// Connections that may wait to be accepted.
+/// Length of the listen backlog: TCP connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
-/// When there are no descriptors left, accepting is tried again after this long.
+/// After a failed accept, for example without free file descriptors, the next try comes after this delay.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-/// A connection that has to go may finish its response for this long.
+/// A connection that has to close has this long to finish its current response.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// Bytes that a peer does not acknowledge for this long are the connection's end. A stream has a comment every
-/// 15 s, so that a peer that vanished is noticed within 45 s.
+/// `TCP_USER_TIMEOUT`: a connection is closed when sent bytes stay unacknowledged for this long. An event stream carries
+/// a comment every 15 s, so a vanished peer is noticed within 45 s.
 const UNACKNOWLEDGED_MS: u32 = 25_000;
 
-/// A connection beyond the number that may be without credentials has to begin its request in this time, and to end the
-/// request's head in as much again.
+/// A connection over the limit of connections without credentials has this long to begin its first request, and then
+/// this long again to complete the request's head.
 const HURRY: Duration = Duration::from_secs(1);
 
-/// Binds an address. IPv6 listens on IPv6 only, so that both can be listed.
+/// Binds a TCP listener. An IPv6 socket accepts IPv6 only, so that `--listen` can name both families on one port.
+///
+/// # Errors
+///
+/// The address is in use, needs privileges, or is no address of this machine.
 pub fn bind(address: SocketAddr) -> Result<TcpListener> {
     let bound = (|| {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
@@ -83,18 +87,26 @@ impl std::fmt::Display for Bracketed {
     }
 }
 
-/// What is listened on.
+/// A listener: TCP or Unix.
 pub trait Accept: Send + 'static {
-    /// A connection.
+    /// An accepted connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    /// The next connection, and where it comes from. Cancel safe.
+    /// Accepts the next connection and returns it with the address of its peer. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// The system could not accept a connection; a later call may succeed.
     fn next(&self) -> impl Future<Output = io::Result<(Self::Stream, PeerAddress)>> + Send;
 
-    /// Waits until the peer has sent something, or has gone.
+    /// Waits until the peer has sent data or has closed the connection. Consumes no data.
+    ///
+    /// # Errors
+    ///
+    /// The connection is broken.
     fn readable(stream: &Self::Stream) -> impl Future<Output = io::Result<()>> + Send;
 
-    /// Nobody is to come any more.
+    /// Stops listening; a Unix socket is removed.
     fn shut(self);
 }
 
@@ -103,7 +115,7 @@ impl Accept for TcpListener {
 
     async fn next(&self) -> io::Result<(TcpStream, PeerAddress)> {
         let (stream, peer) = self.accept().await?;
-        // Small frames are worth sending at once. A peer that is gone already shows when it is read.
+        // Small frames should be sent at once. A failure here, as when the peer is gone, shows at the next read.
         let _ = stream.set_nodelay(true);
         #[cfg(target_os = "linux")]
         let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MS);
@@ -133,29 +145,29 @@ impl Accept for UnixListener {
     }
 }
 
-/// Looks whether there is something to read, or the end, and leaves it there.
+/// Checks for data or end of stream, and consumes nothing.
 fn peek(socket: impl AsFd) -> io::Result<()> {
     let mut byte = [0_u8; 1];
     rustix::net::recv(socket, &mut byte[..], RecvFlags::PEEK)?;
     Ok(())
 }
 
-/// What all listeners of a gateway share.
+/// State shared by all listeners of a gateway.
 #[derive(Clone)]
 pub struct Shared {
-    /// What is served.
+    /// The service that answers the requests.
     pub site: Arc<Site>,
     /// The limits on each connection.
     pub limits: DoorLimits,
-    /// Connections that may be open at once, over all listeners.
+    /// One permit per HTTP connection that may be open at once, over all listeners.
     pub room: Arc<Semaphore>,
-    /// Connections without credentials, over all listeners.
+    /// Counts connections without credentials, over all listeners.
     pub preauth: Arc<PreAuth>,
-    /// Becomes true at the stop.
+    /// Becomes true when the gateway shuts down.
     pub stop: watch::Receiver<bool>,
 }
 
-/// Serves a site on a listener until `stop` becomes true. Requests that run then are answered.
+/// Serves HTTP on a listener until `stop` becomes true. Requests that are then in progress are still answered.
 pub async fn serve<L: Accept>(listener: L, shared: Shared) {
     let Shared { site, limits, room, preauth, mut stop } = shared;
     let patient = http(&limits, limits.header_timeout);
@@ -193,7 +205,7 @@ pub async fn serve<L: Accept>(listener: L, shared: Shared) {
     while connections.join_next().await.is_some() {}
 }
 
-/// When there are too many connections, further ones wait here, unaccepted.
+/// Accepts a connection once a permit is free. Until then, further connections wait in the listen backlog.
 async fn accept<L: Accept>(
     listener: &L,
     room: &Arc<Semaphore>,
@@ -257,8 +269,8 @@ fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     }
 }
 
-/// Waits until a connection has been there for too long. True if it carried a stream, whose time has no limit until
-/// it is over: then nobody reads what is left of it.
+/// Waits until a connection has reached its longest lifetime, and then returns false. If the connection carries an
+/// event stream, waits without limit for the end of the stream, and then returns true: unsent bytes can be dropped.
 async fn overdue(lifetime: Duration, mut streaming: watch::Receiver<Option<Streaming>>) -> bool {
     let begun = async {
         let begun = streaming.wait_for(Option::is_some).await;
@@ -269,13 +281,13 @@ async fn overdue(lifetime: Duration, mut streaming: watch::Receiver<Option<Strea
             streaming.over().await;
             true
         }
-        // Without a service any more, the connection ends by itself.
+        // The service was dropped, so the connection ends by itself.
         Ok(None) => std::future::pending().await,
         Err(_) => false,
     }
 }
 
-/// Why, in a word: the error's own text may quote the peer.
+/// The kind of an HTTP error, for the log. The error's own text may contain bytes from the peer.
 fn reason(error: &hyper::Error) -> &'static str {
     if error.is_timeout() {
         "timeout"
