@@ -1,4 +1,4 @@
-//! Copies of a journal: made while it is in use, and put in the place of one.
+//! Backups of a journal: making one while the journal is in use, and restoring one.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -18,26 +18,26 @@ use super::{
     schema,
 };
 
-/// Only the owner reads what people and agents said.
+/// Backups contain conversations, so only their owner may read them.
 const MODE: u32 = 0o600;
 
-/// What is in a copy of a journal.
+/// What a backup contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BackupReport {
-    /// Chats.
+    /// The number of chats.
     pub chats: u64,
-    /// Its size, in bytes.
+    /// The size of the file, in bytes.
     pub bytes: u64,
 }
 
 impl Sqlite {
-    /// Copies the journal in a file to another one, as it is at this moment. A gateway may have it open; it is not
-    /// disturbed. The copy has mode 0600, is on the disk when this returns, and overwrites nothing: a copy that was
-    /// not finished has another name, which ends in `.partial`.
+    /// Copies the journal to another file, as it is at this moment. A gateway may have the journal open, and is not
+    /// disturbed. The copy has mode 0600, is synced to the disk when this function returns, and never overwrites a
+    /// file: an unfinished copy has another name, which ends in `.partial`.
     ///
     /// # Errors
-    /// If there is no journal, if the copy exists already, or if either cannot be read or written.
+    /// If the journal does not exist, if the copy exists already, or if either file cannot be read or written.
     pub fn backup(journal: &Path, copy: &Path) -> Result<BackupReport, OpenError> {
         if !journal.exists() {
             return Err(OpenError::new(journal, OpenErrorReason::Missing));
@@ -54,7 +54,7 @@ impl Sqlite {
         db.execute("VACUUM INTO ?1", [target])
             .map_err(|error| OpenError::sqlite(if is_damage(&error) { journal } else { copy }, error))?;
         drop(db);
-        // What is about to be erased there is in no backup.
+        // The copy must not contain deleted text that is about to be erased.
         Connection::open(&partial.path)
             .and_then(|copy| erase::all(&copy))
             .map_err(|error| OpenError::sqlite(copy, error))?;
@@ -63,12 +63,12 @@ impl Sqlite {
         Ok(report)
     }
 
-    /// Puts a copy that [`backup`](Self::backup) made in the place of a journal that does not exist. Every chat gets
-    /// a new epoch when it is next opened, so that no client takes old events for new ones.
+    /// Restores a copy made by [`backup`](Self::backup) where no journal exists. Every chat gets a new epoch when it
+    /// is next opened, so that no client takes old events for new ones.
     ///
     /// # Errors
-    /// If a journal is there already or in use, or if the copy is none, is damaged, or is of a newer version. Nothing is
-    /// left then that was not there before.
+    /// If a journal exists already or is in use, or if the copy is not a journal, is damaged, or has a newer version.
+    /// On an error no new file remains.
     pub fn restore(copy: &Path, journal: &Path) -> Result<BackupReport, OpenError> {
         if !copy.exists() {
             return Err(OpenError::new(copy, OpenErrorReason::Missing));
@@ -97,7 +97,7 @@ fn put(copy: &Path, files: &Files) -> Result<BackupReport, OpenError> {
     partial.finish(&files.db)?;
     let noted = SideFile::note_restored(files).and_then(|()| files.sync_folder());
     if let Err(error) = noted {
-        // As it was before.
+        // Remove the new files again.
         let _ = fs::remove_file(&files.db);
         let _ = fs::remove_file(files.commits());
         return Err(OpenError::io(&files.commits(), error));
@@ -105,7 +105,7 @@ fn put(copy: &Path, files: &Files) -> Result<BackupReport, OpenError> {
     Ok(report)
 }
 
-/// Removes what a restore or a start that was killed left behind.
+/// Removes the files of a restore or a start that was killed.
 pub(super) fn remove_partials(files: &Files) {
     let (Some(folder), Some(name)) = (files.db.parent(), files.db.file_name()) else { return };
     let begin = format!("{}.", name.to_string_lossy());
@@ -116,13 +116,13 @@ pub(super) fn remove_partials(files: &Files) {
             part.split_once(PARTIAL).is_some_and(|(pid, _)| pid.bytes().all(|byte| byte.is_ascii_digit()))
         };
         if part.is_some_and(|part| is_it(&part)) {
-            // Left, it does no harm.
+            // A file that remains does no harm.
             let _ = fs::remove_file(entry.path());
         }
     }
 }
 
-/// A file that is not finished. Removed unless it is.
+/// An unfinished file, removed when it is dropped before it gets its final name.
 pub(super) struct Partial {
     pub(super) path: PathBuf,
 }
@@ -135,7 +135,7 @@ impl Partial {
         Self::beside(of)
     }
 
-    /// For one that is to take the place of a file.
+    /// For a file that is to replace another one.
     pub(super) fn beside(of: &Path) -> Result<Self, OpenError> {
         let path = Files { db: of.to_owned() }.partial();
         let made = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&path);
@@ -143,7 +143,7 @@ impl Partial {
         Ok(Self { path })
     }
 
-    /// Puts it in the place of a file.
+    /// Replaces a file with the finished one.
     pub(super) fn replace(self, name: &Path) -> Result<(), OpenError> {
         let of = |error| OpenError::io(name, error);
         File::open(&self.path).and_then(|file| file.sync_all()).map_err(of)?;
@@ -151,19 +151,19 @@ impl Partial {
         Files { db: name.to_owned() }.sync_folder().map_err(of)
     }
 
-    /// Gives it its name, if nothing else has that meanwhile.
+    /// Gives the finished file its name, unless another file has taken that name.
     fn finish(self, name: &Path) -> Result<(), OpenError> {
         let of = |error| OpenError::io(name, error);
         File::open(&self.path).and_then(|file| file.sync_all()).map_err(of)?;
         match renameat_with(CWD, &self.path, CWD, name, RenameFlags::NOREPLACE) {
             Ok(()) => {}
             Err(rustix::io::Errno::EXIST) => return Err(OpenError::new(name, OpenErrorReason::Exists)),
-            // A file system that cannot promise that much.
+            // The file system does not support this flag.
             Err(rustix::io::Errno::INVAL) => fs::hard_link(&self.path, name).map_err(of)?,
             Err(error) => return Err(of(error.into())),
         }
         Files { db: name.to_owned() }.sync_folder().map_err(|error| {
-            // It may be gone after a loss of power, so it was not made.
+            // Without this sync, the file may be gone after a power loss, so the copy has failed.
             let _ = fs::remove_file(name);
             of(error)
         })
@@ -172,7 +172,8 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // Looking into one that was made in another way leaves files beside it; all are gone if it was finished.
+        // Opening a copy that was made by another program may have created these files. After `finish`, the file
+        // itself is gone from this path.
         for suffix in ["", "-wal", "-shm"] {
             let mut name = self.path.clone().into_os_string();
             name.push(suffix);
@@ -181,7 +182,7 @@ impl Drop for Partial {
     }
 }
 
-/// Whether a copy is whole, and of a version that is known.
+/// Whether a copy is complete, and its version supported.
 fn look_into(copy: &Path) -> Result<BackupReport, OpenError> {
     let of_copy = |error: rusqlite::Error| {
         if is_damage(&error) {

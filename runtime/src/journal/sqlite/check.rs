@@ -1,4 +1,4 @@
-//! Checking all of a journal: its structure as SQLite sees it, and each chat as a gateway needs it.
+//! Checks a whole journal: its structure as SQLite sees it, and each chat as a gateway needs it.
 
 use std::path::Path;
 
@@ -18,52 +18,53 @@ use super::{
     scan, schema,
 };
 
-/// At most so many findings about the structure are given; more say nothing more.
+/// The number of findings about the structure that are reported; more would not help.
 const STRUCTURE: u32 = 10;
 
-/// What is wrong with a journal.
+/// The result of [`Sqlite::check`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CheckReport {
     /// How many chats were checked.
     pub chats: u64,
-    /// Those of which something is damaged.
+    /// Chats with damaged data, or with events missing from their present epoch.
     pub damaged: Vec<DamagedChat>,
-    /// Those of which events of an earlier epoch are missing. Clients were told when that epoch ended, and nothing more is
-    /// to be done about it.
+    /// Chats from whose earlier epochs events are missing. Clients learnt of the loss when the epoch ended, and
+    /// nothing remains to be done.
     pub incomplete: Vec<DamagedChat>,
-    /// What SQLite finds wrong with the database as such, in its words; at most 10 findings.
+    /// What SQLite finds wrong with the structure of the database, in SQLite's words; at most 10 findings.
     pub structure: Vec<String>,
-    /// It is of an older version, and its chats were not looked at: the next start brings it up to date.
+    /// Whether the journal has an older version: its chats were not checked, and the next start migrates it.
     pub older: bool,
 }
 
-/// A chat of which something is damaged or missing.
+/// A chat with damaged or missing data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DamagedChat {
-    /// Whose it is.
+    /// The principal that owns the chat.
     pub principal: String,
-    /// Its id.
+    /// The chat's id.
     pub chat: String,
-    /// What is wrong with it.
+    /// What is damaged or missing, in words.
     pub what: String,
 }
 
 impl CheckReport {
-    /// Whether nothing is wrong.
+    /// Whether no damage was found. Events missing from earlier epochs and an older version do not count as damage.
     pub fn is_sound(&self) -> bool {
         self.damaged.is_empty() && self.structure.is_empty()
     }
 }
 
 impl Sqlite {
-    /// Checks all of the journal in a file: whether anything is missing that was kept, the structure of the database, and
-    /// that every chat can be read and has no hole in its present epoch. A gateway may have it open. Reads all of it, which
-    /// takes a second for some hundred MiB; `progress` is given how many chats were checked, of how many.
+    /// Checks the journal in the file `journal`: that no committed data is missing, that the structure of the
+    /// database is sound, and that every chat can be read and has no gap in its present epoch. A gateway may have the
+    /// journal open. Reads the whole file, about a second for some hundred MiB; `progress` is called with the number
+    /// of chats checked so far and the number of all chats.
     ///
     /// # Errors
-    /// For what keeps a gateway from opening it, but damage.
+    /// For every reason for which a gateway could not open the journal, except damage, which is in the report.
     pub fn check(journal: &Path, progress: impl FnMut(u64, u64)) -> Result<CheckReport, OpenError> {
         let files = Files { db: journal.to_owned() };
         files.check_writable()?;
@@ -78,7 +79,7 @@ fn check(files: &Files, progress: impl FnMut(u64, u64)) -> Result<CheckReport, O
     let mut report = CheckReport::default();
     match look(files, boot_id().as_deref()) {
         Ok(_) => {}
-        // What can be read of it is checked all the same.
+        // The readable parts are checked all the same.
         Err(OpenError { reason: OpenErrorReason::Damaged { detail }, .. }) => report.structure.push(detail),
         Err(error) => return Err(error),
     }
@@ -117,7 +118,7 @@ fn chats(
     let mut all: Vec<(i64, String, String)> = Vec::new();
     let unread = scan::rows(db, "chats", "principal, chat_id", |row| {
         let principal: String = row.get(1)?;
-        // Otherwise it is deleted, and about to be erased.
+        // An empty principal marks a deleted chat that is about to be erased.
         if !principal.is_empty() {
             all.push((row.get(0)?, principal, row.get(2)?));
         }
@@ -143,10 +144,10 @@ fn chats(
     Ok(())
 }
 
-/// What was found of a chat.
+/// The state of one chat.
 enum Verdict {
     Sound,
-    /// Something of an epoch that has ended is missing.
+    /// Something is missing from an epoch that has ended.
     Incomplete(String),
     Damaged(String),
 }
@@ -161,7 +162,7 @@ fn check_chat(db: &mut Connection, id: i64, principal: &str, chat: &str) -> rusq
         Read::Found(Found::Chat(None)) | Read::Stale => {
             return damaged("it is not found by its id, or its epoch has no name");
         }
-        // Or it was deleted meanwhile.
+        // The chat exists, or it was deleted meanwhile.
         Read::Found(_) => {}
     }
     let db = db.transaction()?;
@@ -174,7 +175,7 @@ fn check_chat(db: &mut Connection, id: i64, principal: &str, chat: &str) -> rusq
     if lost {
         return damaged("the message of an open turn is missing");
     }
-    // After a loss it gets a new epoch when it is next opened: until then it has none.
+    // After a loss, the chat has no present epoch until it is next opened.
     let place = db.query_row(
         "SELECT CASE WHEN era < (SELECT era FROM meta) THEN -1 ELSE epoch_no END, head_seq FROM chats WHERE id = ?1",
         [id],
@@ -206,7 +207,7 @@ fn check_chat(db: &mut Connection, id: i64, principal: &str, chat: &str) -> rusq
         }
         last = seq;
     }
-    // Where an epoch that has ended was to end is not known.
+    // The last number of an epoch that has ended is not recorded.
     let last = if epoch == present { last } else { 0 };
     if present >= 0 && last < head {
         return damaged(&format!("events {} to {head} are missing", last + 1));

@@ -1,4 +1,4 @@
-//! Why a journal does not open, in words for whoever runs the gateway.
+//! Why a journal cannot be opened, in words for the person who runs the gateway.
 
 use std::{
     error::Error,
@@ -8,66 +8,66 @@ use std::{
 
 use rusqlite::{ErrorCode, ffi};
 
-/// Why a journal does not open. Its text names the file, says what that means, and what to do.
+/// Why a journal cannot be opened. The text names the file, and says what the error means and what to do.
 #[derive(Debug)]
 pub struct OpenError {
-    /// The file that it is about.
+    /// The file that cannot be opened or used.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The reason.
     pub reason: OpenErrorReason,
 }
 
-/// What is wrong with a journal's file.
+/// Why the file of a journal cannot be used.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum OpenErrorReason {
-    /// Another gateway has it open.
+    /// Another gateway has the journal open.
     InUse {
-        /// Its process, where that is known.
+        /// The id of that gateway's process, if it is known.
         pid: Option<u32>,
     },
-    /// It is something else than a journal. Nothing was changed.
+    /// The file is not a journal. Nothing was changed.
     NotAJournal,
-    /// A newer Switchboard wrote it. Nothing was changed.
+    /// A newer Switchboard wrote the file. Nothing was changed.
     Newer {
-        /// The version of its schema.
+        /// The version of the file's schema.
         found: u32,
-        /// The newest version that this program knows.
+        /// The newest version that this program supports.
         known: u32,
     },
-    /// Its contents are damaged.
+    /// The contents of the journal are damaged.
     Damaged {
-        /// What was noticed.
+        /// Which damage was found.
         detail: String,
     },
-    /// It is a copy, and damaged.
+    /// The file is a backup, and it is damaged.
     DamagedCopy {
-        /// What was noticed.
+        /// Which damage was found.
         detail: String,
     },
-    /// It holds less than was kept. Nothing was changed.
+    /// Committed data is missing from the journal. Nothing was changed.
     Lost {
-        /// What is missing.
+        /// Which data is missing, and how that is known.
         detail: String,
     },
-    /// This user may not read or write it.
+    /// The user of this process may not read or write the file.
     NotPermitted,
-    /// The folder that it is to be in does not exist.
+    /// The folder of the file does not exist.
     NoFolder,
-    /// There is no such file.
+    /// The file does not exist.
     Missing,
-    /// It exists, and is not overwritten.
+    /// The file exists already, and is not overwritten.
     Exists,
     /// The disk is full.
     DiskFull,
-    /// The disk does not give what is asked of it. Nothing was changed.
+    /// The file cannot be read from the disk. Nothing was changed.
     Unreadable {
-        /// What was noticed.
+        /// The error of the disk.
         detail: String,
     },
-    /// The system could not read or write it.
+    /// The system could not read or write the file.
     Io(io::Error),
-    /// SQLite could not do what it was told.
+    /// SQLite failed for another reason.
     Sqlite(rusqlite::Error),
 }
 
@@ -106,7 +106,7 @@ impl OpenError {
         Self::new(path, reason)
     }
 
-    /// Whether what is in the file is not what was written there.
+    /// Whether the file's contents are damaged.
     pub(super) fn is_damage(&self) -> bool {
         matches!(self.reason, OpenErrorReason::Damaged { .. })
     }
@@ -116,7 +116,7 @@ impl OpenError {
     }
 }
 
-/// Whether it says that what is on the disk is not what was written there.
+/// Whether an error of SQLite says that the file's contents are damaged.
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt)
         || matches!(
@@ -128,13 +128,13 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
         )
 }
 
-/// Whether the disk did not give what was asked of it. In most places SQLite makes damage of that.
+/// Whether an error of SQLite says that the disk could not be read. Most functions of SQLite report this as damage.
 fn is_unreadable(error: &rusqlite::Error) -> bool {
     let reads = [ffi::SQLITE_IOERR_READ, ffi::SQLITE_IOERR_CORRUPTFS, ffi::SQLITE_IOERR_DATA];
     matches!(error, rusqlite::Error::SqliteFailure(error, _) if reads.contains(&error.extended_code))
 }
 
-/// Whether a part of the database cannot be used, because it is damaged or the disk does not give it.
+/// Whether a part of the database cannot be used, because it is damaged or cannot be read from the disk.
 pub(super) fn is_unusable(error: &rusqlite::Error) -> bool {
     is_damage(error) || is_unreadable(error)
 }

@@ -1,5 +1,5 @@
-//! Whether a journal holds all that was kept: what is missing shows before anything is changed, and is set aside
-//! before a start goes on without it.
+//! Finds out whether committed data is missing from a journal before any file is changed, and copies the files aside
+//! before a start accepts a loss.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -17,17 +17,18 @@ use super::{
     open::Meta,
 };
 
-/// What is missing.
+/// What is missing from a journal.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Loss {
     Nothing,
-    /// It was never promised, or somebody accepts it: every chat gets a new epoch.
+    /// The missing data was never reported as synced, or the loss is accepted: every chat gets a new epoch.
     Forgiven,
-    /// It was kept, as this says.
+    /// Committed data is missing, as the text says.
     Refused(String),
 }
 
-/// What is missing if the database is no file at all. SQLite would begin anew, and remove its log.
+/// What is missing if the database file does not exist or is empty. SQLite would create a new database and remove the
+/// old log.
 pub(super) fn of_file(files: &Files, side: &Remembered) -> Result<Option<String>, OpenError> {
     let state = match fs::metadata(&files.db) {
         Ok(metadata) if metadata.len() > 0 => return Ok(None),
@@ -44,7 +45,7 @@ pub(super) fn of_file(files: &Files, side: &Remembered) -> Result<Option<String>
         Remembered::Nothing if files.wal().exists() => {
             Some(format!("the file is {state}, and its write-ahead log is there"))
         }
-        // It is made whole, under another name.
+        // A gateway never leaves an empty file: it creates a database under another name and renames it.
         Remembered::Nothing if state == "empty" => Some("the file is empty, which a journal never is".into()),
         Remembered::Nothing => None,
     })
@@ -57,7 +58,7 @@ pub(super) fn of_commits(side: &Remembered, found: Option<&Meta>, boot: Option<&
             (journal_id, commits, synced, boot_id)
         }
         Remembered::Garbage => return Loss::Refused("its count of commits is damaged".into()),
-        // A backup without it, or one of another time.
+        // A backup without a commit count, or one whose count says `restored`.
         Remembered::Nothing | Remembered::Restored if found.is_some() => return Loss::Forgiven,
         Remembered::Nothing | Remembered::Restored => {
             return Loss::Refused(
@@ -85,7 +86,7 @@ pub(super) fn of_commits(side: &Remembered, found: Option<&Meta>, boot: Option<&
     Loss::Forgiven
 }
 
-/// Whether what is missing may be gone on without.
+/// Fails unless [`SqliteOptions::accept_loss`] is set.
 pub(super) fn may_accept(files: &Files, options: &SqliteOptions, detail: String) -> Result<(), OpenError> {
     if options.accept_loss {
         Ok(())
@@ -94,7 +95,8 @@ pub(super) fn may_accept(files: &Files, options: &SqliteOptions, detail: String)
     }
 }
 
-/// Copies aside what there is, before a start goes on without the rest. Gives where.
+/// Copies all existing files of the journal aside, before a start accepts a loss. Returns the path of the copied
+/// database.
 pub(super) fn set_aside(files: &Files) -> Result<PathBuf, OpenError> {
     let time = now().map_err(|error| OpenError::sqlite(&files.db, error))?;
     let mut name = files.db.clone().into_os_string();
@@ -109,7 +111,7 @@ pub(super) fn set_aside(files: &Files) -> Result<PathBuf, OpenError> {
     Ok(aside.db)
 }
 
-/// Removes an empty database, and the log of one that is gone.
+/// Removes an empty database, or the log of a missing one.
 pub(super) fn remove(files: &Files) -> Result<(), OpenError> {
     for file in [files.wal(), files.index(), files.db.clone()] {
         match fs::remove_file(&file) {
@@ -120,7 +122,7 @@ pub(super) fn remove(files: &Files) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Copies a file if it is there. Nothing is overwritten.
+/// Copies a file if it exists. Overwrites nothing.
 fn copy(from: &Path, to: &Path) -> Result<(), OpenError> {
     let of = |error: io::Error| {
         if error.kind() == io::ErrorKind::AlreadyExists {
@@ -137,13 +139,13 @@ fn copy(from: &Path, to: &Path) -> Result<(), OpenError> {
     io::copy(&mut source, &mut target).and_then(|_| target.sync_all()).map_err(of)
 }
 
-/// The time in a form that is fit for the name of a file.
+/// The current time, in a form that can be part of a file name.
 fn now() -> rusqlite::Result<String> {
     let clock = Connection::open_in_memory()?;
     clock.query_row("SELECT strftime('%Y%m%dT%H%M%fZ', 'now')", [], |row| row.get(0))
 }
 
-/// Which of the files that SQLite makes by itself were there before.
+/// The files of SQLite that did not exist when this value was made.
 pub(super) struct SideFilesBefore(Vec<PathBuf>);
 
 impl SideFilesBefore {
@@ -151,18 +153,19 @@ impl SideFilesBefore {
         Self([files.wal(), files.index()].into_iter().filter(|file| !file.exists()).collect())
     }
 
-    /// Removes those that were not, unless something was written to the log. Whoever has the lock may do so.
+    /// Removes these files, unless something was written to the log. The caller must have the journal's lock.
     pub(super) fn undo(&self, files: &Files) {
         if fs::metadata(files.wal()).is_ok_and(|log| log.len() > 0) && self.0.contains(&files.wal()) {
             return;
         }
         for file in &self.0 {
-            // Left, it does no harm.
+            // A file that remains does no harm.
             let _ = fs::remove_file(file);
         }
     }
 
-    /// The same for whoever only reads, unless a gateway has the journal open meanwhile.
+    /// Like [`undo`](Self::undo), for a caller without the lock. Does nothing if a gateway has opened the journal
+    /// meanwhile.
     pub(super) fn undo_if_free(&self, files: &Files) {
         if self.0.iter().any(|file| file.exists())
             && let Ok(lock) = Lock::take_quietly(files)

@@ -1,4 +1,4 @@
-//! The journal on SQLite. What is where, and what survives what, is in the documentation of [`Sqlite`].
+//! The journal on SQLite. The documentation of [`Sqlite`] says which file contains what, and what survives a crash.
 
 mod apply;
 mod backup;
@@ -61,29 +61,28 @@ use self::{
 };
 use super::{Answers, Journal, OpenJournal, Request};
 
-/// How the journal works. The default is right for nearly everybody.
+/// How a [`Sqlite`] journal works. The defaults are right for nearly everybody.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct SqliteOptions {
-    /// Every append waits for the disk, not only those on which something hangs (`--durability strict`).
+    /// Every append waits for the disk, not only messages, prompts and ends of turns (`--durability strict`).
     /// Default: no.
     pub strict: bool,
-    /// Threads that answer questions; at least 1. Default: 2.
+    /// The number of threads that answer questions; at least 1. Default: 2.
     pub readers: usize,
-    /// Appends that wait for the writer hold at most this many bytes; beyond that they are refused.
-    /// Default: 64 MiB.
+    /// The size of the write queue, in bytes. Appends that do not fit into the queue are refused. Default: 64 MiB.
     pub queue_bytes: usize,
-    /// Deltas are joined this long after their stream has ended; `None`: never. Default: 2 s.
+    /// How long after the end of a stream its deltas are compacted; `None`: never. Default: 2 s.
     pub join_after: Option<Duration>,
-    /// Once the write-ahead log is longer than this many bytes it is begun anew, for which commits wait a moment.
+    /// Once the write-ahead log is longer than this many bytes, it is reset, which delays commits for a moment.
     /// Default: 64 MiB.
     pub wal_bytes: u64,
-    /// Go on with what is left where something is missing that was kept (`--accept-loss`): the files are copied aside,
-    /// and every chat gets a new epoch. Default: no, such a journal is not opened.
+    /// Whether to open a journal from which committed data is missing (`--accept-loss`). The files are first copied
+    /// aside, and every chat gets a new epoch. Default: no, such a journal is not opened.
     pub accept_loss: bool,
-    /// Which boot of the machine this is. Default: what the system says.
+    /// The id of the machine's current boot. Default: the id that the system gives.
     pub boot_id: Option<String>,
-    /// A disk that misbehaves, for tests.
+    /// A disk that fails on demand, for tests.
     #[cfg(test)]
     disk: Arc<tests::Disk>,
 }
@@ -104,7 +103,7 @@ impl Default for SqliteOptions {
     }
 }
 
-/// A journal in an SQLite database, ready to be given to a gateway.
+/// A journal in an SQLite database, opened and ready for [`Gateway::start`](crate::Gateway::start).
 ///
 /// # Files
 ///
@@ -116,9 +115,9 @@ impl Default for SqliteOptions {
 /// | `journal.db.commits` | one line: the journal's id, the count of commits that were written, the count of those known to be on the disk, and the boot; if the database has fewer, some were lost |
 /// | `journal.db.lock` | locked (`flock`) while a gateway has the journal open, and says which process; a process that is killed leaves no lock behind |
 ///
-/// All are readable and writable by their owner only (mode 0600). The folder has to be on a local file
-/// system: SQLite needs its locks and shared memory. A second gateway on the same file does not start, and
-/// says which process has it.
+/// All files are readable and writable by their owner only (mode 0600). The folder must be on a local file system,
+/// because SQLite needs its locks and shared memory. A second gateway on the same file does not start, and its error
+/// names the process that has the journal open.
 ///
 /// # What survives what
 ///
@@ -128,66 +127,69 @@ impl Default for SqliteOptions {
 /// | what was answered to [`Durability::Written`](switchboard_core::journal::Durability): pieces of a running turn | survives | the last moments may be lost |
 /// | the same, with [`SqliteOptions::strict`] | survives | survives |
 ///
-/// One transaction carries everything that waits, of many chats; the disk is asked once for all who wait for
-/// it, off the thread that writes. Within a chat, answers come in the order of the appends; one chat does
-/// not wait for another's sync. Just before a sync, those who lately waited too are given a moment to come
-/// along: at most half of what the last sync took, and 5 ms.
+/// One transaction carries all waiting appends, of any number of chats. One sync of the disk serves all appends that
+/// wait for it, and does not run on the thread that writes. Within a chat, answers come in the order of the appends;
+/// no chat waits for another chat's sync. A sync starts after a short delay if several appends waited for the last
+/// one: the delay is at most half the duration of the last sync, and at most 5 ms.
 ///
-/// # When something is lost
+/// # After a loss
 ///
-/// Numbers of events that clients may have seen are never used for others. Where some may have been lost, a
-/// chat gets a new epoch when it is next opened: its numbers begin at 1 again, clients that come with a
-/// cursor of an older epoch are told that it cannot be served, and `history` leads back across epochs. This
-/// happens
+/// The number of an event that clients may have seen is never used for another event. A chat that may have lost
+/// events gets a new epoch when it is next opened: its numbers begin at 1 again, clients whose cursor belongs to an
+/// older epoch learn that the cursor cannot be served, and `history` leads back across epochs. The chats concerned
+/// are
 ///
-/// - to chats that had an open turn, after the machine stopped without the gateway being stopped before (the
-///   boot id in the database is another, and the database was not closed);
-/// - to all chats, when `journal.db.commits` is missing, as after a backup was put back by hand;
-/// - to all chats, when the machine was started anew and commits are missing that were written, but not yet
-///   brought to the disk;
-/// - to all chats, when commits are missing that must be there, or the database is damaged, and
+/// - chats with an open turn, after the machine stopped before the gateway did (the boot id in the database is an old
+///   one, and the database was not closed);
+/// - all chats, when `journal.db.commits` is missing, as after a backup was put back by hand;
+/// - all chats, when the machine was rebooted and commits are missing that were written, but not yet synced to the
+///   disk;
+/// - all chats, when commits are missing that must be there, or the database is damaged, and
 ///   [`SqliteOptions::accept_loss`] is set.
 ///
-/// Without that, a journal is not opened, and no file of it is changed, if a commit is missing that was known to
-/// be on the disk, or one that was written in this same boot: its database or log was removed, emptied, cut or damaged,
-/// or an older copy was put in its place. The same holds if `journal.db.commits` is damaged, or if `journal.db` is there
-/// with nothing in it: it gets its name only when its schema and the journal's id are in it. With it, the database, its log and the count are first copied to
-/// `journal.db.lost-TIME`, `journal.db.lost-TIME-wal` and `journal.db.lost-TIME.commits`, which are the names
-/// that SQLite looks for. What is there already is not overwritten. Of a damaged database, what can be read is then put
-/// into a new one, which takes its place: rows that cannot be read, or do not match their checksums, are left out
+/// Without `accept_loss`, a journal is not opened, and none of its files is changed, if a commit is missing that was
+/// known to be on the disk or was written during the current boot: the database or its log was removed, emptied, cut
+/// or damaged, or replaced by an older copy. The same holds if `journal.db.commits` is damaged, or if `journal.db`
+/// exists but is empty: the gateway gives a new database this name only when the schema and the journal's id are in
+/// it.
+///
+/// With `accept_loss`, the database, its log and the commit count are first copied to `journal.db.lost-TIME`,
+/// `journal.db.lost-TIME-wal` and `journal.db.lost-TIME.commits`, so that SQLite can open the copy. Existing files
+/// are not overwritten. The readable parts of a damaged database are then copied into a new database, which replaces
+/// the damaged one: rows that cannot be read, or do not match their checksums, are left out
 /// ([`OpenReport::salvaged`]).
 ///
 /// # When the disk is full or fails
 ///
-/// What cannot be committed is refused, and so is everything after it in the same chat until the chat's state
-/// was read again; other chats go on as far as they can, and everything can be read. Nothing has to be done
-/// after room was made. After a failed sync nothing is certain: the database is opened again, what its log
-/// holds is written and synced anew, and only then is anything kept or a refused chat's state told; this is
-/// tried for as long as requests come.
+/// An append that cannot be committed is refused, and so is every later append of the same chat until the hub has
+/// read the chat's state again; other chats go on as far as they can, and everything can be read. Once the disk has
+/// space again, the journal recovers by itself. A failed sync leaves the state of the disk unknown: the database is
+/// reopened, and its log is written and synced again, before anything is committed or the state of a refused chat is
+/// read. The journal retries this for as long as requests come.
 ///
-/// Damage of the log costs the transactions from there on and no others. A database that is cut is not
-/// opened, and the error says what to do. At a start the structure of the database is checked
-/// (`PRAGMA quick_check`) if it has at most 32 MiB, something may have been lost, or a loss is accepted;
-/// [`Sqlite::check`] checks all of it at any time; every event has a
-/// checksum, and one that does not match is not shown. A question about a part that is damaged is answered with
-/// [`JournalAnswer::Damaged`], and so is every further one about a chat to which nothing can be added; other chats go on.
-/// A part that the disk does not give when it is read twice counts as damaged. If the disk gives nothing at all, questions
-/// are answered with [`JournalAnswer::Failed`], the gateway is told ([`Answers::degraded`]), and the disk is read every
-/// second until it is well.
+/// A damaged log costs the transactions from the damage on, and no others. A database that was cut is not opened, and
+/// the error says what to do. When the journal is opened, the structure of the database is checked (`PRAGMA
+/// quick_check`) if the database has at most 32 MiB, something may have been lost, or a loss is accepted;
+/// [`Sqlite::check`] checks all of the database at any time. Every event has a checksum, and an event that does not
+/// match is not published. A question about a damaged part is answered with [`JournalAnswer::Damaged`], and so is
+/// every later question about a chat that cannot be appended to; other chats go on. A part that cannot be read from
+/// the disk twice counts as damaged. If nothing at all can be read from the disk, questions are answered with
+/// [`JournalAnswer::Failed`], the journal reports itself as degraded ([`Answers::degraded`]), and it tries the disk
+/// every second until it can be read.
 ///
-/// # Joining
+/// # Compaction
 ///
-/// Some time after a stream of an answer has ended ([`SqliteOptions::join_after`]), its deltas of less than 4 KiB are
-/// joined into records of at most 64 KiB, in short transactions between those of others. A record keeps the length of
-/// each delta's text, so that every cursor still finds its place: one within a record gets what is behind it.
+/// Some time after a stream of an answer has ended ([`SqliteOptions::join_after`]), the stream's deltas of less than
+/// 4 KiB are merged into records of at most 64 KiB, in short transactions between other writes. A record contains the
+/// length of each delta's text, so that every cursor stays valid: a cursor that points into a record gets the rest of
+/// the record.
 ///
-/// # Looking into it
+/// # Reading the database by hand
 ///
-/// `sqlite3 -readonly journal.db` works, also while the gateway runs; a transaction that is left open there
-/// keeps the log from being cut. The schema explains itself (`.schema`): most of its comments are kept.
-/// `PRAGMA application_id` is 0x53574244 ("SWBD"), `PRAGMA user_version` the number of the last migration. A
-/// newer program brings an older file up to date when it opens it; an older program refuses a newer file
-/// and leaves it as it is.
+/// `sqlite3 -readonly journal.db` works while the gateway runs; a transaction that is left open there keeps the log
+/// from being truncated. The schema explains itself (`.schema`): most of its comments are stored with it. `PRAGMA
+/// application_id` is 0x53574244 ("SWBD"), `PRAGMA user_version` is the number of the last migration. A newer program
+/// migrates an older file when it opens the file; an older program refuses a newer file and does not change it.
 ///
 /// ```sql
 /// -- The chats of late, and how the turns of one ended.
@@ -199,9 +201,9 @@ impl Default for SqliteOptions {
 ///
 /// # A backup
 ///
-/// [`Sqlite::backup`] makes a whole and consistent copy while the gateway runs, and [`Sqlite::restore`] puts one in
-/// the place of a journal that does not exist, with a `journal.db.commits` that says `restored`. A copy that is put there by hand takes the place of all files whose
-/// names begin with `journal.db`.
+/// [`Sqlite::backup`] makes a complete and consistent copy while the gateway runs. [`Sqlite::restore`] puts a copy
+/// where no journal exists, with a `journal.db.commits` that says `restored`. To put a copy there by hand, first
+/// remove all files whose names begin with `journal.db`.
 ///
 /// # Opening
 ///
@@ -228,9 +230,13 @@ pub struct Sqlite {
 }
 
 impl Sqlite {
-    /// Opens the journal in this file, makes it if there is none, and brings an older one up to date. The
-    /// file's folder must exist; files beside it have names that begin with its name. Reads and writes the
-    /// disk, so it takes a moment.
+    /// Opens the journal in the file `path`, creates the file if it does not exist, and migrates an older journal.
+    /// The file's folder must exist; the journal's other files have names that begin with the file's name. Blocks
+    /// while it reads and writes the disk.
+    ///
+    /// # Errors
+    /// If the file cannot be opened, is no journal, is in use, damaged or of a newer version, or if committed data is
+    /// missing from it ([`OpenErrorReason`] lists all reasons).
     pub fn open(path: impl Into<PathBuf>, options: SqliteOptions) -> Result<Self, OpenError> {
         let files = Files { db: path.into() };
         let opened = open::open(&files, &options)?;
@@ -238,7 +244,7 @@ impl Sqlite {
         Ok(Self { files, options, lock, db, side, state, report })
     }
 
-    /// What was found.
+    /// What was found when the journal was opened.
     pub fn report(&self) -> &OpenReport {
         &self.report
     }
@@ -247,11 +253,11 @@ impl Sqlite {
 impl OpenJournal for Sqlite {
     type Journal = OpenSqlite;
 
-    /// Starts the journal's threads: one writes, one brings it to the disk, one makes checkpoints, and a few
-    /// read.
+    /// Starts the journal's threads: one writes, one syncs the disk, one makes checkpoints, and
+    /// [`SqliteOptions::readers`] threads answer questions.
     ///
     /// # Panics
-    /// If the system gives no thread, or the write-ahead log has gone since the journal was opened.
+    /// If the system cannot start a thread, or if the write-ahead log was removed since the journal was opened.
     fn open(self, answers: Answers) -> OpenSqlite {
         let wal = self.files.open_wal().expect("the write-ahead log is there while the journal is open");
         let shared = Arc::new(Shared {
@@ -271,10 +277,10 @@ impl OpenJournal for Sqlite {
             options: self.options,
         });
         if self.report.unclean {
-            // The log may hold what was deleted just before.
+            // The log may contain text that was deleted just before the crash.
             shared.log.purge();
         }
-        // Before anybody waits for the disk.
+        // Lets the checkpoint thread lengthen the log before the first append waits for the disk.
         shared.log.grown();
         let side = Arc::new(self.side);
         let writer = Writer::new(Arc::clone(&shared), self.db, Arc::clone(&side), self.state);
@@ -289,11 +295,11 @@ impl OpenJournal for Sqlite {
     }
 }
 
-/// An open [`Sqlite`] journal. Dropping it finishes what was submitted, and closes the file.
+/// An open [`Sqlite`] journal. Dropping it commits what was submitted and closes the file.
 #[derive(Debug)]
 pub struct OpenSqlite {
     shared: Arc<Shared>,
-    /// There until it is dropped.
+    /// `None` only while the journal is being dropped.
     threads: Option<Threads>,
     unfinished: Vec<ChatKey>,
     _lock: Lock,
@@ -327,7 +333,8 @@ impl Journal for OpenSqlite {
         }
         let begins = jobs.iter().any(Job::begins);
         if !jobs.is_empty() && self.shared.work.push(jobs) && begins {
-            // Where there are few cores, the first words of an answer are kept and shown before more of it is decoded.
+            // On a machine with few cores, lets the writer commit the start of an answer before more of the answer is
+            // decoded.
             thread::yield_now();
         }
     }
@@ -340,7 +347,7 @@ impl Journal for OpenSqlite {
 impl Drop for OpenSqlite {
     fn drop(&mut self) {
         let Some(threads) = self.threads.take() else { return };
-        // In the order in which they need each other; the writer closes the file.
+        // Each thread needs the ones that are stopped after it; the writer closes the file.
         self.shared.questions.stop();
         threads.readers.into_iter().for_each(join);
         self.shared.log.stop();
@@ -371,25 +378,25 @@ struct Shared {
     health: Health,
     readers: Gate,
     checkpoints: Gate,
-    /// Held during a transaction, and while the log is begun anew or cut.
+    /// Locked during a transaction, and while the log is reset or truncated.
     writing: Mutex<()>,
-    /// Chats of which an append was refused, until their state was asked for.
+    /// Chats of which an append was refused, until the hub has read their state again.
     closed: Mutex<FxHashSet<ChatKey>>,
-    /// Chats to which nothing could be added because their part of the database is damaged.
+    /// Chats that cannot be appended to because their part of the database is damaged.
     damaged: Mutex<FxHashSet<ChatKey>>,
-    /// Chats of an earlier era get a new epoch when they are next opened.
+    /// The journal's generation: chats of an earlier generation get a new epoch when they are next opened.
     generation: AtomicI64,
 }
 
 impl Shared {
-    /// Whether the disk gives anything at all.
+    /// Fails if nothing can be read from the disk.
     fn read_disk(&self) -> io::Result<()> {
         #[cfg(test)]
         self.options.disk.read(None).map_err(io::Error::other)?;
         self.files.read_disk()
     }
 
-    /// Brings the write-ahead log to the disk.
+    /// Syncs the write-ahead log to the disk.
     fn sync(&self, wal: &File) -> io::Result<()> {
         #[cfg(test)]
         if self.options.disk.fails() {
@@ -399,13 +406,13 @@ impl Shared {
     }
 }
 
-/// A thread. One that panics takes the journal along: the gateway is told.
+/// Starts a thread of the journal. If the thread panics, the whole journal fails, and the gateway stops.
 fn spawn(name: &str, shared: &Arc<Shared>, run: impl FnOnce(&Shared) + Send + 'static) -> JoinHandle<()> {
     let shared = Arc::clone(shared);
     let watched = move || {
         let ended = catch_unwind(AssertUnwindSafe(|| run(&shared)));
         if let Err(panic) = ended {
-            // What it had taken is answered by nobody.
+            // Nobody will answer the requests that the thread had taken.
             shared.verdicts.abandon();
             shared.answers.give_up();
             resume_unwind(panic);
@@ -415,7 +422,7 @@ fn spawn(name: &str, shared: &Arc<Shared>, run: impl FnOnce(&Shared) + Send + 's
     thread.expect("the system gives a thread")
 }
 
-/// A panic elsewhere is that thread's affair; nothing here is left half done under a lock.
+/// Ignores poisoning: no code that can panic leaves data half changed under a lock.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,5 @@
-//! Opening: whether it is ours and whole, its version, and whether anything was lost since it was closed.
+//! Opens a journal: checks that the file is a complete journal, finds its version, and finds what was lost since it
+//! was closed.
 
 use std::{collections::BTreeSet, fs, path::PathBuf, time::SystemTime};
 
@@ -23,45 +24,47 @@ use super::{
 
 /// How long a statement waits for a lock of another program, such as an administrator's `sqlite3`.
 const BUSY_MS: u64 = 5_000;
-/// Prepared statements that each connection keeps.
+/// How many prepared statements each connection caches.
 const STATEMENTS: usize = 64;
-/// A database of at most this many bytes is checked whole at every start; a larger one only when something
-/// looks wrong. Checking reads all of it.
+/// A database of at most this many bytes is checked completely at every start; a larger one only if something looks
+/// wrong, because the check reads the whole file.
 const CHECKED_BYTES: u64 = 32 * 1024 * 1024;
-/// From this version of the schema on, an event has the count of commits for its id.
+/// Since this version of the schema, the id of an event is the commit count.
 const COUNTED_BY_EVENTS: u32 = 6;
 
-/// What was found at opening.
+/// What was found when a journal was opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OpenReport {
-    /// It did not exist before.
+    /// The journal did not exist and was created.
     pub created: bool,
-    /// It did not exist before, but a gateway had one here, or was about to make it: `journal.db.lock` was there.
+    /// The journal did not exist, but `journal.db.lock` did: a gateway once had a journal here, or was about to
+    /// create one.
     pub removed: bool,
-    /// It was not closed: the process before was killed, or the machine stopped.
+    /// The journal was not closed: the process before was killed, or the machine stopped.
     pub unclean: bool,
-    /// The machine was started anew since then. Chats that had an open turn get a new epoch.
+    /// The journal was not closed, and the machine was rebooted since. Chats with an open turn get a new epoch.
     pub rebooted: bool,
-    /// Commits are missing: it is a backup, or its end was lost. Every chat gets a new epoch when it is next
-    /// opened.
+    /// Commits are missing, or may be: the file is a backup or an older copy, or the last commits were lost. Every
+    /// chat gets a new epoch when it is next opened.
     pub lost_commits: bool,
-    /// It was made of a backup, and is opened for the first time since. Every chat gets a new epoch.
+    /// The journal was restored from a backup and is opened for the first time since. Every chat gets a new epoch.
     pub restored: bool,
-    /// Nobody knows how many commits there were (`journal.db.commits` is missing or unreadable): it may be a backup that
-    /// was put in its place. Every chat gets a new epoch.
+    /// The number of commits is unknown (`journal.db.commits` is missing or unreadable): the file may be a backup
+    /// that was put there by hand. Every chat gets a new epoch.
     pub uncounted: bool,
-    /// Where the files were copied before a start went on without what is missing.
+    /// Where the files were copied before a loss was accepted ([`SqliteOptions::accept_loss`]).
     pub set_aside: Option<PathBuf>,
-    /// What could be read of a damaged database, if that was gone on with.
+    /// What was read from a damaged database, if the damage was accepted.
     pub salvaged: Option<Salvaged>,
-    /// Chats whose state has to be taken up: those with an open turn or an agent.
+    /// Chats that the gateway has to load at its start: chats with an open turn or an agent.
     pub unfinished: Vec<ChatKey>,
-    /// The lives of agents that chats have: what outlived the gateway and is none of these is an orphan.
+    /// The agent instances of all chats. A process that has outlived the gateway and is not one of these instances is
+    /// an orphan.
     pub agents: BTreeSet<AgentInstanceId>,
 }
 
-/// An open database and what goes with it.
+/// An open database and the files and state that belong to it.
 pub(super) struct Opened {
     pub(super) lock: Lock,
     pub(super) db: Connection,
@@ -73,7 +76,8 @@ pub(super) struct Opened {
 /// What is known of the journal as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct State {
-    /// Grows with every commit: by one for each event, whose id it is, and for a commit without events.
+    /// The commit count. Grows by one for each event, whose id is the new count, and by one for a commit without
+    /// events.
     pub(super) commits: u64,
     pub(super) generation: i64,
 }
@@ -118,12 +122,12 @@ fn open_locked(
     take(files, found, &side, boot, accepted)
 }
 
-/// What is gone on without, because that is accepted.
+/// A loss that [`SqliteOptions::accept_loss`] allowed.
 #[derive(Debug, Default)]
 struct Accepted {
     /// Where the files were copied before.
     aside: Option<PathBuf>,
-    /// What could be read of a damaged database.
+    /// What was read from a damaged database.
     salvaged: Option<Salvaged>,
 }
 
@@ -136,18 +140,18 @@ impl Accepted {
     }
 }
 
-/// A database that can be used, in which nothing was changed yet.
+/// A database that can be used, and in which nothing was changed yet.
 struct Usable {
     db: Connection,
     size: u64,
     version: u32,
     meta: Option<Meta>,
     loss: Loss,
-    /// It was made just now.
+    /// Whether the database was created just now.
     created: bool,
 }
 
-/// Finds out whether a database can be used. If not, every file is left as it is.
+/// Finds out whether a database can be used. If not, no file is changed.
 fn find(
     files: &Files,
     options: &SqliteOptions,
@@ -158,7 +162,7 @@ fn find(
     if let Some(detail) = loss::of_file(files, side)? {
         loss::may_accept(files, options, detail)?;
         accepted.set_aside(files)?;
-        // SQLite would remove the log, and the copy has it.
+        // SQLite would remove the log; the copy contains it.
         loss::remove(files)?;
     }
     let created = !files.db.exists();
@@ -175,7 +179,7 @@ fn find(
             Loss::Refused(detail) => {
                 loss::may_accept(files, options, detail)?;
                 usable.loss = Loss::Forgiven;
-                // Copied while it is not in use.
+                // The files are copied while no connection has them open.
                 drop(usable.db);
                 beside.undo(files);
                 accepted.set_aside(files)?;
@@ -192,17 +196,17 @@ fn find(
     if judged.is_err() {
         beside.undo(files);
         if created {
-            // Left, it would be one whose count is missing.
+            // If the new file remained, its commit count would count as missing.
             let _ = fs::remove_file(&files.db);
         }
     }
     judged
 }
 
-/// What a database says of itself, and what is missing from it.
+/// Reads the metadata of a database and finds out which commits are missing.
 fn judge(files: &Files, side: &Remembered, boot: Option<&str>) -> Result<Usable, OpenError> {
     let was_ours = |error: OpenError| {
-        // Another program's database may have a log, too; what is no database has none.
+        // Another program's database may have a log, too; but a log beside a file that is no database is a journal's.
         let was = || *side != Remembered::Nothing || (files.wal().exists() && !begins_as_sqlite(files));
         if matches!(error.reason, OpenErrorReason::NotAJournal) && was() {
             return OpenError::damaged(&files.db, "it does not begin as a journal does, and was one");
@@ -213,13 +217,14 @@ fn judge(files: &Files, side: &Remembered, boot: Option<&str>) -> Result<Usable,
     let of_db = |error| was_ours(OpenError::sqlite(&files.db, error));
     let db = connect(files).map_err(of_db)?;
     let version = check_identity(files, &db).map_err(was_ours)?;
-    // Commits are counted in another way before version 6: whether some were lost shows before that is changed.
+    // Before version 6, commits were counted in another way, so missing commits must be found before the migration.
     let meta = if version > 0 { meta(&db, version).map_err(of_db)? } else { None };
     let loss = loss::of_commits(side, meta.as_ref(), boot);
     Ok(Usable { db, size, version, meta, loss, created: false })
 }
 
-/// Whether a database that nobody is about to open could be opened, as far as that shows without reading all of it.
+/// Whether a database could be opened, as far as that shows without reading all of it. For a database that this
+/// process is not going to open for writing.
 pub(super) fn look(files: &Files, boot: Option<&str>) -> Result<(Connection, u32), OpenError> {
     let side = SideFile::recall(files).map_err(|error| OpenError::io(&files.commits(), error))?;
     let lost = |detail| OpenError::new(&files.db, OpenErrorReason::Lost { detail });
@@ -235,7 +240,7 @@ pub(super) fn look(files: &Files, boot: Option<&str>) -> Result<(Connection, u32
     }
 }
 
-/// Brings it up to date, and notes that it is in use.
+/// Migrates the database, and marks it as in use.
 fn take(
     files: &Files,
     mut found: Usable,
@@ -256,20 +261,20 @@ fn take(
     Ok((db, side, state, report))
 }
 
-/// A connection that writes. Nothing is changed by opening it.
+/// Opens a connection that can write. Opening it changes no file.
 pub(super) fn connect(files: &Files) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(&files.db, flags)?;
     db.busy_timeout(std::time::Duration::from_millis(BUSY_MS))?;
     db.set_prepared_statement_cache_capacity(STATEMENTS);
-    // Checkpoints have a thread of their own, and the log must stay where it is while its sync is awaited.
+    // Checkpoints have a thread of their own, and the log must not be reset while a sync of it is under way.
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     db.pragma_update(None, "trusted_schema", false)?;
     Ok(db)
 }
 
-/// What a writing connection needs beyond [`connect`].
+/// Sets up a connection made by [`connect`] for writing.
 pub(super) fn prepare(db: &Connection) -> rusqlite::Result<()> {
     let mode: String = db.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
     if mode != "wal" {
@@ -279,15 +284,15 @@ pub(super) fn prepare(db: &Connection) -> rusqlite::Result<()> {
     }
     db.pragma_update(None, "synchronous", "normal")?;
     db.pragma_update(None, "wal_autocheckpoint", 0)?;
-    // Rows are only ever added under chats that were just looked up, and removed by name.
+    // The code adds rows only for chats that it has just looked up, and deletes each table's rows itself.
     db.pragma_update(None, "foreign_keys", false)?;
-    // What was deleted is not to be found in the file.
+    // Deleted text must not remain in the file.
     db.pragma_update(None, "secure_delete", true)?;
     db.pragma_update(None, "cache_size", -8192)?;
     db.pragma_update(None, "temp_store", "memory")
 }
 
-/// A connection that only reads.
+/// Opens a connection that only reads.
 pub(super) fn connect_reader(files: &Files) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(&files.db, flags)?;
@@ -316,7 +321,7 @@ fn check_identity(files: &Files, db: &Connection) -> Result<u32, OpenError> {
     Ok(version)
 }
 
-/// Finds out what happened since the journal was closed, and notes it in one transaction.
+/// Finds out what happened since the journal was closed, and records it in one transaction.
 fn reconcile(
     files: &Files,
     boot: Option<String>,
@@ -330,12 +335,12 @@ fn reconcile(
     let mut meta = match meta.take() {
         Some(meta) if *created => meta,
         Some(meta) => {
-            // A backup is never closed.
+            // A backup is a copy of an open journal, so it is never marked as closed.
             report.restored = *side == Remembered::Restored;
             report.uncounted =
                 report.lost_commits && matches!(side, Remembered::Nothing | Remembered::Garbage);
             report.unclean = !meta.clean && !report.restored;
-            // What is put together of a damaged database may not know its boot.
+            // A salvaged database may have lost its boot id.
             let unknown = report.lost_commits && meta.boot_id.is_empty();
             let elsewhere = boot.as_ref().is_none_or(|boot| *boot != meta.boot_id);
             report.rebooted = report.unclean && elsewhere && !unknown;
@@ -362,14 +367,14 @@ fn reconcile(
 }
 
 impl Meta {
-    /// For a journal that is made.
+    /// For a new journal.
     pub(super) fn new() -> std::io::Result<Self> {
         let state = State { commits: 0, generation: 0 };
         Ok(Self { journal_id: random_hex(8)?, state, boot_id: String::new(), clean: true })
     }
 }
 
-/// What a database of this version says of itself.
+/// Reads the metadata of a database of this version.
 fn meta(db: &Connection, version: u32) -> rusqlite::Result<Option<Meta>> {
     let newest = if version >= COUNTED_BY_EVENTS { newest_event(db)? } else { 0 };
     db.query_row("SELECT journal_id, commits, era, boot_id, clean FROM meta", [], |row| {
@@ -384,13 +389,14 @@ fn meta(db: &Connection, version: u32) -> rusqlite::Result<Option<Meta>> {
     .optional()
 }
 
-/// The id of the newest event. Joining leaves it: a record has the place and the id of its newest delta.
+/// The id of the newest event. Compaction does not change it: a record has the position and the id of its newest
+/// delta.
 fn newest_event(db: &Connection) -> rusqlite::Result<u64> {
     db.query_row("SELECT coalesce(max(id), 0) FROM events", [], |row| row.get::<_, i64>(0))
         .map(i64::unsigned_abs)
 }
 
-/// Notes that it is in use.
+/// Marks the journal as in use.
 pub(super) fn note(db: &mut Connection, meta: &Meta, rebooted: bool) -> rusqlite::Result<()> {
     let change = db.transaction()?;
     change.execute(
@@ -415,7 +421,7 @@ fn check_whole(files: &Files, db: &Connection) -> Result<(), OpenError> {
     if verdict == "ok" { Ok(()) } else { Err(OpenError::damaged(&files.db, verdict.replace('\n', "; "))) }
 }
 
-/// Brings what was found and noted to the disk: what is shown from now on may come from any of it.
+/// Syncs everything that was read and written while opening, because events published from now on may depend on it.
 fn settle(files: &Files, journal_id: String, boot: &str, state: State) -> std::io::Result<SideFile> {
     fdatasync(files.open_wal()?)?;
     let side = SideFile::open(files, journal_id, boot)?;
@@ -424,7 +430,7 @@ fn settle(files: &Files, journal_id: String, boot: &str, state: State) -> std::i
     Ok(side)
 }
 
-/// Begins a new era in a journal that is in use, if commits are missing from it.
+/// Starts a new generation in a journal that is in use, if commits are missing from it.
 pub(super) fn reconcile_again(db: &mut Connection, known: State) -> rusqlite::Result<(State, bool)> {
     let found = meta(db, schema::newest())?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
     if found.state.commits >= known.commits {
@@ -459,7 +465,7 @@ fn agents(db: &Connection) -> rusqlite::Result<BTreeSet<AgentInstanceId>> {
     rows.map(|run| run.map(|run| AgentInstanceId(run.cast_unsigned()))).collect()
 }
 
-/// A name that no epoch ever had.
+/// A random name for an epoch, which no other epoch has.
 pub(super) fn new_epoch() -> std::io::Result<Epoch> {
     let name = random_hex(6)?;
     Epoch::parse(&name).map_err(|error| std::io::Error::other(error.to_string()))

@@ -1,4 +1,5 @@
-//! Questions, answered by a few threads that only read. They see everything that was answered before.
+//! A pool of threads that answer questions and only read. They see every commit that was answered before the
+//! question.
 
 use std::{
     collections::VecDeque,
@@ -15,7 +16,7 @@ use super::{
     work::Job,
 };
 
-/// Questions that may wait. The hub asks few things at a time for each connection.
+/// How many questions may wait. The hub has only a few unanswered questions for each connection.
 const QUESTIONS: usize = 65_536;
 
 #[derive(Debug, Default)]
@@ -33,12 +34,12 @@ struct State {
 #[derive(Debug)]
 struct Question {
     ask: Ask,
-    /// The writer has seen to the chat: its answer is the leave to append again.
+    /// Whether the writer is done with this chat, so that the answer allows appends to the chat again.
     reopens: bool,
 }
 
 impl Questions {
-    /// Takes a question; false if too many wait.
+    /// Queues a question; gives it back if too many are waiting.
     pub(super) fn push(&self, ask: Ask, reopens: bool) -> Result<(), Ask> {
         let mut state = locked(&self.state);
         if state.waiting.len() >= QUESTIONS {
@@ -50,7 +51,7 @@ impl Questions {
         Ok(())
     }
 
-    /// Answers questions for as long as the journal is open.
+    /// Answers questions until the journal is closed.
     pub(super) fn run(&self, shared: &Shared) {
         while let Some(question) = self.next() {
             answer(shared, question);
@@ -101,7 +102,7 @@ fn answer(shared: &Shared, Question { ask, reopens }: Question) {
             shared.work.push([Job::Chat(ask, chat)]);
         }
         (Ok(Read::Stale), _) => shared.answers.send(JournalAnswer::Failed(ask.id)),
-        // Read twice: it is damaged, or the disk gives nothing at all.
+        // Both reads failed: either this part is damaged, or nothing can be read from the disk.
         (Err(error), query) if is_unusable(&error) && shared.read_disk().is_ok() => {
             let chat = query.chat().map(|chat| chat.chat.as_str());
             tracing::error!(%error, chat, "a part of the journal is damaged; `switchboard doctor` says more");

@@ -1,4 +1,5 @@
-//! What can be read of a damaged database, in a new one that takes its place. The damaged one was copied aside before.
+//! Copies the readable parts of a damaged database into a new database, which replaces the damaged one. The damaged
+//! database was copied aside before.
 
 use std::fs;
 
@@ -13,25 +14,25 @@ use super::{
     scan, schema,
 };
 
-/// What could be read of a damaged database.
+/// How much of a damaged database could be read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Salvaged {
-    /// Chats.
+    /// The number of chats that were read.
     pub chats: u64,
-    /// Events of theirs.
+    /// The number of events that were read, of all chats.
     pub events: u64,
-    /// How often something could not be read: rows, or runs of rows. What that was is not known.
+    /// How many times reading failed, at a row or a range of rows. How many rows were lost is unknown.
     pub unread: u64,
 }
 
-/// Makes a database of what can be read, and puts it in the place of the damaged one.
+/// Makes a new database of the readable parts, and replaces the damaged database with it.
 pub(super) fn salvage(files: &Files, side: &Remembered) -> Result<Salvaged, OpenError> {
     let partial = Partial::beside(&files.db)?;
     let of_new = |error| OpenError::sqlite(&partial.path, error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut new = Connection::open_with_flags(&partial.path, flags).map_err(of_new)?;
-    // Nothing is lost with it: all of it is brought to the disk at the end.
+    // Syncing is off while copying: the new database is synced once, at the end.
     new.pragma_update(None, "synchronous", "off").map_err(of_new)?;
     new.pragma_update(None, "foreign_keys", false).map_err(of_new)?;
     let mut unread = 0;
@@ -61,7 +62,7 @@ pub(super) fn salvage(files: &Files, side: &Remembered) -> Result<Salvaged, Open
         unread,
     };
     new.close().map_err(|(_, error)| of_new(error))?;
-    // The old log must not meet the new database. Both are in the copy.
+    // SQLite must not apply the old log to the new database. Copies of both were made before.
     for file in [files.wal(), files.index()] {
         match fs::remove_file(&file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -74,23 +75,23 @@ pub(super) fn salvage(files: &Files, side: &Remembered) -> Result<Salvaged, Open
     Ok(salvaged)
 }
 
-/// A table of both databases.
+/// A table, which both databases have.
 struct Table {
     name: String,
     columns: Vec<String>,
-    /// Its primary key, where rows have no numbers.
+    /// The table's primary key, for tables without row ids.
     key: Option<Vec<String>>,
 }
 
-/// A chat as an index has it.
+/// A chat as the index of chat ids names it.
 struct Named {
     id: i64,
     principal: String,
     chat: String,
 }
 
-/// Copies every row that can be read and is sound. Gives how often one was not, and the chats that an index has, if some
-/// of their table could not be read.
+/// Copies every row that can be read and is sound. Returns how many times reading failed, and, if some of the table
+/// of chats could not be read, the chats that its index names.
 fn copy(old: &Connection, new: &mut Connection) -> rusqlite::Result<(u64, Vec<Named>)> {
     let change = new.transaction()?;
     let (mut unread, mut named) = (0, Vec::new());
@@ -113,7 +114,7 @@ fn copy(old: &Connection, new: &mut Connection) -> rusqlite::Result<(u64, Vec<Na
             match added {
                 Ok(_) if is_sound => Ok(()),
                 Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) => Err(error),
-                // It does not keep to the table's rules, so it is not what was written.
+                // The row breaks the constraints of the table, so it is damaged.
                 Ok(_) | Err(_) => {
                     unsound += 1;
                     Ok(())
@@ -129,7 +130,7 @@ fn copy(old: &Connection, new: &mut Connection) -> rusqlite::Result<(u64, Vec<Na
         };
         let gaps = match gaps {
             Err(error) if is_unusable(&error) => 1,
-            // There is no such table, as far as can be read.
+            // The table does not exist, as far as can be read.
             Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::Unknown) => 1,
             gaps => gaps?,
         };
@@ -143,13 +144,13 @@ fn copy(old: &Connection, new: &mut Connection) -> rusqlite::Result<(u64, Vec<Na
     Ok((unread, named))
 }
 
-/// The chats that the index of their ids has: with these columns and in this order nothing else is read.
+/// Reads chats from the index of their ids. With exactly these columns in this order, SQLite reads the index only.
 fn indexed(old: &Connection) -> rusqlite::Result<Vec<Named>> {
     let mut named = Vec::new();
     let key = ["principal".to_owned(), "chat_id".to_owned()];
     scan::both_ways(old, "chats", "id, principal, chat_id", &key, |row| {
         let one = Named { id: row.get(0)?, principal: row.get(1)?, chat: row.get(2)? };
-        // Otherwise it is deleted, or was damaged.
+        // Other rows belong to deleted chats, or are damaged.
         if Principal::parse(&one.principal).is_ok() && ChatId::parse(&one.chat).is_ok() {
             named.push(one);
         }
@@ -158,8 +159,8 @@ fn indexed(old: &Connection) -> rusqlite::Result<Vec<Named>> {
     Ok(named)
 }
 
-/// Adds the chats whose rows are gone, with what their events and turns tell. A chat had no more commands or requests than
-/// events, so that none of their numbers is used again.
+/// Adds the chats whose rows are lost, with what their events and turns say about them. The numbers of events stand
+/// in for the last numbers of commands and requests, which were never higher, so that no number is used twice.
 fn add_named(new: &Connection, named: &[Named]) -> rusqlite::Result<()> {
     let mut add = new.prepare(
         "INSERT OR IGNORE INTO chats (id, principal, chat_id, epoch_no, head_seq, era, last_command, last_request, \
@@ -199,13 +200,13 @@ fn tables(db: &Connection) -> rusqlite::Result<Vec<Table>> {
         .collect()
 }
 
-/// Makes whole what hangs on rows that are gone, and sees to it that the journal is known by its name.
+/// Repairs references to lost rows, and adds the journal's id if it was lost.
 fn tidy(new: &mut Connection, side: &Remembered) -> rusqlite::Result<()> {
     let change = new.transaction()?;
     for table in ["events", "turns", "epochs", "requests", "commands", "checkpoints"] {
         change.execute(&format!("DELETE FROM {table} WHERE chat NOT IN (SELECT id FROM chats)"), [])?;
     }
-    // Epochs whose names are gone get new ones.
+    // Epochs whose names are lost get new names.
     change.execute(
         "INSERT INTO epochs (chat, no, epoch, began_at) \
          SELECT chat, no, lower(hex(randomblob(6))), 0 FROM (SELECT id AS chat, epoch_no AS no FROM chats \
@@ -213,13 +214,13 @@ fn tidy(new: &mut Connection, side: &Remembered) -> rusqlite::Result<()> {
          WHERE (chat, no) NOT IN (SELECT chat, no FROM epochs)",
         [],
     )?;
-    // A new epoch is to follow all of them.
+    // Points each chat to its newest epoch, so that the next epoch comes after all of them.
     change.execute(
         "UPDATE chats SET epoch_no = (SELECT max(no) FROM epochs WHERE chat = chats.id) \
          WHERE epoch_no < (SELECT max(no) FROM epochs WHERE chat = chats.id)",
         [],
     )?;
-    // Nobody can take up a turn whose message is gone.
+    // A turn whose message is lost cannot be resumed.
     change.execute(
         "UPDATE turns SET outcome = 'interrupted', ended_at = accepted_at, text = NULL, prompt = NULL, \
          cancel_reason = NULL WHERE outcome IS NULL AND NOT EXISTS (SELECT 1 FROM events e \
@@ -237,7 +238,7 @@ fn tidy(new: &mut Connection, side: &Remembered) -> rusqlite::Result<()> {
          VALUES (1, ?1, ?2, 0, 0, '', 0)",
         (&known, open::unix_ms()),
     )?;
-    // It was not closed in order, and no chat is of a later era than the journal.
+    // Marks the journal as not closed. No chat may have a later generation than the journal.
     change.execute(
         "UPDATE meta SET clean = 0, era = max(era, (SELECT coalesce(max(era), 0) FROM chats))",
         [],
