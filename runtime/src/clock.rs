@@ -4,17 +4,17 @@ use std::time::{Duration, Instant, SystemTime};
 
 use switchboard_core::Moment;
 
-/// A clock that was not read for this long was not running: the loop reads it every second.
+/// The engine reads the clock every second. If this much time passes between two reads, the process was suspended.
 const STANDSTILL: Duration = Duration::from_millis(2_500);
 
-/// The only clock there is. Its ticks stand still while this process does (stopped, or on a machine that was): what
-/// agents and readers did meanwhile has not been looked at, and nobody is to be blamed for silence.
+/// The gateway's only clock. Its ticks do not advance while the process or the machine is suspended: the gateway saw
+/// nothing of agents and readers meanwhile, so their silence must not count against a deadline.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
     began: Instant,
     read: Instant,
     stood_still: Duration,
-    /// As of when somebody last asked.
+    /// The value of `stood_still` at the last call of `stood_still_lately`.
     checked: Duration,
 }
 
@@ -30,7 +30,7 @@ impl Clock {
         Moment { ticks_ms: self.ticks_ms(), unix_ms: millis(unix) }
     }
 
-    /// The loop reads it every second at least, unless it stands still.
+    /// Takes note of the time, and of a suspension since the last read.
     pub(crate) fn read_at(&mut self, now: Instant) {
         let since = now.saturating_duration_since(std::mem::replace(&mut self.read, now));
         if since > STANDSTILL {
@@ -39,7 +39,7 @@ impl Clock {
         }
     }
 
-    /// Whether it stood still since this was asked last.
+    /// Whether the process was suspended since the last call.
     pub(crate) fn stood_still_lately(&mut self) -> bool {
         std::mem::replace(&mut self.checked, self.stood_still) != self.stood_still
     }
@@ -70,14 +70,14 @@ mod tests {
         clock.read_at(after(2_100));
         assert_eq!(clock.ticks_ms(), 2_100);
         assert!(!clock.stood_still_lately());
-        // A minute without being looked at.
+        // A minute without a read.
         clock.read_at(after(62_100));
         assert_eq!(clock.ticks_ms(), 2_100);
         clock.read_at(after(63_000));
         assert_eq!(clock.ticks_ms(), 3_000);
         assert!(clock.stood_still_lately(), "whoever noticed it first");
         assert!(!clock.stood_still_lately());
-        // What is due later is due later by as much.
+        // Deadlines move by the length of the suspension.
         assert_eq!(clock.instant(3_500), after(63_500).into());
     }
 }

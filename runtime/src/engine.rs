@@ -1,5 +1,5 @@
-//! The loop that owns the hub: inputs in a fixed order of precedence, bounded work per wake, outputs
-//! carried out at once.
+//! The engine: the task that owns the hub. It takes inputs in a fixed order of priority, a bounded number per wake,
+//! and carries out the hub's outputs at once.
 
 use std::{
     future::pending,
@@ -31,15 +31,15 @@ use crate::{
     outbox::Outbox,
 };
 
-/// Inputs of one kind taken per wake, before the others get their turn.
+/// How many inputs of one kind are taken per wake, before the other kinds are polled again.
 const INPUTS_PER_WAKE: usize = 64;
-/// Commands that may wait for one agent. The hub sends one prompt at a time and one answer per request.
+/// How many commands may wait for one agent. The hub sends one prompt at a time and one answer per request.
 const COMMANDS: usize = 128;
-/// How often readers that take nothing are looked for.
+/// How often the engine looks for peers that accept no bytes.
 const STALL_CHECK: Duration = Duration::from_secs(1);
 
-/// What comes from connections, each in its own order: one is opened before it speaks, and goes after it has
-/// spoken. Bounded by the number of connections, by the places for frames, and by who asks for counts.
+/// Events of connections, in order for each connection: opened, frames, gone. Bounded by the number of connections,
+/// by the permits for frames, and by the number of callers that ask for counts.
 #[derive(Debug)]
 pub(crate) enum FromPeer {
     Opened {
@@ -47,13 +47,13 @@ pub(crate) enum FromPeer {
         peer: Peer,
         outbox: Arc<Outbox>,
     },
-    /// With its place among the frames that may wait.
+    /// A frame, with its permit to wait for the engine.
     Frame(Input, OwnedSemaphorePermit),
     Gone(ConnId),
     Count(oneshot::Sender<Counts>),
 }
 
-/// What overtakes the frames. Bounded by the number of connections, each of which reports once.
+/// Events that overtake frames. Bounded by the number of connections, each of which reports once.
 #[derive(Debug)]
 pub(crate) enum Lifecycle {
     Drained(ConnId),
@@ -61,19 +61,19 @@ pub(crate) enum Lifecycle {
     Leave,
 }
 
-/// The loop's ends of all channels.
+/// The engine's ends of all channels.
 pub(crate) struct Inputs {
     pub(crate) journal: mpsc::UnboundedReceiver<JournalAnswer>,
-    /// The journal answers nothing any more.
+    /// Notified when the journal has failed for good.
     pub(crate) journal_failed: Arc<Notify>,
-    /// Why it can keep nothing at the moment.
+    /// Why the journal cannot be written or read at the moment.
     pub(crate) health: watch::Receiver<Option<String>>,
     pub(crate) lifecycle: mpsc::UnboundedReceiver<Lifecycle>,
     pub(crate) peers: mpsc::UnboundedReceiver<FromPeer>,
     pub(crate) agents: mpsc::Receiver<FromAgent>,
 }
 
-/// Everything that the loop owns.
+/// Everything that the engine owns.
 pub(crate) struct Engine<J> {
     pub(crate) hub: Hub,
     pub(crate) journal: J,
@@ -83,27 +83,27 @@ pub(crate) struct Engine<J> {
     pub(crate) outboxes: FxHashMap<ConnId, Arc<Outbox>>,
     pub(crate) agents: FxHashMap<AgentInstanceId, AgentLink>,
     pub(crate) requests: Vec<Request>,
-    /// Decoders' checkpoints on their way to the journal. Bounded by the appends that the hub has out.
+    /// Checkpoints of decoders in appends that the journal has not answered. Bounded by the number of such appends.
     pub(crate) checkpoints: FxHashMap<AppendId, (AgentInstanceId, u64)>,
-    /// Outbox refusals to be told to the hub before anything else.
+    /// Events that outboxes refused. The hub gets these refusals before any other input.
     pub(crate) refusals: Vec<(ConnId, ChatRef, u64)>,
-    /// Lives of an earlier gateway's agents that ended with it, to be told at once: who comes then is told what
-    /// became of their turns, and not that they run.
+    /// Agent instances that ended with an earlier gateway. The hub learns of their end at once, so that clients that
+    /// attach during recovery get the outcome of the turn, and do not see it as running.
     pub(crate) dead_instances: Vec<(ChatKey, AgentInstanceId)>,
-    /// Watches that can be answered at once.
+    /// Connections whose outbox already has room when the hub asks for a drain report.
     pub(crate) drained: Vec<ConnId>,
     pub(crate) finished: bool,
 }
 
-/// The loop's end of one agent.
+/// The engine's ends of one agent's channels.
 pub(crate) struct AgentLink {
     commands: mpsc::Sender<AgentCommand>,
     termination: watch::Sender<Termination>,
     paused: watch::Sender<bool>,
     committed: watch::Sender<u64>,
-    /// Taken up from an earlier gateway.
+    /// Whether an earlier gateway started this instance.
     adopted: bool,
-    /// The number of the last prompt that was sent, and of the last command that the agent took.
+    /// The id of the newest prompt that was sent, and the id of the newest command that the agent took.
     prompt: u64,
     last_taken: Arc<AtomicU64>,
 }
@@ -118,7 +118,8 @@ impl<J: Journal> Engine<J> {
         stall_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.finished {
             let deadline = self.hub.next_deadline();
-            // What is already kept is shown first, then room is made, then people, then agents.
+            // In order of priority: committed events are published, room is made, requests of clients are handled,
+            // then records of agents.
             tokio::select! {
                 biased;
                 Some(answer) = inputs.journal.recv() => {
@@ -150,13 +151,13 @@ impl<J: Journal> Engine<J> {
                 self.journal.submit(&mut self.requests);
             }
         }
-        // It is over once the journal is closed, and what it was given last is kept.
+        // Dropping the journal commits the last requests, so the gateway has ended only after it.
         drop(self);
-        // Nobody may wait for it any more.
+        // The `Running` handle may have been dropped.
         let _ = finished.send(());
     }
 
-    /// Gives the hub one input and carries out all that follows.
+    /// Passes one input to the hub and carries out all outputs that follow.
     fn handle(&mut self, input: Input) {
         let now = self.clock.now();
         self.hub.handle(now, input);
@@ -307,7 +308,7 @@ impl<J: Journal> Engine<J> {
         let agent = Arc::clone(&self.agent);
         let grace = Duration::from_millis(self.hub.limits().cancel_grace_ms);
         tokio::spawn(async move {
-            // In a task of its own, so that a panic ends this life and nothing else.
+            // The agent runs in a task of its own, so that a panic ends this instance and nothing else.
             let life = tokio::spawn(async move { agent.run(context).await });
             let exit = end_of(life, termination_end, grace, instance).await;
             // A gateway that has gone needs no report.
@@ -322,7 +323,8 @@ impl<J: Journal> Engine<J> {
             }
             FromAgent::Exited { chat, instance, exit } => {
                 let link = self.agents.remove(&instance);
-                // It may have been dead before it was taken up, and that is found out no sooner than a prompt comes.
+                // An adopted instance may have been dead already, which is noticed only when it does not take a
+                // prompt.
                 let untaken =
                     |link: AgentLink| link.adopted && link.prompt > link.last_taken.load(Ordering::Acquire);
                 let exit = if link.is_some_and(untaken) { exit.unprompted() } else { exit };
@@ -343,7 +345,7 @@ impl<J: Journal> Engine<J> {
                 self.handle(Input::Gone { conn });
             }
             FromPeer::Count(answer) => {
-                // Whoever asked may have gone.
+                // The caller may have stopped waiting.
                 let _ = answer.send(self.hub.counts());
             }
         }
@@ -363,7 +365,7 @@ impl<J: Journal> Engine<J> {
     fn check_stalls(&mut self) {
         self.clock.read_at(Instant::now());
         if self.clock.stood_still_lately() {
-            // Writers have to have had a chance.
+            // The writers need time to make progress after the standstill.
             return;
         }
         let limit = self.hub.limits().reader_stall_ms;
@@ -381,8 +383,8 @@ impl<J: Journal> Engine<J> {
     }
 }
 
-/// How a life ends. One that goes on for `grace` after the order to be killed is aborted, and is over for the gateway
-/// even where it never comes to a point at which that can be done: its place is not to be lost.
+/// Waits for an agent instance to end, and returns why it ended. An instance that still runs `grace` after a kill is
+/// aborted, and counts as ended even if its task never reaches an await point: its agent slot must become free.
 async fn end_of(
     mut life: JoinHandle<AgentExit>,
     mut termination: watch::Receiver<Termination>,
@@ -391,7 +393,7 @@ async fn end_of(
 ) -> AgentExit {
     let overdue = async {
         if termination.wait_for(|termination| *termination == Termination::Kill).await.is_err() {
-            // The gateway has gone: nobody waits for the place.
+            // The gateway has gone, and no chat waits for the agent slot.
             pending::<()>().await;
         }
         sleep(grace).await;
@@ -406,7 +408,7 @@ async fn end_of(
     }
 }
 
-/// Takes what else is there, up to the bound.
+/// Takes the other events in the channel, up to the limit per wake.
 fn take<T>(channel: &mut mpsc::UnboundedReceiver<T>, mut each: impl FnMut(T)) {
     for _ in 1..INPUTS_PER_WAKE {
         let Ok(item) = channel.try_recv() else { break };
@@ -414,7 +416,7 @@ fn take<T>(channel: &mut mpsc::UnboundedReceiver<T>, mut each: impl FnMut(T)) {
     }
 }
 
-/// The life and the position of a decoder's checkpoint that an append carries.
+/// The instance and the position of a decoder's checkpoint that an append contains.
 fn checkpoint(append: &Append) -> Option<(AgentInstanceId, u64)> {
     append.changes.iter().rev().find_map(|change| {
         let Change::AgentPosition { instance, position, checkpoint: Some(_) } = change else { return None };

@@ -1,4 +1,4 @@
-//! A connection's outbox: bounded in bytes, filled by the hub's loop, emptied by the transport's writer.
+//! A connection's outbox: bounded in bytes, filled by the engine, emptied by the transport's writer.
 
 use std::{
     collections::VecDeque,
@@ -14,20 +14,21 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::engine::Lifecycle;
 
-/// Frames handed to the writer at once, in bytes; what is behind them can still be dropped when the
-/// connection is closed.
+/// How many bytes of frames the writer takes at once; frames still in the queue can be dropped when the connection is
+/// closed.
 const BATCH_BYTES: usize = 128 * 1024;
 
-/// Frames for which room is kept: what a burst took beyond it is given back once it has gone out.
+/// The capacity, in frames, that queues retain: after a burst, a larger buffer is freed.
 const KEPT_FRAMES: usize = 256;
 
-/// The part that the hub's loop and the writer share.
+/// The queue that the engine and the writer share.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     state: Mutex<State>,
     /// The writer waits here for frames.
     filled: Notify,
-    /// The reader waits here for room: a client that does not read is not listened to.
+    /// The task that reads from the peer waits here for room: a client that does not read its answers cannot send
+    /// more requests.
     emptied: Notify,
     progress: Progress,
     limit: usize,
@@ -36,11 +37,11 @@ pub(crate) struct Outbox {
 #[derive(Debug, Default)]
 struct State {
     queue: VecDeque<Frame>,
-    /// Bytes queued or in the writer's hands.
+    /// Bytes in the queue or taken by the writer.
     bytes: usize,
-    /// Bytes in the writer's hands.
+    /// Bytes taken by the writer and not written yet.
     in_hand: usize,
-    /// An event was refused; all further ones are until the hub has heard of the drain.
+    /// An event was refused, and so are all later ones until the hub knows that the outbox has drained.
     refusing: bool,
     watched: bool,
     close: Option<Close>,
@@ -53,7 +54,7 @@ impl State {
     }
 }
 
-/// When a peer last took a byte. Transports call [`Progress::touch`] whenever a write makes headway.
+/// When a peer last accepted a byte. Transports call [`Progress::touch`] whenever a write makes progress.
 #[derive(Debug, Clone)]
 pub struct Progress {
     began: Instant,
@@ -65,7 +66,7 @@ impl Progress {
         Self { began: Instant::now(), at_ms: Arc::new(AtomicU64::new(0)) }
     }
 
-    /// The peer took at least one byte.
+    /// Records that the peer has just accepted at least one byte.
     pub fn touch(&self) {
         self.at_ms.store(self.elapsed_ms(), Ordering::Relaxed);
     }
@@ -91,11 +92,11 @@ impl Outbox {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere leaves nothing half-changed in here.
+        // No code that can panic leaves the state half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a frame that must not be refused. The peer is not listened to while there is too much.
+    /// Queues a frame that must not be refused. A full outbox instead stops the reading from the peer.
     pub(crate) fn push(&self, frame: Frame) {
         let mut state = self.state();
         if state.close.is_none() {
@@ -103,8 +104,8 @@ impl Outbox {
         }
     }
 
-    /// Takes events of the log, in order, while there is room; an outbox at most half full takes any one. Gives
-    /// the first number of the first event that it refused.
+    /// Queues events of the log, in order, while they fit; an outbox that is at most half full accepts an event of
+    /// any size. Returns the first number of the first event that it refused.
     pub(crate) fn offer(&self, events: &[Offered]) -> Option<u64> {
         let mut state = self.state();
         if state.close.is_some() {
@@ -136,12 +137,12 @@ impl Outbox {
         state.queue.push_back(frame);
     }
 
-    /// The hub has heard that there is room: events are taken again.
+    /// Accepts events again. Called when the hub learns that the outbox has drained.
     pub(crate) fn accept_again(&self) {
         self.state().refusing = false;
     }
 
-    /// Whether there is room now; otherwise the writer reports when there is.
+    /// Whether there is room now. If not, the writer reports [`Lifecycle::Drained`] once there is.
     pub(crate) fn watch(&self) -> bool {
         let mut state = self.state();
         if self.has_room(&state) {
@@ -151,7 +152,7 @@ impl Outbox {
         false
     }
 
-    /// Gives the writer the reason to close. What waits is dropped, unless it is to be drained first.
+    /// Tells the writer to close the connection. Queued frames are dropped, unless `close` says to drain them.
     pub(crate) fn close(&self, close: Close) {
         let mut state = self.state();
         if !close.drain {
@@ -162,7 +163,7 @@ impl Outbox {
         self.emptied.notify_one();
     }
 
-    /// Gives up draining for a peer that takes nothing. False if it is not being closed.
+    /// Stops draining because the peer accepts nothing. Returns false if the connection is not being closed.
     pub(crate) fn cut(&self) -> bool {
         let mut state = self.state();
         let Some(close) = &mut state.close else { return false };
@@ -172,7 +173,7 @@ impl Outbox {
         true
     }
 
-    /// Milliseconds for which the peer has taken nothing although something waits.
+    /// For how many milliseconds the peer has accepted nothing although bytes are waiting.
     pub(crate) fn stalled_ms(&self) -> u64 {
         let state = self.state();
         let waits = !state.queue.is_empty() || state.in_hand > 0;
@@ -180,15 +181,15 @@ impl Outbox {
         if waits && goes_on { self.progress.silent_ms() } else { 0 }
     }
 
-    /// Waits until so little waits to be sent that more may be asked.
+    /// Waits until the outbox is small enough for the peer to send more requests.
     pub(crate) async fn wait_for_room(&self) {
         while self.must_wait() {
-            // A notice given since the look is kept for this one waiter.
+            // `Notify` stores one notification, so a notification since the check is not lost.
             self.emptied.notified().await;
         }
     }
 
-    /// Whether the close of the connection is ordered.
+    /// Whether the connection is being closed.
     pub(crate) fn is_closing(&self) -> bool {
         self.state().close.is_some()
     }
@@ -203,16 +204,16 @@ impl Outbox {
     }
 }
 
-/// What the writer is to do next.
+/// What a transport's writer has to do next.
 #[derive(Debug)]
 pub enum WriterStep {
     /// Write the frames, flush, and call [`OutboxReader::written`].
     Frames,
-    /// Finish what is in flight and close the connection for this reason.
+    /// Finish the frames that are being written, and close the connection for this reason.
     Close(Close),
 }
 
-/// The writer's end of an outbox.
+/// The end of an outbox from which a transport's writer takes frames.
 #[derive(Debug)]
 pub struct OutboxReader {
     outbox: Arc<Outbox>,
@@ -229,20 +230,20 @@ impl OutboxReader {
         Self { outbox, conn, lifecycle }
     }
 
-    /// Waits for frames and moves those that wait, up to a bound, into `batch`, which must be empty.
+    /// Waits for frames and moves queued frames, up to a limit of bytes, into `batch`, which must be empty.
     ///
-    /// Cancel safe: nothing is taken until it returns.
+    /// Cancel safe: no frame is taken until the future is ready.
     pub async fn next(&mut self, batch: &mut Vec<Frame>) -> WriterStep {
         loop {
             if let Some(next) = self.try_next(batch) {
                 return next;
             }
-            // A notice given since the look is kept for this one waiter.
+            // `Notify` stores one notification, so a notification since the check is not lost.
             self.outbox.filled.notified().await;
         }
     }
 
-    /// What waits now, without waiting for more.
+    /// Like [`next`](Self::next), but returns `None` if no frame is queued and the connection is not being closed.
     pub fn try_next(&mut self, batch: &mut Vec<Frame>) -> Option<WriterStep> {
         if batch.capacity() > KEPT_FRAMES {
             *batch = Vec::new();
@@ -271,7 +272,7 @@ impl OutboxReader {
         (bytes > 0).then_some(WriterStep::Frames)
     }
 
-    /// The batch is with the peer's socket: its bytes are free again.
+    /// Reports that the last batch was written to the peer's socket, which frees its bytes in the outbox.
     pub fn written(&mut self) {
         self.outbox.progress.touch();
         let mut state = self.outbox.state();
@@ -285,8 +286,8 @@ impl OutboxReader {
         }
     }
 
-    /// Waits until the connection is to be closed without draining: the frame in flight is to be finished, and
-    /// no more.
+    /// Waits until the connection is to be closed without draining: only the frame that is being written must be
+    /// finished.
     ///
     /// Cancel safe.
     pub async fn closed(&mut self) {
@@ -300,7 +301,7 @@ impl OutboxReader {
         self.outbox.state().close.as_ref().is_some_and(|close| !close.drain)
     }
 
-    /// Where the transport reports that its peer takes bytes.
+    /// Where the transport reports that its peer accepts bytes.
     pub fn progress(&self) -> Progress {
         self.outbox.progress()
     }
@@ -329,7 +330,7 @@ mod tests {
             }
             assert_eq!(taken, 10_000);
         }
-        // The one that finds nothing any more lets go of the last batch, too.
+        // A call that finds no frame frees the capacity of the last batch, too.
         assert!(reader.try_next(&mut batch).is_none());
         assert!(batch.capacity() <= KEPT_FRAMES, "{}", batch.capacity());
         assert!(outbox.state().queue.capacity() <= KEPT_FRAMES);

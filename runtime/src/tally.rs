@@ -1,4 +1,4 @@
-//! What may happen very often and must not fill the log.
+//! Counts frequent events, so that they do not fill the log.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -7,8 +7,8 @@ use std::{
 
 use tokio::time::{Instant, sleep_until};
 
-/// Counts events of one kind, such as refused peers, for the log: the first is worth a line at once, all others one
-/// line per [`Tally::PERIOD`] that says how many there were. A million events write no more lines than two.
+/// Counts events of one kind, such as refused peers, for the log. The first event is logged at once, all others
+/// together in one line per [`Tally::PERIOD`]. A million events in one period cost two lines.
 ///
 /// ```
 /// # use switchboard_runtime::Tally;
@@ -23,9 +23,9 @@ pub struct Tally<T>(Mutex<Counted<T>>);
 
 #[derive(Debug)]
 struct Counted<T> {
-    /// The beginning of the period: the first event or the last sum. None after a period without events.
+    /// When the period began: at the first event or at the last sum. `None` after a period without events.
     since: Option<Instant>,
-    /// How many events have no line yet, and what the last of them was.
+    /// How many events were not logged yet, and the newest of them.
     further: Option<(u64, T)>,
 }
 
@@ -36,10 +36,11 @@ impl<T> Default for Tally<T> {
 }
 
 impl<T> Tally<T> {
-    /// How often events are summed up.
+    /// How often the events are summed up.
     pub const PERIOD: Duration = Duration::from_secs(10);
 
-    /// Counts an event. True if it is the first for a while: the caller then logs it, and no sum contains it.
+    /// Counts an event. Returns true for the first event after a period without events: the caller logs this event at
+    /// once, and no sum includes it.
     pub fn count(&self, event: T) -> bool {
         let mut counted = self.lock();
         if counted.since.is_none() {
@@ -51,8 +52,8 @@ impl<T> Tally<T> {
         false
     }
 
-    /// Ends a period: how many events there were that the caller has not logged, and the last of them. To be called
-    /// every [`Tally::PERIOD`] and at the end. After a period without events the next one is a first one again.
+    /// Ends a period. Returns how many events the caller has not logged, and the newest of them. Call this function
+    /// every [`Tally::PERIOD`] (see [`due`](Self::due)) and before the process ends.
     pub fn take(&self) -> Option<(u64, T)> {
         let mut counted = self.lock();
         let further = counted.further.take();
@@ -60,7 +61,7 @@ impl<T> Tally<T> {
         further
     }
 
-    /// Waits until [`Tally::take`] is to be called: for ever while nothing was counted. Cancel safe.
+    /// Waits until [`Tally::take`] is due: for ever if no event was counted. Cancel safe.
     pub async fn due(&self) {
         let since = self.lock().since;
         match since {

@@ -1,6 +1,7 @@
-//! Bytes on their way to a peer, for every transport: encoded once for everybody, framed here.
+//! Batches of frames on their way to a peer, for every transport. The core encodes each frame once for all peers; a
+//! transport adds its framing here.
 //!
-//! Small frames are copied behind one another, large ones are written from where they are.
+//! Small frames are copied into shared buffers; large frames are written without a copy.
 
 use std::{collections::VecDeque, io, io::IoSlice, time::Duration};
 
@@ -13,36 +14,36 @@ use tokio::{
 
 use crate::outbox::{OutboxReader, Progress};
 
-/// Frames up to this many bytes are copied.
+/// Frames of at most this many bytes are copied.
 const COPY_BYTES: usize = 8 * 1024;
-/// Copied frames share buffers of this size, in bytes. Each buffer is free again when it is written.
+/// The size of the buffers that copied frames share, in bytes. A buffer is freed once it is written.
 const SCRATCH_BYTES: usize = 32 * 1024;
-/// Slices for one call.
+/// The most slices for one vectored write.
 const SLICES: usize = 32;
 
-/// What a transport puts around frames.
+/// The bytes that a transport puts around each frame.
 pub trait Framing {
-    /// The bytes that are usually added to one frame, for the size of buffers.
+    /// How many bytes are usually added to one frame. Used to size buffers.
     const OVERHEAD: usize;
 
-    /// Appends what comes before this frame.
+    /// Appends the bytes that come before `frame`.
     fn before(&mut self, out: &mut Vec<u8>, frame: &Frame);
 
-    /// Appends what comes after it.
+    /// Appends the bytes that come after the frame of the last [`before`](Self::before).
     fn after(&mut self, out: &mut Vec<u8>);
 }
 
-/// Bytes on their way to the peer.
+/// Framed bytes that are being written to a peer.
 #[derive(Debug, Default)]
 pub struct WriteBatch {
     pieces: VecDeque<Bytes>,
-    /// Where each frame ends, counted from the beginning of the batch.
+    /// The offset of the end of each frame from the beginning of the batch.
     ends: VecDeque<usize>,
     written: usize,
 }
 
 impl WriteBatch {
-    /// Takes up a batch of frames.
+    /// Frames all of `batch`, and leaves `batch` empty.
     pub fn frames<F: Framing>(framing: &mut F, batch: &mut Vec<Frame>) -> Self {
         let mut left: usize = batch.iter().map(|frame| F::OVERHEAD + copied_length(frame)).sum();
         let mut scratch = Vec::with_capacity(left.min(SCRATCH_BYTES));
@@ -75,13 +76,13 @@ impl WriteBatch {
         in_flight
     }
 
-    /// Takes up a frame that is complete as it is.
+    /// A batch of one frame whose framing is complete already.
     pub fn raw(bytes: Bytes) -> Self {
         let ends = VecDeque::from([bytes.len()]);
         Self { pieces: VecDeque::from([bytes]), ends, written: 0 }
     }
 
-    /// Whether everything is written.
+    /// Whether every byte is written.
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
@@ -98,7 +99,8 @@ impl WriteBatch {
         }
     }
 
-    /// Takes out the next bytes, up to so many, for a writer that shares them. They count as written.
+    /// Takes the next bytes, at most `most`, for a writer that needs its own [`Bytes`]. They count as written. `None`
+    /// if every byte is written.
     pub fn take(&mut self, most: usize) -> Option<Bytes> {
         let piece = self.pieces.front_mut()?;
         let taken = piece.split_to(most.min(piece.len()));
@@ -109,7 +111,7 @@ impl WriteBatch {
         Some(taken)
     }
 
-    /// Drops every frame of which nothing was written.
+    /// Drops every frame of which no byte was written.
     pub fn keep_only_begun_frame(&mut self) {
         let end = self.ends.iter().copied().find(|end| *end >= self.written).unwrap_or(self.written);
         let at_boundary = self.written == 0 || self.ends.contains(&self.written);
@@ -121,8 +123,12 @@ impl WriteBatch {
         });
     }
 
-    /// Writes everything. If the close of the connection is ordered meanwhile, only the frame that has begun
-    /// is finished, within `close_within`.
+    /// Writes the whole batch. If the connection is to be closed meanwhile, only the frame that has begun is
+    /// finished, within `close_within`. Calls [`Progress::touch`] after each write.
+    ///
+    /// # Errors
+    /// The error of `io`; [`io::ErrorKind::WriteZero`] if `io` accepts no bytes; [`io::ErrorKind::TimedOut`] if the
+    /// begun frame is not written within `close_within`.
     pub async fn write<W: AsyncWrite + Unpin>(
         mut self,
         io: &mut W,
@@ -167,7 +173,7 @@ mod tests {
 
     use super::*;
 
-    /// Length in front, line break behind: both ends of a frame show.
+    /// A length before and a line break after each frame, so that both ends of a frame can be recognised.
     struct Marked;
 
     impl Framing for Marked {

@@ -1,5 +1,5 @@
-//! Whether the journal can be written and read, for those who ask and those who are connected. Once it cannot, that is
-//! tried again every second, also if nobody wants anything of it.
+//! Whether the journal can be written and read, reported to monitoring and to connected clients. After a failure,
+//! writing or reading is tried again every second, even if there are no requests.
 
 use std::{
     fmt::Display,
@@ -12,9 +12,9 @@ use rustix::fs::statvfs;
 
 use super::{Shared, files::Files, locked, sql::write};
 
-/// It is tried this often whether the journal can be written and read again.
+/// How often writing and reading are tried again after a failure.
 const AGAIN: Duration = Duration::from_secs(1);
-/// A disk that was full has at least so much room before it counts as one that is not.
+/// How many bytes must be free before a disk that was full counts as writable again.
 const ROOM_BYTES: u64 = 1024 * 1024;
 
 /// Whether the journal can be written and read.
@@ -23,9 +23,9 @@ pub(super) struct Health(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Why it cannot be written.
+    /// Why the journal cannot be written.
     writing: Option<Fault>,
-    /// Why it cannot be read.
+    /// Why the journal cannot be read.
     reading: Option<Fault>,
 }
 
@@ -37,7 +37,7 @@ struct Fault {
 }
 
 impl State {
-    /// Tells those who ask and those who are connected.
+    /// Reports the state to the gateway.
     fn announce(&self, shared: &Shared) {
         let ill = self.writing.as_ref().or(self.reading.as_ref());
         shared.answers.degraded(ill.map(|ill| ill.text.clone()));
@@ -45,13 +45,13 @@ impl State {
 }
 
 impl Health {
-    /// It could not be written.
+    /// Records that a write failed.
     pub(super) fn failed(&self, shared: &Shared, error: &rusqlite::Error) {
         let full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
         self.suffers(shared, full, error);
     }
 
-    /// It could not be brought to the disk, or not be opened again.
+    /// Records that a write, a sync or a reopening failed.
     pub(super) fn suffers(&self, shared: &Shared, full: bool, error: &dyn Display) {
         let mut state = locked(&self.0);
         let try_at = Instant::now() + AGAIN;
@@ -72,7 +72,7 @@ impl Health {
         state.announce(shared);
     }
 
-    /// The disk gives nothing.
+    /// Records that nothing can be read from the disk.
     pub(super) fn unreadable(&self, shared: &Shared, error: &dyn Display) {
         let mut state = locked(&self.0);
         let try_at = Instant::now() + AGAIN;
@@ -86,11 +86,11 @@ impl Health {
         tracing::error!("{text}");
         state.reading = Some(Fault { full: false, text, try_at });
         state.announce(shared);
-        // The writer tries it again.
+        // The writer's thread does the retries.
         shared.work.nudge();
     }
 
-    /// It was written.
+    /// Records that a write succeeded.
     pub(super) fn written(&self, shared: &Shared) {
         let mut state = locked(&self.0);
         if state.writing.take().is_some() {
@@ -99,13 +99,13 @@ impl Health {
         }
     }
 
-    /// When it is to be tried again.
+    /// When the next retry is due.
     pub(super) fn due(&self) -> Option<Instant> {
         let state = locked(&self.0);
         [&state.writing, &state.reading].into_iter().flatten().map(|ill| ill.try_at).min()
     }
 
-    /// Tries what is due. Changes nothing but the page that counts commits.
+    /// Retries what is due. Writes nothing but the commit count.
     pub(super) fn probe(&self, shared: &Shared, db: Option<&Connection>, commits: u64) {
         let now = Instant::now();
         let mut state = locked(&self.0);

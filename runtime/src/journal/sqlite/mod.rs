@@ -129,8 +129,8 @@ impl Default for SqliteOptions {
 ///
 /// One transaction carries all waiting appends, of any number of chats. One sync of the disk serves all appends that
 /// wait for it, and does not run on the thread that writes. Within a chat, answers come in the order of the appends;
-/// no chat waits for another chat's sync. A sync starts after a short delay if several appends waited for the last
-/// one: the delay is at most half the duration of the last sync, and at most 5 ms.
+/// no chat waits for another chat's sync. A sync waits for other appends
+/// until as many chats are waiting as after the last sync, but at most for half the duration of that sync and for 5 ms.
 ///
 /// # After a loss
 ///

@@ -1,7 +1,8 @@
-//! Answering: what must survive a loss of power waits for the disk here, off the writer's thread.
+//! Answers appends. An append that must survive a power loss is answered after a sync of the disk, which runs on a
+//! thread of its own.
 //!
-//! Within a chat nothing overtakes: what comes behind an append that waits for the disk waits with it. Other
-//! chats do not.
+//! Answers of one chat keep the order of its appends: an append behind one that waits for a sync waits, too. Appends
+//! of other chats do not.
 
 use std::{
     collections::VecDeque,
@@ -19,21 +20,21 @@ use switchboard_core::{
 
 use super::{Shared, files::SideFile, locked};
 
-/// A sync waits at most this long for others to come along.
+/// The longest time that a sync is delayed for other appends to join it.
 const LONGEST_DELAY: Duration = Duration::from_millis(5);
 
-/// What became of an append.
+/// The outcome of an append that was not answered yet.
 #[derive(Debug)]
 pub(super) struct PendingAck {
     pub(super) id: AppendId,
     pub(super) chat: ChatKey,
-    /// It was committed.
+    /// Whether the append was committed; if not, it is refused.
     pub(super) committed: bool,
-    /// It is answered once it is on the disk.
+    /// Whether the answer must wait until the append is synced to the disk.
     pub(super) synced: bool,
 }
 
-/// PendingAcks that cannot be told yet.
+/// Outcomes that wait for a sync, or for an earlier append of their chat.
 #[derive(Debug, Default)]
 pub(super) struct PendingAcks {
     state: Mutex<State>,
@@ -44,12 +45,12 @@ pub(super) struct PendingAcks {
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<PendingAck>,
-    /// How many of each chat wait, those included that the disk is being asked for.
+    /// The number of waiting appends of each chat, including the ones that the current sync is for.
     behind: FxHashMap<ChatKey, usize>,
-    /// The disk failed: nothing is certain until the journal was opened again.
+    /// A sync failed: the state of the disk is unknown until the journal is reopened.
     failed: bool,
     stopping: bool,
-    /// A thread of the journal has panicked: what waits is told nothing.
+    /// A thread of the journal has panicked: waiting appends are never answered.
     abandoned: bool,
 }
 
@@ -64,7 +65,7 @@ impl State {
         answer(shared, verdict);
     }
 
-    /// Tells what waited only for those that have been told.
+    /// Answers the appends that waited only for earlier appends, now answered.
     fn answer_unblocked(&mut self, shared: &Shared) {
         let mut blocked = FxHashSet::default();
         let waiting = std::mem::take(&mut self.waiting);
@@ -95,7 +96,7 @@ fn answer(shared: &Shared, verdict: PendingAck) {
 }
 
 impl PendingAcks {
-    /// Takes the verdicts of one transaction: those that can be told are told.
+    /// Takes the outcomes of one transaction, and answers the appends that need not wait.
     pub(super) fn settle(&self, shared: &Shared, verdicts: impl IntoIterator<Item = PendingAck>) {
         let mut state = locked(&self.state);
         let mut wake = false;
@@ -118,10 +119,10 @@ impl PendingAcks {
         }
     }
 
-    /// Brings commits to the disk for as long as the journal is open.
+    /// Syncs commits to the disk until the journal is closed.
     pub(super) fn run(&self, shared: &Shared, wal: &File, side: &SideFile) {
         let mut state = locked(&self.state);
-        // Chats that lately waited for the disk, and how long it took.
+        // How many chats waited at the end of the last sync, and how long that sync took.
         let (mut expected, mut took) = (0, Duration::ZERO);
         loop {
             while state.waiting.is_empty() {
@@ -131,7 +132,7 @@ impl PendingAcks {
                 state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             state = self.gather(state, expected, (took / 2).min(LONGEST_DELAY));
-            // All of these are committed, so one sync is for all of them.
+            // All of these appends are committed, so one sync serves all of them.
             let taken = std::mem::take(&mut state.waiting);
             if !state.failed {
                 drop(state);
@@ -164,8 +165,9 @@ impl PendingAcks {
         }
     }
 
-    /// Waits a little for those who come back as soon as they are answered: one sync for all of them is done
-    /// sooner than two for half of them each. Whoever is alone waits for nobody.
+    /// Waits up to `delay` until as many chats are waiting as after the last sync: many chats append again as soon as
+    /// they are answered, and one sync for all of them takes less time than two for half of them each. A chat that
+    /// appends alone is not delayed.
     fn gather<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
@@ -184,14 +186,13 @@ impl PendingAcks {
         locked(&self.state).failed
     }
 
-    /// Nothing is certain until the journal was opened again. Returns when everything that waited has been
-    /// refused.
+    /// Refuses everything until the journal is reopened. Returns when all waiting appends have been refused.
     pub(super) fn fail(&self) {
         locked(&self.state).failed = true;
         self.wait();
     }
 
-    /// Waits until everything has been told.
+    /// Waits until every append has been answered.
     pub(super) fn wait(&self) {
         let mut state = locked(&self.state);
         while !state.behind.is_empty() && !state.abandoned {
@@ -199,7 +200,7 @@ impl PendingAcks {
         }
     }
 
-    /// Nothing is certain, and nobody will answer what waits.
+    /// Gives up: the state of the disk is unknown, and waiting appends are never answered.
     pub(super) fn abandon(&self) {
         let mut state = locked(&self.state);
         (state.failed, state.abandoned) = (true, true);
@@ -207,19 +208,19 @@ impl PendingAcks {
         self.ready.notify_all();
     }
 
-    /// The journal was opened again and everything in it is on the disk.
+    /// Accepts commits again, after the journal was reopened and synced.
     pub(super) fn reopened(&self) {
         locked(&self.state).failed = false;
     }
 
-    /// Lets the thread end once nothing waits.
+    /// Ends the thread once no append is waiting.
     pub(super) fn stop(&self) {
         locked(&self.state).stopping = true;
         self.ready.notify_one();
     }
 }
 
-/// Brings what was written of a file to the disk.
+/// Syncs the data of a file to the disk.
 pub(super) fn to_disk(file: &File) -> io::Result<()> {
     Ok(rustix::fs::fdatasync(file)?)
 }
