@@ -1,4 +1,4 @@
-//! The core's side of an agent: what it says once its dialect is decoded, and what it is told.
+//! The core's interface to an agent: its decoded output ([`AgentEvent`]) and its input ([`AgentCommand`]).
 
 use alloc::{string::String, sync::Arc, vec::Vec};
 use core::fmt;
@@ -10,129 +10,130 @@ use crate::{
     wire::{Answer, Cost, FileEdit, NoticeLevel, Outcome, Question, TurnError, Usage},
 };
 
-/// One life of an agent. What an ended one still says is recognised by it and dropped.
+/// Identifies one run of an agent, from its start to its exit. The hub counts the ids up from a random number, and drops
+/// records of an instance that is not the chat's present one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AgentInstanceId(pub u64);
 
-/// A stream of text within a turn, as wire clients see it. Derived from a record's position.
+/// The id of a stream of text within a turn, as clients get it. Derived from the position of the agent's record.
 pub type StreamId = Arc<str>;
 
-/// What an agent says.
+/// An event of an agent.
 ///
-/// A decoder turns the agent's own records into these; it is a pure function of the records and
-/// their positions, so that the same records decode to the same events again after a crash.
+/// A decoder turns the agent's own records into events. The decoder is a pure function of the records and their
+/// positions, so that the same records decode to the same events again after a crash.
 #[derive(Clone, PartialEq)]
 pub enum AgentEvent {
-    /// A piece of the answer. Adjacent ones of one stream may be joined.
+    /// A piece of the answer. Adjacent pieces of one stream may be merged.
     Text {
-        /// The stream that it continues; it opens with its first piece.
+        /// The stream that the piece continues. A stream opens with its first piece.
         stream: StreamId,
         /// The text to append; an empty one makes no event.
         text: String,
     },
     /// A stream of the answer is complete.
     TextEnd {
-        /// Which stream.
+        /// The stream that is complete.
         stream: StreamId,
-        /// Its text, where that did not come in pieces.
+        /// The whole text, if it did not come in pieces.
         text: Option<String>,
-        /// The agent abandoned it.
+        /// Whether the agent abandoned the stream, so that its text does not count.
         void: bool,
     },
     /// A piece of the agent's thinking.
     Reasoning {
-        /// The stream that it continues.
+        /// The stream that the piece continues.
         stream: StreamId,
         /// The text to append; an empty one makes no event.
         text: String,
     },
     /// A stream of thinking is complete.
     ReasoningEnd {
-        /// Which stream.
+        /// The stream that is complete.
         stream: StreamId,
-        /// The agent abandoned it.
+        /// Whether the agent abandoned the stream, so that its text does not count.
         void: bool,
     },
     /// A whole answer that was not streamed.
     Message {
-        /// The text.
+        /// The whole text of the answer.
         text: String,
     },
-    /// Something worth a line about how it goes, such as a retry.
+    /// A line about the turn's progress, such as a retry.
     Progress {
-        /// The line.
+        /// The line, for people.
         text: String,
     },
-    /// Still at work, with nothing to show: feeds the watchdog.
+    /// The agent is at work without other output: restarts the watchdog for silent turns.
     Alive,
-    /// A tool begins.
+    /// A use of a tool begins.
     ToolStarted {
-        /// The agent's id of this use.
+        /// The agent's id of this use of the tool.
         call_id: String,
-        /// The tool.
+        /// The tool's name, as the agent has it.
         name: String,
-        /// What it is given.
+        /// The tool's input.
         arguments: serde_json::Value,
     },
-    /// A tool ended.
+    /// A use of a tool ended.
     ToolEnded {
-        /// The agent's id of this use.
+        /// The agent's id of this use of the tool.
         call_id: String,
-        /// The tool.
+        /// The tool's name, as the agent has it.
         name: String,
-        /// What it gave, or why it failed.
+        /// The tool's output, or why the tool failed.
         result: Result<String, String>,
-        /// Whether the result was cut by the decoder.
+        /// Whether the decoder truncated the result.
         truncated: bool,
     },
     /// Files changed.
     FileEdit {
-        /// Which and how.
+        /// The changed files, and how each one changed.
         edits: Vec<FileEdit>,
     },
-    /// Leave is asked to use a tool.
+    /// The agent asks for permission to use a tool.
     Permission(PermissionAsk),
-    /// The person is asked something. Its `request_id` is the driver's, as in [`PermissionAsk`].
+    /// The agent asks a person questions. `request_id` is the driver's id, as in [`PermissionAsk`].
     Question(Question),
-    /// A request no longer stands.
+    /// The agent withdraws a permission request or question.
     Withdrawn {
         /// The driver's id of the request.
         request_id: RequestId,
     },
-    /// Something that a person should know and that is part of no answer.
+    /// A message for people that is not part of an answer.
     Notice {
-        /// How grave it is.
+        /// The severity.
         level: NoticeLevel,
-        /// Stable, for programs: see the table in `docs/protocol.md`.
+        /// A stable code for programs; see the table in `docs/protocol.md`.
         code: String,
         /// One or two sentences, for people.
         text: String,
     },
-    /// The model that answers.
+    /// The model that the agent uses from now on.
     Model {
-        /// As the agent names it.
+        /// The model's name, as the agent has it.
         name: String,
     },
-    /// The agent's own name for this conversation, with which a later run can take it up again.
+    /// The agent's own id for this conversation, with which a later instance can resume the conversation.
     Session {
-        /// Opaque to everybody but the agent's driver.
+        /// The id. Opaque to all but the agent's driver.
         token: String,
     },
-    /// The turn is over as far as the agent is concerned. It is ready for the next prompt.
+    /// The agent has ended the turn and is ready for the next prompt.
     TurnEnded {
-        /// How it ended.
+        /// How the turn ended.
         outcome: Outcome,
-        /// Why, where it did not end well.
+        /// Why the turn failed, if it did.
         error: Option<TurnError>,
-        /// Tokens.
+        /// The tokens that the turn used, if the agent reports them.
         usage: Option<Usage>,
-        /// Money.
+        /// The price of the turn, if the agent reports it.
         cost: Option<Cost>,
     },
 }
 
 impl AgentEvent {
-    /// Whether an agent says this only in a turn, in answer to a prompt.
+    /// Whether an agent gives this event only within a turn, in answer to a prompt.
     pub(crate) fn is_of_turn(&self) -> bool {
         match self {
             Self::Text { .. }
@@ -156,7 +157,7 @@ impl AgentEvent {
     }
 }
 
-/// Shows the kind only: what an agent says does not belong in a log.
+/// Prints the kind only: an agent's output does not belong in the gateway's own log.
 impl fmt::Debug for AgentEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -181,63 +182,63 @@ impl fmt::Debug for AgentEvent {
     }
 }
 
-/// Leave that an agent asks for.
+/// An agent's request for permission to use a tool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PermissionAsk {
-    /// The driver's id of it, which it gives to no other request, whatever the agent calls them. It never reaches a
-    /// client: the hub gives each request an id of the chat.
+    /// The driver's id of the request, which is unique even if the agent's own ids are not. It never reaches a client:
+    /// the hub gives each request an id of the chat.
     pub request_id: RequestId,
-    /// The tool, as the agent names it.
+    /// The tool's name, as the agent has it.
     pub tool: String,
-    /// What the agent wants to pass to the tool, as JSON text. An answer grants exactly this.
+    /// The tool's input, as JSON text. An answer allows exactly this input.
     pub input: String,
-    /// What the agent says it is for.
+    /// The agent's description of the tool use.
     pub description: Option<String>,
-    /// The tool use that waits for it.
+    /// The agent's id of the tool use that waits for the permission.
     pub call_id: Option<String>,
 }
 
-/// What an agent said since its last records, decoded.
+/// A batch of an agent's records, decoded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AgentRecords {
-    /// The position after the last record in here. Positions of one run only grow.
+    /// The position after the last record of the batch. The positions of one instance only grow.
     pub position: u64,
-    /// What the records decode to, in order. Those that arrived together come together.
+    /// The events that the records decode to, in order. Records that arrived together come in one batch.
     pub events: Vec<AgentEvent>,
-    /// The decoder's state after the last record, where it is worth keeping.
+    /// The decoder's state after the last record, if it should be stored.
     pub checkpoint: Option<Bytes>,
 }
 
-/// Names a command to an agent; a repeat is recognised by it.
+/// Identifies a command to a chat's agent. The ids of a chat only grow; an agent's host recognises a repeat by its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommandId(pub u64);
 
-/// What an agent is told.
+/// A command to an agent.
 #[derive(Clone, PartialEq, Eq)]
 pub enum AgentCommand {
     /// A person's message. Comes only when no turn is open.
     Prompt {
-        /// Names this command.
+        /// The command's id.
         id: CommandId,
-        /// The turn that it begins.
+        /// The turn that the prompt begins.
         turn_id: TurnId,
-        /// The message.
+        /// The message's text.
         text: String,
     },
-    /// Ends the turn early; the agent answers with [`AgentEvent::TurnEnded`].
+    /// Cancels the turn. The agent answers with [`AgentEvent::TurnEnded`].
     Cancel {
-        /// Names this command.
+        /// The command's id.
         id: CommandId,
-        /// The turn to end.
+        /// The turn to cancel.
         turn_id: TurnId,
     },
     /// A person's answer to a request of the agent.
     Answer {
-        /// Names this command.
+        /// The command's id.
         id: CommandId,
         /// The driver's id of the request.
         request_id: RequestId,
-        /// The answer. One that allows has the hash of the input that it allows.
+        /// The answer. If it allows a tool use, it has the hash of the allowed input.
         answer: Answer,
     },
 }
@@ -268,22 +269,22 @@ impl fmt::Debug for AgentCommand {
     }
 }
 
-/// How one life of an agent ended.
+/// How an agent instance ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentExit {
-    /// It could not be started: the turn failed, and its code and sentence say why.
+    /// The agent could not be started. The turn fails with this error.
     StartFailed(TurnError),
-    /// It went away: a turn that was open is interrupted.
+    /// The agent exited or was lost. An open turn is interrupted with this error.
     Gone(TurnError),
-    /// One that was taken up from an earlier gateway went away, or was dead all the while, and had not taken the prompt
-    /// that this gateway sent: another life is given that. The runtime makes this of [`Gone`](Self::Gone).
+    /// An adopted agent exited, or had exited before it was adopted, without taking the prompt that this gateway
+    /// process sent. A new instance gets the prompt. The runtime makes this from [`Gone`](Self::Gone).
     Unprompted(TurnError),
-    /// It was told to stop and did.
+    /// The agent was asked to stop and did.
     Stopped,
 }
 
 impl AgentExit {
-    /// The same of an agent that has not taken the prompt that it was sent.
+    /// Turns [`Gone`](Self::Gone) into [`Unprompted`](Self::Unprompted), for an agent that has not taken its prompt.
     pub fn unprompted(self) -> Self {
         match self {
             Self::Gone(error) => Self::Unprompted(error),

@@ -1,6 +1,6 @@
-//! After the journal has lost something that it had, and the hub has shown: the chat goes on in a new epoch. What is
-//! still true is logged there again; the readers get a snapshot of what is kept. What an agent had said and is lost
-//! stays lost.
+//! The reset to another epoch after the journal has lost published events. State that the hub still has in memory,
+//! such as open turns, requests, title and goal, is logged again in that epoch. Readers get a snapshot of the events
+//! that the journal still has. Lost output of an agent stays lost.
 
 use alloc::vec::Vec;
 
@@ -25,7 +25,7 @@ use crate::{
 };
 
 impl Chat {
-    /// Whether the journal's state is not a continuation of this one: events were lost.
+    /// Whether the journal is in another epoch, or has no chat: it has lost published events.
     pub(super) fn is_renewed(&self, record: Option<&ChatRecord>) -> bool {
         match record {
             Some(record) => record.head.epoch != self.epoch,
@@ -33,8 +33,8 @@ impl Chat {
         }
     }
 
-    /// Goes on under the journal's epoch, or a new one if it has nothing of the chat any more. `kept`: appends that
-    /// it has, though nobody was told.
+    /// Switches to the journal's epoch, or to a new one if the journal has nothing of the chat any more. `kept`:
+    /// appends that the journal has committed and the hub has not published.
     pub(super) fn reset_epoch(&mut self, cx: &mut Context, record: Option<&ChatRecord>, kept: Vec<Pending>) {
         let epoch = record.map_or_else(|| cx.new_epoch(), |record| record.head.epoch.clone());
         let old_epoch = core::mem::replace(&mut self.epoch, epoch);
@@ -59,7 +59,7 @@ impl Chat {
         self.log_again(cx, &old_view, record);
     }
 
-    /// Does what follows from an append of the epoch that is over.
+    /// Answers the client and carries out the effects of a committed append of the earlier epoch.
     fn settle_kept(&mut self, cx: &mut Context, epoch: &Epoch, pending: Pending) {
         if pending.create {
             self.phase = Phase::Ready;
@@ -81,7 +81,7 @@ impl Chat {
         }
     }
 
-    /// Turns and requests that the journal has open, and that are over.
+    /// Logs the ends of turns and requests that are open in the journal, but that the hub has already ended.
     fn log_ends(&mut self, cx: &mut Context, had: &DurableState, ring: &Ring, record: Option<&ChatRecord>) {
         let Some(record) = record else { return };
         let mut draft = Draft::new();
@@ -109,13 +109,13 @@ impl Chat {
             let lost = ring_end(ring, &turn.turn_id);
             draft.push(Some(&turn.turn_id), lost.unwrap_or_else(|| unknown_end(cx, turn)));
         }
-        // Were a turn's end kept without that of its agent, or without how far that was heard, the next gateway would
-        // hear once more what was said in the turn, and take it for an answer to the next one.
+        // A turn's end must be committed together with its agent's end or position. Otherwise the next gateway process
+        // would read the agent's records of this turn again and take them for the answer to the next one.
         self.agent_again(&mut draft, Some(record));
         self.stage(cx, draft);
     }
 
-    /// What is so, and the journal does not know.
+    /// Logs the open turns, requests, goal and other state that the journal has lost.
     fn log_again(&mut self, cx: &mut Context, had: &DurableState, record: Option<&ChatRecord>) {
         let mut draft = Draft::new();
         draft.create = record.is_none();
@@ -195,7 +195,7 @@ impl Chat {
         }
     }
 
-    /// Which agent the chat has, and how far it was heard.
+    /// Adds the changes that bring the journal up to date about the chat's agent and the agent's position.
     fn agent_again(&self, draft: &mut Draft, record: Option<&ChatRecord>) {
         let known = record.and_then(|record| record.agent.as_ref());
         match (self.slot, known) {
@@ -217,7 +217,7 @@ impl Chat {
         }
     }
 
-    /// For a gateway that takes the agent up: what this agent has heard or is about to, and whether it is to stop.
+    /// Adds the running turn's prompt and cancellation, for a later gateway process that adopts the agent.
     fn prompt_again(&mut self, draft: &mut Draft, running: &TurnId, record: Option<&ChatRecord>) {
         let Some(active) = &self.active else { return };
         let known = |open: &OpenTurn| open.turn_id == *running && open.cancel_requested;
@@ -240,7 +240,8 @@ impl Chat {
     }
 }
 
-/// The sender of a message that was kept hears of it; the place is one of the epoch that is over.
+/// The `message_accepted` for a committed message of the earlier epoch. It is marked as a duplicate, so that its
+/// sequence number moves no cursor.
 fn accepted_late(chat: &Chat, epoch: &Epoch, event: &Staged) -> Option<Frame> {
     let (Some(ChatBody::UserMessage { starts_turn, .. }), Some(turn_id)) = (event.body(), &event.turn_id)
     else {
@@ -262,7 +263,7 @@ fn event_of(frame: &Frame) -> Option<ChatEvent> {
     serde_json::from_slice(frame.bytes()).ok()
 }
 
-/// An event that is lost in the journal and still in memory.
+/// Finds an event that the journal has lost in the ring of recent events.
 fn lost(ring: &Ring, kind: &str, is_it: impl Fn(&ChatBody) -> bool) -> Option<ChatEvent> {
     let head = alloc::format!("{{\"event\":\"{kind}\"");
     let frames = ring.frames().filter(|frame| frame.as_str().starts_with(&head));

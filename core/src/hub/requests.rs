@@ -1,8 +1,9 @@
-//! What the agent asks of a person: permissions and questions, from the asking to the answer.
+//! An agent's requests to a person: permissions and questions, from the request to the answer.
 //!
-//! A request has an id of the chat's, from a counter that goes on over restarts and epochs, with the epoch behind it: what
-//! counts on from a state that the journal has lost is in another epoch, so an id never names two requests. The agent's
-//! own id stays inside. The whole input of a permission is kept with the open request, and an answer allows exactly that.
+//! A request's id in the chat is made of a counter, which continues across restarts and epochs, and the epoch. If the
+//! journal loses the counter's state, the chat gets another epoch, so an id never names two requests. The agent's own
+//! id is not sent to clients. The whole input of a permission is stored with the open request, and an answer allows
+//! exactly that input.
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
@@ -35,7 +36,7 @@ use crate::{
 /// Longest event of a question, in bytes.
 const QUESTION_BYTES: usize = 192 * 1024;
 
-/// Requests remembered after they were closed, so that a late answer hears `already_resolved`.
+/// Requests remembered after they were closed, so that a late answer gets `already_resolved`.
 const CLOSED_REQUESTS: usize = 64;
 
 /// The requests of a chat.
@@ -43,7 +44,7 @@ const CLOSED_REQUESTS: usize = 64;
 pub(super) struct Requests {
     open: BTreeMap<RequestId, OpenRequest>,
     closed: VecDeque<RequestId>,
-    /// How many there have been.
+    /// How many requests the chat has had: the counter in the last request's id.
     last: u64,
 }
 
@@ -52,24 +53,24 @@ struct OpenRequest {
     /// The agent's own id.
     agent_id: RequestId,
     asked: Asked,
-    /// About what it takes in memory and in the journal, with its event.
+    /// The request's approximate size in memory and in the journal, its event included.
     bytes: usize,
 }
 
 #[derive(Debug)]
 enum Asked {
     Permission {
-        /// The whole input. None: asked under a version that did not keep it.
+        /// The whole input as JSON text. None for requests of earlier versions, which did not store the input.
         input: Option<String>,
         input_sha256: Option<String>,
-        /// Whether the event shows the input cut or not exactly.
+        /// Whether the event contains the input truncated or inexactly, so that an answer must name the input's hash.
         needs_hash: bool,
     },
     Question(Vec<QuestionItem>),
 }
 
 impl Requests {
-    /// The open requests as the journal has them.
+    /// Restores the open requests from the journal's record.
     pub(super) fn restore(record: &ChatRecord) -> Self {
         let mut open = BTreeMap::new();
         for request in &record.requests {
@@ -89,12 +90,13 @@ impl Requests {
         self.open.is_empty()
     }
 
-    /// The open request that the agent has under this id.
+    /// The chat's id of the open request that has this id at the agent.
     pub(super) fn of_agent(&self, agent_id: &RequestId) -> Option<RequestId> {
         self.open.iter().find(|(_, open)| open.agent_id == *agent_id).map(|(id, _)| id.clone())
     }
 
-    /// The journal's side of a request's event. Of a request that was closed meanwhile, the closing follows it.
+    /// The change that belongs to a request's event. If the request has been closed meanwhile, its `RequestClosed`
+    /// follows later.
     pub(super) fn opened(&self, request_id: &RequestId, question: bool, frame: &Frame) -> Change {
         let open = self.open.get(request_id);
         let input = open.and_then(|open| match &open.asked {
@@ -119,7 +121,7 @@ impl Requests {
         id
     }
 
-    /// What all open requests take, in bytes.
+    /// The size of all open requests, in bytes.
     fn bytes(&self) -> usize {
         self.open.values().map(|open| open.bytes).sum()
     }
@@ -146,7 +148,7 @@ impl Asked {
         Some(Self::Permission { input, input_sha256: request.input_sha256, needs_hash })
     }
 
-    /// About what a request takes: its event, and the whole input or the questions once more.
+    /// A request's approximate size: its event of `event` bytes, plus the whole input, or the questions again.
     fn bytes(&self, event: usize) -> usize {
         event
             + match self {
@@ -155,7 +157,7 @@ impl Asked {
             }
     }
 
-    /// What an answer comes to, and the answer as the agent gets it.
+    /// Checks an answer. Returns the request's resolution, and the answer for the agent.
     fn resolve(&self, answer: Answer) -> Result<(Resolution, Answer), Refusal> {
         match (self, answer) {
             (_, answer @ Answer::Deny { .. }) => Ok((Resolution::Denied, answer)),
@@ -190,7 +192,7 @@ impl Asked {
     }
 }
 
-/// Each question is answered as it asks for, unless it is optional, and nothing else is.
+/// Checks that each question that is not optional is answered, all in the right format, and that no other is.
 fn check_answers(questions: &[QuestionItem], answers: &BTreeMap<String, Vec<String>>) -> Result<(), Refusal> {
     let refused = |detail| Err(Refusal::new(ErrorCode::InvalidField, detail));
     if answers.keys().any(|asked| !questions.iter().any(|item| item.question == *asked)) {
@@ -230,12 +232,12 @@ fn check_answers(questions: &[QuestionItem], answers: &BTreeMap<String, Vec<Stri
 }
 
 impl Chat {
-    /// The agent asks for leave to use a tool.
+    /// The agent asks for permission to use a tool.
     pub(super) fn permission_asked(&mut self, cx: &Context, draft: &mut Draft, ask: PermissionAsk) {
         if self.asks_again(draft, &ask.request_id) {
             return;
         }
-        // A tool's name is shown whole: who allows it has to know which it is.
+        // A tool's name is never truncated: the person who allows its use must know the tool.
         if ask.input.len() > cx.limits.open_request_bytes || !is_short(&ask.tool, NAME_BYTES) {
             self.refuse_to_agent(draft, ask.request_id, "permission", true);
             return;
@@ -257,7 +259,7 @@ impl Chat {
         self.push(draft, ChatBody::PermissionRequest(request));
     }
 
-    /// The agent asks the person something.
+    /// The agent asks a person a question.
     pub(super) fn question_asked(&mut self, cx: &Context, draft: &mut Draft, mut question: Question) {
         if self.asks_again(draft, &question.request_id) {
             return;
@@ -265,7 +267,7 @@ impl Chat {
         let asked = Asked::Question(question.questions.clone());
         let event = json_size(&question);
         let bytes = asked.bytes(event);
-        // A question's text is the key of its answer, so that none can be cut.
+        // A question's text is the key of its answer, so it cannot be truncated.
         let alone = event > QUESTION_BYTES || bytes > cx.limits.open_request_bytes;
         if alone || self.requests.bytes() + bytes > cx.limits.open_request_bytes {
             self.refuse_to_agent(draft, question.request_id, "question", alone);
@@ -275,8 +277,8 @@ impl Chat {
         self.push(draft, ChatBody::Question(question));
     }
 
-    /// Whether the agent has an open request under this id already. An answer to the first could be taken for one to
-    /// the second, so the second is not asked.
+    /// Whether the agent already has an open request under this id. The second request is then refused, because the
+    /// answer to the first could be taken for its answer.
     fn asks_again(&self, draft: &mut Draft, agent_id: &RequestId) -> bool {
         let open = self.requests.of_agent(agent_id).is_some();
         if open {
@@ -285,7 +287,8 @@ impl Chat {
         open
     }
 
-    /// Denies a request that no person is asked. `alone`: it would not fit if nothing else were open.
+    /// Denies a request that exceeds a limit, without asking a person. `alone`: it would exceed the limit even if no
+    /// other request were open.
     fn refuse_to_agent(&mut self, draft: &mut Draft, agent_id: RequestId, what: &str, alone: bool) {
         let (message, why) = if alone {
             (
@@ -323,7 +326,7 @@ impl Chat {
         Ok(())
     }
 
-    /// Sends a page of a permission's whole input.
+    /// Sends a page of a permission's whole input, from `offset` in bytes on.
     pub(super) fn request_input(
         &self,
         cx: &mut Context,
@@ -353,7 +356,7 @@ impl Chat {
         Ok(())
     }
 
-    /// Closes an open request within a draft; the turn's clock goes on from here.
+    /// Closes an open request within a draft. The turn's clock of silence starts again.
     pub(super) fn close_request(
         &mut self,
         cx: &Context,
@@ -384,7 +387,7 @@ impl Chat {
         }
     }
 
-    /// The agent is gone or told to go: nobody is left who could take an answer.
+    /// Closes all open requests as withdrawn: the agent is gone or stopping and takes no answer any more.
     pub(super) fn withdraw_requests(&mut self, cx: &mut Context) {
         let mut draft = Draft::new();
         self.close_requests(cx, &mut draft, Resolution::Withdrawn);
@@ -396,7 +399,7 @@ fn json_size(value: &impl Serialize) -> usize {
     serde_json::to_vec(value).map_or(usize::MAX, |json| json.len())
 }
 
-/// A request as its event shows it, still without its id in the chat.
+/// The request for the event, with long parts truncated. `request_id` is still the driver's id.
 fn published_request(limits: &Limits, ask: &PermissionAsk, input_sha256: String) -> PermissionRequest {
     let raw = !is_exact(&ask.input);
     let value = if raw { None } else { serde_json::from_str(&ask.input).ok() };

@@ -1,8 +1,8 @@
-//! Who watches a chat, and how each reader is brought to where the log is.
+//! The readers of a chat, and how each one catches up with the log.
 //!
-//! A reader is *live* while every event is offered to it as it is shown. Attaching, and a full outbox, make
-//! it a *lagging* reader: the hub keeps its place only and feeds it from the ring or from journal pages
-//! whenever its outbox has room for half of what it holds.
+//! A reader is *live* while every event is offered to it as soon as it is published. Attaching, and a full outbox,
+//! make a reader *lag*: the hub stores the next sequence number of the reader only, and feeds it from the ring or from
+//! journal pages whenever its outbox is at most half full.
 
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 
@@ -23,11 +23,12 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
     pub(super) map: BTreeMap<ConnId, Subscription>,
-    /// The live ones in order, shared with the outputs that name them.
+    /// The live readers, sorted, in a list shared with the outputs that offer events to them.
     live: Arc<Vec<ConnId>>,
-    /// Who waits for which page that the journal was asked for.
+    /// Readers that wait for a page of the journal, as connection and subscription id, by the page's first sequence
+    /// number.
     pages: BTreeMap<u64, Vec<(ConnId, u64)>>,
-    /// How often the numbers began anew.
+    /// Counts epoch resets, so that pages asked for under an earlier numbering are ignored.
     numbering: u64,
     pace: Pace,
 }
@@ -36,45 +37,46 @@ pub(super) struct Subscriptions {
 pub(super) struct Subscription {
     pub(super) id: u64,
     place: ReaderState,
-    /// The number at which it began. What was refused before that belongs to an earlier subscription.
+    /// The first sequence number of this subscription. Refused events before it belong to an earlier subscription.
     start: u64,
-    /// The last number that belongs to the replay; `replay_end` follows it.
+    /// The last sequence number of the replay, after which `replay_end` follows. None once that was sent.
     pub(super) join: Option<u64>,
-    /// The client's own messages among what it has not certainly taken, in the form that it gets.
+    /// The answers to the client's own messages that its outbox has not certainly accepted, by sequence number.
     own: BTreeMap<u64, Own>,
-    /// What it is told after `replay_end`.
+    /// Frames to deliver after `replay_end`.
     pub(super) after_join: Vec<Frame>,
 }
 
-/// A `message_accepted` in place of a `user_message`.
+/// A `message_accepted` that its sender gets in place of the `user_message`.
 #[derive(Debug)]
 struct Own {
     accepted: MessageAccepted,
-    /// The input with which it was offered. Unless it is refused before the next one, it was taken.
+    /// The number of the input during which the answer was offered. If the outbox does not refuse it before the next
+    /// input, the outbox has accepted it.
     offered: Option<u64>,
 }
 
 #[derive(Debug)]
 pub(super) enum ReaderState {
     Live,
-    /// Next comes this number, as soon as there is room.
+    /// Gets the event `next`, and those after it, as soon as its outbox has room.
     Lagging {
         next: u64,
     },
-    /// Next comes this number; the journal was asked for it.
+    /// Waits for the journal's page that begins at `next`.
     Paged {
         next: u64,
     },
-    /// A snapshot as of this number comes first, as soon as there is room.
+    /// Gets a snapshot as of sequence number `seq`, as soon as its outbox has room.
     SnapshotDue {
         seq: u64,
         state: StateAt,
     },
-    /// The journal was asked for its events.
+    /// Waits for the events of the snapshot from the journal.
     SnapshotAsked {
         seq: u64,
     },
-    /// The next of its parts comes as soon as there is room.
+    /// Gets the next part of the snapshot, as soon as its outbox has room.
     SnapshotParts {
         seq: u64,
         parts: Parts,
@@ -86,7 +88,7 @@ impl ReaderState {
         matches!(self, Self::Live)
     }
 
-    /// The number that comes next, for a reader that is not live.
+    /// The next sequence number for a reader that is not live.
     fn next(&self) -> Option<u64> {
         match self {
             Self::Live => None,
@@ -99,19 +101,20 @@ impl ReaderState {
 }
 
 impl Subscription {
-    /// The rest of a snapshot that goes out is not sent any more: the next one may begin.
+    /// Abandons a partly sent snapshot, so that the connection's next page or snapshot can be fetched.
     fn give_up_parts(&self, cx: &mut Context, conn: ConnId) {
         if matches!(self.place, ReaderState::SnapshotParts { .. }) {
             cx.fetched(conn);
         }
     }
 
-    /// Forgets what was taken: nobody refused it until now.
+    /// Removes the answers offered during earlier inputs: the outbox did not refuse them, so it has accepted them.
     fn forget_taken(&mut self, inputs: u64) {
         self.own.retain(|_, own| own.offered.is_none_or(|input| input >= inputs));
     }
 
-    /// The answers that it has not been given, for a client that will not come to their places any more.
+    /// Takes the answers below sequence number `before` that the outbox has not accepted, for a client that will not
+    /// get the events there any more. They are marked as duplicates, so that they move no cursor.
     fn late_answers(&mut self, before: u64, inputs: u64) -> Vec<Frame> {
         self.forget_taken(inputs);
         let later = self.own.split_off(&before);
@@ -123,7 +126,7 @@ impl Subscription {
         core::mem::take(&mut self.after_join).into_iter().chain(late).collect()
     }
 
-    /// What this reader gets at a place: the event, or what it is told of its own message.
+    /// The frame that this reader gets for an event: the event, or `message_accepted` for the client's own message.
     fn form(&mut self, seq: u64, frame: &Frame, inputs: u64) -> Frame {
         match self.own.get_mut(&seq) {
             Some(own) => {
@@ -156,7 +159,7 @@ impl Subscriptions {
         self.live.clone()
     }
 
-    /// Keeps the form in which a reader gets its own message.
+    /// Remembers that a reader gets this `message_accepted` in place of its own message.
     pub(super) fn remember_own(
         &mut self,
         cx: &Context,
@@ -170,14 +173,14 @@ impl Subscriptions {
         sub.own.insert(seq, Own { accepted, offered: offered.then_some(cx.inputs) });
     }
 
-    /// Numbers mean other events from here on.
+    /// Starts another numbering of events after an epoch reset: pages that were asked for before are ignored.
     pub(super) fn restart(&mut self) {
         self.numbering += 1;
         self.pages.clear();
         self.pace = Pace::default();
     }
 
-    /// Takes the state out of a snapshot that is due.
+    /// Takes the state out of a snapshot that is due, as subscription id, sequence number and state.
     pub(super) fn take_snapshot(&mut self, conn: ConnId) -> Option<(u64, u64, StateAt)> {
         let sub = self.map.get_mut(&conn)?;
         let ReaderState::SnapshotDue { seq, state } = &mut sub.place else { return None };
@@ -186,7 +189,7 @@ impl Subscriptions {
         Some(taken)
     }
 
-    /// The next part of a snapshot that goes out, with its number, and the place that the snapshot is of.
+    /// The next part of a snapshot that is being sent: the snapshot's sequence number, then the part with its number.
     pub(super) fn next_part(&mut self, conn: ConnId, limit: usize) -> Option<(u64, (u32, Part))> {
         let sub = self.map.get_mut(&conn)?;
         let ReaderState::SnapshotParts { seq, parts } = &mut sub.place else { return None };
@@ -230,8 +233,8 @@ impl Subscriptions {
 }
 
 impl Chat {
-    /// Subscribes a connection from a cursor on, or with a snapshot. Twice is one subscription; the later
-    /// cursor replaces the earlier.
+    /// Subscribes a connection from a cursor on, or with a snapshot if there is no usable cursor. Replaces an earlier
+    /// subscription of the connection.
     pub(super) fn subscribe(&mut self, cx: &mut Context, conn: ConnId, after: Option<&Cursor>) {
         let Some(state) = cx.conns.get_mut(&conn) else { return };
         state.coming.remove(&self.reference);
@@ -256,7 +259,7 @@ impl Chat {
         };
         if let Some(mut earlier) = self.subs.remove(conn) {
             earlier.give_up_parts(cx, conn);
-            // Answers that it may still wait for. What was taken before comes as `user_message` now.
+            // Answers that the client may still wait for. Messages already answered are replayed as `user_message`.
             subscription.after_join = earlier.late_answers(start, cx.inputs);
             subscription.own = earlier.own;
         }
@@ -278,7 +281,7 @@ impl Chat {
         }
     }
 
-    /// Joins a reader that has everything; one that has not waits for room.
+    /// Makes a reader live if it has all events; otherwise waits until its outbox drains.
     pub(super) fn catch_up(&mut self, cx: &mut Context, conn: ConnId) {
         let Some(sub) = self.subs.map.get(&conn) else { return };
         match sub.place {
@@ -326,7 +329,7 @@ impl Chat {
                 self.ask_snapshot(cx, conn);
                 room
             }
-            // A part takes what half an outbox has, and perhaps some more.
+            // A part may take all of half an outbox, and even some more.
             ReaderState::SnapshotParts { .. } => {
                 self.send_part(cx, conn);
                 0
@@ -349,7 +352,7 @@ impl Chat {
                 return room;
             };
             for (seq, frame) in entries {
-                // Nothing fits: one frame goes alone, and only into an untouched half.
+                // A frame larger than the room left is offered only as the first one.
                 if frame.len() > left && left < room {
                     fed_up = true;
                     break;
@@ -371,7 +374,7 @@ impl Chat {
             cx.watch_drain(conn);
             return 0;
         }
-        // So may any other, where the outbox got something else meanwhile: `replay_end` waits for the next drain.
+        // Other frames may be refused too, if the outbox got other frames meanwhile: `replay_end` waits for the drain.
         if next > begin && self.subs.map.get(&conn).is_some_and(|sub| sub.join.is_some()) {
             cx.watch_drain(conn);
             return left;
@@ -380,7 +383,7 @@ impl Chat {
         left
     }
 
-    /// Asks for the page that begins at `next`, once for all who stand there.
+    /// Asks for the page that begins at `next`, once for all readers that need it.
     fn ask_page(&mut self, cx: &mut Context, conn: ConnId, subscription: u64, next: u64) {
         let waiting = self.subs.pages.entry(next).or_default();
         waiting.push((conn, subscription));
@@ -394,7 +397,7 @@ impl Chat {
         }
     }
 
-    /// The journal's page for everybody who stands at its beginning. `None`: that place is not kept.
+    /// Gives the journal's page to the readers that wait for it. `None`: the journal no longer has these events.
     pub(super) fn page_found(
         &mut self,
         cx: &mut Context,
@@ -417,7 +420,7 @@ impl Chat {
         }
     }
 
-    /// Those who wait for the page at this place. Others were set back or have gone meanwhile.
+    /// The readers that still wait for the page at `next`. Others have gone, or begin elsewhere by now.
     fn page_readers(&mut self, next: u64, numbering: u64) -> Vec<ConnId> {
         if numbering != self.subs.numbering {
             return Vec::new();
@@ -445,11 +448,11 @@ impl Chat {
             return;
         }
         self.subs.set(conn, ReaderState::Lagging { next });
-        // Whether all of it was taken is known when the drain is reported.
+        // Whether the outbox accepted all of the page is known when the drain is reported.
         cx.watch_drain(conn);
     }
 
-    /// What the reader needs next is no longer kept.
+    /// The journal does not have the reader's next event any more.
     fn place_lost(&mut self, cx: &mut Context, conn: ConnId) {
         let joining = self.subs.map.get(&conn).is_some_and(|sub| sub.join.is_some());
         if joining {
@@ -460,16 +463,16 @@ impl Chat {
         }
     }
 
-    /// An attach whose cursor turned out to be unusable: the client is told so and gets a snapshot.
+    /// Subscribes a client whose cursor turned out to be unusable: `recovered` is false and it gets a snapshot.
     pub(super) fn subscribe_anew(&mut self, cx: &mut Context, conn: ConnId) {
         let unknown = Cursor { epoch: self.epoch.clone(), seq: u64::MAX };
         self.subscribe(cx, conn, Some(&unknown));
     }
 
-    /// Takes leave of a reader that cannot be given what comes next.
+    /// Detaches a reader whose next events cannot be read, with an error.
     pub(super) fn drop_reader(&mut self, cx: &mut Context, conn: ConnId, refusal: &Refusal) {
         self.unsubscribe(cx, conn);
-        // A client has to know that it is not attached any more, and not only that something was not read.
+        // The error must say that the client is not attached any more, not only that reading failed.
         let again = "the log cannot be read at the moment; attach again shortly";
         let refusal = match refusal.is_retryable() {
             true => Refusal::new(ErrorCode::Unavailable, again),
@@ -478,7 +481,7 @@ impl Chat {
         cx.refuse(conn, refusal.chat(&self.key.chat));
     }
 
-    /// Whether every reader that takes part is more than half a ring behind.
+    /// Whether every active reader is more than half a ring behind.
     pub(super) fn readers_far_behind(&mut self, cx: &Context) -> bool {
         if !self.subs.live.is_empty() {
             return false;
