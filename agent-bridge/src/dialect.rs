@@ -60,7 +60,7 @@ pub struct AgentPreset {
     pub name: &'static str,
     /// The agent's program, followed by its arguments.
     pub command: &'static [&'static str],
-    /// The dialect that the agent speaks when it is started with [`command`](Self::command).
+    /// The dialect that the agent speaks when it is started with these arguments.
     pub dialect: Dialect,
 }
 

@@ -1,4 +1,4 @@
-//! The message that streams now: which block is which stream, and what becomes of it.
+//! The message that is being streamed: maps its content blocks to streams, and decides how each stream ends.
 
 use serde::{Deserialize, Serialize};
 use switchboard_core::agent::{AgentEvent, StreamId};
@@ -22,13 +22,13 @@ struct OpenBlock {
     phase: Phase,
 }
 
-/// What was streamed of a block: as much as says whether a whole text is the same.
+/// Length and hash of the streamed text of a block, to recognise the same text when it is repeated as a whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Streamed {
-    /// How many bytes.
+    /// Number of bytes.
     #[serde(rename = "streamed")]
     bytes: u64,
-    /// Their FNV-1a hash.
+    /// FNV-1a hash of the bytes.
     #[serde(default)]
     hash: u64,
 }
@@ -59,26 +59,26 @@ enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Phase {
     Open,
-    /// The transcript has it (`assistant`): it stands.
+    /// An `assistant` line has repeated the block, so it is final.
     Confirmed,
-    /// It stopped without being confirmed; whether it stands is known at the message's end.
+    /// The block stopped before an `assistant` line repeated it. The end of the message decides whether it is valid.
     Stopped,
-    /// Its end was told.
+    /// The end of the block's stream was sent as an event.
     Ended,
 }
 
-/// What becomes of a message's blocks when it ends.
+/// How a message ends, which decides which of its blocks are valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MessageEnd {
-    /// They stand.
+    /// All blocks are valid.
     Stands,
-    /// The agent says that those from this index on are void.
+    /// The agent reported that the blocks from this index on are void.
     AbandonedFrom(u64),
-    /// Another message began before this one was stopped: what the transcript lacks is void.
+    /// Another message began before this one was stopped. Blocks that no `assistant` line has repeated are void.
     Restarted,
 }
 
-/// A tool whose input was streamed but not repeated whole.
+/// A tool use whose input was streamed and not repeated as a whole.
 pub(super) struct StreamedTool {
     pub(super) id: String,
     pub(super) name: String,
@@ -111,7 +111,8 @@ impl OpenMessage {
         });
     }
 
-    /// The stream that a piece of text or thinking belongs to. None: there is none, or it has ended.
+    /// Adds a piece of text or thinking to its block. Returns the block's stream; `None` if there is no such block or
+    /// its stream has ended.
     pub(super) fn piece(&mut self, index: u64, thinking: bool, text: &str) -> Option<StreamId> {
         let wanted = if thinking { Kind::Thinking } else { Kind::Text };
         let block = self.blocks.iter_mut().rev().find(|block| block.index == index)?;
@@ -131,19 +132,19 @@ impl OpenMessage {
         }
     }
 
-    /// Whether the first text that the transcript does not have yet is this one.
+    /// Whether `text` is the streamed text of the first text block that no `assistant` line has repeated.
     pub(super) fn streams(&self, text: &str) -> bool {
         let open = self.blocks.iter().find(|block| block.is_unconfirmed_text());
         open.is_some_and(|block| block.streamed == Streamed::of(text))
     }
 
-    /// What stands of the texts that the transcript does not have yet, if the message ends so.
+    /// The valid text blocks that no `assistant` line has repeated, if the message ends with `fate`.
     pub(super) fn unconfirmed(&self, fate: MessageEnd) -> impl Iterator<Item = Streamed> {
         let stands = move |block: &&OpenBlock| block.is_unconfirmed_text() && !block.is_void(fate);
         self.blocks.iter().filter(stands).map(|block| block.streamed)
     }
 
-    /// The transcript has this text whole. Says whether a stream here stands for it.
+    /// Handles a whole text from an `assistant` line. Returns whether it is the text of a block here.
     pub(super) fn confirm(&mut self, text: &str, thinking: bool, events: &mut Vec<AgentEvent>) -> bool {
         let wanted = if thinking { Kind::Thinking } else { Kind::Text };
         let open = self
@@ -170,7 +171,7 @@ impl OpenMessage {
         true
     }
 
-    /// The transcript has this use of a tool whole.
+    /// Handles a whole tool use from an `assistant` line.
     pub(super) fn confirm_tool(&mut self, tool_id: &str) {
         for block in &mut self.blocks {
             if matches!(&block.kind, Kind::Tool { id, .. } if id == tool_id) {
@@ -179,7 +180,8 @@ impl OpenMessage {
         }
     }
 
-    /// A block is complete. A confirmed one ends here; another one waits for the message's end.
+    /// Handles the end of a block. The stream of a confirmed block ends; otherwise it stays open until the message
+    /// ends. Returns the tool use, if the block is one that has not been repeated.
     pub(super) fn stop(&mut self, index: u64, events: &mut Vec<AgentEvent>) -> Option<StreamedTool> {
         let block = self.blocks.iter_mut().rev().find(|block| block.index == index)?;
         match block.phase {
@@ -196,14 +198,14 @@ impl OpenMessage {
         Some(StreamedTool { id: id.clone(), name: name.clone(), input })
     }
 
-    /// Everything that is still open ends.
+    /// Ends all open streams.
     pub(super) fn finish(mut self, fate: MessageEnd, events: &mut Vec<AgentEvent>) {
         for block in &mut self.blocks {
             let void = block.is_void(fate);
             if block.phase != Phase::Ended {
                 block.end(void, events);
             } else if void && block.streamed.bytes > 0 && block.kind == Kind::Text {
-                // It ended well as far as anybody knew, and is taken back.
+                // The stream was ended as valid before; this event revokes its text.
                 events.push(AgentEvent::TextEnd { stream: block.stream.clone(), text: None, void });
             }
         }

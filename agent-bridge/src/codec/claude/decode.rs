@@ -1,4 +1,4 @@
-//! Lines to events.
+//! Decodes the agent's lines to events.
 
 use std::borrow::Cow;
 
@@ -21,9 +21,10 @@ use crate::{
 };
 
 impl ClaudeCodec {
-    /// Decodes one line, without its newline. `position` is the line's number or offset; it must grow.
+    /// Decodes one line, without its newline. `position` is the line's number or offset; it must grow from call to
+    /// call.
     ///
-    /// Never fails: a line that is no JSON gives nothing, one of an unknown kind gives a sign of life.
+    /// Never fails: a line that is not JSON gives no event, and a line of an unknown type gives [`AgentEvent::Alive`].
     pub fn decode(&mut self, position: u64, line: &[u8], out: &mut Decoded) {
         let text = match std::str::from_utf8(line) {
             Ok(text) => Cow::Borrowed(text.trim()),
@@ -45,7 +46,7 @@ impl ClaudeCodec {
         }
     }
 
-    /// The `nth` object on the line at `position`.
+    /// Handles the `nth` object of the line at `position`.
     fn line(&mut self, position: u64, nth: usize, text: &str, line: &Line<'_>, out: &mut Decoded) {
         let parent = line.parent_tool_use_id.as_deref();
         match &*line.kind {
@@ -64,13 +65,13 @@ impl ClaudeCodec {
 
     fn stream_event(&mut self, position: u64, line: &Line<'_>, out: &mut Decoded) {
         let event = line.event.and_then(|event| serde_json::from_str::<StreamEvent<'_>>(event.get()).ok());
-        // What a subagent says is not part of the answer.
+        // Text of a subagent is not part of the answer.
         let (None, Some(event)) = (line.parent_tool_use_id.as_ref(), event) else { return out.alive() };
         let index = event.index.unwrap_or_default();
         match &*event.kind {
             "message_start" => {
                 self.interrupt_again(out);
-                // A message that was not stopped has been given up: the model is asked again.
+                // The agent gave up a message that it did not stop, and asks the model again.
                 self.finish_message(MessageEnd::Restarted, out);
                 let id = event.message.map(|message| message.id).unwrap_or_default();
                 self.state.message = Some(OpenMessage::new(&id));
@@ -131,7 +132,7 @@ impl ClaudeCodec {
         }
     }
 
-    /// Ends the message that streams, if any does.
+    /// Ends the streaming message, if there is one.
     pub(super) fn finish_message(&mut self, fate: MessageEnd, out: &mut Decoded) {
         if let Some(message) = self.state.message.take() {
             self.state.unconfirmed.extend(message.unconfirmed(fate));
@@ -162,7 +163,8 @@ impl ClaudeCodec {
     }
 
     fn whole_text(&mut self, id: &str, text: &str, out: &mut Decoded) {
-        // Some agents give the whole message another id than its stream, or give it only after that.
+        // Some agents give the whole message another id than its stream, or send the whole message only after its
+        // stream has ended.
         let streams = self.state.message.as_mut().filter(|message| message.id == id || message.streams(text));
         let streamed = streams.is_some_and(|message| message.confirm(text, false, &mut out.events));
         let earlier = self.state.unconfirmed.iter().position(|streamed| *streamed == Streamed::of(text));
@@ -177,7 +179,7 @@ impl ClaudeCodec {
     fn whole_thinking(&mut self, id: &str, text: &str, out: &mut Decoded) {
         let streams = self.state.message.as_mut().filter(|message| message.id == id);
         if !streams.is_some_and(|message| message.confirm(text, true, &mut out.events)) {
-            // Thinking without a stream is not worth a stream of its own.
+            // Thinking that was not streamed is not published.
             out.alive();
         }
     }
@@ -213,7 +215,7 @@ impl ClaudeCodec {
                 truncated,
             });
             if let (false, Some(edit)) = (failed, tool.edit) {
-                // The structured result belongs to a line's only result.
+                // `tool_use_result` is the structured result of a line that has only one result.
                 let detail = line.tool_use_result.filter(|_| results == 1).map(RawValue::get);
                 let edits = vec![edit.done(&self.workspace, &id, &tool.name, detail)];
                 out.events.push(AgentEvent::FileEdit { edits });
@@ -276,7 +278,7 @@ impl ClaudeCodec {
                     turn.queued = false;
                     self.interrupt_again(out);
                 }
-                // After its `result` the turn is not ours any more; so this one has none.
+                // A `result` would have ended the turn and cleared `turn`, so the agent has not sent one.
                 Some("completed") => return self.ended_without_result(Outcome::Failed, out),
                 Some("cancelled") => return self.ended_without_result(Outcome::Cancelled, out),
                 _ => {}
@@ -308,7 +310,7 @@ fn retry_text(retry: &ApiRetry) -> String {
     format!("{why}. Retry {} of {} in {seconds:.1} s.", retry.attempt, retry.max_retries)
 }
 
-/// What a tool gave, as text: a string, or blocks of which only the text can be shown.
+/// The result of a tool as text: a string as it is, or the text of each block and a placeholder for other blocks.
 fn result_text(content: Option<Value>) -> String {
     match content {
         Some(Value::String(text)) => text,
@@ -328,8 +330,8 @@ fn result_text(content: Option<Value>) -> String {
     }
 }
 
-/// The objects of a line that is maybe not one: other text may share it, such as that of something else that writes to the same
-/// output. Nothing is looked for inside of an object that is not whole.
+/// The JSON objects of a line that may also contain other text, for example from another program that writes to the
+/// same output. Objects inside of an incomplete object are not searched for.
 fn objects(text: &str) -> Vec<&str> {
     if serde_json::from_str::<&RawValue>(text).is_ok() {
         return vec![text];
@@ -344,7 +346,7 @@ fn has_surrogate(text: &str) -> bool {
     [b"\\ud", b"\\uD"].iter().any(|escape| memchr::memmem::find(text.as_bytes(), *escape).is_some())
 }
 
-/// JSON as JavaScript writes it may hold half of a surrogate pair (`\ud83d`), which is no text here.
+/// Replaces unpaired surrogate escapes (`\ud83d`) by `\ufffd`. JavaScript writes them, and serde refuses them.
 fn replace_lone_surrogates(text: &str) -> String {
     let unit = |at: usize| -> Option<u16> {
         let digits = text.get(at..at + 6)?.strip_prefix("\\u")?;

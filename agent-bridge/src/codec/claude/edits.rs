@@ -1,4 +1,4 @@
-//! Which files a tool changed, and how.
+//! The file changes that tool uses make.
 
 use std::path::Path;
 
@@ -12,18 +12,18 @@ use crate::{
     limits::{DIFF_BYTES, DIFF_INPUT_BYTES},
 };
 
-/// Arguments that hold a path.
+/// Tool arguments whose value is a path.
 const PATH_KEYS: [&str; 3] = ["file_path", "notebook_path", "path"];
 
-/// A change to a file that a tool was asked to make.
+/// A change to a file that the agent asked a tool to make.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Edit {
     path: String,
-    /// Old and new text, one pair a place; None where the texts are too long to be kept.
+    /// Old and new text of each changed place; `None` if the texts are too long to be stored.
     pairs: Option<Vec<(String, String)>>,
 }
 
-/// What the agent says it did to the file.
+/// The agent's report on the change.
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
 struct Outcome {
@@ -41,7 +41,7 @@ struct Hunk {
 }
 
 impl Edit {
-    /// The change that a use of a tool stands for, if it is one of the tools that change files.
+    /// The change that a tool use makes, if the tool is one that changes files.
     pub(super) fn of(tool: &str, arguments: &Value) -> Option<Self> {
         let text =
             |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -62,7 +62,7 @@ impl Edit {
         Some(Self { path, pairs: (bytes <= DIFF_INPUT_BYTES).then_some(pairs) })
     }
 
-    /// The change as it is shown. `outcome` is the agent's own account of it, in JSON.
+    /// The change as clients see it. `outcome` is the agent's report on it, as JSON.
     pub(super) fn done(self, workspace: &Path, call_id: &str, tool: &str, outcome: Option<&str>) -> FileEdit {
         let path = shown_path(workspace, &self.path);
         let outcome: Outcome = outcome.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
@@ -108,8 +108,7 @@ fn compared(pairs: &[(String, String)]) -> (u64, u64, String) {
     (added, deleted, body)
 }
 
-/// Arguments of a tool as its event shows them: of paths what is shown of any path. Where leave is asked, the input
-/// is shown as it is.
+/// Tool arguments as an event contains them: paths are shortened. The input of a permission request is not shortened.
 pub(super) fn shown_arguments(workspace: &Path, mut arguments: Value) -> Value {
     for key in PATH_KEYS {
         if let Some(Value::String(path)) = arguments.get_mut(key) {

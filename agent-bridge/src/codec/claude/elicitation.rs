@@ -1,5 +1,5 @@
-//! A form that a tool server asks the person to fill in (Model Context Protocol, "Elicitation"): each field is a
-//! question, and the answers become the form's content.
+//! A form from a tool server (Model Context Protocol, "Elicitation"): each field becomes a question, and the answers
+//! become the form's content.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,14 +18,14 @@ use super::questions::{self, plain};
 /// The request's `subtype`.
 pub(super) const SUBTYPE: &str = "elicitation";
 
-/// What answers a message that has no fields.
+/// The label of the only option for a form without fields.
 const ACCEPT: &str = "Accept";
 
 /// A field of a form.
 struct Field {
     name: Option<String>,
     item: QuestionItem,
-    /// What each option's label stands for.
+    /// The label of each option, and the value that it stands for.
     values: Vec<(String, Value)>,
 }
 
@@ -34,7 +34,7 @@ pub(super) fn questions(request: &str) -> Vec<QuestionItem> {
     fields(request).into_iter().map(|field| field.item).collect()
 }
 
-/// The result of a form that a person filled in. None: these are no answers to it.
+/// The result of a form with a person's answers. `None` if the answers do not fit the form.
 pub(super) fn accepted(request: &str, answers: &BTreeMap<String, Vec<String>>) -> Option<Value> {
     let fields = fields(request);
     if !questions::fit(fields.iter().map(|field| &field.item), answers) {
@@ -74,7 +74,7 @@ impl Field {
 fn fields(request: &str) -> Vec<Field> {
     let members = Members::read(request);
     let server = members.text("mcp_server_name");
-    // What cannot be read is shown as it is.
+    // A request that cannot be read is displayed as a whole.
     let mut message = members.text("message").unwrap_or_else(|| match members.0.is_empty() {
         true => request.into(),
         false => String::new(),
@@ -102,7 +102,7 @@ fn fields(request: &str) -> Vec<Field> {
         };
         fields.push(Field { name: None, item, values: Vec::new() });
     }
-    // The message belongs to the whole form, and is read before its first field.
+    // The message is about the whole form, so it precedes the first question.
     let first = &mut fields[0].item.question;
     *first = format!("{message}\n{first}").trim().to_owned();
     let mut texts = BTreeSet::new();
@@ -113,12 +113,12 @@ fn fields(request: &str) -> Vec<Field> {
     fields
 }
 
-/// The members of an object in the order in which they stand. Of a name that stands twice the last one counts.
+/// The members of a JSON object in their order. If a name occurs twice, the last value counts.
 #[derive(Default)]
 pub(super) struct Members(Vec<(String, Box<RawValue>)>);
 
 impl Members {
-    /// None of what is no object.
+    /// Reads an object. Gives no members if `json` is not an object.
     pub(super) fn read(json: &str) -> Self {
         serde_json::from_str(json).unwrap_or_default()
     }
@@ -127,7 +127,7 @@ impl Members {
         self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value.get())
     }
 
-    /// A text that is not blank.
+    /// The value of a member that is a string and not blank.
     pub(super) fn text(&self, name: &str) -> Option<String> {
         let text: String = serde_json::from_str(self.get(name)?).ok()?;
         Some(text).filter(|text| !text.trim().is_empty())
@@ -158,7 +158,7 @@ impl<'de> Visitor<'de> for Members {
     }
 }
 
-/// A text that none of the others is, by its number where it has to be: an answer goes by the text alone.
+/// Makes a text unique among `others`, by appending its number: answers are matched to questions by text alone.
 fn unlike(others: &mut BTreeSet<String>, at: usize, text: &str) -> String {
     let mut unlike = if text.is_empty() { "A tool server asks this.".to_owned() } else { text.to_owned() };
     while !others.insert(unlike.clone()) {
@@ -204,7 +204,7 @@ fn field(name: &str, property: &Value) -> Field {
         (None, Some(max)) => Some(format!("at most {max}{unit}")),
         (None, None) => None,
     };
-    // What only the server checks, such as an address, a person has to know all the more.
+    // A format that only the server checks, such as an email address, is part of the question.
     let kind = if format.is_none() { text(property, "format") } else { None };
     let hints: Vec<String> = kind.into_iter().chain(size).collect();
     if !hints.is_empty() {
@@ -214,7 +214,7 @@ fn field(name: &str, property: &Value) -> Field {
     Field { name: Some(name.into()), item, values }
 }
 
-/// The labels of a choice and what they stand for, in each of the forms that the protocol has had.
+/// The labels and values of a choice, in each form that versions of the protocol have defined.
 fn choices(property: &Value) -> Vec<(String, Value)> {
     let label = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let titled = property.get("oneOf").or_else(|| property.get("anyOf")).and_then(Value::as_array);

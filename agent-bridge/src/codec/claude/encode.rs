@@ -1,4 +1,4 @@
-//! Commands to lines for the agent's input, each without its newline.
+//! Encodes commands to lines for the agent's input, each without its newline.
 
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
@@ -11,9 +11,9 @@ use switchboard_core::{
 use super::{Cancel, ClaudeCodec, Prompted, elicitation, questions, requests};
 use crate::codec::{Decoded, shared::stable_uuid};
 
-/// The id of the first request.
+/// The id of the first request to the agent.
 pub(super) const INITIALIZE: &str = "initialize";
-/// What the ids of interrupts begin with.
+/// First part of the ids of interrupts.
 pub(super) const CANCEL: &str = "cancel-";
 
 const DENIED: &str = "The person denied this.";
@@ -37,7 +37,7 @@ struct Response<'a> {
 enum Decision<'a> {
     Allow {
         behavior: &'a str,
-        /// Byte for byte what was allowed.
+        /// The input that was allowed, byte for byte.
         #[serde(rename = "updatedInput")]
         updated_input: &'a RawValue,
     },
@@ -45,15 +45,17 @@ enum Decision<'a> {
 }
 
 impl ClaudeCodec {
-    /// The first line of every life: answered, the agent has started ([`Decoded::ready`]).
+    /// The first line for every agent process. The agent's answer to it shows that the agent has started
+    /// ([`Decoded::ready`]).
     pub fn initialize() -> Vec<u8> {
         control_request(INITIALIZE, "initialize")
     }
 
-    /// A command as a line. None: there is nothing to tell, such as an answer to a request that no longer stands.
+    /// Encodes a command as a line and updates the state. Returns `None` if there is nothing to send, for example for
+    /// an answer to a request that is no longer open.
     ///
-    /// A prompt is named after its turn, so that the agent recognises a repeat; its text goes as it is, so that one
-    /// that begins with `/` is executed where the agent has such a command.
+    /// The id of a prompt derives from its turn id, so that the agent recognises a repeated prompt. Its text is
+    /// unchanged: text that begins with `/` is executed if the agent has such a command.
     pub fn encode(&mut self, command: &AgentCommand) -> Option<Vec<u8>> {
         let line = self.line_for(command)?;
         match command {
@@ -64,8 +66,8 @@ impl ClaudeCodec {
         Some(line)
     }
 
-    /// The line of [`Self::encode`] alone. That it was written is noted by one of the three below, at its place
-    /// among the records.
+    /// The line of [`Self::encode`], without a change of state. [`Self::prompted`], [`Self::cancelled`] or
+    /// [`Self::answered`] must be called when the record of the written line is decoded.
     pub(crate) fn line_for(&self, command: &AgentCommand) -> Option<Vec<u8>> {
         match command {
             AgentCommand::Prompt { turn_id, text, .. } => Some(prompt(turn_id, text)),
@@ -94,7 +96,7 @@ impl ClaudeCodec {
         let input;
         let response = match answer {
             Answer::Answer { answers } if pending.form => {
-                // Nobody declined, and what does not fill in the form is no acceptance.
+                // The person did not decline, but answers that do not fit the form cannot be accepted.
                 let accepted = elicitation::accepted(&pending.input, answers);
                 Decision::Other(accepted.unwrap_or_else(|| json!({"action": "cancel"})))
             }
@@ -113,7 +115,7 @@ impl ClaudeCodec {
                 let said = message.as_deref().filter(|message| !message.trim().is_empty());
                 Decision::Other(json!({"behavior": "deny", "message": said.unwrap_or(DENIED)}))
             }
-            // An answer of the wrong kind, or to another input, is no consent.
+            // An answer of the wrong kind, or consent to another input, is not consent.
             Answer::Answer { .. } | Answer::Allow { .. } => {
                 Decision::Other(json!({"behavior": "deny", "message": NOT_GRANTED}))
             }
@@ -122,8 +124,9 @@ impl ClaudeCodec {
         serde_json::to_vec(&ControlResponse { r#type: "control_response", response }).ok()
     }
 
-    /// A prompt that was cancelled while it waited begins after all. It is stopped at each sign of that: an
-    /// interrupt that comes while a turn is being set up is answered with success and stops nothing.
+    /// Sends another interrupt for a prompt that was cancelled while it was queued and now begins. Called at each sign
+    /// of a beginning turn, because the agent answers an interrupt during the set-up of a turn with success, but stops
+    /// nothing.
     pub(super) fn interrupt_again(&self, out: &mut Decoded) {
         if self.state.cancel == Cancel::Missed {
             out.replies.push(control_request(&format!("{CANCEL}again"), "interrupt"));

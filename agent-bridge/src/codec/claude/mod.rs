@@ -1,7 +1,8 @@
-//! Claude Code's stream-json: one JSON object a line, both ways.
+//! The codec for Claude Code's stream-json: one JSON object per line, in both directions.
 //!
-//! Read off version 2.1.329; see the fixtures. A turn ends only at a `result`. Text that begins with `/`
-//! is executed by the agent where it is one of its commands (`/clear`, `/context`): that is passed on as it is.
+//! Follows the behaviour of version 2.1.329, recorded in the fixtures. Only a `result` line ends a turn. Text that
+//! begins with `/` and names one of the agent's commands (`/clear`, `/context`) is executed by the agent; the codec
+//! passes it on unchanged.
 
 mod blocks;
 mod decode;
@@ -31,7 +32,7 @@ use self::{
     requests::Pending,
 };
 
-/// Version of the checkpoint's shape. Another one is refused.
+/// Version of the checkpoint's format. Checkpoints of other versions are refused.
 const CHECKPOINT_VERSION: u32 = 1;
 
 /// The codec of one conversation with Claude Code.
@@ -49,65 +50,65 @@ const CHECKPOINT_VERSION: u32 = 1;
 pub struct ClaudeCodec {
     workspace: PathBuf,
     state: State,
-    /// See [`Self::set_known`].
+    /// The position up to which an earlier gateway has published events, see [`Self::set_known`].
     known: u64,
 }
 
-/// What outlives a record.
+/// The state that the codec carries from one record to the next.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct State {
     version: u32,
-    /// Precedes the ids made here, so that those of two lives differ.
+    /// First part of every id that this codec makes, so that ids of two agent instances differ.
     prefix: String,
     session: Option<String>,
     model: Option<String>,
-    /// `total_cost_usd` of the last result; unknown at first where a session is resumed.
+    /// `total_cost_usd` of the last result; unknown at first if a session is resumed.
     total_usd: Option<f64>,
     message: Option<OpenMessage>,
-    /// Texts of this turn that were streamed to their end and that no `assistant` line has repeated whole yet.
+    /// Texts of this turn that were streamed to their end and have not been repeated as a whole by an `assistant` line.
     unconfirmed: Vec<Streamed>,
-    /// Uses of tools that have begun and not ended, by their id.
+    /// Running tool uses by their id.
     tools: BTreeMap<String, Tool>,
-    /// Open requests by their identity, see [`Self::request_id`].
+    /// Open requests by their request id, see [`Self::request_id`].
     pending: BTreeMap<String, Pending>,
-    /// Text of the agent itself rather than of the model; said only if the turn ends without other text.
+    /// Text by the agent program rather than the model; sent only if the turn ends without other text.
     synthetic: Option<String>,
-    /// Whether this turn gave any text.
+    /// Whether this turn had any text.
     spoke: bool,
     turn: Option<Prompted>,
     cancel: Cancel,
-    /// Tool uses whose end was told already.
+    /// Ids of tool uses whose end has been sent as an event.
     ended: BTreeSet<String>,
 }
 
-/// A use of a tool that has begun.
+/// A running tool use.
 #[derive(Debug, Serialize, Deserialize)]
 struct Tool {
     name: String,
     edit: Option<Edit>,
 }
 
-/// The prompt that was given last.
+/// The prompt that was sent last.
 #[derive(Debug, Serialize, Deserialize)]
 struct Prompted {
     uuid: String,
-    /// The agent says that it waits behind a turn of the agent's own.
+    /// Whether the agent reported that the prompt waits behind a turn that the agent began by itself.
     queued: bool,
 }
 
-/// How far a cancel has come.
+/// Progress of a cancellation.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Cancel {
     #[default]
     None,
-    /// The interrupt is on its way.
+    /// The interrupt was sent, and the agent has not answered.
     Sent,
-    /// It was answered, but the prompt had not begun, so it stopped nothing.
+    /// The agent answered the interrupt before it began with the prompt, so the interrupt stopped nothing.
     Missed,
 }
 
-/// A checkpoint that cannot be read.
+/// The error for a checkpoint that cannot be read or has another version.
 #[derive(Debug)]
 pub struct CheckpointError(String);
 
@@ -120,7 +121,8 @@ impl fmt::Display for CheckpointError {
 impl std::error::Error for CheckpointError {}
 
 impl ClaudeCodec {
-    /// A codec for a new conversation in `workspace`, an absolute path. `prefix` precedes every id it makes.
+    /// Makes a codec for a new conversation. `workspace` is an absolute path; every id that the codec makes begins with
+    /// `prefix`.
     pub fn new(workspace: &Path, prefix: &str) -> Self {
         let state = State {
             version: CHECKPOINT_VERSION,
@@ -131,7 +133,7 @@ impl ClaudeCodec {
         Self { workspace: workspace.into(), state, known: 0 }
     }
 
-    /// A codec for a conversation that is taken up again under `session`.
+    /// Makes a codec for a conversation that resumes the agent's session `session`.
     pub fn resumed(workspace: &Path, prefix: &str, session: &str) -> Self {
         let mut codec = Self::new(workspace, prefix);
         codec.state.session = Some(session.into());
@@ -139,7 +141,10 @@ impl ClaudeCodec {
         codec
     }
 
-    /// The codec as [`Self::checkpoint`] kept it.
+    /// Makes a codec with the state of a [`Self::checkpoint`].
+    ///
+    /// # Errors
+    /// If the checkpoint cannot be read or has another version.
     pub fn restore(workspace: &Path, checkpoint: &[u8]) -> Result<Self, CheckpointError> {
         let state: State =
             serde_json::from_slice(checkpoint).map_err(|error| CheckpointError(error.to_string()))?;
@@ -149,18 +154,18 @@ impl ClaudeCodec {
         Ok(Self { workspace: workspace.into(), state, known: 0 })
     }
 
-    /// An earlier gateway has published the events of records up to this position. One of an earlier version named
-    /// requests by the agent's own ids, so that answers to those requests may come under them.
+    /// Declares that an earlier gateway has published the events of records up to this position. Earlier versions of
+    /// the gateway named requests by the agent's own ids, so answers to requests from these records may use those ids.
     pub(crate) fn set_known(&mut self, position: u64) {
         self.known = position;
     }
 
-    /// Whether lines may end a turn, at a glance: for whoever does not decode them.
+    /// Whether `lines` may end a turn. A fast guess for callers that do not decode the lines.
     pub(crate) fn may_end_turn(lines: &[u8]) -> bool {
         memchr::memmem::find(lines, br#""type":"result""#).is_some()
     }
 
-    /// The state after the last record. Small between turns.
+    /// The state after the last decoded record, as JSON. Small between turns.
     pub fn checkpoint(&self) -> Bytes {
         serde_json::to_vec(&self.state).unwrap_or_default().into()
     }

@@ -1,18 +1,18 @@
-//! The line that nearly all lines are, read without a JSON parser: one piece of text or thinking, as the
-//! agent's present versions write it byte for byte. Whatever looks the least bit different is left to the parser.
+//! A fast path for the most frequent line, one piece of text or thinking: it is decoded without a JSON parser if it has
+//! exactly the form that current versions of the agent write. All other lines go to the parser.
 
 use std::borrow::Cow;
 
 use super::records::Delta;
 
-/// How such a line begins.
+/// First part of such a line.
 const BEGINNING: &str = r#"{"type":"stream_event","event":{"type":"content_block_delta","index":"#;
 
-/// The block that a piece belongs to, and the piece.
+/// The index of the content block that the piece belongs to, and the piece. `None` if the parser must decode the line.
 pub(super) fn piece(line: &str) -> Option<(u64, Delta<'_>)> {
     let rest = line.strip_prefix(BEGINNING)?;
     let (index, rest) = rest.split_at(rest.bytes().take_while(u8::is_ascii_digit).count());
-    // With a leading zero it is no JSON.
+    // JSON numbers have no leading zeros.
     let index = index.parse().ok().filter(|_| index == "0" || !index.starts_with('0'))?;
     let rest = rest.strip_prefix(r#","delta":{"type":""#)?;
     let (delta, rest) = if let Some(rest) = rest.strip_prefix(r#"text_delta","text":"#) {
@@ -25,7 +25,7 @@ pub(super) fn piece(line: &str) -> Option<(u64, Delta<'_>)> {
     is_of_the_answer(rest.strip_prefix("}}")?).then_some((index, delta))
 }
 
-/// Whether these are the further members of a line, none of which changes what it means, and its end.
+/// Whether `rest` is the end of a line, after further members that do not change its meaning.
 fn is_of_the_answer(mut rest: &str) -> bool {
     let mut parent_seen = false;
     while let Some(member) = rest.strip_prefix(',') {
@@ -34,7 +34,7 @@ fn is_of_the_answer(mut rest: &str) -> bool {
             return false;
         };
         rest = match (&*key, value.strip_prefix("null")) {
-            // A subagent's line names its parent.
+            // Only lines of a subagent have a parent.
             ("parent_tool_use_id", Some(rest)) if !parent_seen => {
                 parent_seen = true;
                 rest
@@ -50,7 +50,7 @@ fn is_of_the_answer(mut rest: &str) -> bool {
     rest == "}"
 }
 
-/// A JSON string at the beginning of a text, and what follows it.
+/// Splits a JSON string off the front of a text. Returns the string and the rest.
 fn string(text: &str) -> Option<(Cow<'_, str>, &str)> {
     let inner = text.strip_prefix('"')?;
     let end = inner.bytes().position(ends_plain)?;
@@ -61,12 +61,12 @@ fn string(text: &str) -> Option<(Cow<'_, str>, &str)> {
     }
 }
 
-/// Whether a string's text does not simply go on.
+/// Whether a byte ends the run of unescaped characters of a string.
 fn ends_plain(byte: u8) -> bool {
     matches!(byte, b'"' | b'\\' | 0..0x20)
 }
 
-/// The same for a string with escapes, which the parser reads.
+/// [`string`] for a string with escapes, which the JSON parser decodes.
 fn escaped(text: &str) -> Option<(Cow<'_, str>, &str)> {
     let mut strings = serde_json::Deserializer::from_str(text).into_iter::<String>();
     let string = strings.next()?.ok()?;

@@ -1,5 +1,5 @@
-//! The tool `AskUserQuestion`: its questions in whatever shape a model writes them, and the answers as the tool takes
-//! them.
+//! The tool `AskUserQuestion`: reads its questions in any shape that a model writes, and writes the answers in the
+//! shape that the tool accepts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,8 +9,8 @@ use switchboard_core::wire::{QuestionItem, QuestionOption};
 /// The tool's name.
 pub(super) const TOOL: &str = "AskUserQuestion";
 
-/// The questions of the tool's input, never none: input that holds no question is one as a whole, so that nobody
-/// answers what was not shown.
+/// The questions in the tool's input, at least one. Input without a recognisable question becomes one question as a
+/// whole, so that a person never answers something that was not displayed.
 pub(super) fn read(input: &Value) -> Vec<QuestionItem> {
     let mut items: Vec<QuestionItem> = Vec::new();
     for item in asked(input).iter().filter_map(item) {
@@ -24,19 +24,19 @@ pub(super) fn read(input: &Value) -> Vec<QuestionItem> {
     items
 }
 
-/// Whether two different questions have one text, by which alone the tool takes answers.
+/// Whether two different questions have the same text. The tool matches answers to questions by text alone.
 pub(super) fn are_ambiguous(items: &[QuestionItem]) -> bool {
     let texts: BTreeSet<&str> = items.iter().map(|item| item.question.as_str()).collect();
     texts.len() < items.len()
 }
 
-/// Whether answers are for the questions of the tool's input.
+/// Whether the answers fit the questions in the tool's input.
 pub(super) fn are_answered(input: &str, answers: &BTreeMap<String, Vec<String>>) -> bool {
     let input: Value = serde_json::from_str(input).unwrap_or_else(|_| input.into());
     fit(read(&input).iter(), answers)
 }
 
-/// Whether each question that is not optional is answered, and nothing else is.
+/// Whether each required question has valid answers, and no answer is to an unknown question.
 pub(super) fn fit<'a>(
     items: impl Iterator<Item = &'a QuestionItem> + Clone,
     answers: &BTreeMap<String, Vec<String>>,
@@ -49,8 +49,8 @@ pub(super) fn fit<'a>(
     answers.keys().all(is_asked) && items.clone().all(is_answered)
 }
 
-/// The tool's input with the answers of a person in it, and of what the agent wrote only what was shown: the tool gives
-/// the model notes and previews that stand beside the questions as if the person had written them.
+/// The tool's input with a person's answers. Of what the agent wrote, it contains only what the person has seen: the
+/// tool would present the agent's notes and previews to the model as if the person had written them.
 pub(super) fn with_answers(input: &str, answers: &BTreeMap<String, Vec<String>>) -> Value {
     let input: Value = serde_json::from_str(input).unwrap_or_else(|_| input.into());
     let items = read(&input);
@@ -64,8 +64,8 @@ pub(super) fn with_answers(input: &str, answers: &BTreeMap<String, Vec<String>>)
     json!({"questions": questions, "answers": answers})
 }
 
-/// The answer to one question: the tool's schema knows a text only, which the model reads. Several choices are joined as
-/// Claude Code joins them, or written as a JSON array where that could be read as other choices.
+/// The answer to one question as one text, the only type in the tool's schema. Several choices are joined like Claude
+/// Code joins them, or written as a JSON array if the joined text could be read as other choices.
 fn as_one_text(chosen: &[String], multi_select: bool) -> String {
     let ambiguous = |text: &String| text.contains(',') || text.starts_with('[');
     if multi_select && chosen.iter().any(ambiguous) {
@@ -86,7 +86,7 @@ fn as_the_tool_has_it(item: &QuestionItem) -> Value {
     })
 }
 
-/// The values that may be questions.
+/// The JSON values in the tool's input that may be questions.
 fn asked(input: &Value) -> Vec<Value> {
     let input = unquoted(input);
     match input.get("questions").map(unquoted) {
@@ -96,7 +96,7 @@ fn asked(input: &Value) -> Vec<Value> {
     }
 }
 
-/// JSON that was written as a string, read.
+/// Parses a JSON object or array that was written as a string.
 fn unquoted(value: &Value) -> Value {
     let inner = value.as_str().and_then(|text| serde_json::from_str(text).ok());
     inner.filter(|inner: &Value| inner.is_object() || inner.is_array()).unwrap_or_else(|| value.clone())

@@ -1,12 +1,12 @@
-//! The shapes of stream-json lines, as far as they matter here. Everything is optional: the agent's
-//! versions move, and a field that is missing or odd must cost that field only.
+//! The types of stream-json lines, as far as the codec uses them. Every field is optional, because the format changes
+//! between versions of the agent: a missing or unexpected field must not make the rest of the line unreadable.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, value::RawValue};
 
-/// Any line. The parts that depend on its kind stay unparsed until the kind is known.
+/// Any line. Parts that depend on the type of the line stay unparsed until the type is known.
 #[derive(Deserialize)]
 pub(super) struct Line<'a> {
     #[serde(borrow, default, rename = "type")]
@@ -41,7 +41,7 @@ pub(super) struct Line<'a> {
     pub(super) is_replay: Option<bool>,
 }
 
-/// One piece of a block.
+/// One streamed piece of a content block.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct Delta<'a> {
@@ -55,7 +55,7 @@ pub(super) struct Delta<'a> {
     pub(super) partial_json: Cow<'a, str>,
 }
 
-/// A raw event of the Messages API.
+/// A streaming event of the Anthropic Messages API.
 #[derive(Deserialize)]
 pub(super) struct StreamEvent<'a> {
     #[serde(borrow, default, rename = "type")]
@@ -76,7 +76,7 @@ pub(super) struct MessageHead<'a> {
     pub(super) id: Cow<'a, str>,
 }
 
-/// `message` of an `assistant` or a `user` line.
+/// The `message` of an `assistant` or `user` line.
 #[derive(Deserialize)]
 pub(super) struct Message<'a> {
     #[serde(borrow, default)]
@@ -87,7 +87,7 @@ pub(super) struct Message<'a> {
     pub(super) content: Option<&'a RawValue>,
 }
 
-/// The blocks of `content`, which may also be plain text. An odd block spoils no other.
+/// The content blocks of `content`, which may also be plain text. An unreadable block is skipped.
 pub(super) fn blocks(content: Option<&RawValue>) -> Vec<Block<'_>> {
     let Some(content) = content.map(RawValue::get) else { return Vec::new() };
     if let Ok(text) = serde_json::from_str::<String>(content) {
@@ -97,7 +97,7 @@ pub(super) fn blocks(content: Option<&RawValue>) -> Vec<Block<'_>> {
     raw.into_iter().filter_map(|block| serde_json::from_str(block.get()).ok()).collect()
 }
 
-/// A block of a message.
+/// A content block of a message.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct Block<'a> {
@@ -127,7 +127,7 @@ pub(super) struct Abandoned<'a> {
     pub(super) from_block_index: u64,
 }
 
-/// `request` of a `control_request`.
+/// The `request` of a `control_request` line.
 #[derive(Deserialize, Default)]
 pub(super) struct ControlRequest<'a> {
     #[serde(borrow, default)]
@@ -144,7 +144,7 @@ pub(super) struct ControlRequest<'a> {
     pub(super) tool_use_id: Option<Cow<'a, str>>,
 }
 
-/// `response` of a `control_response`.
+/// The `response` of a `control_response` line.
 #[derive(Deserialize)]
 pub(super) struct ControlResponse<'a> {
     #[serde(borrow, default)]
@@ -155,14 +155,14 @@ pub(super) struct ControlResponse<'a> {
     pub(super) response: Option<InterruptReceipt>,
 }
 
-/// What an interrupt leaves behind.
+/// The agent's answer to an interrupt: the prompts that are still queued.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct InterruptReceipt {
     pub(super) still_queued: Vec<Value>,
 }
 
-/// A line `system/api_retry`.
+/// A `system` line with subtype `api_retry`.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct ApiRetry {
@@ -172,7 +172,7 @@ pub(super) struct ApiRetry {
     pub(super) error_status: Option<u64>,
 }
 
-/// A line `result`.
+/// A `result` line.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct TurnResult {

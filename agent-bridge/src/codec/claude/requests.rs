@@ -1,4 +1,4 @@
-//! What the agent asks for: leave to use a tool, answers to questions, and things that nobody grants.
+//! Requests of the agent: permission to use a tool, questions, forms, and requests that are always refused.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ use crate::{
     limits::{QUESTION_INPUT_BYTES, REQUESTS},
 };
 
-/// Why a request is refused: what the agent gets, and what the notice says.
+/// Why a request is refused: the error for the agent, and the text of the notice for clients.
 type Refused = (&'static str, &'static str);
 
 const UNREADABLE: Refused = (
@@ -45,15 +45,17 @@ const AMBIGUOUS: Refused = (
     "the agent asked two questions with the same text at once; they were refused, as an answer could be for either",
 );
 
-/// A request that a person has not answered yet.
+/// A request that has not been answered yet.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Pending {
-    /// The agent's own id of it.
+    /// The id that the agent gave to the request.
     pub(super) agent_id: String,
-    /// The record that asked. Checkpoints of earlier versions have none, and the agent's id as the request's identity.
+    /// Position of the record that contains the request. Zero in checkpoints of earlier versions, which used the
+    /// agent's id as the request id.
     #[serde(default)]
     position: u64,
-    /// The tool's input, or the whole request of a form, as the agent wrote it: leave is given for exactly this.
+    /// The tool's input, or the whole request of a form, exactly as the agent wrote it. Consent is valid only for these
+    /// bytes.
     pub(super) input: String,
     pub(super) question: bool,
     #[serde(default)]
@@ -61,7 +63,7 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// Whether leave for an input with this hash is leave for this one. Earlier gateways name no hash.
+    /// Whether consent to an input with this hash is consent to this input. Earlier gateways send no hash.
     pub(super) fn is_allowed_by(&self, input_sha256: Option<&str>) -> bool {
         !self.question
             && input_sha256.is_none_or(|hash| hash == switchboard_core::wire::input_sha256(&self.input))
@@ -86,7 +88,7 @@ impl ClaudeCodec {
         }
         let Some(request_id) = self.request_id(position, nth) else { return };
         let input = tool.map_or(whole, |(_, input)| input);
-        // What no value holds is shown as the text that it is.
+        // Input that does not fit a `Value` is treated as text.
         let value: Value = serde_json::from_str(input).unwrap_or_else(|_| input.into());
         if let Some((call_id, (tool, _))) = request.tool_use_id.as_deref().zip(tool) {
             self.tool_started(call_id, tool, value.clone(), out);
@@ -129,14 +131,14 @@ impl ClaudeCodec {
         });
     }
 
-    /// The identity of the request that a record asks, the `nth` object on its line. The agent may use an id again,
-    /// and an answer may come after its request was withdrawn: this one is never another request's.
+    /// The request id for the `nth` object of the line at `position`. The agent may reuse its own ids, and an answer
+    /// may arrive after its request was withdrawn; this id never belongs to another request.
     fn request_id(&self, position: u64, nth: usize) -> Option<RequestId> {
         let nth = if nth == 0 { String::new() } else { format!(".{nth}") };
         RequestId::parse(&format!("{}{position}{nth}", self.state.prefix)).ok()
     }
 
-    /// The open request that an answer is for.
+    /// The open request that an answer with this request id belongs to.
     pub(super) fn find(&self, request_id: &RequestId) -> Option<(&String, &Pending)> {
         let asked_before = |(_, pending): &(&String, &Pending)| {
             pending.position <= self.known && pending.agent_id == request_id.as_str()
@@ -149,7 +151,8 @@ impl ClaudeCodec {
         self.state.pending.values().any(|pending| pending.agent_id == agent_id)
     }
 
-    /// An object that is no line, for one of its members is there twice. The agent waits for an answer to a request.
+    /// Handles an object that is not a readable line, because a member occurs twice. A request must be refused, because
+    /// the agent waits for an answer.
     pub(super) fn unreadable(&self, object: &str, out: &mut Decoded) {
         let members = Members::read(object);
         if members.text("type").as_deref() == Some("control_request") {
@@ -157,11 +160,11 @@ impl ClaudeCodec {
         }
     }
 
-    /// Refuses a request without asking anybody, and says so.
+    /// Refuses a request without asking a person, and sends a notice.
     fn refuse(&self, agent_id: &str, (error, said): Refused, out: &mut Decoded) {
         let mut said = said;
         if self.is_open(agent_id) {
-            // Any line about this id could be taken for an answer to the first request.
+            // The agent could take any line with this id for the answer to the open request.
             said = "the agent asked a second time under an id that is still open; this is not asked, and what it \
                     wanted is not done";
         } else {
@@ -171,7 +174,7 @@ impl ClaudeCodec {
         out.events.push(AgentEvent::Notice { level, code, text: said.into() });
     }
 
-    /// The whole inputs of open questions, which this codec alone keeps.
+    /// Bytes of input of all open questions. Only this codec stores them.
     fn question_bytes(&self) -> usize {
         let open = self.state.pending.values().filter(|pending| pending.question);
         open.map(|pending| pending.input.len()).sum()
@@ -181,8 +184,9 @@ impl ClaudeCodec {
         let pending = self.state.pending.iter().find(|(_, pending)| pending.agent_id == agent_id);
         let Some(id) = pending.map(|(id, _)| id.clone()) else { return out.alive() };
         self.state.pending.remove(&id);
-        // A gateway of an earlier version named it by the agent's id. No request has both, so that one of the two
-        // withdraws nothing; which one must not depend on what is known here, as the same records give the same events.
+        // A gateway of an earlier version may have named the request by the agent's id. Each request has only one of
+        // the two ids, so one of the events withdraws nothing. Both are always sent, because the same records must give
+        // the same events.
         let ids: BTreeSet<&str> = [id.as_str(), agent_id].into();
         let ids = ids.into_iter().filter_map(|id| RequestId::parse(id).ok());
         out.events.extend(ids.map(|request_id| AgentEvent::Withdrawn { request_id }));
@@ -194,7 +198,7 @@ fn refusal(request_id: &str, error: &str) -> Vec<u8> {
     json!({"type": "control_response", "response": response}).to_string().into_bytes()
 }
 
-/// JSON text as it was, for a line that is made here.
+/// JSON text that is written into a line unchanged.
 pub(super) fn raw(json: &str) -> Option<Box<RawValue>> {
     RawValue::from_string(json.into()).ok()
 }

@@ -1,4 +1,4 @@
-//! The end of a turn.
+//! The end of a turn: outcome, error, usage and cost.
 
 use switchboard_core::{
     agent::AgentEvent,
@@ -29,7 +29,8 @@ impl ClaudeCodec {
         self.turn_ended(AgentEvent::TurnEnded { outcome, error, usage: usage(&result), cost }, out);
     }
 
-    /// The agent is done with the prompt but gave no result: it dropped it, or has answered it in an earlier life.
+    /// Ends a turn for which the agent sends no result, because it dropped the prompt or answered it in an earlier
+    /// agent instance.
     pub(super) fn ended_without_result(&mut self, outcome: Outcome, out: &mut Decoded) {
         let error = (outcome == Outcome::Failed).then(|| TurnError {
             code: "agent_error".into(),
@@ -46,7 +47,7 @@ impl ClaudeCodec {
         out.events.push(ended);
     }
 
-    /// Text that was not streamed is given once.
+    /// Sends the text of a turn that had no other text.
     fn last_words(&mut self, result: &TurnResult, outcome: Outcome, out: &mut Decoded) {
         let spoke = std::mem::take(&mut self.state.spoke);
         let synthetic = self.state.synthetic.take();
@@ -59,7 +60,7 @@ impl ClaudeCodec {
         }
     }
 
-    /// Whether the prompt that was given last is what ended. The agent may also run turns of its own.
+    /// Whether the result is for the prompt that was sent last. The agent may also run turns of its own.
     fn is_ours(&self, result: &TurnResult) -> bool {
         let Some(turn) = &self.state.turn else { return true };
         match &result.user_message_uuids {
@@ -70,7 +71,7 @@ impl ClaudeCodec {
 
     fn outcome(&self, result: &TurnResult) -> Outcome {
         let reason = result.terminal_reason.as_deref();
-        // Some versions say so by one of the two only.
+        // Some versions of the agent set only one of the two.
         let failed = result.is_error == Some(true) || result.subtype.starts_with("error");
         let aborted = match reason {
             Some(reason) => reason.starts_with("aborted"),
@@ -83,7 +84,7 @@ impl ClaudeCodec {
         }
     }
 
-    /// What this turn cost: said outright by newer versions, otherwise how much the session's total grew.
+    /// The cost of this turn: reported by newer versions of the agent, otherwise the growth of the session's total.
     fn cost(&mut self, result: &TurnResult) -> Option<Cost> {
         let total = result.total_cost_usd;
         let before = self.state.total_usd;
@@ -133,7 +134,7 @@ fn error(result: &TurnResult) -> TurnError {
     TurnError { code: code.into(), detail: detail.unwrap_or_else(|| "The agent reported an error.".into()) }
 }
 
-/// Which of its own limits the agent stopped at.
+/// The sentence that names the limit at which the agent stopped.
 fn limit(result: &TurnResult) -> Option<String> {
     let steps = result.num_turns.map(|steps| format!(", after {steps}")).unwrap_or_default();
     Some(match result.subtype.strip_prefix("error_max_")? {
