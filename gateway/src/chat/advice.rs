@@ -1,11 +1,11 @@
-//! What a person can do about an error: each code of the wire has its sentence, or needs none beside the gateway's.
+//! Advice on errors from the gateway: a sentence for each error code of the wire.
 
 use switchboard_core::wire::{ErrorCode, ErrorEvent};
 
-/// The gateway's words and what to do, as sentences.
+/// The gateway's error text, followed by what a person can do about the error.
 pub(super) fn explain(error: &ErrorEvent) -> String {
     if error.code == ErrorCode::Damaged {
-        // The gateway's words are for programs that do not know which chat it is.
+        // The gateway's own text names the chat, which is clear to the person here.
         return format!("What the gateway has stored of this chat is damaged. {}", advice(error.code));
     }
     let detail = error.detail.trim().trim_end_matches('.');

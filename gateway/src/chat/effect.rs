@@ -1,34 +1,34 @@
-//! What a conversation wants done.
+//! The effects that a session asks the client to carry out.
 
 use switchboard_core::{ids::TurnId, wire::ChatEvent};
 
 use super::{frames::Summary, unsent::Unsent};
 
-/// Something to be done outside, in this order.
+/// An effect outside the session. Effects are carried out in the order in which the session gives them.
 #[derive(Debug)]
 pub(super) enum Effect {
     /// Send this frame.
     Send(String),
-    /// Show an event of the chat. `own`: it belongs to a turn of this client.
+    /// Draw an event of the chat. `own`: the event belongs to a turn of this client.
     Show { event: Box<ChatEvent>, own: bool },
-    /// The event replaces what was shown: the connection could not be taken up where it ended.
+    /// Say that the following events replace those on the screen: the gateway could not replay from the cursor.
     Replaced,
-    /// Tell the person.
+    /// Print a line for the person.
     Note(String),
-    /// Draw a page of what is asked, and call [`Session::handle_armed`] after the arming time.
+    /// Draw a page of a request, and call [`Session::handle_armed`] after the arming delay.
     Ask(Vec<String>),
-    /// Draw this prompt, drop what was typed before it, and call [`Session::handle_prompted`].
+    /// Draw this prompt, drop input typed before it, and call [`Session::handle_prompted`].
     Prompt(String),
-    /// Keep this message over the end of the program.
+    /// Store this message on disk until it is accepted or given up.
     Keep(Unsent),
-    /// It is accepted, or given up.
+    /// Remove the stored message of this turn: it was accepted or given up.
     Forget(TurnId),
-    /// Show the chats.
+    /// Print a page of the list of chats.
     List(Vec<Summary>),
-    /// Call [`Session::flush`] after so many milliseconds.
+    /// Call [`Session::flush`] after this many milliseconds.
     RetryAfter(u64),
-    /// Nothing is left to do in this turn; the person may write.
+    /// Draw the prompt for a message: no turn is running.
     Idle,
-    /// End, with this status.
+    /// End the program with this exit status.
     Quit(u8),
 }

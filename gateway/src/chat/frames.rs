@@ -1,4 +1,4 @@
-//! What a gateway sends, as far as this client cares.
+//! The gateway's frames, as far as this client uses them.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -9,16 +9,16 @@ use switchboard_core::{
 
 use super::requests::Request;
 
-/// A frame.
+/// A frame from the gateway.
 #[derive(Debug)]
 pub(super) enum Frame {
     Ready {
         chat_id: ChatId,
         agent: Option<Agent>,
     },
-    /// Who answers in a chat.
+    /// The state of the agent, of a chat or in general.
     Agent(Agent),
-    /// Something that concerns the gateway as a whole.
+    /// A notice about the gateway as a whole.
     Notice {
         text: String,
     },
@@ -38,25 +38,25 @@ pub(super) enum Frame {
         chats: Vec<Summary>,
         before: Option<String>,
     },
-    /// Something about a chat changed.
+    /// A change of a chat's title, or its deletion.
     Updated {
         chat_id: ChatId,
         deleted: bool,
         title: Option<String>,
     },
     Error(ErrorEvent),
-    /// Something else, or something new.
+    /// A frame that this client does not use or does not know.
     Other,
 }
 
-/// A chat event, and what it asks, with the text that it came as.
+/// A chat event, and the request in it, if it has one.
 #[derive(Debug)]
 pub(super) struct Event {
     pub(super) chat: ChatEvent,
     pub(super) request: Option<Request>,
 }
 
-/// A page of the whole input of a request.
+/// A page of the whole input of a permission request. `offset` and `next` are in bytes.
 #[derive(Debug, Deserialize)]
 pub(super) struct InputPage {
     pub(super) chat_id: ChatId,
@@ -67,7 +67,7 @@ pub(super) struct InputPage {
     pub(super) next: Option<u64>,
 }
 
-/// Who answers, where, and how confined.
+/// The agent of a chat, its workspace and its sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(super) struct Agent {
     #[serde(default)]
@@ -168,7 +168,7 @@ struct Update {
 }
 
 impl Frame {
-    /// Reads a frame. What is not understood is [`Frame::Other`], as the protocol demands of clients.
+    /// Parses a frame. Unknown and malformed frames become [`Frame::Other`], since clients must ignore them.
     pub(super) fn read(text: &str) -> Self {
         let Ok(head) = serde_json::from_str::<Head>(text) else { return Self::Other };
         let read = match head.event.as_deref().unwrap_or_default() {
@@ -199,10 +199,10 @@ fn of<T: for<'de> Deserialize<'de>>(text: &str, frame: impl FnOnce(T) -> Frame) 
     serde_json::from_str(text).ok().map(frame)
 }
 
-/// Reads a chat event, as it stands in a frame of its own or in a snapshot.
+/// Parses a chat event from a frame or from a snapshot.
 pub(super) fn event(text: &str) -> Option<Event> {
     let chat: ChatEvent = serde_json::from_str(text).ok()?;
-    // Read from the text, which has the fields of an input in their order.
+    // Parsed from the text, which preserves the order of an input's fields.
     let request = if matches!(chat.body, ChatBody::PermissionRequest(_)) {
         serde_json::from_str(text).ok().map(Request::Permission)
     } else if matches!(chat.body, ChatBody::Question(_)) {

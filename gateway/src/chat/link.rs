@@ -1,4 +1,4 @@
-//! One connection to a gateway: lines of JSON out, lines of JSON in.
+//! One connection to a gateway, over WebSocket or a Unix socket: frames of JSON in both directions.
 
 use std::time::Duration;
 
@@ -21,36 +21,36 @@ use tokio_tungstenite::{
 
 use super::target::Target;
 
-/// A handshake may take this long.
+/// Longest time for connecting, including the WebSocket handshake.
 const CONNECT: Duration = Duration::from_secs(10);
-/// Longest line that is taken from a socket, in bytes; the server's frames are far below.
+/// Longest line that is read from a Unix socket, in bytes; the gateway's frames are far shorter.
 const LINE: u64 = 4 * 1024 * 1024;
 
-/// The close code for a frame that is too long.
+/// The close code after a frame that is too long.
 const TOO_LARGE: u16 = 1009;
-/// The close code of a gateway that is about to stop.
+/// The close code of a gateway that shuts down.
 const STOPS: u16 = 1012;
 /// The close code of a gateway that has no room for another connection.
 const TRY_LATER: u16 = 1013;
-/// The close code for credentials that are wrong or have ended.
+/// The close code for credentials that are wrong or no longer valid.
 const CREDENTIALS_ENDED: u16 = 4401;
 
-/// A connection that is open.
+/// An open connection.
 pub(super) enum ServerConnection {
     Web(Box<WebSocketStream<MaybeTlsStream<TcpStream>>>),
     Unix { lines: BufReader<OwnedReadHalf>, out: OwnedWriteHalf, partial: Vec<u8> },
 }
 
-/// Why there is no connection.
+/// Why a connection failed or ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Lost {
-    /// Trying again is of no use.
+    /// The gateway refuses this client; another attempt would fail, too.
     Refused(String),
-    /// The gateway takes no further connection at the moment.
+    /// The gateway accepts no further connection at the moment.
     Full(String),
-    /// What was sent is longer than the gateway takes.
+    /// The last sent frame is longer than the gateway accepts.
     TooLarge,
-    /// It may come back.
+    /// The connection failed or was lost; another attempt may succeed.
     Gone(String),
 }
 
@@ -99,21 +99,26 @@ impl ServerConnection {
         }
     }
 
-    /// The next frame. Cancel safe.
+    /// Receives the next frame; an empty string stands for a control frame. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// The connection has ended; the error says why.
     pub(super) async fn next(&mut self) -> Result<String, Lost> {
         match self {
             Self::Web(socket) => match socket.next().await {
                 Some(Ok(Message::Text(text))) => Ok(text.as_str().to_owned()),
                 Some(Ok(Message::Close(Some(frame)))) => Err(closed(frame.code.into(), &frame.reason)),
                 Some(Ok(Message::Close(None))) | None => Err(Lost::Gone("closed".into())),
-                // Answered by the library, or not for us; either way a sign of life.
+                // Control frames are answered by the library, and binary frames are ignored; both show that the peer
+                // is alive.
                 Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
                     Ok(String::new())
                 }
                 Some(Err(error)) => Err(Lost::Gone(error.to_string())),
             },
             Self::Unix { lines, partial, .. } => {
-                // What a dropped call has read stays in `partial`.
+                // If this call is cancelled, the bytes it has read stay in `partial`.
                 let read = lines.take(LINE).read_until(b'\n', partial).await;
                 match read {
                     Ok(_) if partial.ends_with(b"\n") => {
@@ -128,16 +133,16 @@ impl ServerConnection {
         }
     }
 
-    /// Ends the connection in good order.
+    /// Closes the connection with a close handshake.
     pub(super) async fn close(&mut self) {
         if let Self::Web(socket) = self {
-            // It ends either way.
+            // If the handshake fails or takes too long, the connection is dropped all the same.
             let _ = timeout(Duration::from_secs(1), socket.close()).await;
         }
     }
 }
 
-/// Why the gateway closed the connection.
+/// Why the gateway closed the connection, by its close code.
 fn closed(code: u16, reason: &str) -> Lost {
     match code {
         CREDENTIALS_ENDED => Lost::Refused("the credentials were refused".into()),
@@ -149,7 +154,7 @@ fn closed(code: u16, reason: &str) -> Lost {
     }
 }
 
-/// A socket has no close codes: its last line is an error that has one.
+/// The reason in the last line on a Unix socket, where an `error` event carries the close code; `None` for other lines.
 fn close_reason(line: &str) -> Option<Lost> {
     #[derive(Deserialize)]
     struct Closing {

@@ -1,4 +1,4 @@
-//! `switchboard chat`: a terminal client that resumes.
+//! `switchboard chat`: a terminal client that reconnects and resumes the chat.
 
 mod advice;
 mod effect;
@@ -39,34 +39,38 @@ use target::Target;
 use text::safe;
 use unsent::Store;
 
-/// A sign of life is asked for this often.
+/// Interval between pings to the gateway.
 const PING: Duration = Duration::from_secs(20);
-/// A connection that shows none for this long is given up.
+/// A connection without any frame from the gateway for this long is given up.
 const SILENCE: Duration = Duration::from_secs(45);
-/// First and longest delay before connecting again.
+/// First and longest delay before a new connection attempt.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
-/// After what is asked was drawn, its prompt comes so much later; what was typed before it answers nothing.
+/// Delay between drawing a request and showing its prompt. Lines typed before the prompt are not taken as answers.
 const ARMING: Duration = Duration::from_millis(500);
-/// Lines read ahead.
+/// Capacity of the channel of lines from standard input.
 const LINES: usize = 64;
 
-/// Runs the client.
+/// Runs the client until its end, and returns its exit code.
+///
+/// # Errors
+///
+/// The arguments are not valid, the gateway cannot be reached at the first attempt, or the gateway refuses the client.
 pub(crate) fn run(args: &ChatArgs) -> Result<ExitCode> {
     let target = Target::of(args)?;
     let chat = args.chat.as_deref().map(ChatId::parse).transpose().map_err(|_| {
         Failure::new("--chat is not the id of a chat.", "Give up to 64 letters, digits or _ : - signs.")
     })?;
     let runtime = crate::runtime()?;
-    // A person's messages; what a program writes it can write again.
+    // Only messages that a person types are stored; a program can send its messages again.
     let data_dir = args.data_dir.clone().or_else(|| default_data_dir().ok());
     let store = data_dir.filter(|_| io::stdin().is_terminal()).map(|dir| Store::new(&dir, &target.shown()));
     let ended = runtime.block_on(async { Client::new(target, chat, store)?.run().await });
-    // The thread that reads standard input may wait for ever.
+    // The thread that reads standard input may block for ever.
     runtime.shutdown_background();
     ended.map(ExitCode::from)
 }
 
-/// A line of the person, and when it was read.
+/// A line from standard input, and when it was read.
 struct Line {
     text: String,
     read: std::time::Instant,
@@ -75,9 +79,9 @@ struct Line {
 struct Client {
     target: Target,
     session: Session,
-    /// Nobody is at the keyboard.
+    /// Standard input is no terminal: its lines come from a program or a file.
     batch: bool,
-    /// Where messages outlive this program.
+    /// Stores messages that are not accepted yet beyond the end of this program.
     store: Option<Store>,
     screen: Screen,
     lines: mpsc::Receiver<Line>,
@@ -118,7 +122,7 @@ impl Client {
     async fn run(mut self) -> Result<u8> {
         let mut delay = BACKOFF.0;
         let mut been_connected = false;
-        // Said once, not at each attempt.
+        // The reason already printed for the current outage; printed once, not at each attempt.
         let mut said: Option<Lost> = None;
         loop {
             let lost = match ServerConnection::open(&self.target).await {
@@ -139,7 +143,7 @@ impl Client {
             }
             match lost {
                 Some(Lost::Refused(why)) => return Err(self.refused(&why)),
-                // Nobody would see why it waits, and nobody can make room.
+                // Without a person, nobody would see why the client waits, and nobody could close another connection.
                 Some(Lost::Full(why)) if self.batch => return Err(self.full(&why)),
                 Some(Lost::Gone(why)) if !been_connected => return Err(self.unreachable(&why)),
                 lost if lost.is_some() && lost == said => {}
@@ -164,7 +168,7 @@ impl Client {
         }
     }
 
-    /// Carries a conversation over one connection, until that is lost or the program ends.
+    /// Drives the session over one connection. Returns why the connection was lost, or `None` if the program is to end.
     async fn serve_connection(&mut self, link: &mut ServerConnection, delay: &mut Duration) -> Option<Lost> {
         let mut heard = Instant::now();
         let mut ping = tokio::time::interval_at(heard + PING, PING);
@@ -201,12 +205,12 @@ impl Client {
         }
     }
 
-    /// Takes what the person does while there is no connection.
+    /// Handles input and signals during the delay before the next connection attempt.
     async fn wait(&mut self, delay: Duration) {
         let until = Instant::now() + delay;
         while self.quit.is_none() {
             while let Some(effect) = self.session.poll_effect() {
-                // What could not be sent is sent again by the session.
+                // Frames are dropped here; the session sends their content again after the next connect.
                 let _ = self.carry_out(effect);
             }
             tokio::select! {
@@ -216,7 +220,7 @@ impl Client {
         }
     }
 
-    /// The next line, signal or alarm. Cancel safe.
+    /// Waits for the next line, signal or timer, and passes it to the session. Cancel safe.
     async fn hear(&mut self) {
         tokio::select! {
             line = self.lines.recv(), if self.lines_open => match line {
@@ -241,7 +245,7 @@ impl Client {
         }
     }
 
-    /// Carries out an effect; gives back what is to be sent.
+    /// Carries out an effect. Returns the frame to send, if the effect is one.
     fn carry_out(&mut self, effect: Effect) -> Option<String> {
         match effect {
             Effect::Send(frame) => return Some(frame),
@@ -273,7 +277,7 @@ impl Client {
     fn keep(&mut self, unsent: &unsent::Unsent) {
         let Some(store) = &self.store else { return };
         if let Err(error) = store.keep(unsent) {
-            // Said once: it is about the disk, not about this message.
+            // Printed once: the error is about the disk, not about this message.
             self.store = None;
             let what = "What is not accepted yet is lost if this program ends";
             self.screen.note(&format!("{what}: it cannot be written down ({error})."));
@@ -310,7 +314,7 @@ async fn alarm(at: Option<Instant>) {
     }
 }
 
-/// Reads standard input in a thread of its own, which ends with the process.
+/// Reads standard input in a thread, which ends with the process.
 fn read_lines() -> mpsc::Receiver<Line> {
     let (lines, received) = mpsc::channel(LINES);
     std::thread::spawn(move || {
@@ -324,7 +328,7 @@ fn read_lines() -> mpsc::Receiver<Line> {
     received
 }
 
-/// The next line. What is not UTF-8 in it is replaced: the rest of it, and what comes after it, still counts.
+/// Reads the next line. Bytes that are not UTF-8 are replaced, so that the rest of the input is not lost.
 fn next_line(input: &mut impl BufRead) -> io::Result<Option<String>> {
     let mut line = Vec::new();
     if input.read_until(b'\n', &mut line)? == 0 {
@@ -335,13 +339,13 @@ fn next_line(input: &mut impl BufRead) -> io::Result<Option<String>> {
     Ok(Some(String::from_utf8_lossy(line).into_owned()))
 }
 
-/// An id that nobody else makes.
+/// A random turn id, unique across clients.
 fn new_turn() -> TurnId {
     let id: String = random::<16>().iter().map(|byte| format!("{byte:02x}")).collect();
     TurnId::parse(&id).expect("hexadecimal digits are a turn id")
 }
 
-/// Between half of it and all of it, so that many clients do not come back at once.
+/// A random delay between half of `delay` and `delay`, so that many clients do not reconnect at the same time.
 fn jittered(delay: Duration) -> Duration {
     let [byte] = random::<1>();
     delay / 2 + delay * u32::from(byte) / 512

@@ -1,5 +1,5 @@
-//! Open permission requests and questions, asked one after the other. Nothing is answered before all of it was drawn,
-//! nor by a line that was read before its prompt was.
+//! Open permission requests and questions, asked one after the other. A line answers a request only if it was read
+//! after the request's prompt, and if the whole request was drawn.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -16,24 +16,24 @@ use super::{frames::InputPage, sheet::Sheet, text::safe_line};
 
 mod item;
 
-/// Longest input that is fetched to be shown, in bytes.
+/// Longest input that is fetched for the screen, in bytes.
 const INPUT: usize = 8 * 1024 * 1024;
 
-/// Characters of an answer that are repeated.
+/// Characters of a chosen answer that are repeated on the screen.
 const CHOSEN: usize = 80;
 
 const TOO_EARLY: &str = "Not taken as an answer: it was written before all of the question was there to be read. Nothing was answered.";
 const UNSEEN: &str =
     "Only a part of it can be shown here, so it cannot be allowed here. Write n, or why not.";
 
-/// A request that waits for the person.
+/// An open request of the agent.
 #[derive(Debug, Clone)]
 pub(super) enum Request {
     Permission(Box<Permission>),
     Question(Question),
 }
 
-/// A request for leave, with its input as the text that it came as.
+/// A permission request. The input keeps its original text, including the order of its fields.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Permission {
     request_id: RequestId,
@@ -54,7 +54,7 @@ pub(super) struct Permission {
 }
 
 impl Permission {
-    /// Whether the event does not show what would be allowed.
+    /// Whether the event does not contain the whole input of the tool.
     fn is_partial(&self) -> bool {
         self.truncated || self.raw
     }
@@ -84,7 +84,7 @@ impl Request {
     }
 }
 
-/// An answer on the wire.
+/// An answer as it is sent to the gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "decision", rename_all = "snake_case")]
 pub(super) enum Reply {
@@ -101,41 +101,42 @@ pub(super) enum Reply {
     },
 }
 
-/// What is to be done next for the requests.
+/// An action for the session to carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Draw these rows; after the arming time ask for [`Requests::prompt`].
+    /// Draw these rows; after the arming delay, draw [`Requests::prompt`].
     Draw(Vec<String>),
-    /// Draw the prompt once more.
+    /// Draw this prompt again.
     Prompt(String),
     Say(String),
-    /// Fetch the whole input, from this byte on.
+    /// Fetch the whole input of this request, from this byte offset on.
     Fetch(RequestId, u64),
     Send(RequestId, Reply),
 }
 
-/// The requests that are open; the first one is being asked.
+/// The open requests; the first one is on the screen.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     open: VecDeque<Request>,
-    /// Answered on this connection; the gateway has neither closed nor refused them.
+    /// Requests that were answered on this connection, before the gateway has resolved the request or refused the
+    /// answer.
     sent: Vec<Request>,
-    /// Answered on an earlier connection: whether the answers arrived, the log will say.
+    /// Requests that were answered on an earlier connection. The replay shows whether the answers arrived.
     doubtful: Vec<Request>,
-    /// Of the turn whose stop was asked for: open at the gateway, and not asked any more.
+    /// Requests of the cancelled turn: still open at the gateway, but no longer asked here.
     stopped: Vec<Request>,
     stopping: Option<TurnId>,
-    /// Which of the first one's questions is asked.
+    /// Index of the question on the screen, within the first request.
     question: usize,
-    /// What was answered of the first one's questions.
+    /// Answers to earlier questions of the first request.
     answers: BTreeMap<String, Vec<String>>,
-    /// What is to be seen of the first one.
+    /// The rows to draw of the first request.
     sheet: Sheet,
-    /// The whole input of the first one, while it comes.
+    /// The part of the first request's whole input that was fetched so far; `None` if no fetch is in progress.
     fetched: Option<String>,
-    /// Whether the sheet has less than what would be allowed.
+    /// Whether the rows contain less than the whole input, so that the request cannot be allowed here.
     unseen: bool,
-    /// Since when there is a prompt. Older lines answer nothing.
+    /// When the prompt was drawn; lines read earlier are not taken as answers. `None` if there is no prompt.
     prompted: Option<Instant>,
     steps: VecDeque<Step>,
 }
@@ -153,7 +154,7 @@ impl Requests {
         self.steps.pop_front()
     }
 
-    /// A request was opened.
+    /// Adds a request that the gateway has opened.
     pub(super) fn opened(&mut self, request: Request) {
         let known = [&self.sent, &self.doubtful, &self.stopped].into_iter().flatten().chain(&self.open);
         if known.into_iter().any(|known| known.id() == request.id()) {
@@ -168,7 +169,7 @@ impl Requests {
         }
     }
 
-    /// A turn's stop was asked for: what it asks is not asked any more.
+    /// Stops asking the requests of a turn that this client has cancelled.
     pub(super) fn turn_stopped(&mut self, turn_id: &TurnId) {
         let of_turn = |request: &Request| request.turn_id() == Some(turn_id);
         let was_asked = self.open.front().is_some_and(of_turn);
@@ -181,7 +182,7 @@ impl Requests {
         }
     }
 
-    /// The turn was not stopped.
+    /// Asks the requests of the cancelled turn again, since the gateway refused to cancel it.
     pub(super) fn stop_refused(&mut self) {
         self.stopping = None;
         if self.stopped.is_empty() {
@@ -193,7 +194,7 @@ impl Requests {
         self.begin();
     }
 
-    /// A request is closed, by whoever.
+    /// Removes a request that was resolved, by this or another client or by the gateway.
     pub(super) fn resolved(&mut self, id: &RequestId) {
         self.sent.retain(|sent| sent.id() != id);
         self.doubtful.retain(|sent| sent.id() != id);
@@ -205,7 +206,7 @@ impl Requests {
         }
     }
 
-    /// The gateway did not take the answer to a request, so it is asked again.
+    /// Asks a request again whose answer the gateway has refused.
     pub(super) fn refused(&mut self, id: &RequestId, why: &str) {
         let Some(index) = self.sent.iter().position(|sent| sent.id() == id) else { return self.say(why) };
         let request = self.sent.remove(index);
@@ -214,12 +215,12 @@ impl Requests {
         self.begin();
     }
 
-    /// There is another connection, whose log tells which answers arrived.
+    /// Handles a new connection: the replay on it shows which answers arrived.
     pub(super) fn reconnected(&mut self) {
         self.doubtful.append(&mut self.sent);
     }
 
-    /// The log is here: what it does not close is still open, and its answer was lost.
+    /// Handles the end of the replay: requests that it did not resolve are still open, and their answers were lost.
     pub(super) fn replayed(&mut self) {
         if self.doubtful.is_empty() {
             return;
@@ -231,14 +232,14 @@ impl Requests {
         self.begin();
     }
 
-    /// Begins to ask the first one.
+    /// Begins to ask the first request.
     fn begin(&mut self) {
         self.question = 0;
         self.answers.clear();
         self.begin_part();
     }
 
-    /// Begins to ask the first one, or the next of its questions.
+    /// Draws the permission or the current question of the first request, after fetching the whole input if necessary.
     fn begin_part(&mut self) {
         self.prompted = None;
         self.fetched = None;
@@ -268,7 +269,7 @@ impl Requests {
         self.steps.push_back(Step::Draw(self.sheet.turn()));
     }
 
-    /// A page of the whole input came.
+    /// Handles a page of the whole input, and fetches the next page or draws the input.
     pub(super) fn page(&mut self, page: &InputPage) {
         let Some(Request::Permission(request)) = self.open.front() else { return };
         let Some(text) = self.fetched.as_mut().filter(|_| request.request_id == page.request_id) else {
@@ -291,7 +292,7 @@ impl Requests {
         }
     }
 
-    /// The whole input cannot be had.
+    /// Draws the part of the input in the event, since the whole input cannot be fetched.
     pub(super) fn fetch_failed(&mut self) {
         let Some(Request::Permission(request)) = self.open.front() else { return };
         if self.fetched.take().is_some() {
@@ -305,19 +306,19 @@ impl Requests {
         self.fetched.is_some()
     }
 
-    /// Whether it is this request's input that is fetched.
+    /// Whether the input of this request is being fetched.
     pub(super) fn is_fetching_for(&self, id: &RequestId) -> bool {
         self.is_fetching() && self.open.front().is_some_and(|first| first.id() == id)
     }
 
-    /// There is a connection again.
+    /// Continues a fetch on a new connection.
     pub(super) fn resume(&mut self) {
         if let (Some(text), Some(first)) = (&self.fetched, self.open.front()) {
             self.steps.push_back(Step::Fetch(first.id().clone(), text.len() as u64));
         }
     }
 
-    /// What the person is asked, once the arming time is over.
+    /// The prompt for the first request, once the arming delay is over.
     pub(super) fn prompt(&self) -> Option<String> {
         if self.is_fetching() {
             return None;
@@ -337,19 +338,19 @@ impl Requests {
         })
     }
 
-    /// Something was written below the prompt.
+    /// Draws the prompt again, since other output has appeared below it.
     pub(super) fn interrupted(&mut self) {
         if self.prompted.is_some() {
             self.reprompt();
         }
     }
 
-    /// The prompt is on the screen.
+    /// Records when the prompt was drawn.
     pub(super) fn prompted(&mut self, now: Instant) {
         self.prompted = Some(now);
     }
 
-    /// Gives no answer to the first one, whether all of it was seen or not.
+    /// Denies the first request, even if not all of it was drawn.
     pub(super) fn decline(&mut self, message: Option<String>, read: Instant) {
         let Some(first) = self.open.front() else { return self.say("Nothing is asked.") };
         match self.prompted {
@@ -362,7 +363,7 @@ impl Requests {
         self.begin();
     }
 
-    /// A line was written in answer to the first one, and read at this time.
+    /// Handles a line, read at `read`, as an answer to the first request.
     pub(super) fn answer(&mut self, line: &str, read: Instant) {
         match self.prompted {
             None => return self.say(TOO_EARLY),
@@ -392,7 +393,7 @@ impl Requests {
                 let Some(item) = question.questions.get(self.question) else { return };
                 match item.choice(line) {
                     Ok(Some(chosen)) => {
-                        // What a number stood for.
+                        // Repeats the option that a number stood for.
                         if chosen != [line] {
                             self.steps.push_back(Step::Say(format!("Chosen: {}", listed(&chosen))));
                         }
@@ -442,7 +443,7 @@ fn sha256(text: &str) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The input's text. With `raw` the event has it as a string.
+/// The text of the input. With `raw`, the event contains the input as a JSON string.
 fn as_text(input: &RawValue, raw: bool) -> String {
     let text = raw.then(|| serde_json::from_str(input.get()).ok()).flatten();
     text.unwrap_or_else(|| input.get().to_owned())

@@ -1,4 +1,4 @@
-//! What the person sees: the answer on standard output, everything about it on standard error.
+//! The output of the terminal client: the agent's answer on standard output, everything else on standard error.
 
 use std::{collections::HashSet, io, io::IsTerminal};
 
@@ -12,25 +12,25 @@ use super::{
 };
 use crate::console;
 
-/// Characters of a tool's arguments that are shown.
+/// Characters of a tool's arguments that are printed.
 const TOOL_CHARACTERS: usize = 120;
-/// Characters of a notice that are shown.
+/// Characters of a notice that are printed.
 const NOTICE_CHARACTERS: usize = 2_000;
-/// Before each line of an agent. This program's own words begin at the edge.
+/// The indentation of an agent's text. Text of this program is not indented.
 const MARGIN: &str = "  ";
-/// Before a prompt, in inverse video: no text of an agent keeps an escape.
+/// The start of a prompt, in inverse video. An agent cannot imitate it, since escapes in an agent's text are replaced.
 const MARK: &str = "\x1b[7m ? \x1b[0m ";
 
-/// The terminal, or the two pipes in its place.
+/// The output: a terminal, or two pipes.
 #[derive(Debug)]
 pub(super) struct Screen {
-    /// Whether a person looks on; otherwise only the answers of own turns are printed.
+    /// Whether standard input and output are terminals. If not, only turns of this client are printed.
     attended: bool,
-    /// Whether the answer ended in a newline.
+    /// Whether the printed answer ends in a newline.
     fresh: bool,
-    /// Whether the person was asked for a line and has not written it.
+    /// Whether a prompt is on the screen and the person has not written a line since.
     prompted: bool,
-    /// Streams whose text came as deltas.
+    /// Streams whose text was received as deltas.
     streamed: HashSet<String>,
     last_stream: Option<String>,
     thinking: bool,
@@ -48,13 +48,13 @@ impl Screen {
         }
     }
 
-    /// A line about the connection or the program.
+    /// Prints a line about the connection or the program.
     pub(super) fn note(&mut self, text: &str) {
         self.end_line();
         console::note(&safe(text).replace('\n', "\n  "));
     }
 
-    /// A line that is of use to a person only.
+    /// Prints a line that is of use to a person only.
     pub(super) fn aside(&mut self, text: &str) {
         if self.attended {
             self.end_line();
@@ -62,7 +62,7 @@ impl Screen {
         }
     }
 
-    /// The person may write.
+    /// Draws the prompt for a message.
     pub(super) fn prompt(&mut self) {
         if self.attended && !self.prompted {
             self.end_line();
@@ -71,7 +71,7 @@ impl Screen {
         }
     }
 
-    /// The person wrote a line, and with it ended the one on the screen.
+    /// Records that the person wrote a line, which ended the prompt's line on the screen.
     pub(super) fn entered(&mut self) {
         self.prompted = false;
     }
@@ -92,7 +92,7 @@ impl Screen {
         }
     }
 
-    /// A page of what is asked. Its prompt follows.
+    /// Prints a page of a request. The prompt follows later.
     pub(super) fn ask(&mut self, rows: &[String]) {
         self.end_line();
         for row in rows {
@@ -100,18 +100,18 @@ impl Screen {
         }
     }
 
-    /// Asks for an answer. What the terminal still holds of a line was typed before it, and is dropped.
+    /// Draws the prompt of a request. Input still in the terminal's buffer was typed before the prompt and is dropped.
     pub(super) fn question(&mut self, prompt: &str) {
         self.end_line();
         if io::stdin().is_terminal() {
-            // Otherwise the line's time tells.
+            // Without a terminal, the time at which a line was read decides.
             let _ = tcflush(io::stdin(), QueueSelector::IFlush);
         }
         console::prompt(&format!("{MARK}{prompt}"));
         self.prompted = true;
     }
 
-    /// Shows an event. `own`: it belongs to a turn of this client.
+    /// Prints an event. `own`: the event belongs to a turn of this client.
     pub(super) fn show(&mut self, event: &ChatEvent, own: bool) {
         if !self.attended && !own {
             return;
@@ -252,7 +252,7 @@ impl Screen {
     }
 }
 
-/// What a tool is given, in short: the one text that says it, or all of it.
+/// A tool's arguments in short: the most telling text argument, or all arguments as JSON.
 fn summary(arguments: &Value) -> String {
     let telling = ["command", "file_path", "path", "pattern", "url", "query", "description"];
     let found = telling.iter().find_map(|name| arguments.get(name)?.as_str());

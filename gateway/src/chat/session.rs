@@ -1,4 +1,4 @@
-//! The conversation as a state machine without I/O: frames, lines and signals in, effects out.
+//! The session of the terminal client as a state machine without I/O: frames, lines and signals in, effects out.
 
 use std::{collections::VecDeque, time::Instant};
 
@@ -28,47 +28,47 @@ struct Outgoing {
     sent: bool,
 }
 
-/// A conversation over any number of connections.
+/// The state of one client over any number of consecutive connections.
 #[derive(Debug)]
 pub(super) struct Session {
     chat: Option<ChatId>,
-    /// Makes a chat of its own with the first message.
+    /// The id from `ready` under which the first message creates a new chat.
     default_chat: Option<ChatId>,
-    /// A new chat was asked for and is not here yet.
+    /// Whether a new chat was requested and the gateway has not created it yet.
     awaits_new: bool,
     cursor: Option<Cursor>,
     title: Option<String>,
-    /// For the next page of the list of chats.
+    /// The cursor of the next page of the list of chats, if there is one.
     more_chats: Option<String>,
     connected: bool,
-    /// Messages that were not accepted yet.
+    /// Messages for the current chat that were not accepted yet.
     outbox: VecDeque<Outgoing>,
     /// Messages for other chats that were not accepted yet.
     elsewhere: BackgroundSends,
-    /// Own turns that were accepted and have not ended.
+    /// Turns of this client that were accepted and have not ended.
     open: Vec<TurnId>,
-    /// The chat's running turn, whoever's it is.
+    /// The chat's running turn, of this or another client.
     running: Option<TurnId>,
     requests: Requests,
-    /// Whether a person sees what is asked.
+    /// Whether a person sees the agent's requests and can answer them.
     answers: bool,
-    /// Who answers, as it was last told.
+    /// The last printed description of the agent.
     agent: Option<String>,
-    /// The turn whose stop was asked for here and that has not ended.
+    /// The turn that this client has cancelled and that has not ended.
     stopping: Option<TurnId>,
-    /// Whether the next line says if the chat is deleted.
+    /// Whether the next line confirms or cancels the deletion of the chat.
     confirms_deletion: bool,
-    /// Lines that wait for their turn, where nobody is there to write them one by one.
+    /// In batch mode, the lines that are still to be sent, one after the other; `None` with a person at the terminal.
     batch: Option<VecDeque<String>>,
     input_ended: bool,
-    /// How a batch ends.
+    /// The exit status in batch mode.
     status: u8,
     effects: VecDeque<Effect>,
 }
 
 impl Session {
-    /// A conversation in this chat, or in one of its own. `batch`: nobody is at the keyboard; messages are
-    /// sent one after the other, and after the last one's end it is over.
+    /// A session in `chat`, or in a new chat. With `batch`, standard input is no terminal: each message is sent after
+    /// the turn before it has ended, and the program ends after the last turn.
     pub(super) fn new(chat: Option<ChatId>, batch: bool) -> Self {
         Self {
             chat,
@@ -94,17 +94,17 @@ impl Session {
         }
     }
 
-    /// The next thing to be done, until there is none.
+    /// The next effect to carry out; `None` if there is none.
     pub(super) fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
     }
 
-    /// Whether a first message could be sent now.
+    /// Whether the connection is established: the gateway has sent `ready`.
     pub(super) fn is_connected(&self) -> bool {
         self.connected
     }
 
-    /// The connection is gone.
+    /// Handles the loss of the connection.
     pub(super) fn handle_disconnect(&mut self) {
         self.connected = false;
         self.default_chat = None;
@@ -114,7 +114,8 @@ impl Session {
         self.elsewhere.handle_disconnect();
     }
 
-    /// The connection ended over what was sent last: sent again, it would end the next one.
+    /// Handles the end of a connection because of a frame that was too long. Gives up the sent messages, which would
+    /// end the next connection as well.
     pub(super) fn handle_too_large(&mut self) {
         while self.outbox.front().is_some_and(|message| message.sent) {
             self.give_up(0);
@@ -123,7 +124,7 @@ impl Session {
         self.note(TOO_LARGE);
     }
 
-    /// A line was written, and read at this time. `turn_id` is new.
+    /// Handles a line that was read at `read`. `turn_id` is a new id for the turn that the line may begin.
     pub(super) fn handle_line(&mut self, line: &str, read: Instant, turn_id: TurnId) {
         if let Some(batch) = &mut self.batch {
             if !line.trim().is_empty() {
@@ -135,7 +136,7 @@ impl Session {
         self.obey(line, read, turn_id);
     }
 
-    /// There are no further lines.
+    /// Handles the end of standard input.
     pub(super) fn handle_input_end(&mut self) {
         self.input_ended = true;
         if self.batch.is_none() {
@@ -145,7 +146,7 @@ impl Session {
         }
     }
 
-    /// Ctrl-C: the first stops the running turn, the second ends the program.
+    /// Handles Ctrl-C: the first one stops the running turn, the second one ends the program.
     pub(super) fn handle_interrupt(&mut self) {
         self.confirms_deletion = false;
         let busy = self.running.is_some() || !self.open.is_empty() || !self.outbox.is_empty();
@@ -161,7 +162,7 @@ impl Session {
         self.stop();
     }
 
-    /// The time to try again has come.
+    /// Sends the messages that are still to be sent, as far as the connection allows.
     pub(super) fn flush(&mut self) {
         if !self.connected {
             return;
@@ -175,7 +176,7 @@ impl Session {
                 continue;
             }
             let Some(chat) = self.chat.clone().or_else(|| self.default_chat.take()) else {
-                // The chat was deleted, and it was the one that this connection could make.
+                // The chat was deleted after it had used up this connection's id for a new chat.
                 self.awaits_new = true;
                 return self.send(&ClientEnvelope::NewChat {});
             };
@@ -194,7 +195,7 @@ impl Session {
         }
     }
 
-    /// A frame came.
+    /// Handles a frame. `spare` is a new id for the turn of the next line of a batch.
     pub(super) fn handle_frame(&mut self, frame: Frame, spare: TurnId) {
         match frame {
             Frame::Ready { chat_id, agent } => {
@@ -275,7 +276,7 @@ impl Session {
             self.running = None;
         }
         for event in snapshot.events.iter().filter_map(|text| event(text.get())) {
-            // Whether a request is still open, the state says.
+            // The snapshot's state lists the requests that are still open.
             let live = event.request.is_none();
             self.take(event, live);
         }
@@ -317,7 +318,7 @@ impl Session {
         self.take(event, true);
     }
 
-    /// Takes an event that was not seen before. `live`: requests in it are to be answered.
+    /// Handles an event that was not seen before. `live`: a request in the event is still open.
     fn take(&mut self, event: Event, live: bool) {
         let Event { chat: event, request } = event;
         if let Some(request) = request.filter(|_| live) {
@@ -330,7 +331,7 @@ impl Session {
         let (mut ended, mut asks_next) = (false, false);
         let interrupts = matches!(event.body, ChatBody::Notice { .. });
         match &event.body {
-            // The acknowledgement was lost; the log has it.
+            // The acknowledgement was lost, but the message is in the log.
             ChatBody::UserMessage { .. } => {
                 if turn_id.as_ref().is_some_and(|turn_id| self.own_is_accepted(turn_id)) {
                     return;
@@ -406,7 +407,7 @@ impl Session {
                 self.note(&explain(error));
                 self.stop_refused();
             }
-            // A chat that is not there yet is made by the first message.
+            // The first message creates the chat.
             (None, _) if error.code == ErrorCode::UnknownChat => {
                 self.cursor = None;
                 self.note("There is no such chat yet; the first message begins it.");
@@ -422,7 +423,7 @@ impl Session {
         }
     }
 
-    /// Whether the turn is an own one that was not known to be accepted, and now is.
+    /// Moves the message of an accepted turn out of the outbox. Returns whether the outbox contained it.
     fn own_is_accepted(&mut self, turn_id: &TurnId) -> bool {
         let Some(index) = self.outbox.iter().position(|message| message.turn_id == *turn_id) else {
             return false;
@@ -475,7 +476,7 @@ impl Session {
         self.effects.push_back(Effect::Note(text.to_owned()));
     }
 
-    /// Sends what is worth nothing later.
+    /// Sends an envelope that is not worth sending later: without a connection it is dropped with a note.
     fn send_now(&mut self, envelope: &ClientEnvelope) {
         if self.connected {
             self.send(envelope);

@@ -1,4 +1,4 @@
-//! What a person has to see before an answer counts: a request in rows, and which of them were drawn.
+//! The rows of a request, and which of them were drawn: a person has to see all rows before an answer counts.
 
 use std::fmt;
 
@@ -10,17 +10,17 @@ use serde_json::value::RawValue;
 
 use super::text::reveal;
 
-/// Rows of the first page: it fits a small terminal, with its prompt.
+/// Rows of the first page, which fits a small terminal together with its prompt.
 const PAGE_ROWS: usize = 18;
-/// Each further page is twice as long as the one before, up to so many rows: a megabyte takes some dozens of pages.
+/// Each further page is twice as long as the page before, up to this many rows. A megabyte takes some dozens of pages.
 const LONGEST_PAGE_ROWS: usize = 500;
-/// Columns of a row behind its gutter. What is not ASCII counts two.
+/// Columns of a row after its gutter. Characters beyond ASCII count as two columns.
 const ROW_COLUMNS: usize = 72;
-/// So many empty lines, or spaces, in a row are told instead of shown.
+/// This many blank lines, or spaces, in a row are replaced by their count.
 const BLANK_LINES: usize = 3;
 const SPACES: usize = 24;
 
-/// Around what is marked. No text of an agent keeps an escape, so none can begin or end it.
+/// Escapes around underlined text. An agent cannot imitate them, since escapes in an agent's text are replaced.
 const UNDERLINED: &str = "\x1b[4m";
 const PLAIN: &str = "\x1b[24m";
 
@@ -29,11 +29,11 @@ const PLAIN: &str = "\x1b[24m";
 pub(super) struct Sheet {
     rows: Vec<Row>,
     drawn: usize,
-    /// Pages that were drawn since the first row was.
+    /// Pages that were drawn since the first row was drawn.
     pages: u32,
 }
 
-/// A row, and how many bytes of what is asked it stands for.
+/// A row, and how many bytes of the request it stands for.
 #[derive(Debug, Clone)]
 struct Row {
     text: String,
@@ -41,7 +41,7 @@ struct Row {
 }
 
 impl Sheet {
-    /// A line of this program's own.
+    /// Adds a line in this program's words.
     pub(super) fn say(&mut self, text: &str) {
         self.push(text.to_owned(), 0);
     }
@@ -50,13 +50,13 @@ impl Sheet {
         self.rows.push(Row { text, bytes });
     }
 
-    /// Words of the agent. Each of their rows has a gutter, which nothing in it can end.
+    /// Adds text of the agent. Each row has a gutter, so that the text cannot pass for words of this program.
     pub(super) fn quote(&mut self, label: &str, text: &str) {
         self.text(label, text, false);
     }
 
-    /// What is executed or chosen: in there, every character beyond ASCII is underlined, since it may be one that looks
-    /// like another.
+    /// Adds text that is executed or chosen. Every character beyond ASCII is underlined, since it may look like another
+    /// character.
     pub(super) fn code(&mut self, label: &str, text: &str) {
         self.text(label, text, true);
     }
@@ -89,8 +89,8 @@ impl Sheet {
         }
     }
 
-    /// Breaks a line into rows. `left`: the bytes of what is asked that it stands for; what is written in other words
-    /// is counted with the last row.
+    /// Breaks a line into rows. `left` is the number of bytes of the request that the line stands for; bytes that the
+    /// line does not show literally count towards the last row.
     fn wrap(&mut self, start: &str, line: &str, underlines: bool, mut left: usize) {
         let (mut row, mut columns, mut is_underlined) = (String::from("  | "), 0, false);
         let mut bytes = 0;
@@ -121,8 +121,8 @@ impl Sheet {
         self.push(row, left);
     }
 
-    /// What a tool is to be given, as JSON or as text that is none: its fields in the order in which they stand there,
-    /// also those that stand there twice, and the command before all others.
+    /// Adds the input of a tool, which may not be valid JSON. Fields keep their order, duplicates included, except that
+    /// `command` comes first.
     pub(super) fn input(&mut self, text: &str) {
         let Some(mut fields) = fields(text) else { return self.code("", text) };
         if fields.is_empty() {
@@ -137,7 +137,7 @@ impl Sheet {
         }
     }
 
-    /// The next page, which is seen from now on; after the last one the first.
+    /// Returns the next page and counts it as drawn. After the last page comes the first one again.
     pub(super) fn turn(&mut self) -> Vec<String> {
         if self.drawn == self.rows.len() {
             (self.drawn, self.pages) = (0, 0);
@@ -148,20 +148,20 @@ impl Sheet {
         self.rows[start..self.drawn].iter().map(|row| row.text.clone()).collect()
     }
 
-    /// How many rows the next page has.
+    /// The number of rows of the next page.
     pub(super) fn next_page(&self) -> usize {
         let most = PAGE_ROWS.saturating_mul(1 << self.pages.min(16)).min(LONGEST_PAGE_ROWS);
         most.min(self.rows.len() - self.drawn)
     }
 
-    /// How many rows were not drawn yet, and how many bytes of what is asked are in them.
+    /// The number of rows that were not drawn yet, and the number of bytes of the request in them.
     pub(super) fn hidden(&self) -> (usize, usize) {
         let hidden = &self.rows[self.drawn..];
         (hidden.len(), hidden.iter().map(|row| row.bytes).sum())
     }
 }
 
-/// Tabs as spaces, and long runs of them in words.
+/// Replaces tabs by spaces, and long runs of spaces by their count.
 fn spaced(line: &str) -> String {
     let line = line.replace('\t', "    ");
     let (mut out, mut rest) = (String::with_capacity(line.len()), line.as_str());
@@ -186,7 +186,7 @@ fn fields(text: &str) -> Option<Vec<(String, Box<RawValue>)>> {
     Some(fields)
 }
 
-/// An object with its fields as they stand there.
+/// Deserializes an object to its fields in their original order.
 struct Fields;
 
 impl<'de> Visitor<'de> for Fields {

@@ -1,4 +1,4 @@
-//! Where a gateway is, as people write it.
+//! The address of a gateway, as a person writes it on the command line.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::{
     token,
 };
 
-/// The variable that may hold the token.
+/// The environment variable that may hold the token.
 const VARIABLE: &str = "SWITCHBOARD_TOKEN";
 
 /// How to reach a gateway.
@@ -19,17 +19,21 @@ const VARIABLE: &str = "SWITCHBOARD_TOKEN";
 pub(super) enum Target {
     /// A Unix socket, which needs no token.
     Unix(PathBuf),
-    /// A WebSocket.
+    /// A WebSocket endpoint.
     Web {
-        /// `ws://` or, behind a proxy, `wss://`.
+        /// The URL of the endpoint, with the scheme `ws`.
         url: String,
-        /// What to say there.
+        /// The token to authenticate with; `None` for a gateway without authentication.
         token: Option<SecretString>,
     },
 }
 
 impl Target {
-    /// The target of these arguments.
+    /// The target that the arguments name, with the token from the URL, a file or the environment.
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be parsed, or the token's file cannot be read.
     pub(super) fn of(args: &ChatArgs) -> Result<Self> {
         if let Some(path) = args.gateway.strip_prefix("unix:") {
             return Ok(Self::Unix(absolute(Path::new(path))?));
@@ -47,7 +51,7 @@ impl Target {
         Ok(Self::Web { url, token })
     }
 
-    /// For a line on the terminal; without secrets.
+    /// The address for messages on the terminal, without the token.
     pub(super) fn shown(&self) -> String {
         match self {
             Self::Unix(path) => format!("unix:{}", path.display()),
@@ -56,10 +60,10 @@ impl Target {
     }
 }
 
-/// The WebSocket's URL, and the token that stood in the fragment.
+/// Parses an `http` or `ws` URL. Returns the WebSocket URL and the token from the fragment.
 fn web_url(text: &str) -> Option<(String, Option<String>)> {
     let (address, fragment) = text.split_once('#').unwrap_or((text, ""));
-    // TLS is for a proxy in front, which this client does not speak to yet.
+    // This client does not support TLS yet, which a proxy in front of the gateway may use.
     let ("http" | "ws", rest) = address.split_once("://")? else { return None };
     let rest = rest.split('?').next().unwrap_or_default().trim_end_matches('/');
     let rest = rest.strip_suffix("/ws").unwrap_or(rest);
@@ -70,7 +74,7 @@ fn web_url(text: &str) -> Option<(String, Option<String>)> {
     Some((format!("ws://{rest}/ws"), token.map(|(_, value)| value.into_owned())))
 }
 
-/// From `--token-file`, the environment, or the data directory of a gateway of this user, in this order.
+/// The token from `--token-file`, the environment, or the data directory of this user's gateway, in this order.
 fn token_for(args: &ChatArgs) -> Result<Option<SecretString>> {
     if let Some(path) = &args.token_file {
         return token::read_existing(&absolute(path)?).map(Some);
@@ -85,7 +89,7 @@ fn token_for(args: &ChatArgs) -> Result<Option<SecretString>> {
         None => default_data_dir()?,
     };
     let path = dir.join("token");
-    // A gateway with --no-auth has none.
+    // A gateway with --no-auth has no token file.
     if path.exists() { token::read_existing(&path).map(Some) } else { Ok(None) }
 }
 

@@ -1,5 +1,5 @@
-//! Text from elsewhere, made safe for a terminal. What a person could not see is shown as its code point, such as
-//! `<U+202E>`. What that is, the Unicode data say.
+//! Makes foreign text safe for a terminal. Characters that a person could not see are replaced by their code point,
+//! such as `<U+202E>`. The Unicode data decide which characters these are.
 
 use std::fmt::Write;
 
@@ -9,13 +9,13 @@ use icu_properties::{
 };
 use unicode_security::{MixedScript, is_potential_mixed_script_confusable_char, skeleton};
 
-/// The words of an agent. Joiners and variation selectors stay: emoji and whole scripts are written with them.
+/// Makes an agent's text safe. Joiners and variation selectors stay, since emoji and some scripts need them.
 pub(super) fn safe(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();
     while let Some(c) = rest.next() {
         match c {
-            // The end of a line, or of a piece: then it has nothing to overwrite.
+            // A carriage return at the end of a line or piece overwrites nothing.
             '\r' if matches!(rest.peek(), None | Some('\n')) => {}
             '\n' | '\t' | '\u{200c}' | '\u{200d}' => out.push(c),
             _ if is_control(c) => push_token(&mut out, c),
@@ -25,7 +25,7 @@ pub(super) fn safe(text: &str) -> String {
     out
 }
 
-/// The same on one line, cut to so many characters.
+/// Makes text safe, joins it to one line, and cuts the line to `longest` characters.
 pub(super) fn safe_line(text: &str, longest: usize) -> String {
     let mut line: String = reveal(&text.split_whitespace().collect::<Vec<_>>().join(" "));
     if let Some((end, _)) = line.char_indices().nth(longest) {
@@ -35,8 +35,8 @@ pub(super) fn safe_line(text: &str, longest: usize) -> String {
     line
 }
 
-/// What leave or an answer is asked for: nothing is invisible in it, and nothing looks like something else. Line
-/// ends and tabs are code points too, so it is given line by line.
+/// Makes one line of a request safe: no character is invisible or looks like another one. Line ends and tabs would be
+/// replaced by code points, too.
 pub(super) fn reveal(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     let mut rest = line;
@@ -60,8 +60,8 @@ pub(super) fn reveal(line: &str) -> String {
     out
 }
 
-/// Which of a word's characters look like others: all where the word looks like one of ASCII, those that have a
-/// double where it mixes scripts.
+/// Tells which characters of a word look like others: all of them if the whole word looks like ASCII, and those with a
+/// lookalike if the word mixes scripts.
 fn is_disguised(word: &str) -> impl Fn(char) -> bool {
     let whole = !word.is_ascii() && skeleton(word).all(|c| c.is_ascii());
     let mixed = !word.is_ascii() && !word.is_single_script();
@@ -73,20 +73,20 @@ fn is_mark(c: char) -> bool {
     matches!(category(c), NonspacingMark | SpacingMark | EnclosingMark)
 }
 
-/// What a terminal obeys instead of showing it, or shows as nothing.
+/// Whether a terminal would act on a character instead of drawing it, or draw nothing.
 fn is_control(c: char) -> bool {
     use GeneralCategory::{Control, Format, LineSeparator, ParagraphSeparator};
     let reorders = CodePointSetData::new::<BidiControl>().contains(c);
     reorders || matches!(category(c), Control | Format | LineSeparator | ParagraphSeparator)
 }
 
-/// What leaves no mark on the screen, or none that is known.
+/// Whether a character is drawn as nothing, or without a known glyph.
 fn is_unseen(c: char) -> bool {
     use GeneralCategory::{PrivateUse, SpaceSeparator, Surrogate, Unassigned};
     is_control(c)
         || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
         || (c != ' ' && matches!(category(c), SpaceSeparator | PrivateUse | Surrogate | Unassigned))
-        // The one sign that is drawn and yet blank.
+        // The blank Braille pattern.
         || c == '\u{2800}'
 }
 

@@ -1,5 +1,5 @@
-//! Messages that were not accepted yet, kept over the end of this program: one private file each, so that two
-//! programs do not overwrite each other. Sent twice, they are applied once.
+//! Storage for messages that were not accepted yet when this program ends. Each message has a private file of its own,
+//! so that two programs do not overwrite each other's. If both send a message, the gateway applies it once.
 
 use std::{
     collections::HashSet,
@@ -13,36 +13,36 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use switchboard_core::ids::{ChatId, TurnId};
 
-/// Messages that are taken up at a start.
+/// Most messages that are loaded at a start.
 const MOST: usize = 64;
 /// Longest file that is read, in bytes.
 const LONGEST: u64 = 2 * 1024 * 1024;
 
-/// A message on its way.
+/// A message that the gateway has not accepted yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Unsent {
-    /// For which chat; none while there is no chat yet.
+    /// The chat of the message; `None` for a chat that is still to be created.
     pub(super) chat: Option<ChatId>,
-    /// Made once: every attempt carries it.
+    /// The id of the message's turn, the same in every attempt to send the message.
     pub(super) turn_id: TurnId,
     pub(super) content: String,
 }
 
-/// Where they are kept, for one gateway.
+/// The folder with the unsent messages for one gateway.
 #[derive(Debug)]
 pub(super) struct Store {
     dir: PathBuf,
 }
 
 impl Store {
-    /// Below the data directory, by the gateway's address.
+    /// The store for the gateway at the address `gateway`, in a folder below the data directory.
     pub(super) fn new(data_dir: &Path, gateway: &str) -> Self {
         let hash = Sha256::digest(gateway.as_bytes());
         let name: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         Self { dir: data_dir.join("unsent").join(name) }
     }
 
-    /// What an earlier program has left, oldest first. What cannot be read is left alone.
+    /// Loads the stored messages, oldest first. Files that cannot be read are skipped and stay.
     pub(super) fn load(&self) -> Vec<Unsent> {
         let Ok(entries) = fs::read_dir(&self.dir) else { return Vec::new() };
         let mut found: Vec<_> = entries
@@ -57,17 +57,22 @@ impl Store {
             .collect();
         found.sort_by_key(|(written, is_new, _)| (*written, *is_new));
         let mut seen = HashSet::new();
-        // A program that ended between writing and renaming has left a message twice, or only under its new name.
+        // If a program ended between writing and renaming, a message exists twice, or only under its temporary name.
         found.retain(|(_, _, unsent)| seen.insert(unsent.turn_id.clone()));
         found.truncate(MOST);
         found.into_iter().map(|(_, _, unsent)| unsent).collect()
     }
 
-    /// Keeps a message, or where it is for from now on.
+    /// Stores a message, or replaces it, for example when its chat has become known.
+    ///
+    /// # Errors
+    ///
+    /// The folder or the file cannot be written.
     pub(super) fn keep(&self, unsent: &Unsent) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
         let [path, new] = self.paths(&unsent.turn_id);
-        // Whole or not at all; the order of a file is that of its first writing.
+        // Written under a temporary name and renamed. The time of the first write is preserved, since it gives the
+        // order.
         let written = fs::metadata(&path).and_then(|metadata| metadata.modified()).ok();
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(&serde_json::to_vec(unsent).map_err(io::Error::other)?)?;
@@ -77,15 +82,15 @@ impl Store {
         fs::rename(new, path)
     }
 
-    /// It was accepted, or given up.
+    /// Removes a message that was accepted or given up.
     pub(super) fn forget(&self, turn_id: &TurnId) {
         for path in self.paths(turn_id) {
-            // One that is not there is forgotten.
+            // A missing file is fine.
             let _ = fs::remove_file(path);
         }
     }
 
-    /// Where it is, and where it is written before it is there.
+    /// The path of a message's file, and the temporary path that it is written to first.
     fn paths(&self, turn_id: &TurnId) -> [PathBuf; 2] {
         let hash = Sha256::digest(turn_id.as_str().as_bytes());
         let name: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();

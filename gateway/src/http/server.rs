@@ -30,8 +30,8 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// A connection that has to close has this long to finish its current response.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// `TCP_USER_TIMEOUT`: a connection is closed when sent bytes stay unacknowledged for this long. An event stream carries
-/// a comment every 15 s, so a vanished peer is noticed within 45 s.
+/// `TCP_USER_TIMEOUT`: a connection is closed when sent bytes stay unacknowledged for this long. An event stream
+/// carries a comment every 15 s, so a vanished peer is noticed within 45 s.
 const UNACKNOWLEDGED_MS: u32 = 25_000;
 
 /// A connection over the limit of connections without credentials has this long to begin its first request, and then

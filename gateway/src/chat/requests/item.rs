@@ -1,4 +1,4 @@
-//! One question of a request: how it is drawn, and which lines answer it.
+//! One question of a request: its rows on the screen, and the lines that answer it.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use switchboard_core::wire::QuestionOption;
 
 use crate::chat::sheet::Sheet;
 
-/// The values of a question for yes or no.
+/// The values of a yes-or-no question.
 const EITHER: [&str; 2] = ["true", "false"];
 
 #[derive(Debug, Clone, Deserialize)]
@@ -20,25 +20,26 @@ pub(super) struct Item {
     multi_select: bool,
     #[serde(default)]
     optional: bool,
-    /// `option`, `boolean`, `integer` or `number`; anything else is text.
+    /// The type of the answer: `option`, `boolean`, `integer` or `number`; any other value means text.
     #[serde(default)]
     format: Option<String>,
     #[serde(default)]
     options: Vec<QuestionOption>,
-    /// Bounds of a number, of a text's characters, or of how many are chosen.
+    /// Lower bound of a number, of a text's length in characters, or of the number of chosen options; `max` is the
+    /// upper.
     #[serde(default)]
     min: Option<Number>,
     #[serde(default)]
     max: Option<Number>,
 }
 
-/// A part of a line that answers, as it was written.
+/// How a part of an answer line was written.
 enum Written<'a> {
     /// `2`: an option's number, or a label that looks like one.
     Digits(&'a str),
     /// `#2`: an option's number.
     Number(&'a str),
-    /// `"2"`: these characters.
+    /// `"2"`: the characters between the quotation marks.
     Quoted(&'a str),
     Words(&'a str),
 }
@@ -61,7 +62,7 @@ fn is_number(text: &str) -> bool {
 }
 
 impl Item {
-    /// `place` of `count`: all of a request's questions are answered together.
+    /// The rows of this question, which is number `place` of the request's `count` questions.
     pub(super) fn sheet(&self, place: usize, count: usize) -> Sheet {
         let mut sheet = Sheet::default();
         if count == 1 {
@@ -76,7 +77,7 @@ impl Item {
         }
         sheet.quote("", &self.question);
         for (number, option) in (1..).zip(&self.options) {
-            // A label that is a number would look like one of the list's.
+            // A label that is a number could be taken for an option's number.
             let quoted = is_number(option.label.trim()).then(|| format!("\"{}\"", option.label));
             sheet.code(&number.to_string(), quoted.as_ref().unwrap_or(&option.label));
             if let Some(description) = &option.description {
@@ -91,7 +92,7 @@ impl Item {
         sheet
     }
 
-    /// What to choose from: its options, or both values of yes or no.
+    /// The labels to choose from: the options, or `true` and `false` for a yes-or-no question.
     fn labels(&self) -> Vec<&str> {
         if self.format.as_deref() == Some("boolean") && self.options.is_empty() {
             return EITHER.to_vec();
@@ -99,7 +100,7 @@ impl Item {
         self.options.iter().map(|option| &*option.label).collect()
     }
 
-    /// Whether there is no answer but those to choose from.
+    /// Whether only the labels are valid answers.
     fn is_closed(&self) -> bool {
         matches!(self.format.as_deref(), Some("option" | "boolean"))
     }
@@ -119,7 +120,7 @@ impl Item {
         format!("{what}{bounds}{}: ", if self.optional { " (Enter leaves it out)" } else { "" })
     }
 
-    /// What `min` and `max` allow, in words; `None` where they allow everything.
+    /// The range of `min` and `max` in words; `None` without bounds.
     fn range(&self) -> Option<String> {
         let unit = match self.format.as_deref() {
             _ if self.multi_select => " of them",
@@ -136,7 +137,7 @@ impl Item {
         })
     }
 
-    /// Whether an answer is within `min` and `max`, as the gateway counts.
+    /// Whether an answer is within `min` and `max`, counted as the gateway counts.
     fn is_within(&self, answers: &[String]) -> bool {
         let [min, max] = [&self.min, &self.max].map(|bound| bound.as_ref().and_then(Number::as_f64));
         let within = |size: f64| min.is_none_or(|min| size >= min) && max.is_none_or(|max| size <= max);
@@ -152,7 +153,11 @@ impl Item {
         })
     }
 
-    /// What a line answers; `None`: it is left out. What the gateway would refuse is refused here.
+    /// The answer that a line gives; `None` if an optional question is left out.
+    ///
+    /// # Errors
+    ///
+    /// The gateway would refuse the answer; the text says what to write instead.
     pub(super) fn choice(&self, line: &str) -> Result<Option<Vec<String>>, String> {
         let chosen = self.chosen_by(line)?;
         match (chosen.as_ref().is_some_and(|chosen| !self.is_within(chosen)), self.range()) {
@@ -162,7 +167,8 @@ impl Item {
         }
     }
 
-    /// Numbers stand for options; anything else is an answer of its own.
+    /// The answer that a line gives, before `min` and `max` are checked. Numbers stand for options; other text is an
+    /// answer in the person's own words.
     fn chosen_by(&self, line: &str) -> Result<Option<Vec<String>>, String> {
         if line.is_empty() {
             return if self.optional {
@@ -204,7 +210,7 @@ impl Item {
         Ok(Some(vec![line.to_owned()]))
     }
 
-    /// What a part of a line chooses; `None` where it is words of one's own.
+    /// The label or quoted text that a part of a line chooses; `None` if the part is in the person's own words.
     fn chosen(&self, labels: &[&str], part: &str) -> Result<Option<String>, String> {
         let numbered = |number: &str| {
             number.parse::<usize>().ok().and_then(|number| labels.get(number.checked_sub(1)?)).copied()

@@ -17,7 +17,7 @@ fn question(items: &str) -> Request {
     )
 }
 
-/// What is to be done, in short.
+/// The steps in short.
 fn steps(requests: &mut Requests) -> Vec<String> {
     std::iter::from_fn(|| requests.poll_step())
         .map(|step| match step {
@@ -30,7 +30,7 @@ fn steps(requests: &mut Requests) -> Vec<String> {
         .collect()
 }
 
-/// Answers after the prompt was there.
+/// Answers after the prompt was drawn.
 fn answer(requests: &mut Requests, line: &str) -> Vec<String> {
     let now = Instant::now();
     requests.prompted(now);

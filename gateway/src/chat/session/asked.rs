@@ -1,4 +1,4 @@
-//! What the agent asks the person, and who the agent is.
+//! Permission requests and questions of the agent, and the agent's description.
 
 use std::time::Instant;
 
@@ -16,10 +16,10 @@ use crate::chat::{
     text::safe_line,
 };
 
-/// Longest name that is shown, in characters.
+/// Longest agent, workspace or sandbox name on the screen, in characters.
 const NAME_CHARACTERS: usize = 80;
 
-/// What is sent about a request.
+/// A client envelope about a request.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum About {
@@ -37,17 +37,17 @@ enum About {
 }
 
 impl Session {
-    /// Nobody sees what is asked here, so nothing is answered here.
+    /// Turns answering off, because no person would see the requests.
     pub(in crate::chat) fn answer_nothing(&mut self) {
         self.answers = false;
     }
 
-    /// The arming time after the last page that was drawn is over.
+    /// Handles the end of the arming delay after the last drawn page: the prompt can be drawn.
     pub(in crate::chat) fn handle_armed(&mut self) {
         self.effects.extend(self.requests.prompt().map(Effect::Prompt));
     }
 
-    /// The prompt is on the screen: what was read before now answers nothing.
+    /// Records that the prompt is on the screen. Lines read before `now` are not taken as answers.
     pub(in crate::chat) fn handle_prompted(&mut self, now: Instant) {
         self.requests.prompted(now);
     }
@@ -57,7 +57,7 @@ impl Session {
             self.requests.opened(request);
             return self.take_steps();
         }
-        // Consent is not invented.
+        // Without a person, requests are neither allowed nor denied here.
         let chat = self.chat.as_ref().map(|chat| format!(", in chat {chat}")).unwrap_or_default();
         self.note(&format!(
             "The agent asks for leave or an answer, and nobody is here: answer it in another client{chat}."
@@ -82,7 +82,7 @@ impl Session {
         }
     }
 
-    /// An answer, or a page of an input, was refused.
+    /// Handles an error about an answer or about a page of a request's input.
     pub(super) fn answer_refused(&mut self, request_id: &RequestId, error: &ErrorEvent) {
         if error.code == ErrorCode::AlreadyResolved {
             self.requests.resolved(request_id);
@@ -98,7 +98,7 @@ impl Session {
         self.take_steps();
     }
 
-    /// Everything that was missed is here.
+    /// Handles the end of the replay after a reconnect.
     pub(super) fn replayed(&mut self) {
         self.requests.replayed();
         self.take_steps();
@@ -108,7 +108,8 @@ impl Session {
         }
     }
 
-    /// Whether what was refused may be a page of an input.
+    /// Handles an error that names no request. Returns whether a page of an input was being fetched, which it is then
+    /// about.
     pub(super) fn input_refused(&mut self) -> bool {
         let fetching = self.requests.is_fetching();
         self.requests.fetch_failed();
@@ -145,7 +146,7 @@ impl Session {
         self.effects.push_back(Effect::Send(frame));
     }
 
-    /// Somebody said who answers. Told once, and when it changes.
+    /// Prints the description of the agent, at first and when it changes.
     pub(super) fn introduced(&mut self, agent: &Agent) {
         if self.batch.is_some() || agent.chat_id.as_ref().is_some_and(|chat| !self.is_here(chat)) {
             return;

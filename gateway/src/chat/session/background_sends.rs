@@ -1,5 +1,5 @@
-//! Messages that are to be sent though the person is in another chat, or in another run of this program: each is
-//! repeated under its id until it is accepted.
+//! Messages to other chats than the current one: sent before the person changed the chat, or left from an earlier run
+//! of this program. Each message is sent again with the same turn id until the gateway accepts or refuses it.
 
 use std::collections::VecDeque;
 
@@ -11,7 +11,7 @@ use switchboard_core::{
 use super::{Effect, Outgoing, Session};
 use crate::chat::{advice::explain, unsent::Unsent};
 
-/// Messages for chats that are not shown. One is in flight at a time.
+/// Messages to chats other than the current one. At most one of them waits for its acknowledgement at a time.
 #[derive(Debug, Default)]
 pub(super) struct BackgroundSends {
     waiting: VecDeque<(ChatId, Outgoing)>,
@@ -24,7 +24,7 @@ impl BackgroundSends {
 }
 
 impl Session {
-    /// Takes up what an earlier run of this program left.
+    /// Queues the messages that an earlier run of this program has stored.
     pub(in crate::chat) fn take_up(&mut self, unsent: Vec<Unsent>) {
         if unsent.is_empty() {
             return;
@@ -39,7 +39,7 @@ impl Session {
         }
     }
 
-    /// Keeps a message of the outbox over the end of the program.
+    /// Stores a message of the outbox on disk, except in batch mode.
     pub(super) fn keep(&mut self, index: usize) {
         if self.batch.is_some() {
             return;
@@ -49,7 +49,7 @@ impl Session {
         self.effects.push_back(Effect::Keep(Unsent { chat: self.chat.clone(), turn_id, content }));
     }
 
-    /// A message of the outbox is accepted, or not wanted any more.
+    /// Removes a message from the outbox and from the disk: it was accepted, refused or cancelled.
     pub(super) fn give_up(&mut self, index: usize) {
         if let Some(message) = self.outbox.remove(index)
             && self.batch.is_none()
@@ -58,7 +58,7 @@ impl Session {
         }
     }
 
-    /// The person goes to another chat: what is on its way goes on.
+    /// Moves the messages of the outbox to the background, since the person goes to another chat.
     pub(super) fn send_from_elsewhere(&mut self) {
         let Some(chat) = self.chat.clone() else { return };
         let moved = self.outbox.drain(..).map(|message| (chat.clone(), message));
@@ -79,19 +79,19 @@ impl Session {
         self.send(&ClientEnvelope::Message(envelope));
     }
 
-    /// Whether it was a message for another chat that is accepted now.
+    /// Handles the acknowledgement of a background message. Returns whether `turn_id` belongs to one.
     pub(super) fn settled_elsewhere(&mut self, turn_id: &TurnId) -> bool {
         let Some(chat_id) = self.remove_elsewhere(turn_id) else { return false };
         self.note(&format!("Sent to chat {chat_id}; /attach {chat_id} goes there."));
         if self.chat.as_ref() != Some(&chat_id) {
-            // The message attached; what follows is not for this screen.
+            // The message attached this connection to its chat, whose events are not for this screen.
             self.send(&ClientEnvelope::Detach { chat_id });
         }
         self.flush_elsewhere();
         true
     }
 
-    /// Whether it was a message for another chat that is refused.
+    /// Handles an error about a background message. Returns whether the error is about one.
     pub(super) fn refused_elsewhere(&mut self, error: &ErrorEvent) -> bool {
         let Some(turn_id) = &error.turn_id else { return false };
         let Some((chat, message)) =
@@ -119,7 +119,7 @@ impl Session {
         Some(chat)
     }
 
-    /// The person goes. What is not accepted yet is kept.
+    /// Ends the program. Messages that are not accepted yet stay on disk for the next run.
     pub(super) fn quit(&mut self) {
         let unsent = self.outbox.len() + self.elsewhere.waiting.len();
         if unsent > 0 {

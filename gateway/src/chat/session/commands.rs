@@ -1,4 +1,4 @@
-//! What a person orders with a slash, and what becomes of the chat and the list of chats.
+//! Slash commands, and changes of the chat: create, attach, rename, delete, stop.
 
 use std::time::Instant;
 
@@ -10,12 +10,12 @@ use switchboard_core::{
 use super::{Effect, Session};
 use crate::chat::{frames::Summary, requests::Requests, text::safe_line};
 
-/// Longest title that is shown, in characters.
+/// Longest title on the screen, in characters.
 const TITLE_CHARACTERS: usize = 80;
 
 const SURE: &str = "This removes the chat with everything in it, for everybody and for ever. Write yes to delete it; any other line keeps it.";
 
-/// Characters of an unknown command that are repeated.
+/// Characters of an unknown command that the error message repeats.
 const COMMAND_CHARACTERS: usize = 40;
 
 const HELP: &str = "\
@@ -32,7 +32,7 @@ or when nothing runs, it ends the program.
 Any other line is a message, also one that begins with a slash: agents may have commands of their own.";
 
 impl Session {
-    /// Carries out a command, or sends the line.
+    /// Carries out a command, takes the line as an answer to an open request, or sends it as a message.
     pub(super) fn obey(&mut self, line: &str, read: Instant, turn_id: TurnId) {
         let words: Vec<&str> = line.split_whitespace().collect();
         if std::mem::take(&mut self.confirms_deletion) {
@@ -89,7 +89,7 @@ impl Session {
         }
     }
 
-    /// Another question than that about the deletion is on the screen.
+    /// Cancels the confirmation of a deletion, because a request of the agent has replaced it on the screen.
     pub(super) fn keep_chat(&mut self) {
         if std::mem::take(&mut self.confirms_deletion) {
             self.note("The chat is kept: the agent asks something.");
@@ -105,7 +105,7 @@ impl Session {
         }
     }
 
-    /// Sends what is about this chat.
+    /// Sends an envelope about the current chat.
     fn in_chat(&mut self, envelope: impl FnOnce(ChatId) -> ClientEnvelope) {
         match self.chat.clone() {
             Some(chat) => self.send_now(&envelope(chat)),
@@ -121,7 +121,7 @@ impl Session {
         self.in_chat(|chat_id| ClientEnvelope::RenameChat { chat_id, title });
     }
 
-    /// The chat has a title. The first one, made of the first message, is no news.
+    /// Handles a new title of the chat. The title that the gateway derives from the first message is not announced.
     pub(super) fn titled(&mut self, title: Option<String>) {
         let Some(title) = title else { return };
         let known = self.title.as_ref();
@@ -131,12 +131,12 @@ impl Session {
         self.title = Some(title);
     }
 
-    /// Somebody deleted the chat.
+    /// Handles the deletion of the chat, by this or another client.
     pub(super) fn deleted(&mut self) {
         self.lost_chat("This chat was deleted.");
     }
 
-    /// There is no way to go on in the chat.
+    /// Leaves a chat that was deleted or is damaged. `why` says which.
     pub(super) fn lost_chat(&mut self, why: &str) {
         self.chat = None;
         while !self.outbox.is_empty() {
@@ -152,7 +152,7 @@ impl Session {
         self.idle();
     }
 
-    /// Stops the running turn, or the own one that is about to run. What is queued behind it runs then.
+    /// Stops the running turn, or this client's next turn if none runs. Queued turns run afterwards.
     pub(super) fn stop(&mut self) {
         if !self.connected {
             return self.note("Not connected.");
@@ -163,7 +163,7 @@ impl Session {
             self.take_steps();
             return self.cancel(turn_id);
         }
-        // Sent and not accepted: the gateway may have it.
+        // Sent but not accepted: the gateway may have received the message.
         let Some(turn_id) = self.outbox.front().map(|message| message.turn_id.clone()) else {
             return self.note("No turn runs.");
         };
@@ -177,14 +177,14 @@ impl Session {
         self.in_chat(|chat_id| ClientEnvelope::Cancel { chat_id, turn_id: Some(turn_id) });
     }
 
-    /// There is another connection, and the turn has not ended in what was missed: its stop may be lost.
+    /// Sends the cancellation again after a reconnect, if the turn has not ended: the first one may be lost.
     pub(super) fn stop_again(&mut self) {
         if let Some(turn_id) = self.stopping.clone() {
             self.cancel(turn_id);
         }
     }
 
-    /// The turn is not stopped, so what it asks is asked again.
+    /// The gateway refused to stop the turn, so its requests are asked again.
     pub(super) fn stop_refused(&mut self) {
         self.stopping = None;
         self.requests.stop_refused();
@@ -223,7 +223,7 @@ impl Session {
     }
 }
 
-/// How a command of this program is written, for one that was written otherwise.
+/// How to write a command of this program whose arguments are wrong.
 fn misused(first: &str) -> Option<&'static str> {
     Some(match first {
         "/help" | "/quit" | "/exit" | "/stop" | "/new" => {
@@ -237,7 +237,7 @@ fn misused(first: &str) -> Option<&'static str> {
     })
 }
 
-/// Whether a word looks like a command, not like a path.
+/// Whether a word looks like a command, and not like a path.
 fn is_command(word: &str) -> bool {
     word.strip_prefix('/').is_some_and(|name| !name.is_empty() && !name.contains('/'))
 }

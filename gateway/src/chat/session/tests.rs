@@ -11,7 +11,7 @@ fn turn(text: &str) -> TurnId {
     TurnId::parse(text).unwrap()
 }
 
-/// What a session did, in short.
+/// The session's effects in short.
 fn did(session: &mut Session) -> Vec<String> {
     let mut all = Vec::new();
     while let Some(effect) = session.poll_effect() {
@@ -66,7 +66,7 @@ fn end(seq: u64, outcome: &str) -> String {
     event(seq, "t1", &format!(r#""event":"turn_end","outcome":"{outcome}","latency_ms":1"#))
 }
 
-/// In the middle of an answer.
+/// A session in the middle of an answer.
 fn streaming() -> Session {
     let mut session = Session::new(None, false);
     assert_eq!(hear(&mut session, READY), ["idle"]);
@@ -106,7 +106,7 @@ fn a_message_without_an_answer_is_sent_again_under_its_id() {
     let sent = hear(&mut session, r#"{"event":"ready","chat_id":"other"}"#);
     let second = r#"send {"type":"message","chat_id":"d","content":"ho","turn_id":"t2"}"#;
     assert_eq!(sent, [r#"send {"type":"attach","chat_id":"d"}"#, MESSAGE, second]);
-    // The first one had been accepted: it comes in the replay, and is not shown as somebody else's.
+    // The first message had been accepted: the replay contains it, and it is not printed as another client's message.
     let user = event(1, "t1", r#""event":"user_message","text":"hi","starts_turn":true,"created_at_ms":1"#);
     assert_eq!(hear(&mut session, &user), [""; 0]);
     session.handle_disconnect();
@@ -134,7 +134,7 @@ fn asks(seq: u64, rest: &str) -> String {
     event(seq, "t1", &format!(r#""event":"permission_request","request_id":"r","tool":"Bash",{rest}"#))
 }
 
-/// The arming time is over, and the prompt is drawn at this time.
+/// Ends the arming delay, and draws the prompt at this time.
 fn armed(session: &mut Session, now: Instant) -> Vec<String> {
     session.handle_armed();
     session.handle_prompted(now);
@@ -404,7 +404,7 @@ fn the_list_of_chats_goes_on() {
     assert_eq!(line(&mut session, "/chats more", "x"), ["note"]);
 }
 
-/// What was kept and forgotten, in order.
+/// The messages that were stored and removed, in order.
 fn kept(session: &mut Session) -> Vec<String> {
     std::iter::from_fn(|| session.poll_effect())
         .filter_map(|effect| {
@@ -450,7 +450,7 @@ fn what_an_earlier_run_left_is_sent_under_its_ids() {
     };
     let sent = hear(&mut session, READY);
     assert_eq!(sent, [r#"send {"type":"attach","chat_id":"d"}"#, &message("far", "f1"), &message("d", "t1")]);
-    // Lost once more, and sent once more.
+    // The connection is lost again, and the message is sent again.
     session.handle_disconnect();
     assert_eq!(hear(&mut session, READY)[1], message("far", "f1"));
     let there = |id: &str| accepted(id, 1).replace(r#""chat_id":"d""#, r#""chat_id":"far""#);

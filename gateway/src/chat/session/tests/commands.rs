@@ -1,4 +1,4 @@
-//! Commands that are written wrong, unknown, or answered.
+//! Commands that are misspelt, unknown, or need a confirmation.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn a_chat_is_deleted_once_that_is_certain() {
     let deleted = r#"{"event":"session_updated","chat_id":"d","scope":"deleted"}"#;
     assert_eq!(hear(&mut session, deleted), ["note", "idle"]);
     assert_eq!(hear(&mut session, deleted), [""; 0]);
-    // The chat of this connection is gone, so another one is asked for.
+    // The connection's id for a new chat is used up, so a new chat is requested.
     assert_eq!(line(&mut session, "again", "t2"), [r#"send {"type":"new_chat"}"#]);
     let attached = r#"{"event":"attached","chat_id":"n","epoch":"e","head":0,"recovered":true}"#;
     let message = r#"send {"type":"message","chat_id":"n","content":"again","turn_id":"t2"}"#;
@@ -42,7 +42,7 @@ fn a_yes_to_the_agent_deletes_nothing() {
     assert_eq!(line(&mut session, "yes", "x"), ["note"], "too early for the agent's question");
     armed(&mut session, Instant::now());
     assert!(line(&mut session, "yes", "x")[0].contains(r#""decision":"allow""#));
-    // Asked while the agent's question stands, the deletion is what the next line is about.
+    // While a request of the agent is open, the line after /delete answers the confirmation.
     hear(&mut session, &asks(5, r#""input":{}"#).replace(r#""r""#, r#""s""#));
     armed(&mut session, Instant::now());
     line(&mut session, "/delete", "x");
@@ -51,7 +51,7 @@ fn a_yes_to_the_agent_deletes_nothing() {
     assert_eq!(line(&mut session, "yes", "x"), [DELETE]);
 }
 
-/// What is said about a line, and what is sent because of it.
+/// The notes and frames that a line causes.
 fn said_and_sent(session: &mut Session, line: &str) -> (Vec<String>, Vec<String>) {
     session.handle_line(line, Instant::now(), turn("t9"));
     let (mut said, mut sent) = (Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! Stopping a turn: which one, and what becomes of what it asks.
+//! Stopping a turn: which turn is stopped, and what happens to its requests.
 
 use super::*;
 
