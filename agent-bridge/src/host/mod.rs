@@ -1,24 +1,26 @@
 //! The agent host: a small process that owns an agent's process, so that the agent outlives the gateway.
 //!
-//! A host has a directory of its own, `<hosts>/<run>/`, closed to other users: `lock` (held as long as it lives),
-//! `host.json` (its process and its agent's mark), `socket`, `errors` (its standard error, which has something to say
-//! where the host itself has a defect), and the spool (`spool.<position>`, `told`, and `spare.<n>`: trimmed files that
-//! will be written over). Everything that the agent is told, and, unless its output is lent, everything that it says,
-//! is a record in the spool before anybody hears of it; records have positions that only grow. The host decodes
-//! nothing: what records mean is the gateway's affair, so that a newer gateway can take up the agent of an older host.
+//! A host has its own directory, `<hosts>/<instance>/`, which other users cannot enter. It contains `lock` (locked
+//! while the host runs), `host.json` (the host's process id, its chat and its agent's mark), `socket`, `errors` (the
+//! host's standard error, for defects of the host itself), and the spool (`spool.<position>`, `told`, and `spare.<n>`:
+//! trimmed files to be overwritten). Every command is written to the spool as a record before the agent gets it, and
+//! all output, unless it is lent, before a gateway gets it. Positions of records only grow. The host does not decode
+//! records; a newer gateway can therefore take over the agent of an older host.
 //!
-//! On Linux, a gateway that is connected and knows all records can read the agent's output itself: it is lent
-//! (`protocol.rs` says how). Nothing is taken out of the agent's pipe before the gateway's log has it, so that the
-//! gateway may die at any moment: then what is in the pipe is spooled. Only what the agent is told is spooled at once.
+//! On Linux, a connected gateway that has received all records can read the agent's output itself: the output is lent
+//! (see `protocol.rs`). Bytes are taken out of the agent's pipe only when the gateway's log has their events, so the
+//! gateway may die at any moment: the host then writes the content of the pipe to the spool. Commands are always
+//! written to disk at once.
 //!
-//! One gateway is served at a time. It says hello with the position from which it wants records, and gets all from
-//! there on. A newer connection ends the older one. A command has an id; one that the spool has is ignored when it is
-//! repeated. Without a gateway the agent goes on, nobody answers what it asks, and it is stopped after a grace time.
-//! When the spool or the disk is full, the agent's output is not read, until the gateway trims the spool.
+//! A host serves one gateway at a time. The gateway's hello contains the position from which it wants records, and the
+//! host sends all records from there. A new connection ends the previous one. Each command has an id, and a repeated
+//! command is ignored. Without a gateway the agent goes on, its requests stay unanswered, and it is stopped after a
+//! grace time. While the spool or the disk is full, the host does not read the agent's output; the gateway makes room
+//! by trimming the spool.
 //!
-//! Every process that the agent starts belongs to the host, which is their subreaper and ends them with the agent. What
-//! a host that was killed leaves behind bears the mark of `host.json` in its environment, and is ended by the gateway
-//! that notices, or by the next one at its start.
+//! The host is the subreaper of all processes that the agent starts, and ends them together with the agent. Processes
+//! that a killed host leaves behind have the mark of `host.json` in their environment. The gateway that notices the
+//! host's death kills them, or else the next gateway at its start.
 
 #[cfg(test)]
 mod fuzz;
@@ -51,24 +53,24 @@ use self::{
 };
 use crate::{BridgeLimits, Dialect, ProcessConfig, Sandbox, keep_memory_private};
 
-/// What a host says on its standard output: the first byte before it listens, all of it once it does.
+/// The text that a host writes to its standard output: the first byte before it listens, the rest when it listens.
 pub(crate) const READY: &str = "ready\n";
 
-/// Longest configuration that is read, in bytes.
+/// Longest configuration on standard input, in bytes.
 const SETUP_BYTES: u64 = 1024 * 1024;
 
-/// The version of [`Setup`]: a host that knows nothing of what its agent is to be kept from does not begin.
+/// The version of [`Setup`]. A host refuses other versions, because it might not know the sandbox settings in them.
 pub(crate) const SETUP_VERSION: u32 = 2;
 
-/// What a gateway tells the host that it starts, on its standard input.
+/// The configuration that a gateway writes to the standard input of a host that it starts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Setup {
     pub(crate) version: u32,
-    /// The directory of all hosts.
+    /// The directory that contains one directory per host.
     pub(crate) hosts: PathBuf,
     pub(crate) run: u64,
     pub(crate) chat: String,
-    /// The position of its first record.
+    /// The position of the host's first record.
     pub(crate) first: u64,
     pub(crate) mark: String,
     pub(crate) name: String,
@@ -80,36 +82,37 @@ pub(crate) struct Setup {
     pub(crate) limits: BridgeLimits,
 }
 
-/// Runs a host until its agent is ended and nobody needs what it said any more. Gives the exit status for the
-/// process, which must have been started for this and nothing else, by
-/// [`HostAgent`](crate::HostAgent): the configuration comes on `stdin`, and `stdout` is told when it listens.
+/// Runs a host until its agent has ended and the spool is no longer needed or nobody collects it in time. Returns the
+/// exit status for the process. The process must have been started by [`HostAgent`](crate::HostAgent) for this purpose
+/// only: `run` reads the configuration from `stdin`, reports on `stdout` when it listens, and changes settings of the
+/// whole process.
 ///
 /// # Errors
-/// If the configuration cannot be read, the life has a host already, or the system refuses what a host needs.
+/// If the configuration cannot be read, the agent instance has a host already, or the system refuses a resource.
 pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
     keep_memory_private()?;
     let setup: Setup = serde_json::from_reader(stdin.take(SETUP_BYTES))?;
     if setup.version != SETUP_VERSION {
-        // The program was replaced under a gateway that runs.
+        // The program file was replaced while the gateway was running.
         return Err(io::Error::other(format!("the gateway speaks version {} of the setup", setup.version)));
     }
     let dialect: Dialect = setup.dialect.parse().map_err(io::Error::other)?;
     quiet_panics();
-    // A session of its own: neither the terminal nor the gateway's group reaches it. It leads one already if it
-    // was started that way.
+    // A new session, so that signals to the terminal or to the gateway's process group do not reach the host. The call
+    // fails if the process leads a session already.
     let _ = rustix::process::setsid();
     #[cfg(target_os = "linux")]
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let place = HostDirectory::new(&setup.hosts, AgentInstanceId(setup.run));
-    // Held until the process ends.
+    // The lock is held until the process ends.
     let _lock = place.take()?;
     let pid = rustix::process::getpid().as_raw_nonzero().get();
     place.write_card(&Card { pid, mark: setup.mark.clone(), chat: setup.chat })?;
-    // In one thread: what there is to do is waiting, and two threads would only wait for each other.
+    // One thread is enough: the host mostly waits.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let farewell = runtime.block_on(async {
-        // Nobody waits for a host whose gateway has gone meanwhile: the next one has started its own, or will. Once it
-        // listens, it may have been found and lives.
+        // This write fails if the gateway has gone, and then the host exits: another gateway starts its own host. Once
+        // the host listens, another gateway may have found it, so a later failed write is ignored.
         let (before, after) = READY.split_at(1);
         stdout.write_all(before.as_bytes())?;
         stdout.flush()?;
@@ -129,7 +132,7 @@ pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
         let heard = link::listen(listener, Arc::clone(&spool), setup.limits);
         let _ = stdout.write_all(after.as_bytes()).and_then(|()| stdout.flush());
         drop(stdout);
-        // As a task: before a runtime goes on with its first future, it looks for news.
+        // As a task of its own: `block_on` polls for I/O each time before it polls its own future.
         let supervisor = tokio::spawn(Supervisor::new(process, setup.mark, spool, heard)?.run());
         supervisor.await.unwrap_or_else(|panicked| resume_unwind(panicked.into_panic()))
     })?;
@@ -139,7 +142,7 @@ pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
     Ok(0)
 }
 
-/// What it says of its panics goes to a file, and is the same over and over.
+/// Limits the number of panic messages: they go to a file, and would repeat.
 fn quiet_panics() {
     const PANICS: usize = 16;
     let said = std::sync::atomic::AtomicUsize::new(0);

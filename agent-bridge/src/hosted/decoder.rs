@@ -1,7 +1,7 @@
-//! A host's records to events, and the state of a life as far as its records tell it.
+//! Decodes a host's records to events, and derives the state of the agent instance from them.
 //!
-//! A pure function of the records: the same ones give the same events and the same state again, from the
-//! beginning or from a checkpoint.
+//! The decoder is deterministic: the same records give the same events and the same state, from the beginning or from a
+//! checkpoint.
 
 use std::path::{Path, PathBuf};
 
@@ -21,13 +21,13 @@ use crate::{
     host::protocol::{CommandHead, CommandMeaning, Exited, Frame, Kind, SpawnFailure},
 };
 
-/// Version of the checkpoint's shape. Another one is refused.
+/// Version of the checkpoint's format. Checkpoints of other versions are refused.
 const CHECKPOINT_VERSION: u32 = 1;
 
-/// Events that room is made for at once, if a frame has as many lines: growing bit by bit copies what is there.
+/// Most events for which space is reserved at once, according to the number of lines in a frame.
 const MOST_EXPECTED: usize = 1024;
 
-/// Decodes one life's records.
+/// Decodes the records of one agent instance.
 #[derive(Debug)]
 pub(super) struct InstanceDecoder {
     dialect: Dialect,
@@ -35,17 +35,17 @@ pub(super) struct InstanceDecoder {
     prefix: String,
     codec: Codec,
     state: InstanceState,
-    /// Events of records up to here are known elsewhere.
+    /// Events of records up to this position have been published and are dropped.
     shown: u64,
     wanted: TurnFilter,
     last_words: LastWords,
 }
 
-/// The turns whose events are wanted.
+/// The turns whose events are passed on.
 #[derive(Debug)]
 enum TurnFilter {
     All,
-    /// This one, as long as it has not ended.
+    /// Only this turn, until it ends.
     Only(Option<TurnId>),
 }
 
@@ -55,36 +55,36 @@ enum Codec {
     Text(TextCodec),
 }
 
-/// What records tell of a life, besides what the codec remembers.
+/// State of an agent instance that follows from its records, besides the codec's state.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct InstanceState {
     version: u32,
-    /// The last record.
+    /// Position of the last decoded record.
     pub(super) position: u64,
-    /// Processes that were ordered.
+    /// Number of process starts that were commanded.
     pub(super) starts: u64,
-    /// Whether the last of them has not ended.
+    /// Whether the last process has not ended.
     pub(super) running: bool,
-    /// Whether it has answered its first request.
+    /// Whether the process has answered the initialize request.
     pub(super) ready: bool,
-    /// Whether it was to take up a session.
+    /// Whether the process was to resume a session.
     pub(super) resumed: bool,
-    /// It does not know the session that it was to take up.
+    /// Whether the agent does not know the session that it was to resume.
     pub(super) unknown_session: bool,
-    /// It closed its output.
+    /// Whether the process has closed its output.
     pub(super) closed: bool,
-    /// It wrote a line over the limit.
+    /// Whether the process has written a line longer than the limit.
     pub(super) too_long: bool,
-    /// The last prompt that it was given.
+    /// The turn whose prompt was sent last.
     pub(super) prompted: Option<TurnId>,
-    /// Whether that turn is open.
+    /// Whether the turn in `prompted` is open.
     pub(super) turn_open: bool,
-    /// Whether that turn was cancelled.
+    /// Whether the turn in `prompted` was cancelled.
     cancelled: bool,
     /// How the last process ended.
     pub(super) exited: Option<Exited>,
-    /// Why a process could not be started.
+    /// Why the last process could not be started.
     pub(super) spawn_failed: Option<SpawnFailure>,
 }
 
@@ -94,31 +94,31 @@ struct Checkpoint {
     codec: Box<RawValue>,
 }
 
-/// What a batch of records came to.
+/// The results of decoding a batch of records.
 #[derive(Debug, Default)]
 pub(super) struct DecodedBatch {
     pub(super) events: Vec<AgentEvent>,
-    /// Lines that are due to the agent, with ids that derive from positions.
+    /// Lines to send to the agent, each with a command id that derives from the position of its record.
     pub(super) replies: Vec<(String, Vec<u8>)>,
-    /// A turn ended in here.
+    /// Whether a turn ended in this batch.
     pub(super) turn_ended: bool,
-    /// Where the record that ended the first such turn begins, if something came before it.
+    /// The split point before the record that ended the first turn, if there are events before it.
     pub(super) before_end: Option<SplitPoint>,
-    /// Something that is worth a look at the state.
+    /// Whether the instance should review the state.
     pub(super) notable: bool,
 }
 
-/// A place between the records of a batch.
+/// A split point between two records of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SplitPoint {
-    /// The last record before it.
+    /// Position of the last record before the split point.
     pub(super) position: u64,
-    /// How many events come before it.
+    /// Number of events before the split point.
     pub(super) events: usize,
 }
 
 impl InstanceDecoder {
-    /// For a life that begins. `session` is what it is to take up.
+    /// Makes a decoder for a new instance. `session` is the agent's session to resume.
     pub(super) fn new(dialect: Dialect, workspace: &Path, instance: u64, session: Option<&str>) -> Self {
         let prefix = format!("{instance}-");
         let codec = codec(dialect, workspace, &prefix, session, 0);
@@ -127,13 +127,13 @@ impl InstanceDecoder {
         Self { dialect, workspace: workspace.into(), prefix, codec, state, shown, wanted, last_words }
     }
 
-    /// Whose last words an answer may end with.
+    /// Sets how the agent's last lines of standard error are reported.
     pub(super) fn saying(mut self, last_words: LastWords) -> Self {
         self.last_words = last_words;
         self
     }
 
-    /// Goes on from a checkpoint of this life. False: it cannot be read, and nothing has changed.
+    /// Restores the state from a checkpoint of this instance. Returns false, without a change, if it cannot be read.
     pub(super) fn restore(&mut self, checkpoint: &[u8]) -> bool {
         let Ok(Checkpoint { state, codec }) = serde_json::from_slice(checkpoint) else { return false };
         let codec = match self.dialect {
@@ -148,7 +148,7 @@ impl InstanceDecoder {
         true
     }
 
-    /// Events of records up to this position are not wanted.
+    /// Drops the events of records up to this position.
     pub(super) fn hide_to(&mut self, position: u64) {
         self.shown = position;
         if let Codec::Claude(codec) = &mut self.codec {
@@ -161,12 +161,12 @@ impl InstanceDecoder {
         self.hide_to(self.shown);
     }
 
-    /// From here on events of no other turn are wanted: the log has lost those.
+    /// From now on, drops the events of all other turns, which the log has lost.
     pub(super) fn want_only(&mut self, turn: Option<TurnId>) {
         self.wanted = TurnFilter::Only(turn);
     }
 
-    /// Whether this turn is wanted, and has not ended.
+    /// Whether the events of this turn are passed on. False after the turn's end.
     pub(super) fn wants(&self, turn: &TurnId) -> bool {
         match &self.wanted {
             TurnFilter::All => true,
@@ -174,35 +174,35 @@ impl InstanceDecoder {
         }
     }
 
-    /// Whether the agent is in a turn that nobody wants.
+    /// Whether the open turn is one whose events are dropped.
     fn is_lost(&self) -> bool {
         self.state.turn_open && self.state.prompted.as_ref().is_some_and(|turn| !self.wants(turn))
     }
 
-    /// The records of this life begin after this position.
+    /// Sets the position after which the records of this instance begin.
     pub(super) fn begin_after(&mut self, position: u64) {
         self.state.position = position;
     }
 
-    /// The records up to this position are lost.
+    /// Skips the records up to this position, because they are lost.
     pub(super) fn pass_over(&mut self, position: u64) {
         self.state.position = self.state.position.max(position);
     }
 
-    /// The first record that there is of this life. Where nothing was decoded and the log knows what comes before,
-    /// the life had begun without a host, and the host came later.
+    /// Sets the position of the first existing record. If nothing was decoded and the log has the events of all earlier
+    /// records, the instance began before its host, and decoding continues with this record.
     pub(super) fn found_first(&mut self, first: u64) {
         if self.state.position == 0 && first <= self.shown.saturating_add(1) {
             self.state.position = first.saturating_sub(1);
         }
     }
 
-    /// What the records have told.
+    /// The state according to the decoded records.
     pub(super) fn state(&self) -> &InstanceState {
         &self.state
     }
 
-    /// The state after the last record.
+    /// The state of decoder and codec after the last decoded record.
     pub(super) fn checkpoint(&self) -> Option<Bytes> {
         let codec = match &self.codec {
             Codec::Claude(codec) => String::from_utf8(codec.checkpoint().into()).ok()?,
@@ -212,7 +212,7 @@ impl InstanceDecoder {
         serde_json::to_vec(&Checkpoint { state: self.state.clone(), codec }).ok().map(Into::into)
     }
 
-    /// The line that tells the agent; None if there is nothing to tell.
+    /// The line for the agent's input; `None` if there is nothing to send.
     pub(super) fn line_for(&self, command: &AgentCommand) -> Option<Vec<u8>> {
         match &self.codec {
             Codec::Claude(codec) => codec.line_for(command),
@@ -220,7 +220,7 @@ impl InstanceDecoder {
         }
     }
 
-    /// Takes the next frame. Those that were decoded before are passed over.
+    /// Decodes the next frame. A frame that was decoded before is skipped.
     pub(super) fn record(&mut self, frame: &Frame<impl AsRef<[u8]>>, step: &mut DecodedBatch) {
         if frame.count == 0 || frame.last() <= self.state.position {
             return;
@@ -282,8 +282,8 @@ impl InstanceDecoder {
                     if position > self.state.position {
                         self.state.position = position;
                         let before = out.events.len();
-                        // What is noted as a sign of life, where nothing better has been, must not depend on how
-                        // records are batched when they are decoded again: hidden ones are dropped one by one.
+                        // The codec adds `Alive` only if there are no events yet. Dropping hidden events record by
+                        // record makes that independent of how the records were batched.
                         codec.decode(position, line, &mut out);
                         if position <= self.shown {
                             out.events.truncate(before);
@@ -398,7 +398,7 @@ impl InstanceDecoder {
 }
 
 impl TurnFilter {
-    /// A turn has ended.
+    /// Notes the end of a turn.
     fn end(&mut self, turn: Option<&TurnId>) {
         if let Self::Only(wanted) = self {
             wanted.take_if(|wanted| turn == Some(wanted));
@@ -406,7 +406,7 @@ impl TurnFilter {
     }
 }
 
-/// Leaves of the events from here on what is not of a turn.
+/// Removes the events from index `from` on that belong to a turn; events about the agent stay.
 fn leave_out_turn(events: &mut Vec<AgentEvent>, from: usize) {
     let said = events.split_off(from);
     let of_agent =

@@ -1,4 +1,4 @@
-//! How a life under a host ends: dismissed, stopped, or because the host has gone.
+//! How an agent instance under a host ends: killed, stopped, or because its host is gone.
 
 use bytes::BytesMut;
 use switchboard_core::agent::{AgentCommand, AgentExit, CommandId};
@@ -27,12 +27,12 @@ use crate::{
     },
 };
 
-/// A host whose connection has ended is given this long to be gone.
+/// How long a host may take to exit after its connection has ended.
 const GOING: std::time::Duration = std::time::Duration::from_secs(1);
 const LOOK: std::time::Duration = std::time::Duration::from_millis(2);
 
 impl ConnectedInstance<'_> {
-    /// Ends the host and the agent, by force if it still runs, and the life with them.
+    /// Kills the agent, ends the host, and returns `exit`.
     pub(super) async fn terminate<S: RecordSink>(
         mut self,
         mut feeding: Feeding<S>,
@@ -45,7 +45,7 @@ impl ConnectedInstance<'_> {
         exit
     }
 
-    /// Ends the agent in good order, as far as that is not overtaken by an order to use force.
+    /// Stops the agent gracefully, or kills it if [`AgentControl::Kill`] arrives meanwhile.
     pub(super) async fn stop<O: ControlSource, S: RecordSink>(
         mut self,
         mut control: O,
@@ -61,7 +61,8 @@ impl ConnectedInstance<'_> {
         AgentExit::Stopped
     }
 
-    /// Waits until the host has ended its agent, and lets it go.
+    /// Waits until the host has ended its agent, and sends the shutdown acknowledgement. Kills a host that does not
+    /// exit.
     async fn farewell<O: ControlSource, S: RecordSink>(
         &mut self,
         feeding: &mut Feeding<S>,
@@ -87,7 +88,7 @@ impl ConnectedInstance<'_> {
                         control = None;
                         self.say(&ToHost::Kill);
                     }
-                    // A source without a sender says it for ever.
+                    // A source whose sender is gone returns `Stop` at once, every time.
                     AgentControl::Stop => control = None,
                     AgentControl::Command(_) => {}
                 },
@@ -100,7 +101,7 @@ impl ConnectedInstance<'_> {
         }
     }
 
-    /// The connection has ended although nobody wanted that.
+    /// Handles a connection that has ended although this gateway did not end it.
     pub(super) async fn lost<S: RecordSink>(self, feed: Feed<S>, end: FeedEnd) -> AgentExit {
         if end == FeedEnd::Broken {
             return records_lost(&self.place).await;
@@ -112,7 +113,7 @@ impl ConnectedInstance<'_> {
     }
 }
 
-/// Whether a host whose connection has ended goes as well: its lock is what it lets go of last.
+/// Whether a host whose connection has ended exits in time. A host releases its lock when it exits.
 pub(super) async fn has_gone(place: &HostDirectory) -> bool {
     let deadline = Instant::now() + GOING;
     while place.is_live() {
@@ -124,14 +125,14 @@ pub(super) async fn has_gone(place: &HostDirectory) -> bool {
     true
 }
 
-/// Ends a host whose records are of no use.
+/// Ends a host whose records are missing or unreadable.
 pub(super) async fn records_lost(place: &HostDirectory) -> AgentExit {
     tracing::error!("an agent's records are not to be understood, or some are missing");
     by_force(place).await;
     gone("agent_host_lost", "What the agent said is lost.")
 }
 
-/// Ends what a dead host has left, and decodes its spool to the end.
+/// Kills the processes that a dead host left behind, and decodes the host's spool to its end.
 pub(super) async fn decode_dead<S: RecordSink>(
     agent: &HostAgent,
     place: &HostDirectory,
@@ -152,7 +153,7 @@ pub(super) async fn decode_dead<S: RecordSink>(
     }
     let position = feed.position();
     let mut buffer = BytesMut::new();
-    // What is half-written at the end of the last file is not taken.
+    // An incomplete frame at the end of the last file is ignored.
     let mut lost = false;
     match spool::read_dead(place.dir(), position + 1) {
         Ok(files) => {
@@ -171,7 +172,7 @@ pub(super) async fn decode_dead<S: RecordSink>(
         }
         Err(_) => lost = true,
     }
-    // What was said while the output was lent is in the log, or was in the agent's pipe and went with it.
+    // Output from the time when it was lent is in the log already, or is lost with the agent's pipe.
     for (position, frame) in spool::read_told(place.dir()).unwrap_or_default() {
         feed.pass_over(position.saturating_sub(1));
         buffer.clear();
@@ -186,7 +187,7 @@ pub(super) async fn decode_dead<S: RecordSink>(
         .unwrap_or_else(|| gone("agent_exited", "The agent's host was ended, and the agent with it."))
 }
 
-/// How a life ended whose records tell this; None: they do not tell that it has.
+/// The reason for which the instance has ended, according to its records; `None` if it has not ended.
 pub(super) fn how_it_ended(agent: &HostAgent, state: &InstanceState) -> Option<AgentExit> {
     let config = agent.agent.config();
     if state.too_long {
@@ -207,7 +208,7 @@ pub(super) fn how_it_ended(agent: &HostAgent, state: &InstanceState) -> Option<A
     }
     let exited = state.exited.as_ref().filter(|_| !state.running && config.dialect == Dialect::Claude)?;
     if state.unknown_session {
-        // Another start follows, unless there was no session that could be unknown.
+        // The agent is started again without the session, unless it was started without a session.
         return (!state.resumed).then(|| agent.agent.start_failed("it refused to begin a session"));
     }
     let words = LastWords::of(config).report(&exited.stderr);
@@ -218,7 +219,7 @@ pub(super) fn how_it_ended(agent: &HostAgent, state: &InstanceState) -> Option<A
     Some(agent.agent.start_failed_saying(&format!("it {how} before it was ready"), &words))
 }
 
-/// The host speaks a version that this gateway does not; it was told to end its agent.
+/// Ends a host with another protocol version. The host has been asked to kill its agent.
 pub(super) async fn other_version(agent: &HostAgent, place: &HostDirectory, version: u32) -> AgentExit {
     tracing::warn!(
         agent = agent.agent.config().name,
@@ -233,13 +234,13 @@ pub(super) async fn other_version(agent: &HostAgent, place: &HostDirectory, vers
     gone("agent_host_version", "The agent runs under a host of another version and was ended.")
 }
 
-/// Kills the host, if it lives, and what it leaves.
+/// Kills the host, if it runs, and the processes that it leaves behind.
 pub(super) async fn by_force(place: &HostDirectory) {
     let place = place.clone();
     let _ = tokio::task::spawn_blocking(move || hosts::force(&place)).await;
 }
 
-/// ControlReceiver from nobody.
+/// A control source without messages.
 pub(super) struct NoControl;
 
 #[async_trait::async_trait]

@@ -1,5 +1,5 @@
-//! From a host's socket, the agent's output that it lends, or what a dead host left, to the gateway: big reads, one
-//! batch for what arrived together.
+//! Decodes a host's records and sends their events to the gateway, in large batches. The records come from the host's
+//! socket, from the output that the host lends, or from the spool of a dead host.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -24,14 +24,14 @@ use crate::{
     },
 };
 
-/// How far a feed has come.
+/// Progress of a feed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Progress {
-    /// Grows whenever the state that the records tell is worth a look.
+    /// Incremented whenever the instance should review the decoder's state.
     pub(super) notable: u64,
-    /// What the records up to this position came to has been handed on.
+    /// The events of all records up to this position have been sent.
     pub(super) sent: u64,
-    /// The host has ended its agent.
+    /// Whether the host has ended its agent.
     pub(super) ended: bool,
 }
 
@@ -40,24 +40,24 @@ pub(super) struct Progress {
 pub(super) enum FeedEnd {
     /// The host has closed the connection.
     Closed,
-    /// What came were no records, or records between are missing.
+    /// A frame is invalid, or records are missing.
     Broken,
 }
 
 pub(super) struct Feed<S> {
     pub(super) decoder: Arc<Mutex<InstanceDecoder>>,
-    /// Locked before the decoder.
+    /// Always locked before the decoder.
     pub(super) lending: Arc<Mutex<Lending>>,
     /// The host's directory.
     pub(super) place: HostDirectory,
     /// The agent's output, while it is lent.
     pub(super) loan: Option<Loan>,
-    /// Whether the host lends it.
+    /// Whether the host can lend the output.
     pub(super) lends: bool,
-    /// It is to be asked for.
+    /// Whether to ask for the output next.
     pub(super) asks: bool,
     pub(super) sink: S,
-    /// Messages for the host; it ends with the life's supervisor.
+    /// Sender of messages to the host; closed when the instance ends.
     pub(super) messages: mpsc::WeakUnboundedSender<Bytes>,
     pub(super) progress: watch::Sender<Progress>,
     pub(super) mode: watch::Receiver<ReadMode>,
@@ -67,18 +67,18 @@ pub(super) struct Feed<S> {
     pub(super) kept: watch::Receiver<u64>,
 }
 
-/// What there is to do next.
+/// What happens next.
 enum FeedEvent {
-    /// The host has said something, or closed the connection.
+    /// The host has sent bytes, or closed the connection.
     Host(std::io::Result<usize>),
-    /// The log has more than before.
+    /// The log has a newer checkpoint.
     Kept,
-    /// There may be more in the output that is lent.
+    /// The lent output may contain more.
     Output(std::io::Result<News>),
 }
 
 impl<S: RecordSink> Feed<S> {
-    /// Reads until the host closes the connection. Gives itself back, and why it ended.
+    /// Reads until the host closes the connection or a frame is invalid. Returns the feed and the reason.
     pub(super) async fn run(
         mut self,
         mut host: impl AsyncRead + Unpin,
@@ -115,7 +115,7 @@ impl<S: RecordSink> Feed<S> {
         }
     }
 
-    /// What the log has is of no more use to the host.
+    /// Lets the host drop records whose checkpoint the log has.
     fn let_go(&mut self) {
         let position = *self.kept.borrow_and_update();
         match &mut self.loan {
@@ -133,7 +133,7 @@ impl<S: RecordSink> Feed<S> {
         }
     }
 
-    /// Reads what is new in the output that is lent.
+    /// Reads new bytes of the lent output.
     fn look(&mut self, news: std::io::Result<News>) {
         let lending = lock(&self.lending);
         let Some(loan) = self.loan.as_mut().filter(|_| lending.is_lent()) else {
@@ -145,14 +145,14 @@ impl<S: RecordSink> Feed<S> {
         drop(lending);
         match goes_on {
             Ok(true) => {}
-            // How an agent ends is the host's to say.
+            // The host reports how the agent ended.
             Ok(false) => self.give_back(),
             Err(error) => self.cannot_borrow(&error),
         }
         self.discard();
     }
 
-    /// Asks for the output, unless it is lent.
+    /// Asks for the output, unless it is lent already.
     fn borrow(&self) {
         let mut lending = lock(&self.lending);
         let (position, running) = {
@@ -169,7 +169,7 @@ impl<S: RecordSink> Feed<S> {
         let mut lending = lock(&self.lending);
         if let Some(message) = lending.give_back() {
             self.send_to_host(&message);
-            // What was kept meanwhile.
+            // Trims what the log has received while the output was lent.
             self.send_to_host(&ToHost::Trim { before: *self.kept.borrow() + 1 });
         }
     }
@@ -180,7 +180,7 @@ impl<S: RecordSink> Feed<S> {
         self.give_back();
     }
 
-    /// The host has something to say about the output.
+    /// Handles a host's frame about the lent output.
     async fn lending_changed(&mut self, frame: &Frame) {
         if frame.kind == Kind::Lent {
             let position = self.decoder().state().position;
@@ -209,29 +209,29 @@ impl<S: RecordSink> Feed<S> {
         lock(&self.decoder)
     }
 
-    /// See [`LifeDecoder::pass_over`].
+    /// See [`InstanceDecoder::pass_over`].
     pub(super) fn pass_over(&self, position: u64) {
         self.decoder().pass_over(position);
     }
 
-    /// See [`LifeDecoder::found_first`].
+    /// See [`InstanceDecoder::found_first`].
     pub(super) fn found_first(&self, first: u64) {
         self.decoder().found_first(first);
     }
 
-    /// The last record that was decoded.
+    /// Position of the last decoded record.
     pub(super) fn position(&self) -> u64 {
         self.decoder().state().position
     }
 
-    /// What the records have told.
+    /// The instance's state according to the decoded records.
     pub(super) fn state(&self) -> InstanceState {
         self.decoder().state().clone()
     }
 
-    /// Takes all whole frames off the front of a buffer and hands on what they came to.
+    /// Takes all whole frames off the front of a buffer, decodes them and sends their events.
     pub(super) async fn take(&mut self, buffer: &mut BytesMut) -> Result<(), FeedEnd> {
-        // A frame holds whole lines: at most one of the longest, and what was read with its end.
+        // The longest frame: the longest line, and the bytes that were read together with its end.
         let longest = self.limits.record_bytes + self.limits.read_bytes + RECORD_HEAD;
         let batch = self.limits.read_bytes.min(usize::try_from(self.cadence.every).unwrap_or(usize::MAX));
         loop {
@@ -267,7 +267,7 @@ impl<S: RecordSink> Feed<S> {
                 return Ok(());
             }
             if stuck && step.events.is_empty() {
-                // The agent is not to be blamed for its silence.
+                // The agent is silent because the disk is full, so it must not be taken for a hanging agent.
                 step.events.push(AgentEvent::Alive);
             }
             self.hand_on(step, bytes, ended).await;
@@ -277,7 +277,7 @@ impl<S: RecordSink> Feed<S> {
         }
     }
 
-    /// Decodes the whole lines that were read of an output that is lent, and hands on what they came to.
+    /// Decodes whole lines of the lent output and sends their events.
     async fn take_lines(&mut self) {
         while let Some((step, bytes)) = self.decode_lines() {
             self.hand_on(step, bytes, false).await;
@@ -288,7 +288,7 @@ impl<S: RecordSink> Feed<S> {
         }
     }
 
-    /// Decodes some lines. Gives what they came to, and how many bytes they were.
+    /// Decodes some lines. Returns their events and their number of bytes.
     fn decode_lines(&mut self) -> Option<(DecodedBatch, usize)> {
         let longest = self.limits.spooled_record_bytes();
         let batch = self.limits.read_bytes.min(usize::try_from(self.cadence.every).unwrap_or(usize::MAX));
@@ -318,8 +318,8 @@ impl<S: RecordSink> Feed<S> {
             let position = self.decoder().state().position;
             self.send_to_host(&lending.command(head, line.into(), position));
         }
-        // Before the records: whoever hears of a turn's end may order the next one at once, and the supervisor
-        // must know by then.
+        // Before the records: a client that receives a turn's end may send the next prompt at once, and by then the
+        // instance must know that the turn has ended.
         if step.notable {
             self.progress.send_modify(|progress| progress.notable += 1);
             self.asks = true;
@@ -333,7 +333,7 @@ impl<S: RecordSink> Feed<S> {
             let decoder = self.decoder();
             (decoder.state().position, if due { decoder.checkpoint() } else { None })
         };
-        // A turn's end waits for the disk. What was said before it need not.
+        // The end of a turn is published only when it is on disk. Events before it need not wait for that.
         if let Some(cut) = step.before_end {
             let rest = step.events.split_off(cut.events);
             let events = std::mem::replace(&mut step.events, rest);
@@ -358,14 +358,14 @@ impl<S: RecordSink> Feed<S> {
         tokio::select! {
             biased;
             () = unwanted => {}
-            // The gateway having gone shows elsewhere.
+            // If the gateway is gone, the instance gets `AgentControl::Stop`.
             _ = self.sink.send(records) => {}
         }
     }
 
     fn send_to_host(&self, message: &ToHost) {
         if let Some(messages) = self.messages.upgrade() {
-            // A host that has gone shows at the other end.
+            // If the host is gone, the connection ends.
             let _ = messages.send(message.encode());
         }
     }
@@ -375,7 +375,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// When the decoder's state is due to be kept.
+/// Decides when a checkpoint is due.
 #[derive(Debug)]
 pub(super) struct Cadence {
     every: u64,
@@ -385,11 +385,12 @@ pub(super) struct Cadence {
 impl Cadence {
     pub(super) fn new(limits: &BridgeLimits) -> Self {
         let host = &limits.host;
-        // Several fit into a spool, so that room is made before it is full.
+        // Several checkpoints per spool, so that the spool can be trimmed before it is full.
         Self { every: host.checkpoint_bytes.min(host.spool_bytes / 8), since: 0 }
     }
 
-    /// Records came. Whether a checkpoint is due after them: where there is room for `most` bytes, at least that often.
+    /// Counts the bytes of a batch. Returns whether a checkpoint is due after it: at a turn's end, and at least once
+    /// per `most` bytes.
     fn took(&mut self, bytes: u64, turn_ended: bool, most: u64) -> bool {
         self.since += bytes;
         let due = turn_ended || self.since >= self.every.min(most);

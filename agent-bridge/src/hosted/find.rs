@@ -1,4 +1,4 @@
-//! The host of a life: found, or started.
+//! Finds or starts the host of an agent instance.
 
 use switchboard_core::{
     agent::{AgentCommand, AgentExit},
@@ -17,23 +17,23 @@ use crate::{
     host::{place::HostDirectory, spool},
 };
 
-/// How often a host is looked for that earlier gateways may have been starting.
+/// Most attempts to reach a host that an earlier gateway may have been starting.
 const TRIES: usize = 5;
 
-/// A host that answers, or why none does.
+/// A host that answers, or the reason why none does.
 pub(super) struct Found {
     pub(super) link: Result<Link, NoLink>,
     pub(super) decoder: InstanceDecoder,
-    /// The prompt that it was started for.
+    /// The prompt for which the host was started.
     pub(super) first: Option<AgentCommand>,
-    /// The turn for which a life of an earlier gateway is taken up.
+    /// The turn for which an instance of an earlier gateway is taken over.
     pub(super) resumed: Option<TurnId>,
 }
 
-/// Finds the host of a life, or starts it.
+/// Finds the host of an agent instance, or starts it.
 ///
 /// # Errors
-/// With how the life ends, where there can be no host.
+/// If there can be no host; the error is the reason for which the instance ends.
 pub(super) async fn host<O: ControlSource, S: RecordSink>(
     agent: &HostAgent,
     place: &HostDirectory,
@@ -43,8 +43,8 @@ pub(super) async fn host<O: ControlSource, S: RecordSink>(
     let mut tried = 0;
     let mut first = None;
     loop {
-        // A host that an earlier gateway was just starting may be anywhere between nothing and listening; nobody has
-        // told it anything. Whichever of two comes to hold the lock is the one.
+        // An earlier gateway may have been starting a host, which may not exist yet, or be about to listen. It has no
+        // commands yet. If two hosts start, the one that gets the lock serves the instance.
         let unborn = !began && !spool::has_records(place.dir());
         let (decoder, resumed) = if unborn && !place.is_live() {
             (start(agent, place, life, &mut first).await?, None)
@@ -54,7 +54,7 @@ pub(super) async fn host<O: ControlSource, S: RecordSink>(
         let from = decoder.state().position + 1;
         let link = link::connect(place, from, agent.agent.config().limits.host.start).await;
         tried += 1;
-        // One whose gateway had gone before it listened has gone as well.
+        // A host whose gateway has gone before the host listened exits.
         if matches!(link, Err(NoLink::Dead)) && unborn && tried < TRIES && !spool::has_records(place.dir()) {
             continue;
         }
@@ -62,7 +62,7 @@ pub(super) async fn host<O: ControlSource, S: RecordSink>(
     }
 }
 
-/// Starts a host once there is a prompt for it, unless an earlier gateway's is there first.
+/// Waits for a prompt and starts a host, unless the host of an earlier gateway appears first.
 async fn start<O: ControlSource, S: RecordSink>(
     agent: &HostAgent,
     place: &HostDirectory,
@@ -91,7 +91,7 @@ async fn start<O: ControlSource, S: RecordSink>(
     Ok(decoder)
 }
 
-/// What is known of a life that has a host, or had one.
+/// The decoder for an instance that has or had a host, restored from the log's checkpoint, and the turn to resume.
 fn take_up<O, S>(
     agent: &HostAgent,
     place: &HostDirectory,
@@ -99,7 +99,7 @@ fn take_up<O, S>(
 ) -> Result<(InstanceDecoder, Option<TurnId>), AgentExit> {
     let instance = life.instance.0;
     if !place.dir().exists() {
-        // The log was put back without what was beside it, or that was removed.
+        // The log was restored without the directory of hosts, or that directory was removed.
         tracing::info!(instance, "nothing is left of the agent that this chat had");
         let detail =
             "The gateway was restarted before the answer was complete, and nothing is left of its agent.";

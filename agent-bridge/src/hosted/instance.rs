@@ -1,4 +1,4 @@
-//! A life under a host: orders become commands, the records' state decides what comes next.
+//! An agent instance under a host: sends commands to the host, and decides from the records what to do next.
 
 use std::{
     collections::VecDeque,
@@ -41,10 +41,11 @@ use crate::{
     },
 };
 
-/// A host hears of a turn's end this much later, unless another turn begins: whoever waits for the end comes first.
+/// Delay before the host is informed that no turn is open, in case another turn begins at once. Clients that wait for
+/// the turn's end are served first.
 const IDLE_AFTER: Duration = Duration::from_millis(50);
 
-/// Serves a chat until the agent stops or goes away.
+/// Serves a chat until a stop or kill arrives, or the agent is gone.
 pub(super) async fn serve<O: ControlSource, S: RecordSink>(
     agent: &HostAgent,
     mut life: HostedInstance<O, S>,
@@ -95,7 +96,7 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
     }
     feed.lends = hello.lends && config.dialect == Dialect::Claude;
     feed.messages = messages.downgrade();
-    // What comes before a checkpoint that the log has is of no use to anybody.
+    // Records before a checkpoint that the log has are no longer needed.
     let _ = messages.send(ToHost::Trim { before: from }.encode());
     let life = ConnectedInstance {
         agent,
@@ -124,7 +125,8 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
     life.serve_commands(control, feeding).await
 }
 
-/// Whether nobody is left who orders: that shows as [`AgentControl::Stop`], for ever. Whoever orders it says it once.
+/// Whether the senders of control messages are gone. The source then returns [`AgentControl::Stop`] every time, while a
+/// stop that somebody sent arrives only once.
 async fn is_deserted<O: ControlSource>(control: &mut O) -> bool {
     let more = tokio::task::coop::unconstrained(async {
         tokio::select! {
@@ -136,7 +138,7 @@ async fn is_deserted<O: ControlSource>(control: &mut O) -> bool {
     matches!(more.await, Some(AgentControl::Stop))
 }
 
-/// How a chat is named in its host's directory.
+/// The name of a chat in its host's directory: `principal/chat`.
 pub(super) fn chat_name(chat: &ChatKey) -> String {
     format!("{}/{}", chat.principal, chat.chat)
 }
@@ -147,7 +149,7 @@ pub(super) fn gone(code: &str, detail: &str) -> AgentExit {
 
 pub(super) type Feeding<S> = Owned<(Feed<S>, FeedEnd)>;
 
-/// A life that is connected to its host.
+/// An agent instance that is connected to its host.
 pub(super) struct ConnectedInstance<'a> {
     pub(super) agent: &'a HostAgent,
     pub(super) place: HostDirectory,
@@ -158,29 +160,29 @@ pub(super) struct ConnectedInstance<'a> {
     _writer: Owned<()>,
     pub(super) mode: watch::Sender<ReadMode>,
     pub(super) progressed: watch::Receiver<Progress>,
-    /// What came before this connection has been decoded once this position is reached: before that, orders cannot
-    /// be told from those that were carried out.
+    /// The position of the last record from before this connection. Commands wait until this record is decoded, because
+    /// until then it is unknown which of them have been carried out.
     caught_up_at: u64,
-    /// ControlReceiver that came before that.
+    /// Commands that have not been carried out.
     queue: VecDeque<AgentCommand>,
-    /// A prompt for which there is no process yet.
+    /// A prompt that waits for a process.
     waiting: Option<AgentCommand>,
     /// The turn whose prompt was sent last.
     sent: Option<TurnId>,
-    /// The turn for which a life of an earlier gateway was taken up.
+    /// The turn for which an instance of an earlier gateway was taken over.
     resumed: Option<TurnId>,
-    /// The last start that was ordered.
+    /// Number of the last start that was commanded.
     ordered: u64,
-    /// The process that does not know its session was told to end.
+    /// Whether the process that does not know its session was commanded to end.
     end_sent: bool,
     was_open: bool,
-    /// When the host is told that no turn is open.
+    /// When to inform the host that no turn is open.
     idle_at: Option<Instant>,
-    /// The time of the last review: what is due by then has been done.
+    /// The time of the last review.
     reviewed: Instant,
     /// When the process that is not ready was first seen.
     began: Option<Instant>,
-    /// When its output was found to be closed.
+    /// When the process's output was found to be closed.
     closed: Option<Instant>,
 }
 
@@ -200,7 +202,7 @@ impl ConnectedInstance<'_> {
                 _ = self.progressed.changed() => {}
                 order = control.next() => match order {
                     AgentControl::Stop if is_deserted(&mut control).await => {
-                        // The gateway has gone; what its host does is the next one's business.
+                        // The gateway is shutting down; the next gateway takes the host over.
                         drop((self, feeding));
                         return std::future::pending().await;
                     }
@@ -222,7 +224,7 @@ impl ConnectedInstance<'_> {
     }
 
     pub(super) fn say(&self, message: &ToHost) {
-        // A host that has gone shows at the other end.
+        // If the host is gone, the feed reports it.
         let _ = self.messages.send(message.encode());
     }
 
@@ -234,7 +236,7 @@ impl ConnectedInstance<'_> {
         self.say(&lending.command(head, bytes.into(), position));
     }
 
-    /// What is lent is the host's again.
+    /// Returns the lent output to the host.
     pub(super) fn give_back(&self) {
         let mut lending = self.lending.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(message) = lending.give_back() {
@@ -242,7 +244,8 @@ impl ConnectedInstance<'_> {
         }
     }
 
-    /// Looks at what the records have told, and does what is due. Gives how the life ended, if it has.
+    /// Reviews the state and takes all actions that are due. Returns the reason for which the instance has ended, if it
+    /// has.
     fn review(&mut self) -> Option<AgentExit> {
         self.reviewed = Instant::now();
         let state = self.decoder().state().clone();
@@ -253,7 +256,7 @@ impl ConnectedInstance<'_> {
             self.sent.clone_from(&state.prompted);
         }
         if let Some(exit) = self.ended(&state) {
-            // All that it said comes first.
+            // All events of the agent must be sent first.
             return (self.progressed.borrow().sent >= state.position).then_some(exit);
         }
         let open = state.turn_open || self.sent != state.prompted;
@@ -279,12 +282,12 @@ impl ConnectedInstance<'_> {
         None
     }
 
-    /// The next order, unless that is a prompt and the agent is in another turn. Whoever orders it knows of none: the
-    /// log has lost that turn, and it is ended first.
+    /// The next command, unless it is a prompt and the agent is in another turn. The log has lost that turn, so it is
+    /// cancelled first.
     fn next_command(&mut self, state: &InstanceState) -> Option<AgentCommand> {
         while let Some(AgentCommand::Prompt { turn_id, .. }) = self.queue.front() {
             if self.resumed.as_ref() == Some(turn_id) && !self.decoder().wants(turn_id) {
-                // The records have told its end.
+                // The records contain the end of this turn.
                 self.queue.pop_front();
                 continue;
             }
@@ -316,7 +319,7 @@ impl ConnectedInstance<'_> {
                 );
             }
         } else if self.waiting.is_some() && self.ordered == state.starts && self.is_due() {
-            // The first, or once more without the session that is unknown.
+            // The first start, or the second one without the unknown session.
             let session = self.session.clone().filter(|_| state.starts == 0);
             if state.starts > 0 {
                 let agent = &self.agent.agent.config().name;
@@ -333,7 +336,7 @@ impl ConnectedInstance<'_> {
         self.closed = (state.running && state.closed).then(|| self.closed.unwrap_or_else(Instant::now));
     }
 
-    /// Whether a start need not wait for earlier failures any more.
+    /// Whether the backoff after failed starts is over.
     fn is_due(&self) -> bool {
         self.agent.agent.backoff.not_before().is_none_or(|due| due <= self.reviewed)
     }
@@ -350,7 +353,7 @@ impl ConnectedInstance<'_> {
         self.command(format!("c{}:{turn_id}", id.0), start, told, text.into_bytes());
     }
 
-    /// Takes an order, unless it has been carried out.
+    /// Carries out a command, unless the records show that it has been carried out.
     fn obey(&mut self, state: &InstanceState, command: AgentCommand) {
         let text = self.agent.agent.config().dialect == Dialect::Text;
         match &command {
@@ -376,13 +379,13 @@ impl ConnectedInstance<'_> {
                 } else if on_its_way || open {
                     self.send_command(&command);
                 }
-                // Otherwise its end is on its way; an interrupt could only hit what comes next.
+                // Otherwise the turn's end is about to be decoded; an interrupt could only stop the next turn.
             }
             AgentCommand::Answer { .. } => self.send_command(&command),
         }
     }
 
-    /// Tells the agent, where there is something to tell.
+    /// Sends a command to the host, if the agent is to be sent anything for it.
     pub(super) fn send_command(&mut self, command: &AgentCommand) {
         let text = self.agent.agent.config().dialect == Dialect::Text;
         let (subject, told) = match command {
@@ -412,7 +415,7 @@ impl ConnectedInstance<'_> {
         }
     }
 
-    /// The turn that is open, as far as is known.
+    /// The open turn, including a turn whose prompt was sent and has not come back as a record.
     pub(super) fn open_turn(&self) -> Option<TurnId> {
         let state = self.decoder().state().clone();
         if self.sent.is_some() && self.sent != state.prompted {
@@ -421,7 +424,7 @@ impl ConnectedInstance<'_> {
         state.prompted.filter(|_| state.turn_open)
     }
 
-    /// When the next review is due without anything having been told.
+    /// When the next review is due if no new records arrive.
     fn deadline(&self) -> Option<Instant> {
         let limits = &self.agent.agent.config().limits;
         let backoff = self.agent.agent.backoff.not_before();
@@ -429,11 +432,11 @@ impl ConnectedInstance<'_> {
         let start = self.began.map(|began| began + limits.start);
         let closed = self.closed.map(|closed| closed + limits.closed_output);
         let due = [backoff, start, closed, self.idle_at].into_iter().flatten();
-        // What is overdue waits for the records to be handed on.
+        // Overdue actions wait until the records are sent.
         due.filter(|due| *due > self.reviewed).min()
     }
 
-    /// How the life has ended, by what the records have told and by the clock.
+    /// The reason for which the instance has ended, according to its records and to the time limits.
     fn ended(&self, state: &InstanceState) -> Option<AgentExit> {
         let now = self.reviewed;
         let limits = &self.agent.agent.config().limits;

@@ -1,4 +1,4 @@
-//! Starting a host, and connecting to one.
+//! Starts a host, and connects to a host.
 
 use std::{io, process::Stdio, time::Duration};
 
@@ -22,17 +22,17 @@ use crate::{
     },
 };
 
-/// The environment variable that marks a host, with its agent's mark.
+/// The environment variable that marks a host; its value is the mark of the host's agent.
 const HOST_MARK: &str = "SWITCHBOARD_HOST";
-/// How often it is looked whether a host listens yet.
+/// Delay between attempts to connect to a host that does not listen yet.
 const LOOK: Duration = Duration::from_millis(5);
 /// Longest answer to a hello, in bytes.
 const HELLO_BYTES: usize = 4096;
 
-/// A connection to a host that has answered.
+/// A connection to a host that has answered the hello.
 pub(super) struct Link {
     pub(super) read: ReadHalf,
-    /// What came behind the answer.
+    /// Bytes that were received after the answer to the hello.
     pub(super) buffer: BytesMut,
     pub(super) messages: mpsc::UnboundedSender<Bytes>,
     pub(super) writer: Owned<()>,
@@ -42,9 +42,9 @@ pub(super) struct Link {
 /// Why there is no connection.
 #[derive(Debug)]
 pub(super) enum NoLink {
-    /// No host lives.
+    /// No host is running.
     Dead,
-    /// It speaks another version of the protocol, and was told to end its agent.
+    /// The host speaks this other version of the protocol, and was asked to kill its agent.
     Version(u32),
     Io(io::Error),
 }
@@ -55,7 +55,10 @@ impl From<io::Error> for NoLink {
     }
 }
 
-/// Starts a host and waits until it listens.
+/// Starts a host and waits until it listens. `first` is the position of its first record.
+///
+/// # Errors
+/// If the host cannot be started, exits, or does not listen in time.
 pub(super) async fn start(agent: &HostAgent, instance: u64, chat: String, first: u64) -> io::Result<()> {
     let config = agent.agent.config();
     let mark = agent.agent.mark();
@@ -81,7 +84,7 @@ pub(super) async fn start(agent: &HostAgent, instance: u64, chat: String, first:
     environment::close_descriptors_on_exec();
     let place = HostDirectory::new(&agent.hosts, AgentInstanceId(instance));
     let errors = match place.errors() {
-        // What is to be said there is lost with it.
+        // Without space on the disk, the host runs without a file for its standard error.
         Err(error) if error.kind() == io::ErrorKind::StorageFull => Stdio::null(),
         errors => Stdio::from(errors?),
     };
@@ -98,7 +101,7 @@ pub(super) async fn start(agent: &HostAgent, instance: u64, chat: String, first:
     let (Some(mut stdin), Some(mut stdout)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(io::Error::other("the host has no pipes"));
     };
-    // Reaped here as long as this process lives, and by whoever adopts it afterwards.
+    // Reaps the host if it exits while this gateway runs.
     tokio::spawn(async move { child.wait().await });
     let setup = serde_json::to_vec(&setup)?;
     let ready = async {
@@ -116,7 +119,7 @@ pub(super) async fn start(agent: &HostAgent, instance: u64, chat: String, first:
     }
 }
 
-/// Connects to the host of a place, if one lives.
+/// Connects to the running host of a directory, and asks for records from position `from`.
 pub(super) async fn connect(
     place: &HostDirectory,
     from: u64,
@@ -128,7 +131,7 @@ pub(super) async fn connect(
             Ok(socket) => break socket,
             Err(_) if !place.is_live() => return Err(NoLink::Dead),
             Err(error) if Instant::now() >= deadline => return Err(error.into()),
-            // It has just been started, and does not listen yet.
+            // The host was just started and does not listen yet.
             Err(_) => sleep(LOOK).await,
         }
     };
@@ -151,7 +154,7 @@ pub(super) async fn connect(
                 break;
             }
         }
-        // Dropping the other half is what ends the connection.
+        // Only dropping the read half ends the connection.
         std::future::pending::<()>().await;
     }));
     Ok(Link { read, buffer, messages, writer, hello })
@@ -160,7 +163,7 @@ pub(super) async fn connect(
 async fn greet(read: &mut ReadHalf, write: &mut WriteHalf, from: u64) -> io::Result<(HostHello, BytesMut)> {
     write.write_all(&ToHost::Hello { version: VERSION, from }.encode()).await?;
     let mut buffer = BytesMut::new();
-    // Records may come right behind it: no more than the answer is looked at.
+    // Records may follow directly: only the answer is parsed here.
     loop {
         match Frame::next(&mut buffer, HELLO_BYTES) {
             Ok(Some(frame)) if frame.kind == Kind::Hello => {

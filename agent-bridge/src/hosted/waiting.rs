@@ -1,4 +1,4 @@
-//! A life that has no host yet: it waits for its first prompt, and until a start is due.
+//! An agent instance without a host: it waits for its first prompt and for the end of a backoff.
 
 use switchboard_core::{
     agent::{AgentCommand, AgentEvent, AgentRecords},
@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use crate::driver::{ControlSource, RecordSink, backoff::Backoff, is_end, process::until};
 
-/// Waits. Gives the prompt to begin with, and the position before the host's first record; None: the life is over
-/// before it began.
+/// Waits for the first prompt and until a start is due. Returns the prompt and the position before the host's first
+/// record; `None` if the instance ends before.
 pub(super) async fn first_prompt<O: ControlSource, S: RecordSink>(
     control: &mut O,
     records: &S,
@@ -35,11 +35,11 @@ pub(super) async fn first_prompt<O: ControlSource, S: RecordSink>(
                     if waits {
                         waiting = None;
                         position += 1;
-                        // The gateway having gone shows as the next order.
+                        // If the gateway is gone, the next control message is `Stop`.
                         let _ = records.send(cancelled(position)).await;
                     }
                 }
-                // About an earlier life.
+                // The command belongs to an earlier instance.
                 AgentControl::Command(AgentCommand::Answer { .. }) | AgentControl::Stop | AgentControl::Kill => {}
             },
             () = until(due), if waiting.is_some() => {}
