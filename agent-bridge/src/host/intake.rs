@@ -1,4 +1,4 @@
-//! The agent's output into the spool: big reads, one frame for what arrived together, held back when it is full.
+//! Reads the agent's output into the spool: one frame per read, and no reads while the spool is full.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -15,21 +15,21 @@ use super::{
 };
 use crate::{BridgeLimits, Dialect, codec::ClaudeCodec, driver::reader::ReadMode};
 
-/// Why taking in ended.
+/// Why reading has ended.
 #[derive(Debug)]
 pub(super) enum IntakeEnd<R> {
-    /// The agent closed its output, or exited and has been silent since.
+    /// The agent closed its output, or has exited and its output has been silent since.
     Closed,
-    /// A line is over its limit.
+    /// A line is longer than the limit.
     TooLong,
-    /// It was to end between two records: here is the output.
+    /// Reading was paused between two records; contains the output.
     Between(R),
 }
 
-/// Records that are known and not spooled yet: kind, how many, payload.
+/// Records that are not spooled yet: kind, number of records, payload.
 pub(super) type Backlog = VecDeque<(Kind, u32, Bytes)>;
 
-/// Most that is read at once, in bytes: what a pipe holds unless told otherwise.
+/// Most bytes of one read: the default capacity of a pipe.
 const READ_BYTES: usize = 64 * 1024;
 
 pub(super) struct Intake {
@@ -37,25 +37,25 @@ pub(super) struct Intake {
     pub(super) dialect: Dialect,
     pub(super) mode: watch::Receiver<ReadMode>,
     pub(super) limits: BridgeLimits,
-    /// Told when a turn seems to have ended.
+    /// Notified when a turn seems to have ended.
     pub(super) turn_ended: Arc<Notify>,
-    /// To be spooled before anything that is read.
+    /// Records to spool before anything is read.
     pub(super) backlog: Backlog,
-    /// What was read already.
+    /// Bytes that were read from the output before.
     pub(super) begun: Bytes,
-    /// Asks it to end between two records.
+    /// Notified to pause reading between two records.
     pub(super) pause: Arc<Notify>,
 }
 
-/// What came of reading.
+/// The result of one read.
 enum Read {
-    /// So many bytes; 0: there is nothing more.
+    /// This many bytes were read; zero at the end of the output.
     Bytes(usize),
     Pause,
 }
 
 impl Intake {
-    /// Takes in until the agent's output ends.
+    /// Reads until the agent's output ends, a line is too long, or reading is paused.
     pub(super) async fn run<R: AsyncRead + Unpin>(mut self, mut output: R) -> IntakeEnd<R> {
         while let Some((kind, records, payload)) = self.backlog.pop_front() {
             let mut block = begin_block(payload.len());
@@ -63,7 +63,7 @@ impl Intake {
             self.keep(kind, &mut block, records).await;
         }
         self.spool.forget_told();
-        // Whatever is trimmed, some frames stay: many must fit.
+        // The spool is trimmed by whole files, so its size must be many times that of a frame.
         let some = usize::try_from(self.limits.host.spool_bytes / 16).unwrap_or(usize::MAX);
         let most = self.limits.read_bytes.min(READ_BYTES).min(some).max(1);
         let longest = self.limits.spooled_record_bytes();
@@ -105,7 +105,8 @@ impl Intake {
                 self.turn_ended.notify_one();
             }
             if count == most {
-                // The gateway hears of it before more is read. Otherwise reading waits, and it does.
+                // Lets the gateway's task send the frame before more is read. Otherwise the next read waits and yields
+                // anyway.
                 tokio::task::yield_now().await;
             }
             block = again(frame, most + begun.len());
@@ -114,7 +115,7 @@ impl Intake {
         }
     }
 
-    /// Reads something, unless it is to pause.
+    /// Reads some bytes, unless reading is paused.
     async fn read(
         &mut self,
         output: &mut (impl AsyncRead + Unpin),
@@ -141,7 +142,7 @@ impl Intake {
         }
     }
 
-    /// Waits until there is room in the spool, or nobody wants what comes.
+    /// Waits until the spool has room, or the output is discarded.
     async fn room(&mut self) {
         let mut spool = self.spool.watch();
         tokio::select! {
@@ -151,7 +152,7 @@ impl Intake {
         }
     }
 
-    /// Spools records. While the disk takes nothing, the agent is not read. Gives the frame, unless nobody wants it.
+    /// Spools records, and retries while the disk fails. Returns the frame; `None` if the output is discarded.
     async fn keep(&mut self, kind: Kind, block: &mut BytesMut, records: u32) -> Option<Bytes> {
         loop {
             if *self.mode.borrow() == ReadMode::Discard && !self.spool.watch().borrow().room {
@@ -169,7 +170,7 @@ impl Intake {
     }
 }
 
-/// The next block, in the same memory if nobody else looks at it and it is no larger than is usual.
+/// The next block. Reuses the frame's memory if it is not shared and not unusually large.
 fn again(frame: Option<Bytes>, room: usize) -> BytesMut {
     match frame.map(Bytes::try_into_mut) {
         Some(Ok(mut block)) if block.capacity() <= 4 * READ_BYTES => {

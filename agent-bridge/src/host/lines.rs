@@ -1,11 +1,12 @@
-//! Lines of an agent's output.
+//! Counts and measures the lines of an agent's output.
 
-/// How many whole lines these are.
+/// Number of whole lines in `bytes`.
 pub(crate) fn count(bytes: &[u8]) -> u32 {
     u32::try_from(memchr::memchr_iter(b'\n', bytes).count()).unwrap_or(u32::MAX)
 }
 
-/// How many bytes whole lines are, of which about so many are wanted: at least one line, if there is one.
+/// Length of whole lines at the start of `bytes`: as many as fit into `about` bytes, but at least one. `None` if there
+/// is no whole line.
 pub(crate) fn length(bytes: &[u8], about: usize) -> Option<usize> {
     let some = &bytes[..bytes.len().min(about)];
     let last = memchr::memrchr(b'\n', some);
@@ -13,7 +14,7 @@ pub(crate) fn length(bytes: &[u8], about: usize) -> Option<usize> {
     end.map(|end| end + 1)
 }
 
-/// Whether one of these lines is longer than so many bytes.
+/// Whether one of these lines is longer than `longest` bytes.
 pub(crate) fn has_longer(lines: &[u8], longest: usize) -> bool {
     let mut start = 0;
     memchr::memchr_iter(b'\n', lines).any(|end| end - std::mem::replace(&mut start, end + 1) > longest)

@@ -1,4 +1,4 @@
-//! The host's end of the socket: one gateway at a time, records out, messages in.
+//! The host's end of the socket: sends records to one gateway at a time and receives its messages.
 
 use std::{io, os::fd::AsFd as _, sync::Arc};
 
@@ -19,24 +19,24 @@ use super::{
 };
 use crate::BridgeLimits;
 
-/// Messages of a gateway that wait to be handled.
+/// Most received messages that wait to be handled.
 const MESSAGES: usize = 64;
-/// Room for what is read at once, in bytes.
+/// Buffer space for one read, in bytes.
 const READ_BYTES: usize = 4096;
-/// Bytes before the hello that are worth waiting for.
+/// Longest hello, in bytes.
 const HELLO_BYTES: usize = 1024;
 
-/// What the host hears from its gateways.
+/// What the host receives from its gateways.
 #[derive(Debug)]
 pub(super) enum GatewayMessage {
-    /// A gateway came; the one before it, if any, is gone.
+    /// A gateway has connected and replaced the previous one, if any.
     Connected,
-    /// The gateway went, and no other came instead.
+    /// The gateway has disconnected, and no other has replaced it.
     Gone,
     Message(ToHost),
 }
 
-/// Listens for as long as the host lives.
+/// Accepts connections until the host exits.
 pub(super) fn listen(
     listener: UnixListener,
     spool: Arc<Spool>,
@@ -53,11 +53,11 @@ async fn accept(
     limits: BridgeLimits,
     heard: mpsc::Sender<GatewayMessage>,
 ) {
-    // Dropping it ends the connection before: there is one gateway at a time.
+    // Dropping the sender ends the previous connection: there is one gateway at a time.
     let mut current: Option<(oneshot::Sender<()>, tokio::task::JoinHandle<()>)> = None;
     loop {
         let Ok((socket, _)) = listener.accept().await else {
-            // Out of descriptors, most likely.
+            // Probably out of descriptors.
             tokio::time::sleep(limits.host.disk_retry).await;
             continue;
         };
@@ -69,7 +69,7 @@ async fn accept(
             continue;
         };
         if version != VERSION {
-            // It may end this host, and that is all.
+            // A gateway of another version can only end this host.
             if let Ok(Ok(())) = timeout(limits.host.start, link.answer(&spool)).await {
                 tokio::spawn(end_only(link, heard.clone()));
             }
@@ -92,7 +92,7 @@ async fn accept(
                 () = async {
                     let mut state = spool.watch();
                     let begun = async {
-                        // What is lent to the gateway before is not among the records yet.
+                        // The output that was lent to the previous gateway must be spooled first.
                         let _ = state.wait_for(|spool| !spool.lent).await;
                         link.answer(&spool).await
                     };
@@ -108,7 +108,7 @@ async fn accept(
     }
 }
 
-/// A connection whose first words were exchanged.
+/// A connection whose hello was received.
 struct Link {
     read: ReadHalf,
     write: WriteHalf,
@@ -116,8 +116,8 @@ struct Link {
     longest: usize,
 }
 
-/// Receives the hello. Gives its version, and the position from which records are wanted; none where the connection was
-/// for the pipe that is lent, which is sent here.
+/// Receives the hello. Returns its version and the position from which records are wanted; `None` if the connection
+/// asked for the descriptor of the lent pipe, which is sent here.
 async fn hear_hello(socket: UnixStream) -> io::Result<Option<(Link, u32, u64)>> {
     let (read, write) = socket::split(socket.into_std()?)?;
     let mut link = Link { read, write, buffer: BytesMut::new(), longest: HELLO_BYTES };
@@ -148,7 +148,7 @@ async fn end_only(mut link: Link, heard: mpsc::Sender<GatewayMessage>) {
     }
 }
 
-/// Serves a gateway until it goes.
+/// Serves a gateway until it disconnects.
 async fn serve(link: Link, from: u64, spool: &Spool, heard: &mpsc::Sender<GatewayMessage>) {
     let Link { read, mut write, buffer, longest } = link;
     tokio::select! {
@@ -170,7 +170,7 @@ async fn receive(
 ) {
     while let Ok(Some(message)) = next(&mut read, &mut buffer, longest).await {
         if let ToHost::Trim { before } = message {
-            // At once, also while the host is busy: room is what the agent may be waiting for.
+            // Trims at once, even while the host is busy: the agent may be waiting for room in the spool.
             spool.trim(before);
         } else if heard.send(GatewayMessage::Message(message)).await.is_err() {
             return;
@@ -178,7 +178,7 @@ async fn receive(
     }
 }
 
-/// The next message. None: the peer has closed.
+/// The next message; `None` if the peer has closed the connection.
 async fn next(
     read: &mut (impl AsyncReadExt + Unpin),
     buffer: &mut BytesMut,
@@ -197,7 +197,7 @@ async fn next(
     }
 }
 
-/// Sends records as they come, and that they have come to an end.
+/// Sends records as they are spooled, and [`Kind::Ended`] after the last one.
 async fn send(write: &mut WriteHalf, from: u64, spool: &Spool) -> io::Result<()> {
     let mut changes = spool.watch();
     let mut records = spool.read_from(from)?;
@@ -214,7 +214,7 @@ async fn send(write: &mut WriteHalf, from: u64, spool: &Spool) -> io::Result<()>
         }
         if state.ended {
             write.write_all(&host_frame(Kind::Ended, &[])).await?;
-            // What remains is the gateway's farewell.
+            // The gateway's shutdown acknowledgement ends the host, and with it this task.
             return std::future::pending().await;
         }
         if changes.changed().await.is_err() {

@@ -1,4 +1,4 @@
-//! A host's directory: who may enter it, whether its host lives, and the socket in it.
+//! A host's directory: creates it, locks it, and finds out whether its host runs; and the socket in it.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -22,12 +22,12 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 use switchboard_core::agent::AgentInstanceId;
 
-/// Longest path that a socket address holds, in bytes (unix(7), less the final NUL).
+/// Longest path in a socket address, in bytes (unix(7), without the final NUL).
 const PATH_BYTES: usize = 107;
-/// Gateways that wait to be heard; there is one at a time.
+/// Length of the listen queue. Only one gateway is served at a time.
 const BACKLOG: i32 = 16;
 
-/// How often, and how far apart, a host tries to get its lock.
+/// Number of attempts to lock the directory, and the delay between them.
 const TRIES: usize = 50;
 const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 
@@ -35,7 +35,7 @@ const LOCK: &str = "lock";
 const SOCKET: &str = "socket";
 const CARD: &str = "host.json";
 const ERRORS: &str = "errors";
-/// Of what a host said on its standard error, the last so many bytes are of use.
+/// Most bytes that are read from the end of a host's standard error.
 const LAST_WORDS_BYTES: u64 = 4096;
 
 /// The directory of one host.
@@ -44,14 +44,14 @@ pub(crate) struct HostDirectory {
     dir: PathBuf,
 }
 
-/// What a host leaves written about itself, for whoever has to clean up after it.
+/// The description file of a host, for processes that must clean up after it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Card {
-    /// Its process.
+    /// Process id of the host.
     pub(crate) pid: i32,
-    /// The mark of its agent and of what that starts.
+    /// The mark in the environment of the host's agent and its descendants.
     pub(crate) mark: String,
-    /// Whom it serves.
+    /// The chat that the host serves, as `principal/chat`.
     pub(crate) chat: String,
 }
 
@@ -60,7 +60,7 @@ impl HostDirectory {
         Self { dir: hosts.join(instance.0.to_string()) }
     }
 
-    /// All that are in a directory of hosts.
+    /// The directories of all hosts below `hosts`, sorted by agent instance.
     pub(crate) fn all(hosts: &Path) -> io::Result<Vec<(AgentInstanceId, Self)>> {
         let entries = match fs::read_dir(hosts) {
             Ok(entries) => entries,
@@ -81,11 +81,11 @@ impl HostDirectory {
         &self.dir
     }
 
-    /// Makes the directory, for this user alone, and takes its lock. The lock is held as long as the file is.
+    /// Creates the directory with mode 0700 and locks it. The lock is held until the returned file is closed.
     pub(crate) fn take(&self) -> io::Result<File> {
         self.make()?;
         let lock = self.lock_file(true)?;
-        // Whoever looks whether a host lives holds it for a moment.
+        // A process that checks whether a host runs holds the lock for a moment.
         for _ in 0..TRIES {
             if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
                 return Ok(lock);
@@ -102,14 +102,15 @@ impl HostDirectory {
         make_private(&self.dir)
     }
 
-    /// A file for the standard error of its host: why one died can be said there and nowhere else.
+    /// Opens the file for the host's standard error, which may be the only place where the death of a host is
+    /// explained.
     pub(crate) fn errors(&self) -> io::Result<File> {
         self.make()?;
         let mut options = OpenOptions::new();
         options.append(true).create(true).mode(0o600).open(self.dir.join(ERRORS))
     }
 
-    /// What its host said last on its standard error.
+    /// The end of the host's standard error; `None` if there is none.
     pub(crate) fn last_words(&self) -> Option<String> {
         let mut file = File::open(self.dir.join(ERRORS)).ok()?;
         let length = file.metadata().ok()?.len();
@@ -120,7 +121,7 @@ impl HostDirectory {
         (!said.is_empty()).then_some(said)
     }
 
-    /// Whether its host lives.
+    /// Whether the host runs: a running host holds the lock.
     pub(crate) fn is_live(&self) -> bool {
         let Ok(lock) = self.lock_file(false) else { return false };
         flock(&lock, FlockOperation::NonBlockingLockShared).is_err()
@@ -144,8 +145,8 @@ impl HostDirectory {
         serde_json::from_slice(&fs::read(self.dir.join(CARD)).ok()?).ok()
     }
 
-    /// Binds the socket. It has mode 0600 from the moment it exists; the caller holds the lock, so that what lies
-    /// there is a dead host's.
+    /// Binds the socket, with mode 0600 from its creation on. The caller must hold the lock: an existing socket file
+    /// then belongs to a dead host and is replaced.
     pub(crate) fn bind(&self) -> io::Result<std::os::unix::net::UnixListener> {
         match fs::remove_file(self.dir.join(SOCKET)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -153,21 +154,22 @@ impl HostDirectory {
         }
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        // On Linux the new inode takes its mode from the socket, so it is private from the first moment.
+        // On Linux the socket file inherits this mode, so other users can never connect.
         fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
         self.with_address(|address| Ok(bind(&socket, address)?))?;
         listen(&socket, BACKLOG)?;
         Ok(socket.into())
     }
 
-    /// Connects to the socket.
+    /// Connects to the host's socket.
     pub(crate) fn connect(&self) -> io::Result<UnixStream> {
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         self.with_address(|address| Ok(connect(&socket, address)?))?;
         Ok(socket.into())
     }
 
-    /// A path that is too long goes through a descriptor of the directory.
+    /// Calls `use_it` with the socket's address. If the path is too long for an address, it goes through
+    /// `/proc/self/fd`.
     fn with_address(&self, use_it: impl FnOnce(&SocketAddrUnix) -> io::Result<()>) -> io::Result<()> {
         let path = self.dir.join(SOCKET);
         if path.as_os_str().len() <= PATH_BYTES {
@@ -186,7 +188,7 @@ impl HostDirectory {
     }
 }
 
-/// Makes a directory with mode 0700, or finds it to be this user's own and closed to others.
+/// Creates a directory with mode 0700, or checks that an existing one belongs to this user and is closed to others.
 fn make_private(dir: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),

@@ -1,87 +1,91 @@
-//! What a gateway and a host say to each other, byte for byte.
+//! The protocol between a gateway and a host.
 //!
-//! Both sides send frames: a length (`u32`, little-endian, of what follows it), a kind (`u8`), a body. The
-//! gateway begins with [`ToHost::Hello`], the host answers with [`HostHello`]; then records flow one way and
-//! commands the other. What the host sends of records is what its spool files hold, byte for byte.
+//! Both sides send frames: a length (`u32`, little-endian, of the rest of the frame), a kind (`u8`), and a body. The
+//! gateway begins with [`ToHost::Hello`] and the host answers with [`HostHello`]. From then on the host sends records
+//! and the gateway sends commands. The host sends records exactly as its spool files contain them.
 //!
-//! `Hello`, `Stop` and `Kill` keep their form in every version, so that any gateway can end any host.
+//! `Hello`, `Stop` and `Kill` have the same form in every version, so that any gateway can end any host.
 //!
-//! A host that says so in its hello can lend the agent's output: the gateway reads the agent's pipe itself, and leaves
-//! in it what it reads, until the host is told that the log has it.
+//! A host whose hello says so can lend the agent's output: the gateway then reads the agent's pipe itself, without
+//! taking bytes out of it. The host takes bytes out once the log has their events.
 //!
-//! 1. [`ToHost::Borrow`] asks. Where nothing is half-read and the gateway knows all records, [`Kind::Lent`] names the
-//!    pipe; otherwise nothing is said, and records go on. [`ToHost::Take`], on a connection of its own, gets the pipe as
-//!    a descriptor (`SCM_RIGHTS`): nobody can open it through `/proc`, since a host is not dumpable.
-//! 2. Each line in the pipe is the record after the one before it. A command says at which byte of the output it was
-//!    sent ([`CommandPlace`]); the gateway decodes no further until its record has come back, or [`Kind::Known`].
-//! 3. [`ToHost::Discard`] names bytes that are kept elsewhere, and the gateway does not look into the pipe until
-//!    [`Kind::Discarded`].
-//! 4. [`ToHost::Return`] ends it, at any time, and so does the end of the connection. A host asks for it with
-//!    [`Kind::Recall`], and does without after a second where it is ending its agent. What is in the pipe then becomes records as ever, from the first byte that was not discarded
-//!    on, with the commands in their places.
+//! 1. [`ToHost::Borrow`] asks for the output. If the host has not read a part of a line and the gateway knows all
+//!    records, the host answers with [`Kind::Lent`]; otherwise it does not answer and goes on sending records. The
+//!    gateway then sends [`ToHost::Take`] on a separate connection and receives the pipe as a descriptor
+//!    (`SCM_RIGHTS`). It cannot open the pipe through `/proc`, because a host is not dumpable.
+//! 2. Each line in the pipe is one record, with the next position. A command contains the byte of the output at which
+//!    it was sent ([`CommandPlace`]). The gateway decodes no further lines until the command's record or
+//!    [`Kind::Known`] arrives.
+//! 3. [`ToHost::Discard`] names bytes that the log has. The gateway does not read the pipe until [`Kind::Discarded`]
+//!    arrives.
+//! 4. [`ToHost::Return`] or the end of the connection returns the output, at any time. A host asks for that with
+//!    [`Kind::Recall`]; if it is ending its agent, it waits for one second only. The host then spools the content of
+//!    the pipe from the first byte that was not discarded, with the commands at their places.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
-/// The version of everything in here.
+/// The version of this protocol.
 pub(crate) const VERSION: u32 = 1;
 
-/// The bytes of a frame before its body: length and kind.
+/// Length of a frame's head in bytes: length and kind.
 pub(crate) const FRAME_HEAD: usize = 5;
-/// The bytes of a record's frame before its payload: length, kind, position of the first record, count.
+/// Length of the head of a host's frame in bytes: length, kind, position of the first record, number of records.
 pub(crate) const RECORD_HEAD: usize = FRAME_HEAD + 12;
 
-/// A frame that nobody could have meant.
+/// The error for bytes that are not a valid frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct InvalidFrame;
 
-/// What a gateway says.
+/// A message from the gateway to the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ToHost {
-    /// First of all: records are wanted from this position on.
+    /// The first message: asks for all records from position `from` on.
     Hello { version: u32, from: u64 },
-    /// To be spooled, then done; a repeat is ignored by its id. The place counts while the output is lent.
+    /// A command to spool and then to carry out. A repeated command, recognised by its id, is ignored. `place` is set
+    /// while the output is lent.
     Command { head: CommandHead, place: Option<CommandPlace>, bytes: Bytes },
-    /// The turn that was opened has ended.
+    /// The open turn has ended.
     Idle,
-    /// Records before this position are kept elsewhere.
+    /// The log has all records before this position.
     Trim { before: u64 },
-    /// End the agent in good order, then say so ([`Kind::Ended`]).
+    /// Stop the agent gracefully, then send [`Kind::Ended`].
     Stop,
-    /// End the agent by force, then say so.
+    /// Kill the agent, then send [`Kind::Ended`].
     Kill,
-    /// All that the host has said is known: it exits, and removes its directory if that is wanted.
+    /// The shutdown acknowledgement: the gateway has all records. The host exits; if `remove` is set, it removes its
+    /// directory.
     Farewell { remove: bool },
-    /// Records are known up to the one before `next`, and the agent's output is to be lent.
+    /// Asks for the agent's output; the gateway has all records before position `next`.
     Borrow { next: u64 },
-    /// The first so many bytes since it was lent, which are the records before this position, are kept elsewhere.
+    /// The log has the first `bytes` bytes of the lent output, which are the records before position `before`.
     Discard { bytes: u64, before: u64 },
-    /// The output that was lent, or asked for, is the host's again.
+    /// Returns the output that was lent or asked for.
     Return,
-    /// The pipe that is lent is wanted, and nothing else: the first and only message of its connection.
+    /// Asks for the descriptor of the lent pipe. The first and only message of its connection.
     Take(Lent),
 }
 
-/// Where a command stands in an output that is lent.
+/// The place of a command in the lent output.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct CommandPlace {
-    /// Behind so many bytes since it was lent.
+    /// Number of bytes of the lent output before the command.
     pub(crate) bytes: u64,
-    /// The last record before it, as far as the gateway knows.
+    /// Position of the last record before the command, as far as the gateway knows.
     pub(crate) position: u64,
 }
 
-/// What a command is; spooled as a record of its own, without the bytes that it writes.
+/// A command without the bytes that it writes; spooled as a record of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CommandHead {
-    /// Names it within this host's life.
+    /// Identifies the command within the agent instance, so that a repeat is recognised.
     pub(crate) id: String,
-    /// What to do.
+    /// What the host does.
     pub(crate) action: Action,
-    /// Whether a turn is open from here on.
+    /// Whether the command opens a turn.
     #[serde(default)]
     pub(crate) opens_turn: bool,
-    /// What it means to the decoder; of no interest to the host.
+    /// What the command means to the gateway's decoder; the host ignores all meanings but `Void`.
     pub(crate) told: CommandMeaning,
 }
 
@@ -89,13 +93,13 @@ pub(crate) struct CommandHead {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Action {
-    /// Nothing: the record itself is what is wanted.
+    /// Nothing, apart from spooling the record.
     Note,
     /// Writes the bytes to the agent's input.
     Write,
-    /// Starts the agent's command with further arguments, writes the bytes, and closes the input if wanted.
+    /// Starts the agent's command with further arguments, writes the bytes, and closes the input if `close` is set.
     Start { further: Vec<String>, close: bool },
-    /// Ends the process, by force at once or after it was asked to go.
+    /// Ends the process: kills it if `force` is set, otherwise sends SIGTERM first.
     End { force: bool },
 }
 
@@ -103,51 +107,52 @@ pub(crate) enum Action {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum CommandMeaning {
-    /// A process begins, with this session to take up.
+    /// A process starts, and resumes this session of the agent.
     Start { session: Option<String> },
-    /// A prompt.
+    /// A prompt was sent.
     Prompt { turn: String },
-    /// A cancel.
+    /// The turn was cancelled.
     Cancel { turn: String },
-    /// A person's answer.
+    /// A person's answer was sent.
     Answer { request: String },
-    /// A turn that was cancelled before the agent had heard of it.
+    /// The turn was cancelled before its prompt was sent.
     Void { turn: String },
-    /// Something that the decoder itself owed the agent.
+    /// A reply by the codec itself.
     #[serde(other)]
     Reply,
 }
 
-/// The kinds of frames that a host sends.
+/// The kinds of frames from a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
-    /// [`HostHello`]; not a record.
+    /// The answer to a hello; the payload is a [`HostHello`]. Not a record.
     Hello = 1,
-    /// The agent's output: as many records as whole lines, or one that is what was read.
+    /// Output of the agent: whole lines, one record each, or in dialect `text` the bytes of one read as one record.
     Output = 2,
-    /// A [`CommandHead`].
+    /// A command was spooled; the payload is a [`CommandHead`].
     Command = 3,
     /// A process could not be started; the payload is a [`SpawnFailure`].
     SpawnFailed = 4,
-    /// A process has exited and everything it said comes before; the payload is an [`Exited`].
+    /// A process has exited, and all its output is in earlier records; the payload is an [`Exited`].
     Exited = 5,
     /// A process closed its output and has not exited.
     OutputClosed = 6,
-    /// A process wrote a line over the limit.
+    /// A process wrote a line that is longer than the limit.
     TooLong = 7,
-    /// The host has ended its agent and waits for the farewell; not a record.
+    /// The host has ended its agent and waits for the shutdown acknowledgement. Not a record.
     Ended = 8,
-    /// The disk does not take what is to be spooled, so the agent or its input waits: whoever watches the agent's
-    /// silence must not blame it. Repeated for as long as that lasts; not a record.
+    /// The disk is full or fails, so that the agent or its input waits: the agent must not be taken for a hanging one.
+    /// Repeated while the disk fails. Not a record.
     Stuck = 9,
     /// The output is lent; the payload is a [`Lent`]. Not a record.
     Lent = 10,
-    /// It was done; the payload is [`ToHost::Discard`]'s number of bytes (`u64`, little-endian). Not a record.
+    /// The host has carried out a [`ToHost::Discard`]; the payload is its number of bytes (`u64`, little-endian). Not a
+    /// record.
     Discarded = 11,
-    /// The output is to be returned. Not a record.
+    /// The gateway must return the output. Not a record.
     Recall = 12,
-    /// A command with a place was a repeat, and no record comes of it; the payload is its id. Not a record.
+    /// A command with a place was a repeat, so it gets no record; the payload is the command's id. Not a record.
     Known = 13,
 }
 
@@ -193,27 +198,27 @@ impl Kind {
 /// A host's answer to a gateway's hello.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HostHello {
-    /// Its version. Where it differs from the gateway's, nothing but `Stop` and `Kill` is understood.
+    /// The host's protocol version. If it differs from the gateway's, the host understands only `Stop` and `Kill`.
     pub(crate) version: u32,
-    /// The first position that its spool still has.
+    /// The first position that the spool still has.
     #[serde(default)]
     pub(crate) first: u64,
-    /// The position that the next record gets.
+    /// The position of the next record.
     #[serde(default)]
     pub(crate) next: u64,
-    /// Whether it can lend the agent's output.
+    /// Whether the host can lend the agent's output.
     #[serde(default)]
     pub(crate) lends: bool,
 }
 
-/// The pipe that is lent: a descriptor of the host's.
+/// The lent pipe, as a descriptor number in the host's process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Lent {
     pub(crate) descriptor: i32,
-    /// What tells it from any other pipe.
+    /// Device and inode identify the pipe.
     pub(crate) device: u64,
     pub(crate) inode: u64,
-    /// The position of the first record in it.
+    /// The position of the first record in the pipe.
     pub(crate) next: u64,
 }
 
@@ -222,7 +227,7 @@ pub(crate) struct Lent {
 pub(crate) struct Exited {
     pub(crate) code: Option<i32>,
     pub(crate) signal: Option<i32>,
-    /// The last lines of its standard error.
+    /// The last lines of the process's standard error.
     #[serde(default)]
     pub(crate) stderr: Vec<String>,
 }
@@ -236,30 +241,33 @@ pub(crate) enum SpawnFailure {
     Other,
 }
 
-/// A frame of a host: its kind, the positions that it covers, its payload.
+/// A frame from a host: its kind, the positions of its records, and its payload.
 #[derive(Debug)]
 pub(crate) struct Frame<P = Bytes> {
     pub(crate) kind: Kind,
-    /// The position of the first record in here.
+    /// The position of the first record in the frame.
     pub(crate) first: u64,
-    /// How many records it holds; zero where it is none.
+    /// Number of records in the frame; zero if the frame is not a record.
     pub(crate) count: u32,
     pub(crate) payload: P,
 }
 
 impl<P> Frame<P> {
-    /// The position of the last record in here.
+    /// The position of the last record in the frame.
     pub(crate) fn last(&self) -> u64 {
         self.first.saturating_add(u64::from(self.count)).saturating_sub(1)
     }
 }
 
 impl Frame {
-    /// Takes the next whole frame off the front of a buffer. None: its end has not come yet.
+    /// Takes the next whole frame off the front of a buffer. Returns `None` if the frame is incomplete.
+    ///
+    /// # Errors
+    /// If the frame is invalid or longer than `longest` bytes.
     pub(crate) fn next(buffer: &mut BytesMut, longest: usize) -> Result<Option<Self>, InvalidFrame> {
         let Some(length) = body_length(buffer, RECORD_HEAD - 4, longest)? else { return Ok(None) };
         if buffer.len() < 4 + length {
-            // What is missing comes in one piece of memory.
+            // Reserves space for the whole frame, so that it is received without further allocations.
             buffer.reserve(4 + length - buffer.len());
             return Ok(None);
         }
@@ -271,7 +279,7 @@ impl Frame {
     }
 }
 
-/// The beginning of a host's frame.
+/// Encodes the head of a host's frame; `payload` is the payload's length in bytes.
 pub(crate) fn record_head(kind: Kind, first: u64, count: u32, payload: usize) -> [u8; RECORD_HEAD] {
     let length = u32::try_from(RECORD_HEAD - 4 + payload).unwrap_or(u32::MAX);
     let mut head = [0; RECORD_HEAD];
@@ -283,7 +291,8 @@ pub(crate) fn record_head(kind: Kind, first: u64, count: u32, payload: usize) ->
     head
 }
 
-/// The positions of a frame by its beginning, and the length of the whole.
+/// Decodes the head of a record's frame: position of the first record, number of records, length of the whole frame.
+/// `None` if it is not the head of a record's frame.
 pub(crate) fn parse_record_head(head: &[u8; RECORD_HEAD]) -> Option<(u64, u32, u64)> {
     let mut rest = &head[..];
     let length = rest.get_u32_le();
@@ -296,7 +305,7 @@ pub(crate) fn parse_record_head(head: &[u8; RECORD_HEAD]) -> Option<(u64, u32, u
     ))
 }
 
-/// A frame of a host that is no record.
+/// Encodes a frame that is not a record.
 pub(crate) fn host_frame(kind: Kind, payload: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(RECORD_HEAD + payload.len());
     out.extend_from_slice(&record_head(kind, 0, 0, payload.len()));
@@ -305,7 +314,7 @@ pub(crate) fn host_frame(kind: Kind, payload: &[u8]) -> Bytes {
 }
 
 impl ToHost {
-    /// As bytes.
+    /// Encodes the message as a frame.
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(64);
         out.put_u32_le(0);
@@ -361,7 +370,7 @@ impl ToHost {
         out.freeze()
     }
 
-    /// Takes the next whole message off the front of a buffer.
+    /// Takes the next whole message off the front of a buffer. Returns `None` if the message is incomplete.
     pub(crate) fn next(buffer: &mut BytesMut, longest: usize) -> Result<Option<Self>, InvalidFrame> {
         let Some(length) = body_length(buffer, 1, longest)? else { return Ok(None) };
         if buffer.len() < 4 + length {
@@ -371,7 +380,7 @@ impl ToHost {
         body.advance(4);
         let kind = body.get_u8();
         let message = match (kind, body.len()) {
-            // What later versions append is passed over.
+            // Bytes that later versions append are ignored.
             (1, 12..) => Self::Hello { version: body.get_u32_le(), from: body.get_u64_le() },
             (2, 4..) => Self::command(None, body)?,
             (8, 20..) => {
@@ -407,7 +416,7 @@ impl ToHost {
     }
 }
 
-/// The length that a frame states; None if even that has not come yet.
+/// The length that a frame states; `None` if the length is incomplete.
 fn body_length(buffer: &[u8], least: usize, longest: usize) -> Result<Option<usize>, InvalidFrame> {
     let Some(length) = buffer.first_chunk::<4>() else { return Ok(None) };
     let length = u32::from_le_bytes(*length) as usize;

@@ -1,14 +1,14 @@
-//! Which commands have been spooled, as far as a gateway may send them again.
+//! Remembers the ids of spooled commands that a gateway may send again.
 
 use std::{collections::BTreeSet, mem};
 
 use super::protocol::CommandHead;
 
-/// The ids of spooled commands of the newest turn, and of the one before.
+/// The ids of spooled commands of the newest turn and of the turn before it.
 ///
-/// A gateway that takes the agent up sends the commands of the open turn again, and the replies to what the agent said
-/// since the journal's last position. A turn is only begun once the journal has the end of the one before, and with it
-/// all that was said until then: nothing of two turns ago can come again.
+/// A gateway that takes an agent over repeats the commands of the open turn, and the replies to output after the
+/// journal's last position. A turn begins only after the journal has the end of the previous turn and everything before
+/// it, so a command from two turns ago is never repeated.
 #[derive(Debug, Default)]
 pub(super) struct RecentCommands {
     newest: BTreeSet<String>,

@@ -1,4 +1,4 @@
-//! What a dead host has left of its spool.
+//! Reads the spool of a dead host.
 
 use std::{
     fs, io,
@@ -19,7 +19,7 @@ pub(crate) fn has_records(dir: &Path) -> bool {
     spools.any(|file| file.metadata().is_ok_and(|meta| meta.len() > 0))
 }
 
-/// The bytes of all frames of a dead host's spool from the file on that holds `position`.
+/// The frames of each file of a dead host's spool, from the file that contains `position` on.
 pub(crate) fn read_dead(dir: &Path, position: u64) -> io::Result<impl Iterator<Item = io::Result<Vec<u8>>>> {
     let segments = dead_segments(dir)?;
     let from = segments.partition_point(|(first, _)| *first <= position).saturating_sub(1);
@@ -30,8 +30,8 @@ pub(crate) fn read_dead(dir: &Path, position: u64) -> io::Result<impl Iterator<I
     }))
 }
 
-/// The frames of the commands that a dead host has told while its agent's output was lent, with their positions. The
-/// output between them is gone, and some of them may be in the spool as well.
+/// Positions and frames of the commands that a dead host stored while the output was lent. The output between them is
+/// lost; some of the commands may be in the spool as well.
 pub(crate) fn read_told(dir: &Path) -> io::Result<Vec<(u64, Vec<u8>)>> {
     let bytes = match fs::read(dir.join(TOLD)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -49,8 +49,8 @@ pub(crate) fn read_told(dir: &Path) -> io::Result<Vec<(u64, Vec<u8>)>> {
     Ok(told)
 }
 
-/// How many bytes are whole frames, the first of which has this position. What a dying host left half-written at the
-/// end is not among them, nor what an earlier life of the file has left.
+/// Length of the whole frames in `bytes`, the first of which has position `first`. Excludes an incomplete frame at the
+/// end and old content of a reused file.
 fn frames_length(bytes: &[u8], first: u64) -> usize {
     let (mut length, mut expected) = (0, first);
     while let Some(head) = bytes[length..].first_chunk::<RECORD_HEAD>()
@@ -65,7 +65,7 @@ fn frames_length(bytes: &[u8], first: u64) -> usize {
     length
 }
 
-/// The position of the first record that a dead host has left.
+/// The position of the first record in a dead host's spool.
 pub(crate) fn first_position(dir: &Path) -> Option<u64> {
     dead_segments(dir).ok()?.first().map(|(first, _)| *first)
 }

@@ -1,15 +1,15 @@
-//! The spool: an agent's records on disk until the gateway has no more use for them.
+//! The spool: an agent's records on disk, until the gateway does not need them any more.
 //!
-//! A row of files `spool.<position of the first record>`, each a sequence of frames as [`super::protocol`] has
-//! them, to the end of the file or to a length of zero. They are written and not synced: that survives the death of
-//! host and gateway, not of the machine.
+//! The spool is a sequence of files `spool.<position of the first record>`. Each contains frames in the format of
+//! [`super::protocol`], up to the end of the file or to a length of zero. The files are written without fsync: they
+//! survive the death of host and gateway, but not of the machine.
 //!
-//! A file that was trimmed is kept, and written over: new blocks of a file cost far more than old ones. There, a
-//! frame's length is written last: until then the length of zero stands in its place, and what an earlier life of the
-//! file has left behind it is no frame.
+//! A trimmed file is retained and overwritten later, because new blocks of a file are far more expensive than old ones.
+//! In a reused file, a frame's length is written last. Until then its place contains a length of zero, which marks the
+//! end; content after it is old.
 //!
-//! While the agent's output is lent, its records are in the agent's pipe and not here. The commands of that time are in
-//! a file of their own, `told`, until they and the output around them are here, or needed no more.
+//! While the agent's output is lent, its records are in the agent's pipe and not in the spool. Commands of that time
+//! are stored in the file `told` until they and the output around them are spooled or not needed any more.
 
 mod dead;
 
@@ -30,46 +30,46 @@ use super::protocol::{Kind, RECORD_HEAD, parse_record_head, record_head};
 pub(crate) use self::dead::{first_position, has_records, read_dead, read_told};
 
 const PREFIX: &str = "spool.";
-/// The file of commands that were told while the output was lent.
+/// The file for commands that arrive while the output is lent.
 const TOLD: &str = "told";
-/// Files that wait to be written over: the name of the first of them, and so on.
+/// First part of the names of files that are to be overwritten.
 const SPARE: &str = "spare.";
-/// Most such files.
+/// Most files that are retained to be overwritten.
 const SPARES: usize = 3;
-/// A length that no frame has.
+/// A frame length of zero, which marks the end of a file's frames.
 const END: [u8; 4] = [0; 4];
-/// Most bytes of a file, where the spool is large enough for several of them.
+/// Most bytes of one file, if the spool is large enough for several such files.
 const SEGMENT_BYTES: u64 = 1024 * 1024;
-/// Most bytes that are read at once.
+/// Most bytes of one read from a file.
 const READ_BYTES: u64 = 256 * 1024;
-/// Most bytes of frames that are kept in memory for a reader that is close behind.
+/// Most bytes of recent frames in memory, for a reader that is almost up to date.
 const RECENT_BYTES: usize = 256 * 1024;
-/// Frames of at least this many bytes are handed on one by one; smaller ones that wait, together.
+/// A reader gets frames of at least this many bytes one by one from memory; several smaller ones are read together.
 const LARGE_BYTES: usize = 4 * 1024;
 
-/// The spool of a host that lives.
+/// The spool of a running host.
 #[derive(Debug)]
 pub(crate) struct Spool {
     inner: Mutex<Inner>,
-    /// Changes with everything that is written or trimmed.
+    /// Notifies about everything that is written or trimmed.
     changed: watch::Sender<State>,
     limit: u64,
 }
 
-/// What is watched about a spool.
+/// The published state of a spool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct State {
     /// Position of the next record.
     pub(crate) next: u64,
-    /// Whether more output of the agent may be taken.
+    /// Whether the spool has room for output of the agent.
     pub(crate) room: bool,
-    /// Nothing will be added any more.
+    /// Whether the last record has been appended.
     pub(crate) ended: bool,
-    /// How often the disk has not taken what was to be added.
+    /// Number of failed writes to the disk.
     pub(crate) stuck: u64,
-    /// The output is lent.
+    /// Whether the output is lent.
     pub(crate) lent: bool,
-    /// There are records that are to come before any other.
+    /// Whether records of a returned output must be appended before any other record.
     pub(crate) owing: bool,
 }
 
@@ -80,16 +80,16 @@ struct Inner {
     next: u64,
     total: u64,
     segment_bytes: u64,
-    /// The files that wait to be written over, and their lengths.
+    /// The files that can be overwritten, and their lengths.
     spares: Vec<(File, u64)>,
     readers: usize,
-    /// The last frames, for readers.
+    /// The most recent frames, for readers.
     recent: VecDeque<(SpoolPosition, Bytes)>,
     recent_bytes: usize,
     told: Option<Segment>,
-    /// Records before this position exist, here or not yet: what is in the pipe when a loan ends.
+    /// Records before this position exist, but may still be in the pipe of a returned output.
     owed: u64,
-    /// What is to be sent besides, once all that is spooled was.
+    /// Frames that are not records, to be sent after all spooled records.
     asides: VecDeque<Bytes>,
 }
 
@@ -97,19 +97,19 @@ struct Inner {
 struct Segment {
     first: u64,
     length: u64,
-    /// Up to here the file holds what an earlier life of it has left.
+    /// Up to this offset, the file may have content from before it was reused.
     stale: u64,
     file: File,
 }
 
-/// The place of a frame: the first position of its file, and the bytes before it.
+/// The location of a frame: the first position of its file, and its offset in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct SpoolPosition {
     segment: u64,
     offset: u64,
 }
 
-/// Reads a spool from a place on.
+/// Reads a spool from some location on.
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
     spool: &'a Spool,
@@ -118,7 +118,7 @@ pub(crate) struct Reader<'a> {
 }
 
 impl Spool {
-    /// An empty spool in a directory; its first record gets position `first`.
+    /// Makes an empty spool in a directory. Its first record gets position `first`; it is full at `limit` bytes.
     pub(crate) fn new(dir: &Path, first: u64, limit: u64) -> Self {
         let inner = Inner {
             dir: dir.into(),
@@ -146,20 +146,20 @@ impl Spool {
         self.changed.subscribe()
     }
 
-    /// The first position that is left, and the one that the next record gets once what is owed is here.
+    /// The first position in the spool, and the position of the next record once all pending records are appended.
     pub(crate) fn range(&self) -> (u64, u64) {
         let inner = self.inner();
         let first = inner.segments.front().map_or(inner.next, |segment| segment.first);
         (first, inner.next.max(inner.owed))
     }
 
-    /// What comes from here on is lent, and said to whoever reads.
+    /// Notes that the output is lent from now on, and sends `frame` to the reader.
     pub(crate) fn lend(&self, frame: Bytes) {
         self.say(frame);
         self.changed.send_modify(|state| state.lent = true);
     }
 
-    /// What was lent is to be spooled from here on. Records before this position are the first to come.
+    /// Notes that the output is returned. Its records, with positions before `owed`, must be appended first.
     pub(crate) fn take_back(&self, owed: u64) {
         let mut inner = self.inner();
         inner.owed = owed;
@@ -167,7 +167,7 @@ impl Spool {
         self.tell(&inner, false);
     }
 
-    /// Says something to whoever reads, once all that is spooled was read.
+    /// Sends a frame that is not a record to the reader, after all spooled records.
     pub(crate) fn say(&self, frame: Bytes) {
         let mut inner = self.inner();
         if inner.readers > 0 {
@@ -176,7 +176,8 @@ impl Spool {
         }
     }
 
-    /// Keeps a command whose place is in the output that is lent. Gives its record. After an error it is not kept.
+    /// Stores a command whose place is in the lent output, and returns its record. After an error the command is not
+    /// stored.
     pub(crate) fn told(&self, position: u64, head: &[u8]) -> io::Result<Bytes> {
         let mut block = begin_block(head.len());
         block.extend_from_slice(head);
@@ -192,12 +193,12 @@ impl Spool {
         Ok(block.freeze())
     }
 
-    /// How many bytes of commands are kept beside the output that is lent.
+    /// Bytes of the commands that are stored beside the lent output.
     pub(crate) fn told_bytes(&self) -> u64 {
         self.inner().told.as_ref().map_or(0, |told| told.length)
     }
 
-    /// The commands that were kept beside the output that was lent are spooled, or needed no more.
+    /// Drops the commands that were stored beside the lent output, once they are spooled or not needed any more.
     pub(crate) fn forget_told(&self) {
         if let Some(told) = &mut self.inner().told
             && told.length > 0
@@ -208,15 +209,15 @@ impl Spool {
         }
     }
 
-    /// Adds records in one frame. After an error nothing was added.
+    /// Appends records as one frame. After an error nothing was appended.
     pub(crate) fn append(&self, kind: Kind, count: u32, payload: &[u8]) -> io::Result<()> {
         let mut block = begin_block(payload.len());
         block.extend_from_slice(payload);
         self.append_block(kind, count, &mut block).map(drop)
     }
 
-    /// Adds records in one frame: a block as [`begin_block`] begins it, with the payload behind that. Gives the
-    /// frame. After an error nothing was added, and the block is as it was.
+    /// Appends records as one frame. `block` comes from [`begin_block`], with the payload appended. Returns the frame.
+    /// After an error nothing was appended, and the block is unchanged.
     pub(crate) fn append_block(&self, kind: Kind, count: u32, block: &mut BytesMut) -> io::Result<Bytes> {
         let mut inner = self.inner();
         let place = inner.append(kind, count, block)?;
@@ -228,13 +229,13 @@ impl Spool {
         Ok(frame)
     }
 
-    /// Nothing more will come.
+    /// Notes that no records will be appended any more.
     pub(crate) fn end(&self) {
         let inner = self.inner();
         self.tell(&inner, true);
     }
 
-    /// Drops whole files whose records all come before this position.
+    /// Drops files that contain only records before this position.
     pub(crate) fn trim(&self, before: u64) {
         let mut inner = self.inner();
         while inner.segments.get(1).is_some_and(|following| following.first <= before) {
@@ -245,7 +246,7 @@ impl Spool {
         self.tell(&inner, false);
     }
 
-    /// Drops all records before this position, whether they came here or not: the next one gets it at least.
+    /// Drops all records before this position, appended or not: the next record gets at least this position.
     pub(crate) fn skip_to(&self, position: u64) {
         let mut inner = self.inner();
         if position > inner.next {
@@ -266,12 +267,12 @@ impl Spool {
         });
     }
 
-    /// The disk takes nothing, and somebody waits for that.
+    /// Reports a failed write to the disk, for which the agent waits.
     pub(crate) fn is_stuck(&self) {
         self.changed.send_modify(|state| state.stuck += 1);
     }
 
-    /// Reads from the frame on that holds this position, or from the first one that is left.
+    /// Reads from the frame that contains this position, or from the first one in the spool.
     pub(crate) fn read_from(&self, position: u64) -> io::Result<Reader<'_>> {
         let mut inner = self.inner();
         let place = inner.find(position)?;
@@ -282,7 +283,7 @@ impl Spool {
 }
 
 impl Reader<'_> {
-    /// Whole frames, or a part of what is in a file, that come next; empty if there is nothing yet.
+    /// The next frames, or a part of a file's content; empty if there is nothing yet.
     pub(crate) fn next(&mut self) -> io::Result<Bytes> {
         let mut inner = self.spool.inner();
         let Some(at) = inner.seek(&mut self.place) else { return Ok(inner.aside()) };
@@ -319,12 +320,12 @@ impl Inner {
         self.dir.join(format!("{PREFIX}{first}"))
     }
 
-    /// Where the next file that waits to be written over is put.
+    /// The path for the next file that can be overwritten.
     fn spare_path(&self) -> PathBuf {
         self.dir.join(format!("{SPARE}{}", self.spares.len()))
     }
 
-    /// The place of the frame that holds this position, or of the first one that is left.
+    /// The location of the frame that contains this position, or of the first frame in the spool.
     fn find(&self, position: u64) -> io::Result<SpoolPosition> {
         let found = self.segments.iter().rev().find(|segment| segment.first <= position);
         let Some(segment) = found.or(self.segments.front()) else {
@@ -345,8 +346,8 @@ impl Inner {
         Ok(SpoolPosition { segment: segment.first, offset })
     }
 
-    /// The file of a place, or None where there is none yet. Moves the place on where its file has been read to the
-    /// end, or was trimmed after that.
+    /// The index of the file for a location; `None` if there is no such file yet. Moves the location to the next file
+    /// if its file was read to the end or was trimmed.
     fn seek(&self, place: &mut SpoolPosition) -> Option<usize> {
         let front = self.segments.front()?;
         if front.first > place.segment {
@@ -377,11 +378,11 @@ impl Inner {
         Ok(place)
     }
 
-    /// The file for the next record.
+    /// Opens the file for the next record.
     fn open(&mut self) -> io::Result<Segment> {
         let path = self.path(self.next);
         if let Some((file, stale)) = self.spares.pop() {
-            // Whatever goes wrong with this one, another will do.
+            // If this file cannot be reused, a new one is created.
             if file.write_all_at(&END, 0).is_ok() && fs::rename(self.spare_path(), &path).is_ok() {
                 return Ok(Segment { first: self.next, length: 0, stale, file });
             }
@@ -389,7 +390,7 @@ impl Inner {
         Ok(Segment { first: self.next, length: 0, stale: 0, file: create(&path)? })
     }
 
-    /// Keeps a file to be written over, or removes it where there are enough.
+    /// Retains a file to be overwritten, or removes it if there are enough.
     fn put_by(&mut self, segment: Segment) {
         let path = self.path(segment.first);
         if self.spares.len() < SPARES && fs::rename(&path, self.spare_path()).is_ok() {
@@ -399,7 +400,7 @@ impl Inner {
         }
     }
 
-    /// What is to be said next; empty if there is nothing.
+    /// The next frame that is not a record; empty if there is none.
     fn aside(&mut self) -> Bytes {
         self.asides.pop_front().unwrap_or_default()
     }
@@ -418,7 +419,7 @@ impl Inner {
         }
     }
 
-    /// The frame at a place, if it is one of the last: a large one, or the very last.
+    /// The recent frame at a location, if it is large or the newest one.
     fn recall(&mut self, place: SpoolPosition) -> Option<Bytes> {
         while self.recent.front().is_some_and(|(before, _)| *before < place) {
             self.forget_oldest();
@@ -434,11 +435,11 @@ impl Inner {
 }
 
 impl Segment {
-    /// Writes a frame behind the last one. After an error it is not there.
+    /// Writes a frame at the end. After an error the frame is not in the file.
     fn write(&self, block: &mut BytesMut) -> io::Result<()> {
         if self.length >= self.stale {
             return self.file.write_all_at(block, self.length).inspect_err(|_| {
-                // Half a frame is no frame. Should this fail too, it is overwritten by the next try.
+                // An incomplete frame is ignored. If truncating fails, the next write overwrites it.
                 let _ = self.file.set_len(self.length);
             });
         }
@@ -453,14 +454,14 @@ impl Segment {
     }
 }
 
-/// An empty file for this user alone.
+/// Creates an empty file with mode 0600.
 fn create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    // Not `create_new`: an earlier try may have failed right behind this.
+    // Not `create_new`: the file may exist after an earlier failed attempt.
     options.read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
-/// The beginning of a block for [`Spool::append_block`]: room for its head, and for as many bytes of payload.
+/// Begins a block for [`Spool::append_block`], with space for the head and for `payload` bytes.
 pub(crate) fn begin_block(payload: usize) -> BytesMut {
     let mut block = BytesMut::with_capacity(RECORD_HEAD + payload + END.len());
     block.resize(RECORD_HEAD, 0);
