@@ -10,8 +10,8 @@ use crate::{
     wire::{Answer, Cost, FileEdit, NoticeLevel, Outcome, Question, TurnError, Usage},
 };
 
-/// Identifies one run of an agent, from its start to its exit. The hub counts the ids up from a random number, and drops
-/// records of an instance that is not the chat's present one.
+/// Identifies one run of an agent, from its start to its exit. The hub counts the ids up from a random number, and
+/// drops records of an instance that is not the chat's present one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AgentInstanceId(pub u64);
 

@@ -1,46 +1,47 @@
 //! Every limit of the core, with its unit.
 
-/// The limits that the core keeps. `docs/protocol.md`, "Limits", says what a client meets at each.
+/// The limits that the core enforces. `docs/protocol.md`, "Limits", says what happens to a client at each limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Longest inbound frame, in bytes.
+    /// Maximum size of an inbound frame, in bytes.
     pub frame_bytes: usize,
-    /// Longest `content` of a message, in bytes.
+    /// Maximum size of a message's `content`, in bytes.
     pub text_bytes: usize,
-    /// Deepest nesting of an inbound frame.
+    /// Maximum nesting depth of the JSON of an inbound frame, in levels.
     pub json_depth: usize,
-    /// Chats that one connection may be attached to.
+    /// Maximum number of chats that one connection may be attached to.
     pub chats_per_connection: usize,
-    /// Connections of one principal; `None`: as many as the process takes.
+    /// Maximum number of connections of one principal; `None`: only `connections` applies.
     pub connections_per_principal: Option<usize>,
-    /// Connections of the process.
+    /// Maximum number of connections of the process.
     pub connections: usize,
-    /// Messages, goal states and new titles per minute and principal; `None`: not limited.
+    /// Messages, goal states and new titles per minute and principal; `None`: no limit.
     pub messages_per_minute: Option<u32>,
-    /// New chats per minute and principal; `None`: not limited.
+    /// New chats per minute and principal; `None`: no limit.
     pub new_chats_per_minute: Option<u32>,
-    /// Frames per second on one connection, in the long run.
+    /// Inbound frames per second on one connection, on average.
     pub frames_per_second: u32,
-    /// Frames on one connection at once.
+    /// Inbound frames on one connection in one burst.
     pub frames_burst: u32,
-    /// Frames refused in a row for their rate before the connection is closed (1008).
+    /// Frames refused in a row for their rate before the connection is closed with code 1008.
     pub frames_refused: u32,
-    /// Recent events of a chat kept in memory for resuming, in bytes.
+    /// Size of the ring of a chat's recent events in memory, from which readers resume, in bytes.
     pub ring_bytes: usize,
-    /// Room in a connection's outbox, in bytes. One that is at most half full takes any one frame.
+    /// Size of a connection's outbox, in bytes. An outbox that is at most half full accepts any one frame.
     pub outbox_bytes: usize,
-    /// Turns that wait in one chat.
+    /// Maximum number of queued turns in one chat.
     pub queued_turns: usize,
-    /// Open permission requests and questions in one chat; beyond it the turn fails.
+    /// Maximum number of open permission requests and questions in one chat. An agent that exceeds it fails its turn.
     pub open_requests: usize,
-    /// What the open permission requests and questions of one chat take together, in bytes: events, whole inputs and
-    /// questions. A request beyond it is refused to the agent.
+    /// Maximum size of all open permission requests and questions of one chat together, in bytes: events, whole inputs
+    /// and questions. The agent's request beyond it is denied.
     pub open_request_bytes: usize,
-    /// Longest description of a permission request in its event, in bytes of JSON. Longer ones are cut and marked.
+    /// Maximum size of a permission request's description in its event, in bytes of JSON. A longer one is truncated and
+    /// marked.
     pub request_description_bytes: usize,
-    /// Streams and uses of tools that an agent has open at once; beyond it the turn fails.
+    /// Maximum number of open streams and tool uses of an agent. An agent that exceeds it fails its turn.
     pub open_work: usize,
-    /// Agents alive at once.
+    /// Maximum number of agents at once: the size of the agent pool.
     pub agents: usize,
     /// An agent without a turn is stopped after this long, in milliseconds.
     pub agent_idle_ms: u64,
@@ -48,33 +49,34 @@ pub struct Limits {
     pub stalled_after_ms: u64,
     /// A turn without progress is cancelled after this long, in milliseconds.
     pub silent_turn_ms: u64,
-    /// The same while a tool runs, in milliseconds.
+    /// A turn without progress is cancelled after this long while a tool runs, in milliseconds.
     pub silent_tool_ms: u64,
-    /// An agent that was told to cancel has this long to end its turn before it is ended, in milliseconds.
+    /// An agent has this long to end a cancelled turn before the agent is killed, in milliseconds.
     pub cancel_grace_ms: u64,
-    /// A reader that takes no byte for this long while something waits for it is closed (4408), in
-    /// milliseconds.
+    /// A connection whose peer reads no byte for this long, while its outbox has bytes to send, is closed with code
+    /// 4408, in milliseconds.
     pub reader_stall_ms: u64,
-    /// A reader counts as taking part when it took a byte this recently, in milliseconds.
+    /// A lagging reader counts as active if it was fed this recently, in milliseconds. Only active readers can pause
+    /// the agent.
     pub reader_active_ms: u64,
-    /// Adjacent deltas that arrive together become one event up to this many bytes of text; 0: never.
+    /// Adjacent deltas that arrive together are merged into events of at most this many bytes of text; 0: never.
     pub merge_bytes: usize,
-    /// Longest text of one tool result, tool input or message of the agent in an event, in bytes of JSON.
-    /// Longer ones are cut and marked `truncated`, or split.
+    /// Maximum size of one tool result, tool input or message of the agent in an event, in bytes of JSON. A longer text
+    /// is truncated and marked `truncated`, or split into several events.
     pub event_text_bytes: usize,
-    /// Events written ahead of the journal's answers in one chat before its agent is held, in bytes.
+    /// The agent of a chat is paused while more than this many bytes of events wait for the journal's answer.
     pub pending_bytes: usize,
-    /// Events of one page of history.
+    /// Maximum number of events in one page of history.
     pub history_events: u32,
-    /// Bytes of one page of history or one part of a snapshot or replay.
+    /// Maximum size of one page of history or one part of a snapshot, in bytes.
     pub page_bytes: usize,
-    /// Chats of one page of `list_chats`.
+    /// Maximum number of chats in one page of `list_chats`.
     pub list_chats: u32,
-    /// Chats kept in memory that nobody watches and that have nothing to do.
+    /// Maximum number of idle chats in memory: chats without readers, turns or an agent.
     pub idle_chats: usize,
-    /// A refused append is tried again after this long, in milliseconds.
+    /// After a refused append or a failed read, the journal is asked again after this long, in milliseconds.
     pub journal_retry_ms: u64,
-    /// A shutdown hangs up after this long, in milliseconds, whatever the journal and the agents do.
+    /// A shutdown closes all connections after this long, in milliseconds, even if turns or agents have not ended.
     pub shutdown_ms: u64,
 }
 
@@ -82,7 +84,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             frame_bytes: 1024 * 1024,
-            // With the names and numbers around it, its event has at most 256 KiB.
+            // The event of such a message, with its other fields, has at most 256 KiB.
             text_bytes: 252 * 1024,
             json_depth: 32,
             chats_per_connection: 64,

@@ -24,33 +24,33 @@ use crate::{
     },
 };
 
-/// Longest `client_id`, in characters.
+/// Maximum length of a `client_id`, in characters.
 const CLIENT_ID_CHARS: usize = 128;
 
 #[derive(Debug)]
 pub(super) struct Conn {
     pub(super) principal: Principal,
     pub(super) client_id: String,
-    /// The chat named in `ready`, and the epoch kept for it until its first message.
+    /// The default chat named in `ready`, and the epoch reserved for it until its first message.
     pub(super) default_chat: (ChatId, Epoch),
     pub(super) chats: BTreeSet<ChatRef>,
-    /// Chats to which it will be attached once the journal has what it sent.
+    /// Chats that the connection will be attached to once the journal has the message or `new_chat` that it sent.
     pub(super) coming: BTreeSet<ChatRef>,
     frames: Bucket,
     refused: u32,
-    /// `WatchDrain` is out: nothing is fed until it is answered.
+    /// `WatchDrain` is not answered yet: the connection is fed nothing until then.
     pub(super) watching: bool,
-    /// A snapshot or a page is on its way to it: the next one waits, so that they do not pile up in its outbox.
+    /// A snapshot or a page is being fetched or sent. The next one waits, so that they do not pile up in the outbox.
     pub(super) fetching: bool,
-    /// The pages that it asked for, and what the answers are for.
+    /// The queued questions for pages that the client asked for.
     pub(super) pages: VecDeque<(Query, Asked)>,
-    /// The chat that was last fed; the next one comes first.
+    /// The chat that was fed last. The chat after it is fed first the next time.
     pub(super) fed: Option<ChatRef>,
     pub(super) closing: bool,
 }
 
 impl Conn {
-    /// Whether it may be attached to no further chat.
+    /// Whether the connection may not be attached to a further chat.
     pub(super) fn is_full(&self, limits: &Limits) -> bool {
         self.chats.len() + self.coming.len() >= limits.chats_per_connection
     }
@@ -109,7 +109,7 @@ impl Hub {
         }
     }
 
-    /// Whether what is sent can be kept.
+    /// Sends all connections a notice that messages cannot be stored, or can be again.
     pub(super) fn degraded(&mut self, why: Option<String>) {
         let well = why.is_none();
         if well && self.cx.degraded.is_none() {
@@ -155,7 +155,7 @@ impl Hub {
             return;
         }
         match envelope {
-            // The transport has dealt with credentials before the connection came here.
+            // The transport has checked the credentials before it opened the connection.
             ClientEnvelope::Authenticate { .. } => {}
             ClientEnvelope::NewChat {} => self.new_chat(id),
             ClientEnvelope::Attach { chat_id, after } => {
@@ -193,7 +193,8 @@ impl Hub {
         }
     }
 
-    /// Counts a frame. Refused frames get an error; a peer that goes on regardless is closed.
+    /// Counts a frame for the connection's rate limit. `false`: the frame is refused with an error. After many refused
+    /// frames in a row the connection is closed.
     fn admit_frame(&mut self, id: ConnId) -> bool {
         let cx = &mut self.cx;
         let now = cx.now.ticks_ms;
@@ -242,7 +243,7 @@ impl Hub {
         self.with_chat(chat, |chat, cx| chat.create_empty(cx, id));
     }
 
-    /// Brings a chat's wish to the chat, which is loaded first if need be.
+    /// Hands a request to its chat, which is loaded first if it is not in memory.
     fn route_request(&mut self, id: ConnId, chat_id: ChatId, wanted: ChatRequest) {
         let Some(conn) = self.cx.conns.get(&id) else { return };
         let key = ChatKey { principal: conn.principal.clone(), chat: chat_id };

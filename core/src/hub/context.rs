@@ -1,4 +1,4 @@
-//! What every chat works with: limits, the moment, outputs, connections, quotas and the agents' places.
+//! The state that all chats share: limits, the clock, outputs, connections, quotas and the agent pool.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -30,37 +30,38 @@ use crate::{
     wire::{AgentState, ControlEvent, ErrorCode, ErrorEvent, Frame, encode_control},
 };
 
-/// The close code of a stopping gateway: its last events, such as how turns ended, still go out.
+/// The WebSocket close code of a stopping gateway. The outbox is still sent, because it has the turns' ends.
 const RESTART: u16 = 1012;
 
-/// Outputs for which room is kept: what a burst took beyond it is given back.
+/// Capacity that the queue of outputs retains. A burst's capacity beyond it is freed.
 const KEPT_OUTPUTS: usize = 1024;
-/// Pages of history and of chats that one connection may have asked for at once.
+/// Maximum number of outstanding pages, of history or of chats, of one connection.
 const PAGES: usize = 64;
 
 pub(super) struct Context {
     pub(super) limits: Limits,
-    /// What `ready` says of the agents, and `agent_state` of the one of each chat.
+    /// The description of the agents, for `ready` and `agent_state`.
     pub(super) agent: Option<AgentState>,
     pub(super) now: Moment,
     rng: ChaCha12Rng,
     outputs: VecDeque<Output>,
     pub(super) conns: BTreeMap<ConnId, Conn>,
     pub(super) quotas: BTreeMap<Principal, Quota>,
-    /// The connections that have asked for a list of chats: they hear of changes to any chat of theirs.
+    /// The connections that have asked for a list of chats, by principal. They get the changes of all chats of the
+    /// principal.
     pub(super) lists: BTreeMap<Principal, BTreeSet<ConnId>>,
     pub(super) asked: BTreeMap<AskId, Asked>,
-    /// The notice for those who connect while nothing can be kept.
+    /// The notice for new connections while messages cannot be stored.
     pub(super) degraded: Option<Frame>,
     pub(super) appends: BTreeMap<AppendId, ChatRef>,
     pub(super) timers: BTreeSet<(u64, ChatRef)>,
     pub(super) agents: AgentPool,
-    /// What other chats are to do, once the present one is done.
+    /// Actions to carry out after the present input, when no chat is borrowed.
     pub(super) deferred: VecDeque<DeferredAction>,
     pub(super) shutting_down: bool,
-    /// Turns and agents are left to the next gateway: what they still do is its business.
+    /// This gateway process stops and leaves turns and agents to the next process.
     pub(super) leaving: bool,
-    /// Counts inputs, apart from refusals of outboxes: those belong to the input before.
+    /// Counts inputs. [`Input::OutboxFull`](super::Input::OutboxFull) does not count: it belongs to the input before.
     pub(super) inputs: u64,
     last_append: u64,
     last_ask: u64,
@@ -68,7 +69,7 @@ pub(super) struct Context {
     last_subscription: u64,
 }
 
-/// What one principal has used.
+/// The use of rate limits and connections by one principal.
 #[derive(Debug, Default)]
 pub(super) struct Quota {
     pub(super) connections: usize,
@@ -76,16 +77,16 @@ pub(super) struct Quota {
     pub(super) new_chats: Bucket,
 }
 
-/// What to do with an answer of the journal.
+/// What a question to the journal was asked for, and so what its answer is used for.
 #[derive(Debug)]
 pub(super) enum Asked {
-    /// Go on with the chat.
+    /// Load the chat.
     Load(ChatRef),
-    /// Take up appending again.
+    /// Resync the chat after a refused append.
     Resync(ChatRef),
-    /// Decide about the message at the front of the chat's intake.
+    /// Accept or refuse the message at the front of the chat's intake.
     Turn(ChatRef),
-    /// Feed the readers that stand there, if the numbers are still the same ones.
+    /// Feed the readers that wait for the page at `next`, unless the epoch was reset since.
     Page { chat: ChatRef, next: u64, numbering: u64 },
     /// Send the snapshot.
     Snapshot(SnapshotRequest),
@@ -95,12 +96,12 @@ pub(super) enum Asked {
     Chats { conn: ConnId },
 }
 
-/// Work that one chat leaves to another.
+/// An action that a chat defers, because it concerns other chats or unloads the chat itself.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum DeferredAction {
-    /// A place for an agent may be free, or may have to be made.
+    /// Give free agent slots to waiting chats, or stop idle agents.
     ServeWaitingChats,
-    /// See whether this chat is still needed in memory.
+    /// Unload this chat, or mark it as idle, if it is not needed.
     Settle(ChatRef),
 }
 
@@ -126,7 +127,7 @@ impl Context {
             inputs: 0,
             last_append: 0,
             last_ask: 0,
-            // Runs must differ between lives of the gateway, so they begin at a random place.
+            // Instance ids must differ between gateway processes, so the first one is random (see below).
             last_instance: 0,
             last_subscription: 0,
         }
@@ -162,7 +163,7 @@ impl Context {
         }
     }
 
-    /// Offers an event; those that go to the same recipients one after another go together.
+    /// Offers an event. Consecutive events for the same recipients become one output.
     pub(super) fn offer(&mut self, chat: ChatRef, first_seq: u64, frame: Frame, to: Recipients) {
         let offered = Offered { first_seq, frame };
         match self.outputs.back_mut() {
@@ -190,7 +191,7 @@ impl Context {
         self.output(Output::HangUp { conn, close: Close { code, frame, reason, drain: code == RESTART } });
     }
 
-    /// Asks to be told when the connection has room for at least half an outbox.
+    /// Asks the shell to report when the connection's outbox is at most half full.
     pub(super) fn watch_drain(&mut self, conn: ConnId) {
         let Some(state) = self.conns.get_mut(&conn) else { return };
         if !state.watching && !state.closing {
@@ -206,7 +207,10 @@ impl Context {
         self.output(Output::Ask(Ask { id, query }));
     }
 
-    /// Asks for a page that is sent to this connection, once what it asked for before has gone out.
+    /// Queues a page for this connection. The journal is asked for it once the connection's earlier pages are sent.
+    ///
+    /// # Errors
+    /// If the connection has too many outstanding pages.
     pub(super) fn ask_page(&mut self, conn: ConnId, query: Query, asked: Asked) -> Result<(), Refusal> {
         let Some(state) = self.conns.get_mut(&conn) else { return Ok(()) };
         if state.pages.len() >= PAGES {
@@ -220,7 +224,7 @@ impl Context {
         Ok(())
     }
 
-    /// Asks the journal for the next page of this connection, unless it waits for something large already.
+    /// Asks the journal for the connection's next page, unless a page or a snapshot is already being fetched.
     pub(super) fn fetch_page(&mut self, conn: ConnId) {
         let Some(state) = self.conns.get_mut(&conn).filter(|state| !state.fetching) else { return };
         if let Some((query, asked)) = state.pages.pop_front() {
@@ -229,7 +233,7 @@ impl Context {
         }
     }
 
-    /// A page or a snapshot was sent, or never will be: the next one may follow once it has gone out.
+    /// A page or a snapshot was sent or given up: the next one may follow once the outbox has drained.
     pub(super) fn fetched(&mut self, conn: ConnId) {
         if let Some(state) = self.conns.get_mut(&conn) {
             state.fetching = false;
@@ -237,7 +241,7 @@ impl Context {
         }
     }
 
-    /// The next append's id; its answer goes to this chat.
+    /// Makes the id of an append. Its answer goes to this chat.
     pub(super) fn next_append(&mut self, chat: ChatRef) -> AppendId {
         self.last_append += 1;
         let id = AppendId(self.last_append);
@@ -265,12 +269,12 @@ impl Context {
         text
     }
 
-    /// 128 random bits: not to be guessed.
+    /// Makes a chat id of 128 random bits, so that it cannot be guessed.
     pub(super) fn new_chat_id(&mut self) -> ChatId {
         ChatId::parse(&self.random_hex(16)).expect("hex is a chat id")
     }
 
-    /// An id that shows by itself that it names a default chat of this principal.
+    /// Makes an id that can be recognised as that of a default chat of this principal.
     pub(super) fn new_default_chat_id(&mut self, principal: &Principal) -> ChatId {
         let random = self.random_hex(default_chat::RANDOM_BYTES);
         default_chat::id(principal, random)
@@ -288,7 +292,11 @@ impl Context {
         format!("anon-{}", self.random_hex(6))
     }
 
-    /// Takes a message from the principal's allowance, and where it makes a chat, that as well: both or nothing.
+    /// Counts a message for the principal's rate limit and, if it creates a chat, also for that of new chats: both or
+    /// none.
+    ///
+    /// # Errors
+    /// If the principal is over one of the limits.
     pub(super) fn take_message(&mut self, principal: &Principal, makes_chat: bool) -> Result<(), Refusal> {
         let messages = self.quotas.entry(principal.clone()).or_default().messages;
         self.take_write(principal, "messages a minute")?;
@@ -299,7 +307,11 @@ impl Context {
         taken
     }
 
-    /// Takes from the allowance for messages what is kept and announced as they are.
+    /// Counts a write, such as a message or a title, for the principal's rate limit of messages. `of` names the limit
+    /// in the error.
+    ///
+    /// # Errors
+    /// If the principal is over the limit.
     pub(super) fn take_write(&mut self, principal: &Principal, of: &str) -> Result<(), Refusal> {
         let Some(count) = self.limits.messages_per_minute else { return Ok(()) };
         let quota = self.quotas.entry(principal.clone()).or_default();
@@ -309,7 +321,10 @@ impl Context {
             .map_err(|wait| Refusal::rate(wait, count, of))
     }
 
-    /// Takes a new chat from the principal's allowance.
+    /// Counts a new chat for the principal's rate limit of new chats.
+    ///
+    /// # Errors
+    /// If the principal is over the limit.
     pub(super) fn take_new_chat(&mut self, principal: &Principal) -> Result<(), Refusal> {
         let Some(count) = self.limits.new_chats_per_minute else { return Ok(()) };
         let quota = self.quotas.entry(principal.clone()).or_default();
@@ -320,7 +335,7 @@ impl Context {
     }
 }
 
-/// A refusal on its way to becoming an `error` event.
+/// A refusal of a request, sent as an `error` event.
 #[derive(Debug, Clone)]
 pub(super) struct Refusal {
     event: ErrorEvent,
@@ -342,7 +357,7 @@ impl Refusal {
         }
     }
 
-    /// Says which limit it is, such as `600` `messages a minute`, and when to come again.
+    /// A refusal that names the rate limit, such as `600` `messages a minute`, and when to try again.
     pub(super) fn rate(retry_after_ms: u64, count: u32, of: &str) -> Self {
         let seconds = retry_after_ms.div_ceil(1000);
         let detail = format!("the limit is {count} {of}; try again in {seconds} s");

@@ -1,4 +1,4 @@
-//! Wishes of clients in the order in which they came, and how a message is accepted.
+//! The queue of a chat's requests, handled in order, and how a message is accepted.
 
 use alloc::{string::String, vec::Vec};
 
@@ -17,9 +17,9 @@ use crate::{
     wire::{ChatBody, ChatEvent, ControlEvent, ErrorCode, MessageAccepted, UpdateScope},
 };
 
-/// Longest title, in characters.
+/// Maximum length of a title made from a message, in characters.
 const TITLE_CHARS: usize = 80;
-/// Wishes that may wait for one chat; each stands for a frame that its connection's limits let through.
+/// Maximum number of requests that wait for one chat. Each of them has passed its connection's rate limit.
 const INTAKE: usize = 1024;
 
 impl Chat {
@@ -33,7 +33,7 @@ impl Chat {
         self.take_intake(cx);
     }
 
-    /// Takes wishes in the order in which they came, up to one that has to wait for the journal.
+    /// Handles the waiting requests in order, up to the first one that has to wait for the journal.
     pub(super) fn take_intake(&mut self, cx: &mut Context) {
         while matches!(self.phase, Phase::Absent | Phase::Ready | Phase::Deleted) && !self.looking_up {
             let Some((conn, wanted)) = self.intake.pop_front() else { break };
@@ -62,7 +62,7 @@ impl Chat {
         cx.deferred.push_back(DeferredAction::Settle(self.reference));
     }
 
-    /// The journal said what became of the `turn_id` of the message at the front.
+    /// The journal answered whether it knows the `turn_id` of the message at the front of the intake.
     pub(super) fn turn_found(&mut self, cx: &mut Context, found: Result<Option<TurnRecord>, Refusal>) {
         self.looking_up = false;
         if let Some((conn, ChatRequest::Message { content, turn_id })) = self.intake.pop_front() {
@@ -119,8 +119,8 @@ impl Chat {
         Ok(())
     }
 
-    /// A `/stop`: cancels what `cancel` without a turn does. Where the message has an id, its sender learns of the
-    /// turn that it stopped as it would of a message that waits behind that one, once the stop is kept.
+    /// A `/stop` message: cancels the same turn as `cancel` without a turn. If the message has an id, its sender gets a
+    /// `message_accepted` that names the stopped turn as the active one, once the journal has the cancellation.
     pub(super) fn stop(
         &mut self,
         cx: &mut Context,
@@ -136,7 +136,7 @@ impl Chat {
             starts_turn: false,
             active_turn_id: stopped,
             started_at: None,
-            // It is no event of the log, and moves no cursor.
+            // A `/stop` is not logged, so its answer must move no cursor.
             duplicate: true,
             epoch: self.epoch.clone(),
             seq: self.head,
@@ -149,7 +149,7 @@ impl Chat {
         Ok(())
     }
 
-    /// An open turn, or one that ended while the journal has not yet answered for its message.
+    /// Finds a turn that is open, or whose end or message the journal has not committed yet.
     fn turn_in_memory(&self, id: &TurnId) -> Option<TurnRecord> {
         if let Some(turn) = self.turns.iter().find(|turn| turn.id == *id && turn.seq > 0) {
             let place = self.cursor(turn.seq);
@@ -164,7 +164,7 @@ impl Chat {
         on_the_way.or_else(|| self.turn_in_view(id))
     }
 
-    /// A turn whose end is not kept yet, or whose message is in an earlier epoch.
+    /// Finds a turn whose end is not committed yet, or whose message is in an earlier epoch.
     fn turn_in_view(&self, id: &TurnId) -> Option<TurnRecord> {
         let open = self.durable.open_turns();
         let (_, message, _) = open.into_iter().find(|(open, ..)| *open == id)?;
@@ -174,7 +174,10 @@ impl Chat {
         Some(TurnRecord { hash: Sha256::digest(text.as_bytes()).into(), place, starts_turn })
     }
 
-    /// The first answer again, or a conflict.
+    /// Answers a repeated message like the first one.
+    ///
+    /// # Errors
+    /// If the `turn_id` was used for another message (`same` is false), or the connection has too many chats.
     fn repeat(
         &mut self,
         cx: &mut Context,
@@ -207,7 +210,7 @@ impl Chat {
         let on_the_way = self.pending.iter_mut().find(|pending| mine && pending.contains(place.seq));
         let effect = Effect::Repeat { conn, accepted };
         match on_the_way {
-            // Its fate is that of the message.
+            // The repeat is accepted or refused together with the message.
             Some(pending) => {
                 pending.effects.push(effect);
                 self.expect_reader(cx, conn);
@@ -217,7 +220,8 @@ impl Chat {
         Ok(())
     }
 
-    /// An epoch is begun once. Should the journal lose this chat, the next one of this name gets another.
+    /// Replaces the connection's reserved epoch, which is used now. Should the journal lose this chat, the next chat
+    /// with its id gets another epoch.
     fn use_reservation(&self, cx: &mut Context, conn: ConnId) {
         let epoch = cx.new_epoch();
         if let Some(conn) = cx.conns.get_mut(&conn).filter(|conn| conn.default_chat.0 == self.key.chat) {
@@ -276,7 +280,7 @@ impl Chat {
     }
 }
 
-/// The first line that says something, cut to a length that lists can show.
+/// Makes a title: the message's first line that is not blank, truncated to [`TITLE_CHARS`].
 fn title_of(content: &str) -> String {
     let line = content.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("");
     let shown: Vec<char> = line.chars().filter(|c| !c.is_control()).take(TITLE_CHARS + 1).collect();

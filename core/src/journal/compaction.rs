@@ -1,17 +1,18 @@
-//! Deltas that a journal joins once their stream has ended: fewer records, and every cursor still finds its place.
+//! Compaction: a journal merges the deltas of an ended stream into fewer records. Each record remembers the length of
+//! every delta's text, so that a reader can still resume at any cursor.
 
 use alloc::{string::String, vec::Vec};
 
 use super::{LogEvent, page::as_delta};
 use crate::wire::{ChatBody, ChatEvent, encode_chat};
 
-/// Longest joined record, in bytes of the deltas' frames.
+/// Maximum size of a merged record, in bytes of the deltas' frames.
 const RECORD_BYTES: usize = 64 * 1024;
 
-/// A run of adjacent deltas of one stream on its way to become one record.
+/// A run of adjacent deltas of one stream that is being merged into one record.
 #[derive(Debug)]
 pub struct DeltaRun {
-    /// The newest of them; its text comes to be that of all.
+    /// The newest delta. Its text is replaced by the text of the whole run at the end.
     event: ChatEvent,
     first_seq: u64,
     text: String,
@@ -20,18 +21,18 @@ pub struct DeltaRun {
     records: usize,
 }
 
-/// A record that a run became.
+/// The record that a run was merged into.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompactedDelta {
-    /// The record.
+    /// The merged event.
     pub event: LogEvent,
-    /// The length of the text that belongs to each number, in bytes.
+    /// The length of the text of each sequence number, in bytes.
     pub lengths: Vec<u32>,
 }
 
 impl DeltaRun {
-    /// Begins with this event; `lengths` if it is itself a joined record. `None`: it is no delta, or cannot be
-    /// taken apart again.
+    /// Begins a run with this event; `lengths` if the event is a merged record itself. `None`: the event is no delta,
+    /// or the lengths do not match its sequence numbers.
     pub fn begin(event: &LogEvent, lengths: Option<&[u32]>) -> Option<Self> {
         let mut parsed = as_delta(&event.frame)?;
         let text = core::mem::take(text_of(&mut parsed.body)?);
@@ -45,7 +46,7 @@ impl DeltaRun {
         whole.then_some(Self { event: parsed, first_seq: event.first_seq, text, lengths, bytes, records: 1 })
     }
 
-    /// Takes the event that follows, if it belongs to the run and there is room. False: the run ends before it.
+    /// Adds the next event, if it belongs to the run and the record has room. `false`: the run ends before the event.
     pub fn takes(&mut self, event: &LogEvent, lengths: Option<&[u32]>) -> bool {
         let Some(next) = Self::begin(event, lengths) else { return false };
         let (mine, other) = (&self.event.place, &next.event.place);
@@ -64,12 +65,12 @@ impl DeltaRun {
         joins
     }
 
-    /// How many records became one.
+    /// The number of records merged so far.
     pub fn records(&self) -> usize {
         self.records
     }
 
-    /// The joined record.
+    /// Ends the run and returns the merged record.
     pub fn finish(mut self) -> CompactedDelta {
         if let Some(text) = text_of(&mut self.event.body) {
             *text = self.text;
@@ -82,8 +83,8 @@ impl DeltaRun {
 }
 
 impl CompactedDelta {
-    /// The part that covers the numbers `from` to `to`, both of which the record covers. `None`: its lengths do not
-    /// fit its text.
+    /// The part of the record with the sequence numbers `from` to `to`, both included, which the record must cover.
+    /// `None`: the lengths do not match the text.
     pub fn slice(&self, from: u64, to: u64) -> Option<LogEvent> {
         let mut parsed = as_delta(&self.event.frame)?;
         let skipped = usize::try_from(from.checked_sub(self.event.first_seq)?).ok()?;
@@ -100,7 +101,7 @@ impl CompactedDelta {
     }
 }
 
-/// Whether it is thinking, and its stream.
+/// Whether the delta is thinking, then its stream.
 fn stream_of(body: &ChatBody) -> Option<(bool, &str)> {
     if let ChatBody::Delta { stream_id, .. } = body {
         Some((false, stream_id))
@@ -169,7 +170,7 @@ mod tests {
         assert_eq!(joined.slice(3, 7), Some(joined.event.clone()));
         assert_eq!(joined.slice(2, 7), None);
         assert_eq!(joined.slice(7, 8), None);
-        // Joined once more, with what came later.
+        // Merge the record again, with later deltas.
         let mut run = DeltaRun::begin(&joined.event, Some(&joined.lengths)).expect("a delta");
         assert!(run.takes(&delta(8, "s", "!"), None));
         let more = run.finish();

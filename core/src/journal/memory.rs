@@ -1,4 +1,4 @@
-//! A journal in memory: for tests, for programs that need no history, and as the model of the port.
+//! A journal in memory: for tests, for programs that need no history, and as the reference for other journals.
 
 use alloc::{
     boxed::Box,
@@ -18,13 +18,13 @@ use crate::{
     wire::{ChatSummary, GoalState},
 };
 
-/// Keeps every chat in memory, and forgets all when dropped. Answers at once.
+/// A journal that stores all chats in memory only and answers at once.
 #[derive(Debug, Default, Clone)]
 pub struct MemoryJournal {
     chats: BTreeMap<ChatKey, Chat>,
-    /// By principal, newest activity last.
+    /// All chats by principal and time of the last activity, newest last.
     by_activity: BTreeSet<(Principal, u64, ChatId)>,
-    /// Hashes of the ids of deleted chats.
+    /// The [`ChatKey::hash`] of each deleted chat.
     deleted: BTreeSet<[u8; 32]>,
 }
 
@@ -32,7 +32,7 @@ pub struct MemoryJournal {
 struct Chat {
     epoch: Epoch,
     events: Vec<LogEvent>,
-    /// What was logged under earlier epochs, oldest first.
+    /// The earlier epochs and their events, oldest first.
     earlier: Vec<(Epoch, Vec<LogEvent>)>,
     title: Option<String>,
     goal_state: GoalState,
@@ -49,10 +49,10 @@ struct Chat {
 }
 
 impl MemoryJournal {
-    /// Keeps one transaction.
+    /// Commits one transaction.
     ///
     /// # Panics
-    /// If the append does not follow the chat's last event: that is a defect of the caller.
+    /// If the append does not follow the chat's last event, which is a defect of the caller.
     pub fn append(&mut self, append: Append) -> JournalAnswer {
         if append.changes.contains(&Change::Deleted) {
             return self.delete(append.id, &append.chat);
@@ -93,7 +93,7 @@ impl MemoryJournal {
         JournalAnswer::Appended(id)
     }
 
-    /// Begins a new epoch in a chat, as a journal does that may have lost events of it.
+    /// Begins a new epoch in a chat, as a journal does that may have lost events of the chat.
     ///
     /// # Panics
     /// If there is no such chat.
@@ -222,7 +222,7 @@ impl Chat {
                 let place = self.open.iter().position(|turn| turn.turn_id == turn_id);
                 let ended = self.open.remove(place.expect("a turn ends once"));
                 if ended.started_at_ms.is_some() {
-                    // All commands are about the turn that runs.
+                    // All commands belong to the turn that runs.
                     self.commands.clear();
                     self.open_work = OpenWork::default();
                 }
@@ -296,7 +296,7 @@ impl Chat {
         }
     }
 
-    /// Where the event that covers `seq` is, or would be.
+    /// The index of the event that covers `seq`, or where such an event would be inserted.
     fn index(&self, seq: u64) -> usize {
         self.events.partition_point(|event| event.seq < seq)
     }
@@ -317,7 +317,7 @@ impl Chat {
         Some(page)
     }
 
-    /// Every epoch's name and events, oldest first.
+    /// Every epoch and its events, oldest first.
     fn epochs(&self) -> Vec<(&Epoch, &[LogEvent])> {
         let earlier = self.earlier.iter().map(|(epoch, events)| (epoch, &events[..]));
         earlier.chain([(&self.epoch, &self.events[..])]).collect()

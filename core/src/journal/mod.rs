@@ -1,8 +1,8 @@
-//! The core's side of the journal, the log of record: what is appended, asked and answered.
+//! The core's interface to the journal, which stores the chats: appends, questions and their answers.
 //!
-//! Everything that may one day live on a disk is asked for and answered, never assumed to be in memory.
-//! A journal answers each append and each question exactly once, in any order between chats; the appends
-//! of one chat are answered in the order in which they were made.
+//! The hub never assumes that stored data is in memory: it asks the journal, and gets the answer as a later input.
+//! A journal answers each append and each question exactly once. It answers the appends of one chat in their order;
+//! there is no order between chats.
 
 mod compaction;
 mod memory;
@@ -24,167 +24,168 @@ use crate::{
     wire::{ChatSummary, Frame, GoalState, Outcome, TurnError},
 };
 
-/// Names an append in its answer.
+/// Identifies an append in its answer. Made by the hub, unique within a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AppendId(pub u64);
 
-/// Names a question in its answer.
+/// Identifies a question in its answer. Made by the hub, unique within a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AskId(pub u64);
 
-/// What must be true before an append is answered.
+/// How durable an append must be before the journal answers [`JournalAnswer::Appended`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Durability {
-    /// It survives the end of this process.
+    /// The append survives a crash of this process.
     Written,
-    /// It survives a loss of power.
+    /// The append is synced to disk and survives a loss of power.
     Synced,
 }
 
-/// One transaction for one chat: all of it is kept, or nothing.
+/// One transaction for one chat: the journal commits all of it or nothing.
 #[derive(Debug, Clone)]
 pub struct Append {
-    /// Names it in the answer.
+    /// The append's id, for the answer.
     pub id: AppendId,
-    /// Which chat.
+    /// The chat to append to.
     pub chat: ChatKey,
-    /// When to answer.
+    /// How durable the append must be before the answer.
     pub durability: Durability,
-    /// The chat begins here, under this epoch.
+    /// With an epoch, the append creates the chat, under this epoch.
     pub create: Option<Epoch>,
-    /// Events, in order; the first follows the chat's last.
+    /// The events in order. The first one's sequence number follows the chat's last.
     pub events: Vec<LogEvent>,
-    /// What changes beside the log.
+    /// Changes of the chat's state that belong to the events.
     pub changes: Vec<Change>,
-    /// When this happened, in milliseconds of Unix time.
+    /// The time of the events and changes, in milliseconds of Unix time.
     pub at_ms: u64,
 }
 
 impl Append {
-    /// Whether it counts as the chat's last activity, which orders lists: what a turn hangs on does. Each word of an
-    /// answer does not, or two that are being written would change places all the time; nor do its agent's coming
-    /// and going, and its title.
+    /// Whether the append counts as the chat's last activity, which orders lists of chats. The chat's creation and
+    /// synced events do, such as messages and turn ends. Text of an answer does not: two chats with running turns
+    /// would change places in the list all the time. Changes without events, such as an agent's start or a title, do
+    /// not either.
     pub fn is_activity(&self) -> bool {
         self.create.is_some() || (self.durability == Durability::Synced && !self.events.is_empty())
     }
 }
 
-/// An event as the log keeps it.
+/// An event as the log stores it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogEvent {
-    /// The first number that it covers.
+    /// The first sequence number that the event covers.
     pub first_seq: u64,
-    /// The last number that it covers.
+    /// The last sequence number that the event covers; larger than `first_seq` for compacted deltas.
     pub seq: u64,
-    /// Its bytes on the wire.
+    /// The encoded event, as clients get it.
     pub frame: Frame,
 }
 
-/// A change of a chat's state, kept in the same transaction as the events that tell of it.
+/// A change of a chat's state, committed in the same transaction as the events that it belongs to.
 #[derive(Clone, PartialEq)]
 pub enum Change {
-    /// A message was accepted. Its id and hash outlive everything.
+    /// A message was accepted. The journal remembers its id and hash as long as the chat exists.
     TurnAccepted {
-        /// The turn.
+        /// The turn that the message makes.
         turn_id: TurnId,
-        /// SHA-256 of the content.
+        /// SHA-256 of the message's content.
         hash: [u8; 32],
-        /// The place of its `user_message`.
+        /// The sequence number of its `user_message`.
         seq: u64,
-        /// The content, kept until the turn ends.
+        /// The message's content, stored until the turn ends.
         text: String,
-        /// Whether it started at once.
+        /// Whether the turn starts at once and is not queued.
         starts_turn: bool,
     },
-    /// Its prompt may go to the agent from now on.
+    /// A turn started: its prompt may be sent to the agent from now on.
     TurnStarted {
-        /// The turn.
+        /// The started turn.
         turn_id: TurnId,
     },
-    /// Somebody wants it to stop, or the gateway does.
+    /// A client or the gateway cancels a turn, which has not ended yet.
     CancelRequested {
-        /// The turn.
+        /// The turn to cancel.
         turn_id: TurnId,
-        /// What its end is to say, where nobody asked for it.
+        /// The error for the turn's end, if the gateway cancels the turn. None if a client does.
         reason: Option<TurnError>,
     },
-    /// It is over.
+    /// A turn ended.
     TurnEnded {
-        /// The turn.
+        /// The ended turn.
         turn_id: TurnId,
-        /// How it ended.
+        /// How the turn ended.
         outcome: Outcome,
     },
     /// A permission request or question is open.
     RequestOpened {
-        /// Its id in the chat.
+        /// The request's id in the chat.
         request_id: RequestId,
-        /// The agent's own id of it.
+        /// The request's id at the agent's driver.
         agent_request_id: RequestId,
-        /// The chat's count of requests, which makes their ids.
+        /// The number of requests that the chat has had, which goes into the ids of requests.
         last_request: u64,
-        /// Whether it is a question.
+        /// Whether the request is a question.
         question: bool,
-        /// Of a permission: the whole input, as JSON text.
+        /// The whole input of a permission request, as JSON text.
         input: Option<String>,
-        /// Its event.
+        /// The request's event.
         frame: Frame,
     },
-    /// It is closed.
+    /// A permission request or question is closed.
     RequestClosed {
-        /// Which one.
+        /// The request's id in the chat.
         request_id: RequestId,
     },
-    /// A command for the agent: durable before it is sent.
+    /// A command for the agent, committed before it is sent.
     Command {
         /// The command.
         command: AgentCommand,
     },
-    /// The chat has an agent from now on, though it may not live yet.
+    /// The chat has an agent from now on, though its process may not have started yet.
     AgentStarted {
-        /// Which life of it.
+        /// The agent instance.
         instance: AgentInstanceId,
     },
-    /// It has none any more, or one that was told to stop: nobody is to take it up again.
+    /// The chat's agent has exited or was asked to stop: no later gateway process may adopt it.
     AgentEnded {
-        /// Which life of it.
+        /// The agent instance.
         instance: AgentInstanceId,
     },
-    /// How far the agent's records are in the log.
+    /// How many of the agent's records are in the log.
     AgentPosition {
-        /// Which life of the agent.
+        /// The agent instance.
         instance: AgentInstanceId,
-        /// The position after the last record.
+        /// The position after the last record in the log.
         position: u64,
-        /// The decoder's state there.
+        /// The decoder's state at this position, if it should be stored.
         checkpoint: Option<Bytes>,
     },
-    /// What of the running turn is begun and not ended, from now on; nothing once the turn ends.
+    /// The streams and tool uses of the running turn that are open from now on. The turn's end clears them.
     OpenWork {
-        /// All of it.
+        /// All open streams and tool uses.
         work: OpenWork,
     },
-    /// The agent's own name for the conversation.
+    /// The agent's own id for the conversation.
     Session {
-        /// Opaque.
+        /// The id. Opaque to all but the agent's driver.
         token: String,
     },
-    /// The title.
+    /// The chat has another title.
     Title {
-        /// From now on.
+        /// The title from now on.
         title: String,
     },
-    /// The goal.
+    /// The chat has another goal.
     Goal {
-        /// From now on.
+        /// The goal from now on.
         goal_state: GoalState,
     },
-    /// The chat is deleted with everything that was ever kept of it. Only a hash of its id stays, so that the
-    /// id is never used again. The last change of a chat.
+    /// The chat and all its data are deleted. Only a hash of its key stays, so that its id is never used again. This is
+    /// the last change of a chat.
     Deleted,
 }
 
-/// Shows the kind only.
+/// Prints the kind only: messages and agents' output do not belong in the gateway's own log.
 impl fmt::Debug for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -210,60 +211,60 @@ impl fmt::Debug for Change {
 /// A question to the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ask {
-    /// Names it in the answer.
+    /// The question's id, for the answer.
     pub id: AskId,
     /// The question.
     pub query: Query,
 }
 
-/// The questions there are.
+/// The kinds of questions. [`Found`] has the answer to each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Query {
-    /// The durable state of a chat. After a refused append, also the leave to append again.
+    /// The durable state of a chat. After a refused append, answering it also makes the journal accept appends again.
     Chat {
-        /// Which chat.
+        /// The chat to read.
         chat: ChatKey,
     },
-    /// What became of a `turn_id`.
+    /// Whether a message with this `turn_id` was ever accepted, and which.
     Turn {
-        /// In which chat.
+        /// The chat of the turn.
         chat: ChatKey,
-        /// Which one.
+        /// The turn's id.
         turn_id: TurnId,
     },
-    /// Events after a place, oldest first.
+    /// The events after a cursor, oldest first.
     After {
-        /// Which chat.
+        /// The chat to read.
         chat: ChatKey,
-        /// The place; its epoch is the chat's present one.
+        /// The cursor, in the chat's current epoch.
         after: Cursor,
-        /// Stop once this many bytes are reached; at least one event comes if there is one.
+        /// The size of the page: it ends with the event that reaches this many bytes.
         bytes: usize,
     },
-    /// The newest events before a place, across epochs.
+    /// A page of history: the newest events up to a place in the log, across epochs.
     Before {
-        /// Which chat.
+        /// The chat to read.
         chat: ChatKey,
-        /// A cursor that an earlier page gave, or the place after which nothing is wanted.
+        /// Where the page begins, going backwards.
         before: PageStart,
-        /// The most events, after adjacent deltas of one stream are joined.
+        /// The maximum number of events, after adjacent deltas of one stream are merged.
         events: u32,
-        /// The most bytes; at least one event comes if there is one.
+        /// The maximum size in bytes, except that a page has at least one event if there is one.
         bytes: usize,
     },
     /// A page of a principal's chats, newest activity first.
     Chats {
-        /// Whose.
+        /// The owner of the chats.
         principal: Principal,
-        /// The cursor that an earlier page gave.
+        /// The `before` of the previous page; none for the first page.
         before: Option<String>,
-        /// The most chats.
+        /// The maximum number of chats.
         limit: u32,
     },
 }
 
 impl Query {
-    /// The chat that it is about.
+    /// The chat that the question concerns; none for a list of chats.
     pub fn chat(&self) -> Option<&ChatKey> {
         match self {
             Self::Chat { chat }
@@ -278,49 +279,49 @@ impl Query {
 /// Where a page of history begins, going backwards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PageStart {
-    /// With this event of the present epoch.
+    /// With the event of this sequence number in the current epoch.
     At(u64),
-    /// Where an earlier page ended.
+    /// Where the previous page ended: its [`HistoryPage::before`].
     Opaque(String),
 }
 
-/// What the journal says.
+/// An answer of the journal.
 #[derive(Debug, Clone)]
 pub enum JournalAnswer {
-    /// It is as durable as was asked.
+    /// The append is committed, as durable as was asked.
     Appended(AppendId),
-    /// It is not, or not for certain. Later appends for this chat are refused until [`Query::Chat`] was
-    /// answered.
+    /// The append is not committed, or not certainly. The journal refuses all later appends of the chat until it has
+    /// answered [`Query::Chat`].
     Refused(AppendId),
-    /// An answer to a question.
+    /// The answer to a question.
     Found(AskId, Found),
     /// The question could not be answered at the moment.
     Failed(AskId),
-    /// What the question is about is damaged: it will not be answered until somebody repairs the journal.
+    /// The data that the question concerns is damaged. The question fails until a person repairs the journal.
     Damaged(AskId),
 }
 
-/// The answers there are.
+/// The answers to the kinds of [`Query`].
 #[derive(Debug, Clone)]
 pub enum Found {
-    /// To [`Query::Chat`]; `None`: no such chat.
+    /// Answers [`Query::Chat`]. `None`: there is no such chat.
     Chat(Option<Box<ChatRecord>>),
-    /// To [`Query::Chat`]: there was one, and it was deleted.
+    /// Answers [`Query::Chat`]: the chat was deleted.
     Deleted,
-    /// To [`Query::Turn`]; `None`: never seen.
+    /// Answers [`Query::Turn`]. `None`: no message with this id was accepted.
     Turn(Option<TurnRecord>),
-    /// To [`Query::After`]. `None`: what comes after that place is no longer kept.
+    /// Answers [`Query::After`]. `None`: the journal no longer has the events after the cursor.
     After(Option<Vec<LogEvent>>),
-    /// To [`Query::Before`]: oldest first. `None`: no such place.
+    /// Answers [`Query::Before`]. `None`: the page's start is not in the chat's log.
     Before(Option<HistoryPage>),
-    /// To [`Query::Chats`]. `None`: no such place.
+    /// Answers [`Query::Chats`]. `None`: `before` is not from an earlier page.
     Chats(Option<ChatsPage>),
 }
 
 /// A page of history.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HistoryPage {
-    /// Oldest first.
+    /// The encoded events, oldest first.
     pub events: Vec<Frame>,
     /// Where the next page begins; `None` at the chat's beginning.
     pub before: Option<String>,
@@ -329,7 +330,7 @@ pub struct HistoryPage {
 /// A page of chats.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ChatsPage {
-    /// Newest activity first.
+    /// The chats, newest activity first.
     pub chats: Vec<ChatSummary>,
     /// Where the next page begins; `None` on the last.
     pub before: Option<String>,
@@ -338,91 +339,91 @@ pub struct ChatsPage {
 /// The durable state of a chat.
 #[derive(Debug, Clone)]
 pub struct ChatRecord {
-    /// Its id.
+    /// The chat's id.
     pub chat: ChatId,
-    /// Its newest place.
+    /// The cursor of the newest event.
     pub head: Cursor,
-    /// Its title.
+    /// The chat's title, if it has one.
     pub title: Option<String>,
-    /// Its goal.
+    /// The chat's goal.
     pub goal_state: GoalState,
-    /// The agent's name for the conversation.
+    /// The agent's own id for the conversation, if the agent gave one.
     pub session: Option<String>,
-    /// Its open turns, first come first. The first may have started.
+    /// The open turns in the order of their messages. Only the first one may have started.
     pub turns: Vec<OpenTurn>,
-    /// Its open requests.
+    /// The open permission requests and questions.
     pub requests: Vec<OpenRequest>,
-    /// What of the running turn is begun and not ended.
+    /// The open streams and tool uses of the running turn.
     pub open_work: OpenWork,
-    /// The last command's number.
+    /// The id of the last command.
     pub last_command: u64,
-    /// How many requests there have been, which makes the next one's id.
+    /// The number of requests that the chat has had, which goes into the next request's id.
     pub last_request: u64,
-    /// Its agent, if it had one when last heard of that was not told to stop.
+    /// The chat's agent, if the log has its start and not its end.
     pub agent: Option<RecordedAgent>,
-    /// The commands of its open turns, in order: an agent that outlived its gateway gets them again.
+    /// The commands of the open turns, in order. An adopted agent gets them again.
     pub commands: Vec<AgentCommand>,
-    /// The newest event of earlier epochs, if any is kept: the chat is not empty though its head may be 0, and whoever
-    /// wrote under that epoch knows how much of it is left.
+    /// The cursor of the newest stored event of earlier epochs, if there is one. With it the chat is not empty even if
+    /// `head.seq` is 0, and a hub that appended under that epoch knows how many of its events were committed.
     pub earlier: Option<Cursor>,
 }
 
-/// What an agent has begun in its turn and not ended: whoever takes the turn up ends it with the turn.
+/// The streams and tool uses that an agent has begun in its turn and not ended. They are ended with the turn.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenWork {
-    /// The streams of its answer.
+    /// The ids of open streams of the answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<String>,
-    /// The streams of its thinking.
+    /// The ids of open streams of thinking.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasoning: Vec<String>,
-    /// The uses of tools.
+    /// The agent's ids of open tool uses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<String>,
 }
 
 impl OpenWork {
-    /// Whether there is nothing.
+    /// Whether no stream and no tool use is open.
     pub fn is_empty(&self) -> bool {
         self.answers.is_empty() && self.reasoning.is_empty() && self.tools.is_empty()
     }
 }
 
-/// How far the log has what an agent said.
+/// An agent of a chat, and how many of its records the log has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedAgent {
-    /// Which life of it.
+    /// The agent instance.
     pub instance: AgentInstanceId,
     /// The position after the last record in the log; 0 if there is none.
     pub position: u64,
-    /// The newest state of its decoder, at or before that position.
+    /// The newest stored state of the agent's decoder, at or before `position`.
     pub checkpoint: Option<Bytes>,
 }
 
-/// A turn that has not ended.
+/// A queued or started turn.
 #[derive(Clone)]
 pub struct OpenTurn {
-    /// Its id.
+    /// The turn's id.
     pub turn_id: TurnId,
-    /// Its message.
+    /// The content of the turn's message.
     pub text: String,
-    /// SHA-256 of it.
+    /// SHA-256 of the content.
     pub hash: [u8; 32],
-    /// The place of its `user_message` in the present epoch; 0 if that is in an earlier one.
+    /// The sequence number of its `user_message` in the current epoch; 0 if that event is in an earlier epoch.
     pub seq: u64,
-    /// The event of its message.
+    /// The `user_message` event.
     pub frame: Frame,
-    /// When it was accepted, in milliseconds of Unix time.
+    /// When the message was accepted, in milliseconds of Unix time.
     pub accepted_at_ms: u64,
-    /// When it started, in milliseconds of Unix time.
+    /// When the turn started, in milliseconds of Unix time; none while it is queued.
     pub started_at_ms: Option<u64>,
-    /// Whether it is to stop.
+    /// Whether the turn is being cancelled.
     pub cancel_requested: bool,
-    /// What its end is to say then, where nobody asked for it.
+    /// The error for the turn's end, if the gateway cancels the turn. None if a client does.
     pub cancel_reason: Option<TurnError>,
 }
 
-/// Leaves out what was written.
+/// Prints the id only: a message's text does not belong in the gateway's own log.
 impl fmt::Debug for OpenTurn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OpenTurn").field("turn_id", &self.turn_id).finish_non_exhaustive()
@@ -432,25 +433,25 @@ impl fmt::Debug for OpenTurn {
 /// An open permission request or question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenRequest {
-    /// Its id in the chat.
+    /// The request's id in the chat.
     pub request_id: RequestId,
-    /// The agent's own id of it.
+    /// The request's id at the agent's driver.
     pub agent_request_id: RequestId,
-    /// Whether it is a question.
+    /// Whether the request is a question.
     pub question: bool,
-    /// Of a permission: the whole input, as JSON text. Earlier versions kept none.
+    /// The whole input of a permission request, as JSON text. None for a request that an earlier version stored.
     pub input: Option<String>,
-    /// Its event.
+    /// The request's event.
     pub frame: Frame,
 }
 
-/// What the journal keeps of every turn for ever.
+/// The data of a turn that the journal stores as long as the chat exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TurnRecord {
-    /// SHA-256 of the content.
+    /// SHA-256 of the message's content.
     pub hash: [u8; 32],
-    /// The place of its `user_message`.
+    /// The cursor of its `user_message`.
     pub place: Cursor,
-    /// Whether it started at once.
+    /// Whether the turn started at once and was not queued.
     pub starts_turn: bool,
 }

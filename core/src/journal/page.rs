@@ -1,15 +1,15 @@
-//! How a page of history is filled: the same for every journal.
+//! Fills pages of history, in the same way for every journal.
 
 use alloc::{string::String, vec::Vec};
 
 use crate::wire::{ChatBody, ChatEvent, Frame, encode_chat, json_bytes};
 
-/// Joined deltas of one event in a page of history hold at most this many bytes of text in JSON.
+/// Maximum size of the text of merged deltas in a page of history, in bytes of JSON.
 const JOINED_BYTES: usize = 64 * 1024;
 
-/// Fills a page of history from its newest event backwards; adjacent deltas of one stream are joined.
+/// Fills a page of history from its newest event backwards, and merges adjacent deltas of one stream.
 ///
-/// Offer it events, newest first, until it takes one no more: the next page begins with that one.
+/// Offer it events, newest first, until it refuses one: the next page begins with the refused event.
 #[derive(Debug)]
 pub struct PageBuilder {
     most_events: usize,
@@ -20,18 +20,18 @@ pub struct PageBuilder {
     joining: Option<Joining>,
 }
 
-/// Deltas on their way to become one event.
+/// Adjacent deltas that are being merged into one event.
 #[derive(Debug)]
 struct Joining {
-    /// The newest of them; its place comes to cover all.
+    /// The newest delta. Its sequence numbers grow to cover all merged deltas.
     event: ChatEvent,
-    /// The texts of those before it, newest first.
+    /// The texts of the earlier deltas, newest first.
     earlier: Vec<String>,
     text_bytes: usize,
 }
 
 impl PageBuilder {
-    /// An empty page for at most so many events, after joining, and about so many bytes. One event always
+    /// Creates an empty page for at most `events` events, after merging, and about `bytes` bytes. One event always
     /// fits.
     pub fn new(events: u32, bytes: usize) -> Self {
         Self {
@@ -43,7 +43,7 @@ impl PageBuilder {
         }
     }
 
-    /// Takes an event that comes just before all there is. False: the page is full.
+    /// Adds the event just before the page's oldest one. `false`: the page is full and the event is not added.
     pub fn takes(&mut self, frame: &Frame) -> bool {
         let delta = as_delta(frame);
         if let (Some(joining), Some(earlier)) = (&mut self.joining, &delta)
@@ -91,7 +91,7 @@ impl Joining {
         Self { event, earlier: Vec::new(), text_bytes }
     }
 
-    /// Whether an earlier delta can stand before these: same stream, turn and epoch, and not too long.
+    /// Whether an earlier delta can be merged: same stream, turn and epoch, and not too long together.
     fn precedes(&self, earlier: &ChatEvent) -> bool {
         let (Some((kind, stream, text)), Some((later_kind, later_stream, _))) =
             (parts(&earlier.body), parts(&self.event.body))
@@ -130,7 +130,7 @@ pub(super) fn as_delta(frame: &Frame) -> Option<ChatEvent> {
     looks_like_one.then(|| serde_json::from_slice(frame.bytes()).ok()).flatten()
 }
 
-/// Whether it is thinking, its stream and its text.
+/// Whether the delta is thinking, then its stream and its text.
 fn parts(body: &ChatBody) -> Option<(bool, &str, &str)> {
     if let ChatBody::Delta { stream_id, text } = body {
         Some((false, stream_id, text))
