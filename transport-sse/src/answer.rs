@@ -1,4 +1,4 @@
-//! Answers that are no stream.
+//! HTTP responses other than streams, and the head of a stream.
 
 use axum::{
     body::Body,
@@ -6,7 +6,7 @@ use axum::{
     response::Response,
 };
 
-/// A request that will not be served.
+/// The response to a refused request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
     status: StatusCode,
@@ -54,14 +54,14 @@ impl Refusal {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        // What else was sent may be a body that nobody reads.
+        // The connection may contain a body that was not read.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         headers.extend(self.header.map(|(name, value)| (name, HeaderValue::from_static(value))));
         response
     }
 }
 
-/// The answer to a frame that was taken.
+/// The response to a frame that the gateway has accepted.
 pub(crate) fn taken() -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::ACCEPTED;
@@ -69,7 +69,7 @@ pub(crate) fn taken() -> Response {
     response
 }
 
-/// The head of a stream: nobody on the way may keep it, change it or hold it back (`X-Accel-Buffering` is nginx's).
+/// The head of a stream. No proxy may cache, change or buffer the stream (`X-Accel-Buffering` is for nginx).
 pub(crate) fn stream(body: Body) -> Response {
     let mut response = Response::new(body);
     let headers = response.headers_mut();

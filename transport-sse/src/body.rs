@@ -1,7 +1,7 @@
-//! What joins the writer of a stream and the server that sends it: what is in flight, with two ends.
+//! The body of a stream's response, shared by the stream's writer and the HTTP server.
 //!
-//! The writer's progress is what the server takes, and the server takes only what its own bounded buffer has room
-//! for, so a peer that does not read holds the writer up. Nothing is copied on the way.
+//! A peer that does not read slows the writer down: the server takes bytes only while its own bounded buffer has
+//! room, and the writer's progress is what the server takes. No bytes are copied.
 
 use std::{
     future::poll_fn,
@@ -17,10 +17,10 @@ use http_body::Frame;
 use switchboard_runtime::{OutboxReader, Progress, WriteBatch};
 use tokio::time::{Instant, sleep_until};
 
-/// What the server is given at once at most, in bytes.
+/// The most bytes that the server gets at once.
 const PIECE_BYTES: usize = 32 * 1024;
 
-/// The two ends. What the server takes is the peer's progress.
+/// Creates the two ends. `progress` is touched whenever the server takes bytes.
 pub(crate) fn channel(progress: Option<Progress>) -> (Sink, SseBody) {
     let shared = Shared(Arc::new(Mutex::new(State { progress, ..State::default() })));
     (Sink(shared.clone()), SseBody(shared))
@@ -50,7 +50,7 @@ enum Writer {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere leaves nothing half-changed in here.
+        // No code that can panic leaves the state half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -61,16 +61,16 @@ fn wake(waker: &mut Option<Waker>) {
     }
 }
 
-/// Where the stream is written. Dropped unfinished, it breaks the response off.
+/// The writer's end. If it is dropped before [`finish`](Self::finish), the response is aborted.
 #[derive(Debug)]
 pub(crate) struct Sink(Shared);
 
-/// Sees the server's end go.
+/// Notices when the server's end is dropped.
 #[derive(Debug)]
 pub(crate) struct Watch(Shared);
 
 impl Watch {
-    /// Waits until nobody will take anything any more. Cancel safe.
+    /// Waits until the server has dropped the body. Cancel safe.
     pub(crate) async fn gone(&self) {
         poll_fn(|cx| {
             let mut state = self.0.state();
@@ -89,8 +89,12 @@ impl Sink {
         Watch(self.0.clone())
     }
 
-    /// Gives everything to the server. If the close of the connection is ordered meanwhile, only the frame that has
-    /// begun is finished, within `close_within`.
+    /// Passes a batch to the server, and waits until the server has taken it. If the connection is to be closed
+    /// meanwhile, only the frame that has begun is finished, within `close_within`.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::BrokenPipe`] if the server has dropped the body; [`io::ErrorKind::TimedOut`] if the begun
+    /// frame is not taken within `close_within`.
     pub(crate) async fn write(
         &mut self,
         in_flight: WriteBatch,
@@ -112,7 +116,10 @@ impl Sink {
         }
     }
 
-    /// Gives the last of it to the server, and ends the response when it has that.
+    /// Passes the last bytes to the server, and ends the response when the server has taken them.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::BrokenPipe`] if the server has dropped the body.
     pub(crate) async fn finish(mut self, last: Bytes) -> io::Result<()> {
         self.put(WriteBatch::raw(last));
         self.taken().await?;
@@ -128,7 +135,7 @@ impl Sink {
         wake(&mut state.to_server);
     }
 
-    /// Waits until the server has all of it. Cancel safe.
+    /// Waits until the server has taken the whole batch. Cancel safe.
     async fn taken(&self) -> io::Result<()> {
         poll_fn(|cx| {
             let mut state = self.0.state();
@@ -156,7 +163,7 @@ impl Drop for Sink {
     }
 }
 
-/// The response's body.
+/// The server's end: the body of the response.
 #[derive(Debug)]
 pub(crate) struct SseBody(Shared);
 
@@ -174,7 +181,7 @@ impl http_body::Body for SseBody {
                 progress.touch();
             }
             if state.in_flight.is_empty() {
-                // An idle stream keeps no lists.
+                // Frees the memory of the batch while the stream is idle.
                 state.in_flight = WriteBatch::default();
                 wake(&mut state.to_writer);
             }

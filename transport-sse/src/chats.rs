@@ -1,4 +1,4 @@
-//! The chats of a stream and their cursors, as event ids say them: `chat@epoch:seq`, with commas between them.
+//! The chats of a stream and their cursors, as written in event ids: `chat@epoch:seq`, separated by commas.
 
 use std::io::Write as _;
 
@@ -9,16 +9,16 @@ use switchboard_core::{
 
 use crate::place::{CursorEffect, cursor_effect};
 
-/// The chats that a stream tells of.
+/// The chats that a stream is subscribed to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Chats(Vec<Chat>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Chat {
     id: ChatId,
-    /// What the client has, as it says.
+    /// The cursor that the client gave.
     after: Option<Cursor>,
-    /// What it was told, once it was told anything.
+    /// The cursor of the newest event that was sent; `None`: no event yet.
     sent: Option<Cursor>,
 }
 
@@ -36,7 +36,7 @@ impl Chat {
 }
 
 impl Chats {
-    /// Parses an id, or several together. A chat without a cursor is one of which nothing was told yet.
+    /// Parses an event id. A chat without a cursor is one of which no event was sent yet.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut chats = Self::default();
         for entry in text.split(',') {
@@ -58,7 +58,7 @@ impl Chats {
         self.0.len()
     }
 
-    /// The chats, with the cursors that their client has.
+    /// The chats, each with the cursor that the client gave.
     pub(crate) fn wanted(&self) -> impl Iterator<Item = (ChatId, Option<Cursor>)> {
         self.0.iter().map(|chat| (chat.id.clone(), chat.after.clone()))
     }
@@ -67,7 +67,7 @@ impl Chats {
         self.0.iter().any(|chat| chat.id == *id)
     }
 
-    /// The client wants this chat, after that.
+    /// Subscribes to a chat, from the cursor that the client gave.
     pub(crate) fn attach(&mut self, id: ChatId, after: Option<Cursor>) {
         match self.0.iter_mut().find(|chat| chat.id == id) {
             Some(chat) => chat.after = after,
@@ -75,12 +75,12 @@ impl Chats {
         }
     }
 
-    /// It wants it no longer.
+    /// Unsubscribes from a chat.
     pub(crate) fn detach(&mut self, id: &ChatId) {
         self.0.retain(|chat| chat.id != *id);
     }
 
-    /// Takes note of an event that is sent. True if the id is another one from here on.
+    /// Records an event that is being sent. Returns true if event ids change from this event on.
     pub(crate) fn note_sent(&mut self, frame: &Frame) -> bool {
         match cursor_effect(frame) {
             CursorEffect::Nothing => false,
@@ -93,7 +93,7 @@ impl Chats {
                     chat.sent = Some(cursor);
                     true
                 }
-                // Detached, with an event still on its way.
+                // The chat was detached while the event was on its way.
                 None => false,
             },
             CursorEffect::Attached { chat: id, epoch, head, recovered } => {
@@ -103,7 +103,7 @@ impl Chats {
                 let chat = self.0.iter_mut().find(|chat| chat.id == id);
                 let Some(chat) = chat else { return false };
                 let kept = chat.after.clone().filter(|after| after.epoch == epoch);
-                // All of nothing is told.
+                // An empty chat has no event to send.
                 let empty = || (head == 0).then_some(Cursor { epoch, seq: 0 });
                 chat.sent = if recovered { kept.or_else(empty) } else { None };
                 true
@@ -116,14 +116,14 @@ impl Chats {
         }
     }
 
-    /// The only chat was told up to here, in the epoch that it was told of before.
+    /// Moves the cursor of the only chat to `seq`, in the same epoch.
     pub(crate) fn advance(&mut self, seq: u64) {
         if let Some(Chat { sent: Some(cursor), .. }) = self.0.first_mut() {
             cursor.seq = seq;
         }
     }
 
-    /// The id of an event with which all this has been told.
+    /// Appends the id of an event: the cursors of all chats after this event.
     pub(crate) fn put_id(&self, out: &mut Vec<u8>) {
         for (at, Chat { id, sent: told, .. }) in self.0.iter().enumerate() {
             if at > 0 {

@@ -1,5 +1,5 @@
-//! Whatever is asked of a stream, and whatever events go over one. `cargo bolero test -p switchboard-transport-sse
-//! fuzz::whatever_is_asked_is_understood_or_refused` searches further.
+//! Parses arbitrary requests for a stream, and sends arbitrary events over one. `cargo bolero test -p
+//! switchboard-transport-sse fuzz::whatever_is_asked_is_understood_or_refused` searches further.
 
 use std::path::Path;
 
@@ -23,12 +23,12 @@ fn stream(bytes: &[u8]) {
     for line in lines {
         request = request.header("last-event-id", line);
     }
-    // What is no HTTP does not get here.
+    // The HTTP server refuses invalid HTTP before this code.
     let Ok(request) = request.body(Body::empty()) else { return };
     let request: Request = request;
     let Ok(wanted) = Wanted::of(&request, MOST) else { return };
     assert!(wanted.chats.len() <= MOST);
-    // What was understood means the same when it comes again, as the id that the client was given.
+    // An event id that was parsed means the same after it was written and parsed again.
     let id: Vec<String> = wanted
         .chats
         .wanted()
@@ -43,7 +43,7 @@ fn stream(bytes: &[u8]) {
     }
 }
 
-/// Lines: each an event of the core.
+/// Each line is an event of the core.
 fn events(bytes: &[u8]) {
     let mut chats = Chats::parse("c-1,c-2").unwrap();
     for line in bytes.split(|byte| *byte == b'\n') {

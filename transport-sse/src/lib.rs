@@ -1,9 +1,9 @@
 //! Server-sent events and POST for Switchboard: for scripts, and for browsers behind proxies that let no WebSocket
 //! through.
 //!
-//! `GET /sse` is a stream of events, each with the JSON that it has over every transport; `POST /messages` takes one
-//! frame. [`router`] mounts both into an axum application, whose own authentication says with an [`Admission`] in
-//! the request's extensions who may connect. It carries frames and decides nothing: the protocol is in
+//! `GET /sse` is a stream of events, whose JSON is the same as on every other transport; `POST /messages` takes one
+//! frame. [`router`] mounts both into an axum application, which authenticates each request and puts the result into
+//! the request's extensions as an [`Admission`]. The transport carries frames and decides nothing: the protocol is in
 //! `switchboard-core`.
 //!
 //! ```no_run
@@ -23,10 +23,10 @@
 //!
 //! # What the server must do
 //!
-//! A stream runs as long as its client takes what is sent, so a limit on the time of a response must not apply to
-//! it. A client that vanishes without a word is noticed by the system alone: set `TCP_USER_TIMEOUT` on accepted
-//! sockets. One that takes next to nothing is given up here, but the server holds its connection: [`Streaming`], in
-//! the extensions of the response, says when to drop it.
+//! A stream runs for as long as its client accepts bytes, so the server must not limit the duration of a response.
+//! Only the system notices a client that disappears without closing its connection: set `TCP_USER_TIMEOUT` on
+//! accepted sockets. This crate gives up a client that reads almost nothing, but the server owns that client's
+//! connection: [`Streaming`], in the extensions of the response, says when to drop the connection.
 
 mod answer;
 mod body;
@@ -49,22 +49,24 @@ pub use stream::Streaming;
 
 use stream::Streams;
 
-/// What the transport keeps to; every duration is a limit on waiting.
+/// The limits of the transport. Every duration named `…_within` limits how long the transport waits.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Between comments on a stream.
+    /// The interval between comments on a stream.
     pub comment_every: Duration,
-    /// For the peer to take what is in flight and the last event.
+    /// How long the peer may take to accept the events being written and the last event.
     pub close_within: Duration,
-    /// The shortest and the longest wait that a client is told to keep before it connects again.
+    /// The bounds of the delay before a client connects again, which the server chooses at random for each stream
+    /// (`retry:`).
     pub retry: (Duration, Duration),
-    /// Chats of one stream.
+    /// The most chats of one stream.
     pub chats: usize,
-    /// For the body of a POST.
+    /// How long to wait for the body of a POST.
     pub body_within: Duration,
-    /// For the gateway to take a POST's frame. It does not while the stream's client does not read.
+    /// How long to wait for the gateway to accept a POST's frame. The gateway accepts none while the stream's client
+    /// does not read.
     pub answer_within: Duration,
-    /// POSTs of one stream that have no answer yet.
+    /// The most POSTs of one stream that are unanswered at the same time.
     pub unanswered_posts: usize,
 }
 
@@ -82,7 +84,7 @@ impl Default for Options {
     }
 }
 
-/// The transport of one gateway. Clones share their streams.
+/// The transport of one gateway. Clones share the same streams.
 #[derive(Debug, Clone)]
 pub struct Sse {
     gateway: Gateway,
@@ -91,21 +93,22 @@ pub struct Sse {
 }
 
 impl Sse {
-    /// Makes the transport. Streams and the POSTs that belong to them must come to the same one.
+    /// Creates the transport. A stream and its POSTs must use the same instance or a clone of it.
     pub fn new(gateway: Gateway, options: Options) -> Self {
         Self { gateway, options, streams: Streams::default() }
     }
 
-    /// Answers `GET /sse`: with the stream, which is served in a task of its own, or a refusal. Must be called
-    /// within a tokio runtime.
+    /// Answers `GET /sse` with a stream, which a new task serves, or with a refusal. Must be called within a tokio
+    /// runtime.
     ///
-    /// Without a verified admission it is refused with 401: a stream has no first frame.
+    /// Without a verified admission the request is refused with 401: a stream has no first frame that could carry
+    /// credentials.
     pub fn stream(&self, admission: Option<Admission>, request: &Request) -> Response {
         stream::open(self, admission, request).unwrap_or_else(answer::Refusal::into_response)
     }
 
-    /// Answers `POST /messages`: 202 when the gateway has taken the frame, or a refusal. What comes of the frame is
-    /// told on the stream.
+    /// Answers `POST /messages` with 202 when the gateway has accepted the frame, or with a refusal. The gateway's
+    /// reply to the frame goes to the stream.
     pub async fn message(&self, admission: Option<Admission>, request: Request) -> Response {
         match post::take(self, admission, request).await {
             Ok(()) => answer::taken(),
@@ -114,8 +117,8 @@ impl Sse {
     }
 }
 
-/// A router with `/sse` and `/messages`. The request's extensions must hold an [`Admission`]: without one every
-/// request is refused with 401.
+/// A router with `/sse` and `/messages`. The extensions of a request must contain an [`Admission`]: a request without
+/// one is refused with 401.
 pub fn router(gateway: Gateway, options: Options) -> Router {
     let streams = Sse::new(gateway, options);
     let messages = streams.clone();

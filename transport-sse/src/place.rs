@@ -1,4 +1,4 @@
-//! What an encoded event says about how far its chat has been told.
+//! Reads off an encoded event how it moves the cursor of its chat.
 
 use serde::Deserialize;
 use switchboard_core::{
@@ -6,21 +6,23 @@ use switchboard_core::{
     wire::Frame,
 };
 
-/// The place of a chat event is at its end and shorter than this: its longest `turn_id` has 128 bytes, escaped.
+/// An event's position is at the end of its JSON and shorter than this many bytes: the longest `turn_id` has 128
+/// bytes, which may be escaped.
 const PLACE_BYTES: usize = 640;
 
-/// What an event means for the cursors of a stream.
+/// How an event changes the cursors of a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum CursorEffect<'a> {
-    /// Nothing.
+    /// The event changes no cursor.
     Nothing,
-    /// The chat is told up to here. Nearly every event is one of these, so they are read where they are.
+    /// A chat event: the chat's cursor is now here. Nearly every event is a chat event, so its fields are borrowed,
+    /// not parsed into ids.
     At { chat: &'a str, epoch: &'a str, seq: u64 },
-    /// The same, said by a control event.
+    /// A control event that moves the chat's cursor.
     UpTo(ChatId, Cursor),
-    /// A subscription begins: with the client's cursor, or by telling everything anew.
+    /// A subscription begins, from the client's cursor (`recovered`) or with a full snapshot.
     Attached { chat: ChatId, epoch: Epoch, head: u64, recovered: bool },
-    /// There is no such chat, or no longer.
+    /// The chat does not exist, or was deleted.
     Gone(ChatId),
 }
 
@@ -56,12 +58,12 @@ enum Control {
     },
 }
 
-/// Reads it off an event.
+/// Reads the effect of an encoded event.
 pub(crate) fn cursor_effect(frame: &Frame) -> CursorEffect<'_> {
     let json = frame.bytes();
     match kind(json) {
         b"attached" | b"message_accepted" | b"snapshot" | b"session_updated" | b"error" => control(json),
-        // Their events have places of their own.
+        // The events inside these pages have positions of their own.
         b"history" | b"chats" => CursorEffect::Nothing,
         _ => match place(&json[json.len().saturating_sub(PLACE_BYTES)..]) {
             Some((chat, epoch, seq)) => CursorEffect::At { chat, epoch, seq },
@@ -70,7 +72,7 @@ pub(crate) fn cursor_effect(frame: &Frame) -> CursorEffect<'_> {
     }
 }
 
-/// Whether it is a piece of an answer or of thinking, as nearly all are.
+/// Whether an event is a delta of an answer or of reasoning, as nearly all events are.
 pub(crate) fn is_delta(json: &[u8]) -> bool {
     matches!(kind(json), b"delta" | b"reasoning_delta")
 }
@@ -97,9 +99,10 @@ fn control(json: &[u8]) -> CursorEffect<'static> {
     }
 }
 
-/// `,"chat_id":"C","epoch":"E","first_seq":1,"seq":2,"turn_id":"T"}`, as the core appends it to each chat event.
+/// Parses `,"chat_id":"C","epoch":"E","first_seq":1,"seq":2,"turn_id":"T"}`, which the core appends to each chat
+/// event.
 ///
-/// No text inside a JSON string can look like it: there, a quotation mark has a backslash before it.
+/// No text inside a JSON string can look like this: there, every quotation mark has a backslash before it.
 fn place(end: &[u8]) -> Option<(&str, &str, u64)> {
     const CHAT: &[u8] = br#","chat_id":""#;
     let rest = &end[memchr::memmem::rfind(end, CHAT)? + CHAT.len()..];
@@ -114,7 +117,7 @@ fn place(end: &[u8]) -> Option<(&str, &str, u64)> {
     complete.then_some((chat, epoch, seq))
 }
 
-/// Up to the next quotation mark, and what is behind it.
+/// Splits at the next quotation mark: the text before it and the rest after it.
 fn quoted(text: &[u8]) -> Option<(&str, &[u8])> {
     let end = memchr::memchr(b'"', text)?;
     Some((std::str::from_utf8(&text[..end]).ok()?, &text[end + 1..]))
@@ -158,7 +161,7 @@ mod tests {
         }
     }
 
-    /// What the protocol says that a client does with it.
+    /// The effect that the protocol gives this event.
     fn expected(value: &Value) -> CursorEffect<'static> {
         let chat = || ChatId::parse(value["chat_id"].as_str().unwrap()).unwrap();
         match value["event"].as_str().unwrap() {

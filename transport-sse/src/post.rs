@@ -1,4 +1,4 @@
-//! One frame, from a client that has a stream.
+//! `POST /messages`: one frame from a client that has a stream.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::{
     stream::{Stream, Streams},
 };
 
-/// In which a POST quotes the name that the stream's `ready` gave.
+/// The header of a POST that names its stream: the value is the `stream` that the stream's `ready` event gave.
 pub const STREAM_HEADER: HeaderName = HeaderName::from_static("switchboard-stream");
 
 pub(crate) async fn take(sse: &Sse, admission: Option<Admission>, request: Request) -> Result<(), Refusal> {
@@ -31,7 +31,7 @@ pub(crate) async fn take(sse: &Sse, admission: Option<Admission>, request: Reque
     if request.method() != Method::POST {
         return Err(Refusal::ONLY_POST);
     }
-    // Other types need no preflight, so that any page could send them.
+    // Other content types need no CORS preflight, so any web page could send them.
     if !is_json(request.headers()) {
         return Err(Refusal::MEDIA_TYPE);
     }
@@ -55,7 +55,7 @@ fn is_json(headers: &HeaderMap) -> bool {
     json && types.next().is_none()
 }
 
-/// Somebody else's stream is one that does not exist.
+/// Finds the stream that a POST names. A stream of another principal counts as missing.
 fn stream_of(streams: &Streams, headers: &HeaderMap, principal: &Principal) -> Result<Arc<Stream>, Refusal> {
     let mut names = headers.get_all(&STREAM_HEADER).iter();
     let name = names.next().and_then(|value| value.to_str().ok()).ok_or(Refusal::NO_STREAM)?;
@@ -77,7 +77,8 @@ async fn body(body: Body, limit: usize, options: &Options) -> Result<Bytes, Refu
     }
 }
 
-/// Also of a stream that is being closed, nobody takes anything any more.
+/// Sends the frame to the gateway. Fails also if the stream is being closed, because the gateway then ignores its
+/// frames.
 async fn hand_over(stream: &Stream, body: &[u8], most: usize) -> Result<(), Stopped> {
     let inbox = stream.inbox.lock().await;
     send(stream, &inbox, body, most).await?;
@@ -93,7 +94,7 @@ async fn send(stream: &Stream, inbox: &Inbox, body: &[u8], most: usize) -> Resul
     if let Some(error) = one_too_many(stream, &envelope, most) {
         return inbox.malformed(error).await;
     }
-    // Before the gateway answers: the answer refers to it.
+    // The chats must be up to date before the gateway answers, because event ids name them.
     if let ClientEnvelope::Attach { chat_id, after } = &envelope {
         stream.chats().attach(chat_id.clone(), after.clone());
     } else if let ClientEnvelope::Detach { chat_id } = &envelope {
@@ -102,7 +103,7 @@ async fn send(stream: &Stream, inbox: &Inbox, body: &[u8], most: usize) -> Resul
     inbox.envelope(envelope).await
 }
 
-/// The ids of events name all chats of their stream, and have to fit into a header.
+/// Refuses a frame that would give the stream too many chats: event ids name all chats, and must fit into a header.
 fn one_too_many(stream: &Stream, envelope: &ClientEnvelope, most: usize) -> Option<DecodeError> {
     let chats = stream.chats();
     if chats.len() < most || joins(envelope)?.is_some_and(|chat| chats.has(chat)) {
@@ -117,7 +118,7 @@ fn one_too_many(stream: &Stream, envelope: &ClientEnvelope, most: usize) -> Opti
     })
 }
 
-/// Whether a frame may bring a chat to the stream, and which, if it is known.
+/// `Some` if a frame may add a chat to the stream, with the chat's id if the frame names it.
 fn joins(envelope: &ClientEnvelope) -> Option<Option<&ChatId>> {
     if let ClientEnvelope::Attach { chat_id, .. } | ClientEnvelope::Message(Message { chat_id, .. }) =
         envelope

@@ -1,4 +1,4 @@
-//! What a request for a stream asks for.
+//! Parses the request for a stream.
 
 use axum::{
     extract::Request,
@@ -11,11 +11,11 @@ use crate::{answer::Refusal, chats::Chats};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// A stream that will be served.
+/// What a request for a stream asks for.
 #[derive(Debug)]
 pub(crate) struct Wanted {
     pub(crate) chats: Chats,
-    /// What the client calls itself.
+    /// The client's name for itself, from the query parameter `client_id`.
     pub(crate) client_id: Option<String>,
 }
 
@@ -30,7 +30,7 @@ impl Wanted {
             pairs.filter(move |(name, _)| name == wanted).map(|(_, value)| value)
         };
         let client_id = values("client_id").next().map(std::borrow::Cow::into_owned);
-        // The browser's header is younger than the address, which stays what it was.
+        // The header is newer than the query, which a browser repeats unchanged when it reconnects.
         let chats = match last_event_id(request.headers())? {
             Some(id) => Chats::parse(id).ok_or(Refusal::CURSORS)?,
             None => {
@@ -52,7 +52,7 @@ impl Wanted {
     }
 }
 
-/// Where a browser's `EventSource` goes on by itself (HTML, "Last-Event-ID").
+/// The event id from which a browser's `EventSource` continues when it reconnects (HTML, "Last-Event-ID").
 fn last_event_id(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     let mut values = headers.get_all(LAST_EVENT_ID).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -63,7 +63,7 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     Ok(Some(text).filter(|text| !text.is_empty()))
 }
 
-/// Who asks. A stream has no first frame in which credentials could follow.
+/// The principal of the request. A stream has no first frame that could carry credentials.
 pub(crate) fn verified(admission: Option<Admission>) -> Result<Principal, Refusal> {
     match admission {
         Some(Admission::Verified(principal)) => Ok(principal),

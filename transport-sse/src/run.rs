@@ -1,23 +1,22 @@
-//! Deltas of one turn, one after another: their places differ in the number alone, so that the ids of all but the
-//! first need no parsing.
+//! Runs of deltas of one turn: their positions differ only in `seq`, so only the first delta needs parsing.
 
 use switchboard_core::wire::Frame;
 
 use crate::place::{CursorEffect, cursor_effect, is_delta};
 
-/// What the deltas of a run have in common.
+/// What all deltas of a run have in common.
 #[derive(Debug)]
 pub(crate) struct Run {
-    /// Up to the number in the event.
+    /// The event's position, up to the digits of `seq`.
     place: Vec<u8>,
-    /// Up to the number in the id.
+    /// The event id line, up to the digits of `seq`.
     id: Vec<u8>,
-    /// From where `place` begins to the end of the event.
+    /// The number of bytes from the start of `place` to the end of the event.
     tail: usize,
 }
 
 impl Run {
-    /// Begins a run, if this is a delta.
+    /// Begins a run, if the event is a delta.
     pub(crate) fn begin(frame: &Frame) -> Option<Self> {
         let json = frame.bytes();
         let CursorEffect::At { chat, epoch, .. } = cursor_effect(frame) else { return None };
@@ -26,14 +25,14 @@ impl Run {
         Some(Self { place, id: format!("id: {chat}@{epoch}:").into_bytes(), tail: json.len() - at })
     }
 
-    /// Appends the id of a further delta and gives its number; nothing if this is none of the run.
+    /// Appends the id line of a further delta, and returns its `seq`; `None` if the event does not belong to the run.
     pub(crate) fn put_id(&mut self, frame: &Frame, out: &mut Vec<u8>) -> Option<u64> {
         let json = frame.bytes();
         let begins_at = |tail: usize| {
             let at = json.len().checked_sub(tail)?;
             json[at..].starts_with(&self.place).then_some(at)
         };
-        // Now and then the number gets a digit more.
+        // `seq` sometimes has one digit more than in the event before.
         let at = begins_at(self.tail).or_else(|| begins_at(self.tail + 1)).filter(|_| is_delta(json))?;
         let rest = &json[at + self.place.len()..];
         let digits = &rest[..rest.iter().take_while(|byte| byte.is_ascii_digit()).count()];

@@ -1,4 +1,4 @@
-//! Streams: opened by a GET, written by a task each, known to the POSTs that belong to them by a secret name.
+//! Streams: each is opened by a GET and written by a task of its own; POSTs name the stream by its secret name.
 
 use std::{
     collections::HashMap,
@@ -31,40 +31,40 @@ use crate::{
     run::Run,
 };
 
-/// Sent when nothing else is, so that nobody on the way takes the stream for dead. It has no empty line of its own: some
-/// libraries (httpx-sse, for one) give their user an empty event at each.
+/// Sent at intervals, so that no proxy closes the stream as idle. The comment has no blank line after it: some
+/// libraries (httpx-sse, for one) report an empty event at each blank line.
 const COMMENT: Bytes = Bytes::from_static(b":\n");
-/// How many cursors are in the ids of events that wait for the peer: with several chats an id is longer than its event.
+/// The most cursors in the ids of one batch of events: with several chats an id can be longer than its event.
 const CURSORS: usize = 1024;
-/// Whom the gateway has no room for, or who was too fast, comes back later than others.
+/// The reconnection delay of clients that were refused for lack of room or for sending too fast.
 const RETRY_LATE: Duration = Duration::from_secs(30);
 
-/// In the extensions of a stream's response: tells the server when to drop its connection.
+/// Says when the server should drop the connection of a stream. In the extensions of the stream's response.
 #[derive(Debug, Clone)]
 pub struct Streaming(watch::Receiver<()>);
 
 impl Streaming {
-    /// Waits until the response should have come to its end. What then still waits is for a client that does not
+    /// Waits until the response should be complete. Bytes that are still unsent then belong to a client that does not
     /// read.
     pub async fn over(mut self) {
-        // Nothing is ever sent: it ends when the sender goes.
+        // No value is ever sent: the loop ends when the sender is dropped.
         while self.0.changed().await.is_ok() {}
     }
 }
 
-/// The streams that run, by their names.
+/// The open streams, by their secret names.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Streams(Arc<Mutex<HashMap<String, Arc<Stream>>>>);
 
-/// A stream that runs, as POSTs see it.
+/// An open stream, as POSTs use it.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) principal: Principal,
-    /// Frames go one after the other, in the order in which they came.
+    /// The lock passes frames on one after another, in the order of their arrival.
     pub(crate) inbox: AsyncMutex<Inbox>,
     pub(crate) posts: Semaphore,
     chats: Mutex<Chats>,
-    /// Its sender goes with the stream.
+    /// The sender is dropped when the stream ends.
     ended: watch::Receiver<()>,
 }
 
@@ -90,7 +90,7 @@ impl Streams {
     }
 }
 
-/// Takes a stream out of the list again, however its task ends.
+/// Removes a stream from the list when it is dropped, however the stream's task ends.
 struct Listed {
     streams: Streams,
     name: String,
@@ -143,29 +143,30 @@ pub(crate) fn open(sse: &Sse, admission: Option<Admission>, request: &Request) -
     Ok(response)
 }
 
-/// How long its client is to wait before it connects again: not all at the same time.
+/// The reconnection delay of one client. Random, so that not all clients reconnect at the same time.
 fn retry(options: &Options, random: u8) -> Duration {
     let (shortest, longest) = options.retry;
     shortest + longest.saturating_sub(shortest).mul_f64(f64::from(random) / 255.0)
 }
 
-/// What a stream needed is free when it has ended; only the server may still have something to send.
+/// Waits, after a stream has ended, until the server has sent its last bytes. All other resources of the stream are
+/// free by then.
 async fn finish(serving: impl Future<Output = bool>, over: watch::Sender<()>, within: Duration) {
     if serving.await {
-        // Whether the server is done with it sooner or not at all: then it is over.
+        // After a timeout, too, the response is over: `over` is dropped.
         let _ = timeout(within, over.closed()).await;
     }
 }
 
 /// Why a stream ends.
 enum Ending {
-    /// Its client is gone, or as good as gone.
+    /// The client is gone, or reads too slowly.
     Gone,
-    /// This event is the last, and stands for this close code.
+    /// The stream ends after this event, which stands for this close code.
     Last(Frame, u16),
 }
 
-/// Serves a stream to its end. True if the server has all of it and may still have to send it.
+/// Serves a stream to its end. Returns true if the server has all bytes and may still be sending them.
 async fn serve(
     stream: Arc<Stream>,
     listed: Listed,
@@ -182,7 +183,7 @@ async fn serve(
         () = gone.gone() => Ending::Gone,
         ending = write(&stream, &listed.name, &mut sink, &mut outbox, &mut retry, &options) => ending,
     };
-    // The gateway knows at once, even if the last event takes its time.
+    // The gateway learns of the end at once, even if sending the last event takes time.
     drop((outbox, listed, stream));
     match ending {
         Ending::Gone => false,
@@ -190,7 +191,7 @@ async fn serve(
     }
 }
 
-/// Subscribes to what the request named, ahead of all POSTs.
+/// Subscribes to the chats that the request named, before any POST is handled.
 async fn attach(stream: &Stream) {
     let inbox = stream.inbox.lock().await;
     let wanted: Vec<_> = stream.chats().wanted().collect();
@@ -261,7 +262,7 @@ async fn send_event(
             (WriteBatch::frames(&mut events, batch), later)
         };
         sink.write(in_flight, outbox, within).await?;
-        // What was in flight may have been cut: nothing may follow it.
+        // The batch may have been cut short: no event may follow it.
         if later.is_empty() || outbox.is_closed() {
             return Ok(());
         }
@@ -269,7 +270,7 @@ async fn send_event(
     }
 }
 
-/// `ready` with the stream's name, and with the limits that a stream has.
+/// Adds the stream's name and its limits to the `ready` event.
 fn named(ready: &Frame, name: &str, options: &Options) -> Frame {
     match serde_json::from_slice(ready.bytes()) {
         Ok(ControlEvent::Ready { chat_id, client_id, protocol, mut limits, agent, .. }) => {
@@ -281,12 +282,12 @@ fn named(ready: &Frame, name: &str, options: &Options) -> Frame {
     }
 }
 
-/// One `data:` line for each event, and cursors as ids.
+/// Writes one `data:` line for each event, and cursors as event ids.
 struct Events<'a> {
     chats: MutexGuard<'a, Chats>,
-    /// Of the only chat.
+    /// The current run of deltas, if the stream has only one chat.
     run: Option<Run>,
-    /// Goes into the block of the first event: an event of its own would be an empty one to some libraries.
+    /// Written with the first event: some libraries would report a block of its own as an empty event.
     retry: Option<Duration>,
 }
 
@@ -302,7 +303,8 @@ impl Framing for Events<'_> {
             out.extend_from_slice(b"data: ");
             return;
         }
-        // Each of them: the client may take this event and not the next, and goes on from its id.
+        // Every event that moves a cursor has an id: the client may get this event and not the next, and then
+        // continues from this id.
         if self.chats.note_sent(frame) {
             self.run = if self.chats.len() == 1 { Run::begin(frame) } else { None };
             out.extend_from_slice(b"id: ");
@@ -317,7 +319,7 @@ impl Framing for Events<'_> {
     }
 }
 
-/// Sends the last event and ends the response. True if its client may still take it.
+/// Sends the last event and ends the response. Returns true if the server may still be sending it.
 async fn last(
     sink: Sink,
     frame: &Frame,

@@ -1,4 +1,4 @@
-//! Binding a socket that nobody else can reach, and taking over one that nobody serves.
+//! Binds a socket that other users cannot reach, and replaces a socket that no process serves any more.
 
 use std::{
     env, fmt, fs, io,
@@ -19,22 +19,22 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::refused::Refused;
 
-/// Longest path that a socket address holds, in bytes (unix(7), less the final NUL).
+/// The longest path that fits into a socket address, in bytes (unix(7), less the final NUL).
 const PATH_BYTES: usize = 107;
-/// Connections that the kernel keeps until they are accepted.
+/// How many connections the kernel queues until they are accepted.
 const BACKLOG: i32 = 128;
 
-/// A bound socket.
+/// A bound socket that accepts only peers with the gateway's own user id.
 #[derive(Debug)]
 pub struct Listener {
     listener: UnixListener,
     path: PathBuf,
-    /// Device and inode: what was bound, to tell it from what others put there later.
+    /// Device and inode of the bound socket, to recognise a file that replaced it.
     identity: (u64, u64),
     refused: Refused,
 }
 
-/// Why a socket could not be bound.
+/// Why a socket could not be bound. The text names the path and says what to do.
 #[derive(Debug)]
 pub struct BindError {
     path: PathBuf,
@@ -91,12 +91,16 @@ impl From<rustix::io::Errno> for Kind {
 }
 
 impl Listener {
-    /// Binds `path`: absolute, or below the home directory with `~/`.
+    /// Binds `path`, which is absolute or begins with `~/` for the home directory.
     ///
-    /// Its directory is made with mode 0700, or must be the caller's own and closed to others. The socket
-    /// has mode 0600 from the moment it exists. One that is left over is taken over only after a connect to
-    /// it was refused; no symbolic link is followed at the socket's name. Must be called within a tokio
-    /// runtime.
+    /// The directory of the socket is created with mode 0700; an existing one must belong to the caller and be closed
+    /// to other users. The socket has mode 0600 from the moment it exists. A leftover socket is replaced only after a
+    /// connection to it was refused; a symbolic link at the socket's path is not followed. Must be called within a
+    /// tokio runtime.
+    ///
+    /// # Errors
+    /// If the path or its directory is unsuitable, if the path exists and is not a socket, if another process serves
+    /// the socket, or if the system cannot bind it.
     pub fn bind(path: impl AsRef<Path>) -> Result<Self, BindError> {
         let given = path.as_ref();
         let failed = |kind| BindError { path: given.to_owned(), kind };
@@ -106,12 +110,12 @@ impl Listener {
         bind_private(path).map_err(failed)
     }
 
-    /// Where it is bound.
+    /// The path of the socket, with `~` expanded.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Removes the socket if it is still the one that was bound.
+    /// Removes the socket's file, unless another file has replaced it. A failure is logged.
     pub fn remove(self) {
         let ours = fs::symlink_metadata(&self.path).is_ok_and(|meta| identity(&meta) == self.identity);
         if ours && let Err(error) = fs::remove_file(&self.path) {
@@ -119,9 +123,12 @@ impl Listener {
         }
     }
 
-    /// The next peer with the gateway's own user id. For programs that speak something else over such a socket.
-    /// Others are closed and counted: the log gets the first of them at once, then a sum every ten seconds and when
-    /// the listener is dropped. Cancel safe.
+    /// Waits for the next peer with the gateway's own user id. Public for programs that use another protocol on such
+    /// a socket. Other peers are disconnected and counted: the first is logged at once, the others as a sum every ten
+    /// seconds and when the listener is dropped. Cancel safe.
+    ///
+    /// # Errors
+    /// If the system's `accept` fails.
     pub async fn accept(&self) -> io::Result<UnixStream> {
         loop {
             let socket = tokio::select! {
@@ -183,7 +190,7 @@ fn prepare_directory(path: &Path) -> Result<(), Kind> {
     Ok(())
 }
 
-/// Removes a socket that nobody serves.
+/// Removes a leftover socket that no process serves.
 fn clear_stale(path: &Path) -> Result<(), Kind> {
     let meta = match fs::symlink_metadata(path) {
         Ok(meta) => meta,
@@ -203,7 +210,7 @@ fn clear_stale(path: &Path) -> Result<(), Kind> {
 fn bind_private(path: PathBuf) -> Result<Listener, Kind> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    // On Linux the new inode takes its mode from the socket, so it is private from the first moment.
+    // On Linux the socket's file gets its mode from the socket, so it is private from the start.
     fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     bind(&socket, &SocketAddrUnix::new(&path)?)?;
     listen(&socket, BACKLOG)?;

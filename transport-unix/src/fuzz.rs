@@ -1,4 +1,4 @@
-//! Whatever bytes arrive, and however they are cut: the same lines. `cargo bolero test -p switchboard-transport-unix
+//! Arbitrary bytes give the same lines, however the bytes are split. `cargo bolero test -p switchboard-transport-unix
 //! fuzz::whatever_arrives_is_cut_into_lines` searches further.
 
 use std::{
@@ -15,7 +15,7 @@ use crate::lines::{Line, Lines};
 #[path = "../../core/tests/support/damage.rs"]
 mod damage;
 
-/// Longest line.
+/// The longest line.
 const LONGEST: usize = 32;
 
 /// A peer whose bytes arrive in pieces.
@@ -35,7 +35,7 @@ impl AsyncRead for Pieces<'_> {
     }
 }
 
-/// What the lines are, said as simply as possible.
+/// A reference implementation: the expected lines.
 fn expected(bytes: &[u8]) -> Vec<Line> {
     let mut lines = Vec::new();
     let mut parts = bytes.split(|byte| *byte == b'\n').peekable();

@@ -1,7 +1,7 @@
 //! Unix-socket transport for Switchboard: one JSON object per line, both ways.
 //!
-//! A peer with the gateway's own user id is the owner and needs no token; others are refused. The socket is
-//! for its owner only from the moment it exists ([`Listener::bind`]).
+//! A peer with the gateway's own user id is the owner and needs no token; other peers are refused. From the moment
+//! the socket exists, only its owner can connect to it ([`Listener::bind`]).
 //!
 //! ```no_run
 //! # async fn example(gateway: switchboard_runtime::Gateway) -> Result<(), Box<dyn std::error::Error>> {
@@ -31,12 +31,12 @@ use tokio::sync::Semaphore;
 
 pub use bind::{BindError, Listener};
 
-/// What the transport keeps to.
+/// The limits of the transport.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// For the peer to take what is in flight and the last line.
+    /// How long the peer may take to accept the lines being written and the last line.
     pub close_within: Duration,
-    /// Connections at once.
+    /// The most connections at the same time.
     pub connections: usize,
 }
 
@@ -46,7 +46,10 @@ impl Default for Options {
     }
 }
 
-/// Serves peers until the future is dropped. Connections that were accepted live on.
+/// Serves peers until the future is dropped. Connections that were accepted before go on.
+///
+/// # Errors
+/// If [`Listener::accept`] fails.
 pub async fn serve(listener: &Listener, gateway: Gateway, options: Options) -> std::io::Result<()> {
     let places = Arc::new(Semaphore::new(options.connections));
     loop {

@@ -1,11 +1,11 @@
-//! Lines out of a byte stream, bounded.
+//! Splits a byte stream into lines of bounded length.
 
 use std::io;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// Bytes asked for at once.
+/// How many bytes one read asks for at least.
 const CHUNK: usize = 4 * 1024;
 
 /// Reads lines of at most `limit` bytes.
@@ -13,25 +13,25 @@ const CHUNK: usize = 4 * 1024;
 pub(crate) struct Lines<R> {
     io: R,
     buffer: BytesMut,
-    /// How far `buffer` holds no line break.
+    /// How many bytes at the start of `buffer` were searched and contain no line break.
     searched: usize,
     limit: usize,
     ended: bool,
 }
 
-/// What came.
+/// The result of reading a line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Line {
-    /// A line without its break; the last one may have had none.
+    /// A line without its line break. The last line of a stream may have had none.
     Whole(Bytes),
-    /// A line over the limit. Nothing more can be read.
+    /// The line is longer than the limit. No further line can be read.
     TooLong,
-    /// The peer will send no more.
+    /// The peer has closed its sending side.
     End,
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
-    /// What is read from.
+    /// The stream that the lines are read from.
     pub(crate) fn io(&self) -> &R {
         &self.io
     }
@@ -40,7 +40,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         Self { io, buffer: BytesMut::new(), searched: 0, limit, ended: false }
     }
 
-    /// The next line. Cancel safe.
+    /// Reads the next line. Cancel safe.
     pub(crate) async fn next(&mut self) -> io::Result<Line> {
         loop {
             if let Some(line) = self.buffered() {
@@ -68,7 +68,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         let line = self.buffer.split_to(end).freeze();
         self.buffer.advance(1);
         if self.buffer.is_empty() {
-            // An idle connection keeps no buffer.
+            // An idle connection needs no buffer.
             self.buffer = BytesMut::new();
         }
         Some(Line::Whole(line))

@@ -1,21 +1,21 @@
-//! Refused peers in the log.
+//! Logs refused peers.
 
 use switchboard_runtime::Tally;
 
-/// Counts refused peers by their user id, if the system named one. Whoever is refused a million times writes no more
-/// into the log than somebody who is refused twice. What was not yet summed up at the end is logged when it is dropped.
+/// Counts refused peers for the log, with their user id if the system reports it. A [`Tally`] bounds the number of
+/// lines. Peers that were not logged yet are logged when this value is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Refused(Tally<Option<u32>>);
 
 impl Refused {
-    /// Counts a peer, and logs it if it is the first for a while.
+    /// Counts a peer, and logs it at once if no peer was refused lately.
     pub(crate) fn count(&self, uid: Option<u32>) {
         if self.0.count(uid) {
             tracing::warn!(reason = "another_user", uid, "a peer was refused");
         }
     }
 
-    /// Waits until the peers that were refused since the last line are to be logged, and logs them.
+    /// Waits until the sum of refused peers is due, and logs it.
     pub(crate) async fn sum_up_when_due(&self) {
         self.0.due().await;
         self.sum_up();

@@ -1,4 +1,4 @@
-//! One connection: lines both ways.
+//! One connection: lines in both directions.
 
 use std::{io, time::Duration};
 
@@ -26,7 +26,7 @@ use crate::{
     lines::{Line, Lines},
 };
 
-/// How often a peer that will send no more is looked at, to see whether it still reads.
+/// How often to check whether a peer that has closed its sending side still reads.
 const HANGUP_CHECK: Duration = Duration::from_millis(500);
 
 /// One line for each event.
@@ -46,7 +46,7 @@ impl Framing for JsonLines {
 enum Ending {
     /// The peer is gone.
     Gone,
-    /// This line is the last.
+    /// The connection is closed after this line.
     Last(Bytes),
 }
 
@@ -94,7 +94,8 @@ async fn read(reader: OwnedReadHalf, inbox: &Inbox) -> Ending {
     still_reads(&lines).await
 }
 
-/// A peer that sends no more may still read: `printf … | socat - UNIX:PATH` does. Ends when it does not.
+/// Waits until the peer stops reading. A peer that has closed its sending side may still read, as in `printf … |
+/// socat - UNIX:PATH`.
 async fn still_reads(lines: &Lines<OwnedReadHalf>) -> Ending {
     let mut check = interval(HANGUP_CHECK);
     loop {

@@ -1,7 +1,7 @@
-//! Autobahn's fuzzing client against what reads, closes and shakes hands here. It wants its messages back, so a few lines
-//! that echo stand in the place of the gateway; the limits are those that its cases need.
+//! Runs Autobahn's fuzzing client against this crate's handshake, reading and closing. Autobahn expects an echo of
+//! its messages, so an echo loop replaces the gateway; the limits are the ones that its cases need.
 //!
-//! Runs where `SWITCHBOARD_TEST_AUTOBAHN` names Autobahn's program: `cargo xtask test --only autobahn`.
+//! Runs if `SWITCHBOARD_TEST_AUTOBAHN` names Autobahn's program: `cargo xtask test --only autobahn`.
 #![allow(clippy::print_stdout, reason = "what was tested is said")]
 
 use std::{
@@ -35,18 +35,18 @@ use crate::{
     write::{close_frame, put_header},
 };
 
-/// Where the answer is right and comes later than Autobahn would like best: a text frame that is not UTF-8 is refused when
-/// it is whole, not at its first wrong byte (RFC 6455 section 8.1 does not say when).
+/// Cases in which the answer is correct but later than Autobahn prefers: a text frame that is not UTF-8 is refused
+/// when it is complete, not at its first wrong byte (RFC 6455 section 8.1 does not say when).
 const NON_STRICT: [&str; 2] = ["6.4.3", "6.4.4"];
 
-/// All but those on compression, which is not negotiated (12 and 13). There is no group 8 or 11.
+/// All cases but those on compression, which is not negotiated (12 and 13). There is no group 8 or 11.
 const CASES: [&str; 9] = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*"];
 
 /// Group 9 has messages of 16 MiB, and one of 4 MiB in pieces of 64 bytes.
 const MESSAGE_BYTES: usize = 16 << 20;
 const FRAGMENTS: u32 = 1 << 17;
 
-/// Autobahn ends by itself; this is against hanging.
+/// Limits the run if Autobahn hangs.
 const LONGEST: Duration = Duration::from_secs(600);
 
 #[tokio::test]
@@ -87,7 +87,7 @@ async fn autobahn_finds_nothing() {
     judge(&directory.path().join("reports/index.json"));
 }
 
-/// Nothing failed, and what is not strict is what was known to be.
+/// Checks that no case failed, and that only the expected cases are not strict.
 fn judge(report: &Path) {
     let report: Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
     let results: &Map<String, Value> = report["switchboard"].as_object().unwrap();
@@ -171,7 +171,7 @@ async fn echo(upgrade: OnUpgrade) {
     close(&mut writer, &mut socket, last, &Options::default()).await;
 }
 
-/// What tungstenite answers goes first, as it does in a session; then a frame.
+/// Sends tungstenite's replies first, as a session does, then a frame.
 async fn send<W: AsyncWrite + Unpin>(
     writer: &mut W,
     shared: &Shared,

@@ -1,4 +1,4 @@
-//! Whatever bytes a peer sends, as its request and as its frames. `cargo bolero test -p switchboard-transport-ws
+//! Reads arbitrary bytes as a peer's request and as its frames. `cargo bolero test -p switchboard-transport-ws
 //! fuzz::whatever_frames_arrive_are_read_or_refused` searches further.
 
 use std::{
@@ -30,7 +30,7 @@ use crate::{
 #[path = "../../core/tests/support/damage.rs"]
 mod damage;
 
-/// Longest message, and the most fragments of one.
+/// The longest message, and the most fragments of one.
 const LONGEST: usize = 256;
 const FRAGMENTS: u32 = 8;
 
@@ -51,10 +51,10 @@ impl AsyncRead for Pieces<'_> {
     }
 }
 
-/// What is read until the end, or until the connection is to be closed.
+/// Reads until the end of the stream, or until the connection is to be closed.
 async fn read(bytes: &[u8], size: usize) -> Vec<Message> {
     let shared = Arc::new(Shared::default());
-    // The first byte came with the request.
+    // The first byte arrived with the request.
     let (early, rest) = bytes.split_at(bytes.len().min(1));
     let early = Bytes::copy_from_slice(early);
     let side = ReadSide::new(Pieces(rest, size), early, FRAGMENTS, u64::MAX, Arc::clone(&shared));
@@ -65,7 +65,7 @@ async fn read(bytes: &[u8], size: usize) -> Vec<Message> {
         assert!(message.len() <= LONGEST, "{} bytes", message.len());
         messages.push(message);
     }
-    // Pongs and a close: bounded, whatever was asked.
+    // Replies are bounded: pongs and a close frame.
     assert!(shared.replies.try_take().len() <= 4 * 1024);
     messages
 }
@@ -75,7 +75,7 @@ fn frames(bytes: &[u8]) {
     let one_by_one = runtime.block_on(read(bytes, 1));
     for size in [3, 4096] {
         let messages = runtime.block_on(read(bytes, size));
-        // A limit that is broken later in the same piece is noticed before what comes earlier is read.
+        // A limit that is exceeded later in the same piece is noticed before the earlier messages are read.
         assert!(one_by_one.starts_with(&messages), "in pieces of {size}: {messages:?}, not {one_by_one:?}");
     }
 }
@@ -89,7 +89,7 @@ fn upgrade(bytes: &[u8]) {
         let (name, value) = line.split_at(colon);
         request = request.header(name, value.get(1..).unwrap_or_default().trim_ascii());
     }
-    // What is no HTTP does not get here.
+    // The HTTP server refuses invalid HTTP before this code.
     let Ok(request) = request.body(Body::empty()) else { return };
     let request: Request = request;
     let admission = Some(Admission::Verified(Principal::owner()));

@@ -1,4 +1,4 @@
-//! The opening handshake: RFC 6455 section 4.2, and who needs which credentials.
+//! The opening handshake (RFC 6455 section 4.2), and which credentials it must carry.
 
 use axum::{
     body::Body,
@@ -10,18 +10,18 @@ use switchboard_core::wire::PROTOCOL;
 use switchboard_runtime::Admission;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-/// An upgrade that will be served.
+/// An accepted upgrade.
 #[derive(Debug)]
 pub(crate) struct Accepted {
     pub(crate) admission: Admission,
-    /// What the client calls itself.
+    /// The client's name for itself, from the query parameter `client_id`.
     pub(crate) client_id: Option<String>,
     accept_key: String,
     /// Whether the client offered the subprotocol.
     pub(crate) with_protocol: bool,
 }
 
-/// An upgrade that will not.
+/// A refused upgrade.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     status: StatusCode,

@@ -1,8 +1,8 @@
 //! WebSocket transport for Switchboard (RFC 6455).
 //!
-//! [`router`] mounts it into an axum application, whose own authentication says with an [`Admission`] in the
-//! request's extensions who may connect; [`serve`] is a listener of its own. Both carry frames and decide
-//! nothing: the protocol is in `switchboard-core`.
+//! [`router`] mounts the transport into an axum application, which authenticates each request and puts the result
+//! into the request's extensions as an [`Admission`]; [`serve`] runs a listener of its own. Both carry frames and
+//! decide nothing: the protocol is in `switchboard-core`.
 //!
 //! ```no_run
 //! # async fn example(gateway: switchboard_runtime::Gateway) -> std::io::Result<()> {
@@ -36,26 +36,26 @@ use switchboard_runtime::{Admission, Gateway};
 pub use handshake::{is_upgrade, offers_protocol};
 pub use listener::{AccessPolicy, serve};
 
-/// What the transport keeps to; every duration is a limit on waiting.
+/// The limits of the transport. Every duration named `…_within` limits how long the transport waits.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Between pings to a peer.
+    /// The interval between pings to a peer.
     pub ping_every: Duration,
-    /// For a sign of life after a ping.
+    /// How long to wait for bytes from the peer after a ping.
     pub pong_within: Duration,
-    /// For the first frame, where the handshake carried no credentials.
+    /// How long to wait for the first frame, if the handshake carried no credentials.
     pub authenticate_within: Duration,
-    /// Bytes read before authentication.
+    /// How many bytes are read before the peer is authenticated.
     pub unauthenticated_bytes: u64,
-    /// For a message's remaining fragments, once its first has come.
+    /// How long to wait for the rest of a message after its first fragment.
     pub message_within: Duration,
-    /// Fragments of one message.
+    /// The most fragments of one message.
     pub fragments: u32,
-    /// For the peer to take what is in flight and the close frame.
+    /// How long the peer may take to accept the frames being written and the close frame.
     pub close_within: Duration,
-    /// For the request's header, on a listener of its own.
+    /// How long to wait for the header of the request. Used by [`serve`] only.
     pub header_within: Duration,
-    /// Connections at once, on a listener of its own.
+    /// The most connections at the same time. Used by [`serve`] only.
     pub connections: usize,
 }
 
@@ -75,8 +75,8 @@ impl Default for Options {
     }
 }
 
-/// A router whose root accepts upgrades. The request's extensions must hold an [`Admission`]: without one
-/// every upgrade is refused with 401.
+/// A router that accepts upgrades at `/`. The extensions of a request must contain an [`Admission`]: an upgrade
+/// without one is refused with 401.
 pub fn router(gateway: Gateway, options: Options) -> Router {
     let handler = move |admission: Option<Extension<Admission>>, request: Request| {
         let (gateway, options) = (gateway.clone(), options.clone());
@@ -85,9 +85,10 @@ pub fn router(gateway: Gateway, options: Options) -> Router {
     Router::new().route("/", any(handler))
 }
 
-/// Answers an upgrade request, and serves the connection in a task of its own if it was accepted.
+/// Answers an upgrade request. If it is accepted, a new task serves the connection; must be called within a tokio
+/// runtime.
 ///
-/// A refusal closes the connection, so that no proxy keeps a tunnel open behind it.
+/// The response to a refused upgrade closes the connection, so that no proxy leaves a tunnel open behind it.
 pub fn upgrade(
     gateway: &Gateway,
     options: &Options,

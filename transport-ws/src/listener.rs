@@ -1,4 +1,4 @@
-//! A listener of its own, for programs that have no HTTP server.
+//! A listener for programs that have no HTTP server.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -17,17 +17,19 @@ use tokio::{
 
 use crate::{Options, upgrade};
 
-/// Decides who may connect, from the request's head and the peer's address.
-///
-/// It must check `Host` and `Origin`: a browser lets any page open a WebSocket to any address.
+/// Decides whether a request may connect, and as which principal.
 pub trait AccessPolicy: Send + Sync + 'static {
-    /// The admission, or the status of the refusal.
+    /// Decides from the head of the request and the address of the peer.
+    ///
+    /// # Errors
+    /// The status code with which the request is refused.
     fn admit(&self, head: &Parts, peer: SocketAddr) -> Result<Admission, StatusCode>;
 }
 
-/// Serves WebSocket at every path until the future is dropped. Connections that were accepted live on.
+/// Serves WebSocket at every path until the future is dropped. Connections that were accepted before go on.
 ///
-/// Errors of single connections are theirs alone; an error of `accept` that is not is returned.
+/// # Errors
+/// If `accept` fails for a reason that does not concern a single connection, such as too many open files.
 pub async fn serve(
     listener: TcpListener,
     gateway: Gateway,
@@ -50,7 +52,7 @@ pub async fn serve(
     }
 }
 
-/// `accept` reports what went wrong with the connection it took from the queue (accept(2)).
+/// Whether an error of `accept` concerns only the connection that it would have returned (accept(2)).
 fn is_of_one_connection(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
@@ -88,8 +90,8 @@ async fn serve_one(
     }
 }
 
-/// Closes the connection, like every other refusal. hyper's own way of doing without keep-alive would put
-/// `Connection: close` on the acceptance of an upgrade as well.
+/// A refusal that closes the connection. hyper's own way of turning keep-alive off would also add `Connection: close`
+/// to accepted upgrades.
 fn refusal(status: StatusCode) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;

@@ -1,4 +1,5 @@
-//! The reading side below tungstenite: counts what it does not, and keeps its writes for our writer.
+//! The reading half below tungstenite: enforces limits that tungstenite lacks, and passes the frames that tungstenite
+//! writes to our own writer.
 
 use std::{
     io,
@@ -16,17 +17,17 @@ use tokio::{
     sync::Notify,
 };
 
-/// Longest frame header: 2 bytes, 8 of length, 4 of mask.
+/// The longest frame header: 2 bytes, 8 for the length, 4 for the mask.
 const HEADER_BYTES: usize = 14;
 /// The first byte of a pong.
 const PONG: u8 = 0x8a;
-/// A control frame of ours: 2 bytes of header and at most 125 of payload (RFC 6455 section 5.5).
+/// The longest control frame from a server: 2 bytes of header and at most 125 of payload (RFC 6455 section 5.5).
 const CONTROL_BYTES: usize = 2 + 125;
 
-/// Pings whose pongs give way to newer ones while the peer takes none; beyond it the connection ends.
+/// How many pongs may replace each other while the peer reads none; after more, the connection ends.
 const UNREAD_PINGS: u32 = 65_536;
 
-/// Where tungstenite's own frames wait for the writer: the newest pong and the reply to a close, no more.
+/// tungstenite's own frames that wait for the writer: at most the newest pong and the reply to a close frame.
 #[derive(Debug, Default)]
 pub(crate) struct Replies {
     waiting: Mutex<Waiting>,
@@ -35,11 +36,11 @@ pub(crate) struct Replies {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// Only the newest ping is owed an answer (RFC 6455 section 5.5.3).
+    /// Only the newest ping needs a pong (RFC 6455 section 5.5.3).
     pong: BytesMut,
-    /// Goes behind the pong: nothing may follow it.
+    /// Sent after the pong, because no frame may follow a close frame.
     close: BytesMut,
-    /// Pongs since the writer last took one.
+    /// The number of pongs since the writer last took one.
     pongs: u32,
 }
 
@@ -61,7 +62,7 @@ impl Replies {
         pong.freeze()
     }
 
-    /// Takes one control frame, which is how tungstenite writes them.
+    /// Queues one control frame. tungstenite writes each control frame in one call.
     fn put(&self, frame: &[u8]) -> io::Result<usize> {
         if frame.len() > CONTROL_BYTES {
             return Err(io::Error::other("only control frames are written here"));
@@ -85,22 +86,22 @@ impl Replies {
     }
 }
 
-/// What the session tells the reading side, and the other way round.
+/// What the session and the reading half share.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     pub(crate) replies: Replies,
-    /// Something was read since this was last cleared.
+    /// Whether bytes were read since this flag was last cleared.
     pub(crate) heard: AtomicBool,
-    /// Numbers the message that has begun and not ended; 0: none.
+    /// The number of the message that has begun and not ended; 0: none.
     pub(crate) open_message: AtomicU64,
 }
 
-/// A peer broke a limit that tungstenite does not know.
+/// A limit that tungstenite does not have, and that the peer exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Excess {
     /// Too many fragments.
     Fragments,
-    /// Too many pings by a peer that reads no pong.
+    /// Too many pings from a peer that reads no pongs.
     Pings,
     /// Too many bytes before authentication.
     Unauthenticated,
@@ -118,20 +119,20 @@ impl std::fmt::Display for Excess {
 
 impl std::error::Error for Excess {}
 
-/// The stream that tungstenite sees.
+/// The stream that tungstenite reads from and writes to.
 #[derive(Debug)]
 pub(crate) struct ReadSide<R> {
-    /// None: it was taken away.
+    /// `None` after [`take`](Self::take).
     io: Option<R>,
-    /// What arrived in the same segment as the upgrade request.
+    /// Bytes that arrived together with the upgrade request.
     early: Bytes,
     frames: FrameCounter,
-    /// Bytes that may still come before authentication; none left: no limit.
+    /// How many bytes may still arrive before authentication; `None`: no limit.
     allowance: Option<u64>,
     shared: Arc<Shared>,
 }
 
-/// Even an empty rest holds on to the whole buffer that the request was read into.
+/// An empty `Bytes` would still keep the whole buffer of the request alive.
 fn released(early: Bytes) -> Bytes {
     if early.is_empty() { Bytes::new() } else { early }
 }
@@ -147,7 +148,7 @@ impl<R> ReadSide<R> {
         }
     }
 
-    /// All of it, for another WebSocket in the place of this one, which reads nothing more.
+    /// Moves the stream out, for a new `WebSocketStream` that replaces this one. This one reads nothing more.
     pub(crate) fn take(&mut self) -> Self {
         Self {
             io: self.io.take(),
@@ -158,7 +159,7 @@ impl<R> ReadSide<R> {
         }
     }
 
-    /// The peer is authenticated: from here on the limits of the protocol apply.
+    /// Removes the limit on bytes before authentication; from now on the limits of the protocol apply.
     pub(crate) fn lift_allowance(&mut self) {
         self.allowance = None;
     }
@@ -236,7 +237,7 @@ impl FrameCounter {
         }
     }
 
-    /// Numbers the frame or fragmented message that has begun and not ended; 0: none.
+    /// The number of the frame or fragmented message that has begun and not ended; 0: none.
     fn open_message(&self) -> u64 {
         let open = self.open || self.header_length > 0 || self.payload_left > 0;
         if open { self.messages + 1 } else { 0 }
@@ -274,7 +275,7 @@ impl FrameCounter {
     }
 }
 
-/// The length of the payload, once the header is whole.
+/// The length of the payload, once the header is complete.
 fn payload_length(header: &[u8]) -> Option<u64> {
     let second = header.get(1)?;
     let mask = if second & 0x80 == 0 { 0 } else { 4 };

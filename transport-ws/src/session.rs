@@ -1,4 +1,4 @@
-//! One connection after its handshake: authentication if it is still due, then frames both ways.
+//! One connection after its handshake: authentication by the first frame if required, then frames both ways.
 
 use std::{
     io,
@@ -42,21 +42,23 @@ use crate::{
     write::{PING_FRAME, TextFrames, close_frame},
 };
 
-/// Idle memory matters more than the speed of what clients send.
+/// The read buffer of a connection, in bytes. Small, because the memory of idle connections matters more than the
+/// speed of reading.
 const READ_BUFFER: usize = 2 * 1024;
-/// After a message of more bytes than this, what it was read into is given back.
+/// After a message of more than this many bytes, the buffer that it was read into is freed.
 const LARGE_MESSAGE: usize = 16 * 1024;
-/// For the peer's own close after ours, so that it reads ours before the connection is reset.
+/// How long to wait for the peer's close frame after ours, so that the peer reads ours before the connection is
+/// reset.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Why a connection ends, as far as this side is asked to say.
+/// Why a connection ends, as far as the close frame depends on it.
 #[derive(Debug)]
 pub(crate) enum Ending {
-    /// The peer closed, or is gone.
+    /// The peer closed the connection, or is gone.
     Gone,
-    /// The peer reads nothing, so that it cannot be told why.
+    /// The peer reads nothing, so a close frame would not reach it.
     Unread,
-    /// It is to be closed with this code and reason.
+    /// This side closes the connection with this code and reason.
     Close(u16, String),
 }
 
@@ -71,11 +73,11 @@ pub(crate) async fn run(upgraded: OnUpgrade, accepted: Accepted, gateway: Gatewa
     match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => {
             let socket = parts.io.into_inner();
-            // Frames are flushed when they are whole; waiting for more only delays them.
+            // Frames are flushed when they are complete; Nagle's algorithm would only delay them.
             if let Err(error) = socket.set_nodelay(true) {
                 tracing::debug!(%error, "a socket does not take TCP_NODELAY");
             }
-            // Pings say whether the peer lives. A server's timeout for other responses would cut a close frame off.
+            // Pings show whether the peer is alive. A timeout that the HTTP server set could cut off a close frame.
             #[cfg(target_os = "linux")]
             if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(&socket, 0) {
                 tracing::debug!(%error, "a socket does not take TCP_USER_TIMEOUT");
@@ -87,7 +89,7 @@ pub(crate) async fn run(upgraded: OnUpgrade, accepted: Accepted, gateway: Gatewa
     }
 }
 
-/// Behind TLS, or whatever else carries the consumer's HTTP.
+/// Serves a connection over TLS, or over any other stream of the application's HTTP server.
 async fn generic(upgraded: Upgraded, accepted: Accepted, gateway: Gateway, options: Options) {
     let (reader, writer) = tokio::io::split(TokioIo::new(upgraded));
     serve(reader, writer, Bytes::new(), accepted, gateway, options).await;
@@ -119,18 +121,18 @@ async fn serve<R, W>(
     };
     socket.get_mut().lift_allowance();
     let peer = Peer { principal, client_id: accepted.client_id };
-    // A client that speaks the protocol by name has no use for frames of the older vocabulary.
+    // A client that offered the subprotocol does not need frames of the older vocabulary.
     let Ok(Connection { inbox, mut outbox }) = gateway.connect(peer, !accepted.with_protocol) else {
         close(&mut writer, &mut socket, close_frame(1012, "the gateway is stopping"), &options).await;
         return;
     };
-    // Read and written in one task: the end of either is the end of both, and idle ones stay small.
+    // One task reads and writes: the end of either ends both, and an idle connection needs less memory.
     let ending = tokio::select! {
         ending = read(&mut socket, &inbox, &shared, gateway.limits(), &options) => ending,
         ending = write(&mut writer, &mut outbox, &shared, &options) => ending,
     };
     tracing::debug!(conn = %inbox.id(), ?ending, "a connection ends");
-    // What tungstenite answered to the peer's close is still to be sent.
+    // tungstenite's reply to the peer's close frame still has to be sent.
     let last = match ending {
         Ending::Close(code, reason) => close_frame(code, &reason),
         Ending::Gone => shared.replies.try_take(),
@@ -170,7 +172,8 @@ async fn admit<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Pings may come at any time (RFC 6455 section 5.5.2); they win no time and count among the bytes.
+/// Waits for the first message that is no ping or pong. Pings may come at any time (RFC 6455 section 5.5.2), but they
+/// do not extend the deadline, and their bytes count.
 async fn first_message<S: AsyncRead + AsyncWrite + Unpin>(
     socket: &mut WebSocketStream<S>,
 ) -> Option<Result<Message, Error>> {
@@ -184,15 +187,16 @@ async fn first_message<S: AsyncRead + AsyncWrite + Unpin>(
 
 fn first_frame(text: &str, verifier: &dyn Verifier, limits: &Limits) -> Option<Principal> {
     let Ok(Some(ClientEnvelope::Authenticate { token })) = decode(text, limits, false) else { return None };
-    // Overwritten after the check. What tungstenite read it into is its own.
+    // Overwritten after the check. tungstenite's own copy of the frame is not.
     let token = Zeroizing::new(token);
     let principal = verifier.verify(&token);
     tracing::debug!(accepted = principal.is_some(), "authentication by first frame");
     principal
 }
 
-/// Puts another WebSocket in the place of one that keeps, for as long as it lives, what a large message was read into. To be
-/// done when everything that arrived was read and no message is open: then it has no state.
+/// Replaces a `WebSocketStream` by a new one, because the old one never frees the buffer that a large message was
+/// read into. Call this function only when everything that arrived was read and no message is open: then no state is
+/// lost.
 async fn renew<R: AsyncRead + Unpin>(socket: &mut WebSocketStream<ReadSide<R>>, limits: &Limits) {
     let side = socket.get_mut().take();
     *socket = WebSocketStream::from_raw_socket(side, Role::Server, Some(config(limits))).await;
@@ -205,7 +209,7 @@ async fn read<R: AsyncRead + Unpin>(
     limits: &Limits,
     options: &Options,
 ) -> Ending {
-    // Over all messages: a ping between fragments wins no time.
+    // One timer for all messages: a ping between fragments does not extend the deadline.
     let mut unfinished = pin!(unfinished(shared, options));
     let mut holds_much = false;
     loop {
@@ -226,7 +230,7 @@ async fn read<R: AsyncRead + Unpin>(
             Some(Ok(Message::Binary(bytes))) => inbox.binary(&bytes).await,
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(()),
             Some(Ok(Message::Close(_))) => {
-                // tungstenite makes its answer when it is asked for more, of which there is none.
+                // tungstenite writes its reply only when it is polled again; no further message follows.
                 let _ = socket.next().await;
                 return Ending::Gone;
             }
@@ -239,7 +243,7 @@ async fn read<R: AsyncRead + Unpin>(
     }
 }
 
-/// Ends when a message that has begun is still not whole after its time.
+/// Resolves when a message that has begun is still incomplete after `message_within`.
 async fn unfinished(shared: &Shared, options: &Options) {
     let mut seen = 0;
     loop {
@@ -306,7 +310,7 @@ async fn write<W: AsyncWrite + Unpin>(
                     written
                 }
             },
-            // Not before the last one was answered: it would put off for ever when that is due.
+            // Only after the last ping was answered: a new ping would extend the deadline of the old one.
             _ = ping.tick(), if pong_by.is_none() => {
                 shared.heard.store(false, Ordering::Relaxed);
                 pong_by = Some(Instant::now() + options.pong_within);
@@ -327,8 +331,8 @@ async fn write<W: AsyncWrite + Unpin>(
     }
 }
 
-/// Sends the last frame, then reads on for a moment: closing a socket with unread bytes resets it, and the
-/// peer would not see why.
+/// Sends the last frame, then reads for a moment: closing a socket with unread bytes resets the connection, and the
+/// peer would not see the close frame.
 pub(crate) async fn close<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     writer: &mut W,
     socket: &mut WebSocketStream<ReadSide<R>>,
@@ -343,7 +347,7 @@ pub(crate) async fn close<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         let mut sink = [0_u8; 1024];
         let drained =
             timeout(LINGER, async { while matches!(socket.get_mut().read(&mut sink).await, Ok(1..)) {} });
-        // A peer that does not close in time is closed.
+        // A peer that does not close in time is disconnected.
         let _ = drained.await;
     }
 }

@@ -1,6 +1,6 @@
-//! Framing of what is sent (RFC 6455 section 5.2).
+//! Framing of sent frames (RFC 6455 section 5.2).
 //!
-//! Server frames are not masked (section 5.1), so header and payload are the same bytes for every recipient.
+//! Server frames are not masked (section 5.1), so header and payload have the same bytes for every recipient.
 
 use bytes::Bytes;
 use switchboard_core::wire::Frame;
@@ -13,7 +13,7 @@ const PING: u8 = 0x89;
 /// A ping without payload.
 pub(crate) const PING_FRAME: Bytes = Bytes::from_static(&[PING, 0]);
 
-/// A close frame. The reason is cut to what a control frame holds.
+/// A close frame. The reason is cut to the length that fits into a control frame.
 pub(crate) fn close_frame(code: u16, reason: &str) -> Bytes {
     let end = (0..=123.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end)).unwrap_or(0);
     let mut frame = Vec::with_capacity(4 + end);
@@ -23,7 +23,7 @@ pub(crate) fn close_frame(code: u16, reason: &str) -> Bytes {
     frame.into()
 }
 
-/// A frame's header: its first byte, and the length of its payload.
+/// Appends a frame's header: its first byte, and the length of its payload.
 pub(crate) fn put_header(out: &mut Vec<u8>, first: u8, length: usize) {
     let bytes = (length as u64).to_be_bytes();
     match length {
