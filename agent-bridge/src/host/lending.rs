@@ -1,5 +1,5 @@
-//! An agent's output that is lent: the gateway looks at what is in the pipe, and the host takes out what is kept
-//! elsewhere.
+//! The host's side of a lent output: the gateway reads the agent's pipe without taking bytes out, and the host takes
+//! out the bytes that the log has.
 
 use std::{
     collections::VecDeque,
@@ -25,30 +25,30 @@ use super::{
     spool::Spool,
 };
 
-/// Most commands that are kept beside an output that is lent.
+/// Most commands that are stored beside a lent output.
 const COMMANDS: usize = 1024;
-/// Most bytes of them. With either, the output is the host's again for a while.
+/// Most bytes of such commands. When either limit is reached, the host asks for the output back.
 const COMMAND_BYTES: u64 = 1024 * 1024;
 
-/// The pipe that is lent, opened anew for a gateway: it does not block, whatever this process makes of its own.
+/// Opens the lent pipe again for a gateway. The new descriptor is non-blocking, independently of the host's own.
 pub(crate) fn reopen(lent: &Lent) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
     let file = options.open(format!("/proc/self/fd/{}", lent.descriptor))?;
     let metadata = file.metadata()?;
-    // It may have been returned meanwhile, and its number be another's.
+    // The output may have been returned meanwhile, and its descriptor number reused.
     let same = (metadata.dev(), metadata.ino()) == (lent.device, lent.inode);
     if same && metadata.file_type().is_fifo() { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
-/// An output that is lent.
+/// A lent output.
 pub(super) struct Loan {
-    /// Nobody here is woken by it.
+    /// The agent's output, not registered with the runtime, so that it wakes no task.
     output: File,
-    /// Where goes what is kept elsewhere.
+    /// `/dev/null`, where taken bytes go.
     null: File,
     gateway: u64,
-    /// How many bytes were taken out since it was lent.
+    /// Number of bytes that were taken out since the output was lent.
     taken: u64,
     /// The position of the first record in the pipe.
     next: u64,
@@ -76,12 +76,13 @@ impl Loan {
         Ok(Self { output, null, gateway, taken: 0, next, commands: VecDeque::new(), grown: false })
     }
 
-    /// Which of the gateways has it.
+    /// The number of the gateway that has the output.
     pub(super) fn gateway(&self) -> u64 {
         self.gateway
     }
 
-    /// Keeps a command and its place. Gives its record, which the gateway waits for. After an error it is not kept.
+    /// Stores a command and its place. Returns the command's record, which the gateway waits for. After an error the
+    /// command is not stored.
     pub(super) fn told(&mut self, spool: &Spool, place: CommandPlace, head: Vec<u8>) -> io::Result<Bytes> {
         let (bytes, position) = self
             .commands
@@ -97,7 +98,7 @@ impl Loan {
         Ok(record)
     }
 
-    /// Takes out of the pipe what is kept elsewhere, and says so.
+    /// Takes bytes out of the pipe that the log has, and confirms that to the gateway.
     pub(super) fn discard(&mut self, spool: &Spool, bytes: u64, before: u64) -> io::Result<()> {
         if bytes.saturating_sub(self.taken) >= MUCH {
             self.grow();
@@ -116,8 +117,7 @@ impl Loan {
         Ok(())
     }
 
-    /// Lets the pipe hold more: the more it holds, the less often something is to be taken out. Without that everything
-    /// works the same.
+    /// Enlarges the pipe, so that bytes must be taken out less often. Nothing depends on its size.
     fn grow(&mut self) {
         if !std::mem::replace(&mut self.grown, true) {
             #[cfg(target_os = "linux")]
@@ -125,7 +125,7 @@ impl Loan {
         }
     }
 
-    /// Ends it.
+    /// Ends the loan. Returns the output and the records that were in the pipe.
     pub(super) fn end(mut self, spool: &Spool) -> Ended {
         let mut backlog = Backlog::new();
         let mut owed = self.next;
@@ -139,7 +139,7 @@ impl Loan {
             owed += 1;
             backlog.push_back((Kind::Command, 1, command.head.into()));
         }
-        // The gateway may have decoded all that is there: nothing comes before it any more.
+        // The gateway may have decoded everything in the pipe, so these lines come before all new records.
         let begun = self.take_out(u64::MAX);
         owed += u64::from(lines::count(&begun));
         let output = ChildStdout::from_std(OwnedFd::from(self.output).into());
@@ -147,7 +147,7 @@ impl Loan {
         Ended { output, backlog, begun }
     }
 
-    /// The next bytes in the pipe, at most so many. What the gateway has seen is there.
+    /// Reads up to `count` bytes from the pipe.
     fn take_out(&mut self, count: u64) -> Bytes {
         let there = ioctl_fionread(&self.output).unwrap_or(0);
         let mut said = vec![0; usize::try_from(count.min(there)).unwrap_or(usize::MAX)];
@@ -162,16 +162,16 @@ impl Loan {
     }
 }
 
-/// What is left of a loan.
+/// The results of ending a loan.
 pub(super) struct Ended {
     pub(super) output: io::Result<ChildStdout>,
-    /// The records up to the last command.
+    /// The records up to and including the last command.
     pub(super) backlog: Backlog,
-    /// What was said after that and is not in the pipe any more.
+    /// Output after the last command that was read from the pipe.
     pub(super) begun: Bytes,
 }
 
-/// Whole lines, about so many of them as make a frame.
+/// Splits off whole lines, about [`FRAME_BYTES`] at a time.
 fn pieces(mut said: Bytes) -> impl Iterator<Item = Bytes> {
     std::iter::from_fn(move || lines::length(&said, FRAME_BYTES).map(|length| said.split_to(length)))
 }
@@ -179,15 +179,15 @@ fn pieces(mut said: Bytes) -> impl Iterator<Item = Bytes> {
 /// Most bytes of several lines in one frame.
 const FRAME_BYTES: usize = 64 * 1024;
 
-/// An agent of which so many bytes are taken out at once says much.
+/// The pipe is enlarged when at least this many bytes are taken out at once.
 const MUCH: u64 = 64 * 1024;
 
-/// What the pipe of an agent that says much holds, in bytes. All of one user's pipes together may hold 64 MiB, unless
-/// the system's owner has allowed more; beyond that they stay as they are.
+/// Size of an enlarged pipe, in bytes. By default, Linux limits the pipes of one user to 64 MiB in total; beyond that,
+/// a pipe keeps its size.
 #[cfg(target_os = "linux")]
 const LENT_BYTES: usize = 1024 * 1024;
 
-/// Drops bytes that are there, at most so many.
+/// Drops up to `most` bytes from the pipe.
 #[cfg(target_os = "linux")]
 fn drop_bytes(output: &File, null: &File, most: usize) -> io::Result<usize> {
     use rustix::pipe::{SpliceFlags, splice};
@@ -198,7 +198,7 @@ fn drop_bytes(output: &File, null: &File, most: usize) -> io::Result<usize> {
     }
 }
 
-/// Nothing is lent elsewhere.
+/// Outputs are lent on Linux only.
 #[cfg(not(target_os = "linux"))]
 fn drop_bytes(_output: &File, _null: &File, _most: usize) -> io::Result<usize> {
     Err(io::ErrorKind::Unsupported.into())

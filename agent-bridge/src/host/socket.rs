@@ -1,7 +1,7 @@
-//! The connection of a host and a gateway, either end of it: nobody wakes for nothing.
+//! The socket between host and gateway, used by both, without needless wake-ups.
 //!
-//! A Unix socket has news of room to write each time its peer has read, and tokio's own socket is woken by all news:
-//! whoever sends a record would be woken once more for each one. Here, room is waited for where there is none.
+//! A Unix socket becomes writable each time its peer reads, and tokio's own socket wakes its task for every event: a
+//! sender would be woken once more for each record. Here, a task waits for writability only when a write would block.
 
 use std::{
     io::{self, IoSlice, IoSliceMut, Write as _},
@@ -21,17 +21,17 @@ use rustix::net::{
 
 use tokio::{net::unix::pipe, task::coop::consume_budget, time::sleep};
 
-/// Where it cannot be watched whether there is room, it is looked for this often.
+/// Delay between writes, if writability cannot be waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// What is read. A pipe's end is told of nothing but what there is to read, and reads from a socket as well.
+/// The read half. A pipe receiver is registered for readability only, and can read from a socket as well.
 pub(crate) type ReadHalf = pipe::Receiver;
 
-/// What is written. Its end is the end of what the peer reads.
+/// The write half. When it is dropped, the peer reads the end of the stream.
 #[derive(Debug)]
 pub(crate) struct WriteHalf(UnixStream);
 
-/// The two halves of a connected socket, which no longer blocks.
+/// Splits a connected socket into two non-blocking halves.
 pub(crate) fn split(socket: UnixStream) -> io::Result<(ReadHalf, WriteHalf)> {
     socket.set_nonblocking(true)?;
     let read = pipe::Receiver::from_owned_fd_unchecked(OwnedFd::from(socket.try_clone()?))?;
@@ -39,7 +39,7 @@ pub(crate) fn split(socket: UnixStream) -> io::Result<(ReadHalf, WriteHalf)> {
 }
 
 impl WriteHalf {
-    /// Writes all of it. If the future is dropped, a part of it was written.
+    /// Writes all bytes. If the future is dropped, some of them may have been written.
     pub(crate) async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         consume_budget().await;
         while !bytes.is_empty() {
@@ -54,7 +54,7 @@ impl WriteHalf {
         Ok(())
     }
 
-    /// Waits until more can be written, or may be.
+    /// Waits until more can probably be written.
     async fn room(&self) {
         let watched = self.0.try_clone().map(OwnedFd::from).and_then(pipe::Sender::from_owned_fd_unchecked);
         let waited = match watched {
@@ -62,13 +62,13 @@ impl WriteHalf {
             Err(error) => Err(error),
         };
         if waited.is_err() {
-            // Out of descriptors, most likely: that says nothing about the peer.
+            // Probably out of descriptors, which says nothing about the peer.
             sleep(LOOK_AGAIN).await;
         }
     }
 }
 
-/// Sends a descriptor, with one byte. There is room for that on a connection where nothing was sent.
+/// Sends a descriptor with one byte. Never blocks on a connection on which nothing was sent.
 pub(crate) fn send_descriptor(write: &WriteHalf, descriptor: BorrowedFd<'_>) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut rights = SendAncillaryBuffer::new(&mut space);
@@ -78,7 +78,7 @@ pub(crate) fn send_descriptor(write: &WriteHalf, descriptor: BorrowedFd<'_>) -> 
     Ok(())
 }
 
-/// Receives one, which is inherited by nobody.
+/// Receives a descriptor, which is closed on exec.
 pub(crate) fn receive_descriptor(socket: &UnixStream) -> io::Result<OwnedFd> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut rights = RecvAncillaryBuffer::new(&mut space);
@@ -91,7 +91,7 @@ pub(crate) fn receive_descriptor(socket: &UnixStream) -> io::Result<OwnedFd> {
 
 impl Drop for WriteHalf {
     fn drop(&mut self) {
-        // The half that reads keeps the socket open.
+        // The read half keeps the socket open, so it must be shut down explicitly.
         let _ = self.0.shutdown(Shutdown::Write);
     }
 }

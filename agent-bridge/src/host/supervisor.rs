@@ -1,4 +1,5 @@
-//! What a host does: commands in order, the agent's process, the time without a gateway, the end.
+//! The main task of a host: carries out commands in order, watches the agent's process, measures the time without a
+//! gateway, and ends the agent.
 
 mod loans;
 mod peers;
@@ -38,14 +39,14 @@ use crate::{
     },
 };
 
-/// After a turn, what the agent has started is looked for this much later: the next turn may begin at once, and
-/// looking takes longer than passing that on.
+/// Delay between the end of a turn and the search for the agent's descendants. The next turn may begin at once, and
+/// must not wait for the search.
 const LOOK_AFTER: Duration = Duration::from_millis(100);
 
-/// How a host and its gateway parted.
+/// How a host and its gateway have parted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ShutdownAck {
-    /// Nobody needs the spool.
+    /// Whether the spool is no longer needed.
     pub(super) remove: bool,
 }
 
@@ -54,28 +55,29 @@ pub(super) struct Supervisor {
     mark: String,
     spool: Arc<Spool>,
     peers: Peers,
-    /// Commands that are not spooled yet: the disk took nothing.
+    /// Commands that are not spooled yet.
     waiting: VecDeque<(CommandHead, Option<CommandPlace>, Bytes)>,
     retry: Option<Instant>,
-    /// They wait for what comes before them.
+    /// Whether commands wait for earlier records to be spooled.
     waits: bool,
     spooled: watch::Receiver<spool::State>,
     known: RecentCommands,
     running: Option<Running>,
-    /// When it is looked what the agent has started.
+    /// When to search for the agent's descendants.
     look: Option<Instant>,
     terminate: Signal,
-    /// The agent's output looks as if a turn had ended: of use where no gateway is there to say so.
+    /// Notified when the agent's output looks as if a turn had ended, for the time without a gateway.
     turn_ended: Arc<Notify>,
 }
 
-/// A process, and what it says.
+/// A running process and its output.
 struct Running {
     process: Process,
     intake: Owned<IntakeEnd<ChildStdout>>,
-    /// The output, where it is lent and not taken in.
+    /// The output, while it is lent.
     loan: Option<Loan>,
-    /// The records that a gateway knows which asks for the output, and which of the gateways that is.
+    /// Set when a gateway has asked for the output: the position after the records that it has, and the gateway's
+    /// number.
     asked: Option<(u64, u64)>,
     pause: Arc<Notify>,
     mode: watch::Sender<ReadMode>,
@@ -90,7 +92,7 @@ enum Event {
     TurnEnded,
     Look,
     Retry,
-    /// The grace time is over, or the system is going down.
+    /// The grace time is over, or the system is shutting down.
     Over,
 }
 
@@ -224,14 +226,14 @@ impl Supervisor {
         }
     }
 
-    /// Spools what has been commanded, then does it, in order, as far as the disk lets it.
+    /// Spools waiting commands and carries them out, in order, until the disk fails.
     async fn obey(&mut self) {
         (self.retry, self.waits) = (None, false);
         while let Some((head, place, _)) = self.waiting.front() {
             if !self.known.contains(&head.id) {
                 let loan = self.running.as_mut().and_then(|running| running.loan.as_mut());
                 if loan.is_none() && self.spooled.borrow().owing {
-                    // What comes before it is being written.
+                    // Earlier records are still being spooled.
                     self.waits = true;
                     return;
                 }
@@ -253,7 +255,8 @@ impl Supervisor {
                 self.peers.turn_open |= head.opens_turn;
                 let at_once = matches!(head.action, Action::Write);
                 if at_once {
-                    // The agent hears of it first: whoever waits for the record waits for the agent.
+                    // The agent gets the command before the gateway gets its record: a caller that waits for the record
+                    // in fact waits for the agent.
                     self.act(head, bytes).await;
                     record.into_iter().for_each(|record| self.spool.say(record));
                 } else {
@@ -281,7 +284,7 @@ impl Supervisor {
                     terminate(&mut running.process, &mut control, &self.config.limits).await;
                 }
             }
-            // The process that it was for has gone; its exit says so.
+            // The process that the command was meant for is gone, which its exit record shows.
             (Action::Write | Action::End { .. }, None) | (Action::Start { .. }, Some(_)) => {}
         }
     }
@@ -341,7 +344,7 @@ impl Supervisor {
         }
         let Some(running) = &mut self.running else { return };
         running.closed = true;
-        // Nothing more is written of what was owed.
+        // No pending records of a returned output will be appended any more.
         self.spool.take_back(0);
         match end {
             IntakeEnd::TooLong => {
@@ -358,7 +361,7 @@ impl Supervisor {
         self.settle().await;
     }
 
-    /// A process that has exited, and whose output has been read to its end, is over.
+    /// Ends the process if it has exited and its output was read to the end.
     async fn settle(&mut self) {
         let Some(running) = self.running.take_if(|running| running.closed && running.exited.is_some()) else {
             return;
@@ -368,7 +371,7 @@ impl Supervisor {
 
     async fn over(&mut self, running: Running) {
         let Running { mut process, exited, .. } = running;
-        // What it started goes with it.
+        // Kills the descendants as well.
         process.kill().await;
         reap_adopted(process.pid());
         let status = exited.flatten();
@@ -381,13 +384,13 @@ impl Supervisor {
         self.keep(Kind::Exited, &exited).await;
     }
 
-    /// Spools a record of the host's own, however long it takes while somebody waits for it.
+    /// Spools a record by the host itself. Retries while the disk fails, without a gateway only for a limited time.
     async fn keep(&mut self, kind: Kind, payload: &impl Serialize) {
         let payload = serde_json::to_vec(payload).unwrap_or_default();
         let limits = &self.config.limits.host;
         let deadline = Instant::now() + limits.farewell;
         while let Err(error) = self.spool.append(kind, 1, &payload) {
-            // A directory that was removed does not come back.
+            // A removed directory is not created again.
             let hopeless = error.kind() == io::ErrorKind::NotFound;
             if hopeless || (!self.peers.connected && Instant::now() >= deadline) {
                 return;
@@ -396,13 +399,13 @@ impl Supervisor {
         }
     }
 
-    /// Ends the agent, and notes how.
+    /// Ends the agent and spools its exit.
     async fn end(&mut self, force: bool) {
         self.recall().await;
         let Some(mut running) = self.running.take() else { return };
         let limits = self.config.limits.clone();
         if self.peers.connected {
-            // A gateway that stops its agent has stopped listening.
+            // A gateway that stops its agent does not need further output.
             running.mode.send_replace(ReadMode::Discard);
         }
         if force {
@@ -419,13 +422,13 @@ impl Supervisor {
             live
         });
         if !running.closed {
-            // What it said last counts, unless there is no room for it.
+            // The last output is spooled as well, if there is room for it.
             let _ = timeout(limits.closed_output, &mut running.intake.0).await;
         }
         self.over(running).await;
     }
 
-    /// Says that it is over, and waits for the gateway to have understood.
+    /// Marks the spool as ended, and waits for the gateway's shutdown acknowledgement.
     async fn await_shutdown_ack(&mut self) -> ShutdownAck {
         self.spool.end();
         let deadline = Instant::now() + self.config.limits.host.farewell;

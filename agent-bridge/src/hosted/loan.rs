@@ -1,4 +1,4 @@
-//! What a host lends: the agent's output, read here without taking it out of its pipe.
+//! The gateway's side of a lent output: reads the agent's output without taking bytes out of its pipe.
 
 use std::{
     collections::VecDeque,
@@ -22,38 +22,38 @@ use crate::{
     },
 };
 
-/// A pipe that holds less is not worth borrowing, in bytes.
+/// Least capacity, in bytes, of a pipe that is worth borrowing.
 const LEAST_CAPACITY: usize = 64 * 1024;
 
-/// How soon it is looked for what an agent may have written that was waiting for room.
+/// Delay before the pipe is read again when the agent may have been waiting for room in it.
 const SOON: Duration = Duration::from_millis(1);
-/// How soon, and how often at least, it is looked in a turn while there is something in the pipe: a writer that finds
-/// something there, and no room for all that it writes, waits without waking whoever reads.
+/// Least and greatest delay between two reads during a turn while the pipe is not empty. A writer that finds the pipe
+/// non-empty, without room for its whole write, waits without waking the reader.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
-/// How often at least between two turns, where an agent is not expected to write much.
+/// Greatest delay between two reads outside of a turn.
 const LONG_PAUSE: Duration = Duration::from_secs(10);
 
-/// Why it is to be looked for more.
+/// Why the pipe should be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum News {
     More,
-    /// The agent has closed it.
+    /// The agent has closed its output.
     Closed,
-    /// It has been a while.
+    /// The delay is over.
     Due,
 }
 
-/// What is agreed with the host about the output. Whoever says something that depends on it holds the lock meanwhile.
+/// What gateway and host have agreed on about the output. A sender of messages that depend on it must hold the lock.
 #[derive(Debug, Default)]
 pub(super) struct Lending {
     phase: Phase,
-    /// Bytes that were decoded since it was lent.
+    /// Number of bytes that were decoded since the output was lent.
     pub(super) decoded: u64,
-    /// The ids of commands that were sent since it was asked for, and have not come back.
+    /// The ids of commands that were sent since the output was asked for, and have not come back as records.
     awaited: Vec<String>,
 }
 
-/// What counts of a [`CommandHead`] here.
+/// The part of a [`CommandHead`] that is needed here.
 #[derive(Deserialize)]
 struct Id {
     id: String,
@@ -61,16 +61,17 @@ struct Id {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Phase {
-    /// It is the host's.
+    /// The host reads the output.
     #[default]
     Returned,
-    /// The host was asked, and may not have answered, or not be willing.
+    /// The gateway has asked for the output and has no answer yet. The host may also decline without an answer.
     Asked,
     Lent,
 }
 
 impl Lending {
-    /// A command, with its place if that counts. `position` is the last record that was decoded.
+    /// Makes the message for a command, with its place if the output is or may be lent. `position` is that of the last
+    /// decoded record.
     pub(super) fn command(&mut self, head: CommandHead, bytes: Bytes, position: u64) -> ToHost {
         let place = match self.phase {
             Phase::Returned => None,
@@ -82,7 +83,7 @@ impl Lending {
         ToHost::Command { head, place, bytes }
     }
 
-    /// A command has come back as a record: this is its payload.
+    /// Notes that a command has come back as a record with this payload.
     pub(super) fn came_back(&mut self, head: &[u8]) {
         if !self.awaited.is_empty()
             && let Ok(Id { id }) = serde_json::from_slice(head)
@@ -91,22 +92,23 @@ impl Lending {
         }
     }
 
-    /// The host had this command before.
+    /// Notes that a command was a repeat, which gets no record.
     pub(super) fn was_known(&mut self, id: &[u8]) {
         self.awaited.retain(|awaited| awaited.as_bytes() != id);
     }
 
-    /// Whether it is lent.
+    /// Whether the output is lent.
     pub(super) fn is_lent(&self) -> bool {
         self.phase == Phase::Lent
     }
 
-    /// Whether lines may be decoded: not while a command has no place among them yet.
+    /// Whether lines may be decoded. They must wait while the place of a command among them is unknown.
     pub(super) fn may_go_on(&self) -> bool {
         self.phase == Phase::Lent && self.awaited.is_empty()
     }
 
-    /// Asks for it, unless it is lent. `position` is the last record that was decoded.
+    /// Makes the message that asks for the output; `None` if it is lent already. `position` is that of the last decoded
+    /// record.
     pub(super) fn ask(&mut self, position: u64) -> Option<ToHost> {
         (!self.is_lent()).then(|| {
             *self = Self { phase: Phase::Asked, ..Self::default() };
@@ -114,7 +116,7 @@ impl Lending {
         })
     }
 
-    /// The host lends it. False: it was returned meanwhile.
+    /// Notes that the host lends the output. Returns false if the gateway has returned the output meanwhile.
     pub(super) fn lent(&mut self) -> bool {
         let asked = self.phase == Phase::Asked;
         if asked {
@@ -123,40 +125,40 @@ impl Lending {
         asked
     }
 
-    /// Returns what is lent or asked for.
+    /// Makes the message that returns the output; `None` if it is neither lent nor asked for.
     pub(super) fn give_back(&mut self) -> Option<ToHost> {
         let before = std::mem::take(&mut self.phase);
         (before != Phase::Returned).then_some(ToHost::Return)
     }
 }
 
-/// An output that is lent.
+/// A lent output.
 #[derive(Debug)]
 pub(super) struct Loan {
     peek: Peek,
-    /// What was read and not decoded.
+    /// Bytes that were read and not decoded.
     buffer: Vec<u8>,
-    /// Bytes that were read since it was lent.
+    /// Number of bytes that were read since the output was lent.
     seen: u64,
-    /// Bytes that the host has taken out since then.
+    /// Number of bytes that the host has taken out since the output was lent.
     discarded: u64,
-    /// The host was told to take some out.
+    /// Whether the host was asked to take bytes out and has not confirmed it.
     discards: bool,
-    /// Checkpoints that the log does not have yet: position, and bytes decoded by then.
+    /// Checkpoints that the log does not have yet: position, and number of bytes that were decoded by then.
     checkpoints: VecDeque<(u64, u64)>,
-    /// The last of those that it has, and the one before it.
+    /// The newest checkpoint that the log has, and the one before it.
     kept: Option<(u64, u64)>,
     kept_before: Option<(u64, u64)>,
-    /// When it is looked without any news.
+    /// When to read even if the pipe has not become readable.
     due: Option<Instant>,
-    /// How long that is after there was nothing new.
+    /// The delay before such a read.
     pause: Duration,
 }
 
 impl Loan {
-    /// Has the pipe sent by its host. Waits for it no longer than this.
+    /// Receives the pipe from its host. Waits at most `longest`.
     pub(super) async fn take(place: HostDirectory, lent: Lent, longest: Duration) -> io::Result<Self> {
-        // A connection of its own, and blocking calls: descriptors are lost on those who read as from a pipe.
+        // On a separate connection and with blocking calls: a pipe receiver would lose the descriptor.
         let taken = tokio::task::spawn_blocking(move || {
             let mut socket = place.connect()?;
             socket.set_read_timeout(Some(longest))?;
@@ -190,15 +192,15 @@ impl Loan {
         self.peek.capacity() as u64
     }
 
-    /// A checkpoint is due at least every so many bytes: several fit into the pipe.
+    /// Most bytes between two checkpoints, so that several fit into the pipe.
     pub(super) fn checkpoint_bytes(&self) -> u64 {
         self.capacity() / 8
     }
 
-    /// Waits until there may be more. Gives what there is to do then. Cancel safe.
+    /// Waits until the pipe should be read. Cancel safe.
     pub(super) async fn news(&self) -> io::Result<News> {
         if self.discards {
-            // Where in the pipe is what was not seen yet, the host says.
+            // Until the host confirms, it is unknown where in the pipe the unread bytes begin.
             return std::future::pending().await;
         }
         tokio::select! {
@@ -208,7 +210,8 @@ impl Loan {
         }
     }
 
-    /// Reads what was not seen yet. `in_turn`: more is expected. Gives whether there may be more some time.
+    /// Reads new bytes. `in_turn` says that more output is expected. Returns false if the agent has closed its output
+    /// and everything was read.
     pub(super) fn read(&mut self, news: News, in_turn: bool) -> io::Result<bool> {
         let seen = usize::try_from(self.seen - self.discarded).unwrap_or(usize::MAX);
         let read = self.peek.read(seen, news == News::Due, &mut self.buffer)?;
@@ -223,46 +226,47 @@ impl Loan {
         Ok(read > 0 || news != News::Closed)
     }
 
-    /// Looks again after a while, if there is something in the pipe.
+    /// Schedules the next read, if the pipe is not empty.
     fn expect_more(&mut self) {
         self.due = (self.seen > self.discarded).then(|| Instant::now() + self.pause);
     }
 
-    /// A turn has begun or ended.
+    /// Schedules an early read, because a turn has begun or ended.
     pub(super) fn expect_soon(&mut self) {
         self.pause = PAUSES.0;
         self.expect_more();
     }
 
-    /// Whole lines that were read and not decoded, about so many bytes of them; none that is longer than `longest`.
+    /// Whole lines that were read and not decoded, about `about` bytes of them. `None` if there are none, or if one is
+    /// longer than `longest`.
     pub(super) fn lines(&self, about: usize, longest: usize) -> Option<&[u8]> {
         let lines = &self.buffer[..lines::length(&self.buffer, about)?];
         (lines.len() <= longest || !lines::has_longer(lines, longest)).then_some(lines)
     }
 
-    /// So many bytes were decoded.
+    /// Notes that the first `bytes` bytes were decoded.
     pub(super) fn decoded(&mut self, bytes: usize) {
         self.buffer.drain(..bytes);
     }
 
-    /// Whether what comes next is a line that is too long for the pipe, or for anybody.
+    /// Whether the next line is longer than `longest` or than the pipe.
     pub(super) fn is_too_long(&self, longest: usize) -> bool {
         let kept = self.kept.is_some_and(|(_, bytes)| bytes > self.discarded);
         let nothing_to_take_out = !self.discards && self.checkpoints.is_empty() && !kept;
         self.buffer.len() > longest || (self.is_filling() && nothing_to_take_out)
     }
 
-    /// Whether it is time to make room. Small writes may take up twice their room.
+    /// Whether bytes should be taken out of the pipe. Small writes may need twice their size in it.
     fn is_filling(&self) -> bool {
         self.seen - self.discarded >= self.capacity() / 2
     }
 
-    /// A checkpoint was handed on.
+    /// Notes that a checkpoint was sent to the log.
     pub(super) fn checkpointed(&mut self, position: u64, decoded: u64) {
         self.checkpoints.push_back((position, decoded));
     }
 
-    /// The log has the checkpoint of this position.
+    /// Notes that the log has the checkpoint of this position.
     pub(super) fn kept(&mut self, position: u64) {
         while self.checkpoints.front().is_some_and(|(checkpoint, _)| *checkpoint <= position) {
             self.kept_before = self.kept;
@@ -270,9 +274,9 @@ impl Loan {
         }
     }
 
-    /// What the host is to take out, if that is worth it by now: in a turn where there is much of it, after one what it
-    /// would cost to pass over it each time. Something that the log has stays as long as there is room, for a log that
-    /// loses its end.
+    /// Makes the message that asks the host to take bytes out, if that is worthwhile: during a turn if there are many,
+    /// after a turn if skipping them at each read would cost more. As long as there is room, some bytes stay in the
+    /// pipe although the log has them, in case the log loses its end.
     pub(super) fn discard(&mut self, in_turn: bool) -> Option<ToHost> {
         let (position, bytes) = if self.is_filling() { self.kept } else { self.kept_before }?;
         let capacity = self.capacity();
@@ -285,12 +289,12 @@ impl Loan {
         Some(ToHost::Discard { bytes, before: position + 1 })
     }
 
-    /// The host has taken it out.
+    /// Notes that the host has taken bytes out.
     pub(super) fn discarded(&mut self, bytes: u64) {
         self.discarded = bytes;
         self.discards = false;
         self.peek.measure();
-        // An agent that was waiting for room has written meanwhile.
+        // An agent that was waiting for room in the pipe has probably written meanwhile.
         self.due = Some(Instant::now() + SOON);
     }
 }

@@ -1,4 +1,4 @@
-//! Reading a pipe without taking anything out of it: tee(2) copies references to its pages into another pipe.
+//! Reads a pipe without taking bytes out of it: tee(2) copies references to the pipe's pages into another pipe.
 
 #[cfg(target_os = "linux")]
 pub(super) use self::linux::Peek;
@@ -27,7 +27,7 @@ mod linux {
     use crate::host::protocol::Lent;
 
     thread_local! {
-        /// Where references to pages go. It is empty between two reads.
+        /// The pipe that receives the references. Empty between two reads.
         static COPY: RefCell<Option<Copy>> = const { RefCell::new(None) };
     }
 
@@ -35,20 +35,20 @@ mod linux {
         read: OwnedFd,
         write: OwnedFd,
         capacity: usize,
-        /// Where what was seen before goes.
+        /// `/dev/null`, where bytes go that were read before.
         null: File,
     }
 
-    /// A pipe that is somebody else's.
+    /// A pipe of another process.
     #[derive(Debug)]
     pub(in super::super) struct Peek {
         pipe: pipe::Receiver,
-        /// How many bytes it holds.
+        /// The pipe's capacity in bytes.
         capacity: usize,
     }
 
     impl Peek {
-        /// The pipe that was sent for what is lent.
+        /// Makes a reader for the descriptor that was received for `lent`.
         pub(in super::super) fn new(file: OwnedFd, lent: &Lent) -> io::Result<Self> {
             let file = File::from(file);
             let metadata = file.metadata()?;
@@ -61,25 +61,25 @@ mod linux {
             Ok(Self { pipe, capacity })
         }
 
-        /// How many bytes the pipe holds, as far as is known.
+        /// The pipe's last known capacity in bytes.
         pub(in super::super) fn capacity(&self) -> usize {
             self.capacity
         }
 
-        /// The host may have let it grow.
+        /// Updates the capacity, because the host may have enlarged the pipe.
         pub(in super::super) fn measure(&mut self) {
             if let Ok(capacity) = fcntl_getpipe_size(&self.pipe) {
                 self.capacity = capacity;
             }
         }
 
-        /// Waits until there may be more. Gives whether the writers have closed. Cancel safe.
+        /// Waits until there may be more bytes. Returns whether all writers have closed the pipe. Cancel safe.
         pub(in super::super) async fn ready(&self) -> io::Result<bool> {
             Ok(self.pipe.ready(Interest::READABLE).await?.is_read_closed())
         }
 
-        /// Reads what is in the pipe behind so many bytes: if there were news of it, or in any case. Gives how many
-        /// bytes it was.
+        /// Reads the bytes after the first `behind` bytes, either always (`in_any_case`) or only if the pipe became
+        /// readable. Returns the number of bytes that were read.
         pub(in super::super) fn read(
             &self,
             behind: usize,
@@ -92,7 +92,7 @@ mod linux {
             let mut read = Ok(0);
             let _ = self.pipe.try_io(|| {
                 read = self.read_now(behind, buffer);
-                // That was all: what comes next is news, and wakes.
+                // Everything was read: clears the readiness, so that only new bytes wake the task.
                 Err::<(), _>(io::ErrorKind::WouldBlock.into())
             });
             read
@@ -100,7 +100,7 @@ mod linux {
 
         fn read_now(&self, behind: usize, buffer: &mut Vec<u8>) -> io::Result<usize> {
             COPY.with_borrow_mut(|kept| {
-                // One that could not be emptied is not used again.
+                // A copy that could not be emptied is not used again.
                 let mut copy = match kept.take() {
                     Some(copy) => copy,
                     None => Copy::new()?,
@@ -124,7 +124,7 @@ mod linux {
             Ok(Self { read, write, capacity, null: OpenOptions::new().write(true).open("/dev/null")? })
         }
 
-        /// Makes room for what another pipe may hold.
+        /// Enlarges the copy to the capacity of another pipe.
         fn grow(&mut self, capacity: usize) -> io::Result<()> {
             if self.capacity < capacity {
                 fcntl_setpipe_size(&self.write, capacity)?;
@@ -133,7 +133,8 @@ mod linux {
             Ok(())
         }
 
-        /// Empties it: passes over so many bytes, and reads the others. Gives how many those were.
+        /// Empties the copy: drops the first `seen` bytes and reads the other `unseen` bytes. Returns the number of
+        /// bytes that were read.
         fn take(&self, mut seen: usize, unseen: usize, buffer: &mut Vec<u8>) -> io::Result<usize> {
             while seen > 0 {
                 match splice(&self.read, None, &self.null, None, seen, SpliceFlags::NONBLOCK)? {
@@ -160,7 +161,7 @@ mod nowhere {
 
     use crate::host::protocol::Lent;
 
-    /// There is none: hosts lend nothing here.
+    /// Cannot be made: outputs are lent on Linux only.
     #[derive(Debug)]
     pub(in super::super) struct Peek(Infallible);
 

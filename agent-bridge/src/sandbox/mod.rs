@@ -61,7 +61,8 @@ pub struct SandboxOptions {
     pub bwrap: PathBuf,
     /// Directories of the gateway; hidden as a whole.
     pub own_dirs: Vec<PathBuf>,
-    /// Files of the gateway; hidden together with their directory if the directory is named `switchboard`.
+    /// Files of the gateway; hidden together with their directory if its name begins with `switchboard` or if it
+    /// contains nothing else.
     pub own_files: Vec<PathBuf>,
     /// Sockets of the gateway; hidden together with their directory if other users cannot enter the directory.
     pub own_sockets: Vec<PathBuf>,

@@ -1,4 +1,4 @@
-//! When the agent's output is lent, and when it is taken back.
+//! Decides when the agent's output is lent and when it is returned.
 
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
@@ -19,11 +19,11 @@ use crate::{
     driver::process::{Owned, until},
 };
 
-/// A gateway has this long to return what it was lent, where its agent is being ended.
+/// How long a gateway may take to return the output when its agent is being ended.
 const RETURN: Duration = Duration::from_secs(1);
 
 impl Supervisor {
-    /// A gateway that knows all records before this one would read the output itself.
+    /// Handles a gateway's request for the output. The gateway has all records before position `next`.
     pub(super) fn asked(&mut self, next: u64) {
         let gateway = self.peers.changes;
         if let Some(running) = &mut self.running
@@ -35,7 +35,8 @@ impl Supervisor {
         }
     }
 
-    /// The output is not being read: it is lent to the gateway that has asked for it, if nothing has come between.
+    /// Lends the output, which is not being read, to the gateway that has asked for it. If there are new records since
+    /// then, the host goes on reading instead.
     pub(super) fn lend(&mut self, output: ChildStdout) {
         let Some(mut running) = self.running.take() else { return };
         let (_, next) = self.spool.range();
@@ -62,13 +63,13 @@ impl Supervisor {
         }
     }
 
-    /// Takes the output in again, if it is lent.
+    /// Reads the output again, if it is lent.
     pub(super) fn take_back(&mut self) {
         let Some(mut running) = self.running.take() else { return };
         running.asked = None;
         if let Some(loan) = running.loan.take() {
             let Ended { output, backlog, begun } = loan.end(&self.spool);
-            // A request that came before this is none any more.
+            // An earlier request for the output is no longer valid.
             running.pause = Arc::default();
             let (mode, pause) = (running.mode.subscribe(), Arc::clone(&running.pause));
             running.intake = match output {
@@ -79,7 +80,7 @@ impl Supervisor {
         self.running = Some(running);
     }
 
-    /// A gateway that has gone has returned what it was lent.
+    /// Takes the output back from a gateway that has disconnected.
     pub(super) fn end_stale_loan(&mut self) {
         let loan = self.running.as_ref().and_then(|running| running.loan.as_ref());
         if loan.is_some_and(|loan| loan.gateway() != self.peers.changes) {
@@ -87,7 +88,7 @@ impl Supervisor {
         }
     }
 
-    /// Takes the output in again that a gateway may be reading: once it has returned it, if it does so soon.
+    /// Asks the gateway to return the output, waits for a limited time, and reads the output again.
     pub(super) async fn recall(&mut self) {
         if self.running.as_ref().is_none_or(|running| running.loan.is_none()) {
             return;
@@ -118,7 +119,7 @@ impl Supervisor {
     }
 }
 
-/// The system refuses what is needed to read an output: as if the agent had closed it.
+/// Handles the output as closed, because the system refuses to let it be read.
 fn cannot_take_in(error: &io::Error) -> Owned<IntakeEnd<ChildStdout>> {
     tracing::error!(%error, "an agent's output cannot be read any more");
     Owned(tokio::spawn(std::future::ready(IntakeEnd::Closed)))

@@ -1,4 +1,4 @@
-//! The gateways of a host: one at a time, or none for a while.
+//! The gateways of a host: at most one at a time.
 
 use std::collections::VecDeque;
 
@@ -9,21 +9,21 @@ use tokio::{sync::mpsc, time::Instant};
 use super::super::{link::GatewayMessage, protocol::ToHost};
 use crate::{ProcessConfig, driver::ControlSource};
 
-/// What is known about gateways.
+/// The state of the connection to a gateway.
 pub(super) struct Peers {
     pub(super) heard: mpsc::Receiver<GatewayMessage>,
-    /// What came while a process was being ended, which takes seconds at most.
+    /// Messages that arrived while a process was being ended, which takes some seconds at most.
     pub(super) later: VecDeque<GatewayMessage>,
     pub(super) connected: bool,
-    /// Grows when one comes or goes.
+    /// Incremented when a gateway connects or disconnects.
     pub(super) changes: u64,
     pub(super) turn_open: bool,
-    /// Since when there has been none.
+    /// Since when there has been no gateway.
     pub(super) since: Instant,
 }
 
 impl Peers {
-    /// What comes next: first what came while a process was being ended. Cancel safe.
+    /// The next message; messages in `later` come first. Cancel safe.
     pub(super) async fn receive(&mut self) -> Option<GatewayMessage> {
         match self.later.pop_front() {
             Some(heard) => Some(heard),
@@ -42,7 +42,7 @@ impl Peers {
         self.since = Instant::now();
     }
 
-    /// When the agent is stopped for want of a gateway.
+    /// When the agent is to be stopped because there is no gateway.
     pub(super) fn grace(&self, config: &ProcessConfig) -> Option<Instant> {
         let limits = &config.limits.host;
         let grace = if self.turn_open { limits.grace_turn } else { limits.grace_idle };
@@ -50,8 +50,8 @@ impl Peers {
     }
 }
 
-/// What is heard while a process is being ended: that it is to go at once. All else is for later, that it is to go
-/// at once included, because the host is to go with it.
+/// The control source while a process is being ended: only a kill has an effect. All messages, kills included, are
+/// stored for later, because a kill must end the host as well.
 pub(super) struct KillReceiver<'a>(pub(super) &'a mut Peers);
 
 #[async_trait]
