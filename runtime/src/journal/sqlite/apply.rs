@@ -1,4 +1,4 @@
-//! One append, carried out within a transaction.
+//! Applies one append within a transaction.
 
 use std::fmt;
 
@@ -13,17 +13,17 @@ use switchboard_core::{
 
 use super::{erase, error::is_damage, open::State, sql::write};
 
-/// Chats whose heads the writer remembers.
+/// How many chats' positions the writer caches.
 const KNOWN_CHATS: usize = 8192;
 
-/// Why an append is not kept.
+/// Why an append is not applied.
 #[derive(Debug)]
 pub(super) enum NotApplied {
-    /// It contradicts what the journal has.
+    /// The append contradicts the contents of the journal.
     Contradiction(&'static str),
-    /// The chat's epoch is to be renewed first.
+    /// The chat needs a new epoch first.
     Stale,
-    /// SQLite could not do it.
+    /// SQLite failed.
     Sql(rusqlite::Error),
 }
 
@@ -43,27 +43,27 @@ impl From<rusqlite::Error> for NotApplied {
     }
 }
 
-/// Where a chat stands.
+/// The current position of a chat.
 #[derive(Debug, Clone, Copy)]
 struct ChatPosition {
     id: i64,
     epoch_no: i64,
     head: i64,
     generation: i64,
-    /// Its last activity.
+    /// The time of the last activity, in milliseconds since 1970.
     updated_at: i64,
-    /// Its agent's life.
+    /// The id of the chat's agent instance.
     agent_run: Option<i64>,
-    /// How far the agent is, where only its newest event says so.
+    /// The agent's position, if only the newest event has it and the chat's row does not.
     ahead: Option<i64>,
 }
 
-/// What the writer remembers of chats between transactions, so as not to ask for every append.
+/// The positions of chats, cached between transactions, so that not every append has to look them up.
 #[derive(Debug, Default)]
 pub(super) struct Known(FxHashMap<ChatKey, ChatPosition>);
 
 impl Known {
-    /// Forgets everything: a transaction was rolled back.
+    /// Clears the cache, after a transaction was rolled back.
     pub(super) fn forget(&mut self) {
         self.0.clear();
     }
@@ -103,8 +103,9 @@ impl Known {
     }
 }
 
-/// Carries out one append, and gives the chat's number. After an error the transaction must be rolled back. Each event
-/// raises the count of commits by one, and has the count for its id: the newest event says how far the journal is.
+/// Applies one append, and returns the chat's row id. After an error the transaction must be rolled back. Each event
+/// increases the commit count by one, and the new count is the event's id: the newest event tells how many commits
+/// the journal has.
 pub(super) fn append(
     db: &Connection,
     known: &mut Known,
@@ -183,12 +184,13 @@ pub(super) fn append(
     Ok(place.id)
 }
 
-/// All that an append has beside events that wait for no disk.
+/// The changes of an append of events that are no activity, such as deltas, if they are only the agent's position and
+/// the open work.
 struct Light<'a> {
-    /// Where the chat's agent is. On its own that goes into the row of the last event, and the chat's row is left
-    /// alone.
+    /// The position of the chat's agent. If this is the only change, it goes into the row of the last event, and the
+    /// chat's row is not written.
     position: i64,
-    /// What is open from here on, if that changes.
+    /// The open work from this append on, if it changes.
     work: Option<&'a OpenWork>,
 }
 
@@ -203,7 +205,7 @@ fn light(append: &Append, place: ChatPosition) -> Option<Light<'_>> {
     (of_deltas && place.agent_run == Some(instance.0.cast_signed())).then_some(Light { position, work })
 }
 
-/// Brings the chat's row up to what its events say.
+/// Brings the chat's row up to date with its events.
 fn follow(db: &Connection, place: &mut ChatPosition) -> rusqlite::Result<()> {
     if let Some(position) = place.ahead.take() {
         db.prepare_cached(write::FOLLOW)?.execute((place.id, place.head, position))?;
@@ -211,7 +213,7 @@ fn follow(db: &Connection, place: &mut ChatPosition) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The highest number of a command; 0: there is none.
+/// The highest id of a command in the append; 0: it has no command.
 fn last_command(append: &Append) -> i64 {
     append.changes.iter().filter_map(command_of).map(|command| int(command.id().0)).max().unwrap_or(0)
 }
@@ -220,11 +222,11 @@ fn command_of(change: &Change) -> Option<&AgentCommand> {
     if let Change::Command { command } = change { Some(command) } else { None }
 }
 
-/// From here on nobody finds a chat; of a small one every row is removed at once.
+/// Hides a chat; all rows of a small chat are removed at once.
 fn delete(db: &Connection, chat: &ChatKey, id: i64) -> rusqlite::Result<()> {
     erase::hide(db, id)?;
     match erase::some(db, id) {
-        // It is gone for everybody; what can be read of it stays in the file.
+        // The chat is hidden all the same; rows that cannot be removed stay in the file.
         Err(error) if is_damage(&error) => tracing::error!(%error, "a damaged chat cannot be erased whole"),
         erased => {
             erased?;
@@ -238,7 +240,7 @@ fn is_deleted(db: &Connection, chat: &ChatKey) -> rusqlite::Result<bool> {
     db.prepare_cached(write::IS_DELETED)?.query_row([&chat.hash()[..]], |row| row.get(0))
 }
 
-/// Begins a new epoch, if the chat's was begun in an earlier era. Gives whether it was.
+/// Begins a new epoch, if the chat's epoch belongs to an earlier generation. Returns whether it did.
 pub(super) fn reset_epoch(
     db: &Connection,
     known: &mut Known,
@@ -291,7 +293,7 @@ fn change(
             let row = (chat, turn_id, hash, place.epoch_no, seq, starts_turn, at, text, started, prompt);
             db.prepare_cached(write::ADD_TURN)?.execute(row)?;
         }
-        // Its row was added as that of a turn that runs.
+        // The row of the turn was inserted as running.
         Change::TurnStarted { turn_id } if accepted(append, turn_id).is_some() => {}
         Change::TurnStarted { turn_id } => {
             db.prepare_cached(write::START_TURN)?.execute((chat, turn_id.as_str(), at))?;
@@ -344,13 +346,13 @@ fn change(
         Change::Goal { goal_state } => {
             db.prepare_cached(write::SET_GOAL)?.execute((chat, json(goal_state)?))?;
         }
-        // Once everything else is done.
+        // Applied after all other changes.
         Change::Deleted => {}
     }
     Ok(())
 }
 
-/// The text of a turn that this append accepts.
+/// The text of the turn, if this append accepts the turn.
 fn accepted<'a>(append: &'a Append, turn: &TurnId) -> Option<&'a str> {
     append.changes.iter().find_map(|change| {
         if let Change::TurnAccepted { turn_id, text, .. } = change {
@@ -361,12 +363,12 @@ fn accepted<'a>(append: &'a Append, turn: &TurnId) -> Option<&'a str> {
     })
 }
 
-/// Whether a turn starts with this append.
+/// Whether this append starts the turn.
 fn starts(append: &Append, turn: &TurnId) -> bool {
     append.changes.iter().any(|change| matches!(change, Change::TurnStarted { turn_id } if turn_id == turn))
 }
 
-/// The command that tells the agent of a turn with this text, if both that and its start come with this append.
+/// The id of the prompt for this turn and text, if this append contains both the prompt and the start of the turn.
 fn prompt(append: &Append, turn: &TurnId, said: &str) -> Option<CommandId> {
     let tells = |command: &&AgentCommand| matches!(command, AgentCommand::Prompt { turn_id, text, .. } if turn_id == turn && text == said);
     let found = append.changes.iter().filter_map(command_of).find(tells)?;
@@ -381,7 +383,7 @@ fn end_turn(db: &Connection, chat: i64, at: i64, turn_id: &str, outcome: Outcome
     let Some(started) = started else { return Err(NotApplied::Contradiction("no such turn is open")) };
     db.prepare_cached(write::END_TURN)?.execute((chat, turn_id, outcome_name(outcome), at))?;
     if started {
-        // All commands are about the turn that runs.
+        // All commands belong to the running turn.
         db.prepare_cached(write::DROP_COMMANDS)?.execute([chat])?;
         db.prepare_cached(write::SET_OPEN_WORK)?.execute((chat, None::<String>))?;
     }
@@ -398,7 +400,7 @@ fn add_command(
     let mut add = db.prepare_cached(write::ADD_COMMAND)?;
     match command {
         AgentCommand::Prompt { turn_id, text, .. } => {
-            // The turn has the text already.
+            // The row of the turn already contains the text.
             let added = accepted(append, turn_id)
                 .is_some_and(|text| prompt(append, turn_id, text) == Some(command.id()));
             let row = (chat, turn_id.as_str(), id, text, starts(append, turn_id));
@@ -433,7 +435,7 @@ fn outcome_name(outcome: Outcome) -> &'static str {
     }
 }
 
-/// SQLite's integers are signed; nothing that counts or tells the time gets that far.
+/// SQLite's integers are signed; no counter or time exceeds their range.
 pub(super) fn int(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -1,5 +1,5 @@
-//! Checkpoints: moving what is committed from the write-ahead log into the database, off the writer's thread. And room
-//! in the log, made ahead of the writer.
+//! Checkpoints: a thread moves committed pages from the write-ahead log into the database, and lengthens the log's
+//! file ahead of the writer.
 
 use std::{
     fs::File,
@@ -20,20 +20,20 @@ use super::{
     locked,
 };
 
-/// Pages in the log from which on they are moved, 4 KiB each: 16 MiB. Each time syncs the log and the
-/// database, which those who wait for the disk notice.
+/// How many pages, of 4 KiB, the log has when a checkpoint is due: 16 MiB. Each checkpoint syncs the log and the
+/// database, which delays appends that wait for a sync.
 pub(super) const MOVE_PAGES: u32 = 4_000;
 
-/// So many pages of room are made at a time, 1 MiB, when half of that is left. A sync of what a file gets longer by
-/// waits for the file system's own journal as well, half as long again.
+/// How many pages the log's file is lengthened by at a time (1 MiB), when half of the last addition is used. A sync
+/// of a file that has grown also waits for the file system's own journal, which takes half as long again.
 const AHEAD_PAGES: u32 = 256;
-/// A disk with less room than this, in bytes, keeps it.
+/// If less than this many bytes of the disk are free, the log's file is not lengthened.
 const SPARE_BYTES: u64 = 256 * 1024 * 1024;
 
-/// How far the write-ahead log has grown.
+/// The length of the write-ahead log, and what the checkpoint thread has to do.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    /// How many pages the last commit left in it. Changes only where nobody else writes.
+    /// How many pages the log had after the last commit. Changes only under `Shared::writing`.
     pages: Arc<AtomicU32>,
     state: Mutex<State>,
     ready: Condvar,
@@ -41,45 +41,45 @@ pub(super) struct Log {
 
 #[derive(Debug, Default)]
 struct State {
-    /// How many pages there were when a checkpoint was last due.
+    /// How many pages the log had when the last checkpoint became due.
     moved_at: u32,
-    /// How many there is room for in the file.
+    /// How many pages fit into the log's file.
     room: u32,
     due: bool,
-    /// Room is to be made.
+    /// Whether the log's file is to be lengthened.
     lengthen: bool,
-    /// Something was deleted, or may have been: the log is to be cut, however short it is.
+    /// Whether the log is to be truncated, however short it is, because it may contain deleted text.
     purge: bool,
     stopping: bool,
 }
 
-/// What there is to do.
+/// What the checkpoint thread has to do.
 struct Work {
-    /// A checkpoint.
+    /// Whether a checkpoint is due.
     due: bool,
-    /// The log is to be cut in any case.
+    /// Whether the log is to be truncated in any case.
     purge: bool,
     lengthen: bool,
 }
 
-/// What a checkpoint left.
+/// The state of the log after a checkpoint.
 struct Left {
     pages: u32,
     complete: bool,
 }
 
 impl Log {
-    /// Where a commit tells how many pages it left.
+    /// Where each commit stores how many pages the log has.
     pub(super) fn pages(&self) -> Arc<AtomicU32> {
         Arc::clone(&self.pages)
     }
 
-    /// There may have been commits.
+    /// Checks, after commits, whether a checkpoint or a longer file is due.
     pub(super) fn grown(&self) {
         let pages = self.pages.load(Ordering::Acquire);
         let mut state = locked(&self.state);
         if pages < state.moved_at {
-            // It was begun anew.
+            // The log was reset.
             state.moved_at = 0;
         } else if pages >= MOVE_PAGES && pages >= state.moved_at + MOVE_PAGES / 4 {
             state.moved_at = pages;
@@ -96,20 +96,20 @@ impl Log {
         self.pages.load(Ordering::Acquire) > pages
     }
 
-    /// What is in the log is to be moved, so that the next commit begins it anew.
+    /// Requests a checkpoint, after which the next commit can reset the log.
     pub(super) fn move_pages(&self) {
         locked(&self.state).due = true;
         self.ready.notify_one();
     }
 
-    /// Something was deleted, or may have been, and the log still holds it.
+    /// Requests a checkpoint that truncates the log, because the log may contain deleted text.
     pub(super) fn purge(&self) {
         let mut state = locked(&self.state);
         (state.due, state.purge) = (true, true);
         self.ready.notify_one();
     }
 
-    /// Makes checkpoints, and room, for as long as the journal is open.
+    /// Makes checkpoints and lengthens the log's file until the journal is closed.
     pub(super) fn run(&self, shared: &Shared) {
         while let Some(work) = self.wait() {
             if work.due {
@@ -118,10 +118,10 @@ impl Log {
                 match cut {
                     Ok(true) if work.purge => state.room = 0,
                     Ok(true) => {}
-                    // With the next one.
+                    // The next checkpoint truncates the log.
                     Ok(false) => state.purge = true,
                     Err(error) => {
-                        // The next one tries again; a failed sync is noticed by whoever waits for it.
+                        // The next checkpoint tries again; a failed sync is reported to the appends that wait for it.
                         tracing::warn!(%error, "a checkpoint of the journal failed");
                         state.purge |= work.purge;
                     }
@@ -130,7 +130,7 @@ impl Log {
             if work.lengthen {
                 let room = lengthen(shared).unwrap_or_else(|error| {
                     tracing::debug!(%error, "no room is made in the journal's log");
-                    // As if there were: the next attempt is as far away.
+                    // Counts as done, so that the next attempt comes after as many pages.
                     self.pages.load(Ordering::Acquire) + AHEAD_PAGES
                 });
                 locked(&self.state).room = room;
@@ -138,7 +138,7 @@ impl Log {
         }
     }
 
-    /// Waits until there is something to do. `None`: stop.
+    /// Waits until there is something to do. `None`: the journal is closing.
     fn wait(&self) -> Option<Work> {
         let mut state = locked(&self.state);
         while !state.due && !state.lengthen && !state.stopping {
@@ -156,16 +156,16 @@ impl Log {
     }
 }
 
-/// Gives whether what was to be cut was cut.
+/// Makes a checkpoint. Returns false if the log was to be truncated and could not be.
 fn checkpoint(shared: &Shared, purge: bool) -> rusqlite::Result<bool> {
     let db = shared.checkpoints.lend()?;
     let left = run(&db, "PASSIVE")?;
     let page_bytes = 4096;
     if purge || u64::from(left.pages) * page_bytes > shared.options.wal_bytes {
-        // Commits wait meanwhile; nearly everything has just been moved.
+        // Commits wait for this second checkpoint; it is short, because the first one has moved nearly all pages.
         let _writing = locked(&shared.writing);
-        // Begun anew it keeps its blocks, which costs those who wait for the disk less than new ones; cut, it holds
-        // nothing of what was deleted.
+        // A log that is reset keeps its disk blocks, so later syncs are faster; a log that is truncated contains no
+        // deleted text.
         if !run(&db, if purge { "TRUNCATE" } else { "RESTART" })?.complete {
             tracing::debug!("the journal's log is read and cannot be cut yet");
             return Ok(!purge);
@@ -177,8 +177,8 @@ fn checkpoint(shared: &Shared, purge: bool) -> rusqlite::Result<bool> {
     Ok(true)
 }
 
-/// Makes room in the log's file behind its pages: zeros, which end the log for whoever reads it. Gives how many pages it
-/// has room for.
+/// Lengthens the log's file by zeros behind its pages; to readers of the log, zeros end it. Returns how many pages
+/// fit into the file.
 fn lengthen(shared: &Shared) -> io::Result<u32> {
     let db = shared.checkpoints.lend().map_err(io::Error::other)?;
     let wal = shared.files.open_wal()?;
@@ -187,7 +187,7 @@ fn lengthen(shared: &Shared) -> io::Result<u32> {
         return Err(io::ErrorKind::StorageFull.into());
     }
     let room = {
-        // Nobody here writes to the log meanwhile, and no other program either.
+        // Neither this process nor another program can write to the log meanwhile.
         let _writing = locked(&shared.writing);
         db.execute_batch("BEGIN IMMEDIATE").map_err(io::Error::other)?;
         let room = shared.log.pages.load(Ordering::Acquire) + AHEAD_PAGES;
@@ -199,7 +199,7 @@ fn lengthen(shared: &Shared) -> io::Result<u32> {
     Ok(room)
 }
 
-/// Makes a log this long, if that is not much.
+/// Lengthens a log to this many bytes, by at most [`AHEAD_PAGES`] pages.
 fn write_zeros(wal: &File, length: u64) -> io::Result<()> {
     let there = wal.metadata()?.len();
     let missing = length.saturating_sub(there).min(u64::from(AHEAD_PAGES) * LOG_PAGE);
@@ -213,7 +213,7 @@ fn run(db: &Connection, mode: &str) -> rusqlite::Result<Left> {
     })
 }
 
-/// Moves everything, when nothing else has the database open.
+/// Moves all pages into the database and truncates the log. Returns false if another connection prevented that.
 pub(super) fn finish(db: &Connection) -> rusqlite::Result<bool> {
     run(db, "TRUNCATE").map(|left| left.complete)
 }

@@ -1,5 +1,5 @@
-//! Joining: deltas of streams that have ended become records of at most 64 KiB, so that a long answer is a few rows
-//! and not thousands. Nothing that anybody can read changes.
+//! Compaction: deltas of streams that have ended are merged into records of at most 64 KiB, so that a long answer is
+//! a few rows, not thousands. What clients and the hub read does not change.
 
 use std::{
     collections::VecDeque,
@@ -17,39 +17,39 @@ use super::{
     sql::compact,
 };
 
-/// While others keep the writer busy, a pass waits at most this long.
+/// How long a due pass waits at most while the writer is busy.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// A pass begins once the writer has had nothing to do for so long: between two commits of many, somebody waits for
-/// the next.
+/// How long the writer must be idle before a pass: between two commits in quick succession, appends would wait for
+/// the pass.
 const QUIET: Duration = Duration::from_millis(25);
-/// Rows of one pass; the writer is back after a few milliseconds.
+/// The most rows of one pass, so that it takes only a few milliseconds of the writer's time.
 const PASS_ROWS: i64 = 512;
-/// Bytes of frames of one pass, beyond which it takes no further row.
+/// The bytes of frames after which a pass takes no further row.
 const PASS_BYTES: usize = 512 * 1024;
-/// Records of at least so many bytes of frame stay as they are: they are few already, and joining rewrites them.
+/// Records whose frames have at least this many bytes are not merged: they are few, and merging would rewrite them.
 const LARGE: i64 = 4096;
-/// Chats that wait. What does not fit is found at the next start.
+/// The most chats that wait for a pass. Further chats are found at the next start.
 const WAITING: usize = 16_384;
-/// Chats looked at in one pass of the search after a start.
+/// How many chats one pass of the search after a start covers.
 const SEARCHED: i64 = 2_000;
 
-/// Whether a stream or a turn ends with it.
+/// Whether the append ends a stream or a turn.
 pub(super) fn ends_stream(append: &Append) -> bool {
     let ends = ["{\"event\":\"stream_end\"", "{\"event\":\"reasoning_end\"", "{\"event\":\"turn_end\""];
     append.events.iter().any(|event| ends.iter().any(|head| event.frame.as_str().starts_with(head)))
 }
 
-/// Which chats have something to join.
+/// The chats that have deltas to merge.
 #[derive(Debug)]
 pub(super) struct Compaction {
-    /// A stream's end is followed by this much rest: whoever streams is not delayed.
+    /// The delay after the end of a stream, so that running streams are not slowed down.
     rest: Duration,
     waiting: VecDeque<(Instant, i64)>,
     known: FxHashSet<i64>,
-    /// After a start: chats up to this one have been looked at.
+    /// After a start, the search has covered chats up to this id; `None`: the search is complete.
     searched: Option<i64>,
     search_at: Instant,
-    /// When the writer will have been quiet, if nothing more comes.
+    /// When the writer will have been idle for [`QUIET`], if no further job comes.
     quiet_at: Instant,
 }
 
@@ -65,19 +65,19 @@ impl Compaction {
         }
     }
 
-    /// The writer has carried something out.
+    /// Records that the writer has done a job.
     pub(super) fn worked(&mut self, now: Instant) {
         self.quiet_at = now + QUIET;
     }
 
-    /// A stream of this chat has ended.
+    /// Records that a stream of this chat has ended.
     pub(super) fn ended(&mut self, chat: i64) {
         if self.waiting.len() < WAITING && self.known.insert(chat) {
             self.waiting.push_back((Instant::now() + self.rest, chat));
         }
     }
 
-    /// When a pass is due, if ever: in a quiet moment, or when patience is at its end.
+    /// When a pass is due: when the writer is idle, or after [`PATIENCE`].
     pub(super) fn due(&self) -> Option<Instant> {
         self.earliest().map(|earliest| earliest.max(self.quiet_at.min(earliest + PATIENCE)))
     }
@@ -87,7 +87,7 @@ impl Compaction {
         self.waiting.front().map(|(rested, _)| *rested).into_iter().chain(search).min()
     }
 
-    /// Does a bounded piece of work, in a transaction of its own. What is damaged stays as it is, and is not tried again.
+    /// Does one pass, in a transaction of its own. Damaged records are not changed, and not tried again.
     pub(super) fn pass(&mut self, db: &Connection, now: Instant) -> rusqlite::Result<()> {
         match self.try_pass(db, now) {
             Err(error) if is_unusable(&error) => {
@@ -116,7 +116,7 @@ impl Compaction {
         Ok(())
     }
 
-    /// Finds chats that an earlier life of the journal has left.
+    /// Finds chats that were not compacted before the last stop.
     fn search(&mut self, db: &Connection, searched: i64) -> rusqlite::Result<()> {
         let last: Option<i64> = db.prepare_cached(compact::LAST_CHAT)?.query_row([], |row| row.get(0))?;
         let until = searched + SEARCHED;
@@ -128,13 +128,13 @@ impl Compaction {
     }
 }
 
-/// Joins what one pass holds. Gives whether there is more.
+/// Merges the rows of one pass. Returns whether the chat has more rows.
 fn join_some(db: &Connection, chat: i64) -> rusqlite::Result<bool> {
     let found: Option<(i64, i64, i64)> = db
         .prepare_cached(compact::PLACE)?
         .query_row([chat], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
-    // Deleted meanwhile.
+    // The chat was deleted meanwhile.
     let Some((epoch_no, head, joined_to)) = found else { return Ok(false) };
     let (rows, more) = read(db, (chat, epoch_no, joined_to))?;
     let runs = runs(&rows);
@@ -142,7 +142,7 @@ fn join_some(db: &Connection, chat: i64) -> rusqlite::Result<bool> {
     let mut runs = runs.into_iter().peekable();
     let change = db.unchecked_transaction()?;
     while let Some(run) = runs.next() {
-        // The last one may go on in the next pass, unless there is nothing before it.
+        // The last run may continue in the next pass, unless it is the only run.
         let last = runs.peek().is_none();
         if more && last && run.records < rows.len() {
             done = int(run.first_seq) - 1;
@@ -163,11 +163,11 @@ fn join_some(db: &Connection, chat: i64) -> rusqlite::Result<bool> {
 struct Row {
     first_seq: u64,
     seq: u64,
-    /// The record, unless it is large.
+    /// The record; `None` if its frame is large.
     small: Option<(LogEvent, Option<Vec<u32>>)>,
 }
 
-/// Reads what one pass looks at, and gives whether there may be more.
+/// Reads the rows of one pass, and returns whether there may be more.
 fn read(db: &Connection, (chat, epoch_no, after): (i64, i64, i64)) -> rusqlite::Result<(Vec<Row>, bool)> {
     let mut find = db.prepare_cached(compact::ROWS)?;
     let mut found = find.query((chat, epoch_no, after, PASS_ROWS, LARGE))?;
@@ -191,12 +191,12 @@ fn read(db: &Connection, (chat, epoch_no, after): (i64, i64, i64)) -> rusqlite::
     Ok((rows, more))
 }
 
-/// Rows that belong together.
+/// Rows that are merged into one, or a single row.
 struct Run {
     first_seq: u64,
     seq: u64,
     records: usize,
-    /// What becomes of several.
+    /// The merged record, if there are several rows.
     joined: Option<CompactedDelta>,
 }
 
@@ -230,7 +230,7 @@ fn write(db: &Connection, (chat, epoch_no): (i64, i64), joined: &CompactedDelta)
     Ok(())
 }
 
-/// Numbers in the form of DWARF, section 7.6: seven bits a byte, the lowest first.
+/// Encodes numbers as unsigned LEB128 (DWARF, section 7.6): seven bits per byte, the lowest first.
 fn leb128(numbers: &[u32]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(numbers.len());
     for &number in numbers {
@@ -244,7 +244,7 @@ fn leb128(numbers: &[u32]) -> Vec<u8> {
     bytes
 }
 
-/// Reads what [`leb128`] wrote; `None`: it did not.
+/// Decodes the result of [`leb128`]; `None` if the bytes are invalid.
 pub(super) fn from_leb128(bytes: &[u8]) -> Option<Vec<u32>> {
     let mut numbers = Vec::with_capacity(bytes.len());
     let (mut number, mut shift) = (0_u32, 0);

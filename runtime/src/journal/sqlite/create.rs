@@ -1,5 +1,5 @@
-//! Making a journal: under another name, and put in its place when its schema and its id are in it. So a `journal.db`
-//! that is there is never empty, unless something was lost.
+//! Creates a journal. The file gets its final name only when its schema and its id are in it, so an empty
+//! `journal.db` means that something was lost.
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -21,7 +21,7 @@ pub(super) fn create(files: &Files) -> Result<(), OpenError> {
 fn fill(partial: &Partial, meta: &Meta) -> rusqlite::Result<()> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut db = Connection::open_with_flags(&partial.path, flags)?;
-    // Nothing is lost with it: all of it is brought to the disk at the end.
+    // Syncing is off while filling the file: the file is synced once, at the end.
     db.pragma_update(None, "synchronous", "off")?;
     schema::migrate(&mut db, 0)?;
     note(&mut db, meta, false)?;

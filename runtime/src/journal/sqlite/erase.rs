@@ -1,6 +1,6 @@
-//! Deleting a chat: at once it is nobody's and found by nobody, then its rows go in steps, each a transaction of its own
-//! whose room in the log is used again. What a step costs is bounded, and so is the disk that a deletion needs. A chat that
-//! was not erased whole is erased by the next start.
+//! Deletes chats. A deleted chat is hidden at once; then its rows are removed in steps, each a transaction of its own
+//! whose pages in the log are used again. So the time of a step and the disk space of a deletion are bounded. An
+//! unfinished deletion continues at the next start.
 
 use std::time::{Duration, Instant};
 
@@ -8,32 +8,32 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use super::{Shared, error::is_unusable, locked, sql::erase};
 
-/// Rows of one step.
+/// The most rows of one step.
 const ROWS: u32 = 256;
-/// Bytes of frames of one step, beyond which it takes no further row.
+/// The bytes of frames after which a step takes no further row.
 const BYTES: i64 = 1024 * 1024;
-/// Once the log has so many pages, 4 MiB, they are moved into the database before a step adds more.
+/// How many pages the log may have, 4 MiB, before they must be moved into the database.
 const LOG_PAGES: u32 = 1024;
-/// That is waited for this long at first, and twice as long each time that it has not helped.
+/// The first wait for that; each further wait is twice as long.
 const MOVED: Duration = Duration::from_millis(20);
-/// The longest wait, also where the disk has no room.
+/// The longest wait, also if the disk is full.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Chats that are to be erased.
+/// The removal of deleted chats.
 #[derive(Debug)]
 pub(super) struct Erasure {
-    /// When the next step is due; nothing: there is none.
+    /// When the next step is due; `None`: nothing to erase.
     due: Option<Instant>,
     wait: Duration,
 }
 
 impl Erasure {
-    /// An earlier life of the journal may have left something.
+    /// The first step is due at once: the last start may have left an unfinished deletion.
     pub(super) fn new() -> Self {
         Self { due: Some(Instant::now()), wait: MOVED }
     }
 
-    /// A chat was deleted.
+    /// Makes a step due, after a chat was deleted.
     pub(super) fn wake(&mut self) {
         self.due = Some(Instant::now());
     }
@@ -45,7 +45,7 @@ impl Erasure {
     /// Does one step, if one is due.
     ///
     /// # Errors
-    /// If the database could not do it, and what is in it is not certain any more.
+    /// If the database failed, so that its state is uncertain.
     pub(super) fn step(&mut self, shared: &Shared, db: &Connection) -> rusqlite::Result<()> {
         let now = Instant::now();
         if self.due.is_none_or(|due| due > now) {
@@ -57,7 +57,7 @@ impl Erasure {
         match erased {
             Ok(Step::None) => self.due = None,
             Ok(Step::Last) => {
-                // The log still holds it.
+                // The log still contains the chat.
                 shared.log.purge();
                 self.due = Some(now);
             }
@@ -86,11 +86,11 @@ impl Erasure {
 }
 
 enum Step {
-    /// There was nothing to do.
+    /// No chat is to be erased.
     None,
-    /// Of a chat more is left.
+    /// Rows of the chat are left.
     More,
-    /// A chat is gone.
+    /// All rows of a chat are removed.
     Last,
 }
 
@@ -103,7 +103,7 @@ fn some_of_any(db: &Connection) -> rusqlite::Result<Step> {
     Ok(if done { Step::Last } else { Step::More })
 }
 
-/// Makes a chat nobody's, so that no one finds it.
+/// Removes a chat's owner and id, so that no query finds it.
 pub(super) fn hide(db: &Connection, chat: i64) -> rusqlite::Result<()> {
     for statement in erase::HIDE {
         db.prepare_cached(statement)?.execute([chat])?;
@@ -111,8 +111,8 @@ pub(super) fn hide(db: &Connection, chat: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Removes as many rows of a chat as one step takes. What they held is overwritten with zeros (`secure_delete`). Gives
-/// whether nothing is left.
+/// Removes as many rows of a chat as one step may. Their contents are overwritten with zeros (`secure_delete`).
+/// Returns whether no row is left.
 pub(super) fn some(db: &Connection, chat: i64) -> rusqlite::Result<bool> {
     if let Some((epoch_no, seq, whole)) = events(db, chat)? {
         db.prepare_cached(erase::EVENTS)?.execute((chat, epoch_no, seq))?;
@@ -129,7 +129,7 @@ pub(super) fn some(db: &Connection, chat: i64) -> rusqlite::Result<bool> {
     Ok(true)
 }
 
-/// The place of the last event that one step removes, and whether that is the chat's last one.
+/// The position of the last event that one step removes, and whether it is the chat's last event.
 fn events(db: &Connection, chat: i64) -> rusqlite::Result<Option<(i64, i64, bool)>> {
     let mut find = db.prepare_cached(erase::PLACES)?;
     let mut rows = find.query((chat, ROWS))?;
@@ -145,7 +145,7 @@ fn events(db: &Connection, chat: i64) -> rusqlite::Result<Option<(i64, i64, bool
     Ok(last.map(|(epoch_no, seq)| (epoch_no, seq, count < ROWS)))
 }
 
-/// Removes what is left of deleted chats from a copy that nobody uses.
+/// Removes all rows of deleted chats from a copy that no other connection uses.
 pub(super) fn all(db: &Connection) -> rusqlite::Result<()> {
     db.pragma_update(None, "secure_delete", true)?;
     while !matches!(some_of_any(db)?, Step::None) {}

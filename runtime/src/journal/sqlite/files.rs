@@ -1,5 +1,5 @@
-//! The files of a journal beside what SQLite itself does with them: names, the lock, the side file with the
-//! count of commits, and the write-ahead log as something to bring to the disk.
+//! The files of a journal as far as SQLite does not handle them: their names, the lock, the side file with the commit
+//! count, and syncing the write-ahead log.
 
 use std::{
     ffi::OsString,
@@ -17,32 +17,33 @@ use rustix::{
 
 use super::error::{OpenError, OpenErrorReason};
 
-/// Only the owner reads and writes what people and agents said.
+/// The journal contains conversations, so only its owner may read and write it.
 const MODE: u32 = 0o600;
-/// How the name of a file ends that is not finished.
+/// The suffix of the names of unfinished files.
 pub(super) const PARTIAL: &str = ".partial";
-/// How many bytes of the write-ahead log are written again at a time.
+/// How many bytes of the write-ahead log are read or rewritten at a time.
 const COPY_BYTES: usize = 256 * 1024;
-/// A file that others remove, or cut, again and again is given up after so many tries.
+/// How many times an operation is tried if other processes remove or truncate the file meanwhile.
 const TRIES: usize = 100;
 
-/// The head of the write-ahead log, in bytes. Source of both: <https://www.sqlite.org/fileformat2.html#the_write_ahead_log>.
+/// The header of the write-ahead log, in bytes. Source of both sizes:
+/// <https://www.sqlite.org/fileformat2.html#the_write_ahead_log>.
 const LOG_HEAD: u64 = 32;
-/// What a page takes in it, in bytes.
+/// The size of a page with its header in the write-ahead log, in bytes.
 pub(super) const LOG_PAGE: u64 = 24 + 4096;
 
-/// What so many pages take in the write-ahead log, in bytes.
+/// The length of a write-ahead log of `pages` pages, in bytes.
 pub(super) fn logged_bytes(pages: u64) -> u64 {
     LOG_HEAD + pages * LOG_PAGE
 }
 
 #[cfg(test)]
 thread_local! {
-    /// On a disk that fails there, for tests.
+    /// Makes syncs of the folder fail, for tests.
     pub(super) static SYNC_FOLDER_FAILS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
-/// Where everything is.
+/// The paths of a journal's files.
 #[derive(Debug, Clone)]
 pub(super) struct Files {
     pub(super) db: PathBuf,
@@ -66,7 +67,7 @@ impl Files {
         self.beside(".commits")
     }
 
-    /// A file that is not finished, and has another name until it is.
+    /// The path of an unfinished file, before it is renamed.
     pub(super) fn partial(&self) -> PathBuf {
         self.beside(&format!(".{}{PARTIAL}", std::process::id()))
     }
@@ -77,8 +78,8 @@ impl Files {
         name.into()
     }
 
-    /// Makes the database's file if there is none, for its owner only. Before SQLite has it open: closing
-    /// any other handle to it would drop SQLite's locks.
+    /// Creates the database file if it does not exist, and makes it private to its owner. Call this function before
+    /// SQLite opens the file: closing any other handle to the file would drop SQLite's locks.
     pub(super) fn make_private(&self) -> io::Result<()> {
         let file = open_private(&self.db)?;
         if file.metadata()?.permissions().mode() & 0o777 != MODE {
@@ -87,7 +88,7 @@ impl Files {
         Ok(())
     }
 
-    /// Whether a gateway could write its files, where they are there already. None is opened: closing the database's would
+    /// Fails if a gateway could not write the existing files. Opens none of them: closing the database file would
     /// drop the locks of a gateway in this process.
     pub(super) fn check_writable(&self) -> Result<(), OpenError> {
         for file in [self.lock(), self.commits(), self.db.clone(), self.wal()] {
@@ -101,7 +102,7 @@ impl Files {
         Ok(())
     }
 
-    /// Makes the names of new files durable.
+    /// Syncs the folder, so that new names of files survive a power loss.
     pub(super) fn sync_folder(&self) -> io::Result<()> {
         #[cfg(test)]
         if SYNC_FOLDER_FAILS.get() {
@@ -111,8 +112,8 @@ impl Files {
         File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     }
 
-    /// Reads the beginnings of small files from the disk itself, and not from what the system has of them in memory.
-    /// Nothing of the database: that file must not be closed while SQLite has it open.
+    /// Reads the beginnings of small files from the disk itself, past the page cache. Does not read the database
+    /// file, which must not be closed while SQLite has it open.
     pub(super) fn read_disk(&self) -> io::Result<()> {
         for name in [self.wal(), self.commits()] {
             let file = File::open(name)?;
@@ -126,11 +127,11 @@ impl Files {
         OpenOptions::new().read(true).write(true).open(self.wal())
     }
 
-    /// How long the write-ahead log is without the room that was made in it ahead: pages of zeros at its end.
+    /// The length of the write-ahead log in bytes, without the zeros at its end that were written ahead.
     pub(super) fn logged(&self) -> io::Result<u64> {
         for _ in 0..TRIES {
             match self.logged_now() {
-                // A gateway that has it open has cut it meanwhile.
+                // A gateway that has the journal open has truncated the log meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
                 logged => return logged,
             }
@@ -152,7 +153,7 @@ impl Files {
             wal.read_exact_at(&mut bytes[..part], begin)?;
             if let Some(last) = bytes[..part].iter().rposition(|byte| *byte != 0) {
                 let used = begin + last as u64 + 1;
-                // A page may end in zeros of its own.
+                // The contents of a page may end in zeros.
                 let pages = used.saturating_sub(LOG_HEAD).div_ceil(LOG_PAGE);
                 return Ok(logged_bytes(pages).min(length));
             }
@@ -161,8 +162,8 @@ impl Files {
         Ok(0)
     }
 
-    /// Brings the write-ahead log to the disk after that failed once: what the system still has of it may
-    /// count as written though it is not, so every byte is written again first. No connection may be open.
+    /// Syncs the write-ahead log after a failed sync. The page cache may then count bytes as written that are not on
+    /// the disk, so every byte is written again first. No connection may be open.
     pub(super) fn rewrite_wal(&self) -> io::Result<()> {
         let wal = self.open_wal()?;
         let mut bytes = vec![0; COPY_BYTES];
@@ -184,17 +185,16 @@ fn open_private(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(MODE).open(path)
 }
 
-/// Held for as long as this process has the journal open. The system lets go of it when the process ends,
-/// however it ends.
+/// The lock on a journal. The system releases it when the process ends, however it ends.
 #[derive(Debug)]
 pub(super) struct Lock {
     file: File,
-    /// What its file said before; `None`: there was none.
+    /// The contents of the lock file before; `None`: the file did not exist.
     said: Option<Vec<u8>>,
 }
 
 impl Lock {
-    /// Takes it, and says which process has it.
+    /// Takes the lock, and writes this process's id into the lock file.
     pub(super) fn take(files: &Files) -> Result<Self, OpenError> {
         let lock = Self::take_quietly(files)?;
         if let Err(error) = lock.record() {
@@ -203,13 +203,13 @@ impl Lock {
         Ok(lock)
     }
 
-    /// Takes it, and leaves its file as it is.
+    /// Takes the lock, and does not change an existing lock file.
     pub(super) fn take_quietly(files: &Files) -> Result<Self, OpenError> {
         let path = files.lock();
         for _ in 0..TRIES {
             let mut lock = Self::open(&path).map_err(|error| OpenError::io(&path, error))?;
             match flock(&lock.file, FlockOperation::NonBlockingLockExclusive) {
-                // Whoever had it may have removed it meanwhile.
+                // The process that had the lock may have removed the file meanwhile.
                 Ok(()) if !lock.is_at(&path) => {}
                 Ok(()) => {
                     if lock.said.is_some() {
@@ -218,7 +218,7 @@ impl Lock {
                     return Ok(lock);
                 }
                 Err(Errno::WOULDBLOCK) => {
-                    // The process is a courtesy: without it the message is still right.
+                    // The process id is optional: the error is correct without it.
                     let text = io::read_to_string(&lock.file).unwrap_or_default();
                     let pid = text.trim().parse().ok();
                     return Err(OpenError::new(&files.db, OpenErrorReason::InUse { pid }));
@@ -250,14 +250,14 @@ impl Lock {
         self.file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)
     }
 
-    /// Whether a gateway had a journal here before.
+    /// Whether the lock file existed before, so a gateway once had a journal here.
     pub(super) fn was_there(&self) -> bool {
         self.said.is_some()
     }
 
-    /// Lets go of a journal that was not opened after all, and leaves the lock's file as it was.
+    /// Releases the lock of a journal that was not opened after all, and restores the lock file.
     pub(super) fn undo(self, files: &Files) {
-        // Left, it keeps nobody from anything.
+        // A lock file that remains locks nothing.
         let _ = match &self.said {
             None => fs::remove_file(files.lock()),
             Some(said) => self.file.set_len(0).and_then(|()| self.file.write_all_at(said, 0)),
@@ -265,9 +265,9 @@ impl Lock {
     }
 }
 
-/// Remembers outside the database the count of commits, so that lost ones are noticed: one line
-/// `<journal id> <commits written, 20 digits> <commits synced, 20 digits> <boot id>`. Before there was
-/// `--accept-loss` it ended after the first count.
+/// The side file: stores the commit count outside the database, so that lost commits are noticed. One line: `<journal
+/// id> <commits written, 20 digits> <commits synced, 20 digits> <boot id>`. Versions without `--accept-loss` wrote
+/// only the first two fields.
 #[derive(Debug)]
 pub(super) struct SideFile {
     file: File,
@@ -276,34 +276,34 @@ pub(super) struct SideFile {
     written: AtomicU64,
 }
 
-/// Stands in the place of all that where a backup was restored.
+/// The contents of the side file of a restored journal.
 const RESTORED: &str = "restored";
-/// Stands for a boot that the system does not name.
+/// Stands for the boot id where the system gives none.
 const NO_BOOT: &str = "-";
 
-/// What a side file said at the start.
+/// The contents of the side file when the journal was opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Remembered {
-    /// There was none.
+    /// The file does not exist.
     Nothing,
-    /// The journal was made of a backup, and not opened since.
+    /// The journal was restored from a backup, and not opened since.
     Restored,
-    /// The count of commits of the journal with this id.
+    /// The commit count of the journal with this id.
     Commits {
         journal_id: String,
-        /// Written: they survive the process.
+        /// The number of commits that were written: they survive the end of the process.
         commits: u64,
-        /// Known to be on the disk.
+        /// The number of commits that are known to be synced to the disk.
         synced: u64,
-        /// In which boot they were written, where that is known.
+        /// The boot in which the commits were written, if it is known.
         boot_id: Option<String>,
     },
-    /// It cannot be understood.
+    /// The contents are invalid.
     Garbage,
 }
 
 impl SideFile {
-    /// What is remembered, before the file is written anew.
+    /// Reads the side file.
     pub(super) fn recall(files: &Files) -> io::Result<Remembered> {
         let bytes = match fs::read(files.commits()) {
             Ok(bytes) => bytes,
@@ -325,12 +325,12 @@ impl SideFile {
         Ok(Remembered::Commits { journal_id: id.to_owned(), commits, synced, boot_id })
     }
 
-    /// Notes that a journal is made of a backup: that it lacks what came later is no accident.
+    /// Marks a journal as restored from a backup, so that its missing newer commits do not count as lost.
     pub(super) fn note_restored(files: &Files) -> io::Result<()> {
         Self::place(files, &format!("{RESTORED}\n"))
     }
 
-    /// Makes the file, with all of its line or not at all: one that is empty is damaged.
+    /// Creates the file with its complete line or not at all, because an empty file counts as damaged.
     fn place(files: &Files, line: &str) -> io::Result<()> {
         let partial = files.partial();
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&partial)?;
@@ -339,7 +339,7 @@ impl SideFile {
             .and_then(|()| file.sync_all())
             .and_then(|()| fs::rename(&partial, files.commits()));
         placed.inspect_err(|_| {
-            // The next start removes it.
+            // If this fails, the next start removes the file.
             let _ = fs::remove_file(&partial);
         })
     }
@@ -352,7 +352,7 @@ impl SideFile {
         Ok(Self { file: open_private(&files.commits())?, journal_id, boot_id, written: AtomicU64::new(0) })
     }
 
-    /// Remembers a commit. It survives the process from then on.
+    /// Stores the count of written commits. It survives the end of the process, but not a power loss.
     pub(super) fn remember(&self, commits: u64) -> io::Result<()> {
         let line = format!("{} {commits:020}", self.journal_id);
         self.file.write_all_at(line.as_bytes(), 0)?;
@@ -360,22 +360,22 @@ impl SideFile {
         Ok(())
     }
 
-    /// The newest commit that is remembered: a sync that begins now is of this one, too.
+    /// The newest commit that was stored: a sync that starts now covers this commit.
     pub(super) fn written(&self) -> u64 {
         self.written.load(Ordering::Acquire)
     }
 
-    /// Remembers that a commit, and all before it, are on the disk.
+    /// Stores that this commit and all earlier ones are synced.
     pub(super) fn remember_synced(&self, commits: u64) -> io::Result<()> {
         let at = u64::try_from(self.journal_id.len() + 22).unwrap_or(u64::MAX);
         self.file.write_all_at(format!("{commits:020}").as_bytes(), at)
     }
 
-    /// Remembers a commit that is on the disk, and that durably.
+    /// Stores a synced commit, and syncs the side file.
     pub(super) fn remember_for_good(&self, commits: u64) -> io::Result<()> {
         let line = format!("{} {commits:020} {commits:020} {}\n", self.journal_id, self.boot_id);
         self.file.write_all_at(line.as_bytes(), 0)?;
-        // What another journal's side file had beyond that.
+        // Cuts off the end of a longer line that was in the file before.
         self.file.set_len(u64::try_from(line.len()).unwrap_or(u64::MAX))?;
         self.file.sync_all()?;
         self.written.store(commits, Ordering::Release);
@@ -383,7 +383,7 @@ impl SideFile {
     }
 }
 
-/// The boot that this machine is in, where the system says so (Linux: `random(4)`, "boot_id").
+/// The id of the machine's current boot, if the system gives one (Linux: `random(4)`, "boot_id").
 pub(super) fn boot_id() -> Option<String> {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(text.trim().to_owned()).filter(|id| !id.is_empty())

@@ -1,4 +1,4 @@
-//! Connections that are lent out and can all be called back: after a failed sync the database is opened anew.
+//! A connection pool that can be closed and opened again: after a failed sync the database is reopened.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 use super::{files::Files, locked};
 
-/// Opens a connection of the kind that a gate lends.
+/// Opens a connection of the kind that the pool contains.
 type Open = fn(&Files) -> rusqlite::Result<Connection>;
 
 #[derive(Debug)]
@@ -27,7 +27,7 @@ struct State {
     shut: bool,
 }
 
-/// A connection on loan.
+/// A connection that returns to the pool when it is dropped.
 #[derive(Debug)]
 pub(super) struct BorrowedConnection<'a> {
     gate: &'a Gate,
@@ -39,7 +39,7 @@ impl Gate {
         Self { files, open, state: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// Lends a connection, once the gate is open.
+    /// Takes a connection out of the pool, or opens a new one. Waits while the pool is closed.
     pub(super) fn lend(&self) -> rusqlite::Result<BorrowedConnection<'_>> {
         let mut state = locked(&self.state);
         while state.shut {
@@ -48,7 +48,7 @@ impl Gate {
         state.lent += 1;
         let idle = state.idle.pop();
         drop(state);
-        // Counted as lent while it is opened, so that nobody shuts the gate meanwhile.
+        // The connection is counted already while it is being opened, so that the pool is not closed meanwhile.
         let mut lent = BorrowedConnection { gate: self, db: idle };
         if lent.db.is_none() {
             lent.db = Some((self.open)(&self.files)?);
@@ -56,7 +56,8 @@ impl Gate {
         Ok(lent)
     }
 
-    /// Calls every connection back and closes it; lends none until the gate is opened.
+    /// Closes the pool: waits until every connection has been returned, and closes all connections. No connection is
+    /// given out until [`open`](Self::open).
     pub(super) fn shut(&self) {
         let mut state = locked(&self.state);
         state.shut = true;

@@ -1,5 +1,5 @@
-//! The beginning of a database's file, looked at before SQLite does, which would change a database of somebody else's.
-//! Source: <https://www.sqlite.org/fileformat2.html#the_database_header>.
+//! Checks the header of a database file before SQLite opens the file, because SQLite could change another program's
+//! database. Source: <https://www.sqlite.org/fileformat2.html#the_database_header>.
 
 use std::{fs::File, io::Read as _};
 
@@ -10,11 +10,11 @@ use super::{
 };
 
 const HEADER_BYTES: usize = 100;
-/// What every SQLite database begins with, and what it has at 21: the fractions of its pages.
+/// The first bytes of every SQLite database, and its bytes from offset 21 on: the payload fractions.
 const MAGIC: &[u8] = b"SQLite format 3\0";
 const FRACTIONS: &[u8] = &[64, 32, 32];
 
-/// Whether a file that exists is a journal, as far as its header says.
+/// Fails if an existing file is not a journal, as far as its header shows.
 pub(super) fn check_file(files: &Files) -> Result<(), OpenError> {
     match check_header(files)? {
         0 => Err(OpenError::new(&files.db, OpenErrorReason::NotAJournal)),
@@ -22,7 +22,7 @@ pub(super) fn check_file(files: &Files) -> Result<(), OpenError> {
     }
 }
 
-/// Whether it can be a journal, and is all there. Gives its size.
+/// Fails if the file cannot be a journal or is incomplete. Returns its size in bytes.
 pub(super) fn check_header(files: &Files) -> Result<u64, OpenError> {
     let mut header = Vec::new();
     let file = File::open(&files.db).map_err(|error| OpenError::io(&files.db, error))?;
@@ -48,11 +48,11 @@ pub(super) fn check_header(files: &Files) -> Result<u64, OpenError> {
         1 => 65_536,
         bytes => u64::from(bytes),
     };
-    // In this order: a checkpoint of a gateway that runs moves pages from the log to the database.
+    // The log is measured first, because a checkpoint of a running gateway moves pages from the log to the database.
     let logged = files.logged().map_err(|error| OpenError::io(&files.wal(), error))?;
     let size = file.metadata().map_err(|error| OpenError::io(&files.db, error))?.len();
     let needed = page * u64::from(number(28));
-    // What is missing may be in the write-ahead log.
+    // Pages that the database lacks may be in the write-ahead log.
     if size + logged < needed {
         let detail = format!("{} of {needed} bytes are there", size + logged);
         return Err(OpenError::damaged(&files.db, detail));
@@ -60,7 +60,7 @@ pub(super) fn check_header(files: &Files) -> Result<u64, OpenError> {
     Ok(size)
 }
 
-/// Whether SQLite can make anything of a file.
+/// Whether a file begins as an SQLite database.
 pub(super) fn begins_as_sqlite(files: &Files) -> bool {
     let mut header = [0; 24];
     let read = File::open(&files.db).and_then(|mut file| file.read_exact(&mut header));

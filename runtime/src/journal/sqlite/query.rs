@@ -1,4 +1,4 @@
-//! Answers to questions, read in one transaction each.
+//! Answers questions, each in one transaction.
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, Row, types::Type};
@@ -14,18 +14,18 @@ use switchboard_core::{
 
 use super::{apply::int, compact::from_leb128, sql::read};
 
-/// What reading gave.
+/// The result of reading.
 #[derive(Debug)]
 pub(super) enum Read {
     /// The answer.
     Found(Found),
-    /// The chat's epoch has to be renewed first.
+    /// The chat needs a new epoch first.
     Stale,
 }
 
-/// Reads the answer. `era`: the journal's; a chat of an older one is stale.
+/// Reads the answer. A chat of an older generation than `generation`, which is the journal's, is stale.
 pub(super) fn read(db: &mut Connection, generation: i64, query: &Query) -> rusqlite::Result<Read> {
-    // One transaction, so that what an answer says belongs together.
+    // One transaction, so that all parts of an answer are consistent.
     let db = db.transaction()?;
     let found = match query {
         Query::Chat { chat } => return chat_record(&db, generation, chat),
@@ -118,7 +118,7 @@ fn chat_record(db: &Connection, generation: i64, chat: &ChatKey) -> rusqlite::Re
         let request_id = id(row, 0, RequestId::parse)?;
         let agent_request_id: Option<String> = row.get(3)?;
         Ok(OpenRequest {
-            // Earlier versions took the agent's id for the chat's.
+            // Earlier versions used the agent's request id as the chat's request id.
             agent_request_id: match agent_request_id {
                 Some(_) => id(row, 3, RequestId::parse)?,
                 None => request_id.clone(),
@@ -166,7 +166,7 @@ fn open_turn(row: &Row<'_>, present_epoch: i64) -> rusqlite::Result<OpenTurn> {
     })
 }
 
-/// The command that told the agent of an open turn.
+/// The prompt of an open turn, if one was sent.
 fn prompt(row: &Row<'_>) -> rusqlite::Result<Option<AgentCommand>> {
     let Some(command): Option<i64> = row.get(10)? else { return Ok(None) };
     let (turn_id, text) = (id(row, 0, TurnId::parse)?, row.get(1)?);
@@ -237,12 +237,12 @@ fn after_page(
     Ok(Some(page))
 }
 
-/// An event as the log keeps it: columns 0 to 3.
+/// An event as it is stored: columns 0 to 3.
 fn log_event(row: &Row<'_>) -> rusqlite::Result<LogEvent> {
     Ok(LogEvent { first_seq: unsigned(row, 0)?, seq: unsigned(row, 1)?, frame: event_frame(row, 2)? })
 }
 
-/// A part of a joined record, whose lengths are in column 4, and that it is one; or the whole of another event.
+/// A range of a merged record (lengths in column 4) and true, or a whole event and false.
 fn part(
     row: &Row<'_>,
     event: LogEvent,
@@ -254,7 +254,7 @@ fn part(
     Ok((part, true))
 }
 
-/// What belongs to each number of a joined record; `None`: it is none.
+/// The length of each delta of a merged record; `None`: the event is not merged.
 pub(super) fn lengths_of(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Vec<u32>>> {
     let Some(bytes) = row.get_ref(column)?.as_blob_or_null()? else { return Ok(None) };
     from_leb128(bytes).map(Some).ok_or_else(|| damaged(column))
@@ -273,7 +273,7 @@ fn before_page(
     let mut rows = statement.query((chat.id, epoch_no, int(last)))?;
     let mut page = PageBuilder::new(events, bytes);
     let mut next = None;
-    // A place within a joined record: what comes up to it is the newest.
+    // A position within a merged record: the part up to the position is the newest event.
     let covering = db
         .prepare_cached(read::COVERING)?
         .query_row((chat.id, epoch_no, int(last)), |row| {
@@ -286,7 +286,7 @@ fn before_page(
         })
         .optional()?
         .flatten();
-    // An empty page takes any one event.
+    // An empty page accepts an event of any size.
     covering.iter().for_each(|event| assert!(page.takes(&event.frame), "a page takes its first event"));
     while let Some(row) = rows.next()? {
         if !page.takes(&event_frame(row, 2)?) {
@@ -307,7 +307,7 @@ fn before_page(
     Ok(Some(HistoryPage { events: page.finish(), before }))
 }
 
-/// The number of an epoch, and the place in it, that a page begins with.
+/// The number of the epoch and the `seq` at which a page ends: its newest event is at or before this position.
 fn place(db: &Connection, chat: &ChatRow, before: &PageStart) -> rusqlite::Result<Option<(i64, u64)>> {
     let cursor = match before {
         PageStart::At(seq) => return Ok(Some((chat.epoch_no, *seq))),
@@ -326,7 +326,7 @@ fn chats_page(
     before: Option<&str>,
     limit: u32,
 ) -> rusqlite::Result<Option<ChatsPage>> {
-    // Before everything that can be: no chat has this time.
+    // A bound beyond every chat: no chat has this time.
     let mut bound = (i64::MAX, String::new());
     if let Some(cursor) = before {
         let parsed = cursor
@@ -365,14 +365,14 @@ fn id<T>(row: &Row<'_>, column: usize, parse: impl Fn(&str) -> Result<T, Invalid
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
 }
 
-/// The frame of an event, after its sum.
+/// The frame of an event, in the column after its checksum. Fails if they do not match.
 pub(super) fn event_frame(row: &Row<'_>, sum: usize) -> rusqlite::Result<Frame> {
     let frame = frame(row, sum + 1)?;
     let expected: u32 = row.get(sum)?;
     if crc32fast::hash(frame.bytes()) == expected { Ok(frame) } else { Err(damaged(sum + 1)) }
 }
 
-/// What is not a frame any more was damaged on the disk; it must not reach anybody.
+/// Text that is no frame was damaged on the disk, and must not be published.
 fn frame(row: &Row<'_>, column: usize) -> rusqlite::Result<Frame> {
     let json = Bytes::copy_from_slice(row.get_ref(column)?.as_bytes()?);
     Frame::new(json).ok_or_else(|| damaged(column))

@@ -1,14 +1,14 @@
-//! Reading a table past what cannot be read of it.
+//! Reads a table in spite of damaged parts.
 
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use super::error::is_unusable;
 
-/// Behind a row that cannot be read, so many numbers are tried one by one; then the steps double.
+/// After an unreadable row, this many row ids are tried one by one; then the steps double.
 const NEAR: i64 = 256;
 
-/// Gives each row of a table that can be read, by its number from 1 on, and how often some could not be read. The number
-/// is the row's first column, before `columns`.
+/// Passes each readable row of a table to `each`, by row id from 1 on, and returns how many gaps could not be read.
+/// The first column of a row is its id, before `columns`.
 pub(super) fn rows(
     db: &Connection,
     table: &str,
@@ -40,11 +40,11 @@ pub(super) fn rows(
     }
 }
 
-/// The first number from this one on at which a row can be found.
+/// The first row id from `from` on at which a row can be read.
 fn next(db: &Connection, table: &str, from: i64) -> rusqlite::Result<Option<i64>> {
     let mut find =
         db.prepare(&format!("SELECT rowid FROM \"{table}\" WHERE rowid >= ?1 ORDER BY rowid LIMIT 1"))?;
-    // `None`: there cannot be read. `Some(None)`: there is none.
+    // `None`: the row cannot be read. `Some(None)`: no row follows.
     let mut at = |number: i64| match find.query_row([number], |row| row.get(0)).optional() {
         Err(error) if is_unusable(&error) => Ok(None),
         found => found.map(Some),
@@ -73,8 +73,8 @@ fn next(db: &Connection, table: &str, from: i64) -> rusqlite::Result<Option<i64>
     Ok(good.1)
 }
 
-/// Gives each row of a table without row numbers that can be read from either end. Rows may come twice. Gives whether some
-/// could not be read.
+/// Passes each row of a table without row ids to `each`, as far as it can be read from either end. A row may be
+/// passed twice. Returns whether some rows could not be read.
 pub(super) fn both_ways(
     db: &Connection,
     table: &str,
@@ -95,7 +95,7 @@ pub(super) fn both_ways(
         };
         match read() {
             Err(error) if is_unusable(&error) => {}
-            // All of it was read.
+            // This direction has read the whole table.
             read => return read.map(|()| way == " DESC"),
         }
     }

@@ -2,10 +2,10 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-/// What marks a file as a Switchboard journal (`PRAGMA application_id`): "SWBD".
+/// Marks a file as a Switchboard journal (`PRAGMA application_id`): "SWBD".
 pub(super) const APPLICATION_ID: i32 = 0x5357_4244;
 
-/// Every migration there ever was, in order. The number of those applied is `PRAGMA user_version`.
+/// All migrations, in order. `PRAGMA user_version` is the number of applied migrations.
 pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { name: "0001_first", sql: include_str!("../migrations/0001_first.sql") },
     Migration { name: "0002_deleted", sql: include_str!("../migrations/0002_deleted.sql") },
@@ -29,7 +29,7 @@ pub(super) fn newest() -> u32 {
     u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX)
 }
 
-/// The version of a database: how many migrations it has seen.
+/// The version of a database: the number of applied migrations.
 pub(super) fn version(db: &Connection) -> rusqlite::Result<u32> {
     db.pragma_query_value(None, "user_version", |row| row.get(0))
 }
@@ -38,12 +38,12 @@ pub(super) fn application_id(db: &Connection) -> rusqlite::Result<i32> {
     db.pragma_query_value(None, "application_id", |row| row.get(0))
 }
 
-/// Applies what a database of version `from` has not seen, each step in a transaction of its own.
+/// Migrates a database of version `from` to the newest version, each step in a transaction of its own.
 pub(super) fn migrate(db: &mut Connection, from: u32) -> rusqlite::Result<()> {
     migrate_to(db, from, newest())
 }
 
-/// The same, up to an older version.
+/// Migrates a database of version `from` to the version `to`.
 pub(super) fn migrate_to(db: &mut Connection, from: u32, to: u32) -> rusqlite::Result<()> {
     let seen = usize::try_from(from).unwrap_or(usize::MAX);
     for (version, migration) in (1..=to).zip(MIGRATIONS).skip(seen) {
@@ -63,8 +63,8 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// SHA-256 of every migration that was ever part of a release. A line is added with each new file and
-    /// never changed: what is on people's disks was made by these very statements.
+    /// SHA-256 of every migration of a release. Each new migration adds a line, and no line is ever changed, because
+    /// existing journals were made by exactly these statements.
     const PINNED: &[(&str, &str)] = &[
         ("0001_first", "34c133101fa2a2b35b77753dd0849c22b5db886028825ca747719dceb26cc183"),
         ("0002_deleted", "a580f7f67ae66f1b263d9ffad472dbf13e98e3e106857ea1eec95fdcdf8f6d4c"),

@@ -1,8 +1,8 @@
-//! Every statement that runs more than once per start. A test holds each to its index.
+//! Every statement that runs more than once per start. A test checks that each uses its index.
 
-/// Writes, in the order of their use.
+/// Statements that write, in the order of their use.
 pub(super) mod write {
-    /// With its newest event: where that is after the chat's own head, it has the agent's position.
+    /// Includes the newest event: if it is after the `head_seq` of the chat's row, it has the agent's position.
     pub(crate) const FIND_CHAT: &str = "SELECT c.id, c.epoch_no, max(c.head_seq, coalesce(n.seq, 0)), c.era, \
          c.updated_at, c.agent_run, CASE WHEN n.seq > c.head_seq THEN n.agent_position END FROM chats c \
          LEFT JOIN events n ON n.chat = c.id AND n.epoch_no = c.epoch_no AND n.seq = \
@@ -14,24 +14,25 @@ pub(super) mod write {
         "INSERT INTO epochs (chat, no, epoch, began_at) VALUES (?1, ?2, ?3, ?4)";
     pub(crate) const RENEW_CHAT: &str =
         "UPDATE chats SET epoch_no = ?2, head_seq = 0, joined_to = 0, era = ?3 WHERE id = ?1";
-    /// What the rows of deltas have said since.
+    /// Brings the chat's row up to date with the rows of deltas since the last update.
     pub(crate) const FOLLOW: &str = "UPDATE chats SET head_seq = ?2, agent_position = ?3 WHERE id = ?1";
-    /// What begins or ends among deltas, and how far they are.
+    /// Records work that begins or ends among deltas, and the head and position by then.
     pub(crate) const GO_ON: &str =
         "UPDATE chats SET head_seq = ?2, agent_position = ?3, open_work = ?4 WHERE id = ?1";
     pub(crate) const ADD_EVENT: &str = "INSERT INTO events (id, chat, epoch_no, seq, first_seq, sum, frame, \
          agent_position) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-    /// With an activity.
+    /// Also records an activity.
     pub(crate) const MOVE_HEAD_AT: &str = "UPDATE chats SET head_seq = ?2, updated_at = ?3, \
          last_command = max(last_command, ?4) WHERE id = ?1";
-    /// Where an activity is in another second than the one before: an index has it.
+    /// For an activity in another second than the last one: only then does the index change.
     pub(crate) const MOVE_SECOND: &str = "UPDATE chats SET active_s = ?2 WHERE id = ?1";
     pub(crate) const MOVE_HEAD: &str = "UPDATE chats SET head_seq = ?2 WHERE id = ?1";
     pub(crate) const ADD_TURN: &str = "INSERT INTO turns (chat, turn_id, hash, epoch_no, seq, starts_turn, \
          accepted_at, text, started_at, prompt) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
     pub(crate) const START_TURN: &str =
         "UPDATE turns SET started_at = ?3 WHERE chat = ?1 AND turn_id = ?2 AND outcome IS NULL";
-    /// Only of the turn that runs, or is started as well (?5), and only if the command says what the turn does.
+    /// Only for the running turn, or one that starts in the same append (?5), and only if the command has the turn's
+    /// text.
     pub(crate) const PROMPT_TURN: &str = "UPDATE turns SET prompt = ?3 \
          WHERE chat = ?1 AND turn_id = ?2 AND outcome IS NULL AND prompt IS NULL \
          AND (started_at IS NOT NULL OR ?5) AND text = ?4";
@@ -106,10 +107,10 @@ pub(super) mod write {
     ];
 }
 
-/// What erases deleted chats, which belong to the principal without a name.
+/// Statements that erase deleted chats, whose principal is empty.
 pub(super) mod erase {
     pub(crate) const NEXT: &str = "SELECT id FROM chats WHERE principal = '' LIMIT 1";
-    /// What a start or a query would find of it. Of what is left of it nobody asks any more.
+    /// Removes everything that a start or a query would find. Nothing reads the rows that remain.
     pub(crate) const HIDE: &[&str] = &[
         "UPDATE chats SET principal = '', chat_id = CAST(id AS TEXT), title = NULL, goal = NULL, session = NULL, \
          agent_run = NULL, agent_position = NULL, open_work = NULL, joined_to = head_seq WHERE id = ?1",
@@ -118,13 +119,13 @@ pub(super) mod erase {
         "DELETE FROM commands WHERE chat = ?1",
         "DELETE FROM requests WHERE chat = ?1",
     ];
-    /// SQLite knows how long a text is from the head of its row.
+    /// SQLite gets the length of a text from the header of its row, without reading the text.
     pub(crate) const PLACES: &str = "SELECT epoch_no, seq, octet_length(frame) FROM events WHERE chat = ?1 \
          ORDER BY epoch_no, seq LIMIT ?2";
     pub(crate) const EVENTS: &str = "DELETE FROM events WHERE chat = ?1 AND (epoch_no, seq) <= (?2, ?3)";
     pub(crate) const TURNS: &str =
         "DELETE FROM turns WHERE id IN (SELECT id FROM turns WHERE chat = ?1 LIMIT ?2)";
-    /// The chat last.
+    /// The row of the chat is removed last.
     pub(crate) const REST: &[&str] =
         &["DELETE FROM epochs WHERE chat = ?1", "DELETE FROM chats WHERE id = ?1"];
 
@@ -132,14 +133,14 @@ pub(super) mod erase {
     pub(crate) const ALL: &[&str] = &[NEXT, PLACES, EVENTS, TURNS];
 }
 
-/// What joins deltas.
+/// Statements of compaction.
 pub(super) mod compact {
     pub(crate) const LAST_CHAT: &str = "SELECT max(id) FROM chats";
     pub(crate) const UNJOINED_CHATS: &str =
         "SELECT id FROM chats WHERE id > ?1 AND id <= ?2 AND joined_to < head_seq";
     pub(crate) const PLACE: &str = "SELECT c.epoch_no, coalesce((SELECT max(seq) FROM events \
          WHERE chat = c.id AND epoch_no = c.epoch_no), 0), c.joined_to FROM chats c WHERE c.id = ?1";
-    /// What has ?5 bytes or more is not read: SQLite knows how long a text is from the head of its row.
+    /// Frames of ?5 bytes or more are not read: SQLite gets the length of a text from the header of its row.
     pub(crate) const ROWS: &str = "SELECT first_seq, seq, octet_length(frame) >= ?5, sum, \
          CASE WHEN octet_length(frame) < ?5 THEN frame END, \
          CASE WHEN octet_length(frame) < ?5 THEN lengths END FROM events \
@@ -155,13 +156,13 @@ pub(super) mod compact {
         &[LAST_CHAT, UNJOINED_CHATS, PLACE, ROWS, DROP_ROWS, JOIN_ROW, MOVE_JOINED];
 }
 
-/// Reads.
+/// Statements that read.
 pub(super) mod read {
     pub(crate) use super::write::IS_DELETED;
 
     pub(crate) const EPOCH: &str = "SELECT c.id, c.era, e.epoch, c.epoch_no FROM chats c \
          JOIN epochs e ON e.chat = c.id AND e.no = c.epoch_no WHERE c.principal = ?1 AND c.chat_id = ?2";
-    /// Of which [`EPOCH`] is the beginning.
+    /// Its first columns are those of [`EPOCH`].
     pub(crate) const CHAT: &str = "SELECT c.id, c.era, e.epoch, c.epoch_no, max(c.head_seq, coalesce(n.seq, 0)), \
          c.title, c.goal, c.session, c.last_command, c.agent_run, \
          coalesce(CASE WHEN n.seq > c.head_seq THEN n.agent_position END, c.agent_position), c.open_work, \

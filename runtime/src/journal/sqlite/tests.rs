@@ -1,4 +1,4 @@
-//! What only the inside shows: disks that fail or are slow, and what questions cost.
+//! Tests that need the journal's internals: disks that fail or are slow, and the cost of questions.
 
 #[allow(unreachable_pub, dead_code, reason = "shared with the tests outside")]
 #[path = "../../../tests/journal/desk.rs"]
@@ -38,24 +38,24 @@ use super::{
 };
 use crate::{Agent, AgentContext, Gateway, journal::Request};
 
-/// A disk that does what a test wants.
+/// A disk that fails as a test demands.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
-    /// So many syncs fail.
+    /// How many syncs are to fail.
     failing: AtomicU32,
-    /// So many reads about chats fail.
+    /// How many reads about chats are to fail.
     unreadable: Mutex<BTreeMap<ChatKey, u32>>,
-    /// Nothing can be read.
+    /// Whether all reads fail.
     gone: AtomicBool,
-    /// Syncs wait while a test holds this.
+    /// Syncs wait while a test has this locked.
     slow: Mutex<()>,
-    /// The next transaction, or sync, is a defect.
+    /// Whether the next transaction, or sync, panics.
     pub(super) writing_panics: AtomicBool,
     syncing_panics: AtomicBool,
 }
 
 impl Disk {
-    /// Whether what is needed for this chat, or anything, can be read.
+    /// Fails if the rows of this chat, or anything at all, cannot be read.
     pub(super) fn read(&self, chat: Option<&ChatKey>) -> rusqlite::Result<()> {
         let of_chat = |left: &mut u32| std::mem::replace(left, left.saturating_sub(1)) > 0;
         let fails =
@@ -67,7 +67,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Whether this sync is one of those that fail.
+    /// Whether this sync is to fail.
     pub(super) fn fails(&self) -> bool {
         assert!(!self.syncing_panics.load(Ordering::Acquire), "this is the defect");
         drop(super::locked(&self.slow));
@@ -124,14 +124,14 @@ fn after_a_failed_sync_the_truth_is_read_and_service_returns() {
     let (mut desk, disk) = open_on(folder.path(), false);
     let (mut a, mut b) = (Scribe::new("owner", "a"), Scribe::new("owner", "b"));
     assert!(desk.append(a.message("t", "hello").append(1, Durability::Synced, 1)));
-    // Opening it again fails a few times as well.
+    // Reopening fails a few times as well.
     disk.failing.store(4, Ordering::Release);
     let end = a.end("t", Outcome::Completed).append(2, Durability::Synced, 2);
     assert!(!desk.append(end), "whether it is on the disk is not known");
     assert!(!desk.append(a.delta("t", "s", "text").append(3, Durability::Written, 3)));
     let why = desk.health.borrow().clone();
     assert!(why.is_some_and(|why| why.contains("the journal cannot be written")), "it says so");
-    // It can be read all the while; what a refused chat has is said only when that is certain.
+    // The journal can be read all the while; the state of a refused chat is answered only once it is certain.
     assert_eq!(desk.history(&a.key, 10).len(), 2);
     let truth = loop {
         match desk.ask(Query::Chat { chat: a.key.clone() }) {
@@ -261,7 +261,7 @@ async fn run_into(defect: &AtomicBool, journal: Sqlite) {
     assert_eq!(over, Ok(()), "it says that it is over, and nobody waits for ever");
 }
 
-/// A database in memory with chats of so many turns, ten of them in a second.
+/// A database in memory with chats of this many turns, ten of them per second.
 fn filled(chats: u64, turns: u64) -> Connection {
     let mut db = Connection::open_in_memory().expect("memory");
     db.set_prepared_statement_cache_capacity(64);
@@ -287,7 +287,7 @@ fn filled(chats: u64, turns: u64) -> Connection {
     db
 }
 
-/// The steps of SQLite's machine that an answer takes.
+/// How many steps of SQLite's virtual machine an answer takes.
 fn cost(db: &mut Connection, query: &Query) -> u64 {
     let steps = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&steps);
@@ -359,7 +359,7 @@ fn deltas_leave_their_chats_row_alone_and_it_follows_with_what_is_more() {
         keep(&db, scribe.append(1 + n, Durability::Written, 1), forget);
         assert_eq!((row(&db), told(&mut db, 0)), ((2, 0), (2 + 2 * n, Some(n * 10))));
     }
-    // Of a life that the chat has not, it is no position of the chat's.
+    // The position of another agent instance does not change the chat's.
     let other = Change::AgentPosition { instance: AgentInstanceId(8), position: 99, checkpoint: None };
     scribe.delta("t", "s", "c").change(other);
     keep(&db, scribe.append(5, Durability::Written, 1), false);
@@ -369,7 +369,7 @@ fn deltas_leave_their_chats_row_alone_and_it_follows_with_what_is_more() {
     keep(&db, scribe.append(6, Durability::Written, 1), false);
     keep(&db, scribe.change(at(50)).append(7, Durability::Written, 1), true);
     assert_eq!((row(&db), told(&mut db, 0)), ((10, 50), (10, Some(50))));
-    // What begins among deltas is in the chat's row, and so is where the agent is by then.
+    // Work that begins among deltas is in the chat's row, together with the agent's position by then.
     scribe.delta("t", "s", "e").change(at(52));
     keep(&db, scribe.append(8, Durability::Written, 1), false);
     let work = OpenWork { answers: vec!["s".into()], ..OpenWork::default() };

@@ -1,4 +1,4 @@
-//! What waits for the writer, bounded in bytes.
+//! The writer's queue, bounded in bytes.
 
 use std::{
     collections::VecDeque,
@@ -13,25 +13,26 @@ use switchboard_core::{
 
 use super::locked;
 
-/// One transaction carries at most about this many bytes, so that the first of them need not wait for long.
+/// The size at which a transaction takes no further append, in bytes, so that the first appends need not wait for
+/// long.
 const TRANSACTION_BYTES: usize = 4 * 1024 * 1024;
-/// What an append takes beside what is in it.
+/// The memory of an append beside its contents, in bytes.
 const APPEND_BYTES: usize = 512;
 
-/// Something for the writer.
+/// A job for the writer.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// Keep this.
+    /// Commit this append.
     Append(Append),
-    /// There was no room for this append: it is refused in its turn.
+    /// An append that did not fit into the queue. It is refused when its turn comes.
     Overflow(AppendId, ChatKey),
-    /// [`Query::Chat`](switchboard_core::journal::Query::Chat) about a chat of which the writer has to see
-    /// first: its epoch is to be renewed, or an append was refused.
+    /// [`Query::Chat`](switchboard_core::journal::Query::Chat) about a chat that the writer must handle first: the
+    /// chat needs a new epoch, or one of its appends was refused.
     Chat(Ask, ChatKey),
 }
 
 impl Job {
-    /// The chat that it is about.
+    /// The chat that the job concerns.
     pub(super) fn chat(&self) -> &ChatKey {
         match self {
             Self::Append(append) => &append.chat,
@@ -47,14 +48,15 @@ impl Job {
         }
     }
 
-    /// Whether an answer or the use of a tool begins with it, or one of several ends, and it waits for no disk.
+    /// Whether the append starts an answer or the use of a tool, or ends one of several, and need not wait for a
+    /// sync.
     pub(super) fn begins(&self) -> bool {
         let Self::Append(append) = self else { return false };
         let opens = |change: &Change| matches!(change, Change::OpenWork { work } if !work.is_empty());
         append.durability == Durability::Written && append.changes.iter().any(opens)
     }
 
-    /// Whether a chat ends with it.
+    /// Whether the job deletes its chat.
     pub(super) fn deletes(&self) -> bool {
         matches!(self, Self::Append(append) if append.changes.contains(&Change::Deleted))
     }
@@ -71,7 +73,7 @@ pub(super) struct Work {
 struct State {
     jobs: VecDeque<(Job, usize)>,
     bytes: usize,
-    /// The writer waits for more.
+    /// Whether the writer is waiting for jobs.
     idle: bool,
     nudged: bool,
     stopping: bool,
@@ -82,7 +84,7 @@ impl Work {
         Self { state: Mutex::default(), ready: Condvar::new(), most_bytes }
     }
 
-    /// Gives whether the writer was waiting for it.
+    /// Queues jobs. Returns whether the writer was waiting for jobs.
     pub(super) fn push(&self, jobs: impl IntoIterator<Item = Job>) -> bool {
         let mut state = locked(&self.state);
         for job in jobs {
@@ -104,8 +106,8 @@ impl Work {
         idle
     }
 
-    /// Waits for work, at most until `due`, and takes as much as one transaction carries; nothing after a nudge.
-    /// `None`: stop.
+    /// Waits for jobs, at most until `due`, and takes as many as fit into one transaction; none after a nudge.
+    /// `None`: the journal is closing and the queue is empty.
     pub(super) fn take(&self, jobs: &mut Vec<Job>, due: Option<Instant>) -> Option<()> {
         let mut state = locked(&self.state);
         loop {
@@ -138,13 +140,13 @@ impl Work {
         Some(())
     }
 
-    /// Wakes the writer to look after the journal's health.
+    /// Wakes the writer to check the journal's health.
     pub(super) fn nudge(&self) {
         locked(&self.state).nudged = true;
         self.ready.notify_one();
     }
 
-    /// Lets the writer end once everything is done.
+    /// Ends the writer once all jobs are done.
     pub(super) fn stop(&self) {
         locked(&self.state).stopping = true;
         self.ready.notify_one();

@@ -1,4 +1,4 @@
-//! The one thread that writes: one transaction for everything that waits.
+//! The only thread that writes: one transaction for all waiting jobs.
 
 use std::{
     io,
@@ -27,16 +27,16 @@ use super::{
     work::Job,
 };
 
-/// After a failed attempt to open the database again, the next one waits at least this long.
+/// The shortest time between two attempts to reopen the database.
 const HEAL_AGAIN: Duration = Duration::from_millis(250);
 
-/// Of at most this many jobs, those that wait for the disk get a transaction of their own: among more, what another
-/// transaction costs is more than what the others gain.
+/// If at most this many jobs wait, the ones that need a sync get a transaction of their own. With more jobs, a second
+/// transaction costs more than the others gain.
 const APART_JOBS: usize = 8;
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
-    /// Nothing while the database could not be opened again.
+    /// `None` while the database cannot be reopened.
     db: Option<Connection>,
     side: Arc<SideFile>,
     state: open::State,
@@ -48,11 +48,11 @@ pub(super) struct Writer {
 
 /// Why a transaction was rolled back.
 enum Failure {
-    /// One of its appends contradicts the journal: each is tried on its own.
+    /// One of its appends contradicts the journal: each append is tried on its own.
     OfOne,
-    /// The database could not do it.
+    /// The database failed.
     OfAll(rusqlite::Error),
-    /// What one of its appends needs is damaged, or the disk does not give it: each is tried on its own.
+    /// Rows that one of its appends needs are damaged or cannot be read: each append is tried on its own.
     Unusable(rusqlite::Error),
 }
 
@@ -65,7 +65,7 @@ impl Writer {
         writer
     }
 
-    /// Writes for as long as the journal is open, and closes it.
+    /// Writes until the journal is to be closed, then closes it.
     pub(super) fn run(mut self) {
         let mut jobs = Vec::new();
         while self.shared.work.take(&mut jobs, self.due()).is_some() {
@@ -75,7 +75,7 @@ impl Writer {
             let mut later = if self.shared.options.strict { Vec::new() } else { synced_apart(&mut jobs) };
             self.carry_out(&mut jobs);
             if !later.is_empty() {
-                // Where there are few cores, whoever was told goes on first.
+                // On a machine with few cores, lets the receivers of the first answers run first.
                 thread::yield_now();
                 self.carry_out(&mut later);
             }
@@ -84,14 +84,14 @@ impl Writer {
         self.finish();
     }
 
-    /// When something is to be done that nobody waits for.
+    /// When work is due for which no request is waiting.
     fn due(&self) -> Option<Instant> {
         let able = self.db.is_some() && !self.shared.verdicts.has_failed();
         let erase = self.erasure.due().filter(|_| able);
         self.join_due().into_iter().chain(erase).chain(self.shared.health.due()).min()
     }
 
-    /// Erases some of what was deleted. Not counted as a commit: the next start would find it again.
+    /// Erases some rows of deleted chats. Not counted as a commit: if a step is lost, the next start repeats it.
     fn erase(&mut self) {
         if self.shared.verdicts.has_failed() {
             return;
@@ -110,7 +110,7 @@ impl Writer {
         self.compaction.due().filter(|_| able)
     }
 
-    /// Joins deltas, as far as that is due. Not counted as a commit: without it nothing would be missing.
+    /// Does a pass of compaction, if one is due. Not counted as a commit: no event is lost with it.
     fn join(&mut self, now: Instant) {
         if self.join_due().is_none_or(|due| due > now) {
             return;
@@ -160,7 +160,7 @@ impl Writer {
             Err(Failure::OfAll(error)) => {
                 kept.fill(false);
                 self.failed(&error);
-                // What only asks may still be answered.
+                // Questions may still be answered.
                 for (job, kept) in jobs.iter().zip(&mut kept).filter(|(job, _)| matches!(job, Job::Chat(..)))
                 {
                     let _ = self.transaction(std::slice::from_ref(job), std::slice::from_mut(kept));
@@ -187,7 +187,7 @@ impl Writer {
         }
     }
 
-    /// Carries out what can be in one transaction, and notes which of it was kept.
+    /// Applies jobs in one transaction, and notes which of them were committed.
     fn transaction(&mut self, jobs: &[Job], kept: &mut [bool]) -> Result<(), Failure> {
         #[cfg(test)]
         assert!(!self.shared.options.disk.writing_panics.load(Ordering::Acquire), "this is the defect");
@@ -222,7 +222,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Refuses what comes after a refused append, until the hub has asked where the chat stands.
+    /// Refuses later appends of a chat after a refused one, until the hub has read the chat's state.
     fn close_unkept(&self, jobs: &[Job], kept: &[bool]) {
         let mut closed = locked(&self.shared.closed);
         let unkept = jobs.iter().zip(kept).filter(|(_, kept)| !**kept);
@@ -235,12 +235,12 @@ impl Writer {
         tracing::warn!(%error, "the journal could not keep what it was given");
         self.shared.health.failed(&self.shared, error);
         if !full && !busy {
-            // What is on the disk is not certain any more.
+            // The state of the disk is unknown now.
             self.shared.verdicts.fail();
         }
     }
 
-    /// What an append needs was read in vain twice: the disk gives nothing at all, or the chat is damaged.
+    /// Handles rows that could not be read twice: either nothing can be read from the disk, or the chat is damaged.
     fn unusable(&mut self, chat: &ChatKey, error: &rusqlite::Error) {
         if self.shared.read_disk().is_err() {
             self.failed(error);
@@ -250,7 +250,7 @@ impl Writer {
         locked(&self.shared.damaged).insert(chat.clone());
     }
 
-    /// The state of a chat is read by those who read, once nothing stands in the way.
+    /// Passes a question about a chat to the readers, once the writer has handled the chat.
     fn pass_on(&self, ask: Ask, renewed: bool) {
         if ask.query.chat().is_some_and(|chat| locked(&self.shared.damaged).contains(chat)) {
             self.shared.answers.send(JournalAnswer::Damaged(ask.id));
@@ -262,7 +262,7 @@ impl Writer {
         }
     }
 
-    /// Opens the database again after the disk failed: what is in it then is the truth.
+    /// Reopens the database after the disk failed, and takes its contents as the new state.
     fn reopen_database(&mut self) {
         if self.db.is_some() && !self.shared.verdicts.has_failed() {
             return;
@@ -314,7 +314,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Leaves one file with everything in it.
+    /// Closes the journal, with all data in the database file.
     fn finish(mut self) {
         self.shared.verdicts.wait();
         self.shared.readers.shut();
@@ -341,8 +341,8 @@ impl Writer {
     }
 }
 
-/// Takes out what waits for the disk, and whatever stands behind that in its chat: what is told at once need not wait
-/// until the rest is written as well. Nothing of more than [`APART_JOBS`], and nothing if nothing would be left.
+/// Takes out the jobs that need a sync and the later jobs of their chats, so that the other jobs are answered before
+/// these are written. Takes none if there are more than [`APART_JOBS`] jobs, or if none would be left.
 fn synced_apart(jobs: &mut Vec<Job>) -> Vec<Job> {
     let is_synced =
         |job: &Job| job.append().is_some_and(|(_, _, durability)| durability == Durability::Synced);
@@ -362,7 +362,7 @@ fn synced_apart(jobs: &mut Vec<Job>) -> Vec<Job> {
     if jobs.is_empty() { std::mem::replace(jobs, apart) } else { apart }
 }
 
-/// Gives whether there was anything to commit.
+/// Runs one transaction. Returns whether there was anything to commit.
 fn transact(
     shared: &Shared,
     db: &Connection,
@@ -401,7 +401,7 @@ fn transact(
             }
         }
     }
-    // The newest event has the count, unless there is none, or it may be among what was deleted.
+    // The newest event's id is the count, unless there is no event, or it may have been deleted.
     if any && (deleted || state.commits == before) {
         state.commits += 1;
         db.prepare_cached(write::COUNT_COMMIT)
@@ -442,7 +442,7 @@ mod tests {
 
     use super::*;
 
-    /// A letter for a chat, large if it waits for the disk.
+    /// One letter per job: the chat's name, upper case if the job needs a sync.
     fn jobs(said: &str) -> Vec<Job> {
         let job = |(id, letter): (u64, char)| {
             let chat_id = ChatId::parse(&letter.to_ascii_lowercase().to_string()).expect("an id");

@@ -1,4 +1,4 @@
-//! A disk that does not give what is asked of it.
+//! A disk that cannot be read.
 
 use std::sync::atomic::Ordering;
 
@@ -21,14 +21,14 @@ fn what_the_disk_does_not_give_twice_is_damage_of_that_chat() {
     assert!(desk.append(whole.message("t", "hello").append(2, Durability::Synced, 2)));
     let fail = |times| locked(&disk.unreadable).insert(harmed.key.clone(), times);
     let turn = Query::Turn { chat: harmed.key.clone(), turn_id: turn("t") };
-    // Once is no damage.
+    // One failed read is no damage.
     fail(1);
     assert!(desk.ask(turn.clone()).is_some());
     let mut scribe = Scribe::new("owner", "harmed");
     scribe.resume(&desk.chat(&harmed.key).expect("a chat").head);
     fail(1);
     assert!(desk.append(scribe.delta("t", "s", "text").append(3, Durability::Written, 3)));
-    // A part of it cannot be read.
+    // A part of the journal cannot be read.
     fail(u32::MAX);
     assert!(desk.is_damaged(turn));
     desk.submit([
