@@ -1,4 +1,4 @@
-//! An agent in this process that says what the test tells it to, and reports what it is told.
+//! An agent in this process: it sends the events that the test gives it, and reports the commands that it receives.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -19,44 +19,44 @@ use tokio::{
 
 use crate::lab::WAIT;
 
-/// What an agent is told.
+/// A command or a change that an agent receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReceivedCommand {
-    /// Its life begins, with the session of an earlier one.
+    /// The agent instance starts. The value is the session of an earlier instance, to resume.
     Start(Option<String>),
-    /// A prompt, a cancel, an answer.
+    /// A prompt, a cancellation or an answer to a request.
     Command(AgentCommand),
-    /// It is to stop in good order.
+    /// The agent has to stop gracefully.
     Stop,
-    /// It is to stop at once.
+    /// The agent has to stop at once.
     Kill,
-    /// It is held back, or no longer.
+    /// The gateway has paused (`true`) or resumed (`false`) reading from the agent.
     Held(bool),
-    /// Its chat was deleted: nothing is to be left of it.
+    /// The chat was deleted: the agent has to remove all data of the chat.
     Forget,
 }
 
-/// The agents of one gateway, seen from the test. Chats are named by their id on the wire.
+/// The agents of one gateway, as the test controls them. Chats are identified by their id on the wire.
 #[derive(Debug, Clone, Default)]
 pub struct Script(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// What the gateway says of it.
+    /// The description of the agents that the gateway sends to clients.
     described: Option<AgentState>,
     chats: Mutex<BTreeMap<String, Chat>>,
-    /// Something was heard.
+    /// Notified when an agent has received something.
     heard: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Chat {
     heard: VecDeque<ReceivedCommand>,
-    /// One for each principal that has a chat of this id, first come first.
+    /// The running instances, one per principal that has a chat with this id, in the order of their start.
     lives: VecDeque<RunningAgent>,
 }
 
-/// The living agent of a chat.
+/// The running agent instance of a chat.
 #[derive(Debug)]
 struct RunningAgent {
     does: mpsc::UnboundedSender<Do>,
@@ -71,12 +71,12 @@ enum Do {
 }
 
 impl Script {
-    /// Agents of which the gateway says this.
+    /// Agents with this description.
     pub(crate) fn described(described: Option<AgentState>) -> Self {
         Self(Arc::new(Shared { described, ..Shared::default() }))
     }
 
-    /// The same agents for another gateway: nobody has heard anything.
+    /// Agents with the same description for another gateway, without any received commands.
     pub(crate) fn anew(&self) -> Self {
         Self::described(self.0.described.clone())
     }
@@ -85,14 +85,23 @@ impl Script {
         self.0.chats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a chat's agent say this, all of it at once. The receiver hears when the gateway has taken it.
+    /// Makes a chat's agent send these events in one batch. The returned receiver resolves when the gateway has
+    /// received the batch.
+    ///
+    /// # Errors
+    ///
+    /// The chat has no running agent.
     pub fn say(&self, chat: &str, events: Vec<AgentEvent>) -> Result<oneshot::Receiver<()>, String> {
         let (taken, receiver) = oneshot::channel();
         self.order(chat, Do::Say(events, taken))?;
         Ok(receiver)
     }
 
-    /// Ends the life of a chat's agent.
+    /// Ends a chat's agent with this exit.
+    ///
+    /// # Errors
+    ///
+    /// The chat has no running agent.
     pub fn exit(&self, chat: &str, exit: AgentExit) -> Result<(), String> {
         self.order(chat, Do::Exit(exit))?;
         if let Some(chat) = self.chats().get_mut(chat) {
@@ -107,7 +116,7 @@ impl Script {
         life.does.send(what).map_err(|_| "no agent lives there any more".to_owned())
     }
 
-    /// What the chat's agent was told next, waiting for it.
+    /// Waits for the next command that the chat's agent receives; `None` if none comes within `WAIT`.
     pub async fn received(&self, chat: &str) -> Option<ReceivedCommand> {
         let waiting = async {
             loop {
@@ -115,14 +124,14 @@ impl Script {
                 if let Some(heard) = self.already_heard(chat) {
                     return heard;
                 }
-                // Being held is a state, not a message: nobody reports it.
+                // A pause is a state and not a message, so it has to be polled.
                 let _ = timeout(std::time::Duration::from_millis(5), notified).await;
             }
         };
         timeout(WAIT, waiting).await.ok()
     }
 
-    /// The same without waiting.
+    /// The next command that the chat's agent has received; `None` if there is none yet.
     pub fn already_heard(&self, chat: &str) -> Option<ReceivedCommand> {
         let mut chats = self.chats();
         let chat = chats.get_mut(chat)?;
@@ -130,7 +139,7 @@ impl Script {
         chat.heard.pop_front()
     }
 
-    /// What was heard and not asked for, by chat.
+    /// Removes and returns all received commands that the test has not asked for, with their chats.
     pub fn left(&self) -> Vec<(String, ReceivedCommand)> {
         let mut chats = self.chats();
         chats
@@ -185,7 +194,7 @@ impl Agent for Script {
                 biased;
                 order = context.control.next() => match order {
                     AgentControl::Command(command) => self.record(&chat, ReceivedCommand::Command(command)),
-                    // Told twice: there is no gateway any more.
+                    // A second `Stop` means that the gateway no longer exists.
                     AgentControl::Stop if stopping => return AgentExit::Stopped,
                     AgentControl::Stop => {
                         stopping = true;
@@ -200,7 +209,7 @@ impl Agent for Script {
                         if let Err(GatewayGone) = context.records.send(records).await {
                             return AgentExit::Stopped;
                         }
-                        // Not every test waits for it.
+                        // The test may not wait for the receipt.
                         let _ = taken.send(());
                     }
                     Some(Do::Exit(exit)) => return exit,

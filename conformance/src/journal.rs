@@ -1,4 +1,4 @@
-//! The journal of a gateway under test: it answers when and how the test says.
+//! The journal of a gateway under test: the test decides when and how it answers.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,21 +7,21 @@ use switchboard_runtime::{Answers, Journal, OpenJournal, Request};
 
 use crate::faulty::{self, How};
 
-/// What is kept, over the lives of several gateways.
+/// The content of the journal, shared by consecutive gateways.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Kept(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
     journal: faulty::Journal,
-    /// The gateway that lives now.
+    /// The channel to the current gateway.
     answers: Option<Answers>,
     life: u64,
     paused: bool,
-    /// How the next appends are answered.
+    /// How to answer the next appends: an outcome, and the number of appends it applies to.
     faults: Vec<(How, u32)>,
     failing_asks: u32,
-    /// What the next gateway is told to recover.
+    /// The chats that the next gateway has to recover.
     unfinished: Vec<ChatKey>,
 }
 
@@ -30,7 +30,7 @@ impl Kept {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Answers nothing until [`Kept::release`].
+    /// Withholds all answers until [`Kept::release`].
     pub(crate) fn pause(&self) {
         self.state().paused = true;
     }
@@ -41,7 +41,7 @@ impl Kept {
         state.answer();
     }
 
-    /// Does this to so many appends.
+    /// Answers the next `appends` appends as `how` says.
     pub(crate) fn fault(&self, how: How, appends: u32) {
         self.state().faults.push((how, appends));
     }
@@ -50,24 +50,24 @@ impl Kept {
         self.state().failing_asks += asks;
     }
 
-    /// Names the chats that the next gateway finds with open turns.
+    /// Sets the chats that the journal reports to the next gateway as having open turns.
     pub(crate) fn leave_unfinished(&self, chats: Vec<ChatKey>) {
         self.state().unfinished = chats;
     }
 
-    /// Keeps nothing of this chat up to this number.
+    /// Removes the events of this chat up to and including the seq `until`.
     pub(crate) fn trim(&self, chat: ChatKey, until: u64) {
         self.state().journal.trimmed.insert(chat, until);
     }
 
-    /// Says that nothing can be kept, or that it can again.
+    /// Reports to the gateway that the journal cannot write, with the reason, or that it can write again.
     pub(crate) fn degraded(&self, why: Option<String>) {
         if let Some(answers) = &self.state().answers {
             answers.degraded(why);
         }
     }
 
-    /// Damages what it has of this chat.
+    /// Damages the stored events of this chat.
     pub(crate) fn damage(&self, chat: ChatKey) {
         self.state().journal.damaged.insert(chat);
     }
@@ -114,7 +114,7 @@ impl OpenJournal for Kept {
     }
 }
 
-/// One gateway's end.
+/// The journal as one gateway sees it.
 #[derive(Debug)]
 pub(crate) struct Port {
     kept: Kept,
@@ -125,7 +125,7 @@ impl Journal for Port {
     fn submit(&mut self, batch: &mut Vec<Request>) {
         let mut state = self.kept.state();
         if state.life != self.life {
-            // Of a gateway that was killed.
+            // The requests come from an earlier gateway, which was abandoned.
             batch.clear();
             return;
         }

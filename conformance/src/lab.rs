@@ -1,4 +1,4 @@
-//! What a transport gives the suite.
+//! The interface between the suite and a transport under test.
 
 use std::{fmt, time::Duration};
 
@@ -6,28 +6,28 @@ use async_trait::async_trait;
 use switchboard_core::ids::Principal;
 use switchboard_runtime::Gateway;
 
-/// How long the suite waits for anything before it fails. Nothing that works takes a noticeable part of it.
+/// How long the suite waits for any single output before it fails; far longer than a working transport needs.
 pub const WAIT: Duration = Duration::from_secs(20);
 
 /// A transport under test.
 ///
-/// Its methods may panic when the transport itself fails: the panic is the failure of the test.
+/// The methods may panic when the transport fails: the panic fails the test.
 #[async_trait]
 pub trait Lab: Send + Sync {
-    /// Its name in reports and in `traces/cannot.txt`.
+    /// The name of the transport in reports and in `traces/cannot.txt`.
     fn name(&self) -> &'static str;
 
-    /// Why this transport cannot do something; `None`: it can. What no real gateway can do is not asked.
+    /// Why this transport cannot meet `need`; `None` if it can. Not called for needs that no real gateway can meet.
     fn cannot(&self, need: Need) -> Option<&'static str>;
 
-    /// Serves a gateway at a new place, until the site is dropped.
+    /// Serves a gateway at a new address, until the returned site is dropped.
     async fn serve(&self, gateway: Gateway) -> Box<dyn Site>;
 }
 
-/// Where a gateway is served.
+/// An address at which a gateway is served.
 #[async_trait]
 pub trait Site: Send + Sync {
-    /// Opens a connection as this principal, under this `client_id` where the transport carries one.
+    /// Opens a connection as `principal`, with `client_id` if the transport can carry it.
     async fn open(&self, principal: &Principal, client_id: &str) -> Box<dyn Client>;
 }
 
@@ -37,20 +37,20 @@ pub trait Client: Send {
     /// Sends one frame of text.
     async fn send(&mut self, frame: &str);
 
-    /// Sends one frame of any bytes: a binary frame, a line.
+    /// Sends one frame of arbitrary bytes: a binary frame or a line.
     async fn send_bytes(&mut self, frame: &[u8]);
 
-    /// What comes next. Cancel safe.
+    /// Receives the next frame or the end of the connection. Cancel safe.
     async fn next(&mut self) -> Received;
 
-    /// Ends the connection as a well-behaved client does, and returns when the other side was told.
+    /// Closes the connection as a well-behaved client does, and returns once the close was sent.
     async fn close(self: Box<Self>);
 
-    /// Ends it without a word.
+    /// Drops the connection without a close.
     async fn abort(self: Box<Self>);
 }
 
-/// What a client receives.
+/// A frame, or the end of a connection, as a client receives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Received {
     /// A frame.
@@ -59,34 +59,35 @@ pub enum Received {
     Closed {
         /// The close code.
         code: u16,
-        /// The `error` frame that says the same, on transports that send one in place of a code.
+        /// The `error` frame with the same reason, on transports that send one in place of a close code.
         frame: Option<String>,
     },
-    /// The connection ended without a reason. Nothing follows.
+    /// The connection ended without a close. Nothing follows.
     Gone,
 }
 
-/// What a trace needs of whoever runs it.
+/// A capability that a trace needs from the transport or the gateway that runs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Need {
-    /// Time that passes when the trace says so.
+    /// A clock that the trace controls.
     Clock,
-    /// Outboxes that are full and drain when the trace says so.
+    /// Outboxes whose filling and draining the trace controls.
     Outbox,
-    /// Chats named for recovery at another time than the gateway's start.
+    /// Recovery of chats at another time than the gateway's start.
     Recovery,
     /// Frames of the older vocabulary.
     Legacy,
-    /// Clients whose text is never taken for a frame of the older vocabulary.
+    /// Clients whose text is never parsed as a frame of the older vocabulary.
     Strict,
     /// Clients of several principals.
     Principals,
-    /// Clients that are called what they call themselves, where their names count: in pages cut to bytes.
+    /// Clients whose `client_id` reaches the gateway unchanged, in traces where its length matters: pages are cut by
+    /// bytes.
     Names,
 }
 
 impl Need {
-    /// All of them.
+    /// All needs.
     pub const ALL: [Self; 7] = [
         Self::Clock,
         Self::Outbox,
@@ -97,7 +98,7 @@ impl Need {
         Self::Names,
     ];
 
-    /// The word for it in `traces/cannot.txt`.
+    /// The word for this need in `traces/cannot.txt`.
     pub fn word(self) -> &'static str {
         match self {
             Self::Clock => "clock",
@@ -110,7 +111,7 @@ impl Need {
         }
     }
 
-    /// Why no lab around a real gateway can do it; `None`: it depends on the transport.
+    /// Why no lab with a real gateway can meet this need; `None` if it depends on the transport.
     pub fn beyond_a_gateway(self) -> Option<&'static str> {
         match self {
             Self::Clock => Some("a gateway reads the real clock"),

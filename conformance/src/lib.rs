@@ -1,24 +1,23 @@
-//! One suite of conversations that every transport must carry alike. `conformance/README.md` says how to run it over a
-//! transport of yours.
+//! A suite of conversations that every transport must carry in the same way. `conformance/README.md` says how to run
+//! the suite over a transport of your own.
 //!
-//! A transport implements [`Lab`], [`Site`] and [`Client`]; [`traces::check`] then runs the trace files over it, the
-//! same ones that `core` runs against a bare hub, and [`Transcript`] says what a client saw in a form that can be
-//! compared between transports. `core/tests/support/trace.rs` describes the language of the traces.
+//! A transport implements [`Lab`], [`Site`] and [`Client`]; [`traces::check`] then runs the trace files over it. They
+//! are the same files that `core` runs against a bare hub. A [`Transcript`] contains the events that a client received,
+//! in a form that can be compared between transports. `core/tests/support/trace.rs` describes the trace language.
 //!
-//! Only `core` writes trace files: its run states every output, and a transport has to agree.
+//! Only `core` writes trace files: a trace states every output of the bare hub, and a transport has to agree.
 //!
 //! # What is compared
 //!
-//! Behind a real gateway there is a journal and an agent whose every word the suite orders, but the clock is the
-//! real one. So the suite gives one input, waits for all that the trace states for it, and goes on when the gateway
-//! is at rest. Compared is what each reader gets: for one client all frames and its close, byte for byte and in
-//! order, once made-up ids have names and times are hidden; for one agent all that it is told, in order. Not
-//! compared is the order *between* two readers, which sockets do not preserve; and a close may come without the
-//! frames that are stated for the same input, because it drops what still waits for its reader. At the end nothing
-//! may be left.
+//! The suite runs a real gateway with the real clock, but scripts the journal and the agents. It gives one input, waits
+//! for all outputs that the trace states for the input, and continues when the gateway is at rest. For each client, the
+//! suite compares all frames and the close, byte for byte and in order, after it has replaced generated ids by names
+//! and hidden times. For each agent, it compares all received commands, in order. It does not compare the order
+//! *between* two readers, which sockets do not preserve. A close may come without the frames stated for the same
+//! input, because a close drops frames that are still queued. At the end, no output may be left over.
 //!
-//! What a transport or a real clock cannot do is a [`Need`]. `traces/cannot.txt` lists every trace that does not
-//! run somewhere with what it needs; a line that is missing or no longer true fails the suite.
+//! A [`Need`] is something that a transport or a real clock may not be able to do. `traces/cannot.txt` lists, per
+//! transport, the traces that cannot run and their needs; a line that is missing or no longer true fails the suite.
 
 #[allow(dead_code, unreachable_pub, reason = "shared with core's tests, which use more of it")]
 #[path = "../../core/tests/support/journal.rs"]

@@ -17,7 +17,11 @@ use crate::{
     world::World,
 };
 
-/// Plays the lines; the error says where what came out was not what is stated.
+/// Plays the lines of a trace.
+///
+/// # Errors
+///
+/// An output differs from the stated one, is missing, or is not stated; the text says which.
 pub(crate) async fn play(lab: &dyn Lab, lines: &[Line]) -> Result<(), String> {
     let (mut limits, mut agent) = (Limits::default(), None);
     for line in lines {
@@ -45,14 +49,14 @@ pub(crate) async fn play(lab: &dyn Lab, lines: &[Line]) -> Result<(), String> {
     player.nothing_is_left().await
 }
 
-/// The chats that are recovered right behind a restart.
+/// The chats of the `recover` steps at the start of `lines`, which follow a restart.
 pub(crate) fn recovered(lines: &[Line]) -> impl Iterator<Item = &str> {
     let steps =
         lines.iter().filter_map(|line| if let Line::Input(_, step) = line { Some(step) } else { None });
     steps.map_while(|step| if let Step::Recover { chat } = step { Some(chat.as_str()) } else { None })
 }
 
-/// A close without a frame says as much as one with it.
+/// Whether a real output agrees with the stated one. A close without an `error` frame agrees with a close with one.
 fn is_stated(real: &str, stated: &str) -> bool {
     real == stated || (!real.contains('{') && stated.starts_with(&format!("{real} ")))
 }
@@ -61,9 +65,9 @@ struct Player<'a> {
     lab: &'a dyn Lab,
     world: World,
     site: Box<dyn Site>,
-    /// `None`: it has gone.
+    /// Open clients by their name in the trace; `None` for a client that has closed its connection.
     clients: BTreeMap<String, Option<Box<dyn Client>>>,
-    /// What the gateway called clients that could not say their names.
+    /// The names in the trace by the `client_id` that the gateway gave to clients on transports that carry none.
     aliases: BTreeMap<String, String>,
     names: Names,
     barriers: u32,
@@ -87,7 +91,7 @@ impl<'a> Player<'a> {
             let real = self.next_of(line).await?;
             let why = format!("{client} closed ");
             let close = stated.iter().find(|line| line.starts_with(&why)).filter(|_| real.starts_with(&why));
-            // The close may have overtaken what is stated before it.
+            // The close may have dropped frames that are stated before it.
             if !is_stated(&real, close.unwrap_or(line)) {
                 return Err(format!("stated: {line}\n  real:   {real}"));
             }
@@ -102,7 +106,7 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
-    /// A gateway asks once, at its start, what there is to recover.
+    /// Tells the journal which chats to report as unfinished: a gateway asks for them once, at its start.
     fn leave_unfinished(&self, lines: &[Line]) -> Result<(), String> {
         let chats = recovered(lines).map(|chat| self.key(chat)).collect::<Result<_, _>>()?;
         self.world.kept.leave_unfinished(chats);
@@ -134,14 +138,15 @@ impl<'a> Player<'a> {
             Step::Gone { client } => {
                 let open = self.clients.get_mut(client).ok_or("it is not open")?;
                 open.take().ok_or("it is gone")?.close().await;
-                // One that was refused may still have counted.
+                // A connection that was refused may still be counted for a moment.
                 let left = self.clients.values().flatten().count();
                 self.world.until(|counts| counts.connections <= left).await?;
             }
             Step::Agent { chat, events } => {
                 let events = events.iter().map(agent_event).collect::<Result<_, _>>()?;
                 let taken = self.world.agents().say(&self.names.id(chat), events)?;
-                // Taken, or dropped with the life of an agent that has gone.
+                // The events are either received by the gateway, or dropped together with an agent instance that has
+                // ended.
                 let _ = timeout(WAIT, taken).await.map_err(|_| "the gateway does not take it")?;
             }
             Step::Exit { chat, how } => {
@@ -163,9 +168,9 @@ impl<'a> Player<'a> {
                 self.site = self.lab.serve(self.world.gateway().clone()).await;
             }
             Step::Shutdown => self.world.gateway().shut_down(),
-            // Whatever is due at this moment happens by itself; what was recovered was so at the start.
+            // Due timers fire by themselves, and recovery has happened at the gateway's start.
             Step::Tick { ms: 0 } | Step::Recover { .. } => {}
-            // What was refused after it is tried again only when time passes.
+            // After a journal crash, refused appends are tried again only when the trace's clock advances.
             Step::JournalCrash { .. }
             | Step::Tick { .. }
             | Step::Full { .. }
@@ -182,7 +187,7 @@ impl<'a> Player<'a> {
         open.as_mut().ok_or_else(|| format!("{name} is gone"))
     }
 
-    /// What really came next from whom the stated line is about.
+    /// The real next output of the client, agent or gateway that the stated line is about.
     async fn next_of(&mut self, stated: &str) -> Result<String, String> {
         if stated == "finished" {
             return self.world.finished().await.map(|()| stated.to_owned());
@@ -228,8 +233,8 @@ impl<'a> Player<'a> {
         }
     }
 
-    /// A transport that carries no `client_id` leaves the naming to the gateway: its names stand for those of
-    /// the trace, as `ready` says.
+    /// Replaces the `client_id`s that the gateway has generated, as `ready` reports them, by the names in the trace.
+    /// For transports that carry no `client_id`.
     fn with_client_ids(&mut self, name: &str, mut frame: String) -> String {
         if frame.starts_with(r#"{"event":"ready""#)
             && let Ok(ready) = serde_json::from_str::<serde_json::Value>(&frame)
@@ -243,7 +248,7 @@ impl<'a> Player<'a> {
         frame
     }
 
-    /// Everything that this client sent has been dealt with, and there was nothing to say to it.
+    /// Checks with a ping that the gateway has processed all frames of this client without any unstated output.
     async fn barrier(&mut self, name: &str) -> Result<(), String> {
         self.barriers += 1;
         let nonce = format!("barrier {}", self.barriers);

@@ -1,8 +1,8 @@
-//! Random input for a transport's own tests: mostly close to what is meant, repeatable, for a time.
+//! Random input for a transport's own tests: mostly nearly valid frames, repeatable by a seed, for a limited time.
 //!
-//! `SWITCHBOARD_FUZZ_SECONDS` says how long a run takes, `SWITCHBOARD_FUZZ_SEED` repeats one; each prints both. With
-//! `SWITCHBOARD_FUZZ_FRAMES` a run goes on until there were so many, and memory must stay flat: run one alone then, what
-//! else is in its process would count.
+//! `SWITCHBOARD_FUZZ_SECONDS` sets the duration of a run, and `SWITCHBOARD_FUZZ_SEED` repeats a run; each run prints
+//! both. With `SWITCHBOARD_FUZZ_FRAMES` a run goes on for at least that many frames, and memory must not grow. Then run
+//! only one test in the process, since the memory of the whole process is measured.
 
 use std::{
     env,
@@ -19,13 +19,12 @@ use rand_chacha::{
 };
 use switchboard_core::Limits;
 
-/// How long a run takes if nobody says.
+/// Seconds of a run without `SWITCHBOARD_FUZZ_SECONDS`.
 const SECONDS: u64 = 5;
-/// Memory may grow by this over the last three quarters of the frames: the allocator's own, and what a journal in memory
-/// keeps.
+/// Memory may grow by this over the last three quarters of the frames, for the allocator and a journal in memory.
 const GROWTH_BYTES: u64 = 8 << 20;
 
-/// Frames to begin with.
+/// Valid frames, from which random frames are derived.
 pub const FRAMES: &[&str] = &[
     r#"{"type":"ping","nonce":"n"}"#,
     r#"{"type":"attach","chat_id":"c1","after":{"epoch":"e","seq":1}}"#,
@@ -38,22 +37,22 @@ pub const FRAMES: &[&str] = &[
     r#"{"type":"set_goal_state","chat_id":"c2","goal_state":{"active":true}}"#,
 ];
 
-/// A run: where its randomness comes from, how long it takes, and what it finds.
+/// A run with random input: the source of randomness, the duration, and the counts of frames and panics.
 #[derive(Debug)]
 pub struct Run {
-    /// The source.
+    /// The source of random numbers and frames.
     pub random: Random,
     until: Instant,
-    /// How many frames there are to be at least.
+    /// Least number of frames; 0 if memory is not measured.
     wanted: u64,
-    /// What was in use after a quarter of them, in bytes.
+    /// Resident memory after a quarter of the frames, in bytes.
     in_use: Option<u64>,
     rounds: u32,
     panics: Arc<AtomicUsize>,
 }
 
 impl Run {
-    /// Begins a run, and counts panics outside of tests in this process from now on.
+    /// Begins a run. From now on, panics in this process outside of test code are counted.
     #[allow(clippy::print_stdout, reason = "what repeats the run is said")]
     pub fn begin() -> Self {
         let number = |name| env::var(name).ok().and_then(|text| text.parse().ok());
@@ -62,15 +61,15 @@ impl Run {
         println!("SWITCHBOARD_FUZZ_SEED={seed} SWITCHBOARD_FUZZ_SECONDS={seconds}");
         let until = Instant::now() + Duration::from_secs(seconds);
         let wanted = number("SWITCHBOARD_FUZZ_FRAMES").unwrap_or(0);
-        // A goal is kept each time that it is set, and nothing limits how often.
+        // Each goal is stored in the journal without a rate limit, so goals would make memory grow.
         let unkept = |frame: &&&str| wanted == 0 || !frame.contains("set_goal_state");
         let good = FRAMES.iter().filter(unkept).copied().collect();
         let random = Random { source: ChaCha8Rng::seed_from_u64(seed), good, frames: 0 };
         Self { random, until, wanted, in_use: None, rounds: 0, panics: count_panics() }
     }
 
-    /// The limits for a run. Where memory is looked at, people may do little: otherwise the chats that come of all
-    /// these frames would fill it.
+    /// The limits for a run. If memory is measured, messages and new chats are limited, since chats would fill the
+    /// memory.
     pub fn limits(&self, generous: Limits) -> Limits {
         if self.wanted == 0 {
             return generous;
@@ -78,7 +77,7 @@ impl Run {
         Limits { messages_per_minute: Some(30), new_chats_per_minute: Some(5), ..generous }
     }
 
-    /// Whether there is time for another round, or need.
+    /// Whether to run another round: time is left, or frames are still missing.
     pub fn goes_on(&mut self) -> bool {
         self.rounds += 1;
         if self.in_use.is_none() && self.random.frames * 4 >= self.wanted {
@@ -87,7 +86,11 @@ impl Run {
         Instant::now() < self.until || self.random.frames < self.wanted
     }
 
-    /// Ends the run; fails if anything panicked, or if memory was looked at and grew.
+    /// Ends the run.
+    ///
+    /// # Panics
+    ///
+    /// Something panicked during the run, or memory was measured and grew.
     #[allow(clippy::print_stdout, reason = "how much was tried is said")]
     pub fn end(self) {
         let (frames, before, now) = (self.random.frames, self.in_use.unwrap_or_default(), resident());
@@ -105,7 +108,7 @@ impl Run {
     }
 }
 
-/// Bytes of memory that this process has in use.
+/// Resident memory of this process, in bytes.
 fn resident() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or_default();
@@ -121,7 +124,7 @@ fn count_panics() -> Arc<AtomicUsize> {
     let panics = Arc::new(AtomicUsize::new(0));
     let (counted, before) = (Arc::clone(&panics), std::panic::take_hook());
     std::panic::set_hook(Box::new(move |info| {
-        // Other tests of this process are not meant.
+        // Panics in test code do not count.
         if info.location().is_some_and(|at| !at.file().contains("tests")) {
             counted.fetch_add(1, Ordering::Relaxed);
         }
@@ -130,7 +133,7 @@ fn count_panics() -> Arc<AtomicUsize> {
     panics
 }
 
-/// A source of random numbers that gives the same ones for the same seed.
+/// A source of random numbers, the same numbers for the same seed.
 #[derive(Debug)]
 pub struct Random {
     source: ChaCha8Rng,
@@ -139,22 +142,22 @@ pub struct Random {
 }
 
 impl Random {
-    /// A number below this one, which is not 0.
+    /// A random number below `bound`, which must not be 0.
     pub fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.source.next_u64() % bound as u64).expect("it is below a usize")
     }
 
-    /// Any byte.
+    /// A random byte.
     pub fn byte(&mut self) -> u8 {
         self.source.next_u32().to_le_bytes()[0]
     }
 
-    /// One of these, of which there is one at least.
+    /// A random element of `all`, which must not be empty.
     pub fn one_of<'a, T: ?Sized>(&mut self, all: &[&'a T]) -> &'a T {
         all[self.below(all.len())]
     }
 
-    /// Cuts, inserts, changes and repeats, fewer times than this.
+    /// Cuts, inserts, changes or repeats bytes, fewer than `times` times. `times` must not be 0.
     pub fn damage(&mut self, bytes: &mut Vec<u8>, times: usize) {
         for _ in 0..self.below(times) {
             let at = self.below(bytes.len() + 1);
@@ -172,14 +175,14 @@ impl Random {
         self.frames += frames;
     }
 
-    /// A frame that is good.
+    /// A valid frame.
     pub fn good(&mut self) -> &'static str {
         self.made(1);
         let at = self.below(self.good.len());
         self.good[at]
     }
 
-    /// A frame that is good, or was.
+    /// A valid frame, possibly damaged.
     pub fn frame(&mut self) -> Vec<u8> {
         let mut bytes = self.good().as_bytes().to_vec();
         self.damage(&mut bytes, 4);

@@ -1,4 +1,4 @@
-//! The trace files, over a transport.
+//! Runs the trace files over a transport.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,22 +12,26 @@ use crate::{
     trace::{Line, Step, parse},
 };
 
-/// The transports of this project. What each of them cannot run is pinned in `traces/cannot.txt`; what any other cannot
-/// run is for its own test to say.
+/// The transports of this project. `traces/cannot.txt` has to list exactly the traces that each of them cannot run.
+/// Tests of other transports check that themselves.
 const OURS: [&str; 5] = ["memory", "websocket", "websocket-older", "sse", "unix"];
 
-/// What a run did.
+/// The result of a run over all traces.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// How many traces ran and agree.
+    /// Number of traces that ran and agree.
     pub agree: usize,
-    /// Which did not run, and why.
+    /// Traces that cannot run over this transport, with the reason.
     pub cannot: Vec<String>,
-    /// Which ran and do not agree, or are listed wrongly, and how.
+    /// Traces that ran and do not agree, or are listed wrongly, with the difference.
     pub failed: Vec<String>,
 }
 
-/// Runs every trace that the lab can run. `only`: those whose names contain this.
+/// Runs every trace that the lab can run; with `only`, those whose file name contains this text.
+///
+/// # Panics
+///
+/// A trace file or `traces/cannot.txt` cannot be read or parsed.
 pub async fn check(lab: &dyn Lab, only: Option<&str>) -> Report {
     let mut report = Report::default();
     let is_ours = OURS.contains(&lab.name());
@@ -93,8 +97,8 @@ fn files() -> Vec<PathBuf> {
     files
 }
 
-/// What a trace needs beyond clients that come, speak, listen and go. Whether it needs [`Need::Names`] shows only when
-/// it is played.
+/// The needs of a trace beyond clients that connect, send, receive and close. [`Need::Names`] shows only when the trace
+/// is played.
 fn needs(lines: &[Line]) -> BTreeSet<Need> {
     let of = |step: &Step| match step {
         Step::Tick { ms } if *ms > 0 => Some(Need::Clock),
@@ -142,7 +146,8 @@ fn needs(lines: &[Line]) -> BTreeSet<Need> {
     needs
 }
 
-/// Text that is no JSON, or an object without a type: a message, to a gateway that takes frames of the older vocabulary.
+/// Whether a gateway that accepts the older vocabulary would parse this frame as a message: text that is no JSON, or an
+/// object without a type.
 fn is_legacy(frame: &str) -> bool {
     let frame = frame.trim_matches([' ', '\t', '\r', '\n']);
     if frame.is_empty() || frame.starts_with('\u{feff}') {
@@ -155,7 +160,8 @@ fn is_legacy(frame: &str) -> bool {
         .is_ok_and(|value: serde_json::Value| value.is_object() && value.get("type").is_none())
 }
 
-/// `TRACE LAB|all NEED...`, by trace, for this lab. In which traces names count is the same for all labs.
+/// The needs in `traces/cannot.txt` for this lab, by trace. A line is `TRACE LAB|all NEED...`. [`Need::Names`] applies
+/// to all labs, whichever lab the line names.
 fn listed(lab: &str) -> BTreeMap<String, BTreeSet<Need>> {
     let path = directory().join("cannot.txt");
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));

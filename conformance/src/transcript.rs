@@ -1,10 +1,10 @@
-//! What a client saw of a chat, in a form that can be compared between transports.
+//! The events of a chat that a client received, in a form that can be compared between transports.
 
 use serde_json::Value;
 
 use crate::trace::Names;
 
-/// The events of one chat as one client has them, checked as they come: each place of the log once, in order.
+/// The events of one chat as one client received them, checked on arrival: each seq of the log once, in order.
 #[derive(Debug, Clone, Default)]
 pub struct Transcript {
     events: Vec<Value>,
@@ -13,8 +13,11 @@ pub struct Transcript {
 }
 
 impl Transcript {
-    /// Takes a frame. Control events are passed over, but `message_accepted` stands for its `user_message`.
-    /// The error says what is missing, repeated or out of order.
+    /// Adds a frame. Control events are ignored, except that `message_accepted` counts as its `user_message`.
+    ///
+    /// # Errors
+    ///
+    /// The frame is no JSON, is of another epoch, or leaves out, repeats or reorders events.
     pub fn take(&mut self, frame: &str) -> Result<(), String> {
         let event: Value = serde_json::from_str(frame).map_err(|e| format!("no JSON: {e}"))?;
         if event["duplicate"] == Value::Bool(true) {
@@ -38,17 +41,17 @@ impl Transcript {
         Ok(())
     }
 
-    /// Where the client stands: the value of `after` in `attach`.
+    /// The client's cursor: the value of `after` in `attach`.
     pub fn cursor(&self) -> Value {
         serde_json::json!({ "epoch": self.epoch, "seq": self.head })
     }
 
-    /// The last place that was seen.
+    /// The seq of the last received event; 0 before the first.
     pub fn head(&self) -> u64 {
         self.head
     }
 
-    /// Whether an event of this kind was seen.
+    /// Whether an event of this kind was received.
     pub fn has(&self, event: &str) -> bool {
         self.events.iter().any(|seen| seen["event"] == event)
     }
@@ -62,13 +65,13 @@ impl Transcript {
         newest?["request_id"].as_str()
     }
 
-    /// All text of the answers, joined.
+    /// The text of all `delta` events, joined.
     pub fn text(&self) -> String {
         let deltas = self.events.iter().filter(|event| event["event"] == "delta");
         deltas.filter_map(|event| event["text"].as_str()).collect()
     }
 
-    /// One line an event, with adjacent deltas of one stream joined, ids named and times hidden.
+    /// One line per event, with adjacent deltas of a stream joined, ids replaced by names, and times hidden.
     pub fn lines(&self) -> Vec<String> {
         let mut joined: Vec<Value> = Vec::new();
         for event in &self.events {
@@ -90,8 +93,8 @@ impl Transcript {
     }
 }
 
-/// Who sent a message is told that it was accepted, the others see it: both is the same place of the log. What a
-/// client calls itself, and when things happened, is not part of the conversation.
+/// Makes `message_accepted`, which the sender of a message receives, equal to `user_message`, which other clients
+/// receive: both stand for the same event. Also removes client names and times, which differ between transports.
 fn as_seen_by_all(event: &mut Value) {
     let keep = ["event", "turn_id", "epoch", "seq", "chat_id"];
     let Some(fields) = event.as_object_mut() else { return };

@@ -1,4 +1,4 @@
-//! A gateway whose journal and agents do what the test says.
+//! A gateway whose journal and agents are scripted by the test.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::{agent::Script, journal::Kept, lab::WAIT};
 
-/// A running gateway, what it keeps, and its agents.
+/// A running gateway with its scripted journal and agents.
 #[derive(Debug)]
 pub struct World {
     limits: Limits,
@@ -20,12 +20,12 @@ pub struct World {
 }
 
 impl World {
-    /// Starts a gateway that has kept nothing yet. To be called within a tokio runtime.
+    /// Starts a gateway with an empty journal. Must be called within a tokio runtime.
     pub fn new(limits: Limits) -> Self {
         Self::described(limits, None)
     }
 
-    /// The same, of a gateway that says what its agents are.
+    /// Starts a gateway with an empty journal, whose agents describe themselves as `agent`.
     pub(crate) fn described(limits: Limits, agent: Option<AgentState>) -> Self {
         let (kept, agents) = (Kept::default(), Script::described(agent));
         let (gateway, running) =
@@ -33,8 +33,8 @@ impl World {
         Self { limits, kept, life: 1, gateway, running: Some(running), agents }
     }
 
-    /// Ends the gateway as a crash would, and starts another on what the first one kept. The first one's
-    /// connections and agents are nobody's any more.
+    /// Abandons the gateway as in a crash, and starts another one on the same journal. The connections and agents of
+    /// the first gateway are lost.
     pub fn restart(&mut self) {
         self.life += 1;
         self.agents = self.agents.anew();
@@ -43,36 +43,44 @@ impl World {
         (self.gateway, self.running) = (gateway, Some(running));
     }
 
-    /// The gateway that lives now.
+    /// The current gateway.
     pub fn gateway(&self) -> &Gateway {
         &self.gateway
     }
 
-    /// Its agents.
+    /// The agents of the current gateway.
     pub fn agents(&self) -> &Script {
         &self.agents
     }
 
     /// Waits until the gateway has stopped by itself.
+    ///
+    /// # Errors
+    ///
+    /// The gateway has been waited for before, or does not stop within [`WAIT`].
     pub async fn finished(&mut self) -> Result<(), String> {
         let running = self.running.take().ok_or("it has finished before")?;
         timeout(WAIT, running.finished()).await.map_err(|_| "it does not finish".to_owned())
     }
 
-    /// Lets the gateway deal with what has reached it, and with what follows from that.
+    /// Lets the gateway process all pending inputs and their consequences.
     ///
-    /// It takes what the journal answered and what happened to connections before it takes frames, and agents
-    /// last, so the answer to a question asked now may still come before something else is seen; the next one
-    /// does not.
+    /// The gateway's loop takes journal answers and connection events before frames, and agent records last. The
+    /// answer to one `counts` query may therefore come before a pending input is processed, but the answers to later
+    /// queries do not.
     pub async fn settle(&self) {
         for _ in 0..4 {
             tokio::task::yield_now().await;
-            // A gateway that has stopped is at rest.
+            // A gateway that has stopped is at rest, too.
             let _ = self.gateway.counts().await;
         }
     }
 
-    /// Waits until what lives in the gateway is as wanted.
+    /// Waits until the gateway's counts satisfy `wanted`, or the gateway has stopped.
+    ///
+    /// # Errors
+    ///
+    /// The counts do not satisfy `wanted` within [`WAIT`].
     pub async fn until(&self, wanted: impl Fn(Counts) -> bool) -> Result<(), String> {
         let waiting = async {
             while self.gateway.counts().await.is_ok_and(|counts| !wanted(counts)) {

@@ -176,7 +176,7 @@ fn what_is_asked_can_be_declined_without_an_answer() {
     assert_eq!(steps(early), [r#"send q {"decision":"deny"}"#]);
     early.decline(None, now);
     assert_eq!(steps(early), ["say Nothing is asked."]);
-    // It needs no look at the end.
+    // A request can be declined before its last page was drawn.
     let long =
         &mut asked(permission("r", &serde_json::json!({ "command": "x\n".repeat(90) + "y" }).to_string()));
     long.prompted(now);

@@ -24,7 +24,7 @@ fn did(session: &mut Session) -> Vec<String> {
             Effect::Note(_) => "note".into(),
             Effect::Ask(rows) => format!("ask {}", rows.len()),
             Effect::Prompt(_) => "prompt".into(),
-            // Of every message: tests of their own tell when.
+            // Every message causes these; separate tests check when.
             Effect::Keep(_) | Effect::Forget(_) => continue,
             Effect::List(chats) => format!("list {}", chats.len()),
             Effect::RetryAfter(ms) => format!("retry {ms}"),
