@@ -1,4 +1,4 @@
-//! What can be asked of the demo agent.
+//! The commands of the demo agent.
 
 use std::{io::Write, time::Duration};
 
@@ -9,7 +9,7 @@ use super::{
     turn::{Stop, Turn},
 };
 
-/// Every command: its name, what may follow it, what it shows.
+/// Every command: its name, its arguments, and what it demonstrates.
 const COMMANDS: &[(&str, &str, &str)] = &[
     ("help", "", "this list"),
     ("echo", "TEXT", "says TEXT"),
@@ -30,7 +30,7 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("session", "", "says which session this is, and whether it was resumed"),
 ];
 
-/// Answers one message.
+/// Answers one prompt.
 pub(super) fn answer<W: Write>(turn: &mut Turn<'_, W>, text: &str, life: &DemoState) -> Result<(), Stop> {
     let (name, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     let rest = rest.trim();
@@ -82,7 +82,7 @@ fn help<W: Write>(turn: &mut Turn<'_, W>) -> Result<(), Stop> {
     ))
 }
 
-/// The commands as rows of a table.
+/// The commands as rows of a Markdown table.
 fn rows() -> String {
     let rows = COMMANDS.iter().map(|(name, after, shows)| {
         let command = if after.is_empty() { format!("`{name}`") } else { format!("`{name} {after}`") };
@@ -245,7 +245,7 @@ fn session<W: Write>(turn: &mut Turn<'_, W>, life: &DemoState) -> Result<(), Sto
     turn.say(&text)
 }
 
-/// Anything else gets a friendly answer.
+/// Answers a prompt that is not a command.
 fn free<W: Write>(turn: &mut Turn<'_, W>, text: &str, life: &DemoState) -> Result<(), Stop> {
     let pick = text.bytes().fold(life.turns, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
     let pick = usize::try_from(pick % 1024).unwrap_or_default();

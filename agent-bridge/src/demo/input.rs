@@ -1,4 +1,4 @@
-//! What the demo agent hears, read on a thread of its own so that an interrupt is noticed at once.
+//! The input of the demo agent, read in a separate thread so that an interrupt takes effect at once.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -14,17 +14,17 @@ pub(super) enum Input {
     Interrupt {
         request_id: String,
     },
-    /// Another request, which is answered with success.
+    /// Another control request, which is answered with success.
     Control {
         request_id: String,
         subtype: String,
     },
-    /// The answer to a request of ours.
+    /// The answer to a request of the demo agent.
     Answer {
         request_id: String,
         answer: Value,
     },
-    /// Not JSON: ends the process, as it does with the agent that this one imitates.
+    /// A line that is not JSON. It ends the process, as in Claude Code.
     Garbage,
 }
 
@@ -34,7 +34,10 @@ pub(super) struct Prompt {
     pub(super) uuid: Option<String>,
 }
 
-/// Reads lines until the input ends, which shows as the channel's end.
+/// Reads lines until the input ends; then the channel is closed.
+///
+/// # Errors
+/// If the thread cannot be started.
 pub(super) fn listen(input: impl Read + Send + 'static) -> std::io::Result<Receiver<Input>> {
     let (sender, receiver) = channel();
     std::thread::Builder::new().name("demo-input".into()).spawn(move || read(input, &sender))?;

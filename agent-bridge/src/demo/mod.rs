@@ -1,5 +1,5 @@
-//! An agent of our own, so that everything can be seen without an account: a subprocess that speaks Claude
-//! Code's stream-json, thinks, asks, uses pretend tools, fails and dies on command. `help` lists the commands.
+//! The demo agent: a subprocess for trials without an account. It speaks Claude Code's stream-json, and thinks, asks,
+//! uses pretended tools, fails and exits on command. Its command `help` lists the commands.
 
 mod commands;
 mod input;
@@ -20,13 +20,13 @@ use self::{
     turn::{Stop, Turn},
 };
 
-/// A session of this name is unknown to the demo agent, for whoever wants to see what happens then.
+/// A session id that the demo agent does not know, to try out what a gateway does then.
 pub const UNKNOWN_SESSION: &str = "00000000-0000-4000-8000-000000000000";
 
-/// Runs the demo agent until its input ends. Gives the exit status for the process.
+/// Runs the demo agent until its input ends. Returns the exit status for the process.
 ///
-/// Of `arguments`, `--resume ID` and `--session-id ID` are understood and everything else is ignored, so that
-/// it can stand in for `claude`. It writes to no file and starts nothing.
+/// Of `arguments`, `--resume ID` and `--session-id ID` are understood and all others are ignored, so that the demo
+/// agent can replace `claude`. It writes to no file and starts no process.
 ///
 /// # Errors
 /// If `stdout` cannot be written, or the thread that reads `stdin` cannot be started.
@@ -80,7 +80,7 @@ pub fn run(
     }
 }
 
-/// What the agent knows about this life of it.
+/// The state of the demo agent's process.
 #[derive(Debug)]
 struct DemoState {
     resumed: bool,
@@ -100,7 +100,7 @@ fn session(arguments: impl IntoIterator<Item = String>) -> (Option<String>, bool
     (session, resumed)
 }
 
-/// One turn, from the prompt to its `result`.
+/// Runs one turn, from the prompt to its `result`.
 fn answer<W: Write>(mut turn: Turn<'_, W>, prompt: &Prompt, life: &mut DemoState) -> Result<(), Stop> {
     lifecycle(turn.out, prompt, "started")?;
     let model = turn.out.model.clone();

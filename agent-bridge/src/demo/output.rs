@@ -1,4 +1,4 @@
-//! What the demo agent says: stream-json lines.
+//! The output of the demo agent: stream-json lines.
 
 use std::{
     collections::hash_map::RandomState,
@@ -8,13 +8,13 @@ use std::{
 
 use serde_json::{Value, json};
 
-/// Writes lines. Nothing is on its way before [`Output::flush`] or a full buffer.
+/// Writes lines. They are buffered until [`Output::flush`] or until the buffer is full.
 #[derive(Debug)]
 pub(super) struct Output<W: Write> {
     writer: BufWriter<W>,
     pub(super) session: String,
     pub(super) model: String,
-    /// Different in each process, so that ids are unique within a session that is resumed.
+    /// Differs in each process, so that ids are unique within a resumed session.
     salt: u64,
     ids: u64,
     message: String,
@@ -33,7 +33,7 @@ impl<W: Write> Output<W> {
         self.writer.write_all(b"\n")
     }
 
-    /// A line as it is, JSON or not.
+    /// Writes a line unchanged, JSON or not.
     pub(super) fn raw(&mut self, line: &str) -> io::Result<()> {
         self.writer.write_all(line.as_bytes())?;
         self.writer.write_all(b"\n")
@@ -64,7 +64,7 @@ impl<W: Write> Output<W> {
     pub(super) fn event(&mut self, event: Value) -> io::Result<()> {
         let session = &self.session;
         let line = json!({"type": "stream_event", "event": event, "session_id": session, "parent_tool_use_id": null});
-        // The order of keys is that of the agent that is imitated: decoders have a fast path for it.
+        // The keys have the same order as in Claude Code, on which a decoder's fast path may depend.
         serde_json::to_writer(&mut self.writer, &Event::new(&line))?;
         self.writer.write_all(b"\n")
     }
@@ -79,7 +79,7 @@ impl<W: Write> Output<W> {
         self.event(json!({"type": "content_block_start", "index": index, "content_block": block}))
     }
 
-    /// One piece of a block, and on its way.
+    /// Writes one streamed piece of a block.
     pub(super) fn piece(&mut self, index: u64, kind: &str, field: &str, text: &str) -> io::Result<()> {
         write!(
             self.writer,
@@ -89,7 +89,7 @@ impl<W: Write> Output<W> {
         writeln!(self.writer, r#"}}}},"session_id":"{}","parent_tool_use_id":null}}"#, self.session)
     }
 
-    /// A block that is complete, as the transcript has it.
+    /// Writes a complete block as an `assistant` line.
     pub(super) fn assistant(&mut self, block: &Value, aborted: bool) -> io::Result<()> {
         let message = json!({"id": self.message, "type": "message", "role": "assistant", "model": self.model, "content": [block]});
         let mut line = json!({"type": "assistant", "message": message, "parent_tool_use_id": null, "session_id": self.session});
@@ -108,7 +108,7 @@ impl<W: Write> Output<W> {
         self.flush()
     }
 
-    /// The message is given up; its blocks from `from` on are void.
+    /// Writes that the message is given up and its blocks from index `from` on are void.
     pub(super) fn message_abandoned(&mut self, from: u64) -> io::Result<()> {
         let abandoned = json!({"api_message_id": self.message, "from_block_index": from});
         let event = json!({"type": "message_stop"});
@@ -130,7 +130,7 @@ impl<W: Write> Output<W> {
     }
 }
 
-/// An event's line with its keys in the order `type`, `event`, the rest.
+/// Serializes a line with its keys in the order `type`, `event`, the rest.
 #[derive(serde::Serialize)]
 struct Event<'a> {
     r#type: &'a Value,

@@ -1,6 +1,6 @@
-//! What the demo agent has to say.
+//! The texts of the demo agent.
 
-/// Thoughts before an answer.
+/// Thinking before an answer.
 pub(super) const THOUGHTS: &[&str] = &[
     "The message is no command that I know, so this is a good moment to introduce myself and show some Markdown.",
     "I have no model behind me. What I can do is show how an answer streams, so let me do that well.",
@@ -15,7 +15,7 @@ pub(super) const LONG_THOUGHT: &str = "Let me think about this properly. First I
 pub(super) const PARAGRAPH: &str = "A log that is written before it is shown can be shown again: after a lost \
     connection, on another screen, after a restart. Everything else follows from keeping its numbers without a gap.";
 
-/// What the pretend command prints.
+/// Output of the pretended command.
 pub(super) const LISTING: &str =
     "total 8\n-rw-r--r-- 1 demo demo 120 main.rs\n-rw-r--r-- 1 demo demo  48 greeting.rs\n";
 
@@ -50,7 +50,7 @@ const CLOSINGS: &[&str] = &[
     "Say `slow` and reload the page while I talk. Or say `help`.",
 ];
 
-/// A friendly answer to any message.
+/// An answer to any prompt that is not a command.
 pub(super) fn answer(pick: usize, message: &str) -> String {
     let opening = OPENINGS[pick % OPENINGS.len()];
     let (language, code) = EXAMPLES[(pick / 3) % EXAMPLES.len()];

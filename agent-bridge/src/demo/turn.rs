@@ -1,4 +1,4 @@
-//! One turn of the demo agent: saying things at a pace, and stopping in the middle when told to.
+//! One turn of the demo agent: writes output at a limited pace, and stops when interrupted.
 
 use std::{
     collections::VecDeque,
@@ -14,16 +14,16 @@ use super::{
     output::Output,
 };
 
-/// About 50 tokens a second.
+/// Delay per token: about 50 tokens per second.
 pub(super) const PACE: Duration = Duration::from_millis(20);
 
-/// Why a turn ends before its answer does.
+/// Why a turn ends before its answer is complete.
 #[derive(Debug)]
 pub(super) enum Stop {
     Interrupted,
-    /// The model gave up, with this status and sentence.
+    /// The model failed, with this HTTP status and sentence.
     Failed(u64, String),
-    /// The process ends, with this status.
+    /// The process exits with this status.
     Die(u8),
     Io(io::Error),
 }
@@ -34,14 +34,14 @@ impl From<io::Error> for Stop {
     }
 }
 
-/// The state of the conversation, and of the turn that runs.
+/// The state of the conversation and of the running turn.
 #[derive(Debug)]
 pub(super) struct Turn<'a, W: Write> {
     pub(super) out: &'a mut Output<W>,
     pub(super) inputs: &'a Receiver<Input>,
     pub(super) queue: &'a mut VecDeque<Prompt>,
     pub(super) pace: Duration,
-    /// Tokens said.
+    /// Number of tokens in the answer.
     pub(super) tokens: u64,
     pub(super) said: String,
     open: Option<OpenBlock>,
@@ -72,14 +72,14 @@ impl<'a, W: Write> Turn<'a, W> {
         self.close()
     }
 
-    /// Says a text, token by token.
+    /// Writes a text, token by token.
     pub(super) fn say(&mut self, text: &str) -> Result<(), Stop> {
         self.open(false)?;
         self.pieces(text)?;
         self.close()
     }
 
-    /// Says something at once, in a block that stays open until [`Self::close`].
+    /// Writes a text at once, in a block that stays open until [`Self::close`].
     pub(super) fn piece(&mut self, text: &str) -> Result<(), Stop> {
         let Some(block) = &mut self.open else { return Ok(()) };
         let (kind, field) =
@@ -123,7 +123,7 @@ impl<'a, W: Write> Turn<'a, W> {
         Ok(self.out.flush()?)
     }
 
-    /// Uses a tool. Gives the id of the use.
+    /// Uses a tool. Returns the id of the tool use.
     pub(super) fn use_tool(&mut self, name: &str, input: &Value) -> Result<String, Stop> {
         self.begin_message()?;
         let (id, index) = (self.out.id("toolu"), self.next_index);
@@ -152,7 +152,7 @@ impl<'a, W: Write> Turn<'a, W> {
         Ok(())
     }
 
-    /// Gives up what was said in this message, as after a broken stream.
+    /// Gives up the current message, as after a broken connection to the model.
     pub(super) fn abandon(&mut self) -> Result<(), Stop> {
         if let Some(block) = self.open.take() {
             self.out.block_stop(block.index)?;
@@ -162,7 +162,7 @@ impl<'a, W: Write> Turn<'a, W> {
         Ok(self.out.flush()?)
     }
 
-    /// Ends what is open after an interrupt: what was said stands.
+    /// Ends the open block and message after an interrupt; the text so far is valid.
     pub(super) fn aborted(&mut self) -> io::Result<()> {
         if let Some(block) = self.open.take() {
             let (kind, field) = if block.thinking { ("thinking", "thinking") } else { ("text", "text") };
@@ -175,7 +175,7 @@ impl<'a, W: Write> Turn<'a, W> {
         Ok(())
     }
 
-    /// Asks for leave, or asks a question, and waits for the answer.
+    /// Sends a permission request or a question and waits for the answer.
     pub(super) fn ask(&mut self, tool: &str, input: &Value, use_id: &str) -> Result<Value, Stop> {
         let id = self.out.id("req");
         let request = json!({"subtype": "can_use_tool", "tool_name": tool, "input": input, "tool_use_id": use_id,
@@ -198,13 +198,13 @@ impl<'a, W: Write> Turn<'a, W> {
                     }
                     heard => heard?,
                 },
-                // Nobody is left to answer.
+                // The input has ended, so no answer will come.
                 Err(_) => return Err(Stop::Die(1)),
             }
         }
     }
 
-    /// Waits, and hears meanwhile.
+    /// Waits for `duration`, and handles input meanwhile.
     pub(super) fn pause(&mut self, duration: Duration) -> Result<(), Stop> {
         let until = Instant::now() + duration;
         loop {
@@ -220,7 +220,7 @@ impl<'a, W: Write> Turn<'a, W> {
         }
     }
 
-    /// Does nothing until it is told to stop.
+    /// Waits until the turn is interrupted.
     pub(super) fn hang(&mut self) -> Result<(), Stop> {
         loop {
             match self.inputs.recv() {
@@ -247,7 +247,7 @@ impl<'a, W: Write> Turn<'a, W> {
     }
 }
 
-/// Words with the space before them; long ones in pieces, as a model would.
+/// Splits a text into words with the space before them, and long words into pieces, as a model would.
 pub(super) fn tokens(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {

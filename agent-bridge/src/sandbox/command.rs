@@ -1,4 +1,4 @@
-//! The command line of bubblewrap, and the look whether it works.
+//! The command line of bubblewrap, and a test run of the sandbox.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,27 +15,29 @@ use rustix::fs::{Access, access};
 use super::{Sandbox, SandboxFailure, plan::Plan};
 use crate::driver::environment;
 
-/// A sandbox that is tried has this long to begin and end.
+/// Longest duration of a test run.
 const PROBE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(2);
-/// Of what bubblewrap says, so many bytes are of use.
+/// Most bytes of bubblewrap's messages that are read.
 const SAID_BYTES: u64 = 4096;
 
-/// Where the system's own `/proc` is mounted for root, below a directory that covers it.
+/// A directory that covers a mount, and the mount below it: for root, the system's own `/proc`.
 const COVERED_PROC: [&str; 2] = ["/run/.proc", "/run/.proc/proc"];
 
-/// The whole command, up to the program.
+/// The whole command line of bubblewrap, with the program but without its arguments.
 ///
-/// For root it is two sandboxes, one in the other: root keeps its capabilities in a user namespace, which Claude Code's
-/// own sandbox needs, and could take off what was mounted in that very namespace.
+/// For root, the command makes two nested sandboxes. Root keeps its capabilities in a user namespace, because Claude
+/// Code's own sandbox needs them, and could unmount what was mounted in its own namespace. It cannot unmount the mounts
+/// of the outer sandbox.
 pub(super) fn arguments(sandbox: &Sandbox, plan: &Plan, workspace: &Path, program: &Path) -> Vec<OsString> {
     let mut line = Line(vec![sandbox.bwrap.clone().into()]);
     line.words(&["--unshare-user", "--die-with-parent"]);
     line.mounts(plan);
     let is_root = rustix::process::geteuid().is_root();
     if is_root {
-        // Parts of root's new `/proc` are covered. The system lets a sandbox within mount a `/proc` only where one is
-        // mounted whole, and does not ask that it can be reached: what the outer sandbox covers stays covered.
+        // Parts of root's new `/proc` are covered. Linux lets a nested sandbox mount a `/proc` only if some `/proc` is
+        // mounted without covers, whether it can be reached or not. Hence one is mounted below a cover of the outer
+        // sandbox.
         let [cover, proc] = COVERED_PROC;
         line.words(&["--tmpfs", cover, "--dev-bind", "/proc", proc, "--tmpfs", cover, "--remount-ro", cover]);
         line.words(&["--"]);
@@ -44,7 +46,7 @@ pub(super) fn arguments(sandbox: &Sandbox, plan: &Plan, workspace: &Path, progra
     }
     line.words(&["--unshare-pid", "--proc", "/proc", "--new-session"]);
     if is_root {
-        // Others cannot write there.
+        // Users other than root cannot write there anyway.
         line.words(&["--ro-bind", "/proc/sys", "/proc/sys"]);
     }
     line.path("--chdir", workspace);
@@ -69,11 +71,11 @@ impl Line {
         self.0.push(path.into());
     }
 
-    /// What is in another comes after it.
+    /// Adds the options for all mounts, each directory before the mounts inside of it.
     fn mounts<'a>(&mut self, plan: &'a Plan) {
         if plan.confined {
             self.words(&["--ro-bind", "/", "/", "--dev-bind", "/dev", "/dev"]);
-            // The sandbox in the sandbox writes there.
+            // The agent's own, nested sandbox writes there.
             self.words(&["--dev-bind", "/proc", "/proc"]);
             plan.temporary.iter().for_each(|dir| self.path("--tmpfs", dir));
             plan.writable.iter().for_each(|path| self.bind("--dev-bind", path, path));
@@ -85,7 +87,8 @@ impl Line {
         for (target, link) in &plan.run_links {
             self.bind("--symlink", target, link);
         }
-        // A directory comes before what is in it; of two for one path, the later counts.
+        // The map sorts directories before their content. If a path occurs twice, the later mount replaces the earlier
+        // one.
         let all = |paths: &'a BTreeSet<PathBuf>, mount| paths.iter().map(move |path| (path, mount));
         let mounts: BTreeMap<&PathBuf, Mount> = all(&plan.pinned, Mount::Itself)
             .chain(plan.workspace.iter().map(|dir| (dir, Mount::Itself)))
@@ -106,7 +109,7 @@ impl Line {
                 Mount::Nothing => self.bind("--ro-bind", Path::new("/dev/null"), path),
             }
         }
-        // Settings of the system, and of control groups.
+        // Settings of the kernel and of control groups are read-only.
         self.words(&["--ro-bind-try", "/sys", "/sys"]);
         plan.empty_own.iter().for_each(|dir| self.path("--remount-ro", dir));
     }
@@ -115,9 +118,9 @@ impl Line {
 /// What is mounted at a path.
 #[derive(Clone, Copy)]
 enum Mount {
-    /// What is there outside of the sandbox.
+    /// The file or directory outside of the sandbox.
     Itself,
-    /// The same, read-only.
+    /// The file or directory outside of the sandbox, read-only.
     ReadOnly,
     /// An empty directory.
     Empty,
@@ -125,9 +128,9 @@ enum Mount {
     Nothing,
 }
 
-/// Runs a shell in the sandbox that looks for each thing that the plan hides.
+/// Runs a shell in the sandbox that tests whether each hidden path exists.
 pub(super) fn probe(sandbox: &Sandbox, workspace: &Path) -> Result<(), SandboxFailure> {
-    // A hidden file is `/dev/null` there, which is none of these.
+    // A hidden file is `/dev/null` in the sandbox, which passes none of these tests.
     const LOOKS: &str = r#"for path; do
         if [ -f "$path" ] || [ -d "$path" ] || [ -S "$path" ]; then echo "$path"; exit 3; fi
     done"#;
@@ -181,7 +184,7 @@ pub(super) fn probe(sandbox: &Sandbox, workspace: &Path) -> Result<(), SandboxFa
     Err(failed(why.unwrap_or_else(|| super::super::driver::process::how_it_ended(Some(status)))))
 }
 
-/// What a process wrote to a pipe. It has ended, and so has everything that could write there.
+/// What a process has written to a pipe. All processes that could write to it must have ended.
 fn said(pipe: Option<impl io::Read>) -> Option<String> {
     let mut said = Vec::new();
     let _ = pipe?.take(SAID_BYTES).read_to_end(&mut said);
@@ -189,7 +192,11 @@ fn said(pipe: Option<impl io::Read>) -> Option<String> {
     Some(said).filter(|said| !said.is_empty())
 }
 
-/// Where a program is, as the system would find it for a process in `workspace`.
+/// Locates a program as the system would for a process in `workspace`: a name in the directories of `PATH`, and a path
+/// relative to `workspace`.
+///
+/// # Errors
+/// If there is no such program or it is not executable.
 pub fn locate(program: &OsStr, workspace: &Path) -> io::Result<PathBuf> {
     let path = Path::new(program);
     if path.components().count() > 1 || path.is_absolute() {

@@ -1,4 +1,4 @@
-//! What is hidden and what is read-only, by name.
+//! The names of files and directories that a sandbox hides or makes read-only.
 
 use std::{
     ffi::OsString,
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SandboxAllow;
 
-/// What can be given back by name.
+/// The names of the groups that can be allowed.
 pub(super) const NAMES: &[&str] = &[
     "session-bus",
     "system-bus",
@@ -25,19 +25,20 @@ pub(super) const NAMES: &[&str] = &[
     "start-files",
 ];
 
-/// The sockets of other programs that would act for an agent. What is directly below the user's runtime directory is
-/// hidden with it, and listed here to be given back.
+/// A group of sockets of other programs that would act for an agent. Sockets in the user's runtime directory are hidden
+/// with that directory; they are listed here so that they can be allowed.
 struct Group {
     name: &'static str,
-    /// Below the runtime directory of the user.
+    /// Names below the user's runtime directory.
     runtime: &'static [&'static str],
-    /// Below `/run`.
+    /// Names below `/run`.
     run: &'static [&'static str],
-    /// Below the home directory.
+    /// Names below the home directory.
     home: &'static [&'static str],
-    /// Anywhere.
+    /// Absolute paths.
     paths: &'static [&'static str],
-    /// Variables that lead to the sockets: what they name is hidden, and they go with it.
+    /// Environment variables that contain the sockets' paths. These paths are hidden; if the group is allowed, the
+    /// agent gets the variables.
     env: &'static [&'static str],
 }
 
@@ -121,16 +122,16 @@ const GROUPS: &[Group] = &[
     Group { name: "gpg-agent", runtime: &["gnupg"], run: &[], home: &[], paths: &[], env: &[] },
 ];
 
-/// Never in a sandbox's `/run`: other users' runtime directories, and ways into the system outside of a container.
+/// Names that no sandbox has in `/run`: other users' runtime directories, and ways from a container to its host.
 const RUN_NEVER: &[&str] = &["user", "host", "WSL"];
 
-/// What shows that a start file is run on this machine.
+/// How to recognise that a start file is run on this machine.
 enum Runs {
-    /// One of these programs on `PATH`, or of these files.
+    /// One of these programs is on `PATH`, or one of these files exists.
     Programs(&'static [&'static str]),
-    /// A text in a file, or in one of a directory's: an absolute path, or one below the home directory.
+    /// This file, or a file in this directory, contains this text. The path is absolute or below the home directory.
     Text(&'static str, &'static str),
-    /// Nothing: it is not run, because of another that is made.
+    /// Never: another start file, which is created, prevents it.
     Never,
 }
 
@@ -138,8 +139,8 @@ const CSH: Runs = Runs::Programs(&["csh", "tcsh"]);
 const X: Runs = Runs::Programs(&["/etc/X11/Xsession", "Xorg", "startx", "gdm3", "gdm", "lightdm", "sddm"]);
 const PLASMA: Runs = Runs::Programs(&["plasmashell", "startplasma-x11", "startplasma-wayland"]);
 
-/// What a login, a desktop or a new terminal runs: files and directories of the home directory. Those that are missing
-/// are not made, since some would change something as empty files, and few are run on one machine.
+/// Files and directories of the home directory that a login, a desktop or a new terminal runs. Missing ones are not
+/// created, because some would have an effect even if empty, and most are not run on a given machine.
 const START_FILES: &[(&str, Runs)] = &[
     (".bash_login", Runs::Never),
     (".kshrc", Runs::Programs(&["ksh", "ksh93"])),
@@ -156,7 +157,7 @@ const START_FILES: &[(&str, Runs)] = &[
     (".config/plasma-workspace", PLASMA),
     (".config/autostart-scripts", PLASMA),
 ];
-/// An empty file changes nothing for these, which are made where they are missing.
+/// Start files of shells that have no effect if empty. Missing ones are created.
 const START_FILES_OF_SHELLS: &[(&str, &[&str])] = &[
     ("bash", &[".bashrc", ".profile", ".bash_aliases", ".bash_logout"]),
     ("zsh", &[".zshenv", ".zprofile", ".zshrc", ".zlogin", ".zlogout"]),
@@ -170,45 +171,46 @@ const START_DIRS: &[&str] = &[
     "../.local/share/dbus-1",
     "../.ssh",
 ];
-/// In a directory that is read-only, what programs write as they are used.
+/// Files that programs write in normal use, inside of read-only directories.
 const START_FILES_WRITTEN: &[&str] = &[".ssh/known_hosts"];
 
-/// All that is hidden or read-only because of its name.
+/// Everything that is hidden or read-only because of its name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Names {
     pub(super) home: Option<PathBuf>,
-    /// The user's runtime directory, hidden but for what is given back.
+    /// The user's runtime directory, hidden except for allowed names.
     pub(super) runtime: Option<PathBuf>,
-    /// Hidden where they are there.
+    /// Paths that are hidden if they exist.
     pub(super) hidden: Vec<PathBuf>,
-    /// Directories that are hidden, and made where they are missing so that they can be.
+    /// Directories that are hidden, and created if missing, because only existing directories can be hidden.
     pub(super) hidden_made: Vec<PathBuf>,
     /// Names below `/run` that are hidden.
     pub(super) run: Vec<String>,
-    /// Read-only where they are there.
+    /// Paths that are read-only if they exist.
     pub(super) start_files: Vec<PathBuf>,
-    /// Those of them that are run on this machine.
+    /// The paths of `start_files` that are run on this machine.
     pub(super) start_files_run: Vec<PathBuf>,
-    /// Writable all the same.
+    /// Paths in read-only directories that are writable.
     pub(super) start_files_written: Vec<PathBuf>,
-    /// Read-only, and made where they are missing, so that the agent cannot make them: files with this text.
+    /// Files that are read-only, and created with this text if missing, so that the agent cannot create them.
     pub(super) start_files_made: Vec<(PathBuf, String)>,
-    /// The same, directories.
+    /// Directories that are read-only, and created if missing.
     pub(super) start_dirs_made: Vec<PathBuf>,
-    /// Visible and writable again.
+    /// Allowed paths, neither hidden nor read-only.
     pub(super) given: Vec<PathBuf>,
-    /// Variables that come with what is given.
+    /// Environment variables of the allowed groups.
     pub(super) env: Vec<(String, String)>,
 }
 
 const PLACEHOLDER: &str =
     "# Made by Switchboard, so that an agent in its sandbox cannot make it. Yours to change.\n";
-/// Bash reads the first that it finds of `.bash_profile`, `.bash_login` and `.profile`.
+/// Bash reads only the first existing file of `.bash_profile`, `.bash_login` and `.profile`; this text reads the
+/// others.
 const BASH_PROFILE: &str =
     "[ -r ~/.bash_login ] && . ~/.bash_login || { [ -r ~/.profile ] && . ~/.profile; }\n";
 
 impl Names {
-    /// What is hidden and read-only for this user and in this environment.
+    /// Collects the names for this user and this environment.
     pub(super) fn collect(allow: &[SandboxAllow], env: impl Fn(&str) -> Option<OsString>) -> Self {
         let path = |name: &str| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let text = |name: &str| env(name).and_then(|value| value.into_string().ok());
@@ -297,7 +299,7 @@ impl Names {
     }
 }
 
-/// Whether a file, or one in a directory, holds this text.
+/// Whether a file, or a file in a directory, contains this text.
 fn holds_text(path: &Path, text: &str) -> bool {
     let files = fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
     files.chain([path.to_owned()]).any(|file| fs::read_to_string(file).is_ok_and(|all| all.contains(text)))
@@ -307,7 +309,7 @@ fn name_of(name: &str) -> &'static str {
     NAMES.iter().find(|known| **known == name).copied().unwrap_or_default()
 }
 
-/// Directories that a multiplexer makes when it begins, closed to others, as it would make them.
+/// Socket directories of terminal multiplexers, which would create them at their first start.
 fn made_directories(hidden: &[PathBuf], tmux: Option<String>, uid: u32) -> Vec<PathBuf> {
     let own = [format!("tmux-{uid}"), format!("zellij-{uid}")];
     let below_tmp = hidden.iter().filter(|path| own.iter().any(|name| path.ends_with(name))).cloned();
@@ -316,7 +318,7 @@ fn made_directories(hidden: &[PathBuf], tmux: Option<String>, uid: u32) -> Vec<P
     below_tmp.chain(configured).collect()
 }
 
-/// Where a variable says that sockets are.
+/// The socket paths in the value of an environment variable.
 fn sockets_of(variable: &str, value: &str, uid: u32) -> Vec<PathBuf> {
     let paths: Vec<PathBuf> = match variable {
         "DBUS_SESSION_BUS_ADDRESS" => {
@@ -327,7 +329,7 @@ fn sockets_of(variable: &str, value: &str, uid: u32) -> Vec<PathBuf> {
         "DOCKER_HOST" | "CONTAINER_HOST" => {
             value.strip_prefix("unix://").map(PathBuf::from).into_iter().collect()
         }
-        // The socket, a process and a session; all sockets of a user are in one directory.
+        // Contains the socket, a process id and a session. All sockets of a user are in one directory.
         "TMUX" => {
             let socket = value.split(',').next().map(Path::new);
             socket.and_then(Path::parent).map(Path::to_owned).into_iter().collect()

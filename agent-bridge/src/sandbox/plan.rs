@@ -1,4 +1,4 @@
-//! Where everything is that a sandbox hides or protects, as it is at this moment.
+//! The plan of a sandbox: the real paths, at this moment, of everything that it hides or protects.
 
 use std::{
     collections::BTreeSet,
@@ -13,11 +13,11 @@ use rustix::fs::{Access, access};
 use super::{Sandbox, SandboxLevel};
 
 const RUN: &str = "/run";
-/// Of what systemd has below `/run`: what resolves names and takes logs, and no way to have units started.
+/// The names below `/run/systemd` that a sandbox has: for name resolution and logging, but not for starting units.
 const RUN_SYSTEMD: &[&str] = &["resolve", "journal", "userdb", "netif", "system"];
-/// Where an agent whose writes are confined finds its own temporary files.
+/// Directories that an agent with confined writes gets as its own, empty ones.
 const TEMPORARY: &[&str] = &["/tmp", "/var/tmp", "/dev/shm"];
-/// What agents keep for themselves, below the home directory.
+/// Folders below the home directory in which agents store their own data.
 const AGENT_FOLDERS: &[&str] = &[
     ".claude",
     ".claude.json",
@@ -30,9 +30,9 @@ const AGENT_FOLDERS: &[&str] = &[
     ".cache/claude-cli-nodejs",
     ".cache/opencode",
 ];
-/// The same, made where it is missing if the agent's program has that name.
+/// Programs of agents and their folder, which is created if missing when that program is run.
 const OWN_FOLDERS: &[(&str, &str)] = &[("claude", ".claude"), ("codex", ".codex"), ("gemini", ".gemini")];
-/// Variables that name such a folder.
+/// Environment variables that contain the path of such a folder.
 const FOLDER_VARIABLES: &[&str] = &["CLAUDE_CONFIG_DIR", "CODEX_HOME"];
 
 /// What is mounted, by real paths, in this order.
@@ -40,26 +40,26 @@ const FOLDER_VARIABLES: &[&str] = &["CLAUDE_CONFIG_DIR", "CODEX_HOME"];
 pub(super) struct Plan {
     /// Whether writing is confined to `writable`.
     pub(super) confined: bool,
-    /// Empty, and the agent's own.
+    /// Empty directories for the agent's own temporary files.
     pub(super) temporary: Vec<PathBuf>,
     pub(super) writable: BTreeSet<PathBuf>,
-    /// Below `/run`, which is empty otherwise.
+    /// The paths below `/run` that the sandbox has.
     pub(super) run: BTreeSet<PathBuf>,
-    /// Symbolic links below `/run`: what they lead to, and where they are.
+    /// Symbolic links below `/run`: target and path.
     pub(super) run_links: BTreeSet<(PathBuf, PathBuf)>,
-    /// Directories that are mounted on themselves: what is mounted cannot be renamed, and what is protected would
-    /// otherwise be made anew under its path.
+    /// Directories that are mounted on themselves. A mount point cannot be renamed; without that, the agent could
+    /// rename a parent directory and create a protected path anew.
     pub(super) pinned: BTreeSet<PathBuf>,
-    /// Directories that are empty.
+    /// Directories that are replaced by empty ones.
     pub(super) empty: BTreeSet<PathBuf>,
-    /// And read-only, because they are ours.
+    /// Directories of the gateway, which are replaced by empty, read-only ones.
     pub(super) empty_own: BTreeSet<PathBuf>,
     /// Files and sockets that cannot be opened.
     pub(super) masked: BTreeSet<PathBuf>,
     pub(super) read_only: BTreeSet<PathBuf>,
-    /// The workspace, where something around it is hidden.
+    /// The workspace, if a directory around it is hidden.
     pub(super) workspace: Option<PathBuf>,
-    /// As ever, although it or something around it would not be.
+    /// Paths that are mounted unchanged, although they or a directory around them would be hidden or protected.
     pub(super) given: BTreeSet<PathBuf>,
 }
 
@@ -82,7 +82,7 @@ impl Plan {
         let start = names.start_files.iter().chain(&names.start_dirs_made).chain(made);
         plan.read_only.extend(start.chain(&sandbox.programs).filter_map(|path| real(path)));
         plan.given.extend(names.given.iter().filter_map(|path| real(path)));
-        // What is in something that is given back is given back, unless it is ours.
+        // Everything inside of an allowed path is allowed, except for files of the gateway.
         let given = |path: &PathBuf| plan.given.iter().any(|given| path.starts_with(given));
         plan.empty.retain(|path| !given(path));
         plan.masked.retain(|path| own.contains(path) || !given(path));
@@ -115,7 +115,8 @@ impl Plan {
         self.writable.insert(workspace.to_owned());
     }
 
-    /// What is now in `/run` and may be seen: what comes later is not. Sockets right there belong to daemons.
+    /// Lists the visible paths in `/run`. Paths that are created later are not visible. Sockets directly in `/run`
+    /// belong to daemons and are left out.
     fn list_run(&mut self, hidden: &[String]) {
         let mut dirs = vec![(PathBuf::from(RUN), None)];
         dirs.push((Path::new(RUN).join("systemd"), Some(RUN_SYSTEMD)));
@@ -154,7 +155,7 @@ impl Plan {
         let files = sandbox.own_files.iter().map(|path| (path, &holds_files as &dyn Fn(&Path) -> bool));
         let sockets = sandbox.own_sockets.iter().map(|path| (path, &is_private as &dyn Fn(&Path) -> bool));
         for (path, is_ours) in files.chain(sockets) {
-            // A file that is made later, or anew under its name, is hidden with its directory only.
+            // A file that is created or replaced later can only be hidden together with its directory.
             let dir = path.parent().and_then(real);
             let Some(path) = real(path).or_else(|| Some(dir?.join(path.file_name()?))) else { continue };
             match own(&path, is_ours) {
@@ -165,7 +166,7 @@ impl Plan {
         }
     }
 
-    /// Files of ours that are hidden without their directory.
+    /// Files of the gateway that are hidden without their directory.
     pub(super) fn hidden_alone(sandbox: &Sandbox, workspace: &Path) -> BTreeSet<PathBuf> {
         let mut plan = Self::default();
         plan.hide_own(sandbox, &real(workspace).unwrap_or_else(|| workspace.to_owned()));
@@ -200,7 +201,8 @@ impl Plan {
         self.empty.iter().chain(&self.empty_own)
     }
 
-    /// What lies in a directory that is hidden needs nothing more, unless the workspace within is seen and holds it.
+    /// Removes paths inside of hidden directories, which need no mount of their own, unless they are in a visible
+    /// workspace.
     fn drop_unseen(&mut self, workspace: &Path) {
         let hidden: Vec<PathBuf> = self.hidden_dirs().cloned().collect();
         let run = std::mem::take(&mut self.run);
@@ -213,13 +215,14 @@ impl Plan {
             |path: &PathBuf| covers(Path::new(RUN), path) && !run.iter().any(|seen| path.starts_with(seen));
         self.masked.retain(|path| !inside(path) && !in_run(path));
         self.read_only.retain(|path| !inside(path));
-        // The runtime directory is there, and empty.
+        // A directory such as the runtime directory exists in `/run`, but empty, so it is retained.
         self.empty.retain(|path| !inside(path));
         self.empty_own.retain(|path| !inside(path));
         self.run = run;
     }
 
-    /// What can be looked for in the sandbox: what is in our directories now, and the hidden files.
+    /// Hidden paths whose absence a test run can check: the present content of the gateway's directories, and hidden
+    /// files.
     pub(super) fn hidden_now(&self) -> Vec<PathBuf> {
         let entries = self.empty_own.iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten();
         let paths = entries.map(|entry| entry.path()).chain(self.masked.iter().cloned());
@@ -251,7 +254,7 @@ impl Plan {
     }
 }
 
-/// A path without links, where there is something that this user can see.
+/// The path without symbolic links; `None` if this user cannot see it.
 fn real(path: &Path) -> Option<PathBuf> {
     fs::canonicalize(path).ok()
 }
@@ -265,14 +268,15 @@ fn is_private(dir: &Path) -> bool {
         .is_ok_and(|dir| dir.mode() & 0o077 == 0 && dir.uid() == rustix::process::geteuid().as_raw())
 }
 
-/// Whether a directory holds these files and nothing else.
+/// Whether a directory contains only these files.
 fn holds_only(dir: &Path, files: &BTreeSet<PathBuf>) -> bool {
     let Ok(entries) = fs::read_dir(dir) else { return false };
     let mut entries = entries.peekable();
     entries.peek().is_some() && entries.all(|entry| entry.is_ok_and(|entry| files.contains(&entry.path())))
 }
 
-/// Where that fails the agent cannot do it either. A link that leads nowhere leads to it then, here and below.
+/// Creates a directory, also as the target of a dangling symbolic link, as an agent could do. Errors are ignored: where
+/// this process fails, the agent would fail, too.
 fn make_dir(dir: &Path) {
     let led = fs::read_link(dir).ok().zip(dir.parent()).map(|(target, parent)| parent.join(target));
     let _ = DirBuilder::new().recursive(true).mode(0o700).create(led.as_deref().unwrap_or(dir));
