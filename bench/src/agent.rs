@@ -1,4 +1,4 @@
-//! The agent of the bench: speaks the Claude dialect and writes as fast as it is told to.
+//! The agent of the bench: speaks the Claude dialect and writes deltas at the pace that the message requests.
 
 use std::{
     io::{self, BufRead as _, Write},
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use crate::token;
 
-/// Deltas written with one call when nothing paces them.
+/// Deltas per write when the message requests no pace.
 const PER_WRITE: u64 = 256;
 
-/// Answers each message `go COUNT PACE_US` with that many deltas, until stdin ends.
+/// Answers each message `go COUNT PACE_US` with `COUNT` deltas, one every `PACE_US` microseconds, until stdin ends.
 pub(crate) fn run() -> io::Result<()> {
     let mut out = io::stdout().lock();
     for (turn, line) in io::stdin().lock().lines().enumerate() {
@@ -83,7 +83,7 @@ fn answer(out: &mut impl Write, turn: usize, count: u64, pace_us: u64) -> io::Re
     )
 }
 
-/// The lines of real deltas, built by hand: the agent must not be the slowest part.
+/// Writes delta lines as the real agent does. The lines are built by hand, so that the agent is not the slowest part.
 fn deltas(out: &mut impl Write, count: u64, pace_us: u64) -> io::Result<()> {
     const BEFORE: &[u8] = br#"{"type":"stream_event","event":{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":""#;
     const AFTER: &[u8] = br#""}},"session_id":"00000000-0000-4000-8000-000000000001","parent_tool_use_id":null,"uuid":"00000000-0000-4000-8000-000000000002"}

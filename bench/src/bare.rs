@@ -1,4 +1,4 @@
-//! What a disk can do without a gateway: the sync of a small write, and messages kept by a bare loop on SQLite.
+//! Measures the disk without a gateway: the sync of a small write, and a bare loop that stores messages in SQLite.
 
 use std::{
     fs::File,
@@ -16,20 +16,20 @@ use crate::{
     stats::Samples,
 };
 
-/// About what a message weighs: its event, as clients get it.
+/// About the size of a message's event.
 const EVENT: [u8; 300] = [b'x'; 300];
 
-/// The least that an acknowledgement promises: the message has its place in its chat, and a repeat of it will
-/// be recognised.
+/// The least that has to be stored before an acknowledgement: the event with its seq, and the turn id, by which a
+/// repeated message is recognised.
 const TABLES: &str = "\
     CREATE TABLE IF NOT EXISTS events (chat INTEGER, seq INTEGER, event BLOB, PRIMARY KEY (chat, seq)) WITHOUT ROWID;\
     CREATE TABLE IF NOT EXISTS turns (chat INTEGER, turn_id TEXT, hash BLOB, PRIMARY KEY (chat, turn_id)) WITHOUT ROWID;";
 
-/// About how far apart the messages of a chat are at least.
+/// Pause between syncs, about the least time between messages of a chat.
 const BETWEEN_SYNCS: Duration = Duration::from_millis(2);
 
-/// The sync of 4 KiB that were appended to a file in this directory, p50 of 50, in microseconds. The disk rests
-/// between them, as it does between messages: some take longer then than one after the other.
+/// The median time of 50 syncs, each after appending 4 KiB to a file in `directory`, in microseconds. There is a pause
+/// between the syncs, as between messages, since some disks are slower after a pause.
 pub(crate) fn sync_us(directory: &Path) -> io::Result<f64> {
     let mut file = File::create(directory.join("sync"))?;
     let mut took = Samples::default();
@@ -43,7 +43,7 @@ pub(crate) fn sync_us(directory: &Path) -> io::Result<f64> {
     Ok(took.median())
 }
 
-/// Messages that were kept per second, as [`keep`] measures it in a process of its own on the server's core.
+/// Runs [`keep`] in a separate process on the server's core, and returns the stored messages per second.
 pub(crate) async fn kept_per_second(directory: &Path, chats: usize, each: usize) -> io::Result<f64> {
     let mut command = on_core(SERVER_CORE, &std::env::current_exe()?);
     command.arg("keep").arg(directory).arg(chats.to_string()).arg(each.to_string());
@@ -52,9 +52,8 @@ pub(crate) async fn kept_per_second(directory: &Path, chats: usize, each: usize)
     text.trim().parse().map_err(|_| io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()))
 }
 
-/// Keeps messages of many chats, each of which waits for its last one to be on the disk: one transaction for
-/// all that wait, one sync for all that were committed, the two on threads of their own. Gives messages per
-/// second.
+/// Stores messages of many chats; each chat waits until its last message is synced. One thread commits all waiting
+/// messages in one transaction, and another thread syncs all commits at once. Returns messages per second.
 pub(crate) fn keep(directory: &Path, chats: usize, each: usize) -> Result<f64, Box<dyn std::error::Error>> {
     let path = directory.join("bare.db");
     let db = Connection::open(&path)?;
@@ -73,7 +72,7 @@ pub(crate) fn keep(directory: &Path, chats: usize, each: usize) -> Result<f64, B
                 committed.try_iter().for_each(|more| batch.extend(more));
                 log.sync_data().expect("the disk takes what is written");
                 for chat in batch {
-                    // A chat that is done waits no more.
+                    // The chat's thread may have ended after a timeout.
                     let _ = answer[chat].send(());
                 }
             }
@@ -107,7 +106,7 @@ fn write(db: &Connection, asked: &mpsc::Receiver<usize>, commit: &mpsc::Sender<V
             for chat in &batch {
                 seq += 1;
                 let chat = i64::try_from(*chat).unwrap_or(0);
-                // As random as ids are, and the same in each run.
+                // Spread like random ids, but the same in each run.
                 let id = format!(
                     "{:032x}",
                     u128::from(seq.unsigned_abs()).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)

@@ -1,4 +1,4 @@
-//! The rows with everything on: the journal on disk, agents in hosts of their own, deltas joined.
+//! The rows with the gateway's defaults: the journal on disk, agents below hosts, deltas joined.
 
 use std::{
     io,
@@ -19,7 +19,8 @@ use crate::{
     wire::Wire,
 };
 
-/// A throughput row: what keeping costs. With the hosts on the gateway's core, and where their agents are.
+/// Throughput with the journal and hosts relative to throughput without them: once with the hosts on the gateway's
+/// core, and once with the hosts on their agents' core.
 pub(crate) async fn throughput(row: &Throughput, rounds: usize) -> io::Result<Vec<Row>> {
     let servers = [
         Server::gateway(true, Keeping::Nothing).await?,
@@ -36,12 +37,12 @@ pub(crate) async fn throughput(row: &Throughput, rounds: usize) -> io::Result<Ve
     Ok(vec![line("", &disk), line(" (hosts on their agents' core)", &apart)])
 }
 
-/// From a short message to its first delta: the message is on the disk before the agent sees it, and what the
-/// agent is told as well.
+/// The time from a short message to the first delta. It includes two syncs: the message, and the command to the agent,
+/// are on disk before the agent receives them.
 pub(crate) async fn first_delta(rounds: usize) -> io::Result<Vec<Row>> {
     let directory = tempfile::tempdir()?;
     let mut syncs = Samples::none();
-    // In turn with the messages: what a sync takes changes from minute to minute.
+    // Measured between the messages, because the time of a sync changes from minute to minute.
     let sync = || bare::sync_us(directory.path()).map(|took| syncs.push(took));
     let [relay, ours] = rows::first_deltas(rounds, Wire::WebSocket, Keeping::Everything, sync).await?;
     let allowed = 2.0 * relay.median() + 2.0 * syncs.median();
@@ -60,7 +61,7 @@ pub(crate) async fn first_delta(rounds: usize) -> io::Result<Vec<Row>> {
     }])
 }
 
-/// Messages that are acknowledged, of many chats at once, each chat's one after another.
+/// Acknowledged messages per second, of many chats at once; each chat sends one message after the other.
 pub(crate) async fn acknowledged(rounds: usize) -> io::Result<Vec<Row>> {
     const CHATS: usize = 50;
     const EACH: usize = 60;
@@ -73,7 +74,7 @@ pub(crate) async fn acknowledged(rounds: usize) -> io::Result<Vec<Row>> {
     let (mut ours, mut bare) = (Samples::none(), Samples::none());
     for _ in 0..rounds {
         bare.push(bare::kept_per_second(directory.path(), CHATS, EACH).await?);
-        // Behind a turn that takes its time, messages queue: only the acknowledging is measured.
+        // A long turn runs first, so that the messages only queue behind it: only acknowledgements are measured.
         for (chat, peer) in peers.iter_mut().enumerate() {
             peer.send(&message(Kind::Gateway(Wire::WebSocket), chat, 1, 5_000_000)).await?;
             peer.until("message_accepted").await?;
@@ -110,7 +111,7 @@ pub(crate) async fn acknowledged(rounds: usize) -> io::Result<Vec<Row>> {
     }])
 }
 
-/// A long answer, from the journal to one client.
+/// The rate of a replay of a long answer from the journal to one client.
 pub(crate) async fn replay(rounds: usize) -> io::Result<Vec<Row>> {
     const DELTAS: u64 = 100_000;
     let directory = tempfile::tempdir()?;
@@ -139,7 +140,7 @@ pub(crate) async fn replay(rounds: usize) -> io::Result<Vec<Row>> {
     }])
 }
 
-/// A start on a data directory with a long history, beside one on an empty directory.
+/// The time and memory of a start with a long history, compared with a start on an empty directory.
 pub(crate) async fn start(rounds: usize) -> io::Result<Vec<Row>> {
     let (empty, full) = (tempfile::tempdir()?, tempfile::tempdir()?);
     history::fill(&data_of(full.path()), 10_000, 100).await?;
@@ -166,7 +167,7 @@ pub(crate) async fn start(rounds: usize) -> io::Result<Vec<Row>> {
     ])
 }
 
-/// Seconds until a client has the list of chats, and MiB of resident memory then.
+/// The seconds from the start until a client has received the list of chats, and the MiB of resident memory then.
 async fn started(directory: &Path) -> io::Result<(f64, f64)> {
     let begun = Instant::now();
     let server = Server::gateway_on(directory, true, Keeping::Everything).await?;
@@ -181,7 +182,7 @@ async fn started(directory: &Path) -> io::Result<(f64, f64)> {
     Ok((took, resident))
 }
 
-/// Clients of running answers that are all cut at once, and all come back.
+/// The time until many clients have resumed after all their connections were cut during running answers.
 pub(crate) async fn cut() -> io::Result<Vec<Row>> {
     const CHATS: usize = 10;
     const EACH: usize = 100;
@@ -241,13 +242,13 @@ fn attach(chat: usize, after: Option<(&str, u64)>) -> Value {
     json!({"type": "attach", "chat_id": format!("bench-{chat}"), "after": after})
 }
 
-/// The cursor after a frame; an error if the frame leaves a hole behind an earlier one.
+/// The cursor after a frame; an error if events are missing between `place`, the cursor before, and the frame.
 fn advance(place: Option<(String, u64)>, frame: &[u8]) -> io::Result<Option<(String, u64)>> {
     let Some((epoch, seq)) = rows::place(frame) else { return Ok(place) };
     let value: Value = serde_json::from_slice(frame)?;
     let first = value["first_seq"].as_u64().unwrap_or(seq);
     match &place {
-        // The sender's acknowledgement is an event too.
+        // The acknowledgement of a message counts as an event, too.
         Some((_, last)) if first != last + 1 => Err(io::Error::other(format!("{first} came after {last}"))),
         _ => Ok(Some((epoch, seq))),
     }

@@ -1,4 +1,4 @@
-//! A journal with a long history, made through the port that the gateway itself writes through.
+//! Creates a journal with a long history, through the same interface through which the gateway writes.
 
 use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
@@ -12,14 +12,15 @@ use tokio::{sync::mpsc, time::timeout};
 
 use crate::token;
 
-/// The one epoch of a chat made here.
+/// The epoch of all chats created here.
 pub(crate) const EPOCH: &str = "0123456789ab";
-/// Appends on the way at once.
+/// Most appends at once without an answer.
 const WINDOW: u64 = 256;
-/// Events of one append.
+/// Events per append.
 const PER_APPEND: u64 = 100;
 
-/// Makes chats `bench-0` and on in a data directory, each with one finished turn of so many events.
+/// Creates `chats` chats, named `bench-0` and so on, in a data directory, each with one finished turn of `events`
+/// events.
 pub(crate) async fn fill(data: &Path, chats: u64, events: u64) -> io::Result<()> {
     fs::create_dir_all(data)?;
     fs::set_permissions(data, fs::Permissions::from_mode(0o700))?;
@@ -51,7 +52,7 @@ async fn is_kept(answered: &mut mpsc::UnboundedReceiver<JournalAnswer>) -> io::R
     }
 }
 
-/// A turn: the message, deltas, and its end.
+/// The appends of one turn: the message, the deltas and the end of the turn.
 fn appends(chat: u64, events: u64) -> Vec<Append> {
     let chat_id = ChatId::parse(&format!("bench-{chat}")).expect("a chat id");
     let epoch = Epoch::parse(EPOCH).expect("an epoch");

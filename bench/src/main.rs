@@ -1,7 +1,7 @@
-//! Measures a release build of the gateway on loopback against what the machine can do without one.
+//! Measures a release build of the gateway on loopback against minimal references on the same machine.
 //!
-//! The measured process has one core, load and agents have the other. Every delta is checked for loss,
-//! repetition and order at every subscriber. Started by `cargo xtask bench`.
+//! The measured process runs on one core, the load and the agents on the other. Every subscriber checks every delta for
+//! loss, repetition and order. Started by `cargo xtask bench`.
 #![expect(clippy::print_stdout, reason = "the table is what the bench is for")]
 
 mod agent;
@@ -96,7 +96,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     })
 }
 
-/// Ten thousand connections need as many descriptors.
+/// Raises the limit of open files: ten thousand connections need as many file descriptors.
 fn raise_file_limit() -> Result<(), Box<dyn Error>> {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;

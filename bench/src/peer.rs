@@ -1,4 +1,4 @@
-//! The load: clients that check every delta, cheap enough not to be what is measured.
+//! The load: clients that check every delta, cheap enough not to limit the measurement.
 
 use std::{
     io,
@@ -18,18 +18,18 @@ use crate::{
     wire::{self, Addresses, Chunks, Socket, Wire},
 };
 
-/// Longer than any row takes: what hangs ends the bench.
+/// A read that takes longer than this ends the bench with an error. Longer than any row takes.
 const PATIENCE: Duration = Duration::from_secs(120);
 const CHUNK: usize = 64 * 1024;
 
-/// What a peer speaks with, and over what.
+/// The kind of server that a peer connects to, and the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The gateway's protocol.
     Gateway(Wire),
-    /// Lines out, bare frames in: the limit.
+    /// The `limit` reference: the peer sends lines and receives bare frames.
     Limit(Wire),
-    /// Lines both ways: the relay.
+    /// The `relay` reference: lines in both directions.
     Relay,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct Peer {
     kind: Kind,
     socket: Box<dyn Socket>,
     input: BytesMut,
-    /// Over SSE: what is not taken apart yet, and where frames are posted.
+    /// The state of an SSE connection; `None` for other wires.
     sse: Option<Sse>,
 }
 
@@ -47,11 +47,11 @@ struct Sse {
     chunks: Chunks,
     stream: String,
     address: SocketAddr,
-    /// Made with the first frame: who only listens needs none.
+    /// The connection for POST requests, opened with the first frame to send.
     posts: Option<Box<dyn Socket>>,
 }
 
-/// What a client saw of one answer.
+/// The number of deltas and frames of one answer that a client received, and the times of the first and the last.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seen {
     pub(crate) deltas: u64,
@@ -61,7 +61,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Deltas a second.
+    /// Deltas per second.
     #[expect(clippy::cast_precision_loss, reason = "counts of a bench are far below 2^52")]
     pub(crate) fn rate(&self) -> f64 {
         self.deltas as f64 / self.last.duration_since(self.first).as_secs_f64().max(1e-6)
@@ -69,7 +69,7 @@ impl Seen {
 }
 
 impl Peer {
-    /// Connects. From a gateway, `ready` has come then.
+    /// Connects to a server. With a gateway, waits for `ready`.
     pub(crate) async fn connect(kind: Kind, at: &Addresses) -> io::Result<Self> {
         let socket = match kind {
             Kind::Gateway(Wire::Unix) | Kind::Limit(Wire::Unix) => wire::unix(&at.unix).await?,
@@ -126,7 +126,7 @@ impl Peer {
         }
     }
 
-    /// Sends a frame, or a line to the references.
+    /// Sends a frame to a gateway, or a line to a reference.
     pub(crate) async fn send(&mut self, text: &str) -> io::Result<()> {
         if let Some(sse) = &mut self.sse {
             return sse.post(text).await;
@@ -134,7 +134,7 @@ impl Peer {
         if self.kind != Kind::Gateway(Wire::WebSocket) {
             return self.socket.write_all(format!("{text}\n").as_bytes()).await;
         }
-        // A mask of zeros is a mask (RFC 6455 section 5.3 asks for unpredictable ones of browsers).
+        // A mask of zeros is valid and cheap; masks must be unpredictable only against attacks (RFC 6455 section 5.3).
         let mut frame = vec![0x81];
         match u8::try_from(text.len()) {
             Ok(length @ 0..126) => frame.push(0x80 | length),
@@ -148,7 +148,7 @@ impl Peer {
         self.socket.write_all(&frame).await
     }
 
-    /// The next frame or line.
+    /// Receives the next frame or line.
     pub(crate) async fn next(&mut self) -> io::Result<Bytes> {
         loop {
             let whole = match self.kind {
@@ -167,7 +167,7 @@ impl Peer {
         }
     }
 
-    /// Reads frames until one has this event's name.
+    /// Receives frames up to the first event of this name; an `error` event is an error.
     pub(crate) async fn until(&mut self, event: &str) -> io::Result<Bytes> {
         let wanted = format!(r#"{{"event":"{event}""#);
         loop {
@@ -181,8 +181,8 @@ impl Peer {
         }
     }
 
-    /// Reads one answer of `count` deltas, checks that each comes once and in order, and calls `each` with
-    /// when it was written.
+    /// Receives one answer of `count` deltas, checks that each delta comes once and in order, and calls `each` with the
+    /// time at which the agent wrote the delta, in nanoseconds.
     pub(crate) async fn answer(&mut self, count: u64, mut each: impl FnMut(u64)) -> io::Result<Seen> {
         let mut seen: Option<Seen> = None;
         let mut expected = 0;
@@ -208,7 +208,7 @@ impl Peer {
         seen.ok_or_else(|| io::Error::other("no delta came"))
     }
 
-    /// Reads on to the end of the turn.
+    /// Receives frames up to the end of the turn.
     pub(crate) async fn end_of_turn(&mut self) -> io::Result<()> {
         match self.kind {
             Kind::Gateway(_) | Kind::Limit(_) => self.until("turn_end").await.map(drop),
@@ -230,7 +230,7 @@ impl Sse {
             self.stream,
             text.len()
         );
-        // One that was idle for long may have been closed meanwhile.
+        // The server may have closed the connection if it was idle for long.
         if let Some(mut posts) = self.posts.take()
             && exchange(&mut *posts, &request).await.is_ok()
         {
@@ -249,7 +249,7 @@ async fn exchange(posts: &mut dyn Socket, request: &str) -> io::Result<()> {
     wire::response(posts, &mut BytesMut::new(), "202").await
 }
 
-/// The text of a delta's frame; none of the bench's texts need an escape.
+/// The text of a delta's frame; `None` for other frames. No text of the bench contains JSON escapes.
 fn delta_text(kind: Kind, frame: &[u8]) -> Option<&[u8]> {
     let is_delta = match kind {
         Kind::Gateway(_) | Kind::Limit(_) => frame.starts_with(br#"{"event":"delta""#),

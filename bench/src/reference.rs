@@ -1,8 +1,8 @@
-//! What the gateway is measured against: the least that still does the job, with no protocol.
+//! The references that the gateway is measured against: minimal programs without a protocol.
 //!
-//! `limit` reads the same agents, decodes the same dialect and writes one frame per delta to every socket;
-//! frames that came with one read from the agent leave with one write per socket. `relay` writes each line
-//! of one agent to one socket as it comes. Both take lines from their first client as messages.
+//! `limit` reads the same agents, decodes the same dialect and writes one frame per delta to every socket. Frames from
+//! one read of the agent's output leave with one write per socket. `relay` writes each line of one agent to one socket
+//! as soon as it arrives. Both pass lines from their first client to the agent as messages.
 
 use std::{io, path::Path, process::Stdio};
 
@@ -19,16 +19,16 @@ use tokio::{
 
 use crate::wire::{Socket, Wire, put_frame};
 
-/// Bytes asked of an agent at once.
+/// Bytes to read from an agent at once.
 const CHUNK: usize = 64 * 1024;
 
-/// The agent's command, started by `sh`-less splitting at spaces.
+/// Starts the agent's command, which is split at spaces and not run by a shell.
 fn start_agent(command: &str) -> io::Result<(ChildStdin, ChildStdout)> {
     let mut words = command.split_whitespace();
     let program = words.next().ok_or_else(|| io::Error::other("no agent command"))?;
     let mut child = Command::new(program).args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let ends = (child.stdin.take(), child.stdout.take());
-    // Reaped by the runtime when it ends; its stdin ends with us.
+    // The runtime reaps the agent; the agent's stdin is closed when this process ends.
     drop(child);
     match ends {
         (Some(stdin), Some(stdout)) => Ok((stdin, stdout)),
@@ -36,7 +36,7 @@ fn start_agent(command: &str) -> io::Result<(ChildStdin, ChildStdout)> {
     }
 }
 
-/// Passes a client's lines to the agent as messages in its dialect.
+/// Passes a client's lines to the agent, as messages in the agent's dialect.
 async fn pass_messages(reader: impl AsyncRead + Unpin, mut agent: ChildStdin) -> io::Result<()> {
     let mut lines = BufReader::new(reader).lines();
     while let Some(text) = lines.next_line().await? {
@@ -47,7 +47,7 @@ async fn pass_messages(reader: impl AsyncRead + Unpin, mut agent: ChildStdin) ->
     Ok(())
 }
 
-/// Where clients of a wire connect.
+/// The listener for clients of one wire.
 enum Door {
     Tcp(TcpListener),
     Unix(UnixListener),
@@ -67,7 +67,7 @@ impl Door {
     }
 }
 
-/// One agent's chat: `sockets` clients, the first of which sends the messages.
+/// Runs the broadcaster: `chats` agents, each with `sockets` clients, the first of which sends the messages.
 pub(crate) async fn limit(
     agent: &str,
     wire: Wire,
@@ -75,7 +75,7 @@ pub(crate) async fn limit(
     chats: usize,
     sockets: usize,
 ) -> io::Result<()> {
-    // Before it is announced.
+    // Bound before the addresses are announced.
     let listener = UnixListener::bind(unix)?;
     let door = match (wire, announce().await?) {
         (Wire::Unix, _) => Door::Unix(listener),
@@ -106,7 +106,7 @@ pub(crate) async fn limit(
     Ok(())
 }
 
-/// As much of the dialect as tells a delta from everything else, read the way the gateway reads it.
+/// The part of the dialect that identifies a delta, deserialized as the gateway does it.
 #[derive(Deserialize)]
 struct Line<'a> {
     #[serde(borrow)]
@@ -156,7 +156,7 @@ async fn broadcast(
     }
 }
 
-/// Writes each line of the agent to the one socket as it comes.
+/// Runs the relay: writes each line of one agent to one socket as soon as it arrives.
 pub(crate) async fn relay(agent: &str) -> io::Result<()> {
     let listener = announce().await?;
     let (stdin, stdout) = start_agent(agent)?;
@@ -176,7 +176,7 @@ pub(crate) async fn relay(agent: &str) -> io::Result<()> {
     }
 }
 
-/// Listens, and tells the bench where.
+/// Binds a TCP listener and prints its address for the bench.
 #[expect(clippy::print_stdout, reason = "the bench reads the address from here")]
 async fn announce() -> io::Result<TcpListener> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;

@@ -1,4 +1,4 @@
-//! The rows of the table: what is run, and how it becomes a ratio.
+//! The rows of the table: the load of each row, and the ratio computed from it.
 
 use std::{
     io,
@@ -16,14 +16,14 @@ use crate::{
     wire::Wire,
 };
 
-/// Several chats with several subscribers each, their agents writing unpaced.
+/// A throughput row: several chats with several subscribers each, whose agents write as fast as they can.
 pub(crate) struct Throughput {
     pub(crate) name: &'static str,
     pub(crate) wire: Wire,
     pub(crate) chats: usize,
     pub(crate) subscribers: usize,
     pub(crate) deltas: u64,
-    /// Of the limit: deltas not joined, and joined.
+    /// The least shares of the limit's rate: with deltas not joined, and joined.
     pub(crate) bars: [f64; 2],
 }
 
@@ -54,7 +54,7 @@ pub(crate) const THROUGHPUT: [Throughput; 3] = [
     },
 ];
 
-/// A server with its chats' subscribers, ready for rounds.
+/// A server with the subscribers of its chats, ready for rounds.
 pub(crate) struct Stage {
     server: Server,
     chats: Vec<Vec<Peer>>,
@@ -75,7 +75,7 @@ impl Stage {
         Ok(stage)
     }
 
-    /// One answer in every chat at once. Deltas that reached subscribers, per second.
+    /// Runs one answer in every chat at once. Returns the deltas per second, summed over all subscribers.
     pub(crate) async fn round(&mut self, deltas: u64) -> io::Result<f64> {
         let mut tasks = JoinSet::new();
         for (chat, peers) in std::mem::take(&mut self.chats).into_iter().enumerate() {
@@ -95,7 +95,7 @@ impl Stage {
         while let Some(one) = tasks.join_next().await {
             done.push(one??);
         }
-        // The first peer of a chat is the one that the limit listens to.
+        // The order is restored, because the limit accepts messages only from the first peer of a chat.
         done.sort_by_key(|(chat, number, ..)| (*chat, *number));
         let all: Vec<Seen> = done.iter().map(|(.., seen)| *seen).collect();
         for (chat, _, peer, _) in done {
@@ -106,7 +106,7 @@ impl Stage {
     }
 }
 
-/// Deltas a second, from the first that anybody saw to the last.
+/// Deltas per second, from the first delta that any subscriber received to the last.
 #[expect(clippy::cast_precision_loss, reason = "counts of a bench are far below 2^52")]
 fn rate(all: &[Seen]) -> io::Result<f64> {
     let first = all.iter().map(|seen| seen.first).min();
@@ -116,7 +116,7 @@ fn rate(all: &[Seen]) -> io::Result<f64> {
     Ok(deltas as f64 / last.duration_since(first).as_secs_f64().max(1e-6))
 }
 
-/// What asks an agent for `deltas`, one every `pace_us` microseconds.
+/// The message that requests `deltas` deltas from the agent, one every `pace_us` microseconds.
 pub(crate) fn message(kind: Kind, chat: usize, deltas: u64, pace_us: u64) -> String {
     let text = format!("go {deltas} {pace_us}");
     match kind {
@@ -128,7 +128,7 @@ pub(crate) fn message(kind: Kind, chat: usize, deltas: u64, pace_us: u64) -> Str
     }
 }
 
-/// Connects to a chat. The first peer of a gateway's chat makes it and warms its agent.
+/// Connects to a chat. The first peer of a gateway's chat creates the chat and warms its agent up.
 pub(crate) async fn subscribe(server: &Server, chat: usize, first: bool) -> io::Result<Peer> {
     let mut peer = Peer::connect(server.kind, &server.at).await?;
     if let Kind::Gateway(_) = server.kind {
@@ -145,7 +145,7 @@ pub(crate) async fn subscribe(server: &Server, chat: usize, first: bool) -> io::
     Ok(peer)
 }
 
-/// One throughput row: limit, off and on in turn, as many rounds as asked.
+/// Measures a throughput row: the limit, and the gateway without and with joined deltas, in turn in each round.
 pub(crate) async fn throughput(row: &Throughput, rounds: usize) -> io::Result<Vec<Row>> {
     let servers = [
         Server::limit(row.wire, row.chats, row.subscribers).await?,
@@ -162,7 +162,7 @@ pub(crate) async fn throughput(row: &Throughput, rounds: usize) -> io::Result<Ve
     Ok(vec![line("merging off", &off, row.bars[0]), line("merging on", &on, row.bars[1])])
 }
 
-/// What servers reach, one after the other in each round.
+/// The rates of several servers, which are measured one after the other in each round.
 pub(crate) async fn rates<const N: usize>(
     row: &Throughput,
     rounds: usize,
@@ -189,14 +189,14 @@ pub(crate) fn short(rate: f64) -> String {
     if rate >= 1e6 { format!("{:.2} M", rate / 1e6) } else { format!("{:.0} k", rate / 1e3) }
 }
 
-/// The relay and a gateway, each with a peer whose agent is warm.
+/// Starts the relay and a gateway, each with a peer whose agent is warm.
 async fn with_relay(wire: Wire, keeping: Keeping) -> io::Result<[(Server, Peer); 2]> {
     let (relay, ours) = (Server::relay().await?, Server::gateway(true, keeping).await?.over(wire));
     let peers = (subscribe(&relay, 0, true).await?, subscribe(&ours, 0, true).await?);
     Ok([(relay, peers.0), (ours, peers.1)])
 }
 
-/// A delta every 2 ms to one subscriber: from the agent's write to the client's read.
+/// The latency from the agent's write to the client's read, with a delta every 2 ms to one subscriber.
 pub(crate) async fn paced(rounds: usize, keeping: Keeping, bar: f64) -> io::Result<Vec<Row>> {
     let mut pair = with_relay(Wire::WebSocket, keeping).await?;
     let mut latencies = [Samples::default(), Samples::default()];
@@ -219,9 +219,9 @@ pub(crate) async fn paced(rounds: usize, keeping: Keeping, bar: f64) -> io::Resu
     }])
 }
 
-/// From a short message to its first delta, of the relay and of a gateway, message by message in turn: a machine's
-/// pace changes within a second, and whoever was measured just before is warm. Something else is measured in each
-/// round.
+/// The times from a short message to the first delta, of the relay and of a gateway, in microseconds. The two are
+/// measured alternately, message by message, because a machine's speed changes within a second, and so that both are
+/// equally warm. `each_round` runs after each round.
 pub(crate) async fn first_deltas(
     rounds: usize,
     wire: Wire,
@@ -251,7 +251,7 @@ pub(crate) async fn first_deltas(
     Ok(latencies)
 }
 
-/// From a short message to its first delta.
+/// The time from a short message to the first delta, relative to the relay.
 pub(crate) async fn first_delta(rounds: usize, wire: Wire, bar: f64) -> io::Result<Vec<Row>> {
     let [relay, ours] = first_deltas(rounds, wire, Keeping::Nothing, || Ok(())).await?;
     Ok(vec![Row {
@@ -275,11 +275,11 @@ async fn stop(pair: [(Server, Peer); 2]) -> io::Result<()> {
     Ok(())
 }
 
-/// Memory of connections that do nothing.
+/// The resident memory of idle connections.
 #[expect(clippy::cast_precision_loss, reason = "bytes of a bench are far below 2^52")]
 pub(crate) async fn idle(wire: Wire, connections: usize, bar: f64) -> io::Result<Vec<Row>> {
     let server = Server::gateway(true, Keeping::Nothing).await?.over(wire);
-    // The first few are not counted: they warm what every connection shares.
+    // The first connections are not counted, since they also allocate shared state.
     let mut peers = Vec::with_capacity(connections);
     for _ in 0..16 {
         peers.push(Peer::connect(server.kind, &server.at).await?);
@@ -300,7 +300,7 @@ pub(crate) async fn idle(wire: Wire, connections: usize, bar: f64) -> io::Result
     }])
 }
 
-/// Ten readers, with and without one that does not read.
+/// The rate of ten readers beside an eleventh subscriber that does not read, relative to the rate without it.
 pub(crate) async fn stalled(rounds: usize) -> io::Result<Vec<Row>> {
     const DELTAS: u64 = 60_000;
     let mut with = Stage::new(Server::gateway(false, Keeping::Nothing).await?, 1, 10).await?;
@@ -334,7 +334,8 @@ pub(crate) async fn stalled(rounds: usize) -> io::Result<Vec<Row>> {
     ])
 }
 
-/// A peer that has not read for the time that the gateway allows is closed, and gets the rest when it resumes.
+/// Whether a peer that has not read for longer than the gateway allows was closed with 4408, and then receives the rest
+/// after it resumes.
 async fn too_slow_then_resumed(server: &Server, sleeper: &mut Peer, deltas: u64) -> io::Result<bool> {
     tokio::time::sleep(Duration::from_secs(13)).await;
     let mut cursor: Option<(String, u64)> = None;
@@ -365,7 +366,7 @@ async fn too_slow_then_resumed(server: &Server, sleeper: &mut Peer, deltas: u64)
     Ok(closed.contains("4408"))
 }
 
-/// The cursor that a chat event leaves its reader with.
+/// The cursor after a chat event; `None` for other frames.
 pub(crate) fn place(frame: &[u8]) -> Option<(String, u64)> {
     let value: serde_json::Value = serde_json::from_slice(frame).ok()?;
     let is_event = !matches!(value["event"].as_str(), Some("attached" | "snapshot" | "replay_end"));

@@ -1,4 +1,4 @@
-//! The processes that are measured, each on one core, with the load on the other.
+//! The measured processes. They run on one core, and the load runs on the other.
 
 use std::{
     env, fs, io,
@@ -25,27 +25,27 @@ use crate::{
     wire::{Addresses, Wire},
 };
 
-/// The measured process runs here.
+/// The core of the measured process.
 pub(crate) const SERVER_CORE: usize = 0;
-/// The load and the agents run here.
+/// The core of the load and the agents.
 pub(crate) const LOAD_CORE: usize = 1;
-/// For a process to say where it listens.
+/// A process has this long to announce its address, or to end after a signal.
 const START: Duration = Duration::from_secs(20);
 
-/// The limits that the bench needs raised, as the gateway's configuration has them.
+/// Limits that have to be raised for the bench, as lines of the gateway's configuration file.
 const LIMITS: &str = "frames_per_second = 10000\nframes_burst = 10000\nagents = 64\nqueued_turns = 64\n";
 
-/// What the gateway keeps, and where its agents live.
+/// Which journal the gateway uses, and where its agents run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Keeping {
-    /// Nothing: the journal in memory, agents as children of the gateway.
+    /// The journal is in memory, and agents are children of the gateway.
     Nothing,
-    /// The journal on disk, agents in hosts of their own: what a gateway does unless told otherwise.
+    /// The journal is on disk, and agents run below hosts: the gateway's default.
     Everything,
 }
 
 impl Keeping {
-    /// How rows tell it.
+    /// The text that marks this setting in the name of a row.
     pub(crate) fn suffix(self) -> &'static str {
         match self {
             Self::Nothing => "",
@@ -54,19 +54,19 @@ impl Keeping {
     }
 }
 
-/// A measured process. Ends with its handle.
+/// A measured process; killed when this handle is dropped.
 pub(crate) struct Server {
     pub(crate) kind: Kind,
     pub(crate) at: Addresses,
     child: Child,
-    /// Hosts share the core of their agents, and not the gateway's.
+    /// Whether hosts run on the core of their agents instead of the gateway's.
     hosts_apart: bool,
-    /// Removed with the process.
+    /// The server's temporary directory, removed on drop.
     _directory: Option<TempDir>,
 }
 
 impl Server {
-    /// A release build of the gateway, deltas joined or not, on a data directory of its own.
+    /// Starts a release build of the gateway on a new directory. `merge`: deltas are joined.
     pub(crate) async fn gateway(merge: bool, keeping: Keeping) -> io::Result<Self> {
         let directory = tempfile::tempdir()?;
         let mut server = Self::gateway_on(directory.path(), merge, keeping).await?;
@@ -74,7 +74,7 @@ impl Server {
         Ok(server)
     }
 
-    /// The same on a directory that is there, and stays.
+    /// Starts a release build of the gateway on an existing directory, which is not removed afterwards.
     pub(crate) async fn gateway_on(directory: &Path, merge: bool, keeping: Keeping) -> io::Result<Self> {
         let path = |name: &str| directory.join(name);
         let merge_bytes = if merge { 16 * 1024 } else { 0 };
@@ -114,24 +114,24 @@ impl Server {
         Ok(Self { kind: Kind::Gateway(Wire::WebSocket), at, child, hosts_apart: false, _directory: None })
     }
 
-    /// The same gateway, for peers that connect over this.
+    /// Makes peers connect to the gateway over this wire.
     pub(crate) fn over(mut self, wire: Wire) -> Self {
         self.kind = Kind::Gateway(wire);
         self
     }
 
-    /// The same gateway, with its hosts where their agents are.
+    /// Makes the gateway's hosts run on the core of their agents.
     pub(crate) fn with_hosts_apart(mut self) -> Self {
         self.hosts_apart = true;
         self
     }
 
-    /// Moves the hosts that there are to where they belong.
+    /// Moves the running hosts to the core of their agents, if this was chosen.
     pub(crate) fn place_hosts(&self) -> io::Result<()> {
         let Some(gateway) = self.child.id().filter(|_| self.hosts_apart) else { return Ok(()) };
         let mut core = CpuSet::new();
         core.set(LOAD_CORE);
-        // The kernel's list of a process's children is of one thread each.
+        // The kernel lists the children of a process per thread.
         for thread in fs::read_dir(format!("/proc/{gateway}/task"))? {
             let children = fs::read_to_string(thread?.path().join("children"))?;
             for pid in children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
@@ -141,7 +141,7 @@ impl Server {
         Ok(())
     }
 
-    /// The bare broadcaster.
+    /// Starts the `limit` reference.
     pub(crate) async fn limit(wire: Wire, chats: usize, sockets: usize) -> io::Result<Self> {
         let directory = tempfile::tempdir()?;
         let mut command = reference("limit")?;
@@ -161,12 +161,12 @@ impl Server {
         Ok(server)
     }
 
-    /// The bare relay.
+    /// Starts the `relay` reference.
     pub(crate) async fn relay() -> io::Result<Self> {
         Self::announced(Kind::Relay, reference("relay")?, PathBuf::new()).await
     }
 
-    /// Starts a reference, which says where it listens.
+    /// Starts a reference and reads its address from the first line of its output.
     async fn announced(kind: Kind, mut command: Command, unix: PathBuf) -> io::Result<Self> {
         let mut child = command.stdout(Stdio::piped()).spawn()?;
         let stdout = child.stdout.take().ok_or_else(|| io::Error::other("no stdout"))?;
@@ -175,7 +175,7 @@ impl Server {
         Ok(Self { kind, at, child, hosts_apart: false, _directory: None })
     }
 
-    /// Resident memory, in bytes.
+    /// Resident memory of the process, in bytes.
     pub(crate) fn resident(&self) -> io::Result<u64> {
         let pid = self.child.id().ok_or_else(|| io::Error::other("the process has ended"))?;
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
@@ -184,7 +184,7 @@ impl Server {
         kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other("no VmRSS"))
     }
 
-    /// Ends the process and waits for it.
+    /// Ends the process and waits for its exit.
     pub(crate) async fn stop(mut self) -> io::Result<()> {
         if let (Kind::Gateway(_), Some(pid)) = (self.kind, self.child.id()) {
             let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
@@ -199,7 +199,7 @@ impl Server {
     }
 }
 
-/// Where a gateway on this directory keeps its data.
+/// The data directory of a gateway on this directory.
 pub(crate) fn data_of(directory: &Path) -> PathBuf {
     directory.join("data")
 }
@@ -210,7 +210,7 @@ pub(crate) fn on_core(core: usize, program: &PathBuf) -> Command {
     command
 }
 
-/// This program, as one of the references.
+/// The command that runs this program as a reference.
 fn reference(role: &str) -> io::Result<Command> {
     let mut command = on_core(SERVER_CORE, &env::current_exe()?);
     command.arg(role).arg("--agent").arg(agent_command()?);
@@ -221,7 +221,7 @@ fn agent_command() -> io::Result<String> {
     Ok(format!("taskset -c {LOAD_CORE} {} agent", env::current_exe()?.display()))
 }
 
-/// The gateway's binary beside this one.
+/// The path of the gateway's binary, beside the binary of this program.
 fn gateway_binary() -> io::Result<PathBuf> {
     let path = env::current_exe()?.with_file_name("switchboard");
     if path.exists() {

@@ -1,6 +1,6 @@
-//! Medians and ratios: machines are noisy, so nothing is judged by one number.
+//! Medians and ratios. Machines are noisy, so a row is judged by the median over several rounds.
 
-/// Measurements of one kind.
+/// Measured values of one kind, in the order of the rounds.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Samples(Vec<f64>);
 
@@ -13,7 +13,7 @@ impl Samples {
         Self(vec![value])
     }
 
-    /// As many of one value.
+    /// `count` samples of the same value.
     pub(crate) fn same(value: f64, count: usize) -> Self {
         Self(vec![value; count])
     }
@@ -28,20 +28,20 @@ impl Samples {
         sorted
     }
 
-    /// The median; of an even number, the upper one. 0 of none.
+    /// The median, the upper one if the number of samples is even; 0 without samples.
     pub(crate) fn median(&self) -> f64 {
         let sorted = self.sorted();
         sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
     }
 
-    /// The least and the greatest.
+    /// The least and the greatest sample; both 0 without samples.
     pub(crate) fn range(&self) -> (f64, f64) {
         let sorted = self.sorted();
         (sorted.first().copied().unwrap_or(0.0), sorted.last().copied().unwrap_or(0.0))
     }
 }
 
-/// Round by round, one over the other: what slows a round slows both.
+/// The ratio `over / under` of each round. A disturbance that slows a round affects both values.
 pub(crate) fn ratio(over: &Samples, under: &Samples) -> Samples {
     Samples(over.0.iter().zip(&under.0).map(|(over, under)| over / under).collect())
 }

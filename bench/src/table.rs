@@ -1,17 +1,17 @@
-//! The table that the bench prints.
+//! The table of results that the bench prints.
 
 use std::fmt;
 
 use crate::stats::Samples;
 
-/// What a row must reach.
+/// The bound that the median of a row must keep.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Bar {
     AtLeast(f64),
     AtMost(f64),
 }
 
-/// One line: a ratio with its bar.
+/// One line of the table: a measured value, often a ratio, with its bar.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) name: String,
@@ -21,13 +21,13 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// A row that is a plain yes or no.
+    /// A row with a yes-or-no result.
     pub(crate) fn yes(name: &str, holds: bool) -> Self {
         let ratio = Samples::one(f64::from(u8::from(holds)));
         Self { name: name.to_owned(), ratio, bar: Bar::AtLeast(1.0), detail: String::new() }
     }
 
-    /// Whether the median reaches the bar.
+    /// Whether the median is within the bar.
     pub(crate) fn holds(&self) -> bool {
         match self.bar {
             Bar::AtLeast(bar) => self.ratio.median() >= bar,

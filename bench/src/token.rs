@@ -1,11 +1,11 @@
-//! What a delta of the bench says: its number and when it was written, always in the same number of bytes,
-//! so that deltas can be counted whether or not they were joined.
+//! The text of a delta: its number and the time at which it was written, always with the same length, so that deltas
+//! can be counted even if the gateway has joined them.
 
 use std::{io::Write as _, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Bytes of one delta's text.
+/// Length of a delta's text, in bytes.
 pub(crate) const LENGTH: usize = 32;
 
 /// Nanoseconds on the machine's monotonic clock, which all processes share.
@@ -18,12 +18,12 @@ pub(crate) fn now_ns() -> u64 {
 /// Appends the text of delta `number`, written now.
 pub(crate) fn put(out: &mut Vec<u8>, number: u64) {
     let begin = out.len();
-    // A Vec takes any text.
+    // Writing to a Vec does not fail.
     let _ = write!(out, "{number:010}@{:019}. ", now_ns());
     debug_assert_eq!(out.len() - begin, LENGTH);
 }
 
-/// The number and the time of one delta's text.
+/// The number and the time, in nanoseconds, of one delta's text; `None` if the text is damaged.
 pub(crate) fn parse(text: &[u8]) -> Option<(u64, u64)> {
     let number = |digits: &[u8]| {
         digits.iter().try_fold(0_u64, |number, digit| {

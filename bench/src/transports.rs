@@ -1,4 +1,4 @@
-//! The rows of the other transports: what the WebSocket's rows ask, of sockets of their kind.
+//! The rows of SSE and Unix sockets, which correspond to the rows of the WebSocket.
 
 use crate::{rows::Throughput, wire::Wire};
 
@@ -21,13 +21,13 @@ pub(crate) const THROUGHPUT: [Throughput; 2] = [
     },
 ];
 
-/// What was measured where no bar was given before, and a good sixth more.
+/// The bars of the rows of one transport: values measured earlier, plus about a sixth.
 pub(crate) struct Single {
     pub(crate) wire: Wire,
-    /// Resident memory of an idle connection, in KiB: 21.9 over SSE, of which the HTTP server's buffers are 16, and
-    /// 7.2 over a Unix socket.
+    /// Most resident memory of an idle connection, in KiB. Measured: 21.9 over SSE, 16 of them for buffers of the HTTP
+    /// server, and 7.2 over a Unix socket.
     pub(crate) idle_kib: f64,
-    /// The first delta, times the relay. Over SSE the message is an HTTP request of its own.
+    /// Longest time to the first delta, as a multiple of the relay's. Over SSE a message is a separate HTTP request.
     pub(crate) first_delta: f64,
 }
 

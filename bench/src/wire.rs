@@ -1,4 +1,4 @@
-//! How frames look on each kind of socket, as the load sees them.
+//! The framing on each kind of socket, for the load and the references.
 
 use std::{
     fmt, io,
@@ -13,7 +13,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-/// What carries frames.
+/// The transport that carries frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Wire {
     WebSocket,
@@ -31,7 +31,7 @@ impl fmt::Display for Wire {
     }
 }
 
-/// Where a server can be reached.
+/// The addresses of a server.
 #[derive(Debug, Clone)]
 pub(crate) struct Addresses {
     pub(crate) tcp: SocketAddr,
@@ -53,7 +53,8 @@ pub(crate) async fn unix(path: &Path) -> io::Result<Box<dyn Socket>> {
     Ok(Box::new(UnixStream::connect(path).await?))
 }
 
-/// Reads the head of an HTTP response; gives whether it has this status, and leaves what follows in `input`.
+/// Reads the head of an HTTP response, and leaves the following bytes in `input`. A status other than `status` is an
+/// error.
 pub(crate) async fn response(
     socket: &mut (impl AsyncRead + Unpin + ?Sized),
     input: &mut BytesMut,
@@ -73,7 +74,8 @@ pub(crate) async fn response(
     }
 }
 
-/// The payload of the next whole WebSocket frame. Nothing in the bench is masked that way.
+/// The payload of the next complete text frame from a WebSocket server, whose frames are not masked. A close frame is
+/// an error.
 pub(crate) fn web_socket_frame(input: &mut BytesMut) -> io::Result<Option<Bytes>> {
     loop {
         let [first, second, ..] = input[..] else { return Ok(None) };
@@ -97,7 +99,7 @@ pub(crate) fn web_socket_frame(input: &mut BytesMut) -> io::Result<Option<Bytes>
         match first & 0x0f {
             1 => return Ok(Some(payload)),
             8 => return Err(io::Error::other(format!("closed: {:?}", close_text(&payload)))),
-            // A ping of the gateway: rows are shorter than its patience.
+            // Pings stay unanswered: rows are shorter than the gateway's timeout.
             _ => {}
         }
     }
@@ -112,12 +114,12 @@ fn close_text(payload: &[u8]) -> String {
     }
 }
 
-/// The next whole line.
+/// The next complete line, with its line break.
 pub(crate) fn line(input: &mut BytesMut) -> Option<Bytes> {
     memchr::memchr(b'\n', input).map(|end| input.split_to(end + 1).freeze())
 }
 
-/// The `data:` of the next whole server-sent event that has any.
+/// The next complete `data:` line of a server-sent event, without the field name.
 pub(crate) fn sse_data(input: &mut BytesMut) -> Option<Bytes> {
     loop {
         let mut line = line(input)?;
@@ -128,15 +130,15 @@ pub(crate) fn sse_data(input: &mut BytesMut) -> Option<Bytes> {
     }
 }
 
-/// Takes the chunks apart in which an HTTP response without a length comes (RFC 9112 section 7.1).
+/// Decodes the chunked transfer coding of an HTTP response (RFC 9112 section 7.1).
 #[derive(Debug, Default)]
 pub(crate) struct Chunks {
-    /// Bytes of the present chunk that are to come, with the line break behind it.
+    /// Remaining bytes of the current chunk, including the line break after it.
     left: usize,
 }
 
 impl Chunks {
-    /// Moves what there is of the body from `raw` to `body`.
+    /// Moves the available bytes of the body from `raw` to `body`. The end of the body is an error.
     pub(crate) fn unpack(&mut self, raw: &mut BytesMut, body: &mut BytesMut) -> io::Result<()> {
         loop {
             if self.left == 0 {
@@ -163,7 +165,7 @@ impl Chunks {
     }
 }
 
-/// One frame as a bare broadcaster writes it.
+/// Appends one frame to `out`, as the broadcaster writes it.
 pub(crate) fn put_frame(wire: Wire, out: &mut Vec<u8>, json: &[u8]) {
     match wire {
         Wire::WebSocket => {
@@ -171,7 +173,7 @@ pub(crate) fn put_frame(wire: Wire, out: &mut Vec<u8>, json: &[u8]) {
             match u8::try_from(json.len()) {
                 Ok(length @ 0..126) => out.push(length),
                 _ => {
-                    // The longest frame of the bench is well below what two bytes of length hold.
+                    // All frames of the bench are shorter than 64 KiB, the most that a length of two bytes can express.
                     out.push(126);
                     out.extend(u16::try_from(json.len()).unwrap_or(u16::MAX).to_be_bytes());
                 }
