@@ -1,4 +1,4 @@
-//! The handle to a running gateway.
+//! The public handle to a running gateway.
 
 use std::{
     fmt,

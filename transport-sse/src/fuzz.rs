@@ -16,7 +16,7 @@ mod damage;
 /// The most chats of a stream.
 const MOST: usize = 4;
 
-/// The first line is the address, the others are values of `Last-Event-ID`.
+/// The input: the first line is the request's URI, the other lines are values of `Last-Event-ID`.
 fn stream(bytes: &[u8]) {
     let mut lines = bytes.split(|byte| *byte == b'\n');
     let mut request = http::Request::builder().uri(lines.next().unwrap_or_default());

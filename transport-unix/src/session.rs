@@ -29,7 +29,7 @@ use crate::{
 /// How often to check whether a peer that has closed its sending side still reads.
 const HANGUP_CHECK: Duration = Duration::from_millis(500);
 
-/// One line for each event.
+/// Writes one line for each event.
 struct JsonLines;
 
 impl Framing for JsonLines {

@@ -52,7 +52,7 @@ const LONGEST: Duration = Duration::from_secs(600);
 #[tokio::test]
 async fn autobahn_finds_nothing() {
     let Some(program) = env::var_os("SWITCHBOARD_TEST_AUTOBAHN") else {
-        // Straight to the terminal: what a passing test prints is not shown.
+        // Written directly to the terminal, because the output of a passing test is hidden.
         let skipped =
             "SKIPPED: SWITCHBOARD_TEST_AUTOBAHN is not set; `cargo xtask test` installs Autobahn and sets it";
         writeln!(io::stderr(), "{skipped}").unwrap();
@@ -106,7 +106,7 @@ fn judge(report: &Path) {
     assert_eq!(non_strict, NON_STRICT);
 }
 
-/// One connection, from its request on.
+/// Serves one connection, from its request on.
 async fn serve(socket: TcpStream) {
     socket.set_nodelay(true).unwrap();
     let service = service_fn(|mut request: Request<Incoming>| {

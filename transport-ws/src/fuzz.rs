@@ -80,7 +80,7 @@ fn frames(bytes: &[u8]) {
     }
 }
 
-/// Lines: a target, then headers.
+/// The input is lines: the request target, then headers.
 fn upgrade(bytes: &[u8]) {
     let mut lines = bytes.split(|byte| *byte == b'\n');
     let mut request = http::Request::builder().uri(lines.next().unwrap_or_default());

@@ -36,7 +36,7 @@ pub(crate) fn put_header(out: &mut Vec<u8>, first: u8, length: usize) {
     }
 }
 
-/// One text frame for each event.
+/// Writes one text frame for each event.
 #[derive(Debug)]
 pub(crate) struct TextFrames;
 

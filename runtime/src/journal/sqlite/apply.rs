@@ -104,8 +104,8 @@ impl Known {
 }
 
 /// Applies one append, and returns the chat's row id. After an error the transaction must be rolled back. Each event
-/// increases the commit count by one, and the new count is the event's id: the newest event tells how many commits
-/// the journal has.
+/// increases the commit count by one, and the new count is the event's id, so the newest event's id is the journal's
+/// commit count.
 pub(super) fn append(
     db: &Connection,
     known: &mut Known,

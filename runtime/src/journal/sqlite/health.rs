@@ -17,7 +17,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// How many bytes must be free before a disk that was full counts as writable again.
 const ROOM_BYTES: u64 = 1024 * 1024;
 
-/// Whether the journal can be written and read.
+/// The state of writing and of reading.
 #[derive(Debug, Default)]
 pub(super) struct Health(Mutex<State>);
 

@@ -107,30 +107,30 @@ impl Default for SqliteOptions {
 ///
 /// # Files
 ///
-/// | file | what it is |
+/// | file | contents |
 /// |---|---|
-/// | `journal.db` | the database; after an orderly stop, everything is in it |
-/// | `journal.db-wal` | SQLite's write-ahead log: what was committed lately. It belongs to the database: never copy, move or delete one without the other. Where the disk has room, it is up to 1 MiB longer than what is in it. It grows to about 64 MiB under load ([`SqliteOptions::wal_bytes`]) and is gone after an orderly stop |
-/// | `journal.db-shm` | SQLite's index of the log; nothing is lost with it |
-/// | `journal.db.commits` | one line: the journal's id, the count of commits that were written, the count of those known to be on the disk, and the boot; if the database has fewer, some were lost |
-/// | `journal.db.lock` | locked (`flock`) while a gateway has the journal open, and says which process; a process that is killed leaves no lock behind |
+/// | `journal.db` | the database; contains all data after an orderly stop |
+/// | `journal.db-wal` | SQLite's write-ahead log with the latest commits. The log is part of the database: never copy, move or delete one without the other. It grows to about 64 MiB under load ([`SqliteOptions::wal_bytes`]), is up to 1 MiB longer than its contents if the disk has room, and is removed by an orderly stop |
+/// | `journal.db-shm` | SQLite's index of the log; contains no data of its own |
+/// | `journal.db.commits` | one line: the journal's id, the number of commits written, the number of commits known to be synced, and the boot id; a database with fewer commits has lost some |
+/// | `journal.db.lock` | locked (`flock`) while a gateway has the journal open; contains the gateway's process id. The lock of a killed process is released |
 ///
 /// All files are readable and writable by their owner only (mode 0600). The folder must be on a local file system,
 /// because SQLite needs its locks and shared memory. A second gateway on the same file does not start, and its error
 /// names the process that has the journal open.
 ///
-/// # What survives what
+/// # Durability
 ///
 /// | | process killed | power lost, kernel crashed |
 /// |---|---|---|
-/// | what was answered to [`Durability::Synced`](switchboard_core::journal::Durability): messages, prompts and their answers, cancels, ends of turns | survives | survives |
-/// | what was answered to [`Durability::Written`](switchboard_core::journal::Durability): pieces of a running turn | survives | the last moments may be lost |
-/// | the same, with [`SqliteOptions::strict`] | survives | survives |
+/// | appends answered with [`Durability::Synced`](switchboard_core::journal::Durability): messages, prompts and their answers, cancels, ends of turns | survive | survive |
+/// | appends answered with [`Durability::Written`](switchboard_core::journal::Durability): pieces of a running turn | survive | the last ones may be lost |
+/// | all appends, with [`SqliteOptions::strict`] | survive | survive |
 ///
 /// One transaction carries all waiting appends, of any number of chats. One sync of the disk serves all appends that
 /// wait for it, and does not run on the thread that writes. Within a chat, answers come in the order of the appends;
-/// no chat waits for another chat's sync. A sync waits for other appends
-/// until as many chats are waiting as after the last sync, but at most for half the duration of that sync and for 5 ms.
+/// no chat waits for another chat's sync. A sync waits for other appends until as many chats are waiting as after the
+/// last sync, but at most for half the duration of that sync and for 5 ms.
 ///
 /// # After a loss
 ///
@@ -365,7 +365,7 @@ fn join(thread: JoinHandle<()>) {
     }
 }
 
-/// What the journal's threads share.
+/// The state that the journal's threads share.
 #[derive(Debug)]
 struct Shared {
     answers: Answers,

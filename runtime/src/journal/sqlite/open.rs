@@ -73,7 +73,7 @@ pub(super) struct Opened {
     pub(super) report: OpenReport,
 }
 
-/// What is known of the journal as a whole.
+/// The state of the journal as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct State {
     /// The commit count. Grows by one for each event, whose id is the new count, and by one for a commit without

@@ -262,7 +262,7 @@ mod tests {
             old.pragma_update(None, "foreign_keys", false).expect("SQL");
             schema::migrate_to(&mut old, 0, version).expect("it migrates");
             old.execute_batch(ROWS).expect("rows");
-            // An event that is what was written, and a turn that still waits for an answer to it.
+            // An event whose checksum matches, and an open turn that belongs to this event.
             old.execute_batch("UPDATE events SET frame = '{\"a\":1}', seq = 5, first_seq = 1").expect("rows");
             old.execute("UPDATE events SET sum = ?1", [crc32fast::hash(b"{\"a\":1}")]).expect("rows");
             let before = rows(&old);
@@ -286,7 +286,8 @@ mod tests {
         let mut old = Connection::open(&files.db).expect("a database");
         old.pragma_update(None, "foreign_keys", false).expect("SQL");
         schema::migrate(&mut old, 0).expect("it migrates");
-        // The sum of its event is another, its epoch's name is gone, and another chat's row.
+        // The event does not match its checksum, the name of its epoch is missing, and a command belongs to a missing
+        // chat.
         old.execute_batch(ROWS).expect("rows");
         old.execute_batch("DELETE FROM epochs; INSERT INTO commands VALUES (9, 1, 'cancel', 't', NULL); UPDATE chats SET era = 4")
             .expect("rows");

@@ -364,7 +364,7 @@ fn deltas_leave_their_chats_row_alone_and_it_follows_with_what_is_more() {
     scribe.delta("t", "s", "c").change(other);
     keep(&db, scribe.append(5, Durability::Written, 1), false);
     assert_eq!((row(&db), told(&mut db, 0)), ((9, 30), (9, Some(30))));
-    // Without events.
+    // An append without events.
     scribe.delta("t", "s", "d").change(at(40));
     keep(&db, scribe.append(6, Durability::Written, 1), false);
     keep(&db, scribe.change(at(50)).append(7, Durability::Written, 1), true);
@@ -446,7 +446,7 @@ fn every_statement_uses_an_index() {
             .expect("a plan")
             .map(|step| step.expect("text"))
             .collect();
-        // The chats of one second are sorted.
+        // Only the chats of one second are sorted, because the index covers whole seconds.
         let sorts = |step: &str| {
             step.contains("TEMP B-TREE") && !(*statement == sql::read::CHATS && step.contains("LAST 2 TERMS"))
         };
