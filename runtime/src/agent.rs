@@ -24,7 +24,7 @@ pub trait Agent: Send + Sync + 'static {
     /// The agent's name in logs and start-up text.
     fn name(&self) -> &str;
 
-    /// What the gateway tells clients about this agent; `None`: nothing.
+    /// The state of this agent that the gateway reports to clients; `None`: no state is reported.
     fn describe(&self) -> Option<AgentState> {
         None
     }

@@ -152,7 +152,7 @@ impl Outbox {
         false
     }
 
-    /// Tells the writer to close the connection. Queued frames are dropped, unless `close` says to drain them.
+    /// Asks the writer to close the connection. Queued frames are dropped, unless `close` says to drain them.
     pub(crate) fn close(&self, close: Close) {
         let mut state = self.state();
         if !close.drain {

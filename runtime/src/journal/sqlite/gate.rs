@@ -57,7 +57,7 @@ impl Gate {
     }
 
     /// Closes the pool: waits until every connection has been returned, and closes all connections. No connection is
-    /// given out until [`open`](Self::open).
+    /// given out until `open` is called.
     pub(super) fn shut(&self) {
         let mut state = locked(&self.state);
         state.shut = true;
