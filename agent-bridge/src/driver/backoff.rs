@@ -36,6 +36,7 @@ impl Backoff {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).not_before
     }
 
+    /// Notes a failed start, which delays the next one.
     pub(crate) fn failed(&self, now: Instant) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let doubled = self.first.saturating_mul(1 << state.failures.min(16));
@@ -46,6 +47,7 @@ impl Backoff {
         state.not_before = Some(now + drawn);
     }
 
+    /// Notes a successful start, which ends the delays.
     pub(crate) fn succeeded(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.failures = 0;

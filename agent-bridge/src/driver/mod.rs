@@ -134,6 +134,7 @@ impl ProcessAgent {
         }
     }
 
+    /// Makes a new random mark for the environment of a process.
     pub(crate) fn mark(&self) -> String {
         let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
         format!("{}.{:016x}{:016x}", self.config.mark_prefix, random.next(), random.next())
@@ -151,6 +152,7 @@ impl ProcessAgent {
         AgentExit::StartFailed(TurnError { code: "agent_start_failed".into(), detail })
     }
 
+    /// The reason for which an instance ends if the system could not start its process.
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "the kinds that a person can do something about are few"

@@ -1,4 +1,4 @@
-//! Whatever is in a spool, or comes from a host. `cargo bolero test -p switchboard-agent-bridge
+//! Reads arbitrary bytes as a spool or as a host's frames. `cargo bolero test -p switchboard-agent-bridge
 //! host::fuzz::whatever_is_spooled_is_read_or_refused` searches further.
 
 use std::path::Path;
@@ -8,10 +8,10 @@ use bytes::BytesMut;
 use super::protocol::{Frame, InvalidFrame, ToHost, record_head};
 use crate::damage;
 
-/// Longest frame.
+/// Longest frame, in bytes.
 const LONGEST: usize = 256;
 
-/// How many frames there are, how many bytes they were, and whether the rest is a frame that can still come.
+/// Number of frames, number of their bytes, and an error if the rest cannot become a frame.
 fn read(bytes: &[u8], size: usize) -> (usize, usize, Result<(), InvalidFrame>) {
     let (mut buffer, mut frames, mut length) = (BytesMut::new(), 0, 0);
     for piece in bytes.chunks(size) {
@@ -41,7 +41,7 @@ fn spool(bytes: &[u8]) {
     for size in [1, 5] {
         assert_eq!(read(bytes, size), whole, "in pieces of {size}");
     }
-    // The other direction has frames of the same kind.
+    // Messages from a gateway have the same framing.
     let mut buffer = BytesMut::from(bytes);
     while let Ok(Some(_)) = ToHost::next(&mut buffer, LONGEST) {}
 }

@@ -243,7 +243,7 @@ mod tests {
             backlog.iter().map(|(kind, count, payload)| (*kind, *count, &payload[..])).collect();
         assert_eq!(backlog, expected);
         assert_eq!(begun, "sixteen\nseventeen\nhalf");
-        // What a gateway has decoded of it keeps its position, whoever commands something meanwhile.
+        // Output that the gateway has decoded keeps its positions, even if the gateway sends another command.
         let state = *spool.watch().borrow();
         assert!(state.owing && !state.lent);
         assert_eq!(spool.range(), (12, 18));

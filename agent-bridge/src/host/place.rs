@@ -133,6 +133,7 @@ impl HostDirectory {
         options.open(self.dir.join(LOCK))
     }
 
+    /// Writes the description file `host.json`, atomically.
     pub(crate) fn write_card(&self, card: &Card) -> io::Result<()> {
         let new = self.dir.join(format!("{CARD}.new"));
         let mut options = OpenOptions::new();
@@ -141,6 +142,7 @@ impl HostDirectory {
         fs::rename(new, self.dir.join(CARD))
     }
 
+    /// Reads the description file; `None` if it is missing or unreadable.
     pub(crate) fn card(&self) -> Option<Card> {
         serde_json::from_slice(&fs::read(self.dir.join(CARD)).ok()?).ok()
     }

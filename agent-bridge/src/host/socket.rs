@@ -124,7 +124,7 @@ mod tests {
         assert!(heard == sent);
     }
 
-    /// What the runtime watches of each descriptor, by the kernel's account (proc(5), `fdinfo` of an epoll).
+    /// The events for which the runtime has registered each descriptor (proc(5), `fdinfo` of an epoll).
     #[cfg(target_os = "linux")]
     fn watched() -> Vec<(i32, u32)> {
         let of = |line: &str| {
@@ -133,7 +133,7 @@ mod tests {
             Some((fd, u32::from_str_radix(words.nth(1)?, 16).ok()?))
         };
         let descriptors = std::fs::read_dir("/proc/self/fdinfo").unwrap();
-        // Other tests open and close some meanwhile.
+        // Other tests open and close descriptors meanwhile.
         let read = descriptors.filter_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok());
         read.flat_map(|text| text.lines().filter_map(of).collect::<Vec<_>>()).collect()
     }
@@ -152,7 +152,7 @@ mod tests {
         write.write_all(b"a record").await.unwrap();
         answer.write_all(b"a").await.unwrap();
         assert_eq!(read.read_u8().await.unwrap(), b'a');
-        // More than once, where the runtime has several descriptors of its epoll.
+        // A descriptor may occur more than once, if the runtime has several epoll descriptors.
         let all = watched().into_iter();
         let of_mine: Vec<u32> = all.filter(|(fd, _)| mine.contains(fd)).map(|(_, events)| events).collect();
         assert!(!of_mine.is_empty());

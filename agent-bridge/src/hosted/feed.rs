@@ -463,7 +463,7 @@ mod tests {
         let [said, end] = &all[..] else { panic!("{all:?}") };
         assert!(said.events.iter().any(|event| matches!(event, AgentEvent::Text { .. })) && !ends(said));
         assert!(ends(end) && said.position < end.position && said.checkpoint.is_none());
-        // Whoever has kept the first alone gets the second again, and nothing else.
+        // A log that has only the first batch gets exactly the second one again.
         let mut decoder = new();
         decoder.hide_to(said.position);
         let again = handed(decoder, &bytes).await;

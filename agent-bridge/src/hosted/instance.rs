@@ -223,6 +223,7 @@ impl ConnectedInstance<'_> {
         self.decoder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Sends a message to the host.
     pub(super) fn say(&self, message: &ToHost) {
         // If the host is gone, the feed reports it.
         let _ = self.messages.send(message.encode());

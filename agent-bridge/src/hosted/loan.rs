@@ -317,7 +317,7 @@ mod tests {
 
     const CAPACITY: usize = 64 * 1024;
 
-    /// A pipe of this process, as if a host had lent it.
+    /// Describes a pipe of this process as if a host had lent it.
     fn lent(reader: &PipeReader) -> Lent {
         let descriptor = reader.as_raw_fd();
         let metadata = std::fs::metadata(format!("/proc/self/fd/{descriptor}")).unwrap();
@@ -331,12 +331,12 @@ mod tests {
         (reader, writer, loan)
     }
 
-    /// What a host does, and then a gateway.
+    /// Opens the pipe as a host does, and makes the loan as a gateway does.
     fn open(lent: &Lent) -> io::Result<Loan> {
         Loan::new(reopen(lent)?.into(), lent)
     }
 
-    /// All whole lines that are there.
+    /// Takes all whole lines that were read.
     fn lines(loan: &mut Loan) -> Vec<u8> {
         let lines = loan.lines(usize::MAX, usize::MAX).unwrap_or_default().to_vec();
         loan.decoded(lines.len());
@@ -369,7 +369,7 @@ mod tests {
     async fn what_the_log_has_is_taken_out_while_a_writer_waits_for_room() {
         const ALL: usize = 40 * CAPACITY;
         let (mut reader, mut writer, mut loan) = loan();
-        // In one write, which wakes nobody while it waits in the middle.
+        // One large write, which does not wake the reader while it waits for room.
         let sent: Vec<u8> =
             (0..ALL).map(|n| if n % 100 == 99 { b'\n' } else { b'a' + (n % 23) as u8 }).collect();
         let written = sent.clone();
@@ -442,7 +442,7 @@ mod tests {
         assert_eq!(lending.ask(7), Some(ToHost::Borrow { next: 8 }));
         let (first, place) = command(&mut lending, "first");
         assert_eq!(place, Some(CommandPlace { bytes: 0, position: 7 }));
-        // It may have been refused, and is asked for again: what came before that has nothing to do with it.
+        // The host may have declined, so the output is asked for again; earlier commands no longer count.
         assert!(lending.ask(7).is_some() && lending.lent() && lending.may_go_on());
         assert_eq!(lending.ask(7), None, "it is lent");
         lending.decoded = 300;

@@ -379,7 +379,7 @@ mod tests {
             ["home/.config/switchboard/config.toml", "work/switchboard.toml", "home/keys/token"]
                 .map(|name| place.path(name))
                 .into();
-        // It is bound later.
+        // The socket is bound later.
         sandbox.own_sockets = vec![place.path("http/socket")];
         let plan = place.plan(&sandbox).unwrap();
         assert_eq!(plan.empty_own, place.set(["home/.config/switchboard", "http", "real"]));
@@ -446,7 +446,7 @@ mod tests {
         let mut sandbox = place.sandbox();
         sandbox.own_dirs = vec![place.path("work/data")];
         sandbox.own_files = vec![place.path("work/data/token"), place.path("work/keys/token")];
-        // Also where the workspace itself is seen inside of something that is hidden.
+        // Also if the visible workspace is inside of a hidden directory.
         for hidden in [None, Some(place.path(""))] {
             sandbox.names.hidden = hidden.into_iter().collect();
             let plan = place.plan(&sandbox).unwrap();

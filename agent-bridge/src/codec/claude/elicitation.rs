@@ -297,7 +297,7 @@ mod tests {
         let result = accepted(FORM, &answers.clone().into());
         assert_eq!(result, Some(json!({"action": "accept", "content": expected})));
         for other in ["Sure", "Delete ticket 12?\ncopies: how many (1 to 9)"] {
-            // A required field that is empty, and a question of another form.
+            // An empty required field, and an answer to a question of another form.
             let mut incomplete: BTreeMap<_, _> = answers.clone().into();
             let texts = incomplete.remove(other).unwrap();
             if other == "Sure" {

@@ -76,15 +76,18 @@ impl ClaudeCodec {
         }
     }
 
+    /// Notes that the prompt of this turn was written to the agent.
     pub(crate) fn prompted(&mut self, turn_id: &TurnId) {
         self.state.turn = Some(Prompted { uuid: stable_uuid(turn_id.as_str()), queued: false });
         self.state.cancel = Cancel::None;
     }
 
+    /// Notes that an interrupt was written to the agent.
     pub(crate) fn cancelled(&mut self) {
         self.state.cancel = Cancel::Sent;
     }
 
+    /// Notes that an answer was written to the agent; the request is no longer open.
     pub(crate) fn answered(&mut self, request_id: &RequestId) {
         if let Some(id) = self.find(request_id).map(|(id, _)| id.clone()) {
             self.state.pending.remove(&id);

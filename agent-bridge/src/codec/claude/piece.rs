@@ -87,7 +87,7 @@ mod tests {
         format!(r#"{BEGINNING}{index},"delta":{{"type":{delta}{TAIL}"#)
     }
 
-    /// What a JSON parser makes of a line that is recognised here.
+    /// Decodes a line with the JSON parser.
     fn by_the_parser(line: &str) -> (u64, String, String) {
         let line: Value = serde_json::from_str(line).expect("what is recognised is JSON");
         assert_eq!(line["type"], "stream_event");

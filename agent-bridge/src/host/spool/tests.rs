@@ -1,4 +1,4 @@
-//! What is spooled comes back, and nothing else does.
+//! A spool gives back exactly what was appended.
 
 use super::*;
 
@@ -96,7 +96,7 @@ fn what_was_told_beside_an_output_that_is_lent_outlives_the_host_until_it_is_for
     assert_eq!(positions(), [7, 9]);
     spool.forget_told();
     assert_eq!((positions(), spool.told_bytes()), (vec![], 0));
-    // Where its frames end is another place than where the old ones did.
+    // The new frames end at other offsets than the old ones.
     spool.told(20, &[b'z'; 90]).unwrap();
     spool.told(21, &[b'z'; 5]).unwrap();
     assert_eq!(positions(), [20, 21]);
@@ -159,7 +159,7 @@ fn what_a_file_held_before_is_never_read_whatever_part_of_a_frame_was_written_ov
     let dir = tempfile::tempdir().unwrap();
     let spool = Spool::new(dir.path(), 1, 256 * 1024);
     let append = |bytes: usize| spool.append(Kind::Output, 1, &vec![b'x'; bytes]).unwrap();
-    // Two files are filled, and the first is trimmed: the third writes over it.
+    // Two files are filled and the first one is trimmed, so the third overwrites it.
     (0..33).for_each(|_| append(1000));
     let (_, next) = spool.range();
     spool.trim(next - 1);
@@ -168,7 +168,7 @@ fn what_a_file_held_before_is_never_read_whatever_part_of_a_frame_was_written_ov
     while spare.exists() {
         append(1000);
     }
-    // Where its frames end is another place than where the old ones did.
+    // The new frames end at other offsets than the old ones.
     append(700);
     append(300);
     let (first, next) = spool.range();
@@ -181,7 +181,7 @@ fn what_a_file_held_before_is_never_read_whatever_part_of_a_frame_was_written_ov
         (inner.path(last.first), usize::try_from(last.length).unwrap())
     };
     let whole = fs::read(&path).unwrap();
-    // The host dies in the next write, before it comes to the length.
+    // The host dies during the next write, before it writes the length.
     append(1500);
     let after = fs::read(&path).unwrap();
     let behind = length + END.len()..length + RECORD_HEAD + 1500 + END.len();

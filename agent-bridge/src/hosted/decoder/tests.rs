@@ -1,11 +1,11 @@
-//! Recorded conversations, cut at every place.
+//! Recorded conversations, split at every position.
 
 use bytes::BytesMut;
 
 use super::*;
 use crate::host::protocol::{Action, record_head};
 
-/// What one recorded conversation would be in a spool: a start, the prompts, what the agent said.
+/// A recorded conversation as frames of a spool: a start, the prompts, and the agent's output.
 pub(in super::super) fn frames(recording: &str) -> Vec<(Kind, u32, Vec<u8>)> {
     let head = |id: &str, told| {
         let head = CommandHead { id: id.into(), action: Action::Note, opens_turn: false, told };
@@ -65,7 +65,7 @@ fn from_any_checkpoint_on_everything_decodes_the_same() {
             let mut first = new();
             let events = decode(&mut first, &frames[..cut], 1);
             let checkpoint = first.checkpoint().unwrap();
-            // The log may be ahead of its checkpoint.
+            // The log may have more events than its checkpoint covers.
             for ahead in [0, 1, 5] {
                 let shown = frames.len().min(cut + ahead);
                 let mut second = new();
@@ -73,7 +73,7 @@ fn from_any_checkpoint_on_everything_decodes_the_same() {
                 second.hide_to(shown as u64);
                 let mut known = events.clone();
                 known.extend(decode(&mut first_at(&frames, cut), &frames[cut..shown], cut as u64 + 1));
-                // Frames from before the checkpoint are passed over.
+                // Frames from before the checkpoint are skipped.
                 known.extend(decode(&mut second, &frames, 1));
                 assert!(known == expected, "cut at {cut}, {ahead} ahead");
                 assert_eq!(second.state(), whole.state());

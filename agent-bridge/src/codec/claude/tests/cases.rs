@@ -1,9 +1,9 @@
-//! What the recordings do not show.
+//! Cases of the codec that do not occur in the recordings.
 
 use super::{codec, decode};
 use crate::codec::Decoded;
 
-/// Decodes lines and gives what they were rendered to, without signs of life and positions.
+/// Decodes lines and renders the events, without positions and `Alive`.
 fn said(lines: &[&str]) -> Vec<String> {
     let lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
     let shown = decode(&mut codec(), &lines);
@@ -352,7 +352,7 @@ fn other_text_on_a_line_costs_no_event() {
     ] {
         assert_eq!(said(&[&format!("{before}{result}{after}")]), ended, "{before} {after}");
     }
-    // An object that was cut says nothing, and nothing in it does.
+    // An incomplete object gives no event, and neither do objects inside of it.
     for cut in
         [format!(r#"{{"type":"assistant","input":{result}"#), format!(r#"x {{"type":"user","a":{result}"#)]
     {

@@ -1,4 +1,4 @@
-//! Commands to lines, and the answers to requests.
+//! Encodes commands to lines, and answers to requests.
 
 use std::collections::BTreeMap;
 
@@ -122,7 +122,7 @@ fn what_open_questions_keep_is_bounded() {
     let asked = |position: usize| format!(r#"question {{"request_id":"1-{position}""#);
     assert!(shown.contains(&asked(1)) && shown.contains("notice Warning request_refused"));
     assert!(!shown.contains(&asked(2)));
-    // What is answered makes room.
+    // An answered request makes room for another one.
     line(&mut codec, &answer("1-1", Answer::Deny { message: None }));
     assert!(decode(&mut codec, &["{}".into(), "{}".into(), ask(3, 600 * 1024)]).contains(&asked(3)));
 }

@@ -1,4 +1,4 @@
-//! Questions and forms through the codec, from the agent's line to the line that answers it.
+//! Questions and forms, from the agent's line to the line with the answer.
 
 use serde_json::{Value, json};
 use switchboard_core::{
@@ -21,7 +21,7 @@ fn asked(request: &Value) -> (ClaudeCodec, Question) {
     (codec, question)
 }
 
-/// What the agent gets for an answer to such a request.
+/// The agent's part of the line for an answer to such a request.
 fn answered(request: &Value, answer: Answer) -> Value {
     let request_id = RequestId::parse("1-1").unwrap();
     let command = AgentCommand::Answer { id: CommandId(1), request_id, answer };

@@ -1,4 +1,4 @@
-//! Whatever an agent writes. `cargo bolero test -p switchboard-agent-bridge
+//! Decodes arbitrary lines. `cargo bolero test -p switchboard-agent-bridge
 //! codec::claude::tests::fuzz::whatever_an_agent_writes_is_decoded` searches further.
 
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! A request's identity: an answer reaches the request that it is for, or nobody.
+//! Request ids: an answer belongs to one request and to no other.
 
 use std::path::Path;
 
@@ -31,7 +31,7 @@ fn form(message: &str) -> String {
 
 const WITHDRAW: &str = r#"{"type":"control_cancel_request","request_id":"r-1"}"#;
 
-/// The requests that a line opens, and those that it withdraws.
+/// The ids of the requests that a line opens, and of the requests that it withdraws.
 fn decode(codec: &mut ClaudeCodec, position: u64, line: &str) -> (Vec<String>, Vec<String>) {
     let mut out = Decoded::default();
     codec.decode(position, line.as_bytes(), &mut out);
@@ -94,7 +94,7 @@ fn an_answer_to_a_withdrawn_request_reaches_no_other() {
             assert_eq!(step(2, WITHDRAW).1, [first[0].as_str(), "r-1"]);
             let (second, _) = step(3, &second);
             assert_eq!(encode(&mut codec, &first[0], answer.clone()), None, "{answer:?}");
-            // The other one is still open.
+            // The other request is still open.
             assert!(encode(&mut codec, &second[0], Answer::Deny { message: None }).is_some());
         }
     }
@@ -122,7 +122,7 @@ fn requests_on_one_line_are_told_apart() {
     assert!(encode(&mut codec, &opened[1], allow()).is_some());
 }
 
-/// A codec from a checkpoint of the version that named requests by the agent's ids.
+/// A codec restored from a checkpoint of the version that named requests by the agent's ids.
 fn earlier() -> ClaudeCodec {
     let request = json!({"agent_id": "r-1", "input": "{}", "question": false, "form": false});
     let checkpoint = json!({"version": 1, "prefix": "1-", "pending": {"r-1": request}});

@@ -1,4 +1,4 @@
-//! Tests of the codec: every recording as a snapshot, then what recordings do not show.
+//! Tests of the codec: each recording as a snapshot, and cases that do not occur in the recordings.
 
 mod cases;
 mod commands;
@@ -20,7 +20,7 @@ fn codec() -> ClaudeCodec {
     ClaudeCodec::new(Path::new("/workspace"), "1-")
 }
 
-/// What the agent said in a recording, line by line; one list for each life.
+/// The agent's lines in a recording; one list per agent process.
 fn lives(recording: &str) -> Vec<Vec<String>> {
     let mut lives = Vec::new();
     for entry in recording.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
@@ -62,7 +62,7 @@ fn recordings() {
     });
 }
 
-/// Decodes with the codec thrown away and restored from its checkpoint after every line.
+/// Decodes with a codec that is restored from its checkpoint after every line.
 fn with_checkpoints(lines: &[String]) -> String {
     let mut codec = codec();
     let mut shown = String::new();

@@ -1,4 +1,4 @@
-//! Whatever becomes of a line, the codec goes on.
+//! The codec accepts mutated lines and goes on.
 
 use std::{path::Path, sync::LazyLock};
 
@@ -22,7 +22,7 @@ enum Mutation {
     Flip(prop::sample::Index, u8),
     Insert(prop::sample::Index, Vec<u8>),
     Splice(prop::sample::Index, prop::sample::Index),
-    /// Another value in the place of the n-th one.
+    /// Replaces the n-th value by another one.
     Value(prop::sample::Index, &'static str),
 }
 

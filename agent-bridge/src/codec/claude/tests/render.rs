@@ -1,10 +1,10 @@
-//! Events as text: their `Debug` hides what the agent said, a test wants to see it.
+//! Renders events as text for tests, because their `Debug` output hides the agent's text.
 
 use switchboard_core::agent::AgentEvent;
 
 use crate::codec::Decoded;
 
-/// One line an event, with the record's position in front. A sign of life shows as a dot.
+/// Renders one line per event, with the record's position in front. `Alive` is rendered as a dot.
 pub(super) fn render(position: usize, out: &Decoded) -> String {
     let mut lines: Vec<String> = out.events.iter().map(event).collect();
     lines.extend(out.replies.iter().map(|reply| format!("reply {}", String::from_utf8_lossy(reply))));
