@@ -1,4 +1,4 @@
-//! Identifiers that cross the wire, each parsed once and valid from then on.
+//! Identifiers. Those of the wire are checked when they are parsed, so a value of their type is always valid.
 
 use alloc::{string::String, sync::Arc};
 use core::fmt;
@@ -6,7 +6,7 @@ use core::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 
-/// Why a string is not an identifier. The text is fit for an `error` frame.
+/// A string is not a valid identifier. The text can be sent in an `error` frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InvalidId(pub(crate) &'static str);
 
@@ -26,7 +26,10 @@ macro_rules! string_id {
         pub struct $name(#[cfg_attr(feature = "schema", ts(type = "string"))] Arc<str>);
 
         impl $name {
-            /// Parses an identifier; the error says which one was wrong.
+            /// Parses an identifier.
+            ///
+            /// # Errors
+            /// If the text does not have the identifier's form. The error names the kind of identifier.
             pub fn parse(text: &str) -> Result<Self, InvalidId> {
                 let valid: fn(&str) -> bool = $valid;
                 if valid(text) { Ok(Self(text.into())) } else { Err(InvalidId($error)) }
@@ -107,7 +110,8 @@ string_id! {
 }
 
 string_id! {
-    /// Who is behind a connection. Constructed by whoever verified a credential, never from the wire.
+    /// The account behind a connection. Made by the authentication that verified a credential, never from a client's
+    /// frame.
     Principal, "invalid principal", r"^[A-Za-z0-9_:.@-]{1,64}$", |text| is_token(text, 64, b":.@")
 }
 
@@ -129,17 +133,17 @@ pub struct Cursor {
     pub seq: u64,
 }
 
-/// A chat's key: somebody else's chat id is simply unknown.
+/// A chat's key. Chat ids are per principal, so the chat of another principal is an unknown chat.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChatKey {
-    /// Whose chat it is.
+    /// The owner of the chat.
     pub principal: Principal,
-    /// Its id on the wire.
+    /// The chat's id on the wire.
     pub chat: ChatId,
 }
 
 impl ChatKey {
-    /// What a journal keeps of a deleted chat: the SHA-256 of the principal, a zero byte and the id.
+    /// The hash that a journal stores of a deleted chat: the SHA-256 of the principal, a zero byte and the chat's id.
     pub fn hash(&self) -> [u8; 32] {
         let parts = [self.principal.as_str().as_bytes(), &[0], self.chat.as_str().as_bytes()];
         let mut hash = Sha256::new();
@@ -148,7 +152,7 @@ impl ChatKey {
     }
 }
 
-/// One connection for as long as it lives; never used again after it ends.
+/// Identifies a connection. Made by the shell and never used again after the connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(pub u64);
 

@@ -1,9 +1,9 @@
 //! The Switchboard protocol as a state machine without I/O.
 //!
-//! [`Hub`] is the machine: connections, chats, turns and their log, with everything that is kept asked of a
-//! journal and everything that is done said as an [`Output`]. [`wire`] is the vocabulary, [`journal`] and
-//! [`agent`] are the core's side of the two ports. Nothing in here reads a clock, opens a socket, makes a
-//! random number or waits; a shell such as `switchboard-runtime` does.
+//! [`Hub`] is the state machine: connections, chats, turns and their log. Each side effect, such as an append to the
+//! journal, is an [`Output`] for the caller. [`wire`] has the frames of the protocol; [`journal`] and [`agent`] are the
+//! core's interfaces to a journal and to agents. Nothing in this crate reads a clock, opens a socket, asks the system
+//! for randomness or waits; a shell such as `switchboard-runtime` does.
 //!
 //! A client's message, through the hub and a journal in memory, to an agent that repeats it:
 //!

@@ -1,4 +1,5 @@
-//! What an agent names and numbers is short, or made so: with its texts cut or split, no event is larger than 256 KiB.
+//! Limits the length of names, ids and paths of an agent. As its texts are truncated or split too, no event is larger
+//! than 256 KiB.
 
 use alloc::{format, string::String};
 
@@ -8,16 +9,16 @@ use crate::{
     wire::{FileEdit, TurnError, input_sha256},
 };
 
-/// Longest name of a tool or model, in bytes of JSON.
+/// Maximum length of the name of a tool or model, in bytes of JSON.
 pub(super) const NAME_BYTES: usize = 512;
-/// Longest id of a stream or of the use of a tool, in bytes of JSON. A longer one is known by its hash.
+/// Maximum length of the id of a stream or of a tool use, in bytes of JSON. A longer id is replaced by its hash.
 const ID_BYTES: usize = 256;
-/// Longest path, and longest sentence about a turn's end.
+/// Maximum length of a path, and of the sentence about a turn's end, in bytes of JSON.
 const LINE_BYTES: usize = 4 * 1024;
-/// What an edit takes in its event besides its texts.
+/// The size of a file edit in its event without its texts, in bytes, rounded up.
 pub(super) const EDIT_BYTES: usize = 128;
 
-/// The same event with names, ids, paths and reasons of bounded length. What is cut ends in an ellipsis.
+/// The same event with names, ids, paths and reasons of limited length. A truncated text ends in an ellipsis.
 pub(super) fn bounded(event: AgentEvent) -> AgentEvent {
     match event {
         AgentEvent::Text { stream, text } => AgentEvent::Text { stream: stream_id(stream), text },
@@ -73,7 +74,7 @@ fn stream_id(stream: StreamId) -> StreamId {
     if is_short(&stream, ID_BYTES) { stream } else { id(String::from(&*stream)).into() }
 }
 
-/// The same id, or one that stands for it and for no other.
+/// The same id, or its hash if it is too long.
 fn id(given: String) -> String {
     if is_short(&given, ID_BYTES) { given } else { format!("sha256-{}", input_sha256(&given)) }
 }
@@ -86,7 +87,7 @@ fn shortened(mut text: String, most: usize) -> String {
     text
 }
 
-/// Whether a text has at most so many bytes in JSON.
+/// Whether a text has at most `most` bytes in JSON.
 pub(super) fn is_short(text: &str, most: usize) -> bool {
     boundary(text, most) == text.len()
 }

@@ -1,5 +1,5 @@
-//! Ids of default chats. They show by themselves that a `ready` named them, to whichever life of the gateway: a client may
-//! attach to one after a lost connection, and such a chat is kept nowhere before its first message.
+//! Ids of default chats. A default chat is stored only from its first message on, but a client may attach to it on a
+//! later connection. So its id has check digits, by which any gateway process recognises that a `ready` named it.
 
 use alloc::string::String;
 use core::fmt::Write as _;
@@ -8,13 +8,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::ids::{ChatId, ChatKey, Principal};
 
-/// Random bytes of an id: not to be guessed.
+/// Random bytes of an id, so that it cannot be guessed.
 pub(super) const RANDOM_BYTES: usize = 12;
-/// Hexadecimal digits after them, which follow from them and from whose chat it is. Another id passes for one of these
-/// once in 2^32.
+/// Hexadecimal check digits after the random part, derived from it and from the principal. One of 2^32 other ids passes
+/// the check.
 const CHECK_DIGITS: usize = 8;
 
-/// The id with this random part, in hexadecimal digits.
+/// Makes the id with this random part, which is in hexadecimal digits.
 pub(super) fn id(principal: &Principal, mut random: String) -> ChatId {
     let check = check(principal, &random);
     random.push_str(&check);

@@ -1,4 +1,4 @@
-//! How a chat is deleted: its turns end, its agent goes, the journal removes it, whoever has it in sight is told.
+//! How a chat is deleted: its turns end, its agent is killed, the journal removes the chat, and clients are notified.
 
 use alloc::collections::BTreeSet;
 
@@ -17,28 +17,31 @@ use crate::{
     wire::{ControlEvent, Outcome, UpdateScope, encode_control},
 };
 
-/// A deletion on its way.
+/// The state of a deletion that is not finished.
 #[derive(Debug)]
 pub(super) struct Deletion {
     by: ConnId,
-    /// When the agent is waited for no longer.
+    /// When to delete the chat even if its agent has not exited.
     due_ms: u64,
-    /// The journal was told: nothing may follow in its log.
+    /// The deletion is appended: nothing may follow in the chat's log.
     staged: bool,
-    /// The agent that went since then.
+    /// The agent instance that exited since the deletion was appended.
     ended: Option<AgentInstanceId>,
 }
 
 impl Deletion {
-    /// When to go on without the agent; nothing once that is settled.
+    /// When to go on without the agent's exit; `None` once the deletion is appended.
     pub(super) fn due_ms(&self) -> Option<u64> {
         (!self.staged).then_some(self.due_ms)
     }
 }
 
 impl Chat {
-    /// Ends everything that runs; the rest follows once the agent has gone. Whatever else is wanted of the chat
-    /// waits for the outcome.
+    /// Ends all turns and kills the agent. The deletion is appended once the agent has exited, or after a time
+    /// limit. Further requests wait for the outcome.
+    ///
+    /// # Errors
+    /// If the gateway is shutting down or the chat's last append failed.
     pub(super) fn delete(&mut self, cx: &mut Context, conn: ConnId) -> Result<(), Refusal> {
         if cx.shutting_down {
             return Err(shutting_down());
@@ -54,7 +57,7 @@ impl Chat {
         Ok(())
     }
 
-    /// Has the journal remove the chat, unless its agent still has to go.
+    /// Appends the deletion, unless the agent has yet to exit.
     pub(super) fn go_on_deleting(&mut self, cx: &mut Context) {
         let Some(deletion) = &mut self.deletion else { return };
         let agent_gone = matches!(self.slot, SlotState::Empty) || deletion.due_ms <= cx.now.ticks_ms;
@@ -68,10 +71,10 @@ impl Chat {
         self.stage(cx, draft);
     }
 
-    /// The agent went. Gives whether the log is to hear nothing of that, because it ends or has ended.
+    /// The agent exited. Returns whether the exit is not logged, because the chat is deleted or being deleted.
     pub(super) fn ends_unlogged(&mut self, cx: &mut Context, instance: AgentInstanceId) -> bool {
         if self.phase == Phase::Deleted {
-            // It took its time, and may have written to the last.
+            // The agent exited after the deletion, and may have written files until then.
             cx.output(Output::ForgetChat { chat: self.key.clone() });
         }
         let staged = self.deletion.as_mut().filter(|deletion| deletion.staged);
@@ -82,7 +85,7 @@ impl Chat {
         ending || self.phase == Phase::Deleted
     }
 
-    /// The journal could not keep something and its state is known now: the chat is still there.
+    /// The journal refused an append and still has the chat: the deletion is refused.
     pub(super) fn give_up_deleting(&mut self, cx: &mut Context, refusal: &Refusal) {
         if let Some(deletion) = self.deletion.take() {
             self.phase = Phase::Ready;
@@ -93,7 +96,7 @@ impl Chat {
         }
     }
 
-    /// After the outcome of an append was unknown: the journal has no such chat any more.
+    /// The resync after a refused append found the chat deleted.
     pub(super) fn resync_deleted(&mut self, cx: &mut Context) {
         self.append_failed = None;
         for pending in core::mem::take(&mut self.pending) {
@@ -104,7 +107,7 @@ impl Chat {
         }
     }
 
-    /// The journal has removed it.
+    /// The journal has removed the chat.
     pub(super) fn deleted(&mut self, cx: &mut Context) {
         self.phase = Phase::Deleted;
         let by = self.deletion.take().map(|deletion| deletion.by);
@@ -137,7 +140,7 @@ impl Chat {
         }
     }
 
-    /// Tells whoever has the chat in sight: who is attached, who lists chats, and who wanted it.
+    /// Delivers an event to the chat's readers, to the connections that list chats, and to the connection that asked.
     pub(super) fn announce(&self, cx: &mut Context, by: Option<ConnId>, event: &ControlEvent) {
         let frame = encode_control(event);
         let listing = cx.lists.get(&self.key.principal).into_iter().flatten().copied();

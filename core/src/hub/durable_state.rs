@@ -1,4 +1,4 @@
-//! A chat's state as far as the journal has it, which is as far as anybody may see it.
+//! A chat's state as far as the journal has it. Clients see this state only.
 
 use alloc::{boxed::Box, collections::VecDeque, string::ToString, vec::Vec};
 
@@ -12,14 +12,14 @@ use crate::{
 
 #[derive(Debug, Default)]
 pub(super) struct DurableState {
-    /// The turn that runs, and the event of its message.
+    /// The running turn, and its `user_message` event.
     turn: Option<(RunningTurn, Frame)>,
     queue: VecDeque<(TurnId, Frame)>,
     requests: Vec<(RequestId, Frame)>,
     goal: GoalState,
 }
 
-/// A chat's state at some place of its log, until it is sent.
+/// A copy of a chat's state as of one sequence number, for a snapshot.
 #[derive(Debug, Default)]
 pub(super) struct StateAt {
     pub(super) turn: Option<RunningTurn>,
@@ -29,7 +29,7 @@ pub(super) struct StateAt {
 }
 
 impl DurableState {
-    /// As the journal has it.
+    /// The state in the journal's record.
     pub(super) fn of(record: &ChatRecord) -> Self {
         let mut view = Self { goal: record.goal_state.clone(), ..Self::default() };
         for open in &record.turns {
@@ -44,7 +44,7 @@ impl DurableState {
         view
     }
 
-    /// Takes in an event that the journal has.
+    /// Updates the state with an event that the journal has.
     pub(super) fn apply(&mut self, turn_id: Option<&TurnId>, body: &ChatBody, frame: &Frame) {
         match body {
             ChatBody::UserMessage { .. } => {
@@ -90,7 +90,8 @@ impl DurableState {
         self.turn.as_ref().map(|(turn, _)| turn)
     }
 
-    /// The turns that have not ended, first come first: the events of their messages, and when they started.
+    /// The open turns in the order of their messages: id, `user_message` event, and the start in milliseconds of Unix
+    /// time.
     pub(super) fn open_turns(&self) -> Vec<(&TurnId, &Frame, Option<u64>)> {
         let running =
             self.turn.iter().map(|(turn, message)| (&turn.turn_id, message, Some(turn.started_at_ms)));
@@ -109,7 +110,7 @@ impl DurableState {
         Some(&self.goal).filter(|goal| goal.active)
     }
 
-    /// The state for a snapshot. Its events are shared with this view and with other snapshots.
+    /// The state for a snapshot. The events share their bytes with this state and with other snapshots.
     pub(super) fn state(&self) -> StateAt {
         StateAt {
             turn: self.turn().cloned(),
@@ -120,7 +121,7 @@ impl DurableState {
     }
 }
 
-/// A frame inside another.
+/// The frame as raw JSON, to be put inside another frame.
 pub(super) fn raw(frame: &Frame) -> Box<RawValue> {
     RawValue::from_string(frame.as_str().to_string()).expect("a frame is JSON")
 }

@@ -1,4 +1,4 @@
-//! How a subscription begins: the snapshot, and the end of the replay.
+//! How a subscription begins: `attached`, then a snapshot or a replay, then `replay_end`.
 
 use alloc::{boxed::Box, collections::VecDeque, string::String, vec::Vec};
 
@@ -19,7 +19,7 @@ use crate::{
     wire::{ChatState, ControlEvent, ErrorCode, Frame, RunStatus, UpdateScope},
 };
 
-/// A snapshot that waits for the journal's page.
+/// A snapshot that waits for a page of events from the journal.
 #[derive(Debug)]
 pub(super) struct SnapshotRequest {
     chat: ChatRef,
@@ -30,14 +30,15 @@ pub(super) struct SnapshotRequest {
 }
 
 impl Chat {
-    /// The events that stand before the replay or the snapshot.
+    /// Delivers the events that come before the replay or the snapshot.
     pub(super) fn begin_join(&mut self, cx: &mut Context, conn: ConnId, recovered: bool, nothing_yet: bool) {
         let attached = ControlEvent::Attached {
             chat_id: self.key.chat.clone(),
             epoch: self.epoch.clone(),
             head: self.head,
             recovered,
-            // The title comes with the first message, which may be what attaches.
+            // A new chat has a title only from its first message, which may be the request that attaches: then
+            // `session_updated` brings it.
             title: self.title.clone().filter(|_| !nothing_yet),
         };
         cx.deliver(conn, &attached);
@@ -54,7 +55,8 @@ impl Chat {
         }
     }
 
-    /// Asks for the snapshot that is due, unless the connection waits for another one.
+    /// Asks the journal for the events of the snapshot that is due, unless the connection already waits for a snapshot
+    /// or a page.
     pub(super) fn ask_snapshot(&mut self, cx: &mut Context, conn: ConnId) {
         let Some(state) = cx.conns.get_mut(&conn).filter(|state| !state.fetching) else { return };
         let Some((subscription, seq, snapshot)) = self.subs.take_snapshot(conn) else { return };
@@ -91,8 +93,8 @@ impl Chat {
         self.send_part(cx, conn);
     }
 
-    /// Sends the next part of the snapshot. The one after it waits until the outbox has room again, so that a snapshot
-    /// of much takes no more of this process than a part of it.
+    /// Sends the next part of the snapshot. The part after it waits until the outbox has room again, so that a large
+    /// snapshot is never encoded as a whole.
     pub(super) fn send_part(&mut self, cx: &mut Context, conn: ConnId) {
         let Some((seq, (number, mut part))) = self.subs.next_part(conn, cx.limits.page_bytes) else { return };
         if let Some(state) = part.state.as_mut().filter(|_| !part.more) {
@@ -119,7 +121,7 @@ impl Chat {
         self.catch_up(cx, conn);
     }
 
-    /// Ends the replay once everything that belongs to it was taken.
+    /// Sends `replay_end`, and the present state of the chat, once all events of the replay were sent.
     pub(super) fn finish_join(&mut self, cx: &mut Context, conn: ConnId, next: u64) {
         let Some(sub) = self.subs.map.get_mut(&conn) else { return };
         if sub.join.is_none_or(|until| next <= until) {
@@ -171,7 +173,7 @@ impl Hub {
     pub(super) fn snapshot_found(&mut self, wanted: SnapshotRequest, page: Result<HistoryPage, Refusal>) {
         let (conn, reference, subscription) = (wanted.conn, wanted.chat, wanted.subscription);
         self.with_chat(reference, |chat, cx| chat.snapshot_found(cx, wanted, page));
-        // Of one that goes out in parts, the last says so.
+        // A snapshot in several parts reports `fetched` with its last part.
         let sends_parts =
             self.chats.get(&reference).is_some_and(|chat| chat.subs.sends_parts(conn, subscription));
         if !sends_parts {
@@ -191,7 +193,7 @@ impl Hub {
     }
 }
 
-/// A snapshot on its way into frames of bounded length. What it holds is shared until it is sent.
+/// A snapshot that is being sent in parts of bounded size. Until then its events share the bytes of the log's frames.
 #[derive(Debug)]
 pub(super) struct Parts {
     events: VecDeque<Frame>,
@@ -214,8 +216,8 @@ impl Parts {
         Self { events: page.events.into(), before: page.before, state, sent: 0 }
     }
 
-    /// The next part and its number: events, then what waits, then what is asked, each as far as it has room. A part
-    /// takes at least one of them, however large. The last one has the rest of the state.
+    /// The next part and its number. Events come first, then queued messages, then open requests. A part of `limit`
+    /// bytes takes as many of them as fit, but at least one. The last part has the rest of the state.
     pub(super) fn next(&mut self, limit: usize) -> (u32, Part) {
         let number = self.sent;
         self.sent = self.sent.saturating_add(1);
@@ -243,7 +245,7 @@ impl Parts {
     }
 }
 
-/// The first of these frames, if a part that has so many bytes takes it.
+/// Takes the first of these frames if it fits into a part that has `bytes` bytes already, or if the part is empty.
 fn take(frames: &mut VecDeque<Frame>, bytes: &mut usize, limit: usize) -> Option<Box<RawValue>> {
     let length = frames.front()?.len();
     if *bytes > 0 && *bytes + length > limit {

@@ -1,16 +1,17 @@
-//! How far those readers are that take bytes at the moment.
+//! The position of the furthest reader that is reading at the moment.
 
 use alloc::collections::VecDeque;
 
-/// A sliding window over what readers took: the furthest place in it costs a constant, however many read.
+/// A sliding window over the readers' positions. Finding the furthest one takes constant time, however many readers
+/// there are.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    /// When a reader took something, and its next number then. Later entries stand further back.
+    /// When a reader was fed, and its next sequence number then. Later entries have smaller sequence numbers.
     recent: VecDeque<(u64, u64)>,
 }
 
 impl Pace {
-    /// A reader took bytes and stands before `next`.
+    /// A reader was fed, and `next` is its next sequence number.
     pub(super) fn took(&mut self, now_ms: u64, next: u64) {
         while self.recent.back().is_some_and(|(_, other)| *other <= next) {
             self.recent.pop_back();
@@ -18,7 +19,7 @@ impl Pace {
         self.recent.push_back((now_ms, next));
     }
 
-    /// The furthest place of those who took something since `since_ms`.
+    /// The highest next sequence number of all readers that were fed since `since_ms`.
     pub(super) fn furthest(&mut self, since_ms: u64) -> Option<u64> {
         while self.recent.front().is_some_and(|(at, _)| *at < since_ms) {
             self.recent.pop_front();

@@ -1,6 +1,6 @@
 //! A rate limit that needs no timer: the generic cell rate algorithm (ITU-T I.371).
 
-/// One bucket. Time is in milliseconds, kept in microseconds for rates that do not divide evenly.
+/// One bucket. Times are given in milliseconds and stored in microseconds, for rates that do not divide evenly.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Bucket {
     /// When the bucket will be full again, in microseconds.
@@ -8,8 +8,10 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    /// Takes one from the bucket: `count` per `period_ms` in the long run, at most `burst` at once.
-    /// Refused, it says after how many milliseconds the next one is free.
+    /// Takes one from the bucket: `count` per `period_ms` on average, at most `burst` at once.
+    ///
+    /// # Errors
+    /// If the bucket is empty: the milliseconds until the next one is free.
     pub(super) fn take(&mut self, now_ms: u64, count: u32, period_ms: u64, burst: u32) -> Result<(), u64> {
         let now = now_ms.saturating_mul(1000);
         let interval = period_ms.saturating_mul(1000) / u64::from(count.max(1));

@@ -1,4 +1,4 @@
-//! What an agent says becomes events of the log.
+//! Turns an agent's events into events of the log.
 
 use alloc::{format, string::String, vec::Vec};
 
@@ -55,8 +55,8 @@ impl Chat {
         self.rearm(cx);
     }
 
-    /// An agent that was taken up for a turn whose start the journal has lost, and that speaks in that turn, has had
-    /// its prompt from the gateway before.
+    /// Marks the prompt as sent if an adopted agent answers the active turn: the earlier gateway process sent the
+    /// prompt, though the journal has lost the turn's start.
     fn note_adopted_prompt(&mut self, event: &AgentEvent) {
         if self.adopted_for.is_some()
             && event.is_of_turn()
@@ -67,7 +67,7 @@ impl Chat {
         }
     }
 
-    /// Ends the turn of an agent that goes too far, and the agent.
+    /// Fails the turn of an agent that exceeds a limit, and kills the agent.
     fn fail_turn(&mut self, cx: &mut Context, code: &str, detail: &str) {
         self.stop_agent(cx, true);
         let error = TurnError { code: code.into(), detail: detail.into() };
@@ -127,7 +127,7 @@ impl Chat {
                     draft.changes.push(Change::Session { token });
                 }
             }
-            // Before the prompt, it cannot be this turn that ended.
+            // Before the prompt was sent, the agent can only have ended an earlier turn.
             AgentEvent::TurnEnded { outcome, error, usage, cost } => {
                 if self.answered_turn_id().is_some() {
                     self.end_into(cx, draft, Ending { outcome, error, usage, cost });
@@ -146,7 +146,7 @@ impl Chat {
         }
     }
 
-    /// Appends text to a stream. Adjacent pieces that arrived together become one event, up to a bound.
+    /// Appends text to a stream. Adjacent pieces that arrived together are merged into one event, up to a limit.
     fn delta(
         &mut self,
         limits: &Limits,
@@ -164,7 +164,7 @@ impl Chat {
             active.streams.insert(stream.clone(), kind);
             active.work_changed = true;
         }
-        // Escaped, no byte becomes more than six.
+        // JSON escapes a byte with at most six.
         if text.len() <= limits.event_text_bytes / 6 {
             self.piece(limits, draft, stream, kind, text);
             return;
@@ -186,7 +186,7 @@ impl Chat {
         self.push(draft, body);
     }
 
-    /// Changed files, in as many events as they need.
+    /// Logs changed files, in as many events as they need.
     fn file_edit(&self, cx: &Context, draft: &mut Draft, edits: Vec<FileEdit>) {
         let limit = cx.limits.event_text_bytes;
         let (mut fitting, mut size) = (Vec::new(), 0);
@@ -225,7 +225,7 @@ impl Chat {
         self.push(draft, ChatBody::StreamEnd { stream_id: (**stream).into(), text, void });
     }
 
-    /// A whole answer: as one message, or as a stream where it is too long for one event.
+    /// Logs a whole answer: as one message, or as a stream if it is too long for one event.
     fn message_text(&mut self, cx: &Context, draft: &mut Draft, text: String) {
         if text.is_empty() {
             return;
@@ -302,7 +302,7 @@ impl Chat {
     }
 }
 
-/// Joins a piece to the draft's last event if that is a delta of the same stream with room.
+/// Merges a piece into the draft's last event if that is a delta of the same stream with room.
 fn joined(limits: &Limits, draft: &mut Draft, stream: &StreamId, kind: StreamKind, piece: &str) -> bool {
     let Some((_, last)) = draft.events.last_mut() else { return false };
     let (
@@ -319,7 +319,7 @@ fn joined(limits: &Limits, draft: &mut Draft, stream: &StreamId, kind: StreamKin
     true
 }
 
-/// The same for clients that know no `tool_event`, without what passes through the tool.
+/// The hint for clients that do not know `tool_event`, without the tool's input and output.
 fn hint(phase: ToolPhase, call_id: &str, name: &str) -> ChatBody {
     let hint = ToolHint { version: 1, phase, call_id: call_id.into(), name: name.into() };
     ChatBody::Message {
@@ -342,9 +342,10 @@ fn pieces(text: &str, limit: usize) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The largest character boundary up to `limit` bytes of JSON that makes progress.
+/// The length in bytes of the longest start of `text` that takes at most `limit` bytes of JSON, but of one character at
+/// least.
 pub(super) fn boundary(text: &str, limit: usize) -> usize {
-    // No character takes more than six times its bytes.
+    // JSON takes at most six times a character's bytes.
     if text.len() <= limit / 6 {
         return text.len();
     }
@@ -365,7 +366,8 @@ pub(super) fn cut(mut text: String, limit: usize) -> (String, bool) {
     (text, was_cut)
 }
 
-/// Cuts the strings of a value until it fits; what is not a matter of strings becomes its beginning as text.
+/// Truncates the strings of a value so that it fits. If that is not enough, the result is the start of the value's JSON
+/// text, as a string.
 pub(super) fn cut_value(value: Value, limit: usize) -> (Value, bool) {
     let size = |value: &Value| serde_json::to_vec(value).map_or(usize::MAX, |json| json.len());
     if size(&value) <= limit {

@@ -9,7 +9,7 @@ use crate::wire::Frame;
 pub(super) struct Ring {
     entries: VecDeque<RingEntry>,
     bytes: usize,
-    /// Bytes ever pushed: the difference of two is how far apart two places are.
+    /// Bytes ever pushed. The difference of two values is the number of bytes between two events.
     total: u64,
 }
 
@@ -33,19 +33,19 @@ impl Ring {
         }
     }
 
-    /// All there are, oldest first.
+    /// All events in the ring, oldest first.
     pub(super) fn frames(&self) -> impl Iterator<Item = &Frame> {
         self.entries.iter().map(|entry| &entry.frame)
     }
 
-    /// The events from `seq` on, or nothing if that one has left the ring.
+    /// The events from `seq` on, or `None` if the event `seq` is not in the ring.
     pub(super) fn from(&self, seq: u64) -> Option<impl Iterator<Item = (u64, &Frame)>> {
         let first = self.entries.front()?.seq;
         let skip = usize::try_from(seq.checked_sub(first)?).ok()?;
         (skip < self.entries.len()).then(|| self.entries.range(skip..).map(|entry| (entry.seq, &entry.frame)))
     }
 
-    /// How many bytes lie from `seq` to the end; everything there ever was if it has left the ring.
+    /// The number of bytes from `seq` to the end. If the event has left the ring, the number of all bytes ever pushed.
     pub(super) fn bytes_from(&self, seq: u64) -> u64 {
         match self.entries.front() {
             Some(first) if seq >= first.seq => {

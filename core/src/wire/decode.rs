@@ -22,26 +22,27 @@ use crate::{
     limits::Limits,
 };
 
-/// Most members of objects and items of arrays in one frame, all together. A tree takes many times the bytes of its text.
+/// Maximum number of object members and array items in one frame together. A parsed tree takes many times the memory of
+/// its text.
 const MEMBERS: usize = 1024;
-/// Longest goal state, in bytes as it is kept: characters that are escaped count as what they become.
+/// Maximum size of a goal state, in bytes of JSON, in which escaped characters count as escaped.
 const GOAL_BYTES: usize = 48 * 1024;
 
-/// Longest title that a person may give a chat, in bytes.
+/// Maximum length of a title that a client gives a chat, in bytes.
 const TITLE_BYTES: usize = 256;
 
-/// Why a frame was refused. The connection goes on.
+/// Why a frame was refused. The connection stays open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodeError {
-    /// For the `error` frame.
+    /// The code for the `error` frame.
     pub code: ErrorCode,
-    /// For the `error` frame.
+    /// The sentence for the `error` frame.
     pub detail: String,
-    /// The chat that the frame named, where that much could be read.
+    /// The chat that the frame named, if it could be read.
     pub chat_id: Option<ChatId>,
-    /// The turn that the frame named, where that much could be read.
+    /// The turn that the frame named, if it could be read.
     pub turn_id: Option<TurnId>,
-    /// The request that the frame named, where that much could be read.
+    /// The request that the frame named, if it could be read.
     pub request_id: Option<RequestId>,
 }
 
@@ -50,7 +51,7 @@ impl DecodeError {
         Self { code, detail: detail.into(), chat_id: None, turn_id: None, request_id: None }
     }
 
-    /// The `error` frame's content.
+    /// Turns the error into the content of an `error` frame.
     pub fn into_event(self) -> ErrorEvent {
         ErrorEvent {
             code: self.code,
@@ -71,11 +72,14 @@ impl From<InvalidId> for DecodeError {
     }
 }
 
-/// Decodes one text frame, whatever brought it. `Ok(None)`: a blank frame, to be ignored.
+/// Decodes one text frame of any transport. `Ok(None)`: a blank frame, to be ignored.
 ///
-/// This is the one place that judges frames; a transport looks at none of their bytes (`docs/protocol.md`, "Frames").
-/// With `legacy`, text that does not begin with `{` or `[`, and objects without `type`, are messages for
-/// the default chat (`docs/protocol.md`, "Legacy frames"); without it they are errors.
+/// Frames are checked here only; transports pass them on unread (`docs/protocol.md`, "Frames"). With `legacy`, text
+/// that does not begin with `{` or `[`, and objects without `type`, are messages for the default chat
+/// (`docs/protocol.md`, "Legacy frames"); without `legacy` they are errors.
+///
+/// # Errors
+/// If the frame is over a limit, is not a JSON object, or has an unknown type or wrong fields.
 pub fn decode(text: &str, limits: &Limits, legacy: bool) -> Result<Option<ClientEnvelope>, DecodeError> {
     if text.len() > limits.frame_bytes {
         return Err(too_large("frame", limits.frame_bytes, "bytes"));
@@ -106,7 +110,10 @@ pub fn decode(text: &str, limits: &Limits, legacy: bool) -> Result<Option<Client
     Fields { object, limits }.envelope(legacy)
 }
 
-/// Decodes a binary frame: UTF-8 is read as text.
+/// Decodes a binary frame as UTF-8 text, like [`decode`].
+///
+/// # Errors
+/// If the frame is not UTF-8, and those of [`decode`].
 pub fn decode_binary(
     bytes: &[u8],
     limits: &Limits,
@@ -127,7 +134,7 @@ fn legacy_message(text: &str, limits: &Limits) -> Result<Option<ClientEnvelope>,
     Ok(Some(ClientEnvelope::Legacy { content: content.to_owned() }))
 }
 
-/// Counted as it is kept and sent: characters that are escaped count as what they become.
+/// Checks the size of a message's content, both as it is and in JSON, in which escaped characters count as escaped.
 fn check_text(content: &str, limits: &Limits) -> Result<(), DecodeError> {
     if content.len() > limits.text_bytes || json_bytes(content) > limits.text_bytes {
         return Err(too_large("content", limits.text_bytes, "bytes"));
@@ -139,7 +146,7 @@ fn too_large(what: &str, limit: usize, unit: &str) -> DecodeError {
     DecodeError::new(ErrorCode::TooLarge, format!("{what} is over the limit of {limit} {unit}"))
 }
 
-/// Says where the text stops being JSON, and nothing of what it holds.
+/// Says where the text stops being JSON, without repeating any of the text.
 fn json_error(text: &str, error: &serde_json::Error) -> String {
     if text.starts_with('[') {
         return "a frame is a JSON object, not an array".to_owned();
@@ -153,12 +160,12 @@ fn json_error(text: &str, error: &serde_json::Error) -> String {
     }
 }
 
-/// How large the tree of a frame would be, found without building anything.
+/// The size of a frame's parsed tree, determined without building the tree.
 #[derive(Default)]
 struct Shape {
-    /// The deepest nesting.
+    /// The deepest nesting, in levels.
     depth: usize,
-    /// Members and items at most: one for each comma, and one for each object or array.
+    /// An upper bound of the number of members and items: one for each comma, and one for each object or array.
     members: usize,
 }
 
@@ -261,7 +268,7 @@ impl Fields<'_> {
         })
     }
 
-    /// Adds what the refused frame was about, so that a client can match the error.
+    /// Adds the chat, turn and request of the refused frame to the error, so that a client can match the error.
     fn locate(&self, mut error: DecodeError) -> DecodeError {
         let text = |name: &str| self.object.get(name).and_then(Value::as_str);
         error.chat_id = text("chat_id").and_then(|id| ChatId::parse(id).ok());
@@ -385,7 +392,7 @@ impl Fields<'_> {
             objective: fields.short_string("objective", 16 * 1024)?,
             recap: fields.short_string("recap", 16 * 1024)?,
         };
-        // Only text is in it, which always has a form in JSON.
+        // A goal state has text only, so encoding it cannot fail.
         if serde_json::to_string(&goal_state).map_or(usize::MAX, |text| text.len()) > GOAL_BYTES {
             return Err(too_large("goal_state", GOAL_BYTES, "bytes of JSON"));
         }

@@ -1,4 +1,4 @@
-//! Whether a client that reads a JSON text as a value, as a browser does, still has all of it.
+//! Whether a client that parses a JSON text into a value, as a browser does, loses nothing of the text.
 
 use alloc::{
     collections::BTreeSet,
@@ -10,10 +10,10 @@ use core::fmt::{self, Write as _};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use sha2::{Digest as _, Sha256};
 
-/// Deepest nesting that counts as exact: clients' parsers end at 128 levels, and an event adds some of its own.
+/// Maximum nesting that counts as exact, in levels. Clients' parsers allow 128 levels, and an event adds some levels.
 const DEPTH: usize = 64;
 
-/// SHA-256 of an input's text in hexadecimal digits, as `input_sha256` has it.
+/// The SHA-256 of an input's text in hexadecimal digits, as in the field `input_sha256`.
 pub fn input_sha256(text: &str) -> String {
     let mut hex = String::with_capacity(64);
     for byte in Sha256::digest(text.as_bytes()) {
@@ -22,9 +22,9 @@ pub fn input_sha256(text: &str) -> String {
     hex
 }
 
-/// Whether reading the text as `JSON.parse` does and printing it again loses nothing: it is JSON, no object has a key
-/// twice, every number is one that a double prints just as it stands, no string has half a surrogate pair, and it is
-/// not nested too deeply.
+/// Whether parsing the text as `JSON.parse` does and printing it again loses nothing: the text is JSON, no object has a
+/// key twice, a double prints every number as it is written, no string has half a surrogate pair, and the nesting is
+/// not too deep.
 pub fn is_exact(text: &str) -> bool {
     let mut parser = serde_json::Deserializer::from_str(text);
     Level(DEPTH).deserialize(&mut parser).is_ok()
@@ -84,7 +84,7 @@ impl<'de> Visitor<'de> for Level {
         let inner = self.inner()?;
         let mut keys = BTreeSet::new();
         while let Some(key) = fields.next_key::<String>()? {
-            // A key of serde_json's own makes its `Value` something else than what is written.
+            // serde_json gives its own keys a special meaning, so a `Value` with them differs from the text.
             let is_plain = !key.starts_with("$serde_json::");
             if !keys.insert(key) || !is_plain {
                 fields.next_value::<IgnoredAny>()?;
@@ -102,7 +102,7 @@ impl Level {
     }
 }
 
-/// The numbers of a JSON text, as they stand in it.
+/// The numbers of a JSON text, as they are written.
 fn numbers(json: &str) -> impl Iterator<Item = &str> {
     let mut rest = json;
     core::iter::from_fn(move || {
@@ -121,7 +121,7 @@ fn numbers(json: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Where the text behind a string's opening quote goes on after its closing one.
+/// The index after a string's closing quote, in the text after its opening quote.
 fn string_end(string: &str) -> usize {
     let mut escaped = false;
     for (at, byte) in string.bytes().enumerate() {
@@ -135,7 +135,7 @@ fn string_end(string: &str) -> usize {
     string.len()
 }
 
-/// Whether a double prints this number just as it stands.
+/// Whether a double prints this number as it is written.
 fn is_exact_number(number: &str) -> bool {
     const SAFE: u64 = (1 << 53) - 1;
     let magnitude = number.strip_prefix('-').unwrap_or(number);
@@ -143,8 +143,8 @@ fn is_exact_number(number: &str) -> bool {
         return magnitude.parse::<u64>().is_ok_and(|n| n <= SAFE && n.to_string() == magnitude)
             && number != "-0";
     }
-    // Beyond these bounds a browser prints an exponent.
-    // Read as the event's value is, which may be off by one in the last digit.
+    // Outside these bounds a browser prints an exponent. The number is parsed like the event's value, which may be off
+    // by one in the last digit.
     serde_json::from_str::<f64>(number)
         .is_ok_and(|double| (1e-6..1e21).contains(&double.abs()) && format!("{double}") == number)
 }

@@ -1,4 +1,4 @@
-//! Encoding: once per event, the bytes shared by every recipient over every transport.
+//! Encoding of events. Each event is encoded once, and all recipients on all transports share its bytes.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -11,7 +11,7 @@ use super::{
     event::{ChatBody, EventPosition},
 };
 
-/// About what the names and numbers around a delta's text take.
+/// The approximate size of a delta's fields around its text, in bytes.
 const PLACE_BYTES: usize = 160;
 
 /// One encoded frame: a JSON object without a raw line break, so that the same bytes serve a
@@ -20,8 +20,8 @@ const PLACE_BYTES: usize = 160;
 pub struct Frame(Bytes);
 
 impl Frame {
-    /// Takes encoded JSON, for instance from a journal. `None` if it is not UTF-8, is not an object
-    /// or holds a raw line break.
+    /// Makes a frame of encoded JSON, for instance from a journal. `None` if the bytes are not UTF-8, are not an object
+    /// or contain a raw line break.
     pub fn new(json: Bytes) -> Option<Self> {
         let whole = json.first() == Some(&b'{') && json.last() == Some(&b'}');
         let one_line = !json.iter().any(|&b| b == b'\n' || b == b'\r');
@@ -34,7 +34,7 @@ impl Frame {
         Self(json.into())
     }
 
-    /// The bytes, shared.
+    /// The frame's shared bytes.
     pub fn bytes(&self) -> &Bytes {
         &self.0
     }
@@ -44,23 +44,23 @@ impl Frame {
         core::str::from_utf8(&self.0).expect("both constructors take UTF-8 only")
     }
 
-    /// Its length in bytes.
+    /// The frame's length in bytes.
     #[allow(clippy::len_without_is_empty, reason = "a frame is never empty")]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 }
 
-/// Shows the length only: frames hold what people and agents write.
+/// Prints the length only: messages and agents' output do not belong in the gateway's own log.
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Frame({} bytes)", self.0.len())
     }
 }
 
-/// Encodes a chat event: its body with its place appended.
+/// Encodes a chat event: its body, followed by its position in the log.
 pub fn encode_chat(place: &EventPosition, body: &ChatBody) -> Frame {
-    // Nearly every event is a delta, so those take the short way.
+    // Nearly every event is a delta, so deltas have a fast path.
     let mut json = Vec::new();
     if !put_delta(&mut json, body) {
         json = to_json(body);
@@ -70,7 +70,7 @@ pub fn encode_chat(place: &EventPosition, body: &ChatBody) -> Frame {
     Frame::from_compact(json)
 }
 
-/// Encodes deltas that are appended together into one piece of memory, which their frames share.
+/// Encodes the deltas of one append into one buffer, which their frames share.
 #[derive(Debug, Default)]
 pub(crate) struct DeltaBatch {
     json: Vec<u8>,
@@ -78,7 +78,7 @@ pub(crate) struct DeltaBatch {
 }
 
 impl DeltaBatch {
-    /// Takes a delta; false if the body is none.
+    /// Encodes a delta. `false`: the body is no delta, and nothing is encoded.
     pub(crate) fn push(&mut self, place: &EventPosition, body: &ChatBody) -> bool {
         if !put_delta(&mut self.json, body) {
             return false;
@@ -88,7 +88,7 @@ impl DeltaBatch {
         true
     }
 
-    /// The frames, in order.
+    /// The frames of the deltas, in order.
     pub(crate) fn finish(self) -> impl Iterator<Item = Frame> {
         let whole = Frame::from_compact(self.json).0;
         let mut begin = 0;
@@ -96,7 +96,7 @@ impl DeltaBatch {
     }
 }
 
-/// Appends a delta without its closing brace; false if the body is none.
+/// Writes a delta without its closing brace. `false`: the body is no delta.
 fn put_delta(json: &mut Vec<u8>, body: &ChatBody) -> bool {
     let (kind, stream_id, text) = if let ChatBody::Delta { stream_id, text } = body {
         ("delta", stream_id, text)
@@ -143,12 +143,12 @@ fn to_json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("wire types have string keys and cannot fail to encode")
 }
 
-/// How long a text is in JSON, without its quotation marks.
+/// The length of a text in JSON without its quotation marks, in bytes.
 pub(crate) fn json_bytes(text: &str) -> usize {
     text.chars().map(json_length).sum()
 }
 
-/// The same of one letter.
+/// The length of one character in JSON, in bytes.
 pub(crate) fn json_length(letter: char) -> usize {
     match letter {
         '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
@@ -172,7 +172,7 @@ fn push_string(json: &mut Vec<u8>, text: &str) {
     json.push(b'"');
 }
 
-/// The bytes that a JSON string cannot hold as they are.
+/// Whether a byte must be escaped in a JSON string.
 const ESCAPED: [bool; 256] = {
     let mut escaped = [false; 256];
     let mut byte = 0;

@@ -1,11 +1,11 @@
-//! What the vocabulary has and this gateway does not serve. Ignoring it would let an agent run otherwise than its person
-//! asked, so frames that ask for it are refused.
+//! Frames and fields of the protocol's vocabulary that this gateway does not support. Frames with them are refused:
+//! otherwise an agent would run in another way than the person asked for.
 
 use alloc::string::String;
 
 use serde_json::{Map, Value};
 
-/// Kinds of frames that get `unsupported`, not `unknown_type`.
+/// Types of frames that are refused with `unsupported` instead of `unknown_type`.
 pub(super) const TYPES: [&str; 12] = [
     "set_workspace_scope",
     "set_agent_option",
@@ -21,8 +21,8 @@ pub(super) const TYPES: [&str; 12] = [
     "ticket",
 ];
 
-/// Fields that say what an agent may do, which agent that is, or what it is given besides the text. Here and below in one
-/// spelling for all: `permission_mode` stands for `permissionMode`, too.
+/// Fields that select the agent or its rights, or give it more than the text. Each name stands for all its spellings:
+/// `permission_mode` for `permissionMode`, too.
 const OF_AGENTS: [&str; 31] = [
     "media",
     "images",
@@ -57,7 +57,7 @@ const OF_AGENTS: [&str; 31] = [
     "temporary",
 ];
 
-/// Fields that would make an answer grant something else than the request shows.
+/// Fields that would make an answer allow something else than the request contains.
 const OF_ANSWERS: [&str; 9] = [
     "option_id",
     "updated_input",
@@ -70,7 +70,7 @@ const OF_ANSWERS: [&str; 9] = [
     "scope",
 ];
 
-/// The first field that asks for something which is not served, in a frame of this kind, as the client spells it.
+/// The first unsupported field in a frame of this type, as the client spells it.
 pub(super) fn field<'a>(kind: &str, object: &'a Map<String, Value>) -> Option<&'a str> {
     let names: &[&str] = match kind {
         "message" | "new_chat" | "attach" => &OF_AGENTS,
@@ -82,17 +82,18 @@ pub(super) fn field<'a>(kind: &str, object: &'a Map<String, Value>) -> Option<&'
     fields.find(|(field, _)| is_unserved(field)).map(|(field, _)| field.as_str())
 }
 
-/// Longest field that is looked at, in bytes: the error repeats it.
+/// Maximum length of a field's name that is checked, in bytes. The error repeats the name.
 const LONGEST: usize = 64;
 
-/// Whether a field is this name, in whatever case and with or without separators.
+/// Whether a field has this name, in any case and with or without separators.
 fn is_spelling_of(field: &str, name: &str) -> bool {
     let is_letter = |byte: &u8| !matches!(byte, b'_' | b'-');
     let letters = field.bytes().filter(is_letter).map(|byte| byte.to_ascii_lowercase());
     field.len() <= LONGEST && letters.eq(name.bytes().filter(is_letter))
 }
 
-/// Clients send empty fields for what nobody chose.
+/// Whether a value asks for nothing, such as `false` or an empty text. Clients send such values for options that were
+/// not chosen.
 fn asks_nothing(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
