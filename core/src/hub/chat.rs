@@ -28,6 +28,7 @@ use crate::{
     },
 };
 
+/// A chat in memory.
 pub(super) struct Chat {
     pub(super) key: ChatKey,
     pub(super) reference: ChatRef,
@@ -39,21 +40,28 @@ pub(super) struct Chat {
     pub(super) head: u64,
     /// There are events under earlier epochs: the chat is not new, even if `head` is 0.
     pub(super) earlier_epochs: bool,
+    /// Appends that the journal has not answered yet, oldest first.
     pub(super) pending: VecDeque<Pending>,
+    /// The size of the events in `pending`, in bytes.
     pub(super) pending_bytes: usize,
+    /// Set while the chat recovers from a refused append.
     pub(super) append_failed: Option<AppendFailed>,
     pub(super) ring: Ring,
     pub(super) subs: Subscriptions,
     pub(super) durable: DurableState,
+    /// The open turns in the order of their messages. The first one is `active` once it has started.
     pub(super) turns: VecDeque<Turn>,
     pub(super) active: Option<ActiveTurn>,
     pub(super) requests: Requests,
     pub(super) goal: GoalState,
     pub(super) title: Option<String>,
+    /// The name of the model that the agent uses, as the agent reported it.
     pub(super) model: Option<String>,
     /// The encoded `agent_state` event, cached from the first attach on.
     agent_state: Option<Frame>,
+    /// The agent's own id for the conversation.
     pub(super) session: Option<String>,
+    /// The id of the last command to an agent of this chat.
     pub(super) last_command: u64,
     pub(super) slot: SlotState,
     /// The agent instance, the position of its last record in the journal, and the decoder's checkpoint there.
@@ -62,8 +70,11 @@ pub(super) struct Chat {
     pub(super) waiting_number: Option<u64>,
     /// Since when the agent has been without a turn, on the clock of `Moment::ticks_ms`.
     pub(super) idle_since: Option<u64>,
+    /// Requests that wait, in the order in which they came.
     pub(super) intake: VecDeque<(ConnId, ChatRequest)>,
+    /// The journal was asked whether it knows the `turn_id` of the first message in `intake`.
     pub(super) looking_up: bool,
+    /// When the chat's timer fires, on the clock of `Moment::ticks_ms`.
     pub(super) timer: Option<u64>,
     /// The chat has open turns from an earlier gateway process, so loading it is retried until it succeeds.
     pub(super) recover: bool,

@@ -22,6 +22,7 @@ use crate::{
 /// Events, changes and effects that are about to be appended as one transaction.
 #[derive(Debug)]
 pub(super) struct Draft {
+    /// Whether the append creates the chat.
     pub(super) create: bool,
     pub(super) events: Vec<(Option<TurnId>, ChatBody)>,
     /// Changes that do not follow from the events.
@@ -36,6 +37,7 @@ pub(super) struct Origin {
     pub(super) conn: ConnId,
     /// The turn of a message; none for other requests, such as `new_chat` or `set_goal_state`.
     pub(super) turn_id: Option<TurnId>,
+    /// Whether to attach the client to the chat once the journal has the append.
     pub(super) attach: bool,
 }
 
@@ -67,9 +69,11 @@ pub(super) struct Pending {
     pub(super) changes: Vec<Change>,
     pub(super) effects: Vec<Effect>,
     pub(super) origin: Option<Origin>,
+    /// The size of the events' frames, in bytes.
     pub(super) bytes: usize,
 }
 
+/// An event that has its sequence number and is encoded.
 #[derive(Debug)]
 pub(super) struct Staged {
     pub(super) seq: u64,
@@ -200,6 +204,7 @@ impl Chat {
         numbered.into_iter().map(staged).collect()
     }
 
+    /// Appends numbered events, or only queues them in `pending` during the recovery from a refused append.
     pub(super) fn append(&mut self, cx: &mut Context, mut pending: Pending) {
         pending.bytes = pending.events.iter().map(|event| event.frame.len()).sum();
         self.pending_bytes += pending.bytes;
@@ -236,6 +241,7 @@ impl Chat {
         }
     }
 
+    /// Publishes the events of a committed append to readers and carries out its effects.
     pub(super) fn publish(&mut self, cx: &mut Context, pending: Pending) {
         self.pending_bytes -= pending.bytes;
         // A chat that the journal lost and that is created again existed all the time, and may be `Deleting`.
@@ -312,6 +318,7 @@ impl Chat {
         self.subs.remember_own(cx, sender, event.seq, accepted, live);
     }
 
+    /// Offers an event to all live readers except one.
     fn offer_live(&mut self, cx: &mut Context, seq: u64, frame: Frame, except: Option<ConnId>) {
         let live = self.subs.live();
         let to = match except {
@@ -327,6 +334,7 @@ impl Chat {
         }
     }
 
+    /// Carries out an effect of a committed append.
     pub(super) fn effect(&mut self, cx: &mut Context, effect: Effect) {
         match effect {
             Effect::SendCommand(command) => self.send_command(cx, command),

@@ -43,11 +43,12 @@ pub(super) enum SlotState {
 /// the limit: then idle agents are stopped, and no new agent starts before the number is below the limit again.
 #[derive(Debug, Default)]
 pub(super) struct AgentPool {
+    /// Slots in use, those of stopping agents included.
     pub(super) in_use: usize,
     /// Slots reserved for chats with open turns from an earlier gateway process, until the journal says whether they
     /// have an agent.
     expected: usize,
-    /// How many of the slots in use belong to agents that are stopping and so will be free soon.
+    /// How many of the slots `in_use` belong to agents that are stopping and so will be free soon.
     stopping: usize,
     /// Chats whose agent has no turn, with the time in milliseconds since when, longest idle first.
     idle: BTreeSet<(u64, ChatRef)>,
@@ -125,6 +126,7 @@ impl Chat {
         self.try_start(cx);
     }
 
+    /// Frees the chat's slot: the agent has exited, or a reserved slot is not needed.
     fn release_slot(&mut self, cx: &mut Context) {
         if matches!(self.slot, SlotState::Stopping { .. }) {
             cx.agents.stopping -= 1;
@@ -246,12 +248,14 @@ impl Chat {
         }
     }
 
+    /// Appends changes without events.
     pub(super) fn stage_changes(&mut self, cx: &mut Context, changes: impl IntoIterator<Item = Change>) {
         let mut draft = Draft::new();
         draft.changes.extend(changes);
         self.stage(cx, draft);
     }
 
+    /// Asks the agent to exit, or kills it, and withdraws its requests. A reserved slot is freed.
     pub(super) fn stop_agent(&mut self, cx: &mut Context, kill: bool) {
         match self.slot {
             SlotState::Alive { instance, .. } => {
@@ -274,6 +278,7 @@ impl Chat {
         }
     }
 
+    /// The agent exited: ends the turn, unless the agent never got the prompt, and frees the slot.
     pub(super) fn agent_exited(&mut self, cx: &mut Context, instance: AgentInstanceId, exit: AgentExit) {
         let (SlotState::Alive { instance: mine, .. } | SlotState::Stopping { instance: mine, .. }) =
             self.slot

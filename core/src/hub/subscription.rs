@@ -20,6 +20,7 @@ use crate::{
     wire::{ControlEvent, ErrorCode, Frame, MessageAccepted, encode_control},
 };
 
+/// The subscriptions of a chat.
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
     pub(super) map: BTreeMap<ConnId, Subscription>,
@@ -33,8 +34,10 @@ pub(super) struct Subscriptions {
     pace: Pace,
 }
 
+/// One connection's subscription to a chat.
 #[derive(Debug)]
 pub(super) struct Subscription {
+    /// Identifies the subscription, so that answers for an earlier one of the same connection are ignored.
     pub(super) id: u64,
     place: ReaderState,
     /// The first sequence number of this subscription. Refused events before it belong to an earlier subscription.
@@ -56,6 +59,7 @@ struct Own {
     offered: Option<u64>,
 }
 
+/// How far a reader is, and what it waits for.
 #[derive(Debug)]
 pub(super) enum ReaderState {
     Live,
@@ -267,6 +271,7 @@ impl Chat {
         self.catch_up(cx, conn);
     }
 
+    /// Ends a connection's subscription. The client still gets the outstanding answers to its messages.
     pub(super) fn unsubscribe(&mut self, cx: &mut Context, conn: ConnId) {
         if let Some(mut earlier) = self.subs.remove(conn) {
             earlier.give_up_parts(cx, conn);

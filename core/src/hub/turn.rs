@@ -232,6 +232,7 @@ impl Chat {
         }
     }
 
+    /// started to cancelling. `reason`: why the gateway itself cancels the turn.
     fn cancel_active(&mut self, cx: &mut Context, reason: Option<TurnError>) {
         let Some(turn_id) = self.active_turn_id() else { return };
         let Some(active) = self.active.as_mut().filter(|active| active.cancel_by_ms.is_none()) else {
@@ -361,6 +362,7 @@ impl Chat {
         self.rearm(cx);
     }
 
+    /// Ends, cancels or reports a started turn whose time is over.
     fn check_active(&mut self, cx: &mut Context) {
         let now = cx.now.ticks_ms;
         let Some(active) = &self.active else { return };
