@@ -1,4 +1,4 @@
-//! Real agents for the tests: installed from their own distribution, pinned, never from what a developer has.
+//! Real agents for the tests: installed in a pinned version, never a developer's own installation.
 
 use std::path::PathBuf;
 
@@ -8,19 +8,19 @@ use crate::runner::Session;
 use crate::workspace::{Failure, Result, find_program, target};
 use crate::{rust, tools};
 
-/// The Claude Code whose dialect is recorded and tested. Moving it means recording anew.
+/// The version of Claude Code whose dialect is recorded and tested. A change of the version needs new recordings.
 const CLAUDE_CODE: (&str, &str) = ("@anthropic-ai/claude-code", "2.1.329");
 
-/// The integration test of `agent-bridge` that talks to it, and the variable through which it learns the executable.
+/// The integration test of `agent-bridge` with Claude Code, and the variable that gives the test the executable's path.
 const CLAUDE_TEST: (&str, &str) = ("claude_code", "SWITCHBOARD_TEST_CLAUDE");
 
-/// Runs the tests against Claude Code itself. They bring their own model, on loopback: no account is needed.
+/// Runs the tests with Claude Code. The tests include a scripted model on loopback, so no account is needed.
 pub(crate) fn claude(session: &Session) -> Result<Verdict> {
     let executable = match install_claude(session) {
         Ok(executable) => executable,
         Err(failure) => return Ok(Verdict::Skipped(format!("Claude Code cannot be installed: {failure}"))),
     };
-    // Its own sandbox and ours need these; the test says what it skips without them.
+    // The sandboxes of Claude Code and of the gateway need these; without them, the test says what it skips.
     for (program, package) in [("bwrap", "bubblewrap"), ("socat", "socat")] {
         if find_program(program).is_none()
             && let Err(failure) = tools::apt_install(session, package, &[package])
@@ -33,7 +33,8 @@ pub(crate) fn claude(session: &Session) -> Result<Verdict> {
     Ok(Verdict::Passed)
 }
 
-/// Installs it below the target directory, unless this version is there, and gives its executable.
+/// Installs Claude Code below the target directory, unless this version is installed, and returns the executable's
+/// path.
 fn install_claude(session: &Session) -> Result<PathBuf> {
     let (package, version) = CLAUDE_CODE;
     let dir = target().join("agents").join(format!("claude-code-{version}"));

@@ -1,4 +1,4 @@
-//! Autobahn's fuzzing client for WebSocket. It is of the age of Python 2.7, and so are its surroundings, all below the
+//! Autobahn's fuzzing client for WebSocket. It needs Python 2.7, and is installed with an old virtualenv below the
 //! target directory.
 
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ use crate::runner::Session;
 use crate::rust;
 use crate::workspace::{Context as _, Failure, Result, find_program, target};
 
-/// The suite, and the last virtualenv that makes surroundings for Python 2.7.
+/// The test suite, and the last virtualenv that supports Python 2.7.
 const SUITE: &str = "autobahntestsuite==25.10.1";
 const VIRTUALENV: &str = "virtualenv==20.21.1";
 
-/// The test of `transport-ws` that it drives, and the variable through which that learns the program.
+/// The test of `transport-ws` that runs the suite, and the variable that gives the test the path of the program.
 const TEST: (&str, &str) = ("autobahn_finds_nothing", "SWITCHBOARD_TEST_AUTOBAHN");
 
-/// Runs its cases against the WebSocket transport.
+/// Runs the cases of the suite against the WebSocket transport.
 pub(crate) fn step(session: &Session) -> Result<Verdict> {
     let Some(python) = python2() else {
         return Ok(Verdict::Skipped("there is no Python 2.7, on PATH or of pyenv".into()));
@@ -30,7 +30,7 @@ pub(crate) fn step(session: &Session) -> Result<Verdict> {
     Ok(Verdict::Passed)
 }
 
-/// Python 2.7: on `PATH`, or one of those that pyenv keeps.
+/// The path of Python 2.7: a version of pyenv, or on `PATH`.
 fn python2() -> Option<PathBuf> {
     let pyenv = std::env::var_os("PYENV_ROOT").map(PathBuf::from);
     let pyenv = pyenv.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".pyenv")))?;
@@ -38,7 +38,7 @@ fn python2() -> Option<PathBuf> {
     let of_pyenv = versions
         .filter(|entry| entry.file_name().to_string_lossy().starts_with("2.7."))
         .map(|entry| entry.path().join("bin/python"));
-    // What pyenv puts on PATH in its place only works where it is chosen.
+    // pyenv's shims on PATH only work in directories for which this version is chosen.
     let real = |path: &PathBuf| !path.components().any(|part| part.as_os_str() == "shims");
     of_pyenv.chain(find_program("python2.7").filter(real)).find(|path| path.is_file())
 }

@@ -1,4 +1,4 @@
-//! Chromium drives the page that a built gateway serves, with the demo agent behind it.
+//! End-to-end tests of the page: Chromium, a debug build of the gateway, and the demo agent.
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -10,7 +10,7 @@ use crate::runner::Session;
 use crate::workspace::{Context as _, Failure, Result, empty_scratch, find_program, target};
 use crate::{tools, web};
 
-/// How long a gateway may take until it has written where it listens.
+/// A gateway has this long to write its addresses.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// Runs the page's end-to-end tests.
@@ -31,7 +31,7 @@ pub(crate) fn step(session: &Session) -> Result<Verdict> {
     Ok(Verdict::Passed)
 }
 
-/// A browser that is installed, or that can be.
+/// The path of Chromium, which is installed if it is missing.
 fn chromium(session: &Session) -> Result<PathBuf> {
     if let Some(chosen) = std::env::var_os("CHROMIUM") {
         return Ok(chosen.into());
@@ -49,30 +49,31 @@ fn find_chromium() -> Option<PathBuf> {
         .find_map(find_program)
 }
 
-/// Builds the program that the tests use too; nothing to do after the build step.
+/// Builds the gateway with the options of the build step, so that nothing is left to compile after that step.
 pub(crate) fn build_gateway(session: &Session) -> Result<PathBuf> {
     let build = ["build", "--locked", "--workspace", "--all-features", "--bin", "switchboard"];
     Task::cargo().args(build).run(session.deadline())?;
     Ok(target().join("debug/switchboard"))
 }
 
-/// A gateway with a data directory of its own. It ends when this is dropped.
+/// A gateway with its own data directory. Dropping it ends the gateway.
 pub(crate) struct Gateway {
     running: Running,
-    /// Where it listens.
+    /// The TCP address, as `IP:PORT`.
     pub(crate) address: String,
-    /// The same as a URL.
+    /// The URL of the TCP address, without a path.
     pub(crate) base: String,
-    /// Where its page is, with the token in the fragment as the gateway prints it.
+    /// The URL of the page, with the token in the fragment, as the gateway prints it.
     url: String,
     pub(crate) token_file: PathBuf,
-    /// Its Unix socket.
+    /// The path of the gateway's Unix socket.
     pub(crate) socket: PathBuf,
     log: PathBuf,
 }
 
 impl Gateway {
-    /// Starts one with the demo agent, in a directory of this name, with this configuration and further arguments.
+    /// Starts a gateway with the demo agent, in a scratch directory called `name`, with this configuration file and
+    /// further arguments.
     pub(crate) fn start(program: &Path, name: &str, config: &str, args: &[&str]) -> Result<Self> {
         let dir = empty_scratch(name)?;
         let (data, workspace) = (dir.join("data"), dir.join("workspace"));
@@ -85,7 +86,7 @@ impl Gateway {
         let mut running = Task::new(program)
             .log_to(&log)?
             .args(["serve", "--listen", "127.0.0.1:0", "--dialect", "claude", "--agent-command"])
-            // Quoted as in a shell: a checkout may lie in a directory with a space.
+            // Quoted as in a shell: the path of a checkout may contain a space.
             .arg(format!("'{}' demo-agent", program.display()))
             .arg("--port-file")
             .arg(&port_file)
@@ -110,7 +111,7 @@ impl Gateway {
         Ok(Self { running, address, base, url, token_file, socket, log })
     }
 
-    /// Fails if it has ended by itself while the tests ran.
+    /// Fails if the gateway has ended by itself.
     pub(crate) fn require_alive(&mut self) -> Result {
         match self.running.poll()? {
             None => Ok(()),
@@ -119,7 +120,7 @@ impl Gateway {
     }
 }
 
-/// What a gateway has written to its log. Without one, the failure that led here still stands.
+/// The log of a gateway; empty if it cannot be read, since the caller already reports another failure.
 fn said(log: &Path) -> String {
     std::fs::read_to_string(log).unwrap_or_default()
 }
@@ -128,7 +129,7 @@ fn said(log: &Path) -> String {
 fn await_address(gateway: &mut Running, port_file: &Path) -> Result<String> {
     let deadline = Instant::now() + START_LIMIT;
     while Instant::now() < deadline {
-        // Missing until the gateway is ready.
+        // The file does not exist until the gateway is ready.
         let addresses = std::fs::read_to_string(port_file).unwrap_or_default();
         if let Some(address) = tcp_address(&addresses) {
             return Ok(address.to_owned());
@@ -141,7 +142,7 @@ fn await_address(gateway: &mut Running, port_file: &Path) -> Result<String> {
     Err(Failure::new(format!("the gateway wrote no address within {} s", START_LIMIT.as_secs())))
 }
 
-/// The first complete line that is a TCP address: a Unix socket's is a path.
+/// The first complete line that is a TCP address; lines of Unix sockets contain a path.
 fn tcp_address(addresses: &str) -> Option<&str> {
     let complete = &addresses[..=addresses.rfind('\n')?];
     complete.lines().find(|line| line.parse::<std::net::SocketAddr>().is_ok())

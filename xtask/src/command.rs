@@ -1,8 +1,8 @@
-//! Running other programs with a deadline, and leaving none of their processes behind.
+//! Runs other programs with a deadline, and leaves none of their processes behind.
 //!
-//! Each program gets a process group of its own and a *guard*: a shell that waits for the end of its standard input,
-//! which xtask holds, and then ends the group. So the group ends with the command, at its deadline, and also when
-//! xtask itself is interrupted or killed, without a signal handler.
+//! Each program gets its own process group and a *guard*: a shell that ends the group when the shell's standard input
+//! is closed. xtask has the other end of this pipe open. So the group ends with the command, at the deadline, and also
+//! when xtask itself is interrupted or killed, without a signal handler.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 
 use crate::workspace::{Context as _, Failure, Result, root};
 
-/// How often a running program is looked at.
+/// Interval at which a running program is polled for its exit.
 const POLL: Duration = Duration::from_millis(20);
 
-/// How long captured output may still trickle in after the program ended.
+/// How long to wait for the rest of captured output after the program has ended.
 const OUTPUT_GRACE: Duration = Duration::from_secs(5);
 
-/// What the guard runs; `$0` is the process group. An interrupt first, so that cargo, nextest and the gateway can clean
-/// up; three seconds later the rest is killed, and given two to be gone: a signal has been sent before it has had its effect.
+/// The guard's script; `$0` is the process group. It sends an interrupt first, so that cargo, nextest and the gateway
+/// can clean up. After three seconds it kills the remaining processes, and waits up to two seconds for their end.
 const GUARD: &str = r#"
 read -r _
 gone_within() {
@@ -34,7 +34,7 @@ kill -s KILL -- "-$0" 2>/dev/null || exit 0
 gone_within "$0" 20
 "#;
 
-/// A program to run, from the repository's root unless told otherwise, with nothing on its standard input.
+/// A program to run, by default in the repository's root and with an empty standard input.
 pub(crate) struct Task {
     command: Command,
     shown: String,
@@ -49,7 +49,7 @@ impl Task {
         Self { command, shown: name.to_string_lossy().into_owned() }
     }
 
-    /// The cargo that runs xtask.
+    /// The same cargo that runs xtask.
     pub(crate) fn cargo() -> Self {
         Self::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())).without_own_cargo_env()
     }
@@ -75,7 +75,7 @@ impl Task {
         self
     }
 
-    /// Writes what it says, on both outputs, to a file.
+    /// Redirects standard output and standard error to a file.
     pub(crate) fn log_to(mut self, path: &Path) -> Result<Self> {
         let doing = format_args!("writing {}", path.display()).to_string();
         let file = File::create(path).context(&doing)?;
@@ -83,7 +83,7 @@ impl Task {
         Ok(self)
     }
 
-    /// Runs it where the caller stands, for a program whose arguments name the caller's files.
+    /// Runs the program in the current directory, for arguments that name the caller's files.
     pub(crate) fn keep_dir(mut self) -> Self {
         if let Ok(dir) = std::env::current_dir() {
             self.command.current_dir(dir);
@@ -91,7 +91,7 @@ impl Task {
         self
     }
 
-    /// Runs it to its end with its output on the terminal; anything but exit code 0 is a failure.
+    /// Runs the program to its end with its output on the terminal. Any exit code but 0 is a failure.
     pub(crate) fn run(self, deadline: Instant) -> Result {
         println!("$ {}", self.shown);
         let shown = self.shown.clone();
@@ -99,7 +99,7 @@ impl Task {
         require_success(&shown, status, "")
     }
 
-    /// Runs it to its end and gives its standard output; what it says on standard error is part of a failure.
+    /// Runs the program to its end and returns its standard output. A failure contains its standard error.
     pub(crate) fn output(mut self, deadline: Instant) -> Result<String> {
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let shown = self.shown.clone();
@@ -111,7 +111,7 @@ impl Task {
         Ok(received(&stdout))
     }
 
-    /// Starts it with its output on the terminal. It ends, with its whole process group, when the result is dropped.
+    /// Starts the program with its output on the terminal. Dropping the result ends the program's process group.
     pub(crate) fn spawn(mut self) -> Result<Running> {
         use std::os::unix::process::CommandExt as _;
         let child =
@@ -127,15 +127,16 @@ impl Task {
         Ok(Running { child, guard, shown: self.shown })
     }
 
-    /// Becomes the program, so that signals and the exit code are the program's own. Returns only on failure.
+    /// Replaces this process by the program, which then gets all signals and sets the exit code. Returns only on
+    /// failure.
     pub(crate) fn become_it(mut self) -> Failure {
         use std::os::unix::process::CommandExt as _;
         let error = self.command.stdin(Stdio::inherit()).exec();
         Failure::new(format!("starting `{}`: {error}", self.shown))
     }
 
-    /// `cargo run` describes the package it runs in the environment, xtask; a nested cargo, or a build script that is
-    /// tracked by such a variable, must not see that, or everything would be built again.
+    /// Removes the variables with which `cargo run` describes the package xtask. A nested cargo whose build scripts
+    /// depend on such variables would build everything again.
     fn without_own_cargo_env(mut self) -> Self {
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
@@ -150,7 +151,7 @@ impl Task {
     }
 }
 
-/// A program that runs. Dropping it ends its process group.
+/// A running program. Dropping it ends its process group.
 pub(crate) struct Running {
     child: Child,
     guard: Child,
@@ -158,7 +159,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Waits for its end; past the deadline it is ended and that is a failure.
+    /// Waits for the program's end. At the deadline, the program is ended, and that is a failure.
     pub(crate) fn wait(mut self, deadline: Instant) -> Result<ExitStatus> {
         loop {
             if let Some(status) = self.poll()? {
@@ -171,7 +172,7 @@ impl Running {
         }
     }
 
-    /// Its exit status if it has ended.
+    /// The program's exit status, if it has ended.
     pub(crate) fn poll(&mut self) -> Result<Option<ExitStatus>> {
         self.child.try_wait().context(format_args!("waiting for `{}`", self.shown))
     }
@@ -180,7 +181,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         drop(self.guard.stdin.take());
-        // Failing to wait leaves a zombie until xtask ends, nothing worse.
+        // If a wait fails, a zombie remains until xtask ends, nothing worse.
         let _ = self.child.wait();
         let _ = self.guard.wait();
     }
@@ -195,16 +196,16 @@ fn require_success(shown: &str, status: ExitStatus, stderr: &str) -> Result {
     Err(Failure::new(format!("`{shown}` ended with {status}{separator}{said}")))
 }
 
-/// Reads a pipe on a thread of its own, so that a full one never stops the program.
+/// Reads a pipe on a separate thread, so that a full pipe never blocks the program.
 fn collect<R: std::io::Read + Send + 'static>(pipe: Option<R>) -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut pipe) = pipe {
-            // What was read before an error is still worth showing.
+            // Output before a read error is still worth showing.
             let _ = pipe.read_to_end(&mut bytes);
         }
-        // Nobody listens any more after a time-out.
+        // After a time-out, the receiver is gone.
         let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
     });
     receiver

@@ -1,4 +1,4 @@
-//! Dependencies that must not exist: what keeps the architecture from eroding one convenient import at a time.
+//! Checks that forbidden dependencies between crates do not exist, which keeps the architecture from eroding.
 
 use std::collections::BTreeSet;
 
@@ -7,26 +7,25 @@ use crate::report::Verdict;
 use crate::runner::Session;
 use crate::workspace::{Failure, Result};
 
-/// Crates of which the tree may hold one version only: with two, there would be two WebSocket implementations with two
-/// sets of limits.
+/// Crates that may occur in one version only: two versions would be two WebSocket implementations with separate limits.
 const SINGLE: [&str; 2] = ["tungstenite", "tokio-tungstenite"];
 
-/// What async code is made of. A name that ends in `-` stands for all crates that begin with it.
+/// Crates for async code. A name that ends in `-` stands for all crates with that prefix.
 const ASYNC: [&str; 14] = [
     "async", "async-", "axum", "axum-", "futures", "futures-", "hyper", "hyper-", "mio", "pollster", "smol",
     "tokio", "tokio-", "tower-",
 ];
 
-/// A crate of the workspace, what it must not reach, and why not.
+/// A crate of the workspace, the crates that it must not depend on, and the reason.
 struct Rule {
     from: &'static str,
     to: &'static [&'static str],
-    /// Also through its tests and examples.
+    /// Whether the rule also covers dependencies of tests and examples.
     in_tests: bool,
     why: &'static str,
 }
 
-/// The edges that must not exist. A name that ends in `-` stands for all crates that begin with it.
+/// The forbidden dependencies. A name that ends in `-` stands for all crates with that prefix.
 const RULES: [Rule; 6] = [
     Rule {
         from: "switchboard-core",
@@ -66,10 +65,10 @@ const RULES: [Rule; 6] = [
     },
 ];
 
-/// A crate and its version.
+/// The name and the version of a crate.
 type Package = (String, String);
 
-/// Asks cargo for the trees and holds them against the rules.
+/// Asks cargo for the dependency trees and checks them against the rules.
 pub(crate) fn step(session: &Session) -> Result<Verdict> {
     let members = tree(session, &["--workspace", "--depth", "0"])?;
     let everything = tree(session, &["--workspace", "--edges", "normal,build,dev"])?;
@@ -90,14 +89,14 @@ pub(crate) fn step(session: &Session) -> Result<Verdict> {
     if broken.is_empty() { Ok(Verdict::Passed) } else { Err(Failure::new(broken.join("\n"))) }
 }
 
-/// The packages of a tree, over all features and targets.
+/// The packages in a dependency tree, over all features and targets.
 fn tree(session: &Session, args: &[&str]) -> Result<BTreeSet<Package>> {
     let whole =
         ["tree", "--locked", "--all-features", "--target", "all", "--prefix", "none", "--format", "{p}"];
     Ok(packages(&Task::cargo().args(whole).args(args).output(session.deadline())?))
 }
 
-/// Reads lines such as `serde v1.0.229` and `core v0.1.0 (path)`.
+/// Parses lines such as `serde v1.0.229` and `core v0.1.0 (path)`.
 fn packages(tree: &str) -> BTreeSet<Package> {
     let package = |line: &str| {
         let mut words = line.split_whitespace();
@@ -108,19 +107,19 @@ fn packages(tree: &str) -> BTreeSet<Package> {
     tree.lines().filter_map(package).collect()
 }
 
-/// True if a name of a rule stands for this crate.
+/// Whether a name in a rule covers this crate.
 fn covers(name_or_prefix: &str, name: &str) -> bool {
     name == name_or_prefix || (name_or_prefix.ends_with('-') && name.starts_with(name_or_prefix))
 }
 
-/// What a crate reaches against a rule.
+/// The dependencies of a crate that violate a rule, as messages.
 fn violations(rule: &Rule, from: &str, reached: &BTreeSet<Package>) -> Vec<String> {
     let is_forbidden = |name: &str| name != from && rule.to.iter().any(|to| covers(to, name));
     let say = |name: &str| format!("{from} reaches {name} (cargo tree -p {from} -i {name}): {}", rule.why);
     reached.iter().map(|(name, _)| name.as_str()).filter(|name| is_forbidden(name)).map(say).collect()
 }
 
-/// The crates that must be there in one version and are not.
+/// The crates of [`SINGLE`] that do not occur in exactly one version, as messages.
 fn repeated(everything: &BTreeSet<Package>) -> Vec<String> {
     let versions = |single: &str| -> Vec<&str> {
         everything.iter().filter(|(name, _)| name == single).map(|(_, version)| version.as_str()).collect()

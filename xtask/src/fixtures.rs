@@ -1,4 +1,4 @@
-//! Writes anew what is generated and committed. Whoever runs it reads the difference before committing it.
+//! Rewrites the committed files that are generated. Read the difference before you commit it.
 
 use std::process::ExitCode;
 

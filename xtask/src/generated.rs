@@ -1,6 +1,5 @@
-//! Files that programs write and that are committed all the same: the wire as JSON Schema and as types for TypeScript,
-//! so that clients need no Rust and a change of the wire shows in a review, and the page's bundle, so that building the
-//! gateway needs no Node.
+//! Generated files that are committed: the JSON Schema and TypeScript types of the wire, so that client authors need no
+//! Rust and a review shows changes of the wire, and the page's bundle, so that building the gateway needs no Node.
 
 use std::process::ExitCode;
 
@@ -16,7 +15,7 @@ struct Printed {
     args: &'static [&'static str],
 }
 
-/// The wire, as schemas and types: for whoever writes a client, and for the page.
+/// The schemas and types of the wire, for client authors and for the page.
 const WIRE: [Printed; 4] = [
     Printed { file: "docs/schema/client.json", example: "wire_schema", args: &["client"] },
     Printed { file: "docs/schema/server.json", example: "wire_schema", args: &["server"] },
@@ -24,7 +23,7 @@ const WIRE: [Printed; 4] = [
     Printed { file: "web/src/client/wire.ts", example: "wire_types", args: &[] },
 ];
 
-/// Generates everything anew beside the committed files and compares.
+/// Generates all files again and compares them with the committed ones.
 pub(crate) fn step(session: &Session) -> Result<Verdict> {
     let mut stale = Vec::new();
     for Printed { file, example, args } in WIRE {
@@ -37,13 +36,13 @@ pub(crate) fn step(session: &Session) -> Result<Verdict> {
         return Err(Failure::new(format!("not what the wire generates: {}; {advice}", stale.join(", "))));
     }
 
-    // Builds elsewhere and compares.
+    // Builds the bundle in another directory and compares it with the committed one.
     web::install(session)?;
     web::npm(&["run", "verify-dist"])?.run(session.deadline())?;
     Ok(Verdict::Passed)
 }
 
-/// Writes the schemas and types of the wire anew.
+/// Rewrites the schemas and types of the wire.
 pub(crate) fn rewrite_wire(session: &Session) -> Result {
     for Printed { file, example, args } in WIRE {
         let text = rust::example_output(session, example, args)?;
@@ -52,7 +51,7 @@ pub(crate) fn rewrite_wire(session: &Session) -> Result {
     Ok(())
 }
 
-/// `cargo xtask schema`.
+/// Runs `cargo xtask schema`: rewrites the schemas and types of the wire, and lists the files.
 pub(crate) fn schema() -> Result<ExitCode> {
     rewrite_wire(&Session::unhurried())?;
     for Printed { file, .. } in WIRE {

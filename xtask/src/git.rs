@@ -8,9 +8,9 @@ use crate::workspace::{Result, root};
 
 /// One file of the repository.
 pub(crate) struct SourceFile {
-    /// Relative to the root, with `/`.
+    /// The path relative to the root, with `/`.
     pub(crate) path: String,
-    /// Empty for a binary file.
+    /// The content; empty for a binary file.
     pub(crate) text: String,
 }
 
@@ -21,7 +21,7 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// Reads every file that is tracked or about to be: neither ignored nor deleted.
+    /// Reads every file that is tracked, or untracked and not ignored. Deleted files are left out.
     pub(crate) fn read(session: &Session) -> Result<Self> {
         let list = Task::new("git")
             .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
@@ -37,7 +37,7 @@ impl Tree {
         Ok(Self::new(files))
     }
 
-    /// A tree of these files: the path and the text of each.
+    /// A tree of these files, given as pairs of path and text.
     pub(crate) fn new<P: Into<String>, T: Into<String>>(files: impl IntoIterator<Item = (P, T)>) -> Self {
         let mut files: Vec<SourceFile> = files
             .into_iter()
@@ -50,7 +50,7 @@ impl Tree {
         Self { files, generated }
     }
 
-    /// True if `.gitattributes` says that a program writes this file.
+    /// Whether `.gitattributes` marks this file as generated.
     pub(crate) fn is_generated(&self, path: &str) -> bool {
         self.generated.iter().any(|pattern| matches(pattern, path))
     }
@@ -60,7 +60,7 @@ impl Tree {
         self.files.iter().find(|file| file.path == path)
     }
 
-    /// True if there is a file or a directory with this path.
+    /// Whether there is a file or a directory with this path.
     pub(crate) fn contains(&self, path: &str) -> bool {
         let path = path.trim_end_matches('/');
         let is_below = |file: &SourceFile| {
@@ -70,7 +70,7 @@ impl Tree {
     }
 }
 
-/// The text of a file; empty for a binary one, none for one that git lists although it is gone.
+/// The text of a file; empty for a binary file, and `None` for a deleted file that git still lists.
 fn read_text(path: &Path) -> Option<String> {
     let bytes = std::fs::read(path).ok()?;
     Some(String::from_utf8(bytes).unwrap_or_default())
@@ -86,7 +86,8 @@ fn generated_patterns(attributes: &str) -> Vec<String> {
         .collect()
 }
 
-/// The part of git's patterns that `.gitattributes` here uses: a path, `dir/**`, and `*.ext` or `*name` anywhere.
+/// Whether a path matches a pattern. Supports the patterns in this repository's `.gitattributes`: a path, `dir/**`, and
+/// `*suffix` in any directory.
 fn matches(pattern: &str, path: &str) -> bool {
     if let Some(dir) = pattern.strip_suffix("**") {
         return path.starts_with(dir);
@@ -97,7 +98,7 @@ fn matches(pattern: &str, path: &str) -> bool {
     }
 }
 
-/// True for a test, by its path: what is there runs on a developer's machine and in CI only.
+/// Whether a path is that of a test, which runs on developers' machines and in CI only.
 pub(crate) fn is_test(path: &str) -> bool {
     let mut parts = path.split('/').rev();
     let name = parts.next().unwrap_or_default();
@@ -105,7 +106,7 @@ pub(crate) fn is_test(path: &str) -> bool {
     is_test_name || parts.any(|dir| matches!(dir, "test" | "tests" | "e2e"))
 }
 
-/// True for what was recorded from other programs or written by a test run.
+/// Whether a file was recorded from another program or written by a test run.
 pub(crate) fn is_fixture(path: &str) -> bool {
     path.ends_with(".snap")
         || path.split('/').any(|part| matches!(part, "fixtures" | "recordings" | "snapshots"))

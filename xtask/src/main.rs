@@ -1,7 +1,7 @@
 //! The project's own commands: `cargo xtask serve`, `test`, `bench`, `schema` and `fixtures`.
 //!
-//! Runs cargo and other tools and checks sources; depends on no crate of the workspace and on none of crates.io, so
-//! that it is built in a moment and works while everything else is broken.
+//! Runs cargo and other tools and checks sources. Depends on no crate of the workspace or of crates.io, so that it
+//! builds in a moment and works while everything else is broken.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -33,7 +33,7 @@ mod workspace;
 
 use std::process::ExitCode;
 
-/// Every subcommand, as documents may name them.
+/// All subcommands; `tidy` checks that documents name no other.
 const SUBCOMMANDS: [&str; 5] = ["serve", "test", "bench", "schema", "fixtures"];
 
 const USAGE: &str = "\

@@ -1,4 +1,4 @@
-//! The gateway behind a real nginx, with the lines that the documentation gives.
+//! Tests the gateway behind a real nginx, with the documented configuration.
 
 use std::path::PathBuf;
 
@@ -7,10 +7,10 @@ use crate::runner::Session;
 use crate::workspace::{Failure, Result, find_program};
 use crate::{rust, tools};
 
-/// The integration test of `gateway` that starts it, and the variable through which it learns the program.
+/// The integration test of `gateway` that starts nginx, and the variable that gives the test the path of nginx.
 const TEST: (&str, &str) = ("nginx", "SWITCHBOARD_NGINX");
 
-/// Runs the test, or says why it cannot.
+/// Runs the test; skipped if nginx is missing and cannot be installed.
 pub(crate) fn step(session: &Session) -> Result<Verdict> {
     let program = match nginx(session) {
         Ok(program) => program,
@@ -21,7 +21,7 @@ pub(crate) fn step(session: &Session) -> Result<Verdict> {
     Ok(Verdict::Passed)
 }
 
-/// One that is installed, or that can be.
+/// The path of nginx, which is installed if it is missing.
 pub(crate) fn nginx(session: &Session) -> Result<PathBuf> {
     if let Some(found) = find_nginx() {
         return Ok(found);
@@ -30,7 +30,7 @@ pub(crate) fn nginx(session: &Session) -> Result<PathBuf> {
     find_nginx().ok_or_else(|| Failure::new("apt-get installed nginx, but it is not to be found"))
 }
 
-/// Also where administrators' programs are, which are not on everybody's `PATH`.
+/// The path of nginx: on `PATH`, or in `/usr/sbin`, which is not on every user's `PATH`.
 fn find_nginx() -> Option<PathBuf> {
     find_program("nginx").or_else(|| Some(PathBuf::from("/usr/sbin/nginx")).filter(|path| path.is_file()))
 }

@@ -1,5 +1,5 @@
-//! Programs that others wrote talk to a running gateway: client libraries of npm and PyPI, curl and socat; then those
-//! that speak HTTP once more through nginx. `gateway/tests/peers` has what each of them does.
+//! Tests foreign clients with a running gateway: client libraries of npm and PyPI, curl and socat. HTTP clients are
+//! tested again through nginx. `gateway/tests/peers` contains their scripts.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,26 +11,26 @@ use crate::report::Verdict;
 use crate::runner::Session;
 use crate::workspace::{Context as _, Failure, Result, empty_scratch, find_program, read, root, target};
 
-/// Of npm. Moving them means looking at what they did.
+/// Packages of npm. A change of their versions needs a look at their changes.
 const NPM: [&str; 3] = ["ws@8.23.0", "reconnecting-websocket@4.4.0", "eventsource@4.1.1"];
 
-/// Of PyPI.
+/// Packages of PyPI.
 const PYPI: [&str; 3] = ["websockets==17.4", "httpx==0.28.1", "httpx-sse==0.4.3"];
 
-/// A program, and what it needs.
+/// A foreign client: its script and its needs.
 struct Peer {
     script: &'static str,
     runs_on: RunsOn,
-    /// Whether it speaks HTTP, and so may come through a proxy.
+    /// Whether the client uses HTTP, and can thus connect through a proxy.
     http: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum RunsOn {
     Node,
-    /// With what PyPI has.
+    /// Python with the packages of [`PYPI`].
     Python,
-    /// Plain Python, and this tool.
+    /// Python without packages, and this tool.
     Tool(&'static str),
 }
 
@@ -44,19 +44,19 @@ const PEERS: [Peer; 7] = [
     Peer { script: "socat.py", runs_on: RunsOn::Tool("socat"), http: false },
 ];
 
-/// The name in the documentation's lines for nginx, and the subpath.
+/// The host name and the path in the documented nginx configuration.
 const PROXIED: (&str, &str) = ("chat.example.com", "/switchboard");
 
-/// How long nginx may take until it listens.
+/// nginx has this long to listen.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
-/// Runs all that can be run, and says what cannot.
+/// Runs all clients that can run here, and prints which cannot.
 pub(crate) fn step(session: &Session) -> Result<Verdict> {
     let program = build_gateway(session)?;
     let tools = Tools::install(session)?;
     let mut answers = Answers::default();
 
-    // One client after the other makes a chat, all as the same person.
+    // Each client creates a chat, and all clients are the same principal.
     let config = "[limits]\nnew_chats_per_minute = 1000\n";
     let mut direct = Gateway::start(&program, "peers", config, &[])?;
     for peer in &PEERS {
@@ -88,7 +88,7 @@ pub(crate) fn step(session: &Session) -> Result<Verdict> {
     answers.verdict()
 }
 
-/// What the programs printed: the answer of the demo agent, which is always the same.
+/// The output of the clients: each prints the answer of the demo agent, which must always be the same.
 #[derive(Default)]
 struct Answers {
     first: Option<String>,
@@ -143,7 +143,7 @@ impl Answers {
     }
 }
 
-/// Where the programs' libraries are, or why they are not there.
+/// The installed libraries, or the reasons why they could not be installed.
 struct Tools {
     dir: PathBuf,
     node: std::result::Result<(), String>,
@@ -151,7 +151,7 @@ struct Tools {
 }
 
 impl Tools {
-    /// Installs below the target directory what is not there yet.
+    /// Installs missing libraries below the target directory.
     fn install(session: &Session) -> Result<Self> {
         let dir = target().join("peers");
         std::fs::create_dir_all(&dir).context("making a directory for the peers' libraries")?;
@@ -160,7 +160,7 @@ impl Tools {
         Ok(Self { dir, node, python })
     }
 
-    /// A run of this peer, or why there cannot be one.
+    /// The command that runs this client, or the reason why it cannot run.
     fn task(&self, peer: &Peer) -> Result<std::result::Result<Task, String>> {
         let program = match peer.runs_on {
             RunsOn::Node => self.node.clone().map(|()| PathBuf::from("node")),
@@ -178,7 +178,7 @@ impl Tools {
     }
 }
 
-/// Whether exactly this was installed before; notes it after `install` did.
+/// Runs `install`, unless the file `noted` says that exactly `what` is installed already; then writes the file.
 fn once(noted: &Path, what: &str, install: impl FnOnce() -> Result) -> Result {
     if std::fs::read_to_string(noted).is_ok_and(|text| text == what) {
         return Ok(());
@@ -208,7 +208,7 @@ fn install_pypi(session: &Session, dir: &Path) -> Result<PathBuf> {
     Ok(python)
 }
 
-/// nginx with the lines of the documentation. It ends when this is dropped.
+/// nginx with the documented configuration. Dropping it ends nginx.
 struct Proxy {
     running: Running,
 }
@@ -241,13 +241,13 @@ impl Proxy {
     }
 }
 
-/// One that nobody uses at the moment; nginx cannot be told to choose one.
+/// A port that is free at the moment, since nginx cannot choose one itself.
 fn free_port() -> Result<u16> {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).context("looking for a free port")?;
     Ok(listener.local_addr().context("looking for a free port")?.port())
 }
 
-/// What the documentation shows, at this port and in front of this gateway, with what a whole configuration needs.
+/// A complete nginx configuration from the documented lines, for this port and gateway.
 fn nginx_config(documentation: &str, dir: &Path, port: u16, gateway: &str) -> Result<String> {
     let block = documentation.split("```nginx\n").nth(1).and_then(|rest| rest.split("```").next());
     let block = block.ok_or_else(|| Failure::new("docs/operations.md has no lines for nginx"))?;

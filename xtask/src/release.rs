@@ -1,23 +1,24 @@
-//! Commands that become a release build of something else.
+//! Subcommands that build and run another program of the workspace in release mode.
 
 use crate::command::Task;
 use crate::workspace::Failure;
 
-/// Becomes `switchboard serve`, built for release. Needs no Node: the page's bundle is part of the sources.
+/// Builds the gateway in release mode and becomes `switchboard serve`. Needs no Node, since the page's bundle is
+/// committed. Returns only on failure.
 pub(crate) fn serve(args: Vec<String>) -> Failure {
-    // Cargo's own flags keep the build's progress visible: the first build takes a while.
+    // Without `--quiet`, since the first build takes a while and should show its progress.
     let gateway =
         ["run", "--release", "--package", "switchboard-gateway", "--bin", "switchboard", "--", "serve"];
     Task::cargo().args(gateway).args(flags(args)).keep_dir().become_it()
 }
 
-/// Becomes the bench, built for release.
+/// Builds the bench in release mode and becomes it. Returns only on failure.
 pub(crate) fn bench(args: Vec<String>) -> Failure {
     let bench = ["run", "--release", "--package", "switchboard-bench", "--"];
     Task::cargo().args(bench).args(flags(args)).become_it()
 }
 
-/// What the caller wrote after the subcommand, with or without a `--` in front.
+/// The arguments after the subcommand, without a leading `--`.
 fn flags(mut args: Vec<String>) -> Vec<String> {
     if args.first().is_some_and(|arg| arg == "--") {
         args.remove(0);

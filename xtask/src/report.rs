@@ -1,16 +1,16 @@
-//! What became of each step: the table at the end and the one line for machines.
+//! The results of the steps: the table at the end and the one line for machines.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// What became of a step.
+/// The result of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It did all it is for.
+    /// The step ran and found nothing wrong.
     Passed,
-    /// It could not be run here, and this is why. Never used for a check that found something.
+    /// The step could not run on this machine, for this reason. Never used for a check that found something.
     Skipped(String),
-    /// It found something wrong or could not do what it must.
+    /// The step found something wrong, or failed for another reason.
     Failed(String),
 }
 
@@ -31,7 +31,7 @@ impl Report {
         failed == 0 && passed > 0
     }
 
-    /// One row a step, and the reasons of those that did not pass.
+    /// One row per step, with the reason if it did not pass.
     pub(crate) fn table(&self) -> String {
         let mut table = String::new();
         for (step, verdict, took) in &self.rows {

@@ -1,4 +1,4 @@
-//! Runs the steps one after the other, each within its time, and reports.
+//! Runs the steps one after the other, each within its time limit, and reports the results.
 
 use std::cell::Cell;
 use std::process::ExitCode;
@@ -8,12 +8,12 @@ use crate::report::{Report, Verdict};
 use crate::steps::STEPS;
 use crate::workspace::{Failure, Result};
 
-/// One thing that CI proves.
+/// One step of CI.
 pub(crate) struct Step {
     pub(crate) name: &'static str,
-    /// What it proves, for `--list`.
+    /// What the step proves, for `--list`.
     pub(crate) about: &'static str,
-    /// Past this, whatever it runs is ended. Generous: it is against hanging, not against slowness.
+    /// The step's programs are ended after this time. Generous: the limit is against hanging, not against slowness.
     pub(crate) limit: Duration,
     pub(crate) run: fn(&Session) -> Result<Verdict>,
 }
@@ -25,23 +25,23 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// One outside of a test run, for a person who can interrupt it.
+    /// A session outside of a test run, with a deadline that does not matter in practice: a person can interrupt it.
     pub(crate) fn unhurried() -> Self {
         Self { nightly: false, deadline: Cell::new(Instant::now() + NIGHTLY_EXTRA) }
     }
 
-    /// When the step that runs now must be done.
+    /// The deadline of the current step.
     pub(crate) fn deadline(&self) -> Instant {
         self.deadline.get()
     }
 
-    /// True if time is no object.
+    /// Whether `--nightly` was given.
     pub(crate) fn is_nightly(&self) -> bool {
         self.nightly
     }
 
-    /// For how many seconds each kind of randomised test runs, and how often those that kill do so at least: the
-    /// variables that the tests read. One that is set already keeps its value.
+    /// The environment variables that tell randomised tests how many seconds to run, and crash tests how often to kill
+    /// at least. A variable that is already set keeps its value.
     pub(crate) fn random_budgets(&self) -> Vec<(&'static str, String)> {
         let chosen = |name: &'static str, default: u32| {
             (name, std::env::var(name).unwrap_or_else(|_| default.to_string()))
@@ -54,16 +54,16 @@ impl Session {
     }
 }
 
-/// For how long a kind of randomised test runs.
+/// The duration of one kind of randomised test.
 struct RandomBudget {
-    /// The variable that its tests read.
+    /// The environment variable that the tests read.
     name: &'static str,
-    /// How many tests that are.
+    /// The number of tests of this kind.
     #[cfg_attr(not(test), expect(dead_code, reason = "what all of them take together is held to a limit"))]
     tests: u32,
-    /// Seconds of each, in CI.
+    /// Seconds per test in CI.
     ci: u32,
-    /// Seconds of each, with `--nightly`.
+    /// Seconds per test with `--nightly`.
     nightly: u32,
 }
 
@@ -74,16 +74,16 @@ const RANDOM_BUDGETS: [RandomBudget; 4] = [
     RandomBudget { name: "SWITCHBOARD_ENDURANCE_SECONDS", tests: 2, ci: 20, nightly: 7200 },
 ];
 
-/// With `--nightly`, so many gateways are killed, half as many agents and a fifth as many hosts.
+/// Least number of gateways to kill with `--nightly`; half as many agents and a fifth as many hosts are killed, too.
 const NIGHTLY_KILLS: u32 = 10_000;
 
-/// How much longer a step may take with `--nightly`.
+/// Additional time for each step with `--nightly`.
 const NIGHTLY_EXTRA: Duration = Duration::from_secs(5 * 3600);
 
-/// The whole run is promised to stay below this on two cores.
+/// The promised duration of a whole run on two cores.
 const PROMISED: Duration = Duration::from_secs(25 * 60);
 
-/// What to run, from the command line.
+/// The options of `cargo xtask test`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
     only: Vec<String>,
@@ -92,7 +92,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Reads the arguments after `test`.
+    /// Parses the arguments after `test`.
     pub(crate) fn parse(args: impl IntoIterator<Item = String>) -> Result<Self> {
         let mut options = Self::default();
         let mut args = args.into_iter();
@@ -120,8 +120,7 @@ fn known_step(name: Option<String>) -> Result<String> {
     Err(Failure::new(format!("no step `{name}`; there are {}", known.join(", "))))
 }
 
-/// Runs what was asked for. A step that fails does not keep the others from running: whoever reads the result wants
-/// to know all of it.
+/// Runs the chosen steps. The steps after a failed one run as well, so that the report is complete.
 pub(crate) fn run(options: Options) -> Result<ExitCode> {
     if options.list {
         for step in STEPS {

@@ -1,6 +1,6 @@
-//! The steps that cargo itself does.
+//! The steps that cargo runs.
 //!
-//! All of them use the same packages and features, `--workspace --all-features`, and leave `RUSTFLAGS` alone, so that
+//! They use the same packages and features, `--workspace --all-features`, and do not change `RUSTFLAGS`, so that
 //! nothing is compiled twice.
 
 use std::path::Path;
@@ -11,15 +11,15 @@ use crate::runner::Session;
 use crate::snapshots;
 use crate::workspace::{Context as _, Failure, Result, find_program, read};
 
-/// One feature set for everything: with another, most dependencies would be built again.
+/// The packages and features of all builds: with other features, most dependencies would be built again.
 const EVERYTHING: [&str; 2] = ["--workspace", "--all-features"];
 
 /// Targets that the core must build for: one without `std`, whose `core` and `alloc` rustup has prebuilt, and one for
 /// browsers.
 const CORE_TARGETS: [&str; 2] = ["wasm32v1-none", "wasm32-unknown-unknown"];
 
-/// The crates that others build on, and the features that they have on purpose. Each must build alone, without what
-/// the rest of the workspace turns on.
+/// The library crates and their intended features. Each crate must build alone, without the features that other
+/// members of the workspace turn on.
 pub(crate) const LIBRARIES: [(&str, &[&str]); 6] = [
     ("core", &["schema"]),
     ("runtime", &["sqlite"]),
@@ -29,8 +29,8 @@ pub(crate) const LIBRARIES: [(&str, &[&str]); 6] = [
     ("agent-bridge", &[]),
 ];
 
-/// What tests do at least with `--nightly`, however long it takes: malformed frames over each transport, inputs of each
-/// fuzz target, steps of the simulator, turns in one chat.
+/// The least amounts of work of tests with `--nightly`: malformed frames over each transport, inputs of each fuzz
+/// target, steps of the simulator, turns in one chat.
 const NIGHTLY_COUNTS: [(&str, &str); 4] = [
     ("SWITCHBOARD_FUZZ_FRAMES", "10000000"),
     ("BOLERO_RANDOM_ITERATIONS", "100000"),
@@ -38,11 +38,11 @@ const NIGHTLY_COUNTS: [(&str, &str); 4] = [
     ("SWITCHBOARD_ENDURANCE_TURNS", "100000"),
 ];
 
-/// How tests are compiled with `--nightly`: without, so many steps would take a day.
+/// The optimisation level of tests with `--nightly`: without optimisation, these amounts would take a day.
 const NIGHTLY_OPT_LEVEL: (&str, &str) = ("CARGO_PROFILE_DEV_OPT_LEVEL", "2");
 
 pub(crate) fn format(session: &Session) -> Result<Verdict> {
-    // The names are enough: who sees them runs `cargo fmt`.
+    // Lists the names of the files only: `cargo fmt` shows the rest.
     let files = Task::cargo().args(["fmt", "--all", "--check", "--", "-l"]);
     files.run(session.deadline()).context("run `cargo fmt`")?;
     Ok(Verdict::Passed)
@@ -54,7 +54,7 @@ pub(crate) fn clippy(session: &Session) -> Result<Verdict> {
     Ok(Verdict::Passed)
 }
 
-/// Compiles the core, without its `schema` feature, for targets that have no operating system to lean on.
+/// Checks the core, without its `schema` feature, for targets without an operating system.
 pub(crate) fn no_std(session: &Session) -> Result<Verdict> {
     if !says_no_std(&read("core/src/lib.rs")?) {
         return Err(Failure::new("core/src/lib.rs does not say no_std"));
@@ -78,7 +78,7 @@ pub(crate) fn no_std(session: &Session) -> Result<Verdict> {
     Ok(Verdict::Passed)
 }
 
-/// Checks each library by itself, with none of its features and with each of them alone.
+/// Checks each library alone, without features and with each single feature.
 pub(crate) fn features(session: &Session) -> Result<Verdict> {
     for (library, features) in LIBRARIES {
         let manifest = read(&format!("{library}/Cargo.toml"))?;
@@ -97,7 +97,7 @@ pub(crate) fn features(session: &Session) -> Result<Verdict> {
     Ok(Verdict::Passed)
 }
 
-/// The names in the section `[features]` of a manifest.
+/// The names of the features in a manifest.
 fn declared_features(manifest: &str) -> Vec<&str> {
     let section = manifest.lines().skip_while(|line| *line != "[features]").skip(1);
     let lines = section.take_while(|line| !line.starts_with('['));
@@ -115,14 +115,14 @@ fn has_target(session: &Session, target: &str) -> bool {
     libraries.is_ok_and(|dir| Path::new(dir.trim()).is_dir())
 }
 
-/// Compiles what the later steps run.
+/// Compiles the programs, tests and examples that later steps run.
 pub(crate) fn build(session: &Session) -> Result<Verdict> {
     let build = Task::cargo().args(["build", "--locked"]).args(EVERYTHING);
     build.args(["--lib", "--bins", "--tests", "--examples"]).run(session.deadline())?;
     Ok(Verdict::Passed)
 }
 
-/// Runs every test, and looks for snapshots that no test compares itself with.
+/// Runs all tests, and finds snapshots that no test uses.
 pub(crate) fn tests(session: &Session) -> Result<Verdict> {
     let references = snapshots::References::start()?;
     let mut tests = test_runner(session, &["--no-fail-fast"])
@@ -144,7 +144,7 @@ pub(crate) fn tests(session: &Session) -> Result<Verdict> {
     Ok(Verdict::Passed)
 }
 
-/// The tests of the whole workspace: by nextest, which ends a test that hangs, or by cargo where there is none.
+/// The command for the tests of the workspace: nextest, which ends tests that hang, or cargo if nextest is missing.
 pub(crate) fn test_runner(session: &Session, args: &[&str]) -> Task {
     if find_program("cargo-nextest").is_none() {
         println!("There is no cargo-nextest, so cargo runs the tests; only the whole step has a time limit.");
@@ -159,7 +159,7 @@ pub(crate) fn test_runner(session: &Session, args: &[&str]) -> Task {
     nextest.args(["--profile", profile]).args(EVERYTHING).args(args)
 }
 
-/// One integration test of the workspace.
+/// The command for the integration tests of this name.
 pub(crate) fn one_test(session: &Session, name: &str) -> Task {
     test_runner(session, &["--no-fail-fast", "--test", name])
 }
@@ -175,7 +175,7 @@ pub(crate) fn documentation(session: &Session) -> Result<Verdict> {
     Ok(Verdict::Passed)
 }
 
-/// The output of an example of the workspace, as the build step compiled it.
+/// Builds and runs an example of the workspace, and returns its output.
 pub(crate) fn example_output(session: &Session, name: &str, args: &[&str]) -> Result<String> {
     let build = Task::cargo().args(["build", "--locked"]).args(EVERYTHING).args(["--example", name]);
     build.run(session.deadline())?;

@@ -1,4 +1,4 @@
-//! Agents in their sandbox, which bubblewrap makes.
+//! Tests the sandbox of agents, for which bubblewrap is needed.
 
 use crate::command::Task;
 use crate::report::Verdict;
@@ -6,14 +6,14 @@ use crate::runner::Session;
 use crate::workspace::{Context as _, Result, find_program};
 use crate::{rust, tools};
 
-/// The integration test of `gateway` in which a hostile agent tries everything that is hidden.
+/// The integration test of `gateway` in which a hostile agent tries to access everything that the sandbox hides.
 const TEST: &str = "sandbox";
 
-/// What an agent's sandbox is made of, at its least.
+/// The least that bubblewrap must support for an agent's sandbox, as arguments for a trial run.
 const LEAST: [&str; 9] =
     ["--unshare-user", "--unshare-pid", "--dev-bind", "/", "/", "--proc", "/proc", "--", "true"];
 
-/// Runs the test, or says why it cannot. Later steps run their agents in a sandbox where this one found it to work.
+/// Runs the test; skipped if bubblewrap does not work on this machine. Also installs bubblewrap for the later steps.
 pub(crate) fn step(session: &Session) -> Result<Verdict> {
     if let Err(failure) = bubblewrap(session) {
         return Ok(Verdict::Skipped(format!("agents were not tested in their sandbox: {failure}")));

@@ -1,15 +1,15 @@
-//! Looks for secrets in the repository's files: known shapes of keys and tokens everywhere, and in hand-written files
-//! also whatever looks like random characters.
+//! Looks for secrets in the repository's files: known shapes of keys and tokens in all files, and random characters in
+//! hand-written files.
 
 use crate::git::{Tree, is_fixture};
 use crate::report::Verdict;
 use crate::runner::Session;
 use crate::workspace::{Failure, Result};
 
-/// What is allowed all the same: a path and the beginning of the token, with the reason beside it.
+/// Exceptions: the path of a file and the beginning of the allowed token, with the reason beside it.
 const ALLOWED: &[(&str, &str)] = &[];
 
-/// Shapes of tokens that say by their prefix what they are. The prefixes are in two parts, so that this file is clean.
+/// Shapes of tokens with a known prefix. The prefixes are in two parts, so that this file contains none.
 const SHAPES: [Shape; 16] = [
     Shape { what: "an AWS access key", prefix: ["AK", "IA"], rest: 16, digits: false },
     Shape { what: "a temporary AWS access key", prefix: ["AS", "IA"], rest: 16, digits: false },
@@ -29,13 +29,13 @@ const SHAPES: [Shape; 16] = [
     Shape { what: "a Google key", prefix: ["AI", "za"], rest: 35, digits: true },
 ];
 
-/// What follows `-----BEGIN` in a private key, of whatever kind.
+/// The words after `-----BEGIN` in private keys of all kinds.
 const PRIVATE_KEY: [&str; 2] = ["PRIVATE", "KEY-----"];
 
-/// From this length on, characters that look random are taken for a secret: 24 random bytes in base64.
+/// Least length at which random characters count as a secret: 24 random bytes in base64.
 const RANDOM_LENGTH: usize = 32;
 
-/// A prefix that is followed by at least `rest` characters of a token, digits among them if `digits`.
+/// The shape of a token: a prefix and at least `rest` further characters, including a digit if `digits`.
 struct Shape {
     what: &'static str,
     prefix: [&'static str; 2],
@@ -49,7 +49,7 @@ pub(crate) fn step(session: &Session) -> Result<Verdict> {
     if found.is_empty() { Ok(Verdict::Passed) } else { Err(Failure::new(found.join("\n"))) }
 }
 
-/// What looks like a secret, one line each. Shows the beginning of a token only: the output of CI is public.
+/// One message per suspected secret, with the beginning of the token only, since the output of CI is public.
 fn scan(tree: &Tree, allowed: &[(&str, &str)]) -> Vec<String> {
     let mut used = vec![false; allowed.len()];
     let mut found = Vec::new();
@@ -76,7 +76,7 @@ fn scan(tree: &Tree, allowed: &[(&str, &str)]) -> Vec<String> {
     found
 }
 
-/// The secrets in one line: what each is, and its text.
+/// The suspected secrets in one line: the kind and the text of each.
 fn secrets(line: &str, may_hold_noise: bool) -> Vec<(&'static str, &str)> {
     let mut found = Vec::new();
     let [private, key] = PRIVATE_KEY;
@@ -115,16 +115,16 @@ fn is_token_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+')
 }
 
-/// Three parts of base64, the first two of which are JSON objects.
+/// Whether a token has the shape of a JSON Web Token: three parts of base64, the first two of which are JSON objects.
 fn is_web_token(token: &str) -> bool {
     let parts: Vec<&str> = token.split('.').collect();
     matches!(parts[..], [header, claims, signature]
         if header.starts_with("eyJ") && claims.starts_with("eyJ") && signature.len() >= RANDOM_LENGTH)
 }
 
-/// True for letters of both cases and digits that alternate as in no word, name or alphabet.
+/// Whether letters of both cases and digits alternate more often than in any word, name or alphabet.
 fn looks_random(token: &str) -> bool {
-    // What joins the words of a name does not count.
+    // Characters that join the words of a name do not count.
     let classes: Vec<u8> = token.bytes().map(class).filter(|class| *class < 3).collect();
     let switches = classes.windows(2).filter(|pair| pair[0] != pair[1]).count();
     token.len() >= RANDOM_LENGTH
@@ -132,7 +132,7 @@ fn looks_random(token: &str) -> bool {
         && switches * 5 >= classes.len() * 2
 }
 
-/// What sort of character it is; base64 switches between the sorts at two of three places.
+/// The class of a character. In base64, two of three neighbouring characters are of different classes.
 fn class(byte: u8) -> u8 {
     match byte {
         b'a'..=b'z' => 0,

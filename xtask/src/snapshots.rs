@@ -1,7 +1,7 @@
-//! Finds snapshots that no test compares itself with any more.
+//! Finds snapshots that no test uses any more.
 //!
-//! insta appends the path of each snapshot that a test looks at to a file that an environment variable names; what is
-//! tracked and not in there is left over from a test that is gone.
+//! insta appends the path of each snapshot that a test uses to a file, which an environment variable names. A tracked
+//! snapshot whose path is not in the file is left over from a deleted test.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,30 +10,30 @@ use crate::git::Tree;
 use crate::runner::Session;
 use crate::workspace::{Context as _, Failure, Result, empty_scratch, root};
 
-/// The snapshots that a test run looks at.
+/// The snapshots that a test run uses.
 pub(crate) struct References {
     file: PathBuf,
 }
 
 impl References {
-    /// Begins with none.
+    /// Prepares an empty list.
     pub(crate) fn start() -> Result<Self> {
         Ok(Self { file: empty_scratch("snapshots")?.join("referenced") })
     }
 
-    /// The file that insta shall append to.
+    /// The file that insta appends paths to.
     pub(crate) fn path(&self) -> &Path {
         &self.file
     }
 
-    /// Fails if a snapshot of the repository was not looked at.
+    /// Fails if a snapshot of the repository was not used.
     pub(crate) fn require_all(&self, session: &Session) -> Result {
         let tree = Tree::read(session)?;
         let snapshots =
             tree.files.iter().map(|file| file.path.as_str()).filter(|path| path.ends_with(".snap"));
         let referenced = match std::fs::read_to_string(&self.file) {
             Ok(lines) => lines,
-            // Nothing was written: no test looked at any.
+            // insta has not written the file: no test used a snapshot.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(error).context("reading which snapshots were looked at"),
         };
@@ -46,7 +46,7 @@ impl References {
     }
 }
 
-/// Those of `snapshots`, relative to `root`, that are not among the lines of `referenced`.
+/// The paths in `snapshots`, relative to `root`, that are not among the lines of `referenced`.
 fn unreferenced<'a>(root: &Path, snapshots: impl Iterator<Item = &'a str>, referenced: &str) -> Vec<&'a str> {
     // insta joins paths without resolving `..`, and a checkout may be reached through a symbolic link.
     let real = |path: PathBuf| path.canonicalize().unwrap_or(path);

@@ -1,4 +1,4 @@
-//! Everything that CI proves, cheapest first, so that what fails often fails soon.
+//! The steps that CI runs, cheapest first, so that common failures show soon.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! Tools that cargo does not bring: where each is had from, pinned, and what is done with it.
+//! Tools that do not come with cargo: their pinned versions, how they are installed, and the steps that use them.
 //!
-//! They go below the target directory, so that a checkout keeps its own and `cargo clean` takes them away.
+//! They are installed below the target directory, so that each checkout has its own and `cargo clean` removes them.
 
 use std::path::{Path, PathBuf};
 
@@ -9,11 +9,11 @@ use crate::report::Verdict;
 use crate::runner::Session;
 use crate::workspace::{Context as _, Failure, Result, find_program, target};
 
-/// The spelling checker. PyPI has it as a program, which saves minutes of compiling.
+/// The spelling checker. PyPI has a compiled program, which saves minutes of compiling.
 const TYPOS: Tool = Tool { name: "typos", crate_name: "typos-cli", version: "1.52.0" };
 
-/// The licence and dependency checker. PyPI's is too old to know the licence Unicode-3.0, so it is compiled:
-/// without optimisation, because it works for a second and would be optimised for minutes.
+/// The licence and dependency checker. PyPI's version is too old to know the licence Unicode-3.0, so it is compiled:
+/// without optimisation, because it runs for a second and optimising would take minutes.
 const CARGO_DENY: Tool = Tool { name: "cargo-deny", crate_name: "cargo-deny", version: "0.20.2" };
 
 /// A program from crates.io in one version.
@@ -28,7 +28,7 @@ impl Tool {
         target().join("tools").join(format!("{}-{}", self.name, self.version))
     }
 
-    /// The program, if it is there in the right version: ours, or one on `PATH`.
+    /// The installed program in the right version: from our directory, or on `PATH`.
     fn find(&self, session: &Session) -> Option<PathBuf> {
         let ours = self.dir().join("bin").join(self.name);
         let candidates = std::iter::once(ours).chain(find_program(self.name));
@@ -40,7 +40,7 @@ impl Tool {
         said.is_ok_and(|said| said.split_whitespace().last() == Some(self.version))
     }
 
-    /// Fetches the program from PyPI, if there is a Python that can.
+    /// Installs the program from PyPI; `None` if that fails, for example without Python.
     fn fetch_from_pypi(&self, session: &Session) -> Option<PathBuf> {
         let requirement = format!("{}=={}", self.name, self.version);
         let pip = Task::new("python3").args([
@@ -59,27 +59,27 @@ impl Tool {
         self.find(session)
     }
 
-    /// Compiles the program.
+    /// Compiles and installs the program from crates.io.
     fn compile(&self, session: &Session) -> Result<PathBuf> {
         let install = ["install", "--locked", "--no-default-features", "--version", self.version, "--root"];
         Task::cargo()
             .args(install)
             .arg(self.dir())
             .arg(self.crate_name)
-            // Not the workspace's target directory, whose artifacts are built with other settings.
+            // A separate target directory, since the workspace's artifacts are built with other settings.
             .env("CARGO_TARGET_DIR", self.dir().join("build"))
             .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0")
             .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
             .env("CARGO_PROFILE_RELEASE_LTO", "off")
             .run(session.deadline())?;
-        // Hundreds of megabytes that nobody will look at again.
+        // Hundreds of megabytes that are not needed again.
         std::fs::remove_dir_all(self.dir().join("build")).context("removing what a tool was built from")?;
         let missing = || Failure::new(format!("{} {} is not what was installed", self.name, self.version));
         self.find(session).ok_or_else(missing)
     }
 }
 
-/// Checks the spelling of everything that people write here.
+/// Checks the spelling of all hand-written files.
 pub(crate) fn spelling(session: &Session) -> Result<Verdict> {
     let typos = match TYPOS.find(session).or_else(|| TYPOS.fetch_from_pypi(session)) {
         Some(typos) => typos,
@@ -89,7 +89,7 @@ pub(crate) fn spelling(session: &Session) -> Result<Verdict> {
     Ok(Verdict::Passed)
 }
 
-/// Checks licences, bans and sources, from what cargo has fetched anyway.
+/// Checks licences, bans and sources of the dependencies. Needs no network beyond cargo's own downloads.
 pub(crate) fn deny(session: &Session) -> Result<Verdict> {
     cargo_deny(session)?
         .args(["check", "--hide-inclusion-graph", "licenses", "bans", "sources"])
@@ -97,7 +97,7 @@ pub(crate) fn deny(session: &Session) -> Result<Verdict> {
     Ok(Verdict::Passed)
 }
 
-/// Checks for known vulnerabilities, where the database can be had.
+/// Checks for known vulnerabilities; skipped if the advisory database cannot be fetched.
 pub(crate) fn advisories(session: &Session) -> Result<Verdict> {
     if let Err(failure) = cargo_deny(session)?.args(["fetch", "db"]).output(session.deadline()) {
         return Ok(Verdict::Skipped(format!(
@@ -117,12 +117,12 @@ fn cargo_deny(session: &Session) -> Result<Task> {
     Ok(Task::new(program).args(["--all-features", "--locked"]))
 }
 
-/// The line of a program's complaint that says most: the last one that is not empty.
+/// The last non-empty line of a program's error output, which usually says most.
 fn gist(complaint: &str) -> &str {
     complaint.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default()
 }
 
-/// Installs packages of the system, where that can be had without asking anybody.
+/// Installs system packages with apt-get, as root only. `what` names the missing program in the failure.
 pub(crate) fn apt_install(session: &Session, what: &str, packages: &[&str]) -> Result {
     let is_root = Task::new("id").arg("-u").output(session.deadline()).is_ok_and(|uid| uid.trim() == "0");
     if !is_root {

@@ -1,4 +1,4 @@
-//! The page: what npm does for it.
+//! The steps for the page, which npm runs.
 
 use crate::command::Task;
 use crate::report::Verdict;
@@ -13,7 +13,7 @@ pub(crate) fn step(session: &Session) -> Result<Verdict> {
     Ok(Verdict::Passed)
 }
 
-/// npm in the page's directory.
+/// The command that runs npm in the page's directory.
 pub(crate) fn npm(args: &[&str]) -> Result<Task> {
     if find_program("npm").is_none() {
         let advice = "install Node 20 or later; only the gateway itself can be built without it";
@@ -22,10 +22,10 @@ pub(crate) fn npm(args: &[&str]) -> Result<Task> {
     Ok(Task::new("npm").dir(root().join("web")).args(args))
 }
 
-/// Installs exactly what the lock file says, unless that is what is there.
+/// Installs the packages of the lock file, unless exactly these are installed already.
 pub(crate) fn install(session: &Session) -> Result {
     let lock = read("web/package-lock.json")?;
-    // In node_modules, so that deleting the one deletes the other.
+    // In node_modules, so that deleting the packages deletes this note as well.
     let installed = root().join("web/node_modules/.installed-lock.json");
     if std::fs::read_to_string(&installed).is_ok_and(|text| text == lock) {
         return Ok(());

@@ -1,13 +1,13 @@
-//! Where things are, and how a command of xtask fails.
+//! The paths of the workspace, and the failure type of xtask.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Why a command or a step could not do what it should, in words for the person at the terminal.
+/// Why a command or a step failed, in words for the person at the terminal.
 #[derive(Debug)]
 pub(crate) struct Failure(String);
 
-/// The result of whatever xtask does.
+/// The result type of xtask.
 pub(crate) type Result<T = ()> = std::result::Result<T, Failure>;
 
 impl Failure {
@@ -22,7 +22,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Says what was being done when a lower layer failed.
+/// Adds to an error what xtask was doing when it occurred.
 pub(crate) trait Context<T> {
     fn context(self, doing: impl fmt::Display) -> Result<T>;
 }
@@ -35,7 +35,8 @@ impl<T, E: fmt::Display> Context<T> for std::result::Result<T, E> {
 
 /// The root of the repository: the parent of this crate's directory.
 pub(crate) fn root() -> PathBuf {
-    // The variable is set by `cargo run` and follows a checkout that moved; the constant serves a bare executable.
+    // `cargo run` sets the variable, which is right even if the checkout was moved. The constant is for an executable
+    // that is started without cargo.
     let manifest_dir = std::env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     manifest_dir.parent().map_or_else(|| manifest_dir.clone(), Path::to_path_buf)
@@ -47,14 +48,14 @@ pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir))
 }
 
-/// A directory of xtask's own below the target directory; made if missing.
+/// A directory for xtask's files below the target directory, created if missing.
 pub(crate) fn scratch(name: &str) -> Result<PathBuf> {
     let dir = target().join("xtask").join(name);
     std::fs::create_dir_all(&dir).context(format_args!("making {}", dir.display()))?;
     Ok(dir)
 }
 
-/// The same, emptied first.
+/// An empty directory for xtask's files below the target directory; earlier content is removed.
 pub(crate) fn empty_scratch(name: &str) -> Result<PathBuf> {
     let dir = target().join("xtask").join(name);
     if dir.exists() {
@@ -63,12 +64,12 @@ pub(crate) fn empty_scratch(name: &str) -> Result<PathBuf> {
     scratch(name)
 }
 
-/// Reads a text file of the repository, named relative to its root.
+/// Reads a text file of the repository. `path` is relative to the root.
 pub(crate) fn read(path: &str) -> Result<String> {
     std::fs::read_to_string(root().join(path)).context(format_args!("reading {path}"))
 }
 
-/// Looks a program up in `PATH`.
+/// The path of a program in `PATH`.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|dir| dir.join(name)).find(|candidate| candidate.is_file())

@@ -1,4 +1,4 @@
-//! Documents that name what does not exist: broken links, files that moved, commands that are gone.
+//! Finds broken links in documents, and names of files and commands that do not exist.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ pub(super) fn broken(tree: &Tree) -> Vec<Finding> {
     documents.flat_map(|document| check(tree, &names, document)).collect()
 }
 
-/// What a document may name besides files.
+/// The names that a document may use, besides files.
 struct Names {
     packages: BTreeSet<String>,
     npm_scripts: BTreeSet<String>,
@@ -80,14 +80,14 @@ fn is_fence(line: &str) -> bool {
     line.starts_with("```") || line.starts_with("~~~")
 }
 
-/// A line without its code spans, and these.
+/// Splits a line into its text without code spans, and its code spans.
 fn split_code(line: &str) -> (String, Vec<&str>) {
     let parts: Vec<&str> = line.split('`').collect();
     let prose: Vec<&str> = parts.iter().copied().step_by(2).collect();
     (prose.join("``"), parts.into_iter().skip(1).step_by(2).collect())
 }
 
-/// The targets of Markdown links, of reference definitions and of HTML attributes.
+/// The link targets in Markdown links, reference definitions and HTML attributes.
 fn link_targets(prose: &str) -> Vec<&str> {
     let between = |open: &'static str, close: char| {
         let starts = prose.match_indices(open).map(move |(at, _)| &prose[at + open.len()..]);
@@ -105,7 +105,7 @@ fn link_targets(prose: &str) -> Vec<&str> {
         .collect()
 }
 
-/// True if a link leads to a file of the repository, a heading in one, or out into the world.
+/// Whether a link leads to a file of the repository, to a heading in a file, or to another site.
 fn resolves(tree: &Tree, document: &SourceFile, target: &str) -> bool {
     if target.contains("://") || target.starts_with("mailto:") {
         return true;
@@ -124,7 +124,7 @@ fn resolves(tree: &Tree, document: &SourceFile, target: &str) -> bool {
     }
 }
 
-/// A relative path as seen from a document; none if it leads out of the repository.
+/// Resolves a path relative to a document; `None` if the path leads out of the repository.
 fn join(document: &str, relative: &str) -> Option<String> {
     let mut parts: Vec<&str> = document.split('/').collect();
     parts.pop();
@@ -140,7 +140,7 @@ fn join(document: &str, relative: &str) -> Option<String> {
     Some(parts.join("/"))
 }
 
-/// The anchors that GitHub makes of a document's headings, and those it writes itself.
+/// The anchors that GitHub derives from a document's headings, and explicit anchors in the document.
 fn anchors(text: &str) -> BTreeSet<String> {
     let mut anchors = BTreeSet::new();
     let mut in_fence = false;
@@ -166,16 +166,16 @@ fn slug(heading: &str) -> String {
     kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
-/// True for a code span that can only be meant as a path from the repository's root.
+/// Whether a code span is clearly a path from the repository's root.
 fn is_repository_path(names: &Names, span: &str) -> bool {
     let is_plain = span.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-'));
     is_plain && span.split_once('/').is_some_and(|(first, _)| names.top_level.contains(first))
 }
 
-/// Tells whether something of this name exists.
+/// A predicate: whether something of this name exists.
 type IsKnown<'a> = &'a dyn Fn(&str) -> bool;
 
-/// Commands in a piece of code that do not exist here.
+/// Messages about commands in a piece of code that do not exist in this repository.
 fn wrong_commands(names: &Names, code: &str) -> Vec<String> {
     let is_subcommand = |name: &str| SUBCOMMANDS.contains(&name);
     let is_step = |name: &str| STEPS.iter().any(|step| step.name == name);

@@ -1,5 +1,5 @@
-//! Nothing in the repository may be about one machine: no path of somebody's home, no registry that only some can
-//! reach.
+//! Finds traces of a particular machine in the repository: paths of home directories and addresses of private
+//! registries.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
@@ -8,18 +8,18 @@ use super::{Finding, numbered};
 use crate::git::{SourceFile, Tree};
 use crate::workspace::root;
 
-/// Directories in `/` that hold what is somebody's own, on every machine.
+/// Directories in `/` that contain private files on every machine.
 const ALWAYS_PRIVATE: [&str; 2] = ["root", "Users"];
 
-/// Directories in `/` that every machine has, so that a path below may well be meant in general.
+/// Directories in `/` that every machine has, so that a path below them may be a general example.
 const SHARED: [&str; 13] =
     ["home", "tmp", "usr", "var", "opt", "etc", "srv", "mnt", "media", "proc", "run", "dev", "private"];
 
-/// Names that stand for anybody in examples and recordings.
+/// User names that are examples.
 const ANYBODY: [&str; 10] = ["agent", "alice", "bob", "dev", "example", "me", "somebody", "user", "you", "x"];
 
-/// The directories in `/` whose paths must not appear: those of everybody, and those in which this checkout, its tools
-/// and its user live.
+/// The directories in `/` whose paths must not appear: [`ALWAYS_PRIVATE`], and those that contain this checkout, its
+/// tools or its user's home.
 pub(super) fn private_trees() -> BTreeSet<String> {
     let from_env =
         ["HOME", "CARGO_HOME", "RUSTUP_HOME"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
@@ -36,7 +36,7 @@ fn first_component(path: &Path) -> Option<String> {
     components.next().map(|component| component.as_os_str().to_string_lossy().into_owned())
 }
 
-/// Absolute paths below one of `private`, or below a home directory that is not an example's.
+/// Finds absolute paths below a directory of `private`, or below a home directory that is no example.
 pub(super) fn private_paths(tree: &Tree, private: &BTreeSet<String>) -> Vec<Finding> {
     let mut found = Vec::new();
     for file in &tree.files {
@@ -49,7 +49,7 @@ pub(super) fn private_paths(tree: &Tree, private: &BTreeSet<String>) -> Vec<Find
     found
 }
 
-/// What in a line begins like an absolute path: a slash after something that is no part of a path or URL.
+/// The parts of a line that look like absolute paths: they begin with a slash that does not continue a path or URL.
 fn absolute_paths(line: &str) -> impl Iterator<Item = &str> {
     let is_inside = |c: char| {
         c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | '}' | ')' | '*' | '>' | '~' | '$' | '<')
@@ -69,20 +69,20 @@ fn is_private(path: &str, private: &BTreeSet<String>) -> bool {
             let stem = name.split('-').next().unwrap_or(name);
             !name.is_empty() && !ANYBODY.contains(&stem)
         }
-        // A first component alone is no path of a machine: `/root` may be a route.
+        // A single component may be something else than a file: `/root` may be a route.
         (Some(first), Some(_)) => private.contains(first),
         _ => false,
     }
 }
 
-/// Where cargo says that its own registry's packages come from.
+/// The source of packages from crates.io in a lock file.
 const CARGO_SOURCE: &str = "source = \"registry+https://github.com/rust-lang/crates.io-index\"";
 
-/// Words of the addresses of private registries. In two parts, so that this file has none.
+/// Words in addresses of private registries. In two parts, so that this file contains none.
 const REGISTRY_WORDS: [[&str; 2]; 5] =
     [["arti", "factory"], ["/api/", "npm/"], ["/api/", "pypi/"], ["/repository/", "npm"], ["index", "-url"]];
 
-/// Registries by name: in lock files, in npm's and cargo's configuration, or in passing.
+/// Finds addresses of registries: in lock files, in the configuration of npm and cargo, or elsewhere.
 pub(super) fn registries(tree: &Tree) -> Vec<Finding> {
     let mut found = Vec::new();
     for file in &tree.files {

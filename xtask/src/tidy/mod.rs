@@ -1,4 +1,4 @@
-//! Checks of the sources that no compiler makes.
+//! Checks of the sources beyond those of the compiler.
 
 mod links;
 mod machine;
@@ -12,11 +12,11 @@ use crate::report::Verdict;
 use crate::runner::Session;
 use crate::workspace::{Failure, Result};
 
-/// Something that is not as it should be.
+/// A problem in a file.
 #[derive(Debug, PartialEq, Eq)]
 struct Finding {
     path: String,
-    /// From 1; 0 for the whole file.
+    /// The number of the line, from 1; 0 for the whole file.
     line: usize,
     what: String,
 }
@@ -34,7 +34,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Runs all checks and shows everything that they find.
+/// Runs all checks and prints all findings.
 pub(crate) fn step(session: &Session) -> Result<Verdict> {
     let tree = Tree::read(session)?;
     let findings: Vec<Finding> = [
@@ -59,7 +59,7 @@ pub(crate) fn step(session: &Session) -> Result<Verdict> {
     Err(Failure::new(format!("{} findings", findings.len())))
 }
 
-/// True if `word` stands in `line` by itself, not inside of a longer word.
+/// Whether `line` contains `word` as a whole word.
 fn has_word(line: &str, word: &str) -> bool {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     line.match_indices(word).any(|(at, _)| {

@@ -3,13 +3,13 @@
 use super::{Finding, has_word, numbered};
 use crate::git::{SourceFile, Tree, is_fixture, is_test};
 
-/// A file with more lines is doing more than one thing.
+/// Most lines of a source file; a longer file does more than one thing.
 const MAX_LINES: usize = 500;
 
-/// Marks of work that is not done. In two parts, so that this file has none.
+/// Marks of unfinished work. In two parts, so that this file contains none.
 const MARKS: [[&str; 2]; 4] = [["TO", "DO"], ["FIX", "ME"], ["XX", "X"], ["HA", "CK"]];
 
-/// What a developer leaves behind, by the kinds of file in which it must not stand.
+/// Text that must not remain in files of a kind, with what it is.
 const DEBRIS: [(Kind, [&str; 2], &str); 8] = [
     (Kind::Rust, ["dbg", "!("], "debugging output"),
     (Kind::Rust, ["todo", "!("], "code that is not written"),
@@ -21,7 +21,7 @@ const DEBRIS: [(Kind, [&str; 2], &str); 8] = [
     (Kind::Any, ["<<<<", "<<< "], "a conflict that is not resolved"),
 ];
 
-/// Where debris of one sort is looked for.
+/// A kind of file.
 #[derive(Clone, Copy)]
 enum Kind {
     Rust,
@@ -44,12 +44,12 @@ impl Kind {
     }
 }
 
-/// The files that people write.
+/// The files that are neither generated nor fixtures.
 fn hand_written(tree: &Tree) -> impl Iterator<Item = &SourceFile> {
     tree.files.iter().filter(|file| !tree.is_generated(&file.path) && !is_fixture(&file.path))
 }
 
-/// Rust and TypeScript files that ask to be split; tests may be long.
+/// Finds Rust and TypeScript files that are too long; tests may be longer.
 pub(super) fn oversized(tree: &Tree) -> Vec<Finding> {
     let is_source = |path: &str| [".rs", ".ts", ".tsx"].iter().any(|ending| path.ends_with(ending));
     hand_written(tree)
@@ -62,7 +62,7 @@ pub(super) fn oversized(tree: &Tree) -> Vec<Finding> {
         .collect()
 }
 
-/// What was meant to be taken out again.
+/// Finds debugging aids, marks of unfinished work and unresolved conflicts.
 pub(super) fn debris(tree: &Tree) -> Vec<Finding> {
     let mut found = Vec::new();
     for file in hand_written(tree) {
@@ -83,7 +83,7 @@ pub(super) fn debris(tree: &Tree) -> Vec<Finding> {
     found
 }
 
-/// Lints that are switched off without saying why: neither a `reason` nor a comment beside it.
+/// Finds lints that are switched off without a reason: neither a `reason` nor a comment beside the attribute.
 pub(super) fn bare_exceptions(tree: &Tree) -> Vec<Finding> {
     let mut found = Vec::new();
     for file in hand_written(tree).filter(|file| file.path.ends_with(".rs")) {
@@ -100,7 +100,7 @@ pub(super) fn bare_exceptions(tree: &Tree) -> Vec<Finding> {
     found
 }
 
-/// True if the attribute that begins in this line has a reason, or a comment on its line or the one before.
+/// Whether the attribute that begins in this line has a `reason`, or a comment on its lines or the line before.
 fn has_reason(lines: &[&str], index: usize) -> bool {
     let end = (index..lines.len()).find(|&i| lines[i].contains(']')).unwrap_or(index);
     let before = index.checked_sub(1).is_some_and(|i| {
@@ -110,7 +110,7 @@ fn has_reason(lines: &[&str], index: usize) -> bool {
     before || lines[index..=end].iter().any(|line| line.contains("reason =") || line.contains("//"))
 }
 
-/// Crates that do not take over the workspace's lints.
+/// Finds crates that do not inherit the workspace's lints.
 pub(super) fn members_without_lints(tree: &Tree) -> Vec<Finding> {
     let is_member = |file: &&SourceFile| file.path.ends_with("/Cargo.toml") && !is_fixture(&file.path);
     tree.files

@@ -1,14 +1,14 @@
-//! What a library shows is listed on purpose: in its `lib.rs`, name by name.
+//! Checks that each library lists its public items by name in its `lib.rs`.
 
 use super::{Finding, numbered};
 use crate::git::Tree;
 use crate::rust::LIBRARIES;
 
-/// Public modules, by crate. All others are private, and what is public in them is re-exported by name.
+/// Public modules, by crate. All other modules are private, and their public items are re-exported by name.
 const MODULES: [(&str, &[&str]); 2] =
     [("core", &["agent", "ids", "journal", "wire"]), ("agent-bridge", &["codec", "demo", "host"])];
 
-/// Re-exports of whatever there is, and public modules that are not listed above.
+/// Finds glob re-exports, and public modules that [`MODULES`] does not list.
 pub(super) fn unlisted(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (library, _) in LIBRARIES {
