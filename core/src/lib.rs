@@ -40,12 +40,12 @@
 //!             Output::Append(append) => inputs.push_back(Input::Journal(journal.append(append))),
 //!             Output::Ask(ask) => inputs.push_back(Input::Journal(journal.ask(ask))),
 //!             Output::StartAgent { chat: key, .. } => chat = Some(key),
-//!             Output::Command { run, command: AgentCommand::Prompt { text, .. } } => {
+//!             Output::Command { instance, command: AgentCommand::Prompt { text, .. } } => {
 //!                 let outcome = Outcome::Completed;
 //!                 let end = AgentEvent::TurnEnded { outcome, error: None, usage: None, cost: None };
 //!                 let events = vec![AgentEvent::Message { text }, end];
 //!                 let records = AgentRecords { position: 1, events, checkpoint: None };
-//!                 inputs.push_back(Input::AgentRecords { chat: chat.clone().unwrap(), run, records });
+//!                 inputs.push_back(Input::AgentRecords { chat: chat.clone().unwrap(), instance, records });
 //!             }
 //!             _ => {} // `examples/bare-core` carries out all of them
 //!         }
