@@ -1,4 +1,4 @@
-//! Which agent answers.
+//! Chooses the agent that answers messages.
 
 use std::{
     env,
@@ -17,17 +17,21 @@ use crate::{
 /// The name of the built-in agent.
 pub(crate) const DEMO: &str = "demo";
 
-/// The agent that was chosen, and why.
+/// The chosen agent, and the reason for the choice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Chosen {
     pub(crate) name: String,
     pub(crate) command: Vec<String>,
     pub(crate) dialect: Dialect,
-    /// For the start-up text.
+    /// The reason for the choice, for the start-up text.
     pub(crate) why: String,
 }
 
-/// Finds the agent of a choice, and its program as it will be looked for in this workspace.
+/// Finds the agent that `choice` names or that is installed. Relative paths of programs are relative to `workspace`.
+///
+/// # Errors
+///
+/// The agent is not known, or its program is not found or cannot be executed.
 pub(crate) fn choose(choice: &AgentChoice, workspace: &Path) -> Result<Chosen> {
     match choice {
         AgentChoice::Command { command, dialect } => {
@@ -76,7 +80,7 @@ fn named(name: &str) -> Result<Chosen> {
 
 fn of_preset(preset: &AgentPreset, path: PathBuf, why: &str) -> Chosen {
     let mut command = preset.command();
-    // As it was found: what PATH says later changes nothing.
+    // The absolute path, so that later changes of PATH have no effect.
     if let (Some(program), Ok(path)) = (command.first_mut(), path.into_os_string().into_string()) {
         *program = path;
     }
@@ -99,7 +103,7 @@ fn demo(why: &str) -> Result<Chosen> {
     })
 }
 
-/// The known agents, as part of a sentence.
+/// The names of the known agents, as part of a sentence.
 fn known() -> String {
     let names: Vec<&str> = AGENT_PRESETS.iter().map(|preset| preset.name).chain([DEMO]).collect();
     format!("--agent knows {}", names.join(", "))

@@ -1,4 +1,4 @@
-//! `switchboard backup` and `switchboard restore`: all chats in one file, and back.
+//! `switchboard backup` and `switchboard restore`: copy all chats to one file, and back.
 
 use std::{fs, io, path::Path, process::ExitCode};
 
@@ -12,7 +12,11 @@ use crate::{
     failure::{Failure, Result},
 };
 
-/// Copies all chats to a file; a gateway may be running.
+/// Copies all chats to a file, even while a gateway runs on the data directory.
+///
+/// # Errors
+///
+/// There are no chats, the data directory is open to others, or the backup cannot be made.
 pub(crate) fn backup(args: &BackupArgs) -> Result<ExitCode> {
     let data_dir = Config::read(&serve_args(&args.place))?.data_dir;
     if fs::metadata(data_dir.join(JOURNAL)).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
@@ -32,8 +36,12 @@ pub(crate) fn backup(args: &BackupArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Puts a backup into a data directory that has no chats, and that no gateway runs on. If it is refused, everything is
-/// as it was before.
+/// Restores a backup into a data directory without chats.
+///
+/// # Errors
+///
+/// A gateway runs on the directory, the directory contains chats or agents, or the backup cannot be read. The directory
+/// is then left as it was.
 pub(crate) fn restore(args: &RestoreArgs) -> Result<ExitCode> {
     let config = Config::read(&serve_args(&args.place))?;
     let data_dir = DataDir::open(&config.data_dir)?;
@@ -62,13 +70,14 @@ fn restore_into(data_dir: &DataDir, file: &Path) -> Result<BackupReport> {
     })
 }
 
-/// Chats are not overwritten, and agents that may still live are not forgotten.
+/// Refuses a directory with chats, which would be overwritten, or with agents' hosts, whose agents may still be
+/// running.
 fn refuse_chats(data_dir: &Path) -> Result<()> {
     let entries = fs::read_dir(data_dir).map_err(Failure::system)?;
     for entry in entries {
         let name = entry.map_err(Failure::system)?.file_name();
         let name = name.to_string_lossy();
-        // What a gateway that found no journal, or a restore that was killed, left behind.
+        // Left by a gateway that found no journal, or by a restore that was killed.
         let holds_none = name.ends_with(".partial") || name == "journal.db.lock";
         if (name.starts_with(JOURNAL) && !holds_none) || name == HOSTS {
             return Err(Failure::new(

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What happened, and what to do about it. Both are sentences.
+/// An error in two sentences for a person: what happened, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     what: String,
@@ -10,27 +10,27 @@ pub struct Failure {
     status: u8,
 }
 
-/// What has to be put right by a person before a start can succeed (`sysexits.h`: `EX_CONFIG`). A supervisor need not try
-/// again.
+/// The exit status of failures that a person has to mend before a start can succeed (`EX_CONFIG` in `sysexits.h`). A
+/// supervisor need not try again.
 const NEEDS_A_PERSON: u8 = 78;
 
 impl Failure {
-    /// A failure with its remedy.
+    /// A failure with its remedy, and with exit status 1.
     pub fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { what: what.into(), remedy: remedy.into(), status: 1 }
     }
 
-    /// The same, which no further try changes.
+    /// Marks a failure that a person has to mend, so that another try is of no use.
     pub(crate) fn for_a_person(self) -> Self {
         Self { status: NEEDS_A_PERSON, ..self }
     }
 
-    /// The status that the process ends with.
+    /// The exit status of the process.
     pub fn status(&self) -> u8 {
         self.status
     }
 
-    /// The system refuses what a start needs.
+    /// A failure of a system call that the start needs.
     pub(crate) fn system(error: std::io::Error) -> Self {
         Self::new(
             format!("The system refused what the gateway needs to start: {error}."),
@@ -57,5 +57,5 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// The result of what can fail for a reason that a person can do something about.
+/// The result of an operation whose failure is explained to a person.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;

@@ -1,4 +1,4 @@
-//! The `switchboard` command: configuration, HTTP front door, authentication, composition, signals.
+//! The `switchboard` command: configuration, HTTP server, authentication, composition of the parts, signals.
 //!
 //! A library so that tests can look inside; it promises no stable interface.
 
@@ -27,7 +27,7 @@ use clap::Parser;
 use cli::{Cli, Command};
 use failure::{Failure, Result};
 
-/// Runs the command line of this process.
+/// Runs the subcommand in this process's arguments, and returns the exit code.
 pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
@@ -47,7 +47,7 @@ pub fn run() -> ExitCode {
 fn demo_agent(arguments: Vec<String>) -> Result<ExitCode> {
     match switchboard_agent_bridge::demo::run(arguments, io::stdin(), io::stdout()) {
         Ok(status) => Ok(ExitCode::from(status)),
-        // Whoever started it has gone.
+        // The gateway or host that started the agent is gone.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         Err(error) => Err(Failure::new(
             format!("The demo agent cannot go on: {error}."),
@@ -66,7 +66,7 @@ fn agent_host() -> Result<ExitCode> {
     }
 }
 
-/// A tokio runtime for the whole process.
+/// Starts the tokio runtime of the process.
 fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
         Failure::new(

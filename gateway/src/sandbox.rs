@@ -1,4 +1,4 @@
-//! The sandbox of agents: what was chosen, and whether it works here.
+//! The sandbox of agents: tries whether the configured sandbox works on this machine.
 
 use std::{
     env,
@@ -12,25 +12,25 @@ use crate::{
     failure::{Failure, Result},
 };
 
-/// Where bubblewrap is looked for beside `PATH`.
+/// The path of bubblewrap if it is not on `PATH`.
 const USUAL: &str = "/usr/bin/bwrap";
 
-/// The sandbox of all agents, or why there is none.
+/// The sandbox of all agents, or the reason why there is none.
 #[derive(Debug)]
 pub(crate) enum Found {
-    /// It was tried, and works.
+    /// The sandbox was tried and works.
     Works(Box<Sandbox>),
-    /// None was wanted.
+    /// The configuration switches the sandbox off.
     NotWanted,
-    /// One would have been taken, and cannot be had.
+    /// The sandbox would be used by default, but does not work on this machine.
     Missing(SandboxFailure),
 }
 
 impl Found {
-    /// Tries the sandbox that was chosen. Blocks for milliseconds.
+    /// Tries the configured sandbox. Blocks for milliseconds.
     ///
     /// # Errors
-    /// If one was asked for and cannot be had.
+    /// The configuration requires a sandbox that does not work on this machine.
     pub(crate) fn look(config: &Config, data_dir: &Path) -> Result<Self> {
         let confine_writes = match config.sandbox {
             SandboxChoice::Off => return Ok(Self::NotWanted),
@@ -47,7 +47,7 @@ impl Found {
         }
     }
 
-    /// For the start-up text: the level, and why none.
+    /// The level of the sandbox for the start-up text, with the reason if there is none.
     pub(crate) fn describe(&self) -> String {
         match self {
             Self::Works(sandbox) => sandbox.level().name().into(),
@@ -56,7 +56,7 @@ impl Found {
         }
     }
 
-    /// What the sandbox cannot protect here, in sentences.
+    /// The gaps in the sandbox's protection on this machine, as sentences.
     pub(crate) fn gaps(&self, config: &Config) -> Vec<String> {
         let Self::Works(sandbox) = self else { return Vec::new() };
         let links = sandbox.unprotected_links().into_iter().map(|link| {
@@ -84,7 +84,7 @@ impl Found {
         links.chain(alone).chain(missing).collect()
     }
 
-    /// Says it in the log.
+    /// Logs the level of the sandbox and its gaps.
     pub(crate) fn log(&self, config: &Config) {
         match self {
             Self::Works(sandbox) => {

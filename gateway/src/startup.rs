@@ -1,4 +1,4 @@
-//! What is said and written once the gateway is ready.
+//! The start-up text, the port file and the opening of the page, once the gateway is ready.
 
 use std::{
     fs::{self, OpenOptions},
@@ -19,10 +19,10 @@ use crate::{
     failure::{Failure, Result},
 };
 
-/// Room for the longest token in an address, and for everything else that is said once, in bytes.
+/// Capacity for the start-up text, and for each address with its token, in bytes.
 const ANNOUNCED: usize = 16 * 1024;
 
-/// Tells the person at the terminal where the gateway is, who answers, and what to know.
+/// Prints the start-up text: the addresses, the agent, the sandbox, the token's file and how to go on.
 pub(crate) fn announce(
     config: &Config,
     bound: &[SocketAddr],
@@ -30,7 +30,7 @@ pub(crate) fn announce(
     agent: &Chosen,
     sandbox: &str,
 ) {
-    // With room for all of it from the beginning: what grows leaves copies of the token behind.
+    // The full capacity from the beginning: a growing buffer would leave copies of the token in memory.
     let room = ANNOUNCED + bound.len() * (ANNOUNCED + config.base_path.len());
     let mut text = Zeroizing::new(String::with_capacity(room));
     text.push_str("Switchboard is ready.\n");
@@ -71,8 +71,8 @@ pub(crate) fn announce(
     console::announce(text);
 }
 
-/// How a terminal reaches this gateway: without arguments only where everything is as usual. `None`: through a proxy
-/// alone, which it does not speak to.
+/// The `switchboard chat` command for this gateway, without arguments that are the default. `None` if the gateway is
+/// reachable through a proxy only, which the terminal client does not support.
 fn chat_command(config: &Config, bound: &[SocketAddr], usual_data_dir: Option<&Path>) -> Option<String> {
     let mut command = String::from("switchboard chat");
     if bound.is_empty() {
@@ -95,7 +95,8 @@ fn chat_command(config: &Config, bound: &[SocketAddr], usual_data_dir: Option<&P
     Some(command)
 }
 
-/// The page's address as a person can open it: wildcards as loopback, the token where no server sees it.
+/// The URL of the page. An unspecified address becomes loopback, and the token is in the fragment, which browsers do
+/// not send to servers.
 pub(crate) fn page_url(
     address: SocketAddr,
     base_path: &str,
@@ -108,7 +109,7 @@ pub(crate) fn page_url(
     };
     let page = format!("http://{}{base_path}/", SocketAddr::new(ip, address.port()));
     let secret = token.map_or(0, |token| token.expose_secret().len());
-    // Each of its bytes may come to be three.
+    // Each byte of the token may become three when it is escaped.
     let mut url = Zeroizing::new(String::with_capacity(page.len() + 3 * secret + 16));
     url.push_str(&page);
     if let Some(token) = token {
@@ -118,7 +119,12 @@ pub(crate) fn page_url(
     url
 }
 
-/// Writes the bound addresses, one per line, so that whoever sees the file sees it whole.
+/// Writes the bound addresses to the port file, one per line. The file is renamed into place, so that readers never see
+/// a part of it.
+///
+/// # Errors
+///
+/// The file cannot be written.
 pub(crate) fn write_port_file(path: &Path, bound: &[SocketAddr], sockets: &[PathBuf]) -> Result<()> {
     let addresses = bound.iter().map(|address| format!("{address}\n"));
     let text: String =
@@ -138,9 +144,9 @@ pub(crate) fn no_port_file(path: &Path, error: &io::Error) -> Failure {
     )
 }
 
-/// Opens the page in the browser. A failure is no reason not to serve.
+/// Opens the page in the browser. A failure is only logged.
 pub(crate) fn open_page(data_dir: &Path, url: &str, has_token: bool) {
-    // Arguments of a process can be seen by others, so that a URL with a token goes through a private file.
+    // Other users can see the arguments of a process, so a URL with a token is passed in a private file.
     let target = if has_token { redirect_file(data_dir, url) } else { Ok(url.to_owned()) };
     let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
     let opened = target.and_then(|target| {
@@ -149,7 +155,7 @@ pub(crate) fn open_page(data_dir: &Path, url: &str, has_token: bool) {
         command.spawn()
     });
     match opened {
-        // Reaped in the background.
+        // A thread reaps the child.
         Ok(mut child) => drop(std::thread::spawn(move || child.wait())),
         Err(error) => {
             tracing::warn!(%error, program, "the browser could not be opened; open the printed URL")
@@ -161,7 +167,7 @@ fn redirect_file(data_dir: &Path, url: &str) -> io::Result<String> {
     let path = data_dir.join("open.html");
     let _ = fs::remove_file(&path);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-    // Straight into the file, which buffers nothing.
+    // Written without a buffer, which would leave a copy of the token in memory.
     for part in ["<!doctype html><meta http-equiv=\"refresh\" content=\"0; url=", url, "\"><a href=\"", url] {
         file.write_all(part.as_bytes())?;
     }

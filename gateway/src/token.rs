@@ -1,5 +1,5 @@
-//! The token: made once, kept in a file of one's own, compared in constant time. In memory it is a hash; what held it in
-//! clear is overwritten.
+//! The token: created once, stored in a private file, and compared in constant time. The gateway has only its hash in
+//! memory; buffers with the clear text are overwritten.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -18,14 +18,18 @@ use zeroize::Zeroizing;
 
 use crate::failure::{Failure, Result};
 
-/// Bytes of entropy in a token that is made here.
+/// Bytes of entropy in a created token.
 const ENTROPY: usize = 32;
-/// Shortest token that is taken from a file: 128 bits in base64.
+/// Shortest token that is accepted from a file, in bytes: 128 bits in base64.
 const SHORTEST: usize = 22;
-/// Longest, in bytes.
+/// Longest token that is accepted from a file, in bytes.
 const LONGEST: usize = 1024;
 
-/// Reads the token, or makes one if there is no file yet.
+/// Reads the token from the file at `path`, or creates the file with a new token if it does not exist.
+///
+/// # Errors
+///
+/// The file cannot be read or created, is no plain file, is open to others, or contains no token.
 pub fn read_or_make(path: &Path) -> Result<SecretString> {
     match read(path) {
         Err(Unusable::Missing) => make(path),
@@ -34,6 +38,10 @@ pub fn read_or_make(path: &Path) -> Result<SecretString> {
 }
 
 /// Reads the token of a gateway, for a client.
+///
+/// # Errors
+///
+/// The file does not exist, cannot be read, is no plain file, is open to others, or contains no token.
 pub fn read_existing(path: &Path) -> Result<SecretString> {
     read(path).map_err(|why| why.explain(path))
 }
@@ -88,7 +96,7 @@ fn read(path: &Path) -> Result<SecretString, Unusable> {
         if error.kind() == io::ErrorKind::NotFound {
             Unusable::Missing
         } else if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
-            // What O_NOFOLLOW says of a symbolic link.
+            // The error of O_NOFOLLOW for a symbolic link.
             Unusable::NotAFile
         } else {
             Unusable::Unreadable(error)
@@ -102,7 +110,7 @@ fn read(path: &Path) -> Result<SecretString, Unusable> {
     if mode & 0o077 != 0 {
         return Err(Unusable::OpenToOthers(mode));
     }
-    // With room for all of it from the beginning: what grows leaves copies behind.
+    // The full capacity from the beginning: a growing buffer would leave copies of the token in memory.
     let mut text = Zeroizing::new(String::with_capacity(LONGEST + 64));
     file.take(LONGEST as u64 + 2).read_to_string(&mut text).map_err(|_| Unusable::Malformed)?;
     let token = text.trim_end_matches(['\r', '\n']);
@@ -115,7 +123,7 @@ fn make(path: &Path) -> Result<SecretString> {
     let mut entropy = Zeroizing::new([0; ENTROPY]);
     let token = getrandom::fill(&mut *entropy).map_err(io::Error::from).and_then(|()| {
         let line = hex_line(&*entropy);
-        // Whole or not at all: it is written beside its place, and a link fails where something is already.
+        // Written to a temporary file and then linked, so that the file is complete. Linking fails if the file exists.
         let draft = path.with_extension(format!("new-{}", std::process::id()));
         let _ = fs::remove_file(&draft);
         let mut file: File = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
@@ -140,8 +148,8 @@ fn hex_line(bytes: &[u8]) -> Zeroizing<String> {
     line
 }
 
-/// Knows which tokens are good. Looks at the file again whenever it has changed, so that a rotated token ends
-/// with the next handshake.
+/// Verifies tokens against the token file. Reads the file again whenever it has changed, so that a replaced token is
+/// refused from the next handshake on.
 #[derive(Debug)]
 pub struct Tokens {
     path: PathBuf,
@@ -154,7 +162,7 @@ struct Known {
     hash: Option<[u8; 32]>,
 }
 
-/// What tells one state of a file from another.
+/// The metadata by which a change of the file is noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Version {
     device: u64,
@@ -164,12 +172,12 @@ struct Version {
 }
 
 impl Tokens {
-    /// The tokens in this file.
+    /// A verifier for the token in the file at `path`.
     pub fn new(path: &Path) -> Self {
         Self { path: path.to_owned(), known: Mutex::new(Known { version: None, hash: None }) }
     }
 
-    /// The principal of a token, or `None` if it is wrong. The comparison takes the same time for all tokens.
+    /// The principal of a token, or `None` if the token is wrong. The comparison takes the same time for all tokens.
     pub fn verify(&self, token: &str) -> Option<Principal> {
         let offered: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         let good = self.current()?;

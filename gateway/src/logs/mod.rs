@@ -1,9 +1,9 @@
 //! The log: to standard error, for people or as JSON.
 //!
-//! Nothing here keeps secrets out of it; that is the business of whoever logs. What is not ours to log stays
-//! out because only `tracing` is listened to, and not the `log` crate, by which libraries print frames.
+//! This module does not filter secrets; the code that logs must not log any. Only `tracing` events are logged, and not
+//! those of the `log` crate, through which libraries print frames.
 //!
-//! A standard error that is full, closed or not read costs lines of the log, and nothing else.
+//! If standard error is full, closed or not read, lines of the log are lost, but nothing else is affected.
 
 mod writer;
 
@@ -20,22 +20,22 @@ use tracing_subscriber::{
 use crate::failure::{Failure, Result};
 use writer::LossyWriter;
 
-/// When the process ends, the last lines have this long to be written.
+/// How long to wait at the end of the process for the last lines to be written.
 const LAST_LINES: Duration = Duration::from_millis(500);
 
-/// The variable that says what to log if no flag does.
+/// The environment variable with the filter, if `--log` is not given.
 const VARIABLE: &str = "RUST_LOG";
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Human,
     /// One JSON object per line.
     Json,
 }
 
-/// The log that was started. When it is dropped, it waits for its last lines, but not for long.
+/// The running log. Dropping it waits briefly for the last lines to be written.
 #[derive(Debug)]
 #[must_use = "dropped, it ends the wait for the last lines too early"]
 pub struct Log(Arc<LossyWriter>);
@@ -46,7 +46,12 @@ impl Drop for Log {
     }
 }
 
-/// Starts the log. `filter` is what `--log` says; without it the environment decides. What panics say goes there too.
+/// Starts the log. `filter` is the value of `--log`; without it, the filter comes from the environment. Panic messages
+/// go to the log, too.
+///
+/// # Errors
+///
+/// The filter cannot be parsed, or the system refuses a descriptor or a thread.
 pub fn start(filter: Option<&str>, format: LogFormat) -> Result<Log> {
     let from_environment = std::env::var(VARIABLE).ok().filter(|text| !text.trim().is_empty());
     let (source, text) = match (filter, &from_environment) {
@@ -60,7 +65,7 @@ pub fn start(filter: Option<&str>, format: LogFormat) -> Result<Log> {
             "Give error, warn, info, debug, trace or off, or a list such as info,switchboard_runtime=debug.",
         )
     })?;
-    // Not by the standard library's handle, which is locked for as long as a write takes.
+    // A separate descriptor, since the standard library's handle is locked during a write.
     let file = io::stderr().as_fd().try_clone_to_owned().map(File::from).map_err(Failure::system)?;
     let writer = LossyWriter::start(file, format.notice()).map_err(Failure::system)?;
     let lines = fmt().with_env_filter(filter).log_internal_errors(false).with_writer(Arc::clone(&writer));
@@ -68,14 +73,14 @@ pub fn start(filter: Option<&str>, format: LogFormat) -> Result<Log> {
         LogFormat::Human => lines.try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
-    // A second gateway in one process, as in tests, logs where the first one does.
+    // A second gateway in one process, as in tests, uses the log of the first one.
     if started.is_ok() {
         log_panics(Arc::clone(&writer), format);
     }
     Ok(Log(writer))
 }
 
-/// The standard library's hook writes to standard error itself, and waits for it.
+/// Sends panic messages to the log. The standard library's hook would block if nobody reads standard error.
 fn log_panics(writer: Arc<LossyWriter>, format: LogFormat) {
     panic::set_hook(Box::new(move |panic| {
         let thread = std::thread::current();
@@ -97,10 +102,10 @@ impl LogFormat {
         }
     }
 
-    /// A line that looks like the others, whatever the filter says, and also while another one is being made.
+    /// Formats a line as `tracing` would, but without the filter; works inside of a `tracing` event as well.
     fn line(self, level: &str, text: &str, lost: Option<u64>) -> String {
         let mut time = String::new();
-        // Into a string, which takes everything.
+        // Writing to a String does not fail.
         let _ = SystemTime.format_time(&mut Writer::new(&mut time));
         let target = module_path!();
         match (self, lost) {

@@ -1,5 +1,5 @@
-//! Log lines on their way to standard error. A caller never waits and never sees an error: a thread of its own writes,
-//! and lines that find no room, or that cannot be written, are counted and lost.
+//! Writes log lines to standard error on a separate thread. Callers never wait and never see an error: lines that do
+//! not fit into the buffer, or that cannot be written, are counted and dropped.
 
 use std::{
     io::{self, ErrorKind, Write},
@@ -9,30 +9,30 @@ use std::{
     time::Duration,
 };
 
-/// Bytes of log lines that may wait. As many again may be on their way out.
+/// Most bytes of log lines in the buffer. As many again may be in the batch that is being written.
 const WAITING_BYTES: usize = 1024 * 1024;
-/// Room that is kept between two writes.
+/// Most capacity that a written batch retains, in bytes.
 const KEPT_BYTES: usize = 64 * 1024;
-/// A file that takes nothing at the moment, and says so, is tried again after this long.
+/// Delay before another write to a non-blocking file that was full.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// The log line that says how many lines are lost. It ends with a newline.
+/// Makes the log line that reports the number of lost lines. The line ends with a newline.
 pub(super) type Notice = fn(lost: u64) -> String;
 
-/// Takes log lines from any thread.
+/// A buffer of log lines from any thread, which a separate thread writes.
 #[derive(Debug)]
 pub(super) struct LossyWriter {
     state: Mutex<State>,
-    /// There is something to write.
+    /// Notified when there are lines to write.
     filled: Condvar,
-    /// There is nothing to write any more.
+    /// Notified when a batch was written.
     settled: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
     waiting: Vec<u8>,
-    /// Lines that found no room since the last write.
+    /// Lines that did not fit into the buffer since the last write.
     dropped: u64,
     is_writing: bool,
 }
@@ -44,11 +44,11 @@ impl State {
 }
 
 impl LossyWriter {
-    /// A writer to `file`, which may block or fail at will.
+    /// Starts a writer to `file`, whose writes may block or fail.
     ///
     /// # Errors
     ///
-    /// If the system does not let the thread start.
+    /// The system refuses to start the thread.
     pub(super) fn start(file: impl Write + Send + 'static, notice: Notice) -> io::Result<Arc<Self>> {
         let writer =
             Arc::new(Self { state: Mutex::default(), filled: Condvar::new(), settled: Condvar::new() });
@@ -58,7 +58,7 @@ impl LossyWriter {
         Ok(writer)
     }
 
-    /// Hands over whole lines.
+    /// Adds complete lines to the buffer, or counts them as dropped if they do not fit.
     pub(super) fn push(&self, lines: &[u8]) {
         let mut state = self.lock();
         if state.waiting.len() + lines.len() > WAITING_BYTES {
@@ -70,7 +70,7 @@ impl LossyWriter {
         self.filled.notify_one();
     }
 
-    /// Waits until everything is written or lost, for at most `limit`. False if that was too short.
+    /// Waits until all lines are written or lost, for at most `limit`. Returns false if the time was too short.
     pub(super) fn settle(&self, limit: Duration) -> bool {
         let busy = |state: &mut State| state.is_writing || !state.is_empty();
         let waited = self.settled.wait_timeout_while(self.lock(), limit, busy);
@@ -78,7 +78,7 @@ impl LossyWriter {
         !busy(&mut state)
     }
 
-    /// What the thread does, for ever: the process ends without it.
+    /// Writes batches for ever; the thread ends with the process.
     fn run(&self, mut file: LogFile<impl Write>) {
         let mut batch = Vec::new();
         loop {
@@ -99,13 +99,13 @@ impl LossyWriter {
         }
     }
 
-    /// A panic elsewhere leaves nothing half changed in here.
+    /// Locks the state. Poisoning is ignored, since a panic leaves the state consistent.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One write is one event, as `tracing_subscriber::fmt` does it.
+/// `tracing_subscriber::fmt` makes one write per event.
 impl Write for &LossyWriter {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         self.push(lines);
@@ -120,14 +120,14 @@ impl Write for &LossyWriter {
 struct LogFile<W> {
     file: W,
     notice: Notice,
-    /// Lines that are lost and that no line says so of.
+    /// Lost lines that no notice has reported yet.
     lost: u64,
-    /// The last line was written in part.
+    /// Whether the last line was written only in part.
     is_torn: bool,
 }
 
 impl<W: Write> LogFile<W> {
-    /// Writes lines, after which `dropped` ones are missing.
+    /// Writes lines, and reports the `dropped` lines that would have followed them.
     fn write_batch(&mut self, batch: &[u8], dropped: u64) {
         self.say_what_is_lost();
         self.lost += self.write(batch);
@@ -161,7 +161,7 @@ impl<W: Write> LogFile<W> {
                 Ok(0) => break,
                 Ok(n) => written += n,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Standard error shares its mode with other programs, one of which has made it so.
+                // Another program that shares standard error has made it non-blocking.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(RETRY),
                 Err(_) => break,
             }
