@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 use switchboard_core::{
     Limits,
-    wire::{ChatEvent, ErrorCode},
+    wire::{ChatEvent, CloseCode, ErrorCode},
 };
 
 /// The headings under which kinds stand.
@@ -141,6 +141,16 @@ fn every_error_code_is_explained() {
         assert!(chapter.contains_key(name), "{name} is not in the table");
     }
     assert_eq!(chapter.len(), CODES.len(), "the table has a code that does not exist");
+}
+
+#[test]
+fn every_close_code_is_explained() {
+    let protocol = document("protocol.md");
+    let rows = chapter(&protocol, "## Close codes").lines().filter_map(|line| line.strip_prefix("| "));
+    let cells = rows.filter_map(|row| row.split(" | ").next());
+    let explained: Vec<u16> =
+        cells.flat_map(|cell| cell.split(", ")).filter_map(|code| code.parse().ok()).collect();
+    assert_eq!(explained, CloseCode::ALL.map(CloseCode::number));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use switchboard_core::{
     agent::{AgentEvent, AgentExit, AgentInstanceId, AgentRecords},
     ids::{ChatId, ChatKey, ConnId, Principal},
     journal::{Ask, AskId, Found, JournalAnswer, MemoryJournal, PageStart, Query},
-    wire::{ClientEnvelope, Message, TurnError},
+    wire::{ClientEnvelope, CloseCode, Message, TurnError},
 };
 
 const NOW: Moment = Moment { ticks_ms: 0, unix_ms: 1_700_000_000_000 };
@@ -120,7 +120,9 @@ fn no_turn_is_ended_and_what_an_agent_says_later_is_for_the_next_gateway() {
     assert!(shows(&world.says(instance, 1, "one"), "one"));
 
     let left = world.step(Input::Leave);
-    assert!(left.iter().any(|output| matches!(output, Output::HangUp { close, .. } if close.code == 1012)));
+    assert!(left.iter().any(
+        |output| matches!(output, Output::HangUp { close, .. } if close.code == CloseCode::ServiceRestart)
+    ));
     assert!(!left.iter().any(|output| matches!(output, Output::StopAgent { .. })), "the agent goes on");
     assert!(!shows(&left, "turn_end"));
     // The log ends where it did; so the next gateway reads on from there.

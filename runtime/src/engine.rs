@@ -216,7 +216,7 @@ impl<J: Journal> Engine<J> {
                 }
             }
             Output::HangUp { conn, close } => {
-                tracing::debug!(%conn, code = close.code, "hanging up");
+                tracing::debug!(%conn, code = close.code.number(), "hanging up");
                 if let Some(outbox) = self.outboxes.get(&conn) {
                     outbox.close(close);
                 }

@@ -98,7 +98,7 @@ impl Client {
             let mut batch = Vec::new();
             match timeout(PATIENCE, self.connection.outbox.next(&mut batch)).await.expect("something comes") {
                 WriterStep::Frames => self.connection.outbox.written(),
-                WriterStep::Close(close) => return Err(close.code),
+                WriterStep::Close(close) => return Err(close.code.number()),
             }
             self.read = batch;
         }

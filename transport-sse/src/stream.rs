@@ -226,7 +226,7 @@ async fn write(
         written = tokio::select! {
             biased;
             next = outbox.next(&mut batch) => match next {
-                WriterStep::Close(close) => return Ending::Last(close.frame, close.code),
+                WriterStep::Close(close) => return Ending::Last(close.frame, close.code.number()),
                 WriterStep::Frames => {
                     if !is_named && let Some(ready) = batch.first_mut() {
                         is_named = true;

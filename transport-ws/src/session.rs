@@ -303,7 +303,7 @@ async fn write<W: AsyncWrite + Unpin>(
             biased;
             replies = shared.replies.take() => WriteBatch::raw(replies).write(io, outbox, &progress, within).await,
             next = outbox.next(&mut batch) => match next {
-                WriterStep::Close(close) => return Ending::Close(close.code, close.reason),
+                WriterStep::Close(close) => return Ending::Close(close.code.number(), close.reason),
                 WriterStep::Frames => {
                     let written = WriteBatch::frames(&mut TextFrames, &mut batch).write(io, outbox, &progress, within).await;
                     outbox.written();

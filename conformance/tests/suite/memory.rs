@@ -65,7 +65,7 @@ impl Client for MemoryClient {
             WriterStep::Close(close) => {
                 self.closed = true;
                 let frame = close.frame.as_str().to_owned();
-                self.received.push_back(Received::Closed { code: close.code, frame: Some(frame) });
+                self.received.push_back(Received::Closed { code: close.code.number(), frame: Some(frame) });
             }
             WriterStep::Frames => {
                 self.connection.outbox.written();

@@ -19,8 +19,8 @@ use crate::{
     journal::Query,
     limits::Limits,
     wire::{
-        ClientEnvelope, ControlEvent, DecodeError, ErrorCode, Message, NoticeLevel, PROTOCOL, WireLimits,
-        encode_control,
+        ClientEnvelope, CloseCode, ControlEvent, DecodeError, ErrorCode, Message, NoticeLevel, PROTOCOL,
+        WireLimits, encode_control,
     },
 };
 
@@ -81,7 +81,7 @@ impl Hub {
         let earlier = cx.conns.insert(id, conn);
         assert!(earlier.is_none(), "the shell gives every connection an id of its own");
         if cx.shutting_down {
-            cx.hang_up(id, 1012, shutting_down());
+            cx.hang_up(id, CloseCode::ServiceRestart, shutting_down());
             return;
         }
         if over || cx.conns.len() > cx.limits.connections {
@@ -91,7 +91,7 @@ impl Hub {
                 "the limit is {} connections of {whose} at once; close another page or program",
                 limit.unwrap_or_default()
             );
-            cx.hang_up(id, 1013, Refusal::new(ErrorCode::LimitReached, &detail));
+            cx.hang_up(id, CloseCode::TryAgainLater, Refusal::new(ErrorCode::LimitReached, &detail));
             return;
         }
         let limits = wire_limits(cx);
@@ -207,7 +207,7 @@ impl Hub {
         conn.refused += 1;
         let refusal = Refusal::rate(wait, cx.limits.frames_per_second, "frames a second");
         if conn.refused > cx.limits.frames_refused {
-            cx.hang_up(id, 1008, refusal);
+            cx.hang_up(id, CloseCode::PolicyViolation, refusal);
         } else {
             cx.refuse(id, refusal);
         }

@@ -27,11 +27,8 @@ use crate::{
     journal::{AppendId, Ask, AskId, Query},
     limits::Limits,
     time::Moment,
-    wire::{AgentState, ControlEvent, ErrorCode, ErrorEvent, Frame, encode_control},
+    wire::{AgentState, CloseCode, ControlEvent, ErrorCode, ErrorEvent, Frame, encode_control},
 };
-
-/// The WebSocket close code of a stopping gateway. The outbox is still sent, because it has the turns' ends.
-const RESTART: u16 = 1012;
 
 /// Capacity that the queue of outputs retains. A burst's capacity beyond it is freed.
 const KEPT_OUTPUTS: usize = 1024;
@@ -178,17 +175,19 @@ impl Context {
         self.deliver(conn, &ControlEvent::Error(refusal.event()));
     }
 
-    pub(super) fn hang_up(&mut self, conn: ConnId, code: u16, refusal: Refusal) {
+    pub(super) fn hang_up(&mut self, conn: ConnId, code: CloseCode, refusal: Refusal) {
         let Some(state) = self.conns.get_mut(&conn) else { return };
         if state.closing {
             return;
         }
         state.closing = true;
         let mut event = refusal.event();
-        event.close = Some(code);
+        event.close = Some(code.number());
         let reason = event.detail.clone();
         let frame = encode_control(&ControlEvent::Error(event));
-        self.output(Output::HangUp { conn, close: Close { code, frame, reason, drain: code == RESTART } });
+        // The outbox of a connection to a stopping gateway has the turns' ends.
+        let drain = code == CloseCode::ServiceRestart;
+        self.output(Output::HangUp { conn, close: Close { code, frame, reason, drain } });
     }
 
     /// Asks the shell to report when the connection's outbox is at most half full.

@@ -6,7 +6,7 @@ use crate::{
     agent::{AgentCommand, AgentExit, AgentInstanceId, AgentRecords},
     ids::{ChatKey, ConnId, Principal, TurnId},
     journal::{Append, Ask, JournalAnswer, RecordedAgent},
-    wire::{ClientEnvelope, DecodeError, Frame},
+    wire::{ClientEnvelope, CloseCode, DecodeError, Frame},
 };
 
 /// Who opened a connection, as its transport verified it.
@@ -239,8 +239,8 @@ impl Recipients {
 /// Why and how a connection is closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Close {
-    /// The WebSocket close code.
-    pub code: u16,
+    /// Why the connection is closed.
+    pub code: CloseCode,
     /// The `error` frame for transports that have no close codes.
     pub frame: Frame,
     /// The reason for people, short enough for a WebSocket close frame.

@@ -40,7 +40,7 @@ use crate::{
     journal::{AskId, Found, JournalAnswer},
     limits::Limits,
     time::Moment,
-    wire::AgentState,
+    wire::{AgentState, CloseCode, ErrorCode},
 };
 
 /// The state machine behind a gateway: connections, chats, turns, and how far each connection has read each chat.
@@ -126,10 +126,10 @@ impl Hub {
             Input::OutboxDrained { conn } => self.drained(conn),
             Input::ReaderStalled { conn } => {
                 let refusal = Refusal::new(
-                    crate::wire::ErrorCode::TooSlow,
+                    ErrorCode::TooSlow,
                     "nothing was read for too long; connect again and resume with your cursor",
                 );
-                self.cx.hang_up(conn, 4408, refusal);
+                self.cx.hang_up(conn, CloseCode::TooSlow, refusal);
             }
             Input::Gone { conn } => self.gone(conn),
             Input::AgentRecords { chat, instance, records } => {
@@ -393,7 +393,7 @@ impl Hub {
         }
         let conns: Vec<ConnId> = self.cx.conns.keys().copied().collect();
         for conn in conns {
-            self.cx.hang_up(conn, 1012, shutting_down());
+            self.cx.hang_up(conn, CloseCode::ServiceRestart, shutting_down());
         }
         if self.cx.conns.is_empty() || now_ms >= hang_up_at_ms + self.cx.limits.reader_stall_ms {
             self.finished = true;

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     ids::{ConnId, Cursor},
     journal::{LogEvent, Query},
-    wire::{ControlEvent, ErrorCode, Frame, MessageAccepted, encode_control},
+    wire::{CloseCode, ControlEvent, ErrorCode, Frame, MessageAccepted, encode_control},
 };
 
 /// The subscriptions of a chat.
@@ -464,7 +464,8 @@ impl Chat {
             self.subscribe_anew(cx, conn);
         } else {
             let detail = "this reader fell behind what is kept; attach again for a snapshot";
-            cx.hang_up(conn, 4408, Refusal::new(ErrorCode::TooSlow, detail).chat(&self.key.chat));
+            let refusal = Refusal::new(ErrorCode::TooSlow, detail).chat(&self.key.chat);
+            cx.hang_up(conn, CloseCode::TooSlow, refusal);
         }
     }
 

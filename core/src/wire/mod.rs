@@ -3,6 +3,7 @@
 //! Source: `docs/protocol.md`. Unknown fields are ignored in both directions.
 
 mod client;
+mod close;
 mod control;
 mod decode;
 mod event;
@@ -12,6 +13,7 @@ mod request;
 mod unserved;
 
 pub use client::{Answer, ClientEnvelope, Message};
+pub use close::CloseCode;
 pub use control::{
     AgentState, ChatState, ChatSummary, ControlEvent, ErrorCode, ErrorEvent, MessageAccepted, RunStatus,
     RunningTurn, UpdateScope, WireLimits,

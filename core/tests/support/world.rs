@@ -302,7 +302,7 @@ impl World {
                     outbox.queue.clear();
                     outbox.bytes = 0;
                 }
-                self.said.push(Said::Closed { conn, code: close.code, frame: close.frame });
+                self.said.push(Said::Closed { conn, code: close.code.number(), frame: close.frame });
             }
             Output::Append(append) => self.journal.waiting.push_back(Request::Append(append)),
             Output::Ask(ask) => self.journal.waiting.push_back(Request::Ask(ask)),
