@@ -11,10 +11,9 @@ use std::{fs, path::Path, time::Instant};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::{
-    expect::matches,
-    lab::{Client, Gateway, PATIENCE},
-};
+use switchboard_test_support::{Client, Gateway, TIMEOUT};
+
+use crate::expect::matches;
 
 #[derive(Clone, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
@@ -114,7 +113,7 @@ impl Player {
     }
 
     fn until(&mut self, pattern: &Value) -> Value {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let event = self.client.next().filter(|_| Instant::now() < deadline);
             let Some(event) = event else {

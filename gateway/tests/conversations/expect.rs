@@ -72,7 +72,7 @@ pub(crate) fn check(path: &Path, workspace: &Path, played: &Played, received: &[
             !match expected {
                 Expected::Event { event } => events.any(|came| matches(&event, came)),
                 Expected::Never { never } => !played.events.iter().any(|came| matches(&never, came)),
-                Expected::Text { text, turn } => text_of(&played.events, &turn) == text,
+                Expected::Text { text, turn } => delta_text(&played.events, &turn) == text,
                 Expected::Received { received } => inputs.any(|line| matches(&received, line)),
                 Expected::ReceivedBytes { received_bytes } => {
                     received.iter().any(|line| line.contains(&received_bytes))
@@ -98,7 +98,7 @@ pub(crate) fn check(path: &Path, workspace: &Path, played: &Played, received: &[
     );
 }
 
-fn text_of(events: &[Value], turn: &str) -> String {
+fn delta_text(events: &[Value], turn: &str) -> String {
     let void = |stream: &Value| {
         events.iter().any(|event| {
             event["event"] == "stream_end" && event["stream_id"] == *stream && event["void"] == true

@@ -12,9 +12,6 @@
 mod agent;
 mod client;
 mod expect;
-#[allow(dead_code, reason = "shared with other tests, which use more of it")]
-#[path = "../gateway/lab.rs"]
-mod lab;
 
 use std::{
     fs,
@@ -24,10 +21,9 @@ use std::{
 
 use libtest_mimic::{Arguments, Trial};
 
-use self::{
-    client::{Over, Step},
-    lab::Gateway,
-};
+use switchboard_test_support::Gateway;
+
+use self::client::{Over, Step};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();

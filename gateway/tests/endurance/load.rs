@@ -17,8 +17,9 @@ use std::{
 
 use serde_json::json;
 
+use switchboard_test_support::{Gateway, TIMEOUT, config_file};
+
 use crate::{
-    lab::{Gateway, PATIENCE, config_file},
     log::{Log, Turn},
     measure::{Handles, Sample, cpu_seconds, slope},
     report,
@@ -215,7 +216,7 @@ fn growth(name: &str, samples: &[Sample], mib: impl Fn(&Sample) -> f64) -> f64 {
 
 /// Looks ten times a second until what the gateway has, and had before, is wanted or the time is over.
 fn wait_for_handles(gateway: &Gateway, wanted: impl Fn(&Handles, &Handles) -> bool) -> Handles {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let mut last = Handles::count(gateway);
     loop {
         std::thread::sleep(Duration::from_millis(100));

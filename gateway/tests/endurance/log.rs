@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-use crate::lab::Client;
+use switchboard_test_support::Client;
 
 /// A turn of a chat.
 #[derive(Debug, Clone, PartialEq, Eq)]

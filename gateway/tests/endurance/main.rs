@@ -5,9 +5,7 @@
 //! many turns, however long that takes. `SWITCHBOARD_BINARY` names another program to test: a release build, say.
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
-#[path = "../gateway/lab.rs"]
 #[allow(dead_code, reason = "other tests use more of it")]
-mod lab;
 mod load;
 mod log;
 mod measure;

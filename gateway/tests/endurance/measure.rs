@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, time::Instant};
 
 use serde_json::Value;
 
-use crate::lab::Gateway;
+use switchboard_test_support::Gateway;
 
 /// What was in use at a moment.
 #[derive(Debug, Clone, Copy)]

@@ -5,11 +5,9 @@ use std::io::Write as _;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
-use crate::{
-    lab::{Client, Gateway},
-    log::Log,
-    rng::Rng,
-};
+use switchboard_test_support::{Client, Gateway};
+
+use crate::{log::Log, rng::Rng};
 
 /// A way to connect.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +29,7 @@ pub(crate) fn connect(gateway: &Gateway, over: Over) -> Box<dyn Client> {
             for (name, value) in [("Authorization", &*bearer), ("Sec-WebSocket-Protocol", "switchboard.v1")] {
                 request.headers_mut().insert(name, value.parse().unwrap());
             }
-            Box::new(gateway.websocket_at(request).unwrap_or_else(|error| panic!("{error}")).0)
+            Box::new(gateway.websocket_with(request).unwrap_or_else(|error| panic!("{error}")).0)
         }
         // It has read its `ready` already.
         Over::Sse => return Box::new(gateway.sse("")),

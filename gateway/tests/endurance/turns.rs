@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use switchboard_test_support::{Client, Gateway, config_file};
+
 use crate::{
-    lab::{Client, Gateway, config_file},
     log::Log,
     measure::{Sample, cpu_seconds},
     number, report, run_time,

@@ -11,10 +11,9 @@ use serde_json::{Value, json};
 
 use rustix::process::Signal;
 
-use crate::{
-    lab::{Client, ECHO, Gateway, run, switchboard},
-    loss::{move_in, refused},
-};
+use switchboard_test_support::{Client, ECHO_AGENT, Gateway, run, switchboard};
+
+use crate::loss::{move_in, refused};
 
 fn command(args: &[&str], data_dir: &Path) -> (bool, String) {
     let mut command = switchboard();
@@ -64,9 +63,9 @@ fn a_backup_of_a_running_gateway_is_restored_elsewhere() {
         assert!(done && said.contains("1 chat ("), "{said}");
         let (done, said) = command(&["restore", file], &data_dir);
         assert!(!done && said.contains("holds chats already"), "{said}");
-        serve.args(ECHO);
+        serve.args(ECHO_AGENT);
     });
-    restored.until_logged("a backup that was restored");
+    restored.wait_for_log("a backup that was restored");
     let mut client = restored.unix();
     let after = json!({"epoch": epoch, "seq": 1});
     let events = asked(&mut client, json!({"type": "attach", "chat_id": chat, "after": after}));
@@ -84,10 +83,10 @@ fn a_backup_of_a_running_gateway_is_restored_elsewhere() {
     let mut restored = restored;
     drop(client);
     restored.signal(Signal::TERM);
-    restored.wait();
+    restored.wait_for_exit();
     let again = Gateway::start_with(|serve| {
         move_in(serve, &restored.path("data"));
-        serve.args(ECHO);
+        serve.args(ECHO_AGENT);
     });
     for log in [restored.log(), again.log()] {
         assert!(!log.lines().any(|line| line.contains("WARN") && line.contains("::heart")), "{log}");
@@ -107,7 +106,7 @@ fn a_backup_that_is_put_in_place_by_hand_is_served_or_the_refusal_says_how() {
     client.message(&chat, "t2", "too late");
     client.wait_for("turn_end");
     gateway.signal(Signal::TERM);
-    gateway.wait();
+    gateway.wait_for_exit();
     let data = gateway.path("data");
     std::fs::copy(&copy, data.join("journal.db")).unwrap();
     let said = refused(&data);
@@ -115,9 +114,9 @@ fn a_backup_that_is_put_in_place_by_hand_is_served_or_the_refusal_says_how() {
     std::fs::remove_file(data.join("journal.db.commits")).unwrap();
     let again = Gateway::start_with(|serve| {
         move_in(serve, &data);
-        serve.args(ECHO);
+        serve.args(ECHO_AGENT);
     });
-    again.until_logged("it may be a backup that was put in its place");
+    again.wait_for_log("it may be a backup that was put in its place");
     let shown = serde_json::to_string(&asked(&mut again.unix(), json!({"type": "attach", "chat_id": chat})));
     assert!(shown.unwrap().contains("to be kept"));
 }
@@ -139,7 +138,7 @@ fn what_an_agent_was_told_before_a_backup_it_is_not_told_again() {
         let data_dir = serve.get_args().nth(place + 1).map(PathBuf::from).unwrap();
         let (done, said) = command(&["restore", copy.to_str().unwrap()], &data_dir);
         assert!(done, "{said}");
-        serve.args(ECHO); // which would answer
+        serve.args(ECHO_AGENT); // which would answer
     });
     let mut client = restored.websocket();
     let mut shown = Value::from(asked(&mut client, json!({"type": "attach", "chat_id": chat}))).to_string();

@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, process::Command};
 
 use serde_json::{Value, json};
 
-use crate::lab::{Client, Gateway, text_of};
+use switchboard_test_support::{Client, Gateway, delta_text};
 
 #[test]
 fn a_client_of_the_older_vocabulary_has_its_conversation() {
     let gateway = Gateway::start(&[]);
     let mut client = gateway.websocket();
     let ready = client.next().unwrap();
-    assert_eq!((&ready["event"], &ready["client_id"]), (&json!("ready"), &json!("lab")));
+    assert_eq!((&ready["event"], &ready["client_id"]), (&json!("ready"), &json!("test")));
     client.send(&json!({"type": "new_chat"}));
     let attached = client.next().unwrap();
     assert_eq!(attached["event"], "attached");
@@ -30,7 +30,7 @@ fn a_client_of_the_older_vocabulary_has_its_conversation() {
     let end = events.last().unwrap();
     assert_eq!((&end["turn_id"], &end["outcome"]), (&json!("turn-1"), &json!("completed")), "{end}");
     assert!(end["latency_ms"].is_u64());
-    assert_eq!(text_of(&events), "hello\nthere");
+    assert_eq!(delta_text(&events), "hello\nthere");
     assert_eq!(events.iter().filter(|event| event["event"] == "turn_end").count(), 1);
 }
 
@@ -63,7 +63,7 @@ fn a_bare_line_is_a_message_for_the_default_chat() {
     let ready = client.next().unwrap();
     client.0.send("just words".into()).unwrap();
     let events = client.until("turn_end");
-    assert_eq!(text_of(&events), "just words");
+    assert_eq!(delta_text(&events), "just words");
     assert!(
         events
             .iter()
@@ -124,7 +124,7 @@ fn a_connection_killed_in_mid_answer_is_resumed_over_the_other_transport() {
         log(&mut events, &event);
     }
     let all: Vec<Value> = events.into_values().collect();
-    assert_eq!(text_of(&all), numbers(1..=600));
+    assert_eq!(delta_text(&all), numbers(1..=600));
     assert_eq!(all.last().unwrap()["outcome"], "completed");
 }
 
@@ -146,8 +146,8 @@ fn two_clients_see_the_same_and_the_answer_goes_on_without_them() {
     loop {
         let event = late.next().unwrap();
         let snapshot = event["events"].as_array().cloned().unwrap_or_default();
-        text.push_str(&text_of(&snapshot));
-        text.push_str(&text_of(std::slice::from_ref(&event)));
+        text.push_str(&delta_text(&snapshot));
+        text.push_str(&delta_text(std::slice::from_ref(&event)));
         if event["event"] == "turn_end" || snapshot.iter().any(|event| event["event"] == "turn_end") {
             break;
         }
@@ -186,5 +186,5 @@ fn after_a_soft_error_the_next_message_works() {
     }
     let chat = client.new_chat();
     client.message(&chat, "turn-1", "still there");
-    assert_eq!(text_of(&client.until("turn_end")), "still there");
+    assert_eq!(delta_text(&client.until("turn_end")), "still there");
 }

@@ -5,13 +5,12 @@ use std::{fs, path::Path, process::Output};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::{
-    lab::{Client, ECHO, Gateway, WebClient, run, switchboard},
-    loss::{lost, move_in, refused},
-};
+use switchboard_test_support::{Client, ECHO_AGENT, Gateway, WebSocketClient, run, switchboard};
+
+use crate::loss::{lost, move_in, refused};
 
 /// A chat with an answer that has these words.
-fn talk(client: &mut WebClient, words: &str) -> String {
+fn talk(client: &mut WebSocketClient, words: &str) -> String {
     let chat = client.new_chat();
     client.message(&chat, "t1", words);
     client.wait_for("turn_end");
@@ -34,13 +33,16 @@ fn falsify(data: &Path, words: &str) {
 /// What it says of a gateway's journal, for which it fails.
 fn doctor(gateway: &Gateway) -> String {
     let mut command = switchboard();
-    command.args(["doctor", "--listen", "127.0.0.1:0", "--data-dir"]).arg(gateway.path("data")).args(ECHO);
+    command
+        .args(["doctor", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(gateway.path("data"))
+        .args(ECHO_AGENT);
     let Output { status, stdout, .. } = run(command, "");
     assert!(!status.success());
     String::from_utf8(stdout).unwrap()
 }
 
-fn asked(client: &mut WebClient, frame: Value, event: &str) -> Value {
+fn asked(client: &mut WebSocketClient, frame: Value, event: &str) -> Value {
     client.send(&frame);
     client.wait_for(event)
 }
@@ -51,13 +53,13 @@ fn damage_of_one_chat_is_said_for_good_and_others_are_served() {
     let mut client = gateway.websocket();
     let (harmed, whole) = (talk(&mut client, "words that are harmed"), talk(&mut client, "all of these"));
     gateway.signal(Signal::TERM);
-    gateway.wait();
+    gateway.wait_for_exit();
     let data = gateway.path("data");
     falsify(&data, "words that are harmed");
 
     let again = Gateway::start_with(|serve| {
         move_in(serve, &data);
-        serve.args(ECHO);
+        serve.args(ECHO_AGENT);
     });
     let mut client = again.websocket();
     for frame in [json!({"type": "attach", "chat_id": harmed}), json!({"type": "history", "chat_id": harmed})]
@@ -67,7 +69,7 @@ fn damage_of_one_chat_is_said_for_good_and_others_are_served() {
         assert_eq!(error["chat_id"], harmed.as_str());
         assert!(error["detail"].as_str().unwrap().contains("switchboard doctor"), "{error}");
     }
-    again.until_logged("a part of the journal is damaged");
+    again.wait_for_log("a part of the journal is damaged");
     let said = doctor(&again);
     assert!(said.contains(&format!("The chat {harmed} of owner is damaged: event ")), "{said}");
     assert!(!said.contains(&whole), "{said}");
@@ -83,7 +85,7 @@ fn a_damaged_database_is_refused_until_that_is_accepted_and_then_what_is_left_is
     let mut client = gateway.websocket();
     let chats: Vec<String> = (0..14).map(|n| talk(&mut client, &format!("words of chat {n} "))).collect();
     gateway.signal(Signal::TERM);
-    gateway.wait();
+    gateway.wait_for_exit();
     let data = gateway.path("data");
     let file = data.join("journal.db");
     let mut bytes = fs::read(&file).unwrap();
@@ -99,9 +101,9 @@ fn a_damaged_database_is_refused_until_that_is_accepted_and_then_what_is_left_is
 
     let again = Gateway::start_with(|serve| {
         move_in(serve, &data);
-        serve.args(ECHO).arg("--accept-loss");
+        serve.args(ECHO_AGENT).arg("--accept-loss");
     });
-    again.until_logged("what could be read of it is served");
+    again.wait_for_log("what could be read of it is served");
     assert_eq!(lost(&again, "Z"), Some(bytes));
     let mut client = again.websocket();
     let mut served = 0;
@@ -119,7 +121,7 @@ fn a_database_to_which_nothing_leads_is_refused_and_kept_and_the_log_says_that_a
     let mut gateway = Gateway::start(&[]);
     talk(&mut gateway.websocket(), "words of before");
     gateway.signal(Signal::TERM);
-    gateway.wait();
+    gateway.wait_for_exit();
     let data = gateway.path("data");
     let mut bytes = fs::read(data.join("journal.db")).unwrap();
     // The schema, first with the head of the file and then without.
@@ -136,9 +138,9 @@ fn a_database_to_which_nothing_leads_is_refused_and_kept_and_the_log_says_that_a
     }
     let again = Gateway::start_with(|serve| {
         move_in(serve, &data);
-        serve.args(ECHO).arg("--accept-loss");
+        serve.args(ECHO_AGENT).arg("--accept-loss");
     });
-    again.until_logged("nothing leads to what the journal has of most chats any more");
+    again.wait_for_log("nothing leads to what the journal has of most chats any more");
     assert_eq!(lost(&again, "Z"), Some(bytes));
     assert!(again.log().contains("the files were copied aside"), "{}", again.log());
     talk(&mut again.websocket(), "words of after");

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::lab::{Client, Gateway, PATIENCE};
+use switchboard_test_support::{Client, Gateway, TIMEOUT};
 
 /// All files below a directory, those that go meanwhile aside.
 fn files(dir: &Path, into: &mut Vec<PathBuf>) {
@@ -53,7 +53,7 @@ fn a_deleted_chat_leaves_neither_process_nor_text() {
         while client.wait_for("session_updated")["scope"] != "deleted" {}
     }
     // The log is cut, and the directory removed, by threads of their own.
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     while !holding(&gateway, secret).is_empty() && Instant::now() < until {
         std::thread::yield_now();
     }

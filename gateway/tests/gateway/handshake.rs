@@ -4,7 +4,7 @@ use serde_json::json;
 use switchboard_gateway::http::routes;
 use tokio_tungstenite::tungstenite::{client::IntoClientRequest, http::header};
 
-use crate::lab::{Answer, Client, Gateway, UPGRADE};
+use switchboard_test_support::{Client, Gateway, Response, UPGRADE_HEADERS};
 
 const HOSTILE_HOSTS: [&str; 20] = [
     "attacker.example",
@@ -57,7 +57,7 @@ fn gateway() -> Gateway {
 }
 
 /// Every way to ask: the page, a route with a token, an upgrade with a token.
-fn ask_all(gateway: &Gateway, host: Option<&str>, further: &[&str]) -> Vec<Answer> {
+fn ask_all(gateway: &Gateway, host: Option<&str>, further: &[&str]) -> Vec<Response> {
     let bearer = gateway.bearer();
     let own = format!("Host: {}", gateway.address);
     let host = host.unwrap_or(&own);
@@ -73,7 +73,7 @@ fn ask_all(gateway: &Gateway, host: Option<&str>, further: &[&str]) -> Vec<Answe
         let mut lines = vec![start.as_str(), host];
         lines.extend(further);
         if upgrade {
-            lines.extend(UPGRADE);
+            lines.extend(UPGRADE_HEADERS);
         } else {
             lines.push("Connection: close");
         }
@@ -145,7 +145,7 @@ fn every_route_but_the_page_needs_credentials() {
             let expected: &[u16] = if route.is_page { &[200] } else { &[401, 429] };
             assert!(expected.contains(&answer.status()), "{wrong} {route:?}: {}", answer.head);
         }
-        assert_ne!(gateway.head_of("GET", &route.path, &[&bearer]).status(), 401, "{route:?}");
+        assert_ne!(gateway.request_head("GET", &route.path, &[&bearer]).status(), 401, "{route:?}");
         assert_eq!(gateway.upgrade(&route.path, &[]).status(), 401, "{route:?}");
     }
     for path in ["/nothing", "/metrics", "/ws/", "//", "/index.html/..", "/.%2e/", "/assets/", "/%00"] {
@@ -195,7 +195,7 @@ fn a_first_frame_authenticates_or_ends_the_connection() {
         let mut request = format!("ws://{}/ws", gateway.address).into_client_request().unwrap();
         let protocol = header::HeaderValue::from_static("switchboard.v1");
         request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
-        gateway.websocket_at(request).unwrap().0
+        gateway.websocket_with(request).unwrap().0
     };
     let mut good = open();
     good.send(&json!({"type": "authenticate", "token": gateway.token()}));

@@ -13,7 +13,7 @@ use rustix::{
 };
 use serde_json::json;
 
-use crate::lab::{Client, ECHO, Gateway};
+use switchboard_test_support::{Client, ECHO_AGENT, Gateway};
 
 const BODY: &str = "canary-in-a-message";
 const GUESS: &str = "canary-in-a-wrong-token";
@@ -22,7 +22,7 @@ const HEADER: &str = "canary-in-a-header";
 
 fn check(format: &str) {
     let gateway = Gateway::start_with(|command| {
-        command.args(ECHO).args(["--log", "trace", "--log-format", format]);
+        command.args(ECHO_AGENT).args(["--log", "trace", "--log-format", format]);
     });
     let token = gateway.token();
     for target in ["/", "/ws", "/healthz", "/messages", "/nothing"] {
@@ -50,8 +50,8 @@ fn check(format: &str) {
     client.wait_for("turn_end");
     client.send(&json!({"type": BODY}));
     client.wait_for("error");
-    gateway.head_of("GET", "/sse", &[&gateway.bearer(), &format!("Last-Event-ID: {HEADER}@@")]);
-    gateway.head_of("GET", &format!("/sse?token={token}&x={QUERY}"), &[]);
+    gateway.request_head("GET", "/sse", &[&gateway.bearer(), &format!("Last-Event-ID: {HEADER}@@")]);
+    gateway.request_head("GET", &format!("/sse?token={token}&x={QUERY}"), &[]);
     let log = gateway.log();
     for secret in [&*token, BODY, GUESS, QUERY, HEADER] {
         assert!(!log.contains(secret), "{secret} is in the log: {log}");
@@ -95,7 +95,7 @@ fn a_flood_of_refusals_is_a_few_lines_whose_counts_add_up() {
         assert_eq!(gateway.get("/", &["Origin: http://elsewhere.example"]).status(), 403);
     }
     gateway.signal(rustix::process::Signal::TERM);
-    assert_eq!(gateway.wait().code(), Some(0));
+    assert_eq!(gateway.wait_for_exit().code(), Some(0));
     for reason in ["no_credentials", "origin_foreign"] {
         let counts = counts(&gateway.log(), reason);
         assert_eq!(counts.iter().sum::<u64>(), EACH, "{reason}: {counts:?}");
@@ -125,7 +125,7 @@ fn a_flood_of_other_users_at_the_socket_is_a_few_lines_whose_counts_add_up() {
     });
     flood.join().unwrap();
     gateway.signal(rustix::process::Signal::TERM);
-    assert_eq!(gateway.wait().code(), Some(0));
+    assert_eq!(gateway.wait_for_exit().code(), Some(0));
     let counts = counts(&gateway.log(), "another_user");
     assert_eq!(counts.iter().sum::<u64>(), PEERS, "{counts:?}");
     assert!(counts.len() <= 20, "{counts:?}");

@@ -2,14 +2,14 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output},
 };
 
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::lab::{Client, ECHO, Gateway, run, switchboard};
+use switchboard_test_support::{Client, ECHO_AGENT, Gateway, run, switchboard};
 
 const FILES: [&str; 3] = ["journal.db", "journal.db-wal", "journal.db.commits"];
 
@@ -17,7 +17,7 @@ pub(crate) fn refused(data: &Path) -> String {
     let files = || FILES.map(|file| fs::read(data.join(file)).ok());
     let before = files();
     let mut command = switchboard();
-    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data).args(ECHO);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data).args(ECHO_AGENT);
     let Output { status, stdout, stderr } = run(command, "");
     let said = String::from_utf8(stderr).unwrap();
     assert_eq!(status.code(), Some(78), "{said}");
@@ -42,92 +42,96 @@ pub(crate) fn lost(gateway: &Gateway, end: &str) -> Option<Vec<u8>> {
     names.find(|path| is_it(path)).map(|path| fs::read(path).unwrap())
 }
 
-#[test]
-fn what_is_missing_after_a_kill_is_said_and_nothing_is_begun_anew() {
-    for (file, emptied) in FILES[..2].iter().flat_map(|file| [(file, false), (file, true)]) {
+/// A gateway that was killed after one finished turn.
+struct Killed {
+    /// Owns the directory.
+    _gateway: Gateway,
+    data: PathBuf,
+    chat: String,
+    /// The epoch of the chat.
+    epoch: Value,
+}
+
+impl Killed {
+    fn after_a_turn() -> Self {
         let mut gateway = Gateway::start(&[]);
         let mut client = gateway.websocket();
         let chat = client.new_chat();
         client.message(&chat, "t1", "to be kept");
-        client.wait_for("turn_end");
+        let epoch = client.wait_for("turn_end")["epoch"].take();
         gateway.signal(Signal::KILL);
-        gateway.wait();
-        let data = gateway.path("data");
-        let harmed = data.join(file);
+        gateway.wait_for_exit();
+        Self { data: gateway.path("data"), _gateway: gateway, chat, epoch }
+    }
+
+    fn file(&self, index: usize) -> PathBuf {
+        self.data.join(FILES[index])
+    }
+
+    /// Starts the next gateway on the same data directory.
+    fn next_gateway(&self, args: &[&str]) -> Gateway {
+        Gateway::start_with(|serve| {
+            move_in(serve, &self.data);
+            serve.args(ECHO_AGENT).args(args);
+        })
+    }
+}
+
+#[test]
+fn what_is_missing_after_a_kill_is_said_and_nothing_is_begun_anew() {
+    for (file, emptied) in [(0, false), (0, true), (1, false), (1, true)] {
+        let killed = Killed::after_a_turn();
         if emptied {
-            fs::write(&harmed, "").unwrap()
+            fs::write(killed.file(file), "").unwrap()
         } else {
-            fs::remove_file(&harmed).unwrap()
+            fs::remove_file(killed.file(file)).unwrap()
         }
-        let kept = FILES.map(|file| fs::read(data.join(file)).ok());
+        let files = FILES.map(|file| fs::read(killed.data.join(file)).ok());
         for _ in 0..2 {
-            let said = refused(&data);
+            let said = refused(&killed.data);
             assert!(said.contains("holds less than was kept") && said.contains("--accept-loss"), "{said}");
         }
 
-        let again = Gateway::start_with(|serve| {
-            move_in(serve, &data);
-            serve.args(ECHO).arg("--accept-loss");
-        });
-        assert!(again.log().contains("lost"), "{}", again.log());
-        for (end, before) in ["Z", "Z-wal", "Z.commits"].iter().zip(kept) {
-            assert!(lost(&again, end) == before, "{file} {end}");
+        let next = killed.next_gateway(&["--accept-loss"]);
+        assert!(next.log().contains("lost"), "{}", next.log());
+        for (end, before) in ["Z", "Z-wal", "Z.commits"].iter().zip(files) {
+            assert!(lost(&next, end) == before, "{} {end}", FILES[file]);
         }
     }
 }
 
 #[test]
 fn a_young_journal_without_log_and_count_is_not_begun_anew_without_a_word() {
-    let kill = || {
-        let mut gateway = Gateway::start(&[]);
-        let mut client = gateway.websocket();
-        let chat = client.new_chat();
-        client.message(&chat, "t1", "to be kept");
-        client.wait_for("turn_end");
-        gateway.signal(Signal::KILL);
-        gateway.wait();
-        let data = gateway.path("data");
-        fs::remove_file(data.join(FILES[1])).unwrap();
-        (gateway, data)
+    let without_log = || {
+        let killed = Killed::after_a_turn();
+        fs::remove_file(killed.file(1)).unwrap();
+        killed
     };
-    let (_gateway, data) = kill();
-    let mut count = fs::read(data.join(FILES[2])).unwrap();
+    let killed = without_log();
+    let mut count = fs::read(killed.file(2)).unwrap();
     let middle = count.len() / 2;
     count[middle..].iter_mut().for_each(|byte| *byte ^= 0xff);
-    fs::write(data.join(FILES[2]), count).unwrap();
-    assert!(refused(&data).contains("its count of commits is damaged"));
+    fs::write(killed.file(2), count).unwrap();
+    assert!(refused(&killed.data).contains("its count of commits is damaged"));
 
-    let (_gateway, data) = kill();
-    fs::remove_file(data.join(FILES[2])).unwrap();
-    let again = Gateway::start_with(|serve| {
-        move_in(serve, &data);
-        serve.args(ECHO);
-    });
-    assert!(again.log().contains("journal.db.commits is missing"), "{}", again.log());
+    let killed = without_log();
+    fs::remove_file(killed.file(2)).unwrap();
+    let next = killed.next_gateway(&[]);
+    assert!(next.log().contains("journal.db.commits is missing"), "{}", next.log());
 
-    let (_gateway, data) = kill();
-    fs::write(data.join(FILES[0]), "").unwrap();
-    fs::remove_file(data.join(FILES[2])).unwrap();
-    assert!(refused(&data).contains("the file is empty"));
+    let killed = without_log();
+    fs::write(killed.file(0), "").unwrap();
+    fs::remove_file(killed.file(2)).unwrap();
+    assert!(refused(&killed.data).contains("the file is empty"));
 }
 
 #[test]
 fn a_whole_journal_is_served_as_ever_with_accept_loss() {
-    let mut gateway = Gateway::start(&[]);
-    let mut client = gateway.websocket();
-    let chat = client.new_chat();
-    client.message(&chat, "t1", "to be kept");
-    let epoch = client.wait_for("turn_end")["epoch"].clone();
-    gateway.signal(Signal::KILL);
-    gateway.wait();
-    let data = gateway.path("data");
-    let again = Gateway::start_with(|serve| {
-        move_in(serve, &data);
-        serve.args(ECHO).arg("--accept-loss");
-    });
-    let mut client = again.websocket();
-    client.send(&json!({"type": "attach", "chat_id": chat}));
-    assert_eq!(client.wait_for("attached")["epoch"], epoch);
-    let names = fs::read_dir(again.path("data")).unwrap().map(|entry| entry.unwrap().file_name());
+    let killed = Killed::after_a_turn();
+    let next = killed.next_gateway(&["--accept-loss"]);
+    let mut client = next.websocket();
+    client.send(&json!({"type": "attach", "chat_id": killed.chat}));
+    assert_eq!(client.wait_for("attached")["epoch"], killed.epoch);
+    let names = fs::read_dir(next.path("data")).unwrap().map(|entry| entry.unwrap().file_name());
     assert!(names.into_iter().all(|name| !name.to_string_lossy().contains("lost")));
 }

@@ -6,7 +6,6 @@ mod conversation;
 mod damage;
 mod deletion;
 mod handshake;
-mod lab;
 mod logs;
 mod loss;
 mod process;

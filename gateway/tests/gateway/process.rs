@@ -4,24 +4,14 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::lab::{Client, ECHO, Gateway, PATIENCE, switchboard, wait};
-
-/// How many processes bear a mark in their environment: agents, their hosts, and what they started.
-fn marked(mark: &str) -> usize {
-    let wanted = format!("SWITCHBOARD_MARK={mark}");
-    let entries = std::fs::read_dir("/proc").unwrap().flatten();
-    entries
-        .filter(|entry| {
-            let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
-            environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(wanted.as_bytes()))
-        })
-        .count()
-}
+use switchboard_test_support::{
+    Client, ECHO_AGENT, Gateway, TIMEOUT, WebSocketClient, switchboard, wait_for_exit,
+};
 
 /// An agent with a helper in a session of its own.
 const WITH_HELPER: &str = "sh -c 'cat > /dev/null; setsid sleep 1000 & echo started; sleep 1000'";
 
-fn in_a_turn() -> (Gateway, crate::lab::WebClient) {
+fn in_a_turn() -> (Gateway, WebSocketClient) {
     let gateway = Gateway::start_with(|command| {
         command.args(["--agent-command", WITH_HELPER, "--dialect", "text"]);
     });
@@ -40,8 +30,8 @@ fn ctrl_c_ends_the_turn_and_every_process() {
     assert_eq!((end["outcome"].as_str(), end["turn_id"].as_str()), (Some("interrupted"), Some("turn-1")));
     while client.next().is_some() {}
     drop(client);
-    assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.log());
-    assert_eq!(marked(&gateway.mark_after_exit()), 0);
+    assert_eq!(gateway.wait_for_exit().code(), Some(0), "{}", gateway.log());
+    assert_eq!(gateway.processes().len(), 0);
     assert!(!gateway.path("data/socket").exists(), "the socket is removed");
     assert!(!gateway.path("port").exists(), "the port file is removed");
 }
@@ -50,25 +40,23 @@ fn ctrl_c_ends_the_turn_and_every_process() {
 fn a_killed_gateway_leaves_its_agent_to_the_next() {
     let (mut gateway, client) = in_a_turn();
     gateway.signal(Signal::KILL);
-    gateway.wait();
+    gateway.wait_for_exit();
     drop(client);
-    let mark = gateway.mark_after_exit();
-    assert!(marked(&mark) >= 2, "the agent and its helper outlive a killed gateway");
+    assert!(gateway.processes().len() >= 3, "the agent and its helper outlive a killed gateway");
     let mut next = next_gateway(&gateway, &[]);
-    assert!(marked(&mark) >= 2, "and go on under the next one");
+    assert!(gateway.processes().len() >= 3, "and go on under the next one");
     stop(&mut next, Signal::INT);
-    assert_eq!(marked(&mark), 0);
+    assert_eq!(gateway.processes().len(), 0);
 }
 
 #[test]
 fn what_a_gateway_that_keeps_nothing_left_behind_is_ended() {
     let (mut gateway, client) = in_a_turn();
     gateway.signal(Signal::KILL);
-    gateway.wait();
+    gateway.wait_for_exit();
     drop(client);
-    let mark = gateway.mark_after_exit();
     let mut next = next_gateway(&gateway, &["--durability", "none"]);
-    assert_eq!(marked(&mark), 0);
+    assert_eq!(gateway.processes().len(), 0);
     stop(&mut next, Signal::TERM);
 }
 
@@ -76,13 +64,12 @@ fn what_a_gateway_that_keeps_nothing_left_behind_is_ended() {
 fn a_restart_goes_unnoticed_by_the_agent() {
     let (mut gateway, client) = in_a_turn();
     gateway.signal(Signal::TERM);
-    assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.log());
+    assert_eq!(gateway.wait_for_exit().code(), Some(0), "{}", gateway.log());
     drop(client);
-    let mark = gateway.mark_after_exit();
-    assert!(marked(&mark) >= 2, "a service restart ends no turn");
+    assert!(gateway.processes().len() >= 3, "a service restart ends no turn");
     let mut next = next_gateway(&gateway, &[]);
     stop(&mut next, Signal::INT);
-    assert_eq!(marked(&mark), 0);
+    assert_eq!(gateway.processes().len(), 0);
 }
 
 #[test]
@@ -95,16 +82,16 @@ fn agents_beyond_a_limit_that_was_lowered_are_ended() {
         client.wait_for("turn_end");
     }
     gateway.signal(Signal::KILL);
-    gateway.wait();
+    gateway.wait_for_exit();
     let hosts = || {
         let hosts = switchboard_agent_bridge::list_hosts(&gateway.path("data/hosts")).unwrap();
         hosts.iter().filter(|host| host.live).count()
     };
     assert_eq!(hosts(), 3, "each chat has one");
-    let mut next = next_with(&gateway, &ECHO, &["--max-agents", "1"]);
+    let mut next = next_with(&gateway, &ECHO_AGENT, &["--max-agents", "1"]);
     let begun = Instant::now();
     while hosts() > 1 {
-        assert!(begun.elapsed() < PATIENCE, "{} hosts are left", hosts());
+        assert!(begun.elapsed() < TIMEOUT, "{} hosts are left", hosts());
         std::thread::sleep(Duration::from_millis(5));
     }
     stop(&mut next, Signal::INT);
@@ -132,16 +119,16 @@ fn next_with(gateway: &Gateway, agent: &[&str], flags: &[&str]) -> std::process:
 fn stop(gateway: &mut std::process::Child, signal: Signal) {
     let pid = rustix::process::Pid::from_raw(gateway.id().cast_signed()).unwrap();
     rustix::process::kill_process(pid, signal).unwrap();
-    assert!(wait(gateway).success());
+    assert!(wait_for_exit(gateway).success());
 }
 
 #[test]
 fn a_client_that_does_not_read_does_not_keep_it_from_ending() {
     let (mut gateway, client) = in_a_turn();
     gateway.signal(Signal::INT);
-    assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.log());
+    assert_eq!(gateway.wait_for_exit().code(), Some(0), "{}", gateway.log());
     drop(client);
-    assert_eq!(marked(&gateway.mark_after_exit()), 0);
+    assert_eq!(gateway.processes().len(), 0);
 }
 
 #[test]
@@ -161,9 +148,9 @@ fn a_second_ctrl_c_does_not_wait() {
     gateway.signal(Signal::INT);
     let began = Instant::now();
     // How it ends depends on how far it had come.
-    gateway.wait();
+    gateway.wait_for_exit();
     assert!(began.elapsed().as_secs() < 25, "{:?}", began.elapsed());
-    assert_eq!(marked(&gateway.mark_after_exit()), 0);
+    assert_eq!(gateway.processes().len(), 0);
 }
 
 /// An agent that takes its time to end, so that the gateway is still about to when a second signal comes.
@@ -185,7 +172,7 @@ fn two_sigterms_within_a_second_are_one() {
         assert_eq!(client.wait_for("turn_end")["outcome"], "interrupted");
         gateway.signal(Signal::TERM);
         let apart = first.elapsed();
-        let status = gateway.wait();
+        let status = gateway.wait_for_exit();
         // A machine that was busy for a second says nothing.
         if apart < Duration::from_millis(900) {
             assert_eq!(status.code(), Some(0), "{}", gateway.log());

@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::{
     http::{HeaderValue, header},
 };
 
-use crate::lab::{Client, ECHO, Gateway, PATIENCE, UPGRADE, config_file, connect};
+use switchboard_test_support::{Client, ECHO_AGENT, Gateway, TIMEOUT, UPGRADE_HEADERS, config_file, connect};
 
 /// How many responses there are in what came back.
 fn responses(bytes: &[u8]) -> usize {
@@ -36,7 +36,7 @@ fn nothing_is_smuggled_behind_a_refused_upgrade() {
     ];
     for (start, further) in cases {
         let mut lines = vec![start, &host, &bearer];
-        lines.extend(UPGRADE);
+        lines.extend(UPGRADE_HEADERS);
         lines.extend(further);
         let mut stream = gateway.tcp();
         stream.write_all(format!("{}\r\n\r\n{inner}", lines.join("\r\n")).as_bytes()).unwrap();
@@ -52,7 +52,8 @@ fn nothing_is_smuggled_behind_a_refused_upgrade() {
     let mut stream = gateway.tcp();
     stream
         .write_all(
-            format!("GET /ws HTTP/1.1\r\n{host}\r\n{}\r\n\r\n{inner}", UPGRADE.join("\r\n")).as_bytes(),
+            format!("GET /ws HTTP/1.1\r\n{host}\r\n{}\r\n\r\n{inner}", UPGRADE_HEADERS.join("\r\n"))
+                .as_bytes(),
         )
         .unwrap();
     let mut bytes = Vec::new();
@@ -81,9 +82,9 @@ fn a_slow_head_is_not_waited_for() {
             break;
         }
         std::thread::sleep(std::time::Duration::from_millis(20));
-        assert!(began.elapsed() < PATIENCE, "still open");
+        assert!(began.elapsed() < TIMEOUT, "still open");
     }
-    assert!(began.elapsed() < PATIENCE);
+    assert!(began.elapsed() < TIMEOUT);
 }
 
 #[test]
@@ -191,7 +192,7 @@ fn connections_beyond_the_cap_wait_for_room() {
     let mut first_byte = [0];
     assert!(third.read(&mut first_byte).is_err(), "it is not served yet");
     drop(idle);
-    third.set_read_timeout(Some(PATIENCE)).unwrap();
+    third.set_read_timeout(Some(TIMEOUT)).unwrap();
     third.read_exact(&mut first_byte).unwrap();
     assert_eq!(&first_byte, b"H");
 }
@@ -201,7 +202,7 @@ fn idle_connections_leave_descriptors_for_agents() {
     let gateway = Gateway::start_with(|command| {
         let mut limited = std::process::Command::new("sh");
         limited.args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\""]);
-        limited.arg(command.get_program()).args(command.get_args()).args(ECHO);
+        limited.arg(command.get_program()).args(command.get_args()).args(ECHO_AGENT);
         *command = limited;
     });
     let mut client = gateway.unix();
@@ -240,7 +241,7 @@ fn connections_without_credentials_are_bounded_and_keep_nobody_out_who_has_the_t
     let until = |what: &str, is: &mut dyn FnMut() -> bool| {
         let began = Instant::now();
         while !is() {
-            assert!(began.elapsed() < PATIENCE, "{what}");
+            assert!(began.elapsed() < TIMEOUT, "{what}");
         }
     };
     until("what is closed leaves room", &mut || gateway.get("/", &[]).status() == 200);
@@ -250,7 +251,7 @@ fn connections_without_credentials_are_bounded_and_keep_nobody_out_who_has_the_t
         let mut request = format!("ws://{}/ws", gateway.address).into_client_request().unwrap();
         let protocol = HeaderValue::from_static("switchboard.v1");
         request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
-        owing.extend(gateway.websocket_at(request).map(|(client, _)| client));
+        owing.extend(gateway.websocket_with(request).map(|(client, _)| client));
         owing.len() == 2
     });
     assert_eq!(gateway.get("/", &[]).status(), 503);
@@ -276,7 +277,7 @@ fn what_large_frames_took_of_memory_is_given_back() {
     let dir = tempfile::tempdir().unwrap();
     let config = config_file(dir.path(), "[limits]\nconnections_per_principal = \"off\"\n");
     let gateway = Gateway::start_with(|command| {
-        command.args(ECHO).arg("--config").arg(&config);
+        command.args(ECHO_AGENT).arg("--config").arg(&config);
     });
     let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| gateway.websocket()).collect();
     for client in &mut clients {

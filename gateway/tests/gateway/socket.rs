@@ -9,11 +9,11 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{self, Message, client::IntoClientRequest};
 
-use crate::lab::{ECHO, Gateway, PATIENCE, run, switchboard};
+use switchboard_test_support::{ECHO_AGENT, Gateway, TIMEOUT, run, switchboard};
 
 fn dial(gateway: &Gateway) -> UnixStream {
     let stream = UnixStream::connect(gateway.path("http/socket")).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream
 }
 
@@ -73,17 +73,20 @@ fn the_socket_is_private_and_goes_with_its_gateway() {
     assert_eq!((mode("http"), mode("http/socket")), (0o700, 0o600));
     // Two at one place are one too many.
     let mut second = switchboard();
-    second.args(["serve", "--data-dir"]).arg(gateway.path("other")).args(ECHO);
+    second.args(["serve", "--data-dir"]).arg(gateway.path("other")).args(ECHO_AGENT);
     second.arg("--listen").arg(format!("unix:{}", gateway.path("http/socket").display()));
     let refused = run(second, "");
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && said.contains("served by another process"), "{said}");
     assert!(said.contains("--listen"), "{said}");
     gateway.signal(Signal::KILL);
-    gateway.wait();
+    gateway.wait_for_exit();
     assert!(gateway.path("http/socket").exists(), "nobody was there to remove it");
     let next = Gateway::start_with(|command| {
-        command.args(ECHO).arg("--listen").arg(format!("unix:{}", gateway.path("http/socket").display()));
+        command
+            .args(ECHO_AGENT)
+            .arg("--listen")
+            .arg(format!("unix:{}", gateway.path("http/socket").display()));
     });
     drop(next);
     assert!(!gateway.path("http/socket").exists(), "taken over, and removed in good order");

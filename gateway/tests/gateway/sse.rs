@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::lab::{Client, Gateway, PATIENCE, config_file, text_of};
+use switchboard_test_support::{Client, Gateway, TIMEOUT, config_file, delta_text};
 
 const ELSEWHERE: &str = "https://page.example";
 
@@ -24,7 +24,7 @@ fn a_conversation_begun_over_websocket_goes_on_over_a_stream_and_a_socket() {
     let mut second = gateway.sse(&format!("?chat={chat}"));
     second.wait_for("replay_end");
     second.message(&chat, "t2", "two");
-    assert_eq!(text_of(&second.until("turn_end")), "two");
+    assert_eq!(delta_text(&second.until("turn_end")), "two");
     let id = second.last_id.clone().unwrap();
     drop(second);
     let mut third = gateway.unix();
@@ -32,7 +32,7 @@ fn a_conversation_begun_over_websocket_goes_on_over_a_stream_and_a_socket() {
     third.wait_for("turn_end");
     let mut fourth = gateway.sse(&format!("?after={id}"));
     assert_eq!(fourth.wait_for("attached")["recovered"], true);
-    assert_eq!(text_of(&fourth.until("replay_end")), "three", "and nothing that was there before");
+    assert_eq!(delta_text(&fourth.until("replay_end")), "three", "and nothing that was there before");
 }
 
 /// What a client has of its chats: the last number and the text of each.
@@ -46,7 +46,7 @@ impl Has {
         let (cursor, text) = self.0.entry(event["chat_id"].as_str().unwrap().to_owned()).or_default();
         assert_eq!(event["first_seq"].as_u64().unwrap_or(seq), *cursor + 1, "after {cursor}: {event}");
         *cursor = seq;
-        text.push_str(&text_of(std::slice::from_ref(event)));
+        text.push_str(&delta_text(std::slice::from_ref(event)));
     }
 
     /// Goes on from an id, and gives how many deltas came.
@@ -86,7 +86,7 @@ fn with_two_chats_every_word_comes_once_wherever_the_stream_was_cut() {
     assert!(whole.0.values().all(|(_, text)| *text == said), "{whole:?}");
 
     first.signal(rustix::process::Signal::INT);
-    first.wait();
+    first.wait_for_exit();
     let second = Gateway::start_with(|serve| {
         let data = serve.get_args().skip_while(|arg| *arg != "--data-dir").nth(1).unwrap();
         std::fs::rename(first.path("data"), data).unwrap();
@@ -98,7 +98,7 @@ fn with_two_chats_every_word_comes_once_wherever_the_stream_was_cut() {
     });
     let beginning = beginnings.collect::<Vec<_>>().join(",");
     // Until what the stream brought in many pieces is in few.
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while Has::default().go_on(&second, &beginning) > 10 {
         assert!(Instant::now() < deadline, "nothing is joined");
     }
@@ -161,7 +161,7 @@ fn pages_elsewhere_are_answered_by_name_or_not_at_all() {
     let origin = format!("Origin: {ELSEWHERE}");
     let asks = "Access-Control-Request-Method: POST";
     for path in ["/sse", "/messages"] {
-        let preflight = gateway.head_of("OPTIONS", path, &[&origin, asks, "Connection: close"]);
+        let preflight = gateway.request_head("OPTIONS", path, &[&origin, asks, "Connection: close"]);
         assert_eq!(preflight.status(), 204, "{path}");
         assert_eq!(preflight.header("access-control-allow-origin"), Some(ELSEWHERE));
         assert_eq!(preflight.header("vary"), Some("origin"));
@@ -189,7 +189,7 @@ fn pages_elsewhere_are_answered_by_name_or_not_at_all() {
         assert_eq!(gateway.request("OPTIONS", path, &[&own, asks]).status(), 401);
         assert_eq!(gateway.request("OPTIONS", path, &[&origin]).status(), 401, "that is no preflight");
     }
-    let stream = gateway.head_of("GET", "/sse", &[&bearer, &origin]);
+    let stream = gateway.request_head("GET", "/sse", &[&bearer, &origin]);
     assert_eq!((stream.status(), stream.header("access-control-allow-origin")), (200, Some(ELSEWHERE)));
     // Nothing else is shared.
     for path in ["/healthz", "/ws", "/nothing"] {
@@ -212,7 +212,7 @@ fn a_stream_outlives_other_connections() {
     // The other connection's end says that the time is over.
     assert_eq!(BufReader::new(idle).read_until(b'x', &mut Vec::new()).unwrap(), 0);
     stream.message("c-1", "t-1", "still here");
-    assert_eq!(text_of(&stream.until("turn_end")), "still here");
+    assert_eq!(delta_text(&stream.until("turn_end")), "still here");
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn a_stream_that_is_not_read_does_not_keep_the_gateway_from_ending() {
     while stream.post(&json!({"type": "ping"})) != 410 {}
     gateway.signal(rustix::process::Signal::INT);
     let began = Instant::now();
-    assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.log());
+    assert_eq!(gateway.wait_for_exit().code(), Some(0), "{}", gateway.log());
     // The reader itself would have 30 s for its last event.
     assert!(began.elapsed().as_secs() < 28, "{:?}", began.elapsed());
     drop(stream);
@@ -241,7 +241,7 @@ fn without_authentication_streams_need_no_token_but_come_from_here() {
     let gateway = Gateway::start(&["--no-auth"]);
     for (site, expected) in [("none", 200), ("same-origin", 200), ("cross-site", 403), ("same-site", 403)] {
         let answer =
-            gateway.head_of("GET", "/sse", &[&format!("Sec-Fetch-Site: {site}"), "Connection: close"]);
+            gateway.request_head("GET", "/sse", &[&format!("Sec-Fetch-Site: {site}"), "Connection: close"]);
         assert_eq!(answer.status(), expected, "{site}");
     }
 }

@@ -7,7 +7,7 @@ use std::{
     process::Output,
 };
 
-use crate::lab::{Client, Gateway, config_file, run, switchboard};
+use switchboard_test_support::{Client, Gateway, config_file, run, switchboard};
 
 /// Tries to serve, which is to fail, and gives what it says.
 fn refused(dir: &Path, args: &[&str]) -> String {
@@ -274,7 +274,7 @@ fn why_a_host_cannot_start_is_in_the_turn_and_in_the_log() {
         assert!(detail.contains(why) && detail.contains("folder hosts of the data directory"), "{detail}");
         let path = gateway.path("data");
         assert!(!detail.contains(path.to_str().unwrap()), "{detail}");
-        gateway.until_logged(why);
+        gateway.wait_for_log(why);
         let log = gateway.log();
         assert!(log.lines().any(|line| line.contains("WARN") && line.contains(why)), "{log}");
     }

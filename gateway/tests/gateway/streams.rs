@@ -9,7 +9,7 @@ use std::{
 
 use rustix::process::Signal;
 
-use crate::lab::{Client, ECHO, Gateway, PATIENCE, connect, switchboard, wait};
+use switchboard_test_support::{Client, ECHO_AGENT, Gateway, TIMEOUT, connect, switchboard, wait_for_exit};
 
 /// A client is served, others are refused, and the end is as ever.
 fn serves_and_stops(mut gateway: Gateway, signal: Signal) {
@@ -24,14 +24,14 @@ fn serves_and_stops(mut gateway: Gateway, signal: Signal) {
     assert_eq!(gateway.get("/healthz", &[&gateway.bearer()]).status(), 200);
     gateway.signal(signal);
     while client.next().is_some() {}
-    assert_eq!(gateway.wait().code(), Some(0));
+    assert_eq!(gateway.wait_for_exit().code(), Some(0));
 }
 
 fn start(stderr: impl Into<Stdio>) -> Gateway {
     Gateway::start_logging_to(
         |_| stderr.into(),
         |command| {
-            command.args(ECHO).args(["--log", "trace"]);
+            command.args(ECHO_AGENT).args(["--log", "trace"]);
         },
     )
 }
@@ -89,7 +89,7 @@ fn an_announcement_that_nobody_takes_holds_nothing_up() {
         let dir = tempfile::tempdir().unwrap();
         let port = dir.path().join("port");
         let mut command = switchboard();
-        command.args(["serve", "--listen", "127.0.0.1:0"]).args(ECHO).arg("--port-file").arg(&port);
+        command.args(["serve", "--listen", "127.0.0.1:0"]).args(ECHO_AGENT).arg("--port-file").arg(&port);
         command.arg("--data-dir").arg(dir.path().join("data"));
         let mut gateway = command.stdout(stdout).stderr(Stdio::null()).spawn().unwrap();
         let begun = Instant::now();
@@ -97,7 +97,7 @@ fn an_announcement_that_nobody_takes_holds_nothing_up() {
             if let Ok(text) = std::fs::read_to_string(&port) {
                 break text.trim().parse().unwrap();
             }
-            assert!(begun.elapsed() < PATIENCE && gateway.try_wait().unwrap().is_none());
+            assert!(begun.elapsed() < TIMEOUT && gateway.try_wait().unwrap().is_none());
             std::thread::sleep(std::time::Duration::from_millis(5));
         };
         // Answered, which it is only once it serves.
@@ -106,7 +106,7 @@ fn an_announcement_that_nobody_takes_holds_nothing_up() {
         let answer = std::io::read_to_string(stream).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         terminate(&gateway);
-        assert_eq!(wait(&mut gateway).code(), Some(0));
+        assert_eq!(wait_for_exit(&mut gateway).code(), Some(0));
     }
     drop(reader);
 }
@@ -117,7 +117,7 @@ fn a_start_that_fails_ends_though_nobody_reads_why() {
     for stderr in [full().into(), closed(), nobody_reads] {
         let mut command = switchboard();
         command.args(["serve", "--data-dir", "/dev/null/data"]).stdout(Stdio::null()).stderr(stderr);
-        assert_eq!(wait(&mut command.spawn().unwrap()).code(), Some(1));
+        assert_eq!(wait_for_exit(&mut command.spawn().unwrap()).code(), Some(1));
     }
     drop(reader);
 }

@@ -16,10 +16,9 @@ use rustix::{
 
 use serde_json::json;
 
-use crate::{
-    conversation::{halves, numbers},
-    lab::{Client, Gateway, PATIENCE, config_file, run, switchboard, wait},
-};
+use switchboard_test_support::{Client, Gateway, TIMEOUT, config_file, run, switchboard, wait_for_exit};
+
+use crate::conversation::{halves, numbers};
 
 fn chat(gateway: &Gateway, target: &str, input: &str) -> (Option<i32>, String, String) {
     let mut command = switchboard();
@@ -192,7 +191,7 @@ fn a_lost_connection_is_resumed_and_every_word_comes_once() {
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert!(said.contains("Connection lost"), "{said}");
-    assert!(wait(&mut child).success());
+    assert!(wait_for_exit(&mut child).success());
 }
 
 /// A chat with a person at the keyboard.
@@ -230,7 +229,7 @@ impl Terminal {
 
     /// Waits until this is shown, and forgets what came before.
     pub(crate) fn wait_for(&mut self, text: &str) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !self.shown.contains(text) {
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(bytes) = self.screen.recv_timeout(left) else {
@@ -244,7 +243,7 @@ impl Terminal {
 
     /// Waits for one of the two, and says whether it was the first.
     pub(crate) fn shows_either(&mut self, first: &str, second: &str) -> bool {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let found = [first, second].map(|text| self.shown.find(text).map(|at| at + text.len()));
             if let Some(end) = found.into_iter().flatten().min() {
@@ -297,7 +296,7 @@ fn a_person_is_told_that_there_is_no_room_and_gets_it_when_there_is() {
     drop(only);
     terminal.wait_for("\n> ");
     terminal.write("/quit");
-    assert!(wait(&mut terminal.child).success());
+    assert!(wait_for_exit(&mut terminal.child).success());
 }
 
 #[test]
@@ -345,7 +344,7 @@ fn a_person_gives_leave_stops_a_turn_and_goes() {
     terminal.write("/new");
     terminal.wait_for("New chat");
     terminal.write("/quit");
-    assert!(wait(&mut terminal.child).success());
+    assert!(wait_for_exit(&mut terminal.child).success());
 }
 
 #[test]
@@ -384,7 +383,7 @@ fn a_message_that_was_not_accepted_outlives_the_terminal() {
         // One that is being written has its extension until all of it is there.
         files.filter(|file| file.path().extension().is_none()).count()
     };
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while kept() == 0 {
         assert!(Instant::now() < deadline, "the message is not written down");
         std::thread::yield_now();
@@ -396,7 +395,7 @@ fn a_message_that_was_not_accepted_outlives_the_terminal() {
     terminal.wait_for("sent again: 1");
     terminal.wait_for("Sent to chat");
     terminal.write("/quit");
-    assert!(wait(&mut terminal.child).success());
+    assert!(wait_for_exit(&mut terminal.child).success());
     assert_eq!(kept(), 0);
     let mut client = gateway.websocket();
     client.send(&json!({"type": "list_chats"}));

@@ -4,10 +4,9 @@ use std::fmt::Write;
 
 use serde_json::json;
 
-use crate::{
-    lab::{Gateway, PATIENCE},
-    terminal::Terminal,
-};
+use switchboard_test_support::{Gateway, TIMEOUT};
+
+use crate::terminal::Terminal;
 
 /// Answers a prompt with what `asked` has, and an answer with what `done` has. Writes down the answers.
 const AGENT: &str = r#"while IFS= read -r line; do case "$line" in
@@ -124,7 +123,7 @@ fn nothing_of_a_name_or_a_description_is_hidden_and_a_long_one_is_paged() {
     terminal.wait_for("  | Bash<U+202E><U+200B>");
     terminal.wait_for("  | command: ls");
     terminal.wait_for("  | tidy <U+202E>up");
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = std::time::Instant::now() + TIMEOUT;
     while !terminal.shows_either("Allow it this once?", "s shows ") {
         assert!(std::time::Instant::now() < deadline, "the last page is never reached");
         terminal.write("s");

@@ -14,7 +14,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
-use crate::lab::{Client, ECHO, Gateway, run, switchboard, wait};
+use switchboard_test_support::{Client, ECHO_AGENT, Gateway, run, switchboard, wait_for_exit};
 
 /// Root may do everything: then it is somebody else who runs these.
 const NOBODY: u32 = 65534;
@@ -174,7 +174,7 @@ fn give(path: &Path) {
 
 fn command(verb: &str, dir: &Path) -> Command {
     let mut command = switchboard();
-    command.args([verb, "--listen", "127.0.0.1:0", "--sandbox", "off"]).args(ECHO);
+    command.args([verb, "--listen", "127.0.0.1:0", "--sandbox", "off"]).args(ECHO_AGENT);
     command.arg("--data-dir").arg(dir.join("in/data")).arg("--workspace").arg(dir.join("work"));
     command.env("HOME", dir.join("home"));
     if geteuid().is_root() {
@@ -193,12 +193,12 @@ fn serve(dir: &Path) -> Result<(), String> {
     if said.contains("Ctrl-C") {
         let pid = Pid::from_raw(serve.id().cast_signed()).unwrap();
         kill_process(pid, Signal::INT).unwrap();
-        assert!(wait(&mut serve).success());
+        assert!(wait_for_exit(&mut serve).success());
         return Ok(());
     }
     let mut why = String::new();
     serve.stderr.take().unwrap().read_to_string(&mut why).unwrap();
-    assert!(!wait(&mut serve).success());
+    assert!(!wait_for_exit(&mut serve).success());
     Err(why)
 }
 
@@ -220,7 +220,7 @@ fn left(by: Signal) -> tempfile::TempDir {
     client.message(&chat, "t1", "words");
     client.wait_for("turn_end");
     gateway.signal(by);
-    gateway.wait();
+    gateway.wait_for_exit();
     fs::create_dir_all(gateway.path("data/hosts")).unwrap();
     set_mode(&gateway.path("data/hosts"), 0o700);
     let copied = Command::new("cp").arg("-a").arg(gateway.path("data")).arg(dir.path().join("in")).status();
@@ -303,7 +303,7 @@ fn serve_and_doctor_say_the_same_after_a_kill_and_beside_another_gateway() {
     while !said.contains("Ctrl-C") && stdout.read_line(&mut said).unwrap() > 0 {}
     let verdict = agree("in use", running.path(), false);
     kill_process(Pid::from_raw(first.id().cast_signed()).unwrap(), Signal::INT).unwrap();
-    assert!(wait(&mut first).success());
+    assert!(wait_for_exit(&mut first).success());
     assert_eq!(verdict, None);
 }
 

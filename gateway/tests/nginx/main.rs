@@ -2,10 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 #![allow(clippy::print_stdout, reason = "what is not tested is said")]
 
-#[allow(dead_code, reason = "shared with the other tests, which use more of it")]
-#[path = "../gateway/lab.rs"]
-mod lab;
-
 use std::{
     io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -17,7 +13,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{self, client::IntoClientRequest};
 
-use lab::{Client, Gateway, PATIENCE, WebClient, connect, text_of};
+use switchboard_test_support::{Client, Gateway, TIMEOUT, WebSocketClient, connect, delta_text};
 
 /// The few lines for nginx that the documentation gives, around what a test needs.
 struct Nginx {
@@ -73,7 +69,7 @@ impl Nginx {
         let mut command = Command::new(program);
         command.args(["-p", &at(""), "-e", &at("error"), "-c", &at("conf")]);
         let child = command.stdin(Stdio::null()).spawn().unwrap();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while TcpStream::connect(address).is_err() {
             let error = std::fs::read_to_string(at("error")).unwrap_or_default();
             assert!(Instant::now() < deadline, "nginx does not start: {error}");
@@ -147,9 +143,9 @@ fn through(gateway: &Gateway, nginx: &Nginx, origin: &str) {
     let mut request = url.into_client_request().unwrap();
     request.headers_mut().insert("origin", origin.parse().unwrap());
     let (socket, _) = tungstenite::client(request, connect(nginx.address)).unwrap();
-    let mut socket = WebClient(socket);
+    let mut socket = WebSocketClient(socket);
     socket.message(chat, "t-1", "both hear this");
-    assert_eq!(text_of(&socket.until("turn_end")), "both hear this");
+    assert_eq!(delta_text(&socket.until("turn_end")), "both hear this");
     let mut text = String::new();
     for event in events {
         text.push_str(event["text"].as_str().filter(|_| event["event"] == "delta").unwrap_or_default());

@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::lab::PATIENCE;
+use switchboard_test_support::TIMEOUT;
 
 /// The first argument that makes this binary the agent.
 pub(crate) const AS_HOSTILE: &str = "as-hostile-agent";
@@ -68,7 +68,7 @@ fn attempt(verb: &str, path: &Path) -> io::Result<Value> {
         "wait" => {
             let begun = Instant::now();
             while !path.exists() {
-                if begun.elapsed() > PATIENCE {
+                if begun.elapsed() > TIMEOUT {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
                 std::thread::sleep(Duration::from_millis(5));

@@ -6,9 +6,6 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod hostile;
-#[allow(dead_code, reason = "shared with other tests, which use more of it")]
-#[path = "../gateway/lab.rs"]
-mod lab;
 mod memory;
 mod places;
 mod reach;

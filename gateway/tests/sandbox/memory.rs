@@ -13,11 +13,9 @@ use tokio_tungstenite::tungstenite::{
     http::{HeaderValue, header},
 };
 
-use crate::{
-    lab::{Client, Gateway},
-    scenes::{Scene, eventually},
-    site::answer,
-};
+use switchboard_test_support::{Client, ECHO_AGENT, Gateway, eventually};
+
+use crate::{scenes::Scene, site::answer};
 
 pub(crate) const SCENES: &[Scene] = &[
     ("the_memory_of_gateway_and_hosts_is_nobody_elses", memory_is_private),
@@ -53,7 +51,7 @@ fn can_open(path: &str) -> bool {
 }
 
 fn memory_is_private() {
-    let gateway = gateway(&crate::lab::ECHO);
+    let gateway = gateway(&ECHO_AGENT);
     let mut client = gateway.websocket();
     let chat = client.new_chat();
     assert_eq!(answer(&mut client, &chat, "turn-1", "hello"), "hello");
@@ -132,7 +130,7 @@ fn token_is_not_in_memory() {
     client.new_chat();
     let mut request = format!("ws://{}/ws", gateway.address).into_client_request().unwrap();
     request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("switchboard.v1"));
-    let mut client = gateway.websocket_at(request).unwrap().0;
+    let mut client = gateway.websocket_with(request).unwrap().0;
     client.send(&serde_json::json!({"type": "authenticate", "token": token}));
     client.wait_for("ready");
     // What a client sent stays in what it was read into, and nowhere else, until that is used again.

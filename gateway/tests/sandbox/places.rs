@@ -8,8 +8,9 @@ use std::{
     process::{Command, Stdio},
 };
 
+use switchboard_test_support::{run, switchboard};
+
 use crate::{
-    lab::{run, switchboard},
     scenes::doctor,
     site::{Site, host_sockets, hostile, others},
 };

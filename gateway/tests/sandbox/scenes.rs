@@ -5,10 +5,9 @@ use std::{fs, os::unix::fs::symlink, path::Path};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::{
-    lab::{Client, Gateway, PATIENCE, run, switchboard},
-    site::{Site, answer, host_sockets, hostile, others},
-};
+use switchboard_test_support::{Client, ECHO_AGENT, Gateway, eventually, run, switchboard, wait_for_exit};
+
+use crate::site::{Site, answer, host_sockets, hostile, others};
 
 pub(crate) type Scene = (&'static str, fn());
 
@@ -245,7 +244,7 @@ fn outlives_the_gateway() {
     client.message(&chat, "turn-1", "go");
     client.wait_for("delta");
     gateway.signal(Signal::KILL);
-    gateway.wait();
+    gateway.wait_for_exit();
     fs::write(gateway.path("work/go"), "").unwrap();
     let mut next = switchboard();
     next.args(["serve", "--listen", "127.0.0.1:0"]).args(text(WAITS));
@@ -270,7 +269,7 @@ fn outlives_the_gateway() {
         Signal::INT,
     )
     .unwrap();
-    assert!(crate::lab::wait(&mut next).success());
+    assert!(wait_for_exit(&mut next).success());
 }
 
 /// For root, what may be opened there is also written: nothing is written here.
@@ -404,7 +403,7 @@ fn without_bwrap() {
         assert!(!good && said.contains("FAIL") && said.contains("this is why"), "{said}");
     }
     let gateway = Gateway::start_with(|command| {
-        command.args(crate::lab::ECHO).env("PATH", &path);
+        command.args(ECHO_AGENT).env("PATH", &path);
     });
     assert!(gateway.announced.contains("Sandbox off") && gateway.announced.contains("this is why"));
     let warned = gateway.log();
@@ -421,12 +420,4 @@ fn without_bwrap() {
 fn command_with(mut command: std::process::Command, path: &str, data: &Path) -> std::process::Command {
     command.env("PATH", path).arg("--data-dir").arg(data);
     command
-}
-
-pub(crate) fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
-    let begun = std::time::Instant::now();
-    while !is_true() {
-        assert!(begun.elapsed() < PATIENCE, "{what}");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
 }

@@ -13,10 +13,9 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{
-    hostile::AS_HOSTILE,
-    lab::{Client, Gateway, UnixClient},
-};
+use switchboard_test_support::{Client, Gateway, UnixClient};
+
+use crate::hostile::AS_HOSTILE;
 
 /// What there is around the gateway, in its directory.
 pub(crate) struct Site {

@@ -1,0 +1,21 @@
+//! What the tests of several crates share. Helpers panic where something fails: the panic fails the test.
+//!
+//! | To test with | Look at |
+//! |---|---|
+//! | the gateway as a process | [`Gateway`] |
+//! | a client over WebSocket, SSE or a Unix socket | [`Client`] |
+//! | a single HTTP request | [`Gateway::request`], [`Response`] |
+//! | a condition that nothing reports | [`eventually`] |
+//! | agents and their hosts | [`process`] |
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+mod client;
+mod gateway;
+mod http;
+pub mod process;
+mod wait;
+
+pub use client::{Client, SseClient, UnixClient, WebSocketClient, delta_text};
+pub use gateway::{ECHO_AGENT, Gateway, config_file, switchboard};
+pub use http::{Response, UPGRADE_HEADERS, connect};
+pub use wait::{TIMEOUT, becomes_true, eventually, run, wait_for_exit};
