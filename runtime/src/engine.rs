@@ -28,6 +28,7 @@ use crate::{
     agent::{Agent, AgentChannels, AgentContext, ControlReceiver, FromAgent, Resume, Termination},
     clock::Clock,
     journal::{Journal, Request},
+    lifecycle::Lifecycle,
     outbox::Outbox,
 };
 
@@ -51,14 +52,6 @@ pub(crate) enum FromPeer {
     Frame(Input, OwnedSemaphorePermit),
     Gone(ConnId),
     Count(oneshot::Sender<Counts>),
-}
-
-/// Events that overtake frames. Bounded by the number of connections, each of which reports once.
-#[derive(Debug)]
-pub(crate) enum Lifecycle {
-    Drained(ConnId),
-    Shutdown,
-    Leave,
 }
 
 /// The engine's ends of all channels.

@@ -16,8 +16,9 @@ use crate::{
     agent::Agent,
     clock::Clock,
     connection::{Connection, Inbox, Presence, Stopped},
-    engine::{Engine, FromPeer, Inputs, Lifecycle},
+    engine::{Engine, FromPeer, Inputs},
     journal::{Answers, OpenJournal},
+    lifecycle::Lifecycle,
     outbox::{Outbox, OutboxReader},
 };
 

@@ -64,6 +64,7 @@ mod connection;
 mod engine;
 mod gateway;
 mod journal;
+mod lifecycle;
 mod outbox;
 mod tally;
 mod write_batch;

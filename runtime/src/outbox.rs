@@ -12,7 +12,7 @@ use std::{
 use switchboard_core::{Close, Offered, ids::ConnId, wire::Frame};
 use tokio::sync::{Notify, mpsc};
 
-use crate::engine::Lifecycle;
+use crate::lifecycle::Lifecycle;
 
 /// How many bytes of frames the writer takes at once; frames still in the queue can be dropped when the connection is
 /// closed.
