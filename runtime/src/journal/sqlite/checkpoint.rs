@@ -160,8 +160,7 @@ impl Log {
 fn checkpoint(shared: &Shared, purge: bool) -> rusqlite::Result<bool> {
     let db = shared.checkpoints.lend()?;
     let left = run(&db, "PASSIVE")?;
-    let page_bytes = 4096;
-    if purge || u64::from(left.pages) * page_bytes > shared.options.wal_bytes {
+    if purge || logged_bytes(left.pages.into()) > shared.options.wal_bytes {
         // Commits wait for this second checkpoint; it is short, because the first one has moved nearly all pages.
         let _writing = locked(&shared.writing);
         // A log that is reset keeps its disk blocks, so later syncs are faster; a log that is truncated contains no

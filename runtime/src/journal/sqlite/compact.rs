@@ -13,6 +13,7 @@ use switchboard_core::journal::{Append, CompactedDelta, DeltaRun, LogEvent};
 use super::{
     apply::int,
     error::is_unusable,
+    leb128,
     query::{event_frame, lengths_of},
     sql::compact,
 };
@@ -225,38 +226,9 @@ fn write(db: &Connection, (chat, epoch_no): (i64, i64), joined: &CompactedDelta)
     let (first_seq, seq) = (int(*first_seq), int(*seq));
     db.prepare_cached(compact::DROP_ROWS)?.execute((chat, epoch_no, first_seq, seq))?;
     let sum = crc32fast::hash(frame.bytes());
-    let row = (chat, epoch_no, seq, first_seq, sum, frame.as_str(), leb128(&joined.lengths));
+    let row = (chat, epoch_no, seq, first_seq, sum, frame.as_str(), leb128::encode(&joined.lengths));
     db.prepare_cached(compact::JOIN_ROW)?.execute(row)?;
     Ok(())
-}
-
-/// Encodes numbers as unsigned LEB128 (DWARF, section 7.6): seven bits per byte, the lowest first.
-fn leb128(numbers: &[u32]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(numbers.len());
-    for &number in numbers {
-        let mut rest = number;
-        while rest >= 0x80 {
-            bytes.push((rest & 0x7f) as u8 | 0x80);
-            rest >>= 7;
-        }
-        bytes.push(rest as u8);
-    }
-    bytes
-}
-
-/// Decodes the result of [`leb128`]; `None` if the bytes are invalid.
-pub(super) fn from_leb128(bytes: &[u8]) -> Option<Vec<u32>> {
-    let mut numbers = Vec::with_capacity(bytes.len());
-    let (mut number, mut shift) = (0_u32, 0);
-    for &byte in bytes {
-        number |= u32::from(byte & 0x7f).checked_shl(shift)?;
-        shift += 7;
-        if byte < 0x80 {
-            numbers.push(number);
-            (number, shift) = (0, 0);
-        }
-    }
-    (shift == 0).then_some(numbers)
 }
 
 #[cfg(test)]
@@ -276,14 +248,5 @@ mod tests {
         assert_eq!(compaction.due(), Some(rested + QUIET));
         compaction.worked(rested + PATIENCE);
         assert_eq!(compaction.due(), Some(rested + PATIENCE));
-    }
-
-    #[test]
-    fn lengths_come_back() {
-        let numbers = [0, 1, 127, 128, 300, 65_536, u32::MAX];
-        assert_eq!(from_leb128(&leb128(&numbers)).as_deref(), Some(&numbers[..]));
-        assert_eq!(from_leb128(&[0x80]), None);
-        assert_eq!(from_leb128(&[0xff; 6]), None);
-        assert_eq!(from_leb128(&[]).as_deref(), Some(&[][..]));
     }
 }

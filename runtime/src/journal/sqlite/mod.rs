@@ -6,12 +6,14 @@ mod check;
 mod checkpoint;
 mod compact;
 mod create;
+mod disk;
 mod erase;
 mod error;
 mod files;
 mod gate;
 mod header;
 mod health;
+mod leb128;
 mod loss;
 mod open;
 mod pool;
@@ -51,6 +53,7 @@ pub use salvage::Salvaged;
 
 use self::{
     checkpoint::Log,
+    disk::{Disk, SystemDisk},
     files::{Files, Lock, SideFile},
     gate::Gate,
     health::Health,
@@ -82,9 +85,6 @@ pub struct SqliteOptions {
     pub accept_loss: bool,
     /// The id of the machine's current boot. Default: the id that the system gives.
     pub boot_id: Option<String>,
-    /// A disk that fails on demand, for tests.
-    #[cfg(test)]
-    disk: Arc<tests::Disk>,
 }
 
 impl Default for SqliteOptions {
@@ -97,8 +97,6 @@ impl Default for SqliteOptions {
             wal_bytes: 64 * 1024 * 1024,
             accept_loss: false,
             boot_id: None,
-            #[cfg(test)]
-            disk: Arc::default(),
         }
     }
 }
@@ -227,6 +225,7 @@ pub struct Sqlite {
     side: SideFile,
     state: open::State,
     report: OpenReport,
+    disk: Arc<dyn Disk>,
 }
 
 impl Sqlite {
@@ -238,10 +237,13 @@ impl Sqlite {
     /// If the file cannot be opened, is no journal, is in use, damaged or of a newer version, or if committed data is
     /// missing from it ([`OpenErrorReason`] lists all reasons).
     pub fn open(path: impl Into<PathBuf>, options: SqliteOptions) -> Result<Self, OpenError> {
-        let files = Files { db: path.into() };
-        let opened = open::open(&files, &options)?;
-        let open::Opened { lock, db, side, state, report } = opened;
-        Ok(Self { files, options, lock, db, side, state, report })
+        Self::open_on(path.into(), options, Arc::new(SystemDisk))
+    }
+
+    fn open_on(path: PathBuf, options: SqliteOptions, disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
+        let files = Files { db: path };
+        let open::Opened { lock, db, side, state, report } = open::open(&files, &options)?;
+        Ok(Self { files, options, lock, db, side, state, report, disk })
     }
 
     /// What was found when the journal was opened.
@@ -275,6 +277,7 @@ impl OpenJournal for Sqlite {
             generation: AtomicI64::new(self.state.generation),
             files: self.files,
             options: self.options,
+            disk: self.disk,
         });
         if self.report.unclean {
             // The log may contain text that was deleted just before the crash.
@@ -371,6 +374,7 @@ struct Shared {
     answers: Answers,
     files: Files,
     options: SqliteOptions,
+    disk: Arc<dyn Disk>,
     work: Work,
     questions: Questions,
     verdicts: PendingAcks,
@@ -391,18 +395,12 @@ struct Shared {
 impl Shared {
     /// Fails if nothing can be read from the disk.
     fn read_disk(&self) -> io::Result<()> {
-        #[cfg(test)]
-        self.options.disk.read(None).map_err(io::Error::other)?;
-        self.files.read_disk()
+        self.disk.probe(&self.files)
     }
 
     /// Syncs the write-ahead log to the disk.
     fn sync(&self, wal: &File) -> io::Result<()> {
-        #[cfg(test)]
-        if self.options.disk.fails() {
-            return Err(io::Error::other("a sync that a test lets fail"));
-        }
-        sync::to_disk(wal)
+        self.disk.sync(wal)
     }
 }
 

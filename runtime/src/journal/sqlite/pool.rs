@@ -80,8 +80,7 @@ impl Questions {
 fn answer(shared: &Shared, Question { ask, reopens }: Question) {
     let generation = shared.generation.load(Ordering::Acquire);
     let read = || {
-        #[cfg(test)]
-        shared.options.disk.read(ask.query.chat())?;
+        shared.disk.before_read(ask.query.chat())?;
         shared.readers.lend().and_then(|mut db| query::read(&mut db, generation, &ask.query))
     };
     let mut answer = read();

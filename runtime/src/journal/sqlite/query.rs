@@ -12,7 +12,7 @@ use switchboard_core::{
     wire::{ChatSummary, Frame},
 };
 
-use super::{apply::int, compact::from_leb128, sql::read};
+use super::{apply::int, leb128, sql::read};
 
 /// The result of reading.
 #[derive(Debug)]
@@ -257,7 +257,7 @@ fn part(
 /// The length of each delta of a merged record; `None`: the event is not merged.
 pub(super) fn lengths_of(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Vec<u32>>> {
     let Some(bytes) = row.get_ref(column)?.as_blob_or_null()? else { return Ok(None) };
-    from_leb128(bytes).map(Some).ok_or_else(|| damaged(column))
+    leb128::decode(bytes).map(Some).ok_or_else(|| damaged(column))
 }
 
 fn before_page(

@@ -7,7 +7,6 @@
 use std::{
     collections::VecDeque,
     fs::File,
-    io,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -218,9 +217,4 @@ impl PendingAcks {
         locked(&self.state).stopping = true;
         self.ready.notify_one();
     }
-}
-
-/// Syncs the data of a file to the disk.
-pub(super) fn to_disk(file: &File) -> io::Result<()> {
-    Ok(rustix::fs::fdatasync(file)?)
 }

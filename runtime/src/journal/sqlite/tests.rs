@@ -10,6 +10,8 @@ mod reads;
 
 use std::{
     collections::BTreeMap,
+    fs::File,
+    io,
     path::Path,
     sync::{
         Arc, Mutex,
@@ -34,13 +36,14 @@ use self::{
 use super::{
     OpenSqlite, Sqlite, SqliteOptions,
     apply::{self, Known, NotApplied},
+    disk::{Disk, SystemDisk},
     files, open, query, schema, sql,
 };
 use crate::{Agent, AgentContext, Gateway, journal::Request};
 
 /// A disk that fails as a test demands.
 #[derive(Debug, Default)]
-pub(super) struct Disk {
+struct FailingDisk {
     /// How many syncs are to fail.
     failing: AtomicU32,
     /// How many reads about chats are to fail.
@@ -49,14 +52,14 @@ pub(super) struct Disk {
     gone: AtomicBool,
     /// Syncs wait while a test has this locked.
     slow: Mutex<()>,
-    /// Whether the next transaction, or sync, panics.
-    pub(super) writing_panics: AtomicBool,
+    /// Whether the next append, or sync, panics.
+    writing_panics: AtomicBool,
     syncing_panics: AtomicBool,
 }
 
-impl Disk {
+impl FailingDisk {
     /// Fails if the rows of this chat, or anything at all, cannot be read.
-    pub(super) fn read(&self, chat: Option<&ChatKey>) -> rusqlite::Result<()> {
+    fn read(&self, chat: Option<&ChatKey>) -> rusqlite::Result<()> {
         let of_chat = |left: &mut u32| std::mem::replace(left, left.saturating_sub(1)) > 0;
         let fails =
             chat.is_some_and(|chat| super::locked(&self.unreadable).get_mut(chat).is_some_and(of_chat));
@@ -66,20 +69,44 @@ impl Disk {
         }
         Ok(())
     }
+}
 
-    /// Whether this sync is to fail.
-    pub(super) fn fails(&self) -> bool {
+impl Disk for FailingDisk {
+    fn probe(&self, files: &files::Files) -> io::Result<()> {
+        self.read(None).map_err(io::Error::other)?;
+        SystemDisk.probe(files)
+    }
+
+    fn sync(&self, wal: &File) -> io::Result<()> {
         assert!(!self.syncing_panics.load(Ordering::Acquire), "this is the defect");
         drop(super::locked(&self.slow));
         let one_less = |left: u32| left.checked_sub(1);
-        self.failing.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).is_ok()
+        if self.failing.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).is_ok() {
+            return Err(io::Error::other("a sync that a test lets fail"));
+        }
+        SystemDisk.sync(wal)
+    }
+
+    fn before_read(&self, chat: Option<&ChatKey>) -> rusqlite::Result<()> {
+        self.read(chat)
+    }
+
+    fn before_append(&self, chat: &ChatKey) -> rusqlite::Result<()> {
+        assert!(!self.writing_panics.load(Ordering::Acquire), "this is the defect");
+        self.read(Some(chat))
     }
 }
 
-fn open_on(folder: &Path, strict: bool) -> (Desk<OpenSqlite>, Arc<Disk>) {
-    let disk = Arc::new(Disk::default());
-    let options = SqliteOptions { strict, disk: Arc::clone(&disk), ..SqliteOptions::default() };
-    (open_with(folder, options).expect("it opens").0, disk)
+fn open_on(folder: &Path, strict: bool) -> (Desk<OpenSqlite>, Arc<FailingDisk>) {
+    let (journal, disk) = failing(folder, SqliteOptions { strict, ..SqliteOptions::default() });
+    (Desk::new(journal), disk)
+}
+
+/// A journal on a disk that fails as the test demands.
+fn failing(folder: &Path, options: SqliteOptions) -> (Sqlite, Arc<FailingDisk>) {
+    let disk = Arc::new(FailingDisk::default());
+    let on: Arc<dyn Disk> = Arc::<FailingDisk>::clone(&disk);
+    (Sqlite::open_on(folder.join("journal.db"), options, on).expect("it opens"), disk)
 }
 
 fn appended(id: u64, answer: &JournalAnswer) {
@@ -169,8 +196,7 @@ fn commits_that_an_open_journal_lost_begin_a_new_era() {
 #[test]
 fn what_does_not_fit_the_queue_is_refused_in_its_turn() {
     let folder = tempfile::tempdir().expect("a folder");
-    let disk = Arc::new(Disk::default());
-    let options = SqliteOptions { queue_bytes: 2_000, disk, ..SqliteOptions::default() };
+    let options = SqliteOptions { queue_bytes: 2_000, ..SqliteOptions::default() };
     let (mut desk, _) = open_with(folder.path(), options).expect("it opens");
     let mut a = Scribe::new("owner", "a");
     let text = "text".repeat(300);
@@ -233,9 +259,7 @@ impl Agent for Nobody {
 fn a_gateway_whose_journal_has_a_defect_stops_and_loses_nothing() {
     for writer in [true, false] {
         let folder = tempfile::tempdir().expect("a folder");
-        let disk = Arc::new(Disk::default());
-        let options = SqliteOptions { disk: Arc::clone(&disk), ..SqliteOptions::default() };
-        let journal = Sqlite::open(folder.path().join("journal.db"), options).expect("it opens");
+        let (journal, disk) = failing(folder.path(), SqliteOptions::default());
         let defect = if writer { &disk.writing_panics } else { &disk.syncing_panics };
         tokio::runtime::Runtime::new().expect("threads").block_on(run_into(defect, journal));
         let (mut desk, report) = open_with(folder.path(), SqliteOptions::default()).expect("it opens");

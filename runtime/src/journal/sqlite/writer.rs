@@ -189,8 +189,6 @@ impl Writer {
 
     /// Applies jobs in one transaction, and notes which of them were committed.
     fn transaction(&mut self, jobs: &[Job], kept: &mut [bool]) -> Result<(), Failure> {
-        #[cfg(test)]
-        assert!(!self.shared.options.disk.writing_panics.load(Ordering::Acquire), "this is the defect");
         let Some(db) = &self.db else { return Ok(()) };
         if self.shared.verdicts.has_failed() {
             return Ok(());
@@ -377,8 +375,7 @@ fn transact(
     let (mut any, mut deleted) = (false, false);
     let before = state.commits;
     for (job, kept) in jobs.iter().zip(kept.iter_mut()) {
-        #[cfg(test)]
-        shared.options.disk.read(Some(job.chat())).map_err(Failure::Unusable)?;
+        shared.disk.before_append(job.chat()).map_err(Failure::Unusable)?;
         let done = match job {
             Job::Overflow(..) => continue,
             Job::Append(append) if locked(&shared.closed).contains(&append.chat) => continue,
