@@ -15,6 +15,7 @@ mod doctor;
 pub mod failure;
 pub mod http;
 pub mod logs;
+mod paths;
 mod sandbox;
 mod serve;
 mod startup;

@@ -22,7 +22,7 @@ use switchboard_transport_ws::is_upgrade;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeroize::Zeroizing;
 
-use crate::token::Tokens;
+use crate::{paths, token::Tokens};
 use tally::Refusals;
 use throttle::WrongToken;
 
@@ -232,7 +232,7 @@ impl AccessControl {
 
     fn check_credentials<B>(&self, request: &Request<B>, peer: PeerAddress) -> Result<Admission, Refusal> {
         let upgrade = is_upgrade(request);
-        let lasts = upgrade || request.uri().path() == "/sse";
+        let lasts = upgrade || request.uri().path() == paths::SSE;
         let Some(authenticator) = &self.authenticator else {
             log_success(lasts, peer, AuthMethod::NoAuth, &Principal::owner());
             proven(request);

@@ -8,8 +8,10 @@ use axum::{
     response::Response,
 };
 
+use crate::paths;
+
 /// The paths that pages of allowed origins may use.
-pub(super) const PATHS: [&str; 2] = ["/sse", "/messages"];
+pub(super) const PATHS: [&str; 2] = [paths::SSE, paths::MESSAGES];
 
 const ALLOWED: [(HeaderName, &str); 3] = [
     (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),

@@ -29,7 +29,10 @@ use super::{
     cors,
     page::{self, Asset},
 };
-use crate::auth::{Access, AccessControl, PeerAddress};
+use crate::{
+    auth::{Access, AccessControl, PeerAddress},
+    paths,
+};
 
 /// One route of the HTTP server; tests check access control on every route.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +45,8 @@ pub struct Route {
 
 /// The routes beside the files of the page. A new route needs credentials by default: [`Site::access`] alone decides
 /// which requests need none.
-const ENDPOINTS: [&str; 6] = ["/ws", "/ws/", "/sse", "/messages", "/healthz", "/readyz"];
+const ENDPOINTS: [&str; 6] =
+    [paths::WS, paths::WS_OLDER, paths::SSE, paths::MESSAGES, paths::HEALTH, paths::READY];
 
 /// All routes: the files of the page and the endpoints.
 pub fn routes() -> Vec<Route> {
@@ -81,13 +85,12 @@ impl Site {
         let sse = Sse::new(gateway.clone(), sse::Options::default());
         let shared = Shared { gateway, options, sse, ready: Arc::clone(&ready) };
         let mut router = Router::new()
-            .route("/ws", any(upgrade))
-            // Clients of the older wire vocabulary may use this path.
-            .route("/ws/", any(upgrade))
-            .route("/sse", any(stream))
-            .route("/messages", any(message))
-            .route("/healthz", get(|| async { "ok\n" }))
-            .route("/readyz", get(readiness));
+            .route(paths::WS, any(upgrade))
+            .route(paths::WS_OLDER, any(upgrade))
+            .route(paths::SSE, any(stream))
+            .route(paths::MESSAGES, any(message))
+            .route(paths::HEALTH, get(|| async { "ok\n" }))
+            .route(paths::READY, get(readiness));
         let page = Arc::new(page::assets());
         for asset in page.iter().cloned() {
             let file = |asset: Asset| move |headers: HeaderMap| async move { asset.response(&headers) };
