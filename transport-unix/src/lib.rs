@@ -1,6 +1,6 @@
 //! Unix-socket transport for Switchboard: one JSON object per line, both ways.
 //!
-//! A peer with the gateway's own user id is the owner and needs no token; other peers are refused. From the moment
+//! A peer with the gateway's own user id needs no token and acts as [`Options::principal`]; other peers are refused. From the moment
 //! the socket exists, only its owner can connect to it ([`Listener::bind`]).
 //!
 //! ```no_run
@@ -26,6 +26,7 @@ mod session;
 
 use std::{sync::Arc, time::Duration};
 
+use switchboard_core::ids::Principal;
 use switchboard_runtime::Gateway;
 use tokio::sync::Semaphore;
 
@@ -38,11 +39,13 @@ pub struct Options {
     pub close_within: Duration,
     /// The most connections at the same time.
     pub connections: usize,
+    /// As whom the peers act. All of them have the gateway's own user id.
+    pub principal: Principal,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { close_within: Duration::from_secs(30), connections: 1024 }
+        Self { close_within: Duration::from_secs(30), connections: 1024, principal: Principal::owner() }
     }
 }
 

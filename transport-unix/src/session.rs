@@ -6,7 +6,6 @@ use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use switchboard_core::{
     Peer,
-    ids::Principal,
     wire::{ControlEvent, ErrorCode, ErrorEvent, Frame, encode_control},
 };
 use switchboard_runtime::{
@@ -51,7 +50,7 @@ enum Ending {
 }
 
 pub(crate) async fn run(socket: UnixStream, gateway: &Gateway, options: &Options) {
-    let peer = Peer { principal: Principal::owner(), client_id: None };
+    let peer = Peer { principal: options.principal.clone(), client_id: None };
     let (reader, mut writer) = socket.into_split();
     let Ok(Connection { inbox, mut outbox }) = gateway.connect(peer, false) else {
         last(&mut writer, &stopping(), options).await;
