@@ -1,8 +1,11 @@
-//! Checks that forbidden dependencies between crates do not exist, which keeps the architecture from eroding.
+//! Checks that forbidden dependencies between crates, and circles of modules within one, do not exist, which keeps the
+//! architecture from eroding.
 
 use std::collections::BTreeSet;
 
 use crate::command::Task;
+use crate::git::Tree;
+use crate::modules;
 use crate::report::Verdict;
 use crate::runner::Session;
 use crate::workspace::{Failure, Result};
@@ -68,7 +71,7 @@ const RULES: [Rule; 6] = [
 /// The name and the version of a crate.
 type Package = (String, String);
 
-/// Asks cargo for the dependency trees and checks them against the rules.
+/// Asks cargo for the dependency trees and checks them against the rules; checks the modules of each crate.
 pub(crate) fn step(session: &Session) -> Result<Verdict> {
     let members = tree(session, &["--workspace", "--depth", "0"])?;
     let everything = tree(session, &["--workspace", "--edges", "normal,build,dev"])?;
@@ -86,6 +89,7 @@ pub(crate) fn step(session: &Session) -> Result<Verdict> {
             broken.extend(violations(rule, name, &reached));
         }
     }
+    broken.extend(modules::circles(&Tree::read(session)?));
     if broken.is_empty() { Ok(Verdict::Passed) } else { Err(Failure::new(broken.join("\n"))) }
 }
 

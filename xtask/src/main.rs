@@ -16,6 +16,7 @@ mod edges;
 mod fixtures;
 mod generated;
 mod git;
+mod modules;
 mod nginx;
 mod peers;
 mod release;

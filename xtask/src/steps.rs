@@ -25,7 +25,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "spelling", about: "typos finds none", limit: seconds(300), run: tools::spelling },
     Step {
         name: "edges",
-        about: "the dependencies that must not exist do not",
+        about: "the dependencies that must not exist do not, and no modules use each other in a circle",
         limit: seconds(180),
         run: edges::step,
     },
