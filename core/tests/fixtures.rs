@@ -12,7 +12,10 @@ use std::{
 use serde_json::Value;
 use switchboard_core::{
     Limits,
-    wire::{ChatBody, ChatEvent, ClientEnvelope, ControlEvent, Frame, decode, encode_chat, encode_control},
+    wire::{
+        ChatBody, ChatEvent, ClientEnvelope, ControlEvent, Frame, FrameKind, decode, encode_chat,
+        encode_control,
+    },
 };
 
 macro_rules! kinds {
@@ -123,6 +126,12 @@ fn every_server_kind_decodes_and_comes_back() {
         };
         assert_eq!(kind, kind_in(&name), "{name} holds another kind");
         assert_eq!(json(encoded.as_str()), json(&text), "{name} does not come back");
+        assert_eq!(kind_name(&encoded), kind, "{name} is encoded as another kind");
+        assert_eq!(
+            Frame::new(encoded.bytes().clone()).as_ref().map(kind_name),
+            Some(kind),
+            "{name} is read as another kind"
+        );
         assert_eq!(Frame::new(encoded.bytes().clone()).as_ref(), Some(&encoded), "{name} is not a frame");
         insta::assert_snapshot!(format!("server.{name}"), encoded.as_str());
     }
@@ -169,6 +178,14 @@ fn a_frame_is_one_line_of_one_object() {
         assert!(frame(bad).is_none(), "{bad:?}");
     }
     assert_eq!(format!("{:?}", frame(b"{}")), "Some(Frame(2 bytes))", "what is said stays out of logs");
+}
+
+fn kind_name(frame: &Frame) -> &'static str {
+    match frame.kind() {
+        FrameKind::Chat(kind) => kind.name(),
+        FrameKind::Control(kind) => kind.name(),
+        FrameKind::Unknown => "unknown",
+    }
 }
 
 fn kind_in(name: &str) -> &str {

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use switchboard_core::{
     ids::{ChatId, Cursor, Epoch},
-    wire::Frame,
+    wire::{ControlKind, Frame, FrameKind},
 };
 
 /// An event's position is at the end of its JSON and shorter than this many bytes: the longest `turn_id` has 128
@@ -61,25 +61,35 @@ enum Control {
 /// Reads the effect of an encoded event.
 pub(crate) fn cursor_effect(frame: &Frame) -> CursorEffect<'_> {
     let json = frame.bytes();
-    match kind(json) {
-        b"attached" | b"message_accepted" | b"snapshot" | b"session_updated" | b"error" => control(json),
-        // The events inside these pages have positions of their own.
-        b"history" | b"chats" => CursorEffect::Nothing,
-        _ => match place(&json[json.len().saturating_sub(PLACE_BYTES)..]) {
-            Some((chat, epoch, seq)) => CursorEffect::At { chat, epoch, seq },
-            None => CursorEffect::Nothing,
-        },
+    match frame.kind() {
+        FrameKind::Control(
+            ControlKind::Attached
+            | ControlKind::MessageAccepted
+            | ControlKind::Snapshot
+            | ControlKind::SessionUpdated
+            | ControlKind::Error,
+        ) => control(json),
+        FrameKind::Chat(_) | FrameKind::Control(ControlKind::ReplayEnd) | FrameKind::Unknown => {
+            match place(&json[json.len().saturating_sub(PLACE_BYTES)..]) {
+                Some((chat, epoch, seq)) => CursorEffect::At { chat, epoch, seq },
+                None => CursorEffect::Nothing,
+            }
+        }
+        FrameKind::Control(
+            // The events inside a page have positions of their own.
+            ControlKind::History
+            | ControlKind::Chats
+            | ControlKind::Ready
+            | ControlKind::AgentState
+            | ControlKind::TurnStalled
+            | ControlKind::GoalStatus
+            | ControlKind::GoalState
+            | ControlKind::Notice
+            | ControlKind::RuntimeModelUpdated
+            | ControlKind::RequestInput
+            | ControlKind::Pong,
+        ) => CursorEffect::Nothing,
     }
-}
-
-/// Whether an event is a delta of an answer or of reasoning, as nearly all events are.
-pub(crate) fn is_delta(json: &[u8]) -> bool {
-    matches!(kind(json), b"delta" | b"reasoning_delta")
-}
-
-fn kind(json: &[u8]) -> &[u8] {
-    let rest = json.strip_prefix(br#"{"event":""#).unwrap_or_default();
-    &rest[..memchr::memchr(b'"', rest).unwrap_or_default()]
 }
 
 fn control(json: &[u8]) -> CursorEffect<'static> {

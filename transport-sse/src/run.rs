@@ -2,7 +2,7 @@
 
 use switchboard_core::wire::Frame;
 
-use crate::place::{CursorEffect, cursor_effect, is_delta};
+use crate::place::{CursorEffect, cursor_effect};
 
 /// What all deltas of a run have in common.
 #[derive(Debug)]
@@ -19,21 +19,27 @@ impl Run {
     /// Begins a run, if the event is a delta.
     pub(crate) fn begin(frame: &Frame) -> Option<Self> {
         let json = frame.bytes();
-        let CursorEffect::At { chat, epoch, .. } = cursor_effect(frame) else { return None };
+        let (true, CursorEffect::At { chat, epoch, .. }) = (frame.kind().is_delta(), cursor_effect(frame))
+        else {
+            return None;
+        };
         let place = format!(r#","chat_id":"{chat}","epoch":"{epoch}","seq":"#).into_bytes();
-        let at = memchr::memmem::rfind(json, &place).filter(|_| is_delta(json))?;
+        let at = memchr::memmem::rfind(json, &place)?;
         Some(Self { place, id: format!("id: {chat}@{epoch}:").into_bytes(), tail: json.len() - at })
     }
 
     /// Appends the id line of a further delta, and returns its `seq`; `None` if the event does not belong to the run.
     pub(crate) fn put_id(&mut self, frame: &Frame, out: &mut Vec<u8>) -> Option<u64> {
+        if !frame.kind().is_delta() {
+            return None;
+        }
         let json = frame.bytes();
         let begins_at = |tail: usize| {
             let at = json.len().checked_sub(tail)?;
             json[at..].starts_with(&self.place).then_some(at)
         };
         // `seq` sometimes has one digit more than in the event before.
-        let at = begins_at(self.tail).or_else(|| begins_at(self.tail + 1)).filter(|_| is_delta(json))?;
+        let at = begins_at(self.tail).or_else(|| begins_at(self.tail + 1))?;
         let rest = &json[at + self.place.len()..];
         let digits = &rest[..rest.iter().take_while(|byte| byte.is_ascii_digit()).count()];
         let seq = digits

@@ -19,8 +19,8 @@ use crate::{
     ids::{Epoch, TurnId},
     journal::{Change, ChatRecord, OpenTurn},
     wire::{
-        ChatBody, ChatEvent, ControlEvent, Frame, MessageAccepted, Outcome, Resolution, TurnError,
-        UpdateScope, encode_control,
+        ChatBody, ChatEvent, ChatKind, ControlEvent, Frame, FrameKind, MessageAccepted, Outcome, Resolution,
+        TurnError, UpdateScope, encode_control,
     },
 };
 
@@ -92,21 +92,22 @@ impl Chat {
             }
             let lost = lost(
                 ring,
-                "request_resolved",
-                |body| matches!(body, ChatBody::RequestResolved { request_id, .. } if *request_id == open.request_id),
+                ChatKind::RequestResolved,
+                |event| matches!(&event.body, ChatBody::RequestResolved { request_id, .. } if *request_id == open.request_id),
             );
             let unknown = ChatBody::RequestResolved {
                 request_id: open.request_id.clone(),
                 resolution: Resolution::Withdrawn,
                 client_id: None,
             };
-            draft.push(running, lost.map_or(unknown, |event| event.body));
+            draft.push(running, lost.unwrap_or(unknown));
         }
         for turn in &record.turns {
             if had.open_turns().iter().any(|open| *open.0 == turn.turn_id) {
                 continue;
             }
-            let lost = ring_end(ring, &turn.turn_id);
+            let lost =
+                lost(ring, ChatKind::TurnEnd, |event| event.place.turn_id.as_ref() == Some(&turn.turn_id));
             draft.push(Some(&turn.turn_id), lost.unwrap_or_else(|| unknown_end(cx, turn)));
         }
         // A turn's end must be committed together with its agent's end or position. Otherwise the next gateway process
@@ -264,16 +265,9 @@ fn event_of(frame: &Frame) -> Option<ChatEvent> {
 }
 
 /// Finds an event that the journal has lost in the ring of recent events.
-fn lost(ring: &Ring, kind: &str, is_it: impl Fn(&ChatBody) -> bool) -> Option<ChatEvent> {
-    let head = alloc::format!("{{\"event\":\"{kind}\"");
-    let frames = ring.frames().filter(|frame| frame.as_str().starts_with(&head));
-    frames.filter_map(event_of).find(|event| is_it(&event.body))
-}
-
-fn ring_end(ring: &Ring, turn_id: &TurnId) -> Option<ChatBody> {
-    let frames = ring.frames().filter(|frame| frame.as_str().starts_with("{\"event\":\"turn_end\""));
-    let mut ends = frames.filter_map(event_of);
-    ends.find(|event| event.place.turn_id.as_ref() == Some(turn_id)).map(|event| event.body)
+fn lost(ring: &Ring, kind: ChatKind, is_it: impl Fn(&ChatEvent) -> bool) -> Option<ChatBody> {
+    let frames = ring.frames().filter(|frame| frame.kind() == FrameKind::Chat(kind));
+    frames.filter_map(event_of).find(is_it).map(|event| event.body)
 }
 
 fn unknown_end(cx: &Context, turn: &OpenTurn) -> ChatBody {

@@ -11,11 +11,11 @@ use super::{
 use crate::{
     agent::AgentCommand,
     ids::{ConnId, Cursor, TurnId},
-    journal::{Append, AppendId, Change, Durability, LogEvent},
+    journal::{Append, AppendId, Change, Durability, EventClass, LogEvent},
     time::Moment,
     wire::{
-        ChatBody, ChatEvent, ControlEvent, DeltaBatch, EventPosition, Frame, MessageAccepted, encode_chat,
-        encode_control,
+        ChatBody, ChatEvent, ChatKind, ControlEvent, DeltaBatch, EventPosition, Frame, MessageAccepted,
+        encode_chat, encode_control,
     },
 };
 
@@ -103,23 +103,10 @@ impl Draft {
     }
 }
 
-/// Text and tool events need to survive a crash of the process only. All other events need to be synced to disk, and so
-/// does a decoder's checkpoint: once it is appended, the agent's host drops the records before it.
+/// How durable an append must be. A decoder's checkpoint is always synced: once it is appended, the agent's host drops
+/// the records before it.
 fn durability(events: &[Staged], changes: &[Change]) -> Durability {
-    let light = |event: &Staged| {
-        event.turn_id.is_some()
-            && matches!(
-                event.body(),
-                None | Some(
-                    ChatBody::StreamEnd { .. }
-                        | ChatBody::ReasoningEnd { .. }
-                        | ChatBody::Message { .. }
-                        | ChatBody::Notice { .. }
-                        | ChatBody::ToolEvent { .. }
-                        | ChatBody::FileEdit { .. }
-                )
-            )
-    };
+    let light = |event: &Staged| event.turn_id.is_some() && event.class().durability == Durability::Written;
     let of_records = |change: &Change| {
         matches!(change, Change::AgentPosition { checkpoint: None, .. } | Change::OpenWork { .. })
     };
@@ -132,22 +119,29 @@ fn durability(events: &[Staged], changes: &[Change]) -> Durability {
 
 /// The change that follows from an event. It is derived here, so that log and state never disagree.
 fn implied(requests: &Requests, event: &Staged) -> Option<Change> {
-    match (event.body()?, &event.turn_id) {
-        (ChatBody::TurnStarted { .. }, Some(turn_id)) => {
-            Some(Change::TurnStarted { turn_id: turn_id.clone() })
+    match event.body()? {
+        ChatBody::TurnStarted { .. } => Some(Change::TurnStarted { turn_id: event.turn_id.clone()? }),
+        ChatBody::TurnEnd { outcome, .. } => {
+            Some(Change::TurnEnded { turn_id: event.turn_id.clone()?, outcome: *outcome })
         }
-        (ChatBody::TurnEnd { outcome, .. }, Some(turn_id)) => {
-            Some(Change::TurnEnded { turn_id: turn_id.clone(), outcome: *outcome })
-        }
-        (ChatBody::PermissionRequest(request), _) => {
+        ChatBody::PermissionRequest(request) => {
             Some(requests.opened(&request.request_id, false, &event.frame))
         }
-        (ChatBody::Question(question), _) => Some(requests.opened(&question.request_id, true, &event.frame)),
-        (ChatBody::RequestResolved { request_id, .. }, _) => {
+        ChatBody::Question(question) => Some(requests.opened(&question.request_id, true, &event.frame)),
+        ChatBody::RequestResolved { request_id, .. } => {
             Some(Change::RequestClosed { request_id: request_id.clone() })
         }
-        (ChatBody::GoalState { goal_state }, _) => Some(Change::Goal { goal_state: goal_state.clone() }),
-        _ => None,
+        ChatBody::GoalState { goal_state } => Some(Change::Goal { goal_state: goal_state.clone() }),
+        // `TurnAccepted` has more than the event: the message's hash and number.
+        ChatBody::UserMessage { .. }
+        | ChatBody::Delta { .. }
+        | ChatBody::StreamEnd { .. }
+        | ChatBody::ReasoningDelta { .. }
+        | ChatBody::ReasoningEnd { .. }
+        | ChatBody::Message { .. }
+        | ChatBody::ToolEvent { .. }
+        | ChatBody::FileEdit { .. }
+        | ChatBody::Notice { .. } => None,
     }
 }
 
@@ -404,6 +398,11 @@ impl Staged {
     pub(super) fn unstage(self) -> (Option<TurnId>, ChatBody) {
         let body = self.body.map_or_else(|| delta_of(&self.frame), |body| *body);
         (self.turn_id, body)
+    }
+
+    fn class(&self) -> EventClass {
+        // A delta has no body.
+        self.body().map_or(ChatKind::Delta.class(), ChatBody::class)
     }
 
     fn log_event(&self) -> LogEvent {

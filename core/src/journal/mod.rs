@@ -4,10 +4,12 @@
 //! A journal answers each append and each question exactly once. It answers the appends of one chat in their order;
 //! there is no order between chats.
 
+mod class;
 mod compaction;
 mod memory;
 mod page;
 
+pub use class::{EventClass, EventEffect, Span};
 pub use compaction::{CompactedDelta, DeltaRun};
 pub use memory::MemoryJournal;
 pub use page::PageBuilder;
@@ -21,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     agent::{AgentCommand, AgentInstanceId},
     ids::{ChatId, ChatKey, Cursor, Epoch, Principal, RequestId, TurnId},
-    wire::{ChatSummary, Frame, GoalState, Outcome, TurnError},
+    wire::{ChatSummary, Frame, FrameKind, GoalState, Outcome, TurnError},
 };
 
 /// Identifies an append in its answer. Made by the hub, unique within a process.
@@ -61,12 +63,11 @@ pub struct Append {
 }
 
 impl Append {
-    /// Whether the append counts as the chat's last activity, which orders lists of chats. The chat's creation and
-    /// synced events do, such as messages and turn ends. Text of an answer does not: two chats with running turns
-    /// would change places in the list all the time. Changes without events, such as an agent's start or a title, do
-    /// not either.
+    /// Whether the append counts as the chat's last activity, which orders lists of chats. The chat's creation does,
+    /// and events of some kinds, such as messages and turn ends. Changes without events, such as an agent's start or a
+    /// title, do not.
     pub fn is_activity(&self) -> bool {
-        self.create.is_some() || (self.durability == Durability::Synced && !self.events.is_empty())
+        self.create.is_some() || self.events.iter().any(LogEvent::is_activity)
     }
 }
 
@@ -79,6 +80,26 @@ pub struct LogEvent {
     pub seq: u64,
     /// The encoded event, as clients get it.
     pub frame: Frame,
+}
+
+impl LogEvent {
+    /// The class of the event's kind; none for kinds of a later version.
+    pub fn class(&self) -> Option<EventClass> {
+        match self.frame.kind() {
+            FrameKind::Chat(kind) => Some(kind.class()),
+            FrameKind::Control(_) | FrameKind::Unknown => None,
+        }
+    }
+
+    fn is_activity(&self) -> bool {
+        self.class().is_some_and(|class| class.is_activity)
+    }
+
+    /// Whether the event ends one or more streams, so that their deltas can be compacted.
+    pub fn ends_stream(&self) -> bool {
+        self.class()
+            .is_some_and(|class| matches!(class.effect, EventEffect::Closes(Span::Stream | Span::Turn)))
+    }
 }
 
 /// A change of a chat's state, committed in the same transaction as the events that it belongs to.

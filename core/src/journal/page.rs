@@ -125,9 +125,7 @@ impl Joining {
 }
 
 pub(super) fn as_delta(frame: &Frame) -> Option<ChatEvent> {
-    let looks_like_one = frame.bytes().starts_with(b"{\"event\":\"delta\"")
-        || frame.bytes().starts_with(b"{\"event\":\"reasoning_delta\"");
-    looks_like_one.then(|| serde_json::from_slice(frame.bytes()).ok()).flatten()
+    frame.kind().is_delta().then(|| serde_json::from_slice(frame.bytes()).ok()).flatten()
 }
 
 /// Whether the delta is thinking, then its stream and its text.

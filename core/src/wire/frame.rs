@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{
     control::ControlEvent,
     event::{ChatBody, EventPosition},
+    kind::{ChatKind, FrameKind},
 };
 
 /// The approximate size of a delta's fields around its text, in bytes.
@@ -16,8 +17,11 @@ const PLACE_BYTES: usize = 160;
 
 /// One encoded frame: a JSON object without a raw line break, so that the same bytes serve a
 /// WebSocket text frame, an SSE `data:` line and a line of a Unix socket.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Frame(Bytes);
+#[derive(Clone)]
+pub struct Frame {
+    json: Bytes,
+    kind: FrameKind,
+}
 
 impl Frame {
     /// Makes a frame of encoded JSON, for instance from a journal. `None` if the bytes are not UTF-8, are not an object
@@ -25,36 +29,45 @@ impl Frame {
     pub fn new(json: Bytes) -> Option<Self> {
         let whole = json.first() == Some(&b'{') && json.last() == Some(&b'}');
         let one_line = !json.iter().any(|&b| b == b'\n' || b == b'\r');
-        (whole && one_line && core::str::from_utf8(&json).is_ok()).then_some(Self(json))
+        let kind = FrameKind::of_json(&json);
+        (whole && one_line && core::str::from_utf8(&json).is_ok()).then_some(Self { json, kind })
     }
 
-    /// Compact JSON escapes every control character, so it is one line by construction.
-    fn from_compact(json: Vec<u8>) -> Self {
-        assert!(!json.contains(&b'\n'), "compact JSON has no raw line break");
-        Self(json.into())
+    /// The kind of the frame's event.
+    pub fn kind(&self) -> FrameKind {
+        self.kind
     }
 
     /// The frame's shared bytes.
     pub fn bytes(&self) -> &Bytes {
-        &self.0
+        &self.json
     }
 
     /// The frame as text.
     pub fn as_str(&self) -> &str {
-        core::str::from_utf8(&self.0).expect("both constructors take UTF-8 only")
+        core::str::from_utf8(&self.json).expect("a frame is made of UTF-8 only")
     }
 
     /// The frame's length in bytes.
     #[allow(clippy::len_without_is_empty, reason = "a frame is never empty")]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.json.len()
     }
 }
+
+/// Two frames are equal if their bytes are.
+impl PartialEq for Frame {
+    fn eq(&self, other: &Self) -> bool {
+        self.json == other.json
+    }
+}
+
+impl Eq for Frame {}
 
 /// Prints the length only: messages and agents' output do not belong in the gateway's own log.
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Frame({} bytes)", self.0.len())
+        write!(f, "Frame({} bytes)", self.len())
     }
 }
 
@@ -67,14 +80,14 @@ pub fn encode_chat(place: &EventPosition, body: &ChatBody) -> Frame {
         assert_eq!(json.pop(), Some(b'}'), "a body is an object");
     }
     put_place(&mut json, place);
-    Frame::from_compact(json)
+    Frame { json: one_line(json), kind: FrameKind::Chat(body.kind()) }
 }
 
 /// Encodes the deltas of one append into one buffer, which their frames share.
 #[derive(Debug, Default)]
 pub(crate) struct DeltaBatch {
     json: Vec<u8>,
-    ends: Vec<usize>,
+    ends: Vec<(usize, ChatKind)>,
 }
 
 impl DeltaBatch {
@@ -84,30 +97,29 @@ impl DeltaBatch {
             return false;
         }
         put_place(&mut self.json, place);
-        self.ends.push(self.json.len());
+        self.ends.push((self.json.len(), body.kind()));
         true
     }
 
     /// The frames of the deltas, in order.
     pub(crate) fn finish(self) -> impl Iterator<Item = Frame> {
-        let whole = Frame::from_compact(self.json).0;
+        let whole = one_line(self.json);
         let mut begin = 0;
-        self.ends.into_iter().map(move |end| Frame(whole.slice(core::mem::replace(&mut begin, end)..end)))
+        self.ends.into_iter().map(move |(end, kind)| {
+            let json = whole.slice(core::mem::replace(&mut begin, end)..end);
+            Frame { json, kind: FrameKind::Chat(kind) }
+        })
     }
 }
 
 /// Writes a delta without its closing brace. `false`: the body is no delta.
 fn put_delta(json: &mut Vec<u8>, body: &ChatBody) -> bool {
-    let (kind, stream_id, text) = if let ChatBody::Delta { stream_id, text } = body {
-        ("delta", stream_id, text)
-    } else if let ChatBody::ReasoningDelta { stream_id, text } = body {
-        ("reasoning_delta", stream_id, text)
-    } else {
+    let (ChatBody::Delta { stream_id, text } | ChatBody::ReasoningDelta { stream_id, text }) = body else {
         return false;
     };
     json.reserve(PLACE_BYTES + stream_id.len() + text.len());
     json.extend_from_slice(b"{\"event\":\"");
-    json.extend_from_slice(kind.as_bytes());
+    json.extend_from_slice(body.kind().name().as_bytes());
     json.extend_from_slice(b"\",\"stream_id\":");
     push_string(json, stream_id);
     json.extend_from_slice(b",\"text\":");
@@ -136,7 +148,13 @@ fn put_place(json: &mut Vec<u8>, place: &EventPosition) {
 
 /// Encodes a control event.
 pub fn encode_control(event: &ControlEvent) -> Frame {
-    Frame::from_compact(to_json(event))
+    Frame { json: one_line(to_json(event)), kind: FrameKind::Control(event.kind()) }
+}
+
+/// Compact JSON escapes every control character, so it is one line by construction.
+fn one_line(json: Vec<u8>) -> Bytes {
+    assert!(!json.contains(&b'\n'), "compact JSON has no raw line break");
+    json.into()
 }
 
 fn to_json(value: &impl Serialize) -> Vec<u8> {

@@ -9,6 +9,7 @@ mod decode;
 mod event;
 mod exact;
 mod frame;
+mod kind;
 mod request;
 mod unserved;
 
@@ -26,6 +27,7 @@ pub use event::{
 pub use exact::{input_sha256, is_exact};
 pub(crate) use frame::{DeltaBatch, json_bytes, json_length};
 pub use frame::{Frame, encode_chat, encode_control};
+pub use kind::{ChatKind, ControlKind, FrameKind};
 pub use request::{AnswerFormat, PermissionRequest, Question, QuestionItem, QuestionOption, Resolution};
 
 /// The version of the protocol, and the WebSocket subprotocol that offers it.

@@ -36,8 +36,7 @@ const SEARCHED: i64 = 2_000;
 
 /// Whether the append ends a stream or a turn.
 pub(super) fn ends_stream(append: &Append) -> bool {
-    let ends = ["{\"event\":\"stream_end\"", "{\"event\":\"reasoning_end\"", "{\"event\":\"turn_end\""];
-    append.events.iter().any(|event| ends.iter().any(|head| event.frame.as_str().starts_with(head)))
+    append.events.iter().any(LogEvent::ends_stream)
 }
 
 /// The chats that have deltas to merge.
