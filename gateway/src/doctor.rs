@@ -188,7 +188,7 @@ fn port_file(path: &Path) -> Finding {
 }
 
 fn addresses(config: &Config) -> Vec<Finding> {
-    let bind = |address| match crate::runtime().and_then(|runtime| {
+    let bind = |address| match crate::executor::start().and_then(|runtime| {
         let _entered = runtime.enter();
         http::bind(address)
     }) {
@@ -202,7 +202,7 @@ fn addresses(config: &Config) -> Vec<Finding> {
 
 fn socket(path: &Path, flag: &str) -> Finding {
     let shown = path.display();
-    match crate::runtime().and_then(|runtime| {
+    match crate::executor::start().and_then(|runtime| {
         let _entered = runtime.enter();
         serve::bind_unix(path, flag).map(Listener::remove)
     }) {

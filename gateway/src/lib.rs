@@ -12,6 +12,7 @@ pub mod config;
 mod console;
 pub mod data_dir;
 mod doctor;
+mod executor;
 pub mod failure;
 pub mod http;
 pub mod logs;
@@ -65,14 +66,4 @@ fn agent_host() -> Result<ExitCode> {
             "It is started by a gateway, and by nobody else: switchboard serve.",
         )),
     }
-}
-
-/// Starts the tokio runtime of the process.
-fn runtime() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
-        Failure::new(
-            format!("The system does not let the program start its threads: {error}."),
-            "Look at the limits of this user (ulimit -a).",
-        )
-    })
 }

@@ -52,7 +52,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode> {
     if let Err(error) = switchboard_agent_bridge::keep_memory_private() {
         tracing::warn!(%error, "this process's memory may end up in a core dump, or be read by other programs of this user");
     }
-    crate::runtime()?.block_on(serve(config))
+    crate::executor::start()?.block_on(serve(config))
 }
 
 async fn serve(config: Config) -> Result<ExitCode> {

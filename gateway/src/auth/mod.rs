@@ -3,17 +3,13 @@
 //! The checks in their order: the request's form, `Host`, `Origin`, credentials. A peer address never gives authority.
 
 mod names;
+mod peer;
 mod preauth;
 mod refusal;
 mod tally;
 mod throttle;
 
-use std::{
-    fmt,
-    net::{IpAddr, Ipv6Addr},
-    sync::Arc,
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use axum::http::{HeaderMap, HeaderValue, Request, Version, header};
 use switchboard_core::ids::Principal;
@@ -27,6 +23,8 @@ use tally::Refusals;
 use throttle::WrongToken;
 
 pub use names::{Authority, Host, Names, Origin};
+pub(crate) use peer::AuthMethod;
+pub use peer::PeerAddress;
 pub use preauth::PreAuth;
 pub(crate) use preauth::Unproven;
 pub(crate) use refusal::Refusal;
@@ -39,34 +37,6 @@ pub enum Access {
     Open,
     /// Credentials: the request is for anything else.
     Credentials,
-}
-
-/// The peer of a request's connection, used for counts and logs; it gives no authority.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PeerAddress {
-    /// A TCP peer with this address.
-    From(IpAddr),
-    /// A peer on a Unix socket, most likely a reverse proxy.
-    Locally,
-}
-
-impl PeerAddress {
-    /// The key under which wrong tokens are counted; all peers on Unix sockets share one key.
-    fn counted_as(self) -> IpAddr {
-        match self {
-            Self::From(address) => address.to_canonical(),
-            Self::Locally => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        }
-    }
-}
-
-impl fmt::Display for PeerAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::From(address) => address.fmt(f),
-            Self::Locally => f.write_str("unix"),
-        }
-    }
 }
 
 /// Admits or refuses every HTTP request.
@@ -101,26 +71,6 @@ impl Authenticator {
         Err(match self.throttle.wrong(peer.counted_as(), Instant::now()) {
             WrongToken::Wrong => Refusal::WRONG_TOKEN,
             WrongToken::TooMany => Refusal::TOO_MANY_WRONG,
-        })
-    }
-}
-
-/// How a request carried its credentials; logged.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum AuthMethod {
-    Bearer,
-    Query,
-    FirstFrame,
-    NoAuth,
-}
-
-impl fmt::Display for AuthMethod {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Bearer => "bearer",
-            Self::Query => "query",
-            Self::FirstFrame => "first_frame",
-            Self::NoAuth => "no_auth",
         })
     }
 }

@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use super::{PeerAddress, throttle::bucket};
+use super::{peer::PeerAddress, throttle::bucket};
 
 /// Counts the open connections that have shown no credentials.
 #[derive(Debug)]

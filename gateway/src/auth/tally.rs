@@ -7,7 +7,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{AuthMethod, PeerAddress};
+use super::peer::{AuthMethod, PeerAddress};
 
 /// Why a request was refused; the log names the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,11 +3,11 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use switchboard_core::{
-    ids::{ChatId, Epoch, RequestId, TurnId},
+    ids::{ChatId, Epoch, TurnId},
     wire::{ChatBody, ChatEvent, ErrorEvent, MessageAccepted},
 };
 
-use super::requests::Request;
+use super::requests::{InputPage, Request};
 
 /// A frame from the gateway.
 #[derive(Debug)]
@@ -54,17 +54,6 @@ pub(super) enum Frame {
 pub(super) struct Event {
     pub(super) chat: ChatEvent,
     pub(super) request: Option<Request>,
-}
-
-/// A page of the whole input of a permission request. `offset` and `next` are in bytes.
-#[derive(Debug, Deserialize)]
-pub(super) struct InputPage {
-    pub(super) chat_id: ChatId,
-    pub(super) request_id: RequestId,
-    pub(super) offset: u64,
-    pub(super) text: String,
-    #[serde(default)]
-    pub(super) next: Option<u64>,
 }
 
 /// The agent of a chat, its workspace and its sandbox.

@@ -60,7 +60,7 @@ pub(crate) fn run(args: &ChatArgs) -> Result<ExitCode> {
     let chat = args.chat.as_deref().map(ChatId::parse).transpose().map_err(|_| {
         Failure::new("--chat is not the id of a chat.", "Give up to 64 letters, digits or _ : - signs.")
     })?;
-    let runtime = crate::runtime()?;
+    let runtime = crate::executor::start()?;
     // Only messages that a person types are stored; a program can send its messages again.
     let data_dir = args.data_dir.clone().or_else(|| default_data_dir().ok());
     let store = data_dir.filter(|_| io::stdin().is_terminal()).map(|dir| Store::new(&dir, &target.shown()));

@@ -9,10 +9,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
-use switchboard_core::ids::{RequestId, TurnId};
+use switchboard_core::ids::{ChatId, RequestId, TurnId};
 
 use self::item::Item;
-use super::{frames::InputPage, sheet::Sheet, text::safe_line};
+use super::{sheet::Sheet, text::safe_line};
 
 mod item;
 
@@ -82,6 +82,17 @@ impl Request {
             Self::Question(question) => question.turn_id.as_ref(),
         }
     }
+}
+
+/// A page of the whole input of a permission request. `offset` and `next` are in bytes.
+#[derive(Debug, Deserialize)]
+pub(super) struct InputPage {
+    pub(super) chat_id: ChatId,
+    pub(super) request_id: RequestId,
+    pub(super) offset: u64,
+    pub(super) text: String,
+    #[serde(default)]
+    pub(super) next: Option<u64>,
 }
 
 /// An answer as it is sent to the gateway.

@@ -7,7 +7,7 @@ use switchboard_core::{
     wire::{ChatBody, ClientEnvelope, ErrorCode, ErrorEvent, Message, MessageAccepted, Outcome},
 };
 
-use self::background_sends::BackgroundSends;
+use self::outgoing::{BackgroundSends, Outgoing};
 use super::{
     advice::explain,
     effect::Effect,
@@ -18,15 +18,9 @@ use super::{
 mod asked;
 mod background_sends;
 mod commands;
+mod outgoing;
 
 const TOO_LARGE: &str = "Not accepted: the message is longer than the gateway takes. Shorten it, or put the text into a file of the workspace.";
-
-#[derive(Debug)]
-struct Outgoing {
-    turn_id: TurnId,
-    content: String,
-    sent: bool,
-}
 
 /// The state of one client over any number of consecutive connections.
 #[derive(Debug)]

@@ -2,12 +2,13 @@
 
 mod file;
 mod limits;
+mod path;
 mod sandbox;
 
 use std::{
     env,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
 use switchboard_agent_bridge::{Dialect, SandboxAllow};
@@ -20,8 +21,10 @@ use crate::{
     logs::LogFormat,
 };
 use file::{File, Words};
+use path::home;
 
 pub use limits::DoorLimits;
+pub(crate) use path::absolute;
 pub use sandbox::SandboxChoice;
 
 /// The address that the gateway listens on without `--listen`.
@@ -360,26 +363,6 @@ pub fn default_data_dir() -> Result<PathBuf> {
             "Give --data-dir DIR.",
         )),
     }
-}
-
-fn home() -> Option<PathBuf> {
-    env::var_os("HOME").map(PathBuf::from).filter(|dir| dir.is_absolute())
-}
-
-/// Makes a path absolute and removes its `.` components. A leading `~` is the home directory.
-pub(crate) fn absolute(path: &Path) -> Result<PathBuf> {
-    let expanded = match path.strip_prefix("~") {
-        Ok(rest) => home().map(|home| home.join(rest)),
-        Err(_) => Some(path.to_owned()),
-    };
-    let from_here = expanded.and_then(|path| std::path::absolute(path).ok()).ok_or_else(|| {
-        Failure::new(
-            format!("The path {:?} leads nowhere.", path.display().to_string()),
-            "Give an absolute path.",
-        )
-    })?;
-    let plain = from_here.components().filter(|component| *component != Component::CurDir);
-    Ok(plain.collect())
 }
 
 #[cfg(test)]

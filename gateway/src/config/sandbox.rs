@@ -4,7 +4,7 @@ use std::path::Path;
 
 use switchboard_agent_bridge::SandboxAllow;
 
-use super::absolute;
+use super::path::absolute;
 use crate::failure::{Failure, Result};
 
 /// What the sandbox prevents agents from doing.

@@ -11,8 +11,8 @@ use switchboard_core::{
 use super::{Effect, Session};
 use crate::chat::{
     advice::explain,
-    frames::{Agent, InputPage},
-    requests::{Reply, Request, Step},
+    frames::Agent,
+    requests::{InputPage, Reply, Request, Step},
     text::safe_line,
 };
 

@@ -1,27 +1,13 @@
 //! Messages to other chats than the current one: sent before the person changed the chat, or left from an earlier run
 //! of this program. Each message is sent again with the same turn id until the gateway accepts or refuses it.
 
-use std::collections::VecDeque;
-
 use switchboard_core::{
     ids::{ChatId, TurnId},
     wire::{ClientEnvelope, ErrorEvent, Message},
 };
 
-use super::{Effect, Outgoing, Session};
+use super::{Effect, Session, outgoing::Outgoing};
 use crate::chat::{advice::explain, unsent::Unsent};
-
-/// Messages to chats other than the current one. At most one of them waits for its acknowledgement at a time.
-#[derive(Debug, Default)]
-pub(super) struct BackgroundSends {
-    waiting: VecDeque<(ChatId, Outgoing)>,
-}
-
-impl BackgroundSends {
-    pub(super) fn handle_disconnect(&mut self) {
-        self.waiting.iter_mut().for_each(|(_, message)| message.sent = false);
-    }
-}
 
 impl Session {
     /// Queues the messages that an earlier run of this program has stored.
