@@ -33,56 +33,21 @@ mod body;
 mod chats;
 #[cfg(test)]
 mod fuzz;
+mod options;
 mod place;
 mod post;
 mod request;
 mod run;
 mod stream;
 
-use std::time::Duration;
-
 use axum::{Extension, Router, extract::Request, response::Response, routing::any};
 use switchboard_runtime::{Admission, Gateway};
 
+pub use options::Options;
 pub use post::STREAM_HEADER;
 pub use stream::Streaming;
 
 use stream::Streams;
-
-/// The limits of the transport. Every duration named `…_within` limits how long the transport waits.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The interval between comments on a stream.
-    pub comment_every: Duration,
-    /// How long the peer may take to accept the events being written and the last event.
-    pub close_within: Duration,
-    /// The bounds of the delay before a client connects again, which the server chooses at random for each stream
-    /// (`retry:`).
-    pub retry: (Duration, Duration),
-    /// The most chats of one stream.
-    pub chats: usize,
-    /// How long to wait for the body of a POST.
-    pub body_within: Duration,
-    /// How long to wait for the gateway to accept a POST's frame. The gateway accepts none while the stream's client
-    /// does not read.
-    pub answer_within: Duration,
-    /// The most POSTs of one stream that are unanswered at the same time.
-    pub unanswered_posts: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            comment_every: Duration::from_secs(15),
-            close_within: Duration::from_secs(30),
-            retry: (Duration::from_secs(1), Duration::from_secs(3)),
-            chats: 32,
-            body_within: Duration::from_secs(10),
-            answer_within: Duration::from_secs(30),
-            unanswered_posts: 8,
-        }
-    }
-}
 
 /// The transport of one gateway. Clones share the same streams.
 #[derive(Debug, Clone)]
@@ -104,13 +69,15 @@ impl Sse {
     /// Without a verified admission the request is refused with 401: a stream has no first frame that could carry
     /// credentials.
     pub fn stream(&self, admission: Option<Admission>, request: &Request) -> Response {
-        stream::open(self, admission, request).unwrap_or_else(answer::Refusal::into_response)
+        let opened = stream::open(&self.gateway, &self.options, &self.streams, admission, request);
+        opened.unwrap_or_else(answer::Refusal::into_response)
     }
 
     /// Answers `POST /messages` with 202 when the gateway has accepted the frame, or with a refusal. The gateway's
     /// reply to the frame goes to the stream.
     pub async fn message(&self, admission: Option<Admission>, request: Request) -> Response {
-        match post::take(self, admission, request).await {
+        let accepted = post::accept(&self.gateway, &self.options, &self.streams, admission, request);
+        match accepted.await {
             Ok(()) => answer::taken(),
             Err(refusal) => refusal.into_response(),
         }

@@ -13,12 +13,12 @@ use switchboard_core::{
     ids::{ChatId, Principal},
     wire::{ClientEnvelope, DecodeError, ErrorCode, Message, decode_binary},
 };
-use switchboard_runtime::{Admission, Inbox, Stopped};
+use switchboard_runtime::{Admission, Gateway, Inbox, Stopped};
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    Options, Sse,
     answer::Refusal,
+    options::Options,
     request::verified,
     stream::{Stream, Streams},
 };
@@ -26,7 +26,14 @@ use crate::{
 /// The header of a POST that names its stream: the value is the `stream` that the stream's `ready` event gave.
 pub const STREAM_HEADER: HeaderName = HeaderName::from_static("switchboard-stream");
 
-pub(crate) async fn take(sse: &Sse, admission: Option<Admission>, request: Request) -> Result<(), Refusal> {
+/// Passes the frame of a POST to the gateway.
+pub(crate) async fn accept(
+    gateway: &Gateway,
+    options: &Options,
+    streams: &Streams,
+    admission: Option<Admission>,
+    request: Request,
+) -> Result<(), Refusal> {
     let principal = verified(admission)?;
     if request.method() != Method::POST {
         return Err(Refusal::ONLY_POST);
@@ -35,14 +42,14 @@ pub(crate) async fn take(sse: &Sse, admission: Option<Admission>, request: Reque
     if !is_json(request.headers()) {
         return Err(Refusal::MEDIA_TYPE);
     }
-    let stream = stream_of(&sse.streams, request.headers(), &principal)?;
+    let stream = stream_of(streams, request.headers(), &principal)?;
     let _place = stream.posts.try_acquire().map_err(|_| Refusal::TOO_MANY_POSTS)?;
-    let body = body(request.into_body(), sse.gateway.limits().frame_bytes, &sse.options).await?;
+    let body = body(request.into_body(), gateway.limits().frame_bytes, options).await?;
     tokio::select! {
         biased;
-        taken = hand_over(&stream, &body, sse.options.chats) => taken.map_err(|Stopped| Refusal::GONE),
+        taken = hand_over(&stream, &body, options.chats) => taken.map_err(|Stopped| Refusal::GONE),
         () = stream.ended() => Err(Refusal::GONE),
-        () = sleep(sse.options.answer_within) => Err(Refusal::BUSY),
+        () = sleep(options.answer_within) => Err(Refusal::BUSY),
     }
 }
 

@@ -15,7 +15,7 @@ use switchboard_core::{
     wire::{ClientEnvelope, ControlEvent, ErrorCode, ErrorEvent, Frame, encode_control},
 };
 use switchboard_runtime::{
-    Admission, Connection, Framing, Inbox, OutboxReader, Stopped, WriteBatch, WriterStep, entropy,
+    Admission, Connection, Framing, Gateway, Inbox, OutboxReader, Stopped, WriteBatch, WriterStep, entropy,
 };
 use tokio::{
     sync::{Mutex as AsyncMutex, Semaphore, watch},
@@ -23,10 +23,10 @@ use tokio::{
 };
 
 use crate::{
-    Options, Sse,
     answer::{self, Refusal},
     body::{Sink, channel},
     chats::Chats,
+    options::Options,
     request::{Wanted, verified},
     run::Run,
 };
@@ -103,15 +103,22 @@ impl Drop for Listed {
     }
 }
 
-pub(crate) fn open(sse: &Sse, admission: Option<Admission>, request: &Request) -> Result<Response, Refusal> {
+/// Answers a request for a stream, which a new task serves.
+pub(crate) fn open(
+    gateway: &Gateway,
+    options: &Options,
+    streams: &Streams,
+    admission: Option<Admission>,
+    request: &Request,
+) -> Result<Response, Refusal> {
     let principal = verified(admission)?;
-    let Wanted { chats, client_id } = Wanted::of(request, sse.options.chats)?;
+    let Wanted { chats, client_id } = Wanted::of(request, options.chats)?;
     let random = entropy().map_err(|_| Refusal::ENTROPY)?;
     let (over, streaming) = watch::channel(());
     let peer = Peer { principal: principal.clone(), client_id };
-    let options = sse.options.clone();
+    let (options, close_within) = (options.clone(), options.close_within);
     let retry = retry(&options, random[16]);
-    let body = match sse.gateway.connect(peer, false) {
+    let body = match gateway.connect(peer, false) {
         Ok(Connection { inbox, outbox }) => {
             let (sink, body) = channel(Some(outbox.progress()));
             tracing::debug!(conn = %inbox.id(), "a stream is opened");
@@ -125,16 +132,16 @@ pub(crate) fn open(sse: &Sse, admission: Option<Admission>, request: &Request) -
                 ended,
             };
             let stream = Arc::new(stream);
-            sse.streams.map().insert(name.clone(), Arc::clone(&stream));
-            let listed = Listed { streams: sse.streams.clone(), name, _ended: ended_sender };
+            streams.map().insert(name.clone(), Arc::clone(&stream));
+            let listed = Listed { streams: streams.clone(), name, _ended: ended_sender };
             let serving = serve(stream, listed, outbox, sink, retry, options);
-            tokio::spawn(finish(serving, over, sse.options.close_within));
+            tokio::spawn(finish(serving, over, close_within));
             body
         }
         Err(Stopped) => {
             let (sink, body) = channel(None);
             let serving = async move { last(sink, &stopping(), 1012, Some(retry), &options).await };
-            tokio::spawn(finish(serving, over, sse.options.close_within));
+            tokio::spawn(finish(serving, over, close_within));
             body
         }
     };

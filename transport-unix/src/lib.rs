@@ -21,33 +21,17 @@ mod bind;
 #[cfg(test)]
 mod fuzz;
 mod lines;
+mod options;
 mod refused;
 mod session;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use switchboard_core::ids::Principal;
 use switchboard_runtime::Gateway;
 use tokio::sync::Semaphore;
 
 pub use bind::{BindError, Listener};
-
-/// The limits of the transport.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// How long the peer may take to accept the lines being written and the last line.
-    pub close_within: Duration,
-    /// The most connections at the same time.
-    pub connections: usize,
-    /// As whom the peers act. All of them have the gateway's own user id.
-    pub principal: Principal,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { close_within: Duration::from_secs(30), connections: 1024, principal: Principal::owner() }
-    }
-}
+pub use options::Options;
 
 /// Serves peers until the future is dropped. Connections that were accepted before go on.
 ///

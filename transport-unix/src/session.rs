@@ -21,8 +21,8 @@ use tokio::{
 };
 
 use crate::{
-    Options,
     lines::{Line, Lines},
+    options::Options,
 };
 
 /// How often to check whether a peer that has closed its sending side still reads.

@@ -36,8 +36,8 @@ use tokio_tungstenite::{
 use zeroize::Zeroizing;
 
 use crate::{
-    Options,
     handshake::Accepted,
+    options::Options,
     read::{Excess, ReadSide, Shared},
     write::{PING_FRAME, TextFrames, close_frame},
 };
