@@ -25,12 +25,7 @@ const REMAINING: &[&str] = &[
     "agent-bridge/src/hosted/",
     "core/src/hub/",
     "core/src/wire/",
-    "gateway/src/",
     "runtime/src/journal/sqlite/",
-    "transport-sse/src/",
-    "transport-unix/src/",
-    "transport-ws/src/",
-    "xtask/src/",
 ];
 
 /// Finds circles of modules, as messages.

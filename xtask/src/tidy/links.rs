@@ -2,32 +2,33 @@
 
 use std::collections::BTreeSet;
 
-use super::{Finding, numbered};
-use crate::SUBCOMMANDS;
+use super::finding::{Finding, numbered};
 use crate::git::{SourceFile, Tree, is_fixture};
-use crate::steps::STEPS;
+use crate::usage::SUBCOMMANDS;
 
-/// Checks all Markdown of the repository.
-pub(super) fn broken(tree: &Tree) -> Vec<Finding> {
-    let names = Names::of(tree);
+/// Checks all Markdown of the repository. `steps` are the names of the steps of `cargo xtask test`.
+pub(super) fn broken(tree: &Tree, steps: &[&str]) -> Vec<Finding> {
+    let names = Names::of(tree, steps);
     let documents = tree.files.iter().filter(|file| file.path.ends_with(".md") && !is_fixture(&file.path));
     documents.flat_map(|document| check(tree, &names, document)).collect()
 }
 
 /// The names that a document may use, besides files.
-struct Names {
+struct Names<'a> {
+    steps: &'a [&'a str],
     packages: BTreeSet<String>,
     npm_scripts: BTreeSet<String>,
     top_level: BTreeSet<String>,
 }
 
-impl Names {
-    fn of(tree: &Tree) -> Self {
+impl<'a> Names<'a> {
+    fn of(tree: &Tree, steps: &'a [&'a str]) -> Self {
         let manifests = tree.files.iter().filter(|file| file.path.ends_with("/Cargo.toml"));
         let name =
             |file: &SourceFile| file.text.lines().find_map(|line| line.strip_prefix("name = ").map(unquoted));
         let top_level = tree.files.iter().filter_map(|file| file.path.split_once('/'));
         Self {
+            steps,
             packages: manifests.filter_map(name).collect(),
             npm_scripts: tree.get("web/package.json").map(|file| npm_scripts(&file.text)).unwrap_or_default(),
             top_level: top_level.map(|(first, _)| first.to_owned()).collect(),
@@ -46,7 +47,7 @@ fn npm_scripts(package: &str) -> BTreeSet<String> {
     lines.filter_map(|line| line.split_once(':')).map(|(name, _)| unquoted(name)).collect()
 }
 
-fn check(tree: &Tree, names: &Names, document: &SourceFile) -> Vec<Finding> {
+fn check(tree: &Tree, names: &Names<'_>, document: &SourceFile) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut in_fence = false;
     for (number, line) in numbered(&document.text) {
@@ -167,7 +168,7 @@ fn slug(heading: &str) -> String {
 }
 
 /// Whether a code span is clearly a path from the repository's root.
-fn is_repository_path(names: &Names, span: &str) -> bool {
+fn is_repository_path(names: &Names<'_>, span: &str) -> bool {
     let is_plain = span.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-'));
     is_plain && span.split_once('/').is_some_and(|(first, _)| names.top_level.contains(first))
 }
@@ -176,9 +177,9 @@ fn is_repository_path(names: &Names, span: &str) -> bool {
 type IsKnown<'a> = &'a dyn Fn(&str) -> bool;
 
 /// Messages about commands in a piece of code that do not exist in this repository.
-fn wrong_commands(names: &Names, code: &str) -> Vec<String> {
+fn wrong_commands(names: &Names<'_>, code: &str) -> Vec<String> {
     let is_subcommand = |name: &str| SUBCOMMANDS.contains(&name);
-    let is_step = |name: &str| STEPS.iter().any(|step| step.name == name);
+    let is_step = |name: &str| names.steps.contains(&name);
     let is_package = |name: &str| !name.starts_with("switchboard-") || names.packages.contains(name);
     let is_script = |name: &str| names.npm_scripts.contains(name);
     let checks: [(&str, &str, IsKnown<'_>); 5] = [
@@ -220,7 +221,7 @@ mod tests {
             ("core/Cargo.toml", "[package]\nname = \"switchboard-core\"\n"),
             ("web/package.json", package),
         ]);
-        broken(&tree).into_iter().map(|finding| finding.to_string()).collect()
+        broken(&tree, &["fmt"]).into_iter().map(|finding| finding.to_string()).collect()
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use super::{Finding, numbered};
+use super::finding::{Finding, numbered};
 use crate::git::{SourceFile, Tree};
 use crate::workspace::root;
 

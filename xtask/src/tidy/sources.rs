@@ -1,6 +1,6 @@
 //! Size, debris and lints.
 
-use super::{Finding, has_word, numbered};
+use super::finding::{Finding, has_word, numbered};
 use crate::git::{SourceFile, Tree, is_fixture, is_test};
 
 /// Most lines of a source file; a longer file does more than one thing.

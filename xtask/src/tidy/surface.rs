@@ -1,6 +1,6 @@
 //! Checks that each library lists its public items by name in its `lib.rs`.
 
-use super::{Finding, numbered};
+use super::finding::{Finding, numbered};
 use crate::git::Tree;
 use crate::rust::LIBRARIES;
 
