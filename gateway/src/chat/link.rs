@@ -23,6 +23,8 @@ use super::target::Target;
 
 /// Longest time for connecting, including the WebSocket handshake.
 const CONNECT: Duration = Duration::from_secs(10);
+/// Longest time for reading why the gateway closed a connection.
+const LAST_FRAME: Duration = Duration::from_secs(1);
 /// Longest line that is read from a Unix socket, in bytes; the gateway's frames are far shorter.
 const LINE: u64 = 4 * 1024 * 1024;
 
@@ -94,9 +96,24 @@ impl ServerConnection {
             }
             Self::Unix { out, .. } => {
                 let line = format!("{line}\n");
-                out.write_all(line.as_bytes()).await.map_err(|error| Lost::Gone(error.to_string()))
+                let Err(error) = out.write_all(line.as_bytes()).await else { return Ok(()) };
+                Err(self.reason_for_close().await.unwrap_or_else(|| Lost::Gone(error.to_string())))
             }
         }
+    }
+
+    /// Why the gateway closed a connection that can no longer be written to, from the last frame that it sent; `None` if
+    /// there is no such frame, or none within [`LAST_FRAME`]. The frames before it are dropped: the chat is attached
+    /// again at the next connection.
+    async fn reason_for_close(&mut self) -> Option<Lost> {
+        let last = async {
+            loop {
+                if let Err(lost) = self.next().await {
+                    return lost;
+                }
+            }
+        };
+        timeout(LAST_FRAME, last).await.ok().filter(|lost| !matches!(lost, Lost::Gone(_)))
     }
 
     /// Receives the next frame; an empty string stands for a control frame. Cancel safe.

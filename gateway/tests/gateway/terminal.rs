@@ -98,7 +98,8 @@ fn a_message_that_is_too_long_fails_a_pipe_and_says_what_to_do() {
     let web = format!("http://{}", gateway.address);
     let unix = format!("unix:{}", gateway.path("data/socket").display());
     for target in [&web, &unix] {
-        for length in [259_000, 300_000] {
+        // The last length exceeds a socket's buffer: the gateway closes while the message is being written.
+        for length in [259_000, 300_000, 2_000_000] {
             let (status, out, err) = chat(&gateway, target, &format!("{}\nshort\n", "a".repeat(length)));
             assert_eq!((status, &*out), (Some(1), "short\n"), "{target} {length}: {err}");
             assert!(err.contains("Shorten it, or put the text into a file"), "{target} {length}: {err}");
