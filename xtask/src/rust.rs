@@ -156,7 +156,13 @@ pub(crate) fn test_runner(session: &Session, args: &[&str]) -> Task {
     }
     let nextest = Task::cargo().args(["nextest", "run", "--locked", "--config-file", ".ci/nextest.toml"]);
     let profile = if session.is_nightly() { "nightly" } else { "default" };
-    nextest.args(["--profile", profile]).args(EVERYTHING).args(args)
+    nextest.args(["--profile", profile, "--test-threads", &test_threads()]).args(EVERYTHING).args(args)
+}
+
+/// The number of tests that run at once: twice the number of processors, because many tests wait most of the time.
+fn test_threads() -> String {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (2 * processors).to_string()
 }
 
 /// The command for the integration tests of this name.

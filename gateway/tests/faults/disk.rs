@@ -79,7 +79,7 @@ fn full_disk(count: usize, size: usize) {
     let (mut story, gateway) = Story::on(Site::at(folder, disk.0.clone(), limits));
     story.say("read", "t0", "words=5");
     story.until_end("read", "t0");
-    let pace = 6_000_000 / count;
+    let pace = 5_000_000 / count;
     story.say("busy", "t1", &format!("words={count} pace={pace} size={size}"));
     story.client.until("some words", |event| is(event, "delta", "t1"));
     assert!(story.site.readyz().starts_with("HTTP/1.1 200 "));
@@ -105,7 +105,7 @@ fn full_disk(count: usize, size: usize) {
     other.attach("busy");
     let shown = other.until_kind("replay_end");
     // For longer than a silent turn would be let live.
-    let full_until = Instant::now() + Duration::from_secs(4);
+    let full_until = Instant::now() + Duration::from_secs(3);
     while Instant::now() < full_until {
         assert!(refused(&mut story), "nothing is acknowledged that cannot be kept");
     }

@@ -18,7 +18,7 @@ use crate::{
     trial,
 };
 
-/// One data directory lives for this long, then everything is checked.
+/// Longest use of one data directory; then everything is checked.
 const ROUND: Duration = Duration::from_secs(10);
 /// With `--nightly`, so many gateways are killed, half as many agents, and a fifth as many hosts.
 const NIGHTLY: &str = "SWITCHBOARD_CRASH_KILLS";
@@ -59,12 +59,13 @@ struct Round {
 /// Kills for the time that is given to such tests, or, with `--nightly`, until it were enough.
 fn storm(name: &str, share: u64, agents: Agents, mut strike: impl FnMut(&mut Round, &mut Rng)) {
     let mut rng = Rng::of(name);
-    let until = Instant::now() + Duration::from_secs(number("SWITCHBOARD_CRASH_SECONDS").unwrap_or(10));
+    let time = Duration::from_secs(number("SWITCHBOARD_CRASH_SECONDS").unwrap_or(10));
+    let until = Instant::now() + time;
     let wanted = number(NIGHTLY).unwrap_or(0) / share;
     let (mut kills, mut acknowledged, mut rounds) = (0, 0, 0);
     while Instant::now() < until || kills < wanted {
         let mut round = Round::begin(&mut rng);
-        let end = Instant::now() + ROUND;
+        let end = Instant::now() + time.min(ROUND);
         while Instant::now() < end && !round.crowd.recorder.has_failed() {
             strike(&mut round, &mut rng);
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use switchboard_test_support::{
-    Client, ECHO_AGENT, Gateway, TIMEOUT, WebSocketClient, switchboard, wait_for_exit,
+    Client, ECHO_AGENT, Gateway, TIMEOUT, WebSocketClient, config_file, switchboard, wait_for_exit,
 };
 
 /// An agent with a helper in a session of its own.
@@ -133,12 +133,15 @@ fn a_client_that_does_not_read_does_not_keep_it_from_ending() {
 
 #[test]
 fn a_second_ctrl_c_does_not_wait() {
-    let gateway = Gateway::start_with(|command| {
+    let dir = tempfile::tempdir().unwrap();
+    // Waiting for this would fail the test.
+    let config = config_file(dir.path(), "[limits]\nshutdown_ms = \"1 h\"\n");
+    let mut gateway = Gateway::start_with(|command| {
+        command.arg("--config").arg(config);
         let stubborn =
             "sh -c 'trap \"\" TERM INT HUP; cat > /dev/null; echo started; sleep 1000 & wait; sleep 1000'";
         command.args(["--agent-command", stubborn, "--dialect", "text"]);
     });
-    let mut gateway = gateway;
     let mut client = gateway.unix();
     let chat = client.new_chat();
     client.message(&chat, "turn-1", "go");
@@ -146,10 +149,8 @@ fn a_second_ctrl_c_does_not_wait() {
     gateway.signal(Signal::INT);
     client.wait_for("turn_end");
     gateway.signal(Signal::INT);
-    let began = Instant::now();
-    // How it ends depends on how far it had come.
+    // The status depends on how far the shutdown had come.
     gateway.wait_for_exit();
-    assert!(began.elapsed().as_secs() < 25, "{:?}", began.elapsed());
     assert_eq!(gateway.processes().len(), 0);
 }
 

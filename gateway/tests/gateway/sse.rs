@@ -218,7 +218,7 @@ fn a_stream_outlives_other_connections() {
 #[test]
 fn a_stream_that_is_not_read_does_not_keep_the_gateway_from_ending() {
     let dir = tempfile::tempdir().unwrap();
-    let config = config_file(dir.path(), "[limits]\nreader_stall_ms = \"1 s\"\n");
+    let config = config_file(dir.path(), "[limits]\nreader_stall_ms = \"1 s\"\nshutdown_ms = \"6 s\"\n");
     let mut gateway = Gateway::start_with(|command| {
         command.args(["--agent-command", "sh -c 'cat > /dev/null; yes'", "--dialect", "text"]);
         command.args(["--config", config.to_str().unwrap()]);
@@ -229,10 +229,8 @@ fn a_stream_that_is_not_read_does_not_keep_the_gateway_from_ending() {
     // Closed, because nothing is read: only its last event is still to be taken.
     while stream.post(&json!({"type": "ping"})) != 410 {}
     gateway.signal(rustix::process::Signal::INT);
-    let began = Instant::now();
+    // After `shutdown_ms` the status would be 1. The reader itself would have 30 s for its last event.
     assert_eq!(gateway.wait_for_exit().code(), Some(0), "{}", gateway.log());
-    // The reader itself would have 30 s for its last event.
-    assert!(began.elapsed().as_secs() < 28, "{:?}", began.elapsed());
     drop(stream);
 }
 

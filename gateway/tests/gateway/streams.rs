@@ -11,12 +11,16 @@ use rustix::process::Signal;
 
 use switchboard_test_support::{Client, ECHO_AGENT, Gateway, TIMEOUT, connect, switchboard, wait_for_exit};
 
-/// A client is served, others are refused, and the end is as ever.
-fn serves_and_stops(mut gateway: Gateway, signal: Signal) {
+/// Requests that together log more than the queue of log lines takes.
+const MANY: usize = 600;
+const FEW: usize = 10;
+
+/// A client is served and `refused` requests are refused, and then the gateway stops as usual.
+fn serves_and_stops(mut gateway: Gateway, refused: usize, signal: Signal) {
     let mut client = gateway.websocket();
     let chat = client.new_chat();
     // At the level of these tests each of these is several lines in the log.
-    for _ in 0..600 {
+    for _ in 0..refused {
         assert_eq!(gateway.get("/healthz", &["Authorization: Bearer wrong"]).status() / 100, 4);
     }
     client.message(&chat, "turn-1", "hello");
@@ -54,23 +58,21 @@ fn undrained() -> (PipeReader, Stdio) {
 
 #[test]
 fn a_log_on_a_full_disk_ends_nothing() {
-    for signal in [Signal::TERM, Signal::INT] {
-        serves_and_stops(start(full()), signal);
-    }
+    serves_and_stops(start(full()), MANY, Signal::TERM);
+    serves_and_stops(start(full()), FEW, Signal::INT);
 }
 
 #[test]
 fn a_log_that_is_closed_ends_nothing() {
-    for signal in [Signal::TERM, Signal::INT] {
-        serves_and_stops(start(closed()), signal);
-    }
+    serves_and_stops(start(closed()), MANY, Signal::TERM);
+    serves_and_stops(start(closed()), FEW, Signal::INT);
 }
 
 #[test]
 fn a_log_that_nobody_reads_holds_nothing_up() {
-    for signal in [Signal::TERM, Signal::INT] {
+    for (refused, signal) in [(MANY, Signal::TERM), (FEW, Signal::INT)] {
         let (reader, stderr) = undrained();
-        serves_and_stops(start(stderr), signal);
+        serves_and_stops(start(stderr), refused, signal);
         drop(reader);
     }
 }
@@ -78,7 +80,7 @@ fn a_log_that_nobody_reads_holds_nothing_up() {
 #[test]
 fn a_log_that_is_read_no_more_holds_nothing_up() {
     let (reader, stderr) = std::io::pipe().unwrap();
-    serves_and_stops(start(stderr), Signal::TERM);
+    serves_and_stops(start(stderr), MANY, Signal::TERM);
     drop(reader);
 }
 

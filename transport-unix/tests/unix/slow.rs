@@ -16,7 +16,7 @@ use crate::site::{Raw, Site, generous};
 const EVER: Duration = Duration::from_secs(24 * 3600);
 /// For a reader that takes nothing. One that reads is not taken for one on a slow machine: a gateway that does not run for
 /// this long notices that.
-const STALL: Duration = Duration::from_secs(4);
+const STALL: Duration = Duration::from_secs(2);
 const PIECES: usize = 100;
 const PIECE: usize = 48 * 1024;
 

@@ -19,7 +19,7 @@ use crate::{
 const EVER: Duration = Duration::from_secs(24 * 3600);
 /// For a reader that takes nothing. One that reads is not taken for one on a slow machine: a gateway that does not run for
 /// this long notices that.
-const STALL: Duration = Duration::from_secs(4);
+const STALL: Duration = Duration::from_secs(2);
 /// More than loopback takes on its own.
 const PIECES: usize = 400;
 const PIECE: usize = 48 * 1024;
