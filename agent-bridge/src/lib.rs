@@ -1,8 +1,8 @@
 //! Agent CLIs as Switchboard agents: one codec per dialect, and the supervision of their processes.
 //!
 //! [`HostAgent`] runs each agent process under a [`host`]: a small process that outlives the gateway.
-//! [`ProcessAgent`] runs the agent process as a subprocess of the gateway itself. [`codec`] translates, without I/O,
-//! between an agent's output and input and Switchboard's events and commands. [`demo`] is an agent for trials and
+//! [`ProcessAgent`] runs the agent process as a subprocess of the gateway itself. A [`dialect`] says how an
+//! agent is started, and translates, without I/O, between its output and input and Switchboard's events and commands. [`demo`] is an agent for trials and
 //! tests; its dialect is Claude Code's.
 //!
 //! A gateway whose agent is any program that reads a prompt and prints an answer:
@@ -10,7 +10,7 @@
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::sync::Arc;
-//! use switchboard_agent_bridge::{BridgeLimits, Dialect, ProcessAgent, ProcessConfig};
+//! use switchboard_agent_bridge::{BridgeLimits, ProcessAgent, ProcessConfig, dialect};
 //! use switchboard_core::Limits;
 //! use switchboard_runtime::{Gateway, Memory, entropy};
 //!
@@ -19,7 +19,7 @@
 //! let agent = ProcessAgent::new(ProcessConfig {
 //!     name: "tr".into(),
 //!     command: vec!["tr".into(), "a-z".into(), "A-Z".into()],
-//!     dialect: Dialect::Text,
+//!     dialect: dialect::TEXT,
 //!     workspace: std::env::current_dir()?,
 //!     env: Vec::new(),
 //!     sandbox: None,
@@ -34,13 +34,12 @@
 //! # }
 //! ```
 
-pub mod codec;
 #[cfg(test)]
 #[allow(unreachable_pub, reason = "shared with other crates' tests")]
 #[path = "../../core/tests/support/damage.rs"]
 mod damage;
 pub mod demo;
-mod dialect;
+pub mod dialect;
 mod driver;
 pub mod host;
 mod hosted;
@@ -48,7 +47,7 @@ mod limits;
 mod memory;
 mod sandbox;
 
-pub use dialect::{AGENT_PRESETS, AgentPreset, Dialect, UnknownDialect, detect};
+pub use dialect::{AGENT_PRESETS, AgentPreset, Dialect, detect};
 pub use driver::{AgentInstance, ControlSource, ProcessAgent, ProcessConfig, RecordSink, sweep_leftovers};
 pub use hosted::{HostAgent, HostConfig, HostState, HostedInstance, end_orphans, list_hosts};
 pub use limits::{BridgeLimits, HostLimits};

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use switchboard_agent_bridge::{AGENT_PRESETS, AgentPreset, Dialect, detect, locate_program};
+use switchboard_agent_bridge::{AGENT_PRESETS, AgentPreset, Dialect, detect, dialect, locate_program};
 
 use crate::{
     config::AgentChoice,
@@ -22,7 +22,7 @@ pub(crate) const DEMO: &str = "demo";
 pub(crate) struct Chosen {
     pub(crate) name: String,
     pub(crate) command: Vec<String>,
-    pub(crate) dialect: Dialect,
+    pub(crate) dialect: &'static dyn Dialect,
     /// The reason for the choice, for the start-up text.
     pub(crate) why: String,
 }
@@ -98,7 +98,7 @@ fn demo(why: &str) -> Result<Chosen> {
     Ok(Chosen {
         name: DEMO.into(),
         command: vec![program, "demo-agent".into()],
-        dialect: Dialect::Claude,
+        dialect: dialect::CLAUDE,
         why: why.into(),
     })
 }
@@ -119,14 +119,14 @@ mod tests {
 
     fn of_command(program: &str) -> Result<Chosen> {
         let command = vec![program.to_owned(), "--fast".to_owned()];
-        choose(&AgentChoice::Command { command, dialect: Dialect::Text }, Path::new("/"))
+        choose(&AgentChoice::Command { command, dialect: dialect::TEXT }, Path::new("/"))
     }
 
     #[test]
     fn a_command_is_called_after_its_program() {
         for program in ["/bin/sh", "bin/sh", "sh"] {
             let chosen = of_command(program).unwrap();
-            assert_eq!((chosen.name.as_str(), chosen.dialect), ("sh", Dialect::Text), "{program}");
+            assert_eq!((chosen.name.as_str(), chosen.dialect), ("sh", dialect::TEXT), "{program}");
         }
     }
 

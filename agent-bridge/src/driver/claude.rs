@@ -1,4 +1,4 @@
-//! An agent instance in dialect `claude`: one process serves many turns.
+//! An agent instance whose process serves many turns.
 
 use std::{
     process::ExitStatus,
@@ -25,7 +25,7 @@ use super::{
     reader::{Decoder, Lines, ReadEnd, ReadMode, Reader, RecordTooLong, Signal},
     stop::stop,
 };
-use crate::codec::{ClaudeCodec, Decoded};
+use crate::dialect::{Codec, Conversation as CodecFor, Decoded, Delivered, Encoded, ProcessStart};
 
 /// Serves a chat until a stop or kill arrives, or the agent is gone.
 pub(super) async fn serve<O: ControlSource, S: RecordSink>(
@@ -39,17 +39,23 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
         return AgentExit::Stopped;
     }
     let prefix = format!("{}-", instance.0);
+    let mut starts = 0;
     loop {
-        let codec = match &session {
-            Some(session) => ClaudeCodec::resumed(&agent.config.workspace, &prefix, session),
-            None => ClaudeCodec::new(&agent.config.workspace, &prefix),
-        };
-        let resume = session.as_deref().map(|session| ["--resume", session]);
-        let further = resume.as_ref().map_or(&[][..], |resume| &resume[..]);
-        let (process, output) = match Process::start(&agent.config, further, agent.mark()) {
+        starts += 1;
+        let dialect = agent.config.dialect;
+        let codec = dialect.codec(&CodecFor {
+            workspace: &agent.config.workspace,
+            prefix: &prefix,
+            session: session.as_deref(),
+            process: starts,
+        });
+        let ProcessStart { arguments, input } = dialect.start(session.as_deref());
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let (process, output) = match Process::start(&agent.config.command(), &arguments, agent.mark()) {
             Ok(started) => started,
             Err(error) => return agent.spawn_failed(&error),
         };
+        process.write(input);
         let mut conversation = Conversation::new(agent, process, output, codec, &waiting);
         let end = conversation.serve_commands(&mut waiting).await;
         waiting.position = conversation.decoder().position;
@@ -137,7 +143,7 @@ impl<O: ControlSource, S: RecordSink> Waiting<O, S> {
 
 /// The codec, and the position of the last decoded record.
 struct LineDecoder {
-    codec: ClaudeCodec,
+    codec: Box<dyn Codec>,
     lines: Lines,
     position: u64,
 }
@@ -158,7 +164,7 @@ impl Decoder for LineDecoder {
     }
 
     fn checkpoint(&self) -> Option<Bytes> {
-        Some(self.codec.checkpoint())
+        Some(self.codec.checkpoint().into())
     }
 }
 
@@ -202,7 +208,7 @@ impl<'a> Conversation<'a> {
         agent: &'a ProcessAgent,
         process: Process,
         output: tokio::process::ChildStdout,
-        codec: ClaudeCodec,
+        codec: Box<dyn Codec>,
         waiting: &Waiting<O, S>,
     ) -> Self {
         let limits = &agent.config.limits;
@@ -221,7 +227,6 @@ impl<'a> Conversation<'a> {
             speaking: Arc::clone(&speaking),
         };
         let reading = Owned(tokio::spawn(reader.run(output)));
-        process.write_line(ClaudeCodec::initialize());
         Self {
             agent,
             process,
@@ -314,9 +319,15 @@ impl<'a> Conversation<'a> {
             AgentCommand::Cancel { turn_id, .. } if self.turn.as_ref() != Some(turn_id) => return,
             AgentCommand::Cancel { .. } | AgentCommand::Answer { .. } => {}
         }
-        let line = self.decoder().codec.encode(command);
-        if let Some(line) = line {
-            self.process.write_line(line);
+        let mut decoder = self.decoder();
+        if let Encoded::Write(bytes) = decoder.codec.encode(command) {
+            decoder.codec.delivered(match command {
+                AgentCommand::Prompt { turn_id, .. } => Delivered::Prompt(turn_id),
+                AgentCommand::Cancel { .. } => Delivered::Cancel,
+                AgentCommand::Answer { request_id, .. } => Delivered::Answer(request_id),
+            });
+            drop(decoder);
+            self.process.write(bytes);
         }
     }
 

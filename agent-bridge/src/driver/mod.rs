@@ -33,7 +33,10 @@ use switchboard_runtime::{Agent, AgentContext, AgentControl};
 use tokio::time::Instant;
 
 use self::{backoff::Backoff, random::Random};
-use crate::{BridgeLimits, Dialect, Sandbox, SandboxLevel};
+use crate::{
+    BridgeLimits, Sandbox, SandboxLevel,
+    dialect::{Dialect, ProcessLifetime},
+};
 
 pub use ends::{ControlSource, RecordSink};
 pub use sweep::sweep_leftovers;
@@ -46,7 +49,7 @@ pub struct ProcessConfig {
     /// The program and its arguments. Comes from the configuration only, never from a client.
     pub command: Vec<String>,
     /// The dialect of the program.
-    pub dialect: Dialect,
+    pub dialect: &'static dyn Dialect,
     /// The working directory of the process; an absolute path.
     pub workspace: PathBuf,
     /// Further environment variables for the process. They override inherited variables of the same name.
@@ -62,7 +65,23 @@ pub struct ProcessConfig {
     pub limits: BridgeLimits,
 }
 
+/// The part of a [`ProcessConfig`] with which a process is started.
+#[derive(Debug, Clone)]
+pub(crate) struct CommandConfig {
+    pub(crate) command: Vec<String>,
+    pub(crate) workspace: PathBuf,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) sandbox: Option<Sandbox>,
+    pub(crate) limits: BridgeLimits,
+}
+
 impl ProcessConfig {
+    /// The part with which a process is started.
+    pub(crate) fn command(&self) -> CommandConfig {
+        let Self { command, workspace, env, sandbox, limits, .. } = self.clone();
+        CommandConfig { command, workspace, env, sandbox, limits }
+    }
+
     /// How much the sandbox restricts the process.
     pub fn sandbox_level(&self) -> SandboxLevel {
         self.sandbox.as_ref().map_or(SandboxLevel::Off, Sandbox::level)
@@ -128,9 +147,9 @@ impl ProcessAgent {
     /// then its process and all the process's descendants are gone. If the future is dropped, they are killed in the
     /// background.
     pub async fn serve<O: ControlSource, S: RecordSink>(&self, life: AgentInstance<O, S>) -> AgentExit {
-        match self.config.dialect {
-            Dialect::Claude => claude::serve(self, life).await,
-            Dialect::Text => text::serve(self, life).await,
+        match self.config.dialect.lifetime() {
+            ProcessLifetime::Instance => claude::serve(self, life).await,
+            ProcessLifetime::Prompt => text::serve(self, life).await,
         }
     }
 

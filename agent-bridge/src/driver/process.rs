@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    ProcessConfig, environment,
+    CommandConfig, ProcessConfig, environment,
     input::{Input, WeakInput, input},
     stderr_tail::LastWords,
     sweep::{self, MARK, Seen},
@@ -44,7 +44,7 @@ pub(crate) struct Process {
 impl Process {
     /// Starts the configured command with `further` arguments. Returns the process and its standard output.
     pub(crate) fn start(
-        config: &ProcessConfig,
+        config: &CommandConfig,
         further: &[&str],
         mark: String,
     ) -> io::Result<(Self, ChildStdout)> {
@@ -121,12 +121,6 @@ impl Process {
         if let Some(input) = &self.input {
             input.send(bytes);
         }
-    }
-
-    /// Queues a line for the process's standard input; adds the newline.
-    pub(crate) fn write_line(&self, mut line: Vec<u8>) {
-        line.push(b'\n');
-        self.write(line);
     }
 
     /// Closes standard input once all queued bytes are written. Returns false if it was closed before.

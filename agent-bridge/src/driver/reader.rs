@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{ends::RecordSink, input::WeakInput};
-use crate::{codec::Decoded, limits::BridgeLimits};
+use crate::{dialect::Decoded, limits::BridgeLimits};
 
 /// Decodes bytes to events and counts the records.
 pub(super) trait Decoder: Send + 'static {

@@ -60,18 +60,30 @@ impl LastWords {
         Self { agent: config.name.clone(), secrets: secrets(config) }
     }
 
-    /// Logs the last lines of a failed agent, and returns their end as a sentence that can follow the description of
-    /// the failure. Returns an empty string if there are no lines.
+    /// Logs the last lines of a failed agent, and returns [`Self::sentence`].
     pub(crate) fn report(&self, lines: &[String]) -> String {
+        let words = self.clean(lines);
+        if !words.is_empty() {
+            tracing::warn!(agent = self.agent, stderr = words, "an agent's last words");
+        }
+        as_sentence(&words)
+    }
+
+    /// The end of the last lines as a sentence that can follow the description of a failure, with a space in front.
+    /// Empty if there are no lines.
+    pub(crate) fn sentence(&self, lines: &[String]) -> String {
+        as_sentence(&self.clean(lines))
+    }
+
+    fn clean(&self, lines: &[String]) -> String {
         let cleaned = lines.iter().map(|line| clean(line, &self.secrets));
         let words: Vec<String> = cleaned.filter(|line| !line.is_empty()).collect();
-        if words.is_empty() {
-            return String::new();
-        }
-        let words = words.join(" | ");
-        tracing::warn!(agent = self.agent, stderr = words, "an agent's last words");
-        format!(" Its last words: {}", end_of(&words))
+        words.join(" | ")
     }
+}
+
+fn as_sentence(words: &str) -> String {
+    if words.is_empty() { String::new() } else { format!(" Its last words: {}", end_of(words)) }
 }
 
 /// Values of environment variables of the agent whose names announce a secret.

@@ -1,4 +1,4 @@
-//! An agent instance in dialect `text`: one process per prompt.
+//! An agent instance with one process per prompt.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use switchboard_core::{
     agent::{AgentCommand, AgentEvent, AgentExit, AgentRecords},
     ids::TurnId,
-    wire::{Outcome, TurnError},
+    wire::Outcome,
 };
 use switchboard_runtime::AgentControl;
 use tokio::{
@@ -22,7 +22,7 @@ use super::{
     reader::{Decoder, ReadMode, Reader, RecordTooLong},
     stop::{stop, terminate},
 };
-use crate::codec::{Decoded, TextCodec};
+use crate::dialect::{Codec, Conversation, Decoded, Encoded, ProcessExit};
 
 /// Serves a chat until a stop or kill arrives, or a process cannot be started.
 pub(super) async fn serve<O: ControlSource, S: RecordSink>(
@@ -34,9 +34,10 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
     loop {
         match life.control.next().await {
             AgentControl::Stop | AgentControl::Kill => return AgentExit::Stopped,
-            AgentControl::Command(AgentCommand::Prompt { text, turn_id, .. }) => {
+            AgentControl::Command(command @ AgentCommand::Prompt { .. }) => {
                 answers += 1;
-                let prompt = Prompt { turn_id, text, stream: format!("{}-{answers}", life.instance.0) };
+                let AgentCommand::Prompt { turn_id, .. } = &command else { continue };
+                let prompt = Prompt { turn_id: turn_id.clone(), command, process: answers };
                 if let Err(exit) = answer(agent, &mut life, prompt, &mut position).await {
                     return exit;
                 }
@@ -49,27 +50,24 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
 
 struct Prompt {
     turn_id: TurnId,
-    text: String,
-    /// Id of the answer's text stream.
-    stream: String,
+    command: AgentCommand,
+    /// Number of the prompt's process.
+    process: u64,
 }
 
 struct ReadDecoder {
-    codec: TextCodec,
+    codec: Box<dyn Codec>,
     position: u64,
 }
 
 impl Decoder for ReadDecoder {
     fn decode(&mut self, read: &mut BytesMut, out: &mut Decoded) -> Result<(), RecordTooLong> {
         self.position += 1;
-        self.codec.decode(&read.split(), out);
+        self.codec.decode(self.position, &read.split(), out);
         Ok(())
     }
 
-    fn end(&mut self, out: &mut Decoded) {
-        self.position += 1;
-        self.codec.end(out);
-    }
+    fn end(&mut self, _: &mut Decoded) {}
 
     fn position(&self) -> u64 {
         self.position
@@ -91,10 +89,17 @@ async fn answer<O: ControlSource, S: RecordSink>(
     if !backed_off(agent, life, &prompt.turn_id, position).await? {
         return Ok(());
     }
-    let (mut process, output) =
-        Process::start(&agent.config, &[], agent.mark()).map_err(|error| agent.spawn_failed(&error))?;
+    let (mut process, output) = Process::start(&agent.config.command(), &[], agent.mark())
+        .map_err(|error| agent.spawn_failed(&error))?;
     agent.backoff.succeeded();
-    let decoder = ReadDecoder { codec: TextCodec::new(&prompt.stream), position: *position };
+    let codec = agent.config.dialect.codec(&Conversation {
+        workspace: &agent.config.workspace,
+        prefix: &format!("{}-", life.instance.0),
+        session: None,
+        process: prompt.process,
+    });
+    let input = codec.encode(&prompt.command);
+    let decoder = ReadDecoder { codec, position: *position };
     let decoder = Arc::new(Mutex::new(decoder));
     let (mode, read_mode) = watch::channel(ReadMode::Live);
     let (signal, _signals) = mpsc::unbounded_channel();
@@ -108,7 +113,9 @@ async fn answer<O: ControlSource, S: RecordSink>(
         speaking: Arc::default(),
     };
     let mut reading = Owned(tokio::spawn(reader.run(output)));
-    process.write(prompt.text.into_bytes());
+    if let Encoded::Write(bytes) = input {
+        process.write(bytes);
+    }
     process.close_input();
 
     let mut exited = None;
@@ -145,18 +152,23 @@ async fn answer<O: ControlSource, S: RecordSink>(
     }
     process.kill().await;
     let status = exited.flatten();
-    let succeeded = status.is_some_and(|status| status.success());
-    let (outcome, error) = match (cancelled, succeeded) {
-        (true, _) => (Outcome::Cancelled, None),
-        (false, true) => (Outcome::Completed, None),
-        (false, false) => {
-            let words = process.report_last_words(&agent.config).await;
-            let detail = format!("The command {}.{words}", how_it_ended(status));
-            (Outcome::Failed, Some(TurnError { code: "agent_exited".into(), detail }))
-        }
+    let failed = !cancelled && !status.is_some_and(|status| status.success());
+    let last_words = if failed { process.report_last_words(&agent.config).await } else { String::new() };
+    let exit = ProcessExit {
+        code: status.and_then(|status| status.code()),
+        cancelled,
+        description: &how_it_ended(status),
+        last_words: &last_words,
     };
-    *position = decoder.lock().unwrap_or_else(PoisonError::into_inner).position;
-    end_turn(life, outcome, error, position).await;
+    let mut out = Decoded::default();
+    {
+        let mut decoder = decoder.lock().unwrap_or_else(PoisonError::into_inner);
+        decoder.codec.exited(&exit, &mut out);
+        *position = decoder.position + 1;
+    }
+    let records = AgentRecords { position: *position, events: out.events, checkpoint: None };
+    // If the gateway is gone, the next control message is `Stop`.
+    let _ = life.records.send(records).await;
     Ok(())
 }
 
@@ -175,7 +187,7 @@ async fn backed_off<O: ControlSource, S: RecordSink>(
                     return Err(AgentExit::Stopped);
                 }
                 if matches!(order, AgentControl::Command(AgentCommand::Cancel { turn_id, .. }) if turn_id == *turn) {
-                    end_turn(life, Outcome::Cancelled, None, position).await;
+                    end_turn(life, position).await;
                     return Ok(false);
                 }
             }
@@ -185,14 +197,9 @@ async fn backed_off<O: ControlSource, S: RecordSink>(
     Ok(true)
 }
 
-async fn end_turn<O, S: RecordSink>(
-    life: &AgentInstance<O, S>,
-    outcome: Outcome,
-    error: Option<TurnError>,
-    position: &mut u64,
-) {
+async fn end_turn<O, S: RecordSink>(life: &AgentInstance<O, S>, position: &mut u64) {
     *position += 1;
-    let ended = AgentEvent::TurnEnded { outcome, error, usage: None, cost: None };
+    let ended = AgentEvent::TurnEnded { outcome: Outcome::Cancelled, error: None, usage: None, cost: None };
     let records = AgentRecords { position: *position, events: vec![ended], checkpoint: None };
     // If the gateway is gone, the next control message is `Stop`.
     let _ = life.records.send(records).await;

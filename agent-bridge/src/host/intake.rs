@@ -13,7 +13,7 @@ use super::{
     protocol::{Kind, RECORD_HEAD},
     spool::{Spool, begin_block},
 };
-use crate::{BridgeLimits, Dialect, codec::ClaudeCodec, driver::reader::ReadMode};
+use crate::{BridgeLimits, dialect::Framing, driver::reader::ReadMode};
 
 /// Why reading has ended.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ const READ_BYTES: usize = 64 * 1024;
 
 pub(super) struct Intake {
     pub(super) spool: Arc<Spool>,
-    pub(super) dialect: Dialect,
+    pub(super) framing: Framing,
     pub(super) mode: watch::Receiver<ReadMode>,
     pub(super) limits: BridgeLimits,
     /// Notified when a turn seems to have ended.
@@ -77,9 +77,9 @@ impl Intake {
                 Read::Pause if block.len() > RECORD_HEAD => continue,
                 Read::Pause => return IntakeEnd::Between(output),
             };
-            let whole = match self.dialect {
-                Dialect::Text => block.len(),
-                Dialect::Claude => match memchr::memrchr(b'\n', &block[searched..]) {
+            let whole = match self.framing {
+                Framing::Reads => block.len(),
+                Framing::Lines { .. } => match memchr::memrchr(b'\n', &block[searched..]) {
                     Some(last) => searched + last + 1,
                     None => RECORD_HEAD,
                 },
@@ -93,11 +93,12 @@ impl Intake {
             if payload.is_empty() {
                 continue;
             }
-            let records = match self.dialect {
-                Dialect::Text => 1,
-                Dialect::Claude => lines::count(payload),
+            let (records, turn_end) = match &self.framing {
+                Framing::Reads => (1, None),
+                Framing::Lines { turn_end } => (lines::count(payload), turn_end.as_ref()),
             };
-            let turn_ended = self.dialect == Dialect::Claude && ClaudeCodec::may_end_turn(payload);
+            let turn_ended =
+                turn_end.is_some_and(|text| memchr::memmem::find(payload, text.as_bytes()).is_some());
             let begun = Bytes::copy_from_slice(&block[whole..]);
             block.truncate(whole);
             let frame = self.keep(Kind::Output, &mut block, records).await;

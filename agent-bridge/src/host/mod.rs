@@ -51,7 +51,7 @@ use self::{
     spool::Spool,
     supervisor::Supervisor,
 };
-use crate::{BridgeLimits, Dialect, ProcessConfig, Sandbox, keep_memory_private};
+use crate::{BridgeLimits, Sandbox, dialect::Framing, driver::CommandConfig, keep_memory_private};
 
 /// The text that a host writes to its standard output: the first byte before it listens, the rest when it listens.
 pub(crate) const READY: &str = "ready\n";
@@ -60,7 +60,7 @@ pub(crate) const READY: &str = "ready\n";
 const SETUP_BYTES: u64 = 1024 * 1024;
 
 /// The version of [`Setup`]. A host refuses other versions, because it might not know the sandbox settings in them.
-pub(crate) const SETUP_VERSION: u32 = 2;
+pub(crate) const SETUP_VERSION: u32 = 3;
 
 /// The configuration that a gateway writes to the standard input of a host that it starts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -73,9 +73,9 @@ pub(crate) struct Setup {
     /// The position of the host's first record.
     pub(crate) first: u64,
     pub(crate) mark: String,
-    pub(crate) name: String,
     pub(crate) command: Vec<String>,
-    pub(crate) dialect: String,
+    /// How the agent's output is cut into records; all that a host knows about the agent's dialect.
+    pub(crate) framing: Framing,
     pub(crate) workspace: PathBuf,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) sandbox: Option<Sandbox>,
@@ -96,7 +96,6 @@ pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
         // The program file was replaced while the gateway was running.
         return Err(io::Error::other(format!("the gateway speaks version {} of the setup", setup.version)));
     }
-    let dialect: Dialect = setup.dialect.parse().map_err(io::Error::other)?;
     quiet_panics();
     // A new session, so that signals to the terminal or to the gateway's process group do not reach the host. The call
     // fails if the process leads a session already.
@@ -118,22 +117,19 @@ pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
         stdout.flush()?;
         let listener = UnixListener::from_std(place.bind()?)?;
         let spool = Arc::new(Spool::new(place.dir(), setup.first, setup.limits.host.spool_bytes));
-        let process = ProcessConfig {
-            name: setup.name,
+        let process = CommandConfig {
             command: setup.command,
-            dialect,
             workspace: setup.workspace,
             env: setup.env,
             sandbox: setup.sandbox,
-            mark_prefix: setup.mark.clone(),
-            seed: [0; 16],
             limits: setup.limits.clone(),
         };
         let heard = link::listen(listener, Arc::clone(&spool), setup.limits);
         let _ = stdout.write_all(after.as_bytes()).and_then(|()| stdout.flush());
         drop(stdout);
         // As a task of its own: `block_on` polls for I/O each time before it polls its own future.
-        let supervisor = tokio::spawn(Supervisor::new(process, setup.mark, spool, heard)?.run());
+        let supervisor =
+            tokio::spawn(Supervisor::new(process, setup.framing, setup.mark, spool, heard)?.run());
         supervisor.await.unwrap_or_else(|panicked| resume_unwind(panicked.into_panic()))
     })?;
     if farewell.remove {

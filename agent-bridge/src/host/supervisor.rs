@@ -30,8 +30,9 @@ use super::{
     spool::{self, Spool},
 };
 use crate::{
-    ProcessConfig,
+    dialect::Framing,
     driver::{
+        CommandConfig,
         process::{Owned, Process, until},
         reader::ReadMode,
         stop::{stop, terminate},
@@ -51,7 +52,8 @@ pub(super) struct ShutdownAck {
 }
 
 pub(super) struct Supervisor {
-    config: ProcessConfig,
+    config: CommandConfig,
+    framing: Framing,
     mark: String,
     spool: Arc<Spool>,
     peers: Peers,
@@ -98,7 +100,8 @@ enum Event {
 
 impl Supervisor {
     pub(super) fn new(
-        config: ProcessConfig,
+        config: CommandConfig,
+        framing: Framing,
         mark: String,
         spool: Arc<Spool>,
         heard: mpsc::Receiver<GatewayMessage>,
@@ -114,6 +117,7 @@ impl Supervisor {
         let spooled = spool.watch();
         Ok(Self {
             config,
+            framing,
             mark,
             spool,
             peers,
@@ -327,7 +331,7 @@ impl Supervisor {
     ) -> Owned<IntakeEnd<ChildStdout>> {
         let intake = Intake {
             spool: Arc::clone(&self.spool),
-            dialect: self.config.dialect,
+            framing: self.framing.clone(),
             mode,
             limits: self.config.limits.clone(),
             turn_ended: Arc::clone(&self.turn_ended),

@@ -11,12 +11,13 @@ use serde_json::value::RawValue;
 use switchboard_core::{
     agent::{AgentCommand, AgentEvent},
     ids::{RequestId, TurnId},
-    wire::{Outcome, TurnError},
+    wire::Outcome,
 };
 
 use crate::{
-    Dialect,
-    codec::{ClaudeCodec, Decoded, TextCodec},
+    dialect::{
+        Codec, Conversation, Decoded, Delivered, Dialect, Encoded, Framing, ProcessExit, ProcessLifetime,
+    },
     driver::{process::describe_end, stderr_tail::LastWords},
     host::protocol::{CommandHead, CommandMeaning, Exited, Frame, Kind, SpawnFailure},
 };
@@ -30,10 +31,10 @@ const MOST_EXPECTED: usize = 1024;
 /// Decodes the records of one agent instance.
 #[derive(Debug)]
 pub(super) struct InstanceDecoder {
-    dialect: Dialect,
+    dialect: &'static dyn Dialect,
     workspace: PathBuf,
     prefix: String,
-    codec: Codec,
+    codec: Box<dyn Codec>,
     state: InstanceState,
     /// Events of records up to this position have been published and are dropped.
     shown: u64,
@@ -47,12 +48,6 @@ enum TurnFilter {
     All,
     /// Only this turn, until it ends.
     Only(Option<TurnId>),
-}
-
-#[derive(Debug)]
-enum Codec {
-    Claude(Box<ClaudeCodec>),
-    Text(TextCodec),
 }
 
 /// State of an agent instance that follows from its records, besides the codec's state.
@@ -119,9 +114,14 @@ pub(super) struct SplitPoint {
 
 impl InstanceDecoder {
     /// Makes a decoder for a new instance. `session` is the agent's session to resume.
-    pub(super) fn new(dialect: Dialect, workspace: &Path, instance: u64, session: Option<&str>) -> Self {
+    pub(super) fn new(
+        dialect: &'static dyn Dialect,
+        workspace: &Path,
+        instance: u64,
+        session: Option<&str>,
+    ) -> Self {
         let prefix = format!("{instance}-");
-        let codec = codec(dialect, workspace, &prefix, session, 0);
+        let codec = dialect.codec(&Conversation { workspace, prefix: &prefix, session, process: 0 });
         let state = InstanceState { version: CHECKPOINT_VERSION, ..InstanceState::default() };
         let (shown, wanted, last_words) = (0, TurnFilter::All, LastWords::default());
         Self { dialect, workspace: workspace.into(), prefix, codec, state, shown, wanted, last_words }
@@ -136,12 +136,7 @@ impl InstanceDecoder {
     /// Restores the state from a checkpoint of this instance. Returns false, without a change, if it cannot be read.
     pub(super) fn restore(&mut self, checkpoint: &[u8]) -> bool {
         let Ok(Checkpoint { state, codec }) = serde_json::from_slice(checkpoint) else { return false };
-        let codec = match self.dialect {
-            Dialect::Claude => ClaudeCodec::restore(&self.workspace, codec.get().as_bytes())
-                .map(|codec| Codec::Claude(Box::new(codec)))
-                .ok(),
-            Dialect::Text => serde_json::from_str(codec.get()).map(Codec::Text).ok(),
-        };
+        let codec = self.dialect.restore(&self.workspace, codec.get()).ok();
         let Some(codec) = codec.filter(|_| state.version == CHECKPOINT_VERSION) else { return false };
         self.state = state;
         self.set_codec(codec);
@@ -151,12 +146,10 @@ impl InstanceDecoder {
     /// Drops the events of records up to this position.
     pub(super) fn hide_to(&mut self, position: u64) {
         self.shown = position;
-        if let Codec::Claude(codec) = &mut self.codec {
-            codec.set_known(position);
-        }
+        self.codec.set_published(position);
     }
 
-    fn set_codec(&mut self, codec: Codec) {
+    fn set_codec(&mut self, codec: Box<dyn Codec>) {
         self.codec = codec;
         self.hide_to(self.shown);
     }
@@ -204,20 +197,13 @@ impl InstanceDecoder {
 
     /// The state of decoder and codec after the last decoded record.
     pub(super) fn checkpoint(&self) -> Option<Bytes> {
-        let codec = match &self.codec {
-            Codec::Claude(codec) => String::from_utf8(codec.checkpoint().into()).ok()?,
-            Codec::Text(codec) => serde_json::to_string(codec).ok()?,
-        };
-        let codec = RawValue::from_string(codec).ok()?;
+        let codec = RawValue::from_string(self.codec.checkpoint()).ok()?;
         serde_json::to_vec(&Checkpoint { state: self.state.clone(), codec }).ok().map(Into::into)
     }
 
-    /// The line for the agent's input; `None` if there is nothing to send.
-    pub(super) fn line_for(&self, command: &AgentCommand) -> Option<Vec<u8>> {
-        match &self.codec {
-            Codec::Claude(codec) => codec.line_for(command),
-            Codec::Text(_) => None,
-        }
+    /// What is to be done at the process for a command; see [`Codec::encode`].
+    pub(super) fn encode(&self, command: &AgentCommand) -> Encoded {
+        self.codec.encode(command)
     }
 
     /// Decodes the next frame. A frame that was decoded before is skipped.
@@ -263,16 +249,16 @@ impl InstanceDecoder {
     fn output(&mut self, frame: &Frame<impl AsRef<[u8]>>, step: &mut DecodedBatch) {
         let mut out = Decoded { events: std::mem::take(&mut step.events), ..Decoded::default() };
         let mut is_lost = self.is_lost();
-        match &mut self.codec {
-            Codec::Text(codec) => {
+        match self.dialect.framing() {
+            Framing::Reads => {
                 let before = out.events.len();
-                codec.decode(frame.payload.as_ref(), &mut out);
                 self.state.position = frame.last();
+                self.codec.decode(self.state.position, frame.payload.as_ref(), &mut out);
                 if self.state.position <= self.shown || is_lost {
                     out.events.truncate(before);
                 }
             }
-            Codec::Claude(codec) => {
+            Framing::Lines { .. } => {
                 out.events.reserve(MOST_EXPECTED.min(frame.count as usize));
                 let mut rest = frame.payload.as_ref();
                 let mut position = frame.first;
@@ -284,7 +270,7 @@ impl InstanceDecoder {
                         let before = out.events.len();
                         // The codec adds `Alive` only if there are no events yet. Dropping hidden events record by
                         // record makes that independent of how the records were batched.
-                        codec.decode(position, line, &mut out);
+                        self.codec.decode(position, line, &mut out);
                         if position <= self.shown {
                             out.events.truncate(before);
                         } else if is_lost {
@@ -317,83 +303,78 @@ impl InstanceDecoder {
     }
 
     fn told(&mut self, told: CommandMeaning, step: &mut DecodedBatch) {
-        let InstanceState { starts, .. } = self.state;
         match told {
             CommandMeaning::Start { session } => {
-                self.begin_process();
+                self.begin_process(session.as_deref());
                 self.state.resumed = session.is_some();
-                self.set_codec(codec(
-                    self.dialect,
-                    &self.workspace,
-                    &self.prefix,
-                    session.as_deref(),
-                    starts + 1,
-                ));
             }
             CommandMeaning::Prompt { turn } => {
                 let Ok(turn) = TurnId::parse(&turn) else { return };
-                match &mut self.codec {
-                    Codec::Claude(codec) => codec.prompted(&turn),
-                    Codec::Text(codec) => {
-                        *codec = TextCodec::new(&format!("{}{}", self.prefix, starts + 1));
-                        self.begin_process();
-                    }
+                if self.dialect.lifetime() == ProcessLifetime::Prompt {
+                    self.begin_process(None);
                 }
+                self.codec.delivered(Delivered::Prompt(&turn));
                 self.state.prompted = Some(turn);
                 self.state.turn_open = true;
                 self.state.cancelled = false;
             }
             CommandMeaning::Cancel { .. } => {
                 self.state.cancelled = true;
-                if let Codec::Claude(codec) = &mut self.codec {
-                    codec.cancelled();
-                }
+                self.codec.delivered(Delivered::Cancel);
             }
             CommandMeaning::Answer { request } => {
-                if let (Codec::Claude(codec), Ok(request)) = (&mut self.codec, RequestId::parse(&request)) {
-                    codec.answered(&request);
+                if let Ok(request) = RequestId::parse(&request) {
+                    self.codec.delivered(Delivered::Answer(&request));
                 }
             }
             CommandMeaning::Void { turn } => {
                 self.state.prompted = TurnId::parse(&turn).ok();
-                self.end_turn(Outcome::Cancelled, None, step);
+                self.turn_ended(step);
+                let (outcome, error) = (Outcome::Cancelled, None);
+                step.events.push(AgentEvent::TurnEnded { outcome, error, usage: None, cost: None });
             }
             CommandMeaning::Reply => {}
         }
     }
 
-    fn begin_process(&mut self) {
+    fn begin_process(&mut self, session: Option<&str>) {
         self.state.starts += 1;
         self.state.running = true;
         (self.state.ready, self.state.unknown_session, self.state.closed) = (false, false, false);
         self.state.exited = None;
+        let codec = self.dialect.codec(&Conversation {
+            workspace: &self.workspace,
+            prefix: &self.prefix,
+            session,
+            process: self.state.starts,
+        });
+        self.set_codec(codec);
     }
 
     fn exited(&mut self, exited: Exited, step: &mut DecodedBatch) {
         self.state.running = false;
-        if let Codec::Text(codec) = &mut self.codec {
-            let mut out = Decoded { events: std::mem::take(&mut step.events), ..Decoded::default() };
-            codec.end(&mut out);
-            step.events = out.events;
-            let (outcome, error) = match (self.state.cancelled, exited.code) {
-                (true, _) => (Outcome::Cancelled, None),
-                (false, Some(0)) => (Outcome::Completed, None),
-                (false, _) => {
-                    let words = self.last_words.report(&exited.stderr);
-                    let detail = format!("The command {}.{words}", describe_end(exited.code, exited.signal));
-                    (Outcome::Failed, Some(TurnError { code: "agent_exited".into(), detail }))
-                }
-            };
-            self.end_turn(outcome, error, step);
+        let mut out = Decoded { events: std::mem::take(&mut step.events), ..Decoded::default() };
+        let exit = ProcessExit {
+            code: exited.code,
+            cancelled: self.state.cancelled,
+            description: &describe_end(exited.code, exited.signal),
+            last_words: &self.last_words.sentence(&exited.stderr),
+        };
+        self.codec.exited(&exit, &mut out);
+        if out.turn_ended {
+            if matches!(out.events.last(), Some(AgentEvent::TurnEnded { outcome: Outcome::Failed, .. })) {
+                self.last_words.report(&exited.stderr);
+            }
+            self.turn_ended(step);
         }
+        step.events = out.events;
         self.state.exited = Some(exited);
     }
 
-    fn end_turn(&mut self, outcome: Outcome, error: Option<TurnError>, step: &mut DecodedBatch) {
+    fn turn_ended(&mut self, step: &mut DecodedBatch) {
         self.state.turn_open = false;
         self.wanted.end(self.state.prompted.as_ref());
         step.turn_ended = true;
-        step.events.push(AgentEvent::TurnEnded { outcome, error, usage: None, cost: None });
     }
 }
 
@@ -412,16 +393,6 @@ fn leave_out_turn(events: &mut Vec<AgentEvent>, from: usize) {
     let of_agent =
         |event: &AgentEvent| matches!(event, AgentEvent::Session { .. } | AgentEvent::Model { .. });
     events.extend(said.into_iter().filter(of_agent));
-}
-
-fn codec(dialect: Dialect, workspace: &Path, prefix: &str, session: Option<&str>, start: u64) -> Codec {
-    match (dialect, session) {
-        (Dialect::Claude, Some(session)) => {
-            Codec::Claude(Box::new(ClaudeCodec::resumed(workspace, prefix, session)))
-        }
-        (Dialect::Claude, None) => Codec::Claude(Box::new(ClaudeCodec::new(workspace, prefix))),
-        (Dialect::Text, _) => Codec::Text(TextCodec::new(&format!("{prefix}{start}"))),
-    }
 }
 
 #[cfg(test)]

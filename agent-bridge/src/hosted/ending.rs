@@ -13,7 +13,7 @@ use super::{
     instance::{ConnectedInstance, Feeding, gone},
 };
 use crate::{
-    Dialect,
+    dialect::ProcessLifetime,
     driver::{
         ControlSource, RecordSink,
         process::{describe_end, until},
@@ -206,7 +206,10 @@ pub(super) fn how_it_ended(agent: &HostAgent, state: &InstanceState) -> Option<A
         };
         return Some(agent.agent.spawn_failed(&kind.into()));
     }
-    let exited = state.exited.as_ref().filter(|_| !state.running && config.dialect == Dialect::Claude)?;
+    let exited = state
+        .exited
+        .as_ref()
+        .filter(|_| !state.running && config.dialect.lifetime() == ProcessLifetime::Instance)?;
     if state.unknown_session {
         // The agent is started again without the session, unless it was started without a session.
         return (!state.resumed).then(|| agent.agent.start_failed("it refused to begin a session"));

@@ -28,8 +28,7 @@ use super::{
     loan::Lending,
 };
 use crate::{
-    Dialect,
-    codec::ClaudeCodec,
+    dialect::{Encoded, Framing, ProcessLifetime, ProcessStart},
     driver::{
         ControlSource, RecordSink,
         process::{Owned, until},
@@ -94,7 +93,7 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
     if hello.first > feed.position() + 1 {
         return ending::records_lost(&place).await;
     }
-    feed.lends = hello.lends && config.dialect == Dialect::Claude;
+    feed.lends = hello.lends && matches!(config.dialect.framing(), Framing::Lines { .. });
     feed.messages = messages.downgrade();
     // Records before a checkpoint that the log has are no longer needed.
     let _ = messages.send(ToHost::Trim { before: from }.encode());
@@ -272,11 +271,11 @@ impl ConnectedInstance<'_> {
         } else if self.idle_at.take_if(|due| *due <= self.reviewed).is_some() {
             self.say(&ToHost::Idle);
         }
-        match self.agent.agent.config().dialect {
-            Dialect::Claude => self.review_claude(&state),
-            Dialect::Text => {
+        match self.lifetime() {
+            ProcessLifetime::Instance => self.review_process(&state),
+            ProcessLifetime::Prompt => {
                 if !state.running && self.sent == state.prompted && self.is_due() {
-                    self.begin_text(&state);
+                    self.start_for_prompt(&state);
                 }
             }
         }
@@ -302,7 +301,7 @@ impl ConnectedInstance<'_> {
         self.queue.pop_front()
     }
 
-    fn review_claude(&mut self, state: &InstanceState) {
+    fn review_process(&mut self, state: &InstanceState) {
         if state.ready {
             self.began = None;
             if let Some(prompt) = self.waiting.take() {
@@ -326,13 +325,12 @@ impl ConnectedInstance<'_> {
                 let agent = &self.agent.agent.config().name;
                 tracing::info!(agent, "the session is unknown to the agent; it begins a new one");
             }
-            let further = session.iter().flat_map(|session| ["--resume".into(), session.clone()]).collect();
-            let mut line = ClaudeCodec::initialize();
-            line.push(b'\n');
+            let ProcessStart { arguments, input } =
+                self.agent.agent.config().dialect.start(session.as_deref());
             self.ordered = state.starts + 1;
             self.began = None;
-            let start = Action::Start { further, close: false };
-            self.command(format!("start{}", self.ordered), start, CommandMeaning::Start { session }, line);
+            let start = Action::Start { further: arguments, close: false };
+            self.command(format!("start{}", self.ordered), start, CommandMeaning::Start { session }, input);
         }
         self.closed = (state.running && state.closed).then(|| self.closed.unwrap_or_else(Instant::now));
     }
@@ -342,25 +340,28 @@ impl ConnectedInstance<'_> {
         self.agent.agent.backoff.not_before().is_none_or(|due| due <= self.reviewed)
     }
 
-    fn begin_text(&mut self, state: &InstanceState) {
-        let Some(AgentCommand::Prompt { id, turn_id, text }) = self.waiting.take() else { return };
+    fn start_for_prompt(&mut self, state: &InstanceState) {
+        let Some(command) = self.waiting.take() else { return };
+        let AgentCommand::Prompt { id, turn_id, .. } = &command else { return };
+        let Encoded::Write(bytes) = self.decoder().encode(&command) else { return };
         if state.starts > 0 {
             self.agent.agent.backoff.succeeded();
         }
-        let start = Action::Start { further: Vec::new(), close: true };
+        let ProcessStart { arguments, mut input } = self.agent.agent.config().dialect.start(None);
+        input.extend_from_slice(&bytes);
+        let start = Action::Start { further: arguments, close: true };
         self.sent = Some(turn_id.clone());
         self.was_open = true;
         let told = CommandMeaning::Prompt { turn: turn_id.as_str().into() };
-        self.command(format!("c{}:{turn_id}", id.0), start, told, text.into_bytes());
+        self.command(format!("c{}:{turn_id}", id.0), start, told, input);
     }
 
     /// Carries out a command, unless the records show that it has been carried out.
     fn obey(&mut self, state: &InstanceState, command: AgentCommand) {
-        let text = self.agent.agent.config().dialect == Dialect::Text;
         match &command {
             AgentCommand::Prompt { turn_id, .. } => {
                 let known = self.sent.as_ref() == Some(turn_id);
-                if !known && state.ready && !text {
+                if !known && state.ready && self.lifetime() == ProcessLifetime::Instance {
                     self.send_command(&command);
                 } else if !known {
                     self.waiting = Some(command);
@@ -388,7 +389,6 @@ impl ConnectedInstance<'_> {
 
     /// Sends a command to the host, if the agent is to be sent anything for it.
     pub(super) fn send_command(&mut self, command: &AgentCommand) {
-        let text = self.agent.agent.config().dialect == Dialect::Text;
         let (subject, told) = match command {
             AgentCommand::Prompt { turn_id, .. } => {
                 self.sent = Some(turn_id.clone());
@@ -403,17 +403,16 @@ impl ConnectedInstance<'_> {
             }
         };
         let id = format!("c{}:{subject}", command.id().0);
-        if text {
-            if matches!(command, AgentCommand::Cancel { .. }) {
-                self.command(id, Action::End { force: false }, told, "");
-            }
-            return;
+        let encoded = self.decoder().encode(command);
+        match encoded {
+            Encoded::Nothing => {}
+            Encoded::Write(bytes) => self.command(id, Action::Write, told, bytes),
+            Encoded::Terminate => self.command(id, Action::End { force: false }, told, ""),
         }
-        let line = self.decoder().line_for(command);
-        if let Some(mut line) = line {
-            line.push(b'\n');
-            self.command(id, Action::Write, told, line);
-        }
+    }
+
+    fn lifetime(&self) -> ProcessLifetime {
+        self.agent.agent.config().dialect.lifetime()
     }
 
     /// The open turn, including a turn whose prompt was sent and has not come back as a record.

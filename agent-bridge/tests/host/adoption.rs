@@ -318,7 +318,7 @@ done"#;
             let script = r#"while ! [ -e gate ]; do sleep 0.01; done
                 echo '{"type":"control_response","response":{"subtype":"success","request_id":"initialize"}}'
                 read -r line; read -r line; echo '{"type":"result","is_error":false,"result":"at last"}'; read -r line"#;
-            let config = place.config(&["sh", "-c", script], switchboard_agent_bridge::Dialect::Claude);
+            let config = place.config(&["sh", "-c", script], switchboard_agent_bridge::dialect::CLAUDE);
             let mut bench = Bench::begin(config);
             bench.prompt("x");
             eventually("it has been started", || {
@@ -430,9 +430,9 @@ done"#;
 /// A host of the first life whose records begin here, started by a gateway that has gone since.
 fn started_from(place: &Place, config: &HostConfig, first: u64) -> std::process::Child {
     let setup = serde_json::json!({
-        "version": 2, "hosts": config.hosts, "run": 1, "chat": "owner/c", "first": first,
-        "mark": format!("{}.began", place.mark), "name": config.process.name, "command": config.process.command,
-        "dialect": config.process.dialect.name(), "workspace": config.process.workspace, "env": [],
+        "version": 3, "hosts": config.hosts, "run": 1, "chat": "owner/c", "first": first,
+        "mark": format!("{}.began", place.mark), "command": config.process.command,
+        "framing": config.process.dialect.framing(), "workspace": config.process.workspace, "env": [],
         "limits": config.process.limits,
     });
     let mut command = std::process::Command::new(&config.host[0]);

@@ -25,7 +25,7 @@ use std::{
 };
 
 use libtest_mimic::{Arguments, Trial};
-use switchboard_agent_bridge::{Dialect, HostAgent, HostConfig};
+use switchboard_agent_bridge::{Dialect, HostAgent, HostConfig, dialect};
 
 use self::support::config;
 
@@ -92,7 +92,7 @@ impl Place {
         &self.workspace
     }
 
-    fn config(&self, command: &[&str], dialect: Dialect) -> HostConfig {
+    fn config(&self, command: &[&str], dialect: &'static dyn Dialect) -> HostConfig {
         let command = command.iter().map(|&part| part.to_owned()).collect();
         let mut process = config(command, dialect, &self.workspace);
         process.mark_prefix.clone_from(&self.mark);
@@ -107,7 +107,7 @@ impl Place {
 
     fn demo(&self) -> HostConfig {
         let exe = std::env::current_exe().unwrap();
-        self.config(&[exe.to_str().unwrap(), AS_DEMO], Dialect::Claude)
+        self.config(&[exe.to_str().unwrap(), AS_DEMO], dialect::CLAUDE)
     }
 
     /// A shell script that first answers the first request.
@@ -115,11 +115,11 @@ impl Place {
         let ready =
             r#"{"type":"control_response","response":{"subtype":"success","request_id":"initialize"}}"#;
         let script = format!("read -r line; echo '{ready}'\n{script}");
-        self.config(&["sh", "-c", &script], Dialect::Claude)
+        self.config(&["sh", "-c", &script], dialect::CLAUDE)
     }
 
     fn text(&self, script: &str) -> HostConfig {
-        self.config(&["sh", "-c", script], Dialect::Text)
+        self.config(&["sh", "-c", script], dialect::TEXT)
     }
 
     /// The host's directory of the first life.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, os::unix::fs::PermissionsExt, time::Duration};
 
 use libtest_mimic::Trial;
-use switchboard_agent_bridge::{Dialect, demo::UNKNOWN_SESSION, end_orphans, list_hosts};
+use switchboard_agent_bridge::{demo::UNKNOWN_SESSION, dialect, end_orphans, list_hosts};
 use switchboard_core::{
     agent::{AgentEvent, AgentExit},
     wire::{Answer, Outcome},
@@ -95,14 +95,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         }),
         trial("starts_that_fail_say_why", |place| async move {
             for (config, why) in [
-                (place.config(&["/nowhere/agent"], Dialect::Claude), "its program was not found."),
-                (place.config(&["/nowhere/agent"], Dialect::Text), "its program was not found."),
+                (place.config(&["/nowhere/agent"], dialect::CLAUDE), "its program was not found."),
+                (place.config(&["/nowhere/agent"], dialect::TEXT), "its program was not found."),
                 (
-                    place.config(&["sh", "-c", "exit 3"], Dialect::Claude),
+                    place.config(&["sh", "-c", "exit 3"], dialect::CLAUDE),
                     "it exited with status 3 before it was ready.",
                 ),
                 (
-                    place.config(&["sh", "-c", "echo 'sign in first' >&2; exit 3"], Dialect::Claude),
+                    place.config(&["sh", "-c", "echo 'sign in first' >&2; exit 3"], dialect::CLAUDE),
                     "it exited with status 3 before it was ready. Its last words: sign in first",
                 ),
             ] {
@@ -117,7 +117,7 @@ pub(crate) fn trials() -> Vec<Trial> {
                 eventually("its host has gone", || !list_hosts(&place.hosts).unwrap()[0].live).await;
                 agent.forget(switchboard_core::agent::AgentInstanceId(1));
             }
-            let mut config = place.config(&["sleep", "1000"], Dialect::Claude);
+            let mut config = place.config(&["sleep", "1000"], dialect::CLAUDE);
             config.process.limits.start = Duration::from_millis(200);
             let mut bench = Bench::begin(config);
             bench.prompt("x");

@@ -80,7 +80,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             bench.stop().await;
         }),
         trial("a_cancel_before_the_agent_is_ready_ends_the_turn", |place| async move {
-            let agent = place.config(&["sh", "-c", "sleep 1000"], switchboard_agent_bridge::Dialect::Claude);
+            let agent = place.config(&["sh", "-c", "sleep 1000"], switchboard_agent_bridge::dialect::CLAUDE);
             let mut bench = Bench::begin(Arc::new(ProcessAgent::new(agent)), None);
             bench.prompt("hello");
             eventually("it runs", || !alive(&place.mark).is_empty()).await;

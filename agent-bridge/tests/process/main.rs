@@ -17,7 +17,7 @@ mod text;
 use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use libtest_mimic::{Arguments, Trial};
-use switchboard_agent_bridge::{Dialect, ProcessAgent, ProcessConfig};
+use switchboard_agent_bridge::{Dialect, ProcessAgent, ProcessConfig, dialect};
 
 use self::support::config;
 
@@ -74,7 +74,7 @@ impl Place {
         &self.workspace
     }
 
-    fn config(&self, command: &[&str], dialect: Dialect) -> ProcessConfig {
+    fn config(&self, command: &[&str], dialect: &'static dyn Dialect) -> ProcessConfig {
         let command = command.iter().map(|&part| part.to_owned()).collect();
         let mut config = config(command, dialect, &self.workspace);
         config.mark_prefix.clone_from(&self.mark);
@@ -85,7 +85,7 @@ impl Place {
 
     fn demo_config(&self) -> ProcessConfig {
         let exe = std::env::current_exe().unwrap();
-        self.config(&[exe.to_str().unwrap(), AS_DEMO], Dialect::Claude)
+        self.config(&[exe.to_str().unwrap(), AS_DEMO], dialect::CLAUDE)
     }
 
     fn demo(&self) -> Arc<ProcessAgent> {
@@ -101,6 +101,6 @@ impl Place {
         let ready =
             r#"{"type":"control_response","response":{"subtype":"success","request_id":"initialize"}}"#;
         let script = format!("echo '{ready}'\n{script}");
-        self.config(&["sh", "-c", &script], Dialect::Claude)
+        self.config(&["sh", "-c", &script], dialect::CLAUDE)
     }
 }

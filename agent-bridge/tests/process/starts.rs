@@ -6,7 +6,7 @@ use std::{
 };
 
 use libtest_mimic::Trial;
-use switchboard_agent_bridge::{Dialect, ProcessAgent, demo::UNKNOWN_SESSION};
+use switchboard_agent_bridge::{ProcessAgent, demo::UNKNOWN_SESSION, dialect};
 use switchboard_core::agent::{AgentEvent, AgentExit};
 
 use crate::{support::Bench, trial};
@@ -25,7 +25,7 @@ fn failed(exit: AgentExit) -> String {
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("a_program_that_is_not_there", |place| async move {
-            let config = place.config(&["/nowhere/agent"], Dialect::Claude);
+            let config = place.config(&["/nowhere/agent"], dialect::CLAUDE);
             let mut bench = Bench::begin(Arc::new(ProcessAgent::new(config)), None);
             bench.prompt("x");
             assert!(failed(bench.exit().await.0).ends_with("its program was not found."));
@@ -38,21 +38,21 @@ pub(crate) fn trials() -> Vec<Trial> {
             assert!(failed(bench.exit().await.0).ends_with("the workspace does not exist."));
         }),
         trial("an_agent_that_exits_at_once", |place| async move {
-            let config = place.config(&["sh", "-c", "echo no licence >&2; exit 3"], Dialect::Claude);
+            let config = place.config(&["sh", "-c", "echo no licence >&2; exit 3"], dialect::CLAUDE);
             let mut bench = Bench::begin(Arc::new(ProcessAgent::new(config)), None);
             bench.prompt("x");
             let why = "it exited with status 3 before it was ready. Its last words: no licence";
             assert!(failed(bench.exit().await.0).ends_with(why));
         }),
         trial("an_agent_that_is_never_ready", |place| async move {
-            let mut config = place.config(&["sleep", "1000"], Dialect::Claude);
+            let mut config = place.config(&["sleep", "1000"], dialect::CLAUDE);
             config.limits.start = Duration::from_millis(200);
             let mut bench = Bench::begin(Arc::new(ProcessAgent::new(config)), None);
             bench.prompt("x");
             assert!(failed(bench.exit().await.0).ends_with("it did not answer in time."));
         }),
         trial("failed_starts_back_off", |place| async move {
-            let mut config = place.config(&["/nowhere/agent"], Dialect::Claude);
+            let mut config = place.config(&["/nowhere/agent"], dialect::CLAUDE);
             config.limits.backoff_first = Duration::from_millis(200);
             let agent = Arc::new(ProcessAgent::new(config));
             let mut waits = Vec::new();

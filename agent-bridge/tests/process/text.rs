@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use libtest_mimic::Trial;
-use switchboard_agent_bridge::{Dialect, ProcessAgent};
+use switchboard_agent_bridge::{ProcessAgent, dialect};
 use switchboard_core::{
     agent::{AgentEvent, AgentExit},
     wire::Outcome,
@@ -16,7 +16,7 @@ use crate::{
 };
 
 fn begin(place: &Place, script: &str) -> Bench {
-    Bench::begin(Arc::new(ProcessAgent::new(place.config(&["sh", "-c", script], Dialect::Text))), None)
+    Bench::begin(Arc::new(ProcessAgent::new(place.config(&["sh", "-c", script], dialect::TEXT))), None)
 }
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -75,7 +75,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             bench.stop().await;
         }),
         trial("text_a_program_that_is_not_there", |place| async move {
-            let config = place.config(&["nowhere-to-be-found"], Dialect::Text);
+            let config = place.config(&["nowhere-to-be-found"], dialect::TEXT);
             let mut bench = Bench::begin(Arc::new(ProcessAgent::new(config)), None);
             bench.prompt("x");
             assert!(matches!(bench.exit().await.0, AgentExit::StartFailed(_)));

@@ -45,7 +45,7 @@ impl RecordSink for Records {
     }
 }
 
-pub(crate) fn config(command: Vec<String>, dialect: Dialect, workspace: &Path) -> ProcessConfig {
+pub(crate) fn config(command: Vec<String>, dialect: &'static dyn Dialect, workspace: &Path) -> ProcessConfig {
     ProcessConfig {
         name: "test".into(),
         command,

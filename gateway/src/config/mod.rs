@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use switchboard_agent_bridge::{Dialect, SandboxAllow};
+use switchboard_agent_bridge::{Dialect, SandboxAllow, dialect};
 use switchboard_core::Limits;
 
 use crate::{
@@ -105,7 +105,7 @@ pub enum AgentChoice {
         /// Program and arguments.
         command: Vec<String>,
         /// The dialect that the program speaks.
-        dialect: Dialect,
+        dialect: &'static dyn Dialect,
     },
 }
 
@@ -287,10 +287,10 @@ fn agent_choice(args: &ServeArgs, command: Option<Words>) -> Result<AgentChoice>
         return Err(Failure::new("--agent-command is empty.", "Give a program and its arguments."));
     }
     let dialect = args.dialect.as_deref().unwrap_or_default();
-    match dialect.parse() {
+    match dialect::by_name(dialect) {
         Ok(dialect) => Ok(AgentChoice::Command { command, dialect }),
         Err(_) => {
-            let known: Vec<&str> = Dialect::ALL.into_iter().map(Dialect::name).collect();
+            let known: Vec<&str> = dialect::ALL.iter().map(|dialect| dialect.name()).collect();
             Err(Failure::new(
                 format!("--dialect is {dialect:?}, which no agent speaks here."),
                 format!("Together with --agent-command, give one of: {}.", known.join(", ")),
@@ -459,7 +459,7 @@ mod tests {
             args.dialect = Some("text".into());
         });
         let command = ["prog", "one word", "two"].map(String::from).to_vec();
-        assert_eq!(choice.unwrap().agent, AgentChoice::Command { command, dialect: Dialect::Text });
+        assert_eq!(choice.unwrap().agent, AgentChoice::Command { command, dialect: dialect::TEXT });
         let error = read(|args| {
             args.agent_command = Some("prog".into());
             args.dialect = Some("morse".into());

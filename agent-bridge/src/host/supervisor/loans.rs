@@ -15,7 +15,7 @@ use super::{
     Supervisor,
 };
 use crate::{
-    Dialect,
+    dialect::Framing,
     driver::process::{Owned, until},
 };
 
@@ -27,7 +27,7 @@ impl Supervisor {
     pub(super) fn asked(&mut self, next: u64) {
         let gateway = self.peers.changes;
         if let Some(running) = &mut self.running
-            && self.config.dialect == Dialect::Claude
+            && matches!(self.framing, Framing::Lines { .. })
             && running.loan.is_none()
         {
             running.asked = Some((next, gateway));

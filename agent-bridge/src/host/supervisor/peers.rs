@@ -7,7 +7,7 @@ use switchboard_runtime::AgentControl;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::super::{link::GatewayMessage, protocol::ToHost};
-use crate::{ProcessConfig, driver::ControlSource};
+use crate::driver::{CommandConfig, ControlSource};
 
 /// The state of the connection to a gateway.
 pub(super) struct Peers {
@@ -43,7 +43,7 @@ impl Peers {
     }
 
     /// When the agent is to be stopped because there is no gateway.
-    pub(super) fn grace(&self, config: &ProcessConfig) -> Option<Instant> {
+    pub(super) fn grace(&self, config: &CommandConfig) -> Option<Instant> {
         let limits = &config.limits.host;
         let grace = if self.turn_open { limits.grace_turn } else { limits.grace_idle };
         (!self.connected).then(|| self.since + grace)

@@ -46,7 +46,7 @@ fn decode(decoder: &mut InstanceDecoder, frames: &[(Kind, u32, Vec<u8>)], first:
 }
 
 pub(in super::super) fn new() -> InstanceDecoder {
-    InstanceDecoder::new(Dialect::Claude, Path::new("/workspace"), 7, None)
+    InstanceDecoder::new(crate::dialect::CLAUDE, Path::new("/workspace"), 7, None)
 }
 
 #[test]

@@ -1,0 +1,374 @@
+//! Decodes the agent's lines to events.
+
+use std::borrow::Cow;
+
+use serde_json::{Value, value::RawValue};
+use switchboard_core::{agent::AgentEvent, wire::Outcome};
+
+use super::{
+    Cancel, ClaudeCodec, Tool,
+    blocks::{MessageEnd, OpenMessage, Streamed},
+    edits::{self, Edit},
+    piece::piece,
+    records::{self, Abandoned, ApiRetry, ControlResponse, Delta, Line, Message, StreamEvent},
+};
+use crate::{
+    dialect::{
+        Decoded,
+        texts::{cut, sentence},
+    },
+    limits::{TOOL_RESULT_BYTES, TOOLS},
+};
+
+impl ClaudeCodec {
+    /// Decodes one line, without its newline. `position` is the line's number or offset; it must grow from call to
+    /// call.
+    ///
+    /// Never fails: a line that is not JSON gives no event, and a line of an unknown type gives [`AgentEvent::Alive`].
+    pub(super) fn decode_line(&mut self, position: u64, line: &[u8], out: &mut Decoded) {
+        let text = match std::str::from_utf8(line) {
+            Ok(text) => Cow::Borrowed(text.trim()),
+            Err(_) => Cow::Owned(String::from_utf8_lossy(line).trim().to_owned()),
+        };
+        if let Some((index, delta)) = piece(&text) {
+            return self.delta(index, &delta, out);
+        }
+        let text = if has_surrogate(&text) { replace_lone_surrogates(&text).into() } else { text };
+        if let Ok(line) = serde_json::from_str::<Line<'_>>(&text) {
+            return self.line(position, 0, &text, &line, out);
+        }
+        for (nth, object) in objects(&text).into_iter().enumerate() {
+            if let Ok(line) = serde_json::from_str::<Line<'_>>(object) {
+                self.line(position, nth, object, &line, out);
+            } else {
+                self.unreadable(object, out);
+            }
+        }
+    }
+
+    /// Handles the `nth` object of the line at `position`.
+    fn line(&mut self, position: u64, nth: usize, text: &str, line: &Line<'_>, out: &mut Decoded) {
+        let parent = line.parent_tool_use_id.as_deref();
+        match &*line.kind {
+            "stream_event" => self.stream_event(position, line, out),
+            "assistant" => self.assistant(line, parent.is_some(), out),
+            "user" if line.is_replay != Some(true) => self.user(line, out),
+            "system" => self.system(text, line, out),
+            "result" => self.result(text, out),
+            "control_request" => self.control_request(position, nth, line, out),
+            "control_cancel_request" => self.withdrawn(line.request_id.as_deref().unwrap_or_default(), out),
+            "control_response" => self.control_response(line.response, out),
+            "command_lifecycle" => self.lifecycle(line, out),
+            _ => out.alive(),
+        }
+    }
+
+    fn stream_event(&mut self, position: u64, line: &Line<'_>, out: &mut Decoded) {
+        let event = line.event.and_then(|event| serde_json::from_str::<StreamEvent<'_>>(event.get()).ok());
+        // Text of a subagent is not part of the answer.
+        let (None, Some(event)) = (line.parent_tool_use_id.as_ref(), event) else { return out.alive() };
+        let index = event.index.unwrap_or_default();
+        match &*event.kind {
+            "message_start" => {
+                self.interrupt_again(out);
+                // The agent gave up a message that it did not stop, and asks the model again.
+                self.finish_message(MessageEnd::Restarted, out);
+                let id = event.message.map(|message| message.id).unwrap_or_default();
+                self.state.message = Some(OpenMessage::new(&id));
+                out.alive();
+            }
+            "content_block_start" => {
+                let Some(block) = event.content_block else { return };
+                let tool = block.id.as_deref().zip(block.name.as_deref());
+                let stream = format!("{}{position}", self.state.prefix).into();
+                let message = self.state.message.get_or_insert_default();
+                message.open(index, &block.kind, tool, stream);
+                let first = Delta {
+                    text: block.text.clone().unwrap_or_default(),
+                    thinking: block.thinking.clone().unwrap_or_default(),
+                    ..Delta::default()
+                };
+                self.delta(index, &first, out);
+            }
+            "content_block_delta" => self.delta(index, &event.delta.unwrap_or_default(), out),
+            "content_block_stop" => {
+                let message = self.state.message.as_mut();
+                let tool = message.and_then(|message| message.stop(index, &mut out.events));
+                if let Some(tool) = tool {
+                    self.tool_started(&tool.id, &tool.name, tool.input, out);
+                }
+            }
+            "message_stop" => {
+                let abandoned = line.abandoned_blocks;
+                let abandoned =
+                    abandoned.and_then(|raw| serde_json::from_str::<Abandoned<'_>>(raw.get()).ok());
+                let ours = self.state.message.as_ref().map(|message| message.id.as_str());
+                let abandoned = abandoned.filter(|abandoned| {
+                    abandoned.api_message_id.is_none() || abandoned.api_message_id.as_deref() == ours
+                });
+                let fate = abandoned.map_or(MessageEnd::Stands, |abandoned| {
+                    MessageEnd::AbandonedFrom(abandoned.from_block_index)
+                });
+                self.finish_message(fate, out);
+            }
+            _ => out.alive(),
+        }
+    }
+
+    fn delta(&mut self, index: u64, delta: &Delta<'_>, out: &mut Decoded) {
+        let Some(message) = &mut self.state.message else { return out.alive() };
+        if !delta.text.is_empty() {
+            if let Some(stream) = message.piece(index, false, &delta.text) {
+                self.state.spoke = true;
+                out.events.push(AgentEvent::Text { stream, text: delta.text.as_ref().into() });
+            }
+        } else if !delta.thinking.is_empty() {
+            if let Some(stream) = message.piece(index, true, &delta.thinking) {
+                out.events.push(AgentEvent::Reasoning { stream, text: delta.thinking.as_ref().into() });
+            }
+        } else {
+            message.tool_piece(index, &delta.partial_json);
+            out.alive();
+        }
+    }
+
+    /// Ends the streaming message, if there is one.
+    pub(super) fn finish_message(&mut self, fate: MessageEnd, out: &mut Decoded) {
+        if let Some(message) = self.state.message.take() {
+            self.state.unconfirmed.extend(message.unconfirmed(fate));
+            message.finish(fate, &mut out.events);
+        }
+    }
+
+    fn assistant(&mut self, line: &Line<'_>, subagent: bool, out: &mut Decoded) {
+        let Some(message) = parse::<Message<'_>>(line.message) else { return out.alive() };
+        let id = message.id.as_deref().unwrap_or_default();
+        let synthetic = message.model.as_deref() == Some("<synthetic>");
+        for block in records::blocks(message.content) {
+            match &*block.kind {
+                "text" | "thinking" if subagent => out.alive(),
+                "text" if synthetic => self.state.synthetic = block.text.map(Cow::into_owned),
+                "text" => self.whole_text(id, block.text.as_deref().unwrap_or_default(), out),
+                "thinking" => self.whole_thinking(id, block.thinking.as_deref().unwrap_or_default(), out),
+                "tool_use" => {
+                    let (Some(tool), Some(name)) = (block.id, block.name) else { continue };
+                    if let Some(message) = &mut self.state.message {
+                        message.confirm_tool(&tool);
+                    }
+                    self.tool_started(&tool, &name, block.input.unwrap_or_default(), out);
+                }
+                _ => out.alive(),
+            }
+        }
+    }
+
+    fn whole_text(&mut self, id: &str, text: &str, out: &mut Decoded) {
+        // Some agents give the whole message another id than its stream, or send the whole message only after its
+        // stream has ended.
+        let streams = self.state.message.as_mut().filter(|message| message.id == id || message.streams(text));
+        let streamed = streams.is_some_and(|message| message.confirm(text, false, &mut out.events));
+        let earlier = self.state.unconfirmed.iter().position(|streamed| *streamed == Streamed::of(text));
+        if let (false, Some(at)) = (streamed, earlier) {
+            self.state.unconfirmed.remove(at);
+        } else if !streamed && !text.is_empty() {
+            out.events.push(AgentEvent::Message { text: text.into() });
+        }
+        self.state.spoke |= !text.is_empty();
+    }
+
+    fn whole_thinking(&mut self, id: &str, text: &str, out: &mut Decoded) {
+        let streams = self.state.message.as_mut().filter(|message| message.id == id);
+        if !streams.is_some_and(|message| message.confirm(text, true, &mut out.events)) {
+            // Thinking that was not streamed is not published.
+            out.alive();
+        }
+    }
+
+    pub(super) fn tool_started(&mut self, id: &str, name: &str, arguments: Value, out: &mut Decoded) {
+        if self.state.tools.contains_key(id)
+            || self.state.ended.contains(id)
+            || self.state.tools.len() >= TOOLS
+        {
+            return;
+        }
+        let tool = Tool { name: name.into(), edit: Edit::of(name, &arguments) };
+        self.state.tools.insert(id.into(), tool);
+        let arguments = edits::shown_arguments(&self.workspace, arguments);
+        out.events.push(AgentEvent::ToolStarted { call_id: id.into(), name: name.into(), arguments });
+    }
+
+    fn user(&mut self, line: &Line<'_>, out: &mut Decoded) {
+        let Some(message) = parse::<Message<'_>>(line.message) else { return out.alive() };
+        let mut results = 0;
+        for block in records::blocks(message.content) {
+            let ("tool_result", Some(id)) = (&*block.kind, block.tool_use_id) else { continue };
+            results += 1;
+            let Some(tool) = self.state.tools.remove(&*id) else { continue };
+            let mut text = result_text(block.content);
+            let truncated = cut(&mut text, TOOL_RESULT_BYTES);
+            let failed = block.is_error == Some(true);
+            self.state.ended.insert(id.to_string());
+            out.events.push(AgentEvent::ToolEnded {
+                call_id: id.to_string(),
+                name: tool.name.clone(),
+                result: if failed { Err(text) } else { Ok(text) },
+                truncated,
+            });
+            if let (false, Some(edit)) = (failed, tool.edit) {
+                // `tool_use_result` is the structured result of a line that has only one result.
+                let detail = line.tool_use_result.filter(|_| results == 1).map(RawValue::get);
+                let edits = vec![edit.done(&self.workspace, &id, &tool.name, detail)];
+                out.events.push(AgentEvent::FileEdit { edits });
+            }
+        }
+        if results == 0 {
+            out.alive();
+        }
+    }
+
+    fn system(&mut self, text: &str, line: &Line<'_>, out: &mut Decoded) {
+        match line.subtype.as_deref().unwrap_or_default() {
+            "init" => {
+                self.interrupt_again(out);
+                changed(&mut self.state.session, line.session_id.as_deref(), |token| {
+                    out.events.push(AgentEvent::Session { token });
+                });
+                changed(&mut self.state.model, line.model.as_deref(), |name| {
+                    out.events.push(AgentEvent::Model { name });
+                });
+                out.alive();
+            }
+            "status" => {
+                self.interrupt_again(out);
+                out.alive();
+            }
+            "api_retry" => {
+                let retry: ApiRetry = serde_json::from_str(text).unwrap_or_default();
+                out.events.push(AgentEvent::Progress { text: retry_text(&retry) });
+            }
+            "compact_boundary" => {
+                out.events
+                    .push(AgentEvent::Progress { text: "The conversation so far was summarised.".into() });
+            }
+            _ => out.alive(),
+        }
+    }
+
+    fn control_response(&mut self, response: Option<&RawValue>, out: &mut Decoded) {
+        let Some(response) = parse::<ControlResponse<'_>>(response) else { return out.alive() };
+        if response.request_id == super::encode::INITIALIZE {
+            out.ready = response.subtype == "success";
+        } else if response.request_id.starts_with(super::encode::CANCEL) && self.state.cancel == Cancel::Sent
+        {
+            let queued = response.response.is_some_and(|receipt| !receipt.still_queued.is_empty());
+            let queued = queued || self.state.turn.as_ref().is_some_and(|turn| turn.queued);
+            if queued {
+                self.state.cancel = Cancel::Missed;
+            }
+        }
+        out.alive();
+    }
+
+    fn lifecycle(&mut self, line: &Line<'_>, out: &mut Decoded) {
+        let turn = self.state.turn.as_mut().filter(|turn| Some(&*turn.uuid) == line.command_uuid.as_deref());
+        if let Some(turn) = turn {
+            match line.state.as_deref() {
+                Some("queued") => turn.queued = true,
+                Some("started") => {
+                    turn.queued = false;
+                    self.interrupt_again(out);
+                }
+                // A `result` would have ended the turn and cleared `turn`, so the agent has not sent one.
+                Some("completed") => return self.ended_without_result(Outcome::Failed, out),
+                Some("cancelled") => return self.ended_without_result(Outcome::Cancelled, out),
+                _ => {}
+            }
+        }
+        out.alive();
+    }
+}
+
+fn parse<'a, T: serde::Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
+    raw.and_then(|raw| serde_json::from_str(raw.get()).ok())
+}
+
+fn changed(kept: &mut Option<String>, now: Option<&str>, tell: impl FnOnce(String)) {
+    if let Some(now) = now.filter(|now| !now.is_empty() && kept.as_deref() != Some(now)) {
+        *kept = Some(now.into());
+        tell(now.into());
+    }
+}
+
+fn retry_text(retry: &ApiRetry) -> String {
+    let why = match retry.error_status {
+        Some(529) => "The model is overloaded".into(),
+        Some(429) => "The model's rate limit is reached".into(),
+        Some(status) => format!("The model answered with error {status}"),
+        None => "The model could not be reached".into(),
+    };
+    let seconds = (retry.retry_delay_ms / 1000.0).clamp(0.0, 86_400.0);
+    format!("{why}. Retry {} of {} in {seconds:.1} s.", retry.attempt, retry.max_retries)
+}
+
+/// The result of a tool as text: a string as it is, or the text of each block and a placeholder for other blocks.
+fn result_text(content: Option<Value>) -> String {
+    match content {
+        Some(Value::String(text)) => text,
+        Some(Value::Array(blocks)) => {
+            let texts: Vec<&str> = blocks
+                .iter()
+                .map(|block| match block.get("text").and_then(Value::as_str) {
+                    Some(text) => text,
+                    None if block.get("type").and_then(Value::as_str) == Some("image") => "[image]",
+                    None => "[other content]",
+                })
+                .collect();
+            texts.join("\n")
+        }
+        None | Some(Value::Null) => String::new(),
+        Some(other) => sentence(&other.to_string()),
+    }
+}
+
+/// The JSON objects of a line that may also contain other text, for example from another program that writes to the
+/// same output. Objects inside of an incomplete object are not searched for.
+fn objects(text: &str) -> Vec<&str> {
+    if serde_json::from_str::<&RawValue>(text).is_ok() {
+        return vec![text];
+    }
+    let start = memchr::memmem::find(text.as_bytes(), b"{\"");
+    let values =
+        serde_json::Deserializer::from_str(&text[start.unwrap_or(text.len())..]).into_iter::<&RawValue>();
+    values.map_while(Result::ok).map(RawValue::get).collect()
+}
+
+fn has_surrogate(text: &str) -> bool {
+    [b"\\ud", b"\\uD"].iter().any(|escape| memchr::memmem::find(text.as_bytes(), *escape).is_some())
+}
+
+/// Replaces unpaired surrogate escapes (`\ud83d`) by `\ufffd`. JavaScript writes them, and serde refuses them.
+fn replace_lone_surrogates(text: &str) -> String {
+    let unit = |at: usize| -> Option<u16> {
+        let digits = text.get(at..at + 6)?.strip_prefix("\\u")?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    let bytes = text.as_bytes();
+    let mut out = String::with_capacity(text.len());
+    let (mut at, mut copied) = (0, 0);
+    while let Some(found) = memchr::memchr(b'\\', &bytes[at..]) {
+        let escape = at + found;
+        at = match (unit(escape), unit(escape + 6)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => escape + 12,
+            (Some(0xd800..=0xdfff), _) => {
+                out.push_str(&text[copied..escape]);
+                out.push_str("\\ufffd");
+                copied = escape + 6;
+                copied
+            }
+            _ => escape + 2,
+        }
+        .min(bytes.len());
+    }
+    out.push_str(&text[copied..]);
+    out
+}

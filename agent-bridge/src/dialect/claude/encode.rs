@@ -1,0 +1,140 @@
+//! Encodes commands to lines for the agent's input, each without its newline.
+
+use serde::Serialize;
+use serde_json::{Value, json, value::RawValue};
+use switchboard_core::{
+    agent::{AgentCommand, CommandId},
+    ids::{RequestId, TurnId},
+    wire::Answer,
+};
+
+use super::{Cancel, ClaudeCodec, Prompted, elicitation, questions, requests};
+use crate::dialect::{Decoded, texts::stable_uuid};
+
+/// The id of the first request to the agent.
+pub(super) const INITIALIZE: &str = "initialize";
+/// First part of the ids of interrupts.
+pub(super) const CANCEL: &str = "cancel-";
+
+const DENIED: &str = "The person denied this.";
+const NOT_GRANTED: &str = "This was not granted: the answer that came does not fit the request.";
+
+#[derive(Serialize)]
+struct ControlResponse<'a> {
+    r#type: &'a str,
+    response: Response<'a>,
+}
+
+#[derive(Serialize)]
+struct Response<'a> {
+    subtype: &'a str,
+    request_id: &'a str,
+    response: Decision<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Decision<'a> {
+    Allow {
+        behavior: &'a str,
+        /// The input that was allowed, byte for byte.
+        #[serde(rename = "updatedInput")]
+        updated_input: &'a RawValue,
+    },
+    Other(Value),
+}
+
+impl ClaudeCodec {
+    /// The line for a command; `None` if there is nothing to send, for example for an answer to a request that is no
+    /// longer open.
+    ///
+    /// The id of a prompt derives from its turn id, so that the agent recognises a repeated prompt. Its text is
+    /// unchanged: text that begins with `/` is executed if the agent has such a command.
+    pub(super) fn line_for(&self, command: &AgentCommand) -> Option<Vec<u8>> {
+        match command {
+            AgentCommand::Prompt { turn_id, text, .. } => Some(prompt(turn_id, text)),
+            AgentCommand::Cancel { id, .. } => Some(interrupt(*id)),
+            AgentCommand::Answer { request_id, answer, .. } => self.answer(request_id, answer),
+        }
+    }
+
+    /// Notes that the prompt of this turn was written to the agent.
+    pub(super) fn prompted(&mut self, turn_id: &TurnId) {
+        self.state.turn = Some(Prompted { uuid: stable_uuid(turn_id.as_str()), queued: false });
+        self.state.cancel = Cancel::None;
+    }
+
+    /// Notes that an answer was written to the agent; the request is no longer open.
+    pub(super) fn answered(&mut self, request_id: &RequestId) {
+        if let Some(id) = self.find(request_id).map(|(id, _)| id.clone()) {
+            self.state.pending.remove(&id);
+        }
+    }
+
+    fn answer(&self, request_id: &RequestId, answer: &Answer) -> Option<Vec<u8>> {
+        let (_, pending) = self.find(request_id)?;
+        let input;
+        let response = match answer {
+            Answer::Answer { answers } if pending.form => {
+                // The person did not decline, but answers that do not fit the form cannot be accepted.
+                let accepted = elicitation::accepted(&pending.input, answers);
+                Decision::Other(accepted.unwrap_or_else(|| json!({"action": "cancel"})))
+            }
+            _ if pending.form => Decision::Other(json!({"action": "decline"})),
+            Answer::Answer { answers }
+                if pending.question && questions::are_answered(&pending.input, answers) =>
+            {
+                input = requests::raw(&questions::with_answers(&pending.input, answers).to_string())?;
+                Decision::Allow { behavior: "allow", updated_input: &input }
+            }
+            Answer::Allow { input_sha256 } if pending.is_allowed_by(input_sha256.as_deref()) => {
+                input = requests::raw(&pending.input)?;
+                Decision::Allow { behavior: "allow", updated_input: &input }
+            }
+            Answer::Deny { message } => {
+                let said = message.as_deref().filter(|message| !message.trim().is_empty());
+                Decision::Other(json!({"behavior": "deny", "message": said.unwrap_or(DENIED)}))
+            }
+            // An answer of the wrong kind, or consent to another input, is not consent.
+            Answer::Answer { .. } | Answer::Allow { .. } => {
+                Decision::Other(json!({"behavior": "deny", "message": NOT_GRANTED}))
+            }
+        };
+        let response = Response { subtype: "success", request_id: &pending.agent_id, response };
+        serde_json::to_vec(&ControlResponse { r#type: "control_response", response }).ok()
+    }
+
+    /// Sends another interrupt for a prompt that was cancelled while it was queued and now begins. Called at each sign
+    /// of a beginning turn, because the agent answers an interrupt during the set-up of a turn with success, but stops
+    /// nothing.
+    pub(super) fn interrupt_again(&self, out: &mut Decoded) {
+        if self.state.cancel == Cancel::Missed {
+            out.replies.push(control_request(&format!("{CANCEL}again"), "interrupt"));
+        }
+    }
+}
+
+/// The first line for every process. The agent's answer to it shows that the agent has started ([`Decoded::ready`]).
+pub(super) fn initialize() -> Vec<u8> {
+    control_request(INITIALIZE, "initialize")
+}
+
+fn prompt(turn_id: &TurnId, text: &str) -> Vec<u8> {
+    let line = json!({
+        "type": "user",
+        "message": {"role": "user", "content": [{"type": "text", "text": text}]},
+        "parent_tool_use_id": null,
+        "session_id": "",
+        "uuid": stable_uuid(turn_id.as_str()),
+    });
+    line.to_string().into_bytes()
+}
+
+fn interrupt(id: CommandId) -> Vec<u8> {
+    control_request(&format!("{CANCEL}{}", id.0), "interrupt")
+}
+
+fn control_request(request_id: &str, subtype: &str) -> Vec<u8> {
+    let request = json!({"subtype": subtype});
+    json!({"type": "control_request", "request_id": request_id, "request": request}).to_string().into_bytes()
+}
