@@ -51,7 +51,8 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
         });
         let ProcessStart { arguments, input } = dialect.start(session.as_deref());
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let (process, output) = match Process::start(&agent.config.command(), &arguments, agent.mark()) {
+        let (process, output) = match Process::start(&agent.config.command_config(), &arguments, agent.mark())
+        {
             Ok(started) => started,
             Err(error) => return agent.spawn_failed(&error),
         };

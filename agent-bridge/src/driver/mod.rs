@@ -77,7 +77,7 @@ pub(crate) struct CommandConfig {
 
 impl ProcessConfig {
     /// The part with which a process is started.
-    pub(crate) fn command(&self) -> CommandConfig {
+    pub(crate) fn command_config(&self) -> CommandConfig {
         let Self { command, workspace, env, sandbox, limits, .. } = self.clone();
         CommandConfig { command, workspace, env, sandbox, limits }
     }

@@ -89,7 +89,7 @@ async fn answer<O: ControlSource, S: RecordSink>(
     if !backed_off(agent, life, &prompt.turn_id, position).await? {
         return Ok(());
     }
-    let (mut process, output) = Process::start(&agent.config.command(), &[], agent.mark())
+    let (mut process, output) = Process::start(&agent.config.command_config(), &[], agent.mark())
         .map_err(|error| agent.spawn_failed(&error))?;
     agent.backoff.succeeded();
     let codec = agent.config.dialect.codec(&Conversation {
