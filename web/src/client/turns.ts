@@ -75,6 +75,9 @@ export interface TurnEnd {
 
 const PHASES = ["queued", "running", "done"] as const;
 
+/** A chat event that changes what a turn shows. */
+type TurnEvent = Exclude<ChatEvent, { event: "goal_state" }>;
+
 /** The turns after one more event. */
 export function applyToTurns(turns: readonly Turn[], event: ChatEvent): readonly Turn[] {
   if (event.event === "goal_state") return turns;
@@ -94,7 +97,7 @@ export function applyToTurns(turns: readonly Turn[], event: ChatEvent): readonly
   return known ? turns.with(index, after) : [...turns, after];
 }
 
-function applyToTurn(turn: Turn, event: ChatEvent): Turn {
+function applyToTurn(turn: Turn, event: TurnEvent): Turn {
   switch (event.event) {
     case "user_message": {
       const user = {
@@ -152,7 +155,8 @@ function applyToTurn(turn: Turn, event: ChatEvent): Turn {
       return settle({ ...turn, end, phase: "done" });
     }
     default:
-      return turn; // a newer gateway's kind
+      event satisfies never; // a new kind of event needs a case here
+      return turn; // of a newer gateway
   }
 }
 
