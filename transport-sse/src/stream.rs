@@ -12,7 +12,7 @@ use bytes::Bytes;
 use switchboard_core::{
     Peer,
     ids::Principal,
-    wire::{ClientEnvelope, ControlEvent, ErrorCode, ErrorEvent, Frame, encode_control},
+    wire::{ClientEnvelope, CloseCode, ControlEvent, ErrorCode, ErrorEvent, Frame, encode_control},
 };
 use switchboard_runtime::{
     Admission, Connection, Framing, Gateway, Inbox, OutboxReader, Stopped, WriteBatch, WriterStep, entropy,
@@ -140,7 +140,9 @@ pub(crate) fn open(
         }
         Err(Stopped) => {
             let (sink, body) = channel(None);
-            let serving = async move { last(sink, &stopping(), 1012, Some(retry), &options).await };
+            let serving = async move {
+                last(sink, &stopping(), CloseCode::ServiceRestart, Some(retry), &options).await
+            };
             tokio::spawn(finish(serving, over, close_within));
             body
         }
@@ -170,7 +172,7 @@ enum Ending {
     /// The client is gone, or reads too slowly.
     Gone,
     /// The stream ends after this event, which stands for this close code.
-    Last(Frame, u16),
+    Last(Frame, CloseCode),
 }
 
 /// Serves a stream to its end. Returns true if the server has all bytes and may still be sending them.
@@ -233,7 +235,7 @@ async fn write(
         written = tokio::select! {
             biased;
             next = outbox.next(&mut batch) => match next {
-                WriterStep::Close(close) => return Ending::Last(close.frame, close.code.number()),
+                WriterStep::Close(close) => return Ending::Last(close.frame, close.code),
                 WriterStep::Frames => {
                     if !is_named && let Some(ready) = batch.first_mut() {
                         is_named = true;
@@ -330,12 +332,16 @@ impl Framing for Events<'_> {
 async fn last(
     sink: Sink,
     frame: &Frame,
-    code: u16,
+    code: CloseCode,
     untold_retry: Option<Duration>,
     options: &Options,
 ) -> bool {
     let mut event = Vec::with_capacity(frame.len() + 64);
-    if let Some(retry) = if matches!(code, 1008 | 1013) { Some(RETRY_LATE) } else { untold_retry } {
+    if let Some(retry) = if matches!(code, CloseCode::PolicyViolation | CloseCode::TryAgainLater) {
+        Some(RETRY_LATE)
+    } else {
+        untold_retry
+    } {
         put_retry(&mut event, retry);
     }
     event.extend_from_slice(b"data: ");
@@ -361,6 +367,6 @@ fn stopping() -> Frame {
         turn_id: None,
         request_id: None,
         retry_after_ms: None,
-        close: Some(1012),
+        close: Some(CloseCode::ServiceRestart.number()),
     }))
 }

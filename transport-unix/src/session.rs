@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use switchboard_core::{
     Peer,
-    wire::{ControlEvent, ErrorCode, ErrorEvent, Frame, encode_control},
+    wire::{CloseCode, ControlEvent, ErrorCode, ErrorEvent, Frame, encode_control},
 };
 use switchboard_runtime::{
     Connection, Framing, Gateway, Inbox, OutboxReader, Stopped, WriteBatch, WriterStep,
@@ -114,15 +114,15 @@ async fn still_reads(lines: &Lines<OwnedReadHalf>) -> Ending {
 fn too_long(inbox: &Inbox) -> Ending {
     let limit = inbox.limits().frame_bytes;
     let detail = format!("a line is over the limit of {limit} bytes");
-    Ending::Last(error(ErrorCode::TooLarge, detail, false, 1009))
+    Ending::Last(error(ErrorCode::TooLarge, detail, false, CloseCode::TooLarge))
 }
 
 fn stopping() -> Bytes {
     let detail = "the gateway is stopping; connect again shortly".to_owned();
-    error(ErrorCode::ShuttingDown, detail, true, 1012)
+    error(ErrorCode::ShuttingDown, detail, true, CloseCode::ServiceRestart)
 }
 
-fn error(code: ErrorCode, detail: String, retryable: bool, close: u16) -> Bytes {
+fn error(code: ErrorCode, detail: String, retryable: bool, close: CloseCode) -> Bytes {
     let event = ErrorEvent {
         code,
         detail,
@@ -131,7 +131,7 @@ fn error(code: ErrorCode, detail: String, retryable: bool, close: u16) -> Bytes 
         turn_id: None,
         request_id: None,
         retry_after_ms: None,
-        close: Some(close),
+        close: Some(close.number()),
     };
     encode_control(&ControlEvent::Error(event)).bytes().clone()
 }

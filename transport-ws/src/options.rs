@@ -19,9 +19,9 @@ pub struct Options {
     pub fragments: u32,
     /// How long the peer may take to accept the frames being written and the close frame.
     pub close_within: Duration,
-    /// How long to wait for the header of the request. Used by [`serve`] only.
+    /// How long to wait for the header of the request. Used by [`serve`](crate::serve) only.
     pub header_within: Duration,
-    /// The most connections at the same time. Used by [`serve`] only.
+    /// The most connections at the same time. Used by [`serve`](crate::serve) only.
     pub connections: usize,
 }
 

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use switchboard_core::{
     Limits, Peer,
     ids::Principal,
-    wire::{ClientEnvelope, decode},
+    wire::{ClientEnvelope, CloseCode, decode},
 };
 use switchboard_runtime::{
     Admission, Connection, Gateway, Inbox, OutboxReader, Stopped, Verifier, WriteBatch, WriterStep,
@@ -59,7 +59,7 @@ pub(crate) enum Ending {
     /// The peer reads nothing, so a close frame would not reach it.
     Unread,
     /// This side closes the connection with this code and reason.
-    Close(u16, String),
+    Close(CloseCode, String),
 }
 
 pub(crate) async fn run(upgraded: OnUpgrade, accepted: Accepted, gateway: Gateway, options: Options) {
@@ -123,7 +123,13 @@ async fn serve<R, W>(
     let peer = Peer { principal, client_id: accepted.client_id };
     // A client that offered the subprotocol does not need frames of the older vocabulary.
     let Ok(Connection { inbox, mut outbox }) = gateway.connect(peer, !accepted.with_protocol) else {
-        close(&mut writer, &mut socket, close_frame(1012, "the gateway is stopping"), &options).await;
+        close(
+            &mut writer,
+            &mut socket,
+            close_frame(CloseCode::ServiceRestart, "the gateway is stopping"),
+            &options,
+        )
+        .await;
         return;
     };
     // One task reads and writes: the end of either ends both, and an idle connection needs less memory.
@@ -160,7 +166,7 @@ async fn admit<S: AsyncRead + AsyncWrite + Unpin>(
         Admission::Verified(principal) => return Ok(principal),
         Admission::FirstFrame(verifier) => verifier,
     };
-    let refused = |reason: &str| Ending::Close(4401, reason.to_owned());
+    let refused = |reason: &str| Ending::Close(CloseCode::Unauthenticated, reason.to_owned());
     match timeout(options.authenticate_within, first_message(socket)).await {
         Err(_) => Err(refused("no credentials came in time")),
         Ok(Some(Ok(Message::Text(text)))) => {
@@ -221,7 +227,7 @@ async fn read<R: AsyncRead + Unpin>(
         let message = tokio::select! {
             message = async { if let Some(message) = at_once { message } else { socket.next().await } } => message,
             () = &mut unfinished => {
-                return Ending::Close(1008, "a message was begun and not finished".to_owned());
+                return Ending::Close(CloseCode::PolicyViolation, "a message was begun and not finished".to_owned());
             }
         };
         holds_much |= matches!(&message, Some(Ok(message)) if message.len() > LARGE_MESSAGE);
@@ -238,7 +244,7 @@ async fn read<R: AsyncRead + Unpin>(
             Some(Err(error)) => return ending_of(&error),
         };
         if let Err(Stopped) = taken {
-            return Ending::Close(1012, "the gateway is stopping".to_owned());
+            return Ending::Close(CloseCode::ServiceRestart, "the gateway is stopping".to_owned());
         }
     }
 }
@@ -259,14 +265,18 @@ async fn unfinished(shared: &Shared, options: &Options) {
 pub(crate) fn ending_of(error: &Error) -> Ending {
     match error {
         Error::Capacity(CapacityError::MessageTooLong { max_size, .. }) => {
-            Ending::Close(1009, format!("a frame is over the limit of {max_size} bytes"))
+            Ending::Close(CloseCode::TooLarge, format!("a frame is over the limit of {max_size} bytes"))
         }
-        Error::Capacity(_) => Ending::Close(1009, "a frame is too large".to_owned()),
-        Error::Protocol(error) => Ending::Close(1002, error.to_string()),
-        Error::Utf8(_) => Ending::Close(1007, "a text frame is not UTF-8".to_owned()),
+        Error::Capacity(_) => Ending::Close(CloseCode::TooLarge, "a frame is too large".to_owned()),
+        Error::Protocol(error) => Ending::Close(CloseCode::ProtocolError, error.to_string()),
+        Error::Utf8(_) => Ending::Close(CloseCode::InvalidPayload, "a text frame is not UTF-8".to_owned()),
         Error::Io(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<Excess>()) {
-            Some(Excess::Unauthenticated) => Ending::Close(4401, Excess::Unauthenticated.to_string()),
-            Some(Excess::Fragments) => Ending::Close(1008, Excess::Fragments.to_string()),
+            Some(Excess::Unauthenticated) => {
+                Ending::Close(CloseCode::Unauthenticated, Excess::Unauthenticated.to_string())
+            }
+            Some(Excess::Fragments) => {
+                Ending::Close(CloseCode::PolicyViolation, Excess::Fragments.to_string())
+            }
             Some(Excess::Pings) => Ending::Unread,
             None => Ending::Gone,
         },
@@ -303,7 +313,7 @@ async fn write<W: AsyncWrite + Unpin>(
             biased;
             replies = shared.replies.take() => WriteBatch::raw(replies).write(io, outbox, &progress, within).await,
             next = outbox.next(&mut batch) => match next {
-                WriterStep::Close(close) => return Ending::Close(close.code.number(), close.reason),
+                WriterStep::Close(close) => return Ending::Close(close.code, close.reason),
                 WriterStep::Frames => {
                     let written = WriteBatch::frames(&mut TextFrames, &mut batch).write(io, outbox, &progress, within).await;
                     outbox.written();
@@ -319,7 +329,7 @@ async fn write<W: AsyncWrite + Unpin>(
             () = silence => {
                 pong_by = None;
                 if !shared.heard.load(Ordering::Relaxed) {
-                    return Ending::Close(1001, "no sign of life".to_owned());
+                    return Ending::Close(CloseCode::GoingAway, "no sign of life".to_owned());
                 }
                 Ok(())
             }
@@ -396,6 +406,6 @@ mod tests {
             ending = timeout(Duration::from_secs(30), read(&mut socket, &connection.inbox, &shared, gateway.limits(), &options)) => ending,
             () = pings => unreachable!("it goes on for ever"),
         };
-        assert!(matches!(ending, Ok(Ending::Close(1008, _))), "{ending:?}");
+        assert!(matches!(ending, Ok(Ending::Close(CloseCode::PolicyViolation, _))), "{ending:?}");
     }
 }

@@ -3,7 +3,7 @@
 //! Server frames are not masked (section 5.1), so header and payload have the same bytes for every recipient.
 
 use bytes::Bytes;
-use switchboard_core::wire::Frame;
+use switchboard_core::wire::{CloseCode, Frame};
 use switchboard_runtime::Framing;
 
 const TEXT: u8 = 0x81;
@@ -14,11 +14,11 @@ const PING: u8 = 0x89;
 pub(crate) const PING_FRAME: Bytes = Bytes::from_static(&[PING, 0]);
 
 /// A close frame. The reason is cut to the length that fits into a control frame.
-pub(crate) fn close_frame(code: u16, reason: &str) -> Bytes {
+pub(crate) fn close_frame(code: CloseCode, reason: &str) -> Bytes {
     let end = (0..=123.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end)).unwrap_or(0);
     let mut frame = Vec::with_capacity(4 + end);
     put_header(&mut frame, CLOSE, 2 + end);
-    frame.extend_from_slice(&code.to_be_bytes());
+    frame.extend_from_slice(&code.number().to_be_bytes());
     frame.extend_from_slice(&reason.as_bytes()[..end]);
     frame.into()
 }
@@ -70,8 +70,8 @@ mod tests {
 
     #[test]
     fn a_reason_is_cut_at_a_character() {
-        let close = close_frame(4408, &"é".repeat(100));
+        let close = close_frame(CloseCode::TooSlow, &"é".repeat(100));
         assert_eq!(close.len(), 2 + 2 + 122);
-        assert_eq!(close_frame(1000, "")[..], [CLOSE, 2, 0x03, 0xe8]);
+        assert_eq!(close_frame(CloseCode::Normal, "")[..], [CLOSE, 2, 0x03, 0xe8]);
     }
 }

@@ -9,7 +9,9 @@ use bytes::Bytes;
 use switchboard_core::{
     Limits, Peer,
     ids::Principal,
-    wire::{ClientEnvelope, ControlEvent, DecodeError, ErrorCode, Frame, decode_binary, encode_control},
+    wire::{
+        ClientEnvelope, CloseCode, ControlEvent, DecodeError, ErrorCode, Frame, decode_binary, encode_control,
+    },
 };
 use switchboard_runtime::{
     Connection, Framing, Gateway, Inbox, OutboxReader, Stopped, Verifier, WriteBatch, WriterStep,
@@ -63,7 +65,11 @@ async fn run(socket: TcpStream, gateway: &Gateway, tokens: &dyn Verifier) {
     let mut reader = BufReader::new(reader);
     let last = match timeout(AUTHENTICATE_WITHIN, authenticate(&mut reader, tokens)).await {
         Ok(Some(principal)) => converse(reader, &mut writer, gateway, principal).await,
-        _ => Some(error(ErrorCode::Unauthorized, "the first line is not `authenticate` with a token", 4401)),
+        _ => Some(error(
+            ErrorCode::Unauthorized,
+            "the first line is not `authenticate` with a token",
+            CloseCode::Unauthenticated,
+        )),
     };
     let Some(last) = last else { return };
     // A peer that does not take it does not read it either.
@@ -103,7 +109,7 @@ async fn read(mut reader: BufReader<OwnedReadHalf>, inbox: &Inbox) -> Option<Byt
     let longest = inbox.limits().frame_bytes;
     loop {
         let Some(line) = line(&mut reader, longest).await.ok()? else {
-            return Some(error(ErrorCode::TooLarge, "a line is over the limit", 1009));
+            return Some(error(ErrorCode::TooLarge, "a line is over the limit", CloseCode::TooLarge));
         };
         if let Err(Stopped) = inbox.binary(&line).await {
             return Some(stopping());
@@ -138,13 +144,17 @@ async fn write(writer: &mut OwnedWriteHalf, outbox: &mut OutboxReader) -> Option
 }
 
 fn stopping() -> Bytes {
-    error(ErrorCode::ShuttingDown, "the gateway is stopping; connect again shortly", 1012)
+    error(
+        ErrorCode::ShuttingDown,
+        "the gateway is stopping; connect again shortly",
+        CloseCode::ServiceRestart,
+    )
 }
 
 /// The last line, in place of a WebSocket's close code.
-fn error(code: ErrorCode, detail: &str, close: u16) -> Bytes {
+fn error(code: ErrorCode, detail: &str, close: CloseCode) -> Bytes {
     let detail = detail.to_owned();
     let mut event = DecodeError { code, detail, chat_id: None, turn_id: None, request_id: None }.into_event();
-    (event.retryable, event.close) = (code == ErrorCode::ShuttingDown, Some(close));
+    (event.retryable, event.close) = (code == ErrorCode::ShuttingDown, Some(close.number()));
     encode_control(&ControlEvent::Error(event)).bytes().clone()
 }

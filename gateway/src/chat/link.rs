@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::{SinkExt, StreamExt};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
-use switchboard_core::wire::PROTOCOL;
+use switchboard_core::wire::{CloseCode, PROTOCOL};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{
@@ -27,15 +27,6 @@ const CONNECT: Duration = Duration::from_secs(10);
 const LAST_FRAME: Duration = Duration::from_secs(1);
 /// Longest line that is read from a Unix socket, in bytes; the gateway's frames are far shorter.
 const LINE: u64 = 4 * 1024 * 1024;
-
-/// The close code after a frame that is too long.
-const TOO_LARGE: u16 = 1009;
-/// The close code of a gateway that shuts down.
-const STOPS: u16 = 1012;
-/// The close code of a gateway that has no room for another connection.
-const TRY_LATER: u16 = 1013;
-/// The close code for credentials that are wrong or no longer valid.
-const CREDENTIALS_ENDED: u16 = 4401;
 
 /// An open connection.
 pub(super) enum ServerConnection {
@@ -161,13 +152,21 @@ impl ServerConnection {
 
 /// Why the gateway closed the connection, by its close code.
 fn closed(code: u16, reason: &str) -> Lost {
-    match code {
-        CREDENTIALS_ENDED => Lost::Refused("the credentials were refused".into()),
-        TRY_LATER if !reason.is_empty() => Lost::Full(reason.into()),
-        TRY_LATER => Lost::Full("it has too many connections".into()),
-        TOO_LARGE => Lost::TooLarge,
-        STOPS => Lost::Gone("the gateway stops or restarts".into()),
-        code => Lost::Gone(format!("closed by the gateway with code {code}")),
+    match CloseCode::ALL.into_iter().find(|known| known.number() == code) {
+        Some(CloseCode::Unauthenticated) => Lost::Refused("the credentials were refused".into()),
+        Some(CloseCode::TryAgainLater) if !reason.is_empty() => Lost::Full(reason.into()),
+        Some(CloseCode::TryAgainLater) => Lost::Full("it has too many connections".into()),
+        Some(CloseCode::TooLarge) => Lost::TooLarge,
+        Some(CloseCode::ServiceRestart) => Lost::Gone("the gateway stops or restarts".into()),
+        Some(
+            CloseCode::Normal
+            | CloseCode::GoingAway
+            | CloseCode::ProtocolError
+            | CloseCode::InvalidPayload
+            | CloseCode::PolicyViolation
+            | CloseCode::TooSlow,
+        )
+        | None => Lost::Gone(format!("closed by the gateway with code {code}")),
     }
 }
 
