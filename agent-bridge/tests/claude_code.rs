@@ -24,18 +24,18 @@ use switchboard_core::{
     wire::{Answer, Outcome},
 };
 
-use self::support::{Bench, alive, config, eventually, model};
+use self::support::{TestAgent, alive, config, eventually, model};
 
-struct Place {
+struct Fixture {
     agent: Arc<ProcessAgent>,
     mark: String,
-    /// Holds the workspace and the agent's home.
+    /// Contains the workspace and the agent's home.
     dir: tempfile::TempDir,
 }
 
-impl Place {
-    fn begin(&self, session: Option<&str>) -> Bench {
-        Bench::begin(Arc::clone(&self.agent), session)
+impl Fixture {
+    fn begin(&self, session: Option<&str>) -> TestAgent {
+        TestAgent::start(Arc::clone(&self.agent), session)
     }
 
     fn workspace(&self) -> PathBuf {
@@ -43,7 +43,7 @@ impl Place {
     }
 }
 
-async fn place(executable: &Path, name: &str) -> Place {
+async fn fixture(executable: &Path, name: &str) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let home = dir.path().join("home");
     let (workspace, temp) = (dir.path().join("workspace"), dir.path().join("tmp"));
@@ -70,23 +70,23 @@ async fn place(executable: &Path, name: &str) -> Place {
         config.env.push((name.into(), value.into()));
     }
     let mark = config.mark_prefix.clone();
-    Place { agent: Arc::new(ProcessAgent::new(config)), mark, dir }
+    Fixture { agent: Arc::new(ProcessAgent::new(config)), mark, dir }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn claude_code() {
     let Some(executable) = std::env::var_os("SWITCHBOARD_TEST_CLAUDE") else {
-        // Straight to the terminal: what a passing test prints is not shown.
+        // Written to standard error directly: the test harness hides the output of a passing test.
         let skipped = "SKIPPED: SWITCHBOARD_TEST_CLAUDE is not set, so Claude Code is not tested; `cargo xtask test` does it";
         writeln!(std::io::stderr(), "{skipped}").unwrap();
         return;
     };
     let executable = Path::new(&executable);
-    answers(&place(executable, "answers").await).await;
-    tools(&place(executable, "tools").await).await;
-    cancels(&place(executable, "cancels").await).await;
-    killed(&place(executable, "killed").await).await;
-    unknown_session(&place(executable, "unknown").await).await;
+    answers(&fixture(executable, "answers").await).await;
+    tools(&fixture(executable, "tools").await).await;
+    cancels(&fixture(executable, "cancels").await).await;
+    killed(&fixture(executable, "killed").await).await;
+    unknown_session(&fixture(executable, "unknown").await).await;
 
     let Some(bwrap) = bwrap() else {
         writeln!(std::io::stderr(), "SKIPPED: Claude Code in the sandbox: bwrap does not work here").unwrap();
@@ -116,25 +116,25 @@ fn on_path(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|dir| dir.join(program)).find(|path| path.is_file())
 }
 
-/// The same in a sandbox that hides a directory.
-async fn sandboxed(executable: &Path, name: &str, bwrap: &Path) -> Place {
-    let place = place(executable, name).await;
-    let hidden = place.dir.path().join("hidden");
+/// A fixture with a sandbox that hides a directory.
+async fn sandboxed(executable: &Path, name: &str, bwrap: &Path) -> Fixture {
+    let fixture = fixture(executable, name).await;
+    let hidden = fixture.dir.path().join("hidden");
     std::fs::create_dir(&hidden).unwrap();
     let options = SandboxOptions {
         bwrap: bwrap.into(),
         own_dirs: vec![hidden],
-        // The home directory of whoever runs this test stays as it is.
+        // The home directory of the person who runs the test is not changed.
         allow: vec!["start-files".parse().unwrap()],
         ..SandboxOptions::default()
     };
-    let config = ProcessConfig { sandbox: Some(Sandbox::new(options)), ..place.agent.config().clone() };
-    Place { agent: Arc::new(ProcessAgent::new(config)), ..place }
+    let config = ProcessConfig { sandbox: Some(Sandbox::new(options)), ..fixture.agent.config().clone() };
+    Fixture { agent: Arc::new(ProcessAgent::new(config)), ..fixture }
 }
 
-async fn answers(place: &Place) {
-    let mut bench = place.begin(None);
-    let turn = bench.said("say:hello from the model").await;
+async fn answers(fixture: &Fixture) {
+    let mut agent = fixture.begin(None);
+    let turn = agent.run_turn("say:hello from the model").await;
     assert_eq!(turn.text(), "hello from the model");
     assert_eq!(turn.end(), (Outcome::Completed, None));
     assert_eq!(turn.count(|event| matches!(event, AgentEvent::Session { .. })), 1);
@@ -147,44 +147,44 @@ async fn answers(place: &Place) {
         }
         other => panic!("{other:?}"),
     }
-    let turn = bench.said("think:let me see").await;
+    let turn = agent.run_turn("think:let me see").await;
     assert_eq!((turn.thought().as_str(), turn.text().as_str()), ("let me see", "thought about it"));
 
-    // The person's text is text, however it begins.
-    assert_eq!(bench.said("say:--help -p").await.text(), "--help -p");
+    // A prompt that looks like options is text.
+    assert_eq!(agent.run_turn("say:--help -p").await.text(), "--help -p");
 
-    let turn = bench.said("fail").await;
+    let turn = agent.run_turn("fail").await;
     let (outcome, error) = turn.end();
     assert_eq!((outcome, error.unwrap().code.as_str()), (Outcome::Failed, "agent_api_error"));
     assert!(turn.count(|event| matches!(event, AgentEvent::Progress { .. })) > 0);
-    assert_eq!(bench.said("say:recovered").await.text(), "recovered");
-    assert_eq!(bench.checkpoints, 5);
-    bench.stop().await;
-    eventually("nothing is left", || alive(&place.mark).is_empty()).await;
+    assert_eq!(agent.run_turn("say:recovered").await.text(), "recovered");
+    assert_eq!(agent.checkpoints, 5);
+    agent.stop().await;
+    eventually("no process is left", || alive(&fixture.mark).is_empty()).await;
 }
 
-async fn tools(place: &Place) {
-    let mut bench = place.begin(None);
-    bench.prompt("tool:touch made-by-agent && echo did-it");
-    let request = bench.request().await;
-    assert!(!place.workspace().join("made-by-agent").exists(), "nothing is done before it is allowed");
-    bench.answer(request, Answer::Allow { input_sha256: None });
-    let turn = bench.turn().await;
+async fn tools(fixture: &Fixture) {
+    let mut agent = fixture.begin(None);
+    agent.prompt("tool:touch made-by-agent && echo did-it");
+    let request = agent.next_request().await;
+    assert!(!fixture.workspace().join("made-by-agent").exists(), "nothing is done before it is allowed");
+    agent.answer(request, Answer::Allow { input_sha256: None });
+    let turn = agent.turn().await;
     assert!(turn.text().ends_with("tool said: did-it"), "{}", turn.text());
-    assert!(place.workspace().join("made-by-agent").exists());
+    assert!(fixture.workspace().join("made-by-agent").exists());
 
-    bench.prompt("tool:touch never");
-    let request = bench.request().await;
-    bench.answer(request, Answer::Deny { message: Some("not this one".into()) });
-    let turn = bench.turn().await;
+    agent.prompt("tool:touch never");
+    let request = agent.next_request().await;
+    agent.answer(request, Answer::Deny { message: Some("not this one".into()) });
+    let turn = agent.turn().await;
     assert!(turn.text().contains("not this one"), "{}", turn.text());
-    assert!(!place.workspace().join("never").exists());
+    assert!(!fixture.workspace().join("never").exists());
 
-    let file = place.workspace().join("notes.txt");
-    bench.prompt(&format!("write:{}", file.display()));
-    let request = bench.request().await;
-    bench.answer(request, Answer::Allow { input_sha256: None });
-    let turn = bench.turn().await;
+    let file = fixture.workspace().join("notes.txt");
+    agent.prompt(&format!("write:{}", file.display()));
+    let request = agent.next_request().await;
+    agent.answer(request, Answer::Allow { input_sha256: None });
+    let turn = agent.turn().await;
     let edits = turn.0.iter().find_map(|event| match event {
         AgentEvent::FileEdit { edits } => Some(edits[0].clone()),
         _ => None,
@@ -193,51 +193,51 @@ async fn tools(place: &Place) {
     assert_eq!((edit.path.as_str(), edit.added, edit.deleted), ("notes.txt", 2, 0));
     assert_eq!(std::fs::read_to_string(file).unwrap(), "one\ntwo\n");
 
-    bench.prompt("ask");
-    let request = bench.request().await;
+    agent.prompt("ask");
+    let request = agent.next_request().await;
     let answers = BTreeMap::from([("Which colour?".to_owned(), vec!["Blue".to_owned()])]);
-    bench.answer(request, Answer::Answer { answers });
-    let turn = bench.turn().await;
+    agent.answer(request, Answer::Answer { answers });
+    let turn = agent.turn().await;
     assert!(turn.text().contains("Blue"), "{}", turn.text());
-    bench.stop().await;
-    eventually("nothing is left", || alive(&place.mark).is_empty()).await;
+    agent.stop().await;
+    eventually("no process is left", || alive(&fixture.mark).is_empty()).await;
 }
 
-async fn cancels(place: &Place) {
-    let mut bench = place.begin(None);
-    bench.prompt("slow:600");
-    bench.until(|event| matches!(event, AgentEvent::Text { .. })).await;
-    bench.cancel();
-    assert_eq!(bench.turn().await.end(), (Outcome::Cancelled, None));
+async fn cancels(fixture: &Fixture) {
+    let mut agent = fixture.begin(None);
+    agent.prompt("slow:600");
+    agent.until(|event| matches!(event, AgentEvent::Text { .. })).await;
+    agent.cancel();
+    assert_eq!(agent.turn().await.end(), (Outcome::Cancelled, None));
 
-    bench.prompt("tool:touch never");
-    let asked = bench.request().await;
-    bench.cancel();
-    let turn = bench.turn().await;
+    agent.prompt("tool:touch never");
+    let asked = agent.next_request().await;
+    agent.cancel();
+    let turn = agent.turn().await;
     assert_eq!(turn.end().0, Outcome::Cancelled);
     let withdrawn =
         |event: &AgentEvent| matches!(event, AgentEvent::Withdrawn { request_id } if *request_id == asked);
     assert_eq!(turn.count(withdrawn), 1);
 
-    // At once, before the turn can have begun.
-    bench.prompt("slow:600");
-    bench.cancel();
-    assert_eq!(bench.turn().await.end().0, Outcome::Cancelled);
+    // Right after the prompt, before the turn can have begun.
+    agent.prompt("slow:600");
+    agent.cancel();
+    assert_eq!(agent.turn().await.end().0, Outcome::Cancelled);
 
-    bench.prompt("tool:touch begun; until [ -e gate ]; do sleep 2; done");
-    let request = bench.request().await;
-    bench.answer(request, Answer::Allow { input_sha256: None });
-    eventually("the tool runs", || sleeping(&place.mark)).await;
-    bench.cancel();
-    assert_eq!(bench.turn().await.end().0, Outcome::Cancelled);
-    assert_eq!(bench.said("say:still here").await.text(), "still here");
+    agent.prompt("tool:touch begun; until [ -e gate ]; do sleep 2; done");
+    let request = agent.next_request().await;
+    agent.answer(request, Answer::Allow { input_sha256: None });
+    eventually("the tool runs", || sleeping(&fixture.mark)).await;
+    agent.cancel();
+    assert_eq!(agent.turn().await.end().0, Outcome::Cancelled);
+    assert_eq!(agent.run_turn("say:still here").await.text(), "still here");
 
-    bench.prompt("tool:touch begun; until [ -e gate ]; do sleep 2; done");
-    let request = bench.request().await;
-    bench.answer(request, Answer::Allow { input_sha256: None });
-    eventually("the tool runs", || sleeping(&place.mark)).await;
-    bench.stop().await;
-    assert!(alive(&place.mark).is_empty(), "the tool is gone, too");
+    agent.prompt("tool:touch begun; until [ -e gate ]; do sleep 2; done");
+    let request = agent.next_request().await;
+    agent.answer(request, Answer::Allow { input_sha256: None });
+    eventually("the tool runs", || sleeping(&fixture.mark)).await;
+    agent.stop().await;
+    assert!(alive(&fixture.mark).is_empty(), "the tool has ended, too");
 }
 
 fn sleeping(mark: &str) -> bool {
@@ -246,49 +246,47 @@ fn sleeping(mark: &str) -> bool {
     })
 }
 
-async fn killed(place: &Place) {
-    let mut bench = place.begin(None);
-    let turn = bench.said("say:the first turn").await;
+async fn killed(fixture: &Fixture) {
+    let mut agent = fixture.begin(None);
+    let turn = agent.run_turn("say:the first turn").await;
     let session = turn.0.iter().find_map(|event| match event {
         AgentEvent::Session { token } => Some(token.clone()),
         _ => None,
     });
-    bench.prompt("slow:600");
-    bench.until(|event| matches!(event, AgentEvent::Text { .. })).await;
-    let killed = std::time::Instant::now();
-    for pid in alive(&place.mark) {
+    agent.prompt("slow:600");
+    agent.until(|event| matches!(event, AgentEvent::Text { .. })).await;
+    for pid in alive(&fixture.mark) {
         let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
     }
-    let (exit, _) = bench.exit().await;
+    let (exit, _) = agent.exit().await;
     assert!(matches!(exit, AgentExit::Gone(error) if error.code == "agent_exited"));
-    assert!(killed.elapsed() < std::time::Duration::from_secs(2), "{:?}", killed.elapsed());
 
-    let mut bench = place.begin(session.as_deref());
-    assert_eq!(bench.said("say:resumed").await.text(), "resumed");
-    bench.stop().await;
+    let mut agent = fixture.begin(session.as_deref());
+    assert_eq!(agent.run_turn("say:resumed").await.text(), "resumed");
+    agent.stop().await;
 }
 
-/// Its own sandbox, in ours. What runs in there is not asked for, and writes in the workspace only.
-async fn own_sandbox(place: &Place) {
-    let config = place.dir.path().join("home/.claude");
+/// Claude Code's own sandbox within ours. Commands in it need no permission, and can write in the workspace only.
+async fn own_sandbox(fixture: &Fixture) {
+    let config = fixture.dir.path().join("home/.claude");
     std::fs::create_dir_all(&config).unwrap();
     let settings =
         r#"{"sandbox": {"enabled": true, "autoAllowBashIfSandboxed": true, "failIfUnavailable": true}}"#;
     std::fs::write(config.join("settings.json"), settings).unwrap();
-    let mut bench = place.begin(None);
+    let mut agent = fixture.begin(None);
     let command = "tool:touch inside; touch $HOME/outside 2>/dev/null || echo refused";
-    let turn = bench.said(command).await;
+    let turn = agent.run_turn(command).await;
     assert!(turn.text().contains("refused"), "{}", turn.text());
-    assert!(place.workspace().join("inside").exists());
-    assert!(!place.dir.path().join("home/outside").exists());
-    bench.stop().await;
-    eventually("nothing is left", || alive(&place.mark).is_empty()).await;
+    assert!(fixture.workspace().join("inside").exists());
+    assert!(!fixture.dir.path().join("home/outside").exists());
+    agent.stop().await;
+    eventually("no process is left", || alive(&fixture.mark).is_empty()).await;
 }
 
-async fn unknown_session(place: &Place) {
-    let mut bench = place.begin(Some("00000000-0000-4000-8000-00000000beef"));
-    let turn = bench.said("say:afresh").await;
+async fn unknown_session(fixture: &Fixture) {
+    let mut agent = fixture.begin(Some("00000000-0000-4000-8000-00000000beef"));
+    let turn = agent.run_turn("say:afresh").await;
     assert_eq!(turn.text(), "afresh");
     assert_eq!(turn.count(|event| matches!(event, AgentEvent::Session { .. })), 1);
-    bench.stop().await;
+    agent.stop().await;
 }

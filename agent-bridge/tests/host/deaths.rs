@@ -1,4 +1,4 @@
-//! Agents and hosts that die, and hosts that are not what they should be.
+//! Agents and hosts that die, and hosts that misbehave.
 
 use std::{
     collections::BTreeSet,
@@ -6,7 +6,6 @@ use std::{
     io::{Read, Write},
     os::unix::{fs::DirBuilderExt, net::UnixListener},
     path::Path,
-    time::{Duration, Instant},
 };
 
 use libtest_mimic::Trial;
@@ -15,13 +14,13 @@ use switchboard_core::agent::{AgentEvent, AgentExit, AgentInstanceId};
 
 use crate::{
     adoption::spool_holds,
-    bench::{Bench, gone},
+    gateway::{TestGateway, exit_error},
     kill,
     support::{alive, eventually},
     trial,
 };
 
-/// What a host has that lives and listens, without one: its lock and its socket.
+/// The lock and the socket of a running host, without a host.
 fn impostor(dir: &Path) -> (File, UnixListener) {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).unwrap();
     let lock = File::create(dir.join("lock")).unwrap();
@@ -31,43 +30,39 @@ fn impostor(dir: &Path) -> (File, UnixListener) {
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("kill_9_of_the_agent_is_noticed", |place| async move {
-            let mut bench = Bench::begin(place.demo());
-            bench.prompt("slow 1000");
-            bench.speaks().await;
-            let killed = Instant::now();
-            place.agents().into_iter().for_each(kill);
-            let (exit, _) = bench.exit().await;
-            assert_eq!(gone(&exit), ("agent_exited", "The agent was ended by signal 9."));
-            assert!(killed.elapsed() < Duration::from_secs(2), "{:?}", killed.elapsed());
+        trial("kill_9_of_the_agent_is_noticed", |fixture| async move {
+            let mut gateway = TestGateway::start(fixture.demo());
+            gateway.prompt("slow 1000");
+            gateway.until_text().await;
+            fixture.agents().into_iter().for_each(kill);
+            let (exit, _) = gateway.exit().await;
+            assert_eq!(exit_error(&exit), ("agent_exited", "The agent was ended by signal 9."));
         }),
-        trial("kill_9_of_the_agent_without_a_gateway_is_noticed_by_the_next", |place| async move {
-            let mut bench = Bench::begin(place.demo());
-            bench.prompt("slow 1000");
-            bench.speaks().await;
-            let crashed = bench.crash().await;
-            place.agents().into_iter().for_each(kill);
-            let (exit, _) = Bench::adopt(crashed).exit().await;
-            assert_eq!(gone(&exit), ("agent_exited", "The agent was ended by signal 9."));
+        trial("kill_9_of_the_agent_without_a_gateway_is_noticed_by_the_next", |fixture| async move {
+            let mut gateway = TestGateway::start(fixture.demo());
+            gateway.prompt("slow 1000");
+            gateway.until_text().await;
+            let crashed = gateway.crash().await;
+            fixture.agents().into_iter().for_each(kill);
+            let (exit, _) = TestGateway::adopt(crashed).exit().await;
+            assert_eq!(exit_error(&exit), ("agent_exited", "The agent was ended by signal 9."));
         }),
-        trial("kill_9_of_the_host_ends_the_agent", |place| async move {
+        trial("kill_9_of_the_host_ends_the_agent", |fixture| async move {
             let script = "setsid sleep 1011 & read -r prompt; echo '{\"type\":\"system\",\"subtype\":\"init\",\"session_id\":\"s\"}'; sleep 1000";
-            let mut bench = Bench::begin(place.stub(script));
-            bench.prompt("x");
-            bench.until(|event| matches!(event, AgentEvent::Session { .. })).await;
-            let killed = Instant::now();
-            kill(place.host_pid());
-            let (exit, _) = bench.exit().await;
-            assert_eq!(gone(&exit).0, "agent_exited");
-            assert!(killed.elapsed() < Duration::from_secs(2), "{:?}", killed.elapsed());
-            assert!(alive(&place.mark).is_empty());
+            let mut gateway = TestGateway::start(fixture.stub(script));
+            gateway.prompt("x");
+            gateway.until(|event| matches!(event, AgentEvent::Session { .. })).await;
+            kill(fixture.host_pid());
+            let (exit, _) = gateway.exit().await;
+            assert_eq!(exit_error(&exit).0, "agent_exited");
+            assert!(alive(&fixture.mark).is_empty());
         }),
-        trial("what_helpers_leave_behind_is_reaped", |place| async move {
+        trial("orphans_of_helpers_are_reaped", |fixture| async move {
             let script = r#"while read -r prompt; do
                 for n in 1 2 3 4 5; do sh -c 'setsid true & exit'; done
                 echo '{"type":"result","is_error":false,"result":"done"}'; done"#;
-            let mut bench = Bench::begin(place.stub(script));
-            let host = place.clone();
+            let mut gateway = TestGateway::start(fixture.stub(script));
+            let host = fixture.clone();
             let zombies = move || {
                 let children = format!("/proc/{0}/task/{0}/children", host.host_pid());
                 let children = std::fs::read_to_string(children).unwrap();
@@ -77,85 +72,86 @@ pub(crate) fn trials() -> Vec<Trial> {
                 stats.filter(|stat| stat.contains(") Z ")).count()
             };
             for _ in 0..5 {
-                bench.said("x").await;
+                gateway.run_turn("x").await;
             }
-            // Those of the last turn may still be on their way when it ends.
+            // The orphans of the last turn may exit after its end.
             eventually("they are reaped", || zombies() <= 5).await;
-            bench.stop().await;
+            gateway.stop().await;
         }),
-        trial("a_dead_hosts_spool_is_decoded_to_its_end", |place| async move {
-            let mut bench = Bench::begin(place.demo());
-            bench.prompt("fast 3000");
-            bench.speaks().await;
-            let crashed = bench.crash().await;
-            eventually("the answer is complete", || spool_holds(&place, br#""type":"result""#)).await;
-            kill(place.host_pid());
-            eventually("it is dead", || !list_hosts(&place.hosts).unwrap()[0].live).await;
-            let mut bench = Bench::adopt(crashed);
-            bench.turn().await;
-            bench.reread(0);
+        trial("a_dead_hosts_spool_is_decoded_to_its_end", |fixture| async move {
+            let mut gateway = TestGateway::start(fixture.demo());
+            gateway.prompt("fast 3000");
+            gateway.until_text().await;
+            let crashed = gateway.crash().await;
+            eventually("the answer is complete", || spool_holds(&fixture, br#""type":"result""#)).await;
+            kill(fixture.host_pid());
+            eventually("the host has exited", || !list_hosts(&fixture.hosts).unwrap()[0].live).await;
+            let mut gateway = TestGateway::adopt(crashed);
+            gateway.turn().await;
+            gateway.read_again_from(0);
             let expected: String = (1..=3000).map(|n| format!("{n} ")).collect();
-            assert_eq!(bench.turn().await.text(), expected);
-            let (exit, rest) = bench.exit().await;
-            assert_eq!(gone(&exit).0, "agent_exited");
+            assert_eq!(gateway.turn().await.text(), expected);
+            let (exit, rest) = gateway.exit().await;
+            assert_eq!(exit_error(&exit).0, "agent_exited");
             assert!(rest.is_empty(), "{rest:?}");
         }),
-        trial("a_spool_that_ends_in_the_middle_is_read_up_to_there", |place| async move {
-            let mut bench = Bench::begin(place.demo());
-            bench.prompt("slow 1000");
-            bench.speaks().await;
-            let crashed = bench.crash().await;
-            kill(place.host_pid());
-            eventually("it is dead", || !list_hosts(&place.hosts).unwrap()[0].live).await;
-            let spool = place.run_dir().join("spool.1");
+        trial("a_spool_that_ends_in_the_middle_is_read_up_to_there", |fixture| async move {
+            let mut gateway = TestGateway::start(fixture.demo());
+            gateway.prompt("slow 1000");
+            gateway.until_text().await;
+            let crashed = gateway.crash().await;
+            kill(fixture.host_pid());
+            eventually("the host has exited", || !list_hosts(&fixture.hosts).unwrap()[0].live).await;
+            let spool = fixture.run_dir().join("spool.1");
             let mut file = std::fs::OpenOptions::new().append(true).open(spool).unwrap();
             file.write_all(&[200, 0, 0, 0, 2, 9]).unwrap();
-            let (exit, _) = Bench::adopt(crashed).exit().await;
-            assert_eq!(gone(&exit).0, "agent_exited");
-            assert!(alive(&place.mark).is_empty());
+            let (exit, _) = TestGateway::adopt(crashed).exit().await;
+            assert_eq!(exit_error(&exit).0, "agent_exited");
+            assert!(alive(&fixture.mark).is_empty());
         }),
-        trial("a_life_of_which_nothing_is_left_is_over", |place| async move {
-            let mut bench = Bench::begin(place.demo());
-            bench.prompt("slow 1000");
-            bench.speaks().await;
-            let crashed = bench.crash().await;
-            assert_eq!(end_orphans(&place.hosts, &BTreeSet::new()).unwrap(), 1);
-            assert!(!place.run_dir().exists());
-            let (exit, events) = Bench::adopt(crashed).exit().await;
-            assert_eq!(gone(&exit).0, "gateway_restarted");
+        trial("an_instance_without_a_host_directory_has_exited", |fixture| async move {
+            let mut gateway = TestGateway::start(fixture.demo());
+            gateway.prompt("slow 1000");
+            gateway.until_text().await;
+            let crashed = gateway.crash().await;
+            assert_eq!(end_orphans(&fixture.hosts, &BTreeSet::new()).unwrap(), 1);
+            assert!(!fixture.run_dir().exists());
+            let (exit, events) = TestGateway::adopt(crashed).exit().await;
+            assert_eq!(exit_error(&exit).0, "gateway_restarted");
             assert!(events.is_empty());
         }),
-        trial("what_was_to_be_told_counts_as_told_where_spools_may_be_lost", |place| async move {
-            let mut bench = Bench::begin(place.demo());
-            bench.prompt("slow 1000");
-            eventually("it is told", || place.run_dir().exists() && spool_holds(&place, b"turn-")).await;
-            // The log knows of nothing yet.
-            let (mut config, log, read) = bench.crash().await;
-            assert_eq!(end_orphans(&place.hosts, &BTreeSet::new()).unwrap(), 1);
+        trial("pending_commands_count_as_sent_where_spools_may_be_lost", |fixture| async move {
+            let mut gateway = TestGateway::start(fixture.demo());
+            gateway.prompt("slow 1000");
+            eventually("the prompt was sent", || {
+                fixture.run_dir().exists() && spool_holds(&fixture, b"turn-")
+            })
+            .await;
+            // The log has no event yet.
+            let (mut config, log, read) = gateway.crash().await;
+            assert_eq!(end_orphans(&fixture.hosts, &BTreeSet::new()).unwrap(), 1);
             config.spools_lost = true;
-            let (exit, events) = Bench::adopt((config, log, read)).exit().await;
-            assert_eq!(gone(&exit).0, "gateway_restarted");
-            assert!(events.is_empty() && !place.run_dir().exists(), "{events:?}");
+            let (exit, events) = TestGateway::adopt((config, log, read)).exit().await;
+            assert_eq!(exit_error(&exit).0, "gateway_restarted");
+            assert!(events.is_empty() && !fixture.run_dir().exists(), "{events:?}");
         }),
-        trial("orphans_are_ended_and_what_is_kept_lives", |place| async move {
-            let mut bench = Bench::begin(place.demo());
-            bench.prompt("long 2");
-            bench.speaks().await;
-            let crashed = bench.crash().await;
-            let hosts = list_hosts(&place.hosts).unwrap();
+        trial("orphans_are_ended_and_retained_hosts_run_on", |fixture| async move {
+            let mut gateway = TestGateway::start(fixture.demo());
+            gateway.prompt("long 2");
+            gateway.until_text().await;
+            let crashed = gateway.crash().await;
+            let hosts = list_hosts(&fixture.hosts).unwrap();
             assert_eq!((hosts.len(), hosts[0].instance, hosts[0].live), (1, AgentInstanceId(1), true));
             assert_eq!(hosts[0].chat.as_deref(), Some("owner/c"));
-            assert_eq!(end_orphans(&place.hosts, &BTreeSet::from([AgentInstanceId(1)])).unwrap(), 0);
-            let mut bench = Bench::adopt(crashed);
-            bench.turn().await;
-            drop(bench.crash().await);
-            let began = Instant::now();
-            assert_eq!(end_orphans(&place.hosts, &BTreeSet::new()).unwrap(), 1);
-            assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
-            assert!(alive(&place.mark).is_empty() && !place.run_dir().exists());
+            assert_eq!(end_orphans(&fixture.hosts, &BTreeSet::from([AgentInstanceId(1)])).unwrap(), 0);
+            let mut gateway = TestGateway::adopt(crashed);
+            gateway.turn().await;
+            drop(gateway.crash().await);
+            assert_eq!(end_orphans(&fixture.hosts, &BTreeSet::new()).unwrap(), 1);
+            assert!(alive(&fixture.mark).is_empty() && !fixture.run_dir().exists());
         }),
-        trial("a_host_of_another_version_is_a_clear_error", |place| async move {
-            let (lock, listener) = impostor(&place.run_dir());
+        trial("a_host_of_another_version_is_a_clear_error", |fixture| async move {
+            let (lock, listener) = impostor(&fixture.run_dir());
             let host = std::thread::spawn(move || {
                 let (mut socket, _) = listener.accept().unwrap();
                 let mut hello = [0; 17];
@@ -166,80 +162,83 @@ pub(crate) fn trials() -> Vec<Trial> {
                 frame.extend_from_slice(&[0; 12]);
                 frame.extend_from_slice(answer);
                 socket.write_all(&frame).unwrap();
-                let mut told = [0; 5];
-                socket.read_exact(&mut told).unwrap();
+                let mut received = [0; 5];
+                socket.read_exact(&mut received).unwrap();
                 drop(lock);
-                told
+                received
             });
             let log = Default::default();
-            let (exit, _) = Bench::adopt((place.demo(), log, 0)).exit().await;
-            assert_eq!(gone(&exit).0, "agent_host_version");
-            assert_eq!(host.join().unwrap(), [1, 0, 0, 0, 6], "it was told to kill");
+            let (exit, _) = TestGateway::adopt((fixture.demo(), log, 0)).exit().await;
+            assert_eq!(exit_error(&exit).0, "agent_host_version");
+            assert_eq!(host.join().unwrap(), [1, 0, 0, 0, 6], "it received `Kill`");
         }),
-        trial("a_host_that_goes_before_anybody_told_it_anything_is_started_anew", |place| async move {
-            let (lock, listener) = impostor(&place.run_dir());
+        trial("a_host_that_exits_before_its_first_command_is_started_again", |fixture| async move {
+            let (lock, listener) = impostor(&fixture.run_dir());
             let host = std::thread::spawn(move || {
                 let (mut socket, _) = listener.accept().unwrap();
                 socket.read_exact(&mut [0; 17]).unwrap();
-                // Its lock first, as where a process ends that has it open.
+                // The lock is released first, as at the exit of a process.
                 drop(lock);
             });
-            let mut bench = Bench::adopt((place.demo(), Default::default(), 0));
-            assert_eq!(bench.said("echo x").await.text(), "x");
+            let mut gateway = TestGateway::adopt((fixture.demo(), Default::default(), 0));
+            assert_eq!(gateway.run_turn("echo x").await.text(), "x");
             host.join().unwrap();
-            bench.stop().await;
+            gateway.stop().await;
         }),
-        trial("a_host_whose_gateway_has_gone_does_not_listen", |place| async move {
-            let mut config = place.demo();
-            // Nothing can be written there.
+        trial("a_host_whose_gateway_has_gone_does_not_listen", |fixture| async move {
+            let mut config = fixture.demo();
+            // Every write fails.
             let script = "exec \"$0\" \"$@\" >/dev/full";
             config.host.splice(0..0, ["sh", "-c", script].map(Into::into));
-            let mut bench = Bench::begin(config);
-            bench.prompt("x");
-            let (exit, _) = bench.exit().await;
+            let mut gateway = TestGateway::start(config);
+            gateway.prompt("x");
+            let (exit, _) = gateway.exit().await;
             assert!(matches!(exit, AgentExit::StartFailed(_)), "{exit:?}");
-            let card = place.run_dir().join("host.json");
-            eventually("it has been there", || card.exists() && alive(&place.mark).is_empty()).await;
-            assert!(!place.run_dir().join("socket").exists());
+            let card = fixture.run_dir().join("host.json");
+            eventually("the host has run", || card.exists() && alive(&fixture.mark).is_empty()).await;
+            assert!(!fixture.run_dir().join("socket").exists());
         }),
-        trial("a_host_that_listens_lives_although_its_gateway_has_gone", |place| async move {
-            let mut config = place.demo();
-            // Nobody reads to the end what it says.
+        trial("a_host_that_listens_survives_its_gateway", |fixture| async move {
+            let mut config = fixture.demo();
+            // Only the first byte of its output is read.
             let script = "exec 3<&0; \"$0\" \"$@\" <&3 | head -c 1 & exec >/dev/null 3<&-; wait";
             config.host.splice(0..0, ["sh", "-c", script].map(Into::into));
-            let mut bench = Bench::begin(config);
-            assert_eq!(bench.said("echo x").await.text(), "x");
-            bench.stop().await;
+            let mut gateway = TestGateway::start(config);
+            assert_eq!(gateway.run_turn("echo x").await.text(), "x");
+            gateway.stop().await;
         }),
-        trial("a_host_that_hears_nonsense_goes_on", |place| async move {
-            let mut bench = Bench::begin(place.demo());
-            bench.said("echo x").await;
+        trial("a_host_that_receives_garbage_goes_on", |fixture| async move {
+            let mut gateway = TestGateway::start(fixture.demo());
+            gateway.run_turn("echo x").await;
             for nonsense in [&[0xff; 64][..], &[0; 64], b"GET / HTTP/1.1\r\n\r\n"] {
                 let mut socket =
-                    std::os::unix::net::UnixStream::connect(place.run_dir().join("socket")).unwrap();
+                    std::os::unix::net::UnixStream::connect(fixture.run_dir().join("socket")).unwrap();
                 socket.write_all(nonsense).unwrap();
                 let mut answer = Vec::new();
                 let _ = socket.read_to_end(&mut answer);
                 assert!(answer.is_empty());
             }
-            assert_eq!(bench.said("echo y").await.text(), "y");
-            bench.stop().await;
+            assert_eq!(gateway.run_turn("echo y").await.text(), "y");
+            gateway.stop().await;
         }),
-        trial("a_host_that_does_not_come_up_leaves_a_reason", |place| async move {
-            let mut config = place.demo();
+        trial("a_host_that_fails_to_start_leaves_a_reason", |fixture| async move {
+            let mut config = fixture.demo();
             config.host = ["sh", "-c", "echo 'the dog ate it' >&2; exit 3"].map(Into::into).into();
-            let mut bench = Bench::begin(config);
-            bench.prompt("x");
-            let (exit, _) = bench.exit().await;
+            let mut gateway = TestGateway::start(config);
+            gateway.prompt("x");
+            let (exit, _) = gateway.exit().await;
             assert!(matches!(exit, AgentExit::StartFailed(_)), "{exit:?}");
-            assert_eq!(std::fs::read_to_string(place.run_dir().join("errors")).unwrap(), "the dog ate it\n");
+            assert_eq!(
+                std::fs::read_to_string(fixture.run_dir().join("errors")).unwrap(),
+                "the dog ate it\n"
+            );
         }),
-        trial("a_host_that_cannot_be_started", |place| async move {
-            let mut config = place.demo();
+        trial("a_host_that_cannot_be_started", |fixture| async move {
+            let mut config = fixture.demo();
             config.host = vec!["/nowhere/host".into()];
-            let mut bench = Bench::begin(config);
-            bench.prompt("x");
-            let (exit, _) = bench.exit().await;
+            let mut gateway = TestGateway::start(config);
+            gateway.prompt("x");
+            let (exit, _) = gateway.exit().await;
             assert!(matches!(exit, AgentExit::StartFailed(_)), "{exit:?}");
         }),
     ]

@@ -7,12 +7,11 @@
 )]
 
 mod adoption;
-mod bench;
 mod crashes;
 mod deaths;
+mod gateway;
 mod grace;
 mod requests;
-mod speed;
 #[path = "../support/mod.rs"]
 mod support;
 mod turns;
@@ -46,7 +45,7 @@ fn main() -> ExitCode {
         }
         _ => {}
     }
-    // As the gateway does: what loses its parent is ours.
+    // As in the gateway: orphans become children of this process.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
     let trials = [
         turns::trials(),
@@ -55,15 +54,14 @@ fn main() -> ExitCode {
         deaths::trials(),
         grace::trials(),
         crashes::trials(),
-        speed::trials(),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect()).exit_code()
 }
 
-/// A test that is a future, with directories and a mark of its own. What it starts must be gone at its end.
+/// An async test with directories and a mark of its own. All processes with the mark must have exited at its end.
 fn trial<F: Future<Output = ()> + Send + 'static>(
     name: &'static str,
-    test: impl FnOnce(Place) -> F + Send + 'static,
+    test: impl FnOnce(Fixture) -> F + Send + 'static,
 ) -> Trial {
     Trial::test(name, move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -71,9 +69,9 @@ fn trial<F: Future<Output = ()> + Send + 'static>(
         let mark = format!("test-{}-{name}", std::process::id());
         let workspace = dir.path().join("workspace");
         std::fs::create_dir(&workspace)?;
-        let place = Place { workspace, hosts: dir.path().join("hosts"), mark: mark.clone() };
+        let fixture = Fixture { workspace, hosts: dir.path().join("hosts"), mark: mark.clone() };
         runtime.block_on(async {
-            test(place).await;
+            test(fixture).await;
             support::eventually("no process is left", || support::alive(&mark).is_empty()).await;
         });
         Ok(())
@@ -81,13 +79,13 @@ fn trial<F: Future<Output = ()> + Send + 'static>(
 }
 
 #[derive(Clone)]
-struct Place {
+struct Fixture {
     workspace: PathBuf,
     hosts: PathBuf,
     mark: String,
 }
 
-impl Place {
+impl Fixture {
     fn workspace(&self) -> &Path {
         &self.workspace
     }
@@ -98,9 +96,9 @@ impl Place {
         process.mark_prefix.clone_from(&self.mark);
         process.limits.stop_eof = Duration::from_millis(400);
         process.limits.stop_term = Duration::from_millis(400);
-        // What a test that fails leaves behind goes soon.
-        process.limits.host.grace_idle = support::PATIENCE;
-        process.limits.host.grace_turn = support::PATIENCE;
+        // Hosts that a failed test leaves behind end soon.
+        process.limits.host.grace_idle = support::TIMEOUT;
+        process.limits.host.grace_turn = support::TIMEOUT;
         let exe = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
         HostConfig { process, hosts: self.hosts.clone(), host: vec![exe, AS_HOST.into()], spools_lost: false }
     }
@@ -110,7 +108,7 @@ impl Place {
         self.config(&[exe.to_str().unwrap(), AS_DEMO], dialect::CLAUDE)
     }
 
-    /// A shell script that first answers the first request.
+    /// A shell script that first answers the `initialize` request.
     fn stub(&self, script: &str) -> HostConfig {
         let ready =
             r#"{"type":"control_response","response":{"subtype":"success","request_id":"initialize"}}"#;
@@ -122,7 +120,7 @@ impl Place {
         self.config(&["sh", "-c", script], dialect::TEXT)
     }
 
-    /// The host's directory of the first life.
+    /// The host's directory of the first instance.
     fn run_dir(&self) -> PathBuf {
         self.hosts.join("1")
     }

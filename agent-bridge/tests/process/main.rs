@@ -30,46 +30,36 @@ fn main() -> ExitCode {
         let status = switchboard_agent_bridge::demo::run(further, std::io::stdin(), std::io::stdout());
         return ExitCode::from(status.unwrap());
     }
-    // As the gateway does: what loses its parent is ours.
+    // As in the gateway: orphans become children of this process.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
     let trials = [commands::trials(), deaths::trials(), control::trials(), starts::trials(), text::trials()];
-    libtest_mimic::run(&Arguments::from_args(), trials.concat_vec()).exit_code()
+    libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect()).exit_code()
 }
 
-trait ConcatVec {
-    fn concat_vec(self) -> Vec<Trial>;
-}
-
-impl<const N: usize> ConcatVec for [Vec<Trial>; N] {
-    fn concat_vec(self) -> Vec<Trial> {
-        self.into_iter().flatten().collect()
-    }
-}
-
-/// A test that is a future, with a workspace and a mark of its own. What it starts must be gone at its end.
+/// An async test with a workspace and a mark of its own. All processes with the mark must have exited at its end.
 fn trial<F: Future<Output = ()> + Send + 'static>(
     name: &'static str,
-    test: impl FnOnce(Place) -> F + Send + 'static,
+    test: impl FnOnce(Fixture) -> F + Send + 'static,
 ) -> Trial {
     Trial::test(name, move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let dir = tempfile::tempdir()?;
         let mark = format!("test-{}-{name}", std::process::id());
-        let place = Place { workspace: dir.path().into(), mark: mark.clone() };
+        let fixture = Fixture { workspace: dir.path().into(), mark: mark.clone() };
         runtime.block_on(async {
-            test(place).await;
+            test(fixture).await;
             support::eventually("no process is left", || support::alive(&mark).is_empty()).await;
         });
         Ok(())
     })
 }
 
-struct Place {
+struct Fixture {
     workspace: std::path::PathBuf,
     mark: String,
 }
 
-impl Place {
+impl Fixture {
     fn workspace(&self) -> &Path {
         &self.workspace
     }
@@ -92,7 +82,7 @@ impl Place {
         Arc::new(ProcessAgent::new(self.demo_config()))
     }
 
-    /// A shell script that first answers the first request.
+    /// A shell script that first answers the `initialize` request.
     fn stub(&self, script: &str) -> Arc<ProcessAgent> {
         Arc::new(ProcessAgent::new(self.stub_config(script)))
     }

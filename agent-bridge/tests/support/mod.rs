@@ -1,4 +1,4 @@
-//! A life of an agent in the hands of a test.
+//! Runs one agent instance without a gateway: the test sends its control messages and receives its records.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 pub(crate) mod model;
@@ -23,8 +23,8 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 static TURNS: AtomicU64 = AtomicU64::new(1);
 
-/// Nothing here takes this long unless it is broken.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a test waits for any single thing before it fails.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 struct ControlReceiver(mpsc::UnboundedReceiver<AgentControl>);
 
@@ -59,11 +59,11 @@ pub(crate) fn config(command: Vec<String>, dialect: &'static dyn Dialect, worksp
     }
 }
 
-pub(crate) struct Bench {
+pub(crate) struct TestAgent {
     control: Option<mpsc::UnboundedSender<AgentControl>>,
     records: mpsc::Receiver<AgentRecords>,
     events: std::collections::VecDeque<AgentEvent>,
-    life: JoinHandle<AgentExit>,
+    instance: JoinHandle<AgentExit>,
     position: u64,
     pub(crate) batches: Vec<usize>,
     pub(crate) checkpoints: usize,
@@ -71,24 +71,24 @@ pub(crate) struct Bench {
     turn: Option<TurnId>,
 }
 
-impl Bench {
-    pub(crate) fn begin(agent: std::sync::Arc<ProcessAgent>, session: Option<&str>) -> Self {
+impl TestAgent {
+    pub(crate) fn start(agent: std::sync::Arc<ProcessAgent>, session: Option<&str>) -> Self {
         let (control, receiver) = mpsc::unbounded_channel();
         let (sender, records) = mpsc::channel(64);
-        let life = AgentInstance {
+        let instance = AgentInstance {
             chat: ChatKey { principal: Principal::owner(), chat: ChatId::parse("c").unwrap() },
             instance: AgentInstanceId(1),
             session: session.map(Into::into),
             control: ControlReceiver(receiver),
             records: Records(sender),
         };
-        let life = tokio::spawn(async move { agent.serve(life).await });
+        let instance = tokio::spawn(async move { agent.serve(instance).await });
         let (batches, events) = (Vec::new(), Default::default());
         Self {
             control: Some(control),
             records,
             events,
-            life,
+            instance,
             position: 0,
             batches,
             checkpoints: 0,
@@ -97,8 +97,8 @@ impl Bench {
         }
     }
 
-    pub(crate) fn order(&self, order: AgentControl) {
-        self.control.as_ref().unwrap().send(order).unwrap();
+    pub(crate) fn control(&self, message: AgentControl) {
+        self.control.as_ref().unwrap().send(message).unwrap();
     }
 
     fn id(&mut self) -> CommandId {
@@ -108,59 +108,60 @@ impl Bench {
 
     pub(crate) fn prompt(&mut self, text: &str) {
         let id = self.id();
-        // Agents recognise a turn that they were given before, also in a session that is taken up again.
+        // Agents recognise the id of an earlier turn, also in a resumed session.
         let turn_id = TurnId::parse(&format!("turn-{}", TURNS.fetch_add(1, Ordering::Relaxed))).unwrap();
         self.turn = Some(turn_id.clone());
-        self.order(AgentControl::Command(AgentCommand::Prompt { id, turn_id, text: text.into() }));
+        self.control(AgentControl::Command(AgentCommand::Prompt { id, turn_id, text: text.into() }));
     }
 
     pub(crate) fn cancel(&mut self) {
         let id = self.id();
         let turn_id = self.turn.clone().expect("a turn to cancel");
-        self.order(AgentControl::Command(AgentCommand::Cancel { id, turn_id }));
+        self.control(AgentControl::Command(AgentCommand::Cancel { id, turn_id }));
     }
 
     pub(crate) fn answer(&mut self, request_id: RequestId, answer: Answer) {
         let id = self.id();
-        self.order(AgentControl::Command(AgentCommand::Answer { id, request_id, answer }));
+        self.control(AgentControl::Command(AgentCommand::Answer { id, request_id, answer }));
     }
 
-    /// The gateway goes: nobody orders and nobody listens any more.
-    pub(crate) fn hang_up(&mut self) {
+    /// Drops both channels, as a gateway that ends.
+    pub(crate) fn disconnect(&mut self) {
         self.control = None;
         self.records.close();
     }
 
-    /// Aborts the life's task, as a panic in the gateway would.
+    /// Aborts the task of the instance, as a panic in the gateway would.
     pub(crate) fn abort(&self) {
-        self.life.abort();
+        self.instance.abort();
     }
 
-    /// The next event; None when the life is over.
+    /// The next event; `None` after the exit of the instance.
     pub(crate) async fn next(&mut self) -> Option<AgentEvent> {
         while self.events.is_empty() {
-            let records = timeout(PATIENCE, self.records.recv()).await.expect("the agent says something")?;
+            let records = timeout(TIMEOUT, self.records.recv()).await.expect("the agent sends records")?;
             assert!(
                 records.position > self.position,
-                "positions grow: {} then {}",
+                "positions must grow: {} then {}",
                 self.position,
                 records.position
             );
             self.position = records.position;
             self.batches.push(records.events.len());
             let ends = records.events.iter().any(|event| matches!(event, AgentEvent::TurnEnded { .. }));
-            assert!(ends || records.checkpoint.is_none(), "checkpoints come at the end of a turn");
+            assert!(ends || records.checkpoint.is_none(), "a checkpoint comes with the end of a turn only");
             self.checkpoints += usize::from(records.checkpoint.is_some());
             self.events.extend(records.events);
         }
         self.events.pop_front()
     }
 
-    /// Events up to and including the first that is wanted.
+    /// The events up to and including the first that satisfies the condition.
     pub(crate) async fn until(&mut self, wanted: impl Fn(&AgentEvent) -> bool) -> Vec<AgentEvent> {
         let mut events = Vec::new();
         loop {
-            let event = self.next().await.unwrap_or_else(|| panic!("the life ended; so far: {events:?}"));
+            let event =
+                self.next().await.unwrap_or_else(|| panic!("the instance has exited; events: {events:?}"));
             events.push(event);
             if wanted(events.last().unwrap()) {
                 return events;
@@ -168,18 +169,18 @@ impl Bench {
         }
     }
 
-    /// The rest of the turn.
+    /// The remaining events of the turn.
     pub(crate) async fn turn(&mut self) -> Turn {
         Turn(self.until(|event| matches!(event, AgentEvent::TurnEnded { .. })).await)
     }
 
-    pub(crate) async fn said(&mut self, prompt: &str) -> Turn {
+    pub(crate) async fn run_turn(&mut self, prompt: &str) -> Turn {
         self.prompt(prompt);
         self.turn().await
     }
 
-    /// The request that is asked next.
-    pub(crate) async fn request(&mut self) -> RequestId {
+    /// The id of the next permission request or question.
+    pub(crate) async fn next_request(&mut self) -> RequestId {
         let events =
             self.until(|event| matches!(event, AgentEvent::Permission(_) | AgentEvent::Question(_))).await;
         match events.last().unwrap() {
@@ -189,17 +190,17 @@ impl Bench {
         }
     }
 
-    /// How the life ended, and what was said before.
+    /// Waits for the exit of the instance, and returns the remaining events as well.
     pub(crate) async fn exit(mut self) -> (AgentExit, Vec<AgentEvent>) {
         let mut events = Vec::new();
         while let Some(event) = self.next().await {
             events.push(event);
         }
-        (timeout(PATIENCE, self.life).await.expect("the life ends").expect("without a panic"), events)
+        (timeout(TIMEOUT, self.instance).await.expect("the instance exits").expect("no panic"), events)
     }
 
     pub(crate) async fn stop(self) -> Vec<AgentEvent> {
-        self.order(AgentControl::Stop);
+        self.control(AgentControl::Stop);
         let (exit, events) = self.exit().await;
         assert_eq!(exit, AgentExit::Stopped);
         events
@@ -209,7 +210,7 @@ impl Bench {
 pub(crate) struct Turn(pub(crate) Vec<AgentEvent>);
 
 impl Turn {
-    /// The answer: streams that were not taken back, and whole messages.
+    /// The text of the answer: streams that were not voided, and whole messages.
     pub(crate) fn text(&self) -> String {
         let void: Vec<_> = self
             .0
@@ -249,16 +250,16 @@ impl Turn {
     }
 }
 
-/// Waits for something that is not announced.
+/// Waits until a condition holds that nothing reports.
 pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = std::time::Instant::now() + TIMEOUT;
     while !holds() {
-        assert!(std::time::Instant::now() < deadline, "never: {what}");
+        assert!(std::time::Instant::now() < deadline, "not true within {TIMEOUT:?}: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
-/// Processes that bear this mark or are below this process; without zombies.
+/// The processes with this mark in their environment, without zombies.
 pub(crate) fn alive(marked: &str) -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());

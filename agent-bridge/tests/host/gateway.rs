@@ -1,4 +1,5 @@
-//! A gateway in the hands of a test: its log outlives it, and it can die at any moment.
+//! The gateway of one hosted agent instance, as far as the host sees it: it can crash at any moment, and its log
+//! survives.
 
 use std::sync::{
     Arc,
@@ -22,7 +23,7 @@ use tokio::{
 
 use crate::{
     agent,
-    support::{PATIENCE, Turn},
+    support::{TIMEOUT, Turn},
 };
 
 static TURNS: AtomicU64 = AtomicU64::new(1);
@@ -46,7 +47,7 @@ impl RecordSink for Records {
     }
 }
 
-/// What outlives a gateway.
+/// What a gateway has logged of its agent; survives a crash of the gateway.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     pub(crate) events: Vec<AgentEvent>,
@@ -59,20 +60,20 @@ pub(crate) struct Log {
     last_command: u64,
 }
 
-/// A gateway and its log.
-pub(crate) struct Bench {
+/// A gateway with its log.
+pub(crate) struct TestGateway {
     pub(crate) config: HostConfig,
     pub(crate) agent: Arc<HostAgent>,
     control: mpsc::UnboundedSender<AgentControl>,
     records: mpsc::Receiver<AgentRecords>,
-    kept: watch::Sender<u64>,
-    life: JoinHandle<AgentExit>,
+    committed: watch::Sender<u64>,
+    instance: JoinHandle<AgentExit>,
     pub(crate) log: Log,
     read: usize,
 }
 
-impl Bench {
-    pub(crate) fn begin(config: HostConfig) -> Self {
+impl TestGateway {
+    pub(crate) fn start(config: HostConfig) -> Self {
         Self::with_session(config, None)
     }
 
@@ -89,52 +90,52 @@ impl Bench {
     ) -> Self {
         let (control, receiver) = mpsc::unbounded_channel();
         let (sender, records) = mpsc::channel(2);
-        let (kept, kept_end) = watch::channel(0);
-        let life = HostedInstance {
+        let (committed, committed_receiver) = watch::channel(0);
+        let instance = HostedInstance {
             chat: ChatKey { principal: Principal::owner(), chat: ChatId::parse("c").unwrap() },
             instance: AgentInstanceId(1),
             session,
             resume,
             control: ControlReceiver(receiver),
             records: Records(sender),
-            committed: kept_end,
+            committed: committed_receiver,
         };
         let agent = agent(&config);
         let serving = Arc::clone(&agent);
-        let life = tokio::spawn(async move { serving.serve(life).await });
-        Self { config, agent, control, records, kept, life, log, read }
+        let instance = tokio::spawn(async move { serving.serve(instance).await });
+        Self { config, agent, control, records, committed, instance, log, read }
     }
 
-    /// The gateway is gone from one moment to the next; its log remains.
+    /// Ends the gateway at once. Returns what survives: the configuration, the log, and the number of events read.
     pub(crate) async fn crash(self) -> (HostConfig, Log, usize) {
-        self.life.abort();
-        let _ = self.life.await;
+        self.instance.abort();
+        let _ = self.instance.await;
         (self.config, self.log, self.read)
     }
 
-    /// The next gateway takes up what a crash has left, and tells again what the open turn was told.
+    /// Starts the next gateway, which adopts the host and repeats the commands of the open turn.
     pub(crate) fn adopt((config, log, read): (HostConfig, Log, usize)) -> Self {
         let resume =
             Resume { position: log.position, checkpoint: log.checkpoint.clone(), turn: log.open_turn() };
         let commands = log.commands.clone();
-        let bench = Self::live(config, log, Some(resume), None, read);
+        let gateway = Self::live(config, log, Some(resume), None, read);
         for command in commands {
-            bench.order(AgentControl::Command(command));
+            gateway.control(AgentControl::Command(command));
         }
-        bench
+        gateway
     }
 
     pub(crate) async fn crash_and_adopt(self) -> Self {
         Self::adopt(self.crash().await)
     }
 
-    pub(crate) fn order(&self, order: AgentControl) {
-        // A life that has ended takes none.
-        let _ = self.control.send(order);
+    pub(crate) fn control(&self, message: AgentControl) {
+        // An instance that has exited receives nothing.
+        let _ = self.control.send(message);
     }
 
-    /// The loop that orders has gone, and nobody keeps records; the process still runs.
-    pub(crate) fn desert(&mut self) {
+    /// Drops both channels, as when the gateway's loop has ended; the task of the instance still runs.
+    pub(crate) fn drop_channels(&mut self) {
         self.control = mpsc::unbounded_channel().0;
         self.records.close();
     }
@@ -146,7 +147,7 @@ impl Bench {
 
     fn command(&mut self, command: AgentCommand) {
         self.log.commands.push(command.clone());
-        self.order(AgentControl::Command(command));
+        self.control(AgentControl::Command(command));
     }
 
     pub(crate) fn prompt(&mut self, text: &str) {
@@ -166,50 +167,47 @@ impl Bench {
         self.command(AgentCommand::Answer { id, request_id, answer });
     }
 
-    /// Keeps the next records in the log. False: the life is over.
-    pub(crate) async fn keep(&mut self) -> bool {
-        let next = timeout(PATIENCE, self.records.recv()).await;
+    /// Receives the next records into the log. Returns `false` after the exit of the instance.
+    pub(crate) async fn receive(&mut self) -> bool {
+        let next = timeout(TIMEOUT, self.records.recv()).await;
         let Some(records) = next.unwrap_or_else(|_| {
-            panic!(
-                "the agent says nothing; told: {:?}, last: {:?}",
-                self.log.commands,
-                self.log.events.last()
-            )
+            panic!("no records; commands: {:?}, last event: {:?}", self.log.commands, self.log.events.last())
         }) else {
             return false;
         };
-        self.take(records);
+        self.record(records);
         true
     }
 
-    fn take(&mut self, records: AgentRecords) {
+    fn record(&mut self, records: AgentRecords) {
         let position = records.checkpoint.is_some().then_some(records.position);
-        self.log.keep(records);
+        self.log.add(records);
         if let Some(position) = position {
-            self.kept.send_replace(position);
+            self.committed.send_replace(position);
         }
     }
 
-    /// Takes records that no log comes to have, until they hold so much of the checkpoints.
-    pub(crate) async fn lose(&mut self, checkpoints: usize) {
+    /// Receives records that are not logged, up to and including this many checkpoints.
+    pub(crate) async fn discard(&mut self, checkpoints: usize) {
         let mut lost = 0;
         while lost < checkpoints {
-            let records = timeout(PATIENCE, self.records.recv()).await.expect("it speaks").expect("it lives");
+            let records =
+                timeout(TIMEOUT, self.records.recv()).await.expect("it speaks").expect("it instances");
             lost += usize::from(records.checkpoint.is_some());
         }
     }
 
-    /// Keeps what has come already.
-    pub(crate) fn keep_what_came(&mut self) {
+    /// Receives all available records into the log, without waiting.
+    pub(crate) fn receive_available(&mut self) {
         while let Ok(records) = self.records.try_recv() {
-            self.take(records);
+            self.record(records);
         }
     }
 
-    /// The next event; None when the life is over.
+    /// The next event that was not read; `None` after the exit of the instance.
     pub(crate) async fn next(&mut self) -> Option<AgentEvent> {
         while self.read == self.log.events.len() {
-            if !self.keep().await {
+            if !self.receive().await {
                 return None;
             }
         }
@@ -220,7 +218,8 @@ impl Bench {
     pub(crate) async fn until(&mut self, wanted: impl Fn(&AgentEvent) -> bool) -> Vec<AgentEvent> {
         let mut events = Vec::new();
         loop {
-            let event = self.next().await.unwrap_or_else(|| panic!("the life ended; so far: {events:?}"));
+            let event =
+                self.next().await.unwrap_or_else(|| panic!("the instance has exited; events: {events:?}"));
             events.push(event);
             if wanted(events.last().unwrap()) {
                 return events;
@@ -228,27 +227,27 @@ impl Bench {
         }
     }
 
-    /// Everything up to the turn's end that was not read before.
+    /// The events up to the end of the turn that were not read.
     pub(crate) async fn turn(&mut self) -> Turn {
         Turn(self.until(|event| matches!(event, AgentEvent::TurnEnded { .. })).await)
     }
 
-    pub(crate) async fn said(&mut self, prompt: &str) -> Turn {
+    pub(crate) async fn run_turn(&mut self, prompt: &str) -> Turn {
         self.prompt(prompt);
         self.turn().await
     }
 
-    /// Until it speaks.
-    pub(crate) async fn speaks(&mut self) {
+    /// Reads up to and including the first text.
+    pub(crate) async fn until_text(&mut self) {
         self.until(|event| matches!(event, AgentEvent::Text { .. })).await;
     }
 
-    /// Everything of the turn again, from its first event on.
-    pub(crate) fn reread(&mut self, from: usize) {
+    /// Continues to read with the event at this index of the log.
+    pub(crate) fn read_again_from(&mut self, from: usize) {
         self.read = from;
     }
 
-    pub(crate) async fn request(&mut self) -> RequestId {
+    pub(crate) async fn next_request(&mut self) -> RequestId {
         let events =
             self.until(|event| matches!(event, AgentEvent::Permission(_) | AgentEvent::Question(_))).await;
         match events.last().unwrap() {
@@ -263,42 +262,42 @@ impl Bench {
         while let Some(event) = self.next().await {
             events.push(event);
         }
-        (timeout(PATIENCE, self.life).await.expect("the life ends").expect("without a panic"), events)
+        (timeout(TIMEOUT, self.instance).await.expect("the instance exits").expect("no panic"), events)
     }
 
-    /// How the life ends, and the log of all of it.
-    pub(crate) async fn end(mut self) -> (AgentExit, Log) {
-        while self.keep().await {}
-        let exit = timeout(PATIENCE, self.life).await.expect("the life ends").expect("without a panic");
+    /// Waits for the exit of the instance, and returns the whole log as well.
+    pub(crate) async fn exit_and_log(mut self) -> (AgentExit, Log) {
+        while self.receive().await {}
+        let exit = timeout(TIMEOUT, self.instance).await.expect("the instance exits").expect("no panic");
         (exit, self.log)
     }
 
     pub(crate) async fn stop(self) {
-        self.order(AgentControl::Stop);
+        self.control(AgentControl::Stop);
         assert_eq!(self.exit().await.0, AgentExit::Stopped);
     }
 }
 
 impl Log {
-    /// One of a life that had nobody to tell, and whose first turn was cancelled.
+    /// The log of an instance whose first turn was cancelled before it had an agent.
     pub(crate) fn after_a_cancel() -> Self {
         let ended =
             AgentEvent::TurnEnded { outcome: Outcome::Cancelled, error: None, usage: None, cost: None };
         Self { events: vec![ended], position: 1, ..Self::default() }
     }
 
-    /// As if what came later, in a turn that was told this, had not been heard.
+    /// Forgets everything but the cancelled first turn, and sets the commands of the open turn.
     pub(crate) fn forget_all_but_the_cancel(&mut self, commands: Vec<AgentCommand>) {
         *self = Self { commands, last_command: self.last_command, ..Self::after_a_cancel() };
     }
 
-    /// One that knows of the open turn, and of nothing that was said.
+    /// A log with the open turn and without any event.
     pub(crate) fn of_the_same_turn(&self) -> Self {
         let (commands, turn) = (self.commands.clone(), self.turn.clone());
         Self { commands, turn, last_command: self.last_command, ..Self::default() }
     }
 
-    /// The disk loses the prompt that came last.
+    /// Removes the newest prompt, as when the disk lost it.
     pub(crate) fn lose_prompt(&mut self) {
         let lost = self.commands.pop();
         assert!(matches!(lost, Some(AgentCommand::Prompt { .. })), "{lost:?}");
@@ -313,10 +312,10 @@ impl Log {
         })
     }
 
-    fn keep(&mut self, records: AgentRecords) {
+    fn add(&mut self, records: AgentRecords) {
         assert!(
             records.position > self.position || records.events == [AgentEvent::Alive],
-            "positions grow: {} then {}",
+            "positions must grow: {} then {}",
             self.position,
             records.position
         );
@@ -334,7 +333,7 @@ impl Log {
     }
 }
 
-/// What was said, without how it was cut into pieces and what differs from run to run.
+/// One line per event, with adjacent texts joined, and without what differs from run to run.
 pub(crate) fn shape(events: &[AgentEvent]) -> Vec<String> {
     let mut shape: Vec<String> = Vec::new();
     let mut last = None;
@@ -358,7 +357,7 @@ pub(crate) fn shape(events: &[AgentEvent]) -> Vec<String> {
     shape
 }
 
-pub(crate) fn gone(exit: &AgentExit) -> (&str, &str) {
+pub(crate) fn exit_error(exit: &AgentExit) -> (&str, &str) {
     match exit {
         AgentExit::Gone(TurnError { code, detail }) => (code, detail),
         other => panic!("{other:?}"),
