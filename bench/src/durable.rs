@@ -254,7 +254,8 @@ fn advance(place: Option<(String, u64)>, frame: &[u8]) -> io::Result<Option<(Str
     }
 }
 
-async fn all<T: 'static>(mut tasks: JoinSet<io::Result<T>>) -> io::Result<Vec<T>> {
+/// Waits for all tasks.
+pub(crate) async fn all<T: 'static>(mut tasks: JoinSet<io::Result<T>>) -> io::Result<Vec<T>> {
     let mut done = Vec::new();
     while let Some(one) = tasks.join_next().await {
         done.push(one??);

@@ -13,6 +13,7 @@ mod reference;
 mod rows;
 mod server;
 mod stats;
+mod stops;
 mod table;
 mod token;
 mod transports;
@@ -38,7 +39,7 @@ struct Args {
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Only rows of a group (throughput, paced, first, idle, stalled; transports; with journal and hosts
-    /// on: durable, durable paced, durable first, acknowledged, replay, start, cut), or throughput rows with
+    /// on: durable, durable paced, durable first, acknowledged, replay, start, cut, stops), or throughput rows with
     /// this in their name ("durable 50 chats" for those with journal and hosts).
     #[arg(long, default_value = "")]
     only: String,
@@ -48,7 +49,11 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Role {
     /// An agent that writes as fast as it is told to.
-    Agent,
+    Agent {
+        /// The session to resume; the agent has none, and ignores it.
+        #[arg(long)]
+        resume: Option<String>,
+    },
     /// The bare broadcaster.
     Limit {
         #[arg(long)]
@@ -73,7 +78,7 @@ enum Role {
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let args = Args::parse();
-    if let Some(Role::Agent) = args.role {
+    if let Some(Role::Agent { .. }) = args.role {
         agent::run()?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -89,7 +94,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
                 reference::limit(&agent, wire, &unix, chats, sockets).await?;
             }
             Some(Role::Relay { agent }) => reference::relay(&agent).await?,
-            Some(Role::Agent | Role::Keep { .. }) => {}
+            Some(Role::Agent { .. } | Role::Keep { .. }) => {}
             None => return measure(&args).await,
         }
         Ok(ExitCode::SUCCESS)
@@ -165,6 +170,12 @@ async fn measure(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     }
     if wanted("cut") {
         print(durable::cut().await?);
+    }
+    if wanted("stops") {
+        print(stops::replaced(rounds).await?);
+        for number in [32, 256] {
+            print(stops::stopped(number, rounds.min(3)).await?);
+        }
     }
     Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -188,7 +188,12 @@ impl Peer {
         let mut expected = 0;
         while expected < count {
             let frame = self.next().await?;
-            let Some(text) = delta_text(self.kind, &frame) else { continue };
+            let Some(text) = delta_text(self.kind, &frame) else {
+                if frame.starts_with(br#"{"event":"turn_end""#) {
+                    return Err(io::Error::other(String::from_utf8_lossy(&frame).into_owned()));
+                }
+                continue;
+            };
             let now = Instant::now();
             let seen = seen.get_or_insert(Seen { deltas: 0, frames: 0, first: now, last: now });
             seen.frames += 1;

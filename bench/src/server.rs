@@ -10,14 +10,14 @@ use std::{
 
 use clap::ValueEnum as _;
 use rustix::{
-    process::Pid,
+    process::{Pid, Signal, kill_process},
     thread::{CpuSet, sched_setaffinity},
 };
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use crate::{
@@ -33,7 +33,12 @@ pub(crate) const LOAD_CORE: usize = 1;
 const START: Duration = Duration::from_secs(20);
 
 /// Limits that have to be raised for the bench, as lines of the gateway's configuration file.
-const LIMITS: &str = "frames_per_second = 10000\nframes_burst = 10000\nagents = 64\nqueued_turns = 64\n";
+const LIMITS: &str = "frames_per_second = 10000\nframes_burst = 10000\nqueued_turns = 64\n";
+/// The number of agents that a gateway may run, where a row does not choose another.
+const AGENTS: usize = 64;
+/// A gateway has this long to end its agents. Longer than its `shutdown_ms`, so that a row shows a gateway that does
+/// not keep it.
+const SHUTDOWN: Duration = Duration::from_secs(120);
 
 /// Which journal the gateway uses, and where its agents run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,12 +81,36 @@ impl Server {
 
     /// Starts a release build of the gateway on an existing directory, which is not removed afterwards.
     pub(crate) async fn gateway_on(directory: &Path, merge: bool, keeping: Keeping) -> io::Result<Self> {
-        let path = |name: &str| directory.join(name);
+        let command = on_core(SERVER_CORE, &gateway_binary()?);
         let merge_bytes = if merge { 16 * 1024 } else { 0 };
-        fs::write(path("config.toml"), format!("[limits]\n{LIMITS}merge_bytes = {merge_bytes}\n"))?;
-        let mut command = on_core(SERVER_CORE, &gateway_binary()?);
+        let limits = format!("agents = {AGENTS}\nmerge_bytes = {merge_bytes}\n");
+        Self::launch(directory, command, &agent_command()?, &limits, keeping).await
+    }
+
+    /// Starts a gateway that may run `agents` agents on a new directory. The gateway, its hosts and its agents share
+    /// all cores.
+    pub(crate) async fn on_all_cores(agents: usize, keeping: Keeping) -> io::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let mut command = Command::new(gateway_binary()?);
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        let agent = format!("{} agent", env::current_exe()?.display());
+        let limits = format!("agents = {agents}\n");
+        let mut server = Self::launch(directory.path(), command, &agent, &limits, keeping).await?;
+        server._directory = Some(directory);
+        Ok(server)
+    }
+
+    async fn launch(
+        directory: &Path,
+        mut command: Command,
+        agent: &str,
+        limits: &str,
+        keeping: Keeping,
+    ) -> io::Result<Self> {
+        let path = |name: &str| directory.join(name);
+        fs::write(path("config.toml"), format!("[limits]\n{LIMITS}{limits}"))?;
         command.args(["serve", "--listen", "127.0.0.1:0", "--no-auth", "--dialect", "claude"]);
-        command.arg("--agent-command").arg(agent_command()?);
+        command.arg("--agent-command").arg(agent);
         command.arg("--config").arg(path("config.toml"));
         let durability = match keeping {
             Keeping::Nothing => "none",
@@ -184,14 +213,25 @@ impl Server {
         kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other("no VmRSS"))
     }
 
+    /// Interrupts a gateway, which ends its agents, and waits for its exit. Returns how long that took, and whether the
+    /// gateway ended all agents in order.
+    pub(crate) async fn interrupt(mut self) -> io::Result<(Duration, bool)> {
+        let pid = self.child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        let pid = pid.ok_or_else(|| io::Error::other("the gateway has ended"))?;
+        let began = Instant::now();
+        kill_process(pid, Signal::INT)?;
+        let status = timeout(SHUTDOWN, self.child.wait()).await.map_err(io::Error::other)??;
+        Ok((began.elapsed(), status.success()))
+    }
+
     /// Ends the process and waits for its exit.
     pub(crate) async fn stop(mut self) -> io::Result<()> {
         if let (Kind::Gateway(_), Some(pid)) = (self.kind, self.child.id()) {
             let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
             if let Some(pid) = pid {
-                rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
+                kill_process(pid, Signal::INT)?;
             }
-            if tokio::time::timeout(START, self.child.wait()).await.is_ok() {
+            if timeout(START, self.child.wait()).await.is_ok() {
                 return Ok(());
             }
         }
