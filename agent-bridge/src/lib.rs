@@ -49,7 +49,7 @@ mod sandbox;
 
 pub use dialect::{AGENT_PRESETS, AgentPreset, Dialect, detect};
 pub use driver::{AgentInstance, ControlSource, ProcessAgent, ProcessConfig, RecordSink, sweep_leftovers};
-pub use hosted::{HostAgent, HostConfig, HostState, HostedInstance, end_orphans, list_hosts};
+pub use hosted::{HostAgent, HostConfig, HostState, HostedInstance, end_orphans, kill_all_hosts, list_hosts};
 pub use limits::{BridgeLimits, HostLimits};
 pub use memory::keep_memory_private;
 pub use sandbox::{Sandbox, SandboxAllow, SandboxFailure, SandboxLevel, SandboxOptions, locate_program};

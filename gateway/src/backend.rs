@@ -1,9 +1,10 @@
 //! The backend of the gateway: the journal, the agents, and the loop that drives the hub.
 
-use std::{collections::BTreeSet, env, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, env, io, path::PathBuf, sync::Arc};
 
 use switchboard_agent_bridge::{
-    BridgeLimits, HostAgent, HostConfig, ProcessAgent, ProcessConfig, Sandbox, end_orphans, sweep_leftovers,
+    BridgeLimits, HostAgent, HostConfig, ProcessAgent, ProcessConfig, Sandbox, end_orphans, kill_all_hosts,
+    sweep_leftovers,
 };
 use switchboard_core::agent::AgentInstanceId;
 use switchboard_runtime::{
@@ -92,16 +93,21 @@ impl Backend {
         self.gateway.leave();
     }
 
-    /// Kills all remaining agents. Returns the number of killed processes.
-    pub(crate) fn end_leftovers(&self) -> usize {
-        self.leftovers.end(&BTreeSet::new())
+    /// Kills all remaining agents at once. Returns the number of killed processes.
+    pub(crate) fn kill_leftovers(&self) -> usize {
+        self.leftovers.killed(kill_all_hosts(&self.leftovers.hosts))
     }
 }
 
 impl Leftovers {
     fn end(&self, keep: &BTreeSet<AgentInstanceId>) -> usize {
-        let hosts = end_orphans(&self.hosts, keep).unwrap_or_else(|error| {
-            tracing::warn!(%error, "the agents' hosts of an earlier run cannot be looked for");
+        self.killed(end_orphans(&self.hosts, keep))
+    }
+
+    /// Kills agents without a host. Returns their number and that of the hosts that were ended.
+    fn killed(&self, hosts: io::Result<usize>) -> usize {
+        let hosts = hosts.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the directories of the agents' hosts cannot be read");
             0
         });
         let ended = hosts + sweep_leftovers(&self.mark);

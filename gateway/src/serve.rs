@@ -167,7 +167,7 @@ async fn serve(config: Config) -> Result<ExitCode> {
     let _ = config.port_file.as_deref().map(std::fs::remove_file);
     tally.sum_up();
     // Remaining agents are killed, unless the next gateway can resume their turns; it can do so after a defect, too.
-    let killed = if leaves || asked.is_none() && backend.can_leave() { 0 } else { backend.end_leftovers() };
+    let killed = if leaves || asked.is_none() && backend.can_leave() { 0 } else { backend.kill_leftovers() };
     if asked.is_some() && ended && killed == 0 {
         tracing::info!("stopped");
         return Ok(ExitCode::SUCCESS);

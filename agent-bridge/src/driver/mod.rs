@@ -9,7 +9,9 @@ mod claude;
 mod ends;
 pub(crate) mod environment;
 mod input;
+pub(crate) mod mark;
 pub(crate) mod process;
+mod process_table;
 pub(crate) mod random;
 pub(crate) mod reader;
 pub(crate) mod stderr_tail;
@@ -156,7 +158,7 @@ impl ProcessAgent {
     /// Makes a new random mark for the environment of a process.
     pub(crate) fn mark(&self) -> String {
         let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
-        format!("{}.{:016x}{:016x}", self.config.mark_prefix, random.next(), random.next())
+        mark::make(&self.config.mark_prefix, &format!("{:016x}{:016x}", random.next(), random.next()))
     }
 
     /// Records a failed start, which delays the next one. The turn gets `why` as its error, which contains no path.

@@ -20,8 +20,10 @@ use tokio::{
 use super::{
     CommandConfig, ProcessConfig, environment,
     input::{Input, WeakInput, input},
+    mark::{self, MARK, Mark},
+    process_table::{self, Seen},
     stderr_tail::LastWords,
-    sweep::{self, MARK, Seen},
+    sweep,
 };
 use crate::{
     limits::BridgeLimits,
@@ -47,6 +49,25 @@ impl Process {
         config: &CommandConfig,
         further: &[&str],
         mark: String,
+    ) -> io::Result<(Self, ChildStdout)> {
+        Self::start_in(config, further, mark, Belonging::Marked)
+    }
+
+    /// [`Self::start`], for a process that starts nothing else: when the agent is killed, everything below this process
+    /// is killed with it.
+    pub(crate) fn start_alone(
+        config: &CommandConfig,
+        further: &[&str],
+        mark: String,
+    ) -> io::Result<(Self, ChildStdout)> {
+        Self::start_in(config, further, mark, Belonging::EveryChild)
+    }
+
+    fn start_in(
+        config: &CommandConfig,
+        further: &[&str],
+        mark: String,
+        belonging: Belonging,
     ) -> io::Result<(Self, ChildStdout)> {
         let (program, arguments) = config
             .command
@@ -81,7 +102,10 @@ impl Process {
             .kill_on_drop(true);
         let mut child = command.spawn()?;
         let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
-        let leash = ProcessGuard { pid, mark, seen: BTreeSet::new(), held: true };
+        if let Some(pid) = pid {
+            mark::set_number(pid, &mark);
+        }
+        let guard = ProcessGuard { pid, mark, belonging, seen: BTreeSet::new(), armed: true };
         let sandboxed = config.sandbox.is_some();
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
@@ -97,16 +121,7 @@ impl Process {
         let limits = config.limits.clone();
         let stderr_read = Owned(tokio::spawn(keep_tail(stderr, Arc::clone(&tail), limits.clone())));
         Ok((
-            Self {
-                child,
-                guard: leash,
-                input: Some(input),
-                writer,
-                stderr: tail,
-                stderr_read,
-                limits,
-                sandboxed,
-            },
+            Self { child, guard, input: Some(input), writer, stderr: tail, stderr_read, limits, sandboxed },
             stdout,
         ))
     }
@@ -136,9 +151,9 @@ impl Process {
 
     /// Records the current descendants, so that they can be killed even if their parent exits first.
     pub(crate) fn note_descendants(&mut self) {
-        if let Some(pid) = self.guard.pid.filter(|_| self.child.id().is_some()) {
+        if let Some(pid) = self.running().filter(|_| self.guard.belonging == Belonging::Marked) {
             sweep::forget_gone(&mut self.guard.seen);
-            self.guard.seen.append(&mut sweep::descendants(pid));
+            self.guard.seen.append(&mut process_table::descendants(pid));
         }
     }
 
@@ -147,12 +162,17 @@ impl Process {
         self.guard.pid
     }
 
+    /// The process id, unless the process was reaped.
+    fn running(&self) -> Option<Pid> {
+        self.guard.pid.filter(|_| self.child.id().is_some())
+    }
+
     /// Sends SIGTERM to the process group of the agent.
     pub(crate) fn terminate(&mut self) {
         self.writer.abort();
         self.note_descendants();
-        if let Some(pid) = self.guard.pid.filter(|_| self.child.id().is_some()) {
-            let group = if self.sandboxed { agent_group(pid, &self.guard.seen) } else { pid };
+        if let Some(pid) = self.running() {
+            let group = if self.sandboxed { agent_group(pid) } else { pid };
             let _ = rustix::process::kill_process_group(group, Signal::TERM);
         }
     }
@@ -161,14 +181,26 @@ impl Process {
     pub(crate) async fn kill(&mut self) {
         self.writer.abort();
         self.note_descendants();
-        let (pid, mark, seen) = (self.guard.pid, self.guard.mark.clone(), self.guard.seen.clone());
-        let swept = tokio::task::spawn_blocking(move || sweep::kill_tree(pid, &mark, &seen));
-        // The agent is reaped here; `kill_tree` reaps its descendants.
-        let _ = self.child.wait().await;
-        if let Ok(killed) = swept.await {
-            tracing::debug!(killed, "swept what an agent left");
-        }
-        self.guard.held = false;
+        let killed = match self.guard.belonging {
+            Belonging::Marked => {
+                let swept = sweep::request(self.guard.target());
+                let _ = self.child.wait().await;
+                swept.await.unwrap_or_default()
+            }
+            Belonging::EveryChild => {
+                if let Some(pid) = self.running() {
+                    let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+                }
+                let _ = self.child.wait().await;
+                if sweep::has_children() {
+                    tokio::task::spawn_blocking(sweep::kill_children).await.unwrap_or_default()
+                } else {
+                    0
+                }
+            }
+        };
+        tracing::debug!(killed, "what an agent left was killed");
+        self.guard.armed = false;
     }
 
     /// Logs the last lines of the process's standard error, and returns their end as a sentence for the turn's error.
@@ -190,10 +222,14 @@ impl Process {
 
 /// The process group of the agent inside a sandbox. The agent runs in a session below bubblewrap's own processes; a
 /// SIGTERM to bubblewrap would kill the agent at once. Returns the sandbox's own group if the agent has no group yet.
-fn agent_group(sandbox: Pid, descendants: &BTreeSet<Seen>) -> Pid {
-    let groups = descendants.iter().filter_map(|(pid, _)| rustix::process::getpgid(Pid::from_raw(*pid)).ok());
+fn agent_group(sandbox: Pid) -> Pid {
+    let descendants = process_table::descendants(sandbox).into_iter();
+    let groups = descendants.filter_map(|(pid, _)| rustix::process::getpgid(Pid::from_raw(pid)).ok());
     // The group that was started first: an agent's tools may have groups of their own.
-    groups.filter(|group| *group != sandbox).min_by_key(|group| sweep::started(*group)).unwrap_or(sandbox)
+    groups
+        .filter(|group| *group != sandbox)
+        .min_by_key(|group| process_table::started(*group))
+        .unwrap_or(sandbox)
 }
 
 /// Converts the exit status of bubblewrap to that of the agent: bubblewrap reports signal N as status 128 + N, as
@@ -205,27 +241,45 @@ fn of_the_agent(status: ExitStatus) -> ExitStatus {
     }
 }
 
+/// Which processes belong to an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Belonging {
+    /// Those that bear its mark, those below it, and those that were below it when somebody looked.
+    Marked,
+    /// Everything below this process, which is a child subreaper if the system has that.
+    EveryChild,
+}
+
 /// Kills the process and its descendants when dropped, if [`Process::kill`] has not done it, for example after a panic.
 #[derive(Debug)]
 struct ProcessGuard {
     pid: Option<Pid>,
     mark: String,
+    belonging: Belonging,
     seen: BTreeSet<Seen>,
-    held: bool,
+    armed: bool,
+}
+
+impl ProcessGuard {
+    fn target(&self) -> sweep::Target {
+        sweep::Target { mark: Mark::agent(&self.mark), agent: self.pid, seen: self.seen.clone() }
+    }
 }
 
 impl Drop for ProcessGuard {
     fn drop(&mut self) {
-        if self.held {
-            let (pid, mark) = (self.pid, std::mem::take(&mut self.mark));
-            let mut seen = std::mem::take(&mut self.seen);
-            seen.append(&mut pid.map(sweep::descendants).unwrap_or_default());
-            // In a separate thread, because the runtime may be shutting down.
-            let spawned = std::thread::Builder::new()
-                .name("agent-reaper".into())
-                .spawn(move || sweep::kill_tree(pid, &mark, &seen));
-            if let Err(error) = spawned {
-                tracing::error!(%error, "an agent could not be swept");
+        if !self.armed {
+            return;
+        }
+        match self.belonging {
+            Belonging::Marked => {
+                self.seen.append(&mut self.pid.map(process_table::descendants).unwrap_or_default());
+                // Goes on in a thread of its own, because the runtime may be shutting down.
+                drop(sweep::request(self.target()));
+            }
+            // This process is about to exit.
+            Belonging::EveryChild => {
+                sweep::kill_children();
             }
         }
     }

@@ -1,91 +1,131 @@
-//! Finds and kills all processes that an agent started, also those that left its process group or lost their parent.
+//! Kills all processes that an agent started, also those that left its process group or lost their parent.
 //!
-//! Agents run tool shells in sessions of their own, and a process that loses its parent is adopted by the nearest
-//! subreaper. Three things still connect such a process with its agent: the tree of parents while it exists, records of
-//! that tree from earlier, and a mark in the environment, which a process inherits unless somebody removes it.
+//! A host is a child subreaper and starts nothing but its agent: whatever the agent starts stays below the host, and
+//! [`kill_children`] leaves nothing of it. A gateway without hosts has the processes of many agents below it, and the
+//! processes of a dead host may be anywhere. These are found in the process table: by the tree of parents while it
+//! exists, by records of that tree from earlier, and by the agent's mark.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
+    collections::{BTreeSet, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, waitpid};
+use rustix::{
+    io::Errno,
+    process::{
+        Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, kill_process_group, waitid, waitpid,
+    },
+};
+use tokio::sync::oneshot;
 
-/// The environment variable that marks an agent and all processes that it starts.
-pub(crate) const MARK: &str = "SWITCHBOARD_MARK";
+use super::{
+    mark::{self, Mark},
+    process_table::{self, Entry, Seen},
+};
 
-/// Most rounds of searching and killing in one sweep. Each round takes some milliseconds.
+/// Most rounds of searching and killing for one agent. Each round takes some milliseconds.
 const ROUNDS: usize = 100;
-const BETWEEN_ROUNDS: Duration = Duration::from_millis(10);
+/// Delay between two rounds, for killed processes to exit.
+const BETWEEN_ROUNDS: Duration = Duration::from_millis(5);
 
+/// How long the processes below a host may resist. Some cannot be killed while they wait for a device.
+const BELOW_A_HOST: Duration = Duration::from_secs(3);
+/// Rounds without a delay between them, for processes that exit as soon as they have started another one.
+const QUICK_ROUNDS: usize = 50;
+
+/// What to kill: the processes of one agent, or of all agents of a data directory.
 #[derive(Debug)]
-struct Process {
-    parent: i32,
-    zombie: bool,
-    started: u64,
+pub(crate) struct Target {
+    /// The mark of the processes.
+    pub(crate) mark: Mark,
+    /// The agent, which its owner reaps. Its process group and its descendants are killed as well.
+    pub(crate) agent: Option<Pid>,
+    /// Descendants of the agent from earlier.
+    pub(crate) seen: BTreeSet<Seen>,
 }
 
-/// A descendant of an agent: its process id and its start time, since process ids are reused.
-pub(crate) type Seen = (i32, u64);
+impl Target {
+    /// All processes with a mark.
+    pub(crate) fn marked(mark: Mark) -> Self {
+        Self { mark, agent: None, seen: BTreeSet::new() }
+    }
+}
 
-/// The current descendants of an agent. Some remove their mark and lose their parent later.
-pub(crate) fn descendants(agent: Pid) -> BTreeSet<Seen> {
-    let mut seen = BTreeSet::new();
-    let mut unvisited = vec![agent.as_raw_nonzero().get()];
-    while let Some(pid) = unvisited.pop() {
-        for child in children(pid) {
-            if process(child).is_some_and(|process| seen.insert((child, process.started))) {
-                unvisited.push(child);
+/// A target of which processes may be left.
+struct Sweep {
+    target: Target,
+    killed: BTreeSet<Seen>,
+    rounds: usize,
+    done: Option<oneshot::Sender<usize>>,
+}
+
+impl Sweep {
+    fn new(target: Target, done: Option<oneshot::Sender<usize>>) -> Self {
+        Self { target, killed: BTreeSet::new(), rounds: 0, done }
+    }
+}
+
+/// Sweeps that have not begun, and whether a thread is there to begin them.
+struct Shared {
+    waiting: Vec<Sweep>,
+    running: bool,
+}
+
+static SHARED: Mutex<Shared> = Mutex::new(Shared { waiting: Vec::new(), running: false });
+
+/// Kills the processes of a target, in a thread of its own. Whatever is requested at about the same time shares each
+/// search. The receiver gets the number of killed processes when none is left.
+pub(crate) fn request(target: Target) -> oneshot::Receiver<usize> {
+    let (done, receiver) = oneshot::channel();
+    let mut shared = shared();
+    shared.waiting.push(Sweep::new(target, Some(done)));
+    if !shared.running {
+        match thread::Builder::new().name("agent-sweeper".into()).spawn(sweep_shared) {
+            Ok(_) => shared.running = true,
+            Err(error) => {
+                tracing::error!(%error, "what agents left cannot be searched for");
+                shared.waiting.clear();
             }
         }
     }
-    seen
+    receiver
 }
 
-/// Removes processes that have ended from `seen`, and reaps them if this process has adopted them.
-pub(crate) fn forget_gone(seen: &mut BTreeSet<Seen>) {
-    let own = rustix::process::getpid();
-    seen.retain(|(pid, started)| {
-        let found = process(*pid).filter(|process| process.started == *started);
-        let orphan =
-            found.as_ref().is_some_and(|found| found.zombie && found.parent == own.as_raw_nonzero().get());
-        if let Some(pid) = Pid::from_raw(*pid).filter(|_| orphan) {
-            let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+fn shared() -> MutexGuard<'static, Shared> {
+    SHARED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn sweep_shared() {
+    let mut sweeps = Vec::new();
+    loop {
+        {
+            let mut shared = shared();
+            sweeps.append(&mut shared.waiting);
+            if sweeps.is_empty() {
+                shared.running = false;
+                return;
+            }
         }
-        found.is_some_and(|found| !found.zombie)
-    });
-}
-
-/// Reaps all ended children of this process except `agent`, which its owner reaps. Only for a process whose other
-/// children are all adopted.
-pub(crate) fn reap_adopted(agent: Option<Pid>) {
-    for pid in children(rustix::process::getpid().as_raw_nonzero().get()) {
-        let ended = process(pid).is_some_and(|process| process.zombie);
-        if let Some(pid) = Pid::from_raw(pid).filter(|pid| ended && Some(*pid) != agent) {
-            let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+        round(&mut sweeps);
+        if !sweeps.is_empty() {
+            thread::sleep(BETWEEN_ROUNDS);
         }
     }
 }
 
-/// When a process was started, in clock ticks since boot.
-pub(crate) fn started(pid: Pid) -> Option<u64> {
-    process(pid.as_raw_nonzero().get()).map(|process| process.started)
-}
-
-fn children(pid: i32) -> Vec<i32> {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
-    lists
-        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
-        .collect()
-}
-
-/// Kills an agent's process group, its descendants, the processes in `seen` and all processes with its mark. Reaps the
-/// killed processes that this process has adopted, except `agent`, which its owner reaps. Blocks; returns the number of
-/// killed processes.
-pub(crate) fn kill_tree(agent: Option<Pid>, mark: &str, seen: &BTreeSet<Seen>) -> usize {
-    let marked = |found: &[u8]| found == mark.as_bytes();
-    sweep(agent, marked, seen)
+/// Kills the processes of several targets. Blocks for milliseconds; returns the number of killed processes.
+pub(crate) fn sweep(targets: impl IntoIterator<Item = Target>) -> usize {
+    let mut sweeps: Vec<Sweep> = targets.into_iter().map(|target| Sweep::new(target, None)).collect();
+    let mut killed = 0;
+    while !sweeps.is_empty() {
+        killed += round(&mut sweeps);
+        if !sweeps.is_empty() {
+            thread::sleep(BETWEEN_ROUNDS);
+        }
+    }
+    killed
 }
 
 /// Kills processes that agents of earlier gateways on the same data directory left behind: every process whose mark
@@ -95,89 +135,179 @@ pub(crate) fn kill_tree(agent: Option<Pid>, mark: &str, seen: &BTreeSet<Seen>) -
 /// ([`ProcessConfig::mark_prefix`](super::ProcessConfig::mark_prefix)), so that agents of other gateways are not
 /// killed.
 pub fn sweep_leftovers(prefix: &str) -> usize {
-    let prefix = format!("{prefix}.");
-    sweep(None, |mark| mark.starts_with(prefix.as_bytes()), &BTreeSet::new())
+    sweep([Target::marked(Mark::prefix(prefix))])
 }
 
-fn sweep(agent: Option<Pid>, marked: impl Fn(&[u8]) -> bool, seen: &BTreeSet<Seen>) -> usize {
-    let own = rustix::process::getpid();
-    let mut seen = seen.clone();
-    let mut killed = 0;
-    for round in 0..ROUNDS {
-        let processes = processes();
-        let mut left = false;
-        for pid in wanted(&processes, agent, own, &marked, &seen) {
-            let Some(process) = processes.get(&pid) else { continue };
-            let Some(target) = Pid::from_raw(pid) else { continue };
-            if process.zombie {
-                // Its parent reaps it; only adopted processes are reaped here.
-                if process.parent == own.as_raw_nonzero().get() && Some(target) != agent {
-                    let _ = waitpid(Some(target), WaitOptions::NOHANG);
-                }
-                continue;
+/// Searches once for all sweeps and kills what it finds. Removes the sweeps of which nothing was found, which are done;
+/// returns how many processes these have killed.
+fn round(sweeps: &mut Vec<Sweep>) -> usize {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let table = process_table::all();
+    let mut left = vec![false; sweeps.len()];
+    for (pid, owner) in owners(&table, own, sweeps) {
+        let (Some(entry), Some(target)) = (table.get(&pid), Pid::from_raw(pid)) else { continue };
+        let sweep = &mut sweeps[owner];
+        if entry.zombie {
+            // Its parent reaps it; only adopted processes are reaped here.
+            if entry.parent == own && Some(target) != sweep.target.agent {
+                let _ = waitpid(Some(target), WaitOptions::NOHANG);
             }
-            left = true;
-            if kill_process(target, Signal::KILL).is_ok() {
-                killed += usize::from(seen.insert((pid, process.started)));
-            }
+            continue;
         }
-        if let Some(group) = agent.filter(|_| round == 0) {
+        left[owner] = true;
+        if kill_process(target, Signal::KILL).is_ok() {
+            sweep.killed.insert((pid, entry.started));
+        }
+    }
+    let mut killed = 0;
+    let mut left = left.into_iter();
+    sweeps.retain_mut(|sweep| {
+        let left = left.next().unwrap_or_default();
+        if let Some(group) = sweep.target.agent.filter(|_| sweep.rounds == 0) {
             // After the first search, which needs the tree of parents to be whole.
             let _ = kill_process_group(group, Signal::KILL);
         }
-        if !left && round > 0 {
-            break;
+        sweep.rounds += 1;
+        if left && sweep.rounds < ROUNDS {
+            return true;
         }
-        std::thread::sleep(BETWEEN_ROUNDS);
-    }
+        if left {
+            tracing::error!("processes of an agent cannot be killed");
+        }
+        killed += sweep.killed.len();
+        if let Some(done) = sweep.done.take() {
+            let _ = done.send(sweep.killed.len());
+        }
+        false
+    });
     killed
 }
 
-/// The agent, its descendants, the processes in `seen` and all marked processes, but never this process.
-fn wanted(
-    processes: &BTreeMap<i32, Process>,
-    agent: Option<Pid>,
-    own: Pid,
-    marked: impl Fn(&[u8]) -> bool,
-    seen: &BTreeSet<Seen>,
-) -> BTreeSet<i32> {
-    let same = |(pid, started): &&Seen| processes.get(pid).is_some_and(|process| process.started == *started);
-    let mut wanted: BTreeSet<i32> = seen.iter().filter(same).map(|(pid, _)| *pid).collect();
-    wanted.extend(processes.keys().copied().filter(|pid| mark_of(*pid).is_some_and(|mark| marked(&mark))));
-    wanted.extend(agent.map(|agent| agent.as_raw_nonzero().get()));
+/// The sweep to which each process belongs, by process id; never this process.
+fn owners(table: &HashMap<i32, Entry>, own: i32, sweeps: &[Sweep]) -> HashMap<i32, usize> {
+    let mut owners = HashMap::new();
+    for (number, Sweep { target, killed, .. }) in sweeps.iter().enumerate() {
+        let same = |(pid, started): &&Seen| table.get(pid).is_some_and(|entry| entry.started == *started);
+        owners.extend(target.seen.iter().chain(killed).filter(same).map(|(pid, _)| (*pid, number)));
+        owners.extend(target.agent.map(|agent| (agent.as_raw_nonzero().get(), number)));
+    }
+    for pid in table.keys() {
+        if !owners.contains_key(pid)
+            && let Some(found) = mark::of(*pid)
+            && let Some(number) = sweeps.iter().position(|sweep| sweep.target.mark.matches(&found))
+        {
+            owners.insert(*pid, number);
+        }
+    }
+    owners.remove(&own);
     loop {
-        let children =
-            processes.iter().filter(|(_, process)| wanted.contains(&process.parent)).map(|(pid, _)| *pid);
-        let children: Vec<i32> = children.filter(|pid| !wanted.contains(pid)).collect();
+        let children = table.iter().filter(|(pid, _)| **pid != own && !owners.contains_key(*pid));
+        let children: Vec<(i32, usize)> =
+            children.filter_map(|(pid, entry)| Some((*pid, *owners.get(&entry.parent)?))).collect();
         if children.is_empty() {
+            return owners;
+        }
+        owners.extend(children);
+    }
+}
+
+/// Kills everything below this process until no child is left, and reaps the children. Blocks; returns the number of
+/// killed processes. Only for a process that starts nothing but its agent, after the agent was reaped.
+///
+/// That no child is left is what the kernel says, and no search: where this process is a child subreaper, nothing of
+/// the agent is left then.
+pub(crate) fn kill_children() -> usize {
+    let own = rustix::process::getpid();
+    let deadline = Instant::now() + BELOW_A_HOST;
+    let mut killed = BTreeSet::new();
+    for round in 0.. {
+        kill_below(own, &mut killed);
+        reap_children(None);
+        if !has_children() {
             break;
         }
-        wanted.extend(children);
+        if Instant::now() >= deadline {
+            tracing::error!("processes of an agent cannot be killed");
+            break;
+        }
+        if round < QUICK_ROUNDS {
+            thread::yield_now();
+        } else {
+            thread::sleep(BETWEEN_ROUNDS);
+        }
     }
-    wanted.remove(&own.as_raw_nonzero().get());
-    wanted
+    killed.len()
 }
 
-fn processes() -> BTreeMap<i32, Process> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(|pid| Some((pid, process(pid)?))).collect()
+/// Kills other processes with everything below them. Blocks; returns the number of killed processes. Complete for child
+/// subreapers, whatever they do meanwhile, also if they are stopped.
+pub(crate) fn kill_with_descendants(ancestors: &[Pid]) -> usize {
+    // While an ancestor is stopped, it starts and reaps nothing, and adopts whatever loses its parent.
+    let mut left = ancestors.to_vec();
+    left.retain(|ancestor| kill_process(*ancestor, Signal::STOP).is_ok());
+    let deadline = Instant::now() + BELOW_A_HOST;
+    let mut killed = BTreeSet::new();
+    loop {
+        left.retain(|ancestor| {
+            let below = kill_below(*ancestor, &mut killed);
+            if !below {
+                let _ = kill_process(*ancestor, Signal::KILL);
+            }
+            below
+        });
+        if left.is_empty() || Instant::now() >= deadline {
+            break;
+        }
+        thread::sleep(BETWEEN_ROUNDS);
+    }
+    for ancestor in left {
+        tracing::error!("processes of an agent cannot be killed");
+        let _ = kill_process(ancestor, Signal::KILL);
+    }
+    killed.len()
 }
 
-fn process(pid: i32) -> Option<Process> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name is in parentheses and may contain any character, so the fields are counted from the last parenthesis.
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let zombie = matches!(fields.next()?, "Z" | "X");
-    let parent = fields.next()?.parse().ok()?;
-    // Field 22 of proc_pid_stat(5), where `state` is the third.
-    let started = fields.nth(17)?.parse().ok()?;
-    Some(Process { parent, zombie, started })
+/// Kills the descendants of a process. Returns whether there were any that had not ended.
+fn kill_below(ancestor: Pid, killed: &mut BTreeSet<Seen>) -> bool {
+    let mut found = false;
+    for (pid, started) in process_table::descendants(ancestor) {
+        let running = process_table::entry(pid).is_some_and(|entry| !entry.zombie);
+        if let Some(target) = Pid::from_raw(pid).filter(|_| running) {
+            found = true;
+            if kill_process(target, Signal::KILL).is_ok() {
+                killed.insert((pid, started));
+            }
+        }
+    }
+    found
 }
 
-fn mark_of(pid: i32) -> Option<Vec<u8>> {
-    let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
-    let mut variables = environment.split(|byte| *byte == 0);
-    variables
-        .find_map(|variable| variable.strip_prefix(MARK.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec))
+/// Whether this process has children, ended ones included.
+pub(crate) fn has_children() -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    !matches!(waitid(WaitId::All, options), Err(Errno::CHILD))
+}
+
+/// Reaps all ended children of this process except `agent`, which its owner reaps. Only for a process whose other
+/// children are all adopted.
+pub(crate) fn reap_children(agent: Option<Pid>) {
+    for pid in process_table::children(rustix::process::getpid().as_raw_nonzero().get()) {
+        let ended = process_table::entry(pid).is_some_and(|entry| entry.zombie);
+        if let Some(pid) = Pid::from_raw(pid).filter(|pid| ended && Some(*pid) != agent) {
+            let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+        }
+    }
+}
+
+/// Removes processes that have ended from `seen`, and reaps them if this process has adopted them.
+pub(crate) fn forget_gone(seen: &mut BTreeSet<Seen>) {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    seen.retain(|(pid, started)| {
+        let found = process_table::entry(*pid).filter(|entry| entry.started == *started);
+        let orphan = found.is_some_and(|found| found.zombie && found.parent == own);
+        if let Some(pid) = Pid::from_raw(*pid).filter(|_| orphan) {
+            let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+        }
+        found.is_some_and(|found| !found.zombie)
+    });
 }

@@ -163,11 +163,14 @@ impl HostDirectory {
         Ok(socket.into())
     }
 
-    /// Connects to the host's socket.
+    /// Connects to the host's socket. Never blocks: a stopped host whose listen queue is full is an error.
     pub(crate) fn connect(&self) -> io::Result<UnixStream> {
-        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         self.with_address(|address| Ok(connect(&socket, address)?))?;
-        Ok(socket.into())
+        let socket = UnixStream::from(socket);
+        socket.set_nonblocking(false)?;
+        Ok(socket)
     }
 
     /// Calls `use_it` with the socket's address. If the path is too long for an address, it goes through

@@ -36,13 +36,13 @@ use crate::{
         process::{Owned, Process, until},
         reader::ReadMode,
         stop::{stop, terminate},
-        sweep::reap_adopted,
+        sweep::reap_children,
     },
 };
 
-/// Delay between the end of a turn and the search for the agent's descendants. The next turn may begin at once, and
-/// must not wait for the search.
-const LOOK_AFTER: Duration = Duration::from_millis(100);
+/// Delay between the end of a turn and the reaping of ended processes that the agent has left to the host. The next turn
+/// may begin at once, and must not wait for that.
+const REAP_AFTER: Duration = Duration::from_millis(100);
 
 /// How a host and its gateway have parted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,8 +65,8 @@ pub(super) struct Supervisor {
     spooled: watch::Receiver<spool::State>,
     known: RecentCommands,
     running: Option<Running>,
-    /// When to search for the agent's descendants.
-    look: Option<Instant>,
+    /// When to reap ended processes that the agent has left.
+    reap_at: Option<Instant>,
     terminate: Signal,
     /// Notified when the agent's output looks as if a turn had ended, for the time without a gateway.
     turn_ended: Arc<Notify>,
@@ -92,7 +92,7 @@ enum Event {
     Exited(Option<ExitStatus>),
     Intake(IntakeEnd<ChildStdout>),
     TurnEnded,
-    Look,
+    Reap,
     Retry,
     /// The grace time is over, or the system is shutting down.
     Over,
@@ -127,7 +127,7 @@ impl Supervisor {
             spooled,
             known: RecentCommands::default(),
             running: None,
-            look: None,
+            reap_at: None,
             terminate: signal(SignalKind::terminate())?,
             turn_ended: Arc::default(),
         })
@@ -146,7 +146,7 @@ impl Supervisor {
                     }
                     ToHost::Idle => {
                         self.peers.turn_open = false;
-                        self.look.get_or_insert_with(|| Instant::now() + LOOK_AFTER);
+                        self.reap_at.get_or_insert_with(|| Instant::now() + REAP_AFTER);
                     }
                     ToHost::Stop => {
                         self.end(false).await;
@@ -181,11 +181,10 @@ impl Supervisor {
                         self.peers.since = Instant::now();
                     }
                 }
-                Event::Look => {
-                    self.look = None;
-                    if let Some(running) = &mut self.running {
-                        running.process.note_descendants();
-                        reap_adopted(running.process.pid());
+                Event::Reap => {
+                    self.reap_at = None;
+                    if let Some(running) = &self.running {
+                        reap_children(running.process.pid());
                     }
                 }
                 Event::Retry => self.obey().await,
@@ -222,7 +221,7 @@ impl Supervisor {
                 None => std::future::pending().await,
             } } => Event::Intake(end.unwrap_or(IntakeEnd::Closed)),
             () = self.turn_ended.notified() => Event::TurnEnded,
-            () = until(self.look) => Event::Look,
+            () = until(self.reap_at) => Event::Reap,
             () = until(self.retry) => Event::Retry,
             _ = self.spooled.wait_for(|spool| !spool.owing), if self.waits => Event::Retry,
             () = until(grace) => Event::Over,
@@ -295,7 +294,7 @@ impl Supervisor {
 
     async fn start(&mut self, further: &[String], bytes: Bytes, close: bool) {
         let further: Vec<&str> = further.iter().map(String::as_str).collect();
-        let (mut process, output) = match Process::start(&self.config, &further, self.mark.clone()) {
+        let (mut process, output) = match Process::start_alone(&self.config, &further, self.mark.clone()) {
             Ok(started) => started,
             Err(error) => {
                 self.peers.turn_open = false;
@@ -377,7 +376,7 @@ impl Supervisor {
         let Running { mut process, exited, .. } = running;
         // Kills the descendants as well.
         process.kill().await;
-        reap_adopted(process.pid());
+        reap_children(process.pid());
         let status = exited.flatten();
         let exited = Exited {
             code: status.and_then(|status| status.code()),

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     dialect::ProcessLifetime,
     driver::{
-        ControlSource, RecordSink,
+        self, ControlSource, RecordSink,
         process::{describe_end, until},
         reader::ReadMode,
         stderr_tail::LastWords,
@@ -138,13 +138,7 @@ pub(super) async fn decode_dead<S: RecordSink>(
     place: &HostDirectory,
     mut feed: Feed<S>,
 ) -> AgentExit {
-    let swept = {
-        let place = place.clone();
-        tokio::task::spawn_blocking(move || hosts::sweep(&place)).await
-    };
-    if let Ok(killed @ 1..) = swept {
-        tracing::warn!(killed, "what an agent's dead host left was ended");
-    }
+    sweep(place).await;
     if let Some(said) = place.last_words() {
         tracing::error!(said, "an agent's host died and said why");
     }
@@ -239,8 +233,17 @@ pub(super) async fn other_version(agent: &HostAgent, place: &HostDirectory, vers
 
 /// Kills the host, if it runs, and the processes that it leaves behind.
 pub(super) async fn by_force(place: &HostDirectory) {
-    let place = place.clone();
-    let _ = tokio::task::spawn_blocking(move || hosts::force(&place)).await;
+    let host = place.clone();
+    let _ = tokio::task::spawn_blocking(move || hosts::kill_hosts(&[&host])).await;
+    sweep(place).await;
+}
+
+/// Kills the processes that a dead host left behind.
+async fn sweep(place: &HostDirectory) {
+    let Some(target) = hosts::target(place) else { return };
+    if let Ok(killed @ 1..) = driver::sweep::request(target).await {
+        tracing::warn!(killed, "what an agent's dead host left was ended");
+    }
 }
 
 /// A control source without messages.

@@ -7,11 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Pid;
 use switchboard_core::agent::AgentInstanceId;
 
 use crate::{
-    driver::sweep::kill_tree,
+    driver::{
+        mark::Mark,
+        sweep::{self, Target, kill_with_descendants},
+    },
     host::{
         place::HostDirectory,
         protocol::{ToHost, VERSION},
@@ -50,81 +53,108 @@ pub fn list_hosts(hosts: &Path) -> io::Result<Vec<HostState>> {
 
 /// Ends hosts whose instances are not in `keep`, together with their agents, and removes their directories. For
 /// instances in `keep` whose hosts have died, ends the processes that the agent left running, and leaves the spool.
-/// Blocks for milliseconds, or for seconds if a host does not react. Returns the number of hosts that were ended.
+/// Blocks for milliseconds, or for three seconds if a host does not react. Returns the number of hosts that were ended.
 ///
 /// # Errors
 /// If the directory `hosts` cannot be read.
 pub fn end_orphans(hosts: &Path, keep: &BTreeSet<AgentInstanceId>) -> io::Result<usize> {
-    let mut ended = 0;
-    for (instance, place) in HostDirectory::all(hosts)? {
-        let live = place.is_live();
-        if keep.contains(&instance) {
-            if !live {
-                sweep(&place);
-            }
-            continue;
-        }
-        if live {
-            ended += 1;
-            end(&place);
-        }
-        sweep(&place);
-        if let Err(error) = place.remove() {
-            tracing::warn!(%error, instance = instance.0, "what an agent's host left could not be removed");
+    let (kept, orphans): (Vec<_>, Vec<_>) =
+        HostDirectory::all(hosts)?.into_iter().partition(|(instance, _)| keep.contains(instance));
+    let kept = kept.into_iter().map(|(_, directory)| directory).filter(|directory| !directory.is_live());
+    let orphans: Vec<_> = orphans.into_iter().map(|(_, directory)| directory).collect();
+    let live: Vec<_> = orphans.iter().filter(|directory| directory.is_live()).collect();
+    let left = ask_to_end(&live);
+    kill_hosts(&left);
+    let ended = live.len();
+    sweep(kept.chain(orphans.iter().cloned()));
+    remove_all(&orphans);
+    Ok(ended)
+}
+
+/// Kills all hosts at once, without waiting for what their agents are doing, and removes their directories: for a
+/// gateway whose time to shut down is over. Blocks for milliseconds, also if hosts are stopped. Returns the number of
+/// hosts that were killed.
+///
+/// # Errors
+/// If the directory `hosts` cannot be read.
+pub fn kill_all_hosts(hosts: &Path) -> io::Result<usize> {
+    let all: Vec<_> = HostDirectory::all(hosts)?.into_iter().map(|(_, directory)| directory).collect();
+    let live: Vec<_> = all.iter().filter(|directory| directory.is_live()).collect();
+    kill_hosts(&live);
+    let killed = live.len();
+    sweep(all.iter().cloned());
+    remove_all(&all);
+    Ok(killed)
+}
+
+fn remove_all(directories: &[HostDirectory]) {
+    for directory in directories {
+        if let Err(error) = directory.remove() {
+            let path = directory.dir().display();
+            tracing::warn!(%error, %path, "what an agent's host left could not be removed");
         }
     }
-    Ok(ended)
 }
 
 /// Removes the directories of ended hosts of one chat, given as `principal/chat`: their spools contain all output of
 /// the chat's agents.
-pub(super) fn remove_of(hosts: &Path, whom: &str) -> io::Result<()> {
-    for (_, place) in HostDirectory::all(hosts)? {
-        if place.card().is_some_and(|card| card.chat == whom) && !place.is_live() {
-            sweep(&place);
-            place.remove()?;
-        }
-    }
-    Ok(())
+pub(super) fn remove_of(hosts: &Path, chat: &str) -> io::Result<()> {
+    let of_chat = |directory: &HostDirectory| directory.card().is_some_and(|card| card.chat == chat);
+    let directories: Vec<_> = HostDirectory::all(hosts)?
+        .into_iter()
+        .map(|(_, directory)| directory)
+        .filter(|directory| of_chat(directory) && !directory.is_live())
+        .collect();
+    sweep(directories.iter().cloned());
+    directories.iter().try_for_each(HostDirectory::remove)
 }
 
-/// Kills all processes with the mark of a dead host's agent. Blocks. Returns the number of killed processes.
-pub(super) fn sweep(place: &HostDirectory) -> usize {
-    place.card().map_or(0, |card| kill_tree(None, &card.mark, &BTreeSet::new()))
+/// Kills all processes with the marks of dead hosts' agents. Blocks. Returns the number of killed processes.
+pub(super) fn sweep(directories: impl IntoIterator<Item = HostDirectory>) -> usize {
+    sweep::sweep(directories.into_iter().filter_map(|directory| target(&directory)))
 }
 
-/// Ends a host: asks it to kill its agent, and kills the host if it does not end in time. Blocks.
-pub(super) fn end(place: &HostDirectory) {
-    let asked = place.connect().and_then(|mut socket| {
+/// The processes of a host's agent; `None` if the host never had one.
+pub(super) fn target(directory: &HostDirectory) -> Option<Target> {
+    directory.card().map(|card| Target::marked(Mark::agent(&card.mark)))
+}
+
+/// Asks hosts to kill their agents, and waits until they have ended. Returns those that do not end in time. Blocks.
+fn ask_to_end<'a>(hosts: &[&'a HostDirectory]) -> Vec<&'a HostDirectory> {
+    let asked = |host: &HostDirectory| {
+        let mut socket = host.connect()?;
         // Every version of the host understands `Hello` and `Kill`.
         socket.set_write_timeout(Some(KILL))?;
         socket.write_all(&ToHost::Hello { version: VERSION, from: u64::MAX }.encode())?;
         socket.write_all(&ToHost::Kill.encode())?;
         socket.write_all(&ToHost::Farewell { remove: false }.encode())?;
-        Ok(socket)
-    });
-    // The connection stays open: a host that loses its gateway takes longer to end its agent.
-    if let Ok(_socket) = &asked {
-        let deadline = Instant::now() + KILL;
-        while Instant::now() < deadline {
-            if !place.is_live() {
-                return;
-            }
-            std::thread::sleep(LOOK);
-        }
+        Ok::<_, io::Error>(socket)
+    };
+    // The connections stay open: a host that loses its gateway takes longer to end its agent.
+    let sockets: Vec<_> = hosts.iter().map(|host| asked(host)).collect();
+    let deadline = Instant::now() + KILL;
+    let mut left = hosts.to_vec();
+    if sockets.iter().any(Result::is_ok) {
+        wait_for(&mut left, deadline);
     }
-    force(place);
+    left
 }
 
-/// Kills a running host with SIGKILL, and then the processes that it leaves behind. Blocks.
-pub(super) fn force(place: &HostDirectory) {
-    let pid = place.card().and_then(|card| Pid::from_raw(card.pid)).filter(|_| place.is_live());
-    if let Some(pid) = pid {
-        let _ = kill_process(pid, Signal::KILL);
-        let deadline = Instant::now() + KILL;
-        while place.is_live() && Instant::now() < deadline {
-            std::thread::sleep(LOOK);
+/// Waits until hosts have ended, and removes these from `hosts`. Blocks until `deadline` at most.
+fn wait_for(hosts: &mut Vec<&HostDirectory>, deadline: Instant) {
+    loop {
+        hosts.retain(|host| host.is_live());
+        if hosts.is_empty() || Instant::now() >= deadline {
+            return;
         }
+        std::thread::sleep(LOOK);
     }
-    sweep(place);
+}
+
+/// Kills running hosts and everything below them. Blocks.
+pub(super) fn kill_hosts(hosts: &[&HostDirectory]) {
+    let live = hosts.iter().filter(|host| host.is_live());
+    let pids: Vec<Pid> = live.filter_map(|host| Pid::from_raw(host.card()?.pid)).collect();
+    kill_with_descendants(&pids);
+    wait_for(&mut hosts.to_vec(), Instant::now() + KILL);
 }

@@ -22,7 +22,7 @@ use switchboard_core::{
 use switchboard_runtime::{Agent, AgentContext, Resume};
 use tokio::sync::watch;
 
-pub use self::hosts::{HostState, end_orphans, list_hosts};
+pub use self::hosts::{HostState, end_orphans, kill_all_hosts, list_hosts};
 use crate::{
     driver::{ControlSource, ProcessAgent, ProcessConfig, RecordSink},
     host::place::HostDirectory,

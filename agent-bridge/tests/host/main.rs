@@ -9,6 +9,7 @@
 mod adoption;
 mod crashes;
 mod deaths;
+mod descendants;
 mod gateway;
 mod grace;
 mod requests;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         requests::trials(),
         adoption::trials(),
         deaths::trials(),
+        descendants::trials(),
         grace::trials(),
         crashes::trials(),
     ];
@@ -143,6 +145,14 @@ fn agent(config: &HostConfig) -> Arc<HostAgent> {
 }
 
 fn kill(pid: i32) {
-    let pid = rustix::process::Pid::from_raw(pid).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    signal(pid, rustix::process::Signal::KILL);
+}
+
+/// Stops a process until it is continued or killed.
+fn pause(pid: i32) {
+    signal(pid, rustix::process::Signal::STOP);
+}
+
+fn signal(pid: i32, signal: rustix::process::Signal) {
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
 }

@@ -9,6 +9,7 @@
 mod commands;
 mod control;
 mod deaths;
+mod descendants;
 mod starts;
 #[path = "../support/mod.rs"]
 mod support;
@@ -32,7 +33,14 @@ fn main() -> ExitCode {
     }
     // As in the gateway: orphans become children of this process.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
-    let trials = [commands::trials(), deaths::trials(), control::trials(), starts::trials(), text::trials()];
+    let trials = [
+        commands::trials(),
+        deaths::trials(),
+        descendants::trials(),
+        control::trials(),
+        starts::trials(),
+        text::trials(),
+    ];
     libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect()).exit_code()
 }
 

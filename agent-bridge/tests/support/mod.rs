@@ -1,6 +1,7 @@
 //! Runs one agent instance without a gateway: the test sends its control messages and receives its records.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub(crate) mod daemons;
 pub(crate) mod model;
 
 use std::{
