@@ -7,15 +7,18 @@
 //! | a single HTTP request | [`Gateway::request`], [`Response`] |
 //! | a condition that nothing reports | [`eventually`] |
 //! | agents and their hosts | [`process`] |
+//! | random numbers | [`Rng`] |
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod client;
 mod gateway;
 mod http;
 pub mod process;
+mod rng;
 mod wait;
 
 pub use client::{Client, SseClient, UnixClient, WebSocketClient, delta_text};
 pub use gateway::{ECHO_AGENT, Gateway, config_file, switchboard};
 pub use http::{Response, UPGRADE_HEADERS, connect};
+pub use rng::Rng;
 pub use wait::{TIMEOUT, becomes_true, eventually, run, wait_for_exit};

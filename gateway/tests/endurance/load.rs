@@ -17,14 +17,12 @@ use std::{
 
 use serde_json::json;
 
-use switchboard_test_support::{Gateway, TIMEOUT, config_file};
+use switchboard_test_support::{Gateway, Rng, TIMEOUT, config_file};
 
 use crate::{
     log::{Log, Turn},
     measure::{Handles, Sample, cpu_seconds, slope},
-    report,
-    rng::Rng,
-    run_time,
+    report, run_time,
     scenes::{Over, SCENES, Visitor, WAYS, connect},
 };
 
@@ -52,7 +50,7 @@ fn a_mixed_load_is_answered_and_leaves_nothing_behind() {
     let gateway = Gateway::start_with(|command| {
         command.args(["--agent", "demo", "--config", config.to_str().unwrap()]);
     });
-    let mut rng = Rng::of("mixed load");
+    let mut rng = Rng::for_test("mixed load");
     let lobby = open_lobby(&gateway);
     let counts = Counts::default();
     rehearse(&gateway, &mut rng, &counts);

@@ -5,13 +5,9 @@
 //! many turns, however long that takes. `SWITCHBOARD_BINARY` names another program to test: a release build, say.
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
-#[allow(dead_code, reason = "other tests use more of it")]
 mod load;
 mod log;
 mod measure;
-#[path = "../faults/rng.rs"]
-#[allow(dead_code, reason = "other tests use more of it")]
-mod rng;
 mod scenes;
 mod turns;
 

@@ -5,9 +5,9 @@ use std::io::Write as _;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
-use switchboard_test_support::{Client, Gateway};
+use switchboard_test_support::{Client, Gateway, Rng};
 
-use crate::{log::Log, rng::Rng};
+use crate::log::Log;
 
 /// A way to connect.
 #[derive(Debug, Clone, Copy)]

@@ -9,19 +9,17 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use switchboard_test_support::TIMEOUT;
 use tokio_tungstenite::tungstenite::{
     self, Message, WebSocket,
     client::IntoClientRequest,
     http::{HeaderValue, header},
 };
 
-use crate::{
-    recorder::View,
-    site::{PATIENCE, Site},
-};
+use crate::{installation::Installation, recorder::View};
 
 /// How long a read waits before its client looks after other things.
-const GLANCE: Duration = Duration::from_millis(20);
+const READ_TIMEOUT: Duration = Duration::from_millis(20);
 /// Longest handshake with a gateway that may be stopped in the middle of it.
 const HANDSHAKE: Duration = Duration::from_secs(40);
 
@@ -38,7 +36,7 @@ pub(crate) enum Connection {
 }
 
 /// What a read came to.
-pub(crate) enum Read1 {
+pub(crate) enum Received {
     Event(Value),
     Nothing,
     Closed,
@@ -46,24 +44,24 @@ pub(crate) enum Read1 {
 
 impl Connection {
     /// Connects, if a gateway is there.
-    pub(crate) fn open(site: &Site, over: Over) -> Option<Self> {
-        let (address, token) = (site.address()?, site.token()?);
+    pub(crate) fn open(installation: &Installation, over: Over) -> Option<Self> {
+        let (address, token) = (installation.address()?, installation.token()?);
         match over {
             Over::Unix => {
-                let stream = UnixStream::connect(site.data("socket")).ok()?;
-                stream.set_read_timeout(Some(GLANCE)).ok()?;
-                stream.set_write_timeout(Some(PATIENCE)).ok()?;
+                let stream = UnixStream::connect(installation.data("socket")).ok()?;
+                stream.set_read_timeout(Some(READ_TIMEOUT)).ok()?;
+                stream.set_write_timeout(Some(TIMEOUT)).ok()?;
                 Some(Self::Unix { stream, buffer: Vec::new() })
             }
             Over::WebSocket => {
                 let stream = TcpStream::connect(address).ok()?;
                 stream.set_read_timeout(Some(HANDSHAKE)).ok()?;
-                stream.set_write_timeout(Some(PATIENCE)).ok()?;
+                stream.set_write_timeout(Some(TIMEOUT)).ok()?;
                 let mut request = format!("ws://{address}/ws").into_client_request().unwrap();
                 let bearer = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
                 request.headers_mut().insert(header::AUTHORIZATION, bearer);
                 let (socket, _) = tungstenite::client(request, stream).ok()?;
-                socket.get_ref().set_read_timeout(Some(GLANCE)).ok()?;
+                socket.get_ref().set_read_timeout(Some(READ_TIMEOUT)).ok()?;
                 Some(Self::WebSocket(Box::new(socket)))
             }
         }
@@ -78,28 +76,28 @@ impl Connection {
     }
 
     /// The next event, if one comes before long.
-    pub(crate) fn read(&mut self) -> Read1 {
+    pub(crate) fn read(&mut self) -> Received {
         match self {
             Self::WebSocket(socket) => match socket.read() {
-                Ok(Message::Text(text)) => Read1::Event(serde_json::from_str(text.as_str()).unwrap()),
+                Ok(Message::Text(text)) => Received::Event(serde_json::from_str(text.as_str()).unwrap()),
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Binary(_) | Message::Frame(_)) => {
-                    Read1::Nothing
+                    Received::Nothing
                 }
-                Err(tungstenite::Error::Io(error)) if is_silence(&error) => Read1::Nothing,
-                Ok(Message::Close(_)) | Err(_) => Read1::Closed,
+                Err(tungstenite::Error::Io(error)) if is_silence(&error) => Received::Nothing,
+                Ok(Message::Close(_)) | Err(_) => Received::Closed,
             },
             Self::Unix { stream, buffer } => {
                 let mut some = [0; 64 * 1024];
                 loop {
                     if let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
                         let line: Vec<u8> = buffer.drain(..=end).collect();
-                        return Read1::Event(serde_json::from_slice(&line).unwrap());
+                        return Received::Event(serde_json::from_slice(&line).unwrap());
                     }
                     match stream.read(&mut some) {
-                        Ok(0) => return Read1::Closed,
+                        Ok(0) => return Received::Closed,
                         Ok(bytes) => buffer.extend_from_slice(&some[..bytes]),
-                        Err(error) if is_silence(&error) => return Read1::Nothing,
-                        Err(_) => return Read1::Closed,
+                        Err(error) if is_silence(&error) => return Received::Nothing,
+                        Err(_) => return Received::Closed,
                     }
                 }
             }
@@ -108,12 +106,12 @@ impl Connection {
 
     /// Waits for the first event that is wanted. None: the connection has ended, or it did not come in time.
     pub(crate) fn wait(&mut self, mut wanted: impl FnMut(&Value) -> bool) -> Option<Value> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while Instant::now() < deadline {
             match self.read() {
-                Read1::Event(event) if wanted(&event) => return Some(event),
-                Read1::Event(_) | Read1::Nothing => {}
-                Read1::Closed => return None,
+                Received::Event(event) if wanted(&event) => return Some(event),
+                Received::Event(_) | Received::Nothing => {}
+                Received::Closed => return None,
             }
         }
         None
@@ -133,13 +131,13 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn connect(site: &Site, over: Over) -> Self {
-        Self { connection: patiently(site, over), views: Vec::new(), control: Vec::new() }
+    pub(crate) fn connect(installation: &Installation, over: Over) -> Self {
+        Self { connection: connect_when_ready(installation, over), views: Vec::new(), control: Vec::new() }
     }
 
     /// Comes back after the connection was lost, with its cursors.
-    pub(crate) fn come_back(&mut self, site: &Site, over: Over) {
-        self.connection = patiently(site, over);
+    pub(crate) fn reconnect(&mut self, installation: &Installation, over: Over) {
+        self.connection = connect_when_ready(installation, over);
         for view in self.views.clone() {
             self.attach(&view.chat);
         }
@@ -173,7 +171,7 @@ impl Client {
 
     /// Takes what comes until there is an event that is wanted, and gives it. The connection must not end.
     pub(crate) fn until(&mut self, what: &str, mut wanted: impl FnMut(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             assert!(
                 Instant::now() < deadline,
@@ -181,9 +179,9 @@ impl Client {
                 self.control.last()
             );
             match self.connection.read() {
-                Read1::Nothing => {}
-                Read1::Closed => panic!("closed before {what}"),
-                Read1::Event(event) => {
+                Received::Nothing => {}
+                Received::Closed => panic!("closed before {what}"),
+                Received::Event(event) => {
                     self.take(&event);
                     if wanted(&event) {
                         return event;
@@ -199,12 +197,12 @@ impl Client {
 
     /// Takes what comes until the connection ends.
     pub(crate) fn until_closed(&mut self) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while Instant::now() < deadline {
             match self.connection.read() {
-                Read1::Nothing => {}
-                Read1::Closed => return,
-                Read1::Event(event) => self.take(&event),
+                Received::Nothing => {}
+                Received::Closed => return,
+                Received::Event(event) => self.take(&event),
             }
         }
         panic!("the connection did not end");
@@ -240,20 +238,20 @@ pub(crate) fn message(chat: &str, turn: &str, content: &str) -> Value {
 }
 
 /// Connects as soon as a gateway is there.
-pub(crate) fn patiently(site: &Site, over: Over) -> Connection {
-    let deadline = Instant::now() + PATIENCE;
+pub(crate) fn connect_when_ready(installation: &Installation, over: Over) -> Connection {
+    let deadline = Instant::now() + TIMEOUT;
     loop {
-        if let Some(connection) = Connection::open(site, over) {
+        if let Some(connection) = Connection::open(installation, over) {
             return connection;
         }
-        assert!(Instant::now() < deadline, "nobody could be connected to: {}", site.log_end());
+        assert!(Instant::now() < deadline, "nobody could be connected to: {}", installation.log_end());
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
 /// The whole log of a chat: by pages of history, and once more by a replay from its beginning.
-pub(crate) fn whole_log(site: &Arc<Site>, chat: &str) -> Option<(View, View)> {
-    let mut connection = patiently(site, Over::Unix);
+pub(crate) fn whole_log(installation: &Arc<Installation>, chat: &str) -> Option<(View, View)> {
+    let mut connection = connect_when_ready(installation, Over::Unix);
     let mut paged = View::new("history", chat);
     let mut before = None;
     loop {

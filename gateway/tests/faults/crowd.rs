@@ -11,12 +11,12 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use switchboard_test_support::{Rng, eventually};
 
 use crate::{
-    client::{Connection, Over, Read1, message, take, whole_log},
+    client::{Connection, Over, Received, message, take, whole_log},
+    installation::Installation,
     recorder::{Agents, Recorder, View},
-    rng::Rng,
-    site::{Site, eventually},
 };
 
 pub(crate) const CLIENTS: usize = 20;
@@ -26,7 +26,7 @@ const SILENCE: Duration = Duration::from_secs(45);
 
 /// What the clients do.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Habits {
+pub(crate) struct Behavior {
     /// Whether they cancel now and then.
     pub(crate) cancel: bool,
     /// The longest answer that they order.
@@ -36,7 +36,7 @@ pub(crate) struct Habits {
 }
 
 pub(crate) struct Crowd {
-    site: Arc<Site>,
+    installation: Arc<Installation>,
     pub(crate) recorder: Arc<Recorder>,
     shared: Arc<Shared>,
     clients: Vec<JoinHandle<Vec<View>>>,
@@ -55,7 +55,7 @@ struct Shared {
 }
 
 impl Crowd {
-    pub(crate) fn gather(site: &Arc<Site>, rng: &mut Rng, habits: Habits) -> Self {
+    pub(crate) fn start(installation: &Arc<Installation>, rng: &mut Rng, behavior: Behavior) -> Self {
         let (recorder, shared) = (Arc::new(Recorder::default()), Arc::new(Shared::default()));
         let member = |n| {
             let own = n % CHATS;
@@ -64,22 +64,22 @@ impl Crowd {
             let member = Member {
                 name: format!("client {n}"),
                 over,
-                habits,
+                behavior,
                 own: chat(own),
                 views: chats.into_iter().map(|n| (chat(n), View::default())).collect(),
-                site: Arc::clone(site),
+                installation: Arc::clone(installation),
                 recorder: Arc::clone(&recorder),
                 shared: Arc::clone(&shared),
                 rng: Rng(rng.next()),
                 messages: 0,
                 pending: None,
                 asked: BTreeSet::new(),
-                heard: Instant::now(),
+                last_received: Instant::now(),
             };
             std::thread::spawn(move || member.run())
         };
         let clients = (0..CLIENTS).map(member).collect();
-        Self { site: Arc::clone(site), recorder, shared, clients }
+        Self { installation: Arc::clone(installation), recorder, shared, clients }
     }
 
     /// Lets the clients finish while a gateway runs, and checks everything that was recorded. Gives how many
@@ -91,8 +91,9 @@ impl Crowd {
         });
         let mut logs: Vec<(View, View)> = Vec::new();
         eventually_unless(&self.recorder, "every turn has ended", || {
-            logs =
-                (0..CHATS).map(|n| whole_log(&self.site, &chat(n)).expect("the log can be read")).collect();
+            logs = (0..CHATS)
+                .map(|n| whole_log(&self.installation, &chat(n)).expect("the log can be read"))
+                .collect();
             logs.iter().all(|(log, _)| log.open_turns().is_empty())
         });
         let heads = logs.iter().map(|(log, _)| (log.chat.clone(), log.cursor)).collect();
@@ -102,17 +103,17 @@ impl Crowd {
         for (log, replayed) in &logs {
             let mut of_chat: Vec<&View> = views.iter().filter(|view| view.chat == log.chat).collect();
             of_chat.push(replayed);
-            self.recorder.check(log, &of_chat, &self.site.truth(), agents);
+            self.recorder.check(log, &of_chat, &self.installation.truth(), agents);
         }
-        if self.site.truth().join("strays").exists() {
-            let strays = crate::site::read(&self.site.truth().join("strays")).unwrap();
+        if self.installation.truth().join("strays").exists() {
+            let strays = std::fs::read_to_string(self.installation.truth().join("strays")).unwrap();
             self.recorder.wrong(format!("agents were told what they did not ask for: {strays}"));
         }
-        let log = self.site.log();
+        let log = self.installation.log();
         if let Some(line) = log.lines().find(|line| line.contains("panicked")) {
             self.recorder.wrong(format!("a panic: {line}"));
         }
-        self.recorder.verdict(about);
+        self.recorder.report_failures(about);
         self.recorder.acknowledgements()
     }
 }
@@ -148,12 +149,12 @@ struct Pending {
 struct Member {
     name: String,
     over: Over,
-    habits: Habits,
+    behavior: Behavior,
     /// The chat that it writes to.
     own: String,
     /// The chats that it watches.
     views: BTreeMap<String, View>,
-    site: Arc<Site>,
+    installation: Arc<Installation>,
     recorder: Arc<Recorder>,
     shared: Arc<Shared>,
     rng: Rng,
@@ -161,7 +162,7 @@ struct Member {
     pending: Option<Pending>,
     /// Requests that were answered over this connection, each with its chat.
     asked: BTreeSet<(String, String)>,
-    heard: Instant,
+    last_received: Instant,
 }
 
 impl Member {
@@ -170,7 +171,7 @@ impl Member {
             *view = View::new(&self.name, chat);
         }
         while !self.is_done() {
-            let Some(connection) = Connection::open(&self.site, self.over) else {
+            let Some(connection) = Connection::open(&self.installation, self.over) else {
                 std::thread::sleep(Duration::from_millis(5));
                 continue;
             };
@@ -194,7 +195,7 @@ impl Member {
     /// Stays until the connection ends, or now and then goes by itself.
     fn stay(&mut self, mut connection: Connection) {
         self.asked.clear();
-        self.heard = Instant::now();
+        self.last_received = Instant::now();
         if let Some(pending) = &mut self.pending {
             pending.sent = false;
         }
@@ -226,10 +227,10 @@ impl Member {
                 return;
             }
             match connection.read() {
-                Read1::Closed => return,
-                Read1::Nothing => {
+                Received::Closed => return,
+                Received::Nothing => {
                     let waits = self.pending.is_some() || !unattached.is_empty();
-                    if waits && self.heard.elapsed() > SILENCE {
+                    if waits && self.last_received.elapsed() > SILENCE {
                         return;
                     }
                     // Some lose their connection although nothing is wrong.
@@ -237,8 +238,8 @@ impl Member {
                         return;
                     }
                 }
-                Read1::Event(event) => {
-                    self.heard = Instant::now();
+                Received::Event(event) => {
+                    self.last_received = Instant::now();
                     if !self.hear(&event, &mut connection, &mut unattached) {
                         return;
                     }
@@ -256,7 +257,7 @@ impl Member {
         if idle && self.messages < ended + 2 && self.rng.below(4) == 0 {
             let turn = format!("{mine}{}", self.messages);
             self.messages += 1;
-            let (words, pace) = (1 + self.rng.below(self.habits.words), self.rng.below(self.habits.pace));
+            let (words, pace) = (1 + self.rng.below(self.behavior.words), self.rng.below(self.behavior.pace));
             let think = if self.rng.below(4) == 0 { 10 } else { 0 };
             let ask = u64::from(self.rng.below(6) == 0);
             let content = format!("turn={turn} words={words} pace={pace} think={think} ask={ask}");
@@ -303,7 +304,7 @@ impl Member {
                 self.shared.unacknowledged.fetch_sub(1, Ordering::Relaxed);
             }
         }
-        if kind == "turn_started" && self.habits.cancel && self.rng.below(25) == 0 {
+        if kind == "turn_started" && self.behavior.cancel && self.rng.below(25) == 0 {
             let frame = json!({"type": "cancel", "chat_id": chat, "turn_id": event["turn_id"]});
             if !connection.send(&frame) {
                 return false;

@@ -11,17 +11,17 @@ use std::{
 use libtest_mimic::Trial;
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use switchboard_test_support::{Rng, becomes_true, eventually};
 
 use crate::{
     client::{Client, Over, message, whole_log},
-    crowd::{Crowd, Habits},
+    crowd::{Behavior, Crowd},
+    installation::{Gateway, Installation, report, signal},
     kills::{nothing_is_left, pause},
     number,
     pauses::Shim,
     recorder::Agents,
-    rng::Rng,
-    scenes::{Story, is, words},
-    site::{Gateway, Site, becomes_true, eventually, report, signal},
+    scenes::{Scenario, is, words},
     trial,
 };
 
@@ -66,7 +66,7 @@ impl Small {
 
 impl Drop for Small {
     fn drop(&mut self) {
-        // Lazily: what still has files there, as after a failure, is ended by its site.
+        // Lazily: what still has files there, as after a failure, is ended by its installation.
         let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
     }
 }
@@ -76,30 +76,30 @@ fn full_disk(count: usize, size: usize) {
     let Some(disk) = Small::mount(folder.path().join("disk")) else { return };
     // Far shorter than the disk will be full: a turn that is paused is not silent.
     let limits = "stalled_after_ms = 500\nsilent_turn_ms = 1500\njournal_retry_ms = 50\n";
-    let (mut story, gateway) = Story::on(Site::at(folder, disk.0.clone(), limits));
-    story.say("read", "t0", "words=5");
-    story.until_end("read", "t0");
+    let (mut scenario, gateway) = Scenario::on(Installation::at(folder, disk.0.clone(), limits));
+    scenario.say("read", "t0", "words=5");
+    scenario.until_end("read", "t0");
     let pace = 5_000_000 / count;
-    story.say("busy", "t1", &format!("words={count} pace={pace} size={size}"));
-    story.client.until("some words", |event| is(event, "delta", "t1"));
-    assert!(story.site.readyz().starts_with("HTTP/1.1 200 "));
+    scenario.say("busy", "t1", &format!("words={count} pace={pace} size={size}"));
+    scenario.client.until("some words", |event| is(event, "delta", "t1"));
+    assert!(scenario.installation.readyz().starts_with("HTTP/1.1 200 "));
     disk.fill();
     // Something new is refused, and can be tried again.
     let late = "turn=t2 words=5";
-    let refused = |story: &mut Story| {
-        story.client.send(&message("late", "t2", late));
-        let answer = story.client.until("an answer", |event| event["turn_id"] == *"t2");
+    let refused = |scenario: &mut Scenario| {
+        scenario.client.send(&message("late", "t2", late));
+        let answer = scenario.client.until("an answer", |event| event["turn_id"] == *"t2");
         answer["event"] == "error" && answer["code"] == "unavailable" && answer["retryable"] == true
     };
-    story.recorder.sent("late", "t2", late);
-    story.client.view("late");
-    eventually("new messages are refused", || refused(&mut story));
-    let ready = story.site.readyz();
+    scenario.recorder.sent("late", "t2", late);
+    scenario.client.view("late");
+    eventually("new messages are refused", || refused(&mut scenario));
+    let ready = scenario.installation.readyz();
     assert!(ready.starts_with("HTTP/1.1 503 ") && ready.contains("not ready: the disk is full, "), "{ready}");
     // Reading goes on.
-    let (log, _) = whole_log(&story.site, "read").expect("it can be read");
+    let (log, _) = whole_log(&scenario.installation, "read").expect("it can be read");
     assert_eq!(log.answer("t0"), words("t0", 5));
-    let mut other = Client::connect(&story.site, Over::WebSocket);
+    let mut other = Client::connect(&scenario.installation, Over::WebSocket);
     let notice = other.until_kind("notice");
     assert!(notice["code"] == "degraded" && notice["level"] == "error", "{notice}");
     other.attach("busy");
@@ -107,40 +107,41 @@ fn full_disk(count: usize, size: usize) {
     // For longer than a silent turn would be let live.
     let full_until = Instant::now() + Duration::from_secs(3);
     while Instant::now() < full_until {
-        assert!(refused(&mut story), "nothing is acknowledged that cannot be kept");
+        assert!(refused(&mut scenario), "nothing is acknowledged that cannot be kept");
     }
-    let written = story.truth("t1").matches("wrote").count();
-    let (log, _) = whole_log(&story.site, "busy").expect("it can be read");
+    let written = scenario.truth("t1").matches("wrote").count();
+    let (log, _) = whole_log(&scenario.installation, "busy").expect("it can be read");
     assert!(log.open_turns() == ["t1"], "the turn is paused: {:?}", log.ends("t1"));
     assert!(log.cursor >= shown["seq"].as_u64().unwrap(), "what was shown is kept");
     assert!(written < count, "the agent is paused: it has written {written} words");
     disk.free();
     // Service returns by itself, and says so.
-    eventually("it is ready", || story.site.readyz().starts_with("HTTP/1.1 200 "));
+    eventually("it is ready", || scenario.installation.readyz().starts_with("HTTP/1.1 200 "));
     other.until("the good news", |event| event["event"] == "notice" && event["level"] == "info");
-    story.client.send(&message("late", "t2", late));
+    scenario.client.send(&message("late", "t2", late));
     eventually("it is acknowledged", || {
-        let answer = story.client.until("an answer", |event| event["turn_id"] == *"t2");
+        let answer = scenario.client.until("an answer", |event| event["turn_id"] == *"t2");
         if answer["event"] == "error" {
-            story.client.send(&message("late", "t2", late));
+            scenario.client.send(&message("late", "t2", late));
         }
         answer["event"] == "message_accepted"
     });
     for (chat, turn) in [("busy", "t1"), ("late", "t2")] {
-        story.until_end(chat, turn);
-        assert_eq!(story.end_of(chat, turn), ("completed".into(), None));
+        scenario.until_end(chat, turn);
+        assert_eq!(scenario.end_of(chat, turn), ("completed".into(), None));
     }
     drop(other);
-    story.end(gateway, Agents::AllShown);
+    scenario.end(gateway, Agents::AllShown);
 }
 
 /// The history of a chat, newest first, as far as it can be had, and the error that ended it.
-fn read_back(story: &mut Story, chat: &str) -> (String, Option<Value>) {
+fn read_back(scenario: &mut Scenario, chat: &str) -> (String, Option<Value>) {
     let (mut read, mut frame) = (String::new(), json!({"type": "history", "chat_id": chat}));
     loop {
-        story.client.send(&frame);
-        let answer =
-            story.client.until("an answer", |event| event["event"] == "history" || event["event"] == "error");
+        scenario.client.send(&frame);
+        let answer = scenario
+            .client
+            .until("an answer", |event| event["event"] == "history" || event["event"] == "error");
         if answer["event"] == "error" {
             return (read, Some(answer));
         }
@@ -151,45 +152,45 @@ fn read_back(story: &mut Story, chat: &str) -> (String, Option<Value>) {
 }
 
 fn unreadable() {
-    let mut site = Site::new("journal_retry_ms = 50\n");
-    let Some(disk) = Shim::make(&mut site, "reads", "FAILING_READS") else { return };
-    let (mut story, gateway) = Story::on(site);
+    let mut installation = Installation::new("journal_retry_ms = 50\n");
+    let Some(disk) = Shim::make(&mut installation, "reads", "FAILING_READS") else { return };
+    let (mut scenario, gateway) = Scenario::on(installation);
     for chat in ["harmed", "whole"] {
-        story.say(chat, chat, "words=3000");
-        story.until_end(chat, chat);
+        scenario.say(chat, chat, "words=3000");
+        scenario.until_end(chat, chat);
     }
-    let gateway = story.restart(gateway, Signal::TERM);
-    let bytes = fs::read(story.site.data("journal.db")).unwrap();
+    let gateway = scenario.restart(gateway, Signal::TERM);
+    let bytes = fs::read(scenario.installation.data("journal.db")).unwrap();
     let word = b"harmed:1500 ";
     let at = bytes.windows(word.len()).position(|window| window == word).unwrap();
     let page = i64::try_from(at / 4096 * 4096).unwrap();
     disk.set(&[page, page + 4096, 0]);
     for _ in 0..2 {
-        let (_, error) = read_back(&mut story, "harmed");
+        let (_, error) = read_back(&mut scenario, "harmed");
         let error = error.expect("a part cannot be read");
         assert!(error["code"] == "damaged" && error["retryable"] == false, "{error}");
     }
-    story.say("whole", "t2", "words=5");
-    story.until_end("whole", "t2");
-    assert!(story.site.readyz().starts_with("HTTP/1.1 200 "));
+    scenario.say("whole", "t2", "words=5");
+    scenario.until_end("whole", "t2");
+    assert!(scenario.installation.readyz().starts_with("HTTP/1.1 200 "));
     // All of the disk.
     disk.set(&[0, 0, 1]);
-    let (_, error) = read_back(&mut story, "whole");
+    let (_, error) = read_back(&mut scenario, "whole");
     let error = error.expect("nothing can be read");
     assert!(error["code"] == "unavailable" && error["retryable"] == true, "{error}");
     let is_notice = |event: &Value, level: &str| event["event"] == "notice" && event["level"] == level;
-    let notice = story.client.until("a notice", |event| is_notice(event, "error"));
+    let notice = scenario.client.until("a notice", |event| is_notice(event, "error"));
     let text = notice["text"].as_str().unwrap();
     assert!(notice["code"] == "degraded" && text.contains("cannot be read"), "{notice}");
-    let ready = story.site.readyz();
+    let ready = scenario.installation.readyz();
     assert!(ready.starts_with("HTTP/1.1 503 ") && ready.contains("the journal cannot be read ("), "{ready}");
     // Service returns by itself, and says so.
     disk.set(&[0; 3]);
-    story.client.until("the good news", |event| is_notice(event, "info"));
-    assert!(story.site.readyz().starts_with("HTTP/1.1 200 "));
-    let (read, error) = read_back(&mut story, "whole");
+    scenario.client.until("the good news", |event| is_notice(event, "info"));
+    assert!(scenario.installation.readyz().starts_with("HTTP/1.1 200 "));
+    let (read, error) = read_back(&mut scenario, "whole");
     assert!(error.is_none() && read.contains("whole:0 "), "{error:?}");
-    story.end(gateway, Agents::AllShown);
+    scenario.end(gateway, Agents::AllShown);
 }
 
 /// What the system is to say in place of doing it.
@@ -218,12 +219,12 @@ const FAILING_WRITES: Failing = Failing {
 struct Strace(Child);
 
 impl Strace {
-    fn attach(site: &Site, gateway: &Gateway, what: Failing) -> Self {
+    fn attach(installation: &Installation, gateway: &Gateway, what: Failing) -> Self {
         let mut strace = Command::new("strace");
-        strace.args(["-qq", "-o"]).arg(site.path("strace"));
+        strace.args(["-qq", "-o"]).arg(installation.path("strace"));
         strace.args(["-e", &format!("trace={}", what.call), "-e", &format!("inject={}", what.inject)]);
         for file in what.files {
-            strace.arg("-P").arg(site.data(file));
+            strace.arg("-P").arg(installation.data(file));
         }
         // The threads of the journal and no others: those that start processes would take strace along.
         let threads = fs::read_dir(format!("/proc/{}/task", gateway.pid())).into_iter().flatten().flatten();
@@ -239,8 +240,8 @@ impl Strace {
     }
 
     /// How many calls have failed.
-    fn failed(site: &Site) -> usize {
-        fs::read_to_string(site.path("strace")).map_or(0, |said| said.matches("(INJECTED)").count())
+    fn failed(installation: &Installation) -> usize {
+        fs::read_to_string(installation.path("strace")).map_or(0, |said| said.matches("(INJECTED)").count())
     }
 }
 
@@ -276,30 +277,34 @@ fn failing(name: &str, durability: &str, what: Failing) {
     if !can_inject() {
         return;
     }
-    let mut rng = Rng::of(name);
+    let mut rng = Rng::for_test(name);
     let until = Instant::now() + Duration::from_secs(number("SWITCHBOARD_CRASH_SECONDS").unwrap_or(10));
-    let mut site = Site::new("journal_retry_ms = 50\n");
-    site.flags.extend(["--durability".into(), durability.into()]);
-    let site = Arc::new(site);
-    let mut gateway = site.start();
-    let crowd = Crowd::gather(&site, &mut rng, Habits { cancel: true, words: 100, pace: 2_000 });
+    let mut installation = Installation::new("journal_retry_ms = 50\n");
+    installation.flags.extend(["--durability".into(), durability.into()]);
+    let installation = Arc::new(installation);
+    let mut gateway = installation.start();
+    let crowd = Crowd::start(&installation, &mut rng, Behavior { cancel: true, words: 100, pace: 2_000 });
     let (mut failures, mut kills) = (0, 0);
     while Instant::now() < until && !crowd.recorder.has_failed() {
-        let strace = Strace::attach(&site, &gateway, what);
+        let strace = Strace::attach(&installation, &gateway, what);
         pause(&mut rng, 1_500);
         if rng.below(3) == 0 {
             gateway.kill();
             drop(strace);
-            gateway = site.start();
+            gateway = installation.start();
             kills += 1;
         } else {
             drop(strace);
             pause(&mut rng, 500);
         }
-        failures += Strace::failed(&site);
+        failures += Strace::failed(&installation);
     }
     let acknowledged = crowd.finish(Agents::AllShown, name);
     report(&format!("{name}: {failures} failures, {kills} kills, {acknowledged} messages"));
-    assert!(failures > 0 && acknowledged > 0, "something failed, and something was said: {}", site.log_end());
-    nothing_is_left(&site, gateway);
+    assert!(
+        failures > 0 && acknowledged > 0,
+        "something failed, and something was said: {}",
+        installation.log_end()
+    );
+    nothing_is_left(&installation, gateway);
 }

@@ -8,13 +8,13 @@ use std::{
 
 use libtest_mimic::Trial;
 use rustix::process::Signal;
+use switchboard_test_support::{Rng, becomes_true};
 
 use crate::{
-    crowd::{Crowd, Habits},
+    crowd::{Behavior, Crowd},
+    installation::{Gateway, Installation, Role, report, signal},
     number,
     recorder::Agents,
-    rng::Rng,
-    site::{Gateway, Role, Site, becomes_true, report, signal},
     trial,
 };
 
@@ -26,16 +26,18 @@ const NIGHTLY: &str = "SWITCHBOARD_CRASH_KILLS";
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("gateways_that_are_killed_lose_nothing", || {
-            storm("gateways", 1, Agents::AllShown, |round, rng| round.restart(rng));
+            kill_repeatedly("gateways", 1, Agents::AllShown, |round, rng| round.restart(rng));
         }),
         trial("agents_that_are_killed_end_their_turns_and_nothing_else", || {
-            storm("agents", 2, Agents::AllShown, |round, rng| round.kill_one(rng, &[Role::Agent]));
+            kill_repeatedly("agents", 2, Agents::AllShown, |round, rng| round.kill_one(rng, &[Role::Agent]));
         }),
         trial("hosts_that_are_killed_end_their_turns_and_nothing_else", || {
-            storm("hosts", 5, Agents::BeginningShown, |round, rng| round.kill_one(rng, &[Role::Host]));
+            kill_repeatedly("hosts", 5, Agents::BeginningShown, |round, rng| {
+                round.kill_one(rng, &[Role::Host])
+            });
         }),
         trial("whoever_is_killed_in_whatever_order_nothing_is_lost", || {
-            storm("everybody", 5, Agents::BeginningShown, |round, rng| match rng.below(8) {
+            kill_repeatedly("everybody", 5, Agents::BeginningShown, |round, rng| match rng.below(8) {
                 0 | 1 => round.restart(rng),
                 2 => round.kill_one(rng, &[Role::Agent]),
                 3 => round.kill_one(rng, &[Role::Host]),
@@ -50,15 +52,15 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// A data directory with a crowd on it.
 struct Round {
-    site: Arc<Site>,
+    installation: Arc<Installation>,
     gateway: Gateway,
     crowd: Crowd,
     kills: u64,
 }
 
 /// Kills for the time that is given to such tests, or, with `--nightly`, until it were enough.
-fn storm(name: &str, share: u64, agents: Agents, mut strike: impl FnMut(&mut Round, &mut Rng)) {
-    let mut rng = Rng::of(name);
+fn kill_repeatedly(name: &str, share: u64, agents: Agents, mut act: impl FnMut(&mut Round, &mut Rng)) {
+    let mut rng = Rng::for_test(name);
     let time = Duration::from_secs(number("SWITCHBOARD_CRASH_SECONDS").unwrap_or(10));
     let until = Instant::now() + time;
     let wanted = number(NIGHTLY).unwrap_or(0) / share;
@@ -67,7 +69,7 @@ fn storm(name: &str, share: u64, agents: Agents, mut strike: impl FnMut(&mut Rou
         let mut round = Round::begin(&mut rng);
         let end = Instant::now() + time.min(ROUND);
         while Instant::now() < end && !round.crowd.recorder.has_failed() {
-            strike(&mut round, &mut rng);
+            act(&mut round, &mut rng);
         }
         kills += round.kills;
         rounds += 1;
@@ -79,31 +81,31 @@ fn storm(name: &str, share: u64, agents: Agents, mut strike: impl FnMut(&mut Rou
 
 impl Round {
     fn begin(rng: &mut Rng) -> Self {
-        let site = Arc::new(Site::new(""));
-        let gateway = site.start();
-        let crowd = Crowd::gather(&site, rng, Habits { cancel: true, words: 200, pace: 2_000 });
-        Self { site, gateway, crowd, kills: 0 }
+        let installation = Arc::new(Installation::new(""));
+        let gateway = installation.start();
+        let crowd = Crowd::start(&installation, rng, Behavior { cancel: true, words: 200, pace: 2_000 });
+        Self { installation, gateway, crowd, kills: 0 }
     }
 
     fn end(mut self, agents: Agents, name: &str) -> usize {
-        self.site.ready(&mut self.gateway);
+        self.installation.ready(&mut self.gateway);
         let acknowledged = self.crowd.finish(agents, name);
-        assert!(self.gateway.is_alive(), "the gateway ended by itself: {}", self.site.log_end());
-        nothing_is_left(&self.site, self.gateway);
+        assert!(self.gateway.is_alive(), "the gateway ended by itself: {}", self.installation.log_end());
+        nothing_is_left(&self.installation, self.gateway);
         acknowledged
     }
 
     /// Kills the gateway once it has been at work for a while, or even before, and starts the next one.
     fn restart(&mut self, rng: &mut Rng) {
         if rng.below(5) > 0 {
-            self.site.ready(&mut self.gateway);
+            self.installation.ready(&mut self.gateway);
             pause(rng, 300);
         } else {
             pause(rng, 60);
         }
         self.gateway.kill();
         self.kills += 1;
-        self.gateway = self.site.spawn();
+        self.gateway = self.installation.spawn();
     }
 
     /// Kills what belongs to one agent, in this order.
@@ -117,7 +119,7 @@ impl Round {
 
     /// Kills the gateway, an agent and its host, in any order.
     fn kill_with_gateway(&mut self, rng: &mut Rng) {
-        self.site.ready(&mut self.gateway);
+        self.installation.ready(&mut self.gateway);
         pause(rng, 200);
         let control = [[Role::Agent, Role::Host], [Role::Host, Role::Agent]];
         let order = control[rng.below(2) as usize];
@@ -134,12 +136,12 @@ impl Round {
             self.gateway.kill();
         }
         self.kills += 1;
-        self.gateway = self.site.spawn();
+        self.gateway = self.installation.spawn();
     }
 
     /// A host and its agent, as far as they are wanted.
     fn family(&self, rng: &mut Rng, roles: &[Role]) -> Vec<i32> {
-        let processes: BTreeMap<i32, Role> = self.site.processes().into_iter().collect();
+        let processes: BTreeMap<i32, Role> = self.installation.processes().into_iter().collect();
         let hosts: Vec<i32> =
             processes.iter().filter(|(_, role)| **role == Role::Host).map(|(pid, _)| *pid).collect();
         let Some(host) = rng.pick(&hosts) else { return Vec::new() };
@@ -154,12 +156,12 @@ impl Round {
 
     /// What a service manager does: SIGTERM in the middle of everything, then the next one.
     fn service_restart(&mut self, rng: &mut Rng) {
-        self.site.ready(&mut self.gateway);
+        self.installation.ready(&mut self.gateway);
         pause(rng, 200);
         self.gateway.signal(Signal::TERM);
         let status = self.gateway.wait();
-        assert!(status.success(), "{status}: {}", self.site.log_end());
-        self.gateway = self.site.spawn();
+        assert!(status.success(), "{status}: {}", self.installation.log_end());
+        self.gateway = self.installation.spawn();
     }
 }
 
@@ -179,36 +181,37 @@ fn parent(pid: i32) -> Option<i32> {
 }
 
 /// Stops a gateway whose clients have gone, and looks for what is left of anybody.
-pub(crate) fn nothing_is_left(site: &Site, mut gateway: Gateway) {
+pub(crate) fn nothing_is_left(installation: &Installation, mut gateway: Gateway) {
     // Two listeners, three for signals, and for each host two of one connection; those that end take a moment.
     let mut open = Vec::new();
     let closed = || {
         open = gateway.descriptors();
-        open.iter().filter(|to| to.starts_with("socket:")).count() <= 5 + 2 * site.of_role(Role::Host).len()
+        open.iter().filter(|to| to.starts_with("socket:")).count()
+            <= 5 + 2 * installation.of_role(Role::Host).len()
     };
     if !becomes_true(closed) {
-        panic!("{} hosts, and descriptors are left open: {open:?}", site.of_role(Role::Host).len());
+        panic!("{} hosts, and descriptors are left open: {open:?}", installation.of_role(Role::Host).len());
     }
     gateway.signal(Signal::INT);
     let status = gateway.wait();
-    assert!(status.success(), "{status}: {}", site.log_end());
-    assert_eq!(site.processes(), [], "processes are left: {}", site.log_end());
-    let known = site.log().len();
+    assert!(status.success(), "{status}: {}", installation.log_end());
+    assert_eq!(installation.processes(), [], "processes are left: {}", installation.log_end());
+    let known = installation.log().len();
     // The next one has nothing to take up, and clears what the agents' hosts have left.
-    let mut next = site.start();
-    assert_eq!(site.hosts(), Vec::<std::path::PathBuf>::new());
-    assert!(site.of_role(Role::Host).is_empty());
+    let mut next = installation.start();
+    assert_eq!(installation.hosts(), Vec::<std::path::PathBuf>::new());
+    assert!(installation.of_role(Role::Host).is_empty());
     next.signal(Signal::INT);
-    assert!(next.wait().success(), "{}", site.log_end());
-    assert_eq!(site.processes(), []);
-    let since = site.log().split_off(known);
+    assert!(next.wait().success(), "{}", installation.log_end());
+    assert_eq!(installation.processes(), []);
+    let since = installation.log().split_off(known);
     assert!(!since.contains("not closed in good order"), "{since}");
-    let mut files: Vec<String> = std::fs::read_dir(site.data(""))
+    let mut files: Vec<String> = std::fs::read_dir(installation.data(""))
         .unwrap()
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
     files.sort();
     assert_eq!(files, ["hosts", "journal.db", "journal.db.commits", "journal.db.lock", "lock", "token"]);
-    assert!(!site.data("socket").exists() && !site.path("port").exists());
+    assert!(!installation.data("socket").exists() && !installation.path("port").exists());
 }

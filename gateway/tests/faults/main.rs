@@ -8,12 +8,11 @@ mod agent;
 mod client;
 mod crowd;
 mod disk;
+mod installation;
 mod kills;
 mod pauses;
 mod recorder;
-mod rng;
 mod scenes;
-mod site;
 
 use std::process::ExitCode;
 

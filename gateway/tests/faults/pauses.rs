@@ -11,15 +11,15 @@ use std::{
 use libtest_mimic::Trial;
 use rustix::process::Signal;
 use serde_json::json;
+use switchboard_test_support::{Rng, eventually};
 
 use crate::{
-    crowd::{Crowd, Habits},
+    crowd::{Behavior, Crowd},
+    installation::{Installation, Role, report, signal},
     kills::{nothing_is_left, pause},
     number,
     recorder::Agents,
-    rng::Rng,
-    scenes::{Story, is, words},
-    site::{Role, Site, eventually, report, signal},
+    scenes::{Scenario, is, words},
     trial,
 };
 
@@ -33,59 +33,59 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// For how long somebody is stopped: half a minute with `--nightly`.
-fn stillness() -> Duration {
+fn longest_pause() -> Duration {
     Duration::from_secs(if number("SWITCHBOARD_CRASH_KILLS").is_some() { 30 } else { 3 })
 }
 
 /// For this long: nothing is waited for, somebody stands still.
-fn stand_still(pids: &[i32], time: Duration) {
+fn pause_processes(pids: &[i32], time: Duration) {
     pids.iter().for_each(|pid| signal(*pid, Signal::STOP));
     std::thread::sleep(time);
     pids.iter().for_each(|pid| signal(*pid, Signal::CONT));
 }
 
 fn gateway_stands_still() {
-    let (mut story, gateway) =
-        Story::begin("stalled_after_ms = 500\nsilent_turn_ms = 1000\ncancel_grace_ms = 1000\n");
-    story.say("c", "t1", "words=2000 pace=2000");
-    story.client.until("some words", |event| is(event, "delta", "t1"));
+    let (mut scenario, gateway) =
+        Scenario::begin("stalled_after_ms = 500\nsilent_turn_ms = 1000\ncancel_grace_ms = 1000\n");
+    scenario.say("c", "t1", "words=2000 pace=2000");
+    scenario.client.until("some words", |event| is(event, "delta", "t1"));
     // Far longer than a silent turn is let live; the agent speaks all the time.
-    stand_still(&[gateway.pid()], stillness());
-    story.until_end("c", "t1");
-    assert_eq!(story.end_of("c", "t1"), ("completed".into(), None));
-    assert!(story.client.view("c").answer("t1") == words("t1", 2000), "each word once");
-    story.end(gateway, Agents::AllShown);
+    pause_processes(&[gateway.pid()], longest_pause());
+    scenario.until_end("c", "t1");
+    assert_eq!(scenario.end_of("c", "t1"), ("completed".into(), None));
+    assert!(scenario.client.view("c").answer("t1") == words("t1", 2000), "each word once");
+    scenario.end(gateway, Agents::AllShown);
 }
 
 fn agent_stands_still() {
-    let (mut story, gateway) =
-        Story::begin("stalled_after_ms = 300\nsilent_turn_ms = 1000\ncancel_grace_ms = 500\n");
-    story.say("c", "t1", "words=5 wait=1");
-    story.until_word(":4 ");
-    let agents = story.site.of_role(Role::Agent);
+    let (mut scenario, gateway) =
+        Scenario::begin("stalled_after_ms = 300\nsilent_turn_ms = 1000\ncancel_grace_ms = 500\n");
+    scenario.say("c", "t1", "words=5 wait=1");
+    scenario.until_word(":4 ");
+    let agents = scenario.installation.of_role(Role::Agent);
     agents.iter().for_each(|pid| signal(*pid, Signal::STOP));
-    story.client.until_kind("turn_stalled");
-    story.until_end("c", "t1");
-    assert_eq!(story.end_of("c", "t1"), ("cancelled".into(), Some("agent_silent".into())));
+    scenario.client.until_kind("turn_stalled");
+    scenario.until_end("c", "t1");
+    assert_eq!(scenario.end_of("c", "t1"), ("cancelled".into(), Some("agent_silent".into())));
     eventually("it is ended although it stands still", || {
-        story.site.processes().iter().all(|(pid, _)| !agents.contains(pid))
+        scenario.installation.processes().iter().all(|(pid, _)| !agents.contains(pid))
     });
-    story.say("c", "t2", "words=5");
-    story.until_end("c", "t2");
-    assert_eq!(story.end_of("c", "t2").0, "completed");
-    assert!(story.truth("t2").contains("resumed"), "{}", story.truth("t2"));
-    story.end(gateway, Agents::AllShown);
+    scenario.say("c", "t2", "words=5");
+    scenario.until_end("c", "t2");
+    assert_eq!(scenario.end_of("c", "t2").0, "completed");
+    assert!(scenario.truth("t2").contains("resumed"), "{}", scenario.truth("t2"));
+    scenario.end(gateway, Agents::AllShown);
 }
 
 fn everybody_stands_still() {
-    let mut rng = Rng::of("pauses");
+    let mut rng = Rng::for_test("pauses");
     let until = Instant::now() + Duration::from_secs(number("SWITCHBOARD_CRASH_SECONDS").unwrap_or(10));
-    let site = Arc::new(Site::new(""));
-    let gateway = site.start();
-    let crowd = Crowd::gather(&site, &mut rng, Habits { cancel: true, words: 200, pace: 2_000 });
+    let installation = Arc::new(Installation::new(""));
+    let gateway = installation.start();
+    let crowd = Crowd::start(&installation, &mut rng, Behavior { cancel: true, words: 200, pace: 2_000 });
     let mut stops = 0;
     while Instant::now() < until && !crowd.recorder.has_failed() {
-        let processes = site.processes();
+        let processes = installation.processes();
         let of = |role: Role| -> Vec<i32> {
             processes.iter().filter(|(_, is)| *is == role).map(|(pid, _)| *pid).collect()
         };
@@ -96,24 +96,24 @@ fn everybody_stands_still() {
             3 => of(Role::Host),
             _ => processes.iter().map(|(pid, _)| *pid).collect(),
         };
-        let most = stillness().as_millis().try_into().unwrap_or(u64::MAX);
-        stand_still(&victims, Duration::from_millis(rng.below(most)));
+        let most = longest_pause().as_millis().try_into().unwrap_or(u64::MAX);
+        pause_processes(&victims, Duration::from_millis(rng.below(most)));
         stops += 1;
         pause(&mut rng, 300);
     }
     let acknowledged = crowd.finish(Agents::AllShown, "pauses");
     report(&format!("pauses: {stops} of them, {acknowledged} messages"));
-    nothing_is_left(&site, gateway);
+    nothing_is_left(&installation, gateway);
 }
 
-/// What a library that is preloaded into the gateways of a site is told: some numbers in a file.
+/// What a library that is preloaded into the gateways of an installation is told: some numbers in a file.
 pub(crate) struct Shim(File);
 
 impl Shim {
     /// Makes a library on the spot of one of the C files here, which finds its numbers in the file that a variable names.
-    pub(crate) fn make(site: &mut Site, name: &str, variable: &str) -> Option<Self> {
+    pub(crate) fn make(installation: &mut Installation, name: &str, variable: &str) -> Option<Self> {
         let source = format!("{}/tests/faults/{name}.c", env!("CARGO_MANIFEST_DIR"));
-        let (library, numbers) = (site.path(&format!("{name}.so")), site.path(name));
+        let (library, numbers) = (installation.path(&format!("{name}.so")), installation.path(name));
         let mut compiler = Command::new("cc");
         compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).arg("-ldl");
         if !compiler.output().is_ok_and(|output| output.status.success()) {
@@ -122,7 +122,7 @@ impl Shim {
         }
         let file = File::create(&numbers).unwrap();
         for (variable, path) in [("LD_PRELOAD", library), (variable, numbers)] {
-            site.environment.push((variable.to_owned(), path.to_str().unwrap().to_owned()));
+            installation.environment.push((variable.to_owned(), path.to_str().unwrap().to_owned()));
         }
         let shim = Self(file);
         shim.set(&[0; 3]);
@@ -137,30 +137,30 @@ impl Shim {
 
 fn clock_jumps() {
     const YEAR: i64 = 365 * 24 * 3600;
-    let mut site = Site::new("stalled_after_ms = 2000\nsilent_turn_ms = 5000\n");
-    let Some(clock) = Shim::make(&mut site, "clock", "SHIFTED_CLOCK") else { return };
-    let (mut story, mut gateway) = Story::on(site);
+    let mut installation = Installation::new("stalled_after_ms = 2000\nsilent_turn_ms = 5000\n");
+    let Some(clock) = Shim::make(&mut installation, "clock", "SHIFTED_CLOCK") else { return };
+    let (mut scenario, mut gateway) = Scenario::on(installation);
     for (n, seconds) in [0, 10 * YEAR, -10 * YEAR, 3600, -YEAR].into_iter().enumerate() {
         let turn = format!("t{n}");
-        story.say("c", &turn, "words=200 pace=1000 ask=1");
-        story.client.until("some words", |event| is(event, "delta", &turn));
+        scenario.say("c", &turn, "words=200 pace=1000 ask=1");
+        scenario.client.until("some words", |event| is(event, "delta", &turn));
         // In the middle of a turn, and before a restart.
         clock.set(&[seconds]);
-        let request = story.client.until_kind("permission_request");
+        let request = scenario.client.until_kind("permission_request");
         if n % 2 == 1 {
-            gateway = story.restart(gateway, Signal::KILL);
-            story.client.until_kind("replay_end");
+            gateway = scenario.restart(gateway, Signal::KILL);
+            scenario.client.until_kind("replay_end");
         }
-        story.client.send(&json!({"type": "respond", "chat_id": "c", "request_id": request["request_id"], "decision": "allow"}));
-        story.until_end("c", &turn);
-        assert_eq!(story.end_of("c", &turn), ("completed".into(), None));
-        assert!(story.client.view("c").answer(&turn) == words(&turn, 200), "each word once");
+        scenario.client.send(&json!({"type": "respond", "chat_id": "c", "request_id": request["request_id"], "decision": "allow"}));
+        scenario.until_end("c", &turn);
+        assert_eq!(scenario.end_of("c", &turn), ("completed".into(), None));
+        assert!(scenario.client.view("c").answer(&turn) == words(&turn, 200), "each word once");
         let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-        let after = story.say("d", &format!("after-{n}"), "words=1");
-        story.until_end("d", &format!("after-{n}"));
+        let after = scenario.say("d", &format!("after-{n}"), "words=1");
+        scenario.until_end("d", &format!("after-{n}"));
         let at = after["started_at"].as_f64().unwrap_or_default();
         let expected = i64::try_from(unix).unwrap() + seconds;
         assert!((at - expected as f64).abs() < 60.0, "its clock was shifted by {seconds} s: {after}");
     }
-    story.end(gateway, Agents::AllShown);
+    scenario.end(gateway, Agents::AllShown);
 }

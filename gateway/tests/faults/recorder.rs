@@ -91,7 +91,7 @@ impl Recorder {
     }
 
     /// Fails if anything was wrong.
-    pub(crate) fn verdict(&self, about: &str) {
+    pub(crate) fn report_failures(&self, about: &str) {
         let wrong = &self.inner().wrong;
         assert!(wrong.is_empty(), "{about}: {} promises broken:\n{}", wrong.len(), wrong.join("\n"));
     }
@@ -114,7 +114,7 @@ pub(crate) struct View {
     pub(crate) epoch: String,
     /// The number of the last event.
     pub(crate) cursor: u64,
-    /// Whether this client has heard of the chat.
+    /// Whether this client has last_received of the chat.
     pub(crate) begun: bool,
     events: Vec<Seen>,
     /// Turns that have ended.

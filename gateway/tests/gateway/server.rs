@@ -12,7 +12,9 @@ use tokio_tungstenite::tungstenite::{
     http::{HeaderValue, header},
 };
 
-use switchboard_test_support::{Client, ECHO_AGENT, Gateway, TIMEOUT, UPGRADE_HEADERS, config_file, connect};
+use switchboard_test_support::{
+    Client, ECHO_AGENT, Gateway, TIMEOUT, UPGRADE_HEADERS, config_file, connect, eventually,
+};
 
 /// How many responses there are in what came back.
 fn responses(bytes: &[u8]) -> usize {
@@ -66,7 +68,6 @@ fn a_slow_head_is_not_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let config = config_file(dir.path(), "[limits]\nheader_timeout_ms = \"300 ms\"\n");
     let gateway = Gateway::start(&["--config", config.to_str().unwrap()]);
-    let began = Instant::now();
     let mut silent = gateway.tcp();
     let mut half = gateway.tcp();
     half.write_all(b"GET / HTTP/1.1\r\nHost: x").unwrap();
@@ -75,16 +76,10 @@ fn a_slow_head_is_not_waited_for() {
         let _ = stream.read_to_end(&mut bytes);
         assert!(!bytes.starts_with(b"HTTP/1.1 200"));
     }
-    // A byte now and then does not put it off.
+    // A byte now and then does not extend the time.
     let mut dripping = gateway.tcp();
-    for byte in b"GET / HTTP/1.1\r\nX: ".iter().chain(std::iter::repeat(&b'x')) {
-        if dripping.write_all(&[*byte]).is_err() {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        assert!(began.elapsed() < TIMEOUT, "still open");
-    }
-    assert!(began.elapsed() < TIMEOUT);
+    let mut bytes = b"GET / HTTP/1.1\r\nX: ".iter().chain(std::iter::repeat(&b'x'));
+    eventually("the connection is closed", || dripping.write_all(&[*bytes.next().unwrap()]).is_err());
 }
 
 #[test]
@@ -109,7 +104,6 @@ fn a_large_head_is_refused() {
 fn ten_thousand_wrong_tokens_do_not_keep_a_good_client_out() {
     let gateway = Gateway::start(&[]);
     let address = gateway.address;
-    let began = Instant::now();
     let guessers: Vec<_> = (0..8)
         .map(|guesser| {
             std::thread::spawn(move || {
@@ -132,7 +126,6 @@ fn ten_thousand_wrong_tokens_do_not_keep_a_good_client_out() {
         .collect();
     let limited: usize = guessers.into_iter().map(|guesser| guesser.join().unwrap()).sum();
     assert!(limited >= 9900, "{limited}");
-    assert!(began.elapsed().as_secs() < 120, "{:?}", began.elapsed());
     assert_eq!(gateway.get("/healthz", &[&gateway.bearer()]).status(), 200);
     let lines = gateway.log().matches("authentication failed").count();
     assert!(lines < 100, "the log is not flooded: {lines} lines");

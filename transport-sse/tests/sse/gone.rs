@@ -1,6 +1,6 @@
 //! However a client goes, it is noticed and nothing stays behind.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 use socket2::{SockFilter, SockRef};
@@ -32,10 +32,7 @@ async fn a_client_behind_a_cut_cable_is_noticed() {
     let before = tasks();
     let dead = Open::new(site.address, "/sse").await;
     cut(&dead.raw);
-    let began = Instant::now();
     site.world.until(|counts| counts.connections == 1).await.unwrap();
-    // The system's timers are coarse and machines busy; with the protocol's limits it would take longer than this.
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     let ended = async {
         while tasks() > before {
             tokio::task::yield_now().await;

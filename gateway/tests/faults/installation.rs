@@ -1,27 +1,22 @@
 //! A data directory, the gateways that run on it one after the other, and every process that comes of them.
 
 use std::{
+    collections::HashSet,
     fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
+    io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal};
+use switchboard_test_support::{eventually, process, switchboard, wait_for_exit};
 
 use crate::agent::AS_AGENT;
 
-/// Anything that takes longer has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-
-/// In the environment of every process of a site: hosts and agents inherit variables that begin like this. It is
-/// not the product's own mark, by which it cleans up.
-const MARK: &str = "CLAUDE_TEST_SITE";
-
 /// A place for gateways.
-pub(crate) struct Site {
+pub(crate) struct Installation {
     folder: tempfile::TempDir,
     data: PathBuf,
     /// Further arguments of every gateway.
@@ -31,7 +26,7 @@ pub(crate) struct Site {
     mark: String,
 }
 
-/// What a process of a site is.
+/// What a process of an installation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Gateway,
@@ -46,7 +41,7 @@ pub(crate) struct Gateway {
     child: Child,
 }
 
-impl Site {
+impl Installation {
     /// With these lines below `[limits]`.
     pub(crate) fn new(limits: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -91,15 +86,14 @@ impl Site {
         let log = OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
         let exe = std::env::current_exe().unwrap();
         let agent = format!("{} {AS_AGENT} {}", exe.display(), self.truth().display());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_switchboard"));
-        command.env_remove("RUST_LOG").env_remove("SWITCHBOARD_TOKEN").env(MARK, &self.mark);
-        command.env("HOME", self.path("home")).env_remove("XDG_CONFIG_HOME");
+        let mut command = switchboard();
+        command.env(process::MARK, &self.mark).env("HOME", self.path("home"));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.arg("serve").arg("--config").arg(self.path("config.toml"));
         command.arg("--data-dir").arg(&self.data).arg("--workspace").arg(self.path("work"));
         command.arg("--port-file").arg(self.path("port")).arg("--unix").arg(self.data("socket"));
         command.args(["--agent-command", &agent, "--dialect", "claude"]).args(&self.flags);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.stdout(Stdio::null()).stderr(log);
         command
     }
 
@@ -154,20 +148,11 @@ impl Site {
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
 
-    /// Every process that bears the mark and is no zombie.
+    /// All processes of the installation, without zombies.
     pub(crate) fn processes(&self) -> Vec<(i32, Role)> {
-        let wanted = format!("{MARK}={}", self.mark);
-        // The environment of gateways and hosts is theirs alone: these are known by what else they are known by.
-        let hosts: Vec<i32> = self.hosts().iter().filter_map(|host| host_of(host)).collect();
-        let entries = fs::read_dir("/proc").unwrap().flatten();
-        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        let marked = pids.filter(|pid| {
-            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
-                || hosts.contains(pid) && role(*pid) == Some(Role::Host)
-                || role(*pid) == Some(Role::Gateway) && command_line(*pid).contains(&self.mark)
-        });
-        marked.filter_map(|pid| Some((pid, role(pid)?))).collect()
+        let mut pids: HashSet<Pid> = process::with_mark(&self.mark).into_iter().collect();
+        pids.extend(process::hosts(&self.data));
+        pids.into_iter().filter_map(|pid| Some((pid.as_raw_nonzero().get(), role(pid)?))).collect()
     }
 
     pub(crate) fn of_role(&self, role: Role) -> Vec<i32> {
@@ -181,29 +166,18 @@ impl Site {
     }
 }
 
-/// The process that a host's directory names.
-fn host_of(dir: &Path) -> Option<i32> {
-    let card: serde_json::Value = serde_json::from_slice(&fs::read(dir.join("host.json")).ok()?).ok()?;
-    i32::try_from(card["pid"].as_i64()?).ok()
-}
-
-fn command_line(pid: i32) -> String {
-    String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()).into_owned()
-}
-
-fn role(pid: i32) -> Option<Role> {
-    // A zombie has no command line.
-    let line = fs::read(format!("/proc/{pid}/cmdline")).ok().filter(|line| !line.is_empty())?;
-    let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
-    Some(match words.get(1) {
-        Some(word) if *word == AS_AGENT.as_bytes() => Role::Agent,
-        Some(&b"agent-host") => Role::Host,
-        Some(&b"serve") => Role::Gateway,
+fn role(pid: Pid) -> Option<Role> {
+    let arguments = process::arguments(pid);
+    arguments.first()?;
+    Some(match arguments.get(1).map(String::as_str) {
+        Some(AS_AGENT) => Role::Agent,
+        Some("agent-host") => Role::Host,
+        Some("serve") => Role::Gateway,
         _ => Role::Helper,
     })
 }
 
-impl Drop for Site {
+impl Drop for Installation {
     fn drop(&mut self) {
         // A test that failed leaves nothing to anybody.
         for _ in 0..100 {
@@ -251,12 +225,7 @@ impl Gateway {
 
     /// Waits until it has ended.
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        let mut status = None;
-        eventually("the gateway ends", || {
-            status = self.child.try_wait().unwrap();
-            status.is_some()
-        });
-        status.unwrap()
+        wait_for_exit(&mut self.child)
     }
 
     pub(crate) fn is_alive(&mut self) -> bool {
@@ -278,43 +247,9 @@ impl Drop for Gateway {
     }
 }
 
-/// Signals a process, if it is there.
+/// Sends a signal to a process if it exists.
 pub(crate) fn signal(pid: i32, signal: Signal) {
     if let Some(pid) = Pid::from_raw(pid) {
-        let _ = rustix::process::kill_process(pid, signal);
+        process::signal(pid, signal);
     }
-}
-
-/// Waits until something is true, and fails if it does not become so in time.
-#[track_caller]
-pub(crate) fn eventually(what: &str, is_true: impl FnMut() -> bool) {
-    within(PATIENCE, what, is_true);
-}
-
-/// Waits until something is true. Gives whether it became so in time.
-pub(crate) fn becomes_true(mut is_true: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_true() {
-        if Instant::now() > deadline {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    true
-}
-
-/// Waits until something is true, this long at most. Gives how long it took.
-#[track_caller]
-pub(crate) fn within(limit: Duration, what: &str, mut is_true: impl FnMut() -> bool) -> Duration {
-    let began = Instant::now();
-    while !is_true() {
-        assert!(began.elapsed() < limit, "it did not come true within {limit:?}: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    began.elapsed()
-}
-
-/// A file that is there whole.
-pub(crate) fn read(path: &Path) -> io::Result<String> {
-    fs::read_to_string(path)
 }
