@@ -94,6 +94,8 @@ pub struct HostLimits {
     pub linger: Duration,
     /// Delay between attempts to write to a full or failing disk.
     pub disk_retry: Duration,
+    /// How often a host looks whether its directory was removed. Then it stops its agent and exits.
+    pub directory_check: Duration,
 }
 
 impl Default for HostLimits {
@@ -108,6 +110,7 @@ impl Default for HostLimits {
             farewell: Duration::from_secs(5),
             linger: Duration::from_secs(60),
             disk_retry: Duration::from_millis(250),
+            directory_check: Duration::from_secs(10),
         }
     }
 }

@@ -93,12 +93,11 @@ impl Intake {
             if payload.is_empty() {
                 continue;
             }
-            let (records, turn_end) = match &self.framing {
-                Framing::Reads => (1, None),
-                Framing::Lines { turn_end } => (lines::count(payload), turn_end.as_ref()),
+            let records = match &self.framing {
+                Framing::Reads => 1,
+                Framing::Lines { .. } => lines::count(payload),
             };
-            let turn_ended =
-                turn_end.is_some_and(|text| memchr::memmem::find(payload, text.as_bytes()).is_some());
+            let turn_ended = may_end_turn(&self.framing, payload);
             let begun = Bytes::copy_from_slice(&block[whole..]);
             block.truncate(whole);
             let frame = self.keep(Kind::Output, &mut block, records).await;
@@ -168,6 +167,14 @@ impl Intake {
                 _ = self.mode.wait_for(|mode| *mode == ReadMode::Discard) => return None,
             }
         }
+    }
+}
+
+/// Whether these lines look as if one of them ended a turn.
+pub(super) fn may_end_turn(framing: &Framing, lines: &[u8]) -> bool {
+    match framing {
+        Framing::Lines { turn_end: Some(text) } => memchr::memmem::find(lines, text.as_bytes()).is_some(),
+        Framing::Lines { turn_end: None } | Framing::Reads => false,
     }
 }
 

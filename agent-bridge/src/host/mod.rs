@@ -15,7 +15,7 @@
 //! A host serves one gateway at a time. The gateway's hello contains the position from which it wants records, and the
 //! host sends all records from there. A new connection ends the previous one. Each command has an id, and a repeated
 //! command is ignored. Without a gateway the agent goes on, its requests stay unanswered, and it is stopped after a
-//! grace time. While the spool or the disk is full, the host does not read the agent's output; the gateway makes room
+//! grace time, or as soon as the host's directory was removed. While the spool or the disk is full, the host does not read the agent's output; the gateway makes room
 //! by trimming the spool.
 //!
 //! The host is the subreaper of all processes that the agent starts, and ends them together with the agent. Processes
@@ -40,6 +40,7 @@ use std::{
     panic::resume_unwind,
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -47,11 +48,16 @@ use switchboard_core::agent::AgentInstanceId;
 use tokio::net::UnixListener;
 
 use self::{
-    place::{Card, HostDirectory},
+    place::{Card, DirectoryLock, HostDirectory},
     spool::Spool,
     supervisor::Supervisor,
 };
-use crate::{BridgeLimits, Sandbox, dialect::Framing, driver::CommandConfig, keep_memory_private};
+use crate::{
+    BridgeLimits, Sandbox,
+    dialect::Framing,
+    driver::{CommandConfig, process::Owned},
+    keep_memory_private,
+};
 
 /// The text that a host writes to its standard output: the first byte before it listens, the rest when it listens.
 pub(crate) const READY: &str = "ready\n";
@@ -103,8 +109,8 @@ pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
     #[cfg(target_os = "linux")]
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let place = HostDirectory::new(&setup.hosts, AgentInstanceId(setup.run));
-    // The lock is held until the process ends.
-    let _lock = place.take()?;
+    // Held until the process ends.
+    let lock = Arc::new(place.take()?);
     let pid = rustix::process::getpid().as_raw_nonzero().get();
     place.write_card(&Card { pid, mark: setup.mark.clone(), chat: setup.chat })?;
     // One thread is enough: the host mostly waits.
@@ -124,18 +130,26 @@ pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
             sandbox: setup.sandbox,
             limits: setup.limits.clone(),
         };
+        let removed = Owned(tokio::spawn(removed(Arc::clone(&lock), setup.limits.host.directory_check)));
         let heard = link::listen(listener, Arc::clone(&spool), setup.limits);
         let _ = stdout.write_all(after.as_bytes()).and_then(|()| stdout.flush());
         drop(stdout);
         // As a task of its own: `block_on` polls for I/O each time before it polls its own future.
         let supervisor =
-            tokio::spawn(Supervisor::new(process, setup.framing, setup.mark, spool, heard)?.run());
+            tokio::spawn(Supervisor::new(process, setup.framing, setup.mark, spool, heard, removed)?.run());
         supervisor.await.unwrap_or_else(|panicked| resume_unwind(panicked.into_panic()))
     })?;
     if farewell.remove {
         place.remove()?;
     }
     Ok(0)
+}
+
+/// Returns when the host's directory was removed.
+async fn removed(lock: Arc<DirectoryLock>, every: Duration) {
+    while !lock.is_removed() {
+        tokio::time::sleep(every).await;
+    }
 }
 
 /// Limits the number of panic messages: they go to a file, and would repeat.

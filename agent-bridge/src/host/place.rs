@@ -44,6 +44,18 @@ pub(crate) struct HostDirectory {
     dir: PathBuf,
 }
 
+/// The lock of a running host on its directory, held until this is dropped.
+#[derive(Debug)]
+pub(crate) struct DirectoryLock(File);
+
+impl DirectoryLock {
+    /// Whether the directory was removed: no gateway can find the host any more. A directory that was moved is still
+    /// there.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.0.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
+    }
+}
+
 /// The description file of a host, for processes that must clean up after it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Card {
@@ -81,14 +93,17 @@ impl HostDirectory {
         &self.dir
     }
 
-    /// Creates the directory with mode 0700 and locks it. The lock is held until the returned file is closed.
-    pub(crate) fn take(&self) -> io::Result<File> {
+    /// Creates the directory with mode 0700 and locks it.
+    ///
+    /// # Errors
+    /// If the directory cannot be made, is open to others, or has a host already.
+    pub(crate) fn take(&self) -> io::Result<DirectoryLock> {
         self.make()?;
         let lock = self.lock_file(true)?;
         // A process that checks whether a host runs holds the lock for a moment.
         for _ in 0..TRIES {
             if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
-                return Ok(lock);
+                return Ok(DirectoryLock(lock));
             }
             std::thread::sleep(BETWEEN_TRIES);
         }

@@ -68,6 +68,8 @@ pub(super) struct Supervisor {
     /// When to reap ended processes that the agent has left.
     reap_at: Option<Instant>,
     terminate: Signal,
+    /// Completes when the host's directory was removed.
+    removed: Owned<()>,
     /// Notified when the agent's output looks as if a turn had ended, for the time without a gateway.
     turn_ended: Arc<Notify>,
 }
@@ -94,7 +96,7 @@ enum Event {
     TurnEnded,
     Reap,
     Retry,
-    /// The grace time is over, or the system is shutting down.
+    /// The grace time is over, the host's directory was removed, or the system is shutting down.
     Over,
 }
 
@@ -105,6 +107,7 @@ impl Supervisor {
         mark: String,
         spool: Arc<Spool>,
         heard: mpsc::Receiver<GatewayMessage>,
+        removed: Owned<()>,
     ) -> io::Result<Self> {
         let peers = Peers {
             heard,
@@ -129,6 +132,7 @@ impl Supervisor {
             running: None,
             reap_at: None,
             terminate: signal(SignalKind::terminate())?,
+            removed,
             turn_ended: Arc::default(),
         })
     }
@@ -226,6 +230,7 @@ impl Supervisor {
             _ = self.spooled.wait_for(|spool| !spool.owing), if self.waits => Event::Retry,
             () = until(grace) => Event::Over,
             _ = self.terminate.recv() => Event::Over,
+            _ = &mut self.removed.0 => Event::Over,
         }
     }
 

@@ -1,5 +1,7 @@
 //! How an agent instance under a host ends: killed, stopped, or because its host is gone.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 use switchboard_core::agent::{AgentCommand, AgentExit, CommandId};
 use switchboard_runtime::AgentControl;
@@ -28,8 +30,9 @@ use crate::{
 };
 
 /// How long a host may take to exit after its connection has ended.
-const GOING: std::time::Duration = std::time::Duration::from_secs(1);
-const LOOK: std::time::Duration = std::time::Duration::from_millis(2);
+const EXIT: Duration = Duration::from_secs(1);
+/// Delays between two looks whether a host has exited: the first and the longest.
+const LOOKS: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(50)];
 
 impl ConnectedInstance<'_> {
     /// Kills the agent, ends the host, and returns `exit`.
@@ -41,7 +44,8 @@ impl ConnectedInstance<'_> {
         self.mode.send_replace(ReadMode::Discard);
         self.give_back();
         self.say(&ToHost::Kill);
-        self.farewell(&mut feeding, None::<&mut NoControl>).await;
+        let patience = self.agent.agent.config().limits.host.farewell;
+        self.farewell(&mut feeding, None::<&mut NoControl>, patience).await;
         exit
     }
 
@@ -57,20 +61,21 @@ impl ConnectedInstance<'_> {
         }
         self.give_back();
         self.say(&ToHost::Stop);
-        self.farewell(&mut feeding, Some(&mut control)).await;
+        let limits = &self.agent.agent.config().limits;
+        let patience = limits.stop_eof + limits.stop_term + limits.host.farewell;
+        self.farewell(&mut feeding, Some(&mut control), patience).await;
         AgentExit::Stopped
     }
 
-    /// Waits until the host has ended its agent, and sends the shutdown acknowledgement. Kills a host that does not
-    /// exit.
+    /// Waits until the host has ended its agent, at most for `patience`, and sends the shutdown acknowledgement. Kills a
+    /// host that does not exit.
     async fn farewell<O: ControlSource, S: RecordSink>(
         &mut self,
         feeding: &mut Feeding<S>,
         mut control: Option<&mut O>,
+        patience: Duration,
     ) {
-        let limits = &self.agent.agent.config().limits;
-        let patience = limits.stop_eof + limits.stop_term + limits.host.farewell;
-        let deadline = Instant::now() + patience;
+        let mut deadline = Instant::now() + patience;
         let mut said = false;
         loop {
             if self.progressed.borrow_and_update().ended && !std::mem::replace(&mut said, true) {
@@ -87,6 +92,8 @@ impl ConnectedInstance<'_> {
                     AgentControl::Kill => {
                         control = None;
                         self.say(&ToHost::Kill);
+                        let patience = self.agent.agent.config().limits.host.farewell;
+                        deadline = deadline.min(Instant::now() + patience);
                     }
                     // A source whose sender is gone returns `Stop` at once, every time.
                     AgentControl::Stop => control = None,
@@ -115,12 +122,19 @@ impl ConnectedInstance<'_> {
 
 /// Whether a host whose connection has ended exits in time. A host releases its lock when it exits.
 pub(super) async fn has_gone(place: &HostDirectory) -> bool {
-    let deadline = Instant::now() + GOING;
+    exits_within(place, EXIT).await
+}
+
+/// Whether a host exits within this time.
+async fn exits_within(place: &HostDirectory, longest: Duration) -> bool {
+    let deadline = Instant::now() + longest;
+    let [mut delay, longest_delay] = LOOKS;
     while place.is_live() {
         if Instant::now() >= deadline {
             return false;
         }
-        sleep(LOOK).await;
+        sleep(delay).await;
+        delay = (2 * delay).min(longest_delay);
     }
     true
 }
@@ -223,10 +237,7 @@ pub(super) async fn other_version(agent: &HostAgent, place: &HostDirectory, vers
         version,
         "an agent's host is of another version; it is ended"
     );
-    let deadline = Instant::now() + agent.agent.config().limits.host.farewell;
-    while place.is_live() && Instant::now() < deadline {
-        sleep(LOOK).await;
-    }
+    exits_within(place, agent.agent.config().limits.host.farewell).await;
     by_force(place).await;
     gone("agent_host_version", "The agent runs under a host of another version and was ended.")
 }

@@ -127,8 +127,13 @@ impl<S: RecordSink> Feed<S> {
 
     fn discard(&mut self) {
         let Some(loan) = &mut self.loan else { return };
+        let lending = lock(&self.lending);
         let in_turn = lock(&self.decoder).state().turn_open;
         if let Some(message) = loan.discard(in_turn) {
+            if !in_turn && lending.may_go_on() {
+                // The bytes may be all from which the host can learn that no turn is open.
+                self.send_to_host(&ToHost::Idle);
+            }
             self.send_to_host(&message);
         }
     }

@@ -1,13 +1,18 @@
 //! Finds or starts the host of an agent instance.
 
+use std::collections::VecDeque;
+
+use async_trait::async_trait;
 use switchboard_core::{
     agent::{AgentCommand, AgentExit},
     ids::TurnId,
 };
+use switchboard_runtime::AgentControl;
 
 use super::{
     HostAgent, HostedInstance,
     decoder::InstanceDecoder,
+    ending,
     instance::{chat_name, gone},
     link::{self, Link, NoLink},
     waiting,
@@ -17,49 +22,138 @@ use crate::{
     host::{place::HostDirectory, spool},
 };
 
-/// Most attempts to reach a host that an earlier gateway may have been starting.
-const TRIES: usize = 5;
+/// Most hosts that are started for an instance if they exit at once.
+const STARTS: usize = 5;
 
 /// A host that answers, or the reason why none does.
 pub(super) struct Found {
     pub(super) link: Result<Link, NoLink>,
     pub(super) decoder: InstanceDecoder,
-    /// The prompt for which the host was started.
-    pub(super) first: Option<AgentCommand>,
+    /// Commands that came before the host was found, in order.
+    pub(super) commands: VecDeque<AgentCommand>,
+    /// Whether the instance was stopped meanwhile.
+    pub(super) stopped: bool,
     /// The turn for which an instance of an earlier gateway is taken over.
     pub(super) resumed: Option<TurnId>,
 }
 
-/// Finds the host of an agent instance, or starts it.
+/// Finds the host of an agent instance, or starts it. Hosts that earlier gateways were starting may appear and exit
+/// meanwhile, any number of them.
 ///
 /// # Errors
-/// If there can be no host; the error is the reason for which the instance ends.
+/// If there can be no host, or the instance was killed; the error is the reason for which the instance ends.
 pub(super) async fn host<O: ControlSource, S: RecordSink>(
     agent: &HostAgent,
     place: &HostDirectory,
     life: &mut HostedInstance<O, S>,
 ) -> Result<Found, AgentExit> {
     let began = life.resume.as_ref().is_some_and(|resume| resume.position > 0 || agent.spools_lost);
-    let mut tried = 0;
+    let mut started = 0;
     let mut first = None;
+    let mut early = Early::default();
     loop {
         // An earlier gateway may have been starting a host, which may not exist yet, or be about to listen. It has no
         // commands yet. If two hosts start, the one that gets the lock serves the instance.
         let unborn = !began && !spool::has_records(place.dir());
         let (decoder, resumed) = if unborn && !place.is_live() {
-            (start(agent, place, life, &mut first).await?, None)
+            if early.stopped {
+                return Err(AgentExit::Stopped);
+            }
+            (start(agent, place, life, &mut first, &mut early, &mut started).await?, None)
         } else {
             take_up(agent, place, life)?
         };
         let from = decoder.state().position + 1;
-        let link = link::connect(place, from, agent.agent.config().limits.host.start).await;
-        tried += 1;
+        let connecting = link::connect(place, from, agent.agent.config().limits.host.start);
+        let link = early.during(place, &mut life.control, connecting).await?;
         // A host whose gateway has gone before the host listened exits.
-        if matches!(link, Err(NoLink::Dead)) && unborn && tried < TRIES && !spool::has_records(place.dir()) {
+        if matches!(link, Err(NoLink::Dead)) && unborn && started < STARTS && !spool::has_records(place.dir())
+        {
             continue;
         }
-        return Ok(Found { link, decoder, first: first.map(|(prompt, _)| prompt), resumed });
+        let commands = first.into_iter().map(|(prompt, _)| prompt).chain(early.commands).collect();
+        return Ok(Found { link, decoder, commands, stopped: early.stopped, resumed });
     }
+}
+
+/// Control messages that arrive while the host of an instance is found or started.
+#[derive(Default)]
+struct Early {
+    commands: VecDeque<AgentCommand>,
+    /// Whether the instance was stopped; then its host is stopped once it answers.
+    stopped: bool,
+}
+
+impl Early {
+    fn before<'a, O>(&'a mut self, control: &'a mut O) -> EarlyFirst<'a, O> {
+        EarlyFirst { commands: &mut self.commands, control }
+    }
+
+    /// Runs `search`, and receives control messages meanwhile. If the instance is killed, its host is killed as well.
+    ///
+    /// # Errors
+    /// If the instance was killed.
+    async fn during<O: ControlSource, T>(
+        &mut self,
+        place: &HostDirectory,
+        control: &mut O,
+        search: impl Future<Output = T>,
+    ) -> Result<T, AgentExit> {
+        let mut search = std::pin::pin!(search);
+        loop {
+            let mut message = tokio::select! {
+                biased;
+                found = &mut search => return Ok(found),
+                message = control.next() => Some(message),
+            };
+            while let Some(received) = message.take() {
+                match received {
+                    AgentControl::Command(command) => self.commands.push_back(command),
+                    AgentControl::Stop => {
+                        message = after_stop(control).await;
+                        if message == Some(AgentControl::Stop) {
+                            // The gateway is shutting down; the next gateway takes the host over.
+                            return std::future::pending().await;
+                        }
+                        self.stopped = true;
+                    }
+                    AgentControl::Kill => {
+                        ending::by_force(place).await;
+                        return Err(AgentExit::Stopped);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A control source that first repeats the commands that came before.
+struct EarlyFirst<'a, O> {
+    commands: &'a mut VecDeque<AgentCommand>,
+    control: &'a mut O,
+}
+
+#[async_trait]
+impl<O: ControlSource> ControlSource for EarlyFirst<'_, O> {
+    async fn next(&mut self) -> AgentControl {
+        match self.commands.pop_front() {
+            Some(command) => AgentControl::Command(command),
+            None => self.control.next().await,
+        }
+    }
+}
+
+/// The control message behind a stop, if there is one already. Another stop means that the senders are gone: the source
+/// then returns [`AgentControl::Stop`] every time, while a stop that somebody sent arrives only once.
+pub(super) async fn after_stop<O: ControlSource>(control: &mut O) -> Option<AgentControl> {
+    let next = tokio::task::coop::unconstrained(async {
+        tokio::select! {
+            biased;
+            message = control.next() => Some(message),
+            () = std::future::ready(()) => None,
+        }
+    });
+    next.await
 }
 
 /// Waits for a prompt and starts a host, unless the host of an earlier gateway appears first.
@@ -68,12 +162,18 @@ async fn start<O: ControlSource, S: RecordSink>(
     place: &HostDirectory,
     life: &mut HostedInstance<O, S>,
     first: &mut Option<(AgentCommand, u64)>,
+    early: &mut Early,
+    started: &mut usize,
 ) -> Result<InstanceDecoder, AgentExit> {
     if first.is_none() {
-        *first = waiting::first_prompt(&mut life.control, &life.records, &agent.agent.backoff).await;
+        let mut control = early.before(&mut life.control);
+        *first = waiting::first_prompt(&mut control, &life.records, &agent.agent.backoff).await;
     }
     let Some((_, position)) = *first else { return Err(AgentExit::Stopped) };
-    if let Err(error) = link::start(agent, life.instance.0, chat_name(&life.chat), position + 1).await
+    let starting = link::start(agent, life.instance.0, chat_name(&life.chat), position + 1);
+    let begun = early.during(place, &mut life.control, starting).await?;
+    *started += usize::from(begun.is_ok());
+    if let Err(error) = begun
         && !place.is_live()
     {
         let said = place.last_words();

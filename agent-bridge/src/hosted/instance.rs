@@ -52,7 +52,8 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
     let config = agent.agent.config();
     let place = HostDirectory::new(&agent.hosts, life.instance);
     tracing::debug!(agent = config.name, chat = %life.chat.chat, instance = life.instance.0, "an agent's life begins");
-    let Found { link, decoder, first, resumed } = match find::host(agent, &place, &mut life).await {
+    let Found { link, decoder, commands, stopped, resumed } = match find::host(agent, &place, &mut life).await
+    {
         Ok(found) => found,
         Err(exit) => return exit,
     };
@@ -108,7 +109,7 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
         mode,
         progressed,
         caught_up_at: hello.next.saturating_sub(1),
-        queue: first.into_iter().collect(),
+        queue: commands,
         waiting: None,
         sent: None,
         resumed,
@@ -121,20 +122,10 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
         closed: None,
     };
     let feeding = Owned(tokio::spawn(feed.run(read, buffer)));
+    if stopped {
+        return life.stop(control, feeding).await;
+    }
     life.serve_commands(control, feeding).await
-}
-
-/// Whether the senders of control messages are gone. The source then returns [`AgentControl::Stop`] every time, while a
-/// stop that somebody sent arrives only once.
-async fn is_deserted<O: ControlSource>(control: &mut O) -> bool {
-    let more = tokio::task::coop::unconstrained(async {
-        tokio::select! {
-            biased;
-            order = control.next() => Some(order),
-            () = std::future::ready(()) => None,
-        }
-    });
-    matches!(more.await, Some(AgentControl::Stop))
 }
 
 /// The name of a chat in its host's directory: `principal/chat`.
@@ -200,12 +191,16 @@ impl ConnectedInstance<'_> {
                 biased;
                 _ = self.progressed.changed() => {}
                 order = control.next() => match order {
-                    AgentControl::Stop if is_deserted(&mut control).await => {
-                        // The gateway is shutting down; the next gateway takes the host over.
-                        drop((self, feeding));
-                        return std::future::pending().await;
-                    }
-                    AgentControl::Stop => return self.stop(control, feeding).await,
+                    AgentControl::Stop => match find::after_stop(&mut control).await {
+                        Some(AgentControl::Stop) => {
+                            // The gateway is shutting down; the next gateway takes the host over.
+                            drop((self, feeding));
+                            return std::future::pending().await;
+                        }
+                        Some(AgentControl::Kill) => return self.terminate(feeding, AgentExit::Stopped).await,
+                        // A stopped agent gets no more commands.
+                        Some(AgentControl::Command(_)) | None => return self.stop(control, feeding).await,
+                    },
                     AgentControl::Kill => return self.terminate(feeding, AgentExit::Stopped).await,
                     AgentControl::Command(command) => self.queue.push_back(command),
                 },

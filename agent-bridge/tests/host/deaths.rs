@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The lock and the socket of a running host, without a host.
-fn impostor(dir: &Path) -> (File, UnixListener) {
+pub(crate) fn impostor(dir: &Path) -> (File, UnixListener) {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).unwrap();
     let lock = File::create(dir.join("lock")).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();

@@ -10,6 +10,7 @@ use crate::{
     gateway::{TestGateway, exit_error},
     support::{alive, eventually},
     trial,
+    wire::Connection,
 };
 
 const SHORT: Duration = Duration::from_millis(300);
@@ -43,13 +44,26 @@ pub(crate) fn trials() -> Vec<Trial> {
             assert_eq!(gateway.turn().await.end().0, Outcome::Cancelled);
             gateway.stop().await;
         }),
-        trial("a_host_whose_directory_was_removed_ends_all_the_same", |fixture| async move {
-            let mut config = fixture.demo();
-            config.process.limits.host.grace_idle = SHORT;
+        trial("a_turn_that_ended_before_a_late_cancel_is_not_open", |fixture| async move {
+            const RESULT: &str = r#"{"type":"result","is_error":false,"result":"done"}"#;
+            let script = format!(
+                "while read -r line; do case $line in *prompt*) echo '{RESULT}'; echo >> answered;; esac; done"
+            );
+            let mut config = fixture.stub(&script);
+            (config.process.limits.host.grace_idle, config.process.limits.host.grace_turn) = (SHORT, LONG);
             let mut gateway = TestGateway::start(config);
-            gateway.run_turn("echo x").await;
-            std::fs::remove_dir_all(fixture.run_dir()).unwrap();
+            gateway.prompt("prompt 1");
+            gateway.turn().await;
             gateway.crash().await;
+            // A gateway that dies before it reports the end of the turn, with a cancel behind the result.
+            let mut connection = Connection::open(&fixture.run_dir());
+            let next = connection.next;
+            connection.borrow();
+            std::fs::remove_file(fixture.workspace().join("answered")).unwrap();
+            connection.write("prompt 2", true, 0, next - 1);
+            eventually("it has answered", || fixture.workspace().join("answered").exists()).await;
+            connection.write("cancel", false, RESULT.len() as u64 + 1, next + 1);
+            drop(connection);
             eventually("the agent has stopped", || alive(&fixture.mark).is_empty()).await;
         }),
         trial(

@@ -13,9 +13,11 @@ mod descendants;
 mod gateway;
 mod grace;
 mod requests;
+mod stops;
 #[path = "../support/mod.rs"]
 mod support;
 mod turns;
+mod wire;
 
 use std::{
     path::{Path, PathBuf},
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         deaths::trials(),
         descendants::trials(),
         grace::trials(),
+        stops::trials(),
         crashes::trials(),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect()).exit_code()

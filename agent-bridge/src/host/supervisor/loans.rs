@@ -7,10 +7,10 @@ use tokio::{process::ChildStdout, time::Instant};
 
 use super::{
     super::{
-        intake::{Backlog, IntakeEnd},
+        intake::{Backlog, IntakeEnd, may_end_turn},
         lending::{Ended, Loan},
         link::GatewayMessage,
-        protocol::{Kind, ToHost, host_frame},
+        protocol::{CommandHead, Kind, ToHost, host_frame},
     },
     Supervisor,
 };
@@ -69,6 +69,17 @@ impl Supervisor {
         running.asked = None;
         if let Some(loan) = running.loan.take() {
             let Ended { output, backlog, begun } = loan.end(&self.spool);
+            // The gateway may have gone before it reported the end of the turn. Output behind the last command is read
+            // and examined as usual.
+            for (kind, _, payload) in &backlog {
+                if *kind == Kind::Command {
+                    let opens =
+                        serde_json::from_slice(payload).is_ok_and(|head: CommandHead| head.opens_turn);
+                    self.peers.turn_open |= opens;
+                } else if may_end_turn(&self.framing, payload) {
+                    self.peers.turn_open = false;
+                }
+            }
             // An earlier request for the output is no longer valid.
             running.pause = Arc::default();
             let (mode, pause) = (running.mode.subscribe(), Arc::clone(&running.pause));

@@ -1,0 +1,133 @@
+//! Stops of agents whose hosts do not react, come and go, or lose their directories.
+
+use std::{fs, io::Read, path::Path, time::Duration};
+
+use libtest_mimic::Trial;
+use switchboard_core::agent::AgentExit;
+use switchboard_runtime::AgentControl;
+
+use crate::{
+    deaths::impostor,
+    gateway::{TestGateway, exit_error},
+    pause,
+    support::{alive, eventually},
+    trial,
+};
+
+const SHORT: Duration = Duration::from_millis(20);
+/// Longer than any test may take.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// Acts as hosts that exit as soon as a gateway has connected, whenever the file `wanted` asks for one.
+fn come_and_go(dir: &Path, wanted: &Path, times: usize) {
+    for _ in 0..times {
+        while !wanted.exists() {
+            std::thread::yield_now();
+        }
+        let _ = fs::remove_file(dir.join("socket"));
+        let (lock, listener) = impostor(dir);
+        fs::remove_file(wanted).unwrap();
+        let (mut socket, _) = listener.accept().unwrap();
+        socket.read_exact(&mut [0; 17]).unwrap();
+        drop(lock);
+    }
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("a_kill_ends_a_host_that_does_not_react_to_a_stop", |fixture| async move {
+            let mut config = fixture.demo();
+            (config.process.limits.stop_eof, config.process.limits.host.farewell) = (LONG, SHORT);
+            let mut gateway = TestGateway::start(config);
+            gateway.run_turn("echo x").await;
+            pause(fixture.host_pid());
+            gateway.control(AgentControl::Stop);
+            gateway.control(AgentControl::Kill);
+            assert_eq!(gateway.exit().await.0, AgentExit::Stopped);
+            assert!(alive(&fixture.mark).is_empty());
+        }),
+        trial("a_host_that_does_not_react_to_a_stop_is_killed_when_its_time_is_over", |fixture| async move {
+            let mut config = fixture.demo();
+            config.process.limits.host.farewell = SHORT;
+            let mut gateway = TestGateway::start(config);
+            gateway.run_turn("echo x").await;
+            pause(fixture.host_pid());
+            gateway.stop().await;
+            assert!(alive(&fixture.mark).is_empty());
+        }),
+        trial("a_kill_reaches_a_host_that_does_not_answer_the_next_gateway", |fixture| async move {
+            let mut config = fixture.demo();
+            config.process.limits.host.start = LONG;
+            let mut gateway = TestGateway::start(config);
+            gateway.prompt("slow 1000");
+            gateway.until_text().await;
+            let crashed = gateway.crash().await;
+            pause(fixture.host_pid());
+            let gateway = TestGateway::adopt(crashed);
+            gateway.control(AgentControl::Kill);
+            assert_eq!(gateway.exit().await.0, AgentExit::Stopped);
+            assert!(alive(&fixture.mark).is_empty());
+        }),
+        trial("a_stop_reaches_a_host_that_has_not_answered_yet", |fixture| async move {
+            let mut gateway = TestGateway::start(fixture.demo());
+            gateway.prompt("slow 1000");
+            gateway.until_text().await;
+            let gateway = TestGateway::adopt(gateway.crash().await);
+            gateway.control(AgentControl::Stop);
+            assert_eq!(gateway.exit().await.0, AgentExit::Stopped);
+            assert!(alive(&fixture.mark).is_empty());
+        }),
+        trial("a_prompt_reaches_its_agent_however_many_hosts_come_and_go_before", |fixture| async move {
+            const TIMES: usize = 20;
+            let mut config = fixture.demo();
+            let (count, wanted) = (fixture.workspace().join("count"), fixture.workspace().join("wanted"));
+            let script = format!(
+                "n=$(cat {count} 2>/dev/null || echo 0); echo $((n + 1)) > {count}
+                [ $n -ge {TIMES} ] && exec \"$0\" \"$@\"
+                touch {wanted}; while [ -e {wanted} ]; do sleep 0.01; done",
+                count = count.display(),
+                wanted = wanted.display(),
+            );
+            config.host.splice(0..0, ["sh".into(), "-c".into(), script]);
+            let dir = fixture.run_dir();
+            let hosts = std::thread::spawn(move || come_and_go(&dir, &wanted, TIMES));
+            let mut gateway = TestGateway::start(config);
+            assert_eq!(gateway.run_turn("echo x").await.text(), "x");
+            hosts.join().unwrap();
+            gateway.stop().await;
+        }),
+        trial("a_host_whose_directory_is_removed_ends_in_the_middle_of_a_turn", |fixture| async move {
+            let mut config = fixture.demo();
+            config.process.limits.host.directory_check = SHORT;
+            let mut gateway = TestGateway::start(config);
+            gateway.prompt("slow 1000");
+            gateway.until_text().await;
+            fs::remove_dir_all(fixture.run_dir()).unwrap();
+            let (exit, _) = gateway.exit().await;
+            assert_eq!(exit_error(&exit).0, "agent_exited");
+        }),
+        trial("a_host_whose_directory_is_removed_ends_without_a_gateway", |fixture| async move {
+            let mut config = fixture.demo();
+            let host = &mut config.process.limits.host;
+            (host.directory_check, host.grace_idle, host.grace_turn) = (SHORT, LONG, LONG);
+            let mut gateway = TestGateway::start(config);
+            gateway.prompt("slow 1000");
+            gateway.until_text().await;
+            gateway.crash().await;
+            fs::remove_dir_all(fixture.run_dir()).unwrap();
+            eventually("the host has ended", || alive(&fixture.mark).is_empty()).await;
+        }),
+        trial("a_host_whose_directory_is_moved_goes_on", |fixture| async move {
+            let mut config = fixture.demo();
+            config.process.limits.host.directory_check = SHORT;
+            let mut gateway = TestGateway::start(config);
+            gateway.run_turn("echo x").await;
+            let (mut config, log, read) = gateway.crash().await;
+            config.hosts.set_file_name("moved");
+            fs::rename(&fixture.hosts, &config.hosts).unwrap();
+            let mut gateway = TestGateway::adopt((config, log, read));
+            assert_eq!(gateway.run_turn("echo y").await.text(), "y");
+            gateway.stop().await;
+        }),
+    ]
+}

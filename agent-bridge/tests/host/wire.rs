@@ -1,0 +1,77 @@
+//! A gateway that speaks the protocol of hosts byte by byte, to stop at any point of it.
+
+use std::{
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    path::Path,
+};
+
+use serde_json::{Value, json};
+
+use crate::support::TIMEOUT;
+
+/// Kinds of frames from a host.
+pub(crate) const COMMAND: u8 = 3;
+pub(crate) const LENT: u8 = 10;
+
+/// A connection to a host.
+pub(crate) struct Connection {
+    socket: UnixStream,
+    /// Position of the next record when the connection was made.
+    pub(crate) next: u64,
+}
+
+impl Connection {
+    pub(crate) fn open(dir: &Path) -> Self {
+        let socket = UnixStream::connect(dir.join("socket")).unwrap();
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+        let mut connection = Self { socket, next: 0 };
+        let mut hello = 1_u32.to_le_bytes().to_vec();
+        hello.extend(u64::MAX.to_le_bytes());
+        connection.send(1, &hello);
+        let answer: Value = serde_json::from_slice(&connection.until(1)).unwrap();
+        connection.next = answer["next"].as_u64().unwrap();
+        connection
+    }
+
+    fn send(&mut self, kind: u8, body: &[u8]) {
+        let mut frame = u32::try_from(body.len() + 1).unwrap().to_le_bytes().to_vec();
+        frame.push(kind);
+        frame.extend(body);
+        self.socket.write_all(&frame).unwrap();
+    }
+
+    /// Asks for the agent's output and waits until it is lent.
+    pub(crate) fn borrow(&mut self) {
+        self.send(9, &self.next.to_le_bytes());
+        self.until(LENT);
+    }
+
+    /// Writes a line to the agent, after `place` bytes of the lent output and a record of this position; waits until
+    /// that is on disk.
+    pub(crate) fn write(&mut self, line: &str, opens_turn: bool, place: u64, position: u64) {
+        let head = json!({"id": line, "action": "write", "opens_turn": opens_turn, "told": {"cancel": {"turn": "t"}}});
+        let head = head.to_string();
+        let mut body = place.to_le_bytes().to_vec();
+        body.extend(position.to_le_bytes());
+        body.extend(u32::try_from(head.len()).unwrap().to_le_bytes());
+        body.extend(head.as_bytes());
+        body.extend(format!("{line}\n").as_bytes());
+        self.send(8, &body);
+        self.until(COMMAND);
+    }
+
+    /// The payload of the next frame of a kind.
+    fn until(&mut self, kind: u8) -> Vec<u8> {
+        loop {
+            let mut head = [0; 17];
+            self.socket.read_exact(&mut head).unwrap();
+            let length = u32::from_le_bytes(head[..4].try_into().unwrap()) as usize;
+            let mut payload = vec![0; length + 4 - head.len()];
+            self.socket.read_exact(&mut payload).unwrap();
+            if head[4] == kind {
+                return payload;
+            }
+        }
+    }
+}
