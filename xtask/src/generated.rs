@@ -1,5 +1,5 @@
-//! Generated files that are committed: the JSON Schema and TypeScript types of the wire, so that client authors need no
-//! Rust and a review shows changes of the wire, and the page's bundle, so that building the gateway needs no Node.
+//! Generated files that are committed: the JSON Schema, TypeScript types and reference of the wire, so that client
+//! authors need no Rust and a review shows changes of the wire, and the page's bundle, so that building the gateway needs no Node.
 
 use std::process::ExitCode;
 
@@ -15,12 +15,14 @@ struct Printed {
     args: &'static [&'static str],
 }
 
-/// The schemas and types of the wire, for client authors and for the page.
-const WIRE: [Printed; 4] = [
+/// The schemas, types and reference of the wire, for client authors and for the page.
+const WIRE: [Printed; 5] = [
     Printed { file: "docs/schema/client.json", example: "wire_schema", args: &["client"] },
     Printed { file: "docs/schema/server.json", example: "wire_schema", args: &["server"] },
     Printed { file: "docs/schema/wire.ts", example: "wire_types", args: &[] },
     Printed { file: "web/src/client/wire.ts", example: "wire_types", args: &[] },
+    // Reads the schemas, and is therefore printed after them.
+    Printed { file: "docs/reference.md", example: "wire_reference", args: &[] },
 ];
 
 /// Generates all files again and compares them with the committed ones.

@@ -11,100 +11,135 @@ use crate::ids::{ChatId, Cursor, RequestId, TurnId};
 #[cfg(feature = "schema")]
 use {schemars::JsonSchema, ts_rs::TS};
 
-/// The kinds of frames a client sends.
+/// A frame that a client sends.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub enum ClientEnvelope {
-    /// Credentials in the first frame, where the handshake carried none.
+    /// Presents the token in the first frame, where the handshake carried none. Accepted and ignored later.
     Authenticate {
         /// The token.
         token: String,
     },
-    /// Makes a chat and attaches to it.
+    /// Creates a chat and attaches the connection to it. The first event of the answer, `attached`, names the chat.
+    ///
+    /// Errors: `rate_limited`, `limit_reached`, `unsupported`, `unavailable`, `shutting_down`.
     NewChat {},
-    /// Subscribes to a chat.
+    /// Attaches the connection to a chat: the gateway sends what the client missed, then the live events. Attaching
+    /// again restarts the subscription at the given cursor.
+    ///
+    /// Errors: `unknown_chat`, `limit_reached`, `unsupported`, `unavailable`. A default chat that a `ready` event of
+    /// this principal named can always be attached to, also before its first message.
     Attach {
-        /// Which one.
+        /// The chat to attach to.
         chat_id: ChatId,
-        /// What the client has already.
+        /// The client's cursor: the last event that it has. Without a cursor, a chat that has events is sent as a
+        /// `snapshot`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         after: Option<Cursor>,
     },
-    /// Ends a subscription.
+    /// Ends the connection's subscription to a chat. There is no answer, and events that are already on their way may
+    /// still arrive.
     Detach {
-        /// Which one.
+        /// The chat to detach from.
         chat_id: ChatId,
     },
-    /// A person's message. Attaches where the connection is not attached yet.
+    /// Sends a person's message, which starts a turn now or waits in the chat's queue. Attaches the connection to the
+    /// chat if it is not attached. The answer is `message_accepted`.
+    ///
+    /// Errors: `missing_field` (also for blank content), `too_large`, `turn_conflict`, `queue_full`, `rate_limited`,
+    /// `limit_reached`, `unsupported`, `unavailable`, `shutting_down`. A refused message changes nothing.
     Message(Message),
-    /// Stops a turn.
+    /// Stops a turn. The only acknowledgement is the turn's `turn_end`.
+    ///
+    /// Errors: `unknown_chat`, `unknown_turn` (the turn has ended, or never existed).
     Cancel {
-        /// In which chat.
+        /// The chat of the turn.
         chat_id: ChatId,
-        /// Which one: the running one, or one that waits. Absent: the running one, or the first that waits.
+        /// The turn to stop, running or queued. Without it: the running turn, or the first queued one if none runs.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         turn_id: Option<TurnId>,
     },
-    /// Answers a permission request or question.
+    /// Answers a permission request or question. The first valid answer counts.
+    ///
+    /// Errors: `unknown_chat`, `unknown_request`, `already_resolved`, `input_unseen`, `unsupported`, `unavailable`,
+    /// and `invalid_field` for `allow` to a question, for `answer` to a permission request, and for answers that do
+    /// not fit the questions.
     Respond {
-        /// In which chat.
-        chat_id: ChatId,
-        /// Which one.
-        request_id: RequestId,
-        /// The answer.
-        #[serde(flatten)]
-        answer: Answer,
-    },
-    /// Asks for a page of the whole input of an open permission request.
-    RequestInput {
-        /// In which chat.
+        /// The chat of the request.
         chat_id: ChatId,
         /// The open request.
         request_id: RequestId,
-        /// Where the page begins, in bytes of the input's text: 0, or `next` of the page before.
+        /// The person's decision.
+        #[serde(flatten)]
+        answer: Answer,
+    },
+    /// Asks for a page of the whole input of an open permission request. The answer is the control event
+    /// `request_input`.
+    ///
+    /// Errors: `unknown_chat`, `unknown_request`, `already_resolved`, and `invalid_field` for a question or for an
+    /// offset at which no page begins.
+    RequestInput {
+        /// The chat of the request.
+        chat_id: ChatId,
+        /// The open permission request.
+        request_id: RequestId,
+        /// Where the page begins, in bytes of the input's text: 0 (the default), or `next` of the previous page.
         #[serde(default)]
         #[cfg_attr(feature = "schema", schemars(with = "Option<u64>"), ts(as = "Option<u32>", optional))]
         offset: u64,
     },
-    /// Sets the chat's goal.
+    /// Replaces the chat's goal. The answer is a `goal_state` event to every attached connection. The gateway stores
+    /// and shows a goal; it does not act on it.
+    ///
+    /// Errors: `unknown_chat`, `too_large`, `rate_limited`, `unavailable`.
     SetGoalState {
-        /// In which chat.
+        /// The chat whose goal is set.
         chat_id: ChatId,
-        /// The goal from now on.
+        /// The new goal, at most 48 KiB as JSON.
         goal_state: GoalState,
     },
-    /// Asks for a page of the chats, newest first.
+    /// Asks for a page of the principal's chats, newest activity first. The answer is `chats`. From then on, the
+    /// connection also gets `session_updated` for chats that it is not attached to.
+    ///
+    /// Errors: `invalid_field`, `unavailable`.
     ListChats {
-        /// Where to go on: `before` of the page before.
+        /// `before` of the previous page; absent for the newest page.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", schemars(length(max = 256)), ts(optional))]
         before: Option<String>,
-        /// The most chats to send.
+        /// The maximum number of chats, at most 50.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", schemars(range(min = 1)), ts(optional))]
         limit: Option<u32>,
     },
-    /// Asks for a page of a chat's events, newest page first.
+    /// Asks for a page of a chat's events, newest page first. The answer is the control event `history`. Needs no
+    /// subscription and moves no cursor.
+    ///
+    /// Errors: `unknown_chat`, `invalid_field`, `unavailable`.
     History {
-        /// Which chat.
+        /// The chat to read.
         chat_id: ChatId,
-        /// Where to go on: `before` of a snapshot or of the page before.
+        /// `before` of a snapshot or of the previous page; absent for the newest page.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", schemars(length(max = 256)), ts(optional))]
         before: Option<String>,
-        /// The most events to send.
+        /// The maximum number of events, at most 200. A page also ends at about 192 KiB.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", schemars(range(min = 1)), ts(optional))]
         limit: Option<u32>,
     },
-    /// Gives a chat a title of the person's own.
+    /// Gives a chat a title, which replaces the title made from the first message. The answer is `session_updated`
+    /// with scope `metadata`.
+    ///
+    /// Errors: `unknown_chat`, `missing_field` (also for a blank title), `invalid_field`, `too_large`,
+    /// `rate_limited`, `unavailable`, `shutting_down`.
     RenameChat {
-        /// Which chat.
+        /// The chat to rename.
         chat_id: ChatId,
-        /// The title from now on, trimmed and not empty.
+        /// The new title: at most 256 bytes, not blank, no control characters. White space around it is removed.
         #[cfg_attr(
             feature = "schema",
             schemars(
@@ -114,14 +149,18 @@ pub enum ClientEnvelope {
         )]
         title: String,
     },
-    /// Ends what runs in a chat and removes all of it, for ever.
+    /// Deletes a chat and everything in it, for everybody and for ever. Its turns end `cancelled` and its agent is
+    /// killed. The answer is `session_updated` with scope `deleted`, after which every frame that names the chat gets
+    /// `unknown_chat`, and no message creates a chat with this id again.
+    ///
+    /// Errors: `unknown_chat`, `unavailable` (the chat remains, its turns have ended), `shutting_down`.
     DeleteChat {
-        /// Which chat.
+        /// The chat to delete.
         chat_id: ChatId,
     },
-    /// Asks for a sign of life.
+    /// Asks for a sign of life from the gateway itself, whatever proxies are in between. The answer is `pong`.
     Ping {
-        /// Comes back in `pong`.
+        /// Comes back in `pong`; at most 128 bytes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", schemars(length(max = 128)), ts(optional))]
         nonce: Option<String>,
@@ -168,12 +207,13 @@ impl fmt::Debug for ClientEnvelope {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub struct Message {
-    /// For which chat. A well-formed id that is unknown makes that chat.
+    /// The chat. A well-formed id that is unknown creates that chat.
     pub chat_id: ChatId,
-    /// The text. `/stop` cancels the running turn.
+    /// The text, not blank, at most 252 KiB, stored unchanged. A text of `/stop` alone cancels the running turn.
     #[cfg_attr(feature = "schema", schemars(regex(pattern = r"\S")))]
     pub content: String,
-    /// The client's name for it: sent again, it is recognised. Absent, the gateway makes one.
+    /// The client's id for this message and its turn. The gateway recognises a message that is sent again by it.
+    /// Without it the gateway makes an id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub turn_id: Option<TurnId>,
@@ -192,21 +232,21 @@ impl fmt::Debug for Message {
 pub enum Answer {
     /// Allows the tool, this once, with exactly the input that the request has.
     Allow {
-        /// The request's `input_sha256`: needed where its event shows the input cut or not exactly.
+        /// The request's `input_sha256`; required where the request is `truncated` or `raw`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", schemars(regex(pattern = r"^[0-9a-f]{64}$")), ts(optional))]
         input_sha256: Option<String>,
     },
-    /// Denies it; a question is declined.
+    /// Denies the permission, or declines the question.
     Deny {
-        /// What the agent is told.
+        /// What the agent is told, at most 252 KiB.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         message: Option<String>,
     },
-    /// Answers the questions.
+    /// Answers each question.
     Answer {
-        /// From each question's text to what was chosen or written.
+        /// From each question's text to what was chosen or written: a text, or an array of texts. At most 252 KiB.
         #[cfg_attr(
             feature = "schema",
             schemars(with = "BTreeMap<String, Chosen>"),

@@ -22,129 +22,133 @@ use {schemars::JsonSchema, ts_rs::TS};
 #[serde(tag = "event", rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub enum ControlEvent {
-    /// The first frame after authentication.
+    /// The first event of every connection, after authentication.
     Ready {
-        /// The default chat, for frames that name none. It exists from its first message on.
+        /// The default chat, for legacy frames, which name none. It exists from its first message on.
         chat_id: ChatId,
-        /// What this client calls itself, or what it was called.
+        /// What this client calls itself, or the name that the gateway gave it.
         client_id: String,
-        /// The version of this protocol: `switchboard.v1`.
+        /// The version of the protocol: `switchboard.v1`.
         protocol: String,
-        /// What the client must keep to.
+        /// The limits that the client must keep to.
         limits: WireLimits,
-        /// What the agents of chats are that have not said so of their own, where whoever runs the gateway says so.
+        /// The agent of chats that have no `agent_state` of their own, where the gateway's operator lets it be shown.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         agent: Option<AgentState>,
-        /// Over SSE: the stream's secret name, which each POST quotes.
+        /// Over SSE: the stream's secret name, which each POST sends back.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         stream: Option<String>,
     },
-    /// The subscription begins.
+    /// A subscription begins.
     Attached {
         /// The chat.
         chat_id: ChatId,
-        /// The numbering now.
+        /// The present epoch of the chat.
         epoch: Epoch,
-        /// The last number there is.
+        /// The last number in the chat's log; 0 if it has no events.
         #[cfg_attr(feature = "schema", ts(type = "number"))]
         head: u64,
-        /// Whether the client's cursor could be used. Otherwise a `snapshot` replaces what it has.
+        /// Whether the log continues from the client's cursor. If false, a `snapshot` follows and replaces what the
+        /// client has of the chat.
         recovered: bool,
-        /// The chat's title.
+        /// The chat's title, if it has one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         title: Option<String>,
     },
-    /// What the chat's agent is: follows `attached` where whoever runs the gateway says so.
+    /// The agent of the chat, for people. Follows each `attached`, where the gateway's operator lets it be shown.
     AgentState {
         /// The chat.
         chat_id: ChatId,
-        /// What is known of it. More may be added.
+        /// What is known of the agent. More fields may be added.
         #[serde(flatten)]
         agent: AgentState,
     },
-    /// A part of the chat as it is, for a client without a usable cursor.
+    /// A part of the newest page of the chat's log and of its present state, for a client without a usable cursor.
     Snapshot {
         /// The chat.
         chat_id: ChatId,
-        /// The numbering of `seq`.
+        /// The epoch of `seq`.
         epoch: Epoch,
         /// The client's cursor after the last part.
         #[cfg_attr(feature = "schema", ts(type = "number"))]
         seq: u64,
-        /// Which part, from 0. Part 0 replaces what the client has, later parts add to it.
+        /// The number of the part, from 0. Part 0 replaces what the client has, later parts add to it.
         part: u32,
         /// Whether more parts follow.
         more: bool,
-        /// Chat events of the newest page, oldest first, as everywhere. Adjacent deltas may be joined.
+        /// Chat events, oldest first. Adjacent deltas may be merged.
         #[cfg_attr(feature = "schema", schemars(with = "Vec<ChatEvent>"), ts(as = "Vec<ChatEvent>"))]
         #[serde(deserialize_with = "raw_events")]
         events: Vec<Box<RawValue>>,
-        /// For `history`: what comes before; absent at the chat's beginning.
+        /// In part 0: for `history`, what comes before; absent at the chat's beginning.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         before: Option<String>,
-        /// In the last parts: the present state. Their queues and requests add up; the rest is in the last one.
+        /// The present state. Its queue and requests may be spread over the last parts; the rest is in the last part.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         state: Option<ChatState>,
     },
-    /// What was missed is complete; what follows is live.
+    /// The client has everything that it missed; live events follow.
     ReplayEnd {
         /// The chat.
         chat_id: ChatId,
-        /// The numbering of `seq`.
+        /// The epoch of `seq`.
         epoch: Epoch,
         /// The last number that was sent.
         #[cfg_attr(feature = "schema", ts(type = "number"))]
         seq: u64,
     },
-    /// The sender's message is durable. Stands in place of the live `user_message`.
+    /// The sender's message is stored. Sent to the connection that sent it, in place of `user_message`.
     MessageAccepted(MessageAccepted),
-    /// The agent has been silent for long; the turn is still open.
+    /// The agent has made no progress for long; the turn is still open.
     TurnStalled {
         /// The chat.
         chat_id: ChatId,
-        /// The turn.
+        /// The stalled turn.
         turn_id: TurnId,
         /// Milliseconds without progress.
         #[cfg_attr(feature = "schema", ts(type = "number"))]
         idle_ms: u64,
     },
-    /// Whether a turn runs.
+    /// Whether a turn runs. Follows each start and end of a turn, and a subscription while a turn runs.
     GoalStatus {
         /// The chat.
         chat_id: ChatId,
-        /// Running or idle.
+        /// Whether a turn runs.
         status: RunStatus,
-        /// When the turn started, in seconds of Unix time.
+        /// While a turn runs: when it started, in seconds of Unix time.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         started_at: Option<f64>,
-        /// The turn.
+        /// The turn that runs, or that has just ended.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         turn_id: Option<TurnId>,
     },
-    /// The chat's goal at the moment of attaching; not numbered.
+    /// The chat's active goal, after a subscription. It has no `epoch` and no `seq`.
     GoalState {
         /// The chat.
         chat_id: ChatId,
         /// The goal.
         goal_state: GoalState,
     },
-    /// Something that everybody who is connected should know; not numbered.
+    /// Something that every connected client should know. It has no `chat_id`, `epoch` and `seq`. Codes: `degraded`
+    /// (with level `error`: the gateway can store nothing at the moment and refuses messages; with `info`: it can
+    /// again).
     Notice {
-        /// How grave it is.
+        /// How grave the notice is.
         level: NoticeLevel,
-        /// Stable, for programs: see the table in `docs/protocol.md`.
+        /// A stable code for programs; new codes may be added.
         code: String,
         /// One or two sentences, for people.
         text: String,
     },
-    /// Something about the chat changed that lists show.
+    /// Something changed that lists of chats show. Scope `thread` goes to attached connections; the other scopes also
+    /// to connections of the principal that sent `list_chats`, and to the connection that made the change.
     SessionUpdated {
         /// The chat.
         chat_id: ChatId,
@@ -155,18 +159,18 @@ pub enum ControlEvent {
         #[cfg_attr(feature = "schema", ts(optional))]
         title: Option<String>,
     },
-    /// The model that answers.
+    /// The model that answers: after a subscription, and when it changes.
     RuntimeModelUpdated {
         /// The chat.
         chat_id: ChatId,
         /// The model, as the agent names it.
         model_name: String,
     },
-    /// The answer to `list_chats`, newest first.
+    /// The answer to `list_chats`: newest activity first.
     Chats {
         /// One page.
         chats: Vec<ChatSummary>,
-        /// For `list_chats`: what comes after; absent on the last page.
+        /// For the next `list_chats`; absent on the last page.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         before: Option<String>,
@@ -175,16 +179,16 @@ pub enum ControlEvent {
     History {
         /// The chat.
         chat_id: ChatId,
-        /// One page, oldest first. Adjacent deltas may be joined.
+        /// One page of chat events, oldest first. Adjacent deltas may be merged.
         #[cfg_attr(feature = "schema", schemars(with = "Vec<ChatEvent>"), ts(as = "Vec<ChatEvent>"))]
         #[serde(deserialize_with = "raw_events")]
         events: Vec<Box<RawValue>>,
-        /// For the next `history`: what comes before; absent at the chat's beginning.
+        /// For the next `history`; absent at the chat's beginning.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         before: Option<String>,
     },
-    /// A page of the whole input of an open permission request: the answer to `request_input`.
+    /// The answer to `request_input`: a page of the whole input of an open permission request.
     RequestInput {
         /// The chat.
         chat_id: ChatId,
@@ -195,7 +199,7 @@ pub enum ControlEvent {
         offset: u64,
         /// This page of the input's text.
         text: String,
-        /// Where the next page begins; absent on the last.
+        /// Where the next page begins; absent on the last page.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(type = "number", optional))]
         next: Option<u64>,
@@ -212,11 +216,11 @@ pub enum ControlEvent {
         #[cfg_attr(feature = "schema", ts(optional))]
         nonce: Option<String>,
     },
-    /// Something was refused. The connection stays open unless `close` says otherwise.
+    /// A frame was refused. The connection stays open, unless `close` is there.
     Error(ErrorEvent),
 }
 
-/// The acknowledgement of a message, with the place of its `user_message`.
+/// The acknowledgement of a message, with the position of its `user_message`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub struct MessageAccepted {
@@ -224,9 +228,10 @@ pub struct MessageAccepted {
     pub chat_id: ChatId,
     /// The turn, as the sender named it, or as the gateway did where the sender named none.
     pub turn_id: TurnId,
-    /// Whether its turn starts at once; otherwise it waits in the queue.
+    /// Whether the turn starts at once; otherwise it waits in the queue.
     pub starts_turn: bool,
-    /// The turn that runs now, where that is another one.
+    /// The turn that was first in line when the message was accepted, where that is another one; for a `/stop` the
+    /// stopped turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub active_turn_id: Option<TurnId>,
@@ -234,25 +239,25 @@ pub struct MessageAccepted {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub started_at: Option<f64>,
-    /// The message was accepted before; this is the first answer again and moves no cursor.
+    /// This answer moves no cursor: the message was accepted before, was a `/stop`, or its sender had detached.
     #[serde(default, skip_serializing_if = "is_false")]
     #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
     pub duplicate: bool,
-    /// The numbering of `seq`.
+    /// The epoch of `seq`.
     pub epoch: Epoch,
-    /// The number of the message's `user_message`.
+    /// The number of the message's `user_message`; for a `/stop`, the chat's last number.
     #[cfg_attr(feature = "schema", ts(type = "number"))]
     pub seq: u64,
 }
 
-/// What a client must keep to, as `ready` tells it.
+/// The limits that a client must keep to, as they are for its connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub struct WireLimits {
-    /// Longest frame in bytes; beyond it the connection is closed.
+    /// Longest frame in bytes. A longer one closes the connection; over SSE it gets 413.
     #[cfg_attr(feature = "schema", ts(type = "number"))]
     pub frame_bytes: u64,
-    /// Longest `content` in bytes.
+    /// Longest `content` in bytes, as JSON; an escaped character counts as what it stands for.
     #[cfg_attr(feature = "schema", ts(type = "number"))]
     pub text_bytes: u64,
     /// Chats that one connection may be attached to.
@@ -267,11 +272,11 @@ pub struct WireLimits {
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub struct ChatState {
-    /// The turn that runs.
+    /// The running turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub turn: Option<RunningTurn>,
-    /// The `user_message` events of the turns that wait, first come first.
+    /// The `user_message` events of the queued turns, first one first.
     #[cfg_attr(feature = "schema", schemars(with = "Vec<ChatEvent>"), ts(as = "Vec<ChatEvent>"))]
     #[serde(deserialize_with = "raw_events")]
     pub queue: Vec<Box<RawValue>>,
@@ -283,7 +288,7 @@ pub struct ChatState {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub goal_state: Option<GoalState>,
-    /// What the chat's agent is, as in `agent_state`.
+    /// The agent of the chat, as in `agent_state`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub agent: Option<AgentState>,
@@ -293,21 +298,21 @@ pub struct ChatState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub struct RunningTurn {
-    /// Its id.
+    /// The turn.
     pub turn_id: TurnId,
-    /// When it started, in milliseconds of Unix time.
+    /// When the turn started, in milliseconds of Unix time.
     #[cfg_attr(feature = "schema", ts(type = "number"))]
     pub started_at_ms: u64,
 }
 
-/// Whether a chat's agent is at work.
+/// Whether a turn runs in a chat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub enum RunStatus {
     /// A turn runs.
     Running,
-    /// None does.
+    /// No turn runs.
     Idle,
 }
 
@@ -316,11 +321,11 @@ pub enum RunStatus {
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub enum UpdateScope {
-    /// Its title or other properties.
+    /// The chat was created, or its title changed.
     Metadata,
-    /// Its messages.
+    /// The chat's messages: sent after each turn.
     Thread,
-    /// It is gone, with everything in it.
+    /// The chat is gone, with everything in it.
     Deleted,
 }
 
@@ -330,65 +335,66 @@ pub enum UpdateScope {
 pub struct ChatSummary {
     /// The chat.
     pub chat_id: ChatId,
-    /// As a person named it, or made from the first message; absent before it.
+    /// The title, given by a person or made from the first message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub title: Option<String>,
-    /// The last activity, in milliseconds of Unix time.
+    /// The last activity (a message, a turn's end, a request), in milliseconds of Unix time.
     #[cfg_attr(feature = "schema", ts(type = "number"))]
     pub updated_at_ms: u64,
     /// Whether a turn runs.
     pub running: bool,
-    /// Whether a permission request or question is open in it, which waits for a person.
+    /// Whether an open permission request or question waits for a person.
     #[serde(default, skip_serializing_if = "is_false")]
     #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
     pub waiting: bool,
-    /// Its newest place.
+    /// The position of the newest event.
     pub head: Cursor,
 }
 
-/// A refusal.
+/// A refusal of a frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub struct ErrorEvent {
-    /// Stable, for programs.
+    /// The error code, stable, for programs.
     pub code: ErrorCode,
-    /// One short sentence, for people.
+    /// One short sentence, for people; its words may change.
     pub detail: String,
     /// Whether the same frame may succeed later.
     pub retryable: bool,
-    /// The chat that it is about.
+    /// The chat that the error is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub chat_id: Option<ChatId>,
-    /// The message that it is about.
+    /// The message that the error is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub turn_id: Option<TurnId>,
-    /// The permission request or question that it is about.
+    /// The permission request or question that the error is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub request_id: Option<RequestId>,
-    /// With `rate_limited`: milliseconds until it is worth another try.
+    /// With `rate_limited`: milliseconds until another try makes sense.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(type = "number", optional))]
     pub retry_after_ms: Option<u64>,
-    /// On transports without close codes: the connection ends with this one.
+    /// On a Unix socket and over SSE: the connection ends with this close code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub close: Option<u16>,
 }
 
-/// The codes of `error` events. Stable; new ones may be added.
+/// The codes of `error` events. They are stable; new ones may be added, and an unknown one is treated by its
+/// `retryable`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub enum ErrorCode {
     /// Not a JSON object, or not UTF-8.
     Malformed,
-    /// No such `type`.
+    /// There is no such `type`.
     UnknownType,
-    /// A `type` of the vocabulary that this gateway does not serve.
+    /// A `type` or field of the vocabulary that this gateway does not serve.
     Unsupported,
     /// A field is missing.
     MissingField,
@@ -396,13 +402,14 @@ pub enum ErrorCode {
     InvalidField,
     /// A frame, text or nesting is over its limit.
     TooLarge,
-    /// No such chat, or it is not yours.
+    /// There is no such chat, it belongs to another principal, or it was deleted.
     UnknownChat,
-    /// No such turn in this chat.
+    /// No such turn is open in this chat.
     UnknownTurn,
-    /// No such permission request or question in this chat.
+    /// There is no such permission request or question in this chat.
     UnknownRequest,
-    /// Somebody's answer came first.
+    /// Another answer came first, or the request was withdrawn. The gateway remembers the last 64 requests of a chat;
+    /// earlier ones are `unknown_request`.
     AlreadyResolved,
     /// The request shows its input cut or not exactly, and the answer does not have the hash of the whole.
     InputUnseen,
@@ -410,21 +417,24 @@ pub enum ErrorCode {
     TurnConflict,
     /// Too many messages wait in this chat.
     QueueFull,
-    /// Too many frames, messages or new chats in a short time.
+    /// Too many frames of this connection, or too many messages, goals, titles or new chats of this principal. The
+    /// detail says which limit.
     RateLimited,
     /// Too many chats on one connection, or too many connections.
     LimitReached,
-    /// Missing, wrong or ended credentials.
+    /// The credentials are missing, wrong or ended. Reserved: over the present transports this shows as status 401 or
+    /// close code 4401.
     Unauthorized,
-    /// The gateway cannot keep what was sent at the moment.
+    /// The gateway cannot store or read what is needed at the moment.
     Unavailable,
-    /// What the gateway has of this chat is damaged on its disk.
+    /// What the gateway stored of this chat is damaged on its disk. Attached connections are detached; other chats
+    /// are not affected.
     Damaged,
-    /// The connection is closed because it did not read.
+    /// The connection is closed because the client did not read.
     TooSlow,
     /// The gateway stops.
     ShuttingDown,
-    /// Something failed here that is not the client's fault.
+    /// Something failed that is not the client's fault. Reserved: nothing sends it at present.
     Internal,
 }
 
@@ -466,21 +476,21 @@ fn raw_events<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Box<RawV
         .collect()
 }
 
-/// What an agent is, for people.
+/// The agent of a chat, for people. A field that is not known is absent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub struct AgentState {
-    /// Its name; `demo` is the demo.
+    /// The agent's name; `demo` is the built-in demo agent.
     pub agent: String,
-    /// What it speaks, such as `claude`.
+    /// The dialect that the agent speaks, such as `claude`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub dialect: Option<String>,
-    /// Where it works, as people call it: `~/src/x`, or the folder's name.
+    /// Where the agent works: `~/src/x`, or outside the home directory the folder's name; never an absolute path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub workspace: Option<String>,
-    /// What it is kept from: `shield`, `workspace` or `off`.
+    /// The agent's sandbox level: `shield`, `workspace` or `off`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub sandbox: Option<String>,

@@ -10,11 +10,11 @@ use crate::ids::{ChatId, Epoch, RequestId, TurnId};
 #[cfg(feature = "schema")]
 use {schemars::JsonSchema, ts_rs::TS};
 
-/// An event of a chat's log: one body at one place of the numbering.
+/// An event of a chat's log: a body and its position in the numbering.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub struct ChatEvent {
-    /// Where it stands.
+    /// The position in the log.
     #[serde(flatten)]
     pub place: EventPosition,
     /// What happened.
@@ -22,13 +22,13 @@ pub struct ChatEvent {
     pub body: ChatBody,
 }
 
-/// The place of a chat event. An event covers `first_seq` (default: `seq`) to `seq`.
+/// The position of a chat event in its chat's log. An event covers the numbers `first_seq` to `seq`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub struct EventPosition {
     /// The chat.
     pub chat_id: ChatId,
-    /// The numbering that `seq` belongs to.
+    /// The epoch, which is the numbering that `seq` belongs to.
     pub epoch: Epoch,
     /// The first number that this event covers, where that is not `seq`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -37,7 +37,7 @@ pub struct EventPosition {
     /// The last number that this event covers.
     #[cfg_attr(feature = "schema", ts(type = "number"))]
     pub seq: u64,
-    /// The turn that it belongs to.
+    /// The turn that the event belongs to, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub turn_id: Option<TurnId>,
@@ -50,22 +50,22 @@ impl EventPosition {
     }
 }
 
-/// The kinds of chat events. They are numbered, kept and replayed.
+/// The kinds of chat events. They are numbered, stored and replayed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub enum ChatBody {
-    /// A person's message, accepted and durable.
+    /// A person's message was accepted and stored. The connection that sent it gets `message_accepted` instead.
     UserMessage {
-        /// What was written.
+        /// What the person wrote.
         text: String,
-        /// Whether its turn starts at once; otherwise it waits in the queue.
+        /// Whether the message's turn starts at once; otherwise it waits in the queue.
         starts_turn: bool,
-        /// The turn that runs now, where that is another one.
+        /// The turn that was first in line when the message was accepted, where that is another one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         active_turn_id: Option<TurnId>,
-        /// When it was accepted, in milliseconds of Unix time.
+        /// When the message was accepted, in milliseconds of Unix time.
         #[cfg_attr(feature = "schema", ts(type = "number"))]
         created_at_ms: u64,
         /// What the sending client calls itself; never an authority.
@@ -75,22 +75,22 @@ pub enum ChatBody {
     },
     /// The agent was given the message of this turn.
     TurnStarted {
-        /// When, in milliseconds of Unix time.
+        /// When the turn started, in milliseconds of Unix time.
         #[cfg_attr(feature = "schema", ts(type = "number"))]
         started_at_ms: u64,
     },
-    /// A piece of the answer.
+    /// A piece of the answer. A stream opens with its first `delta` and ends with `stream_end`.
     Delta {
-        /// The stream that it continues; streams may interleave.
+        /// The stream that the text continues; streams may interleave.
         stream_id: String,
         /// The text to append. Never empty.
         text: String,
     },
     /// A stream of the answer is complete.
     StreamEnd {
-        /// Which stream.
+        /// The stream that ended.
         stream_id: String,
-        /// Its whole text, where that was not sent as deltas.
+        /// The stream's whole text, where it was not sent as deltas.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         text: Option<String>,
@@ -99,40 +99,40 @@ pub enum ChatBody {
         #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
         void: bool,
     },
-    /// A piece of the agent's thinking.
+    /// A piece of the agent's reasoning.
     ReasoningDelta {
-        /// The stream that it continues.
+        /// The stream that the text continues.
         stream_id: String,
         /// The text to append. Never empty.
         text: String,
     },
-    /// A stream of thinking is complete.
+    /// A stream of reasoning is complete.
     ReasoningEnd {
-        /// Which stream.
+        /// The stream that ended.
         stream_id: String,
         /// The agent abandoned this stream: its text does not count.
         #[serde(default, skip_serializing_if = "is_false")]
         #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
         void: bool,
     },
-    /// A whole message that was not streamed, or a hint for clients that know no `tool_event`.
+    /// Without `kind`: an answer that was not streamed. With `kind`: something beside the answer.
     Message {
-        /// The text; empty in a hint.
+        /// The text; empty in a tool hint.
         text: String,
-        /// Absent for an answer.
+        /// What the message is; absent for an answer.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         kind: Option<MessageKind>,
-        /// With `kind: tool_hint`: the tool's phase in the older vocabulary.
+        /// With `kind: tool_hint`: the same as the preceding `tool_event`, in the older vocabulary.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         #[cfg_attr(feature = "schema", ts(as = "Option<Vec<ToolHint>>", optional))]
         tool_events: Vec<ToolHint>,
     },
     /// The agent uses a tool.
     ToolEvent {
-        /// Whether it begins or has ended.
+        /// Whether the use begins, ended well or failed.
         phase: ToolPhase,
-        /// The use that this is about.
+        /// The tool use; the same in its events.
         call_id: String,
         /// The tool, as the agent names it.
         name: String,
@@ -140,11 +140,11 @@ pub enum ChatBody {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(type = "unknown", optional))]
         arguments: Option<serde_json::Value>,
-        /// At the end: what the tool gave back.
+        /// At the end: what the tool returned.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         result: Option<String>,
-        /// At the end, where the tool failed or was denied: what it said.
+        /// At the end, where the tool failed or was denied: the tool's message.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         error: Option<String>,
@@ -155,38 +155,40 @@ pub enum ChatBody {
     },
     /// The agent changed files.
     FileEdit {
-        /// What changed.
+        /// One item for each changed file.
         edits: Vec<FileEdit>,
     },
-    /// Something that a person should know and that is part of no answer.
+    /// Something that a person should know and that is part of no answer. Codes: `request_refused` (the gateway
+    /// refused a request of the agent's without asking a person).
     Notice {
-        /// How grave it is.
+        /// How grave the notice is.
         level: NoticeLevel,
-        /// Stable, for programs: see the table in `docs/protocol.md`.
+        /// A stable code for programs; new codes may be added.
         code: String,
         /// One or two sentences, for people.
         text: String,
     },
-    /// The agent asks for leave to use a tool. Stays open until `request_resolved`.
+    /// The agent asks for permission to use a tool. Open until `request_resolved`.
     PermissionRequest(PermissionRequest),
-    /// The agent asks the person something. Stays open until `request_resolved`.
+    /// The agent asks the person one or more questions. A form of a tool server (an MCP elicitation) is a question
+    /// too, one item for each field. Open until `request_resolved`.
     Question(Question),
     /// A permission request or question is closed.
     RequestResolved {
-        /// Which one.
+        /// The request that is closed.
         request_id: RequestId,
-        /// How.
+        /// How it was closed.
         resolution: Resolution,
-        /// The `client_id` whose answer it was.
+        /// The `client_id` whose answer it was, where a person answered.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         client_id: Option<String>,
     },
-    /// The turn is over. Exactly one for each accepted message.
+    /// The turn is over. There is exactly one for each accepted message.
     TurnEnd {
-        /// How it ended.
+        /// How the turn ended.
         outcome: Outcome,
-        /// Milliseconds from acceptance to the end.
+        /// Milliseconds from acceptance to the end, over restarts of the gateway too.
         #[cfg_attr(feature = "schema", ts(type = "number"))]
         latency_ms: u64,
         /// What the agent says it used.
@@ -197,7 +199,7 @@ pub enum ChatBody {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         cost: Option<Cost>,
-        /// Why it failed or was interrupted.
+        /// Why the turn failed, was interrupted or was cancelled by the gateway.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         error: Option<TurnError>,
@@ -208,7 +210,7 @@ pub enum ChatBody {
     },
     /// The chat's goal changed.
     GoalState {
-        /// The goal now.
+        /// The new goal.
         goal_state: GoalState,
     },
 }
@@ -222,48 +224,48 @@ pub(super) fn is_false(flag: &bool) -> bool {
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub enum MessageKind {
-    /// Tool use, for clients that know no `tool_event`.
+    /// A tool use, for clients that do not know `tool_event`; others ignore it.
     ToolHint,
-    /// Something the agent says about its progress, such as a retry.
+    /// A line about the agent's progress, such as a retry.
     Progress,
 }
 
-/// Tool use in the older vocabulary.
+/// A tool use in the older vocabulary.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub struct ToolHint {
     /// Version of this shape: 1.
     pub version: u8,
-    /// Whether it begins or has ended.
+    /// Whether the use begins, ended well or failed.
     pub phase: ToolPhase,
-    /// The use that this is about.
+    /// The tool use.
     pub call_id: String,
-    /// The tool.
+    /// The tool, as the agent names it.
     pub name: String,
 }
 
-/// A phase of a tool's use.
+/// A phase of a tool use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub enum ToolPhase {
-    /// It begins.
+    /// The use begins.
     Start,
-    /// It ended well.
+    /// The use ended well.
     End,
-    /// It failed or was denied.
+    /// The use failed or was denied.
     Error,
 }
 
-/// One changed file.
+/// A changed file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub struct FileEdit {
-    /// The tool use that changed it.
+    /// The tool use that changed the file.
     pub call_id: String,
-    /// The tool.
+    /// The tool, as the agent names it.
     pub tool: String,
-    /// The file, relative to the workspace; of a file outside it the name only.
+    /// The file, relative to the workspace; of a file outside the workspace the name only.
     pub path: String,
     /// Lines added.
     #[cfg_attr(feature = "schema", ts(type = "number"))]
@@ -297,7 +299,7 @@ pub enum NoticeLevel {
 pub enum Outcome {
     /// The agent finished its answer.
     Completed,
-    /// Somebody stopped it.
+    /// A client stopped the turn, or the gateway did after a long silence (then `error.code` is `agent_silent`).
     Cancelled,
     /// The agent reported an error, or could not be started.
     Failed,
@@ -305,13 +307,13 @@ pub enum Outcome {
     Interrupted,
 }
 
-/// Why a turn failed or was interrupted.
+/// Why a turn did not complete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub struct TurnError {
-    /// Stable, for programs: see the table in `docs/protocol.md`.
+    /// A turn error code, stable, for programs.
     pub code: String,
-    /// One sentence, for people.
+    /// One sentence for people. Where the agent's process failed, it ends with the last lines of its standard error.
     pub detail: String,
 }
 
@@ -320,10 +322,10 @@ pub struct TurnError {
 #[serde(default)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub struct Usage {
-    /// Tokens read.
+    /// Tokens of the input.
     #[cfg_attr(feature = "schema", ts(type = "number"))]
     pub input_tokens: u64,
-    /// Tokens written.
+    /// Tokens of the output.
     #[cfg_attr(feature = "schema", ts(type = "number"))]
     pub output_tokens: u64,
     /// Tokens read from a cache.
@@ -348,19 +350,19 @@ pub struct Cost {
 pub struct GoalState {
     /// Whether it is being pursued.
     pub active: bool,
-    /// A word for its state.
+    /// A word for the goal's state, at most 256 bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub status: Option<String>,
-    /// A line to show.
+    /// One line to show, at most 1 KiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub ui_summary: Option<String>,
-    /// What is to be reached.
+    /// What is to be reached, at most 16 KiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub objective: Option<String>,
-    /// What happened so far.
+    /// What happened so far, at most 16 KiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub recap: Option<String>,

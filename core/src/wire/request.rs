@@ -10,15 +10,16 @@ use crate::ids::RequestId;
 #[cfg(feature = "schema")]
 use {schemars::JsonSchema, ts_rs::TS};
 
-/// A request for leave to use a tool.
+/// A request for permission to use a tool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub struct PermissionRequest {
-    /// Names the request in `respond`.
+    /// The id that `respond` names.
     pub request_id: RequestId,
     /// The tool, as the agent names it.
     pub tool: String,
-    /// What the agent wants to pass to it: the command, or the change. With `raw` a string with the input's text.
+    /// What the agent wants to pass to the tool: the command, or the change. With `raw` a string with the input's
+    /// text.
     #[cfg_attr(feature = "schema", ts(type = "unknown"))]
     pub input: serde_json::Value,
     /// Length of the whole input's text in bytes. Absent in requests that an earlier version logged.
@@ -29,7 +30,7 @@ pub struct PermissionRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub input_sha256: Option<String>,
-    /// What the agent says it is for.
+    /// What the agent says the tool use is for, at most 4 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub description: Option<String>,
@@ -37,7 +38,7 @@ pub struct PermissionRequest {
     #[serde(default, skip_serializing_if = "is_false")]
     #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
     pub description_truncated: bool,
-    /// The tool use that waits for it.
+    /// The tool use that waits for the permission.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub call_id: Option<String>,
@@ -46,8 +47,8 @@ pub struct PermissionRequest {
     #[serde(default, skip_serializing_if = "is_false")]
     #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
     pub truncated: bool,
-    /// Whether a JSON value cannot hold the input exactly, so that `input` is its text. Only an answer with
-    /// `input_sha256` allows it.
+    /// Whether a JSON value cannot hold the input exactly (a repeated key, a number beyond a double, half a surrogate
+    /// pair, more than 64 levels), so that `input` is its text. Only an answer with `input_sha256` allows it.
     #[serde(default, skip_serializing_if = "is_false")]
     #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
     pub raw: bool,
@@ -60,23 +61,23 @@ impl PermissionRequest {
     }
 }
 
-/// A question of the agent to the person.
+/// Questions of the agent to the person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub struct Question {
-    /// Names the request in `respond`.
+    /// The id that `respond` names.
     pub request_id: RequestId,
-    /// What is asked, one or more.
+    /// One or more questions.
     pub questions: Vec<QuestionItem>,
 }
 
-/// One question of a request.
+/// A question of a `question` event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub struct QuestionItem {
-    /// The question; also the key of its answer in `respond`.
+    /// The text of the question; also the key of its answer in `respond`.
     pub question: String,
-    /// A word or two that stand for it.
+    /// A word or two that stand for the question.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub header: Option<String>,
@@ -84,23 +85,23 @@ pub struct QuestionItem {
     #[serde(default, skip_serializing_if = "is_false")]
     #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
     pub multi_select: bool,
-    /// What to choose from. A free answer is always possible.
+    /// What to choose from. Without `format`, a free text is possible too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", ts(as = "Option<Vec<QuestionOption>>", optional))]
     pub options: Vec<QuestionOption>,
-    /// Whether it may stay unanswered.
+    /// Whether the question may stay unanswered.
     #[serde(default, skip_serializing_if = "is_false")]
     #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
     pub optional: bool,
-    /// What an answer has to be. None: any text.
+    /// What an answer has to be; absent: any text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub format: Option<AnswerFormat>,
-    /// Least value of a number, least number of characters of a text, or of choices where more than one is possible.
+    /// The least value of a number, number of characters of a text, or number of choices with `multi_select`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(type = "number", optional))]
     pub min: Option<serde_json::Number>,
-    /// The greatest, likewise.
+    /// The greatest value of a number, number of characters of a text, or number of choices with `multi_select`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(type = "number", optional))]
     pub max: Option<serde_json::Number>,
@@ -170,12 +171,12 @@ pub struct QuestionOption {
 pub enum Resolution {
     /// A person allowed it.
     Allowed,
-    /// A person denied it.
+    /// A person denied or declined it.
     Denied,
-    /// A person answered the question.
+    /// A person answered the questions.
     Answered,
-    /// The agent no longer asks, or is gone.
+    /// The agent withdrew it, or is gone.
     Withdrawn,
-    /// The agent ended its turn first.
+    /// The agent ended the turn first.
     TurnEnded,
 }

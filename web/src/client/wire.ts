@@ -3,118 +3,118 @@
 /** The version of the protocol, and the WebSocket subprotocol that offers it. */
 export const PROTOCOL = "switchboard.v1";
 
-/** What an agent is, for people. */
+/** The agent of a chat, for people. A field that is not known is absent. */
 export type AgentState = {
-/** Its name; `demo` is the demo. */
+/** The agent's name; `demo` is the built-in demo agent. */
 agent: string,
-/** What it speaks, such as `claude`. */
+/** The dialect that the agent speaks, such as `claude`. */
 dialect?: string,
-/** Where it works, as people call it: `~/src/x`, or the folder's name. */
+/** Where the agent works: `~/src/x`, or outside the home directory the folder's name; never an absolute path. */
 workspace?: string,
-/** What it is kept from: `shield`, `workspace` or `off`. */
+/** The agent's sandbox level: `shield`, `workspace` or `off`. */
 sandbox?: string, };
 
 /** A person's answer to a permission request or question. */
 export type Answer = { "decision": "allow",
-/** The request's `input_sha256`: needed where its event shows the input cut or not exactly. */
+/** The request's `input_sha256`; required where the request is `truncated` or `raw`. */
 input_sha256?: string, } | { "decision": "deny",
-/** What the agent is told. */
+/** What the agent is told, at most 252 KiB. */
 message?: string, } | { "decision": "answer",
-/** From each question's text to what was chosen or written. */
+/** From each question's text to what was chosen or written: a text, or an array of texts. At most 252 KiB. */
 answers: Record<string, string | string[]>, };
 
 /** What the answer to a question has to be. */
 export type AnswerFormat = "option" | "boolean" | "integer" | "number";
 
-/** An event of a chat's log: one body at one place of the numbering. */
+/** An event of a chat's log: a body and its position in the numbering. */
 export type ChatEvent = {
 /** The chat. */
 chat_id: ChatId,
-/** The numbering that `seq` belongs to. */
+/** The epoch, which is the numbering that `seq` belongs to. */
 epoch: Epoch,
 /** The first number that this event covers, where that is not `seq`. */
 first_seq?: number,
 /** The last number that this event covers. */
 seq: number,
-/** The turn that it belongs to. */
+/** The turn that the event belongs to, if any. */
 turn_id?: TurnId, } & ({ "event": "user_message",
-/** What was written. */
+/** What the person wrote. */
 text: string,
-/** Whether its turn starts at once; otherwise it waits in the queue. */
+/** Whether the message's turn starts at once; otherwise it waits in the queue. */
 starts_turn: boolean,
-/** The turn that runs now, where that is another one. */
+/** The turn that was first in line when the message was accepted, where that is another one. */
 active_turn_id?: TurnId,
-/** When it was accepted, in milliseconds of Unix time. */
+/** When the message was accepted, in milliseconds of Unix time. */
 created_at_ms: number,
 /** What the sending client calls itself; never an authority. */
 client_id?: string, } | { "event": "turn_started",
-/** When, in milliseconds of Unix time. */
+/** When the turn started, in milliseconds of Unix time. */
 started_at_ms: number, } | { "event": "delta",
-/** The stream that it continues; streams may interleave. */
+/** The stream that the text continues; streams may interleave. */
 stream_id: string,
 /** The text to append. Never empty. */
 text: string, } | { "event": "stream_end",
-/** Which stream. */
+/** The stream that ended. */
 stream_id: string,
-/** Its whole text, where that was not sent as deltas. */
+/** The stream's whole text, where it was not sent as deltas. */
 text?: string,
 /** The agent abandoned this stream: its text does not count. */
 void?: boolean, } | { "event": "reasoning_delta",
-/** The stream that it continues. */
+/** The stream that the text continues. */
 stream_id: string,
 /** The text to append. Never empty. */
 text: string, } | { "event": "reasoning_end",
-/** Which stream. */
+/** The stream that ended. */
 stream_id: string,
 /** The agent abandoned this stream: its text does not count. */
 void?: boolean, } | { "event": "message",
-/** The text; empty in a hint. */
+/** The text; empty in a tool hint. */
 text: string,
-/** Absent for an answer. */
+/** What the message is; absent for an answer. */
 kind?: MessageKind,
-/** With `kind: tool_hint`: the tool's phase in the older vocabulary. */
+/** With `kind: tool_hint`: the same as the preceding `tool_event`, in the older vocabulary. */
 tool_events?: Array<ToolHint>, } | { "event": "tool_event",
-/** Whether it begins or has ended. */
+/** Whether the use begins, ended well or failed. */
 phase: ToolPhase,
-/** The use that this is about. */
+/** The tool use; the same in its events. */
 call_id: string,
 /** The tool, as the agent names it. */
 name: string,
 /** At the start: what the agent passes to the tool. */
 arguments?: unknown,
-/** At the end: what the tool gave back. */
+/** At the end: what the tool returned. */
 result?: string,
-/** At the end, where the tool failed or was denied: what it said. */
+/** At the end, where the tool failed or was denied: the tool's message. */
 error?: string,
 /** Whether arguments or output were cut to the limit. */
 truncated?: boolean, } | { "event": "file_edit",
-/** What changed. */
+/** One item for each changed file. */
 edits: Array<FileEdit>, } | { "event": "notice",
-/** How grave it is. */
+/** How grave the notice is. */
 level: NoticeLevel,
-/** Stable, for programs: see the table in `docs/protocol.md`. */
+/** A stable code for programs; new codes may be added. */
 code: string,
 /** One or two sentences, for people. */
 text: string, } | { "event": "permission_request" } & PermissionRequest | { "event": "question" } & Question | { "event": "request_resolved",
-/** Which one. */
+/** The request that is closed. */
 request_id: RequestId,
-/** How. */
+/** How it was closed. */
 resolution: Resolution,
-/** The `client_id` whose answer it was. */
+/** The `client_id` whose answer it was, where a person answered. */
 client_id?: string, } | { "event": "turn_end",
-/** How it ended. */
+/** How the turn ended. */
 outcome: Outcome,
-/** Milliseconds from acceptance to the end. */
+/** Milliseconds from acceptance to the end, over restarts of the gateway too. */
 latency_ms: number,
 /** What the agent says it used. */
 usage?: Usage,
 /** What the agent says this turn cost. */
 cost?: Cost,
-/** Why it failed or was interrupted. */
+/** Why the turn failed, was interrupted or was cancelled by the gateway. */
 error?: TurnError,
 /** The chat's goal, if one is active. */
 goal_state?: GoalState, } | { "event": "goal_state",
-/** The goal now. */
+/** The new goal. */
 goal_state: GoalState, });
 
 /** A chat as the wire names it: `^[A-Za-z0-9_:-]{1,64}$`. */
@@ -122,162 +122,168 @@ export type ChatId = string;
 
 /** The present state of a chat. */
 export type ChatState = {
-/** The turn that runs. */
+/** The running turn. */
 turn?: RunningTurn,
-/** The `user_message` events of the turns that wait, first come first. */
+/** The `user_message` events of the queued turns, first one first. */
 queue: Array<ChatEvent>,
 /** The open `permission_request` and `question` events. */
 requests: Array<ChatEvent>,
 /** The goal, if one is active. */
 goal_state?: GoalState,
-/** What the chat's agent is, as in `agent_state`. */
+/** The agent of the chat, as in `agent_state`. */
 agent?: AgentState, };
 
 /** A chat in a list. */
 export type ChatSummary = {
 /** The chat. */
 chat_id: ChatId,
-/** As a person named it, or made from the first message; absent before it. */
+/** The title, given by a person or made from the first message. */
 title?: string,
-/** The last activity, in milliseconds of Unix time. */
+/** The last activity (a message, a turn's end, a request), in milliseconds of Unix time. */
 updated_at_ms: number,
 /** Whether a turn runs. */
 running: boolean,
-/** Whether a permission request or question is open in it, which waits for a person. */
+/** Whether an open permission request or question waits for a person. */
 waiting?: boolean,
-/** Its newest place. */
+/** The position of the newest event. */
 head: Cursor, };
 
-/** The kinds of frames a client sends. */
+/** A frame that a client sends. */
 export type ClientEnvelope = { "type": "authenticate",
 /** The token. */
 token: string, } | { "type": "new_chat", } | { "type": "attach",
-/** Which one. */
+/** The chat to attach to. */
 chat_id: ChatId,
-/** What the client has already. */
+/**
+ * The client's cursor: the last event that it has. Without a cursor, a chat that has events is sent as a
+ * `snapshot`.
+ */
 after?: Cursor, } | { "type": "detach",
-/** Which one. */
+/** The chat to detach from. */
 chat_id: ChatId, } | { "type": "message" } & Message | { "type": "cancel",
-/** In which chat. */
+/** The chat of the turn. */
 chat_id: ChatId,
-/** Which one: the running one, or one that waits. Absent: the running one, or the first that waits. */
+/** The turn to stop, running or queued. Without it: the running turn, or the first queued one if none runs. */
 turn_id?: TurnId, } | { "type": "respond",
-/** In which chat. */
-chat_id: ChatId,
-/** Which one. */
-request_id: RequestId, } & ({ "decision": "allow",
-/** The request's `input_sha256`: needed where its event shows the input cut or not exactly. */
-input_sha256?: string, } | { "decision": "deny",
-/** What the agent is told. */
-message?: string, } | { "decision": "answer",
-/** From each question's text to what was chosen or written. */
-answers: Record<string, string | string[]>, }) | { "type": "request_input",
-/** In which chat. */
+/** The chat of the request. */
 chat_id: ChatId,
 /** The open request. */
+request_id: RequestId, } & ({ "decision": "allow",
+/** The request's `input_sha256`; required where the request is `truncated` or `raw`. */
+input_sha256?: string, } | { "decision": "deny",
+/** What the agent is told, at most 252 KiB. */
+message?: string, } | { "decision": "answer",
+/** From each question's text to what was chosen or written: a text, or an array of texts. At most 252 KiB. */
+answers: Record<string, string | string[]>, }) | { "type": "request_input",
+/** The chat of the request. */
+chat_id: ChatId,
+/** The open permission request. */
 request_id: RequestId,
-/** Where the page begins, in bytes of the input's text: 0, or `next` of the page before. */
+/** Where the page begins, in bytes of the input's text: 0 (the default), or `next` of the previous page. */
 offset?: number, } | { "type": "set_goal_state",
-/** In which chat. */
+/** The chat whose goal is set. */
 chat_id: ChatId,
-/** The goal from now on. */
+/** The new goal, at most 48 KiB as JSON. */
 goal_state: GoalState, } | { "type": "list_chats",
-/** Where to go on: `before` of the page before. */
+/** `before` of the previous page; absent for the newest page. */
 before?: string,
-/** The most chats to send. */
+/** The maximum number of chats, at most 50. */
 limit?: number, } | { "type": "history",
-/** Which chat. */
+/** The chat to read. */
 chat_id: ChatId,
-/** Where to go on: `before` of a snapshot or of the page before. */
+/** `before` of a snapshot or of the previous page; absent for the newest page. */
 before?: string,
-/** The most events to send. */
+/** The maximum number of events, at most 200. A page also ends at about 192 KiB. */
 limit?: number, } | { "type": "rename_chat",
-/** Which chat. */
+/** The chat to rename. */
 chat_id: ChatId,
-/** The title from now on, trimmed and not empty. */
+/** The new title: at most 256 bytes, not blank, no control characters. White space around it is removed. */
 title: string, } | { "type": "delete_chat",
-/** Which chat. */
+/** The chat to delete. */
 chat_id: ChatId, } | { "type": "ping",
-/** Comes back in `pong`. */
+/** Comes back in `pong`; at most 128 bytes. */
 nonce?: string, };
 
 /** The kinds of control events. They concern one connection or the present moment and are not replayed. */
 export type ControlEvent = { "event": "ready",
-/** The default chat, for frames that name none. It exists from its first message on. */
+/** The default chat, for legacy frames, which name none. It exists from its first message on. */
 chat_id: ChatId,
-/** What this client calls itself, or what it was called. */
+/** What this client calls itself, or the name that the gateway gave it. */
 client_id: string,
-/** The version of this protocol: `switchboard.v1`. */
+/** The version of the protocol: `switchboard.v1`. */
 protocol: string,
-/** What the client must keep to. */
+/** The limits that the client must keep to. */
 limits: WireLimits,
-/** What the agents of chats are that have not said so of their own, where whoever runs the gateway says so. */
+/** The agent of chats that have no `agent_state` of their own, where the gateway's operator lets it be shown. */
 agent?: AgentState,
-/** Over SSE: the stream's secret name, which each POST quotes. */
+/** Over SSE: the stream's secret name, which each POST sends back. */
 stream?: string, } | { "event": "attached",
 /** The chat. */
 chat_id: ChatId,
-/** The numbering now. */
+/** The present epoch of the chat. */
 epoch: Epoch,
-/** The last number there is. */
+/** The last number in the chat's log; 0 if it has no events. */
 head: number,
-/** Whether the client's cursor could be used. Otherwise a `snapshot` replaces what it has. */
+/**
+ * Whether the log continues from the client's cursor. If false, a `snapshot` follows and replaces what the
+ * client has of the chat.
+ */
 recovered: boolean,
-/** The chat's title. */
+/** The chat's title, if it has one. */
 title?: string, } | { "event": "agent_state",
 /** The chat. */
 chat_id: ChatId,
-/** Its name; `demo` is the demo. */
+/** The agent's name; `demo` is the built-in demo agent. */
 agent: string,
-/** What it speaks, such as `claude`. */
+/** The dialect that the agent speaks, such as `claude`. */
 dialect?: string,
-/** Where it works, as people call it: `~/src/x`, or the folder's name. */
+/** Where the agent works: `~/src/x`, or outside the home directory the folder's name; never an absolute path. */
 workspace?: string,
-/** What it is kept from: `shield`, `workspace` or `off`. */
+/** The agent's sandbox level: `shield`, `workspace` or `off`. */
 sandbox?: string, } | { "event": "snapshot",
 /** The chat. */
 chat_id: ChatId,
-/** The numbering of `seq`. */
+/** The epoch of `seq`. */
 epoch: Epoch,
 /** The client's cursor after the last part. */
 seq: number,
-/** Which part, from 0. Part 0 replaces what the client has, later parts add to it. */
+/** The number of the part, from 0. Part 0 replaces what the client has, later parts add to it. */
 part: number,
 /** Whether more parts follow. */
 more: boolean,
-/** Chat events of the newest page, oldest first, as everywhere. Adjacent deltas may be joined. */
+/** Chat events, oldest first. Adjacent deltas may be merged. */
 events: Array<ChatEvent>,
-/** For `history`: what comes before; absent at the chat's beginning. */
+/** In part 0: for `history`, what comes before; absent at the chat's beginning. */
 before?: string,
-/** In the last parts: the present state. Their queues and requests add up; the rest is in the last one. */
+/** The present state. Its queue and requests may be spread over the last parts; the rest is in the last part. */
 state?: ChatState, } | { "event": "replay_end",
 /** The chat. */
 chat_id: ChatId,
-/** The numbering of `seq`. */
+/** The epoch of `seq`. */
 epoch: Epoch,
 /** The last number that was sent. */
 seq: number, } | { "event": "message_accepted" } & MessageAccepted | { "event": "turn_stalled",
 /** The chat. */
 chat_id: ChatId,
-/** The turn. */
+/** The stalled turn. */
 turn_id: TurnId,
 /** Milliseconds without progress. */
 idle_ms: number, } | { "event": "goal_status",
 /** The chat. */
 chat_id: ChatId,
-/** Running or idle. */
+/** Whether a turn runs. */
 status: RunStatus,
-/** When the turn started, in seconds of Unix time. */
+/** While a turn runs: when it started, in seconds of Unix time. */
 started_at?: number,
-/** The turn. */
+/** The turn that runs, or that has just ended. */
 turn_id?: TurnId, } | { "event": "goal_state",
 /** The chat. */
 chat_id: ChatId,
 /** The goal. */
 goal_state: GoalState, } | { "event": "notice",
-/** How grave it is. */
+/** How grave the notice is. */
 level: NoticeLevel,
-/** Stable, for programs: see the table in `docs/protocol.md`. */
+/** A stable code for programs; new codes may be added. */
 code: string,
 /** One or two sentences, for people. */
 text: string, } | { "event": "session_updated",
@@ -293,13 +299,13 @@ chat_id: ChatId,
 model_name: string, } | { "event": "chats",
 /** One page. */
 chats: Array<ChatSummary>,
-/** For `list_chats`: what comes after; absent on the last page. */
+/** For the next `list_chats`; absent on the last page. */
 before?: string, } | { "event": "history",
 /** The chat. */
 chat_id: ChatId,
-/** One page, oldest first. Adjacent deltas may be joined. */
+/** One page of chat events, oldest first. Adjacent deltas may be merged. */
 events: Array<ChatEvent>,
-/** For the next `history`: what comes before; absent at the chat's beginning. */
+/** For the next `history`; absent at the chat's beginning. */
 before?: string, } | { "event": "request_input",
 /** The chat. */
 chat_id: ChatId,
@@ -309,7 +315,7 @@ request_id: RequestId,
 offset: number,
 /** This page of the input's text. */
 text: string,
-/** Where the next page begins; absent on the last. */
+/** Where the next page begins; absent on the last page. */
 next?: number,
 /** Length of the whole text in bytes. */
 input_bytes: number,
@@ -333,35 +339,38 @@ seq: number, };
 /** One unbroken numbering of a chat's events: `[A-Za-z0-9_-]{1,16}`, opaque to clients. */
 export type Epoch = string;
 
-/** The codes of `error` events. Stable; new ones may be added. */
+/**
+ * The codes of `error` events. They are stable; new ones may be added, and an unknown one is treated by its
+ * `retryable`.
+ */
 export type ErrorCode = "malformed" | "unknown_type" | "unsupported" | "missing_field" | "invalid_field" | "too_large" | "unknown_chat" | "unknown_turn" | "unknown_request" | "already_resolved" | "input_unseen" | "turn_conflict" | "queue_full" | "rate_limited" | "limit_reached" | "unauthorized" | "unavailable" | "damaged" | "too_slow" | "shutting_down" | "internal";
 
-/** A refusal. */
+/** A refusal of a frame. */
 export type ErrorEvent = {
-/** Stable, for programs. */
+/** The error code, stable, for programs. */
 code: ErrorCode,
-/** One short sentence, for people. */
+/** One short sentence, for people; its words may change. */
 detail: string,
 /** Whether the same frame may succeed later. */
 retryable: boolean,
-/** The chat that it is about. */
+/** The chat that the error is about. */
 chat_id?: ChatId,
-/** The message that it is about. */
+/** The message that the error is about. */
 turn_id?: TurnId,
-/** The permission request or question that it is about. */
+/** The permission request or question that the error is about. */
 request_id?: RequestId,
-/** With `rate_limited`: milliseconds until it is worth another try. */
+/** With `rate_limited`: milliseconds until another try makes sense. */
 retry_after_ms?: number,
-/** On transports without close codes: the connection ends with this one. */
+/** On a Unix socket and over SSE: the connection ends with this close code. */
 close?: number, };
 
-/** One changed file. */
+/** A changed file. */
 export type FileEdit = {
-/** The tool use that changed it. */
+/** The tool use that changed the file. */
 call_id: string,
-/** The tool. */
+/** The tool, as the agent names it. */
 tool: string,
-/** The file, relative to the workspace; of a file outside it the name only. */
+/** The file, relative to the workspace; of a file outside the workspace the name only. */
 path: string,
 /** Lines added. */
 added: number,
@@ -374,41 +383,47 @@ diff?: string, };
 export type GoalState = {
 /** Whether it is being pursued. */
 active: boolean,
-/** A word for its state. */
+/** A word for the goal's state, at most 256 bytes. */
 status?: string,
-/** A line to show. */
+/** One line to show, at most 1 KiB. */
 ui_summary?: string,
-/** What is to be reached. */
+/** What is to be reached, at most 16 KiB. */
 objective?: string,
-/** What happened so far. */
+/** What happened so far, at most 16 KiB. */
 recap?: string, };
 
 /** A person's message. */
 export type Message = {
-/** For which chat. A well-formed id that is unknown makes that chat. */
+/** The chat. A well-formed id that is unknown creates that chat. */
 chat_id: ChatId,
-/** The text. `/stop` cancels the running turn. */
+/** The text, not blank, at most 252 KiB, stored unchanged. A text of `/stop` alone cancels the running turn. */
 content: string,
-/** The client's name for it: sent again, it is recognised. Absent, the gateway makes one. */
+/**
+ * The client's id for this message and its turn. The gateway recognises a message that is sent again by it.
+ * Without it the gateway makes an id.
+ */
 turn_id?: TurnId, };
 
-/** The acknowledgement of a message, with the place of its `user_message`. */
+/** The acknowledgement of a message, with the position of its `user_message`. */
 export type MessageAccepted = {
 /** The chat. */
 chat_id: ChatId,
 /** The turn, as the sender named it, or as the gateway did where the sender named none. */
 turn_id: TurnId,
-/** Whether its turn starts at once; otherwise it waits in the queue. */
+/** Whether the turn starts at once; otherwise it waits in the queue. */
 starts_turn: boolean,
-/** The turn that runs now, where that is another one. */
+/**
+ * The turn that was first in line when the message was accepted, where that is another one; for a `/stop` the
+ * stopped turn.
+ */
 active_turn_id?: TurnId,
 /** When the turn started, in seconds of Unix time. */
 started_at?: number,
-/** The message was accepted before; this is the first answer again and moves no cursor. */
+/** This answer moves no cursor: the message was accepted before, was a `/stop`, or its sender had detached. */
 duplicate?: boolean,
-/** The numbering of `seq`. */
+/** The epoch of `seq`. */
 epoch: Epoch,
-/** The number of the message's `user_message`. */
+/** The number of the message's `user_message`; for a `/stop`, the chat's last number. */
 seq: number, };
 
 /** What a `message` is, where it is not an answer. */
@@ -420,23 +435,26 @@ export type NoticeLevel = "info" | "warning" | "error";
 /** How a turn ended. */
 export type Outcome = "completed" | "cancelled" | "failed" | "interrupted";
 
-/** A request for leave to use a tool. */
+/** A request for permission to use a tool. */
 export type PermissionRequest = {
-/** Names the request in `respond`. */
+/** The id that `respond` names. */
 request_id: RequestId,
 /** The tool, as the agent names it. */
 tool: string,
-/** What the agent wants to pass to it: the command, or the change. With `raw` a string with the input's text. */
+/**
+ * What the agent wants to pass to the tool: the command, or the change. With `raw` a string with the input's
+ * text.
+ */
 input: unknown,
 /** Length of the whole input's text in bytes. Absent in requests that an earlier version logged. */
 input_bytes?: number,
 /** SHA-256 of the whole input's text, in hexadecimal digits. Absent in requests that an earlier version logged. */
 input_sha256?: string,
-/** What the agent says it is for. */
+/** What the agent says the tool use is for, at most 4 KiB. */
 description?: string,
 /** Whether `description` was cut to the limit. */
 description_truncated?: boolean,
-/** The tool use that waits for it. */
+/** The tool use that waits for the permission. */
 call_id?: string,
 /**
  * Whether `input` was cut to the limit: `request_input` gives the whole, and only an answer with
@@ -444,35 +462,35 @@ call_id?: string,
  */
 truncated?: boolean,
 /**
- * Whether a JSON value cannot hold the input exactly, so that `input` is its text. Only an answer with
- * `input_sha256` allows it.
+ * Whether a JSON value cannot hold the input exactly (a repeated key, a number beyond a double, half a surrogate
+ * pair, more than 64 levels), so that `input` is its text. Only an answer with `input_sha256` allows it.
  */
 raw?: boolean, };
 
-/** A question of the agent to the person. */
+/** Questions of the agent to the person. */
 export type Question = {
-/** Names the request in `respond`. */
+/** The id that `respond` names. */
 request_id: RequestId,
-/** What is asked, one or more. */
+/** One or more questions. */
 questions: Array<QuestionItem>, };
 
-/** One question of a request. */
+/** A question of a `question` event. */
 export type QuestionItem = {
-/** The question; also the key of its answer in `respond`. */
+/** The text of the question; also the key of its answer in `respond`. */
 question: string,
-/** A word or two that stand for it. */
+/** A word or two that stand for the question. */
 header?: string,
 /** Whether more than one option may be chosen. */
 multi_select?: boolean,
 /** What to choose from. A free answer is always possible. */
 options?: Array<QuestionOption>,
-/** Whether it may stay unanswered. */
+/** Whether the question may stay unanswered. */
 optional?: boolean,
-/** What an answer has to be. None: any text. */
+/** What an answer has to be; absent: any text. */
 format?: AnswerFormat,
-/** Least value of a number, least number of characters of a text, or of choices where more than one is possible. */
+/** The least value of a number, number of characters of a text, or number of choices with `multi_select`. */
 min?: number,
-/** The greatest, likewise. */
+/** The greatest value of a number, number of characters of a text, or number of choices with `multi_select`. */
 max?: number, };
 
 /** An option of a question. */
@@ -488,38 +506,38 @@ export type RequestId = string;
 /** How a request was closed. */
 export type Resolution = "allowed" | "denied" | "answered" | "withdrawn" | "turn_ended";
 
-/** Whether a chat's agent is at work. */
+/** Whether a turn runs in a chat. */
 export type RunStatus = "running" | "idle";
 
 /** The running turn in a [`ChatState`]. */
 export type RunningTurn = {
-/** Its id. */
+/** The turn. */
 turn_id: TurnId,
-/** When it started, in milliseconds of Unix time. */
+/** When the turn started, in milliseconds of Unix time. */
 started_at_ms: number, };
 
 /** Whatever a client may receive. */
 export type ServerEvent = ChatEvent | ControlEvent;
 
-/** Tool use in the older vocabulary. */
+/** A tool use in the older vocabulary. */
 export type ToolHint = {
 /** Version of this shape: 1. */
 version: number,
-/** Whether it begins or has ended. */
+/** Whether the use begins, ended well or failed. */
 phase: ToolPhase,
-/** The use that this is about. */
+/** The tool use. */
 call_id: string,
-/** The tool. */
+/** The tool, as the agent names it. */
 name: string, };
 
-/** A phase of a tool's use. */
+/** A phase of a tool use. */
 export type ToolPhase = "start" | "end" | "error";
 
-/** Why a turn failed or was interrupted. */
+/** Why a turn did not complete. */
 export type TurnError = {
-/** Stable, for programs: see the table in `docs/protocol.md`. */
+/** A turn error code, stable, for programs. */
 code: string,
-/** One sentence, for people. */
+/** One sentence for people. Where the agent's process failed, it ends with the last lines of its standard error. */
 detail: string, };
 
 /**
@@ -533,20 +551,20 @@ export type UpdateScope = "metadata" | "thread" | "deleted";
 
 /** What an agent says a turn used, in tokens. */
 export type Usage = {
-/** Tokens read. */
+/** Tokens of the input. */
 input_tokens: number,
-/** Tokens written. */
+/** Tokens of the output. */
 output_tokens: number,
 /** Tokens read from a cache. */
 cache_read_tokens: number,
 /** Tokens written to a cache. */
 cache_write_tokens: number, };
 
-/** What a client must keep to, as `ready` tells it. */
+/** The limits that a client must keep to, as they are for its connection. */
 export type WireLimits = {
-/** Longest frame in bytes; beyond it the connection is closed. */
+/** Longest frame in bytes. A longer one closes the connection; over SSE it gets 413. */
 frame_bytes: number,
-/** Longest `content` in bytes. */
+/** Longest `content` in bytes, as JSON; an escaped character counts as what it stands for. */
 text_bytes: number,
 /** Chats that one connection may be attached to. */
 chats_per_connection: number,
