@@ -1,6 +1,6 @@
-//! Documents are tied to the code: the examples of `docs/protocol.md` are the fixtures, every kind and every error
-//! code has its place in there, the limits that `docs/operations.md` lists are those of the core, and the program in
-//! `README.md` is the one that the runtime's documentation compiles.
+//! Documents are tied to the code: examples are the fixtures, codes and refused fields are listed, the limits in
+//! `docs/operations.md` are those of the core, and the programs in `docs/protocol.md` and `README.md` are tested ones.
+//! `docs/reference.md` is generated; `cargo xtask test --only generated` compares it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,153 +9,63 @@ use std::{
 };
 
 use serde_json::Value;
-use switchboard_core::{
-    Limits,
-    wire::{ChatEvent, CloseCode, ErrorCode},
-};
+use switchboard_core::{Limits, wire::CloseCode};
 
-/// The headings under which kinds stand.
-const CLIENT: &str = "## Client frames";
-const CHAT: &str = "## Chat events";
-const CONTROL: &str = "## Control events";
-
-/// What stands in every chat event, and is explained once.
-const PLACE: [&str; 5] = ["chat_id", "epoch", "seq", "first_seq", "turn_id"];
-
-macro_rules! codes {
-    ($($variant:ident),* $(,)?) => {
-        const CODES: &[ErrorCode] = &[$(ErrorCode::$variant),*];
-
-        /// A code that is not in the list does not compile.
-        fn is_listed(code: ErrorCode) -> bool {
-            match code {
-                $(ErrorCode::$variant => CODES.contains(&code),)*
-            }
-        }
-    };
-}
-
-codes! {
-    Malformed, UnknownType, Unsupported, MissingField, InvalidField, TooLarge, UnknownChat, UnknownTurn,
-    UnknownRequest, AlreadyResolved, InputUnseen, TurnConflict, QueueFull, RateLimited, LimitReached, Unauthorized, Unavailable, Damaged,
-    TooSlow, ShuttingDown, Internal,
-}
+/// The documents that show frames.
+const DOCUMENTS: [&str; 4] = ["protocol.md", "transports.md", "compat.md", "reference.md"];
 
 #[test]
 fn examples_are_the_fixtures() {
-    let protocol = document("protocol.md");
-    let examples = examples(&protocol);
-    assert!(!examples.is_empty(), "no examples");
-    for (name, example) in examples {
-        assert_eq!(json(&name, &example), fixture(&name), "the example {name} is not the fixture");
-    }
-}
-
-#[test]
-fn every_kind_has_its_section_with_an_example_and_all_its_fields() {
-    let protocol = document("protocol.md");
-    for (name, value) in fixtures() {
-        let heading = heading_of(&name, &value);
-        let kind = kind_of(&name);
-        let section = section(&protocol, heading, kind)
-            .unwrap_or_else(|| panic!("{name}: no section \"### `{kind}`\" under \"{heading}\""));
-        let is_shown = |other: &str| section.contains(&format!("```json {other}\n"));
-        let side = name.split('/').next().unwrap_or_default();
-        let mut alike = fixtures().into_iter().filter(|(other, value)| {
-            kind_of(other) == kind && other.starts_with(side) && heading_of(other, value) == heading
-        });
-        assert!(alike.any(|(other, _)| is_shown(&other)), "{name}: no example in its section");
-        for field in value.as_object().expect("a frame is an object").keys() {
-            let is_general =
-                field == "type" || field == "event" || (heading == CHAT && PLACE.contains(&field.as_str()));
-            assert!(
-                is_general || section.contains(&format!("`{field}`")),
-                "{name}: {field} is not explained"
+    let mut shown = BTreeSet::new();
+    for name in DOCUMENTS {
+        for (fixture_name, example) in examples(&document(name)) {
+            let example = json(&fixture_name, &example);
+            assert_eq!(
+                example,
+                fixture(&fixture_name),
+                "{name}: the example {fixture_name} is not the fixture"
             );
+            shown.insert(fixture_name);
         }
     }
+    let all: BTreeSet<String> = fixtures().into_keys().collect();
+    assert_eq!(shown, all, "every fixture is an example");
 }
 
 #[test]
-fn no_section_is_about_a_kind_that_is_gone() {
+fn the_clients_in_the_protocol_are_the_ones_that_are_tested() {
     let protocol = document("protocol.md");
-    let known: BTreeSet<(&str, String)> =
-        fixtures().iter().map(|(name, value)| (heading_of(name, value), kind_of(name).to_owned())).collect();
-    for heading in [CLIENT, CHAT, CONTROL] {
-        let chapter = chapter(&protocol, heading);
-        for kind in chapter.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`')) {
-            assert!(known.contains(&(heading, kind.to_owned())), "{heading}: {kind}");
-        }
+    for (fence, client) in [("```js", "chat.mjs"), ("```python", "chat.py")] {
+        let source = read(&here().join("../examples/clients").join(client));
+        assert_eq!(block(protocol.lines(), fence), source.lines().collect::<Vec<_>>(), "{client}");
     }
 }
 
-/// Also of fields that no fixture has, and of kinds that were only half removed.
+/// The types and fields that are refused have no public list: their source is compared.
 #[test]
-fn every_kind_and_field_of_the_schema_is_explained() {
-    let protocol = document("protocol.md");
-    let client = document("schema/client.json");
-    let server = document("schema/server.json");
-    let (client, server) = (json("client.json", &client), json("server.json", &server));
-    let kinds = [
-        (CLIENT, "type", &client, &client),
-        (CHAT, "event", &server, &server["$defs"]["ChatEvent"]),
-        (CONTROL, "event", &server, &server["$defs"]["ControlEvent"]),
-    ];
-    for (heading, tag, root, kinds) in kinds {
-        let kinds = kinds["oneOf"].as_array().expect("a choice of kinds");
-        let mut explained = BTreeSet::new();
-        for schema in kinds {
-            let kind = schema["properties"][tag]["const"].as_str().expect("a kind has a name");
-            let section = section(&protocol, heading, kind)
-                .unwrap_or_else(|| panic!("no section \"### `{kind}`\" under \"{heading}\""));
-            for field in fields(root, schema).into_iter().filter(|field| field != tag) {
-                assert!(
-                    section.contains(&format!("`{field}`")),
-                    "{heading}, {kind}: {field} is not explained"
-                );
-            }
-            explained.insert(kind.to_owned());
-        }
-        let sections = chapter(&protocol, heading).lines();
-        let sections = sections.filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`'));
-        assert_eq!(sections.map(str::to_owned).collect::<BTreeSet<_>>(), explained, "{heading}");
+fn every_refused_type_and_field_is_listed() {
+    let compat = document("compat.md");
+    let source = read(&here().join("src/wire/unserved.rs"));
+    let lists = source.split("];").filter_map(|before| before.rsplit_once("] = ["));
+    let names: BTreeSet<&str> = lists.flat_map(|(_, list)| list.split('"').skip(1).step_by(2)).collect();
+    assert!(names.len() > 40, "{names:?}");
+    for name in names {
+        assert!(compat.contains(&format!("`{name}`")), "{name} is not listed");
     }
-}
-
-/// The names of an object's fields, those included that it has from others.
-fn fields(root: &Value, schema: &Value) -> BTreeSet<String> {
-    let own = schema["properties"].as_object().into_iter().flat_map(|fields| fields.keys().cloned());
-    let referred = schema["$ref"].as_str().and_then(|name| root.pointer(name.trim_start_matches('#')));
-    let choices = schema["oneOf"].as_array().into_iter().flatten();
-    own.chain(referred.into_iter().chain(choices).flat_map(|inner| fields(root, inner))).collect()
-}
-
-#[test]
-fn every_error_code_is_explained() {
-    let chapter = document("protocol.md");
-    let chapter = chapter_rows(&chapter, "## Error codes");
-    for code in CODES {
-        assert!(is_listed(*code));
-        let name = serde_json::to_value(code).expect("a code encodes");
-        let name = name.as_str().expect("a code is text");
-        assert!(chapter.contains_key(name), "{name} is not in the table");
-    }
-    assert_eq!(chapter.len(), CODES.len(), "the table has a code that does not exist");
 }
 
 #[test]
 fn every_close_code_is_explained() {
-    let protocol = document("protocol.md");
-    let rows = chapter(&protocol, "## Close codes").lines().filter_map(|line| line.strip_prefix("| "));
-    let cells = rows.filter_map(|row| row.split(" | ").next());
-    let explained: Vec<u16> =
-        cells.flat_map(|cell| cell.split(", ")).filter_map(|code| code.parse().ok()).collect();
+    let rows = document("transports.md");
+    let rows = chapter(&rows, "## Close codes").lines().filter_map(|line| line.strip_prefix("| "));
+    let numbers = rows.flat_map(|row| row.split(" |").next().unwrap_or_default().split(", "));
+    let explained: Vec<u16> = numbers.filter_map(|number| number.parse().ok()).collect();
     assert_eq!(explained, CloseCode::ALL.map(CloseCode::number));
 }
 
 #[test]
 fn every_turn_error_code_is_explained() {
-    let rows = chapter_rows(&document("protocol.md"), "## Turn error codes");
+    let rows = chapter_rows(&document("reference.md"), "## Turn error codes");
     let sources: String = ["core", "runtime", "agent-bridge"]
         .iter()
         .flat_map(|crate_dir| rust_files(&here().join("..").join(crate_dir).join("src")))
@@ -229,13 +139,6 @@ fn chapter<'a>(document: &'a str, heading: &str) -> &'a str {
     &rest[..rest.find("\n## ").unwrap_or(rest.len())]
 }
 
-fn section<'a>(document: &'a str, heading: &str, kind: &str) -> Option<&'a str> {
-    let chapter = chapter(document, heading);
-    let start = chapter.find(&format!("\n### `{kind}`\n"))?;
-    let rest = &chapter[start + 1..];
-    Some(&rest[..rest.find("\n### ").unwrap_or(rest.len())])
-}
-
 /// The rows of a chapter's tables whose first cell is code: that, and the second cell.
 fn chapter_rows(document: &str, heading: &str) -> BTreeMap<String, String> {
     let rows = chapter(document, heading).lines().filter_map(|line| line.strip_prefix("| `"));
@@ -274,21 +177,6 @@ fn examples(document: &str) -> Vec<(String, String)> {
         }
     }
     found
-}
-
-fn heading_of(name: &str, value: &Value) -> &'static str {
-    if name.starts_with("client/") {
-        CLIENT
-    } else if serde_json::from_value::<ChatEvent>(value.clone()).is_ok() {
-        CHAT
-    } else {
-        CONTROL
-    }
-}
-
-fn kind_of(name: &str) -> &str {
-    let file = name.rsplit('/').next().unwrap_or(name);
-    file.split('.').next().unwrap_or(file)
 }
 
 fn here() -> PathBuf {

@@ -482,7 +482,7 @@ question: string,
 header?: string,
 /** Whether more than one option may be chosen. */
 multi_select?: boolean,
-/** What to choose from. A free answer is always possible. */
+/** What to choose from. Without `format`, a free text is possible too. */
 options?: Array<QuestionOption>,
 /** Whether the question may stay unanswered. */
 optional?: boolean,

@@ -11,6 +11,7 @@
 mod agents;
 mod autobahn;
 mod browser;
+mod clients;
 mod command;
 mod edges;
 mod fixtures;

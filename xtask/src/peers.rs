@@ -1,10 +1,11 @@
-//! Tests foreign clients with a running gateway: client libraries of npm and PyPI, curl and socat. HTTP clients are
-//! tested again through nginx. `gateway/tests/peers` contains their scripts.
+//! Tests foreign clients with a running gateway: client libraries of npm and PyPI, curl and socat, whose scripts are in
+//! `gateway/tests/peers`, and the clients in `docs/protocol.md`. HTTP clients are tested again through nginx.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::browser::{Gateway, build_gateway};
+use crate::clients::{CLIENTS, Relay};
 use crate::command::{Running, Task};
 use crate::nginx;
 use crate::report::Verdict;
@@ -44,6 +45,9 @@ const PEERS: [Peer; 7] = [
     Peer { script: "socat.py", runs_on: RunsOn::Tool("socat"), http: false },
 ];
 
+/// What the clients say to the demo agent: the same as the scripts of the peers.
+const PROMPT: &str = "long 8";
+
 /// The host name and the path in the documented nginx configuration.
 const PROXIED: (&str, &str) = ("chat.example.com", "/switchboard");
 
@@ -64,6 +68,7 @@ pub(crate) fn step(session: &Session) -> Result<Verdict> {
         answers.add(session, peer.script, task, &direct)?;
     }
     direct.require_alive()?;
+    documented_clients(session, &program, config, &mut answers)?;
 
     match nginx::nginx(session) {
         Err(reason) => println!("not tested: anything behind nginx: {reason}"),
@@ -86,6 +91,23 @@ pub(crate) fn step(session: &Session) -> Result<Verdict> {
         }
     }
     answers.verdict()
+}
+
+/// Runs the clients in `docs/protocol.md`, and cuts the connections of each twice.
+fn documented_clients(session: &Session, program: &Path, config: &str, answers: &mut Answers) -> Result {
+    let relay = Relay::bind()?;
+    let mut gateway = Gateway::start(program, "clients", config, &["--allow-host", &relay.address])?;
+    relay.forward_to(&gateway.address)?;
+    let token = std::fs::read_to_string(&gateway.token_file).context("reading the gateway's token")?;
+    for client in CLIENTS {
+        let task = client.task(&relay.address, token.trim(), PROMPT);
+        relay.cut(if task.is_ok() { 2 } else { 0 });
+        answers.add(session, client.script, task, &gateway)?;
+        if relay.cuts_left() > 0 {
+            answers.failed.push(format!("{}: its connections were not cut", client.script));
+        }
+    }
+    gateway.require_alive()
 }
 
 /// The output of the clients: each prints the answer of the demo agent, which must always be the same.
@@ -124,7 +146,8 @@ impl Answers {
                     answer.len(),
                     begun.elapsed().as_secs_f64()
                 );
-                if *self.first.get_or_insert_with(|| answer.clone()) != answer {
+                let answer = answer.trim_end();
+                if self.first.get_or_insert_with(|| answer.to_owned()) != answer {
                     self.failed.push(format!("{name}: the answer is another one than the first peer's"));
                 }
             }

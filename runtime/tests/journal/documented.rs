@@ -1,4 +1,4 @@
-//! What `docs/operations.md` says of the database is so, also for a program that looks into it while it is in use.
+//! What `docs/storage.md` says of the database is so, also for a program that looks into it while it is in use.
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
@@ -9,9 +9,9 @@ use crate::{desk::open, make::Scribe};
 
 /// The section about the database.
 fn section() -> String {
-    let page: PathBuf = [env!("CARGO_MANIFEST_DIR"), "..", "docs", "operations.md"].iter().collect();
+    let page: PathBuf = [env!("CARGO_MANIFEST_DIR"), "..", "docs", "storage.md"].iter().collect();
     let text = fs::read_to_string(page).expect("the page");
-    let start = text.find("### The database").expect("it has a section");
+    let start = text.find("## The database").expect("it has a section");
     let end = text[start..].find("\n## ").expect("another one follows");
     text[start..start + end].to_owned()
 }

@@ -28,7 +28,7 @@ test("nothing is promised to be sent again by what is said of a code alone", () 
 });
 
 test("every close code of the protocol is explained, or is one that needs no words", () => {
-  const table = /## Close codes\n(.*?)\n## /s.exec(project("docs/protocol.md"))![1]!;
+  const table = /## Close codes\n(.*?)\n## /s.exec(project("docs/transports.md"))![1]!;
   const codes = [...table.matchAll(/^\| ([\d, ]+) \|/gm)].flatMap(([, cell]) => cell!.split(", ").map(Number));
   assert.deepEqual(codes, [1000, 1001, 1002, 1007, 1008, 1009, 1012, 1013, 4401, 4408]);
   const silent = codes.filter((code) => explainClose({ code, reason: "" }) === undefined);
