@@ -3,7 +3,7 @@
 //! Sources: the schemas in `docs/schema`, which are generated first, and the fixtures in `core/fixtures`.
 #![allow(clippy::print_stdout, reason = "printing is what this program is for")]
 
-use std::{collections::BTreeSet, error::Error, fs, path::PathBuf};
+use std::{collections::BTreeSet, error::Error, fs, path::PathBuf, slice};
 
 use serde_json::Value;
 use switchboard_core::wire::ErrorCode;
@@ -262,10 +262,8 @@ impl Reference {
             let choices = choices.iter().filter(|choice| choice["type"] != "null");
             return choices.map(|choice| self.type_of(name, choice)).collect::<Vec<_>>().join(" or ");
         }
-        let types = match &field["type"] {
-            Value::Array(several) => several.iter().filter_map(Value::as_str).find(|name| *name != "null"),
-            one => one.as_str(),
-        };
+        let types = field["type"].as_array().map_or(slice::from_ref(&field["type"]), Vec::as_slice);
+        let types = types.iter().filter_map(Value::as_str).find(|name| *name != "null");
         match types {
             Some("string") if name != "client_id" && (name.ends_with("_id") || name == "epoch") => {
                 "id".to_owned()

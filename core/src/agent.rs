@@ -104,7 +104,7 @@ pub enum AgentEvent {
     Notice {
         /// The severity.
         level: NoticeLevel,
-        /// A stable code for programs; see the table in `docs/protocol.md`.
+        /// A stable code for programs; see the table in `docs/reference.md`.
         code: String,
         /// One or two sentences, for people.
         text: String,

@@ -1,6 +1,6 @@
 //! Every limit of the core, with its unit.
 
-/// The limits that the core enforces. `docs/protocol.md`, "Limits", says what happens to a client at each limit.
+/// The limits that the core enforces. `docs/transports.md`, "Limits", says what happens to a client at each limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Maximum size of an inbound frame, in bytes.

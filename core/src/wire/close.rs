@@ -1,7 +1,7 @@
 //! The codes with which connections are closed.
 
 /// Why a connection is closed: the status code of a WebSocket close frame (RFC 6455, section 7.4), which transports
-/// without close frames send as the `close` field of a last `error` event. `docs/protocol.md`, "Close codes", says what
+/// without close frames send as the `close` field of a last `error` event. `docs/transports.md`, "Close codes", says what
 /// a client does about each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CloseCode {

@@ -74,9 +74,10 @@ impl From<InvalidId> for DecodeError {
 
 /// Decodes one text frame of any transport. `Ok(None)`: a blank frame, to be ignored.
 ///
-/// Frames are checked here only; transports pass them on unread (`docs/protocol.md`, "Frames"). With `legacy`, text
+/// Frames are checked here only; transports pass them on unread (`docs/transports.md`, "How frames are read"). With
+/// `legacy`, text
 /// that does not begin with `{` or `[`, and objects without `type`, are messages for the default chat
-/// (`docs/protocol.md`, "Legacy frames"); without `legacy` they are errors.
+/// (`docs/compat.md`, "Legacy frames"); without `legacy` they are errors.
 ///
 /// # Errors
 /// If the frame is over a limit, is not a JSON object, or has an unknown type or wrong fields.
