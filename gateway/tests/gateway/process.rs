@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use switchboard_test_support::{
-    Client, ECHO_AGENT, Gateway, TIMEOUT, WebSocketClient, config_file, switchboard, wait_for_exit,
+    Client, ECHO_AGENT, Gateway, TIMEOUT, WebSocketClient, config_file, process, switchboard, wait_for_exit,
 };
 
 /// An agent with a helper in a session of its own.
@@ -96,6 +96,28 @@ fn agents_beyond_a_limit_that_was_lowered_are_ended() {
     }
     stop(&mut next, Signal::INT);
     assert_eq!(hosts(), 0);
+}
+
+#[test]
+fn hosts_that_do_not_react_are_killed_all_at_once_when_the_time_to_shut_down_is_over() {
+    // Waiting for one after the other would fail the test.
+    const HOSTS: usize = 20;
+    let dir = tempfile::tempdir().unwrap();
+    let config = config_file(dir.path(), "[limits]\nshutdown_ms = \"1 s\"\n");
+    let mut gateway = Gateway::start(&["--config", config.to_str().unwrap()]);
+    let mut client = gateway.websocket();
+    for _ in 0..HOSTS {
+        let chat = client.new_chat();
+        client.message(&chat, "t", "hi");
+        client.wait_for("turn_end");
+    }
+    drop(client);
+    let hosts = process::hosts(&gateway.path("data"));
+    assert_eq!(hosts.len(), HOSTS);
+    hosts.iter().for_each(|host| process::signal(*host, Signal::STOP));
+    gateway.signal(Signal::INT);
+    assert_eq!(gateway.wait_for_exit().code(), Some(1), "{}", gateway.log());
+    assert_eq!(gateway.processes().len(), 0);
 }
 
 /// Another gateway on the same data directory, once it is ready.
