@@ -80,7 +80,7 @@ pub enum ClientEnvelope {
     /// `request_input`.
     ///
     /// Errors: `unknown_chat`, `unknown_request`, `already_resolved`, and `invalid_field` for a question or for an
-    /// offset at which no page begins.
+    /// offset that is beyond the text or within a character.
     RequestInput {
         /// The chat of the request.
         chat_id: ChatId,

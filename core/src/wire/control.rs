@@ -396,7 +396,7 @@ pub enum ErrorCode {
     UnknownType,
     /// A `type` or field of the vocabulary that this gateway does not serve.
     Unsupported,
-    /// A field is missing.
+    /// A field is missing. A missing `chat_id` is an `invalid_field`.
     MissingField,
     /// A field has the wrong type or a value out of range.
     InvalidField,
