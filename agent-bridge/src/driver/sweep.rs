@@ -144,7 +144,13 @@ fn round(sweeps: &mut Vec<Sweep>) -> usize {
     let own = rustix::process::getpid().as_raw_nonzero().get();
     let table = process_table::all();
     let mut left = vec![false; sweeps.len()];
-    for (pid, owner) in owners(&table, own, sweeps) {
+    // Agents first, then the oldest, so that no shell reports that its child was killed.
+    let mut found: Vec<(i32, usize)> = owners(&table, own, sweeps).into_iter().collect();
+    found.sort_unstable_by_key(|(pid, owner)| {
+        let is_agent = sweeps[*owner].target.agent.is_some_and(|agent| agent.as_raw_nonzero().get() == *pid);
+        (!is_agent, table.get(pid).map(|entry| entry.started), *pid)
+    });
+    for (pid, owner) in found {
         let (Some(entry), Some(target)) = (table.get(&pid), Pid::from_raw(pid)) else { continue };
         let sweep = &mut sweeps[owner];
         if entry.zombie {
