@@ -11,8 +11,8 @@ use crate::limits::BridgeLimits;
 pub(crate) async fn stop(process: &mut Process, control: &mut impl ControlSource, limits: &BridgeLimits) {
     process.note_descendants();
     // In dialect `text` the input has been closed long ago, so waiting for its effect would be in vain.
-    let told = process.close_input();
-    let exited = if told { exits(process, control, limits.stop_eof).await } else { Waited::TimedOut };
+    let closed = process.close_input();
+    let exited = if closed { exits(process, control, limits.stop_eof).await } else { Waited::TimedOut };
     if exited == Waited::TimedOut {
         process.terminate();
         exits(process, control, limits.stop_term).await;
@@ -49,7 +49,7 @@ async fn exits(process: &mut Process, control: &mut impl ControlSource, longest:
             biased;
             _ = process.wait() => return Waited::Exited,
             () = &mut deadline => return Waited::TimedOut,
-            order = control.next(), if listening => match order {
+            message = control.next(), if listening => match message {
                 AgentControl::Kill => return Waited::Killed,
                 AgentControl::Stop => listening = false,
                 AgentControl::Command(_) => {}

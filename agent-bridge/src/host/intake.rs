@@ -60,9 +60,9 @@ impl Intake {
         while let Some((kind, records, payload)) = self.backlog.pop_front() {
             let mut block = begin_block(payload.len());
             block.extend_from_slice(&payload);
-            self.keep(kind, &mut block, records).await;
+            self.append(kind, &mut block, records).await;
         }
-        self.spool.forget_told();
+        self.spool.drop_stored_commands();
         // The spool is trimmed by whole files, so its size must be many times that of a frame.
         let some = usize::try_from(self.limits.host.spool_bytes / 16).unwrap_or(usize::MAX);
         let most = self.limits.read_bytes.min(READ_BYTES).min(some).max(1);
@@ -100,7 +100,7 @@ impl Intake {
             let turn_ended = may_end_turn(&self.framing, payload);
             let begun = Bytes::copy_from_slice(&block[whole..]);
             block.truncate(whole);
-            let frame = self.keep(Kind::Output, &mut block, records).await;
+            let frame = self.append(Kind::Output, &mut block, records).await;
             if turn_ended {
                 self.turn_ended.notify_one();
             }
@@ -153,7 +153,7 @@ impl Intake {
     }
 
     /// Spools records, and retries while the disk fails. Returns the frame; `None` if the output is discarded.
-    async fn keep(&mut self, kind: Kind, block: &mut BytesMut, records: u32) -> Option<Bytes> {
+    async fn append(&mut self, kind: Kind, block: &mut BytesMut, records: u32) -> Option<Bytes> {
         loop {
             if *self.mode.borrow() == ReadMode::Discard && !self.spool.watch().borrow().room {
                 return None;

@@ -83,17 +83,22 @@ impl Loan {
 
     /// Stores a command and its place. Returns the command's record, which the gateway waits for. After an error the
     /// command is not stored.
-    pub(super) fn told(&mut self, spool: &Spool, place: CommandPlace, head: Vec<u8>) -> io::Result<Bytes> {
+    pub(super) fn store_command(
+        &mut self,
+        spool: &Spool,
+        place: CommandPlace,
+        head: Vec<u8>,
+    ) -> io::Result<Bytes> {
         let (bytes, position) = self
             .commands
             .back()
             .map_or((self.taken, self.next - 1), |last| (last.place.bytes, last.position));
         let place = CommandPlace { bytes: place.bytes.max(bytes), ..place };
         let position = place.position.max(position) + 1;
-        let record = spool.told(position, &head)?;
+        let record = spool.store_command(position, &head)?;
         self.commands.push_back(Command { place, position, head });
-        if self.commands.len() >= COMMANDS || spool.told_bytes() >= COMMAND_BYTES {
-            spool.say(host_frame(Kind::Recall, &[]));
+        if self.commands.len() >= COMMANDS || spool.stored_command_bytes() >= COMMAND_BYTES {
+            spool.send(host_frame(Kind::Recall, &[]));
         }
         Ok(record)
     }
@@ -111,9 +116,9 @@ impl Loan {
         self.commands.retain(|command| command.position >= before);
         spool.skip_to(before);
         if self.commands.is_empty() {
-            spool.forget_told();
+            spool.drop_stored_commands();
         }
-        spool.say(host_frame(Kind::Discarded, &bytes.to_le_bytes()));
+        spool.send(host_frame(Kind::Discarded, &bytes.to_le_bytes()));
         Ok(())
     }
 
@@ -128,37 +133,37 @@ impl Loan {
     /// Ends the loan. Returns the output and the records that were in the pipe.
     pub(super) fn end(mut self, spool: &Spool) -> Ended {
         let mut backlog = Backlog::new();
-        let mut owed = self.next;
+        let mut next = self.next;
         for command in std::mem::take(&mut self.commands) {
-            let said = self.take_out(command.place.bytes.saturating_sub(self.taken));
-            for piece in pieces(said) {
+            let bytes = self.take_out(command.place.bytes.saturating_sub(self.taken));
+            for piece in pieces(bytes) {
                 let count = lines::count(&piece);
-                owed += u64::from(count);
+                next += u64::from(count);
                 backlog.push_back((Kind::Output, count, piece));
             }
-            owed += 1;
+            next += 1;
             backlog.push_back((Kind::Command, 1, command.head.into()));
         }
         // The gateway may have decoded everything in the pipe, so these lines come before all new records.
         let begun = self.take_out(u64::MAX);
-        owed += u64::from(lines::count(&begun));
+        next += u64::from(lines::count(&begun));
         let output = ChildStdout::from_std(OwnedFd::from(self.output).into());
-        spool.take_back(if output.is_ok() { owed } else { 0 });
+        spool.take_back(if output.is_ok() { next } else { 0 });
         Ended { output, backlog, begun }
     }
 
     /// Reads up to `count` bytes from the pipe.
     fn take_out(&mut self, count: u64) -> Bytes {
         let there = ioctl_fionread(&self.output).unwrap_or(0);
-        let mut said = vec![0; usize::try_from(count.min(there)).unwrap_or(usize::MAX)];
-        match (&self.output).read_exact(&mut said) {
-            Ok(()) => self.taken += said.len() as u64,
+        let mut bytes = vec![0; usize::try_from(count.min(there)).unwrap_or(usize::MAX)];
+        match (&self.output).read_exact(&mut bytes) {
+            Ok(()) => self.taken += bytes.len() as u64,
             Err(error) => {
                 tracing::error!(%error, "a part of the agent's output is not where it was");
-                said.clear();
+                bytes.clear();
             }
         }
-        said.into()
+        bytes.into()
     }
 }
 
@@ -172,8 +177,8 @@ pub(super) struct Ended {
 }
 
 /// Splits off whole lines, about [`FRAME_BYTES`] at a time.
-fn pieces(mut said: Bytes) -> impl Iterator<Item = Bytes> {
-    std::iter::from_fn(move || lines::length(&said, FRAME_BYTES).map(|length| said.split_to(length)))
+fn pieces(mut bytes: Bytes) -> impl Iterator<Item = Bytes> {
+    std::iter::from_fn(move || lines::length(&bytes, FRAME_BYTES).map(|length| bytes.split_to(length)))
 }
 
 /// Most bytes of several lines in one frame.
@@ -227,9 +232,9 @@ mod tests {
         let spool = Spool::new(dir.path(), 10, 1 << 20);
         let (mut writer, mut loan) = lent(&spool, 10);
         writer.write_all(b"ten\neleven\ntwelve\nfourteen\nsixteen\nseventeen\nhalf").unwrap();
-        loan.told(&spool, place(18, 12), b"thirteen".to_vec()).unwrap();
+        loan.store_command(&spool, place(18, 12), b"thirteen".to_vec()).unwrap();
         loan.discard(&spool, 11, 12).unwrap();
-        loan.told(&spool, place(27, 14), b"fifteen".to_vec()).unwrap();
+        loan.store_command(&spool, place(27, 14), b"fifteen".to_vec()).unwrap();
         assert_eq!(spool.range(), (12, 12));
         let Ended { output, backlog, begun } = loan.end(&spool);
         output.unwrap();
@@ -245,7 +250,7 @@ mod tests {
         assert_eq!(begun, "sixteen\nseventeen\nhalf");
         // Output that the gateway has decoded keeps its positions, even if the gateway sends another command.
         let state = *spool.watch().borrow();
-        assert!(state.owing && !state.lent);
+        assert!(state.pending && !state.lent);
         assert_eq!(spool.range(), (12, 18));
     }
 
@@ -256,12 +261,12 @@ mod tests {
         let (mut writer, mut loan) = lent(&spool, 1);
         writer.write_all(b"one\ntwo\n").unwrap();
         for place in [place(4, 1), place(0, 0), place(4, 1)] {
-            loan.told(&spool, place, b"x".to_vec()).unwrap();
+            loan.store_command(&spool, place, b"x".to_vec()).unwrap();
         }
-        let told = |dir| -> Vec<u64> {
+        let stored = |dir| -> Vec<u64> {
             super::super::spool::read_told(dir).unwrap().into_iter().map(|(position, _)| position).collect()
         };
-        assert_eq!(told(dir.path()), [2, 3, 4]);
+        assert_eq!(stored(dir.path()), [2, 3, 4]);
         let Ended { backlog, begun, .. } = loan.end(&spool);
         assert_eq!(backlog.iter().map(|(_, count, _)| count).sum::<u32>(), 4);
         assert_eq!((&begun[..], spool.range()), (&b"two\n"[..], (1, 6)));
@@ -270,14 +275,14 @@ mod tests {
     #[test]
     fn frames_are_whole_lines() {
         let long = vec![b'x'; 2 * FRAME_BYTES];
-        let mut said = b"a\n".repeat(FRAME_BYTES);
-        said.extend(&long);
-        said.push(b'\n');
-        let pieces: Vec<_> = pieces(said.clone().into()).collect();
+        let mut bytes = b"a\n".repeat(FRAME_BYTES);
+        bytes.extend(&long);
+        bytes.push(b'\n');
+        let pieces: Vec<_> = pieces(bytes.clone().into()).collect();
         assert_eq!(
             pieces.iter().map(Bytes::len).collect::<Vec<_>>(),
             [FRAME_BYTES, FRAME_BYTES, long.len() + 1]
         );
-        assert_eq!(pieces.concat(), said);
+        assert_eq!(pieces.concat(), bytes);
     }
 }

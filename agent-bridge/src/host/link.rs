@@ -42,16 +42,16 @@ pub(super) fn listen(
     spool: Arc<Spool>,
     limits: BridgeLimits,
 ) -> mpsc::Receiver<GatewayMessage> {
-    let (heard, hear) = mpsc::channel(MESSAGES);
-    tokio::spawn(accept(listener, spool, limits, heard));
-    hear
+    let (messages, receiver) = mpsc::channel(MESSAGES);
+    tokio::spawn(accept(listener, spool, limits, messages));
+    receiver
 }
 
 async fn accept(
     listener: UnixListener,
     spool: Arc<Spool>,
     limits: BridgeLimits,
-    heard: mpsc::Sender<GatewayMessage>,
+    messages: mpsc::Sender<GatewayMessage>,
 ) {
     // Dropping the sender ends the previous connection: there is one gateway at a time.
     let mut current: Option<(oneshot::Sender<()>, tokio::task::JoinHandle<()>)> = None;
@@ -64,14 +64,14 @@ async fn accept(
         if !socket.peer_cred().is_ok_and(|peer| peer.uid() == geteuid().as_raw()) {
             continue;
         }
-        let Ok(Ok(Some((mut link, version, from)))) = timeout(limits.host.start, hear_hello(socket)).await
+        let Ok(Ok(Some((mut link, version, from)))) = timeout(limits.host.start, receive_hello(socket)).await
         else {
             continue;
         };
         if version != VERSION {
             // A gateway of another version can only end this host.
             if let Ok(Ok(())) = timeout(limits.host.start, link.answer(&spool)).await {
-                tokio::spawn(end_only(link, heard.clone()));
+                tokio::spawn(end_only(link, messages.clone()));
             }
             continue;
         }
@@ -79,11 +79,11 @@ async fn accept(
             drop(replaced);
             let _ = connection.await;
         }
-        if heard.send(GatewayMessage::Connected).await.is_err() {
+        if messages.send(GatewayMessage::Connected).await.is_err() {
             return;
         }
         let (replace, replaced) = oneshot::channel();
-        let (spool, heard) = (Arc::clone(&spool), heard.clone());
+        let (spool, messages) = (Arc::clone(&spool), messages.clone());
         let start = limits.host.start;
         link.longest = limits.host.command_bytes;
         let connection = tokio::spawn(async move {
@@ -97,10 +97,10 @@ async fn accept(
                         link.answer(&spool).await
                     };
                     if let Ok(Ok(())) = timeout(start, begun).await {
-                        serve(link, from, &spool, &heard).await;
+                        serve(link, from, &spool, &messages).await;
                     }
                 } => {
-                    let _ = heard.send(GatewayMessage::Gone).await;
+                    let _ = messages.send(GatewayMessage::Gone).await;
                 }
             }
         });
@@ -118,7 +118,7 @@ struct Link {
 
 /// Receives the hello. Returns its version and the position from which records are wanted; `None` if the connection
 /// asked for the descriptor of the lent pipe, which is sent here.
-async fn hear_hello(socket: UnixStream) -> io::Result<Option<(Link, u32, u64)>> {
+async fn receive_hello(socket: UnixStream) -> io::Result<Option<(Link, u32, u64)>> {
     let (read, write) = socket::split(socket.into_std()?)?;
     let mut link = Link { read, write, buffer: BytesMut::new(), longest: HELLO_BYTES };
     match next(&mut link.read, &mut link.buffer, link.longest).await? {
@@ -140,19 +140,19 @@ impl Link {
     }
 }
 
-async fn end_only(mut link: Link, heard: mpsc::Sender<GatewayMessage>) {
+async fn end_only(mut link: Link, messages: mpsc::Sender<GatewayMessage>) {
     while let Ok(Some(message)) = next(&mut link.read, &mut link.buffer, HELLO_BYTES).await {
         if matches!(message, ToHost::Stop | ToHost::Kill) {
-            let _ = heard.send(GatewayMessage::Message(message)).await;
+            let _ = messages.send(GatewayMessage::Message(message)).await;
         }
     }
 }
 
 /// Serves a gateway until it disconnects.
-async fn serve(link: Link, from: u64, spool: &Spool, heard: &mpsc::Sender<GatewayMessage>) {
+async fn serve(link: Link, from: u64, spool: &Spool, messages: &mpsc::Sender<GatewayMessage>) {
     let Link { read, mut write, buffer, longest } = link;
     tokio::select! {
-        () = receive(read, buffer, longest, spool, heard) => {}
+        () = receive(read, buffer, longest, spool, messages) => {}
         sent = send(&mut write, from, spool) => {
             if let Err(error) = sent {
                 tracing::debug!(%error, "a gateway could not be sent records");
@@ -166,13 +166,13 @@ async fn receive(
     mut buffer: BytesMut,
     longest: usize,
     spool: &Spool,
-    heard: &mpsc::Sender<GatewayMessage>,
+    messages: &mpsc::Sender<GatewayMessage>,
 ) {
     while let Ok(Some(message)) = next(&mut read, &mut buffer, longest).await {
         if let ToHost::Trim { before } = message {
             // Trims at once, even while the host is busy: the agent may be waiting for room in the spool.
             spool.trim(before);
-        } else if heard.send(GatewayMessage::Message(message)).await.is_err() {
+        } else if messages.send(GatewayMessage::Message(message)).await.is_err() {
             return;
         }
     }

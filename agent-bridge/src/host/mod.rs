@@ -115,7 +115,7 @@ pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
     place.write_card(&Card { pid, mark: setup.mark.clone(), chat: setup.chat })?;
     // One thread is enough: the host mostly waits.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let farewell = runtime.block_on(async {
+    let ack = runtime.block_on(async {
         // This write fails if the gateway has gone, and then the host exits: another gateway starts its own host. Once
         // the host listens, another gateway may have found it, so a later failed write is ignored.
         let (before, after) = READY.split_at(1);
@@ -131,15 +131,16 @@ pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
             limits: setup.limits.clone(),
         };
         let removed = Owned(tokio::spawn(removed(Arc::clone(&lock), setup.limits.host.directory_check)));
-        let heard = link::listen(listener, Arc::clone(&spool), setup.limits);
+        let messages = link::listen(listener, Arc::clone(&spool), setup.limits);
         let _ = stdout.write_all(after.as_bytes()).and_then(|()| stdout.flush());
         drop(stdout);
         // As a task of its own: `block_on` polls for I/O each time before it polls its own future.
-        let supervisor =
-            tokio::spawn(Supervisor::new(process, setup.framing, setup.mark, spool, heard, removed)?.run());
+        let supervisor = tokio::spawn(
+            Supervisor::new(process, setup.framing, setup.mark, spool, messages, removed)?.run(),
+        );
         supervisor.await.unwrap_or_else(|panicked| resume_unwind(panicked.into_panic()))
     })?;
-    if farewell.remove {
+    if ack.remove {
         place.remove()?;
     }
     Ok(0)
@@ -155,10 +156,10 @@ async fn removed(lock: Arc<DirectoryLock>, every: Duration) {
 /// Limits the number of panic messages: they go to a file, and would repeat.
 fn quiet_panics() {
     const PANICS: usize = 16;
-    let said = std::sync::atomic::AtomicUsize::new(0);
+    let count = std::sync::atomic::AtomicUsize::new(0);
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if said.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < PANICS {
+        if count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < PANICS {
             hook(panic);
         }
     }));

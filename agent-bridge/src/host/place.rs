@@ -107,7 +107,7 @@ impl HostDirectory {
             }
             std::thread::sleep(BETWEEN_TRIES);
         }
-        Err(io::Error::new(io::ErrorKind::AddrInUse, "this life has a host already"))
+        Err(io::Error::new(io::ErrorKind::AddrInUse, "this agent instance has a host already"))
     }
 
     fn make(&self) -> io::Result<()> {
@@ -130,10 +130,10 @@ impl HostDirectory {
         let mut file = File::open(self.dir.join(ERRORS)).ok()?;
         let length = file.metadata().ok()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS_BYTES))).ok()?;
-        let mut said = Vec::new();
-        file.take(LAST_WORDS_BYTES).read_to_end(&mut said).ok()?;
-        let said = String::from_utf8_lossy(&said).trim().to_owned();
-        (!said.is_empty()).then_some(said)
+        let mut text = Vec::new();
+        file.take(LAST_WORDS_BYTES).read_to_end(&mut text).ok()?;
+        let text = String::from_utf8_lossy(&text).trim().to_owned();
+        (!text.is_empty()).then_some(text)
     }
 
     /// Whether the host runs: a running host holds the lock.

@@ -90,7 +90,7 @@ struct Running {
 }
 
 enum Event {
-    Heard(GatewayMessage),
+    Received(GatewayMessage),
     Exited(Option<ExitStatus>),
     Intake(IntakeEnd<ChildStdout>),
     TurnEnded,
@@ -106,11 +106,11 @@ impl Supervisor {
         framing: Framing,
         mark: String,
         spool: Arc<Spool>,
-        heard: mpsc::Receiver<GatewayMessage>,
+        messages: mpsc::Receiver<GatewayMessage>,
         removed: Owned<()>,
     ) -> io::Result<Self> {
         let peers = Peers {
-            heard,
+            messages,
             later: VecDeque::new(),
             connected: false,
             changes: 0,
@@ -141,12 +141,12 @@ impl Supervisor {
         loop {
             self.end_stale_loan();
             match self.next().await {
-                Event::Heard(GatewayMessage::Connected) => self.peers.connected(),
-                Event::Heard(GatewayMessage::Gone) => self.peers.disconnected(),
-                Event::Heard(GatewayMessage::Message(message)) => match message {
+                Event::Received(GatewayMessage::Connected) => self.peers.connected(),
+                Event::Received(GatewayMessage::Gone) => self.peers.disconnected(),
+                Event::Received(GatewayMessage::Message(message)) => match message {
                     ToHost::Command { head, place, bytes } => {
                         self.waiting.push_back((head, place, bytes));
-                        self.obey().await;
+                        self.carry_out_commands().await;
                     }
                     ToHost::Idle => {
                         self.peers.turn_open = false;
@@ -164,7 +164,7 @@ impl Supervisor {
                         self.end(true).await;
                         return Ok(ShutdownAck { remove });
                     }
-                    ToHost::Borrow { next } => self.asked(next),
+                    ToHost::Borrow { next } => self.output_requested(next),
                     ToHost::Discard { bytes, before } => self.discard(bytes, before),
                     ToHost::Return => self.take_back(),
                     ToHost::Hello { .. } | ToHost::Trim { .. } | ToHost::Take(_) => {}
@@ -174,7 +174,7 @@ impl Supervisor {
                         running.exited = Some(status);
                         running.mode.send_replace(ReadMode::Drain);
                         if running.loan.is_some() {
-                            self.spool.say(host_frame(Kind::Recall, &[]));
+                            self.spool.send(host_frame(Kind::Recall, &[]));
                         }
                     }
                     self.settle().await;
@@ -191,7 +191,7 @@ impl Supervisor {
                         reap_children(running.process.pid());
                     }
                 }
-                Event::Retry => self.obey().await,
+                Event::Retry => self.carry_out_commands().await,
                 Event::Over => {
                     self.end(false).await;
                     return Ok(self.await_shutdown_ack().await);
@@ -212,8 +212,8 @@ impl Supervisor {
         };
         tokio::select! {
             biased;
-            heard = self.peers.receive() => match heard {
-                Some(heard) => Event::Heard(heard),
+            received = self.peers.receive() => match received {
+                Some(received) => Event::Received(received),
                 None => Event::Over,
             },
             status = async { match exit {
@@ -227,7 +227,7 @@ impl Supervisor {
             () = self.turn_ended.notified() => Event::TurnEnded,
             () = until(self.reap_at) => Event::Reap,
             () = until(self.retry) => Event::Retry,
-            _ = self.spooled.wait_for(|spool| !spool.owing), if self.waits => Event::Retry,
+            _ = self.spooled.wait_for(|spool| !spool.pending), if self.waits => Event::Retry,
             () = until(grace) => Event::Over,
             _ = self.terminate.recv() => Event::Over,
             _ = &mut self.removed.0 => Event::Over,
@@ -235,18 +235,18 @@ impl Supervisor {
     }
 
     /// Spools waiting commands and carries them out, in order, until the disk fails.
-    async fn obey(&mut self) {
+    async fn carry_out_commands(&mut self) {
         (self.retry, self.waits) = (None, false);
         while let Some((head, place, _)) = self.waiting.front() {
             if !self.known.contains(&head.id) {
                 let loan = self.running.as_mut().and_then(|running| running.loan.as_mut());
-                if loan.is_none() && self.spooled.borrow().owing {
+                if loan.is_none() && self.spooled.borrow().pending {
                     // Earlier records are still being spooled.
                     self.waits = true;
                     return;
                 }
                 let spooled = serde_json::to_vec(head).map_err(Into::into).and_then(|head| match loan {
-                    Some(loan) => loan.told(&self.spool, place.unwrap_or_default(), head).map(Some),
+                    Some(loan) => loan.store_command(&self.spool, place.unwrap_or_default(), head).map(Some),
                     None => self.spool.append(Kind::Command, 1, &head).map(|()| None),
                 });
                 let record = match spooled {
@@ -265,19 +265,19 @@ impl Supervisor {
                 if at_once {
                     // The agent gets the command before the gateway gets its record: a caller that waits for the record
                     // in fact waits for the agent.
-                    self.act(head, bytes).await;
-                    record.into_iter().for_each(|record| self.spool.say(record));
+                    self.carry_out(head, bytes).await;
+                    record.into_iter().for_each(|record| self.spool.send(record));
                 } else {
-                    record.into_iter().for_each(|record| self.spool.say(record));
-                    self.act(head, bytes).await;
+                    record.into_iter().for_each(|record| self.spool.send(record));
+                    self.carry_out(head, bytes).await;
                 }
             } else if let Some((head, Some(_), _)) = self.waiting.pop_front() {
-                self.spool.say(host_frame(Kind::Known, head.id.as_bytes()));
+                self.spool.send(host_frame(Kind::Known, head.id.as_bytes()));
             }
         }
     }
 
-    async fn act(&mut self, head: CommandHead, bytes: Bytes) {
+    async fn carry_out(&mut self, head: CommandHead, bytes: Bytes) {
         match (head.action, &mut self.running) {
             (Action::Note, _) => {
                 self.peers.turn_open &= !matches!(head.told, CommandMeaning::Void { .. });
@@ -303,7 +303,7 @@ impl Supervisor {
             Ok(started) => started,
             Err(error) => {
                 self.peers.turn_open = false;
-                return self.keep(Kind::SpawnFailed, &spawn_failure(&error)).await;
+                return self.append(Kind::SpawnFailed, &spawn_failure(&error)).await;
             }
         };
         let (mode, watched) = watch::channel(ReadMode::Live);
@@ -358,10 +358,10 @@ impl Supervisor {
             IntakeEnd::TooLong => {
                 running.process.kill().await;
                 running.exited = Some(running.process.wait().await);
-                self.keep(Kind::TooLong, &()).await;
+                self.append(Kind::TooLong, &()).await;
             }
             IntakeEnd::Closed if running.exited.is_none() => {
-                self.keep(Kind::OutputClosed, &()).await;
+                self.append(Kind::OutputClosed, &()).await;
                 return;
             }
             IntakeEnd::Closed | IntakeEnd::Between(_) => {}
@@ -374,10 +374,10 @@ impl Supervisor {
         let Some(running) = self.running.take_if(|running| running.closed && running.exited.is_some()) else {
             return;
         };
-        self.over(running).await;
+        self.finish_process(running).await;
     }
 
-    async fn over(&mut self, running: Running) {
+    async fn finish_process(&mut self, running: Running) {
         let Running { mut process, exited, .. } = running;
         // Kills the descendants as well.
         process.kill().await;
@@ -389,11 +389,11 @@ impl Supervisor {
             stderr: process.stderr_tail().await,
         };
         self.peers.turn_open = false;
-        self.keep(Kind::Exited, &exited).await;
+        self.append(Kind::Exited, &exited).await;
     }
 
     /// Spools a record by the host itself. Retries while the disk fails, without a gateway only for a limited time.
-    async fn keep(&mut self, kind: Kind, payload: &impl Serialize) {
+    async fn append(&mut self, kind: Kind, payload: &impl Serialize) {
         let payload = serde_json::to_vec(payload).unwrap_or_default();
         let limits = &self.config.limits.host;
         let deadline = Instant::now() + limits.farewell;
@@ -433,7 +433,7 @@ impl Supervisor {
             // The last output is spooled as well, if there is room for it.
             let _ = timeout(limits.closed_output, &mut running.intake.0).await;
         }
-        self.over(running).await;
+        self.finish_process(running).await;
     }
 
     /// Marks the spool as ended, and waits for the gateway's shutdown acknowledgement.
@@ -442,7 +442,7 @@ impl Supervisor {
         let deadline = Instant::now() + self.config.limits.host.farewell;
         while self.peers.connected {
             tokio::select! {
-                heard = self.peers.receive() => match heard {
+                received = self.peers.receive() => match received {
                     Some(GatewayMessage::Message(ToHost::Farewell { remove })) => return ShutdownAck { remove },
                     Some(GatewayMessage::Gone) | None => break,
                     Some(_) => {}

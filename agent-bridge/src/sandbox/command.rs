@@ -19,7 +19,7 @@ use crate::driver::environment;
 const PROBE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(2);
 /// Most bytes of bubblewrap's messages that are read.
-const SAID_BYTES: u64 = 4096;
+const OUTPUT_BYTES: u64 = 4096;
 
 /// A directory that covers a mount, and the mount below it: for root, the system's own `/proc`.
 const COVERED_PROC: [&str; 2] = ["/run/.proc", "/run/.proc/proc"];
@@ -176,20 +176,21 @@ pub(super) fn probe(sandbox: &Sandbox, workspace: &Path) -> Result<(), SandboxFa
     if status.success() {
         return Ok(());
     }
-    if let Some(path) = said(child.stdout.take()) {
+    if let Some(path) = output_of(child.stdout.take()) {
         let why = format!("it does not hide {path}");
         return Err(SandboxFailure::new(why, "Keep the data directory and the token elsewhere"));
     }
-    let why = said(child.stderr.take());
+    let why = output_of(child.stderr.take());
     Err(failed(why.unwrap_or_else(|| super::super::driver::process::how_it_ended(Some(status)))))
 }
 
 /// What a process has written to a pipe. All processes that could write to it must have ended.
-fn said(pipe: Option<impl io::Read>) -> Option<String> {
-    let mut said = Vec::new();
-    let _ = pipe?.take(SAID_BYTES).read_to_end(&mut said);
-    let said: String = String::from_utf8_lossy(&said).trim().chars().filter(|c| !c.is_control()).collect();
-    Some(said).filter(|said| !said.is_empty())
+fn output_of(pipe: Option<impl io::Read>) -> Option<String> {
+    let mut output = Vec::new();
+    let _ = pipe?.take(OUTPUT_BYTES).read_to_end(&mut output);
+    let output: String =
+        String::from_utf8_lossy(&output).trim().chars().filter(|c| !c.is_control()).collect();
+    Some(output).filter(|output| !output.is_empty())
 }
 
 /// Locates a program as the system would for a process in `workspace`: a name in the directories of `PATH`, and a path

@@ -296,16 +296,16 @@ mod tests {
 
     use super::{super::names::Names, *};
 
-    struct Place(tempfile::TempDir);
+    struct Tree(tempfile::TempDir);
 
-    impl Place {
+    impl Tree {
         fn new() -> Self {
-            let place = Self(tempfile::tempdir().unwrap());
+            let tree = Self(tempfile::tempdir().unwrap());
             for dir in ["home/.config", "home/.local/bin", "work", "real"] {
-                fs::create_dir_all(place.path(dir)).unwrap();
+                fs::create_dir_all(tree.path(dir)).unwrap();
             }
-            fs::write(place.path("home/.local/bin/switchboard"), "").unwrap();
-            place
+            fs::write(tree.path("home/.local/bin/switchboard"), "").unwrap();
+            tree
         }
 
         fn path(&self, name: &str) -> PathBuf {
@@ -336,157 +336,157 @@ mod tests {
 
     #[test]
     fn what_is_given_by_a_link_is_hidden_by_its_real_path() {
-        let place = Place::new();
-        symlink(place.path("real"), place.path("link")).unwrap();
-        symlink(place.path("home"), place.path("other")).unwrap();
-        let mut sandbox = place.sandbox();
-        sandbox.own_dirs = vec![place.path("link")];
-        sandbox.names.start_files = vec![place.path("other/.local/bin/switchboard")];
-        let plan = place.plan(&sandbox).unwrap();
-        assert_eq!(plan.empty_own, place.set(["real"]));
-        assert_eq!(plan.read_only, place.set(["home/.local/bin/switchboard"]));
+        let tree = Tree::new();
+        symlink(tree.path("real"), tree.path("link")).unwrap();
+        symlink(tree.path("home"), tree.path("other")).unwrap();
+        let mut sandbox = tree.sandbox();
+        sandbox.own_dirs = vec![tree.path("link")];
+        sandbox.names.start_files = vec![tree.path("other/.local/bin/switchboard")];
+        let plan = tree.plan(&sandbox).unwrap();
+        assert_eq!(plan.empty_own, tree.set(["real"]));
+        assert_eq!(plan.read_only, tree.set(["home/.local/bin/switchboard"]));
     }
 
     #[test]
     fn what_surrounds_something_protected_cannot_be_moved_away() {
-        let place = Place::new();
-        let plan = place.plan(&place.sandbox()).unwrap();
+        let tree = Tree::new();
+        let plan = tree.plan(&tree.sandbox()).unwrap();
         for dir in ["", "home", "home/.local", "home/.local/bin"] {
-            let dir: PathBuf = place.path(dir).components().collect();
+            let dir: PathBuf = tree.path(dir).components().collect();
             assert!(plan.pinned.contains(&dir), "{} in {:?}", dir.display(), plan.pinned);
         }
-        assert!(!plan.pinned.contains(&place.path("real")), "it is mounted anyway");
-        assert!(!plan.pinned.contains(&place.path("home/.config")));
+        assert!(!plan.pinned.contains(&tree.path("real")), "it is mounted anyway");
+        assert!(!plan.pinned.contains(&tree.path("home/.config")));
     }
 
     #[test]
     fn a_file_is_hidden_with_a_directory_that_is_ours_and_alone_elsewhere() {
-        let place = Place::new();
+        let tree = Tree::new();
         for (dir, file) in [
             ("home/.config/switchboard", "config.toml"),
             ("work", "switchboard.toml"),
             ("home/keys", "token"),
             ("home/keys", "other"),
         ] {
-            fs::create_dir_all(place.path(dir)).unwrap();
-            fs::write(place.path(dir).join(file), "").unwrap();
+            fs::create_dir_all(tree.path(dir)).unwrap();
+            fs::write(tree.path(dir).join(file), "").unwrap();
         }
-        fs::create_dir(place.path("http")).unwrap();
+        fs::create_dir(tree.path("http")).unwrap();
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-        fs::set_permissions(place.path("http"), private).unwrap();
-        let mut sandbox = place.sandbox();
+        fs::set_permissions(tree.path("http"), private).unwrap();
+        let mut sandbox = tree.sandbox();
         sandbox.own_files =
             ["home/.config/switchboard/config.toml", "work/switchboard.toml", "home/keys/token"]
-                .map(|name| place.path(name))
+                .map(|name| tree.path(name))
                 .into();
         // The socket is bound later.
-        sandbox.own_sockets = vec![place.path("http/socket")];
-        let plan = place.plan(&sandbox).unwrap();
-        assert_eq!(plan.empty_own, place.set(["home/.config/switchboard", "http", "real"]));
-        assert_eq!(plan.masked, place.set(["home/keys/token", "work/switchboard.toml"]));
+        sandbox.own_sockets = vec![tree.path("http/socket")];
+        let plan = tree.plan(&sandbox).unwrap();
+        assert_eq!(plan.empty_own, tree.set(["home/.config/switchboard", "http", "real"]));
+        assert_eq!(plan.masked, tree.set(["home/keys/token", "work/switchboard.toml"]));
     }
 
     #[test]
     fn a_directory_that_holds_nothing_else_is_hidden_with_its_file() {
-        let place = Place::new();
+        let tree = Tree::new();
         for name in ["keys/token", "mixed/token", "mixed/other"] {
-            fs::create_dir_all(place.path(name).parent().unwrap()).unwrap();
-            fs::write(place.path(name), "").unwrap();
+            fs::create_dir_all(tree.path(name).parent().unwrap()).unwrap();
+            fs::write(tree.path(name), "").unwrap();
         }
-        let mut sandbox = place.sandbox();
-        sandbox.own_files = vec![place.path("keys/token"), place.path("mixed/token")];
-        let plan = place.plan(&sandbox).unwrap();
-        assert_eq!(plan.empty_own, place.set(["keys", "real"]));
-        assert_eq!(plan.masked, place.set(["mixed/token"]));
-        assert_eq!(sandbox.hidden_alone(&place.path("work")), [place.path("mixed/token")]);
+        let mut sandbox = tree.sandbox();
+        sandbox.own_files = vec![tree.path("keys/token"), tree.path("mixed/token")];
+        let plan = tree.plan(&sandbox).unwrap();
+        assert_eq!(plan.empty_own, tree.set(["keys", "real"]));
+        assert_eq!(plan.masked, tree.set(["mixed/token"]));
+        assert_eq!(sandbox.hidden_alone(&tree.path("work")), [tree.path("mixed/token")]);
     }
 
     #[test]
     fn links_are_protected_where_they_lead_and_named() {
-        let place = Place::new();
-        fs::create_dir_all(place.path("dotfiles/systemd")).unwrap();
-        fs::write(place.path("dotfiles/bashrc"), "mine").unwrap();
-        symlink("../dotfiles/bashrc", place.path("home/.bashrc")).unwrap();
-        symlink("../dotfiles/profile", place.path("home/.profile")).unwrap();
-        symlink("../../dotfiles/autostart", place.path("home/.config/autostart")).unwrap();
-        symlink(place.path("dotfiles"), place.path("home/.local/share")).unwrap();
-        let mut sandbox = place.sandbox();
+        let tree = Tree::new();
+        fs::create_dir_all(tree.path("dotfiles/systemd")).unwrap();
+        fs::write(tree.path("dotfiles/bashrc"), "mine").unwrap();
+        symlink("../dotfiles/bashrc", tree.path("home/.bashrc")).unwrap();
+        symlink("../dotfiles/profile", tree.path("home/.profile")).unwrap();
+        symlink("../../dotfiles/autostart", tree.path("home/.config/autostart")).unwrap();
+        symlink(tree.path("dotfiles"), tree.path("home/.local/share")).unwrap();
+        let mut sandbox = tree.sandbox();
         sandbox.names.start_files_made =
-            [".bashrc", ".profile"].map(|name| (place.path("home").join(name), "# made\n".into())).into();
+            [".bashrc", ".profile"].map(|name| (tree.path("home").join(name), "# made\n".into())).into();
         sandbox.names.start_dirs_made =
-            [".config/autostart", ".local/share/systemd"].map(|name| place.path("home").join(name)).into();
-        let plan = place.plan(&sandbox).unwrap();
-        assert_eq!(fs::read(place.path("dotfiles/bashrc")).unwrap(), b"mine");
-        assert_eq!(fs::read(place.path("dotfiles/profile")).unwrap(), b"# made\n");
+            [".config/autostart", ".local/share/systemd"].map(|name| tree.path("home").join(name)).into();
+        let plan = tree.plan(&sandbox).unwrap();
+        assert_eq!(fs::read(tree.path("dotfiles/bashrc")).unwrap(), b"mine");
+        assert_eq!(fs::read(tree.path("dotfiles/profile")).unwrap(), b"# made\n");
         let names = ["dotfiles/autostart", "dotfiles/bashrc", "dotfiles/profile", "dotfiles/systemd"];
-        assert!(place.set(names).is_subset(&plan.read_only), "{:?}", plan.read_only);
-        assert!(plan.pinned.contains(&place.path("dotfiles")), "or another could be put there");
+        assert!(tree.set(names).is_subset(&plan.read_only), "{:?}", plan.read_only);
+        assert!(plan.pinned.contains(&tree.path("dotfiles")), "or another could be put there");
         let links = ["home/.bashrc", "home/.config/autostart", "home/.local/share", "home/.profile"];
-        assert_eq!(sandbox.unprotected_links(), links.map(|name| place.path(name)));
+        assert_eq!(sandbox.unprotected_links(), links.map(|name| tree.path(name)));
     }
 
     #[test]
     fn a_workspace_that_would_be_hidden_is_refused_and_one_inside_is_seen() {
-        let place = Place::new();
-        let mut sandbox = place.sandbox();
-        sandbox.own_dirs = vec![place.path("work")];
-        assert_eq!(place.plan(&sandbox).unwrap_err().kind(), io::ErrorKind::InvalidInput);
-        sandbox.own_dirs = vec![place.path("")];
-        let plan = place.plan(&sandbox).unwrap();
-        assert_eq!(plan.workspace, Some(place.path("work")));
+        let tree = Tree::new();
+        let mut sandbox = tree.sandbox();
+        sandbox.own_dirs = vec![tree.path("work")];
+        assert_eq!(tree.plan(&sandbox).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        sandbox.own_dirs = vec![tree.path("")];
+        let plan = tree.plan(&sandbox).unwrap();
+        assert_eq!(plan.workspace, Some(tree.path("work")));
     }
 
     #[test]
     fn a_file_of_ours_needs_nothing_more_where_its_directory_is_hidden() {
-        let place = Place::new();
+        let tree = Tree::new();
         for name in ["work/data/token", "work/data/journal.db", "work/keys/token", "work/keys/other"] {
-            fs::create_dir_all(place.path(name).parent().unwrap()).unwrap();
-            fs::write(place.path(name), "").unwrap();
+            fs::create_dir_all(tree.path(name).parent().unwrap()).unwrap();
+            fs::write(tree.path(name), "").unwrap();
         }
-        let mut sandbox = place.sandbox();
-        sandbox.own_dirs = vec![place.path("work/data")];
-        sandbox.own_files = vec![place.path("work/data/token"), place.path("work/keys/token")];
-        // Also if the visible workspace is inside of a hidden directory.
-        for hidden in [None, Some(place.path(""))] {
+        let mut sandbox = tree.sandbox();
+        sandbox.own_dirs = vec![tree.path("work/data")];
+        sandbox.own_files = vec![tree.path("work/data/token"), tree.path("work/keys/token")];
+        // Also if the visible workspace is inside of a hidden tree.
+        for hidden in [None, Some(tree.path(""))] {
             sandbox.names.hidden = hidden.into_iter().collect();
-            let plan = place.plan(&sandbox).unwrap();
-            assert_eq!(plan.empty_own, place.set(["work/data"]));
-            assert_eq!(plan.masked, place.set(["work/keys/token"]));
-            assert!(plan.pinned.contains(&place.path("work/keys")));
+            let plan = tree.plan(&sandbox).unwrap();
+            assert_eq!(plan.empty_own, tree.set(["work/data"]));
+            assert_eq!(plan.masked, tree.set(["work/keys/token"]));
+            assert!(plan.pinned.contains(&tree.path("work/keys")));
             let hidden = BTreeSet::from_iter(plan.hidden_now());
             let names = ["work/data/token", "work/data/journal.db", "work/keys/token"];
-            assert_eq!(hidden, place.set(names));
+            assert_eq!(hidden, tree.set(names));
         }
     }
 
     #[test]
     fn what_an_agent_could_make_is_made_and_nothing_is_written_over() {
-        let place = Place::new();
-        fs::write(place.path("home/.bashrc"), "mine").unwrap();
-        let mut sandbox = place.sandbox();
+        let tree = Tree::new();
+        fs::write(tree.path("home/.bashrc"), "mine").unwrap();
+        let mut sandbox = tree.sandbox();
         sandbox.names.start_files_made =
-            [".bashrc", ".profile"].map(|name| (place.path("home").join(name), "# made\n".into())).into();
-        sandbox.names.start_dirs_made = vec![place.path("home/.config/autostart")];
-        sandbox.names.hidden_made = vec![place.path("tmux-1")];
-        let plan = place.plan(&sandbox).unwrap();
-        assert_eq!(fs::read(place.path("home/.bashrc")).unwrap(), b"mine");
-        assert_eq!(fs::read(place.path("home/.profile")).unwrap(), b"# made\n");
+            [".bashrc", ".profile"].map(|name| (tree.path("home").join(name), "# made\n".into())).into();
+        sandbox.names.start_dirs_made = vec![tree.path("home/.config/autostart")];
+        sandbox.names.hidden_made = vec![tree.path("tmux-1")];
+        let plan = tree.plan(&sandbox).unwrap();
+        assert_eq!(fs::read(tree.path("home/.bashrc")).unwrap(), b"mine");
+        assert_eq!(fs::read(tree.path("home/.profile")).unwrap(), b"# made\n");
         let made = ["home/.bashrc", "home/.config/autostart", "home/.local/bin/switchboard", "home/.profile"];
-        assert_eq!(plan.read_only, place.set(made));
-        assert_eq!(plan.empty, place.set(["tmux-1"]));
-        assert_eq!(fs::metadata(place.path("tmux-1")).unwrap().mode() & 0o777, 0o700, "or tmux refuses it");
+        assert_eq!(plan.read_only, tree.set(made));
+        assert_eq!(plan.empty, tree.set(["tmux-1"]));
+        assert_eq!(fs::metadata(tree.path("tmux-1")).unwrap().mode() & 0o777, 0o700, "or tmux refuses it");
     }
 
     #[test]
     fn under_workspace_only_what_can_be_written_needs_to_be_held_in_place() {
-        let place = Place::new();
+        let tree = Tree::new();
         let sandbox = Sandbox {
             level: SandboxLevel::Workspace,
-            writable: vec![place.path("home/.local")],
-            ..place.sandbox()
+            writable: vec![tree.path("home/.local")],
+            ..tree.sandbox()
         };
-        let plan = place.plan(&sandbox).unwrap();
-        assert_eq!(plan.writable, place.set(["home/.local", "work"]));
-        assert_eq!(plan.pinned, place.set(["home/.local", "home/.local/bin"]));
+        let plan = tree.plan(&sandbox).unwrap();
+        assert_eq!(plan.writable, tree.set(["home/.local", "work"]));
+        assert_eq!(plan.pinned, tree.set(["home/.local", "home/.local/bin"]));
     }
 }

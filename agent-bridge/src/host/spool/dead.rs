@@ -7,14 +7,14 @@ use std::{
 
 use super::{
     super::protocol::{RECORD_HEAD, parse_record_head},
-    PREFIX, TOLD,
+    COMMANDS, PREFIX,
 };
 
 /// Whether anything was ever spooled in a directory.
 pub(crate) fn has_records(dir: &Path) -> bool {
     let files = fs::read_dir(dir).into_iter().flatten().flatten();
     let mut spools = files.filter(|file| {
-        file.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX) || name == TOLD)
+        file.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX) || name == COMMANDS)
     });
     spools.any(|file| file.metadata().is_ok_and(|meta| meta.len() > 0))
 }
@@ -33,7 +33,7 @@ pub(crate) fn read_dead(dir: &Path, position: u64) -> io::Result<impl Iterator<I
 /// Positions and frames of the commands that a dead host stored while the output was lent. The output between them is
 /// lost; some of the commands may be in the spool as well.
 pub(crate) fn read_told(dir: &Path) -> io::Result<Vec<(u64, Vec<u8>)>> {
-    let bytes = match fs::read(dir.join(TOLD)) {
+    let bytes = match fs::read(dir.join(COMMANDS)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         read => read?,
     };

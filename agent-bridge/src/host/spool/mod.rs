@@ -5,7 +5,7 @@
 //! survive the death of host and gateway, but not of the machine.
 //!
 //! A trimmed file is retained and overwritten later, because new blocks of a file are far more expensive than old ones.
-//! In a reused file, a frame's length is written last. Until then its place contains a length of zero, which marks the
+//! In a reused file, a frame's length is written last. Until then the file contains a length of zero there, which marks the
 //! end; content after it is old.
 //!
 //! While the agent's output is lent, its records are in the agent's pipe and not in the spool. Commands of that time
@@ -30,8 +30,8 @@ use super::protocol::{Kind, RECORD_HEAD, parse_record_head, record_head};
 pub(crate) use self::dead::{first_position, has_records, read_dead, read_told};
 
 const PREFIX: &str = "spool.";
-/// The file for commands that arrive while the output is lent.
-const TOLD: &str = "told";
+/// The file for commands that arrive while the output is lent. Earlier versions of the host have the same name.
+const COMMANDS: &str = "told";
 /// First part of the names of files that are to be overwritten.
 const SPARE: &str = "spare.";
 /// Most files that are retained to be overwritten.
@@ -70,7 +70,7 @@ pub(crate) struct State {
     /// Whether the output is lent.
     pub(crate) lent: bool,
     /// Whether records of a returned output must be appended before any other record.
-    pub(crate) owing: bool,
+    pub(crate) pending: bool,
 }
 
 #[derive(Debug)]
@@ -86,11 +86,12 @@ struct Inner {
     /// The most recent frames, for readers.
     recent: VecDeque<(SpoolPosition, Bytes)>,
     recent_bytes: usize,
-    told: Option<Segment>,
+    /// Commands with a place in the lent output.
+    commands: Option<Segment>,
     /// Records before this position exist, but may still be in the pipe of a returned output.
-    owed: u64,
+    pending_until: u64,
     /// Frames that are not records, to be sent after all spooled records.
-    asides: VecDeque<Bytes>,
+    notices: VecDeque<Bytes>,
 }
 
 #[derive(Debug)]
@@ -113,7 +114,7 @@ struct SpoolPosition {
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
     spool: &'a Spool,
-    place: SpoolPosition,
+    location: SpoolPosition,
     buffer: BytesMut,
 }
 
@@ -130,11 +131,11 @@ impl Spool {
             readers: 0,
             recent: VecDeque::new(),
             recent_bytes: 0,
-            told: None,
-            owed: 0,
-            asides: VecDeque::new(),
+            commands: None,
+            pending_until: 0,
+            notices: VecDeque::new(),
         };
-        let state = State { next: first, room: true, ended: false, stuck: 0, lent: false, owing: false };
+        let state = State { next: first, room: true, ended: false, stuck: 0, lent: false, pending: false };
         Self { inner: Mutex::new(inner), changed: watch::channel(state).0, limit }
     }
 
@@ -150,62 +151,62 @@ impl Spool {
     pub(crate) fn range(&self) -> (u64, u64) {
         let inner = self.inner();
         let first = inner.segments.front().map_or(inner.next, |segment| segment.first);
-        (first, inner.next.max(inner.owed))
+        (first, inner.next.max(inner.pending_until))
     }
 
     /// Notes that the output is lent from now on, and sends `frame` to the reader.
     pub(crate) fn lend(&self, frame: Bytes) {
-        self.say(frame);
+        self.send(frame);
         self.changed.send_modify(|state| state.lent = true);
     }
 
-    /// Notes that the output is returned. Its records, with positions before `owed`, must be appended first.
-    pub(crate) fn take_back(&self, owed: u64) {
+    /// Notes that the output is returned. Its records, with positions before `pending_until`, must be appended first.
+    pub(crate) fn take_back(&self, pending_until: u64) {
         let mut inner = self.inner();
-        inner.owed = owed;
+        inner.pending_until = pending_until;
         self.changed.send_modify(|state| state.lent = false);
-        self.tell(&inner, false);
+        self.publish(&inner, false);
     }
 
     /// Sends a frame that is not a record to the reader, after all spooled records.
-    pub(crate) fn say(&self, frame: Bytes) {
+    pub(crate) fn send(&self, frame: Bytes) {
         let mut inner = self.inner();
         if inner.readers > 0 {
-            inner.asides.push_back(frame);
-            self.tell(&inner, false);
+            inner.notices.push_back(frame);
+            self.publish(&inner, false);
         }
     }
 
     /// Stores a command whose place is in the lent output, and returns its record. After an error the command is not
     /// stored.
-    pub(crate) fn told(&self, position: u64, head: &[u8]) -> io::Result<Bytes> {
+    pub(crate) fn store_command(&self, position: u64, head: &[u8]) -> io::Result<Bytes> {
         let mut block = begin_block(head.len());
         block.extend_from_slice(head);
         block[..RECORD_HEAD].copy_from_slice(&record_head(Kind::Command, position, 1, head.len()));
         let mut inner = self.inner();
-        if inner.told.is_none() {
-            let file = create(&inner.dir.join(TOLD))?;
-            inner.told = Some(Segment { first: 0, length: 0, stale: 0, file });
+        if inner.commands.is_none() {
+            let file = create(&inner.dir.join(COMMANDS))?;
+            inner.commands = Some(Segment { first: 0, length: 0, stale: 0, file });
         }
-        let Some(told) = &mut inner.told else { return Err(io::ErrorKind::NotFound.into()) };
-        told.write(&mut block)?;
-        told.length += block.len() as u64;
+        let Some(commands) = &mut inner.commands else { return Err(io::ErrorKind::NotFound.into()) };
+        commands.write(&mut block)?;
+        commands.length += block.len() as u64;
         Ok(block.freeze())
     }
 
     /// Bytes of the commands that are stored beside the lent output.
-    pub(crate) fn told_bytes(&self) -> u64 {
-        self.inner().told.as_ref().map_or(0, |told| told.length)
+    pub(crate) fn stored_command_bytes(&self) -> u64 {
+        self.inner().commands.as_ref().map_or(0, |commands| commands.length)
     }
 
     /// Drops the commands that were stored beside the lent output, once they are spooled or not needed any more.
-    pub(crate) fn forget_told(&self) {
-        if let Some(told) = &mut self.inner().told
-            && told.length > 0
-            && told.file.write_all_at(&END, 0).is_ok()
+    pub(crate) fn drop_stored_commands(&self) {
+        if let Some(commands) = &mut self.inner().commands
+            && commands.length > 0
+            && commands.file.write_all_at(&END, 0).is_ok()
         {
-            told.stale = told.stale.max(told.length);
-            told.length = 0;
+            commands.stale = commands.stale.max(commands.length);
+            commands.length = 0;
         }
     }
 
@@ -220,19 +221,19 @@ impl Spool {
     /// After an error nothing was appended, and the block is unchanged.
     pub(crate) fn append_block(&self, kind: Kind, count: u32, block: &mut BytesMut) -> io::Result<Bytes> {
         let mut inner = self.inner();
-        let place = inner.append(kind, count, block)?;
+        let location = inner.append(kind, count, block)?;
         let frame = std::mem::take(block).freeze();
         if inner.readers > 0 {
-            inner.remember(place, frame.clone());
+            inner.remember(location, frame.clone());
         }
-        self.tell(&inner, false);
+        self.publish(&inner, false);
         Ok(frame)
     }
 
     /// Notes that no records will be appended any more.
     pub(crate) fn end(&self) {
         let inner = self.inner();
-        self.tell(&inner, true);
+        self.publish(&inner, true);
     }
 
     /// Drops files that contain only records before this position.
@@ -241,9 +242,9 @@ impl Spool {
         while inner.segments.get(1).is_some_and(|following| following.first <= before) {
             let Some(segment) = inner.segments.pop_front() else { break };
             inner.total -= segment.length;
-            inner.put_by(segment);
+            inner.retire(segment);
         }
-        self.tell(&inner, false);
+        self.publish(&inner, false);
     }
 
     /// Drops all records before this position, appended or not: the next record gets at least this position.
@@ -252,18 +253,18 @@ impl Spool {
         if position > inner.next {
             while let Some(segment) = inner.segments.pop_front() {
                 inner.total -= segment.length;
-                inner.put_by(segment);
+                inner.retire(segment);
             }
             inner.next = position;
-            self.tell(&inner, false);
+            self.publish(&inner, false);
         }
     }
 
-    fn tell(&self, inner: &Inner, ended: bool) {
+    fn publish(&self, inner: &Inner, ended: bool) {
         self.changed.send_modify(|state| {
             let (room, ended) = (inner.total < self.limit, ended || state.ended);
-            let owing = inner.next < inner.owed;
-            *state = State { next: inner.next, room, ended, owing, ..*state };
+            let pending = inner.next < inner.pending_until;
+            *state = State { next: inner.next, room, ended, pending, ..*state };
         });
     }
 
@@ -275,10 +276,10 @@ impl Spool {
     /// Reads from the frame that contains this position, or from the first one in the spool.
     pub(crate) fn read_from(&self, position: u64) -> io::Result<Reader<'_>> {
         let mut inner = self.inner();
-        let place = inner.find(position)?;
+        let location = inner.find(position)?;
         inner.readers += 1;
-        inner.asides.clear();
-        Ok(Reader { spool: self, place, buffer: BytesMut::new() })
+        inner.notices.clear();
+        Ok(Reader { spool: self, location, buffer: BytesMut::new() })
     }
 }
 
@@ -286,19 +287,19 @@ impl Reader<'_> {
     /// The next frames, or a part of a file's content; empty if there is nothing yet.
     pub(crate) fn next(&mut self) -> io::Result<Bytes> {
         let mut inner = self.spool.inner();
-        let Some(at) = inner.seek(&mut self.place) else { return Ok(inner.aside()) };
-        if let Some(frame) = inner.recall(self.place) {
-            self.place.offset += frame.len() as u64;
+        let Some(at) = inner.seek(&mut self.location) else { return Ok(inner.next_notice()) };
+        if let Some(frame) = inner.recall(self.location) {
+            self.location.offset += frame.len() as u64;
             return Ok(frame);
         }
         let segment = &inner.segments[at];
-        let count = segment.length.saturating_sub(self.place.offset).min(READ_BYTES);
+        let count = segment.length.saturating_sub(self.location.offset).min(READ_BYTES);
         if count == 0 {
-            return Ok(inner.aside());
+            return Ok(inner.next_notice());
         }
         self.buffer.resize(usize::try_from(count).unwrap_or(usize::MAX), 0);
-        segment.file.read_exact_at(&mut self.buffer, self.place.offset)?;
-        self.place.offset += count;
+        segment.file.read_exact_at(&mut self.buffer, self.location.offset)?;
+        self.location.offset += count;
         Ok(self.buffer.split().freeze())
     }
 }
@@ -310,7 +311,7 @@ impl Drop for Reader<'_> {
         if inner.readers == 0 {
             inner.recent.clear();
             inner.recent_bytes = 0;
-            inner.asides.clear();
+            inner.notices.clear();
         }
     }
 }
@@ -348,17 +349,17 @@ impl Inner {
 
     /// The index of the file for a location; `None` if there is no such file yet. Moves the location to the next file
     /// if its file was read to the end or was trimmed.
-    fn seek(&self, place: &mut SpoolPosition) -> Option<usize> {
+    fn seek(&self, location: &mut SpoolPosition) -> Option<usize> {
         let front = self.segments.front()?;
-        if front.first > place.segment {
-            *place = SpoolPosition { segment: front.first, offset: 0 };
+        if front.first > location.segment {
+            *location = SpoolPosition { segment: front.first, offset: 0 };
         }
-        let at = self.segments.partition_point(|segment| segment.first < place.segment);
+        let at = self.segments.partition_point(|segment| segment.first < location.segment);
         let segment = self.segments.get(at)?;
-        let Some(following) = self.segments.get(at + 1).filter(|_| place.offset >= segment.length) else {
+        let Some(following) = self.segments.get(at + 1).filter(|_| location.offset >= segment.length) else {
             return Some(at);
         };
-        *place = SpoolPosition { segment: following.first, offset: 0 };
+        *location = SpoolPosition { segment: following.first, offset: 0 };
         Some(at + 1)
     }
 
@@ -371,11 +372,11 @@ impl Inner {
         let head = record_head(kind, self.next, count, block.len() - RECORD_HEAD);
         block[..RECORD_HEAD].copy_from_slice(&head);
         segment.write(block)?;
-        let place = SpoolPosition { segment: segment.first, offset: segment.length };
+        let location = SpoolPosition { segment: segment.first, offset: segment.length };
         segment.length += block.len() as u64;
         self.total += block.len() as u64;
         self.next += u64::from(count);
-        Ok(place)
+        Ok(location)
     }
 
     /// Opens the file for the next record.
@@ -391,7 +392,7 @@ impl Inner {
     }
 
     /// Retains a file to be overwritten, or removes it if there are enough.
-    fn put_by(&mut self, segment: Segment) {
+    fn retire(&mut self, segment: Segment) {
         let path = self.path(segment.first);
         if self.spares.len() < SPARES && fs::rename(&path, self.spare_path()).is_ok() {
             self.spares.push((segment.file, segment.length.max(segment.stale)));
@@ -401,13 +402,13 @@ impl Inner {
     }
 
     /// The next frame that is not a record; empty if there is none.
-    fn aside(&mut self) -> Bytes {
-        self.asides.pop_front().unwrap_or_default()
+    fn next_notice(&mut self) -> Bytes {
+        self.notices.pop_front().unwrap_or_default()
     }
 
-    fn remember(&mut self, place: SpoolPosition, frame: Bytes) {
+    fn remember(&mut self, location: SpoolPosition, frame: Bytes) {
         self.recent_bytes += frame.len();
-        self.recent.push_back((place, frame));
+        self.recent.push_back((location, frame));
         while self.recent_bytes > RECENT_BYTES {
             self.forget_oldest();
         }
@@ -420,12 +421,12 @@ impl Inner {
     }
 
     /// The recent frame at a location, if it is large or the newest one.
-    fn recall(&mut self, place: SpoolPosition) -> Option<Bytes> {
-        while self.recent.front().is_some_and(|(before, _)| *before < place) {
+    fn recall(&mut self, location: SpoolPosition) -> Option<Bytes> {
+        while self.recent.front().is_some_and(|(before, _)| *before < location) {
             self.forget_oldest();
         }
         let (at, frame) = self.recent.front()?;
-        if *at != place || (frame.len() < LARGE_BYTES && self.recent.len() > 1) {
+        if *at != location || (frame.len() < LARGE_BYTES && self.recent.len() > 1) {
             return None;
         }
         let frame = frame.clone();

@@ -90,17 +90,17 @@ fn what_was_told_beside_an_output_that_is_lent_outlives_the_host_until_it_is_for
         || -> Vec<u64> { read_told(dir.path()).unwrap().into_iter().map(|(position, _)| position).collect() };
     assert!(positions().is_empty() && !has_records(dir.path()));
     let spool = Spool::new(dir.path(), 1, 1 << 20);
-    spool.told(7, &[b'x'; 100]).unwrap();
-    spool.told(9, &[b'y'; 10]).unwrap();
+    spool.store_command(7, &[b'x'; 100]).unwrap();
+    spool.store_command(9, &[b'y'; 10]).unwrap();
     assert!(has_records(dir.path()));
     assert_eq!(positions(), [7, 9]);
-    spool.forget_told();
-    assert_eq!((positions(), spool.told_bytes()), (vec![], 0));
+    spool.drop_stored_commands();
+    assert_eq!((positions(), spool.stored_command_bytes()), (vec![], 0));
     // The new frames end at other offsets than the old ones.
-    spool.told(20, &[b'z'; 90]).unwrap();
-    spool.told(21, &[b'z'; 5]).unwrap();
+    spool.store_command(20, &[b'z'; 90]).unwrap();
+    spool.store_command(21, &[b'z'; 5]).unwrap();
     assert_eq!(positions(), [20, 21]);
-    let path = dir.path().join(TOLD);
+    let path = dir.path().join(COMMANDS);
     let whole = fs::read(&path).unwrap();
     for length in 0..whole.len() {
         fs::write(&path, &whole[..length]).unwrap();
@@ -122,10 +122,10 @@ fn records_that_never_came_are_skipped() {
     assert_eq!(spool.range(), (50, 50));
     spool.take_back(53);
     let state = *spool.watch().borrow();
-    assert!(!state.lent && state.owing);
-    assert_eq!(spool.range(), (50, 53), "what is owed counts");
+    assert!(!state.lent && state.pending);
+    assert_eq!(spool.range(), (50, 53), "what is pending_until counts");
     spool.append(Kind::Output, 3, b"a\nb\nc\n").unwrap();
-    assert!(!spool.watch().borrow().owing);
+    assert!(!spool.watch().borrow().pending);
     assert_eq!(positions(&reader.next().unwrap()), [50]);
     assert_eq!(reader.next().unwrap(), "aside");
     assert!(reader.next().unwrap().is_empty());
@@ -142,7 +142,7 @@ fn what_is_said_besides_does_not_come_in_the_middle_of_a_record() {
     let mut reader = spool.read_from(1).unwrap();
     let mut read = reader.next().unwrap().to_vec();
     assert_eq!(read.len() as u64, READ_BYTES, "it stops in the middle of one");
-    spool.say(Bytes::from_static(b"aside"));
+    spool.send(Bytes::from_static(b"aside"));
     loop {
         let part = reader.next().unwrap();
         if part == "aside" {

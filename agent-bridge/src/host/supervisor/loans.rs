@@ -24,7 +24,7 @@ const RETURN: Duration = Duration::from_secs(1);
 
 impl Supervisor {
     /// Handles a gateway's request for the output. The gateway has all records before position `next`.
-    pub(super) fn asked(&mut self, next: u64) {
+    pub(super) fn output_requested(&mut self, next: u64) {
         let gateway = self.peers.changes;
         if let Some(running) = &mut self.running
             && matches!(self.framing, Framing::Lines { .. })
@@ -59,7 +59,7 @@ impl Supervisor {
         if let Some(loan) = &mut running.loan
             && loan.discard(&self.spool, bytes, before).is_err()
         {
-            self.spool.say(host_frame(Kind::Recall, &[]));
+            self.spool.send(host_frame(Kind::Recall, &[]));
         }
     }
 
@@ -104,12 +104,12 @@ impl Supervisor {
         if self.running.as_ref().is_none_or(|running| running.loan.is_none()) {
             return;
         }
-        self.spool.say(host_frame(Kind::Recall, &[]));
+        self.spool.send(host_frame(Kind::Recall, &[]));
         let deadline = Instant::now() + RETURN;
         let mut later = VecDeque::new();
         loop {
             tokio::select! {
-                heard = self.peers.receive() => match heard {
+                received = self.peers.receive() => match received {
                     Some(GatewayMessage::Message(ToHost::Return)) | None => break,
                     Some(GatewayMessage::Message(message)) => later.push_back(GatewayMessage::Message(message)),
                     Some(GatewayMessage::Connected) => {

@@ -11,7 +11,7 @@ use crate::driver::{CommandConfig, ControlSource};
 
 /// The state of the connection to a gateway.
 pub(super) struct Peers {
-    pub(super) heard: mpsc::Receiver<GatewayMessage>,
+    pub(super) messages: mpsc::Receiver<GatewayMessage>,
     /// Messages that arrived while a process was being ended, which takes some seconds at most.
     pub(super) later: VecDeque<GatewayMessage>,
     pub(super) connected: bool,
@@ -26,8 +26,8 @@ impl Peers {
     /// The next message; messages in `later` come first. Cancel safe.
     pub(super) async fn receive(&mut self) -> Option<GatewayMessage> {
         match self.later.pop_front() {
-            Some(heard) => Some(heard),
-            None => self.heard.recv().await,
+            Some(message) => Some(message),
+            None => self.messages.recv().await,
         }
     }
 
@@ -58,7 +58,7 @@ pub(super) struct KillReceiver<'a>(pub(super) &'a mut Peers);
 impl ControlSource for KillReceiver<'_> {
     async fn next(&mut self) -> AgentControl {
         loop {
-            match self.0.heard.recv().await {
+            match self.0.messages.recv().await {
                 Some(GatewayMessage::Message(message)) => {
                     let at_once = matches!(message, ToHost::Kill | ToHost::Farewell { .. });
                     self.0.later.push_back(GatewayMessage::Message(message));
