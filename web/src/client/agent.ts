@@ -1,10 +1,13 @@
-/** Which agent a chat talks to, as the gateway tells it. */
+/** Reads the description of a chat's agent from gateway events. */
 import type { AgentState } from "./wire.ts";
 
-/** The agent in an event's part that may have one; undefined where it has none or something else. */
+/**
+ * Reads the agent description from a part of an event, such as a snapshot's state. Gives undefined if the part has no
+ * `agent` text, and leaves out fields of the wrong type. Gateways differ: an older one sends no description, a newer one
+ * may send more fields.
+ */
 export function agentIn(part: unknown): AgentState | undefined {
   if (typeof part !== "object" || part === null || !("agent" in part)) return undefined;
-  // An older gateway has none; a newer one may say more.
   const { agent, dialect, workspace, sandbox } = part as Record<string, unknown>;
   if (typeof agent !== "string") return undefined;
   return {

@@ -1,4 +1,4 @@
-/** One chat as a client sees it: the reducer from server events to what a page shows. */
+/** The state of one chat in a client, and the pure functions that apply the gateway's events to it. */
 import { agentIn } from "./agent.ts";
 import { applyToTurns, joinTurns, type RequestItem, type Turn } from "./turns.ts";
 import type { AgentState, ChatEvent, ChatId, ControlEvent, Cursor, GoalState, ServerEvent, TurnId } from "./wire.ts";
@@ -8,21 +8,25 @@ export type Control<K extends ControlEvent["event"]> = Extract<ControlEvent, { e
 export interface Chat {
   readonly id: ChatId;
   readonly title?: string;
-  /** `new`: nothing sent yet. `loading`: replay or snapshot under way. `unknown`: no such chat. `damaged`: the gateway cannot read it or add to it. */
+  /**
+   * `new`: made here, and no message sent yet. `loading`: the gateway has yet to send the replay or snapshot to its end.
+   * `live`: up to date. `unknown`: the gateway has no such chat. `damaged`: the gateway cannot read the chat's log or append to it.
+   */
   readonly phase: "new" | "loading" | "live" | "unknown" | "damaged";
-  /** Everything up to here has been applied; absent while a snapshot is incomplete. */
+  /** The last event that was applied; absent while a snapshot is incomplete. */
   readonly cursor?: Cursor;
   readonly turns: readonly Turn[];
-  /** For `history`: what comes before `turns`; absent at the chat's beginning. */
+  /** The token that requests the page of history before `turns`; absent where `turns` begin with the chat. */
   readonly before?: string;
-  /** The first event held, so that a history page that comes late cannot repeat it. */
+  /** The oldest event that was applied. A history page that arrives after a snapshot may overlap it; this tells by how much. */
   readonly oldest?: Cursor;
   readonly goal?: GoalState;
   readonly model?: string;
-  /** Told after `attached` and in snapshots. */
+  /** The agent of this chat; absent until the gateway sends it, after `attached` or in a snapshot. */
   readonly agent?: AgentState;
-  /** The turn whose stop was asked for here and that has not ended. */
+  /** The running turn that this client asked the gateway to stop, until the turn ends. */
   readonly stopping?: TurnId;
+  /** The running turn whose agent has sent nothing for `idleMs`, according to the gateway. */
   readonly stalled?: { readonly turnId: TurnId; readonly idleMs: number };
 }
 
@@ -30,43 +34,50 @@ export function emptyChat(id: ChatId, phase: Chat["phase"] = "loading"): Chat {
   return { id, phase, turns: [] };
 }
 
-/** Chat events are numbered; control events are not. */
+/** Whether an event is part of a chat's log. Control events are not, even where they name a position in it. */
 export function isChatEvent(event: ServerEvent): event is ChatEvent {
   return "seq" in event && "epoch" in event && !CONTROL_WITH_SEQ.has(event.event);
 }
 const CONTROL_WITH_SEQ: ReadonlySet<string> = new Set(["snapshot", "replay_end", "message_accepted"]);
 
-/** Where a numbered event stands: to be applied, had already, or after a hole (then attach again). */
-export function placeOf(chat: Chat, event: { epoch: string; seq: number; first_seq?: number }): "next" | "had" | "hole" {
-  const { cursor } = chat;
-  if (!cursor || cursor.epoch !== event.epoch) return "hole";
-  if (event.seq <= cursor.seq) return "had";
-  return (event.first_seq ?? event.seq) === cursor.seq + 1 ? "next" : "hole";
+/** The events that one chat event covers: a joined event stands for those from `first_seq` to `seq`. */
+export interface SequenceRange {
+  readonly epoch: string;
+  readonly seq: number;
+  readonly first_seq?: number;
 }
 
-/** Applies a chat event that is `next`. */
+/** Compares a chat event with the chat's cursor. After a `gap` events are missing, and the client has to attach again. */
+export function sequencePosition(chat: Chat, event: SequenceRange): "next" | "duplicate" | "gap" {
+  const { cursor } = chat;
+  if (!cursor || cursor.epoch !== event.epoch) return "gap";
+  if (event.seq <= cursor.seq) return "duplicate";
+  return (event.first_seq ?? event.seq) === cursor.seq + 1 ? "next" : "gap";
+}
+
+/** Applies a chat event whose `sequencePosition` is `next`. */
 export function applyEvent(chat: Chat, event: ChatEvent): Chat {
   const next: Chat = { ...chat, cursor: { epoch: event.epoch, seq: event.seq }, turns: applyToTurns(chat.turns, event) };
-  const active = event.event === "goal_state" || event.event === "turn_end" ? event.goal_state : undefined;
-  const moved = active ? withGoal(next, active) : next;
-  const goesOn = chat.stalled && event.turn_id === chat.stalled.turnId ? without(moved, "stalled") : moved;
-  return event.event === "turn_end" && event.turn_id === chat.stopping ? without(goesOn, "stopping") : goesOn;
+  const goal = event.event === "goal_state" || event.event === "turn_end" ? event.goal_state : undefined;
+  const afterGoal = goal ? withGoal(next, goal) : next;
+  const afterStall = chat.stalled && event.turn_id === chat.stalled.turnId ? without(afterGoal, "stalled") : afterGoal;
+  return event.event === "turn_end" && event.turn_id === chat.stopping ? without(afterStall, "stopping") : afterStall;
 }
 
-/** `message_accepted` stands for the `user_message` of the sender, who knows the text. */
+/** The `user_message` that `message_accepted` stands for. The gateway does not send the text back to the client that sent it. */
 export function acceptedEvent(accepted: Control<"message_accepted">, text: string, now: number): ChatEvent {
   const { chat_id, epoch, seq, turn_id, starts_turn } = accepted;
   return { event: "user_message", chat_id, epoch, seq, turn_id, text, starts_turn, created_at_ms: now };
 }
 
 export function applyAttached(chat: Chat, event: Control<"attached">): Chat {
-  const named = event.title === undefined ? chat : { ...chat, title: event.title };
-  if (event.recovered && chat.cursor) return { ...named, phase: "loading" };
-  // What is here stays on screen until part 0 of the snapshot replaces it, except in a chat without events.
+  const titled = event.title === undefined ? chat : { ...chat, title: event.title };
+  if (event.recovered && chat.cursor) return { ...titled, phase: "loading" };
+  // Old turns stay on screen until part 0 of the snapshot replaces them. A chat without events gets no snapshot.
   const empty = event.head === 0;
-  const fresh = without(without(named, "cursor"), "stalled");
+  const outdated = without(without(titled, "cursor"), "stalled");
   return {
-    ...fresh, phase: "loading", turns: empty ? [] : chat.turns,
+    ...outdated, phase: "loading", turns: empty ? [] : chat.turns,
     ...(empty && { cursor: { epoch: event.epoch, seq: 0 } }),
   };
 }
@@ -86,7 +97,7 @@ export function applySnapshot(chat: Chat, event: Control<"snapshot">): Chat {
   }
   const { state } = event;
   if (state) {
-    // Also in `events` where they are recent, so these only fill in; a request keeps its place.
+    // Recent ones are also in `events` and are applied twice, which changes nothing: a request keeps its position.
     for (const each of [...state.queue, ...state.requests]) turns = applyToTurns(turns, each);
     if (state.turn) {
       const { turn_id, started_at_ms } = state.turn;
@@ -104,8 +115,8 @@ export function applySnapshot(chat: Chat, event: Control<"snapshot">): Chat {
 }
 
 export function applyReplayEnd(chat: Chat, event: Control<"replay_end">): Chat {
-  const stops = chat.turns.some((turn) => turn.id === chat.stopping && turn.phase === "running");
-  return { ...(stops ? chat : without(chat, "stopping")), phase: "live", cursor: chat.cursor ?? { epoch: event.epoch, seq: event.seq } };
+  const stillRunning = chat.turns.some((turn) => turn.id === chat.stopping && turn.phase === "running");
+  return { ...(stillRunning ? chat : without(chat, "stopping")), phase: "live", cursor: chat.cursor ?? { epoch: event.epoch, seq: event.seq } };
 }
 
 export function applyHistory(chat: Chat, event: Control<"history">): Chat {
@@ -121,7 +132,7 @@ export function applyHistory(chat: Chat, event: Control<"history">): Chat {
   };
 }
 
-/** What the other control events of a chat change. */
+/** Applies a control event; those that do not concern the chat's state leave it as it is. */
 export function applyControl(chat: Chat, event: ControlEvent): Chat {
   switch (event.event) {
     case "attached": return applyAttached(chat, event);
@@ -138,25 +149,26 @@ export function applyControl(chat: Chat, event: ControlEvent): Chat {
   }
 }
 
-/** The turn that runs. */
 export function runningTurn(chat: Chat): Turn | undefined {
   return chat.turns.findLast((turn) => turn.phase === "running");
 }
 
-/** After the stop of a turn was asked for; of one that waits, which ends at once, nothing is noted. */
-export function stopAsked(chat: Chat, turnId: TurnId | undefined): Chat {
+/** Notes that a stop was requested: of the turn `turnId`, else of the running one. A queued turn is not noted, it ends at once. */
+export function stopRequested(chat: Chat, turnId: TurnId | undefined): Chat {
   const running = runningTurn(chat)?.id;
   return running !== undefined && (turnId ?? running) === running ? { ...chat, stopping: running } : chat;
 }
 
-/** The turn goes on, so what it asks is asked again. */
+/** Takes the note back after the gateway refused the stop, so that the turn's open requests can be answered again. */
 export function stopRefused(chat: Chat): Chat {
   return without(chat, "stopping");
 }
 
-/** Permission requests and questions that wait for an answer, first come first. A turn that is being stopped waits for none. */
+/**
+ * Permission requests and questions without an answer, oldest first. Requests outside of turns are among them; those of a
+ * turn that is being stopped are not.
+ */
 export function openRequests(chat: Chat): RequestItem[] {
-  // Those of a turn that has ended have a resolution; what is asked outside of turns has to be answered, too.
   return chat.turns.flatMap((turn) => turn.id === chat.stopping ? [] : turn.items.filter((item): item is RequestItem => item.kind === "request" && item.at !== undefined && !item.resolution));
 }
 

@@ -1,42 +1,42 @@
-/** The client: chats that follow the gateway's log, messages that arrive once, over a connection that comes back. */
+/** The client: keeps chats up to date with the gateway, and sends messages exactly once, over a connection that reconnects. */
 import { agentIn } from "./agent.ts";
 import { backoff } from "./backoff.ts";
 import {
-  acceptedEvent, applyControl, applyEvent, emptyChat, isChatEvent, placeOf, stopAsked, stopRefused, type Chat, type Control,
+  acceptedEvent, applyControl, applyEvent, emptyChat, isChatEvent, sequencePosition, stopRequested, stopRefused, type Chat, type Control,
 } from "./chat.ts";
 import { ChatList } from "./chat-list.ts";
-import { CLOSE, Connection, type Status, type Way } from "./connection.ts";
+import { CLOSE, Connection, type Status, type Transport } from "./connection.ts";
 import type { Environment, KeyValueStore } from "./environment.ts";
 import { Inputs, utf8Length, type WholeInput } from "./input.ts";
-import { Older } from "./older.ts";
+import { HistoryRequests } from "./history.ts";
 import { Outbox, type Unsent } from "./outbox.ts";
 import type { AgentState, Answer, ChatEvent, ChatId, ErrorEvent, PermissionRequest, RequestId, ServerEvent, TurnId, WireLimits } from "./wire.ts";
 
-/** An answer that takes longer is asked for again, should anybody want it. */
-const ANSWER_WITHIN_MS = 15_000;
-/** Chats that stay subscribed while others are looked at. */
-const ATTACHED_CHATS = 8;
+/** A request for a history page without an answer for this long counts as ended, so that it can be made again. */
+const ANSWER_TIMEOUT_MS = 15_000;
+/** How many of the chats opened last stay subscribed. */
+const MAX_ATTACHED_CHATS = 8;
 const HISTORY_PAGE_EVENTS = 500;
-/** Chats that are announced within this are asked for together. */
-const ANNOUNCED_WITHIN_MS = 200;
+/** How long the client waits before it lists the chats again after hearing of a new one; several may come at once. */
+const LIST_DELAY_MS = 200;
 
 export interface ClientOptions {
-  /** Of the WebSocket. */
+  /** The address of the WebSocket. */
   url: () => string;
-  /** Where no WebSocket can be had: server-sent events below this address, which ends in a slash. Without, none are used. */
+  /** The address, ending in a slash, of the server-sent events that replace a blocked WebSocket. Without it they are not used. */
   fallback?: () => string;
-  /** Undefined: the gateway needs none, or somebody has to be asked. */
+  /** Gives the access token, for each attempt to connect. Undefined if the gateway needs none or a person has yet to enter it. */
   token: () => string | undefined;
   environment: Environment;
-  /** Where unsent messages survive a reload. */
+  /** Storage in which unsent messages survive a reload. */
   store?: KeyValueStore;
-  /** What the keys in `store` begin with. */
+  /** The prefix of the keys in `store`. */
   storePrefix?: string;
 }
 
-/** Why an answer was not taken. Its request is still open. */
+/** Why the gateway refused an answer to a request. The request is still open. */
 export interface Refusal extends ErrorEvent {
-  /** Grows with each refusal, so that the same words twice are two. */
+  /** Grows with each refusal, so that two refusals with the same text can be told apart. */
   readonly nth: number;
 }
 
@@ -45,33 +45,35 @@ export class Client {
   #environment: Environment;
   #connection: Connection;
   #outbox: Outbox;
-  #views = new Map<ChatId, Chat>();
-  /** Attached, or about to be; least recently opened first. */
-  #open = new Set<ChatId>();
-  /** Sent and not yet answered, on this connection. One per chat, so that order is kept. */
+  #chatsById = new Map<ChatId, Chat>();
+  /** Chats that are attached or will be once there is a connection; least recently opened first. */
+  #openChats = new Set<ChatId>();
+  /** Messages sent on this connection and not acknowledged; one per chat at a time, so that they arrive in order. */
   #inFlight = new Map<ChatId, Unsent>();
+  /** Refused messages that are sent again later; each value cancels the timer. */
   #retries = new Map<TurnId, () => void>();
-  /** Answers on their way, until the request is resolved or the connection is lost. */
+  /** Requests that were answered, until the gateway resolves them or refuses the answer, or the connection ends. */
   #responding = new Set<string>();
   #inputs: Inputs;
-  /** Of answers to requests that are still open. */
+  /** The last refused answer to each open request. */
   #refusals = new Map<string, Refusal>();
-  #refusalsSeen = 0;
-  #older: Older;
-  /** Set while chats that others made are about to be asked for. */
+  #refusalCount = 0;
+  #history: HistoryRequests;
+  /** Cancels the timer after which the chats are listed again; undefined while it does not run. */
   #cancelList: (() => void) | undefined;
-  /** Subscriptions that were refused and are tried again, and how often they were. */
+  /** Chats whose `attach` was refused and is sent again later. `attempt` counts refusals from 0. */
   #attachRetries = new Map<ChatId, { cancel: () => void; attempt: number }>();
-  #holes = new Map<ChatId, number>();
-  /** Attached again after a hole: until `attached`, what comes belongs to the broken sequence. */
+  /** How many gaps in a row were found in a chat's events. */
+  #gaps = new Map<ChatId, number>();
+  /** Chats attached again after a gap. Events before the new `attached` still have the gap, and are dropped. */
   #reattaching = new Set<ChatId>();
-  /** Chats that a message in flight is about to make. */
-  #making = new Set<ChatId>();
+  /** Chats that their first message, which is in flight, will create. */
+  #creating = new Set<ChatId>();
   #limits: WireLimits | undefined;
   #agent: AgentState | undefined;
   #degraded: string | undefined;
-  #changed = new Set<() => void>();
-  #errors = new Set<(error: ErrorEvent) => void>();
+  #changeListeners = new Set<() => void>();
+  #errorListeners = new Set<(error: ErrorEvent) => void>();
 
   constructor(options: ClientOptions) {
     this.#environment = options.environment;
@@ -79,71 +81,70 @@ export class Client {
     this.#connection = new Connection(options.environment, { url: options.url, fallback: options.fallback }, options.token, {
       status: () => this.#notify(),
       event: (event) => this.#receive(event),
-      down: (code) => this.#down(code),
+      disconnected: (code) => this.#disconnected(code),
     });
-    const ask = (chatId: ChatId, requestId: RequestId, offset: number) => this.#connection.send({ type: "request_input", chat_id: chatId, request_id: requestId, offset });
-    this.#older = new Older(options.environment, ANSWER_WITHIN_MS, () => this.#notify());
-    this.#inputs = new Inputs(options.environment, ask, () => this.#notify());
+    const requestInput = (chatId: ChatId, requestId: RequestId, offset: number) => this.#connection.send({ type: "request_input", chat_id: chatId, request_id: requestId, offset });
+    this.#history = new HistoryRequests(options.environment, ANSWER_TIMEOUT_MS, () => this.#notify());
+    this.#inputs = new Inputs(options.environment, requestInput, () => this.#notify());
   }
 
-  /** Connects, or connects anew, for instance with another token. */
+  /** Connects now; ends the present connection, if any. To be called with a new token, too. */
   start(): void { this.#connection.start(); }
   stop(): void { this.#connection.stop(); }
   /** To be called when the network or the page is back. */
   wake(): void { this.#connection.wake(); }
   get status(): Status { return this.#connection.status; }
-  /** How it is connected. */
-  get way(): Way { return this.#connection.way; }
+  /** The transport of the present connection, or of the last attempt. */
+  get transport(): Transport { return this.#connection.transport; }
   get limits(): WireLimits | undefined { return this.#limits; }
-  /** Why nothing that is sent can be kept at the moment. */
+  /** The gateway's notice that it cannot store messages at the moment; undefined while it can. */
   get degraded(): string | undefined { return this.#degraded; }
-  /** The agent of chats that have not told one of their own. */
+  /** The gateway's default agent, for chats that have no `agent` of their own yet. */
   get agent(): AgentState | undefined { return this.#agent; }
 
-  /** Called after anything changed; read the getters then. */
+  /** Calls `listener` after every change; it reads the getters. The returned function removes it. */
   onChange(listener: () => void): () => void {
-    this.#changed.add(listener);
-    return () => this.#changed.delete(listener);
+    this.#changeListeners.add(listener);
+    return () => this.#changeListeners.delete(listener);
   }
 
-  /** Errors that no message or chat shows by itself. */
+  /** Calls `listener` with errors that are not part of a message's, request's or chat's state. The returned function removes it. */
   onError(listener: (error: ErrorEvent) => void): () => void {
-    this.#errors.add(listener);
-    return () => this.#errors.delete(listener);
+    this.#errorListeners.add(listener);
+    return () => this.#errorListeners.delete(listener);
   }
 
-  /** Whether a chat is followed, so that its view is of now. */
-  isFollowed(chatId: ChatId): boolean { return this.#open.has(chatId) && this.#views.get(chatId)?.phase === "live"; }
-  chat(chatId: ChatId): Chat | undefined { return this.#views.get(chatId); }
+  /** Whether a chat is subscribed and its state up to date. */
+  isLive(chatId: ChatId): boolean { return this.#openChats.has(chatId) && this.#chatsById.get(chatId)?.phase === "live"; }
+  chat(chatId: ChatId): Chat | undefined { return this.#chatsById.get(chatId); }
   unsent(chatId: ChatId): Unsent[] { return this.#outbox.of(chatId); }
   isSending(turnId: TurnId): boolean { return [...this.#inFlight.values()].some((entry) => entry.turnId === turnId); }
   isResponding(chatId: ChatId, requestId: RequestId): boolean { return this.#responding.has(`${chatId} ${requestId}`); }
-  isLoadingOlder(chatId: ChatId): boolean { return this.#older.isLoading(chatId); }
-  /** Why the last `loadOlder` came to nothing. */
-  olderRefusal(chatId: ChatId): ErrorEvent | undefined { return this.#older.refusal(chatId); }
+  isLoadingOlder(chatId: ChatId): boolean { return this.#history.isPending(chatId); }
+  /** Why the gateway refused the last `loadOlder`. */
+  olderError(chatId: ChatId): ErrorEvent | undefined { return this.#history.error(chatId); }
   newChatId(): ChatId { return this.#environment.newId(); }
 
-  /** Follows a chat. `fresh`: it does not exist before its first message. */
+  /** Subscribes to a chat. `fresh`: the gateway does not have the chat yet; its first message will create it. */
   open(chatId: ChatId, fresh = false): void {
-    const known = this.#views.get(chatId);
-    if (!known) this.#views.set(chatId, emptyChat(chatId, fresh ? "new" : "loading"));
-    const attached = this.#open.delete(chatId);
-    this.#open.add(chatId);
+    if (!this.#chatsById.has(chatId)) this.#chatsById.set(chatId, emptyChat(chatId, fresh ? "new" : "loading"));
+    const attached = this.#openChats.delete(chatId);
+    this.#openChats.add(chatId);
     if (!attached && !fresh) this.#attach(chatId);
-    for (const oldest of this.#open) {
-      if (this.#open.size <= ATTACHED_CHATS) break;
+    for (const oldest of this.#openChats) {
+      if (this.#openChats.size <= MAX_ATTACHED_CHATS) break;
       if (oldest !== chatId && this.#outbox.of(oldest).length === 0) this.close(oldest);
     }
     this.#notify();
   }
 
-  /** Ends the subscription; what was received stays for the next `open`. */
+  /** Ends the subscription. The chat's state stays, so that the next `open` can resume from its cursor. */
   close(chatId: ChatId): void {
-    this.#open.delete(chatId);
+    this.#openChats.delete(chatId);
     this.#connection.send({ type: "detach", chat_id: chatId });
   }
 
-  /** Sends a message, now or as soon as there is a connection; exactly once. */
+  /** Sends a message now, or as soon as there is a connection. Gives the id of its turn. */
   send(chatId: ChatId, content: string): TurnId {
     const turnId = this.#environment.newId();
     this.#outbox.put({ chatId, turnId, content, createdAtMs: this.#environment.now() });
@@ -152,7 +153,7 @@ export class Client {
     return turnId;
   }
 
-  /** Gives a refused or waiting message up; one that is in flight may still have arrived. */
+  /** Removes a message from the outbox. One that is in flight may arrive all the same. */
   discard(turnId: TurnId): void {
     this.#retries.get(turnId)?.();
     this.#retries.delete(turnId);
@@ -160,16 +161,16 @@ export class Client {
     this.#notify();
   }
 
-  /** Stops the running turn, or the one that is named. */
+  /** Stops the turn `turnId`, else the running one. False without a connection. */
   cancel(chatId: ChatId, turnId?: TurnId): boolean {
     if (!this.#connection.send({ type: "cancel", chat_id: chatId, ...(turnId !== undefined && { turn_id: turnId }) })) return false;
-    const chat = this.#views.get(chatId);
-    if (chat) this.#views.set(chatId, stopAsked(chat, turnId));
+    const chat = this.#chatsById.get(chatId);
+    if (chat) this.#chatsById.set(chatId, stopRequested(chat, turnId));
     this.#notify();
     return true;
   }
 
-  /** Answers a request. Not kept for later: by then somebody may have answered, or the agent may have moved on. */
+  /** Answers a request. False without a connection; not sent later, since by then somebody else may have answered it. */
   respond(chatId: ChatId, requestId: RequestId, answer: Answer): boolean {
     if (!this.#connection.send({ type: "respond", chat_id: chatId, request_id: requestId, ...answer })) return false;
     this.#responding.add(`${chatId} ${requestId}`);
@@ -177,71 +178,70 @@ export class Client {
     return true;
   }
 
-  /** Why the last answer to an open request was not taken. */
+  /** Why the gateway refused the last answer to an open request. */
   refusal(chatId: ChatId, requestId: RequestId): Refusal | undefined { return this.#refusals.get(`${chatId} ${requestId}`); }
 
-  /** What was loaded of the whole input of a request. */
+  /** The input that `loadInput` loads, as far as it has arrived. */
   input(chatId: ChatId, requestId: RequestId): WholeInput | undefined { return this.#inputs.get(chatId, requestId); }
 
-  /** Loads the whole input of an open request whose event shows it cut or not exactly, and computes its hash. */
+  /** Loads and hashes the whole input of an open request whose event has it truncated or not exactly as the agent wrote it. */
   loadInput(chatId: ChatId, request: PermissionRequest): void { this.#inputs.load(chatId, request); }
 
-  /** Gives a chat a title; it shows once the gateway has it. False without a connection. */
+  /** Requests a new title for a chat; the state changes when the gateway confirms it. False without a connection. */
   rename(chatId: ChatId, title: string): boolean {
     return this.#connection.send({ type: "rename_chat", chat_id: chatId, title });
   }
 
-  /** Deletes a chat for everybody, for ever; it goes once it is gone there. False without a connection. */
+  /** Requests that a chat be deleted for good; the state changes when the gateway confirms it. False without a connection. */
   delete(chatId: ChatId): boolean {
     return this.#connection.send({ type: "delete_chat", chat_id: chatId });
   }
 
-  /** Loads the page of history before what is there. */
+  /** Loads the page of history before the chat's oldest turn. */
   loadOlder(chatId: ChatId): void {
-    const before = this.#views.get(chatId)?.before;
-    if (before === undefined || this.#older.isLoading(chatId)) return;
+    const before = this.#chatsById.get(chatId)?.before;
+    if (before === undefined || this.#history.isPending(chatId)) return;
     if (!this.#connection.send({ type: "history", chat_id: chatId, before, limit: HISTORY_PAGE_EVENTS })) return;
-    this.#older.asked(chatId);
+    this.#history.begin(chatId);
     this.#notify();
   }
 
-  /** Asks for the newest chats again, or for those before the oldest known. */
-  listChats(more = false): void {
-    const request = this.chats.ask(more, this.#environment.now());
+  /** Lists the newest chats again, or with `older` the ones after the last in the list. */
+  listChats(older = false): void {
+    const request = this.chats.request(older, this.#environment.now());
     if (request && !this.#connection.send(request)) this.chats.reset();
   }
 
-  #listSoon(): void {
-    this.#cancelList ??= this.#environment.after(ANNOUNCED_WITHIN_MS, () => {
+  #listChatsSoon(): void {
+    this.#cancelList ??= this.#environment.after(LIST_DELAY_MS, () => {
       this.#cancelList = undefined;
-      if (this.chats.isAwaiting(this.#environment.now())) this.#listSoon();
+      if (this.chats.isPending(this.#environment.now())) this.#listChatsSoon();
       else this.listChats();
     });
   }
 
   #notify(): void {
-    for (const listener of this.#changed) listener();
+    for (const listener of this.#changeListeners) listener();
   }
 
   #attach(chatId: ChatId): void {
-    const cursor = this.#views.get(chatId)?.cursor;
+    const cursor = this.#chatsById.get(chatId)?.cursor;
     this.#connection.send({ type: "attach", chat_id: chatId, ...(cursor && { after: cursor }) });
   }
 
-  #down(code: number): void {
-    // A message that closes the connection would do so for ever.
+  #disconnected(code: number): void {
+    // Sent again, a message that is too long would close each new connection.
     if (code === CLOSE.tooBig) {
       for (const entry of this.#inFlight.values()) {
         this.#outbox.put({ ...entry, failure: { code: "too_large", detail: "The message is longer than the gateway accepts." } });
       }
     }
-    // Whoever connects gets it again.
-    this.#degraded = undefined;
+    this.#degraded = undefined; // the gateway sends the notice again on a new connection
     this.#inFlight.clear();
     this.#reattaching.clear();
     this.#responding.clear();
     this.#inputs.clear();
-    this.#older.clear();
+    this.#history.clear();
     for (const { cancel } of this.#attachRetries.values()) cancel();
     this.#attachRetries.clear();
     this.#cancelList?.();
@@ -251,7 +251,7 @@ export class Client {
   }
 
   #receive(event: ServerEvent): void {
-    if (isChatEvent(event)) this.#receiveNumbered(event, event);
+    if (isChatEvent(event)) this.#receiveChatEvent(event);
     else this.#receiveControl(event);
     this.#notify();
   }
@@ -263,7 +263,7 @@ export class Client {
       case "chats":
         return this.chats.receive(event);
       case "error":
-        return this.#refused(event);
+        return this.#receiveError(event);
       case "request_input":
         return this.#inputs.receive(event);
       case "notice":
@@ -272,117 +272,118 @@ export class Client {
       case "pong":
         return;
       case "message_accepted":
-        return this.#accepted(event);
+        return this.#messageAccepted(event);
       case "history":
-        // Nobody waits for it any more: what it continues has been replaced.
-        if (!this.#older.answered(event.chat_id)) return;
+        // A page that is not awaited any more would continue turns that a snapshot has replaced.
+        if (!this.#history.end(event.chat_id)) return;
         break;
       case "snapshot":
-        if (event.part === 0) this.#older.answered(event.chat_id);
-        for (const each of event.events) this.#acknowledge(each);
-        for (const each of event.state?.queue ?? []) this.#acknowledge(each);
+        if (event.part === 0) this.#history.end(event.chat_id);
+        for (const each of event.events) this.#acknowledgeMessage(each);
+        for (const each of event.state?.queue ?? []) this.#acknowledgeMessage(each);
         break;
       case "session_updated":
-        if (event.scope === "deleted") return this.#deleted(event.chat_id);
-        if (this.#views.has(event.chat_id) || this.chats.has(event.chat_id)) {
+        if (event.scope === "deleted") return this.#chatDeleted(event.chat_id);
+        if (this.#chatsById.has(event.chat_id) || this.chats.has(event.chat_id)) {
           this.chats.touch(event.chat_id, this.#environment.now(), event.title === undefined ? {} : { title: event.title });
-        } else this.#listSoon(); // made elsewhere just now, or renamed further down: the list knows which
+        } else this.#listChatsSoon(); // a new chat of another client, or one that is not loaded in the list
         break;
       default:
     }
     if (!("chat_id" in event) || event.chat_id === undefined) return;
-    // The gateway may speak of a chat that was made elsewhere or just left.
-    const chat = this.#views.get(event.chat_id);
-    if (!chat) return;
+    const chat = this.#chatsById.get(event.chat_id);
+    if (!chat) return; // never opened here
     if (event.event === "attached") {
       this.#reattaching.delete(event.chat_id);
-      this.#making.delete(event.chat_id);
+      this.#creating.delete(event.chat_id);
       this.#attachRetries.delete(event.chat_id);
     } else if (this.#reattaching.has(event.chat_id)) return;
     const behind = event.event === "replay_end" && chat.cursor !== undefined
       && (chat.cursor.epoch !== event.epoch || chat.cursor.seq < event.seq);
-    if (behind) return this.#hole(event.chat_id);
+    if (behind) return this.#recoverFromGap(event.chat_id);
     const next = applyControl(chat, event);
-    this.#views.set(event.chat_id, next);
-    // The stop may be lost with the connection before.
+    this.#chatsById.set(event.chat_id, next);
+    // A stop that was requested on the previous connection may have been lost with it.
     if (event.event === "replay_end" && next.stopping !== undefined) this.#connection.send({ type: "cancel", chat_id: next.id, turn_id: next.stopping });
   }
 
-  /** With everything in it, and what was about to be sent to it. */
-  #deleted(chatId: ChatId): void {
-    for (const { turnId } of this.#outbox.of(chatId)) this.#settle(chatId, turnId);
-    this.#gone(chatId);
+  /** Forgets a chat that was deleted, and drops the messages that waited to be sent to it. */
+  #chatDeleted(chatId: ChatId): void {
+    for (const { turnId } of this.#outbox.of(chatId)) this.#removeUnsent(chatId, turnId);
+    this.#forget(chatId);
   }
 
-  #gone(chatId: ChatId): void {
-    this.#older.answered(chatId);
-    this.#open.delete(chatId);
-    this.#making.delete(chatId);
+  /** Ends what is under way for a chat that the gateway does not have, and removes it from the list. */
+  #forget(chatId: ChatId): void {
+    this.#history.end(chatId);
+    this.#openChats.delete(chatId);
+    this.#creating.delete(chatId);
     this.#reattaching.delete(chatId);
     this.chats.remove(chatId);
-    if (this.#views.has(chatId)) this.#views.set(chatId, emptyChat(chatId, "unknown"));
+    if (this.#chatsById.has(chatId)) this.#chatsById.set(chatId, emptyChat(chatId, "unknown"));
   }
 
   #ready(event: Control<"ready">): void {
     this.#limits = event.limits;
     this.#agent = agentIn(event.agent);
-    for (const chatId of this.#open) {
-      if (this.#views.get(chatId)?.phase !== "new") this.#attach(chatId);
+    for (const chatId of this.#openChats) {
+      if (this.#chatsById.get(chatId)?.phase !== "new") this.#attach(chatId);
     }
     for (const chatId of new Set(this.#outbox.all().map((entry) => entry.chatId))) this.#flush(chatId);
     this.listChats();
   }
 
-  /** Applies what has a number, once and in order. */
-  #receiveNumbered(place: { chat_id: ChatId; epoch: string; seq: number; first_seq?: number }, event: ChatEvent): void {
-    this.#acknowledge(event);
-    const chat = this.#views.get(place.chat_id);
-    if (!chat || !this.#open.has(place.chat_id) || this.#reattaching.has(place.chat_id)) return;
-    switch (placeOf(chat, place)) {
-      case "had":
+  /** Applies a chat event, once and in order. */
+  #receiveChatEvent(event: ChatEvent): void {
+    this.#acknowledgeMessage(event);
+    const { chat_id: chatId } = event;
+    const chat = this.#chatsById.get(chatId);
+    if (!chat || !this.#openChats.has(chatId) || this.#reattaching.has(chatId)) return;
+    switch (sequencePosition(chat, event)) {
+      case "duplicate":
         return;
-      case "hole":
-        return this.#hole(place.chat_id);
+      case "gap":
+        return this.#recoverFromGap(chatId);
       case "next":
-        this.#holes.delete(place.chat_id);
-        this.#views.set(place.chat_id, applyEvent(chat, event));
-        // Also an asking whose id was there before: the answer that was sent was not to it.
+        this.#gaps.delete(chatId);
+        this.#chatsById.set(chatId, applyEvent(chat, event));
+        // A new request may have the id of an earlier one; an answer that was sent was to the earlier one.
         if (event.event === "request_resolved" || event.event === "permission_request" || event.event === "question") {
           this.#responding.delete(`${event.chat_id} ${event.request_id}`);
           this.#refusals.delete(`${event.chat_id} ${event.request_id}`);
           this.#inputs.drop(event.chat_id, event.request_id);
         }
-        this.#listed(event);
+        this.#updateChatList(event);
     }
   }
 
-  #hole(chatId: ChatId): void {
-    const chat = this.#views.get(chatId);
-    const holes = (this.#holes.get(chatId) ?? 0) + 1;
-    this.#holes.set(chatId, holes);
-    if (!chat || holes > 3) return; // the gateway cannot do better
+  #recoverFromGap(chatId: ChatId): void {
+    const chat = this.#chatsById.get(chatId);
+    const gaps = (this.#gaps.get(chatId) ?? 0) + 1;
+    this.#gaps.set(chatId, gaps);
+    if (!chat || gaps > 3) return; // attaching again does not help
     this.#reattaching.add(chatId);
-    // The cursor once more; should that not help, everything anew.
-    if (holes > 1) this.#views.set(chatId, emptyChat(chatId));
+    // The first time the client resumes from its cursor; if that leaves a gap too, it starts from a snapshot.
+    if (gaps > 1) this.#chatsById.set(chatId, emptyChat(chatId));
     this.#attach(chatId);
   }
 
-  #accepted(event: Control<"message_accepted">): void {
+  #messageAccepted(event: Control<"message_accepted">): void {
     const entry = this.#outbox.get(event.turn_id) ?? this.#inFlight.get(event.chat_id);
-    const mine = entry?.turnId === event.turn_id ? entry : undefined;
-    this.#settle(event.chat_id, event.turn_id);
-    if (!event.duplicate) this.#receiveNumbered(event, acceptedEvent(event, mine?.content ?? "", this.#environment.now()));
+    const content = entry?.turnId === event.turn_id ? entry.content : "";
+    this.#removeUnsent(event.chat_id, event.turn_id);
+    if (!event.duplicate) this.#receiveChatEvent(acceptedEvent(event, content, this.#environment.now()));
     this.#flush(event.chat_id);
   }
 
-  /** A message seen in the log has arrived, whoever says so. */
-  #acknowledge(event: ChatEvent): void {
+  /** Removes a message from the outbox once its `user_message` is in the chat's log, even if `message_accepted` was lost. */
+  #acknowledgeMessage(event: ChatEvent): void {
     if (event.event !== "user_message" || event.turn_id === undefined || !this.#outbox.get(event.turn_id)) return;
-    this.#settle(event.chat_id, event.turn_id);
+    this.#removeUnsent(event.chat_id, event.turn_id);
     this.#flush(event.chat_id);
   }
 
-  #settle(chatId: ChatId, turnId: TurnId): void {
+  #removeUnsent(chatId: ChatId, turnId: TurnId): void {
     this.#retries.get(turnId)?.();
     this.#retries.delete(turnId);
     this.#outbox.remove(turnId);
@@ -403,73 +404,71 @@ export class Client {
     const { turnId, content } = entry;
     if (!this.#connection.send({ type: "message", chat_id: chatId, content, turn_id: turnId })) return;
     this.#inFlight.set(chatId, entry);
-    const chat = this.#views.get(chatId);
-    if (!chat) this.#views.set(chatId, emptyChat(chatId));
+    const chat = this.#chatsById.get(chatId);
+    if (!chat) this.#chatsById.set(chatId, emptyChat(chatId));
     else if (chat.phase === "new" || chat.phase === "unknown") {
-      this.#making.add(chatId);
-      this.#views.set(chatId, { ...chat, phase: "loading" });
+      this.#creating.add(chatId);
+      this.#chatsById.set(chatId, { ...chat, phase: "loading" });
     }
-    this.#open.add(chatId); // the message attaches
+    this.#openChats.add(chatId); // the gateway attaches the sender of a message
   }
 
-  #refused(event: ErrorEvent): void {
+  #receiveError(event: ErrorEvent): void {
     const { chat_id: chatId, turn_id: turnId, request_id: requestId } = event;
     const entry = turnId === undefined ? undefined : this.#outbox.get(turnId);
-    if (entry) return this.#refusedMessage(entry, event);
+    if (entry) return this.#messageRefused(entry, event);
     if (chatId !== undefined && requestId !== undefined) {
       this.#responding.delete(`${chatId} ${requestId}`);
       if (event.code === "input_unseen" || this.#inputs.get(chatId, requestId)?.phase === "loading") this.#inputs.drop(chatId, requestId);
       if (event.code !== "unknown_request" && event.code !== "already_resolved") {
-        // Said where it is asked, which it still is.
-        this.#refusals.set(`${chatId} ${requestId}`, { ...event, nth: (this.#refusalsSeen += 1) });
+        // The page shows the refusal at the request, which is still open.
+        this.#refusals.set(`${chatId} ${requestId}`, { ...event, nth: (this.#refusalCount += 1) });
         return;
       }
     }
-    else if (chatId !== undefined && turnId !== undefined && this.#views.get(chatId)?.stopping === turnId) this.#views.set(chatId, stopRefused(this.#views.get(chatId)!));
+    else if (chatId !== undefined && turnId !== undefined && this.#chatsById.get(chatId)?.stopping === turnId) this.#chatsById.set(chatId, stopRefused(this.#chatsById.get(chatId)!));
     else if (chatId !== undefined && turnId === undefined) {
       if (event.code === "unknown_chat") {
-        this.#older.answered(chatId);
-        // An unsent message will make it.
-        if (!this.#outbox.of(chatId).some((each) => !each.failure)) this.#gone(chatId);
+        this.#history.end(chatId);
+        // A message in the outbox will create the chat.
+        if (!this.#outbox.of(chatId).some((each) => !each.failure)) this.#forget(chatId);
         return;
       }
-      // Said where it was asked for.
-      if (this.#older.refuse({ ...event, chat_id: chatId })) return;
-      if (event.code === "damaged") return this.#damaged(chatId);
-      if (event.retryable && this.#open.has(chatId) && this.#views.get(chatId)?.phase === "loading") this.#attachLater(chatId, event);
+      if (this.#history.fail({ ...event, chat_id: chatId })) return;
+      if (event.code === "damaged") return this.#chatDamaged(chatId);
+      if (event.retryable && this.#openChats.has(chatId) && this.#chatsById.get(chatId)?.phase === "loading") this.#attachLater(chatId, event);
     }
-    // Said by the sign-in form.
-    if (event.code === "unauthorized") return;
-    for (const listener of this.#errors) listener(event);
+    if (event.code === "unauthorized") return; // the status says so, too
+    for (const listener of this.#errorListeners) listener(event);
   }
 
-  /** Nothing of it can be followed; what was seen of it stays. */
-  #damaged(chatId: ChatId): void {
-    const chat = this.#views.get(chatId);
-    this.#open.delete(chatId);
+  /** Ends the subscription of a chat whose log is damaged. Turns that were received before stay visible. */
+  #chatDamaged(chatId: ChatId): void {
+    const chat = this.#chatsById.get(chatId);
+    this.#openChats.delete(chatId);
     this.#reattaching.delete(chatId);
-    if (chat) this.#views.set(chatId, { ...chat, phase: "damaged" });
+    if (chat) this.#chatsById.set(chatId, { ...chat, phase: "damaged" });
   }
 
-  /** A subscription that is refused for now would leave its chat loading for ever. */
+  /** Attaches a chat again after a backoff; without that, a refusal would leave the chat in phase `loading`. */
   #attachLater(chatId: ChatId, { retry_after_ms }: ErrorEvent): void {
-    const before = this.#attachRetries.get(chatId);
-    before?.cancel();
-    const attempt = before === undefined ? 0 : before.attempt + 1;
+    const previous = this.#attachRetries.get(chatId);
+    previous?.cancel();
+    const attempt = previous === undefined ? 0 : previous.attempt + 1;
     const cancel = this.#environment.after((retry_after_ms ?? 0) + backoff(attempt, this.#environment.random()), () => {
-      if (this.#open.has(chatId) && this.#views.get(chatId)?.phase === "loading") this.#attach(chatId);
+      if (this.#openChats.has(chatId) && this.#chatsById.get(chatId)?.phase === "loading") this.#attach(chatId);
     });
     this.#attachRetries.set(chatId, { cancel, attempt });
   }
 
-  #refusedMessage(entry: Unsent, { code, detail, retryable, retry_after_ms }: ErrorEvent): void {
+  #messageRefused(entry: Unsent, { code, detail, retryable, retry_after_ms }: ErrorEvent): void {
     const { chatId, turnId } = entry;
     if (this.#inFlight.get(chatId)?.turnId === turnId) this.#inFlight.delete(chatId);
     const { delay, ...rest } = entry;
-    if (this.#making.delete(chatId)) {
-      // A refused message makes no chat, and no subscription.
-      this.#open.delete(chatId);
-      this.#views.set(chatId, emptyChat(chatId, "new"));
+    if (this.#creating.delete(chatId)) {
+      // The message would have created and attached the chat.
+      this.#openChats.delete(chatId);
+      this.#chatsById.set(chatId, emptyChat(chatId, "new"));
     }
     if (!retryable) {
       this.#outbox.put({ ...rest, failure: { code, detail } });
@@ -477,7 +476,7 @@ export class Client {
     }
     const attempt = (delay?.attempt ?? -1) + 1;
     this.#outbox.put({ ...rest, delay: { code, detail, attempt } });
-    // Not sooner than told, and with jitter so that tabs do not come at once.
+    // Never before the time that the gateway gave, and with jitter, so that several tabs do not retry at once.
     const wait = (retry_after_ms ?? 0) + backoff(attempt, this.#environment.random());
     this.#retries.get(turnId)?.();
     this.#retries.set(turnId, this.#environment.after(wait, () => {
@@ -487,12 +486,12 @@ export class Client {
     }));
   }
 
-  /** The list shows what is known of attached chats without asking. */
-  #listed(event: ChatEvent): void {
+  /** Updates the chat list from the events of attached chats, without listing the chats again. */
+  #updateChatList(event: ChatEvent): void {
     const now = this.#environment.now();
     if (event.event === "user_message") this.chats.touch(event.chat_id, now, { running: true });
     if (event.event === "turn_end") {
-      const chat = this.#views.get(event.chat_id);
+      const chat = this.#chatsById.get(event.chat_id);
       this.chats.touch(event.chat_id, now, { running: chat?.turns.some((turn) => turn.phase !== "done") ?? false });
     }
   }

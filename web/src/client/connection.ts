@@ -1,63 +1,64 @@
 /**
- * One connection that comes back: handshake, liveness and reconnecting, without knowing what a chat is. Where no WebSocket
- * can be had it falls back to server-sent events, and looks for a WebSocket again from time to time.
+ * The connection to the gateway: handshake, liveness checks and reconnecting. It knows nothing of chats. Where no WebSocket
+ * gets through it falls back to server-sent events, and then tries a WebSocket again from time to time.
  */
 import { backoff } from "./backoff.ts";
 import type { Environment, SocketLike } from "./environment.ts";
 import { PROTOCOL, type ClientEnvelope, type ServerEvent } from "./wire.ts";
 
-/** Silence after which the peer is asked for a sign of life, and after which the connection counts as dead. */
+/** After this much silence the client sends a ping. */
 export const PING_AFTER_MS = 20_000;
+/** After this much silence, ping included, the connection counts as dead. */
 export const DEAD_AFTER_MS = 45_000;
-/** From dialling to `ready`. */
-export const CONNECT_WITHIN_MS = 10_000;
-/** With something to fall back to, a WebSocket that does not open within this is not waited for. */
-export const OPEN_WITHIN_MS = 4_000;
-/** While the fallback is used, a WebSocket is looked for after this, and then this often. */
-export const LOOK_FIRST_MS = 20_000;
-export const LOOK_EVERY_MS = 5 * 60_000;
-/** Without a token, a gateway that needs one stays silent; one that needs none says `ready` at once. */
+/** The longest time from dialling to `ready`. */
+export const CONNECT_TIMEOUT_MS = 10_000;
+/** Where there is a fallback, it is used after a WebSocket has not opened for this long. */
+export const OPEN_TIMEOUT_MS = 4_000;
+/** How soon after falling back the client first probes for a WebSocket. */
+export const FIRST_PROBE_AFTER_MS = 20_000;
+/** How long after a failed probe the client probes again. */
+export const PROBE_EVERY_MS = 5 * 60_000;
+/** Without a token: a gateway that needs none sends `ready` at once; one still silent after this needs a token. */
 export const READY_WITHOUT_TOKEN_MS = 1_500;
-/** A connection that held this long starts the backoff anew. */
+/** A connection that was ready for this long resets the backoff. */
 const STABLE_AFTER_MS = 5_000;
-/** After a wake-up, an answer is expected within this. */
+/** How long the gateway may take to answer the ping that checks a connection after a wake-up. */
 const WAKE_ANSWER_MS = 5_000;
 
 export const CLOSE = { policy: 1008, tooBig: 1009, restart: 1012, tryLater: 1013, unauthorized: 4401, tooSlow: 4408, replaced: 4409 } as const;
-/** The connection ended without a close frame, so nobody said why. */
+/** The code that WebSocket defines for a connection that ended without a close frame, so without a reason. */
 const ABNORMAL = 1006;
 
 /** How the gateway ended a connection. */
 export interface Closed {
   readonly code: number;
-  /** The gateway's words; empty where it had none. */
+  /** The gateway's explanation; may be empty. */
   readonly reason: string;
 }
 
 export type Status =
-  /** `closed`: how the gateway ended the last connection, until there is one again. */
+  /** `closed`, here and below: how the last connection ended; kept until the next one is ready. */
   | { readonly state: "connecting"; readonly closed?: Closed }
   | { readonly state: "online" }
-  /** Will try again at `retryAt`, milliseconds of Unix time. */
+  /** The client will connect again at `retryAt`, in milliseconds of Unix time. */
   | { readonly state: "waiting"; readonly retryAt: number; readonly attempt: number; readonly closed?: Closed }
-  /** Will not try again by itself. */
+  /** The client will not connect again by itself. */
   | { readonly state: "stopped"; readonly reason: "unauthorized" | "replaced" | "closed"; readonly closed?: Closed };
 
-/** How a connection is made. */
-export type Way = "websocket" | "sse";
+export type Transport = "websocket" | "sse";
 
 export interface Addresses {
-  /** Of the WebSocket. */
+  /** The address of the WebSocket. */
   url: () => string;
-  /** Below it, where it ends in a slash, are `sse` and `messages`. Without, there is nothing to fall back to. */
+  /** The address, ending in a slash, below which the gateway serves `sse` and `messages`. Without it there is no fallback. */
   fallback?: (() => string) | undefined;
 }
 
 export interface ConnectionHandlers {
   status(status: Status): void;
   event(event: ServerEvent): void;
-  /** The connection ended, also one that never became ready; `code` as in WebSocket. */
-  down(code: number): void;
+  /** A connection ended, or an attempt to connect failed. `code` is a WebSocket close code. */
+  disconnected(code: number): void;
 }
 
 export class Connection {
@@ -69,15 +70,17 @@ export class Connection {
   #status: Status = { state: "stopped", reason: "closed" };
   #closed: Closed | undefined;
   #attempt = 0;
+  /** When the present connection became ready; 0 before that. */
   #readyAt = 0;
-  #heardAt = 0;
-  #pinged = false;
+  #lastReceivedAt = 0;
+  #pingPending = false;
   #cancelTimer = () => {};
-  #way: Way = "websocket";
-  /** The fallback worked where a WebSocket did not. */
-  #blocked = false;
-  #looking: SocketLike | undefined;
-  #cancelLook = () => {};
+  #transport: Transport = "websocket";
+  /** Set once the fallback worked where a WebSocket did not: the next attempt begins with the fallback. */
+  #webSocketBlocked = false;
+  /** A WebSocket that is being tried while the fallback is in use. */
+  #probe: SocketLike | undefined;
+  #cancelProbe = () => {};
 
   constructor(environment: Environment, addresses: Addresses, token: () => string | undefined, handlers: ConnectionHandlers) {
     this.#environment = environment;
@@ -90,36 +93,36 @@ export class Connection {
     return this.#status;
   }
 
-  /** How the present connection is made, or was last tried. */
-  get way(): Way {
-    return this.#way;
+  /** The transport of the present connection, or of the last attempt. */
+  get transport(): Transport {
+    return this.#transport;
   }
 
-  /** Connects now, whatever the state; also after a stop, with the token of that moment. */
+  /** Connects now, whatever the state, and asks for the token again. */
   start(): void {
     this.#closed = undefined;
-    this.#drop();
+    this.#releaseSocket();
     this.#attempt = 0;
     this.#dial();
   }
 
   stop(): void {
-    if (this.#status.state === "stopped") return; // so that a listener may call this
-    this.#drop();
-    this.#become({ state: "stopped", reason: "closed" });
+    if (this.#status.state === "stopped") return; // a status listener may call `stop`; another change would call it again
+    this.#releaseSocket();
+    this.#setStatus({ state: "stopped", reason: "closed" });
   }
 
-  /** The network or the page is back: do not sit out a wait, and do not trust an old connection. */
+  /** To be called when the network or the page is back: ends a wait for the next attempt, and checks a silent connection. */
   wake(): void {
     if (this.#status.state === "waiting") {
       this.#attempt = 0;
       this.#dial();
-    } else if (this.#status.state === "online" && this.#environment.now() - this.#heardAt > WAKE_ANSWER_MS) {
+    } else if (this.#status.state === "online" && this.#environment.now() - this.#lastReceivedAt > WAKE_ANSWER_MS) {
       this.#ping(WAKE_ANSWER_MS);
     }
   }
 
-  /** Sends if the connection is ready; otherwise the frame is nobody's, and the caller keeps what matters. */
+  /** Sends a frame. False if the connection is not ready; the frame is not queued then. */
   send(envelope: ClientEnvelope): boolean {
     if (this.#status.state !== "online" || !this.#socket) return false;
     this.#socket.send(JSON.stringify(envelope));
@@ -127,179 +130,179 @@ export class Connection {
   }
 
   #dial(): void {
-    this.#drop();
-    this.#become({ state: "connecting", ...this.#how() });
-    this.#open(this.#blocked ? "sse" : "websocket");
+    this.#releaseSocket();
+    this.#setStatus({ state: "connecting", ...this.#lastClose() });
+    this.#connect(this.#webSocketBlocked ? "sse" : "websocket");
   }
 
-  #open(way: Way): void {
-    this.#drop();
-    this.#way = way;
+  #connect(transport: Transport): void {
+    this.#releaseSocket();
+    this.#transport = transport;
     const token = this.#token();
     let socket: SocketLike;
     try {
-      socket = this.#socketOf(way, token);
+      socket = this.#openSocket(transport, token);
     } catch {
-      this.#failed(ABNORMAL);
+      this.#ended(ABNORMAL);
       return;
     }
-    this.#timer(way === "websocket" && this.#canFallBack() ? OPEN_WITHIN_MS : CONNECT_WITHIN_MS, () => this.#failed(ABNORMAL));
+    this.#setTimer(transport === "websocket" && this.#canFallBack() ? OPEN_TIMEOUT_MS : CONNECT_TIMEOUT_MS, () => this.#ended(ABNORMAL));
     socket.onopen = () => {
-      // Of a stream, the token went with the request.
-      if (way === "sse") return;
+      // The request that opened a stream already had the token.
+      if (transport === "sse") return;
       if (token !== undefined) socket.send(JSON.stringify({ type: "authenticate", token } satisfies ClientEnvelope));
-      this.#timer(token !== undefined ? CONNECT_WITHIN_MS : READY_WITHOUT_TOKEN_MS, () => this.#failed(token !== undefined ? ABNORMAL : CLOSE.unauthorized));
+      this.#setTimer(token !== undefined ? CONNECT_TIMEOUT_MS : READY_WITHOUT_TOKEN_MS, () => this.#ended(token !== undefined ? ABNORMAL : CLOSE.unauthorized));
     };
     this.#adopt(socket);
   }
 
-  #socketOf(way: Way, token: string | undefined): SocketLike {
+  #openSocket(transport: Transport, token: string | undefined): SocketLike {
     const { url, fallback } = this.#addresses;
-    if (way === "sse" && fallback && this.#environment.openStream) return this.#environment.openStream(fallback(), token);
+    if (transport === "sse" && fallback && this.#environment.openStream) return this.#environment.openStream(fallback(), token);
     return this.#environment.openSocket(url(), PROTOCOL);
   }
 
   #adopt(socket: SocketLike): void {
     this.#socket = socket;
-    socket.onmessage = ({ data }) => this.#heard(data);
-    socket.onclose = ({ code, reason }) => this.#failed(code, reason);
-    socket.onerror = null; // a close always follows
+    socket.onmessage = ({ data }) => this.#receive(data);
+    socket.onclose = ({ code, reason }) => this.#ended(code, reason);
+    socket.onerror = null; // `onclose` always follows
   }
 
   #canFallBack(): boolean {
     return this.#addresses.fallback !== undefined && this.#environment.openStream !== undefined;
   }
 
-  /** A WebSocket that ends without a word before it is ready may be one that does not get through. */
-  #failed(code: number, reason = ""): void {
-    const unheard = this.#readyAt === 0 && code === ABNORMAL;
-    if (unheard && this.#way === "websocket" && this.#canFallBack()) return this.#open("sse");
-    // Whatever was in the way of a WebSocket is not all that is in the way.
-    if (unheard) this.#blocked = false;
-    this.#lost(code, reason);
+  /** Handles a socket's end. A WebSocket that ends before `ready` and without a close code may be blocked on the way: falls back. */
+  #ended(code: number, reason = ""): void {
+    const unexplained = this.#readyAt === 0 && code === ABNORMAL;
+    if (unexplained && this.#transport === "websocket" && this.#canFallBack()) return this.#connect("sse");
+    // The fallback ended in the same way, so it is no better than a WebSocket; the next attempt tries a WebSocket first.
+    if (unexplained) this.#webSocketBlocked = false;
+    this.#disconnected(code, reason);
   }
 
-  /** While the fallback is used: is there a WebSocket by now? What it would replace goes on until it is ready. */
-  #look(): void {
+  /** Tries a WebSocket while the fallback is in use. The stream stays until the WebSocket is ready and replaces it. */
+  #probeWebSocket(): void {
     const token = this.#token();
     let socket: SocketLike;
     try {
-      socket = this.#socketOf("websocket", token);
+      socket = this.#openSocket("websocket", token);
     } catch {
-      return this.#lookLater(LOOK_EVERY_MS);
+      return this.#probeLater(PROBE_EVERY_MS);
     }
-    this.#looking = socket;
-    this.#cancelLook = this.#environment.after(CONNECT_WITHIN_MS, () => this.#lookLater(LOOK_EVERY_MS));
+    this.#probe = socket;
+    this.#cancelProbe = this.#environment.after(CONNECT_TIMEOUT_MS, () => this.#probeLater(PROBE_EVERY_MS));
     socket.onopen = () => {
       if (token !== undefined) socket.send(JSON.stringify({ type: "authenticate", token } satisfies ClientEnvelope));
     };
     socket.onmessage = ({ data }) => {
       if (parse(data)?.event !== "ready") return;
-      // What is on its way out would be lost.
-      if (this.#socket?.bufferedAmount !== 0) return this.#lookLater(LOOK_FIRST_MS);
-      this.#looking = undefined;
-      this.#drop();
-      this.#way = "websocket";
-      this.#blocked = false;
-      this.#handlers.down(1000);
+      // Frames that wait for their POST would be lost with the stream.
+      if (this.#socket?.bufferedAmount !== 0) return this.#probeLater(FIRST_PROBE_AFTER_MS);
+      this.#probe = undefined;
+      this.#releaseSocket();
+      this.#transport = "websocket";
+      this.#webSocketBlocked = false;
+      this.#handlers.disconnected(1000);
       this.#adopt(socket);
-      this.#heard(data);
+      this.#receive(data);
     };
-    socket.onclose = () => this.#lookLater(LOOK_EVERY_MS);
+    socket.onclose = () => this.#probeLater(PROBE_EVERY_MS);
     socket.onerror = null;
   }
 
-  #lookLater(ms: number): void {
-    this.#lookNoMore();
-    this.#cancelLook = this.#environment.after(ms, () => this.#look());
+  #probeLater(ms: number): void {
+    this.#stopProbing();
+    this.#cancelProbe = this.#environment.after(ms, () => this.#probeWebSocket());
   }
 
-  #lookNoMore(): void {
-    this.#cancelLook();
-    letGo(this.#looking);
-    this.#looking = undefined;
+  #stopProbing(): void {
+    this.#cancelProbe();
+    release(this.#probe);
+    this.#probe = undefined;
   }
 
-  #heard(data: unknown): void {
-    this.#heardAt = this.#environment.now();
-    if (this.#pinged) this.#watch(PING_AFTER_MS);
+  #receive(data: unknown): void {
+    this.#lastReceivedAt = this.#environment.now();
+    if (this.#pingPending) this.#watchLiveness(PING_AFTER_MS);
     const event = parse(data);
     if (!event) return;
     if (event.event === "ready") {
-      this.#readyAt = this.#heardAt;
+      this.#readyAt = this.#lastReceivedAt;
       this.#closed = undefined;
-      this.#become({ state: "online" });
-      this.#watch(PING_AFTER_MS);
-      if (this.#way === "sse") {
-        this.#blocked = true;
-        this.#lookLater(LOOK_FIRST_MS);
+      this.#setStatus({ state: "online" });
+      this.#watchLiveness(PING_AFTER_MS);
+      if (this.#transport === "sse") {
+        this.#webSocketBlocked = true;
+        this.#probeLater(FIRST_PROBE_AFTER_MS);
       }
     }
     this.#handlers.event(event);
   }
 
-  /** One timer looks after liveness, so that a frame costs no timer. */
-  #watch(ms: number): void {
-    this.#pinged = false;
-    this.#timer(ms, () => {
-      const silent = this.#environment.now() - this.#heardAt;
-      if (silent < PING_AFTER_MS) this.#watch(PING_AFTER_MS - silent);
+  /** Checks in `ms` whether the gateway is silent. Received frames only note the time, so that they need no timer each. */
+  #watchLiveness(ms: number): void {
+    this.#pingPending = false;
+    this.#setTimer(ms, () => {
+      const silent = this.#environment.now() - this.#lastReceivedAt;
+      if (silent < PING_AFTER_MS) this.#watchLiveness(PING_AFTER_MS - silent);
       else this.#ping(DEAD_AFTER_MS - PING_AFTER_MS);
     });
   }
 
-  /** Timers of hidden pages come late, so silence alone proves nothing: only an unanswered ping does. */
+  /** Pings, since silence alone does not prove that the gateway is gone: timers of hidden pages come late. */
   #ping(answerWithin: number): void {
     this.send({ type: "ping" });
-    this.#pinged = true;
-    this.#timer(answerWithin, () => this.#lost(ABNORMAL));
+    this.#pingPending = true;
+    this.#setTimer(answerWithin, () => this.#disconnected(ABNORMAL));
   }
 
-  #lost(code: number, reason = ""): void {
+  #disconnected(code: number, reason = ""): void {
     const now = this.#environment.now();
     const wasStable = this.#readyAt > 0 && now - this.#readyAt > STABLE_AFTER_MS;
-    this.#drop();
+    this.#releaseSocket();
     this.#closed = { code, reason };
-    if (code === CLOSE.unauthorized) this.#become({ state: "stopped", reason: "unauthorized", ...this.#how() });
-    else if (code === CLOSE.replaced) this.#become({ state: "stopped", reason: "replaced", ...this.#how() });
+    if (code === CLOSE.unauthorized) this.#setStatus({ state: "stopped", reason: "unauthorized", ...this.#lastClose() });
+    else if (code === CLOSE.replaced) this.#setStatus({ state: "stopped", reason: "replaced", ...this.#lastClose() });
     else {
       if (wasStable) this.#attempt = 0;
-      // The gateway said that it needs time, or that something is wrong with what is sent.
+      // An overloaded gateway, or one that rejects what this client sends, gets a longer pause.
       if (code === CLOSE.tryLater || code === CLOSE.policy) this.#attempt = Math.max(this.#attempt, 3);
       const wait = backoff(this.#attempt, this.#environment.random());
       this.#attempt += 1;
-      this.#become({ state: "waiting", retryAt: now + wait, attempt: this.#attempt, ...this.#how() });
-      this.#timer(wait, () => this.#dial());
+      this.#setStatus({ state: "waiting", retryAt: now + wait, attempt: this.#attempt, ...this.#lastClose() });
+      this.#setTimer(wait, () => this.#dial());
     }
-    this.#handlers.down(code);
+    this.#handlers.disconnected(code);
   }
 
-  #how(): { closed?: Closed } {
+  #lastClose(): { closed?: Closed } {
     return this.#closed ? { closed: this.#closed } : {};
   }
 
-  /** Lets go of the socket at once: a close handshake over a dead network would never end. */
-  #drop(): void {
+  /** Forgets the socket without waiting for its close handshake, which would never end on a dead network. */
+  #releaseSocket(): void {
     this.#cancelTimer();
-    this.#lookNoMore();
+    this.#stopProbing();
     this.#readyAt = 0;
-    this.#pinged = false;
-    letGo(this.#socket);
+    this.#pingPending = false;
+    release(this.#socket);
     this.#socket = undefined;
   }
 
-  #timer(ms: number, run: () => void): void {
+  #setTimer(ms: number, run: () => void): void {
     this.#cancelTimer();
     this.#cancelTimer = this.#environment.after(ms, run);
   }
 
-  #become(status: Status): void {
+  #setStatus(status: Status): void {
     this.#status = status;
     this.#handlers.status(status);
   }
 }
 
-function letGo(socket: SocketLike | undefined): void {
+function release(socket: SocketLike | undefined): void {
   if (!socket) return;
   socket.onopen = socket.onmessage = socket.onclose = null;
   socket.close(1000);
@@ -311,6 +314,6 @@ function parse(data: unknown): ServerEvent | undefined {
     const event: unknown = JSON.parse(data);
     return typeof event === "object" && event !== null && "event" in event ? (event as ServerEvent) : undefined;
   } catch {
-    return undefined; // not of this protocol
+    return undefined; // not JSON, so not a frame of this protocol
   }
 }

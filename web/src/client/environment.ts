@@ -1,15 +1,18 @@
-/** What the client needs from where it runs, so that it imports neither the DOM nor Node and tests own the clock. */
+/**
+ * What the client needs from its runtime: sockets, clock, random numbers. It is passed in, so that the client imports
+ * neither the DOM nor Node, and tests control the clock.
+ */
 
-import { StreamSocket, type Web } from "./stream.ts";
+import { StreamSocket, type StreamGlobals } from "./stream.ts";
 
-/** The part of a WebSocket that is used. */
+/** The part of the WebSocket interface that the client uses. */
 export interface SocketLike {
   onopen: (() => void) | null;
   onmessage: ((message: { data: unknown }) => void) | null;
-  /** `reason`: the peer's words, if it had any. */
+  /** `reason`: the peer's explanation, if it sent one. */
   onclose: ((close: { code: number; reason?: string }) => void) | null;
   onerror: (() => void) | null;
-  /** What was sent and is still on its way out. */
+  /** How much of what was passed to `send` has not left yet; the client only tests whether it is 0. */
   readonly bufferedAmount: number;
   send(data: string): void;
   close(code?: number): void;
@@ -17,21 +20,21 @@ export interface SocketLike {
 
 export interface Environment {
   openSocket(url: string, protocol: string): SocketLike;
-  /** Server-sent events below `base`, in the shape of a WebSocket; the token goes with each request. */
+  /** Opens server-sent events below the address `base`, with the interface of a WebSocket. Each request carries the token. */
   openStream?(base: string, token: string | undefined): SocketLike;
   /** Milliseconds of Unix time. */
   now(): number;
-  /** Runs once after so many milliseconds; the result cancels. */
+  /** Calls `run` once after `ms` milliseconds; the returned function cancels that. */
   after(ms: number, run: () => void): () => void;
-  /** In [0, 1), for jitter. */
+  /** A random number in [0, 1), for jitter. */
   random(): number;
-  /** 128 random bits as text, for ids. */
+  /** 128 random bits as text, for ids of chats and turns. */
   newId(): string;
-  /** SHA-256 of a text's UTF-8 in hexadecimal digits. Absent where a browser gives none: on plain http from another host. */
+  /** SHA-256 of the text's UTF-8 in hexadecimal digits. Absent where the browser has no `crypto.subtle`: on plain http from another host. */
   sha256?(text: string): Promise<string>;
 }
 
-/** Where unsent messages survive a reload. Any method may throw: storage can be full or forbidden. */
+/** Storage in which unsent messages survive a reload. Any method may throw: storage can be full or forbidden. */
 export interface KeyValueStore {
   keys(): string[];
   get(key: string): string | null;
@@ -39,7 +42,7 @@ export interface KeyValueStore {
   remove(key: string): void;
 }
 
-interface Globals extends Web {
+interface Globals extends StreamGlobals {
   WebSocket: new (url: string, protocol: string) => SocketLike;
   setTimeout(run: () => void, ms: number): unknown;
   clearTimeout(timer: unknown): void;
@@ -47,7 +50,7 @@ interface Globals extends Web {
   TextEncoder: new () => { encode(text: string): Uint8Array };
 }
 
-/** The environment of browsers and of current runtimes; `socket` replaces the global WebSocket. */
+/** The environment of browsers and of current server runtimes; `socket` replaces the global WebSocket. */
 export function defaultEnvironment(socket?: Globals["WebSocket"]): Environment {
   const globals = globalThis as unknown as Globals;
   const after = (ms: number, run: () => void) => {
@@ -61,7 +64,7 @@ export function defaultEnvironment(socket?: Globals["WebSocket"]): Environment {
     now: () => Date.now(),
     after,
     random: () => Math.random(),
-    // Not `randomUUID`, which plain http on a LAN does not have.
+    // Not `crypto.randomUUID`, which browsers do not offer to pages on plain http from another host.
     newId: () => Array.from(globals.crypto.getRandomValues(new Uint8Array(16)), hex).join(""),
     ...(subtle && { sha256: async (text: string) => Array.from(new Uint8Array(await subtle.digest("SHA-256", new globals.TextEncoder().encode(text))), hex).join("") }),
   };

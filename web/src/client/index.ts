@@ -1,7 +1,7 @@
-/** A typed client for Switchboard over WebSocket or server-sent events, free of the DOM. */
+/** A typed client for Switchboard over WebSocket or server-sent events. It does not use the DOM. */
 export { Client, type ClientOptions, type Refusal } from "./client.ts";
 export { isChatEvent, openRequests, runningTurn, type Chat, type Control } from "./chat.ts";
-export { Connection, CLOSE, type Addresses, type Closed, type ConnectionHandlers, type Status, type Way } from "./connection.ts";
+export { Connection, CLOSE, type Addresses, type Closed, type ConnectionHandlers, type Status, type Transport } from "./connection.ts";
 export { defaultEnvironment, type Environment, type KeyValueStore, type SocketLike } from "./environment.ts";
 export type { WholeInput } from "./input.ts";
 export type { Unsent } from "./outbox.ts";

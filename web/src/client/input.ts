@@ -1,52 +1,56 @@
-/** The whole input of a permission request whose event shows it cut or not exactly, page by page, and its hash. */
+/**
+ * Loads the whole input of a permission request, page by page, and checks its SHA-256. This is needed where the request's
+ * event has the input truncated or not exactly as the agent wrote it.
+ */
 import type { Control } from "./chat.ts";
 import type { Environment } from "./environment.ts";
 import type { ChatId, PermissionRequest, RequestId } from "./wire.ts";
 
 export type InputPage = Control<"request_input">;
 
-/** What is there of an input. */
+/** An input that is being loaded, or has been. */
 export interface WholeInput {
+  /** The text of the pages that have arrived. */
   readonly text: string;
-  /** Where the next page begins, in bytes of UTF-8. */
+  /** The offset of the next page, in bytes of UTF-8. */
   readonly next: number;
-  /** `read`: all pages are here, and their hash is being computed. */
+  /** `read`: all pages have arrived and the hash is being computed. `whole`: it is right. `failed`: the pages or the hash do not match. */
   readonly phase: "loading" | "read" | "whole" | "failed";
-  /** What the pages say that their whole hashes to. */
-  readonly announced?: string;
-  /** Of `text`, once that is whole. */
+  /** The SHA-256 of the whole input, as the gateway announces it with each page. */
+  readonly announcedSha256?: string;
+  /** The SHA-256 of `text`, in phase `whole`. */
   readonly sha256?: string;
 }
 
-/** More than any agent's line may have. */
-const LONGEST_BYTES = 64 << 20;
+/** A longer input fails to load. No agent can send one: the gateway's limit for a line of an agent is lower. */
+const MAX_INPUT_BYTES = 64 << 20;
 
-export const NO_PAGE: WholeInput = { text: "", next: 0, phase: "loading" };
+export const EMPTY_INPUT: WholeInput = { text: "", next: 0, phase: "loading" };
 
 type Page = Pick<InputPage, "offset" | "text" | "next" | "input_bytes" | "input_sha256">;
 
-/** With one more page. What does not fit together is no input that could be agreed to. */
-export function withPage(before: WholeInput, page: Page): WholeInput {
+/** Appends a page. A page that does not continue the input makes it fail, since a person could not agree to the result. */
+export function appendPage(before: WholeInput, page: Page): WholeInput {
   if (before.phase !== "loading") return before;
   const end = page.offset + utf8Length(page.text);
-  const fits = page.offset === before.next && (before.announced ?? page.input_sha256) === page.input_sha256
-    && end <= page.input_bytes && end <= LONGEST_BYTES
+  const fits = page.offset === before.next && (before.announcedSha256 ?? page.input_sha256) === page.input_sha256
+    && end <= page.input_bytes && end <= MAX_INPUT_BYTES
     && (page.next === undefined ? end === page.input_bytes : page.next === end && end > page.offset);
   if (!fits) return { ...before, phase: "failed" };
-  return { text: before.text + page.text, next: end, phase: page.next === undefined ? "read" : "loading", announced: page.input_sha256 };
+  return { text: before.text + page.text, next: end, phase: page.next === undefined ? "read" : "loading", announcedSha256: page.input_sha256 };
 }
 
-/** The inputs that somebody wanted to see whole, as long as their requests are open. */
+/** The inputs that a person chose to load whole. Each is dropped when its request is resolved. */
 export class Inputs {
   #all = new Map<string, WholeInput>();
-  #ask: (chatId: ChatId, requestId: RequestId, offset: number) => boolean;
+  #requestPage: (chatId: ChatId, requestId: RequestId, offset: number) => boolean;
   #environment: Environment;
   #changed: () => void;
 
-  /** `ask` sends a `request_input`; false without a connection. */
-  constructor(environment: Environment, ask: (chatId: ChatId, requestId: RequestId, offset: number) => boolean, changed: () => void) {
+  /** `requestPage` sends a `request_input`; it gives false without a connection. `changed` is called after an input changed. */
+  constructor(environment: Environment, requestPage: (chatId: ChatId, requestId: RequestId, offset: number) => boolean, changed: () => void) {
     this.#environment = environment;
-    this.#ask = ask;
+    this.#requestPage = requestPage;
     this.#changed = changed;
   }
 
@@ -54,43 +58,44 @@ export class Inputs {
   drop(chatId: ChatId, requestId: RequestId): void { this.#all.delete(keyOf(chatId, requestId)); }
   clear(): void { this.#all.clear(); }
 
+  /** Begins to load the input of a request, unless that is under way. */
   load(chatId: ChatId, request: PermissionRequest): void {
     const { request_id: requestId, input, input_bytes, input_sha256 } = request;
     const key = keyOf(chatId, requestId);
     const { phase } = this.#all.get(key) ?? {};
     if (phase === "loading" || phase === "read") return;
     if (request.raw && !request.truncated && typeof input === "string" && input_sha256 !== undefined) {
-      // The event has all of the text.
-      this.#put(key, withPage(NO_PAGE, { offset: 0, text: input, input_bytes: input_bytes ?? utf8Length(input), input_sha256 }));
-    } else if (this.#ask(chatId, requestId, 0)) this.#put(key, NO_PAGE);
+      // The event has the whole text, so only its hash has to be checked.
+      this.#put(key, appendPage(EMPTY_INPUT, { offset: 0, text: input, input_bytes: input_bytes ?? utf8Length(input), input_sha256 }));
+    } else if (this.#requestPage(chatId, requestId, 0)) this.#put(key, EMPTY_INPUT);
   }
 
   receive(page: InputPage): void {
     const key = keyOf(page.chat_id, page.request_id);
     const before = this.#all.get(key);
     if (!before) return;
-    const after = withPage(before, page);
-    const goesOn = after.phase !== "loading" || this.#ask(page.chat_id, page.request_id, after.next);
-    this.#put(key, goesOn ? after : { ...after, phase: "failed" });
+    const after = appendPage(before, page);
+    const requested = after.phase !== "loading" || this.#requestPage(page.chat_id, page.request_id, after.next);
+    this.#put(key, requested ? after : { ...after, phase: "failed" });
   }
 
   #put(key: string, input: WholeInput): void {
     this.#all.set(key, input);
-    if (input.phase === "read") this.#hash(key, input);
+    if (input.phase === "read") this.#verify(key, input);
     this.#changed();
   }
 
-  #hash(key: string, read: WholeInput): void {
-    const checked = (hash: string | undefined) => {
-      if (this.#all.get(key) !== read) return; // dropped, or loaded anew
-      const right = hash !== undefined && hash === read.announced;
-      this.#all.set(key, right ? { ...read, phase: "whole", sha256: hash } : { ...read, phase: "failed" });
+  #verify(key: string, input: WholeInput): void {
+    const finish = (hash: string | undefined) => {
+      if (this.#all.get(key) !== input) return; // dropped or loaded again while the hash was computed
+      const matches = hash !== undefined && hash === input.announcedSha256;
+      this.#all.set(key, matches ? { ...input, phase: "whole", sha256: hash } : { ...input, phase: "failed" });
       this.#changed();
     };
-    // A browser has no `crypto.subtle` on plain http from another host. There the hash that every page named is all
-    // there is, and it is taken only since all pages are here and fit together to the last byte.
-    if (!this.#environment.sha256) return checked(read.announced);
-    this.#environment.sha256(read.text).then(checked, () => checked(undefined));
+    // Without `crypto.subtle` (plain http from another host) the announced hash is taken as it is. All pages have arrived
+    // by now, continue each other to the last byte and announce the same hash.
+    if (!this.#environment.sha256) return finish(input.announcedSha256);
+    this.#environment.sha256(input.text).then(finish, () => finish(undefined));
   }
 }
 
@@ -98,11 +103,12 @@ function keyOf(chatId: ChatId, requestId: RequestId): string {
   return `${chatId} ${requestId}`;
 }
 
+/** The length of a text in bytes of UTF-8. */
 export function utf8Length(text: string): number {
   let bytes = 0;
   for (let index = 0; index < text.length; index += 1) {
     const unit = text.charCodeAt(index);
-    // Each half of a surrogate pair counts two of its four bytes.
+    // A surrogate pair has four bytes; each of its two code units counts for two.
     bytes += unit < 0x80 ? 1 : unit < 0x800 || (unit >= 0xd800 && unit < 0xe000) ? 2 : 3;
   }
   return bytes;

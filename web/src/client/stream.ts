@@ -1,53 +1,58 @@
-/** A stream of server-sent events and a POST for each frame, in the shape of a WebSocket: for where none gets through. */
+/**
+ * The transport for networks that let no WebSocket through: server-sent events carry the gateway's frames, and a POST
+ * carries each of the client's. It has the interface of a WebSocket.
+ */
 import type { SocketLike } from "./environment.ts";
 
-/** The gateway answers a POST within 30 s. */
-export const POST_WITHIN_MS = 35_000;
-/** Frames that wait for their POST; nobody who is at work says more. */
-const QUEUED_FRAMES = 256;
-/** A frame that the gateway has no time for is posted so often. */
-const POSTS_OF_A_FRAME = 10;
+/** A POST without an answer for this long ends the stream. The gateway answers within 30 s. */
+export const POST_TIMEOUT_MS = 35_000;
+/** The stream ends when more frames than this wait for their POST. A person causes far fewer, so the network is stuck. */
+const MAX_QUEUED_FRAMES = 256;
+/** How often a frame is posted, in all, while the gateway answers that it is busy. */
+const MAX_POSTS_PER_FRAME = 10;
 
-/** What is used of `fetch`, which the DOM's types would bring along with everything else. */
-export interface Web {
-  fetch(url: string, init: { method: string; headers: Record<string, string>; body?: string; cache: "no-store"; redirect: "error"; signal: unknown }): Promise<Answer>;
+/** The globals that the stream uses. They are declared here because the client is compiled without the DOM's types. */
+export interface StreamGlobals {
+  fetch(url: string, init: { method: string; headers: Record<string, string>; body?: string; cache: "no-store"; redirect: "error"; signal: unknown }): Promise<HttpResponse>;
   AbortController: new () => { readonly signal: unknown; abort(): void };
   TextDecoder: new () => { decode(bytes?: Uint8Array, options?: { stream: boolean }): string };
 }
 
-interface Answer {
+interface HttpResponse {
   readonly status: number;
   readonly headers: { get(name: string): string | null };
   readonly body: { getReader(): { read(): Promise<{ done: boolean; value?: Uint8Array | undefined }> } } | null;
 }
 
-/** Close codes that stand for what HTTP says in its own way. */
-const CODES = new Map([[401, 4401], [413, 1009], [429, 1013], [503, 1013]]);
-const BUSY = [429, 503];
+/** The WebSocket close code with the same meaning as an HTTP status; the gateway uses both for the same reasons. */
+const CLOSE_CODE_BY_STATUS = new Map([[401, 4401], [413, 1009], [429, 1013], [503, 1013]]);
+const BUSY_STATUSES = [429, 503];
 
 export class StreamSocket implements SocketLike {
   onopen: (() => void) | null = null;
   onmessage: ((message: { data: unknown }) => void) | null = null;
   onclose: ((close: { code: number; reason?: string }) => void) | null = null;
   onerror: (() => void) | null = null;
-  #web: Web;
+  #globals: StreamGlobals;
   #after: (ms: number, run: () => void) => () => void;
   #base: string;
   #headers: Record<string, string>;
-  #abort: { readonly signal: unknown; abort(): void };
+  #abortController: { readonly signal: unknown; abort(): void };
   #closed = false;
   #queue: string[] = [];
-  #rest = "";
-  #data: string | undefined;
+  /** The text after the last line break that was received. */
+  #partialLine = "";
+  /** The `data` lines of the event that is being received. */
+  #eventData: string | undefined;
 
-  /** `base` ends in a slash: below it are `sse` and `messages`. */
-  constructor(base: string, token: string | undefined, web: Web, after: (ms: number, run: () => void) => () => void) {
-    this.#web = web;
+  /** `base` is an address that ends in a slash; the stream is `sse` below it, and frames are posted to `messages`. */
+  constructor(base: string, token: string | undefined, web: StreamGlobals, after: (ms: number, run: () => void) => () => void) {
+    this.#globals = web;
     this.#after = after;
     this.#base = base;
     this.#headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
-    this.#abort = new web.AbortController();
-    // Whoever opens it sets the handlers first.
+    this.#abortController = new web.AbortController();
+    // In a microtask, so that the caller can set the handlers first.
     void Promise.resolve().then(() => this.#read()).catch(() => this.#end(1006));
   }
 
@@ -55,16 +60,16 @@ export class StreamSocket implements SocketLike {
 
   send(data: string): void {
     if (this.#closed) return;
-    if (this.#queue.length >= QUEUED_FRAMES) return this.#end(1006);
+    if (this.#queue.length >= MAX_QUEUED_FRAMES) return this.#end(1006);
     this.#queue.push(data);
-    if (this.#queue.length === 1) void this.#post().catch(() => this.#end(1006));
+    if (this.#queue.length === 1) void this.#postQueue().catch(() => this.#end(1006));
   }
 
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#queue = [];
-    this.#abort.abort();
+    this.#abortController.abort();
   }
 
   #end(code: number, reason = ""): void {
@@ -74,42 +79,42 @@ export class StreamSocket implements SocketLike {
   }
 
   async #read(): Promise<void> {
-    const answer = await this.#request("sse", { method: "GET", headers: { ...this.#headers, accept: "text/event-stream" } });
-    if (answer.status !== 200 || !answer.body) return this.#end(CODES.get(answer.status) ?? 1006);
+    const response = await this.#request("sse", { method: "GET", headers: { ...this.#headers, accept: "text/event-stream" } });
+    if (response.status !== 200 || !response.body) return this.#end(CLOSE_CODE_BY_STATUS.get(response.status) ?? 1006);
     this.onopen?.();
-    const reader = answer.body.getReader();
-    const decoder = new this.#web.TextDecoder();
+    const reader = response.body.getReader();
+    const decoder = new this.#globals.TextDecoder();
     for (;;) {
       const { done, value } = await reader.read();
       if (this.#closed) return;
       if (done) return this.#end(1006);
-      this.#take(decoder.decode(value, { stream: true }));
+      this.#receiveText(decoder.decode(value, { stream: true }));
     }
   }
 
-  #request(path: string, init: { method: string; headers: Record<string, string>; body?: string }): Promise<Answer> {
-    return this.#web.fetch(this.#base + path, { ...init, cache: "no-store", redirect: "error", signal: this.#abort.signal });
+  #request(path: string, init: { method: string; headers: Record<string, string>; body?: string }): Promise<HttpResponse> {
+    return this.#globals.fetch(this.#base + path, { ...init, cache: "no-store", redirect: "error", signal: this.#abortController.signal });
   }
 
-  #take(text: string): void {
-    const lines = (this.#rest + text).split("\n");
-    this.#rest = lines.pop()!;
-    for (const line of lines) this.#line(line.endsWith("\r") ? line.slice(0, -1) : line);
+  #receiveText(text: string): void {
+    const lines = (this.#partialLine + text).split("\n");
+    this.#partialLine = lines.pop()!;
+    for (const line of lines) this.#receiveLine(line.endsWith("\r") ? line.slice(0, -1) : line);
   }
 
-  #line(line: string): void {
-    // Cursors are the client's own affair, and so is when to come back: `id` and `retry` are not looked at.
+  #receiveLine(line: string): void {
+    // `id` and `retry` are ignored: the client resumes with cursors of its own and has its own backoff.
     if (line.startsWith("data:")) {
       const value = line.slice(line[5] === " " ? 6 : 5);
-      this.#data = this.#data === undefined ? value : `${this.#data}\n${value}`;
+      this.#eventData = this.#eventData === undefined ? value : `${this.#eventData}\n${value}`;
     } else if (line === "") {
-      const data = this.#data;
-      this.#data = undefined;
-      if (data !== undefined) this.#event(data);
-    } else if (line.startsWith(":")) this.onmessage?.({ data: "" }); // a sign of life
+      const data = this.#eventData;
+      this.#eventData = undefined;
+      if (data !== undefined) this.#receiveEvent(data);
+    } else if (line.startsWith(":")) this.onmessage?.({ data: "" }); // a keep-alive comment: shows that the gateway is there
   }
 
-  #event(data: string): void {
+  #receiveEvent(data: string): void {
     if (this.#closed) return;
     const isFirst = data.startsWith('{"event":"ready"');
     if (isFirst || (data.startsWith('{"event":"error"') && data.includes('"close":'))) {
@@ -120,21 +125,21 @@ export class StreamSocket implements SocketLike {
     this.onmessage?.({ data });
   }
 
-  /** One after the other, so that frames stay in order. */
-  async #post(): Promise<void> {
-    let tries = 0;
+  /** Posts the queued frames one at a time, so that they arrive in order. */
+  async #postQueue(): Promise<void> {
+    let posts = 0;
     for (let frame = this.#queue[0]; frame !== undefined; frame = this.#queue[0]) {
       const headers = { ...this.#headers, "content-type": "application/json" };
-      const cancel = this.#after(POST_WITHIN_MS, () => this.#end(1006));
-      const answer = await this.#request("messages", { method: "POST", headers, body: frame }).finally(cancel);
+      const cancel = this.#after(POST_TIMEOUT_MS, () => this.#end(1006));
+      const response = await this.#request("messages", { method: "POST", headers, body: frame }).finally(cancel);
       if (this.#closed) return;
-      if (answer.status === 202) {
+      if (response.status === 202) {
         this.#queue.shift();
-        tries = 0;
-      } else if (BUSY.includes(answer.status) && (tries += 1) < POSTS_OF_A_FRAME) {
-        const seconds = Number(answer.headers.get("retry-after")) || 1;
+        posts = 0;
+      } else if (BUSY_STATUSES.includes(response.status) && (posts += 1) < MAX_POSTS_PER_FRAME) {
+        const seconds = Number(response.headers.get("retry-after")) || 1;
         await new Promise<void>((done) => this.#after(seconds * 1000, done));
-      } else return this.#end(CODES.get(answer.status) ?? 1006);
+      } else return this.#end(CLOSE_CODE_BY_STATUS.get(response.status) ?? 1006);
     }
   }
 }

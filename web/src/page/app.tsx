@@ -149,7 +149,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
   if (unauthorized) {
     return <SignIn refused={refused} onToken={(token) => { credentials.try(token); client.start(); }} />;
   }
-  const waits = (each: ChatSummary) => (client.isFollowed(each.chat_id) ? openRequests(client.chat(each.chat_id)!).length > 0 : each.waiting ?? false);
+  const waits = (each: ChatSummary) => (client.isLive(each.chat_id) ? openRequests(client.chat(each.chat_id)!).length > 0 : each.waiting ?? false);
   const waiting = new Set(client.chats.items.filter(waits).map((each) => each.chat_id));
   const ended = status.state === "online" ? undefined : status.closed;
   const closed = ended && explainClose(ended);
@@ -158,7 +158,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
     <div class="app" data-drawer={drawer ? "open" : "closed"}>
       <a class="skip" href="#composer" onClick={(event) => { event.preventDefault(); document.querySelector<HTMLElement>("#composer")?.focus(); }}>Skip to the message field</a>
       <aside class="side" aria-label="Chats and connection">
-        <Sidebar chats={client.chats.items} known={client.chats.isKnown} hasMore={client.chats.hasMore} current={chatId} waiting={waiting} status={status} way={client.way}
+        <Sidebar chats={client.chats.items} known={client.chats.isLoaded} hasMore={client.chats.hasMore} current={chatId} waiting={waiting} status={status} transport={client.transport}
           onOpen={open} onOptions={setOptions} onNew={openNew} onMore={() => client.listChats(true)} onClose={() => setDrawer(false)} onHelp={() => setHelp(true)} onReconnect={() => reconnect(client)} />
       </aside>
       <div class="scrim" onClick={() => setDrawer(false)} />
@@ -168,7 +168,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
           {nothing ? <span class="title" /> : <h1 class="title"><Revealed text={title ?? "New chat"} style="prose" /></h1>}
           {agent && <AgentSign agent={agent} />}
           {chat.model && <span class="model"><Revealed text={chat.model} style="code" /></span>}
-          {!online && <ConnectionState status={status} way={client.way} onReconnect={() => reconnect(client)} />}
+          {!online && <ConnectionState status={status} transport={client.transport} onReconnect={() => reconnect(client)} />}
           <button type="button" class="quiet icon-button drawer-open" onClick={openNew} aria-label="New chat"><IconPlus /></button>
         </header>
         {closed && <p class="notice lost" role="alert" data-level="warning" data-close={ended!.code}><span>{closed}</span></p>}
@@ -176,7 +176,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
         {chat.goal && <p class="goal"><IconTarget /><span><strong>Goal</strong> {chat.goal.ui_summary ?? chat.goal.objective ?? "A goal is being pursued."}</span>{chat.goal.status && <span class="tag">{chat.goal.status}</span>}</p>}
         <Thread chat={chat} unsent={unsent} loadingOlder={client.isLoadingOlder(chatId)} online={online} sentCount={sentCount}
           onLoadOlder={() => client.loadOlder(chatId)} onCancel={cancelTurn} onReuse={reuse}
-          olderRefusal={client.olderRefusal(chatId)} onDiscard={(id) => client.discard(id)}>
+          olderError={client.olderError(chatId)} onDiscard={(id) => client.discard(id)}>
           {nothing && (chat.phase === "new" || chat.phase === "live") && !(status.state === "connecting" && status.closed === undefined) && <Empty online={online} demo={isDemo(agent)} onWrite={reuse} onSend={send} />}
           {nothing && chat.phase === "loading" && <Loading />}
           {chat.phase === "unknown" && <Unknown onNew={() => open(client.newChatId(), true)} />}

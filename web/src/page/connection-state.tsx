@@ -1,5 +1,5 @@
 import { useEffect, useState } from "preact/hooks";
-import type { Status, Way } from "../client/index.ts";
+import type { Status, Transport } from "../client/index.ts";
 import { useSecond } from "./hooks.ts";
 
 /** The browser's word for whether there is a network at all. */
@@ -19,7 +19,7 @@ export function useNetwork(): boolean {
 
 const FALLBACK = "No WebSocket gets through to the gateway, so this page uses server-sent events. Everything works the same.";
 
-export function ConnectionState({ status, way, onReconnect }: { status: Status; way: Way; onReconnect: () => void }) {
+export function ConnectionState({ status, transport, onReconnect }: { status: Status; transport: Transport; onReconnect: () => void }) {
   const network = useNetwork();
   const now = useSecond(status.state === "waiting");
   const [lamp, text] = describe(status, network, now);
@@ -27,7 +27,7 @@ export function ConnectionState({ status, way, onReconnect }: { status: Status; 
   return (
     <p class="connection" data-state={status.state}>
       <span class="lamp" data-lamp={lamp} /> <span>{text}</span>
-      {status.state === "online" && way === "sse" && <abbr class="way" title={FALLBACK}>SSE<span class="visually-hidden">: {FALLBACK}</span></abbr>}
+      {status.state === "online" && transport === "sse" && <abbr class="way" title={FALLBACK}>SSE<span class="visually-hidden">: {FALLBACK}</span></abbr>}
       {can && <button type="button" class="quiet" onClick={onReconnect}>Connect now</button>}
     </p>
   );

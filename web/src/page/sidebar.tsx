@@ -1,4 +1,4 @@
-import type { ChatSummary, Status, Way } from "../client/index.ts";
+import type { ChatSummary, Status, Transport } from "../client/index.ts";
 import { IconClose, IconHelp, IconMore, IconPlus, Mark } from "./icons.tsx";
 import { ConnectionState } from "./connection-state.tsx";
 import { Revealed } from "./revealed.tsx";
@@ -13,7 +13,7 @@ interface SidebarProps {
   /** Chats that wait for the person. */
   waiting: ReadonlySet<string>;
   status: Status;
-  way: Way;
+  transport: Transport;
   onOpen: (chatId: string) => void;
   onOptions: (chatId: string) => void;
   onNew: () => void;
@@ -53,7 +53,7 @@ export function Sidebar(props: SidebarProps) {
         {props.hasMore && <button type="button" class="quiet more-chats" onClick={props.onMore}>Older chats</button>}
       </nav>
       <footer class="sidebar-foot">
-        <ConnectionState status={props.status} way={props.way} onReconnect={props.onReconnect} />
+        <ConnectionState status={props.status} transport={props.transport} onReconnect={props.onReconnect} />
         <button type="button" class="quiet icon-button" onClick={props.onHelp} aria-label="Help and keyboard shortcuts" title="Help (?)"><IconHelp /></button>
       </footer>
     </div>

@@ -18,7 +18,7 @@ interface ThreadProps {
   unsent: readonly Unsent[];
   loadingOlder: boolean;
   /** Why earlier messages could not be had when they were last asked for. */
-  olderRefusal: ErrorEvent | undefined;
+  olderError: ErrorEvent | undefined;
   online: boolean;
   /** Counts what the reader sent: then the end is where they want to be. */
   sentCount: number;
@@ -30,7 +30,7 @@ interface ThreadProps {
 }
 
 export function Thread(props: ThreadProps) {
-  const { chat, unsent, loadingOlder, olderRefusal, online, sentCount, onLoadOlder } = props;
+  const { chat, unsent, loadingOlder, olderError, online, sentCount, onLoadOlder } = props;
   const scroller = useRef<HTMLDivElement>(null);
   const content = useRef<HTMLDivElement>(null);
   const follows = useRef(true);
@@ -67,7 +67,7 @@ export function Thread(props: ThreadProps) {
   const canLoad = chat.before !== undefined && chat.phase === "live" && online;
   const loadEarly = useStable(() => {
     // What was refused is asked for by a person, if at all.
-    if (canLoad && !loadingOlder && !olderRefusal && scroller.current && scroller.current.scrollTop < EARLY_PX) onLoadOlder();
+    if (canLoad && !loadingOlder && !olderError && scroller.current && scroller.current.scrollTop < EARLY_PX) onLoadOlder();
   });
   // A page that does not fill the screen cannot be scrolled.
   useEffect(loadEarly, [canLoad, loadingOlder, beginning]);
@@ -84,8 +84,8 @@ export function Thread(props: ThreadProps) {
     <div class="thread-frame">
       <div class="thread" ref={scroller} onScroll={onScroll} tabIndex={0} role="region" aria-label="Conversation">
         <div class="thread-content" ref={content}>
-          {olderRefusal && <p class="notice" role="alert" data-level="error"><span>Earlier messages are not shown. {explain(olderRefusal.code, olderRefusal.detail)}</span></p>}
-          {chat.before !== undefined && olderRefusal?.retryable !== false && (
+          {olderError && <p class="notice" role="alert" data-level="error"><span>Earlier messages are not shown. {explain(olderError.code, olderError.detail)}</span></p>}
+          {chat.before !== undefined && olderError?.retryable !== false && (
             <button type="button" class="quiet older" disabled={!canLoad || loadingOlder} onClick={onLoadOlder}>
               {loadingOlder ? "Loading…" : "Earlier messages"}
             </button>

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { applyControl, applyEvent, emptyChat, openRequests, placeOf, runningTurn, type Chat, type Control } from "../../src/client/chat.ts";
+import { applyControl, applyEvent, emptyChat, openRequests, sequencePosition, runningTurn, type Chat, type Control } from "../../src/client/chat.ts";
 import { applyToTurns, joinTurns, type Turn } from "../../src/client/turns.ts";
 import type { ChatEvent } from "../../src/client/wire.ts";
 import { CONVERSATION, delta, ended, log, said } from "./log.ts";
@@ -56,9 +56,9 @@ test("a joined delta reads like the deltas that it joins", () => {
   const apart = [delta("one "), delta("two "), delta("three")];
   const joined = log([{ ...delta("one two three"), first_seq: 1, seq: 3 }]);
   assert.deepEqual(reduce(joined), reduce(log(apart)));
-  assert.equal(placeOf(live(0), joined[0]!), "next");
-  assert.equal(placeOf(live(3), joined[0]!), "had");
-  assert.equal(placeOf(live(1), joined[0]!), "hole", "overlaps cannot be taken apart");
+  assert.equal(sequencePosition(live(0), joined[0]!), "next");
+  assert.equal(sequencePosition(live(3), joined[0]!), "duplicate");
+  assert.equal(sequencePosition(live(1), joined[0]!), "gap", "overlaps cannot be taken apart");
 });
 
 test("history pages join the same, wherever the page ends", () => {

@@ -277,9 +277,9 @@ test("a page of history that is refused is not asked for again by itself", () =>
   world.socket.deliver({ ...snapshot(log([delta("x")], { first: 3 }), 3), before: "p1" }, replayEnd(3));
   it.loadOlder("c");
   world.socket.deliver(refusal("damaged", false));
-  assert.deepEqual([it.olderRefusal("c")?.code, it.chat("c")?.phase, it.isLoadingOlder("c"), errors], ["damaged", "live", false, []]);
+  assert.deepEqual([it.olderError("c")?.code, it.chat("c")?.phase, it.isLoadingOlder("c"), errors], ["damaged", "live", false, []]);
   it.loadOlder("c");
-  assert.equal(it.olderRefusal("c"), undefined, "somebody asks again");
+  assert.equal(it.olderError("c"), undefined, "somebody asks again");
 });
 
 test("a damaged chat is not followed any more, and keeps what was seen of it", () => {
@@ -414,7 +414,7 @@ test("a whole input comes page by page, and only pages that fit together make on
   assert.deepEqual(world.socket.sent(), [{ type: "request_input", ...request, offset: 3 }]);
   assert.equal(it.input("c", "p")?.phase, "loading");
   world.socket.deliver(page(3, "\u20ac\u{1f600}z"));
-  assert.deepEqual(it.input("c", "p"), { text, next: 11, phase: "whole", announced: "ab", sha256: "ab" });
+  assert.deepEqual(it.input("c", "p"), { text, next: 11, phase: "whole", announcedSha256: "ab", sha256: "ab" });
   assert.deepEqual(world.socket.sent(), []);
   it.respond("c", "p", { decision: "allow", input_sha256: "ab" });
   assert.deepEqual(world.socket.sent(), [{ type: "respond", ...request, decision: "allow", input_sha256: "ab" }]);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Client } from "../../src/client/index.ts";
-import { StreamSocket, type Web } from "../../src/client/stream.ts";
+import { StreamSocket, type StreamGlobals } from "../../src/client/stream.ts";
 import { delta, log, said } from "./log.ts";
 import { FakeSocket, MemoryStore, READY, World } from "./world.ts";
 
@@ -30,7 +30,7 @@ const deltas = (...texts: string[]) => log([said("hi"), ...texts.map((text) => d
 test("a WebSocket that cannot be had is replaced at once by a stream, which has the token from the beginning", () => {
   const { world, it } = fallenBack();
   assert.deepEqual(world.sockets.map(({ url }) => url), ["ws://gateway/ws", "http://gateway/sse as secret"]);
-  assert.deepEqual([it.status.state, it.way], ["online", "sse"]);
+  assert.deepEqual([it.status.state, it.transport], ["online", "sse"]);
   assert.deepEqual(sent(world.socket), [{ type: "attach", chat_id: "c" }]);
 });
 
@@ -40,7 +40,7 @@ test("so is one that stays silent, opened or not", () => {
     it.start();
     if (opened) world.socket.onopen?.();
     world.pass(opened ? 10_000 : 4_000);
-    assert.deepEqual([world.streams.length, it.way, world.sockets[0]!.closed], [1, "sse", true]);
+    assert.deepEqual([world.streams.length, it.transport, world.sockets[0]!.closed], [1, "sse", true]);
   }
 });
 
@@ -51,7 +51,7 @@ test("what the gateway says by a close code is no reason to fall back", () => {
     world.socket.onopen?.();
     world.socket.drop(code);
     world.pass(200);
-    assert.deepEqual([world.streams.length, it.way], [0, "websocket"], String(code));
+    assert.deepEqual([world.streams.length, it.transport], [0, "websocket"], String(code));
   }
 });
 
@@ -98,7 +98,7 @@ test("a WebSocket is looked for later, and taken when it is ready, without a mom
   world.pass(20_000);
   const first = world.socket;
   first.drop();
-  assert.deepEqual([it.way, stream.closed], ["sse", false], "the stream goes on");
+  assert.deepEqual([it.transport, stream.closed], ["sse", false], "the stream goes on");
   for (let passed = 0; passed < 300_000; passed += 10_000) {
     stream.onmessage?.({ data: "" }); // comments
     world.pass(10_000);
@@ -109,7 +109,7 @@ test("a WebSocket is looked for later, and taken when it is ready, without a mom
   assert.deepEqual(second.sent(), [{ type: "authenticate", token: "secret" }]);
   assert.equal(stream.closed, false);
   second.deliver(READY);
-  assert.deepEqual([it.way, stream.closed], ["websocket", true]);
+  assert.deepEqual([it.transport, stream.closed], ["websocket", true]);
   assert.deepEqual(sent(second), [{ type: "attach", chat_id: "c" }]);
   assert.deepEqual([...new Set(states)], ["online"]);
   const { length } = world.sockets;
@@ -125,12 +125,12 @@ test("what is on its way out over the stream goes before a WebSocket replaces it
   world.pass(20_000);
   world.socket.onopen?.();
   world.socket.deliver(READY);
-  assert.deepEqual([it.way, stream.closed, world.socket.closed], ["sse", false, true]);
+  assert.deepEqual([it.transport, stream.closed, world.socket.closed], ["sse", false, true]);
   stream.bufferedAmount = 0;
   stream.onmessage?.({ data: "" });
   world.pass(20_000);
   world.socket.deliver(READY);
-  assert.deepEqual([it.way, stream.closed], ["websocket", true]);
+  assert.deepEqual([it.transport, stream.closed], ["websocket", true]);
 });
 
 test("comments are signs of life", () => {
@@ -146,20 +146,20 @@ test("comments are signs of life", () => {
 });
 
 /** A server whose answers the test writes. */
-class FakeWeb implements Web {
+class FakeGlobals implements StreamGlobals {
   requests: { url: string; init: { method: string; headers: Record<string, string>; body?: string }; answer(status: number, headers?: Record<string, string>): void }[] = [];
   aborted = 0;
   #push: (bytes: Uint8Array | undefined) => void = () => {};
   #waiting: (Uint8Array | undefined)[] = [];
-  TextDecoder = TextDecoder as Web["TextDecoder"];
-  AbortController: Web["AbortController"];
+  TextDecoder = TextDecoder as StreamGlobals["TextDecoder"];
+  AbortController: StreamGlobals["AbortController"];
 
   constructor() {
     const web = this;
     this.AbortController = class { signal = {}; abort() { web.aborted += 1; } };
   }
 
-  fetch(url: string, init: { method: string; headers: Record<string, string>; body?: string }): ReturnType<Web["fetch"]> {
+  fetch(url: string, init: { method: string; headers: Record<string, string>; body?: string }): ReturnType<StreamGlobals["fetch"]> {
     return new Promise((resolve) => {
       const read = () => new Promise<{ done: boolean; value?: Uint8Array | undefined }>((done) => {
         const give = (value: Uint8Array | undefined) => done({ done: value === undefined, value });
@@ -182,7 +182,7 @@ class FakeWeb implements Web {
 const turn = () => new Promise<void>((done) => setImmediate(done));
 
 async function opened() {
-  const web = new FakeWeb();
+  const web = new FakeGlobals();
   const timers: (() => void)[] = [];
   const heard: unknown[] = [];
   const closes: number[] = [];
