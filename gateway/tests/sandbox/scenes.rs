@@ -164,6 +164,8 @@ fn replaced() {
 }
 
 fn workspace_confines_writes() {
+    // A name that nothing else in the machine's own `/tmp` has.
+    let temporary = format!("/tmp/switchboard-test-{}", std::process::id());
     let mut site = Site::start_with(|command, dir| {
         command.args(hostile()).args(["--sandbox", "workspace", "--sandbox-write"]).arg(dir.join("more"));
         fs::create_dir(dir.join("more")).unwrap();
@@ -173,12 +175,12 @@ fn workspace_confines_writes() {
         ("workspace", "create", site.path("work/new")),
         ("more", "create", site.path("more/new")),
         ("its own", "create", site.path("home/.claude/new")),
-        ("temporary", "create", "/tmp/new".into()),
+        ("temporary", "create", temporary.clone()),
         ("null", "append", "/dev/null".into()),
     ]);
     assert_eq!(others(&results, |_, result| result.is_null()), [""; 0]);
     assert!(Path::new(&site.path("work/new")).exists());
-    assert!(!Path::new("/tmp/new").exists(), "its temporary files are its own");
+    assert!(!Path::new(&temporary).exists(), "its temporary files are its own");
     let mut attempts = attempts_without_host(&site);
     attempts.extend([
         ("notes", "append", site.path("home/notes")),
