@@ -70,6 +70,8 @@ mod limits;
 mod time;
 pub mod wire;
 
-pub use hub::{ChatRef, Close, Counts, Deadline, Hub, Input, Offered, Output, Peer, Recipients};
+pub use hub::{
+    ChatRef, Close, Counts, Deadline, DeadlineReason, Hub, Input, Offered, Output, Peer, Recipients,
+};
 pub use limits::Limits;
 pub use time::Moment;

@@ -262,7 +262,7 @@ fn an_agent_that_is_taken_up_with_nothing_to_do_is_stopped_in_time() {
         "{outputs:?}"
     );
     let idle_ms = next.hub.limits().agent_idle_ms;
-    assert_eq!(next.hub.next_deadline().map(|due| due.ticks_ms), Some(idle_ms));
+    assert_eq!(next.hub.next_deadline().map(|due| due.at_ms), Some(idle_ms));
     assert!(matches!(next.waits(idle_ms)[..], [Output::StopAgent { kill: false, .. }]));
 }
 

@@ -136,7 +136,7 @@ impl<J: Journal> Engine<J> {
                     take(&mut inputs.peers, |event| self.peer(event));
                 }
                 Some(event) = inputs.agents.recv() => self.agent(event),
-                () = sleep_until(deadline.map_or_else(far_away, |due| self.clock.instant(due.ticks_ms))),
+                () = sleep_until(deadline.map_or_else(far_away, |due| self.clock.instant(due.at_ms))),
                     if deadline.is_some() => self.handle(Input::Tick),
                 _ = stall_check.tick() => self.check_stalls(),
             }

@@ -239,12 +239,12 @@ impl Hub {
         }
         let key = ChatKey { principal, chat: self.cx.new_chat_id() };
         let epoch = self.cx.new_epoch();
-        let chat = self.add_absent(key, epoch);
+        let chat = self.add_chat(key, epoch);
         self.with_chat(chat, |chat, cx| chat.create_empty(cx, id));
     }
 
     /// Hands a request to its chat, which is loaded first if it is not in memory.
-    fn route_request(&mut self, id: ConnId, chat_id: ChatId, wanted: ChatRequest) {
+    fn route_request(&mut self, id: ConnId, chat_id: ChatId, request: ChatRequest) {
         let Some(conn) = self.cx.conns.get(&id) else { return };
         let key = ChatKey { principal: conn.principal.clone(), chat: chat_id };
         let reserved = (conn.default_chat.0 == key.chat).then(|| conn.default_chat.1.clone());
@@ -252,7 +252,7 @@ impl Hub {
             Some(chat) => *chat,
             None => self.load(key, reserved),
         };
-        self.with_chat(chat, |chat, cx| chat.take_request(cx, id, wanted));
+        self.with_chat(chat, |chat, cx| chat.take_request(cx, id, request));
     }
 
     fn list_chats(&mut self, id: ConnId, before: Option<String>, limit: Option<u32>) {

@@ -14,12 +14,12 @@ use rand_chacha::{
 };
 
 use super::{
+    agent_pool::AgentPool,
+    chat::SnapshotRequest,
     connection::Conn,
     default_chat,
-    io::{ChatRef, Close, Offered, Output, Recipients},
-    join::SnapshotRequest,
+    io::{ChatRef, Close, Deadline, DeadlineReason, Offered, Output, Recipients},
     rate::Bucket,
-    slot::AgentPool,
 };
 use crate::{
     agent::AgentInstanceId,
@@ -51,10 +51,11 @@ pub(super) struct Context {
     /// The notice for new connections while messages cannot be stored.
     pub(super) degraded: Option<Frame>,
     pub(super) appends: BTreeMap<AppendId, ChatRef>,
-    pub(super) timers: BTreeSet<(u64, ChatRef)>,
+    /// The timers of the chats, by their times in milliseconds.
+    timers: BTreeMap<(u64, ChatRef), DeadlineReason>,
     pub(super) agents: AgentPool,
     /// Actions to carry out after the present input, when no chat is borrowed.
-    pub(super) deferred: VecDeque<DeferredAction>,
+    deferred: VecDeque<DeferredAction>,
     pub(super) shutting_down: bool,
     /// This gateway process stops and leaves turns and agents to the next process.
     pub(super) leaving: bool,
@@ -104,11 +105,14 @@ pub(super) enum DeferredAction {
 
 impl Context {
     pub(super) fn new(limits: Limits, seed: [u8; 32], now: Moment) -> Self {
+        let mut rng = ChaCha12Rng::from_seed(seed);
+        // The ids of instances must differ between gateway processes: a process has a random range of 2^31 ids.
+        let last_instance = u64::from(rng.next_u32()) << 31;
         Self {
             limits,
             agent: None,
             now,
-            rng: ChaCha12Rng::from_seed(seed),
+            rng,
             outputs: VecDeque::new(),
             conns: BTreeMap::new(),
             quotas: BTreeMap::new(),
@@ -116,7 +120,7 @@ impl Context {
             asked: BTreeMap::new(),
             degraded: None,
             appends: BTreeMap::new(),
-            timers: BTreeSet::new(),
+            timers: BTreeMap::new(),
             agents: AgentPool::default(),
             deferred: VecDeque::new(),
             shutting_down: false,
@@ -124,16 +128,37 @@ impl Context {
             inputs: 0,
             last_append: 0,
             last_ask: 0,
-            // Instance ids must differ between gateway processes, so the first one is random (see below).
-            last_instance: 0,
+            last_instance,
             last_subscription: 0,
         }
-        .with_random_instance()
     }
 
-    fn with_random_instance(mut self) -> Self {
-        self.last_instance = u64::from(self.rng.next_u32());
-        self
+    /// Defers an action until the present input is handled.
+    pub(super) fn defer(&mut self, action: DeferredAction) {
+        self.deferred.push_back(action);
+    }
+
+    pub(super) fn next_deferred(&mut self) -> Option<DeferredAction> {
+        self.deferred.pop_front()
+    }
+
+    pub(super) fn set_timer(&mut self, deadline: Deadline, chat: ChatRef) {
+        self.timers.insert((deadline.at_ms, chat), deadline.why);
+    }
+
+    pub(super) fn stop_timer(&mut self, deadline: Deadline, chat: ChatRef) {
+        self.timers.remove(&(deadline.at_ms, chat));
+    }
+
+    /// The earliest deadline of a chat.
+    pub(super) fn next_deadline(&self) -> Option<Deadline> {
+        self.timers.first_key_value().map(|((at_ms, _), why)| Deadline { at_ms: *at_ms, why: *why })
+    }
+
+    /// Takes out the chat with the earliest timer, if that is due.
+    pub(super) fn next_due(&mut self) -> Option<ChatRef> {
+        let timer = self.timers.first_entry().filter(|timer| timer.key().0 <= self.now.ticks_ms)?;
+        Some(timer.remove_entry().0.1)
     }
 
     pub(super) fn output(&mut self, output: Output) {

@@ -252,6 +252,31 @@ pub struct Close {
 /// When to call [`Hub::handle`](super::Hub::handle) with [`Input::Tick`] at the latest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline {
-    /// On the clock of [`Moment::ticks_ms`](crate::Moment::ticks_ms).
-    pub ticks_ms: u64,
+    /// The time, on the clock of [`Moment::ticks_ms`](crate::Moment::ticks_ms).
+    pub at_ms: u64,
+    /// For what the deadline was set. By then this may have been settled without it.
+    pub why: DeadlineReason,
+}
+
+/// For what a [`Deadline`] is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DeadlineReason {
+    /// The journal is asked for a chat again, after it refused an append.
+    Resync,
+    /// The journal is asked for a chat again, after it could not read the chat.
+    Reload,
+    /// A cancelled turn must have ended.
+    CancelGrace,
+    /// The agent of a turn is silent: this is reported, or the turn is cancelled.
+    SilentTurn,
+    /// An agent that was asked to stop is killed.
+    StoppingAgent,
+    /// An agent without a turn is stopped.
+    IdleAgent,
+    /// A paused agent is resumed, if its readers have caught up or are gone.
+    PausedAgent,
+    /// A chat is deleted, even if its agent has not exited.
+    Deletion,
+    /// All connections are closed, whatever is unfinished.
+    Shutdown,
 }

@@ -1,26 +1,12 @@
 //! The hub: the whole protocol as one state machine without I/O.
 
-mod bounds;
+mod agent_pool;
 mod chat;
 mod connection;
 mod context;
 mod default_chat;
-mod deletion;
-mod durable_state;
-mod epoch_reset;
-mod intake;
 mod io;
-mod join;
-mod log;
-mod pace;
 mod rate;
-mod records;
-mod requests;
-mod resync;
-mod ring;
-mod slot;
-mod subscription;
-mod turn;
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -28,19 +14,19 @@ use alloc::{
 };
 use core::fmt;
 
-pub use io::{ChatRef, Close, Deadline, Input, Offered, Output, Peer, Recipients};
+pub use io::{ChatRef, Close, Deadline, DeadlineReason, Input, Offered, Output, Peer, Recipients};
 
 use self::{
-    chat::{Chat, Phase},
+    chat::{Chat, SnapshotRequest},
     connection::shutting_down,
     context::{Asked, Context, DeferredAction, Refusal},
 };
 use crate::{
-    ids::{ChatKey, ConnId, Epoch},
-    journal::{AskId, Found, JournalAnswer},
+    ids::{ChatId, ChatKey, ConnId, Epoch},
+    journal::{AskId, Found, HistoryPage, JournalAnswer},
     limits::Limits,
     time::Moment,
-    wire::{AgentState, CloseCode, ErrorCode},
+    wire::{AgentState, CloseCode, ControlEvent, ErrorCode, Frame},
 };
 
 /// The state machine behind a gateway: connections, chats, turns, and how far each connection has read each chat.
@@ -65,7 +51,7 @@ use crate::{
 ///     }
 /// }
 /// if let Some(deadline) = hub.next_deadline() {
-///     now.ticks_ms = deadline.ticks_ms;
+///     now.ticks_ms = deadline.at_ms;
 ///     hub.handle(now, Input::Tick);
 /// }
 /// ```
@@ -165,12 +151,12 @@ impl Hub {
 
     /// When to give the hub [`Input::Tick`] if no other input comes before. `None`: no deadline is set.
     pub fn next_deadline(&self) -> Option<Deadline> {
-        let chats = self.cx.timers.first().map(|(ticks_ms, _)| *ticks_ms);
-        let shutdown = self
-            .hang_up_at_ms
-            .filter(|_| !self.finished)
-            .map(|at| if at > self.cx.now.ticks_ms { at } else { at + self.cx.limits.reader_stall_ms });
-        chats.into_iter().chain(shutdown).min().map(|ticks_ms| Deadline { ticks_ms })
+        let shutdown = self.hang_up_at_ms.filter(|_| !self.finished).map(|at_ms| {
+            let over = at_ms <= self.cx.now.ticks_ms;
+            let at_ms = if over { at_ms + self.cx.limits.reader_stall_ms } else { at_ms };
+            Deadline { at_ms, why: DeadlineReason::Shutdown }
+        });
+        self.cx.next_deadline().into_iter().chain(shutdown).min_by_key(|deadline| deadline.at_ms)
     }
 
     /// The limits that this hub enforces.
@@ -180,7 +166,7 @@ impl Hub {
 
     /// How many connections, chats in memory and agent slots in use there are.
     pub fn counts(&self) -> Counts {
-        Counts { connections: self.cx.conns.len(), chats: self.chats.len(), agents: self.cx.agents.in_use }
+        Counts { connections: self.cx.conns.len(), chats: self.chats.len(), agents: self.cx.agents.in_use() }
     }
 
     fn with_chat(&mut self, chat: ChatRef, f: impl FnOnce(&mut Chat, &mut Context)) {
@@ -189,21 +175,18 @@ impl Hub {
         }
     }
 
-    fn add_chat(&mut self, key: ChatKey, phase: Phase, epoch: Epoch) -> ChatRef {
+    /// Adds a chat that does not exist yet, as far as the hub knows.
+    fn add_chat(&mut self, key: ChatKey, epoch: Epoch) -> ChatRef {
         self.last_chat += 1;
         let reference = ChatRef(self.last_chat);
         self.by_key.insert(key.clone(), reference);
-        self.chats.insert(reference, Chat::new(key, reference, phase, epoch));
+        self.chats.insert(reference, Chat::new(key, reference, epoch));
         reference
-    }
-
-    fn add_absent(&mut self, key: ChatKey, epoch: Epoch) -> ChatRef {
-        self.add_chat(key, Phase::Absent, epoch)
     }
 
     fn load(&mut self, key: ChatKey, reserved: Option<Epoch>) -> ChatRef {
         let epoch = reserved.unwrap_or_else(|| self.cx.new_epoch());
-        let reference = self.add_chat(key, Phase::Loading, epoch);
+        let reference = self.add_chat(key, epoch);
         self.with_chat(reference, Chat::load);
         reference
     }
@@ -231,9 +214,6 @@ impl Hub {
             }
             if let Some(chat) = self.chats.get_mut(&chat) {
                 room = chat.feed(&mut self.cx, conn, room);
-                if chat.is_paused() {
-                    chat.pause_or_resume(&mut self.cx);
-                }
             }
         }
     }
@@ -258,7 +238,7 @@ impl Hub {
 
     fn appended(&mut self, id: crate::journal::AppendId) {
         if let Some(chat) = self.cx.appends.remove(&id) {
-            self.with_chat(chat, |chat, cx| chat.appended(cx, id));
+            self.with_chat(chat, |chat, cx| chat.committed(cx, id));
         }
     }
 
@@ -276,30 +256,36 @@ impl Hub {
                 self.with_chat(chat, |chat, cx| chat.turn_found(cx, Ok(record)));
             }
             (Asked::Page { chat, next, numbering }, Found::After(page)) => {
-                self.with_chat(chat, |chat, cx| chat.page_found(cx, next, numbering, page));
+                self.with_chat(chat, |chat, cx| chat.page_found(cx, (next, numbering), Ok(page.as_deref())));
             }
-            (Asked::Snapshot(wanted), Found::Before(page)) => {
-                self.snapshot_found(wanted, page.ok_or_else(chat::unreadable));
+            (Asked::Snapshot(request), Found::Before(page)) => {
+                self.snapshot_found(request, page.ok_or_else(chat::unreadable));
             }
             (Asked::History { conn, chat_id }, Found::Before(page)) => {
                 self.history_found(conn, chat_id, page);
             }
             (Asked::Chats { conn }, Found::Chats(page)) => self.chats_found(conn, page),
-            (asked, found) => unreachable!("the journal answered {asked:?} with {found:?}"),
+            // The journal answers another question. What asked cannot tell that from an answer that does not come.
+            (asked, _) => self.not_found(asked, chat::unreadable()),
+        }
+    }
+
+    fn failed(&mut self, id: AskId, refusal: Refusal) {
+        if let Some(asked) = self.cx.asked.remove(&id) {
+            self.not_found(asked, refusal);
         }
     }
 
     /// The journal could not answer a question: the requests that need the answer get this refusal.
-    fn failed(&mut self, id: AskId, refusal: Refusal) {
-        let Some(asked) = self.cx.asked.remove(&id) else { return };
+    fn not_found(&mut self, asked: Asked, refusal: Refusal) {
         match asked {
             Asked::Load(chat) => self.with_chat(chat, |chat, cx| chat.load_failed(cx, &refusal)),
-            Asked::Resync(chat) => self.with_chat(chat, |chat, cx| chat.resync_failed(cx, refusal)),
+            Asked::Resync(chat) => self.with_chat(chat, |chat, cx| chat.resync_failed(cx, &refusal)),
             Asked::Turn(chat) => self.with_chat(chat, |chat, cx| chat.turn_found(cx, Err(refusal))),
             Asked::Page { chat, next, numbering } => {
-                self.with_chat(chat, |chat, cx| chat.page_failed(cx, next, numbering, &refusal));
+                self.with_chat(chat, |chat, cx| chat.page_found(cx, (next, numbering), Err(&refusal)));
             }
-            Asked::Snapshot(wanted) => self.snapshot_found(wanted, Err(refusal)),
+            Asked::Snapshot(request) => self.snapshot_found(request, Err(refusal)),
             Asked::History { conn, chat_id } => {
                 self.cx.refuse(conn, refusal.chat(&chat_id));
                 self.cx.fetched(conn);
@@ -312,21 +298,51 @@ impl Hub {
     }
 
     fn fire_timers(&mut self) {
-        while let Some((due, chat)) = self.cx.timers.first().copied() {
-            if due > self.cx.now.ticks_ms {
-                break;
-            }
-            self.cx.timers.pop_first();
+        while let Some(chat) = self.cx.next_due() {
             self.with_chat(chat, Chat::timer_fired);
         }
     }
 
     fn run_deferred(&mut self) {
-        while let Some(action) = self.cx.deferred.pop_front() {
+        while let Some(action) = self.cx.next_deferred() {
             match action {
                 DeferredAction::ServeWaitingChats => self.serve_waiting_chats(),
                 DeferredAction::Settle(chat) => self.settle(chat),
             }
+        }
+    }
+
+    fn snapshot_found(&mut self, request: SnapshotRequest, page: Result<HistoryPage, Refusal>) {
+        let conn = request.conn();
+        let chat = self.chats.get_mut(&request.chat());
+        let more = chat.is_some_and(|chat| chat.snapshot_found(&mut self.cx, request, page));
+        // A snapshot in several parts reports `fetched` with its last part.
+        if !more {
+            self.cx.fetched(conn);
+        }
+    }
+
+    fn history_found(&mut self, conn: ConnId, chat_id: ChatId, page: Option<HistoryPage>) {
+        if let Some(page) = page {
+            let events = page.events.iter().map(Frame::to_raw).collect();
+            self.cx.deliver(conn, &ControlEvent::History { chat_id, events, before: page.before });
+        } else {
+            let refusal = Refusal::new(ErrorCode::InvalidField, "before is no cursor of this chat");
+            self.cx.refuse(conn, refusal.chat(&chat_id));
+        }
+        self.cx.fetched(conn);
+    }
+
+    /// Gives free slots to the chats that have waited longest, and stops idle agents to free slots for the others.
+    fn serve_waiting_chats(&mut self) {
+        if self.cx.leaving {
+            return;
+        }
+        while let Some(next) = self.cx.agents.next_to_serve(self.cx.limits.agents) {
+            self.with_chat(next, Chat::slot_offered);
+        }
+        while let Some(idle) = self.cx.agents.next_to_stop(self.cx.limits.agents) {
+            self.with_chat(idle, |chat, cx| chat.stop_agent(cx, false));
         }
     }
 
@@ -339,7 +355,7 @@ impl Hub {
         if !chat.is_idle() {
             return;
         }
-        if matches!(chat.phase, Phase::Absent | Phase::Deleted) {
+        if chat.is_gone() {
             self.forget(reference);
             return;
         }
@@ -356,9 +372,9 @@ impl Hub {
 
     fn forget(&mut self, reference: ChatRef) {
         if let Some(chat) = self.chats.remove(&reference) {
-            self.by_key.remove(&chat.key);
-            if let Some(due) = chat.timer {
-                self.cx.timers.remove(&(due, reference));
+            self.by_key.remove(chat.key());
+            if let Some(timer) = chat.timer() {
+                self.cx.stop_timer(timer, reference);
             }
         }
     }
@@ -386,7 +402,7 @@ impl Hub {
         let settled = if self.cx.leaving {
             self.chats.values().all(Chat::is_committed)
         } else {
-            self.cx.agents.in_use == 0 && self.chats.values().all(Chat::is_settled)
+            self.cx.agents.in_use() == 0 && self.chats.values().all(Chat::is_settled)
         };
         if !settled && now_ms < hang_up_at_ms {
             return;

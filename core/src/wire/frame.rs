@@ -1,10 +1,11 @@
 //! Encoding of events. Each event is encoded once, and all recipients on all transports share its bytes.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, string::ToString as _, vec::Vec};
 use core::fmt;
 
 use bytes::Bytes;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::{
     control::ControlEvent,
@@ -46,6 +47,11 @@ impl Frame {
     /// The frame as text.
     pub fn as_str(&self) -> &str {
         core::str::from_utf8(&self.json).expect("a frame is made of UTF-8 only")
+    }
+
+    /// The frame as raw JSON, to be put inside another frame.
+    pub(crate) fn to_raw(&self) -> Box<RawValue> {
+        RawValue::from_string(self.as_str().to_string()).expect("a frame is JSON")
     }
 
     /// The frame's length in bytes.

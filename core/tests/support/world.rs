@@ -240,10 +240,10 @@ impl World {
     pub fn advance(&mut self, ms: u64, mut after_each: impl FnMut(&mut Self)) {
         let until = self.now.ticks_ms + ms;
         let mut rounds = 0;
-        while let Some(deadline) = self.hub.next_deadline().filter(|due| due.ticks_ms <= until) {
+        while let Some(deadline) = self.hub.next_deadline().filter(|due| due.at_ms <= until) {
             rounds += 1;
             assert!(rounds < 100_000, "the deadlines do not end");
-            let ahead = deadline.ticks_ms.saturating_sub(self.now.ticks_ms);
+            let ahead = deadline.at_ms.saturating_sub(self.now.ticks_ms);
             self.now.ticks_ms += ahead;
             self.now.unix_ms += ahead;
             self.step(Input::Tick);

@@ -116,7 +116,7 @@ impl Shell {
     /// Waits for a line, and for the time that the hub wants to be called at.
     fn run(&mut self, limits: &Limits, lines: &Receiver<String>) {
         while !self.finished {
-            let until = self.hub.next_deadline().map_or(u64::MAX, |deadline| deadline.ticks_ms);
+            let until = self.hub.next_deadline().map_or(u64::MAX, |deadline| deadline.at_ms);
             let wait = until.saturating_sub(self.clock.now().ticks_ms).min(60_000);
             match lines.recv_timeout(Duration::from_millis(wait)) {
                 Ok(line) => match decode(&line, limits, false) {

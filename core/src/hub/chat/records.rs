@@ -5,38 +5,41 @@ use alloc::{format, string::String, vec::Vec};
 use serde_json::Value;
 
 use super::{
+    Chat,
     bounds::{EDIT_BYTES, bounded},
-    chat::Chat,
-    context::Context,
     log::{Draft, Effect},
-    turn::{ActiveTurn, Ending, StreamKind},
+    requests::Declined,
+    text::{boundary, cut, cut_value, pieces},
+    turns::{Applied, Ending, StreamKind, TurnInput},
 };
 use crate::{
-    agent::{AgentEvent, AgentInstanceId, AgentRecords, StreamId},
+    agent::{AgentCommand, AgentEvent, AgentInstanceId, AgentRecords, StreamId},
+    hub::context::Context,
     journal::Change,
     limits::Limits,
     wire::{
-        ChatBody, ControlEvent, FileEdit, MessageKind, Outcome, Resolution, ToolHint, ToolPhase, TurnError,
-        json_bytes, json_length,
+        Answer, ChatBody, ControlEvent, FileEdit, MessageKind, NoticeLevel, Outcome, Resolution, ToolHint,
+        ToolPhase, TurnError, json_bytes,
     },
 };
 
 impl Chat {
-    pub(super) fn records(&mut self, cx: &mut Context, instance: AgentInstanceId, records: AgentRecords) {
-        if !self.accepts_records_of(instance) || cx.leaving {
+    pub(in crate::hub) fn records(
+        &mut self,
+        cx: &mut Context,
+        instance: AgentInstanceId,
+        records: AgentRecords,
+    ) {
+        if !self.agent.accepts_records_of(instance) || cx.leaving {
             return;
         }
-        if let Some(active) = &mut self.active {
-            active.progress(cx.now.ticks_ms);
-        }
+        self.turns.progress(cx.now.ticks_ms);
         let mut draft = Draft::new();
         for event in records.events {
-            self.note_adopted_prompt(&event);
+            self.note_adopted_prompt(cx, &event);
             self.record(cx, &mut draft, event);
         }
-        if let Some(work) = self.active.as_mut().and_then(ActiveTurn::changed_work) {
-            draft.changes.push(Change::OpenWork { work });
-        }
+        draft.changes.extend(self.turns.changed_work().map(|work| Change::OpenWork { work }));
         if !draft.events.is_empty() || records.checkpoint.is_some() {
             let (position, checkpoint) = (records.position, records.checkpoint);
             draft.changes.push(Change::AgentPosition { instance, position, checkpoint });
@@ -48,7 +51,7 @@ impl Chat {
                 "too_many_requests",
                 "the agent asked too many things at once and was stopped",
             );
-        } else if self.active.as_ref().is_some_and(|active| active.open_work() > cx.limits.open_work) {
+        } else if self.turns.open_work() > cx.limits.open_work {
             self.fail_turn(cx, "too_many_open", "the agent had too many things open at once and was stopped");
         }
         self.try_start(cx);
@@ -57,13 +60,9 @@ impl Chat {
 
     /// Marks the prompt as sent if an adopted agent answers the active turn: the earlier gateway process sent the
     /// prompt, though the journal has lost the turn's start.
-    fn note_adopted_prompt(&mut self, event: &AgentEvent) {
-        if self.adopted_for.is_some()
-            && event.is_of_turn()
-            && self.adopted_for == self.active_turn_id()
-            && let Some(active) = &mut self.active
-        {
-            active.prompted = true;
+    fn note_adopted_prompt(&mut self, cx: &Context, event: &AgentEvent) {
+        if event.is_of_turn() && self.agent.is_adopted_for(self.turns.started()) {
+            self.turns.apply(cx.now.ticks_ms, TurnInput::Answered);
         }
     }
 
@@ -84,7 +83,7 @@ impl Chat {
             }
             AgentEvent::TextEnd { stream, text, void } => self.text_end(cx, draft, &stream, text, void),
             AgentEvent::ReasoningEnd { stream, void } => {
-                self.close_stream(&stream);
+                self.turns.close_stream(&stream);
                 self.push(draft, ChatBody::ReasoningEnd { stream_id: (*stream).into(), void });
             }
             AgentEvent::Message { text } => self.message_text(cx, draft, text),
@@ -101,11 +100,18 @@ impl Chat {
                 self.tool_ended(cx, draft, call_id, name, result, truncated);
             }
             AgentEvent::FileEdit { edits } => self.file_edit(cx, draft, edits),
-            AgentEvent::Permission(ask) => self.permission_asked(cx, draft, ask),
-            AgentEvent::Question(question) => self.question_asked(cx, draft, question),
+            AgentEvent::Permission(ask) => {
+                let asked = self.requests.ask_permission(&cx.limits, self.log.epoch(), ask);
+                self.asked(draft, asked);
+            }
+            AgentEvent::Question(question) => {
+                let asked = self.requests.ask_question(&cx.limits, self.log.epoch(), question);
+                self.asked(draft, asked);
+            }
             AgentEvent::Withdrawn { request_id } => {
                 if let Some(open) = self.requests.of_agent(&request_id) {
-                    self.close_request(cx, draft, &open, Resolution::Withdrawn, None);
+                    let turn_id = self.turns.started().cloned();
+                    self.close_request(cx, draft, turn_id.as_ref(), &open, (Resolution::Withdrawn, None));
                 }
             }
             AgentEvent::Notice { level, code, text } => {
@@ -113,37 +119,45 @@ impl Chat {
                 self.push(draft, ChatBody::Notice { level, code, text });
             }
             AgentEvent::Model { name } => {
-                if self.model.as_ref() != Some(&name) {
-                    self.model = Some(name.clone());
-                    let chat_id = self.key.chat.clone();
+                if self.profile.set_model(&name) {
+                    let (chat_id, model_name) = (self.log.chat_id().clone(), name);
                     draft
                         .effects
-                        .push(Effect::Fan(ControlEvent::RuntimeModelUpdated { chat_id, model_name: name }));
+                        .push(Effect::Fan(ControlEvent::RuntimeModelUpdated { chat_id, model_name }));
                 }
             }
-            AgentEvent::Session { token } => {
-                if self.session.as_ref() != Some(&token) {
-                    self.session = Some(token.clone());
-                    draft.changes.push(Change::Session { token });
-                }
-            }
+            AgentEvent::Session { token } => draft.changes.extend(self.agent.set_session(token)),
             // Before the prompt was sent, the agent can only have ended an earlier turn.
             AgentEvent::TurnEnded { outcome, error, usage, cost } => {
-                if self.answered_turn_id().is_some() {
-                    self.end_into(cx, draft, Ending { outcome, error, usage, cost });
+                let ending = TurnInput::End(Ending { outcome, error, usage, cost });
+                if self.turns.prompted().is_some()
+                    && let Applied::Ended(ended) = self.turns.apply(cx.now.ticks_ms, ending)
+                {
+                    self.end_into(cx, draft, *ended);
                 }
             }
         }
     }
 
-    pub(super) fn push(&self, draft: &mut Draft, body: ChatBody) {
-        draft.push(self.answered_turn_id().as_ref(), body);
+    /// Logs a request of the agent, or denies it without asking a person.
+    fn asked(&mut self, draft: &mut Draft, asked: Result<ChatBody, Declined>) {
+        match asked {
+            Ok(request) => self.push(draft, request),
+            Err(Declined { denial, reason }) => {
+                if let Some((request_id, message)) = denial {
+                    let (id, answer) =
+                        (self.agent.next_command(), Answer::Deny { message: Some(message.into()) });
+                    draft.command(AgentCommand::Answer { id, request_id, answer });
+                }
+                let text = format!("{reason}; it was refused, and what it wanted is not done");
+                let (level, code) = (NoticeLevel::Warning, "request_refused".into());
+                self.push(draft, ChatBody::Notice { level, code, text });
+            }
+        }
     }
 
-    fn close_stream(&mut self, stream: &StreamId) {
-        if let Some(active) = &mut self.active {
-            active.work_changed |= active.streams.remove(stream).is_some();
-        }
+    fn push(&self, draft: &mut Draft, body: ChatBody) {
+        draft.push(self.turns.prompted(), body);
     }
 
     /// Appends text to a stream. Adjacent pieces that arrived together are merged into one event, up to a limit.
@@ -158,12 +172,7 @@ impl Chat {
         if text.is_empty() {
             return;
         }
-        if let Some(active) = self.active.as_mut().filter(|active| active.prompted)
-            && !active.streams.contains_key(stream)
-        {
-            active.streams.insert(stream.clone(), kind);
-            active.work_changed = true;
-        }
+        self.turns.open_stream(stream, kind);
         // JSON escapes a byte with at most six.
         if text.len() <= limits.event_text_bytes / 6 {
             self.piece(limits, draft, stream, kind, text);
@@ -175,7 +184,7 @@ impl Chat {
     }
 
     fn piece(&self, limits: &Limits, draft: &mut Draft, stream: &StreamId, kind: StreamKind, text: String) {
-        if joined(limits, draft, stream, kind, &text) {
+        if merged(limits, draft, stream, kind, &text) {
             return;
         }
         let stream_id = String::from(&**stream);
@@ -221,7 +230,7 @@ impl Chat {
             }
             text => text,
         };
-        self.close_stream(stream);
+        self.turns.close_stream(stream);
         self.push(draft, ChatBody::StreamEnd { stream_id: (**stream).into(), text, void });
     }
 
@@ -234,7 +243,7 @@ impl Chat {
             self.push(draft, ChatBody::Message { text, kind: None, tool_events: Vec::new() });
             return;
         }
-        let stream: StreamId = format!("m{}", self.staged + draft.events.len() as u64 + 1).into();
+        let stream: StreamId = format!("m{}", self.log.next_seq() + draft.events.len() as u64).into();
         self.delta(&cx.limits, draft, &stream, StreamKind::Answer, text);
         self.text_end(cx, draft, &stream, None, false);
     }
@@ -247,10 +256,7 @@ impl Chat {
         name: String,
         arguments: Value,
     ) {
-        if let Some(active) = &mut self.active {
-            active.tools.push(call_id.clone());
-            active.work_changed = true;
-        }
+        self.turns.open_tool(&call_id);
         let (arguments, truncated) = cut_value(arguments, cx.limits.event_text_bytes);
         let hint = hint(ToolPhase::Start, &call_id, &name);
         self.push(
@@ -277,10 +283,7 @@ impl Chat {
         result: Result<String, String>,
         truncated: bool,
     ) {
-        if let Some(active) = &mut self.active {
-            active.tools.retain(|open| *open != call_id);
-            active.work_changed = true;
-        }
+        self.turns.close_tool(&call_id);
         let limit = cx.limits.event_text_bytes;
         let (phase, result, error, cut_here) = match result {
             Ok(text) => {
@@ -303,7 +306,7 @@ impl Chat {
 }
 
 /// Merges a piece into the draft's last event if that is a delta of the same stream with room.
-fn joined(limits: &Limits, draft: &mut Draft, stream: &StreamId, kind: StreamKind, piece: &str) -> bool {
+fn merged(limits: &Limits, draft: &mut Draft, stream: &StreamId, kind: StreamKind, piece: &str) -> bool {
     let Some((_, last)) = draft.events.last_mut() else { return false };
     let (
         (ChatBody::Delta { stream_id, text }, StreamKind::Answer)
@@ -326,90 +329,5 @@ fn hint(phase: ToolPhase, call_id: &str, name: &str) -> ChatBody {
         text: String::new(),
         kind: Some(MessageKind::ToolHint),
         tool_events: alloc::vec![hint],
-    }
-}
-
-/// Splits a text at character boundaries into pieces of at most `limit` bytes of JSON.
-fn pieces(text: &str, limit: usize) -> impl Iterator<Item = &str> {
-    let mut rest = text;
-    core::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let (piece, tail) = rest.split_at(boundary(rest, limit));
-        rest = tail;
-        Some(piece)
-    })
-}
-
-/// The length in bytes of the longest start of `text` that takes at most `limit` bytes of JSON, but of one character at
-/// least.
-pub(super) fn boundary(text: &str, limit: usize) -> usize {
-    // JSON takes at most six times a character's bytes.
-    if text.len() <= limit / 6 {
-        return text.len();
-    }
-    let mut json = 0;
-    for (at, letter) in text.char_indices() {
-        json += json_length(letter);
-        if json > limit {
-            return if at == 0 { letter.len_utf8() } else { at };
-        }
-    }
-    text.len()
-}
-
-pub(super) fn cut(mut text: String, limit: usize) -> (String, bool) {
-    let end = boundary(&text, limit);
-    let was_cut = end < text.len();
-    text.truncate(end);
-    (text, was_cut)
-}
-
-/// Truncates the strings of a value so that it fits. If that is not enough, the result is the start of the value's JSON
-/// text, as a string.
-pub(super) fn cut_value(value: Value, limit: usize) -> (Value, bool) {
-    let size = |value: &Value| serde_json::to_vec(value).map_or(usize::MAX, |json| json.len());
-    if size(&value) <= limit {
-        return (value, false);
-    }
-    let mut value = value;
-    cut_strings(&mut value, limit / 8);
-    if size(&value) <= limit {
-        return (value, true);
-    }
-    let text = serde_json::to_string(&value).unwrap_or_default();
-    (Value::String(cut(text, limit).0), true)
-}
-
-fn cut_strings(value: &mut Value, limit: usize) {
-    match value {
-        Value::String(text) => *text = cut(core::mem::take(text), limit).0,
-        Value::Array(items) => items.iter_mut().for_each(|item| cut_strings(item, limit)),
-        Value::Object(fields) => fields.values_mut().for_each(|field| cut_strings(field, limit)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::vec;
-
-    use super::*;
-
-    #[test]
-    fn texts_are_measured_as_they_stand_in_a_frame() {
-        assert_eq!(boundary("plain", 5), 5);
-        assert_eq!(boundary("plain", 4), 4);
-        assert_eq!(boundary("\"quoted\"", 9), 7, "a quote takes two");
-        assert_eq!(boundary("a\nb", 3), 2);
-        assert_eq!(boundary("\u{1b}[1m", 8), 3, "an escape takes six");
-        assert_eq!(boundary("aé", 2), 1, "a character is not cut");
-        assert_eq!(boundary("é", 1), 2, "there is always progress");
-        assert_eq!(boundary("", 0), 0);
-        assert_eq!(pieces("abécd", 3).collect::<Vec<_>>(), vec!["ab", "éc", "d"]);
-        let json = |text: &str| serde_json::to_string(text).expect("a text").len() - 2;
-        let text: String = (0..4000_u32).filter_map(|n| char::from_u32(n % 300)).collect();
-        assert!(pieces(&text, 100).all(|piece| json(piece) <= 100));
     }
 }

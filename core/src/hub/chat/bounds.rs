@@ -3,7 +3,7 @@
 
 use alloc::{format, string::String};
 
-use super::records::boundary;
+use super::text::boundary;
 use crate::{
     agent::{AgentEvent, StreamId},
     wire::{FileEdit, TurnError, input_sha256},

@@ -6,7 +6,7 @@ use crate::wire::Frame;
 
 /// Recent events of a chat, for readers that are a little behind.
 #[derive(Debug, Default)]
-pub(super) struct Ring {
+pub(in crate::hub::chat) struct Ring {
     entries: VecDeque<RingEntry>,
     bytes: usize,
     /// Bytes ever pushed. The difference of two values is the number of bytes between two events.
@@ -22,7 +22,7 @@ struct RingEntry {
 }
 
 impl Ring {
-    pub(super) fn push(&mut self, seq: u64, frame: Frame, limit: usize) {
+    pub(in crate::hub::chat) fn push(&mut self, seq: u64, frame: Frame, limit: usize) {
         self.bytes += frame.len();
         let before = self.total;
         self.total += frame.len() as u64;
@@ -34,19 +34,19 @@ impl Ring {
     }
 
     /// All events in the ring, oldest first.
-    pub(super) fn frames(&self) -> impl Iterator<Item = &Frame> {
+    pub(in crate::hub::chat) fn frames(&self) -> impl Iterator<Item = &Frame> {
         self.entries.iter().map(|entry| &entry.frame)
     }
 
     /// The events from `seq` on, or `None` if the event `seq` is not in the ring.
-    pub(super) fn from(&self, seq: u64) -> Option<impl Iterator<Item = (u64, &Frame)>> {
+    pub(in crate::hub::chat) fn from(&self, seq: u64) -> Option<impl Iterator<Item = (u64, &Frame)>> {
         let first = self.entries.front()?.seq;
         let skip = usize::try_from(seq.checked_sub(first)?).ok()?;
         (skip < self.entries.len()).then(|| self.entries.range(skip..).map(|entry| (entry.seq, &entry.frame)))
     }
 
     /// The number of bytes from `seq` to the end. If the event has left the ring, the number of all bytes ever pushed.
-    pub(super) fn bytes_from(&self, seq: u64) -> u64 {
+    pub(in crate::hub::chat) fn bytes_from(&self, seq: u64) -> u64 {
         match self.entries.front() {
             Some(first) if seq >= first.seq => {
                 let skip = usize::try_from(seq - first.seq).unwrap_or(usize::MAX);

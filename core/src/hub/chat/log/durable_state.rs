@@ -1,17 +1,17 @@
 //! A chat's state as far as the journal has it. Clients see this state only.
 
-use alloc::{boxed::Box, collections::VecDeque, string::ToString, vec::Vec};
+use alloc::{collections::VecDeque, vec::Vec};
 
-use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
 
 use crate::{
-    ids::{RequestId, TurnId},
-    journal::ChatRecord,
-    wire::{ChatBody, Frame, GoalState, RunningTurn},
+    ids::{Cursor, RequestId, TurnId},
+    journal::{ChatRecord, TurnRecord},
+    wire::{ChatBody, ChatEvent, Frame, GoalState, RunningTurn},
 };
 
 #[derive(Debug, Default)]
-pub(super) struct DurableState {
+pub(in crate::hub::chat) struct DurableState {
     /// The running turn, and its `user_message` event.
     turn: Option<(RunningTurn, Frame)>,
     queue: VecDeque<(TurnId, Frame)>,
@@ -21,31 +21,31 @@ pub(super) struct DurableState {
 
 /// A copy of a chat's state as of one sequence number, for a snapshot.
 #[derive(Debug, Default)]
-pub(super) struct StateAt {
-    pub(super) turn: Option<RunningTurn>,
-    pub(super) queue: VecDeque<Frame>,
-    pub(super) requests: VecDeque<Frame>,
-    pub(super) goal_state: Option<GoalState>,
+pub(in crate::hub::chat) struct StateAt {
+    pub(in crate::hub::chat) turn: Option<RunningTurn>,
+    pub(in crate::hub::chat) queue: VecDeque<Frame>,
+    pub(in crate::hub::chat) requests: VecDeque<Frame>,
+    pub(in crate::hub::chat) goal_state: Option<GoalState>,
 }
 
 impl DurableState {
     /// The state in the journal's record.
-    pub(super) fn of(record: &ChatRecord) -> Self {
-        let mut view = Self { goal: record.goal_state.clone(), ..Self::default() };
+    pub(in crate::hub::chat) fn of(record: &ChatRecord) -> Self {
+        let mut state = Self { goal: record.goal_state.clone(), ..Self::default() };
         for open in &record.turns {
             let (turn_id, frame) = (open.turn_id.clone(), open.frame.clone());
             match open.started_at_ms {
-                Some(started_at_ms) => view.turn = Some((RunningTurn { turn_id, started_at_ms }, frame)),
-                None => view.queue.push_back((turn_id, frame)),
+                Some(started_at_ms) => state.turn = Some((RunningTurn { turn_id, started_at_ms }, frame)),
+                None => state.queue.push_back((turn_id, frame)),
             }
         }
         let requests = record.requests.iter();
-        view.requests = requests.map(|open| (open.request_id.clone(), open.frame.clone())).collect();
-        view
+        state.requests = requests.map(|open| (open.request_id.clone(), open.frame.clone())).collect();
+        state
     }
 
     /// Updates the state with an event that the journal has.
-    pub(super) fn apply(&mut self, turn_id: Option<&TurnId>, body: &ChatBody, frame: &Frame) {
+    pub(in crate::hub::chat) fn apply(&mut self, turn_id: Option<&TurnId>, body: &ChatBody, frame: &Frame) {
         match body {
             ChatBody::UserMessage { .. } => {
                 if let Some(id) = turn_id {
@@ -86,32 +86,42 @@ impl DurableState {
         }
     }
 
-    pub(super) fn turn(&self) -> Option<&RunningTurn> {
+    pub(in crate::hub::chat) fn turn(&self) -> Option<&RunningTurn> {
         self.turn.as_ref().map(|(turn, _)| turn)
     }
 
     /// The open turns in the order of their messages: id, `user_message` event, and the start in milliseconds of Unix
     /// time.
-    pub(super) fn open_turns(&self) -> Vec<(&TurnId, &Frame, Option<u64>)> {
+    pub(in crate::hub::chat) fn open_turns(&self) -> Vec<(&TurnId, &Frame, Option<u64>)> {
         let running =
             self.turn.iter().map(|(turn, message)| (&turn.turn_id, message, Some(turn.started_at_ms)));
         running.chain(self.queue.iter().map(|(turn_id, message)| (turn_id, message, None))).collect()
     }
 
-    pub(super) fn requests(&self) -> &[(RequestId, Frame)] {
+    /// Finds an open turn, with its message.
+    pub(in crate::hub::chat) fn turn_record(&self, id: &TurnId) -> Option<TurnRecord> {
+        let open = self.open_turns();
+        let (_, message, _) = open.into_iter().find(|(open, ..)| *open == id)?;
+        let event: ChatEvent = serde_json::from_slice(message.bytes()).ok()?;
+        let place = Cursor { epoch: event.place.epoch, seq: event.place.seq };
+        let ChatBody::UserMessage { text, starts_turn, .. } = event.body else { return None };
+        Some(TurnRecord { hash: Sha256::digest(text.as_bytes()).into(), place, starts_turn })
+    }
+
+    pub(in crate::hub::chat) fn requests(&self) -> &[(RequestId, Frame)] {
         &self.requests
     }
 
-    pub(super) fn goal(&self) -> &GoalState {
+    pub(in crate::hub::chat) fn goal(&self) -> &GoalState {
         &self.goal
     }
 
-    pub(super) fn active_goal(&self) -> Option<&GoalState> {
+    pub(in crate::hub::chat) fn active_goal(&self) -> Option<&GoalState> {
         Some(&self.goal).filter(|goal| goal.active)
     }
 
     /// The state for a snapshot. The events share their bytes with this state and with other snapshots.
-    pub(super) fn state(&self) -> StateAt {
+    pub(in crate::hub::chat) fn state(&self) -> StateAt {
         StateAt {
             turn: self.turn().cloned(),
             queue: self.queue.iter().map(|(_, frame)| frame.clone()).collect(),
@@ -119,9 +129,4 @@ impl DurableState {
             goal_state: self.active_goal().cloned(),
         }
     }
-}
-
-/// The frame as raw JSON, to be put inside another frame.
-pub(super) fn raw(frame: &Frame) -> Box<RawValue> {
-    RawValue::from_string(frame.as_str().to_string()).expect("a frame is JSON")
 }

@@ -2,20 +2,17 @@
 //! such as open turns, requests, title and goal, is logged again in that epoch. Readers get a snapshot of the events
 //! that the journal still has. Lost output of an agent stays lost.
 
-use alloc::vec::Vec;
+use alloc::collections::VecDeque;
 
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    chat::{Chat, Phase},
-    context::Context,
-    durable_state::DurableState,
-    log::{Draft, Effect, Pending, Staged},
-    ring::Ring,
-    slot::SlotState,
+    Chat, Phase,
+    log::{Draft, DurableState, Effect, Pending, Ring, Staged},
 };
 use crate::{
     agent::AgentCommand,
+    hub::context::Context,
     ids::{Epoch, TurnId},
     journal::{Change, ChatRecord, OpenTurn},
     wire::{
@@ -25,53 +22,40 @@ use crate::{
 };
 
 impl Chat {
-    /// Whether the journal is in another epoch, or has no chat: it has lost published events.
-    pub(super) fn is_renewed(&self, record: Option<&ChatRecord>) -> bool {
-        match record {
-            Some(record) => record.head.epoch != self.epoch,
-            None => self.phase != Phase::Creating,
-        }
-    }
-
-    /// Switches to the journal's epoch, or to a new one if the journal has nothing of the chat any more. `kept`:
-    /// appends that the journal has committed and the hub has not published.
-    pub(super) fn reset_epoch(&mut self, cx: &mut Context, record: Option<&ChatRecord>, kept: Vec<Pending>) {
-        let epoch = record.map_or_else(|| cx.new_epoch(), |record| record.head.epoch.clone());
-        let old_epoch = core::mem::replace(&mut self.epoch, epoch);
-        let old_view = core::mem::replace(
-            &mut self.durable,
-            record.map_or_else(DurableState::default, DurableState::of),
-        );
-        let old_ring = core::mem::take(&mut self.ring);
-        self.head = record.map_or(0, |record| record.head.seq);
-        self.staged = self.head;
-        self.earlier_epochs = record.is_some_and(|record| record.earlier.is_some());
-        self.turns.iter_mut().for_each(|turn| turn.seq = 0);
-        self.subs.restart();
-        for conn in self.subs.connections() {
+    /// Switches to the journal's epoch, or to a new one if the journal has nothing of the chat any more. `committed`:
+    /// appends that the journal has and the hub has not published.
+    pub(super) fn reset_epoch(
+        &mut self,
+        cx: &mut Context,
+        record: Option<&ChatRecord>,
+        committed: VecDeque<Pending>,
+    ) {
+        let (epoch, durable, ring) = self.log.reset_epoch(cx, record);
+        self.turns.forget_numbers();
+        self.readers.restart();
+        for conn in self.readers.connections() {
             self.unsubscribe(cx, conn);
-            self.subscribe_anew(cx, conn);
+            self.readers.subscribe_anew(cx, &self.log, &self.profile, conn);
         }
-        for pending in kept {
-            self.settle_kept(cx, &old_epoch, pending);
+        for pending in committed {
+            self.settle(cx, &epoch, pending);
         }
-        self.log_ends(cx, &old_view, &old_ring, record);
-        self.log_again(cx, &old_view, record);
+        self.log_ends(cx, &durable, &ring, record);
+        self.log_lost_state(cx, &durable, record);
     }
 
     /// Answers the client and carries out the effects of a committed append of the earlier epoch.
-    fn settle_kept(&mut self, cx: &mut Context, epoch: &Epoch, pending: Pending) {
+    fn settle(&mut self, cx: &mut Context, epoch: &Epoch, pending: Pending) {
         if pending.create {
             self.phase = Phase::Ready;
         }
         if let Some(origin) = &pending.origin {
-            self.expect_no_more(cx, origin.conn);
-            if origin.attach && cx.conns.contains_key(&origin.conn) && !self.subs.contains(origin.conn) {
-                self.subscribe(cx, origin.conn, None);
+            if origin.attach {
+                self.attach_sender(cx, origin.conn);
             }
             for event in &pending.events {
                 if let Some(frame) = accepted_late(self, epoch, event) {
-                    self.deliver_after_join(cx, origin.conn, frame);
+                    self.readers.deliver_after_replay(cx, origin.conn, frame);
                 }
             }
         }
@@ -112,18 +96,18 @@ impl Chat {
         }
         // A turn's end must be committed together with its agent's end or position. Otherwise the next gateway process
         // would read the agent's records of this turn again and take them for the answer to the next one.
-        self.agent_again(&mut draft, Some(record));
+        draft.changes.extend(self.agent.changes_since(record.agent.as_ref()));
         self.stage(cx, draft);
     }
 
     /// Logs the open turns, requests, goal and other state that the journal has lost.
-    fn log_again(&mut self, cx: &mut Context, had: &DurableState, record: Option<&ChatRecord>) {
+    fn log_lost_state(&mut self, cx: &mut Context, had: &DurableState, record: Option<&ChatRecord>) {
         let mut draft = Draft::new();
         draft.create = record.is_none();
         for (turn_id, message, started_at_ms) in had.open_turns() {
             let known = record.and_then(|record| record.turns.iter().find(|open| open.turn_id == *turn_id));
             if known.is_none() {
-                self.accept_again(&mut draft, turn_id, message);
+                self.log_message(&mut draft, turn_id, message);
             }
             if let Some(started_at_ms) = started_at_ms
                 && known.is_none_or(|known| known.started_at_ms.is_none())
@@ -142,11 +126,11 @@ impl Chat {
         if record.map_or_else(Default::default, |record| record.goal_state.clone()) != *had.goal() {
             draft.push(running.as_ref(), ChatBody::GoalState { goal_state: had.goal().clone() });
         }
-        self.change_again(&mut draft, running.as_ref(), record);
+        self.log_changes(&mut draft, running.as_ref(), record);
         self.stage(cx, draft);
     }
 
-    fn accept_again(&mut self, draft: &mut Draft, turn_id: &TurnId, message: &Frame) {
+    fn log_message(&mut self, draft: &mut Draft, turn_id: &TurnId, message: &Frame) {
         let Some(ChatEvent {
             body: ChatBody::UserMessage { text, starts_turn, active_turn_id, created_at_ms, client_id },
             ..
@@ -154,10 +138,8 @@ impl Chat {
         else {
             return;
         };
-        let seq = self.staged + draft.events.len() as u64 + 1;
-        if let Some(turn) = self.turns.iter_mut().find(|turn| turn.id == *turn_id) {
-            turn.seq = seq;
-        }
+        let seq = self.log.next_seq() + draft.events.len() as u64;
+        self.turns.renumber(turn_id, seq);
         draft.changes.push(Change::TurnAccepted {
             turn_id: turn_id.clone(),
             hash: Sha256::digest(text.as_bytes()).into(),
@@ -169,73 +151,52 @@ impl Chat {
         draft.push(Some(turn_id), body);
     }
 
-    fn change_again(&mut self, draft: &mut Draft, running: Option<&TurnId>, record: Option<&ChatRecord>) {
-        if let Some(title) = &self.title
+    fn log_changes(&mut self, draft: &mut Draft, running: Option<&TurnId>, record: Option<&ChatRecord>) {
+        if let Some(title) = self.profile.title()
             && record.and_then(|record| record.title.as_ref()) != Some(title)
         {
             draft.changes.push(Change::Title { title: title.clone() });
-            draft.effects.push(Effect::Fan(ControlEvent::SessionUpdated {
-                chat_id: self.key.chat.clone(),
-                scope: UpdateScope::Metadata,
-                title: Some(title.clone()),
-            }));
+            draft.effects.push(Effect::Fan(self.profile.updated(self.log.chat_id(), UpdateScope::Metadata)));
         }
-        if let Some(token) = &self.session
+        if let Some(token) = self.agent.session()
             && record.and_then(|record| record.session.as_ref()) != Some(token)
         {
             draft.changes.push(Change::Session { token: token.clone() });
         }
         if record.is_none() {
-            self.agent_again(draft, None);
+            draft.changes.extend(self.agent.changes_since(None));
         }
-        if let Some(active) = &mut self.active {
-            active.work_changed = true;
-        }
+        self.turns.append_work_again();
         if let Some(turn_id) = running {
-            self.prompt_again(draft, turn_id, record);
-        }
-    }
-
-    /// Adds the changes that bring the journal up to date about the chat's agent and the agent's position.
-    fn agent_again(&self, draft: &mut Draft, record: Option<&ChatRecord>) {
-        let known = record.and_then(|record| record.agent.as_ref());
-        match (self.slot, known) {
-            (SlotState::Alive { instance, .. }, known) => {
-                if known.is_none_or(|known| known.instance != instance) {
-                    draft.changes.push(Change::AgentStarted { instance });
-                }
-                if let Some((heard, position, checkpoint)) =
-                    self.received.clone().filter(|(heard, ..)| *heard == instance)
-                    && known.is_none_or(|known| known.instance != heard || known.position < position)
-                {
-                    draft.changes.push(Change::AgentPosition { instance, position, checkpoint });
-                }
-            }
-            (SlotState::Empty | SlotState::Stopping { .. }, Some(known)) => {
-                draft.changes.push(Change::AgentEnded { instance: known.instance });
-            }
-            (SlotState::Empty | SlotState::Stopping { .. }, None) | (SlotState::Reserved { .. }, _) => {}
+            self.log_prompt(draft, turn_id, record);
         }
     }
 
     /// Adds the running turn's prompt and cancellation, for a later gateway process that adopts the agent.
-    fn prompt_again(&mut self, draft: &mut Draft, running: &TurnId, record: Option<&ChatRecord>) {
-        let Some(active) = &self.active else { return };
-        let known = |open: &OpenTurn| open.turn_id == *running && open.cancel_requested;
-        if active.cancel_by_ms.is_some() && !record.is_some_and(|record| record.turns.iter().any(known)) {
-            let reason = active.cancel_reason.clone();
-            draft.changes.push(Change::CancelRequested { turn_id: running.clone(), reason });
-        }
-        let told = |command: &AgentCommand| matches!(command, AgentCommand::Prompt { turn_id, .. } if turn_id == running);
-        if record.is_some_and(|record| record.commands.iter().any(told)) {
+    fn log_prompt(&mut self, draft: &mut Draft, running: &TurnId, record: Option<&ChatRecord>) {
+        if self.turns.started().is_none() {
             return;
         }
-        let prompt = if active.prompted {
-            let turn = self.turns.iter().find(|turn| turn.id == *running);
-            let text = turn.map(|turn| turn.text().into());
-            text.map(|text| AgentCommand::Prompt { id: self.next_command(), turn_id: running.clone(), text })
+        let known = |open: &OpenTurn| open.turn_id == *running && open.cancel_requested;
+        if let Some(reason) = self.turns.cancellation()
+            && !record.is_some_and(|record| record.turns.iter().any(known))
+        {
+            let reason = reason.cloned();
+            draft.changes.push(Change::CancelRequested { turn_id: running.clone(), reason });
+        }
+        let prompts = |command: &AgentCommand| matches!(command, AgentCommand::Prompt { turn_id, .. } if turn_id == running);
+        if record.is_some_and(|record| record.commands.iter().any(prompts)) {
+            return;
+        }
+        let prompt = if self.turns.prompted().is_some() {
+            let text = self.turns.find(running).map(|turn| turn.text().into());
+            text.map(|text| AgentCommand::Prompt {
+                id: self.agent.next_command(),
+                turn_id: running.clone(),
+                text,
+            })
         } else {
-            active.undelivered.clone()
+            self.turns.undelivered().cloned()
         };
         draft.changes.extend(prompt.map(|command| Change::Command { command }));
     }
@@ -249,7 +210,7 @@ fn accepted_late(chat: &Chat, epoch: &Epoch, event: &Staged) -> Option<Frame> {
         return None;
     };
     Some(encode_control(&ControlEvent::MessageAccepted(MessageAccepted {
-        chat_id: chat.key.chat.clone(),
+        chat_id: chat.log.chat_id().clone(),
         turn_id: turn_id.clone(),
         starts_turn: *starts_turn,
         active_turn_id: None,

@@ -1,20 +1,19 @@
 //! How a chat is deleted: its turns end, its agent is killed, the journal removes the chat, and clients are notified.
 
-use alloc::collections::BTreeSet;
-
 use super::{
-    chat::{Chat, Phase},
-    connection::shutting_down,
-    context::{Context, Refusal},
-    io::Output,
+    Chat, Phase,
     log::{Draft, Effect},
-    slot::SlotState,
 };
 use crate::{
     agent::AgentInstanceId,
+    hub::{
+        connection::shutting_down,
+        context::{Context, Refusal},
+        io::Output,
+    },
     ids::ConnId,
     journal::Change,
-    wire::{ControlEvent, Outcome, UpdateScope, encode_control},
+    wire::{ControlEvent, Outcome, UpdateScope},
 };
 
 /// The state of a deletion that is not finished.
@@ -46,7 +45,7 @@ impl Chat {
         if cx.shutting_down {
             return Err(shutting_down());
         }
-        self.refuse_while_broken()?;
+        self.log.writable()?;
         self.phase = Phase::Deleting;
         let due_ms = cx.now.ticks_ms + cx.limits.cancel_grace_ms;
         self.deletion = Some(Deletion { by: conn, due_ms, staged: false, ended: None });
@@ -60,8 +59,8 @@ impl Chat {
     /// Appends the deletion, unless the agent has yet to exit.
     pub(super) fn go_on_deleting(&mut self, cx: &mut Context) {
         let Some(deletion) = &mut self.deletion else { return };
-        let agent_gone = matches!(self.slot, SlotState::Empty) || deletion.due_ms <= cx.now.ticks_ms;
-        if deletion.staged || !agent_gone || self.append_failed.is_some() {
+        let agent_gone = self.agent.is_gone() || deletion.due_ms <= cx.now.ticks_ms;
+        if deletion.staged || !agent_gone || self.log.is_recovering() {
             return;
         }
         deletion.staged = true;
@@ -75,7 +74,7 @@ impl Chat {
     pub(super) fn ends_unlogged(&mut self, cx: &mut Context, instance: AgentInstanceId) -> bool {
         if self.phase == Phase::Deleted {
             // The agent exited after the deletion, and may have written files until then.
-            cx.output(Output::ForgetChat { chat: self.key.clone() });
+            cx.output(Output::ForgetChat { chat: self.key().clone() });
         }
         let staged = self.deletion.as_mut().filter(|deletion| deletion.staged);
         let ending = staged.is_some();
@@ -89,7 +88,7 @@ impl Chat {
     pub(super) fn give_up_deleting(&mut self, cx: &mut Context, refusal: &Refusal) {
         if let Some(deletion) = self.deletion.take() {
             self.phase = Phase::Ready;
-            cx.refuse(deletion.by, refusal.clone().chat(&self.key.chat));
+            cx.refuse(deletion.by, refusal.clone().chat(self.log.chat_id()));
             if let Some(instance) = deletion.ended {
                 self.stage_changes(cx, [Change::AgentEnded { instance }]);
             }
@@ -97,9 +96,8 @@ impl Chat {
     }
 
     /// The resync after a refused append found the chat deleted.
-    pub(super) fn resync_deleted(&mut self, cx: &mut Context) {
-        self.append_failed = None;
-        for pending in core::mem::take(&mut self.pending) {
+    pub(in crate::hub) fn resync_deleted(&mut self, cx: &mut Context) {
+        for pending in self.log.found_deleted() {
             self.publish(cx, pending);
         }
         if self.phase != Phase::Deleted {
@@ -112,41 +110,16 @@ impl Chat {
         self.phase = Phase::Deleted;
         let by = self.deletion.take().map(|deletion| deletion.by);
         let event = ControlEvent::SessionUpdated {
-            chat_id: self.key.chat.clone(),
+            chat_id: self.log.chat_id().clone(),
             scope: UpdateScope::Deleted,
             title: None,
         };
-        self.announce(cx, by, &event);
-        for conn in self.subs.connections() {
+        self.readers.announce(cx, &self.log, by, &event);
+        for conn in self.readers.connections() {
             self.unsubscribe(cx, conn);
         }
-        cx.output(Output::ForgetChat { chat: self.key.clone() });
+        cx.output(Output::ForgetChat { chat: self.key().clone() });
         self.rearm(cx);
         self.take_intake(cx);
-    }
-
-    /// Announces a new chat to the connections that list chats.
-    pub(super) fn announce_made(&self, cx: &mut Context, by: ConnId) {
-        let event = ControlEvent::SessionUpdated {
-            chat_id: self.key.chat.clone(),
-            scope: UpdateScope::Metadata,
-            title: self.title.clone(),
-        };
-        let frame = encode_control(&event);
-        let listing = cx.lists.get(&self.key.principal).into_iter().flatten().copied();
-        let to: BTreeSet<ConnId> = listing.filter(|conn| *conn != by).collect();
-        for conn in to {
-            cx.deliver_frame(conn, frame.clone());
-        }
-    }
-
-    /// Delivers an event to the chat's readers, to the connections that list chats, and to the connection that asked.
-    pub(super) fn announce(&self, cx: &mut Context, by: Option<ConnId>, event: &ControlEvent) {
-        let frame = encode_control(event);
-        let listing = cx.lists.get(&self.key.principal).into_iter().flatten().copied();
-        let to: BTreeSet<ConnId> = self.subs.connections().into_iter().chain(listing).chain(by).collect();
-        for conn in to {
-            cx.deliver_frame(conn, frame.clone());
-        }
     }
 }

@@ -1,0 +1,388 @@
+//! The agent of a chat: its slot, its instance, how far its records are in the log, and its commands.
+
+use alloc::{string::String, vec::Vec};
+
+use bytes::Bytes;
+
+use crate::{
+    agent::{AgentCommand, AgentInstanceId, CommandId},
+    hub::{
+        context::{Context, DeferredAction},
+        io::{ChatRef, Output},
+    },
+    ids::{ChatKey, TurnId},
+    journal::{Change, ChatRecord, RecordedAgent},
+    limits::Limits,
+};
+
+/// The state of a chat's agent slot. All states but `Empty` count as in use in the agent pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SlotState {
+    Empty,
+    /// The slot is in use. The agent starts with its first prompt, once the journal has `AgentStarted` (`named`).
+    Reserved {
+        instance: AgentInstanceId,
+        named: bool,
+    },
+    Alive {
+        instance: AgentInstanceId,
+        paused: bool,
+    },
+    Stopping {
+        instance: AgentInstanceId,
+        kill_at_ms: u64,
+        killed: bool,
+    },
+}
+
+/// How far the records of an agent instance are in the journal.
+#[derive(Debug)]
+struct Received {
+    instance: AgentInstanceId,
+    /// The position after the last record.
+    position: u64,
+    /// The decoder's newest checkpoint.
+    checkpoint: Option<Bytes>,
+}
+
+/// The agent of one chat.
+#[derive(Debug)]
+pub(super) struct Agent {
+    chat: ChatRef,
+    state: SlotState,
+    /// The agent's own id for the conversation.
+    session: Option<String>,
+    /// The id of the last command to an agent of this chat.
+    last_command: u64,
+    received: Option<Received>,
+    /// The chat's waiting number in the pool, while it waits for a slot.
+    waiting_number: Option<u64>,
+    /// Since when the agent has been without a turn, on the clock of `Moment::ticks_ms`.
+    idle_since_ms: Option<u64>,
+    /// A slot is reserved for the agent that the chat may have from an earlier gateway process.
+    expected: bool,
+    /// The turn for which the agent of an earlier gateway process was adopted: all its records belong to that turn.
+    adopted_for: Option<TurnId>,
+}
+
+/// What came of an order to stop the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stopped {
+    /// No agent ran, or it was stopping already.
+    Nothing,
+    /// The instance was asked to stop.
+    Asked(AgentInstanceId),
+}
+
+impl Agent {
+    pub(super) fn new(chat: ChatRef) -> Self {
+        Self {
+            chat,
+            state: SlotState::Empty,
+            session: None,
+            last_command: 0,
+            received: None,
+            waiting_number: None,
+            idle_since_ms: None,
+            expected: false,
+            adopted_for: None,
+        }
+    }
+
+    /// Restores what the journal has of the chat's agent, but for the agent itself: see [`adopt`](Self::adopt).
+    pub(super) fn restore(&mut self, record: &ChatRecord) {
+        let received = record.agent.clone();
+        self.received = received.map(|RecordedAgent { instance, position, checkpoint }| Received {
+            instance,
+            position,
+            checkpoint,
+        });
+        self.session.clone_from(&record.session);
+        self.last_command = record.last_command;
+    }
+
+    pub(super) fn state(&self) -> SlotState {
+        self.state
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self.state, SlotState::Empty)
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        matches!(self.state, SlotState::Alive { paused: true, .. })
+    }
+
+    /// Whether this instance is the chat's live agent. Records of other instances are dropped.
+    pub(super) fn accepts_records_of(&self, instance: AgentInstanceId) -> bool {
+        matches!(self.state, SlotState::Alive { instance: mine, .. } if mine == instance)
+    }
+
+    /// Whether the agent was adopted, for this turn.
+    pub(super) fn is_adopted_for(&self, turn_id: Option<&TurnId>) -> bool {
+        self.adopted_for.is_some() && self.adopted_for.as_ref() == turn_id
+    }
+
+    /// The agent's own id for the conversation.
+    pub(super) fn session(&self) -> Option<&String> {
+        self.session.as_ref()
+    }
+
+    /// The agent told its own id for the conversation. Returns the change, if it is another one.
+    pub(super) fn set_session(&mut self, token: String) -> Option<Change> {
+        if self.session.as_ref() == Some(&token) {
+            return None;
+        }
+        self.session = Some(token.clone());
+        Some(Change::Session { token })
+    }
+
+    pub(super) fn next_command(&mut self) -> CommandId {
+        self.last_command += 1;
+        CommandId(self.last_command)
+    }
+
+    /// Takes a slot for the chat's agent. `false`: no slot is free, and the chat waits for one.
+    pub(super) fn acquire_slot(&mut self, cx: &mut Context) -> bool {
+        match self.state {
+            SlotState::Reserved { .. } | SlotState::Alive { .. } => true,
+            // When the agent exits, the chat starts to wait for a slot.
+            SlotState::Stopping { .. } => false,
+            SlotState::Empty if cx.agents.acquire(cx.limits.agents) => {
+                self.stop_waiting(cx);
+                self.state = SlotState::Reserved { instance: cx.next_instance(), named: false };
+                true
+            }
+            SlotState::Empty => {
+                self.wait_for_slot(cx);
+                false
+            }
+        }
+    }
+
+    pub(super) fn wait_for_slot(&mut self, cx: &mut Context) {
+        if self.waiting_number.is_none() {
+            self.waiting_number = Some(cx.agents.wait(self.chat));
+        }
+        cx.defer(DeferredAction::ServeWaitingChats);
+    }
+
+    fn stop_waiting(&mut self, cx: &mut Context) {
+        if let Some(number) = self.waiting_number.take() {
+            cx.agents.stop_waiting(number);
+        }
+    }
+
+    /// The pool offers the chat a slot, so the chat does not wait any more.
+    pub(super) fn slot_offered(&mut self) {
+        self.waiting_number = None;
+    }
+
+    /// Frees the chat's slot: the agent has exited, or a reserved slot is not needed.
+    fn release_slot(&mut self, cx: &mut Context) {
+        cx.agents.release(matches!(self.state, SlotState::Stopping { .. }));
+        self.state = SlotState::Empty;
+        self.adopted_for = None;
+        cx.defer(DeferredAction::ServeWaitingChats);
+        cx.defer(DeferredAction::Settle(self.chat));
+    }
+
+    /// Releases a reserved slot that no turn needs any more, and marks the agent as idle or busy. Called after each
+    /// change of the turns or the agent.
+    pub(super) fn review_slot(&mut self, cx: &mut Context, has_turns: bool) {
+        if !has_turns {
+            self.stop_waiting(cx);
+            if matches!(self.state, SlotState::Reserved { .. }) {
+                self.release_slot(cx);
+            }
+        }
+        let idle = !has_turns && matches!(self.state, SlotState::Alive { .. });
+        match self.idle_since_ms {
+            None if idle => {
+                self.idle_since_ms = Some(cx.now.ticks_ms);
+                cx.agents.idle(cx.now.ticks_ms, self.chat);
+                cx.defer(DeferredAction::ServeWaitingChats);
+            }
+            Some(since_ms) if !idle => {
+                self.idle_since_ms = None;
+                cx.agents.busy(since_ms, self.chat);
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    /// When an agent without a turn is stopped.
+    pub(super) fn idle_due_ms(&self, limits: &Limits) -> Option<u64> {
+        Some(self.idle_since_ms? + limits.agent_idle_ms)
+    }
+
+    /// When an agent that was asked to stop is killed.
+    pub(super) fn kill_due_ms(&self) -> Option<u64> {
+        match self.state {
+            SlotState::Stopping { kill_at_ms, killed: false, .. } => Some(kill_at_ms),
+            SlotState::Stopping { .. }
+            | SlotState::Empty
+            | SlotState::Reserved { .. }
+            | SlotState::Alive { .. } => None,
+        }
+    }
+
+    /// Starts the reserved agent. `false`: the journal must name it first, so that after a crash the next gateway
+    /// process can adopt it.
+    pub(super) fn start(&mut self, cx: &mut Context, key: &ChatKey) -> bool {
+        match self.state {
+            SlotState::Reserved { named: false, .. } => false,
+            SlotState::Reserved { instance, named: true } => {
+                self.state = SlotState::Alive { instance, paused: false };
+                let session = self.session.clone();
+                cx.output(Output::StartAgent { chat: key.clone(), instance, session });
+                true
+            }
+            SlotState::Alive { .. } | SlotState::Stopping { .. } | SlotState::Empty => true,
+        }
+    }
+
+    /// The change that names the reserved agent in the journal.
+    pub(super) fn naming(&self) -> Option<Change> {
+        match self.state {
+            SlotState::Reserved { instance, .. } => Some(Change::AgentStarted { instance }),
+            SlotState::Empty | SlotState::Alive { .. } | SlotState::Stopping { .. } => None,
+        }
+    }
+
+    /// The journal has these changes. Returns whether they name the reserved agent.
+    pub(super) fn note_named(&mut self, changes: &[Change]) -> bool {
+        let SlotState::Reserved { instance, named: false } = self.state else { return false };
+        let named = changes.contains(&Change::AgentStarted { instance });
+        self.state = SlotState::Reserved { instance, named };
+        named
+    }
+
+    /// Remembers the agent's position and checkpoint in the journal, to append them again should the journal lose them.
+    pub(super) fn note_received(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            if let Change::AgentPosition { instance, position, checkpoint } = change {
+                let earlier = self.received.take().filter(|received| received.instance == instance);
+                let checkpoint = checkpoint.or(earlier.and_then(|earlier| earlier.checkpoint));
+                self.received = Some(Received { instance, position, checkpoint });
+            }
+        }
+    }
+
+    /// Sends the live agent a command.
+    pub(super) fn send(&self, cx: &mut Context, command: AgentCommand) {
+        if let SlotState::Alive { instance, .. } = self.state {
+            cx.output(Output::Command { instance, command });
+        }
+    }
+
+    /// Reserves a slot until the journal says whether the chat has an agent from an earlier gateway process.
+    pub(super) fn expect(&mut self, cx: &mut Context) {
+        if !self.expected {
+            self.expected = true;
+            cx.agents.expect();
+        }
+    }
+
+    /// The journal has answered or failed: frees the slot that [`expect`](Self::expect) reserved.
+    pub(super) fn stop_expecting(&mut self, cx: &mut Context) {
+        if core::mem::take(&mut self.expected) {
+            cx.agents.stop_expecting();
+            cx.defer(DeferredAction::ServeWaitingChats);
+        }
+    }
+
+    /// Adopts the agent that an earlier gateway process started for the chat, even if no slot is free, and sends it
+    /// the commands again that it may not have received.
+    pub(super) fn adopt(
+        &mut self,
+        cx: &mut Context,
+        key: &ChatKey,
+        agent: RecordedAgent,
+        turn: Option<TurnId>,
+        commands: Vec<AgentCommand>,
+    ) {
+        let instance = agent.instance;
+        cx.agents.acquire_over_limit();
+        cx.defer(DeferredAction::ServeWaitingChats);
+        self.state = SlotState::Alive { instance, paused: false };
+        self.adopted_for.clone_from(&turn);
+        let (chat, session) = (key.clone(), self.session.clone());
+        cx.output(Output::AdoptAgent { chat, agent, session, turn });
+        for command in commands {
+            cx.output(Output::Command { instance, command });
+        }
+    }
+
+    /// Asks the agent to exit, or kills it. A reserved slot is freed.
+    pub(super) fn stop(&mut self, cx: &mut Context, kill: bool) -> Stopped {
+        match self.state {
+            SlotState::Alive { instance, .. } => {
+                let kill_at_ms = cx.now.ticks_ms + 2 * cx.limits.cancel_grace_ms;
+                self.state = SlotState::Stopping { instance, kill_at_ms, killed: kill };
+                cx.agents.stopping();
+                cx.output(Output::StopAgent { instance, kill });
+                Stopped::Asked(instance)
+            }
+            SlotState::Reserved { .. } => {
+                self.release_slot(cx);
+                Stopped::Nothing
+            }
+            SlotState::Stopping { instance, kill_at_ms, killed: false } if kill => {
+                self.state = SlotState::Stopping { instance, kill_at_ms, killed: true };
+                cx.output(Output::StopAgent { instance, kill });
+                Stopped::Nothing
+            }
+            SlotState::Stopping { .. } | SlotState::Empty => Stopped::Nothing,
+        }
+    }
+
+    /// The agent exited before it got a prompt: the slot is for a new instance. Returns the change that names it.
+    pub(super) fn replace(&mut self, cx: &mut Context) -> Change {
+        let instance = cx.next_instance();
+        self.state = SlotState::Reserved { instance, named: false };
+        Change::AgentStarted { instance }
+    }
+
+    /// The agent exited: its slot is freed.
+    pub(super) fn exited(&mut self, cx: &mut Context) {
+        self.release_slot(cx);
+    }
+
+    /// Pauses the agent, or resumes it. Returns whether that is a change.
+    pub(super) fn pause(&mut self, cx: &mut Context, pause: bool) -> bool {
+        let SlotState::Alive { instance, paused } = self.state else { return false };
+        if paused == pause {
+            return false;
+        }
+        self.state = SlotState::Alive { instance, paused: pause };
+        cx.output(Output::PauseAgent { instance, paused: pause });
+        true
+    }
+
+    /// The changes that bring the journal up to date about the chat's agent and its position. `known`: the agent that
+    /// the journal has.
+    pub(super) fn changes_since(&self, known: Option<&RecordedAgent>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        match (self.state, known) {
+            (SlotState::Alive { instance, .. }, known) => {
+                let known = known.filter(|known| known.instance == instance);
+                if known.is_none() {
+                    changes.push(Change::AgentStarted { instance });
+                }
+                let received = self.received.as_ref().filter(|received| received.instance == instance);
+                if let Some(Received { position, checkpoint, .. }) = received
+                    && known.is_none_or(|known| known.position < *position)
+                {
+                    let (position, checkpoint) = (*position, checkpoint.clone());
+                    changes.push(Change::AgentPosition { instance, position, checkpoint });
+                }
+            }
+            (SlotState::Empty | SlotState::Stopping { .. }, Some(known)) => {
+                changes.push(Change::AgentEnded { instance: known.instance });
+            }
+            (SlotState::Empty | SlotState::Stopping { .. }, None) | (SlotState::Reserved { .. }, _) => {}
+        }
+        changes
+    }
+}

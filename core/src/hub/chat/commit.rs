@@ -1,0 +1,135 @@
+//! How drafts are appended, and what follows once the journal has them.
+
+use alloc::collections::BTreeSet;
+
+use super::{
+    Chat, Phase,
+    agent::SlotState,
+    log::{Draft, Effect, Pending},
+};
+use crate::{
+    hub::context::{Context, DeferredAction},
+    ids::ConnId,
+    journal::{AppendId, Change},
+    wire::{ControlEvent, MessageAccepted, UpdateScope, encode_control},
+};
+
+impl Chat {
+    /// Numbers, encodes and appends a draft. Effects without an append follow the pending appends.
+    pub(super) fn stage(&mut self, cx: &mut Context, draft: Draft) {
+        if draft.has_effects_only() {
+            for effect in draft.effects {
+                if let Some(effect) = self.log.after_pending(effect) {
+                    self.effect(cx, effect);
+                }
+            }
+            return;
+        }
+        self.log.stage(cx, &self.requests, draft);
+        self.pause_or_resume(cx);
+    }
+
+    /// Appends changes without events.
+    pub(super) fn stage_changes(&mut self, cx: &mut Context, changes: impl IntoIterator<Item = Change>) {
+        let mut draft = Draft::new();
+        draft.changes.extend(changes);
+        self.stage(cx, draft);
+    }
+
+    /// The journal has the oldest pending append: publishes its events.
+    pub(in crate::hub) fn committed(&mut self, cx: &mut Context, id: AppendId) {
+        let Some(pending) = self.log.committed(id) else { return };
+        let created = pending.create;
+        self.publish(cx, pending);
+        self.pause_or_resume(cx);
+        cx.defer(DeferredAction::Settle(self.log.reference()));
+        if created {
+            self.take_intake(cx);
+        }
+    }
+
+    /// Publishes the events of a committed append to readers and carries out its effects.
+    pub(super) fn publish(&mut self, cx: &mut Context, pending: Pending) {
+        // A chat that the journal lost and that is created again existed all the time, and may be `Deleting`.
+        if pending.create && self.phase == Phase::Creating {
+            self.phase = Phase::Ready;
+        }
+        let sender = pending.origin.as_ref().map(|origin| origin.conn);
+        if let Some(conn) = sender.filter(|_| pending.origin.as_ref().is_some_and(|origin| origin.attach)) {
+            self.attach_sender(cx, conn);
+        }
+        for event in pending.events {
+            self.log.publish(&event, cx.limits.ring_bytes);
+            self.readers.publish(cx, &self.log, &event, sender);
+        }
+        self.note_named(cx, &pending.changes);
+        self.agent.note_received(pending.changes);
+        for effect in pending.effects {
+            self.effect(cx, effect);
+        }
+    }
+
+    /// Attaches the sender of a committed frame that attaches.
+    pub(super) fn attach_sender(&mut self, cx: &mut Context, conn: ConnId) {
+        self.readers.stop_expecting(cx, self.log.reference(), conn);
+        if cx.conns.contains_key(&conn) && !self.readers.contains(conn) {
+            self.readers.subscribe(cx, &self.log, &self.profile, conn, None);
+        }
+    }
+
+    /// Carries out an effect of a committed append.
+    pub(super) fn effect(&mut self, cx: &mut Context, effect: Effect) {
+        match effect {
+            Effect::SendCommand(command) => self.send_command(cx, command),
+            Effect::Fan(event) => self.readers.deliver_live(cx, &event),
+            Effect::Announce { by, event } => self.readers.announce(cx, &self.log, Some(by), &event),
+            Effect::AnnounceNew { by } => self.announce_new(cx, by),
+            Effect::Stopped { conn, accepted } => self.deliver_accepted(cx, conn, accepted),
+            Effect::Deleted => self.deleted(cx),
+            Effect::Repeat { conn, accepted } => {
+                self.attach_sender(cx, conn);
+                self.deliver_accepted(cx, conn, accepted);
+            }
+        }
+    }
+
+    fn deliver_accepted(&mut self, cx: &mut Context, conn: ConnId, accepted: MessageAccepted) {
+        let frame = encode_control(&ControlEvent::MessageAccepted(accepted));
+        self.readers.deliver_after_replay(cx, conn, frame);
+    }
+
+    /// Announces a new chat to the connections that list chats.
+    fn announce_new(&self, cx: &mut Context, by: ConnId) {
+        let frame = encode_control(&self.profile.updated(self.log.chat_id(), UpdateScope::Metadata));
+        let listing = cx.lists.get(&self.key().principal).into_iter().flatten().copied();
+        let to: BTreeSet<ConnId> = listing.filter(|conn| *conn != by).collect();
+        for conn in to {
+            cx.deliver_frame(conn, frame.clone());
+        }
+    }
+
+    /// The journal has these changes. If they name the reserved agent, sends the prompt that waited for this.
+    pub(super) fn note_named(&mut self, cx: &mut Context, changes: &[Change]) {
+        if self.agent.note_named(changes)
+            && let Some(prompt) = self.turns.undelivered().cloned()
+        {
+            self.send_command(cx, prompt);
+        }
+    }
+
+    /// Pauses the agent while all readers, or the journal, are too far behind, and resumes it afterwards.
+    pub(super) fn pause_or_resume(&mut self, cx: &mut Context) {
+        if !matches!(self.agent.state(), SlotState::Alive { .. }) {
+            return;
+        }
+        let behind = self.log.is_recovering()
+            || self.log.pending_bytes() > cx.limits.pending_bytes
+            || self.readers.are_far_behind(cx, &self.log);
+        if self.agent.pause(cx, behind) {
+            if !behind {
+                self.turns.progress(cx.now.ticks_ms);
+            }
+            self.rearm(cx);
+        }
+    }
+}

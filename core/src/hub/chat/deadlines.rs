@@ -1,0 +1,94 @@
+//! What happens to a chat when time has passed. A chat has one timer, set to its earliest deadline.
+
+use super::{Chat, deletion::Deletion};
+use crate::{
+    hub::{
+        context::Context,
+        io::{Deadline, DeadlineReason},
+    },
+    wire::{ControlEvent, Outcome, TurnError},
+};
+
+impl Chat {
+    /// Handles every deadline of the chat that has passed.
+    pub(in crate::hub) fn timer_fired(&mut self, cx: &mut Context) {
+        let now_ms = cx.now.ticks_ms;
+        self.timer = None;
+        if self.reload_at_ms.is_some_and(|due| due <= now_ms) {
+            self.load(cx);
+        }
+        self.log.ask_resync(cx);
+        self.pause_or_resume(cx);
+        self.check_started_turn(cx);
+        if self.agent.kill_due_ms().is_some_and(|due| due <= now_ms) {
+            self.stop_agent(cx, true);
+        }
+        self.go_on_deleting(cx);
+        if self.agent.idle_due_ms(&cx.limits).is_some_and(|due| due <= now_ms) {
+            self.stop_agent(cx, false);
+        }
+        self.rearm(cx);
+    }
+
+    /// Ends, cancels or reports a started turn whose time is over.
+    fn check_started_turn(&mut self, cx: &mut Context) {
+        let now_ms = cx.now.ticks_ms;
+        if self.turns.kill_due_ms().is_some_and(|due| due <= now_ms) {
+            self.stop_agent(cx, true);
+            self.end_turn(cx, Outcome::Cancelled, None);
+            self.try_start(cx);
+            return;
+        }
+        if self.silence_due_ms(cx).is_none_or(|due| due > now_ms) {
+            return;
+        }
+        let (idle_ms, too_long) = self.turns.note_silence(now_ms, &cx.limits);
+        if too_long {
+            let detail = "the agent made no progress for too long and was stopped";
+            self.cancel_at(cx, 0, Some(TurnError { code: "agent_silent".into(), detail: detail.into() }));
+        } else if let Some(turn_id) = self.turns.started().cloned() {
+            let chat_id = self.log.chat_id().clone();
+            self.readers.deliver_live(cx, &ControlEvent::TurnStalled { chat_id, turn_id, idle_ms });
+        }
+    }
+
+    /// When to check the started turn for silence. `None` while a request to a person is open, and while the gateway
+    /// itself pauses the agent.
+    fn silence_due_ms(&self, cx: &Context) -> Option<u64> {
+        let watched = self.requests.is_empty() && !self.agent.is_paused();
+        self.turns.silence_due_ms(&cx.limits).filter(|_| watched)
+    }
+
+    /// Sets the chat's timer to its earliest deadline.
+    pub(super) fn rearm(&mut self, cx: &mut Context) {
+        let now_ms = cx.now.ticks_ms;
+        let deletion = self.deletion.as_ref().filter(|_| !self.log.is_recovering());
+        let due = [
+            (self.log.resync_due_ms().map(|due| due.max(now_ms + 1)), DeadlineReason::Resync),
+            (self.reload_at_ms, DeadlineReason::Reload),
+            (self.turns.kill_due_ms(), DeadlineReason::CancelGrace),
+            (self.silence_due_ms(cx), DeadlineReason::SilentTurn),
+            (self.agent.kill_due_ms(), DeadlineReason::StoppingAgent),
+            (self.agent.idle_due_ms(&cx.limits), DeadlineReason::IdleAgent),
+            (
+                self.agent.is_paused().then(|| now_ms + cx.limits.reader_active_ms),
+                DeadlineReason::PausedAgent,
+            ),
+            (deletion.and_then(Deletion::due_ms), DeadlineReason::Deletion),
+        ];
+        let due = due.into_iter().filter_map(|(due, why)| Some(Deadline { at_ms: due?, why })).min();
+        // An earlier timer may stay: when it fires, all deadlines are checked and the timer is set again.
+        if let (Some(set), Some(due)) = (self.timer, due)
+            && set.at_ms <= due.at_ms
+        {
+            return;
+        }
+        if let Some(set) = self.timer.take() {
+            cx.stop_timer(set, self.log.reference());
+        }
+        if let Some(due) = due {
+            cx.set_timer(due, self.log.reference());
+            self.timer = Some(due);
+        }
+    }
+}

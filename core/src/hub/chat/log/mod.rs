@@ -1,0 +1,255 @@
+//! The log of a chat: numbering, appends that the journal has not answered, recent events, and the durable state.
+
+mod draft;
+mod durable_state;
+mod recovery;
+mod ring;
+
+use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
+
+use self::recovery::Recovery;
+pub(in crate::hub::chat) use self::{
+    draft::{Draft, Effect, Origin, Pending, Staged},
+    durable_state::{DurableState, StateAt},
+    ring::Ring,
+};
+use super::requests::Requests;
+use crate::{
+    hub::{
+        context::Context,
+        io::{ChatRef, Output},
+    },
+    ids::{ChatId, ChatKey, Cursor, Epoch, TurnId},
+    journal::{Append, AppendId, Change, ChatRecord, TurnRecord},
+    wire::{ChatBody, DeltaBatch, EventPosition, encode_chat},
+};
+
+/// The log of one chat. Events are numbered and encoded when they are staged, and published once the journal has them.
+#[derive(Debug)]
+pub(super) struct Log {
+    key: ChatKey,
+    reference: ChatRef,
+    epoch: Epoch,
+    /// The last sequence number given to an event, which the journal may not have yet.
+    staged: u64,
+    /// The last sequence number that the journal has and that was published to readers.
+    head: u64,
+    /// There are events under earlier epochs: the chat is not new, even if `head` is 0.
+    earlier_epochs: bool,
+    /// Appends that the journal has not answered yet, oldest first.
+    pending: VecDeque<Pending>,
+    /// The size of the events in `pending`, in bytes.
+    pending_bytes: usize,
+    /// Set while the chat recovers from a refused append.
+    recovery: Option<Recovery>,
+    ring: Ring,
+    durable: DurableState,
+}
+
+impl Log {
+    pub(super) fn new(key: ChatKey, reference: ChatRef, epoch: Epoch) -> Self {
+        Self {
+            key,
+            reference,
+            epoch,
+            staged: 0,
+            head: 0,
+            earlier_epochs: false,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            recovery: None,
+            ring: Ring::default(),
+            durable: DurableState::default(),
+        }
+    }
+
+    /// Goes on where the journal's record ends.
+    pub(super) fn restore(&mut self, record: &ChatRecord) {
+        self.durable = DurableState::of(record);
+        self.epoch = record.head.epoch.clone();
+        self.head = record.head.seq;
+        self.staged = record.head.seq;
+        self.earlier_epochs = record.earlier.is_some();
+    }
+
+    pub(super) fn key(&self) -> &ChatKey {
+        &self.key
+    }
+
+    pub(super) fn chat_id(&self) -> &ChatId {
+        &self.key.chat
+    }
+
+    pub(super) fn reference(&self) -> ChatRef {
+        self.reference
+    }
+
+    pub(super) fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+
+    /// The sequence number of the newest published event.
+    pub(super) fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// The sequence number that the next staged event gets.
+    pub(super) fn next_seq(&self) -> u64 {
+        self.staged + 1
+    }
+
+    /// The cursor of this sequence number in the current epoch.
+    pub(super) fn cursor(&self, seq: u64) -> Cursor {
+        Cursor { epoch: self.epoch.clone(), seq }
+    }
+
+    /// Whether the log has no published event, of no epoch.
+    pub(super) fn is_empty(&self) -> bool {
+        self.head == 0 && !self.earlier_epochs
+    }
+
+    /// Recent events.
+    pub(super) fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    /// The chat's state as far as the journal has it.
+    pub(super) fn durable(&self) -> &DurableState {
+        &self.durable
+    }
+
+    /// Whether the journal has answered every append.
+    pub(super) fn is_committed(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// The size of the events that the journal has not answered for, in bytes.
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.pending_bytes
+    }
+
+    /// Numbers, encodes and appends a draft.
+    pub(super) fn stage(&mut self, cx: &mut Context, requests: &Requests, draft: Draft) {
+        let Draft { create, events, changes, effects, origin } = draft;
+        let events = self.number(events);
+        self.append(cx, requests, Pending { id: AppendId(0), create, events, changes, effects, origin });
+    }
+
+    /// Gives events their sequence numbers and encodes them.
+    fn number(&mut self, events: Vec<(Option<TurnId>, ChatBody)>) -> Vec<Staged> {
+        let mut place = EventPosition {
+            chat_id: self.key.chat.clone(),
+            epoch: self.epoch.clone(),
+            first_seq: None,
+            seq: self.staged,
+            turn_id: None,
+        };
+        let mut deltas = DeltaBatch::default();
+        let mut other = VecDeque::new();
+        let mut numbered = Vec::with_capacity(events.len());
+        for (turn_id, body) in events {
+            place.seq += 1;
+            place.turn_id = turn_id;
+            let is_delta = deltas.push(&place, &body);
+            if !is_delta {
+                other.push_back((encode_chat(&place, &body), Box::new(body)));
+            }
+            numbered.push((place.seq, place.turn_id.take(), is_delta));
+        }
+        self.staged = place.seq;
+        let mut deltas = deltas.finish();
+        let staged = |(seq, turn_id, is_delta)| {
+            let (frame, body) = if is_delta {
+                (deltas.next().expect("each delta has its frame"), None)
+            } else {
+                let (frame, body) = other.pop_front().expect("each other event was encoded");
+                (frame, Some(body))
+            };
+            Staged::new(seq, turn_id, body, frame)
+        };
+        numbered.into_iter().map(staged).collect()
+    }
+
+    /// Appends numbered events, or only queues them during the recovery from a refused append.
+    fn append(&mut self, cx: &mut Context, requests: &Requests, mut pending: Pending) {
+        self.pending_bytes += pending.bytes();
+        if self.recovery.is_none() {
+            pending.id = cx.next_append(self.reference);
+            let changes = pending.all_changes(requests);
+            cx.output(Output::Append(Append {
+                id: pending.id,
+                chat: self.key.clone(),
+                durability: pending.durability(&changes),
+                create: pending.create.then(|| self.epoch.clone()),
+                events: pending.events.iter().map(Staged::log_event).collect(),
+                changes,
+                at_ms: cx.now.unix_ms,
+            }));
+        }
+        self.pending.push_back(pending);
+    }
+
+    /// The journal has the oldest pending append, which is taken out.
+    pub(super) fn committed(&mut self, id: AppendId) -> Option<Pending> {
+        let pending = self.pending.pop_front()?;
+        assert_eq!(pending.id, id, "a chat's appends are answered in order");
+        self.pending_bytes -= pending.bytes();
+        Some(pending)
+    }
+
+    /// Records that a committed event is published now.
+    pub(super) fn publish(&mut self, event: &Staged, ring_bytes: usize) {
+        if let Some(body) = event.body() {
+            self.durable.apply(event.turn_id.as_ref(), body, event.frame());
+        }
+        self.head = event.seq;
+        self.ring.push(event.seq, event.frame().clone(), ring_bytes);
+    }
+
+    /// Adds an effect to the newest pending append. Without one, gives the effect back, to be carried out at once.
+    pub(super) fn after_pending(&mut self, effect: Effect) -> Option<Effect> {
+        let Some(last) = self.pending.back_mut() else { return Some(effect) };
+        last.effects.push(effect);
+        None
+    }
+
+    /// Adds an effect to the pending append of the event at this cursor. Without one, gives the effect back, to be
+    /// carried out at once.
+    pub(super) fn after_event(&mut self, place: &Cursor, effect: Effect) -> Option<Effect> {
+        let current = place.epoch == self.epoch;
+        let Some(pending) = self.pending.iter_mut().find(|pending| current && pending.contains(place.seq))
+        else {
+            return Some(effect);
+        };
+        pending.effects.push(effect);
+        None
+    }
+
+    /// Finds a turn whose message is in a pending append.
+    pub(super) fn pending_turn(&self, id: &TurnId) -> Option<TurnRecord> {
+        self.pending.iter().flat_map(|pending| &pending.changes).find_map(|change| {
+            let Change::TurnAccepted { turn_id, hash, seq, starts_turn, .. } = change else { return None };
+            let record = TurnRecord { hash: *hash, place: self.cursor(*seq), starts_turn: *starts_turn };
+            (turn_id == id).then_some(record)
+        })
+    }
+
+    /// Switches to the journal's epoch after the journal has lost published events, or to a new one if the journal has
+    /// nothing of the chat any more. Returns the earlier epoch, its durable state and its recent events.
+    pub(super) fn reset_epoch(
+        &mut self,
+        cx: &mut Context,
+        record: Option<&ChatRecord>,
+    ) -> (Epoch, DurableState, Ring) {
+        let epoch = record.map_or_else(|| cx.new_epoch(), |record| record.head.epoch.clone());
+        let durable = record.map_or_else(DurableState::default, DurableState::of);
+        self.head = record.map_or(0, |record| record.head.seq);
+        self.staged = self.head;
+        self.earlier_epochs = record.is_some_and(|record| record.earlier.is_some());
+        (
+            core::mem::replace(&mut self.epoch, epoch),
+            core::mem::replace(&mut self.durable, durable),
+            core::mem::take(&mut self.ring),
+        )
+    }
+}

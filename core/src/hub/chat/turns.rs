@@ -1,0 +1,483 @@
+//! The turns of a chat. [`transition`] is the state machine of a turn: all its transitions, and nothing else.
+
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, VecDeque},
+    string::String,
+    vec::Vec,
+};
+
+use serde::Deserialize;
+
+use crate::{
+    agent::{AgentCommand, CommandId, StreamId},
+    ids::TurnId,
+    journal::{OpenTurn, OpenWork},
+    limits::Limits,
+    time::Moment,
+    wire::{ChatBody, Cost, Frame, GoalState, Outcome, TurnError, Usage},
+};
+
+/// The state of a turn that has not ended.
+#[derive(Debug)]
+pub(super) enum TurnState {
+    /// The turn waits for earlier turns or for an agent slot.
+    Queued,
+    /// `turn_started` is logged, and the agent has not been sent the prompt.
+    Starting {
+        /// The prompt, while it waits until the journal has the agent's `AgentStarted`.
+        undelivered: Option<AgentCommand>,
+    },
+    /// The agent has been sent the prompt, by this gateway process or an earlier one.
+    Running {
+        /// The id of the prompt, if this gateway process sent it.
+        prompt: Option<CommandId>,
+    },
+    /// The agent has been asked to end the turn.
+    Cancelling {
+        /// When the agent is killed if the turn has not ended by then.
+        kill_at_ms: u64,
+        /// Why the gateway itself cancels the turn; none if a client asked for it.
+        reason: Option<TurnError>,
+    },
+}
+
+/// What happens to a turn.
+#[derive(Debug)]
+pub(super) enum TurnInput {
+    /// The turn is the first one and the chat has an agent slot.
+    Start,
+    /// The prompt cannot be sent before the journal has the agent's `AgentStarted`.
+    PromptDeferred(AgentCommand),
+    /// The prompt goes to the agent.
+    PromptSent(CommandId),
+    /// An adopted agent answers the turn, so it has the prompt from an earlier gateway process.
+    Answered,
+    /// The agent exited without taking the prompt.
+    PromptReturned { turn_id: TurnId, text: String },
+    /// A client or the gateway cancels the turn.
+    Cancel { kill_at_ms: u64, reason: Option<TurnError> },
+    /// The agent ends the turn or exits, the time for the cancellation is over, the gateway stops, or the chat is
+    /// deleted.
+    End(Ending),
+}
+
+/// How a turn ends, as reported by the agent or decided by the hub.
+#[derive(Debug)]
+pub(super) struct Ending {
+    pub(super) outcome: Outcome,
+    pub(super) error: Option<TurnError>,
+    pub(super) usage: Option<Usage>,
+    pub(super) cost: Option<Cost>,
+}
+
+enum Transition {
+    To(TurnState),
+    Unchanged(TurnState),
+    Ended(Ending),
+}
+
+/// The state machine of a turn.
+fn transition(state: TurnState, input: TurnInput) -> Transition {
+    use Transition::{Ended, To, Unchanged};
+    use TurnInput::{Answered, Cancel, End, PromptDeferred, PromptReturned, PromptSent, Start};
+    use TurnState::{Cancelling, Queued, Running, Starting};
+    match (state, input) {
+        (Queued, Start) => To(Starting { undelivered: None }),
+        (Starting { .. }, PromptDeferred(prompt)) => To(Starting { undelivered: Some(prompt) }),
+        (Starting { .. }, Answered) => To(Running { prompt: None }),
+        (Starting { .. } | Running { .. }, PromptSent(id)) => To(Running { prompt: Some(id) }),
+        (Running { prompt: Some(id) }, PromptReturned { turn_id, text }) => {
+            To(Starting { undelivered: Some(AgentCommand::Prompt { id, turn_id, text }) })
+        }
+        // The agent has not been sent the prompt, and now never is.
+        (Queued | Starting { .. }, Cancel { .. }) => Ended(Ending::new(Outcome::Cancelled, None)),
+        (Running { .. }, Cancel { kill_at_ms, reason }) => To(Cancelling { kill_at_ms, reason }),
+        (Cancelling { reason, .. }, End(ending)) if ending.outcome != Outcome::Completed => {
+            Ended(Ending { outcome: Outcome::Cancelled, error: reason, ..ending })
+        }
+        (Queued | Starting { .. } | Running { .. } | Cancelling { .. }, End(ending)) => Ended(ending),
+        (state @ Queued, PromptDeferred(_) | PromptSent(_) | Answered | PromptReturned { .. })
+        | (state @ Starting { .. }, Start | PromptReturned { .. })
+        | (state @ Running { .. }, Start | PromptDeferred(_) | Answered | PromptReturned { .. })
+        | (
+            state @ Cancelling { .. },
+            Start | PromptDeferred(_) | PromptSent(_) | Answered | PromptReturned { .. } | Cancel { .. },
+        ) => Unchanged(state),
+    }
+}
+
+/// The open turns of a chat.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    /// In the order of their messages. Only the first one may have started.
+    open: VecDeque<Turn>,
+    /// When the silence of the started turn's agent began: at its last progress, prompt or resume, or when its last
+    /// request was closed.
+    silent_since_ms: u64,
+    /// The silence was reported to the readers.
+    stalled: bool,
+    work: Work,
+}
+
+/// An open turn.
+#[derive(Debug)]
+pub(super) struct Turn {
+    id: TurnId,
+    state: TurnState,
+    text: String,
+    hash: [u8; 32],
+    /// The sequence number of its `user_message`; 0 if that event is in an earlier epoch.
+    seq: u64,
+    starts_turn: bool,
+    /// When this gateway process accepted the turn, or restored it from the journal, on the clock of ticks.
+    accepted_at_ms: u64,
+    /// The turn's age at `accepted_at_ms`, in milliseconds; 0 unless it was restored.
+    age_ms: u64,
+}
+
+/// What the agent has begun in the started turn and not ended.
+#[derive(Debug, Default)]
+struct Work {
+    streams: BTreeMap<StreamId, StreamKind>,
+    tools: Vec<String>,
+    /// The work differs from the journal's `OpenWork`.
+    changed: bool,
+}
+
+/// What a stream carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StreamKind {
+    Answer,
+    Reasoning,
+}
+
+/// What came of an input to a turn.
+#[derive(Debug)]
+pub(super) enum Applied {
+    Unchanged,
+    Changed,
+    Ended(Box<EndedTurn>),
+}
+
+/// A turn that has just ended.
+#[derive(Debug)]
+pub(super) struct EndedTurn {
+    pub(super) turn: Turn,
+    pub(super) ending: Ending,
+    pub(super) was_started: bool,
+    /// The events that close the streams that the agent has left open.
+    pub(super) stream_ends: Vec<ChatBody>,
+}
+
+impl Ending {
+    pub(super) fn new(outcome: Outcome, error: Option<TurnError>) -> Self {
+        Self { outcome, error, usage: None, cost: None }
+    }
+}
+
+impl Turn {
+    pub(super) fn new(
+        id: TurnId,
+        text: String,
+        hash: [u8; 32],
+        seq: u64,
+        starts_turn: bool,
+        now: Moment,
+    ) -> Self {
+        let state = TurnState::Queued;
+        Self { id, state, text, hash, seq, starts_turn, accepted_at_ms: now.ticks_ms, age_ms: 0 }
+    }
+
+    /// Restores a turn that an earlier gateway process accepted. If the system clock was set back since, its age is 0.
+    fn restore(open: OpenTurn, now: Moment, cancel_grace_ms: u64) -> Self {
+        let state = match open.started_at_ms {
+            None => TurnState::Queued,
+            Some(_) if open.cancel_requested => TurnState::Cancelling {
+                kill_at_ms: now.ticks_ms + cancel_grace_ms,
+                reason: open.cancel_reason,
+            },
+            Some(_) => TurnState::Running { prompt: None },
+        };
+        let starts_turn = starts_turn(&open.frame);
+        let mut turn = Self::new(open.turn_id, open.text, open.hash, open.seq, starts_turn, now);
+        turn.state = state;
+        turn.age_ms = now.unix_ms.saturating_sub(open.accepted_at_ms);
+        turn
+    }
+
+    pub(super) fn id(&self) -> &TurnId {
+        &self.id
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The SHA-256 of the message, its sequence number, and whether the turn started at once. None if the message is in
+    /// an earlier epoch.
+    pub(super) fn message(&self) -> Option<([u8; 32], u64, bool)> {
+        (self.seq > 0).then_some((self.hash, self.seq, self.starts_turn))
+    }
+
+    fn is_started(&self) -> bool {
+        !matches!(self.state, TurnState::Queued)
+    }
+
+    /// The turn's `turn_end`.
+    pub(super) fn end(&self, now: Moment, ending: Ending, goal_state: Option<GoalState>) -> ChatBody {
+        ChatBody::TurnEnd {
+            outcome: ending.outcome,
+            latency_ms: self.age_ms + now.ticks_ms.saturating_sub(self.accepted_at_ms),
+            usage: ending.usage,
+            cost: ending.cost,
+            error: ending.error,
+            goal_state,
+        }
+    }
+}
+
+impl Turns {
+    /// Restores the turns that an earlier gateway process left, and what the agent had begun.
+    pub(super) fn restore(&mut self, turns: Vec<OpenTurn>, work: OpenWork, now: Moment, limits: &Limits) {
+        self.open = turns.into_iter().map(|open| Turn::restore(open, now, limits.cancel_grace_ms)).collect();
+        self.silent_since_ms = now.ticks_ms;
+        if self.started().is_some() {
+            self.work = Work::restore(work);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// The first turn, which has started or starts next.
+    pub(super) fn first(&self) -> Option<&Turn> {
+        self.open.front()
+    }
+
+    pub(super) fn find(&self, id: &TurnId) -> Option<&Turn> {
+        self.open.iter().find(|turn| turn.id == *id)
+    }
+
+    /// The place of a turn in the queue: 0 is the first one.
+    pub(super) fn place_of(&self, id: &TurnId) -> Option<usize> {
+        self.open.iter().position(|turn| turn.id == *id)
+    }
+
+    /// The started turn.
+    pub(super) fn started(&self) -> Option<&TurnId> {
+        self.open.front().filter(|turn| turn.is_started()).map(Turn::id)
+    }
+
+    /// The turn whose prompt the agent was sent. The agent's records belong to it.
+    pub(super) fn prompted(&self) -> Option<&TurnId> {
+        let first = self.open.front()?;
+        match first.state {
+            TurnState::Running { .. } | TurnState::Cancelling { .. } => Some(&first.id),
+            TurnState::Queued | TurnState::Starting { .. } => None,
+        }
+    }
+
+    /// The prompt that waits until the journal has the agent's `AgentStarted`.
+    pub(super) fn undelivered(&self) -> Option<&AgentCommand> {
+        match &self.open.front()?.state {
+            TurnState::Starting { undelivered } => undelivered.as_ref(),
+            TurnState::Queued | TurnState::Running { .. } | TurnState::Cancelling { .. } => None,
+        }
+    }
+
+    /// When the agent of a turn that is being cancelled is killed.
+    pub(super) fn kill_due_ms(&self) -> Option<u64> {
+        match self.open.front()?.state {
+            TurnState::Cancelling { kill_at_ms, .. } => Some(kill_at_ms),
+            TurnState::Queued | TurnState::Starting { .. } | TurnState::Running { .. } => None,
+        }
+    }
+
+    /// If the started turn is being cancelled: why the gateway itself cancels it.
+    pub(super) fn cancellation(&self) -> Option<Option<&TurnError>> {
+        match &self.open.front()?.state {
+            TurnState::Cancelling { reason, .. } => Some(reason.as_ref()),
+            TurnState::Queued | TurnState::Starting { .. } | TurnState::Running { .. } => None,
+        }
+    }
+
+    pub(super) fn push(&mut self, turn: Turn) {
+        self.open.push_back(turn);
+    }
+
+    /// Removes a turn whose message the journal refused. Nothing is logged of it.
+    pub(super) fn remove(&mut self, id: &TurnId) {
+        if self.started() == Some(id) {
+            self.work = Work::default();
+        }
+        self.open.retain(|turn| turn.id != *id);
+    }
+
+    /// The `user_message` of a turn has this sequence number from now on.
+    pub(super) fn renumber(&mut self, id: &TurnId, seq: u64) {
+        if let Some(turn) = self.open.iter_mut().find(|turn| turn.id == *id) {
+            turn.seq = seq;
+        }
+    }
+
+    /// The epoch was reset: all messages are in an earlier epoch.
+    pub(super) fn forget_numbers(&mut self) {
+        self.open.iter_mut().for_each(|turn| turn.seq = 0);
+    }
+
+    /// Gives an input to the first turn.
+    pub(super) fn apply(&mut self, now_ms: u64, input: TurnInput) -> Applied {
+        self.apply_to(0, now_ms, input)
+    }
+
+    /// Gives an input to the turn at this place.
+    pub(super) fn apply_to(&mut self, place: usize, now_ms: u64, input: TurnInput) -> Applied {
+        let Some(turn) = self.open.get_mut(place) else { return Applied::Unchanged };
+        let was_started = turn.is_started();
+        match transition(core::mem::replace(&mut turn.state, TurnState::Queued), input) {
+            Transition::Unchanged(state) => {
+                turn.state = state;
+                Applied::Unchanged
+            }
+            Transition::To(state) => {
+                turn.state = state;
+                if !was_started {
+                    self.work = Work::default();
+                    self.silent_since_ms = now_ms;
+                    self.stalled = false;
+                }
+                Applied::Changed
+            }
+            Transition::Ended(ending) => {
+                let work = if was_started { core::mem::take(&mut self.work) } else { Work::default() };
+                let Some(turn) = self.open.remove(place) else { return Applied::Unchanged };
+                let stream_ends = work.stream_ends();
+                Applied::Ended(Box::new(EndedTurn { turn, ending, was_started, stream_ends }))
+            }
+        }
+    }
+}
+
+/// The started turn's clock of silence.
+impl Turns {
+    /// Restarts the clock: the agent made progress, or its request was closed.
+    pub(super) fn progress(&mut self, now_ms: u64) {
+        if self.started().is_some() {
+            self.silent_since_ms = now_ms;
+            self.stalled = false;
+        }
+    }
+
+    /// When the silence is to be reported, or is too long. `None` unless the agent answers a turn.
+    pub(super) fn silence_due_ms(&self, limits: &Limits) -> Option<u64> {
+        if !matches!(self.open.front()?.state, TurnState::Running { .. }) {
+            return None;
+        }
+        let longest = self.longest_silence_ms(limits);
+        let after = if self.stalled { longest } else { limits.stalled_after_ms.min(longest) };
+        Some(self.silent_since_ms + after)
+    }
+
+    /// How long the agent has been silent, and whether that is too long. If it is not, it counts as reported.
+    pub(super) fn note_silence(&mut self, now_ms: u64, limits: &Limits) -> (u64, bool) {
+        let silent_ms = now_ms - self.silent_since_ms;
+        let too_long = silent_ms >= self.longest_silence_ms(limits);
+        self.stalled |= !too_long;
+        (silent_ms, too_long)
+    }
+
+    fn longest_silence_ms(&self, limits: &Limits) -> u64 {
+        if self.work.tools.is_empty() { limits.silent_turn_ms } else { limits.silent_tool_ms }
+    }
+}
+
+/// The streams and tool uses of the started turn.
+impl Turns {
+    /// A piece of a stream came. The first piece opens the stream.
+    pub(super) fn open_stream(&mut self, stream: &StreamId, kind: StreamKind) {
+        if self.prompted().is_some() && !self.work.streams.contains_key(stream) {
+            self.work.streams.insert(stream.clone(), kind);
+            self.work.changed = true;
+        }
+    }
+
+    pub(super) fn close_stream(&mut self, stream: &StreamId) {
+        self.work.changed |= self.work.streams.remove(stream).is_some();
+    }
+
+    pub(super) fn open_tool(&mut self, call_id: &str) {
+        if self.started().is_some() {
+            self.work.tools.push(call_id.into());
+            self.work.changed = true;
+        }
+    }
+
+    pub(super) fn close_tool(&mut self, call_id: &str) {
+        if self.started().is_some() {
+            self.work.tools.retain(|open| *open != call_id);
+            self.work.changed = true;
+        }
+    }
+
+    /// The number of streams and tool uses that the agent has begun and not ended.
+    pub(super) fn open_work(&self) -> usize {
+        self.work.streams.len() + self.work.tools.len()
+    }
+
+    /// The open streams and tool uses, if they changed since the last call and so have to be appended.
+    pub(super) fn changed_work(&mut self) -> Option<OpenWork> {
+        core::mem::take(&mut self.work.changed).then(|| self.work.record())
+    }
+
+    /// The journal may have lost the open work, so it is appended again.
+    pub(super) fn append_work_again(&mut self) {
+        self.work.changed = self.started().is_some();
+    }
+}
+
+impl Work {
+    fn restore(work: OpenWork) -> Self {
+        let answers = work.answers.into_iter().map(|stream| (StreamId::from(stream), StreamKind::Answer));
+        let reasoning =
+            work.reasoning.into_iter().map(|stream| (StreamId::from(stream), StreamKind::Reasoning));
+        Self { streams: answers.chain(reasoning).collect(), tools: work.tools, changed: false }
+    }
+
+    fn record(&self) -> OpenWork {
+        let streams = |kind| {
+            let of_kind = self.streams.iter().filter(move |(_, is)| **is == kind);
+            of_kind.map(|(stream, _)| String::from(&**stream)).collect()
+        };
+        OpenWork {
+            answers: streams(StreamKind::Answer),
+            reasoning: streams(StreamKind::Reasoning),
+            tools: self.tools.clone(),
+        }
+    }
+
+    fn stream_ends(self) -> Vec<ChatBody> {
+        let end = |(stream, kind): (StreamId, StreamKind)| {
+            let stream_id = (*stream).into();
+            match kind {
+                StreamKind::Answer => ChatBody::StreamEnd { stream_id, text: None, void: false },
+                StreamKind::Reasoning => ChatBody::ReasoningEnd { stream_id, void: false },
+            }
+        };
+        self.streams.into_iter().map(end).collect()
+    }
+}
+
+/// The `starts_turn` of a logged `user_message`, which the answer to a repeat of the message contains again.
+fn starts_turn(user_message: &Frame) -> bool {
+    #[derive(Deserialize)]
+    struct UserMessage {
+        starts_turn: bool,
+    }
+    serde_json::from_slice(user_message.bytes()).is_ok_and(|message: UserMessage| message.starts_turn)
+}
