@@ -2,13 +2,13 @@ import { defineConfig } from "vite";
 import { thirdPartyNotices } from "./scripts/notices.mjs";
 
 export default defineConfig({
-  // Relative, so that the page works under any subpath.
+  // Relative addresses, so that the page works below any path.
   base: "./",
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   build: {
     target: "es2022",
     modulePreload: { polyfill: false },
-    // Data URLs would need `font-src data:`.
+    // No inlined assets: fonts in data URLs would need `font-src data:` in the Content-Security-Policy.
     assetsInlineLimit: 0,
     reportCompressedSize: false,
   },

@@ -1,10 +1,10 @@
-// The licences of what is bundled, beside it.
+// Collects the licences of the bundled packages into the file `licenses.txt` of the bundle.
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 
 const ROOT = new URL("../node_modules/", import.meta.url).pathname;
 
-/** Finds the packages that reached the bundle, fonts included, and writes their licences to `licenses.txt`. */
+/** A Vite plugin that notes each package whose files are bundled, and adds the fonts, which only CSS refers to. */
 export function thirdPartyNotices() {
   const packages = new Set();
   return {

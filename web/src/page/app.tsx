@@ -20,18 +20,18 @@ import { Toasts, type Toast } from "./toasts.tsx";
 import { answerText } from "./turn.tsx";
 import { useShortcuts } from "./shortcuts.ts";
 
-/** Lists of chats that are not attached grow old. */
+/** How often the chat list is requested again. Changes of chats that are not attached are not pushed. */
 const LIST_EVERY_MS = 30_000;
 const ANNOUNCED_CHARACTERS = 600;
 
 export function App({ client, credentials }: { client: Client; credentials: Credentials }) {
   useClient(client);
-  const [first] = useState(() => firstChat(client));
-  const [chatId, setChatId] = useState(first.id);
+  const [initialChat] = useState(() => firstChat(client));
+  const [chatId, setChatId] = useState(initialChat.id);
   const [drawer, setDrawer] = useState(false);
   const [help, setHelp] = useState(false);
   const [options, setOptions] = useState<string>();
-  const [given, setGiven] = useState<{ text: string }>();
+  const [prefill, setPrefill] = useState<{ text: string }>();
   const [sentCount, setSentCount] = useState(0);
   const [toasts, setToasts] = useState<readonly Toast[]>([]);
   const [refused, setRefused] = useState(false);
@@ -44,10 +44,13 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
   const requests = openRequests(chat);
   const unsent = client.unsent(chatId);
 
-  /** A chat whose end needs no words: nobody asked for it, or who looks at it deleted it. */
-  const unasked = useRef(first.remembered ? first.id : undefined);
+  /**
+   * A chat that is replaced by a new one, without a word, if the gateway does not have it: the chat remembered from the last
+   * visit, or one that this person just deleted.
+   */
+  const replaceWhenUnknown = useRef(initialChat.remembered ? initialChat.id : undefined);
   const open = useStable((id: string, fresh: boolean = false, push: boolean = true) => {
-    unasked.current = undefined;
+    replaceWhenUnknown.current = undefined;
     client.open(id, fresh);
     setChatId(id);
     setDrawer(false);
@@ -63,26 +66,27 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
   });
   const stop = useStable(() => running && client.cancel(chatId, running.id));
   const cancelTurn = useStable((turnId: string) => void client.cancel(chatId, turnId));
-  const reuse = useStable((text: string) => setGiven({ text }));
+  const reuse = useStable((text: string) => setPrefill({ text }));
   const toast = useStable((text: string) => setToasts((all) => [...all.filter((each) => each.text !== text), { id: Math.random(), text }].slice(-4)));
-  const untoast = useStable((id: number) => setToasts((all) => all.filter((each) => each.id !== id)));
+  const dismissToast = useStable((id: number) => setToasts((all) => all.filter((each) => each.id !== id)));
   const move = useStable((by: number) => {
     const ids = client.chats.items.map((each) => each.chat_id);
     const next = ids[ids.indexOf(chatId) + by];
     if (next !== undefined) open(next);
   });
 
-  // What decides about the focus, or listens, is done before anything else can happen; titles have time.
+  // Effects that move the focus or add listeners are layout effects, so that no event can come before them. Setting titles
+  // can wait.
   useLayoutEffect(() => client.onError((error) => toast(`${explain(error.code, error.detail)}${error.retryable ? " Try again in a moment." : ""}`)), [client]);
   useLayoutEffect(() => {
-    const onPop = () => {
-      if (location.hash.includes("token=")) return; // a link to sign in, which says nothing of chats
+    const onPopState = () => {
+      if (location.hash.includes("token=")) return; // a sign-in link, which names no chat
       const id = chatInAddress();
       if (id === undefined) open(client.newChatId(), true, false);
       else if (id !== chatId) open(id, false, false);
     };
-    addEventListener("popstate", onPop);
-    return () => removeEventListener("popstate", onPop);
+    addEventListener("popstate", onPopState);
+    return () => removeEventListener("popstate", onPopState);
   }, [chatId]);
   useLayoutEffect(() => {
     const timer = setInterval(() => !document.hidden && client.listChats(), LIST_EVERY_MS);
@@ -107,7 +111,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
     newChat: openNew, help: () => setHelp(true), move, write: () => document.querySelector<HTMLElement>("#composer")?.focus(),
   }, help || options !== undefined);
 
-  // Focus follows the drawer in and out.
+  // Opening the drawer moves the focus into it; closing it moves the focus back to the button that opens it.
   const wasDrawer = useRef(false);
   useLayoutEffect(() => {
     if (drawer === wasDrawer.current) return;
@@ -116,18 +120,18 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
   }, [drawer]);
 
   useLayoutEffect(() => {
-    if (chat.phase === "live") unasked.current = undefined; // now somebody reads it
-    else if (chat.phase === "unknown" && unasked.current === chatId) open(client.newChatId(), true, false);
+    if (chat.phase === "live") replaceWhenUnknown.current = undefined; // the chat exists; should it vanish later, the person is told
+    else if (chat.phase === "unknown" && replaceWhenUnknown.current === chatId) open(client.newChatId(), true, false);
   }, [chatId, chat.phase]);
 
   const unauthorized = status.state === "stopped" && status.reason === "unauthorized";
-  // A tab that signs in meanwhile must not be missed.
+  // In a layout effect, so that a token which another tab stores meanwhile is not missed.
   useLayoutEffect(() => {
     if (!unauthorized) return;
-    const had = credentials.token !== undefined;
+    const hadToken = credentials.token !== undefined;
     if (credentials.refused()) client.start();
-    else setRefused(had);
-    // Signed in once, in whatever tab, is enough.
+    else setRefused(hadToken);
+    // Signing in in any tab of this browser is enough.
     const onStorage = () => void (credentials.adopt() && client.start());
     addEventListener("storage", onStorage);
     return () => removeEventListener("storage", onStorage);
@@ -149,11 +153,11 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
   if (unauthorized) {
     return <SignIn refused={refused} onToken={(token) => { credentials.try(token); client.start(); }} />;
   }
-  const waits = (each: ChatSummary) => (client.isLive(each.chat_id) ? openRequests(client.chat(each.chat_id)!).length > 0 : each.waiting ?? false);
-  const waiting = new Set(client.chats.items.filter(waits).map((each) => each.chat_id));
-  const ended = status.state === "online" ? undefined : status.closed;
-  const closed = ended && explainClose(ended);
-  const nothing = chat.turns.length === 0 && unsent.length === 0;
+  const hasOpenRequest = (each: ChatSummary) => (client.isLive(each.chat_id) ? openRequests(client.chat(each.chat_id)!).length > 0 : each.waiting ?? false);
+  const waiting = new Set(client.chats.items.filter(hasOpenRequest).map((each) => each.chat_id));
+  const lastClose = status.state === "online" ? undefined : status.closed;
+  const closeText = lastClose && explainClose(lastClose);
+  const isEmpty = chat.turns.length === 0 && unsent.length === 0;
   return (
     <div class="app" data-drawer={drawer ? "open" : "closed"}>
       <a class="skip" href="#composer" onClick={(event) => { event.preventDefault(); document.querySelector<HTMLElement>("#composer")?.focus(); }}>Skip to the message field</a>
@@ -165,20 +169,20 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
       <main class="main" inert={drawer}>
         <header class="top">
           <button type="button" class="quiet icon-button drawer-open" onClick={() => setDrawer(true)} aria-label="Open the list of chats" aria-expanded={drawer}><IconMenu /></button>
-          {nothing ? <span class="title" /> : <h1 class="title"><Revealed text={title ?? "New chat"} style="prose" /></h1>}
-          {agent && <AgentSign agent={agent} />}
+          {isEmpty ? <span class="title" /> : <h1 class="title"><Revealed text={title ?? "New chat"} style="prose" /></h1>}
+          {agent && <AgentBadge agent={agent} />}
           {chat.model && <span class="model"><Revealed text={chat.model} style="code" /></span>}
           {!online && <ConnectionState status={status} transport={client.transport} onReconnect={() => reconnect(client)} />}
           <button type="button" class="quiet icon-button drawer-open" onClick={openNew} aria-label="New chat"><IconPlus /></button>
         </header>
-        {closed && <p class="notice lost" role="alert" data-level="warning" data-close={ended!.code}><span>{closed}</span></p>}
+        {closeText && <p class="notice lost" role="alert" data-level="warning" data-close={lastClose!.code}><span>{closeText}</span></p>}
         {client.degraded && <p class="notice degraded" role="alert" data-level="error"><span>{client.degraded}</span></p>}
         {chat.goal && <p class="goal"><IconTarget /><span><strong>Goal</strong> {chat.goal.ui_summary ?? chat.goal.objective ?? "A goal is being pursued."}</span>{chat.goal.status && <span class="tag">{chat.goal.status}</span>}</p>}
         <Thread chat={chat} unsent={unsent} loadingOlder={client.isLoadingOlder(chatId)} online={online} sentCount={sentCount}
           onLoadOlder={() => client.loadOlder(chatId)} onCancel={cancelTurn} onReuse={reuse}
           olderError={client.olderError(chatId)} onDiscard={(id) => client.discard(id)}>
-          {nothing && (chat.phase === "new" || chat.phase === "live") && !(status.state === "connecting" && status.closed === undefined) && <Empty online={online} demo={isDemo(agent)} onWrite={reuse} onSend={send} />}
-          {nothing && chat.phase === "loading" && <Loading />}
+          {isEmpty && (chat.phase === "new" || chat.phase === "live") && !(status.state === "connecting" && status.closed === undefined) && <Empty online={online} demo={isDemo(agent)} onWrite={reuse} onSend={send} />}
+          {isEmpty && chat.phase === "loading" && <Loading />}
           {chat.phase === "unknown" && <Unknown onNew={() => open(client.newChatId(), true)} />}
           {chat.phase === "damaged" && <Damaged onNew={() => open(client.newChatId(), true)} />}
         </Thread>
@@ -187,39 +191,42 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
             onAnswer={(id, answer) => void client.respond(chatId, id, answer)}
             refusalOf={(id) => client.refusal(chatId, id)}
             inputOf={(id) => client.input(chatId, id)} onLoadInput={(request) => client.loadInput(chatId, request)} />
-          {/* Of what is said in a damaged chat nothing could be shown. */}
-          {chat.phase !== "damaged" && <Composer chatId={chatId} running={running !== undefined} online={online} given={given} onSend={send} onStop={stop} />}
+          {/* No composer in a damaged chat: a new message could not be shown. */}
+          {chat.phase !== "damaged" && <Composer chatId={chatId} running={running !== undefined} online={online} prefill={prefill} onSend={send} onStop={stop} />}
           <p class="small-print">Agents make mistakes. Read what they ask for before you allow it.</p>
         </div>
       </main>
       <Announcer chat={chat} />
       <div class="visually-hidden" role="status">{status.state === "waiting" ? "The connection is lost. Reconnecting." : ""}</div>
-      <Toasts toasts={toasts} onClose={untoast} />
+      <Toasts toasts={toasts} onClose={dismissToast} />
       {help && <Help onClose={() => setHelp(false)} />}
       {options !== undefined && (
         <ChatOptions key={options} title={titleOf(client, options) ?? "New chat"} running={client.chats.items.some((each) => each.chat_id === options && each.running)}
           online={online} onClose={() => setOptions(undefined)} onRename={(text) => void client.rename(options, text)}
-          onDelete={() => { if (options === chatId) unasked.current = options; client.delete(options); }} />
+          onDelete={() => { if (options === chatId) replaceWhenUnknown.current = options; client.delete(options); }} />
       )}
     </div>
   );
 }
 
-/** The chat of the address, else the last one, else a new one. */
+/** The chat to open first: the one in the address, else the one open last, else a new one. */
 function firstChat(client: Client): { id: string; remembered: boolean } {
-  const asked = chatInAddress();
-  const known = asked ?? read("localStorage", "chat");
+  const addressed = chatInAddress();
+  const known = addressed ?? read("localStorage", "chat");
   const id = known ?? client.newChatId();
   client.open(id, known === undefined);
   showChatInAddress(known, false);
-  return { id, remembered: asked === undefined && known !== undefined };
+  return { id, remembered: addressed === undefined && known !== undefined };
 }
 
 function titleOf(client: Client, chatId: string): string | undefined {
   return client.chat(chatId)?.title ?? client.chats.items.find((each) => each.chat_id === chatId)?.title;
 }
 
-/** An older gateway does not say it, but its demo names its model once it has answered. */
+/**
+ * Whether the built-in demo agent is in use. An older gateway does not name its agent; then the model's name, known from
+ * earlier answers, tells.
+ */
 function isDemo(agent: AgentState | undefined): boolean {
   return agent ? agent.agent === "demo" : read("localStorage", "model")?.includes("demo") ?? false;
 }
@@ -230,8 +237,8 @@ const SANDBOXES: Record<string, string> = {
   off: "The agent can do whatever the gateway's user can.",
 };
 
-/** Who is on the line, where it works, and how it is held. */
-function AgentSign({ agent: { agent, workspace, sandbox } }: { agent: AgentState }) {
+/** Shows the agent's name, its workspace and its sandbox. */
+function AgentBadge({ agent: { agent, workspace, sandbox } }: { agent: AgentState }) {
   return (
     <span class="model agent-sign">
       <span class="agent-name"><Revealed text={agent} style="code" /></span>
@@ -246,7 +253,7 @@ function reconnect(client: Client): void {
   else client.start();
 }
 
-/** Drawn late: most chats load before one could read this. */
+/** The styles show it after a delay, since most chats load faster than a person could read it. */
 function Loading() {
   return <p class="loading" role="status">Loading…</p>;
 }
@@ -271,15 +278,15 @@ function Damaged({ onNew }: { onNew: () => void }) {
   );
 }
 
-/** Tells a screen reader the finished answer, not each word of it. */
+/** Reads each finished answer to screen readers as a whole, rather than every streamed word. */
 function Announcer({ chat }: { chat: NonNullable<ReturnType<Client["chat"]>> }) {
   const last = chat.turns.findLast((turn) => turn.end);
-  const said = useRef<{ chat: string; turn: string | undefined }>(undefined);
+  const announced = useRef<{ chat: string; turn: string | undefined }>(undefined);
   return useMemo(() => {
-    // What was there when the chat was opened is not news.
-    const news = said.current?.chat === chat.id && said.current.turn !== last?.id && chat.phase === "live";
-    if (chat.phase === "live" || said.current?.chat !== chat.id) said.current = { chat: chat.id, turn: last?.id };
-    const text = news && last ? `Answer ${last.end!.outcome}. ${answerText(last).slice(0, ANNOUNCED_CHARACTERS)}` : "";
+    // Answers that were finished when the chat was opened are not announced.
+    const isNew = announced.current?.chat === chat.id && announced.current.turn !== last?.id && chat.phase === "live";
+    if (chat.phase === "live" || announced.current?.chat !== chat.id) announced.current = { chat: chat.id, turn: last?.id };
+    const text = isNew && last ? `Answer ${last.end!.outcome}. ${answerText(last).slice(0, ANNOUNCED_CHARACTERS)}` : "";
     return <div class="visually-hidden" aria-live="polite">{text}</div>;
   }, [chat.id, chat.phase, last?.id]);
 }

@@ -2,16 +2,16 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { memo } from "./hooks.ts";
 import { IconCheck, IconCopy } from "./icons.tsx";
-import { compressed, fromUnified, type DiffLine } from "./text/diff.ts";
+import { collapseBlankLines, fromUnified, type DiffLine } from "./text/diff.ts";
 import { highlight, type Piece } from "./text/highlight.ts";
 import { Gap, Revealed } from "./revealed.tsx";
 
-/** A block that still grows is coloured while that is cheap enough to do in every frame. */
-const GROWING_LONGEST = 4_000;
+/** A code block that is still growing is highlighted in every frame, but only up to this length. */
+const MAX_GROWING_CHARACTERS = 4_000;
 
 export const CodeBlock = memo<{ code: string; language: string; growing?: boolean }>(({ code, language, growing }) => {
-  const coloured = useMemo(
-    () => highlight(code, growing && code.length > GROWING_LONGEST ? "" : language.toLowerCase()),
+  const pieces = useMemo(
+    () => highlight(code, growing && code.length > MAX_GROWING_CHARACTERS ? "" : language.toLowerCase()),
     [code, language, growing],
   );
   return (
@@ -20,12 +20,15 @@ export const CodeBlock = memo<{ code: string; language: string; growing?: boolea
         <span>{language || "text"}</span>
         <CopyButton text={code} what="code" />
       </figcaption>
-      <pre tabIndex={0}><code>{coloured.map(piece)}</code></pre>
+      <pre tabIndex={0}><code>{pieces.map(piece)}</code></pre>
     </figure>
   );
 });
 
-/** Code of a request: nothing coloured, so that nothing looks like a comment that is none. `copied` is all of it. */
+/**
+ * A code block of a permission request. It is not highlighted, so that no part of a command can look like a comment. `copied`
+ * is the text for the copy button.
+ */
 export function CodeFigure({ label, copied, children }: { label: string; copied: string; children: ComponentChildren }) {
   return (
     <figure class="code">
@@ -60,7 +63,7 @@ async function copyText(text: string): Promise<boolean> {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    // Plain http on a LAN has no clipboard object; a selection still copies.
+    // The clipboard API is missing on plain http from another host; copying a selection works there.
     const area = document.createElement("textarea");
     area.value = text;
     area.className = "visually-hidden";
@@ -73,7 +76,7 @@ async function copyText(text: string): Promise<boolean> {
 }
 
 export function UnifiedDiff({ diff }: { diff: string }) {
-  return <DiffLines lines={useMemo(() => compressed(fromUnified(diff)), [diff])} />;
+  return <DiffLines lines={useMemo(() => collapseBlankLines(fromUnified(diff)), [diff])} />;
 }
 
 const SIGNS = { same: " ", added: "+", deleted: "−", hunk: "" };

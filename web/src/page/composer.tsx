@@ -6,33 +6,33 @@ interface ComposerProps {
   chatId: string;
   running: boolean;
   online: boolean;
-  /** Text to write on with, each time as a new object. */
-  given: { text: string } | undefined;
+  /** Text to put into the field. A new object each time, so that the same text can be put there twice. */
+  prefill: { text: string } | undefined;
   onSend: (text: string) => void;
   onStop: () => void;
 }
 
-const TALLEST_PX = 320;
-/** A phone's keyboard has no Shift+Enter: there Enter makes a new line. */
-const coarse = matchMedia("(hover: none) and (pointer: coarse)");
+const MAX_HEIGHT_PX = 320;
+/** Devices with a touch keyboard, which has no Shift+Enter: Enter starts a new line there. */
+const touchOnly = matchMedia("(hover: none) and (pointer: coarse)");
 
-export function Composer({ chatId, running, online, given, onSend, onStop }: ComposerProps) {
+export function Composer({ chatId, running, online, prefill, onSend, onStop }: ComposerProps) {
   const field = useRef<HTMLTextAreaElement>(null);
   const [text, setText] = useState("");
   const key = `draft:${chatId}`;
   useLayoutEffect(() => setText(read("sessionStorage", key) ?? ""), [key]);
   useLayoutEffect(() => {
-    if (!coarse.matches) field.current?.focus({ preventScroll: true });
+    if (!touchOnly.matches) field.current?.focus({ preventScroll: true });
   }, [chatId]);
   useLayoutEffect(() => {
-    if (!given) return;
-    change(given.text);
+    if (!prefill) return;
+    change(prefill.text);
     field.current?.focus();
-  }, [given]);
+  }, [prefill]);
   useLayoutEffect(() => {
     const area = field.current!;
     area.style.height = "auto";
-    area.style.height = `${Math.min(area.scrollHeight, TALLEST_PX)}px`;
+    area.style.height = `${Math.min(area.scrollHeight, MAX_HEIGHT_PX)}px`;
   }, [text]);
 
   const change = (value: string) => {
@@ -46,8 +46,8 @@ export function Composer({ chatId, running, online, given, onSend, onStop }: Com
     field.current?.focus();
   };
   const onKeyDown = (event: KeyboardEvent) => {
-    // Enter also ends the input of many scripts.
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing || (coarse.matches && !event.ctrlKey && !event.metaKey)) return;
+    // During composition (`isComposing`) Enter confirms the input method's text, as in Japanese or Chinese.
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing || (touchOnly.matches && !event.ctrlKey && !event.metaKey)) return;
     event.preventDefault();
     send();
   };
@@ -55,7 +55,7 @@ export function Composer({ chatId, running, online, given, onSend, onStop }: Com
   return (
     <form class="composer" onSubmit={(event) => { event.preventDefault(); send(); }}>
       <label class="visually-hidden" for="composer">Message</label>
-      <textarea id="composer" dir="auto" ref={field} rows={1} value={text} placeholder={hint} enterkeyhint={coarse.matches ? "enter" : "send"}
+      <textarea id="composer" dir="auto" ref={field} rows={1} value={text} placeholder={hint} enterkeyhint={touchOnly.matches ? "enter" : "send"}
         onInput={(event) => change(event.currentTarget.value)} onKeyDown={onKeyDown} />
       <div class="composer-buttons">
         {running && (

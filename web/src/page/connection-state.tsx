@@ -2,7 +2,7 @@ import { useEffect, useState } from "preact/hooks";
 import type { Status, Transport } from "../client/index.ts";
 import { useSecond } from "./hooks.ts";
 
-/** The browser's word for whether there is a network at all. */
+/** Whether the browser reports a network connection. */
 export function useNetwork(): boolean {
   const [online, setOnline] = useState(navigator.onLine);
   useEffect(() => {

@@ -5,7 +5,7 @@ const STARTS: readonly (readonly [string, string])[] = [
 ];
 const DEMO = ["help", "tool", "question", "edit", "slow", "long"];
 
-/** Where a chat begins. */
+/** Shown in a chat without messages: suggestions for the first one. */
 export function Empty({ online, demo, onWrite, onSend }: { online: boolean; demo: boolean; onWrite: (text: string) => void; onSend: (text: string) => void }) {
   if (!online) {
     return (

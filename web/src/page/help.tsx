@@ -12,7 +12,7 @@ const KEYS: readonly (readonly [string, string])[] = [
   ["?", "This help"],
 ];
 
-/** The page then asks for a token, if the gateway wants one. */
+/** Deletes the stored token and reloads. The page then asks for a token if the gateway needs one. */
 function signOut(): void {
   forgetAll();
   location.reload();
@@ -21,7 +21,7 @@ function signOut(): void {
 export function Help({ onClose }: { onClose: () => void }) {
   const dialog = useRef<HTMLDialogElement>(null);
   useLayoutEffect(() => dialog.current?.showModal(), []);
-  // A click on the backdrop hits the dialog itself.
+  // The event's target is the dialog itself only for clicks on the backdrop.
   const onClick = (event: MouseEvent) => {
     if (event.target === dialog.current) dialog.current?.close();
   };

@@ -2,13 +2,13 @@ import { Component, type ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Client } from "../client/index.ts";
 
-/** Hidden pages get no frames, but their title still tells that something waits. */
+/** Browsers run no animation frames in hidden tabs. A timer draws there, so that the tab's title still shows a waiting request. */
 const HIDDEN_FRAME_MS = 250;
 
-/** Draws again after the client changed, at most once a frame. */
+/** Renders the component again after the client changed, at most once per animation frame. */
 export function useClient(client: Client): void {
   const [, draw] = useState(0);
-  // Not after the first frame: what changes until then would not be drawn.
+  // A layout effect, since changes between the first render and a later effect would be missed.
   useLayoutEffect(() => {
     let frame = 0;
     let timer = 0;
@@ -26,7 +26,7 @@ export function useClient(client: Client): void {
   }, [client]);
 }
 
-/** A component that draws again only when a property is another one. */
+/** Makes a component that renders again only when a property changed. */
 export function memo<P extends object>(draw: (props: P) => ComponentChildren) {
   return class Memo extends Component<P> {
     override shouldComponentUpdate(next: P): boolean {
@@ -39,14 +39,14 @@ export function memo<P extends object>(draw: (props: P) => ComponentChildren) {
   };
 }
 
-/** A function with one identity that always does what the newest drawing meant. */
+/** A function that never changes its identity and always calls the `run` of the latest render. */
 export function useStable<A extends unknown[], R>(run: (...args: A) => R): (...args: A) => R {
   const newest = useRef(run);
   newest.current = run;
   return useState(() => (...args: A) => newest.current(...args))[0];
 }
 
-/** Draws again every second while `active`, for clocks. */
+/** The time in milliseconds of Unix time. Renders the component again every second while `active`. */
 export function useSecond(active: boolean): number {
   const [now, tick] = useState(Date.now);
   useEffect(() => {

@@ -21,7 +21,7 @@ export const IconHelp = () => <Icon><circle cx="10" cy="10" r="7" /><path d="M7.
 export const IconMore = () => <svg class="icon" viewBox="0 0 20 20" fill="currentColor" aria-hidden="true"><circle cx="4.5" cy="10" r="1.5" /><circle cx="10" cy="10" r="1.5" /><circle cx="15.5" cy="10" r="1.5" /></svg>;
 export const IconTarget = () => <Icon><circle cx="10" cy="10" r="7" /><circle cx="10" cy="10" r="3" /></Icon>;
 
-/** Two jacks and the cord between them. */
+/** The logo: two jacks of a telephone switchboard, connected by a cord. */
 export const Mark = () => (
   <svg class="mark" viewBox="3 4 26 24" fill="none" aria-hidden="true">
     <path class="mark-cord" d="M9 21c0-9 14-1 14-10" stroke-width="2.5" stroke-linecap="round" />

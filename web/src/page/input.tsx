@@ -1,14 +1,14 @@
-/** What a tool is called with: all of it, page by page, also where a part is shown in a way of its own. */
+/** Shows a tool's input page by page. */
 import { useMemo, useState } from "preact/hooks";
 import { CodeFigure, DiffLines } from "./code.tsx";
 import { Revealed, RevealedParts } from "./revealed.tsx";
-import { blocksOf, Pages, type OnPage, type Page } from "./text/pages.ts";
+import { blocksOf, Pages, type PagePiece, type Page } from "./text/pages.ts";
 
 export function PageView({ page }: { page: Page }) {
   return <>{page.pieces.map((piece, index) => <PieceView key={index} piece={piece} />)}</>;
 }
 
-function PieceView({ piece }: { piece: OnPage }) {
+function PieceView({ piece }: { piece: PagePiece }) {
   switch (piece.kind) {
     case "heading": return <h3 class="step-label"><Revealed text={piece.text} style="code" /></h3>;
     case "change": return <DiffLines lines={piece.lines} />;
@@ -16,7 +16,7 @@ function PieceView({ piece }: { piece: OnPage }) {
   }
 }
 
-/** Where nothing depends on whether it is read. */
+/** The input of a tool call in a turn. Unlike a request's input, it need not be read to its end. */
 export function Input({ input }: { input: unknown }) {
   const pages = useMemo(() => new Pages(blocksOf(input)), [input]);
   const [index, setIndex] = useState(0);

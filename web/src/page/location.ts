@@ -1,6 +1,6 @@
-/** What the page reads from its address: a token and a chat, both from the fragment, which no server sees. */
+/** Reads and writes the page's address. The token and the chat are in the fragment, which browsers send to no server. */
 
-/** The token of the printed URL, taken out of the address before anything else runs. */
+/** Takes the token out of the address, so that it does not stay visible. Undefined if there is none. */
 export function takeToken(): string | undefined {
   const fragment = new URLSearchParams(location.hash.slice(1));
   const token = fragment.get("token");
@@ -22,19 +22,19 @@ export function showChatInAddress(chatId: string | undefined, push: boolean): vo
   else replaceFragment(fragment);
 }
 
-/** The gateway that served the page, under whatever path; never from the query or the fragment. */
+/** The WebSocket address of the gateway that served the page, below the same path. The query and the fragment do not matter. */
 export function webSocketUrl(): string {
   const url = new URL("./ws", location.origin + location.pathname);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
   return url.href;
 }
 
-/** The same for server-sent events, which are beside it. */
+/** The address below which the gateway serves server-sent events and takes POSTs. */
 export function streamBase(): string {
   return new URL("./", location.origin + location.pathname).href;
 }
 
-/** Keys of storage: gateways that share an origin under different paths keep apart. */
+/** The prefix of the page's storage keys. It has the path, since gateways below different paths of one origin share its storage. */
 export function storagePrefix(): string {
   return `switchboard:${location.pathname.replace(/[^/]*$/, "")}:`;
 }

@@ -21,7 +21,7 @@ const client = new Client({
 render(<App client={client} credentials={credentials} />, document.querySelector("#app")!);
 client.start();
 
-// A link with a token, opened in a tab that has the page already.
+// A sign-in link that is opened in a tab which already shows the page changes only the fragment.
 addEventListener("hashchange", () => {
   const token = takeToken();
   if (token === undefined) return;

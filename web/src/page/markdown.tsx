@@ -1,4 +1,4 @@
-/** Markdown as elements: tokens become virtual nodes, so no markup is ever parsed and no sanitiser is needed. */
+/** Renders Markdown. Tokens become virtual DOM nodes; no HTML is parsed, so no sanitiser is needed. */
 import type { Token } from "markdown-it";
 import { createElement, Fragment, type ComponentChild } from "preact";
 import { useRef } from "preact/hooks";
@@ -6,7 +6,7 @@ import { CodeBlock } from "./code.tsx";
 import { memo } from "./hooks.ts";
 import { parseBlocks, type Block, type Blocks } from "./text/blocks.ts";
 
-/** A text that may still grow. */
+/** Renders a Markdown text; `open`: more text may be appended. */
 export const Markdown = memo<{ text: string; open: boolean }>(({ text, open }) => {
   const before = useRef<Blocks | undefined>(undefined);
   const blocks = parseBlocks(text, before.current, !open);
@@ -21,7 +21,7 @@ export const Markdown = memo<{ text: string; open: boolean }>(({ text, open }) =
 
 const BlockView = memo<{ block: Block; growing: boolean }>(({ block, growing }) => (block.plain ? <p class="md-plain" dir="auto">{block.source.trimEnd()}</p> : <>{elements(block.tokens, growing)}</>));
 
-/** Headings of an answer stand below those of the page. */
+/** An answer's headings are placed below the page's own h1 and h2. */
 const HEADINGS: Record<string, string> = { h1: "h3", h2: "h4", h3: "h5", h4: "h6", h5: "h6", h6: "h6" };
 
 interface Open {
@@ -43,7 +43,10 @@ function elements(tokens: readonly Token[], growing: boolean): ComponentChild[] 
   return root;
 }
 
-/** Each block takes the direction of its own text; the paragraphs of a list's item that of the item, and so of its mark. */
+/**
+ * Blocks take their direction (left-to-right or right-to-left) from their own text. Paragraphs in a list item take it from
+ * the item, so that text and bullet agree.
+ */
 function element({ token, children }: Open, inItem: boolean): ComponentChild {
   switch (token.type) {
     case "paragraph_open":
@@ -86,7 +89,7 @@ function leaf(token: Token, growing: boolean): ComponentChild {
     case "hr":
       return <hr />;
     case "image": {
-      // Shown as a link: loading it would tell a stranger who reads this.
+      // An image becomes a link: loading it would tell its server that this answer was read.
       const src = String(token.attrGet("src") ?? "");
       return <a href={src} target="_blank" rel="noopener noreferrer">{token.content || "image"}</a>;
     }
@@ -95,7 +98,7 @@ function leaf(token: Token, growing: boolean): ComponentChild {
   }
 }
 
-/** `[ ]` and `[x]` at the beginning of a list item. */
+/** Renders `[ ]` and `[x]` at the beginning of a list item as a checkbox. */
 function taskBox(tokens: readonly Token[], growing: boolean): ComponentChild[] {
   const children = elements(tokens, growing);
   const box = /^\[([ xX])\] /.exec(tokens[0]?.type === "text" ? tokens[0].content : "");

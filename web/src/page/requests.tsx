@@ -1,4 +1,4 @@
-/** What the agent waits for: permission requests and questions, docked above the composer until they are answered. */
+/** Shows the agent's open permission requests and questions above the composer, and the resolved ones in their turns. */
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Answer, PermissionRequest, Refusal, RequestItem, Resolution, WholeInput } from "../client/index.ts";
 import { excerpt } from "./consent/seen.ts";
@@ -10,9 +10,9 @@ import { Questions } from "./questions.tsx";
 import { Revealed } from "./revealed.tsx";
 import { explain } from "./text/errors.ts";
 import { blocksOf, blocksOfText, JSON_CHARACTERS, text, type Block } from "./text/pages.ts";
-import { odd, type Odd } from "./text/reveal.ts";
+import { countMarks, type MarkCount } from "./text/reveal.ts";
 
-/** Longer names of tools stand whole in the box. */
+/** A longer tool name is cut in the heading and shown whole in the box. */
 const TOOL_CHARACTERS = 80;
 const DESCRIPTION_LINES = 3;
 const DESCRIPTION_CHARACTERS = 280;
@@ -30,17 +30,17 @@ interface DockProps {
 export function RequestDock({ requests, online, isResponding, onAnswer, refusalOf, inputOf, onLoadInput }: DockProps) {
   const request = requests[0];
   const card = useRef<HTMLElement>(null);
-  // One asking of a request: an id that comes again is another one.
+  // A request id can be used again, so the position of the request's event is part of the key.
   const id = request && `${request.requestId} ${request.at?.epoch} ${request.at?.seq}`;
   const refusal = request && refusalOf(request.requestId);
-  // An answer to what was not seen asks for another look.
-  const look = `${id} ${refusal?.code === "input_unseen" ? refusal.nth : 0}`;
-  const [seenLook, setSeen] = useState<string>();
-  const seen = id !== undefined && seenLook === look;
+  // After `input_unseen`, the request has to be seen to its end again.
+  const reviewId = `${id} ${refusal?.code === "input_unseen" ? refusal.nth : 0}`;
+  const [seenReview, setSeen] = useState<string>();
+  const seen = id !== undefined && seenReview === reviewId;
   const armed = useArming(id && `${id} ${seen} ${online} ${refusal?.nth}`);
   useLayoutEffect(() => {
     if (id === undefined) return;
-    // Not into the words of somebody who writes.
+    // The focus stays in a text field with text in it, since a person is writing there.
     const { activeElement } = document;
     const writes = activeElement instanceof HTMLTextAreaElement && activeElement.value !== "";
     if (!writes) card.current?.focus({ preventScroll: true });
@@ -52,8 +52,8 @@ export function RequestDock({ requests, online, isResponding, onAnswer, refusalO
   if (!request) return null;
   const busy = isResponding(request.requestId);
   const disabled = busy || !online || !armed;
-  const parts = { disabled, seen, look, onSeen: () => setSeen(look), onAnswer: (given: Answer) => onAnswer(request.requestId, given) };
-  // A key that is held answers nothing.
+  const parts = { disabled, seen, reviewId, onSeen: () => setSeen(reviewId), onAnswer: (given: Answer) => onAnswer(request.requestId, given) };
+  // Auto-repeat of a key that is held down presses no button.
   const ignoreRepeats = (event: KeyboardEvent) => {
     if (event.repeat && (event.key === "Enter" || event.key === " ") && event.target instanceof HTMLElement && event.target.closest("button, input")) event.preventDefault();
   };
@@ -73,40 +73,40 @@ export function RequestDock({ requests, online, isResponding, onAnswer, refusalO
 
 interface PermissionProps {
   request: PermissionRequest;
-  /** Its input, where the event does not show it as it is. */
+  /** The input that was loaded, for a request whose event has it truncated or not exactly as the agent wrote it. */
   whole: WholeInput | undefined;
   onLoad: (request: PermissionRequest) => void;
   disabled: boolean;
-  /** All of it was on the screen. */
+  /** Whether the input was on the screen to its end. */
   seen: boolean;
-  /** Names this look at it: another one begins at its beginning. */
-  look: string;
+  /** Identifies one presentation of the request; after a change it has to be seen again to its end. */
+  reviewId: string;
   onSeen: () => void;
   onAnswer: (answer: Answer) => void;
 }
 
-function Permission({ request, whole, onLoad, disabled, seen, look, onSeen, onAnswer }: PermissionProps) {
+function Permission({ request, whole, onLoad, disabled, seen, reviewId, onSeen, onAnswer }: PermissionProps) {
   const [reason, setReason] = useState<string>();
   const field = useRef<HTMLInputElement>(null);
-  const asks = reason !== undefined;
+  const askingReason = reason !== undefined;
   const tool = excerpt(request.tool, 1, TOOL_CHARACTERS);
   const partial = (request.truncated ?? false) || (request.raw ?? false);
-  // Only the very text that the request's hash is of.
-  const all = whole?.phase === "whole" && whole.sha256 === request.input_sha256 ? whole : undefined;
-  const blocks = useMemo(() => blocksToSee(request, all?.text), [request, all, look]);
-  const complete = !partial || all !== undefined;
+  // A loaded input counts only if it has the hash that the request names.
+  const loaded = whole?.phase === "whole" && whole.sha256 === request.input_sha256 ? whole : undefined;
+  const blocks = useMemo(() => blocksToSee(request, loaded?.text), [request, loaded, reviewId]);
+  const complete = !partial || loaded !== undefined;
   const loading = whole?.phase === "loading" || whole?.phase === "read";
-  const failed = whole !== undefined && !loading && all === undefined;
-  const allow = () => onAnswer({ decision: "allow", ...(partial && all?.sha256 !== undefined && { input_sha256: all.sha256 }) });
-  const besides = useMemo(() => sum(odd(request.tool, "code"), odd(request.description ?? "", "prose")), [request]);
+  const failed = whole !== undefined && !loading && loaded === undefined;
+  const allow = () => onAnswer({ decision: "allow", ...(partial && loaded?.sha256 !== undefined && { input_sha256: loaded.sha256 }) });
+  const otherMarks = useMemo(() => sum(countMarks(request.tool, "code"), countMarks(request.description ?? "", "prose")), [request]);
   useEffect(() => {
-    // The event has all of it, so that only its hash is missing.
+    // The event has the whole text here, so nothing is transferred, and only the hash is computed.
     if (request.raw && !request.truncated && whole === undefined) onLoad(request);
   }, [request, whole === undefined]);
   useLayoutEffect(() => {
-    if (asks) field.current?.focus();
-  }, [asks]);
-  // Here Esc takes back the reason, not the turn.
+    if (askingReason) field.current?.focus();
+  }, [askingReason]);
+  // In the reason field, Esc closes the field; it does not stop the turn.
   const back = (event: KeyboardEvent) => {
     if (event.key !== "Escape") return;
     event.preventDefault();
@@ -116,7 +116,7 @@ function Permission({ request, whole, onLoad, disabled, seen, look, onSeen, onAn
   return (
     <>
       <h2 id="dock-title"><span class="lamp" data-lamp="waiting" /><span>Allow <strong><Revealed text={tool.text} style="code" />{tool.characters > 0 && "…"}</strong>?</span></h2>
-      <PagedBox blocks={blocks} besides={besides} onSeen={() => { if (complete) onSeen(); }} />
+      <PagedBox blocks={blocks} otherMarks={otherMarks} onSeen={() => { if (complete) onSeen(); }} />
       {request.description !== undefined && <Collapsed text={request.description} style="prose" lines={DESCRIPTION_LINES} characters={DESCRIPTION_CHARACTERS} id="dock-why" />}
       {request.description_truncated && <p class="muted">The description was cut to the gateway's limit.</p>}
       {!complete && (request.truncated || failed || request.input_sha256 === undefined) && (
@@ -128,7 +128,7 @@ function Permission({ request, whole, onLoad, disabled, seen, look, onSeen, onAn
             : <button type="button" disabled={loading} onClick={() => onLoad(request)}>{loading ? "Loading…" : "Show all of it"}</button>}
         </div>
       )}
-      {asks ? (
+      {askingReason ? (
         <form class="dock-actions" onKeyDown={back} onSubmit={(event) => { event.preventDefault(); if (!disabled) deny(); }}>
           <label class="grow"><span class="visually-hidden">Reason, optional</span>
             <input ref={field} value={reason} placeholder="What should it do instead? (optional)" onInput={(event) => setReason(event.currentTarget.value)} />
@@ -147,7 +147,10 @@ function Permission({ request, whole, onLoad, disabled, seen, look, onSeen, onAn
   );
 }
 
-/** The gateway says with `raw` where this would not be exact. */
+/**
+ * The value of a JSON text, or undefined if the text is too long or no JSON. Texts that parsing would change have `raw` set
+ * and do not come here.
+ */
 function parsed(text: string): unknown {
   if (text.length > JSON_CHARACTERS) return undefined;
   try {
@@ -157,7 +160,7 @@ function parsed(text: string): unknown {
   }
 }
 
-/** What is shown of a request before it is agreed to, from its event, or from the whole text of its input once that is here. */
+/** The blocks that a person has to see before allowing a request: from the request's event, or from the loaded input. */
 function blocksToSee({ tool, input, raw }: PermissionRequest, whole: string | undefined): Block[] {
   const name = tool.length > TOOL_CHARACTERS || tool.includes("\n") ? [text("tool", tool)] : [];
   if (whole === undefined) return [...name, ...(raw ? blocksOfText(String(input)) : blocksOf(input))];
@@ -165,7 +168,7 @@ function blocksToSee({ tool, input, raw }: PermissionRequest, whole: string | un
   return [...name, ...(value === undefined ? blocksOfText(whole) : blocksOf(value))];
 }
 
-function sum(one: Odd, other: Odd): Odd {
+function sum(one: MarkCount, other: MarkCount): MarkCount {
   return { hidden: one.hidden + other.hidden, words: one.words + other.words };
 }
 
@@ -173,10 +176,10 @@ const RESOLUTIONS: Record<Resolution, string> = {
   allowed: "allowed", denied: "denied", answered: "answered", withdrawn: "no longer asked", turn_ended: "not answered before the turn ended",
 };
 
-/** The trace that a request leaves in its turn. */
+/** A line in the turn that says how a request was resolved. */
 export const ResolvedRequest = memo<{ request: RequestItem }>(({ request }) => {
   const { permission, question, resolution } = request;
-  // The answer to a question can be read in what follows, its text cannot.
+  // Without the request's event, from an older history page, there is no text to show.
   if (!permission && !question) return null;
   return (
     <p class="trace" data-request={request.requestId} data-resolution={resolution}>

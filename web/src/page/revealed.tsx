@@ -1,36 +1,36 @@
-/** A text that an agent chose, with everything in it marked that cannot be seen or passes for something else. */
+/** Shows text that an agent chose. Characters that are invisible or can pass for others are marked. */
 import { useMemo } from "preact/hooks";
-import { codePoint, parts, type Part, type Style, type Why } from "./text/reveal.ts";
+import { codePoint, parts, type Part, type Style, type MarkReason } from "./text/reveal.ts";
 
-/** An empty one is named, so that nobody takes it for one that is not there. */
+/** An empty text is shown as "empty", so that it can be told from a missing one. */
 export function Revealed({ text, style }: { text: string; style: Style }) {
   return <RevealedParts parts={useMemo(() => parts(text, style), [text, style])} style={style} />;
 }
 
-export function RevealedParts({ parts: all, style }: { parts: readonly Part[]; style: Style }) {
-  return <bdi class="revealed" data-style={style}>{all.length === 0 ? <Gap text="empty" /> : all.map(view)}</bdi>;
+export function RevealedParts({ parts: allParts, style }: { parts: readonly Part[]; style: Style }) {
+  return <bdi class="revealed" data-style={style}>{allParts.length === 0 ? <Gap text="empty" /> : allParts.map(renderPart)}</bdi>;
 }
 
-/** Room that is counted instead of shown. */
+/** Stands in for blank space, which it counts. */
 export function Gap({ text }: { text: string }) {
   return <bdi class="odd-gap">{text}</bdi>;
 }
 
-const WHY: Record<Why, string> = {
+const REASONS: Record<MarkReason, string> = {
   scripts: "letters of another alphabet than those around them", "look-alike": "characters made to look like others", "not-ascii": "characters beyond ASCII",
 };
-/** So many characters of a word are named. */
-const NAMED = 12;
+/** A word's tooltip names at most this many of its characters. */
+const MAX_NAMED_CHARACTERS = 12;
 
-function view(part: Part, index: number) {
+function renderPart(part: Part, index: number) {
   switch (part.kind) {
     case "text": return part.text;
     case "hidden": return <bdi key={index} class="odd-hidden" title="Cannot be seen in the text itself">{part.text}</bdi>;
-    // A line of its own keeps the line's end that it stands for.
+    // Blank lines are replaced with a line break after their count, so that the next text begins on its own line.
     case "gap": return <><Gap key={index} text={part.text} />{part.source.includes("\n") && "\n"}</>;
     case "word": {
-      const beyond = [...part.text].filter((each) => each > "\x7f").slice(0, NAMED);
-      return <bdi key={index} class="odd-word" title={`${WHY[part.why]}: ${beyond.map((each) => `${each} ${codePoint(each)}`).join(", ")}`}>{part.text}</bdi>;
+      const nonAscii = [...part.text].filter((each) => each > "\x7f").slice(0, MAX_NAMED_CHARACTERS);
+      return <bdi key={index} class="odd-word" title={`${REASONS[part.reason]}: ${nonAscii.map((each) => `${each} ${codePoint(each)}`).join(", ")}`}>{part.text}</bdi>;
     }
   }
 }

@@ -9,12 +9,12 @@ interface Shortcuts {
   move: (by: number) => void;
 }
 
-/** Keys that work everywhere on the page. A dialog has its own. */
+/** Handles the keyboard shortcuts of the whole page, unless a dialog is open. */
 export function useShortcuts(actions: Shortcuts, dialog: boolean): void {
   const onKeyDown = useStable((event: KeyboardEvent) => {
     if (dialog || event.defaultPrevented || event.isComposing) return;
-    const writes = event.target instanceof HTMLElement && event.target.matches("input, textarea");
-    const action = event.altKey ? withAlt(event, actions) : plain(event, actions, writes);
+    const isTyping = event.target instanceof HTMLElement && event.target.matches("input, textarea");
+    const action = event.altKey ? withAlt(event, actions) : plain(event, actions, isTyping);
     if (!action) return;
     event.preventDefault();
     action();
@@ -25,7 +25,7 @@ export function useShortcuts(actions: Shortcuts, dialog: boolean): void {
   }, []);
 }
 
-/** By the key's place: Alt makes other characters of the letters on some systems. */
+/** Compares `code`, the position of the key: on some systems Alt changes the character that a key makes. */
 function withAlt({ code }: KeyboardEvent, { newChat, move }: Shortcuts): (() => void) | undefined {
   if (code === "KeyN") return newChat;
   if (code === "ArrowUp") return () => move(-1);
@@ -33,9 +33,9 @@ function withAlt({ code }: KeyboardEvent, { newChat, move }: Shortcuts): (() => 
   return undefined;
 }
 
-function plain({ key, ctrlKey, metaKey }: KeyboardEvent, { escape, help, write }: Shortcuts, writes: boolean): (() => void) | undefined {
+function plain({ key, ctrlKey, metaKey }: KeyboardEvent, { escape, help, write }: Shortcuts, isTyping: boolean): (() => void) | undefined {
   if (key === "Escape") return escape;
-  if (writes || ctrlKey || metaKey) return undefined;
+  if (isTyping || ctrlKey || metaKey) return undefined;
   if (key === "?") return help;
   if (key === "/") return write;
   return undefined;

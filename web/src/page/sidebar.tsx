@@ -10,7 +10,7 @@ interface SidebarProps {
   known: boolean;
   hasMore: boolean;
   current: string;
-  /** Chats that wait for the person. */
+  /** Chats with a request that waits for a person's answer. */
   waiting: ReadonlySet<string>;
   status: Status;
   transport: Transport;

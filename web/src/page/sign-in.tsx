@@ -1,7 +1,7 @@
 import { useState } from "preact/hooks";
 import { Mark } from "./icons.tsx";
 
-/** Asks for the token, only after the gateway refused the one there was, or wanted one. */
+/** Asks for an access token. Shown only after the gateway refused the stored one or asked for one. */
 export function SignIn({ refused, onToken }: { refused: boolean; onToken: (token: string) => void }) {
   const [token, setToken] = useState("");
   const submit = (event: Event) => {
@@ -13,7 +13,7 @@ export function SignIn({ refused, onToken }: { refused: boolean; onToken: (token
       <form onSubmit={submit}>
         <Mark />
         <h1>Switchboard</h1>
-        {/* Password managers want a name beside the secret. */}
+        {/* Password managers need a user name field to store a password. */}
         <input type="text" autocomplete="username" value="switchboard" readOnly hidden />
         <label for="token">Access token</label>
         <input id="token" type="password" autocomplete="current-password" autofocus value={token} aria-describedby="token-help"

@@ -1,4 +1,4 @@
-/** Browser storage that may be full, forbidden or absent: then the page forgets, and works. */
+/** Access to browser storage. If storage is full, forbidden or absent, nothing is stored and the page works on without it. */
 import type { KeyValueStore } from "../client/index.ts";
 import { storagePrefix } from "./location.ts";
 
@@ -17,22 +17,22 @@ export function write(area: Area, name: string, value: string | undefined): void
     if (value === undefined) window[area].removeItem(storagePrefix() + name);
     else window[area].setItem(storagePrefix() + name, value);
   } catch {
-    // see above
+    // storage is not available
   }
 }
 
-/** Forgets everything that this page keeps on this device. */
+/** Deletes everything that this page stored in this browser. */
 export function forgetAll(): void {
   for (const area of ["localStorage", "sessionStorage"] as const) {
     try {
       for (const key of Object.keys(window[area])) if (key.startsWith(storagePrefix())) window[area].removeItem(key);
     } catch {
-      // see above
+      // storage is not available
     }
   }
 }
 
-/** For the client, which copes with what is thrown. */
+/** The client's store. Its methods may throw; the client handles that. */
 export const unsentStore: KeyValueStore = {
   keys: () => Object.keys(localStorage),
   get: (key) => localStorage.getItem(key),
@@ -40,7 +40,7 @@ export const unsentStore: KeyValueStore = {
   remove: (key) => localStorage.removeItem(key),
 };
 
-/** The token: of this tab first, so that a second gateway's tab does not take it away. */
+/** The access token. Each tab has its own in `sessionStorage`, so that signing in to a second gateway does not replace it. */
 export class Credentials {
   #token: string | undefined;
 
@@ -53,18 +53,18 @@ export class Credentials {
     return this.#token;
   }
 
-  /** Takes a token that has yet to prove good: until then it is this tab's alone. */
+  /** Uses a token in this tab only, until the gateway has accepted it. */
   try(token: string): void {
     this.#token = token;
     write("sessionStorage", "token", token);
   }
 
-  /** The gateway accepted it: other tabs and later visits may have it. */
+  /** Stores the token for other tabs and later visits, after the gateway accepted it. */
   accepted(): void {
     if (this.#token !== undefined) write("localStorage", "token", this.#token);
   }
 
-  /** Takes over what another tab signed in with; says whether there is anything new. */
+  /** Uses the token that another tab stored. False if there is none, or no new one. */
   adopt(): boolean {
     const other = read("localStorage", "token");
     if (other === undefined || other === this.#token) return false;
@@ -72,7 +72,10 @@ export class Credentials {
     return true;
   }
 
-  /** After a refusal: another tab may have a newer one. Says whether there is another to try. */
+  /**
+   * Drops the token that the gateway refused, and uses the one that another tab stored, if it is another one. False if there
+   * is none.
+   */
   refused(): boolean {
     const old = this.#token;
     write("sessionStorage", "token", undefined);

@@ -1,4 +1,4 @@
-/** The conversation, and where in it the reader is. */
+/** The list of turns of a chat, and its scroll position. */
 import type { ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Chat, ErrorEvent, Unsent } from "../client/index.ts";
@@ -8,19 +8,19 @@ import { explain } from "./text/errors.ts";
 import { TurnView } from "./turn.tsx";
 import { UnsentMessage } from "./unsent.tsx";
 
-/** So near to the end the reader follows it. */
-const NEAR_PX = 64;
-/** So near to the beginning the page before is asked for. */
-const EARLY_PX = 600;
+/** A reader this near to the end is kept at the end when text is added. */
+const FOLLOW_WITHIN_PX = 64;
+/** A reader this near to the beginning makes the next page of history load. */
+const LOAD_OLDER_WITHIN_PX = 600;
 
 interface ThreadProps {
   chat: Chat;
   unsent: readonly Unsent[];
   loadingOlder: boolean;
-  /** Why earlier messages could not be had when they were last asked for. */
+  /** Why the gateway refused the last page of history. */
   olderError: ErrorEvent | undefined;
   online: boolean;
-  /** Counts what the reader sent: then the end is where they want to be. */
+  /** Counts the messages that the reader sent here. After each, the thread scrolls to the end. */
   sentCount: number;
   onLoadOlder: () => void;
   onCancel: (turnId: string) => void;
@@ -33,53 +33,53 @@ export function Thread(props: ThreadProps) {
   const { chat, unsent, loadingOlder, olderError, online, sentCount, onLoadOlder } = props;
   const scroller = useRef<HTMLDivElement>(null);
   const content = useRef<HTMLDivElement>(null);
-  const follows = useRef(true);
-  const [away, setAway] = useState(false);
+  const followsEnd = useRef(true);
+  const [awayFromEnd, setAwayFromEnd] = useState(false);
   const toEnd = useStable(() => {
     const box = scroller.current;
     if (!box) return;
-    follows.current = true;
+    followsEnd.current = true;
     box.scrollTop = box.scrollHeight;
-    setAway(false);
+    setAwayFromEnd(false);
   });
 
   useLayoutEffect(toEnd, [chat.id, sentCount]);
   useEffect(() => {
     const observer = new ResizeObserver(() => {
-      if (follows.current) toEnd();
+      if (followsEnd.current) toEnd();
     });
     observer.observe(scroller.current!);
     observer.observe(content.current!);
     return () => observer.disconnect();
   }, []);
 
-  // What is put before must not move what is read.
+  // Turns that are inserted before the visible ones must not move those on the screen.
   const beginning = `${chat.id} ${chat.oldest?.epoch} ${chat.oldest?.seq}`;
-  const drawn = useRef({ beginning, chat: chat.id });
+  const previous = useRef({ beginning, chat: chat.id });
   const box = scroller.current;
-  const prepends = box && drawn.current.beginning !== beginning && drawn.current.chat === chat.id && !follows.current;
+  const prepends = box && previous.current.beginning !== beginning && previous.current.chat === chat.id && !followsEnd.current;
   const fromEnd = prepends ? box.scrollHeight - box.scrollTop : 0;
   useLayoutEffect(() => {
-    drawn.current = { beginning, chat: chat.id };
+    previous.current = { beginning, chat: chat.id };
     if (prepends) box.scrollTop = box.scrollHeight - fromEnd;
   }, [beginning]);
 
   const canLoad = chat.before !== undefined && chat.phase === "live" && online;
-  const loadEarly = useStable(() => {
-    // What was refused is asked for by a person, if at all.
-    if (canLoad && !loadingOlder && !olderError && scroller.current && scroller.current.scrollTop < EARLY_PX) onLoadOlder();
+  const loadOlderIfNear = useStable(() => {
+    // After a refusal, only the button requests the page again.
+    if (canLoad && !loadingOlder && !olderError && scroller.current && scroller.current.scrollTop < LOAD_OLDER_WITHIN_PX) onLoadOlder();
   });
-  // A page that does not fill the screen cannot be scrolled.
-  useEffect(loadEarly, [canLoad, loadingOlder, beginning]);
+  // A thread that does not fill the screen cannot be scrolled, so more history is loaded at once.
+  useEffect(loadOlderIfNear, [canLoad, loadingOlder, beginning]);
 
   const onScroll = () => {
     const now = scroller.current!;
-    follows.current = now.scrollHeight - now.scrollTop - now.clientHeight < NEAR_PX;
-    setAway(!follows.current);
-    loadEarly();
+    followsEnd.current = now.scrollHeight - now.scrollTop - now.clientHeight < FOLLOW_WITHIN_PX;
+    setAwayFromEnd(!followsEnd.current);
+    loadOlderIfNear();
   };
 
-  const known = new Set(chat.turns.map((turn) => turn.id));
+  const receivedTurnIds = new Set(chat.turns.map((turn) => turn.id));
   return (
     <div class="thread-frame">
       <div class="thread" ref={scroller} onScroll={onScroll} tabIndex={0} role="region" aria-label="Conversation">
@@ -95,12 +95,12 @@ export function Thread(props: ThreadProps) {
             <TurnView key={turn.id} turn={turn} online={online} stopping={chat.stopping === turn.id} stalledMs={chat.stalled?.turnId === turn.id ? chat.stalled.idleMs : undefined}
               onCancel={props.onCancel} onReuse={props.onReuse} />
           ))}
-          {unsent.filter((each) => !known.has(each.turnId)).map((each) => (
+          {unsent.filter((each) => !receivedTurnIds.has(each.turnId)).map((each) => (
             <UnsentMessage key={each.turnId} message={each} online={online} onDiscard={props.onDiscard} onReuse={props.onReuse} />
           ))}
         </div>
       </div>
-      {away && <button type="button" class="to-end" onClick={toEnd} aria-label="Go to the newest message"><IconDown /></button>}
+      {awayFromEnd && <button type="button" class="to-end" onClick={toEnd} aria-label="Go to the newest message"><IconDown /></button>}
     </div>
   );
 }

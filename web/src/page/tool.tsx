@@ -7,22 +7,25 @@ import { Input } from "./input.tsx";
 import { Revealed } from "./revealed.tsx";
 import { summary } from "./text/tools.ts";
 
-/** Lamp and word; the word is for those who do not see the lamp where `said` is false. */
-function state(tool: ToolItem, permission: RequestItem | undefined): { lamp: string; word: string; said: boolean } {
-  if (permission && !permission.resolution) return { lamp: "waiting", word: "waits for your permission", said: true };
-  if (permission?.resolution === "denied") return { lamp: "failed", word: "denied", said: true };
+/**
+ * The lamp's colour and the status word. Where `isShown` is false the word is for screen readers only, since the lamp says
+ * the same.
+ */
+function state(tool: ToolItem, permission: RequestItem | undefined): { lamp: string; word: string; isShown: boolean } {
+  if (permission && !permission.resolution) return { lamp: "waiting", word: "waits for your permission", isShown: true };
+  if (permission?.resolution === "denied") return { lamp: "failed", word: "denied", isShown: true };
   switch (tool.status) {
-    case "running": return { lamp: "running", word: "runs", said: true };
-    case "error": return { lamp: "failed", word: "failed", said: true };
-    case "stopped": return { lamp: "off", word: "stopped", said: true };
+    case "running": return { lamp: "running", word: "runs", isShown: true };
+    case "error": return { lamp: "failed", word: "failed", isShown: true };
+    case "stopped": return { lamp: "off", word: "stopped", isShown: true };
     case "done":
-    case "edited": return { lamp: "done", word: permission?.resolution === "allowed" ? "allowed" : "done", said: permission?.resolution === "allowed" };
+    case "edited": return { lamp: "done", word: permission?.resolution === "allowed" ? "allowed" : "done", isShown: permission?.resolution === "allowed" };
   }
 }
 
-/** A use of a tool, folded to a line. What is inside is drawn when it is opened. */
+/** One line for a tool call. The details are rendered only when they are opened. */
 export const ToolRow = memo<{ tool: ToolItem; permission: RequestItem | undefined }>(({ tool, permission }) => {
-  const { lamp, word, said } = state(tool, permission);
+  const { lamp, word, isShown } = state(tool, permission);
   const [open, setOpen] = useState(false);
   const added = tool.edits.reduce((sum, edit) => sum + edit.added, 0);
   const deleted = tool.edits.reduce((sum, edit) => sum + edit.deleted, 0);
@@ -34,7 +37,7 @@ export const ToolRow = memo<{ tool: ToolItem; permission: RequestItem | undefine
         <span class="tool-name"><Revealed text={tool.name} style="code" /></span>
         <span class="step-argument">{argument && <Revealed text={argument} style="code" />}</span>
         {tool.edits.length > 0 && <span class="counts"><ins>+{added}</ins> <del>−{deleted}</del></span>}
-        <span class={said ? "tool-status" : "visually-hidden"}>{word}</span>
+        <span class={isShown ? "tool-status" : "visually-hidden"}>{word}</span>
         <IconChevron />
       </summary>
       {open && <div class="step-body"><ToolBody tool={tool} /></div>}

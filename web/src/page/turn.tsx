@@ -1,4 +1,4 @@
-/** One turn: the message, what the agent did, and how it ended. */
+/** One turn: the person's message, what the agent did, and the outcome. */
 import { useMemo, useState } from "preact/hooks";
 import type { Item, NoticeItem, RequestItem, TextItem, Turn } from "../client/index.ts";
 import { CopyButton } from "./code.tsx";
@@ -14,12 +14,12 @@ import { ToolRow } from "./tool.tsx";
 interface TurnProps {
   turn: Turn;
   online: boolean;
-  /** Its stop was asked for, and it has not ended. */
+  /** The person asked to stop the turn, and it has not ended yet. */
   stopping: boolean;
-  /** Of a turn that runs, if the gateway said so. */
+  /** How long the running turn's agent has been silent, if the gateway reported it. */
   stalledMs: number | undefined;
   onCancel: (turnId: string) => void;
-  /** Puts the text into the composer again. */
+  /** Puts a message's text into the composer again. */
   onReuse: (text: string) => void;
 }
 
@@ -41,7 +41,7 @@ export const TurnView = memo<TurnProps>(({ turn, online, stopping, stalledMs, on
   </article>
 ));
 
-/** Beyond this a message may scroll within its bubble, so the keyboard must reach it. */
+/** The bubble of a longer message may scroll, so it takes the keyboard focus. */
 const LONG_MESSAGE = 1_500;
 
 export function UserMessage({ text, atMs }: { text: string; atMs: number }) {
@@ -54,16 +54,16 @@ export function UserMessage({ text, atMs }: { text: string; atMs: number }) {
   );
 }
 
-/** What a turn asks is not asked any more once its stop was asked for, though the gateway has still to say so. */
-function withdrawn(item: Item): Item {
+/** Shows an open request as not answered while its turn is being stopped, before the gateway resolves it. */
+function asNotAnswered(item: Item): Item {
   return item.kind === "request" && !item.resolution ? { ...item, resolution: "turn_ended" } : item;
 }
 
-function Items({ turn: whole, stopping }: { turn: Turn; stopping: boolean }) {
-  const turn = useMemo(() => (stopping ? { ...whole, items: whole.items.map(withdrawn) } : whole), [whole, stopping]);
+function Items({ turn: receivedTurn, stopping }: { turn: Turn; stopping: boolean }) {
+  const turn = useMemo(() => (stopping ? { ...receivedTurn, items: receivedTurn.items.map(asNotAnswered) } : receivedTurn), [receivedTurn, stopping]);
   const running = turn.phase === "running";
   const keys = new Set(turn.items.map((item) => item.key));
-  // A permission shows at the tool that waits for it, where there is one.
+  // A permission request is shown in the row of its tool call, if there is one.
   const toolOf = (item: Item) => (item.kind === "request" && item.permission?.call_id !== undefined ? `tool ${item.permission.call_id}` : "");
   const permissions = new Map(turn.items.flatMap((item) => (item.kind === "request" ? [[toolOf(item), item] as const] : [])));
   return (
@@ -86,13 +86,13 @@ const ItemView = memo<{ item: Item; permission: RequestItem | undefined; live: b
   }
 });
 
-const LEVELS = new Map([["info", "off"], ["warning", "waiting"], ["error", "failed"]]);
+const LAMP_OF_LEVEL = new Map([["info", "off"], ["warning", "waiting"], ["error", "failed"]]);
 
-/** What is beside the answer. The agent may have chosen words of it. */
+/** A notice beside the answer. An agent may have chosen its text. */
 function Notice({ notice: { level, code, text } }: { notice: NoticeItem }) {
   return (
     <p class="notice" role="note" data-level={level} data-code={code}>
-      <span class="lamp" data-lamp={LEVELS.get(level) ?? "off"} />
+      <span class="lamp" data-lamp={LAMP_OF_LEVEL.get(level) ?? "off"} />
       <span><strong>{levelText(level)}:</strong> <Revealed text={text} style="prose" /></span>
     </p>
   );
@@ -123,35 +123,35 @@ function Abandoned({ item }: { item: TextItem }) {
 }
 
 function Running({ turn, online, stopping, stalledMs }: { turn: Turn; online: boolean; stopping: boolean; stalledMs: number | undefined }) {
-  // The page's clock: the gateway's may differ by minutes.
+  // Measured with the browser's clock, from which the gateway's may differ by minutes.
   const [since] = useState(Date.now);
   const now = useSecond(true);
-  const waits = turn.items.some((item) => item.kind === "request" && !item.resolution);
+  const hasOpenRequest = turn.items.some((item) => item.kind === "request" && !item.resolution);
   const last = turn.items.at(-1);
-  const writes = last !== undefined && last.kind === "text" && last.open;
+  const isWriting = last !== undefined && last.kind === "text" && last.open;
   if (!online) return <p class="running"><span class="lamp" data-lamp="waiting" /> Not connected. What follows comes with the connection.</p>;
   if (stopping) return <p class="running" role="status"><span class="lamp" data-lamp="waiting" /> Stopping…</p>;
-  if (stalledMs !== undefined && !waits) {
+  if (stalledMs !== undefined && !hasOpenRequest) {
     return (
       <p class="running" role="status">
         <span class="lamp" data-lamp="waiting" /> The agent has been silent for {duration(stalledMs)}. It may still answer; Esc stops it.
       </p>
     );
   }
-  const label = waits ? "Waits for you" : writes ? "Writing" : last?.kind === "tool" && last.status === "running" ? "Working" : "Thinking";
+  const label = hasOpenRequest ? "Waits for you" : isWriting ? "Writing" : last?.kind === "tool" && last.status === "running" ? "Working" : "Thinking";
   return (
     <p class="running">
-      <span class="lamp" data-lamp={waits ? "waiting" : "running"} /> {label}
+      <span class="lamp" data-lamp={hasOpenRequest ? "waiting" : "running"} /> {label}
       {now - since > 3000 && <span class="muted"> · {Math.round((now - since) / 1000)} s</span>}
     </p>
   );
 }
 
 function Footer({ turn, onReuse }: { turn: Turn; onReuse: (text: string) => void }) {
-  const { outcome, latencyMs, usage: used, cost: price, error } = turn.end!;
+  const { outcome, latencyMs, usage: turnUsage, cost: turnCost, error } = turn.end!;
   const text = useMemo(() => answerText(turn), [turn]);
-  const facts = used && usage(used);
-  // Its beginning, if it had one, comes after its message.
+  const tokens = turnUsage && usage(turnUsage);
+  // A turn that never started has no `turn_started` event and no items.
   const neverRan = outcome === "cancelled" && turn.user !== undefined && turn.startedAtMs === undefined && turn.items.length === 0;
   return (
     <>
@@ -165,14 +165,14 @@ function Footer({ turn, onReuse }: { turn: Turn; onReuse: (text: string) => void
         {text && <CopyButton text={text} what="answer" />}
         {outcome !== "completed" && <span class="outcome" data-outcome={outcome}>{neverRan ? "Stopped before it began" : outcomeText(outcome)}</span>}
         {latencyMs > 0 && !neverRan && <span>{duration(latencyMs)}{turn.user?.waited && " with waiting"}</span>}
-        {facts && <span title={facts.long}>{facts.short}</span>}
-        {price && <span title="What the agent says this turn cost">{cost(price.usd)}</span>}
+        {tokens && <span title={tokens.long}>{tokens.short}</span>}
+        {turnCost && <span title="What the agent says this turn cost">{cost(turnCost.usd)}</span>}
       </footer>
     </>
   );
 }
 
-/** What counts of an answer, for copying and for screen readers. */
+/** The text of an answer, without abandoned streams and tool calls, for copying and for screen readers. */
 export function answerText(turn: Turn): string {
   return turn.items.flatMap((item) => (item.kind === "text" && !item.void ? [item.text] : [])).join("\n\n");
 }

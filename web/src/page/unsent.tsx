@@ -10,7 +10,7 @@ interface UnsentProps {
   onReuse: (text: string) => void;
 }
 
-/** A message that the gateway has not acknowledged: on its way, waiting, or refused. */
+/** A message that the gateway has not acknowledged: sending, waiting for a connection or a retry, or refused. */
 export function UnsentMessage({ message: { turnId, content, createdAtMs, failure, delay }, online, onDiscard, onReuse }: UnsentProps) {
   const edit = () => {
     onDiscard(turnId);
@@ -23,7 +23,7 @@ export function UnsentMessage({ message: { turnId, content, createdAtMs, failure
         <div class="refused" role="alert">
           <p><strong>Not sent.</strong> {explain(failure.code, failure.detail, "message")}</p>
           <p class="refused-actions">
-            {/* As it stands it would be refused again. */}
+            {/* No button to send it again: the gateway would refuse the unchanged message again. */}
             <button type="button" onClick={edit}>Edit</button>
             <CopyButton text={content} what="message" />
             <button type="button" class="quiet" onClick={() => onDiscard(turnId)}>Discard</button>

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { QuestionItem } from "../../src/client/index.ts";
-import { answersTo, optionsOf, placeholder, rangeOf, takesOwn, wrong, wrongCount } from "../../src/page/text/answers.ts";
+import { answersTo, optionsOf, placeholder, rangeOf, takesText, textError, countError } from "../../src/page/text/answers.ts";
 
 const own = (text: string, ...chosen: string[]) => ({ chosen, own: text });
 
@@ -19,7 +19,7 @@ test("yes or no is chosen of two, and closed questions take no words", () => {
   const either: QuestionItem = { question: "a", format: "boolean" };
   assert.deepEqual(optionsOf(either).map(({ label }) => label), ["true", "false"]);
   assert.deepEqual(optionsOf({ ...either, options: [{ label: "true" }] }).length, 1, "the gateway's own, if it has them");
-  assert.ok(!takesOwn(either) && !takesOwn({ question: "a", format: "option" }) && takesOwn({ question: "a" }) && takesOwn({ question: "a", format: "integer" }));
+  assert.ok(!takesText(either) && !takesText({ question: "a", format: "option" }) && takesText({ question: "a" }) && takesText({ question: "a", format: "integer" }));
   assert.equal(answersTo([either], { 0: own("true") }), undefined);
   assert.deepEqual(answersTo([either], { 0: own("", "false") }), { a: ["false"] });
 });
@@ -32,7 +32,7 @@ test("numbers are numbers", () => {
   for (const [format, [right, bad]] of Object.entries(cases)) {
     const item: QuestionItem = { question: "a", format: format as "integer" };
     for (const text of right) {
-      assert.equal(wrong(item, text), undefined, text);
+      assert.equal(textError(item, text), undefined, text);
       assert.deepEqual(answersTo([item], { 0: own(text) }), { a: [text] });
     }
     for (const text of bad) assert.equal(answersTo([{ ...item, optional: text !== "" }], { 0: own(text) }), undefined, text);
@@ -52,15 +52,15 @@ test("bounds are held to, in values, characters and choices", () => {
     assert.equal(rangeOf(item), range);
     for (const text of right) assert.deepEqual(answersTo([item], { 0: own(text) }), { a: [text] });
     for (const text of bad) {
-      assert.equal(wrong(item, text), `The answer has to be ${range}.`);
+      assert.equal(textError(item, text), `The answer has to be ${range}.`);
       assert.equal(answersTo([item], { 0: own(text) }), undefined, text);
     }
   }
   const some: QuestionItem = { question: "a", multi_select: true, min: 2, max: 2, options: [{ label: "b" }, { label: "c" }] };
-  for (const given of [own("", "b"), own("b", "b"), own("d", "b", "c")]) {
-    assert.equal(wrongCount(some, given), "Choose exactly 2 of them.");
-    assert.equal(answersTo([some], { 0: given }), undefined);
+  for (const drafts of [own("", "b"), own("b", "b"), own("d", "b", "c")]) {
+    assert.equal(countError(some, drafts), "Choose exactly 2 of them.");
+    assert.equal(answersTo([some], { 0: drafts }), undefined);
   }
-  assert.equal(wrongCount(some, own("")), undefined, "nothing is chosen yet");
+  assert.equal(countError(some, own("")), undefined, "nothing is chosen yet");
   assert.deepEqual(answersTo([some], { 0: own("long", "b") }), { a: ["b", "long"] });
 });

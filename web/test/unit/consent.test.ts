@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ARMED_AFTER_MS, Arming } from "../../src/page/consent/arming.ts";
-import { amount, below, excerpt } from "../../src/page/consent/seen.ts";
+import { describeHidden, hiddenBelow, excerpt } from "../../src/page/consent/seen.ts";
 
 function arming() {
   let now = 1000;
@@ -56,12 +56,12 @@ test("a press once it is armed answers", () => {
   assert.ok(it.armed);
 });
 
-test("what is below the edge is counted, and nothing is once the end is in sight", () => {
+test("what is hiddenBelow the edge is counted, and nothing is once the end is in sight", () => {
   const box = { clientHeight: 200, scrollHeight: 1000, lineHeight: 20 };
-  assert.deepEqual(below({ ...box, scrollTop: 0 }, 5000), { lines: 40, characters: 4000 });
-  assert.deepEqual(below({ ...box, scrollTop: 795 }, 5000), { lines: 1, characters: 25 });
-  assert.deepEqual(below({ ...box, scrollTop: 799 }, 5000), { lines: 0, characters: 0 });
-  assert.deepEqual(below({ ...box, scrollTop: 0, scrollHeight: 200 }, 5000), { lines: 0, characters: 0 });
+  assert.deepEqual(hiddenBelow({ ...box, scrollTop: 0 }, 5000), { lines: 40, characters: 4000 });
+  assert.deepEqual(hiddenBelow({ ...box, scrollTop: 795 }, 5000), { lines: 1, characters: 25 });
+  assert.deepEqual(hiddenBelow({ ...box, scrollTop: 799 }, 5000), { lines: 0, characters: 0 });
+  assert.deepEqual(hiddenBelow({ ...box, scrollTop: 0, scrollHeight: 200 }, 5000), { lines: 0, characters: 0 });
 });
 
 test("an excerpt says exactly what it leaves out", () => {
@@ -69,6 +69,6 @@ test("an excerpt says exactly what it leaves out", () => {
   assert.deepEqual(excerpt("x".repeat(16_384), 3, 280), { text: "x".repeat(280), lines: 0, characters: 16_104 });
   assert.deepEqual(excerpt("short", 3, 280), { text: "short", lines: 0, characters: 0 });
   assert.equal(excerpt("\u{1f600}\u{1f600}", 3, 3).text, "\u{1f600}");
-  assert.equal(amount({ lines: 58, characters: 3412 }), "58 more lines, 3,412 characters");
-  assert.equal(amount({ lines: 0, characters: 1 }), "1 more character");
+  assert.equal(describeHidden({ lines: 58, characters: 3412 }), "58 more lines, 3,412 characters");
+  assert.equal(describeHidden({ lines: 0, characters: 1 }), "1 more character");
 });

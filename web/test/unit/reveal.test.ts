@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { BLANK_CHARACTERS, BLANK_LINES, codePoint, isHidden, mixesScripts, odd, parts, reveal, type Part, type Style } from "../../src/page/text/reveal.ts";
+import { BLANK_CHARACTERS, BLANK_LINES, codePoint, isHidden, mixesScripts, countMarks, parts, reveal, type Part, type Style } from "../../src/page/text/reveal.ts";
 
 const STYLES: readonly Style[] = ["code", "label", "prose"];
 
@@ -73,7 +73,7 @@ test("runs of blank lines and of spaces are counted", () => {
 test("characters in a row are named together, and counted where they repeat", () => {
   assert.deepEqual(kinds(`a${"\u200b".repeat(300)}\u202eb`, "code"), ["hidden <U+200B ×300><U+202E>"]);
   assert.deepEqual(kinds("rm\r\n", "code"), ["hidden <U+000D>"]);
-  assert.deepEqual(odd("a\u200b\u200bb cаt", "code"), { hidden: 2, words: 1 });
+  assert.deepEqual(countMarks("a\u200b\u200bb cаt", "code"), { hidden: 2, words: 1 });
 });
 
 test("words that mix scripts are marked, in commands and in sentences", () => {

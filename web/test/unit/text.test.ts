@@ -4,7 +4,7 @@ import { parseBlocks, type Blocks } from "../../src/page/text/blocks.ts";
 import { fromTexts, fromUnified } from "../../src/page/text/diff.ts";
 import { cost, count, day, duration } from "../../src/page/text/format.ts";
 import { highlight, type Piece } from "../../src/page/text/highlight.ts";
-import { shown, summary } from "../../src/page/text/tools.ts";
+import { splitInput, summary } from "../../src/page/text/tools.ts";
 
 const MARKDOWN = `# Title
 
@@ -50,15 +50,15 @@ test("growing text ends as if parsed at once, whatever the pieces", () => {
   }
 });
 
-test("what is nested too deep is shown as it is, and nothing is lost", () => {
+test("what is nested too deep is splitInput as it is, and nothing is lost", () => {
   const quotes = `${"> ".repeat(101)}deep`;
   const list = Array.from({ length: 60 }, (_, level) => `${"  ".repeat(level)}- item ${level}`).join("\n");
   for (const deep of [quotes, `${"> ".repeat(4000)}deep`, `${list}\n\nIn it.`, `${"- ".repeat(3000)}x`]) {
     const text = `Before.\n\n${deep}\n\nAfter.`;
     const blocks = all(parseBlocks(text, undefined, true));
     assert.ok(blocks.some((block) => block.plain), deep.slice(0, 20));
-    const shown = blocks.map((block) => (block.plain ? block.source : block.tokens.map((token) => token.content).join("")).trim());
-    assert.equal(shown.join("\n\n"), text);
+    const splitInput = blocks.map((block) => (block.plain ? block.source : block.tokens.map((token) => token.content).join("")).trim());
+    assert.equal(splitInput.join("\n\n"), text);
   }
   const shallow = Array.from({ length: 40 }, (_, level) => `${"  ".repeat(level)}- item ${level}`).join("\n");
   assert.ok(all(parseBlocks(shallow, undefined, true)).every((block) => !block.plain));
@@ -100,11 +100,11 @@ test("diffs from two texts and from unified form", () => {
 });
 
 test("a permission shows all of its input", () => {
-  assert.deepEqual(shown({ command: "rm x", timeout: 5 }), { kind: "command", command: "rm x", rest: { timeout: 5 } });
-  assert.deepEqual(shown({ file_path: "f", old_string: "a", new_string: "b", replace_all: true }), { kind: "change", path: "f", changes: [{ before: "a", after: "b" }], rest: { replace_all: true } });
-  assert.equal(shown({ file_path: "f", edits: [{ old_string: "a", new_string: "b", extra: 1 }] }).kind, "other");
-  assert.equal(shown({ any: 1 }).kind, "other");
-  assert.deepEqual(shown({ command: "ls", description: "also a field" }), { kind: "command", command: "ls", rest: { description: "also a field" } });
+  assert.deepEqual(splitInput({ command: "rm x", timeout: 5 }), { kind: "command", command: "rm x", rest: { timeout: 5 } });
+  assert.deepEqual(splitInput({ file_path: "f", old_string: "a", new_string: "b", replace_all: true }), { kind: "change", path: "f", changes: [{ before: "a", after: "b" }], rest: { replace_all: true } });
+  assert.equal(splitInput({ file_path: "f", edits: [{ old_string: "a", new_string: "b", extra: 1 }] }).kind, "other");
+  assert.equal(splitInput({ any: 1 }).kind, "other");
+  assert.deepEqual(splitInput({ command: "ls", description: "also a field" }), { kind: "command", command: "ls", rest: { description: "also a field" } });
   assert.equal(summary({ x: 1, command: "ls\npwd" }), "ls…");
 });
 

@@ -1,42 +1,42 @@
-/** So long must nothing have happened to a prompt, and nobody have pressed anything, before it takes an answer. */
+/** A request takes no answer before this much time has passed without a change of the request or a key press or click. */
 export const ARMED_AFTER_MS = 600;
 
 /**
- * Whether a prompt takes answers yet. One that just appeared or changed does not, nor does a key or a finger that was
- * on its way before it was armed: a press then must end, and the same time pass again.
+ * Decides whether a request takes answers yet, so that a key press or click meant for something else cannot answer a request
+ * that has just appeared or changed. A press that began too early has to end first, and the whole time has to pass again.
  */
 export class Arming {
   #now: () => number;
-  #since: number;
-  #held = false;
+  #changedAtMs: number;
+  #isPressed = false;
 
-  /** `now`: milliseconds of a clock that never goes back. */
+  /** `now`: a monotonic clock in milliseconds. */
   constructor(now: () => number) {
     this.#now = now;
-    this.#since = now();
+    this.#changedAtMs = now();
   }
 
-  /** The prompt is another one, or looks different. */
-  changed(): void { this.#since = this.#now(); }
+  /** The request was replaced or looks different. */
+  changed(): void { this.#changedAtMs = this.#now(); }
 
-  /** A key or a button goes down; `repeat`: it was down before. */
+  /** A key or a pointer button was pressed. `repeat`: the key was already down, and the event is its auto-repeat. */
   pressed(repeat: boolean): void {
     if (this.armed && !repeat) return;
-    this.#held = true;
+    this.#isPressed = true;
     this.changed();
   }
 
-  /** Whatever was down is up, or nobody can tell any more. */
+  /** All keys and buttons were released, or the window lost the focus and will not see their release. */
   released(): void {
     if (this.armed) return;
-    this.#held = false;
+    this.#isPressed = false;
     this.changed();
   }
 
   get armed(): boolean { return this.remainingMs === 0; }
 
-  /** Until it is armed if nothing happens; undefined while something is held. */
+  /** Milliseconds until the request is armed if nothing else happens; undefined while a key or button is pressed. */
   get remainingMs(): number | undefined {
-    return this.#held ? undefined : Math.max(0, this.#since + ARMED_AFTER_MS - this.#now());
+    return this.#isPressed ? undefined : Math.max(0, this.#changedAtMs + ARMED_AFTER_MS - this.#now());
   }
 }

@@ -1,22 +1,22 @@
-/** What answers a question: chosen of its options, or written, in the format that it asks for. */
+/** Checks answers to questions: chosen options, or a written text in the question's format. */
 import type { QuestionItem, QuestionOption } from "../../client/index.ts";
 
-/** What was chosen and written. */
-export interface Given {
+/** A draft of an answer to one question: the labels of the chosen options, and the written text. */
+export interface DraftAnswer {
   readonly chosen: readonly string[];
   readonly own: string;
 }
-export const NOTHING: Given = { chosen: [], own: "" };
+export const NO_ANSWER: DraftAnswer = { chosen: [], own: "" };
 
-const EITHER: readonly QuestionOption[] = [{ label: "true" }, { label: "false" }];
-const LARGEST = 2n ** 63n;
+const BOOLEAN_OPTIONS: readonly QuestionOption[] = [{ label: "true" }, { label: "false" }];
+const INTEGER_LIMIT = 2n ** 63n;
 
 export function optionsOf({ options = [], format }: QuestionItem): readonly QuestionOption[] {
-  return format === "boolean" && options.length === 0 ? EITHER : options;
+  return format === "boolean" && options.length === 0 ? BOOLEAN_OPTIONS : options;
 }
 
-/** Whether an answer of one's own is possible. */
-export function takesOwn({ format }: QuestionItem): boolean {
+/** Whether the question takes a written text. */
+export function takesText({ format }: QuestionItem): boolean {
   return format !== "option" && format !== "boolean";
 }
 
@@ -26,7 +26,7 @@ export function placeholder(item: QuestionItem): string {
   return optionsOf(item).length > 0 ? "Or write your own answer" : "Your answer";
 }
 
-/** What `min` and `max` allow, in words; undefined where they allow everything. */
+/** What `min` and `max` allow, in words. Undefined if they allow everything. */
 export function rangeOf({ min, max, format, multi_select }: QuestionItem): string | undefined {
   if (!multi_select && (format === "option" || format === "boolean")) return undefined;
   const unit = multi_select ? " of them" : format === undefined ? " characters" : "";
@@ -39,31 +39,34 @@ function isWithin({ min, max }: QuestionItem, size: number): boolean {
   return (min === undefined || size >= min) && (max === undefined || size <= max);
 }
 
-/** Why so many cannot be chosen; undefined where they can, or where nothing is chosen. */
-export function wrongCount(item: QuestionItem, { chosen, own }: Given): string | undefined {
+/** Why the number of chosen options is not allowed. Undefined if it is, or if nothing is chosen. */
+export function countError(item: QuestionItem, { chosen, own }: DraftAnswer): string | undefined {
   const all = new Set(own.trim() ? [...chosen, own.trim()] : chosen);
   return !item.multi_select || all.size === 0 || isWithin(item, all.size) ? undefined : `Choose ${rangeOf(item)}.`;
 }
 
-/** Why what was written cannot be an answer; undefined where it can, or where nothing was. */
-export function wrong(item: QuestionItem, own: string): string | undefined {
+/** Why the written text is not a valid answer. Undefined if it is, or if nothing is written. */
+export function textError(item: QuestionItem, own: string): string | undefined {
   const { format } = item;
   const text = own.trim();
   if (text === "") return undefined;
-  if (format === "integer" && !(/^-?\d{1,19}$/.test(text) && BigInt(text) < LARGEST && BigInt(text) >= -LARGEST)) return "This takes a whole number, such as 3.";
+  if (format === "integer" && !(/^-?\d{1,19}$/.test(text) && BigInt(text) < INTEGER_LIMIT && BigInt(text) >= -INTEGER_LIMIT)) return "This takes a whole number, such as 3.";
   if (format === "number" && !(/^-?\d+(\.\d+)?([eE][+-]?\d+)?$/.test(text) && Number.isFinite(Number(text)))) return "This takes a number, such as 2.5.";
   if (item.multi_select) return undefined;
   const size = format === undefined ? [...text].length : Number(text);
   return isWithin(item, size) ? undefined : `The answer has to be ${rangeOf(item)}.`;
 }
 
-/** The answers to all, without those that were left out; undefined while one is missing or cannot be taken. */
-export function answersTo(items: readonly QuestionItem[], given: Readonly<Record<number, Given>>): Record<string, string[]> | undefined {
+/**
+ * The answers to send, by the text of their question; unanswered optional questions are left out. Undefined if a required
+ * answer is missing or any is invalid.
+ */
+export function answersTo(items: readonly QuestionItem[], drafts: Readonly<Record<number, DraftAnswer>>): Record<string, string[]> | undefined {
   const answers: [string, string[]][] = [];
   for (const [index, item] of items.entries()) {
-    const { chosen, own } = given[index] ?? NOTHING;
-    const text = takesOwn(item) ? own.trim() : "";
-    if (wrong(item, text) !== undefined || wrongCount(item, { chosen, own: text }) !== undefined) return undefined;
+    const { chosen, own } = drafts[index] ?? NO_ANSWER;
+    const text = takesText(item) ? own.trim() : "";
+    if (textError(item, text) !== undefined || countError(item, { chosen, own: text }) !== undefined) return undefined;
     const all = text ? [...chosen, text] : [...chosen];
     if (all.length > 0) answers.push([item.question, all]);
     else if (!item.optional) return undefined;

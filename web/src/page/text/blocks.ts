@@ -1,39 +1,39 @@
-/** Markdown that grows: only its last block is parsed again, so a long answer stays as cheap as a short one. */
+/** Parses Markdown that is still being streamed. Only the last block is parsed again, so the cost does not grow with the answer. */
 import MarkdownIt, { type Env, type Token } from "markdown-it";
 
-/** A top-level block. Equal `source` means equal looks, unless link references are in play. */
+/** A top-level block. Blocks with equal `source` render the same, unless link references are involved. */
 export interface Block {
   readonly source: string;
   readonly tokens: readonly Token[];
-  /** Nested too deep to be laid out: `source` is shown as it is. */
+  /** The block is nested too deep to be parsed whole, so `source` is shown as plain text. */
   readonly plain?: true;
 }
 
 export interface Blocks {
   readonly text: string;
   readonly settled: readonly Block[];
-  /** Where the part of `text` begins that may still change its structure. */
+  /** The offset in `text` after which more text may still change the structure. */
   readonly settledEnd: number;
   readonly open: readonly Block[];
   readonly env: Env;
 }
 
-// `html: false`: markup of the model's is text. Only what says its scheme becomes a link.
+// `html: false`: HTML in an answer is shown as text. Only addresses with a scheme become links.
 const markdown = new MarkdownIt({ html: false, linkify: true });
-/** What is nested deeper, the parser drops, and with it what follows in the same block. */
-const MOST_NESTED = 100;
-markdown.set({ maxNesting: MOST_NESTED });
+/** The parser drops what is nested deeper than this, and the rest of the same block. */
+const MAX_NESTING = 100;
+markdown.set({ maxNesting: MAX_NESTING });
 markdown.linkify.set({ fuzzyLink: false, fuzzyEmail: false, fuzzyIP: false });
-// Data URLs of images would pass the default check; images are shown as links anyway.
+// markdown-it would allow data URLs of images by default. This page renders images as links, so they are refused as well.
 markdown.validateLink = (url) => /^(https?:|mailto:)/i.test(url.trim());
 
-/** Parses `text`, going on from `before` if it only grew. `complete`: nothing will follow. */
+/** Parses `text`. If it only appends to the text of `before`, that result is reused. `complete`: no more text will follow. */
 export function parseBlocks(text: string, before: Blocks | undefined, complete: boolean): Blocks {
   const grew = before && text.length >= before.text.length
     && text.startsWith(before.text.slice(0, before.settledEnd));
   let { settled, settledEnd, env } = grew ? before : { settled: [], settledEnd: 0, env: {} as Env };
   if (complete && settledEnd > 0 && (env.references || /^ {0,3}\[[^\]]+\]:/m.test(text.slice(settledEnd)))) {
-    // A definition at the end gives meaning to text before it.
+    // A link reference definition at the end can turn earlier text into links, so everything is parsed again.
     [settled, settledEnd, env] = [[], 0, {}];
   }
   const rest = text.slice(settledEnd);
@@ -54,8 +54,8 @@ function split(text: string, env: Env): { blocks: Block[]; starts: number[] } {
     if (token.level !== 0 || token.nesting === 1) return;
     const [startLine, endLine] = tokens[from]!.map ?? [0, 0];
     const start = lines[startLine] ?? text.length;
-    const [source, own] = [text.slice(start, lines[endLine] ?? text.length), tokens.slice(from, index + 1)];
-    blocks.push(own.some((each) => each.level >= MOST_NESTED - 1) ? { source, tokens: [], plain: true } : { source, tokens: own });
+    const [source, blockTokens] = [text.slice(start, lines[endLine] ?? text.length), tokens.slice(from, index + 1)];
+    blocks.push(blockTokens.some((each) => each.level >= MAX_NESTING - 1) ? { source, tokens: [], plain: true } : { source, tokens: blockTokens });
     starts.push(start);
     from = index + 1;
   });

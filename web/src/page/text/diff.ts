@@ -1,10 +1,10 @@
-/** Lines of a change, from a unified diff or from two texts. */
+/** Computes the lines of a change, from a unified diff or from the texts before and after. */
 import { BLANK_LINES } from "./reveal.ts";
 
 export interface DiffLine {
   readonly kind: "same" | "added" | "deleted" | "hunk";
   readonly text: string;
-  /** That it stands for so many blank lines. */
+  /** The line stands for this many blank lines. */
   readonly blank?: number;
 }
 
@@ -18,14 +18,17 @@ export function fromUnified(diff: string): DiffLine[] {
   });
 }
 
-/** The longest table of line pairs that is worth an exact answer. */
-const LARGEST_TABLE = 250_000;
+/**
+ * An exact diff needs a table of all pairs of lines. With more pairs than this, all old lines are deleted and all new ones
+ * added.
+ */
+const MAX_TABLE_CELLS = 250_000;
 
 export function fromTexts(before: string, after: string): DiffLine[] {
   const a = before === "" ? [] : before.split("\n");
   const b = after === "" ? [] : after.split("\n");
-  if (a.length * b.length > LARGEST_TABLE) return [...lines("deleted", a), ...lines("added", b)];
-  // common[i][j]: the longest common subsequence of a from i and b from j.
+  if (a.length * b.length > MAX_TABLE_CELLS) return [...lines("deleted", a), ...lines("added", b)];
+  // common[i][j] is the length of the longest common subsequence of a.slice(i) and b.slice(j).
   const common = Array.from({ length: a.length + 1 }, () => new Uint32Array(b.length + 1));
   for (let i = a.length - 1; i >= 0; i -= 1) {
     for (let j = b.length - 1; j >= 0; j -= 1) {
@@ -50,8 +53,8 @@ export function fromTexts(before: string, after: string): DiffLine[] {
   return [...result, ...lines("deleted", a.slice(i)), ...lines("added", b.slice(j))];
 }
 
-/** Lines for people: blank ones in a row that all came, went or stayed are counted. */
-export function compressed(all: readonly DiffLine[]): DiffLine[] {
+/** Replaces runs of blank lines of the same kind with one line that counts them. */
+export function collapseBlankLines(all: readonly DiffLine[]): DiffLine[] {
   const result: DiffLine[] = [];
   for (let from = 0; from < all.length;) {
     const { kind } = all[from]!;

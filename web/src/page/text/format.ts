@@ -1,6 +1,6 @@
 import type { Usage } from "../../client/index.ts";
 
-/** 840 ms, 12.4 s, 3 min 20 s. */
+/** Formats a duration: 840 ms, 12.4 s, 3 min 20 s. */
 export function duration(ms: number): string {
   if (ms < 1000) return `${Math.round(ms)} ms`;
   const seconds = ms / 1000;
@@ -10,7 +10,7 @@ export function duration(ms: number): string {
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
-/** 318, 1.2k, 10k. */
+/** Formats a number of tokens: 318, 1.2k, 10k. */
 export function count(tokens: number): string {
   if (tokens < 1000) return String(tokens);
   return tokens < 10_000 ? `${(tokens / 1000).toFixed(1)}k` : `${Math.round(tokens / 1000)}k`;
@@ -24,12 +24,12 @@ export function usage({ input_tokens, output_tokens, cache_read_tokens, cache_wr
   };
 }
 
-/** Cents need more digits than dollars. */
+/** Formats a price in US dollars, with more digits for amounts below a cent or a dollar. */
 export function cost(usd: number): string {
   return `$${usd.toFixed(usd === 0 || usd >= 0.995 ? 2 : usd >= 0.01 ? 3 : 4)}`;
 }
 
-/** The heading that a chat of that time stands under. */
+/** The heading of the chat list under which a chat with this last activity is listed. */
 export function day(atMs: number, nowMs: number): string {
   const midnight = new Date(nowMs).setHours(0, 0, 0, 0);
   if (atMs >= midnight) return "Today";

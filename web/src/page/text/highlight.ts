@@ -1,4 +1,4 @@
-/** Code as coloured pieces: a tree, never markup. */
+/** Highlights code as a tree of pieces; no HTML is made. */
 import hljs from "highlight.js/lib/core";
 import bash from "highlight.js/lib/languages/bash";
 import c from "highlight.js/lib/languages/c";
@@ -22,22 +22,22 @@ for (const [name, language] of Object.entries(LANGUAGES)) hljs.registerLanguage(
 hljs.registerAliases(["console", "shell", "shellsession"], { languageName: "bash" });
 hljs.registerAliases(["cpp", "c++", "h"], { languageName: "c" });
 
-/** Beyond this the colours cost more than they tell. */
-const LONGEST = 60_000;
+/** Longer code is not highlighted: it would take too long. */
+const MAX_CHARACTERS = 60_000;
 
 export type Piece = string | { readonly scope: string; readonly children: readonly Piece[] };
 
-interface Emitted { scope?: string; children?: (string | Emitted)[] }
+interface EmittedNode { scope?: string; children?: (string | EmittedNode)[] }
 
 export function highlight(code: string, language: string): readonly Piece[] {
-  if (!language || code.length > LONGEST || !hljs.getLanguage(language)) return [code];
+  if (!language || code.length > MAX_CHARACTERS || !hljs.getLanguage(language)) return [code];
   const result = hljs.highlight(code, { language, ignoreIllegals: true });
-  // The tree from which highlight.js would make its HTML.
-  const root = (result as unknown as { _emitter: { rootNode: Emitted } })._emitter.rootNode;
+  // highlight.js builds this internal tree before it makes HTML from it.
+  const root = (result as unknown as { _emitter: { rootNode: EmittedNode } })._emitter.rootNode;
   return pieces(root);
 }
 
-function pieces(node: Emitted): Piece[] {
+function pieces(node: EmittedNode): Piece[] {
   return (node.children ?? []).flatMap((child): Piece[] => {
     if (typeof child === "string") return [child];
     return child.scope ? [{ scope: child.scope, children: pieces(child) }] : pieces(child);

@@ -1,42 +1,44 @@
 /**
- * What a text that an agent chose really consists of: characters that cannot be seen, that move others, or that pass
- * for others, each at its place. Everything is decided by Unicode properties, never by a list of known characters;
- * what the browser's Unicode does not know yet is unassigned to it, and shown.
+ * Finds characters in an agent's text that are invisible, that reorder the text around them, or that can pass for other
+ * characters. Unicode properties decide, not lists of known characters. A character newer than the browser's Unicode data
+ * counts as unassigned there, and is marked.
  */
 
-/** A part of a revealed text. The texts of `text`, `word` and what `hidden` and `gap` stand for make up the whole. */
+/** A part of the text. `text` of the kinds `text` and `word`, and `source` of the others, join up to the whole text. */
 export type Part =
   | { readonly kind: "text"; readonly text: string }
-  /** Cannot be seen as it is; `text` names it, `<U+202E>`. */
+  /** Invisible or reordering characters; `text` is their name, such as `<U+202E>`. */
   | { readonly kind: "hidden"; readonly text: string; readonly source: string }
-  /** Can be seen, but may pass for something else. */
-  | { readonly kind: "word"; readonly text: string; readonly why: Why }
-  /** Room that would push the rest out of sight: `60 blank lines`. */
+  /** A visible word or symbol that may pass for another one. */
+  | { readonly kind: "word"; readonly text: string; readonly reason: MarkReason }
+  /** Blank space that would push the rest out of sight; `text` counts it, such as `60 blank lines`. */
   | { readonly kind: "gap"; readonly text: string; readonly source: string };
 
-export type Why = "scripts" | "look-alike" | "not-ascii";
+export type MarkReason = "scripts" | "look-alike" | "not-ascii";
 
 /**
- * `code`: commands, paths, names, JSON; any character beyond ASCII is told apart there. `label`: words that are chosen by,
- * and so told apart alike. `prose`: words for people.
+ * What kind of text it is. `code`: commands, paths, names and JSON, where every character beyond ASCII is marked. `label`:
+ * options that a person chooses by their text, marked like code. `prose`: text for people, where other alphabets are not
+ * marked.
  */
 export type Style = "code" | "label" | "prose";
 
-/** Blank lines in a row from which they are counted instead of shown. */
+/** This many blank lines in a row are counted instead of shown. */
 export const BLANK_LINES = 3;
-/** The same for spaces and tabs in a line. */
+/** This many spaces and tabs in a row are counted instead of shown. */
 export const BLANK_CHARACTERS = 32;
-/** Marks that a character may bear; those beyond cover what is around it. */
-export const MARKS = 2;
+/** A letter may carry this many combining marks; more would cover the text around it. */
+export const MAX_MARKS = 2;
 
-// The last three are blank symbols, which no property tells: a braille cell without dots, an object's place, a note without a head.
-const HIDDEN = String.raw`(?![\n\t ])[\p{Cc}\p{Cf}\p{Co}\p{Cn}\p{Cs}\p{Z}\p{Me}\p{Default_Ignorable_Code_Point}\p{Bidi_Control}\p{Variation_Selector}\p{Noncharacter_Code_Point}\u2800\ufffc\u{1d159}]`;
-const WORD = String.raw`(?:(?!${HIDDEN})[\p{L}\p{M}\p{N}\p{Pc}])+`;
-const SCAN = new RegExp(
-  String.raw`(?<blank>(?<=^|\n)(?:[ \t]*\n){${BLANK_LINES},})|(?<space>[ \t]{${BLANK_CHARACTERS},})|(?<hidden>(?:${HIDDEN})+)|(?<word>${WORD})|(?<other>[^\x00-\x7f])`, "gu");
-const ONE_HIDDEN = new RegExp(`^${HIDDEN}$`, "u");
+// The last three are blank symbols that no Unicode property covers: the empty braille cell, the object replacement character
+// and the null notehead.
+const HIDDEN_PATTERN = String.raw`(?![\n\t ])[\p{Cc}\p{Cf}\p{Co}\p{Cn}\p{Cs}\p{Z}\p{Me}\p{Default_Ignorable_Code_Point}\p{Bidi_Control}\p{Variation_Selector}\p{Noncharacter_Code_Point}\u2800\ufffc\u{1d159}]`;
+const WORD_PATTERN = String.raw`(?:(?!${HIDDEN_PATTERN})[\p{L}\p{M}\p{N}\p{Pc}])+`;
+const MARKED_PATTERN = new RegExp(
+  String.raw`(?<blank>(?<=^|\n)(?:[ \t]*\n){${BLANK_LINES},})|(?<space>[ \t]{${BLANK_CHARACTERS},})|(?<hidden>(?:${HIDDEN_PATTERN})+)|(?<word>${WORD_PATTERN})|(?<other>[^\x00-\x7f])`, "gu");
+const ONE_HIDDEN = new RegExp(`^${HIDDEN_PATTERN}$`, "u");
 
-/** Whether a character is one that cannot be seen or moves what is around it. */
+/** Whether a character is invisible or reorders the text around it. */
 export function isHidden(character: string): boolean {
   return ONE_HIDDEN.test(character);
 }
@@ -45,41 +47,41 @@ export function parts(text: string, style: Style): Part[] {
   const result: Part[] = [];
   const latin = style === "prose" && isMostlyLatin(text);
   let end = 0;
-  const plain = (to: number) => {
+  const addPlain = (to: number) => {
     if (to > end) result.push({ kind: "text", text: text.slice(end, to) });
   };
-  for (const match of text.matchAll(SCAN)) {
+  for (const match of text.matchAll(MARKED_PATTERN)) {
     const [source] = match;
     const { blank, space, hidden, word } = match.groups!;
-    const found: readonly Part[] | undefined = blank !== undefined ? [gap(source, source.split("\n").length - 1, "blank line")]
+    const marked: readonly Part[] | undefined = blank !== undefined ? [gap(source, source.split("\n").length - 1, "blank line")]
       : space !== undefined ? [gap(source, source.length, source.includes("\t") ? "blank character" : "space")]
-      : hidden !== undefined ? [{ kind: "hidden", text: named(source), source }]
-      : inWord(source, word === undefined ? oddSign(source, style) : oddWord(source, style, latin));
-    if (!found) continue;
-    plain(match.index);
-    result.push(...found);
+      : hidden !== undefined ? [{ kind: "hidden", text: nameHidden(source), source }]
+      : markedWord(source, word === undefined ? reasonToMarkSymbol(source, style) : reasonToMarkWord(source, style, latin));
+    if (!marked) continue;
+    addPlain(match.index);
+    result.push(...marked);
     end = match.index + source.length;
   }
-  plain(text.length);
+  addPlain(text.length);
   return result;
 }
 
-/** The same as one text, for a window's title and the like. */
+/** The text with its marks as one string, where no elements are possible, such as a window title. */
 export function reveal(text: string, style: Style = "prose"): string {
   return parts(text, style).map((part) => (part.kind === "gap" ? `<${part.text}>` : part.text)).join("");
 }
 
-/** How much is marked, for a sentence about it. */
-export interface Odd {
+/** How many characters and words of a text are marked. */
+export interface MarkCount {
   readonly hidden: number;
   readonly words: number;
 }
 
-export function odd(text: string, style: Style): Odd {
-  return count(parts(text, style));
+export function countMarks(text: string, style: Style): MarkCount {
+  return countMarkedParts(parts(text, style));
 }
 
-export function count(all: readonly Part[]): Odd {
+export function countMarkedParts(all: readonly Part[]): MarkCount {
   let [hidden, words] = [0, 0];
   for (const part of all) {
     if (part.kind === "hidden") hidden += [...part.source].length;
@@ -92,8 +94,8 @@ function gap(source: string, count: number, what: string): Part {
   return { kind: "gap", text: `${count.toLocaleString("en")} ${what}${count === 1 ? "" : "s"}`, source };
 }
 
-/** `<U+200B>`, and one that is repeated `<U+200B ×300>`. */
-function named(source: string): string {
+/** Names characters: `<U+200B>`, and `<U+200B ×300>` for one that is repeated. */
+function nameHidden(source: string): string {
   const all = [...source];
   let text = "";
   for (let from = 0; from < all.length;) {
@@ -109,62 +111,65 @@ export function codePoint(character: string): string {
   return `U+${character.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0")}`;
 }
 
-// A mark with nothing to stand on, or one too many.
-const MARK_TOO_MANY = new RegExp(String.raw`(?<=^|\p{M}{${MARKS}})\p{M}+`, "gu");
+// Combining marks without a letter before them, and those beyond the allowed number.
+const EXCESS_MARKS = new RegExp(String.raw`(?<=^|\p{M}{${MAX_MARKS}})\p{M}+`, "gu");
 
-/** A word with the marks that are too many taken out of it; undefined where nothing is odd. */
-function inWord(word: string, why: Why | undefined): Part[] | undefined {
+/** The parts of a word, with excess marks as hidden parts of their own. Undefined if nothing in the word has to be marked. */
+function markedWord(word: string, reason: MarkReason | undefined): Part[] | undefined {
   const result: Part[] = [];
   let end = 0;
-  const plain = (to: number) => {
-    if (to > end) result.push(why ? { kind: "word", text: word.slice(end, to), why } : { kind: "text", text: word.slice(end, to) });
+  const addPlain = (to: number) => {
+    if (to > end) result.push(reason ? { kind: "word", text: word.slice(end, to), reason } : { kind: "text", text: word.slice(end, to) });
   };
-  for (const { 0: source, index } of word.matchAll(MARK_TOO_MANY)) {
-    plain(index);
-    result.push({ kind: "hidden", text: named(source), source });
+  for (const { 0: source, index } of word.matchAll(EXCESS_MARKS)) {
+    addPlain(index);
+    result.push({ kind: "hidden", text: nameHidden(source), source });
     end = index + source.length;
   }
-  if (!why && end === 0) return undefined;
-  plain(word.length);
+  if (!reason && end === 0) return undefined;
+  addPlain(word.length);
   return result;
 }
 
 const NOT_ASCII = /[^\x00-\x7f]/;
 
-function oddWord(word: string, style: Style, latin: boolean): Why | undefined {
+function reasonToMarkWord(word: string, style: Style, latin: boolean): MarkReason | undefined {
   if (!NOT_ASCII.test(word)) return undefined;
-  if (mixesScripts(word) || (latin && OTHER_CASED.test(word))) return "scripts";
-  // Letters made for their looks: full width, mathematical, ligatures, the Kelvin sign.
+  if (mixesScripts(word) || (latin && CASED_NON_LATIN.test(word))) return "scripts";
+  // Compatibility characters look like other letters: full-width and mathematical letters, ligatures, the Kelvin sign.
   if (word.normalize("NFKC") !== word.normalize("NFC") || !NOT_ASCII.test(word.normalize("NFC"))) return "look-alike";
   return style === "prose" ? undefined : "not-ascii";
 }
 
-function oddSign(sign: string, style: Style): Why | undefined {
+function reasonToMarkSymbol(sign: string, style: Style): MarkReason | undefined {
   if (style !== "prose") return NOT_ASCII.test(sign.normalize("NFKC")) ? "not-ascii" : "look-alike";
   return NOT_ASCII.test(sign.normalize("NFC")) ? undefined : "look-alike";
 }
 
-// The scripts in modern use, UAX #31 table 5. A word in any other one is marked, which is the careful side.
+// The scripts in modern use (UAX #31, table 5). A word in any other script is marked, to be safe.
 const SCRIPTS = [
   "Arab", "Armn", "Bengali", "Cyrl", "Deva", "Ethi", "Geor", "Grek", "Gujr", "Guru", "Hebr", "Khmr", "Knda", "Laoo", "Latn",
   "Mlym", "Mymr", "Orya", "Sinh", "Taml", "Telu", "Thaa", "Thai", "Tibt",
 ].map((script) => [script]);
-// Written together with Latin, as UTS #39 has it at its level "highly restrictive".
-const TOGETHER = [["Latn", "Hani", "Hira", "Kana"], ["Latn", "Hani", "Bopo"], ["Latn", "Hani", "Hang"]];
-const ONE_SCRIPT = [...SCRIPTS, ...TOGETHER].map((scripts) =>
+// Scripts that are written together with Latin, as in the level "highly restrictive" of UTS #39.
+const COMBINED_SCRIPTS = [["Latn", "Hani", "Hira", "Kana"], ["Latn", "Hani", "Bopo"], ["Latn", "Hani", "Hang"]];
+const SCRIPT_PATTERNS = [...SCRIPTS, ...COMBINED_SCRIPTS].map((scripts) =>
   new RegExp(`^[\\p{sc=Zyyy}\\p{sc=Zinh}${scripts.map((script) => `\\p{scx=${script}}`).join("")}]*$`, "u"));
 
-/** Whether no script in use has all of a word's letters. */
+/** Whether the letters of a word belong to no single script, nor to scripts that are written together. */
 export function mixesScripts(word: string): boolean {
-  return !ONE_SCRIPT.some((all) => all.test(word));
+  return !SCRIPT_PATTERNS.some((all) => all.test(word));
 }
 
-// Letters of alphabets that look like Latin ones have case as those do.
-const OTHER_CASED = /(?!\p{scx=Latn}|\p{sc=Zyyy}|\p{sc=Zinh})\p{Cased}/u;
-const OTHERS_CASED = new RegExp(OTHER_CASED, "gu");
+// Letters with case in another script: the alphabets that look like Latin (Cyrillic, Greek) have upper and lower case.
+const CASED_NON_LATIN = /(?!\p{scx=Latn}|\p{sc=Zyyy}|\p{sc=Zinh})\p{Cased}/u;
+const ALL_CASED_NON_LATIN = new RegExp(CASED_NON_LATIN, "gu");
 
-/** A Cyrillic or Greek word within Latin ones may be one of them in disguise; within its like it is a word. */
+/**
+ * Whether more letters of a text are Latin than of other alphabets with case. In such a text a Cyrillic or Greek word may be
+ * a disguised Latin one.
+ */
 function isMostlyLatin(text: string): boolean {
-  const others = text.match(OTHERS_CASED)?.length ?? 0;
+  const others = text.match(ALL_CASED_NON_LATIN)?.length ?? 0;
   return others > 0 && (text.match(/\p{scx=Latn}/gu)?.length ?? 0) > others;
 }
