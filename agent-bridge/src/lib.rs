@@ -46,6 +46,7 @@ mod hosted;
 mod limits;
 mod memory;
 mod sandbox;
+mod session;
 
 pub use dialect::{AGENT_PRESETS, AgentPreset, Dialect, detect};
 pub use driver::{AgentInstance, ControlSource, ProcessAgent, ProcessConfig, RecordSink, sweep_leftovers};

@@ -4,8 +4,7 @@
 //! An agent process inherits only the environment variables of an allow-list and no descriptors beyond 0 to 2. Its
 //! working directory is the workspace. A prompt is never part of its command line.
 
-pub(crate) mod backoff;
-mod claude;
+mod embedded;
 mod ends;
 pub(crate) mod environment;
 mod input;
@@ -17,27 +16,28 @@ pub(crate) mod reader;
 pub(crate) mod stderr_tail;
 pub(crate) mod stop;
 pub(crate) mod sweep;
-mod text;
 
 use std::{
     io,
     path::PathBuf,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use async_trait::async_trait;
 use switchboard_core::{
     agent::{AgentExit, AgentInstanceId},
     ids::ChatKey,
-    wire::{AgentState, TurnError},
+    wire::AgentState,
 };
-use switchboard_runtime::{Agent, AgentContext, AgentControl};
+use switchboard_runtime::{Agent, AgentContext};
 use tokio::time::Instant;
 
-use self::{backoff::Backoff, random::Random};
+use self::{random::Random, stderr_tail::LastWords};
 use crate::{
     BridgeLimits, Sandbox, SandboxLevel,
-    dialect::{Dialect, ProcessLifetime},
+    dialect::Dialect,
+    host::protocol::SpawnFailure,
+    session::{self, End, SessionConfig, backoff::Backoff},
 };
 
 pub use ends::{ControlSource, RecordSink};
@@ -110,7 +110,8 @@ impl ProcessConfig {
 #[derive(Debug)]
 pub struct ProcessAgent {
     config: ProcessConfig,
-    pub(crate) backoff: Backoff,
+    /// The delays after failed starts.
+    backoff: Arc<Backoff>,
     random: Mutex<Random>,
 }
 
@@ -135,7 +136,7 @@ impl ProcessAgent {
         let mut random = Random::new(config.seed);
         let mut for_backoff = config.seed;
         for_backoff[..8].copy_from_slice(&random.next().to_le_bytes());
-        let backoff = Backoff::new(&config.limits, Random::new(for_backoff));
+        let backoff = Arc::new(Backoff::new(&config.limits, Random::new(for_backoff)));
         Self { config, backoff, random: Mutex::new(random) }
     }
 
@@ -148,11 +149,8 @@ impl ProcessAgent {
     /// by
     /// then its process and all the process's descendants are gone. If the future is dropped, they are killed in the
     /// background.
-    pub async fn serve<O: ControlSource, S: RecordSink>(&self, life: AgentInstance<O, S>) -> AgentExit {
-        match self.config.dialect.lifetime() {
-            ProcessLifetime::Instance => claude::serve(self, life).await,
-            ProcessLifetime::Prompt => text::serve(self, life).await,
-        }
+    pub async fn serve<O: ControlSource, S: RecordSink>(&self, instance: AgentInstance<O, S>) -> AgentExit {
+        embedded::serve(self, instance).await
     }
 
     /// Makes a new random mark for the environment of a process.
@@ -161,16 +159,35 @@ impl ProcessAgent {
         mark::make(&self.config.mark_prefix, &format!("{:016x}{:016x}", random.next(), random.next()))
     }
 
-    /// Records a failed start, which delays the next one. The turn gets `why` as its error, which contains no path.
-    pub(crate) fn start_failed(&self, why: &str) -> AgentExit {
-        self.start_failed_saying(why, "")
+    /// What the sessions of this agent know about it. `record_bytes` is the length of the longest record.
+    pub(crate) fn session_config(&self, record_bytes: usize) -> SessionConfig {
+        let config = &self.config;
+        SessionConfig {
+            agent: config.name.clone(),
+            dialect: config.dialect,
+            start: config.limits.start,
+            closed_output: config.limits.closed_output,
+            record_bytes,
+            backoff: Arc::clone(&self.backoff),
+            last_words: LastWords::of(config),
+        }
     }
 
-    /// [`Self::start_failed`], with the last lines of the agent's standard error in the turn's error.
-    pub(crate) fn start_failed_saying(&self, why: &str, last_words: &str) -> AgentExit {
+    /// The exit of an instance that has ended.
+    pub(crate) fn exit(&self, end: End) -> AgentExit {
+        let kind = match end {
+            End::Exit(exit) => return exit,
+            End::SpawnFailed(SpawnFailure::NotFound) => io::ErrorKind::NotFound,
+            End::SpawnFailed(SpawnFailure::Denied) => io::ErrorKind::PermissionDenied,
+            End::SpawnFailed(SpawnFailure::Other) => io::ErrorKind::Other,
+        };
+        self.spawn_failed(&kind.into())
+    }
+
+    /// Records a failed start, which delays the next one. The turn gets `why` as its error, which contains no path.
+    pub(crate) fn start_failed(&self, why: &str) -> AgentExit {
         self.backoff.failed(Instant::now());
-        let detail = format!("The agent \"{}\" could not be started: {why}.{last_words}", self.config.name);
-        AgentExit::StartFailed(TurnError { code: "agent_start_failed".into(), detail })
+        session::start_failed(&self.config.name, why, "")
     }
 
     /// The reason for which an instance ends if the system could not start its process.
@@ -205,9 +222,4 @@ impl Agent for ProcessAgent {
         let AgentContext { chat, instance, session, control, records, .. } = context;
         self.serve(AgentInstance { chat, instance, session, control, records }).await
     }
-}
-
-/// Whether a control message ends an instance that has no process.
-pub(crate) fn is_end(order: &AgentControl) -> bool {
-    matches!(order, AgentControl::Stop | AgentControl::Kill)
 }

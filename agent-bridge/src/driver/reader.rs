@@ -1,8 +1,8 @@
-//! Reads an agent's output in large pieces and sends all records of one read as one batch.
+//! Reads an agent's output in large pieces, and sends all events of one read as one batch.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::BytesMut;
 use switchboard_core::agent::AgentRecords;
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
@@ -10,38 +10,19 @@ use tokio::{
 };
 
 use super::{ends::RecordSink, input::WeakInput};
-use crate::{dialect::Decoded, limits::BridgeLimits};
-
-/// Decodes bytes to events and counts the records.
-pub(super) trait Decoder: Send + 'static {
-    /// Takes whole records off the front of `read`. Fails if a record is too long.
-    fn decode(&mut self, read: &mut BytesMut, out: &mut Decoded) -> Result<(), RecordTooLong>;
-    /// Decodes the end of the output.
-    fn end(&mut self, out: &mut Decoded);
-    /// The position of the last decoded record.
-    fn position(&self) -> u64;
-    /// The decoder's state after the last decoded record; `None` if the dialect has no checkpoints.
-    fn checkpoint(&self) -> Option<Bytes>;
-}
-
-/// A record is longer than [`BridgeLimits::record_bytes`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct RecordTooLong;
-
-/// What the reader reports to the supervisor of the instance, besides records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Signal {
-    Ready,
-    UnknownSession,
-    TurnEnded,
-}
+use crate::{
+    dialect::Framing,
+    host::lines,
+    limits::BridgeLimits,
+    session::{DecodedBatch, Record, RecordDecoder},
+};
 
 /// Why the reader has finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReadEnd {
     /// The agent closed its output, or has exited and its output has been silent since.
     Closed,
-    /// A record is longer than the limit.
+    /// A record is longer than [`BridgeLimits::record_bytes`].
     TooLong,
 }
 
@@ -55,46 +36,171 @@ pub(crate) enum ReadMode {
     Discard,
 }
 
-pub(super) struct Reader<D, S> {
-    pub(super) decoder: Arc<Mutex<D>>,
-    pub(super) sink: S,
-    pub(super) replies: WeakInput,
-    pub(super) signals: mpsc::UnboundedSender<Signal>,
-    pub(super) mode: watch::Receiver<ReadMode>,
-    pub(super) limits: BridgeLimits,
+/// Decodes records, and sends their events to the gateway. Shared by the tasks of an agent instance.
+pub(super) struct Recorder<S> {
+    state: Arc<Mutex<RecorderState>>,
     /// Locked from the moment in which a batch gets its position until the batch is sent, so that batches are sent in
     /// the order of their positions.
-    pub(super) speaking: Arc<tokio::sync::Mutex<()>>,
+    sending: Arc<tokio::sync::Mutex<()>>,
+    sink: S,
+    /// Has capacity for one message, which says that the state has changed.
+    progress: mpsc::Sender<()>,
 }
 
-impl<D: Decoder, S: RecordSink> Reader<D, S> {
-    /// Reads until the agent's output ends or a record is too long.
+#[derive(Debug)]
+struct RecorderState {
+    decoder: RecordDecoder,
+    /// Whether a batch was decoded and is not sent yet.
+    is_sending: bool,
+}
+
+impl<S: RecordSink> Clone for Recorder<S> {
+    fn clone(&self) -> Self {
+        Self {
+            state: Arc::clone(&self.state),
+            sending: Arc::clone(&self.sending),
+            sink: self.sink.clone(),
+            progress: self.progress.clone(),
+        }
+    }
+}
+
+/// Access to the decoder.
+pub(super) struct DecoderGuard<'a>(MutexGuard<'a, RecorderState>);
+
+impl std::ops::Deref for DecoderGuard<'_> {
+    type Target = RecordDecoder;
+
+    fn deref(&self) -> &RecordDecoder {
+        &self.0.decoder
+    }
+}
+
+impl std::ops::DerefMut for DecoderGuard<'_> {
+    fn deref_mut(&mut self) -> &mut RecordDecoder {
+        &mut self.0.decoder
+    }
+}
+
+impl<S: RecordSink> Recorder<S> {
+    pub(super) fn new(decoder: RecordDecoder, sink: S, progress: mpsc::Sender<()>) -> Self {
+        let state = Arc::new(Mutex::new(RecorderState { decoder, is_sending: false }));
+        Self { state, sending: Arc::default(), sink, progress }
+    }
+
+    fn state(&self) -> MutexGuard<'_, RecorderState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn decoder(&self) -> DecoderGuard<'_> {
+        DecoderGuard(self.state())
+    }
+
+    /// The events of all records up to this position have been sent.
+    pub(super) fn published(&self) -> u64 {
+        let state = self.state();
+        if state.is_sending { 0 } else { state.decoder.state().position }
+    }
+
+    /// Decodes the next record, which has no events.
+    pub(super) fn record(&self, record: Record<'_>) {
+        let mut batch = DecodedBatch::default();
+        let mut state = self.state();
+        let next = state.decoder.state().position + 1;
+        state.decoder.record(next, record, &mut batch);
+    }
+
+    /// Decodes the next record, and sends its events.
+    pub(super) async fn publish(&self, record: Record<'_>) {
+        let _sending = self.sending.lock().await;
+        let batch = self.decode(record);
+        self.send(batch).await;
+        self.sent();
+    }
+
+    fn decode(&self, record: Record<'_>) -> DecodedBatch {
+        let mut batch = DecodedBatch::default();
+        let mut state = self.state();
+        let next = state.decoder.state().position + 1;
+        state.decoder.record(next, record, &mut batch);
+        state.is_sending = !batch.events.is_empty();
+        drop(state);
+        if batch.notable {
+            self.has_progressed();
+        }
+        batch
+    }
+
+    async fn send(&self, batch: DecodedBatch) {
+        if batch.events.is_empty() {
+            return;
+        }
+        let (position, checkpoint) = {
+            let decoder = self.decoder();
+            (decoder.state().position, if batch.turn_ended { decoder.checkpoint() } else { None })
+        };
+        let records = AgentRecords { position, events: batch.events, checkpoint };
+        // If the gateway is gone, the next control message is `Stop`.
+        let _ = self.sink.send(records).await;
+    }
+
+    fn sent(&self) {
+        if std::mem::take(&mut self.state().is_sending) {
+            self.has_progressed();
+        }
+    }
+
+    fn has_progressed(&self) {
+        // If the channel is full, the instance is about to look at the state anyway.
+        let _ = self.progress.try_send(());
+    }
+}
+
+/// Reads the output of one process.
+pub(super) struct Reader<S> {
+    recorder: Recorder<S>,
+    framing: Framing,
+    lines: Lines,
+    /// Where the codec's replies go.
+    replies: WeakInput,
+    mode: watch::Receiver<ReadMode>,
+    limits: BridgeLimits,
+}
+
+impl<S: RecordSink> Reader<S> {
+    pub(super) fn new(
+        recorder: Recorder<S>,
+        framing: Framing,
+        replies: WeakInput,
+        mode: watch::Receiver<ReadMode>,
+        limits: BridgeLimits,
+    ) -> Self {
+        let lines = Lines { searched: 0, longest: limits.record_bytes };
+        Self { recorder, framing, lines, replies, mode, limits }
+    }
+
+    /// Reads until the process's output ends or a line is too long.
     pub(super) async fn run(mut self, mut output: impl AsyncRead + Unpin) -> ReadEnd {
         let mut buffer = BytesMut::new();
         loop {
             buffer.reserve(self.limits.read_bytes);
             if !self.read(&mut output, &mut buffer).await {
-                break;
+                return ReadEnd::Closed;
             }
-            let speaking = Arc::clone(&self.speaking);
-            let _speaks = speaking.lock().await;
-            let mut out = Decoded::default();
-            let decoded = self.decoder().decode(&mut buffer, &mut out);
-            self.hand_on(out).await;
-            if decoded.is_err() {
+            let (count, bytes, is_too_long) = match self.framing {
+                Framing::Reads => (1, buffer.split(), false),
+                Framing::Lines { .. } => {
+                    let (lines, is_too_long) = self.lines.split(&mut buffer);
+                    (lines::count(&lines), lines, is_too_long)
+                }
+            };
+            if count > 0 {
+                self.decode(count, &bytes).await;
+            }
+            if is_too_long {
                 return ReadEnd::TooLong;
             }
         }
-        let speaking = Arc::clone(&self.speaking);
-        let _speaks = speaking.lock().await;
-        let mut out = Decoded::default();
-        self.decoder().end(&mut out);
-        self.hand_on(out).await;
-        ReadEnd::Closed
-    }
-
-    fn decoder(&self) -> std::sync::MutexGuard<'_, D> {
-        self.decoder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads some bytes into `buffer`. Returns false at the end of the output.
@@ -112,61 +218,46 @@ impl<D: Decoder, S: RecordSink> Reader<D, S> {
         }
     }
 
-    async fn hand_on(&mut self, out: Decoded) {
-        for mut reply in out.replies {
+    async fn decode(&mut self, count: u32, bytes: &[u8]) {
+        let _sending = self.recorder.sending.lock().await;
+        // Before the events are sent: a client that receives a turn's end may send the next prompt at once, and by then
+        // the instance must know that the turn has ended.
+        let mut batch = self.recorder.decode(Record::Output { count, bytes });
+        for (_, mut reply) in std::mem::take(&mut batch.replies) {
             reply.push(b'\n');
             self.replies.send(reply);
         }
-        // Before the records: a client that receives a turn's end may send the next prompt at once, and by then the
-        // supervisor must know that the turn has ended.
-        for (seen, signal) in [
-            (out.ready, Signal::Ready),
-            (out.unknown_session, Signal::UnknownSession),
-            (out.turn_ended, Signal::TurnEnded),
-        ] {
-            if seen {
-                let _ = self.signals.send(signal);
-            }
+        tokio::select! {
+            biased;
+            _ = self.mode.wait_for(|mode| *mode == ReadMode::Discard) => {}
+            () = self.recorder.send(batch) => {}
         }
-        if !out.events.is_empty() {
-            let (position, checkpoint) = {
-                let decoder = self.decoder();
-                (decoder.position(), if out.turn_ended { decoder.checkpoint() } else { None })
-            };
-            let records = AgentRecords { position, events: out.events, checkpoint };
-            let mut mode = self.mode.clone();
-            tokio::select! {
-                biased;
-                _ = mode.wait_for(|mode| *mode == ReadMode::Discard) => {}
-                // If the gateway is gone, the supervisor gets `AgentControl::Stop`.
-                _ = self.sink.send(records) => {}
-            }
-        }
+        self.recorder.sent();
     }
 }
 
 /// Splits whole lines off the front of a buffer without searching the same bytes twice.
 #[derive(Debug)]
-pub(super) struct Lines {
+struct Lines {
     searched: usize,
     longest: usize,
 }
 
 impl Lines {
-    pub(super) fn new(longest: usize) -> Self {
-        Self { searched: 0, longest }
-    }
-
-    /// The next whole line, without its newline; `None` if the buffer has no whole line.
-    pub(super) fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<BytesMut>, RecordTooLong> {
-        let Some(found) = memchr::memchr(b'\n', &buffer[self.searched..]) else {
-            self.searched = buffer.len();
-            return if buffer.len() > self.longest { Err(RecordTooLong) } else { Ok(None) };
-        };
-        let line = buffer.split_to(self.searched + found);
-        buffer.advance(1);
-        self.searched = 0;
-        if line.len() > self.longest { Err(RecordTooLong) } else { Ok(Some(line)) }
+    /// Splits off all whole lines in front of the first line that is too long. Returns them, and whether there is a
+    /// line that is too long.
+    fn split(&mut self, buffer: &mut BytesMut) -> (BytesMut, bool) {
+        let (mut start, mut is_too_long) = (0, false);
+        for end in memchr::memchr_iter(b'\n', &buffer[self.searched..]) {
+            let end = self.searched + end;
+            is_too_long = end - start > self.longest;
+            if is_too_long {
+                break;
+            }
+            start = end + 1;
+        }
+        self.searched = buffer.len() - start;
+        (buffer.split_to(start), is_too_long || self.searched > self.longest)
     }
 }
 
@@ -178,25 +269,30 @@ mod tests {
     fn lines_come_whole_however_they_arrive() {
         let text = b"one\n\ntwo two\nrest";
         for size in 1..=text.len() {
-            let (mut lines, mut buffer, mut found) = (Lines::new(100), BytesMut::new(), Vec::new());
+            let mut lines = Lines { searched: 0, longest: 100 };
+            let (mut buffer, mut found) = (BytesMut::new(), BytesMut::new());
             for part in text.chunks(size) {
                 buffer.extend_from_slice(part);
-                while let Some(line) = lines.next(&mut buffer).unwrap() {
-                    found.push(String::from_utf8(line.to_vec()).unwrap());
-                }
+                let (whole, is_too_long) = lines.split(&mut buffer);
+                assert!(!is_too_long && whole.last().is_none_or(|last| *last == b'\n'));
+                found.extend_from_slice(&whole);
             }
-            assert_eq!(found, ["one", "", "two two"], "{size} bytes a read");
+            assert_eq!(&found[..], b"one\n\ntwo two\n", "{size} bytes a read");
             assert_eq!(&buffer[..], b"rest");
         }
     }
 
     #[test]
     fn a_line_at_the_limit_passes_and_one_beyond_does_not() {
-        let mut buffer = BytesMut::from(&b"12345\n123456\n"[..]);
-        let mut lines = Lines::new(5);
-        assert_eq!(lines.next(&mut buffer), Ok(Some(BytesMut::from(&b"12345"[..]))));
-        assert_eq!(lines.next(&mut buffer), Err(RecordTooLong));
-        let mut endless = BytesMut::from(&b"123456"[..]);
-        assert_eq!(Lines::new(5).next(&mut endless), Err(RecordTooLong));
+        for (bytes, expected) in [
+            ("12345\n", ("12345\n", false)),
+            ("12345\n123456\n1\n", ("12345\n", true)),
+            ("1\n12345", ("1\n", false)),
+            ("1\n123456", ("1\n", true)),
+        ] {
+            let mut lines = Lines { searched: 0, longest: 5 };
+            let (whole, is_too_long) = lines.split(&mut BytesMut::from(bytes));
+            assert_eq!((std::str::from_utf8(&whole).unwrap(), is_too_long), expected);
+        }
     }
 }

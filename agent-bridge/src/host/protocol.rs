@@ -252,13 +252,6 @@ pub(crate) struct Frame<P = Bytes> {
     pub(crate) payload: P,
 }
 
-impl<P> Frame<P> {
-    /// The position of the last record in the frame.
-    pub(crate) fn last(&self) -> u64 {
-        self.first.saturating_add(u64::from(self.count)).saturating_sub(1)
-    }
-}
-
 impl Frame {
     /// Takes the next whole frame off the front of a buffer. Returns `None` if the frame is incomplete.
     ///

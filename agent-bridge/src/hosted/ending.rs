@@ -3,30 +3,19 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use switchboard_core::agent::{AgentCommand, AgentExit, CommandId};
+use switchboard_core::agent::AgentExit;
 use switchboard_runtime::AgentControl;
 use tokio::time::{Instant, sleep};
 
 use super::{
     HostAgent,
-    decoder::InstanceState,
     feed::{Feed, FeedEnd},
     hosts,
     instance::{ConnectedInstance, Feeding, gone},
 };
 use crate::{
-    dialect::ProcessLifetime,
-    driver::{
-        self, ControlSource, RecordSink,
-        process::{describe_end, until},
-        reader::ReadMode,
-        stderr_tail::LastWords,
-    },
-    host::{
-        place::HostDirectory,
-        protocol::{SpawnFailure, ToHost},
-        spool,
-    },
+    driver::{self, ControlSource, RecordSink, process::until, reader::ReadMode},
+    host::{place::HostDirectory, protocol::ToHost, spool},
 };
 
 /// How long a host may take to exit after its connection has ended.
@@ -55,10 +44,6 @@ impl ConnectedInstance<'_> {
         mut control: O,
         mut feeding: Feeding<S>,
     ) -> AgentExit {
-        self.mode.send_replace(ReadMode::Discard);
-        if let Some(turn_id) = self.open_turn() {
-            self.send_command(&AgentCommand::Cancel { id: CommandId(0), turn_id });
-        }
         self.give_back();
         self.say(&ToHost::Stop);
         let limits = &self.agent.agent.config().limits;
@@ -182,7 +167,7 @@ pub(super) async fn decode_dead<S: RecordSink>(
     }
     // Output from the time when it was lent is in the log already, or is lost with the agent's pipe.
     for (position, frame) in spool::read_told(place.dir()).unwrap_or_default() {
-        feed.pass_over(position.saturating_sub(1));
+        feed.skip_to(position.saturating_sub(1));
         buffer.clear();
         buffer.extend_from_slice(&frame);
         lost |= feed.take(&mut buffer).await.is_err();
@@ -191,43 +176,9 @@ pub(super) async fn decode_dead<S: RecordSink>(
         tracing::warn!("an agent's spool could not be read to its end");
     }
     let state = feed.state();
-    how_it_ended(agent, &state)
+    agent
+        .end(&state)
         .unwrap_or_else(|| gone("agent_exited", "The agent's host was ended, and the agent with it."))
-}
-
-/// The reason for which the instance has ended, according to its records; `None` if it has not ended.
-pub(super) fn how_it_ended(agent: &HostAgent, state: &InstanceState) -> Option<AgentExit> {
-    let config = agent.agent.config();
-    if state.too_long {
-        let longest = config.limits.spooled_record_bytes();
-        let longest = match longest / (1024 * 1024) {
-            0 => format!("{} KiB", longest / 1024),
-            mib => format!("{mib} MiB"),
-        };
-        return Some(gone("agent_protocol", &format!("The agent sent a line of more than {longest}.")));
-    }
-    if let Some(why) = state.spawn_failed {
-        let kind = match why {
-            SpawnFailure::NotFound => std::io::ErrorKind::NotFound,
-            SpawnFailure::Denied => std::io::ErrorKind::PermissionDenied,
-            SpawnFailure::Other => std::io::ErrorKind::Other,
-        };
-        return Some(agent.agent.spawn_failed(&kind.into()));
-    }
-    let exited = state
-        .exited
-        .as_ref()
-        .filter(|_| !state.running && config.dialect.lifetime() == ProcessLifetime::Instance)?;
-    if state.unknown_session {
-        // The agent is started again without the session, unless it was started without a session.
-        return (!state.resumed).then(|| agent.agent.start_failed("it refused to begin a session"));
-    }
-    let words = LastWords::of(config).report(&exited.stderr);
-    let how = describe_end(exited.code, exited.signal);
-    if state.ready {
-        return Some(gone("agent_exited", &format!("The agent {how}.{words}")));
-    }
-    Some(agent.agent.start_failed_saying(&format!("it {how} before it was ready"), &words))
 }
 
 /// Ends a host with another protocol version. The host has been asked to kill its agent.

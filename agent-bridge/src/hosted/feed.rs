@@ -10,18 +10,18 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use super::{
-    decoder::{DecodedBatch, InstanceDecoder, InstanceState},
-    loan::{Lending, Loan, News},
-};
+use super::loan::{Lending, Loan, News};
 use crate::{
     BridgeLimits,
     driver::{RecordSink, reader::ReadMode},
     host::{
         lines,
         place::HostDirectory,
-        protocol::{Action, CommandHead, CommandMeaning, Frame, Kind, Lent, RECORD_HEAD, ToHost},
+        protocol::{
+            Action, CommandHead, CommandMeaning, Frame, Kind, Lent, RECORD_HEAD, SpawnFailure, ToHost,
+        },
     },
+    session::{DecodedBatch, Record, RecordDecoder, SessionState},
 };
 
 /// Progress of a feed.
@@ -45,7 +45,7 @@ pub(super) enum FeedEnd {
 }
 
 pub(super) struct Feed<S> {
-    pub(super) decoder: Arc<Mutex<InstanceDecoder>>,
+    pub(super) decoder: Arc<Mutex<RecordDecoder>>,
     /// Always locked before the decoder.
     pub(super) lending: Arc<Mutex<Lending>>,
     /// The host's directory.
@@ -210,16 +210,16 @@ impl<S: RecordSink> Feed<S> {
         }
     }
 
-    fn decoder(&self) -> MutexGuard<'_, InstanceDecoder> {
+    fn decoder(&self) -> MutexGuard<'_, RecordDecoder> {
         lock(&self.decoder)
     }
 
-    /// See [`InstanceDecoder::pass_over`].
-    pub(super) fn pass_over(&self, position: u64) {
-        self.decoder().pass_over(position);
+    /// See [`RecordDecoder::skip_to`].
+    pub(super) fn skip_to(&self, position: u64) {
+        self.decoder().skip_to(position);
     }
 
-    /// See [`InstanceDecoder::found_first`].
+    /// See [`RecordDecoder::found_first`].
     pub(super) fn found_first(&self, first: u64) {
         self.decoder().found_first(first);
     }
@@ -230,7 +230,7 @@ impl<S: RecordSink> Feed<S> {
     }
 
     /// The instance's state according to the decoded records.
-    pub(super) fn state(&self) -> InstanceState {
+    pub(super) fn state(&self) -> SessionState {
         self.decoder().state().clone()
     }
 
@@ -265,7 +265,7 @@ impl<S: RecordSink> Feed<S> {
                     } else if frame.kind == Kind::Known {
                         lending.was_known(&frame.payload);
                     }
-                    decoder.record(&frame, &mut step);
+                    decode(&frame, &mut decoder, &mut step);
                 }
             }
             if bytes == 0 {
@@ -308,7 +308,7 @@ impl<S: RecordSink> Feed<S> {
         let first = decoder.state().position + 1;
         let count = lines::count(payload);
         let mut step = DecodedBatch::default();
-        decoder.record(&Frame { kind: Kind::Output, first, count, payload }, &mut step);
+        decoder.record(first, Record::Output { count, bytes: payload }, &mut step);
         loan.decoded(bytes);
         lending.decoded += bytes as u64;
         Some((step, bytes))
@@ -376,6 +376,34 @@ impl<S: RecordSink> Feed<S> {
     }
 }
 
+/// Decodes a frame from a host, if it is a record.
+fn decode(frame: &Frame, decoder: &mut RecordDecoder, batch: &mut DecodedBatch) {
+    let payload = frame.payload.as_ref();
+    let record = match frame.kind {
+        Kind::Output => Record::Output { count: frame.count, bytes: payload },
+        Kind::Command => {
+            let head = serde_json::from_slice::<CommandHead>(payload);
+            Record::Command(head.map_or(CommandMeaning::Reply, |head| head.told))
+        }
+        Kind::SpawnFailed => {
+            Record::SpawnFailed(serde_json::from_slice(payload).unwrap_or(SpawnFailure::Other))
+        }
+        Kind::Exited => Record::Exited(serde_json::from_slice(payload).unwrap_or_default()),
+        Kind::OutputClosed => Record::OutputClosed,
+        Kind::TooLong => Record::TooLong,
+        Kind::Hello
+        | Kind::Ended
+        | Kind::Stuck
+        | Kind::Lent
+        | Kind::Discarded
+        | Kind::Recall
+        | Kind::Known => return,
+    };
+    if frame.count > 0 {
+        decoder.record(frame.first, record, batch);
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -407,73 +435,4 @@ impl Cadence {
 }
 
 #[cfg(test)]
-mod tests {
-    use async_trait::async_trait;
-    use switchboard_runtime::GatewayGone;
-
-    use super::{
-        super::decoder::tests::{frames, new, put},
-        *,
-    };
-
-    #[derive(Clone, Default)]
-    struct Handed(Arc<Mutex<Vec<AgentRecords>>>);
-
-    #[async_trait]
-    impl RecordSink for Handed {
-        async fn send(&self, records: AgentRecords) -> Result<(), GatewayGone> {
-            self.0.lock().unwrap().push(records);
-            Ok(())
-        }
-    }
-
-    async fn handed(decoder: InstanceDecoder, bytes: &BytesMut) -> Vec<AgentRecords> {
-        let handed = Handed::default();
-        let limits = BridgeLimits::default();
-        let (_mode, mode) = watch::channel(ReadMode::Live);
-        let mut feed = Feed {
-            decoder: Arc::new(Mutex::new(decoder)),
-            lending: Arc::default(),
-            place: HostDirectory::new(
-                std::path::Path::new("/nowhere"),
-                switchboard_core::agent::AgentInstanceId(1),
-            ),
-            loan: None,
-            lends: false,
-            asks: false,
-            sink: handed.clone(),
-            messages: mpsc::unbounded_channel().0.downgrade(),
-            progress: watch::channel(Progress::default()).0,
-            mode,
-            cadence: Cadence::new(&limits),
-            limits,
-            kept: watch::channel(0).1,
-        };
-        feed.take(&mut bytes.clone()).await.unwrap();
-        std::mem::take(&mut *handed.0.lock().unwrap())
-    }
-
-    #[tokio::test]
-    async fn what_was_said_does_not_wait_with_the_end_of_its_turn() {
-        let mut bytes = BytesMut::new();
-        for (n, (kind, count, payload)) in
-            (1..).zip(frames(include_str!("../../fixtures/claude/think.jsonl")))
-        {
-            put(&mut bytes, kind, n, count, &payload);
-        }
-        let all = handed(new(), &bytes).await;
-        let ends = |records: &AgentRecords| {
-            records.events.iter().any(|event| matches!(event, AgentEvent::TurnEnded { .. }))
-        };
-        let [said, end] = &all[..] else { panic!("{all:?}") };
-        assert!(said.events.iter().any(|event| matches!(event, AgentEvent::Text { .. })) && !ends(said));
-        assert!(ends(end) && said.position < end.position && said.checkpoint.is_none());
-        // A log that has only the first batch gets exactly the second one again.
-        let mut decoder = new();
-        decoder.hide_to(said.position);
-        let again = handed(decoder, &bytes).await;
-        assert_eq!(again.iter().flat_map(|records| &records.events).collect::<Vec<_>>(), {
-            end.events.iter().collect::<Vec<_>>()
-        });
-    }
-}
+mod tests;

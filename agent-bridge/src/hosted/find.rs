@@ -10,9 +10,7 @@ use switchboard_core::{
 use switchboard_runtime::AgentControl;
 
 use super::{
-    HostAgent, HostedInstance,
-    decoder::InstanceDecoder,
-    ending,
+    HostAgent, HostedInstance, ending,
     instance::{chat_name, gone},
     link::{self, Link, NoLink},
     waiting,
@@ -20,6 +18,7 @@ use super::{
 use crate::{
     driver::{ControlSource, RecordSink, stderr_tail::LastWords},
     host::{place::HostDirectory, spool},
+    session::{RecordDecoder, Session},
 };
 
 /// Most hosts that are started for an instance if they exit at once.
@@ -28,8 +27,8 @@ const STARTS: usize = 5;
 /// A host that answers, or the reason why none does.
 pub(super) struct Found {
     pub(super) link: Result<Link, NoLink>,
-    pub(super) decoder: InstanceDecoder,
-    /// Commands that came before the host was found, in order.
+    pub(super) decoder: RecordDecoder,
+    /// Commands that came before the host was found and that the session has not, in order.
     pub(super) commands: VecDeque<AgentCommand>,
     /// Whether the instance was stopped meanwhile.
     pub(super) stopped: bool,
@@ -46,10 +45,11 @@ pub(super) async fn host<O: ControlSource, S: RecordSink>(
     agent: &HostAgent,
     place: &HostDirectory,
     life: &mut HostedInstance<O, S>,
+    session: &mut Session,
 ) -> Result<Found, AgentExit> {
     let began = life.resume.as_ref().is_some_and(|resume| resume.position > 0 || agent.spools_lost);
     let mut started = 0;
-    let mut first = None;
+    let mut position = 0;
     let mut early = Early::default();
     loop {
         // An earlier gateway may have been starting a host, which may not exist yet, or be about to listen. It has no
@@ -59,7 +59,7 @@ pub(super) async fn host<O: ControlSource, S: RecordSink>(
             if early.stopped {
                 return Err(AgentExit::Stopped);
             }
-            (start(agent, place, life, &mut first, &mut early, &mut started).await?, None)
+            (start(agent, place, life, session, &mut position, &mut early, &mut started).await?, None)
         } else {
             take_up(agent, place, life)?
         };
@@ -71,8 +71,8 @@ pub(super) async fn host<O: ControlSource, S: RecordSink>(
         {
             continue;
         }
-        let commands = first.into_iter().map(|(prompt, _)| prompt).chain(early.commands).collect();
-        return Ok(Found { link, decoder, commands, stopped: early.stopped, resumed });
+        let Early { commands, stopped } = early;
+        return Ok(Found { link, decoder, commands, stopped, resumed });
     }
 }
 
@@ -156,21 +156,25 @@ pub(super) async fn after_stop<O: ControlSource>(control: &mut O) -> Option<Agen
     next.await
 }
 
-/// Waits for a prompt and starts a host, unless the host of an earlier gateway appears first.
+/// Waits for a prompt and starts a host, unless the host of an earlier gateway appears first. The host's records begin
+/// after `position`, which is moved past the records from the time of waiting.
 async fn start<O: ControlSource, S: RecordSink>(
     agent: &HostAgent,
     place: &HostDirectory,
     life: &mut HostedInstance<O, S>,
-    first: &mut Option<(AgentCommand, u64)>,
+    session: &mut Session,
+    position: &mut u64,
     early: &mut Early,
     started: &mut usize,
-) -> Result<InstanceDecoder, AgentExit> {
-    if first.is_none() {
-        let mut control = early.before(&mut life.control);
-        *first = waiting::first_prompt(&mut control, &life.records, &agent.agent.backoff).await;
+) -> Result<RecordDecoder, AgentExit> {
+    let mut decoder = decoder(agent, life);
+    decoder.begin_after(*position);
+    let mut control = early.before(&mut life.control);
+    if !waiting::for_prompt(session, &mut decoder, &mut control, &life.records).await {
+        return Err(AgentExit::Stopped);
     }
-    let Some((_, position)) = *first else { return Err(AgentExit::Stopped) };
-    let starting = link::start(agent, life.instance.0, chat_name(&life.chat), position + 1);
+    *position = decoder.state().position;
+    let starting = link::start(agent, life.instance.0, chat_name(&life.chat), *position + 1);
     let begun = early.during(place, &mut life.control, starting).await?;
     *started += usize::from(begun.is_ok());
     if let Err(error) = begun
@@ -186,8 +190,6 @@ async fn start<O: ControlSource, S: RecordSink>(
         };
         return Err(agent.start_failed(&why));
     }
-    let mut decoder = decoder(agent, life);
-    decoder.begin_after(position);
     Ok(decoder)
 }
 
@@ -196,7 +198,7 @@ fn take_up<O, S>(
     agent: &HostAgent,
     place: &HostDirectory,
     life: &HostedInstance<O, S>,
-) -> Result<(InstanceDecoder, Option<TurnId>), AgentExit> {
+) -> Result<(RecordDecoder, Option<TurnId>), AgentExit> {
     let instance = life.instance.0;
     if !place.dir().exists() {
         // The log was restored without the directory of hosts, or that directory was removed.
@@ -214,13 +216,13 @@ fn take_up<O, S>(
     if resume.checkpoint.as_ref().is_some_and(|checkpoint| !decoder.restore(checkpoint)) {
         tracing::warn!(instance, "a decoder's checkpoint cannot be read; all records are decoded");
     }
-    decoder.hide_to(resume.position);
-    decoder.want_only(resume.turn.clone());
+    decoder.set_published(resume.position);
+    decoder.pass_only(resume.turn.clone());
     Ok((decoder, resume.turn.clone()))
 }
 
-fn decoder<O, S>(agent: &HostAgent, life: &HostedInstance<O, S>) -> InstanceDecoder {
+fn decoder<O, S>(agent: &HostAgent, life: &HostedInstance<O, S>) -> RecordDecoder {
     let config = agent.agent.config();
-    InstanceDecoder::new(config.dialect, &config.workspace, life.instance.0, life.session.as_deref())
-        .saying(LastWords::of(config))
+    RecordDecoder::new(config.dialect, &config.workspace, life.instance.0, life.session.as_deref())
+        .with_last_words(LastWords::of(config))
 }

@@ -1,6 +1,5 @@
 //! The gateway's side of agent hosts. A host is a process that owns an agent and outlives the gateway.
 
-mod decoder;
 mod ending;
 mod feed;
 mod find;

@@ -1,53 +1,50 @@
 //! An agent instance without a host: it waits for its first prompt and for the end of a backoff.
 
-use switchboard_core::{
-    agent::{AgentCommand, AgentEvent, AgentRecords},
-    wire::Outcome,
-};
+use switchboard_core::agent::AgentRecords;
 use switchboard_runtime::AgentControl;
 use tokio::time::Instant;
 
-use crate::driver::{ControlSource, RecordSink, backoff::Backoff, is_end, process::until};
+use crate::{
+    driver::{ControlSource, RecordSink, process::until},
+    session::{DecodedBatch, Input, Output, Record, RecordDecoder, Session},
+};
 
-/// Waits for the first prompt and until a start is due. Returns the prompt and the position before the host's first
-/// record; `None` if the instance ends before.
-pub(super) async fn first_prompt<O: ControlSource, S: RecordSink>(
+/// Waits until a host is to be started for a prompt. Returns false if the instance ends before. The records that are
+/// decoded meanwhile are those before the host's first one.
+pub(super) async fn for_prompt<O: ControlSource, S: RecordSink>(
+    session: &mut Session,
+    decoder: &mut RecordDecoder,
     control: &mut O,
     records: &S,
-    backoff: &Backoff,
-) -> Option<(AgentCommand, u64)> {
-    let mut waiting = None;
-    let mut position = 0;
+) -> bool {
+    let mut input = None;
     loop {
-        let due = backoff.not_before().filter(|due| *due > Instant::now());
-        if due.is_none()
-            && let Some(prompt) = waiting.take()
-        {
-            return Some((prompt, position));
+        let published = decoder.state().position;
+        session.handle(Instant::now(), input.take().unwrap_or(Input::Progress { published }), decoder);
+        while let Some(output) = session.poll_output() {
+            match output {
+                Output::Command { head, .. } => {
+                    let mut batch = DecodedBatch::default();
+                    let position = decoder.state().position + 1;
+                    decoder.record(position, Record::Command(head.told), &mut batch);
+                    let records_of = AgentRecords { position, events: batch.events, checkpoint: None };
+                    // If the gateway is gone, the next control message is `Stop`.
+                    let _ = records.send(records_of).await;
+                }
+                Output::Idle => {}
+                Output::Stop | Output::End(_) => return false,
+            }
+        }
+        if session.wants_process(Instant::now()) {
+            return true;
         }
         tokio::select! {
             biased;
-            order = control.next() => match order {
-                order if is_end(&order) => return None,
-                AgentControl::Command(prompt @ AgentCommand::Prompt { .. }) => waiting = Some(prompt),
-                AgentControl::Command(AgentCommand::Cancel { turn_id, .. }) => {
-                    let waits = matches!(&waiting, Some(AgentCommand::Prompt { turn_id: waits, .. }) if *waits == turn_id);
-                    if waits {
-                        waiting = None;
-                        position += 1;
-                        // If the gateway is gone, the next control message is `Stop`.
-                        let _ = records.send(cancelled(position)).await;
-                    }
-                }
-                // The command belongs to an earlier instance.
-                AgentControl::Command(AgentCommand::Answer { .. }) | AgentControl::Stop | AgentControl::Kill => {}
+            message = control.next() => match message {
+                AgentControl::Command(command) => input = Some(Input::Command(command)),
+                AgentControl::Stop | AgentControl::Kill => return false,
             },
-            () = until(due), if waiting.is_some() => {}
+            () = until(session.deadline()) => {}
         }
     }
-}
-
-fn cancelled(position: u64) -> AgentRecords {
-    let ended = AgentEvent::TurnEnded { outcome: Outcome::Cancelled, error: None, usage: None, cost: None };
-    AgentRecords { position, events: vec![ended], checkpoint: None }
 }

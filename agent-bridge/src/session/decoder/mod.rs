@@ -1,4 +1,4 @@
-//! Decodes a host's records to events, and derives the state of the agent instance from them.
+//! Decodes the records of an agent instance to events, and derives the instance's state from them.
 //!
 //! The decoder is deterministic: the same records give the same events and the same state, from the beginning or from a
 //! checkpoint.
@@ -19,7 +19,7 @@ use crate::{
         Codec, Conversation, Decoded, Delivered, Dialect, Encoded, Framing, ProcessExit, ProcessLifetime,
     },
     driver::{process::describe_end, stderr_tail::LastWords},
-    host::protocol::{CommandHead, CommandMeaning, Exited, Frame, Kind, SpawnFailure},
+    host::protocol::{CommandMeaning, Exited, SpawnFailure},
 };
 
 /// Version of the checkpoint's format. Checkpoints of other versions are refused.
@@ -28,17 +28,51 @@ const CHECKPOINT_VERSION: u32 = 1;
 /// Most events for which space is reserved at once, according to the number of lines in a frame.
 const MOST_EXPECTED: usize = 1024;
 
+/// A record of an agent instance: what was sent to its process, and what the process did.
+#[derive(Debug)]
+pub(crate) enum Record<'a> {
+    /// Output of the process: whole lines, each of them a record, or the bytes of one read.
+    Output {
+        /// Number of records.
+        count: u32,
+        bytes: &'a [u8],
+    },
+    /// A command was delivered.
+    Command(CommandMeaning),
+    /// A process could not be started.
+    SpawnFailed(SpawnFailure),
+    /// A process has exited, and all its output is in earlier records.
+    Exited(Exited),
+    /// A process closed its output and has not exited.
+    OutputClosed,
+    /// A process wrote a line that is longer than the limit.
+    TooLong,
+}
+
+impl Record<'_> {
+    fn count(&self) -> u32 {
+        match self {
+            Record::Output { count, .. } => *count,
+            Record::Command(_)
+            | Record::SpawnFailed(_)
+            | Record::Exited(_)
+            | Record::OutputClosed
+            | Record::TooLong => 1,
+        }
+    }
+}
+
 /// Decodes the records of one agent instance.
 #[derive(Debug)]
-pub(super) struct InstanceDecoder {
+pub(crate) struct RecordDecoder {
     dialect: &'static dyn Dialect,
     workspace: PathBuf,
     prefix: String,
     codec: Box<dyn Codec>,
-    state: InstanceState,
+    state: SessionState,
     /// Events of records up to this position have been published and are dropped.
-    shown: u64,
-    wanted: TurnFilter,
+    published: u64,
+    filter: TurnFilter,
     last_words: LastWords,
 }
 
@@ -53,68 +87,68 @@ enum TurnFilter {
 /// State of an agent instance that follows from its records, besides the codec's state.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct InstanceState {
+pub(crate) struct SessionState {
     version: u32,
     /// Position of the last decoded record.
-    pub(super) position: u64,
+    pub(crate) position: u64,
     /// Number of process starts that were commanded.
-    pub(super) starts: u64,
+    pub(crate) starts: u64,
     /// Whether the last process has not ended.
-    pub(super) running: bool,
+    pub(crate) running: bool,
     /// Whether the process has answered the initialize request.
-    pub(super) ready: bool,
+    pub(crate) ready: bool,
     /// Whether the process was to resume a session.
-    pub(super) resumed: bool,
+    pub(crate) resumed: bool,
     /// Whether the agent does not know the session that it was to resume.
-    pub(super) unknown_session: bool,
+    pub(crate) unknown_session: bool,
     /// Whether the process has closed its output.
-    pub(super) closed: bool,
+    pub(crate) closed: bool,
     /// Whether the process has written a line longer than the limit.
-    pub(super) too_long: bool,
+    pub(crate) too_long: bool,
     /// The turn whose prompt was sent last.
-    pub(super) prompted: Option<TurnId>,
+    pub(crate) prompted: Option<TurnId>,
     /// Whether the turn in `prompted` is open.
-    pub(super) turn_open: bool,
+    pub(crate) turn_open: bool,
     /// Whether the turn in `prompted` was cancelled.
     cancelled: bool,
     /// How the last process ended.
-    pub(super) exited: Option<Exited>,
+    pub(crate) exited: Option<Exited>,
     /// Why the last process could not be started.
-    pub(super) spawn_failed: Option<SpawnFailure>,
+    pub(crate) spawn_failed: Option<SpawnFailure>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Checkpoint {
-    state: InstanceState,
+    state: SessionState,
     codec: Box<RawValue>,
 }
 
 /// The results of decoding a batch of records.
 #[derive(Debug, Default)]
-pub(super) struct DecodedBatch {
-    pub(super) events: Vec<AgentEvent>,
+pub(crate) struct DecodedBatch {
+    pub(crate) events: Vec<AgentEvent>,
     /// Lines to send to the agent, each with a command id that derives from the position of its record.
-    pub(super) replies: Vec<(String, Vec<u8>)>,
+    pub(crate) replies: Vec<(String, Vec<u8>)>,
     /// Whether a turn ended in this batch.
-    pub(super) turn_ended: bool,
+    pub(crate) turn_ended: bool,
     /// The split point before the record that ended the first turn, if there are events before it.
-    pub(super) before_end: Option<SplitPoint>,
+    pub(crate) before_end: Option<SplitPoint>,
     /// Whether the instance should review the state.
-    pub(super) notable: bool,
+    pub(crate) notable: bool,
 }
 
 /// A split point between two records of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct SplitPoint {
+pub(crate) struct SplitPoint {
     /// Position of the last record before the split point.
-    pub(super) position: u64,
+    pub(crate) position: u64,
     /// Number of events before the split point.
-    pub(super) events: usize,
+    pub(crate) events: usize,
 }
 
-impl InstanceDecoder {
+impl RecordDecoder {
     /// Makes a decoder for a new instance. `session` is the agent's session to resume.
-    pub(super) fn new(
+    pub(crate) fn new(
         dialect: &'static dyn Dialect,
         workspace: &Path,
         instance: u64,
@@ -122,19 +156,19 @@ impl InstanceDecoder {
     ) -> Self {
         let prefix = format!("{instance}-");
         let codec = dialect.codec(&Conversation { workspace, prefix: &prefix, session, process: 0 });
-        let state = InstanceState { version: CHECKPOINT_VERSION, ..InstanceState::default() };
-        let (shown, wanted, last_words) = (0, TurnFilter::All, LastWords::default());
-        Self { dialect, workspace: workspace.into(), prefix, codec, state, shown, wanted, last_words }
+        let state = SessionState { version: CHECKPOINT_VERSION, ..SessionState::default() };
+        let (published, filter, last_words) = (0, TurnFilter::All, LastWords::default());
+        Self { dialect, workspace: workspace.into(), prefix, codec, state, published, filter, last_words }
     }
 
     /// Sets how the agent's last lines of standard error are reported.
-    pub(super) fn saying(mut self, last_words: LastWords) -> Self {
+    pub(crate) fn with_last_words(mut self, last_words: LastWords) -> Self {
         self.last_words = last_words;
         self
     }
 
     /// Restores the state from a checkpoint of this instance. Returns false, without a change, if it cannot be read.
-    pub(super) fn restore(&mut self, checkpoint: &[u8]) -> bool {
+    pub(crate) fn restore(&mut self, checkpoint: &[u8]) -> bool {
         let Ok(Checkpoint { state, codec }) = serde_json::from_slice(checkpoint) else { return false };
         let codec = self.dialect.restore(&self.workspace, codec.get()).ok();
         let Some(codec) = codec.filter(|_| state.version == CHECKPOINT_VERSION) else { return false };
@@ -143,167 +177,147 @@ impl InstanceDecoder {
         true
     }
 
-    /// Drops the events of records up to this position.
-    pub(super) fn hide_to(&mut self, position: u64) {
-        self.shown = position;
+    /// Declares that an earlier gateway has published the events of records up to this position; they are dropped.
+    pub(crate) fn set_published(&mut self, position: u64) {
+        self.published = position;
         self.codec.set_published(position);
     }
 
     fn set_codec(&mut self, codec: Box<dyn Codec>) {
         self.codec = codec;
-        self.hide_to(self.shown);
+        self.set_published(self.published);
     }
 
     /// From now on, drops the events of all other turns, which the log has lost.
-    pub(super) fn want_only(&mut self, turn: Option<TurnId>) {
-        self.wanted = TurnFilter::Only(turn);
+    pub(crate) fn pass_only(&mut self, turn: Option<TurnId>) {
+        self.filter = TurnFilter::Only(turn);
     }
 
     /// Whether the events of this turn are passed on. False after the turn's end.
-    pub(super) fn wants(&self, turn: &TurnId) -> bool {
-        match &self.wanted {
+    pub(crate) fn passes(&self, turn: &TurnId) -> bool {
+        match &self.filter {
             TurnFilter::All => true,
-            TurnFilter::Only(wanted) => wanted.as_ref() == Some(turn),
+            TurnFilter::Only(only) => only.as_ref() == Some(turn),
         }
     }
 
     /// Whether the open turn is one whose events are dropped.
     fn is_lost(&self) -> bool {
-        self.state.turn_open && self.state.prompted.as_ref().is_some_and(|turn| !self.wants(turn))
+        self.state.turn_open && self.state.prompted.as_ref().is_some_and(|turn| !self.passes(turn))
     }
 
     /// Sets the position after which the records of this instance begin.
-    pub(super) fn begin_after(&mut self, position: u64) {
+    pub(crate) fn begin_after(&mut self, position: u64) {
         self.state.position = position;
     }
 
     /// Skips the records up to this position, because they are lost.
-    pub(super) fn pass_over(&mut self, position: u64) {
+    pub(crate) fn skip_to(&mut self, position: u64) {
         self.state.position = self.state.position.max(position);
     }
 
     /// Sets the position of the first existing record. If nothing was decoded and the log has the events of all earlier
     /// records, the instance began before its host, and decoding continues with this record.
-    pub(super) fn found_first(&mut self, first: u64) {
-        if self.state.position == 0 && first <= self.shown.saturating_add(1) {
+    pub(crate) fn found_first(&mut self, first: u64) {
+        if self.state.position == 0 && first <= self.published.saturating_add(1) {
             self.state.position = first.saturating_sub(1);
         }
     }
 
     /// The state according to the decoded records.
-    pub(super) fn state(&self) -> &InstanceState {
+    pub(crate) fn state(&self) -> &SessionState {
         &self.state
     }
 
     /// The state of decoder and codec after the last decoded record.
-    pub(super) fn checkpoint(&self) -> Option<Bytes> {
+    pub(crate) fn checkpoint(&self) -> Option<Bytes> {
         let codec = RawValue::from_string(self.codec.checkpoint()).ok()?;
         serde_json::to_vec(&Checkpoint { state: self.state.clone(), codec }).ok().map(Into::into)
     }
 
     /// What is to be done at the process for a command; see [`Codec::encode`].
-    pub(super) fn encode(&self, command: &AgentCommand) -> Encoded {
+    pub(crate) fn encode(&self, command: &AgentCommand) -> Encoded {
         self.codec.encode(command)
     }
 
-    /// Decodes the next frame. A frame that was decoded before is skipped.
-    pub(super) fn record(&mut self, frame: &Frame<impl AsRef<[u8]>>, step: &mut DecodedBatch) {
-        if frame.count == 0 || frame.last() <= self.state.position {
+    /// Decodes a record, or several lines of output of which each is a record. `first` is the position of the first
+    /// one. Records that were decoded before are skipped.
+    pub(crate) fn record(&mut self, first: u64, record: Record<'_>, batch: &mut DecodedBatch) {
+        let last = first.saturating_add(u64::from(record.count())).saturating_sub(1);
+        if record.count() == 0 || last <= self.state.position {
             return;
         }
-        let (before, was_lost) = (step.events.len(), self.is_lost());
-        match frame.kind {
-            Kind::Output => return self.output(frame, step),
-            Kind::Command => {
-                if let Ok(head) = serde_json::from_slice::<CommandHead>(frame.payload.as_ref()) {
-                    self.told(head.told, step);
-                }
-            }
-            Kind::Exited => {
-                self.exited(serde_json::from_slice(frame.payload.as_ref()).unwrap_or_default(), step)
-            }
-            Kind::SpawnFailed => {
+        let (before, was_lost) = (batch.events.len(), self.is_lost());
+        match record {
+            Record::Output { bytes, count } => return self.output(first, last, count, bytes, batch),
+            Record::Command(meaning) => self.delivered(meaning, batch),
+            Record::SpawnFailed(failure) => {
                 self.state.running = false;
-                let why = serde_json::from_slice(frame.payload.as_ref()).unwrap_or(SpawnFailure::Other);
-                self.state.spawn_failed = Some(why);
+                self.state.spawn_failed = Some(failure);
             }
-            Kind::OutputClosed => self.state.closed = true,
-            Kind::TooLong => self.state.too_long = true,
-            Kind::Hello
-            | Kind::Ended
-            | Kind::Stuck
-            | Kind::Lent
-            | Kind::Discarded
-            | Kind::Recall
-            | Kind::Known => return,
+            Record::Exited(exited) => self.exited(exited, batch),
+            Record::OutputClosed => self.state.closed = true,
+            Record::TooLong => self.state.too_long = true,
         }
-        self.state.position = frame.last();
-        step.notable = true;
-        if self.state.position <= self.shown {
-            step.events.truncate(before);
+        self.state.position = last;
+        batch.notable = true;
+        if self.state.position <= self.published {
+            batch.events.truncate(before);
         } else if was_lost {
-            leave_out_turn(&mut step.events, before);
+            leave_out_turn(&mut batch.events, before);
         }
     }
 
-    fn output(&mut self, frame: &Frame<impl AsRef<[u8]>>, step: &mut DecodedBatch) {
-        let mut out = Decoded { events: std::mem::take(&mut step.events), ..Decoded::default() };
-        let mut is_lost = self.is_lost();
+    fn output(&mut self, first: u64, last: u64, count: u32, bytes: &[u8], batch: &mut DecodedBatch) {
+        let mut out = Decoded { events: std::mem::take(&mut batch.events), ..Decoded::default() };
         match self.dialect.framing() {
-            Framing::Reads => {
-                let before = out.events.len();
-                self.state.position = frame.last();
-                self.codec.decode(self.state.position, frame.payload.as_ref(), &mut out);
-                if self.state.position <= self.shown || is_lost {
-                    out.events.truncate(before);
-                }
-            }
+            Framing::Reads => self.output_record(last, bytes, &mut out, batch),
             Framing::Lines { .. } => {
-                out.events.reserve(MOST_EXPECTED.min(frame.count as usize));
-                let mut rest = frame.payload.as_ref();
-                let mut position = frame.first;
+                out.events.reserve(MOST_EXPECTED.min(count as usize));
+                let mut rest = bytes;
+                let mut position = first;
                 while let Some(end) = memchr::memchr(b'\n', rest) {
-                    let line = &rest[..end];
-                    rest = &rest[end + 1..];
                     if position > self.state.position {
-                        self.state.position = position;
-                        let before = out.events.len();
-                        // The codec adds `Alive` only if there are no events yet. Dropping hidden events record by
-                        // record makes that independent of how the records were batched.
-                        self.codec.decode(position, line, &mut out);
-                        if position <= self.shown {
-                            out.events.truncate(before);
-                        } else if is_lost {
-                            leave_out_turn(&mut out.events, before);
-                        }
-                        if !out.replies.is_empty() {
-                            let replies = out.replies.drain(..).enumerate();
-                            step.replies.extend(replies.map(|(n, line)| (format!("r{position}.{n}"), line)));
-                        }
-                        if std::mem::take(&mut out.turn_ended) {
-                            self.state.turn_open = false;
-                            is_lost = false;
-                            self.wanted.end(self.state.prompted.as_ref());
-                            if !step.turn_ended && before > 0 {
-                                step.before_end = Some(SplitPoint { position: position - 1, events: before });
-                            }
-                            step.turn_ended = true;
-                        }
+                        self.output_record(position, &rest[..end], &mut out, batch);
                     }
+                    rest = &rest[end + 1..];
                     position += 1;
                 }
             }
         }
-        step.events = out.events;
+        batch.events = out.events;
         if out.ready {
             self.state.ready = true;
         }
         self.state.unknown_session |= out.unknown_session;
-        step.notable |= out.ready || out.unknown_session || step.turn_ended;
+        batch.notable |= out.ready || out.unknown_session || batch.turn_ended;
     }
 
-    fn told(&mut self, told: CommandMeaning, step: &mut DecodedBatch) {
-        match told {
+    fn output_record(&mut self, position: u64, bytes: &[u8], out: &mut Decoded, batch: &mut DecodedBatch) {
+        let is_lost = self.is_lost();
+        self.state.position = position;
+        let before = out.events.len();
+        // The codec adds `Alive` only if there are no events yet. Dropping hidden events record by record makes that
+        // independent of how the records were batched.
+        self.codec.decode(position, bytes, out);
+        if position <= self.published {
+            out.events.truncate(before);
+        } else if is_lost {
+            leave_out_turn(&mut out.events, before);
+        }
+        let replies = out.replies.drain(..).enumerate();
+        batch.replies.extend(replies.map(|(n, line)| (format!("r{position}.{n}"), line)));
+        if std::mem::take(&mut out.turn_ended) {
+            if !batch.turn_ended && before > 0 {
+                batch.before_end = Some(SplitPoint { position: position - 1, events: before });
+            }
+            self.turn_ended(batch);
+        }
+    }
+
+    /// Handles the record of a command.
+    fn delivered(&mut self, meaning: CommandMeaning, batch: &mut DecodedBatch) {
+        match meaning {
             CommandMeaning::Start { session } => {
                 self.begin_process(session.as_deref());
                 self.state.resumed = session.is_some();
@@ -329,9 +343,9 @@ impl InstanceDecoder {
             }
             CommandMeaning::Void { turn } => {
                 self.state.prompted = TurnId::parse(&turn).ok();
-                self.turn_ended(step);
+                self.turn_ended(batch);
                 let (outcome, error) = (Outcome::Cancelled, None);
-                step.events.push(AgentEvent::TurnEnded { outcome, error, usage: None, cost: None });
+                batch.events.push(AgentEvent::TurnEnded { outcome, error, usage: None, cost: None });
             }
             CommandMeaning::Reply => {}
         }
@@ -351,9 +365,9 @@ impl InstanceDecoder {
         self.set_codec(codec);
     }
 
-    fn exited(&mut self, exited: Exited, step: &mut DecodedBatch) {
+    fn exited(&mut self, exited: Exited, batch: &mut DecodedBatch) {
         self.state.running = false;
-        let mut out = Decoded { events: std::mem::take(&mut step.events), ..Decoded::default() };
+        let mut out = Decoded { events: std::mem::take(&mut batch.events), ..Decoded::default() };
         let exit = ProcessExit {
             code: exited.code,
             cancelled: self.state.cancelled,
@@ -365,24 +379,24 @@ impl InstanceDecoder {
             if matches!(out.events.last(), Some(AgentEvent::TurnEnded { outcome: Outcome::Failed, .. })) {
                 self.last_words.report(&exited.stderr);
             }
-            self.turn_ended(step);
+            self.turn_ended(batch);
         }
-        step.events = out.events;
+        batch.events = out.events;
         self.state.exited = Some(exited);
     }
 
-    fn turn_ended(&mut self, step: &mut DecodedBatch) {
+    fn turn_ended(&mut self, batch: &mut DecodedBatch) {
         self.state.turn_open = false;
-        self.wanted.end(self.state.prompted.as_ref());
-        step.turn_ended = true;
+        self.filter.end(self.state.prompted.as_ref());
+        batch.turn_ended = true;
     }
 }
 
 impl TurnFilter {
     /// Notes the end of a turn.
     fn end(&mut self, turn: Option<&TurnId>) {
-        if let Self::Only(wanted) = self {
-            wanted.take_if(|wanted| turn == Some(wanted));
+        if let Self::Only(only) = self {
+            only.take_if(|only| turn == Some(only));
         }
     }
 }
@@ -396,4 +410,4 @@ fn leave_out_turn(events: &mut Vec<AgentEvent>, from: usize) {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

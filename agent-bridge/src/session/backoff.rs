@@ -7,8 +7,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::random::Random;
-use crate::limits::BridgeLimits;
+use crate::{driver::random::Random, limits::BridgeLimits};
 
 /// Bounded exponential backoff with jitter. Shared by all instances of one agent.
 #[derive(Debug)]

@@ -1,0 +1,294 @@
+//! An agent instance whose process is a subprocess of the gateway.
+
+use std::{collections::VecDeque, io, os::unix::process::ExitStatusExt, process::ExitStatus};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use switchboard_core::agent::AgentExit;
+use switchboard_runtime::AgentControl;
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+
+use super::{
+    AgentInstance, ProcessAgent,
+    ends::{ControlSource, RecordSink},
+    process::{Owned, Process, until},
+    reader::{ReadEnd, ReadMode, Reader, Recorder},
+    stop::{stop, terminate},
+};
+use crate::{
+    host::protocol::{Action, CommandHead, Exited, SpawnFailure},
+    session::{End, Input, Output, Record, RecordDecoder, Session},
+};
+
+/// Serves a chat until a stop or kill arrives, or the agent is gone.
+pub(super) async fn serve<O: ControlSource, S: RecordSink>(
+    agent: &ProcessAgent,
+    instance: AgentInstance<O, S>,
+) -> AgentExit {
+    let AgentInstance { chat, instance, session, control, records } = instance;
+    let config = &agent.config;
+    tracing::debug!(agent = config.name, chat = %chat.chat, instance = instance.0, "an agent instance begins");
+    let session_config = agent.session_config(config.limits.record_bytes);
+    let decoder = RecordDecoder::new(config.dialect, &config.workspace, instance.0, session.as_deref())
+        .with_last_words(session_config.last_words.clone());
+    let (progress, progressed) = mpsc::channel(1);
+    let mut session = Session::new(session_config, session);
+    session.attach(0, None);
+    let embedded = Embedded {
+        agent,
+        session,
+        recorder: Recorder::new(decoder, records, progress),
+        progressed,
+        control: Control { source: control, deferred: VecDeque::new() },
+        running: None,
+        spawn_error: None,
+    };
+    embedded.run().await
+}
+
+/// The source of control messages. Messages that arrive while a process is being ended are deferred.
+struct Control<O> {
+    source: O,
+    deferred: VecDeque<AgentControl>,
+}
+
+impl<O: ControlSource> Control<O> {
+    /// The next control message. Cancel safe.
+    async fn next(&mut self) -> AgentControl {
+        match self.deferred.pop_front() {
+            Some(control) => control,
+            None => self.source.next().await,
+        }
+    }
+}
+
+/// The control source while a process is being ended: all messages are deferred, and only a kill hastens the end.
+struct Deferring<'a, O>(&'a mut Control<O>);
+
+#[async_trait]
+impl<O: ControlSource> ControlSource for Deferring<'_, O> {
+    async fn next(&mut self) -> AgentControl {
+        loop {
+            let control = self.0.source.next().await;
+            self.0.deferred.push_back(control.clone());
+            if !matches!(control, AgentControl::Command(_)) {
+                return control;
+            }
+        }
+    }
+}
+
+/// An agent instance and its process.
+struct Embedded<'a, O, S> {
+    agent: &'a ProcessAgent,
+    session: Session,
+    recorder: Recorder<S>,
+    /// Receives when records were decoded or published.
+    progressed: mpsc::Receiver<()>,
+    control: Control<O>,
+    running: Option<Running>,
+    /// Why the last process could not be started.
+    spawn_error: Option<io::Error>,
+}
+
+/// A process and the task that reads its output.
+struct Running {
+    process: Process,
+    reading: Owned<ReadEnd>,
+    mode: watch::Sender<ReadMode>,
+    closed: bool,
+    exited: Option<Option<ExitStatus>>,
+}
+
+enum Event {
+    Progress,
+    Control(AgentControl),
+    Exited(Option<ExitStatus>),
+    Read(ReadEnd),
+}
+
+impl<O: ControlSource, S: RecordSink> Embedded<'_, O, S> {
+    async fn run(mut self) -> AgentExit {
+        let mut next_input = None;
+        loop {
+            let published = self.recorder.published();
+            let input = next_input.take().unwrap_or(Input::Progress { published });
+            self.session.handle(Instant::now(), input, &mut self.recorder.decoder());
+            let mut acted = false;
+            while let Some(output) = self.session.poll_output() {
+                acted = true;
+                match output {
+                    Output::Command { head, bytes } => self.carry_out(head, bytes).await,
+                    Output::Idle => {
+                        if let Some(running) = &mut self.running {
+                            running.process.note_descendants();
+                        }
+                    }
+                    Output::Stop => return self.stop().await,
+                    Output::End(end) => return self.end(end).await,
+                }
+            }
+            if acted {
+                // The records of the commands may call for more.
+                continue;
+            }
+            match self.next().await {
+                Event::Progress => {}
+                Event::Control(AgentControl::Command(command)) => next_input = Some(Input::Command(command)),
+                Event::Control(AgentControl::Stop) => {
+                    self.discard();
+                    next_input = Some(Input::Stop);
+                }
+                Event::Control(AgentControl::Kill) => {
+                    self.discard();
+                    if let Some(mut running) = self.running {
+                        running.process.kill().await;
+                    }
+                    return AgentExit::Stopped;
+                }
+                Event::Exited(status) => {
+                    if let Some(running) = &mut self.running {
+                        running.exited = Some(status);
+                        running.mode.send_replace(ReadMode::Drain);
+                    }
+                    self.settle().await;
+                }
+                Event::Read(end) => self.read(end).await,
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Event {
+        let (exit, reading) = match &mut self.running {
+            Some(Running { process, reading, closed, exited, .. }) => {
+                (exited.is_none().then_some(process), (!*closed).then_some(reading))
+            }
+            None => (None, None),
+        };
+        tokio::select! {
+            biased;
+            Some(()) = self.progressed.recv() => Event::Progress,
+            control = self.control.next() => Event::Control(control),
+            status = async { match exit {
+                Some(process) => process.wait().await,
+                None => std::future::pending().await,
+            } } => Event::Exited(status),
+            end = async { match reading {
+                Some(reading) => (&mut reading.0).await,
+                None => std::future::pending().await,
+            } } => Event::Read(end.unwrap_or(ReadEnd::Closed)),
+            () = until(self.session.deadline()) => Event::Progress,
+        }
+    }
+
+    /// Records a command, and carries it out.
+    async fn carry_out(&mut self, head: CommandHead, bytes: Bytes) {
+        let CommandHead { action, told: meaning, .. } = head;
+        if action == Action::Note {
+            // Only notes have events.
+            return self.recorder.publish(Record::Command(meaning)).await;
+        }
+        // Before the process gets the command: what it writes in answer is decoded after the record.
+        self.recorder.record(Record::Command(meaning));
+        match (action, &mut self.running) {
+            (Action::Write, Some(running)) => running.process.write(bytes.into()),
+            (Action::Start { further, close }, None) => self.start(&further, bytes, close),
+            (Action::End { force: true }, Some(running)) => running.process.kill().await,
+            (Action::End { force: false }, Some(running)) => {
+                let limits = &self.agent.config.limits;
+                terminate(&mut running.process, &mut Deferring(&mut self.control), limits).await;
+            }
+            // The process that the command was meant for is gone, which its exit record shows.
+            (Action::Note | Action::Write | Action::End { .. }, _) | (Action::Start { .. }, Some(_)) => {}
+        }
+    }
+
+    fn start(&mut self, arguments: &[String], bytes: Bytes, close: bool) {
+        let config = &self.agent.config;
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let started = Process::start(&config.command_config(), &arguments, self.agent.mark());
+        let (mut process, output) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                self.recorder.record(Record::SpawnFailed(SpawnFailure::Other));
+                self.spawn_error = Some(error);
+                return;
+            }
+        };
+        let (mode, watched) = watch::channel(ReadMode::Live);
+        let reader = Reader::new(
+            self.recorder.clone(),
+            config.dialect.framing(),
+            process.input(),
+            watched,
+            config.limits.clone(),
+        );
+        let reading = Owned(tokio::spawn(reader.run(output)));
+        process.write(bytes.into());
+        if close {
+            process.close_input();
+        }
+        self.running = Some(Running { process, reading, mode, closed: false, exited: None });
+    }
+
+    async fn read(&mut self, end: ReadEnd) {
+        let Some(running) = &mut self.running else { return };
+        running.closed = true;
+        match end {
+            ReadEnd::TooLong => self.recorder.record(Record::TooLong),
+            ReadEnd::Closed if running.exited.is_none() => self.recorder.record(Record::OutputClosed),
+            ReadEnd::Closed => {}
+        }
+        self.settle().await;
+    }
+
+    /// Records the exit of a process that has exited and whose output was read to the end.
+    async fn settle(&mut self) {
+        let Some(mut running) = self.running.take_if(|running| running.closed && running.exited.is_some())
+        else {
+            return;
+        };
+        // Kills the descendants as well.
+        running.process.kill().await;
+        let status = running.exited.flatten();
+        let exited = Exited {
+            code: status.and_then(|status| status.code()),
+            signal: status.and_then(|status| status.signal()),
+            stderr: running.process.stderr_tail().await,
+        };
+        self.recorder.publish(Record::Exited(exited)).await;
+    }
+
+    /// Discards further output: a gateway that ends its agent does not need it.
+    fn discard(&self) {
+        if let Some(running) = &self.running {
+            running.mode.send_replace(ReadMode::Discard);
+        }
+    }
+
+    async fn stop(mut self) -> AgentExit {
+        if let Some(running) = &mut self.running {
+            stop(&mut running.process, &mut self.control.source, &self.agent.config.limits).await;
+        }
+        AgentExit::Stopped
+    }
+
+    /// Ends a process that still runs, and adds the end of its standard error to the reason.
+    async fn end(self, end: End) -> AgentExit {
+        let mut exit = match (end, self.spawn_error) {
+            (End::SpawnFailed(_), Some(error)) => self.agent.spawn_failed(&error),
+            (end, _) => self.agent.exit(end),
+        };
+        if let Some(mut running) = self.running {
+            running.process.kill().await;
+            let words = running.process.report_last_words(&self.agent.config).await;
+            if let AgentExit::StartFailed(error) | AgentExit::Gone(error) = &mut exit {
+                error.detail.push_str(&words);
+            }
+        }
+        exit
+    }
+}

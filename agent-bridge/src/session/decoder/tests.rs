@@ -1,0 +1,104 @@
+//! Recorded conversations, split at every position.
+
+use super::*;
+
+/// A record that owns its output.
+#[derive(Debug, Clone)]
+pub(crate) enum Recorded {
+    Command(CommandMeaning),
+    Line(Vec<u8>),
+    Exited(Exited),
+}
+
+impl Recorded {
+    fn record(&self) -> Record<'_> {
+        match self {
+            Self::Command(meaning) => Record::Command(meaning.clone()),
+            Self::Line(bytes) => Record::Output { count: 1, bytes },
+            Self::Exited(exited) => Record::Exited(exited.clone()),
+        }
+    }
+}
+
+/// A recorded conversation as records: a start, the prompts, the agent's output, and its exit.
+pub(crate) fn records(recording: &str) -> Vec<Recorded> {
+    let mut records = vec![Recorded::Command(CommandMeaning::Start { session: None })];
+    for line in recording.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        match (line["dir"].as_str(), line["msg"]["type"].as_str()) {
+            (Some("out"), _) => records.push(Recorded::Line(format!("{}\n", line["msg"]).into_bytes())),
+            (Some("in"), Some("user")) => {
+                let turn = format!("turn-{}", records.len());
+                records.push(Recorded::Command(CommandMeaning::Prompt { turn }));
+            }
+            _ => {}
+        }
+    }
+    records.push(Recorded::Exited(Exited { code: Some(0), ..Exited::default() }));
+    records
+}
+
+fn decode(decoder: &mut RecordDecoder, records: &[Recorded], first: u64) -> Vec<AgentEvent> {
+    let mut events = Vec::new();
+    for (position, record) in (first..).zip(records) {
+        let mut batch = DecodedBatch::default();
+        decoder.record(position, record.record(), &mut batch);
+        events.extend(batch.events.into_iter().filter(|event| *event != AgentEvent::Alive));
+    }
+    events
+}
+
+pub(crate) fn new() -> RecordDecoder {
+    RecordDecoder::new(crate::dialect::CLAUDE, Path::new("/workspace"), 7, None)
+}
+
+#[test]
+fn from_any_checkpoint_on_everything_decodes_the_same() {
+    for recording in [
+        include_str!("../../../fixtures/claude/two_turns.jsonl"),
+        include_str!("../../../fixtures/claude/tool_allow.jsonl"),
+        include_str!("../../../fixtures/claude/interrupt_in_permission.jsonl"),
+        include_str!("../../../fixtures/claude/think.jsonl"),
+    ] {
+        let records = records(recording);
+        let mut whole = new();
+        let expected = decode(&mut whole, &records, 1);
+        assert!(expected.len() > 3 && whole.state().exited.is_some());
+        for cut in 0..records.len() {
+            let mut first = new();
+            let events = decode(&mut first, &records[..cut], 1);
+            let checkpoint = first.checkpoint().unwrap();
+            // The log may have more events than its checkpoint covers.
+            for ahead in [0, 1, 5] {
+                let published = records.len().min(cut + ahead);
+                let mut second = new();
+                assert!(second.restore(&checkpoint));
+                second.set_published(published as u64);
+                let mut known = events.clone();
+                known.extend(decode(&mut first_at(&records, cut), &records[cut..published], cut as u64 + 1));
+                // Records from before the checkpoint are skipped.
+                known.extend(decode(&mut second, &records, 1));
+                assert!(known == expected, "cut at {cut}, {ahead} ahead");
+                assert_eq!(second.state(), whole.state());
+            }
+        }
+    }
+}
+
+fn first_at(records: &[Recorded], cut: usize) -> RecordDecoder {
+    let mut decoder = new();
+    decode(&mut decoder, &records[..cut], 1);
+    decoder
+}
+
+#[test]
+fn what_is_no_checkpoint_changes_nothing() {
+    let mut decoder = new();
+    let before = decoder.checkpoint();
+    for bytes in
+        [&b""[..], b"{}", br#"{"state":{"version":99},"codec":{}}"#, br#"{"state":{"version":1},"codec":7}"#]
+    {
+        assert!(!decoder.restore(bytes));
+    }
+    assert_eq!(decoder.checkpoint(), before);
+}

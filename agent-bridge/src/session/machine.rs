@@ -1,0 +1,384 @@
+//! The state machine of an agent instance: all its transitions.
+
+use std::{collections::VecDeque, time::Duration};
+
+use bytes::Bytes;
+use switchboard_core::{
+    agent::{AgentCommand, CommandId},
+    ids::TurnId,
+};
+use tokio::time::Instant;
+
+use super::{End, RecordDecoder, SessionConfig, SessionState, end::EndReason};
+use crate::{
+    dialect::{Encoded, ProcessLifetime, ProcessStart},
+    host::protocol::{Action, CommandHead, CommandMeaning},
+};
+
+/// Delay between a turn's end and [`Output::Idle`], in case another turn begins at once. Clients that wait for the turn's
+/// end are served first.
+const IDLE_AFTER: Duration = Duration::from_millis(50);
+
+/// What happens to an agent instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Input {
+    /// The gateway sends a command.
+    Command(AgentCommand),
+    /// The gateway wants the agent stopped.
+    Stop,
+    /// Records may have been decoded, or a deadline may have come. The events of all records up to the position
+    /// `published` have been sent to the gateway.
+    Progress { published: u64 },
+}
+
+/// What is to be done for an agent instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// Carry out a command and record it. The bytes are for the process's standard input.
+    Command { head: CommandHead, bytes: Bytes },
+    /// No turn is open.
+    Idle,
+    /// Stop the process gracefully. The last output.
+    Stop,
+    /// The instance has ended; end its process, if it runs. The last output.
+    End(End),
+}
+
+/// The state machine of one agent instance.
+#[derive(Debug)]
+pub(crate) struct Session {
+    config: SessionConfig,
+    /// The agent's session that the first process resumes.
+    resume: Option<String>,
+    /// Whether processes can be started. Otherwise the instance waits for its first prompt.
+    attached: bool,
+    /// The position of the last record from before this gateway. Commands wait until this record is decoded, because
+    /// until then it is unknown which of them have been carried out.
+    caught_up_at: u64,
+    /// The turn for which an instance of an earlier gateway was taken over.
+    resumed: Option<TurnId>,
+    /// Commands that have not been carried out.
+    queue: VecDeque<AgentCommand>,
+    /// A prompt that waits for a process.
+    waiting: Option<AgentCommand>,
+    /// The turn whose prompt was sent last.
+    sent: Option<TurnId>,
+    /// The turn that was cancelled last because the log has lost it.
+    interrupted: Option<TurnId>,
+    /// The events of all records up to this position have been sent to the gateway.
+    published: u64,
+    /// Number of the last start that was commanded.
+    commanded: u64,
+    /// Number of the last start that has succeeded.
+    succeeded: u64,
+    /// Number of the last start whose process was ended because it does not know its session.
+    dismissed: u64,
+    was_open: bool,
+    /// When [`Output::Idle`] is due.
+    idle_at: Option<Instant>,
+    /// The time of the last input.
+    reviewed: Option<Instant>,
+    /// When the process that is not ready was first seen.
+    began: Option<Instant>,
+    /// When the process's output was found to be closed.
+    closed: Option<Instant>,
+    ended: bool,
+    outputs: VecDeque<Output>,
+}
+
+impl Session {
+    /// A new instance. `resume` is the id of the agent's session to resume; `None` begins a new session.
+    pub(crate) fn new(config: SessionConfig, resume: Option<String>) -> Self {
+        Self {
+            config,
+            resume,
+            attached: false,
+            caught_up_at: 0,
+            resumed: None,
+            queue: VecDeque::new(),
+            waiting: None,
+            sent: None,
+            interrupted: None,
+            published: 0,
+            commanded: 0,
+            succeeded: 0,
+            dismissed: 0,
+            was_open: true,
+            idle_at: None,
+            reviewed: None,
+            began: None,
+            closed: None,
+            ended: false,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Lets the instance start processes. The records up to position `caught_up_at` are from before this gateway, which
+    /// took the instance over for the turn `resumed`.
+    pub(crate) fn attach(&mut self, caught_up_at: u64, resumed: Option<TurnId>) {
+        self.attached = true;
+        self.caught_up_at = caught_up_at;
+        self.resumed = resumed;
+        // The records may show that an earlier gateway has sent this prompt.
+        self.sent = None;
+        if let Some(prompt) = self.waiting.take() {
+            self.queue.push_front(prompt);
+        }
+    }
+
+    /// Whether a prompt waits and a process may be started for it.
+    pub(crate) fn wants_process(&self, now: Instant) -> bool {
+        self.waiting.is_some() && self.is_due(now)
+    }
+
+    /// Takes an input.
+    pub(crate) fn handle(&mut self, now: Instant, input: Input, decoder: &mut RecordDecoder) {
+        if self.ended {
+            return;
+        }
+        self.reviewed = Some(now);
+        match input {
+            Input::Command(command) => self.queue.push_back(command),
+            Input::Progress { published } => self.published = published,
+            Input::Stop => {
+                if let Some(turn_id) = self.open_turn(decoder.state()) {
+                    self.send(&AgentCommand::Cancel { id: CommandId(0), turn_id }, decoder);
+                }
+                return self.finish(Output::Stop);
+            }
+        }
+        self.review(now, decoder);
+    }
+
+    /// The next thing to be done.
+    pub(crate) fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When the next [`Input::Progress`] is due if no new records arrive. Actions that are overdue wait until records
+    /// are sent.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let backoff = self.config.backoff.not_before().filter(|_| self.waiting.is_some());
+        let start = self.began.map(|began| began + self.config.start);
+        let closed = self.closed.map(|closed| closed + self.config.closed_output);
+        let due = [backoff, start, closed, self.idle_at].into_iter().flatten();
+        due.filter(|due| self.reviewed.is_none_or(|reviewed| *due > reviewed)).min()
+    }
+
+    /// Reviews the state and takes all actions that are due.
+    fn review(&mut self, now: Instant, decoder: &mut RecordDecoder) {
+        let state = decoder.state().clone();
+        if state.position < self.caught_up_at {
+            return;
+        }
+        if self.sent.is_none() {
+            self.sent.clone_from(&state.prompted);
+        }
+        if let Some(reason) = self.end_reason(now, &state) {
+            // All events of the agent must be sent first.
+            if self.published >= state.position {
+                let end = self.config.end_for(now, reason, &state);
+                self.finish(Output::End(end));
+            }
+            return;
+        }
+        let open = state.turn_open || self.sent != state.prompted;
+        if std::mem::replace(&mut self.was_open, open) && !open {
+            self.idle_at = Some(now + IDLE_AFTER);
+        }
+        while let Some(command) = self.next_command(&state, decoder) {
+            self.obey(&state, command, decoder);
+        }
+        if self.was_open {
+            self.idle_at = None;
+        } else if self.idle_at.take_if(|due| *due <= now).is_some() {
+            self.outputs.push_back(Output::Idle);
+        }
+        match self.lifetime() {
+            ProcessLifetime::Instance => self.review_process(now, &state, decoder),
+            ProcessLifetime::Prompt => self.review_prompt(now, &state, decoder),
+        }
+    }
+
+    /// Why the instance has ended, according to its records and to the deadlines.
+    fn end_reason(&self, now: Instant, state: &SessionState) -> Option<EndReason> {
+        let over = |since: Option<Instant>, longest| since.is_some_and(|since| since + longest <= now);
+        if state.running && over(self.closed, self.config.closed_output) {
+            return Some(EndReason::ClosedOutput);
+        }
+        if state.running && !state.ready && over(self.began, self.config.start) {
+            return Some(EndReason::NotReady);
+        }
+        state.end_reason(self.lifetime())
+    }
+
+    /// The next command, unless it is a prompt and the agent is in another turn. The log has lost that turn, so it is
+    /// cancelled first.
+    fn next_command(&mut self, state: &SessionState, decoder: &mut RecordDecoder) -> Option<AgentCommand> {
+        while let Some(AgentCommand::Prompt { turn_id, .. }) = self.queue.front() {
+            if self.resumed.as_ref() == Some(turn_id) && !decoder.passes(turn_id) {
+                // The records contain the end of this turn.
+                self.queue.pop_front();
+                continue;
+            }
+            decoder.pass_only(Some(turn_id.clone()));
+            if let Some(lost) = state.prompted.clone().filter(|open| state.turn_open && open != turn_id) {
+                if self.interrupted.replace(lost.clone()).as_ref() != Some(&lost) {
+                    self.send(&AgentCommand::Cancel { id: CommandId(0), turn_id: lost }, decoder);
+                }
+                return None;
+            }
+            break;
+        }
+        self.queue.pop_front()
+    }
+
+    /// Carries out a command, unless the records show that it has been carried out.
+    fn obey(&mut self, state: &SessionState, command: AgentCommand, decoder: &RecordDecoder) {
+        match &command {
+            AgentCommand::Prompt { turn_id, .. } => {
+                let known = self.sent.as_ref() == Some(turn_id);
+                if !known && state.ready && self.lifetime() == ProcessLifetime::Instance {
+                    self.send(&command, decoder);
+                } else if !known {
+                    self.waiting = Some(command);
+                }
+            }
+            AgentCommand::Cancel { id, turn_id } => {
+                let waits = matches!(&self.waiting, Some(AgentCommand::Prompt { turn_id: waits, .. }) if waits == turn_id);
+                let on_its_way =
+                    self.sent.as_ref() == Some(turn_id) && state.prompted.as_ref() != Some(turn_id);
+                let open = state.turn_open && state.prompted.as_ref() == Some(turn_id);
+                if waits {
+                    self.waiting = None;
+                    self.sent = Some(turn_id.clone());
+                    self.was_open = true;
+                    let meaning = CommandMeaning::Void { turn: turn_id.as_str().into() };
+                    self.command(format!("c{}:{turn_id}", id.0), Action::Note, meaning, Bytes::new());
+                } else if on_its_way || open {
+                    self.send(&command, decoder);
+                }
+                // Otherwise the turn's end is about to be decoded; an interrupt could only stop the next turn.
+            }
+            AgentCommand::Answer { .. } => self.send(&command, decoder),
+        }
+    }
+
+    /// Sends a command to the process, if the dialect has something to send for it.
+    fn send(&mut self, command: &AgentCommand, decoder: &RecordDecoder) {
+        let (subject, meaning) = match command {
+            AgentCommand::Prompt { turn_id, .. } => {
+                self.sent = Some(turn_id.clone());
+                self.was_open = true;
+                (turn_id.as_str(), CommandMeaning::Prompt { turn: turn_id.as_str().into() })
+            }
+            AgentCommand::Cancel { turn_id, .. } => {
+                (turn_id.as_str(), CommandMeaning::Cancel { turn: turn_id.as_str().into() })
+            }
+            AgentCommand::Answer { request_id, .. } => {
+                (request_id.as_str(), CommandMeaning::Answer { request: request_id.as_str().into() })
+            }
+        };
+        let id = format!("c{}:{subject}", command.id().0);
+        match decoder.encode(command) {
+            Encoded::Nothing => {}
+            Encoded::Write(bytes) => self.command(id, Action::Write, meaning, bytes.into()),
+            Encoded::Terminate => self.command(id, Action::End { force: false }, meaning, Bytes::new()),
+        }
+    }
+
+    /// Starts a process that serves all turns, sees it through its handshake, and sends it the first prompt.
+    fn review_process(&mut self, now: Instant, state: &SessionState, decoder: &RecordDecoder) {
+        if state.ready {
+            self.began = None;
+            self.start_succeeded(state);
+            if let Some(prompt) = self.waiting.take() {
+                self.send(&prompt, decoder);
+            }
+        } else if state.running {
+            self.began.get_or_insert(now);
+            if state.unknown_session && std::mem::replace(&mut self.dismissed, state.starts) != state.starts {
+                let end = Action::End { force: true };
+                self.command(format!("end{}", state.starts), end, CommandMeaning::Reply, Bytes::new());
+            }
+        } else if self.may_start(now, state) {
+            // The first start, or the second one, without the session that the agent does not know.
+            let session = self.resume.clone().filter(|_| state.starts == 0);
+            if state.starts > 0 {
+                let agent = &self.config.agent;
+                tracing::info!(agent, "the session is unknown to the agent; it begins a new one");
+            }
+            let ProcessStart { arguments, input } = self.config.dialect.start(session.as_deref());
+            self.commanded = state.starts + 1;
+            self.began = None;
+            let start = Action::Start { further: arguments, close: false };
+            let meaning = CommandMeaning::Start { session };
+            self.command(format!("start{}", self.commanded), start, meaning, input.into());
+        }
+        self.closed = (state.running && state.closed).then(|| self.closed.unwrap_or(now));
+    }
+
+    /// Starts a process for the prompt that waits.
+    fn review_prompt(&mut self, now: Instant, state: &SessionState, decoder: &RecordDecoder) {
+        if state.exited.is_some() {
+            self.start_succeeded(state);
+        }
+        if state.running || self.sent != state.prompted || !self.may_start(now, state) {
+            return;
+        }
+        let Some(prompt) = self.waiting.take() else { return };
+        let AgentCommand::Prompt { id, turn_id, .. } = &prompt else { return };
+        let ProcessStart { arguments, mut input } = self.config.dialect.start(None);
+        if let Encoded::Write(bytes) = decoder.encode(&prompt) {
+            input.extend_from_slice(&bytes);
+        }
+        self.commanded = state.starts + 1;
+        self.sent = Some(turn_id.clone());
+        self.was_open = true;
+        let start = Action::Start { further: arguments, close: true };
+        let meaning = CommandMeaning::Prompt { turn: turn_id.as_str().into() };
+        self.command(format!("c{}:{turn_id}", id.0), start, meaning, input.into());
+    }
+
+    /// Whether a process is to be started now: a prompt waits, no start is on its way, and no backoff is under way.
+    fn may_start(&self, now: Instant, state: &SessionState) -> bool {
+        self.attached && self.commanded <= state.starts && self.wants_process(now)
+    }
+
+    /// Notes that the last start has succeeded, which ends the delays, if this instance commanded it.
+    fn start_succeeded(&mut self, state: &SessionState) {
+        if std::mem::replace(&mut self.succeeded, state.starts) != state.starts
+            && self.commanded == state.starts
+        {
+            self.config.backoff.succeeded();
+        }
+    }
+
+    /// Whether the backoff after failed starts is over.
+    fn is_due(&self, now: Instant) -> bool {
+        self.config.backoff.not_before().is_none_or(|due| due <= now)
+    }
+
+    fn lifetime(&self) -> ProcessLifetime {
+        self.config.dialect.lifetime()
+    }
+
+    /// The open turn, including a turn whose prompt was sent and has not come back as a record.
+    fn open_turn(&self, state: &SessionState) -> Option<TurnId> {
+        if self.sent.is_some() && self.sent != state.prompted {
+            return self.sent.clone();
+        }
+        state.prompted.clone().filter(|_| state.turn_open)
+    }
+
+    fn command(&mut self, id: String, action: Action, meaning: CommandMeaning, bytes: Bytes) {
+        let opens_turn = matches!(meaning, CommandMeaning::Prompt { .. });
+        let head = CommandHead { id, action, opens_turn, told: meaning };
+        self.outputs.push_back(Output::Command { head, bytes });
+    }
+
+    fn finish(&mut self, output: Output) {
+        self.ended = true;
+        self.outputs.push_back(output);
+    }
+}

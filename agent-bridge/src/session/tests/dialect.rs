@@ -1,0 +1,85 @@
+//! A dialect of single words, with a handshake in two steps and commands of several lines.
+
+use std::path::Path;
+
+use switchboard_core::{agent::AgentCommand, wire::Outcome};
+
+use crate::dialect::{
+    CheckpointError, Codec, Conversation, Decoded, Delivered, Dialect, Encoded, Framing, ProcessExit,
+    ProcessLifetime, ProcessStart,
+};
+
+pub(super) const STEPS: &dyn Dialect = &Steps(ProcessLifetime::Instance);
+pub(super) const STEPS_PER_PROMPT: &dyn Dialect = &Steps(ProcessLifetime::Prompt);
+
+#[derive(Debug)]
+struct Steps(ProcessLifetime);
+
+impl Dialect for Steps {
+    fn name(&self) -> &'static str {
+        "steps"
+    }
+
+    fn framing(&self) -> Framing {
+        Framing::Lines { turn_end: None }
+    }
+
+    fn lifetime(&self) -> ProcessLifetime {
+        self.0
+    }
+
+    fn start(&self, session: Option<&str>) -> ProcessStart {
+        let arguments = session.iter().flat_map(|session| ["--resume".into(), (*session).into()]).collect();
+        ProcessStart { arguments, input: b"hello\n".into() }
+    }
+
+    fn codec(&self, _: &Conversation<'_>) -> Box<dyn Codec> {
+        Box::new(StepsCodec(self.0))
+    }
+
+    fn restore(&self, _: &Path, _: &str) -> Result<Box<dyn Codec>, CheckpointError> {
+        Ok(Box::new(StepsCodec(self.0)))
+    }
+}
+
+#[derive(Debug)]
+struct StepsCodec(ProcessLifetime);
+
+impl Codec for StepsCodec {
+    fn decode(&mut self, _: u64, line: &[u8], out: &mut Decoded) {
+        match line {
+            b"who" => out.replies.push(b"me".into()),
+            b"ready" => out.ready = true,
+            b"unknown" => out.unknown_session = true,
+            b"end" => out.end_turn(Outcome::Completed, None),
+            _ => out.alive(),
+        }
+    }
+
+    fn encode(&self, command: &AgentCommand) -> Encoded {
+        match command {
+            AgentCommand::Prompt { turn_id, text, .. } => Encoded::lines([&format!("turn {turn_id}"), text]),
+            AgentCommand::Cancel { .. } if self.0 == ProcessLifetime::Prompt => Encoded::Terminate,
+            AgentCommand::Cancel { .. } => Encoded::lines(["stop"]),
+            AgentCommand::Answer { request_id, .. } if request_id.as_str() == "r1" => {
+                Encoded::lines([format!("no {request_id}")])
+            }
+            AgentCommand::Answer { .. } => Encoded::Nothing,
+        }
+    }
+
+    fn delivered(&mut self, _: Delivered<'_>) {}
+
+    fn exited(&mut self, exit: &ProcessExit<'_>, out: &mut Decoded) {
+        if self.0 == ProcessLifetime::Prompt {
+            let outcome = if exit.cancelled { Outcome::Cancelled } else { Outcome::Completed };
+            out.end_turn(outcome, None);
+        }
+    }
+
+    fn set_published(&mut self, _: u64) {}
+
+    fn checkpoint(&self) -> String {
+        "null".into()
+    }
+}
