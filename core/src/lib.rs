@@ -14,7 +14,7 @@
 //!     agent::{AgentCommand, AgentEvent, AgentRecords},
 //!     ids::{ChatKey, ConnId, Principal},
 //!     journal::MemoryJournal,
-//!     wire::{Outcome, decode},
+//!     wire::{ChatKind, FrameKind, Outcome, decode},
 //! };
 //!
 //! let limits = Limits::default();
@@ -22,7 +22,7 @@
 //! let mut hub = Hub::new(limits.clone(), [7; 32], now); // in earnest, the seed is the system's entropy
 //! let mut journal = MemoryJournal::default();
 //! let mut chat: Option<ChatKey> = None;
-//! let mut shown = Vec::new();
+//! let mut received = Vec::new();
 //!
 //! let message = r#"{"type":"message","chat_id":"c","content":"hello","turn_id":"t"}"#;
 //! let message = decode(message, &limits, false).unwrap().unwrap();
@@ -35,8 +35,8 @@
 //!     hub.handle(now, input);
 //!     while let Some(output) = hub.poll_output() {
 //!         match output {
-//!             Output::Deliver { frame, .. } => shown.push(frame),
-//!             Output::Offer { events, .. } => shown.extend(events.into_iter().map(|event| event.frame)),
+//!             Output::Deliver { frame, .. } => received.push(frame),
+//!             Output::Offer { events, .. } => received.extend(events.into_iter().map(|event| event.frame)),
 //!             Output::Append(append) => inputs.push_back(Input::Journal(journal.append(append))),
 //!             Output::Ask(ask) => inputs.push_back(Input::Journal(journal.ask(ask))),
 //!             Output::StartAgent { chat: key, .. } => chat = Some(key),
@@ -51,8 +51,9 @@
 //!         }
 //!     }
 //! }
-//! assert!(shown.iter().any(|frame| frame.as_str().starts_with(r#"{"event":"message","text":"hello""#)));
-//! assert!(shown.iter().any(|frame| frame.as_str().starts_with(r#"{"event":"turn_end""#)));
+//! let kinds: Vec<FrameKind> = received.iter().map(|frame| frame.kind()).collect();
+//! assert!(kinds.contains(&FrameKind::Chat(ChatKind::Message)));
+//! assert!(kinds.contains(&FrameKind::Chat(ChatKind::TurnEnd)));
 //! ```
 //!
 //! Features: `schema` derives JSON Schema and TypeScript types for the wire; it needs std.

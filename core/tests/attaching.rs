@@ -2,10 +2,12 @@
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "nobody listens to the other outputs")]
 
+use std::collections::VecDeque;
+
 use switchboard_core::{
     Hub, Input, Limits, Moment, Output, Peer,
     ids::{ConnId, Principal},
-    journal::{Append, JournalAnswer, MemoryJournal},
+    journal::{Append, Ask, Found, JournalAnswer, MemoryJournal},
     wire::decode,
 };
 
@@ -16,29 +18,47 @@ const CONN: ConnId = ConnId(1);
 struct World {
     hub: Hub,
     journal: MemoryJournal,
-    paused: Vec<Append>,
-    said: Vec<String>,
+    unanswered: Vec<Append>,
+    received: Vec<String>,
+    /// The journal answers each question with the answer to another.
+    wrong_answers: bool,
 }
 
 impl World {
     fn new(chats_per_connection: usize) -> Self {
         let limits = Limits { chats_per_connection, ..Limits::default() };
         let hub = Hub::new(limits, [7; 32], NOW);
-        let mut world = Self { hub, journal: MemoryJournal::default(), paused: Vec::new(), said: Vec::new() };
+        let mut world = Self {
+            hub,
+            journal: MemoryJournal::default(),
+            unanswered: Vec::new(),
+            received: Vec::new(),
+            wrong_answers: false,
+        };
         let peer = Peer { principal: Principal::owner(), client_id: None };
         world.input(Input::Opened { conn: CONN, peer });
         world
     }
 
     fn input(&mut self, input: Input) {
-        self.hub.handle(NOW, input);
-        while let Some(output) = self.hub.poll_output() {
-            match output {
-                Output::Deliver { frame, .. } => self.said.push(frame.as_str().into()),
-                Output::Append(append) => self.paused.push(append),
-                Output::Ask(ask) => self.hub.handle(NOW, Input::Journal(self.journal.ask(ask))),
-                _ => {}
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            self.hub.handle(NOW, input);
+            while let Some(output) = self.hub.poll_output() {
+                match output {
+                    Output::Deliver { frame, .. } => self.received.push(frame.as_str().into()),
+                    Output::Append(append) => self.unanswered.push(append),
+                    Output::Ask(ask) => inputs.push_back(Input::Journal(self.answer_ask(ask))),
+                    _ => {}
+                }
             }
+        }
+    }
+
+    fn answer_ask(&mut self, ask: Ask) -> JournalAnswer {
+        match self.wrong_answers {
+            true => JournalAnswer::Found(ask.id, Found::Turn(None)),
+            false => self.journal.ask(ask),
         }
     }
 
@@ -48,15 +68,16 @@ impl World {
         self.input(Input::Envelope { conn: CONN, envelope });
     }
 
-    fn answer(&mut self, kept: bool) {
-        for append in std::mem::take(&mut self.paused) {
-            let answer = if kept { self.journal.append(append) } else { JournalAnswer::Refused(append.id) };
+    fn answer(&mut self, committed: bool) {
+        for append in std::mem::take(&mut self.unanswered) {
+            let answer =
+                if committed { self.journal.append(append) } else { JournalAnswer::Refused(append.id) };
             self.input(Input::Journal(answer));
         }
     }
 
     fn count(&self, part: &str) -> usize {
-        self.said.iter().filter(|frame| frame.contains(part)).count()
+        self.received.iter().filter(|frame| frame.contains(part)).count()
     }
 }
 
@@ -66,7 +87,7 @@ fn chats_that_are_being_made_count() {
     for _ in 0..3 {
         world.send(r#"{"type":"new_chat"}"#);
     }
-    assert_eq!((world.paused.len(), world.count("limit_reached")), (2, 1));
+    assert_eq!((world.unanswered.len(), world.count("limit_reached")), (2, 1));
     world.answer(true);
     assert_eq!(world.count(r#""event":"attached""#), 2);
 }
@@ -97,8 +118,29 @@ fn what_was_not_kept_leaves_its_room() {
     let later = Moment { ticks_ms: 60_000, unix_ms: NOW.unix_ms + 60_000 };
     world.hub.handle(later, Input::Tick);
     world.input(Input::Tick);
-    assert_eq!(world.count("unavailable"), 1, "{:?}", world.said);
+    assert_eq!(world.count("unavailable"), 1, "{:?}", world.received);
     world.send(r#"{"type":"new_chat"}"#);
     world.answer(true);
     assert_eq!((world.count("limit_reached"), world.count(r#""event":"attached""#)), (0, 1));
+}
+
+#[test]
+fn a_wrong_answer_of_the_journal_is_no_answer() {
+    let mut world = World::new(8);
+    world.wrong_answers = true;
+    let chat = r#""chat_id":"c""#;
+    for frame in [
+        format!(r#"{{"type":"attach",{chat}}}"#),
+        format!(r#"{{"type":"history",{chat}}}"#),
+        format!(r#"{{"type":"message",{chat},"content":"hello","turn_id":"t"}}"#),
+        r#"{"type":"list_chats"}"#.to_owned(),
+    ] {
+        let before = world.count(r#""code":"unavailable""#);
+        world.send(&frame);
+        world.input(Input::OutboxDrained { conn: CONN });
+        assert_eq!(world.count(r#""code":"unavailable""#), before + 1, "{frame}: {:?}", world.received);
+    }
+    world.wrong_answers = false;
+    world.send(&format!(r#"{{"type":"message",{chat},"content":"hello","turn_id":"t"}}"#));
+    assert_eq!(world.unanswered.len(), 1, "the message is appended");
 }

@@ -47,10 +47,10 @@ pub(super) struct Context {
     /// The connections that have asked for a list of chats, by principal. They get the changes of all chats of the
     /// principal.
     pub(super) lists: BTreeMap<Principal, BTreeSet<ConnId>>,
-    pub(super) asked: BTreeMap<AskId, Asked>,
+    asked: BTreeMap<AskId, Asked>,
     /// The notice for new connections while messages cannot be stored.
     pub(super) degraded: Option<Frame>,
-    pub(super) appends: BTreeMap<AppendId, ChatRef>,
+    appends: BTreeMap<AppendId, ChatRef>,
     /// The timers of the chats, by their times in milliseconds.
     timers: BTreeMap<(u64, ChatRef), DeadlineReason>,
     pub(super) agents: AgentPool,
@@ -271,6 +271,16 @@ impl Context {
         let id = AppendId(self.last_append);
         self.appends.insert(id, chat);
         id
+    }
+
+    /// Takes out the chat of an append that is answered now.
+    pub(super) fn take_append(&mut self, id: AppendId) -> Option<ChatRef> {
+        self.appends.remove(&id)
+    }
+
+    /// Takes out for what a question that is answered now was asked.
+    pub(super) fn take_asked(&mut self, id: AskId) -> Option<Asked> {
+        self.asked.remove(&id)
     }
 
     pub(super) fn next_instance(&mut self) -> AgentInstanceId {

@@ -43,7 +43,7 @@ pub enum Input {
         error: DecodeError,
     },
     /// A connection's outbox refused an event of a chat, and refuses all further ones until
-    /// [`Input::OutboxDrained`]. The shell reports this before it gives the hub any other input.
+    /// [`Input::OutboxDrained`]. Comes after the outputs of the input before, and before any other input.
     OutboxFull {
         /// The connection whose outbox is full.
         conn: ConnId,

@@ -1,6 +1,7 @@
 //! The hub: the whole protocol as one state machine without I/O.
 
 mod agent_pool;
+mod answers;
 mod chat;
 mod connection;
 mod context;
@@ -17,43 +18,113 @@ use core::fmt;
 pub use io::{ChatRef, Close, Deadline, DeadlineReason, Input, Offered, Output, Peer, Recipients};
 
 use self::{
-    chat::{Chat, SnapshotRequest},
+    chat::Chat,
     connection::shutting_down,
-    context::{Asked, Context, DeferredAction, Refusal},
+    context::{Context, DeferredAction, Refusal},
 };
 use crate::{
-    ids::{ChatId, ChatKey, ConnId, Epoch},
-    journal::{AskId, Found, HistoryPage, JournalAnswer},
+    ids::{ChatKey, ConnId, Epoch},
     limits::Limits,
     time::Moment,
-    wire::{AgentState, CloseCode, ControlEvent, ErrorCode, Frame},
+    wire::{AgentState, CloseCode, ErrorCode},
 };
 
 /// The state machine behind a gateway: connections, chats, turns, and how far each connection has read each chat.
 ///
-/// Drive the hub like this: give it each [`Input`] with [`handle`](Self::handle), then carry out all outputs of
-/// [`poll_output`](Self::poll_output) before the next input, except that an outbox that refuses an
-/// [`Output::Offer`] is reported with [`Input::OutboxFull`] at once. Give it [`Input::Tick`] when
-/// [`next_deadline`](Self::next_deadline) has passed. The hub reads no clock and takes its randomness from its seed
-/// only: the same inputs give the same outputs.
+/// # Driving the hub
+///
+/// The caller, called the shell, owns all sockets, agents, clocks and the journal. The hub has what to do as outputs:
+///
+/// ```text
+///   +--> wait for an input; when next_deadline() has passed, the input is Tick
+///   |        |
+///   |        v
+///   |    handle(now, input) <--------------------------------------------+
+///   |        |                                                           |
+///   |        v                                                           |
+///   |    poll_output() --Some(output)--> carry it out, and poll again    |
+///   |        |                                                           |
+///   |      None                                                          |
+///   |        |                                                           |
+///   |        v                                                           |
+///   |    has an outbox refused an event? --yes--> Input::OutboxFull -----+
+///   |        |
+///   +-------no
+/// ```
+///
+/// 1. After each [`handle`](Self::handle), take the outputs until [`poll_output`](Self::poll_output) gives `None`, and
+///    carry them out in this order. Nothing that an output causes is given to the hub meanwhile.
+/// 2. Then report each event of an [`Output::Offer`] that an outbox refused with [`Input::OutboxFull`], before any
+///    other input. All other inputs may come in any order, as far as their own documentation does not say otherwise:
+///    the journal answers a chat's appends in their order, and each append and each question once.
+/// 3. Give the hub [`Input::Tick`] when [`next_deadline`](Self::next_deadline) has passed. Ask for the deadline anew
+///    after each input. A late tick delays what is due; an early one does nothing.
+/// 4. Ids that the shell makes are never used again: a [`ConnId`] after [`Input::Gone`], an agent's instance after
+///    [`Input::AgentExited`].
+/// 5. [`Output::Finished`] is the last output. Drop the hub then.
+///
+/// [`handle`](Self::handle) never fails: a peer's mistake becomes an output. The shell's own mistakes, such as a
+/// connection id that is used twice, panic. The hub reads no clock and takes its randomness from its seed only, so that
+/// the same inputs give the same outputs.
+///
+/// A shell with one thread, which takes its inputs from a channel. `examples/bare-core` carries out all outputs.
 ///
 /// ```
+/// use std::{
+///     collections::VecDeque,
+///     sync::mpsc::{Receiver, RecvTimeoutError, channel},
+///     time::{Duration, Instant},
+/// };
 /// use switchboard_core::{Hub, Input, Limits, Moment, Output, Peer, ids::{ConnId, Principal}};
 ///
-/// let mut now = Moment { ticks_ms: 0, unix_ms: 1_700_000_000_000 };
-/// let mut hub = Hub::new(Limits::default(), [7; 32], now);
-/// let peer = Peer { principal: Principal::owner(), client_id: Some("docs".into()) };
-/// hub.handle(now, Input::Opened { conn: ConnId(1), peer });
-/// while let Some(output) = hub.poll_output() {
-///     match output {
-///         Output::Deliver { conn, frame } => println!("to {conn}: {}", frame.as_str()),
-///         other => println!("to be done: {other:?}"),
+/// fn drive(
+///     mut hub: Hub,
+///     from_outside: &Receiver<Input>,
+///     clock: impl Fn() -> Moment,
+///     mut carry_out: impl FnMut(Output) -> Option<Input>,
+/// ) {
+///     let mut next = VecDeque::new();
+///     loop {
+///         let input = next.pop_front().unwrap_or_else(|| {
+///             let due_ms = hub.next_deadline().map_or(u64::MAX, |deadline| deadline.at_ms);
+///             let wait_ms = due_ms.saturating_sub(clock().ticks_ms).min(60_000);
+///             match from_outside.recv_timeout(Duration::from_millis(wait_ms)) {
+///                 Ok(input) => input,
+///                 Err(RecvTimeoutError::Timeout) => Input::Tick,
+///                 Err(RecvTimeoutError::Disconnected) => Input::Shutdown,
+///             }
+///         });
+///         hub.handle(clock(), input);
+///         while let Some(output) = hub.poll_output() {
+///             if matches!(output, Output::Finished) {
+///                 return;
+///             }
+///             match carry_out(output) {
+///                 Some(refused @ Input::OutboxFull { .. }) => next.push_front(refused),
+///                 input => next.extend(input),
+///             }
+///         }
 ///     }
 /// }
-/// if let Some(deadline) = hub.next_deadline() {
-///     now.ticks_ms = deadline.at_ms;
-///     hub.handle(now, Input::Tick);
-/// }
+///
+/// let began = Instant::now();
+/// let clock = || Moment { ticks_ms: began.elapsed().as_millis() as u64, unix_ms: 1_790_000_000_000 };
+/// let hub = Hub::new(Limits::default(), [7; 32], clock()); // in earnest, the seed is the system's entropy
+/// let (to_hub, from_outside) = channel();
+/// let peer = Peer { principal: Principal::owner(), client_id: Some("docs".into()) };
+/// to_hub.send(Input::Opened { conn: ConnId(1), peer }).unwrap();
+/// drop(to_hub); // there will be no other input
+/// let mut received = Vec::new();
+/// drive(hub, &from_outside, clock, |output| match output {
+///     Output::Deliver { frame, .. } => {
+///         received.push(frame.kind());
+///         None
+///     }
+///     Output::HangUp { conn, .. } => Some(Input::Gone { conn }),
+///     other => unreachable!("nobody asked for {other:?}"),
+/// });
+/// # use switchboard_core::wire::{ControlKind, FrameKind};
+/// assert_eq!(received, [FrameKind::Control(ControlKind::Ready)]);
 /// ```
 pub struct Hub {
     cx: Context,
@@ -218,85 +289,6 @@ impl Hub {
         }
     }
 
-    fn journal(&mut self, answer: JournalAnswer) {
-        match answer {
-            JournalAnswer::Appended(id) => self.appended(id),
-            JournalAnswer::Refused(id) => {
-                if let Some(chat) = self.cx.appends.remove(&id) {
-                    self.with_chat(chat, |chat, cx| chat.refused(cx));
-                }
-            }
-            JournalAnswer::Found(id, found) => {
-                if let Some(asked) = self.cx.asked.remove(&id) {
-                    self.found(asked, found);
-                }
-            }
-            JournalAnswer::Failed(id) => self.failed(id, chat::unreadable()),
-            JournalAnswer::Damaged(id) => self.failed(id, chat::damaged()),
-        }
-    }
-
-    fn appended(&mut self, id: crate::journal::AppendId) {
-        if let Some(chat) = self.cx.appends.remove(&id) {
-            self.with_chat(chat, |chat, cx| chat.committed(cx, id));
-        }
-    }
-
-    fn found(&mut self, asked: Asked, found: Found) {
-        match (asked, found) {
-            (Asked::Load(chat), Found::Chat(record)) => {
-                self.with_chat(chat, |chat, cx| chat.loaded(cx, record));
-            }
-            (Asked::Resync(chat), Found::Chat(record)) => {
-                self.with_chat(chat, |chat, cx| chat.resync(cx, record));
-            }
-            (Asked::Load(chat), Found::Deleted) => self.with_chat(chat, Chat::found_deleted),
-            (Asked::Resync(chat), Found::Deleted) => self.with_chat(chat, Chat::resync_deleted),
-            (Asked::Turn(chat), Found::Turn(record)) => {
-                self.with_chat(chat, |chat, cx| chat.turn_found(cx, Ok(record)));
-            }
-            (Asked::Page { chat, next, numbering }, Found::After(page)) => {
-                self.with_chat(chat, |chat, cx| chat.page_found(cx, (next, numbering), Ok(page.as_deref())));
-            }
-            (Asked::Snapshot(request), Found::Before(page)) => {
-                self.snapshot_found(request, page.ok_or_else(chat::unreadable));
-            }
-            (Asked::History { conn, chat_id }, Found::Before(page)) => {
-                self.history_found(conn, chat_id, page);
-            }
-            (Asked::Chats { conn }, Found::Chats(page)) => self.chats_found(conn, page),
-            // The journal answers another question. What asked cannot tell that from an answer that does not come.
-            (asked, _) => self.not_found(asked, chat::unreadable()),
-        }
-    }
-
-    fn failed(&mut self, id: AskId, refusal: Refusal) {
-        if let Some(asked) = self.cx.asked.remove(&id) {
-            self.not_found(asked, refusal);
-        }
-    }
-
-    /// The journal could not answer a question: the requests that need the answer get this refusal.
-    fn not_found(&mut self, asked: Asked, refusal: Refusal) {
-        match asked {
-            Asked::Load(chat) => self.with_chat(chat, |chat, cx| chat.load_failed(cx, &refusal)),
-            Asked::Resync(chat) => self.with_chat(chat, |chat, cx| chat.resync_failed(cx, &refusal)),
-            Asked::Turn(chat) => self.with_chat(chat, |chat, cx| chat.turn_found(cx, Err(refusal))),
-            Asked::Page { chat, next, numbering } => {
-                self.with_chat(chat, |chat, cx| chat.page_found(cx, (next, numbering), Err(&refusal)));
-            }
-            Asked::Snapshot(request) => self.snapshot_found(request, Err(refusal)),
-            Asked::History { conn, chat_id } => {
-                self.cx.refuse(conn, refusal.chat(&chat_id));
-                self.cx.fetched(conn);
-            }
-            Asked::Chats { conn } => {
-                self.cx.refuse(conn, refusal);
-                self.cx.fetched(conn);
-            }
-        }
-    }
-
     fn fire_timers(&mut self) {
         while let Some(chat) = self.cx.next_due() {
             self.with_chat(chat, Chat::timer_fired);
@@ -310,27 +302,6 @@ impl Hub {
                 DeferredAction::Settle(chat) => self.settle(chat),
             }
         }
-    }
-
-    fn snapshot_found(&mut self, request: SnapshotRequest, page: Result<HistoryPage, Refusal>) {
-        let conn = request.conn();
-        let chat = self.chats.get_mut(&request.chat());
-        let more = chat.is_some_and(|chat| chat.snapshot_found(&mut self.cx, request, page));
-        // A snapshot in several parts reports `fetched` with its last part.
-        if !more {
-            self.cx.fetched(conn);
-        }
-    }
-
-    fn history_found(&mut self, conn: ConnId, chat_id: ChatId, page: Option<HistoryPage>) {
-        if let Some(page) = page {
-            let events = page.events.iter().map(Frame::to_raw).collect();
-            self.cx.deliver(conn, &ControlEvent::History { chat_id, events, before: page.before });
-        } else {
-            let refusal = Refusal::new(ErrorCode::InvalidField, "before is no cursor of this chat");
-            self.cx.refuse(conn, refusal.chat(&chat_id));
-        }
-        self.cx.fetched(conn);
     }
 
     /// Gives free slots to the chats that have waited longest, and stops idle agents to free slots for the others.
