@@ -70,7 +70,7 @@ fn cut_strings(value: &mut Value, limit: usize) {
 
 #[cfg(test)]
 mod tests {
-    use std::vec;
+    use std::{vec, vec::Vec};
 
     use super::*;
 
