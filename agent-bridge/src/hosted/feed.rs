@@ -333,9 +333,10 @@ impl<S: RecordSink> Feed<S> {
             }
         }
         let most = self.loan.as_ref().map_or(u64::MAX, Loan::checkpoint_bytes);
-        let due = self.cadence.took(bytes as u64, step.turn_ended, most);
+        let due = self.cadence.is_due_after(bytes as u64, step.turn_ended, most);
         let (position, checkpoint) = {
             let decoder = self.decoder();
+            let due = due && !decoder.is_published();
             (decoder.state().position, if due { decoder.checkpoint() } else { None })
         };
         // The end of a turn is published only when it is on disk. Events before it need not wait for that.
@@ -344,10 +345,14 @@ impl<S: RecordSink> Feed<S> {
             let events = std::mem::replace(&mut step.events, rest);
             self.send(AgentRecords { position: cut.position, events, checkpoint: None }).await;
         }
-        if !step.events.is_empty() {
-            if let Some(loan) = self.loan.as_mut().filter(|_| checkpoint.is_some()) {
+        if checkpoint.is_some() {
+            self.cadence.restart();
+            if let Some(loan) = &mut self.loan {
                 loan.checkpointed(position, lock(&self.lending).decoded);
             }
+        }
+        // Output without events needs checkpoints as well: what is behind them makes room in the spool.
+        if !step.events.is_empty() || checkpoint.is_some() {
             self.send(AgentRecords { position, events: step.events, checkpoint }).await;
         }
         self.progress.send_modify(|progress| {
@@ -424,13 +429,14 @@ impl Cadence {
 
     /// Counts the bytes of a batch. Returns whether a checkpoint is due after it: at a turn's end, and at least once
     /// per `most` bytes.
-    fn took(&mut self, bytes: u64, turn_ended: bool, most: u64) -> bool {
+    fn is_due_after(&mut self, bytes: u64, turn_ended: bool, most: u64) -> bool {
         self.since += bytes;
-        let due = turn_ended || self.since >= self.every.min(most);
-        if due {
-            self.since = 0;
-        }
-        due
+        turn_ended || self.since >= self.every.min(most)
+    }
+
+    /// Notes that a checkpoint is sent.
+    fn restart(&mut self) {
+        self.since = 0;
     }
 }
 

@@ -40,8 +40,11 @@ impl RecordSink for Handed {
 }
 
 async fn handed(decoder: RecordDecoder, bytes: &BytesMut) -> Vec<AgentRecords> {
+    handed_within(BridgeLimits::default(), decoder, bytes).await
+}
+
+async fn handed_within(limits: BridgeLimits, decoder: RecordDecoder, bytes: &BytesMut) -> Vec<AgentRecords> {
     let handed = Handed::default();
-    let limits = BridgeLimits::default();
     let (_mode, mode) = watch::channel(ReadMode::Live);
     let mut feed = Feed {
         decoder: Arc::new(Mutex::new(decoder)),
@@ -82,4 +85,20 @@ async fn what_was_said_does_not_wait_with_the_end_of_its_turn() {
     assert_eq!(again.iter().flat_map(|records| &records.events).collect::<Vec<_>>(), {
         end.events.iter().collect::<Vec<_>>()
     });
+}
+
+#[tokio::test]
+async fn output_without_events_makes_room_in_the_spool() {
+    let mut limits = BridgeLimits::default();
+    limits.host.checkpoint_bytes = 100;
+    let silent = Recorded::Line(b"\n".into());
+    let bytes = frames(&vec![silent; 1000]);
+    let all = handed_within(limits.clone(), new(), &bytes).await;
+    assert!(all.len() > 100, "{} checkpoints of {} bytes", all.len(), bytes.len());
+    assert!(all.iter().all(|records| records.events.is_empty() && records.checkpoint.is_some()));
+    assert!(all.is_sorted_by(|one, next| one.position < next.position));
+    // What the log has needs no checkpoint.
+    let mut decoder = new();
+    decoder.set_published(1000);
+    assert_eq!(handed_within(limits, decoder, &bytes).await, []);
 }

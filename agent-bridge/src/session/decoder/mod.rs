@@ -188,6 +188,11 @@ impl RecordDecoder {
         self.set_published(self.published);
     }
 
+    /// Whether an earlier gateway has published the events of all records that were decoded.
+    pub(crate) fn is_published(&self) -> bool {
+        self.state.position <= self.published
+    }
+
     /// From now on, drops the events of all other turns, which the log has lost.
     pub(crate) fn pass_only(&mut self, turn: Option<TurnId>) {
         self.filter = TurnFilter::Only(turn);
