@@ -10,6 +10,7 @@ mod adoption;
 mod crashes;
 mod deaths;
 mod descendants;
+mod dialect;
 mod gateway;
 mod grace;
 mod requests;
@@ -27,7 +28,10 @@ use std::{
 };
 
 use libtest_mimic::{Arguments, Trial};
-use switchboard_agent_bridge::{Dialect, HostAgent, HostConfig, dialect};
+use switchboard_agent_bridge::{
+    Dialect, HostAgent, HostConfig,
+    dialect::{CLAUDE, TEXT},
+};
 
 use self::support::config;
 
@@ -56,6 +60,7 @@ fn main() -> ExitCode {
         adoption::trials(),
         deaths::trials(),
         descendants::trials(),
+        dialect::trials(),
         grace::trials(),
         stops::trials(),
         crashes::trials(),
@@ -110,7 +115,7 @@ impl Fixture {
 
     fn demo(&self) -> HostConfig {
         let exe = std::env::current_exe().unwrap();
-        self.config(&[exe.to_str().unwrap(), AS_DEMO], dialect::CLAUDE)
+        self.config(&[exe.to_str().unwrap(), AS_DEMO], CLAUDE)
     }
 
     /// A shell script that first answers the `initialize` request.
@@ -118,11 +123,11 @@ impl Fixture {
         let ready =
             r#"{"type":"control_response","response":{"subtype":"success","request_id":"initialize"}}"#;
         let script = format!("read -r line; echo '{ready}'\n{script}");
-        self.config(&["sh", "-c", &script], dialect::CLAUDE)
+        self.config(&["sh", "-c", &script], CLAUDE)
     }
 
     fn text(&self, script: &str) -> HostConfig {
-        self.config(&["sh", "-c", script], dialect::TEXT)
+        self.config(&["sh", "-c", script], TEXT)
     }
 
     /// The host's directory of the first instance.

@@ -10,6 +10,7 @@ mod commands;
 mod control;
 mod deaths;
 mod descendants;
+mod dialect;
 mod starts;
 #[path = "../support/mod.rs"]
 mod support;
@@ -18,7 +19,7 @@ mod text;
 use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use libtest_mimic::{Arguments, Trial};
-use switchboard_agent_bridge::{Dialect, ProcessAgent, ProcessConfig, dialect};
+use switchboard_agent_bridge::{Dialect, ProcessAgent, ProcessConfig, dialect::CLAUDE};
 
 use self::support::config;
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         commands::trials(),
         deaths::trials(),
         descendants::trials(),
+        dialect::trials(),
         control::trials(),
         starts::trials(),
         text::trials(),
@@ -83,7 +85,7 @@ impl Fixture {
 
     fn demo_config(&self) -> ProcessConfig {
         let exe = std::env::current_exe().unwrap();
-        self.config(&[exe.to_str().unwrap(), AS_DEMO], dialect::CLAUDE)
+        self.config(&[exe.to_str().unwrap(), AS_DEMO], CLAUDE)
     }
 
     fn demo(&self) -> Arc<ProcessAgent> {
@@ -99,6 +101,6 @@ impl Fixture {
         let ready =
             r#"{"type":"control_response","response":{"subtype":"success","request_id":"initialize"}}"#;
         let script = format!("echo '{ready}'\n{script}");
-        self.config(&["sh", "-c", &script], dialect::CLAUDE)
+        self.config(&["sh", "-c", &script], CLAUDE)
     }
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 pub(crate) mod daemons;
+pub(crate) mod dialect;
 pub(crate) mod model;
 
 use std::{
