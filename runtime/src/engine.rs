@@ -38,6 +38,8 @@ const INPUTS_PER_WAKE: usize = 64;
 const COMMANDS: usize = 128;
 /// How often the engine looks for peers that accept no bytes.
 const STALL_CHECK: Duration = Duration::from_secs(1);
+/// A shutdown does not wait for a peer that accepts no byte for this long, in milliseconds.
+const CLOSE_STALL_MS: u64 = 3_000;
 
 /// Events of connections, in order for each connection: opened, frames, gone. Bounded by the number of connections,
 /// by the permits for frames, and by the number of callers that ask for counts.
@@ -365,11 +367,18 @@ impl<J: Journal> Engine<J> {
         let stalled: Vec<ConnId> = self
             .outboxes
             .iter()
-            .filter(|(_, outbox)| outbox.stalled_ms() > limit)
+            .filter(|(_, outbox)| {
+                let limit = if outbox.is_closing() { limit.min(CLOSE_STALL_MS) } else { limit };
+                outbox.stalled_ms() > limit
+            })
             .map(|(conn, _)| *conn)
             .collect();
         for conn in stalled {
-            if !self.outboxes.get(&conn).is_some_and(|outbox| outbox.cut()) {
+            if self.outboxes.get(&conn).is_some_and(|outbox| outbox.cut()) {
+                // The transport may still wait for its peer, but the gateway does not.
+                self.outboxes.remove(&conn);
+                self.handle(Input::Gone { conn });
+            } else {
                 self.handle(Input::ReaderStalled { conn });
             }
         }

@@ -154,6 +154,27 @@ fn a_client_that_does_not_read_does_not_keep_it_from_ending() {
 }
 
 #[test]
+fn a_client_with_a_long_answer_unread_does_not_delay_a_restart() {
+    let mut gateway = Gateway::start_with(|command| {
+        command.args(["--agent", "demo"]);
+    });
+    let mut client = gateway.unix();
+    let chat = client.new_chat();
+    client.message(&chat, "turn-1", "fast 1000000");
+    client.wait_for("delta");
+    // Another client reads far more than the buffers of a socket hold.
+    let mut reader = gateway.websocket();
+    reader.send(&serde_json::json!({"type": "attach", "chat_id": chat}));
+    let mut bytes = 0;
+    while bytes < 2_000_000 {
+        bytes += reader.next().unwrap()["text"].as_str().map_or(0, str::len);
+    }
+    drop(reader);
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.wait_for_exit().code(), Some(0), "{}", gateway.log());
+}
+
+#[test]
 fn a_second_ctrl_c_does_not_wait() {
     let dir = tempfile::tempdir().unwrap();
     // Waiting for this would fail the test.
