@@ -264,7 +264,11 @@ mod tests {
             loan.store_command(&spool, place, b"x".to_vec()).unwrap();
         }
         let stored = |dir| -> Vec<u64> {
-            super::super::spool::read_told(dir).unwrap().into_iter().map(|(position, _)| position).collect()
+            super::super::spool::read_stored_commands(dir)
+                .unwrap()
+                .into_iter()
+                .map(|(position, _)| position)
+                .collect()
         };
         assert_eq!(stored(dir.path()), [2, 3, 4]);
         let Ended { backlog, begun, .. } = loan.end(&spool);

@@ -22,13 +22,13 @@
 //! that a killed host leaves behind have the mark of `host.json` in their environment. The gateway that notices the
 //! host's death kills them, or else the next gateway at its start.
 
+pub(crate) mod directory;
 #[cfg(test)]
 mod fuzz;
 mod intake;
 pub(crate) mod lending;
 pub(crate) mod lines;
 mod link;
-pub(crate) mod place;
 pub(crate) mod protocol;
 mod recent;
 pub(crate) mod socket;
@@ -48,7 +48,7 @@ use switchboard_core::agent::AgentInstanceId;
 use tokio::net::UnixListener;
 
 use self::{
-    place::{Card, DirectoryLock, HostDirectory},
+    directory::{Card, DirectoryLock, HostDirectory},
     spool::Spool,
     supervisor::Supervisor,
 };
@@ -108,11 +108,11 @@ pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
     let _ = rustix::process::setsid();
     #[cfg(target_os = "linux")]
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    let place = HostDirectory::new(&setup.hosts, AgentInstanceId(setup.run));
+    let directory = HostDirectory::new(&setup.hosts, AgentInstanceId(setup.run));
     // Held until the process ends.
-    let lock = Arc::new(place.take()?);
+    let lock = Arc::new(directory.take()?);
     let pid = rustix::process::getpid().as_raw_nonzero().get();
-    place.write_card(&Card { pid, mark: setup.mark.clone(), chat: setup.chat })?;
+    directory.write_card(&Card { pid, mark: setup.mark.clone(), chat: setup.chat })?;
     // One thread is enough: the host mostly waits.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ack = runtime.block_on(async {
@@ -121,8 +121,8 @@ pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
         let (before, after) = READY.split_at(1);
         stdout.write_all(before.as_bytes())?;
         stdout.flush()?;
-        let listener = UnixListener::from_std(place.bind()?)?;
-        let spool = Arc::new(Spool::new(place.dir(), setup.first, setup.limits.host.spool_bytes));
+        let listener = UnixListener::from_std(directory.bind()?)?;
+        let spool = Arc::new(Spool::new(directory.dir(), setup.first, setup.limits.host.spool_bytes));
         let process = CommandConfig {
             command: setup.command,
             workspace: setup.workspace,
@@ -141,7 +141,7 @@ pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
         supervisor.await.unwrap_or_else(|panicked| resume_unwind(panicked.into_panic()))
     })?;
     if ack.remove {
-        place.remove()?;
+        directory.remove()?;
     }
     Ok(0)
 }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     driver::{self, ControlSource, RecordSink, process::until, reader::ReadMode},
-    host::{place::HostDirectory, protocol::ToHost, spool},
+    host::{directory::HostDirectory, protocol::ToHost, spool},
 };
 
 /// How long a host may take to exit after its connection has ended.
@@ -87,34 +87,34 @@ impl ConnectedInstance<'_> {
                 () = until(Some(deadline)) => break,
             }
         }
-        if !has_gone(&self.place).await {
+        if !has_gone(&self.directory).await {
             tracing::warn!("an agent's host does not go; it is killed");
-            by_force(&self.place).await;
+            by_force(&self.directory).await;
         }
     }
 
     /// Handles a connection that has ended although this gateway did not end it.
     pub(super) async fn lost<S: RecordSink>(self, feed: Feed<S>, end: FeedEnd) -> AgentExit {
         if end == FeedEnd::Broken {
-            return records_lost(&self.place).await;
+            return records_lost(&self.directory).await;
         }
-        if !has_gone(&self.place).await {
+        if !has_gone(&self.directory).await {
             return gone("agent_taken_over", "Another gateway has taken up the agent.");
         }
-        decode_dead(self.agent, &self.place, feed).await
+        decode_dead(self.agent, &self.directory, feed).await
     }
 }
 
 /// Whether a host whose connection has ended exits in time. A host releases its lock when it exits.
-pub(super) async fn has_gone(place: &HostDirectory) -> bool {
-    exits_within(place, EXIT).await
+pub(super) async fn has_gone(directory: &HostDirectory) -> bool {
+    exits_within(directory, EXIT).await
 }
 
 /// Whether a host exits within this time.
-async fn exits_within(place: &HostDirectory, longest: Duration) -> bool {
+async fn exits_within(directory: &HostDirectory, longest: Duration) -> bool {
     let deadline = Instant::now() + longest;
     let [mut delay, longest_delay] = LOOKS;
-    while place.is_live() {
+    while directory.is_live() {
         if Instant::now() >= deadline {
             return false;
         }
@@ -125,30 +125,30 @@ async fn exits_within(place: &HostDirectory, longest: Duration) -> bool {
 }
 
 /// Ends a host whose records are missing or unreadable.
-pub(super) async fn records_lost(place: &HostDirectory) -> AgentExit {
+pub(super) async fn records_lost(directory: &HostDirectory) -> AgentExit {
     tracing::error!("an agent's records are not to be understood, or some are missing");
-    by_force(place).await;
+    by_force(directory).await;
     gone("agent_host_lost", "What the agent said is lost.")
 }
 
 /// Kills the processes that a dead host left behind, and decodes the host's spool to its end.
 pub(super) async fn decode_dead<S: RecordSink>(
     agent: &HostAgent,
-    place: &HostDirectory,
+    directory: &HostDirectory,
     mut feed: Feed<S>,
 ) -> AgentExit {
-    sweep(place).await;
-    if let Some(said) = place.last_words() {
+    sweep(directory).await;
+    if let Some(said) = directory.last_words() {
         tracing::error!(said, "an agent's host died and said why");
     }
-    if let Some(first) = spool::first_position(place.dir()) {
+    if let Some(first) = spool::first_position(directory.dir()) {
         feed.found_first(first);
     }
     let position = feed.position();
     let mut buffer = BytesMut::new();
     // An incomplete frame at the end of the last file is ignored.
     let mut lost = false;
-    match spool::read_dead(place.dir(), position + 1) {
+    match spool::read_dead(directory.dir(), position + 1) {
         Ok(files) => {
             for bytes in files {
                 let Ok(bytes) = bytes else {
@@ -166,7 +166,7 @@ pub(super) async fn decode_dead<S: RecordSink>(
         Err(_) => lost = true,
     }
     // Output from the time when it was lent is in the log already, or is lost with the agent's pipe.
-    for (position, frame) in spool::read_told(place.dir()).unwrap_or_default() {
+    for (position, frame) in spool::read_stored_commands(directory.dir()).unwrap_or_default() {
         feed.skip_to(position.saturating_sub(1));
         buffer.clear();
         buffer.extend_from_slice(&frame);
@@ -182,27 +182,27 @@ pub(super) async fn decode_dead<S: RecordSink>(
 }
 
 /// Ends a host with another protocol version. The host has been asked to kill its agent.
-pub(super) async fn other_version(agent: &HostAgent, place: &HostDirectory, version: u32) -> AgentExit {
+pub(super) async fn other_version(agent: &HostAgent, directory: &HostDirectory, version: u32) -> AgentExit {
     tracing::warn!(
         agent = agent.agent.config().name,
         version,
         "an agent's host is of another version; it is ended"
     );
-    exits_within(place, agent.agent.config().limits.host.farewell).await;
-    by_force(place).await;
+    exits_within(directory, agent.agent.config().limits.host.farewell).await;
+    by_force(directory).await;
     gone("agent_host_version", "The agent runs under a host of another version and was ended.")
 }
 
 /// Kills the host, if it runs, and the processes that it leaves behind.
-pub(super) async fn by_force(place: &HostDirectory) {
-    let host = place.clone();
+pub(super) async fn by_force(directory: &HostDirectory) {
+    let host = directory.clone();
     let _ = tokio::task::spawn_blocking(move || hosts::kill_hosts(&[&host])).await;
-    sweep(place).await;
+    sweep(directory).await;
 }
 
 /// Kills the processes that a dead host left behind.
-async fn sweep(place: &HostDirectory) {
-    let Some(target) = hosts::target(place) else { return };
+async fn sweep(directory: &HostDirectory) {
+    let Some(target) = hosts::target(directory) else { return };
     if let Ok(killed @ 1..) = driver::sweep::request(target).await {
         tracing::warn!(killed, "what an agent's dead host left was ended");
     }

@@ -15,8 +15,8 @@ use crate::{
     BridgeLimits,
     driver::{RecordSink, reader::ReadMode},
     host::{
+        directory::HostDirectory,
         lines,
-        place::HostDirectory,
         protocol::{
             Action, CommandHead, CommandMeaning, Frame, Kind, Lent, RECORD_HEAD, SpawnFailure, ToHost,
         },
@@ -49,7 +49,7 @@ pub(super) struct Feed<S> {
     /// Always locked before the decoder.
     pub(super) lending: Arc<Mutex<Lending>>,
     /// The host's directory.
-    pub(super) place: HostDirectory,
+    pub(super) directory: HostDirectory,
     /// The agent's output, while it is lent.
     pub(super) loan: Option<Loan>,
     /// Whether the host can lend the output.
@@ -197,7 +197,7 @@ impl<S: RecordSink> Feed<S> {
                 return;
             }
             let longest = self.limits.host.start;
-            match Loan::take(self.place.clone(), lent, longest).await {
+            match Loan::take(self.directory.clone(), lent, longest).await {
                 Ok(loan) => self.loan = Some(loan),
                 Err(error) => self.cannot_borrow(&error),
             }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     driver::{ControlSource, RecordSink, stderr_tail::LastWords},
-    host::{place::HostDirectory, spool},
+    host::{directory::HostDirectory, spool},
     session::{RecordDecoder, Session},
 };
 
@@ -43,31 +43,34 @@ pub(super) struct Found {
 /// If there can be no host, or the instance was killed; the error is the reason for which the instance ends.
 pub(super) async fn host<O: ControlSource, S: RecordSink>(
     agent: &HostAgent,
-    place: &HostDirectory,
-    life: &mut HostedInstance<O, S>,
+    directory: &HostDirectory,
+    hosted: &mut HostedInstance<O, S>,
     session: &mut Session,
 ) -> Result<Found, AgentExit> {
-    let began = life.resume.as_ref().is_some_and(|resume| resume.position > 0 || agent.spools_lost);
+    let began = hosted.resume.as_ref().is_some_and(|resume| resume.position > 0 || agent.spools_lost);
     let mut started = 0;
     let mut position = 0;
     let mut early = Early::default();
     loop {
         // An earlier gateway may have been starting a host, which may not exist yet, or be about to listen. It has no
         // commands yet. If two hosts start, the one that gets the lock serves the instance.
-        let unborn = !began && !spool::has_records(place.dir());
-        let (decoder, resumed) = if unborn && !place.is_live() {
+        let unborn = !began && !spool::has_records(directory.dir());
+        let (decoder, resumed) = if unborn && !directory.is_live() {
             if early.stopped {
                 return Err(AgentExit::Stopped);
             }
-            (start(agent, place, life, session, &mut position, &mut early, &mut started).await?, None)
+            (start(agent, directory, hosted, session, &mut position, &mut early, &mut started).await?, None)
         } else {
-            take_up(agent, place, life)?
+            take_up(agent, directory, hosted)?
         };
         let from = decoder.state().position + 1;
-        let connecting = link::connect(place, from, agent.agent.config().limits.host.start);
-        let link = early.during(place, &mut life.control, connecting).await?;
+        let connecting = link::connect(directory, from, agent.agent.config().limits.host.start);
+        let link = early.during(directory, &mut hosted.control, connecting).await?;
         // A host whose gateway has gone before the host listened exits.
-        if matches!(link, Err(NoLink::Dead)) && unborn && started < STARTS && !spool::has_records(place.dir())
+        if matches!(link, Err(NoLink::Dead))
+            && unborn
+            && started < STARTS
+            && !spool::has_records(directory.dir())
         {
             continue;
         }
@@ -95,7 +98,7 @@ impl Early {
     /// If the instance was killed.
     async fn during<O: ControlSource, T>(
         &mut self,
-        place: &HostDirectory,
+        directory: &HostDirectory,
         control: &mut O,
         search: impl Future<Output = T>,
     ) -> Result<T, AgentExit> {
@@ -118,7 +121,7 @@ impl Early {
                         self.stopped = true;
                     }
                     AgentControl::Kill => {
-                        ending::by_force(place).await;
+                        ending::by_force(directory).await;
                         return Err(AgentExit::Stopped);
                     }
                 }
@@ -160,27 +163,27 @@ pub(super) async fn after_stop<O: ControlSource>(control: &mut O) -> Option<Agen
 /// after `position`, which is moved past the records from the time of waiting.
 async fn start<O: ControlSource, S: RecordSink>(
     agent: &HostAgent,
-    place: &HostDirectory,
-    life: &mut HostedInstance<O, S>,
+    directory: &HostDirectory,
+    hosted: &mut HostedInstance<O, S>,
     session: &mut Session,
     position: &mut u64,
     early: &mut Early,
     started: &mut usize,
 ) -> Result<RecordDecoder, AgentExit> {
-    let mut decoder = decoder(agent, life);
+    let mut decoder = decoder(agent, hosted);
     decoder.begin_after(*position);
-    let mut control = early.before(&mut life.control);
-    if !waiting::for_prompt(session, &mut decoder, &mut control, &life.records).await {
+    let mut control = early.before(&mut hosted.control);
+    if !waiting::for_prompt(session, &mut decoder, &mut control, &hosted.records).await {
         return Err(AgentExit::Stopped);
     }
     *position = decoder.state().position;
-    let starting = link::start(agent, life.instance.0, chat_name(&life.chat), *position + 1);
-    let begun = early.during(place, &mut life.control, starting).await?;
+    let starting = link::start(agent, hosted.instance.0, chat_name(&hosted.chat), *position + 1);
+    let begun = early.during(directory, &mut hosted.control, starting).await?;
     *started += usize::from(begun.is_ok());
     if let Err(error) = begun
-        && !place.is_live()
+        && !directory.is_live()
     {
-        let said = place.last_words();
+        let said = directory.last_words();
         let agent = &agent.agent;
         tracing::warn!(agent = agent.config().name, %error, said, "an agent's host could not be started");
         let why = if error.kind() == std::io::ErrorKind::UnexpectedEof {
@@ -196,23 +199,23 @@ async fn start<O: ControlSource, S: RecordSink>(
 /// The decoder for an instance that has or had a host, restored from the log's checkpoint, and the turn to resume.
 fn take_up<O, S>(
     agent: &HostAgent,
-    place: &HostDirectory,
-    life: &HostedInstance<O, S>,
+    directory: &HostDirectory,
+    hosted: &HostedInstance<O, S>,
 ) -> Result<(RecordDecoder, Option<TurnId>), AgentExit> {
-    let instance = life.instance.0;
-    if !place.dir().exists() {
+    let instance = hosted.instance.0;
+    if !directory.dir().exists() {
         // The log was restored without the directory of hosts, or that directory was removed.
         tracing::info!(instance, "nothing is left of the agent that this chat had");
         let detail =
             "The gateway was restarted before the answer was complete, and nothing is left of its agent.";
         return Err(gone("gateway_restarted", detail));
     }
-    if place.card().is_some_and(|card| card.chat != chat_name(&life.chat)) {
-        tracing::error!(instance, "the host of this life serves another chat; it is left alone");
+    if directory.card().is_some_and(|card| card.chat != chat_name(&hosted.chat)) {
+        tracing::error!(instance, "the host of this agent instance serves another chat; it is left alone");
         return Err(gone("agent_host_lost", "The agent's host is lost."));
     }
-    let mut decoder = decoder(agent, life);
-    let Some(resume) = &life.resume else { return Ok((decoder, None)) };
+    let mut decoder = decoder(agent, hosted);
+    let Some(resume) = &hosted.resume else { return Ok((decoder, None)) };
     if resume.checkpoint.as_ref().is_some_and(|checkpoint| !decoder.restore(checkpoint)) {
         tracing::warn!(instance, "a decoder's checkpoint cannot be read; all records are decoded");
     }
@@ -221,8 +224,8 @@ fn take_up<O, S>(
     Ok((decoder, resume.turn.clone()))
 }
 
-fn decoder<O, S>(agent: &HostAgent, life: &HostedInstance<O, S>) -> RecordDecoder {
+fn decoder<O, S>(agent: &HostAgent, hosted: &HostedInstance<O, S>) -> RecordDecoder {
     let config = agent.agent.config();
-    RecordDecoder::new(config.dialect, &config.workspace, life.instance.0, life.session.as_deref())
+    RecordDecoder::new(config.dialect, &config.workspace, hosted.instance.0, hosted.session.as_deref())
         .with_last_words(LastWords::of(config))
 }

@@ -16,7 +16,7 @@ use crate::{
         sweep::{self, Target, kill_with_descendants},
     },
     host::{
-        place::HostDirectory,
+        directory::HostDirectory,
         protocol::{ToHost, VERSION},
     },
 };
@@ -41,12 +41,12 @@ pub struct HostState {
 /// # Errors
 /// If the directory cannot be read. A directory that does not exist counts as empty.
 pub fn list_hosts(hosts: &Path) -> io::Result<Vec<HostState>> {
-    let places = HostDirectory::all(hosts)?.into_iter();
-    Ok(places
-        .map(|(instance, place)| HostState {
+    let directories = HostDirectory::all(hosts)?.into_iter();
+    Ok(directories
+        .map(|(instance, directory)| HostState {
             instance,
-            chat: place.card().map(|card| card.chat),
-            live: place.is_live(),
+            chat: directory.card().map(|card| card.chat),
+            live: directory.is_live(),
         })
         .collect())
 }

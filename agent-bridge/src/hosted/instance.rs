@@ -25,7 +25,7 @@ use crate::{
         reader::ReadMode,
     },
     host::{
-        place::HostDirectory,
+        directory::HostDirectory,
         protocol::{CommandHead, ToHost},
     },
     session::{Input, Output, RecordDecoder, Session, SessionConfig, SessionState},
@@ -37,11 +37,11 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
     mut instance: HostedInstance<O, S>,
 ) -> AgentExit {
     let config = agent.agent.config();
-    let place = HostDirectory::new(&agent.hosts, instance.instance);
+    let directory = HostDirectory::new(&agent.hosts, instance.instance);
     let number = instance.instance.0;
     tracing::debug!(agent = config.name, chat = %instance.chat.chat, instance = number, "an agent instance begins");
     let mut session = Session::new(agent.session_config(), instance.session.clone());
-    let found = find::host(agent, &place, &mut instance, &mut session).await;
+    let found = find::host(agent, &directory, &mut instance, &mut session).await;
     let Found { link, decoder, commands, stopped, resumed } = match found {
         Ok(found) => found,
         Err(exit) => return exit,
@@ -56,7 +56,7 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
     let mut feed = Feed {
         decoder: Arc::clone(&decoder),
         lending: Arc::clone(&lending),
-        place: place.clone(),
+        directory: directory.clone(),
         loan: None,
         lends: false,
         asks: true,
@@ -70,18 +70,18 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
     };
     let link = match link {
         Ok(link) => link,
-        Err(NoLink::Dead) => return ending::decode_dead(agent, &place, feed).await,
-        Err(NoLink::Version(version)) => return ending::other_version(agent, &place, version).await,
+        Err(NoLink::Dead) => return ending::decode_dead(agent, &directory, feed).await,
+        Err(NoLink::Version(version)) => return ending::other_version(agent, &directory, version).await,
         Err(NoLink::Io(error)) => {
             tracing::warn!(agent = config.name, %error, "an agent's host does not answer; it is ended");
-            ending::by_force(&place).await;
-            return ending::decode_dead(agent, &place, feed).await;
+            ending::by_force(&directory).await;
+            return ending::decode_dead(agent, &directory, feed).await;
         }
     };
     let Link { read, buffer, messages, writer, hello } = link;
     feed.found_first(hello.first);
     if hello.first > feed.position() + 1 {
-        return ending::records_lost(&place).await;
+        return ending::records_lost(&directory).await;
     }
     feed.lends = hello.lends && matches!(config.dialect.framing(), Framing::Lines { .. });
     feed.messages = messages.downgrade();
@@ -90,7 +90,7 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
     session.attach(hello.next.saturating_sub(1), resumed);
     let mut instance = ConnectedInstance {
         agent,
-        place,
+        directory,
         session,
         decoder,
         lending,
@@ -134,7 +134,7 @@ impl HostAgent {
 /// An agent instance that is connected to its host.
 pub(super) struct ConnectedInstance<'a> {
     pub(super) agent: &'a HostAgent,
-    pub(super) place: HostDirectory,
+    pub(super) directory: HostDirectory,
     session: Session,
     decoder: Arc<Mutex<RecordDecoder>>,
     lending: Arc<Mutex<Lending>>,

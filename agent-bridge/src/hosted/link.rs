@@ -16,7 +16,7 @@ use crate::{
     driver::{environment, process::Owned},
     host::{
         READY, SETUP_VERSION, Setup,
-        place::HostDirectory,
+        directory::HostDirectory,
         protocol::{Frame, HostHello, Kind, ToHost, VERSION},
         socket::{self, ReadHalf, WriteHalf},
     },
@@ -81,8 +81,8 @@ pub(super) async fn start(agent: &HostAgent, instance: u64, chat: String, first:
         .split_first()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the host's command is empty"))?;
     environment::close_descriptors_on_exec();
-    let place = HostDirectory::new(&agent.hosts, AgentInstanceId(instance));
-    let errors = match place.errors() {
+    let directory = HostDirectory::new(&agent.hosts, AgentInstanceId(instance));
+    let errors = match directory.errors() {
         // Without space on the disk, the host runs without a file for its standard error.
         Err(error) if error.kind() == io::ErrorKind::StorageFull => Stdio::null(),
         errors => Stdio::from(errors?),
@@ -120,15 +120,15 @@ pub(super) async fn start(agent: &HostAgent, instance: u64, chat: String, first:
 
 /// Connects to the running host of a directory, and asks for records from position `from`.
 pub(super) async fn connect(
-    place: &HostDirectory,
+    directory: &HostDirectory,
     from: u64,
     longest_wait: Duration,
 ) -> Result<Link, NoLink> {
     let deadline = Instant::now() + longest_wait;
     let socket = loop {
-        match place.connect() {
+        match directory.connect() {
             Ok(socket) => break socket,
-            Err(_) if !place.is_live() => return Err(NoLink::Dead),
+            Err(_) if !directory.is_live() => return Err(NoLink::Dead),
             Err(error) if Instant::now() >= deadline => return Err(error.into()),
             // The host was just started and does not listen yet.
             Err(_) => sleep(LOOK).await,
@@ -138,7 +138,7 @@ pub(super) async fn connect(
     let greeted = timeout(longest_wait, greet(&mut read, &mut write, from)).await;
     let (hello, buffer) = match greeted {
         Ok(Ok(greeted)) => greeted,
-        Ok(Err(_)) if has_gone(place).await => return Err(NoLink::Dead),
+        Ok(Err(_)) if has_gone(directory).await => return Err(NoLink::Dead),
         Ok(Err(error)) => return Err(error.into()),
         Err(_) => return Err(NoLink::Io(io::ErrorKind::TimedOut.into())),
     };

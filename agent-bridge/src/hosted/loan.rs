@@ -15,8 +15,8 @@ use super::peek::Peek;
 use crate::{
     driver::process::until,
     host::{
+        directory::HostDirectory,
         lines,
-        place::HostDirectory,
         protocol::{CommandHead, CommandPlace, Lent, ToHost},
         socket,
     },
@@ -157,10 +157,10 @@ pub(super) struct Loan {
 
 impl Loan {
     /// Receives the pipe from its host. Waits at most `longest`.
-    pub(super) async fn take(place: HostDirectory, lent: Lent, longest: Duration) -> io::Result<Self> {
+    pub(super) async fn take(directory: HostDirectory, lent: Lent, longest: Duration) -> io::Result<Self> {
         // On a separate connection and with blocking calls: a pipe receiver would lose the descriptor.
         let taken = tokio::task::spawn_blocking(move || {
-            let mut socket = place.connect()?;
+            let mut socket = directory.connect()?;
             socket.set_read_timeout(Some(longest))?;
             socket.set_write_timeout(Some(longest))?;
             socket.write_all(&ToHost::Take(lent).encode())?;

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 pub use self::hosts::{HostState, end_orphans, kill_all_hosts, list_hosts};
 use crate::{
     driver::{ControlSource, ProcessAgent, ProcessConfig, RecordSink},
-    host::place::HostDirectory,
+    host::directory::HostDirectory,
 };
 
 /// How a [`HostAgent`] starts its hosts and their agents.
@@ -94,9 +94,9 @@ impl HostAgent {
     /// the directory is removed some time after the end ([`HostLimits::linger`](crate::HostLimits::linger)), or by
     /// [`end_orphans`] at the next start of a gateway. A failure is logged.
     pub fn forget(&self, instance: AgentInstanceId) {
-        let place = HostDirectory::new(&self.hosts, instance);
-        if !place.is_live()
-            && let Err(error) = place.remove()
+        let directory = HostDirectory::new(&self.hosts, instance);
+        if !directory.is_live()
+            && let Err(error) = directory.remove()
         {
             tracing::warn!(%error, instance = instance.0, "what an agent's host left could not be removed");
         }
@@ -120,11 +120,11 @@ impl HostAgent {
 }
 
 /// Removes the directory of an ended host after `linger`: by then the log should have all the instance's records.
-fn forget_later(place: HostDirectory, linger: Duration) {
+fn forget_later(directory: HostDirectory, linger: Duration) {
     tokio::spawn(async move {
         tokio::time::sleep(linger).await;
-        if !place.is_live() {
-            let removed: io::Result<()> = place.remove();
+        if !directory.is_live() {
+            let removed: io::Result<()> = directory.remove();
             if let Err(error) = removed {
                 tracing::warn!(%error, "what an agent's host left could not be removed");
             }

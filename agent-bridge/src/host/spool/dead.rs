@@ -32,21 +32,21 @@ pub(crate) fn read_dead(dir: &Path, position: u64) -> io::Result<impl Iterator<I
 
 /// Positions and frames of the commands that a dead host stored while the output was lent. The output between them is
 /// lost; some of the commands may be in the spool as well.
-pub(crate) fn read_told(dir: &Path) -> io::Result<Vec<(u64, Vec<u8>)>> {
+pub(crate) fn read_stored_commands(dir: &Path) -> io::Result<Vec<(u64, Vec<u8>)>> {
     let bytes = match fs::read(dir.join(COMMANDS)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         read => read?,
     };
-    let (mut told, mut rest) = (Vec::new(), &bytes[..]);
+    let (mut commands, mut rest) = (Vec::new(), &bytes[..]);
     while let Some(head) = rest.first_chunk::<RECORD_HEAD>()
         && let Some((position, _, length)) = parse_record_head(head)
         && let Some((frame, behind)) =
             usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length))
     {
-        told.push((position, frame.to_vec()));
+        commands.push((position, frame.to_vec()));
         rest = behind;
     }
-    Ok(told)
+    Ok(commands)
 }
 
 /// Length of the whole frames in `bytes`, the first of which has position `first`. Excludes an incomplete frame at the

@@ -27,7 +27,7 @@ use tokio::sync::watch;
 
 use super::protocol::{Kind, RECORD_HEAD, parse_record_head, record_head};
 
-pub(crate) use self::dead::{first_position, has_records, read_dead, read_told};
+pub(crate) use self::dead::{first_position, has_records, read_dead, read_stored_commands};
 
 const PREFIX: &str = "spool.";
 /// The file for commands that arrive while the output is lent. Earlier versions of the host have the same name.

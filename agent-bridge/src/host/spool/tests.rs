@@ -86,8 +86,9 @@ fn a_reader_that_is_close_behind_gets_the_very_frames_and_one_that_is_not_gets_t
 #[test]
 fn what_was_told_beside_an_output_that_is_lent_outlives_the_host_until_it_is_forgotten() {
     let dir = tempfile::tempdir().unwrap();
-    let positions =
-        || -> Vec<u64> { read_told(dir.path()).unwrap().into_iter().map(|(position, _)| position).collect() };
+    let positions = || -> Vec<u64> {
+        read_stored_commands(dir.path()).unwrap().into_iter().map(|(position, _)| position).collect()
+    };
     assert!(positions().is_empty() && !has_records(dir.path()));
     let spool = Spool::new(dir.path(), 1, 1 << 20);
     spool.store_command(7, &[b'x'; 100]).unwrap();

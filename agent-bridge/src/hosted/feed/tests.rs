@@ -49,7 +49,7 @@ async fn handed_within(limits: BridgeLimits, decoder: RecordDecoder, bytes: &Byt
     let mut feed = Feed {
         decoder: Arc::new(Mutex::new(decoder)),
         lending: Arc::default(),
-        place: HostDirectory::new(
+        directory: HostDirectory::new(
             std::path::Path::new("/nowhere"),
             switchboard_core::agent::AgentInstanceId(1),
         ),

@@ -237,13 +237,13 @@ mod tests {
     #[test]
     fn the_last_words_of_a_host_are_few() {
         let dir = tempfile::tempdir().unwrap();
-        let place = HostDirectory::new(&dir.path().join("hosts"), AgentInstanceId(1));
-        assert_eq!(place.last_words(), None);
-        let mut errors = place.errors().unwrap();
-        assert_eq!(place.last_words(), None);
+        let directory = HostDirectory::new(&dir.path().join("hosts"), AgentInstanceId(1));
+        assert_eq!(directory.last_words(), None);
+        let mut errors = directory.errors().unwrap();
+        assert_eq!(directory.last_words(), None);
         errors.write_all(&[b'x'; 100_000]).unwrap();
-        place.errors().unwrap().write_all(b"and this is why\n").unwrap();
-        let said = place.last_words().unwrap();
+        directory.errors().unwrap().write_all(b"and this is why\n").unwrap();
+        let said = directory.last_words().unwrap();
         assert!(said.ends_with("xand this is why") && said.len() < 4097, "{}", said.len());
     }
 }
