@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn no_number_of_commands_keeps_out_the_order_to_end() {
+    async fn a_full_command_queue_does_not_delay_a_stop() {
         let (commands, commands_end) = mpsc::channel(1);
         let (termination, termination_end) = watch::channel(Termination::None);
         let mut control = ControlReceiver::new(commands_end, termination_end, Arc::default());

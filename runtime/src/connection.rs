@@ -31,7 +31,7 @@ pub struct Inbox {
     legacy: bool,
     limits: Arc<Limits>,
     /// Permits for frames that wait for the engine, shared by all connections.
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     outbox: Arc<Outbox>,
     presence: Presence,
 }
@@ -67,10 +67,10 @@ impl Inbox {
         presence: Presence,
         legacy: bool,
         limits: Arc<Limits>,
-        places: Arc<Semaphore>,
+        permits: Arc<Semaphore>,
         outbox: Arc<Outbox>,
     ) -> Self {
-        Self { conn: presence.conn, legacy, limits, places, outbox, presence }
+        Self { conn: presence.conn, legacy, limits, permits, outbox, presence }
     }
 
     /// The connection's id, for logs.
@@ -143,7 +143,7 @@ impl Inbox {
 
     async fn send(&self, input: Input) -> Result<(), Stopped> {
         self.outbox.wait_for_room().await;
-        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| Stopped)?;
-        self.presence.peers.send(FromPeer::Frame(input, place)).map_err(|_| Stopped)
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| Stopped)?;
+        self.presence.peers.send(FromPeer::Frame(input, permit)).map_err(|_| Stopped)
     }
 }

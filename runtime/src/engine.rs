@@ -119,10 +119,10 @@ impl<J: Journal> Engine<J> {
                 biased;
                 Some(answer) = inputs.journal.recv() => {
                     self.answer(answer);
-                    take(&mut inputs.journal, |answer| self.answer(answer));
+                    receive_more(&mut inputs.journal, |answer| self.answer(answer));
                 }
                 () = inputs.journal_failed.notified() => {
-                    tracing::error!("the journal has failed for good; the gateway stops, and loses nothing that is kept");
+                    tracing::error!("the journal has failed for good; the gateway stops, and loses nothing that is committed");
                     break;
                 }
                 Ok(()) = inputs.health.changed() => {
@@ -131,11 +131,11 @@ impl<J: Journal> Engine<J> {
                 }
                 Some(event) = inputs.lifecycle.recv() => {
                     self.lifecycle(event);
-                    take(&mut inputs.lifecycle, |event| self.lifecycle(event));
+                    receive_more(&mut inputs.lifecycle, |event| self.lifecycle(event));
                 }
                 Some(event) = inputs.peers.recv() => {
                     self.peer(event);
-                    take(&mut inputs.peers, |event| self.peer(event));
+                    receive_more(&mut inputs.peers, |event| self.peer(event));
                 }
                 Some(event) = inputs.agents.recv() => self.agent(event),
                 () = sleep_until(deadline.map_or_else(far_away, |due| self.clock.instant(due.at_ms))),
@@ -259,15 +259,15 @@ impl<J: Journal> Engine<J> {
             link.prompt = id.0;
         }
         if link.commands.try_send(command).is_err() && !link.commands.is_closed() {
-            tracing::warn!(instance = instance.0, "an agent does not take its orders, and is ended");
+            tracing::warn!(instance = instance.0, "an agent does not take its commands, and is killed");
             self.end(instance, Termination::Kill);
         }
     }
 
     fn end(&mut self, instance: AgentInstanceId, termination: Termination) {
         if let Some(link) = self.agents.get(&instance) {
-            link.termination.send_if_modified(|ordered| {
-                std::mem::replace(ordered, termination.max(*ordered)) < termination
+            link.termination.send_if_modified(|requested| {
+                std::mem::replace(requested, termination.max(*requested)) < termination
             });
         }
     }
@@ -304,8 +304,8 @@ impl<J: Journal> Engine<J> {
         let grace = Duration::from_millis(self.hub.limits().cancel_grace_ms);
         tokio::spawn(async move {
             // The agent runs in a task of its own, so that a panic ends this instance and nothing else.
-            let life = tokio::spawn(async move { agent.run(context).await });
-            let exit = end_of(life, termination_end, grace, instance).await;
+            let task = tokio::spawn(async move { agent.run(context).await });
+            let exit = end_of(task, termination_end, grace, instance).await;
             // A gateway that has gone needs no report.
             let _ = inbox.send(FromAgent::Exited { chat, instance, exit }).await;
         });
@@ -334,7 +334,7 @@ impl<J: Journal> Engine<J> {
                 self.outboxes.insert(conn, outbox);
                 self.handle(Input::Opened { conn, peer });
             }
-            FromPeer::Frame(input, _place) => self.handle(input),
+            FromPeer::Frame(input, _permit) => self.handle(input),
             FromPeer::Gone(conn) => {
                 self.outboxes.remove(&conn);
                 self.handle(Input::Gone { conn });
@@ -388,7 +388,7 @@ impl<J: Journal> Engine<J> {
 /// Waits for an agent instance to end, and returns why it ended. An instance that still runs `grace` after a kill is
 /// aborted, and counts as ended even if its task never reaches an await point: its agent slot must become free.
 async fn end_of(
-    mut life: JoinHandle<AgentExit>,
+    mut task: JoinHandle<AgentExit>,
     mut termination: watch::Receiver<Termination>,
     grace: Duration,
     instance: AgentInstanceId,
@@ -401,17 +401,17 @@ async fn end_of(
         sleep(grace).await;
     };
     tokio::select! {
-        exit = &mut life => exit.unwrap_or_else(|_| AgentExit::Gone(panicked())),
+        exit = &mut task => exit.unwrap_or_else(|_| AgentExit::Gone(panicked())),
         () = overdue => {
-            life.abort();
-            tracing::warn!(instance = instance.0, "an agent ignored the order to end, and was aborted");
-            AgentExit::Gone(ignored_orders())
+            task.abort();
+            tracing::warn!(instance = instance.0, "an agent still ran after it was killed, and its task was aborted");
+            AgentExit::Gone(ignored_commands())
         }
     }
 }
 
-/// Takes the other events in the channel, up to the limit per wake.
-fn take<T>(channel: &mut mpsc::UnboundedReceiver<T>, mut each: impl FnMut(T)) {
+/// Receives the other events in the channel, up to the limit per wake.
+fn receive_more<T>(channel: &mut mpsc::UnboundedReceiver<T>, mut each: impl FnMut(T)) {
     for _ in 1..INPUTS_PER_WAKE {
         let Ok(item) = channel.try_recv() else { break };
         each(item);
@@ -442,9 +442,9 @@ fn panicked() -> TurnError {
     }
 }
 
-fn ignored_orders() -> TurnError {
+fn ignored_commands() -> TurnError {
     TurnError {
         code: "agent_stopped".into(),
-        detail: "the agent did not take its orders and was ended before its answer was complete".into(),
+        detail: "the agent did not take its commands, and was ended before its answer was complete".into(),
     }
 }

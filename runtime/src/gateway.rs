@@ -34,7 +34,7 @@ pub struct Gateway {
     limits: Arc<Limits>,
     lifecycle: mpsc::UnboundedSender<Lifecycle>,
     peers: mpsc::UnboundedSender<FromPeer>,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     next_conn: Arc<AtomicU64>,
     health: watch::Receiver<Option<String>>,
 }
@@ -101,7 +101,7 @@ impl Gateway {
             limits: Arc::new(limits),
             lifecycle,
             peers,
-            places: Arc::new(Semaphore::new(FRAMES)),
+            permits: Arc::new(Semaphore::new(FRAMES)),
             next_conn: Arc::new(AtomicU64::new(1)),
             health,
         };
@@ -121,8 +121,8 @@ impl Gateway {
         self.peers.send(opened).map_err(|_| Stopped)?;
         let presence = Presence { conn, peers: self.peers.clone() };
         let reader = OutboxReader::new(Arc::clone(&outbox), conn, self.lifecycle.clone());
-        let (limits, places) = (Arc::clone(&self.limits), Arc::clone(&self.places));
-        let inbox = Inbox::new(presence, legacy, limits, places, outbox);
+        let (limits, permits) = (Arc::clone(&self.limits), Arc::clone(&self.permits));
+        let inbox = Inbox::new(presence, legacy, limits, permits, outbox);
         Ok(Connection { inbox, outbox: reader })
     }
 

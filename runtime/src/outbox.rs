@@ -19,7 +19,7 @@ use crate::lifecycle::Lifecycle;
 const BATCH_BYTES: usize = 128 * 1024;
 
 /// The capacity, in frames, that queues retain: after a burst, a larger buffer is freed.
-const KEPT_FRAMES: usize = 256;
+const RETAINED_FRAMES: usize = 256;
 
 /// The queue that the engine and the writer share.
 #[derive(Debug)]
@@ -245,7 +245,7 @@ impl OutboxReader {
 
     /// Like [`next`](Self::next), but returns `None` if no frame is queued and the connection is not being closed.
     pub fn try_next(&mut self, batch: &mut Vec<Frame>) -> Option<WriterStep> {
-        if batch.capacity() > KEPT_FRAMES {
+        if batch.capacity() > RETAINED_FRAMES {
             *batch = Vec::new();
         }
         let mut state = self.outbox.state();
@@ -266,7 +266,7 @@ impl OutboxReader {
             bytes
         };
         state.in_hand += bytes;
-        if state.queue.is_empty() && state.queue.capacity() > KEPT_FRAMES {
+        if state.queue.is_empty() && state.queue.capacity() > RETAINED_FRAMES {
             state.queue = VecDeque::new();
         }
         (bytes > 0).then_some(WriterStep::Frames)
@@ -314,7 +314,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_flood_took_is_given_back() {
+    fn capacity_of_a_flood_is_freed() {
         let outbox = Arc::new(Outbox::new(1 << 20));
         let (lifecycle, _drained) = mpsc::unbounded_channel();
         let mut reader = OutboxReader::new(Arc::clone(&outbox), ConnId(1), lifecycle);
@@ -332,7 +332,7 @@ mod tests {
         }
         // A call that finds no frame frees the capacity of the last batch, too.
         assert!(reader.try_next(&mut batch).is_none());
-        assert!(batch.capacity() <= KEPT_FRAMES, "{}", batch.capacity());
-        assert!(outbox.state().queue.capacity() <= KEPT_FRAMES);
+        assert!(batch.capacity() <= RETAINED_FRAMES, "{}", batch.capacity());
+        assert!(outbox.state().queue.capacity() <= RETAINED_FRAMES);
     }
 }

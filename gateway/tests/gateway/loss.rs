@@ -89,7 +89,10 @@ fn what_is_missing_after_a_kill_is_said_and_nothing_is_begun_anew() {
         let files = FILES.map(|file| fs::read(killed.data.join(file)).ok());
         for _ in 0..2 {
             let said = refused(&killed.data);
-            assert!(said.contains("holds less than was kept") && said.contains("--accept-loss"), "{said}");
+            assert!(
+                said.contains("lacks data that was committed") && said.contains("--accept-loss"),
+                "{said}"
+            );
         }
 
         let next = killed.next_gateway(&["--accept-loss"]);

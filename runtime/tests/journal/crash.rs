@@ -33,7 +33,7 @@ fn child() {
     let Some(folder) = env::var_os(FOLDER) else { return };
     let mut rng = Rng(seed());
     let mut options = SqliteOptions::default();
-    options.join_after = [None, Some(Duration::ZERO)][rng.below(2) as usize];
+    options.compact_after = [None, Some(Duration::ZERO)][rng.below(2) as usize];
     let (mut desk, _) = open_with(Path::new(&folder), options).expect("it opens");
     let mut scribes: Vec<Scribe> = (0..CHATS).map(|n| Scribe::new("owner", &format!("chat{n}"))).collect();
     for scribe in &mut scribes {

@@ -25,7 +25,7 @@ const EVENTS: u64 = 2_000;
 
 fn unjoined() -> SqliteOptions {
     let mut options = SqliteOptions::default();
-    options.join_after = None;
+    options.compact_after = None;
     options
 }
 

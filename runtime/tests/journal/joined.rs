@@ -21,7 +21,7 @@ use crate::{
 
 fn joining(after: Option<Duration>) -> SqliteOptions {
     let mut options = SqliteOptions::default();
-    options.join_after = after;
+    options.compact_after = after;
     options
 }
 

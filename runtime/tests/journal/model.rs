@@ -304,7 +304,7 @@ fn copy(request: &Request) -> Request {
 /// The model does not join; what joining does to answers has tests of its own.
 fn never_joining() -> SqliteOptions {
     let mut options = SqliteOptions::default();
-    options.join_after = None;
+    options.compact_after = None;
     options
 }
 

@@ -35,7 +35,7 @@ fn accepting() -> SqliteOptions {
 /// A journal of several chats that was closed in order, and what each of them has.
 fn journal(folder: &Path) -> BTreeMap<ChatKey, Vec<String>> {
     let mut options = SqliteOptions::default();
-    options.join_after = None;
+    options.compact_after = None;
     let (mut desk, _) = open_with(folder, options).expect("it opens");
     let mut scribes: Vec<Scribe> = (0..4).map(|n| Scribe::new("owner", &format!("chat{n}"))).collect();
     for n in 0..60 {

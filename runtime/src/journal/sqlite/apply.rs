@@ -11,10 +11,10 @@ use switchboard_core::{
     wire::Outcome,
 };
 
-use super::{erase, error::is_damage, open::State, sql::write};
+use super::{column::int, erase, error::is_damage, meta::JournalState, sql::write};
 
-/// How many chats' positions the writer caches.
-const KNOWN_CHATS: usize = 8192;
+/// How many chats' rows the writer caches.
+const CACHED_ROWS: usize = 8192;
 
 /// Why an append is not applied.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl fmt::Display for NotApplied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Contradiction(what) => f.write_str(what),
-            Self::Stale => f.write_str("the chat's epoch is to be renewed first"),
+            Self::Stale => f.write_str("the chat needs a new epoch first"),
             Self::Sql(error) => error.fmt(f),
         }
     }
@@ -43,9 +43,9 @@ impl From<rusqlite::Error> for NotApplied {
     }
 }
 
-/// The current position of a chat.
+/// The row of a chat, as far as appends need it.
 #[derive(Debug, Clone, Copy)]
-struct ChatPosition {
+struct ChatRow {
     id: i64,
     epoch_no: i64,
     head: i64,
@@ -53,16 +53,16 @@ struct ChatPosition {
     /// The time of the last activity, in milliseconds since 1970.
     updated_at: i64,
     /// The id of the chat's agent instance.
-    agent_run: Option<i64>,
+    agent_instance: Option<i64>,
     /// The agent's position, if only the newest event has it and the chat's row does not.
     ahead: Option<i64>,
 }
 
-/// The positions of chats, cached between transactions, so that not every append has to look them up.
+/// The rows of chats, cached between transactions, so that not every append has to look them up.
 #[derive(Debug, Default)]
-pub(super) struct Known(FxHashMap<ChatKey, ChatPosition>);
+pub(super) struct ChatRows(FxHashMap<ChatKey, ChatRow>);
 
-impl Known {
+impl ChatRows {
     /// Clears the cache, after a transaction was rolled back.
     pub(super) fn forget(&mut self) {
         self.0.clear();
@@ -72,34 +72,34 @@ impl Known {
         self.0.remove(chat);
     }
 
-    fn place(&mut self, db: &Connection, chat: &ChatKey) -> rusqlite::Result<Option<ChatPosition>> {
-        if let Some(place) = self.0.get(chat) {
-            return Ok(Some(*place));
+    fn row(&mut self, db: &Connection, chat: &ChatKey) -> rusqlite::Result<Option<ChatRow>> {
+        if let Some(known) = self.0.get(chat) {
+            return Ok(Some(*known));
         }
         db.prepare_cached(write::FIND_CHAT)?
             .query_row((chat.principal.as_str(), chat.chat.as_str()), |row| {
-                Ok(ChatPosition {
+                Ok(ChatRow {
                     id: row.get(0)?,
                     epoch_no: row.get(1)?,
                     head: row.get(2)?,
                     generation: row.get(3)?,
                     updated_at: row.get(4)?,
-                    agent_run: row.get(5)?,
+                    agent_instance: row.get(5)?,
                     ahead: row.get(6)?,
                 })
             })
             .optional()
     }
 
-    fn remember(&mut self, chat: &ChatKey, place: ChatPosition) {
+    fn store(&mut self, chat: &ChatKey, chat_row: ChatRow) {
         if let Some(known) = self.0.get_mut(chat) {
-            *known = place;
+            *known = chat_row;
             return;
         }
-        if self.0.len() >= KNOWN_CHATS {
+        if self.0.len() >= CACHED_ROWS {
             self.0.clear();
         }
-        self.0.insert(chat.clone(), place);
+        self.0.insert(chat.clone(), chat_row);
     }
 }
 
@@ -108,85 +108,85 @@ impl Known {
 /// commit count.
 pub(super) fn append(
     db: &Connection,
-    known: &mut Known,
-    state: &mut State,
+    chat_rows: &mut ChatRows,
+    state: &mut JournalState,
     append: &Append,
 ) -> Result<i64, NotApplied> {
     let generation = state.generation;
     let at = int(append.at_ms);
-    let mut place = match (known.place(db, &append.chat)?, &append.create) {
-        (Some(place), _) => place,
+    let mut chat_row = match (chat_rows.row(db, &append.chat)?, &append.create) {
+        (Some(chat_row), _) => chat_row,
         (None, Some(_)) if is_deleted(db, &append.chat)? => {
             return Err(NotApplied::Contradiction("the chat was deleted"));
         }
         (None, Some(epoch)) => create(db, &append.chat, epoch, generation, at)?,
         (None, None) => return Err(NotApplied::Contradiction("there is no such chat")),
     };
-    if place.generation < generation {
+    if chat_row.generation < generation {
         return Err(NotApplied::Stale);
     }
-    let light = light(append, place);
-    if light.is_none() {
-        follow(db, &mut place)?;
+    let deltas = delta_changes(append, chat_row);
+    if deltas.is_none() {
+        update_row(db, &mut chat_row)?;
     }
     if let Some(last) = append.events.last() {
         let mut add = db.prepare_cached(write::ADD_EVENT)?;
         for event in &append.events {
             let first = int(event.first_seq);
-            if first != place.head + 1 {
+            if first != chat_row.head + 1 {
                 return Err(NotApplied::Contradiction("it does not follow the chat's last event"));
             }
-            place.head = int(event.seq);
+            chat_row.head = int(event.seq);
             let sum = crc32fast::hash(event.frame.bytes());
             state.commits += 1;
             let (id, frame) = (int(state.commits), event.frame.as_str());
-            let moved = light.as_ref().filter(|light| light.work.is_none() && event.seq == last.seq);
-            let position = moved.map(|light| light.position);
-            add.execute((id, place.id, place.epoch_no, place.head, first, sum, frame, position))?;
+            let moved = deltas.as_ref().filter(|deltas| deltas.work.is_none() && event.seq == last.seq);
+            let position = moved.map(|deltas| deltas.position);
+            add.execute((id, chat_row.id, chat_row.epoch_no, chat_row.head, first, sum, frame, position))?;
         }
     }
-    if let Some(Light { position, work }) = light {
+    if let Some(DeltaChanges { position, work }) = deltas {
         if let Some(work) = work {
-            place.ahead = None;
-            let row = (place.id, place.head, position, open_work(work)?);
-            db.prepare_cached(write::GO_ON)?.execute(row)?;
+            chat_row.ahead = None;
+            let row = (chat_row.id, chat_row.head, position, open_work(work)?);
+            db.prepare_cached(write::MOVE_HEAD_AND_WORK)?.execute(row)?;
         } else {
-            place.ahead = Some(position);
+            chat_row.ahead = Some(position);
         }
-        known.remember(&append.chat, place);
-        return Ok(place.id);
+        chat_rows.store(&append.chat, chat_row);
+        return Ok(chat_row.id);
     }
     if append.is_activity() {
-        let second = place.updated_at / 1000;
-        place.updated_at = place.updated_at.max(at);
-        let row = (place.id, place.head, place.updated_at, last_command(append));
+        let second = chat_row.updated_at / 1000;
+        chat_row.updated_at = chat_row.updated_at.max(at);
+        let row = (chat_row.id, chat_row.head, chat_row.updated_at, last_command(append));
         db.prepare_cached(write::MOVE_HEAD_AT)?.execute(row)?;
-        if place.updated_at / 1000 != second {
-            db.prepare_cached(write::MOVE_SECOND)?.execute((place.id, place.updated_at / 1000))?;
+        if chat_row.updated_at / 1000 != second {
+            db.prepare_cached(write::MOVE_SECOND)?.execute((chat_row.id, chat_row.updated_at / 1000))?;
         }
     } else {
         if !append.events.is_empty() {
-            db.prepare_cached(write::MOVE_HEAD)?.execute((place.id, place.head))?;
+            db.prepare_cached(write::MOVE_HEAD)?.execute((chat_row.id, chat_row.head))?;
         }
         if last_command(append) > 0 {
-            db.prepare_cached(write::RAISE_COMMAND)?.execute((place.id, last_command(append)))?;
+            db.prepare_cached(write::RAISE_COMMAND)?.execute((chat_row.id, last_command(append)))?;
         }
     }
     for one in &append.changes {
-        change(db, &mut place, append, one)?;
+        change(db, &mut chat_row, append, one)?;
     }
     if append.changes.contains(&Change::Deleted) {
-        delete(db, &append.chat, place.id)?;
-        known.forget_chat(&append.chat);
+        delete(db, &append.chat, chat_row.id)?;
+        chat_rows.forget_chat(&append.chat);
     } else {
-        known.remember(&append.chat, place);
+        chat_rows.store(&append.chat, chat_row);
     }
-    Ok(place.id)
+    Ok(chat_row.id)
 }
 
 /// The changes of an append of events that are no activity, such as deltas, if they are only the agent's position and
 /// the open work.
-struct Light<'a> {
+struct DeltaChanges<'a> {
     /// The position of the chat's agent. If this is the only change, it goes into the row of the last event, and the
     /// chat's row is not written.
     position: i64,
@@ -194,7 +194,7 @@ struct Light<'a> {
     work: Option<&'a OpenWork>,
 }
 
-fn light(append: &Append, place: ChatPosition) -> Option<Light<'_>> {
+fn delta_changes(append: &Append, chat_row: ChatRow) -> Option<DeltaChanges<'_>> {
     let (work, rest) = match &append.changes[..] {
         [Change::OpenWork { work }, rest @ ..] => (Some(work), rest),
         rest => (None, rest),
@@ -202,13 +202,14 @@ fn light(append: &Append, place: ChatPosition) -> Option<Light<'_>> {
     let [Change::AgentPosition { instance, position, checkpoint: None }] = rest else { return None };
     let of_deltas = !append.events.is_empty() && !append.is_activity();
     let position = position.cast_signed();
-    (of_deltas && place.agent_run == Some(instance.0.cast_signed())).then_some(Light { position, work })
+    (of_deltas && chat_row.agent_instance == Some(instance.0.cast_signed()))
+        .then_some(DeltaChanges { position, work })
 }
 
 /// Brings the chat's row up to date with its events.
-fn follow(db: &Connection, place: &mut ChatPosition) -> rusqlite::Result<()> {
-    if let Some(position) = place.ahead.take() {
-        db.prepare_cached(write::FOLLOW)?.execute((place.id, place.head, position))?;
+fn update_row(db: &Connection, chat_row: &mut ChatRow) -> rusqlite::Result<()> {
+    if let Some(position) = chat_row.ahead.take() {
+        db.prepare_cached(write::UPDATE_ROW)?.execute((chat_row.id, chat_row.head, position))?;
     }
     Ok(())
 }
@@ -243,20 +244,21 @@ fn is_deleted(db: &Connection, chat: &ChatKey) -> rusqlite::Result<bool> {
 /// Begins a new epoch, if the chat's epoch belongs to an earlier generation. Returns whether it did.
 pub(super) fn reset_epoch(
     db: &Connection,
-    known: &mut Known,
+    chat_rows: &mut ChatRows,
     generation: i64,
     chat: &ChatKey,
     epoch: &Epoch,
     at: i64,
 ) -> Result<bool, NotApplied> {
-    let Some(mut place) = known.place(db, chat)?.filter(|place| place.generation < generation) else {
+    let Some(mut chat_row) = chat_rows.row(db, chat)?.filter(|chat_row| chat_row.generation < generation)
+    else {
         return Ok(false);
     };
-    follow(db, &mut place)?;
-    place = ChatPosition { epoch_no: place.epoch_no + 1, head: 0, generation, ..place };
-    db.prepare_cached(write::ADD_EPOCH)?.execute((place.id, place.epoch_no, epoch.as_str(), at))?;
-    db.prepare_cached(write::RENEW_CHAT)?.execute((place.id, place.epoch_no, generation))?;
-    known.remember(chat, place);
+    update_row(db, &mut chat_row)?;
+    chat_row = ChatRow { epoch_no: chat_row.epoch_no + 1, head: 0, generation, ..chat_row };
+    db.prepare_cached(write::ADD_EPOCH)?.execute((chat_row.id, chat_row.epoch_no, epoch.as_str(), at))?;
+    db.prepare_cached(write::RESET_EPOCH)?.execute((chat_row.id, chat_row.epoch_no, generation))?;
+    chat_rows.store(chat, chat_row);
     Ok(true)
 }
 
@@ -266,7 +268,7 @@ fn create(
     epoch: &Epoch,
     generation: i64,
     at: i64,
-) -> Result<ChatPosition, NotApplied> {
+) -> Result<ChatRow, NotApplied> {
     db.prepare_cached(write::ADD_CHAT)?.execute((
         chat.principal.as_str(),
         chat.chat.as_str(),
@@ -275,22 +277,22 @@ fn create(
     ))?;
     let id = db.last_insert_rowid();
     db.prepare_cached(write::ADD_EPOCH)?.execute((id, 1, epoch.as_str(), at))?;
-    Ok(ChatPosition { id, epoch_no: 1, head: 0, generation, updated_at: 0, agent_run: None, ahead: None })
+    Ok(ChatRow { id, epoch_no: 1, head: 0, generation, updated_at: 0, agent_instance: None, ahead: None })
 }
 
 fn change(
     db: &Connection,
-    place: &mut ChatPosition,
+    chat_row: &mut ChatRow,
     append: &Append,
     change: &Change,
 ) -> Result<(), NotApplied> {
-    let (chat, at) = (place.id, int(append.at_ms));
+    let (chat, at) = (chat_row.id, int(append.at_ms));
     match change {
         Change::TurnAccepted { turn_id, hash, seq, text, starts_turn } => {
             let started = starts(append, turn_id).then_some(at);
             let prompt = prompt(append, turn_id, text).map(|id| int(id.0));
             let (turn_id, hash, seq) = (turn_id.as_str(), &hash[..], int(*seq));
-            let row = (chat, turn_id, hash, place.epoch_no, seq, starts_turn, at, text, started, prompt);
+            let row = (chat, turn_id, hash, chat_row.epoch_no, seq, starts_turn, at, text, started, prompt);
             db.prepare_cached(write::ADD_TURN)?.execute(row)?;
         }
         // The row of the turn was inserted as running.
@@ -315,13 +317,13 @@ fn change(
         Change::Command { command } => add_command(db, chat, append, command)?,
         Change::AgentStarted { instance } => {
             let instance = instance.0.cast_signed();
-            place.agent_run = Some(instance);
+            chat_row.agent_instance = Some(instance);
             db.prepare_cached(write::START_AGENT)?.execute((chat, instance))?;
             db.prepare_cached(write::DROP_CHECKPOINT)?.execute([chat])?;
         }
         Change::AgentEnded { instance } => {
             let instance = instance.0.cast_signed();
-            place.agent_run.take_if(|present| *present == instance);
+            chat_row.agent_instance.take_if(|present| *present == instance);
             if db.prepare_cached(write::END_AGENT)?.execute((chat, instance))? > 0 {
                 db.prepare_cached(write::DROP_CHECKPOINT)?.execute([chat])?;
             }
@@ -369,9 +371,9 @@ fn starts(append: &Append, turn: &TurnId) -> bool {
 }
 
 /// The id of the prompt for this turn and text, if this append contains both the prompt and the start of the turn.
-fn prompt(append: &Append, turn: &TurnId, said: &str) -> Option<CommandId> {
-    let tells = |command: &&AgentCommand| matches!(command, AgentCommand::Prompt { turn_id, text, .. } if turn_id == turn && text == said);
-    let found = append.changes.iter().filter_map(command_of).find(tells)?;
+fn prompt(append: &Append, turn: &TurnId, content: &str) -> Option<CommandId> {
+    let is_it = |command: &&AgentCommand| matches!(command, AgentCommand::Prompt { turn_id, text, .. } if turn_id == turn && text == content);
+    let found = append.changes.iter().filter_map(command_of).find(is_it)?;
     starts(append, turn).then(|| found.id())
 }
 
@@ -433,9 +435,4 @@ fn outcome_name(outcome: Outcome) -> &'static str {
         Outcome::Failed => "failed",
         Outcome::Interrupted => "interrupted",
     }
-}
-
-/// SQLite's integers are signed; no counter or time exceeds their range.
-pub(super) fn int(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -1,25 +1,17 @@
 //! Backups of a journal: making one while the journal is in use, and restoring one.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io,
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::Path};
 
 use rusqlite::{Connection, OpenFlags};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::{
     Sqlite, erase,
     error::{OpenError, OpenErrorReason, is_damage},
-    files::{Files, Lock, PARTIAL, SideFile},
+    files::{Files, Lock, SideFile},
     header::check_file,
+    partial::{Partial, remove_partials},
     schema,
 };
-
-/// Backups contain conversations, so only their owner may read them.
-const MODE: u32 = 0o600;
 
 /// What a backup contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +50,7 @@ impl Sqlite {
         Connection::open(&partial.path)
             .and_then(|copy| erase::all(&copy))
             .map_err(|error| OpenError::sqlite(copy, error))?;
-        let report = look_into(&partial.path)?;
+        let report = check_copy(&partial.path)?;
         partial.finish(copy)?;
         Ok(report)
     }
@@ -77,7 +69,7 @@ impl Sqlite {
         let files = Files { db: journal.to_owned() };
         let lock = Lock::take(&files)?;
         remove_partials(&files);
-        let restored = put(copy, &files);
+        let restored = restore(copy, &files);
         if restored.is_err() {
             lock.undo(&files);
         }
@@ -85,7 +77,7 @@ impl Sqlite {
     }
 }
 
-fn put(copy: &Path, files: &Files) -> Result<BackupReport, OpenError> {
+fn restore(copy: &Path, files: &Files) -> Result<BackupReport, OpenError> {
     for file in [files.db.clone(), files.wal(), files.commits()] {
         if file.exists() {
             return Err(OpenError::new(&file, OpenErrorReason::Exists));
@@ -93,7 +85,7 @@ fn put(copy: &Path, files: &Files) -> Result<BackupReport, OpenError> {
     }
     let partial = Partial::make(&files.db)?;
     fs::copy(copy, &partial.path).map_err(|error| OpenError::io(&partial.path, error))?;
-    let report = look_into(&partial.path)?;
+    let report = check_copy(&partial.path)?;
     partial.finish(&files.db)?;
     let noted = SideFile::note_restored(files).and_then(|()| files.sync_folder());
     if let Err(error) = noted {
@@ -105,85 +97,8 @@ fn put(copy: &Path, files: &Files) -> Result<BackupReport, OpenError> {
     Ok(report)
 }
 
-/// Removes the files of a restore or a start that was killed.
-pub(super) fn remove_partials(files: &Files) {
-    let (Some(folder), Some(name)) = (files.db.parent(), files.db.file_name()) else { return };
-    let begin = format!("{}.", name.to_string_lossy());
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let part = name.to_string_lossy().strip_prefix(&begin).map(str::to_owned);
-        let is_it = |part: &str| {
-            part.split_once(PARTIAL).is_some_and(|(pid, _)| pid.bytes().all(|byte| byte.is_ascii_digit()))
-        };
-        if part.is_some_and(|part| is_it(&part)) {
-            // A file that remains does no harm.
-            let _ = fs::remove_file(entry.path());
-        }
-    }
-}
-
-/// An unfinished file, removed when it is dropped before it gets its final name.
-pub(super) struct Partial {
-    pub(super) path: PathBuf,
-}
-
-impl Partial {
-    fn make(of: &Path) -> Result<Self, OpenError> {
-        if of.exists() {
-            return Err(OpenError::new(of, OpenErrorReason::Exists));
-        }
-        Self::beside(of)
-    }
-
-    /// For a file that is to replace another one.
-    pub(super) fn beside(of: &Path) -> Result<Self, OpenError> {
-        let path = Files { db: of.to_owned() }.partial();
-        let made = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&path);
-        made.map_err(|error| OpenError::io(of, error))?;
-        Ok(Self { path })
-    }
-
-    /// Replaces a file with the finished one.
-    pub(super) fn replace(self, name: &Path) -> Result<(), OpenError> {
-        let of = |error| OpenError::io(name, error);
-        File::open(&self.path).and_then(|file| file.sync_all()).map_err(of)?;
-        fs::rename(&self.path, name).map_err(of)?;
-        Files { db: name.to_owned() }.sync_folder().map_err(of)
-    }
-
-    /// Gives the finished file its name, unless another file has taken that name.
-    fn finish(self, name: &Path) -> Result<(), OpenError> {
-        let of = |error| OpenError::io(name, error);
-        File::open(&self.path).and_then(|file| file.sync_all()).map_err(of)?;
-        match renameat_with(CWD, &self.path, CWD, name, RenameFlags::NOREPLACE) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::EXIST) => return Err(OpenError::new(name, OpenErrorReason::Exists)),
-            // The file system does not support this flag.
-            Err(rustix::io::Errno::INVAL) => fs::hard_link(&self.path, name).map_err(of)?,
-            Err(error) => return Err(of(error.into())),
-        }
-        Files { db: name.to_owned() }.sync_folder().map_err(|error| {
-            // Without this sync, the file may be gone after a power loss, so the copy has failed.
-            let _ = fs::remove_file(name);
-            of(error)
-        })
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        // Opening a copy that was made by another program may have created these files. After `finish`, the file
-        // itself is gone from this path.
-        for suffix in ["", "-wal", "-shm"] {
-            let mut name = self.path.clone().into_os_string();
-            name.push(suffix);
-            let _ = fs::remove_file(name);
-        }
-    }
-}
-
-/// Whether a copy is complete, and its version supported.
-fn look_into(copy: &Path) -> Result<BackupReport, OpenError> {
+/// Fails if a copy is incomplete, or of a version that this program does not support.
+fn check_copy(copy: &Path) -> Result<BackupReport, OpenError> {
     let of_copy = |error: rusqlite::Error| {
         if is_damage(&error) {
             let detail = error.to_string();
@@ -199,9 +114,9 @@ fn look_into(copy: &Path) -> Result<BackupReport, OpenError> {
     if found > known {
         return Err(OpenError::new(copy, OpenErrorReason::Newer { found, known }));
     }
-    let verdict: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(of_copy)?;
-    if verdict != "ok" {
-        let detail = verdict.replace('\n', "; ");
+    let result: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(of_copy)?;
+    if result != "ok" {
+        let detail = result.replace('\n', "; ");
         return Err(OpenError::new(copy, OpenErrorReason::DamagedCopy { detail }));
     }
     let chats: i64 = db

@@ -10,11 +10,13 @@ use switchboard_core::{
 
 use super::{
     Sqlite,
+    column::{event_frame, lengths_of},
+    connect::connect_reader,
     error::{OpenError, OpenErrorReason, is_unusable},
     files::{Files, boot_id},
     loss::SideFilesBefore,
-    open::{connect_reader, look},
-    query::{self, Read, event_frame, lengths_of},
+    open::inspect,
+    query::{self, Read},
     scan, schema,
 };
 
@@ -77,7 +79,7 @@ impl Sqlite {
 
 fn check(files: &Files, progress: impl FnMut(u64, u64)) -> Result<CheckReport, OpenError> {
     let mut report = CheckReport::default();
-    match look(files, boot_id().as_deref()) {
+    match inspect(files, boot_id().as_deref()) {
         Ok(_) => {}
         // The readable parts are checked all the same.
         Err(OpenError { reason: OpenErrorReason::Damaged { detail }, .. }) => report.structure.push(detail),
@@ -130,13 +132,13 @@ fn chats(
     let count = all.len() as u64;
     for (number, (id, principal, chat)) in (1..).zip(all) {
         let found = match check_chat(db, id, &principal, &chat) {
-            Err(error) if is_unusable(&error) => Verdict::Damaged(error.to_string()),
+            Err(error) if is_unusable(&error) => Condition::Damaged(error.to_string()),
             found => found?,
         };
         match found {
-            Verdict::Sound => {}
-            Verdict::Incomplete(what) => report.incomplete.push(DamagedChat { principal, chat, what }),
-            Verdict::Damaged(what) => report.damaged.push(DamagedChat { principal, chat, what }),
+            Condition::Sound => {}
+            Condition::Incomplete(what) => report.incomplete.push(DamagedChat { principal, chat, what }),
+            Condition::Damaged(what) => report.damaged.push(DamagedChat { principal, chat, what }),
         }
         report.chats = number;
         progress(number, count);
@@ -145,15 +147,15 @@ fn chats(
 }
 
 /// The state of one chat.
-enum Verdict {
+enum Condition {
     Sound,
     /// Something is missing from an epoch that has ended.
     Incomplete(String),
     Damaged(String),
 }
 
-fn check_chat(db: &mut Connection, id: i64, principal: &str, chat: &str) -> rusqlite::Result<Verdict> {
-    let damaged = |what: &str| Ok(Verdict::Damaged(what.to_owned()));
+fn check_chat(db: &mut Connection, id: i64, principal: &str, chat: &str) -> rusqlite::Result<Condition> {
+    let damaged = |what: &str| Ok(Condition::Damaged(what.to_owned()));
     let (Ok(principal), Ok(chat)) = (Principal::parse(principal), ChatId::parse(chat)) else {
         return damaged("its id is damaged");
     };
@@ -176,18 +178,18 @@ fn check_chat(db: &mut Connection, id: i64, principal: &str, chat: &str) -> rusq
         return damaged("the message of an open turn is missing");
     }
     // After a loss, the chat has no present epoch until it is next opened.
-    let place = db.query_row(
+    let position = db.query_row(
         "SELECT CASE WHEN era < (SELECT era FROM meta) THEN -1 ELSE epoch_no END, head_seq FROM chats WHERE id = ?1",
         [id],
         |row| Ok((row.get(0)?, row.get(1)?)),
     );
-    let Some((present, head)): Option<(i64, i64)> = place.optional()? else { return Ok(Verdict::Sound) };
+    let Some((present, head)): Option<(i64, i64)> = position.optional()? else { return Ok(Condition::Sound) };
     let mut find = db.prepare_cached(
         "SELECT epoch_no, first_seq, seq, sum, frame, lengths FROM events WHERE chat = ?1 ORDER BY epoch_no, seq",
     )?;
     let mut rows = find.query([id])?;
     let (mut epoch, mut last) = (present, 0);
-    let mut verdict = Verdict::Sound;
+    let mut condition = Condition::Sound;
     while let Some(row) = rows.next()? {
         let (epoch_no, first, seq): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
         let sound = event_frame(row, 3).and_then(|_| lengths_of(row, 5));
@@ -201,9 +203,9 @@ fn check_chat(db: &mut Connection, id: i64, principal: &str, chat: &str) -> rusq
         if first != last + 1 {
             let what = format!("events {} to {} are missing", last + 1, first - 1);
             if epoch_no == present {
-                return Ok(Verdict::Damaged(what));
+                return Ok(Condition::Damaged(what));
             }
-            verdict = Verdict::Incomplete(what);
+            condition = Condition::Incomplete(what);
         }
         last = seq;
     }
@@ -212,5 +214,5 @@ fn check_chat(db: &mut Connection, id: i64, principal: &str, chat: &str) -> rusq
     if present >= 0 && last < head {
         return damaged(&format!("events {} to {head} are missing", last + 1));
     }
-    Ok(verdict)
+    Ok(condition)
 }

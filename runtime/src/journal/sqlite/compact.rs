@@ -11,10 +11,9 @@ use rustc_hash::FxHashSet;
 use switchboard_core::journal::{Append, CompactedDelta, DeltaRun, LogEvent};
 
 use super::{
-    apply::int,
+    column::{event_frame, int, lengths_of},
     error::is_unusable,
     leb128,
-    query::{event_frame, lengths_of},
     sql::compact,
 };
 
@@ -91,7 +90,7 @@ impl Compaction {
     pub(super) fn pass(&mut self, db: &Connection, now: Instant) -> rusqlite::Result<()> {
         match self.try_pass(db, now) {
             Err(error) if is_unusable(&error) => {
-                tracing::error!(%error, "deltas cannot be joined: a part of the journal is damaged");
+                tracing::error!(%error, "deltas cannot be merged: a part of the journal is damaged");
                 Ok(())
             }
             done => done,
@@ -102,7 +101,7 @@ impl Compaction {
         if let Some((_, chat)) = self.waiting.front().copied().filter(|(due, _)| *due <= now) {
             self.waiting.pop_front();
             self.known.remove(&chat);
-            if join_some(db, chat)? {
+            if compact_rows(db, chat)? {
                 self.known.insert(chat);
                 self.waiting.push_back((now, chat));
             }
@@ -120,7 +119,7 @@ impl Compaction {
     fn search(&mut self, db: &Connection, searched: i64) -> rusqlite::Result<()> {
         let last: Option<i64> = db.prepare_cached(compact::LAST_CHAT)?.query_row([], |row| row.get(0))?;
         let until = searched + SEARCHED;
-        let mut find = db.prepare_cached(compact::UNJOINED_CHATS)?;
+        let mut find = db.prepare_cached(compact::UNCOMPACTED_CHATS)?;
         let found = find.query_map((searched, until), |row| row.get(0))?;
         found.collect::<rusqlite::Result<Vec<i64>>>()?.into_iter().for_each(|chat| self.ended(chat));
         self.searched = last.filter(|last| *last > until).map(|_| until);
@@ -129,14 +128,14 @@ impl Compaction {
 }
 
 /// Merges the rows of one pass. Returns whether the chat has more rows.
-fn join_some(db: &Connection, chat: i64) -> rusqlite::Result<bool> {
+fn compact_rows(db: &Connection, chat: i64) -> rusqlite::Result<bool> {
     let found: Option<(i64, i64, i64)> = db
-        .prepare_cached(compact::PLACE)?
+        .prepare_cached(compact::POSITION)?
         .query_row([chat], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
     // The chat was deleted meanwhile.
-    let Some((epoch_no, head, joined_to)) = found else { return Ok(false) };
-    let (rows, more) = read(db, (chat, epoch_no, joined_to))?;
+    let Some((epoch_no, head, compacted_to)) = found else { return Ok(false) };
+    let (rows, more) = read(db, (chat, epoch_no, compacted_to))?;
     let runs = runs(&rows);
     let mut done = head;
     let mut runs = runs.into_iter().peekable();
@@ -148,14 +147,14 @@ fn join_some(db: &Connection, chat: i64) -> rusqlite::Result<bool> {
             done = int(run.first_seq) - 1;
             break;
         }
-        if let Some(joined) = run.joined {
-            write(&change, (chat, epoch_no), &joined)?;
+        if let Some(merged) = run.merged {
+            write(&change, (chat, epoch_no), &merged)?;
         }
         if more && last {
             done = int(run.seq);
         }
     }
-    change.prepare_cached(compact::MOVE_JOINED)?.execute((chat, epoch_no, done))?;
+    change.prepare_cached(compact::MOVE_COMPACTED)?.execute((chat, epoch_no, done))?;
     change.commit()?;
     Ok(more)
 }
@@ -197,7 +196,7 @@ struct Run {
     seq: u64,
     records: usize,
     /// The merged record, if there are several rows.
-    joined: Option<CompactedDelta>,
+    merged: Option<CompactedDelta>,
 }
 
 fn runs(rows: &[Row]) -> Vec<Run> {
@@ -207,26 +206,26 @@ fn runs(rows: &[Row]) -> Vec<Run> {
         let begun =
             row.small.as_ref().and_then(|(event, lengths)| DeltaRun::begin(event, lengths.as_deref()));
         let Some(mut run) = begun else {
-            runs.push(Run { first_seq: row.first_seq, seq: row.seq, records: 1, joined: None });
+            runs.push(Run { first_seq: row.first_seq, seq: row.seq, records: 1, merged: None });
             at += 1;
             continue;
         };
         let following = rows[at + 1..].iter().map_while(|row| row.small.as_ref());
         at += 1 + following.take_while(|(event, lengths)| run.takes(event, lengths.as_deref())).count();
-        let (records, joined) = (run.records(), run.finish());
-        let (first_seq, seq) = (joined.event.first_seq, joined.event.seq);
-        runs.push(Run { first_seq, seq, records, joined: (records > 1).then_some(joined) });
+        let (records, merged) = (run.records(), run.finish());
+        let (first_seq, seq) = (merged.event.first_seq, merged.event.seq);
+        runs.push(Run { first_seq, seq, records, merged: (records > 1).then_some(merged) });
     }
     runs
 }
 
-fn write(db: &Connection, (chat, epoch_no): (i64, i64), joined: &CompactedDelta) -> rusqlite::Result<()> {
-    let LogEvent { first_seq, seq, frame } = &joined.event;
+fn write(db: &Connection, (chat, epoch_no): (i64, i64), merged: &CompactedDelta) -> rusqlite::Result<()> {
+    let LogEvent { first_seq, seq, frame } = &merged.event;
     let (first_seq, seq) = (int(*first_seq), int(*seq));
     db.prepare_cached(compact::DROP_ROWS)?.execute((chat, epoch_no, first_seq, seq))?;
     let sum = crc32fast::hash(frame.bytes());
-    let row = (chat, epoch_no, seq, first_seq, sum, frame.as_str(), leb128::encode(&joined.lengths));
-    db.prepare_cached(compact::JOIN_ROW)?.execute(row)?;
+    let row = (chat, epoch_no, seq, first_seq, sum, frame.as_str(), leb128::encode(&merged.lengths));
+    db.prepare_cached(compact::MERGE_ROW)?.execute(row)?;
     Ok(())
 }
 
@@ -239,7 +238,7 @@ mod tests {
         let mut compaction = Compaction::new(Duration::from_secs(1));
         compaction.searched = None;
         compaction.worked(Instant::now());
-        assert_eq!(compaction.due(), None, "there is nothing to join");
+        assert_eq!(compaction.due(), None, "there is nothing to merge");
         compaction.ended(7);
         let rested = compaction.earliest().expect("a chat waits");
         assert_eq!(compaction.due(), Some(rested), "it has been quiet by then");

@@ -4,10 +4,10 @@
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    backup::Partial,
     error::OpenError,
     files::Files,
-    open::{Meta, note},
+    meta::{self, Meta},
+    partial::Partial,
     schema,
 };
 
@@ -24,7 +24,7 @@ fn fill(partial: &Partial, meta: &Meta) -> rusqlite::Result<()> {
     // Syncing is off while filling the file: the file is synced once, at the end.
     db.pragma_update(None, "synchronous", "off")?;
     schema::migrate(&mut db, 0)?;
-    note(&mut db, meta, false)?;
+    meta::write(&mut db, meta, false)?;
     db.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     db.close().map_err(|(_, error)| error)
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::{Shared, error::is_unusable, locked, sql::erase};
+use super::{error::is_unusable, mutex::locked, shared::Shared, sql::erase};
 
 /// The most rows of one step.
 const ROWS: u32 = 256;
@@ -131,7 +131,7 @@ pub(super) fn some(db: &Connection, chat: i64) -> rusqlite::Result<bool> {
 
 /// The position of the last event that one step removes, and whether it is the chat's last event.
 fn events(db: &Connection, chat: i64) -> rusqlite::Result<Option<(i64, i64, bool)>> {
-    let mut find = db.prepare_cached(erase::PLACES)?;
+    let mut find = db.prepare_cached(erase::POSITIONS)?;
     let mut rows = find.query((chat, ROWS))?;
     let (mut last, mut count, mut bytes) = (None, 0, 0);
     while let Some(row) = rows.next()? {

@@ -173,7 +173,7 @@ impl fmt::Display for OpenError {
             }
             OpenErrorReason::Lost { detail } => write!(
                 f,
-                "{path} holds less than was kept ({detail}): to start would lose chats or parts of them, so every \
+                "{path} lacks data that was committed ({detail}): a start would lose chats or parts of them, so every \
                  file was left as it is: put back what is missing, restore a backup into another data directory, or \
                  start once with --accept-loss to set the files aside and go on with what is left (also if you put a \
                  backup in its place yourself)"
@@ -184,11 +184,14 @@ impl fmt::Display for OpenError {
                  needs to create files beside it), and that the file system is not read-only"
             ),
             OpenErrorReason::NoFolder => {
-                write!(f, "{path} cannot be made: its folder does not exist; create it or name another")
+                write!(f, "{path} cannot be created: its folder does not exist; create it or name another")
             }
             OpenErrorReason::Missing => write!(f, "{path} does not exist: name a file that does"),
             OpenErrorReason::Exists => {
-                write!(f, "{path} exists already, and was left as it is: name another place, or move it away")
+                write!(
+                    f,
+                    "{path} exists already, and was left as it is: name another file, or move this one away"
+                )
             }
             OpenErrorReason::DiskFull => {
                 write!(f, "{path} cannot be opened: the disk is full; free some space")

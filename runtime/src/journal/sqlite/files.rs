@@ -190,15 +190,15 @@ fn open_private(path: &Path) -> io::Result<File> {
 pub(super) struct Lock {
     file: File,
     /// The contents of the lock file before; `None`: the file did not exist.
-    said: Option<Vec<u8>>,
+    before: Option<Vec<u8>>,
 }
 
 impl Lock {
     /// Takes the lock, and writes this process's id into the lock file.
     pub(super) fn take(files: &Files) -> Result<Self, OpenError> {
         let lock = Self::take_quietly(files)?;
-        if let Err(error) = lock.record() {
-            tracing::debug!(%error, "the lock file does not say who holds it");
+        if let Err(error) = lock.write_pid() {
+            tracing::debug!(%error, "the id of this process could not be written into the lock file");
         }
         Ok(lock)
     }
@@ -212,8 +212,8 @@ impl Lock {
                 // The process that had the lock may have removed the file meanwhile.
                 Ok(()) if !lock.is_at(&path) => {}
                 Ok(()) => {
-                    if lock.said.is_some() {
-                        lock.said = Some(fs::read(&path).map_err(|error| OpenError::io(&path, error))?);
+                    if lock.before.is_some() {
+                        lock.before = Some(fs::read(&path).map_err(|error| OpenError::io(&path, error))?);
                     }
                     return Ok(lock);
                 }
@@ -226,15 +226,15 @@ impl Lock {
                 Err(error) => return Err(OpenError::io(&path, error.into())),
             }
         }
-        Err(OpenError::io(&path, io::Error::other("it is removed again and again")))
+        Err(OpenError::io(&path, io::Error::other("other processes remove the file again and again")))
     }
 
     fn open(path: &Path) -> io::Result<Self> {
         let made = OpenOptions::new().read(true).write(true).create_new(true).mode(MODE).open(path);
         match made {
-            Ok(file) => Ok(Self { file, said: None }),
+            Ok(file) => Ok(Self { file, before: None }),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                Ok(Self { file: open_private(path)?, said: Some(Vec::new()) })
+                Ok(Self { file: open_private(path)?, before: Some(Vec::new()) })
             }
             Err(error) => Err(error),
         }
@@ -245,22 +245,22 @@ impl Lock {
         (mine.dev(), mine.ino()) == (there.dev(), there.ino())
     }
 
-    fn record(&self) -> io::Result<()> {
+    fn write_pid(&self) -> io::Result<()> {
         self.file.set_len(0)?;
         self.file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)
     }
 
     /// Whether the lock file existed before, so a gateway once had a journal here.
     pub(super) fn was_there(&self) -> bool {
-        self.said.is_some()
+        self.before.is_some()
     }
 
     /// Releases the lock of a journal that was not opened after all, and restores the lock file.
     pub(super) fn undo(self, files: &Files) {
         // A lock file that remains locks nothing.
-        let _ = match &self.said {
+        let _ = match &self.before {
             None => fs::remove_file(files.lock()),
-            Some(said) => self.file.set_len(0).and_then(|()| self.file.write_all_at(said, 0)),
+            Some(before) => self.file.set_len(0).and_then(|()| self.file.write_all_at(before, 0)),
         };
     }
 }
@@ -283,7 +283,7 @@ const NO_BOOT: &str = "-";
 
 /// The contents of the side file when the journal was opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Remembered {
+pub(super) enum RecordedCommits {
     /// The file does not exist.
     Nothing,
     /// The journal was restored from a backup, and not opened since.
@@ -304,41 +304,41 @@ pub(super) enum Remembered {
 
 impl SideFile {
     /// Reads the side file.
-    pub(super) fn recall(files: &Files) -> io::Result<Remembered> {
+    pub(super) fn read(files: &Files) -> io::Result<RecordedCommits> {
         let bytes = match fs::read(files.commits()) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Remembered::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(RecordedCommits::Nothing),
             Err(error) => return Err(error),
         };
         let text = String::from_utf8_lossy(&bytes);
         let words: Vec<&str> = text.split_whitespace().collect();
         let (id, commits, synced, boot) = match words[..] {
-            [RESTORED] => return Ok(Remembered::Restored),
+            [RESTORED] => return Ok(RecordedCommits::Restored),
             [id, commits] => (id, commits, "0", NO_BOOT),
             [id, commits, synced, boot] => (id, commits, synced, boot),
-            _ => return Ok(Remembered::Garbage),
+            _ => return Ok(RecordedCommits::Garbage),
         };
         let (Ok(commits), Ok(synced), true) = (commits.parse(), synced.parse(), text.is_ascii()) else {
-            return Ok(Remembered::Garbage);
+            return Ok(RecordedCommits::Garbage);
         };
         let boot_id = Some(boot.to_owned()).filter(|boot| boot != NO_BOOT);
-        Ok(Remembered::Commits { journal_id: id.to_owned(), commits, synced, boot_id })
+        Ok(RecordedCommits::Commits { journal_id: id.to_owned(), commits, synced, boot_id })
     }
 
     /// Marks a journal as restored from a backup, so that its missing newer commits do not count as lost.
     pub(super) fn note_restored(files: &Files) -> io::Result<()> {
-        Self::place(files, &format!("{RESTORED}\n"))
+        Self::write_whole(files, &format!("{RESTORED}\n"))
     }
 
     /// Creates the file with its complete line or not at all, because an empty file counts as damaged.
-    fn place(files: &Files, line: &str) -> io::Result<()> {
+    fn write_whole(files: &Files, line: &str) -> io::Result<()> {
         let partial = files.partial();
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&partial)?;
-        let placed = file
+        let written = file
             .write_all_at(line.as_bytes(), 0)
             .and_then(|()| file.sync_all())
             .and_then(|()| fs::rename(&partial, files.commits()));
-        placed.inspect_err(|_| {
+        written.inspect_err(|_| {
             // If this fails, the next start removes the file.
             let _ = fs::remove_file(&partial);
         })
@@ -347,13 +347,13 @@ impl SideFile {
     pub(super) fn open(files: &Files, journal_id: String, boot_id: &str) -> io::Result<Self> {
         let boot_id = if boot_id.is_empty() { NO_BOOT } else { boot_id }.to_owned();
         if !files.commits().exists() {
-            Self::place(files, &format!("{journal_id} {0:020} {0:020} {boot_id}\n", 0))?;
+            Self::write_whole(files, &format!("{journal_id} {0:020} {0:020} {boot_id}\n", 0))?;
         }
         Ok(Self { file: open_private(&files.commits())?, journal_id, boot_id, written: AtomicU64::new(0) })
     }
 
     /// Stores the count of written commits. It survives the end of the process, but not a power loss.
-    pub(super) fn remember(&self, commits: u64) -> io::Result<()> {
+    pub(super) fn record(&self, commits: u64) -> io::Result<()> {
         let line = format!("{} {commits:020}", self.journal_id);
         self.file.write_all_at(line.as_bytes(), 0)?;
         self.written.store(commits, Ordering::Release);
@@ -366,13 +366,13 @@ impl SideFile {
     }
 
     /// Stores that this commit and all earlier ones are synced.
-    pub(super) fn remember_synced(&self, commits: u64) -> io::Result<()> {
+    pub(super) fn record_synced(&self, commits: u64) -> io::Result<()> {
         let at = u64::try_from(self.journal_id.len() + 22).unwrap_or(u64::MAX);
         self.file.write_all_at(format!("{commits:020}").as_bytes(), at)
     }
 
     /// Stores a synced commit, and syncs the side file.
-    pub(super) fn remember_for_good(&self, commits: u64) -> io::Result<()> {
+    pub(super) fn record_durably(&self, commits: u64) -> io::Result<()> {
         let line = format!("{} {commits:020} {commits:020} {}\n", self.journal_id, self.boot_id);
         self.file.write_all_at(line.as_bytes(), 0)?;
         // Cuts off the end of a longer line that was in the file before.

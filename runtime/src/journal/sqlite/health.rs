@@ -1,5 +1,4 @@
-//! Whether the journal can be written and read, reported to monitoring and to connected clients. After a failure,
-//! writing or reading is tried again every second, even if there are no requests.
+//! Whether the journal can be written and read, reported to monitoring and to connected clients.
 
 use std::{
     fmt::Display,
@@ -7,19 +6,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, ErrorCode};
-use rustix::fs::statvfs;
+use rusqlite::ErrorCode;
 
-use super::{Shared, files::Files, locked, sql::write};
+use super::mutex::locked;
+use crate::journal::Answers;
 
 /// How often writing and reading are tried again after a failure.
 const AGAIN: Duration = Duration::from_secs(1);
-/// How many bytes must be free before a disk that was full counts as writable again.
-const ROOM_BYTES: u64 = 1024 * 1024;
 
 /// The state of writing and of reading.
-#[derive(Debug, Default)]
-pub(super) struct Health(Mutex<State>);
+#[derive(Debug)]
+pub(super) struct Health {
+    answers: Answers,
+    state: Mutex<State>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -36,27 +36,29 @@ struct Fault {
     try_at: Instant,
 }
 
-impl State {
-    /// Reports the state to the gateway.
-    fn announce(&self, shared: &Shared) {
-        let ill = self.writing.as_ref().or(self.reading.as_ref());
-        shared.answers.degraded(ill.map(|ill| ill.text.clone()));
-    }
-}
-
 impl Health {
+    pub(super) fn new(answers: Answers) -> Self {
+        Self { answers, state: Mutex::default() }
+    }
+
+    /// Reports the state to the gateway.
+    fn report(&self, state: &State) {
+        let fault = state.writing.as_ref().or(state.reading.as_ref());
+        self.answers.degraded(fault.map(|fault| fault.text.clone()));
+    }
+
     /// Records that a write failed.
-    pub(super) fn failed(&self, shared: &Shared, error: &rusqlite::Error) {
+    pub(super) fn failed(&self, error: &rusqlite::Error) {
         let full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
-        self.suffers(shared, full, error);
+        self.write_failed(full, error);
     }
 
     /// Records that a write, a sync or a reopening failed.
-    pub(super) fn suffers(&self, shared: &Shared, full: bool, error: &dyn Display) {
-        let mut state = locked(&self.0);
+    pub(super) fn write_failed(&self, full: bool, error: &dyn Display) {
+        let mut state = locked(&self.state);
         let try_at = Instant::now() + AGAIN;
-        if let Some(ill) = state.writing.as_mut().filter(|ill| ill.full == full) {
-            ill.try_at = try_at;
+        if let Some(fault) = state.writing.as_mut().filter(|fault| fault.full == full) {
+            fault.try_at = try_at;
             return;
         }
         let text = if full {
@@ -69,15 +71,15 @@ impl Health {
         };
         tracing::error!("{text}");
         state.writing = Some(Fault { full, text, try_at });
-        state.announce(shared);
+        self.report(&state);
     }
 
     /// Records that nothing can be read from the disk.
-    pub(super) fn unreadable(&self, shared: &Shared, error: &dyn Display) {
-        let mut state = locked(&self.0);
+    pub(super) fn unreadable(&self, error: &dyn Display) {
+        let mut state = locked(&self.state);
         let try_at = Instant::now() + AGAIN;
-        if let Some(ill) = &mut state.reading {
-            ill.try_at = try_at;
+        if let Some(fault) = &mut state.reading {
+            fault.try_at = try_at;
             return;
         }
         let text = format!(
@@ -85,62 +87,41 @@ impl Health {
         );
         tracing::error!("{text}");
         state.reading = Some(Fault { full: false, text, try_at });
-        state.announce(shared);
-        // The writer's thread does the retries.
-        shared.work.nudge();
+        self.report(&state);
     }
 
     /// Records that a write succeeded.
-    pub(super) fn written(&self, shared: &Shared) {
-        let mut state = locked(&self.0);
+    pub(super) fn written(&self) {
+        let mut state = locked(&self.state);
         if state.writing.take().is_some() {
             tracing::info!("the journal can be written again");
-            state.announce(shared);
+            self.report(&state);
         }
     }
 
     /// When the next retry is due.
     pub(super) fn due(&self) -> Option<Instant> {
-        let state = locked(&self.0);
-        [&state.writing, &state.reading].into_iter().flatten().map(|ill| ill.try_at).min()
+        let state = locked(&self.state);
+        [&state.writing, &state.reading].into_iter().flatten().map(|fault| fault.try_at).min()
     }
 
-    /// Retries what is due. Writes nothing but the commit count.
-    pub(super) fn probe(&self, shared: &Shared, db: Option<&Connection>, commits: u64) {
+    /// What is to be tried again now: writing, and whether the disk was full when it failed; reading.
+    pub(super) fn take_due(&self) -> (Option<bool>, bool) {
         let now = Instant::now();
-        let mut state = locked(&self.0);
-        let due = |ill: &mut Option<Fault>| {
-            let due = ill.as_mut().filter(|ill| ill.try_at <= now)?;
-            due.try_at = now + AGAIN;
-            Some(due.full)
+        let mut state = locked(&self.state);
+        let due = |fault: &mut Option<Fault>| {
+            let fault = fault.as_mut().filter(|fault| fault.try_at <= now)?;
+            fault.try_at = now + AGAIN;
+            Some(fault.full)
         };
-        let (writing, reading) = (due(&mut state.writing), due(&mut state.reading));
-        drop(state);
-        if reading.is_some() && shared.read_disk().is_ok() {
-            let mut state = locked(&self.0);
-            state.reading = None;
-            tracing::info!("the journal can be read again");
-            state.announce(shared);
-        }
-        let Some(full) = writing else { return };
-        let Some(db) = db.filter(|_| !shared.verdicts.has_failed()) else { return };
-        if full && !has_room(&shared.files) {
-            return;
-        }
-        let writing = locked(&shared.writing);
-        let written = db
-            .prepare_cached(write::COUNT_COMMIT)
-            .and_then(|mut count| count.execute([commits.cast_signed()]));
-        drop(writing);
-        match written {
-            Ok(_) => self.written(shared),
-            Err(error) => self.failed(shared, &error),
-        }
+        (due(&mut state.writing), due(&mut state.reading).is_some())
     }
-}
 
-fn has_room(files: &Files) -> bool {
-    let folder = files.db.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let disk = statvfs(folder.unwrap_or(std::path::Path::new(".")));
-    disk.is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= ROOM_BYTES)
+    /// Records that a read from the disk succeeded.
+    pub(super) fn readable(&self) {
+        let mut state = locked(&self.state);
+        state.reading = None;
+        tracing::info!("the journal can be read again");
+        self.report(&state);
+    }
 }

@@ -11,10 +11,10 @@ use std::{
 use rusqlite::Connection;
 
 use super::{
-    SqliteOptions,
     error::{OpenError, OpenErrorReason},
-    files::{Files, Lock, Remembered},
-    open::Meta,
+    files::{Files, Lock, RecordedCommits},
+    meta::Meta,
+    options::SqliteOptions,
 };
 
 /// What is missing from a journal.
@@ -29,7 +29,7 @@ pub(super) enum Loss {
 
 /// What is missing if the database file does not exist or is empty. SQLite would create a new database and remove the
 /// old log.
-pub(super) fn of_file(files: &Files, side: &Remembered) -> Result<Option<String>, OpenError> {
+pub(super) fn of_file(files: &Files, side: &RecordedCommits) -> Result<Option<String>, OpenError> {
     let state = match fs::metadata(&files.db) {
         Ok(metadata) if metadata.len() > 0 => return Ok(None),
         Ok(_) => "empty",
@@ -37,30 +37,32 @@ pub(super) fn of_file(files: &Files, side: &Remembered) -> Result<Option<String>
         Err(error) => return Err(OpenError::io(&files.db, error)),
     };
     Ok(match side {
-        Remembered::Commits { commits, .. } => {
+        RecordedCommits::Commits { commits, .. } => {
             Some(format!("the file is {state}, and {commits} commits were written to it"))
         }
-        Remembered::Restored => Some(format!("the file is {state}, and a backup was restored there")),
-        Remembered::Garbage => Some(format!("the file is {state}, and its count of commits is damaged")),
-        Remembered::Nothing if files.wal().exists() => {
+        RecordedCommits::Restored => Some(format!("the file is {state}, and a backup was restored there")),
+        RecordedCommits::Garbage => Some(format!("the file is {state}, and its count of commits is damaged")),
+        RecordedCommits::Nothing if files.wal().exists() => {
             Some(format!("the file is {state}, and its write-ahead log is there"))
         }
         // A gateway never leaves an empty file: it creates a database under another name and renames it.
-        Remembered::Nothing if state == "empty" => Some("the file is empty, which a journal never is".into()),
-        Remembered::Nothing => None,
+        RecordedCommits::Nothing if state == "empty" => {
+            Some("the file is empty, which a journal never is".into())
+        }
+        RecordedCommits::Nothing => None,
     })
 }
 
 /// What is missing from a database that can be read.
-pub(super) fn of_commits(side: &Remembered, found: Option<&Meta>, boot: Option<&str>) -> Loss {
+pub(super) fn of_commits(side: &RecordedCommits, found: Option<&Meta>, boot: Option<&str>) -> Loss {
     let (journal_id, commits, synced, boot_id) = match side {
-        Remembered::Commits { journal_id, commits, synced, boot_id } => {
+        RecordedCommits::Commits { journal_id, commits, synced, boot_id } => {
             (journal_id, commits, synced, boot_id)
         }
-        Remembered::Garbage => return Loss::Refused("its count of commits is damaged".into()),
+        RecordedCommits::Garbage => return Loss::Refused("its count of commits is damaged".into()),
         // A backup without a commit count, or one whose count says `restored`.
-        Remembered::Nothing | Remembered::Restored if found.is_some() => return Loss::Forgiven,
-        Remembered::Nothing | Remembered::Restored => {
+        RecordedCommits::Nothing | RecordedCommits::Restored if found.is_some() => return Loss::Forgiven,
+        RecordedCommits::Nothing | RecordedCommits::Restored => {
             return Loss::Refused(
                 "the file is a database with nothing in it, which a journal never is".into(),
             );

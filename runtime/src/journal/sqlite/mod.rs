@@ -1,45 +1,52 @@
 //! The journal on SQLite. The documentation of [`Sqlite`] says which file contains what, and what survives a crash.
 
+mod acks;
 mod apply;
 mod backup;
 mod check;
 mod checkpoint;
+mod column;
 mod compact;
+mod connect;
 mod create;
 mod disk;
 mod erase;
 mod error;
 mod files;
-mod gate;
 mod header;
 mod health;
 mod leb128;
+mod log;
 mod loss;
+mod meta;
+mod mutex;
 mod open;
+mod options;
+mod partial;
 mod pool;
+mod probe;
 mod query;
+mod questions;
+mod reader;
+mod refused;
 mod salvage;
 mod scan;
 mod schema;
+mod shared;
 mod sql;
-mod sync;
 #[cfg(test)]
 mod tests;
 mod work;
 mod writer;
 
 use std::{
-    fs::File,
-    io,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicI64},
+    sync::{Arc, Mutex, atomic::AtomicI64},
     thread::{self, JoinHandle},
-    time::Duration,
 };
 
 use rusqlite::Connection;
-use rustc_hash::FxHashSet;
 use switchboard_core::{
     ids::ChatKey,
     journal::{JournalAnswer, Query},
@@ -49,57 +56,25 @@ pub use backup::BackupReport;
 pub use check::{CheckReport, DamagedChat};
 pub use error::{OpenError, OpenErrorReason};
 pub use open::OpenReport;
+pub use options::SqliteOptions;
 pub use salvage::Salvaged;
 
 use self::{
-    checkpoint::Log,
+    acks::PendingAcks,
+    connect::{connect, connect_reader},
     disk::{Disk, SystemDisk},
     files::{Files, Lock, SideFile},
-    gate::Gate,
     health::Health,
-    pool::Questions,
-    sync::PendingAcks,
+    log::Log,
+    meta::JournalState,
+    pool::ConnectionPool,
+    questions::Questions,
+    refused::RefusedChats,
+    shared::Shared,
     work::{Job, Work},
     writer::Writer,
 };
 use super::{Answers, Journal, OpenJournal, Request};
-
-/// How a [`Sqlite`] journal works. The defaults are right for nearly everybody.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct SqliteOptions {
-    /// Every append waits for the disk, not only messages, prompts and ends of turns (`--durability strict`).
-    /// Default: no.
-    pub strict: bool,
-    /// The number of threads that answer questions; at least 1. Default: 2.
-    pub readers: usize,
-    /// The size of the write queue, in bytes. Appends that do not fit into the queue are refused. Default: 64 MiB.
-    pub queue_bytes: usize,
-    /// How long after the end of a stream its deltas are compacted; `None`: never. Default: 2 s.
-    pub join_after: Option<Duration>,
-    /// Once the write-ahead log is longer than this many bytes, it is reset, which delays commits for a moment.
-    /// Default: 64 MiB.
-    pub wal_bytes: u64,
-    /// Whether to open a journal from which committed data is missing (`--accept-loss`). The files are first copied
-    /// aside, and every chat gets a new epoch. Default: no, such a journal is not opened.
-    pub accept_loss: bool,
-    /// The id of the machine's current boot. Default: the id that the system gives.
-    pub boot_id: Option<String>,
-}
-
-impl Default for SqliteOptions {
-    fn default() -> Self {
-        Self {
-            strict: false,
-            readers: 2,
-            queue_bytes: 64 * 1024 * 1024,
-            join_after: Some(Duration::from_secs(2)),
-            wal_bytes: 64 * 1024 * 1024,
-            accept_loss: false,
-            boot_id: None,
-        }
-    }
-}
 
 /// A journal in an SQLite database, opened and ready for [`Gateway::start`](crate::Gateway::start).
 ///
@@ -177,7 +152,7 @@ impl Default for SqliteOptions {
 ///
 /// # Compaction
 ///
-/// Some time after a stream of an answer has ended ([`SqliteOptions::join_after`]), the stream's deltas of less than
+/// Some time after a stream of an answer has ended ([`SqliteOptions::compact_after`]), the stream's deltas of less than
 /// 4 KiB are merged into records of at most 64 KiB, in short transactions between other writes. A record contains the
 /// length of each delta's text, so that every cursor stays valid: a cursor that points into a record gets the rest of
 /// the record.
@@ -223,7 +198,7 @@ pub struct Sqlite {
     lock: Lock,
     db: Connection,
     side: SideFile,
-    state: open::State,
+    state: JournalState,
     report: OpenReport,
     disk: Arc<dyn Disk>,
 }
@@ -262,17 +237,18 @@ impl OpenJournal for Sqlite {
     /// If the system cannot start a thread, or if the write-ahead log was removed since the journal was opened.
     fn open(self, answers: Answers) -> OpenSqlite {
         let wal = self.files.open_wal().expect("the write-ahead log is there while the journal is open");
+        let refused = Arc::<RefusedChats>::default();
         let shared = Arc::new(Shared {
+            health: Health::new(answers.clone()),
+            pending_acks: PendingAcks::new(answers.clone(), Arc::clone(&refused)),
             answers,
             work: Work::new(self.options.queue_bytes),
             questions: Questions::default(),
-            verdicts: PendingAcks::default(),
             log: Log::default(),
-            health: Health::default(),
-            readers: Gate::new(self.files.clone(), open::connect_reader),
-            checkpoints: Gate::new(self.files.clone(), open::connect),
+            readers: ConnectionPool::new(self.files.clone(), connect_reader),
+            checkpoints: ConnectionPool::new(self.files.clone(), connect),
             writing: Mutex::default(),
-            closed: Mutex::default(),
+            refused,
             damaged: Mutex::default(),
             generation: AtomicI64::new(self.state.generation),
             files: self.files,
@@ -287,12 +263,13 @@ impl OpenJournal for Sqlite {
         shared.log.grown();
         let side = Arc::new(self.side);
         let writer = Writer::new(Arc::clone(&shared), self.db, Arc::clone(&side), self.state);
-        let readers = (0..shared.options.readers.max(1))
-            .map(|_| spawn("journal-read", &shared, |shared| shared.questions.run(shared)))
-            .collect();
-        let checkpoints = spawn("journal-checkpoint", &shared, |shared| shared.log.run(shared));
+        let readers =
+            (0..shared.options.readers.max(1)).map(|_| spawn("journal-read", &shared, reader::run)).collect();
+        let checkpoints = spawn("journal-checkpoint", &shared, checkpoint::run);
         let writer = spawn("journal-write", &shared, move |_| writer.run());
-        let syncs = spawn("journal-sync", &shared, move |shared| shared.verdicts.run(shared, &wal, &side));
+        let syncs = spawn("journal-sync", &shared, move |shared| {
+            shared.pending_acks.run(&side, || shared.sync(&wal), || shared.work.nudge());
+        });
         let threads = Threads { readers, checkpoints, writer, syncs };
         OpenSqlite { shared, threads: Some(threads), unfinished: self.report.unfinished, _lock: self.lock }
     }
@@ -324,7 +301,7 @@ impl Journal for OpenSqlite {
                 Request::Append(append) => jobs.push(Job::Append(append)),
                 Request::Ask(ask) => {
                     if let Query::Chat { chat } = &ask.query
-                        && locked(&self.shared.closed).contains(chat)
+                        && self.shared.refused.contains(chat)
                     {
                         let chat = chat.clone();
                         jobs.push(Job::Chat(ask, chat));
@@ -357,7 +334,7 @@ impl Drop for OpenSqlite {
         join(threads.checkpoints);
         self.shared.work.stop();
         join(threads.writer);
-        self.shared.verdicts.stop();
+        self.shared.pending_acks.stop();
         join(threads.syncs);
     }
 }
@@ -368,42 +345,6 @@ fn join(thread: JoinHandle<()>) {
     }
 }
 
-/// The state that the journal's threads share.
-#[derive(Debug)]
-struct Shared {
-    answers: Answers,
-    files: Files,
-    options: SqliteOptions,
-    disk: Arc<dyn Disk>,
-    work: Work,
-    questions: Questions,
-    verdicts: PendingAcks,
-    log: Log,
-    health: Health,
-    readers: Gate,
-    checkpoints: Gate,
-    /// Locked during a transaction, and while the log is reset or truncated.
-    writing: Mutex<()>,
-    /// Chats of which an append was refused, until the hub has read their state again.
-    closed: Mutex<FxHashSet<ChatKey>>,
-    /// Chats that cannot be appended to because their part of the database is damaged.
-    damaged: Mutex<FxHashSet<ChatKey>>,
-    /// The journal's generation: chats of an earlier generation get a new epoch when they are next opened.
-    generation: AtomicI64,
-}
-
-impl Shared {
-    /// Fails if nothing can be read from the disk.
-    fn read_disk(&self) -> io::Result<()> {
-        self.disk.probe(&self.files)
-    }
-
-    /// Syncs the write-ahead log to the disk.
-    fn sync(&self, wal: &File) -> io::Result<()> {
-        self.disk.sync(wal)
-    }
-}
-
 /// Starts a thread of the journal. If the thread panics, the whole journal fails, and the gateway stops.
 fn spawn(name: &str, shared: &Arc<Shared>, run: impl FnOnce(&Shared) + Send + 'static) -> JoinHandle<()> {
     let shared = Arc::clone(shared);
@@ -411,16 +352,11 @@ fn spawn(name: &str, shared: &Arc<Shared>, run: impl FnOnce(&Shared) + Send + 's
         let ended = catch_unwind(AssertUnwindSafe(|| run(&shared)));
         if let Err(panic) = ended {
             // Nobody will answer the requests that the thread had taken.
-            shared.verdicts.abandon();
+            shared.pending_acks.abandon();
             shared.answers.give_up();
             resume_unwind(panic);
         }
     };
     let thread = thread::Builder::new().name(name.to_owned()).spawn(watched);
     thread.expect("the system gives a thread")
-}
-
-/// Ignores poisoning: no code that can panic leaves data half changed under a lock.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,37 +1,32 @@
 //! Opens a journal: checks that the file is a complete journal, finds its version, and finds what was lost since it
 //! was closed.
 
-use std::{collections::BTreeSet, fs, path::PathBuf, time::SystemTime};
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, config::DbConfig};
+use rusqlite::Connection;
 use rustix::fs::fdatasync;
 use switchboard_core::{
     agent::AgentInstanceId,
-    ids::{ChatId, ChatKey, Epoch, Principal},
+    ids::{ChatId, ChatKey, Principal},
 };
 
 use super::{
-    SqliteOptions,
-    backup::remove_partials,
+    connect::{connect, prepare},
     create::create,
     error::{OpenError, OpenErrorReason},
-    files::{Files, Lock, Remembered, SideFile, boot_id},
+    files::{Files, Lock, RecordedCommits, SideFile, boot_id},
     header::{begins_as_sqlite, check_header},
     loss::{self, Loss, SideFilesBefore},
+    meta::{self, JournalState, Meta},
+    options::SqliteOptions,
+    partial::remove_partials,
     salvage::{Salvaged, salvage},
     schema,
 };
 
-/// How long a statement waits for a lock of another program, such as an administrator's `sqlite3`.
-const BUSY_MS: u64 = 5_000;
-/// How many prepared statements each connection caches.
-const STATEMENTS: usize = 64;
 /// A database of at most this many bytes is checked completely at every start; a larger one only if something looks
 /// wrong, because the check reads the whole file.
 const CHECKED_BYTES: u64 = 32 * 1024 * 1024;
-/// Since this version of the schema, the id of an event is the commit count.
-const COUNTED_BY_EVENTS: u32 = 6;
-
 /// What was found when a journal was opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -69,24 +64,8 @@ pub(super) struct Opened {
     pub(super) lock: Lock,
     pub(super) db: Connection,
     pub(super) side: SideFile,
-    pub(super) state: State,
+    pub(super) state: JournalState,
     pub(super) report: OpenReport,
-}
-
-/// The state of the journal as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct State {
-    /// The commit count. Grows by one for each event, whose id is the new count, and by one for a commit without
-    /// events.
-    pub(super) commits: u64,
-    pub(super) generation: i64,
-}
-
-pub(super) struct Meta {
-    pub(super) journal_id: String,
-    pub(super) state: State,
-    pub(super) boot_id: String,
-    clean: bool,
 }
 
 pub(super) fn open(files: &Files, options: &SqliteOptions) -> Result<Opened, OpenError> {
@@ -107,19 +86,19 @@ pub(super) fn open(files: &Files, options: &SqliteOptions) -> Result<Opened, Ope
 fn open_locked(
     files: &Files,
     options: &SqliteOptions,
-) -> Result<(Connection, SideFile, State, OpenReport), OpenError> {
-    let side = SideFile::recall(files).map_err(|error| OpenError::io(&files.commits(), error))?;
+) -> Result<(Connection, SideFile, JournalState, OpenReport), OpenError> {
+    let side = SideFile::read(files).map_err(|error| OpenError::io(&files.commits(), error))?;
     let boot = options.boot_id.clone().or_else(boot_id);
     let mut accepted = Accepted::default();
-    let found = match find(files, options, &side, boot.as_deref(), &mut accepted) {
+    let found = match find_usable(files, options, &side, boot.as_deref(), &mut accepted) {
         Err(error) if error.is_damage() && options.accept_loss => {
             accepted.set_aside(files)?;
             accepted.salvaged = Some(salvage(files, &side)?);
-            find(files, options, &side, boot.as_deref(), &mut accepted)?
+            find_usable(files, options, &side, boot.as_deref(), &mut accepted)?
         }
         found => found?,
     };
-    take(files, found, &side, boot, accepted)
+    mark_in_use(files, found, &side, boot, accepted)
 }
 
 /// A loss that [`SqliteOptions::accept_loss`] allowed.
@@ -152,10 +131,10 @@ struct Usable {
 }
 
 /// Finds out whether a database can be used. If not, no file is changed.
-fn find(
+fn find_usable(
     files: &Files,
     options: &SqliteOptions,
-    side: &Remembered,
+    side: &RecordedCommits,
     boot: Option<&str>,
     accepted: &mut Accepted,
 ) -> Result<Usable, OpenError> {
@@ -171,7 +150,7 @@ fn find(
     }
     let beside = SideFilesBefore::of(files);
     files.make_private().map_err(|error| OpenError::io(&files.db, error))?;
-    let judged = judge(files, side, boot).and_then(|mut usable| {
+    let usable = examine(files, side, boot).and_then(|mut usable| {
         usable.created = created;
         match usable.loss {
             _ if created && accepted.aside.is_none() => usable.loss = Loss::Nothing,
@@ -193,21 +172,21 @@ fn find(
         }
         Ok(usable)
     });
-    if judged.is_err() {
+    if usable.is_err() {
         beside.undo(files);
         if created {
             // If the new file remained, its commit count would count as missing.
             let _ = fs::remove_file(&files.db);
         }
     }
-    judged
+    usable
 }
 
 /// Reads the metadata of a database and finds out which commits are missing.
-fn judge(files: &Files, side: &Remembered, boot: Option<&str>) -> Result<Usable, OpenError> {
+fn examine(files: &Files, side: &RecordedCommits, boot: Option<&str>) -> Result<Usable, OpenError> {
     let was_ours = |error: OpenError| {
         // Another program's database may have a log, too; but a log beside a file that is no database is a journal's.
-        let was = || *side != Remembered::Nothing || (files.wal().exists() && !begins_as_sqlite(files));
+        let was = || *side != RecordedCommits::Nothing || (files.wal().exists() && !begins_as_sqlite(files));
         if matches!(error.reason, OpenErrorReason::NotAJournal) && was() {
             return OpenError::damaged(&files.db, "it does not begin as a journal does, and was one");
         }
@@ -218,15 +197,15 @@ fn judge(files: &Files, side: &Remembered, boot: Option<&str>) -> Result<Usable,
     let db = connect(files).map_err(of_db)?;
     let version = check_identity(files, &db).map_err(was_ours)?;
     // Before version 6, commits were counted in another way, so missing commits must be found before the migration.
-    let meta = if version > 0 { meta(&db, version).map_err(of_db)? } else { None };
+    let meta = if version > 0 { meta::read(&db, version).map_err(of_db)? } else { None };
     let loss = loss::of_commits(side, meta.as_ref(), boot);
     Ok(Usable { db, size, version, meta, loss, created: false })
 }
 
 /// Whether a database could be opened, as far as that shows without reading all of it. For a database that this
 /// process is not going to open for writing.
-pub(super) fn look(files: &Files, boot: Option<&str>) -> Result<(Connection, u32), OpenError> {
-    let side = SideFile::recall(files).map_err(|error| OpenError::io(&files.commits(), error))?;
+pub(super) fn inspect(files: &Files, boot: Option<&str>) -> Result<(Connection, u32), OpenError> {
+    let side = SideFile::read(files).map_err(|error| OpenError::io(&files.commits(), error))?;
     let lost = |detail| OpenError::new(&files.db, OpenErrorReason::Lost { detail });
     if let Some(detail) = loss::of_file(files, &side)? {
         return Err(lost(detail));
@@ -234,74 +213,31 @@ pub(super) fn look(files: &Files, boot: Option<&str>) -> Result<(Connection, u32
     if !files.db.exists() {
         return Err(OpenError::new(&files.db, OpenErrorReason::Missing));
     }
-    match judge(files, &side, boot)? {
+    match examine(files, &side, boot)? {
         Usable { loss: Loss::Refused(detail), .. } => Err(lost(detail)),
         Usable { db, version, .. } => Ok((db, version)),
     }
 }
 
 /// Migrates the database, and marks it as in use.
-fn take(
+fn mark_in_use(
     files: &Files,
     mut found: Usable,
-    side: &Remembered,
+    side: &RecordedCommits,
     boot: Option<String>,
     accepted: Accepted,
-) -> Result<(Connection, SideFile, State, OpenReport), OpenError> {
+) -> Result<(Connection, SideFile, JournalState, OpenReport), OpenError> {
     let of_db = |error| OpenError::sqlite(&files.db, error);
     schema::migrate(&mut found.db, found.version).map_err(of_db)?;
     let (meta, report) = reconcile(files, boot, &mut found, side)?;
     let db = found.db;
     let (state, boot) = (meta.state, meta.boot_id);
-    let side = settle(files, meta.journal_id, &boot, state)
+    let side = sync_all(files, meta.journal_id, &boot, state)
         .map_err(|error| OpenError::io(&files.commits(), error))?;
     let (unfinished, agents) = (unfinished(&db).map_err(of_db)?, agents(&db).map_err(of_db)?);
     let Accepted { aside: set_aside, salvaged } = accepted;
     let report = OpenReport { unfinished, agents, set_aside, salvaged, ..report };
     Ok((db, side, state, report))
-}
-
-/// Opens a connection that can write. Opening it changes no file.
-pub(super) fn connect(files: &Files) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(&files.db, flags)?;
-    db.busy_timeout(std::time::Duration::from_millis(BUSY_MS))?;
-    db.set_prepared_statement_cache_capacity(STATEMENTS);
-    // Checkpoints have a thread of their own, and the log must not be reset while a sync of it is under way.
-    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-    db.pragma_update(None, "trusted_schema", false)?;
-    Ok(db)
-}
-
-/// Sets up a connection made by [`connect`] for writing.
-pub(super) fn prepare(db: &Connection) -> rusqlite::Result<()> {
-    let mode: String = db.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
-    if mode != "wal" {
-        let refused = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_PROTOCOL);
-        let detail = format!("the journal mode is {mode} in place of wal");
-        return Err(rusqlite::Error::SqliteFailure(refused, Some(detail)));
-    }
-    db.pragma_update(None, "synchronous", "normal")?;
-    db.pragma_update(None, "wal_autocheckpoint", 0)?;
-    // The code adds rows only for chats that it has just looked up, and deletes each table's rows itself.
-    db.pragma_update(None, "foreign_keys", false)?;
-    // Deleted text must not remain in the file.
-    db.pragma_update(None, "secure_delete", true)?;
-    db.pragma_update(None, "cache_size", -8192)?;
-    db.pragma_update(None, "temp_store", "memory")
-}
-
-/// Opens a connection that only reads.
-pub(super) fn connect_reader(files: &Files) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(&files.db, flags)?;
-    db.busy_timeout(std::time::Duration::from_millis(BUSY_MS))?;
-    db.set_prepared_statement_cache_capacity(STATEMENTS);
-    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    db.pragma_update(None, "trusted_schema", false)?;
-    db.pragma_update(None, "cache_size", -2048)?;
-    Ok(db)
 }
 
 fn check_identity(files: &Files, db: &Connection) -> Result<u32, OpenError> {
@@ -326,7 +262,7 @@ fn reconcile(
     files: &Files,
     boot: Option<String>,
     found: &mut Usable,
-    side: &Remembered,
+    side: &RecordedCommits,
 ) -> Result<(Meta, OpenReport), OpenError> {
     let of_db = |error| OpenError::sqlite(&files.db, error);
     let Usable { db, size, meta, loss, created, .. } = found;
@@ -336,9 +272,9 @@ fn reconcile(
         Some(meta) if *created => meta,
         Some(meta) => {
             // A backup is a copy of an open journal, so it is never marked as closed.
-            report.restored = *side == Remembered::Restored;
+            report.restored = *side == RecordedCommits::Restored;
             report.uncounted =
-                report.lost_commits && matches!(side, Remembered::Nothing | Remembered::Garbage);
+                report.lost_commits && matches!(side, RecordedCommits::Nothing | RecordedCommits::Garbage);
             report.unclean = !meta.clean && !report.restored;
             // A salvaged database may have lost its boot id.
             let unknown = report.lost_commits && meta.boot_id.is_empty();
@@ -354,91 +290,34 @@ fn reconcile(
     if *size > CHECKED_BYTES && report.rebooted && !report.lost_commits {
         check_whole(files, db)?;
     }
-    let remembered = match side {
-        Remembered::Commits { journal_id, commits, .. } if *journal_id == meta.journal_id => *commits,
-        Remembered::Commits { .. } | Remembered::Nothing | Remembered::Restored | Remembered::Garbage => 0,
+    let recorded = match side {
+        RecordedCommits::Commits { journal_id, commits, .. } if *journal_id == meta.journal_id => *commits,
+        RecordedCommits::Commits { .. }
+        | RecordedCommits::Nothing
+        | RecordedCommits::Restored
+        | RecordedCommits::Garbage => 0,
     };
-    let newest = newest_event(db).map_err(of_db)?;
-    meta.state.commits = meta.state.commits.max(remembered).max(newest) + 1;
+    let newest = meta::newest_event(db).map_err(of_db)?;
+    meta.state.commits = meta.state.commits.max(recorded).max(newest) + 1;
     meta.state.generation += i64::from(report.lost_commits);
     meta.boot_id = boot.unwrap_or_default();
-    note(db, &meta, report.rebooted).map_err(of_db)?;
+    meta::write(db, &meta, report.rebooted).map_err(of_db)?;
     Ok((meta, report))
-}
-
-impl Meta {
-    /// For a new journal.
-    pub(super) fn new() -> std::io::Result<Self> {
-        let state = State { commits: 0, generation: 0 };
-        Ok(Self { journal_id: random_hex(8)?, state, boot_id: String::new(), clean: true })
-    }
-}
-
-/// Reads the metadata of a database of this version.
-fn meta(db: &Connection, version: u32) -> rusqlite::Result<Option<Meta>> {
-    let newest = if version >= COUNTED_BY_EVENTS { newest_event(db)? } else { 0 };
-    db.query_row("SELECT journal_id, commits, era, boot_id, clean FROM meta", [], |row| {
-        let commits: i64 = row.get(1)?;
-        Ok(Meta {
-            journal_id: row.get(0)?,
-            state: State { commits: commits.unsigned_abs().max(newest), generation: row.get(2)? },
-            boot_id: row.get(3)?,
-            clean: row.get(4)?,
-        })
-    })
-    .optional()
-}
-
-/// The id of the newest event. Compaction does not change it: a record has the position and the id of its newest
-/// delta.
-fn newest_event(db: &Connection) -> rusqlite::Result<u64> {
-    db.query_row("SELECT coalesce(max(id), 0) FROM events", [], |row| row.get::<_, i64>(0))
-        .map(i64::unsigned_abs)
-}
-
-/// Marks the journal as in use.
-pub(super) fn note(db: &mut Connection, meta: &Meta, rebooted: bool) -> rusqlite::Result<()> {
-    let change = db.transaction()?;
-    change.execute(
-        "INSERT INTO meta (id, journal_id, created_at, commits, era, boot_id, clean) \
-         VALUES (1, ?1, ?2, ?3, ?4, ?5, 0) ON CONFLICT (id) DO UPDATE SET commits = excluded.commits, \
-         era = excluded.era, boot_id = excluded.boot_id, clean = 0",
-        (&meta.journal_id, unix_ms(), meta.state.commits.cast_signed(), meta.state.generation, &meta.boot_id),
-    )?;
-    if rebooted {
-        change.execute(
-            "UPDATE chats SET era = -1 WHERE id IN \
-             (SELECT chat FROM turns INDEXED BY open_turns WHERE outcome IS NULL)",
-            [],
-        )?;
-    }
-    change.commit()
 }
 
 fn check_whole(files: &Files, db: &Connection) -> Result<(), OpenError> {
     let of_db = |error| OpenError::sqlite(&files.db, error);
-    let verdict: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(of_db)?;
-    if verdict == "ok" { Ok(()) } else { Err(OpenError::damaged(&files.db, verdict.replace('\n', "; "))) }
+    let result: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(of_db)?;
+    if result == "ok" { Ok(()) } else { Err(OpenError::damaged(&files.db, result.replace('\n', "; "))) }
 }
 
 /// Syncs everything that was read and written while opening, because events published from now on may depend on it.
-fn settle(files: &Files, journal_id: String, boot: &str, state: State) -> std::io::Result<SideFile> {
+fn sync_all(files: &Files, journal_id: String, boot: &str, state: JournalState) -> std::io::Result<SideFile> {
     fdatasync(files.open_wal()?)?;
     let side = SideFile::open(files, journal_id, boot)?;
-    side.remember_for_good(state.commits)?;
+    side.record_durably(state.commits)?;
     files.sync_folder()?;
     Ok(side)
-}
-
-/// Starts a new generation in a journal that is in use, if commits are missing from it.
-pub(super) fn reconcile_again(db: &mut Connection, known: State) -> rusqlite::Result<(State, bool)> {
-    let found = meta(db, schema::newest())?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
-    if found.state.commits >= known.commits {
-        return Ok((State { commits: found.state.commits, generation: found.state.generation }, false));
-    }
-    let state = State { commits: known.commits + 1, generation: found.state.generation + 1 };
-    note(db, &Meta { state, ..found }, false)?;
-    Ok((state, true))
 }
 
 fn unfinished(db: &Connection) -> rusqlite::Result<Vec<ChatKey>> {
@@ -462,22 +341,5 @@ fn agents(db: &Connection) -> rusqlite::Result<BTreeSet<AgentInstanceId>> {
         "SELECT agent_run FROM chats INDEXED BY chats_with_agent WHERE agent_run IS NOT NULL ORDER BY id",
     )?;
     let rows = find.query_map([], |row| row.get::<_, i64>(0))?;
-    rows.map(|run| run.map(|run| AgentInstanceId(run.cast_unsigned()))).collect()
-}
-
-/// A random name for an epoch, which no other epoch has.
-pub(super) fn new_epoch() -> std::io::Result<Epoch> {
-    let name = random_hex(6)?;
-    Epoch::parse(&name).map_err(|error| std::io::Error::other(error.to_string()))
-}
-
-fn random_hex(bytes: usize) -> std::io::Result<String> {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(std::io::Error::from)?;
-    Ok(random.iter().take(bytes).map(|byte| format!("{byte:02x}")).collect())
-}
-
-pub(super) fn unix_ms() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    rows.map(|id| id.map(|id| AgentInstanceId(id.cast_unsigned()))).collect()
 }

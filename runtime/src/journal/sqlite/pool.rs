@@ -1,118 +1,100 @@
-//! A pool of threads that answer questions and only read. They see every commit that was answered before the
-//! question.
+//! A connection pool that can be closed and opened again: after a failed sync the database is reopened.
 
 use std::{
-    collections::VecDeque,
-    sync::{Condvar, Mutex, PoisonError, atomic::Ordering},
+    ops::{Deref, DerefMut},
+    sync::{Condvar, Mutex, PoisonError},
 };
 
-use switchboard_core::journal::{Ask, JournalAnswer, Query};
+use rusqlite::Connection;
 
-use super::{
-    Shared,
-    error::is_unusable,
-    locked,
-    query::{self, Read},
-    work::Job,
-};
+use super::{files::Files, mutex::locked};
 
-/// How many questions may wait. The hub has only a few unanswered questions for each connection.
-const QUESTIONS: usize = 65_536;
+/// Opens a connection of the kind that the pool contains.
+type Open = fn(&Files) -> rusqlite::Result<Connection>;
 
-#[derive(Debug, Default)]
-pub(super) struct Questions {
+#[derive(Debug)]
+pub(super) struct ConnectionPool {
+    files: Files,
+    open: Open,
     state: Mutex<State>,
-    ready: Condvar,
+    changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: VecDeque<Question>,
-    stopping: bool,
+    idle: Vec<Connection>,
+    /// How many connections are in use or being opened.
+    in_use: usize,
+    closed: bool,
 }
 
+/// A connection that returns to the pool when it is dropped.
 #[derive(Debug)]
-struct Question {
-    ask: Ask,
-    /// Whether the writer is done with this chat, so that the answer allows appends to the chat again.
-    reopens: bool,
+pub(super) struct PooledConnection<'a> {
+    pool: &'a ConnectionPool,
+    db: Option<Connection>,
 }
 
-impl Questions {
-    /// Queues a question; gives it back if too many are waiting.
-    pub(super) fn push(&self, ask: Ask, reopens: bool) -> Result<(), Ask> {
+impl ConnectionPool {
+    pub(super) fn new(files: Files, open: Open) -> Self {
+        Self { files, open, state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// Takes a connection out of the pool, or opens a new one. Waits while the pool is closed.
+    pub(super) fn get(&self) -> rusqlite::Result<PooledConnection<'_>> {
         let mut state = locked(&self.state);
-        if state.waiting.len() >= QUESTIONS {
-            return Err(ask);
+        while state.closed {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.waiting.push_back(Question { ask, reopens });
+        state.in_use += 1;
+        let idle = state.idle.pop();
         drop(state);
-        self.ready.notify_one();
-        Ok(())
-    }
-
-    /// Answers questions until the journal is closed.
-    pub(super) fn run(&self, shared: &Shared) {
-        while let Some(question) = self.next() {
-            answer(shared, question);
+        // The connection is counted already while it is being opened, so that the pool is not closed meanwhile.
+        let mut connection = PooledConnection { pool: self, db: idle };
+        if connection.db.is_none() {
+            connection.db = Some((self.open)(&self.files)?);
         }
+        Ok(connection)
     }
 
-    fn next(&self) -> Option<Question> {
+    /// Closes the pool: waits until every connection has been returned, and closes all connections. No connection is
+    /// given out until [`reopen`](Self::reopen) is called.
+    pub(super) fn close(&self) {
         let mut state = locked(&self.state);
-        loop {
-            if let Some(question) = state.waiting.pop_front() {
-                return Some(question);
-            }
-            if state.stopping {
-                return None;
-            }
-            state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+        state.closed = true;
+        while state.in_use > 0 {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        state.idle.clear();
     }
 
-    pub(super) fn stop(&self) {
-        locked(&self.state).stopping = true;
-        self.ready.notify_all();
+    /// Gives out connections again.
+    pub(super) fn reopen(&self) {
+        locked(&self.state).closed = false;
+        self.changed.notify_all();
     }
 }
 
-fn answer(shared: &Shared, Question { ask, reopens }: Question) {
-    let generation = shared.generation.load(Ordering::Acquire);
-    let read = || {
-        shared.disk.before_read(ask.query.chat())?;
-        shared.readers.lend().and_then(|mut db| query::read(&mut db, generation, &ask.query))
-    };
-    let mut answer = read();
-    if answer.as_ref().is_err_and(is_unusable) {
-        answer = read();
+impl Deref for PooledConnection<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.db.as_ref().expect("it is there until it is dropped")
     }
-    match (answer, &ask.query) {
-        (Ok(Read::Found(found)), _) => {
-            if let Query::Chat { chat } = &ask.query
-                && reopens
-            {
-                locked(&shared.closed).remove(chat);
-            }
-            shared.answers.send(JournalAnswer::Found(ask.id, found));
-        }
-        (Ok(Read::Stale), Query::Chat { chat }) if !reopens => {
-            let chat = chat.clone();
-            shared.work.push([Job::Chat(ask, chat)]);
-        }
-        (Ok(Read::Stale), _) => shared.answers.send(JournalAnswer::Failed(ask.id)),
-        // Both reads failed: either this part is damaged, or nothing can be read from the disk.
-        (Err(error), query) if is_unusable(&error) && shared.read_disk().is_ok() => {
-            let chat = query.chat().map(|chat| chat.chat.as_str());
-            tracing::error!(%error, chat, "a part of the journal is damaged; `switchboard doctor` says more");
-            shared.answers.send(JournalAnswer::Damaged(ask.id));
-        }
-        (Err(error), _) => {
-            tracing::warn!(%error, "the journal could not be read");
-            if let Err(error) = shared.read_disk() {
-                shared.health.unreadable(shared, &error);
-            }
-            shared.answers.send(JournalAnswer::Failed(ask.id));
-        }
+}
+
+impl DerefMut for PooledConnection<'_> {
+    fn deref_mut(&mut self) -> &mut Connection {
+        self.db.as_mut().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for PooledConnection<'_> {
+    fn drop(&mut self) {
+        let mut state = locked(&self.pool.state);
+        state.in_use -= 1;
+        state.idle.extend(self.db.take());
+        drop(state);
+        self.pool.changed.notify_all();
     }
 }

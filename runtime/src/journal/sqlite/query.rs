@@ -1,18 +1,21 @@
 //! Answers questions, each in one transaction.
 
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension as _, Row, types::Type};
+use rusqlite::{Connection, OptionalExtension as _, Row};
 use switchboard_core::{
     agent::{AgentCommand, AgentInstanceId, CommandId},
-    ids::{ChatId, ChatKey, Cursor, Epoch, InvalidId, Principal, RequestId, TurnId},
+    ids::{ChatId, ChatKey, Cursor, Epoch, Principal, RequestId, TurnId},
     journal::{
         ChatRecord, ChatsPage, CompactedDelta, Found, HistoryPage, LogEvent, OpenRequest, OpenTurn,
         PageBuilder, PageStart, Query, RecordedAgent, TurnRecord,
     },
-    wire::{ChatSummary, Frame},
+    wire::ChatSummary,
 };
 
-use super::{apply::int, leb128, sql::read};
+use super::{
+    column::{damaged, event_frame, frame, id, int, json, lengths_of, unsigned},
+    sql::read,
+};
 
 /// The result of reading.
 #[derive(Debug)]
@@ -254,12 +257,6 @@ fn part(
     Ok((part, true))
 }
 
-/// The length of each delta of a merged record; `None`: the event is not merged.
-pub(super) fn lengths_of(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Vec<u32>>> {
-    let Some(bytes) = row.get_ref(column)?.as_blob_or_null()? else { return Ok(None) };
-    leb128::decode(bytes).map(Some).ok_or_else(|| damaged(column))
-}
-
 fn before_page(
     db: &Connection,
     chat: &ChatKey,
@@ -268,7 +265,7 @@ fn before_page(
     bytes: usize,
 ) -> rusqlite::Result<Option<HistoryPage>> {
     let Some(chat) = find(db, chat)? else { return Ok(Some(HistoryPage::default())) };
-    let Some((epoch_no, last)) = place(db, &chat, before)? else { return Ok(None) };
+    let Some((epoch_no, last)) = page_end(db, &chat, before)? else { return Ok(None) };
     let mut statement = db.prepare_cached(read::BEFORE)?;
     let mut rows = statement.query((chat.id, epoch_no, int(last)))?;
     let mut page = PageBuilder::new(events, bytes);
@@ -281,8 +278,8 @@ fn before_page(
             if event.first_seq > last {
                 return Ok(None);
             }
-            let (event, joined) = part(row, event, |first, _| (first, last))?;
-            Ok(joined.then_some(event))
+            let (event, is_part) = part(row, event, |first, _| (first, last))?;
+            Ok(is_part.then_some(event))
         })
         .optional()?
         .flatten();
@@ -308,7 +305,7 @@ fn before_page(
 }
 
 /// The number of the epoch and the `seq` at which a page ends: its newest event is at or before this position.
-fn place(db: &Connection, chat: &ChatRow, before: &PageStart) -> rusqlite::Result<Option<(i64, u64)>> {
+fn page_end(db: &Connection, chat: &ChatRow, before: &PageStart) -> rusqlite::Result<Option<(i64, u64)>> {
     let cursor = match before {
         PageStart::At(seq) => return Ok(Some((chat.epoch_no, *seq))),
         PageStart::Opaque(cursor) => cursor,
@@ -352,38 +349,4 @@ fn chats_page(
     chats.truncate(limit);
     let before = chats.last().filter(|_| more).map(|last| format!("{}~{}", last.updated_at_ms, last.chat_id));
     Ok(Some(ChatsPage { chats, before }))
-}
-
-fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    let number: i64 = row.get(column)?;
-    u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
-}
-
-fn id<T>(row: &Row<'_>, column: usize, parse: impl Fn(&str) -> Result<T, InvalidId>) -> rusqlite::Result<T> {
-    let text = row.get_ref(column)?.as_str()?;
-    parse(text)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
-}
-
-/// The frame of an event, in the column after its checksum. Fails if they do not match.
-pub(super) fn event_frame(row: &Row<'_>, sum: usize) -> rusqlite::Result<Frame> {
-    let frame = frame(row, sum + 1)?;
-    let expected: u32 = row.get(sum)?;
-    if crc32fast::hash(frame.bytes()) == expected { Ok(frame) } else { Err(damaged(sum + 1)) }
-}
-
-/// Text that is no frame was damaged on the disk, and must not be published.
-fn frame(row: &Row<'_>, column: usize) -> rusqlite::Result<Frame> {
-    let json = Bytes::copy_from_slice(row.get_ref(column)?.as_bytes()?);
-    Frame::new(json).ok_or_else(|| damaged(column))
-}
-
-fn damaged(column: usize) -> rusqlite::Error {
-    let error = std::io::Error::other("an event is damaged");
-    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
-}
-
-fn json<T: serde::de::DeserializeOwned>(column: usize, text: &str) -> rusqlite::Result<T> {
-    serde_json::from_str(text)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
 }

@@ -7,10 +7,11 @@ use rusqlite::{Connection, OpenFlags, ToSql, params_from_iter, types::Value};
 use switchboard_core::ids::{ChatId, Principal};
 
 use super::{
-    backup::Partial,
+    connect::connect_reader,
     error::{OpenError, is_unusable},
-    files::{Files, Remembered},
-    open::{self, connect_reader},
+    files::{Files, RecordedCommits},
+    meta,
+    partial::Partial,
     scan, schema,
 };
 
@@ -27,7 +28,7 @@ pub struct Salvaged {
 }
 
 /// Makes a new database of the readable parts, and replaces the damaged database with it.
-pub(super) fn salvage(files: &Files, side: &Remembered) -> Result<Salvaged, OpenError> {
+pub(super) fn salvage(files: &Files, side: &RecordedCommits) -> Result<Salvaged, OpenError> {
     let partial = Partial::beside(&files.db)?;
     let of_new = |error| OpenError::sqlite(&partial.path, error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -54,7 +55,7 @@ pub(super) fn salvage(files: &Files, side: &Remembered) -> Result<Salvaged, Open
             schema::migrate(&mut new, 0).map_err(of_new)?;
         }
     }
-    tidy(&mut new, side).map_err(of_new)?;
+    repair(&mut new, side).map_err(of_new)?;
     let count = |sql: &str| new.query_row(sql, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs);
     let salvaged = Salvaged {
         chats: count("SELECT count(*) FROM chats WHERE principal <> ''").map_err(of_new)?,
@@ -192,8 +193,8 @@ fn tables(db: &Connection) -> rusqlite::Result<Vec<Table>> {
             let mut find = db.prepare("SELECT name, pk FROM pragma_table_info(?1) ORDER BY cid")?;
             let found = find.query_map([&name], |row| Ok((row.get(0)?, row.get(1)?)))?;
             let columns: Vec<(String, i64)> = found.collect::<rusqlite::Result<_>>()?;
-            let mut key: Vec<_> = columns.iter().filter(|(_, place)| *place > 0).cloned().collect();
-            key.sort_by_key(|(_, place)| *place);
+            let mut key: Vec<_> = columns.iter().filter(|(_, rank)| *rank > 0).cloned().collect();
+            key.sort_by_key(|(_, rank)| *rank);
             let key = without_numbers.then(|| key.into_iter().map(|(name, _)| name).collect());
             Ok(Table { columns: columns.into_iter().map(|(name, _)| name).collect(), name, key })
         })
@@ -201,7 +202,7 @@ fn tables(db: &Connection) -> rusqlite::Result<Vec<Table>> {
 }
 
 /// Repairs references to lost rows, and adds the journal's id if it was lost.
-fn tidy(new: &mut Connection, side: &Remembered) -> rusqlite::Result<()> {
+fn repair(new: &mut Connection, side: &RecordedCommits) -> rusqlite::Result<()> {
     let change = new.transaction()?;
     for table in ["events", "turns", "epochs", "requests", "commands", "checkpoints"] {
         change.execute(&format!("DELETE FROM {table} WHERE chat NOT IN (SELECT id FROM chats)"), [])?;
@@ -228,15 +229,15 @@ fn tidy(new: &mut Connection, side: &Remembered) -> rusqlite::Result<()> {
         [],
     )?;
     let known = match side {
-        Remembered::Commits { journal_id, .. } => journal_id.clone(),
-        Remembered::Nothing | Remembered::Restored | Remembered::Garbage => {
+        RecordedCommits::Commits { journal_id, .. } => journal_id.clone(),
+        RecordedCommits::Nothing | RecordedCommits::Restored | RecordedCommits::Garbage => {
             change.query_row("SELECT lower(hex(randomblob(8)))", [], |row| row.get(0))?
         }
     };
     change.execute(
         "INSERT OR IGNORE INTO meta (id, journal_id, created_at, commits, era, boot_id, clean) \
          VALUES (1, ?1, ?2, 0, 0, '', 0)",
-        (&known, open::unix_ms()),
+        (&known, meta::unix_ms()),
     )?;
     // Marks the journal as not closed. No chat may have a later generation than the journal.
     change.execute(
@@ -267,7 +268,7 @@ mod tests {
             old.execute("UPDATE events SET sum = ?1", [crc32fast::hash(b"{\"a\":1}")]).expect("rows");
             let before = rows(&old);
             drop(old);
-            let salvaged = salvage(&files, &Remembered::Garbage).expect("it is read");
+            let salvaged = salvage(&files, &RecordedCommits::Garbage).expect("it is read");
             assert_eq!(salvaged, Salvaged { chats: 1, events: 1, unread: 0 }, "version {version}");
             let new = Connection::open(&files.db).expect("a database");
             assert_eq!(rows(&new), before, "version {version}");
@@ -292,7 +293,7 @@ mod tests {
         old.execute_batch("DELETE FROM epochs; INSERT INTO commands VALUES (9, 1, 'cancel', 't', NULL); UPDATE chats SET era = 4")
             .expect("rows");
         drop(old);
-        let salvaged = salvage(&files, &Remembered::Nothing).expect("it is read");
+        let salvaged = salvage(&files, &RecordedCommits::Nothing).expect("it is read");
         assert_eq!(salvaged, Salvaged { chats: 1, events: 0, unread: 1 });
         let new = Connection::open(&files.db).expect("a database");
         let count = |sql: &str| new.query_row(sql, [], |row| row.get::<_, i64>(0)).expect("a number");

@@ -12,12 +12,12 @@ pub(super) mod write {
          last_command, created_at, updated_at) VALUES (?1, ?2, 1, 0, ?3, 0, ?4, 0)";
     pub(crate) const ADD_EPOCH: &str =
         "INSERT INTO epochs (chat, no, epoch, began_at) VALUES (?1, ?2, ?3, ?4)";
-    pub(crate) const RENEW_CHAT: &str =
+    pub(crate) const RESET_EPOCH: &str =
         "UPDATE chats SET epoch_no = ?2, head_seq = 0, joined_to = 0, era = ?3 WHERE id = ?1";
     /// Brings the chat's row up to date with the rows of deltas since the last update.
-    pub(crate) const FOLLOW: &str = "UPDATE chats SET head_seq = ?2, agent_position = ?3 WHERE id = ?1";
+    pub(crate) const UPDATE_ROW: &str = "UPDATE chats SET head_seq = ?2, agent_position = ?3 WHERE id = ?1";
     /// Records work that begins or ends among deltas, and the head and position by then.
-    pub(crate) const GO_ON: &str =
+    pub(crate) const MOVE_HEAD_AND_WORK: &str =
         "UPDATE chats SET head_seq = ?2, agent_position = ?3, open_work = ?4 WHERE id = ?1";
     pub(crate) const ADD_EVENT: &str = "INSERT INTO events (id, chat, epoch_no, seq, first_seq, sum, frame, \
          agent_position) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
@@ -74,9 +74,9 @@ pub(super) mod write {
         FIND_CHAT,
         ADD_CHAT,
         ADD_EPOCH,
-        RENEW_CHAT,
-        FOLLOW,
-        GO_ON,
+        RESET_EPOCH,
+        UPDATE_ROW,
+        MOVE_HEAD_AND_WORK,
         ADD_EVENT,
         MOVE_HEAD_AT,
         MOVE_SECOND,
@@ -120,7 +120,7 @@ pub(super) mod erase {
         "DELETE FROM requests WHERE chat = ?1",
     ];
     /// SQLite gets the length of a text from the header of its row, without reading the text.
-    pub(crate) const PLACES: &str = "SELECT epoch_no, seq, octet_length(frame) FROM events WHERE chat = ?1 \
+    pub(crate) const POSITIONS: &str = "SELECT epoch_no, seq, octet_length(frame) FROM events WHERE chat = ?1 \
          ORDER BY epoch_no, seq LIMIT ?2";
     pub(crate) const EVENTS: &str = "DELETE FROM events WHERE chat = ?1 AND (epoch_no, seq) <= (?2, ?3)";
     pub(crate) const TURNS: &str =
@@ -130,15 +130,15 @@ pub(super) mod erase {
         &["DELETE FROM epochs WHERE chat = ?1", "DELETE FROM chats WHERE id = ?1"];
 
     #[cfg(test)]
-    pub(crate) const ALL: &[&str] = &[NEXT, PLACES, EVENTS, TURNS];
+    pub(crate) const ALL: &[&str] = &[NEXT, POSITIONS, EVENTS, TURNS];
 }
 
 /// Statements of compaction.
 pub(super) mod compact {
     pub(crate) const LAST_CHAT: &str = "SELECT max(id) FROM chats";
-    pub(crate) const UNJOINED_CHATS: &str =
+    pub(crate) const UNCOMPACTED_CHATS: &str =
         "SELECT id FROM chats WHERE id > ?1 AND id <= ?2 AND joined_to < head_seq";
-    pub(crate) const PLACE: &str = "SELECT c.epoch_no, coalesce((SELECT max(seq) FROM events \
+    pub(crate) const POSITION: &str = "SELECT c.epoch_no, coalesce((SELECT max(seq) FROM events \
          WHERE chat = c.id AND epoch_no = c.epoch_no), 0), c.joined_to FROM chats c WHERE c.id = ?1";
     /// Frames of ?5 bytes or more are not read: SQLite gets the length of a text from the header of its row.
     pub(crate) const ROWS: &str = "SELECT first_seq, seq, octet_length(frame) >= ?5, sum, \
@@ -147,13 +147,13 @@ pub(super) mod compact {
          WHERE chat = ?1 AND epoch_no = ?2 AND seq > ?3 ORDER BY seq LIMIT ?4";
     pub(crate) const DROP_ROWS: &str =
         "DELETE FROM events WHERE chat = ?1 AND epoch_no = ?2 AND seq >= ?3 AND seq < ?4";
-    pub(crate) const JOIN_ROW: &str = "UPDATE events SET first_seq = ?4, sum = ?5, frame = ?6, lengths = ?7 \
+    pub(crate) const MERGE_ROW: &str = "UPDATE events SET first_seq = ?4, sum = ?5, frame = ?6, lengths = ?7 \
          WHERE chat = ?1 AND epoch_no = ?2 AND seq = ?3";
-    pub(crate) const MOVE_JOINED: &str = "UPDATE chats SET joined_to = ?3 WHERE id = ?1 AND epoch_no = ?2";
+    pub(crate) const MOVE_COMPACTED: &str = "UPDATE chats SET joined_to = ?3 WHERE id = ?1 AND epoch_no = ?2";
 
     #[cfg(test)]
     pub(crate) const ALL: &[&str] =
-        &[LAST_CHAT, UNJOINED_CHATS, PLACE, ROWS, DROP_ROWS, JOIN_ROW, MOVE_JOINED];
+        &[LAST_CHAT, UNCOMPACTED_CHATS, POSITION, ROWS, DROP_ROWS, MERGE_ROW, MOVE_COMPACTED];
 }
 
 /// Statements that read.

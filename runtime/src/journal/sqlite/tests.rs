@@ -35,9 +35,11 @@ use self::{
 };
 use super::{
     OpenSqlite, Sqlite, SqliteOptions,
-    apply::{self, Known, NotApplied},
+    apply::{self, ChatRows, NotApplied},
     disk::{Disk, SystemDisk},
-    files, open, query, schema, sql,
+    files,
+    meta::{self, JournalState},
+    query, schema, sql,
 };
 use crate::{Agent, AgentContext, Gateway, journal::Request};
 
@@ -61,8 +63,8 @@ impl FailingDisk {
     /// Fails if the rows of this chat, or anything at all, cannot be read.
     fn read(&self, chat: Option<&ChatKey>) -> rusqlite::Result<()> {
         let of_chat = |left: &mut u32| std::mem::replace(left, left.saturating_sub(1)) > 0;
-        let fails =
-            chat.is_some_and(|chat| super::locked(&self.unreadable).get_mut(chat).is_some_and(of_chat));
+        let fails = chat
+            .is_some_and(|chat| super::mutex::locked(&self.unreadable).get_mut(chat).is_some_and(of_chat));
         if fails || self.gone.load(Ordering::Acquire) {
             let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
             return Err(rusqlite::Error::SqliteFailure(error, None));
@@ -79,7 +81,7 @@ impl Disk for FailingDisk {
 
     fn sync(&self, wal: &File) -> io::Result<()> {
         assert!(!self.syncing_panics.load(Ordering::Acquire), "this is the defect");
-        drop(super::locked(&self.slow));
+        drop(super::mutex::locked(&self.slow));
         let one_less = |left: u32| left.checked_sub(1);
         if self.failing.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).is_ok() {
             return Err(io::Error::other("a sync that a test lets fail"));
@@ -184,13 +186,13 @@ fn commits_that_an_open_journal_lost_begin_a_new_era() {
     drop(open_on(folder.path(), false));
     let mut db = Connection::open(folder.path().join("journal.db")).expect("a database");
     let (known, lost) =
-        open::reconcile_again(&mut db, open::State { commits: 0, generation: 0 }).expect("it reads");
+        meta::reconcile_again(&mut db, JournalState { commits: 0, generation: 0 }).expect("it reads");
     assert!(!lost);
-    let more = open::State { commits: known.commits + 1, ..known };
-    let (after, lost) = open::reconcile_again(&mut db, more).expect("it reads");
+    let more = JournalState { commits: known.commits + 1, ..known };
+    let (after, lost) = meta::reconcile_again(&mut db, more).expect("it reads");
     assert!(lost);
     assert_eq!((after.commits, after.generation), (known.commits + 2, known.generation + 1));
-    assert_eq!(open::reconcile_again(&mut db, after).expect("it reads"), (after, false));
+    assert_eq!(meta::reconcile_again(&mut db, after).expect("it reads"), (after, false));
 }
 
 #[test]
@@ -290,7 +292,7 @@ fn filled(chats: u64, turns: u64) -> Connection {
     let mut db = Connection::open_in_memory().expect("memory");
     db.set_prepared_statement_cache_capacity(64);
     schema::migrate(&mut db, 0).expect("a schema");
-    let (mut known, mut state) = (Known::default(), open::State { commits: 0, generation: 0 });
+    let (mut known, mut state) = (ChatRows::default(), JournalState { commits: 0, generation: 0 });
     db.execute_batch("BEGIN").expect("SQL");
     for chat in 0..chats {
         let mut scribe = Scribe::new("owner", &format!("chat{chat}"));
@@ -349,7 +351,7 @@ fn an_answer_costs_the_same_in_a_long_history() {
 fn deltas_leave_their_chats_row_alone_and_it_follows_with_what_is_more() {
     let mut db = Connection::open_in_memory().expect("memory");
     schema::migrate(&mut db, 0).expect("a schema");
-    let (mut known, mut state) = (Known::default(), open::State { commits: 0, generation: 0 });
+    let (mut known, mut state) = (ChatRows::default(), JournalState { commits: 0, generation: 0 });
     let mut scribe = Scribe::new("owner", "chat");
     let instance = AgentInstanceId(7);
     let at = |position| Change::AgentPosition { instance, position, checkpoint: None };
@@ -411,7 +413,7 @@ fn deltas_leave_their_chats_row_alone_and_it_follows_with_what_is_more() {
     keep(&db, scribe.append(11, Durability::Written, 1), false);
     assert_eq!(row(&db), (12, 55));
     let epoch = Epoch::parse("next").expect("an epoch");
-    assert!(apply::reset_epoch(&db, &mut Known::default(), 1, &key, &epoch, 2).expect("it is renewed"));
+    assert!(apply::reset_epoch(&db, &mut ChatRows::default(), 1, &key, &epoch, 2).expect("it is renewed"));
     assert_eq!((row(&db), told(&mut db, 1)), ((0, 60), (0, Some(60))));
 }
 
@@ -426,7 +428,7 @@ fn a_page_of_chats_costs_the_same_among_many() {
 #[test]
 fn a_deleted_chat_leaves_no_row_anywhere() {
     let db = filled(3, 3);
-    let (mut known, mut state) = (Known::default(), open::State { commits: 1_000, generation: 0 });
+    let (mut known, mut state) = (ChatRows::default(), JournalState { commits: 1_000, generation: 0 });
     let mut scribe = Scribe::new("owner", "chat1");
     scribe.exists = true;
     let append = scribe.change(Change::Deleted).append(1, Durability::Synced, 1);

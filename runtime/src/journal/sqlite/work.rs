@@ -11,7 +11,7 @@ use switchboard_core::{
     journal::{Append, AppendId, Ask, Change, Durability},
 };
 
-use super::locked;
+use super::mutex::locked;
 
 /// The size at which a transaction takes no further append, in bytes, so that the first appends need not wait for
 /// long.

@@ -14,21 +14,24 @@ use switchboard_core::{
 };
 
 use super::{
-    Shared,
-    apply::{self, Known, NotApplied},
+    acks::PendingAck,
+    apply::{self, ChatRows, NotApplied},
     checkpoint,
     compact::{self, Compaction},
+    connect::{connect, prepare},
     erase::Erasure,
     error::is_unusable,
     files::SideFile,
-    locked, open,
+    meta::{self, JournalState},
+    mutex::locked,
+    probe::probe,
+    shared::Shared,
     sql::write,
-    sync::PendingAck,
     work::Job,
 };
 
 /// The shortest time between two attempts to reopen the database.
-const HEAL_AGAIN: Duration = Duration::from_millis(250);
+const REOPEN_EVERY: Duration = Duration::from_millis(250);
 
 /// If at most this many jobs wait, the ones that need a sync get a transaction of their own. With more jobs, a second
 /// transaction costs more than the others gain.
@@ -39,9 +42,9 @@ pub(super) struct Writer {
     /// `None` while the database cannot be reopened.
     db: Option<Connection>,
     side: Arc<SideFile>,
-    state: open::State,
-    known: Known,
-    heal_after: Option<Instant>,
+    state: JournalState,
+    chat_rows: ChatRows,
+    reopen_after: Option<Instant>,
     compaction: Compaction,
     erasure: Erasure,
 }
@@ -57,10 +60,11 @@ enum Failure {
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, db: Connection, side: Arc<SideFile>, state: open::State) -> Self {
-        let compaction = Compaction::new(shared.options.join_after.unwrap_or_default());
-        let (known, erasure) = (Known::default(), Erasure::new());
-        let mut writer = Self { shared, db: None, side, state, known, heal_after: None, compaction, erasure };
+    pub(super) fn new(shared: Arc<Shared>, db: Connection, side: Arc<SideFile>, state: JournalState) -> Self {
+        let compaction = Compaction::new(shared.options.compact_after.unwrap_or_default());
+        let (chat_rows, erasure) = (ChatRows::default(), Erasure::new());
+        let mut writer =
+            Self { shared, db: None, side, state, chat_rows, reopen_after: None, compaction, erasure };
         writer.adopt(db);
         writer
     }
@@ -70,8 +74,8 @@ impl Writer {
         let mut jobs = Vec::new();
         while self.shared.work.take(&mut jobs, self.due()).is_some() {
             self.reopen_database();
-            self.shared.health.probe(&self.shared, self.db.as_ref(), self.state.commits);
-            self.join(Instant::now());
+            probe(&self.shared, self.db.as_ref(), self.state.commits);
+            self.compact(Instant::now());
             let mut later = if self.shared.options.strict { Vec::new() } else { synced_apart(&mut jobs) };
             self.carry_out(&mut jobs);
             if !later.is_empty() {
@@ -86,14 +90,14 @@ impl Writer {
 
     /// When work is due for which no request is waiting.
     fn due(&self) -> Option<Instant> {
-        let able = self.db.is_some() && !self.shared.verdicts.has_failed();
+        let able = self.db.is_some() && !self.shared.pending_acks.has_failed();
         let erase = self.erasure.due().filter(|_| able);
-        self.join_due().into_iter().chain(erase).chain(self.shared.health.due()).min()
+        self.compaction_due().into_iter().chain(erase).chain(self.shared.health.due()).min()
     }
 
     /// Erases some rows of deleted chats. Not counted as a commit: if a step is lost, the next start repeats it.
     fn erase(&mut self) {
-        if self.shared.verdicts.has_failed() {
+        if self.shared.pending_acks.has_failed() {
             return;
         }
         let Some(db) = &self.db else { return };
@@ -103,23 +107,23 @@ impl Writer {
         self.shared.log.grown();
     }
 
-    fn join_due(&self) -> Option<Instant> {
-        let able = self.shared.options.join_after.is_some()
+    fn compaction_due(&self) -> Option<Instant> {
+        let able = self.shared.options.compact_after.is_some()
             && self.db.is_some()
-            && !self.shared.verdicts.has_failed();
+            && !self.shared.pending_acks.has_failed();
         self.compaction.due().filter(|_| able)
     }
 
     /// Does a pass of compaction, if one is due. Not counted as a commit: no event is lost with it.
-    fn join(&mut self, now: Instant) {
-        if self.join_due().is_none_or(|due| due > now) {
+    fn compact(&mut self, now: Instant) {
+        if self.compaction_due().is_none_or(|due| due > now) {
             return;
         }
         let Some(db) = &self.db else { return };
         let writing = locked(&self.shared.writing);
-        let joined = self.compaction.pass(db, now);
+        let compacted = self.compaction.pass(db, now);
         drop(writing);
-        if let Err(error) = joined {
+        if let Err(error) = compacted {
             self.failed(&error);
         }
         self.shared.log.grown();
@@ -134,7 +138,7 @@ impl Writer {
         if let Err(error) = db.wal_hook(Some(hook)) {
             tracing::warn!(%error, "the size of the journal's log is not known");
         }
-        self.known.forget();
+        self.chat_rows.forget();
         self.shared.generation.store(self.state.generation, Ordering::Release);
         self.db = Some(db);
     }
@@ -144,71 +148,72 @@ impl Writer {
             return;
         }
         self.compaction.worked(Instant::now());
-        let mut kept = vec![false; jobs.len()];
-        match self.transaction(jobs, &mut kept) {
+        let mut committed = vec![false; jobs.len()];
+        match self.transaction(jobs, &mut committed) {
             Ok(()) => {}
             Err(Failure::OfOne | Failure::Unusable(_)) => {
-                for (job, kept) in jobs.iter().zip(&mut kept) {
-                    match self.transaction(std::slice::from_ref(job), std::slice::from_mut(kept)) {
+                for (job, committed) in jobs.iter().zip(&mut committed) {
+                    match self.transaction(std::slice::from_ref(job), std::slice::from_mut(committed)) {
                         Ok(()) | Err(Failure::OfOne) => {}
                         Err(Failure::OfAll(error)) => self.failed(&error),
                         Err(Failure::Unusable(error)) => self.unusable(job.chat(), &error),
                     }
-                    self.close_unkept(std::slice::from_ref(job), std::slice::from_ref(kept));
+                    self.refuse_later(std::slice::from_ref(job), std::slice::from_ref(committed));
                 }
             }
             Err(Failure::OfAll(error)) => {
-                kept.fill(false);
+                committed.fill(false);
                 self.failed(&error);
                 // Questions may still be answered.
-                for (job, kept) in jobs.iter().zip(&mut kept).filter(|(job, _)| matches!(job, Job::Chat(..)))
+                for (job, committed) in
+                    jobs.iter().zip(&mut committed).filter(|(job, _)| matches!(job, Job::Chat(..)))
                 {
-                    let _ = self.transaction(std::slice::from_ref(job), std::slice::from_mut(kept));
+                    let _ = self.transaction(std::slice::from_ref(job), std::slice::from_mut(committed));
                 }
             }
         }
-        self.close_unkept(jobs, &kept);
+        self.refuse_later(jobs, &committed);
         self.shared.log.grown();
-        if jobs.iter().zip(&kept).any(|(job, kept)| *kept && job.deletes()) {
+        if jobs.iter().zip(&committed).any(|(job, committed)| *committed && job.deletes()) {
             self.shared.log.purge();
             self.erasure.wake();
         }
         let strict = self.shared.options.strict;
-        let verdicts = jobs.iter().zip(&kept).filter_map(|(job, kept)| {
+        let acks = jobs.iter().zip(&committed).filter_map(|(job, committed)| {
             let (id, chat, durability) = job.append()?;
             let synced = strict || durability == Durability::Synced;
-            Some(PendingAck { id, chat: chat.clone(), committed: *kept, synced })
+            Some(PendingAck { id, chat: chat.clone(), committed: *committed, synced })
         });
-        self.shared.verdicts.settle(&self.shared, verdicts);
-        for (job, kept) in jobs.drain(..).zip(kept) {
+        self.shared.pending_acks.add(acks);
+        for (job, committed) in jobs.drain(..).zip(committed) {
             if let Job::Chat(ask, _) = job {
-                self.pass_on(ask, kept);
+                self.pass_on(ask, committed);
             }
         }
     }
 
     /// Applies jobs in one transaction, and notes which of them were committed.
-    fn transaction(&mut self, jobs: &[Job], kept: &mut [bool]) -> Result<(), Failure> {
+    fn transaction(&mut self, jobs: &[Job], committed: &mut [bool]) -> Result<(), Failure> {
         let Some(db) = &self.db else { return Ok(()) };
-        if self.shared.verdicts.has_failed() {
+        if self.shared.pending_acks.has_failed() {
             return Ok(());
         }
         let _writing = locked(&self.shared.writing);
         let mut state = self.state;
         let mut ended = Vec::new();
-        match transact(&self.shared, db, &mut self.known, &mut state, jobs, kept, &mut ended) {
+        match transact(&self.shared, db, &mut self.chat_rows, &mut state, jobs, committed, &mut ended) {
             Ok(false) => {}
             Ok(true) => {
                 self.state = state;
-                self.shared.health.written(&self.shared);
+                self.shared.health.written();
                 ended.into_iter().for_each(|chat| self.compaction.ended(chat));
-                if let Err(error) = self.side.remember(state.commits) {
-                    tracing::warn!(%error, "the count of commits is not remembered");
+                if let Err(error) = self.side.record(state.commits) {
+                    tracing::warn!(%error, "the count of commits could not be stored");
                 }
             }
             Err(failure) => {
-                kept.fill(false);
-                self.known.forget();
+                committed.fill(false);
+                self.chat_rows.forget();
                 if !db.is_autocommit()
                     && let Err(error) = db.execute_batch("ROLLBACK")
                 {
@@ -221,20 +226,19 @@ impl Writer {
     }
 
     /// Refuses later appends of a chat after a refused one, until the hub has read the chat's state.
-    fn close_unkept(&self, jobs: &[Job], kept: &[bool]) {
-        let mut closed = locked(&self.shared.closed);
-        let unkept = jobs.iter().zip(kept).filter(|(_, kept)| !**kept);
-        closed.extend(unkept.filter_map(|(job, _)| Some(job.append()?.1.clone())));
+    fn refuse_later(&self, jobs: &[Job], committed: &[bool]) {
+        let refused = jobs.iter().zip(committed).filter(|(_, committed)| !**committed);
+        self.shared.refused.add(refused.filter_map(|(job, _)| Some(job.append()?.1.clone())));
     }
 
     fn failed(&mut self, error: &rusqlite::Error) {
         let full = error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
         let busy = error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy);
-        tracing::warn!(%error, "the journal could not keep what it was given");
-        self.shared.health.failed(&self.shared, error);
+        tracing::warn!(%error, "the journal could not commit its appends, and refuses them");
+        self.shared.health.failed(error);
         if !full && !busy {
             // The state of the disk is unknown now.
-            self.shared.verdicts.fail();
+            self.shared.pending_acks.fail();
         }
     }
 
@@ -262,50 +266,50 @@ impl Writer {
 
     /// Reopens the database after the disk failed, and takes its contents as the new state.
     fn reopen_database(&mut self) {
-        if self.db.is_some() && !self.shared.verdicts.has_failed() {
+        if self.db.is_some() && !self.shared.pending_acks.has_failed() {
             return;
         }
-        if self.heal_after.is_some_and(|after| Instant::now() < after) {
+        if self.reopen_after.is_some_and(|after| Instant::now() < after) {
             return;
         }
-        self.shared.verdicts.fail();
-        self.shared.readers.shut();
-        self.shared.checkpoints.shut();
+        self.shared.pending_acks.fail();
+        self.shared.readers.close();
+        self.shared.checkpoints.close();
         self.db = None;
         let files = &self.shared.files;
         let durable = files.rewrite_wal().and_then(|()| self.shared.sync(&files.open_wal()?));
         let opened = self.reopen();
-        self.shared.readers.open();
-        self.shared.checkpoints.open();
+        self.shared.readers.reopen();
+        self.shared.checkpoints.reopen();
         match (durable, opened) {
             (Ok(()), Ok(())) => {
-                self.heal_after = None;
-                self.shared.verdicts.reopened();
+                self.reopen_after = None;
+                self.shared.pending_acks.reopened();
                 tracing::info!("the journal was opened again and is in order");
             }
             (durable, opened) => {
-                self.heal_after = Some(Instant::now() + HEAL_AGAIN);
+                self.reopen_after = Some(Instant::now() + REOPEN_EVERY);
                 if let Err(error) = durable {
-                    tracing::error!(%error, "the journal cannot be brought to the disk; it can be read only");
-                    self.shared.health.suffers(&self.shared, false, &error);
+                    tracing::error!(%error, "the journal cannot be synced to the disk, and can only be read until it is");
+                    self.shared.health.write_failed(false, &error);
                 }
                 if let Err(error) = opened {
                     tracing::error!(%error, "the journal cannot be opened again");
-                    self.shared.health.suffers(&self.shared, false, &error);
+                    self.shared.health.write_failed(false, &error);
                 }
             }
         }
     }
 
     fn reopen(&mut self) -> rusqlite::Result<()> {
-        let mut db = open::connect(&self.shared.files)?;
-        open::prepare(&db)?;
-        let (state, lost) = open::reconcile_again(&mut db, self.state)?;
+        let mut db = connect(&self.shared.files)?;
+        prepare(&db)?;
+        let (state, lost) = meta::reconcile_again(&mut db, self.state)?;
         self.state = state;
         if lost {
             tracing::error!("commits were lost: chats get new epochs as they are opened");
-            if let Err(error) = self.side.remember(state.commits) {
-                tracing::warn!(%error, "the count of commits is not remembered");
+            if let Err(error) = self.side.record(state.commits) {
+                tracing::warn!(%error, "the count of commits could not be stored");
             }
         }
         self.adopt(db);
@@ -314,15 +318,15 @@ impl Writer {
 
     /// Closes the journal, with all data in the database file.
     fn finish(mut self) {
-        self.shared.verdicts.wait();
-        self.shared.readers.shut();
-        self.shared.checkpoints.shut();
+        self.shared.pending_acks.wait();
+        self.shared.readers.close();
+        self.shared.checkpoints.close();
         let Some(db) = self.db.take() else { return };
-        if self.shared.verdicts.has_failed() {
+        if self.shared.pending_acks.has_failed() {
             return;
         }
         if let Err(error) = self.close(&db) {
-            tracing::warn!(%error, "the journal was not closed in order; its next start makes up for it");
+            tracing::warn!(%error, "the journal was not closed in order; its next start reads the write-ahead log again");
         }
     }
 
@@ -330,7 +334,7 @@ impl Writer {
         self.state.commits += 1;
         db.execute("UPDATE meta SET commits = ?1, clean = 1", [self.state.commits.cast_signed()])?;
         self.shared.sync(&self.shared.files.open_wal()?)?;
-        self.side.remember_for_good(self.state.commits)?;
+        self.side.record_durably(self.state.commits)?;
         if !checkpoint::finish(db)? {
             return Err(io::Error::other("another program has it open").into());
         }
@@ -364,35 +368,35 @@ fn synced_apart(jobs: &mut Vec<Job>) -> Vec<Job> {
 fn transact(
     shared: &Shared,
     db: &Connection,
-    known: &mut Known,
-    state: &mut open::State,
+    chat_rows: &mut ChatRows,
+    state: &mut JournalState,
     jobs: &[Job],
-    kept: &mut [bool],
+    committed: &mut [bool],
     ended: &mut Vec<i64>,
 ) -> Result<bool, Failure> {
     let sql = |error| Failure::OfAll(error);
     db.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([])).map_err(sql)?;
     let (mut any, mut deleted) = (false, false);
     let before = state.commits;
-    for (job, kept) in jobs.iter().zip(kept.iter_mut()) {
+    for (job, committed) in jobs.iter().zip(committed.iter_mut()) {
         shared.disk.before_append(job.chat()).map_err(Failure::Unusable)?;
         let done = match job {
             Job::Overflow(..) => continue,
-            Job::Append(append) if locked(&shared.closed).contains(&append.chat) => continue,
-            Job::Append(append) => apply::append(db, known, state, append).map(|chat| {
+            Job::Append(append) if shared.refused.contains(&append.chat) => continue,
+            Job::Append(append) => apply::append(db, chat_rows, state, append).map(|chat| {
                 ended.extend(compact::ends_stream(append).then_some(chat));
                 deleted |= job.deletes();
                 true
             }),
-            Job::Chat(_, chat) => reset_epoch(db, known, state.generation, chat),
+            Job::Chat(_, chat) => reset_epoch(db, chat_rows, state.generation, chat),
         };
         match done {
-            Ok(changed) => (*kept, any) = (true, any || changed),
+            Ok(changed) => (*committed, any) = (true, any || changed),
             Err(NotApplied::Sql(error)) if is_unusable(&error) => return Err(Failure::Unusable(error)),
             Err(NotApplied::Sql(error)) if !is_of_one(&error) => return Err(Failure::OfAll(error)),
-            Err(unkept) => {
+            Err(refused) => {
                 if jobs.len() == 1 {
-                    tracing::error!(chat = job.chat().chat.as_str(), "an append is refused: {unkept}");
+                    tracing::error!(chat = job.chat().chat.as_str(), "an append is refused: {refused}");
                 }
                 return Err(Failure::OfOne);
             }
@@ -411,12 +415,12 @@ fn transact(
 
 fn reset_epoch(
     db: &Connection,
-    known: &mut Known,
+    chat_rows: &mut ChatRows,
     generation: i64,
     chat: &ChatKey,
 ) -> Result<bool, NotApplied> {
-    let epoch = open::new_epoch().map_err(|_| NotApplied::Contradiction("there is no entropy"))?;
-    apply::reset_epoch(db, known, generation, chat, &epoch, open::unix_ms())
+    let epoch = meta::new_epoch().map_err(|_| NotApplied::Contradiction("there is no entropy"))?;
+    apply::reset_epoch(db, chat_rows, generation, chat, &epoch, meta::unix_ms())
 }
 
 fn is_of_one(error: &rusqlite::Error) -> bool {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use switchboard_core::journal::{AppendId, Durability, JournalAnswer, Query};
 
 use super::{
-    super::locked,
+    super::mutex::locked,
     appended,
     make::{Scribe, turn},
     open_on,

@@ -6,8 +6,8 @@
 
 use std::{
     collections::VecDeque,
-    fs::File,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    io,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -17,7 +17,8 @@ use switchboard_core::{
     journal::{AppendId, JournalAnswer},
 };
 
-use super::{Shared, files::SideFile, locked};
+use super::{files::SideFile, mutex::locked, refused::RefusedChats};
+use crate::journal::Answers;
 
 /// The longest time that a sync is delayed for other appends to join it.
 const LONGEST_DELAY: Duration = Duration::from_millis(5);
@@ -34,10 +35,14 @@ pub(super) struct PendingAck {
 }
 
 /// Outcomes that wait for a sync, or for an earlier append of their chat.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct PendingAcks {
+    answers: Answers,
+    refused: Arc<RefusedChats>,
     state: Mutex<State>,
+    /// The thread that syncs waits here for outcomes.
     ready: Condvar,
+    /// Notified when no append waits any more.
     idle: Condvar,
 }
 
@@ -53,63 +58,26 @@ struct State {
     abandoned: bool,
 }
 
-impl State {
-    fn answer(&mut self, shared: &Shared, verdict: PendingAck) {
-        if let Some(waiting) = self.behind.get_mut(&verdict.chat) {
-            *waiting -= 1;
-            if *waiting == 0 {
-                self.behind.remove(&verdict.chat);
-            }
-        }
-        answer(shared, verdict);
-    }
-
-    /// Answers the appends that waited only for earlier appends, now answered.
-    fn answer_unblocked(&mut self, shared: &Shared) {
-        let mut blocked = FxHashSet::default();
-        let waiting = std::mem::take(&mut self.waiting);
-        for verdict in waiting {
-            if (verdict.synced && verdict.committed) || blocked.contains(&verdict.chat) {
-                blocked.insert(verdict.chat.clone());
-                self.waiting.push_back(verdict);
-            } else {
-                self.answer(shared, verdict);
-            }
-        }
-    }
-
-    fn refuse(&mut self, shared: &Shared, verdict: PendingAck) {
-        if verdict.committed {
-            locked(&shared.closed).insert(verdict.chat.clone());
-        }
-        self.answer(shared, PendingAck { committed: false, ..verdict });
-    }
-}
-
-fn answer(shared: &Shared, verdict: PendingAck) {
-    shared.answers.send(if verdict.committed {
-        JournalAnswer::Appended(verdict.id)
-    } else {
-        JournalAnswer::Refused(verdict.id)
-    });
-}
-
 impl PendingAcks {
+    pub(super) fn new(answers: Answers, refused: Arc<RefusedChats>) -> Self {
+        Self { answers, refused, state: Mutex::default(), ready: Condvar::new(), idle: Condvar::new() }
+    }
+
     /// Takes the outcomes of one transaction, and answers the appends that need not wait.
-    pub(super) fn settle(&self, shared: &Shared, verdicts: impl IntoIterator<Item = PendingAck>) {
+    pub(super) fn add(&self, outcomes: impl IntoIterator<Item = PendingAck>) {
         let mut state = locked(&self.state);
         let mut wake = false;
-        for mut verdict in verdicts {
-            if state.failed && verdict.committed {
-                locked(&shared.closed).insert(verdict.chat.clone());
-                verdict.committed = false;
+        for mut outcome in outcomes {
+            if state.failed && outcome.committed {
+                self.refused.add([outcome.chat.clone()]);
+                outcome.committed = false;
             }
-            if (verdict.synced && verdict.committed) || state.behind.contains_key(&verdict.chat) {
-                *state.behind.entry(verdict.chat.clone()).or_default() += 1;
-                state.waiting.push_back(verdict);
+            if (outcome.synced && outcome.committed) || state.behind.contains_key(&outcome.chat) {
+                *state.behind.entry(outcome.chat.clone()).or_default() += 1;
+                state.waiting.push_back(outcome);
                 wake = true;
             } else {
-                answer(shared, verdict);
+                self.send(&outcome);
             }
         }
         drop(state);
@@ -118,8 +86,8 @@ impl PendingAcks {
         }
     }
 
-    /// Syncs commits to the disk until the journal is closed.
-    pub(super) fn run(&self, shared: &Shared, wal: &File, side: &SideFile) {
+    /// Syncs commits to the disk with `sync` until the journal is closed. Calls `failed` after a failed sync.
+    pub(super) fn run(&self, side: &SideFile, sync: impl Fn() -> io::Result<()>, failed: impl Fn()) {
         let mut state = locked(&self.state);
         // How many chats waited at the end of the last sync, and how long that sync took.
         let (mut expected, mut took) = (0, Duration::ZERO);
@@ -136,32 +104,71 @@ impl PendingAcks {
             if !state.failed {
                 drop(state);
                 let (begun, written) = (Instant::now(), side.written());
-                let synced = shared.sync(wal);
+                let synced = sync();
                 if synced.is_ok()
-                    && let Err(error) = side.remember_synced(written)
+                    && let Err(error) = side.record_synced(written)
                 {
-                    tracing::warn!(%error, "what is on the disk is not remembered");
+                    tracing::warn!(%error, "the count of synced commits could not be stored");
                 }
                 took = begun.elapsed();
                 state = locked(&self.state);
                 expected = state.behind.len();
                 if let Err(error) = synced {
-                    tracing::error!(%error, "the journal could not be brought to the disk");
+                    tracing::error!(%error, "the journal could not be synced to the disk; the appends that waited for it are refused");
                     state.failed = true;
-                    shared.work.nudge();
+                    failed();
                 }
             }
             if state.failed {
                 let later = std::mem::take(&mut state.waiting);
-                taken.into_iter().chain(later).for_each(|verdict| state.refuse(shared, verdict));
+                taken.into_iter().chain(later).for_each(|outcome| self.refuse(&mut state, outcome));
             } else {
-                taken.into_iter().for_each(|verdict| state.answer(shared, verdict));
-                state.answer_unblocked(shared);
+                taken.into_iter().for_each(|outcome| self.answer(&mut state, &outcome));
+                self.answer_unblocked(&mut state);
             }
             if state.behind.is_empty() {
                 self.idle.notify_all();
             }
         }
+    }
+
+    /// Answers an append that waited.
+    fn answer(&self, state: &mut State, outcome: &PendingAck) {
+        if let Some(waiting) = state.behind.get_mut(&outcome.chat) {
+            *waiting -= 1;
+            if *waiting == 0 {
+                state.behind.remove(&outcome.chat);
+            }
+        }
+        self.send(outcome);
+    }
+
+    /// Answers the appends that waited only for earlier appends, now answered.
+    fn answer_unblocked(&self, state: &mut State) {
+        let mut blocked = FxHashSet::default();
+        for outcome in std::mem::take(&mut state.waiting) {
+            if (outcome.synced && outcome.committed) || blocked.contains(&outcome.chat) {
+                blocked.insert(outcome.chat.clone());
+                state.waiting.push_back(outcome);
+            } else {
+                self.answer(state, &outcome);
+            }
+        }
+    }
+
+    fn refuse(&self, state: &mut State, outcome: PendingAck) {
+        if outcome.committed {
+            self.refused.add([outcome.chat.clone()]);
+        }
+        self.answer(state, &PendingAck { committed: false, ..outcome });
+    }
+
+    fn send(&self, outcome: &PendingAck) {
+        self.answers.send(if outcome.committed {
+            JournalAnswer::Appended(outcome.id)
+        } else {
+            JournalAnswer::Refused(outcome.id)
+        });
     }
 
     /// Waits up to `delay` until as many chats are waiting as after the last sync: many chats append again as soon as
