@@ -1,4 +1,4 @@
-//! What a gateway keeps so that the next one can take up its agents, and what that one does with them.
+//! What a gateway stores so that the next one can adopt its agents, and what that one does with them.
 #![allow(
     clippy::unwrap_used,
     clippy::wildcard_enum_match_arm,
@@ -17,7 +17,7 @@ use switchboard_core::{
 
 const CONN: ConnId = ConnId(1);
 
-/// A hub and its journal, which keeps nothing until it is let.
+/// A hub and its journal, which commits an append when the test says so.
 struct World {
     hub: Hub,
     now: Moment,
@@ -60,9 +60,9 @@ impl World {
         others
     }
 
-    /// The journal keeps the next append.
-    fn keep(&mut self) -> Vec<Output> {
-        let append = self.appends.pop_front().expect("something is to be kept");
+    /// The journal commits the next append.
+    fn commit(&mut self) -> Vec<Output> {
+        let append = self.appends.pop_front().expect("an append waits");
         let answer = self.journal.append(append);
         self.step(Input::Journal(answer))
     }
@@ -70,7 +70,7 @@ impl World {
     fn keep_all(&mut self) -> Vec<Output> {
         let mut outputs = Vec::new();
         while !self.appends.is_empty() {
-            outputs.extend(self.keep());
+            outputs.extend(self.commit());
         }
         outputs
     }
@@ -89,7 +89,7 @@ impl World {
         self.step(Input::Envelope { conn: CONN, envelope: ClientEnvelope::Message(message) })
     }
 
-    fn says(&mut self, instance: AgentInstanceId, records: AgentRecords) -> Vec<Output> {
+    fn records(&mut self, instance: AgentInstanceId, records: AgentRecords) -> Vec<Output> {
         self.step(Input::AgentRecords { chat: key(), instance, records })
     }
 
@@ -172,21 +172,21 @@ fn started(outputs: &[Output]) -> Option<AgentInstanceId> {
     })
 }
 
-/// A hub with a turn that its agent has been told of, and that agent.
+/// A hub with a turn whose prompt its agent has, and that agent.
 fn in_a_turn() -> (World, AgentInstanceId) {
     let mut world = World::new(MemoryJournal::default(), 7);
     let instance = world.begins("c");
     (world, instance)
 }
 
-/// The gateway is gone from one moment to the next, and with it what the journal had not kept.
+/// The gateway is killed, and with it what the journal had not committed is lost.
 fn next(world: World) -> (World, Vec<Output>) {
     let mut next = World::new(world.journal, 8);
     let outputs = next.step(Input::Recover { chat: key() });
     (next, outputs)
 }
 
-/// What the `turn_end` among the appends that wait says.
+/// The latency in the `turn_end` among the appends that wait.
 fn latency_ms(world: &World) -> Option<u64> {
     let frames = world.appends.iter().flat_map(|append| &append.events).map(|event| event.frame.as_str());
     frames
@@ -200,7 +200,7 @@ fn a_prompt_that_a_dead_agent_never_had_goes_to_another_one_and_one_that_it_may_
         || AgentExit::Unprompted(TurnError { code: "agent_exited".into(), detail: "it is dead".into() });
     // Nothing ran, and a message comes before it is found out that the agent is dead.
     let (mut world, instance) = in_a_turn();
-    world.says(instance, ended(1));
+    world.records(instance, ended(1));
     world.keep_all();
     let (mut next, _) = next(world);
     next.sends("more");
@@ -213,17 +213,17 @@ fn a_prompt_that_a_dead_agent_never_had_goes_to_another_one_and_one_that_it_may_
             _ => None,
         })
     };
-    let (told, first) = prompt(&outputs).expect("it is taken for alive");
-    assert_eq!(told, instance);
+    let (instance_again, first) = prompt(&outputs).expect("it is taken for alive");
+    assert_eq!(instance_again, instance);
     let outputs = next.step(Input::AgentExited { chat: key(), instance, exit: exit() });
     assert!(started(&outputs).is_none(), "the journal names it first");
     let outputs = next.keep_all();
-    let another = started(&outputs).expect("another life begins");
-    assert_eq!(prompt(&outputs), Some((another, first)), "under its number: it is told once");
+    let another = started(&outputs).expect("another instance starts");
+    assert_eq!(prompt(&outputs), Some((another, first)), "under its id: the prompt is sent once");
     let record = next.record();
     assert_eq!(record.agent.as_ref().map(|agent| agent.instance), Some(another));
     assert_eq!(record.commands.len(), 1);
-    // Whoever takes up this one does not know whether it was told.
+    // The gateway that adopts this instance does not know whether it got the prompt.
     let (mut last, _) = self::next(next);
     last.step(Input::AgentExited { chat: key(), instance: another, exit: exit() });
     let frames: Vec<_> = last.appends.iter().flat_map(|append| &append.events).collect();
@@ -241,20 +241,20 @@ fn a_turn_has_taken_from_its_acceptance_on_over_restarts() {
         next.now.unix_ms = next.now.unix_ms.checked_add_signed(clock_went_ms).unwrap();
         next.step(Input::Recover { chat: key() });
         next.waits(1_000);
-        next.says(instance, ended(1));
+        next.records(instance, ended(1));
         assert_eq!(latency_ms(&next), Some(expected), "the clock went {clock_went_ms} ms");
     }
     let (mut world, instance) = in_a_turn();
     world.waits(100);
     world.now.unix_ms = 0;
-    world.says(instance, ended(1));
-    assert_eq!(latency_ms(&world), Some(100), "within one life the clock for people counts nothing");
+    world.records(instance, ended(1));
+    assert_eq!(latency_ms(&world), Some(100), "within one process the clock for people does not count");
 }
 
 #[test]
 fn an_agent_that_is_taken_up_with_nothing_to_do_is_stopped_in_time() {
     let (mut world, instance) = in_a_turn();
-    world.says(instance, ended(1));
+    world.records(instance, ended(1));
     world.keep_all();
     let (mut next, outputs) = next(world);
     assert!(
@@ -269,23 +269,23 @@ fn an_agent_that_is_taken_up_with_nothing_to_do_is_stopped_in_time() {
 #[test]
 fn an_agent_is_told_nothing_before_the_journal_knows_of_it() {
     let (mut world, instance) = in_a_turn();
-    world.says(instance, ended(1));
+    world.records(instance, ended(1));
     world.keep_all();
     world.sends("again");
     let error = TurnError { code: "agent_exited".into(), detail: "it died".into() };
     world.step(Input::AgentExited { chat: key(), instance, exit: AgentExit::Gone(error) });
     assert_eq!(
-        started(&world.keep()),
+        started(&world.commit()),
         None,
         "the turn has started, and the journal still names the other agent"
     );
     let outputs = world.keep_all();
     let other = started(&outputs).expect("another agent is started");
-    let told = |output: &Output| {
+    let is_sent = |output: &Output| {
         matches!(output, Output::Command { instance, command: AgentCommand::Prompt { text, .. } }
             if *instance == other && text == "again")
     };
-    assert!(outputs.iter().any(told), "{outputs:?}");
+    assert!(outputs.iter().any(is_sent), "{outputs:?}");
     assert_eq!(world.record().agent.map(|agent| agent.instance), Some(other));
 }
 
@@ -304,7 +304,7 @@ fn an_agent_that_was_told_to_stop_is_not_taken_up() {
     );
     world.keep_all();
     assert_eq!(world.record().agent, None, "whether or not it has gone");
-    // What it says of the turn that is over would be taken for an answer to the next one.
+    // Its records of the turn that is over would be taken for an answer to the next turn.
     let (mut next, outputs) = next(world);
     assert_eq!(adopted(&outputs), []);
     assert!(started(&next.keep_all()).is_some());
@@ -314,10 +314,10 @@ fn an_agent_that_was_told_to_stop_is_not_taken_up() {
 fn the_state_of_a_decoder_is_on_the_disk_before_an_agent_forgets_what_led_to_it() {
     let (mut world, instance) = in_a_turn();
     let text = |text: &str| vec![AgentEvent::Text { stream: "s".into(), text: text.into() }];
-    world.says(instance, AgentRecords { position: 1, events: text("one"), checkpoint: None });
+    world.records(instance, AgentRecords { position: 1, events: text("one"), checkpoint: None });
     world.keep_all();
     let mut durability = |position, checkpoint| {
-        world.says(instance, AgentRecords { position, events: text("more"), checkpoint });
+        world.records(instance, AgentRecords { position, events: text("more"), checkpoint });
         let durability = world.appends[0].durability;
         world.keep_all();
         durability
@@ -334,7 +334,7 @@ fn why_a_turn_is_being_cancelled_is_known_to_the_next_gateway() {
     world.keep_all();
     let (mut next, _) = next(world);
     let end = AgentEvent::TurnEnded { outcome: Outcome::Cancelled, error: None, usage: None, cost: None };
-    next.says(instance, AgentRecords { position: 1, events: vec![end], checkpoint: None });
+    next.records(instance, AgentRecords { position: 1, events: vec![end], checkpoint: None });
     let logged: String =
         next.appends.iter().flat_map(|append| &append.events).map(|event| event.frame.as_str()).collect();
     assert!(logged.contains("\"outcome\":\"cancelled\"") && logged.contains("agent_silent"), "{logged}");
@@ -401,9 +401,9 @@ fn a_chat_that_cannot_be_read_keeps_no_place() {
 }
 
 /// A hub whose disk has lost all that came since this journal, and has just noticed.
-fn loses(mut world: World, mut kept: MemoryJournal) -> World {
-    kept.reset_epoch(&key(), Epoch::parse("renewed").unwrap());
-    world.journal = kept;
+fn loses(mut world: World, mut journal: MemoryJournal) -> World {
+    journal.reset_epoch(&key(), Epoch::parse("renewed").unwrap());
+    world.journal = journal;
     world.sends("what shows it");
     let refused = world.appends.pop_front().unwrap();
     world.step(Input::Journal(JournalAnswer::Refused(refused.id)));
@@ -417,14 +417,14 @@ fn the_end_of_a_turn_is_logged_again_with_that_of_its_agent() {
     let (mut world, _) = in_a_turn();
     world.sends("next");
     world.keep_all();
-    let kept = world.journal.clone();
+    let journal = world.journal.clone();
     world.cancels();
     world.keep_all();
     let grace_ms = world.hub.limits().cancel_grace_ms;
     world.waits(grace_ms);
     world.keep_all();
-    let mut world = loses(world, kept);
-    world.keep();
+    let mut world = loses(world, journal);
+    world.commit();
     let record = world.record();
     assert_eq!((record.turns.len(), record.agent), (1, None), "only the next one waits");
     let (mut next, outputs) = next(world);
@@ -435,22 +435,22 @@ fn the_end_of_a_turn_is_logged_again_with_that_of_its_agent() {
 #[test]
 fn that_a_turn_is_being_cancelled_is_logged_again() {
     let (mut world, _) = in_a_turn();
-    let kept = world.journal.clone();
+    let journal = world.journal.clone();
     world.cancels();
     world.keep_all();
-    let mut world = loses(world, kept);
+    let mut world = loses(world, journal);
     world.keep_all();
-    assert!(world.record().turns[0].cancel_requested, "the prompt alone was kept");
+    assert!(world.record().turns[0].cancel_requested, "only the prompt was committed");
 }
 
 #[test]
 fn the_end_of_a_turn_is_logged_again_with_how_far_its_agent_was_heard() {
     let (mut world, instance) = in_a_turn();
-    let kept = world.journal.clone();
-    world.says(instance, ended(1));
+    let journal = world.journal.clone();
+    world.records(instance, ended(1));
     world.keep_all();
-    let mut world = loses(world, kept);
-    world.keep();
+    let mut world = loses(world, journal);
+    world.commit();
     let record = world.record();
     assert_eq!((record.turns.len(), record.agent.map(|agent| agent.position)), (0, Some(1)));
 }
@@ -469,8 +469,8 @@ fn an_agent_is_taken_up_for_the_turn_that_runs_or_comes_next() {
     };
     let (_, outputs) = next(World::new(world.journal.clone(), 9));
     assert_eq!(taken_up_for(&outputs), Some(Some(turns[0].clone())));
-    world.says(instance, ended(1));
-    world.keep();
+    world.records(instance, ended(1));
+    world.commit();
     let (_, outputs) = next(World::new(world.journal.clone(), 9));
     assert_eq!(taken_up_for(&outputs), Some(Some(turns[1].clone())));
 }
@@ -480,10 +480,10 @@ fn a_prompt_that_is_logged_again_outlasts_the_end_of_the_turn_before() {
     let (mut world, instance) = in_a_turn();
     world.sends("next");
     world.keep_all();
-    let kept = world.journal.clone();
-    world.says(instance, ended(1));
+    let journal = world.journal.clone();
+    world.records(instance, ended(1));
     world.keep_all();
-    let mut world = loses(world, kept);
+    let mut world = loses(world, journal);
     world.keep_all();
     let (running, commands) = (world.record().turns[0].turn_id.clone(), world.record().commands);
     let is_it = |command: &AgentCommand| matches!(command, AgentCommand::Prompt { turn_id, .. } if *turn_id == running);
@@ -514,7 +514,7 @@ fn a_life_that_is_named_once_more_does_not_vouch_for_what_came_before() {
     refuse_all(&mut world);
     assert_eq!(world.appends.len(), 2, "how the first ended, and the name: {:?}", world.appends);
     refuse_all(&mut world);
-    assert_eq!(world.appends.len(), 2, "neither was kept: {:?}", world.appends);
+    assert_eq!(world.appends.len(), 2, "neither was committed: {:?}", world.appends);
     world.keep_all();
     assert!(world.record().turns.is_empty());
 }
@@ -524,15 +524,15 @@ fn an_agent_that_had_a_prompt_whose_turn_the_log_lost_ends_that_turn() {
     let (mut world, instance) = in_a_turn();
     world.sends("next");
     world.keep_all();
-    world.says(instance, ended(1));
-    world.keep();
+    world.records(instance, ended(1));
+    world.commit();
     // The next turn begins, and its agent is prompted; then the journal has that no more.
     let lost = world.journal.clone();
     world.keep_all();
     let (mut world, outputs) = next(World::new(lost, 9));
     assert_eq!(adopted(&outputs), [instance]);
     assert_eq!(world.record().turns.first().and_then(|open| open.started_at_ms), None);
-    world.says(instance, ended(2));
+    world.records(instance, ended(2));
     world.keep_all();
     assert_eq!(world.record().turns.len(), 0, "it ended with what its agent had said of it");
 }

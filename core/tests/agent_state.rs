@@ -1,4 +1,4 @@
-//! What an agent is, told to very many who attach: encoded once, and its bytes are shared.
+//! The description of an agent for very many clients that attach: encoded once, and its bytes are shared.
 #![allow(clippy::wildcard_enum_match_arm, reason = "nobody listens to the other outputs")]
 
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! No event is larger than 256 KiB, whatever an agent says and a person writes.
+//! No event is larger than 256 KiB, whatever agents and people write.
 #![allow(
     clippy::unwrap_used,
     clippy::wildcard_enum_match_arm,
@@ -59,7 +59,7 @@ impl World {
     }
 
     /// Gives the kinds that were logged.
-    fn says(&mut self, event: AgentEvent) -> Vec<String> {
+    fn event(&mut self, event: AgentEvent) -> Vec<String> {
         self.position += 1;
         let before = self.logged.len();
         let records = AgentRecords { position: self.position, events: vec![event], checkpoint: None };
@@ -174,10 +174,10 @@ fn whatever_an_agent_says_comes_in_events_of_bounded_size() {
             ),
         ];
         for (kind, event) in cases {
-            let logged = world.says(event);
+            let logged = world.event(event);
             assert!(logged.iter().any(|logged| logged == kind), "{kind} with {letter:?}: {logged:?}");
         }
-        world.says(AgentEvent::Model { name: huge() });
+        world.event(AgentEvent::Model { name: huge() });
         // All of what was said is there, though in pieces.
         let said = |kind: &str| {
             let texts = world.logged.iter().filter(|event| event["event"] == kind);
@@ -195,7 +195,7 @@ fn pages_of_long_deltas_are_bounded_as_well() {
     for letter in ["x", "\u{1b}"] {
         let mut world = World::new();
         for _ in 0..60 {
-            world.says(AgentEvent::Text { stream: "s".into(), text: letter.repeat(10 * 1024) });
+            world.event(AgentEvent::Text { stream: "s".into(), text: letter.repeat(10 * 1024) });
         }
         world.asks(ClientEnvelope::Attach { chat_id: chat(), after: None });
         world.asks(ClientEnvelope::History { chat_id: chat(), before: None, limit: None });
@@ -208,8 +208,8 @@ fn pages_of_long_deltas_are_bounded_as_well() {
 fn a_use_of_a_tool_with_a_long_id_is_one_use() {
     let mut world = World::new();
     let id = || "u".repeat(1000);
-    world.says(AgentEvent::ToolStarted { call_id: id(), name: "Bash".into(), arguments: json!({}) });
-    world.says(AgentEvent::ToolEnded {
+    world.event(AgentEvent::ToolStarted { call_id: id(), name: "Bash".into(), arguments: json!({}) });
+    world.event(AgentEvent::ToolEnded {
         call_id: id(),
         name: "Bash".into(),
         result: Ok("done".into()),
@@ -231,7 +231,7 @@ fn what_a_person_writes_is_counted_as_it_is_sent() {
         assert!(decode(&frame(fits.clone()), &Limits::default(), false).is_ok(), "{letter:?}");
         let error = decode(&frame(format!("{fits}{letter}")), &Limits::default(), false).unwrap_err();
         assert_eq!(error.detail, "content is over the limit of 258048 bytes", "{letter:?}");
-        // It waits behind another turn, and is told to who comes later, in whatever event.
+        // The message waits behind another turn, and clients that attach later get it in other events.
         let mut world = World::new();
         world.writes(&fits);
         world.delivered.clear();

@@ -41,12 +41,12 @@ impl World {
     fn log(&mut self) -> Vec<Value> {
         let query =
             Query::Before { chat: key(), before: PageStart::At(u64::MAX), events: 100, bytes: 100_000 };
-        let kept = self.journal.ask(Ask { id: AskId(0), query });
-        let JournalAnswer::Found(_, Found::Before(Some(page))) = kept else { panic!("{kept:?}") };
+        let found = self.journal.ask(Ask { id: AskId(0), query });
+        let JournalAnswer::Found(_, Found::Before(Some(page))) = found else { panic!("{found:?}") };
         page.events.iter().map(|frame| serde_json::from_str(frame.as_str()).unwrap()).collect()
     }
 
-    fn says(&mut self, instance: AgentInstanceId, position: u64, text: &str) -> Vec<Output> {
+    fn records(&mut self, instance: AgentInstanceId, position: u64, text: &str) -> Vec<Output> {
         let events = vec![AgentEvent::Text { stream: "s".into(), text: text.into() }];
         let records = AgentRecords { position, events, checkpoint: None };
         self.step(Input::AgentRecords { chat: key(), instance, records })
@@ -65,7 +65,7 @@ fn shows(outputs: &[Output], text: &str) -> bool {
     })
 }
 
-/// A hub with a turn that its agent has been told of, and that agent.
+/// A hub with a turn whose prompt its agent has, and that agent.
 fn in_a_turn() -> (World, AgentInstanceId) {
     let hub = Hub::new(Limits::default(), [7; 32], NOW);
     let mut world = World { hub, journal: MemoryJournal::default() };
@@ -83,7 +83,7 @@ fn in_a_turn() -> (World, AgentInstanceId) {
 #[test]
 fn what_is_open_when_a_gateway_dies_is_ended_with_the_turn() {
     let (mut world, instance) = in_a_turn();
-    world.says(instance, 1, "one");
+    world.records(instance, 1, "one");
     let think = |text: &str| AgentEvent::Reasoning { stream: "r".into(), text: text.into() };
     let tool =
         |id: &str| AgentEvent::ToolStarted { call_id: id.into(), name: "Bash".into(), arguments: json!({}) };
@@ -117,7 +117,7 @@ fn what_is_open_when_a_gateway_dies_is_ended_with_the_turn() {
 #[test]
 fn no_turn_is_ended_and_what_an_agent_says_later_is_for_the_next_gateway() {
     let (mut world, instance) = in_a_turn();
-    assert!(shows(&world.says(instance, 1, "one"), "one"));
+    assert!(shows(&world.records(instance, 1, "one"), "one"));
 
     let left = world.step(Input::Leave);
     assert!(left.iter().any(
@@ -126,20 +126,20 @@ fn no_turn_is_ended_and_what_an_agent_says_later_is_for_the_next_gateway() {
     assert!(!left.iter().any(|output| matches!(output, Output::StopAgent { .. })), "the agent goes on");
     assert!(!shows(&left, "turn_end"));
     // The log ends where it did; so the next gateway reads on from there.
-    assert_eq!(world.says(instance, 2, "two").len(), 0);
+    assert_eq!(world.records(instance, 2, "two").len(), 0);
     let exit = AgentExit::Stopped;
     assert_eq!(world.step(Input::AgentExited { chat: key(), instance, exit }).len(), 0);
     assert!(matches!(world.step(Input::Gone { conn: CONN })[..], [Output::Finished]));
 
     let hub = Hub::new(Limits::default(), [8; 32], NOW);
     let mut next = World { hub, journal: world.journal };
-    let taken_up = next.step(Input::Recover { chat: key() });
+    let adopted = next.step(Input::Recover { chat: key() });
     assert!(
-        matches!(&taken_up[..], [Output::AdoptAgent { agent, .. }, Output::Command { instance: told, .. }]
-            if (agent.instance, agent.position, *told) == (instance, 1, instance)),
-        "{taken_up:?}"
+        matches!(&adopted[..], [Output::AdoptAgent { agent, .. }, Output::Command { instance: to, .. }]
+            if (agent.instance, agent.position, *to) == (instance, 1, instance)),
+        "{adopted:?}"
     );
-    next.says(instance, 2, "two");
+    next.records(instance, 2, "two");
     let last = next.log().pop().unwrap();
     assert_eq!(last["text"], "onetwo", "the log goes on where it ended");
 }

@@ -33,20 +33,20 @@ mod support;
 
 /// Seeds that once failed, and why. A change of the simulator changes what a seed does; traces keep what it showed.
 const REGRESSIONS: &[u64] = &[
-    32,     // an agent that was told to stop, taken up by the next gateway
+    32,     // an agent that was asked to stop, adopted by the next gateway
     75,     // an agent without a turn, taken up and never stopped
-    132,    // an agent that was told of a turn before the journal named it
+    132,    // an agent that got a prompt before the journal named it
     1345,   // a repeated message that was said to be in an epoch that was over
-    1738,   // an agent that had ended a turn whose start was lost, and was never heard again in it
-    3394,   // a cancellation that was taken for kept, being numbered below a prompt that was logged again
-    11_554, // an agent that was told of a turn before the journal named it, after a refusal
+    1738,   // an agent that had ended a turn whose start was lost, and wrote nothing more in it
+    3394, // a cancellation that was taken for committed, as its number was below that of a prompt logged again
+    11_554, // an agent that got a prompt before the journal named it, after a refusal
     14_379, // a turn that was accepted and ended while the journal did not answer, and was accepted again
     16_725, // an agent in a turn whose start was lost, taken up for the turn before it, whose end was lost
-    32_043, // a question that was kept with the end of its agent, and was asked again
+    32_043, // a question that was committed with the end of its agent, and was asked again
     40_358, // an agent that was taken up for a turn that waited, and had gone in the one before
-    46_777, // an agent in a turn that was lost before it was logged again, told of the next
+    46_777, // an agent in a turn that was lost before it was logged again, and then got the next prompt
     49_935, // an answer to what the log had lost the answer to
-    72_571, // the end of a turn that was taken for kept, an agent being named behind it
+    72_571, // the end of a turn that was taken for committed, as an agent was named behind it
 ];
 
 #[test]
@@ -63,11 +63,11 @@ fn random_worlds() {
         return;
     }
     let until = Instant::now() + Duration::from_secs(number("SWITCHBOARD_SIM_SECONDS").unwrap_or(5));
-    let wanted = number("SWITCHBOARD_SIM_STEPS").unwrap_or(0);
+    let min_steps = number("SWITCHBOARD_SIM_STEPS").unwrap_or(0);
     let first = number("SWITCHBOARD_SIM_FIRST_SEED").unwrap_or(1);
     let (mut seed, mut steps) = (first, 0);
     let mut reported = Instant::now();
-    while Instant::now() < until || steps < wanted {
+    while Instant::now() < until || steps < min_steps {
         steps += run(seed);
         seed += 1;
         if reported.elapsed() > Duration::from_secs(60) {

@@ -1,4 +1,4 @@
-//! One conversation, disturbed at every single place: each client still hears all of it, once and in order.
+//! One conversation, disturbed at every single place: each client still gets all of it, once and in order.
 
 use serde_json::{Value, json};
 use switchboard_core::Limits;
@@ -36,12 +36,12 @@ agent c> end cancelled
 /// A run of the conversation, and what each client was sent.
 struct Run {
     script: Script,
-    heard: Vec<(String, Value)>,
+    received: Vec<(String, Value)>,
 }
 
 impl Run {
     fn new(limits: Limits) -> Self {
-        Self { script: Script::new(limits), heard: Vec::new() }
+        Self { script: Script::new(limits), received: Vec::new() }
     }
 
     fn step(&mut self, step: &Step) {
@@ -50,12 +50,12 @@ impl Run {
             *frame = frame.replace("ASKED", self.asked());
         }
         self.script.step(&step).unwrap_or_else(|e| panic!("{step:?}: {e}"));
-        self.heard.extend(self.script.take_frames());
+        self.received.extend(self.script.take_frames());
     }
 
     fn asked(&self) -> &str {
         let is_request = |event: &&Value| ["permission_request", "question"].contains(&text(event, "event"));
-        let newest = self.heard.iter().map(|(_, event)| event).rfind(is_request);
+        let newest = self.received.iter().map(|(_, event)| event).rfind(is_request);
         newest.map_or("none", |event| text(event, "request_id"))
     }
 
@@ -66,7 +66,7 @@ impl Run {
     /// What a client was sent of the log: each event with its place taken off.
     fn log_of(&self, client: &str) -> Vec<Value> {
         let mut next = None;
-        let numbered = self.heard.iter().filter(|(name, event)| name == client && is_numbered(event));
+        let numbered = self.received.iter().filter(|(name, event)| name == client && is_numbered(event));
         numbered
             .map(|(_, event)| {
                 let seq = event["seq"].as_u64().expect("a number");
@@ -89,7 +89,7 @@ impl Run {
 
     fn answers(&self, turn: &str) -> usize {
         let same = |event: &Value| event["event"] == "message_accepted" && event["turn_id"] == turn;
-        self.heard.iter().filter(|(_, event)| same(event)).count()
+        self.received.iter().filter(|(_, event)| same(event)).count()
     }
 }
 
@@ -154,14 +154,14 @@ fn a_refused_append_at_every_place() {
                 }
                 let what = format!("{how:?} {refused} from append {place} on");
                 assert_eq!(instance.log_of("a"), expected, "{what}");
-                // It was told of each prompt once, or the journal's model would have panicked.
+                // The agent got each prompt once, or the journal's model would have panicked.
                 assert!(
                     instance
                         .script
                         .world
                         .journal
                         .chat(&instance.script.key("c"))
-                        .expect("kept")
+                        .expect("it is stored")
                         .turns
                         .is_empty(),
                     "{what}"
@@ -174,10 +174,10 @@ fn a_refused_append_at_every_place() {
 /// Does it, and again while it is refused for now. A person would.
 fn insist(instance: &mut Run, step: &Step) {
     for _ in 0..20 {
-        let before = instance.heard.len();
+        let before = instance.received.len();
         instance.step(step);
         instance.line("tick 500\ntick 500\ntick 500\ntick 500");
-        let refused = instance.heard[before..].iter().any(|(_, event)| event["code"] == "unavailable");
+        let refused = instance.received[before..].iter().any(|(_, event)| event["code"] == "unavailable");
         if !refused {
             return;
         }
@@ -206,7 +206,7 @@ fn a_cursor_at_every_place_of_every_turn() {
                 let name = format!("r{seq}");
                 let from = usize::try_from(seq).expect("small");
                 assert_eq!(instance.log_of(&name), all[from..], "from {seq} after {done} steps");
-                let own = instance.heard.iter().filter(|(client, _)| *client == name);
+                let own = instance.received.iter().filter(|(client, _)| *client == name);
                 let control = |kind: &str| own.clone().filter(|(_, event)| event["event"] == kind).count();
                 assert_eq!((control("attached"), control("replay_end"), control("snapshot")), (1, 1, 0));
             }
@@ -224,7 +224,7 @@ fn a_restart_at_every_place() {
         let record = instance.script.world.journal.chat(&instance.script.key("c")).expect("it exists");
         let running = record.turns.iter().filter(|turn| turn.started_at_ms.is_some()).count();
         assert!(running <= 1 && record.requests.is_empty(), "what ran is ended, what was asked is closed");
-        while instance.script.lives("c") {
+        while instance.script.has_agent("c") {
             instance.line("agent c> end completed");
             if instance
                 .script
@@ -262,7 +262,7 @@ fn commits_lost_at_every_place() {
             steps(rename).iter().for_each(|step| insist(&mut instance, step));
             let what = format!("{lost} lost after {done} steps");
             let (key, journal) = (instance.script.key("c"), &instance.script.world.journal);
-            let record = journal.chat(&key).expect("kept");
+            let record = journal.chat(&key).expect("it is stored");
             assert!(record.turns.len() <= 3 && !journal.is_stale(&key), "{what}");
             if done < conversation.len() {
                 assert!(record.turns.is_empty() && record.requests.is_empty(), "{what}: {:?}", record.turns);
@@ -272,12 +272,12 @@ fn commits_lost_at_every_place() {
             let (messages, ends) = (count("\"event\":\"user_message\""), count("\"event\":\"turn_end\""));
             assert_eq!(messages, ends + record.turns.len(), "{what}");
             assert!(count("\"event\":\"turn_started\"") <= messages, "{what}");
-            // Everybody has been told of the new epoch, and stands at its end.
+            // All clients have the new epoch, and their cursors are at its end.
             for client in ["a", "b"] {
                 let mut mine =
-                    instance.heard.iter().filter(|(name, _)| name == client).map(|(_, event)| event);
+                    instance.received.iter().filter(|(name, _)| name == client).map(|(_, event)| event);
                 let last = mine.rfind(|event| event.get("seq").is_some() && event["duplicate"] != true);
-                let last = last.expect("it was told something");
+                let last = last.expect("the client got events");
                 assert_eq!(
                     (text(last, "epoch"), last["seq"].as_u64()),
                     (record.head.epoch.as_str(), Some(record.head.seq)),

@@ -1,4 +1,4 @@
-//! The naive model of agents: what they say at random, below hosts that outlive the gateway.
+//! The naive model of agents: random output, below hosts that outlive the gateway.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::support::{journal::Journal, world::World};
 
-/// The stream of what is said out of turn, which may be shown within the next one.
+/// The stream of text outside of a turn, which may be logged within the next turn.
 pub const ASIDE: &str = "aside";
 
 #[derive(Debug, Default)]
@@ -46,8 +46,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Takes what it is told, and checks that it may be.
-    pub fn hears(&mut self, command: AgentCommand) {
+    /// Takes a command, and checks that the agent may get it.
+    pub fn receive(&mut self, command: AgentCommand) {
         match command {
             AgentCommand::Prompt { turn_id, .. } => {
                 assert!(self.turn.is_none(), "a prompt while a turn is open");
@@ -72,7 +72,7 @@ impl Agents {
         Self { haste, ..Self::default() }
     }
 
-    /// The gateway has gone, its ends of all lives with it. Some of what it told hosts is still on its way.
+    /// The gateway has gone with its ends of all agent instances. Some of its commands to hosts are still on their way.
     pub fn gateway_gone(&mut self, now_ms: u64, rng: &mut Rng) {
         for (instance, feed) in std::mem::take(&mut self.feeds) {
             if let Some(host) = self.hosts.get_mut(&instance).filter(|_| rng.chance(50)) {
@@ -85,8 +85,8 @@ impl Agents {
     }
 
     /// A gateway begins: it ends hosts that nobody will take up, as the log has it.
-    pub fn gateway_begins(&mut self, lives: &BTreeSet<AgentInstanceId>) {
-        self.hosts.retain(|instance, _| lives.contains(instance));
+    pub fn gateway_begins(&mut self, instances: &BTreeSet<AgentInstanceId>) {
+        self.hosts.retain(|instance, _| instances.contains(instance));
     }
 
     /// Every host dies with the machine. What was spooled last was not on the disk.
@@ -104,7 +104,7 @@ impl Agents {
             let feed = feeds.entry(*instance).or_insert_with(|| match &link.adopted {
                 None => Feed::default(),
                 Some((place, turn)) => {
-                    check_told_again(&world.journal, &link.chat, &link.commands);
+                    check_sent_again(&world.journal, &link.chat, &link.commands);
                     Feed::resume(place, turn.clone(), hosts.get_mut(instance), &world.journal, rng)
                 }
             });
@@ -156,7 +156,7 @@ impl Agents {
             host.agent_exits(if rng.chance(50) { AgentExit::Gone(agent_exited()) } else { exit });
             return;
         }
-        let mut said = Vec::new();
+        let mut events = Vec::new();
         for _ in 0..=rng.below(3) {
             let turn = process.turn.clone();
             let texts = process.texts;
@@ -165,9 +165,9 @@ impl Agents {
             if let Some(turn) = turn {
                 recorder.wrote(&chat, &turn, std::slice::from_ref(&event), texts);
             }
-            said.push(event);
+            events.push(event);
         }
-        host.says(said);
+        host.write(events);
     }
 
     fn act_at_gateway(&mut self, world: &mut World, instance: AgentInstanceId, rng: &mut Rng) {
@@ -202,12 +202,12 @@ impl Agents {
         }
     }
 
-    /// The host is told to stop its agent and go. `heard`: the gateway hears of it.
-    fn stop(&mut self, world: &mut World, instance: AgentInstanceId, heard: bool) {
+    /// The host gets the order to stop its agent and exit. `reported`: the gateway gets the exit.
+    fn stop(&mut self, world: &mut World, instance: AgentInstanceId, reported: bool) {
         if let Some(host) = self.hosts.get_mut(&instance) {
             host.stop();
         }
-        if heard {
+        if reported {
             self.exit(world, instance, AgentExit::Stopped);
         }
     }
@@ -223,13 +223,13 @@ impl Agents {
     }
 
     /// The log has a state of the decoder: records up to there are of no use to anybody any more.
-    pub fn kept(&mut self, instance: AgentInstanceId, position: u64, rng: &mut Rng) {
+    pub fn committed(&mut self, instance: AgentInstanceId, position: u64, rng: &mut Rng) {
         if let Some(host) = self.hosts.get_mut(&instance).filter(|_| self.feeds.contains_key(&instance)) {
             host.trim(position, rng);
         }
     }
 
-    /// Behaves: ends its turn, goes if it was told to. True if it had anything to do.
+    /// Lets agents end their turns, and exit if they were asked to. True if an agent had anything to do.
     pub fn behave(&mut self, world: &mut World, instance: AgentInstanceId, rng: &mut Rng) -> bool {
         self.take_up(world, rng);
         let Some(link) = world.agents.get(&instance) else { return false };
@@ -263,7 +263,7 @@ impl Agents {
         process.hangs = false;
         if process.turn.is_some() {
             let end = Self::end(process, rng);
-            host.says(vec![end]);
+            host.write(vec![end]);
             busy = true;
         }
         busy
@@ -357,12 +357,12 @@ impl Agents {
     }
 }
 
-/// A gateway cannot know what of its predecessor's commands a host has heard: it tells those of the open turn again.
-fn check_told_again(journal: &Journal, chat: &ChatKey, told: &VecDeque<AgentCommand>) {
+/// A gateway cannot know which of its predecessor's commands a host has: it sends those of the open turn again.
+fn check_sent_again(journal: &Journal, chat: &ChatKey, sent: &VecDeque<AgentCommand>) {
     let open = journal.chat(chat).and_then(|record| record.turns.into_iter().next());
     let Some(open) = open.filter(|open| open.started_at_ms.is_some() && !journal.lossy) else { return };
     let prompt = |command: &AgentCommand| matches!(command, AgentCommand::Prompt { turn_id, .. } if *turn_id == open.turn_id);
-    assert!(told.iter().any(prompt), "the prompt of a turn that runs is told again");
+    assert!(sent.iter().any(prompt), "the prompt of a running turn is sent again");
     let cancel = |command: &AgentCommand| matches!(command, AgentCommand::Cancel { turn_id, .. } if *turn_id == open.turn_id);
-    assert!(!open.cancel_requested || told.iter().any(cancel), "and that it is to end");
+    assert!(!open.cancel_requested || sent.iter().any(cancel), "so is the turn's cancellation");
 }

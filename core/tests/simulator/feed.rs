@@ -1,11 +1,10 @@
-//! The gateway's end of an agent's life below a host, which goes with the gateway.
+//! The gateway's end of an agent instance below a host, which ends with the gateway.
 //!
-//! It decides what core's outputs come to at a host, so it has exactly the contract of `agent-bridge/src/hosted`
-//! (`life.rs`, `decoder.rs`, `ending.rs`) and of `AgentContext` in `runtime/src/agent.rs`: records are decoded from the newest
-//! checkpoint in the log, and what they come to is handed on from the position in the log, unless it is of a turn that
-//! the log has lost; orders wait until all that the host had spooled is decoded, and a prompt until an agent in such a
-//! turn has ended it; those that it has heard are dropped, and answers to what is not open; an exit comes after all that
-//! was said.
+//! It turns the hub's outputs into orders to a host, with the contract of `agent-bridge/src/hosted` and of `AgentContext`
+//! in `runtime/src/agent.rs`: records are decoded from the newest checkpoint in the log, and their events are passed on
+//! from the position in the log, unless they belong to a turn that the log has lost. Orders wait until all that the host
+//! had spooled is decoded, and a prompt until an agent in a lost turn has ended it. Commands that the agent has already,
+//! and answers to requests that are not open, are dropped. An exit comes after all of the agent's output.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -30,15 +29,15 @@ pub struct Feed {
     decoder: Decoder,
     /// Events of records up to here are in the log.
     shown: u64,
-    /// What the host had when this life was taken up.
+    /// The records that the host had when this instance was adopted.
     caught_up_at: u64,
     orders: VecDeque<AgentCommand>,
     /// The turn whose prompt was sent last.
     sent: Option<TurnId>,
-    /// The turn for which a life of an earlier gateway was taken up.
+    /// The turn for which an instance of an earlier gateway was adopted.
     resumed: Option<TurnId>,
-    /// The turn whose events are wanted, as long as it has not ended.
-    wanted: Option<TurnId>,
+    /// The turn whose events are awaited, as long as it has not ended.
+    awaited: Option<TurnId>,
     exit: Option<AgentExit>,
 }
 
@@ -83,18 +82,18 @@ impl Decoder {
     fn decode(&mut self, record: &Record) -> Vec<AgentEvent> {
         self.position += 1;
         match record {
-            Record::Told(AgentCommand::Prompt { turn_id, .. }) => {
+            Record::Command(AgentCommand::Prompt { turn_id, .. }) => {
                 self.prompted = Some(turn_id.clone());
                 self.turn_open = true;
                 self.requests.clear();
                 Vec::new()
             }
-            Record::Told(AgentCommand::Answer { request_id, .. }) => {
+            Record::Command(AgentCommand::Answer { request_id, .. }) => {
                 self.requests.remove(request_id);
                 Vec::new()
             }
-            Record::Told(AgentCommand::Cancel { .. }) | Record::Exited(_) => Vec::new(),
-            Record::Said(events) => events.iter().map(|event| self.event(event)).collect(),
+            Record::Command(AgentCommand::Cancel { .. }) | Record::Exited(_) => Vec::new(),
+            Record::Observed(events) => events.iter().map(|event| self.event(event)).collect(),
         }
     }
 
@@ -115,13 +114,13 @@ impl Decoder {
     }
 }
 
-/// What the decoder makes of a life's text with this number.
+/// The decoder's event for an instance's text with this number.
 pub fn counted(number: u64, text: &str) -> String {
     format!("{text}#{number}")
 }
 
 impl Feed {
-    /// Takes up a life that began under an earlier gateway.
+    /// Adopts an instance that an earlier gateway started.
     pub fn resume(
         place: &RecordedAgent,
         turn: Option<TurnId>,
@@ -129,9 +128,9 @@ impl Feed {
         journal: &Journal,
         rng: &mut Rng,
     ) -> Self {
-        let mut feed = Self { resumed: turn.clone(), wanted: turn, ..Self::default() };
+        let mut feed = Self { resumed: turn.clone(), awaited: turn, ..Self::default() };
         let Some(host) = host.filter(|host| host.alive || host.records() > 0) else {
-            // Nobody has told it anything, unless the log has something of it.
+            // The agent has no command, unless the log has records of it.
             feed.exit = (place.position > 0).then(|| AgentExit::Gone(host_lost()));
             return feed;
         };
@@ -171,11 +170,11 @@ impl Feed {
             && self.decoder.position - before < u64::try_from(most).expect("small")
             && let Some(record) = host.record(self.decoder.position + 1)
         {
-            let is_lost = self.decoder.turn_open && self.decoder.prompted != self.wanted;
+            let is_lost = self.decoder.turn_open && self.decoder.prompted != self.awaited;
             let mut decoded = self.decoder.decode(record);
             if decoded.iter().any(|event| matches!(event, AgentEvent::TurnEnded { .. })) {
                 ended = true;
-                self.wanted.take_if(|wanted| self.decoder.prompted.as_ref() == Some(wanted));
+                self.awaited.take_if(|awaited| self.decoder.prompted.as_ref() == Some(awaited));
             }
             if is_lost {
                 decoded
@@ -220,7 +219,7 @@ impl Feed {
             }
             return None;
         }
-        // It begins with its first prompt; what comes before that is about an earlier life.
+        // An instance starts with its first prompt; commands before that concern an earlier instance.
         while let Some(order) = self.next_order() {
             if matches!(order, AgentCommand::Prompt { .. }) {
                 let mut host = Host::new(chat.clone());
@@ -234,12 +233,12 @@ impl Feed {
     /// The next order, unless that is a prompt and the agent is in a turn that the log has lost.
     fn next_order(&mut self) -> Option<AgentCommand> {
         while let Some(AgentCommand::Prompt { turn_id, .. }) = self.orders.front() {
-            if self.resumed.as_ref() == Some(turn_id) && self.wanted.as_ref() != Some(turn_id) {
+            if self.resumed.as_ref() == Some(turn_id) && self.awaited.as_ref() != Some(turn_id) {
                 // Its end has been read.
                 self.orders.pop_front();
                 continue;
             }
-            self.wanted = Some(turn_id.clone());
+            self.awaited = Some(turn_id.clone());
             if self.decoder.turn_open && self.decoder.prompted.as_ref() != Some(turn_id) {
                 return None;
             }
@@ -248,7 +247,7 @@ impl Feed {
         self.orders.pop_front()
     }
 
-    /// Ends the turn that keeps an order waiting.
+    /// Ends the turn for which a command waits.
     fn cancel_lost(&self) -> Option<AgentCommand> {
         let turn_id = self.decoder.prompted.clone().filter(|_| !self.orders.is_empty())?;
         Some(AgentCommand::Cancel { id: CommandId(0), turn_id })
@@ -260,7 +259,7 @@ impl Feed {
         }
     }
 
-    /// Whether the host is to be told this.
+    /// Whether the host is to get this command.
     fn is_news(&mut self, order: &AgentCommand) -> bool {
         let Decoder { prompted, turn_open, requests, .. } = &self.decoder;
         match order {
@@ -278,22 +277,22 @@ impl Feed {
         }
     }
 
-    /// The gateway dies: what it had told the host, and the host has not heard yet.
+    /// The gateway dies: the commands that it had sent and the host has not received yet.
     pub fn on_its_way(mut self) -> Vec<AgentCommand> {
         if !self.is_caught_up() {
             return Vec::new();
         }
-        let mut told = Vec::new();
+        let mut sent = Vec::new();
         while let Some(order) = self.next_order() {
             if self.is_news(&order) {
-                told.push(order);
+                sent.push(order);
             }
         }
-        told.extend(self.cancel_lost());
-        told
+        sent.extend(self.cancel_lost());
+        sent
     }
 
-    /// Whether it can tell what is news, and its life goes on.
+    /// Whether it knows which commands the agent has, and the instance has not ended.
     fn is_caught_up(&mut self) -> bool {
         if self.decoder.position < self.caught_up_at || self.exit.is_some() {
             return false;
@@ -304,7 +303,7 @@ impl Feed {
         true
     }
 
-    /// How the life has ended, if it has.
+    /// How the instance has ended, if it has.
     pub fn exit(&self) -> Option<AgentExit> {
         self.exit.clone()
     }

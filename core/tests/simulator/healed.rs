@@ -54,7 +54,7 @@ impl Sim {
                 self.resend(who);
             }
             self.world.advance(250, |_| {});
-            self.world.said.clear();
+            self.world.observed.clear();
         }
     }
 
@@ -86,13 +86,13 @@ impl Sim {
         let principal = &self.readers[who].principal;
         let stale = |key: &ChatKey| key.principal == *principal && self.world.journal.is_stale(key);
         if let Some(ChatKey { chat, .. }) = self.keys().into_iter().find(stale) {
-            // The journal notices with the next append. Its clients may know nothing of the chat: it was deleted, and the
+            // The journal notices with the next append. Its clients may not have the chat: it was deleted, and the
             // deletion is among what was lost.
             self.send(who, &json!({"type": "rename_chat", "chat_id": chat.as_str(), "title": "another"}));
         }
         let Some((chat, turn, content)) = waiting.into_iter().next() else { return };
         if std::mem::take(&mut self.readers[who].crowded) {
-            // It may be attached to more than it knows of.
+            // The connection may be attached to more chats than the client counts.
             let others: Vec<String> =
                 self.readers[who].chats.keys().filter(|other| **other != chat).cloned().collect();
             for other in others {
@@ -109,7 +109,7 @@ impl Sim {
         for key in self.keys() {
             let Some(record) = self.world.journal.chat(&key) else { continue };
             if self.world.journal.is_stale(&key) {
-                why.push(format!("{} is not renewed", key.chat));
+                why.push(format!("{} has no new epoch", key.chat));
                 continue;
             }
             if !record.turns.is_empty() {
@@ -199,7 +199,9 @@ impl Sim {
             assert!(requests.values().all(|open| !open), "every request is resolved: {requests:?}");
             for reader in self.readers.iter().filter(|reader| reader.principal == key.principal) {
                 let mine = reader.accepted.keys().filter(|(chat, _)| chat == key.chat.as_str());
-                mine.for_each(|(_, turn)| assert!(turns.contains_key(turn), "acknowledged, so kept: {turn}"));
+                mine.for_each(|(_, turn)| {
+                    assert!(turns.contains_key(turn), "acknowledged, so stored: {turn}")
+                });
             }
         }
     }
@@ -233,8 +235,8 @@ impl Sim {
             self.send_message(at, format!("c{at}"), turn, "late".into());
         }
         for _ in 0..self.rng.below(20) {
-            self.keep();
-            self.hear();
+            self.commit();
+            self.deliver_answer();
         }
         self.world.step(Input::Shutdown);
         for _ in 0..1000 {

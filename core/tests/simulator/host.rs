@@ -1,7 +1,7 @@
 //! The naive model of an agent host: a process beside the gateway, with a spool and an agent below it.
 //!
-//! As in `agent-bridge/src/host`: what the agent says, and what it is told, becomes a record with a position before
-//! anybody else hears of it; a command that is known by its id is ignored; whatever the gateway no longer needs may be
+//! As in `agent-bridge/src/host`: the agent's output, and the commands to it, become records with positions before
+//! anything else sees them; a command whose id is known is ignored; records that the gateway no longer needs may be
 //! trimmed; without a gateway the agent is stopped after a while; a host that dies takes its agent with it and leaves
 //! its spool, as far as that can be read.
 
@@ -21,8 +21,8 @@ const GRACE_MS: [u64; 2] = [10 * 60 * 1000, 60 * 60 * 1000];
 
 #[derive(Debug, Clone)]
 pub enum Record {
-    Told(AgentCommand),
-    Said(Vec<AgentEvent>),
+    Command(AgentCommand),
+    Observed(Vec<AgentEvent>),
     /// The agent ended, and nothing follows.
     Exited(AgentExit),
 }
@@ -45,7 +45,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// With an agent that has heard nothing yet.
+    /// With an agent that has received no command yet.
     pub fn new(chat: ChatKey) -> Self {
         Self {
             chat,
@@ -87,7 +87,7 @@ impl Host {
         self.obey(command, recorder, journal);
     }
 
-    /// What an earlier gateway told it arrives.
+    /// A command of an earlier gateway arrives.
     pub fn hear_late(&mut self, recorder: &mut Recorder, journal: &Journal) {
         if let Some(late) = self.late.pop_front() {
             self.obey(late, recorder, journal);
@@ -105,9 +105,9 @@ impl Host {
         if let AgentCommand::Prompt { turn_id, text, .. } = &command {
             recorder.prompted(&self.chat, turn_id, text, journal);
         }
-        self.spool.push_back(Record::Told(command.clone()));
+        self.spool.push_back(Record::Command(command.clone()));
         if let Some(process) = &mut self.process {
-            process.hears(command);
+            process.receive(command);
         }
     }
 
@@ -116,9 +116,9 @@ impl Host {
         self.process.as_mut().filter(|_| self.alive)
     }
 
-    /// The agent says something.
-    pub fn says(&mut self, events: Vec<AgentEvent>) {
-        self.spool.push_back(Record::Said(events));
+    /// The agent writes events.
+    pub fn write(&mut self, events: Vec<AgentEvent>) {
+        self.spool.push_back(Record::Observed(events));
     }
 
     /// The agent ends by itself.
@@ -128,7 +128,7 @@ impl Host {
         }
     }
 
-    /// It stops its agent and goes: it was told to, or has waited for too long.
+    /// The host stops its agent and exits: it was asked to, or has waited for too long.
     pub fn stop(&mut self) {
         self.agent_exits(AgentExit::Gone(agent_exited()));
         self.alive = false;
@@ -153,7 +153,7 @@ impl Host {
         self.spool.len()
     }
 
-    /// How the life of a dead host ended, once its spool is decoded to the end without having told that.
+    /// How the agent instance of a dead host ended, once its spool is decoded to the end without an exit.
     pub fn exit(&self) -> AgentExit {
         AgentExit::Gone(if self.torn { host_lost() } else { agent_exited() })
     }
@@ -176,12 +176,12 @@ impl Host {
     }
 }
 
-/// All that the agent said has been read.
+/// All of the agent's output has been read.
 pub fn agent_exited() -> TurnError {
     TurnError { code: "agent_exited".into(), detail: "it went away".into() }
 }
 
-/// Not all that the agent said can be read.
+/// Some of the agent's output cannot be read.
 pub fn host_lost() -> TurnError {
     TurnError { code: "agent_host_lost".into(), detail: "what it said is lost".into() }
 }

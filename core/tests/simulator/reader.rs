@@ -12,7 +12,7 @@ use switchboard_core::{
 use super::recorder::{Recorder, text_of};
 use crate::support::journal::Journal;
 
-/// What the gateway says of its agents.
+/// The gateway's description of its agents.
 pub fn agent() -> AgentState {
     AgentState {
         agent: "claude".into(),
@@ -22,7 +22,7 @@ pub fn agent() -> AgentState {
     }
 }
 
-/// A person's device. It keeps its cursors and what was not acknowledged over all its connections.
+/// A person's device. It has its cursors and its unacknowledged messages over all its connections.
 #[derive(Debug)]
 pub struct Reader {
     pub name: String,
@@ -47,7 +47,7 @@ struct Waiting {
 /// A chat as one client knows it.
 #[derive(Debug, Default)]
 pub struct Local {
-    /// What the parts of a snapshot said so far of what waits.
+    /// The waiting messages and requests in the parts of a snapshot so far.
     waiting: Waiting,
     /// The last event it has.
     pub cursor: Option<(String, u64)>,
@@ -65,7 +65,7 @@ pub struct Local {
     candidates: BTreeSet<(String, u64)>,
     /// Open requests, as far as it knows: id and whether it is a question.
     pub requests: BTreeMap<String, bool>,
-    /// What it shows a person, kept over its connections.
+    /// What the device shows a person, over all its connections.
     screen: Screen,
 }
 
@@ -154,7 +154,7 @@ impl Reader {
             }
             "message_accepted" if value["duplicate"] == true => {
                 let place = journal.event(&key, &text(&value, "epoch"), number(&value, "seq"));
-                let place = place.expect("a duplicate is kept");
+                let place = place.expect("a duplicate is in the journal");
                 assert!(place.frame.as_str().contains("\"event\":\"user_message\""));
                 self.answered(&chat, &value, journal);
                 return;
@@ -170,15 +170,15 @@ impl Reader {
             "snapshot" => local.snapshot(&value, &key, journal, recorder),
             "replay_end" => local.replay_end(&value),
             "message_accepted" => {
-                let kept = local.event(&value, &value, &key, journal);
-                assert_eq!(kept["event"], "user_message", "accepted in place of it");
-                assert_eq!(kept["turn_id"], value["turn_id"]);
-                local.screen.event(&kept, &key, recorder);
+                let logged = local.event(&value, &value, &key, journal);
+                assert_eq!(logged["event"], "user_message", "accepted in place of it");
+                assert_eq!(logged["turn_id"], value["turn_id"]);
+                local.screen.event(&logged, &key, recorder);
                 self.answered(&chat, &value, journal);
             }
             _ if value.get("seq").is_some() => {
-                let kept = local.event(&value, &value, &key, journal);
-                assert_eq!(kept, value, "everybody is told the same");
+                let logged = local.event(&value, &value, &key, journal);
+                assert_eq!(logged, value, "all readers get the same event");
                 local.screen.event(&value, &key, recorder);
                 if event == "user_message" {
                     self.answered(&chat, &value, journal);
@@ -190,7 +190,7 @@ impl Reader {
 
     fn answered(&mut self, chat: &str, value: &Value, journal: &Journal) {
         let turn = value["turn_id"].as_str().expect("a turn").to_owned();
-        let lost = journal.lossy && !journal.knows(&self.key(chat), &turn);
+        let lost = journal.lossy && !journal.has_turn(&self.key(chat), &turn);
         if let Some((content, _)) = self.unanswered.remove(&(chat.to_owned(), turn.clone()))
             && !lost
         {
@@ -265,7 +265,7 @@ impl Local {
         self.waiting.requests.extend(list("requests"));
         if value["more"] == true {
             let early = value["state"].get("turn").or(value["state"].get("agent"));
-            assert!(early.is_none(), "what runs is told in the last part, and by whom");
+            assert!(early.is_none(), "the running turn and its agent are in the last part");
             self.place = Place::Snapshot(part + 1);
             return;
         }
@@ -309,9 +309,10 @@ impl Local {
         self.place = Place::Event(seq + 1);
         self.cursor = Some((epoch, seq));
         self.request(value);
-        let kept = journal.event(key, &text(place, "epoch"), seq).expect("what is shown is kept");
-        assert_eq!(kept.seq, seq);
-        serde_json::from_str(kept.frame.as_str()).expect("frames are JSON")
+        let logged =
+            journal.event(key, &text(place, "epoch"), seq).expect("a published event is in the journal");
+        assert_eq!(logged.seq, seq);
+        serde_json::from_str(logged.frame.as_str()).expect("frames are JSON")
     }
 
     fn request(&mut self, value: &Value) {
@@ -361,7 +362,7 @@ impl Screen {
     }
 }
 
-/// A page covers a stretch of the log without hole, and says what the log says.
+/// A page covers a part of the log without a gap, with the log's events.
 fn check_page(events: &[Value], key: &ChatKey, journal: &Journal) {
     let mut next: Option<(String, u64)> = None;
     for event in events {
@@ -371,15 +372,15 @@ fn check_page(events: &[Value], key: &ChatKey, journal: &Journal) {
             assert_eq!(first, if *before == epoch { *next } else { 1 }, "a page has no hole");
         }
         next = Some((epoch.clone(), seq + 1));
-        let kept: Vec<Value> = (first..=seq)
-            .map(|seq| journal.event(key, &epoch, seq).expect("what is shown is kept"))
-            .map(|kept| serde_json::from_str(kept.frame.as_str()).expect("frames are JSON"))
+        let logged: Vec<Value> = (first..=seq)
+            .map(|seq| journal.event(key, &epoch, seq).expect("a published event is in the journal"))
+            .map(|logged| serde_json::from_str(logged.frame.as_str()).expect("frames are JSON"))
             .collect();
-        if let [kept] = kept.as_slice() {
-            assert_eq!(kept, event);
+        if let [logged] = logged.as_slice() {
+            assert_eq!(logged, event);
         } else {
-            let joined: String = kept.iter().map(|kept| text(kept, "text")).collect();
-            assert_eq!(joined, text(event, "text"), "joined deltas say the same");
+            let joined: String = logged.iter().map(|logged| text(logged, "text")).collect();
+            assert_eq!(joined, text(event, "text"), "merged deltas have the same text");
         }
     }
 }

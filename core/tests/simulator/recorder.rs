@@ -1,4 +1,4 @@
-//! What agents were told and what they wrote, turn by turn, and whether logs and clients have just that.
+//! The prompts of agents and their output, turn by turn, and whether logs and clients have exactly that.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use crate::support::journal::Journal;
 
 #[derive(Debug, Default)]
 pub struct Recorder {
-    /// Every prompt that was ever told an agent.
+    /// Every prompt that an agent ever got.
     prompted: BTreeSet<(ChatKey, TurnId)>,
     written: BTreeMap<(ChatKey, TurnId), Written>,
 }
@@ -22,12 +22,12 @@ pub struct Recorder {
 #[derive(Debug, Default)]
 struct Written {
     text: String,
-    /// The journal has lost some of it while the gateway lived, which told clients: it stays lost.
+    /// The journal has lost some of the output while the gateway ran and clients had it: it stays lost.
     doubtful: bool,
 }
 
 impl Recorder {
-    /// An agent is told of a turn, and begins it.
+    /// An agent gets the prompt of a turn, and begins the turn.
     pub fn prompted(&mut self, chat: &ChatKey, turn_id: &TurnId, text: &str, journal: &Journal) {
         let message = (chat.clone(), turn_id.clone());
         assert!(!self.prompted.contains(&message), "a prompt is sent once: {turn_id}");
@@ -140,15 +140,15 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split('[').skip(1).filter_map(|rest| rest.split_once(']').map(|(word, _)| word))
 }
 
-/// Whether the journal knows of a turn and its start. A message may be left whose start is lost: the next gateway takes
+/// Whether the journal has a turn and its start. A message may be left whose start is lost: the next gateway takes
 /// it for one that waits.
 fn is_started(journal: &Journal, chat: &ChatKey, turn: &TurnId) -> bool {
     let open = journal.chat(chat).map_or_else(Vec::new, |record| record.turns);
     let waits = open.iter().any(|open| open.turn_id == *turn && open.started_at_ms.is_none());
-    journal.knows(chat, turn.as_str()) && !waits
+    journal.has_turn(chat, turn.as_str()) && !waits
 }
 
 fn is_open_or_unknown(journal: &Journal, chat: &ChatKey, turn: &TurnId) -> bool {
     let open = journal.chat(chat).map_or_else(Vec::new, |record| record.turns);
-    !journal.knows(chat, turn.as_str()) || open.iter().any(|open| open.turn_id == *turn)
+    !journal.has_turn(chat, turn.as_str()) || open.iter().any(|open| open.turn_id == *turn)
 }

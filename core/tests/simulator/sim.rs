@@ -25,7 +25,7 @@ pub(super) struct Answer {
     answer: JournalAnswer,
     /// Of which append, and to which chat it was.
     append: Option<(AppendId, ChatKey)>,
-    /// The decoder's state that was in it: its life and position.
+    /// The decoder's state in the append: its instance and position.
     checkpoint: Option<(AgentInstanceId, u64)>,
 }
 
@@ -77,7 +77,7 @@ impl Sim {
     pub fn run(&mut self, steps: usize) {
         for _ in 0..steps {
             self.step();
-            self.world.said.clear();
+            self.world.observed.clear();
             self.check_bounds();
         }
         self.heal();
@@ -95,8 +95,8 @@ impl Sim {
                 self.read(who, frames);
             }
             45..=64 => self.agent(),
-            65..=79 => (0..=self.rng.below(4)).for_each(|_| self.keep()),
-            80..=92 => (0..=self.rng.below(4)).for_each(|_| self.hear()),
+            65..=79 => (0..=self.rng.below(4)).for_each(|_| self.commit()),
+            80..=92 => (0..=self.rng.below(4)).for_each(|_| self.deliver_answer()),
             93..=95 => {
                 let ms = match self.rng.below(100) {
                     0..=74 => 300,
@@ -275,7 +275,7 @@ impl Sim {
         }
     }
 
-    /// Old events are no longer kept.
+    /// Old events are removed.
     fn trim(&mut self) {
         let keys: Vec<ChatKey> = self.keys().into_iter().collect();
         let chat = self.rng.pick(&keys).expect("one").clone();
@@ -311,7 +311,7 @@ impl Sim {
     }
 
     /// The journal carries out something.
-    pub(super) fn keep(&mut self) {
+    pub(super) fn commit(&mut self) {
         let waiting = self.world.journal.waiting.len();
         if waiting == 0 {
             return;
@@ -341,7 +341,7 @@ impl Sim {
     }
 
     /// An answer of the journal arrives.
-    pub(super) fn hear(&mut self) {
+    pub(super) fn deliver_answer(&mut self) {
         if self.answers.is_empty() {
             return;
         }
@@ -358,7 +358,7 @@ impl Sim {
     pub(super) fn deliver(&mut self, answer: Answer) {
         if let (JournalAnswer::Appended(_), Some((instance, position))) = (&answer.answer, answer.checkpoint)
         {
-            self.agents.kept(instance, position, &mut self.rng);
+            self.agents.committed(instance, position, &mut self.rng);
         }
         self.world.deliver_answer(answer.answer);
         self.agents.take_up(&mut self.world, &mut self.rng);
@@ -371,8 +371,8 @@ impl Sim {
         if self.rng.chance(25) {
             self.world.step(Input::Leave);
             for _ in 0..self.rng.below(20) {
-                self.keep();
-                self.hear();
+                self.commit();
+                self.deliver_answer();
             }
         }
         for reader in &mut self.readers {
@@ -421,7 +421,7 @@ impl Sim {
         }
     }
 
-    /// The journal's disk fails: what it had last is lost, and with it what was said of that.
+    /// The journal's disk fails: its last records are lost, and with them their answers.
     fn crash(&mut self) {
         self.crashes += 1;
         let appends = self.rng.below(self.world.journal.remembers + 1);
@@ -436,7 +436,7 @@ impl Sim {
                 principal: principal.clone(),
                 chat: ChatId::parse(chat).expect("a chat id"),
             };
-            reader.accepted.retain(|(chat, turn), _| journal.knows(&key(chat), turn));
+            reader.accepted.retain(|(chat, turn), _| journal.has_turn(&key(chat), turn));
         }
         self.agents.recorder.lost(journal);
     }
@@ -464,7 +464,7 @@ impl Sim {
     }
 }
 
-/// The life and the position of a decoder's state that an append carries.
+/// The instance and the position of a decoder's state that an append contains.
 fn checkpoint(append: &Append) -> Option<(AgentInstanceId, u64)> {
     append.changes.iter().rev().find_map(|change| {
         let Change::AgentPosition { instance, position, checkpoint: Some(_) } = change else { return None };

@@ -26,7 +26,7 @@ pub enum How {
     Keep,
     /// An append is refused; a question fails.
     Refuse,
-    /// An append is kept and yet refused: its outcome was unknown. Those of one chat that are lost one after
+    /// An append is committed and yet refused: its outcome was unknown. Those of one chat that are lost one after
     /// another were in one commit. A question fails.
     Lose,
 }
@@ -48,28 +48,28 @@ pub struct Journal {
     /// Chats whose appends are refused until their state is asked for, and whether the commit that was lost
     /// may hold more of them.
     closed: BTreeMap<ChatKey, bool>,
-    /// What of a chat is no longer kept, up to this number.
+    /// The events of a chat up to this number are removed.
     pub trimmed: BTreeMap<ChatKey, u64>,
     /// Chats of which nothing can be read or added any more.
     pub damaged: BTreeSet<ChatKey>,
     /// Appends answered so far, however.
     pub appends: u64,
-    /// The logs of deleted chats, to compare with what clients were told before.
+    /// The logs of deleted chats, to compare with what clients got before.
     pub graves: BTreeMap<ChatKey, Vec<LogEvent>>,
-    /// How it was before each of the last appends; kept once there is a number.
+    /// The journal before each of the last appends, if there is a number.
     pub remembers: usize,
     history: VecDeque<Before>,
     /// Chats that get a new epoch when their state is next asked for.
     stale: BTreeSet<ChatKey>,
     /// Whole logs of epochs that are over, also what was lost of them, by the epoch's name.
     archive: BTreeMap<(ChatKey, String), Vec<LogEvent>>,
-    /// What is kept under earlier epochs.
+    /// The events of earlier epochs.
     earlier: BTreeMap<ChatKey, Vec<LogEvent>>,
     keys: BTreeSet<ChatKey>,
     renewals: u64,
     /// What was ever asked under an id, also where that is lost: a late answer must not be one to something else.
     asked: BTreeMap<(ChatKey, RequestId), (Value, Value)>,
-    /// Something was lost that was said to be kept.
+    /// A committed append was lost.
     pub lossy: bool,
 }
 
@@ -125,7 +125,7 @@ impl Journal {
         if let Some(lost) = self.closed.get_mut(&append.chat) {
             *lost &= how == How::Lose;
             if *lost {
-                self.keep(append);
+                self.commit(append);
             }
             return JournalAnswer::Refused(id);
         }
@@ -133,12 +133,12 @@ impl Journal {
             self.closed.insert(append.chat.clone(), how == How::Lose);
         }
         if how != How::Refuse {
-            self.keep(append);
+            self.commit(append);
         }
         if how == How::Keep { JournalAnswer::Appended(id) } else { JournalAnswer::Refused(id) }
     }
 
-    fn keep(&mut self, append: Append) {
+    fn commit(&mut self, append: Append) {
         self.keys.insert(append.chat.clone());
         if let Some(epoch) = &append.create {
             // Begun once before, and nobody ever saw it.
@@ -175,7 +175,7 @@ impl Journal {
         }
     }
 
-    /// A turn that is being cancelled ends with the reason that is kept for that, whichever gateway ends it.
+    /// A turn that is being cancelled ends with the stored reason, whichever gateway ends it.
     fn check_why_cancelled(&self, append: &Append) {
         let open = self.chat(&append.chat).into_iter().flat_map(|record| record.turns);
         for turn in open.filter(|turn| turn.cancel_requested) {
@@ -187,13 +187,13 @@ impl Journal {
             let Some(end) = end else { continue };
             match &turn.cancel_reason {
                 Some(reason) => assert!(end.contains(&reason.code), "why it was cancelled is lost: {end}"),
-                None => assert!(!end.contains("\"error\""), "nobody knows of this reason: {end}"),
+                None => assert!(!end.contains("\"error\""), "the journal has no such reason: {end}"),
             }
         }
     }
 
     /// How many of the last appends a loss of power may undo: those that are not to be synced, and those whose
-    /// answers, which are on their way, nobody has heard.
+    /// answers, which are on their way, have not been delivered.
     pub fn unsynced(&self, unheard: &BTreeSet<AppendId>) -> usize {
         let may_go = |before: &&Before| {
             before.durability == Durability::Written || before.id.is_some_and(|id| unheard.contains(&id))
@@ -201,7 +201,7 @@ impl Journal {
         self.history.iter().rev().take_while(may_go).count()
     }
 
-    /// The last appends are lost, whoever was told that they are kept.
+    /// The last appends are lost, although they were answered.
     pub fn crash(&mut self, appends: usize) {
         self.lossy = true;
         self.lose(appends);
@@ -242,7 +242,7 @@ impl Journal {
     }
 
     /// Whether a message was ever accepted, as far as that was not lost.
-    pub fn knows(&self, chat: &ChatKey, turn: &str) -> bool {
+    pub fn has_turn(&self, chat: &ChatKey, turn: &str) -> bool {
         let turn_id = TurnId::parse(turn).expect("a turn id");
         matches!(self.query(Query::Turn { chat: chat.clone(), turn_id }), Found::Turn(Some(_)))
     }
@@ -257,7 +257,7 @@ impl Journal {
         !self.archive.contains_key(&(chat.clone(), epoch.to_owned()))
     }
 
-    /// What is kept of a chat, under all of its epochs.
+    /// The stored events of a chat, of all its epochs.
     pub fn whole_log(&self, chat: &ChatKey) -> Vec<LogEvent> {
         let earlier = self.earlier.get(chat).cloned().unwrap_or_default();
         earlier.into_iter().chain(self.log(chat)).collect()

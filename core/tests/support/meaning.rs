@@ -20,7 +20,7 @@ pub fn expand(frame: &str) -> Result<String, String> {
     Ok(format!("{}\"{}\"{}", &frame[..begin], frame[begin + 1..at].repeat(times), &rest[end..]))
 }
 
-/// What a gateway says of its agents.
+/// A gateway's description of its agents.
 pub fn described(agent: &str) -> Result<AgentState, String> {
     serde_json::from_str(agent).map_err(|e| e.to_string())
 }
@@ -58,7 +58,7 @@ pub fn set_limit(limits: &mut Limits, name: &str, value: u64) -> Result<(), Stri
     Ok(())
 }
 
-/// What an agent says, in the words of the core.
+/// An agent's event, from the words of a trace.
 pub fn agent_event(says: &Says) -> Result<AgentEvent, String> {
     let text = |at: usize| {
         let value = says.args.get(at).and_then(Value::as_str);
@@ -119,7 +119,7 @@ fn permission(ask: &Value) -> Result<PermissionAsk, String> {
     })
 }
 
-/// How an agent's life ends.
+/// How an agent instance ends.
 pub fn agent_exit(how: &str) -> Result<AgentExit, String> {
     let error = |code: &str| TurnError { code: code.into(), detail: "it went away".into() };
     Ok(match how {
@@ -131,7 +131,7 @@ pub fn agent_exit(how: &str) -> Result<AgentExit, String> {
     })
 }
 
-/// What an agent is told, as a trace shows it.
+/// A command to an agent, as a trace shows it.
 pub fn show_command(names: &mut Names, command: &AgentCommand) -> String {
     match command {
         AgentCommand::Prompt { turn_id, text, .. } => {

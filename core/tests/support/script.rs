@@ -13,7 +13,7 @@ use super::{
     journal::{How, Request},
     meaning::{agent_event, agent_exit, described, expand, set_limit, show_command},
     trace::{Line, Names, Step},
-    world::{Said, World},
+    world::{Observed, World},
 };
 
 /// Runs the lines and gives them back with what really came out after each input.
@@ -34,8 +34,8 @@ pub fn run(lines: &[Line]) -> Result<String, String> {
             Line::Input(input, step) => {
                 writeln!(text, "{input}").expect("a String takes any text");
                 script.step(step).map_err(|why| format!("{why}: {input}"))?;
-                for said in std::mem::take(&mut script.world.said) {
-                    writeln!(text, "{}", script.show(said)).expect("a String takes any text");
+                for observed in std::mem::take(&mut script.world.observed) {
+                    writeln!(text, "{}", script.show(observed)).expect("a String takes any text");
                 }
             }
             Line::Output(_) => {}
@@ -108,7 +108,7 @@ impl Script {
             Step::Agent { chat, events } => {
                 let events = events.iter().map(agent_event).collect::<Result<_, _>>()?;
                 let instance = self.run_of(chat)?;
-                let link = self.world.agents.get_mut(&instance).ok_or("no agent lives there")?;
+                let link = self.world.agents.get_mut(&instance).ok_or("the chat has no agent")?;
                 link.position += 1;
                 let (chat, position) = (link.chat.clone(), link.position);
                 let records = AgentRecords { position, events, checkpoint: None };
@@ -116,7 +116,7 @@ impl Script {
             }
             Step::Exit { chat, how } => {
                 let instance = self.run_of(chat)?;
-                let link = self.world.agents.remove(&instance).ok_or("no agent lives there")?;
+                let link = self.world.agents.remove(&instance).ok_or("the chat has no agent")?;
                 let exit = agent_exit(how)?;
                 self.world.step(Input::AgentExited { chat: link.chat, instance, exit });
             }
@@ -155,9 +155,9 @@ impl Script {
 
     /// What was sent since the last time, by client.
     pub fn take_frames(&mut self) -> Vec<(String, Value)> {
-        let said = std::mem::take(&mut self.world.said);
-        let frames = said.into_iter().filter_map(|said| {
-            if let Said::Frame { conn, frame } = said { Some((conn, frame)) } else { None }
+        let observed = std::mem::take(&mut self.world.observed);
+        let frames = observed.into_iter().filter_map(|observed| {
+            if let Observed::Frame { conn, frame } = observed { Some((conn, frame)) } else { None }
         });
         frames
             .map(|(conn, frame)| {
@@ -171,7 +171,7 @@ impl Script {
         self.outbox(client).expect("it is open").full_after = Some(events);
     }
 
-    /// So many appends are not kept well from this one on.
+    /// The next appends are answered in this way.
     pub fn fault_at(&mut self, place: u64, how: How, appends: u32) {
         if let Some(before) = u32::try_from(place).ok().filter(|before| *before > 0) {
             self.faults.push((How::Keep, before));
@@ -179,8 +179,8 @@ impl Script {
         self.faults.push((how, appends));
     }
 
-    /// Whether an agent lives there.
-    pub fn lives(&self, chat: &str) -> bool {
+    /// Whether the chat has an agent.
+    pub fn has_agent(&self, chat: &str) -> bool {
         self.run_of(chat).is_ok()
     }
 
@@ -228,33 +228,33 @@ impl Script {
         }
     }
 
-    fn show(&mut self, said: Said) -> String {
-        match said {
-            Said::Frame { conn, frame } => {
+    fn show(&mut self, observed: Observed) -> String {
+        match observed {
+            Observed::Frame { conn, frame } => {
                 format!("{}< {}", self.client(conn), self.names.hide(frame.as_str()))
             }
-            Said::Closed { conn, code, frame } => {
+            Observed::Closed { conn, code, frame } => {
                 format!("{} closed {code} {}", self.client(conn), self.names.hide(frame.as_str()))
             }
-            Said::Start { chat, session, .. } => {
+            Observed::Start { chat, session, .. } => {
                 let session = session.map(|token| format!(" {token:?}")).unwrap_or_default();
                 format!("agent {}< start{session}", self.names.chat(chat.chat.as_str()))
             }
-            Said::Told { chat, command } => {
+            Observed::Command { chat, command } => {
                 let chat = self.names.chat(chat.chat.as_str());
-                let told = show_command(&mut self.names, &command);
-                format!("agent {chat}< {told}")
+                let command = show_command(&mut self.names, &command);
+                format!("agent {chat}< {command}")
             }
-            Said::Held { chat, paused } => {
+            Observed::Pause { chat, paused } => {
                 let what = if paused { "hold" } else { "go on" };
                 format!("agent {}< {what}", self.names.chat(chat.chat.as_str()))
             }
-            Said::Forget { chat } => format!("agent {}< forget", self.names.chat(chat.chat.as_str())),
-            Said::Stop { chat, kill } => {
+            Observed::Forget { chat } => format!("agent {}< forget", self.names.chat(chat.chat.as_str())),
+            Observed::Stop { chat, kill } => {
                 let what = if kill { "kill" } else { "stop" };
                 format!("agent {}< {what}", self.names.chat(chat.chat.as_str()))
             }
-            Said::Finished => "finished".to_owned(),
+            Observed::Finished => "finished".to_owned(),
         }
     }
 
@@ -275,7 +275,7 @@ impl Script {
     fn run_of(&self, chat: &str) -> Result<AgentInstanceId, String> {
         let id = self.names.id(chat);
         let found = self.world.agents.iter().find(|(_, agent)| agent.chat.chat.as_str() == id);
-        found.map(|(instance, _)| *instance).ok_or_else(|| "no agent lives there".to_owned())
+        found.map(|(instance, _)| *instance).ok_or_else(|| "the chat has no agent".to_owned())
     }
 
     fn find(&self, chat: &str) -> Result<ChatKey, String> {

@@ -3,17 +3,17 @@
 //! ```text
 //! # a remark
 //! limit queued_turns 2              before anything else: a limit other than the default
-//! described {"agent": ...}           before anything else: what the gateway says of its agents
+//! described {"agent": ...}           before anything else: the gateway's description of its agents
 //! a open [PRINCIPAL]                a client connects; its name is its client_id
 //! a> {"type": ...}                  it sends a frame; text that is no JSON is sent as it is
 //! a>> BYTES                         it sends these bytes, in which `\\xff`, `\\\\` and `\\s`, a space, are escapes
 //! a gone                            it goes
 //! a full, a drain, a stalled        its outbox takes nothing, takes again, took nothing for too long
-//! agent CHAT> EVENT [| EVENT]...    its agent says something, all of it at once
+//! agent CHAT> EVENT [| EVENT]...    its agent writes these events, all at once
 //! agent CHAT> exit gone|unprompted|stopped|failed
 //! tick MS                           time passes
 //! journal hold|release|refuse N|lose N|fail N|trim CHAT SEQ|damage CHAT
-//! degraded [WHY]                   nothing can be kept at the moment, or it can again
+//! degraded [WHY]                   nothing can be stored at the moment, or it can again
 //! journal crash N                   the last N appends are lost, and every chat gets a new epoch
 //! recover CHAT, restart, shutdown
 //! a< {...}, a closed CODE {...}, agent CHAT< ..., finished
@@ -56,7 +56,7 @@ pub enum Step {
     Shutdown,
 }
 
-/// What an agent says, as words and values.
+/// An agent's event, as words and values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Says {
     pub kind: String,
@@ -130,9 +130,9 @@ fn step(first: &str, rest: &str) -> Result<Step, String> {
             Step::Exit { chat: chat.to_owned(), how: (*how).to_owned() }
         }
         ("agent", [chat, ..]) => {
-            let said = rest[chat.len()..].trim();
+            let text = rest[chat.len()..].trim();
             let chat = chat.strip_suffix('>').ok_or("CHAT> is missing")?;
-            Step::Agent { chat: chat.to_owned(), events: says(said)? }
+            Step::Agent { chat: chat.to_owned(), events: agent_events(text)? }
         }
         (_, ["open"]) => Step::Open { client, principal: None },
         (_, ["open", principal]) => Step::Open { client, principal: Some((*principal).to_owned()) },
@@ -167,7 +167,7 @@ fn unescape(text: &str) -> Result<Vec<u8>, String> {
 }
 
 /// `kind arg arg | kind arg`: an argument is a JSON string or object, or a word. `"x"*9` repeats.
-fn says(text: &str) -> Result<Vec<Says>, String> {
+fn agent_events(text: &str) -> Result<Vec<Says>, String> {
     let mut events = vec![Vec::new()];
     let mut rest = text;
     while !rest.is_empty() {

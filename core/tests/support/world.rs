@@ -66,7 +66,7 @@ impl Outbox {
 pub struct AgentLink {
     pub chat: ChatKey,
     pub paused: bool,
-    /// Told to stop; `true`: by force.
+    /// The agent was asked to stop; `true`: killed.
     pub stopping: Option<bool>,
     pub commands: VecDeque<AgentCommand>,
     /// After the last record.
@@ -77,12 +77,12 @@ pub struct AgentLink {
 
 /// What came out of the hub, in order.
 #[derive(Debug)]
-pub enum Said {
+pub enum Observed {
     Frame { conn: ConnId, frame: Frame },
     Closed { conn: ConnId, code: u16, frame: Frame },
     Start { instance: AgentInstanceId, chat: ChatKey, session: Option<String> },
-    Told { chat: ChatKey, command: AgentCommand },
-    Held { chat: ChatKey, paused: bool },
+    Command { chat: ChatKey, command: AgentCommand },
+    Pause { chat: ChatKey, paused: bool },
     Forget { chat: ChatKey },
     Stop { chat: ChatKey, kill: bool },
     Finished,
@@ -90,7 +90,7 @@ pub enum Said {
 
 pub struct World {
     pub hub: Hub,
-    /// What it says of its agents.
+    /// The gateway's description of its agents.
     agent: Option<AgentState>,
     pub now: Moment,
     pub journal: Journal,
@@ -98,15 +98,15 @@ pub struct World {
     pub agents: BTreeMap<AgentInstanceId, AgentLink>,
     /// Whether agents outlive their gateway.
     pub agents_survive: bool,
-    /// How many the present gateway has taken up.
+    /// How many agents the present gateway has adopted.
     pub adopted: usize,
-    /// Lives of an earlier gateway, which are over.
+    /// Instances of an earlier gateway that have ended.
     over: BTreeSet<AgentInstanceId>,
-    pub said: Vec<Said>,
+    pub observed: Vec<Observed>,
     pub finished: bool,
     /// Prints everything, to look into one run (`SWITCHBOARD_SIM_LOUD`).
     pub loud: bool,
-    lives: u8,
+    generation: u8,
     last_conn: u64,
 }
 
@@ -123,25 +123,25 @@ impl World {
             agents_survive: false,
             adopted: 0,
             over: BTreeSet::new(),
-            said: Vec::new(),
+            observed: Vec::new(),
             finished: false,
             loud: std::env::var_os("SWITCHBOARD_SIM_LOUD").is_some(),
-            lives: 1,
+            generation: 1,
             last_conn: 0,
         }
     }
 
-    /// Before anything else: what this gateway and those after it say of their agents.
+    /// Before anything else: sets the description of the agents, for this gateway and those after it.
     pub fn describe(&mut self, agent: Option<AgentState>) {
         let limits = self.hub.limits().clone();
-        self.hub = Hub::new(limits, [self.lives; 32], self.now).with_agent(agent.clone());
+        self.hub = Hub::new(limits, [self.generation; 32], self.now).with_agent(agent.clone());
         self.agent = agent;
     }
 
     /// A new hub on the same journal. Connections, agents and unanswered requests are gone with the old one.
     pub fn restart(&mut self, limits: Limits) {
-        self.lives += 1;
-        self.hub = Hub::new(limits, [self.lives; 32], self.now).with_agent(self.agent.clone());
+        self.generation += 1;
+        self.hub = Hub::new(limits, [self.generation; 32], self.now).with_agent(self.agent.clone());
         self.journal.restart();
         self.outboxes.clear();
         self.agents.clear();
@@ -269,7 +269,7 @@ impl World {
             Output::Deliver { conn, frame } => {
                 if let Some(outbox) = self.outboxes.get_mut(&conn).filter(|outbox| !outbox.closing) {
                     outbox.push(frame.clone());
-                    self.said.push(Said::Frame { conn, frame });
+                    self.observed.push(Observed::Frame { conn, frame });
                 }
             }
             Output::Offer { chat, events, to } => {
@@ -283,7 +283,7 @@ impl World {
                             continue;
                         };
                         if outbox.offer(&frame) {
-                            self.said.push(Said::Frame { conn, frame: frame.clone() });
+                            self.observed.push(Observed::Frame { conn, frame: frame.clone() });
                         } else {
                             refusals.push(Input::OutboxFull { conn, chat, first_seq });
                         }
@@ -302,7 +302,7 @@ impl World {
                     outbox.queue.clear();
                     outbox.bytes = 0;
                 }
-                self.said.push(Said::Closed { conn, code: close.code.number(), frame: close.frame });
+                self.observed.push(Observed::Closed { conn, code: close.code.number(), frame: close.frame });
             }
             Output::Append(append) => self.journal.waiting.push_back(Request::Append(append)),
             Output::Ask(ask) => self.journal.waiting.push_back(Request::Ask(ask)),
@@ -316,8 +316,8 @@ impl World {
                     position: 0,
                     adopted: None,
                 };
-                assert!(self.agents.insert(instance, link).is_none(), "a run is named once");
-                self.said.push(Said::Start { instance, chat, session });
+                assert!(self.agents.insert(instance, link).is_none(), "an instance starts once");
+                self.observed.push(Observed::Start { instance, chat, session });
             }
             Output::AdoptAgent { chat, agent, turn, .. } if self.agents_survive => {
                 assert!(self.agents.values().all(|other| other.chat != chat), "one agent per chat");
@@ -330,7 +330,7 @@ impl World {
                     adopted: Some((agent.clone(), turn)),
                 };
                 self.adopted += 1;
-                assert!(self.agents.insert(agent.instance, link).is_none(), "a life is taken up once");
+                assert!(self.agents.insert(agent.instance, link).is_none(), "an instance is adopted once");
             }
             Output::AdoptAgent { chat, agent, .. } => {
                 let detail = "the gateway was restarted before the answer was complete";
@@ -347,28 +347,28 @@ impl World {
             | Output::StopAgent { instance, .. }
                 if self.over.contains(&instance) => {}
             Output::Command { instance, command } => {
-                let agent = self.agents.get_mut(&instance).expect("a command is for a living agent");
-                assert!(agent.stopping.is_none(), "who was told to stop is told nothing more");
+                let agent = self.agents.get_mut(&instance).expect("a command is for a live agent");
+                assert!(agent.stopping.is_none(), "a stopping agent gets no command");
                 agent.commands.push_back(command.clone());
-                self.said.push(Said::Told { chat: agent.chat.clone(), command });
+                self.observed.push(Observed::Command { chat: agent.chat.clone(), command });
             }
-            Output::ForgetChat { chat } => self.said.push(Said::Forget { chat }),
+            Output::ForgetChat { chat } => self.observed.push(Observed::Forget { chat }),
             Output::PauseAgent { instance, paused } => {
-                let agent = self.agents.get_mut(&instance).expect("a living agent is held");
-                assert_ne!(agent.paused, paused, "it is told of changes only");
+                let agent = self.agents.get_mut(&instance).expect("a live agent is paused");
+                assert_ne!(agent.paused, paused, "only changes are reported");
                 agent.paused = paused;
-                self.said.push(Said::Held { chat: agent.chat.clone(), paused });
+                self.observed.push(Observed::Pause { chat: agent.chat.clone(), paused });
             }
             Output::StopAgent { instance, kill } => {
-                let agent = self.agents.get_mut(&instance).expect("a living agent is stopped");
-                assert!(agent.stopping.is_none_or(|killed| kill && !killed), "it is told of changes only");
+                let agent = self.agents.get_mut(&instance).expect("a live agent is stopped");
+                assert!(agent.stopping.is_none_or(|killed| kill && !killed), "only changes are reported");
                 agent.stopping = Some(kill);
-                self.said.push(Said::Stop { chat: agent.chat.clone(), kill });
+                self.observed.push(Observed::Stop { chat: agent.chat.clone(), kill });
             }
             Output::Finished => {
                 assert!(!self.finished, "it ends once");
                 self.finished = true;
-                self.said.push(Said::Finished);
+                self.observed.push(Observed::Finished);
             }
         }
     }

@@ -481,3 +481,6 @@ fn starts_turn(user_message: &Frame) -> bool {
     }
     serde_json::from_slice(user_message.bytes()).is_ok_and(|message: UserMessage| message.starts_turn)
 }
+
+#[cfg(test)]
+mod tests;
