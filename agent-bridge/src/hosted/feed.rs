@@ -336,7 +336,9 @@ impl<S: RecordSink> Feed<S> {
         let due = self.cadence.is_due_after(bytes as u64, step.turn_ended, most);
         let (position, checkpoint) = {
             let decoder = self.decoder();
-            let due = due && !decoder.is_published();
+            // A checkpoint of its own needs a position of its own.
+            let is_new = decoder.state().position > self.progress.borrow().sent;
+            let due = due && is_new && !decoder.is_published();
             (decoder.state().position, if due { decoder.checkpoint() } else { None })
         };
         // The end of a turn is published only when it is on disk. Events before it need not wait for that.
