@@ -1,20 +1,21 @@
-// The list of chats: renaming, deleting, on a phone too. It needs a gateway of its own, so that nobody else's chats are in the way.
+// The chat list: renaming, deleting, paging, also on a phone. Each test has its own gateway, so that other tests' chats are
+// not in the list.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { binary, ownGateway } from "./gateway.mjs";
-import { acting, chatOf, ended, launch, person, say } from "./world.mjs";
+import { gatewayBinary, startGateway } from "./gateway.mjs";
+import { withReport, chatOf, waitForOutcome, launch, newUser, sendMessage } from "./harness.mjs";
 
-const skip = binary() ? false : "no gateway to start: SWITCHBOARD_BINARY is not set";
+const skip = gatewayBinary() ? false : "no gateway to start: SWITCHBOARD_BINARY is not set";
 
-function scene(name, act, options = {}) {
+function browserTest(name, check, options = {}) {
   test(name, { skip, timeout: 120_000 }, async () => {
-    const gateway = await ownGateway("--no-auth");
+    const gateway = await startGateway("--no-auth");
     let browser;
     try {
       browser = await launch();
-      const me = await person({ browser, ...gateway, get base() { return gateway.base; } }, options);
-      await acting(me, () => act(gateway, me));
-      assert.deepEqual(me.heard.console, []);
+      const user = await newUser({ browser, ...gateway, get base() { return gateway.base; } }, options);
+      await withReport(user, () => check(gateway, user));
+      assert.deepEqual(user.recorded.console, []);
     } finally {
       await browser?.close();
       await gateway.end();
@@ -24,11 +25,11 @@ function scene(name, act, options = {}) {
 
 const row = (page, chat) => page.locator(`.chat-row:has([data-chat="${chat}"])`);
 
-scene("a chat is renamed with the keyboard, and other tabs see it", async (gateway, me) => {
-  const page = await me.open();
-  await ended(await say(page, "echo a title of its own making"));
+browserTest("a chat is renamed with the keyboard, and other tabs show the new title", async (gateway, user) => {
+  const page = await user.open();
+  await waitForOutcome(await sendMessage(page, "echo a title of its own making"));
   const chat = await chatOf(page);
-  const other = await me.open();
+  const other = await user.open();
   await row(other, chat).getByText("echo a title").waitFor();
   await row(page, chat).locator(".chat-link").focus();
   await page.keyboard.press("Tab");
@@ -42,30 +43,30 @@ scene("a chat is renamed with the keyboard, and other tabs see it", async (gatew
   await row(other, chat).getByText("Sea & sky <b>").waitFor();
   await page.reload();
   await row(page, chat).getByText("Sea & sky <b>").waitFor();
-  await ended(await say(page, "echo the title stays"));
+  await waitForOutcome(await sendMessage(page, "echo the title stays"));
   await page.getByRole("heading", { name: "Sea & sky <b>", level: 1 }).waitFor();
 });
 
-scene("a title that is too long or empty is not sent", async (gateway, me) => {
-  const page = await me.open();
-  await ended(await say(page, "echo hello"));
+browserTest("a title that is too long or empty cannot be sent", async (gateway, user) => {
+  const page = await user.open();
+  await waitForOutcome(await sendMessage(page, "echo hello"));
   await page.getByRole("button", { name: "Rename or delete echo hello" }).click();
   const dialog = page.getByRole("dialog");
-  const save = dialog.getByRole("button", { name: "Rename" });
+  const renameButton = dialog.getByRole("button", { name: "Rename" });
   await dialog.getByLabel("Title").fill("ü".repeat(129));
   await dialog.getByText("too long").waitFor();
-  assert.ok(await save.isDisabled());
+  assert.ok(await renameButton.isDisabled());
   await dialog.getByLabel("Title").fill("  ");
-  assert.ok(await save.isDisabled());
+  assert.ok(await renameButton.isDisabled());
   await page.keyboard.press("Escape");
   await dialog.waitFor({ state: "detached" });
 });
 
-scene("a chat at work is deleted after a question, and is gone in every tab", async (gateway, me) => {
-  const page = await me.open();
-  await say(page, "slow 40");
+browserTest("a running chat is deleted after a confirmation, and disappears in every tab", async (gateway, user) => {
+  const page = await user.open();
+  await sendMessage(page, "slow 40");
   const chat = await chatOf(page);
-  const other = await me.context.newPage();
+  const other = await user.context.newPage();
   await other.goto(`${gateway.base}#chat=${chat}`);
   await other.locator(".turn[data-phase=running]").waitFor();
   await row(page, chat).locator(".chat-link").waitFor();
@@ -73,16 +74,16 @@ scene("a chat at work is deleted after a question, and is gone in every tab", as
   await page.getByRole("button", { name: "Delete chat…" }).click();
   const dialog = page.getByRole("dialog", { name: "Delete this chat?" });
   await dialog.getByText("will be stopped").waitFor();
-  await page.keyboard.press("Enter"); // the careful answer has the focus
+  await page.keyboard.press("Enter"); // the focus is on the button that keeps the chat
   await page.getByRole("button", { name: "Delete chat…" }).click();
   await dialog.getByRole("button", { name: "Delete", exact: true }).click();
   await row(page, chat).waitFor({ state: "detached" });
   await page.locator(".empty").waitFor();
-  // Whoever deletes a chat is led to a new one.
+  // After deleting the chat on the screen, the page shows a new one.
   await page.waitForFunction(() => !location.hash.includes("chat="));
   await other.getByRole("heading", { name: "No such chat" }).waitFor();
   await row(other, chat).waitFor({ state: "detached" });
-  // A link to it says so, also where it was begun and deleted.
+  // A link to the deleted chat says that it does not exist, also in the tab that created and deleted it.
   await page.goto(`${gateway.base}#chat=${chat}`);
   await page.getByRole("heading", { name: "No such chat" }).waitFor();
   await page.reload();
@@ -90,20 +91,20 @@ scene("a chat at work is deleted after a question, and is gone in every tab", as
   await Promise.all([page.close(), other.close()]);
   await gateway.kill();
   await gateway.start();
-  const later = await me.context.newPage();
+  const later = await user.context.newPage();
   await later.goto(`${gateway.base}#chat=${chat}`);
   await later.getByRole("heading", { name: "No such chat" }).waitFor();
 });
 
-scene("on a phone a chat is deleted from the drawer", async (gateway, me) => {
-  const page = await me.open();
+browserTest("on a phone a chat is deleted from the drawer", async (gateway, user) => {
+  const page = await user.open();
   await page.locator("#composer").fill("echo to be deleted");
   await page.getByRole("button", { name: "Send" }).tap();
   await page.locator(".turn[data-phase=done]").waitFor();
   const chat = await chatOf(page);
   await page.getByRole("button", { name: "Open the list of chats" }).tap();
   const more = page.getByRole("button", { name: "Rename or delete echo to be deleted" });
-  // As it is laid out: where it is drawn while the drawer slides in may be off by a fraction.
+  // The layout size, since the drawer's animation may scale the drawn size.
   const [width, height] = await more.evaluate((button) => [button.offsetWidth, button.offsetHeight]);
   assert.ok(width >= 40 && height >= 40, `${width} by ${height} pixels are large enough for a finger`);
   await more.tap();
@@ -112,54 +113,54 @@ scene("on a phone a chat is deleted from the drawer", async (gateway, me) => {
   await row(page, chat).waitFor({ state: "detached" });
 }, { viewport: { width: 375, height: 700 }, isMobile: true, hasTouch: true });
 
-/** Speaks to the gateway from within the page, as its origin; gives the events up to the last one that is waited for. */
-function talk(page, frames, until, count) {
-  return page.evaluate(([frames, until, count]) => new Promise((done) => {
+/** Sends frames to the gateway over a WebSocket of the page's origin. Gives all events up to the `count`th of kind `lastEvent`. */
+function exchangeFrames(page, frames, lastEvent, count) {
+  return page.evaluate(([frames, lastEvent, count]) => new Promise((done) => {
     const socket = new WebSocket(new URL("./ws", location.href.replace(/^http/, "ws")), ["switchboard.v1"]);
     const events = [];
     socket.onmessage = ({ data }) => {
       const event = JSON.parse(data);
       events.push(event);
       if (event.event === "ready") for (const frame of frames) socket.send(JSON.stringify(frame));
-      if (events.filter((each) => each.event === until).length < count) return;
+      if (events.filter((each) => each.event === lastEvent).length < count) return;
       socket.close();
       done(events);
     };
-  }), [frames, until, count]);
+  }), [frames, lastEvent, count]);
 }
 
-scene("a chat that is made elsewhere is in the list at once, and one that is renamed further down is not", async (gateway, me) => {
-  const page = await me.open();
-  const other = await me.open();
-  await ended(await say(other, "echo made in another tab"));
-  // The list is asked for by itself only every 30 s, which is longer than this waits.
+browserTest("chats that another tab or a program creates appear in the list at once", async (gateway, user) => {
+  const page = await user.open();
+  const other = await user.open();
+  await waitForOutcome(await sendMessage(other, "echo made in another tab"));
+  // The page lists the chats again only every 30 s, so this waits for less.
   await row(page, await chatOf(other)).getByText("echo made in another tab").waitFor({ timeout: 15_000 });
-  const made = await talk(other, [{ type: "message", chat_id: "of-a-program", content: "echo made by a program", turn_id: "t" }], "turn_end", 1);
-  assert.equal(made.at(-1).outcome, "completed");
+  const events = await exchangeFrames(other, [{ type: "message", chat_id: "of-a-program", content: "echo made by a program", turn_id: "t" }], "turn_end", 1);
+  assert.equal(events.at(-1).outcome, "completed");
   for (const each of [page, other]) await row(each, "of-a-program").getByText("echo made by a program").waitFor({ timeout: 15_000 });
   assert.deepEqual(await page.locator(".chat-link").evaluateAll((links) => links.map((each) => each.dataset.chat)), ["of-a-program", await chatOf(other)]);
 });
 
-scene("more chats than one page: newest first, and the older ones on demand", async (gateway, me) => {
-  const page = await me.open();
-  const made = await talk(page, Array.from({ length: 58 }, () => ({ type: "new_chat" })), "replay_end", 58);
-  const ids = made.filter((event) => event.event === "attached").map((event) => event.chat_id);
-  await talk(page, ids.map((chat_id, at) => ({ type: "rename_chat", chat_id, title: `number ${at}` })), "session_updated", 58);
-  // The oldest becomes the newest, and waits for a person; nobody has opened it here.
-  await talk(page, [{ type: "message", chat_id: ids[0], content: "permission touch x", turn_id: "t" }], "permission_request", 1);
+browserTest("with more chats than one page, the newest come first and older ones load on demand", async (gateway, user) => {
+  const page = await user.open();
+  const events = await exchangeFrames(page, Array.from({ length: 58 }, () => ({ type: "new_chat" })), "replay_end", 58);
+  const ids = events.filter((event) => event.event === "attached").map((event) => event.chat_id);
+  await exchangeFrames(page, ids.map((chat_id, at) => ({ type: "rename_chat", chat_id, title: `number ${at}` })), "session_updated", 58);
+  // The oldest chat, which this page never opened, gets a permission request and becomes the newest.
+  await exchangeFrames(page, [{ type: "message", chat_id: ids[0], content: "permission touch x", turn_id: "t" }], "permission_request", 1);
   await page.reload();
   const links = page.locator(".chat-link");
   await page.getByRole("button", { name: "Older chats" }).waitFor();
   assert.equal(await links.count(), 50);
   assert.equal(await links.first().getAttribute("data-chat"), ids[0], "newest activity first");
-  assert.equal(await links.first().locator(".lamp").getAttribute("data-lamp"), "waiting", "without being opened");
+  assert.equal(await links.first().locator(".lamp").getAttribute("data-lamp"), "waiting", "the list shows that the unopened chat waits");
   assert.match(await links.nth(1).innerText(), /^number \d+$/);
   await page.getByRole("button", { name: "Older chats" }).click();
   await page.getByRole("button", { name: "Older chats" }).waitFor({ state: "detached" });
-  const [first] = (await talk(page, [{ type: "list_chats" }], "chats", 1)).slice(-1);
-  const [second] = (await talk(page, [{ type: "list_chats", before: first.before }], "chats", 1)).slice(-1);
+  const [first] = (await exchangeFrames(page, [{ type: "list_chats" }], "chats", 1)).slice(-1);
+  const [second] = (await exchangeFrames(page, [{ type: "list_chats", before: first.before }], "chats", 1)).slice(-1);
   const all = [...first.chats, ...second.chats];
   assert.ok(all.every((chat, at) => at === 0 || chat.updated_at_ms <= all[at - 1].updated_at_ms), "newest activity first");
-  assert.deepEqual(await links.evaluateAll((links) => links.map((each) => each.dataset.chat)), all.map((chat) => chat.chat_id), "each once, in order");
+  assert.deepEqual(await links.evaluateAll((links) => links.map((each) => each.dataset.chat)), all.map((chat) => chat.chat_id), "each chat is listed once, in order");
   assert.deepEqual([all.length, second.before], [58, undefined]);
 });

@@ -1,24 +1,27 @@
-// Where no WebSocket gets through: everything on the page works, and a small sign says how.
+// Without WebSockets: everything on the page works over server-sent events, and a small label says so.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { binary, ownGateway } from "./gateway.mjs";
-import { acting, answer, chatOf, ended, launch, person, say, startProxy } from "./world.mjs";
+import { gatewayBinary, startGateway } from "./gateway.mjs";
+import { withReport, answerText, chatOf, waitForOutcome, launch, newUser, sendMessage, startProxy } from "./harness.mjs";
 
-const skip = binary() ? false : "no gateway to start: SWITCHBOARD_BINARY is not set";
+const skip = gatewayBinary() ? false : "no gateway to start: SWITCHBOARD_BINARY is not set";
 const WORDS = Array.from({ length: 12 }, (_, index) => `word${index + 1}`).join(" ");
 
-/** A gateway of one's own behind a proxy that refuses upgrades. The browser says on the console what failed. */
-function scene(name, act) {
+/**
+ * A test with its own gateway, behind a proxy that refuses WebSockets. The console may have messages: the browser reports the
+ * failed connections.
+ */
+function browserTest(name, check) {
   test(name, { skip, timeout: 120_000 }, async () => {
-    const gateway = await ownGateway();
+    const gateway = await startGateway();
     const proxy = await startProxy(gateway, "/below/", { upgrades: false });
     let browser;
     try {
       browser = await launch();
-      const me = await person({ browser, token: gateway.token, base: proxy.base });
-      await acting(me, () => act(me, gateway, proxy));
-      assert.ok(me.heard.requests.some((url) => url.endsWith("/sse")));
-      assert.ok(me.heard.requests.every((url) => !url.includes(gateway.token)), "the token is in no address");
+      const user = await newUser({ browser, token: gateway.token, base: proxy.base });
+      await withReport(user, () => check(user, gateway, proxy));
+      assert.ok(user.recorded.requests.some((url) => url.endsWith("/sse")));
+      assert.ok(user.recorded.requests.every((url) => !url.includes(gateway.token)), "no address has the token");
     } finally {
       await browser.close();
       await proxy.end();
@@ -27,88 +30,88 @@ function scene(name, act) {
   });
 }
 
-const sign = (page) => page.locator(".sidebar .way");
+const fallbackSign = (page) => page.locator(".sidebar .way");
 
-scene("messages, stop, permissions and questions work over server-sent events", async (me) => {
-  const page = await me.open();
-  assert.match(await sign(page).innerText(), /SSE\s*: .*Everything works the same/s, "also for who hears the page");
-  const hello = await say(page, "echo hello **there**");
-  assert.equal(await ended(hello), "completed");
-  assert.equal(await answer(hello), "hello there");
+browserTest("messages, stop, permissions and questions work over server-sent events", async (user) => {
+  const page = await user.open();
+  assert.match(await fallbackSign(page).innerText(), /SSE\s*: .*Everything works the same/s, "the label has a text for screen readers");
+  const hello = await sendMessage(page, "echo hello **there**");
+  assert.equal(await waitForOutcome(hello), "completed");
+  assert.equal(await answerText(hello), "hello there");
 
-  const slow = await say(page, "slow 40");
-  const queued = await say(page, "echo then");
+  const slow = await sendMessage(page, "slow 40");
+  const queued = await sendMessage(page, "echo then");
   await slow.getByText(/word2/).waitFor();
   await page.getByRole("button", { name: "Stop the answer" }).click();
-  assert.equal(await ended(slow), "cancelled");
-  assert.equal(await ended(queued), "completed");
+  assert.equal(await waitForOutcome(slow), "cancelled");
+  assert.equal(await waitForOutcome(queued), "completed");
 
-  const tool = await say(page, "tool");
+  const tool = await sendMessage(page, "tool");
   await page.locator(".dock").getByRole("heading", { name: "Bash" }).waitFor();
-  const other = await me.open({ chat: await chatOf(page) });
+  const other = await user.open({ chat: await chatOf(page) });
   await other.locator(".dock").getByRole("heading", { name: "Bash" }).waitFor();
   await other.getByRole("button", { name: "Allow once" }).click();
-  assert.equal(await ended(tool), "completed");
+  assert.equal(await waitForOutcome(tool), "completed");
   await page.locator(".dock").waitFor({ state: "detached" });
 
-  const question = await say(page, "question");
+  const question = await sendMessage(page, "question");
   await page.locator(".dock").getByRole("textbox").last().fill("something else");
   await page.locator(".dock").getByRole("radio").first().check();
   await page.locator(".dock-input").press("End");
   await page.getByRole("button", { name: "Answer", exact: true }).click();
-  assert.equal(await ended(question), "completed");
+  assert.equal(await waitForOutcome(question), "completed");
 });
 
-scene("a reload in mid-answer loses no word and repeats none, also without WebSocket", async (me) => {
-  const page = await me.open();
-  const turn = await say(page, "slow 12");
+browserTest("without WebSockets, a reload during an answer neither loses nor repeats text", async (user) => {
+  const page = await user.open();
+  const turn = await sendMessage(page, "slow 12");
   await turn.getByText(/word3/).waitFor();
   await page.reload();
   await turn.getByText(/word3/).waitFor();
-  await sign(page).waitFor({ state: "attached" });
-  assert.equal(await ended(turn), "completed");
-  assert.equal(await answer(turn), WORDS);
+  await fallbackSign(page).waitFor({ state: "attached" });
+  assert.equal(await waitForOutcome(turn), "completed");
+  assert.equal(await answerText(turn), WORDS);
 });
 
-scene("a cut stream is resumed: what was missed comes, what was written goes, once", async (me, _, proxy) => {
-  const page = await me.open();
-  const turn = await say(page, "slow 12");
+browserTest("a cut event stream resumes: missed text arrives, and a message written meanwhile is sent once", async (user, _, proxy) => {
+  const page = await user.open();
+  const turn = await sendMessage(page, "slow 12");
   await turn.getByText(/word3/).waitFor();
   proxy.cut();
   await page.locator(".top .connection").waitFor();
-  const unsent = await say(page, "echo written in between");
+  const unsent = await sendMessage(page, "echo written in between");
   await unsent.getByText("as soon as the connection is back").waitFor();
-  proxy.mend();
-  assert.equal(await ended(turn), "completed");
-  assert.equal(await answer(turn), WORDS);
-  assert.equal(await ended(unsent), "completed");
+  proxy.restore();
+  assert.equal(await waitForOutcome(turn), "completed");
+  assert.equal(await answerText(turn), WORDS);
+  assert.equal(await waitForOutcome(unsent), "completed");
   assert.equal(await page.locator(".thread").getByText("written in between").count(), 2, "once as message, once as answer");
 });
 
-scene("a gateway that is killed in mid-answer comes back with the whole answer, also without WebSocket", async (me, gateway) => {
-  const page = await me.open();
-  const turn = await say(page, "slow 12");
+browserTest("without WebSockets, the answer is complete after the gateway was killed and restarted", async (user, gateway) => {
+  const page = await user.open();
+  const turn = await sendMessage(page, "slow 12");
   await turn.getByText(/word3/).waitFor();
   await gateway.kill();
   await page.locator(".top .connection").waitFor();
   await gateway.start();
-  assert.equal(await ended(turn), "completed");
-  assert.equal(await answer(turn), WORDS);
-  await sign(page).waitFor({ state: "attached" });
+  assert.equal(await waitForOutcome(turn), "completed");
+  assert.equal(await answerText(turn), WORDS);
+  await fallbackSign(page).waitFor({ state: "attached" });
 });
 
-scene("a WebSocket is taken as soon as one gets through, in the middle of an answer", async (me, _, proxy) => {
-  const page = await me.open();
-  const turn = await say(page, "slow 60");
+browserTest("the page changes to a WebSocket during an answer, once one gets through", async (user, _, proxy) => {
+  const page = await user.open();
+  const turn = await sendMessage(page, "slow 60");
   await turn.getByText(/word3 /).waitFor();
   proxy.admitUpgrades();
-  await sign(page).waitFor({ state: "detached", timeout: 40_000 });
+  await fallbackSign(page).waitFor({ state: "detached", timeout: 40_000 });
   await page.getByRole("button", { name: "Stop the answer" }).click();
-  assert.equal(await ended(turn), "cancelled");
-  const words = (await answer(turn)).split(" ");
+  assert.equal(await waitForOutcome(turn), "cancelled");
+  const words = (await answerText(turn)).split(" ");
   assert.deepEqual(words, words.map((_, index) => `word${index + 1}`));
   assert.equal(await page.locator(".top .connection").count(), 0);
   await page.reload();
   await page.locator(".connection[data-state=online]").first().waitFor({ state: "attached" });
-  assert.equal(await sign(page).count(), 0);
+  assert.equal(await fallbackSign(page).count(), 0);
 });

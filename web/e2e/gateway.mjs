@@ -1,4 +1,4 @@
-// A gateway of one's own, to be killed and started again.
+// Starts a gateway for one test, which can kill and restart it.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
@@ -10,46 +10,46 @@ import { fileURLToPath } from "node:url";
 
 const START_LIMIT_MS = 20_000;
 
-/** The program to start: the named one, or what cargo built, where a gateway rather than the mock is tested. */
-export function binary() {
+/** The gateway's program: the one that SWITCHBOARD_BINARY names, or cargo's debug build. Undefined when the mock is tested. */
+export function gatewayBinary() {
   const built = fileURLToPath(new URL("../../target/debug/switchboard", import.meta.url));
   return process.env.SWITCHBOARD_BINARY ?? (process.env.SWITCHBOARD_URL && existsSync(built) ? built : undefined);
 }
 
-/** The flags of `serve`, and before them, if another one than the demo is to answer, `{ agent }` with its command. */
-export async function ownGateway(...given) {
-  const flags = given.filter((each) => typeof each === "string");
-  const { agent } = given.find((each) => typeof each === "object") ?? {};
+/** Starts a gateway. `options` are flags of `serve`, and optionally `{ agent }` with the command of another agent than the demo. */
+export async function startGateway(...options) {
+  const flags = options.filter((each) => typeof each === "string");
+  const { agent } = options.find((each) => typeof each === "object") ?? {};
   const dir = await mkdtemp(join(tmpdir(), "switchboard-e2e-"));
   const workspace = join(dir, "workspace");
   await mkdir(workspace);
   const open = flags.includes("--no-auth");
-  const program = binary();
+  const program = gatewayBinary();
   let address = "127.0.0.1:0";
   let child;
   const gateway = {
     get base() { return `http://${address}/`; },
     token: null,
-    /** Where it keeps what it stores. */
+    /** The data directory. */
     data: join(dir, "data"),
     async start() {
       const ports = join(dir, "addresses");
       await rm(ports, { force: true });
       child = spawn(program, ["serve", "--listen", address, "--dialect", "claude", "--agent-command", agent ?? `${program} demo-agent`,
         "--port-file", ports, ...(open ? [] : ["--token-file", join(dir, "token")]), "--data-dir", join(dir, "data"), "--workspace", workspace, ...flags], { stdio: "ignore" });
-      const ended = once(child, "exit").then(([code, signal]) => { throw new Error(`the gateway ended with ${code ?? signal}`); });
-      ended.catch(() => {});
-      address = await Promise.race([ended, listening(ports)]);
+      const exited = once(child, "exit").then(([code, signal]) => { throw new Error(`the gateway ended with ${code ?? signal}`); });
+      exited.catch(() => {});
+      address = await Promise.race([exited, listening(ports)]);
       gateway.token = open ? null : (await readFile(join(dir, "token"), "utf8")).trim();
     },
-    /** As a crash would. */
+    /** Ends the gateway at once, as a crash would, or with another signal. Its data stays. */
     async kill(signal = "SIGKILL") {
-      const gone = once(child, "exit");
+      const exited = once(child, "exit");
       child.kill(signal);
-      await gone;
+      await exited;
     },
     async end() {
-      // Ctrl-C ends the agents too.
+      // On SIGINT the gateway also ends its agents.
       if (child.exitCode === null && child.signalCode === null) await gateway.kill("SIGINT");
       await rm(dir, { recursive: true, force: true, maxRetries: 5 });
     },
@@ -68,7 +68,7 @@ async function listening(ports) {
   while (Date.now() < deadline) {
     const line = (await readFile(ports, "utf8").catch(() => "")).split("\n", 1)[0];
     if (/^[\d.]+:\d+$/.test(line)) return line;
-    await pause(20); // a file says nothing when it is written
+    await pause(20); // the file has to be polled
   }
   throw new Error("the gateway wrote no address");
 }

@@ -1,47 +1,51 @@
-// Inputs of megabytes, made to stall the page that shows them: no task of its main thread may take longer than a person waits.
+// Inputs of several megabytes that are costly to draw. No task of the page's main thread may take long enough for a person to
+// notice.
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { after, before, test } from "node:test";
 import { startMock } from "../test/mock/gateway.mjs";
-import { acting, launch, person, say } from "./world.mjs";
+import { withReport, launch, newUser, sendMessage } from "./harness.mjs";
 
 const BYTES = 4 << 20;
-/** What a task may cost of the processor's time, which other programs of the machine do not add to. */
-const TASK_MS = 200;
-/** More elements than these a page of an input never has. */
-const ELEMENTS = 8_000;
-const fill = (unit, bytes = BYTES) => unit.repeat(Math.floor(bytes / Buffer.byteLength(unit)));
-/** The whole text of an input. What repeats is 1, 2 or 4 bytes long and begins at a multiple of that, so that no page of the mock cuts a character. */
+/** The limit for one task in CPU time, which other programs on the machine do not affect. */
+const MAX_TASK_MS = 200;
+/** The limit of elements for one page of an input. */
+const MAX_ELEMENTS = 8_000;
+const repeatTo = (unit, bytes = BYTES) => unit.repeat(Math.floor(bytes / Buffer.byteLength(unit)));
+/**
+ * The whole inputs. The repeated unit has 1, 2 or 4 bytes and begins at a multiple of that, since the mock cuts pages at
+ * fixed bytes and must not cut a character.
+ */
 const INPUTS = {
-  hidden: `{"command":"${fill("a\u200b")}"}`,
-  words: `{"command":"${fill("\u0430b ")}"}`,
-  marks: `{"command":"${fill("\u0301\u0301")}"}`,
-  blank: `{"command":"ls",${fill(" \n")}"x":1}`,
-  line: `{"command":"${fill("x")}"}`,
-  nested: `{"x":${"[".repeat(100)}${fill("[],", BYTES)}[]${"]".repeat(100)}}`,
-  parsed: `{"command":"ls","x":${"[".repeat(100)}${fill("[],", 900_000)}[]${"]".repeat(100)}}`,
+  hidden: `{"command":"${repeatTo("a\u200b")}"}`,
+  words: `{"command":"${repeatTo("\u0430b ")}"}`,
+  marks: `{"command":"${repeatTo("\u0301\u0301")}"}`,
+  blank: `{"command":"ls",${repeatTo(" \n")}"x":1}`,
+  line: `{"command":"${repeatTo("x")}"}`,
+  nested: `{"x":${"[".repeat(100)}${repeatTo("[],", BYTES)}[]${"]".repeat(100)}}`,
+  parsed: `{"command":"ls","x":${"[".repeat(100)}${repeatTo("[],", 900_000)}[]${"]".repeat(100)}}`,
 };
 
 let mock;
-let world;
+let harness;
 before(async () => {
   const agent = async (turn, name) => {
     const whole = INPUTS[name];
     await turn.ask({ event: "permission_request", tool: "Bash", input: { command: "ls" }, truncated: true, input_bytes: Buffer.byteLength(whole), input_sha256: createHash("sha256").update(whole).digest("hex") }, whole);
   };
   mock = await startMock({ agent, inputPage: 65_536 });
-  world = { base: mock.origin, token: "secret", browser: await launch() };
+  harness = { base: mock.origin, token: "secret", browser: await launch() };
 });
 after(async () => {
-  await world?.browser.close();
+  await harness?.browser.close();
   await mock?.close();
 });
 
-/** The longest task of a page's main thread while something is done, in milliseconds of the processor's time, and how many there were. */
+/** Runs `act`. Gives the number of tasks of the page's main thread meanwhile, and the CPU time of the longest in milliseconds. */
 async function longestTask(page, act) {
-  await world.browser.startTracing(page, { categories: ["disabled-by-default-devtools.timeline", "toplevel"] });
-  const trace = await act().then(() => world.browser.stopTracing(), async (error) => {
-    await world.browser.stopTracing();
+  await harness.browser.startTracing(page, { categories: ["disabled-by-default-devtools.timeline", "toplevel"] });
+  const trace = await act().then(() => harness.browser.stopTracing(), async (error) => {
+    await harness.browser.stopTracing();
     throw error;
   });
   const { traceEvents } = JSON.parse(String(trace));
@@ -51,12 +55,12 @@ async function longestTask(page, act) {
 }
 
 for (const name of Object.keys(INPUTS)) {
-  test(`four megabytes do not stall the page, and are not allowed before their last part (${name})`, { timeout: 240_000 }, async () => {
-    const someone = await person(world);
+  test(`four megabytes do not freeze the page, and cannot be allowed before their last page (${name})`, { timeout: 240_000 }, async () => {
+    const user = await newUser(harness);
     try {
-      await acting(someone, async () => {
-        const page = await someone.open();
-        await say(page, name);
+      await withReport(user, async () => {
+        const page = await user.open();
+        await sendMessage(page, name);
         const dock = page.locator(".dock");
         const load = dock.getByRole("button", { name: "Show all of it" });
         const allow = page.getByRole("button", { name: "Allow once" });
@@ -71,20 +75,20 @@ for (const name of Object.keys(INPUTS)) {
               return document.querySelector(".dock-next:enabled");
             });
             const elements = await dock.locator(".dock-input *").count();
-            assert.ok(elements <= ELEMENTS, `${elements} elements`);
+            assert.ok(elements <= MAX_ELEMENTS, `${elements} elements`);
             if (process.env.SCREENSHOTS) await page.screenshot({ path: `${process.env.SCREENSHOTS}/large-${name}-${part}.png` });
             await dock.locator(".dock-next").click();
           }
         });
         if (process.env.VERBOSE) console.log(name, count, ms);
         assert.ok(count > 10, "tasks were measured");
-        assert.ok(ms < TASK_MS, `a task of ${ms} ms`);
+        assert.ok(ms < MAX_TASK_MS, `a task of ${ms} ms`);
         await dock.getByRole("button", { name: "Deny", exact: true }).and(page.locator(":enabled")).waitFor();
         assert.ok(await allow.isDisabled());
         await dock.getByRole("button", { name: "Deny", exact: true }).click();
       });
     } finally {
-      await someone.context.close();
+      await user.context.close();
     }
   });
 }

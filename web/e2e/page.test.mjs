@@ -1,45 +1,45 @@
-// The page in Chromium against a running gateway with the demo agent. SWITCHBOARD_URL names it; without, the mock plays it.
+// The page in Chromium against the gateway with the demo agent that SWITCHBOARD_URL names, or else against the mock gateway.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { acting, answer, chatOf, ended, lastTurn, person, say, startProxy, startWorld, turnOf } from "./world.mjs";
+import { withReport, answerText, chatOf, waitForOutcome, lastTurn, newUser, sendMessage, startProxy, startHarness, turnOf } from "./harness.mjs";
 
 const PREFIX = "/under/a/path/";
-/** `slow 12` says them half a second apart: time enough to interfere. */
+/** The answer to `slow 12`. Its words come half a second apart, which leaves time to interfere. */
 const WORDS = Array.from({ length: 12 }, (_, index) => `word${index + 1}`).join(" ");
 
-let world;
-/** Most tests go on in one chat: gateways limit how fast new ones are made. */
+let harness;
+/** The chat that most tests share, since gateways limit how fast new chats may be created. */
 let shared;
 
 before(async () => {
-  world = await startWorld();
-  const someone = await person(world);
-  const page = await someone.open();
-  await ended(await say(page, "echo a chat to share"));
+  harness = await startHarness();
+  const user = await newUser(harness);
+  const page = await user.open();
+  await waitForOutcome(await sendMessage(page, "echo a chat to share"));
   shared = await chatOf(page);
-  await someone.context.close();
+  await user.context.close();
 });
-after(() => world.end());
+after(() => harness.end());
 
-/** A test with a person of its own, whose page must have said nothing on the console. */
-function scene(name, act, { silent = true, ...options } = {}) {
+/** A test with a user of its own. Unless `silent` is false, the test fails if a page wrote to the console. */
+function browserTest(name, check, { silent = true, ...options } = {}) {
   test(name, { timeout: 120_000 }, async () => {
-    const someone = await person(world, options);
+    const user = await newUser(harness, options);
     try {
-      await acting(someone, () => act(someone));
-      if (silent) assert.deepEqual(someone.heard.console, [], "the console stays empty: no error, no warning, no violation of the policy");
+      await withReport(user, () => check(user));
+      if (silent) assert.deepEqual(user.recorded.console, [], "the console stays empty: no error, no warning, no violation of the policy");
     } catch (error) {
-      await clear(someone).catch(() => {});
+      await stopRunningTurns(user).catch(() => {});
       throw error;
     } finally {
-      await someone.context.close();
+      await user.context.close();
     }
   });
 }
 
-/** Stops what a failed test left running, so that one failure stays one. */
-async function clear(someone) {
-  const page = await someone.open({ chat: shared });
+/** Stops the turns that a failed test left running in the shared chat, so that later tests do not fail too. */
+async function stopRunningTurns(user) {
+  const page = await user.open({ chat: shared });
   const open = page.locator(".turn[data-phase=running]");
   while (await open.count() > 0) {
     await page.getByRole("button", { name: "Stop the answer" }).click();
@@ -47,247 +47,247 @@ async function clear(someone) {
   }
 }
 
-scene("a message is answered, and the token leaves the address", async (me) => {
-  const page = await me.open({ chat: shared });
+browserTest("a message is answered, and the token is removed from the address", async (user) => {
+  const page = await user.open({ chat: shared });
   assert.ok(!page.url().includes("token"));
-  const turn = await say(page, "echo hello **there**");
-  assert.equal(await ended(turn), "completed");
-  assert.equal(await answer(turn), "hello there");
+  const turn = await sendMessage(page, "echo hello **there**");
+  assert.equal(await waitForOutcome(turn), "completed");
+  assert.equal(await answerText(turn), "hello there");
   assert.equal(await turn.locator("strong").innerText(), "there");
 });
 
-scene("an answer appears while it is made, and can be stopped", async (me) => {
-  const page = await me.open({ chat: shared });
-  const turn = await say(page, "slow 40");
+browserTest("an answer is shown while it is streamed, and can be stopped", async (user) => {
+  const page = await user.open({ chat: shared });
+  const turn = await sendMessage(page, "slow 40");
   await turn.getByText(/word2/).waitFor();
   assert.equal(await turn.getAttribute("data-phase"), "running");
   await page.getByRole("button", { name: "Stop the answer" }).click();
-  assert.equal(await ended(turn), "cancelled");
-  assert.ok(!(await answer(turn)).includes("word40"));
+  assert.equal(await waitForOutcome(turn), "cancelled");
+  assert.ok(!(await answerText(turn)).includes("word40"));
 });
 
-scene("a message sent while another is answered waits, and can be taken back", async (me) => {
-  const page = await me.open({ chat: shared });
-  const first = await say(page, "slow 12");
-  const taken = await say(page, "echo never");
-  const second = await say(page, "echo then");
-  await taken.getByRole("button", { name: "Take back" }).click();
-  assert.equal(await ended(taken), "cancelled");
-  assert.match((await taken.locator(".turn-footer").innerText()).trim(), /^Stopped before it began$/);
+browserTest("a message sent during another turn is queued, and can be taken back", async (user) => {
+  const page = await user.open({ chat: shared });
+  const first = await sendMessage(page, "slow 12");
+  const withdrawn = await sendMessage(page, "echo never");
+  const second = await sendMessage(page, "echo then");
+  await withdrawn.getByRole("button", { name: "Take back" }).click();
+  assert.equal(await waitForOutcome(withdrawn), "cancelled");
+  assert.match((await withdrawn.locator(".turn-footer").innerText()).trim(), /^Stopped before it began$/);
   await first.getByText(/word2/).waitFor();
   await page.keyboard.press("Escape");
-  assert.equal(await ended(first), "cancelled");
-  assert.equal(await ended(second), "completed");
-  assert.equal(await answer(second), "then");
+  assert.equal(await waitForOutcome(first), "cancelled");
+  assert.equal(await waitForOutcome(second), "completed");
+  assert.equal(await answerText(second), "then");
   assert.match(await second.locator(".turn-footer").innerText(), /s with waiting/);
   assert.ok(!(await first.locator(".turn-footer").innerText()).includes("waiting"));
 });
 
-scene("a permission shows the command; allowing lets it run, denying does not", async (me) => {
-  const page = await me.open({ chat: shared });
+browserTest("a permission request shows the command, which runs when allowed and not when denied", async (user) => {
+  const page = await user.open({ chat: shared });
   const prompt = page.locator(".dock");
-  const allowed = await say(page, "tool");
+  const allowed = await sendMessage(page, "tool");
   await prompt.getByRole("heading", { name: "Bash" }).waitFor();
   assert.ok((await prompt.locator("pre").first().innerText()).trim().length > 0);
   await prompt.getByRole("button", { name: "Allow once" }).click();
-  assert.equal(await ended(allowed), "completed");
+  assert.equal(await waitForOutcome(allowed), "completed");
   await prompt.waitFor({ state: "detached" });
 
-  const denied = await say(page, "tool");
+  const denied = await sendMessage(page, "tool");
   await prompt.getByRole("button", { name: "Deny with a reason" }).click();
   await prompt.getByRole("textbox").fill("too risky");
   await prompt.locator("button.danger:enabled").waitFor();
   await page.keyboard.press("Enter");
-  assert.equal(await ended(denied), "completed");
-  assert.match(await answer(denied), /too risky/);
+  assert.equal(await waitForOutcome(denied), "completed");
+  assert.match(await answerText(denied), /too risky/);
   assert.equal(await denied.locator("[data-tool=Bash]").getAttribute("data-resolution"), "denied");
 });
 
-scene("a prompt is answered with the keyboard alone", async (me) => {
-  const page = await me.open({ chat: shared });
-  const turn = await say(page, "tool");
+browserTest("a permission request is answered with the keyboard alone", async (user) => {
+  const page = await user.open({ chat: shared });
+  const turn = await sendMessage(page, "tool");
   await page.locator(".dock:focus").waitFor();
   const allow = page.getByRole("button", { name: "Allow once" });
   await page.locator(".dock button.primary:enabled").waitFor();
   for (let tabs = 0; tabs < 8 && !(await allow.evaluate((button) => button === document.activeElement)); tabs += 1) await page.keyboard.press("Tab");
   await page.keyboard.press("Enter");
-  assert.equal(await ended(turn), "completed");
+  assert.equal(await waitForOutcome(turn), "completed");
   await page.locator("#composer:focus").waitFor();
 });
 
-scene("questions are answered by choice and in one's own words", async (me) => {
-  const page = await me.open({ chat: shared });
-  const turn = await say(page, "question");
+browserTest("questions are answered with options and with written text", async (user) => {
+  const page = await user.open({ chat: shared });
+  const turn = await sendMessage(page, "question");
   const prompt = page.locator(".dock");
   await prompt.getByRole("radio").first().check();
   await prompt.getByRole("checkbox").first().check();
   await prompt.getByRole("textbox").last().fill("something else");
   await page.locator(".dock-input").press("End");
   await prompt.getByRole("button", { name: "Answer", exact: true }).click();
-  assert.equal(await ended(turn), "completed");
-  assert.match(await answer(turn), /something else/);
+  assert.equal(await waitForOutcome(turn), "completed");
+  assert.match(await answerText(turn), /something else/);
 });
 
-scene("an edit shows its change before and after", async (me) => {
-  const page = await me.open({ chat: shared });
-  const turn = await say(page, "edit");
+browserTest("the change of an edit is shown before and after it is allowed", async (user) => {
+  const page = await user.open({ chat: shared });
+  const turn = await sendMessage(page, "edit");
   await page.locator(".dock .diff-line.is-added").first().waitFor();
   await page.getByRole("button", { name: "Allow once" }).click();
-  assert.equal(await ended(turn), "completed");
+  assert.equal(await waitForOutcome(turn), "completed");
   await turn.locator("[data-tool=Edit] summary").click();
   await turn.locator("[data-tool=Edit] .diff-line.is-deleted").first().waitFor();
 });
 
-scene("a turn that fails says why and gives the message back", async (me) => {
-  const page = await me.open({ chat: shared });
-  const turn = await say(page, "fail");
-  assert.equal(await ended(turn), "failed");
+browserTest("a failed turn says why, and its message can be edited and sent again", async (user) => {
+  const page = await user.open({ chat: shared });
+  const turn = await sendMessage(page, "fail");
+  assert.equal(await waitForOutcome(turn), "failed");
   await turn.getByRole("button", { name: "Edit and send again" }).click();
   await page.waitForFunction(() => document.querySelector("#composer").value === "fail");
-  const dead = await say(page, "die");
-  assert.ok(["failed", "interrupted"].includes(await ended(dead)));
+  const dead = await sendMessage(page, "die");
+  assert.ok(["failed", "interrupted"].includes(await waitForOutcome(dead)));
 });
 
-scene("a reload in mid-answer loses no word and repeats none", async (me) => {
-  const page = await me.open({ chat: shared });
-  const turn = await say(page, "slow 12");
+browserTest("a reload during an answer neither loses nor repeats text", async (user) => {
+  const page = await user.open({ chat: shared });
+  const turn = await sendMessage(page, "slow 12");
   await turn.getByText(/word3/).waitFor();
   await page.reload();
   await turn.getByText(/word3/).waitFor();
-  assert.equal(await ended(turn), "completed");
-  assert.equal(await answer(turn), WORDS);
-  assert.ok(!page.url().includes("token"), "and asks for no token again");
+  assert.equal(await waitForOutcome(turn), "completed");
+  assert.equal(await answerText(turn), WORDS);
+  assert.ok(!page.url().includes("token"), "the page does not ask for the token again");
 });
 
-scene("two tabs show the same at the same time; a prompt that one answers closes in both", async (me) => {
-  const [one, two] = [await me.open({ chat: shared }), await me.open({ chat: shared })];
-  const turn = await say(one, "tool");
+browserTest("two tabs show the same, and a request answered in one closes in both", async (user) => {
+  const [one, two] = [await user.open({ chat: shared }), await user.open({ chat: shared })];
+  const turn = await sendMessage(one, "tool");
   await two.locator(".dock").getByRole("heading", { name: "Bash" }).waitFor();
   await two.getByRole("button", { name: "Allow once" }).click();
   await one.locator(".dock").waitFor({ state: "detached" });
-  await ended(turn);
+  await waitForOutcome(turn);
   const other = turnOf(two, await turn.getAttribute("data-turn"));
-  await ended(other);
-  assert.equal(await answer(other), await answer(turn));
+  await waitForOutcome(other);
+  assert.equal(await answerText(other), await answerText(turn));
   assert.equal(await lastTurn(two), await lastTurn(one));
 });
 
-// The browser itself reports connections that fail, so the console is not empty here.
-scene("a cut connection is resumed: what was missed comes, what was written goes, once", async (me) => {
-  const proxy = await startProxy(world, PREFIX);
+// The browser writes failed connections to the console, so these tests are not silent.
+browserTest("a cut connection resumes: missed text arrives, and a message written meanwhile is sent once", async (user) => {
+  const proxy = await startProxy(harness, PREFIX);
   try {
-    const page = await me.open({ chat: shared, base: proxy.base });
-    const turn = await say(page, "slow 12");
+    const page = await user.open({ chat: shared, base: proxy.base });
+    const turn = await sendMessage(page, "slow 12");
     await turn.getByText(/word3/).waitFor();
     proxy.cut();
     await page.locator(".top .connection").waitFor();
-    const unsent = await say(page, "echo written in between");
+    const unsent = await sendMessage(page, "echo written in between");
     await unsent.getByText("as soon as the connection is back").waitFor();
-    proxy.mend();
-    assert.equal(await ended(turn), "completed");
-    assert.equal(await answer(turn), WORDS);
-    assert.equal(await ended(unsent), "completed");
-    assert.equal(await answer(unsent), "written in between");
+    proxy.restore();
+    assert.equal(await waitForOutcome(turn), "completed");
+    assert.equal(await answerText(turn), WORDS);
+    assert.equal(await waitForOutcome(unsent), "completed");
+    assert.equal(await answerText(unsent), "written in between");
     assert.equal(await page.locator(".thread").getByText("written in between").count(), 2, "once as message, once as answer");
   } finally {
     await proxy.end();
   }
 }, { silent: false });
 
-scene("a new chat speaks of a listening agent only while it is connected", async (me) => {
-  const proxy = await startProxy(world, PREFIX);
+browserTest("a new chat says that the agent listens only while the page is connected", async (user) => {
+  const proxy = await startProxy(harness, PREFIX);
   try {
-    const page = await me.open({ base: proxy.base });
+    const page = await user.open({ base: proxy.base });
     const line = page.getByRole("heading", { name: "The line is open." });
     await line.waitFor();
     proxy.cut();
     await page.getByRole("heading", { name: "Not connected." }).waitFor();
     assert.equal(await line.count(), 0);
-    proxy.mend();
+    proxy.restore();
     await line.waitFor();
   } finally {
     await proxy.end();
   }
 }, { silent: false });
 
-scene("an unsent message outlives a reload", async (me) => {
-  const proxy = await startProxy(world, PREFIX);
+browserTest("an unsent message survives closing the page", async (user) => {
+  const proxy = await startProxy(harness, PREFIX);
   try {
-    const page = await me.open({ chat: shared, base: proxy.base });
-    const kept = await me.context.newPage();
+    const page = await user.open({ chat: shared, base: proxy.base });
+    const reopened = await user.context.newPage();
     proxy.cut();
     await page.locator(".top .connection").waitFor();
-    const unsent = await say(page, "echo kept over the reload");
+    const unsent = await sendMessage(page, "echo kept over the reload");
     await unsent.getByText("as soon as").waitFor();
-    proxy.mend();
+    proxy.restore();
     const id = await unsent.getAttribute("data-turn");
     await page.close();
-    await kept.goto(`${proxy.base}#chat=${shared}`);
-    assert.equal(await ended(turnOf(kept, id)), "completed");
-    assert.equal(await kept.locator(".thread").getByText("kept over the reload").count(), 2);
+    await reopened.goto(`${proxy.base}#chat=${shared}`);
+    assert.equal(await waitForOutcome(turnOf(reopened, id)), "completed");
+    assert.equal(await reopened.locator(".thread").getByText("kept over the reload").count(), 2);
   } finally {
     await proxy.end();
   }
 }, { silent: false });
 
-scene("the page works under a subpath", async (me) => {
-  const proxy = await startProxy(world, PREFIX);
+browserTest("the page works below a path", async (user) => {
+  const proxy = await startProxy(harness, PREFIX);
   try {
-    const page = await me.open({ chat: shared, base: proxy.base });
-    assert.equal(await ended(await say(page, "echo below")), "completed");
-    assert.ok(me.heard.requests.every((url) => new URL(url).pathname.startsWith(PREFIX)), me.heard.requests.join("\n"));
+    const page = await user.open({ chat: shared, base: proxy.base });
+    assert.equal(await waitForOutcome(await sendMessage(page, "echo below")), "completed");
+    assert.ok(user.recorded.requests.every((url) => new URL(url).pathname.startsWith(PREFIX)), user.recorded.requests.join("\n"));
   } finally {
     await proxy.end();
   }
 });
 
-scene("a hostile query and fragment cause no connection elsewhere", async (me) => {
+browserTest("a hostile query and fragment cause no connection to another host", async (user) => {
   const evil = "evil.example";
   const hostile = `gateway=wss://${evil}/ws&ws=wss://${evil}/ws&gatewayUrl=wss://${evil}&url=//${evil}&base=//${evil}&redirect=https://${evil}`;
-  const page = await me.context.newPage();
-  await page.goto(`${world.base}?${hostile}#${hostile}${world.token ? `&token=${world.token}` : ""}`);
+  const page = await user.context.newPage();
+  await page.goto(`${harness.base}?${hostile}#${hostile}${harness.token ? `&token=${harness.token}` : ""}`);
   await page.locator(".connection[data-state=online]").first().waitFor({ state: "attached" });
-  const { host } = new URL(world.base);
-  assert.ok(me.heard.requests.length > 3);
-  assert.ok(me.heard.requests.every((url) => new URL(url).host === host), me.heard.requests.join("\n"));
-  assert.ok(me.heard.requests.every((url) => !world.token || !url.includes(world.token)), "nor does the token travel in an address");
+  const { host } = new URL(harness.base);
+  assert.ok(user.recorded.requests.length > 3);
+  assert.ok(user.recorded.requests.every((url) => new URL(url).host === host), user.recorded.requests.join("\n"));
+  assert.ok(user.recorded.requests.every((url) => !harness.token || !url.includes(harness.token)), "no address has the token");
 });
 
-scene("markup in an answer stays text", async (me) => {
-  const page = await me.open({ chat: shared });
+browserTest("HTML in an answer is shown as text", async (user) => {
+  const page = await user.open({ chat: shared });
   page.on("dialog", (dialog) => assert.fail(dialog.message()));
-  const turn = await say(page, "echo <img src=x onerror=alert(1)> <svg/onload=alert(2)> [a](javascript:alert(3)) ![b](https://evil.example/pixel.png)");
-  assert.equal(await ended(turn), "completed");
-  assert.match(await answer(turn), /<img src=x onerror=alert\(1\)>/);
+  const turn = await sendMessage(page, "echo <img src=x onerror=alert(1)> <svg/onload=alert(2)> [a](javascript:alert(3)) ![b](https://evil.example/pixel.png)");
+  assert.equal(await waitForOutcome(turn), "completed");
+  assert.match(await answerText(turn), /<img src=x onerror=alert\(1\)>/);
   assert.equal(await turn.locator(".answer img, .answer svg[onload], .answer a[href^=javascript]").count(), 0);
-  assert.ok(me.heard.requests.every((url) => !url.includes("evil.example")));
+  assert.ok(user.recorded.requests.every((url) => !url.includes("evil.example")));
 });
 
-scene("a refused token is asked for, and the right one signs in", async (me) => {
-  if (!world.token) return;
-  const page = await me.context.newPage();
-  await page.goto(`${world.base}#token=wrong`);
+browserTest("a refused token makes the page ask for another one, and the right one signs in", async (user) => {
+  if (!harness.token) return;
+  const page = await user.context.newPage();
+  await page.goto(`${harness.base}#token=wrong`);
   await page.getByText("did not accept this token").waitFor();
-  const other = await me.context.newPage();
-  await other.goto(world.base);
+  const other = await user.context.newPage();
+  await other.goto(harness.base);
   await other.getByLabel("Access token").waitFor();
-  await page.getByLabel("Access token").fill(world.token);
+  await page.getByLabel("Access token").fill(harness.token);
   await page.getByRole("button", { name: "Sign in" }).click();
   await page.locator(".connection[data-state=online]").first().waitFor({ state: "attached" });
   await other.locator(".connection[data-state=online]").first().waitFor({ state: "attached" });
   await page.reload();
   await page.locator(".connection[data-state=online]").first().waitFor({ state: "attached" });
-  await other.goto(`${world.base}?again#token=wrong`);
+  await other.goto(`${harness.base}?again#token=wrong`);
   await other.locator(".connection[data-state=online]").first().waitFor({ state: "attached" });
 });
 
-scene("a new chat joins the list and is there again at the next visit", async (me) => {
-  const page = await me.open();
-  await ended(await say(page, "echo a chat of its own"));
+browserTest("a new chat appears in the list, and is open again at the next visit", async (user) => {
+  const page = await user.open();
+  await waitForOutcome(await sendMessage(page, "echo a chat of its own"));
   const chat = await chatOf(page);
   await page.locator(`[data-chat="${chat}"]`).waitFor();
-  const later = await me.context.newPage();
-  await later.goto(world.base);
+  const later = await user.context.newPage();
+  await later.goto(harness.base);
   await later.locator(".turn").first().getByText("a chat of its own").first().waitFor();
   await later.locator(`[data-chat="${shared}"]`).click();
   await later.locator(`[data-chat="${shared}"][aria-current]`).waitFor();
@@ -296,8 +296,8 @@ scene("a new chat joins the list and is there again at the next visit", async (m
   await later.locator(".turn").first().getByText("a chat of its own").first().waitFor();
 });
 
-scene("on a phone the list is a drawer", async (me) => {
-  const page = await me.open({ chat: shared });
+browserTest("on a phone the chat list is a drawer", async (user) => {
+  const page = await user.open({ chat: shared });
   const list = page.locator(`[data-chat="${shared}"]`);
   assert.ok(!(await list.isVisible()));
   await page.getByRole("button", { name: "Open the list of chats" }).tap();
@@ -308,16 +308,16 @@ scene("on a phone the list is a drawer", async (me) => {
   assert.ok(overflow <= 0, `the page is ${overflow} px wider than the phone`);
 }, { viewport: { width: 375, height: 700 }, isMobile: true, hasTouch: true });
 
-scene("whoever reads above is not moved by what comes below", async (me) => {
-  const page = await me.open({ chat: shared });
-  const turn = await say(page, "long");
+browserTest("new text below does not move a reader who has scrolled up", async (user) => {
+  const page = await user.open({ chat: shared });
+  const turn = await sendMessage(page, "long");
   await turn.locator(".markdown > *").nth(4).waitFor();
   const thread = page.locator(".thread");
   await thread.hover();
   await page.mouse.wheel(0, -1500);
   await page.getByRole("button", { name: "Go to the newest message" }).waitFor();
   const top = await thread.evaluate((box) => box.scrollTop);
-  await ended(turn);
+  await waitForOutcome(turn);
   assert.ok(Math.abs((await thread.evaluate((box) => box.scrollTop)) - top) < 50);
   await page.getByRole("button", { name: "Go to the newest message" }).click();
   await page.waitForFunction(() => { const box = document.querySelector(".thread"); return box.scrollHeight - box.scrollTop - box.clientHeight < 4; });

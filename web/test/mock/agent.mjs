@@ -1,4 +1,4 @@
-// The scripted agent of the mock gateway: what the demo agent does, in a few lines each.
+// The agent of the mock gateway: short versions of what the demo agent does.
 
 const HELP = `I am a scripted agent. Try one of these:
 
@@ -53,7 +53,10 @@ switchboard serve --listen 127.0.0.1:0 --port-file port | grep "ready"
 See [the protocol](https://example.com/protocol) for the rest. An <img src=x onerror=alert(1)> in an answer stays text.
 `;
 
-/** Plays the answer to one message. \`turn\` offers emit, ask, pause and whether it was stopped. */
+/**
+ * Plays the answer to one message. `turn` has functions that emit events and ask the person, and says whether the turn was
+ * stopped.
+ */
 export async function play(turn, text) {
   const [word, ...rest] = text.trim().split(/\s+/);
   const say = async (answer, pause = 12, stream = "s1") => {

@@ -1,4 +1,5 @@
-// A gateway in memory that speaks the wire, for work on the page. The real one is the reference; this one forgets and trusts.
+// A mock gateway in memory, for work on the page and for its tests. It stores nothing and checks little; the real gateway is
+// the reference.
 import { createServer } from "node:http";
 import { readFile } from "node:fs/promises";
 import { extname, join } from "node:path";
@@ -9,7 +10,10 @@ const DIST = new URL("../../dist/", import.meta.url).pathname;
 const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".woff2": "font/woff2", ".txt": "text/plain", ".webmanifest": "application/manifest+json" };
 const CSP = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob: data:; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 const PAGE_EVENTS = 60;
-/** `agent` plays what `message` gets; without, the scripted one does. `ready`: more of what is said first. `inputPage`: bytes of a page of an input, at whose end no character of it may be cut. */
+/**
+ * Starts the mock. `agent` answers messages, by default the scripted one. `ready`: additional fields of `ready`. `inputPage`:
+ * the size of a page of an input in bytes; no character may cross a page's end.
+ */
 export async function startMock({ port = 0, token = "secret", base = "/", agent = play, ready = {}, inputPage = 4096 } = {}) {
   const chats = new Map();
   const sockets = new Set();
@@ -35,7 +39,7 @@ export async function startMock({ port = 0, token = "secret", base = "/", agent 
   const origin = `http://127.0.0.1:${http.address().port}${base}`;
   return {
     url: token ? `${origin}#token=${token}` : origin, origin, chats,
-    /** Ends every connection without a word, and refuses new ones until told. */
+    /** Ends every connection without a close frame; with `refuse`, refuses new ones until `admit`. */
     kill({ refuse = false } = {}) { refusing = refuse; for (const ws of sockets) ws.terminate(); },
     admit() { refusing = false; },
     close() { for (const ws of sockets) ws.terminate(); http.closeAllConnections(); return new Promise((done) => http.close(done)); },
@@ -85,13 +89,13 @@ export async function startMock({ port = 0, token = "secret", base = "/", agent 
       case "rename_chat": {
         if (!chat) return error("unknown_chat", "There is no such chat.");
         chat.title = frame.title;
-        return tellAll({ event: "session_updated", chat_id: chat.id, scope: "metadata", title: chat.title });
+        return sendToAll({ event: "session_updated", chat_id: chat.id, scope: "metadata", title: chat.title });
       }
       case "delete_chat": {
         if (!chat) return error("unknown_chat", "There is no such chat.");
         if (chat.running) stop(chat, chat.running);
         chats.delete(chat.id);
-        return tellAll({ event: "session_updated", chat_id: chat.id, scope: "deleted" });
+        return sendToAll({ event: "session_updated", chat_id: chat.id, scope: "deleted" });
       }
       case "cancel": {
         const turn = frame.turn_id ? chat.turns.get(frame.turn_id) : chat.running;
@@ -109,7 +113,7 @@ export async function startMock({ port = 0, token = "secret", base = "/", agent 
         if (!open) return error("already_resolved", "Somebody answered first.", { request_id: frame.request_id });
         const { truncated, raw, input_sha256 } = open.event;
         if (frame.decision === "allow" && (truncated || raw || frame.input_sha256 !== undefined) && frame.input_sha256 !== input_sha256) return error("input_unseen", "The answer does not have the hash of the input.", { request_id: frame.request_id });
-        const refused = open.judge?.(frame);
+        const refused = open.refuse?.(frame);
         if (refused) return error(refused.code, refused.detail, { request_id: frame.request_id });
         chat.requests.delete(frame.request_id);
         const resolution = { allow: "allowed", deny: "denied", answer: "answered" }[frame.decision];
@@ -176,11 +180,14 @@ export async function startMock({ port = 0, token = "secret", base = "/", agent 
       control: (body) => broadcast(chat, { ...body, chat_id: chat.id, turn_id: turn.id }),
       pause: (ms) => new Promise((done) => setTimeout(done, ms)),
       never: () => new Promise((done) => { turn.wake = done; }),
-      /** `whole`: the text of an input that `body` shows cut. `judge` may refuse an answer, with a code and a detail. */
-      ask: (body, whole, judge) => new Promise((answer) => {
+      /**
+       * Asks the person. `whole`: the whole text of an input that `body` has truncated. `refuse` may give an error code and a
+       * detail to refuse an answer.
+       */
+      ask: (body, whole, refuse) => new Promise((answer) => {
         turn.wake = () => answer({});
         const request_id = body.request_id ?? `q${chat.log.length}`;
-        chat.requests.set(request_id, { turn, answer, whole, judge, event: append(chat, turn, { ...body, request_id }) });
+        chat.requests.set(request_id, { turn, answer, whole, refuse, event: append(chat, turn, { ...body, request_id }) });
       }),
       fail: (code, detail) => { outcome = "failed"; error = { code, detail }; },
       interrupt: (code, detail) => { outcome = "interrupted"; error = { code, detail }; },
@@ -214,7 +221,7 @@ export async function startMock({ port = 0, token = "secret", base = "/", agent 
     return event;
   }
 
-  function tellAll(event) {
+  function sendToAll(event) {
     for (const ws of sockets) if (ws.readyState === 1) ws.send(JSON.stringify(event));
   }
 

@@ -1,4 +1,4 @@
-// npm run mock: the page over the mock gateway, for looking at it.
+// `npm run mock`: serves the page with the mock gateway.
 import { startMock } from "./gateway.mjs";
 
 const mock = await startMock({ port: Number(process.env.PORT ?? 8766), base: process.env.BASE ?? "/" });

@@ -5,7 +5,7 @@ import { answersTo, optionsOf, placeholder, rangeOf, takesText, textError, count
 
 const own = (text: string, ...chosen: string[]) => ({ chosen, own: text });
 
-test("every question needs an answer, but for those that may be left out", () => {
+test("every question but the optional ones needs an answer", () => {
   const items: QuestionItem[] = [{ question: "a" }, { question: "b", optional: true }, { question: "__proto__", optional: true }];
   assert.equal(answersTo(items, {}), undefined);
   assert.equal(answersTo(items, { 0: own("  "), 1: own("x") }), undefined);
@@ -15,16 +15,16 @@ test("every question needs an answer, but for those that may be left out", () =>
   assert.deepEqual(answersTo([{ question: "a", multi_select: true }], { 0: own("c", "b") }), { a: ["b", "c"] });
 });
 
-test("yes or no is chosen of two, and closed questions take no words", () => {
+test("a boolean question has two options, and closed questions take no text", () => {
   const either: QuestionItem = { question: "a", format: "boolean" };
   assert.deepEqual(optionsOf(either).map(({ label }) => label), ["true", "false"]);
-  assert.deepEqual(optionsOf({ ...either, options: [{ label: "true" }] }).length, 1, "the gateway's own, if it has them");
+  assert.deepEqual(optionsOf({ ...either, options: [{ label: "true" }] }).length, 1, "the options of the gateway replace the default ones");
   assert.ok(!takesText(either) && !takesText({ question: "a", format: "option" }) && takesText({ question: "a" }) && takesText({ question: "a", format: "integer" }));
   assert.equal(answersTo([either], { 0: own("true") }), undefined);
   assert.deepEqual(answersTo([either], { 0: own("", "false") }), { a: ["false"] });
 });
 
-test("numbers are numbers", () => {
+test("questions for numbers take only numbers", () => {
   const cases = {
     integer: [["0", "-3", "9223372036854775807", "-9223372036854775808"], ["x", "1.5", "1e3", "0x10", "3 4", "9223372036854775808", "--1", "٣"]],
     number: [["0", "2.5", "-1e3", "1E-7"], ["x", "Infinity", "NaN", "1,5", "1e999", "0x1", ""]],
@@ -40,7 +40,7 @@ test("numbers are numbers", () => {
   }
 });
 
-test("bounds are held to, in values, characters and choices", () => {
+test("the bounds of values, lengths and numbers of choices are checked", () => {
   const cases: [Partial<QuestionItem>, string[], string[], string][] = [
     [{ format: "integer", min: 1, max: 9 }, ["1", "9"], ["0", "10", "-3"], "from 1 to 9"],
     [{ format: "number", min: 0.5 }, ["0.5", "1e3"], ["0.4"], "at least 0.5"],

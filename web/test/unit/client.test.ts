@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
 import { defaultEnvironment, openRequests } from "../../src/client/index.ts";
-import { delta, ended, log, said } from "./log.ts";
-import { client, greet, MemoryStore, type World, READY } from "./world.ts";
+import { delta, turnEnd, log, userMessage } from "./log.ts";
+import { newClient, completeHandshake, MemoryStore, type FakeEnvironment, READY } from "./harness.ts";
 
 const attached = (head: number, recovered: boolean, epoch = "e1") => ({ event: "attached", chat_id: "c", epoch, head, recovered });
 const replayEnd = (seq: number, epoch = "e1") => ({ event: "replay_end", chat_id: "c", epoch, seq });
@@ -11,556 +11,556 @@ const snapshot = (events: object[], seq: number) => ({ event: "snapshot", chat_i
 const accepted = (turn_id: string, seq: number, rest = {}) => ({ event: "message_accepted", chat_id: "c", turn_id, starts_turn: true, epoch: "e1", seq, ...rest });
 const refusal = (code: string, retryable: boolean, rest = {}) => ({ event: "error", code, detail: "no", retryable, chat_id: "c", ...rest });
 
-/** A client that follows chat `c`, which has one turn and stands at 3. */
-function following(store = new MemoryStore()) {
-  const all = client(store);
-  all.it.open("c");
-  all.it.start();
-  greet(all.world);
-  all.world.socket.deliver(attached(3, false), snapshot(log([said("old"), delta("answer"), ended()]), 3), replayEnd(3));
-  return all;
+/** A client that has attached chat `c`, whose only turn ends at sequence number 3. */
+function attachedClient(store = new MemoryStore()) {
+  const fakes = newClient(store);
+  fakes.client.open("c");
+  fakes.client.start();
+  completeHandshake(fakes.environment);
+  fakes.environment.socket.deliver(attached(3, false), snapshot(log([userMessage("old"), delta("answer"), turnEnd()]), 3), replayEnd(3));
+  return fakes;
 }
 
-/** Loses the connection and gets the next one as far as `ready`; returns what was sent then. */
-function reconnect(world: World, code = 1006) {
-  world.socket.drop(code);
-  world.pass(20_000);
-  return greet(world);
+/** Loses the connection and completes the handshake of the next one. Gives the frames that were sent after it. */
+function reconnect(environment: FakeEnvironment, code = 1006) {
+  environment.socket.drop(code);
+  environment.advance(20_000);
+  return completeHandshake(environment);
 }
 
-test("the token goes first, chats are attached at ready", () => {
-  const { world, it } = client();
-  it.open("c");
-  it.start();
-  world.socket.onopen?.();
-  assert.deepEqual(world.socket.sent(), [{ type: "authenticate", token: "secret" }]);
-  world.socket.onclose = null;
-  assert.deepEqual(greet(world), [{ type: "attach", chat_id: "c" }]);
-  assert.equal(it.status.state, "online");
+test("the token is sent first, and chats are attached after ready", () => {
+  const { environment, client } = newClient();
+  client.open("c");
+  client.start();
+  environment.socket.onopen?.();
+  assert.deepEqual(environment.socket.sent(), [{ type: "authenticate", token: "secret" }]);
+  environment.socket.onclose = null;
+  assert.deepEqual(completeHandshake(environment), [{ type: "attach", chat_id: "c" }]);
+  assert.equal(client.status.state, "online");
 });
 
-test("a first connection that fails is tried again, with growing waits", () => {
-  const { world, it } = client();
-  it.start();
+test("a failed first connection is retried with growing waits", () => {
+  const { environment, client } = newClient();
+  client.start();
   const waits: number[] = [];
   for (let attempt = 0; attempt < 9; attempt += 1) {
-    world.socket.drop();
-    assert.ok(it.status.state === "waiting");
-    waits.push(it.status.retryAt - world.now());
-    world.pass(waits.at(-1)!);
+    environment.socket.drop();
+    assert.ok(client.status.state === "waiting");
+    waits.push(client.status.retryAt - environment.now());
+    environment.advance(waits.at(-1)!);
   }
   assert.deepEqual(waits, [250, 500, 1000, 2000, 4000, 7500, 7500, 7500, 7500]);
-  assert.equal(world.sockets.length, 10);
+  assert.equal(environment.sockets.length, 10);
 });
 
-test("a connection that never answers is given up", () => {
-  const { world, it } = client();
-  it.start();
-  world.pass(10_000);
-  assert.equal(it.status.state, "waiting");
-  assert.ok(world.sockets[0]!.closed);
+test("a connection on which nothing arrives is given up", () => {
+  const { environment, client } = newClient();
+  client.start();
+  environment.advance(10_000);
+  assert.equal(client.status.state, "waiting");
+  assert.ok(environment.sockets[0]!.closed);
 });
 
-test("waking up ends the wait", () => {
-  const { world, it } = client();
-  it.start();
-  world.socket.drop();
-  it.wake();
-  assert.equal(world.sockets.length, 2);
+test("waking up ends the wait before a retry", () => {
+  const { environment, client } = newClient();
+  client.start();
+  environment.socket.drop();
+  client.wake();
+  assert.equal(environment.sockets.length, 2);
 });
 
-test("refused credentials and a replaced connection end the attempts", () => {
+test("after refused credentials or a replaced connection there are no more attempts", () => {
   for (const [code, reason] of [[4401, "unauthorized"], [4409, "replaced"]] as const) {
-    const { world, it } = following();
-    world.socket.drop(code);
-    world.pass(60_000);
-    assert.deepEqual(it.status, { state: "stopped", reason, closed: { code, reason: "" } });
-    assert.equal(world.sockets.length, 1);
-    it.start();
-    assert.deepEqual(greet(world), [{ type: "attach", chat_id: "c", after: { epoch: "e1", seq: 3 } }]);
+    const { environment, client } = attachedClient();
+    environment.socket.drop(code);
+    environment.advance(60_000);
+    assert.deepEqual(client.status, { state: "stopped", reason, closed: { code, reason: "" } });
+    assert.equal(environment.sockets.length, 1);
+    client.start();
+    assert.deepEqual(completeHandshake(environment), [{ type: "attach", chat_id: "c", after: { epoch: "e1", seq: 3 } }]);
   }
 });
 
-test("without a token, a silent gateway wants one", () => {
-  const { world, it } = client(new MemoryStore(), "");
-  const { world: bare, it: none } = clientWithoutToken();
-  none.start();
+test("without a token, silence means that the gateway needs one", () => {
+  const { environment, client } = newClient(new MemoryStore(), "");
+  const { environment: bare, client: tokenless } = clientWithoutToken();
+  tokenless.start();
   bare.socket.onopen?.();
   assert.deepEqual(bare.socket.sent(), []);
-  bare.pass(1_500);
-  assert.deepEqual(none.status, { state: "stopped", reason: "unauthorized", closed: { code: 4401, reason: "" } });
-  it.start();
-  greet(world);
-  assert.equal(it.status.state, "online");
+  bare.advance(1_500);
+  assert.deepEqual(tokenless.status, { state: "stopped", reason: "unauthorized", closed: { code: 4401, reason: "" } });
+  client.start();
+  completeHandshake(environment);
+  assert.equal(client.status.state, "online");
 });
 
 function clientWithoutToken() {
-  const all = client();
-  const it = new (all.it.constructor as typeof import("../../src/client/client.ts").Client)({ url: () => "ws://x", token: () => undefined, environment: all.world });
-  return { world: all.world, it };
+  const fakes = newClient();
+  const client = new (fakes.client.constructor as typeof import("../../src/client/client.ts").Client)({ url: () => "ws://x", token: () => undefined, environment: fakes.environment });
+  return { environment: fakes.environment, client };
 }
 
-test("silence is asked about, then ends the connection", () => {
-  const { world, it } = following();
-  world.pass(20_000);
-  assert.deepEqual(world.socket.sent(), [{ type: "ping" }]);
-  world.socket.deliver({ event: "pong" });
-  world.pass(25_000);
-  assert.equal(it.status.state, "online");
-  world.pass(20_000);
-  assert.equal(it.status.state, "waiting", "45 s after the last frame");
+test("silence leads to a ping, and without an answer to a new connection", () => {
+  const { environment, client } = attachedClient();
+  environment.advance(20_000);
+  assert.deepEqual(environment.socket.sent(), [{ type: "ping" }]);
+  environment.socket.deliver({ event: "pong" });
+  environment.advance(25_000);
+  assert.equal(client.status.state, "online");
+  environment.advance(20_000);
+  assert.equal(client.status.state, "waiting", "45 s after the last frame");
 });
 
-test("a chat goes on at its cursor; what it has already is dropped", () => {
-  const { world, it } = following();
-  assert.deepEqual(reconnect(world), [{ type: "attach", chat_id: "c", after: { epoch: "e1", seq: 3 } }]);
-  const missed = log([said("new", "t2"), delta("a"), delta("b")], { first: 4, turn: "t2" });
-  world.socket.deliver(attached(6, true), ...missed, ...missed, replayEnd(6), ...missed.slice(1));
-  assert.deepEqual(it.chat("c")?.cursor, { epoch: "e1", seq: 6 });
-  assert.equal(it.chat("c")?.turns[1]?.items[0]?.kind === "text" && it.chat("c")?.turns[1]?.items.length, 1);
-  const item = it.chat("c")!.turns[1]!.items[0]!;
+test("a chat resumes from its cursor, and duplicate events are dropped", () => {
+  const { environment, client } = attachedClient();
+  assert.deepEqual(reconnect(environment), [{ type: "attach", chat_id: "c", after: { epoch: "e1", seq: 3 } }]);
+  const missed = log([userMessage("new", "t2"), delta("a"), delta("b")], { first: 4, turn: "t2" });
+  environment.socket.deliver(attached(6, true), ...missed, ...missed, replayEnd(6), ...missed.slice(1));
+  assert.deepEqual(client.chat("c")?.cursor, { epoch: "e1", seq: 6 });
+  assert.equal(client.chat("c")?.turns[1]?.items[0]?.kind === "text" && client.chat("c")?.turns[1]?.items.length, 1);
+  const item = client.chat("c")!.turns[1]!.items[0]!;
   assert.equal(item.kind === "text" && item.text, "ab");
 });
 
-test("a hole is healed by attaching once more, then by a snapshot", () => {
-  const { world, it } = following();
-  const [four, five, six, seven] = log([said("new", "t2"), delta("a"), delta("b"), delta("c")], { first: 4, turn: "t2" });
-  world.socket.sent();
-  world.socket.deliver(four!, six!, seven!);
-  assert.deepEqual(world.socket.sent(), [{ type: "attach", chat_id: "c", after: { epoch: "e1", seq: 4 } }], "once, however much follows");
-  world.socket.deliver(attached(7, true), five!, six!, seven!, replayEnd(7));
-  assert.equal(it.chat("c")?.cursor?.seq, 7);
-  world.socket.deliver({ ...seven!, seq: 9 }, attached(9, true), replayEnd(9));
-  assert.deepEqual(world.socket.sent(), [{ type: "attach", chat_id: "c", after: { epoch: "e1", seq: 7 } }, { type: "attach", chat_id: "c" }]);
+test("after a gap the chat is attached again, then loaded from a snapshot", () => {
+  const { environment, client } = attachedClient();
+  const [four, five, six, seven] = log([userMessage("new", "t2"), delta("a"), delta("b"), delta("c")], { first: 4, turn: "t2" });
+  environment.socket.sent();
+  environment.socket.deliver(four!, six!, seven!);
+  assert.deepEqual(environment.socket.sent(), [{ type: "attach", chat_id: "c", after: { epoch: "e1", seq: 4 } }], "only one attach, however many events follow the gap");
+  environment.socket.deliver(attached(7, true), five!, six!, seven!, replayEnd(7));
+  assert.equal(client.chat("c")?.cursor?.seq, 7);
+  environment.socket.deliver({ ...seven!, seq: 9 }, attached(9, true), replayEnd(9));
+  assert.deepEqual(environment.socket.sent(), [{ type: "attach", chat_id: "c", after: { epoch: "e1", seq: 7 } }, { type: "attach", chat_id: "c" }]);
 });
 
-test("a message is acknowledged in place of its user_message", () => {
-  const { world, it, store } = following();
-  world.socket.sent();
-  const turn_id = it.send("c", "hello");
-  assert.deepEqual(world.socket.sent(), [{ type: "message", chat_id: "c", content: "hello", turn_id }]);
-  assert.equal(it.unsent("c").length, 1);
-  world.socket.deliver(accepted(turn_id, 4), ...log([delta("hi")], { first: 5, turn: turn_id }));
-  assert.deepEqual([it.unsent("c"), store.map.size], [[], 0]);
-  assert.deepEqual(it.chat("c")?.turns.map((turn) => turn.user?.text), ["old", "hello"]);
-  assert.equal(it.chat("c")?.cursor?.seq, 5);
+test("message_accepted stands for the user_message of the sender", () => {
+  const { environment, client, store } = attachedClient();
+  environment.socket.sent();
+  const turn_id = client.send("c", "hello");
+  assert.deepEqual(environment.socket.sent(), [{ type: "message", chat_id: "c", content: "hello", turn_id }]);
+  assert.equal(client.unsent("c").length, 1);
+  environment.socket.deliver(accepted(turn_id, 4), ...log([delta("hi")], { first: 5, turn: turn_id }));
+  assert.deepEqual([client.unsent("c"), store.map.size], [[], 0]);
+  assert.deepEqual(client.chat("c")?.turns.map((turn) => turn.user?.text), ["old", "hello"]);
+  assert.equal(client.chat("c")?.cursor?.seq, 5);
 });
 
 test("an unacknowledged message is sent again under its id, also by the next page", () => {
-  const { world, it, store } = following();
-  const turn_id = it.send("c", "hello");
-  assert.deepEqual(reconnect(world)[1], { type: "message", chat_id: "c", content: "hello", turn_id });
-  const next = client(store);
-  next.it.start();
-  assert.deepEqual(greet(next.world), [{ type: "message", chat_id: "c", content: "hello", turn_id }]);
-  next.world.socket.deliver(accepted(turn_id, 4, { duplicate: true }));
-  assert.deepEqual([next.it.unsent("c"), store.map.size], [[], 0]);
+  const { environment, client, store } = attachedClient();
+  const turn_id = client.send("c", "hello");
+  assert.deepEqual(reconnect(environment)[1], { type: "message", chat_id: "c", content: "hello", turn_id });
+  const next = newClient(store);
+  next.client.start();
+  assert.deepEqual(completeHandshake(next.environment), [{ type: "message", chat_id: "c", content: "hello", turn_id }]);
+  next.environment.socket.deliver(accepted(turn_id, 4, { duplicate: true }));
+  assert.deepEqual([next.client.unsent("c"), store.map.size], [[], 0]);
 });
 
-test("a duplicate moves no cursor, and a message seen in the replay is not pending", () => {
-  const { world, it } = following();
-  const turn_id = it.send("c", "hello");
-  reconnect(world);
-  world.socket.deliver(attached(4, true), ...log([said("hello", turn_id)], { first: 4, turn: turn_id }), replayEnd(4));
-  assert.deepEqual(it.unsent("c"), []);
-  world.socket.deliver(accepted(turn_id, 4, { duplicate: true }));
-  assert.equal(it.chat("c")?.cursor?.seq, 4);
-  assert.equal(it.chat("c")?.turns.length, 2);
+test("a duplicate moves no cursor, and a message in the replay is no longer unsent", () => {
+  const { environment, client } = attachedClient();
+  const turn_id = client.send("c", "hello");
+  reconnect(environment);
+  environment.socket.deliver(attached(4, true), ...log([userMessage("hello", turn_id)], { first: 4, turn: turn_id }), replayEnd(4));
+  assert.deepEqual(client.unsent("c"), []);
+  environment.socket.deliver(accepted(turn_id, 4, { duplicate: true }));
+  assert.equal(client.chat("c")?.cursor?.seq, 4);
+  assert.equal(client.chat("c")?.turns.length, 2);
 });
 
-test("messages of a chat keep their order: the next waits for the acknowledgement", () => {
-  const { world, it } = following();
-  world.socket.sent();
-  const [a, b] = [it.send("c", "a"), it.send("c", "b")];
-  assert.equal(world.socket.sent().length, 1);
-  world.socket.deliver(refusal("rate_limited", true, { turn_id: a, retry_after_ms: 3000 }));
-  assert.equal(it.unsent("c")[0]?.delay?.code, "rate_limited");
-  world.pass(2_999);
-  assert.deepEqual(world.socket.sent(), [], "not sooner than told, and b does not overtake");
-  world.pass(20_000);
-  assert.deepEqual(world.socket.sent().filter((each) => each.type === "message").map((each) => each.type === "message" && each.turn_id), [a]);
-  world.socket.deliver(accepted(a, 4));
-  assert.equal(world.socket.sent()[0]?.type === "message" && it.unsent("c")[0]?.turnId, b);
+test("the next message of a chat waits until the one before is acknowledged", () => {
+  const { environment, client } = attachedClient();
+  environment.socket.sent();
+  const [a, b] = [client.send("c", "a"), client.send("c", "b")];
+  assert.equal(environment.socket.sent().length, 1);
+  environment.socket.deliver(refusal("rate_limited", true, { turn_id: a, retry_after_ms: 3000 }));
+  assert.equal(client.unsent("c")[0]?.delay?.code, "rate_limited");
+  environment.advance(2_999);
+  assert.deepEqual(environment.socket.sent(), [], "not before the time that the gateway gave, and b stays behind a");
+  environment.advance(20_000);
+  assert.deepEqual(environment.socket.sent().filter((each) => each.type === "message").map((each) => each.type === "message" && each.turn_id), [a]);
+  environment.socket.deliver(accepted(a, 4));
+  assert.equal(environment.socket.sent()[0]?.type === "message" && client.unsent("c")[0]?.turnId, b);
 });
 
-test("a message refused for good waits for a person and lets the next one pass", () => {
-  const { world, it } = following();
-  const a = it.send("c", "a");
-  it.send("c", "b");
-  world.socket.deliver(refusal("turn_conflict", false, { turn_id: a }));
-  assert.equal(it.unsent("c")[0]?.failure?.code, "turn_conflict");
-  world.socket.sent();
-  world.socket.deliver(accepted("id2", 4));
-  assert.deepEqual(world.socket.sent(), [], "it would be refused again");
-  it.discard(a);
-  assert.deepEqual(it.unsent("c"), []);
+test("a message refused for good stays in the outbox, and the next one is sent", () => {
+  const { environment, client } = attachedClient();
+  const a = client.send("c", "a");
+  client.send("c", "b");
+  environment.socket.deliver(refusal("turn_conflict", false, { turn_id: a }));
+  assert.equal(client.unsent("c")[0]?.failure?.code, "turn_conflict");
+  environment.socket.sent();
+  environment.socket.deliver(accepted("id2", 4));
+  assert.deepEqual(environment.socket.sent(), [], "a message refused for good is not sent again");
+  client.discard(a);
+  assert.deepEqual(client.unsent("c"), []);
 });
 
-test("a message over the gateway's limit is not sent at all", () => {
-  const { world, it } = following();
-  world.socket.sent();
-  it.send("c", "ä".repeat(51));
-  assert.deepEqual(world.socket.sent(), []);
-  assert.equal(it.unsent("c")[0]?.failure?.code, "too_large");
+test("a message over the gateway's limit is not sent", () => {
+  const { environment, client } = attachedClient();
+  environment.socket.sent();
+  client.send("c", "ä".repeat(51));
+  assert.deepEqual(environment.socket.sent(), []);
+  assert.equal(client.unsent("c")[0]?.failure?.code, "too_large");
 });
 
-test("a message that closes the connection is not sent again and again", () => {
-  const { world, it } = following();
-  it.send("c", "big");
-  assert.deepEqual(reconnect(world, 1009).map((each) => each.type), ["attach"]);
-  assert.equal(it.unsent("c")[0]?.failure?.code, "too_large");
+test("a message that makes the gateway close the connection is not sent again", () => {
+  const { environment, client } = attachedClient();
+  client.send("c", "big");
+  assert.deepEqual(reconnect(environment, 1009).map((each) => each.type), ["attach"]);
+  assert.equal(client.unsent("c")[0]?.failure?.code, "too_large");
 });
 
-test("a new chat comes into being with its first message, whenever that arrives", () => {
-  const { world, it } = client();
-  it.open("c", true);
-  it.start();
-  assert.deepEqual(greet(world), [], "nothing to attach to yet");
-  const turn_id = it.send("c", "first");
-  assert.equal(world.socket.sent()[0]?.type, "message");
-  world.socket.deliver(attached(0, false), replayEnd(0), accepted(turn_id, 1));
-  assert.equal(it.chat("c")?.phase, "live");
-  assert.equal(it.chat("c")?.turns[0]?.user?.text, "first");
+test("the first message creates a new chat, even if it is sent after a delay", () => {
+  const { environment, client } = newClient();
+  client.open("c", true);
+  client.start();
+  assert.deepEqual(completeHandshake(environment), [], "a chat that does not exist yet is not attached");
+  const turn_id = client.send("c", "first");
+  assert.equal(environment.socket.sent()[0]?.type, "message");
+  environment.socket.deliver(attached(0, false), replayEnd(0), accepted(turn_id, 1));
+  assert.equal(client.chat("c")?.phase, "live");
+  assert.equal(client.chat("c")?.turns[0]?.user?.text, "first");
 });
 
-test("a refused first message leaves a chat that can still be begun", () => {
-  const { world, it } = client();
-  it.open("c", true);
-  it.start();
-  greet(world);
-  const turn_id = it.send("c", "first");
-  world.socket.deliver(refusal("limit_reached", false, { turn_id }));
-  assert.equal(it.chat("c")?.phase, "new");
-  it.discard(turn_id);
-  assert.deepEqual(reconnect(world), [], "there is nothing to attach to");
-  const second = it.send("c", "second");
-  world.socket.deliver(attached(0, false), replayEnd(0), accepted(second, 1));
-  assert.equal(it.chat("c")?.turns[0]?.user?.text, "second");
+test("after a refused first message, the next one creates the chat", () => {
+  const { environment, client } = newClient();
+  client.open("c", true);
+  client.start();
+  completeHandshake(environment);
+  const turn_id = client.send("c", "first");
+  environment.socket.deliver(refusal("limit_reached", false, { turn_id }));
+  assert.equal(client.chat("c")?.phase, "new");
+  client.discard(turn_id);
+  assert.deepEqual(reconnect(environment), [], "a chat that does not exist yet is not attached");
+  const second = client.send("c", "second");
+  environment.socket.deliver(attached(0, false), replayEnd(0), accepted(second, 1));
+  assert.equal(client.chat("c")?.turns[0]?.user?.text, "second");
 });
 
-test("an answer is sent once and not kept: the prompt may be gone by then", () => {
-  const { world, it } = following();
-  world.socket.sent();
-  assert.ok(it.respond("c", "p", { decision: "deny", message: "no" }));
-  assert.deepEqual(world.socket.sent(), [{ type: "respond", chat_id: "c", request_id: "p", decision: "deny", message: "no" }]);
-  assert.ok(it.isResponding("c", "p"));
-  world.socket.drop();
-  assert.ok(!it.isResponding("c", "p"));
-  assert.ok(!it.respond("c", "p", { decision: "allow" }));
+test("an answer is sent once and never stored for later", () => {
+  const { environment, client } = attachedClient();
+  environment.socket.sent();
+  assert.ok(client.respond("c", "p", { decision: "deny", message: "no" }));
+  assert.deepEqual(environment.socket.sent(), [{ type: "respond", chat_id: "c", request_id: "p", decision: "deny", message: "no" }]);
+  assert.ok(client.isResponding("c", "p"));
+  environment.socket.drop();
+  assert.ok(!client.isResponding("c", "p"));
+  assert.ok(!client.respond("c", "p", { decision: "allow" }));
 });
 
-test("an unknown chat says so and leaves the list", () => {
-  const { world, it, errors } = client();
-  it.open("c");
-  it.start();
-  greet(world);
-  world.socket.deliver(refusal("unknown_chat", false));
-  assert.equal(it.chat("c")?.phase, "unknown");
+test("an unknown chat gets phase unknown and leaves the list", () => {
+  const { environment, client, errors } = newClient();
+  client.open("c");
+  client.start();
+  completeHandshake(environment);
+  environment.socket.deliver(refusal("unknown_chat", false));
+  assert.equal(client.chat("c")?.phase, "unknown");
   assert.deepEqual(errors, []);
 });
 
-test("history is asked for once, and an answer that nobody waits for is dropped", () => {
-  const { world, it } = following();
-  world.socket.deliver({ ...snapshot(log([delta("x")], { first: 3 }), 3), before: "p1" });
-  world.socket.sent();
-  it.loadOlder("c");
-  it.loadOlder("c");
-  assert.deepEqual(world.socket.sent(), [{ type: "history", chat_id: "c", before: "p1", limit: 500 }]);
-  const page = { event: "history", chat_id: "c", events: log([said("old"), delta("y")]) };
-  world.socket.deliver(page, page);
-  const item = it.chat("c")!.turns[0]!.items[0]!;
+test("history is requested once at a time, and an answer that is not awaited is dropped", () => {
+  const { environment, client } = attachedClient();
+  environment.socket.deliver({ ...snapshot(log([delta("x")], { first: 3 }), 3), before: "p1" });
+  environment.socket.sent();
+  client.loadOlder("c");
+  client.loadOlder("c");
+  assert.deepEqual(environment.socket.sent(), [{ type: "history", chat_id: "c", before: "p1", limit: 500 }]);
+  const page = { event: "history", chat_id: "c", events: log([userMessage("old"), delta("y")]) };
+  environment.socket.deliver(page, page);
+  const item = client.chat("c")!.turns[0]!.items[0]!;
   assert.equal(item.kind === "text" && item.text, "yx");
 });
 
-test("a page of history that is refused is not asked for again by itself", () => {
-  const { world, it, errors } = following();
-  world.socket.deliver({ ...snapshot(log([delta("x")], { first: 3 }), 3), before: "p1" }, replayEnd(3));
-  it.loadOlder("c");
-  world.socket.deliver(refusal("damaged", false));
-  assert.deepEqual([it.olderError("c")?.code, it.chat("c")?.phase, it.isLoadingOlder("c"), errors], ["damaged", "live", false, []]);
-  it.loadOlder("c");
-  assert.equal(it.olderError("c"), undefined, "somebody asks again");
+test("a refused page of history is not requested again automatically", () => {
+  const { environment, client, errors } = attachedClient();
+  environment.socket.deliver({ ...snapshot(log([delta("x")], { first: 3 }), 3), before: "p1" }, replayEnd(3));
+  client.loadOlder("c");
+  environment.socket.deliver(refusal("damaged", false));
+  assert.deepEqual([client.olderError("c")?.code, client.chat("c")?.phase, client.isLoadingOlder("c"), errors], ["damaged", "live", false, []]);
+  client.loadOlder("c");
+  assert.equal(client.olderError("c"), undefined, "only a new call of loadOlder requests the page again");
 });
 
-test("a damaged chat is not followed any more, and keeps what was seen of it", () => {
-  const { world, it, errors } = following();
-  world.socket.deliver(...log([said("hello")], { first: 4 }), refusal("damaged", false));
-  assert.deepEqual([it.chat("c")?.phase, it.chat("c")?.turns.length, errors], ["damaged", 1, []]);
-  assert.deepEqual(reconnect(world), []);
-  it.open("c");
-  assert.deepEqual(world.socket.sent(), [{ type: "attach", chat_id: "c" , after: { epoch: "e1", seq: 4 } }], "asked for, it is tried");
+test("a damaged chat is not attached again, and its turns stay visible", () => {
+  const { environment, client, errors } = attachedClient();
+  environment.socket.deliver(...log([userMessage("hello")], { first: 4 }), refusal("damaged", false));
+  assert.deepEqual([client.chat("c")?.phase, client.chat("c")?.turns.length, errors], ["damaged", 1, []]);
+  assert.deepEqual(reconnect(environment), []);
+  client.open("c");
+  assert.deepEqual(environment.socket.sent(), [{ type: "attach", chat_id: "c" , after: { epoch: "e1", seq: 4 } }], "opened again, it is attached");
 });
 
-test("a subscription that is refused for now is tried again", () => {
-  const { world, it } = client();
-  it.open("c");
-  it.start();
-  greet(world);
+test("a subscription that is refused for now is retried", () => {
+  const { environment, client } = newClient();
+  client.open("c");
+  client.start();
+  completeHandshake(environment);
   for (const wait of [2_000 + 250, 2_000 + 500]) {
-    world.socket.deliver({ ...refusal("unavailable", true), retry_after_ms: 2_000 });
-    world.pass(wait - 1);
-    assert.deepEqual(world.socket.sent(), []);
-    world.pass(1);
-    assert.deepEqual(world.socket.sent(), [{ type: "attach", chat_id: "c" }]);
+    environment.socket.deliver({ ...refusal("unavailable", true), retry_after_ms: 2_000 });
+    environment.advance(wait - 1);
+    assert.deepEqual(environment.socket.sent(), []);
+    environment.advance(1);
+    assert.deepEqual(environment.socket.sent(), [{ type: "attach", chat_id: "c" }]);
   }
 });
 
-test("chats that others make are asked for together, and not while an answer is awaited", () => {
-  const { world, it } = following();
-  const made = (chat_id: string) => ({ event: "session_updated", chat_id, scope: "metadata" });
-  world.socket.deliver({ event: "chats", chats: [] });
-  world.socket.sent();
-  world.socket.deliver(made("a"), made("b"));
-  assert.deepEqual([world.socket.sent(), it.chats.items], [[], []], "when they were made and whether they run the list knows");
-  world.pass(200);
-  assert.deepEqual(world.socket.sent().map((each) => each.type), ["list_chats"]);
-  world.socket.deliver(made("late"));
-  world.pass(1_000);
-  assert.deepEqual(world.socket.sent(), []);
-  world.socket.deliver({ event: "chats", chats: [] });
-  world.pass(200);
-  assert.deepEqual(world.socket.sent().map((each) => each.type), ["list_chats"]);
+test("several new chats of others lead to one listing, and not while an answer is awaited", () => {
+  const { environment, client } = attachedClient();
+  const created = (chat_id: string) => ({ event: "session_updated", chat_id, scope: "metadata" });
+  environment.socket.deliver({ event: "chats", chats: [] });
+  environment.socket.sent();
+  environment.socket.deliver(created("a"), created("b"));
+  assert.deepEqual([environment.socket.sent(), client.chats.items], [[], []], "only the chat list has their time and state");
+  environment.advance(200);
+  assert.deepEqual(environment.socket.sent().map((each) => each.type), ["list_chats"]);
+  environment.socket.deliver(created("late"));
+  environment.advance(1_000);
+  assert.deepEqual(environment.socket.sent(), []);
+  environment.socket.deliver({ event: "chats", chats: [] });
+  environment.advance(200);
+  assert.deepEqual(environment.socket.sent().map((each) => each.type), ["list_chats"]);
 });
 
-test("why the gateway ended a connection is known until there is one again", () => {
-  const { world, it } = following();
-  world.socket.drop(1013, "The limit is 20.");
+test("the reason for the end of a connection is kept until the next one is ready", () => {
+  const { environment, client } = attachedClient();
+  environment.socket.drop(1013, "The limit is 20.");
   const closed = { code: 1013, reason: "The limit is 20." };
-  assert.deepEqual(it.status.state === "waiting" && it.status.closed, closed);
-  it.wake();
-  assert.deepEqual(it.status, { state: "connecting", closed });
-  greet(world);
-  assert.deepEqual(it.status, { state: "online" });
-  world.socket.drop();
-  assert.deepEqual(it.status.state === "waiting" && it.status.closed, { code: 1006, reason: "" });
+  assert.deepEqual(client.status.state === "waiting" && client.status.closed, closed);
+  client.wake();
+  assert.deepEqual(client.status, { state: "connecting", closed });
+  completeHandshake(environment);
+  assert.deepEqual(client.status, { state: "online" });
+  environment.socket.drop();
+  assert.deepEqual(client.status.state === "waiting" && client.status.closed, { code: 1006, reason: "" });
 });
 
-test("what is not JSON, or of a newer gateway, is let be", () => {
-  const { world, it } = following();
-  world.socket.onmessage?.({ data: "{" });
-  world.socket.onmessage?.({ data: new ArrayBuffer(2) });
-  world.socket.deliver({ event: "of_tomorrow", chat_id: "c" }, ...log([{ event: "of_tomorrow" as "delta" }], { first: 4 }));
-  assert.equal(it.chat("c")?.cursor?.seq, 4);
+test("frames that are not JSON, and events of newer gateways, are ignored", () => {
+  const { environment, client } = attachedClient();
+  environment.socket.onmessage?.({ data: "{" });
+  environment.socket.onmessage?.({ data: new ArrayBuffer(2) });
+  environment.socket.deliver({ event: "of_tomorrow", chat_id: "c" }, ...log([{ event: "of_tomorrow" as "delta" }], { first: 4 }));
+  assert.equal(client.chat("c")?.cursor?.seq, 4);
 });
 
-test("a deleted chat goes with what was about to be sent to it", () => {
-  const { world, it, store } = following();
-  it.chats.receive({ event: "chats", chats: [{ chat_id: "c", title: "C", updated_at_ms: 1, running: false, head: { epoch: "e1", seq: 3 } }] });
-  it.send("c", "too late");
-  it.send("c", "later still");
-  assert.ok(it.delete("c"));
-  assert.deepEqual(world.socket.sent().at(-1), { type: "delete_chat", chat_id: "c" });
-  world.socket.deliver({ event: "session_updated", chat_id: "c", scope: "deleted" });
-  assert.equal(it.chat("c")?.phase, "unknown");
-  assert.deepEqual([it.unsent("c"), it.chats.items, store.keys()], [[], [], []]);
-  assert.deepEqual(reconnect(world), [], "nothing asks for it again");
+test("messages that wait to be sent to a deleted chat are dropped", () => {
+  const { environment, client, store } = attachedClient();
+  client.chats.receive({ event: "chats", chats: [{ chat_id: "c", title: "C", updated_at_ms: 1, running: false, head: { epoch: "e1", seq: 3 } }] });
+  client.send("c", "too late");
+  client.send("c", "later still");
+  assert.ok(client.delete("c"));
+  assert.deepEqual(environment.socket.sent().at(-1), { type: "delete_chat", chat_id: "c" });
+  environment.socket.deliver({ event: "session_updated", chat_id: "c", scope: "deleted" });
+  assert.equal(client.chat("c")?.phase, "unknown");
+  assert.deepEqual([client.unsent("c"), client.chats.items, store.keys()], [[], [], []]);
+  assert.deepEqual(reconnect(environment), [], "the deleted chat is not attached again");
 });
 
-test("a new title shows where the chat is shown, and nowhere else", () => {
-  const { world, it } = following();
-  assert.ok(it.rename("c", "New"));
-  assert.deepEqual(world.socket.sent().at(-1), { type: "rename_chat", chat_id: "c", title: "New" });
-  world.socket.deliver({ event: "session_updated", chat_id: "c", scope: "metadata", title: "New" });
-  assert.equal(it.chat("c")?.title, "New");
-  world.socket.deliver({ event: "session_updated", chat_id: "old", scope: "metadata", title: "Far down" });
-  assert.ok(!it.chats.has("old"));
+test("a new title changes the chat and its entry in the list", () => {
+  const { environment, client } = attachedClient();
+  assert.ok(client.rename("c", "New"));
+  assert.deepEqual(environment.socket.sent().at(-1), { type: "rename_chat", chat_id: "c", title: "New" });
+  environment.socket.deliver({ event: "session_updated", chat_id: "c", scope: "metadata", title: "New" });
+  assert.equal(client.chat("c")?.title, "New");
+  environment.socket.deliver({ event: "session_updated", chat_id: "old", scope: "metadata", title: "Far down" });
+  assert.ok(!client.chats.has("old"));
 });
 
-test("pages of chats that were active at the same moment keep their order", () => {
-  const { world, it } = following();
+test("chats with the same time of activity keep their order over several pages", () => {
+  const { environment, client } = attachedClient();
   const at = (chat_id: string, updated_at_ms: number) => ({ chat_id, updated_at_ms, running: false, head: { epoch: "e1", seq: 0 } });
-  const ids = () => it.chats.items.map((chat) => chat.chat_id);
-  world.socket.deliver({ event: "chats", chats: [at("z", 9), at("y", 5)], before: "p" });
-  it.listChats(true);
-  world.socket.deliver({ event: "chats", chats: [at("x", 5), at("b", 1)] });
+  const ids = () => client.chats.items.map((chat) => chat.chat_id);
+  environment.socket.deliver({ event: "chats", chats: [at("z", 9), at("y", 5)], before: "p" });
+  client.listChats(true);
+  environment.socket.deliver({ event: "chats", chats: [at("x", 5), at("b", 1)] });
   assert.deepEqual(ids(), ["z", "y", "x", "b"]);
-  it.listChats();
-  world.socket.deliver({ event: "chats", chats: [at("z", 9), at("y", 5)], before: "p" });
-  assert.deepEqual(ids(), ["z", "y", "x", "b"], "the older page stays");
+  client.listChats();
+  environment.socket.deliver({ event: "chats", chats: [at("z", 9), at("y", 5)], before: "p" });
+  assert.deepEqual(ids(), ["z", "y", "x", "b"], "the older page stays in the list");
 });
 
-test("an answer is on its way only until its request is resolved, so an id that comes again can be answered", () => {
-  const { world, it } = client();
-  it.open("c");
-  it.start();
-  greet(world);
+test("an answer counts as being sent only until its request is resolved, so a reused request id can be answered", () => {
+  const { environment, client } = newClient();
+  client.open("c");
+  client.start();
+  completeHandshake(environment);
   const place = { chat_id: "c", epoch: "e1", turn_id: "t1" };
-  world.socket.deliver({ event: "attached", chat_id: "c", epoch: "e1", head: 0, recovered: false }, { event: "replay_end", chat_id: "c", epoch: "e1", seq: 0 });
-  const asked = { event: "permission_request", request_id: "p", tool: "Bash", input: {} };
-  world.socket.deliver({ ...asked, ...place, seq: 1 });
-  it.respond("c", "p", { decision: "allow" });
-  assert.ok(it.isResponding("c", "p"));
-  world.socket.deliver({ event: "request_resolved", request_id: "p", resolution: "allowed", ...place, seq: 2 });
-  assert.ok(!it.isResponding("c", "p"));
-  // Asked again although it was never resolved.
-  world.socket.deliver({ ...asked, ...place, seq: 3 });
-  it.respond("c", "p", { decision: "allow" });
-  world.socket.deliver({ ...asked, ...place, seq: 4 });
-  assert.ok(!it.isResponding("c", "p"));
+  environment.socket.deliver({ event: "attached", chat_id: "c", epoch: "e1", head: 0, recovered: false }, { event: "replay_end", chat_id: "c", epoch: "e1", seq: 0 });
+  const permission = { event: "permission_request", request_id: "p", tool: "Bash", input: {} };
+  environment.socket.deliver({ ...permission, ...place, seq: 1 });
+  client.respond("c", "p", { decision: "allow" });
+  assert.ok(client.isResponding("c", "p"));
+  environment.socket.deliver({ event: "request_resolved", request_id: "p", resolution: "allowed", ...place, seq: 2 });
+  assert.ok(!client.isResponding("c", "p"));
+  // The same request id again, although the first request was never resolved.
+  environment.socket.deliver({ ...permission, ...place, seq: 3 });
+  client.respond("c", "p", { decision: "allow" });
+  environment.socket.deliver({ ...permission, ...place, seq: 4 });
+  assert.ok(!client.isResponding("c", "p"));
 });
 
-test("a whole input comes page by page, and only pages that fit together make one", () => {
+test("an input is loaded page by page, and fails if the pages do not continue each other", () => {
   const request = { chat_id: "c", request_id: "p" };
   const cut = { request_id: "p", tool: "Bash", input: {}, truncated: true, input_bytes: 11, input_sha256: "ab" };
   const text = "a\u00e9\u20ac\u{1f600}z";
   const page = (offset: number, part: string, next?: number, rest = {}) =>
     ({ event: "request_input", ...request, offset, text: part, input_bytes: 11, input_sha256: "ab", ...(next !== undefined && { next }), ...rest });
-  const { world, it } = following();
-  world.socket.sent();
-  it.loadInput("c", cut);
-  it.loadInput("c", cut);
-  assert.deepEqual(world.socket.sent(), [{ type: "request_input", ...request, offset: 0 }]);
-  world.socket.deliver(page(0, "a\u00e9", 3));
-  assert.deepEqual(world.socket.sent(), [{ type: "request_input", ...request, offset: 3 }]);
-  assert.equal(it.input("c", "p")?.phase, "loading");
-  world.socket.deliver(page(3, "\u20ac\u{1f600}z"));
-  assert.deepEqual(it.input("c", "p"), { text, next: 11, phase: "whole", announcedSha256: "ab", sha256: "ab" });
-  assert.deepEqual(world.socket.sent(), []);
-  it.respond("c", "p", { decision: "allow", input_sha256: "ab" });
-  assert.deepEqual(world.socket.sent(), [{ type: "respond", ...request, decision: "allow", input_sha256: "ab" }]);
+  const { environment, client } = attachedClient();
+  environment.socket.sent();
+  client.loadInput("c", cut);
+  client.loadInput("c", cut);
+  assert.deepEqual(environment.socket.sent(), [{ type: "request_input", ...request, offset: 0 }]);
+  environment.socket.deliver(page(0, "a\u00e9", 3));
+  assert.deepEqual(environment.socket.sent(), [{ type: "request_input", ...request, offset: 3 }]);
+  assert.equal(client.input("c", "p")?.phase, "loading");
+  environment.socket.deliver(page(3, "\u20ac\u{1f600}z"));
+  assert.deepEqual(client.input("c", "p"), { text, next: 11, phase: "whole", announcedSha256: "ab", sha256: "ab" });
+  assert.deepEqual(environment.socket.sent(), []);
+  client.respond("c", "p", { decision: "allow", input_sha256: "ab" });
+  assert.deepEqual(environment.socket.sent(), [{ type: "respond", ...request, decision: "allow", input_sha256: "ab" }]);
 
   const bad = [
     [page(1, text)], [page(0, "short")], [page(0, "a", 0)], [page(0, "a", 2)], [page(0, "", 0)], [page(0, `${text}more`)],
     [page(0, "a", 1), page(1, text.slice(1), undefined, { input_sha256: "cd" })], [page(0, "a", 1), page(0, text)],
   ];
   for (const pages of bad) {
-    it.loadInput("c", cut);
-    world.socket.deliver(...pages);
-    assert.equal(it.input("c", "p")?.phase, "failed", JSON.stringify(pages));
+    client.loadInput("c", cut);
+    environment.socket.deliver(...pages);
+    assert.equal(client.input("c", "p")?.phase, "failed", JSON.stringify(pages));
   }
-  it.loadInput("c", cut);
-  world.socket.deliver({ event: "error", code: "unknown_request", detail: "", retryable: false, ...request });
-  assert.equal(it.input("c", "p"), undefined);
+  client.loadInput("c", cut);
+  environment.socket.deliver({ event: "error", code: "unknown_request", detail: "", retryable: false, ...request });
+  assert.equal(client.input("c", "p"), undefined);
 });
 
-test("the hash is of the text that was read, and another one than announced is no input", async () => {
+test("the hash is computed from the loaded text, and an input with another hash than announced fails", async () => {
   const sha256 = async (text: string) => createHash("sha256").update(text).digest("hex");
   const text = `{"command":"l\u20acs"}`;
   const right = await sha256(text);
   const settled = () => new Promise((done) => setImmediate(done));
   for (const announced of [right, "5a".repeat(32)]) {
-    const { world, it } = following();
-    world.sha256 = sha256;
+    const { environment, client } = attachedClient();
+    environment.sha256 = sha256;
     const request = { request_id: "p", tool: "Bash", input: {}, input_bytes: 19, input_sha256: announced };
     const page = { event: "request_input", chat_id: "c", request_id: "p", offset: 0, text, input_bytes: 19, input_sha256: announced };
-    it.loadInput("c", { ...request, truncated: true });
-    world.socket.sent();
-    world.socket.deliver(page);
-    assert.equal(it.input("c", "p")?.phase, "read");
-    it.loadInput("c", { ...request, truncated: true });
-    assert.deepEqual(world.socket.sent(), [], "it is being checked");
+    client.loadInput("c", { ...request, truncated: true });
+    environment.socket.sent();
+    environment.socket.deliver(page);
+    assert.equal(client.input("c", "p")?.phase, "read");
+    client.loadInput("c", { ...request, truncated: true });
+    assert.deepEqual(environment.socket.sent(), [], "the hash is being computed");
     await settled();
-    assert.equal(it.input("c", "p")?.phase, announced === right ? "whole" : "failed");
-    assert.equal(it.input("c", "p")?.sha256, announced === right ? right : undefined);
+    assert.equal(client.input("c", "p")?.phase, announced === right ? "whole" : "failed");
+    assert.equal(client.input("c", "p")?.sha256, announced === right ? right : undefined);
 
-    // An event that has the whole text needs no pages.
-    it.loadInput("c", { ...request, request_id: "r", raw: true, input: text });
-    assert.deepEqual(world.socket.sent(), []);
+    // An event with the whole text needs no pages.
+    client.loadInput("c", { ...request, request_id: "r", raw: true, input: text });
+    assert.deepEqual(environment.socket.sent(), []);
     await settled();
-    assert.equal(it.input("c", "r")?.phase, announced === right ? "whole" : "failed");
+    assert.equal(client.input("c", "r")?.phase, announced === right ? "whole" : "failed");
   }
-  // What comes after the request is gone changes nothing.
-  const { world, it } = following();
-  world.sha256 = sha256;
-  it.loadInput("c", { request_id: "r", tool: "Bash", raw: true, input: text, input_bytes: 19, input_sha256: right });
-  world.socket.drop();
+  // A page that arrives after the request was resolved changes nothing.
+  const { environment, client } = attachedClient();
+  environment.sha256 = sha256;
+  client.loadInput("c", { request_id: "r", tool: "Bash", raw: true, input: text, input_bytes: 19, input_sha256: right });
+  environment.socket.drop();
   await settled();
-  assert.equal(it.input("c", "r"), undefined);
+  assert.equal(client.input("c", "r"), undefined);
 });
 
-test("browsers and runtimes give SHA-256 where they have it", async () => {
+test("the default environment has SHA-256 where the runtime does", async () => {
   assert.equal(await defaultEnvironment().sha256?.("\u20ac"), createHash("sha256").update("\u20ac").digest("hex"));
 });
 
-test("a refused answer leaves its request open, with the words of the refusal", () => {
-  const { world, it, errors } = following();
+test("a refused answer leaves its request open, and the refusal can be read", () => {
+  const { environment, client, errors } = attachedClient();
   const place = { chat_id: "c", epoch: "e1", turn_id: "t1" };
   const cut = { request_id: "p", tool: "Bash", input: {}, truncated: true, input_bytes: 1, input_sha256: "ab" };
-  world.socket.deliver({ event: "permission_request", ...cut, ...place, seq: 4 });
-  it.loadInput("c", cut);
-  world.socket.deliver({ event: "request_input", chat_id: "c", request_id: "p", offset: 0, text: "1", input_bytes: 1, input_sha256: "ab" });
+  environment.socket.deliver({ event: "permission_request", ...cut, ...place, seq: 4 });
+  client.loadInput("c", cut);
+  environment.socket.deliver({ event: "request_input", chat_id: "c", request_id: "p", offset: 0, text: "1", input_bytes: 1, input_sha256: "ab" });
   let nth = 0;
   for (const code of ["invalid_field", "input_unseen", "unavailable", "input_unseen"]) {
-    it.respond("c", "p", { decision: "allow", input_sha256: "ab" });
-    assert.ok(it.isResponding("c", "p"));
-    world.socket.deliver(refusal(code, false, { request_id: "p" }));
-    assert.ok(!it.isResponding("c", "p"));
-    const said = it.refusal("c", "p")!;
-    assert.deepEqual([said.code, said.detail], [code, "no"]);
-    assert.ok(said.nth > nth, "another one than before");
-    nth = said.nth;
-    assert.equal(it.input("c", "p") === undefined, nth > 1, "what was not seen is to be read again");
-    assert.equal(openRequests(it.chat("c")!).length, 1);
+    client.respond("c", "p", { decision: "allow", input_sha256: "ab" });
+    assert.ok(client.isResponding("c", "p"));
+    environment.socket.deliver(refusal(code, false, { request_id: "p" }));
+    assert.ok(!client.isResponding("c", "p"));
+    const latest = client.refusal("c", "p")!;
+    assert.deepEqual([latest.code, latest.detail], [code, "no"]);
+    assert.ok(latest.nth > nth, "a new refusal");
+    nth = latest.nth;
+    assert.equal(client.input("c", "p") === undefined, nth > 1, "after input_unseen the input has to be loaded again");
+    assert.equal(openRequests(client.chat("c")!).length, 1);
   }
-  assert.deepEqual(errors, [], "said where it is asked");
-  world.socket.deliver({ event: "request_resolved", request_id: "p", resolution: "withdrawn", ...place, seq: 5 });
-  assert.equal(it.refusal("c", "p"), undefined);
-  it.respond("c", "p", { decision: "deny" });
-  world.socket.deliver(refusal("already_resolved", false, { request_id: "p" }));
-  assert.equal(it.refusal("c", "p"), undefined);
+  assert.deepEqual(errors, [], "the refusal is shown at the request");
+  environment.socket.deliver({ event: "request_resolved", request_id: "p", resolution: "withdrawn", ...place, seq: 5 });
+  assert.equal(client.refusal("c", "p"), undefined);
+  client.respond("c", "p", { decision: "deny" });
+  environment.socket.deliver(refusal("already_resolved", false, { request_id: "p" }));
+  assert.equal(client.refusal("c", "p"), undefined);
   assert.equal(errors.length, 1);
 });
 
-test("a gateway that can keep nothing says so until it can, and to each connection", () => {
-  const { world, it } = client();
-  it.start();
-  greet(world);
+test("a degraded gateway is reported until it recovers, and again after a reconnect", () => {
+  const { environment, client } = newClient();
+  client.start();
+  completeHandshake(environment);
   const notice = { event: "notice", code: "degraded", text: "Nothing can be kept: the disk is full." };
-  world.socket.deliver({ ...notice, level: "error" });
-  assert.equal(it.degraded, notice.text);
-  world.socket.deliver({ ...notice, level: "info", text: "It can be kept again." });
-  assert.equal(it.degraded, undefined);
-  world.socket.deliver({ ...notice, level: "error" });
-  world.socket.drop();
-  assert.equal(it.degraded, undefined, "the next connection gets its own");
+  environment.socket.deliver({ ...notice, level: "error" });
+  assert.equal(client.degraded, notice.text);
+  environment.socket.deliver({ ...notice, level: "info", text: "It can be kept again." });
+  assert.equal(client.degraded, undefined);
+  environment.socket.deliver({ ...notice, level: "error" });
+  environment.socket.drop();
+  assert.equal(client.degraded, undefined, "a new connection gets the notice again");
 });
 
-test("the agent is the gateway's until a chat tells its own, and no agent is known of an older gateway", () => {
-  const { world, it } = client();
-  it.open("c");
-  it.start();
-  world.socket.onopen?.();
-  world.socket.deliver({ ...READY, agent: { agent: "claude", workspace: "~/src/x", sandbox: "shield", more: 1 } });
-  assert.deepEqual(it.agent, { agent: "claude", workspace: "~/src/x", sandbox: "shield" });
-  world.socket.deliver({ event: "attached", chat_id: "c", epoch: "e1", head: 3, recovered: false });
-  assert.equal(it.chat("c")?.agent, undefined);
-  world.socket.deliver({ event: "agent_state", chat_id: "c", agent: "demo", sandbox: "off" });
-  assert.deepEqual(it.chat("c")?.agent, { agent: "demo", sandbox: "off" });
+test("the gateway's default agent applies until a chat has its own; older gateways send none", () => {
+  const { environment, client } = newClient();
+  client.open("c");
+  client.start();
+  environment.socket.onopen?.();
+  environment.socket.deliver({ ...READY, agent: { agent: "claude", workspace: "~/src/x", sandbox: "shield", more: 1 } });
+  assert.deepEqual(client.agent, { agent: "claude", workspace: "~/src/x", sandbox: "shield" });
+  environment.socket.deliver({ event: "attached", chat_id: "c", epoch: "e1", head: 3, recovered: false });
+  assert.equal(client.chat("c")?.agent, undefined);
+  environment.socket.deliver({ event: "agent_state", chat_id: "c", agent: "demo", sandbox: "off" });
+  assert.deepEqual(client.chat("c")?.agent, { agent: "demo", sandbox: "off" });
   const part = { event: "snapshot", chat_id: "c", epoch: "e1", seq: 3, part: 0, more: false, events: [] };
-  world.socket.deliver({ ...part, state: { queue: [], requests: [] } });
-  assert.equal(it.chat("c")?.agent?.agent, "demo", "a snapshot that says nothing takes nothing");
-  world.socket.deliver({ ...part, state: { queue: [], requests: [], agent: { agent: "codex" } } });
-  assert.deepEqual(it.chat("c")?.agent, { agent: "codex" });
-  world.socket.drop();
-  world.pass(20_000);
-  greet(world);
-  assert.equal(it.agent, undefined);
+  environment.socket.deliver({ ...part, state: { queue: [], requests: [] } });
+  assert.equal(client.chat("c")?.agent?.agent, "demo", "a snapshot without an agent keeps the one before");
+  environment.socket.deliver({ ...part, state: { queue: [], requests: [], agent: { agent: "codex" } } });
+  assert.deepEqual(client.chat("c")?.agent, { agent: "codex" });
+  environment.socket.drop();
+  environment.advance(20_000);
+  completeHandshake(environment);
+  assert.equal(client.agent, undefined);
 });
 
-test("a turn that is being stopped asks nothing, until its stop is refused; after a lost connection it is stopped again", () => {
-  const { world, it } = following();
+test("a turn that is being stopped has no open requests, unless the stop is refused; after a lost connection the stop is sent again", () => {
+  const { environment, client } = attachedClient();
   const asks = (seq: number, request_id: string) => ({ event: "permission_request", chat_id: "c", epoch: "e1", seq, turn_id: "t2", request_id, tool: "Bash", input: {} });
-  const open = () => openRequests(it.chat("c")!).map(({ requestId }) => requestId);
+  const open = () => openRequests(client.chat("c")!).map(({ requestId }) => requestId);
   const begin = { chat_id: "c", epoch: "e1", turn_id: "t2" };
-  world.socket.deliver({ ...begin, event: "user_message", seq: 4, text: "go", starts_turn: true, created_at_ms: 1 }, { ...begin, event: "turn_started", seq: 5, started_at_ms: 1 }, asks(6, "r1"));
+  environment.socket.deliver({ ...begin, event: "user_message", seq: 4, text: "go", starts_turn: true, created_at_ms: 1 }, { ...begin, event: "turn_started", seq: 5, started_at_ms: 1 }, asks(6, "r1"));
   assert.deepEqual(open(), ["r1"]);
-  world.socket.sent();
+  environment.socket.sent();
   const cancel = { type: "cancel", chat_id: "c", turn_id: "t2" };
-  it.cancel("c", "t9");
-  assert.equal(it.chat("c")?.stopping, undefined, "one that waits ends at once");
-  world.socket.sent();
-  it.cancel("c", "t2");
-  assert.deepEqual(world.socket.sent(), [cancel]);
-  world.socket.deliver(asks(7, "r2"));
-  assert.deepEqual([it.chat("c")?.stopping, open()], ["t2", []]);
-  world.socket.deliver(refusal("rate_limited", true, { turn_id: "t2" }));
-  assert.deepEqual([it.chat("c")?.stopping, open()], [undefined, ["r1", "r2"]]);
-  it.cancel("c", "t2");
-  reconnect(world);
-  world.socket.deliver(attached(7, true), replayEnd(7));
-  assert.deepEqual(world.socket.sent().filter((each) => each.type === "cancel"), [cancel]);
-  reconnect(world);
-  world.socket.deliver(attached(8, true), { ...begin, event: "turn_end", seq: 8, outcome: "cancelled", latency_ms: 1 }, replayEnd(8));
-  assert.deepEqual(world.socket.sent().filter((each) => each.type === "cancel"), []);
-  assert.equal(it.chat("c")?.stopping, undefined);
+  client.cancel("c", "t9");
+  assert.equal(client.chat("c")?.stopping, undefined, "a queued turn ends at once, so it is not marked as stopping");
+  environment.socket.sent();
+  client.cancel("c", "t2");
+  assert.deepEqual(environment.socket.sent(), [cancel]);
+  environment.socket.deliver(asks(7, "r2"));
+  assert.deepEqual([client.chat("c")?.stopping, open()], ["t2", []]);
+  environment.socket.deliver(refusal("rate_limited", true, { turn_id: "t2" }));
+  assert.deepEqual([client.chat("c")?.stopping, open()], [undefined, ["r1", "r2"]]);
+  client.cancel("c", "t2");
+  reconnect(environment);
+  environment.socket.deliver(attached(7, true), replayEnd(7));
+  assert.deepEqual(environment.socket.sent().filter((each) => each.type === "cancel"), [cancel]);
+  reconnect(environment);
+  environment.socket.deliver(attached(8, true), { ...begin, event: "turn_end", seq: 8, outcome: "cancelled", latency_ms: 1 }, replayEnd(8));
+  assert.deepEqual(environment.socket.sent().filter((each) => each.type === "cancel"), []);
+  assert.equal(client.chat("c")?.stopping, undefined);
 });

@@ -5,58 +5,58 @@ import { describeHidden, hiddenBelow, excerpt } from "../../src/page/consent/see
 
 function arming() {
   let now = 1000;
-  const it = new Arming(() => now);
-  return { it, pass: (ms: number) => { now += ms; } };
+  const client = new Arming(() => now);
+  return { client, pass: (ms: number) => { now += ms; } };
 }
 
-test("a prompt takes no answer before its time, and none again after it changed", () => {
-  const { it, pass } = arming();
+test("a request takes no answer before its time, nor soon after it changed", () => {
+  const { client, pass } = arming();
   pass(ARMED_AFTER_MS - 1);
-  assert.deepEqual([it.armed, it.remainingMs], [false, 1]);
+  assert.deepEqual([client.armed, client.remainingMs], [false, 1]);
   pass(1);
-  assert.ok(it.armed);
-  it.changed();
-  assert.deepEqual([it.armed, it.remainingMs], [false, ARMED_AFTER_MS]);
+  assert.ok(client.armed);
+  client.changed();
+  assert.deepEqual([client.armed, client.remainingMs], [false, ARMED_AFTER_MS]);
 });
 
-test("type-ahead puts the time off until nobody types", () => {
-  const { it, pass } = arming();
+test("key presses delay the arming until they end", () => {
+  const { client, pass } = arming();
   for (let key = 0; key < 50; key += 1) {
     pass(ARMED_AFTER_MS - 100);
-    it.pressed(false);
+    client.pressed(false);
     pass(50);
-    it.released();
-    assert.ok(!it.armed);
+    client.released();
+    assert.ok(!client.armed);
   }
   pass(ARMED_AFTER_MS);
-  assert.ok(it.armed);
+  assert.ok(client.armed);
 });
 
-test("a key or finger that was down before never answers by being held or let go", () => {
-  const { it, pass } = arming();
-  it.pressed(false);
+test("a key or pointer that was down before does not answer by being held or released", () => {
+  const { client, pass } = arming();
+  client.pressed(false);
   pass(60_000);
-  assert.deepEqual([it.armed, it.remainingMs], [false, undefined]);
-  it.released();
-  assert.ok(!it.armed, "the click comes with the release");
+  assert.deepEqual([client.armed, client.remainingMs], [false, undefined]);
+  client.released();
+  assert.ok(!client.armed, "the click comes with the release");
   pass(ARMED_AFTER_MS);
-  assert.ok(it.armed);
-  // One whose beginning was never seen.
-  it.pressed(true);
+  assert.ok(client.armed);
+  // A release without a press: the press happened in another window.
+  client.pressed(true);
   pass(60_000);
-  assert.ok(!it.armed);
+  assert.ok(!client.armed);
 });
 
-test("a press once it is armed answers", () => {
-  const { it, pass } = arming();
+test("a press after the arming answers", () => {
+  const { client, pass } = arming();
   pass(ARMED_AFTER_MS);
-  it.pressed(false);
-  assert.ok(it.armed);
-  it.released();
-  assert.ok(it.armed);
+  client.pressed(false);
+  assert.ok(client.armed);
+  client.released();
+  assert.ok(client.armed);
 });
 
-test("what is hiddenBelow the edge is counted, and nothing is once the end is in sight", () => {
+test("the content below the lower edge is counted, and is zero once the end is visible", () => {
   const box = { clientHeight: 200, scrollHeight: 1000, lineHeight: 20 };
   assert.deepEqual(hiddenBelow({ ...box, scrollTop: 0 }, 5000), { lines: 40, characters: 4000 });
   assert.deepEqual(hiddenBelow({ ...box, scrollTop: 795 }, 5000), { lines: 1, characters: 25 });
@@ -64,7 +64,7 @@ test("what is hiddenBelow the edge is counted, and nothing is once the end is in
   assert.deepEqual(hiddenBelow({ ...box, scrollTop: 0, scrollHeight: 200 }, 5000), { lines: 0, characters: 0 });
 });
 
-test("an excerpt says exactly what it leaves out", () => {
+test("an excerpt counts exactly the lines and characters that it leaves out", () => {
   assert.deepEqual(excerpt("a\nb\nc\nd", 2, 100), { text: "a\nb", lines: 2, characters: 4 });
   assert.deepEqual(excerpt("x".repeat(16_384), 3, 280), { text: "x".repeat(280), lines: 0, characters: 16_104 });
   assert.deepEqual(excerpt("short", 3, 280), { text: "short", lines: 0, characters: 0 });

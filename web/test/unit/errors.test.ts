@@ -4,30 +4,30 @@ import { test } from "node:test";
 import type { ErrorCode } from "../../src/client/index.ts";
 import { explain, explainClose } from "../../src/page/text/errors.ts";
 
-/** Tests are run in `web`. */
+/** Tests run in the directory `web`. */
 const project = (path: string) => readFileSync(`../${path}`, "utf8");
 const CODES = [.../export type ErrorCode = ([^;]+);/.exec(project("docs/schema/wire.ts"))![1]!.matchAll(/"(\w+)"/g)].map(([, code]) => code as ErrorCode);
 
-test("every code of the wire has words of the page's own", () => {
+test("every error code of the wire has a text", () => {
   assert.ok(CODES.length > 20 && CODES.includes("damaged"));
   const unknown = explain("of_tomorrow" as ErrorCode, "It says so.");
   assert.equal(unknown, "The gateway refused this: It says so.");
   for (const code of CODES) {
     for (const refused of ["message", "answer", "other"] as const) {
-      const words = explain(code, "It says so.", refused);
-      assert.notEqual(words, unknown, code);
-      assert.match(words, /^[A-Z].*[^.]\.$/s, code);
+      const text = explain(code, "It says so.", refused);
+      assert.notEqual(text, unknown, code);
+      assert.match(text, /^[A-Z].*[^.]\.$/s, code);
     }
   }
 });
 
-test("nothing is promised to be sent again by what is said of a code alone", () => {
+test("the text for a code alone promises no retry", () => {
   for (const code of CODES) assert.doesNotMatch(explain(code, "x"), /sent again in|tried again by itself/, code);
   assert.match(explain("damaged", "x"), /switchboard doctor/);
   assert.match(explain("rate_limited", "the limit is 600 messages a minute; try again in 2 s"), /600 messages a minute; try again in 2 s\.$/);
 });
 
-test("every close code of the protocol is explained, or is one that needs no words", () => {
+test("every close code of the protocol has a text, or needs none", () => {
   const table = /## Close codes\n(.*?)\n## /s.exec(project("docs/transports.md"))![1]!;
   const codes = [...table.matchAll(/^\| ([\d, ]+) \|/gm)].flatMap(([, cell]) => cell!.split(", ").map(Number));
   assert.deepEqual(codes, [1000, 1001, 1002, 1007, 1008, 1009, 1012, 1013, 4401, 4408]);

@@ -1,4 +1,4 @@
-/** A gateway's end of the wire and a clock, both in the test's hand. */
+/** Fakes of the client's environment, sockets and storage, all controlled by the test. */
 import { Client, type ClientEnvelope, type Environment, type KeyValueStore, type ServerEvent, type SocketLike } from "../../src/client/index.ts";
 
 export class FakeSocket implements SocketLike {
@@ -15,7 +15,7 @@ export class FakeSocket implements SocketLike {
   send(data: string): void { this.#sent.push(JSON.parse(data) as ClientEnvelope); }
   close(): void { this.closed = true; }
 
-  /** What was sent since the last call. */
+  /** The frames that were sent since the last call. */
   sent(): ClientEnvelope[] { return this.#sent.splice(0); }
   deliver(...events: object[]): void {
     for (const event of events) this.onmessage?.({ data: JSON.stringify(event) });
@@ -23,9 +23,9 @@ export class FakeSocket implements SocketLike {
   drop(code = 1006, reason = ""): void { this.onclose?.({ code, reason }); }
 }
 
-export class World implements Environment {
+export class FakeEnvironment implements Environment {
   sockets: FakeSocket[] = [];
-  /** Those that are streams of server-sent events. */
+  /** The sockets that are streams of server-sent events. */
   streams: FakeSocket[] = [];
   clock = 1_000_000;
   sha256?: (text: string) => Promise<string>;
@@ -52,8 +52,8 @@ export class World implements Environment {
     return () => this.#timers.delete(timer);
   }
 
-  /** Lets time pass, timer by timer. */
-  pass(ms: number): void {
+  /** Advances the clock, and runs the timers that are due in order. */
+  advance(ms: number): void {
     const end = this.clock + ms;
     for (;;) {
       const next = [...this.#timers].sort((a, b) => a.at - b.at)[0];
@@ -80,17 +80,20 @@ export const READY = {
   limits: { frame_bytes: 1000, text_bytes: 100, chats_per_connection: 64, queued_turns: 16 },
 };
 
-export function client(store = new MemoryStore(), token: string | undefined = "secret") {
-  const world = new World();
-  const it = new Client({ url: () => "ws://gateway/ws", token: () => token, environment: world, store });
+export function newClient(store = new MemoryStore(), token: string | undefined = "secret") {
+  const environment = new FakeEnvironment();
+  const client = new Client({ url: () => "ws://gateway/ws", token: () => token, environment, store });
   const errors: ServerEvent[] = [];
-  it.onError((error) => errors.push({ event: "error", ...error }));
-  return { world, it, store, errors };
+  client.onError((error) => errors.push({ event: "error", ...error }));
+  return { environment, client, store, errors };
 }
 
-/** Opens the newest socket and says `ready`; returns what the client said after its token. */
-export function greet(world: World): ClientEnvelope[] {
-  world.socket.onopen?.();
-  world.socket.deliver(READY);
-  return world.socket.sent().filter((each) => each.type !== "authenticate" && each.type !== "list_chats");
+/**
+ * Opens the newest socket and delivers `ready`. Gives the frames that the client sent, without the token and the request for
+ * the chat list.
+ */
+export function completeHandshake(environment: FakeEnvironment): ClientEnvelope[] {
+  environment.socket.onopen?.();
+  environment.socket.deliver(READY);
+  return environment.socket.sent().filter((each) => each.type !== "authenticate" && each.type !== "list_chats");
 }
