@@ -131,12 +131,19 @@ fn ask_to_end<'a>(hosts: &[&'a HostDirectory]) -> Vec<&'a HostDirectory> {
         Ok::<_, io::Error>(socket)
     };
     // The connections stay open: a host that loses its gateway takes longer to end its agent.
-    let sockets: Vec<_> = hosts.iter().map(|host| asked(host)).collect();
-    let deadline = Instant::now() + KILL;
-    let mut left = hosts.to_vec();
-    if sockets.iter().any(Result::is_ok) {
-        wait_for(&mut left, deadline);
+    let mut connections = Vec::new();
+    let (mut waiting, mut left) = (Vec::new(), Vec::new());
+    for host in hosts {
+        match asked(host) {
+            Ok(connection) => {
+                connections.push(connection);
+                waiting.push(*host);
+            }
+            Err(_) => left.push(*host),
+        }
     }
+    wait_for(&mut waiting, Instant::now() + KILL);
+    left.append(&mut waiting);
     left
 }
 
