@@ -1,6 +1,7 @@
-//! Documents are tied to the code: examples are the fixtures, codes and refused fields are listed, the limits in
-//! `docs/operations.md` are those of the core, and the programs in `docs/protocol.md` and `README.md` are tested ones.
-//! `docs/reference.md` is generated; `cargo xtask test --only generated` compares it.
+//! Documents are tied to the code: examples are the fixtures, codes and refused fields are listed, the architecture
+//! page names what exists, the limits in `docs/operations.md` are those of the core, and the programs in
+//! `docs/protocol.md` and `README.md` are tested ones. `docs/reference.md` is generated; `cargo xtask test --only
+//! generated` compares it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -66,11 +67,7 @@ fn every_close_code_is_explained() {
 #[test]
 fn every_turn_error_code_is_explained() {
     let rows = chapter_rows(&document("reference.md"), "## Turn error codes");
-    let sources: String = ["core", "runtime", "agent-bridge"]
-        .iter()
-        .flat_map(|crate_dir| rust_files(&here().join("..").join(crate_dir).join("src")))
-        .map(|file| read(&file))
-        .collect();
+    let sources = sources(&["core", "runtime", "agent-bridge"]);
     let is_code = |text: &str| {
         let begins = text.starts_with("agent_") || text.starts_with("gateway_");
         begins && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
@@ -81,6 +78,33 @@ fn every_turn_error_code_is_explained() {
     for code in rows.keys() {
         assert!(sources.contains(&format!("\"{code}\"")), "{code} is given by nobody");
     }
+}
+
+#[test]
+fn the_architecture_names_nothing_that_is_gone() {
+    let sources = sources(&["core", "runtime", "agent-bridge", "gateway"]);
+    let words: BTreeSet<&str> = sources.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+    let architecture = document("architecture.md");
+    let prose = architecture.lines().filter(|line| !line.starts_with("```"));
+    let spans = prose.flat_map(|line| line.split('`').skip(1).step_by(2));
+    // Other plain words are names of crates and folders.
+    let is_name = |span: &&str| {
+        span.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':'))
+            && span.chars().any(|c| c.is_ascii_uppercase() || c == '_')
+    };
+    let names: Vec<&str> = spans.filter(is_name).collect();
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        for word in name.split("::") {
+            assert!(words.contains(word), "{name}: no {word} in the sources");
+        }
+    }
+}
+
+/// The text of all sources of these crates, without tests.
+fn sources(crates: &[&str]) -> String {
+    let folders = crates.iter().map(|name| here().join("..").join(name).join("src"));
+    folders.flat_map(|folder| rust_files(&folder)).map(|file| read(&file)).collect()
 }
 
 /// All sources below a directory but tests.
