@@ -1,6 +1,6 @@
 //! `switchboard serve`: starts all parts of the gateway, waits for a signal, and shuts them down.
 
-use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use switchboard_runtime::Gateway;
@@ -38,7 +38,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 const REPEATED: Duration = Duration::from_secs(1);
 
 /// After the hub has stopped, the last responses have this long to reach their clients.
-const LAST_ANSWERS: Duration = Duration::from_secs(3);
+const LAST_RESPONSES: Duration = Duration::from_secs(3);
 
 /// Runs the gateway until a signal stops it.
 ///
@@ -60,24 +60,72 @@ async fn serve(config: Config) -> Result<ExitCode> {
     let data_dir = DataDir::open(&config.data_dir)?;
     let token = if config.auth { Some(token::read_or_make(&config.token_file)?) } else { None };
     let agent = agents::choose(&config.agent, &config.workspace)?;
-    let listeners = config.listen.iter().map(|address| http::bind(*address)).collect::<Result<Vec<_>>>()?;
-    let bound = listeners
-        .iter()
-        .map(TcpListener::local_addr)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(Failure::system)?;
-    let sockets =
-        config.listen_unix.iter().map(|path| bind_unix(path, "--listen")).collect::<Result<Vec<_>>>()?;
+    let bound = Bound::bind(&config)?;
+    let addresses = bound.addresses.clone();
     let files = raise_file_limit(files_wanted(&config));
     adopt_orphans();
 
     let sandbox = sandbox::Found::look(&config, data_dir.path())?;
     sandbox.log(&config);
-    let sandbox_said = sandbox.describe();
+    let sandbox_level = sandbox.describe();
     let (backend, running) = Backend::start(&config, &data_dir, &agent, sandbox.into_sandbox())?;
+    let access_control = access_control(&config, &addresses);
+    let tally = access_control.tally();
     let gateway = backend.gateway.clone();
+    let site = Arc::new(Site::new(gateway, Options::default(), access_control, &config.base_path));
+    let mut listeners = Listeners::default();
+    listeners.tasks.spawn({
+        let (tally, stopped) = (Arc::clone(&tally), listeners.stop.subscribe());
+        async move { tally.watch(stopped).await }
+    });
+    listeners.start(&config, bound, &backend.gateway, &site, files)?;
 
-    let authenticator = token.as_ref().map(|_| {
+    site.set_ready(true);
+    if let Some(path) = &config.port_file {
+        startup::write_port_file(path, &addresses, &config.listen_unix)?;
+    }
+    startup::announce(&config, &addresses, token.as_ref(), &agent, &sandbox_level);
+    if let (true, Some(address)) = (config.open, addresses.first()) {
+        let url = startup::page_url(*address, &config.base_path, token.as_ref());
+        startup::open_page(data_dir.path(), &url, token.is_some());
+    }
+    drop(token);
+    tracing::info!(addresses = ?addresses, sockets = ?config.listen_unix, agent = agent.name, auth = config.auth, "ready");
+
+    let mut finished = std::pin::pin!(running.finished());
+    let signal = wait_for_stop(&mut signals, &mut finished).await;
+    site.set_ready(false);
+    let is_orderly = shut_down(&config, &backend, listeners, &mut signals, signal, finished).await;
+    tally.sum_up();
+    Ok(if is_orderly { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Sockets that are bound and not served yet.
+struct Bound {
+    listeners: Vec<TcpListener>,
+    /// The addresses of `listeners`.
+    addresses: Vec<SocketAddr>,
+    sockets: Vec<Listener>,
+}
+
+impl Bound {
+    fn bind(config: &Config) -> Result<Self> {
+        let listeners =
+            config.listen.iter().map(|address| http::bind(*address)).collect::<Result<Vec<_>>>()?;
+        let addresses = listeners
+            .iter()
+            .map(TcpListener::local_addr)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(Failure::system)?;
+        let sockets =
+            config.listen_unix.iter().map(|path| bind_unix(path, "--listen")).collect::<Result<Vec<_>>>()?;
+        Ok(Self { listeners, addresses, sockets })
+    }
+}
+
+/// The access control of a gateway that answers at `addresses`.
+fn access_control(config: &Config, addresses: &[SocketAddr]) -> AccessControl {
+    let authenticator = config.auth.then(|| {
         let throttle = Throttle::new(config.access_control.wrong_tokens_per_minute);
         Arc::new(Authenticator::new(
             Tokens::new(&config.token_file),
@@ -85,52 +133,69 @@ async fn serve(config: Config) -> Result<ExitCode> {
             config.access_control.first_frames,
         ))
     });
-    let access_control =
-        AccessControl::new(Names::new(&bound, &config.allow_hosts, &config.allow_origins), authenticator);
-    let tally = access_control.tally();
-    let site = Arc::new(Site::new(gateway.clone(), Options::default(), access_control, &config.base_path));
-    let (stop, stopped) = watch::channel(false);
-    let mut doors = JoinSet::new();
-    doors.spawn({
-        let (tally, stopped) = (Arc::clone(&tally), stopped.clone());
-        async move { tally.watch(stopped).await }
-    });
-    if let Some(path) = &config.unix {
-        let options = UnixOptions { connections: config.limits.connections, ..UnixOptions::default() };
-        doors.spawn(unix(bind_unix(path, "--unix")?, gateway.clone(), options, stopped.clone()));
-    }
-    let shared = http::Shared {
-        site: Arc::clone(&site),
-        limits: config.access_control.clone(),
-        room: Arc::new(Semaphore::new(http_room(&config, files))),
-        preauth: PreAuth::new(
-            config.access_control.unauthenticated_per_address,
-            config.access_control.unauthenticated,
-        ),
-        stop: stopped.clone(),
-    };
-    for listener in listeners {
-        doors.spawn(http::serve(listener, shared.clone()));
-    }
-    for socket in sockets {
-        doors.spawn(http::serve(socket, shared.clone()));
-    }
-    site.set_ready(true);
-    if let Some(path) = &config.port_file {
-        startup::write_port_file(path, &bound, &config.listen_unix)?;
-    }
-    startup::announce(&config, &bound, token.as_ref(), &agent, &sandbox_said);
-    if let (true, Some(address)) = (config.open, bound.first()) {
-        let url = startup::page_url(*address, &config.base_path, token.as_ref());
-        startup::open_page(data_dir.path(), &url, token.is_some());
-    }
-    drop(token);
-    tracing::info!(addresses = ?bound, sockets = ?config.listen_unix, agent = agent.name, auth = config.auth, "ready");
+    AccessControl::new(Names::new(addresses, &config.allow_hosts, &config.allow_origins), authenticator)
+}
 
-    let mut finished = std::pin::pin!(running.finished());
-    let asked = told_to_stop(&mut signals, &mut finished).await;
-    match asked {
-        Some(signal) if backend.leaves_at(signal) => {
+/// The tasks that serve clients, and how to stop them.
+struct Listeners {
+    tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl Default for Listeners {
+    fn default() -> Self {
+        Self { tasks: JoinSet::new(), stop: watch::Sender::new(false) }
+    }
+}
+
+impl Listeners {
+    /// Serves all sockets. `files` is the number of files that the process may open.
+    fn start(
+        &mut self,
+        config: &Config,
+        bound: Bound,
+        gateway: &Gateway,
+        site: &Arc<Site>,
+        files: usize,
+    ) -> Result<()> {
+        if let Some(path) = &config.unix {
+            let options = UnixOptions { connections: config.limits.connections, ..UnixOptions::default() };
+            let listener = bind_unix(path, "--unix")?;
+            self.tasks.spawn(unix(listener, gateway.clone(), options, self.stop.subscribe()));
+        }
+        let shared = http::Shared {
+            site: Arc::clone(site),
+            limits: config.access_control.clone(),
+            room: Arc::new(Semaphore::new(http_room(config, files))),
+            preauth: PreAuth::new(
+                config.access_control.unauthenticated_per_address,
+                config.access_control.unauthenticated,
+            ),
+            stop: self.stop.subscribe(),
+        };
+        for listener in bound.listeners {
+            self.tasks.spawn(http::serve(listener, shared.clone()));
+        }
+        for socket in bound.sockets {
+            self.tasks.spawn(http::serve(socket, shared.clone()));
+        }
+        Ok(())
+    }
+}
+
+/// Stops everything. `signal` is the reason; `None`: a defect has ended the gateway's loop. Returns whether all parts
+/// ended by themselves and in time.
+async fn shut_down(
+    config: &Config,
+    backend: &Backend,
+    mut listeners: Listeners,
+    signals: &mut Signals,
+    signal: Option<&'static str>,
+    finished: impl Future<Output = ()>,
+) -> bool {
+    let leaves = signal.is_some_and(|signal| backend.leaves_at(signal));
+    match signal {
+        Some(signal) if leaves => {
             tracing::info!(signal, "stopping: running turns go on and are taken up by the next gateway");
         }
         Some(signal) => {
@@ -140,40 +205,36 @@ async fn serve(config: Config) -> Result<ExitCode> {
             tracing::error!("a defect has ended the gateway's loop; stopping, so that it can be started anew")
         }
     }
-    site.set_ready(false);
-    stop.send_replace(true);
-    let leaves = asked.is_some_and(|signal| backend.leaves_at(signal));
+    listeners.stop.send_replace(true);
     if leaves {
         backend.leave();
     } else {
-        gateway.shut_down();
+        backend.gateway.shut_down();
     }
-    drop(gateway);
     let wind_down = async {
-        if asked.is_some() {
+        if signal.is_some() {
             finished.await;
         }
-        let answers = async { while doors.join_next().await.is_some() {} };
+        let responses = async { while listeners.tasks.join_next().await.is_some() {} };
         // A client that has not received its response by then does not read.
-        let _ = timeout(LAST_ANSWERS, answers).await;
+        let _ = timeout(LAST_RESPONSES, responses).await;
     };
-    let ended = tokio::select! {
+    let in_time = tokio::select! {
         ended = timeout(config.access_control.shutdown, wind_down) => ended.is_ok(),
-        signal = signals.next_after(asked) => {
+        signal = signals.next_after(signal) => {
             tracing::warn!(signal, "stopping at once");
             false
         }
     };
     let _ = config.port_file.as_deref().map(std::fs::remove_file);
-    tally.sum_up();
     // Remaining agents are killed, unless the next gateway can resume their turns; it can do so after a defect, too.
-    let killed = if leaves || asked.is_none() && backend.can_leave() { 0 } else { backend.kill_leftovers() };
-    if asked.is_some() && ended && killed == 0 {
+    let killed = if leaves || signal.is_none() && backend.can_leave() { 0 } else { backend.kill_leftovers() };
+    if signal.is_some() && in_time && killed == 0 {
         tracing::info!("stopped");
-        return Ok(ExitCode::SUCCESS);
+        return true;
     }
     tracing::warn!(killed, "stopped by force");
-    Ok(ExitCode::FAILURE)
+    false
 }
 
 pub(crate) fn bind_unix(path: &Path, flag: &str) -> Result<Listener> {
@@ -206,7 +267,7 @@ async fn unix(listener: Listener, gateway: Gateway, options: UnixOptions, mut st
 
 /// Waits for a signal and returns its name. Returns `None` if the gateway's loop has ended, which only a defect causes:
 /// the process then has to exit, since a supervisor cannot restart a process that stays and refuses every client.
-async fn told_to_stop(signals: &mut Signals, finished: impl Future<Output = ()>) -> Option<&'static str> {
+async fn wait_for_stop(signals: &mut Signals, finished: impl Future<Output = ()>) -> Option<&'static str> {
     tokio::select! {
         signal = signals.next() => Some(signal),
         () = finished => None,
@@ -238,7 +299,7 @@ impl Signals {
             if !is_repeated(first, signal, begun.elapsed()) {
                 return signal;
             }
-            tracing::info!(signal, "told to stop a second time within a second, which changes nothing");
+            tracing::info!(signal, "the signal to stop came twice within a second, which counts once");
         }
     }
 
@@ -361,7 +422,7 @@ mod tests {
         let peer = Peer { principal: Principal::owner(), client_id: None };
         let connection = gateway.connect(peer, false).unwrap();
         connection.inbox.text(r#"{"type":"new_chat"}"#).await.unwrap();
-        let asked = timeout(Duration::from_secs(30), told_to_stop(&mut signals, running.finished())).await;
-        assert_eq!(asked, Ok(None));
+        let signal = timeout(Duration::from_secs(30), wait_for_stop(&mut signals, running.finished())).await;
+        assert_eq!(signal, Ok(None));
     }
 }

@@ -26,7 +26,7 @@ pub use names::{Authority, Host, Names, Origin};
 pub(crate) use peer::AuthMethod;
 pub use peer::PeerAddress;
 pub use preauth::PreAuth;
-pub(crate) use preauth::Unproven;
+pub(crate) use preauth::PreAuthState;
 pub(crate) use refusal::Refusal;
 pub use throttle::Throttle;
 
@@ -81,9 +81,9 @@ struct FirstFrame {
     tally: Arc<Refusals>,
     peer: PeerAddress,
     /// Released when the transport drops this verifier: after the check, or when the transport gives up waiting.
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
     /// Counts the connection among those without credentials for as long as this verifier lives.
-    _unproven: Option<Arc<Unproven>>,
+    _preauth_state: Option<Arc<PreAuthState>>,
 }
 
 impl Verifier for FirstFrame {
@@ -131,7 +131,7 @@ impl AccessControl {
             return Err(refused(Refusal::FOREIGN_SITE));
         }
         match access {
-            Access::Open if unproven(request).is_some_and(|unproven| unproven.hurries()) => {
+            Access::Open if preauth_state(request).is_some_and(|state| state.must_authenticate()) => {
                 Err(refused(Refusal::PREAUTH_FULL))
             }
             Access::Open => Ok(None),
@@ -185,7 +185,7 @@ impl AccessControl {
         let lasts = upgrade || request.uri().path() == paths::SSE;
         let Some(authenticator) = &self.authenticator else {
             log_success(lasts, peer, AuthMethod::NoAuth, &Principal::owner());
-            proven(request);
+            mark_authenticated(request);
             return Ok(Admission::Verified(Principal::owner()));
         };
         let refused = |refusal: Refusal, method: Option<AuthMethod>| {
@@ -195,14 +195,15 @@ impl AccessControl {
         let (token, method) = match credential(request).map_err(|refusal| refused(refusal, None))? {
             Some(found) => found,
             None if upgrade && switchboard_transport_ws::offers_protocol(request.headers()) => {
-                let unproven = unproven(request).cloned();
-                if unproven.as_ref().is_some_and(|unproven| unproven.hurries()) {
+                let preauth_state = preauth_state(request).cloned();
+                if preauth_state.as_ref().is_some_and(|state| state.must_authenticate()) {
                     return Err(refused(Refusal::PREAUTH_FULL, None));
                 }
-                let place = Arc::clone(&authenticator.preauth_permits).try_acquire_owned();
-                let place = place.map_err(|_| refused(Refusal::LOBBY_FULL, None))?;
+                let permit = Arc::clone(&authenticator.preauth_permits).try_acquire_owned();
+                let permit = permit.map_err(|_| refused(Refusal::UNAUTHENTICATED_FULL, None))?;
                 let (authenticator, tally) = (Arc::clone(authenticator), Arc::clone(&self.tally));
-                let verifier = FirstFrame { authenticator, tally, peer, _place: place, _unproven: unproven };
+                let verifier =
+                    FirstFrame { authenticator, tally, peer, _permit: permit, _preauth_state: preauth_state };
                 return Ok(Admission::FirstFrame(Arc::new(verifier)));
             }
             None => return Err(refused(Refusal::NO_CREDENTIALS, None)),
@@ -210,19 +211,19 @@ impl AccessControl {
         let principal =
             authenticator.check(&token, peer).map_err(|refusal| refused(refusal, Some(method)))?;
         log_success(lasts, peer, method, &principal);
-        proven(request);
+        mark_authenticated(request);
         Ok(Admission::Verified(principal))
     }
 }
 
 /// The pre-auth state of the request's connection; `http::server` attaches it to every request.
-fn unproven<B>(request: &Request<B>) -> Option<&Arc<Unproven>> {
-    request.extensions().get::<Arc<Unproven>>()
+fn preauth_state<B>(request: &Request<B>) -> Option<&Arc<PreAuthState>> {
+    request.extensions().get::<Arc<PreAuthState>>()
 }
 
-fn proven<B>(request: &Request<B>) {
-    if let Some(unproven) = unproven(request) {
-        unproven.proven();
+fn mark_authenticated<B>(request: &Request<B>) {
+    if let Some(preauth_state) = preauth_state(request) {
+        preauth_state.mark_authenticated();
     }
 }
 

@@ -35,10 +35,10 @@ impl PreAuth {
     }
 
     /// Registers a newly accepted connection. The returned state belongs to the connection and its requests.
-    pub(crate) fn accepted(self: &Arc<Self>, peer: PeerAddress) -> Arc<Unproven> {
+    pub(crate) fn accepted(self: &Arc<Self>, peer: PeerAddress) -> Arc<PreAuthState> {
         let permit = self.permit(bucket(peer.counted_as()));
-        let hurries = AtomicBool::new(permit.is_none());
-        Arc::new(Unproven { permit: Mutex::new(permit), hurries })
+        let must_authenticate = AtomicBool::new(permit.is_none());
+        Arc::new(PreAuthState { permit: Mutex::new(permit), must_authenticate })
     }
 
     fn permit(self: &Arc<Self>, address: IpAddr) -> Option<Permit> {
@@ -83,20 +83,20 @@ impl Drop for Permit {
 /// The pre-auth state of one connection. Shared by its requests and by the check of a first frame; no longer counted
 /// once a request has shown credentials.
 #[derive(Debug)]
-pub(crate) struct Unproven {
+pub(crate) struct PreAuthState {
     permit: Mutex<Option<Permit>>,
-    hurries: AtomicBool,
+    must_authenticate: AtomicBool,
 }
 
-impl Unproven {
+impl PreAuthState {
     /// Whether the connection is over a limit: only requests with credentials are admitted on it.
-    pub(crate) fn hurries(&self) -> bool {
-        self.hurries.load(Ordering::Relaxed)
+    pub(crate) fn must_authenticate(&self) -> bool {
+        self.must_authenticate.load(Ordering::Relaxed)
     }
 
     /// Records that a request on this connection has shown credentials, and releases the connection's permit.
-    pub(crate) fn proven(&self) {
-        self.hurries.store(false, Ordering::Relaxed);
+    pub(crate) fn mark_authenticated(&self) {
+        self.must_authenticate.store(false, Ordering::Relaxed);
         drop(self.permit.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
@@ -114,21 +114,21 @@ mod tests {
         let counted = PreAuth::new(2, 5);
         let accept = |address| counted.accepted(from(address));
         let of_one = [accept("10.0.0.1"), accept("::ffff:10.0.0.1"), accept("10.0.0.1")];
-        assert_eq!(of_one.each_ref().map(|one| one.hurries()), [false, false, true]);
+        assert_eq!(of_one.each_ref().map(|one| one.must_authenticate()), [false, false, true]);
         let of_a_network = [accept("2001:db8::1"), accept("2001:db8::2"), accept("2001:db8::3")];
-        assert_eq!(of_a_network.each_ref().map(|one| one.hurries()), [false, false, true]);
+        assert_eq!(of_a_network.each_ref().map(|one| one.must_authenticate()), [false, false, true]);
         let others = [accept("10.0.0.2"), accept("10.0.0.3")];
-        assert_eq!(others.each_ref().map(|one| one.hurries()), [false, true]);
+        assert_eq!(others.each_ref().map(|one| one.must_authenticate()), [false, true]);
         let local = counted.accepted(PeerAddress::Locally);
-        assert!(local.hurries());
+        assert!(local.must_authenticate());
         drop(of_a_network);
-        assert!(!accept("10.0.0.3").hurries());
-        assert!(accept("10.0.0.1").hurries(), "its address has as many as before");
-        of_one[0].proven();
+        assert!(!accept("10.0.0.3").must_authenticate());
+        assert!(accept("10.0.0.1").must_authenticate(), "its address has as many as before");
+        of_one[0].mark_authenticated();
         let (next, after) = (accept("10.0.0.1"), accept("10.0.0.1"));
-        assert_eq!((next.hurries(), after.hurries()), (false, true));
-        after.proven();
-        assert!(!after.hurries(), "it has shown credentials");
+        assert_eq!((next.must_authenticate(), after.must_authenticate()), (false, true));
+        after.mark_authenticated();
+        assert!(!after.must_authenticate(), "it has shown credentials");
         drop((of_one, others, local, next, after));
         assert!(counted.counts().of_address.is_empty(), "nothing is left of it");
         assert_eq!(counted.counts().all, 0);

@@ -85,8 +85,8 @@ impl Refusal {
         "Too many wrong tokens came from this address.",
     );
 
-    pub(crate) const LOBBY_FULL: Self = Self::new(
-        Kind::LobbyFull,
+    pub(crate) const UNAUTHENTICATED_FULL: Self = Self::new(
+        Kind::UnauthenticatedFull,
         StatusCode::SERVICE_UNAVAILABLE,
         "unavailable",
         "Too many connections have yet to authenticate. Try again, or send the token with the request.",

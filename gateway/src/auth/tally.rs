@@ -23,7 +23,7 @@ pub(crate) enum Kind {
     WrongToken,
     Disagreeing,
     TooManyWrong,
-    LobbyFull,
+    UnauthenticatedFull,
     PreAuthFull,
 }
 
@@ -40,7 +40,7 @@ impl Kind {
         Self::WrongToken,
         Self::Disagreeing,
         Self::TooManyWrong,
-        Self::LobbyFull,
+        Self::UnauthenticatedFull,
         Self::PreAuthFull,
     ];
 
@@ -57,14 +57,14 @@ impl Kind {
             Self::WrongToken => "wrong_token",
             Self::Disagreeing => "credentials_disagree",
             Self::TooManyWrong => "too_many_wrong_tokens",
-            Self::LobbyFull => "too_many_unauthenticated",
+            Self::UnauthenticatedFull => "too_many_unauthenticated",
             Self::PreAuthFull => "too_many_connections_without_credentials",
         }
     }
 
     /// Whether this refusal hints at a peer that guesses tokens or uses up connections; logged as a warning.
     fn is_suspicious(self) -> bool {
-        matches!(self, Self::WrongToken | Self::TooManyWrong | Self::LobbyFull | Self::PreAuthFull)
+        matches!(self, Self::WrongToken | Self::TooManyWrong | Self::UnauthenticatedFull | Self::PreAuthFull)
     }
 
     fn message(self) -> &'static str {
@@ -124,10 +124,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_has_a_place_and_a_name_of_its_own() {
-        for (place, kind) in Kind::ALL.into_iter().enumerate() {
-            assert_eq!(kind as usize, place);
-            assert!(Kind::ALL[..place].iter().all(|other| other.reason() != kind.reason()));
+    fn every_kind_has_an_index_and_a_name_of_its_own() {
+        for (index, kind) in Kind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, index);
+            assert!(Kind::ALL[..index].iter().all(|other| other.reason() != kind.reason()));
         }
     }
 }

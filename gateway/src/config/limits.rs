@@ -8,7 +8,7 @@ use crate::failure::{Failure, Result};
 
 /// The limits of the HTTP server, of access control and of the shutdown.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DoorLimits {
+pub struct AccessLimits {
     /// A client has this long to send the complete head of a request.
     pub header_timeout: Duration,
     /// Most headers in a request.
@@ -32,7 +32,7 @@ pub struct DoorLimits {
     pub shutdown: Duration,
 }
 
-impl Default for DoorLimits {
+impl Default for AccessLimits {
     fn default() -> Self {
         Self {
             header_timeout: Duration::from_secs(10),
@@ -92,7 +92,7 @@ struct Setting {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct All {
     core: Limits,
-    access_control: DoorLimits,
+    access_control: AccessLimits,
 }
 
 fn size(number: Option<u64>) -> usize {
@@ -116,14 +116,14 @@ const MIB: u64 = 1 << 20;
 const HOUR: u64 = 3_600_000;
 
 macro_rules! settings {
-    ($($name:ident: $unit:ident $least:expr, $most:expr, $place:ident.$field:ident = $convert:expr;)*) => {
+    ($($name:ident: $unit:ident $least:expr, $most:expr, $group:ident.$field:ident = $convert:expr;)*) => {
         /// Every setting, in the order of the documentation.
         const SETTINGS: &[Setting] = &[$(Setting {
             name: stringify!($name),
             unit: Unit::$unit,
             least: $least,
             most: $most,
-            set: |all, number| all.$place.$field = $convert(number),
+            set: |all, number| all.$group.$field = $convert(number),
         },)*];
     };
 }
@@ -193,7 +193,7 @@ settings! {
 /// # Errors
 ///
 /// The table contains an unknown name, or a value of the wrong type or out of range.
-pub(super) fn read(table: &toml::Table, auth: bool) -> Result<(Limits, DoorLimits)> {
+pub(super) fn read(table: &toml::Table, auth: bool) -> Result<(Limits, AccessLimits)> {
     let mut all = All::default();
     if !auth {
         all.core.connections_per_principal = None;
@@ -258,7 +258,7 @@ impl Setting {
 mod tests {
     use super::*;
 
-    fn parsed(text: &str, auth: bool) -> Result<(Limits, DoorLimits)> {
+    fn parsed(text: &str, auth: bool) -> Result<(Limits, AccessLimits)> {
         read(&toml::from_str(text).unwrap(), auth)
     }
 
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_reaches_its_place() {
+    fn every_setting_changes_its_limit() {
         for setting in SETTINGS {
             let changed = |number: u64| {
                 let mut all = All::default();

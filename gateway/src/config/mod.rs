@@ -23,7 +23,7 @@ use crate::{
 use file::{File, Words};
 use path::home;
 
-pub use limits::DoorLimits;
+pub use limits::AccessLimits;
 pub(crate) use path::absolute;
 pub use sandbox::SandboxChoice;
 
@@ -79,7 +79,7 @@ pub struct Config {
     /// The core's limits.
     pub limits: Limits,
     /// The limits of the HTTP server, of access control and of the shutdown.
-    pub access_control: DoorLimits,
+    pub access_control: AccessLimits,
 }
 
 /// Which events survive the end of the process, and which a loss of power.

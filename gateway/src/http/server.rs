@@ -18,8 +18,8 @@ use tokio::{
 
 use super::routes::Site;
 use crate::{
-    auth::{PeerAddress, PreAuth, Unproven},
-    config::DoorLimits,
+    auth::{PeerAddress, PreAuth, PreAuthState},
+    config::AccessLimits,
     failure::{Failure, Result},
 };
 
@@ -158,7 +158,7 @@ pub struct Shared {
     /// The service that answers the requests.
     pub site: Arc<Site>,
     /// The limits on each connection.
-    pub limits: DoorLimits,
+    pub limits: AccessLimits,
     /// One permit per HTTP connection that may be open at once, over all listeners.
     pub room: Arc<Semaphore>,
     /// Counts connections without credentials, over all listeners.
@@ -181,16 +181,17 @@ pub async fn serve<L: Accept>(listener: L, shared: Shared) {
         };
         match accepted {
             Ok((stream, peer, permit)) => {
-                let unproven = preauth.accepted(peer);
-                let hurries = unproven.hurries();
-                let http = if hurries { hurried.clone() } else { patient.clone() };
+                let preauth_state = preauth.accepted(peer);
+                let must_authenticate = preauth_state.must_authenticate();
+                let http = if must_authenticate { hurried.clone() } else { patient.clone() };
                 let (site, stop) = (Arc::clone(&site), stop.clone());
                 let lifetime = limits.http_lifetime;
                 connections.spawn(async move {
-                    if hurries && !matches!(timeout(HURRY, L::readable(&stream)).await, Ok(Ok(()))) {
+                    if must_authenticate && !matches!(timeout(HURRY, L::readable(&stream)).await, Ok(Ok(())))
+                    {
                         site.refuse_unread(stream, peer).await;
                     } else {
-                        connection(http, stream, peer, site, unproven, lifetime, stop).await;
+                        connection(http, stream, peer, site, preauth_state, lifetime, stop).await;
                     }
                     drop(permit);
                 });
@@ -215,7 +216,7 @@ async fn accept<L: Accept>(
     Ok((stream, peer, permit))
 }
 
-fn http(limits: &DoorLimits, header_timeout: Duration) -> http1::Builder {
+fn http(limits: &AccessLimits, header_timeout: Duration) -> http1::Builder {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
@@ -231,14 +232,14 @@ fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     peer: PeerAddress,
     site: Arc<Site>,
-    unproven: Arc<Unproven>,
+    preauth_state: Arc<PreAuthState>,
     lifetime: Duration,
     mut stop: watch::Receiver<bool>,
 ) -> impl Future<Output = ()> {
     let (began, streaming) = watch::channel(None);
     let began = Arc::new(began);
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Arc::clone(&unproven));
+        request.extensions_mut().insert(Arc::clone(&preauth_state));
         let (site, began) = (Arc::clone(&site), Arc::clone(&began));
         async move {
             let mut response = site.respond(request.map(Body::new), peer).await;
