@@ -44,7 +44,7 @@ pub(crate) fn sync_us(directory: &Path) -> io::Result<f64> {
 }
 
 /// Runs [`keep`] in a separate process on the server's core, and returns the stored messages per second.
-pub(crate) async fn kept_per_second(directory: &Path, chats: usize, each: usize) -> io::Result<f64> {
+pub(crate) async fn commits_per_second(directory: &Path, chats: usize, each: usize) -> io::Result<f64> {
     let mut command = on_core(SERVER_CORE, &std::env::current_exe()?);
     command.arg("keep").arg(directory).arg(chats.to_string()).arg(each.to_string());
     let output = command.output().await?;
@@ -61,12 +61,12 @@ pub(crate) fn keep(directory: &Path, chats: usize, each: usize) -> Result<f64, B
     db.pragma_update(None, "synchronous", "OFF")?;
     db.execute_batch(TABLES)?;
     let log = File::options().write(true).open(path.with_extension("db-wal"))?;
-    let (ask, asked) = mpsc::channel::<usize>();
+    let (request, requests) = mpsc::channel::<usize>();
     let (commit, committed) = mpsc::channel::<Vec<usize>>();
     let (answer, answered): (Vec<_>, Vec<_>) = (0..chats).map(|_| mpsc::channel::<()>()).unzip();
     let begun = Instant::now();
     thread::scope(|scope| {
-        scope.spawn(move || write(&db, &asked, &commit));
+        scope.spawn(move || write(&db, &requests, &commit));
         scope.spawn(move || {
             while let Ok(mut batch) = committed.recv() {
                 committed.try_iter().for_each(|more| batch.extend(more));
@@ -78,27 +78,28 @@ pub(crate) fn keep(directory: &Path, chats: usize, each: usize) -> Result<f64, B
             }
         });
         for (chat, answered) in answered.into_iter().enumerate() {
-            let ask = ask.clone();
+            let request = request.clone();
             scope.spawn(move || {
                 for _ in 0..each {
-                    if ask.send(chat).is_err() || answered.recv_timeout(Duration::from_secs(60)).is_err() {
+                    if request.send(chat).is_err() || answered.recv_timeout(Duration::from_secs(60)).is_err()
+                    {
                         return;
                     }
                 }
             });
         }
-        drop(ask);
+        drop(request);
     });
     #[expect(clippy::cast_precision_loss, reason = "counts of a bench are far below 2^52")]
     Ok((chats * each) as f64 / begun.elapsed().as_secs_f64())
 }
 
-fn write(db: &Connection, asked: &mpsc::Receiver<usize>, commit: &mpsc::Sender<Vec<usize>>) {
+fn write(db: &Connection, requests: &mpsc::Receiver<usize>, commit: &mpsc::Sender<Vec<usize>>) {
     let mut seq =
         db.query_row("SELECT coalesce(max(seq), 0) FROM events", [], |row| row.get(0)).unwrap_or(0_i64);
-    while let Ok(first) = asked.recv() {
-        let batch: Vec<usize> = std::iter::once(first).chain(asked.try_iter()).collect();
-        let mut kept = || -> rusqlite::Result<()> {
+    while let Ok(first) = requests.recv() {
+        let batch: Vec<usize> = std::iter::once(first).chain(requests.try_iter()).collect();
+        let mut commit_batch = || -> rusqlite::Result<()> {
             db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
             let mut event = db.prepare_cached("INSERT INTO events (chat, seq, event) VALUES (?1, ?2, ?3)")?;
             let mut turn =
@@ -116,7 +117,7 @@ fn write(db: &Connection, asked: &mpsc::Receiver<usize>, commit: &mpsc::Sender<V
             }
             db.prepare_cached("COMMIT")?.execute([]).map(drop)
         };
-        kept().expect("the disk takes what is written");
+        commit_batch().expect("the disk takes what is written");
         if commit.send(batch).is_err() {
             return;
         }

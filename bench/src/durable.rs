@@ -1,4 +1,4 @@
-//! The rows with the gateway's defaults: the journal on disk, agents below hosts, deltas joined.
+//! The rows with the gateway's defaults: the journal on disk, agents below hosts, deltas merged.
 
 use std::{
     io,
@@ -13,7 +13,7 @@ use crate::{
     bare, history,
     peer::{Kind, Peer},
     rows::{self, Throughput, message, short, subscribe},
-    server::{Keeping, Server, data_of},
+    server::{Durability, Server, data_of},
     stats::{Samples, ratio},
     table::{Bar, Row},
     wire::Wire,
@@ -23,9 +23,9 @@ use crate::{
 /// core, and once with the hosts on their agents' core.
 pub(crate) async fn throughput(row: &Throughput, rounds: usize) -> io::Result<Vec<Row>> {
     let servers = [
-        Server::gateway(true, Keeping::Nothing).await?,
-        Server::gateway(true, Keeping::Everything).await?,
-        Server::gateway(true, Keeping::Everything).await?.with_hosts_apart(),
+        Server::gateway(true, Durability::Nothing).await?,
+        Server::gateway(true, Durability::Everything).await?,
+        Server::gateway(true, Durability::Everything).await?.with_hosts_apart(),
     ];
     let [memory, disk, apart] = rows::rates(row, rounds, servers).await?;
     let line = |hosts: &str, rates: &Samples| Row {
@@ -44,7 +44,7 @@ pub(crate) async fn first_delta(rounds: usize) -> io::Result<Vec<Row>> {
     let mut syncs = Samples::none();
     // Measured between the messages, because the time of a sync changes from minute to minute.
     let sync = || bare::sync_us(directory.path()).map(|took| syncs.push(took));
-    let [relay, ours] = rows::first_deltas(rounds, Wire::WebSocket, Keeping::Everything, sync).await?;
+    let [relay, ours] = rows::first_deltas(rounds, Wire::WebSocket, Durability::Everything, sync).await?;
     let allowed = 2.0 * relay.median() + 2.0 * syncs.median();
     Ok(vec![Row {
         name:
@@ -66,14 +66,14 @@ pub(crate) async fn acknowledged(rounds: usize) -> io::Result<Vec<Row>> {
     const CHATS: usize = 50;
     const EACH: usize = 60;
     let directory = tempfile::tempdir()?;
-    let server = Server::gateway_on(directory.path(), true, Keeping::Everything).await?;
+    let server = Server::gateway_on(directory.path(), true, Durability::Everything).await?;
     let mut peers = Vec::new();
     for chat in 0..CHATS {
         peers.push(subscribe(&server, chat, true).await?);
     }
     let (mut ours, mut bare) = (Samples::none(), Samples::none());
     for _ in 0..rounds {
-        bare.push(bare::kept_per_second(directory.path(), CHATS, EACH).await?);
+        bare.push(bare::commits_per_second(directory.path(), CHATS, EACH).await?);
         // A long turn runs first, so that the messages only queue behind it: only acknowledgements are measured.
         for (chat, peer) in peers.iter_mut().enumerate() {
             peer.send(&message(Kind::Gateway(Wire::WebSocket), chat, 1, 5_000_000)).await?;
@@ -118,7 +118,7 @@ pub(crate) async fn replay(rounds: usize) -> io::Result<Vec<Row>> {
     history::fill(&data_of(directory.path()), 1, DELTAS + 3).await?;
     let limit = Server::limit(Wire::WebSocket, 1, 1).await?;
     let mut listener = subscribe(&limit, 0, true).await?;
-    let server = Server::gateway_on(directory.path(), true, Keeping::Everything).await?;
+    let server = Server::gateway_on(directory.path(), true, Durability::Everything).await?;
     let (mut ours, mut bare) = (Samples::none(), Samples::none());
     for _ in 0..rounds {
         listener.send(&message(Kind::Limit(Wire::WebSocket), 0, DELTAS, 0)).await?;
@@ -170,7 +170,7 @@ pub(crate) async fn start(rounds: usize) -> io::Result<Vec<Row>> {
 /// The seconds from the start until a client has received the list of chats, and the MiB of resident memory then.
 async fn started(directory: &Path) -> io::Result<(f64, f64)> {
     let begun = Instant::now();
-    let server = Server::gateway_on(directory, true, Keeping::Everything).await?;
+    let server = Server::gateway_on(directory, true, Durability::Everything).await?;
     let mut peer = Peer::connect(Kind::Gateway(Wire::WebSocket), &server.at).await?;
     peer.send(&json!({"type": "list_chats"}).to_string()).await?;
     peer.until("chats").await?;
@@ -186,7 +186,7 @@ async fn started(directory: &Path) -> io::Result<(f64, f64)> {
 pub(crate) async fn cut() -> io::Result<Vec<Row>> {
     const CHATS: usize = 10;
     const EACH: usize = 100;
-    let server = Server::gateway(true, Keeping::Everything).await?;
+    let server = Server::gateway(true, Durability::Everything).await?;
     let mut peers = Vec::new();
     for chat in 0..CHATS {
         for number in 0..EACH {
@@ -203,19 +203,19 @@ pub(crate) async fn cut() -> io::Result<Vec<Row>> {
     for (chat, _, mut peer) in peers {
         let at = at.clone();
         tasks.spawn(async move {
-            let mut place = None;
+            let mut cursor = None;
             while let Ok(frame) = timeout_at(cut_at.into(), peer.next()).await {
-                place = advance(place, &frame?)?;
+                cursor = advance(cursor, &frame?)?;
             }
             drop(peer);
-            let (epoch, seq) = place.ok_or_else(|| io::Error::other("nothing came before the cut"))?;
+            let (epoch, seq) = cursor.ok_or_else(|| io::Error::other("nothing came before the cut"))?;
             let mut peer = Peer::connect(Kind::Gateway(Wire::WebSocket), &at).await?;
             peer.send(&attach(chat, Some((&epoch, seq))).to_string()).await?;
-            let mut place = Some((epoch, seq));
+            let mut cursor = Some((epoch, seq));
             let mut back = None;
             loop {
                 let frame = peer.next().await?;
-                place = advance(place, &frame)?;
+                cursor = advance(cursor, &frame)?;
                 if frame.starts_with(br#"{"event":"replay_end""#) {
                     back.get_or_insert_with(|| cut_at.elapsed().as_secs_f64());
                 } else if frame.starts_with(br#"{"event":"turn_end""#) {
@@ -242,12 +242,12 @@ fn attach(chat: usize, after: Option<(&str, u64)>) -> Value {
     json!({"type": "attach", "chat_id": format!("bench-{chat}"), "after": after})
 }
 
-/// The cursor after a frame; an error if events are missing between `place`, the cursor before, and the frame.
-fn advance(place: Option<(String, u64)>, frame: &[u8]) -> io::Result<Option<(String, u64)>> {
-    let Some((epoch, seq)) = rows::place(frame) else { return Ok(place) };
+/// The cursor after a frame; an error if events are missing between `cursor`, the cursor before, and the frame.
+fn advance(cursor: Option<(String, u64)>, frame: &[u8]) -> io::Result<Option<(String, u64)>> {
+    let Some((epoch, seq)) = rows::cursor_of(frame) else { return Ok(cursor) };
     let value: Value = serde_json::from_slice(frame)?;
     let first = value["first_seq"].as_u64().unwrap_or(seq);
-    match &place {
+    match &cursor {
         // The acknowledgement of a message counts as an event, too.
         Some((_, last)) if first != last + 1 => Err(io::Error::other(format!("{first} came after {last}"))),
         _ => Ok(Some((epoch, seq))),

@@ -27,28 +27,28 @@ pub(crate) async fn fill(data: &Path, chats: u64, events: u64) -> io::Result<()>
     let (answers, mut answered) = mpsc::unbounded_channel();
     let sqlite = Sqlite::open(data.join("journal.db"), SqliteOptions::default()).map_err(io::Error::other)?;
     let mut journal = sqlite.open(Answers::new(answers));
-    let (mut sent, mut kept) = (0, 0);
+    let (mut sent, mut done) = (0, 0);
     for chat in 0..chats {
         for append in appends(chat, events) {
             sent += 1;
             journal.submit(&mut vec![Request::Append(Append { id: AppendId(sent), ..append })]);
-            while sent - kept >= WINDOW {
-                is_kept(&mut answered).await?;
-                kept += 1;
+            while sent - done >= WINDOW {
+                committed(&mut answered).await?;
+                done += 1;
             }
         }
     }
-    while kept < sent {
-        is_kept(&mut answered).await?;
-        kept += 1;
+    while done < sent {
+        committed(&mut answered).await?;
+        done += 1;
     }
     Ok(())
 }
 
-async fn is_kept(answered: &mut mpsc::UnboundedReceiver<JournalAnswer>) -> io::Result<()> {
+async fn committed(answered: &mut mpsc::UnboundedReceiver<JournalAnswer>) -> io::Result<()> {
     match timeout(Duration::from_secs(60), answered.recv()).await {
         Ok(Some(JournalAnswer::Appended(_))) => Ok(()),
-        _ => Err(io::Error::other("the journal did not keep an append")),
+        _ => Err(io::Error::other("the journal refused an append")),
     }
 }
 
@@ -83,14 +83,14 @@ fn appends(chat: u64, events: u64) -> Vec<Append> {
                 ChatBody::Delta { stream_id: "s1".into(), text: String::from_utf8_lossy(&text).into_owned() }
             }
         };
-        let place = EventPosition {
+        let position = EventPosition {
             chat_id: chat_id.clone(),
             epoch: epoch.clone(),
             first_seq: None,
             seq,
             turn_id: Some(turn_id.clone()),
         };
-        LogEvent { first_seq: seq, seq, frame: encode_chat(&place, &body) }
+        LogEvent { first_seq: seq, seq, frame: encode_chat(&position, &body) }
     };
     let hash = [0; 32];
     let accepted =

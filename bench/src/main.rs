@@ -28,7 +28,7 @@ use rustix::{
 };
 use tokio::runtime;
 
-use crate::{server::Keeping, table::Row, wire::Wire};
+use crate::{server::Durability, table::Row, wire::Wire};
 
 /// Measures the gateway and prints a table of ratios.
 #[derive(Debug, Parser)]
@@ -128,7 +128,7 @@ async fn measure(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         print(rows::throughput(row, rounds).await?);
     }
     if wanted("paced") {
-        print(rows::paced(rounds, Keeping::Nothing, 1.4).await?);
+        print(rows::paced(rounds, Durability::Nothing, 1.4).await?);
     }
     if wanted("first") {
         print(rows::first_delta(rounds, Wire::WebSocket, 2.0).await?);
@@ -154,7 +154,7 @@ async fn measure(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         print(durable::throughput(row, rounds).await?);
     }
     if wanted("durable paced") {
-        print(rows::paced(rounds, Keeping::Everything, 3.0).await?);
+        print(rows::paced(rounds, Durability::Everything, 3.0).await?);
     }
     if wanted("durable first") {
         print(durable::first_delta(rounds).await?);

@@ -48,12 +48,12 @@ async fn pass_messages(reader: impl AsyncRead + Unpin, mut agent: ChildStdin) ->
 }
 
 /// The listener for clients of one wire.
-enum Door {
+enum AnyListener {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
-impl Door {
+impl AnyListener {
     async fn accept(&self) -> io::Result<(ReadHalf<Box<dyn Socket>>, WriteHalf<Box<dyn Socket>>)> {
         let socket: Box<dyn Socket> = match self {
             Self::Tcp(listener) => {
@@ -78,8 +78,8 @@ pub(crate) async fn limit(
     // Bound before the addresses are announced.
     let listener = UnixListener::bind(unix)?;
     let door = match (wire, announce().await?) {
-        (Wire::Unix, _) => Door::Unix(listener),
-        (Wire::WebSocket | Wire::Sse, listener) => Door::Tcp(listener),
+        (Wire::Unix, _) => AnyListener::Unix(listener),
+        (Wire::WebSocket | Wire::Sse, listener) => AnyListener::Tcp(listener),
     };
     let mut tasks = Vec::new();
     for _ in 0..chats {
@@ -160,7 +160,7 @@ async fn broadcast(
 pub(crate) async fn relay(agent: &str) -> io::Result<()> {
     let listener = announce().await?;
     let (stdin, stdout) = start_agent(agent)?;
-    let (reader, mut writer) = Door::Tcp(listener).accept().await?;
+    let (reader, mut writer) = AnyListener::Tcp(listener).accept().await?;
     let forward = async {
         let mut agent = BufReader::new(stdout);
         let mut line = Vec::new();

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     peer::{Kind, Peer, Seen},
-    server::{Keeping, Server},
+    server::{Durability, Server},
     stats::{Samples, ratio},
     table::{Bar, Row},
     token,
@@ -23,7 +23,7 @@ pub(crate) struct Throughput {
     pub(crate) chats: usize,
     pub(crate) subscribers: usize,
     pub(crate) deltas: u64,
-    /// The least shares of the limit's rate: with deltas not joined, and joined.
+    /// The least shares of the limit's rate: with deltas not merged, and merged.
     pub(crate) bars: [f64; 2],
 }
 
@@ -145,12 +145,12 @@ pub(crate) async fn subscribe(server: &Server, chat: usize, first: bool) -> io::
     Ok(peer)
 }
 
-/// Measures a throughput row: the limit, and the gateway without and with joined deltas, in turn in each round.
+/// Measures a throughput row: the limit, and the gateway without and with merged deltas, in turn in each round.
 pub(crate) async fn throughput(row: &Throughput, rounds: usize) -> io::Result<Vec<Row>> {
     let servers = [
         Server::limit(row.wire, row.chats, row.subscribers).await?,
-        Server::gateway(false, Keeping::Nothing).await?.over(row.wire),
-        Server::gateway(true, Keeping::Nothing).await?.over(row.wire),
+        Server::gateway(false, Durability::Nothing).await?.over(row.wire),
+        Server::gateway(true, Durability::Nothing).await?.over(row.wire),
     ];
     let [limit, off, on] = rates(row, rounds, servers).await?;
     let line = |name: &str, rates: &Samples, bar: f64| Row {
@@ -190,15 +190,15 @@ pub(crate) fn short(rate: f64) -> String {
 }
 
 /// Starts the relay and a gateway, each with a peer whose agent is warm.
-async fn with_relay(wire: Wire, keeping: Keeping) -> io::Result<[(Server, Peer); 2]> {
-    let (relay, ours) = (Server::relay().await?, Server::gateway(true, keeping).await?.over(wire));
+async fn with_relay(wire: Wire, durability: Durability) -> io::Result<[(Server, Peer); 2]> {
+    let (relay, ours) = (Server::relay().await?, Server::gateway(true, durability).await?.over(wire));
     let peers = (subscribe(&relay, 0, true).await?, subscribe(&ours, 0, true).await?);
     Ok([(relay, peers.0), (ours, peers.1)])
 }
 
 /// The latency from the agent's write to the client's read, with a delta every 2 ms to one subscriber.
-pub(crate) async fn paced(rounds: usize, keeping: Keeping, bar: f64) -> io::Result<Vec<Row>> {
-    let mut pair = with_relay(Wire::WebSocket, keeping).await?;
+pub(crate) async fn paced(rounds: usize, durability: Durability, bar: f64) -> io::Result<Vec<Row>> {
+    let mut pair = with_relay(Wire::WebSocket, durability).await?;
     let mut latencies = [Samples::default(), Samples::default()];
     for _ in 0..rounds {
         for ((server, peer), latencies) in pair.iter_mut().zip(&mut latencies) {
@@ -212,7 +212,7 @@ pub(crate) async fn paced(rounds: usize, keeping: Keeping, bar: f64) -> io::Resu
     stop(pair).await?;
     let [relay, ours] = latencies;
     Ok(vec![Row {
-        name: format!("a delta every 2 ms, p50 from write to read{}: times the relay", keeping.suffix()),
+        name: format!("a delta every 2 ms, p50 from write to read{}: times the relay", durability.suffix()),
         ratio: ratio(&ours, &relay),
         bar: Bar::AtMost(bar),
         detail: format!("{:.0} µs, relay {:.0} µs", ours.median(), relay.median()),
@@ -225,11 +225,11 @@ pub(crate) async fn paced(rounds: usize, keeping: Keeping, bar: f64) -> io::Resu
 pub(crate) async fn first_deltas(
     rounds: usize,
     wire: Wire,
-    keeping: Keeping,
+    durability: Durability,
     mut each_round: impl FnMut() -> io::Result<()>,
 ) -> io::Result<[Samples; 2]> {
     const MESSAGES: usize = 50;
-    let mut pair = with_relay(wire, keeping).await?;
+    let mut pair = with_relay(wire, durability).await?;
     let mut latencies = [Samples::default(), Samples::default()];
     for _ in 0..rounds {
         let mut round = [Samples::default(), Samples::default()];
@@ -253,7 +253,7 @@ pub(crate) async fn first_deltas(
 
 /// The time from a short message to the first delta, relative to the relay.
 pub(crate) async fn first_delta(rounds: usize, wire: Wire, bar: f64) -> io::Result<Vec<Row>> {
-    let [relay, ours] = first_deltas(rounds, wire, Keeping::Nothing, || Ok(())).await?;
+    let [relay, ours] = first_deltas(rounds, wire, Durability::Nothing, || Ok(())).await?;
     Ok(vec![Row {
         name: format!("{wire}: first delta after a short message, p50: times the relay"),
         ratio: ratio(&ours, &relay),
@@ -278,7 +278,7 @@ async fn stop(pair: [(Server, Peer); 2]) -> io::Result<()> {
 /// The resident memory of idle connections.
 #[expect(clippy::cast_precision_loss, reason = "bytes of a bench are far below 2^52")]
 pub(crate) async fn idle(wire: Wire, connections: usize, bar: f64) -> io::Result<Vec<Row>> {
-    let server = Server::gateway(true, Keeping::Nothing).await?.over(wire);
+    let server = Server::gateway(true, Durability::Nothing).await?.over(wire);
     // The first connections are not counted, since they also allocate shared state.
     let mut peers = Vec::with_capacity(connections);
     for _ in 0..16 {
@@ -303,8 +303,8 @@ pub(crate) async fn idle(wire: Wire, connections: usize, bar: f64) -> io::Result
 /// The rate of ten readers beside an eleventh subscriber that does not read, relative to the rate without it.
 pub(crate) async fn stalled(rounds: usize) -> io::Result<Vec<Row>> {
     const DELTAS: u64 = 60_000;
-    let mut with = Stage::new(Server::gateway(false, Keeping::Nothing).await?, 1, 10).await?;
-    let mut without = Stage::new(Server::gateway(false, Keeping::Nothing).await?, 1, 10).await?;
+    let mut with = Stage::new(Server::gateway(false, Durability::Nothing).await?, 1, 10).await?;
+    let mut without = Stage::new(Server::gateway(false, Durability::Nothing).await?, 1, 10).await?;
     let (mut with_rate, mut without_rate) = (Samples::default(), Samples::default());
     let mut grown = 0;
     let mut resumed = true;
@@ -341,7 +341,7 @@ async fn too_slow_then_resumed(server: &Server, sleeper: &mut Peer, deltas: u64)
     let mut cursor: Option<(String, u64)> = None;
     let closed = loop {
         match sleeper.next().await {
-            Ok(frame) => cursor = place(&frame).or(cursor),
+            Ok(frame) => cursor = cursor_of(&frame).or(cursor),
             Err(error) => break error.to_string(),
         }
     };
@@ -356,7 +356,7 @@ async fn too_slow_then_resumed(server: &Server, sleeper: &mut Peer, deltas: u64)
         if frame.starts_with(br#"{"event":"replay_end""#) {
             break;
         }
-        if let Some((_, seq)) = place(&frame) {
+        if let Some((_, seq)) = cursor_of(&frame) {
             if seq != expected {
                 return Ok(false);
             }
@@ -367,7 +367,7 @@ async fn too_slow_then_resumed(server: &Server, sleeper: &mut Peer, deltas: u64)
 }
 
 /// The cursor after a chat event; `None` for other frames.
-pub(crate) fn place(frame: &[u8]) -> Option<(String, u64)> {
+pub(crate) fn cursor_of(frame: &[u8]) -> Option<(String, u64)> {
     let value: serde_json::Value = serde_json::from_slice(frame).ok()?;
     let is_event = !matches!(value["event"].as_str(), Some("attached" | "snapshot" | "replay_end"));
     let seq = value["seq"].as_u64().filter(|_| is_event)?;
@@ -387,7 +387,7 @@ async fn slow_reader(server: &Server, peers: &mut [Peer]) -> io::Result<bool> {
             if frame.starts_with(br#"{"event":"turn_end""#) {
                 return Ok::<bool, io::Error>(true);
             }
-            if let Some((_, seq)) = place(&frame) {
+            if let Some((_, seq)) = cursor_of(&frame) {
                 if expected.is_some_and(|expected| expected != seq) {
                     return Ok(false);
                 }

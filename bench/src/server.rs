@@ -42,14 +42,14 @@ const SHUTDOWN: Duration = Duration::from_secs(120);
 
 /// Which journal the gateway uses, and where its agents run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Keeping {
+pub(crate) enum Durability {
     /// The journal is in memory, and agents are children of the gateway.
     Nothing,
     /// The journal is on disk, and agents run below hosts: the gateway's default.
     Everything,
 }
 
-impl Keeping {
+impl Durability {
     /// The text that marks this setting in the name of a row.
     pub(crate) fn suffix(self) -> &'static str {
         match self {
@@ -72,30 +72,34 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts a release build of the gateway on a new directory. `merge`: deltas are joined.
-    pub(crate) async fn gateway(merge: bool, keeping: Keeping) -> io::Result<Self> {
+    pub(crate) async fn gateway(merge: bool, durability: Durability) -> io::Result<Self> {
         let directory = tempfile::tempdir()?;
-        let mut server = Self::gateway_on(directory.path(), merge, keeping).await?;
+        let mut server = Self::gateway_on(directory.path(), merge, durability).await?;
         server._directory = Some(directory);
         Ok(server)
     }
 
     /// Starts a release build of the gateway on an existing directory, which is not removed afterwards.
-    pub(crate) async fn gateway_on(directory: &Path, merge: bool, keeping: Keeping) -> io::Result<Self> {
+    pub(crate) async fn gateway_on(
+        directory: &Path,
+        merge: bool,
+        durability: Durability,
+    ) -> io::Result<Self> {
         let command = on_core(SERVER_CORE, &gateway_binary()?);
         let merge_bytes = if merge { 16 * 1024 } else { 0 };
         let limits = format!("agents = {AGENTS}\nmerge_bytes = {merge_bytes}\n");
-        Self::launch(directory, command, &agent_command()?, &limits, keeping).await
+        Self::launch(directory, command, &agent_command()?, &limits, durability).await
     }
 
     /// Starts a gateway that may run `agents` agents on a new directory. The gateway, its hosts and its agents share
     /// all cores.
-    pub(crate) async fn on_all_cores(agents: usize, keeping: Keeping) -> io::Result<Self> {
+    pub(crate) async fn on_all_cores(agents: usize, durability: Durability) -> io::Result<Self> {
         let directory = tempfile::tempdir()?;
         let mut command = Command::new(gateway_binary()?);
         command.stdin(Stdio::null()).kill_on_drop(true);
         let agent = format!("{} agent", env::current_exe()?.display());
         let limits = format!("agents = {agents}\n");
-        let mut server = Self::launch(directory.path(), command, &agent, &limits, keeping).await?;
+        let mut server = Self::launch(directory.path(), command, &agent, &limits, durability).await?;
         server._directory = Some(directory);
         Ok(server)
     }
@@ -105,16 +109,16 @@ impl Server {
         mut command: Command,
         agent: &str,
         limits: &str,
-        keeping: Keeping,
+        durability: Durability,
     ) -> io::Result<Self> {
         let path = |name: &str| directory.join(name);
         fs::write(path("config.toml"), format!("[limits]\n{LIMITS}{limits}"))?;
         command.args(["serve", "--listen", "127.0.0.1:0", "--no-auth", "--dialect", "claude"]);
         command.arg("--agent-command").arg(agent);
         command.arg("--config").arg(path("config.toml"));
-        let durability = match keeping {
-            Keeping::Nothing => "none",
-            Keeping::Everything => "normal",
+        let durability = match durability {
+            Durability::Nothing => "none",
+            Durability::Everything => "normal",
         };
         command.args(["--durability", durability]).arg("--data-dir").arg(data_of(directory));
         command.arg("--workspace").arg(directory);

@@ -8,7 +8,7 @@ use crate::{
     durable::all,
     peer::{Kind, Peer},
     rows::{message, subscribe},
-    server::{Keeping, Server},
+    server::{Durability, Server},
     stats::Samples,
     table::{Bar, Row},
     wire::Wire,
@@ -22,7 +22,7 @@ const WIRE: Wire = Wire::Unix;
 pub(crate) async fn replaced(rounds: usize) -> io::Result<Vec<Row>> {
     const AGENTS: usize = 32;
     let mut took = Samples::none();
-    let server = Server::on_all_cores(AGENTS, Keeping::Everything).await?.over(WIRE);
+    let server = Server::on_all_cores(AGENTS, Durability::Everything).await?.over(WIRE);
     // Two groups of chats take turns: in each round, the agents belong to the other group.
     let mut groups = [idle(&server, 0..AGENTS).await?, idle(&server, AGENTS..2 * AGENTS).await?];
     for round in 0..rounds {
@@ -56,10 +56,10 @@ pub(crate) async fn replaced(rounds: usize) -> io::Result<Vec<Row>> {
 /// The seconds from a SIGINT to the exit of a gateway with `agents` idle agents: with hosts, and without.
 pub(crate) async fn stopped(agents: usize, rounds: usize) -> io::Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for keeping in [Keeping::Everything, Keeping::Nothing] {
+    for durability in [Durability::Everything, Durability::Nothing] {
         let (mut took, mut in_order) = (Samples::none(), true);
         for _ in 0..rounds {
-            let server = Server::on_all_cores(agents, keeping).await?.over(WIRE);
+            let server = Server::on_all_cores(agents, durability).await?.over(WIRE);
             let peers = idle(&server, 0..agents).await?;
             let (time, orderly) = server.interrupt().await?;
             took.push(time.as_secs_f64());
@@ -67,7 +67,7 @@ pub(crate) async fn stopped(agents: usize, rounds: usize) -> io::Result<Vec<Row>
             drop(peers);
         }
         rows.push(Row {
-            name: format!("{agents} idle agents stopped{}: seconds until the exit", keeping.suffix()),
+            name: format!("{agents} idle agents stopped{}: seconds until the exit", durability.suffix()),
             ratio: took,
             bar: Bar::AtMost(if agents <= 32 { 0.5 } else { 3.0 }),
             detail: if in_order { "in order" } else { "by force" }.into(),

@@ -43,7 +43,7 @@ refusals! {
     BODY = BAD_REQUEST, "the body did not come whole";
     BODY_LATE = REQUEST_TIMEOUT, "the body did not come in time";
     TOO_MANY_POSTS = TOO_MANY_REQUESTS, "too many frames of this stream wait for their answer", RETRY_AFTER: "1";
-    BUSY = SERVICE_UNAVAILABLE, "the frame was not taken in time: is the stream read?", RETRY_AFTER: "1";
+    BUSY = SERVICE_UNAVAILABLE, "the frame was not accepted in time: is the stream read?", RETRY_AFTER: "1";
     ENTROPY = SERVICE_UNAVAILABLE, "no stream can be opened at the moment", RETRY_AFTER: "1";
 }
 
@@ -62,7 +62,7 @@ impl Refusal {
 }
 
 /// The response to a frame that the gateway has accepted.
-pub(crate) fn taken() -> Response {
+pub(crate) fn accepted() -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::ACCEPTED;
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

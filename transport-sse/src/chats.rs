@@ -7,7 +7,7 @@ use switchboard_core::{
     wire::Frame,
 };
 
-use crate::place::{CursorEffect, cursor_effect};
+use crate::cursor::{CursorEffect, cursor_effect};
 
 /// The chats that a stream is subscribed to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,10 +25,10 @@ struct Chat {
 impl Chat {
     fn advance_to(&mut self, epoch: &str, seq: u64) -> bool {
         match &mut self.sent {
-            Some(told) if told.epoch.as_str() == epoch => told.seq = seq,
-            told => {
+            Some(sent) if sent.epoch.as_str() == epoch => sent.seq = seq,
+            sent => {
                 let Ok(epoch) = Epoch::parse(epoch) else { return false };
-                *told = Some(Cursor { epoch, seq });
+                *sent = Some(Cursor { epoch, seq });
             }
         }
         true
@@ -59,7 +59,7 @@ impl Chats {
     }
 
     /// The chats, each with the cursor that the client gave.
-    pub(crate) fn wanted(&self) -> impl Iterator<Item = (ChatId, Option<Cursor>)> {
+    pub(crate) fn cursors(&self) -> impl Iterator<Item = (ChatId, Option<Cursor>)> {
         self.0.iter().map(|chat| (chat.id.clone(), chat.after.clone()))
     }
 
@@ -125,12 +125,12 @@ impl Chats {
 
     /// Appends the id of an event: the cursors of all chats after this event.
     pub(crate) fn put_id(&self, out: &mut Vec<u8>) {
-        for (at, Chat { id, sent: told, .. }) in self.0.iter().enumerate() {
+        for (at, Chat { id, sent, .. }) in self.0.iter().enumerate() {
             if at > 0 {
                 out.push(b',');
             }
             out.extend_from_slice(id.as_str().as_bytes());
-            if let Some(Cursor { epoch, seq }) = told {
+            if let Some(Cursor { epoch, seq }) = sent {
                 // Writing to memory does not fail.
                 let _ = write!(out, "@{epoch}:{seq}");
             }
@@ -158,10 +158,10 @@ mod tests {
     fn ids_are_parsed_as_they_are_written() {
         let text = "c-1@e0a1:17,a:b,x@-_:0,y@e:18446744073709551615";
         let chats = Chats::parse(text).unwrap();
-        let wanted: Vec<_> =
-            chats.wanted().map(|(id, after)| (id.to_string(), after.map(|c| c.seq))).collect();
+        let cursors: Vec<_> =
+            chats.cursors().map(|(id, after)| (id.to_string(), after.map(|c| c.seq))).collect();
         let expected = [("c-1", Some(17)), ("a:b", None), ("x", Some(0)), ("y", Some(u64::MAX))];
-        assert_eq!(wanted, expected.map(|(id, seq)| (id.to_owned(), seq)));
+        assert_eq!(cursors, expected.map(|(id, seq)| (id.to_owned(), seq)));
         for bad in [
             "",
             ",",
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_says_what_was_told_and_no_more() {
+    fn the_id_has_what_was_sent_and_no_more() {
         let mut chats = Chats::parse("a@e:5,b").unwrap();
         assert_eq!(id(&chats), "a,b");
         let attached = |chat: &str, head: u64, recovered: bool| {

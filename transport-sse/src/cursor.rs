@@ -8,7 +8,7 @@ use switchboard_core::{
 
 /// An event's position is at the end of its JSON and shorter than this many bytes: the longest `turn_id` has 128
 /// bytes, which may be escaped.
-const PLACE_BYTES: usize = 640;
+const POSITION_BYTES: usize = 640;
 
 /// How an event changes the cursors of a stream.
 #[derive(Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ pub(crate) fn cursor_effect(frame: &Frame) -> CursorEffect<'_> {
             | ControlKind::Error,
         ) => control(json),
         FrameKind::Chat(_) | FrameKind::Control(ControlKind::ReplayEnd) | FrameKind::Unknown => {
-            match place(&json[json.len().saturating_sub(PLACE_BYTES)..]) {
+            match position(&json[json.len().saturating_sub(POSITION_BYTES)..]) {
                 Some((chat, epoch, seq)) => CursorEffect::At { chat, epoch, seq },
                 None => CursorEffect::Nothing,
             }
@@ -113,7 +113,7 @@ fn control(json: &[u8]) -> CursorEffect<'static> {
 /// event.
 ///
 /// No text inside a JSON string can look like this: there, every quotation mark has a backslash before it.
-fn place(end: &[u8]) -> Option<(&str, &str, u64)> {
+fn position(end: &[u8]) -> Option<(&str, &str, u64)> {
     const CHAT: &[u8] = br#","chat_id":""#;
     let rest = &end[memchr::memmem::rfind(end, CHAT)? + CHAT.len()..];
     let (chat, rest) = quoted(rest)?;
@@ -156,8 +156,8 @@ mod tests {
         Cursor { epoch, seq: value["seq"].as_u64().unwrap() }
     }
 
-    fn owned(told: CursorEffect<'_>) -> CursorEffect<'static> {
-        match told {
+    fn owned(effect: CursorEffect<'_>) -> CursorEffect<'static> {
+        match effect {
             CursorEffect::At { chat, epoch, seq } => {
                 let epoch = Epoch::parse(epoch).unwrap();
                 CursorEffect::UpTo(ChatId::parse(chat).unwrap(), Cursor { epoch, seq })
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn texts_that_look_like_a_place_are_none() {
         let text = r#"","chat_id":"c-2","epoch":"e2","seq":9,"turn_id":"x"}"#.to_owned();
-        let place = EventPosition {
+        let position = EventPosition {
             chat_id: ChatId::parse("c-1").unwrap(),
             epoch: Epoch::parse("e1").unwrap(),
             first_seq: Some(3),
@@ -218,10 +218,10 @@ mod tests {
             turn_id: Some(TurnId::parse(&r#"",\"seq\":1"#.repeat(11)).unwrap()),
         };
         let body = ChatBody::Delta { stream_id: text.clone(), text };
-        let expected = Cursor { epoch: place.epoch.clone(), seq: 7 };
+        let expected = Cursor { epoch: position.epoch.clone(), seq: 7 };
         assert_eq!(
-            owned(cursor_effect(&encode_chat(&place, &body))),
-            CursorEffect::UpTo(place.chat_id.clone(), expected)
+            owned(cursor_effect(&encode_chat(&position, &body))),
+            CursorEffect::UpTo(position.chat_id.clone(), expected)
         );
     }
 }

@@ -7,7 +7,7 @@ use axum::{body::Body, extract::Request, http};
 use bytes::Bytes;
 use switchboard_core::wire::Frame;
 
-use crate::{chats::Chats, place::cursor_effect, request::Wanted};
+use crate::{chats::Chats, cursor::cursor_effect, request::StreamRequest};
 
 #[allow(unreachable_pub, reason = "shared with other crates' tests")]
 #[path = "../../core/tests/support/damage.rs"]
@@ -26,12 +26,12 @@ fn stream(bytes: &[u8]) {
     // The HTTP server refuses invalid HTTP before this code.
     let Ok(request) = request.body(Body::empty()) else { return };
     let request: Request = request;
-    let Ok(wanted) = Wanted::of(&request, MOST) else { return };
+    let Ok(wanted) = StreamRequest::of(&request, MOST) else { return };
     assert!(wanted.chats.len() <= MOST);
     // An event id that was parsed means the same after it was written and parsed again.
     let id: Vec<String> = wanted
         .chats
-        .wanted()
+        .cursors()
         .map(|(chat, after)| match after {
             Some(after) => format!("{chat}@{}:{}", after.epoch, after.seq),
             None => chat.to_string(),
@@ -39,7 +39,7 @@ fn stream(bytes: &[u8]) {
         .collect();
     if !id.is_empty() {
         let again = Chats::parse(&id.join(",")).unwrap();
-        assert!(again.wanted().eq(wanted.chats.wanted()), "{id:?}");
+        assert!(again.cursors().eq(wanted.chats.cursors()), "{id:?}");
     }
 }
 

@@ -31,10 +31,10 @@
 mod answer;
 mod body;
 mod chats;
+mod cursor;
 #[cfg(test)]
 mod fuzz;
 mod options;
-mod place;
 mod post;
 mod request;
 mod run;
@@ -78,7 +78,7 @@ impl Sse {
     pub async fn message(&self, admission: Option<Admission>, request: Request) -> Response {
         let accepted = post::accept(&self.gateway, &self.options, &self.streams, admission, request);
         match accepted.await {
-            Ok(()) => answer::taken(),
+            Ok(()) => answer::accepted(),
             Err(refusal) => refusal.into_response(),
         }
     }

@@ -13,13 +13,13 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// What a request for a stream asks for.
 #[derive(Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct StreamRequest {
     pub(crate) chats: Chats,
     /// The client's name for itself, from the query parameter `client_id`.
     pub(crate) client_id: Option<String>,
 }
 
-impl Wanted {
+impl StreamRequest {
     pub(crate) fn of(request: &Request, most: usize) -> Result<Self, Refusal> {
         if request.method() != Method::GET {
             return Err(Refusal::ONLY_GET);
@@ -82,12 +82,12 @@ mod tests {
         if let Some(value) = header {
             request = request.header("last-event-id", value);
         }
-        let wanted = Wanted::of(&request.body(Body::empty()).unwrap(), 3)?;
+        let wanted = StreamRequest::of(&request.body(Body::empty()).unwrap(), 3)?;
         let shown = |(id, after): (ChatId, Option<switchboard_core::ids::Cursor>)| match after {
             Some(after) => format!("{id} after {}:{}", after.epoch, after.seq),
             None => id.to_string(),
         };
-        Ok(wanted.chats.wanted().map(shown).collect())
+        Ok(wanted.chats.cursors().map(shown).collect())
     }
 
     #[test]

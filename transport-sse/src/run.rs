@@ -2,16 +2,16 @@
 
 use switchboard_core::wire::Frame;
 
-use crate::place::{CursorEffect, cursor_effect};
+use crate::cursor::{CursorEffect, cursor_effect};
 
 /// What all deltas of a run have in common.
 #[derive(Debug)]
 pub(crate) struct Run {
     /// The event's position, up to the digits of `seq`.
-    place: Vec<u8>,
+    position: Vec<u8>,
     /// The event id line, up to the digits of `seq`.
     id: Vec<u8>,
-    /// The number of bytes from the start of `place` to the end of the event.
+    /// The number of bytes from the start of `position` to the end of the event.
     tail: usize,
 }
 
@@ -23,9 +23,9 @@ impl Run {
         else {
             return None;
         };
-        let place = format!(r#","chat_id":"{chat}","epoch":"{epoch}","seq":"#).into_bytes();
-        let at = memchr::memmem::rfind(json, &place)?;
-        Some(Self { place, id: format!("id: {chat}@{epoch}:").into_bytes(), tail: json.len() - at })
+        let position = format!(r#","chat_id":"{chat}","epoch":"{epoch}","seq":"#).into_bytes();
+        let at = memchr::memmem::rfind(json, &position)?;
+        Some(Self { position, id: format!("id: {chat}@{epoch}:").into_bytes(), tail: json.len() - at })
     }
 
     /// Appends the id line of a further delta, and returns its `seq`; `None` if the event does not belong to the run.
@@ -36,11 +36,11 @@ impl Run {
         let json = frame.bytes();
         let begins_at = |tail: usize| {
             let at = json.len().checked_sub(tail)?;
-            json[at..].starts_with(&self.place).then_some(at)
+            json[at..].starts_with(&self.position).then_some(at)
         };
         // `seq` sometimes has one digit more than in the event before.
         let at = begins_at(self.tail).or_else(|| begins_at(self.tail + 1))?;
-        let rest = &json[at + self.place.len()..];
+        let rest = &json[at + self.position.len()..];
         let digits = &rest[..rest.iter().take_while(|byte| byte.is_ascii_digit()).count()];
         let seq = digits
             .iter()
@@ -63,14 +63,14 @@ mod tests {
     use super::*;
 
     fn delta(chat: &str, turn: &str, seq: u64, text: &str) -> Frame {
-        let place = EventPosition {
+        let position = EventPosition {
             chat_id: ChatId::parse(chat).unwrap(),
             epoch: Epoch::parse("e1").unwrap(),
             first_seq: None,
             seq,
             turn_id: Some(TurnId::parse(turn).unwrap()),
         };
-        encode_chat(&place, &ChatBody::Delta { stream_id: "s".into(), text: text.into() })
+        encode_chat(&position, &ChatBody::Delta { stream_id: "s".into(), text: text.into() })
     }
 
     fn id(run: &mut Run, frame: &Frame) -> Option<(u64, String)> {
@@ -93,7 +93,7 @@ mod tests {
         let mut run = Run::begin(&delta("c", "t", 8, "a")).unwrap();
         assert_eq!(id(&mut run, &delta("d", "t", 9, "a")), None);
         assert_eq!(id(&mut run, &delta("c", "longer", 9, "a")), None);
-        let place = EventPosition {
+        let position = EventPosition {
             chat_id: ChatId::parse("c").unwrap(),
             epoch: Epoch::parse("e1").unwrap(),
             first_seq: None,
@@ -101,7 +101,7 @@ mod tests {
             turn_id: None,
         };
         let end =
-            encode_chat(&place, &ChatBody::StreamEnd { stream_id: "s".into(), text: None, void: false });
+            encode_chat(&position, &ChatBody::StreamEnd { stream_id: "s".into(), text: None, void: false });
         assert_eq!(id(&mut run, &end), None);
         assert!(Run::begin(&end).is_none());
         assert!(id(&mut run, &delta("c", "t", 9, "a")).is_some());

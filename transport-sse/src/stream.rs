@@ -27,7 +27,7 @@ use crate::{
     body::{Sink, channel},
     chats::Chats,
     options::Options,
-    request::{Wanted, verified},
+    request::{StreamRequest, verified},
     run::Run,
 };
 
@@ -112,7 +112,7 @@ pub(crate) fn open(
     request: &Request,
 ) -> Result<Response, Refusal> {
     let principal = verified(admission)?;
-    let Wanted { chats, client_id } = Wanted::of(request, options.chats)?;
+    let StreamRequest { chats, client_id } = StreamRequest::of(request, options.chats)?;
     let random = entropy().map_err(|_| Refusal::ENTROPY)?;
     let (over, streaming) = watch::channel(());
     let peer = Peer { principal: principal.clone(), client_id };
@@ -203,8 +203,8 @@ async fn serve(
 /// Subscribes to the chats that the request named, before any POST is handled.
 async fn attach(stream: &Stream) {
     let inbox = stream.inbox.lock().await;
-    let wanted: Vec<_> = stream.chats().wanted().collect();
-    for (chat_id, after) in wanted {
+    let cursors: Vec<_> = stream.chats().cursors().collect();
+    for (chat_id, after) in cursors {
         if inbox.envelope(ClientEnvelope::Attach { chat_id, after }).await.is_err() {
             break;
         }
@@ -333,14 +333,14 @@ async fn last(
     sink: Sink,
     frame: &Frame,
     code: CloseCode,
-    untold_retry: Option<Duration>,
+    unsent_retry: Option<Duration>,
     options: &Options,
 ) -> bool {
     let mut event = Vec::with_capacity(frame.len() + 64);
     if let Some(retry) = if matches!(code, CloseCode::PolicyViolation | CloseCode::TryAgainLater) {
         Some(RETRY_LATE)
     } else {
-        untold_retry
+        unsent_retry
     } {
         put_retry(&mut event, retry);
     }

@@ -38,14 +38,14 @@ pub use options::Options;
 /// # Errors
 /// If [`Listener::accept`] fails.
 pub async fn serve(listener: &Listener, gateway: Gateway, options: Options) -> std::io::Result<()> {
-    let places = Arc::new(Semaphore::new(options.connections));
+    let permits = Arc::new(Semaphore::new(options.connections));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return Ok(()) };
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return Ok(()) };
         let socket = listener.accept().await?;
         let (gateway, options) = (gateway.clone(), options.clone());
         tokio::spawn(async move {
             session::run(socket, &gateway, &options).await;
-            drop(place);
+            drop(permit);
         });
     }
 }

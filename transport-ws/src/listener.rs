@@ -36,9 +36,9 @@ pub async fn serve(
     options: Options,
     policy: Arc<dyn AccessPolicy>,
 ) -> std::io::Result<()> {
-    let places = Arc::new(Semaphore::new(options.connections));
+    let permits = Arc::new(Semaphore::new(options.connections));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return Ok(()) };
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return Ok(()) };
         let (socket, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) if is_of_one_connection(&error) => continue,
@@ -47,7 +47,7 @@ pub async fn serve(
         let (gateway, options, policy) = (gateway.clone(), options.clone(), Arc::clone(&policy));
         tokio::spawn(async move {
             serve_one(socket, peer, gateway, options, policy).await;
-            drop(place);
+            drop(permit);
         });
     }
 }

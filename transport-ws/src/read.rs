@@ -73,9 +73,9 @@ impl Replies {
         if waiting.pongs > UNREAD_PINGS {
             return Err(io::Error::other(Excess::Pings));
         }
-        let place = if is_pong { &mut waiting.pong } else { &mut waiting.close };
-        place.clear();
-        place.extend_from_slice(frame);
+        let slot = if is_pong { &mut waiting.pong } else { &mut waiting.close };
+        slot.clear();
+        slot.extend_from_slice(frame);
         drop(waiting);
         self.filled.notify_one();
         Ok(frame.len())
@@ -91,7 +91,7 @@ impl Replies {
 pub(crate) struct Shared {
     pub(crate) replies: Replies,
     /// Whether bytes were read since this flag was last cleared.
-    pub(crate) heard: AtomicBool,
+    pub(crate) received: AtomicBool,
     /// The number of the message that has begun and not ended; 0: none.
     pub(crate) open_message: AtomicU64,
 }
@@ -168,7 +168,7 @@ impl<R> ReadSide<R> {
         if bytes.is_empty() {
             return Ok(());
         }
-        self.shared.heard.store(true, Ordering::Relaxed);
+        self.shared.received.store(true, Ordering::Relaxed);
         if let Some(allowance) = &mut self.allowance {
             *allowance = allowance.checked_sub(bytes.len() as u64).ok_or(Excess::Unauthenticated)?;
         }

@@ -203,7 +203,7 @@ fn first_frame(text: &str, verifier: &dyn Verifier, limits: &Limits) -> Option<P
 /// Replaces a `WebSocketStream` by a new one, because the old one never frees the buffer that a large message was
 /// read into. Call this function only when everything that arrived was read and no message is open: then no state is
 /// lost.
-async fn renew<R: AsyncRead + Unpin>(socket: &mut WebSocketStream<ReadSide<R>>, limits: &Limits) {
+async fn free_buffer<R: AsyncRead + Unpin>(socket: &mut WebSocketStream<ReadSide<R>>, limits: &Limits) {
     let side = socket.get_mut().take();
     *socket = WebSocketStream::from_raw_socket(side, Role::Server, Some(config(limits))).await;
 }
@@ -217,20 +217,20 @@ async fn read<R: AsyncRead + Unpin>(
 ) -> Ending {
     // One timer for all messages: a ping between fragments does not extend the deadline.
     let mut unfinished = pin!(unfinished(shared, options));
-    let mut holds_much = false;
+    let mut has_large_buffer = false;
     loop {
-        let at_once = if holds_much { socket.next().now_or_never() } else { None };
-        if holds_much && at_once.is_none() && shared.open_message.load(Ordering::Relaxed) == 0 {
-            renew(socket, limits).await;
-            holds_much = false;
+        let at_once = if has_large_buffer { socket.next().now_or_never() } else { None };
+        if has_large_buffer && at_once.is_none() && shared.open_message.load(Ordering::Relaxed) == 0 {
+            free_buffer(socket, limits).await;
+            has_large_buffer = false;
         }
         let message = tokio::select! {
             message = async { if let Some(message) = at_once { message } else { socket.next().await } } => message,
             () = &mut unfinished => {
-                return Ending::Close(CloseCode::PolicyViolation, "a message was begun and not finished".to_owned());
+                return Ending::Close(CloseCode::PolicyViolation, "the rest of a message did not come in time".to_owned());
             }
         };
-        holds_much |= matches!(&message, Some(Ok(message)) if message.len() > LARGE_MESSAGE);
+        has_large_buffer |= matches!(&message, Some(Ok(message)) if message.len() > LARGE_MESSAGE);
         let taken = match message {
             Some(Ok(Message::Text(text))) => inbox.text(&text).await,
             Some(Ok(Message::Binary(bytes))) => inbox.binary(&bytes).await,
@@ -322,13 +322,13 @@ async fn write<W: AsyncWrite + Unpin>(
             },
             // Only after the last ping was answered: a new ping would extend the deadline of the old one.
             _ = ping.tick(), if pong_by.is_none() => {
-                shared.heard.store(false, Ordering::Relaxed);
+                shared.received.store(false, Ordering::Relaxed);
                 pong_by = Some(Instant::now() + options.pong_within);
                 WriteBatch::raw(PING_FRAME).write(io, outbox, &progress, within).await
             }
             () = silence => {
                 pong_by = None;
-                if !shared.heard.load(Ordering::Relaxed) {
+                if !shared.received.load(Ordering::Relaxed) {
                     return Ending::Close(CloseCode::GoingAway, "no sign of life".to_owned());
                 }
                 Ok(())
