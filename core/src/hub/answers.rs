@@ -2,8 +2,9 @@
 
 use super::{
     Hub,
-    chat::{self, Chat, SnapshotRequest},
-    context::{Asked, Refusal},
+    chat::{Chat, SnapshotRequest},
+    context::Asked,
+    refusals::{Refusal, damaged, unreadable},
 };
 use crate::{
     ids::{ChatId, ConnId},
@@ -29,8 +30,8 @@ impl Hub {
                     self.found(asked, found);
                 }
             }
-            JournalAnswer::Failed(id) => self.failed(id, chat::unreadable()),
-            JournalAnswer::Damaged(id) => self.failed(id, chat::damaged()),
+            JournalAnswer::Failed(id) => self.failed(id, unreadable()),
+            JournalAnswer::Damaged(id) => self.failed(id, damaged()),
         }
     }
 
@@ -51,14 +52,14 @@ impl Hub {
                 self.with_chat(chat, |chat, cx| chat.page_found(cx, (next, numbering), Ok(page.as_deref())));
             }
             (Asked::Snapshot(request), Found::Before(page)) => {
-                self.snapshot_found(request, page.ok_or_else(chat::unreadable));
+                self.snapshot_found(request, page.ok_or_else(unreadable));
             }
             (Asked::History { conn, chat_id }, Found::Before(page)) => {
                 self.history_found(conn, chat_id, page);
             }
             (Asked::Chats { conn }, Found::Chats(page)) => self.chats_found(conn, page),
             // The journal answers another question. What asked cannot tell that from an answer that does not come.
-            (asked, _) => self.not_found(asked, chat::unreadable()),
+            (asked, _) => self.not_found(asked, unreadable()),
         }
     }
 

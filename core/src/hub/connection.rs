@@ -1,301 +1,202 @@
-//! Connections: admission, frame rate, and which chat a frame is for.
+//! The state of one connection.
 
 use alloc::{
     collections::{BTreeSet, VecDeque},
-    format,
-    string::{String, ToString},
+    string::String,
     vec::Vec,
 };
 
-use super::{
-    Hub,
-    chat::ChatRequest,
-    context::{Asked, Context, Refusal},
-    io::{ChatRef, Peer},
-    rate::Bucket,
-};
+use super::{context::Asked, io::ChatRef, rate::Bucket};
 use crate::{
-    ids::{ChatId, ChatKey, ConnId, Epoch, Principal},
+    ids::{ChatId, Epoch, Principal},
     journal::Query,
     limits::Limits,
-    wire::{
-        ClientEnvelope, CloseCode, ControlEvent, DecodeError, ErrorCode, Message, NoticeLevel, PROTOCOL,
-        WireLimits, encode_control,
-    },
 };
 
-/// Maximum length of a `client_id`, in characters.
-const CLIENT_ID_CHARS: usize = 128;
+/// Maximum number of outstanding pages, of history or of chats, of one connection.
+const PAGES: usize = 64;
 
+/// A connection: which chats it is attached to, and what its outbox may get.
 #[derive(Debug)]
-pub(super) struct Conn {
-    pub(super) principal: Principal,
-    pub(super) client_id: String,
+pub(super) struct Connection {
+    principal: Principal,
+    client_id: String,
     /// The default chat named in `ready`, and the epoch reserved for it until its first message.
-    pub(super) default_chat: (ChatId, Epoch),
-    pub(super) chats: BTreeSet<ChatRef>,
+    default_chat: (ChatId, Epoch),
+    chats: BTreeSet<ChatRef>,
     /// Chats that the connection will be attached to once the journal has the message or `new_chat` that it sent.
-    pub(super) coming: BTreeSet<ChatRef>,
+    expected_chats: BTreeSet<ChatRef>,
     frames: Bucket,
-    refused: u32,
+    /// Frames refused in a row for their rate.
+    refused_frames: u32,
     /// `WatchDrain` is not answered yet: the connection is fed nothing until then.
-    pub(super) watching: bool,
+    watched: bool,
     /// A snapshot or a page is being fetched or sent. The next one waits, so that they do not pile up in the outbox.
-    pub(super) fetching: bool,
+    fetching: bool,
     /// The queued questions for pages that the client asked for.
-    pub(super) pages: VecDeque<(Query, Asked)>,
+    pages: VecDeque<(Query, Asked)>,
     /// The chat that was fed last. The chat after it is fed first the next time.
-    pub(super) fed: Option<ChatRef>,
-    pub(super) closing: bool,
+    last_fed: Option<ChatRef>,
+    closing: bool,
 }
 
-impl Conn {
-    /// Whether the connection may not be attached to a further chat.
-    pub(super) fn is_full(&self, limits: &Limits) -> bool {
-        self.chats.len() + self.coming.len() >= limits.chats_per_connection
-    }
-}
-
-impl Hub {
-    pub(super) fn opened(&mut self, id: ConnId, peer: Peer) {
-        let cx = &mut self.cx;
-        let quota = cx.quotas.entry(peer.principal.clone()).or_default();
-        quota.connections += 1;
-        let over = cx.limits.connections_per_principal.is_some_and(|limit| quota.connections > limit);
-        let client_id = client_id(cx, peer.client_id.as_deref());
-        let default_chat = (cx.new_default_chat_id(&peer.principal), cx.new_epoch());
-        let conn = Conn {
-            principal: peer.principal,
-            client_id: client_id.clone(),
-            default_chat: default_chat.clone(),
+impl Connection {
+    pub(super) fn new(principal: Principal, client_id: String, default_chat: (ChatId, Epoch)) -> Self {
+        Self {
+            principal,
+            client_id,
+            default_chat,
             chats: BTreeSet::new(),
-            coming: BTreeSet::new(),
+            expected_chats: BTreeSet::new(),
             frames: Bucket::default(),
-            refused: 0,
-            watching: false,
+            refused_frames: 0,
+            watched: false,
             fetching: false,
             pages: VecDeque::new(),
-            fed: None,
+            last_fed: None,
             closing: false,
-        };
-        let earlier = cx.conns.insert(id, conn);
-        assert!(earlier.is_none(), "the shell gives every connection an id of its own");
-        if cx.shutting_down {
-            cx.hang_up(id, CloseCode::ServiceRestart, shutting_down());
-            return;
-        }
-        if over || cx.conns.len() > cx.limits.connections {
-            let limit = if over { cx.limits.connections_per_principal } else { Some(cx.limits.connections) };
-            let whose = if over { "yours" } else { "all users" };
-            let detail = format!(
-                "the limit is {} connections of {whose} at once; close another page or program",
-                limit.unwrap_or_default()
-            );
-            cx.hang_up(id, CloseCode::TryAgainLater, Refusal::new(ErrorCode::LimitReached, &detail));
-            return;
-        }
-        let limits = wire_limits(cx);
-        let ready = ControlEvent::Ready {
-            chat_id: default_chat.0,
-            client_id,
-            protocol: PROTOCOL.to_string(),
-            limits,
-            agent: cx.agent.clone(),
-            stream: None,
-        };
-        cx.deliver(id, &ready);
-        if let Some(notice) = cx.degraded.clone() {
-            cx.deliver_frame(id, notice);
         }
     }
 
-    /// Sends all connections a notice that messages cannot be stored, or can be again.
-    pub(super) fn degraded(&mut self, why: Option<String>) {
-        let well = why.is_none();
-        if well && self.cx.degraded.is_none() {
-            return;
-        }
-        let (level, text) = match why {
-            Some(why) => (NoticeLevel::Error, format!("The gateway can keep nothing at the moment: {why}.")),
-            None => (NoticeLevel::Info, "The gateway can keep what is sent again.".into()),
-        };
-        let frame = encode_control(&ControlEvent::Notice { level, code: "degraded".into(), text });
-        self.cx.degraded = (!well).then(|| frame.clone());
-        let conns: Vec<ConnId> = self.cx.conns.keys().copied().collect();
-        for conn in conns {
-            self.cx.deliver_frame(conn, frame.clone());
-        }
+    pub(super) fn principal(&self) -> &Principal {
+        &self.principal
     }
 
-    pub(super) fn gone(&mut self, id: ConnId) {
-        let Some(conn) = self.cx.conns.remove(&id) else { return };
-        for chat in conn.chats {
-            self.with_chat(chat, |chat, cx| chat.unsubscribe(cx, id));
-        }
-        if let Some(quota) = self.cx.quotas.get_mut(&conn.principal) {
-            quota.connections -= 1;
-        }
-        if let Some(listing) = self.cx.lists.get_mut(&conn.principal) {
-            listing.remove(&id);
-            if listing.is_empty() {
-                self.cx.lists.remove(&conn.principal);
-            }
-        }
-        self.finish_shutdown();
+    pub(super) fn client_id(&self) -> &String {
+        &self.client_id
     }
 
-    pub(super) fn malformed(&mut self, id: ConnId, error: DecodeError) {
-        if self.admit_frame(id) {
-            self.cx.deliver(id, &ControlEvent::Error(error.into_event()));
-        }
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing
     }
 
-    pub(super) fn envelope(&mut self, id: ConnId, envelope: ClientEnvelope) {
-        if !self.admit_frame(id) {
-            return;
-        }
-        match envelope {
-            // The transport has checked the credentials before it opened the connection.
-            ClientEnvelope::Authenticate { .. } => {}
-            ClientEnvelope::NewChat {} => self.new_chat(id),
-            ClientEnvelope::Attach { chat_id, after } => {
-                self.route_request(id, chat_id, ChatRequest::Attach { after })
-            }
-            ClientEnvelope::Detach { chat_id } => self.route_request(id, chat_id, ChatRequest::Detach),
-            ClientEnvelope::Message(Message { chat_id, content, turn_id }) => {
-                self.message(id, chat_id, content, turn_id);
-            }
-            ClientEnvelope::Legacy { content } => {
-                let Some(conn) = self.cx.conns.get(&id) else { return };
-                self.message(id, conn.default_chat.0.clone(), content, None);
-            }
-            ClientEnvelope::Cancel { chat_id, turn_id } => {
-                self.route_request(id, chat_id, ChatRequest::Cancel { turn_id });
-            }
-            ClientEnvelope::Respond { chat_id, request_id, answer } => {
-                self.route_request(id, chat_id, ChatRequest::Respond { request_id, answer });
-            }
-            ClientEnvelope::RequestInput { chat_id, request_id, offset } => {
-                self.route_request(id, chat_id, ChatRequest::RequestInput { request_id, offset });
-            }
-            ClientEnvelope::SetGoalState { chat_id, goal_state } => {
-                self.route_request(id, chat_id, ChatRequest::SetGoal { goal_state });
-            }
-            ClientEnvelope::History { chat_id, before, limit } => {
-                self.route_request(id, chat_id, ChatRequest::History { before, limit });
-            }
-            ClientEnvelope::RenameChat { chat_id, title } => {
-                self.route_request(id, chat_id, ChatRequest::Rename { title })
-            }
-            ClientEnvelope::DeleteChat { chat_id } => self.route_request(id, chat_id, ChatRequest::Delete),
-            ClientEnvelope::ListChats { before, limit } => self.list_chats(id, before, limit),
-            ClientEnvelope::Ping { nonce } => self.cx.deliver(id, &ControlEvent::Pong { nonce }),
-        }
+    /// Marks the connection as closing. `false`: it is already.
+    pub(super) fn close(&mut self) -> bool {
+        !core::mem::replace(&mut self.closing, true)
     }
 
-    /// Counts a frame for the connection's rate limit. `false`: the frame is refused with an error. After many refused
-    /// frames in a row the connection is closed.
-    fn admit_frame(&mut self, id: ConnId) -> bool {
-        let cx = &mut self.cx;
-        let now = cx.now.ticks_ms;
-        let Some(conn) = cx.conns.get_mut(&id).filter(|conn| !conn.closing) else { return false };
-        let Err(wait) = conn.frames.take(now, cx.limits.frames_per_second, 1000, cx.limits.frames_burst)
-        else {
-            conn.refused = 0;
-            return true;
-        };
-        conn.refused += 1;
-        let refusal = Refusal::rate(wait, cx.limits.frames_per_second, "frames a second");
-        if conn.refused > cx.limits.frames_refused {
-            cx.hang_up(id, CloseCode::PolicyViolation, refusal);
-        } else {
-            cx.refuse(id, refusal);
+    /// Counts a frame for the rate limit. After a frame within the limit, refused frames count from 0 again.
+    ///
+    /// # Errors
+    /// If the frame is over the limit: the milliseconds until the next one is taken, and how many frames were refused
+    /// in a row.
+    pub(super) fn take_frame(&mut self, now_ms: u64, limits: &Limits) -> Result<(), (u64, u32)> {
+        match self.frames.take(now_ms, limits.frames_per_second, 1000, limits.frames_burst) {
+            Ok(()) => {
+                self.refused_frames = 0;
+                Ok(())
+            }
+            Err(wait_ms) => {
+                self.refused_frames += 1;
+                Err((wait_ms, self.refused_frames))
+            }
         }
-        false
-    }
-
-    fn message(&mut self, id: ConnId, chat_id: ChatId, content: String, turn_id: Option<crate::ids::TurnId>) {
-        if content.trim() == "/stop" {
-            self.route_request(id, chat_id, ChatRequest::Stop { turn_id });
-        } else {
-            self.route_request(id, chat_id, ChatRequest::Message { content, turn_id });
-        }
-    }
-
-    fn new_chat(&mut self, id: ConnId) {
-        let Some(conn) = self.cx.conns.get(&id) else { return };
-        let principal = conn.principal.clone();
-        let full = conn.is_full(&self.cx.limits);
-        let allowed = if self.cx.shutting_down {
-            Err(shutting_down())
-        } else if full {
-            Err(too_many_chats())
-        } else {
-            self.cx.take_new_chat(&principal)
-        };
-        if let Err(refusal) = allowed {
-            self.cx.refuse(id, refusal);
-            return;
-        }
-        let key = ChatKey { principal, chat: self.cx.new_chat_id() };
-        let epoch = self.cx.new_epoch();
-        let chat = self.add_chat(key, epoch);
-        self.with_chat(chat, |chat, cx| chat.create_empty(cx, id));
-    }
-
-    /// Hands a request to its chat, which is loaded first if it is not in memory.
-    fn route_request(&mut self, id: ConnId, chat_id: ChatId, request: ChatRequest) {
-        let Some(conn) = self.cx.conns.get(&id) else { return };
-        let key = ChatKey { principal: conn.principal.clone(), chat: chat_id };
-        let reserved = (conn.default_chat.0 == key.chat).then(|| conn.default_chat.1.clone());
-        let chat = match self.by_key.get(&key) {
-            Some(chat) => *chat,
-            None => self.load(key, reserved),
-        };
-        self.with_chat(chat, |chat, cx| chat.take_request(cx, id, request));
-    }
-
-    fn list_chats(&mut self, id: ConnId, before: Option<String>, limit: Option<u32>) {
-        let Some(conn) = self.cx.conns.get(&id) else { return };
-        let most = self.cx.limits.list_chats;
-        let limit = limit.unwrap_or(most).min(most);
-        let principal = conn.principal.clone();
-        self.cx.lists.entry(principal.clone()).or_default().insert(id);
-        let query = Query::Chats { principal, before, limit };
-        if let Err(refusal) = self.cx.ask_page(id, query, Asked::Chats { conn: id }) {
-            self.cx.refuse(id, refusal);
-        }
-    }
-
-    pub(super) fn chats_found(&mut self, id: ConnId, page: Option<crate::journal::ChatsPage>) {
-        if let Some(page) = page {
-            self.cx.deliver(id, &ControlEvent::Chats { chats: page.chats, before: page.before });
-        } else {
-            self.cx.refuse(id, Refusal::new(ErrorCode::InvalidField, "before is no cursor of this list"));
-        }
-        self.cx.fetched(id);
     }
 }
 
-pub(super) fn shutting_down() -> Refusal {
-    Refusal::new(ErrorCode::ShuttingDown, "the gateway is stopping; connect again shortly")
+/// Chats.
+impl Connection {
+    pub(super) fn default_chat(&self) -> &ChatId {
+        &self.default_chat.0
+    }
+
+    /// The epoch that is reserved for this chat, if it is the default chat.
+    pub(super) fn reserved_epoch(&self, chat: &ChatId) -> Option<Epoch> {
+        (self.default_chat.0 == *chat).then(|| self.default_chat.1.clone())
+    }
+
+    /// Replaces the reserved epoch, if this is the default chat.
+    pub(super) fn reserve_epoch(&mut self, chat: &ChatId, epoch: Epoch) {
+        if self.default_chat.0 == *chat {
+            self.default_chat.1 = epoch;
+        }
+    }
+
+    /// The chats that the connection is attached to.
+    pub(super) fn chats(&self) -> &BTreeSet<ChatRef> {
+        &self.chats
+    }
+
+    /// Whether the connection may be attached to a further chat.
+    pub(super) fn has_room(&self, limits: &Limits) -> bool {
+        self.chats.len() + self.expected_chats.len() < limits.chats_per_connection
+    }
+
+    /// Whether the connection may be attached to this chat, which it is not attached to.
+    pub(super) fn may_attach(&self, chat: ChatRef, limits: &Limits) -> bool {
+        self.expected_chats.contains(&chat) || self.has_room(limits)
+    }
+
+    /// Counts this chat among the connection's chats already now: the connection is attached once the journal has the
+    /// frame that it sent.
+    pub(super) fn expect(&mut self, chat: ChatRef) {
+        self.expected_chats.insert(chat);
+    }
+
+    /// Undoes [`expect`](Self::expect) once the append is answered.
+    pub(super) fn stop_expecting(&mut self, chat: ChatRef) {
+        self.expected_chats.remove(&chat);
+    }
+
+    pub(super) fn attach(&mut self, chat: ChatRef) {
+        self.expected_chats.remove(&chat);
+        self.chats.insert(chat);
+    }
+
+    pub(super) fn detach(&mut self, chat: ChatRef) {
+        self.chats.remove(&chat);
+    }
+
+    /// The chats to feed, beginning after the one that was fed last.
+    pub(super) fn chats_to_feed(&self) -> Vec<ChatRef> {
+        let (before, after): (Vec<ChatRef>, Vec<ChatRef>) =
+            self.chats.iter().partition(|chat| self.last_fed.is_some_and(|fed| **chat <= fed));
+        after.into_iter().chain(before).collect()
+    }
+
+    pub(super) fn fed(&mut self, chat: ChatRef) {
+        self.last_fed = Some(chat);
+    }
 }
 
-pub(super) fn too_many_chats() -> Refusal {
-    Refusal::new(ErrorCode::LimitReached, "attached to too many chats; detach from one first")
-}
+/// The outbox, snapshots and pages.
+impl Connection {
+    /// Whether the shell is to watch the outbox from now on: it does not yet.
+    pub(super) fn watch(&mut self) -> bool {
+        !self.closing && !core::mem::replace(&mut self.watched, true)
+    }
 
-fn client_id(cx: &mut Context, given: Option<&str>) -> String {
-    let shown: String =
-        given.unwrap_or("").trim().chars().filter(|c| !c.is_control()).take(CLIENT_ID_CHARS).collect();
-    if shown.is_empty() { cx.anonymous_client_id() } else { shown }
-}
+    /// The outbox is at most half full.
+    pub(super) fn drained(&mut self) {
+        self.watched = false;
+    }
 
-fn wire_limits(cx: &Context) -> WireLimits {
-    WireLimits {
-        frame_bytes: cx.limits.frame_bytes as u64,
-        text_bytes: cx.limits.text_bytes as u64,
-        chats_per_connection: cx.limits.chats_per_connection as u64,
-        queued_turns: cx.limits.queued_turns as u64,
+    /// Queues a page. `false`: too many pages wait.
+    pub(super) fn queue_page(&mut self, query: Query, asked: Asked) -> bool {
+        let room = self.pages.len() < PAGES;
+        if room {
+            self.pages.push_back((query, asked));
+        }
+        room
+    }
+
+    /// The next page to fetch, unless a page or a snapshot is being fetched.
+    pub(super) fn next_page(&mut self) -> Option<(Query, Asked)> {
+        if self.fetching {
+            return None;
+        }
+        let page = self.pages.pop_front();
+        self.fetching = page.is_some();
+        page
+    }
+
+    /// Whether a page or a snapshot is being fetched or sent.
+    pub(super) fn is_fetching(&self) -> bool {
+        self.fetching
+    }
+
+    /// A page or a snapshot is being fetched from now on, or not any more.
+    pub(super) fn set_fetching(&mut self, fetching: bool) {
+        self.fetching = fetching;
     }
 }

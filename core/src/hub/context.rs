@@ -16,10 +16,11 @@ use rand_chacha::{
 use super::{
     agent_pool::AgentPool,
     chat::SnapshotRequest,
-    connection::Conn,
+    connection::Connection,
     default_chat,
     io::{ChatRef, Close, Deadline, DeadlineReason, Offered, Output, Recipients},
     rate::Bucket,
+    refusals::Refusal,
 };
 use crate::{
     agent::AgentInstanceId,
@@ -27,13 +28,11 @@ use crate::{
     journal::{AppendId, Ask, AskId, Query},
     limits::Limits,
     time::Moment,
-    wire::{AgentState, CloseCode, ControlEvent, ErrorCode, ErrorEvent, Frame, encode_control},
+    wire::{AgentState, CloseCode, ControlEvent, ErrorCode, Frame, encode_control},
 };
 
 /// Capacity that the queue of outputs retains. A burst's capacity beyond it is freed.
 const KEPT_OUTPUTS: usize = 1024;
-/// Maximum number of outstanding pages, of history or of chats, of one connection.
-const PAGES: usize = 64;
 
 pub(super) struct Context {
     pub(super) limits: Limits,
@@ -42,7 +41,7 @@ pub(super) struct Context {
     pub(super) now: Moment,
     rng: ChaCha12Rng,
     outputs: VecDeque<Output>,
-    pub(super) conns: BTreeMap<ConnId, Conn>,
+    pub(super) conns: BTreeMap<ConnId, Connection>,
     pub(super) quotas: BTreeMap<Principal, Quota>,
     /// The connections that have asked for a list of chats, by principal. They get the changes of all chats of the
     /// principal.
@@ -106,8 +105,8 @@ pub(super) enum DeferredAction {
 impl Context {
     pub(super) fn new(limits: Limits, seed: [u8; 32], now: Moment) -> Self {
         let mut rng = ChaCha12Rng::from_seed(seed);
-        // The ids of instances must differ between gateway processes: a process has a random range of 2^31 ids.
-        let last_instance = u64::from(rng.next_u32()) << 31;
+        // Instance ids should differ between gateway processes, so the first one is random.
+        let last_instance = u64::from(rng.next_u32());
         Self {
             limits,
             agent: None,
@@ -180,7 +179,7 @@ impl Context {
     }
 
     pub(super) fn deliver_frame(&mut self, conn: ConnId, frame: Frame) {
-        if self.conns.get(&conn).is_some_and(|c| !c.closing) {
+        if self.conns.get(&conn).is_some_and(|conn| !conn.is_closing()) {
             self.output(Output::Deliver { conn, frame });
         }
     }
@@ -201,11 +200,9 @@ impl Context {
     }
 
     pub(super) fn hang_up(&mut self, conn: ConnId, code: CloseCode, refusal: Refusal) {
-        let Some(state) = self.conns.get_mut(&conn) else { return };
-        if state.closing {
+        if !self.conns.get_mut(&conn).is_some_and(Connection::close) {
             return;
         }
-        state.closing = true;
         let mut event = refusal.event();
         event.close = Some(code.number());
         let reason = event.detail.clone();
@@ -217,9 +214,7 @@ impl Context {
 
     /// Asks the shell to report when the connection's outbox is at most half full.
     pub(super) fn watch_drain(&mut self, conn: ConnId) {
-        let Some(state) = self.conns.get_mut(&conn) else { return };
-        if !state.watching && !state.closing {
-            state.watching = true;
+        if self.conns.get_mut(&conn).is_some_and(Connection::watch) {
             self.output(Output::WatchDrain { conn });
         }
     }
@@ -237,22 +232,19 @@ impl Context {
     /// If the connection has too many outstanding pages.
     pub(super) fn ask_page(&mut self, conn: ConnId, query: Query, asked: Asked) -> Result<(), Refusal> {
         let Some(state) = self.conns.get_mut(&conn) else { return Ok(()) };
-        if state.pages.len() >= PAGES {
+        if !state.queue_page(query, asked) {
             return Err(Refusal::new(
                 ErrorCode::Unavailable,
                 "too many pages were asked for that have not gone out; read them first",
             ));
         }
-        state.pages.push_back((query, asked));
         self.watch_drain(conn);
         Ok(())
     }
 
     /// Asks the journal for the connection's next page, unless a page or a snapshot is already being fetched.
     pub(super) fn fetch_page(&mut self, conn: ConnId) {
-        let Some(state) = self.conns.get_mut(&conn).filter(|state| !state.fetching) else { return };
-        if let Some((query, asked)) = state.pages.pop_front() {
-            state.fetching = true;
+        if let Some((query, asked)) = self.conns.get_mut(&conn).and_then(Connection::next_page) {
             self.ask(query, asked);
         }
     }
@@ -260,7 +252,7 @@ impl Context {
     /// A page or a snapshot was sent or given up: the next one may follow once the outbox has drained.
     pub(super) fn fetched(&mut self, conn: ConnId) {
         if let Some(state) = self.conns.get_mut(&conn) {
-            state.fetching = false;
+            state.set_fetching(false);
             self.watch_drain(conn);
         }
     }
@@ -366,61 +358,6 @@ impl Context {
             .new_chats
             .take(self.now.ticks_ms, count, 60_000, count)
             .map_err(|wait| Refusal::rate(wait, count, "new chats a minute"))
-    }
-}
-
-/// A refusal of a request, sent as an `error` event.
-#[derive(Debug, Clone)]
-pub(super) struct Refusal {
-    event: ErrorEvent,
-}
-
-impl Refusal {
-    pub(super) fn new(code: ErrorCode, detail: &str) -> Self {
-        Self {
-            event: ErrorEvent {
-                code,
-                detail: detail.into(),
-                retryable: code.is_retryable(),
-                chat_id: None,
-                turn_id: None,
-                request_id: None,
-                retry_after_ms: None,
-                close: None,
-            },
-        }
-    }
-
-    /// A refusal that names the rate limit, such as `600` `messages a minute`, and when to try again.
-    pub(super) fn rate(retry_after_ms: u64, count: u32, of: &str) -> Self {
-        let seconds = retry_after_ms.div_ceil(1000);
-        let detail = format!("the limit is {count} {of}; try again in {seconds} s");
-        let mut refusal = Self::new(ErrorCode::RateLimited, &detail);
-        refusal.event.retry_after_ms = Some(retry_after_ms);
-        refusal
-    }
-
-    pub(super) fn chat(mut self, chat_id: &ChatId) -> Self {
-        self.event.chat_id = Some(chat_id.clone());
-        self
-    }
-
-    pub(super) fn turn(mut self, turn_id: Option<&TurnId>) -> Self {
-        self.event.turn_id = turn_id.cloned();
-        self
-    }
-
-    pub(super) fn request(mut self, request_id: &crate::ids::RequestId) -> Self {
-        self.event.request_id = Some(request_id.clone());
-        self
-    }
-
-    pub(super) fn is_retryable(&self) -> bool {
-        self.event.retryable
-    }
-
-    pub(super) fn event(self) -> ErrorEvent {
-        self.event
     }
 }
 

@@ -6,8 +6,10 @@ mod chat;
 mod connection;
 mod context;
 mod default_chat;
+mod frames;
 mod io;
 mod rate;
+mod refusals;
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -19,8 +21,9 @@ pub use io::{ChatRef, Close, Deadline, DeadlineReason, Input, Offered, Output, P
 
 use self::{
     chat::Chat,
-    connection::shutting_down,
-    context::{Context, DeferredAction, Refusal},
+    connection::Connection,
+    context::{Context, DeferredAction},
+    refusals::{Refusal, shutting_down},
 };
 use crate::{
     ids::{ChatKey, ConnId, Epoch},
@@ -263,25 +266,24 @@ impl Hub {
     }
 
     fn drained(&mut self, conn: ConnId) {
-        let Some(state) = self.cx.conns.get_mut(&conn) else { return };
-        state.watching = false;
-        self.feed(conn);
+        if let Some(state) = self.cx.conns.get_mut(&conn) {
+            state.drained();
+            self.feed(conn);
+        }
     }
 
     /// Shares half an outbox among the chats that the connection lags in. A different chat comes first each time.
     fn feed(&mut self, conn: ConnId) {
         self.cx.fetch_page(conn);
-        let Some(state) = self.cx.conns.get(&conn) else { return };
-        let (before, after): (Vec<ChatRef>, Vec<ChatRef>) =
-            state.chats.iter().partition(|chat| state.fed.is_some_and(|fed| **chat <= fed));
+        let chats = self.cx.conns.get(&conn).map(Connection::chats_to_feed).unwrap_or_default();
         let mut room = self.cx.limits.outbox_bytes / 2;
-        for chat in after.into_iter().chain(before) {
+        for chat in chats {
             if room == 0 {
                 self.cx.watch_drain(conn);
                 return;
             }
             if let Some(state) = self.cx.conns.get_mut(&conn) {
-                state.fed = Some(chat);
+                state.fed(chat);
             }
             if let Some(chat) = self.chats.get_mut(&chat) {
                 room = chat.feed(&mut self.cx, conn, room);

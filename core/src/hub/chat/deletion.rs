@@ -7,9 +7,9 @@ use super::{
 use crate::{
     agent::AgentInstanceId,
     hub::{
-        connection::shutting_down,
-        context::{Context, Refusal},
+        context::Context,
         io::Output,
+        refusals::{Refusal, shutting_down},
     },
     ids::ConnId,
     journal::Change,

@@ -9,12 +9,11 @@ use super::{
     log::{Draft, Effect, Origin},
     request::ChatRequest,
     turns::Turn,
-    unknown_chat,
 };
 use crate::{
     hub::{
-        connection::shutting_down,
-        context::{Asked, Context, DeferredAction, Refusal},
+        context::{Asked, Context, DeferredAction},
+        refusals::{Refusal, shutting_down, unknown_chat},
     },
     ids::{ConnId, TurnId},
     journal::{Change, Query, TurnRecord},
@@ -206,8 +205,8 @@ impl Chat {
     /// with its id gets another epoch.
     fn use_reservation(&self, cx: &mut Context, conn: ConnId) {
         let epoch = cx.new_epoch();
-        if let Some(conn) = cx.conns.get_mut(&conn).filter(|conn| conn.default_chat.0 == self.key().chat) {
-            conn.default_chat.1 = epoch;
+        if let Some(conn) = cx.conns.get_mut(&conn) {
+            conn.reserve_epoch(&self.key().chat, epoch);
         }
     }
 
@@ -220,7 +219,7 @@ impl Chat {
             self.use_reservation(cx, origin.conn);
         }
         let seq = self.log.next_seq();
-        let client_id = cx.conns.get(&origin.conn).map(|conn| conn.client_id.clone());
+        let client_id = cx.conns.get(&origin.conn).map(|conn| conn.client_id().clone());
         draft.push(
             Some(&turn_id),
             ChatBody::UserMessage {

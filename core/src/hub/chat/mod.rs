@@ -49,15 +49,16 @@ use self::{
 };
 pub(super) use self::{readers::SnapshotRequest, request::ChatRequest};
 use super::{
-    connection::{shutting_down, too_many_chats},
-    context::{Asked, Context, DeferredAction, Refusal},
+    connection::Connection,
+    context::{Asked, Context, DeferredAction},
     default_chat,
     io::{ChatRef, Deadline},
+    refusals::{Refusal, shutting_down, too_many_chats, unknown_chat},
 };
 use crate::{
     ids::{ChatKey, ConnId, Cursor, Epoch},
     journal::{Change, ChatRecord, HistoryPage, LogEvent, PageStart, Query},
-    wire::{ChatBody, ErrorCode, GoalState, Outcome, TurnError, UpdateScope},
+    wire::{ChatBody, GoalState, Outcome, TurnError, UpdateScope},
 };
 
 /// A chat in memory.
@@ -282,7 +283,7 @@ impl Chat {
     /// Whether this absent chat may be attached to because a `ready` frame named it as the default chat: that of this
     /// connection, or that of an earlier connection, if the client has no events of the chat.
     fn is_default(&self, cx: &Context, conn: ConnId, after: Option<&Cursor>) -> bool {
-        let own = cx.conns.get(&conn).is_some_and(|c| c.default_chat.0 == self.key().chat);
+        let own = cx.conns.get(&conn).is_some_and(|conn| *conn.default_chat() == self.key().chat);
         let has_nothing = after.is_none_or(|cursor| cursor.seq == 0);
         self.phase == Phase::Absent && (own || (has_nothing && default_chat::is_default(self.key())))
     }
@@ -296,8 +297,9 @@ impl Chat {
     /// # Errors
     /// If the connection is not attached to this chat, and to as many other chats as it may be.
     fn check_attachable(&self, cx: &Context, conn: ConnId) -> Result<(), Refusal> {
-        let full = !self.readers.contains(conn) && self.readers.is_refused(cx, self.log.reference(), conn);
-        if full { Err(too_many_chats()) } else { Ok(()) }
+        let may = |conn: &Connection| conn.may_attach(self.log.reference(), &cx.limits);
+        let may = self.readers.contains(conn) || cx.conns.get(&conn).is_none_or(may);
+        if may { Ok(()) } else { Err(too_many_chats()) }
     }
 
     fn history(
@@ -428,22 +430,4 @@ impl Chat {
         }
         result
     }
-}
-
-fn unknown_chat() -> Refusal {
-    Refusal::new(ErrorCode::UnknownChat, "no such chat")
-}
-
-pub(super) fn unavailable() -> Refusal {
-    Refusal::new(ErrorCode::Unavailable, "the gateway cannot store this at the moment; try again shortly")
-}
-
-pub(super) fn unreadable() -> Refusal {
-    Refusal::new(ErrorCode::Unavailable, "the gateway cannot read this at the moment; try again shortly")
-}
-
-pub(super) fn damaged() -> Refusal {
-    let detail = "what was stored of this is damaged on the gateway's disk and cannot be used; other chats are not \
-                  affected; there, `switchboard doctor` says what is damaged, and a backup can be restored";
-    Refusal::new(ErrorCode::Damaged, detail)
 }

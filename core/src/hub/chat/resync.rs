@@ -10,10 +10,12 @@ use alloc::{
 use super::{
     Chat, Phase,
     log::{Effect, Origin, Pending},
-    unavailable,
 };
 use crate::{
-    hub::context::{Context, Refusal},
+    hub::{
+        context::Context,
+        refusals::{Refusal, unavailable},
+    },
     ids::TurnId,
     journal::{Change, ChatRecord},
     wire::{ChatBody, ControlEvent},

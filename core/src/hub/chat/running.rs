@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     agent::{AgentCommand, AgentExit, AgentInstanceId},
-    hub::context::{Context, Refusal},
+    hub::{context::Context, refusals::Refusal},
     ids::{ConnId, RequestId, TurnId},
     journal::Change,
     time::Moment,
@@ -262,7 +262,7 @@ impl Chat {
         self.log.writable()?;
         let mut draft = Draft::new();
         let turn_id = self.turns.started().cloned();
-        let client_id = cx.conns.get(&conn).map(|conn| conn.client_id.clone());
+        let client_id = cx.conns.get(&conn).map(|conn| conn.client_id().clone());
         self.close_request(cx, &mut draft, turn_id.as_ref(), request_id, (resolved.resolution, client_id));
         let (request_id, answer) = (resolved.agent_id, resolved.answer);
         draft.command(AgentCommand::Answer { id: self.agent.next_command(), request_id, answer });

@@ -10,8 +10,9 @@ use super::{Effect, Log, Pending, Staged};
 use crate::{
     agent::{AgentCommand, AgentInstanceId, CommandId},
     hub::{
-        chat::{requests::Requests, unavailable},
-        context::{Asked, Context, Refusal},
+        chat::requests::Requests,
+        context::{Asked, Context},
+        refusals::{Refusal, unavailable},
     },
     ids::{Epoch, TurnId},
     journal::{Change, ChatRecord, Query},

@@ -11,8 +11,9 @@ use crate::{
             log::{Log, StateAt},
             profile::Profile,
         },
-        context::{Asked, Context, Refusal},
+        context::{Asked, Context},
         io::ChatRef,
+        refusals::Refusal,
     },
     ids::ConnId,
     journal::{HistoryPage, PageStart, Query},
@@ -83,10 +84,10 @@ impl Readers {
     /// Asks the journal for the events of the snapshot that is due, unless the connection already waits for a snapshot
     /// or a page.
     pub(super) fn ask_snapshot(&mut self, cx: &mut Context, log: &Log, conn: ConnId) {
-        let Some(state) = cx.conns.get_mut(&conn).filter(|state| !state.fetching) else { return };
+        let Some(state) = cx.conns.get_mut(&conn).filter(|state| !state.is_fetching()) else { return };
         let Some(reader) = self.subscriptions.get_mut(&conn) else { return };
         let Some((seq, snapshot)) = reader.take_snapshot() else { return };
-        state.fetching = true;
+        state.set_fetching(true);
         let query = Query::Before {
             chat: log.key().clone(),
             before: PageStart::At(seq),

@@ -16,11 +16,12 @@ use self::{
     pace::Pace,
     subscription::{ReaderState, Subscription},
 };
-use super::{log::Log, profile::Profile, unreadable};
+use super::{log::Log, profile::Profile};
 use crate::{
     hub::{
-        context::{Asked, Context, DeferredAction, Refusal},
+        context::{Asked, Context, DeferredAction},
         io::{ChatRef, Recipients},
+        refusals::{Refusal, unreadable},
     },
     ids::{ConnId, Cursor},
     journal::{LogEvent, Query},
@@ -65,26 +66,20 @@ impl Readers {
         self.subscriptions.get(&conn).is_some_and(|reader| reader.state().is_live())
     }
 
-    /// Whether the connection is attached to as many chats as it may be. The caller checks that this chat is not one.
-    pub(super) fn is_refused(&self, cx: &Context, chat: ChatRef, conn: ConnId) -> bool {
-        let conn = cx.conns.get(&conn);
-        conn.is_some_and(|conn| !conn.coming.contains(&chat) && conn.is_full(&cx.limits))
-    }
-
     /// Counts this chat among the connection's chats already now: the connection is attached once the journal has the
     /// frame that it sent.
     pub(super) fn expect(&self, cx: &mut Context, chat: ChatRef, conn: ConnId) {
         if !self.contains(conn)
             && let Some(conn) = cx.conns.get_mut(&conn)
         {
-            conn.coming.insert(chat);
+            conn.expect(chat);
         }
     }
 
     /// Undoes [`expect`](Self::expect) once the append is answered.
     pub(super) fn stop_expecting(&self, cx: &mut Context, chat: ChatRef, conn: ConnId) {
         if let Some(conn) = cx.conns.get_mut(&conn) {
-            conn.coming.remove(&chat);
+            conn.stop_expecting(chat);
         }
     }
 
@@ -99,8 +94,7 @@ impl Readers {
         after: Option<&Cursor>,
     ) {
         let Some(state) = cx.conns.get_mut(&conn) else { return };
-        state.coming.remove(&log.reference());
-        state.chats.insert(log.reference());
+        state.attach(log.reference());
         let usable = after.filter(|cursor| cursor.epoch == *log.epoch() && cursor.seq <= log.head());
         let from_start = after.is_none() && log.is_empty();
         self.begin_join(cx, log, profile, conn, usable.is_some() || from_start);
@@ -132,7 +126,7 @@ impl Readers {
             cx.deliver_frame(conn, answer);
         }
         if let Some(state) = cx.conns.get_mut(&conn) {
-            state.chats.remove(&chat);
+            state.detach(chat);
         }
         cx.defer(DeferredAction::Settle(chat));
         true

@@ -3,7 +3,7 @@
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
 use crate::{
-    hub::context::Refusal,
+    hub::refusals::Refusal,
     wire::{AnswerFormat, ErrorCode, QuestionItem},
 };
 

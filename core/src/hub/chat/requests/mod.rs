@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     agent::PermissionAsk,
-    hub::context::Refusal,
+    hub::refusals::Refusal,
     ids::{ChatId, Epoch, RequestId},
     journal::{Change, ChatRecord},
     limits::Limits,
