@@ -41,20 +41,23 @@ impl Framing for JsonLines {
     }
 }
 
-/// Serves peers until the future is dropped. Connections that were accepted live on.
+/// Serves peers until the future is dropped. Connections that were accepted before go on.
 ///
 /// TCP has no encryption: listen on loopback, or put TLS in front.
+///
+/// # Errors
+/// If the system's `accept` fails.
 pub async fn serve(listener: TcpListener, gateway: Gateway, tokens: Arc<dyn Verifier>) -> io::Result<()> {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return Ok(()) };
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return Ok(()) };
         let (socket, _) = listener.accept().await?;
         let (gateway, tokens) = (gateway.clone(), Arc::clone(&tokens));
         tokio::spawn(async move {
             // Otherwise small frames wait for each other's acknowledgement.
             let _ = socket.set_nodelay(true);
             run(socket, &gateway, &*tokens).await;
-            drop(place);
+            drop(permit);
         });
     }
 }
@@ -151,7 +154,7 @@ fn stopping() -> Bytes {
     )
 }
 
-/// The last line, in place of a WebSocket's close code.
+/// The last line, in permit of a WebSocket's close code.
 fn error(code: ErrorCode, detail: &str, close: CloseCode) -> Bytes {
     let detail = detail.to_owned();
     let mut event = DecodeError { code, detail, chat_id: None, turn_id: None, request_id: None }.into_event();
