@@ -115,6 +115,8 @@ impl Server {
         fs::write(path("config.toml"), format!("[limits]\n{LIMITS}{limits}"))?;
         command.args(["serve", "--listen", "127.0.0.1:0", "--no-auth", "--dialect", "claude"]);
         command.arg("--agent-command").arg(agent);
+        // Whether bubblewrap is installed must not matter.
+        command.args(["--sandbox", "off"]);
         command.arg("--config").arg(path("config.toml"));
         let durability = match durability {
             Durability::Nothing => "none",
