@@ -34,23 +34,30 @@
 //! # }
 //! ```
 
+mod client;
+mod config;
 #[cfg(test)]
 #[allow(unreachable_pub, reason = "shared with other crates' tests")]
 #[path = "../../core/tests/support/damage.rs"]
 mod damage;
 pub mod demo;
 pub mod dialect;
-mod driver;
+mod embedded;
+mod exec;
 pub mod host;
-mod hosted;
 mod limits;
 mod memory;
-mod sandbox;
 mod session;
+mod starter;
 
+pub use client::{HostAgent, HostConfig, HostState, HostedInstance, end_orphans, kill_all_hosts, list_hosts};
+pub use config::ProcessConfig;
 pub use dialect::{AGENT_PRESETS, AgentPreset, Dialect, detect};
-pub use driver::{AgentInstance, ControlSource, ProcessAgent, ProcessConfig, RecordSink, sweep_leftovers};
-pub use hosted::{HostAgent, HostConfig, HostState, HostedInstance, end_orphans, kill_all_hosts, list_hosts};
+pub use embedded::{AgentInstance, ProcessAgent};
+pub use exec::{
+    ports::{ControlSource, RecordSink},
+    sandbox::{Sandbox, SandboxAllow, SandboxFailure, SandboxLevel, SandboxOptions, locate_program},
+    sweep::sweep_leftovers,
+};
 pub use limits::{BridgeLimits, HostLimits};
 pub use memory::keep_memory_private;
-pub use sandbox::{Sandbox, SandboxAllow, SandboxFailure, SandboxLevel, SandboxOptions, locate_program};

@@ -9,11 +9,14 @@ use tokio::{
 };
 
 use super::{
-    lines,
     protocol::{Kind, RECORD_HEAD},
     spool::{Spool, begin_block},
 };
-use crate::{BridgeLimits, dialect::Framing, driver::reader::ReadMode};
+use crate::{
+    BridgeLimits,
+    dialect::Framing,
+    exec::{lines, read_mode::ReadMode},
+};
 
 /// Why reading has ended.
 #[derive(Debug)]

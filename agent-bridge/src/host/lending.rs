@@ -20,10 +20,10 @@ use tokio::process::ChildStdout;
 
 use super::{
     intake::Backlog,
-    lines,
     protocol::{CommandPlace, Kind, Lent, host_frame},
     spool::Spool,
 };
+use crate::exec::lines;
 
 /// Most commands that are stored beside a lent output.
 const COMMANDS: usize = 1024;

@@ -27,7 +27,6 @@ pub(crate) mod directory;
 mod fuzz;
 mod intake;
 pub(crate) mod lending;
-pub(crate) mod lines;
 mod link;
 pub(crate) mod protocol;
 mod recent;
@@ -55,7 +54,7 @@ use self::{
 use crate::{
     BridgeLimits, Sandbox,
     dialect::Framing,
-    driver::{CommandConfig, process::Owned},
+    exec::{command::CommandConfig, process::Owned},
     keep_memory_private,
 };
 

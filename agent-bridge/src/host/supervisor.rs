@@ -31,10 +31,10 @@ use super::{
 };
 use crate::{
     dialect::Framing,
-    driver::{
-        CommandConfig,
+    exec::{
+        command::CommandConfig,
         process::{Owned, Process, until},
-        reader::ReadMode,
+        read_mode::ReadMode,
         stop::{stop, terminate},
         sweep::reap_children,
     },

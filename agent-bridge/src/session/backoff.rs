@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::{driver::random::Random, limits::BridgeLimits};
+use crate::{exec::random::Random, limits::BridgeLimits};
 
 /// Bounded exponential backoff with jitter. Shared by all instances of one agent.
 #[derive(Debug)]

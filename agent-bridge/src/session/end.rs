@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{SessionState, backoff::Backoff};
 use crate::{
     dialect::{Dialect, ProcessLifetime},
-    driver::{process::describe_end, stderr_tail::LastWords},
+    exec::{status::describe_end, stderr_tail::LastWords},
     host::protocol::SpawnFailure,
 };
 
@@ -92,12 +92,17 @@ impl SessionConfig {
                     0 => format!("{} KiB", self.record_bytes / 1024),
                     mib => format!("{mib} MiB"),
                 };
-                return gone("agent_protocol", &format!("The agent sent a line of more than {longest}."));
+                return End::Exit(gone(
+                    "agent_protocol",
+                    &format!("The agent sent a line of more than {longest}."),
+                ));
             }
-            EndReason::ClosedOutput => return gone("agent_closed_output", "The agent closed its output."),
+            EndReason::ClosedOutput => {
+                return End::Exit(gone("agent_closed_output", "The agent closed its output."));
+            }
             EndReason::SpawnFailed(failure) => return End::SpawnFailed(failure),
             EndReason::Exited if state.ready => {
-                return gone("agent_exited", &format!("The agent {how}.{words}"));
+                return End::Exit(gone("agent_exited", &format!("The agent {how}.{words}")));
             }
             EndReason::Exited => &format!("it {how} before it was ready"),
             EndReason::NoSession => "it refused to begin a session",
@@ -108,13 +113,13 @@ impl SessionConfig {
     }
 }
 
-/// The end of an instance whose agent could not be started. `why` contains no path.
+/// The exit of an instance whose agent could not be started. `why` contains no path.
 pub(crate) fn start_failed(agent: &str, why: &str, last_words: &str) -> AgentExit {
     let detail = format!("The agent \"{agent}\" could not be started: {why}.{last_words}");
     AgentExit::StartFailed(TurnError { code: "agent_start_failed".into(), detail })
 }
 
-/// The end of an instance whose agent is gone.
-fn gone(code: &str, detail: &str) -> End {
-    End::Exit(AgentExit::Gone(TurnError { code: code.into(), detail: detail.into() }))
+/// The exit of an instance whose agent is gone.
+pub(crate) fn gone(code: &str, detail: &str) -> AgentExit {
+    AgentExit::Gone(TurnError { code: code.into(), detail: detail.into() })
 }

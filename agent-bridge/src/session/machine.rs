@@ -126,6 +126,10 @@ impl Session {
         }
     }
 
+    pub(crate) fn config(&self) -> &SessionConfig {
+        &self.config
+    }
+
     /// Whether a prompt waits and a process may be started for it.
     pub(crate) fn wants_process(&self, now: Instant) -> bool {
         self.waiting.is_some() && self.is_due(now)

@@ -23,6 +23,6 @@ mod tests;
 
 pub(crate) use self::{
     decoder::{DecodedBatch, Record, RecordDecoder, SessionState},
-    end::{End, SessionConfig, start_failed},
+    end::{End, SessionConfig, gone, start_failed},
     machine::{Input, Output, Session},
 };

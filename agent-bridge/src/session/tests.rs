@@ -21,7 +21,7 @@ use super::{backoff::Backoff, *};
 use crate::{
     BridgeLimits,
     dialect::Dialect,
-    driver::{random::Random, stderr_tail::LastWords},
+    exec::{random::Random, stderr_tail::LastWords},
     host::protocol::{Action, CommandMeaning, Exited, SpawnFailure},
 };
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     dialect::Framing,
-    driver::process::{Owned, until},
+    exec::process::{Owned, until},
 };
 
 /// How long a gateway may take to return the output when its agent is being ended.

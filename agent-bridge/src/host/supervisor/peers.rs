@@ -7,7 +7,7 @@ use switchboard_runtime::AgentControl;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::super::{link::GatewayMessage, protocol::ToHost};
-use crate::driver::{CommandConfig, ControlSource};
+use crate::exec::{command::CommandConfig, ports::ControlSource};
 
 /// The state of the connection to a gateway.
 pub(super) struct Peers {

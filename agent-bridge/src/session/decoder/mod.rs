@@ -18,7 +18,7 @@ use crate::{
     dialect::{
         Codec, Conversation, Decoded, Delivered, Dialect, Encoded, Framing, ProcessExit, ProcessLifetime,
     },
-    driver::{process::describe_end, stderr_tail::LastWords},
+    exec::{status::describe_end, stderr_tail::LastWords},
     host::protocol::{CommandMeaning, Exited, SpawnFailure},
 };
 

@@ -4,32 +4,51 @@ use std::{collections::VecDeque, io, os::unix::process::ExitStatusExt, process::
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use switchboard_core::agent::AgentExit;
+use switchboard_core::{
+    agent::{AgentExit, AgentInstanceId},
+    ids::ChatKey,
+};
 use switchboard_runtime::AgentControl;
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
 
-use super::{
-    AgentInstance, ProcessAgent,
-    ends::{ControlSource, RecordSink},
-    process::{Owned, Process, until},
-    reader::{ReadEnd, ReadMode, Reader, Recorder},
-    stop::{stop, terminate},
-};
+use super::reader::{ReadEnd, Reader, Recorder};
 use crate::{
+    exec::{
+        ports::{ControlSource, RecordSink},
+        process::{Owned, Process, until},
+        read_mode::ReadMode,
+        stop::{stop, terminate},
+    },
     host::protocol::{Action, CommandHead, Exited, SpawnFailure},
     session::{End, Input, Output, Record, RecordDecoder, Session},
+    starter::Starter,
 };
+
+/// One agent instance: its chat, the source of its control messages and the sink for its records.
+#[derive(Debug)]
+pub struct AgentInstance<O, S> {
+    /// The chat that the instance serves; used in logs.
+    pub chat: ChatKey,
+    /// Identifies the instance. Ids that the codec makes contain it, so that ids of two instances differ.
+    pub instance: AgentInstanceId,
+    /// Id of the agent's session to resume; `None` begins a new session.
+    pub session: Option<String>,
+    /// Source of the instance's control messages: commands, stop and kill.
+    pub control: O,
+    /// Sink for the instance's decoded records.
+    pub records: S,
+}
 
 /// Serves a chat until a stop or kill arrives, or the agent is gone.
 pub(super) async fn serve<O: ControlSource, S: RecordSink>(
-    agent: &ProcessAgent,
+    agent: &Starter,
     instance: AgentInstance<O, S>,
 ) -> AgentExit {
     let AgentInstance { chat, instance, session, control, records } = instance;
-    let config = &agent.config;
+    let config = agent.config();
     tracing::debug!(agent = config.name, chat = %chat.chat, instance = instance.0, "an agent instance begins");
     let session_config = agent.session_config(config.limits.record_bytes);
     let decoder = RecordDecoder::new(config.dialect, &config.workspace, instance.0, session.as_deref())
@@ -83,7 +102,7 @@ impl<O: ControlSource> ControlSource for Deferring<'_, O> {
 
 /// An agent instance and its process.
 struct Embedded<'a, O, S> {
-    agent: &'a ProcessAgent,
+    agent: &'a Starter,
     session: Session,
     recorder: Recorder<S>,
     /// Receives when records were decoded or published.
@@ -198,7 +217,7 @@ impl<O: ControlSource, S: RecordSink> Embedded<'_, O, S> {
             (Action::Start { further, close }, None) => self.start(&further, bytes, close),
             (Action::End { force: true }, Some(running)) => running.process.kill().await,
             (Action::End { force: false }, Some(running)) => {
-                let limits = &self.agent.config.limits;
+                let limits = &self.agent.config().limits;
                 terminate(&mut running.process, &mut Deferring(&mut self.control), limits).await;
             }
             // The process that the command was meant for is gone, which its exit record shows.
@@ -207,7 +226,7 @@ impl<O: ControlSource, S: RecordSink> Embedded<'_, O, S> {
     }
 
     fn start(&mut self, arguments: &[String], bytes: Bytes, close: bool) {
-        let config = &self.agent.config;
+        let config = self.agent.config();
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let started = Process::start(&config.command_config(), &arguments, self.agent.mark());
         let (mut process, output) = match started {
@@ -271,7 +290,7 @@ impl<O: ControlSource, S: RecordSink> Embedded<'_, O, S> {
 
     async fn stop(mut self) -> AgentExit {
         if let Some(running) = &mut self.running {
-            stop(&mut running.process, &mut self.control.source, &self.agent.config.limits).await;
+            stop(&mut running.process, &mut self.control.source, &self.agent.config().limits).await;
         }
         AgentExit::Stopped
     }
@@ -284,7 +303,7 @@ impl<O: ControlSource, S: RecordSink> Embedded<'_, O, S> {
         };
         if let Some(mut running) = self.running {
             running.process.kill().await;
-            let words = running.process.report_last_words(&self.agent.config).await;
+            let words = running.process.report_last_words(&self.session.config().last_words).await;
             if let AgentExit::StartFailed(error) | AgentExit::Gone(error) = &mut exit {
                 error.detail.push_str(&words);
             }

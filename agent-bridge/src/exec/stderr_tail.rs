@@ -1,6 +1,6 @@
 //! The last lines of a failed agent's standard error, without secrets and control characters.
 
-use super::{ProcessConfig, environment};
+use super::environment;
 
 /// Most bytes of the last lines that are part of a turn's error.
 const SHOWN_BYTES: usize = 2 * 1024;
@@ -55,9 +55,9 @@ impl std::fmt::Debug for LastWords {
 }
 
 impl LastWords {
-    /// For an agent with this name and environment.
-    pub(crate) fn of(config: &ProcessConfig) -> Self {
-        Self { agent: config.name.clone(), secrets: secrets(config) }
+    /// For an agent with this name and these further environment variables.
+    pub(crate) fn new(agent: &str, env: &[(String, String)]) -> Self {
+        Self { agent: agent.into(), secrets: secrets(env) }
     }
 
     /// Logs the last lines of a failed agent, and returns [`Self::sentence`].
@@ -87,10 +87,10 @@ fn as_sentence(words: &str) -> String {
 }
 
 /// Values of environment variables of the agent whose names announce a secret.
-fn secrets(config: &ProcessConfig) -> Vec<String> {
+fn secrets(env: &[(String, String)]) -> Vec<String> {
     let inherited = environment::inherited();
     let inherited = inherited.iter().filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)));
-    let configured = config.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let configured = env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let is_secret = |name: &str| {
         let name = name.to_ascii_lowercase();
         name.ends_with("key") || NAMES.iter().any(|part| name.contains(part))

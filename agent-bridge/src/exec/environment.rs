@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 /// Names of environment variables that an agent inherits. No other variable is passed on, above all no gateway token.
-/// Variables that an agent needs besides are configured ([`super::ProcessConfig::env`]).
+/// Variables that an agent needs besides are configured ([`ProcessConfig::env`](crate::ProcessConfig::env)).
 const ALLOWED: &[&str] = &[
     "PATH",
     "HOME",

@@ -13,10 +13,9 @@ use tokio::{
 use super::loan::{Lending, Loan, News};
 use crate::{
     BridgeLimits,
-    driver::{RecordSink, reader::ReadMode},
+    exec::{lines, ports::RecordSink, read_mode::ReadMode},
     host::{
         directory::HostDirectory,
-        lines,
         protocol::{
             Action, CommandHead, CommandMeaning, Frame, Kind, Lent, RECORD_HEAD, SpawnFailure, ToHost,
         },

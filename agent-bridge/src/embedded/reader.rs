@@ -9,10 +9,9 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use super::{ends::RecordSink, input::WeakInput};
 use crate::{
     dialect::Framing,
-    host::lines,
+    exec::{input::WeakInput, lines, ports::RecordSink, read_mode::ReadMode},
     limits::BridgeLimits,
     session::{DecodedBatch, Record, RecordDecoder},
 };
@@ -24,16 +23,6 @@ pub(super) enum ReadEnd {
     Closed,
     /// A record is longer than [`BridgeLimits::record_bytes`].
     TooLong,
-}
-
-/// How the reader treats the output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum ReadMode {
-    Live,
-    /// The agent has exited: read the rest of the output. Other processes may still keep the pipe open.
-    Drain,
-    /// Discard the records, and read only so that the agent does not block.
-    Discard,
 }
 
 /// Decodes records, and sends their events to the gateway. Shared by the tasks of an agent instance.

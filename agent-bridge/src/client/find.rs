@@ -10,15 +10,15 @@ use switchboard_core::{
 use switchboard_runtime::AgentControl;
 
 use super::{
-    HostAgent, HostedInstance, ending,
-    instance::{chat_name, gone},
+    ending,
     link::{self, Link, NoLink},
+    starter::{HostStarter, HostedInstance, chat_name},
     waiting,
 };
 use crate::{
-    driver::{ControlSource, RecordSink, stderr_tail::LastWords},
+    exec::ports::{ControlSource, RecordSink},
     host::{directory::HostDirectory, spool},
-    session::{RecordDecoder, Session},
+    session::{RecordDecoder, Session, gone},
 };
 
 /// Most hosts that are started for an instance if they exit at once.
@@ -42,7 +42,7 @@ pub(super) struct Found {
 /// # Errors
 /// If there can be no host, or the instance was killed; the error is the reason for which the instance ends.
 pub(super) async fn host<O: ControlSource, S: RecordSink>(
-    agent: &HostAgent,
+    agent: &HostStarter,
     directory: &HostDirectory,
     hosted: &mut HostedInstance<O, S>,
     session: &mut Session,
@@ -162,7 +162,7 @@ pub(super) async fn after_stop<O: ControlSource>(control: &mut O) -> Option<Agen
 /// Waits for a prompt and starts a host, unless the host of an earlier gateway appears first. The host's records begin
 /// after `position`, which is moved past the records from the time of waiting.
 async fn start<O: ControlSource, S: RecordSink>(
-    agent: &HostAgent,
+    agent: &HostStarter,
     directory: &HostDirectory,
     hosted: &mut HostedInstance<O, S>,
     session: &mut Session,
@@ -198,7 +198,7 @@ async fn start<O: ControlSource, S: RecordSink>(
 
 /// The decoder for an instance that has or had a host, restored from the log's checkpoint, and the turn to resume.
 fn take_up<O, S>(
-    agent: &HostAgent,
+    agent: &HostStarter,
     directory: &HostDirectory,
     hosted: &HostedInstance<O, S>,
 ) -> Result<(RecordDecoder, Option<TurnId>), AgentExit> {
@@ -224,8 +224,8 @@ fn take_up<O, S>(
     Ok((decoder, resume.turn.clone()))
 }
 
-fn decoder<O, S>(agent: &HostAgent, hosted: &HostedInstance<O, S>) -> RecordDecoder {
+fn decoder<O, S>(agent: &HostStarter, hosted: &HostedInstance<O, S>) -> RecordDecoder {
     let config = agent.agent.config();
     RecordDecoder::new(config.dialect, &config.workspace, hosted.instance.0, hosted.session.as_deref())
-        .with_last_words(LastWords::of(config))
+        .with_last_words(agent.session_config().last_words)
 }

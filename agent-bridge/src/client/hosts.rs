@@ -11,7 +11,7 @@ use rustix::process::Pid;
 use switchboard_core::agent::AgentInstanceId;
 
 use crate::{
-    driver::{
+    exec::{
         mark::Mark,
         sweep::{self, Target, kill_with_descendants},
     },

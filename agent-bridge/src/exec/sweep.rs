@@ -132,7 +132,7 @@ pub(crate) fn sweep(targets: impl IntoIterator<Item = Target>) -> usize {
 /// begins with `prefix` and a dot. Blocks for milliseconds; returns the number of killed processes.
 ///
 /// To be called at the start of a gateway that does not resume earlier agents. `prefix` identifies the data directory
-/// ([`ProcessConfig::mark_prefix`](super::ProcessConfig::mark_prefix)), so that agents of other gateways are not
+/// ([`ProcessConfig::mark_prefix`](crate::ProcessConfig::mark_prefix)), so that agents of other gateways are not
 /// killed.
 pub fn sweep_leftovers(prefix: &str) -> usize {
     sweep([Target::marked(Mark::prefix(prefix))])

@@ -5,7 +5,10 @@ use switchboard_runtime::AgentControl;
 use tokio::time::Instant;
 
 use crate::{
-    driver::{ControlSource, RecordSink, process::until},
+    exec::{
+        ports::{ControlSource, RecordSink},
+        process::until,
+    },
     session::{DecodedBatch, Input, Output, Record, RecordDecoder, Session},
 };
 

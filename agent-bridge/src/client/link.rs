@@ -11,9 +11,9 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{HostAgent, ending::has_gone};
+use super::{ending::has_gone, starter::HostStarter};
 use crate::{
-    driver::{environment, process::Owned},
+    exec::{environment, process::Owned},
     host::{
         READY, SETUP_VERSION, Setup,
         directory::HostDirectory,
@@ -59,7 +59,7 @@ impl From<io::Error> for NoLink {
 ///
 /// # Errors
 /// If the host cannot be started, exits, or does not listen in time.
-pub(super) async fn start(agent: &HostAgent, instance: u64, chat: String, first: u64) -> io::Result<()> {
+pub(super) async fn start(agent: &HostStarter, instance: u64, chat: String, first: u64) -> io::Result<()> {
     let config = agent.agent.config();
     let mark = agent.agent.mark();
     let setup = Setup {

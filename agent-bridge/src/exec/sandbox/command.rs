@@ -13,7 +13,7 @@ use std::{
 use rustix::fs::{Access, access};
 
 use super::{Sandbox, SandboxFailure, plan::Plan};
-use crate::driver::environment;
+use crate::exec::{environment, status::how_it_ended};
 
 /// Longest duration of a test run.
 const PROBE: Duration = Duration::from_secs(10);
@@ -181,7 +181,7 @@ pub(super) fn probe(sandbox: &Sandbox, workspace: &Path) -> Result<(), SandboxFa
         return Err(SandboxFailure::new(why, "Keep the data directory and the token elsewhere"));
     }
     let why = output_of(child.stderr.take());
-    Err(failed(why.unwrap_or_else(|| super::super::driver::process::how_it_ended(Some(status)))))
+    Err(failed(why.unwrap_or_else(|| how_it_ended(Some(status)))))
 }
 
 /// What a process has written to a pipe. All processes that could write to it must have ended.

@@ -18,17 +18,16 @@ use tokio::{
 };
 
 use super::{
-    CommandConfig, ProcessConfig, environment,
+    command::CommandConfig,
+    environment,
     input::{Input, WeakInput, input},
     mark::{self, MARK, Mark},
     process_table::{self, Seen},
+    sandbox::{Sandbox, locate},
     stderr_tail::LastWords,
     sweep,
 };
-use crate::{
-    limits::BridgeLimits,
-    sandbox::{Sandbox, locate},
-};
+use crate::limits::BridgeLimits;
 
 /// A running agent process.
 #[derive(Debug)]
@@ -204,9 +203,9 @@ impl Process {
     }
 
     /// Logs the last lines of the process's standard error, and returns their end as a sentence for the turn's error.
-    pub(crate) async fn report_last_words(&mut self, config: &ProcessConfig) -> String {
+    pub(crate) async fn report_last_words(&mut self, words: &LastWords) -> String {
         let lines = self.stderr_tail().await;
-        LastWords::of(config).report(&lines)
+        words.report(&lines)
     }
 
     /// The last lines of the process's standard error.
@@ -303,20 +302,6 @@ async fn keep_tail(stderr: ChildStderr, tail: Arc<Mutex<VecDeque<String>>>, limi
                 tail.push_back(text);
             }
         }
-    }
-}
-
-/// Describes how a process ended, as part of a sentence.
-pub(crate) fn how_it_ended(status: Option<ExitStatus>) -> String {
-    describe_end(status.and_then(|status| status.code()), status.and_then(|status| status.signal()))
-}
-
-/// Describes how a process ended, by its exit status or the signal that ended it, as part of a sentence.
-pub(crate) fn describe_end(code: Option<i32>, signal: Option<i32>) -> String {
-    match (code, signal) {
-        (Some(code), _) => format!("exited with status {code}"),
-        (None, Some(signal)) => format!("was ended by signal {signal}"),
-        (None, None) => "went away".into(),
     }
 }
 

@@ -13,10 +13,9 @@ use tokio::time::Instant;
 
 use super::peek::Peek;
 use crate::{
-    driver::process::until,
+    exec::{lines, process::until},
     host::{
         directory::HostDirectory,
-        lines,
         protocol::{CommandHead, CommandPlace, Lent, ToHost},
         socket,
     },

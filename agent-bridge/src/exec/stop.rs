@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use switchboard_runtime::AgentControl;
 
-use super::{ends::ControlSource, process::Process};
+use super::{ports::ControlSource, process::Process};
 use crate::limits::BridgeLimits;
 
 /// Stops the process and all its descendants. [`AgentControl::Kill`] skips the rest of a wait.

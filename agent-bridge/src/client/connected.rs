@@ -1,0 +1,128 @@
+//! An agent instance that is connected to its host: carries out the outputs of its session over the connection.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use switchboard_core::agent::AgentExit;
+use switchboard_runtime::AgentControl;
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+
+use super::{
+    feed::{Feed, FeedEnd, Progress},
+    find,
+    loan::Lending,
+    starter::HostStarter,
+};
+use crate::{
+    exec::{
+        ports::{ControlSource, RecordSink},
+        process::{Owned, until},
+        read_mode::ReadMode,
+    },
+    host::{
+        directory::HostDirectory,
+        protocol::{CommandHead, ToHost},
+    },
+    session::{Input, Output, RecordDecoder, Session, gone},
+};
+
+pub(super) type Feeding<S> = Owned<(Feed<S>, FeedEnd)>;
+
+/// An agent instance that is connected to its host.
+pub(super) struct ConnectedInstance<'a> {
+    pub(super) agent: &'a HostStarter,
+    pub(super) directory: HostDirectory,
+    pub(super) session: Session,
+    pub(super) decoder: Arc<Mutex<RecordDecoder>>,
+    pub(super) lending: Arc<Mutex<Lending>>,
+    pub(super) messages: mpsc::UnboundedSender<Bytes>,
+    pub(super) _writer: Owned<()>,
+    pub(super) mode: watch::Sender<ReadMode>,
+    pub(super) progressed: watch::Receiver<Progress>,
+}
+
+impl ConnectedInstance<'_> {
+    pub(super) async fn serve<O: ControlSource, S: RecordSink>(
+        mut self,
+        mut control: O,
+        mut feeding: Feeding<S>,
+        mut input: Option<Input>,
+    ) -> AgentExit {
+        loop {
+            let published = self.progressed.borrow_and_update().sent;
+            self.handle(input.take().unwrap_or(Input::Progress { published }));
+            while let Some(output) = self.session.poll_output() {
+                match output {
+                    Output::Command { head, bytes } => self.command(head, bytes),
+                    Output::Idle => self.say(&ToHost::Idle),
+                    Output::Stop => return self.stop(control, feeding).await,
+                    Output::End(end) => {
+                        let exit = self.agent.agent.exit(end);
+                        return self.terminate(feeding, exit).await;
+                    }
+                }
+            }
+            tokio::select! {
+                biased;
+                _ = self.progressed.changed() => {}
+                message = control.next() => match message {
+                    AgentControl::Stop => match find::after_stop(&mut control).await {
+                        Some(AgentControl::Stop) => {
+                            // The gateway is shutting down; the next gateway takes the host over.
+                            drop((self, feeding));
+                            return std::future::pending().await;
+                        }
+                        Some(AgentControl::Kill) => return self.terminate(feeding, AgentExit::Stopped).await,
+                        // A stopped agent gets no more commands.
+                        Some(AgentControl::Command(_)) | None => input = Some(self.stopping()),
+                    },
+                    AgentControl::Kill => return self.terminate(feeding, AgentExit::Stopped).await,
+                    AgentControl::Command(command) => input = Some(Input::Command(command)),
+                },
+                ended = &mut feeding.0 => return match ended {
+                    Ok((feed, end)) => self.lost(feed, end).await,
+                    Err(_) => gone("agent_crashed", "The agent's records could not be decoded."),
+                },
+                () = until(self.session.deadline()) => {}
+            }
+        }
+    }
+
+    /// The input for a stop. The events of a stopped agent are no longer wanted.
+    pub(super) fn stopping(&self) -> Input {
+        self.mode.send_replace(ReadMode::Discard);
+        Input::Stop
+    }
+
+    pub(super) fn handle(&mut self, input: Input) {
+        let mut decoder = self.decoder.lock().unwrap_or_else(PoisonError::into_inner);
+        self.session.handle(Instant::now(), input, &mut decoder);
+    }
+
+    fn decoder(&self) -> MutexGuard<'_, RecordDecoder> {
+        self.decoder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a message to the host.
+    pub(super) fn say(&self, message: &ToHost) {
+        // If the host is gone, the feed reports it.
+        let _ = self.messages.send(message.encode());
+    }
+
+    fn command(&self, head: CommandHead, bytes: Bytes) {
+        let mut lending = self.lending.lock().unwrap_or_else(PoisonError::into_inner);
+        let position = self.decoder().state().position;
+        self.say(&lending.command(head, bytes, position));
+    }
+
+    /// Returns the lent output to the host.
+    pub(super) fn give_back(&self) {
+        let mut lending = self.lending.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(message) = lending.give_back() {
+            self.say(&message);
+        }
+    }
+}

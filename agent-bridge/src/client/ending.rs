@@ -1,0 +1,122 @@
+//! What is done about hosts that have ended, do not answer, or cannot be understood.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use switchboard_core::agent::AgentExit;
+use tokio::time::{Instant, sleep};
+
+use super::{feed::Feed, hosts, starter::HostStarter};
+use crate::{
+    exec::{ports::RecordSink, sweep::request},
+    host::{directory::HostDirectory, spool},
+    session::gone,
+};
+
+/// How long a host may take to exit after its connection has ended.
+const EXIT: Duration = Duration::from_secs(1);
+/// Delays between two looks whether a host has exited: the first and the longest.
+const LOOKS: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(50)];
+
+/// Whether a host whose connection has ended exits in time. A host releases its lock when it exits.
+pub(super) async fn has_gone(directory: &HostDirectory) -> bool {
+    exits_within(directory, EXIT).await
+}
+
+/// Whether a host exits within this time.
+async fn exits_within(directory: &HostDirectory, longest: Duration) -> bool {
+    let deadline = Instant::now() + longest;
+    let [mut delay, longest_delay] = LOOKS;
+    while directory.is_live() {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        sleep(delay).await;
+        delay = (2 * delay).min(longest_delay);
+    }
+    true
+}
+
+/// Ends a host whose records are missing or unreadable.
+pub(super) async fn records_lost(directory: &HostDirectory) -> AgentExit {
+    tracing::error!("an agent's records are not to be understood, or some are missing");
+    by_force(directory).await;
+    gone("agent_host_lost", "What the agent said is lost.")
+}
+
+/// Kills the processes that a dead host left behind, and decodes the host's spool to its end.
+pub(super) async fn decode_dead<S: RecordSink>(
+    agent: &HostStarter,
+    directory: &HostDirectory,
+    mut feed: Feed<S>,
+) -> AgentExit {
+    sweep(directory).await;
+    if let Some(said) = directory.last_words() {
+        tracing::error!(said, "an agent's host died and said why");
+    }
+    if let Some(first) = spool::first_position(directory.dir()) {
+        feed.found_first(first);
+    }
+    let position = feed.position();
+    let mut buffer = BytesMut::new();
+    // An incomplete frame at the end of the last file is ignored.
+    let mut lost = false;
+    match spool::read_dead(directory.dir(), position + 1) {
+        Ok(files) => {
+            for bytes in files {
+                let Ok(bytes) = bytes else {
+                    lost = true;
+                    break;
+                };
+                buffer.clear();
+                buffer.extend_from_slice(&bytes);
+                if feed.take(&mut buffer).await.is_err() {
+                    lost = true;
+                    break;
+                }
+            }
+        }
+        Err(_) => lost = true,
+    }
+    // Output from the time when it was lent is in the log already, or is lost with the agent's pipe.
+    for (position, frame) in spool::read_stored_commands(directory.dir()).unwrap_or_default() {
+        feed.skip_to(position.saturating_sub(1));
+        buffer.clear();
+        buffer.extend_from_slice(&frame);
+        lost |= feed.take(&mut buffer).await.is_err();
+    }
+    if lost {
+        tracing::warn!("an agent's spool could not be read to its end");
+    }
+    let state = feed.state();
+    agent
+        .end(&state)
+        .unwrap_or_else(|| gone("agent_exited", "The agent's host was ended, and the agent with it."))
+}
+
+/// Ends a host with another protocol version. The host has been asked to kill its agent.
+pub(super) async fn other_version(agent: &HostStarter, directory: &HostDirectory, version: u32) -> AgentExit {
+    tracing::warn!(
+        agent = agent.agent.config().name,
+        version,
+        "an agent's host is of another version; it is ended"
+    );
+    exits_within(directory, agent.agent.config().limits.host.farewell).await;
+    by_force(directory).await;
+    gone("agent_host_version", "The agent runs under a host of another version and was ended.")
+}
+
+/// Kills the host, if it runs, and the processes that it leaves behind.
+pub(super) async fn by_force(directory: &HostDirectory) {
+    let host = directory.clone();
+    let _ = tokio::task::spawn_blocking(move || hosts::kill_hosts(&[&host])).await;
+    sweep(directory).await;
+}
+
+/// Kills the processes that a dead host left behind.
+async fn sweep(directory: &HostDirectory) {
+    let Some(target) = hosts::target(directory) else { return };
+    if let Ok(killed @ 1..) = request(target).await {
+        tracing::warn!(killed, "what an agent's dead host left was ended");
+    }
+}
