@@ -5,8 +5,8 @@ use std::{io::Write, time::Duration};
 use serde_json::json;
 
 use super::{
-    DemoState, texts,
-    turn::{Stop, Turn},
+    texts,
+    turn::{DemoState, Stop, Turn},
 };
 
 /// Every command: its name, its arguments, and what it demonstrates.

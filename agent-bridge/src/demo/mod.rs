@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use self::{
     input::{Input, Prompt},
     output::Output,
-    turn::{Stop, Turn},
+    turn::{DemoState, Stop, Turn},
 };
 
 /// A session id that the demo agent does not know, to try out what a gateway does then.
@@ -47,7 +47,7 @@ pub fn run(
     }
     let inputs = input::listen(stdin)?;
     let mut queue = VecDeque::new();
-    let mut life = DemoState { resumed, turns: 0, total_usd: 0.0 };
+    let mut state = DemoState { resumed, turns: 0, total_usd: 0.0 };
     loop {
         let input = match queue.pop_front() {
             Some(prompt) => Input::Prompt(prompt),
@@ -58,9 +58,9 @@ pub fn run(
         };
         match input {
             Input::Prompt(prompt) => {
-                life.turns += 1;
+                state.turns += 1;
                 let turn = Turn::new(&mut out, &inputs, &mut queue);
-                match answer(turn, &prompt, &mut life) {
+                match answer(turn, &prompt, &mut state) {
                     Ok(()) => {}
                     Err(Stop::Die(status)) => return Ok(status),
                     Err(Stop::Io(error)) => return Err(error),
@@ -80,14 +80,6 @@ pub fn run(
     }
 }
 
-/// The state of the demo agent's process.
-#[derive(Debug)]
-struct DemoState {
-    resumed: bool,
-    turns: u64,
-    total_usd: f64,
-}
-
 fn session(arguments: impl IntoIterator<Item = String>) -> (Option<String>, bool) {
     let (mut session, mut resumed) = (None, false);
     let mut arguments = arguments.into_iter();
@@ -101,7 +93,7 @@ fn session(arguments: impl IntoIterator<Item = String>) -> (Option<String>, bool
 }
 
 /// Runs one turn, from the prompt to its `result`.
-fn answer<W: Write>(mut turn: Turn<'_, W>, prompt: &Prompt, life: &mut DemoState) -> Result<(), Stop> {
+fn answer<W: Write>(mut turn: Turn<'_, W>, prompt: &Prompt, state: &mut DemoState) -> Result<(), Stop> {
     lifecycle(turn.out, prompt, "started")?;
     let model = turn.out.model.clone();
     turn.out.system(
@@ -111,11 +103,11 @@ fn answer<W: Write>(mut turn: Turn<'_, W>, prompt: &Prompt, life: &mut DemoState
     )?;
     turn.out.system("status", json!({"status": "requesting"}))?;
     turn.out.flush()?;
-    let ended = commands::answer(&mut turn, prompt.text.trim(), life).and_then(|()| turn.end_message());
+    let ended = commands::answer(&mut turn, prompt.text.trim(), state).and_then(|()| turn.end_message());
     let tokens = turn.tokens;
-    life.total_usd += tokens as f64 * 1e-5;
+    state.total_usd += tokens as f64 * 1e-5;
     let mut result = json!({"type": "result", "is_error": false, "subtype": "success", "num_turns": 1,
-        "session_id": turn.out.session, "total_cost_usd": life.total_usd, "result": turn.said,
+        "session_id": turn.out.session, "total_cost_usd": state.total_usd, "result": turn.said,
         "usage": {"input_tokens": prompt.text.split_whitespace().count() * 2, "output_tokens": tokens},
         "terminal_reason": "completed"});
     match ended {

@@ -14,6 +14,14 @@ use super::{
     output::Output,
 };
 
+/// The state of the demo agent's process.
+#[derive(Debug)]
+pub(super) struct DemoState {
+    pub(super) resumed: bool,
+    pub(super) turns: u64,
+    pub(super) total_usd: f64,
+}
+
 /// Delay per token: about 50 tokens per second.
 pub(super) const PACE: Duration = Duration::from_millis(20);
 

@@ -6,11 +6,11 @@ use serde_json::{Value, value::RawValue};
 use switchboard_core::{agent::AgentEvent, wire::Outcome};
 
 use super::{
-    Cancel, ClaudeCodec, Tool,
     blocks::{MessageEnd, OpenMessage, Streamed},
     edits::{self, Edit},
     piece::piece,
     records::{self, Abandoned, ApiRetry, ControlResponse, Delta, Line, Message, StreamEvent},
+    state::{Cancel, ClaudeCodec, Tool},
 };
 use crate::{
     dialect::{

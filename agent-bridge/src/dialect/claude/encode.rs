@@ -8,7 +8,10 @@ use switchboard_core::{
     wire::Answer,
 };
 
-use super::{Cancel, ClaudeCodec, Prompted, elicitation, questions, requests};
+use super::{
+    elicitation, questions, requests,
+    state::{Cancel, ClaudeCodec, Prompted},
+};
 use crate::dialect::{Decoded, texts::stable_uuid};
 
 /// The id of the first request to the agent.

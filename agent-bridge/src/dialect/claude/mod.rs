@@ -14,33 +14,19 @@ mod questions;
 mod records;
 mod requests;
 mod result;
+mod state;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
-};
-
-use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 use switchboard_core::agent::AgentCommand;
 
-use self::{
-    blocks::{OpenMessage, Streamed},
-    edits::Edit,
-    requests::Pending,
-};
+use self::state::{Cancel, ClaudeCodec};
 use super::{
     CheckpointError, Codec, Conversation, Decoded, Delivered, Dialect, Encoded, Framing, ProcessExit,
     ProcessLifetime, ProcessStart,
 };
-
-/// Version of the checkpoint's format. Checkpoints of other versions are refused.
-const CHECKPOINT_VERSION: u32 = 1;
-
-/// The tool with which the agent asks a person questions. Every other tool asks for permission at most.
-const QUESTION_TOOL: &str = "AskUserQuestion";
 
 /// The dialect `claude`.
 #[derive(Debug)]
@@ -76,100 +62,6 @@ impl Dialect for Claude {
 
     fn restore(&self, workspace: &Path, checkpoint: &str) -> Result<Box<dyn Codec>, CheckpointError> {
         Ok(Box::new(ClaudeCodec::restore(workspace, checkpoint)?))
-    }
-}
-
-/// The codec of one conversation with Claude Code.
-#[derive(Debug)]
-struct ClaudeCodec {
-    workspace: PathBuf,
-    state: State,
-    /// The position up to which an earlier gateway has published events, see [`Codec::set_published`].
-    published: u64,
-}
-
-/// The state that the codec carries from one record to the next.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-struct State {
-    version: u32,
-    /// First part of every id that this codec makes, so that ids of two agent instances differ.
-    prefix: String,
-    session: Option<String>,
-    model: Option<String>,
-    /// `total_cost_usd` of the last result; unknown at first if a session is resumed.
-    total_usd: Option<f64>,
-    message: Option<OpenMessage>,
-    /// Texts of this turn that were streamed to their end and have not been repeated as a whole by an `assistant` line.
-    unconfirmed: Vec<Streamed>,
-    /// Running tool uses by their id.
-    tools: BTreeMap<String, Tool>,
-    /// Open requests by their request id, see [`Self::request_id`].
-    pending: BTreeMap<String, Pending>,
-    /// Text by the agent program rather than the model; sent only if the turn ends without other text.
-    synthetic: Option<String>,
-    /// Whether this turn had any text.
-    spoke: bool,
-    turn: Option<Prompted>,
-    cancel: Cancel,
-    /// Ids of tool uses whose end has been sent as an event.
-    ended: BTreeSet<String>,
-}
-
-/// A running tool use.
-#[derive(Debug, Serialize, Deserialize)]
-struct Tool {
-    name: String,
-    edit: Option<Edit>,
-}
-
-/// The prompt that was sent last.
-#[derive(Debug, Serialize, Deserialize)]
-struct Prompted {
-    uuid: String,
-    /// Whether the agent reported that the prompt waits behind a turn that the agent began by itself.
-    queued: bool,
-}
-
-/// Progress of a cancellation.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-enum Cancel {
-    #[default]
-    None,
-    /// The interrupt was sent, and the agent has not answered.
-    Sent,
-    /// The agent answered the interrupt before it began with the prompt, so the interrupt stopped nothing.
-    Missed,
-}
-
-impl ClaudeCodec {
-    /// Makes a codec for a new conversation. `workspace` is an absolute path; every id that the codec makes begins with
-    /// `prefix`.
-    fn new(workspace: &Path, prefix: &str) -> Self {
-        let state = State {
-            version: CHECKPOINT_VERSION,
-            prefix: prefix.into(),
-            total_usd: Some(0.0),
-            ..State::default()
-        };
-        Self { workspace: workspace.into(), state, published: 0 }
-    }
-
-    /// Makes a codec for a conversation that resumes the agent's session `session`.
-    fn resumed(workspace: &Path, prefix: &str, session: &str) -> Self {
-        let mut codec = Self::new(workspace, prefix);
-        codec.state.session = Some(session.into());
-        codec.state.total_usd = None;
-        codec
-    }
-
-    /// Makes a codec with the state of a checkpoint.
-    fn restore(workspace: &Path, checkpoint: &str) -> Result<Self, CheckpointError> {
-        let state: State = serde_json::from_str(checkpoint)?;
-        if state.version != CHECKPOINT_VERSION {
-            return Err(CheckpointError::new(format!("version {}", state.version)));
-        }
-        Ok(Self { workspace: workspace.into(), state, published: 0 })
     }
 }
 

@@ -6,6 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 use switchboard_core::wire::{QuestionItem, QuestionOption};
 
+/// The tool with which the agent asks a person questions. Other tools ask for permission at most.
+pub(super) const TOOL: &str = "AskUserQuestion";
+
 /// The questions in the tool's input, at least one. Input without a recognisable question becomes one question as a
 /// whole, so that a person never answers something that was not displayed.
 pub(super) fn read(input: &Value) -> Vec<QuestionItem> {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 use switchboard_core::{
     agent::{AgentEvent, PermissionAsk},
@@ -11,10 +10,10 @@ use switchboard_core::{
 };
 
 use super::{
-    ClaudeCodec, QUESTION_TOOL,
     elicitation::{self, Members},
     questions,
     records::{ControlRequest, Line},
+    state::{ClaudeCodec, Pending},
 };
 use crate::{
     dialect::Decoded,
@@ -44,23 +43,6 @@ const AMBIGUOUS: Refused = (
     "two of these questions have the same text, so that an answer could be for either; ask again with other texts",
     "the agent asked two questions with the same text at once; they were refused, as an answer could be for either",
 );
-
-/// A request that has not been answered yet.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Pending {
-    /// The id that the agent gave to the request.
-    pub(super) agent_id: String,
-    /// Position of the record that contains the request. Zero in checkpoints of earlier versions, which used the
-    /// agent's id as the request id.
-    #[serde(default)]
-    position: u64,
-    /// The tool's input, or the whole request of a form, exactly as the agent wrote it. Consent is valid only for these
-    /// bytes.
-    pub(super) input: String,
-    pub(super) question: bool,
-    #[serde(default)]
-    pub(super) form: bool,
-}
 
 impl Pending {
     /// Whether consent to an input with this hash is consent to this input. Earlier gateways send no hash.
@@ -95,7 +77,7 @@ impl ClaudeCodec {
         }
         let questions = match tool {
             None => Some(elicitation::questions(input)),
-            Some((QUESTION_TOOL, _)) => {
+            Some((questions::TOOL, _)) => {
                 let questions = questions::read(&value);
                 if questions::are_ambiguous(&questions) {
                     return self.refuse(agent_id, AMBIGUOUS, out);

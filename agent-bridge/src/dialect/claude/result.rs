@@ -5,7 +5,11 @@ use switchboard_core::{
     wire::{Cost, Outcome, TurnError, Usage},
 };
 
-use super::{Cancel, ClaudeCodec, blocks::MessageEnd, records::TurnResult};
+use super::{
+    blocks::MessageEnd,
+    records::TurnResult,
+    state::{Cancel, ClaudeCodec},
+};
 use crate::dialect::{Decoded, texts::sentence};
 
 impl ClaudeCodec {

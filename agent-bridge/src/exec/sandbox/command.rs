@@ -12,7 +12,7 @@ use std::{
 
 use rustix::fs::{Access, access};
 
-use super::{Sandbox, SandboxFailure, plan::Plan};
+use super::{configured::Sandbox, options::SandboxFailure, plan::Plan};
 use crate::exec::{environment, status::how_it_ended};
 
 /// Longest duration of a test run.
@@ -24,12 +24,28 @@ const OUTPUT_BYTES: u64 = 4096;
 /// A directory that covers a mount, and the mount below it: for root, the system's own `/proc`.
 const COVERED_PROC: [&str; 2] = ["/run/.proc", "/run/.proc/proc"];
 
+impl Sandbox {
+    /// Runs a test program in the sandbox, which tries to reach what the sandbox hides. Blocks for milliseconds.
+    ///
+    /// # Errors
+    /// If the sandbox cannot be made or does not hide everything.
+    pub fn probe(&self, workspace: &Path) -> Result<(), SandboxFailure> {
+        probe(self, workspace)
+    }
+
+    /// The command line that runs `program` in this sandbox, with the workspace as its directory.
+    pub(crate) fn wrap(&self, workspace: &Path, program: &Path) -> io::Result<Vec<OsString>> {
+        let plan = Plan::make(self, workspace, program)?;
+        Ok(arguments(self, &plan, workspace, program))
+    }
+}
+
 /// The whole command line of bubblewrap, with the program but without its arguments.
 ///
 /// For root, the command makes two nested sandboxes. Root keeps its capabilities in a user namespace, because Claude
 /// Code's own sandbox needs them, and could unmount what was mounted in its own namespace. It cannot unmount the mounts
 /// of the outer sandbox.
-pub(super) fn arguments(sandbox: &Sandbox, plan: &Plan, workspace: &Path, program: &Path) -> Vec<OsString> {
+fn arguments(sandbox: &Sandbox, plan: &Plan, workspace: &Path, program: &Path) -> Vec<OsString> {
     let mut line = Line(vec![sandbox.bwrap.clone().into()]);
     line.words(&["--unshare-user", "--die-with-parent"]);
     line.mounts(plan);
@@ -129,7 +145,7 @@ enum Mount {
 }
 
 /// Runs a shell in the sandbox that tests whether each hidden path exists.
-pub(super) fn probe(sandbox: &Sandbox, workspace: &Path) -> Result<(), SandboxFailure> {
+fn probe(sandbox: &Sandbox, workspace: &Path) -> Result<(), SandboxFailure> {
     // A hidden file is `/dev/null` in the sandbox, which passes none of these tests.
     const LOOKS: &str = r#"for path; do
         if [ -f "$path" ] || [ -d "$path" ] || [ -S "$path" ]; then echo "$path"; exit 3; fi

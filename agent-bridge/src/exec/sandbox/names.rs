@@ -8,22 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::SandboxAllow;
-
-/// The names of the groups that can be allowed.
-pub(super) const NAMES: &[&str] = &[
-    "session-bus",
-    "system-bus",
-    "containers",
-    "tmux",
-    "screen",
-    "zellij",
-    "editors",
-    "display",
-    "ssh-agent",
-    "gpg-agent",
-    "start-files",
-];
+use super::options::{NAMES, SandboxAllow};
 
 /// A group of sockets of other programs that would act for an agent. Sockets in the user's runtime directory are hidden
 /// with that directory; they are listed here so that they can be allowed.

@@ -10,7 +10,7 @@ use std::{
 
 use rustix::fs::{Access, access};
 
-use super::{Sandbox, SandboxLevel};
+use super::{configured::Sandbox, options::SandboxLevel};
 
 const RUN: &str = "/run";
 /// The names below `/run/systemd` that a sandbox has: for name resolution and logging, but not for starting units.
@@ -61,6 +61,14 @@ pub(super) struct Plan {
     pub(super) workspace: Option<PathBuf>,
     /// Paths that are mounted unchanged, although they or a directory around them would be hidden or protected.
     pub(super) given: BTreeSet<PathBuf>,
+}
+
+impl Sandbox {
+    /// Files of the gateway that are hidden alone, because their directory contains other files. If such a file is
+    /// replaced while an agent runs, the agent can read the new file.
+    pub fn hidden_alone(&self, workspace: &Path) -> Vec<PathBuf> {
+        Plan::hidden_alone(self, workspace).into_iter().collect()
+    }
 }
 
 impl Plan {

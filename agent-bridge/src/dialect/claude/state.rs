@@ -1,0 +1,128 @@
+//! What the codec carries from one record to the next.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    blocks::{OpenMessage, Streamed},
+    edits::Edit,
+};
+use crate::dialect::CheckpointError;
+
+/// Version of the checkpoint's format. Checkpoints of other versions are refused.
+const CHECKPOINT_VERSION: u32 = 1;
+
+/// The codec of one conversation with Claude Code.
+#[derive(Debug)]
+pub(super) struct ClaudeCodec {
+    pub(super) workspace: PathBuf,
+    pub(super) state: State,
+    /// The position up to which an earlier gateway has published events, see [`Codec::set_published`].
+    pub(super) published: u64,
+}
+
+/// The state that the codec carries from one record to the next.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct State {
+    pub(super) version: u32,
+    /// First part of every id that this codec makes, so that ids of two agent instances differ.
+    pub(super) prefix: String,
+    pub(super) session: Option<String>,
+    pub(super) model: Option<String>,
+    /// `total_cost_usd` of the last result; unknown at first if a session is resumed.
+    pub(super) total_usd: Option<f64>,
+    pub(super) message: Option<OpenMessage>,
+    /// Texts of this turn that were streamed to their end and have not been repeated as a whole by an `assistant` line.
+    pub(super) unconfirmed: Vec<Streamed>,
+    /// Running tool uses by their id.
+    pub(super) tools: BTreeMap<String, Tool>,
+    /// Open requests by their request id, see [`Self::request_id`].
+    pub(super) pending: BTreeMap<String, Pending>,
+    /// Text by the agent program rather than the model; sent only if the turn ends without other text.
+    pub(super) synthetic: Option<String>,
+    /// Whether this turn had any text.
+    pub(super) spoke: bool,
+    pub(super) turn: Option<Prompted>,
+    pub(super) cancel: Cancel,
+    /// Ids of tool uses whose end has been sent as an event.
+    pub(super) ended: BTreeSet<String>,
+}
+
+/// A running tool use.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Tool {
+    pub(super) name: String,
+    pub(super) edit: Option<Edit>,
+}
+
+/// The prompt that was sent last.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Prompted {
+    pub(super) uuid: String,
+    /// Whether the agent reported that the prompt waits behind a turn that the agent began by itself.
+    pub(super) queued: bool,
+}
+
+/// Progress of a cancellation.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Cancel {
+    #[default]
+    None,
+    /// The interrupt was sent, and the agent has not answered.
+    Sent,
+    /// The agent answered the interrupt before it began with the prompt, so the interrupt stopped nothing.
+    Missed,
+}
+
+impl ClaudeCodec {
+    /// Makes a codec for a new conversation. `workspace` is an absolute path; every id that the codec makes begins with
+    /// `prefix`.
+    pub(super) fn new(workspace: &Path, prefix: &str) -> Self {
+        let state = State {
+            version: CHECKPOINT_VERSION,
+            prefix: prefix.into(),
+            total_usd: Some(0.0),
+            ..State::default()
+        };
+        Self { workspace: workspace.into(), state, published: 0 }
+    }
+
+    /// Makes a codec for a conversation that resumes the agent's session `session`.
+    pub(super) fn resumed(workspace: &Path, prefix: &str, session: &str) -> Self {
+        let mut codec = Self::new(workspace, prefix);
+        codec.state.session = Some(session.into());
+        codec.state.total_usd = None;
+        codec
+    }
+
+    /// Makes a codec with the state of a checkpoint.
+    pub(super) fn restore(workspace: &Path, checkpoint: &str) -> Result<Self, CheckpointError> {
+        let state: State = serde_json::from_str(checkpoint)?;
+        if state.version != CHECKPOINT_VERSION {
+            return Err(CheckpointError::new(format!("version {}", state.version)));
+        }
+        Ok(Self { workspace: workspace.into(), state, published: 0 })
+    }
+}
+
+/// A request that has not been answered yet.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Pending {
+    /// The id that the agent gave to the request.
+    pub(super) agent_id: String,
+    /// Position of the record that contains the request. Zero in checkpoints of earlier versions, which used the
+    /// agent's id as the request id.
+    #[serde(default)]
+    pub(super) position: u64,
+    /// The tool's input, or the whole request of a form, exactly as the agent wrote it. Consent is valid only for these
+    /// bytes.
+    pub(super) input: String,
+    pub(super) question: bool,
+    #[serde(default)]
+    pub(super) form: bool,
+}
