@@ -2,8 +2,9 @@
 
 use super::{
     Hub,
-    chat::{Chat, SnapshotRequest},
-    context::Asked,
+    asked::Asked,
+    chat::Chat,
+    io::ChatRef,
     refusals::{Refusal, damaged, unreadable},
 };
 use crate::{
@@ -51,8 +52,8 @@ impl Hub {
             (Asked::Page { chat, next, numbering }, Found::After(page)) => {
                 self.with_chat(chat, |chat, cx| chat.page_found(cx, (next, numbering), Ok(page.as_deref())));
             }
-            (Asked::Snapshot(request), Found::Before(page)) => {
-                self.snapshot_found(request, page.ok_or_else(unreadable));
+            (Asked::Snapshot { chat, conn, subscription }, Found::Before(page)) => {
+                self.snapshot_found(chat, (conn, subscription), page.ok_or_else(unreadable));
             }
             (Asked::History { conn, chat_id }, Found::Before(page)) => {
                 self.history_found(conn, chat_id, page);
@@ -78,7 +79,9 @@ impl Hub {
             Asked::Page { chat, next, numbering } => {
                 self.with_chat(chat, |chat, cx| chat.page_found(cx, (next, numbering), Err(&refusal)));
             }
-            Asked::Snapshot(request) => self.snapshot_found(request, Err(refusal)),
+            Asked::Snapshot { chat, conn, subscription } => {
+                self.snapshot_found(chat, (conn, subscription), Err(refusal));
+            }
             Asked::History { conn, chat_id } => {
                 self.cx.refuse(conn, refusal.chat(&chat_id));
                 self.cx.fetched(conn);
@@ -90,10 +93,14 @@ impl Hub {
         }
     }
 
-    fn snapshot_found(&mut self, request: SnapshotRequest, page: Result<HistoryPage, Refusal>) {
-        let conn = request.conn();
-        let chat = self.chats.get_mut(&request.chat());
-        let more = chat.is_some_and(|chat| chat.snapshot_found(&mut self.cx, request, page));
+    fn snapshot_found(
+        &mut self,
+        chat: ChatRef,
+        (conn, subscription): (ConnId, u64),
+        page: Result<HistoryPage, Refusal>,
+    ) {
+        let chat = self.chats.get_mut(&chat);
+        let more = chat.is_some_and(|chat| chat.snapshot_found(&mut self.cx, (conn, subscription), page));
         // A snapshot in several parts reports `fetched` with its last part.
         if !more {
             self.cx.fetched(conn);

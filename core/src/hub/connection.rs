@@ -6,7 +6,7 @@ use alloc::{
     vec::Vec,
 };
 
-use super::{context::Asked, io::ChatRef, rate::Bucket};
+use super::{asked::Asked, io::ChatRef, rate::Bucket};
 use crate::{
     ids::{ChatId, Epoch, Principal},
     journal::Query,

@@ -15,7 +15,7 @@ use rand_chacha::{
 
 use super::{
     agent_pool::AgentPool,
-    chat::SnapshotRequest,
+    asked::Asked,
     connection::Connection,
     default_chat,
     io::{ChatRef, Close, Deadline, DeadlineReason, Offered, Output, Recipients},
@@ -72,25 +72,6 @@ pub(super) struct Quota {
     pub(super) connections: usize,
     pub(super) messages: Bucket,
     pub(super) new_chats: Bucket,
-}
-
-/// What a question to the journal was asked for, and so what its answer is used for.
-#[derive(Debug)]
-pub(super) enum Asked {
-    /// Load the chat.
-    Load(ChatRef),
-    /// Resync the chat after a refused append.
-    Resync(ChatRef),
-    /// Accept or refuse the message at the front of the chat's intake.
-    Turn(ChatRef),
-    /// Feed the readers that wait for the page at `next`, unless the epoch was reset since.
-    Page { chat: ChatRef, next: u64, numbering: u64 },
-    /// Send the snapshot.
-    Snapshot(SnapshotRequest),
-    /// Answer `history`.
-    History { conn: ConnId, chat_id: ChatId },
-    /// Answer `list_chats`.
-    Chats { conn: ConnId },
 }
 
 /// An action that a chat defers, because it concerns other chats or unloads the chat itself.

@@ -8,9 +8,10 @@ use alloc::{
 
 use super::{
     Hub,
+    asked::Asked,
     chat::ChatRequest,
     connection::Connection,
-    context::{Asked, Context},
+    context::Context,
     io::Peer,
     refusals::{Refusal, shutting_down, too_many_chats},
 };

@@ -2,6 +2,7 @@
 
 mod agent_pool;
 mod answers;
+mod asked;
 mod chat;
 mod connection;
 mod context;

@@ -1,7 +1,15 @@
 //! What each kind of chat event means for the log.
 
-use super::Durability;
 use crate::wire::{ChatBody, ChatKind};
+
+/// How durable an append must be before the journal answers [`JournalAnswer::Appended`](super::JournalAnswer::Appended).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Durability {
+    /// The append survives a crash of this process.
+    Written,
+    /// The append is synced to disk and survives a loss of power.
+    Synced,
+}
 
 /// What a kind of chat event means for the log. See [`ChatBody::class`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,7 @@ mod compaction;
 mod memory;
 mod page;
 
-pub use class::{EventClass, EventEffect, Span};
+pub use class::{Durability, EventClass, EventEffect, Span};
 pub use compaction::{CompactedDelta, DeltaRun};
 pub use memory::MemoryJournal;
 pub use page::PageBuilder;
@@ -33,15 +33,6 @@ pub struct AppendId(pub u64);
 /// Identifies a question in its answer. Made by the hub, unique within a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AskId(pub u64);
-
-/// How durable an append must be before the journal answers [`JournalAnswer::Appended`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Durability {
-    /// The append survives a crash of this process.
-    Written,
-    /// The append is synced to disk and survives a loss of power.
-    Synced,
-}
 
 /// One transaction for one chat: the journal commits all of it or nothing.
 #[derive(Debug, Clone)]

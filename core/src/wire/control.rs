@@ -11,7 +11,10 @@ use serde_json::value::RawValue;
 
 #[cfg(feature = "schema")]
 use super::event::ChatEvent;
-use super::event::{GoalState, NoticeLevel, is_false};
+use super::{
+    absent::is_false,
+    event::{GoalState, NoticeLevel},
+};
 use crate::ids::{ChatId, Cursor, Epoch, RequestId, TurnId};
 
 #[cfg(feature = "schema")]

@@ -4,7 +4,10 @@ use alloc::{string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-use super::request::{PermissionRequest, Question, Resolution};
+use super::{
+    absent::is_false,
+    request::{PermissionRequest, Question, Resolution},
+};
 use crate::ids::{ChatId, Epoch, RequestId, TurnId};
 
 #[cfg(feature = "schema")]
@@ -213,10 +216,6 @@ pub enum ChatBody {
         /// The new goal.
         goal_state: GoalState,
     },
-}
-
-pub(super) fn is_false(flag: &bool) -> bool {
-    !flag
 }
 
 /// What a `message` is, where it is not an answer.

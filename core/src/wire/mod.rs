@@ -2,6 +2,7 @@
 //!
 //! Source: `docs/protocol.md`. Unknown fields are ignored in both directions.
 
+mod absent;
 mod client;
 mod close;
 mod control;

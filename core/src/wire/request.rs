@@ -4,7 +4,7 @@ use alloc::{collections::BTreeSet, string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-use super::event::is_false;
+use super::absent::is_false;
 use crate::ids::RequestId;
 
 #[cfg(feature = "schema")]

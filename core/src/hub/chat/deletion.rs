@@ -1,22 +1,8 @@
-//! How a chat is deleted: its turns end, its agent is killed, the journal removes the chat, and clients are notified.
+//! The state of a deletion that is not finished.
 
-use super::{
-    Chat, Phase,
-    log::{Draft, Effect},
-};
-use crate::{
-    agent::AgentInstanceId,
-    hub::{
-        context::Context,
-        io::Output,
-        refusals::{Refusal, shutting_down},
-    },
-    ids::ConnId,
-    journal::Change,
-    wire::{ControlEvent, Outcome, UpdateScope},
-};
+use crate::{agent::AgentInstanceId, ids::ConnId};
 
-/// The state of a deletion that is not finished.
+/// A deletion that is not finished.
 #[derive(Debug)]
 pub(super) struct Deletion {
     by: ConnId,
@@ -25,101 +11,41 @@ pub(super) struct Deletion {
     /// The deletion is appended: nothing may follow in the chat's log.
     staged: bool,
     /// The agent instance that exited since the deletion was appended.
-    ended: Option<AgentInstanceId>,
+    exited: Option<AgentInstanceId>,
 }
 
 impl Deletion {
+    pub(super) fn new(by: ConnId, due_ms: u64) -> Self {
+        Self { by, due_ms, staged: false, exited: None }
+    }
+
+    /// The client that deletes the chat.
+    pub(super) fn by(&self) -> ConnId {
+        self.by
+    }
+
     /// When to go on without the agent's exit; `None` once the deletion is appended.
     pub(super) fn due_ms(&self) -> Option<u64> {
         (!self.staged).then_some(self.due_ms)
     }
-}
 
-impl Chat {
-    /// Ends all turns and kills the agent. The deletion is appended once the agent has exited, or after a time
-    /// limit. Further requests wait for the outcome.
-    ///
-    /// # Errors
-    /// If the gateway is shutting down or the chat's last append failed.
-    pub(super) fn delete(&mut self, cx: &mut Context, conn: ConnId) -> Result<(), Refusal> {
-        if cx.shutting_down {
-            return Err(shutting_down());
-        }
-        self.log.writable()?;
-        self.phase = Phase::Deleting;
-        let due_ms = cx.now.ticks_ms + cx.limits.cancel_grace_ms;
-        self.deletion = Some(Deletion { by: conn, due_ms, staged: false, ended: None });
-        self.stop_agent(cx, true);
-        self.end_turns(cx, Outcome::Cancelled, None);
-        self.go_on_deleting(cx);
-        self.rearm(cx);
-        Ok(())
+    /// Whether the deletion is to be appended now. From then on it counts as appended.
+    pub(super) fn stage(&mut self, now_ms: u64, agent_is_gone: bool) -> bool {
+        let due = !self.staged && (agent_is_gone || self.due_ms <= now_ms);
+        self.staged |= due;
+        due
     }
 
-    /// Appends the deletion, unless the agent has yet to exit.
-    pub(super) fn go_on_deleting(&mut self, cx: &mut Context) {
-        let Some(deletion) = &mut self.deletion else { return };
-        let agent_gone = self.agent.is_gone() || deletion.due_ms <= cx.now.ticks_ms;
-        if deletion.staged || !agent_gone || self.log.is_recovering() {
-            return;
+    /// The agent exited. Returns whether the deletion is appended, so that the exit cannot be logged.
+    pub(super) fn agent_exited(&mut self, instance: AgentInstanceId) -> bool {
+        if self.staged {
+            self.exited = Some(instance);
         }
-        deletion.staged = true;
-        let mut draft = Draft::new();
-        draft.changes.push(Change::Deleted);
-        draft.effects.push(Effect::Deleted);
-        self.stage(cx, draft);
+        self.staged
     }
 
-    /// The agent exited. Returns whether the exit is not logged, because the chat is deleted or being deleted.
-    pub(super) fn ends_unlogged(&mut self, cx: &mut Context, instance: AgentInstanceId) -> bool {
-        if self.phase == Phase::Deleted {
-            // The agent exited after the deletion, and may have written files until then.
-            cx.output(Output::ForgetChat { chat: self.key().clone() });
-        }
-        let staged = self.deletion.as_mut().filter(|deletion| deletion.staged);
-        let ending = staged.is_some();
-        if let Some(deletion) = staged {
-            deletion.ended = Some(instance);
-        }
-        ending || self.phase == Phase::Deleted
-    }
-
-    /// The journal refused an append and still has the chat: the deletion is refused.
-    pub(super) fn give_up_deleting(&mut self, cx: &mut Context, refusal: &Refusal) {
-        if let Some(deletion) = self.deletion.take() {
-            self.phase = Phase::Ready;
-            cx.refuse(deletion.by, refusal.clone().chat(self.log.chat_id()));
-            if let Some(instance) = deletion.ended {
-                self.stage_changes(cx, [Change::AgentEnded { instance }]);
-            }
-        }
-    }
-
-    /// The resync after a refused append found the chat deleted.
-    pub(in crate::hub) fn resync_deleted(&mut self, cx: &mut Context) {
-        for pending in self.log.found_deleted() {
-            self.publish(cx, pending);
-        }
-        if self.phase != Phase::Deleted {
-            self.deleted(cx);
-        }
-    }
-
-    /// The journal has removed the chat.
-    pub(super) fn deleted(&mut self, cx: &mut Context) {
-        self.phase = Phase::Deleted;
-        let by = self.deletion.take().map(|deletion| deletion.by);
-        let event = ControlEvent::SessionUpdated {
-            chat_id: self.log.chat_id().clone(),
-            scope: UpdateScope::Deleted,
-            title: None,
-        };
-        self.readers.announce(cx, &self.log, by, &event);
-        for conn in self.readers.connections() {
-            self.unsubscribe(cx, conn);
-        }
-        cx.output(Output::ForgetChat { chat: self.key().clone() });
-        self.rearm(cx);
-        self.take_intake(cx);
+    /// The agent instance whose exit was not logged.
+    pub(super) fn unlogged_exit(&self) -> Option<AgentInstanceId> {
+        self.exited
     }
 }

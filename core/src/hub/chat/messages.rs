@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     hub::{
-        context::{Asked, Context, DeferredAction},
+        asked::Asked,
+        context::{Context, DeferredAction},
         refusals::{Refusal, shutting_down, unknown_chat},
     },
     ids::{ConnId, TurnId},

@@ -9,7 +9,8 @@
 //! | `requests` | the agent's open requests to people |
 //! | `request` | the clients' requests that wait |
 //! | `profile` | title, goal, model |
-//! | `deletion` | a deletion under way, and its course |
+//! | `deletion` | a deletion under way |
+//! | `deleting` | how a chat is deleted |
 //! | `messages` | how a message is accepted, repeated or refused |
 //! | `records` | how an agent's events become events of the log |
 //! | `running` | how turns and agents start, are cancelled and end |
@@ -21,6 +22,7 @@ mod agent;
 mod bounds;
 mod commit;
 mod deadlines;
+mod deleting;
 mod deletion;
 mod epoch_reset;
 mod log;
@@ -37,6 +39,7 @@ mod turns;
 
 use alloc::{boxed::Box, string::String};
 
+pub(super) use self::request::ChatRequest;
 use self::{
     agent::Agent,
     deletion::Deletion,
@@ -47,10 +50,10 @@ use self::{
     requests::Requests,
     turns::Turns,
 };
-pub(super) use self::{readers::SnapshotRequest, request::ChatRequest};
 use super::{
+    asked::Asked,
     connection::Connection,
-    context::{Asked, Context, DeferredAction},
+    context::{Context, DeferredAction},
     default_chat,
     io::{ChatRef, Deadline},
     refusals::{Refusal, shutting_down, too_many_chats, unknown_chat},
@@ -404,16 +407,16 @@ impl Chat {
         });
     }
 
-    /// The journal answered with the events of a snapshot, or could not read them. Returns whether further parts of the
-    /// snapshot are to be sent.
+    /// The journal answered with the events of the snapshot for this connection and subscription, or could not read
+    /// them. Returns whether further parts of the snapshot are to be sent.
     pub(super) fn snapshot_found(
         &mut self,
         cx: &mut Context,
-        request: SnapshotRequest,
+        reader: (ConnId, u64),
         page: Result<HistoryPage, Refusal>,
     ) -> bool {
         self.with_readers(cx, |readers, cx, log, profile| {
-            readers.snapshot_found(cx, log, profile, request, page)
+            readers.snapshot_found(cx, log, profile, reader, page)
         })
     }
 

@@ -3,6 +3,7 @@
 mod draft;
 mod durable_state;
 mod recovery;
+mod resync;
 mod ring;
 
 use alloc::{boxed::Box, collections::VecDeque, vec::Vec};

@@ -1,23 +1,6 @@
-//! The log's recovery after the journal refused an append. Nothing is appended until the journal has been asked for the
-//! chat's state. Its answer says which appends are committed.
+//! The state of the recovery after the journal refused an append.
 
-use alloc::{
-    collections::{BTreeSet, VecDeque},
-    vec::Vec,
-};
-
-use super::{Effect, Log, Pending, Staged};
-use crate::{
-    agent::{AgentCommand, AgentInstanceId, CommandId},
-    hub::{
-        chat::requests::Requests,
-        context::{Asked, Context},
-        refusals::{Refusal, unavailable},
-    },
-    ids::{Epoch, TurnId},
-    journal::{Change, ChatRecord, Query},
-    wire::{ChatBody, ControlEvent},
-};
+use crate::hub::refusals::{Refusal, unavailable};
 
 /// The state of the recovery of one chat.
 #[derive(Debug)]
@@ -31,260 +14,42 @@ pub(super) struct Recovery {
     refusal: Refusal,
 }
 
-/// The pending appends, parted by the journal's answer, in order.
-#[derive(Debug)]
-pub(in crate::hub::chat) struct Resynced {
-    pub(in crate::hub::chat) committed: VecDeque<Pending>,
-    pub(in crate::hub::chat) uncommitted: VecDeque<Pending>,
-}
-
 impl Recovery {
+    /// Begins the recovery. `outstanding`: the number of appends that the journal has not answered.
+    pub(super) fn new(outstanding: usize, retry_at_ms: u64) -> Self {
+        Self { outstanding, retry_at_ms, asked: false, refusal: unavailable() }
+    }
+
+    /// The journal answered an append with a refusal.
+    pub(super) fn refused(&mut self) {
+        self.outstanding = self.outstanding.saturating_sub(1);
+    }
+
     /// When to ask for the chat's state; `None` while an answer of the journal is outstanding.
-    fn due_ms(&self) -> Option<u64> {
+    pub(super) fn due_ms(&self) -> Option<u64> {
         (self.outstanding == 0 && !self.asked).then_some(self.retry_at_ms)
     }
-}
 
-impl Log {
-    /// Whether the journal has refused an append, and the chat's state is not known again yet.
-    pub(in crate::hub::chat) fn is_recovering(&self) -> bool {
-        self.recovery.is_some()
+    /// Whether the journal is to be asked now. From then on its answer is outstanding.
+    pub(super) fn ask(&mut self, now_ms: u64) -> bool {
+        let due = self.due_ms().is_some_and(|due| due <= now_ms);
+        self.asked |= due;
+        due
     }
 
-    /// Whether the chat takes requests that are logged.
-    ///
-    /// # Errors
-    /// While the chat recovers from a refused append: the refusal for the request.
-    pub(in crate::hub::chat) fn writable(&self) -> Result<(), Refusal> {
-        self.recovery.as_ref().map_or(Ok(()), |recovery| Err(recovery.refusal.clone()))
+    /// The journal could not answer: it is asked again at this time.
+    pub(super) fn retry_at(&mut self, retry_at_ms: u64) {
+        self.asked = false;
+        self.retry_at_ms = retry_at_ms;
     }
 
-    /// The journal refused an append. It refuses the later appends of the chat too.
-    pub(in crate::hub::chat) fn refused(&mut self, retry_at_ms: u64) {
-        let outstanding = self.pending.len();
-        let recovery = self.recovery.get_or_insert_with(|| Recovery {
-            outstanding,
-            retry_at_ms,
-            asked: false,
-            refusal: unavailable(),
-        });
-        recovery.outstanding = recovery.outstanding.saturating_sub(1);
+    /// The refusal for requests that come during the recovery.
+    pub(super) fn refusal(&self) -> &Refusal {
+        &self.refusal
     }
 
-    /// When to ask the journal for the chat's state.
-    pub(in crate::hub::chat) fn resync_due_ms(&self) -> Option<u64> {
-        self.recovery.as_ref().and_then(Recovery::due_ms)
-    }
-
-    /// Asks for the chat's state if the time has come and every append is answered.
-    pub(in crate::hub::chat) fn ask_resync(&mut self, cx: &mut Context) {
-        let Some(recovery) = &mut self.recovery else { return };
-        if recovery.due_ms().is_some_and(|due| due <= cx.now.ticks_ms) {
-            recovery.asked = true;
-            cx.ask(Query::Chat { chat: self.key.clone() }, Asked::Resync(self.reference));
-        }
-    }
-
-    /// The journal could not read the chat: it is asked again at this time.
-    pub(in crate::hub::chat) fn resync_failed(&mut self, retry_at_ms: u64) {
-        if let Some(recovery) = &mut self.recovery {
-            recovery.asked = false;
-            recovery.retry_at_ms = retry_at_ms;
-        }
-    }
-
-    /// The chat is damaged in the journal, so that nothing can be appended to it and it is not asked for again. All
-    /// later requests get the refusal. Takes out the appends that clients wait for.
-    pub(in crate::hub::chat) fn found_damaged(&mut self, refusal: &Refusal) -> VecDeque<Pending> {
-        let Some(recovery) = &mut self.recovery else { return VecDeque::new() };
-        recovery.refusal = refusal.clone();
-        let of_clients;
-        (of_clients, self.pending) =
-            core::mem::take(&mut self.pending).into_iter().partition(|pending| pending.origin.is_some());
-        self.pending_bytes = self.pending.iter().map(Pending::bytes).sum();
-        of_clients
-    }
-
-    /// The chat was deleted: the recovery ends. Takes out all pending appends.
-    pub(in crate::hub::chat) fn found_deleted(&mut self) -> VecDeque<Pending> {
-        self.recovery = None;
-        self.take_pending()
-    }
-
-    fn take_pending(&mut self) -> VecDeque<Pending> {
-        self.pending_bytes = 0;
-        core::mem::take(&mut self.pending)
-    }
-
-    /// Whether the journal has lost published events: it is in another epoch, or does not have the chat, though it had.
-    pub(in crate::hub::chat) fn is_lost(&self, record: Option<&ChatRecord>, creating: bool) -> bool {
-        match record {
-            Some(record) => record.head.epoch != self.epoch,
-            None => !creating,
-        }
-    }
-
-    /// The journal answered with the chat's state: the recovery ends. Takes out all pending appends.
-    pub(in crate::hub::chat) fn resynced(&mut self, record: Option<&ChatRecord>) -> Resynced {
-        self.recovery = None;
-        let mut committed = self.take_pending();
-        // The journal commits a chat's appends in order: if it has one, it has all earlier ones too.
-        let last = record.and_then(|record| {
-            committed.iter().rposition(|pending| is_committed(pending, record, &self.epoch))
-        });
-        let uncommitted = committed.split_off(last.map_or(0, |last| last + 1));
-        Resynced { committed, uncommitted }
-    }
-
-    /// Goes on in the same epoch, behind the journal's last event.
-    pub(in crate::hub::chat) fn go_on(&mut self, record: Option<&ChatRecord>) {
-        self.staged = record.map_or(0, |record| record.head.seq).max(self.head);
-    }
-
-    /// Applies a committed append to the durable state without publishing it, before the epoch is reset.
-    pub(in crate::hub::chat) fn apply_unpublished(&mut self, pending: &Pending) {
-        for event in &pending.events {
-            if let Some(body) = event.body() {
-                self.durable.apply(event.turn_id.as_ref(), body, event.frame());
-            }
-        }
-    }
-
-    /// Appends an append again that the journal does not have, without what concerns the refused turns. Returns the
-    /// messages in it with their new sequence numbers.
-    pub(in crate::hub::chat) fn append_again(
-        &mut self,
-        cx: &mut Context,
-        requests: &Requests,
-        refused_turns: &BTreeSet<TurnId>,
-        mut pending: Pending,
-        next_command: impl FnMut() -> CommandId,
-    ) -> Vec<(TurnId, u64)> {
-        let about_refused = |turn_id: Option<&TurnId>| turn_id.is_some_and(|id| refused_turns.contains(id));
-        pending.events.retain(|event| !about_refused(event.turn_id.as_ref()));
-        pending.changes.retain(|change| !about_refused(turn_of(change)));
-        pending.effects.retain(|effect| !about_refused(effect_turn(effect)));
-        if pending.events.is_empty() && pending.changes.is_empty() {
-            return Vec::new();
-        }
-        let events = core::mem::take(&mut pending.events);
-        pending.events = self.number(events.into_iter().map(Staged::unstage).collect());
-        let moved = self.renumber_messages(&mut pending);
-        renumber_commands(&mut pending, next_command);
-        self.append(cx, requests, pending);
-        moved
-    }
-
-    /// Updates the sequence numbers of messages that are logged again, and returns the messages.
-    fn renumber_messages(&self, pending: &mut Pending) -> Vec<(TurnId, u64)> {
-        let mut moved = Vec::new();
-        for change in &mut pending.changes {
-            let Change::TurnAccepted { turn_id, seq, .. } = change else { continue };
-            let is_it = |event: &&Staged| {
-                event.turn_id.as_ref() == Some(&*turn_id)
-                    && matches!(event.body(), Some(ChatBody::UserMessage { .. }))
-            };
-            let Some(event) = pending.events.iter().find(is_it) else { continue };
-            *seq = event.seq;
-            for effect in &mut pending.effects {
-                if let Effect::Repeat { accepted, .. } = effect
-                    && accepted.turn_id == *turn_id
-                {
-                    (accepted.epoch, accepted.seq) = (self.epoch.clone(), event.seq);
-                }
-            }
-            moved.push((turn_id.clone(), event.seq));
-        }
-        moved
-    }
-}
-
-/// Gives commands new ids. Ids must grow in the order of the log, because [`is_committed`] compares them, and commands
-/// that were appended again before may have taken higher ids.
-fn renumber_commands(pending: &mut Pending, mut next_command: impl FnMut() -> CommandId) {
-    for change in &mut pending.changes {
-        let Change::Command { command } = change else { continue };
-        let id = next_command();
-        for effect in &mut pending.effects {
-            if let Effect::SendCommand(sent) = effect
-                && sent == command
-            {
-                sent.set_id(id);
-            }
-        }
-        command.set_id(id);
-    }
-}
-
-/// Whether the journal certainly has this append of an epoch. Some changes leave no trace in a chat's record; they may
-/// be appended twice.
-fn is_committed(pending: &Pending, record: &ChatRecord, epoch: &Epoch) -> bool {
-    if let Some(last) = pending.events.last() {
-        // A journal loses events at the end of an epoch only.
-        let mut places = [Some(&record.head), record.earlier.as_ref()].into_iter().flatten();
-        return places.any(|place| place.epoch == *epoch && last.seq <= place.seq);
-    }
-    let agent = |instance: AgentInstanceId| record.agent.as_ref().filter(|agent| agent.instance == instance);
-    pending.create
-        || pending.changes.iter().any(|change| match change {
-            Change::Command { command } => command.id().0 <= record.last_command,
-            Change::AgentPosition { instance, position, .. } => {
-                agent(*instance).is_some_and(|agent| agent.position >= *position)
-            }
-            Change::TurnAccepted { .. }
-            | Change::TurnStarted { .. }
-            | Change::CancelRequested { .. }
-            | Change::TurnEnded { .. }
-            | Change::RequestOpened { .. }
-            | Change::RequestClosed { .. }
-            // An instance that was sent no command is named again with the next turn.
-            | Change::AgentStarted { .. }
-            | Change::AgentEnded { .. }
-            | Change::OpenWork { .. }
-            | Change::Session { .. }
-            | Change::Title { .. }
-            | Change::Goal { .. }
-            // A deleted chat has no record.
-            | Change::Deleted => false,
-        })
-}
-
-fn turn_of(change: &Change) -> Option<&TurnId> {
-    match change {
-        Change::TurnAccepted { turn_id, .. }
-        | Change::TurnStarted { turn_id }
-        | Change::CancelRequested { turn_id, .. }
-        | Change::TurnEnded { turn_id, .. } => Some(turn_id),
-        Change::Command { command } => command_turn(command),
-        Change::RequestOpened { .. }
-        | Change::RequestClosed { .. }
-        | Change::AgentStarted { .. }
-        | Change::AgentEnded { .. }
-        | Change::AgentPosition { .. }
-        | Change::OpenWork { .. }
-        | Change::Session { .. }
-        | Change::Title { .. }
-        | Change::Goal { .. }
-        | Change::Deleted => None,
-    }
-}
-
-fn effect_turn(effect: &Effect) -> Option<&TurnId> {
-    match effect {
-        Effect::SendCommand(command) => command_turn(command),
-        Effect::Fan(ControlEvent::GoalStatus { turn_id, .. }) => turn_id.as_ref(),
-        Effect::Fan(_)
-        | Effect::Repeat { .. }
-        | Effect::Announce { .. }
-        | Effect::AnnounceNew { .. }
-        | Effect::Stopped { .. }
-        | Effect::Deleted => None,
-    }
-}
-
-fn command_turn(command: &AgentCommand) -> Option<&TurnId> {
-    match command {
-        AgentCommand::Prompt { turn_id, .. } | AgentCommand::Cancel { turn_id, .. } => Some(turn_id),
-        AgentCommand::Answer { .. } => None,
+    /// The chat cannot recover: requests get this refusal from now on.
+    pub(super) fn give_up(&mut self, refusal: Refusal) {
+        self.refusal = refusal;
     }
 }

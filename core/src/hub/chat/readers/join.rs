@@ -1,45 +1,21 @@
 //! How a subscription begins: `attached`, then a snapshot or a replay, then `replay_end`.
 
-use alloc::{boxed::Box, collections::VecDeque, string::String, vec::Vec};
-
-use serde_json::value::RawValue;
-
-use super::{Readers, subscription::ReaderState};
+use super::{
+    Readers,
+    subscription::{ReaderState, Subscription},
+};
 use crate::{
     hub::{
-        chat::{
-            log::{Log, StateAt},
-            profile::Profile,
-        },
-        context::{Asked, Context},
-        io::ChatRef,
+        asked::Asked,
+        chat::{log::Log, profile::Profile},
+        context::Context,
         refusals::Refusal,
     },
     ids::ConnId,
     journal::{HistoryPage, PageStart, Query},
     time::Moment,
-    wire::{ChatState, ControlEvent, Frame, RunStatus, UpdateScope, encode_control},
+    wire::{ControlEvent, Frame, RunStatus, UpdateScope, encode_control},
 };
-
-/// A snapshot that waits for a page of events from the journal.
-#[derive(Debug)]
-pub(in crate::hub) struct SnapshotRequest {
-    chat: ChatRef,
-    conn: ConnId,
-    subscription: u64,
-    seq: u64,
-    state: StateAt,
-}
-
-impl SnapshotRequest {
-    pub(in crate::hub) fn chat(&self) -> ChatRef {
-        self.chat
-    }
-
-    pub(in crate::hub) fn conn(&self) -> ConnId {
-        self.conn
-    }
-}
 
 impl Readers {
     /// Delivers the events that come before the replay or the snapshot.
@@ -86,7 +62,7 @@ impl Readers {
     pub(super) fn ask_snapshot(&mut self, cx: &mut Context, log: &Log, conn: ConnId) {
         let Some(state) = cx.conns.get_mut(&conn).filter(|state| !state.is_fetching()) else { return };
         let Some(reader) = self.subscriptions.get_mut(&conn) else { return };
-        let Some((seq, snapshot)) = reader.take_snapshot() else { return };
+        let Some(seq) = reader.ask_snapshot() else { return };
         state.set_fetching(true);
         let query = Query::Before {
             chat: log.key().clone(),
@@ -95,34 +71,29 @@ impl Readers {
             bytes: cx.limits.page_bytes,
         };
         let (chat, subscription) = (log.reference(), reader.id());
-        let request = SnapshotRequest { chat, conn, subscription, seq, state: snapshot };
-        cx.ask(query, Asked::Snapshot(request));
+        cx.ask(query, Asked::Snapshot { chat, conn, subscription });
     }
 
-    /// The journal answered with the events of a snapshot, or could not read them. Returns whether further parts of the
-    /// snapshot are to be sent.
+    /// The journal answered with the events of the snapshot for this connection and subscription, or could not read
+    /// them. Returns whether further parts of the snapshot are to be sent.
     pub(in crate::hub::chat) fn snapshot_found(
         &mut self,
         cx: &mut Context,
         log: &Log,
         profile: &Profile,
-        request: SnapshotRequest,
+        (conn, subscription): (ConnId, u64),
         page: Result<HistoryPage, Refusal>,
     ) -> bool {
-        let SnapshotRequest { conn, subscription, seq, state, .. } = request;
-        if self.subscriptions.get(&conn).is_none_or(|reader| reader.id() != subscription) {
-            return false;
-        }
+        let reader = self.subscriptions.get_mut(&conn).filter(|reader| reader.id() == subscription);
+        let Some(reader) = reader else { return false };
         match page {
             Ok(page) => {
-                let parts = Parts::new(page, state);
-                self.set_state(conn, ReaderState::SnapshotParts { seq, parts });
+                reader.begin_parts(page);
                 self.send_part(cx, log, profile, conn);
             }
             Err(refusal) => self.drop_reader(cx, log, conn, &refusal),
         }
-        let reader = self.subscriptions.get(&conn).filter(|reader| reader.id() == subscription);
-        reader.is_some_and(|reader| reader.sends_parts())
+        self.subscriptions.get(&conn).is_some_and(Subscription::sends_parts)
     }
 
     /// Sends the next part of the snapshot. The part after it waits until the outbox has room again, so that a large
@@ -202,66 +173,4 @@ impl Readers {
             None => cx.deliver_frame(conn, frame),
         }
     }
-}
-
-/// A snapshot that is being sent in parts of bounded size. Until then its events share the bytes of the log's frames.
-#[derive(Debug)]
-pub(super) struct Parts {
-    events: VecDeque<Frame>,
-    before: Option<String>,
-    state: StateAt,
-    sent: u32,
-}
-
-/// One frame of a snapshot.
-#[derive(Debug, Default)]
-pub(super) struct Part {
-    events: Vec<Box<RawValue>>,
-    before: Option<String>,
-    state: Option<ChatState>,
-    more: bool,
-}
-
-impl Parts {
-    fn new(page: HistoryPage, state: StateAt) -> Self {
-        Self { events: page.events.into(), before: page.before, state, sent: 0 }
-    }
-
-    /// The next part and its number. Events come first, then queued messages, then open requests. A part of `limit`
-    /// bytes takes as many of them as fit, but at least one. The last part has the rest of the state.
-    pub(super) fn next(&mut self, limit: usize) -> (u32, Part) {
-        let number = self.sent;
-        self.sent = self.sent.saturating_add(1);
-        let mut part = Part { before: self.before.take(), more: true, ..Part::default() };
-        let mut bytes = 0;
-        while let Some(event) = take(&mut self.events, &mut bytes, limit) {
-            part.events.push(event);
-        }
-        if self.events.is_empty() {
-            while let Some(queued) = take(&mut self.state.queue, &mut bytes, limit) {
-                part.state.get_or_insert_default().queue.push(queued);
-            }
-        }
-        if self.events.is_empty() && self.state.queue.is_empty() {
-            while let Some(request) = take(&mut self.state.requests, &mut bytes, limit) {
-                part.state.get_or_insert_default().requests.push(request);
-            }
-            if self.state.requests.is_empty() && bytes <= limit {
-                let last = part.state.get_or_insert_default();
-                (last.turn, last.goal_state) = (self.state.turn.take(), self.state.goal_state.take());
-                part.more = false;
-            }
-        }
-        (number, part)
-    }
-}
-
-/// Takes the first of these frames if it fits into a part that has `bytes` bytes already, or if the part is empty.
-fn take(frames: &mut VecDeque<Frame>, bytes: &mut usize, limit: usize) -> Option<Box<RawValue>> {
-    let length = frames.front()?.len();
-    if *bytes > 0 && *bytes + length > limit {
-        return None;
-    }
-    *bytes += length;
-    frames.pop_front().map(|frame| frame.to_raw())
 }

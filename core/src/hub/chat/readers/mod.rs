@@ -7,11 +7,11 @@
 mod join;
 mod pace;
 mod publish;
+mod snapshot;
 mod subscription;
 
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 
-pub(in crate::hub) use self::join::SnapshotRequest;
 use self::{
     pace::Pace,
     subscription::{ReaderState, Subscription},
@@ -19,7 +19,8 @@ use self::{
 use super::{log::Log, profile::Profile};
 use crate::{
     hub::{
-        context::{Asked, Context, DeferredAction},
+        asked::Asked,
+        context::{Context, DeferredAction},
         io::{ChatRef, Recipients},
         refusals::{Refusal, unreadable},
     },

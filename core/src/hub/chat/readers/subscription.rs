@@ -2,10 +2,11 @@
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
-use super::join::{Part, Parts};
+use super::snapshot::{Part, Parts};
 use crate::{
     hub::{chat::log::StateAt, context::Context},
     ids::ConnId,
+    journal::HistoryPage,
     wire::{ControlEvent, Frame, MessageAccepted, encode_control},
 };
 
@@ -54,6 +55,7 @@ pub(super) enum ReaderState {
     /// Waits for the events of the snapshot from the journal.
     SnapshotAsked {
         seq: u64,
+        state: StateAt,
     },
     /// Gets the next part of the snapshot, as soon as its outbox has room.
     SnapshotParts {
@@ -72,9 +74,9 @@ impl ReaderState {
         match self {
             Self::Live => None,
             Self::Lagging { next } | Self::Paged { next } => Some(*next),
-            Self::SnapshotDue { seq, .. } | Self::SnapshotAsked { seq } | Self::SnapshotParts { seq, .. } => {
-                Some(seq + 1)
-            }
+            Self::SnapshotDue { seq, .. }
+            | Self::SnapshotAsked { seq, .. }
+            | Self::SnapshotParts { seq, .. } => Some(seq + 1),
         }
     }
 }
@@ -140,12 +142,20 @@ impl Subscription {
         }
     }
 
-    /// Takes the state out of a snapshot that is due.
-    pub(super) fn take_snapshot(&mut self) -> Option<(u64, StateAt)> {
+    /// The snapshot's events are asked for now. Returns its sequence number, if a snapshot is due.
+    pub(super) fn ask_snapshot(&mut self) -> Option<u64> {
         let ReaderState::SnapshotDue { seq, state } = &mut self.state else { return None };
         let (seq, state) = (*seq, core::mem::take(state));
-        self.state = ReaderState::SnapshotAsked { seq };
-        Some((seq, state))
+        self.state = ReaderState::SnapshotAsked { seq, state };
+        Some(seq)
+    }
+
+    /// The snapshot's events have come.
+    pub(super) fn begin_parts(&mut self, page: HistoryPage) {
+        if let ReaderState::SnapshotAsked { seq, state } = &mut self.state {
+            let (seq, parts) = (*seq, Parts::new(page, core::mem::take(state)));
+            self.state = ReaderState::SnapshotParts { seq, parts };
+        }
     }
 
     /// The next part of a snapshot that is being sent: the snapshot's sequence number, then the part with its number.
