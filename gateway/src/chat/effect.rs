@@ -10,17 +10,17 @@ pub(super) enum Effect {
     /// Send this frame.
     Send(String),
     /// Draw an event of the chat. `own`: the event belongs to a turn of this client.
-    Show { event: Box<ChatEvent>, own: bool },
+    Print { event: Box<ChatEvent>, own: bool },
     /// Say that the following events replace those on the screen: the gateway could not replay from the cursor.
     Replaced,
     /// Print a line for the person.
     Note(String),
     /// Draw a page of a request, and call [`Session::handle_armed`] after the arming delay.
-    Ask(Vec<String>),
+    DrawRequest(Vec<String>),
     /// Draw this prompt, drop input typed before it, and call [`Session::handle_prompted`].
     Prompt(String),
     /// Store this message on disk until it is accepted or given up.
-    Keep(Unsent),
+    Store(Unsent),
     /// Remove the stored message of this turn: it was accepted or given up.
     Forget(TurnId),
     /// Print a page of the list of chats.

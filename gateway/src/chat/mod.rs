@@ -103,7 +103,7 @@ impl Client {
         if !io::stderr().is_terminal() {
             session.answer_nothing();
         }
-        session.take_up(store.as_ref().map(Store::load).unwrap_or_default());
+        session.queue_stored(store.as_ref().map(Store::load).unwrap_or_default());
         Ok(Self {
             target,
             session,
@@ -123,14 +123,14 @@ impl Client {
         let mut delay = BACKOFF.0;
         let mut been_connected = false;
         // The reason already printed for the current outage; printed once, not at each attempt.
-        let mut said: Option<Lost> = None;
+        let mut reported: Option<Lost> = None;
         loop {
             let lost = match ServerConnection::open(&self.target).await {
                 Ok(mut link) => {
                     self.screen.aside(&format!("Connected to {}. /help says more.", self.target.shown()));
                     let lost = self.serve_connection(&mut link, &mut delay).await;
                     been_connected = true;
-                    said = None;
+                    reported = None;
                     if lost.is_none() {
                         link.close().await;
                     }
@@ -146,15 +146,15 @@ impl Client {
                 // Without a person, nobody would see why the client waits, and nobody could close another connection.
                 Some(Lost::Full(why)) if self.batch => return Err(self.full(&why)),
                 Some(Lost::Gone(why)) if !been_connected => return Err(self.unreachable(&why)),
-                lost if lost.is_some() && lost == said => {}
+                lost if lost.is_some() && lost == reported => {}
                 Some(Lost::Full(why)) => {
                     self.screen
                         .note(&format!("The gateway takes no further connection: {why}. Trying again."));
-                    said = Some(Lost::Full(why));
+                    reported = Some(Lost::Full(why));
                 }
                 Some(Lost::Gone(why)) => {
                     self.screen.note(&format!("Connection lost ({why}); trying again."));
-                    said = Some(Lost::Gone(why));
+                    reported = Some(Lost::Gone(why));
                 }
                 Some(Lost::TooLarge) => self.session.handle_too_large(),
                 None => {}
@@ -170,8 +170,8 @@ impl Client {
 
     /// Drives the session over one connection. Returns why the connection was lost, or `None` if the program is to end.
     async fn serve_connection(&mut self, link: &mut ServerConnection, delay: &mut Duration) -> Option<Lost> {
-        let mut heard = Instant::now();
-        let mut ping = tokio::time::interval_at(heard + PING, PING);
+        let mut received_at = Instant::now();
+        let mut ping = tokio::time::interval_at(received_at + PING, PING);
         loop {
             while let Some(effect) = self.session.poll_effect() {
                 if let Some(frame) = self.carry_out(effect)
@@ -186,7 +186,7 @@ impl Client {
             tokio::select! {
                 frame = link.next() => match frame {
                     Ok(text) => {
-                        heard = Instant::now();
+                        received_at = Instant::now();
                         self.session.handle_frame(Frame::read(&text), new_turn());
                         if self.session.is_connected() {
                             *delay = BACKOFF.0;
@@ -199,8 +199,8 @@ impl Client {
                         return Some(lost);
                     }
                 }
-                () = sleep_until(heard + SILENCE) => return Some(Lost::Gone("silent".into())),
-                () = self.hear() => {}
+                () = sleep_until(received_at + SILENCE) => return Some(Lost::Gone("silent".into())),
+                () = self.handle_input() => {}
             }
         }
     }
@@ -215,13 +215,13 @@ impl Client {
             }
             tokio::select! {
                 () = sleep_until(until) => return,
-                () = self.hear() => {}
+                () = self.handle_input() => {}
             }
         }
     }
 
     /// Waits for the next line, signal or timer, and passes it to the session. Cancel safe.
-    async fn hear(&mut self) {
+    async fn handle_input(&mut self) {
         tokio::select! {
             line = self.lines.recv(), if self.lines_open => match line {
                 Some(line) => {
@@ -249,11 +249,11 @@ impl Client {
     fn carry_out(&mut self, effect: Effect) -> Option<String> {
         match effect {
             Effect::Send(frame) => return Some(frame),
-            Effect::Show { event, own } => self.screen.show(&event, own),
+            Effect::Print { event, own } => self.screen.print(&event, own),
             Effect::Replaced => self.screen.replaced(),
             Effect::Note(text) => self.screen.note(&text),
-            Effect::Ask(rows) => {
-                self.screen.ask(&rows);
+            Effect::DrawRequest(rows) => {
+                self.screen.draw_request(&rows);
                 self.arm_at = Some(Instant::now() + ARMING);
             }
             Effect::Prompt(prompt) => {
@@ -261,7 +261,7 @@ impl Client {
                 self.session.handle_prompted(std::time::Instant::now());
             }
             Effect::List(chats) => self.screen.list(&chats),
-            Effect::Keep(unsent) => self.keep(&unsent),
+            Effect::Store(unsent) => self.store_message(&unsent),
             Effect::Forget(turn_id) => {
                 if let Some(store) = &self.store {
                     store.forget(&turn_id);
@@ -274,9 +274,9 @@ impl Client {
         None
     }
 
-    fn keep(&mut self, unsent: &unsent::Unsent) {
+    fn store_message(&mut self, unsent: &unsent::Unsent) {
         let Some(store) = &self.store else { return };
-        if let Err(error) = store.keep(unsent) {
+        if let Err(error) = store.save(unsent) {
             // Printed once: the error is about the disk, not about this message.
             self.store = None;
             let what = "What is not accepted yet is lost if this program ends";

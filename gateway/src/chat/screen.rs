@@ -4,7 +4,9 @@ use std::{collections::HashSet, io, io::IsTerminal};
 
 use rustix::termios::{QueueSelector, tcflush};
 use serde_json::Value;
-use switchboard_core::wire::{ChatBody, ChatEvent, MessageKind, NoticeLevel, Outcome, Resolution, ToolPhase};
+use switchboard_core::wire::{
+    ChatBody, ChatEvent, MessageKind, NoticeLevel, Outcome, Resolution, ToolPhase, TurnError,
+};
 
 use super::{
     frames::Summary,
@@ -93,7 +95,7 @@ impl Screen {
     }
 
     /// Prints a page of a request. The prompt follows later.
-    pub(super) fn ask(&mut self, rows: &[String]) {
+    pub(super) fn draw_request(&mut self, rows: &[String]) {
         self.end_line();
         for row in rows {
             console::note(row);
@@ -112,7 +114,7 @@ impl Screen {
     }
 
     /// Prints an event. `own`: the event belongs to a turn of this client.
-    pub(super) fn show(&mut self, event: &ChatEvent, own: bool) {
+    pub(super) fn print(&mut self, event: &ChatEvent, own: bool) {
         if !self.attended && !own {
             return;
         }
@@ -129,12 +131,7 @@ impl Screen {
                 self.answer(stream_id, text);
             }
             ChatBody::StreamEnd { stream_id, text, void } => {
-                if *void {
-                    self.aside("[the agent took that back]");
-                } else if let Some(text) = text.as_ref().filter(|_| !self.streamed.contains(stream_id)) {
-                    self.answer(stream_id, text);
-                }
-                self.end_line();
+                self.stream_end(stream_id, text.as_deref(), *void);
             }
             ChatBody::Message { text, kind: None, .. } => {
                 self.answer("", text);
@@ -143,14 +140,7 @@ impl Screen {
             ChatBody::Message { text, kind: Some(MessageKind::Progress), .. } => {
                 self.aside(&format!("[{}]", safe_line(text, 200)));
             }
-            ChatBody::Notice { level, text, .. } => {
-                let level = match level {
-                    NoticeLevel::Info => "note",
-                    NoticeLevel::Warning => "warning",
-                    NoticeLevel::Error => "error",
-                };
-                self.note(&format!("[{level}] {}", safe_line(text, NOTICE_CHARACTERS)));
-            }
+            ChatBody::Notice { level, text, .. } => self.notice(*level, text),
             ChatBody::ReasoningDelta { .. } => {
                 if !self.thinking {
                     self.thinking = true;
@@ -173,19 +163,7 @@ impl Screen {
                 Resolution::Withdrawn => "[no longer asked]",
                 Resolution::TurnEnded => "[the turn ended before an answer]",
             }),
-            ChatBody::TurnEnd { outcome, error, .. } => {
-                self.end_line();
-                self.streamed.clear();
-                self.last_stream = None;
-                let what = match outcome {
-                    Outcome::Completed => return,
-                    Outcome::Cancelled => "Stopped",
-                    Outcome::Failed => "Failed",
-                    Outcome::Interrupted => "Interrupted",
-                };
-                let why = error.as_ref().map(|error| format!(": {}", safe_line(&error.detail, 500)));
-                self.note(&format!("{what}{}", why.unwrap_or_else(|| ".".into())));
-            }
+            ChatBody::TurnEnd { outcome, error, .. } => self.turn_end(*outcome, error.as_ref()),
             ChatBody::Message { kind: Some(MessageKind::ToolHint), .. }
             | ChatBody::TurnStarted { .. }
             | ChatBody::ReasoningEnd { .. }
@@ -193,6 +171,40 @@ impl Screen {
             | ChatBody::Question(_)
             | ChatBody::GoalState { .. } => {}
         }
+    }
+
+    /// Prints the end of a stream, and its text if no delta of it was printed.
+    fn stream_end(&mut self, stream: &str, text: Option<&str>, void: bool) {
+        if void {
+            self.aside("[the agent took that back]");
+        } else if let Some(text) = text.filter(|_| !self.streamed.contains(stream)) {
+            self.answer(stream, text);
+        }
+        self.end_line();
+    }
+
+    fn notice(&mut self, level: NoticeLevel, text: &str) {
+        let level = match level {
+            NoticeLevel::Info => "note",
+            NoticeLevel::Warning => "warning",
+            NoticeLevel::Error => "error",
+        };
+        self.note(&format!("[{level}] {}", safe_line(text, NOTICE_CHARACTERS)));
+    }
+
+    /// Prints the outcome of a turn that was not completed.
+    fn turn_end(&mut self, outcome: Outcome, error: Option<&TurnError>) {
+        self.end_line();
+        self.streamed.clear();
+        self.last_stream = None;
+        let what = match outcome {
+            Outcome::Completed => return,
+            Outcome::Cancelled => "Stopped",
+            Outcome::Failed => "Failed",
+            Outcome::Interrupted => "Interrupted",
+        };
+        let why = error.map(|error| format!(": {}", safe_line(&error.detail, 500)));
+        self.note(&format!("{what}{}", why.unwrap_or_else(|| ".".into())));
     }
 
     fn tool(&mut self, phase: ToolPhase, name: &str, arguments: Option<&Value>, error: Option<&str>) {

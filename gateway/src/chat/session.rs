@@ -15,10 +15,10 @@ use super::{
     requests::Requests,
 };
 
-mod asked;
 mod background_sends;
 mod commands;
 mod outgoing;
+mod requests;
 
 const TOO_LARGE: &str = "Not accepted: the message is longer than the gateway takes. Shorten it, or put the text into a file of the workspace.";
 
@@ -176,7 +176,7 @@ impl Session {
             };
             if self.chat.is_none() {
                 self.chat = Some(chat.clone());
-                self.keep(index);
+                self.store_message(index);
             }
             let message = &mut self.outbox[index];
             message.sent = true;
@@ -250,7 +250,7 @@ impl Session {
         self.title = attached.title;
         self.requests.reconnected();
         self.requests.resume();
-        self.take_steps();
+        self.carry_out_steps();
         if attached.recovered && self.cursor.is_none() {
             self.cursor = Some(Cursor { epoch: attached.epoch, seq: attached.head });
         } else if !attached.recovered && self.cursor.take().is_some() {
@@ -272,13 +272,13 @@ impl Session {
         for event in snapshot.events.iter().filter_map(|text| event(text.get())) {
             // The snapshot's state lists the requests that are still open.
             let live = event.request.is_none();
-            self.take(event, live);
+            self.handle_event(event, live);
         }
         let Some(state) = snapshot.state else { return };
         self.cursor = Some(Cursor { epoch: snapshot.epoch, seq: snapshot.seq });
         self.running = state.turn.map(|turn| turn.turn_id);
         for event in state.requests.iter().filter_map(|text| event(text.get())) {
-            self.take(event, true);
+            self.handle_event(event, true);
         }
     }
 
@@ -309,14 +309,14 @@ impl Session {
             return;
         }
         self.cursor = Some(Cursor { epoch: place.epoch.clone(), seq: place.seq });
-        self.take(event, true);
+        self.handle_event(event, true);
     }
 
     /// Handles an event that was not seen before. `live`: a request in the event is still open.
-    fn take(&mut self, event: Event, live: bool) {
+    fn handle_event(&mut self, event: Event, live: bool) {
         let Event { chat: event, request } = event;
         if let Some(request) = request.filter(|_| live) {
-            return self.ask(request);
+            return self.open_request(request);
         }
         let turn_id = event.place.turn_id.clone();
         let own = turn_id.as_ref().is_some_and(|turn_id| {
@@ -361,12 +361,12 @@ impl Session {
             | ChatBody::Question(_)
             | ChatBody::GoalState { .. } => {}
         }
-        self.effects.push_back(Effect::Show { event: Box::new(event), own });
+        self.effects.push_back(Effect::Print { event: Box::new(event), own });
         if interrupts {
             self.requests.interrupted();
         }
         if asks_next || interrupts {
-            self.take_steps();
+            self.carry_out_steps();
         }
         if ended && live && !self.is_busy() {
             self.idle();
@@ -430,7 +430,7 @@ impl Session {
     fn submit(&mut self, content: String, turn_id: TurnId) {
         self.outbox.push_back(Outgoing { turn_id, content, sent: false });
         if self.chat.is_some() || !self.connected || self.awaits_new {
-            self.keep(self.outbox.len() - 1);
+            self.store_message(self.outbox.len() - 1);
         }
         if !self.connected {
             self.note("Not connected; it is sent as soon as the connection is back.");

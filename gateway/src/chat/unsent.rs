@@ -68,7 +68,7 @@ impl Store {
     /// # Errors
     ///
     /// The folder or the file cannot be written.
-    pub(super) fn keep(&self, unsent: &Unsent) -> io::Result<()> {
+    pub(super) fn save(&self, unsent: &Unsent) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
         let [path, new] = self.paths(&unsent.turn_id);
         // Written under a temporary name and renamed. The time of the first write is preserved, since it gives the
@@ -120,10 +120,10 @@ mod tests {
         let store = Store::new(dir.path(), "http://127.0.0.1:8765");
         assert_eq!(store.load(), []);
         let (one, two) = (unsent("../odd", None), unsent("t2", Some("c")));
-        store.keep(&one).unwrap();
-        store.keep(&two).unwrap();
+        store.save(&one).unwrap();
+        store.save(&two).unwrap();
         let one = Unsent { chat: ChatId::parse("c").ok(), ..one };
-        store.keep(&one).unwrap();
+        store.save(&one).unwrap();
         let mut loaded = store.load();
         loaded.sort_by_key(|unsent| unsent.turn_id.to_string());
         assert_eq!(loaded, [one.clone(), two.clone()]);
@@ -142,10 +142,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::new(dir.path(), "x");
         let (one, two) = (unsent("t1", Some("c")), unsent("t2", None));
-        store.keep(&one).unwrap();
+        store.save(&one).unwrap();
         let [path, new] = store.paths(&one.turn_id);
         fs::rename(&path, &new).unwrap();
-        store.keep(&two).unwrap();
+        store.save(&two).unwrap();
         let [path, new] = store.paths(&two.turn_id);
         fs::copy(path, new).unwrap();
         assert_eq!(store.load(), [one.clone(), two.clone()]);
@@ -159,7 +159,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::new(dir.path(), "x");
         for n in 0..MOST + 5 {
-            store.keep(&unsent(&format!("t{n}"), None)).unwrap();
+            store.save(&unsent(&format!("t{n}"), None)).unwrap();
         }
         assert_eq!(store.load().len(), MOST);
     }

@@ -11,7 +11,7 @@ use crate::chat::{advice::explain, unsent::Unsent};
 
 impl Session {
     /// Queues the messages that an earlier run of this program has stored.
-    pub(in crate::chat) fn take_up(&mut self, unsent: Vec<Unsent>) {
+    pub(in crate::chat) fn queue_stored(&mut self, unsent: Vec<Unsent>) {
         if unsent.is_empty() {
             return;
         }
@@ -26,13 +26,13 @@ impl Session {
     }
 
     /// Stores a message of the outbox on disk, except in batch mode.
-    pub(super) fn keep(&mut self, index: usize) {
+    pub(super) fn store_message(&mut self, index: usize) {
         if self.batch.is_some() {
             return;
         }
         let Some(Outgoing { turn_id, content, .. }) = self.outbox.get(index) else { return };
         let (turn_id, content) = (turn_id.clone(), content.clone());
-        self.effects.push_back(Effect::Keep(Unsent { chat: self.chat.clone(), turn_id, content }));
+        self.effects.push_back(Effect::Store(Unsent { chat: self.chat.clone(), turn_id, content }));
     }
 
     /// Removes a message from the outbox and from the disk: it was accepted, refused or cancelled.

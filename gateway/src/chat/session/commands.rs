@@ -41,7 +41,7 @@ impl Session {
             }
             self.note("The chat is kept, and nothing was sent: the answer was not yes.");
             self.requests.interrupted();
-            return self.take_steps();
+            return self.carry_out_steps();
         }
         match words.as_slice() {
             [] if self.requests.is_open() => self.answer(line, read),
@@ -76,7 +76,7 @@ impl Session {
                     "Not taken as an answer: {first} is no command of this program. Write y, n, or why not."
                 ));
                 self.requests.interrupted();
-                self.take_steps();
+                self.carry_out_steps();
             }
             _ if self.requests.is_open() => self.answer(line, read),
             _ => {
@@ -160,7 +160,7 @@ impl Session {
         if let Some(turn_id) = self.running.clone().or_else(|| self.open.first().cloned()) {
             self.requests.turn_stopped(&turn_id);
             self.note("Stopping…");
-            self.take_steps();
+            self.carry_out_steps();
             return self.cancel(turn_id);
         }
         // Sent but not accepted: the gateway may have received the message.
@@ -188,7 +188,7 @@ impl Session {
     pub(super) fn stop_refused(&mut self) {
         self.stopping = None;
         self.requests.stop_refused();
-        self.take_steps();
+        self.carry_out_steps();
     }
 
     fn begin_chat(&mut self) {

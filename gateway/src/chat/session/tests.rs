@@ -17,15 +17,15 @@ fn did(session: &mut Session) -> Vec<String> {
     while let Some(effect) = session.poll_effect() {
         all.push(match effect {
             Effect::Send(frame) => format!("send {frame}"),
-            Effect::Show { event, own } => {
+            Effect::Print { event, own } => {
                 format!("show {}{}", event.place.seq, if own { " own" } else { "" })
             }
             Effect::Replaced => "replaced".into(),
             Effect::Note(_) => "note".into(),
-            Effect::Ask(rows) => format!("ask {}", rows.len()),
+            Effect::DrawRequest(rows) => format!("ask {}", rows.len()),
             Effect::Prompt(_) => "prompt".into(),
             // Every message causes these; separate tests check when.
-            Effect::Keep(_) | Effect::Forget(_) => continue,
+            Effect::Store(_) | Effect::Forget(_) => continue,
             Effect::List(chats) => format!("list {}", chats.len()),
             Effect::RetryAfter(ms) => format!("retry {ms}"),
             Effect::Idle => "idle".into(),
@@ -408,7 +408,7 @@ fn the_list_of_chats_goes_on() {
 fn kept(session: &mut Session) -> Vec<String> {
     std::iter::from_fn(|| session.poll_effect())
         .filter_map(|effect| {
-            if let Effect::Keep(unsent) = effect {
+            if let Effect::Store(unsent) = effect {
                 let chat = unsent.chat.map_or("none".to_owned(), |chat| chat.to_string());
                 Some(format!("keep {} for {chat}", unsent.turn_id))
             } else if let Effect::Forget(turn_id) = effect {
@@ -443,7 +443,7 @@ fn what_an_earlier_run_left_is_sent_under_its_ids() {
         content: "left".into(),
     };
     let mut session = Session::new(ChatId::parse("d").ok(), false);
-    session.take_up(vec![unsent(Some("far"), "f1"), unsent(Some("d"), "t1"), unsent(Some("far"), "f2")]);
+    session.queue_stored(vec![unsent(Some("far"), "f1"), unsent(Some("d"), "t1"), unsent(Some("far"), "f2")]);
     assert_eq!(did(&mut session), ["note"]);
     let message = |chat: &str, id: &str| {
         format!(r#"send {{"type":"message","chat_id":"{chat}","content":"left","turn_id":"{id}"}}"#)

@@ -52,10 +52,10 @@ impl Session {
         self.requests.prompted(now);
     }
 
-    pub(super) fn ask(&mut self, request: Request) {
+    pub(super) fn open_request(&mut self, request: Request) {
         if self.answers {
             self.requests.opened(request);
-            return self.take_steps();
+            return self.carry_out_steps();
         }
         // Without a person, requests are neither allowed nor denied here.
         let chat = self.chat.as_ref().map(|chat| format!(", in chat {chat}")).unwrap_or_default();
@@ -66,19 +66,19 @@ impl Session {
 
     pub(super) fn answer(&mut self, line: &str, read: Instant) {
         self.requests.answer(line, read);
-        self.take_steps();
+        self.carry_out_steps();
     }
 
     pub(super) fn decline(&mut self, line: &str, read: Instant) {
         let why = line.trim().trim_start_matches("/decline").trim();
         self.requests.decline((!why.is_empty()).then(|| why.to_owned()), read);
-        self.take_steps();
+        self.carry_out_steps();
     }
 
     pub(super) fn input_page(&mut self, page: &InputPage) {
         if self.is_here(&page.chat_id) {
             self.requests.page(page);
-            self.take_steps();
+            self.carry_out_steps();
         }
     }
 
@@ -95,13 +95,13 @@ impl Session {
         } else {
             self.requests.refused(request_id, &explain(error));
         }
-        self.take_steps();
+        self.carry_out_steps();
     }
 
     /// Handles the end of the replay after a reconnect.
     pub(super) fn replayed(&mut self) {
         self.requests.replayed();
-        self.take_steps();
+        self.carry_out_steps();
         self.stop_again();
         if !self.is_busy() && !self.requests.is_open() {
             self.idle();
@@ -113,16 +113,16 @@ impl Session {
     pub(super) fn input_refused(&mut self) -> bool {
         let fetching = self.requests.is_fetching();
         self.requests.fetch_failed();
-        self.take_steps();
+        self.carry_out_steps();
         fetching
     }
 
-    pub(super) fn take_steps(&mut self) {
+    pub(super) fn carry_out_steps(&mut self) {
         while let Some(step) = self.requests.poll_step() {
             match step {
                 Step::Draw(rows) => {
                     self.keep_chat();
-                    self.effects.push_back(Effect::Ask(rows));
+                    self.effects.push_back(Effect::DrawRequest(rows));
                 }
                 Step::Prompt(prompt) => self.effects.push_back(Effect::Prompt(prompt)),
                 Step::Say(text) => self.note(&text),
