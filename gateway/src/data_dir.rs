@@ -23,7 +23,7 @@ pub(crate) const HOSTS: &str = "hosts";
 const LOCK: &str = "lock";
 /// How long to wait for a lock whose gateway has already ended.
 const DYING: Duration = Duration::from_secs(2);
-const LOOK: Duration = Duration::from_millis(5);
+const LOCK_POLL: Duration = Duration::from_millis(5);
 /// Most tries to lock, if other processes remove the lock file again and again.
 const TRIES: usize = 100;
 
@@ -48,7 +48,7 @@ struct Before {
 struct Lock {
     file: File,
     /// The earlier content of the lock file; `None` if the file did not exist.
-    said: Option<Vec<u8>>,
+    previous: Option<Vec<u8>>,
 }
 
 impl DataDir {
@@ -59,7 +59,7 @@ impl DataDir {
     /// The directory cannot be created or written, others have access to it, or another gateway holds the lock. Folders
     /// that this call has created are removed again.
     pub fn open(path: &Path) -> Result<Self> {
-        judge(path)?;
+        check_usable(path)?;
         let before = Before::of(path);
         let opened = make(path).and_then(|()| check(path)).and_then(|()| lock(path)).and_then(|lock| {
             // The gateway that held the lock before may have restored the directory's permissions.
@@ -80,7 +80,7 @@ impl DataDir {
     /// Unlocks the directory and restores the state before [`DataDir::open`]. Other files in the directory stay.
     pub(crate) fn undo(self) {
         // Restored while the lock is held; the next gateway checks the permissions again after it has locked.
-        self.before.bring_permissions_back(&self.path);
+        self.before.restore_permissions(&self.path);
         self.lock.undo(&self.path.join(LOCK));
         self.before.remove_folders();
     }
@@ -107,7 +107,7 @@ impl Before {
         Self { missing, permissions: fs::metadata(path).ok().map(|metadata| metadata.permissions()) }
     }
 
-    fn bring_permissions_back(&self, path: &Path) {
+    fn restore_permissions(&self, path: &Path) {
         if let Some(before) = &self.permissions {
             let _ = fs::set_permissions(path, before.clone());
         }
@@ -122,13 +122,13 @@ impl Before {
 
 impl Lock {
     fn undo(mut self, path: &Path) {
-        let _ = match &self.said {
+        let _ = match &self.previous {
             None => fs::remove_file(path),
-            Some(said) => self
+            Some(previous) => self
                 .file
                 .set_len(0)
                 .and_then(|()| self.file.rewind())
-                .and_then(|()| self.file.write_all(said)),
+                .and_then(|()| self.file.write_all(previous)),
         };
     }
 }
@@ -139,7 +139,7 @@ impl Lock {
 /// # Errors
 ///
 /// Says why a gateway cannot start on the directory.
-pub(crate) fn judge(path: &Path) -> Result<()> {
+pub(crate) fn check_usable(path: &Path) -> Result<()> {
     let remedy = "Name a directory that this user can write to with --data-dir.";
     let unusable = |shown: &Path, why: &str| {
         Failure::new(format!("The data directory {} cannot be used: {why}.", shown.display()), remedy)
@@ -274,16 +274,16 @@ fn lock(dir: &Path) -> Result<Lock> {
             && holder(dir).is_some_and(|pid| test_kill_process(pid).is_err())
             && Instant::now() < deadline
         {
-            std::thread::sleep(LOOK);
+            std::thread::sleep(LOCK_POLL);
             locked = file.try_lock();
         }
         match locked {
             // The gateway that held the lock before may have removed the file meanwhile; then open it again.
             Ok(()) if !is_at(&file, &path) => {}
             Ok(()) => {
-                let mut said = Vec::new();
-                let read = file.read_to_end(&mut said);
-                let mut lock = Lock { file, said: (!made).then_some(said) };
+                let mut previous = Vec::new();
+                let read = file.read_to_end(&mut previous);
+                let mut lock = Lock { file, previous: (!made).then_some(previous) };
                 // The process id only serves the error message of the next gateway.
                 let noted = read
                     .and_then(|_| lock.file.set_len(0))
@@ -297,11 +297,11 @@ fn lock(dir: &Path) -> Result<Lock> {
                     }
                 };
             }
-            Err(TryLockError::WouldBlock) => return Err(taken(dir)),
+            Err(TryLockError::WouldBlock) => return Err(in_use(dir)),
             Err(TryLockError::Error(error)) => return Err(unusable(error)),
         }
     }
-    Err(unusable(io::Error::other("it is removed again and again")))
+    Err(unusable(io::Error::other("other processes remove the file again and again")))
 }
 
 /// Opens the lock file. Returns whether this call has created it.
@@ -329,7 +329,7 @@ fn holder(dir: &Path) -> Option<Pid> {
     Pid::from_raw(text.trim().parse().ok()?)
 }
 
-fn taken(dir: &Path) -> Failure {
+fn in_use(dir: &Path) -> Failure {
     let who = holder(dir).map_or(String::new(), |pid| format!(" (process {})", pid.as_raw_nonzero()));
     Failure::new(
         format!("Another gateway{who} runs on the data directory {} already.", dir.display()),
@@ -345,7 +345,7 @@ fn taken(dir: &Path) -> Failure {
 pub(crate) fn check_free(dir: &Path) -> Result<()> {
     let lock = File::open(dir.join(LOCK));
     let locked = lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)));
-    if locked { Err(taken(dir)) } else { Ok(()) }
+    if locked { Err(in_use(dir)) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -364,7 +364,7 @@ mod tests {
         let inherited = File::open(&path).unwrap();
         inherited.try_lock().unwrap();
         let child = std::thread::spawn(move || {
-            std::thread::sleep(LOOK * 4);
+            std::thread::sleep(LOCK_POLL * 4);
             drop(inherited);
         });
         DataDir::open(root.path()).unwrap();
@@ -415,7 +415,7 @@ mod tests {
             let root = root.path().to_owned();
             move || lock(&root).unwrap()
         });
-        std::thread::sleep(LOOK * 4);
+        std::thread::sleep(LOCK_POLL * 4);
         fs::remove_file(&path).unwrap();
         drop(before);
         let second = second.join().unwrap();

@@ -78,7 +78,7 @@ pub(crate) fn run(args: &ServeArgs) -> ExitCode {
 
 fn data_directory(path: &Path) -> Vec<Finding> {
     let shown = path.display();
-    let mut findings = vec![match data_dir::judge(path) {
+    let mut findings = vec![match data_dir::check_usable(path) {
         Ok(()) if !path.exists() => {
             return vec![Finding::Ok(format!("The data directory {shown} is made at the first start."))];
         }
@@ -101,7 +101,7 @@ fn journal(path: &Path) -> Vec<Finding> {
     let report = match checked {
         Ok(report) => report,
         Err(error) if matches!(error.reason, OpenErrorReason::Missing) => {
-            return vec![Finding::Ok("No chats are kept yet.".into())];
+            return vec![Finding::Ok("No chats are stored yet.".into())];
         }
         Err(error) => return vec![Finding::Fail(backend::unusable(&error))],
     };
@@ -222,7 +222,7 @@ fn workspace(path: &Path) -> Finding {
 }
 
 fn sandbox(config: &Config) -> Vec<Finding> {
-    let found = match sandbox::Found::look(config, &config.data_dir) {
+    let found = match sandbox::Found::probe(config, &config.data_dir) {
         Ok(found) => found,
         Err(failure) => return vec![Finding::Fail(failure)],
     };

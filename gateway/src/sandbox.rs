@@ -31,7 +31,7 @@ impl Found {
     ///
     /// # Errors
     /// The configuration requires a sandbox that does not work on this machine.
-    pub(crate) fn look(config: &Config, data_dir: &Path) -> Result<Self> {
+    pub(crate) fn probe(config: &Config, data_dir: &Path) -> Result<Self> {
         let confine_writes = match config.sandbox {
             SandboxChoice::Off => return Ok(Self::NotWanted),
             SandboxChoice::Auto | SandboxChoice::Shield => false,
@@ -41,7 +41,7 @@ impl Found {
             Ok(sandbox) => Ok(Self::Works(Box::new(sandbox))),
             Err(why) if config.sandbox == SandboxChoice::Auto => Ok(Self::Missing(why)),
             Err(why) => Err(Failure::new(
-                format!("Agents cannot be run in the sandbox that was asked for: {}.", why.reason),
+                format!("Agents cannot be run in the configured sandbox: {}.", why.reason),
                 format!("{}, or do without: --sandbox off.", why.remedy),
             )),
         }

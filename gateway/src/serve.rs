@@ -65,7 +65,7 @@ async fn serve(config: Config) -> Result<ExitCode> {
     let files = raise_file_limit(files_wanted(&config));
     adopt_orphans();
 
-    let sandbox = sandbox::Found::look(&config, data_dir.path())?;
+    let sandbox = sandbox::Found::probe(&config, data_dir.path())?;
     sandbox.log(&config);
     let sandbox_level = sandbox.describe();
     let (backend, running) = Backend::start(&config, &data_dir, &agent, sandbox.into_sandbox())?;

@@ -42,7 +42,7 @@ pub struct Log(Arc<LossyWriter>);
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.0.settle(LAST_LINES);
+        self.0.wait_until_written(LAST_LINES);
     }
 }
 

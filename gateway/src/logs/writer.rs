@@ -12,7 +12,7 @@ use std::{
 /// Most bytes of log lines in the buffer. As many again may be in the batch that is being written.
 const WAITING_BYTES: usize = 1024 * 1024;
 /// Most capacity that a written batch retains, in bytes.
-const KEPT_BYTES: usize = 64 * 1024;
+const RETAINED_BYTES: usize = 64 * 1024;
 /// Delay before another write to a non-blocking file that was full.
 const RETRY: Duration = Duration::from_millis(10);
 
@@ -26,7 +26,7 @@ pub(super) struct LossyWriter {
     /// Notified when there are lines to write.
     filled: Condvar,
     /// Notified when a batch was written.
-    settled: Condvar,
+    written: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -51,7 +51,7 @@ impl LossyWriter {
     /// The system refuses to start the thread.
     pub(super) fn start(file: impl Write + Send + 'static, notice: Notice) -> io::Result<Arc<Self>> {
         let writer =
-            Arc::new(Self { state: Mutex::default(), filled: Condvar::new(), settled: Condvar::new() });
+            Arc::new(Self { state: Mutex::default(), filled: Condvar::new(), written: Condvar::new() });
         let shared = Arc::clone(&writer);
         let file = LogFile { file, notice, lost: 0, is_torn: false };
         thread::Builder::new().name("log".into()).spawn(move || shared.run(file))?;
@@ -71,9 +71,9 @@ impl LossyWriter {
     }
 
     /// Waits until all lines are written or lost, for at most `limit`. Returns false if the time was too short.
-    pub(super) fn settle(&self, limit: Duration) -> bool {
+    pub(super) fn wait_until_written(&self, limit: Duration) -> bool {
         let busy = |state: &mut State| state.is_writing || !state.is_empty();
-        let waited = self.settled.wait_timeout_while(self.lock(), limit, busy);
+        let waited = self.written.wait_timeout_while(self.lock(), limit, busy);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         !busy(&mut state)
     }
@@ -84,7 +84,7 @@ impl LossyWriter {
         loop {
             let mut state = self.lock();
             state.is_writing = false;
-            self.settled.notify_all();
+            self.written.notify_all();
             let mut state = self
                 .filled
                 .wait_while(state, |state| state.is_empty())
@@ -95,7 +95,7 @@ impl LossyWriter {
             drop(state);
             file.write_batch(&batch, dropped);
             batch.clear();
-            batch.shrink_to(KEPT_BYTES);
+            batch.shrink_to(RETAINED_BYTES);
         }
     }
 
@@ -129,15 +129,15 @@ struct LogFile<W> {
 impl<W: Write> LogFile<W> {
     /// Writes lines, and reports the `dropped` lines that would have followed them.
     fn write_batch(&mut self, batch: &[u8], dropped: u64) {
-        self.say_what_is_lost();
+        self.report_lost_lines();
         self.lost += self.write(batch);
         if dropped > 0 {
             self.lost += dropped;
-            self.say_what_is_lost();
+            self.report_lost_lines();
         }
     }
 
-    fn say_what_is_lost(&mut self) {
+    fn report_lost_lines(&mut self) {
         if self.lost > 0 && self.write((self.notice)(self.lost).as_bytes()) == 0 {
             self.lost = 0;
         }
@@ -248,9 +248,12 @@ mod tests {
             writer.push(&line);
         }
         assert_eq!(writer.lock().waiting.len(), WAITING_BYTES);
-        assert!(!writer.settle(Duration::ZERO), "an end does not wait for a file that does not take it");
+        assert!(
+            !writer.wait_until_written(Duration::ZERO),
+            "an end does not wait for a file that does not take it"
+        );
         drop(open);
-        assert!(writer.settle(PATIENCE));
+        assert!(writer.wait_until_written(PATIENCE));
         let text = disk.text();
         assert_eq!(text.lines().count(), 1 + fits + 1);
         assert!(text.starts_with("first\nx"));
@@ -263,9 +266,9 @@ mod tests {
         let disk = Disk::with_room(usize::MAX);
         let writer = LossyWriter::start(disk.clone(), notice).unwrap();
         writer.push(&[&[b'x'; WAITING_BYTES][..], b"\n"].concat());
-        assert!(writer.settle(PATIENCE));
+        assert!(writer.wait_until_written(PATIENCE));
         writer.push(b"next\n");
-        assert!(writer.settle(PATIENCE));
+        assert!(writer.wait_until_written(PATIENCE));
         assert_eq!(disk.text(), "lost 1\nnext\n");
     }
 
@@ -275,15 +278,15 @@ mod tests {
         let writer = LossyWriter::start(disk.clone(), notice).unwrap();
         let mut tracing = &*writer;
         tracing.write_all(b"one\ntwo\nthree\n").unwrap();
-        assert!(writer.settle(PATIENCE));
+        assert!(writer.wait_until_written(PATIENCE));
         tracing.write_all(b"four\n").unwrap();
-        assert!(writer.settle(PATIENCE));
+        assert!(writer.wait_until_written(PATIENCE));
         disk.set_room(usize::MAX);
         tracing.write_all(b"five\n").unwrap();
-        assert!(writer.settle(PATIENCE));
+        assert!(writer.wait_until_written(PATIENCE));
         assert_eq!(disk.text(), "one\ntw\nlost 3\nfive\n", "also a line that was torn");
         tracing.write_all(b"six\n").unwrap();
-        assert!(writer.settle(PATIENCE));
+        assert!(writer.wait_until_written(PATIENCE));
         assert_eq!(disk.text(), "one\ntw\nlost 3\nfive\nsix\n", "said once");
     }
 
@@ -305,7 +308,7 @@ mod tests {
         let disk = Disk::with_room(usize::MAX);
         let writer = LossyWriter::start(Busy(false, disk.clone()), notice).unwrap();
         writer.push(b"one\ntwo\n");
-        assert!(writer.settle(PATIENCE));
+        assert!(writer.wait_until_written(PATIENCE));
         assert_eq!(disk.text(), "one\ntwo\n");
     }
 }
