@@ -11,42 +11,18 @@ mod circles;
 mod resolve;
 mod scan;
 
-use std::collections::BTreeMap;
-
 use crate::git::Tree;
 
 use resolve::Crate;
 
-/// Folders and files in which circles remain. To be emptied: an entry without a circle fails the check.
-const REMAINING: &[&str] = &[];
-
 /// Finds circles of modules, as messages.
 pub(crate) fn circles(tree: &Tree) -> Vec<String> {
-    check(tree, REMAINING)
-}
-
-fn check(tree: &Tree, remaining: &[&str]) -> Vec<String> {
-    let mut messages = Vec::new();
-    let mut used: BTreeMap<&str, bool> = remaining.iter().map(|entry| (*entry, false)).collect();
     let is_root = |path: &str| path.ends_with("/src/lib.rs") || path.ends_with("/src/main.rs");
-    for root in tree.files.iter().filter(|file| is_root(&file.path)) {
-        let krate = Crate::read(tree, &root.path);
-        for circle in circles::find(&krate.uses()) {
-            let covering =
-                remaining.iter().find(|entry| circle.iter().all(|edge| edge.from.starts_with(*entry)));
-            match covering {
-                Some(entry) => {
-                    used.insert(entry, true);
-                }
-                None => messages.push(describe(&circle)),
-            }
-        }
-    }
-    let stale = used.iter().filter(|(_, used)| !**used);
-    messages.extend(stale.map(|(entry, _)| {
-        format!("{entry}: no circle of modules is left there; remove it from REMAINING in xtask/src/modules/mod.rs")
-    }));
-    messages
+    let roots = tree.files.iter().filter(|file| is_root(&file.path));
+    roots
+        .flat_map(|root| circles::find(&Crate::read(tree, &root.path).uses()))
+        .map(|circle| describe(&circle))
+        .collect()
 }
 
 fn describe(circle: &[resolve::Use]) -> String {
@@ -61,8 +37,8 @@ fn describe(circle: &[resolve::Use]) -> String {
 mod tests {
     use super::*;
 
-    fn messages(files: &[(&str, &str)], remaining: &[&str]) -> Vec<String> {
-        check(&Tree::new(files.iter().copied()), remaining)
+    fn messages(files: &[(&str, &str)]) -> Vec<String> {
+        circles(&Tree::new(files.iter().copied()))
     }
 
     #[test]
@@ -74,9 +50,8 @@ mod tests {
         ];
         let expected = "modules use each other in a circle:\n  a/src/one.rs:1 uses Two of a/src/two.rs\n  \
                         a/src/two.rs:3 uses One of a/src/one.rs";
-        assert_eq!(messages(&files, &[]), [expected]);
-        assert!(messages(&files, &["a/src"]).is_empty());
-        assert_eq!(messages(&files[..2], &["a/src"]).len(), 1, "an entry without a circle");
+        assert_eq!(messages(&files), [expected]);
+        assert!(messages(&files[..2]).is_empty());
     }
 
     #[test]
@@ -87,19 +62,19 @@ mod tests {
             ("a/src/folder/one.rs", "pub struct One;\n"),
             ("a/src/folder/two.rs", "use super::One;\npub struct Two(One, crate::One);\n"),
         ];
-        assert!(messages(&files, &[]).is_empty());
+        assert!(messages(&files).is_empty());
     }
 
     #[test]
     fn a_parent_that_defines_what_its_child_uses_and_uses_the_child_is_in_a_circle() {
         let child = ("a/src/child.rs", "use crate::Options;\npub fn run(_: Options) {}\n");
         let calls = "mod child;\npub struct Options;\npub fn serve() { child::run(Options) }\n";
-        assert_eq!(messages(&[("a/src/lib.rs", calls), child], &[]).len(), 1);
+        assert_eq!(messages(&[("a/src/lib.rs", calls), child]).len(), 1);
         let declares = "mod child;\npub use child::run;\npub struct Options;\n";
-        assert!(messages(&[("a/src/lib.rs", declares), child], &[]).is_empty());
+        assert!(messages(&[("a/src/lib.rs", declares), child]).is_empty());
         let passes_on_and_calls =
             "mod child;\npub use child::run;\npub struct Options;\nfn f() { run(Options) }\n";
-        assert_eq!(messages(&[("a/src/lib.rs", passes_on_and_calls), child], &[]).len(), 1);
+        assert_eq!(messages(&[("a/src/lib.rs", passes_on_and_calls), child]).len(), 1);
     }
 
     #[test]
@@ -112,6 +87,6 @@ mod tests {
             ("a/src/two.rs", "use crate::one::One;\npub struct Two(One);\n"),
             ("a/src/fuzz.rs", "use crate::two::Two;\n"),
         ];
-        assert!(messages(&files, &[]).is_empty());
+        assert!(messages(&files).is_empty());
     }
 }
