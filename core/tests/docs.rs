@@ -101,6 +101,27 @@ fn the_architecture_names_nothing_that_is_gone() {
     }
 }
 
+/// Tables headed "File below `folder`" or "Folder below `folder`": each name in the first column is there.
+#[test]
+fn the_tables_of_the_architecture_list_what_is_there() {
+    let mut folder = None;
+    let mut listed = 0;
+    for line in document("architecture.md").lines() {
+        let mut names = line.split('|').nth(1).unwrap_or_default().split('`').skip(1).step_by(2);
+        if line.starts_with("| File below `") || line.starts_with("| Folder below `") {
+            folder = names.next().map(|name| here().join("..").join(name));
+        } else if !line.starts_with('|') {
+            folder = None;
+        } else if let Some(folder) = &folder {
+            for name in names {
+                assert!(folder.join(name).exists(), "{} has no {name}", folder.display());
+                listed += 1;
+            }
+        }
+    }
+    assert!(listed > 20, "{listed}");
+}
+
 /// The text of all sources of these crates, without tests.
 fn sources(crates: &[&str]) -> String {
     let folders = crates.iter().map(|name| here().join("..").join(name).join("src"));
