@@ -63,7 +63,7 @@ pub(super) struct Feed<S> {
     pub(super) limits: BridgeLimits,
     pub(super) cadence: Cadence,
     /// The position of the newest checkpoint that the log has.
-    pub(super) kept: watch::Receiver<u64>,
+    pub(super) committed: watch::Receiver<u64>,
 }
 
 /// What happens next.
@@ -71,7 +71,7 @@ enum FeedEvent {
     /// The host has sent bytes, or closed the connection.
     Host(std::io::Result<usize>),
     /// The log has a newer checkpoint.
-    Kept,
+    Committed,
     /// The lent output may contain more.
     Output(std::io::Result<News>),
 }
@@ -95,7 +95,7 @@ impl<S: RecordSink> Feed<S> {
             match self.next(&mut host, &mut buffer).await {
                 FeedEvent::Host(Ok(0) | Err(_)) => return (self, FeedEnd::Closed),
                 FeedEvent::Host(Ok(_)) => {}
-                FeedEvent::Kept => self.let_go(),
+                FeedEvent::Committed => self.let_go(),
                 FeedEvent::Output(news) => self.look(news),
             }
         }
@@ -105,7 +105,7 @@ impl<S: RecordSink> Feed<S> {
         let loan = self.loan.as_ref();
         tokio::select! {
             biased;
-            Ok(()) = self.kept.changed() => FeedEvent::Kept,
+            Ok(()) = self.committed.changed() => FeedEvent::Committed,
             read = host.read_buf(buffer) => FeedEvent::Host(read),
             news = async { match loan {
                 Some(loan) => loan.news().await,
@@ -116,9 +116,9 @@ impl<S: RecordSink> Feed<S> {
 
     /// Lets the host drop records whose checkpoint the log has.
     fn let_go(&mut self) {
-        let position = *self.kept.borrow_and_update();
+        let position = *self.committed.borrow_and_update();
         match &mut self.loan {
-            Some(loan) => loan.kept(position),
+            Some(loan) => loan.committed(position),
             None => self.send_to_host(&ToHost::Trim { before: position + 1 }),
         }
         self.discard();
@@ -174,7 +174,7 @@ impl<S: RecordSink> Feed<S> {
         if let Some(message) = lending.give_back() {
             self.send_to_host(&message);
             // Trims what the log has received while the output was lent.
-            self.send_to_host(&ToHost::Trim { before: *self.kept.borrow() + 1 });
+            self.send_to_host(&ToHost::Trim { before: *self.committed.borrow() + 1 });
         }
     }
 
@@ -237,15 +237,15 @@ impl<S: RecordSink> Feed<S> {
     pub(super) async fn take(&mut self, buffer: &mut BytesMut) -> Result<(), FeedEnd> {
         // The longest frame: the longest line, and the bytes that were read together with its end.
         let longest = self.limits.record_bytes + self.limits.read_bytes + RECORD_HEAD;
-        let batch = self.limits.read_bytes.min(usize::try_from(self.cadence.every).unwrap_or(usize::MAX));
+        let about = self.limits.read_bytes.min(usize::try_from(self.cadence.every).unwrap_or(usize::MAX));
         loop {
-            let mut step = DecodedBatch::default();
+            let mut batch = DecodedBatch::default();
             let (mut bytes, mut ended, mut stuck) = (0, false, false);
             let mut about_loan = None;
             {
                 let mut lending = lock(&self.lending);
                 let mut decoder = lock(&self.decoder);
-                while bytes < batch {
+                while bytes < about {
                     let Some(frame) = Frame::next(buffer, longest).map_err(|_| FeedEnd::Broken)? else {
                         break;
                     };
@@ -264,17 +264,17 @@ impl<S: RecordSink> Feed<S> {
                     } else if frame.kind == Kind::Known {
                         lending.was_known(&frame.payload);
                     }
-                    decode(&frame, &mut decoder, &mut step);
+                    decode(&frame, &mut decoder, &mut batch);
                 }
             }
             if bytes == 0 {
                 return Ok(());
             }
-            if stuck && step.events.is_empty() {
+            if stuck && batch.events.is_empty() {
                 // The agent is silent because the disk is full, so it must not be taken for a hanging agent.
-                step.events.push(AgentEvent::Alive);
+                batch.events.push(AgentEvent::Alive);
             }
-            self.hand_on(step, bytes, ended).await;
+            self.hand_on(batch, bytes, ended).await;
             if let Some(frame) = about_loan {
                 self.lending_changed(&frame).await;
             }
@@ -283,8 +283,8 @@ impl<S: RecordSink> Feed<S> {
 
     /// Decodes whole lines of the lent output and sends their events.
     async fn take_lines(&mut self) {
-        while let Some((step, bytes)) = self.decode_lines() {
-            self.hand_on(step, bytes, false).await;
+        while let Some((batch, bytes)) = self.decode_lines() {
+            self.hand_on(batch, bytes, false).await;
         }
         let longest = self.limits.spooled_record_bytes();
         if self.loan.as_ref().is_some_and(|loan| loan.is_too_long(longest)) {
@@ -295,36 +295,36 @@ impl<S: RecordSink> Feed<S> {
     /// Decodes some lines. Returns their events and their number of bytes.
     fn decode_lines(&mut self) -> Option<(DecodedBatch, usize)> {
         let longest = self.limits.spooled_record_bytes();
-        let batch = self.limits.read_bytes.min(usize::try_from(self.cadence.every).unwrap_or(usize::MAX));
+        let about = self.limits.read_bytes.min(usize::try_from(self.cadence.every).unwrap_or(usize::MAX));
         let mut lending = lock(&self.lending);
         if !lending.is_lent() {
             self.loan = None;
         }
         let loan = self.loan.as_mut().filter(|_| lending.may_go_on())?;
-        let payload = loan.lines(batch, longest)?;
+        let payload = loan.lines(about, longest)?;
         let bytes = payload.len();
         let mut decoder = lock(&self.decoder);
         let first = decoder.state().position + 1;
         let count = lines::count(payload);
-        let mut step = DecodedBatch::default();
-        decoder.record(first, Record::Output { count, bytes: payload }, &mut step);
+        let mut batch = DecodedBatch::default();
+        decoder.record(first, Record::Output { count, bytes: payload }, &mut batch);
         loan.decoded(bytes);
         lending.decoded += bytes as u64;
-        Some((step, bytes))
+        Some((batch, bytes))
     }
 
-    async fn hand_on(&mut self, mut step: DecodedBatch, bytes: usize, ended: bool) {
-        for (id, mut line) in step.replies {
+    async fn hand_on(&mut self, mut batch: DecodedBatch, bytes: usize, ended: bool) {
+        for (id, mut line) in batch.replies {
             line.push(b'\n');
             let head =
-                CommandHead { id, action: Action::Write, opens_turn: false, told: CommandMeaning::Reply };
+                CommandHead { id, action: Action::Write, opens_turn: false, meaning: CommandMeaning::Reply };
             let mut lending = lock(&self.lending);
             let position = self.decoder().state().position;
             self.send_to_host(&lending.command(head, line.into(), position));
         }
         // Before the records: a client that receives a turn's end may send the next prompt at once, and by then the
         // instance must know that the turn has ended.
-        if step.notable {
+        if batch.notable {
             self.progress.send_modify(|progress| progress.notable += 1);
             self.asks = true;
             if let Some(loan) = &mut self.loan {
@@ -332,7 +332,7 @@ impl<S: RecordSink> Feed<S> {
             }
         }
         let most = self.loan.as_ref().map_or(u64::MAX, Loan::checkpoint_bytes);
-        let due = self.cadence.is_due_after(bytes as u64, step.turn_ended, most);
+        let due = self.cadence.is_due_after(bytes as u64, batch.turn_ended, most);
         let (position, checkpoint) = {
             let decoder = self.decoder();
             // A checkpoint of its own needs a position of its own.
@@ -341,9 +341,9 @@ impl<S: RecordSink> Feed<S> {
             (decoder.state().position, if due { decoder.checkpoint() } else { None })
         };
         // The end of a turn is published only when it is on disk. Events before it need not wait for that.
-        if let Some(cut) = step.before_end {
-            let rest = step.events.split_off(cut.events);
-            let events = std::mem::replace(&mut step.events, rest);
+        if let Some(cut) = batch.before_end {
+            let rest = batch.events.split_off(cut.events);
+            let events = std::mem::replace(&mut batch.events, rest);
             self.send(AgentRecords { position: cut.position, events, checkpoint: None }).await;
         }
         if checkpoint.is_some() {
@@ -353,8 +353,8 @@ impl<S: RecordSink> Feed<S> {
             }
         }
         // Output without events needs checkpoints as well: what is behind them makes room in the spool.
-        if !step.events.is_empty() || checkpoint.is_some() {
-            self.send(AgentRecords { position, events: step.events, checkpoint }).await;
+        if !batch.events.is_empty() || checkpoint.is_some() {
+            self.send(AgentRecords { position, events: batch.events, checkpoint }).await;
         }
         self.progress.send_modify(|progress| {
             progress.sent = position;
@@ -389,7 +389,7 @@ fn decode(frame: &Frame, decoder: &mut RecordDecoder, batch: &mut DecodedBatch) 
         Kind::Output => Record::Output { count: frame.count, bytes: payload },
         Kind::Command => {
             let head = serde_json::from_slice::<CommandHead>(payload);
-            Record::Command(head.map_or(CommandMeaning::Reply, |head| head.told))
+            Record::Command(head.map_or(CommandMeaning::Reply, |head| head.meaning))
         }
         Kind::SpawnFailed => {
             Record::SpawnFailed(serde_json::from_slice(payload).unwrap_or(SpawnFailure::Other))

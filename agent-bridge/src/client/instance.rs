@@ -40,7 +40,7 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
         Err(exit) => return exit,
     };
     let from = decoder.state().position + 1;
-    let HostedInstance { control, records, committed: kept, .. } = instance;
+    let HostedInstance { control, records, committed, .. } = instance;
     let (messages, _) = mpsc::unbounded_channel();
     let (mode, watched) = watch::channel(ReadMode::Live);
     let (progress, progressed) = watch::channel(Progress::default());
@@ -59,7 +59,7 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
         mode: watched,
         limits: config.limits.clone(),
         cadence: Cadence::new(&config.limits),
-        kept,
+        committed,
     };
     let link = match link {
         Ok(link) => link,

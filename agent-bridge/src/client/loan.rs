@@ -146,8 +146,8 @@ pub(super) struct Loan {
     /// Checkpoints that the log does not have yet: position, and number of bytes that were decoded by then.
     checkpoints: VecDeque<(u64, u64)>,
     /// The newest checkpoint that the log has, and the one before it.
-    kept: Option<(u64, u64)>,
-    kept_before: Option<(u64, u64)>,
+    committed: Option<(u64, u64)>,
+    committed_before: Option<(u64, u64)>,
     /// When to read even if the pipe has not become readable.
     due: Option<Instant>,
     /// The delay before such a read.
@@ -180,8 +180,8 @@ impl Loan {
             discarded: 0,
             discards: false,
             checkpoints: VecDeque::new(),
-            kept: None,
-            kept_before: None,
+            committed: None,
+            committed_before: None,
             due: None,
             pause: PAUSES.0,
         })
@@ -250,8 +250,8 @@ impl Loan {
 
     /// Whether the next line is longer than `longest` or than the pipe.
     pub(super) fn is_too_long(&self, longest: usize) -> bool {
-        let kept = self.kept.is_some_and(|(_, bytes)| bytes > self.discarded);
-        let nothing_to_take_out = !self.discards && self.checkpoints.is_empty() && !kept;
+        let is_ahead = self.committed.is_some_and(|(_, bytes)| bytes > self.discarded);
+        let nothing_to_take_out = !self.discards && self.checkpoints.is_empty() && !is_ahead;
         self.buffer.len() > longest || (self.is_filling() && nothing_to_take_out)
     }
 
@@ -266,10 +266,10 @@ impl Loan {
     }
 
     /// Notes that the log has the checkpoint of this position.
-    pub(super) fn kept(&mut self, position: u64) {
+    pub(super) fn committed(&mut self, position: u64) {
         while self.checkpoints.front().is_some_and(|(checkpoint, _)| *checkpoint <= position) {
-            self.kept_before = self.kept;
-            self.kept = self.checkpoints.pop_front();
+            self.committed_before = self.committed;
+            self.committed = self.checkpoints.pop_front();
         }
     }
 
@@ -277,7 +277,7 @@ impl Loan {
     /// after a turn if skipping them at each read would cost more. As long as there is room, some bytes stay in the
     /// pipe although the log has them, in case the log loses its end.
     pub(super) fn discard(&mut self, in_turn: bool) -> Option<ToHost> {
-        let (position, bytes) = if self.is_filling() { self.kept } else { self.kept_before }?;
+        let (position, bytes) = if self.is_filling() { self.committed } else { self.committed_before }?;
         let capacity = self.capacity();
         let worth = if in_turn { capacity * 3 / 8 } else { capacity / 16 };
         let much = self.is_filling() || bytes >= self.discarded + worth;
@@ -379,7 +379,7 @@ mod tests {
             assert!(loan.read(news, true).unwrap());
             looked.extend(lines(&mut loan));
             loan.checkpointed(looked.len() as u64 / 100, looked.len() as u64);
-            loan.kept(looked.len() as u64 / 100);
+            loan.committed(looked.len() as u64 / 100);
             if let Some(ToHost::Discard { bytes, before }) = loan.discard(true) {
                 assert!(bytes == (before - 1) * 100 && bytes <= looked.len() as u64);
                 let mut gone = vec![0; usize::try_from(bytes).unwrap() - taken];
@@ -430,7 +430,7 @@ mod tests {
                 id: id.into(),
                 action: Action::Note,
                 opens_turn: false,
-                told: CommandMeaning::Reply,
+                meaning: CommandMeaning::Reply,
             };
             let payload = serde_json::to_vec(&head).unwrap();
             let ToHost::Command { place, .. } = lending.command(head, Bytes::new(), 7) else { panic!() };

@@ -29,7 +29,7 @@ pub(super) async fn for_prompt<O: ControlSource, S: RecordSink>(
                 Output::Command { head, .. } => {
                     let mut batch = DecodedBatch::default();
                     let position = decoder.state().position + 1;
-                    decoder.record(position, Record::Command(head.told), &mut batch);
+                    decoder.record(position, Record::Command(head.meaning), &mut batch);
                     let records_of = AgentRecords { position, events: batch.events, checkpoint: None };
                     // If the gateway is gone, the next control message is `Stop`.
                     let _ = records.send(records_of).await;

@@ -205,7 +205,7 @@ impl<O: ControlSource, S: RecordSink> Embedded<'_, O, S> {
 
     /// Records a command, and carries it out.
     async fn carry_out(&mut self, head: CommandHead, bytes: Bytes) {
-        let CommandHead { action, told: meaning, .. } = head;
+        let CommandHead { action, meaning, .. } = head;
         if action == Action::Note {
             // Only notes have events.
             return self.recorder.publish(Record::Command(meaning)).await;

@@ -86,7 +86,8 @@ pub(crate) struct CommandHead {
     #[serde(default)]
     pub(crate) opens_turn: bool,
     /// What the command means to the gateway's decoder; the host ignores all meanings but `Void`.
-    pub(crate) told: CommandMeaning,
+    #[serde(rename = "told")]
+    pub(crate) meaning: CommandMeaning,
 }
 
 /// What the host does for a command.
@@ -429,7 +430,7 @@ mod tests {
             id: "c1:t".into(),
             action: Action::Start { further: vec!["--resume".into(), "x".into()], close: false },
             opens_turn: true,
-            told: CommandMeaning::Start { session: Some("x".into()) },
+            meaning: CommandMeaning::Start { session: Some("x".into()) },
         };
         let said = [
             ToHost::Hello { version: 1, from: 7 },

@@ -34,7 +34,7 @@ mod tests {
     use crate::host::protocol::{Action, CommandMeaning};
 
     fn command(id: &str, opens_turn: bool) -> CommandHead {
-        CommandHead { id: id.into(), action: Action::Note, opens_turn, told: CommandMeaning::Reply }
+        CommandHead { id: id.into(), action: Action::Note, opens_turn, meaning: CommandMeaning::Reply }
     }
 
     #[test]

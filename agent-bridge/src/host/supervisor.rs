@@ -280,7 +280,7 @@ impl Supervisor {
     async fn carry_out(&mut self, head: CommandHead, bytes: Bytes) {
         match (head.action, &mut self.running) {
             (Action::Note, _) => {
-                self.peers.turn_open &= !matches!(head.told, CommandMeaning::Void { .. });
+                self.peers.turn_open &= !matches!(head.meaning, CommandMeaning::Void { .. });
             }
             (Action::Write, Some(running)) => running.process.write(bytes.to_vec()),
             (Action::Start { further, close }, None) => self.start(&further, bytes, close).await,

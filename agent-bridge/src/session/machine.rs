@@ -377,7 +377,7 @@ impl Session {
 
     fn command(&mut self, id: String, action: Action, meaning: CommandMeaning, bytes: Bytes) {
         let opens_turn = matches!(meaning, CommandMeaning::Prompt { .. });
-        let head = CommandHead { id, action, opens_turn, told: meaning };
+        let head = CommandHead { id, action, opens_turn, meaning };
         self.outputs.push_back(Output::Command { head, bytes });
     }
 

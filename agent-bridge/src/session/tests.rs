@@ -94,7 +94,7 @@ impl Bench {
         let mut outputs = replies;
         while let Some(output) = self.session.poll_output() {
             if let Output::Command { head, .. } = &output {
-                self.undelivered.push(head.told.clone());
+                self.undelivered.push(head.meaning.clone());
             }
             outputs.push(render(output));
         }

@@ -16,7 +16,7 @@ fn frames(records: &[Recorded]) -> BytesMut {
         let (kind, payload) = match record {
             Recorded::Command(meaning) => {
                 let (id, action) = (format!("c{position}"), Action::Note);
-                let head = CommandHead { id, action, opens_turn: false, told: meaning.clone() };
+                let head = CommandHead { id, action, opens_turn: false, meaning: meaning.clone() };
                 (Kind::Command, serde_json::to_vec(&head).unwrap())
             }
             Recorded::Line(line) => (Kind::Output, line.clone()),
@@ -62,7 +62,7 @@ async fn handed_within(limits: BridgeLimits, decoder: RecordDecoder, bytes: &Byt
         mode,
         cadence: Cadence::new(&limits),
         limits,
-        kept: watch::channel(0).1,
+        committed: watch::channel(0).1,
     };
     feed.take(&mut bytes.clone()).await.unwrap();
     std::mem::take(&mut *handed.0.lock().unwrap())

@@ -138,9 +138,9 @@ impl OpenMessage {
         open.is_some_and(|block| block.streamed == Streamed::of(text))
     }
 
-    /// The valid text blocks that no `assistant` line has repeated, if the message ends with `fate`.
-    pub(super) fn unconfirmed(&self, fate: MessageEnd) -> impl Iterator<Item = Streamed> {
-        let stands = move |block: &&OpenBlock| block.is_unconfirmed_text() && !block.is_void(fate);
+    /// The valid text blocks that no `assistant` line has repeated, if the message ends with `end`.
+    pub(super) fn unconfirmed(&self, end: MessageEnd) -> impl Iterator<Item = Streamed> {
+        let stands = move |block: &&OpenBlock| block.is_unconfirmed_text() && !block.is_void(end);
         self.blocks.iter().filter(stands).map(|block| block.streamed)
     }
 
@@ -199,9 +199,9 @@ impl OpenMessage {
     }
 
     /// Ends all open streams.
-    pub(super) fn finish(mut self, fate: MessageEnd, events: &mut Vec<AgentEvent>) {
+    pub(super) fn finish(mut self, end: MessageEnd, events: &mut Vec<AgentEvent>) {
         for block in &mut self.blocks {
-            let void = block.is_void(fate);
+            let void = block.is_void(end);
             if block.phase != Phase::Ended {
                 block.end(void, events);
             } else if void && block.streamed.bytes > 0 && block.kind == Kind::Text {
@@ -217,8 +217,8 @@ impl OpenBlock {
         self.kind == Kind::Text && matches!(self.phase, Phase::Open | Phase::Stopped)
     }
 
-    fn is_void(&self, fate: MessageEnd) -> bool {
-        match fate {
+    fn is_void(&self, end: MessageEnd) -> bool {
+        match end {
             MessageEnd::Stands => false,
             MessageEnd::AbandonedFrom(index) => self.index >= index,
             MessageEnd::Restarted => matches!(self.phase, Phase::Open | Phase::Stopped),

@@ -106,10 +106,10 @@ impl ClaudeCodec {
                 let abandoned = abandoned.filter(|abandoned| {
                     abandoned.api_message_id.is_none() || abandoned.api_message_id.as_deref() == ours
                 });
-                let fate = abandoned.map_or(MessageEnd::Stands, |abandoned| {
+                let end = abandoned.map_or(MessageEnd::Stands, |abandoned| {
                     MessageEnd::AbandonedFrom(abandoned.from_block_index)
                 });
-                self.finish_message(fate, out);
+                self.finish_message(end, out);
             }
             _ => out.alive(),
         }
@@ -133,10 +133,10 @@ impl ClaudeCodec {
     }
 
     /// Ends the streaming message, if there is one.
-    pub(super) fn finish_message(&mut self, fate: MessageEnd, out: &mut Decoded) {
+    pub(super) fn finish_message(&mut self, end: MessageEnd, out: &mut Decoded) {
         if let Some(message) = self.state.message.take() {
-            self.state.unconfirmed.extend(message.unconfirmed(fate));
-            message.finish(fate, &mut out.events);
+            self.state.unconfirmed.extend(message.unconfirmed(end));
+            message.finish(end, &mut out.events);
         }
     }
 
@@ -292,10 +292,10 @@ fn parse<'a, T: serde::Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> 
     raw.and_then(|raw| serde_json::from_str(raw.get()).ok())
 }
 
-fn changed(kept: &mut Option<String>, now: Option<&str>, tell: impl FnOnce(String)) {
-    if let Some(now) = now.filter(|now| !now.is_empty() && kept.as_deref() != Some(now)) {
-        *kept = Some(now.into());
-        tell(now.into());
+fn changed(known: &mut Option<String>, now: Option<&str>, send: impl FnOnce(String)) {
+    if let Some(now) = now.filter(|now| !now.is_empty() && known.as_deref() != Some(now)) {
+        *known = Some(now.into());
+        send(now.into());
     }
 }
 
