@@ -18,35 +18,38 @@ sandbox?: string, };
 export type Answer = { "decision": "allow",
 /** The request's `input_sha256`; required where the request is `truncated` or `raw`. */
 input_sha256?: string, } | { "decision": "deny",
-/** What the agent is told, at most 252 KiB. */
+/** A reason for the agent, at most 252 KiB. */
 message?: string, } | { "decision": "answer",
-/** From each question's text to what was chosen or written: a text, or an array of texts. At most 252 KiB. */
+/** The answers by their questions' texts. An answer is a text or an array of texts. At most 252 KiB. */
 answers: Record<string, string | string[]>, };
 
-/** What the answer to a question has to be. */
+/** The form that the answer to a question must have. */
 export type AnswerFormat = "option" | "boolean" | "integer" | "number";
 
 /** An event of a chat's log: a body and its position in the numbering. */
 export type ChatEvent = {
-/** The chat. */
+/** The id of the event's chat. */
 chat_id: ChatId,
 /** The epoch, which is the numbering that `seq` belongs to. */
 epoch: Epoch,
-/** The first number that this event covers, where that is not `seq`. */
+/** The first number that this event covers, if it is not `seq`. */
 first_seq?: number,
 /** The last number that this event covers. */
 seq: number,
-/** The turn that the event belongs to, if any. */
+/** The id of the turn that the event belongs to, if it belongs to one. */
 turn_id?: TurnId, } & ({ "event": "user_message",
-/** What the person wrote. */
+/** The person's text. */
 text: string,
 /** Whether the message's turn starts at once; otherwise it waits in the queue. */
 starts_turn: boolean,
-/** The turn that was first in line when the message was accepted, where that is another one. */
+/**
+ * The id of the turn that was first in the queue when the message was accepted, unless it is the message's
+ * own.
+ */
 active_turn_id?: TurnId,
 /** When the message was accepted, in milliseconds of Unix time. */
 created_at_ms: number,
-/** What the sending client calls itself; never an authority. */
+/** The name that the sending client gave itself. It proves nothing. */
 client_id?: string, } | { "event": "turn_started",
 /** When the turn started, in milliseconds of Unix time. */
 started_at_ms: number, } | { "event": "delta",
@@ -56,7 +59,7 @@ stream_id: string,
 text: string, } | { "event": "stream_end",
 /** The stream that ended. */
 stream_id: string,
-/** The stream's whole text, where it was not sent as deltas. */
+/** The stream's whole text, if it was not sent as deltas. */
 text?: string,
 /** The agent abandoned this stream: its text does not count. */
 void?: boolean, } | { "event": "reasoning_delta",
@@ -70,45 +73,45 @@ stream_id: string,
 void?: boolean, } | { "event": "message",
 /** The text; empty in a tool hint. */
 text: string,
-/** What the message is; absent for an answer. */
+/** The kind of the message; absent for an answer. */
 kind?: MessageKind,
 /** With `kind: tool_hint`: the same as the preceding `tool_event`, in the older vocabulary. */
 tool_events?: Array<ToolHint>, } | { "event": "tool_event",
-/** Whether the use begins, ended well or failed. */
+/** Whether the tool use begins, has succeeded or has failed. */
 phase: ToolPhase,
-/** The tool use; the same in its events. */
+/** The id of the tool use, the same in all its events. */
 call_id: string,
 /** The tool, as the agent names it. */
 name: string,
-/** At the start: what the agent passes to the tool. */
+/** At the start: the arguments that the agent passes to the tool. */
 arguments?: unknown,
-/** At the end: what the tool returned. */
+/** At the end: the tool's result. */
 result?: string,
-/** At the end, where the tool failed or was denied: the tool's message. */
+/** At the end of a use that failed or was denied: the tool's message. */
 error?: string,
 /** Whether arguments or output were cut to the limit. */
 truncated?: boolean, } | { "event": "file_edit",
 /** One item for each changed file. */
 edits: Array<FileEdit>, } | { "event": "notice",
-/** How grave the notice is. */
+/** How serious the notice is. */
 level: NoticeLevel,
 /** A stable code for programs; new codes may be added. */
 code: string,
 /** One or two sentences, for people. */
 text: string, } | { "event": "permission_request" } & PermissionRequest | { "event": "question" } & Question | { "event": "request_resolved",
-/** The request that is closed. */
+/** The id of the closed request. */
 request_id: RequestId,
 /** How it was closed. */
 resolution: Resolution,
-/** The `client_id` whose answer it was, where a person answered. */
+/** The `client_id` of the client that answered, if a person answered. */
 client_id?: string, } | { "event": "turn_end",
 /** How the turn ended. */
 outcome: Outcome,
 /** Milliseconds from acceptance to the end, over restarts of the gateway too. */
 latency_ms: number,
-/** What the agent says it used. */
+/** The agent's report of the tokens that the turn used. */
 usage?: Usage,
-/** What the agent says this turn cost. */
+/** The agent's report of the turn's cost. */
 cost?: Cost,
 /** Why the turn failed, was interrupted or was cancelled by the gateway. */
 error?: TurnError,
@@ -122,7 +125,7 @@ export type ChatId = string;
 
 /** The present state of a chat. */
 export type ChatState = {
-/** The running turn. */
+/** The running turn, if a turn runs. */
 turn?: RunningTurn,
 /** The `user_message` events of the queued turns, first one first. */
 queue: Array<ChatEvent>,
@@ -135,7 +138,7 @@ agent?: AgentState, };
 
 /** A chat in a list. */
 export type ChatSummary = {
-/** The chat. */
+/** The id of the listed chat. */
 chat_id: ChatId,
 /** The title, given by a person or made from the first message. */
 title?: string,
@@ -171,9 +174,9 @@ chat_id: ChatId,
 request_id: RequestId, } & ({ "decision": "allow",
 /** The request's `input_sha256`; required where the request is `truncated` or `raw`. */
 input_sha256?: string, } | { "decision": "deny",
-/** What the agent is told, at most 252 KiB. */
+/** A reason for the agent, at most 252 KiB. */
 message?: string, } | { "decision": "answer",
-/** From each question's text to what was chosen or written: a text, or an array of texts. At most 252 KiB. */
+/** The answers by their questions' texts. An answer is a text or an array of texts. At most 252 KiB. */
 answers: Record<string, string | string[]>, }) | { "type": "request_input",
 /** The chat of the request. */
 chat_id: ChatId,
@@ -201,14 +204,14 @@ chat_id: ChatId,
 title: string, } | { "type": "delete_chat",
 /** The chat to delete. */
 chat_id: ChatId, } | { "type": "ping",
-/** Comes back in `pong`; at most 128 bytes. */
+/** A value that the `pong` repeats; at most 128 bytes. */
 nonce?: string, };
 
 /** The kinds of control events. They concern one connection or the present moment and are not replayed. */
 export type ControlEvent = { "event": "ready",
-/** The default chat, for legacy frames, which name none. It exists from its first message on. */
+/** The default chat, for frames of the older vocabulary, which name no chat. It exists from its first message on. */
 chat_id: ChatId,
-/** What this client calls itself, or the name that the gateway gave it. */
+/** The name that the client gave itself, or that the gateway gave to the client. */
 client_id: string,
 /** The version of the protocol: `switchboard.v1`. */
 protocol: string,
@@ -218,20 +221,20 @@ limits: WireLimits,
 agent?: AgentState,
 /** Over SSE: the stream's secret name, which each POST sends back. */
 stream?: string, } | { "event": "attached",
-/** The chat. */
+/** The id of the chat that the connection is attached to. */
 chat_id: ChatId,
 /** The present epoch of the chat. */
 epoch: Epoch,
 /** The last number in the chat's log; 0 if it has no events. */
 head: number,
 /**
- * Whether the log continues from the client's cursor. If false, a `snapshot` follows and replaces what the
- * client has of the chat.
+ * Whether the log continues from the client's cursor. If false, a `snapshot` follows and replaces all events
+ * that the client has of the chat.
  */
 recovered: boolean,
 /** The chat's title, if it has one. */
 title?: string, } | { "event": "agent_state",
-/** The chat. */
+/** The id of the chat whose agent this is. */
 chat_id: ChatId,
 /** The agent's name; `demo` is the built-in demo agent. */
 agent: string,
@@ -241,35 +244,35 @@ dialect?: string,
 workspace?: string,
 /** The agent's sandbox level: `shield`, `workspace` or `off`. */
 sandbox?: string, } | { "event": "snapshot",
-/** The chat. */
+/** The id of the chat that the snapshot shows. */
 chat_id: ChatId,
 /** The epoch of `seq`. */
 epoch: Epoch,
 /** The client's cursor after the last part. */
 seq: number,
-/** The number of the part, from 0. Part 0 replaces what the client has, later parts add to it. */
+/** The number of the part, from 0. Part 0 replaces the client's events of the chat; later parts add to it. */
 part: number,
 /** Whether more parts follow. */
 more: boolean,
 /** Chat events, oldest first. Adjacent deltas may be merged. */
 events: Array<ChatEvent>,
-/** In part 0: for `history`, what comes before; absent at the chat's beginning. */
+/** In part 0: the `before` of a `history` request for earlier events; absent if there are none. */
 before?: string,
 /** The present state. Its queue and requests may be spread over the last parts; the rest is in the last part. */
 state?: ChatState, } | { "event": "replay_end",
-/** The chat. */
+/** The id of the chat whose replay ends. */
 chat_id: ChatId,
 /** The epoch of `seq`. */
 epoch: Epoch,
 /** The last number that was sent. */
 seq: number, } | { "event": "message_accepted" } & MessageAccepted | { "event": "turn_stalled",
-/** The chat. */
+/** The id of the stalled turn's chat. */
 chat_id: ChatId,
 /** The stalled turn. */
 turn_id: TurnId,
 /** Milliseconds without progress. */
 idle_ms: number, } | { "event": "goal_status",
-/** The chat. */
+/** The id of the turn's chat. */
 chat_id: ChatId,
 /** Whether a turn runs. */
 status: RunStatus,
@@ -277,37 +280,37 @@ status: RunStatus,
 started_at?: number,
 /** The turn that runs, or that has just ended. */
 turn_id?: TurnId, } | { "event": "goal_state",
-/** The chat. */
+/** The id of the chat whose goal this is. */
 chat_id: ChatId,
 /** The goal. */
 goal_state: GoalState, } | { "event": "notice",
-/** How grave the notice is. */
+/** How serious the notice is. */
 level: NoticeLevel,
 /** A stable code for programs; new codes may be added. */
 code: string,
 /** One or two sentences, for people. */
 text: string, } | { "event": "session_updated",
-/** The chat. */
+/** The id of the chat that changed. */
 chat_id: ChatId,
 /** What changed. */
 scope: UpdateScope,
-/** The title, where there is one. */
+/** The chat's title, if the chat has one. */
 title?: string, } | { "event": "runtime_model_updated",
-/** The chat. */
+/** The id of the chat whose agent uses the model. */
 chat_id: ChatId,
 /** The model, as the agent names it. */
 model_name: string, } | { "event": "chats",
-/** One page. */
+/** The chats of one page. */
 chats: Array<ChatSummary>,
-/** For the next `list_chats`; absent on the last page. */
+/** The `before` of the next `list_chats` request; absent on the last page. */
 before?: string, } | { "event": "history",
-/** The chat. */
+/** The id of the chat whose history this is. */
 chat_id: ChatId,
 /** One page of chat events, oldest first. Adjacent deltas may be merged. */
 events: Array<ChatEvent>,
-/** For the next `history`; absent at the chat's beginning. */
+/** The `before` of the next `history` request; absent if there are no earlier events. */
 before?: string, } | { "event": "request_input",
-/** The chat. */
+/** The id of the request's chat. */
 chat_id: ChatId,
 /** The open request. */
 request_id: RequestId,
@@ -321,10 +324,10 @@ next?: number,
 input_bytes: number,
 /** SHA-256 of the whole text, in hexadecimal digits: what `respond` needs to allow it. */
 input_sha256: string, } | { "event": "pong",
-/** What the ping carried. */
+/** The value that the ping carried. */
 nonce?: string, } | { "event": "error" } & ErrorEvent;
 
-/** What an agent says a turn cost. */
+/** An agent's report of a turn's cost. */
 export type Cost = {
 /** US dollars. */
 usd: number, };
@@ -366,70 +369,70 @@ close?: number, };
 
 /** A changed file. */
 export type FileEdit = {
-/** The tool use that changed the file. */
+/** The id of the tool use that changed the file. */
 call_id: string,
 /** The tool, as the agent names it. */
 tool: string,
-/** The file, relative to the workspace; of a file outside the workspace the name only. */
+/** The file's path relative to the workspace; for a file outside the workspace only its name. */
 path: string,
 /** Lines added. */
 added: number,
 /** Lines deleted. */
 deleted: number,
-/** The change in unified form, where it is known and small. */
+/** The change as a unified diff, if it is known and small. */
 diff?: string, };
 
 /** A goal that outlives single turns. */
 export type GoalState = {
-/** Whether it is being pursued. */
+/** Whether the goal is being pursued. */
 active: boolean,
 /** A word for the goal's state, at most 256 bytes. */
 status?: string,
-/** One line to show, at most 1 KiB. */
+/** A summary in one line, at most 1 KiB. */
 ui_summary?: string,
-/** What is to be reached, at most 16 KiB. */
+/** The objective, at most 16 KiB. */
 objective?: string,
-/** What happened so far, at most 16 KiB. */
+/** A report of the progress so far, at most 16 KiB. */
 recap?: string, };
 
 /** A person's message. */
 export type Message = {
-/** The chat. A well-formed id that is unknown creates that chat. */
+/** The id of the chat. A valid id of no chat creates a chat with this id. */
 chat_id: ChatId,
 /** The text, not blank, at most 252 KiB, stored unchanged. A text of `/stop` alone cancels the running turn. */
 content: string,
 /**
- * The client's id for this message and its turn. The gateway recognises a message that is sent again by it.
- * Without it the gateway makes an id.
+ * The client's id for this message and its turn. By this id the gateway recognises a message that is sent again.
+ * Without an id the gateway makes one.
  */
 turn_id?: TurnId, };
 
 /** The acknowledgement of a message, with the position of its `user_message`. */
 export type MessageAccepted = {
-/** The chat. */
+/** The id of the message's chat. */
 chat_id: ChatId,
-/** The turn, as the sender named it, or as the gateway did where the sender named none. */
+/** The id of the message's turn: the sender's, or one made by the gateway if the sender gave none. */
 turn_id: TurnId,
 /** Whether the turn starts at once; otherwise it waits in the queue. */
 starts_turn: boolean,
 /**
- * The turn that was first in line when the message was accepted, where that is another one; for a `/stop` the
- * stopped turn.
+ * The id of the turn that was first in the queue when the message was accepted, unless it is the message's own; for
+ * a `/stop`, the id of the stopped turn.
  */
 active_turn_id?: TurnId,
 /** When the turn started, in seconds of Unix time. */
 started_at?: number,
-/** This answer moves no cursor: the message was accepted before, was a `/stop`, or its sender had detached. */
+/** Whether this event moves no cursor: the message was accepted before, was a `/stop`, or its sender had detached. */
 duplicate?: boolean,
 /** The epoch of `seq`. */
 epoch: Epoch,
 /** The number of the message's `user_message`; for a `/stop`, the chat's last number. */
 seq: number, };
 
-/** What a `message` is, where it is not an answer. */
+/** The kind of a `message` that is not an answer. */
 export type MessageKind = "tool_hint" | "progress";
 
-/** How grave a notice is. */
+/** How serious a notice is. */
 export type NoticeLevel = "info" | "warning" | "error";
 
 /** How a turn ended. */
@@ -442,19 +445,19 @@ request_id: RequestId,
 /** The tool, as the agent names it. */
 tool: string,
 /**
- * What the agent wants to pass to the tool: the command, or the change. With `raw` a string with the input's
- * text.
+ * The input that the agent wants to pass to the tool, such as a command or a change. With `raw`, a string with the
+ * input's text.
  */
 input: unknown,
 /** Length of the whole input's text in bytes. Absent in requests that an earlier version logged. */
 input_bytes?: number,
 /** SHA-256 of the whole input's text, in hexadecimal digits. Absent in requests that an earlier version logged. */
 input_sha256?: string,
-/** What the agent says the tool use is for, at most 4 KiB. */
+/** The agent's description of the tool use's purpose, at most 4 KiB. */
 description?: string,
 /** Whether `description` was cut to the limit. */
 description_truncated?: boolean,
-/** The tool use that waits for the permission. */
+/** The id of the tool use that waits for the permission. */
 call_id?: string,
 /**
  * Whether `input` was cut to the limit: `request_input` gives the whole, and only an answer with
@@ -478,15 +481,15 @@ questions: Array<QuestionItem>, };
 export type QuestionItem = {
 /** The text of the question; also the key of its answer in `respond`. */
 question: string,
-/** A word or two that stand for the question. */
+/** A title of one or two words for the question. */
 header?: string,
 /** Whether more than one option may be chosen. */
 multi_select?: boolean,
-/** What to choose from. Without `format`, a free text is possible too. */
+/** The options to choose from. Without `format`, a free text is possible too. */
 options?: Array<QuestionOption>,
 /** Whether the question may stay unanswered. */
 optional?: boolean,
-/** What an answer has to be; absent: any text. */
+/** The form that an answer must have; if absent, any text is an answer. */
 format?: AnswerFormat,
 /** The least value of a number, number of characters of a text, or number of choices with `multi_select`. */
 min?: number,
@@ -495,9 +498,9 @@ max?: number, };
 
 /** An option of a question. */
 export type QuestionOption = {
-/** What is chosen. */
+/** The text of the option, which is also the answer. */
 label: string,
-/** What choosing it means. */
+/** An explanation of the option. */
 description?: string, };
 
 /** A permission request or question: `^[A-Za-z0-9_:.-]{1,128}$`, never used again in its chat. */
@@ -511,7 +514,7 @@ export type RunStatus = "running" | "idle";
 
 /** The running turn in a [`ChatState`]. */
 export type RunningTurn = {
-/** The turn. */
+/** The id of the running turn. */
 turn_id: TurnId,
 /** When the turn started, in milliseconds of Unix time. */
 started_at_ms: number, };
@@ -523,9 +526,9 @@ export type ServerEvent = ChatEvent | ControlEvent;
 export type ToolHint = {
 /** Version of this shape: 1. */
 version: number,
-/** Whether the use begins, ended well or failed. */
+/** Whether the tool use begins, has succeeded or has failed. */
 phase: ToolPhase,
-/** The tool use. */
+/** The id of the tool use. */
 call_id: string,
 /** The tool, as the agent names it. */
 name: string, };
@@ -549,7 +552,7 @@ export type TurnId = string;
 /** What changed about a chat. */
 export type UpdateScope = "metadata" | "thread" | "deleted";
 
-/** What an agent says a turn used, in tokens. */
+/** An agent's report of the tokens that a turn used. */
 export type Usage = {
 /** Tokens of the input. */
 input_tokens: number,
@@ -560,7 +563,7 @@ cache_read_tokens: number,
 /** Tokens written to a cache. */
 cache_write_tokens: number, };
 
-/** The limits that a client must keep to, as they are for its connection. */
+/** The limits that a client must keep to on this connection. */
 export type WireLimits = {
 /** Longest frame in bytes. A longer one closes the connection; over SSE it gets 413. */
 frame_bytes: number,

@@ -160,7 +160,7 @@ pub enum ClientEnvelope {
     },
     /// Asks for a sign of life from the gateway itself, whatever proxies are in between. The answer is `pong`.
     Ping {
-        /// Comes back in `pong`; at most 128 bytes.
+        /// A value that the `pong` repeats; at most 128 bytes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", schemars(length(max = 128)), ts(optional))]
         nonce: Option<String>,
@@ -196,7 +196,7 @@ impl ClientEnvelope {
     }
 }
 
-/// Shows the kind only: envelopes hold secrets and what people write, and neither belongs in a log.
+/// Shows the kind only: envelopes contain secrets and people's texts, and neither belongs in a log.
 impl fmt::Debug for ClientEnvelope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("ClientEnvelope").field(&self.kind()).finish()
@@ -207,13 +207,13 @@ impl fmt::Debug for ClientEnvelope {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub struct Message {
-    /// The chat. A well-formed id that is unknown creates that chat.
+    /// The id of the chat. A valid id of no chat creates a chat with this id.
     pub chat_id: ChatId,
     /// The text, not blank, at most 252 KiB, stored unchanged. A text of `/stop` alone cancels the running turn.
     #[cfg_attr(feature = "schema", schemars(regex(pattern = r"\S")))]
     pub content: String,
-    /// The client's id for this message and its turn. The gateway recognises a message that is sent again by it.
-    /// Without it the gateway makes an id.
+    /// The client's id for this message and its turn. By this id the gateway recognises a message that is sent again.
+    /// Without an id the gateway makes one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub turn_id: Option<TurnId>,
@@ -239,14 +239,14 @@ pub enum Answer {
     },
     /// Denies the permission, or declines the question.
     Deny {
-        /// What the agent is told, at most 252 KiB.
+        /// A reason for the agent, at most 252 KiB.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         message: Option<String>,
     },
     /// Answers each question.
     Answer {
-        /// From each question's text to what was chosen or written: a text, or an array of texts. At most 252 KiB.
+        /// The answers by their questions' texts. An answer is a text or an array of texts. At most 252 KiB.
         #[cfg_attr(
             feature = "schema",
             schemars(with = "BTreeMap<String, Chosen>"),

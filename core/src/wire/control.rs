@@ -27,9 +27,9 @@ use {schemars::JsonSchema, ts_rs::TS};
 pub enum ControlEvent {
     /// The first event of every connection, after authentication.
     Ready {
-        /// The default chat, for legacy frames, which name none. It exists from its first message on.
+        /// The default chat, for frames of the older vocabulary, which name no chat. It exists from its first message on.
         chat_id: ChatId,
-        /// What this client calls itself, or the name that the gateway gave it.
+        /// The name that the client gave itself, or that the gateway gave to the client.
         client_id: String,
         /// The version of the protocol: `switchboard.v1`.
         protocol: String,
@@ -46,15 +46,15 @@ pub enum ControlEvent {
     },
     /// A subscription begins.
     Attached {
-        /// The chat.
+        /// The id of the chat that the connection is attached to.
         chat_id: ChatId,
         /// The present epoch of the chat.
         epoch: Epoch,
         /// The last number in the chat's log; 0 if it has no events.
         #[cfg_attr(feature = "schema", ts(type = "number"))]
         head: u64,
-        /// Whether the log continues from the client's cursor. If false, a `snapshot` follows and replaces what the
-        /// client has of the chat.
+        /// Whether the log continues from the client's cursor. If false, a `snapshot` follows and replaces all events
+        /// that the client has of the chat.
         recovered: bool,
         /// The chat's title, if it has one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -63,7 +63,7 @@ pub enum ControlEvent {
     },
     /// The agent of the chat, for people. Follows each `attached`, where the gateway's operator lets it be shown.
     AgentState {
-        /// The chat.
+        /// The id of the chat whose agent this is.
         chat_id: ChatId,
         /// What is known of the agent. More fields may be added.
         #[serde(flatten)]
@@ -71,14 +71,14 @@ pub enum ControlEvent {
     },
     /// A part of the newest page of the chat's log and of its present state, for a client without a usable cursor.
     Snapshot {
-        /// The chat.
+        /// The id of the chat that the snapshot shows.
         chat_id: ChatId,
         /// The epoch of `seq`.
         epoch: Epoch,
         /// The client's cursor after the last part.
         #[cfg_attr(feature = "schema", ts(type = "number"))]
         seq: u64,
-        /// The number of the part, from 0. Part 0 replaces what the client has, later parts add to it.
+        /// The number of the part, from 0. Part 0 replaces the client's events of the chat; later parts add to it.
         part: u32,
         /// Whether more parts follow.
         more: bool,
@@ -86,7 +86,7 @@ pub enum ControlEvent {
         #[cfg_attr(feature = "schema", schemars(with = "Vec<ChatEvent>"), ts(as = "Vec<ChatEvent>"))]
         #[serde(deserialize_with = "raw_events")]
         events: Vec<Box<RawValue>>,
-        /// In part 0: for `history`, what comes before; absent at the chat's beginning.
+        /// In part 0: the `before` of a `history` request for earlier events; absent if there are none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         before: Option<String>,
@@ -95,9 +95,9 @@ pub enum ControlEvent {
         #[cfg_attr(feature = "schema", ts(optional))]
         state: Option<ChatState>,
     },
-    /// The client has everything that it missed; live events follow.
+    /// The client has received all events that it missed; live events follow.
     ReplayEnd {
-        /// The chat.
+        /// The id of the chat whose replay ends.
         chat_id: ChatId,
         /// The epoch of `seq`.
         epoch: Epoch,
@@ -109,7 +109,7 @@ pub enum ControlEvent {
     MessageAccepted(MessageAccepted),
     /// The agent has made no progress for long; the turn is still open.
     TurnStalled {
-        /// The chat.
+        /// The id of the stalled turn's chat.
         chat_id: ChatId,
         /// The stalled turn.
         turn_id: TurnId,
@@ -119,7 +119,7 @@ pub enum ControlEvent {
     },
     /// Whether a turn runs. Follows each start and end of a turn, and a subscription while a turn runs.
     GoalStatus {
-        /// The chat.
+        /// The id of the turn's chat.
         chat_id: ChatId,
         /// Whether a turn runs.
         status: RunStatus,
@@ -134,7 +134,7 @@ pub enum ControlEvent {
     },
     /// The chat's active goal, after a subscription. It has no `epoch` and no `seq`.
     GoalState {
-        /// The chat.
+        /// The id of the chat whose goal this is.
         chat_id: ChatId,
         /// The goal.
         goal_state: GoalState,
@@ -143,7 +143,7 @@ pub enum ControlEvent {
     /// (with level `error`: the gateway can store nothing at the moment and refuses messages; with `info`: it can
     /// again).
     Notice {
-        /// How grave the notice is.
+        /// How serious the notice is.
         level: NoticeLevel,
         /// A stable code for programs; new codes may be added.
         code: String,
@@ -153,47 +153,47 @@ pub enum ControlEvent {
     /// Something changed that lists of chats show. Scope `thread` goes to attached connections; the other scopes also
     /// to connections of the principal that sent `list_chats`, and to the connection that made the change.
     SessionUpdated {
-        /// The chat.
+        /// The id of the chat that changed.
         chat_id: ChatId,
         /// What changed.
         scope: UpdateScope,
-        /// The title, where there is one.
+        /// The chat's title, if the chat has one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         title: Option<String>,
     },
     /// The model that answers: after a subscription, and when it changes.
     RuntimeModelUpdated {
-        /// The chat.
+        /// The id of the chat whose agent uses the model.
         chat_id: ChatId,
         /// The model, as the agent names it.
         model_name: String,
     },
     /// The answer to `list_chats`: newest activity first.
     Chats {
-        /// One page.
+        /// The chats of one page.
         chats: Vec<ChatSummary>,
-        /// For the next `list_chats`; absent on the last page.
+        /// The `before` of the next `list_chats` request; absent on the last page.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         before: Option<String>,
     },
     /// The answer to `history`.
     History {
-        /// The chat.
+        /// The id of the chat whose history this is.
         chat_id: ChatId,
         /// One page of chat events, oldest first. Adjacent deltas may be merged.
         #[cfg_attr(feature = "schema", schemars(with = "Vec<ChatEvent>"), ts(as = "Vec<ChatEvent>"))]
         #[serde(deserialize_with = "raw_events")]
         events: Vec<Box<RawValue>>,
-        /// For the next `history`; absent at the chat's beginning.
+        /// The `before` of the next `history` request; absent if there are no earlier events.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         before: Option<String>,
     },
     /// The answer to `request_input`: a page of the whole input of an open permission request.
     RequestInput {
-        /// The chat.
+        /// The id of the request's chat.
         chat_id: ChatId,
         /// The open request.
         request_id: RequestId,
@@ -214,12 +214,12 @@ pub enum ControlEvent {
     },
     /// The answer to `ping`.
     Pong {
-        /// What the ping carried.
+        /// The value that the ping carried.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         nonce: Option<String>,
     },
-    /// A frame was refused. The connection stays open, unless `close` is there.
+    /// A frame was refused. The connection stays open unless the event has `close`.
     Error(ErrorEvent),
 }
 
@@ -227,14 +227,14 @@ pub enum ControlEvent {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub struct MessageAccepted {
-    /// The chat.
+    /// The id of the message's chat.
     pub chat_id: ChatId,
-    /// The turn, as the sender named it, or as the gateway did where the sender named none.
+    /// The id of the message's turn: the sender's, or one made by the gateway if the sender gave none.
     pub turn_id: TurnId,
     /// Whether the turn starts at once; otherwise it waits in the queue.
     pub starts_turn: bool,
-    /// The turn that was first in line when the message was accepted, where that is another one; for a `/stop` the
-    /// stopped turn.
+    /// The id of the turn that was first in the queue when the message was accepted, unless it is the message's own; for
+    /// a `/stop`, the id of the stopped turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub active_turn_id: Option<TurnId>,
@@ -242,7 +242,7 @@ pub struct MessageAccepted {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub started_at: Option<f64>,
-    /// This answer moves no cursor: the message was accepted before, was a `/stop`, or its sender had detached.
+    /// Whether this event moves no cursor: the message was accepted before, was a `/stop`, or its sender had detached.
     #[serde(default, skip_serializing_if = "is_false")]
     #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
     pub duplicate: bool,
@@ -253,7 +253,7 @@ pub struct MessageAccepted {
     pub seq: u64,
 }
 
-/// The limits that a client must keep to, as they are for its connection.
+/// The limits that a client must keep to on this connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub struct WireLimits {
@@ -275,7 +275,7 @@ pub struct WireLimits {
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub struct ChatState {
-    /// The running turn.
+    /// The running turn, if a turn runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub turn: Option<RunningTurn>,
@@ -301,7 +301,7 @@ pub struct ChatState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub struct RunningTurn {
-    /// The turn.
+    /// The id of the running turn.
     pub turn_id: TurnId,
     /// When the turn started, in milliseconds of Unix time.
     #[cfg_attr(feature = "schema", ts(type = "number"))]
@@ -328,7 +328,7 @@ pub enum UpdateScope {
     Metadata,
     /// The chat's messages: sent after each turn.
     Thread,
-    /// The chat is gone, with everything in it.
+    /// The chat was deleted with everything in it.
     Deleted,
 }
 
@@ -336,7 +336,7 @@ pub enum UpdateScope {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub struct ChatSummary {
-    /// The chat.
+    /// The id of the listed chat.
     pub chat_id: ChatId,
     /// The title, given by a person or made from the first message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -395,7 +395,7 @@ pub struct ErrorEvent {
 pub enum ErrorCode {
     /// Not a JSON object, or not UTF-8.
     Malformed,
-    /// There is no such `type`.
+    /// The frame's `type` does not exist.
     UnknownType,
     /// A `type` or field of the vocabulary that this gateway does not serve.
     Unsupported,
@@ -407,35 +407,34 @@ pub enum ErrorCode {
     TooLarge,
     /// There is no such chat, it belongs to another principal, or it was deleted.
     UnknownChat,
-    /// No such turn is open in this chat.
+    /// The chat has no open turn with this id.
     UnknownTurn,
-    /// There is no such permission request or question in this chat.
+    /// The chat has no permission request or question with this id.
     UnknownRequest,
     /// Another answer came first, or the request was withdrawn. The gateway remembers the last 64 requests of a chat;
     /// earlier ones are `unknown_request`.
     AlreadyResolved,
-    /// The request shows its input cut or not exactly, and the answer does not have the hash of the whole.
+    /// The request's event shows its input cut or not exactly, and the answer lacks the hash of the whole input.
     InputUnseen,
     /// This `turn_id` was used for another message.
     TurnConflict,
     /// Too many messages wait in this chat.
     QueueFull,
-    /// Too many frames of this connection, or too many messages, goals, titles or new chats of this principal. The
-    /// detail says which limit.
+    /// This connection sent too many frames, or this principal sent too many messages, goals or titles or created too
+    /// many chats. The detail names the limit.
     RateLimited,
     /// Too many chats on one connection, or too many connections.
     LimitReached,
     /// The credentials are missing, wrong or ended. Reserved: over the present transports this shows as status 401 or
     /// close code 4401.
     Unauthorized,
-    /// The gateway cannot store or read what is needed at the moment.
+    /// The gateway's journal cannot be read or written at the moment.
     Unavailable,
-    /// What the gateway stored of this chat is damaged on its disk. Attached connections are detached; other chats
-    /// are not affected.
+    /// The chat's stored events are damaged on disk. Attached connections are detached; other chats are not affected.
     Damaged,
     /// The connection is closed because the client did not read.
     TooSlow,
-    /// The gateway stops.
+    /// The gateway is stopping.
     ShuttingDown,
     /// Something failed that is not the client's fault. Reserved: nothing sends it at present.
     Internal,

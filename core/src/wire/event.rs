@@ -20,7 +20,7 @@ pub struct ChatEvent {
     /// The position in the log.
     #[serde(flatten)]
     pub place: EventPosition,
-    /// What happened.
+    /// The content of the event.
     #[serde(flatten)]
     pub body: ChatBody,
 }
@@ -29,18 +29,18 @@ pub struct ChatEvent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub struct EventPosition {
-    /// The chat.
+    /// The id of the event's chat.
     pub chat_id: ChatId,
     /// The epoch, which is the numbering that `seq` belongs to.
     pub epoch: Epoch,
-    /// The first number that this event covers, where that is not `seq`.
+    /// The first number that this event covers, if it is not `seq`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(type = "number", optional))]
     pub first_seq: Option<u64>,
     /// The last number that this event covers.
     #[cfg_attr(feature = "schema", ts(type = "number"))]
     pub seq: u64,
-    /// The turn that the event belongs to, if any.
+    /// The id of the turn that the event belongs to, if it belongs to one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub turn_id: Option<TurnId>,
@@ -60,23 +60,24 @@ impl EventPosition {
 pub enum ChatBody {
     /// A person's message was accepted and stored. The connection that sent it gets `message_accepted` instead.
     UserMessage {
-        /// What the person wrote.
+        /// The person's text.
         text: String,
         /// Whether the message's turn starts at once; otherwise it waits in the queue.
         starts_turn: bool,
-        /// The turn that was first in line when the message was accepted, where that is another one.
+        /// The id of the turn that was first in the queue when the message was accepted, unless it is the message's
+        /// own.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         active_turn_id: Option<TurnId>,
         /// When the message was accepted, in milliseconds of Unix time.
         #[cfg_attr(feature = "schema", ts(type = "number"))]
         created_at_ms: u64,
-        /// What the sending client calls itself; never an authority.
+        /// The name that the sending client gave itself. It proves nothing.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         client_id: Option<String>,
     },
-    /// The agent was given the message of this turn.
+    /// The agent received the message of this turn.
     TurnStarted {
         /// When the turn started, in milliseconds of Unix time.
         #[cfg_attr(feature = "schema", ts(type = "number"))]
@@ -93,7 +94,7 @@ pub enum ChatBody {
     StreamEnd {
         /// The stream that ended.
         stream_id: String,
-        /// The stream's whole text, where it was not sent as deltas.
+        /// The stream's whole text, if it was not sent as deltas.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         text: Option<String>,
@@ -118,11 +119,11 @@ pub enum ChatBody {
         #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
         void: bool,
     },
-    /// Without `kind`: an answer that was not streamed. With `kind`: something beside the answer.
+    /// Without `kind`: an answer that was not streamed. With `kind`: a text that is not part of the answer.
     Message {
         /// The text; empty in a tool hint.
         text: String,
-        /// What the message is; absent for an answer.
+        /// The kind of the message; absent for an answer.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         kind: Option<MessageKind>,
@@ -133,21 +134,21 @@ pub enum ChatBody {
     },
     /// The agent uses a tool.
     ToolEvent {
-        /// Whether the use begins, ended well or failed.
+        /// Whether the tool use begins, has succeeded or has failed.
         phase: ToolPhase,
-        /// The tool use; the same in its events.
+        /// The id of the tool use, the same in all its events.
         call_id: String,
         /// The tool, as the agent names it.
         name: String,
-        /// At the start: what the agent passes to the tool.
+        /// At the start: the arguments that the agent passes to the tool.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(type = "unknown", optional))]
         arguments: Option<serde_json::Value>,
-        /// At the end: what the tool returned.
+        /// At the end: the tool's result.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         result: Option<String>,
-        /// At the end, where the tool failed or was denied: the tool's message.
+        /// At the end of a use that failed or was denied: the tool's message.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         error: Option<String>,
@@ -161,10 +162,10 @@ pub enum ChatBody {
         /// One item for each changed file.
         edits: Vec<FileEdit>,
     },
-    /// Something that a person should know and that is part of no answer. Codes: `request_refused` (the gateway
-    /// refused a request of the agent's without asking a person).
+    /// Information for people that is part of no answer. Codes: `request_refused` (the gateway refused an agent's
+    /// request without asking a person).
     Notice {
-        /// How grave the notice is.
+        /// How serious the notice is.
         level: NoticeLevel,
         /// A stable code for programs; new codes may be added.
         code: String,
@@ -178,11 +179,11 @@ pub enum ChatBody {
     Question(Question),
     /// A permission request or question is closed.
     RequestResolved {
-        /// The request that is closed.
+        /// The id of the closed request.
         request_id: RequestId,
         /// How it was closed.
         resolution: Resolution,
-        /// The `client_id` whose answer it was, where a person answered.
+        /// The `client_id` of the client that answered, if a person answered.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         client_id: Option<String>,
@@ -194,11 +195,11 @@ pub enum ChatBody {
         /// Milliseconds from acceptance to the end, over restarts of the gateway too.
         #[cfg_attr(feature = "schema", ts(type = "number"))]
         latency_ms: u64,
-        /// What the agent says it used.
+        /// The agent's report of the tokens that the turn used.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         usage: Option<Usage>,
-        /// What the agent says this turn cost.
+        /// The agent's report of the turn's cost.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         cost: Option<Cost>,
@@ -218,7 +219,7 @@ pub enum ChatBody {
     },
 }
 
-/// What a `message` is, where it is not an answer.
+/// The kind of a `message` that is not an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
@@ -235,9 +236,9 @@ pub enum MessageKind {
 pub struct ToolHint {
     /// Version of this shape: 1.
     pub version: u8,
-    /// Whether the use begins, ended well or failed.
+    /// Whether the tool use begins, has succeeded or has failed.
     pub phase: ToolPhase,
-    /// The tool use.
+    /// The id of the tool use.
     pub call_id: String,
     /// The tool, as the agent names it.
     pub name: String,
@@ -248,11 +249,11 @@ pub struct ToolHint {
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub enum ToolPhase {
-    /// The use begins.
+    /// The tool use begins.
     Start,
-    /// The use ended well.
+    /// The tool use has succeeded.
     End,
-    /// The use failed or was denied.
+    /// The tool use has failed or was denied.
     Error,
 }
 
@@ -260,11 +261,11 @@ pub enum ToolPhase {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub struct FileEdit {
-    /// The tool use that changed the file.
+    /// The id of the tool use that changed the file.
     pub call_id: String,
     /// The tool, as the agent names it.
     pub tool: String,
-    /// The file, relative to the workspace; of a file outside the workspace the name only.
+    /// The file's path relative to the workspace; for a file outside the workspace only its name.
     pub path: String,
     /// Lines added.
     #[cfg_attr(feature = "schema", ts(type = "number"))]
@@ -272,22 +273,22 @@ pub struct FileEdit {
     /// Lines deleted.
     #[cfg_attr(feature = "schema", ts(type = "number"))]
     pub deleted: u64,
-    /// The change in unified form, where it is known and small.
+    /// The change as a unified diff, if it is known and small.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub diff: Option<String>,
 }
 
-/// How grave a notice is.
+/// How serious a notice is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub enum NoticeLevel {
     /// Good to know.
     Info,
-    /// Something was refused or did not work as expected.
+    /// A request was refused, or something did not work as expected.
     Warning,
-    /// Something is lost or broken.
+    /// Something was lost or is broken.
     Error,
 }
 
@@ -316,7 +317,7 @@ pub struct TurnError {
     pub detail: String,
 }
 
-/// What an agent says a turn used, in tokens.
+/// An agent's report of the tokens that a turn used.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
@@ -335,7 +336,7 @@ pub struct Usage {
     pub cache_write_tokens: u64,
 }
 
-/// What an agent says a turn cost.
+/// An agent's report of a turn's cost.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub struct Cost {
@@ -347,21 +348,21 @@ pub struct Cost {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub struct GoalState {
-    /// Whether it is being pursued.
+    /// Whether the goal is being pursued.
     pub active: bool,
     /// A word for the goal's state, at most 256 bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub status: Option<String>,
-    /// One line to show, at most 1 KiB.
+    /// A summary in one line, at most 1 KiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub ui_summary: Option<String>,
-    /// What is to be reached, at most 16 KiB.
+    /// The objective, at most 16 KiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub objective: Option<String>,
-    /// What happened so far, at most 16 KiB.
+    /// A report of the progress so far, at most 16 KiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub recap: Option<String>,

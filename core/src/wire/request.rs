@@ -18,8 +18,8 @@ pub struct PermissionRequest {
     pub request_id: RequestId,
     /// The tool, as the agent names it.
     pub tool: String,
-    /// What the agent wants to pass to the tool: the command, or the change. With `raw` a string with the input's
-    /// text.
+    /// The input that the agent wants to pass to the tool, such as a command or a change. With `raw`, a string with the
+    /// input's text.
     #[cfg_attr(feature = "schema", ts(type = "unknown"))]
     pub input: serde_json::Value,
     /// Length of the whole input's text in bytes. Absent in requests that an earlier version logged.
@@ -30,7 +30,7 @@ pub struct PermissionRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub input_sha256: Option<String>,
-    /// What the agent says the tool use is for, at most 4 KiB.
+    /// The agent's description of the tool use's purpose, at most 4 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub description: Option<String>,
@@ -38,7 +38,7 @@ pub struct PermissionRequest {
     #[serde(default, skip_serializing_if = "is_false")]
     #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
     pub description_truncated: bool,
-    /// The tool use that waits for the permission.
+    /// The id of the tool use that waits for the permission.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub call_id: Option<String>,
@@ -55,7 +55,7 @@ pub struct PermissionRequest {
 }
 
 impl PermissionRequest {
-    /// Whether an answer that allows it has to carry the hash of the whole input, since the event shows less.
+    /// Whether an answer that allows the request needs the hash of the whole input, because the event shows less.
     pub fn needs_hash(&self) -> bool {
         self.truncated || self.raw
     }
@@ -77,7 +77,7 @@ pub struct Question {
 pub struct QuestionItem {
     /// The text of the question; also the key of its answer in `respond`.
     pub question: String,
-    /// A word or two that stand for the question.
+    /// A title of one or two words for the question.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub header: Option<String>,
@@ -85,7 +85,7 @@ pub struct QuestionItem {
     #[serde(default, skip_serializing_if = "is_false")]
     #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
     pub multi_select: bool,
-    /// What to choose from. Without `format`, a free text is possible too.
+    /// The options to choose from. Without `format`, a free text is possible too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", ts(as = "Option<Vec<QuestionOption>>", optional))]
     pub options: Vec<QuestionOption>,
@@ -93,7 +93,7 @@ pub struct QuestionItem {
     #[serde(default, skip_serializing_if = "is_false")]
     #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
     pub optional: bool,
-    /// What an answer has to be; absent: any text.
+    /// The form that an answer must have; if absent, any text is an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub format: Option<AnswerFormat>,
@@ -108,7 +108,7 @@ pub struct QuestionItem {
 }
 
 impl QuestionItem {
-    /// Whether this text is an answer to it.
+    /// Whether this text is an answer to the question.
     pub fn accepts(&self, text: &str) -> bool {
         match self.format {
             None => !text.trim().is_empty(),
@@ -119,7 +119,7 @@ impl QuestionItem {
         }
     }
 
-    /// Whether these answers to it, of which there is at least one, are within `min` and `max`.
+    /// Whether these answers to the question, of which there is at least one, are within `min` and `max`.
     pub fn bounds(&self, answers: &[String]) -> bool {
         let [min, max] =
             [&self.min, &self.max].map(|bound| bound.as_ref().and_then(serde_json::Number::as_f64));
@@ -137,7 +137,7 @@ impl QuestionItem {
     }
 }
 
-/// What the answer to a question has to be.
+/// The form that the answer to a question must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
@@ -156,9 +156,9 @@ pub enum AnswerFormat {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub struct QuestionOption {
-    /// What is chosen.
+    /// The text of the option, which is also the answer.
     pub label: String,
-    /// What choosing it means.
+    /// An explanation of the option.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub description: Option<String>,
@@ -169,13 +169,13 @@ pub struct QuestionOption {
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
 pub enum Resolution {
-    /// A person allowed it.
+    /// A person allowed the tool use.
     Allowed,
-    /// A person denied or declined it.
+    /// A person denied the permission or declined the question.
     Denied,
     /// A person answered the questions.
     Answered,
-    /// The agent withdrew it, or is gone.
+    /// The agent withdrew the request, or has ended.
     Withdrawn,
     /// The agent ended the turn first.
     TurnEnded,
