@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::lab::WAIT;
+use crate::transport::WAIT;
 
 /// A command or a change that an agent receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,14 +31,14 @@ pub enum ReceivedCommand {
     /// The agent has to stop at once.
     Kill,
     /// The gateway has paused (`true`) or resumed (`false`) reading from the agent.
-    Held(bool),
+    Paused(bool),
     /// The chat was deleted: the agent has to remove all data of the chat.
     Forget,
 }
 
 /// The agents of one gateway, as the test controls them. Chats are identified by their id on the wire.
 #[derive(Debug, Clone, Default)]
-pub struct Script(Arc<Shared>);
+pub struct TestAgents(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -46,38 +46,38 @@ struct Shared {
     described: Option<AgentState>,
     chats: Mutex<BTreeMap<String, Chat>>,
     /// Notified when an agent has received something.
-    heard: Notify,
+    received: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Chat {
-    heard: VecDeque<ReceivedCommand>,
+    received: VecDeque<ReceivedCommand>,
     /// The running instances, one per principal that has a chat with this id, in the order of their start.
-    lives: VecDeque<RunningAgent>,
+    instances: VecDeque<RunningAgent>,
 }
 
 /// The running agent instance of a chat.
 #[derive(Debug)]
 struct RunningAgent {
-    does: mpsc::UnboundedSender<Do>,
+    actions: mpsc::UnboundedSender<Action>,
     records: Records,
     paused: bool,
 }
 
 #[derive(Debug)]
-enum Do {
-    Say(Vec<AgentEvent>, oneshot::Sender<()>),
+enum Action {
+    Send(Vec<AgentEvent>, oneshot::Sender<()>),
     Exit(AgentExit),
 }
 
-impl Script {
+impl TestAgents {
     /// Agents with this description.
     pub(crate) fn described(described: Option<AgentState>) -> Self {
         Self(Arc::new(Shared { described, ..Shared::default() }))
     }
 
     /// Agents with the same description for another gateway, without any received commands.
-    pub(crate) fn anew(&self) -> Self {
+    pub(crate) fn for_next_gateway(&self) -> Self {
         Self::described(self.0.described.clone())
     }
 
@@ -91,9 +91,9 @@ impl Script {
     /// # Errors
     ///
     /// The chat has no running agent.
-    pub fn say(&self, chat: &str, events: Vec<AgentEvent>) -> Result<oneshot::Receiver<()>, String> {
+    pub fn send(&self, chat: &str, events: Vec<AgentEvent>) -> Result<oneshot::Receiver<()>, String> {
         let (taken, receiver) = oneshot::channel();
-        self.order(chat, Do::Say(events, taken))?;
+        self.act(chat, Action::Send(events, taken))?;
         Ok(receiver)
     }
 
@@ -103,26 +103,27 @@ impl Script {
     ///
     /// The chat has no running agent.
     pub fn exit(&self, chat: &str, exit: AgentExit) -> Result<(), String> {
-        self.order(chat, Do::Exit(exit))?;
+        self.act(chat, Action::Exit(exit))?;
         if let Some(chat) = self.chats().get_mut(chat) {
-            chat.lives.pop_front();
+            chat.instances.pop_front();
         }
         Ok(())
     }
 
-    fn order(&self, chat: &str, what: Do) -> Result<(), String> {
+    fn act(&self, chat: &str, action: Action) -> Result<(), String> {
         let chats = self.chats();
-        let life = chats.get(chat).and_then(|chat| chat.lives.front()).ok_or("no agent lives there")?;
-        life.does.send(what).map_err(|_| "no agent lives there any more".to_owned())
+        let instance =
+            chats.get(chat).and_then(|chat| chat.instances.front()).ok_or("no agent instances there")?;
+        instance.actions.send(action).map_err(|_| "no agent instances there any more".to_owned())
     }
 
     /// Waits for the next command that the chat's agent receives; `None` if none comes within `WAIT`.
     pub async fn received(&self, chat: &str) -> Option<ReceivedCommand> {
         let waiting = async {
             loop {
-                let notified = self.0.heard.notified();
-                if let Some(heard) = self.already_heard(chat) {
-                    return heard;
+                let notified = self.0.received.notified();
+                if let Some(received) = self.try_received(chat) {
+                    return received;
                 }
                 // A pause is a state and not a message, so it has to be polled.
                 let _ = timeout(std::time::Duration::from_millis(5), notified).await;
@@ -132,44 +133,44 @@ impl Script {
     }
 
     /// The next command that the chat's agent has received; `None` if there is none yet.
-    pub fn already_heard(&self, chat: &str) -> Option<ReceivedCommand> {
+    pub fn try_received(&self, chat: &str) -> Option<ReceivedCommand> {
         let mut chats = self.chats();
         let chat = chats.get_mut(chat)?;
-        chat.look_whether_held();
-        chat.heard.pop_front()
+        chat.check_paused();
+        chat.received.pop_front()
     }
 
     /// Removes and returns all received commands that the test has not asked for, with their chats.
-    pub fn left(&self) -> Vec<(String, ReceivedCommand)> {
+    pub fn take_unread(&self) -> Vec<(String, ReceivedCommand)> {
         let mut chats = self.chats();
         chats
             .iter_mut()
             .flat_map(|(id, chat)| {
-                chat.look_whether_held();
-                chat.heard.drain(..).map(|heard| (id.clone(), heard)).collect::<Vec<_>>()
+                chat.check_paused();
+                chat.received.drain(..).map(|received| (id.clone(), received)).collect::<Vec<_>>()
             })
             .collect()
     }
 
-    fn record(&self, chat: &str, heard: ReceivedCommand) {
-        self.chats().entry(chat.to_owned()).or_default().heard.push_back(heard);
-        self.0.heard.notify_waiters();
+    fn record(&self, chat: &str, received: ReceivedCommand) {
+        self.chats().entry(chat.to_owned()).or_default().received.push_back(received);
+        self.0.received.notify_waiters();
     }
 }
 
 impl Chat {
-    fn look_whether_held(&mut self) {
-        for life in &mut self.lives {
-            if life.records.is_paused() != life.paused {
-                life.paused = !life.paused;
-                self.heard.push_back(ReceivedCommand::Held(life.paused));
+    fn check_paused(&mut self) {
+        for instance in &mut self.instances {
+            if instance.records.is_paused() != instance.paused {
+                instance.paused = !instance.paused;
+                self.received.push_back(ReceivedCommand::Paused(instance.paused));
             }
         }
     }
 }
 
 #[async_trait]
-impl Agent for Script {
+impl Agent for TestAgents {
     fn name(&self) -> &str {
         "script"
     }
@@ -184,15 +185,15 @@ impl Agent for Script {
 
     async fn run(&self, mut context: AgentContext) -> AgentExit {
         let chat = context.chat.chat.as_str().to_owned();
-        let (does, mut control) = mpsc::unbounded_channel();
-        let life = RunningAgent { does, records: context.records.clone(), paused: false };
-        self.chats().entry(chat.clone()).or_default().lives.push_back(life);
+        let (actions, mut requested) = mpsc::unbounded_channel();
+        let instance = RunningAgent { actions, records: context.records.clone(), paused: false };
+        self.chats().entry(chat.clone()).or_default().instances.push_back(instance);
         self.record(&chat, ReceivedCommand::Start(context.session.take()));
         let (mut position, mut stopping) = (0, false);
         loop {
             tokio::select! {
                 biased;
-                order = context.control.next() => match order {
+                message = context.control.next() => match message {
                     AgentControl::Command(command) => self.record(&chat, ReceivedCommand::Command(command)),
                     // A second `Stop` means that the gateway no longer exists.
                     AgentControl::Stop if stopping => return AgentExit::Stopped,
@@ -202,8 +203,8 @@ impl Agent for Script {
                     }
                     AgentControl::Kill => self.record(&chat, ReceivedCommand::Kill),
                 },
-                what = control.recv() => match what {
-                    Some(Do::Say(events, taken)) => {
+                action = requested.recv() => match action {
+                    Some(Action::Send(events, taken)) => {
                         position += 1;
                         let records = AgentRecords { position, events, checkpoint: None };
                         if let Err(GatewayGone) = context.records.send(records).await {
@@ -212,7 +213,7 @@ impl Agent for Script {
                         // The test may not wait for the receipt.
                         let _ = taken.send(());
                     }
-                    Some(Do::Exit(exit)) => return exit,
+                    Some(Action::Exit(exit)) => return exit,
                     None => return AgentExit::Stopped,
                 },
             }

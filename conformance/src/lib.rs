@@ -1,9 +1,9 @@
 //! A suite of conversations that every transport must carry in the same way. `conformance/README.md` says how to run
 //! the suite over a transport of your own.
 //!
-//! A transport implements [`Lab`], [`Site`] and [`Client`]; [`traces::check`] then runs the trace files over it. They
+//! A transport implements [`Transport`], [`Endpoint`] and [`Client`]; [`traces::check`] then runs the trace files over it. They
 //! are the same files that `core` runs against a bare hub. A [`Transcript`] contains the events that a client received,
-//! in a form that can be compared between transports. `core/tests/support/trace.rs` describes the trace language.
+//! in a form that can be compared between transports. [`trace`] describes the trace language.
 //!
 //! Only `core` writes trace files: a trace states every output of the bare hub, and a transport has to agree.
 //!
@@ -19,26 +19,31 @@
 //! A [`Need`] is something that a transport or a real clock may not be able to do. `traces/cannot.txt` lists, per
 //! transport, the traces that cannot run and their needs; a line that is missing or no longer true fails the suite.
 
-#[allow(dead_code, unreachable_pub, reason = "shared with core's tests, which use more of it")]
-#[path = "../../core/tests/support/journal.rs"]
-mod faulty;
-#[allow(dead_code, unreachable_pub, reason = "shared with core's tests, which use more of it")]
-#[path = "../../core/tests/support/meaning.rs"]
-mod meaning;
-#[allow(dead_code, unreachable_pub, reason = "shared with core's tests, which use more of it")]
-#[path = "../../core/tests/support/trace.rs"]
-mod trace;
-
+#[cfg(feature = "gateway")]
 mod agent;
-mod journal;
-mod lab;
+#[cfg(feature = "gateway")]
+mod gateway;
+pub mod journal_model;
+#[cfg(feature = "gateway")]
 mod play;
+#[cfg(feature = "gateway")]
 pub mod random;
+#[cfg(feature = "gateway")]
+mod scripted_journal;
+pub mod trace;
+#[cfg(feature = "gateway")]
 pub mod traces;
+#[cfg(feature = "gateway")]
 mod transcript;
-mod world;
+pub mod translate;
+#[cfg(feature = "gateway")]
+mod transport;
 
-pub use agent::{ReceivedCommand, Script};
-pub use lab::{Client, Lab, Need, Received, Site, WAIT};
+#[cfg(feature = "gateway")]
+pub use agent::{ReceivedCommand, TestAgents};
+#[cfg(feature = "gateway")]
+pub use gateway::TestGateway;
+#[cfg(feature = "gateway")]
 pub use transcript::Transcript;
-pub use world::World;
+#[cfg(feature = "gateway")]
+pub use transport::{Client, Endpoint, Need, Received, Transport, WAIT};

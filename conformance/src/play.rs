@@ -10,11 +10,11 @@ use tokio::time::timeout;
 
 use crate::{
     agent::ReceivedCommand,
-    faulty::How,
-    lab::{Client, Lab, Received, Site, WAIT},
-    meaning::{agent_event, agent_exit, described, expand, set_limit, show_command},
+    gateway::TestGateway,
+    journal_model::How,
     trace::{Line, Names, Step},
-    world::World,
+    translate::{agent_event, agent_exit, described, expand, set_limit, show_command},
+    transport::{Client, Endpoint, Received, Transport, WAIT},
 };
 
 /// Plays the lines of a trace.
@@ -22,7 +22,7 @@ use crate::{
 /// # Errors
 ///
 /// An output differs from the stated one, is missing, or is not stated; the text says which.
-pub(crate) async fn play(lab: &dyn Lab, lines: &[Line]) -> Result<(), String> {
+pub(crate) async fn play(transport: &dyn Transport, lines: &[Line]) -> Result<(), String> {
     let (mut limits, mut agent) = (Limits::default(), None);
     for line in lines {
         if let Line::Input(_, Step::Limit { name, value }) = line {
@@ -31,7 +31,7 @@ pub(crate) async fn play(lab: &dyn Lab, lines: &[Line]) -> Result<(), String> {
             agent = Some(described(text)?);
         }
     }
-    let mut player = Player::new(lab, World::described(limits, agent)).await;
+    let mut player = Player::new(transport, TestGateway::described(limits, agent)).await;
     let mut at = 0;
     while let Some(line) = lines.get(at) {
         at += 1;
@@ -62,9 +62,9 @@ fn is_stated(real: &str, stated: &str) -> bool {
 }
 
 struct Player<'a> {
-    lab: &'a dyn Lab,
-    world: World,
-    site: Box<dyn Site>,
+    transport: &'a dyn Transport,
+    gateway: TestGateway,
+    endpoint: Box<dyn Endpoint>,
     /// Open clients by their name in the trace; `None` for a client that has closed its connection.
     clients: BTreeMap<String, Option<Box<dyn Client>>>,
     /// The names in the trace by the `client_id` that the gateway gave to clients on transports that carry none.
@@ -74,10 +74,10 @@ struct Player<'a> {
 }
 
 impl<'a> Player<'a> {
-    async fn new(lab: &'a dyn Lab, world: World) -> Self {
-        let site = lab.serve(world.gateway().clone()).await;
+    async fn new(transport: &'a dyn Transport, gateway: TestGateway) -> Self {
+        let endpoint = transport.serve(gateway.handle().clone()).await;
         let (clients, aliases) = (BTreeMap::new(), BTreeMap::new());
-        Self { lab, world, site, clients, aliases, names: Names::default(), barriers: 0 }
+        Self { transport, gateway, endpoint, clients, aliases, names: Names::default(), barriers: 0 }
     }
 
     async fn step(&mut self, step: &Step, stated: &[&str]) -> Result<(), String> {
@@ -102,14 +102,14 @@ impl<'a> Player<'a> {
         {
             self.barrier(client).await?;
         }
-        self.world.settle().await;
+        self.gateway.settle().await;
         Ok(())
     }
 
     /// Tells the journal which chats to report as unfinished: a gateway asks for them once, at its start.
     fn leave_unfinished(&self, lines: &[Line]) -> Result<(), String> {
         let chats = recovered(lines).map(|chat| self.key(chat)).collect::<Result<_, _>>()?;
-        self.world.kept.leave_unfinished(chats);
+        self.gateway.journal.leave_unfinished(chats);
         Ok(())
     }
 
@@ -119,7 +119,7 @@ impl<'a> Player<'a> {
     }
 
     async fn act(&mut self, step: &Step) -> Result<(), String> {
-        let kept = self.world.kept.clone();
+        let journal = self.gateway.journal.clone();
         match step {
             Step::Limit { .. } | Step::Described { .. } => {}
             Step::Open { client, principal } => {
@@ -127,7 +127,7 @@ impl<'a> Player<'a> {
                     Some(name) => Principal::parse(name).map_err(|e| e.to_string())?,
                     None => Principal::owner(),
                 };
-                let opened = self.site.open(&principal, client).await;
+                let opened = self.endpoint.open(&principal, client).await;
                 self.clients.insert(client.clone(), Some(opened));
             }
             Step::Send { client, frame } => {
@@ -140,34 +140,34 @@ impl<'a> Player<'a> {
                 open.take().ok_or("it is gone")?.close().await;
                 // A connection that was refused may still be counted for a moment.
                 let left = self.clients.values().flatten().count();
-                self.world.until(|counts| counts.connections <= left).await?;
+                self.gateway.until(|counts| counts.connections <= left).await?;
             }
             Step::Agent { chat, events } => {
                 let events = events.iter().map(agent_event).collect::<Result<_, _>>()?;
-                let taken = self.world.agents().say(&self.names.id(chat), events)?;
+                let taken = self.gateway.agents().send(&self.names.id(chat), events)?;
                 // The events are either received by the gateway, or dropped together with an agent instance that has
                 // ended.
                 let _ = timeout(WAIT, taken).await.map_err(|_| "the gateway does not take it")?;
             }
             Step::Exit { chat, how } => {
-                self.world.agents().exit(&self.names.id(chat), agent_exit(how)?)?;
+                self.gateway.agents().exit(&self.names.id(chat), agent_exit(how)?)?;
             }
-            Step::JournalHold => kept.pause(),
-            Step::JournalRelease => kept.release(),
-            Step::JournalRefuse { appends } => kept.fault(How::Refuse, *appends),
-            Step::JournalLose { appends } => kept.fault(How::Lose, *appends),
-            Step::JournalFail { asks } => kept.fail_asks(*asks),
+            Step::JournalHold => journal.pause(),
+            Step::JournalRelease => journal.release(),
+            Step::JournalRefuse { appends } => journal.fault(How::Refuse, *appends),
+            Step::JournalLose { appends } => journal.fault(How::Lose, *appends),
+            Step::JournalFail { asks } => journal.fail_asks(*asks),
             Step::JournalTrim { chat, until } => {
-                kept.trim(self.key(chat)?, *until);
+                journal.trim(self.key(chat)?, *until);
             }
-            Step::Degraded { why } => kept.degraded(why.clone()),
-            Step::JournalDamage { chat } => kept.damage(self.key(chat)?),
+            Step::Degraded { why } => journal.degraded(why.clone()),
+            Step::JournalDamage { chat } => journal.damage(self.key(chat)?),
             Step::Restart => {
                 self.clients.clear();
-                self.world.restart();
-                self.site = self.lab.serve(self.world.gateway().clone()).await;
+                self.gateway.restart();
+                self.endpoint = self.transport.serve(self.gateway.handle().clone()).await;
             }
-            Step::Shutdown => self.world.gateway().shut_down(),
+            Step::Shutdown => self.gateway.handle().shut_down(),
             // Due timers fire by themselves, and recovery has happened at the gateway's start.
             Step::Tick { ms: 0 } | Step::Recover { .. } => {}
             // After a journal crash, refused appends are tried again only when the trace's clock advances.
@@ -190,36 +190,37 @@ impl<'a> Player<'a> {
     /// The real next output of the client, agent or gateway that the stated line is about.
     async fn next_of(&mut self, stated: &str) -> Result<String, String> {
         if stated == "finished" {
-            return self.world.finished().await.map(|()| stated.to_owned());
+            return self.gateway.finished().await.map(|()| stated.to_owned());
         }
         let mut words = stated.split([' ', '<']);
         let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         if first == "agent" {
             let chat = self.names.id(second);
-            let heard = self.world.agents().received(&chat).await;
-            let heard = heard.ok_or_else(|| format!("the agent hears nothing\n  stated: {stated}"))?;
-            return Ok(self.show_heard(&chat, heard));
+            let received = self.gateway.agents().received(&chat).await;
+            let received =
+                received.ok_or_else(|| format!("the agent receives nothing\n  stated: {stated}"))?;
+            return Ok(self.describe_command(&chat, received));
         }
         let received = timeout(WAIT, self.client(first)?.next()).await;
         let received = received.map_err(|_| format!("nothing comes\n  stated: {stated}"))?;
-        Ok(self.show_received(first, received))
+        Ok(self.describe_received(first, received))
     }
 
-    fn show_heard(&mut self, chat: &str, heard: ReceivedCommand) -> String {
-        let what = match heard {
+    fn describe_command(&mut self, chat: &str, received: ReceivedCommand) -> String {
+        let what = match received {
             ReceivedCommand::Start(None) => "start".to_owned(),
             ReceivedCommand::Start(Some(session)) => format!("start {session:?}"),
             ReceivedCommand::Command(command) => show_command(&mut self.names, &command),
             ReceivedCommand::Stop => "stop".to_owned(),
             ReceivedCommand::Kill => "kill".to_owned(),
             ReceivedCommand::Forget => "forget".to_owned(),
-            ReceivedCommand::Held(true) => "hold".to_owned(),
-            ReceivedCommand::Held(false) => "go on".to_owned(),
+            ReceivedCommand::Paused(true) => "hold".to_owned(),
+            ReceivedCommand::Paused(false) => "go on".to_owned(),
         };
         format!("agent {}< {what}", self.names.chat(chat))
     }
 
-    fn show_received(&mut self, name: &str, received: Received) -> String {
+    fn describe_received(&mut self, name: &str, received: Received) -> String {
         match received {
             Received::Frame(frame) => {
                 let frame = self.with_client_ids(name, frame);
@@ -258,7 +259,7 @@ impl<'a> Player<'a> {
         if received == Received::Frame(format!(r#"{{"event":"pong","nonce":"{nonce}"}}"#)) {
             return Ok(());
         }
-        Err(format!("not stated: {}", self.show_received(name, received)))
+        Err(format!("not stated: {}", self.describe_received(name, received)))
     }
 
     async fn nothing_is_left(&mut self) -> Result<(), String> {
@@ -272,10 +273,10 @@ impl<'a> Player<'a> {
             }
             self.barrier(&name).await.map_err(|why| format!("at the end\n  {why}"))?;
         }
-        match self.world.agents().left().into_iter().next() {
+        match self.gateway.agents().take_unread().into_iter().next() {
             None => Ok(()),
-            Some((chat, heard)) => {
-                Err(format!("at the end\n  not stated: {}", self.show_heard(&chat, heard)))
+            Some((chat, received)) => {
+                Err(format!("at the end\n  not stated: {}", self.describe_command(&chat, received)))
             }
         }
     }

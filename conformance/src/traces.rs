@@ -7,9 +7,9 @@ use std::{
 };
 
 use crate::{
-    lab::{Lab, Need},
     play::{play, recovered},
     trace::{Line, Step, parse},
+    transport::{Need, Transport},
 };
 
 /// The transports of this project. `traces/cannot.txt` has to list exactly the traces that each of them cannot run.
@@ -27,15 +27,15 @@ pub struct Report {
     pub failed: Vec<String>,
 }
 
-/// Runs every trace that the lab can run; with `only`, those whose file name contains this text.
+/// Runs every trace that the transport can run; with `only`, those whose file name contains this text.
 ///
 /// # Panics
 ///
 /// A trace file or `traces/cannot.txt` cannot be read or parsed.
-pub async fn check(lab: &dyn Lab, only: Option<&str>) -> Report {
+pub async fn check(transport: &dyn Transport, only: Option<&str>) -> Report {
     let mut report = Report::default();
-    let is_ours = OURS.contains(&lab.name());
-    let listed = listed(lab.name());
+    let is_ours = OURS.contains(&transport.name());
+    let listed = listed(transport.name());
     let mut names = BTreeSet::new();
     for path in files() {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -47,17 +47,17 @@ pub async fn check(lab: &dyn Lab, only: Option<&str>) -> Report {
         let lines = parse(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
         let missing: BTreeMap<Need, &str> = needs(&lines)
             .into_iter()
-            .filter_map(|need| Some((need, need.beyond_a_gateway().or_else(|| lab.cannot(need))?)))
+            .filter_map(|need| Some((need, need.beyond_a_gateway().or_else(|| transport.cannot(need))?)))
             .collect();
         let words = |needs: &BTreeSet<Need>| needs.iter().map(|n| n.word()).collect::<Vec<_>>().join(" ");
         let missing_words = words(&missing.keys().copied().collect());
         let mut listed = listed.get(&name).cloned().unwrap_or_default();
-        let by_name = listed.remove(&Need::Names).then(|| lab.cannot(Need::Names)).flatten();
+        let by_name = listed.remove(&Need::Names).then(|| transport.cannot(Need::Names)).flatten();
         let listed_words = words(&listed);
         if is_ours && missing_words != listed_words {
             report.failed.push(format!(
                 "{name}: traces/cannot.txt says that {} cannot do [{listed_words}], really it is [{missing_words}]",
-                lab.name()
+                transport.name()
             ));
         }
         if !missing.is_empty() {
@@ -65,7 +65,7 @@ pub async fn check(lab: &dyn Lab, only: Option<&str>) -> Report {
             report.cannot.push(format!("{name}: {}", why.join("; ")));
             continue;
         }
-        match (play(lab, &lines).await, by_name) {
+        match (play(transport, &lines).await, by_name) {
             (Ok(()), why_not) if why_not.is_none() || !is_ours => report.agree += 1,
             (Err(why), None) => report.failed.push(format!("{name}: {why}")),
             (Ok(()), _) => report.failed.push(format!("{name} agrees; traces/cannot.txt says it cannot")),
@@ -160,9 +160,9 @@ fn is_legacy(frame: &str) -> bool {
         .is_ok_and(|value: serde_json::Value| value.is_object() && value.get("type").is_none())
 }
 
-/// The needs in `traces/cannot.txt` for this lab, by trace. A line is `TRACE LAB|all NEED...`. [`Need::Names`] applies
-/// to all labs, whichever lab the line names.
-fn listed(lab: &str) -> BTreeMap<String, BTreeSet<Need>> {
+/// The needs in `traces/cannot.txt` for this transport, by trace. A line is `TRACE TRANSPORT|all NEED...`. [`Need::Names`]
+/// applies to all transports, whichever transport the line names.
+fn listed(transport: &str) -> BTreeMap<String, BTreeSet<Need>> {
     let path = directory().join("cannot.txt");
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let mut listed = BTreeMap::<String, BTreeSet<Need>>::new();
@@ -173,7 +173,7 @@ fn listed(lab: &str) -> BTreeMap<String, BTreeSet<Need>> {
             let known = Need::ALL.into_iter().find(|need| need.word() == word);
             known.unwrap_or_else(|| panic!("no such need: {line}"))
         });
-        let needs = needs.filter(|need| who == lab || who == "all" || *need == Need::Names);
+        let needs = needs.filter(|need| who == transport || who == "all" || *need == Need::Names);
         listed.entry(trace.to_owned()).or_default().extend(needs);
     }
     listed

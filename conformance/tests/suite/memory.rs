@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 
 use async_trait::async_trait;
-use switchboard_conformance::{Client, Lab, Need, Received, Site};
+use switchboard_conformance::{Client, Endpoint, Need, Received, Transport};
 use switchboard_core::{Peer, ids::Principal};
 use switchboard_runtime::{Connection, Gateway, WriterStep};
 
 pub(crate) struct Memory;
 
-struct MemorySite(Gateway);
+struct MemoryEndpoint(Gateway);
 
 struct MemoryClient {
     connection: Connection,
@@ -18,7 +18,7 @@ struct MemoryClient {
 }
 
 #[async_trait]
-impl Lab for Memory {
+impl Transport for Memory {
     fn name(&self) -> &'static str {
         "memory"
     }
@@ -27,13 +27,13 @@ impl Lab for Memory {
         (need == Need::Strict).then_some("it takes frames of the older vocabulary")
     }
 
-    async fn serve(&self, gateway: Gateway) -> Box<dyn Site> {
-        Box::new(MemorySite(gateway))
+    async fn serve(&self, gateway: Gateway) -> Box<dyn Endpoint> {
+        Box::new(MemoryEndpoint(gateway))
     }
 }
 
 #[async_trait]
-impl Site for MemorySite {
+impl Endpoint for MemoryEndpoint {
     async fn open(&self, principal: &Principal, client_id: &str) -> Box<dyn Client> {
         let peer = Peer { principal: principal.clone(), client_id: Some(client_id.to_owned()) };
         let connection = self.0.connect(peer, true).expect("the gateway lives");

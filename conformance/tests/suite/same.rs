@@ -1,7 +1,9 @@
 //! P9, the same everywhere: one conversation is the same over every transport, goes on over another one after a cut,
 //! and is shared by clients of different ones.
 
-use switchboard_conformance::{Client, Lab, Received, ReceivedCommand, Site, Transcript, WAIT, World};
+use switchboard_conformance::{
+    Client, Endpoint, Received, ReceivedCommand, TestGateway, Transcript, Transport, WAIT,
+};
 use switchboard_core::{
     Limits,
     agent::{AgentCommand, AgentEvent, PermissionAsk, StreamId},
@@ -12,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::{memory::Memory, sse::Sse, unix::Unix, websocket::WebSocket};
 
-const LABS: [&dyn Lab; 4] = [&Memory, &WebSocket, &Sse, &Unix];
+const TRANSPORTS: [&dyn Transport; 4] = [&Memory, &WebSocket, &Sse, &Unix];
 const CHAT: &str = "c1";
 /// Pieces of the answer.
 const PIECES: usize = 40;
@@ -24,14 +26,14 @@ struct Watcher {
 }
 
 impl Watcher {
-    async fn open(site: &dyn Site, name: &str) -> Self {
-        let client = site.open(&Principal::owner(), name).await;
+    async fn open(endpoint: &dyn Endpoint, name: &str) -> Self {
+        let client = endpoint.open(&Principal::owner(), name).await;
         Self { client, transcript: Transcript::default() }
     }
 
     /// Goes on where another one was cut off.
-    async fn resume(site: &dyn Site, transcript: Transcript) -> Self {
-        let client = site.open(&Principal::owner(), "again").await;
+    async fn resume(endpoint: &dyn Endpoint, transcript: Transcript) -> Self {
+        let client = endpoint.open(&Principal::owner(), "again").await;
         let mut watcher = Self { client, transcript };
         let attach =
             serde_json::json!({ "type": "attach", "chat_id": CHAT, "after": watcher.transcript.cursor() });
@@ -76,17 +78,17 @@ impl Watcher {
     }
 }
 
-async fn prompted(world: &World) {
+async fn prompted(gateway: &TestGateway) {
     loop {
-        let heard = world.agents().received(CHAT).await.expect("the agent is prompted");
-        if matches!(heard, ReceivedCommand::Command(AgentCommand::Prompt { .. })) {
+        let received = gateway.agents().received(CHAT).await.expect("the agent is prompted");
+        if matches!(received, ReceivedCommand::Command(AgentCommand::Prompt { .. })) {
             return;
         }
     }
 }
 
-async fn say(world: &World, events: Vec<AgentEvent>) {
-    let taken = world.agents().say(CHAT, events).unwrap();
+async fn say(gateway: &TestGateway, events: Vec<AgentEvent>) {
+    let taken = gateway.agents().send(CHAT, events).unwrap();
     timeout(WAIT, taken).await.expect("the gateway takes it").unwrap();
 }
 
@@ -120,33 +122,33 @@ fn end() -> Vec<AgentEvent> {
 }
 
 /// Thinking, a tool that needs leave, an answer in pieces.
-async fn conversation(lab: &dyn Lab) -> Vec<String> {
-    let world = World::new(Limits::default());
-    let site = lab.serve(world.gateway().clone()).await;
-    let mut client = Watcher::open(&*site, "client").await;
+async fn conversation(transport: &dyn Transport) -> Vec<String> {
+    let gateway = TestGateway::new(Limits::default());
+    let endpoint = transport.serve(gateway.handle().clone()).await;
+    let mut client = Watcher::open(&*endpoint, "client").await;
     client.message("t1").await;
-    prompted(&world).await;
+    prompted(&gateway).await;
     let thought = AgentEvent::Reasoning { stream: "s0".into(), text: "Let me see.".to_owned() };
     let tool = AgentEvent::ToolStarted {
         call_id: "k1".to_owned(),
         name: "Bash".to_owned(),
         arguments: serde_json::json!({ "command": "ls" }),
     };
-    say(&world, vec![thought, AgentEvent::ReasoningEnd { stream: "s0".into(), void: false }]).await;
-    say(&world, vec![tool, permission()]).await;
+    say(&gateway, vec![thought, AgentEvent::ReasoningEnd { stream: "s0".into(), void: false }]).await;
+    say(&gateway, vec![tool, permission()]).await;
     client.until_event("permission_request").await;
     client.answer("allow").await;
     client.until_event("request_resolved").await;
-    let heard = world.agents().received(CHAT).await;
-    assert!(matches!(heard, Some(ReceivedCommand::Command(AgentCommand::Answer { .. }))), "{heard:?}");
+    let received = gateway.agents().received(CHAT).await;
+    assert!(matches!(received, Some(ReceivedCommand::Command(AgentCommand::Answer { .. }))), "{received:?}");
     let result = Ok("README.md".to_owned());
     let ended =
         AgentEvent::ToolEnded { call_id: "k1".to_owned(), name: "Bash".to_owned(), result, truncated: false };
-    say(&world, vec![ended]).await;
+    say(&gateway, vec![ended]).await;
     for at in 0..PIECES {
-        say(&world, vec![piece(at)]).await;
+        say(&gateway, vec![piece(at)]).await;
     }
-    say(&world, end()).await;
+    say(&gateway, end()).await;
     client.until_event("turn_end").await;
     assert_eq!(client.transcript.text(), whole());
     client.transcript.lines()
@@ -156,16 +158,16 @@ async fn conversation(lab: &dyn Lab) -> Vec<String> {
 async fn a_conversation_is_the_same_over_every_transport() {
     let over_memory = conversation(&Memory).await;
     assert!(over_memory.len() > 10, "{over_memory:#?}");
-    for lab in LABS {
-        assert_eq!(conversation(lab).await, over_memory, "{}", lab.name());
+    for transport in TRANSPORTS {
+        assert_eq!(conversation(transport).await, over_memory, "{}", transport.name());
     }
 }
 
 /// Every pair of transports, cut at several places; what was missed while nobody watched included.
 #[tokio::test]
 async fn a_cut_conversation_goes_on_over_another_transport() {
-    for first in LABS {
-        for second in LABS {
+    for first in TRANSPORTS {
+        for second in TRANSPORTS {
             for cut in [0, 1, 17, PIECES - 1] {
                 cut_and_resume(first, second, cut).await;
             }
@@ -173,37 +175,38 @@ async fn a_cut_conversation_goes_on_over_another_transport() {
     }
 }
 
-async fn cut_and_resume(first: &dyn Lab, second: &dyn Lab, cut: usize) {
-    let world = World::new(Limits { merge_bytes: 64, ..Limits::default() });
-    let sites = (first.serve(world.gateway().clone()).await, second.serve(world.gateway().clone()).await);
-    let mut before = Watcher::open(&*sites.0, "before").await;
+async fn cut_and_resume(first: &dyn Transport, second: &dyn Transport, cut: usize) {
+    let gateway = TestGateway::new(Limits { merge_bytes: 64, ..Limits::default() });
+    let endpoints =
+        (first.serve(gateway.handle().clone()).await, second.serve(gateway.handle().clone()).await);
+    let mut before = Watcher::open(&*endpoints.0, "before").await;
     before.message("t1").await;
-    prompted(&world).await;
+    prompted(&gateway).await;
     before.until_event("turn_started").await;
     for at in 0..cut {
-        say(&world, vec![piece(at)]).await;
+        say(&gateway, vec![piece(at)]).await;
     }
     let so_far: String = whole().split_inclusive('\n').take(cut).collect();
     before.until("what was said", |transcript| transcript.text() == so_far).await;
     let Watcher { client, transcript } = before;
     client.abort().await;
     for at in cut..PIECES - 1 {
-        say(&world, vec![piece(at)]).await;
+        say(&gateway, vec![piece(at)]).await;
     }
-    let mut after = Watcher::resume(&*sites.1, transcript).await;
-    say(&world, vec![piece(PIECES - 1)]).await;
-    say(&world, end()).await;
+    let mut after = Watcher::resume(&*endpoints.1, transcript).await;
+    say(&gateway, vec![piece(PIECES - 1)]).await;
+    say(&gateway, end()).await;
     after.until_event("turn_end").await;
     let way = format!("{} to {}, cut after {cut}", first.name(), second.name());
     assert_eq!(after.transcript.text(), whole(), "{way}");
-    world.until(|counts| counts.connections == 1).await.expect(&way);
+    gateway.until(|counts| counts.connections == 1).await.expect(&way);
 }
 
 /// An answer with a tool and a prompt, lost in the middle of streams again and again, each time resumed over the next
 /// transport. What the client has in the end is what somebody has who was never cut off, byte for byte.
 #[tokio::test]
 async fn a_conversation_goes_through_all_transports_and_is_the_same() {
-    let control: [[&dyn Lab; 4]; 4] = [
+    let control: [[&dyn Transport; 4]; 4] = [
         [&WebSocket, &Sse, &Unix, &Memory],
         [&Sse, &Unix, &WebSocket, &Sse],
         [&Unix, &WebSocket, &Sse, &Unix],
@@ -211,25 +214,29 @@ async fn a_conversation_goes_through_all_transports_and_is_the_same() {
     ];
     let whole = lost_and_resumed(&[&Memory], 1).await;
     assert!(whole.len() > 10, "{whole:#?}");
-    for labs in &control {
+    for transports in &control {
         // Cut at other places each time; deltas are merged as it comes.
         for every in [2, 3, 7] {
-            let names: Vec<_> = labs.iter().map(|lab| lab.name()).collect();
-            assert_eq!(lost_and_resumed(labs, every).await, whole, "{names:?}, cut after every {every}");
+            let names: Vec<_> = transports.iter().map(|transport| transport.name()).collect();
+            assert_eq!(
+                lost_and_resumed(transports, every).await,
+                whole,
+                "{names:?}, cut after every {every}"
+            );
         }
     }
 }
 
 /// The conversation as one client has it that changes its transport after every few of the agent's words.
-async fn lost_and_resumed(labs: &[&dyn Lab], every: usize) -> Vec<String> {
-    let world = World::new(Limits { merge_bytes: 64, ..Limits::default() });
-    let mut sites = Vec::new();
-    for lab in labs {
-        sites.push(lab.serve(world.gateway().clone()).await);
+async fn lost_and_resumed(transports: &[&dyn Transport], every: usize) -> Vec<String> {
+    let gateway = TestGateway::new(Limits { merge_bytes: 64, ..Limits::default() });
+    let mut endpoints = Vec::new();
+    for transport in transports {
+        endpoints.push(transport.serve(gateway.handle().clone()).await);
     }
-    let mut client = Watcher::open(&*sites[0], "client").await;
+    let mut client = Watcher::open(&*endpoints[0], "client").await;
     client.message("t1").await;
-    prompted(&world).await;
+    prompted(&gateway).await;
     client.until_event("turn_started").await;
     let started = AgentEvent::ToolStarted {
         call_id: "k1".to_owned(),
@@ -250,11 +257,11 @@ async fn lost_and_resumed(labs: &[&dyn Lab], every: usize) -> Vec<String> {
     words.extend((0..PIECES).map(piece));
     for (at, word) in words.into_iter().enumerate() {
         let asks = matches!(word, AgentEvent::Permission(_));
-        say(&world, vec![word]).await;
-        if sites.len() > 1 && at % every == every - 1 {
+        say(&gateway, vec![word]).await;
+        if endpoints.len() > 1 && at % every == every - 1 {
             let Watcher { client: lost, transcript } = client;
             lost.abort().await;
-            client = Watcher::resume(&*sites[(at / every + 1) % sites.len()], transcript).await;
+            client = Watcher::resume(&*endpoints[(at / every + 1) % endpoints.len()], transcript).await;
         }
         if asks {
             client.until_event("permission_request").await;
@@ -262,7 +269,7 @@ async fn lost_and_resumed(labs: &[&dyn Lab], every: usize) -> Vec<String> {
             client.until_event("request_resolved").await;
         }
     }
-    say(&world, end()).await;
+    say(&gateway, end()).await;
     client.until_event("turn_end").await;
     assert_eq!(client.transcript.text(), whole());
     client.transcript.lines()
@@ -270,28 +277,29 @@ async fn lost_and_resumed(labs: &[&dyn Lab], every: usize) -> Vec<String> {
 
 #[tokio::test]
 async fn clients_of_two_transports_share_a_chat() {
-    for first in LABS {
-        for second in LABS {
+    for first in TRANSPORTS {
+        for second in TRANSPORTS {
             share(first, second).await;
         }
     }
 }
 
-async fn share(first: &dyn Lab, second: &dyn Lab) {
-    let world = World::new(Limits::default());
-    let sites = (first.serve(world.gateway().clone()).await, second.serve(world.gateway().clone()).await);
-    let mut writer = Watcher::open(&*sites.0, "writer").await;
+async fn share(first: &dyn Transport, second: &dyn Transport) {
+    let gateway = TestGateway::new(Limits::default());
+    let endpoints =
+        (first.serve(gateway.handle().clone()).await, second.serve(gateway.handle().clone()).await);
+    let mut writer = Watcher::open(&*endpoints.0, "writer").await;
     writer.message("t1").await;
-    prompted(&world).await;
+    prompted(&gateway).await;
     writer.until_event("turn_started").await;
-    let mut reader = Watcher::resume(&*sites.1, writer.transcript.clone()).await;
-    say(&world, vec![piece(0), permission()]).await;
+    let mut reader = Watcher::resume(&*endpoints.1, writer.transcript.clone()).await;
+    say(&gateway, vec![piece(0), permission()]).await;
     writer.until_event("permission_request").await;
     reader.until_event("permission_request").await;
     reader.answer("deny").await;
     writer.until_event("request_resolved").await;
     reader.until_event("request_resolved").await;
-    say(&world, end()).await;
+    say(&gateway, end()).await;
     writer.until_event("turn_end").await;
     reader.until_event("turn_end").await;
     reader.message("t2").await;

@@ -8,7 +8,7 @@ use axum::{
     http::header::AUTHORIZATION,
     middleware::{Next, from_fn},
 };
-use switchboard_conformance::{Client, Lab, Need, Received, Site};
+use switchboard_conformance::{Client, Endpoint, Need, Received, Transport};
 use switchboard_core::ids::Principal;
 use switchboard_runtime::{Admission, Gateway};
 use switchboard_transport_sse::{Options, router};
@@ -21,7 +21,7 @@ use crate::{
 
 pub(crate) struct Sse;
 
-struct SseSite {
+struct SseEndpoint {
     address: SocketAddr,
     _served: Served,
 }
@@ -36,7 +36,7 @@ struct SseClient {
 }
 
 #[async_trait]
-impl Lab for Sse {
+impl Transport for Sse {
     fn name(&self) -> &'static str {
         "sse"
     }
@@ -52,7 +52,7 @@ impl Lab for Sse {
         }
     }
 
-    async fn serve(&self, gateway: Gateway) -> Box<dyn Site> {
+    async fn serve(&self, gateway: Gateway) -> Box<dyn Endpoint> {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
         // Believes whoever says who it is: who may connect is not what is tested here.
@@ -68,12 +68,12 @@ impl Lab for Sse {
         let served = tokio::spawn(async move {
             axum::serve(listener, app).await.expect("connections can be accepted");
         });
-        Box::new(SseSite { address, _served: Served(served) })
+        Box::new(SseEndpoint { address, _served: Served(served) })
     }
 }
 
 #[async_trait]
-impl Site for SseSite {
+impl Endpoint for SseEndpoint {
     async fn open(&self, principal: &Principal, client_id: &str) -> Box<dyn Client> {
         let mut raw = Raw::connect(self.address).await;
         let principal = format!("Authorization: {principal}");

@@ -1,6 +1,6 @@
 //! The trace files over every transport. `TRACE=name` runs those whose names contain it.
 
-use switchboard_conformance::{Lab, traces::check};
+use switchboard_conformance::{Transport, traces::check};
 
 use crate::{
     memory::Memory,
@@ -9,14 +9,14 @@ use crate::{
     websocket::{OlderWebSocket, WebSocket},
 };
 
-async fn agree(lab: &dyn Lab) {
+async fn agree(transport: &dyn Transport) {
     let only = std::env::var("TRACE").ok();
-    let report = check(lab, only.as_deref()).await;
-    println!("{}: {} traces agree", lab.name(), report.agree);
+    let report = check(transport, only.as_deref()).await;
+    println!("{}: {} traces agree", transport.name(), report.agree);
     for cannot in &report.cannot {
-        println!("{}: cannot run {cannot}", lab.name());
+        println!("{}: cannot run {cannot}", transport.name());
     }
-    assert!(report.failed.is_empty(), "{}:\n{}", lab.name(), report.failed.join("\n"));
+    assert!(report.failed.is_empty(), "{}:\n{}", transport.name(), report.failed.join("\n"));
     assert!(only.is_some() || report.agree > 0, "no trace ran");
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use switchboard_conformance::{Client, Lab, Need, Received, Site};
+use switchboard_conformance::{Client, Endpoint, Need, Received, Transport};
 use switchboard_core::ids::Principal;
 use switchboard_runtime::Gateway;
 use switchboard_transport_unix::{Listener, Options, serve};
@@ -20,7 +20,7 @@ use crate::Served;
 
 pub(crate) struct Unix;
 
-struct UnixSite {
+struct UnixEndpoint {
     directory: TempDir,
     _served: Served,
 }
@@ -36,7 +36,7 @@ fn path(directory: &TempDir) -> PathBuf {
 }
 
 #[async_trait]
-impl Lab for Unix {
+impl Transport for Unix {
     fn name(&self) -> &'static str {
         "unix"
     }
@@ -52,18 +52,18 @@ impl Lab for Unix {
         }
     }
 
-    async fn serve(&self, gateway: Gateway) -> Box<dyn Site> {
+    async fn serve(&self, gateway: Gateway) -> Box<dyn Endpoint> {
         let directory = tempfile::tempdir().expect("a directory for the socket");
         let listener = Listener::bind(path(&directory)).expect("it can be bound");
         let served = tokio::spawn(async move {
             serve(&listener, gateway, Options::default()).await.expect("connections can be accepted");
         });
-        Box::new(UnixSite { directory, _served: Served(served) })
+        Box::new(UnixEndpoint { directory, _served: Served(served) })
     }
 }
 
 #[async_trait]
-impl Site for UnixSite {
+impl Endpoint for UnixEndpoint {
     async fn open(&self, _: &Principal, _: &str) -> Box<dyn Client> {
         let socket = UnixStream::connect(path(&self.directory)).await.expect("it listens");
         let (reader, writer) = socket.into_split();

@@ -9,7 +9,7 @@ use axum::http::{
     request::Parts,
 };
 use futures::{SinkExt as _, StreamExt as _};
-use switchboard_conformance::{Client, Lab, Need, Received, Site};
+use switchboard_conformance::{Client, Endpoint, Need, Received, Transport};
 use switchboard_core::{ids::Principal, wire::PROTOCOL};
 use switchboard_runtime::{Admission, Gateway};
 use switchboard_transport_ws::{AccessPolicy, Options, serve};
@@ -29,7 +29,7 @@ pub(crate) struct WebSocket;
 /// Clients that offer no subprotocol, and so may send frames of the older vocabulary.
 pub(crate) struct OlderWebSocket;
 
-struct WebSocketSite {
+struct WebSocketEndpoint {
     offers_protocol: bool,
     address: SocketAddr,
     _served: Served,
@@ -49,7 +49,7 @@ impl AccessPolicy for OpenDoor {
 }
 
 #[async_trait]
-impl Lab for WebSocket {
+impl Transport for WebSocket {
     fn name(&self) -> &'static str {
         "websocket"
     }
@@ -58,13 +58,13 @@ impl Lab for WebSocket {
         (need == Need::Legacy).then_some("clients that offer the subprotocol send no such frames")
     }
 
-    async fn serve(&self, gateway: Gateway) -> Box<dyn Site> {
-        Box::new(WebSocketSite::new(gateway, true).await)
+    async fn serve(&self, gateway: Gateway) -> Box<dyn Endpoint> {
+        Box::new(WebSocketEndpoint::new(gateway, true).await)
     }
 }
 
 #[async_trait]
-impl Lab for OlderWebSocket {
+impl Transport for OlderWebSocket {
     fn name(&self) -> &'static str {
         "websocket-older"
     }
@@ -73,12 +73,12 @@ impl Lab for OlderWebSocket {
         (need == Need::Strict).then_some("it takes frames of the older vocabulary")
     }
 
-    async fn serve(&self, gateway: Gateway) -> Box<dyn Site> {
-        Box::new(WebSocketSite::new(gateway, false).await)
+    async fn serve(&self, gateway: Gateway) -> Box<dyn Endpoint> {
+        Box::new(WebSocketEndpoint::new(gateway, false).await)
     }
 }
 
-impl WebSocketSite {
+impl WebSocketEndpoint {
     async fn new(gateway: Gateway, offers_protocol: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
@@ -91,7 +91,7 @@ impl WebSocketSite {
 }
 
 #[async_trait]
-impl Site for WebSocketSite {
+impl Endpoint for WebSocketEndpoint {
     async fn open(&self, principal: &Principal, client_id: &str) -> Box<dyn Client> {
         let url = format!("ws://{}/?client_id={client_id}", self.address);
         let mut request = url.into_client_request().expect("a URL");

@@ -2,8 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
 #![allow(clippy::print_stderr, reason = "asked for, to look into a run")]
 
-pub mod journal;
-pub mod meaning;
 pub mod script;
-pub mod trace;
 pub mod world;
+
+pub use switchboard_conformance::{journal_model as journal, trace, translate as meaning};

@@ -5,7 +5,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
-use switchboard_conformance::{Client, Lab, Need, Received, Site, WAIT, traces};
+use switchboard_conformance::{Client, Endpoint, Need, Received, Transport, WAIT, traces};
 use switchboard_core::ids::Principal;
 use switchboard_example_tcp_lines::serve;
 use switchboard_runtime::{Gateway, Verifier};
@@ -21,7 +21,7 @@ use tokio::{
 
 struct Tcp;
 
-struct TcpSite {
+struct TcpEndpoint {
     address: SocketAddr,
     served: JoinHandle<()>,
 }
@@ -41,7 +41,7 @@ impl Verifier for Names {
 }
 
 #[async_trait]
-impl Lab for Tcp {
+impl Transport for Tcp {
     fn name(&self) -> &'static str {
         "tcp"
     }
@@ -54,15 +54,15 @@ impl Lab for Tcp {
         }
     }
 
-    async fn serve(&self, gateway: Gateway) -> Box<dyn Site> {
+    async fn serve(&self, gateway: Gateway) -> Box<dyn Endpoint> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let served = tokio::spawn(async move { serve(listener, gateway, Arc::new(Names)).await.unwrap() });
-        Box::new(TcpSite { address, served })
+        Box::new(TcpEndpoint { address, served })
     }
 }
 
-impl Drop for TcpSite {
+impl Drop for TcpEndpoint {
     fn drop(&mut self) {
         self.served.abort();
     }
@@ -76,7 +76,7 @@ async fn connect(address: SocketAddr, first: &str) -> TcpClient {
 }
 
 #[async_trait]
-impl Site for TcpSite {
+impl Endpoint for TcpEndpoint {
     async fn open(&self, principal: &Principal, _: &str) -> Box<dyn Client> {
         let first = format!(r#"{{"type":"authenticate","token":"{principal}"}}"#);
         Box::new(connect(self.address, &first).await)
@@ -122,15 +122,15 @@ async fn it_carries_every_conversation_like_the_others() {
 /// What the suite takes for granted: without credentials, there is nothing.
 #[tokio::test]
 async fn nobody_passes_without_a_token() {
-    let world = switchboard_conformance::World::new(switchboard_core::Limits::default());
+    let gateway = switchboard_conformance::TestGateway::new(switchboard_core::Limits::default());
     for first in [r#"{"type":"new_chat"}"#, r#"{"type":"authenticate","token":"no token"}"#, "", "\u{0}"] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let served = tokio::spawn(serve(listener, world.gateway().clone(), Arc::new(Names)));
+        let served = tokio::spawn(serve(listener, gateway.handle().clone(), Arc::new(Names)));
         let mut client = connect(address, first).await;
         let received = timeout(WAIT, client.next()).await.unwrap();
         assert!(matches!(received, Received::Closed { code: 4401, .. }), "{first}: {received:?}");
-        assert_eq!(world.gateway().counts().await.unwrap().connections, 0);
+        assert_eq!(gateway.handle().counts().await.unwrap().connections, 0);
         served.abort();
     }
 }
@@ -139,9 +139,9 @@ async fn nobody_passes_without_a_token() {
 #[tokio::test]
 async fn a_line_without_end_is_refused() {
     let limits = switchboard_core::Limits { frame_bytes: 1000, ..switchboard_core::Limits::default() };
-    let world = switchboard_conformance::World::new(limits);
-    let site = Tcp.serve(world.gateway().clone()).await;
-    let mut client = site.open(&Principal::owner(), "").await;
+    let gateway = switchboard_conformance::TestGateway::new(limits);
+    let endpoint = Tcp.serve(gateway.handle().clone()).await;
+    let mut client = endpoint.open(&Principal::owner(), "").await;
     client.send(&"x".repeat(2000)).await;
     let closed = async {
         loop {

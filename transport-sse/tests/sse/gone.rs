@@ -11,7 +11,7 @@ use tokio::{io::AsyncWriteExt as _, runtime::Handle, time::timeout};
 
 use crate::{
     raw::{Open, Raw, post, request},
-    site::{Site, generous},
+    server::{Server, generous},
 };
 
 /// From now on, nothing reaches this socket: for its peer, a cable is cut.
@@ -26,53 +26,53 @@ fn cut(raw: &Raw) {
 #[tokio::test]
 async fn a_client_behind_a_cut_cable_is_noticed() {
     let options = Options { comment_every: Duration::from_millis(300), ..Options::default() };
-    let site = Site::noticing(generous(), options, Duration::from_secs(1)).await;
-    let mut good = Open::new(site.address, "/sse").await;
+    let server = Server::noticing(generous(), options, Duration::from_secs(1)).await;
+    let mut good = Open::new(server.address, "/sse").await;
     let tasks = || Handle::current().metrics().num_alive_tasks();
     let before = tasks();
-    let dead = Open::new(site.address, "/sse").await;
+    let dead = Open::new(server.address, "/sse").await;
     cut(&dead.raw);
-    site.world.until(|counts| counts.connections == 1).await.unwrap();
+    server.gateway.until(|counts| counts.connections == 1).await.unwrap();
     let ended = async {
         while tasks() > before {
             tokio::task::yield_now().await;
         }
     };
     timeout(WAIT, ended).await.expect("all tasks have ended");
-    assert_eq!(post(site.address, &dead.name, b"{}").await, 410);
+    assert_eq!(post(server.address, &dead.name, b"{}").await, 410);
     good.post(r#"{"type":"ping"}"#).await;
     good.raw.wait_for("pong").await;
 }
 
 #[tokio::test]
 async fn who_closes_is_gone_at_once() {
-    let site = Site::new().await;
-    let open = Open::new(site.address, "/sse").await;
+    let server = Server::new().await;
+    let open = Open::new(server.address, "/sse").await;
     let Open { raw, name, .. } = open;
     drop(raw);
-    site.world.until(|counts| counts.connections == 0).await.unwrap();
-    assert_eq!(post(site.address, &name, br#"{"type":"ping"}"#).await, 410);
+    server.gateway.until(|counts| counts.connections == 0).await.unwrap();
+    assert_eq!(post(server.address, &name, br#"{"type":"ping"}"#).await, 410);
     // Half a close is one as well: a stream has nothing to wait for.
-    let mut open = Open::new(site.address, "/sse").await;
+    let mut open = Open::new(server.address, "/sse").await;
     open.raw.io.shutdown().await.unwrap();
-    site.world.until(|counts| counts.connections == 0).await.unwrap();
+    server.gateway.until(|counts| counts.connections == 0).await.unwrap();
 }
 
 #[tokio::test]
 async fn half_a_request_is_none() {
-    let site = Site::new().await;
-    let open = Open::new(site.address, "/sse").await;
+    let server = Server::new().await;
+    let open = Open::new(server.address, "/sse").await;
     let stream = format!("Switchboard-Stream: {}", open.name);
     let frame = r#"{"type":"message","chat_id":"c1","content":"hi","turn_id":"t1"}"#;
     let headers = [&*stream, "Content-Type: application/json"];
     let whole = request("POST", "/messages", &headers, Some(frame.as_bytes())) + frame;
     for cut in [1, 30, whole.len() - frame.len() - 1, whole.len() - frame.len(), whole.len() - 1] {
-        let mut raw = Raw::connect(site.address).await;
+        let mut raw = Raw::connect(server.address).await;
         raw.write(&whole.as_bytes()[..cut]).await;
         drop(raw);
     }
     for cut in [1, 10, 25] {
-        let mut raw = Raw::connect(site.address).await;
+        let mut raw = Raw::connect(server.address).await;
         raw.write(&request("GET", "/sse", &[], None).as_bytes()[..cut]).await;
         drop(raw);
     }
@@ -86,38 +86,38 @@ async fn half_a_request_is_none() {
 /// conversation goes on.
 #[tokio::test]
 async fn many_connections_leave_nothing_behind() {
-    let site = Site::new().await;
-    let mut good = Open::new(site.address, "/sse").await;
+    let server = Server::new().await;
+    let mut good = Open::new(server.address, "/sse").await;
     good.post(r#"{"type":"message","chat_id":"c1","content":"hi","turn_id":"t1"}"#).await;
     good.raw.wait_for("goal_status").await;
     let tasks = || Handle::current().metrics().num_alive_tasks();
     let before = tasks();
     for round in 0..200 {
         match round % 6 {
-            0 => drop(Raw::connect(site.address).await),
-            1 => Raw::connect(site.address).await.write(b"GET /sse HT").await,
-            2 => Raw::connect(site.address).await.write(request("GET", "/sse", &[], None).as_bytes()).await,
-            3 => drop(Open::new(site.address, "/sse?chat=c1").await),
+            0 => drop(Raw::connect(server.address).await),
+            1 => Raw::connect(server.address).await.write(b"GET /sse HT").await,
+            2 => Raw::connect(server.address).await.write(request("GET", "/sse", &[], None).as_bytes()).await,
+            3 => drop(Open::new(server.address, "/sse?chat=c1").await),
             4 => {
-                let open = Open::new(site.address, "/sse?chat=c1").await;
+                let open = Open::new(server.address, "/sse?chat=c1").await;
                 open.raw.io.set_zero_linger().unwrap();
             }
             _ => {
-                let open = Open::new(site.address, "/sse").await;
+                let open = Open::new(server.address, "/sse").await;
                 open.post(r#"{"type":"attach","chat_id":"c1"}"#).await;
             }
         }
-        let said = site.world.agents().say("c1", vec![AgentEvent::Progress { text: round.to_string() }]);
+        let said = server.gateway.agents().send("c1", vec![AgentEvent::Progress { text: round.to_string() }]);
         said.unwrap().await.unwrap();
     }
-    site.world.until(|counts| counts.connections == 1).await.unwrap();
+    server.gateway.until(|counts| counts.connections == 1).await.unwrap();
     let ended = async {
         while tasks() > before {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     timeout(WAIT, ended).await.expect("all tasks have ended");
-    let counts = site.world.gateway().counts().await.unwrap();
+    let counts = server.gateway.handle().counts().await.unwrap();
     assert_eq!((counts.connections, counts.chats, counts.agents), (1, 1, 1));
     let mut said = 0;
     while said < 200 {

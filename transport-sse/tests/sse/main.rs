@@ -6,6 +6,6 @@ mod gone;
 mod posts;
 mod random;
 mod raw;
-mod site;
+mod server;
 mod slow;
 mod streams;

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::{
     raw::{Open, Raw, post, post_with, request, status},
-    site::{Site, generous},
+    server::{Server, generous},
 };
 
 const PING: &[u8] = br#"{"type":"ping"}"#;
@@ -18,8 +18,8 @@ const JSON: &str = "Content-Type: application/json";
 
 #[tokio::test]
 async fn a_post_needs_a_json_type_and_a_stream_of_its_principal() {
-    let site = Site::new().await;
-    let mut open = Open::new(site.address, "/sse").await;
+    let server = Server::new().await;
+    let mut open = Open::new(server.address, "/sse").await;
     let stream = format!("Switchboard-Stream: {}", open.name);
     let cases: [(&[&str], u16); 14] = [
         (&[&stream, JSON], 202),
@@ -38,7 +38,7 @@ async fn a_post_needs_a_json_type_and_a_stream_of_its_principal() {
         (&[&stream, JSON], 202),
     ];
     for (headers, expected) in cases {
-        assert_eq!(post_with(site.address, headers, PING).await, expected, "{headers:?}");
+        assert_eq!(post_with(server.address, headers, PING).await, expected, "{headers:?}");
     }
     for _ in 0..3 {
         assert_eq!(open.raw.event().await, json!({ "event": "pong" }));
@@ -48,8 +48,8 @@ async fn a_post_needs_a_json_type_and_a_stream_of_its_principal() {
 
 #[tokio::test]
 async fn what_is_wrong_with_a_frame_is_said_on_the_stream() {
-    let site = Site::new().await;
-    let mut open = Open::new(site.address, "/sse").await;
+    let server = Server::new().await;
+    let mut open = Open::new(server.address, "/sse").await;
     for (frame, code) in [
         (&b"{"[..], "malformed"),
         (b"hello", "malformed"),
@@ -57,7 +57,7 @@ async fn what_is_wrong_with_a_frame_is_said_on_the_stream() {
         (br#"{"type":"dance"}"#, "unknown_type"),
         (br#"{"content":"legacy"}"#, "missing_field"),
     ] {
-        assert_eq!(post(site.address, &open.name, frame).await, 202);
+        assert_eq!(post(server.address, &open.name, frame).await, 202);
         assert_eq!(open.raw.event().await["code"], code, "{frame:?}");
     }
     open.works().await;
@@ -65,16 +65,16 @@ async fn what_is_wrong_with_a_frame_is_said_on_the_stream() {
 
 #[tokio::test]
 async fn a_frame_is_as_long_as_the_limit_and_no_longer() {
-    let site = Site::with(Limits { frame_bytes: 2048, ..generous() }, Options::default()).await;
-    let mut open = Open::new(site.address, "/sse").await;
+    let server = Server::with(Limits { frame_bytes: 2048, ..generous() }, Options::default()).await;
+    let mut open = Open::new(server.address, "/sse").await;
     let mut frame = br#"{"type":"ping"}"#.to_vec();
     frame.resize(2048, b' ');
-    assert_eq!(post(site.address, &open.name, &frame).await, 202);
+    assert_eq!(post(server.address, &open.name, &frame).await, 202);
     assert_eq!(open.raw.event().await["event"], "pong");
     frame.push(b' ');
-    assert_eq!(post(site.address, &open.name, &frame).await, 413);
+    assert_eq!(post(server.address, &open.name, &frame).await, 413);
     // Also where the length is not told beforehand.
-    let mut raw = Raw::connect(site.address).await;
+    let mut raw = Raw::connect(server.address).await;
     let stream = format!("Switchboard-Stream: {}", open.name);
     let head = request("POST", "/messages", &[JSON, &stream, "Transfer-Encoding: chunked"], None);
     raw.write(format!("{head}801\r\n{}\r\n0\r\n\r\n", " ".repeat(2049)).as_bytes()).await;
@@ -85,10 +85,10 @@ async fn a_frame_is_as_long_as_the_limit_and_no_longer() {
 #[tokio::test]
 async fn a_body_has_its_time() {
     let options = Options { body_within: Duration::from_millis(100), ..Options::default() };
-    let site = Site::with(generous(), options).await;
-    let mut open = Open::new(site.address, "/sse").await;
+    let server = Server::with(generous(), options).await;
+    let mut open = Open::new(server.address, "/sse").await;
     let stream = format!("Switchboard-Stream: {}", open.name);
-    let mut raw = Raw::connect(site.address).await;
+    let mut raw = Raw::connect(server.address).await;
     let head = request("POST", "/messages", &[JSON, &stream, "Content-Length: 100"], None);
     // Half of it, and then one byte after the other.
     raw.write(head.as_bytes()).await;
@@ -119,9 +119,9 @@ async fn posts_to_a_stream_that_is_not_read_have_a_limit_and_a_time() {
     let options =
         Options { unanswered_posts: 2, answer_within: Duration::from_millis(300), ..Options::default() };
     let limits = Limits { outbox_bytes: 16 * 1024, reader_stall_ms: 60_000, ..generous() };
-    let site = Site::with(limits, options).await;
-    let open = Open::over(Raw::connect_narrow(site.address).await, site.address, "/sse").await;
-    let mut good = Open::new(site.address, "/sse").await;
+    let server = Server::with(limits, options).await;
+    let open = Open::over(Raw::connect_narrow(server.address).await, server.address, "/sse").await;
+    let mut good = Open::new(server.address, "/sse").await;
     let long = json!({ "type": "message", "chat_id": "c1", "content": "x".repeat(150_000), "turn_id": "t1" });
     good.post(&long.to_string()).await;
     good.raw.wait_for("message_accepted").await;
@@ -130,13 +130,13 @@ async fn posts_to_a_stream_that_is_not_read_have_a_limit_and_a_time() {
     let mut statuses = Vec::new();
     while !statuses.contains(&503) {
         assert!(statuses.len() < 1000, "it never fills");
-        statuses.push(post(site.address, &open.name, question).await);
+        statuses.push(post(server.address, &open.name, question).await);
     }
     let all = tokio::join!(
-        post(site.address, &open.name, PING),
-        post(site.address, &open.name, PING),
-        post(site.address, &open.name, PING),
-        post(site.address, &open.name, PING),
+        post(server.address, &open.name, PING),
+        post(server.address, &open.name, PING),
+        post(server.address, &open.name, PING),
+        post(server.address, &open.name, PING),
     );
     let mut all = [all.0, all.1, all.2, all.3];
     all.sort_unstable();
@@ -144,20 +144,20 @@ async fn posts_to_a_stream_that_is_not_read_have_a_limit_and_a_time() {
     good.post(r#"{"type":"ping"}"#).await;
     good.raw.wait_for("pong").await;
     // When it goes, those that wait for it are told.
-    let waiting = post(site.address, &open.name, PING);
+    let waiting = post(server.address, &open.name, PING);
     let gone = async {
         tokio::task::yield_now().await;
         drop(open.raw);
     };
     assert!(matches!(tokio::join!(waiting, gone).0, 410 | 503));
-    site.world.until(|counts| counts.connections == 1).await.unwrap();
-    assert_eq!(post(site.address, &open.name, PING).await, 410);
+    server.gateway.until(|counts| counts.connections == 1).await.unwrap();
+    assert_eq!(post(server.address, &open.name, PING).await, 410);
 }
 
 #[tokio::test]
 async fn frames_of_a_stream_are_served_in_the_order_of_their_answers() {
-    let site = Site::new().await;
-    let mut open = Open::new(site.address, "/sse").await;
+    let server = Server::new().await;
+    let mut open = Open::new(server.address, "/sse").await;
     for n in 0..200 {
         open.post(&format!(r#"{{"type":"ping","nonce":"{n}"}}"#)).await;
     }
@@ -168,10 +168,10 @@ async fn frames_of_a_stream_are_served_in_the_order_of_their_answers() {
 
 #[tokio::test]
 async fn several_posts_go_over_one_connection() {
-    let site = Site::new().await;
-    let mut open = Open::new(site.address, "/sse").await;
+    let server = Server::new().await;
+    let mut open = Open::new(server.address, "/sse").await;
     let stream = format!("Switchboard-Stream: {}", open.name);
-    let mut raw = Raw::connect(site.address).await;
+    let mut raw = Raw::connect(server.address).await;
     let one = request("POST", "/messages", &[JSON, &stream], Some(PING)) + std::str::from_utf8(PING).unwrap();
     raw.write(one.repeat(3).as_bytes()).await;
     for _ in 0..3 {
@@ -185,15 +185,15 @@ async fn several_posts_go_over_one_connection() {
 async fn a_stream_that_is_being_closed_takes_no_frames() {
     let limits = Limits { outbox_bytes: 16 * 1024, reader_stall_ms: 300, ..generous() };
     let options = Options { close_within: 2 * WAIT, ..Options::default() };
-    let site = Site::with(limits, options).await;
-    let open = Open::over(Raw::connect_narrow(site.address).await, site.address, "/sse").await;
+    let server = Server::with(limits, options).await;
+    let open = Open::over(Raw::connect_narrow(server.address).await, server.address, "/sse").await;
     let long = json!({ "type": "message", "chat_id": "c1", "content": "x".repeat(150_000), "turn_id": "t1" });
     open.post(&long.to_string()).await;
     // Until it is full, and stands still for too long.
     let closed = async {
         let history = br#"{"type":"history","chat_id":"c1"}"#;
         loop {
-            match post(site.address, &open.name, history).await {
+            match post(server.address, &open.name, history).await {
                 202 => {}
                 410 => return,
                 other => panic!("{other}"),
@@ -202,9 +202,9 @@ async fn a_stream_that_is_being_closed_takes_no_frames() {
     };
     timeout(WAIT, closed).await.expect("the stream is closed");
     assert_eq!(
-        site.world.gateway().counts().await.unwrap().connections,
+        server.gateway.handle().counts().await.unwrap().connections,
         1,
         "its last event is still to be taken"
     );
-    assert_eq!(post(site.address, &open.name, PING).await, 410);
+    assert_eq!(post(server.address, &open.name, PING).await, 410);
 }

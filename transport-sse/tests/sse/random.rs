@@ -12,7 +12,7 @@ use tokio::{io::AsyncWriteExt as _, task::JoinSet, time::timeout};
 
 use crate::{
     raw::{Open, Raw, request},
-    site::{Site, generous},
+    server::{Server, generous},
 };
 
 /// Requests for streams to begin with.
@@ -115,13 +115,13 @@ async fn random_requests_do_no_harm() {
         unanswered_posts: AT_ONCE,
         ..Options::default()
     };
-    let site = Site::with(run.limits(generous()), options).await;
-    let mut good = Open::new(site.address, "/sse").await;
-    let mut victim = Open::new(site.address, "/sse").await;
+    let server = Server::with(run.limits(generous()), options).await;
+    let mut good = Open::new(server.address, "/sse").await;
+    let mut victim = Open::new(server.address, "/sse").await;
     let mut peers = JoinSet::new();
     while run.goes_on() {
         while peers.len() < AT_ONCE {
-            peers.spawn(Peer::new(&mut run.random, &victim, site.address).lives());
+            peers.spawn(Peer::new(&mut run.random, &victim, server.address).lives());
         }
         let ends = async {
             while peers.len() > AT_ONCE / 2 {
@@ -140,7 +140,7 @@ async fn random_requests_do_no_harm() {
     victim.post(r#"{"type":"ping","nonce":"the last"}"#).await;
     while victim.raw.wait_for("pong").await["nonce"] != "the last" {}
     drop(victim);
-    site.world.until(|counts| counts.connections == 1).await.unwrap();
+    server.gateway.until(|counts| counts.connections == 1).await.unwrap();
     good.works().await;
     run.end();
 }

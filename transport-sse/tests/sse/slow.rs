@@ -14,7 +14,7 @@ use tokio::{io::AsyncReadExt as _, runtime::Handle, time::timeout};
 
 use crate::{
     raw::{Open, Raw},
-    site::{Site, generous},
+    server::{Server, generous},
 };
 
 /// Longer than any test takes, however slow the machine is.
@@ -30,18 +30,18 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap()
 }
 
-/// A site where no stream is given up for anything but that its client takes nothing for so long.
-async fn patient(stall: Duration) -> Site {
+/// A server where no stream is given up for anything but that its client takes nothing for so long.
+async fn patient(stall: Duration) -> Server {
     let limits = Limits { reader_stall_ms: millis(stall), merge_bytes: 0, ..generous() };
     let options = Options { close_within: EVER, ..Options::default() };
-    Site::noticing(limits, options, EVER).await
+    Server::noticing(limits, options, EVER).await
 }
 
 /// A turn that runs, and what its sender has of it.
-async fn turn(site: &Site, sender: &mut Open) -> Transcript {
+async fn turn(server: &Server, sender: &mut Open) -> Transcript {
     sender.post(r#"{"type":"message","chat_id":"c1","content":"go","turn_id":"t1"}"#).await;
     while !matches!(
-        site.world.agents().received("c1").await,
+        server.gateway.agents().received("c1").await,
         Some(ReceivedCommand::Command(AgentCommand::Prompt { .. }))
     ) {}
     let mut transcript = Transcript::default();
@@ -52,15 +52,15 @@ async fn turn(site: &Site, sender: &mut Open) -> Transcript {
 }
 
 /// The agent says very much, as fast as it is let.
-async fn flood(site: &Site, pieces: usize, piece: usize) {
+async fn flood(server: &Server, pieces: usize, piece: usize) {
     for at in 0..pieces {
         let text = format!("{at:08}{}", "x".repeat(piece - 8));
         let events = vec![AgentEvent::Text { stream: "s1".into(), text }];
-        site.world.agents().say("c1", events).unwrap().await.unwrap();
+        server.gateway.agents().send("c1", events).unwrap().await.unwrap();
     }
     let outcome = Outcome::Completed;
     let end = AgentEvent::TurnEnded { outcome, error: None, usage: None, cost: None };
-    site.world.agents().say("c1", vec![end]).unwrap().await.unwrap();
+    server.gateway.agents().send("c1", vec![end]).unwrap().await.unwrap();
 }
 
 /// Reads until the turn's end or the last event. Gives that one's close code, and the last id.
@@ -89,18 +89,18 @@ async fn who_stops_reading_a_stream_of_many_chats_resumes_by_its_last_id_all_the
 }
 
 async fn stops_reading(others: usize, pieces: usize, piece: usize) {
-    let site = patient(STALL).await;
-    let mut stuck = Open::over(Raw::connect_narrow(site.address).await, site.address, "/sse").await;
+    let server = patient(STALL).await;
+    let mut stuck = Open::over(Raw::connect_narrow(server.address).await, server.address, "/sse").await;
     for _ in 0..others {
         stuck.post(r#"{"type":"new_chat"}"#).await;
         stuck.raw.wait_for("replay_end").await;
     }
-    let mut seen = turn(&site, &mut stuck).await;
+    let mut seen = turn(&server, &mut stuck).await;
     let cursor = seen.cursor();
     let after = format!("/sse?after=c1@{}:{}", cursor["epoch"].as_str().unwrap(), cursor["seq"]);
-    let mut good = Open::new(site.address, &after).await;
+    let mut good = Open::new(server.address, &after).await;
     let mut whole = seen.clone();
-    let ((), (closed, _)) = tokio::join!(flood(&site, pieces, piece), read_on(&mut good.raw, &mut whole));
+    let ((), (closed, _)) = tokio::join!(flood(&server, pieces, piece), read_on(&mut good.raw, &mut whole));
     assert_eq!(closed, None);
     assert_eq!(whole.text().len(), pieces * piece);
     // It reads again, long after it was given up: that it does not read for a while is what is tested.
@@ -109,7 +109,7 @@ async fn stops_reading(others: usize, pieces: usize, piece: usize) {
     assert_eq!(closed, Some(4408));
     assert_eq!(stuck.raw.next().await, None);
     assert!(stuck.raw.is_whole());
-    let mut again = Raw::connect(site.address).await;
+    let mut again = Raw::connect(server.address).await;
     again.get("/sse", &[&format!("Last-Event-ID: {last}")]).await;
     for _ in 0..others {
         again.wait_for("replay_end").await;
@@ -121,10 +121,10 @@ async fn stops_reading(others: usize, pieces: usize, piece: usize) {
 #[tokio::test]
 async fn who_reads_late_gets_everything() {
     // How long the flood takes says nothing about the reader.
-    let site = patient(EVER).await;
-    let mut late = Open::over(Raw::connect_narrow(site.address).await, site.address, "/sse").await;
-    let mut transcript = turn(&site, &mut late).await;
-    flood(&site, PIECES, PIECE).await;
+    let server = patient(EVER).await;
+    let mut late = Open::over(Raw::connect_narrow(server.address).await, server.address, "/sse").await;
+    let mut transcript = turn(&server, &mut late).await;
+    flood(&server, PIECES, PIECE).await;
     assert_eq!(read_on(&mut late.raw, &mut transcript).await.0, None);
     assert_eq!(transcript.text().len(), PIECES * PIECE);
     late.post(r#"{"type":"ping"}"#).await;
@@ -143,20 +143,20 @@ fn resident() -> usize {
 async fn who_reads_a_byte_now_and_then_or_none_is_given_up_in_time_and_costs_nothing_then() {
     let limits = Limits { reader_stall_ms: millis(STALL), ..generous() };
     let options = Options { close_within: STALL, ..Options::default() };
-    let site = Site::with(limits, options).await;
-    let mut good = Open::new(site.address, "/sse").await;
-    let mut whole = turn(&site, &mut good).await;
+    let server = Server::with(limits, options).await;
+    let mut good = Open::new(server.address, "/sse").await;
+    let mut whole = turn(&server, &mut good).await;
     let tasks = || Handle::current().metrics().num_alive_tasks();
     let before = tasks();
     let mut slow = Vec::new();
     for _ in 0..10 {
         let mut open =
-            Open::over(Raw::connect_narrow(site.address).await, site.address, "/sse?chat=c1").await;
+            Open::over(Raw::connect_narrow(server.address).await, server.address, "/sse?chat=c1").await;
         open.raw.wait_for("replay_end").await;
         slow.push(open);
     }
     let memory = resident();
-    let ((), (closed, _)) = tokio::join!(flood(&site, PIECES, PIECE), read_on(&mut good.raw, &mut whole));
+    let ((), (closed, _)) = tokio::join!(flood(&server, PIECES, PIECE), read_on(&mut good.raw, &mut whole));
     assert_eq!(closed, None, "nobody else waits for them");
     assert_eq!(whole.text().len(), PIECES * PIECE);
     let grown = resident().saturating_sub(memory);
@@ -171,7 +171,7 @@ async fn who_reads_a_byte_now_and_then_or_none_is_given_up_in_time_and_costs_not
         }
     };
     let given_up = async {
-        site.world.until(|counts| counts.connections == 1).await.unwrap();
+        server.gateway.until(|counts| counts.connections == 1).await.unwrap();
         while tasks() > before {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

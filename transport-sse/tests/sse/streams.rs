@@ -15,21 +15,21 @@ use tokio::net::TcpListener;
 
 use crate::{
     raw::{Open, Raw, request, status},
-    site::{Site, generous},
+    server::{Server, generous},
 };
 
-async fn prompted(site: &Site, chat: &str) {
+async fn prompted(server: &Server, chat: &str) {
     loop {
-        let heard = site.world.agents().received(chat).await.expect("the agent is prompted");
+        let heard = server.gateway.agents().received(chat).await.expect("the agent is prompted");
         if matches!(heard, ReceivedCommand::Command(AgentCommand::Prompt { .. })) {
             return;
         }
     }
 }
 
-async fn say(site: &Site, chat: &str, text: &str) {
+async fn say(server: &Server, chat: &str, text: &str) {
     let events = vec![AgentEvent::Text { stream: "s1".into(), text: text.to_owned() }];
-    site.world.agents().say(chat, events).unwrap().await.unwrap();
+    server.gateway.agents().send(chat, events).unwrap().await.unwrap();
 }
 
 fn message(chat: &str, turn: &str) -> String {
@@ -38,8 +38,8 @@ fn message(chat: &str, turn: &str) -> String {
 
 #[tokio::test]
 async fn nobody_on_the_way_may_keep_a_stream_or_hold_it_back() {
-    let site = Site::new().await;
-    let mut raw = Raw::connect(site.address).await;
+    let server = Server::new().await;
+    let mut raw = Raw::connect(server.address).await;
     let head = raw.get("/sse", &[]).await.to_ascii_lowercase();
     for line in [
         "content-type: text/event-stream\r\n",
@@ -58,10 +58,10 @@ async fn nobody_on_the_way_may_keep_a_stream_or_hold_it_back() {
 
 #[tokio::test]
 async fn retries_are_spread() {
-    let site = Site::new().await;
+    let server = Server::new().await;
     let mut told = std::collections::BTreeSet::new();
     for _ in 0..20 {
-        let mut raw = Raw::connect(site.address).await;
+        let mut raw = Raw::connect(server.address).await;
         raw.get("/sse", &[]).await;
         told.insert(raw.next().await.unwrap().retry.unwrap());
     }
@@ -71,8 +71,8 @@ async fn retries_are_spread() {
 #[tokio::test]
 async fn an_idle_stream_has_comments() {
     let options = Options { comment_every: Duration::from_millis(50), ..Options::default() };
-    let site = Site::with(generous(), options).await;
-    let mut open = Open::new(site.address, "/sse").await;
+    let server = Server::with(generous(), options).await;
+    let mut open = Open::new(server.address, "/sse").await;
     open.raw.comments(3).await;
     open.post(r#"{"type":"ping","nonce":"after comments"}"#).await;
     // They end no block: `Raw::next` asserts that none is empty.
@@ -83,11 +83,11 @@ async fn an_idle_stream_has_comments() {
 
 #[tokio::test]
 async fn with_one_chat_every_event_of_the_log_has_its_cursor() {
-    let site = Site::new().await;
-    let mut open = Open::new(site.address, "/sse?client_id=me").await;
+    let server = Server::new().await;
+    let mut open = Open::new(server.address, "/sse?client_id=me").await;
     open.post(&message("c1", "t1")).await;
-    prompted(&site, "c1").await;
-    say(&site, "c1", "hello").await;
+    prompted(&server, "c1").await;
+    say(&server, "c1", "hello").await;
     let (mut ids, mut transcript) = (Vec::new(), Transcript::default());
     while !transcript.has("delta") {
         let (event, id) = open.raw.event_and_id().await;
@@ -107,7 +107,7 @@ async fn with_one_chat_every_event_of_the_log_has_its_cursor() {
         for (target, header) in
             [(after.as_str(), None), (&*format!("/sse?after={first}"), Some(format!("Last-Event-ID: {id}")))]
         {
-            let mut raw = Raw::connect(site.address).await;
+            let mut raw = Raw::connect(server.address).await;
             let headers: Vec<&str> = header.iter().map(String::as_str).collect();
             raw.get(target, &headers).await;
             let attached = raw.wait_for("attached").await;
@@ -131,16 +131,16 @@ async fn with_one_chat_every_event_of_the_log_has_its_cursor() {
 
 #[tokio::test]
 async fn with_several_chats_every_event_of_the_log_carries_all_cursors() {
-    let site = Site::new().await;
-    let mut open = Open::new(site.address, "/sse").await;
+    let server = Server::new().await;
+    let mut open = Open::new(server.address, "/sse").await;
     for chat in ["a", "b"] {
         open.post(&message(chat, "t1")).await;
-        prompted(&site, chat).await;
+        prompted(&server, chat).await;
     }
     let mut last = String::new();
     let mut heads = std::collections::BTreeMap::new();
     for (chat, text) in [("a", "one"), ("b", "two"), ("a", "three")] {
-        say(&site, chat, text).await;
+        say(&server, chat, text).await;
         loop {
             let (event, id) = open.raw.event_and_id().await;
             if let (Some(chat), Some(seq)) = (event["chat_id"].as_str(), event["seq"].as_u64()) {
@@ -157,8 +157,8 @@ async fn with_several_chats_every_event_of_the_log_carries_all_cursors() {
     let expected: Vec<String> = heads.into_values().collect();
     assert_eq!(last, expected.join(","), "nothing was ahead of what was told");
     // Over another stream, nothing is missed and nothing comes twice.
-    say(&site, "b", "four").await;
-    let mut raw = Raw::connect(site.address).await;
+    say(&server, "b", "four").await;
+    let mut raw = Raw::connect(server.address).await;
     raw.get("/sse?chat=elsewhere", &[&format!("Last-Event-ID: {last}")]).await;
     let mut come = Vec::new();
     for _ in 0..2 {
@@ -175,13 +175,13 @@ async fn with_several_chats_every_event_of_the_log_carries_all_cursors() {
 
 #[tokio::test]
 async fn chats_are_in_the_address_and_change_while_the_stream_runs() {
-    let site = Site::new().await;
-    let open = Open::new(site.address, "/sse").await;
+    let server = Server::new().await;
+    let open = Open::new(server.address, "/sse").await;
     for chat in ["a", "b", "c"] {
         open.post(&message(chat, "t1")).await;
-        prompted(&site, chat).await;
+        prompted(&server, chat).await;
     }
-    let mut other = Open::new(site.address, "/sse?chat=a&chat=b").await;
+    let mut other = Open::new(server.address, "/sse?chat=a&chat=b").await;
     for _ in 0..2 {
         other.raw.wait_for("replay_end").await;
     }
@@ -189,7 +189,7 @@ async fn chats_are_in_the_address_and_change_while_the_stream_runs() {
     other.post(r#"{"type":"attach","chat_id":"c"}"#).await;
     other.raw.wait_for("replay_end").await;
     for chat in ["a", "b", "c"] {
-        say(&site, chat, chat).await;
+        say(&server, chat, chat).await;
     }
     let mut told = Vec::new();
     let mut last = String::new();
@@ -206,13 +206,13 @@ async fn chats_are_in_the_address_and_change_while_the_stream_runs() {
 
 #[tokio::test]
 async fn one_chat_too_many_is_refused() {
-    let site = Site::with(generous(), Options { chats: 2, ..Options::default() }).await;
-    let mut raw = Raw::connect(site.address).await;
+    let server = Server::with(generous(), Options { chats: 2, ..Options::default() }).await;
+    let mut raw = Raw::connect(server.address).await;
     assert_eq!(status(&raw.get("/sse?chat=a&chat=b&chat=c", &[]).await), 400);
-    let mut raw = Raw::connect(site.address).await;
+    let mut raw = Raw::connect(server.address).await;
     raw.get("/sse", &[]).await;
     assert_eq!(raw.event().await["limits"]["chats_per_connection"], 2, "and it is said beforehand");
-    let mut open = Open::new(site.address, "/sse").await;
+    let mut open = Open::new(server.address, "/sse").await;
     open.post(&message("a", "t1")).await;
     open.post(&message("b", "t1")).await;
     for _ in 0..2 {
@@ -232,8 +232,8 @@ async fn one_chat_too_many_is_refused() {
 
 #[tokio::test]
 async fn an_unknown_chat_is_an_event() {
-    let site = Site::new().await;
-    let mut open = Open::new(site.address, "/sse?chat=nothing&after=some@e:5").await;
+    let server = Server::new().await;
+    let mut open = Open::new(server.address, "/sse?chat=nothing&after=some@e:5").await;
     let codes = [open.raw.event().await, open.raw.event().await].map(|event| event["code"].clone());
     assert_eq!(codes, [json!("unknown_chat"), json!("unknown_chat")]);
     open.works().await;
@@ -241,7 +241,7 @@ async fn an_unknown_chat_is_an_event() {
 
 #[tokio::test]
 async fn what_cannot_be_is_refused() {
-    let site = Site::new().await;
+    let server = Server::new().await;
     for (method, target, headers, expected) in [
         ("GET", "/sse?after=a@e", &[][..], 400),
         ("GET", "/sse?chat=a%20b", &[], 400),
@@ -252,23 +252,24 @@ async fn what_cannot_be_is_refused() {
         ("HEAD", "/sse", &[], 405),
         ("GET", "/messages", &[], 405),
     ] {
-        let mut raw = Raw::connect(site.address).await;
+        let mut raw = Raw::connect(server.address).await;
         raw.write(request(method, target, headers, None).as_bytes()).await;
         let head = raw.head().await;
         assert_eq!(status(&head), expected, "{method} {target} {headers:?}");
         assert!(head.to_ascii_lowercase().contains("connection: close"), "{head}");
         raw.ended().await;
     }
-    assert_eq!(site.world.gateway().counts().await.unwrap().connections, 0);
+    assert_eq!(server.gateway.handle().counts().await.unwrap().connections, 0);
 }
 
 #[tokio::test]
 async fn limits_of_a_principal_are_those_of_every_transport() {
     let mut limits = generous();
     limits.connections_per_principal = Some(2);
-    let site = Site::with(limits, Options::default()).await;
-    let (_first, _second) = (Open::new(site.address, "/sse").await, Open::new(site.address, "/sse").await);
-    let mut third = Raw::connect(site.address).await;
+    let server = Server::with(limits, Options::default()).await;
+    let (_first, _second) =
+        (Open::new(server.address, "/sse").await, Open::new(server.address, "/sse").await);
+    let mut third = Raw::connect(server.address).await;
     third.get("/sse", &[]).await;
     let mut retry = 0;
     let mut last = Value::Null;
@@ -279,41 +280,41 @@ async fn limits_of_a_principal_are_those_of_every_transport() {
     assert_eq!((&last["code"], &last["close"]), (&json!("limit_reached"), &json!(1013)));
     assert_eq!(retry, 30_000, "it comes back later than others");
     assert!(third.is_whole());
-    let mut other = Raw::connect(site.address).await;
+    let mut other = Raw::connect(server.address).await;
     other.get("/sse", &["Authorization: somebody"]).await;
     assert_eq!(other.event().await["event"], "ready");
 }
 
 #[tokio::test]
 async fn a_stop_reaches_the_clients_after_the_ends_of_their_turns() {
-    let mut site = Site::new().await;
-    let mut open = Open::new(site.address, "/sse").await;
+    let mut server = Server::new().await;
+    let mut open = Open::new(server.address, "/sse").await;
     open.post(&message("c1", "t1")).await;
-    prompted(&site, "c1").await;
-    site.world.gateway().shut_down();
+    prompted(&server, "c1").await;
+    server.gateway.handle().shut_down();
     let ended = async {
         let end = AgentEvent::TurnEnded { outcome: Outcome::Completed, error: None, usage: None, cost: None };
         // It may have been ended before it could.
-        let _ = site.world.agents().say("c1", vec![end]);
+        let _ = server.gateway.agents().send("c1", vec![end]);
     };
     ended.await;
     open.raw.wait_for("turn_end").await;
-    site.world.agents().exit("c1", switchboard_core::agent::AgentExit::Stopped).unwrap();
+    server.gateway.agents().exit("c1", switchboard_core::agent::AgentExit::Stopped).unwrap();
     assert_eq!(open.raw.closed().await, 1012);
     assert!(open.raw.is_whole(), "a client tells it from a connection that broke");
-    site.world.finished().await.unwrap();
+    server.gateway.finished().await.unwrap();
     // Who comes after the end is told the same.
-    let mut late = Raw::connect(site.address).await;
+    let mut late = Raw::connect(server.address).await;
     late.get("/sse", &[]).await;
     assert_eq!(late.closed().await, 1012);
 }
 
 #[tokio::test]
 async fn it_is_mounted_into_an_axum_router() {
-    let world = switchboard_conformance::World::new(generous());
+    let gateway = switchboard_conformance::TestGateway::new(generous());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let routes = || router(world.gateway().clone(), Options::default());
+    let routes = || router(gateway.handle().clone(), Options::default());
     let admitted = Extension(Admission::Verified(Principal::owner()));
     let app = axum::Router::new().nest("/shut", routes()).merge(routes().layer(admitted));
     let served = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });

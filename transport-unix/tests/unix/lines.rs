@@ -3,7 +3,7 @@
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 
-use crate::site::{Raw, Site};
+use crate::server::{Raw, Server};
 
 /// A line, and the code of the soft error that answers it.
 const SOFT: &[(&str, &[u8], &str)] = &[
@@ -22,8 +22,8 @@ const SOFT: &[(&str, &[u8], &str)] = &[
 
 #[tokio::test]
 async fn what_is_wrong_is_said_and_the_next_line_works() {
-    let site = Site::new().await;
-    let mut raw = Raw::open(&site.path).await;
+    let server = Server::new().await;
+    let mut raw = Raw::open(&server.path).await;
     for (name, line, expected) in SOFT {
         raw.write(&[line, &b"\n"[..]].concat()).await;
         let error = raw.event().await;
@@ -40,16 +40,16 @@ async fn what_is_wrong_is_said_and_the_next_line_works() {
 
 #[tokio::test]
 async fn blank_lines_and_carriage_returns_do_no_harm() {
-    let site = Site::new().await;
-    let mut raw = Raw::open(&site.path).await;
+    let server = Server::new().await;
+    let mut raw = Raw::open(&server.path).await;
     raw.write(b"\n \r\n\t\n{\"type\":\"ping\"}\r\n").await;
     assert_eq!(raw.event().await, json!({ "event": "pong" }));
 }
 
 #[tokio::test]
 async fn lines_arrive_however_they_are_cut() {
-    let site = Site::new().await;
-    let mut raw = Raw::open(&site.path).await;
+    let server = Server::new().await;
+    let mut raw = Raw::open(&server.path).await;
     for byte in b"{\"type\":\"ping\",\"nonce\":\"\xc3\xa9\"}\n" {
         raw.write(&[*byte]).await;
     }
@@ -62,15 +62,15 @@ async fn lines_arrive_however_they_are_cut() {
 
 #[tokio::test]
 async fn a_line_over_the_limit_is_the_last() {
-    let site = Site::new().await;
-    let limit = site.world.gateway().limits().frame_bytes;
-    let mut good = Raw::open(&site.path).await;
+    let server = Server::new().await;
+    let limit = server.gateway.handle().limits().frame_bytes;
+    let mut good = Raw::open(&server.path).await;
     // As long as may be.
     let ping = r#"{"type":"ping"}"#;
     good.line(&format!("{ping}{}", " ".repeat(limit - ping.len()))).await;
     assert_eq!(good.event().await, json!({ "event": "pong" }));
     for (over, end) in [(limit + 1, "\n"), (limit + 1, ""), (40 << 20, "")] {
-        let raw = Raw::open(&site.path).await;
+        let raw = Raw::open(&server.path).await;
         let (reader, mut writer) = raw.io.into_split();
         let line = format!("{}{end}", "x".repeat(over));
         let writing = tokio::spawn(async move {
@@ -85,14 +85,14 @@ async fn a_line_over_the_limit_is_the_last() {
         assert!(!matches!(lines.next_line().await, Ok(Some(_))), "nothing follows");
         drop(writing.await.unwrap());
     }
-    site.world.until(|counts| counts.connections == 1).await.unwrap();
+    server.gateway.until(|counts| counts.connections == 1).await.unwrap();
     good.works().await;
 }
 
 #[tokio::test]
 async fn a_line_that_ends_with_the_stream_is_a_line() {
-    let site = Site::new().await;
-    let mut raw = Raw::open(&site.path).await;
+    let server = Server::new().await;
+    let mut raw = Raw::open(&server.path).await;
     raw.write(br#"{"type":"ping","nonce":"last"}"#).await;
     raw.io.shutdown().await.unwrap();
     assert_eq!(raw.event().await["nonce"], "last");
@@ -106,21 +106,21 @@ async fn who_sends_no_more_still_hears() {
         agent::{AgentCommand, AgentEvent},
         wire::Outcome,
     };
-    let site = Site::new().await;
-    let mut raw = Raw::connect(&site.path).await;
+    let server = Server::new().await;
+    let mut raw = Raw::connect(&server.path).await;
     raw.write(br#"{"type":"message","chat_id":"c1","content":"hi","turn_id":"t1"}"#).await;
     raw.io.shutdown().await.unwrap();
-    let agents = site.world.agents();
+    let agents = server.gateway.agents();
     while !matches!(agents.received("c1").await, Some(ReceivedCommand::Command(AgentCommand::Prompt { .. })))
     {
     }
     let end = AgentEvent::TurnEnded { outcome: Outcome::Completed, error: None, usage: None, cost: None };
-    agents.say("c1", vec![AgentEvent::Message { text: "ho".to_owned() }, end]).unwrap().await.unwrap();
+    agents.send("c1", vec![AgentEvent::Message { text: "ho".to_owned() }, end]).unwrap().await.unwrap();
     let mut heard = Vec::new();
     while heard.last().is_none_or(|event| event != "turn_end") {
         heard.push(raw.event().await["event"].as_str().unwrap().to_owned());
     }
     assert!(heard.contains(&"message".to_owned()), "{heard:?}");
     drop(raw);
-    site.world.until(|counts| counts.connections == 0).await.unwrap();
+    server.gateway.until(|counts| counts.connections == 0).await.unwrap();
 }

@@ -6,5 +6,5 @@ mod bind;
 mod lines;
 mod peers;
 mod random;
-mod site;
+mod server;
 mod slow;

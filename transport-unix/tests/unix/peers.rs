@@ -19,7 +19,7 @@ use switchboard_runtime::Tally;
 use switchboard_transport_unix::{Listener, Options};
 use tokio::{runtime::Handle, time::timeout};
 
-use crate::site::{Raw, Site, generous};
+use crate::server::{Raw, Server, generous};
 
 /// Connects as another user this many times, waits for the end each time, and returns what was received. The directory
 /// keeps other users out; it is opened here, so that the check of the peer is what is left. None: only root can do it.
@@ -52,11 +52,11 @@ async fn connect_as_another_user(path: &Path, times: usize) -> Option<Vec<u8>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_of_another_user_is_refused() {
-    let site = Site::new().await;
-    let Some(received) = connect_as_another_user(&site.path, 1).await else { return };
+    let server = Server::new().await;
+    let Some(received) = connect_as_another_user(&server.path, 1).await else { return };
     assert_eq!(received, b"", "it is told nothing");
-    assert_eq!(site.world.gateway().counts().await.unwrap().connections, 0);
-    Raw::open(&site.path).await.works().await;
+    assert_eq!(server.gateway.handle().counts().await.unwrap().connections, 0);
+    Raw::open(&server.path).await.works().await;
 }
 
 /// What programs that log with `tracing` find in their logs.
@@ -103,41 +103,41 @@ async fn a_flood_of_refused_peers_is_a_few_lines_whose_counts_add_up() {
 
 #[tokio::test]
 async fn a_stop_reaches_the_peers() {
-    let mut site = Site::new().await;
-    let mut raw = Raw::open(&site.path).await;
-    site.world.gateway().shut_down();
+    let mut server = Server::new().await;
+    let mut raw = Raw::open(&server.path).await;
+    server.gateway.handle().shut_down();
     assert_eq!(raw.closed().await, 1012);
-    site.world.finished().await.unwrap();
+    server.gateway.finished().await.unwrap();
     // Who comes after the end is told the same.
-    assert_eq!(Raw::connect(&site.path).await.closed().await, 1012);
+    assert_eq!(Raw::connect(&server.path).await.closed().await, 1012);
 }
 
 #[tokio::test]
 async fn who_is_one_too_many_waits_for_a_place() {
-    let site = Site::with(generous(), Options { connections: 2, ..Options::default() }).await;
-    let (first, mut second) = (Raw::open(&site.path).await, Raw::open(&site.path).await);
-    let mut third = Raw::connect(&site.path).await;
+    let server = Server::with(generous(), Options { connections: 2, ..Options::default() }).await;
+    let (first, mut second) = (Raw::open(&server.path).await, Raw::open(&server.path).await);
+    let mut third = Raw::connect(&server.path).await;
     second.works().await;
-    assert_eq!(site.world.gateway().counts().await.unwrap().connections, 2);
+    assert_eq!(server.gateway.handle().counts().await.unwrap().connections, 2);
     drop(first);
     assert_eq!(third.event().await["event"], "ready");
 }
 
 #[tokio::test]
 async fn many_connections_leave_nothing_behind() {
-    let site = Site::new().await;
-    let mut good = Raw::open(&site.path).await;
+    let server = Server::new().await;
+    let mut good = Raw::open(&server.path).await;
     let tasks = || Handle::current().metrics().num_alive_tasks();
     let before = tasks();
     for round in 0..200 {
         match round % 4 {
-            0 => drop(Raw::connect(&site.path).await),
-            1 => Raw::connect(&site.path).await.write(b"{\"type\":").await,
-            2 => Raw::open(&site.path).await.line(r#"{"type":"attach","chat_id":"c1"}"#).await,
-            _ => drop(Raw::open(&site.path).await),
+            0 => drop(Raw::connect(&server.path).await),
+            1 => Raw::connect(&server.path).await.write(b"{\"type\":").await,
+            2 => Raw::open(&server.path).await.line(r#"{"type":"attach","chat_id":"c1"}"#).await,
+            _ => drop(Raw::open(&server.path).await),
         }
     }
-    site.world.until(|counts| counts.connections == 1).await.unwrap();
+    server.gateway.until(|counts| counts.connections == 1).await.unwrap();
     let ended = async {
         while tasks() > before {
             tokio::task::yield_now().await;
@@ -150,10 +150,10 @@ async fn many_connections_leave_nothing_behind() {
 /// Who speaks at once is heard, however busy the gateway is with others who come and go.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_first_line_and_the_last_are_never_lost() {
-    let site = Site::new().await;
+    let server = Server::new().await;
     let mut clients = tokio::task::JoinSet::new();
     for _ in 0..8 {
-        let path = site.path.clone();
+        let path = server.path.clone();
         clients.spawn(async move {
             for _ in 0..100 {
                 let mut raw = Raw::connect(&path).await;
@@ -169,5 +169,5 @@ async fn the_first_line_and_the_last_are_never_lost() {
     while let Some(client) = clients.join_next().await {
         client.unwrap();
     }
-    site.world.until(|counts| counts.connections == 0).await.unwrap();
+    server.gateway.until(|counts| counts.connections == 0).await.unwrap();
 }

@@ -8,7 +8,7 @@ use switchboard_conformance::{
 use switchboard_transport_unix::Options;
 use tokio::{io::AsyncWriteExt as _, time::timeout};
 
-use crate::site::{Raw, Site, generous};
+use crate::server::{Raw, Server, generous};
 
 /// Lines that are good, or were; the last may have no end.
 fn lines(random: &mut Random) -> Vec<u8> {
@@ -24,20 +24,20 @@ fn lines(random: &mut Random) -> Vec<u8> {
 #[tokio::test]
 async fn random_lines_do_no_harm() {
     let mut run = Run::begin();
-    let site = Site::with(run.limits(generous()), Options::default()).await;
-    let mut good = Raw::open(&site.path).await;
+    let server = Server::with(run.limits(generous()), Options::default()).await;
+    let mut good = Raw::open(&server.path).await;
     while run.goes_on() {
-        timeout(WAIT, one(&mut run.random, &site)).await.expect("nothing hangs");
+        timeout(WAIT, one(&mut run.random, &server)).await.expect("nothing hangs");
         good.works().await;
     }
-    site.world.until(|counts| counts.connections == 1).await.unwrap();
+    server.gateway.until(|counts| counts.connections == 1).await.unwrap();
     good.works().await;
     run.end();
 }
 
 /// One connection, from its beginning to whatever end it takes.
-async fn one(random: &mut Random, site: &Site) {
-    let mut raw = Raw::connect(&site.path).await;
+async fn one(random: &mut Random, server: &Server) {
+    let mut raw = Raw::connect(&server.path).await;
     let mut bytes = lines(random);
     if random.below(4) == 0 {
         // It may be cut off at any byte.

@@ -10,7 +10,7 @@ use switchboard_core::{
 };
 use switchboard_transport_unix::Options;
 
-use crate::site::{Raw, Site, generous};
+use crate::server::{Raw, Server, generous};
 
 /// Longer than any test takes, however slow the machine is.
 const EVER: Duration = Duration::from_secs(24 * 3600);
@@ -40,10 +40,10 @@ async fn read_on(raw: &mut Raw, transcript: &mut Transcript) -> Option<u64> {
 #[tokio::test]
 async fn who_stops_reading_is_closed_and_resumes_and_nobody_waits_for_it() {
     let limits = Limits { reader_stall_ms: millis(STALL), ..generous() };
-    let site = Site::with(limits, Options { close_within: EVER, ..Options::default() }).await;
-    let mut stuck = Raw::open(&site.path).await;
+    let server = Server::with(limits, Options { close_within: EVER, ..Options::default() }).await;
+    let mut stuck = Raw::open(&server.path).await;
     stuck.line(r#"{"type":"message","chat_id":"c1","content":"go","turn_id":"t1"}"#).await;
-    let agents = site.world.agents();
+    let agents = server.gateway.agents();
     while !matches!(agents.received("c1").await, Some(ReceivedCommand::Command(AgentCommand::Prompt { .. })))
     {
     }
@@ -51,7 +51,7 @@ async fn who_stops_reading_is_closed_and_resumes_and_nobody_waits_for_it() {
     while !seen.has("turn_started") {
         seen.take(&stuck.next().await.unwrap()).unwrap();
     }
-    let mut good = Raw::open(&site.path).await;
+    let mut good = Raw::open(&server.path).await;
     let mut whole = seen.clone();
     let attach = |transcript: &Transcript| {
         serde_json::json!({ "type": "attach", "chat_id": "c1", "after": transcript.cursor() }).to_string()
@@ -60,11 +60,11 @@ async fn who_stops_reading_is_closed_and_resumes_and_nobody_waits_for_it() {
     let flood = async {
         for _ in 0..PIECES {
             let events = vec![AgentEvent::Text { stream: "s1".into(), text: "x".repeat(PIECE) }];
-            agents.say("c1", events).unwrap().await.unwrap();
+            agents.send("c1", events).unwrap().await.unwrap();
         }
         let outcome = Outcome::Completed;
         let end = AgentEvent::TurnEnded { outcome, error: None, usage: None, cost: None };
-        agents.say("c1", vec![end]).unwrap().await.unwrap();
+        agents.send("c1", vec![end]).unwrap().await.unwrap();
     };
     let ((), closed) = tokio::join!(flood, read_on(&mut good, &mut whole));
     assert_eq!(closed, None);
@@ -73,7 +73,7 @@ async fn who_stops_reading_is_closed_and_resumes_and_nobody_waits_for_it() {
     tokio::time::sleep(2 * STALL).await;
     assert_eq!(read_on(&mut stuck, &mut seen).await, Some(4408));
     assert_eq!(stuck.next().await, None);
-    let mut again = Raw::open(&site.path).await;
+    let mut again = Raw::open(&server.path).await;
     again.line(&attach(&seen)).await;
     assert_eq!(read_on(&mut again, &mut seen).await, None);
     assert_eq!(seen.lines(), whole.lines());

@@ -5,11 +5,11 @@
 #[path = "../ws/raw.rs"]
 mod raw;
 #[allow(dead_code, reason = "shared with the other tests, which use more of it")]
-#[path = "../ws/site.rs"]
-mod site;
+#[path = "../ws/server.rs"]
+mod server;
 
 use raw::{PING, Raw, frame};
-use site::Site;
+use server::Server;
 
 #[tokio::test]
 async fn hostile_peers_cost_little() {
@@ -25,9 +25,9 @@ fn resident() -> usize {
 }
 
 async fn a_message_in_a_million_pieces_is_closed_and_costs_nothing() {
-    let site = Site::new().await;
-    let raw = Raw::open(site.address).await;
-    let mut good = Raw::open(site.address).await;
+    let server = Server::new().await;
+    let raw = Raw::open(server.address).await;
+    let mut good = Raw::open(server.address).await;
     let mut bytes = frame(0x01, b"[");
     let piece = frame(0x00, b"[");
     for _ in 0..1_000_000 {
@@ -55,10 +55,10 @@ async fn a_message_in_a_million_pieces_is_closed_and_costs_nothing() {
 }
 
 async fn a_flood_of_pings_whose_pongs_are_not_read_costs_no_memory_and_others_are_served() {
-    let site = Site::new().await;
-    let mut raw = Raw::connect_narrow(site.address).await;
+    let server = Server::new().await;
+    let mut raw = Raw::connect_narrow(server.address).await;
     raw.upgrade("").await;
-    let mut good = Raw::open(site.address).await;
+    let mut good = Raw::open(server.address).await;
     let pings = frame(PING, &[7; 125]).repeat(1000);
     let before = resident();
     // It is not ended, since some pong is sent now and then: only the newest waits, whatever there were.

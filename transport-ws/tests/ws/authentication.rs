@@ -6,16 +6,16 @@ use switchboard_transport_ws::Options;
 
 use crate::{
     raw::{BINARY, CLOSE, PING, PONG, PROTOCOL, Raw, TEXT, UPGRADE, frame, header},
-    site::{Site, TOKEN, first_frame, generous},
+    server::{Server, TOKEN, first_frame, generous},
 };
 
-async fn site() -> Site {
+async fn server() -> Server {
     let options = Options { authenticate_within: Duration::from_millis(500), ..Options::default() };
-    Site::with(generous(), options, first_frame()).await
+    Server::with(generous(), options, first_frame()).await
 }
 
-async fn upgraded(site: &Site) -> Raw {
-    let mut raw = Raw::connect(site.address).await;
+async fn upgraded(server: &Server) -> Raw {
+    let mut raw = Raw::connect(server.address).await;
     raw.upgrade(PROTOCOL).await;
     raw
 }
@@ -26,8 +26,8 @@ fn credentials(token: &str) -> String {
 
 #[tokio::test]
 async fn the_right_token_is_greeted() {
-    let site = site().await;
-    let mut raw = upgraded(&site).await;
+    let server = server().await;
+    let mut raw = upgraded(&server).await;
     raw.text(&credentials(TOKEN)).await;
     assert_eq!(raw.event().await["event"], "ready");
     raw.works().await;
@@ -38,8 +38,8 @@ async fn the_right_token_is_greeted() {
 
 #[tokio::test]
 async fn the_same_segment_may_hold_the_request_the_token_and_more() {
-    let site = site().await;
-    let mut raw = Raw::connect(site.address).await;
+    let server = server().await;
+    let mut raw = Raw::connect(server.address).await;
     let mut bytes = format!("{UPGRADE}{PROTOCOL}\r\n").into_bytes();
     bytes.extend(frame(TEXT, credentials(TOKEN).as_bytes()));
     let nonce = "n".repeat(100);
@@ -56,7 +56,7 @@ async fn the_same_segment_may_hold_the_request_the_token_and_more() {
 
 #[tokio::test]
 async fn anything_else_is_closed() {
-    let site = site().await;
+    let server = server().await;
     let long = credentials(&"x".repeat(5000));
     for (name, first, payload) in [
         ("a wrong token", TEXT, credentials("wrong")),
@@ -67,35 +67,35 @@ async fn anything_else_is_closed() {
         ("a binary frame", BINARY, credentials(TOKEN)),
         ("more than 4 KiB", TEXT, long),
     ] {
-        let mut raw = upgraded(&site).await;
+        let mut raw = upgraded(&server).await;
         raw.send(first, payload.as_bytes()).await;
         let (code, reason) = raw.closed().await;
         assert_eq!(code, 4401, "{name}: {reason}");
         assert!(!reason.is_empty() && !reason.contains("wrong\""), "{name}: {reason}");
         raw.ended().await;
     }
-    assert_eq!(site.world.gateway().counts().await.unwrap().connections, 0);
+    assert_eq!(server.gateway.handle().counts().await.unwrap().connections, 0);
 }
 
 #[tokio::test]
 async fn who_says_nothing_is_closed() {
-    let site = site().await;
-    let mut raw = upgraded(&site).await;
+    let server = server().await;
+    let mut raw = upgraded(&server).await;
     assert_eq!(raw.closed().await.0, 4401);
 }
 
 #[tokio::test]
 async fn who_never_ends_a_frame_is_closed() {
-    let site = site().await;
-    let mut raw = upgraded(&site).await;
+    let server = server().await;
+    let mut raw = upgraded(&server).await;
     raw.write(&header(TEXT, 100)).await;
     assert_eq!(raw.closed().await.0, 4401);
 }
 
 #[tokio::test]
 async fn pings_before_the_token_are_answered_after_it_and_win_no_time() {
-    let site = site().await;
-    let mut raw = upgraded(&site).await;
+    let server = server().await;
+    let mut raw = upgraded(&server).await;
     raw.send(PING, b"x").await;
     raw.text(&credentials(TOKEN)).await;
     let mut frames = vec![raw.next().await.unwrap().first, raw.next().await.unwrap().first];
@@ -103,16 +103,16 @@ async fn pings_before_the_token_are_answered_after_it_and_win_no_time() {
     assert_eq!(frames, [TEXT, PONG], "ready and the pong, in whatever order");
     raw.works().await;
 
-    let mut raw = upgraded(&site).await;
+    let mut raw = upgraded(&server).await;
     while raw.io.try_write(&frame(PING, b"")).is_ok() && raw.is_open().await {}
     assert_eq!(raw.closed().await.0, 4401);
 }
 
 #[tokio::test]
 async fn a_close_before_the_token_ends_the_connection() {
-    let site = site().await;
-    let mut raw = upgraded(&site).await;
+    let server = server().await;
+    let mut raw = upgraded(&server).await;
     raw.send(CLOSE, &[0x03, 0xe8]).await;
     raw.ended().await;
-    assert_eq!(site.world.gateway().counts().await.unwrap().connections, 0);
+    assert_eq!(server.gateway.handle().counts().await.unwrap().connections, 0);
 }

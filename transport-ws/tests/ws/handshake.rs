@@ -4,7 +4,7 @@ use switchboard_core::wire::PROTOCOL as NAME;
 
 use crate::{
     raw::{PROTOCOL, Raw, UPGRADE, frame},
-    site::{Site, first_frame, verified},
+    server::{Server, first_frame, verified},
 };
 
 /// A request and the status of its answer, for peers whose credentials were in the handshake.
@@ -53,17 +53,17 @@ fn request(change: &str) -> String {
     request.replacen(from, to, 1)
 }
 
-async fn answer(site: &Site, change: &str) -> (u16, String, Raw) {
-    let mut raw = Raw::connect(site.address).await;
+async fn answer(server: &Server, change: &str) -> (u16, String, Raw) {
+    let mut raw = Raw::connect(server.address).await;
     raw.write(request(change).as_bytes()).await;
     let head = raw.head().await;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
     (status, head.to_ascii_lowercase(), raw)
 }
 
-async fn keep_to_the_table(site: Site) {
+async fn keep_to_the_table(server: Server) {
     for (name, change, expected) in TABLE {
-        let (status, head, mut raw) = answer(&site, change).await;
+        let (status, head, mut raw) = answer(&server, change).await;
         assert_eq!(status, *expected, "{name}: {head}");
         if status == 101 {
             assert!(head.contains("\r\nupgrade: websocket\r\n"), "{name}: {head}");
@@ -82,31 +82,31 @@ async fn keep_to_the_table(site: Site) {
             raw.ended().await;
         }
     }
-    site.world.until(|counts| counts.connections == 0).await.unwrap();
+    server.gateway.until(|counts| counts.connections == 0).await.unwrap();
 }
 
 #[tokio::test]
 async fn upgrades_on_the_own_listener() {
-    keep_to_the_table(Site::new().await).await;
+    keep_to_the_table(Server::new().await).await;
 }
 
 #[tokio::test]
 async fn upgrades_in_an_application() {
-    keep_to_the_table(Site::mounted(Some(verified())).await).await;
+    keep_to_the_table(Server::mounted(Some(verified())).await).await;
 }
 
 #[tokio::test]
 async fn without_credentials_only_the_subprotocol_may_come_in() {
-    for site in [
-        Site::mounted(Some(first_frame())).await,
-        Site::with(crate::site::generous(), Default::default(), first_frame()).await,
+    for server in [
+        Server::mounted(Some(first_frame())).await,
+        Server::with(crate::server::generous(), Default::default(), first_frame()).await,
     ] {
         for (change, expected) in [
             ("", 401),
             ("Host|Sec-WebSocket-Protocol: switchboard.v1\r\nHost", 101),
             ("Host|Sec-WebSocket-Protocol: mqtt\r\nHost", 400),
         ] {
-            let (status, head, _) = answer(&site, change).await;
+            let (status, head, _) = answer(&server, change).await;
             assert_eq!(status, expected, "{change}: {head}");
             assert_eq!(head.contains("\r\nwww-authenticate: bearer\r\n"), status == 401, "{head}");
         }
@@ -115,16 +115,16 @@ async fn without_credentials_only_the_subprotocol_may_come_in() {
 
 #[tokio::test]
 async fn an_application_that_admits_nobody_lets_nobody_in() {
-    let site = Site::mounted(None).await;
+    let server = Server::mounted(None).await;
     for change in ["", "Host|Sec-WebSocket-Protocol: switchboard.v1\r\nHost"] {
-        assert_eq!(answer(&site, change).await.0, 401, "{change}");
+        assert_eq!(answer(&server, change).await.0, 401, "{change}");
     }
 }
 
 #[tokio::test]
 async fn a_door_that_is_shut_closes_the_connection() {
-    let site = Site::shut().await;
-    let (status, head, mut raw) = answer(&site, "").await;
+    let server = Server::shut().await;
+    let (status, head, mut raw) = answer(&server, "").await;
     assert_eq!(status, 403);
     assert!(head.contains("\r\nconnection: close\r\n"), "{head}");
     raw.ended().await;
@@ -132,8 +132,8 @@ async fn a_door_that_is_shut_closes_the_connection() {
 
 #[tokio::test]
 async fn frames_in_the_segment_of_the_request_are_not_lost() {
-    for site in [Site::new().await, Site::mounted(Some(verified())).await] {
-        let mut raw = Raw::connect(site.address).await;
+    for server in [Server::new().await, Server::mounted(Some(verified())).await] {
+        let mut raw = Raw::connect(server.address).await;
         let mut bytes = format!("{UPGRADE}\r\n").into_bytes();
         for nonce in 0..100 {
             bytes.extend(frame(0x81, format!(r#"{{"type":"ping","nonce":"{nonce}"}}"#).as_bytes()));
@@ -149,10 +149,10 @@ async fn frames_in_the_segment_of_the_request_are_not_lost() {
 
 #[tokio::test]
 async fn a_client_is_called_what_it_calls_itself() {
-    let site = Site::new().await;
+    let server = Server::new().await;
     for (query, name) in [("client_id=a%20b", "a b"), ("x=1&client_id=%C3%A9", "é"), ("client_id=+a+", "a")]
     {
-        let mut raw = Raw::connect(site.address).await;
+        let mut raw = Raw::connect(server.address).await;
         raw.write(request(&format!("GET /|GET /?{query}")).as_bytes()).await;
         raw.head().await;
         assert_eq!(raw.event().await["client_id"], name);
@@ -161,8 +161,8 @@ async fn a_client_is_called_what_it_calls_itself() {
 
 #[tokio::test]
 async fn compression_is_not_negotiated() {
-    let site = Site::new().await;
-    let mut raw = Raw::connect(site.address).await;
+    let server = Server::new().await;
+    let mut raw = Raw::connect(server.address).await;
     let head = raw.upgrade("Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n").await;
     assert!(!head.to_ascii_lowercase().contains("sec-websocket-extensions"), "{head}");
     assert_eq!(raw.event().await["event"], "ready");
@@ -177,18 +177,18 @@ async fn a_silent_or_endless_head_is_not_waited_for() {
         header_within: std::time::Duration::from_millis(200),
         ..Default::default()
     };
-    let site = Site::with(crate::site::generous(), options, verified()).await;
+    let server = Server::with(crate::server::generous(), options, verified()).await;
     for bytes in [&b""[..], b"GET / HT", UPGRADE.as_bytes()] {
-        let mut raw = Raw::connect(site.address).await;
+        let mut raw = Raw::connect(server.address).await;
         raw.write(bytes).await;
         raw.ended().await;
     }
-    let mut raw = Raw::connect(site.address).await;
+    let mut raw = Raw::connect(server.address).await;
     // The answer may be lost in the reset that follows from what it does not read.
     let sent = raw.io.try_write(format!("{UPGRADE}X: {}\r\n\r\n", "x".repeat(64 * 1024)).as_bytes());
     assert!(sent.is_ok());
     raw.ended().await;
-    let (status, _, _) = answer(&site, &format!("Host|{}Host", "X: y\r\n".repeat(65))).await;
+    let (status, _, _) = answer(&server, &format!("Host|{}Host", "X: y\r\n".repeat(65))).await;
     assert_eq!(status, 431);
-    assert!(answer(&site, &format!("Host|{PROTOCOL}Host")).await.0 == 101);
+    assert!(answer(&server, &format!("Host|{PROTOCOL}Host")).await.0 == 101);
 }

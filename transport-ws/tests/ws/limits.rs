@@ -6,15 +6,15 @@ use switchboard_transport_ws::Options;
 
 use crate::{
     raw::{PING, PONG, Raw, TEXT, frame, header},
-    site::{Site, generous, verified},
+    server::{Server, generous, verified},
 };
 
 const SHORT: Duration = Duration::from_millis(150);
 
 #[tokio::test]
 async fn as_many_pieces_as_may_be_are_one_message() {
-    let site = Site::new().await;
-    let mut raw = Raw::open(site.address).await;
+    let server = Server::new().await;
+    let mut raw = Raw::open(server.address).await;
     let text = format!("{:1024}", r#"{"type":"ping","nonce":"pieces"}"#);
     let mut bytes = Vec::new();
     for (at, byte) in text.bytes().enumerate() {
@@ -30,8 +30,8 @@ async fn as_many_pieces_as_may_be_are_one_message() {
 /// After a large message another buffer takes its place: nothing of what comes with it or behind it is lost.
 #[tokio::test]
 async fn what_comes_with_a_large_message_is_read_however_it_is_cut() {
-    let site = Site::new().await;
-    let mut raw = Raw::open(site.address).await;
+    let server = Server::new().await;
+    let mut raw = Raw::open(server.address).await;
     let ping = |nonce: &str, length: usize| {
         let text = format!(r#"{{"type":"ping","nonce":"{nonce}"}}"#);
         frame(TEXT, format!("{text:length$}").as_bytes())
@@ -77,16 +77,16 @@ async fn what_comes_with_a_large_message_is_read_however_it_is_cut() {
 #[tokio::test]
 async fn a_message_that_does_not_end_is_closed() {
     let options = Options { message_within: SHORT, ..Options::default() };
-    let site = Site::with(generous(), options, verified()).await;
+    let server = Server::with(generous(), options, verified()).await;
     for bytes in
         [frame(0x01, b"{"), header(TEXT, 100), vec![0x81], frame(TEXT, br#"{"type":"ping"}"#)[..10].to_vec()]
     {
-        let mut raw = Raw::open(site.address).await;
+        let mut raw = Raw::open(server.address).await;
         raw.write(&bytes).await;
         assert_eq!(raw.closed().await.0, 1008, "{bytes:?}");
     }
     // A slow one that makes it is served, and so are many that follow closely on one another.
-    let mut raw = Raw::open(site.address).await;
+    let mut raw = Raw::open(server.address).await;
     let deadline = tokio::time::Instant::now() + 4 * SHORT;
     while tokio::time::Instant::now() < deadline {
         let ping = frame(TEXT, br#"{"type":"ping"}"#);
@@ -98,8 +98,8 @@ async fn a_message_that_does_not_end_is_closed() {
 
 #[tokio::test]
 async fn a_ping_gets_its_pong() {
-    let site = Site::new().await;
-    let mut raw = Raw::open(site.address).await;
+    let server = Server::new().await;
+    let mut raw = Raw::open(server.address).await;
     for payload in [&b""[..], b"x", &[7; 125]] {
         raw.send(PING, payload).await;
         let frame = raw.next().await.unwrap();
@@ -110,8 +110,8 @@ async fn a_ping_gets_its_pong() {
 #[tokio::test]
 async fn a_burst_of_pings_ends_nothing_and_the_newest_is_answered() {
     const PINGS: u32 = 20_000;
-    let site = Site::new().await;
-    let mut raw = Raw::open(site.address).await;
+    let server = Server::new().await;
+    let mut raw = Raw::open(server.address).await;
     // Nothing is read meanwhile, so not every pong finds room.
     let padding = [7; 121];
     let mut burst = Vec::new();
@@ -138,15 +138,15 @@ async fn a_burst_of_pings_ends_nothing_and_the_newest_is_answered() {
 #[tokio::test]
 async fn a_peer_that_answers_pings_lives_and_one_that_does_not_is_closed() {
     let options = Options { ping_every: SHORT, pong_within: SHORT, ..Options::default() };
-    let site = Site::with(generous(), options, verified()).await;
-    let mut good = Raw::open(site.address).await;
+    let server = Server::with(generous(), options, verified()).await;
+    let mut good = Raw::open(server.address).await;
     for _ in 0..5 {
         let frame = good.next().await.unwrap();
         assert_eq!(frame.first, PING);
         good.send(PONG, &frame.payload).await;
     }
     good.works().await;
-    let mut silent = Raw::open(site.address).await;
+    let mut silent = Raw::open(server.address).await;
     assert_eq!(silent.next().await.unwrap().first, PING);
     let (code, reason) = silent.closed().await;
     assert_eq!((code, reason.as_str()), (1001, "no sign of life"));

@@ -8,5 +8,5 @@ mod limits;
 mod malformed;
 mod random;
 mod raw;
-mod site;
+mod server;
 mod slow;

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     raw::{BINARY, Raw, TEXT, frame, header},
-    site::Site,
+    server::Server,
 };
 
 /// A frame, and the code of the soft error that answers it.
@@ -65,8 +65,8 @@ async fn soft_error(raw: &mut Raw, name: &str, expected: &str) {
 
 #[tokio::test]
 async fn what_is_wrong_is_said_and_the_next_frame_works() {
-    let site = Site::new().await;
-    let mut raw = Raw::open(site.address).await;
+    let server = Server::new().await;
+    let mut raw = Raw::open(server.address).await;
     for (name, text, expected) in SOFT {
         raw.text(text).await;
         soft_error(&mut raw, name, expected).await;
@@ -77,8 +77,8 @@ async fn what_is_wrong_is_said_and_the_next_frame_works() {
 
 #[tokio::test]
 async fn deep_nesting_is_refused_however_deep() {
-    let site = Site::new().await;
-    let mut raw = Raw::open(site.address).await;
+    let server = Server::new().await;
+    let mut raw = Raw::open(server.address).await;
     for depth in [33, 1000, 400_000] {
         let deep = format!(r#"{{"type":"ping","x":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
         raw.text(&deep).await;
@@ -92,8 +92,8 @@ async fn deep_nesting_is_refused_however_deep() {
 
 #[tokio::test]
 async fn text_over_its_limit_is_refused_softly() {
-    let site = Site::new().await;
-    let mut raw = Raw::open(site.address).await;
+    let server = Server::new().await;
+    let mut raw = Raw::open(server.address).await;
     let content = "x".repeat(256 * 1024 + 1);
     raw.text(&format!(r#"{{"type":"message","chat_id":"c1","content":"{content}"}}"#)).await;
     soft_error(&mut raw, "long text", "too_large").await;
@@ -101,8 +101,8 @@ async fn text_over_its_limit_is_refused_softly() {
 
 #[tokio::test]
 async fn binary_frames_that_are_not_text_are_refused_softly() {
-    let site = Site::new().await;
-    let mut raw = Raw::open(site.address).await;
+    let server = Server::new().await;
+    let mut raw = Raw::open(server.address).await;
     for bytes in [&b"\xff"[..], b"{\"type\":\"ping\",\"nonce\":\"\xc3\"}", b"\xed\xa0\x80", b"\xc0\xaf"] {
         raw.send(BINARY, bytes).await;
         soft_error(&mut raw, "not UTF-8", "malformed").await;
@@ -111,9 +111,9 @@ async fn binary_frames_that_are_not_text_are_refused_softly() {
 
 #[tokio::test]
 async fn text_frames_that_are_not_text_are_closed() {
-    let site = Site::new().await;
+    let server = Server::new().await;
     for bytes in [&b"\xff"[..], b"{\"type\":\"ping\",\"nonce\":\"\xc3\"}", b"\xed\xa0\x80"] {
-        let mut raw = Raw::open(site.address).await;
+        let mut raw = Raw::open(server.address).await;
         raw.text(r#"{"type":"ping"}"#).await;
         assert_eq!(raw.event().await["event"], "pong");
         raw.send(TEXT, bytes).await;
@@ -123,8 +123,8 @@ async fn text_frames_that_are_not_text_are_closed() {
 
 #[tokio::test]
 async fn a_character_may_be_split_over_fragments() {
-    let site = Site::new().await;
-    let mut raw = Raw::open(site.address).await;
+    let server = Server::new().await;
+    let mut raw = Raw::open(server.address).await;
     let text = r#"{"type":"ping","nonce":"é"}"#.as_bytes();
     let cut = text.iter().position(|byte| *byte == 0xc3).unwrap() + 1;
     raw.send(0x01, &text[..cut]).await;
@@ -134,13 +134,13 @@ async fn a_character_may_be_split_over_fragments() {
 
 #[tokio::test]
 async fn frames_over_the_limit_are_closed() {
-    let site = Site::new().await;
+    let server = Server::new().await;
     // The length alone is enough.
-    let mut raw = Raw::open(site.address).await;
+    let mut raw = Raw::open(server.address).await;
     raw.write(&[header(TEXT, 40 << 20), vec![0; 4]].concat()).await;
     assert_eq!(raw.closed().await.0, 1009);
     // All of it, which nobody reads: the reason reaches a peer that is still writing.
-    let raw = Raw::open(site.address).await;
+    let raw = Raw::open(server.address).await;
     let (mut reader, mut writer) = raw.io.into_split();
     let writing = tokio::spawn(async move {
         use tokio::io::AsyncWriteExt as _;
@@ -155,12 +155,12 @@ async fn frames_over_the_limit_are_closed() {
     assert_eq!(received[2..4], 1009_u16.to_be_bytes());
     writing.await.unwrap();
     // The sum of the fragments.
-    let mut raw = Raw::open(site.address).await;
+    let mut raw = Raw::open(server.address).await;
     raw.send(0x01, &vec![b'x'; 600 << 10]).await;
     raw.send(0x80, &vec![b'x'; 600 << 10]).await;
     assert_eq!(raw.closed().await.0, 1009);
     // As long as may be.
-    let mut raw = Raw::open(site.address).await;
+    let mut raw = Raw::open(server.address).await;
     let ping = r#"{"type":"ping"}"#;
     raw.text(&format!("{ping}{}", " ".repeat((1 << 20) - ping.len()))).await;
     assert_eq!(raw.event().await["event"], "pong");
@@ -168,7 +168,7 @@ async fn frames_over_the_limit_are_closed() {
 
 #[tokio::test]
 async fn frames_against_the_standard_are_closed() {
-    let site = Site::new().await;
+    let server = Server::new().await;
     for (name, bytes) in [
         ("not masked", vec![0x81, 2, b'{', b'}']),
         ("a reserved bit", frame(0xa1, b"{}")),
@@ -178,9 +178,9 @@ async fn frames_against_the_standard_are_closed() {
         ("a ping in pieces", frame(0x09, b"")),
         ("a long ping", frame(0x89, &[0; 126])),
     ] {
-        let mut raw = Raw::open(site.address).await;
+        let mut raw = Raw::open(server.address).await;
         raw.write(&bytes).await;
         assert_eq!(raw.closed().await.0, 1002, "{name}");
     }
-    site.world.until(|counts| counts.connections == 0).await.unwrap();
+    server.gateway.until(|counts| counts.connections == 0).await.unwrap();
 }

@@ -12,7 +12,7 @@ use tokio::{io::AsyncWriteExt as _, time::timeout};
 
 use crate::{
     raw::{PROTOCOL, Raw, UPGRADE, frame},
-    site::{Site, TOKEN, first_frame, generous, verified},
+    server::{Server, TOKEN, first_frame, generous, verified},
 };
 
 /// What exists on WebSocket only.
@@ -52,15 +52,15 @@ async fn random_bytes_do_no_harm() {
     let mut run = Run::begin();
     let short = Duration::from_millis(100);
     let options = Options { authenticate_within: short, message_within: short, ..Options::default() };
-    let open = Site::with(run.limits(generous()), options.clone(), verified()).await;
-    let closed = Site::with(run.limits(generous()), options, first_frame()).await;
+    let open = Server::with(run.limits(generous()), options.clone(), verified()).await;
+    let closed = Server::with(run.limits(generous()), options, first_frame()).await;
     let mut good = Raw::open(open.address).await;
     while run.goes_on() {
         timeout(WAIT, one(&mut run.random, &open, &closed)).await.expect("nothing hangs");
         good.works().await;
     }
-    open.world.until(|counts| counts.connections == 1).await.unwrap();
-    closed.world.until(|counts| counts.connections == 0).await.unwrap();
+    open.gateway.until(|counts| counts.connections == 1).await.unwrap();
+    closed.gateway.until(|counts| counts.connections == 0).await.unwrap();
     good.works().await;
     let mut late = Raw::connect(closed.address).await;
     late.upgrade(PROTOCOL).await;
@@ -70,14 +70,14 @@ async fn random_bytes_do_no_harm() {
 }
 
 /// One connection, from its beginning to whatever end it takes.
-async fn one(random: &mut Random, open: &Site, closed: &Site) {
-    let (site, more) = if random.below(3) == 0 { (closed, PROTOCOL) } else { (open, "") };
+async fn one(random: &mut Random, open: &Server, closed: &Server) {
+    let (server, more) = if random.below(3) == 0 { (closed, PROTOCOL) } else { (open, "") };
     let mut head = format!("{UPGRADE}{more}\r\n").into_bytes();
     if random.below(10) == 0 {
         let at = random.below(head.len());
         head[at] = random.byte();
     }
-    let mut raw = Raw::connect(site.address).await;
+    let mut raw = Raw::connect(server.address).await;
     let mut bytes = head;
     for _ in 0..1 + random.below(3) {
         bytes.extend(frames(random));

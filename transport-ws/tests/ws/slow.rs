@@ -12,7 +12,7 @@ use switchboard_transport_ws::Options;
 
 use crate::{
     raw::{CLOSE, PING, Raw, TEXT},
-    site::{Site, generous, verified},
+    server::{Server, generous, verified},
 };
 
 /// Longer than any test takes, however slow the machine is.
@@ -34,12 +34,12 @@ fn patient() -> Options {
 }
 
 /// A chat with a running turn that both watch.
-async fn watched(site: &Site, names: &mut [&mut Raw]) {
+async fn watched(server: &Server, names: &mut [&mut Raw]) {
     for (at, raw) in names.iter_mut().enumerate() {
         if at == 0 {
             raw.text(r#"{"type":"message","chat_id":"c1","content":"go","turn_id":"t1"}"#).await;
             while !matches!(
-                site.world.agents().received("c1").await,
+                server.gateway.agents().received("c1").await,
                 Some(ReceivedCommand::Command(AgentCommand::Prompt { .. }))
             ) {}
         } else {
@@ -50,15 +50,15 @@ async fn watched(site: &Site, names: &mut [&mut Raw]) {
 }
 
 /// The agent says very much, as fast as it is let.
-async fn flood(site: &Site) {
+async fn flood(server: &Server) {
     for at in 0..PIECES {
         let text = format!("{at:08}{}", "x".repeat(PIECE - 8));
         let events = vec![AgentEvent::Text { stream: "s1".into(), text }];
-        site.world.agents().say("c1", events).unwrap().await.unwrap();
+        server.gateway.agents().send("c1", events).unwrap().await.unwrap();
     }
     let outcome = Outcome::Completed;
     let end = AgentEvent::TurnEnded { outcome, error: None, usage: None, cost: None };
-    site.world.agents().say("c1", vec![end]).unwrap().await.unwrap();
+    server.gateway.agents().send("c1", vec![end]).unwrap().await.unwrap();
 }
 
 /// Reads until the turn's end or the close, and gives the close code.
@@ -86,12 +86,12 @@ fn is_whole(transcript: &Transcript) {
 #[tokio::test]
 async fn who_stops_reading_is_closed_and_resumes_and_nobody_waits_for_it() {
     let limits = Limits { reader_stall_ms: millis(STALL), ..generous() };
-    let site = Site::with(limits, patient(), verified()).await;
-    let mut good = Raw::open(site.address).await;
-    let mut stuck = Raw::connect_narrow(site.address).await;
+    let server = Server::with(limits, patient(), verified()).await;
+    let mut good = Raw::open(server.address).await;
+    let mut stuck = Raw::connect_narrow(server.address).await;
     stuck.upgrade("").await;
     assert_eq!(stuck.event().await["event"], "ready");
-    watched(&site, &mut [&mut good]).await;
+    watched(&server, &mut [&mut good]).await;
     let mut seen = Transcript::default();
     stuck.text(r#"{"type":"attach","chat_id":"c1","after":{"epoch":"unknown","seq":0}}"#).await;
     // What it was told in the snapshot is the beginning of the log.
@@ -107,7 +107,7 @@ async fn who_stops_reading_is_closed_and_resumes_and_nobody_waits_for_it() {
         }
     }
     let mut whole = Transcript::default();
-    let (_, closed) = tokio::join!(flood(&site), read_on(&mut good, &mut whole));
+    let (_, closed) = tokio::join!(flood(&server), read_on(&mut good, &mut whole));
     assert_eq!(closed, None);
     is_whole(&whole);
     // It reads again, long after it was given up: that it does not read for a while is what is tested.
@@ -115,7 +115,7 @@ async fn who_stops_reading_is_closed_and_resumes_and_nobody_waits_for_it() {
     assert_eq!(read_on(&mut stuck, &mut seen).await, Some(4408));
     stuck.ended().await;
     assert!(seen.head() < whole.head());
-    let mut again = Raw::open(site.address).await;
+    let mut again = Raw::open(server.address).await;
     let attach = serde_json::json!({ "type": "attach", "chat_id": "c1", "after": seen.cursor() });
     again.text(&attach.to_string()).await;
     assert_eq!(read_on(&mut again, &mut seen).await, None);
@@ -127,12 +127,12 @@ async fn who_stops_reading_is_closed_and_resumes_and_nobody_waits_for_it() {
 async fn who_reads_late_gets_everything() {
     // How long the flood takes says nothing about the reader.
     let limits = Limits { reader_stall_ms: millis(EVER), ..generous() };
-    let site = Site::with(limits, patient(), verified()).await;
-    let mut late = Raw::connect_narrow(site.address).await;
+    let server = Server::with(limits, patient(), verified()).await;
+    let mut late = Raw::connect_narrow(server.address).await;
     late.upgrade("").await;
     assert_eq!(late.event().await["event"], "ready");
-    watched(&site, &mut [&mut late]).await;
-    flood(&site).await;
+    watched(&server, &mut [&mut late]).await;
+    flood(&server).await;
     let mut transcript = Transcript::default();
     assert_eq!(read_on(&mut late, &mut transcript).await, None);
     is_whole(&transcript);

@@ -6,20 +6,21 @@ use switchboard_core::{Counts, Limits, wire::AgentState};
 use switchboard_runtime::{Gateway, Running};
 use tokio::time::timeout;
 
-use crate::{agent::Script, journal::Kept, lab::WAIT};
+use crate::{agent::TestAgents, scripted_journal::ScriptedJournal, transport::WAIT};
 
 /// A running gateway with its scripted journal and agents.
 #[derive(Debug)]
-pub struct World {
+pub struct TestGateway {
     limits: Limits,
-    pub(crate) kept: Kept,
-    life: u8,
+    pub(crate) journal: ScriptedJournal,
+    /// The number of gateways so far; the seed of the current one.
+    starts: u8,
     gateway: Gateway,
     running: Option<Running>,
-    agents: Script,
+    agents: TestAgents,
 }
 
-impl World {
+impl TestGateway {
     /// Starts a gateway with an empty journal. Must be called within a tokio runtime.
     pub fn new(limits: Limits) -> Self {
         Self::described(limits, None)
@@ -27,29 +28,29 @@ impl World {
 
     /// Starts a gateway with an empty journal, whose agents describe themselves as `agent`.
     pub(crate) fn described(limits: Limits, agent: Option<AgentState>) -> Self {
-        let (kept, agents) = (Kept::default(), Script::described(agent));
+        let (journal, agents) = (ScriptedJournal::default(), TestAgents::described(agent));
         let (gateway, running) =
-            Gateway::start(limits.clone(), [1; 32], kept.clone(), Arc::new(agents.clone()));
-        Self { limits, kept, life: 1, gateway, running: Some(running), agents }
+            Gateway::start(limits.clone(), [1; 32], journal.clone(), Arc::new(agents.clone()));
+        Self { limits, journal, starts: 1, gateway, running: Some(running), agents }
     }
 
     /// Abandons the gateway as in a crash, and starts another one on the same journal. The connections and agents of
     /// the first gateway are lost.
     pub fn restart(&mut self) {
-        self.life += 1;
-        self.agents = self.agents.anew();
-        let (kept, agents) = (self.kept.clone(), Arc::new(self.agents.clone()));
-        let (gateway, running) = Gateway::start(self.limits.clone(), [self.life; 32], kept, agents);
+        self.starts += 1;
+        self.agents = self.agents.for_next_gateway();
+        let (journal, agents) = (self.journal.clone(), Arc::new(self.agents.clone()));
+        let (gateway, running) = Gateway::start(self.limits.clone(), [self.starts; 32], journal, agents);
         (self.gateway, self.running) = (gateway, Some(running));
     }
 
-    /// The current gateway.
-    pub fn gateway(&self) -> &Gateway {
+    /// The handle of the current gateway.
+    pub fn handle(&self) -> &Gateway {
         &self.gateway
     }
 
     /// The agents of the current gateway.
-    pub fn agents(&self) -> &Script {
+    pub fn agents(&self) -> &TestAgents {
         &self.agents
     }
 
@@ -87,6 +88,6 @@ impl World {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(WAIT, waiting).await.map_err(|_| "what lives in the gateway does not change".to_owned())
+        timeout(WAIT, waiting).await.map_err(|_| "the counts of the gateway do not change".to_owned())
     }
 }

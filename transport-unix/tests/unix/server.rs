@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use switchboard_conformance::{WAIT, World};
+use switchboard_conformance::{TestGateway, WAIT};
 use switchboard_core::Limits;
 use switchboard_transport_unix::{Listener, Options, serve};
 use tempfile::TempDir;
@@ -14,14 +14,14 @@ use tokio::{
     time::timeout,
 };
 
-pub(crate) struct Site {
-    pub(crate) world: World,
+pub(crate) struct Server {
+    pub(crate) gateway: TestGateway,
     pub(crate) path: PathBuf,
     served: JoinHandle<()>,
     _directory: TempDir,
 }
 
-impl Drop for Site {
+impl Drop for Server {
     fn drop(&mut self) {
         self.served.abort();
     }
@@ -39,7 +39,7 @@ pub(crate) fn generous() -> Limits {
     }
 }
 
-impl Site {
+impl Server {
     pub(crate) async fn new() -> Self {
         Self::with(generous(), Options::default()).await
     }
@@ -48,11 +48,11 @@ impl Site {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("private").join("socket");
         let listener = Listener::bind(&path).unwrap();
-        let world = World::new(limits);
-        let gateway = world.gateway().clone();
-        let served = tokio::spawn(async move { serve(&listener, gateway, options).await.unwrap() });
+        let gateway = TestGateway::new(limits);
+        let handle = gateway.handle().clone();
+        let served = tokio::spawn(async move { serve(&listener, handle, options).await.unwrap() });
         tokio::task::yield_now().await;
-        Self { world, path, served, _directory: directory }
+        Self { gateway, path, served, _directory: directory }
     }
 }
 

@@ -5,18 +5,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use switchboard_core::ids::ChatKey;
 use switchboard_runtime::{Answers, Journal, OpenJournal, Request};
 
-use crate::faulty::{self, How};
+use crate::journal_model::{self, How};
 
 /// The content of the journal, shared by consecutive gateways.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Kept(Arc<Mutex<State>>);
+pub(crate) struct ScriptedJournal(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    journal: faulty::Journal,
+    journal: journal_model::Journal,
     /// The channel to the current gateway.
     answers: Option<Answers>,
-    life: u64,
+    generation: u64,
     paused: bool,
     /// How to answer the next appends: an outcome, and the number of appends it applies to.
     faults: Vec<(How, u32)>,
@@ -25,12 +25,12 @@ struct State {
     unfinished: Vec<ChatKey>,
 }
 
-impl Kept {
+impl ScriptedJournal {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Withholds all answers until [`Kept::release`].
+    /// Withholds all answers until [`ScriptedJournal::release`].
     pub(crate) fn pause(&self) {
         self.state().paused = true;
     }
@@ -83,7 +83,7 @@ impl State {
     }
 
     fn how(&mut self) -> How {
-        if matches!(self.journal.waiting[0], faulty::Request::Ask(_)) {
+        if matches!(self.journal.waiting[0], journal_model::Request::Ask(_)) {
             if self.failing_asks == 0 {
                 return How::Keep;
             }
@@ -100,43 +100,43 @@ impl State {
     }
 }
 
-impl OpenJournal for Kept {
+impl OpenJournal for ScriptedJournal {
     type Journal = Port;
 
     fn open(self, answers: Answers) -> Port {
         let mut state = self.state();
         state.journal.restart();
         state.answers = Some(answers);
-        state.life += 1;
-        let life = state.life;
+        state.generation += 1;
+        let generation = state.generation;
         drop(state);
-        Port { kept: self, life }
+        Port { journal: self, generation }
     }
 }
 
 /// The journal as one gateway sees it.
 #[derive(Debug)]
 pub(crate) struct Port {
-    kept: Kept,
-    life: u64,
+    journal: ScriptedJournal,
+    generation: u64,
 }
 
 impl Journal for Port {
     fn submit(&mut self, batch: &mut Vec<Request>) {
-        let mut state = self.kept.state();
-        if state.life != self.life {
+        let mut state = self.journal.state();
+        if state.generation != self.generation {
             // The requests come from an earlier gateway, which was abandoned.
             batch.clear();
             return;
         }
         state.journal.waiting.extend(batch.drain(..).map(|request| match request {
-            Request::Append(append) => faulty::Request::Append(append),
-            Request::Ask(ask) => faulty::Request::Ask(ask),
+            Request::Append(append) => journal_model::Request::Append(append),
+            Request::Ask(ask) => journal_model::Request::Ask(ask),
         }));
         state.answer();
     }
 
     fn unfinished(&mut self) -> Vec<ChatKey> {
-        std::mem::take(&mut self.kept.state().unfinished)
+        std::mem::take(&mut self.journal.state().unfinished)
     }
 }

@@ -1,4 +1,4 @@
-//! What the words of a trace mean in the core's terms. Knows of no hub: every runner of traces uses it.
+//! Translates the words of a trace into values of the core, for every runner of traces.
 
 use serde_json::Value;
 use switchboard_core::{
@@ -8,9 +8,13 @@ use switchboard_core::{
     wire::{AgentState, Answer, Cost, Outcome, TurnError, Usage},
 };
 
-use super::trace::{Names, Says, shorten};
+use crate::trace::{Names, Says, shorten};
 
-/// `"x"*9` in a frame repeats.
+/// Repeats a string of a frame that is written as `"x"*9`.
+///
+/// # Errors
+///
+/// There is no string before the `*`, or no number after it.
 pub fn expand(frame: &str) -> Result<String, String> {
     let Some(at) = frame.find("\"*") else { return Ok(frame.to_owned()) };
     let begin = frame[..at].rfind('"').ok_or("no text to repeat")?;
@@ -20,12 +24,20 @@ pub fn expand(frame: &str) -> Result<String, String> {
     Ok(format!("{}\"{}\"{}", &frame[..begin], frame[begin + 1..at].repeat(times), &rest[end..]))
 }
 
-/// A gateway's description of its agents.
+/// Parses a gateway's description of its agents.
+///
+/// # Errors
+///
+/// The text is no description.
 pub fn described(agent: &str) -> Result<AgentState, String> {
     serde_json::from_str(agent).map_err(|e| e.to_string())
 }
 
 /// Sets a limit by its name.
+///
+/// # Errors
+///
+/// No trace may set a limit of this name.
 pub fn set_limit(limits: &mut Limits, name: &str, value: u64) -> Result<(), String> {
     let size = usize::try_from(value).map_err(|e| e.to_string())?;
     let few = u32::try_from(value).unwrap_or(u32::MAX);
@@ -45,6 +57,8 @@ pub fn set_limit(limits: &mut Limits, name: &str, value: u64) -> Result<(), Stri
         "open_requests" => limits.open_requests = size,
         "open_request_bytes" => limits.open_request_bytes = size,
         "open_work" => limits.open_work = size,
+        "reader_active_ms" => limits.reader_active_ms = value,
+        "reader_stall_ms" => limits.reader_stall_ms = value,
         "agents" => limits.agents = size,
         "merge_bytes" => limits.merge_bytes = size,
         "event_text_bytes" => limits.event_text_bytes = size,
@@ -58,7 +72,11 @@ pub fn set_limit(limits: &mut Limits, name: &str, value: u64) -> Result<(), Stri
     Ok(())
 }
 
-/// An agent's event, from the words of a trace.
+/// Translates an event of an agent.
+///
+/// # Errors
+///
+/// The kind is unknown, or its arguments are wrong.
 pub fn agent_event(says: &Says) -> Result<AgentEvent, String> {
     let text = |at: usize| {
         let value = says.args.get(at).and_then(Value::as_str);
@@ -105,8 +123,8 @@ pub fn agent_event(says: &Says) -> Result<AgentEvent, String> {
     })
 }
 
-/// Leave that is asked for. An `input` that is a string stands for its text, so that a trace can have one that no value
-/// can hold.
+/// Translates a permission request. An `input` that is a string is the text of the input, so that a trace can contain a
+/// text that no JSON value holds.
 fn permission(ask: &Value) -> Result<PermissionAsk, String> {
     let text = |name: &str| ask.get(name).and_then(Value::as_str).map(str::to_owned);
     let request_id = text("request_id").ok_or("a permission lacks its request_id")?;
@@ -119,7 +137,11 @@ fn permission(ask: &Value) -> Result<PermissionAsk, String> {
     })
 }
 
-/// How an agent instance ends.
+/// Translates the exit of an agent instance.
+///
+/// # Errors
+///
+/// The word is unknown.
 pub fn agent_exit(how: &str) -> Result<AgentExit, String> {
     let error = |code: &str| TurnError { code: code.into(), detail: "it went away".into() };
     Ok(match how {
@@ -131,7 +153,7 @@ pub fn agent_exit(how: &str) -> Result<AgentExit, String> {
     })
 }
 
-/// A command to an agent, as a trace shows it.
+/// Describes a command for an agent as in a trace.
 pub fn show_command(names: &mut Names, command: &AgentCommand) -> String {
     match command {
         AgentCommand::Prompt { turn_id, text, .. } => {

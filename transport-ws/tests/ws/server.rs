@@ -6,7 +6,7 @@ use axum::{
     Extension,
     http::{StatusCode, request::Parts},
 };
-use switchboard_conformance::{WAIT, World};
+use switchboard_conformance::{TestGateway, WAIT};
 use switchboard_core::{Limits, ids::Principal};
 use switchboard_runtime::{Admission, Verifier};
 use switchboard_transport_ws::{AccessPolicy, Options, router, serve};
@@ -15,13 +15,13 @@ use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 /// The token that [`OneToken`] takes.
 pub(crate) const TOKEN: &str = "0123456789abcdef";
 
-pub(crate) struct Site {
-    pub(crate) world: World,
+pub(crate) struct Server {
+    pub(crate) gateway: TestGateway,
     pub(crate) address: SocketAddr,
     served: JoinHandle<()>,
 }
 
-impl Drop for Site {
+impl Drop for Server {
     fn drop(&mut self) {
         self.served.abort();
     }
@@ -73,7 +73,7 @@ pub(crate) fn generous() -> Limits {
     }
 }
 
-impl Site {
+impl Server {
     /// On a listener of its own, for peers whose credentials were in the handshake.
     pub(crate) async fn new() -> Self {
         Self::with(generous(), Options::default(), verified()).await
@@ -89,26 +89,26 @@ impl Site {
     }
 
     async fn behind(limits: Limits, options: Options, policy: Arc<dyn AccessPolicy>) -> Self {
-        let world = World::new(limits);
+        let gateway = TestGateway::new(limits);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let serving = serve(listener, world.gateway().clone(), options, policy);
+        let serving = serve(listener, gateway.handle().clone(), options, policy);
         let served = tokio::spawn(async move { serving.await.unwrap() });
-        Self { world, address, served }
+        Self { gateway, address, served }
     }
 
     /// In somebody's axum application.
     pub(crate) async fn mounted(admission: Option<Admission>) -> Self {
-        let world = World::new(generous());
+        let gateway = TestGateway::new(generous());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let app = router(world.gateway().clone(), Options::default());
+        let app = router(gateway.handle().clone(), Options::default());
         let app = match admission {
             Some(admission) => app.layer(Extension(admission)),
             None => app,
         };
         let served = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self { world, address, served }
+        Self { gateway, address, served }
     }
 }
 

@@ -1,4 +1,4 @@
-//! A journal whose answers the test orders: delayed, refused, lost, failed.
+//! The model of a journal: a test decides when and how each request is answered.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -12,78 +12,83 @@ use switchboard_core::{
     },
 };
 
-/// What waits for an answer.
+/// A request that waits for its answer.
 #[derive(Debug, Clone)]
 pub enum Request {
+    /// Writes events and changes of a chat.
     Append(Append),
+    /// Reads.
     Ask(Ask),
 }
 
-/// How to answer an append.
+/// How to answer a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
-    /// Well.
+    /// An append is written, and a question is answered.
     Keep,
-    /// An append is refused; a question fails.
+    /// An append is refused, and a question fails.
     Refuse,
     /// An append is committed and yet refused: its outcome was unknown. Those of one chat that are lost one after
     /// another were in one commit. A question fails.
     Lose,
 }
 
-/// How all was before an append.
+/// The state before an append.
 #[derive(Debug)]
 struct Before {
     memory: MemoryJournal,
     earlier: BTreeMap<ChatKey, Vec<LogEvent>>,
-    /// The append, until nobody waits for its answer any more.
+    /// The append, as long as a gateway waits for its answer.
     id: Option<AppendId>,
     durability: Durability,
 }
 
+/// A journal in memory with faults. Asserts what must hold of the appends of every gateway.
 #[derive(Debug, Default)]
 pub struct Journal {
+    /// The content.
     pub memory: MemoryJournal,
+    /// The requests that wait for their answers, oldest first.
     pub waiting: VecDeque<Request>,
-    /// Chats whose appends are refused until their state is asked for, and whether the commit that was lost
-    /// may hold more of them.
+    /// Chats whose appends are refused until their state is read, and whether further appends belong to the lost
+    /// commit.
     closed: BTreeMap<ChatKey, bool>,
     /// The events of a chat up to this number are removed.
     pub trimmed: BTreeMap<ChatKey, u64>,
-    /// Chats of which nothing can be read or added any more.
+    /// Chats that can be neither read nor written any more.
     pub damaged: BTreeSet<ChatKey>,
-    /// Appends answered so far, however.
+    /// The number of answered appends.
     pub appends: u64,
-    /// The logs of deleted chats, to compare with what clients got before.
+    /// The logs of deleted chats, to compare with the events that clients received.
     pub graves: BTreeMap<ChatKey, Vec<LogEvent>>,
-    /// The journal before each of the last appends, if there is a number.
+    /// The number of appends before which the state is remembered, for [`Journal::lose`]; 0 for none.
     pub remembers: usize,
     history: VecDeque<Before>,
-    /// Chats that get a new epoch when their state is next asked for.
+    /// Chats that get a new epoch when their state is next read.
     stale: BTreeSet<ChatKey>,
-    /// Whole logs of epochs that are over, also what was lost of them, by the epoch's name.
+    /// Whole logs of ended epochs, including lost events, by epoch.
     archive: BTreeMap<(ChatKey, String), Vec<LogEvent>>,
     /// The events of earlier epochs.
     earlier: BTreeMap<ChatKey, Vec<LogEvent>>,
     keys: BTreeSet<ChatKey>,
-    renewals: u64,
-    /// What was ever asked under an id, also where that is lost: a late answer must not be one to something else.
+    epoch_resets: u64,
+    /// The content of every request by its id, even if lost: a late answer must not answer another request.
     asked: BTreeMap<(ChatKey, RequestId), (Value, Value)>,
     /// A committed append was lost.
     pub lossy: bool,
 }
 
 impl Journal {
-    /// Forgets what was asked: whoever asked is gone.
+    /// Forgets the waiting requests: the gateway that sent them has ended.
     pub fn restart(&mut self) {
         self.waiting.clear();
         self.closed.clear();
         self.history.iter_mut().for_each(|before| before.id = None);
     }
 
-    /// Carries out the request at this place among those that wait.
+    /// Answers the waiting request at this index.
     pub fn carry_out(&mut self, at: usize, how: How) -> JournalAnswer {
-        match self.waiting.remove(at).expect("a request waits there") {
+        match self.waiting.remove(at).expect("there is a request at this index") {
             Request::Append(append) => self.append(append, how),
             Request::Ask(ask) if self.is_damaged(&ask.query) => JournalAnswer::Damaged(ask.id),
             Request::Ask(ask) if how != How::Keep => JournalAnswer::Failed(ask.id),
@@ -93,7 +98,7 @@ impl Journal {
                 }
                 if let Query::Chat { chat } = &ask.query {
                     self.closed.remove(chat);
-                    self.renew(chat);
+                    self.reset_epoch(chat);
                 }
                 self.memory.ask(ask)
             }
@@ -109,7 +114,8 @@ impl Journal {
         self.trimmed.get(chat).is_some_and(|until| after.seq < *until)
     }
 
-    /// Whether nothing of the same chat stands before this append; questions may be answered at any time.
+    /// Whether the request at this index may be answered next: appends of one chat are answered in order, questions at
+    /// any time.
     pub fn may_be_next(&self, at: usize) -> bool {
         let Request::Append(append) = &self.waiting[at] else { return true };
         let same = |request: &Request| matches!(request, Request::Append(a) if a.chat == append.chat);
@@ -141,9 +147,9 @@ impl Journal {
     fn commit(&mut self, append: Append) {
         self.keys.insert(append.chat.clone());
         if let Some(epoch) = &append.create {
-            // Begun once before, and nobody ever saw it.
+            // The chat was created before, in a commit that was lost before anybody saw it.
             self.archive.remove(&(append.chat.clone(), epoch.to_string()));
-            // Its deletion was lost, and its beginning as well.
+            // The deletion of the earlier chat was lost, together with its creation.
             self.graves.remove(&append.chat);
         }
         if self.remembers > 0 {
@@ -164,14 +170,14 @@ impl Journal {
         self.memory.append(append);
     }
 
-    /// An id names one request for ever, whatever is lost, and whichever gateway asks.
+    /// Asserts that an id belongs to one request for ever, whatever is lost, and whichever gateway opens it.
     fn check_asked(&mut self, append: &Append) {
         for change in &append.changes {
             let Change::RequestOpened { request_id, frame, .. } = change else { continue };
             let event: Value = serde_json::from_str(frame.as_str()).expect("frames are JSON");
             let what = (event["input"].clone(), event["questions"].clone());
             let first = self.asked.entry((append.chat.clone(), request_id.clone())).or_insert(what.clone());
-            assert_eq!(*first, what, "{request_id} is another request than before");
+            assert_eq!(*first, what, "{request_id} belongs to another request");
         }
     }
 
@@ -186,17 +192,19 @@ impl Journal {
             });
             let Some(end) = end else { continue };
             match &turn.cancel_reason {
-                Some(reason) => assert!(end.contains(&reason.code), "why it was cancelled is lost: {end}"),
-                None => assert!(!end.contains("\"error\""), "the journal has no such reason: {end}"),
+                Some(reason) => {
+                    assert!(end.contains(&reason.code), "the reason of the cancellation is lost: {end}")
+                }
+                None => assert!(!end.contains("\"error\""), "there is no recorded reason: {end}"),
             }
         }
     }
 
     /// How many of the last appends a loss of power may undo: those that are not to be synced, and those whose
     /// answers, which are on their way, have not been delivered.
-    pub fn unsynced(&self, unheard: &BTreeSet<AppendId>) -> usize {
+    pub fn unsynced(&self, undelivered: &BTreeSet<AppendId>) -> usize {
         let may_go = |before: &&Before| {
-            before.durability == Durability::Written || before.id.is_some_and(|id| unheard.contains(&id))
+            before.durability == Durability::Written || before.id.is_some_and(|id| undelivered.contains(&id))
         };
         self.history.iter().rev().take_while(may_go).count()
     }
@@ -207,7 +215,7 @@ impl Journal {
         self.lose(appends);
     }
 
-    /// The last appends are lost, those of one commit with it; every chat is to get a new epoch.
+    /// Loses the last appends; every chat gets a new epoch.
     pub fn lose(&mut self, appends: usize) {
         let keys = self.keys.clone();
         keys.iter().for_each(|chat| self.put_away(chat));
@@ -220,17 +228,17 @@ impl Journal {
         self.graves.retain(|chat, _| !self.stale.contains(chat));
     }
 
-    fn renew(&mut self, chat: &ChatKey) {
+    fn reset_epoch(&mut self, chat: &ChatKey) {
         if !self.stale.remove(chat) {
             return;
         }
         let log = self.log(chat);
         self.put_away(chat);
         self.earlier.entry(chat.clone()).or_default().extend(log);
-        self.renewals += 1;
-        let epoch = Epoch::parse(&format!("r{}", self.renewals)).expect("an epoch");
+        self.epoch_resets += 1;
+        let epoch = Epoch::parse(&format!("r{}", self.epoch_resets)).expect("an epoch");
         self.memory.reset_epoch(chat, epoch);
-        // How it was before was of another epoch.
+        // The remembered states belong to another epoch.
         self.history.clear();
     }
 
@@ -247,12 +255,12 @@ impl Journal {
         matches!(self.query(Query::Turn { chat: chat.clone(), turn_id }), Found::Turn(Some(_)))
     }
 
-    /// Whether the chat is still to get its new epoch.
+    /// Whether the chat is about to get a new epoch.
     pub fn is_stale(&self, chat: &ChatKey) -> bool {
         self.stale.contains(chat)
     }
 
-    /// Whether this is the present epoch of a chat, and nothing of it was lost.
+    /// Whether this is the current epoch of a chat, and none of its events was lost.
     pub fn is_present(&self, chat: &ChatKey, epoch: &str) -> bool {
         !self.archive.contains_key(&(chat.clone(), epoch.to_owned()))
     }
@@ -263,6 +271,7 @@ impl Journal {
         earlier.into_iter().chain(self.log(chat)).collect()
     }
 
+    /// The record of a chat; `None` if it does not exist.
     pub fn chat(&self, chat: &ChatKey) -> Option<ChatRecord> {
         match self.query(Query::Chat { chat: chat.clone() }) {
             Found::Chat(record) => record.map(|record| *record),
@@ -271,7 +280,7 @@ impl Journal {
         }
     }
 
-    /// The whole log of a chat, also of a deleted one.
+    /// The log of the current epoch of a chat, or of a deleted chat.
     pub fn log(&self, chat: &ChatKey) -> Vec<LogEvent> {
         if let Some(log) = self.graves.get(chat) {
             return log.clone();
@@ -285,20 +294,20 @@ impl Journal {
         events.unwrap_or_default()
     }
 
-    /// What a gateway takes up at its start: chats with open turns or agents.
+    /// The chats that a gateway recovers at its start, which have open turns or agents.
     pub fn unfinished(&self) -> Vec<(ChatKey, Option<AgentInstanceId>)> {
         let records = self.keys.iter().filter_map(|key| Some((key.clone(), self.chat(key)?)));
         let unfinished = records.filter(|(_, record)| !record.turns.is_empty() || record.agent.is_some());
         unfinished.map(|(key, record)| (key, record.agent.map(|agent| agent.instance))).collect()
     }
 
-    /// The event at this place, if the journal has it, or had it before it was lost or deleted.
+    /// The event at this position, even if it was lost or deleted.
     pub fn event(&self, chat: &ChatKey, epoch: &str, seq: u64) -> Option<LogEvent> {
         if let Some(log) = self.archive.get(&(chat.clone(), epoch.to_owned())) {
             return log.iter().find(|event| event.seq == seq).cloned();
         }
         let record = self.chat(chat)?;
-        assert_eq!(record.head.epoch.as_str(), epoch, "an epoch that was");
+        assert_eq!(record.head.epoch.as_str(), epoch, "the epoch has existed");
         let after = Cursor { epoch: record.head.epoch, seq: seq - 1 };
         let Found::After(events) = self.query(Query::After { chat: chat.clone(), after, bytes: 1 }) else {
             panic!("another answer")
@@ -306,7 +315,7 @@ impl Journal {
         events.and_then(|events| events.into_iter().next())
     }
 
-    /// The newest page.
+    /// The newest page of history.
     pub fn newest(&self, chat: &ChatKey, events: u32) -> HistoryPage {
         let query =
             Query::Before { chat: chat.clone(), before: PageStart::At(u64::MAX), events, bytes: usize::MAX };
@@ -316,7 +325,7 @@ impl Journal {
 
     fn query(&self, query: Query) -> Found {
         let JournalAnswer::Found(_, found) = self.memory.ask(Ask { id: AskId(0), query }) else {
-            panic!("it cannot fail");
+            panic!("the journal in memory cannot fail");
         };
         found
     }

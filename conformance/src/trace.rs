@@ -1,7 +1,7 @@
-//! The trace language: what happens, line by line, and all that comes of it. Knows nothing of the hub.
+//! The trace language: the inputs of a conversation, line by line, and all outputs after each input.
 //!
 //! ```text
-//! # a remark
+//! # a comment
 //! limit queued_turns 2              before anything else: a limit other than the default
 //! described {"agent": ...}           before anything else: the gateway's description of its agents
 //! a open [PRINCIPAL]                a client connects; its name is its client_id
@@ -19,15 +19,16 @@
 //! a< {...}, a closed CODE {...}, agent CHAT< ..., finished
 //! ```
 //!
-//! The last line shows what comes out. Made-up ids are named in the order in which they appear: `E1` an epoch,
-//! `C1` a chat, `T1` a turn, `P1` the cursor of a page, `r1.E1` a request of that epoch; a client may use a name once it
-//! was seen. Times are `~`.
+//! The last line lists the outputs. Generated ids are named in the order in which they appear: `E1` an epoch, `C1` a
+//! chat, `T1` a turn, `P1` the cursor of a page, `r1.E1` a request of that epoch; a client may use a name that it has
+//! seen. Times are `~`.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use serde_json::Value;
 
-/// A line that makes something happen.
+/// An input, as the module documentation lists them.
+#[allow(missing_docs, reason = "the fields are named as in the language")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     Limit { name: String, value: u64 },
@@ -59,20 +60,28 @@ pub enum Step {
 /// An agent's event, as words and values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Says {
+    /// The word for the kind of the event.
     pub kind: String,
+    /// The arguments; a bare word is a string.
     pub args: Vec<Value>,
 }
 
 /// A line of a trace.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Line {
-    /// Empty, or a remark.
+    /// An empty line or a comment.
     Remark(String),
+    /// An input, as text and parsed.
     Input(String, Step),
+    /// A stated output.
     Output(String),
 }
 
-/// Reads a trace.
+/// Parses a trace.
+///
+/// # Errors
+///
+/// A line is not in the language; the message names the line.
 pub fn parse(text: &str) -> Result<Vec<Line>, String> {
     text.lines()
         .enumerate()
@@ -205,7 +214,7 @@ fn repeat(value: Value, rest: &str) -> Result<(Value, &str), String> {
     Ok((Value::from(text.repeat(times)), &rest[end..]))
 }
 
-/// Names for made-up ids.
+/// Names for generated ids.
 #[derive(Debug, Default)]
 pub struct Names {
     names: BTreeMap<String, String>,
@@ -213,7 +222,7 @@ pub struct Names {
 }
 
 impl Names {
-    /// A frame as the server sent it, with names for ids and without times. Long runs of one letter are
+    /// Replaces the generated ids in a frame of the server by names, and hides its times. Long runs of one letter are
     /// shortened.
     pub fn hide(&mut self, frame: &str) -> String {
         let mut shown = String::with_capacity(frame.len());
@@ -257,7 +266,7 @@ impl Names {
         &value[end..]
     }
 
-    /// The id of a request ends in the epoch in which it was asked.
+    /// The id of a request ends with the epoch in which it was opened.
     fn hide_request<'a>(&self, tail: &'a str, shown: &mut String) -> &'a str {
         let number = tail.find(['.', ',', '}']).filter(|at| tail[*at..].starts_with('.'));
         let Some((number, rest)) = number.map(|at| tail.split_at(at + 1)) else { return tail };
@@ -267,7 +276,7 @@ impl Names {
         rest
     }
 
-    /// The name of an id, a new one if need be.
+    /// The name of an id of this kind (`E`, `C`, ...); a new name if the id has none.
     pub fn name(&mut self, id: &str, kind: char) -> String {
         if let Some(name) = self.names.get(id) {
             return name.clone();
@@ -279,17 +288,17 @@ impl Names {
         name
     }
 
-    /// The name of a chat: its id, unless that was made up.
+    /// The name of a chat: its id, unless the gateway generated the id.
     pub fn chat(&mut self, id: &str) -> String {
         if made_up(id) { self.name(id, 'C') } else { id.to_owned() }
     }
 
-    /// The name of a turn: its id, unless that was made up.
+    /// The name of a turn: its id, unless the gateway generated the id.
     pub fn turn(&mut self, id: &str) -> String {
         if made_up(id) { self.name(id, 'T') } else { id.to_owned() }
     }
 
-    /// What a client sends, with the ids that the names stand for.
+    /// Replaces the names in a frame of a client by their ids.
     pub fn reveal(&self, frame: &str) -> String {
         let mut text = frame.to_owned();
         for (id, name) in &self.names {
@@ -299,7 +308,7 @@ impl Names {
         text
     }
 
-    /// The id that a name stands for.
+    /// The id with this name; the name itself if there is none.
     pub fn id(&self, name: &str) -> String {
         let found = self.names.iter().find(|(_, n)| *n == name);
         found.map_or(name, |(id, _)| id).to_owned()
@@ -310,7 +319,7 @@ fn made_up(id: &str) -> bool {
     id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// `xxxx...` longer than 40 becomes `x*LENGTH`.
+/// Replaces a run of one letter that is longer than 40 by `x*LENGTH`.
 pub fn shorten(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;

@@ -5,7 +5,7 @@ use std::{convert::Infallible, net::SocketAddr, sync::Mutex, time::Duration};
 use axum::body::Body;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use switchboard_conformance::World;
+use switchboard_conformance::TestGateway;
 use switchboard_core::{Limits, ids::Principal};
 use switchboard_runtime::Admission;
 use switchboard_transport_sse::{Options, Sse, Streaming};
@@ -15,13 +15,13 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub(crate) struct Site {
-    pub(crate) world: World,
+pub(crate) struct Server {
+    pub(crate) gateway: TestGateway,
     pub(crate) address: SocketAddr,
     served: JoinHandle<()>,
 }
 
-impl Drop for Site {
+impl Drop for Server {
     fn drop(&mut self) {
         self.served.abort();
     }
@@ -39,7 +39,7 @@ pub(crate) fn generous() -> Limits {
     }
 }
 
-impl Site {
+impl Server {
     pub(crate) async fn new() -> Self {
         Self::with(generous(), Options::default()).await
     }
@@ -50,17 +50,17 @@ impl Site {
 
     /// The system ends connections whose peer acknowledges nothing for so long.
     pub(crate) async fn noticing(limits: Limits, options: Options, unacknowledged: Duration) -> Self {
-        let world = World::new(limits);
+        let gateway = TestGateway::new(limits);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let sse = Sse::new(world.gateway().clone(), options);
+        let sse = Sse::new(gateway.handle().clone(), options);
         let served = tokio::spawn(async move {
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
                 tokio::spawn(serve(socket, sse.clone(), unacknowledged));
             }
         });
-        Self { world, address, served }
+        Self { gateway, address, served }
     }
 }
 

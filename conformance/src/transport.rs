@@ -13,20 +13,20 @@ pub const WAIT: Duration = Duration::from_secs(20);
 ///
 /// The methods may panic when the transport fails: the panic fails the test.
 #[async_trait]
-pub trait Lab: Send + Sync {
+pub trait Transport: Send + Sync {
     /// The name of the transport in reports and in `traces/cannot.txt`.
     fn name(&self) -> &'static str;
 
     /// Why this transport cannot meet `need`; `None` if it can. Not called for needs that no real gateway can meet.
     fn cannot(&self, need: Need) -> Option<&'static str>;
 
-    /// Serves a gateway at a new address, until the returned site is dropped.
-    async fn serve(&self, gateway: Gateway) -> Box<dyn Site>;
+    /// Serves a gateway at a new address, until the returned endpoint is dropped.
+    async fn serve(&self, gateway: Gateway) -> Box<dyn Endpoint>;
 }
 
 /// An address at which a gateway is served.
 #[async_trait]
-pub trait Site: Send + Sync {
+pub trait Endpoint: Send + Sync {
     /// Opens a connection as `principal`, with `client_id` if the transport can carry it.
     async fn open(&self, principal: &Principal, client_id: &str) -> Box<dyn Client>;
 }
@@ -111,7 +111,7 @@ impl Need {
         }
     }
 
-    /// Why no lab with a real gateway can meet this need; `None` if it depends on the transport.
+    /// Why no transport with a real gateway can meet this need; `None` if it depends on the transport.
     pub fn beyond_a_gateway(self) -> Option<&'static str> {
         match self {
             Self::Clock => Some("a gateway reads the real clock"),
