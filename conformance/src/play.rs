@@ -121,7 +121,11 @@ impl<'a> Player<'a> {
     async fn act(&mut self, step: &Step) -> Result<(), String> {
         let journal = self.gateway.journal.clone();
         match step {
-            Step::Limit { .. } | Step::Described { .. } => {}
+            // A client reads only what is stated: one that stops reading has no stated output.
+            Step::Limit { .. }
+            | Step::Described { .. }
+            | Step::StopReading { .. }
+            | Step::ReadAgain { .. } => {}
             Step::Open { client, principal } => {
                 let principal = match principal {
                     Some(name) => Principal::parse(name).map_err(|e| e.to_string())?,

@@ -9,6 +9,7 @@
 //! a>> BYTES                         it sends these bytes, in which `\\xff`, `\\\\` and `\\s`, a space, are escapes
 //! a gone                            it goes
 //! a full, a drain, a stalled        its outbox takes nothing, takes again, took nothing for too long
+//! a stops reading, a reads again    its outbox fills up, however much its socket takes on the way
 //! agent CHAT> EVENT [| EVENT]...    its agent writes these events, all at once
 //! agent CHAT> exit gone|unprompted|stopped|failed
 //! tick MS                           time passes
@@ -38,6 +39,8 @@ pub enum Step {
     SendBytes { client: String, bytes: Vec<u8> },
     Gone { client: String },
     Full { client: String },
+    StopReading { client: String },
+    ReadAgain { client: String },
     Drain { client: String },
     Stalled { client: String },
     Agent { chat: String, events: Vec<Says> },
@@ -146,6 +149,8 @@ fn step(first: &str, rest: &str) -> Result<Step, String> {
         (_, ["open"]) => Step::Open { client, principal: None },
         (_, ["open", principal]) => Step::Open { client, principal: Some((*principal).to_owned()) },
         (_, ["gone"]) => Step::Gone { client },
+        (_, ["stops", "reading"]) => Step::StopReading { client },
+        (_, ["reads", "again"]) => Step::ReadAgain { client },
         (_, ["full"]) => Step::Full { client },
         (_, ["drain"]) => Step::Drain { client },
         (_, ["stalled"]) => Step::Stalled { client },

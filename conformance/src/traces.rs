@@ -113,6 +113,8 @@ fn needs(lines: &[Line]) -> BTreeSet<Need> {
         | Step::Open { .. }
         | Step::Send { .. }
         | Step::SendBytes { .. }
+        | Step::StopReading { .. }
+        | Step::ReadAgain { .. }
         | Step::Gone { .. }
         | Step::Agent { .. }
         | Step::Exit { .. }

@@ -96,8 +96,8 @@ impl Script {
                 let conn = self.conn(client)?;
                 self.world.gone(conn);
             }
-            Step::Full { client } => self.outbox(client)?.stuck = true,
-            Step::Drain { client } => {
+            Step::Full { client } | Step::StopReading { client } => self.outbox(client)?.stuck = true,
+            Step::Drain { client } | Step::ReadAgain { client } => {
                 let outbox = self.outbox(client)?;
                 (outbox.stuck, outbox.full_after) = (false, None);
             }
