@@ -36,10 +36,6 @@
 
 mod client;
 mod config;
-#[cfg(test)]
-#[allow(unreachable_pub, reason = "shared with other crates' tests")]
-#[path = "../../core/tests/support/damage.rs"]
-mod damage;
 pub mod demo;
 pub mod dialect;
 mod embedded;

@@ -2,10 +2,6 @@
 //! frames` searches further, guided by coverage; what it finds belongs into the corpus.
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
-#[allow(unreachable_pub, reason = "shared with other crates' tests")]
-#[path = "support/damage.rs"]
-mod damage;
-
 use std::{collections::VecDeque, path::Path};
 
 use switchboard_core::{
@@ -15,6 +11,7 @@ use switchboard_core::{
     journal::MemoryJournal,
     wire::{ClientEnvelope, ControlEvent, DecodeError, Frame, decode_binary, encode_control},
 };
+use switchboard_test_support::replay_damaged;
 
 /// Lines of one client, each of them a frame.
 fn frames(bytes: &[u8]) {
@@ -108,5 +105,5 @@ fn whatever_a_client_sends_is_decoded_or_refused() {
 
 #[test]
 fn damaged_frames_are_decoded_or_refused() {
-    damage::replay(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/__fuzz__/frames/corpus"), frames);
+    replay_damaged(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/__fuzz__/frames/corpus"), frames);
 }

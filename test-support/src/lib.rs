@@ -8,9 +8,11 @@
 //! | a condition that nothing reports | [`eventually`] |
 //! | agents and their hosts | [`process`] |
 //! | random numbers | [`Rng`] |
+//! | a fuzz target's corpus, damaged in every place | [`replay_damaged`] |
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod client;
+mod corpus;
 mod gateway;
 mod http;
 pub mod process;
@@ -18,6 +20,7 @@ mod rng;
 mod wait;
 
 pub use client::{Client, SseClient, UnixClient, WebSocketClient, delta_text};
+pub use corpus::replay_damaged;
 pub use gateway::{ECHO_AGENT, Gateway, config_file, switchboard};
 pub use http::{Response, UPGRADE_HEADERS, connect};
 pub use rng::Rng;

@@ -33,6 +33,7 @@ mod body;
 mod chats;
 mod cursor;
 #[cfg(test)]
+#[path = "../fuzz/mod.rs"]
 mod fuzz;
 mod options;
 mod post;

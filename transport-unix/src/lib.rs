@@ -19,6 +19,7 @@
 
 mod bind;
 #[cfg(test)]
+#[path = "../fuzz/mod.rs"]
 mod fuzz;
 mod lines;
 mod options;

@@ -21,6 +21,7 @@
 #[cfg(test)]
 mod autobahn;
 #[cfg(test)]
+#[path = "../fuzz/mod.rs"]
 mod fuzz;
 mod handshake;
 mod listener;

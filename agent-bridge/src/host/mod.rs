@@ -24,6 +24,7 @@
 
 pub(crate) mod directory;
 #[cfg(test)]
+#[path = "../../fuzz/mod.rs"]
 mod fuzz;
 mod intake;
 pub(crate) mod lending;

@@ -3,11 +3,10 @@
 
 use std::path::Path;
 
+use switchboard_test_support::replay_damaged;
+
 use super::{super::ClaudeCodec, codec};
-use crate::{
-    damage,
-    dialect::{Codec as _, Decoded},
-};
+use crate::dialect::{Codec as _, Decoded};
 
 fn lines(bytes: &[u8]) {
     let mut codec = codec();
@@ -33,5 +32,5 @@ fn whatever_an_agent_writes_is_decoded() {
 #[test]
 fn damaged_lines_are_decoded() {
     let corpus = "src/dialect/claude/tests/__fuzz__/agent_lines/corpus";
-    damage::replay(&Path::new(env!("CARGO_MANIFEST_DIR")).join(corpus), lines);
+    replay_damaged(&Path::new(env!("CARGO_MANIFEST_DIR")).join(corpus), lines);
 }

@@ -7,7 +7,7 @@ const BYTES: [u8; 5] = [b'"', b'}', b'\n', 0, 0xff];
 
 /// Runs the target on every file below `dir`: whole, cut off at every byte, with every byte replaced and doubled, and
 /// with the head of each joined to the tail of each.
-pub fn replay(dir: &Path, target: impl Fn(&[u8])) {
+pub fn replay_damaged(dir: &Path, target: impl Fn(&[u8])) {
     let entries = fs::read_dir(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
     let mut paths: Vec<_> = entries.map(|entry| entry.unwrap_or_else(|e| panic!("{e}")).path()).collect();
     paths.sort();

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use switchboard_core::{Limits, ids::Principal};
 use switchboard_runtime::Admission;
+use switchboard_test_support::replay_damaged;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_tungstenite::{
     WebSocketStream,
@@ -25,10 +26,6 @@ use crate::{
     read::{ReadSide, Shared},
     session::config,
 };
-
-#[allow(unreachable_pub, reason = "shared with other crates' tests")]
-#[path = "../../core/tests/support/damage.rs"]
-mod damage;
 
 /// The longest message, and the most fragments of one.
 const LONGEST: usize = 256;
@@ -112,7 +109,7 @@ fn whatever_frames_arrive_are_read_or_refused() {
 
 #[test]
 fn damaged_frames_are_read_or_refused() {
-    damage::replay(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/__fuzz__/websocket/corpus"), frames);
+    replay_damaged(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/__fuzz__/websocket/corpus"), frames);
 }
 
 #[test]
@@ -125,5 +122,5 @@ fn whatever_is_asked_is_upgraded_or_refused() {
 
 #[test]
 fn damaged_requests_are_upgraded_or_refused() {
-    damage::replay(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/__fuzz__/upgrade/corpus"), upgrade);
+    replay_damaged(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/__fuzz__/upgrade/corpus"), upgrade);
 }

@@ -4,9 +4,9 @@
 use std::path::Path;
 
 use bytes::BytesMut;
+use switchboard_test_support::replay_damaged;
 
 use super::protocol::{Frame, InvalidFrame, ToHost, record_head};
-use crate::damage;
 
 /// Longest frame, in bytes.
 const LONGEST: usize = 256;
@@ -55,5 +55,5 @@ fn whatever_is_spooled_is_read_or_refused() {
 
 #[test]
 fn a_damaged_spool_is_read_or_refused() {
-    damage::replay(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/host/__fuzz__/spool/corpus"), spool);
+    replay_damaged(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/__fuzz__/spool/corpus"), spool);
 }

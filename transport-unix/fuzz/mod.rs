@@ -7,13 +7,10 @@ use std::{
     task::{Context, Poll},
 };
 
+use switchboard_test_support::replay_damaged;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::lines::{Line, Lines};
-
-#[allow(unreachable_pub, reason = "shared with other crates' tests")]
-#[path = "../../core/tests/support/damage.rs"]
-mod damage;
 
 /// The longest line.
 const LONGEST: usize = 32;
@@ -75,5 +72,5 @@ fn whatever_arrives_is_cut_into_lines() {
 
 #[test]
 fn damaged_lines_are_cut_into_lines() {
-    damage::replay(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/__fuzz__/lines/corpus"), lines);
+    replay_damaged(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/__fuzz__/lines/corpus"), lines);
 }

@@ -6,12 +6,9 @@ use std::path::Path;
 use axum::{body::Body, extract::Request, http};
 use bytes::Bytes;
 use switchboard_core::wire::Frame;
+use switchboard_test_support::replay_damaged;
 
 use crate::{chats::Chats, cursor::cursor_effect, request::StreamRequest};
-
-#[allow(unreachable_pub, reason = "shared with other crates' tests")]
-#[path = "../../core/tests/support/damage.rs"]
-mod damage;
 
 /// The most chats of a stream.
 const MOST: usize = 4;
@@ -55,7 +52,7 @@ fn events(bytes: &[u8]) {
 }
 
 fn corpus(name: &str) -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/__fuzz__").join(name).join("corpus")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/__fuzz__").join(name).join("corpus")
 }
 
 #[test]
@@ -68,7 +65,7 @@ fn whatever_is_asked_is_understood_or_refused() {
 
 #[test]
 fn damaged_requests_are_understood_or_refused() {
-    damage::replay(&corpus("stream"), stream);
+    replay_damaged(&corpus("stream"), stream);
 }
 
 #[test]
@@ -81,5 +78,5 @@ fn whatever_is_sent_is_followed() {
 
 #[test]
 fn damaged_events_are_followed() {
-    damage::replay(&corpus("events"), events);
+    replay_damaged(&corpus("events"), events);
 }
