@@ -48,6 +48,11 @@ struct State {
 }
 
 impl State {
+    /// Whether all frames were written to the peer's socket.
+    fn is_written(&self) -> bool {
+        self.queue.is_empty() && self.in_hand == 0
+    }
+
     fn drop_queue(&mut self) {
         self.queue.clear();
         self.bytes = self.in_hand;
@@ -128,10 +133,10 @@ impl Outbox {
 
     fn enqueue(&self, state: &mut State, frame: Frame) {
         state.bytes += frame.len();
+        if state.is_written() {
+            self.progress.touch();
+        }
         if state.queue.is_empty() {
-            if state.in_hand == 0 {
-                self.progress.touch();
-            }
             self.filled.notify_one();
         }
         state.queue.push_back(frame);
@@ -155,6 +160,9 @@ impl Outbox {
     /// Asks the writer to close the connection. Queued frames are dropped, unless `close` says to drain them.
     pub(crate) fn close(&self, close: Close) {
         let mut state = self.state();
+        if state.is_written() && state.close.is_none() {
+            self.progress.touch();
+        }
         if !close.drain {
             state.drop_queue();
         }
@@ -173,12 +181,10 @@ impl Outbox {
         true
     }
 
-    /// For how many milliseconds the peer has accepted nothing although bytes are waiting.
+    /// For how many milliseconds the peer has accepted nothing although bytes, or the end of the connection, are waiting.
     pub(crate) fn stalled_ms(&self) -> u64 {
         let state = self.state();
-        let waits = !state.queue.is_empty() || state.in_hand > 0;
-        let goes_on = state.close.as_ref().is_none_or(|close| close.drain);
-        if waits && goes_on { self.progress.silent_ms() } else { 0 }
+        if state.is_written() && state.close.is_none() { 0 } else { self.progress.silent_ms() }
     }
 
     /// Waits until the outbox is small enough for the peer to send more requests.

@@ -218,7 +218,7 @@ fn a_stream_outlives_other_connections() {
 #[test]
 fn a_stream_that_is_not_read_does_not_keep_the_gateway_from_ending() {
     let dir = tempfile::tempdir().unwrap();
-    let config = config_file(dir.path(), "[limits]\nreader_stall_ms = \"1 s\"\nshutdown_ms = \"6 s\"\n");
+    let config = config_file(dir.path(), "[limits]\nreader_stall_ms = \"1 s\"\nshutdown_ms = \"10 s\"\n");
     let mut gateway = Gateway::start_with(|command| {
         command.args(["--agent-command", "sh -c 'cat > /dev/null; yes'", "--dialect", "text"]);
         command.args(["--config", config.to_str().unwrap()]);

@@ -71,7 +71,7 @@ impl Chat {
             (self.agent.kill_due_ms(), DeadlineReason::StoppingAgent),
             (self.agent.idle_due_ms(&cx.limits), DeadlineReason::IdleAgent),
             (
-                self.agent.is_paused().then(|| now_ms + cx.limits.reader_active_ms),
+                self.agent.is_paused().then(|| now_ms + cx.limits.reader_active_ms.max(1)),
                 DeadlineReason::PausedAgent,
             ),
             (deletion.and_then(Deletion::due_ms), DeadlineReason::Deletion),
