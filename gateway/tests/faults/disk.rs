@@ -134,20 +134,26 @@ fn full_disk(count: usize, size: usize) {
     scenario.end(gateway, Agents::AllShown);
 }
 
-/// The history of a chat, newest first, as far as it can be had, and the error that ended it.
-fn read_back(scenario: &mut Scenario, chat: &str) -> (String, Option<Value>) {
-    let (mut read, mut frame) = (String::new(), json!({"type": "history", "chat_id": chat}));
+/// The history of a chat, newest first, as far as it can be read; the error that ended it; and the notices that came
+/// meanwhile.
+fn read_back(scenario: &mut Scenario, chat: &str) -> (String, Option<Value>, Vec<Value>) {
+    let (mut read, mut notices) = (String::new(), Vec::new());
+    let mut frame = json!({"type": "history", "chat_id": chat});
+    scenario.client.send(&frame);
     loop {
-        scenario.client.send(&frame);
-        let answer = scenario
-            .client
-            .until("an answer", |event| event["event"] == "history" || event["event"] == "error");
-        if answer["event"] == "error" {
-            return (read, Some(answer));
+        let kinds = ["history", "error", "notice"];
+        let event =
+            scenario.client.until("an answer", |event| kinds.iter().any(|kind| event["event"] == *kind));
+        match event["event"].as_str() {
+            Some("notice") => notices.push(event),
+            Some("error") => return (read, Some(event), notices),
+            _ => {
+                read += &event["events"].to_string();
+                let Some(before) = event.get("before") else { return (read, None, notices) };
+                frame["before"] = before.clone();
+                scenario.client.send(&frame);
+            }
         }
-        read += &answer["events"].to_string();
-        let Some(before) = answer.get("before") else { return (read, None) };
-        frame["before"] = before.clone();
     }
 }
 
@@ -166,7 +172,7 @@ fn unreadable() {
     let page = i64::try_from(at / 4096 * 4096).unwrap();
     disk.set(&[page, page + 4096, 0]);
     for _ in 0..2 {
-        let (_, error) = read_back(&mut scenario, "harmed");
+        let (_, error, _) = read_back(&mut scenario, "harmed");
         let error = error.expect("a part cannot be read");
         assert!(error["code"] == "damaged" && error["retryable"] == false, "{error}");
     }
@@ -175,11 +181,13 @@ fn unreadable() {
     assert!(scenario.installation.readyz().starts_with("HTTP/1.1 200 "));
     // All of the disk.
     disk.set(&[0, 0, 1]);
-    let (_, error) = read_back(&mut scenario, "whole");
+    let (_, error, mut notices) = read_back(&mut scenario, "whole");
     let error = error.expect("nothing can be read");
     assert!(error["code"] == "unavailable" && error["retryable"] == true, "{error}");
     let is_notice = |event: &Value, level: &str| event["event"] == "notice" && event["level"] == level;
-    let notice = scenario.client.until("a notice", |event| is_notice(event, "error"));
+    // The notice and the answer come in either order.
+    let notice =
+        notices.pop().unwrap_or_else(|| scenario.client.until("a notice", |event| is_notice(event, "error")));
     let text = notice["text"].as_str().unwrap();
     assert!(notice["code"] == "degraded" && text.contains("cannot be read"), "{notice}");
     let ready = scenario.installation.readyz();
@@ -188,7 +196,7 @@ fn unreadable() {
     disk.set(&[0; 3]);
     scenario.client.until("the good news", |event| is_notice(event, "info"));
     assert!(scenario.installation.readyz().starts_with("HTTP/1.1 200 "));
-    let (read, error) = read_back(&mut scenario, "whole");
+    let (read, error, _) = read_back(&mut scenario, "whole");
     assert!(error.is_none() && read.contains("whole:0 "), "{error:?}");
     scenario.end(gateway, Agents::AllShown);
 }

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     fn findings(core: &str) -> usize {
-        let bridge = "pub mod codec;\npub mod demo;\npub mod host;\n";
+        let bridge = "pub mod demo;\npub mod dialect;\npub mod host;\n";
         let texts = LIBRARIES.map(|(library, _)| {
             let text = match library {
                 "core" => core,
