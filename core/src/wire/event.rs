@@ -77,7 +77,7 @@ pub enum ChatBody {
         #[cfg_attr(feature = "schema", ts(optional))]
         client_id: Option<String>,
     },
-    /// The agent received the message of this turn.
+    /// The turn has started: its message goes to the agent next.
     TurnStarted {
         /// When the turn started, in milliseconds of Unix time.
         #[cfg_attr(feature = "schema", ts(type = "number"))]
