@@ -20,6 +20,18 @@ pub struct TestGateway {
     agents: TestAgents,
 }
 
+/// Limits that no test exceeds by being fast.
+pub fn generous_limits() -> Limits {
+    Limits {
+        frames_per_second: 1_000_000,
+        frames_burst: 1_000_000,
+        messages_per_minute: None,
+        new_chats_per_minute: None,
+        connections_per_principal: None,
+        ..Limits::default()
+    }
+}
+
 impl TestGateway {
     /// Starts a gateway with an empty journal. Must be called within a tokio runtime.
     pub fn new(limits: Limits) -> Self {

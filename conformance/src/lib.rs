@@ -42,7 +42,7 @@ mod transport;
 #[cfg(feature = "gateway")]
 pub use agent::{ReceivedCommand, TestAgents};
 #[cfg(feature = "gateway")]
-pub use gateway::TestGateway;
+pub use gateway::{TestGateway, generous_limits};
 #[cfg(feature = "gateway")]
 pub use transcript::Transcript;
 #[cfg(feature = "gateway")]

@@ -31,8 +31,6 @@ mod make;
 mod model;
 #[path = "journal/opening.rs"]
 mod opening;
-#[path = "journal/rng.rs"]
-mod rng;
 #[path = "journal/room.rs"]
 mod room;
 #[path = "journal/salvage.rs"]

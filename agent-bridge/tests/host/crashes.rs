@@ -4,24 +4,13 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use switchboard_core::{agent::AgentEvent, wire::Answer};
+use switchboard_test_support::Rng;
 
 use crate::{
     gateway::{TestGateway, exit_error, shape},
     support::{alive, eventually},
     trial,
 };
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
-    }
-}
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
@@ -34,7 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             let seed = number("SWITCHBOARD_CRASH_SEED", u64::from(std::process::id()));
             let until = Instant::now() + Duration::from_secs(number("SWITCHBOARD_CRASH_SECONDS", 5));
             eprintln!("SWITCHBOARD_CRASH_SEED={seed}");
-            let mut random = Random(seed);
+            let mut random = Rng(seed);
             let mut config = fixture.demo();
             // Many files and many checkpoints.
             config.process.limits.host.spool_bytes = 1024 * 1024;
@@ -100,7 +89,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("hosts_and_agents_that_die_at_random_leave_a_clear_exit", |fixture| async move {
             let seed = number("SWITCHBOARD_CRASH_SEED", u64::from(std::process::id()));
             let until = Instant::now() + Duration::from_secs(number("SWITCHBOARD_CRASH_SECONDS", 5));
-            let mut random = Random(seed);
+            let mut random = Rng(seed);
             let mut instances = 0;
             let expected: String = (1..=20_000).map(|n| format!("{n} ")).collect();
             while Instant::now() < until {

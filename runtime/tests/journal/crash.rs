@@ -14,11 +14,11 @@ use switchboard_core::{
     wire::Outcome,
 };
 use switchboard_runtime::{Request, SqliteOptions};
+use switchboard_test_support::Rng;
 
 use crate::{
     desk::{open, open_with},
     make::{Scribe, key, turn},
-    rng::{Rng, seed},
 };
 
 const FOLDER: &str = "SWITCHBOARD_JOURNAL_CHILD";
@@ -31,7 +31,7 @@ const ON_THE_WAY: usize = 40;
 #[test]
 fn child() {
     let Some(folder) = env::var_os(FOLDER) else { return };
-    let mut rng = Rng(seed());
+    let mut rng = Rng::for_test("the journal");
     let mut options = SqliteOptions::default();
     options.compact_after = [None, Some(Duration::ZERO)][rng.below(2) as usize];
     let (mut desk, _) = open_with(Path::new(&folder), options).expect("it opens");
@@ -85,7 +85,7 @@ fn whole_turn(scribe: &mut Scribe, rng: &mut Rng) {
 fn what_was_acknowledged_survives_kill_9() {
     let seconds = env::var("SWITCHBOARD_CRASH_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
     let until = Instant::now() + Duration::from_secs(seconds);
-    let mut rng = Rng(seed());
+    let mut rng = Rng::for_test("the journal");
     let (mut kills, mut acknowledged) = (0, 0);
     while Instant::now() < until {
         let folder = tempfile::tempdir().expect("a folder");

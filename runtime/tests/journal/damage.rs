@@ -5,11 +5,11 @@ use std::{fs, path::Path};
 
 use switchboard_core::{ids::ChatKey, journal::Durability};
 use switchboard_runtime::{OpenError, OpenErrorReason, OpenReport, SqliteOptions};
+use switchboard_test_support::Rng;
 
 use crate::{
     desk::{open, open_with},
     make::{Scribe, key},
-    rng::{Rng, seed},
 };
 
 const TAIL: usize = 4096;
@@ -106,7 +106,7 @@ fn open_damaged(whole: &Path, file: &str, bytes: &[u8]) -> Result<(OpenReport, O
 /// The places among the last bytes of a file of this length where a run does damage. Each run draws its own.
 fn places(length: usize) -> impl Iterator<Item = usize> {
     let share = if std::env::var_os("SWITCHBOARD_CRASH_KILLS").is_some() { 1 } else { SHARE };
-    let first = Rng(seed()).below(share as u64) as usize;
+    let first = Rng::for_test("the journal").below(share as u64) as usize;
     (length - TAIL + first..length).step_by(share)
 }
 
@@ -155,7 +155,7 @@ fn damage_in_the_middle_of_a_log_is_refused_and_what_comes_before_it_can_be_had(
 
 #[test]
 fn a_log_that_ends_in_garbage_opens_with_every_intact_transaction() {
-    let seed = seed();
+    let Rng(seed) = Rng::for_test("the journal");
     damage_log(|log, at| {
         let mut rng = Rng(seed ^ at as u64);
         let mut log = log.to_vec();
@@ -169,7 +169,7 @@ fn the_room_behind_a_log_does_not_matter() {
     let whole = folder();
     journal(whole.path(), true);
     let log = fs::read(whole.path().join(FILES[1])).expect("a log");
-    let mut rng = Rng(seed());
+    let mut rng = Rng::for_test("the journal");
     for room in [1, 24, 32, 4095, 4120, 1 << 20] {
         for garbage in [0, 1, 4, room] {
             let mut longer = log.clone();
@@ -201,7 +201,7 @@ fn garbage_in_a_database_is_refused_or_harmless() {
     let whole = folder();
     journal(whole.path(), false);
     let bytes = fs::read(whole.path().join(FILES[0])).expect("a database");
-    let mut rng = Rng(seed());
+    let mut rng = Rng::for_test("the journal");
     let (mut refused, mut unread) = (0, 0);
     for at in places(bytes.len()) {
         let mut garbage = bytes.clone();

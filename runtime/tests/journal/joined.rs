@@ -12,11 +12,11 @@ use switchboard_core::{
     wire::{ChatBody, ChatEvent, Frame, Outcome},
 };
 use switchboard_runtime::{Journal, Memory, OpenSqlite, Request, SqliteOptions};
+use switchboard_test_support::Rng;
 
 use crate::{
     desk::{Desk, open_with},
     make::{Scribe, key},
-    rng::{Rng, seed},
 };
 
 fn joining(after: Option<Duration>) -> SqliteOptions {
@@ -124,7 +124,7 @@ fn before<J: Journal>(desk: &mut Desk<J>, scribe: &Scribe, seq: u64, events: u32
 #[test]
 fn every_cursor_gets_the_same_as_before() {
     let folder = tempfile::tempdir().expect("a folder");
-    let seed = seed();
+    let Rng(seed) = Rng::for_test("the journal");
     let mut rng = Rng(seed);
     let (mut model, mut tried) = (Desk::new(Memory::new()), opened(folder.path(), eager()));
     let mut scribe = Scribe::new("owner", "chat");
@@ -185,7 +185,7 @@ fn what_is_large_already_is_not_written_again() {
 fn what_an_earlier_life_left_is_joined() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut desk = opened(folder.path(), joining(None));
-    let mut rng = Rng(seed());
+    let mut rng = Rng::for_test("the journal");
     for n in 0..5 {
         let mut scribe = Scribe::new("owner", &format!("chat{n}"));
         turn(&mut scribe, &mut rng, "t");

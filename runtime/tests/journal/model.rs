@@ -10,11 +10,11 @@ use switchboard_core::{
     wire::{Answer, ChatBody, GoalState, Outcome, TurnError},
 };
 use switchboard_runtime::{Journal, Memory, Request, SqliteOptions};
+use switchboard_test_support::Rng;
 
 use crate::{
     desk::{Desk, open_with},
     make::{Scribe, show, turn},
-    rng::{Rng, seed},
 };
 
 const STEPS: u64 = 1_500;
@@ -311,7 +311,7 @@ fn never_joining() -> SqliteOptions {
 #[test]
 fn answers_as_the_model_does() {
     let folder = tempfile::tempdir().expect("a folder");
-    let seed = seed();
+    let Rng(seed) = Rng::for_test("the journal");
     let mut world = World::new(seed);
     let mut model = Desk::new(Memory::new());
     let (mut tried, _) = open_with(folder.path(), never_joining()).expect("it opens");

@@ -8,11 +8,11 @@ use switchboard_core::{
     wire::Outcome,
 };
 use switchboard_runtime::{OpenErrorReason, Sqlite, SqliteOptions};
+use switchboard_test_support::Rng;
 
 use crate::{
     desk::{open, open_with},
     make::Scribe,
-    rng::{Rng, seed},
 };
 
 const PAGE: usize = 4096;
@@ -140,7 +140,7 @@ fn of_a_database_with_a_damaged_page_all_other_pages_are_served() {
             .expect("a page")
     };
     // Each run has its own share of the pages; together they have all.
-    for page in (Rng(seed()).below(SHARE) as usize..pages).step_by(SHARE as usize) {
+    for page in (Rng::for_test("the journal").below(SHARE) as usize..pages).step_by(SHARE as usize) {
         let mut harmed = bytes.clone();
         harmed[page * PAGE..(page + 1) * PAGE].fill(0xaa);
         let copy = damaged(place.path(), &harmed);
@@ -185,7 +185,7 @@ fn of_a_database_that_was_cut_or_overwritten_what_is_left_is_served() {
     let whole = journal(place.path());
     let events: usize = whole.values().map(Vec::len).sum();
     let bytes = fs::read(place.path().join(FILES[0])).expect("a database");
-    let mut rng = Rng(seed());
+    let mut rng = Rng::for_test("the journal");
     for _ in 0..6 {
         let at = bytes.len() - 1 - rng.below(PAGE as u64) as usize;
         let copy = damaged(place.path(), &bytes[..at]);

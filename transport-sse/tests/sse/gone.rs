@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use serde_json::json;
 use socket2::{SockFilter, SockRef};
-use switchboard_conformance::WAIT;
+use switchboard_conformance::{WAIT, generous_limits};
 use switchboard_core::agent::AgentEvent;
 use switchboard_transport_sse::Options;
 use tokio::{io::AsyncWriteExt as _, runtime::Handle, time::timeout};
 
 use crate::{
     raw::{Open, Raw, post, request},
-    server::{Server, generous},
+    server::Server,
 };
 
 /// From now on, nothing reaches this socket: for its peer, a cable is cut.
@@ -26,7 +26,7 @@ fn cut(raw: &Raw) {
 #[tokio::test]
 async fn a_client_behind_a_cut_cable_is_noticed() {
     let options = Options { comment_every: Duration::from_millis(300), ..Options::default() };
-    let server = Server::noticing(generous(), options, Duration::from_secs(1)).await;
+    let server = Server::noticing(generous_limits(), options, Duration::from_secs(1)).await;
     let mut good = Open::new(server.address, "/sse").await;
     let tasks = || Handle::current().metrics().num_alive_tasks();
     let before = tasks();

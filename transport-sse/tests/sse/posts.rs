@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use serde_json::json;
-use switchboard_conformance::WAIT;
+use switchboard_conformance::{WAIT, generous_limits};
 use switchboard_core::Limits;
 use switchboard_transport_sse::Options;
 use tokio::time::timeout;
 
 use crate::{
     raw::{Open, Raw, post, post_with, request, status},
-    server::{Server, generous},
+    server::Server,
 };
 
 const PING: &[u8] = br#"{"type":"ping"}"#;
@@ -65,7 +65,7 @@ async fn what_is_wrong_with_a_frame_is_said_on_the_stream() {
 
 #[tokio::test]
 async fn a_frame_is_as_long_as_the_limit_and_no_longer() {
-    let server = Server::with(Limits { frame_bytes: 2048, ..generous() }, Options::default()).await;
+    let server = Server::with(Limits { frame_bytes: 2048, ..generous_limits() }, Options::default()).await;
     let mut open = Open::new(server.address, "/sse").await;
     let mut frame = br#"{"type":"ping"}"#.to_vec();
     frame.resize(2048, b' ');
@@ -85,7 +85,7 @@ async fn a_frame_is_as_long_as_the_limit_and_no_longer() {
 #[tokio::test]
 async fn a_body_has_its_time() {
     let options = Options { body_within: Duration::from_millis(100), ..Options::default() };
-    let server = Server::with(generous(), options).await;
+    let server = Server::with(generous_limits(), options).await;
     let mut open = Open::new(server.address, "/sse").await;
     let stream = format!("Switchboard-Stream: {}", open.name);
     let mut raw = Raw::connect(server.address).await;
@@ -118,7 +118,7 @@ async fn a_body_has_its_time() {
 async fn posts_to_a_stream_that_is_not_read_have_a_limit_and_a_time() {
     let options =
         Options { unanswered_posts: 2, answer_within: Duration::from_millis(300), ..Options::default() };
-    let limits = Limits { outbox_bytes: 16 * 1024, reader_stall_ms: 60_000, ..generous() };
+    let limits = Limits { outbox_bytes: 16 * 1024, reader_stall_ms: 60_000, ..generous_limits() };
     let server = Server::with(limits, options).await;
     let open = Open::over(Raw::connect_narrow(server.address).await, server.address, "/sse").await;
     let mut good = Open::new(server.address, "/sse").await;
@@ -183,7 +183,7 @@ async fn several_posts_go_over_one_connection() {
 /// The last event may wait for its reader for long; a frame that is posted meanwhile is not said to be taken.
 #[tokio::test]
 async fn a_stream_that_is_being_closed_takes_no_frames() {
-    let limits = Limits { outbox_bytes: 16 * 1024, reader_stall_ms: 300, ..generous() };
+    let limits = Limits { outbox_bytes: 16 * 1024, reader_stall_ms: 300, ..generous_limits() };
     let options = Options { close_within: 2 * WAIT, ..Options::default() };
     let server = Server::with(limits, options).await;
     let open = Open::over(Raw::connect_narrow(server.address).await, server.address, "/sse").await;

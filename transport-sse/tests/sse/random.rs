@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use switchboard_conformance::{
-    WAIT,
+    WAIT, generous_limits,
     random::{Random, Run},
 };
 use switchboard_transport_sse::Options;
@@ -12,7 +12,7 @@ use tokio::{io::AsyncWriteExt as _, task::JoinSet, time::timeout};
 
 use crate::{
     raw::{Open, Raw, request},
-    server::{Server, generous},
+    server::Server,
 };
 
 /// Requests for streams to begin with.
@@ -115,7 +115,7 @@ async fn random_requests_do_no_harm() {
         unanswered_posts: AT_ONCE,
         ..Options::default()
     };
-    let server = Server::with(run.limits(generous()), options).await;
+    let server = Server::with(run.limits(generous_limits()), options).await;
     let mut good = Open::new(server.address, "/sse").await;
     let mut victim = Open::new(server.address, "/sse").await;
     let mut peers = JoinSet::new();

@@ -5,7 +5,7 @@ use std::{convert::Infallible, net::SocketAddr, sync::Mutex, time::Duration};
 use axum::body::Body;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use switchboard_conformance::TestGateway;
+use switchboard_conformance::{TestGateway, generous_limits};
 use switchboard_core::{Limits, ids::Principal};
 use switchboard_runtime::Admission;
 use switchboard_transport_sse::{Options, Sse, Streaming};
@@ -27,21 +27,9 @@ impl Drop for Server {
     }
 }
 
-/// Limits under which nobody is refused for being fast.
-pub(crate) fn generous() -> Limits {
-    Limits {
-        frames_per_second: 1_000_000,
-        frames_burst: 1_000_000,
-        messages_per_minute: None,
-        new_chats_per_minute: None,
-        connections_per_principal: None,
-        ..Limits::default()
-    }
-}
-
 impl Server {
     pub(crate) async fn new() -> Self {
-        Self::with(generous(), Options::default()).await
+        Self::with(generous_limits(), Options::default()).await
     }
 
     pub(crate) async fn with(limits: Limits, options: Options) -> Self {

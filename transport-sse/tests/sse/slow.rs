@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use switchboard_conformance::{ReceivedCommand, Transcript, WAIT};
+use switchboard_conformance::{ReceivedCommand, Transcript, WAIT, generous_limits};
 use switchboard_core::{
     Limits,
     agent::{AgentCommand, AgentEvent},
@@ -14,7 +14,7 @@ use tokio::{io::AsyncReadExt as _, runtime::Handle, time::timeout};
 
 use crate::{
     raw::{Open, Raw},
-    server::{Server, generous},
+    server::Server,
 };
 
 /// Longer than any test takes, however slow the machine is.
@@ -32,7 +32,7 @@ fn millis(time: Duration) -> u64 {
 
 /// A server where no stream is given up for anything but that its client takes nothing for so long.
 async fn patient(stall: Duration) -> Server {
-    let limits = Limits { reader_stall_ms: millis(stall), merge_bytes: 0, ..generous() };
+    let limits = Limits { reader_stall_ms: millis(stall), merge_bytes: 0, ..generous_limits() };
     let options = Options { close_within: EVER, ..Options::default() };
     Server::noticing(limits, options, EVER).await
 }
@@ -141,7 +141,7 @@ fn resident() -> usize {
 /// With the limits of the protocol, 10 s and 30 s: noticed within 45 s. Here they are shorter.
 #[tokio::test]
 async fn who_reads_a_byte_now_and_then_or_none_is_given_up_in_time_and_costs_nothing_then() {
-    let limits = Limits { reader_stall_ms: millis(STALL), ..generous() };
+    let limits = Limits { reader_stall_ms: millis(STALL), ..generous_limits() };
     let options = Options { close_within: STALL, ..Options::default() };
     let server = Server::with(limits, options).await;
     let mut good = Open::new(server.address, "/sse").await;

@@ -3,7 +3,7 @@
 use axum::Extension;
 use serde_json::{Value, json};
 use std::time::Duration;
-use switchboard_conformance::{ReceivedCommand, Transcript};
+use switchboard_conformance::{ReceivedCommand, Transcript, generous_limits};
 use switchboard_core::{
     agent::{AgentCommand, AgentEvent},
     ids::Principal,
@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     raw::{Open, Raw, request, status},
-    server::{Server, generous},
+    server::Server,
 };
 
 async fn prompted(server: &Server, chat: &str) {
@@ -71,7 +71,7 @@ async fn retries_are_spread() {
 #[tokio::test]
 async fn an_idle_stream_has_comments() {
     let options = Options { comment_every: Duration::from_millis(50), ..Options::default() };
-    let server = Server::with(generous(), options).await;
+    let server = Server::with(generous_limits(), options).await;
     let mut open = Open::new(server.address, "/sse").await;
     open.raw.comments(3).await;
     open.post(r#"{"type":"ping","nonce":"after comments"}"#).await;
@@ -206,7 +206,7 @@ async fn chats_are_in_the_address_and_change_while_the_stream_runs() {
 
 #[tokio::test]
 async fn one_chat_too_many_is_refused() {
-    let server = Server::with(generous(), Options { chats: 2, ..Options::default() }).await;
+    let server = Server::with(generous_limits(), Options { chats: 2, ..Options::default() }).await;
     let mut raw = Raw::connect(server.address).await;
     assert_eq!(status(&raw.get("/sse?chat=a&chat=b&chat=c", &[]).await), 400);
     let mut raw = Raw::connect(server.address).await;
@@ -264,7 +264,7 @@ async fn what_cannot_be_is_refused() {
 
 #[tokio::test]
 async fn limits_of_a_principal_are_those_of_every_transport() {
-    let mut limits = generous();
+    let mut limits = generous_limits();
     limits.connections_per_principal = Some(2);
     let server = Server::with(limits, Options::default()).await;
     let (_first, _second) =
@@ -311,7 +311,7 @@ async fn a_stop_reaches_the_clients_after_the_ends_of_their_turns() {
 
 #[tokio::test]
 async fn it_is_mounted_into_an_axum_router() {
-    let gateway = switchboard_conformance::TestGateway::new(generous());
+    let gateway = switchboard_conformance::TestGateway::new(generous_limits());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let routes = || router(gateway.handle().clone(), Options::default());

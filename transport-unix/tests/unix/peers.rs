@@ -14,12 +14,12 @@ use rustix::{
     process::{Uid, geteuid},
     thread::set_thread_res_uid,
 };
-use switchboard_conformance::WAIT;
+use switchboard_conformance::{WAIT, generous_limits};
 use switchboard_runtime::Tally;
 use switchboard_transport_unix::{Listener, Options};
 use tokio::{runtime::Handle, time::timeout};
 
-use crate::server::{Raw, Server, generous};
+use crate::server::{Raw, Server};
 
 /// Connects as another user this many times, waits for the end each time, and returns what was received. The directory
 /// keeps other users out; it is opened here, so that the check of the peer is what is left. None: only root can do it.
@@ -114,7 +114,7 @@ async fn a_stop_reaches_the_peers() {
 
 #[tokio::test]
 async fn who_is_one_too_many_waits_for_a_place() {
-    let server = Server::with(generous(), Options { connections: 2, ..Options::default() }).await;
+    let server = Server::with(generous_limits(), Options { connections: 2, ..Options::default() }).await;
     let (first, mut second) = (Raw::open(&server.path).await, Raw::open(&server.path).await);
     let mut third = Raw::connect(&server.path).await;
     second.works().await;

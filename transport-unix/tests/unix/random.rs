@@ -2,13 +2,13 @@
 //! end.
 
 use switchboard_conformance::{
-    WAIT,
+    WAIT, generous_limits,
     random::{Random, Run},
 };
 use switchboard_transport_unix::Options;
 use tokio::{io::AsyncWriteExt as _, time::timeout};
 
-use crate::server::{Raw, Server, generous};
+use crate::server::{Raw, Server};
 
 /// Lines that are good, or were; the last may have no end.
 fn lines(random: &mut Random) -> Vec<u8> {
@@ -24,7 +24,7 @@ fn lines(random: &mut Random) -> Vec<u8> {
 #[tokio::test]
 async fn random_lines_do_no_harm() {
     let mut run = Run::begin();
-    let server = Server::with(run.limits(generous()), Options::default()).await;
+    let server = Server::with(run.limits(generous_limits()), Options::default()).await;
     let mut good = Raw::open(&server.path).await;
     while run.goes_on() {
         timeout(WAIT, one(&mut run.random, &server)).await.expect("nothing hangs");

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use switchboard_conformance::{TestGateway, WAIT};
+use switchboard_conformance::{TestGateway, WAIT, generous_limits};
 use switchboard_core::Limits;
 use switchboard_transport_unix::{Listener, Options, serve};
 use tempfile::TempDir;
@@ -27,21 +27,9 @@ impl Drop for Server {
     }
 }
 
-/// Limits under which nobody is refused for being fast.
-pub(crate) fn generous() -> Limits {
-    Limits {
-        frames_per_second: 1_000_000,
-        frames_burst: 1_000_000,
-        messages_per_minute: None,
-        new_chats_per_minute: None,
-        connections_per_principal: None,
-        ..Limits::default()
-    }
-}
-
 impl Server {
     pub(crate) async fn new() -> Self {
-        Self::with(generous(), Options::default()).await
+        Self::with(generous_limits(), Options::default()).await
     }
 
     pub(crate) async fn with(limits: Limits, options: Options) -> Self {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use switchboard_conformance::{ReceivedCommand, Transcript};
+use switchboard_conformance::{ReceivedCommand, Transcript, generous_limits};
 use switchboard_core::{
     Limits,
     agent::{AgentCommand, AgentEvent},
@@ -10,7 +10,7 @@ use switchboard_core::{
 };
 use switchboard_transport_unix::Options;
 
-use crate::server::{Raw, Server, generous};
+use crate::server::{Raw, Server};
 
 /// Longer than any test takes, however slow the machine is.
 const EVER: Duration = Duration::from_secs(24 * 3600);
@@ -39,7 +39,7 @@ async fn read_on(raw: &mut Raw, transcript: &mut Transcript) -> Option<u64> {
 
 #[tokio::test]
 async fn who_stops_reading_is_closed_and_resumes_and_nobody_waits_for_it() {
-    let limits = Limits { reader_stall_ms: millis(STALL), ..generous() };
+    let limits = Limits { reader_stall_ms: millis(STALL), ..generous_limits() };
     let server = Server::with(limits, Options { close_within: EVER, ..Options::default() }).await;
     let mut stuck = Raw::open(&server.path).await;
     stuck.line(r#"{"type":"message","chat_id":"c1","content":"go","turn_id":"t1"}"#).await;

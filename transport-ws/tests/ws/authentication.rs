@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
+use switchboard_conformance::generous_limits;
 use switchboard_transport_ws::Options;
 
 use crate::{
     raw::{BINARY, CLOSE, PING, PONG, PROTOCOL, Raw, TEXT, UPGRADE, frame, header},
-    server::{Server, TOKEN, first_frame, generous},
+    server::{Server, TOKEN, first_frame},
 };
 
 async fn server() -> Server {
     let options = Options { authenticate_within: Duration::from_millis(500), ..Options::default() };
-    Server::with(generous(), options, first_frame()).await
+    Server::with(generous_limits(), options, first_frame()).await
 }
 
 async fn upgraded(server: &Server) -> Raw {

@@ -1,5 +1,6 @@
 //! The opening handshake, as raw requests (RFC 6455 section 4.2).
 
+use switchboard_conformance::generous_limits;
 use switchboard_core::wire::PROTOCOL as NAME;
 
 use crate::{
@@ -99,7 +100,7 @@ async fn upgrades_in_an_application() {
 async fn without_credentials_only_the_subprotocol_may_come_in() {
     for server in [
         Server::mounted(Some(first_frame())).await,
-        Server::with(crate::server::generous(), Default::default(), first_frame()).await,
+        Server::with(generous_limits(), Default::default(), first_frame()).await,
     ] {
         for (change, expected) in [
             ("", 401),
@@ -177,7 +178,7 @@ async fn a_silent_or_endless_head_is_not_waited_for() {
         header_within: std::time::Duration::from_millis(200),
         ..Default::default()
     };
-    let server = Server::with(crate::server::generous(), options, verified()).await;
+    let server = Server::with(generous_limits(), options, verified()).await;
     for bytes in [&b""[..], b"GET / HT", UPGRADE.as_bytes()] {
         let mut raw = Raw::connect(server.address).await;
         raw.write(bytes).await;

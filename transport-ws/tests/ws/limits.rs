@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use switchboard_conformance::generous_limits;
 use switchboard_transport_ws::Options;
 
 use crate::{
     raw::{PING, PONG, Raw, TEXT, frame, header},
-    server::{Server, generous, verified},
+    server::{Server, verified},
 };
 
 const SHORT: Duration = Duration::from_millis(150);
@@ -77,7 +78,7 @@ async fn what_comes_with_a_large_message_is_read_however_it_is_cut() {
 #[tokio::test]
 async fn a_message_that_does_not_end_is_closed() {
     let options = Options { message_within: SHORT, ..Options::default() };
-    let server = Server::with(generous(), options, verified()).await;
+    let server = Server::with(generous_limits(), options, verified()).await;
     for bytes in
         [frame(0x01, b"{"), header(TEXT, 100), vec![0x81], frame(TEXT, br#"{"type":"ping"}"#)[..10].to_vec()]
     {
@@ -138,7 +139,7 @@ async fn a_burst_of_pings_ends_nothing_and_the_newest_is_answered() {
 #[tokio::test]
 async fn a_peer_that_answers_pings_lives_and_one_that_does_not_is_closed() {
     let options = Options { ping_every: SHORT, pong_within: SHORT, ..Options::default() };
-    let server = Server::with(generous(), options, verified()).await;
+    let server = Server::with(generous_limits(), options, verified()).await;
     let mut good = Raw::open(server.address).await;
     for _ in 0..5 {
         let frame = good.next().await.unwrap();

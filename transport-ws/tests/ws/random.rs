@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use switchboard_conformance::{
-    WAIT,
+    WAIT, generous_limits,
     random::{Random, Run},
 };
 use switchboard_transport_ws::Options;
@@ -12,7 +12,7 @@ use tokio::{io::AsyncWriteExt as _, time::timeout};
 
 use crate::{
     raw::{PROTOCOL, Raw, UPGRADE, frame},
-    server::{Server, TOKEN, first_frame, generous, verified},
+    server::{Server, TOKEN, first_frame, verified},
 };
 
 /// What exists on WebSocket only.
@@ -52,8 +52,8 @@ async fn random_bytes_do_no_harm() {
     let mut run = Run::begin();
     let short = Duration::from_millis(100);
     let options = Options { authenticate_within: short, message_within: short, ..Options::default() };
-    let open = Server::with(run.limits(generous()), options.clone(), verified()).await;
-    let closed = Server::with(run.limits(generous()), options, first_frame()).await;
+    let open = Server::with(run.limits(generous_limits()), options.clone(), verified()).await;
+    let closed = Server::with(run.limits(generous_limits()), options, first_frame()).await;
     let mut good = Raw::open(open.address).await;
     while run.goes_on() {
         timeout(WAIT, one(&mut run.random, &open, &closed)).await.expect("nothing hangs");

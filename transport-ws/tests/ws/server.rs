@@ -6,7 +6,7 @@ use axum::{
     Extension,
     http::{StatusCode, request::Parts},
 };
-use switchboard_conformance::{TestGateway, WAIT};
+use switchboard_conformance::{TestGateway, WAIT, generous_limits};
 use switchboard_core::{Limits, ids::Principal};
 use switchboard_runtime::{Admission, Verifier};
 use switchboard_transport_ws::{AccessPolicy, Options, router, serve};
@@ -61,22 +61,10 @@ impl AccessPolicy for Shut {
     }
 }
 
-/// Limits under which nobody is refused for being fast.
-pub(crate) fn generous() -> Limits {
-    Limits {
-        frames_per_second: 1_000_000,
-        frames_burst: 1_000_000,
-        messages_per_minute: None,
-        new_chats_per_minute: None,
-        connections_per_principal: None,
-        ..Limits::default()
-    }
-}
-
 impl Server {
     /// On a listener of its own, for peers whose credentials were in the handshake.
     pub(crate) async fn new() -> Self {
-        Self::with(generous(), Options::default(), verified()).await
+        Self::with(generous_limits(), Options::default(), verified()).await
     }
 
     pub(crate) async fn with(limits: Limits, options: Options, admission: Admission) -> Self {
@@ -85,7 +73,7 @@ impl Server {
 
     /// Where nobody is let in.
     pub(crate) async fn shut() -> Self {
-        Self::behind(generous(), Options::default(), Arc::new(Shut)).await
+        Self::behind(generous_limits(), Options::default(), Arc::new(Shut)).await
     }
 
     async fn behind(limits: Limits, options: Options, policy: Arc<dyn AccessPolicy>) -> Self {
@@ -99,7 +87,7 @@ impl Server {
 
     /// In somebody's axum application.
     pub(crate) async fn mounted(admission: Option<Admission>) -> Self {
-        let gateway = TestGateway::new(generous());
+        let gateway = TestGateway::new(generous_limits());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let app = router(gateway.handle().clone(), Options::default());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use switchboard_conformance::{ReceivedCommand, Transcript};
+use switchboard_conformance::{ReceivedCommand, Transcript, generous_limits};
 use switchboard_core::{
     Limits,
     agent::{AgentCommand, AgentEvent},
@@ -12,7 +12,7 @@ use switchboard_transport_ws::Options;
 
 use crate::{
     raw::{CLOSE, PING, Raw, TEXT},
-    server::{Server, generous, verified},
+    server::{Server, verified},
 };
 
 /// Longer than any test takes, however slow the machine is.
@@ -85,7 +85,7 @@ fn is_whole(transcript: &Transcript) {
 
 #[tokio::test]
 async fn who_stops_reading_is_closed_and_resumes_and_nobody_waits_for_it() {
-    let limits = Limits { reader_stall_ms: millis(STALL), ..generous() };
+    let limits = Limits { reader_stall_ms: millis(STALL), ..generous_limits() };
     let server = Server::with(limits, patient(), verified()).await;
     let mut good = Raw::open(server.address).await;
     let mut stuck = Raw::connect_narrow(server.address).await;
@@ -126,7 +126,7 @@ async fn who_stops_reading_is_closed_and_resumes_and_nobody_waits_for_it() {
 #[tokio::test]
 async fn who_reads_late_gets_everything() {
     // How long the flood takes says nothing about the reader.
-    let limits = Limits { reader_stall_ms: millis(EVER), ..generous() };
+    let limits = Limits { reader_stall_ms: millis(EVER), ..generous_limits() };
     let server = Server::with(limits, patient(), verified()).await;
     let mut late = Raw::connect_narrow(server.address).await;
     late.upgrade("").await;
