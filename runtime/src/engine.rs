@@ -87,6 +87,8 @@ pub(crate) struct Engine<J> {
     pub(crate) dead_instances: Vec<(ChatKey, AgentInstanceId)>,
     /// Connections whose outbox already has room when the hub asks for a drain report.
     pub(crate) drained: Vec<ConnId>,
+    /// A shutdown has begun.
+    pub(crate) stopping: bool,
     pub(crate) finished: bool,
 }
 
@@ -336,8 +338,10 @@ impl<J: Journal> Engine<J> {
             }
             FromPeer::Frame(input, _permit) => self.handle(input),
             FromPeer::Gone(conn) => {
-                self.outboxes.remove(&conn);
-                self.handle(Input::Gone { conn });
+                // At a shutdown, the hub may know it already.
+                if self.outboxes.remove(&conn).is_some() {
+                    self.handle(Input::Gone { conn });
+                }
             }
             FromPeer::Count(answer) => {
                 // The caller may have stopped waiting.
@@ -352,8 +356,14 @@ impl<J: Journal> Engine<J> {
                 self.drained.push(conn);
                 self.handle(Input::Tick);
             }
-            Lifecycle::Shutdown => self.handle(Input::Shutdown),
-            Lifecycle::Leave => self.handle(Input::Leave),
+            Lifecycle::Shutdown => {
+                self.stopping = true;
+                self.handle(Input::Shutdown);
+            }
+            Lifecycle::Leave => {
+                self.stopping = true;
+                self.handle(Input::Leave);
+            }
         }
     }
 
@@ -368,18 +378,18 @@ impl<J: Journal> Engine<J> {
             .outboxes
             .iter()
             .filter(|(_, outbox)| {
-                let limit = if outbox.is_closing() { limit.min(CLOSE_STALL_MS) } else { limit };
-                outbox.stalled_ms() > limit
+                let shutdown = self.stopping && outbox.is_closing();
+                outbox.stalled_ms() > if shutdown { limit.min(CLOSE_STALL_MS) } else { limit }
             })
             .map(|(conn, _)| *conn)
             .collect();
         for conn in stalled {
-            if self.outboxes.get(&conn).is_some_and(|outbox| outbox.cut()) {
-                // The transport may still wait for its peer, but the gateway does not.
+            if !self.outboxes.get(&conn).is_some_and(|outbox| outbox.cut()) {
+                self.handle(Input::ReaderStalled { conn });
+            } else if self.stopping {
+                // The transport may still wait for its peer, but the shutdown does not.
                 self.outboxes.remove(&conn);
                 self.handle(Input::Gone { conn });
-            } else {
-                self.handle(Input::ReaderStalled { conn });
             }
         }
     }

@@ -86,6 +86,7 @@ impl Gateway {
             refusals: Vec::new(),
             dead_instances: Vec::new(),
             drained: Vec::new(),
+            stopping: false,
             finished: false,
         };
         let inputs = Inputs {

@@ -19,10 +19,10 @@ impl Run {
     /// Begins a run, if the event is a delta.
     pub(crate) fn begin(frame: &Frame) -> Option<Self> {
         let json = frame.bytes();
-        let (true, CursorEffect::At { chat, epoch, .. }) = (frame.kind().is_delta(), cursor_effect(frame))
-        else {
+        if !frame.kind().is_delta() {
             return None;
-        };
+        }
+        let CursorEffect::At { chat, epoch, .. } = cursor_effect(frame) else { return None };
         let position = format!(r#","chat_id":"{chat}","epoch":"{epoch}","seq":"#).into_bytes();
         let at = memchr::memmem::rfind(json, &position)?;
         Some(Self { position, id: format!("id: {chat}@{epoch}:").into_bytes(), tail: json.len() - at })

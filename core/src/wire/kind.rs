@@ -106,11 +106,10 @@ impl FrameKind {
         let named = json.strip_prefix(b"{\"event\":\"").unwrap_or_default();
         let end = named.iter().position(|byte| *byte == b'"').unwrap_or_default();
         let name = &named[..end];
-        match (ChatKind::of_name(name), ControlKind::of_name(name)) {
-            (Some(kind), _) => Self::Chat(kind),
-            (None, Some(kind)) => Self::Control(kind),
-            (None, None) => Self::Unknown,
+        if let Some(kind) = ChatKind::of_name(name) {
+            return Self::Chat(kind);
         }
+        ControlKind::of_name(name).map_or(Self::Unknown, Self::Control)
     }
 
     /// Whether the event is a piece of an answer or of reasoning.

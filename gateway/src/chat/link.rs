@@ -81,16 +81,14 @@ impl ServerConnection {
     }
 
     pub(super) async fn send(&mut self, line: &str) -> Result<(), Lost> {
-        match self {
-            Self::Web(socket) => {
-                socket.send(Message::text(line)).await.map_err(|error| Lost::Gone(error.to_string()))
-            }
+        let sent = match self {
+            Self::Web(socket) => socket.send(Message::text(line)).await.map_err(|error| error.to_string()),
             Self::Unix { out, .. } => {
-                let line = format!("{line}\n");
-                let Err(error) = out.write_all(line.as_bytes()).await else { return Ok(()) };
-                Err(self.reason_for_close().await.unwrap_or_else(|| Lost::Gone(error.to_string())))
+                out.write_all(format!("{line}\n").as_bytes()).await.map_err(|error| error.to_string())
             }
-        }
+        };
+        let Err(error) = sent else { return Ok(()) };
+        Err(self.reason_for_close().await.unwrap_or(Lost::Gone(error)))
     }
 
     /// Why the gateway closed a connection that can no longer be written to, from the last frame that it sent; `None` if

@@ -10,6 +10,7 @@ use super::files::Files;
 const BUSY_MS: u64 = 5_000;
 /// How many prepared statements each connection caches.
 const STATEMENTS: usize = 64;
+
 /// Opens a connection that can write. Opening it changes no file.
 pub(super) fn connect(files: &Files) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;

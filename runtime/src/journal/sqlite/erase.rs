@@ -61,7 +61,7 @@ impl Erasure {
                 shared.log.purge();
                 self.due = Some(now);
             }
-            Ok(Step::More) if shared.log.is_longer_than(LOG_PAGES) => {
+            Ok(Step::More) if shared.log.length() > LOG_PAGES => {
                 shared.log.move_pages();
                 self.later(now);
             }

@@ -14,6 +14,7 @@ const MOVE_PAGES: u32 = 4_000;
 /// How many pages the log's file is lengthened by at a time (1 MiB), when half of the last addition is used. A sync
 /// of a file that has grown also waits for the file system's own journal, which takes half as long again.
 pub(super) const AHEAD_PAGES: u32 = 256;
+
 /// The length of the write-ahead log, and what the checkpoint thread has to do.
 #[derive(Debug, Default)]
 pub(super) struct Log {
@@ -68,10 +69,6 @@ impl Log {
             state.lengthen = true;
             self.ready.notify_one();
         }
-    }
-
-    pub(super) fn is_longer_than(&self, pages: u32) -> bool {
-        self.pages.load(Ordering::Acquire) > pages
     }
 
     /// Requests a checkpoint, after which the next commit can reset the log.

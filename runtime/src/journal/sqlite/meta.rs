@@ -86,10 +86,7 @@ pub(super) fn reconcile_again(
 ) -> rusqlite::Result<(JournalState, bool)> {
     let found = read(db, schema::newest())?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
     if found.state.commits >= known.commits {
-        return Ok((
-            JournalState { commits: found.state.commits, generation: found.state.generation },
-            false,
-        ));
+        return Ok((found.state, false));
     }
     let state = JournalState { commits: known.commits + 1, generation: found.state.generation + 1 };
     write(db, &Meta { state, ..found }, false)?;

@@ -27,6 +27,7 @@ use super::{
 /// A database of at most this many bytes is checked completely at every start; a larger one only if something looks
 /// wrong, because the check reads the whole file.
 const CHECKED_BYTES: u64 = 32 * 1024 * 1024;
+
 /// What was found when a journal was opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -320,15 +321,20 @@ fn sync_all(files: &Files, journal_id: String, boot: &str, state: JournalState) 
     Ok(side)
 }
 
+/// The chats that have open turns or an agent, without those that are being erased, whose principal is empty.
 fn unfinished(db: &Connection) -> rusqlite::Result<Vec<ChatKey>> {
     let mut find = db.prepare(
-        "SELECT principal, chat_id FROM chats WHERE id IN \
+        "SELECT principal, chat_id FROM chats WHERE principal <> '' AND id IN \
          (SELECT chat FROM turns INDEXED BY open_turns WHERE outcome IS NULL \
          UNION SELECT id FROM chats INDEXED BY chats_with_agent WHERE agent_run IS NOT NULL) ORDER BY id",
     )?;
     let rows = find.query_map([], |row| {
         let (principal, chat): (String, String) = (row.get(0)?, row.get(1)?);
-        Ok(Principal::parse(&principal).ok().zip(ChatId::parse(&chat).ok()))
+        let ids = Principal::parse(&principal).ok().zip(ChatId::parse(&chat).ok());
+        if ids.is_none() {
+            tracing::error!("a chat with a damaged id is not recovered; `switchboard doctor` says more");
+        }
+        Ok(ids)
     })?;
     let keys = rows.filter_map(|row| {
         row.map(|found| found.map(|(principal, chat)| ChatKey { principal, chat })).transpose()
