@@ -78,7 +78,7 @@ async fn serve(config: Config) -> Result<ExitCode> {
         let (tally, stopped) = (Arc::clone(&tally), listeners.stop.subscribe());
         async move { tally.watch(stopped).await }
     });
-    listeners.start(&config, bound, &backend.gateway, &site, files)?;
+    listeners.start(&config, bound, &backend.gateway, &site, files);
 
     site.set_ready(true);
     if let Some(path) = &config.port_file {
@@ -106,6 +106,8 @@ struct Bound {
     /// The addresses of `listeners`.
     addresses: Vec<SocketAddr>,
     sockets: Vec<Listener>,
+    /// The socket with a line of JSON for each frame.
+    lines: Option<Listener>,
 }
 
 impl Bound {
@@ -119,7 +121,8 @@ impl Bound {
             .map_err(Failure::system)?;
         let sockets =
             config.listen_unix.iter().map(|path| bind_unix(path, "--listen")).collect::<Result<Vec<_>>>()?;
-        Ok(Self { listeners, addresses, sockets })
+        let lines = config.unix.as_deref().map(|path| bind_unix(path, "--unix")).transpose()?;
+        Ok(Self { listeners, addresses, sockets, lines })
     }
 }
 
@@ -150,17 +153,9 @@ impl Default for Listeners {
 
 impl Listeners {
     /// Serves all sockets. `files` is the number of files that the process may open.
-    fn start(
-        &mut self,
-        config: &Config,
-        bound: Bound,
-        gateway: &Gateway,
-        site: &Arc<Site>,
-        files: usize,
-    ) -> Result<()> {
-        if let Some(path) = &config.unix {
+    fn start(&mut self, config: &Config, bound: Bound, gateway: &Gateway, site: &Arc<Site>, files: usize) {
+        if let Some(listener) = bound.lines {
             let options = UnixOptions { connections: config.limits.connections, ..UnixOptions::default() };
-            let listener = bind_unix(path, "--unix")?;
             self.tasks.spawn(unix(listener, gateway.clone(), options, self.stop.subscribe()));
         }
         let shared = http::Shared {
@@ -179,7 +174,6 @@ impl Listeners {
         for socket in bound.sockets {
             self.tasks.spawn(http::serve(socket, shared.clone()));
         }
-        Ok(())
     }
 }
 

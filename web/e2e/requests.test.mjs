@@ -22,33 +22,38 @@ after(async () => {
   await gateway?.end();
 });
 
-/** A test of one request, which it allows at the end. `turns`: how many turns `check` finishes before the turn of that request. */
-function browserTest(name, requestName, check, turns = 0) {
+/** A test of a user's page. */
+function pageTest(name, act) {
   test(name, { timeout: 120_000, skip }, async () => {
     const user = await newUser(harness);
     try {
-      await withReport(user, async () => {
-        const page = await user.open();
-        // The gateway names the agent's program and its sandbox.
-        assert.match(await page.locator(".agent-sign").innerText(), /^node\b.*sandbox: (off|shield)$/s);
-        const turn = await sendMessage(page, `ask ${requestName}`);
-        const dock = page.locator(".dock");
-        await dock.waitFor();
-        const allow = page.getByRole("button", { name: "Allow once" });
-        if (process.env.SCREENSHOTS) await page.screenshot({ path: `${process.env.SCREENSHOTS}/${requestName}.png` });
-        await check({ page, turn, dock, allow });
-        if (process.env.SCREENSHOTS) await page.screenshot({ path: `${process.env.SCREENSHOTS}/${requestName}-seen.png` });
-        await page.locator(".dock button.primary:enabled").waitFor();
-        await allow.click();
-        const allowedTurn = turns === 0 ? turn : page.locator(".turn").nth(turns);
-        await waitForOutcome(allowedTurn);
-        assert.equal(await answerText(allowedTurn), "granted as asked");
-        if (process.env.SCREENSHOTS) await page.screenshot({ path: `${process.env.SCREENSHOTS}/${requestName}-done.png` });
-      });
-      assert.deepEqual(user.recorded.console, []);
+      await withReport(user, () => act(user));
     } finally {
       await user.context.close();
     }
+  });
+}
+
+/** A test of one request, which it allows at the end. `turns`: how many turns `check` finishes before the turn of that request. */
+function browserTest(name, requestName, check, turns = 0) {
+  pageTest(name, async (user) => {
+    const page = await user.open();
+    // The gateway names the agent's program and its sandbox.
+    assert.match(await page.locator(".agent-sign").innerText(), /^node\b.*sandbox: (off|shield)$/s);
+    const turn = await sendMessage(page, `ask ${requestName}`);
+    const dock = page.locator(".dock");
+    await dock.waitFor();
+    const allow = page.getByRole("button", { name: "Allow once" });
+    if (process.env.SCREENSHOTS) await page.screenshot({ path: `${process.env.SCREENSHOTS}/${requestName}.png` });
+    await check({ page, turn, dock, allow });
+    if (process.env.SCREENSHOTS) await page.screenshot({ path: `${process.env.SCREENSHOTS}/${requestName}-seen.png` });
+    await page.locator(".dock button.primary:enabled").waitFor();
+    await allow.click();
+    const allowedTurn = turns === 0 ? turn : page.locator(".turn").nth(turns);
+    await waitForOutcome(allowedTurn);
+    assert.equal(await answerText(allowedTurn), "granted as asked");
+    if (process.env.SCREENSHOTS) await page.screenshot({ path: `${process.env.SCREENSHOTS}/${requestName}-done.png` });
+    assert.deepEqual(user.recorded.console, []);
   });
 }
 
@@ -83,64 +88,43 @@ browserTest("a second input under an open id is refused with a notice, and the f
   assert.equal(await dock.locator("pre").innerText(), "ls");
 });
 
-test("a form of an MCP server is answered in its formats, without the fields left out", { timeout: 120_000, skip }, async () => {
-  const user = await newUser(harness);
-  try {
-    await withReport(user, async () => {
-      const page = await user.open();
-      const turn = await sendMessage(page, "ask form");
-      const dock = page.locator(".dock");
-      await dock.getByText("Delete ticket 12?").first().waitFor();
-      assert.equal(await dock.getByText("(optional)").count(), 2);
-      const send = page.getByRole("button", { name: "Answer", exact: true });
-      await dock.getByLabel("true").check();
-      await dock.getByPlaceholder("A whole number").fill("many");
-      await dock.locator(".dock-input").press("End");
-      await dock.getByRole("button", { name: "Decline" }).and(page.locator(":enabled")).waitFor();
-      assert.ok(await send.isDisabled());
-      await dock.getByPlaceholder("A whole number").fill("3");
-      await page.locator(".dock button.primary:enabled").waitFor();
-      await send.click();
-      await waitForOutcome(turn);
-      assert.deepEqual(JSON.parse(await answerText(turn)), { action: "accept", content: { confirm: true, copies: 3 } });
-    });
-  } finally {
-    await user.context.close();
-  }
+pageTest("a form of an MCP server is answered in its formats, without the fields left out", async (user) => {
+  const page = await user.open();
+  const turn = await sendMessage(page, "ask form");
+  const dock = page.locator(".dock");
+  await dock.getByText("Delete ticket 12?").first().waitFor();
+  assert.equal(await dock.getByText("(optional)").count(), 2);
+  const send = page.getByRole("button", { name: "Answer", exact: true });
+  await dock.getByLabel("true").check();
+  await dock.getByPlaceholder("A whole number").fill("many");
+  await dock.locator(".dock-input").press("End");
+  await dock.getByRole("button", { name: "Decline" }).and(page.locator(":enabled")).waitFor();
+  assert.ok(await send.isDisabled());
+  await dock.getByPlaceholder("A whole number").fill("3");
+  await page.locator(".dock button.primary:enabled").waitFor();
+  await send.click();
+  await waitForOutcome(turn);
+  assert.deepEqual(JSON.parse(await answerText(turn)), { action: "accept", content: { confirm: true, copies: 3 } });
 });
 
-test("a form is declined without an answer", { timeout: 120_000, skip }, async () => {
-  const user = await newUser(harness);
-  try {
-    await withReport(user, async () => {
-      const page = await user.open();
-      const turn = await sendMessage(page, "ask form");
-      const dock = page.locator(".dock");
-      await dock.getByText("An answer is sent to the agent and accepts what is asked.").waitFor();
-      await dock.getByRole("button", { name: "Decline" }).and(page.locator(":enabled")).click();
-      await waitForOutcome(turn);
-      assert.deepEqual(JSON.parse(await answerText(turn)), { action: "decline" });
-    });
-  } finally {
-    await user.context.close();
-  }
+pageTest("a form is declined without an answer", async (user) => {
+  const page = await user.open();
+  const turn = await sendMessage(page, "ask form");
+  const dock = page.locator(".dock");
+  await dock.getByText("An answer is sent to the agent and accepts what is asked.").waitFor();
+  await dock.getByRole("button", { name: "Decline" }).and(page.locator(":enabled")).click();
+  await waitForOutcome(turn);
+  assert.deepEqual(JSON.parse(await answerText(turn)), { action: "decline" });
 });
 
-test("a request ends with its agent's process, and cannot be answered any more", { timeout: 120_000, skip }, async () => {
-  const user = await newUser(harness);
-  try {
-    await withReport(user, async () => {
-      const page = await user.open();
-      const turn = await sendMessage(page, "ask mortal");
-      // The process exits, which ends the turn, which ends the request.
-      await turn.locator("[data-resolution=turn_ended], [data-resolution=withdrawn]").waitFor();
-      assert.equal(await waitForOutcome(turn), "interrupted");
-      assert.equal(await page.locator(".dock").count(), 0);
-      assert.equal(await page.getByRole("button", { name: "Allow once" }).count(), 0);
-    });
-  } finally {
-    await user.context.close();
-  }
+pageTest("a request ends with its agent's process, and cannot be answered any more", async (user) => {
+  const page = await user.open();
+  const turn = await sendMessage(page, "ask mortal");
+  // The process exits, which ends the turn, which ends the request.
+  await turn.locator("[data-resolution=turn_ended], [data-resolution=withdrawn]").waitFor();
+  assert.equal(await waitForOutcome(turn), "interrupted");
+  assert.equal(await page.locator(".dock").count(), 0);
+  assert.equal(await page.getByRole("button", { name: "Allow once" }).count(), 0);
 });
 
 browserTest("a second command behind blank lines is visible", "blank", async ({ dock }) => {
@@ -173,21 +157,14 @@ browserTest("hidden characters are marked in a tool's name", "named", async ({ d
   for (const each of ["<U+202E>", "<U+200B>", "<U+001B>[2J"]) assert.ok(title.includes(each), title);
 });
 
-test("stopping a turn removes its request at once, even if the agent ignores the stop", { timeout: 120_000, skip }, async () => {
-  const user = await newUser(harness);
-  try {
-    await withReport(user, async () => {
-      const page = await user.open();
-      const turn = await sendMessage(page, "ask named");
-      await page.locator(".dock").waitFor();
-      await page.getByRole("button", { name: "Stop the answer" }).click();
-      await turn.getByText("Stopping…").waitFor();
-      assert.equal(await turn.getAttribute("data-phase"), "running", "the turn runs until the gateway ends the agent");
-      assert.equal(await page.locator(".dock").count(), 0);
-      assert.ok(!(await turn.innerText()).includes("waits for"), await turn.innerText());
-      assert.equal(await waitForOutcome(turn), "cancelled");
-    });
-  } finally {
-    await user.context.close();
-  }
+pageTest("stopping a turn removes its request at once, even if the agent ignores the stop", async (user) => {
+  const page = await user.open();
+  const turn = await sendMessage(page, "ask named");
+  await page.locator(".dock").waitFor();
+  await page.getByRole("button", { name: "Stop the answer" }).click();
+  await turn.getByText("Stopping…").waitFor();
+  assert.equal(await turn.getAttribute("data-phase"), "running", "the turn runs until the gateway ends the agent");
+  assert.equal(await page.locator(".dock").count(), 0);
+  assert.ok(!(await turn.innerText()).includes("waits for"), await turn.innerText());
+  assert.equal(await waitForOutcome(turn), "cancelled");
 });
