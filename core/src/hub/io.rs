@@ -86,10 +86,10 @@ pub enum Input {
         /// How the agent instance ended.
         exit: AgentExit,
     },
-    /// The journal has open turns in this chat from an earlier gateway process: the hub ends or resumes these turns,
+    /// The journal has open turns or an agent in this chat from an earlier gateway process: the hub ends or resumes the turns,
     /// even if no client attaches to the chat. The shell reports each such chat once, when it starts.
     Recover {
-        /// The chat with open turns.
+        /// The chat.
         chat: ChatKey,
     },
     /// The journal answers an [`Output::Append`] or an [`Output::Ask`].

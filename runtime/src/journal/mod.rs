@@ -76,8 +76,8 @@ pub trait Journal: Send + 'static {
     /// Takes all requests out of `batch`, in order. The answers may come later, through [`Answers`]. Must not block.
     fn submit(&mut self, batch: &mut Vec<Request>);
 
-    /// The chats in which an earlier gateway left open turns. The gateway asks once, at its start, and ends these
-    /// turns or continues them even if no client opens their chats.
+    /// The chats in which an earlier gateway left open turns or an agent. The gateway asks once, at its start. It ends
+    /// or continues these turns and takes the agents over, even if no client opens their chats.
     fn unfinished(&mut self) -> Vec<ChatKey> {
         Vec::new()
     }
