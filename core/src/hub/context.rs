@@ -193,6 +193,13 @@ impl Context {
         self.output(Output::HangUp { conn, close: Close { code, frame, reason, drain } });
     }
 
+    /// The chat no longer counts among the connection's chats before the connection is attached to it.
+    pub(super) fn stop_expecting(&mut self, chat: ChatRef, conn: ConnId) {
+        if let Some(conn) = self.conns.get_mut(&conn) {
+            conn.stop_expecting(chat);
+        }
+    }
+
     /// Asks the shell to report when the connection's outbox is at most half full.
     pub(super) fn watch_drain(&mut self, conn: ConnId) {
         if self.conns.get_mut(&conn).is_some_and(Connection::watch) {

@@ -99,7 +99,6 @@ impl Hub {
                 self.cx.lists.remove(conn.principal());
             }
         }
-        self.finish_shutdown();
     }
 
     pub(super) fn malformed(&mut self, id: ConnId, error: DecodeError) {

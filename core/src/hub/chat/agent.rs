@@ -65,15 +65,6 @@ pub(super) struct Agent {
     adopted_for: Option<TurnId>,
 }
 
-/// What came of an order to stop the agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stopped {
-    /// No agent ran, or it was stopping already.
-    Nothing,
-    /// The instance was asked to stop.
-    Asked(AgentInstanceId),
-}
-
 impl Agent {
     pub(super) fn new(chat: ChatRef) -> Self {
         Self {
@@ -179,7 +170,7 @@ impl Agent {
     }
 
     /// Frees the chat's slot: the agent has exited, or a reserved slot is not needed.
-    fn release_slot(&mut self, cx: &mut Context) {
+    pub(super) fn release_slot(&mut self, cx: &mut Context) {
         cx.agents.release(matches!(self.state, SlotState::Stopping { .. }));
         self.state = SlotState::Empty;
         self.adopted_for = None;
@@ -259,11 +250,12 @@ impl Agent {
     }
 
     /// Remembers the agent's position and checkpoint in the journal, to append them again should the journal lose them.
-    pub(super) fn note_received(&mut self, changes: Vec<Change>) {
+    pub(super) fn note_received(&mut self, changes: &[Change]) {
         for change in changes {
             if let Change::AgentPosition { instance, position, checkpoint } = change {
+                let (instance, position) = (*instance, *position);
                 let earlier = self.received.take().filter(|received| received.instance == instance);
-                let checkpoint = checkpoint.or(earlier.and_then(|earlier| earlier.checkpoint));
+                let checkpoint = checkpoint.clone().or(earlier.and_then(|earlier| earlier.checkpoint));
                 self.received = Some(Received { instance, position, checkpoint });
             }
         }
@@ -314,26 +306,27 @@ impl Agent {
         }
     }
 
-    /// Asks the agent to exit, or kills it. A reserved slot is freed.
-    pub(super) fn stop(&mut self, cx: &mut Context, kill: bool) -> Stopped {
+    /// Asks the agent to exit, or kills it. A reserved slot is freed. Returns the instance that is stopping from now on;
+    /// none if no agent ran, or if it was stopping already.
+    pub(super) fn stop(&mut self, cx: &mut Context, kill: bool) -> Option<AgentInstanceId> {
         match self.state {
             SlotState::Alive { instance, .. } => {
                 let kill_at_ms = cx.now.ticks_ms + 2 * cx.limits.cancel_grace_ms;
                 self.state = SlotState::Stopping { instance, kill_at_ms, killed: kill };
                 cx.agents.stopping();
                 cx.output(Output::StopAgent { instance, kill });
-                Stopped::Asked(instance)
+                Some(instance)
             }
             SlotState::Reserved { .. } => {
                 self.release_slot(cx);
-                Stopped::Nothing
+                None
             }
             SlotState::Stopping { instance, kill_at_ms, killed: false } if kill => {
                 self.state = SlotState::Stopping { instance, kill_at_ms, killed: true };
                 cx.output(Output::StopAgent { instance, kill });
-                Stopped::Nothing
+                None
             }
-            SlotState::Stopping { .. } | SlotState::Empty => Stopped::Nothing,
+            SlotState::Stopping { .. } | SlotState::Empty => None,
         }
     }
 
@@ -342,11 +335,6 @@ impl Agent {
         let instance = cx.next_instance();
         self.state = SlotState::Reserved { instance, named: false };
         Change::AgentStarted { instance }
-    }
-
-    /// The agent exited: its slot is freed.
-    pub(super) fn exited(&mut self, cx: &mut Context) {
-        self.release_slot(cx);
     }
 
     /// Pauses the agent, or resumes it. Returns whether that is a change.

@@ -3,7 +3,7 @@
 
 use alloc::{format, string::String};
 
-use super::text::boundary;
+use super::text::{boundary, is_short};
 use crate::{
     agent::{AgentEvent, StreamId},
     wire::{FileEdit, TurnError, input_sha256},
@@ -85,9 +85,4 @@ fn shortened(mut text: String, most: usize) -> String {
         text.push('…');
     }
     text
-}
-
-/// Whether a text has at most `most` bytes in JSON.
-pub(super) fn is_short(text: &str, most: usize) -> bool {
-    boundary(text, most) == text.len()
 }

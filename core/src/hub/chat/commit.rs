@@ -63,7 +63,7 @@ impl Chat {
             self.readers.publish(cx, &self.log, &event, sender);
         }
         self.note_named(cx, &pending.changes);
-        self.agent.note_received(pending.changes);
+        self.agent.note_received(&pending.changes);
         for effect in pending.effects {
             self.effect(cx, effect);
         }
@@ -71,7 +71,7 @@ impl Chat {
 
     /// Attaches the sender of a committed frame that attaches.
     pub(super) fn attach_sender(&mut self, cx: &mut Context, conn: ConnId) {
-        self.readers.stop_expecting(cx, self.log.reference(), conn);
+        cx.stop_expecting(self.log.reference(), conn);
         if cx.conns.contains_key(&conn) && !self.readers.contains(conn) {
             self.readers.subscribe(cx, &self.log, &self.profile, conn, None);
         }

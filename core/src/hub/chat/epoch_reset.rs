@@ -178,10 +178,8 @@ impl Chat {
             return;
         }
         let known = |open: &OpenTurn| open.turn_id == *running && open.cancel_requested;
-        if let Some(reason) = self.turns.cancellation()
-            && !record.is_some_and(|record| record.turns.iter().any(known))
-        {
-            let reason = reason.cloned();
+        if self.turns.is_cancelling() && !record.is_some_and(|record| record.turns.iter().any(known)) {
+            let reason = self.turns.cancel_reason().cloned();
             draft.changes.push(Change::CancelRequested { turn_id: running.clone(), reason });
         }
         let prompts = |command: &AgentCommand| matches!(command, AgentCommand::Prompt { turn_id, .. } if turn_id == running);

@@ -14,7 +14,7 @@ use crate::{
     hub::{
         asked::Asked,
         context::{Context, DeferredAction},
-        refusals::{Refusal, shutting_down, unknown_chat},
+        refusals::{Refusal, shutting_down},
     },
     ids::{ConnId, TurnId},
     journal::{Change, Query, TurnRecord},
@@ -43,14 +43,12 @@ impl Chat {
             if !cx.conns.contains_key(&conn) && !matches!(request, ChatRequest::Message { .. }) {
                 continue;
             }
-            let ChatRequest::Message { content, turn_id } = request else {
-                self.take(cx, conn, request);
-                continue;
-            };
-            if self.phase == Phase::Deleted {
-                cx.refuse(conn, unknown_chat().chat(self.log.chat_id()).turn(turn_id.as_ref()));
-            } else {
+            if self.phase != Phase::Deleted
+                && let ChatRequest::Message { content, turn_id } = request
+            {
                 self.take_message(cx, conn, content, turn_id);
+            } else {
+                self.take(cx, conn, request);
             }
         }
         cx.defer(DeferredAction::Settle(self.log.reference()));
@@ -149,9 +147,9 @@ impl Chat {
             epoch: self.log.epoch().clone(),
             seq: self.log.head(),
         };
-        if let Some(effect) = self.log.after_pending(Effect::Stopped { conn, accepted }) {
-            self.effect(cx, effect);
-        }
+        let mut draft = Draft::new();
+        draft.effects.push(Effect::Stopped { conn, accepted });
+        self.stage(cx, draft);
         Ok(())
     }
 

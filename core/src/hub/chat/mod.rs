@@ -88,7 +88,8 @@ pub(super) struct Chat {
 enum Phase {
     /// The journal was asked for the chat and has not answered. Requests wait.
     Loading,
-    /// The journal has no chat with this key.
+    /// The journal has no chat with this key, or could not read it. In the latter case the chat takes no request: it is
+    /// unloaded within the same input.
     Absent,
     /// The chat's creation is appended and not answered yet. Further requests wait for the answer.
     Creating,
@@ -200,7 +201,6 @@ impl Chat {
     /// The journal could not read the chat: the waiting requests are refused.
     pub(super) fn load_failed(&mut self, cx: &mut Context, refusal: &Refusal) {
         self.agent.stop_expecting(cx);
-        self.phase = Phase::Absent;
         for (conn, request) in self.intake.take_all() {
             cx.refuse(conn, refusal.clone().chat(self.log.chat_id()).turn(request.turn_id()));
         }
@@ -208,12 +208,12 @@ impl Chat {
             self.recover = false;
         }
         if self.recover {
-            self.phase = Phase::Loading;
             self.reload_at_ms = Some(cx.now.ticks_ms + cx.limits.journal_retry_ms);
             self.rearm(cx);
             return;
         }
         // Whether the chat exists is still unknown, so unload it: the next request loads it again.
+        self.phase = Phase::Absent;
         cx.defer(DeferredAction::Settle(self.log.reference()));
     }
 
@@ -241,7 +241,7 @@ impl Chat {
 
 /// Requests of clients.
 impl Chat {
-    /// Carries out a request that is no message.
+    /// Carries out a request that is no message, or refuses a request to a chat that does not exist.
     fn take(&mut self, cx: &mut Context, conn: ConnId, request: ChatRequest) {
         let turn_id = request.turn_id().cloned();
         let attachable = self.phase == Phase::Ready

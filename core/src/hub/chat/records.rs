@@ -9,7 +9,7 @@ use super::{
     bounds::{EDIT_BYTES, bounded},
     log::{Draft, Effect},
     requests::Declined,
-    text::{boundary, cut, cut_value, pieces},
+    text::{cut, cut_value, is_short, pieces},
     turns::{Applied, Ending, StreamKind, TurnInput},
 };
 use crate::{
@@ -131,7 +131,7 @@ impl Chat {
             AgentEvent::TurnEnded { outcome, error, usage, cost } => {
                 let ending = TurnInput::End(Ending { outcome, error, usage, cost });
                 if self.turns.prompted().is_some()
-                    && let Applied::Ended(ended) = self.turns.apply(cx.now.ticks_ms, ending)
+                    && let Applied::Ended(ended) = self.turns.apply_to(0, cx.now.ticks_ms, ending)
                 {
                     self.end_into(cx, draft, *ended);
                 }
@@ -200,7 +200,7 @@ impl Chat {
         let limit = cx.limits.event_text_bytes;
         let (mut fitting, mut size) = (Vec::new(), 0);
         for mut edit in edits {
-            edit.diff = edit.diff.filter(|diff| boundary(diff, limit) == diff.len());
+            edit.diff = edit.diff.filter(|diff| is_short(diff, limit));
             let texts = [&edit.call_id, &edit.tool, &edit.path].into_iter().chain(&edit.diff);
             let more = EDIT_BYTES + texts.map(|text| json_bytes(text)).sum::<usize>();
             if size + more > limit && !fitting.is_empty() {
@@ -224,7 +224,7 @@ impl Chat {
         void: bool,
     ) {
         let text = match text {
-            Some(text) if boundary(&text, cx.limits.event_text_bytes) < text.len() => {
+            Some(text) if !is_short(&text, cx.limits.event_text_bytes) => {
                 self.delta(&cx.limits, draft, stream, StreamKind::Answer, text);
                 None
             }
@@ -239,7 +239,7 @@ impl Chat {
         if text.is_empty() {
             return;
         }
-        if boundary(&text, cx.limits.event_text_bytes) == text.len() {
+        if is_short(&text, cx.limits.event_text_bytes) {
             self.push(draft, ChatBody::Message { text, kind: None, tool_events: Vec::new() });
             return;
         }

@@ -34,7 +34,7 @@ impl Chat {
     pub(in crate::hub) fn resync_failed(&mut self, cx: &mut Context, refusal: &Refusal) {
         if refusal.is_retryable() {
             self.log.resync_failed(cx.now.ticks_ms + cx.limits.journal_retry_ms);
-        } else if self.log.is_recovering() {
+        } else {
             self.found_damaged(cx, refusal);
         }
         self.rearm(cx);
@@ -43,8 +43,9 @@ impl Chat {
     /// The chat is damaged in the journal. All waiting and later requests are refused, readers are dropped, and the
     /// agent is killed.
     fn found_damaged(&mut self, cx: &mut Context, refusal: &Refusal) {
+        let Some(of_clients) = self.log.found_damaged(refusal) else { return };
         let mut refused_turns = BTreeSet::new();
-        for pending in self.log.found_damaged(refusal) {
+        for pending in of_clients {
             if let Some(origin) = pending.origin.clone() {
                 self.refuse_pending(cx, &mut refused_turns, &origin, pending, refusal);
             }
@@ -66,7 +67,7 @@ impl Chat {
         let (refused_turns, again) = if lost {
             for pending in &resynced.committed {
                 self.log.apply_unpublished(pending);
-                self.agent.note_received(pending.changes.clone());
+                self.agent.note_received(&pending.changes);
             }
             let refused = self.refuse_uncommitted(cx, record, resynced.uncommitted);
             self.reset_epoch(cx, record, resynced.committed);
@@ -119,12 +120,12 @@ impl Chat {
         refusal: &Refusal,
     ) {
         let (chat, refusal) = (self.log.reference(), refusal.clone().chat(self.log.chat_id()));
-        self.readers.stop_expecting(cx, chat, origin.conn);
+        cx.stop_expecting(chat, origin.conn);
         cx.refuse(origin.conn, refusal.clone().turn(origin.turn_id.as_ref()));
         for effect in pending.effects {
             match effect {
                 Effect::Repeat { conn, accepted } => {
-                    self.readers.stop_expecting(cx, chat, conn);
+                    cx.stop_expecting(chat, conn);
                     cx.refuse(conn, refusal.clone().turn(Some(&accepted.turn_id)));
                 }
                 Effect::Stopped { conn, accepted } => {

@@ -4,7 +4,7 @@ use alloc::string::String;
 
 use super::{
     Chat,
-    agent::{SlotState, Stopped},
+    agent::SlotState,
     log::{Draft, Effect},
     turns::{Applied, EndedTurn, Ending, TurnInput},
 };
@@ -185,7 +185,7 @@ impl Chat {
 
     /// Asks the agent to exit, or kills it, and withdraws its requests. A reserved slot is freed.
     pub(in crate::hub) fn stop_agent(&mut self, cx: &mut Context, kill: bool) {
-        if let Stopped::Asked(instance) = self.agent.stop(cx, kill) {
+        if let Some(instance) = self.agent.stop(cx, kill) {
             // Its further records belong to a turn that is over. `AgentEnded` keeps the next gateway process from
             // adopting it and reading them.
             self.stage_changes(cx, [Change::AgentEnded { instance }]);
@@ -225,7 +225,7 @@ impl Chat {
             self.stage_changes(cx, [naming]);
             return;
         }
-        self.agent.exited(cx);
+        self.agent.release_slot(cx);
         if self.ends_unlogged(cx, instance) {
             return;
         }

@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::wire::json_length;
@@ -36,6 +37,16 @@ pub(super) fn boundary(text: &str, limit: usize) -> usize {
     text.len()
 }
 
+/// Whether a text has at most `limit` bytes in JSON.
+pub(super) fn is_short(text: &str, limit: usize) -> bool {
+    boundary(text, limit) == text.len()
+}
+
+/// The size of a value in JSON, in bytes.
+pub(super) fn json_size(value: &impl Serialize) -> usize {
+    serde_json::to_vec(value).map_or(usize::MAX, |json| json.len())
+}
+
 pub(super) fn cut(mut text: String, limit: usize) -> (String, bool) {
     let end = boundary(&text, limit);
     let was_cut = end < text.len();
@@ -46,13 +57,12 @@ pub(super) fn cut(mut text: String, limit: usize) -> (String, bool) {
 /// Truncates the strings of a value so that it fits. If that is not enough, the result is the start of the value's JSON
 /// text, as a string.
 pub(super) fn cut_value(value: Value, limit: usize) -> (Value, bool) {
-    let size = |value: &Value| serde_json::to_vec(value).map_or(usize::MAX, |json| json.len());
-    if size(&value) <= limit {
+    if json_size(&value) <= limit {
         return (value, false);
     }
     let mut value = value;
     cut_strings(&mut value, limit / 8);
-    if size(&value) <= limit {
+    if json_size(&value) <= limit {
         return (value, true);
     }
     let text = serde_json::to_string(&value).unwrap_or_default();

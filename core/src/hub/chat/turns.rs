@@ -154,6 +154,7 @@ pub(super) enum StreamKind {
 
 /// What came of an input to a turn.
 #[derive(Debug)]
+#[must_use]
 pub(super) enum Applied {
     Unchanged,
     Changed,
@@ -299,10 +300,15 @@ impl Turns {
         }
     }
 
-    /// If the started turn is being cancelled: why the gateway itself cancels it.
-    pub(super) fn cancellation(&self) -> Option<Option<&TurnError>> {
+    /// Whether the started turn is being cancelled.
+    pub(super) fn is_cancelling(&self) -> bool {
+        self.kill_due_ms().is_some()
+    }
+
+    /// Why the gateway itself cancels the started turn; none if a client does.
+    pub(super) fn cancel_reason(&self) -> Option<&TurnError> {
         match &self.open.front()?.state {
-            TurnState::Cancelling { reason, .. } => Some(reason.as_ref()),
+            TurnState::Cancelling { reason, .. } => reason.as_ref(),
             TurnState::Queued | TurnState::Starting { .. } | TurnState::Running { .. } => None,
         }
     }
@@ -331,9 +337,10 @@ impl Turns {
         self.open.iter_mut().for_each(|turn| turn.seq = 0);
     }
 
-    /// Gives an input to the first turn.
-    pub(super) fn apply(&mut self, now_ms: u64, input: TurnInput) -> Applied {
-        self.apply_to(0, now_ms, input)
+    /// Gives the first turn an input that does not end it.
+    pub(super) fn apply(&mut self, now_ms: u64, input: TurnInput) {
+        let applied = self.apply_to(0, now_ms, input);
+        debug_assert!(!matches!(applied, Applied::Ended(_)), "the end of a turn is logged");
     }
 
     /// Gives an input to the turn at this place.
@@ -419,10 +426,9 @@ impl Turns {
     }
 
     pub(super) fn close_tool(&mut self, call_id: &str) {
-        if self.started().is_some() {
-            self.work.tools.retain(|open| *open != call_id);
-            self.work.changed = true;
-        }
+        let before = self.work.tools.len();
+        self.work.tools.retain(|open| *open != call_id);
+        self.work.changed |= self.work.tools.len() < before;
     }
 
     /// The number of streams and tool uses that the agent has begun and not ended.

@@ -66,15 +66,14 @@ impl Log {
     }
 
     /// The chat is damaged in the journal, so that nothing can be appended to it and it is not asked for again. All
-    /// later requests get the refusal. Takes out the appends that clients wait for.
-    pub(in crate::hub::chat) fn found_damaged(&mut self, refusal: &Refusal) -> VecDeque<Pending> {
-        let Some(recovery) = &mut self.recovery else { return VecDeque::new() };
-        recovery.give_up(refusal.clone());
+    /// later requests get the refusal. Takes out the appends that clients wait for. `None` outside of a recovery.
+    pub(in crate::hub::chat) fn found_damaged(&mut self, refusal: &Refusal) -> Option<VecDeque<Pending>> {
+        self.recovery.as_mut()?.give_up(refusal.clone());
         let of_clients;
         (of_clients, self.pending) =
             core::mem::take(&mut self.pending).into_iter().partition(|pending| pending.origin.is_some());
         self.pending_bytes = self.pending.iter().map(Pending::bytes).sum();
-        of_clients
+        Some(of_clients)
     }
 
     /// The chat was deleted: the recovery ends. Takes out all pending appends.

@@ -68,19 +68,12 @@ impl Readers {
     }
 
     /// Counts this chat among the connection's chats already now: the connection is attached once the journal has the
-    /// frame that it sent.
+    /// frame that it sent. [`Context::stop_expecting`] undoes it once the append is answered.
     pub(super) fn expect(&self, cx: &mut Context, chat: ChatRef, conn: ConnId) {
         if !self.contains(conn)
             && let Some(conn) = cx.conns.get_mut(&conn)
         {
             conn.expect(chat);
-        }
-    }
-
-    /// Undoes [`expect`](Self::expect) once the append is answered.
-    pub(super) fn stop_expecting(&self, cx: &mut Context, chat: ChatRef, conn: ConnId) {
-        if let Some(conn) = cx.conns.get_mut(&conn) {
-            conn.stop_expecting(chat);
         }
     }
 
@@ -94,14 +87,35 @@ impl Readers {
         conn: ConnId,
         after: Option<&Cursor>,
     ) {
+        let next = match after {
+            Some(cursor) => {
+                let usable = cursor.epoch == *log.epoch() && cursor.seq <= log.head();
+                usable.then(|| cursor.seq + 1)
+            }
+            None => log.is_empty().then_some(1),
+        };
+        self.subscribe_from(cx, log, profile, conn, next);
+    }
+
+    /// Subscribes a client whose cursor turned out to be unusable: `recovered` is false and it gets a snapshot.
+    pub(super) fn subscribe_anew(&mut self, cx: &mut Context, log: &Log, profile: &Profile, conn: ConnId) {
+        self.subscribe_from(cx, log, profile, conn, None);
+    }
+
+    /// Subscribes a connection from this sequence number on; without one, with a snapshot.
+    fn subscribe_from(
+        &mut self,
+        cx: &mut Context,
+        log: &Log,
+        profile: &Profile,
+        conn: ConnId,
+        next: Option<u64>,
+    ) {
         let Some(state) = cx.conns.get_mut(&conn) else { return };
         state.attach(log.reference());
-        let usable = after.filter(|cursor| cursor.epoch == *log.epoch() && cursor.seq <= log.head());
-        let from_start = after.is_none() && log.is_empty();
-        self.begin_join(cx, log, profile, conn, usable.is_some() || from_start);
-        let state = match usable {
-            Some(cursor) => ReaderState::Lagging { next: cursor.seq + 1 },
-            None if from_start => ReaderState::Lagging { next: 1 },
+        self.begin_join(cx, log, profile, conn, next.is_some());
+        let state = match next {
+            Some(next) => ReaderState::Lagging { next },
             None => ReaderState::SnapshotDue { seq: log.head(), state: log.durable().state() },
         };
         let mut subscription = Subscription::new(cx.next_subscription(), state, log.head());
@@ -111,11 +125,6 @@ impl Readers {
         }
         self.insert(conn, subscription);
         self.catch_up(cx, log, profile, conn);
-    }
-
-    /// Subscribes a client whose cursor turned out to be unusable: `recovered` is false and it gets a snapshot.
-    pub(super) fn subscribe_anew(&mut self, cx: &mut Context, log: &Log, profile: &Profile, conn: ConnId) {
-        self.subscribe(cx, log, profile, conn, Some(&log.cursor(u64::MAX)));
     }
 
     /// Ends a connection's subscription. The client still gets the outstanding answers to its messages. `false`: the

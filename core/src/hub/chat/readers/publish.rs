@@ -65,6 +65,9 @@ impl Readers {
 
     /// Offers an event to all live readers except one.
     fn offer_live(&self, cx: &mut Context, log: &Log, event: &Staged, except: Option<ConnId>) {
+        if self.live.is_empty() {
+            return;
+        }
         let to = match except {
             Some(one) if self.live.binary_search(&one).is_ok() => {
                 Arc::new(self.live.iter().copied().filter(|conn| *conn != one).collect())

@@ -14,13 +14,12 @@ use alloc::{
     vec::Vec,
 };
 
-use serde::Serialize;
 use serde_json::Value;
 
 use self::answers::check_answers;
 use super::{
-    bounds::{NAME_BYTES, is_short},
-    text::{boundary, cut, cut_value},
+    bounds::NAME_BYTES,
+    text::{boundary, cut, cut_value, is_short, json_size},
 };
 use crate::{
     agent::PermissionAsk,
@@ -351,10 +350,6 @@ impl Asked {
             }
         }
     }
-}
-
-fn json_size(value: &impl Serialize) -> usize {
-    serde_json::to_vec(value).map_or(usize::MAX, |json| json.len())
 }
 
 /// The request for the event, with long parts truncated. `request_id` is still the driver's id.
