@@ -329,14 +329,14 @@ pub fn shorten(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(letter) = rest.chars().next() {
-        let instance = rest.find(|c| c != letter).unwrap_or(rest.len());
-        let count = instance / letter.len_utf8();
+        let length = rest.find(|c| c != letter).unwrap_or(rest.len());
+        let count = length / letter.len_utf8();
         if count > 40 {
             write!(shown, "{letter}*{count}").expect("a String takes any text");
         } else {
-            shown.push_str(&rest[..instance]);
+            shown.push_str(&rest[..length]);
         }
-        rest = &rest[instance..];
+        rest = &rest[length..];
     }
     shown
 }

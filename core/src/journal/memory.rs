@@ -349,3 +349,80 @@ impl Chat {
         Some(HistoryPage { events: page.finish(), before })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{vec, vec::Vec};
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        agent::{AgentInstanceId, CommandId},
+        journal::{AskId, Durability},
+        wire::{ChatBody, EventPosition, NoticeLevel, encode_chat},
+    };
+
+    fn key(chat: &str) -> ChatKey {
+        ChatKey { principal: Principal::owner(), chat: ChatId::parse(chat).expect("a chat id") }
+    }
+
+    fn epoch() -> Epoch {
+        Epoch::parse("e").expect("an epoch")
+    }
+
+    fn event(chat: &str, seq: u64, body: &ChatBody) -> LogEvent {
+        let chat_id = key(chat).chat;
+        let place = EventPosition { chat_id, epoch: epoch(), first_seq: None, seq, turn_id: None };
+        LogEvent { first_seq: seq, seq, frame: encode_chat(&place, body) }
+    }
+
+    fn append(chat: &str, at_ms: u64, events: Vec<LogEvent>, changes: Vec<Change>) -> Append {
+        let (id, durability) = (AppendId(at_ms), Durability::Synced);
+        Append { id, chat: key(chat), durability, create: None, events, changes, at_ms }
+    }
+
+    fn order(journal: &MemoryJournal) -> Vec<(String, u64)> {
+        let query = Query::Chats { principal: Principal::owner(), before: None, limit: 10 };
+        let JournalAnswer::Found(_, Found::Chats(Some(page))) = journal.ask(Ask { id: AskId(1), query })
+        else {
+            panic!("a page of chats");
+        };
+        page.chats.into_iter().map(|chat| (chat.chat_id.as_str().into(), chat.updated_at_ms)).collect()
+    }
+
+    #[test]
+    fn an_agents_output_leaves_the_order_of_chats_whatever_comes_with_it() {
+        let mut journal = MemoryJournal::default();
+        for (chat, at_ms) in [("first", 10), ("second", 20)] {
+            journal.append(Append { create: Some(epoch()), ..append(chat, at_ms, vec![], vec![]) });
+        }
+        let before = vec![("second".into(), 20), ("first".into(), 10)];
+        assert_eq!(order(&journal), before);
+
+        let instance = AgentInstanceId(1);
+        let checkpoint = Some(Bytes::from_static(b"state"));
+        let command = AgentCommand::Prompt {
+            id: CommandId(1),
+            turn_id: TurnId::parse("t").expect("a turn id"),
+            text: "hello".into(),
+        };
+        let alongside = [
+            Change::AgentPosition { instance, position: 1, checkpoint },
+            Change::Session { token: "of the agent".into() },
+            Change::Command { command },
+        ];
+        for (seq, change) in (1..).zip(alongside) {
+            let delta = ChatBody::Delta { stream_id: "s".into(), text: "some".into() };
+            journal.append(append("first", 30 + seq, vec![event("first", seq, &delta)], vec![change]));
+            assert_eq!(order(&journal), before);
+        }
+        let notice = ChatBody::Notice { level: NoticeLevel::Info, code: "c".into(), text: "news".into() };
+        journal.append(append("first", 40, vec![event("first", 4, &notice)], vec![]));
+        assert_eq!(order(&journal), before);
+
+        let started = ChatBody::TurnStarted { started_at_ms: 50 };
+        journal.append(append("first", 50, vec![event("first", 5, &started)], vec![]));
+        assert_eq!(order(&journal), [("first".into(), 50), ("second".into(), 20)]);
+    }
+}

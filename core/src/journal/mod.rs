@@ -9,7 +9,7 @@ mod compaction;
 mod memory;
 mod page;
 
-pub use class::{Durability, EventClass, EventEffect, Span};
+pub use class::{Durability, EventClass};
 pub use compaction::{CompactedDelta, DeltaRun};
 pub use memory::MemoryJournal;
 pub use page::PageBuilder;
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     agent::{AgentCommand, AgentInstanceId},
     ids::{ChatId, ChatKey, Cursor, Epoch, Principal, RequestId, TurnId},
-    wire::{ChatSummary, Frame, FrameKind, GoalState, Outcome, TurnError},
+    wire::{ChatSummary, Frame, GoalState, Outcome, TurnError},
 };
 
 /// Identifies an append in its answer. Made by the hub, unique within a process.
@@ -76,10 +76,7 @@ pub struct LogEvent {
 impl LogEvent {
     /// The class of the event's kind; none for kinds of a later version.
     pub fn class(&self) -> Option<EventClass> {
-        match self.frame.kind() {
-            FrameKind::Chat(kind) => Some(kind.class()),
-            FrameKind::Control(_) | FrameKind::Unknown => None,
-        }
+        self.frame.kind().class()
     }
 
     fn is_activity(&self) -> bool {
@@ -88,8 +85,7 @@ impl LogEvent {
 
     /// Whether the event ends one or more streams, so that their deltas can be compacted.
     pub fn ends_stream(&self) -> bool {
-        self.class()
-            .is_some_and(|class| matches!(class.effect, EventEffect::Closes(Span::Stream | Span::Turn)))
+        self.class().is_some_and(|class| class.ends_streams)
     }
 }
 

@@ -30,8 +30,8 @@ impl Frame {
     pub fn new(json: Bytes) -> Option<Self> {
         let whole = json.first() == Some(&b'{') && json.last() == Some(&b'}');
         let one_line = !json.iter().any(|&b| b == b'\n' || b == b'\r');
-        let kind = FrameKind::of_json(&json);
-        (whole && one_line && core::str::from_utf8(&json).is_ok()).then_some(Self { json, kind })
+        let valid = whole && one_line && core::str::from_utf8(&json).is_ok();
+        valid.then(|| Self { kind: FrameKind::of_json(&json), json })
     }
 
     /// The kind of the frame's event.

@@ -6,8 +6,8 @@ use crate::{
     agent::AgentCommand,
     hub::chat::requests::Requests,
     ids::{ConnId, TurnId},
-    journal::{AppendId, Change, Durability, EventClass, LogEvent},
-    wire::{ChatBody, ChatEvent, ChatKind, ControlEvent, Frame, MessageAccepted},
+    journal::{AppendId, Change, Durability, LogEvent},
+    wire::{ChatBody, ChatEvent, ControlEvent, Frame, MessageAccepted},
 };
 
 /// Events, changes and effects that are about to be appended as one transaction.
@@ -114,8 +114,10 @@ impl Pending {
     /// How durable the append must be, with all its changes. A decoder's checkpoint is always synced: once it is
     /// appended, the agent's host drops the records before it.
     pub(super) fn durability(&self, changes: &[Change]) -> Durability {
-        let light =
-            |event: &Staged| event.turn_id.is_some() && event.class().durability == Durability::Written;
+        let light = |event: &Staged| {
+            let class = event.frame.kind().class();
+            event.turn_id.is_some() && class.is_some_and(|class| class.durability == Durability::Written)
+        };
         let of_records = |change: &Change| {
             matches!(change, Change::AgentPosition { checkpoint: None, .. } | Change::OpenWork { .. })
         };
@@ -148,11 +150,6 @@ impl Staged {
 
     pub(super) fn log_event(&self) -> LogEvent {
         LogEvent { first_seq: self.seq, seq: self.seq, frame: self.frame.clone() }
-    }
-
-    fn class(&self) -> EventClass {
-        // A delta has no body.
-        self.body().map_or(ChatKind::Delta.class(), ChatBody::class)
     }
 }
 
