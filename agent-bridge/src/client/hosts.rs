@@ -7,12 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::Pid;
 use switchboard_core::agent::AgentInstanceId;
 
 use crate::{
     exec::{
         mark::Mark,
+        process_table::{self, Seen},
         sweep::{self, Target, kill_with_descendants},
     },
     host::{
@@ -160,8 +160,24 @@ fn wait_for(hosts: &mut Vec<&HostDirectory>, deadline: Instant) {
 
 /// Kills running hosts and everything below them. Blocks.
 pub(super) fn kill_hosts(hosts: &[&HostDirectory]) {
-    let live = hosts.iter().filter(|host| host.is_live());
-    let pids: Vec<Pid> = live.filter_map(|host| Pid::from_raw(host.card()?.pid)).collect();
-    kill_with_descendants(&pids);
-    wait_for(&mut hosts.to_vec(), Instant::now() + KILL);
+    let mut live = hosts.to_vec();
+    let mut deadline = None;
+    loop {
+        live.retain(|host| host.is_live());
+        if live.is_empty() || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return;
+        }
+        let processes: Vec<_> = live.iter().filter_map(|host| process_of(host)).collect();
+        kill_with_descendants(&processes);
+        deadline.get_or_insert_with(|| Instant::now() + KILL);
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// The process of a running host; `None` if the host has ended, or has not written its description file yet.
+fn process_of(host: &HostDirectory) -> Option<Seen> {
+    let pid = host.card()?.pid;
+    let started = process_table::entry(pid)?.started;
+    // Checked last: after a host has ended, another process may get its id.
+    host.is_live().then_some((pid, started))
 }

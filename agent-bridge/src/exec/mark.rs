@@ -81,7 +81,7 @@ pub(super) fn set_number(agent: Pid, mark: &str) {
     let _ = (agent, mark);
 }
 
-/// The mark of a process; `None` if it bears none, or belongs to another user.
+/// The mark of a process; `None` if it bears none. The variable of another user's process cannot be read.
 pub(super) fn of(pid: i32) -> Option<Found> {
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     let mut variables = environment.split(|byte| *byte == 0);

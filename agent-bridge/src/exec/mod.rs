@@ -10,7 +10,7 @@ pub(crate) mod lines;
 pub(crate) mod mark;
 pub(crate) mod ports;
 pub(crate) mod process;
-mod process_table;
+pub(crate) mod process_table;
 pub(crate) mod random;
 pub(crate) mod read_mode;
 pub(crate) mod sandbox;

@@ -104,7 +104,10 @@ impl Process {
         if let Some(pid) = pid {
             mark::set_number(pid, &mark);
         }
-        let guard = ProcessGuard { pid, mark, belonging, seen: BTreeSet::new(), armed: true };
+        // Read while the process cannot have been reaped. Systems without a process table know no start times.
+        let agent =
+            pid.map(|pid| (pid.as_raw_nonzero().get(), process_table::started(pid).unwrap_or_default()));
+        let guard = ProcessGuard { agent, mark, belonging, seen: BTreeSet::new(), armed: true };
         let sandboxed = config.sandbox.is_some();
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
@@ -158,12 +161,12 @@ impl Process {
 
     /// The process id, for a caller that reaps all other children.
     pub(crate) fn pid(&self) -> Option<Pid> {
-        self.guard.pid
+        self.guard.agent.and_then(|(pid, _)| Pid::from_raw(pid))
     }
 
     /// The process id, unless the process was reaped.
     fn running(&self) -> Option<Pid> {
-        self.guard.pid.filter(|_| self.child.id().is_some())
+        self.pid().filter(|_| self.child.id().is_some())
     }
 
     /// Sends SIGTERM to the process group of the agent.
@@ -182,9 +185,10 @@ impl Process {
         self.note_descendants();
         let killed = match self.guard.belonging {
             Belonging::Marked => {
-                let swept = sweep::request(self.guard.target());
-                let _ = self.child.wait().await;
-                swept.await.unwrap_or_default()
+                // Reaped last: until then no other process gets the agent's id.
+                let killed = sweep::request(self.guard.target()).await.unwrap_or_default();
+                let _ = self.child.kill().await;
+                killed
             }
             Belonging::EveryChild => {
                 if let Some(pid) = self.running() {
@@ -252,7 +256,7 @@ enum Belonging {
 /// Kills the process and its descendants when dropped, if [`Process::kill`] has not done it, for example after a panic.
 #[derive(Debug)]
 struct ProcessGuard {
-    pid: Option<Pid>,
+    agent: Option<Seen>,
     mark: String,
     belonging: Belonging,
     seen: BTreeSet<Seen>,
@@ -261,7 +265,7 @@ struct ProcessGuard {
 
 impl ProcessGuard {
     fn target(&self) -> sweep::Target {
-        sweep::Target { mark: Mark::agent(&self.mark), agent: self.pid, seen: self.seen.clone() }
+        sweep::Target { mark: Mark::agent(&self.mark), agent: self.agent, seen: self.seen.clone() }
     }
 }
 
@@ -272,7 +276,11 @@ impl Drop for ProcessGuard {
         }
         match self.belonging {
             Belonging::Marked => {
-                self.seen.append(&mut self.pid.map(process_table::descendants).unwrap_or_default());
+                if let Some(agent) = self.agent.filter(|agent| process_table::entry_of(*agent).is_some()) {
+                    let mut below =
+                        Pid::from_raw(agent.0).map(process_table::descendants).unwrap_or_default();
+                    self.seen.append(&mut below);
+                }
                 // Goes on in a thread of its own, because the runtime may be shutting down.
                 drop(sweep::request(self.target()));
             }

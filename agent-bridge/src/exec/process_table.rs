@@ -44,6 +44,11 @@ pub(crate) fn entry(pid: i32) -> Option<Entry> {
     Some(Entry { parent, zombie, started })
 }
 
+/// A process that was seen earlier; `None` if it is gone, also if its id was reused.
+pub(crate) fn entry_of((pid, started): Seen) -> Option<Entry> {
+    entry(pid).filter(|entry| entry.started == started)
+}
+
 /// The children of a process. A child may be missing while others exit, or while its parent does.
 pub(crate) fn children(pid: i32) -> Vec<i32> {
     if !*LISTS_CHILDREN {

@@ -12,6 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(target_os = "linux")]
+use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 use rustix::{
     io::Errno,
     process::{
@@ -41,7 +43,7 @@ pub(crate) struct Target {
     /// The mark of the processes.
     pub(crate) mark: Mark,
     /// The agent, which its owner reaps. Its process group and its descendants are killed as well.
-    pub(crate) agent: Option<Pid>,
+    pub(crate) agent: Option<Seen>,
     /// Descendants of the agent from earlier.
     pub(crate) seen: BTreeSet<Seen>,
 }
@@ -56,15 +58,59 @@ impl Target {
 /// A target of which processes may be left.
 struct Sweep {
     target: Target,
-    killed: BTreeSet<Seen>,
+    killed: Killed,
     rounds: usize,
     done: Option<oneshot::Sender<usize>>,
 }
 
 impl Sweep {
     fn new(target: Target, done: Option<oneshot::Sender<usize>>) -> Self {
-        Self { target, killed: BTreeSet::new(), rounds: 0, done }
+        Self { target, killed: Killed::default(), rounds: 0, done }
     }
+}
+
+/// The processes that several searches have killed.
+#[derive(Default)]
+struct Killed {
+    processes: BTreeSet<Seen>,
+    /// Whether it was logged that a process may not be killed.
+    has_warned: bool,
+}
+
+impl Killed {
+    /// Kills a process. Returns whether to search for it again, which is in vain if this process may not kill it.
+    fn kill(&mut self, process: Seen) -> bool {
+        match kill_seen(process, Signal::KILL) {
+            Ok(()) => {
+                self.processes.insert(process);
+            }
+            Err(Errno::PERM) => {
+                if !std::mem::replace(&mut self.has_warned, true) {
+                    let (pid, _) = process;
+                    tracing::warn!(pid, "a process of an agent belongs to another user and goes on");
+                }
+                return false;
+            }
+            Err(_) => {}
+        }
+        true
+    }
+}
+
+/// Sends a signal to a process that was seen earlier, and to no later one with the same id.
+fn kill_seen(process: Seen, signal: Signal) -> Result<(), Errno> {
+    let pid = Pid::from_raw(process.0).ok_or(Errno::SRCH)?;
+    // Opened before the comparison: the descriptor stays that of the process that is compared.
+    #[cfg(target_os = "linux")]
+    let descriptor = pidfd_open(pid, PidfdFlags::empty());
+    if process_table::entry_of(process).is_none() {
+        return Err(Errno::SRCH);
+    }
+    #[cfg(target_os = "linux")]
+    if let Ok(descriptor) = descriptor {
+        return pidfd_send_signal(descriptor, signal);
+    }
+    kill_process(pid, signal)
 }
 
 /// Sweeps that have not begun, and whether a thread is there to begin them.
@@ -97,7 +143,21 @@ fn shared() -> MutexGuard<'static, Shared> {
     SHARED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Lets the next request start another thread if the sweeping thread panics. Requests that wait are given up.
+struct ResetOnPanic;
+
+impl Drop for ResetOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let mut shared = shared();
+            shared.running = false;
+            shared.waiting.clear();
+        }
+    }
+}
+
 fn sweep_shared() {
+    let _reset = ResetOnPanic;
     let mut sweeps = Vec::new();
     loop {
         {
@@ -147,29 +207,30 @@ fn round(sweeps: &mut Vec<Sweep>) -> usize {
     // Agents first, then the oldest, so that no shell reports that its child was killed.
     let mut found: Vec<(i32, usize)> = owners(&table, own, sweeps).into_iter().collect();
     found.sort_unstable_by_key(|(pid, owner)| {
-        let is_agent = sweeps[*owner].target.agent.is_some_and(|agent| agent.as_raw_nonzero().get() == *pid);
+        let is_agent = sweeps[*owner].target.agent.is_some_and(|(agent, _)| agent == *pid);
         (!is_agent, table.get(pid).map(|entry| entry.started), *pid)
     });
     for (pid, owner) in found {
-        let (Some(entry), Some(target)) = (table.get(&pid), Pid::from_raw(pid)) else { continue };
+        let Some(entry) = table.get(&pid) else { continue };
         let sweep = &mut sweeps[owner];
         if entry.zombie {
             // Its parent reaps it; only adopted processes are reaped here.
-            if entry.parent == own && Some(target) != sweep.target.agent {
-                let _ = waitpid(Some(target), WaitOptions::NOHANG);
+            if entry.parent == own && sweep.target.agent.is_none_or(|(agent, _)| agent != pid) {
+                let _ = waitpid(Pid::from_raw(pid), WaitOptions::NOHANG);
             }
             continue;
         }
-        left[owner] = true;
-        if kill_process(target, Signal::KILL).is_ok() {
-            sweep.killed.insert((pid, entry.started));
-        }
+        left[owner] |= sweep.killed.kill((pid, entry.started));
     }
     let mut killed = 0;
     let mut left = left.into_iter();
     sweeps.retain_mut(|sweep| {
         let left = left.next().unwrap_or_default();
-        if let Some(group) = sweep.target.agent.filter(|_| sweep.rounds == 0) {
+        if sweep.rounds == 0
+            && let Some((agent, started)) = sweep.target.agent
+            && table.get(&agent).is_none_or(|entry| entry.started == started)
+            && let Some(group) = Pid::from_raw(agent)
+        {
             // After the first search, which needs the tree of parents to be whole.
             let _ = kill_process_group(group, Signal::KILL);
         }
@@ -180,9 +241,9 @@ fn round(sweeps: &mut Vec<Sweep>) -> usize {
         if left {
             tracing::error!("processes of an agent cannot be killed");
         }
-        killed += sweep.killed.len();
+        killed += sweep.killed.processes.len();
         if let Some(done) = sweep.done.take() {
-            let _ = done.send(sweep.killed.len());
+            let _ = done.send(sweep.killed.processes.len());
         }
         false
     });
@@ -194,8 +255,8 @@ fn owners(table: &HashMap<i32, Entry>, own: i32, sweeps: &[Sweep]) -> HashMap<i3
     let mut owners = HashMap::new();
     for (number, Sweep { target, killed, .. }) in sweeps.iter().enumerate() {
         let same = |(pid, started): &&Seen| table.get(pid).is_some_and(|entry| entry.started == *started);
-        owners.extend(target.seen.iter().chain(killed).filter(same).map(|(pid, _)| (*pid, number)));
-        owners.extend(target.agent.map(|agent| (agent.as_raw_nonzero().get(), number)));
+        let seen = target.agent.iter().chain(&target.seen).chain(&killed.processes);
+        owners.extend(seen.filter(same).map(|(pid, _)| (*pid, number)));
     }
     for pid in table.keys() {
         if !owners.contains_key(pid)
@@ -225,9 +286,9 @@ fn owners(table: &HashMap<i32, Entry>, own: i32, sweeps: &[Sweep]) -> HashMap<i3
 pub(crate) fn kill_children() -> usize {
     let own = rustix::process::getpid();
     let deadline = Instant::now() + BELOW_A_HOST;
-    let mut killed = BTreeSet::new();
+    let mut killed = Killed::default();
     for round in 0.. {
-        kill_below(own, &mut killed);
+        kill_all(process_table::descendants(own), &mut killed);
         reap_children(None);
         if !has_children() {
             break;
@@ -242,24 +303,29 @@ pub(crate) fn kill_children() -> usize {
             thread::sleep(BETWEEN_ROUNDS);
         }
     }
-    killed.len()
+    killed.processes.len()
 }
 
 /// Kills other processes with everything below them. Blocks; returns the number of killed processes. Complete for child
 /// subreapers, whatever they do meanwhile, also if they are stopped.
-pub(crate) fn kill_with_descendants(ancestors: &[Pid]) -> usize {
+pub(crate) fn kill_with_descendants(ancestors: &[Seen]) -> usize {
     // While an ancestor is stopped, it starts and reaps nothing, and adopts whatever loses its parent.
     let mut left = ancestors.to_vec();
-    left.retain(|ancestor| kill_process(*ancestor, Signal::STOP).is_ok());
+    left.retain(|ancestor| kill_seen(*ancestor, Signal::STOP).is_ok());
     let deadline = Instant::now() + BELOW_A_HOST;
-    let mut killed = BTreeSet::new();
+    let mut killed = Killed::default();
     loop {
         left.retain(|ancestor| {
-            let below = kill_below(*ancestor, &mut killed);
-            if !below {
-                let _ = kill_process(*ancestor, Signal::KILL);
+            let below = Pid::from_raw(ancestor.0).map(process_table::descendants).unwrap_or_default();
+            // Compared after the search, which may have found the descendants of a later process with the same id.
+            if process_table::entry_of(*ancestor).is_none() {
+                return false;
             }
-            below
+            let is_left = kill_all(below, &mut killed);
+            if !is_left {
+                let _ = kill_seen(*ancestor, Signal::KILL);
+            }
+            is_left
         });
         if left.is_empty() || Instant::now() >= deadline {
             break;
@@ -268,24 +334,20 @@ pub(crate) fn kill_with_descendants(ancestors: &[Pid]) -> usize {
     }
     for ancestor in left {
         tracing::error!("processes of an agent cannot be killed");
-        let _ = kill_process(ancestor, Signal::KILL);
+        let _ = kill_seen(ancestor, Signal::KILL);
     }
-    killed.len()
+    killed.processes.len()
 }
 
-/// Kills the descendants of a process. Returns whether there were any that had not ended.
-fn kill_below(ancestor: Pid, killed: &mut BTreeSet<Seen>) -> bool {
-    let mut found = false;
-    for (pid, started) in process_table::descendants(ancestor) {
-        let running = process_table::entry(pid).is_some_and(|entry| !entry.zombie);
-        if let Some(target) = Pid::from_raw(pid).filter(|_| running) {
-            found = true;
-            if kill_process(target, Signal::KILL).is_ok() {
-                killed.insert((pid, started));
-            }
+/// Kills processes. Returns whether to search again: some had not ended.
+fn kill_all(processes: BTreeSet<Seen>, killed: &mut Killed) -> bool {
+    let mut is_left = false;
+    for process in processes {
+        if process_table::entry_of(process).is_some_and(|entry| !entry.zombie) {
+            is_left |= killed.kill(process);
         }
     }
-    found
+    is_left
 }
 
 /// Whether this process has children, ended ones included.
@@ -308,12 +370,72 @@ pub(crate) fn reap_children(agent: Option<Pid>) {
 /// Removes processes that have ended from `seen`, and reaps them if this process has adopted them.
 pub(crate) fn forget_gone(seen: &mut BTreeSet<Seen>) {
     let own = rustix::process::getpid().as_raw_nonzero().get();
-    seen.retain(|(pid, started)| {
-        let found = process_table::entry(*pid).filter(|entry| entry.started == *started);
+    seen.retain(|process| {
+        let found = process_table::entry_of(*process);
         let orphan = found.is_some_and(|found| found.zombie && found.parent == own);
-        if let Some(pid) = Pid::from_raw(*pid).filter(|_| orphan) {
+        if let Some(pid) = Pid::from_raw(process.0).filter(|_| orphan) {
             let _ = waitpid(Some(pid), WaitOptions::NOHANG);
         }
         found.is_some_and(|found| !found.zombie)
     });
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+    use crate::exec::mark::MARK;
+
+    /// A process without a mark in a group of its own, which ends when its input does.
+    fn unmarked() -> (Child, Seen) {
+        use std::os::unix::process::CommandExt;
+
+        let mut command = Command::new("cat");
+        let child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .process_group(0)
+            .env_remove(MARK)
+            .spawn()
+            .unwrap();
+        let pid = Pid::from_child(&child);
+        (child, (pid.as_raw_nonzero().get(), process_table::started(pid).unwrap()))
+    }
+
+    fn target(agent: Option<Seen>, seen: BTreeSet<Seen>) -> Target {
+        Target { mark: Mark::agent("nobody-1.0123"), agent, seen }
+    }
+
+    #[test]
+    fn a_later_process_with_the_id_of_a_dead_one_lives() {
+        let (mut child, (pid, started)) = unmarked();
+        let earlier = (pid, started - 1);
+        assert_eq!(sweep([target(Some(earlier), BTreeSet::from([earlier]))]), 0);
+        assert_eq!(kill_with_descendants(&[earlier]), 0);
+        assert_eq!(kill_seen(earlier, Signal::KILL), Err(Errno::SRCH));
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success(), "no signal has reached it");
+    }
+
+    #[test]
+    fn an_agent_is_killed_that_is_still_the_same() {
+        let (mut child, agent) = unmarked();
+        assert_eq!(sweep([target(Some(agent), BTreeSet::new())]), 1);
+        assert!(!child.wait().unwrap().success());
+    }
+
+    #[test]
+    fn a_panic_does_not_hold_up_later_requests() {
+        shared().running = true;
+        let waits = request(target(None, BTreeSet::new()));
+        let panicked = thread::spawn(|| {
+            let _reset = ResetOnPanic;
+            panic!("as if a search had panicked");
+        });
+        assert!(panicked.join().is_err());
+        assert!(waits.blocking_recv().is_err(), "it is given up");
+        assert_eq!(request(target(None, BTreeSet::new())).blocking_recv(), Ok(0));
+    }
 }
