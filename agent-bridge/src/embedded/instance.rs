@@ -68,7 +68,7 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
     embedded.run().await
 }
 
-/// The source of control messages. Messages that arrive while a process is being ended are deferred.
+/// The source of control messages. Messages that arrive while a process is being ended or events are sent are deferred.
 struct Control<O> {
     source: O,
     deferred: VecDeque<AgentControl>,
@@ -80,6 +80,14 @@ impl<O: ControlSource> Control<O> {
         match self.deferred.pop_front() {
             Some(control) => control,
             None => self.source.next().await,
+        }
+    }
+
+    /// Waits until a stop or kill is there, and defers all messages. Cancel safe.
+    async fn ending(&mut self) {
+        while self.deferred.iter().all(|control| matches!(control, AgentControl::Command(_))) {
+            let control = self.source.next().await;
+            self.deferred.push_back(control);
         }
     }
 }
@@ -133,9 +141,7 @@ impl<O: ControlSource, S: RecordSink> Embedded<'_, O, S> {
     async fn run(mut self) -> AgentExit {
         let mut next_input = None;
         loop {
-            let published = self.recorder.published();
-            let input = next_input.take().unwrap_or(Input::Progress { published });
-            self.session.handle(Instant::now(), input, &mut self.recorder.decoder());
+            self.review(next_input.take());
             let mut acted = false;
             while let Some(output) = self.session.poll_output() {
                 acted = true;
@@ -180,6 +186,16 @@ impl<O: ControlSource, S: RecordSink> Embedded<'_, O, S> {
         }
     }
 
+    /// Hands an input and all progress to the session.
+    fn review(&mut self, input: Option<Input>) {
+        let now = Instant::now();
+        let (mut decoder, published) = self.recorder.review();
+        if let Some(input) = input {
+            self.session.handle(now, input, &mut decoder);
+        }
+        self.session.handle(now, Input::Progress { published }, &mut decoder);
+    }
+
     async fn next(&mut self) -> Event {
         let (exit, reading) = match &mut self.running {
             Some(Running { process, reading, closed, exited, .. }) => {
@@ -208,7 +224,7 @@ impl<O: ControlSource, S: RecordSink> Embedded<'_, O, S> {
         let CommandHead { action, meaning, .. } = head;
         if action == Action::Note {
             // Only notes have events.
-            return self.recorder.publish(Record::Command(meaning)).await;
+            return self.publish(Record::Command(meaning)).await;
         }
         // Before the process gets the command: what it writes in answer is decoded after the record.
         self.recorder.record(Record::Command(meaning));
@@ -278,7 +294,16 @@ impl<O: ControlSource, S: RecordSink> Embedded<'_, O, S> {
             signal: status.and_then(|status| status.signal()),
             stderr: running.process.stderr_tail().await,
         };
-        self.recorder.publish(Record::Exited(exited)).await;
+        self.publish(Record::Exited(exited)).await;
+    }
+
+    /// Decodes the next record and sends its events, unless a stop or kill comes first: then nobody wants them.
+    async fn publish(&mut self, record: Record<'_>) {
+        tokio::select! {
+            biased;
+            () = self.recorder.publish(record) => {}
+            () = self.control.ending() => {}
+        }
     }
 
     /// Discards further output: a gateway that ends its agent does not need it.

@@ -41,6 +41,8 @@ struct RecorderState {
     decoder: RecordDecoder,
     /// Whether a batch was decoded and is not sent yet.
     is_sending: bool,
+    /// Whether the instance is to look at the state again when that batch is sent.
+    is_awaited: bool,
 }
 
 impl<S: RecordSink> Clone for Recorder<S> {
@@ -73,7 +75,7 @@ impl std::ops::DerefMut for DecoderGuard<'_> {
 
 impl<S: RecordSink> Recorder<S> {
     pub(super) fn new(decoder: RecordDecoder, sink: S, progress: mpsc::Sender<()>) -> Self {
-        let state = Arc::new(Mutex::new(RecorderState { decoder, is_sending: false }));
+        let state = Arc::new(Mutex::new(RecorderState { decoder, is_sending: false, is_awaited: false }));
         Self { state, sending: Arc::default(), sink, progress }
     }
 
@@ -81,14 +83,13 @@ impl<S: RecordSink> Recorder<S> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn decoder(&self) -> DecoderGuard<'_> {
-        DecoderGuard(self.state())
-    }
-
-    /// The events of all records up to this position have been sent.
-    pub(super) fn published(&self) -> u64 {
-        let state = self.state();
-        if state.is_sending { 0 } else { state.decoder.state().position }
+    /// The decoder, and the position up to which the events of all records have been sent: 0 while a batch is being
+    /// sent. The end of that is reported as progress.
+    pub(super) fn review(&self) -> (DecoderGuard<'_>, u64) {
+        let mut state = self.state();
+        state.is_awaited = state.is_sending;
+        let published = if state.is_sending { 0 } else { state.decoder.state().position };
+        (DecoderGuard(state), published)
     }
 
     /// Decodes the next record, which has no events.
@@ -99,7 +100,7 @@ impl<S: RecordSink> Recorder<S> {
         state.decoder.record(next, record, &mut batch);
     }
 
-    /// Decodes the next record, and sends its events.
+    /// Decodes the next record, and sends its events. If the future is dropped, they count as not sent for ever.
     pub(super) async fn publish(&self, record: Record<'_>) {
         let _sending = self.sending.lock().await;
         let batch = self.decode(record);
@@ -125,7 +126,7 @@ impl<S: RecordSink> Recorder<S> {
             return;
         }
         let (position, checkpoint) = {
-            let decoder = self.decoder();
+            let decoder = &self.state().decoder;
             (decoder.state().position, if batch.turn_ended { decoder.checkpoint() } else { None })
         };
         let records = AgentRecords { position, events: batch.events, checkpoint };
@@ -134,7 +135,10 @@ impl<S: RecordSink> Recorder<S> {
     }
 
     fn sent(&self) {
-        if std::mem::take(&mut self.state().is_sending) {
+        let mut state = self.state();
+        state.is_sending = false;
+        if std::mem::take(&mut state.is_awaited) {
+            drop(state);
             self.has_progressed();
         }
     }
@@ -252,7 +256,42 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use switchboard_runtime::GatewayGone;
+
     use super::*;
+    use crate::{dialect, host::protocol::CommandMeaning};
+
+    #[derive(Clone)]
+    struct Nowhere;
+
+    #[async_trait::async_trait]
+    impl RecordSink for Nowhere {
+        async fn send(&self, _: AgentRecords) -> Result<(), GatewayGone> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_instance_learns_that_events_are_sent_if_it_has_found_them_unsent() {
+        let (progress, mut progressed) = mpsc::channel(1);
+        let decoder = RecordDecoder::new(dialect::TEXT, Path::new("/workspace"), 7, None);
+        let recorder = Recorder::new(decoder, Nowhere, progress);
+        recorder.record(Record::Command(CommandMeaning::Prompt { turn: "t1".into() }));
+        for is_awaited in [false, true, false] {
+            let batch = recorder.decode(Record::Output { count: 1, bytes: b"x" });
+            assert!(!batch.events.is_empty());
+            let _ = progressed.try_recv();
+            if is_awaited {
+                assert_eq!(recorder.review().1, 0, "not sent yet");
+            }
+            recorder.sent();
+            assert_eq!(progressed.try_recv().is_ok(), is_awaited);
+            let (decoder, published) = recorder.review();
+            assert_eq!(published, decoder.state().position);
+        }
+    }
 
     #[test]
     fn lines_come_whole_however_they_arrive() {

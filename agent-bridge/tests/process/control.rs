@@ -2,18 +2,36 @@
 
 use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use libtest_mimic::Trial;
-use switchboard_agent_bridge::ProcessAgent;
+use switchboard_agent_bridge::{AgentInstance, ProcessAgent, RecordSink, dialect};
 use switchboard_core::{
-    agent::{AgentEvent, AgentExit},
+    agent::{AgentCommand, AgentEvent, AgentExit, AgentInstanceId, AgentRecords, CommandId},
+    ids::{ChatId, ChatKey, Principal, TurnId},
     wire::Outcome,
 };
-use switchboard_runtime::AgentControl;
+use switchboard_runtime::{AgentControl, GatewayGone};
+use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
-    support::{TestAgent, alive, eventually},
+    support::{ControlReceiver, TIMEOUT, TestAgent, alive, eventually},
     trial,
 };
+
+/// A sink that reports the end of a turn, and never takes it.
+#[derive(Clone)]
+struct StuckAtTurnEnd(mpsc::UnboundedSender<()>);
+
+#[async_trait]
+impl RecordSink for StuckAtTurnEnd {
+    async fn send(&self, records: AgentRecords) -> Result<(), GatewayGone> {
+        if records.events.iter().any(|event| matches!(event, AgentEvent::TurnEnded { .. })) {
+            self.0.send(()).unwrap();
+            std::future::pending::<()>().await;
+        }
+        Ok(())
+    }
+}
 
 fn is_text(event: &AgentEvent) -> bool {
     matches!(event, AgentEvent::Text { .. })
@@ -51,6 +69,32 @@ pub(crate) fn trials() -> Vec<Trial> {
             }
             agent.stop().await;
         }),
+        trial("a_stop_or_a_kill_does_not_wait_until_the_gateway_takes_events", |fixture| async move {
+            for message in [AgentControl::Stop, AgentControl::Kill] {
+                let (control, receiver) = mpsc::unbounded_channel();
+                let (stuck, mut is_stuck) = mpsc::unbounded_channel();
+                let instance = AgentInstance {
+                    chat: ChatKey { principal: Principal::owner(), chat: ChatId::parse("c").unwrap() },
+                    instance: AgentInstanceId(1),
+                    session: None,
+                    control: ControlReceiver(receiver),
+                    records: StuckAtTurnEnd(stuck),
+                };
+                let agent = ProcessAgent::new(fixture.config(&["cat"], dialect::TEXT));
+                let turn_id = TurnId::parse("turn-1").unwrap();
+                let prompt = AgentCommand::Prompt { id: CommandId(1), turn_id, text: "x".into() };
+                control.send(AgentControl::Command(prompt)).unwrap();
+                let (exit, ()) = timeout(TIMEOUT, async {
+                    tokio::join!(agent.serve(instance), async {
+                        is_stuck.recv().await.unwrap();
+                        control.send(message).unwrap();
+                    })
+                })
+                .await
+                .unwrap();
+                assert_eq!(exit, AgentExit::Stopped);
+            }
+        }),
         trial("a_cancel_withdraws_an_open_request", |fixture| async move {
             let mut agent = TestAgent::start(fixture.demo(), None);
             agent.prompt("permission");
@@ -75,8 +119,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             agent.stop().await;
         }),
         trial("a_cancel_before_the_agent_is_ready_ends_the_turn", |fixture| async move {
-            let agent =
-                fixture.config(&["sh", "-c", "sleep 1000"], switchboard_agent_bridge::dialect::CLAUDE);
+            let agent = fixture.config(&["sh", "-c", "sleep 1000"], dialect::CLAUDE);
             let mut agent = TestAgent::start(Arc::new(ProcessAgent::new(agent)), None);
             agent.prompt("hello");
             eventually("the agent runs", || !alive(&fixture.mark).is_empty()).await;

@@ -28,7 +28,7 @@ static TURNS: AtomicU64 = AtomicU64::new(1);
 /// How long a test waits for any single thing before it fails.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
-struct ControlReceiver(mpsc::UnboundedReceiver<AgentControl>);
+pub(crate) struct ControlReceiver(pub(crate) mpsc::UnboundedReceiver<AgentControl>);
 
 #[async_trait]
 impl ControlSource for ControlReceiver {
