@@ -256,6 +256,7 @@ impl World {
     }
 
     fn carry_out(&mut self, output: Output, refusals: &mut Vec<Input>) {
+        assert!(!self.finished, "Finished is the last output, before {output:?}");
         if self.loud {
             eprintln!("   {output:?}");
             if let Output::Deliver { frame, .. } = &output {
@@ -366,7 +367,6 @@ impl World {
                 self.observed.push(Observed::Stop { chat: agent.chat.clone(), kill });
             }
             Output::Finished => {
-                assert!(!self.finished, "it ends once");
                 self.finished = true;
                 self.observed.push(Observed::Finished);
             }
