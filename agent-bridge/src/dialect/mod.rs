@@ -10,8 +10,8 @@ mod codec;
 mod definition;
 mod presets;
 mod registry;
+mod sanitize;
 mod text;
-mod texts;
 
 pub use self::{
     codec::{CheckpointError, Codec, Decoded, Delivered, Encoded, ProcessExit},

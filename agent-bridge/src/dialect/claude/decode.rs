@@ -15,7 +15,7 @@ use super::{
 use crate::{
     dialect::{
         Decoded,
-        texts::{cut, sentence},
+        sanitize::{cut, sentence},
     },
     limits::{TOOL_RESULT_BYTES, TOOLS},
 };

@@ -8,7 +8,7 @@ use similar::{ChangeTag, TextDiff};
 use switchboard_core::wire::FileEdit;
 
 use crate::{
-    dialect::texts::shown_path,
+    dialect::sanitize::shown_path,
     limits::{DIFF_BYTES, DIFF_INPUT_BYTES},
 };
 

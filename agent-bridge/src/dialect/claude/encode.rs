@@ -12,7 +12,7 @@ use super::{
     elicitation, questions, requests,
     state::{Cancel, ClaudeCodec, Prompted},
 };
-use crate::dialect::{Decoded, texts::stable_uuid};
+use crate::dialect::Decoded;
 
 /// The id of the first request to the agent.
 pub(super) const INITIALIZE: &str = "initialize";
@@ -140,4 +140,28 @@ fn interrupt(id: CommandId) -> Vec<u8> {
 fn control_request(request_id: &str, subtype: &str) -> Vec<u8> {
     let request = json!({"subtype": subtype});
     json!({"type": "control_request", "request_id": request_id, "request": request}).to_string().into_bytes()
+}
+
+/// 128 bits of FNV-1a, shaped like a UUID (version 8): a stable name for a stable input.
+fn stable_uuid(text: &str) -> String {
+    let mut hash: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    for byte in text.bytes() {
+        hash = (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
+    }
+    let hash = (hash & !(0xf << 76) & !(0x3 << 62)) | (0x8 << 76) | (0x2 << 62);
+    let hex = format!("{hash:032x}");
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stable_uuids_look_like_uuids() {
+        let uuid = stable_uuid("turn-1");
+        assert_eq!(uuid, stable_uuid("turn-1"));
+        assert_ne!(uuid, stable_uuid("turn-2"));
+        assert_eq!((uuid.len(), &uuid[14..15]), (36, "8"));
+    }
 }

@@ -10,7 +10,7 @@ use super::{
     records::TurnResult,
     state::{Cancel, ClaudeCodec},
 };
-use crate::dialect::{Decoded, texts::sentence};
+use crate::dialect::{Decoded, sanitize::sentence};
 
 impl ClaudeCodec {
     pub(super) fn result(&mut self, text: &str, out: &mut Decoded) {

@@ -1,4 +1,4 @@
-//! Shortens texts, and removes absolute paths and control characters from texts that clients will see.
+//! Makes texts of agents fit for clients: shortens them, and removes absolute paths and control characters.
 
 use std::path::{Component, Path};
 
@@ -67,17 +67,6 @@ fn path_start(text: &str) -> Option<usize> {
     })
 }
 
-/// 128 bits of FNV-1a, shaped like a UUID (version 8): a stable name for a stable input.
-pub(crate) fn stable_uuid(text: &str) -> String {
-    let mut hash: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
-    for byte in text.bytes() {
-        hash = (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
-    }
-    let hash = (hash & !(0xf << 76) & !(0x3 << 62)) | (0x8 << 76) | (0x2 << 62);
-    let hex = format!("{hash:032x}");
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,13 +98,5 @@ mod tests {
             assert_eq!(sentence(text), shown, "{text}");
         }
         assert!(sentence(&"é".repeat(2000)).len() <= DETAIL_BYTES + 4);
-    }
-
-    #[test]
-    fn stable_uuids_look_like_uuids() {
-        let uuid = stable_uuid("turn-1");
-        assert_eq!(uuid, stable_uuid("turn-1"));
-        assert_ne!(uuid, stable_uuid("turn-2"));
-        assert_eq!((uuid.len(), &uuid[14..15]), (36, "8"));
     }
 }
