@@ -33,7 +33,7 @@ pub(super) struct Found {
     /// Whether the instance was stopped meanwhile.
     pub(super) stopped: bool,
     /// The turn for which an instance of an earlier gateway is taken over.
-    pub(super) resumed: Option<TurnId>,
+    pub(super) adopted_turn: Option<TurnId>,
 }
 
 /// Finds the host of an agent instance, or starts it. Hosts that earlier gateways were starting may appear and exit
@@ -55,7 +55,7 @@ pub(super) async fn host<O: ControlSource, S: RecordSink>(
         // An earlier gateway may have been starting a host, which may not exist yet, or be about to listen. It has no
         // commands yet. If two hosts start, the one that gets the lock serves the instance.
         let unborn = !began && !spool::has_records(directory.dir());
-        let (decoder, resumed) = if unborn && !directory.is_live() {
+        let (decoder, adopted_turn) = if unborn && !directory.is_live() {
             if early.stopped {
                 return Err(AgentExit::Stopped);
             }
@@ -75,7 +75,7 @@ pub(super) async fn host<O: ControlSource, S: RecordSink>(
             continue;
         }
         let Early { commands, stopped } = early;
-        return Ok(Found { link, decoder, commands, stopped, resumed });
+        return Ok(Found { link, decoder, commands, stopped, adopted_turn });
     }
 }
 

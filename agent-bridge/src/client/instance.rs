@@ -35,7 +35,7 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
     tracing::debug!(agent = config.name, chat = %instance.chat.chat, instance = number, "an agent instance begins");
     let mut session = Session::new(agent.session_config(), instance.session.clone());
     let found = find::host(agent, &directory, &mut instance, &mut session).await;
-    let Found { link, decoder, commands, stopped, resumed } = match found {
+    let Found { link, decoder, commands, stopped, adopted_turn } = match found {
         Ok(found) => found,
         Err(exit) => return exit,
     };
@@ -80,7 +80,7 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
     feed.messages = messages.downgrade();
     // Records before a checkpoint that the log has are no longer needed.
     let _ = messages.send(ToHost::Trim { before: from }.encode());
-    session.attach(hello.next.saturating_sub(1), resumed);
+    session.attach(hello.next.saturating_sub(1), adopted_turn);
     let mut instance = ConnectedInstance {
         agent,
         directory,

@@ -15,8 +15,8 @@ use crate::{
     host::protocol::{Action, CommandHead, CommandMeaning},
 };
 
-/// Delay between a turn's end and [`Output::Idle`], in case another turn begins at once. Clients that wait for the turn's
-/// end are served first.
+/// Delay between a turn's end and [`Output::Idle`], in case another turn begins at once. Clients that wait for the
+/// turn's end are served first.
 const IDLE_AFTER: Duration = Duration::from_millis(50);
 
 /// What happens to an agent instance.
@@ -49,14 +49,14 @@ pub(crate) enum Output {
 pub(crate) struct Session {
     config: SessionConfig,
     /// The agent's session that the first process resumes.
-    resume: Option<String>,
+    session_to_resume: Option<String>,
     /// Whether processes can be started. Otherwise the instance waits for its first prompt.
     attached: bool,
     /// The position of the last record from before this gateway. Commands wait until this record is decoded, because
     /// until then it is unknown which of them have been carried out.
     caught_up_at: u64,
     /// The turn for which an instance of an earlier gateway was taken over.
-    resumed: Option<TurnId>,
+    adopted_turn: Option<TurnId>,
     /// Commands that have not been carried out.
     queue: VecDeque<AgentCommand>,
     /// A prompt that waits for a process.
@@ -78,23 +78,23 @@ pub(crate) struct Session {
     idle_at: Option<Instant>,
     /// The time of the last input.
     reviewed: Option<Instant>,
-    /// When the process that is not ready was first seen.
+    /// When a process that is not ready was first seen; `None` if the process is ready or there is none.
     began: Option<Instant>,
-    /// When the process's output was found to be closed.
+    /// When a running process was first seen with closed output; `None` if its output is open.
     closed: Option<Instant>,
     ended: bool,
     outputs: VecDeque<Output>,
 }
 
 impl Session {
-    /// A new instance. `resume` is the id of the agent's session to resume; `None` begins a new session.
-    pub(crate) fn new(config: SessionConfig, resume: Option<String>) -> Self {
+    /// A new instance. `session_to_resume` is an id of the agent; `None` begins a new session.
+    pub(crate) fn new(config: SessionConfig, session_to_resume: Option<String>) -> Self {
         Self {
             config,
-            resume,
+            session_to_resume,
             attached: false,
             caught_up_at: 0,
-            resumed: None,
+            adopted_turn: None,
             queue: VecDeque::new(),
             waiting: None,
             sent: None,
@@ -114,11 +114,11 @@ impl Session {
     }
 
     /// Lets the instance start processes. The records up to position `caught_up_at` are from before this gateway, which
-    /// took the instance over for the turn `resumed`.
-    pub(crate) fn attach(&mut self, caught_up_at: u64, resumed: Option<TurnId>) {
+    /// took the instance over for the turn `adopted_turn`.
+    pub(crate) fn attach(&mut self, caught_up_at: u64, adopted_turn: Option<TurnId>) {
         self.attached = true;
         self.caught_up_at = caught_up_at;
-        self.resumed = resumed;
+        self.adopted_turn = adopted_turn;
         // The records may show that an earlier gateway has sent this prompt.
         self.sent = None;
         if let Some(prompt) = self.waiting.take() {
@@ -171,17 +171,17 @@ impl Session {
 
     /// Reviews the state and takes all actions that are due.
     fn review(&mut self, now: Instant, decoder: &mut RecordDecoder) {
-        let state = decoder.state().clone();
+        let state = decoder.state();
         if state.position < self.caught_up_at {
             return;
         }
         if self.sent.is_none() {
             self.sent.clone_from(&state.prompted);
         }
-        if let Some(reason) = self.end_reason(now, &state) {
+        if let Some(reason) = self.end_reason(now, state) {
             // All events of the agent must be sent first.
             if self.published >= state.position {
-                let end = self.config.end_for(now, reason, &state);
+                let end = self.config.end_for(now, reason, state);
                 self.finish(Output::End(end));
             }
             return;
@@ -190,8 +190,8 @@ impl Session {
         if std::mem::replace(&mut self.was_open, open) && !open {
             self.idle_at = Some(now + IDLE_AFTER);
         }
-        while let Some(command) = self.next_command(&state, decoder) {
-            self.obey(&state, command, decoder);
+        while let Some(command) = self.next_command(decoder) {
+            self.obey(command, decoder);
         }
         if self.was_open {
             self.idle_at = None;
@@ -199,8 +199,8 @@ impl Session {
             self.outputs.push_back(Output::Idle);
         }
         match self.lifetime() {
-            ProcessLifetime::Instance => self.review_process(now, &state, decoder),
-            ProcessLifetime::Prompt => self.review_prompt(now, &state, decoder),
+            ProcessLifetime::Instance => self.review_process(now, decoder),
+            ProcessLifetime::Prompt => self.review_prompt(now, decoder),
         }
     }
 
@@ -218,14 +218,15 @@ impl Session {
 
     /// The next command, unless it is a prompt and the agent is in another turn. The log has lost that turn, so it is
     /// cancelled first.
-    fn next_command(&mut self, state: &SessionState, decoder: &mut RecordDecoder) -> Option<AgentCommand> {
+    fn next_command(&mut self, decoder: &mut RecordDecoder) -> Option<AgentCommand> {
         while let Some(AgentCommand::Prompt { turn_id, .. }) = self.queue.front() {
-            if self.resumed.as_ref() == Some(turn_id) && !decoder.passes(turn_id) {
+            if self.adopted_turn.as_ref() == Some(turn_id) && !decoder.passes(turn_id) {
                 // The records contain the end of this turn.
                 self.queue.pop_front();
                 continue;
             }
             decoder.pass_only(Some(turn_id.clone()));
+            let state = decoder.state();
             if let Some(lost) = state.prompted.clone().filter(|open| state.turn_open && open != turn_id) {
                 if self.interrupted.replace(lost.clone()).as_ref() != Some(&lost) {
                     self.send(&AgentCommand::Cancel { id: CommandId(0), turn_id: lost }, decoder);
@@ -238,7 +239,8 @@ impl Session {
     }
 
     /// Carries out a command, unless the records show that it has been carried out.
-    fn obey(&mut self, state: &SessionState, command: AgentCommand, decoder: &RecordDecoder) {
+    fn obey(&mut self, command: AgentCommand, decoder: &RecordDecoder) {
+        let state = decoder.state();
         match &command {
             AgentCommand::Prompt { turn_id, .. } => {
                 let known = self.sent.as_ref() == Some(turn_id);
@@ -292,38 +294,38 @@ impl Session {
     }
 
     /// Starts a process that serves all turns, sees it through its handshake, and sends it the first prompt.
-    fn review_process(&mut self, now: Instant, state: &SessionState, decoder: &RecordDecoder) {
+    fn review_process(&mut self, now: Instant, decoder: &RecordDecoder) {
+        let state = decoder.state();
+        self.began = (state.running && !state.ready).then(|| self.began.unwrap_or(now));
+        self.closed = (state.running && state.closed).then(|| self.closed.unwrap_or(now));
         if state.ready {
-            self.began = None;
             self.start_succeeded(state);
             if let Some(prompt) = self.waiting.take() {
                 self.send(&prompt, decoder);
             }
         } else if state.running {
-            self.began.get_or_insert(now);
             if state.unknown_session && std::mem::replace(&mut self.dismissed, state.starts) != state.starts {
                 let end = Action::End { force: true };
                 self.command(format!("end{}", state.starts), end, CommandMeaning::Reply, Bytes::new());
             }
         } else if self.may_start(now, state) {
             // The first start, or the second one, without the session that the agent does not know.
-            let session = self.resume.clone().filter(|_| state.starts == 0);
+            let session = self.session_to_resume.clone().filter(|_| state.starts == 0);
             if state.starts > 0 {
                 let agent = &self.config.agent;
                 tracing::info!(agent, "the session is unknown to the agent; it begins a new one");
             }
             let ProcessStart { arguments, input } = self.config.dialect.start(session.as_deref());
             self.commanded = state.starts + 1;
-            self.began = None;
             let start = Action::Start { further: arguments, close: false };
             let meaning = CommandMeaning::Start { session };
             self.command(format!("start{}", self.commanded), start, meaning, input.into());
         }
-        self.closed = (state.running && state.closed).then(|| self.closed.unwrap_or(now));
     }
 
     /// Starts a process for the prompt that waits.
-    fn review_prompt(&mut self, now: Instant, state: &SessionState, decoder: &RecordDecoder) {
+    fn review_prompt(&mut self, now: Instant, decoder: &RecordDecoder) {
+        let state = decoder.state();
         if state.exited.is_some() {
             self.start_succeeded(state);
         }
