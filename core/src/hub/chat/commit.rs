@@ -4,7 +4,6 @@ use alloc::collections::BTreeSet;
 
 use super::{
     Chat, Phase,
-    agent::SlotState,
     log::{Draft, Effect, Pending},
 };
 use crate::{
@@ -105,31 +104,6 @@ impl Chat {
         let to: BTreeSet<ConnId> = listing.filter(|conn| *conn != by).collect();
         for conn in to {
             cx.deliver_frame(conn, frame.clone());
-        }
-    }
-
-    /// The journal has these changes. If they name the reserved agent, sends the prompt that waited for this.
-    pub(super) fn note_named(&mut self, cx: &mut Context, changes: &[Change]) {
-        if self.agent.note_named(changes)
-            && let Some(prompt) = self.turns.undelivered().cloned()
-        {
-            self.send_command(cx, prompt);
-        }
-    }
-
-    /// Pauses the agent while all readers, or the journal, are too far behind, and resumes it afterwards.
-    pub(super) fn pause_or_resume(&mut self, cx: &mut Context) {
-        if !matches!(self.agent.state(), SlotState::Alive { .. }) {
-            return;
-        }
-        let behind = self.log.is_recovering()
-            || self.log.pending_bytes() > cx.limits.pending_bytes
-            || self.readers.are_far_behind(cx, &self.log);
-        if self.agent.pause(cx, behind) {
-            if !behind {
-                self.turns.progress(cx.now.ticks_ms);
-            }
-            self.rearm(cx);
         }
     }
 }

@@ -6,8 +6,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     Chat, Phase,
+    intake::ChatRequest,
     log::{Draft, Effect, Origin},
-    request::ChatRequest,
     turns::Turn,
 };
 use crate::{

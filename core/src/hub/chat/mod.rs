@@ -3,50 +3,49 @@
 //! | Module | State, or what flows through all parts |
 //! |---|---|
 //! | `log` | numbering, appends under way, recent events, durable state, the recovery from a refused append |
-//! | `turns` | the open turns and the state machine of a turn |
-//! | `agent` | the agent's slot, its instance, its commands |
+//! | `turns` | the open turns, the state machine of a turn, how turns start, are cancelled and end |
+//! | `agent` | the agent's slot and commands, how its instance starts, is paused, stops and exits |
 //! | `readers` | subscriptions, and how far each reader is |
-//! | `requests` | the agent's open requests to people |
-//! | `request` | the clients' requests that wait |
+//! | `requests` | the agent's requests to people: opened, answered, withdrawn |
+//! | `intake` | the clients' requests that wait |
 //! | `profile` | title, goal, model |
-//! | `deletion` | a deletion under way |
-//! | `deleting` | how a chat is deleted |
+//! | `deletion` | a deletion under way, and how a chat is deleted |
 //! | `messages` | how a message is accepted, repeated or refused |
 //! | `records` | how an agent's events become events of the log |
-//! | `running` | how turns and agents start, are cancelled and end |
 //! | `commit` | how drafts are appended, and what follows once the journal has them |
 //! | `resync`, `epoch_reset` | how a chat goes on after a refused append, and after the journal has lost events |
 //! | `deadlines` | what happens when time has passed |
+//!
+//! In `turns`, `agent`, `requests` and `deletion`, `state` has the state, private to that file, and `lifecycle` the
+//! methods of [`Chat`] that change it and carry out what follows for the other parts.
 
 mod agent;
 mod bounds;
 mod commit;
 mod deadlines;
-mod deleting;
 mod deletion;
 mod epoch_reset;
+mod intake;
 mod log;
 mod messages;
 mod profile;
 mod readers;
 mod records;
-mod request;
 mod requests;
 mod resync;
-mod running;
 mod text;
 mod turns;
 
 use alloc::{boxed::Box, string::String};
 
-pub(super) use self::request::ChatRequest;
+pub(super) use self::intake::ChatRequest;
 use self::{
     agent::Agent,
     deletion::Deletion,
+    intake::Intake,
     log::{Draft, Effect, Log, Origin},
     profile::Profile,
     readers::Readers,
-    request::Intake,
     requests::Requests,
     turns::Turns,
 };
@@ -157,7 +156,7 @@ impl Chat {
     }
 }
 
-/// Loading.
+/// Loading, and the stop of the gateway.
 impl Chat {
     /// Asks the journal for the chat's durable state.
     pub(super) fn load(&mut self, cx: &mut Context) {
@@ -236,6 +235,14 @@ impl Chat {
         }
         self.try_start(cx);
         self.review_slot(cx);
+    }
+
+    /// The gateway stops: ends all turns and stops the agent.
+    pub(in crate::hub) fn shut_down(&mut self, cx: &mut Context) {
+        let detail = "the gateway was stopped before the answer was complete";
+        let error = TurnError { code: "gateway_stopped".into(), detail: detail.into() };
+        self.stop_agent(cx, false);
+        self.end_turns(cx, Outcome::Interrupted, Some(error));
     }
 }
 

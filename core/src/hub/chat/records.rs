@@ -8,18 +8,16 @@ use super::{
     Chat,
     bounds::{EDIT_BYTES, bounded},
     log::{Draft, Effect},
-    requests::Declined,
     text::{cut, cut_value, is_short, pieces},
     turns::{Applied, Ending, StreamKind, TurnInput},
 };
 use crate::{
-    agent::{AgentCommand, AgentEvent, AgentInstanceId, AgentRecords, StreamId},
+    agent::{AgentEvent, AgentInstanceId, AgentRecords, StreamId},
     hub::context::Context,
     journal::Change,
     limits::Limits,
     wire::{
-        Answer, ChatBody, ControlEvent, FileEdit, MessageKind, NoticeLevel, Outcome, Resolution, ToolHint,
-        ToolPhase, TurnError, json_bytes,
+        ChatBody, ControlEvent, FileEdit, MessageKind, Outcome, ToolHint, ToolPhase, TurnError, json_bytes,
     },
 };
 
@@ -102,17 +100,14 @@ impl Chat {
             AgentEvent::FileEdit { edits } => self.file_edit(cx, draft, edits),
             AgentEvent::Permission(ask) => {
                 let asked = self.requests.ask_permission(&cx.limits, self.log.epoch(), ask);
-                self.asked(draft, asked);
+                self.open_request(draft, asked);
             }
             AgentEvent::Question(question) => {
                 let asked = self.requests.ask_question(&cx.limits, self.log.epoch(), question);
-                self.asked(draft, asked);
+                self.open_request(draft, asked);
             }
             AgentEvent::Withdrawn { request_id } => {
-                if let Some(open) = self.requests.of_agent(&request_id) {
-                    let turn_id = self.turns.started().cloned();
-                    self.close_request(cx, draft, turn_id.as_ref(), &open, (Resolution::Withdrawn, None));
-                }
+                self.withdraw_request(cx, draft, &request_id);
             }
             AgentEvent::Notice { level, code, text } => {
                 let text = cut(text, cx.limits.event_text_bytes).0;
@@ -135,23 +130,6 @@ impl Chat {
                 {
                     self.end_into(cx, draft, *ended);
                 }
-            }
-        }
-    }
-
-    /// Logs a request of the agent, or denies it without asking a person.
-    fn asked(&mut self, draft: &mut Draft, asked: Result<ChatBody, Declined>) {
-        match asked {
-            Ok(request) => self.push(draft, request),
-            Err(Declined { denial, reason }) => {
-                if let Some((request_id, message)) = denial {
-                    let (id, answer) =
-                        (self.agent.next_command(), Answer::Deny { message: Some(message.into()) });
-                    draft.command(AgentCommand::Answer { id, request_id, answer });
-                }
-                let text = format!("{reason}; it was refused, and what it wanted is not done");
-                let (level, code) = (NoticeLevel::Warning, "request_refused".into());
-                self.push(draft, ChatBody::Notice { level, code, text });
             }
         }
     }

@@ -2,8 +2,8 @@
 
 mod draft;
 mod durable_state;
+mod reappend;
 mod recovery;
-mod resync;
 mod ring;
 
 use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
@@ -17,11 +17,13 @@ pub(in crate::hub::chat) use self::{
 use super::requests::Requests;
 use crate::{
     hub::{
+        asked::Asked,
         context::Context,
         io::{ChatRef, Output},
+        refusals::Refusal,
     },
     ids::{ChatId, ChatKey, Cursor, Epoch, TurnId},
-    journal::{Append, AppendId, Change, ChatRecord, TurnRecord},
+    journal::{Append, AppendId, Change, ChatRecord, Query, TurnRecord},
     wire::{ChatBody, DeltaBatch, EventPosition, encode_chat},
 };
 
@@ -252,5 +254,47 @@ impl Log {
             core::mem::replace(&mut self.durable, durable),
             core::mem::take(&mut self.ring),
         )
+    }
+}
+
+/// The recovery after the journal refused an append. Until the journal has answered with the chat's state, nothing is
+/// appended.
+impl Log {
+    /// Whether the journal has refused an append, and the chat's state is not known again yet.
+    pub(super) fn is_recovering(&self) -> bool {
+        self.recovery.is_some()
+    }
+
+    /// Whether the chat takes requests that are logged.
+    ///
+    /// # Errors
+    /// While the chat recovers from a refused append: the refusal for the request.
+    pub(super) fn writable(&self) -> Result<(), Refusal> {
+        self.recovery.as_ref().map_or(Ok(()), |recovery| Err(recovery.refusal().clone()))
+    }
+
+    /// The journal refused an append. It refuses the later appends of the chat too.
+    pub(super) fn refused(&mut self, retry_at_ms: u64) {
+        let outstanding = self.pending.len();
+        self.recovery.get_or_insert_with(|| Recovery::new(outstanding, retry_at_ms)).refused();
+    }
+
+    /// When to ask the journal for the chat's state.
+    pub(super) fn resync_due_ms(&self) -> Option<u64> {
+        self.recovery.as_ref().and_then(Recovery::due_ms)
+    }
+
+    /// Asks for the chat's state if the time has come and every append is answered.
+    pub(super) fn ask_resync(&mut self, cx: &mut Context) {
+        if self.recovery.as_mut().is_some_and(|recovery| recovery.ask(cx.now.ticks_ms)) {
+            cx.ask(Query::Chat { chat: self.key.clone() }, Asked::Resync(self.reference));
+        }
+    }
+
+    /// The journal could not read the chat: it is asked again at this time.
+    pub(super) fn resync_failed(&mut self, retry_at_ms: u64) {
+        if let Some(recovery) = &mut self.recovery {
+            recovery.retry_at(retry_at_ms);
+        }
     }
 }

@@ -17,7 +17,7 @@ use crate::{
 
 /// The state of a chat's agent slot. All states but `Empty` count as in use in the agent pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SlotState {
+pub(in crate::hub::chat) enum SlotState {
     Empty,
     /// The slot is in use. The agent starts with its first prompt, once the journal has `AgentStarted` (`named`).
     Reserved {
@@ -47,7 +47,7 @@ struct Received {
 
 /// The agent of one chat.
 #[derive(Debug)]
-pub(super) struct Agent {
+pub(in crate::hub::chat) struct Agent {
     chat: ChatRef,
     state: SlotState,
     /// The agent's own id for the conversation.
@@ -66,7 +66,7 @@ pub(super) struct Agent {
 }
 
 impl Agent {
-    pub(super) fn new(chat: ChatRef) -> Self {
+    pub(in crate::hub::chat) fn new(chat: ChatRef) -> Self {
         Self {
             chat,
             state: SlotState::Empty,
@@ -81,7 +81,7 @@ impl Agent {
     }
 
     /// Restores what the journal has of the chat's agent, but for the agent itself: see [`adopt`](Self::adopt).
-    pub(super) fn restore(&mut self, record: &ChatRecord) {
+    pub(in crate::hub::chat) fn restore(&mut self, record: &ChatRecord) {
         let received = record.agent.clone();
         self.received = received.map(|RecordedAgent { instance, position, checkpoint }| Received {
             instance,
@@ -92,35 +92,35 @@ impl Agent {
         self.last_command = record.last_command;
     }
 
-    pub(super) fn state(&self) -> SlotState {
+    pub(in crate::hub::chat) fn state(&self) -> SlotState {
         self.state
     }
 
-    pub(super) fn is_gone(&self) -> bool {
+    pub(in crate::hub::chat) fn is_gone(&self) -> bool {
         matches!(self.state, SlotState::Empty)
     }
 
-    pub(super) fn is_paused(&self) -> bool {
+    pub(in crate::hub::chat) fn is_paused(&self) -> bool {
         matches!(self.state, SlotState::Alive { paused: true, .. })
     }
 
     /// Whether this instance is the chat's live agent. Records of other instances are dropped.
-    pub(super) fn accepts_records_of(&self, instance: AgentInstanceId) -> bool {
+    pub(in crate::hub::chat) fn accepts_records_of(&self, instance: AgentInstanceId) -> bool {
         matches!(self.state, SlotState::Alive { instance: mine, .. } if mine == instance)
     }
 
     /// Whether the agent was adopted, for this turn.
-    pub(super) fn is_adopted_for(&self, turn_id: Option<&TurnId>) -> bool {
+    pub(in crate::hub::chat) fn is_adopted_for(&self, turn_id: Option<&TurnId>) -> bool {
         self.adopted_for.is_some() && self.adopted_for.as_ref() == turn_id
     }
 
     /// The agent's own id for the conversation.
-    pub(super) fn session(&self) -> Option<&String> {
+    pub(in crate::hub::chat) fn session(&self) -> Option<&String> {
         self.session.as_ref()
     }
 
     /// The agent told its own id for the conversation. Returns the change, if it is another one.
-    pub(super) fn set_session(&mut self, token: String) -> Option<Change> {
+    pub(in crate::hub::chat) fn set_session(&mut self, token: String) -> Option<Change> {
         if self.session.as_ref() == Some(&token) {
             return None;
         }
@@ -128,13 +128,13 @@ impl Agent {
         Some(Change::Session { token })
     }
 
-    pub(super) fn next_command(&mut self) -> CommandId {
+    pub(in crate::hub::chat) fn next_command(&mut self) -> CommandId {
         self.last_command += 1;
         CommandId(self.last_command)
     }
 
     /// Takes a slot for the chat's agent. `false`: no slot is free, and the chat waits for one.
-    pub(super) fn acquire_slot(&mut self, cx: &mut Context) -> bool {
+    pub(in crate::hub::chat) fn acquire_slot(&mut self, cx: &mut Context) -> bool {
         match self.state {
             SlotState::Reserved { .. } | SlotState::Alive { .. } => true,
             // When the agent exits, the chat starts to wait for a slot.
@@ -151,7 +151,7 @@ impl Agent {
         }
     }
 
-    pub(super) fn wait_for_slot(&mut self, cx: &mut Context) {
+    pub(in crate::hub::chat) fn wait_for_slot(&mut self, cx: &mut Context) {
         if self.waiting_number.is_none() {
             self.waiting_number = Some(cx.agents.wait(self.chat));
         }
@@ -165,12 +165,12 @@ impl Agent {
     }
 
     /// The pool offers the chat a slot, so the chat does not wait any more.
-    pub(super) fn slot_offered(&mut self) {
+    pub(in crate::hub::chat) fn slot_offered(&mut self) {
         self.waiting_number = None;
     }
 
     /// Frees the chat's slot: the agent has exited, or a reserved slot is not needed.
-    pub(super) fn release_slot(&mut self, cx: &mut Context) {
+    pub(in crate::hub::chat) fn release_slot(&mut self, cx: &mut Context) {
         cx.agents.release(matches!(self.state, SlotState::Stopping { .. }));
         self.state = SlotState::Empty;
         self.adopted_for = None;
@@ -180,7 +180,7 @@ impl Agent {
 
     /// Releases a reserved slot that no turn needs any more, and marks the agent as idle or busy. Called after each
     /// change of the turns or the agent.
-    pub(super) fn review_slot(&mut self, cx: &mut Context, has_turns: bool) {
+    pub(in crate::hub::chat) fn review_slot(&mut self, cx: &mut Context, has_turns: bool) {
         if !has_turns {
             self.stop_waiting(cx);
             if matches!(self.state, SlotState::Reserved { .. }) {
@@ -203,12 +203,12 @@ impl Agent {
     }
 
     /// When an agent without a turn is stopped.
-    pub(super) fn idle_due_ms(&self, limits: &Limits) -> Option<u64> {
+    pub(in crate::hub::chat) fn idle_due_ms(&self, limits: &Limits) -> Option<u64> {
         Some(self.idle_since_ms? + limits.agent_idle_ms)
     }
 
     /// When an agent that was asked to stop is killed.
-    pub(super) fn kill_due_ms(&self) -> Option<u64> {
+    pub(in crate::hub::chat) fn kill_due_ms(&self) -> Option<u64> {
         match self.state {
             SlotState::Stopping { kill_at_ms, killed: false, .. } => Some(kill_at_ms),
             SlotState::Stopping { .. }
@@ -220,7 +220,7 @@ impl Agent {
 
     /// Starts the reserved agent. `false`: the journal must name it first, so that after a crash the next gateway
     /// process can adopt it.
-    pub(super) fn start(&mut self, cx: &mut Context, key: &ChatKey) -> bool {
+    pub(in crate::hub::chat) fn start(&mut self, cx: &mut Context, key: &ChatKey) -> bool {
         match self.state {
             SlotState::Reserved { named: false, .. } => false,
             SlotState::Reserved { instance, named: true } => {
@@ -234,7 +234,7 @@ impl Agent {
     }
 
     /// The change that names the reserved agent in the journal.
-    pub(super) fn naming(&self) -> Option<Change> {
+    pub(in crate::hub::chat) fn naming(&self) -> Option<Change> {
         match self.state {
             SlotState::Reserved { instance, .. } => Some(Change::AgentStarted { instance }),
             SlotState::Empty | SlotState::Alive { .. } | SlotState::Stopping { .. } => None,
@@ -242,7 +242,7 @@ impl Agent {
     }
 
     /// The journal has these changes. Returns whether they name the reserved agent.
-    pub(super) fn note_named(&mut self, changes: &[Change]) -> bool {
+    pub(in crate::hub::chat) fn note_named(&mut self, changes: &[Change]) -> bool {
         let SlotState::Reserved { instance, named: false } = self.state else { return false };
         let named = changes.contains(&Change::AgentStarted { instance });
         self.state = SlotState::Reserved { instance, named };
@@ -250,7 +250,7 @@ impl Agent {
     }
 
     /// Remembers the agent's position and checkpoint in the journal, to append them again should the journal lose them.
-    pub(super) fn note_received(&mut self, changes: &[Change]) {
+    pub(in crate::hub::chat) fn note_received(&mut self, changes: &[Change]) {
         for change in changes {
             if let Change::AgentPosition { instance, position, checkpoint } = change {
                 let (instance, position) = (*instance, *position);
@@ -262,14 +262,14 @@ impl Agent {
     }
 
     /// Sends the live agent a command.
-    pub(super) fn send(&self, cx: &mut Context, command: AgentCommand) {
+    pub(in crate::hub::chat) fn send(&self, cx: &mut Context, command: AgentCommand) {
         if let SlotState::Alive { instance, .. } = self.state {
             cx.output(Output::Command { instance, command });
         }
     }
 
     /// Reserves a slot until the journal says whether the chat has an agent from an earlier gateway process.
-    pub(super) fn expect(&mut self, cx: &mut Context) {
+    pub(in crate::hub::chat) fn expect(&mut self, cx: &mut Context) {
         if !self.expected {
             self.expected = true;
             cx.agents.expect();
@@ -277,7 +277,7 @@ impl Agent {
     }
 
     /// The journal has answered or failed: frees the slot that [`expect`](Self::expect) reserved.
-    pub(super) fn stop_expecting(&mut self, cx: &mut Context) {
+    pub(in crate::hub::chat) fn stop_expecting(&mut self, cx: &mut Context) {
         if core::mem::take(&mut self.expected) {
             cx.agents.stop_expecting();
             cx.defer(DeferredAction::ServeWaitingChats);
@@ -286,7 +286,7 @@ impl Agent {
 
     /// Adopts the agent that an earlier gateway process started for the chat, even if no slot is free, and sends it
     /// the commands again that it may not have received.
-    pub(super) fn adopt(
+    pub(in crate::hub::chat) fn adopt(
         &mut self,
         cx: &mut Context,
         key: &ChatKey,
@@ -308,7 +308,7 @@ impl Agent {
 
     /// Asks the agent to exit, or kills it. A reserved slot is freed. Returns the instance that is stopping from now on;
     /// none if no agent ran, or if it was stopping already.
-    pub(super) fn stop(&mut self, cx: &mut Context, kill: bool) -> Option<AgentInstanceId> {
+    pub(in crate::hub::chat) fn stop(&mut self, cx: &mut Context, kill: bool) -> Option<AgentInstanceId> {
         match self.state {
             SlotState::Alive { instance, .. } => {
                 let kill_at_ms = cx.now.ticks_ms + 2 * cx.limits.cancel_grace_ms;
@@ -331,14 +331,14 @@ impl Agent {
     }
 
     /// The agent exited before it got a prompt: the slot is for a new instance. Returns the change that names it.
-    pub(super) fn replace(&mut self, cx: &mut Context) -> Change {
+    pub(in crate::hub::chat) fn replace(&mut self, cx: &mut Context) -> Change {
         let instance = cx.next_instance();
         self.state = SlotState::Reserved { instance, named: false };
         Change::AgentStarted { instance }
     }
 
     /// Pauses the agent, or resumes it. Returns whether that is a change.
-    pub(super) fn pause(&mut self, cx: &mut Context, pause: bool) -> bool {
+    pub(in crate::hub::chat) fn pause(&mut self, cx: &mut Context, pause: bool) -> bool {
         let SlotState::Alive { instance, paused } = self.state else { return false };
         if paused == pause {
             return false;
@@ -350,7 +350,7 @@ impl Agent {
 
     /// The changes that bring the journal up to date about the chat's agent and its position. `known`: the agent that
     /// the journal has.
-    pub(super) fn changes_since(&self, known: Option<&RecordedAgent>) -> Vec<Change> {
+    pub(in crate::hub::chat) fn changes_since(&self, known: Option<&RecordedAgent>) -> Vec<Change> {
         let mut changes = Vec::new();
         match (self.state, known) {
             (SlotState::Alive { instance, .. }, known) => {

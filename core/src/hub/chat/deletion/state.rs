@@ -4,7 +4,7 @@ use crate::{agent::AgentInstanceId, ids::ConnId};
 
 /// A deletion that is not finished.
 #[derive(Debug)]
-pub(super) struct Deletion {
+pub(in crate::hub::chat) struct Deletion {
     by: ConnId,
     /// When to delete the chat even if its agent has not exited.
     due_ms: u64,
@@ -15,29 +15,29 @@ pub(super) struct Deletion {
 }
 
 impl Deletion {
-    pub(super) fn new(by: ConnId, due_ms: u64) -> Self {
+    pub(in crate::hub::chat) fn new(by: ConnId, due_ms: u64) -> Self {
         Self { by, due_ms, staged: false, exited: None }
     }
 
     /// The client that deletes the chat.
-    pub(super) fn by(&self) -> ConnId {
+    pub(in crate::hub::chat) fn by(&self) -> ConnId {
         self.by
     }
 
     /// When to go on without the agent's exit; `None` once the deletion is appended.
-    pub(super) fn due_ms(&self) -> Option<u64> {
+    pub(in crate::hub::chat) fn due_ms(&self) -> Option<u64> {
         (!self.staged).then_some(self.due_ms)
     }
 
     /// Whether the deletion is to be appended now. From then on it counts as appended.
-    pub(super) fn stage(&mut self, now_ms: u64, agent_is_gone: bool) -> bool {
+    pub(in crate::hub::chat) fn stage(&mut self, now_ms: u64, agent_is_gone: bool) -> bool {
         let due = !self.staged && (agent_is_gone || self.due_ms <= now_ms);
         self.staged |= due;
         due
     }
 
     /// The agent exited. Returns whether the deletion is appended, so that the exit cannot be logged.
-    pub(super) fn agent_exited(&mut self, instance: AgentInstanceId) -> bool {
+    pub(in crate::hub::chat) fn agent_exited(&mut self, instance: AgentInstanceId) -> bool {
         if self.staged {
             self.exited = Some(instance);
         }
@@ -45,7 +45,7 @@ impl Deletion {
     }
 
     /// The agent instance whose exit was not logged.
-    pub(super) fn unlogged_exit(&self) -> Option<AgentInstanceId> {
+    pub(in crate::hub::chat) fn unlogged_exit(&self) -> Option<AgentInstanceId> {
         self.exited
     }
 }

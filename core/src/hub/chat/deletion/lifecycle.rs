@@ -1,13 +1,13 @@
 //! How a chat is deleted: its turns end, its agent is killed, the journal removes the chat, and clients are notified.
 
-use super::{
-    Chat, Phase,
-    deletion::Deletion,
-    log::{Draft, Effect},
-};
+use super::state::Deletion;
 use crate::{
     agent::AgentInstanceId,
     hub::{
+        chat::{
+            Chat, Phase,
+            log::{Draft, Effect},
+        },
         context::Context,
         io::Output,
         refusals::{Refusal, shutting_down},
@@ -23,7 +23,7 @@ impl Chat {
     ///
     /// # Errors
     /// If the gateway is shutting down or the chat's last append failed.
-    pub(super) fn delete(&mut self, cx: &mut Context, conn: ConnId) -> Result<(), Refusal> {
+    pub(in crate::hub::chat) fn delete(&mut self, cx: &mut Context, conn: ConnId) -> Result<(), Refusal> {
         if cx.shutting_down {
             return Err(shutting_down());
         }
@@ -39,7 +39,7 @@ impl Chat {
     }
 
     /// Appends the deletion, unless the agent has yet to exit.
-    pub(super) fn go_on_deleting(&mut self, cx: &mut Context) {
+    pub(in crate::hub::chat) fn go_on_deleting(&mut self, cx: &mut Context) {
         if self.log.is_recovering() {
             return;
         }
@@ -54,7 +54,11 @@ impl Chat {
     }
 
     /// The agent exited. Returns whether the exit is not logged, because the chat is deleted or being deleted.
-    pub(super) fn ends_unlogged(&mut self, cx: &mut Context, instance: AgentInstanceId) -> bool {
+    pub(in crate::hub::chat) fn ends_unlogged(
+        &mut self,
+        cx: &mut Context,
+        instance: AgentInstanceId,
+    ) -> bool {
         if self.phase == Phase::Deleted {
             // The agent exited after the deletion, and may have written files until then.
             cx.output(Output::ForgetChat { chat: self.key().clone() });
@@ -64,7 +68,7 @@ impl Chat {
     }
 
     /// The journal refused an append and still has the chat: the deletion is refused.
-    pub(super) fn give_up_deleting(&mut self, cx: &mut Context, refusal: &Refusal) {
+    pub(in crate::hub::chat) fn give_up_deleting(&mut self, cx: &mut Context, refusal: &Refusal) {
         if let Some(deletion) = self.deletion.take() {
             self.phase = Phase::Ready;
             cx.refuse(deletion.by(), refusal.clone().chat(self.log.chat_id()));
@@ -85,7 +89,7 @@ impl Chat {
     }
 
     /// The journal has removed the chat.
-    pub(super) fn deleted(&mut self, cx: &mut Context) {
+    pub(in crate::hub::chat) fn deleted(&mut self, cx: &mut Context) {
         self.phase = Phase::Deleted;
         let by = self.deletion.take().map(|deletion| deletion.by());
         let event = ControlEvent::SessionUpdated {

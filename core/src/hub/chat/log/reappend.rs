@@ -1,5 +1,5 @@
-//! The log's recovery after the journal refused an append. Nothing is appended until the journal has been asked for the
-//! chat's state. Its answer says which appends are committed.
+//! What becomes of the pending appends after the journal has refused one. The chat's state in the journal says which
+//! of them are committed. The others are refused or appended again.
 
 use alloc::{
     collections::{BTreeSet, VecDeque},
@@ -9,13 +9,12 @@ use alloc::{
 use super::{
     Log,
     draft::{Effect, Pending, Staged},
-    recovery::Recovery,
 };
 use crate::{
     agent::{AgentCommand, AgentInstanceId, CommandId},
-    hub::{asked::Asked, chat::requests::Requests, context::Context, refusals::Refusal},
+    hub::{chat::requests::Requests, context::Context, refusals::Refusal},
     ids::{Epoch, TurnId},
-    journal::{Change, ChatRecord, Query},
+    journal::{Change, ChatRecord},
     wire::{ChatBody, ControlEvent},
 };
 
@@ -27,44 +26,6 @@ pub(in crate::hub::chat) struct Resynced {
 }
 
 impl Log {
-    /// Whether the journal has refused an append, and the chat's state is not known again yet.
-    pub(in crate::hub::chat) fn is_recovering(&self) -> bool {
-        self.recovery.is_some()
-    }
-
-    /// Whether the chat takes requests that are logged.
-    ///
-    /// # Errors
-    /// While the chat recovers from a refused append: the refusal for the request.
-    pub(in crate::hub::chat) fn writable(&self) -> Result<(), Refusal> {
-        self.recovery.as_ref().map_or(Ok(()), |recovery| Err(recovery.refusal().clone()))
-    }
-
-    /// The journal refused an append. It refuses the later appends of the chat too.
-    pub(in crate::hub::chat) fn refused(&mut self, retry_at_ms: u64) {
-        let outstanding = self.pending.len();
-        self.recovery.get_or_insert_with(|| Recovery::new(outstanding, retry_at_ms)).refused();
-    }
-
-    /// When to ask the journal for the chat's state.
-    pub(in crate::hub::chat) fn resync_due_ms(&self) -> Option<u64> {
-        self.recovery.as_ref().and_then(Recovery::due_ms)
-    }
-
-    /// Asks for the chat's state if the time has come and every append is answered.
-    pub(in crate::hub::chat) fn ask_resync(&mut self, cx: &mut Context) {
-        if self.recovery.as_mut().is_some_and(|recovery| recovery.ask(cx.now.ticks_ms)) {
-            cx.ask(Query::Chat { chat: self.key.clone() }, Asked::Resync(self.reference));
-        }
-    }
-
-    /// The journal could not read the chat: it is asked again at this time.
-    pub(in crate::hub::chat) fn resync_failed(&mut self, retry_at_ms: u64) {
-        if let Some(recovery) = &mut self.recovery {
-            recovery.retry_at(retry_at_ms);
-        }
-    }
-
     /// The chat is damaged in the journal, so that nothing can be appended to it and it is not asked for again. All
     /// later requests get the refusal. Takes out the appends that clients wait for. `None` outside of a recovery.
     pub(in crate::hub::chat) fn found_damaged(&mut self, refusal: &Refusal) -> Option<VecDeque<Pending>> {

@@ -1,115 +1,25 @@
-//! The turns of a chat. [`transition`] is the state machine of a turn: all its transitions, and nothing else.
+//! The open turns of a chat, and the silence of the started turn's agent.
 
-use alloc::{
-    boxed::Box,
-    collections::{BTreeMap, VecDeque},
-    string::String,
-    vec::Vec,
-};
+use alloc::{boxed::Box, collections::VecDeque, string::String, vec::Vec};
 
 use serde::Deserialize;
 
+use super::{
+    transition::{Ending, Transition, TurnInput, TurnState, transition},
+    work::{StreamKind, Work},
+};
 use crate::{
-    agent::{AgentCommand, CommandId, StreamId},
+    agent::{AgentCommand, StreamId},
     ids::TurnId,
     journal::{OpenTurn, OpenWork},
     limits::Limits,
     time::Moment,
-    wire::{ChatBody, Cost, Frame, GoalState, Outcome, TurnError, Usage},
+    wire::{ChatBody, Frame, GoalState, TurnError},
 };
-
-/// The state of a turn that has not ended.
-#[derive(Debug)]
-pub(super) enum TurnState {
-    /// The turn waits for earlier turns or for an agent slot.
-    Queued,
-    /// `turn_started` is logged, and the agent has not been sent the prompt.
-    Starting {
-        /// The prompt, while it waits until the journal has the agent's `AgentStarted`.
-        undelivered: Option<AgentCommand>,
-    },
-    /// The agent has been sent the prompt, by this gateway process or an earlier one.
-    Running {
-        /// The id of the prompt, if this gateway process sent it.
-        prompt: Option<CommandId>,
-    },
-    /// The agent has been asked to end the turn.
-    Cancelling {
-        /// When the agent is killed if the turn has not ended by then.
-        kill_at_ms: u64,
-        /// Why the gateway itself cancels the turn; none if a client asked for it.
-        reason: Option<TurnError>,
-    },
-}
-
-/// What happens to a turn.
-#[derive(Debug)]
-pub(super) enum TurnInput {
-    /// The turn is the first one and the chat has an agent slot.
-    Start,
-    /// The prompt cannot be sent before the journal has the agent's `AgentStarted`.
-    PromptDeferred(AgentCommand),
-    /// The prompt goes to the agent.
-    PromptSent(CommandId),
-    /// An adopted agent answers the turn, so it has the prompt from an earlier gateway process.
-    Answered,
-    /// The agent exited without taking the prompt.
-    PromptReturned { turn_id: TurnId, text: String },
-    /// A client or the gateway cancels the turn.
-    Cancel { kill_at_ms: u64, reason: Option<TurnError> },
-    /// The agent ends the turn or exits, the time for the cancellation is over, the gateway stops, or the chat is
-    /// deleted.
-    End(Ending),
-}
-
-/// How a turn ends, as reported by the agent or decided by the hub.
-#[derive(Debug)]
-pub(super) struct Ending {
-    pub(super) outcome: Outcome,
-    pub(super) error: Option<TurnError>,
-    pub(super) usage: Option<Usage>,
-    pub(super) cost: Option<Cost>,
-}
-
-enum Transition {
-    To(TurnState),
-    Unchanged(TurnState),
-    Ended(Ending),
-}
-
-/// The state machine of a turn.
-fn transition(state: TurnState, input: TurnInput) -> Transition {
-    use Transition::{Ended, To, Unchanged};
-    use TurnInput::{Answered, Cancel, End, PromptDeferred, PromptReturned, PromptSent, Start};
-    use TurnState::{Cancelling, Queued, Running, Starting};
-    match (state, input) {
-        (Queued, Start) => To(Starting { undelivered: None }),
-        (Starting { .. }, PromptDeferred(prompt)) => To(Starting { undelivered: Some(prompt) }),
-        (Starting { .. }, Answered) => To(Running { prompt: None }),
-        (Starting { .. } | Running { .. }, PromptSent(id)) => To(Running { prompt: Some(id) }),
-        (Running { prompt: Some(id) }, PromptReturned { turn_id, text }) => {
-            To(Starting { undelivered: Some(AgentCommand::Prompt { id, turn_id, text }) })
-        }
-        // The agent has not been sent the prompt, and now never is.
-        (Queued | Starting { .. }, Cancel { .. }) => Ended(Ending::new(Outcome::Cancelled, None)),
-        (Running { .. }, Cancel { kill_at_ms, reason }) => To(Cancelling { kill_at_ms, reason }),
-        (Cancelling { reason, .. }, End(ending)) if ending.outcome != Outcome::Completed => {
-            Ended(Ending { outcome: Outcome::Cancelled, error: reason, ..ending })
-        }
-        (Queued | Starting { .. } | Running { .. } | Cancelling { .. }, End(ending)) => Ended(ending),
-        (state @ Queued, PromptDeferred(_) | PromptSent(_) | Answered | PromptReturned { .. })
-        | (state @ Starting { .. }, Start | PromptReturned { .. })
-        | (state @ Running { .. }, Start | PromptDeferred(_) | Answered | PromptReturned { .. })
-        | (
-            state @ Cancelling { .. },
-            Start | PromptDeferred(_) | PromptSent(_) | Answered | PromptReturned { .. } | Cancel { .. },
-        ) => Unchanged(state),
-    }
-}
 
 /// The open turns of a chat.
 #[derive(Debug, Default)]
-pub(super) struct Turns {
+pub(in crate::hub::chat) struct Turns {
     /// In the order of their messages. Only the first one may have started.
     open: VecDeque<Turn>,
     /// When the silence of the started turn's agent began: at its last progress, prompt or resume, or when its last
@@ -122,7 +32,7 @@ pub(super) struct Turns {
 
 /// An open turn.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(in crate::hub::chat) struct Turn {
     id: TurnId,
     state: TurnState,
     text: String,
@@ -136,26 +46,10 @@ pub(super) struct Turn {
     age_ms: u64,
 }
 
-/// What the agent has begun in the started turn and not ended.
-#[derive(Debug, Default)]
-struct Work {
-    streams: BTreeMap<StreamId, StreamKind>,
-    tools: Vec<String>,
-    /// The work differs from the journal's `OpenWork`.
-    changed: bool,
-}
-
-/// What a stream carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum StreamKind {
-    Answer,
-    Reasoning,
-}
-
 /// What came of an input to a turn.
 #[derive(Debug)]
 #[must_use]
-pub(super) enum Applied {
+pub(in crate::hub::chat) enum Applied {
     Unchanged,
     Changed,
     Ended(Box<EndedTurn>),
@@ -163,22 +57,16 @@ pub(super) enum Applied {
 
 /// A turn that has just ended.
 #[derive(Debug)]
-pub(super) struct EndedTurn {
-    pub(super) turn: Turn,
-    pub(super) ending: Ending,
-    pub(super) was_started: bool,
+pub(in crate::hub::chat) struct EndedTurn {
+    pub(in crate::hub::chat) turn: Turn,
+    pub(in crate::hub::chat) ending: Ending,
+    pub(in crate::hub::chat) was_started: bool,
     /// The events that close the streams that the agent has left open.
-    pub(super) stream_ends: Vec<ChatBody>,
-}
-
-impl Ending {
-    pub(super) fn new(outcome: Outcome, error: Option<TurnError>) -> Self {
-        Self { outcome, error, usage: None, cost: None }
-    }
+    pub(in crate::hub::chat) stream_ends: Vec<ChatBody>,
 }
 
 impl Turn {
-    pub(super) fn new(
+    pub(in crate::hub::chat) fn new(
         id: TurnId,
         text: String,
         hash: [u8; 32],
@@ -207,17 +95,17 @@ impl Turn {
         turn
     }
 
-    pub(super) fn id(&self) -> &TurnId {
+    pub(in crate::hub::chat) fn id(&self) -> &TurnId {
         &self.id
     }
 
-    pub(super) fn text(&self) -> &str {
+    pub(in crate::hub::chat) fn text(&self) -> &str {
         &self.text
     }
 
     /// The SHA-256 of the message, its sequence number, and whether the turn started at once. None if the message is in
     /// an earlier epoch.
-    pub(super) fn message(&self) -> Option<([u8; 32], u64, bool)> {
+    pub(in crate::hub::chat) fn message(&self) -> Option<([u8; 32], u64, bool)> {
         (self.seq > 0).then_some((self.hash, self.seq, self.starts_turn))
     }
 
@@ -226,7 +114,12 @@ impl Turn {
     }
 
     /// The turn's `turn_end`.
-    pub(super) fn end(&self, now: Moment, ending: Ending, goal_state: Option<GoalState>) -> ChatBody {
+    pub(in crate::hub::chat) fn end(
+        &self,
+        now: Moment,
+        ending: Ending,
+        goal_state: Option<GoalState>,
+    ) -> ChatBody {
         ChatBody::TurnEnd {
             outcome: ending.outcome,
             latency_ms: self.age_ms + now.ticks_ms.saturating_sub(self.accepted_at_ms),
@@ -240,7 +133,13 @@ impl Turn {
 
 impl Turns {
     /// Restores the turns that an earlier gateway process left, and what the agent had begun.
-    pub(super) fn restore(&mut self, turns: Vec<OpenTurn>, work: OpenWork, now: Moment, limits: &Limits) {
+    pub(in crate::hub::chat) fn restore(
+        &mut self,
+        turns: Vec<OpenTurn>,
+        work: OpenWork,
+        now: Moment,
+        limits: &Limits,
+    ) {
         self.open = turns.into_iter().map(|open| Turn::restore(open, now, limits.cancel_grace_ms)).collect();
         self.silent_since_ms = now.ticks_ms;
         if self.started().is_some() {
@@ -248,35 +147,35 @@ impl Turns {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::hub::chat) fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::hub::chat) fn len(&self) -> usize {
         self.open.len()
     }
 
     /// The first turn, which has started or starts next.
-    pub(super) fn first(&self) -> Option<&Turn> {
+    pub(in crate::hub::chat) fn first(&self) -> Option<&Turn> {
         self.open.front()
     }
 
-    pub(super) fn find(&self, id: &TurnId) -> Option<&Turn> {
+    pub(in crate::hub::chat) fn find(&self, id: &TurnId) -> Option<&Turn> {
         self.open.iter().find(|turn| turn.id == *id)
     }
 
     /// The place of a turn in the queue: 0 is the first one.
-    pub(super) fn place_of(&self, id: &TurnId) -> Option<usize> {
+    pub(in crate::hub::chat) fn place_of(&self, id: &TurnId) -> Option<usize> {
         self.open.iter().position(|turn| turn.id == *id)
     }
 
     /// The started turn.
-    pub(super) fn started(&self) -> Option<&TurnId> {
+    pub(in crate::hub::chat) fn started(&self) -> Option<&TurnId> {
         self.open.front().filter(|turn| turn.is_started()).map(Turn::id)
     }
 
     /// The turn whose prompt the agent was sent. The agent's records belong to it.
-    pub(super) fn prompted(&self) -> Option<&TurnId> {
+    pub(in crate::hub::chat) fn prompted(&self) -> Option<&TurnId> {
         let first = self.open.front()?;
         match first.state {
             TurnState::Running { .. } | TurnState::Cancelling { .. } => Some(&first.id),
@@ -285,7 +184,7 @@ impl Turns {
     }
 
     /// The prompt that waits until the journal has the agent's `AgentStarted`.
-    pub(super) fn undelivered(&self) -> Option<&AgentCommand> {
+    pub(in crate::hub::chat) fn undelivered(&self) -> Option<&AgentCommand> {
         match &self.open.front()?.state {
             TurnState::Starting { undelivered } => undelivered.as_ref(),
             TurnState::Queued | TurnState::Running { .. } | TurnState::Cancelling { .. } => None,
@@ -293,7 +192,7 @@ impl Turns {
     }
 
     /// When the agent of a turn that is being cancelled is killed.
-    pub(super) fn kill_due_ms(&self) -> Option<u64> {
+    pub(in crate::hub::chat) fn kill_due_ms(&self) -> Option<u64> {
         match self.open.front()?.state {
             TurnState::Cancelling { kill_at_ms, .. } => Some(kill_at_ms),
             TurnState::Queued | TurnState::Starting { .. } | TurnState::Running { .. } => None,
@@ -301,24 +200,24 @@ impl Turns {
     }
 
     /// Whether the started turn is being cancelled.
-    pub(super) fn is_cancelling(&self) -> bool {
+    pub(in crate::hub::chat) fn is_cancelling(&self) -> bool {
         self.kill_due_ms().is_some()
     }
 
     /// Why the gateway itself cancels the started turn; none if a client does.
-    pub(super) fn cancel_reason(&self) -> Option<&TurnError> {
+    pub(in crate::hub::chat) fn cancel_reason(&self) -> Option<&TurnError> {
         match &self.open.front()?.state {
             TurnState::Cancelling { reason, .. } => reason.as_ref(),
             TurnState::Queued | TurnState::Starting { .. } | TurnState::Running { .. } => None,
         }
     }
 
-    pub(super) fn push(&mut self, turn: Turn) {
+    pub(in crate::hub::chat) fn push(&mut self, turn: Turn) {
         self.open.push_back(turn);
     }
 
     /// Removes a turn whose message the journal refused. Nothing is logged of it.
-    pub(super) fn remove(&mut self, id: &TurnId) {
+    pub(in crate::hub::chat) fn remove(&mut self, id: &TurnId) {
         if self.started() == Some(id) {
             self.work = Work::default();
         }
@@ -326,25 +225,25 @@ impl Turns {
     }
 
     /// The `user_message` of a turn has this sequence number from now on.
-    pub(super) fn renumber(&mut self, id: &TurnId, seq: u64) {
+    pub(in crate::hub::chat) fn renumber(&mut self, id: &TurnId, seq: u64) {
         if let Some(turn) = self.open.iter_mut().find(|turn| turn.id == *id) {
             turn.seq = seq;
         }
     }
 
     /// The epoch was reset: all messages are in an earlier epoch.
-    pub(super) fn forget_numbers(&mut self) {
+    pub(in crate::hub::chat) fn forget_numbers(&mut self) {
         self.open.iter_mut().for_each(|turn| turn.seq = 0);
     }
 
     /// Gives the first turn an input that does not end it.
-    pub(super) fn apply(&mut self, now_ms: u64, input: TurnInput) {
+    pub(in crate::hub::chat) fn apply(&mut self, now_ms: u64, input: TurnInput) {
         let applied = self.apply_to(0, now_ms, input);
         debug_assert!(!matches!(applied, Applied::Ended(_)), "the end of a turn is logged");
     }
 
     /// Gives an input to the turn at this place.
-    pub(super) fn apply_to(&mut self, place: usize, now_ms: u64, input: TurnInput) -> Applied {
+    pub(in crate::hub::chat) fn apply_to(&mut self, place: usize, now_ms: u64, input: TurnInput) -> Applied {
         let Some(turn) = self.open.get_mut(place) else { return Applied::Unchanged };
         let was_started = turn.is_started();
         match transition(core::mem::replace(&mut turn.state, TurnState::Queued), input) {
@@ -374,7 +273,7 @@ impl Turns {
 /// The started turn's clock of silence.
 impl Turns {
     /// Restarts the clock: the agent made progress, or its request was closed.
-    pub(super) fn progress(&mut self, now_ms: u64) {
+    pub(in crate::hub::chat) fn progress(&mut self, now_ms: u64) {
         if self.started().is_some() {
             self.silent_since_ms = now_ms;
             self.stalled = false;
@@ -382,7 +281,7 @@ impl Turns {
     }
 
     /// When the silence is to be reported, or is too long. `None` unless the agent answers a turn.
-    pub(super) fn silence_due_ms(&self, limits: &Limits) -> Option<u64> {
+    pub(in crate::hub::chat) fn silence_due_ms(&self, limits: &Limits) -> Option<u64> {
         if !matches!(self.open.front()?.state, TurnState::Running { .. }) {
             return None;
         }
@@ -392,7 +291,7 @@ impl Turns {
     }
 
     /// How long the agent has been silent, and whether that is too long. If it is not, it counts as reported.
-    pub(super) fn note_silence(&mut self, now_ms: u64, limits: &Limits) -> (u64, bool) {
+    pub(in crate::hub::chat) fn note_silence(&mut self, now_ms: u64, limits: &Limits) -> (u64, bool) {
         let silent_ms = now_ms - self.silent_since_ms;
         let too_long = silent_ms >= self.longest_silence_ms(limits);
         self.stalled |= !too_long;
@@ -400,82 +299,48 @@ impl Turns {
     }
 
     fn longest_silence_ms(&self, limits: &Limits) -> u64 {
-        if self.work.tools.is_empty() { limits.silent_turn_ms } else { limits.silent_tool_ms }
+        if self.work.has_tools() { limits.silent_tool_ms } else { limits.silent_turn_ms }
     }
 }
 
 /// The streams and tool uses of the started turn.
 impl Turns {
     /// A piece of a stream came. The first piece opens the stream.
-    pub(super) fn open_stream(&mut self, stream: &StreamId, kind: StreamKind) {
-        if self.prompted().is_some() && !self.work.streams.contains_key(stream) {
-            self.work.streams.insert(stream.clone(), kind);
-            self.work.changed = true;
+    pub(in crate::hub::chat) fn open_stream(&mut self, stream: &StreamId, kind: StreamKind) {
+        if self.prompted().is_some() {
+            self.work.open_stream(stream, kind);
         }
     }
 
-    pub(super) fn close_stream(&mut self, stream: &StreamId) {
-        self.work.changed |= self.work.streams.remove(stream).is_some();
+    pub(in crate::hub::chat) fn close_stream(&mut self, stream: &StreamId) {
+        self.work.close_stream(stream);
     }
 
-    pub(super) fn open_tool(&mut self, call_id: &str) {
+    pub(in crate::hub::chat) fn open_tool(&mut self, call_id: &str) {
         if self.started().is_some() {
-            self.work.tools.push(call_id.into());
-            self.work.changed = true;
+            self.work.open_tool(call_id);
         }
     }
 
-    pub(super) fn close_tool(&mut self, call_id: &str) {
-        let before = self.work.tools.len();
-        self.work.tools.retain(|open| *open != call_id);
-        self.work.changed |= self.work.tools.len() < before;
+    pub(in crate::hub::chat) fn close_tool(&mut self, call_id: &str) {
+        self.work.close_tool(call_id);
     }
 
     /// The number of streams and tool uses that the agent has begun and not ended.
-    pub(super) fn open_work(&self) -> usize {
-        self.work.streams.len() + self.work.tools.len()
+    pub(in crate::hub::chat) fn open_work(&self) -> usize {
+        self.work.len()
     }
 
     /// The open streams and tool uses, if they changed since the last call and so have to be appended.
-    pub(super) fn changed_work(&mut self) -> Option<OpenWork> {
-        core::mem::take(&mut self.work.changed).then(|| self.work.record())
+    pub(in crate::hub::chat) fn changed_work(&mut self) -> Option<OpenWork> {
+        self.work.take_changed()
     }
 
     /// The journal may have lost the open work, so it is appended again.
-    pub(super) fn append_work_again(&mut self) {
-        self.work.changed = self.started().is_some();
-    }
-}
-
-impl Work {
-    fn restore(work: OpenWork) -> Self {
-        let answers = work.answers.into_iter().map(|stream| (StreamId::from(stream), StreamKind::Answer));
-        let reasoning =
-            work.reasoning.into_iter().map(|stream| (StreamId::from(stream), StreamKind::Reasoning));
-        Self { streams: answers.chain(reasoning).collect(), tools: work.tools, changed: false }
-    }
-
-    fn record(&self) -> OpenWork {
-        let streams = |kind| {
-            let of_kind = self.streams.iter().filter(move |(_, is)| **is == kind);
-            of_kind.map(|(stream, _)| String::from(&**stream)).collect()
-        };
-        OpenWork {
-            answers: streams(StreamKind::Answer),
-            reasoning: streams(StreamKind::Reasoning),
-            tools: self.tools.clone(),
+    pub(in crate::hub::chat) fn append_work_again(&mut self) {
+        if self.started().is_some() {
+            self.work.append_again();
         }
-    }
-
-    fn stream_ends(self) -> Vec<ChatBody> {
-        let end = |(stream, kind): (StreamId, StreamKind)| {
-            let stream_id = (*stream).into();
-            match kind {
-                StreamKind::Answer => ChatBody::StreamEnd { stream_id, text: None, void: false },
-                StreamKind::Reasoning => ChatBody::ReasoningEnd { stream_id, void: false },
-            }
-        };
-        self.streams.into_iter().map(end).collect()
     }
 }
 
@@ -487,6 +352,3 @@ fn starts_turn(user_message: &Frame) -> bool {
     }
     serde_json::from_slice(user_message.bytes()).is_ok_and(|message: UserMessage| message.starts_turn)
 }
-
-#[cfg(test)]
-mod tests;

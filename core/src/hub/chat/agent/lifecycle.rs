@@ -1,0 +1,142 @@
+//! How a chat's agent instance starts, is sent commands, is paused, stops and exits, and what follows for its turn and
+//! its requests.
+
+use super::state::SlotState;
+use crate::{
+    agent::{AgentCommand, AgentExit, AgentInstanceId},
+    hub::{
+        chat::{Chat, turns::TurnInput},
+        context::Context,
+    },
+    journal::Change,
+    wire::{Outcome, TurnError},
+};
+
+impl Chat {
+    /// The pool offers the chat a slot.
+    pub(in crate::hub) fn slot_offered(&mut self, cx: &mut Context) {
+        self.agent.slot_offered();
+        self.try_start(cx);
+    }
+
+    /// Releases a reserved slot that no turn needs any more, and marks the agent as idle or busy. Called after each
+    /// change of the turns or the agent.
+    pub(in crate::hub::chat) fn review_slot(&mut self, cx: &mut Context) {
+        self.agent.review_slot(cx, !self.turns.is_empty());
+        self.rearm(cx);
+    }
+
+    /// Sends the agent a command that the journal has. A prompt first starts the agent if none is running.
+    pub(in crate::hub::chat) fn send_command(&mut self, cx: &mut Context, command: AgentCommand) {
+        if let AgentCommand::Prompt { turn_id, id, .. } = &command {
+            if self.turns.started() != Some(turn_id) {
+                return;
+            }
+            let now_ms = cx.now.ticks_ms;
+            if !self.agent.start(cx, self.log.key()) {
+                self.turns.apply(now_ms, TurnInput::PromptDeferred(command));
+                return;
+            }
+            self.turns.apply(now_ms, TurnInput::PromptSent(*id));
+            self.turns.progress(now_ms);
+            self.rearm(cx);
+        }
+        self.agent.send(cx, command);
+    }
+
+    /// The journal has these changes. If they name the reserved agent, sends the prompt that waited for this.
+    pub(in crate::hub::chat) fn note_named(&mut self, cx: &mut Context, changes: &[Change]) {
+        if self.agent.note_named(changes)
+            && let Some(prompt) = self.turns.undelivered().cloned()
+        {
+            self.send_command(cx, prompt);
+        }
+    }
+
+    /// Pauses the agent while all readers, or the journal, are too far behind, and resumes it afterwards.
+    pub(in crate::hub::chat) fn pause_or_resume(&mut self, cx: &mut Context) {
+        if !matches!(self.agent.state(), SlotState::Alive { .. }) {
+            return;
+        }
+        let behind = self.log.is_recovering()
+            || self.log.pending_bytes() > cx.limits.pending_bytes
+            || self.readers.are_far_behind(cx, &self.log);
+        if self.agent.pause(cx, behind) {
+            if !behind {
+                self.turns.progress(cx.now.ticks_ms);
+            }
+            self.rearm(cx);
+        }
+    }
+
+    /// Asks the agent to exit, or kills it, and withdraws its requests. A reserved slot is freed.
+    pub(in crate::hub) fn stop_agent(&mut self, cx: &mut Context, kill: bool) {
+        if let Some(instance) = self.agent.stop(cx, kill) {
+            // Its further records belong to a turn that is over. `AgentEnded` keeps the next gateway process from
+            // adopting it and reading them.
+            self.stage_changes(cx, [Change::AgentEnded { instance }]);
+            self.withdraw_requests(cx);
+            self.review_slot(cx);
+        }
+    }
+
+    /// The agent exited: ends the turn, unless the agent never got the prompt, and frees the slot.
+    pub(in crate::hub) fn agent_exited(
+        &mut self,
+        cx: &mut Context,
+        instance: AgentInstanceId,
+        exit: AgentExit,
+    ) {
+        let stopping = match self.agent.state() {
+            SlotState::Alive { instance: mine, .. } if mine == instance => false,
+            SlotState::Stopping { instance: mine, .. } if mine == instance => true,
+            SlotState::Empty
+            | SlotState::Reserved { .. }
+            | SlotState::Alive { .. }
+            | SlotState::Stopping { .. } => return,
+        };
+        if cx.leaving {
+            return;
+        }
+        if matches!(exit, AgentExit::Unprompted(_))
+            && let Some(turn) = self.turns.first()
+        {
+            let (turn_id, text) = (turn.id().clone(), turn.text().into());
+            self.turns.apply(cx.now.ticks_ms, TurnInput::PromptReturned { turn_id, text });
+        }
+        if !stopping && self.turns.started().is_some() && self.turns.prompted().is_none() {
+            // The agent exited before it got the prompt: a new instance gets it.
+            let naming = self.agent.replace(cx);
+            self.withdraw_requests(cx);
+            self.stage_changes(cx, [naming]);
+            return;
+        }
+        self.agent.release_slot(cx);
+        if self.ends_unlogged(cx, instance) {
+            return;
+        }
+        if !stopping {
+            self.stage_changes(cx, [Change::AgentEnded { instance }]);
+        }
+        self.withdraw_requests(cx);
+        let (outcome, error) = match exit {
+            AgentExit::StartFailed(error) => (Outcome::Failed, error),
+            AgentExit::Gone(error) | AgentExit::Unprompted(error) => (Outcome::Interrupted, error),
+            AgentExit::Stopped => (Outcome::Interrupted, agent_stopped()),
+        };
+        self.end_turn(cx, outcome, Some(error));
+        self.review_slot(cx);
+        if !self.turns.is_empty() {
+            // The chat waits behind the chats that have waited for this slot.
+            self.agent.wait_for_slot(cx);
+        }
+        self.go_on_deleting(cx);
+    }
+}
+
+fn agent_stopped() -> TurnError {
+    TurnError {
+        code: "agent_stopped".into(),
+        detail: "the agent was stopped before its answer was complete".into(),
+    }
+}
