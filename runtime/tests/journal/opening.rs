@@ -7,7 +7,7 @@ use switchboard_core::{
     journal::{Change, Durability, Found, PageStart, Query},
     wire::Outcome,
 };
-use switchboard_runtime::{OpenErrorReason, SqliteOptions};
+use switchboard_runtime::{OpenErrorReason, Sqlite, SqliteOptions};
 
 use crate::{
     desk::{open, open_with},
@@ -366,4 +366,24 @@ fn each_commit_that_is_lost_is_noticed() {
         let (_, report) = open(before.path()).expect("it opens");
         assert!(!report.lost_commits, "with {what:?}");
     }
+}
+
+#[test]
+fn a_chat_whose_id_is_damaged_is_not_recovered_and_hinders_no_other() {
+    let folder = folder();
+    let (mut harmed, mut whole) = (Scribe::new("owner", "harmed"), Scribe::new("owner", "whole"));
+    let (mut desk, _) = open(folder.path()).expect("it opens");
+    for scribe in [&mut harmed, &mut whole] {
+        assert!(desk.append(scribe.message("t", "hello").start("t").append(1, Durability::Synced, 1)));
+    }
+    drop(desk);
+    let db = rusqlite::Connection::open(folder.path().join("journal.db")).expect("it opens");
+    let changed = db.execute("UPDATE chats SET chat_id = 'no id' WHERE chat_id = 'harmed'", []);
+    assert_eq!(changed, Ok(1));
+    drop(db);
+    let (_, report) = open(folder.path()).expect("it opens");
+    assert_eq!(report.unfinished, [whole.key]);
+    let report = Sqlite::check(&folder.path().join("journal.db"), |_, _| {}).expect("it is checked");
+    let found: Vec<_> = report.damaged.iter().map(|chat| (&*chat.chat, &*chat.what)).collect();
+    assert_eq!(found, [("no id", "its id is damaged")]);
 }

@@ -1,12 +1,10 @@
 //! Tests that need the journal's internals: disks that fail or are slow, and the cost of questions.
 
-#[allow(unreachable_pub, dead_code, reason = "shared with the tests outside")]
-#[path = "../../../tests/journal/desk.rs"]
-mod desk;
-#[allow(unreachable_pub, dead_code, reason = "shared with the tests outside")]
-#[path = "../../../tests/journal/make.rs"]
-mod make;
 mod reads;
+// With the types of this crate, which are others than those that the tests outside link.
+#[allow(unreachable_pub, dead_code, reason = "shared with the tests outside")]
+#[path = "../../../tests/journal/support/mod.rs"]
+mod support;
 
 use std::{
     collections::BTreeMap,
@@ -29,9 +27,9 @@ use switchboard_core::{
     wire::{Frame, Outcome},
 };
 
-use self::{
+use self::support::{
     desk::{Desk, open_with},
-    make::{Scribe, turn},
+    make::{self, Scribe, turn},
 };
 use super::{
     OpenSqlite, Sqlite, SqliteOptions,

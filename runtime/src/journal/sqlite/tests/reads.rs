@@ -6,9 +6,8 @@ use switchboard_core::journal::{AppendId, Durability, JournalAnswer, Query};
 
 use super::{
     super::mutex::locked,
-    appended,
-    make::{Scribe, turn},
-    open_on,
+    appended, open_on,
+    support::make::{Scribe, turn},
 };
 use crate::journal::Request;
 
