@@ -127,17 +127,33 @@ impl Compaction {
     }
 }
 
+/// The present epoch of a chat's log.
+struct ChatLog {
+    chat: i64,
+    epoch_no: i64,
+    /// The sequence number of the last event.
+    head: i64,
+    /// The sequence number up to which the log was compacted.
+    compacted_to: i64,
+}
+
+impl ChatLog {
+    fn find(db: &Connection, chat: i64) -> rusqlite::Result<Option<Self>> {
+        db.prepare_cached(compact::POSITION)?
+            .query_row([chat], |row| {
+                Ok(Self { chat, epoch_no: row.get(0)?, head: row.get(1)?, compacted_to: row.get(2)? })
+            })
+            .optional()
+    }
+}
+
 /// Merges the rows of one pass. Returns whether the chat has more rows.
 fn compact_rows(db: &Connection, chat: i64) -> rusqlite::Result<bool> {
-    let found: Option<(i64, i64, i64)> = db
-        .prepare_cached(compact::POSITION)?
-        .query_row([chat], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-        .optional()?;
-    // The chat was deleted meanwhile.
-    let Some((epoch_no, head, compacted_to)) = found else { return Ok(false) };
-    let (rows, more) = read(db, (chat, epoch_no, compacted_to))?;
+    // Without a log, the chat was deleted meanwhile.
+    let Some(log) = ChatLog::find(db, chat)? else { return Ok(false) };
+    let (rows, more) = read(db, &log)?;
     let runs = runs(&rows);
-    let mut done = head;
+    let mut done = log.head;
     let mut runs = runs.into_iter().peekable();
     let change = db.unchecked_transaction()?;
     while let Some(run) = runs.next() {
@@ -148,13 +164,13 @@ fn compact_rows(db: &Connection, chat: i64) -> rusqlite::Result<bool> {
             break;
         }
         if let Some(merged) = run.merged {
-            write(&change, (chat, epoch_no), &merged)?;
+            write(&change, &log, &merged)?;
         }
         if more && last {
             done = int(run.seq);
         }
     }
-    change.prepare_cached(compact::MOVE_COMPACTED)?.execute((chat, epoch_no, done))?;
+    change.prepare_cached(compact::MOVE_COMPACTED)?.execute((chat, log.epoch_no, done))?;
     change.commit()?;
     Ok(more)
 }
@@ -167,9 +183,9 @@ struct Row {
 }
 
 /// Reads the rows of one pass, and returns whether there may be more.
-fn read(db: &Connection, (chat, epoch_no, after): (i64, i64, i64)) -> rusqlite::Result<(Vec<Row>, bool)> {
+fn read(db: &Connection, log: &ChatLog) -> rusqlite::Result<(Vec<Row>, bool)> {
     let mut find = db.prepare_cached(compact::ROWS)?;
-    let mut found = find.query((chat, epoch_no, after, PASS_ROWS, LARGE))?;
+    let mut found = find.query((log.chat, log.epoch_no, log.compacted_to, PASS_ROWS, LARGE))?;
     let (mut rows, mut bytes) = (Vec::new(), 0);
     while let Some(row) = found.next()? {
         let (first_seq, seq): (i64, i64) = (row.get(0)?, row.get(1)?);
@@ -219,7 +235,8 @@ fn runs(rows: &[Row]) -> Vec<Run> {
     runs
 }
 
-fn write(db: &Connection, (chat, epoch_no): (i64, i64), merged: &CompactedDelta) -> rusqlite::Result<()> {
+fn write(db: &Connection, log: &ChatLog, merged: &CompactedDelta) -> rusqlite::Result<()> {
+    let &ChatLog { chat, epoch_no, .. } = log;
     let LogEvent { first_seq, seq, frame } = &merged.event;
     let (first_seq, seq) = (int(*first_seq), int(*seq));
     db.prepare_cached(compact::DROP_ROWS)?.execute((chat, epoch_no, first_seq, seq))?;

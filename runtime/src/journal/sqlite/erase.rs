@@ -114,9 +114,9 @@ pub(super) fn hide(db: &Connection, chat: i64) -> rusqlite::Result<()> {
 /// Removes as many rows of a chat as one step may. Their contents are overwritten with zeros (`secure_delete`).
 /// Returns whether no row is left.
 pub(super) fn some(db: &Connection, chat: i64) -> rusqlite::Result<bool> {
-    if let Some((epoch_no, seq, whole)) = events(db, chat)? {
+    if let Some(LastErased { epoch_no, seq, is_last }) = last_erased(db, chat)? {
         db.prepare_cached(erase::EVENTS)?.execute((chat, epoch_no, seq))?;
-        if !whole {
+        if !is_last {
             return Ok(false);
         }
     }
@@ -129,20 +129,29 @@ pub(super) fn some(db: &Connection, chat: i64) -> rusqlite::Result<bool> {
     Ok(true)
 }
 
-/// The position of the last event that one step removes, and whether it is the chat's last event.
-fn events(db: &Connection, chat: i64) -> rusqlite::Result<Option<(i64, i64, bool)>> {
+/// The last event that one step removes.
+struct LastErased {
+    epoch_no: i64,
+    seq: i64,
+    /// Whether it is the chat's last event.
+    is_last: bool,
+}
+
+/// Finds the last event that one step removes; `None`: the chat has no events.
+fn last_erased(db: &Connection, chat: i64) -> rusqlite::Result<Option<LastErased>> {
     let mut find = db.prepare_cached(erase::POSITIONS)?;
     let mut rows = find.query((chat, ROWS))?;
     let (mut last, mut count, mut bytes) = (None, 0, 0);
     while let Some(row) = rows.next()? {
-        last = Some((row.get(0)?, row.get(1)?));
         (count, bytes) = (count + 1, bytes + row.get::<_, i64>(2)?);
+        last = Some(LastErased { epoch_no: row.get(0)?, seq: row.get(1)?, is_last: false });
         if bytes >= BYTES {
-            let more = rows.next()?.is_some() || count == ROWS;
-            return Ok(last.map(|(epoch_no, seq)| (epoch_no, seq, !more)));
+            break;
         }
     }
-    Ok(last.map(|(epoch_no, seq)| (epoch_no, seq, count < ROWS)))
+    // The query ends after `ROWS` rows, whether or not the chat has more.
+    let is_last = count < ROWS && rows.next()?.is_none();
+    Ok(last.map(|last| LastErased { is_last, ..last }))
 }
 
 /// Removes all rows of deleted chats from a copy that no other connection uses.

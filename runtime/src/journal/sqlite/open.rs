@@ -324,15 +324,19 @@ fn sync_all(files: &Files, journal_id: String, boot: &str, state: JournalState) 
 /// The chats that have open turns or an agent, without those that are being erased, whose principal is empty.
 fn unfinished(db: &Connection) -> rusqlite::Result<Vec<ChatKey>> {
     let mut find = db.prepare(
-        "SELECT principal, chat_id FROM chats WHERE principal <> '' AND id IN \
+        "SELECT id, principal, chat_id FROM chats WHERE principal <> '' AND id IN \
          (SELECT chat FROM turns INDEXED BY open_turns WHERE outcome IS NULL \
          UNION SELECT id FROM chats INDEXED BY chats_with_agent WHERE agent_run IS NOT NULL) ORDER BY id",
     )?;
     let rows = find.query_map([], |row| {
-        let (principal, chat): (String, String) = (row.get(0)?, row.get(1)?);
+        let (principal, chat): (String, String) = (row.get(1)?, row.get(2)?);
         let ids = Principal::parse(&principal).ok().zip(ChatId::parse(&chat).ok());
         if ids.is_none() {
-            tracing::error!("a chat with a damaged id is not recovered; `switchboard doctor` says more");
+            let id: i64 = row.get(0)?;
+            tracing::error!(
+                row = id,
+                "a chat is not recovered, because its principal or id is damaged; `switchboard doctor` says more"
+            );
         }
         Ok(ids)
     })?;
