@@ -1,5 +1,6 @@
 /** The client: keeps chats up to date with the gateway, and sends messages exactly once, over a connection that reconnects. */
 import { agentIn } from "./agent.ts";
+import { Answers, type Refusal } from "./answers.ts";
 import { backoff } from "./backoff.ts";
 import {
   acceptedEvent, applyControl, applyEvent, emptyChat, isChatEvent, sequencePosition, stopRequested, stopRefused, type Chat, type Control,
@@ -34,12 +35,6 @@ export interface ClientOptions {
   storePrefix?: string;
 }
 
-/** Why the gateway refused an answer to a request. The request is still open. */
-export interface Refusal extends ErrorEvent {
-  /** Grows with each refusal, so that two refusals with the same text can be told apart. */
-  readonly nth: number;
-}
-
 export class Client {
   readonly chats = new ChatList();
   #environment: Environment;
@@ -52,12 +47,8 @@ export class Client {
   #inFlight = new Map<ChatId, Unsent>();
   /** Refused messages that are sent again later; each value cancels the timer. */
   #retries = new Map<TurnId, () => void>();
-  /** Requests that were answered, until the gateway resolves them or refuses the answer, or the connection ends. */
-  #responding = new Set<string>();
+  #answers = new Answers();
   #inputs: Inputs;
-  /** The last refused answer to each open request. */
-  #refusals = new Map<string, Refusal>();
-  #refusalCount = 0;
   #history: HistoryRequests;
   /** Cancels the timer after which the chats are listed again; undefined while it does not run. */
   #cancelList: (() => void) | undefined;
@@ -119,7 +110,7 @@ export class Client {
   chat(chatId: ChatId): Chat | undefined { return this.#chatsById.get(chatId); }
   unsent(chatId: ChatId): Unsent[] { return this.#outbox.of(chatId); }
   isSending(turnId: TurnId): boolean { return [...this.#inFlight.values()].some((entry) => entry.turnId === turnId); }
-  isResponding(chatId: ChatId, requestId: RequestId): boolean { return this.#responding.has(`${chatId} ${requestId}`); }
+  isResponding(chatId: ChatId, requestId: RequestId): boolean { return this.#answers.isPending(chatId, requestId); }
   isLoadingOlder(chatId: ChatId): boolean { return this.#history.isPending(chatId); }
   /** Why the gateway refused the last `loadOlder`. */
   olderError(chatId: ChatId): ErrorEvent | undefined { return this.#history.error(chatId); }
@@ -173,13 +164,13 @@ export class Client {
   /** Answers a request. False without a connection; not sent later, since by then somebody else may have answered it. */
   respond(chatId: ChatId, requestId: RequestId, answer: Answer): boolean {
     if (!this.#connection.send({ type: "respond", chat_id: chatId, request_id: requestId, ...answer })) return false;
-    this.#responding.add(`${chatId} ${requestId}`);
+    this.#answers.begin(chatId, requestId);
     this.#notify();
     return true;
   }
 
   /** Why the gateway refused the last answer to an open request. */
-  refusal(chatId: ChatId, requestId: RequestId): Refusal | undefined { return this.#refusals.get(`${chatId} ${requestId}`); }
+  refusal(chatId: ChatId, requestId: RequestId): Refusal | undefined { return this.#answers.refusal(chatId, requestId); }
 
   /** The input that `loadInput` loads, as far as it has arrived. */
   input(chatId: ChatId, requestId: RequestId): WholeInput | undefined { return this.#inputs.get(chatId, requestId); }
@@ -239,7 +230,7 @@ export class Client {
     this.#degraded = undefined; // the gateway sends the notice again on a new connection
     this.#inFlight.clear();
     this.#reattaching.clear();
-    this.#responding.clear();
+    this.#answers.clear();
     this.#inputs.clear();
     this.#history.clear();
     for (const { cancel } of this.#attachRetries.values()) cancel();
@@ -349,8 +340,7 @@ export class Client {
         this.#chatsById.set(chatId, applyEvent(chat, event));
         // A new request may have the id of an earlier one; an answer that was sent was to the earlier one.
         if (event.event === "request_resolved" || event.event === "permission_request" || event.event === "question") {
-          this.#responding.delete(`${event.chat_id} ${event.request_id}`);
-          this.#refusals.delete(`${event.chat_id} ${event.request_id}`);
+          this.#answers.drop(event.chat_id, event.request_id);
           this.#inputs.drop(event.chat_id, event.request_id);
         }
         this.#updateChatList(event);
@@ -418,13 +408,8 @@ export class Client {
     const entry = turnId === undefined ? undefined : this.#outbox.get(turnId);
     if (entry) return this.#messageRefused(entry, event);
     if (chatId !== undefined && requestId !== undefined) {
-      this.#responding.delete(`${chatId} ${requestId}`);
       if (event.code === "input_unseen" || this.#inputs.get(chatId, requestId)?.phase === "loading") this.#inputs.drop(chatId, requestId);
-      if (event.code !== "unknown_request" && event.code !== "already_resolved") {
-        // The page shows the refusal at the request, which is still open.
-        this.#refusals.set(`${chatId} ${requestId}`, { ...event, nth: (this.#refusalCount += 1) });
-        return;
-      }
+      if (this.#answers.fail(chatId, requestId, event)) return; // the page shows the refusal at the request
     }
     else if (chatId !== undefined && turnId !== undefined && this.#chatsById.get(chatId)?.stopping === turnId) this.#chatsById.set(chatId, stopRefused(this.#chatsById.get(chatId)!));
     else if (chatId !== undefined && turnId === undefined) {

@@ -1,5 +1,6 @@
 /** A typed client for Switchboard over WebSocket or server-sent events. It does not use the DOM. */
-export { Client, type ClientOptions, type Refusal } from "./client.ts";
+export type { Refusal } from "./answers.ts";
+export { Client, type ClientOptions } from "./client.ts";
 export { isChatEvent, openRequests, runningTurn, type Chat, type Control } from "./chat.ts";
 export { Connection, CLOSE, type Addresses, type Closed, type ConnectionHandlers, type Status, type Transport } from "./connection.ts";
 export { defaultEnvironment, type Environment, type KeyValueStore, type SocketLike } from "./environment.ts";
