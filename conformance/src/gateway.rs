@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use switchboard_core::{Counts, Limits, wire::AgentState};
+use switchboard_core::{Counts, Limits, Peer, ids::Principal, wire::AgentState};
 use switchboard_runtime::{Gateway, Running};
 use tokio::time::timeout;
 
@@ -87,6 +87,24 @@ impl TestGateway {
             // A gateway that has stopped is at rest, too.
             let _ = self.gateway.counts().await;
         }
+    }
+
+    /// Waits until the gateway has closed every reader that has taken nothing since before this call. The measure is a
+    /// connection in memory that takes nothing from this call on.
+    ///
+    /// # Errors
+    ///
+    /// The gateway has stopped, or closes no such reader within [`WAIT`].
+    pub async fn stalled_readers_closed(&self) -> Result<(), String> {
+        let peer = Peer { principal: Principal::owner(), client_id: None };
+        let Ok(mut stalled) = self.gateway.connect(peer, false) else {
+            return Err("the gateway has stopped".to_owned());
+        };
+        let closed = timeout(WAIT, stalled.outbox.closed()).await;
+        closed.map_err(|_| "a reader that takes nothing is not closed".to_owned())?;
+        // The gateway closes all stalled readers that it finds at a time, one after the other.
+        self.settle().await;
+        Ok(())
     }
 
     /// Waits until the gateway's counts satisfy `wanted`, or the gateway has stopped.

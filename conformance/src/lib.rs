@@ -30,6 +30,8 @@ mod play;
 pub mod random;
 #[cfg(feature = "gateway")]
 mod scripted_journal;
+#[cfg(feature = "gateway")]
+pub mod sse_client;
 pub mod trace;
 #[cfg(feature = "gateway")]
 pub mod traces;

@@ -3,9 +3,6 @@
 #![allow(clippy::print_stdout, reason = "what does not run is said")]
 
 mod memory;
-#[allow(dead_code, reason = "shared with the transport's own tests, which use more of it")]
-#[path = "../../../transport-sse/tests/sse/raw.rs"]
-mod raw;
 mod same;
 mod sse;
 mod traces;

@@ -8,16 +8,16 @@ use axum::{
     http::header::AUTHORIZATION,
     middleware::{Next, from_fn},
 };
-use switchboard_conformance::{Client, Endpoint, Need, Received, Transport};
+use switchboard_conformance::{
+    Client, Endpoint, Need, Received, Transport,
+    sse_client::{RawClient, post_with},
+};
 use switchboard_core::ids::Principal;
 use switchboard_runtime::{Admission, Gateway};
 use switchboard_transport_sse::{Options, router};
 use tokio::net::TcpListener;
 
-use crate::{
-    Served,
-    raw::{Raw, post_with},
-};
+use crate::Served;
 
 pub(crate) struct Sse;
 
@@ -27,7 +27,7 @@ struct SseEndpoint {
 }
 
 struct SseClient {
-    raw: Raw,
+    raw: RawClient,
     address: SocketAddr,
     /// Where it posts, and as whom; none if it was refused.
     stream: Option<String>,
@@ -75,7 +75,7 @@ impl Transport for Sse {
 #[async_trait]
 impl Endpoint for SseEndpoint {
     async fn open(&self, principal: &Principal, client_id: &str) -> Box<dyn Client> {
-        let mut raw = Raw::connect(self.address).await;
+        let mut raw = RawClient::connect(self.address).await;
         let principal = format!("Authorization: {principal}");
         raw.get(&format!("/sse?client_id={client_id}"), &[&principal]).await;
         let mut client = SseClient { raw, address: self.address, stream: None, principal, first: None };

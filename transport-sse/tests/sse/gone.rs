@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use serde_json::json;
 use socket2::{SockFilter, SockRef};
-use switchboard_conformance::{WAIT, generous_limits};
+use switchboard_conformance::{
+    WAIT, generous_limits,
+    sse_client::{OpenStream, RawClient, post, request},
+};
 use switchboard_core::agent::AgentEvent;
 use switchboard_transport_sse::Options;
 use tokio::{io::AsyncWriteExt as _, runtime::Handle, time::timeout};
 
-use crate::{
-    raw::{Open, Raw, post, request},
-    server::Server,
-};
+use crate::server::Server;
 
 /// From now on, nothing reaches this socket: for its peer, a cable is cut.
-fn cut(raw: &Raw) {
+fn cut(raw: &RawClient) {
     // BPF_RET | BPF_K: keeps 0 bytes of each packet.
     let drop_all = SockFilter::new(0x06, 0, 0, 0);
     SockRef::from(&raw.io).attach_filter(&[drop_all]).unwrap();
@@ -27,10 +27,10 @@ fn cut(raw: &Raw) {
 async fn a_client_behind_a_cut_cable_is_noticed() {
     let options = Options { comment_every: Duration::from_millis(300), ..Options::default() };
     let server = Server::noticing(generous_limits(), options, Duration::from_secs(1)).await;
-    let mut good = Open::new(server.address, "/sse").await;
+    let mut good = OpenStream::new(server.address, "/sse").await;
     let tasks = || Handle::current().metrics().num_alive_tasks();
     let before = tasks();
-    let dead = Open::new(server.address, "/sse").await;
+    let dead = OpenStream::new(server.address, "/sse").await;
     cut(&dead.raw);
     server.gateway.until(|counts| counts.connections == 1).await.unwrap();
     let ended = async {
@@ -47,13 +47,13 @@ async fn a_client_behind_a_cut_cable_is_noticed() {
 #[tokio::test]
 async fn who_closes_is_gone_at_once() {
     let server = Server::new().await;
-    let open = Open::new(server.address, "/sse").await;
-    let Open { raw, name, .. } = open;
+    let open = OpenStream::new(server.address, "/sse").await;
+    let OpenStream { raw, name, .. } = open;
     drop(raw);
     server.gateway.until(|counts| counts.connections == 0).await.unwrap();
     assert_eq!(post(server.address, &name, br#"{"type":"ping"}"#).await, 410);
     // Half a close is one as well: a stream has nothing to wait for.
-    let mut open = Open::new(server.address, "/sse").await;
+    let mut open = OpenStream::new(server.address, "/sse").await;
     open.raw.io.shutdown().await.unwrap();
     server.gateway.until(|counts| counts.connections == 0).await.unwrap();
 }
@@ -61,18 +61,18 @@ async fn who_closes_is_gone_at_once() {
 #[tokio::test]
 async fn half_a_request_is_none() {
     let server = Server::new().await;
-    let open = Open::new(server.address, "/sse").await;
+    let open = OpenStream::new(server.address, "/sse").await;
     let stream = format!("Switchboard-Stream: {}", open.name);
     let frame = r#"{"type":"message","chat_id":"c1","content":"hi","turn_id":"t1"}"#;
     let headers = [&*stream, "Content-Type: application/json"];
     let whole = request("POST", "/messages", &headers, Some(frame.as_bytes())) + frame;
     for cut in [1, 30, whole.len() - frame.len() - 1, whole.len() - frame.len(), whole.len() - 1] {
-        let mut raw = Raw::connect(server.address).await;
+        let mut raw = RawClient::connect(server.address).await;
         raw.write(&whole.as_bytes()[..cut]).await;
         drop(raw);
     }
     for cut in [1, 10, 25] {
-        let mut raw = Raw::connect(server.address).await;
+        let mut raw = RawClient::connect(server.address).await;
         raw.write(&request("GET", "/sse", &[], None).as_bytes()[..cut]).await;
         drop(raw);
     }
@@ -87,23 +87,28 @@ async fn half_a_request_is_none() {
 #[tokio::test]
 async fn many_connections_leave_nothing_behind() {
     let server = Server::new().await;
-    let mut good = Open::new(server.address, "/sse").await;
+    let mut good = OpenStream::new(server.address, "/sse").await;
     good.post(r#"{"type":"message","chat_id":"c1","content":"hi","turn_id":"t1"}"#).await;
     good.raw.wait_for("goal_status").await;
     let tasks = || Handle::current().metrics().num_alive_tasks();
     let before = tasks();
     for round in 0..200 {
         match round % 6 {
-            0 => drop(Raw::connect(server.address).await),
-            1 => Raw::connect(server.address).await.write(b"GET /sse HT").await,
-            2 => Raw::connect(server.address).await.write(request("GET", "/sse", &[], None).as_bytes()).await,
-            3 => drop(Open::new(server.address, "/sse?chat=c1").await),
+            0 => drop(RawClient::connect(server.address).await),
+            1 => RawClient::connect(server.address).await.write(b"GET /sse HT").await,
+            2 => {
+                RawClient::connect(server.address)
+                    .await
+                    .write(request("GET", "/sse", &[], None).as_bytes())
+                    .await
+            }
+            3 => drop(OpenStream::new(server.address, "/sse?chat=c1").await),
             4 => {
-                let open = Open::new(server.address, "/sse?chat=c1").await;
+                let open = OpenStream::new(server.address, "/sse?chat=c1").await;
                 open.raw.io.set_zero_linger().unwrap();
             }
             _ => {
-                let open = Open::new(server.address, "/sse").await;
+                let open = OpenStream::new(server.address, "/sse").await;
                 open.post(r#"{"type":"attach","chat_id":"c1"}"#).await;
             }
         }

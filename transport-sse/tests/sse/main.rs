@@ -5,7 +5,6 @@
 mod gone;
 mod posts;
 mod random;
-mod raw;
 mod server;
 mod slow;
 mod streams;

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use serde_json::json;
-use switchboard_conformance::{WAIT, generous_limits};
+use switchboard_conformance::{
+    WAIT, generous_limits,
+    sse_client::{OpenStream, RawClient, post, post_with, request, status},
+};
 use switchboard_core::Limits;
 use switchboard_transport_sse::Options;
 use tokio::time::timeout;
 
-use crate::{
-    raw::{Open, Raw, post, post_with, request, status},
-    server::Server,
-};
+use crate::server::Server;
 
 const PING: &[u8] = br#"{"type":"ping"}"#;
 const JSON: &str = "Content-Type: application/json";
@@ -19,7 +19,7 @@ const JSON: &str = "Content-Type: application/json";
 #[tokio::test]
 async fn a_post_needs_a_json_type_and_a_stream_of_its_principal() {
     let server = Server::new().await;
-    let mut open = Open::new(server.address, "/sse").await;
+    let mut open = OpenStream::new(server.address, "/sse").await;
     let stream = format!("Switchboard-Stream: {}", open.name);
     let cases: [(&[&str], u16); 14] = [
         (&[&stream, JSON], 202),
@@ -49,7 +49,7 @@ async fn a_post_needs_a_json_type_and_a_stream_of_its_principal() {
 #[tokio::test]
 async fn what_is_wrong_with_a_frame_is_said_on_the_stream() {
     let server = Server::new().await;
-    let mut open = Open::new(server.address, "/sse").await;
+    let mut open = OpenStream::new(server.address, "/sse").await;
     for (frame, code) in [
         (&b"{"[..], "malformed"),
         (b"hello", "malformed"),
@@ -66,7 +66,7 @@ async fn what_is_wrong_with_a_frame_is_said_on_the_stream() {
 #[tokio::test]
 async fn a_frame_is_as_long_as_the_limit_and_no_longer() {
     let server = Server::with(Limits { frame_bytes: 2048, ..generous_limits() }, Options::default()).await;
-    let mut open = Open::new(server.address, "/sse").await;
+    let mut open = OpenStream::new(server.address, "/sse").await;
     let mut frame = br#"{"type":"ping"}"#.to_vec();
     frame.resize(2048, b' ');
     assert_eq!(post(server.address, &open.name, &frame).await, 202);
@@ -74,7 +74,7 @@ async fn a_frame_is_as_long_as_the_limit_and_no_longer() {
     frame.push(b' ');
     assert_eq!(post(server.address, &open.name, &frame).await, 413);
     // Also where the length is not told beforehand.
-    let mut raw = Raw::connect(server.address).await;
+    let mut raw = RawClient::connect(server.address).await;
     let stream = format!("Switchboard-Stream: {}", open.name);
     let head = request("POST", "/messages", &[JSON, &stream, "Transfer-Encoding: chunked"], None);
     raw.write(format!("{head}801\r\n{}\r\n0\r\n\r\n", " ".repeat(2049)).as_bytes()).await;
@@ -86,9 +86,9 @@ async fn a_frame_is_as_long_as_the_limit_and_no_longer() {
 async fn a_body_has_its_time() {
     let options = Options { body_within: Duration::from_millis(100), ..Options::default() };
     let server = Server::with(generous_limits(), options).await;
-    let mut open = Open::new(server.address, "/sse").await;
+    let mut open = OpenStream::new(server.address, "/sse").await;
     let stream = format!("Switchboard-Stream: {}", open.name);
-    let mut raw = Raw::connect(server.address).await;
+    let mut raw = RawClient::connect(server.address).await;
     let head = request("POST", "/messages", &[JSON, &stream, "Content-Length: 100"], None);
     // Half of it, and then one byte after the other.
     raw.write(head.as_bytes()).await;
@@ -120,8 +120,9 @@ async fn posts_to_a_stream_that_is_not_read_have_a_limit_and_a_time() {
         Options { unanswered_posts: 2, answer_within: Duration::from_millis(300), ..Options::default() };
     let limits = Limits { outbox_bytes: 16 * 1024, reader_stall_ms: 60_000, ..generous_limits() };
     let server = Server::with(limits, options).await;
-    let open = Open::over(Raw::connect_narrow(server.address).await, server.address, "/sse").await;
-    let mut good = Open::new(server.address, "/sse").await;
+    let open =
+        OpenStream::over(RawClient::connect_narrow(server.address).await, server.address, "/sse").await;
+    let mut good = OpenStream::new(server.address, "/sse").await;
     let long = json!({ "type": "message", "chat_id": "c1", "content": "x".repeat(150_000), "turn_id": "t1" });
     good.post(&long.to_string()).await;
     good.raw.wait_for("message_accepted").await;
@@ -157,7 +158,7 @@ async fn posts_to_a_stream_that_is_not_read_have_a_limit_and_a_time() {
 #[tokio::test]
 async fn frames_of_a_stream_are_served_in_the_order_of_their_answers() {
     let server = Server::new().await;
-    let mut open = Open::new(server.address, "/sse").await;
+    let mut open = OpenStream::new(server.address, "/sse").await;
     for n in 0..200 {
         open.post(&format!(r#"{{"type":"ping","nonce":"{n}"}}"#)).await;
     }
@@ -169,9 +170,9 @@ async fn frames_of_a_stream_are_served_in_the_order_of_their_answers() {
 #[tokio::test]
 async fn several_posts_go_over_one_connection() {
     let server = Server::new().await;
-    let mut open = Open::new(server.address, "/sse").await;
+    let mut open = OpenStream::new(server.address, "/sse").await;
     let stream = format!("Switchboard-Stream: {}", open.name);
-    let mut raw = Raw::connect(server.address).await;
+    let mut raw = RawClient::connect(server.address).await;
     let one = request("POST", "/messages", &[JSON, &stream], Some(PING)) + std::str::from_utf8(PING).unwrap();
     raw.write(one.repeat(3).as_bytes()).await;
     for _ in 0..3 {
@@ -186,7 +187,8 @@ async fn a_stream_that_is_being_closed_takes_no_frames() {
     let limits = Limits { outbox_bytes: 16 * 1024, reader_stall_ms: 300, ..generous_limits() };
     let options = Options { close_within: 2 * WAIT, ..Options::default() };
     let server = Server::with(limits, options).await;
-    let open = Open::over(Raw::connect_narrow(server.address).await, server.address, "/sse").await;
+    let open =
+        OpenStream::over(RawClient::connect_narrow(server.address).await, server.address, "/sse").await;
     let long = json!({ "type": "message", "chat_id": "c1", "content": "x".repeat(150_000), "turn_id": "t1" });
     open.post(&long.to_string()).await;
     // Until it is full, and stands still for too long.

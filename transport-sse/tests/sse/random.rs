@@ -10,10 +10,9 @@ use switchboard_conformance::{
 use switchboard_transport_sse::Options;
 use tokio::{io::AsyncWriteExt as _, task::JoinSet, time::timeout};
 
-use crate::{
-    raw::{Open, Raw, request},
-    server::Server,
-};
+use switchboard_conformance::sse_client::{OpenStream, RawClient, request};
+
+use crate::server::Server;
 
 /// Requests for streams to begin with.
 const TARGETS: &[&str] = &[
@@ -69,7 +68,7 @@ struct Peer {
 }
 
 impl Peer {
-    fn new(random: &mut Random, victim: &Open, address: SocketAddr) -> Self {
+    fn new(random: &mut Random, victim: &OpenStream, address: SocketAddr) -> Self {
         let stream = format!("Switchboard-Stream: {}", victim.name);
         let mut bytes: Vec<u8> = (0..1 + random.below(12)).flat_map(|_| post(random, &stream)).collect();
         if random.below(3) == 0 {
@@ -80,7 +79,7 @@ impl Peer {
 
     /// From its beginning to whatever end it takes.
     async fn lives(self) {
-        let mut raw = Raw::connect(self.address).await;
+        let mut raw = RawClient::connect(self.address).await;
         // It may be cut off at any byte.
         let _ = raw.io.write_all(&self.bytes).await;
         match self.end {
@@ -97,7 +96,7 @@ impl Peer {
     }
 }
 
-async fn all_events(open: &mut Open) {
+async fn all_events(open: &mut OpenStream) {
     loop {
         open.raw.event().await;
     }
@@ -116,8 +115,8 @@ async fn random_requests_do_no_harm() {
         ..Options::default()
     };
     let server = Server::with(run.limits(generous_limits()), options).await;
-    let mut good = Open::new(server.address, "/sse").await;
-    let mut victim = Open::new(server.address, "/sse").await;
+    let mut good = OpenStream::new(server.address, "/sse").await;
+    let mut victim = OpenStream::new(server.address, "/sse").await;
     let mut peers = JoinSet::new();
     while run.goes_on() {
         while peers.len() < AT_ONCE {

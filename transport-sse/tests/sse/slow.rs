@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use switchboard_conformance::{ReceivedCommand, Transcript, WAIT, generous_limits};
+use switchboard_conformance::{
+    ReceivedCommand, Transcript, WAIT, generous_limits,
+    sse_client::{OpenStream, RawClient},
+};
 use switchboard_core::{
     Limits,
     agent::{AgentCommand, AgentEvent},
@@ -12,10 +15,7 @@ use switchboard_core::{
 use switchboard_transport_sse::Options;
 use tokio::{io::AsyncReadExt as _, runtime::Handle, time::timeout};
 
-use crate::{
-    raw::{Open, Raw},
-    server::Server,
-};
+use crate::server::Server;
 
 /// Longer than any test takes, however slow the machine is.
 const EVER: Duration = Duration::from_secs(24 * 3600);
@@ -38,7 +38,7 @@ async fn patient(stall: Duration) -> Server {
 }
 
 /// A turn that runs, and what its sender has of it.
-async fn turn(server: &Server, sender: &mut Open) -> Transcript {
+async fn turn(server: &Server, sender: &mut OpenStream) -> Transcript {
     sender.post(r#"{"type":"message","chat_id":"c1","content":"go","turn_id":"t1"}"#).await;
     while !matches!(
         server.gateway.agents().received("c1").await,
@@ -64,7 +64,7 @@ async fn flood(server: &Server, pieces: usize, piece: usize) {
 }
 
 /// Reads until the turn's end or the last event. Gives that one's close code, and the last id.
-async fn read_on(raw: &mut Raw, transcript: &mut Transcript) -> (Option<u64>, String) {
+async fn read_on(raw: &mut RawClient, transcript: &mut Transcript) -> (Option<u64>, String) {
     let mut last = String::new();
     while !transcript.has("turn_end") {
         let (event, id) = raw.event_and_id().await;
@@ -90,7 +90,8 @@ async fn who_stops_reading_a_stream_of_many_chats_resumes_by_its_last_id_all_the
 
 async fn stops_reading(others: usize, pieces: usize, piece: usize) {
     let server = patient(STALL).await;
-    let mut stuck = Open::over(Raw::connect_narrow(server.address).await, server.address, "/sse").await;
+    let mut stuck =
+        OpenStream::over(RawClient::connect_narrow(server.address).await, server.address, "/sse").await;
     for _ in 0..others {
         stuck.post(r#"{"type":"new_chat"}"#).await;
         stuck.raw.wait_for("replay_end").await;
@@ -98,18 +99,18 @@ async fn stops_reading(others: usize, pieces: usize, piece: usize) {
     let mut seen = turn(&server, &mut stuck).await;
     let cursor = seen.cursor();
     let after = format!("/sse?after=c1@{}:{}", cursor["epoch"].as_str().unwrap(), cursor["seq"]);
-    let mut good = Open::new(server.address, &after).await;
+    let mut good = OpenStream::new(server.address, &after).await;
     let mut whole = seen.clone();
     let ((), (closed, _)) = tokio::join!(flood(&server, pieces, piece), read_on(&mut good.raw, &mut whole));
     assert_eq!(closed, None);
     assert_eq!(whole.text().len(), pieces * piece);
-    // It reads again, long after it was given up: that it does not read for a while is what is tested.
-    tokio::time::sleep(2 * STALL).await;
+    // The client reads again only after the gateway has given it up.
+    server.gateway.stalled_readers_closed().await.unwrap();
     let (closed, last) = read_on(&mut stuck.raw, &mut seen).await;
     assert_eq!(closed, Some(4408));
     assert_eq!(stuck.raw.next().await, None);
     assert!(stuck.raw.is_whole());
-    let mut again = Raw::connect(server.address).await;
+    let mut again = RawClient::connect(server.address).await;
     again.get("/sse", &[&format!("Last-Event-ID: {last}")]).await;
     for _ in 0..others {
         again.wait_for("replay_end").await;
@@ -122,7 +123,8 @@ async fn stops_reading(others: usize, pieces: usize, piece: usize) {
 async fn who_reads_late_gets_everything() {
     // How long the flood takes says nothing about the reader.
     let server = patient(EVER).await;
-    let mut late = Open::over(Raw::connect_narrow(server.address).await, server.address, "/sse").await;
+    let mut late =
+        OpenStream::over(RawClient::connect_narrow(server.address).await, server.address, "/sse").await;
     let mut transcript = turn(&server, &mut late).await;
     flood(&server, PIECES, PIECE).await;
     assert_eq!(read_on(&mut late.raw, &mut transcript).await.0, None);
@@ -144,14 +146,15 @@ async fn who_reads_a_byte_now_and_then_or_none_is_given_up_in_time_and_costs_not
     let limits = Limits { reader_stall_ms: millis(STALL), ..generous_limits() };
     let options = Options { close_within: STALL, ..Options::default() };
     let server = Server::with(limits, options).await;
-    let mut good = Open::new(server.address, "/sse").await;
+    let mut good = OpenStream::new(server.address, "/sse").await;
     let mut whole = turn(&server, &mut good).await;
     let tasks = || Handle::current().metrics().num_alive_tasks();
     let before = tasks();
     let mut slow = Vec::new();
     for _ in 0..10 {
         let mut open =
-            Open::over(Raw::connect_narrow(server.address).await, server.address, "/sse?chat=c1").await;
+            OpenStream::over(RawClient::connect_narrow(server.address).await, server.address, "/sse?chat=c1")
+                .await;
         open.raw.wait_for("replay_end").await;
         slow.push(open);
     }

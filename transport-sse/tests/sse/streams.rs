@@ -3,7 +3,10 @@
 use axum::Extension;
 use serde_json::{Value, json};
 use std::time::Duration;
-use switchboard_conformance::{ReceivedCommand, Transcript, generous_limits};
+use switchboard_conformance::{
+    ReceivedCommand, Transcript, generous_limits,
+    sse_client::{OpenStream, RawClient, request, status},
+};
 use switchboard_core::{
     agent::{AgentCommand, AgentEvent},
     ids::Principal,
@@ -13,10 +16,7 @@ use switchboard_runtime::Admission;
 use switchboard_transport_sse::{Options, router};
 use tokio::net::TcpListener;
 
-use crate::{
-    raw::{Open, Raw, request, status},
-    server::Server,
-};
+use crate::server::Server;
 
 async fn prompted(server: &Server, chat: &str) {
     loop {
@@ -39,7 +39,7 @@ fn message(chat: &str, turn: &str) -> String {
 #[tokio::test]
 async fn nobody_on_the_way_may_keep_a_stream_or_hold_it_back() {
     let server = Server::new().await;
-    let mut raw = Raw::connect(server.address).await;
+    let mut raw = RawClient::connect(server.address).await;
     let head = raw.get("/sse", &[]).await.to_ascii_lowercase();
     for line in [
         "content-type: text/event-stream\r\n",
@@ -61,7 +61,7 @@ async fn retries_are_spread() {
     let server = Server::new().await;
     let mut told = std::collections::BTreeSet::new();
     for _ in 0..20 {
-        let mut raw = Raw::connect(server.address).await;
+        let mut raw = RawClient::connect(server.address).await;
         raw.get("/sse", &[]).await;
         told.insert(raw.next().await.unwrap().retry.unwrap());
     }
@@ -72,10 +72,10 @@ async fn retries_are_spread() {
 async fn an_idle_stream_has_comments() {
     let options = Options { comment_every: Duration::from_millis(50), ..Options::default() };
     let server = Server::with(generous_limits(), options).await;
-    let mut open = Open::new(server.address, "/sse").await;
+    let mut open = OpenStream::new(server.address, "/sse").await;
     open.raw.comments(3).await;
     open.post(r#"{"type":"ping","nonce":"after comments"}"#).await;
-    // They end no block: `Raw::next` asserts that none is empty.
+    // They end no block: `RawClient::next` asserts that none is empty.
     let block = open.raw.next().await.unwrap();
     assert!(block.comments >= 3, "{block:?}");
     assert!(block.data.unwrap().contains("after comments"));
@@ -84,7 +84,7 @@ async fn an_idle_stream_has_comments() {
 #[tokio::test]
 async fn with_one_chat_every_event_of_the_log_has_its_cursor() {
     let server = Server::new().await;
-    let mut open = Open::new(server.address, "/sse?client_id=me").await;
+    let mut open = OpenStream::new(server.address, "/sse?client_id=me").await;
     open.post(&message("c1", "t1")).await;
     prompted(&server, "c1").await;
     say(&server, "c1", "hello").await;
@@ -107,7 +107,7 @@ async fn with_one_chat_every_event_of_the_log_has_its_cursor() {
         for (target, header) in
             [(after.as_str(), None), (&*format!("/sse?after={first}"), Some(format!("Last-Event-ID: {id}")))]
         {
-            let mut raw = Raw::connect(server.address).await;
+            let mut raw = RawClient::connect(server.address).await;
             let headers: Vec<&str> = header.iter().map(String::as_str).collect();
             raw.get(target, &headers).await;
             let attached = raw.wait_for("attached").await;
@@ -132,7 +132,7 @@ async fn with_one_chat_every_event_of_the_log_has_its_cursor() {
 #[tokio::test]
 async fn with_several_chats_every_event_of_the_log_carries_all_cursors() {
     let server = Server::new().await;
-    let mut open = Open::new(server.address, "/sse").await;
+    let mut open = OpenStream::new(server.address, "/sse").await;
     for chat in ["a", "b"] {
         open.post(&message(chat, "t1")).await;
         prompted(&server, chat).await;
@@ -158,7 +158,7 @@ async fn with_several_chats_every_event_of_the_log_carries_all_cursors() {
     assert_eq!(last, expected.join(","), "nothing was ahead of what was told");
     // Over another stream, nothing is missed and nothing comes twice.
     say(&server, "b", "four").await;
-    let mut raw = Raw::connect(server.address).await;
+    let mut raw = RawClient::connect(server.address).await;
     raw.get("/sse?chat=elsewhere", &[&format!("Last-Event-ID: {last}")]).await;
     let mut come = Vec::new();
     for _ in 0..2 {
@@ -176,12 +176,12 @@ async fn with_several_chats_every_event_of_the_log_carries_all_cursors() {
 #[tokio::test]
 async fn chats_are_in_the_address_and_change_while_the_stream_runs() {
     let server = Server::new().await;
-    let open = Open::new(server.address, "/sse").await;
+    let open = OpenStream::new(server.address, "/sse").await;
     for chat in ["a", "b", "c"] {
         open.post(&message(chat, "t1")).await;
         prompted(&server, chat).await;
     }
-    let mut other = Open::new(server.address, "/sse?chat=a&chat=b").await;
+    let mut other = OpenStream::new(server.address, "/sse?chat=a&chat=b").await;
     for _ in 0..2 {
         other.raw.wait_for("replay_end").await;
     }
@@ -207,12 +207,12 @@ async fn chats_are_in_the_address_and_change_while_the_stream_runs() {
 #[tokio::test]
 async fn one_chat_too_many_is_refused() {
     let server = Server::with(generous_limits(), Options { chats: 2, ..Options::default() }).await;
-    let mut raw = Raw::connect(server.address).await;
+    let mut raw = RawClient::connect(server.address).await;
     assert_eq!(status(&raw.get("/sse?chat=a&chat=b&chat=c", &[]).await), 400);
-    let mut raw = Raw::connect(server.address).await;
+    let mut raw = RawClient::connect(server.address).await;
     raw.get("/sse", &[]).await;
     assert_eq!(raw.event().await["limits"]["chats_per_connection"], 2, "and it is said beforehand");
-    let mut open = Open::new(server.address, "/sse").await;
+    let mut open = OpenStream::new(server.address, "/sse").await;
     open.post(&message("a", "t1")).await;
     open.post(&message("b", "t1")).await;
     for _ in 0..2 {
@@ -233,7 +233,7 @@ async fn one_chat_too_many_is_refused() {
 #[tokio::test]
 async fn an_unknown_chat_is_an_event() {
     let server = Server::new().await;
-    let mut open = Open::new(server.address, "/sse?chat=nothing&after=some@e:5").await;
+    let mut open = OpenStream::new(server.address, "/sse?chat=nothing&after=some@e:5").await;
     let codes = [open.raw.event().await, open.raw.event().await].map(|event| event["code"].clone());
     assert_eq!(codes, [json!("unknown_chat"), json!("unknown_chat")]);
     open.works().await;
@@ -252,7 +252,7 @@ async fn what_cannot_be_is_refused() {
         ("HEAD", "/sse", &[], 405),
         ("GET", "/messages", &[], 405),
     ] {
-        let mut raw = Raw::connect(server.address).await;
+        let mut raw = RawClient::connect(server.address).await;
         raw.write(request(method, target, headers, None).as_bytes()).await;
         let head = raw.head().await;
         assert_eq!(status(&head), expected, "{method} {target} {headers:?}");
@@ -268,8 +268,8 @@ async fn limits_of_a_principal_are_those_of_every_transport() {
     limits.connections_per_principal = Some(2);
     let server = Server::with(limits, Options::default()).await;
     let (_first, _second) =
-        (Open::new(server.address, "/sse").await, Open::new(server.address, "/sse").await);
-    let mut third = Raw::connect(server.address).await;
+        (OpenStream::new(server.address, "/sse").await, OpenStream::new(server.address, "/sse").await);
+    let mut third = RawClient::connect(server.address).await;
     third.get("/sse", &[]).await;
     let mut retry = 0;
     let mut last = Value::Null;
@@ -280,7 +280,7 @@ async fn limits_of_a_principal_are_those_of_every_transport() {
     assert_eq!((&last["code"], &last["close"]), (&json!("limit_reached"), &json!(1013)));
     assert_eq!(retry, 30_000, "it comes back later than others");
     assert!(third.is_whole());
-    let mut other = Raw::connect(server.address).await;
+    let mut other = RawClient::connect(server.address).await;
     other.get("/sse", &["Authorization: somebody"]).await;
     assert_eq!(other.event().await["event"], "ready");
 }
@@ -288,7 +288,7 @@ async fn limits_of_a_principal_are_those_of_every_transport() {
 #[tokio::test]
 async fn a_stop_reaches_the_clients_after_the_ends_of_their_turns() {
     let mut server = Server::new().await;
-    let mut open = Open::new(server.address, "/sse").await;
+    let mut open = OpenStream::new(server.address, "/sse").await;
     open.post(&message("c1", "t1")).await;
     prompted(&server, "c1").await;
     server.gateway.handle().shut_down();
@@ -304,7 +304,7 @@ async fn a_stop_reaches_the_clients_after_the_ends_of_their_turns() {
     assert!(open.raw.is_whole(), "a client tells it from a connection that broke");
     server.gateway.finished().await.unwrap();
     // Who comes after the end is told the same.
-    let mut late = Raw::connect(server.address).await;
+    let mut late = RawClient::connect(server.address).await;
     late.get("/sse", &[]).await;
     assert_eq!(late.closed().await, 1012);
 }
@@ -318,8 +318,8 @@ async fn it_is_mounted_into_an_axum_router() {
     let admitted = Extension(Admission::Verified(Principal::owner()));
     let app = axum::Router::new().nest("/shut", routes()).merge(routes().layer(admitted));
     let served = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-    Open::new(address, "/sse").await.works().await;
-    let mut raw = Raw::connect(address).await;
+    OpenStream::new(address, "/sse").await.works().await;
+    let mut raw = RawClient::connect(address).await;
     assert_eq!(status(&raw.get("/shut/sse", &[]).await), 401);
     served.abort();
 }

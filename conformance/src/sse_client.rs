@@ -1,39 +1,52 @@
-//! A client that decides about every byte: HTTP/1.1 (RFC 9112) and server-sent events (HTML, section 9.2).
+//! A client for server-sent events (HTML, section 9.2) over HTTP/1.1 (RFC 9112) that lets a test write every byte and
+//! see every block. It panics where the server breaks a rule of the format.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use std::net::SocketAddr;
 
 use serde_json::Value;
-use switchboard_conformance::WAIT;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
-pub(crate) struct Raw {
-    pub(crate) io: TcpStream,
+use crate::WAIT;
+
+/// An HTTP connection.
+#[derive(Debug)]
+pub struct RawClient {
+    /// The socket.
+    pub io: TcpStream,
+    /// Bytes that were received and not yet read from the chunked encoding.
     received: Vec<u8>,
-    /// What was in chunks.
+    /// The contents of the chunks that are not yet parsed into blocks.
     text: Vec<u8>,
+    /// Whether the last chunk was received.
     whole: bool,
 }
 
-/// What comes between two empty lines.
+/// The lines of a stream up to an empty line.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct Block {
-    pub(crate) id: Option<String>,
-    pub(crate) data: Option<String>,
-    pub(crate) retry: Option<u64>,
-    pub(crate) comments: usize,
+pub struct Block {
+    /// The event's id.
+    pub id: Option<String>,
+    /// The event, as JSON.
+    pub data: Option<String>,
+    /// How long a client is to wait before it reconnects, in milliseconds.
+    pub retry: Option<u64>,
+    /// The number of comment lines.
+    pub comments: usize,
 }
 
-impl Raw {
-    pub(crate) async fn connect(address: SocketAddr) -> Self {
+impl RawClient {
+    /// Connects.
+    pub async fn connect(address: SocketAddr) -> Self {
         Self::over(TcpStream::connect(address).await.unwrap())
     }
 
-    /// One that takes little at a time.
-    pub(crate) async fn connect_narrow(address: SocketAddr) -> Self {
+    /// Connects with a receive buffer of 4 KiB, so that the server soon has to wait for the client.
+    pub async fn connect_narrow(address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4 * 1024).unwrap();
         Self::over(socket.connect(address).await.unwrap())
@@ -43,17 +56,19 @@ impl Raw {
         Self { io, received: Vec::new(), text: Vec::new(), whole: false }
     }
 
-    pub(crate) async fn write(&mut self, bytes: &[u8]) {
+    /// Sends bytes.
+    pub async fn write(&mut self, bytes: &[u8]) {
         timeout(WAIT, self.io.write_all(bytes)).await.expect("it is read").unwrap();
     }
 
-    /// Asks for a stream with these header lines, and reads the head of the answer.
-    pub(crate) async fn get(&mut self, target: &str, headers: &[&str]) -> String {
+    /// Requests a stream with these header lines, and reads the head of the response.
+    pub async fn get(&mut self, target: &str, headers: &[&str]) -> String {
         self.write(request("GET", target, headers, None).as_bytes()).await;
         self.head().await
     }
 
-    pub(crate) async fn head(&mut self) -> String {
+    /// Reads the head of a response: the status line and the header lines.
+    pub async fn head(&mut self) -> String {
         loop {
             if let Some(at) = self.received.windows(4).position(|four| four == b"\r\n\r\n") {
                 let head: Vec<u8> = self.received.drain(..at + 4).collect();
@@ -63,19 +78,19 @@ impl Raw {
         }
     }
 
-    /// Reads on; `false` at the end. Cancel safe.
+    /// Receives more bytes. Returns `false` at the end of the connection. Cancel safe.
     async fn more(&mut self) -> bool {
         let read = timeout(WAIT, self.io.read_buf(&mut self.received)).await.expect("something comes");
         matches!(read, Ok(1..))
     }
 
-    /// Nothing more comes, but what is there already.
-    pub(crate) async fn ended(&mut self) {
+    /// Waits for the end of the connection.
+    pub async fn ended(&mut self) {
         while self.more().await {}
     }
 
-    /// The next block; none at the end of the stream, in good order or not. Cancel safe.
-    pub(crate) async fn next(&mut self) -> Option<Block> {
+    /// Reads the next block; none at the end of the response or the connection. Cancel safe.
+    pub async fn next(&mut self) -> Option<Block> {
         loop {
             self.unchunk();
             if let Some(at) = memchr::memmem::find(&self.text, b"\n\n") {
@@ -90,8 +105,8 @@ impl Raw {
         }
     }
 
-    /// Waits for so many comments in a row, and leaves them to the next block.
-    pub(crate) async fn comments(&mut self, count: usize) {
+    /// Waits until the next block begins with this many comments, which stay to be read with it.
+    pub async fn comments(&mut self, count: usize) {
         let wanted = ":\n".repeat(count);
         loop {
             self.unchunk();
@@ -103,8 +118,8 @@ impl Raw {
         }
     }
 
-    /// The response had its end.
-    pub(crate) fn is_whole(&self) -> bool {
+    /// Whether the response was received to its end, and every block was read.
+    pub fn is_whole(&self) -> bool {
         self.whole && self.text.is_empty()
     }
 
@@ -122,8 +137,8 @@ impl Raw {
         }
     }
 
-    /// The next event, with its id.
-    pub(crate) async fn event_and_id(&mut self) -> (Value, Option<String>) {
+    /// Reads the next event and its id.
+    pub async fn event_and_id(&mut self) -> (Value, Option<String>) {
         loop {
             let block = self.next().await.expect("the stream goes on");
             if let Some(data) = block.data {
@@ -132,12 +147,13 @@ impl Raw {
         }
     }
 
-    pub(crate) async fn event(&mut self) -> Value {
+    /// Reads the next event.
+    pub async fn event(&mut self) -> Value {
         self.event_and_id().await.0
     }
 
-    /// Reads until an event of this kind.
-    pub(crate) async fn wait_for(&mut self, kind: &str) -> Value {
+    /// Reads events up to the first one of this kind, and returns it.
+    pub async fn wait_for(&mut self, kind: &str) -> Value {
         loop {
             let event = self.event().await;
             if event["event"] == kind {
@@ -146,8 +162,8 @@ impl Raw {
         }
     }
 
-    /// Reads on to the end, and gives what the last event says.
-    pub(crate) async fn closed(&mut self) -> u64 {
+    /// Reads to the end of the response, and returns the close code in the last event.
+    pub async fn closed(&mut self) -> u64 {
         let mut last = None;
         while let Some(block) = self.next().await {
             last = block.data.or(last);
@@ -172,8 +188,8 @@ fn parse(text: &str) -> Block {
     block
 }
 
-/// A request with the header lines that it needs.
-pub(crate) fn request(method: &str, target: &str, headers: &[&str], body: Option<&[u8]>) -> String {
+/// Builds the head of a request with these header lines.
+pub fn request(method: &str, target: &str, headers: &[&str], body: Option<&[u8]>) -> String {
     let mut text = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n");
     for header in headers {
         text.push_str(header);
@@ -185,19 +201,25 @@ pub(crate) fn request(method: &str, target: &str, headers: &[&str], body: Option
     text + "\r\n"
 }
 
-/// A stream that was greeted.
-pub(crate) struct Open {
-    pub(crate) raw: Raw,
-    pub(crate) name: String,
+/// A stream whose `ready` was received.
+#[derive(Debug)]
+pub struct OpenStream {
+    /// The connection of the stream.
+    pub raw: RawClient,
+    /// The stream's name, which a POST of its frames needs.
+    pub name: String,
+    /// The server's address.
     address: SocketAddr,
 }
 
-impl Open {
-    pub(crate) async fn new(address: SocketAddr, target: &str) -> Self {
-        Self::over(Raw::connect(address).await, address, target).await
+impl OpenStream {
+    /// Connects and opens a stream.
+    pub async fn new(address: SocketAddr, target: &str) -> Self {
+        Self::over(RawClient::connect(address).await, address, target).await
     }
 
-    pub(crate) async fn over(mut raw: Raw, address: SocketAddr, target: &str) -> Self {
+    /// Opens a stream over a connection.
+    pub async fn over(mut raw: RawClient, address: SocketAddr, target: &str) -> Self {
         let head = raw.get(target, &[]).await;
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
         let ready = raw.event().await;
@@ -205,35 +227,36 @@ impl Open {
         Self { raw, name: ready["stream"].as_str().unwrap().to_owned(), address }
     }
 
-    /// Posts a frame of the stream; it must be taken.
-    pub(crate) async fn post(&self, frame: &str) {
+    /// Posts a frame of the stream, which the server must accept.
+    pub async fn post(&self, frame: &str) {
         assert_eq!(post(self.address, &self.name, frame.as_bytes()).await, 202, "{frame}");
     }
 
-    /// It still works: a ping of the protocol is answered next.
-    pub(crate) async fn works(&mut self) {
+    /// Checks that the stream still works: the next event is the answer to a ping.
+    pub async fn works(&mut self) {
         self.post(r#"{"type":"ping","nonce":"still here"}"#).await;
         let pong = serde_json::json!({ "event": "pong", "nonce": "still here" });
         assert_eq!(self.raw.event().await, pong);
     }
 }
 
-/// Posts a frame over a connection of its own, and gives the status.
-pub(crate) async fn post(address: SocketAddr, stream: &str, frame: &[u8]) -> u16 {
+/// Posts a frame over a new connection, and returns the status code.
+pub async fn post(address: SocketAddr, stream: &str, frame: &[u8]) -> u16 {
     post_with(address, &[&format!("Switchboard-Stream: {stream}"), "Content-Type: application/json"], frame)
         .await
 }
 
-/// The same with these header lines and no others.
-pub(crate) async fn post_with(address: SocketAddr, headers: &[&str], frame: &[u8]) -> u16 {
-    let mut raw = Raw::connect(address).await;
+/// Posts a frame over a new connection with these header lines only, and returns the status code.
+pub async fn post_with(address: SocketAddr, headers: &[&str], frame: &[u8]) -> u16 {
+    let mut raw = RawClient::connect(address).await;
     let headers = [headers, &["Connection: close"]].concat();
     let head = request("POST", "/messages", &headers, Some(frame));
-    // One that is refused early is not read to its end.
+    // A server that refuses a request early may close the connection before it has read all of it.
     let _ = raw.io.write_all(&[head.as_bytes(), frame].concat()).await;
     status(&raw.head().await)
 }
 
-pub(crate) fn status(head: &str) -> u16 {
+/// The status code in the head of a response.
+pub fn status(head: &str) -> u16 {
     head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap()
 }
