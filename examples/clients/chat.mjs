@@ -7,13 +7,17 @@ let socket, cursor, accepted = false, failures = 0;
 const send = (frame) => socket.send(JSON.stringify(frame));
 const finish = (text, status) => process.stdout.write(`${text}\n`, () => process.exit(status));
 
+function ask() {
+  if (cursor) send({ type: 'attach', chat_id, after: cursor });
+  if (!accepted) send({ type: 'message', chat_id, content, turn_id }); // sent again, it is still one message
+}
+
 function take(event) {
   const { event: kind, stream_id = event.seq, text } = event;
   if (event.seq && kind !== 'snapshot' && !event.duplicate) cursor = { epoch: event.epoch, seq: event.seq };
   if (kind === 'ready') {
     failures = 0;
-    if (cursor) send({ type: 'attach', chat_id, after: cursor });
-    if (!accepted) send({ type: 'message', chat_id, content, turn_id }); // sent again, it is still one message
+    ask();
   } else if (kind === 'snapshot') { // the log does not continue from the cursor
     if (event.part === 0) answer.clear();
     event.events.forEach(take);
@@ -26,7 +30,9 @@ function take(event) {
   else if (kind === 'permission_request' || kind === 'question') console.error('Another client has to answer:', event);
   else if (kind === 'turn_end' && event.error) finish(event.error.detail, 1);
   else if (kind === 'turn_end') finish([...answer.values()].join('\n\n'), 0);
-  else if (kind === 'error' && event.turn_id === turn_id && !event.retryable) finish(event.detail, 1);
+  else if (kind === 'error' && !event.retryable) finish(event.detail, 1);
+  else if (kind === 'error' && !event.close) // refused for now; without an open socket, `ready` comes first
+    setTimeout(() => socket.readyState === 1 && ask(), (event.retry_after_ms ?? 1000) + 1000 * Math.random());
 }
 
 (function connect() {

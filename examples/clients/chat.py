@@ -4,17 +4,20 @@ import http.client, json, random, sys, time, urllib.error, urllib.request, uuid
 url, token, content = sys.argv[1:]
 frame = {"type": "message", "chat_id": str(uuid.uuid4()), "content": content, "turn_id": str(uuid.uuid4())}
 answer = {}  # the text of each stream, in the order in which the streams began
-cursors, accepted, failures = "", False, 0
+cursors, stream_name, accepted, failures = "", "", False, 0
 
 def call(path, headers, body=None):
     headers = {"Authorization": f"Bearer {token}", **headers}
     return urllib.request.urlopen(urllib.request.Request(url + path, body, headers), timeout=30)
 
 def take(event):
-    global accepted
+    global accepted, stream_name
     kind, stream, text = event["event"], event.get("stream_id", event.get("seq")), event.get("text")
-    if kind == "ready" and not accepted:  # sent again, it is still one message
-        headers = {"Switchboard-Stream": event["stream"], "Content-Type": "application/json"}
+    if kind == "ready": stream_name = event["stream"]
+    if kind == "error" and not event["retryable"]: sys.exit(event["detail"])
+    if kind == "error": time.sleep(event.get("retry_after_ms", 1000) / 1000 + random.random())  # refused for now
+    if kind in ("ready", "error") and "close" not in event and not accepted:  # sent again, it is still one message
+        headers = {"Switchboard-Stream": stream_name, "Content-Type": "application/json"}
         call("/messages", headers, json.dumps(frame).encode()).close()
     if kind == "snapshot":  # the log does not continue from the cursor
         if event["part"] == 0: answer.clear()
@@ -25,7 +28,6 @@ def take(event):
     elif text and (kind == "stream_end" or kind == "message" and "kind" not in event): answer[stream] = text
     if kind in ("permission_request", "question"): print("Another client has to answer:", event, file=sys.stderr)
     if kind == "turn_end": sys.exit(event["error"]["detail"] if "error" in event else print("\n\n".join(answer.values())))
-    if kind == "error" and event.get("turn_id") == frame["turn_id"] and not event["retryable"]: sys.exit(event["detail"])
 
 while True:
     try:

@@ -20,6 +20,7 @@ mod git;
 mod modules;
 mod nginx;
 mod peers;
+mod readme;
 mod release;
 mod report;
 mod runner;

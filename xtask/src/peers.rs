@@ -68,7 +68,7 @@ pub(crate) fn step(session: &Session) -> Result<Verdict> {
         answers.add(session, peer.script, task, &direct)?;
     }
     direct.require_alive()?;
-    documented_clients(session, &program, config, &mut answers)?;
+    documented_clients(session, &program, &mut answers)?;
 
     match nginx::nginx(session) {
         Err(reason) => println!("not tested: anything behind nginx: {reason}"),
@@ -93,10 +93,12 @@ pub(crate) fn step(session: &Session) -> Result<Verdict> {
     answers.verdict()
 }
 
-/// Runs the clients in `docs/protocol.md`, and cuts the connections of each twice.
-fn documented_clients(session: &Session, program: &Path, config: &str, answers: &mut Answers) -> Result {
+/// Runs the clients in `docs/protocol.md`: first each with two cuts of its connections, then each when the messages of
+/// this minute are used up, so that the client's message is refused until it is sent again.
+fn documented_clients(session: &Session, program: &Path, answers: &mut Answers) -> Result {
     let relay = Relay::bind()?;
-    let mut gateway = Gateway::start(program, "clients", config, &["--allow-host", &relay.address])?;
+    let config = format!("[limits]\nmessages_per_minute = {}\n", CLIENTS.len());
+    let mut gateway = Gateway::start(program, "clients", &config, &["--allow-host", &relay.address])?;
     relay.forward_to(&gateway.address)?;
     let token = std::fs::read_to_string(&gateway.token_file).context("reading the gateway's token")?;
     for client in CLIENTS {
@@ -106,6 +108,10 @@ fn documented_clients(session: &Session, program: &Path, config: &str, answers: 
         if relay.cuts_left() > 0 {
             answers.failed.push(format!("{}: its connections were not cut", client.script));
         }
+    }
+    for client in CLIENTS {
+        let task = client.task(&relay.address, token.trim(), PROMPT);
+        answers.add(session, &format!("{}, refused at first", client.script), task, &gateway)?;
     }
     gateway.require_alive()
 }
@@ -141,11 +147,7 @@ impl Answers {
                 self.failed.push(format!("{name}: the answer is not the agent's: {answer:.100}"));
             }
             Ok(answer) => {
-                println!(
-                    "{name}: {} bytes, cut and resumed, in {:.1} s",
-                    answer.len(),
-                    begun.elapsed().as_secs_f64()
-                );
+                println!("{name}: {} bytes in {:.1} s", answer.len(), begun.elapsed().as_secs_f64());
                 let answer = answer.trim_end();
                 if self.first.get_or_insert_with(|| answer.to_owned()) != answer {
                     self.failed.push(format!("{name}: the answer is another one than the first peer's"));

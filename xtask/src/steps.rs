@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::runner::Step;
 use crate::{
-    agents, autobahn, browser, edges, generated, nginx, peers, rust, sandbox, secrets, tidy, tools, web,
+    agents, autobahn, browser, edges, generated, nginx, peers, readme, rust, sandbox, secrets, tidy, tools,
+    web,
 };
 
 /// All steps in the order in which they run.
@@ -106,6 +107,12 @@ pub(crate) const STEPS: &[Step] = &[
         about: "client libraries, curl and socat talk to a running gateway, also through nginx",
         limit: seconds(600),
         run: peers::step,
+    },
+    Step {
+        name: "readme",
+        about: "the commands of README.md do what it says",
+        limit: seconds(300),
+        run: readme::step,
     },
     Step {
         name: "nginx",
