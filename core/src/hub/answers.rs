@@ -2,7 +2,7 @@
 
 use super::{
     Hub,
-    asked::Asked,
+    asked::{Asked, ReaderKey},
     chat::Chat,
     io::ChatRef,
     refusals::{Refusal, damaged, unreadable},
@@ -49,11 +49,11 @@ impl Hub {
             (Asked::Turn(chat), Found::Turn(record)) => {
                 self.with_chat(chat, |chat, cx| chat.turn_found(cx, Ok(record)));
             }
-            (Asked::Page { chat, next, numbering }, Found::After(page)) => {
-                self.with_chat(chat, |chat, cx| chat.page_found(cx, (next, numbering), Ok(page.as_deref())));
+            (Asked::Page { chat, page: asked }, Found::After(page)) => {
+                self.with_chat(chat, |chat, cx| chat.page_found(cx, asked, Ok(page.as_deref())));
             }
-            (Asked::Snapshot { chat, conn, subscription }, Found::Before(page)) => {
-                self.snapshot_found(chat, (conn, subscription), page.ok_or_else(unreadable));
+            (Asked::Snapshot { chat, reader }, Found::Before(page)) => {
+                self.snapshot_found(chat, reader, page.ok_or_else(unreadable));
             }
             (Asked::History { conn, chat_id }, Found::Before(page)) => {
                 self.history_found(conn, chat_id, page);
@@ -76,11 +76,11 @@ impl Hub {
             Asked::Load(chat) => self.with_chat(chat, |chat, cx| chat.load_failed(cx, &refusal)),
             Asked::Resync(chat) => self.with_chat(chat, |chat, cx| chat.resync_failed(cx, &refusal)),
             Asked::Turn(chat) => self.with_chat(chat, |chat, cx| chat.turn_found(cx, Err(refusal))),
-            Asked::Page { chat, next, numbering } => {
-                self.with_chat(chat, |chat, cx| chat.page_found(cx, (next, numbering), Err(&refusal)));
+            Asked::Page { chat, page: asked } => {
+                self.with_chat(chat, |chat, cx| chat.page_found(cx, asked, Err(&refusal)));
             }
-            Asked::Snapshot { chat, conn, subscription } => {
-                self.snapshot_found(chat, (conn, subscription), Err(refusal));
+            Asked::Snapshot { chat, reader } => {
+                self.snapshot_found(chat, reader, Err(refusal));
             }
             Asked::History { conn, chat_id } => {
                 self.cx.refuse(conn, refusal.chat(&chat_id));
@@ -93,17 +93,12 @@ impl Hub {
         }
     }
 
-    fn snapshot_found(
-        &mut self,
-        chat: ChatRef,
-        (conn, subscription): (ConnId, u64),
-        page: Result<HistoryPage, Refusal>,
-    ) {
+    fn snapshot_found(&mut self, chat: ChatRef, reader: ReaderKey, page: Result<HistoryPage, Refusal>) {
         let chat = self.chats.get_mut(&chat);
-        let more = chat.is_some_and(|chat| chat.snapshot_found(&mut self.cx, (conn, subscription), page));
+        let more = chat.is_some_and(|chat| chat.snapshot_found(&mut self.cx, reader, page));
         // A snapshot in several parts reports `fetched` with its last part.
         if !more {
-            self.cx.fetched(conn);
+            self.cx.fetched(reader.conn);
         }
     }
 

@@ -42,12 +42,12 @@ impl Chat {
         if self.silence_due_ms(cx).is_none_or(|due| due > now_ms) {
             return;
         }
-        let (idle_ms, too_long) = self.turns.note_silence(now_ms, &cx.limits);
-        if too_long {
+        let silence = self.turns.note_silence(now_ms, &cx.limits);
+        if silence.too_long {
             let detail = "the agent made no progress for too long and was stopped";
             self.cancel_at(cx, 0, Some(TurnError { code: "agent_silent".into(), detail: detail.into() }));
         } else if let Some(turn_id) = self.turns.started().cloned() {
-            let chat_id = self.log.chat_id().clone();
+            let (chat_id, idle_ms) = (self.log.chat_id().clone(), silence.silent_ms);
             self.readers.deliver_live(cx, &ControlEvent::TurnStalled { chat_id, turn_id, idle_ms });
         }
     }

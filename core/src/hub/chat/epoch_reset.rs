@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     Chat, Phase,
-    log::{Draft, DurableState, Effect, Pending, Ring, Staged},
+    log::{Draft, DurableState, DurableTurn, Effect, Pending, Ring, Staged},
 };
 use crate::{
     agent::AgentCommand,
@@ -87,7 +87,7 @@ impl Chat {
             draft.push(running, lost.unwrap_or(unknown));
         }
         for turn in &record.turns {
-            if had.open_turns().iter().any(|open| *open.0 == turn.turn_id) {
+            if had.open_turns().any(|open| *open.turn_id == turn.turn_id) {
                 continue;
             }
             let lost =
@@ -104,7 +104,7 @@ impl Chat {
     fn log_lost_state(&mut self, cx: &mut Context, had: &DurableState, record: Option<&ChatRecord>) {
         let mut draft = Draft::new();
         draft.create = record.is_none();
-        for (turn_id, message, started_at_ms) in had.open_turns() {
+        for DurableTurn { turn_id, message, started_at_ms } in had.open_turns() {
             let known = record.and_then(|record| record.turns.iter().find(|open| open.turn_id == *turn_id));
             if known.is_none() {
                 self.log_message(&mut draft, turn_id, message);

@@ -155,10 +155,7 @@ impl Chat {
 
     /// Finds a turn that is open, or whose end or message the journal has not committed yet.
     fn turn_in_memory(&self, id: &TurnId) -> Option<TurnRecord> {
-        let open = self.turns.find(id).and_then(Turn::message).map(|(hash, seq, starts_turn)| {
-            let place = self.log.cursor(seq);
-            TurnRecord { hash, place, starts_turn }
-        });
+        let open = self.turns.find(id).and_then(|turn| turn.record(self.log.epoch()));
         open.or_else(|| self.log.pending_turn(id)).or_else(|| self.log.durable().turn_record(id))
     }
 

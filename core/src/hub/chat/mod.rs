@@ -50,7 +50,7 @@ use self::{
     turns::Turns,
 };
 use super::{
-    asked::Asked,
+    asked::{Asked, PageKey, ReaderKey},
     connection::Connection,
     context::{Context, DeferredAction},
     default_chat,
@@ -400,12 +400,11 @@ impl Chat {
         left
     }
 
-    /// The journal answered with a page for the readers that wait for it, or could not read the page. `asked`: the
-    /// page's first sequence number and its numbering.
+    /// The journal answered with a page for the readers that wait for it, or could not read the page.
     pub(super) fn page_found(
         &mut self,
         cx: &mut Context,
-        asked: (u64, u64),
+        asked: PageKey,
         page: Result<Option<&[LogEvent]>, &Refusal>,
     ) {
         self.with_readers(cx, |readers, cx, log, profile| match page {
@@ -414,12 +413,12 @@ impl Chat {
         });
     }
 
-    /// The journal answered with the events of the snapshot for this connection and subscription, or could not read
-    /// them. Returns whether further parts of the snapshot are to be sent.
+    /// The journal answered with the events of the snapshot for this reader, or could not read them. Returns whether
+    /// further parts of the snapshot are to be sent.
     pub(super) fn snapshot_found(
         &mut self,
         cx: &mut Context,
-        reader: (ConnId, u64),
+        reader: ReaderKey,
         page: Result<HistoryPage, Refusal>,
     ) -> bool {
         self.with_readers(cx, |readers, cx, log, profile| {

@@ -19,6 +19,16 @@ pub(in crate::hub::chat) struct DurableState {
     goal: GoalState,
 }
 
+/// An open turn, as far as the journal has it.
+#[derive(Debug)]
+pub(in crate::hub::chat) struct DurableTurn<'a> {
+    pub(in crate::hub::chat) turn_id: &'a TurnId,
+    /// The turn's `user_message`.
+    pub(in crate::hub::chat) message: &'a Frame,
+    /// When the turn started, in milliseconds of Unix time; none for a queued turn.
+    pub(in crate::hub::chat) started_at_ms: Option<u64>,
+}
+
 /// A copy of a chat's state as of one sequence number, for a snapshot.
 #[derive(Debug, Default)]
 pub(in crate::hub::chat) struct StateAt {
@@ -90,19 +100,21 @@ impl DurableState {
         self.turn.as_ref().map(|(turn, _)| turn)
     }
 
-    /// The open turns in the order of their messages: id, `user_message` event, and the start in milliseconds of Unix
-    /// time.
-    pub(in crate::hub::chat) fn open_turns(&self) -> Vec<(&TurnId, &Frame, Option<u64>)> {
-        let running =
-            self.turn.iter().map(|(turn, message)| (&turn.turn_id, message, Some(turn.started_at_ms)));
-        running.chain(self.queue.iter().map(|(turn_id, message)| (turn_id, message, None))).collect()
+    /// The open turns in the order of their messages.
+    pub(in crate::hub::chat) fn open_turns(&self) -> impl Iterator<Item = DurableTurn<'_>> {
+        let running = self.turn.iter().map(|(turn, message)| DurableTurn {
+            turn_id: &turn.turn_id,
+            message,
+            started_at_ms: Some(turn.started_at_ms),
+        });
+        let queued = self.queue.iter();
+        running.chain(queued.map(|(turn_id, message)| DurableTurn { turn_id, message, started_at_ms: None }))
     }
 
     /// Finds an open turn, with its message.
     pub(in crate::hub::chat) fn turn_record(&self, id: &TurnId) -> Option<TurnRecord> {
-        let open = self.open_turns();
-        let (_, message, _) = open.into_iter().find(|(open, ..)| *open == id)?;
-        let event: ChatEvent = serde_json::from_slice(message.bytes()).ok()?;
+        let open = self.open_turns().find(|open| open.turn_id == id)?;
+        let event: ChatEvent = serde_json::from_slice(open.message.bytes()).ok()?;
         let place = Cursor { epoch: event.place.epoch, seq: event.place.seq };
         let ChatBody::UserMessage { text, starts_turn, .. } = event.body else { return None };
         Some(TurnRecord { hash: Sha256::digest(text.as_bytes()).into(), place, starts_turn })

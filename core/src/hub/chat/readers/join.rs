@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     hub::{
-        asked::Asked,
+        asked::{Asked, ReaderKey},
         chat::{log::Log, profile::Profile},
         context::Context,
         refusals::Refusal,
@@ -70,18 +70,18 @@ impl Readers {
             events: cx.limits.history_events,
             bytes: cx.limits.page_bytes,
         };
-        let (chat, subscription) = (log.reference(), reader.id());
-        cx.ask(query, Asked::Snapshot { chat, conn, subscription });
+        let reader = ReaderKey { conn, subscription: reader.id() };
+        cx.ask(query, Asked::Snapshot { chat: log.reference(), reader });
     }
 
-    /// The journal answered with the events of the snapshot for this connection and subscription, or could not read
-    /// them. Returns whether further parts of the snapshot are to be sent.
+    /// The journal answered with the events of the snapshot for this reader, or could not read them. Returns whether
+    /// further parts of the snapshot are to be sent.
     pub(in crate::hub::chat) fn snapshot_found(
         &mut self,
         cx: &mut Context,
         log: &Log,
         profile: &Profile,
-        (conn, subscription): (ConnId, u64),
+        ReaderKey { conn, subscription }: ReaderKey,
         page: Result<HistoryPage, Refusal>,
     ) -> bool {
         let reader = self.subscriptions.get_mut(&conn).filter(|reader| reader.id() == subscription);
@@ -100,7 +100,7 @@ impl Readers {
     /// snapshot is never encoded as a whole.
     pub(super) fn send_part(&mut self, cx: &mut Context, log: &Log, profile: &Profile, conn: ConnId) {
         let Some(reader) = self.subscriptions.get_mut(&conn) else { return };
-        let Some((seq, (number, mut part))) = reader.next_part(cx.limits.page_bytes) else { return };
+        let Some((seq, mut part)) = reader.next_part(cx.limits.page_bytes) else { return };
         if let Some(state) = part.state.as_mut().filter(|_| !part.more) {
             state.agent.clone_from(&cx.agent);
         }
@@ -108,7 +108,7 @@ impl Readers {
             chat_id: log.chat_id().clone(),
             epoch: log.epoch().clone(),
             seq,
-            part: number,
+            part: part.number,
             more: part.more,
             events: part.events,
             before: part.before,

@@ -19,7 +19,7 @@ use self::{
 use super::{log::Log, profile::Profile};
 use crate::{
     hub::{
-        asked::Asked,
+        asked::{Asked, PageKey, ReaderKey},
         context::{Context, DeferredAction},
         io::{ChatRef, Recipients},
         refusals::{Refusal, unreadable},
@@ -35,9 +35,8 @@ pub(super) struct Readers {
     subscriptions: BTreeMap<ConnId, Subscription>,
     /// The live readers, sorted, in a list shared with the outputs that offer events to them.
     live: Arc<Vec<ConnId>>,
-    /// Readers that wait for a page of the journal, as connection and subscription id, by the page's first sequence
-    /// number.
-    pages: BTreeMap<u64, Vec<(ConnId, u64)>>,
+    /// Readers that wait for a page of the journal, by the sequence number of the page's first event.
+    pages: BTreeMap<u64, Vec<ReaderKey>>,
     /// Counts epoch resets, so that pages asked for under an earlier numbering are ignored.
     numbering: u64,
     pace: Pace,
@@ -274,9 +273,9 @@ impl Readers {
         let mut full = false;
         if next <= log.head() {
             let Some(entries) = log.ring().from(next) else {
-                let id = reader.id();
+                let reader = ReaderKey { conn, subscription: reader.id() };
                 self.set_state(conn, ReaderState::Paged { next });
-                self.ask_page(cx, log, conn, id, next);
+                self.ask_page(cx, log, reader, next);
                 return room;
             };
             for (seq, frame) in entries {
@@ -312,17 +311,18 @@ impl Readers {
         left
     }
 
-    /// Asks for the page that begins at `next`, once for all readers that need it.
-    fn ask_page(&mut self, cx: &mut Context, log: &Log, conn: ConnId, subscription: u64, next: u64) {
-        let waiting = self.pages.entry(next).or_default();
-        waiting.push((conn, subscription));
+    /// Asks for the page that begins at `first_seq`, once for all readers that need it.
+    fn ask_page(&mut self, cx: &mut Context, log: &Log, reader: ReaderKey, first_seq: u64) {
+        let waiting = self.pages.entry(first_seq).or_default();
+        waiting.push(reader);
         if waiting.len() == 1 {
             let query = Query::After {
                 chat: log.key().clone(),
-                after: log.cursor(next - 1),
+                after: log.cursor(first_seq - 1),
                 bytes: cx.limits.outbox_bytes / 2,
             };
-            cx.ask(query, Asked::Page { chat: log.reference(), next, numbering: self.numbering });
+            let page = PageKey { first_seq, numbering: self.numbering };
+            cx.ask(query, Asked::Page { chat: log.reference(), page });
         }
     }
 
@@ -332,43 +332,37 @@ impl Readers {
         cx: &mut Context,
         log: &Log,
         profile: &Profile,
-        (next, numbering): (u64, u64),
+        asked: PageKey,
         page: Option<&[LogEvent]>,
     ) {
-        for conn in self.page_readers(next, numbering) {
+        for conn in self.page_readers(asked) {
             match page {
-                Some(events) => self.feed_page(cx, log, conn, next, events),
+                Some(events) => self.feed_page(cx, log, conn, asked.first_seq, events),
                 None => self.events_lost(cx, log, profile, conn),
             }
         }
     }
 
     /// The journal could not read the page.
-    pub(super) fn page_failed(
-        &mut self,
-        cx: &mut Context,
-        log: &Log,
-        (next, numbering): (u64, u64),
-        refusal: &Refusal,
-    ) {
-        for conn in self.page_readers(next, numbering) {
+    pub(super) fn page_failed(&mut self, cx: &mut Context, log: &Log, asked: PageKey, refusal: &Refusal) {
+        for conn in self.page_readers(asked) {
             self.drop_reader(cx, log, conn, refusal);
         }
     }
 
-    /// The readers that still wait for the page at `next`. Others have gone, or begin elsewhere by now.
-    fn page_readers(&mut self, next: u64, numbering: u64) -> Vec<ConnId> {
-        if numbering != self.numbering {
+    /// The readers that still wait for the page. Others have gone, or begin elsewhere by now.
+    fn page_readers(&mut self, asked: PageKey) -> Vec<ConnId> {
+        if asked.numbering != self.numbering {
             return Vec::new();
         }
-        let waiting = self.pages.remove(&next).unwrap_or_default();
-        let still = |(conn, subscription): &(ConnId, u64)| {
-            let reader = self.subscriptions.get(conn);
+        let waiting = self.pages.remove(&asked.first_seq).unwrap_or_default();
+        let still = |waiting: &ReaderKey| {
+            let reader = self.subscriptions.get(&waiting.conn);
             reader.is_some_and(|reader| {
-                reader.id() == *subscription && matches!(reader.state(), ReaderState::Paged { .. })
+                reader.id() == waiting.subscription && matches!(reader.state(), ReaderState::Paged { .. })
             })
         };
-        let mut readers: Vec<ConnId> = waiting.into_iter().filter(still).map(|(conn, _)| conn).collect();
+        let mut readers: Vec<ConnId> = waiting.into_iter().filter(still).map(|reader| reader.conn).collect();
         readers.dedup();
         readers
     }

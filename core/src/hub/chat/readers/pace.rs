@@ -6,25 +6,34 @@ use alloc::collections::VecDeque;
 /// there are.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    /// When a reader was fed, and its next sequence number then. Later entries have smaller sequence numbers.
-    recent: VecDeque<(u64, u64)>,
+    /// Later entries have smaller sequence numbers.
+    recent: VecDeque<Fed>,
+}
+
+/// A reader was fed.
+#[derive(Debug)]
+struct Fed {
+    /// When, on the clock of `Moment::ticks_ms`.
+    at_ms: u64,
+    /// The reader's next sequence number then.
+    next: u64,
 }
 
 impl Pace {
     /// A reader was fed, and `next` is its next sequence number.
     pub(super) fn took(&mut self, now_ms: u64, next: u64) {
-        while self.recent.back().is_some_and(|(_, other)| *other <= next) {
+        while self.recent.back().is_some_and(|fed| fed.next <= next) {
             self.recent.pop_back();
         }
-        self.recent.push_back((now_ms, next));
+        self.recent.push_back(Fed { at_ms: now_ms, next });
     }
 
     /// The highest next sequence number of all readers that were fed since `since_ms`.
     pub(super) fn furthest(&mut self, since_ms: u64) -> Option<u64> {
-        while self.recent.front().is_some_and(|(at, _)| *at < since_ms) {
+        while self.recent.front().is_some_and(|fed| fed.at_ms < since_ms) {
             self.recent.pop_front();
         }
-        self.recent.front().map(|(_, next)| *next)
+        self.recent.front().map(|fed| fed.next)
     }
 }
 

@@ -22,6 +22,8 @@ pub(super) struct Parts {
 /// One frame of a snapshot.
 #[derive(Debug, Default)]
 pub(super) struct Part {
+    /// The place of the part in the snapshot, from 0.
+    pub(super) number: u32,
     pub(super) events: Vec<Box<RawValue>>,
     pub(super) before: Option<String>,
     pub(super) state: Option<ChatState>,
@@ -33,12 +35,11 @@ impl Parts {
         Self { events: page.events.into(), before: page.before, state, sent: 0 }
     }
 
-    /// The next part and its number. Events come first, then queued messages, then open requests. A part of `limit`
+    /// The next part. Events come first, then queued messages, then open requests. A part of `limit`
     /// bytes takes as many of them as fit, but at least one. The last part has the rest of the state.
-    pub(super) fn next(&mut self, limit: usize) -> (u32, Part) {
-        let number = self.sent;
+    pub(super) fn next(&mut self, limit: usize) -> Part {
+        let mut part = Part { number: self.sent, before: self.before.take(), more: true, ..Part::default() };
         self.sent = self.sent.saturating_add(1);
-        let mut part = Part { before: self.before.take(), more: true, ..Part::default() };
         let mut bytes = 0;
         while let Some(event) = take(&mut self.events, &mut bytes, limit) {
             part.events.push(event);
@@ -58,7 +59,7 @@ impl Parts {
                 part.more = false;
             }
         }
-        (number, part)
+        part
     }
 }
 

@@ -158,8 +158,8 @@ impl Subscription {
         }
     }
 
-    /// The next part of a snapshot that is being sent: the snapshot's sequence number, then the part with its number.
-    pub(super) fn next_part(&mut self, limit: usize) -> Option<(u64, (u32, Part))> {
+    /// The next part of a snapshot that is being sent: the snapshot's sequence number, then the part.
+    pub(super) fn next_part(&mut self, limit: usize) -> Option<(u64, Part)> {
         let ReaderState::SnapshotParts { seq, parts } = &mut self.state else { return None };
         Some((*seq, parts.next(limit)))
     }

@@ -47,13 +47,13 @@ pub(in crate::hub::chat) struct Requests {
 struct OpenRequest {
     /// The agent's own id.
     agent_id: RequestId,
-    asked: Asked,
+    content: RequestContent,
     /// The request's approximate size in memory and in the journal, its event included.
     bytes: usize,
 }
 
 #[derive(Debug)]
-enum Asked {
+enum RequestContent {
     Permission {
         /// The whole input as JSON text. None for requests of earlier versions, which did not store the input.
         input: Option<String>,
@@ -107,10 +107,12 @@ impl Requests {
     pub(in crate::hub::chat) fn restore(record: &ChatRecord) -> Self {
         let mut open = BTreeMap::new();
         for request in &record.requests {
-            let Some(asked) = Asked::restore(&request.frame, request.input.clone()) else { continue };
+            let Some(content) = RequestContent::restore(&request.frame, request.input.clone()) else {
+                continue;
+            };
             let agent_id = request.agent_request_id.clone();
-            let bytes = asked.bytes(request.frame.len());
-            open.insert(request.request_id.clone(), OpenRequest { agent_id, asked, bytes });
+            let bytes = content.bytes(request.frame.len());
+            open.insert(request.request_id.clone(), OpenRequest { agent_id, content, bytes });
         }
         Self { open, closed: VecDeque::new(), last: record.last_request }
     }
@@ -137,9 +139,9 @@ impl Requests {
         frame: &Frame,
     ) -> Change {
         let open = self.open.get(request_id);
-        let input = open.and_then(|open| match &open.asked {
-            Asked::Permission { input, .. } => input.clone(),
-            Asked::Question(_) => None,
+        let input = open.and_then(|open| match &open.content {
+            RequestContent::Permission { input, .. } => input.clone(),
+            RequestContent::Question(_) => None,
         });
         Change::RequestOpened {
             request_id: request_id.clone(),
@@ -168,17 +170,17 @@ impl Requests {
         }
         let hash = input_sha256(&ask.input);
         let mut request = published_request(limits, &ask, hash.clone());
-        let asked = Asked::Permission {
+        let content = RequestContent::Permission {
             input: Some(ask.input),
             input_sha256: Some(hash),
             needs_hash: request.needs_hash(),
         };
-        let bytes = asked.bytes(json_size(&request));
+        let bytes = content.bytes(json_size(&request));
         if self.bytes() + bytes > limits.open_request_bytes {
             let alone = bytes > limits.open_request_bytes;
             return Err(Declined::too_large(ask.request_id, "permission", alone));
         }
-        request.request_id = self.add(epoch, ask.request_id, asked, bytes);
+        request.request_id = self.add(epoch, ask.request_id, content, bytes);
         Ok(ChatBody::PermissionRequest(request))
     }
 
@@ -193,15 +195,15 @@ impl Requests {
         mut question: Question,
     ) -> Result<ChatBody, Declined> {
         self.check_new(&question.request_id)?;
-        let asked = Asked::Question(question.questions.clone());
+        let content = RequestContent::Question(question.questions.clone());
         let event = json_size(&question);
-        let bytes = asked.bytes(event);
+        let bytes = content.bytes(event);
         // A question's text is the key of its answer, so it cannot be truncated.
         let alone = event > QUESTION_BYTES || bytes > limits.open_request_bytes;
         if alone || self.bytes() + bytes > limits.open_request_bytes {
             return Err(Declined::too_large(question.request_id, "question", alone));
         }
-        question.request_id = self.add(epoch, question.request_id, asked, bytes);
+        question.request_id = self.add(epoch, question.request_id, content, bytes);
         Ok(ChatBody::Question(question))
     }
 
@@ -225,7 +227,7 @@ impl Requests {
         answer: Answer,
     ) -> Result<Resolved, Refusal> {
         let open = self.find(request_id)?;
-        let (resolution, answer) = open.asked.resolve(answer)?;
+        let (resolution, answer) = open.content.resolve(answer)?;
         Ok(Resolved { resolution, agent_id: open.agent_id.clone(), answer })
     }
 
@@ -240,7 +242,7 @@ impl Requests {
         request_id: &RequestId,
         offset: u64,
     ) -> Result<ControlEvent, Refusal> {
-        let Asked::Permission { input: Some(input), .. } = &self.find(request_id)?.asked else {
+        let RequestContent::Permission { input: Some(input), .. } = &self.find(request_id)?.content else {
             return Err(Refusal::new(ErrorCode::InvalidField, "this request has no input"));
         };
         let rest = usize::try_from(offset).ok().and_then(|offset| input.get(offset..));
@@ -277,11 +279,17 @@ impl Requests {
         self.open.keys().cloned().collect()
     }
 
-    fn add(&mut self, epoch: &Epoch, agent_id: RequestId, asked: Asked, bytes: usize) -> RequestId {
+    fn add(
+        &mut self,
+        epoch: &Epoch,
+        agent_id: RequestId,
+        content: RequestContent,
+        bytes: usize,
+    ) -> RequestId {
         self.last += 1;
         let id =
             RequestId::parse(&format!("r{}.{epoch}", self.last)).expect("a number and an epoch are short");
-        self.open.insert(id.clone(), OpenRequest { agent_id, asked, bytes });
+        self.open.insert(id.clone(), OpenRequest { agent_id, content, bytes });
         id
     }
 
@@ -301,7 +309,7 @@ impl Requests {
     }
 }
 
-impl Asked {
+impl RequestContent {
     fn restore(event: &Frame, input: Option<String>) -> Option<Self> {
         let event: ChatEvent = serde_json::from_slice(event.bytes()).ok()?;
         if let ChatBody::Question(question) = event.body {

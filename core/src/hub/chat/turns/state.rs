@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     agent::{AgentCommand, StreamId},
-    ids::TurnId,
-    journal::{OpenTurn, OpenWork},
+    ids::{Cursor, Epoch, TurnId},
+    journal::{OpenTurn, OpenWork, TurnRecord},
     limits::Limits,
     time::Moment,
     wire::{ChatBody, Frame, GoalState, TurnError},
@@ -53,6 +53,14 @@ pub(in crate::hub::chat) enum Applied {
     Unchanged,
     Changed,
     Ended(Box<EndedTurn>),
+}
+
+/// How long the agent of the started turn has been silent.
+#[derive(Debug)]
+pub(in crate::hub::chat) struct Silence {
+    pub(in crate::hub::chat) silent_ms: u64,
+    /// The turn is to be cancelled for it.
+    pub(in crate::hub::chat) too_long: bool,
 }
 
 /// A turn that has just ended.
@@ -103,10 +111,11 @@ impl Turn {
         &self.text
     }
 
-    /// The SHA-256 of the message, its sequence number, and whether the turn started at once. None if the message is in
-    /// an earlier epoch.
-    pub(in crate::hub::chat) fn message(&self) -> Option<([u8; 32], u64, bool)> {
-        (self.seq > 0).then_some((self.hash, self.seq, self.starts_turn))
+    /// What is known of the turn's message in the current epoch; none if the message is in an earlier one.
+    pub(in crate::hub::chat) fn record(&self, epoch: &Epoch) -> Option<TurnRecord> {
+        let place = Cursor { epoch: epoch.clone(), seq: self.seq };
+        let record = TurnRecord { hash: self.hash, place, starts_turn: self.starts_turn };
+        (self.seq > 0).then_some(record)
     }
 
     fn is_started(&self) -> bool {
@@ -290,12 +299,12 @@ impl Turns {
         Some(self.silent_since_ms + after)
     }
 
-    /// How long the agent has been silent, and whether that is too long. If it is not, it counts as reported.
-    pub(in crate::hub::chat) fn note_silence(&mut self, now_ms: u64, limits: &Limits) -> (u64, bool) {
+    /// The silence of the agent until now. If it is not too long, it counts as reported.
+    pub(in crate::hub::chat) fn note_silence(&mut self, now_ms: u64, limits: &Limits) -> Silence {
         let silent_ms = now_ms - self.silent_since_ms;
         let too_long = silent_ms >= self.longest_silence_ms(limits);
         self.stalled |= !too_long;
-        (silent_ms, too_long)
+        Silence { silent_ms, too_long }
     }
 
     fn longest_silence_ms(&self, limits: &Limits) -> u64 {
