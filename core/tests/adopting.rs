@@ -1,4 +1,4 @@
-//! What a gateway stores so that the next one can adopt its agents, and what that one does with them.
+//! What a gateway stores so that the next gateway can adopt its agents, and how the next gateway adopts them.
 #![allow(
     clippy::unwrap_used,
     clippy::wildcard_enum_match_arm,
@@ -17,22 +17,22 @@ use switchboard_core::{
 
 const CONN: ConnId = ConnId(1);
 
-/// A hub and its journal, which commits an append when the test says so.
+/// A hub and its journal, which commits an append only when the test says so.
 struct World {
     hub: Hub,
     now: Moment,
     journal: MemoryJournal,
     appends: VecDeque<Append>,
-    /// Questions that wait, where they are not answered at once.
+    /// The questions that wait for an answer. If none, each question is answered at once.
     asks: Option<Vec<Ask>>,
 }
 
 impl World {
     fn new(journal: MemoryJournal, seed: u8) -> Self {
-        Self::with_places(journal, seed, Limits::default().agents)
+        Self::with_slots(journal, seed, Limits::default().agents)
     }
 
-    fn with_places(journal: MemoryJournal, seed: u8, agents: usize) -> Self {
+    fn with_slots(journal: MemoryJournal, seed: u8, agents: usize) -> Self {
         let now = Moment { ticks_ms: 0, unix_ms: 1_700_000_000_000 };
         let hub = Hub::new(Limits { agents, ..Limits::default() }, [seed; 32], now);
         let mut world = Self { hub, now, journal, appends: VecDeque::new(), asks: None };
@@ -43,7 +43,7 @@ impl World {
         world
     }
 
-    /// Gives what is to be done besides appends and questions.
+    /// Returns the outputs other than appends and questions.
     fn step(&mut self, input: Input) -> Vec<Output> {
         self.hub.handle(self.now, input);
         let mut others = Vec::new();
@@ -67,7 +67,7 @@ impl World {
         self.step(Input::Journal(answer))
     }
 
-    fn keep_all(&mut self) -> Vec<Output> {
+    fn commit_all(&mut self) -> Vec<Output> {
         let mut outputs = Vec::new();
         while !self.appends.is_empty() {
             outputs.extend(self.commit());
@@ -93,28 +93,28 @@ impl World {
         self.step(Input::AgentRecords { chat: key(), instance, records })
     }
 
-    /// The agent of a chat ends its turn. Gives who is stopped.
+    /// The agent of a chat ends its turn. Returns the instances that are stopped because of it.
     fn ends(&mut self, chat: &str, instance: AgentInstanceId) -> Vec<AgentInstanceId> {
         let mut outputs = self.step(Input::AgentRecords { chat: key_of(chat), instance, records: ended(1) });
-        outputs.extend(self.keep_all());
+        outputs.extend(self.commit_all());
         stopped(&outputs)
     }
 
-    /// The agent of a chat is gone. Gives who is started.
+    /// The agent of a chat exits. Returns the instance that is started because of it.
     fn exits(&mut self, chat: &str, instance: AgentInstanceId) -> Option<AgentInstanceId> {
         let mut outputs =
             self.step(Input::AgentExited { chat: key_of(chat), instance, exit: AgentExit::Stopped });
-        outputs.extend(self.keep_all());
+        outputs.extend(self.commit_all());
         started(&outputs)
     }
 
-    /// A turn begins in a chat.
+    /// Starts a turn in a chat. Returns the instance that is started for it.
     fn begins(&mut self, chat: &str) -> AgentInstanceId {
         self.sends_to(chat, "hi");
-        started(&self.keep_all()).expect("an agent is started")
+        started(&self.commit_all()).expect("an agent is started")
     }
 
-    /// The journal answers what was asked.
+    /// The journal answers the questions that wait.
     fn answers(&mut self) -> Vec<Output> {
         let asks = self.asks.take().unwrap_or_default();
         let answers: Vec<_> = asks.into_iter().map(|ask| self.journal.ask(ask)).collect();
@@ -172,21 +172,21 @@ fn started(outputs: &[Output]) -> Option<AgentInstanceId> {
     })
 }
 
-/// A hub with a turn whose prompt its agent has, and that agent.
+/// A hub with a running turn, and the agent that has the prompt.
 fn in_a_turn() -> (World, AgentInstanceId) {
     let mut world = World::new(MemoryJournal::default(), 7);
     let instance = world.begins("c");
     (world, instance)
 }
 
-/// The gateway is killed, and with it what the journal had not committed is lost.
+/// The gateway is killed. Appends that the journal has not committed are lost.
 fn next(world: World) -> (World, Vec<Output>) {
     let mut next = World::new(world.journal, 8);
     let outputs = next.step(Input::Recover { chat: key() });
     (next, outputs)
 }
 
-/// The latency in the `turn_end` among the appends that wait.
+/// The latency in the `turn_end` among the appends that are not committed.
 fn latency_ms(world: &World) -> Option<u64> {
     let frames = world.appends.iter().flat_map(|append| &append.events).map(|event| event.frame.as_str());
     frames
@@ -198,13 +198,13 @@ fn latency_ms(world: &World) -> Option<u64> {
 fn a_prompt_that_a_dead_agent_never_had_goes_to_another_one_and_one_that_it_may_have_had_does_not() {
     let exit =
         || AgentExit::Unprompted(TurnError { code: "agent_exited".into(), detail: "it is dead".into() });
-    // Nothing ran, and a message comes before it is found out that the agent is dead.
+    // No turn runs. A message comes before the gateway learns that the agent is dead.
     let (mut world, instance) = in_a_turn();
     world.records(instance, ended(1));
-    world.keep_all();
+    world.commit_all();
     let (mut next, _) = next(world);
     next.sends("more");
-    let outputs = next.keep_all();
+    let outputs = next.commit_all();
     let prompt = |outputs: &[Output]| {
         outputs.iter().find_map(|output| match output {
             Output::Command { instance, command: command @ AgentCommand::Prompt { .. } } => {
@@ -213,17 +213,17 @@ fn a_prompt_that_a_dead_agent_never_had_goes_to_another_one_and_one_that_it_may_
             _ => None,
         })
     };
-    let (instance_again, first) = prompt(&outputs).expect("it is taken for alive");
+    let (instance_again, first) = prompt(&outputs).expect("the agent counts as alive");
     assert_eq!(instance_again, instance);
     let outputs = next.step(Input::AgentExited { chat: key(), instance, exit: exit() });
     assert!(started(&outputs).is_none(), "the journal names it first");
-    let outputs = next.keep_all();
+    let outputs = next.commit_all();
     let another = started(&outputs).expect("another instance starts");
     assert_eq!(prompt(&outputs), Some((another, first)), "under its id: the prompt is sent once");
     let record = next.record();
     assert_eq!(record.agent.as_ref().map(|agent| agent.instance), Some(another));
     assert_eq!(record.commands.len(), 1);
-    // The gateway that adopts this instance does not know whether it got the prompt.
+    // The gateway that adopts this instance does not know whether the instance got the prompt.
     let (mut last, _) = self::next(next);
     last.step(Input::AgentExited { chat: key(), instance: another, exit: exit() });
     let frames: Vec<_> = last.appends.iter().flat_map(|append| &append.events).collect();
@@ -232,11 +232,11 @@ fn a_prompt_that_a_dead_agent_never_had_goes_to_another_one_and_one_that_it_may_
 
 #[test]
 fn a_turn_has_taken_from_its_acceptance_on_over_restarts() {
-    // The first gateway lived 100 ms of it, this one 1,000.
+    // The turn has run for 100 ms under the first gateway, and for 1,000 ms under the second.
     for (clock_went_ms, expected) in [(60_000, 61_000), (100, 1_100), (0, 1_000), (-3_600_000, 1_000)] {
         let (mut world, instance) = in_a_turn();
         world.waits(100);
-        world.keep_all();
+        world.commit_all();
         let mut next = World::new(world.journal, 8);
         next.now.unix_ms = next.now.unix_ms.checked_add_signed(clock_went_ms).unwrap();
         next.step(Input::Recover { chat: key() });
@@ -255,7 +255,7 @@ fn a_turn_has_taken_from_its_acceptance_on_over_restarts() {
 fn an_agent_that_is_taken_up_with_nothing_to_do_is_stopped_in_time() {
     let (mut world, instance) = in_a_turn();
     world.records(instance, ended(1));
-    world.keep_all();
+    world.commit_all();
     let (mut next, outputs) = next(world);
     assert!(
         matches!(&outputs[..], [Output::AdoptAgent { agent, .. }] if agent.instance == instance),
@@ -270,7 +270,7 @@ fn an_agent_that_is_taken_up_with_nothing_to_do_is_stopped_in_time() {
 fn an_agent_is_told_nothing_before_the_journal_knows_of_it() {
     let (mut world, instance) = in_a_turn();
     world.records(instance, ended(1));
-    world.keep_all();
+    world.commit_all();
     world.sends("again");
     let error = TurnError { code: "agent_exited".into(), detail: "it died".into() };
     world.step(Input::AgentExited { chat: key(), instance, exit: AgentExit::Gone(error) });
@@ -279,7 +279,7 @@ fn an_agent_is_told_nothing_before_the_journal_knows_of_it() {
         None,
         "the turn has started, and the journal still names the other agent"
     );
-    let outputs = world.keep_all();
+    let outputs = world.commit_all();
     let other = started(&outputs).expect("another agent is started");
     let is_sent = |output: &Output| {
         matches!(output, Output::Command { instance, command: AgentCommand::Prompt { text, .. } }
@@ -293,21 +293,21 @@ fn an_agent_is_told_nothing_before_the_journal_knows_of_it() {
 fn an_agent_that_was_told_to_stop_is_not_taken_up() {
     let (mut world, _) = in_a_turn();
     world.sends("next");
-    world.keep_all();
+    world.commit_all();
     world.cancels();
-    world.keep_all();
+    world.commit_all();
     let grace_ms = world.hub.limits().cancel_grace_ms;
     let outputs = world.waits(grace_ms);
     assert!(
         outputs.iter().any(|output| matches!(output, Output::StopAgent { kill: true, .. })),
         "{outputs:?}"
     );
-    world.keep_all();
+    world.commit_all();
     assert_eq!(world.record().agent, None, "whether or not it has gone");
-    // Its records of the turn that is over would be taken for an answer to the next turn.
+    // If the agent were adopted, its records of the ended turn would count as an answer to the next turn.
     let (mut next, outputs) = next(world);
     assert_eq!(adopted(&outputs), []);
-    assert!(started(&next.keep_all()).is_some());
+    assert!(started(&next.commit_all()).is_some());
 }
 
 #[test]
@@ -315,11 +315,11 @@ fn the_state_of_a_decoder_is_on_the_disk_before_an_agent_forgets_what_led_to_it(
     let (mut world, instance) = in_a_turn();
     let text = |text: &str| vec![AgentEvent::Text { stream: "s".into(), text: text.into() }];
     world.records(instance, AgentRecords { position: 1, events: text("one"), checkpoint: None });
-    world.keep_all();
+    world.commit_all();
     let mut durability = |position, checkpoint| {
         world.records(instance, AgentRecords { position, events: text("more"), checkpoint });
         let durability = world.appends[0].durability;
-        world.keep_all();
+        world.commit_all();
         durability
     };
     assert_eq!(durability(2, None), Durability::Written);
@@ -331,23 +331,23 @@ fn why_a_turn_is_being_cancelled_is_known_to_the_next_gateway() {
     let (mut world, instance) = in_a_turn();
     let silent_ms = world.hub.limits().silent_turn_ms;
     world.waits(silent_ms);
-    world.keep_all();
+    world.commit_all();
     let (mut next, _) = next(world);
     let end = AgentEvent::TurnEnded { outcome: Outcome::Cancelled, error: None, usage: None, cost: None };
     next.records(instance, AgentRecords { position: 1, events: vec![end], checkpoint: None });
     let logged: String =
         next.appends.iter().flat_map(|append| &append.events).map(|event| event.frame.as_str()).collect();
     assert!(logged.contains("\"outcome\":\"cancelled\"") && logged.contains("agent_silent"), "{logged}");
-    next.keep_all();
+    next.commit_all();
 }
 
 #[test]
 fn of_more_agents_than_places_those_with_nothing_to_do_are_stopped() {
-    let mut world = World::with_places(MemoryJournal::default(), 7, 4);
+    let mut world = World::with_slots(MemoryJournal::default(), 7, 4);
     let runs = ["a", "b", "c", "d"].map(|chat| world.begins(chat));
     world.ends("a", runs[0]);
     world.ends("d", runs[3]);
-    let mut next = World::with_places(world.journal, 8, 1);
+    let mut next = World::with_slots(world.journal, 8, 1);
     let outputs: Vec<_> = ["a", "b", "c", "d"]
         .map(|chat| next.step(Input::Recover { chat: key_of(chat) }))
         .into_iter()
@@ -355,9 +355,9 @@ fn of_more_agents_than_places_those_with_nothing_to_do_are_stopped() {
         .collect();
     assert_eq!(adopted(&outputs), runs, "each is taken up, if only to be stopped");
     assert_eq!(stopped(&outputs), [runs[0], runs[3]]);
-    next.keep_all();
+    next.commit_all();
     next.sends_to("e", "a new one");
-    assert_eq!(started(&next.keep_all()), None);
+    assert_eq!(started(&next.commit_all()), None);
     assert_eq!(next.exits("a", runs[0]), None);
     assert_eq!(next.exits("d", runs[3]), None, "there is still no room");
     assert_eq!(next.ends("b", runs[1]), [runs[1]], "it has nothing to do any more");
@@ -369,17 +369,17 @@ fn of_more_agents_than_places_those_with_nothing_to_do_are_stopped() {
 
 #[test]
 fn no_agent_starts_before_it_is_known_which_ones_are_taken_up() {
-    let mut world = World::with_places(MemoryJournal::default(), 7, 1);
+    let mut world = World::with_slots(MemoryJournal::default(), 7, 1);
     let instance = world.begins("b");
     world.sends_to("a", "it waits for a place");
-    world.keep_all();
-    let mut next = World::with_places(world.journal, 8, 1);
+    world.commit_all();
+    let mut next = World::with_slots(world.journal, 8, 1);
     next.asks = Some(Vec::new());
     next.step(Input::Recover { chat: key_of("a") });
     next.step(Input::Recover { chat: key_of("b") });
     let mut outputs = next.answers();
     assert_eq!(adopted(&outputs), [instance]);
-    outputs.extend(next.keep_all());
+    outputs.extend(next.commit_all());
     assert_eq!(started(&outputs), None);
     assert_eq!(next.ends("b", instance), [instance]);
     assert!(next.exits("b", instance).is_some(), "now it is its turn");
@@ -387,20 +387,20 @@ fn no_agent_starts_before_it_is_known_which_ones_are_taken_up() {
 
 #[test]
 fn a_chat_that_cannot_be_read_keeps_no_place() {
-    let mut world = World::with_places(MemoryJournal::default(), 7, 1);
+    let mut world = World::with_slots(MemoryJournal::default(), 7, 1);
     world.begins("b");
-    let mut next = World::with_places(world.journal, 8, 1);
+    let mut next = World::with_slots(world.journal, 8, 1);
     next.asks = Some(Vec::new());
     next.step(Input::Recover { chat: key_of("b") });
     let asks = next.asks.take().unwrap();
     next.sends_to("a", "it waits until that is known");
-    assert_eq!(started(&next.keep_all()), None);
+    assert_eq!(started(&next.commit_all()), None);
     let mut outputs = next.step(Input::Journal(JournalAnswer::Failed(asks[0].id)));
-    outputs.extend(next.keep_all());
+    outputs.extend(next.commit_all());
     assert!(started(&outputs).is_some());
 }
 
-/// A hub whose disk has lost all that came since this journal, and has just noticed.
+/// A hub whose disk has lost all appends that are not in this journal, just after the hub has noticed.
 fn loses(mut world: World, mut journal: MemoryJournal) -> World {
     journal.reset_epoch(&key(), Epoch::parse("renewed").unwrap());
     world.journal = journal;
@@ -416,20 +416,20 @@ fn loses(mut world: World, mut journal: MemoryJournal) -> World {
 fn the_end_of_a_turn_is_logged_again_with_that_of_its_agent() {
     let (mut world, _) = in_a_turn();
     world.sends("next");
-    world.keep_all();
+    world.commit_all();
     let journal = world.journal.clone();
     world.cancels();
-    world.keep_all();
+    world.commit_all();
     let grace_ms = world.hub.limits().cancel_grace_ms;
     world.waits(grace_ms);
-    world.keep_all();
+    world.commit_all();
     let mut world = loses(world, journal);
     world.commit();
     let record = world.record();
     assert_eq!((record.turns.len(), record.agent), (1, None), "only the next one waits");
     let (mut next, outputs) = next(world);
     assert_eq!(adopted(&outputs), []);
-    assert!(started(&next.keep_all()).is_some());
+    assert!(started(&next.commit_all()).is_some());
 }
 
 #[test]
@@ -437,9 +437,9 @@ fn that_a_turn_is_being_cancelled_is_logged_again() {
     let (mut world, _) = in_a_turn();
     let journal = world.journal.clone();
     world.cancels();
-    world.keep_all();
+    world.commit_all();
     let mut world = loses(world, journal);
-    world.keep_all();
+    world.commit_all();
     assert!(world.record().turns[0].cancel_requested, "only the prompt was committed");
 }
 
@@ -448,7 +448,7 @@ fn the_end_of_a_turn_is_logged_again_with_how_far_its_agent_was_heard() {
     let (mut world, instance) = in_a_turn();
     let journal = world.journal.clone();
     world.records(instance, ended(1));
-    world.keep_all();
+    world.commit_all();
     let mut world = loses(world, journal);
     world.commit();
     let record = world.record();
@@ -459,7 +459,7 @@ fn the_end_of_a_turn_is_logged_again_with_how_far_its_agent_was_heard() {
 fn an_agent_is_taken_up_for_the_turn_that_runs_or_comes_next() {
     let (mut world, instance) = in_a_turn();
     world.sends("next");
-    world.keep_all();
+    world.commit_all();
     let turns: Vec<_> = world.record().turns.into_iter().map(|open| open.turn_id).collect();
     let taken_up_for = |outputs: &[Output]| {
         outputs.iter().find_map(|output| match output {
@@ -479,12 +479,12 @@ fn an_agent_is_taken_up_for_the_turn_that_runs_or_comes_next() {
 fn a_prompt_that_is_logged_again_outlasts_the_end_of_the_turn_before() {
     let (mut world, instance) = in_a_turn();
     world.sends("next");
-    world.keep_all();
+    world.commit_all();
     let journal = world.journal.clone();
     world.records(instance, ended(1));
-    world.keep_all();
+    world.commit_all();
     let mut world = loses(world, journal);
-    world.keep_all();
+    world.commit_all();
     let (running, commands) = (world.record().turns[0].turn_id.clone(), world.record().commands);
     let is_it = |command: &AgentCommand| matches!(command, AgentCommand::Prompt { turn_id, .. } if *turn_id == running);
     assert!(matches!(&commands[..], [prompt] if is_it(prompt)), "{commands:?}");
@@ -497,8 +497,9 @@ fn a_life_that_is_named_once_more_does_not_vouch_for_what_came_before() {
     world.cancels();
     let grace_ms = world.hub.limits().cancel_grace_ms;
     world.waits(grace_ms);
-    world.keep_all();
-    // The next agent is named with the turn that it is to begin, and again with the one after that.
+    world.commit_all();
+    // `AgentStarted` of the next agent is appended with the turn that the agent is started for, and again with the
+    // turn after it.
     world.step(Input::AgentExited { chat: key(), instance, exit: AgentExit::Stopped });
     world.sends("two");
     world.cancels();
@@ -515,7 +516,7 @@ fn a_life_that_is_named_once_more_does_not_vouch_for_what_came_before() {
     assert_eq!(world.appends.len(), 2, "how the first ended, and the name: {:?}", world.appends);
     refuse_all(&mut world);
     assert_eq!(world.appends.len(), 2, "neither was committed: {:?}", world.appends);
-    world.keep_all();
+    world.commit_all();
     assert!(world.record().turns.is_empty());
 }
 
@@ -523,16 +524,16 @@ fn a_life_that_is_named_once_more_does_not_vouch_for_what_came_before() {
 fn an_agent_that_had_a_prompt_whose_turn_the_log_lost_ends_that_turn() {
     let (mut world, instance) = in_a_turn();
     world.sends("next");
-    world.keep_all();
+    world.commit_all();
     world.records(instance, ended(1));
     world.commit();
-    // The next turn begins, and its agent is prompted; then the journal has that no more.
+    // The next turn starts and its agent is prompted. Then the journal loses the start.
     let lost = world.journal.clone();
-    world.keep_all();
+    world.commit_all();
     let (mut world, outputs) = next(World::new(lost, 9));
     assert_eq!(adopted(&outputs), [instance]);
     assert_eq!(world.record().turns.first().and_then(|open| open.started_at_ms), None);
     world.records(instance, ended(2));
-    world.keep_all();
+    world.commit_all();
     assert_eq!(world.record().turns.len(), 0, "it ended with what its agent had said of it");
 }

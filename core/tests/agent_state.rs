@@ -1,4 +1,4 @@
-//! The description of an agent for very many clients that attach: encoded once, and its bytes are shared.
+//! If very many clients attach to a chat, the description of its agent is encoded once, and its bytes are shared.
 #![allow(clippy::wildcard_enum_match_arm, reason = "nobody listens to the other outputs")]
 
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ struct World {
 }
 
 impl World {
-    /// Everything that connections are sent.
+    /// Returns the frames that are delivered to all connections.
     fn step(&mut self, input: Input) -> Vec<Frame> {
         let mut sent = Vec::new();
         self.hub.handle(NOW, input);

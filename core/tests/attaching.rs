@@ -1,4 +1,4 @@
-//! The limit of chats on one connection, while the journal takes its time.
+//! The limit of chats per connection holds while the journal has not answered yet.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "nobody listens to the other outputs")]
 
@@ -14,13 +14,13 @@ use switchboard_core::{
 const NOW: Moment = Moment { ticks_ms: 0, unix_ms: 1_700_000_000_000 };
 const CONN: ConnId = ConnId(1);
 
-/// A hub with one connection. Questions to the journal are answered at once, appends when the test says so.
+/// A hub with one connection. The journal answers questions at once, appends only when the test says so.
 struct World {
     hub: Hub,
     journal: MemoryJournal,
     unanswered: Vec<Append>,
     received: Vec<String>,
-    /// The journal answers each question with the answer to another.
+    /// The journal answers each question with an answer to another question.
     wrong_answers: bool,
 }
 
@@ -114,7 +114,7 @@ fn what_was_not_kept_leaves_its_room() {
     let mut world = World::new(1);
     world.send(r#"{"type":"new_chat"}"#);
     world.answer(false);
-    // The journal is asked what it has once the time for that has come.
+    // After a while the hub asks the journal for the state of the chat.
     let later = Moment { ticks_ms: 60_000, unix_ms: NOW.unix_ms + 60_000 };
     world.hub.handle(later, Input::Tick);
     world.input(Input::Tick);

@@ -1,4 +1,4 @@
-//! What is refused, and how it is said: code and detail of every sort of malformed frame.
+//! The refusal of every sort of malformed frame: its code and its detail.
 
 use switchboard_core::{
     Limits,
@@ -17,13 +17,13 @@ fn legacy(text: &str) -> Result<Option<ClientEnvelope>, DecodeError> {
     decode(text, &limits(), true)
 }
 
-/// Each line: the frame, the code, the detail.
+/// Checks that each frame is refused with this code and detail.
 #[track_caller]
 fn check(cases: &[(&str, ErrorCode, &str)]) {
     for (frame, code, detail) in cases {
         let Err(error) = strict(frame) else { panic!("{frame} was taken") };
         assert_eq!((error.code, &*error.detail), (*code, *detail), "{frame}");
-        // Frames with a type are read alike on every transport.
+        // A frame with a type is decoded in the same way whether or not legacy frames are accepted.
         if frame.starts_with('[') || frame.contains("\"type\"") {
             assert_eq!(legacy(frame).as_ref(), Err(&error), "{frame} on a legacy transport");
         }
@@ -189,7 +189,7 @@ fn a_field_that_changes_what_an_agent_may_do_is_served_or_refused() {
             assert!(matches!(decode(value), Ok(Some(_))), "{frame} {field} {value}");
         }
     }
-    // What only tells of the client is no matter.
+    // Fields that only describe the client are ignored.
     assert!(strict(r#"{"type":"new_chat","webui":true,"language":"en"}"#).is_ok());
     assert!(strict(r#"{"type":"message","chat_id":"c","content":"x","webui":true,"_":1}"#).is_ok());
 }
@@ -349,7 +349,7 @@ fn fields_are_checked_one_by_one() {
 #[test]
 fn a_frame_of_many_members_is_refused_before_it_is_a_tree() {
     let limits = Limits::default();
-    // It is not even JSON: nobody has parsed it.
+    // This is no valid JSON, so the refusal comes before it is parsed.
     let members = |count: usize| format!("{{{}", "\"a\":1,".repeat(count));
     let refused = |text: &str| decode(text, &limits, false).unwrap_err();
     for large in [members(60_000), "[".repeat(30) + &"0,".repeat(60_000), members(1_024)] {

@@ -87,7 +87,7 @@ fn the_architecture_names_nothing_that_is_gone() {
     let architecture = document("architecture.md");
     let prose = architecture.lines().filter(|line| !line.starts_with("```"));
     let spans = prose.flat_map(|line| line.split('`').skip(1).step_by(2));
-    // Other plain words are names of crates and folders.
+    // A plain word without capitals and underscores may be the name of a crate or folder.
     let is_name = |span: &&str| {
         span.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':'))
             && span.chars().any(|c| c.is_ascii_uppercase() || c == '_')
@@ -101,7 +101,7 @@ fn the_architecture_names_nothing_that_is_gone() {
     }
 }
 
-/// Tables headed "File below `folder`" or "Folder below `folder`": each name in the first column is there.
+/// In tables headed "File below `folder`" or "Folder below `folder`", each name in the first column exists there.
 #[test]
 fn the_tables_of_the_architecture_list_what_is_there() {
     let mut folder = None;
@@ -128,7 +128,7 @@ fn sources(crates: &[&str]) -> String {
     folders.flat_map(|folder| rust_files(&folder)).map(|file| read(&file)).collect()
 }
 
-/// All sources below a directory but tests.
+/// All source files below a directory, except in folders named `tests`.
 fn rust_files(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
     let mut found = Vec::new();
@@ -177,14 +177,14 @@ fn block<'a>(lines: impl Iterator<Item = &'a str>, fence: &str) -> Vec<&'a str> 
     lines.skip_while(|line| *line != fence).skip(1).take_while(|line| *line != "```").collect()
 }
 
-/// What follows a heading, up to the next of its rank.
+/// The text below a heading of the second rank, up to the next one.
 fn chapter<'a>(document: &'a str, heading: &str) -> &'a str {
     let start = document.find(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no {heading}"));
     let rest = &document[start + 1 + heading.len()..];
     &rest[..rest.find("\n## ").unwrap_or(rest.len())]
 }
 
-/// The rows of a chapter's tables whose first cell is code: that, and the second cell.
+/// The rows of a chapter's tables whose first cell is code: the first and the second cell.
 fn chapter_rows(document: &str, heading: &str) -> BTreeMap<String, String> {
     let rows = chapter(document, heading).lines().filter_map(|line| line.strip_prefix("| `"));
     let cells = rows.filter_map(|row| {
@@ -194,7 +194,7 @@ fn chapter_rows(document: &str, heading: &str) -> BTreeMap<String, String> {
     cells.collect()
 }
 
-/// A number as people write it: `1 MiB`, `10 s`, `10,240`.
+/// Parses a number as documents write it: `1 MiB`, `10 s`, `10,240`.
 fn number(text: &str) -> Option<u64> {
     let (digits, unit) = text.split_once(' ').unwrap_or((text, ""));
     let factor = match unit {
@@ -209,7 +209,7 @@ fn number(text: &str) -> Option<u64> {
     Some(digits.replace(',', "").parse::<u64>().ok()? * factor)
 }
 
-/// The blocks that name a fixture, with that name. A block of JSON without one is a mistake.
+/// The code blocks that name a fixture: the name and the block. A block of JSON must name one.
 fn examples(document: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut lines = document.lines();
@@ -244,7 +244,7 @@ fn fixture(name: &str) -> Value {
     json(name, &read(&here().join("fixtures").join(format!("{name}.json"))))
 }
 
-/// All of them, as `client/attach.after`.
+/// All fixtures by names such as `client/attach.after`.
 fn fixtures() -> BTreeMap<String, Value> {
     let mut found = BTreeMap::new();
     for side in ["client", "server"] {

@@ -1,4 +1,4 @@
-//! A chat whose epoch was reset: its head is 0, and yet it is not new.
+//! A chat whose epoch was reset has a head of 0, but is not new.
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 

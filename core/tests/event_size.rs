@@ -31,7 +31,7 @@ struct World {
 }
 
 impl World {
-    /// A chat in whose turn an agent speaks.
+    /// A chat with a running turn and an agent.
     fn new() -> Self {
         let now = Moment { ticks_ms: 0, unix_ms: 1_700_000_000_000 };
         let hub = Hub::new(Limits::default(), [7; 32], now);
@@ -58,7 +58,7 @@ impl World {
         self.step(Input::Envelope { conn: CONN, envelope });
     }
 
-    /// Gives the kinds that were logged.
+    /// Gives the hub an event of the agent. Returns the kinds of the events that are logged.
     fn event(&mut self, event: AgentEvent) -> Vec<String> {
         self.position += 1;
         let before = self.logged.len();
@@ -94,7 +94,7 @@ impl World {
     }
 }
 
-/// As long as an id may be.
+/// An id of the maximum length.
 fn chat() -> ChatId {
     ChatId::parse(&"c".repeat(64)).unwrap()
 }
@@ -178,7 +178,7 @@ fn whatever_an_agent_says_comes_in_events_of_bounded_size() {
             assert!(logged.iter().any(|logged| logged == kind), "{kind} with {letter:?}: {logged:?}");
         }
         world.event(AgentEvent::Model { name: huge() });
-        // All of what was said is there, though in pieces.
+        // The whole text is logged, in pieces.
         let said = |kind: &str| {
             let texts = world.logged.iter().filter(|event| event["event"] == kind);
             texts.map(|event| event["text"].as_str().unwrap().len()).sum::<usize>()
@@ -231,7 +231,7 @@ fn what_a_person_writes_is_counted_as_it_is_sent() {
         assert!(decode(&frame(fits.clone()), &Limits::default(), false).is_ok(), "{letter:?}");
         let error = decode(&frame(format!("{fits}{letter}")), &Limits::default(), false).unwrap_err();
         assert_eq!(error.detail, "content is over the limit of 258048 bytes", "{letter:?}");
-        // The message waits behind another turn, and clients that attach later get it in other events.
+        // The message is queued behind another turn, and clients that attach later get it in other events.
         let mut world = World::new();
         world.writes(&fits);
         world.delivered.clear();

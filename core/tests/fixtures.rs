@@ -45,7 +45,7 @@ kinds!(CLIENT, client_kind, ClientEnvelope {
     RenameChat => "rename_chat",
     DeleteChat => "delete_chat",
     Ping => "ping",
-    // Text that is no JSON: `decode.rs` has its cases.
+    // Legacy frames are text and no JSON. `decode.rs` has their cases.
     Legacy => "legacy",
 });
 
@@ -111,7 +111,7 @@ fn every_client_kind_decodes_and_comes_back() {
 fn every_server_kind_decodes_and_comes_back() {
     let (mut chat, mut control) = (BTreeSet::new(), BTreeSet::new());
     for (name, text) in fixtures("server") {
-        // A place makes a chat event; of the others only `message_accepted` has one.
+        // A frame with a sequence number is a chat event, except `message_accepted`.
         let numbered = json(&text).get("seq").is_some() && CHAT.contains(&kind_in(&name));
         let (kind, encoded) = if numbered {
             let event: ChatEvent = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"));

@@ -1,5 +1,5 @@
-//! Whatever a client sends is decoded or refused, and a hub goes on. `cargo bolero test -p switchboard-core --test fuzz
-//! frames` searches further, guided by coverage; what it finds belongs into the corpus.
+//! Any bytes from a client are decoded or refused, and the hub continues. `cargo bolero test -p switchboard-core --test
+//! fuzz frames` searches further, guided by coverage. Add its findings to the corpus.
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 use std::{collections::VecDeque, path::Path};
@@ -13,7 +13,7 @@ use switchboard_core::{
 };
 use switchboard_test_support::replay_damaged;
 
-/// Lines of one client, each of them a frame.
+/// Gives a hub each line of these bytes as a frame of one client.
 fn frames(bytes: &[u8]) {
     let limits = Limits { frame_bytes: 4096, text_bytes: 256, ..Limits::default() };
     let mut hub = Hub::new(limits.clone(), [7; 32], moment());
@@ -21,7 +21,7 @@ fn frames(bytes: &[u8]) {
     let peer = Peer { principal: Principal::owner(), client_id: None };
     handle(&mut hub, &mut journal, Input::Opened { conn: ConnId(1), peer });
     for line in bytes.split(|byte| *byte == b'\n') {
-        // Whoever takes legacy frames takes all others in the same way.
+        // Accepting legacy frames changes nothing for other frames.
         if let Ok(Some(envelope)) = decode_binary(line, &limits, false) {
             assert!(decode_binary(line, &limits, true) == Ok(Some(envelope)));
         }
@@ -46,7 +46,7 @@ fn moment() -> Moment {
     Moment { ticks_ms: 0, unix_ms: 1_700_000_000_000 }
 }
 
-/// What was understood means the same when it is sent again.
+/// Checks that a decoded frame, encoded again, decodes to the same.
 fn comes_back(envelope: &ClientEnvelope, limits: &Limits) {
     if !matches!(envelope, ClientEnvelope::Legacy { .. }) {
         let encoded = serde_json::to_vec(envelope).unwrap();
@@ -62,7 +62,7 @@ fn is_fit_for_a_client(error: &DecodeError) {
     assert!(Frame::new(frame.bytes().clone()).is_some());
 }
 
-/// A shell that answers at once, with an agent that cannot be started.
+/// Handles an input and carries out its outputs. The journal answers at once, and agents cannot be started.
 fn handle(hub: &mut Hub, journal: &mut MemoryJournal, input: Input) {
     let mut inputs = VecDeque::from([input]);
     let mut steps = 0;

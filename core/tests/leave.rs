@@ -1,4 +1,4 @@
-//! A gateway that leaves its turns to the next one.
+//! A gateway that ends and leaves its turns to the next gateway.
 #![allow(
     clippy::unwrap_used,
     clippy::wildcard_enum_match_arm,
@@ -17,13 +17,14 @@ use switchboard_core::{
 const NOW: Moment = Moment { ticks_ms: 0, unix_ms: 1_700_000_000_000 };
 const CONN: ConnId = ConnId(1);
 
-/// A hub and its journal. Gives what else is to be done.
+/// A hub and its journal, which answers at once.
 struct World {
     hub: Hub,
     journal: MemoryJournal,
 }
 
 impl World {
+    /// Returns the outputs other than appends and questions.
     fn step(&mut self, input: Input) -> Vec<Output> {
         self.hub.handle(NOW, input);
         let mut others = Vec::new();
@@ -65,7 +66,7 @@ fn shows(outputs: &[Output], text: &str) -> bool {
     })
 }
 
-/// A hub with a turn whose prompt its agent has, and that agent.
+/// A hub with a running turn, and the agent that has the prompt.
 fn in_a_turn() -> (World, AgentInstanceId) {
     let hub = Hub::new(Limits::default(), [7; 32], NOW);
     let mut world = World { hub, journal: MemoryJournal::default() };
@@ -93,7 +94,7 @@ fn what_is_open_when_a_gateway_dies_is_ended_with_the_turn() {
     let records = AgentRecords { position: 2, events, checkpoint: None };
     world.step(Input::AgentRecords { chat: key(), instance, records });
 
-    // It is gone from one moment to the next; the next one finds the agent dead.
+    // The gateway is killed. The next gateway learns that the agent is dead.
     let mut next = World { hub: Hub::new(Limits::default(), [8; 32], NOW), journal: world.journal };
     next.step(Input::Recover { chat: key() });
     let record = next.journal.ask(Ask { id: AskId(0), query: Query::Chat { chat: key() } });
@@ -125,7 +126,7 @@ fn no_turn_is_ended_and_what_an_agent_says_later_is_for_the_next_gateway() {
     ));
     assert!(!left.iter().any(|output| matches!(output, Output::StopAgent { .. })), "the agent goes on");
     assert!(!shows(&left, "turn_end"));
-    // The log ends where it did; so the next gateway reads on from there.
+    // Nothing more is logged, so that the next gateway reads the records from the same position on.
     assert_eq!(world.records(instance, 2, "two").len(), 0);
     let exit = AgentExit::Stopped;
     assert_eq!(world.step(Input::AgentExited { chat: key(), instance, exit }).len(), 0);

@@ -1,4 +1,4 @@
-//! What goes to a reader waits for its outbox to drain: a small frame makes nothing large pile up for it.
+//! Large frames for a reader wait until its outbox has drained, so that small requests cannot pile them up.
 #![allow(
     clippy::unwrap_used,
     clippy::wildcard_enum_match_arm,
@@ -17,16 +17,16 @@ const WRITER: ConnId = ConnId(1);
 const READER: ConnId = ConnId(2);
 const CHATS: usize = 3;
 
-/// A hub whose journal answers at once, and a reader that drains its outbox when the test says so.
+/// A hub whose journal answers at once, and a reader whose outbox drains only when the test says so.
 struct World {
     hub: Hub,
     journal: MemoryJournal,
     now: Moment,
-    /// What the reader was sent since it last drained.
+    /// The frames that the reader was sent since its outbox last drained.
     sent: Vec<Value>,
     sent_bytes: usize,
     asks_drain: bool,
-    /// The reader's outbox takes no offered event.
+    /// The reader's outbox refuses all offered events.
     refuses: bool,
 }
 
@@ -44,7 +44,7 @@ impl World {
         world
     }
 
-    /// Chats in which as much waits as may. A control character takes six bytes in JSON.
+    /// Chats with as many queued messages as allowed, of large size: a control character takes six bytes in JSON.
     fn full() -> Self {
         let mut world = Self::new();
         for chat in 0..CHATS {
@@ -98,7 +98,7 @@ impl World {
         self.step(Input::Envelope { conn: READER, envelope });
     }
 
-    /// The reader takes all that it was sent.
+    /// The outbox drains. Returns the frames that the reader was sent.
     fn drain(&mut self) -> Vec<Value> {
         self.sent_bytes = 0;
         if std::mem::take(&mut self.asks_drain) {
@@ -107,7 +107,7 @@ impl World {
         std::mem::take(&mut self.sent)
     }
 
-    /// No more than the largest single event with what goes around it.
+    /// Checks that no more was sent since the last drain than about the largest single event.
     fn little_waits(&self) {
         assert!(self.sent_bytes < 2 << 20, "{} bytes at once", self.sent_bytes);
     }
@@ -186,11 +186,11 @@ fn a_replay_does_not_end_before_its_events_were_taken() {
     let mut world = World::new();
     let message = Message { chat_id: chat_id(0), content: "hello".into(), turn_id: None };
     world.step(Input::Envelope { conn: WRITER, envelope: ClientEnvelope::Message(message) });
-    // The cursor of a client that has seen nothing yet.
+    // The epoch for the cursor of a client without events.
     world.asks(ClientEnvelope::Attach { chat_id: chat_id(0), after: None });
     let attached = world.drain().into_iter().find(|event| event["event"] == "attached").unwrap();
     let epoch = serde_json::from_value(attached["epoch"].clone()).unwrap();
-    // Another chat's events take the room before the replay is offered.
+    // Events of another chat have filled the outbox before the replay is offered.
     world.refuses = true;
     world.asks(ClientEnvelope::Attach { chat_id: chat_id(0), after: Some(Cursor { epoch, seq: 0 }) });
     let refused = world.drain();

@@ -1,7 +1,7 @@
-//! The published schemas and what the code takes agree: `docs/schema/{client,server}.json`.
+//! The published schemas, `docs/schema/{client,server}.json`, agree with the code.
 //!
-//! Every fixture is valid. Every fixture that was damaged, in each of its places, is either refused by the schema or
-//! taken by the code: what a schema allows, the gateway and the types of the wire take.
+//! Every fixture is valid. Every fixture with one damaged value is either refused by the schema or accepted by the code:
+//! the gateway and the types of the wire accept all that a schema allows.
 
 use std::{
     fs,
@@ -47,7 +47,7 @@ fn name(path: &Path) -> String {
     path.file_stem().expect("a file").to_string_lossy().into_owned()
 }
 
-/// Whether the code takes it.
+/// Whether the code accepts the frame.
 fn is_taken(side: &str, value: &Value) -> bool {
     match side {
         "client" => decode(&value.to_string(), &Limits::default(), false).is_ok(),
@@ -58,7 +58,8 @@ fn is_taken(side: &str, value: &Value) -> bool {
     }
 }
 
-/// The value with one of its places damaged, for each place and kind of damage: gone, null, and of other types.
+/// Copies of the value with one damaged part each, for each part and kind of damage: removed, null, and of other types.
+/// Each comes with a description of the damage.
 fn damaged(value: &Value) -> Vec<(String, Value)> {
     let mut all = Vec::new();
     for pointer in pointers(value, "") {
@@ -79,7 +80,7 @@ fn damaged(value: &Value) -> Vec<(String, Value)> {
     all
 }
 
-/// Every place in a value. What an agent passes to a tool is its own business.
+/// Pointers to all parts of a value, except within the arguments that an agent gives a tool.
 fn pointers(value: &Value, at: &str) -> Vec<String> {
     let inner: Vec<(String, &Value)> = match value {
         Value::Object(object) => object.iter().map(|(key, value)| (format!("{at}/{key}"), value)).collect(),
@@ -126,7 +127,7 @@ fn what_the_schema_allows_is_taken() {
     }
 }
 
-/// The other direction, for what is sent to the gateway: a client that keeps to the schema misses nothing.
+/// The other direction, for frames to the gateway: the schema allows all that the code accepts.
 #[test]
 fn what_the_gateway_takes_the_schema_allows() {
     let validator = validator("client");
@@ -181,7 +182,7 @@ fn what_is_wrong_is_refused() {
     }
 }
 
-/// The frames that clients get in a trace, whose hidden times have values again.
+/// All frames in the traces, with numbers in place of hidden times.
 fn traced() -> Vec<(String, Value)> {
     let dir = here().join("../conformance/traces");
     let mut frames = Vec::new();
@@ -193,7 +194,7 @@ fn traced() -> Vec<(String, Value)> {
             let frame = frame.trim_start();
             if !client.contains(' ') && frame.starts_with('{') {
                 let at = format!("{}: {line}", name(&path));
-                // What clients send may be no JSON, or say how often a text is repeated.
+                // A client may send text that is no JSON, or a trace says how often a text is repeated.
                 frames.extend(serde_json::from_str(frame).ok().map(|frame| (at, frame)));
             }
         }
@@ -229,7 +230,7 @@ fn every_kind_occurs_in_a_trace() {
             let numbered =
                 kind["properties"].get("seq").is_some() || schema["properties"].get("seq").is_some();
             let is_it = |frame: &Value| {
-                // `goal_state` is two kinds of one name.
+                // Two kinds are named `goal_state`.
                 frame[tag] == *name && (*name != "goal_state" || frame.get("seq").is_some() == numbered)
             };
             assert!(

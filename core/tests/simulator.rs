@@ -1,11 +1,12 @@
-//! Random worlds around a hub, with naive models of clients, agents, their hosts and the log beside it. Gateways, hosts
-//! and agents die at any moment, alone or together; the journal fails, and loses what was not synced, or more.
+//! Random worlds around a hub, compared with naive models of clients, agents, their hosts and the log. Gateways, hosts
+//! and agents die at any moment, alone or together. The journal fails, and loses appends that were not synced, or even
+//! synced ones.
 //!
-//! `SWITCHBOARD_SIM_SEED=7` runs one seed; `SWITCHBOARD_SIM_SECONDS=60` looks for longer than the default of 5 s. With
-//! `SWITCHBOARD_SIM_STEPS` a run goes on until there were so many, and `SWITCHBOARD_SIM_FIRST_SEED` says where it begins.
+//! `SWITCHBOARD_SIM_SEED=7` runs one seed. Otherwise seeds are run in order, from `SWITCHBOARD_SIM_FIRST_SEED` on, for
+//! `SWITCHBOARD_SIM_SECONDS` (5 by default) and at least `SWITCHBOARD_SIM_STEPS` steps.
 
-#![allow(unreachable_pub, reason = "modules of a test are read by its root")]
-#![allow(clippy::print_stderr, clippy::print_stdout, reason = "a test says which seeds it ran")]
+#![allow(unreachable_pub, reason = "the modules of a test are used by its root only")]
+#![allow(clippy::print_stderr, clippy::print_stdout, reason = "the test prints which seeds it ran")]
 
 use std::{
     env,
@@ -31,22 +32,23 @@ mod rng;
 mod sim;
 mod support;
 
-/// Seeds that once failed, and why. A change of the simulator changes what a seed does; traces keep what it showed.
+/// Seeds that once failed, and the cause. After a change of the simulator, a seed makes another world; therefore each
+/// cause has a trace too.
 const REGRESSIONS: &[u64] = &[
-    32,     // an agent that was asked to stop, adopted by the next gateway
-    75,     // an agent without a turn, taken up and never stopped
-    132,    // an agent that got a prompt before the journal named it
-    1345,   // a repeated message that was said to be in an epoch that was over
-    1738,   // an agent that had ended a turn whose start was lost, and wrote nothing more in it
-    3394, // a cancellation that was taken for committed, as its number was below that of a prompt logged again
-    11_554, // an agent that got a prompt before the journal named it, after a refusal
-    14_379, // a turn that was accepted and ended while the journal did not answer, and was accepted again
-    16_725, // an agent in a turn whose start was lost, taken up for the turn before it, whose end was lost
-    32_043, // a question that was committed with the end of its agent, and was asked again
-    40_358, // an agent that was taken up for a turn that waited, and had gone in the one before
-    46_777, // an agent in a turn that was lost before it was logged again, and then got the next prompt
-    49_935, // an answer to what the log had lost the answer to
-    72_571, // the end of a turn that was taken for committed, as an agent was named behind it
+    32,     // the next gateway adopted an agent that had been asked to stop
+    75,     // an agent without a turn was adopted and never stopped
+    132,    // an agent got a prompt before the journal had its `AgentStarted`
+    1345,   // a repeated message was answered with a cursor of an earlier epoch
+    1738,   // an agent had ended a turn whose start was lost, and wrote nothing more in that turn
+    3394,   // a cancellation counted as committed, since its id was below that of a prompt appended again
+    11_554, // after a refused append, an agent got a prompt before the journal had its `AgentStarted`
+    14_379, // a turn was accepted and ended before the journal answered, and was accepted again
+    16_725, // an agent in a turn whose start was lost was adopted for the earlier turn, whose end was lost
+    32_043, // a question was committed together with the end of its agent, and asked again
+    40_358, // an agent was adopted for a queued turn, and had exited in the turn before
+    46_777, // an agent in a lost turn got the prompt of the next turn
+    49_935, // an answer was sent for a request whose earlier answer the journal had lost
+    72_571, // the end of a turn counted as committed, since the journal had a later `AgentStarted`
 ];
 
 #[test]
@@ -78,7 +80,7 @@ fn random_worlds() {
     println!("seeds {first} to {} hold: {} worlds, {steps} steps", seed - 1, seed - first);
 }
 
-/// Runs one world, and gives how many steps it took before everything healed.
+/// Runs one world. Returns the number of its random steps.
 fn run(seed: u64) -> u64 {
     let steps = 200 + seed % 7 * 200;
     let world = || sim::Sim::new(seed).run(usize::try_from(steps).expect("small"));

@@ -1,17 +1,17 @@
-//! One conversation, disturbed at every single place: each client still gets all of it, once and in order.
+//! One conversation is disturbed at every single place. Each client still gets all events, once and in order.
 
 use serde_json::{Value, json};
-use switchboard_core::Limits;
+use switchboard_conformance::{
+    journal_model::How,
+    trace::{self, Line, Step},
+};
+use switchboard_core::{Limits, agent::AgentCommand};
 
 mod support;
 
-use support::{
-    journal::How,
-    script::Script,
-    trace::{self, Line, Step},
-};
+use support::script::Script;
 
-/// Client `a` sends and listens, `b` too; every kind of event happens. `ASKED` stands for the newest request.
+/// A conversation of the clients `a` and `b` with every kind of event. `ASKED` stands for the newest request.
 const CONVERSATION: &str = r#"
 a open
 b open
@@ -33,7 +33,7 @@ a> {"type":"cancel","chat_id":"c"}
 agent c> end cancelled
 "#;
 
-/// A run of the conversation, and what each client was sent.
+/// A run of the conversation, and the frames that each client was sent.
 struct Run {
     script: Script,
     received: Vec<(String, Value)>,
@@ -63,7 +63,7 @@ impl Run {
         steps(line).iter().for_each(|step| self.step(step));
     }
 
-    /// What a client was sent of the log: each event with its place taken off.
+    /// The events of the log that a client was sent, without their positions.
     fn log_of(&self, client: &str) -> Vec<Value> {
         let mut next = None;
         let numbered = self.received.iter().filter(|(name, event)| name == client && is_numbered(event));
@@ -72,13 +72,13 @@ impl Run {
                 let seq = event["seq"].as_u64().expect("a number");
                 assert!(next.is_none_or(|next| next == seq), "{client}: {seq} in place of {next:?}");
                 next = Some(seq + 1);
-                // Its own message comes in another form.
+                // A client gets `message_accepted` in place of its own message.
                 let kind =
                     if event["event"] == "message_accepted" { "user_message" } else { text(event, "event") };
                 json!([
                     kind,
                     event["turn_id"],
-                    // Its epoch is another one where the chat had to be made twice.
+                    // The epoch in the id differs if the chat had to be created twice.
                     text(event, "request_id").split('.').next(),
                     event["outcome"],
                     if kind == "user_message" { &Value::Null } else { &event["text"] }
@@ -154,24 +154,23 @@ fn a_refused_append_at_every_place() {
                 }
                 let what = format!("{how:?} {refused} from append {place} on");
                 assert_eq!(instance.log_of("a"), expected, "{what}");
-                // The agent got each prompt once, or the journal's model would have panicked.
-                assert!(
-                    instance
-                        .script
-                        .world
-                        .journal
-                        .chat(&instance.script.key("c"))
-                        .expect("it is stored")
-                        .turns
-                        .is_empty(),
-                    "{what}"
-                );
+                let world = &instance.script.world;
+                let record = world.journal.chat(&instance.script.key("c")).expect("it is stored");
+                assert!(record.turns.is_empty(), "{what}");
+                let commands = world.agents.values().flat_map(|agent| &agent.commands);
+                let prompts: Vec<&str> = commands.filter_map(prompted_turn).collect();
+                assert_eq!(prompts, ["t1", "t2", "t3"], "each prompt is sent once: {what}");
             }
         }
     }
 }
 
-/// Does it, and again while it is refused for now. A person would.
+fn prompted_turn(command: &AgentCommand) -> Option<&str> {
+    let AgentCommand::Prompt { turn_id, .. } = command else { return None };
+    Some(turn_id.as_str())
+}
+
+/// Repeats a step as long as it is refused as unavailable, like a person would.
 fn insist(instance: &mut Run, step: &Step) {
     for _ in 0..20 {
         let before = instance.received.len();

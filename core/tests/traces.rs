@@ -1,13 +1,15 @@
-//! Conversations as text: each trace states the inputs and all outputs. `TRACES=overwrite` writes what comes
-//! out into the files, to be read before it is committed.
+//! Conversations as text: each trace states the inputs and all outputs. `TRACES=overwrite` writes the actual outputs
+//! into the files. Read them before you commit them.
 
 use std::{collections::BTreeSet, env, fs, path::PathBuf};
 
+use switchboard_conformance::trace;
+
 mod support;
 
-use support::{script, trace};
+use support::script;
 
-/// Files of a folder that is named from this crate's.
+/// The files with this ending in a folder, given relative to this crate.
 fn files(folder: &[&str], ending: &str) -> Vec<PathBuf> {
     let dir: PathBuf = [env!("CARGO_MANIFEST_DIR")].iter().chain(folder).collect();
     let mut files: Vec<PathBuf> = fs::read_dir(&dir)
@@ -24,7 +26,7 @@ fn trace_files() -> Vec<PathBuf> {
     files(&["..", "conformance", "traces"], "trace")
 }
 
-/// Each kind has a fixture, which another test sees to.
+/// The kinds are those of the fixtures. Another test checks that each kind has a fixture.
 #[test]
 fn every_kind_on_the_wire_is_in_a_trace() {
     let traces: String = trace_files().iter().map(|path| fs::read_to_string(path).unwrap()).collect();
@@ -61,7 +63,7 @@ fn traces() {
     assert!(failed.is_empty(), "what came out is not what is stated:\n{}", failed.join("\n"));
 }
 
-/// The first lines that differ, with what stands before them.
+/// The first lines that differ, and the lines before them.
 fn difference(stated: &str, real: &str) -> String {
     let (stated, real): (Vec<&str>, Vec<&str>) = (stated.lines().collect(), real.lines().collect());
     let same = stated.iter().zip(&real).take_while(|(a, b)| a == b).count();

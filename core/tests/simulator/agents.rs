@@ -1,7 +1,8 @@
-//! The naive model of agents: random output, below hosts that outlive the gateway.
+//! The naive model of agents with random output, each with a host that outlives the gateway.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use switchboard_conformance::journal_model::Journal;
 use switchboard_core::{
     Input,
     agent::{AgentCommand, AgentEvent, AgentExit, AgentInstanceId, PermissionAsk},
@@ -15,33 +16,33 @@ use super::{
     recorder::Recorder,
     rng::Rng,
 };
-use crate::support::{journal::Journal, world::World};
+use crate::support::world::World;
 
-/// The stream of text outside of a turn, which may be logged within the next turn.
+/// The stream of the text that agents write outside of turns. It may be logged within the next turn.
 pub const ASIDE: &str = "aside";
 
 #[derive(Debug, Default)]
 pub struct Agents {
     hosts: BTreeMap<AgentInstanceId, Host>,
-    /// The present gateway's ends.
+    /// The present gateway's part of each agent instance.
     feeds: BTreeMap<AgentInstanceId, Feed>,
     pub recorder: Recorder,
-    /// In how many of a hundred cases a turn ends that might.
+    /// The probability in percent that an agent ends its turn when it could.
     haste: usize,
     made: u64,
 }
 
-/// An agent that runs.
+/// A running agent.
 #[derive(Debug, Default)]
 pub struct Process {
     turn: Option<TurnId>,
     cancelled: bool,
-    /// Does nothing any more until it is killed.
+    /// The agent does nothing until it is killed.
     hangs: bool,
     open: BTreeMap<RequestId, bool>,
     streams: u64,
     tools: u64,
-    /// Texts that it has written.
+    /// The number of texts that the agent has written.
     texts: u64,
 }
 
@@ -72,11 +73,11 @@ impl Agents {
         Self { haste, ..Self::default() }
     }
 
-    /// The gateway has gone with its ends of all agent instances. Some of its commands to hosts are still on their way.
+    /// The gateway ends, and its part of all agent instances with it. Some of its commands to hosts arrive late.
     pub fn gateway_gone(&mut self, now_ms: u64, rng: &mut Rng) {
         for (instance, feed) in std::mem::take(&mut self.feeds) {
             if let Some(host) = self.hosts.get_mut(&instance).filter(|_| rng.chance(50)) {
-                host.late.extend(feed.on_its_way());
+                host.late.extend(feed.in_transit());
             }
         }
         for host in self.hosts.values_mut() {
@@ -84,12 +85,12 @@ impl Agents {
         }
     }
 
-    /// A gateway begins: it ends hosts that nobody will take up, as the log has it.
+    /// A gateway begins: it ends the hosts of instances that are not among those to adopt.
     pub fn gateway_begins(&mut self, instances: &BTreeSet<AgentInstanceId>) {
         self.hosts.retain(|instance, _| instances.contains(instance));
     }
 
-    /// Every host dies with the machine. What was spooled last was not on the disk.
+    /// The machine loses power: every host dies, and the end of its spool may not be on the disk.
     pub fn power_lost(&mut self, rng: &mut Rng) {
         for host in self.hosts.values_mut() {
             let unread = if rng.chance(50) { 0 } else { rng.below(host.records()) };
@@ -97,8 +98,9 @@ impl Agents {
         }
     }
 
-    /// Takes up what the hub has started or adopted. To be called after every input that may do that.
-    pub fn take_up(&mut self, world: &mut World, rng: &mut Rng) {
+    /// Makes a feed for each agent that the hub has started or adopted, and passes on its commands. To be called after
+    /// every input that may cause this.
+    pub fn connect_feeds(&mut self, world: &mut World, rng: &mut Rng) {
         for (instance, link) in &mut world.agents {
             let Self { hosts, feeds, .. } = self;
             let feed = feeds.entry(*instance).or_insert_with(|| match &link.adopted {
@@ -108,29 +110,29 @@ impl Agents {
                     Feed::resume(place, turn.clone(), hosts.get_mut(instance), &world.journal, rng)
                 }
             });
-            feed.order(link.commands.drain(..));
+            feed.queue(link.commands.drain(..));
         }
     }
 
-    /// Something happens to an agent, at random: at its host, and at the gateway's end if there is one.
+    /// Something random happens to an agent: at its host, and at its feed if there is one.
     pub fn act(&mut self, world: &mut World, rng: &mut Rng) {
         let living = self.hosts.iter().filter(|(_, host)| host.alive).map(|(instance, _)| *instance);
-        let runs: BTreeSet<AgentInstanceId> = world.agents.keys().copied().chain(living).collect();
-        let runs: Vec<AgentInstanceId> = runs.into_iter().collect();
-        let Some(instance) = rng.pick(&runs).copied() else { return };
+        let instances: BTreeSet<AgentInstanceId> = world.agents.keys().copied().chain(living).collect();
+        let instances: Vec<AgentInstanceId> = instances.into_iter().collect();
+        let Some(instance) = rng.pick(&instances).copied() else { return };
         self.act_at_host(&world.journal, instance, 1, rng);
         self.act_at_gateway(world, instance, rng);
     }
 
-    /// Something happens while there is no gateway.
+    /// Something random happens at a host while no gateway instances.
     pub fn act_alone(&mut self, journal: &Journal, rng: &mut Rng) {
-        let runs: Vec<AgentInstanceId> = self.hosts.keys().copied().collect();
-        if let Some(instance) = rng.pick(&runs) {
+        let instances: Vec<AgentInstanceId> = self.hosts.keys().copied().collect();
+        if let Some(instance) = rng.pick(&instances) {
             self.act_at_host(journal, *instance, 2, rng);
         }
     }
 
-    /// Time has passed: hosts without a gateway may have waited for too long.
+    /// Time has passed: hosts that have had no gateway for too long exit.
     pub fn wait(&mut self, now_ms: u64) {
         self.hosts.values_mut().for_each(|host| host.wait(now_ms));
     }
@@ -139,7 +141,7 @@ impl Agents {
         let Self { hosts, recorder, made, haste, .. } = self;
         let Some(host) = hosts.get_mut(&instance) else { return };
         if rng.chance(50) {
-            host.hear_late(recorder, journal);
+            host.receive_late(recorder, journal);
         }
         if host.alive && rng.chance(dies) {
             let unread = if rng.chance(70) { 0 } else { rng.below(host.records()) };
@@ -171,7 +173,7 @@ impl Agents {
     }
 
     fn act_at_gateway(&mut self, world: &mut World, instance: AgentInstanceId, rng: &mut Rng) {
-        self.take_up(world, rng);
+        self.connect_feeds(world, rng);
         let Some(link) = world.agents.get(&instance) else { return };
         if let Some(killed) = link.stopping {
             let hangs =
@@ -191,18 +193,18 @@ impl Agents {
             let most = 1 + rng.below(4);
             feed.read(world, instance, host, rng, most);
         }
-        // It may have gone too far just now.
+        // The hub may have stopped the agent because of these records.
         if world.agents.get(&instance).is_none_or(|link| link.stopping.is_some()) {
             return;
         }
-        let begun = feed.obey(&chat, hosts.get_mut(&instance), recorder, &world.journal);
+        let begun = feed.send_commands(&chat, hosts.get_mut(&instance), recorder, &world.journal);
         hosts.extend(begun.map(|host| (instance, host)));
         if let Some(exit) = feed.exit() {
             self.exit(world, instance, exit);
         }
     }
 
-    /// The host gets the order to stop its agent and exit. `reported`: the gateway gets the exit.
+    /// The host stops its agent and exits. `reported`: the gateway learns of it.
     fn stop(&mut self, world: &mut World, instance: AgentInstanceId, reported: bool) {
         if let Some(host) = self.hosts.get_mut(&instance) {
             host.stop();
@@ -222,16 +224,16 @@ impl Agents {
         }
     }
 
-    /// The log has a state of the decoder: records up to there are of no use to anybody any more.
+    /// The journal has a checkpoint of the decoder: the host may trim the records up to there.
     pub fn committed(&mut self, instance: AgentInstanceId, position: u64, rng: &mut Rng) {
         if let Some(host) = self.hosts.get_mut(&instance).filter(|_| self.feeds.contains_key(&instance)) {
             host.trim(position, rng);
         }
     }
 
-    /// Lets agents end their turns, and exit if they were asked to. True if an agent had anything to do.
+    /// Lets an agent end its turn, and exit if it was asked to. Returns whether anything was to do.
     pub fn behave(&mut self, world: &mut World, instance: AgentInstanceId, rng: &mut Rng) -> bool {
-        self.take_up(world, rng);
+        self.connect_feeds(world, rng);
         let Some(link) = world.agents.get(&instance) else { return false };
         if link.stopping.is_some() {
             self.stop(world, instance, true);
@@ -245,13 +247,13 @@ impl Agents {
         let Some(feed) = feeds.get_mut(&instance) else { return false };
         let mut busy = false;
         if let Some(host) = hosts.get_mut(&instance) {
-            host.hear_late(recorder, &world.journal);
+            host.receive_late(recorder, &world.journal);
             busy |= feed.read(world, instance, host, rng, 100);
         }
         if world.agents.get(&instance).is_none_or(|link| link.stopping.is_some() || link.paused) {
             return true;
         }
-        let begun = feed.obey(&chat, hosts.get_mut(&instance), recorder, &world.journal);
+        let begun = feed.send_commands(&chat, hosts.get_mut(&instance), recorder, &world.journal);
         busy |= begun.is_some();
         hosts.extend(begun.map(|host| (instance, host)));
         if let Some(exit) = feed.exit() {
@@ -336,11 +338,11 @@ impl Agents {
                 AgentEvent::Question(Question { request_id: request(*made), questions: vec![item] })
             }
             19 => {
-                // An answer may be on its way: it stays open here until the turn is over.
+                // An answer may arrive late, so the request stays open here until the turn ends.
                 let request_id = process.open.keys().next()?.clone();
                 AgentEvent::Withdrawn { request_id }
             }
-            // Who has asked something mostly waits for the answer.
+            // An agent with an open request mostly waits for the answer.
             _ if rng.chance(haste) && (process.open.is_empty() || rng.chance(20)) => Self::end(process, rng),
             _ => AgentEvent::Alive,
         })
@@ -357,7 +359,7 @@ impl Agents {
     }
 }
 
-/// A gateway cannot know which of its predecessor's commands a host has: it sends those of the open turn again.
+/// Checks that a gateway sends the commands of the open turn again: it cannot know which of them the host has.
 fn check_sent_again(journal: &Journal, chat: &ChatKey, sent: &VecDeque<AgentCommand>) {
     let open = journal.chat(chat).and_then(|record| record.turns.into_iter().next());
     let Some(open) = open.filter(|open| open.started_at_ms.is_some() && !journal.lossy) else { return };

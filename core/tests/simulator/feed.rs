@@ -1,14 +1,16 @@
-//! The gateway's end of an agent instance below a host, which ends with the gateway.
+//! The naive model of the bridge: the gateway's part of an agent instance, which ends with the gateway.
 //!
-//! It turns the hub's outputs into orders to a host, with the contract of `agent-bridge/src/hosted` and of `AgentContext`
-//! in `runtime/src/agent.rs`: records are decoded from the newest checkpoint in the log, and their events are passed on
-//! from the position in the log, unless they belong to a turn that the log has lost. Orders wait until all that the host
-//! had spooled is decoded, and a prompt until an agent in a lost turn has ended it. Commands that the agent has already,
-//! and answers to requests that are not open, are dropped. An exit comes after all of the agent's output.
+//! A feed passes the hub's commands to the host of the agent, and the agent's events to the hub, by the contract of
+//! `agent-bridge/src/client` and of `AgentContext` in `runtime/src/agent.rs`. It decodes records from the newest
+//! checkpoint in the journal on. It passes on the events after the position in the journal, except those of a turn that
+//! the journal has lost. Commands wait until all records that the host had spooled are decoded; a prompt waits until
+//! the agent has ended a lost turn. Commands that the agent already has, and answers to requests that are not open, are
+//! dropped. An exit is reported after all output of the agent.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
+use switchboard_conformance::journal_model::Journal;
 use switchboard_core::{
     Input,
     agent::{AgentCommand, AgentEvent, AgentExit, AgentInstanceId, AgentRecords, CommandId, PermissionAsk},
@@ -22,33 +24,33 @@ use super::{
     recorder::Recorder,
     rng::Rng,
 };
-use crate::support::{journal::Journal, world::World};
+use crate::support::world::World;
 
 #[derive(Debug, Default)]
 pub struct Feed {
     decoder: Decoder,
-    /// Events of records up to here are in the log.
-    shown: u64,
-    /// The records that the host had when this instance was adopted.
+    /// The journal has the events of the records up to this position.
+    logged: u64,
+    /// The position of the last record that the host had when the instance was adopted.
     caught_up_at: u64,
-    orders: VecDeque<AgentCommand>,
-    /// The turn whose prompt was sent last.
+    commands: VecDeque<AgentCommand>,
+    /// The turn of the last prompt that was sent.
     sent: Option<TurnId>,
     /// The turn for which an instance of an earlier gateway was adopted.
     resumed: Option<TurnId>,
-    /// The turn whose events are awaited, as long as it has not ended.
+    /// The turn whose events are passed on, until it has ended.
     awaited: Option<TurnId>,
     exit: Option<AgentExit>,
 }
 
-/// A decoder with a state, so that it matters from where it goes on: it counts the texts.
+/// A decoder that counts the texts. The numbers are wrong if it continues from a wrong checkpoint.
 #[derive(Debug, Default, Clone, PartialEq)]
 struct Decoder {
     position: u64,
     texts: u64,
     prompted: Option<TurnId>,
     turn_open: bool,
-    /// What the agent has asked in the turn, and has not been answered.
+    /// The requests of the agent in the turn that are not answered.
     requests: BTreeSet<RequestId>,
 }
 
@@ -78,7 +80,7 @@ impl Decoder {
         }
     }
 
-    /// Takes the next record. Gives what it comes to.
+    /// Decodes the next record to events.
     fn decode(&mut self, record: &Record) -> Vec<AgentEvent> {
         self.position += 1;
         match record {
@@ -114,7 +116,7 @@ impl Decoder {
     }
 }
 
-/// The decoder's event for an instance's text with this number.
+/// The text with its number, as the decoder gives it.
 pub fn counted(number: u64, text: &str) -> String {
     format!("{text}#{number}")
 }
@@ -130,17 +132,20 @@ impl Feed {
     ) -> Self {
         let mut feed = Self { resumed: turn.clone(), awaited: turn, ..Self::default() };
         let Some(host) = host.filter(|host| host.alive || host.records() > 0) else {
-            // The agent has no command, unless the log has records of it.
+            // Without a host, the agent had received no command, unless the journal has records of it.
             feed.exit = (place.position > 0).then(|| AgentExit::Gone(host_lost()));
             return feed;
         };
         if let Some(checkpoint) = &place.checkpoint {
             feed.decoder = Decoder::restore(checkpoint);
         }
-        assert!(feed.decoder.position <= place.position, "a checkpoint is of what the log has");
-        feed.shown = place.position;
+        assert!(
+            feed.decoder.position <= place.position,
+            "a checkpoint is not after the position in the journal"
+        );
+        feed.logged = place.position;
         if host.first > feed.decoder.position + 1 {
-            assert!(journal.lossy, "nothing is trimmed before the log has the decoder's state behind it");
+            assert!(journal.lossy, "records are trimmed only once the journal has a later checkpoint");
             host.is_lost();
             feed.exit = Some(host.exit());
             return feed;
@@ -151,11 +156,11 @@ impl Feed {
         feed
     }
 
-    pub fn order(&mut self, orders: impl Iterator<Item = AgentCommand>) {
-        self.orders.extend(orders);
+    pub fn queue(&mut self, commands: impl Iterator<Item = AgentCommand>) {
+        self.commands.extend(commands);
     }
 
-    /// Hands on some of what the host has.
+    /// Passes the events of at most `most` further records to the hub. Returns whether there were any records.
     pub fn read(
         &mut self,
         world: &mut World,
@@ -180,7 +185,7 @@ impl Feed {
                 decoded
                     .retain(|event| matches!(event, AgentEvent::Session { .. } | AgentEvent::Model { .. }));
             }
-            if self.decoder.position > self.shown {
+            if self.decoder.position > self.logged {
                 events.append(&mut decoded);
             }
             if let Record::Exited(exit) = record {
@@ -199,8 +204,9 @@ impl Feed {
         position > before
     }
 
-    /// Carries out the orders that wait, once it can tell which of them are news. Gives a host that begins with them.
-    pub fn obey(
+    /// Sends the waiting commands, once it is known which of them the agent already has. Returns the host that a first
+    /// prompt starts.
+    pub fn send_commands(
         &mut self,
         chat: &ChatKey,
         host: Option<&mut Host>,
@@ -211,31 +217,31 @@ impl Feed {
             return None;
         }
         if let Some(host) = host {
-            while let Some(order) = self.next_order() {
-                self.tell(host, order, recorder, journal);
+            while let Some(command) = self.next_command() {
+                self.send(host, command, recorder, journal);
             }
             if let Some(cancel) = self.cancel_lost() {
                 host.command(cancel, recorder, journal);
             }
             return None;
         }
-        // An instance starts with its first prompt; commands before that concern an earlier instance.
-        while let Some(order) = self.next_order() {
-            if matches!(order, AgentCommand::Prompt { .. }) {
+        // An instance starts with its first prompt. Commands before it concern an earlier instance.
+        while let Some(command) = self.next_command() {
+            if matches!(command, AgentCommand::Prompt { .. }) {
                 let mut host = Host::new(chat.clone());
-                self.tell(&mut host, order, recorder, journal);
+                self.send(&mut host, command, recorder, journal);
                 return Some(host);
             }
         }
         None
     }
 
-    /// The next order, unless that is a prompt and the agent is in a turn that the log has lost.
-    fn next_order(&mut self) -> Option<AgentCommand> {
-        while let Some(AgentCommand::Prompt { turn_id, .. }) = self.orders.front() {
+    /// The next command, unless it is a prompt and the agent is in a turn that the journal has lost.
+    fn next_command(&mut self) -> Option<AgentCommand> {
+        while let Some(AgentCommand::Prompt { turn_id, .. }) = self.commands.front() {
             if self.resumed.as_ref() == Some(turn_id) && self.awaited.as_ref() != Some(turn_id) {
-                // Its end has been read.
-                self.orders.pop_front();
+                // The turn was ended by a record of the host.
+                self.commands.pop_front();
                 continue;
             }
             self.awaited = Some(turn_id.clone());
@@ -244,25 +250,25 @@ impl Feed {
             }
             break;
         }
-        self.orders.pop_front()
+        self.commands.pop_front()
     }
 
-    /// Ends the turn for which a command waits.
+    /// Cancels the lost turn that a waiting command has to wait for.
     fn cancel_lost(&self) -> Option<AgentCommand> {
-        let turn_id = self.decoder.prompted.clone().filter(|_| !self.orders.is_empty())?;
+        let turn_id = self.decoder.prompted.clone().filter(|_| !self.commands.is_empty())?;
         Some(AgentCommand::Cancel { id: CommandId(0), turn_id })
     }
 
-    fn tell(&mut self, host: &mut Host, order: AgentCommand, recorder: &mut Recorder, journal: &Journal) {
-        if self.is_news(&order) {
-            host.command(order, recorder, journal);
+    fn send(&mut self, host: &mut Host, command: AgentCommand, recorder: &mut Recorder, journal: &Journal) {
+        if self.is_new(&command) {
+            host.command(command, recorder, journal);
         }
     }
 
-    /// Whether the host is to get this command.
-    fn is_news(&mut self, order: &AgentCommand) -> bool {
+    /// Whether the agent does not have this command yet and can take it.
+    fn is_new(&mut self, command: &AgentCommand) -> bool {
         let Decoder { prompted, turn_open, requests, .. } = &self.decoder;
-        match order {
+        match command {
             AgentCommand::Prompt { turn_id, .. } => {
                 let known = self.sent.as_ref() == Some(turn_id);
                 self.sent = Some(turn_id.clone());
@@ -270,29 +276,29 @@ impl Feed {
             }
             AgentCommand::Cancel { turn_id, .. } => {
                 let is_open = *turn_open && prompted.as_ref() == Some(turn_id);
-                let on_its_way = self.sent.as_ref() == Some(turn_id) && prompted.as_ref() != Some(turn_id);
-                is_open || on_its_way
+                let in_transit = self.sent.as_ref() == Some(turn_id) && prompted.as_ref() != Some(turn_id);
+                is_open || in_transit
             }
             AgentCommand::Answer { request_id, .. } => requests.contains(request_id),
         }
     }
 
-    /// The gateway dies: the commands that it had sent and the host has not received yet.
-    pub fn on_its_way(mut self) -> Vec<AgentCommand> {
+    /// The gateway dies. Returns the commands that it had sent and the host has not received yet.
+    pub fn in_transit(mut self) -> Vec<AgentCommand> {
         if !self.is_caught_up() {
             return Vec::new();
         }
         let mut sent = Vec::new();
-        while let Some(order) = self.next_order() {
-            if self.is_news(&order) {
-                sent.push(order);
+        while let Some(command) = self.next_command() {
+            if self.is_new(&command) {
+                sent.push(command);
             }
         }
         sent.extend(self.cancel_lost());
         sent
     }
 
-    /// Whether it knows which commands the agent has, and the instance has not ended.
+    /// Whether it is known which commands the agent has, and the instance has not exited.
     fn is_caught_up(&mut self) -> bool {
         if self.decoder.position < self.caught_up_at || self.exit.is_some() {
             return false;
@@ -303,7 +309,7 @@ impl Feed {
         true
     }
 
-    /// How the instance has ended, if it has.
+    /// How the instance exited, if it has.
     pub fn exit(&self) -> Option<AgentExit> {
         self.exit.clone()
     }

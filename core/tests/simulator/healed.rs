@@ -1,8 +1,9 @@
-//! What must be true once all is well again.
+//! What must be true once all faults have stopped.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
+use switchboard_conformance::journal_model::How;
 use switchboard_core::{
     Input,
     agent::AgentInstanceId,
@@ -10,22 +11,21 @@ use switchboard_core::{
 };
 
 use super::{recorder::text_of, sim::Sim};
-use crate::support::journal::How;
 
-/// Rounds in which a healed world comes to rest.
+/// Maximum number of rounds until a world without faults is at rest.
 const ROUNDS: usize = 3000;
 
 impl Sim {
-    /// From here on all is well: everything that was accepted ends, everybody gets everything.
+    /// All faults stop: every accepted turn must end, and every client must get all events.
     pub(super) fn heal(&mut self) {
         self.healthy = true;
-        // Who is attached to what is certain from here on.
+        // After these requests it is certain which client is attached to which chat.
         for who in 0..self.readers.len() {
             let chats: Vec<String> = self.readers[who].chats.keys().cloned().collect();
             chats.iter().for_each(|chat| self.attach(who, chat));
         }
         for round in 0.. {
-            assert!(round < ROUNDS, "it does not come to rest: {}", self.unrest());
+            assert!(round < ROUNDS, "the world does not come to rest: {}", self.unrest());
             let mut busy = false;
             while !self.world.journal.waiting.is_empty() {
                 self.carry_out(0, How::Keep);
@@ -39,8 +39,8 @@ impl Sim {
                     busy = true;
                 }
             }
-            let runs: Vec<AgentInstanceId> = self.world.agents.keys().copied().collect();
-            for instance in runs {
+            let instances: Vec<AgentInstanceId> = self.world.agents.keys().copied().collect();
+            for instance in instances {
                 busy |= self.agents.behave(&mut self.world, instance, &mut self.rng);
             }
             busy |= !self.world.journal.waiting.is_empty();
@@ -58,7 +58,7 @@ impl Sim {
         }
     }
 
-    /// Sends what has no answer, and attaches where it was.
+    /// Attaches the client to its chats again, and sends one of its messages without an answer.
     fn resend(&mut self, who: usize) {
         if self.readers[who].conn.is_none() {
             let (principal, name) = (self.readers[who].principal.clone(), self.readers[who].name.clone());
@@ -86,13 +86,13 @@ impl Sim {
         let principal = &self.readers[who].principal;
         let stale = |key: &ChatKey| key.principal == *principal && self.world.journal.is_stale(key);
         if let Some(ChatKey { chat, .. }) = self.keys().into_iter().find(stale) {
-            // The journal notices with the next append. Its clients may not have the chat: it was deleted, and the
-            // deletion is among what was lost.
+            // The gateway notices the loss with the next append. The clients may not have the chat, if the journal has
+            // lost its deletion.
             self.send(who, &json!({"type": "rename_chat", "chat_id": chat.as_str(), "title": "another"}));
         }
         let Some((chat, turn, content)) = waiting.into_iter().next() else { return };
         if std::mem::take(&mut self.readers[who].crowded) {
-            // The connection may be attached to more chats than the client counts.
+            // The connection may be attached to chats that the client does not know of.
             let others: Vec<String> =
                 self.readers[who].chats.keys().filter(|other| **other != chat).cloned().collect();
             for other in others {
@@ -103,7 +103,7 @@ impl Sim {
         self.send_message(who, chat, turn, content);
     }
 
-    /// What is not yet as it should be.
+    /// Why the world is not at rest; empty if it is.
     fn unrest(&self) -> String {
         let mut why = Vec::new();
         for key in self.keys() {
@@ -133,7 +133,7 @@ impl Sim {
         why.join("; ")
     }
 
-    /// P3, P4, P6: what the log must look like in the end.
+    /// Checks the whole log of each chat: sequence numbers, turns, requests and the output of agents.
     pub(super) fn check_logs(&self) {
         for key in self.keys() {
             let log: Vec<Value> = self
@@ -166,7 +166,8 @@ impl Sim {
                         assert_eq!(turns.insert(turn, "started"), Some("accepted"));
                     }
                     "turn_end" => {
-                        // A request dies with its agent, which therefore did not end its turn first.
+                        // If an agent is gone, its requests are withdrawn before its turn ends. They are never closed
+                        // with `turn_ended`.
                         let why = event["error"]["code"].as_str().unwrap_or("agent_silent");
                         let by_agent = why == "agent_silent" || !cut_short.contains(&turn);
                         assert!(by_agent, "a request is withdrawn where the agent is gone: {event}");
@@ -206,9 +207,9 @@ impl Sim {
         }
     }
 
-    /// Nothing to do: agents go, nothing is timed, and what nobody needs is forgotten.
+    /// Without clients' requests, all agents are stopped, no deadline remains, and idle chats are unloaded.
     pub(super) fn rest(&mut self) {
-        // A chat that is loaded late may take up an agent that has nothing to do.
+        // A chat that is loaded late may adopt an agent without a turn.
         for round in 0.. {
             self.world.advance(700_000, |_| {});
             self.heal();
@@ -216,7 +217,7 @@ impl Sim {
                 break;
             }
         }
-        assert_eq!(self.world.hub.next_deadline(), None, "nothing is timed");
+        assert_eq!(self.world.hub.next_deadline(), None, "no deadline remains");
         assert_eq!(self.world.hub.counts().agents, 0);
         for who in 0..self.readers.len() {
             self.disconnect(who);
@@ -246,8 +247,8 @@ impl Sim {
             for answer in std::mem::take(&mut self.answers) {
                 self.deliver(answer);
             }
-            let runs: Vec<AgentInstanceId> = self.world.agents.keys().copied().collect();
-            for instance in runs {
+            let instances: Vec<AgentInstanceId> = self.world.agents.keys().copied().collect();
+            for instance in instances {
                 self.agents.behave(&mut self.world, instance, &mut self.rng);
             }
             let closing: Vec<ConnId> =

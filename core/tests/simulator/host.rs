@@ -1,12 +1,13 @@
 //! The naive model of an agent host: a process beside the gateway, with a spool and an agent below it.
 //!
-//! As in `agent-bridge/src/host`: the agent's output, and the commands to it, become records with positions before
-//! anything else sees them; a command whose id is known is ignored; records that the gateway no longer needs may be
-//! trimmed; without a gateway the agent is stopped after a while; a host that dies takes its agent with it and leaves
-//! its spool, as far as that can be read.
+//! It behaves like `agent-bridge/src/host`. The agent's output and the commands to the agent are spooled as records with
+//! positions before they are passed on. A command whose id is known is ignored. Records that the gateway no longer needs
+//! may be trimmed. An agent without a gateway is stopped after a while. If a host dies, its agent dies too, and the
+//! readable part of its spool remains.
 
 use std::collections::{BTreeSet, VecDeque};
 
+use switchboard_conformance::journal_model::Journal;
 use switchboard_core::{
     agent::{AgentCommand, AgentEvent, AgentExit, CommandId},
     ids::ChatKey,
@@ -14,38 +15,37 @@ use switchboard_core::{
 };
 
 use super::{agents::Process, recorder::Recorder, rng::Rng};
-use crate::support::journal::Journal;
 
-/// How long an agent waits for a gateway: without a turn, and in one.
+/// How long an agent without a gateway runs, in milliseconds: first outside of a turn, then in one.
 const GRACE_MS: [u64; 2] = [10 * 60 * 1000, 60 * 60 * 1000];
 
 #[derive(Debug, Clone)]
 pub enum Record {
     Command(AgentCommand),
     Observed(Vec<AgentEvent>),
-    /// The agent ended, and nothing follows.
+    /// The agent exited. This is the last record.
     Exited(AgentExit),
 }
 
 #[derive(Debug)]
 pub struct Host {
     pub chat: ChatKey,
-    /// The position of the first record that is left.
+    /// The position of the first record that is not trimmed.
     pub first: u64,
     spool: VecDeque<Record>,
     pub alive: bool,
-    /// The end of its spool cannot be read.
+    /// The end of the spool cannot be read.
     torn: bool,
     known: BTreeSet<(CommandId, String)>,
-    /// Commands of a gateway that has gone, which arrive late.
+    /// Commands of an earlier gateway that have not arrived yet.
     pub late: VecDeque<AgentCommand>,
     process: Option<Process>,
-    /// Since when it has had no gateway.
+    /// Since when the host has had no gateway, in milliseconds.
     alone_since: Option<u64>,
 }
 
 impl Host {
-    /// With an agent that has received no command yet.
+    /// A host whose agent has received no command yet.
     pub fn new(chat: ChatKey) -> Self {
         Self {
             chat,
@@ -70,7 +70,7 @@ impl Host {
         self.spool.get(usize::try_from(position.checked_sub(self.first)?).expect("small"))
     }
 
-    /// Lets go of records up to this position, or of fewer: it does so in whole files, and the last one stays.
+    /// Trims records up to this position or fewer: a host removes whole files only, and never the last one.
     pub fn trim(&mut self, position: u64, rng: &mut Rng) {
         let paused = (position + 1).saturating_sub(self.first);
         let most = usize::try_from(paused).expect("small").min(self.spool.len().saturating_sub(1));
@@ -82,19 +82,19 @@ impl Host {
     /// Spools a command and carries it out, unless it is known.
     pub fn command(&mut self, command: AgentCommand, recorder: &mut Recorder, journal: &Journal) {
         while let Some(late) = self.late.pop_front() {
-            self.obey(late, recorder, journal);
+            self.receive(late, recorder, journal);
         }
-        self.obey(command, recorder, journal);
+        self.receive(command, recorder, journal);
     }
 
     /// A command of an earlier gateway arrives.
-    pub fn hear_late(&mut self, recorder: &mut Recorder, journal: &Journal) {
+    pub fn receive_late(&mut self, recorder: &mut Recorder, journal: &Journal) {
         if let Some(late) = self.late.pop_front() {
-            self.obey(late, recorder, journal);
+            self.receive(late, recorder, journal);
         }
     }
 
-    fn obey(&mut self, command: AgentCommand, recorder: &mut Recorder, journal: &Journal) {
+    fn receive(&mut self, command: AgentCommand, recorder: &mut Recorder, journal: &Journal) {
         let subject = match &command {
             AgentCommand::Prompt { turn_id, .. } | AgentCommand::Cancel { turn_id, .. } => turn_id.as_str(),
             AgentCommand::Answer { request_id, .. } => request_id.as_str(),
@@ -111,7 +111,7 @@ impl Host {
         }
     }
 
-    /// The agent below it, unless that has ended.
+    /// The agent of this host, unless it has exited.
     pub fn process(&mut self) -> Option<&mut Process> {
         self.process.as_mut().filter(|_| self.alive)
     }
@@ -121,26 +121,26 @@ impl Host {
         self.spool.push_back(Record::Observed(events));
     }
 
-    /// The agent ends by itself.
+    /// The agent exits.
     pub fn agent_exits(&mut self, exit: AgentExit) {
         if self.process.take().is_some() {
             self.spool.push_back(Record::Exited(exit));
         }
     }
 
-    /// The host stops its agent and exits: it was asked to, or has waited for too long.
+    /// The host stops its agent and exits: it was asked to, or has had no gateway for too long.
     pub fn stop(&mut self) {
         self.agent_exits(AgentExit::Gone(agent_exited()));
         self.alive = false;
     }
 
-    /// It is killed, because what it has does not follow on what is known.
+    /// The host is killed, because records between its spool and the last checkpoint are missing.
     pub fn is_lost(&mut self) {
         self.die(0);
         self.torn = true;
     }
 
-    /// It is killed. So many of its last records cannot be read any more.
+    /// The host is killed. The last `unread` records cannot be read any more.
     pub fn die(&mut self, unread: usize) {
         self.alive = false;
         self.process = None;
@@ -148,7 +148,7 @@ impl Host {
         self.spool.truncate(self.spool.len().saturating_sub(unread));
     }
 
-    /// How many records are left.
+    /// The number of records in the spool.
     pub fn records(&self) -> usize {
         self.spool.len()
     }
@@ -166,7 +166,7 @@ impl Host {
         self.alone_since.get_or_insert(now_ms);
     }
 
-    /// Stops the agent if no gateway has come for too long.
+    /// Time has passed: stops the agent if no gateway has connected for too long.
     pub fn wait(&mut self, now_ms: u64) {
         let in_turn = self.process.as_ref().is_some_and(Process::is_in_turn);
         let grace = GRACE_MS[usize::from(in_turn)];
@@ -176,12 +176,12 @@ impl Host {
     }
 }
 
-/// All of the agent's output has been read.
+/// The error of an agent that exited and whose output was read to the end.
 pub fn agent_exited() -> TurnError {
     TurnError { code: "agent_exited".into(), detail: "it went away".into() }
 }
 
-/// Some of the agent's output cannot be read.
+/// The error of an agent of whose output some cannot be read.
 pub fn host_lost() -> TurnError {
     TurnError { code: "agent_host_lost".into(), detail: "what it said is lost".into() }
 }

@@ -1,8 +1,9 @@
-//! The naive model of a client: what it may be sent, and in which order.
+//! The naive model of a client: which frames it may get, and in which order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use switchboard_conformance::journal_model::Journal;
 use switchboard_core::{
     ids::{ChatId, ChatKey, ConnId, Principal},
     journal::LogEvent,
@@ -10,7 +11,6 @@ use switchboard_core::{
 };
 
 use super::recorder::{Recorder, text_of};
-use crate::support::journal::Journal;
 
 /// The gateway's description of its agents.
 pub fn agent() -> AgentState {
@@ -22,68 +22,69 @@ pub fn agent() -> AgentState {
     }
 }
 
-/// A person's device. It has its cursors and its unacknowledged messages over all its connections.
+/// A client, with its cursors and unanswered messages, which outlive its connections.
 #[derive(Debug)]
 pub struct Reader {
     pub name: String,
     pub principal: Principal,
     pub conn: Option<ConnId>,
     pub chats: BTreeMap<String, Local>,
-    /// Messages without an answer: chat, turn and content, and whether an answer is awaited.
+    /// The content of each message without an answer, by chat and turn, and whether the client waits
+    /// for the answer.
     pub unanswered: BTreeMap<(String, String), (String, bool)>,
-    /// Messages that were acknowledged, by chat and turn.
+    /// The content of each message that was accepted, by chat and turn.
     pub accepted: BTreeMap<(String, String), String>,
-    /// It is attached to as many chats as may be.
+    /// A request was refused because the connection is attached to too many chats.
     pub crowded: bool,
 }
 
-/// The lists of a snapshot's state, which its parts add up to.
+/// The lists in the state of a snapshot, gathered from its parts.
 #[derive(Debug, Default)]
 struct Waiting {
     queue: Vec<Value>,
     requests: Vec<Value>,
 }
 
-/// A chat as one client knows it.
+/// The state of a chat at one client.
 #[derive(Debug, Default)]
 pub struct Local {
-    /// The waiting messages and requests in the parts of a snapshot so far.
+    /// The queued messages and open requests in the parts of the snapshot so far.
     waiting: Waiting,
-    /// The last event it has.
+    /// The last event that the client has: its epoch and sequence number.
     pub cursor: Option<(String, u64)>,
     pub attached: bool,
-    /// An attach is on the way.
+    /// `attach` was sent and not answered yet.
     pub asked: bool,
     pub detached: bool,
     /// `replay_end` came.
     pub joined: bool,
     head_at_attach: u64,
-    /// `attached` came, and what the agent is comes next.
+    /// `attached` came, so `agent_state` must come next.
     agent_due: bool,
     place: Place,
-    /// Cursors that were sent over this connection.
+    /// The cursors that this connection sent in `attach`.
     candidates: BTreeSet<(String, u64)>,
-    /// Open requests, as far as it knows: id and whether it is a question.
+    /// The open requests that the client knows, by id, and whether each is a question.
     pub requests: BTreeMap<String, bool>,
-    /// What the device shows a person, over all its connections.
+    /// The texts that the client shows. They outlive its connections.
     screen: Screen,
 }
 
-/// The texts of turns as a person sees them.
+/// The texts of turns as a client shows them.
 #[derive(Debug, Default)]
 struct Screen {
-    /// The last event that is in here.
+    /// The last event that is shown: its epoch and sequence number.
     until: Option<(String, u64)>,
-    /// The turns that have not ended, of which it has everything from their start on.
+    /// The text of each open turn that was received from its start on.
     turns: BTreeMap<String, String>,
 }
 
-/// What comes next.
+/// Which event of the log must come next.
 #[derive(Debug, Default, PartialEq)]
 enum Place {
     #[default]
     Nothing,
-    /// The event after one of the cursors that were sent.
+    /// The event after one of the cursors that the connection sent.
     AfterSomeCursor,
     /// This part of a snapshot.
     Snapshot(u64),
@@ -119,7 +120,7 @@ impl Reader {
         }
     }
 
-    /// It sends `attach` with this cursor.
+    /// The client sends `attach` with this cursor.
     pub fn attaches(&mut self, chat: &str, after: Option<(String, u64)>) {
         let local = self.chats.entry(chat.to_owned()).or_default();
         local.asked = true;
@@ -127,7 +128,7 @@ impl Reader {
         local.candidates.extend(after);
     }
 
-    /// Takes a frame and checks everything that can be known of it.
+    /// Receives a frame and checks it.
     pub fn takes(&mut self, frame: &Frame, journal: &Journal, recorder: &Recorder) {
         let value: Value = serde_json::from_str(frame.as_str()).expect("frames are JSON");
         let event = value["event"].as_str().expect("frames name their event").to_owned();
@@ -216,9 +217,9 @@ impl Reader {
             return;
         }
         let local = self.chats.entry(chat.to_owned()).or_default();
-        // Perhaps it was the attach that was refused.
+        // The error may be the answer to `attach`.
         local.attached &= !std::mem::take(&mut local.asked);
-        // An unused default chat is unknown to all but those who are attached to it.
+        // An unused default chat exists only for the connections that are attached to it.
         if value["code"] == "limit_reached" || value["code"] == "unknown_chat" {
             local.attached = false;
         }
@@ -297,7 +298,7 @@ impl Local {
         assert!(known, "it goes on after a cursor that was sent, not at {first}");
     }
 
-    /// An event at its place; gives what the journal has there.
+    /// Receives an event of the log, or `message_accepted` in its place. Returns the event that the journal has there.
     fn event(&mut self, value: &Value, place: &Value, key: &ChatKey, journal: &Journal) -> Value {
         let (epoch, seq) = (text(place, "epoch"), number(place, "seq"));
         let first = place["first_seq"].as_u64().unwrap_or(seq);
@@ -331,14 +332,14 @@ impl Local {
         }
     }
 
-    /// Whether it has everything up to this place.
+    /// Whether the client has all events up to this sequence number.
     pub fn has_all(&self, head: u64) -> bool {
         self.joined && self.place == Place::Event(head + 1)
     }
 }
 
 impl Screen {
-    /// Shows an event, unless it was shown before. What does not follow on what was shown begins anew.
+    /// Shows an event, unless it was shown before. If events are missing before it, all texts are removed first.
     fn event(&mut self, event: &Value, key: &ChatKey, recorder: &Recorder) {
         let (epoch, seq) = (text(event, "epoch"), number(event, "seq"));
         let first = event["first_seq"].as_u64().unwrap_or(seq);
@@ -362,7 +363,7 @@ impl Screen {
     }
 }
 
-/// A page covers a part of the log without a gap, with the log's events.
+/// Checks that a page has the events of the log, without a gap.
 fn check_page(events: &[Value], key: &ChatKey, journal: &Journal) {
     let mut next: Option<(String, u64)> = None;
     for event in events {
@@ -385,7 +386,7 @@ fn check_page(events: &[Value], key: &ChatKey, journal: &Journal) {
     }
 }
 
-/// The state in a snapshot is what the log up to there amounts to.
+/// Checks that the state in a snapshot follows from the events up to `until`.
 fn check_state(value: &Value, waiting: &Waiting, until: u64, key: &ChatKey, journal: &Journal) {
     let (mut queue, mut requests, mut running) = (Vec::new(), Vec::new(), None);
     assert_eq!(serde_json::from_value(value["state"]["agent"].clone()).ok(), Some(agent()));

@@ -1,28 +1,28 @@
-//! The prompts of agents and their output, turn by turn, and whether logs and clients have exactly that.
+//! Records the prompts and the output of agents by turn, and checks that the log and the clients have exactly the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use switchboard_conformance::journal_model::Journal;
 use switchboard_core::{
     agent::AgentEvent,
     ids::{ChatKey, TurnId},
 };
 
 use super::{agents::ASIDE, feed::counted};
-use crate::support::journal::Journal;
 
 #[derive(Debug, Default)]
 pub struct Recorder {
-    /// Every prompt that an agent ever got.
+    /// The prompts that agents got and that must not be sent again.
     prompted: BTreeSet<(ChatKey, TurnId)>,
     written: BTreeMap<(ChatKey, TurnId), Written>,
 }
 
-/// What was written in a turn.
+/// The output of agents in a turn.
 #[derive(Debug, Default)]
 struct Written {
     text: String,
-    /// The journal has lost some of the output while the gateway ran and clients had it: it stays lost.
+    /// Events of the turn may be missing or doubled in the log, because the journal has lost some of them.
     doubtful: bool,
 }
 
@@ -31,10 +31,10 @@ impl Recorder {
     pub fn prompted(&mut self, chat: &ChatKey, turn_id: &TurnId, text: &str, journal: &Journal) {
         let message = (chat.clone(), turn_id.clone());
         assert!(!self.prompted.contains(&message), "a prompt is sent once: {turn_id}");
-        // What was lost may come again.
+        // A prompt whose turn the journal loses may be sent again.
         let is_kept = !journal.lossy || is_started(journal, chat, turn_id);
         let is_first = !self.written.contains_key(&message);
-        // Where something is lost that the gateway has yet to notice, the next gateway may not know of this agent.
+        // If the journal has lost events and the gateway has not noticed yet, the next gateway may not know this agent.
         let is_stale = journal.is_stale(chat);
         self.written.entry(message.clone()).or_default().doubtful |= !is_kept || !is_first || is_stale;
         if is_kept {
@@ -44,7 +44,7 @@ impl Recorder {
         let has_started = open
             .iter()
             .any(|turn| turn.turn_id == *turn_id && turn.text == text && turn.started_at_ms.is_some());
-        // It may have ended meanwhile, and the chat been deleted: commands travel.
+        // Commands arrive late: the turn may have ended meanwhile, and the chat may have been deleted.
         let has_ended = || {
             journal.whole_log(chat).iter().any(|event| {
                 event.frame.as_str().contains("\"event\":\"turn_end\"")
@@ -54,7 +54,7 @@ impl Recorder {
         assert!(has_started || journal.lossy || has_ended(), "a prompt is durable before it is sent");
     }
 
-    /// An agent wrote this in its turn; the number is that of its last text before.
+    /// An agent wrote these events in its turn. `texts`: how many texts the agent had written before.
     pub fn wrote(&mut self, chat: &ChatKey, turn_id: &TurnId, events: &[AgentEvent], mut texts: u64) {
         let written = self.written.entry((chat.clone(), turn_id.clone())).or_default();
         for event in events {
@@ -74,8 +74,8 @@ impl Recorder {
         }
     }
 
-    /// The journal has lost something that it had answered for. Of what it does not know to be over, anything may come
-    /// once more.
+    /// The journal has lost committed appends. Every turn that is open or unknown in the journal may be prompted again,
+    /// and its events may come again.
     pub fn lost(&mut self, journal: &Journal) {
         for ((chat, turn), written) in &mut self.written {
             written.doubtful |= is_open_or_unknown(journal, chat, turn);
@@ -83,14 +83,15 @@ impl Recorder {
         self.prompted.retain(|(chat, turn)| !is_open_or_unknown(journal, chat, turn));
     }
 
-    /// Compares what somebody has of a whole turn with what was written: each word once, and in its order.
+    /// Compares the text of a whole turn, from the log or from a client, with the output of the agent: each piece once
+    /// and in order.
     pub fn check(&self, chat: &ChatKey, end: &Value, text: &str) {
         let turn = end["turn_id"].as_str().expect("a turn");
         let key = (chat.clone(), TurnId::parse(turn).expect("a turn id"));
         let none = Written::default();
         let written = self.written.get(&key).unwrap_or(&none);
         if written.doubtful {
-            // What leaves no trace in a chat's record may be made twice where its outcome was unknown.
+            // An append of unknown outcome that leaves no trace in a chat's record may be made twice.
             let doubtful = self.written.iter().filter(|((of, _), written)| of == chat && written.doubtful);
             let all: BTreeSet<&str> = doubtful.flat_map(|(_, written)| words(&written.text)).collect();
             let unknown = words(text).find(|word| !all.contains(word));
@@ -115,13 +116,13 @@ impl Recorder {
     }
 }
 
-/// What an event of the log or of a page adds to the text of its turn.
+/// The text that an event of the log or of a page adds to its turn.
 pub fn text_of(event: &Value) -> String {
     let text = || event["text"].as_str().unwrap_or("").to_owned();
     match event["event"].as_str() {
         Some("delta" | "stream_end") if event["stream_id"] == ASIDE => String::new(),
         Some("delta" | "reasoning_delta" | "stream_end") => text(),
-        // Progress may be said of the turn before.
+        // A progress message may belong to the turn before.
         Some("message") if event["kind"].is_null() => text(),
         Some("tool_event") => {
             let field = |name: &str| event[name].as_str().expect("a text").to_owned();
@@ -135,13 +136,12 @@ fn tool(phase: &str, call_id: &str) -> String {
     format!("<{phase} {call_id}>")
 }
 
-/// The numbered pieces of a text.
+/// The numbers of the pieces of a text.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split('[').skip(1).filter_map(|rest| rest.split_once(']').map(|(word, _)| word))
 }
 
-/// Whether the journal has a turn and its start. A message may be left whose start is lost: the next gateway takes
-/// it for one that waits.
+/// Whether the journal has a turn and its start. If only the start is lost, the turn is queued for the next gateway.
 fn is_started(journal: &Journal, chat: &ChatKey, turn: &TurnId) -> bool {
     let open = journal.chat(chat).map_or_else(Vec::new, |record| record.turns);
     let waits = open.iter().any(|open| open.turn_id == *turn && open.started_at_ms.is_none());

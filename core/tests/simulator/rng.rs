@@ -1,10 +1,10 @@
-//! A small generator (splitmix64): the same seed gives the same run.
+//! A small generator of random numbers (splitmix64). The same seed gives the same numbers.
 
 #[derive(Debug)]
 pub struct Rng(u64);
 
 impl Rng {
-    /// Seeds that follow each other are mixed first: otherwise the runs would be the same ones, shifted by a number.
+    /// Mixes the seed first. Otherwise adjacent seeds would give the same numbers, shifted by one.
     pub fn new(seed: u64) -> Self {
         Self(Self(seed).next())
     }
@@ -21,7 +21,7 @@ impl Rng {
         usize::try_from(self.next() % u64::try_from(end).expect("a usize")).expect("less than a usize")
     }
 
-    /// True in so many of a hundred cases.
+    /// True with a probability of `percent`.
     pub fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }

@@ -1,8 +1,10 @@
-//! One run: random clients, agents, journal and clock around a hub, then everything heals and must come to rest.
+//! One world: random clients, agents, journal and clock around a hub. At the end all faults stop, and the world must
+//! come to rest.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use switchboard_conformance::journal_model::{How, Request};
 use switchboard_core::{
     Input, Limits,
     agent::AgentInstanceId,
@@ -15,17 +17,22 @@ use super::{
     reader::{self, Reader},
     rng::Rng,
 };
-use crate::support::{
-    journal::{How, Request},
-    world::World,
-};
+use crate::support::world::World;
+
+/// Agent slots at a check.
+#[derive(Debug, Default)]
+struct Slots {
+    in_use: usize,
+    /// How many agents the gateway had adopted by then.
+    adopted: usize,
+}
 
 /// An answer of the journal.
 pub(super) struct Answer {
     answer: JournalAnswer,
-    /// Of which append, and to which chat it was.
+    /// The append that it answers, and the chat of the append.
     append: Option<(AppendId, ChatKey)>,
-    /// The decoder's state in the append: its instance and position.
+    /// The agent instance and the position of the checkpoint in the append.
     checkpoint: Option<(AgentInstanceId, u64)>,
 }
 
@@ -34,14 +41,14 @@ pub struct Sim {
     pub(super) world: World,
     pub(super) readers: Vec<Reader>,
     pub(super) agents: Agents,
-    /// Answers of the journal on their way.
+    /// Answers of the journal that have not reached the hub yet.
     pub(super) answers: Vec<Answer>,
     pub(super) healthy: bool,
     pub(super) made: u64,
     restarts: usize,
     crashes: u32,
-    /// Agents' places that were taken when last looked, and how many agents had been taken up by then.
-    places: (usize, usize),
+    /// The agent slots at the last check.
+    slots: Slots,
 }
 
 impl Sim {
@@ -70,7 +77,7 @@ impl Sim {
             made: 0,
             restarts: 0,
             crashes: 0,
-            places: (0, 0),
+            slots: Slots::default(),
         }
     }
 
@@ -126,14 +133,14 @@ impl Sim {
             self.readers[who].conn = Some(self.world.open(principal, &name));
             return;
         };
-        // A transport does not listen to a client that does not read.
+        // A transport reads nothing from a client that does not read.
         let outbox = &self.world.outboxes[&conn];
         if outbox.bytes > outbox.limit || outbox.closing {
             return;
         }
         let mut chat = format!("c{}", self.rng.below(4));
         if self.rng.chance(10) {
-            // A made one, or the default one of this or an earlier connection.
+            // A chat of `new_chat`, or the default chat of this or an earlier connection.
             let known: Vec<String> = self.readers[who].chats.keys().cloned().collect();
             chat = self.rng.pick(&known).cloned().unwrap_or(chat);
         }
@@ -173,7 +180,7 @@ impl Sim {
                 let title = format!("title {}", self.made);
                 self.send(who, &json!({"type": "rename_chat", "chat_id": chat, "title": title}));
             }
-            // Some are left, or there would soon be nothing to do.
+            // Some chats are never deleted, so that there is always something to do.
             24 if !["c0", "c1", "c2"].contains(&&*chat) && self.rng.chance(40) => {
                 self.send(who, &json!({"type": "delete_chat", "chat_id": chat}));
             }
@@ -212,7 +219,7 @@ impl Sim {
             0 | 1 if !again.is_empty() => self.rng.pick(&again).expect("one").clone(),
             2 if !accepted.is_empty() => {
                 let ((chat, turn), text) = self.rng.pick(&accepted).expect("one").clone();
-                // Sometimes a conflict, which has no answer that would settle it.
+                // Sometimes another message with the same `turn_id`. It is refused and stays without an answer.
                 if self.rng.chance(30) {
                     let frame =
                         json!({"type": "message", "chat_id": chat, "turn_id": turn, "content": "other"});
@@ -275,7 +282,7 @@ impl Sim {
         }
     }
 
-    /// Old events are removed.
+    /// The journal removes old events.
     fn trim(&mut self) {
         let keys: Vec<ChatKey> = self.keys().into_iter().collect();
         let chat = self.rng.pick(&keys).expect("one").clone();
@@ -285,7 +292,7 @@ impl Sim {
         }
     }
 
-    /// Reads some frames, and reports a drain that is due.
+    /// The client reads some frames. Then a drain is reported if one is due. Returns whether anything was done.
     pub(super) fn read(&mut self, who: usize, frames: usize) -> bool {
         let Some(conn) = self.readers[who].conn else { return false };
         let mut any = false;
@@ -310,7 +317,7 @@ impl Sim {
         self.agents.act(&mut self.world, &mut self.rng);
     }
 
-    /// The journal carries out something.
+    /// The journal carries out a random request.
     pub(super) fn commit(&mut self) {
         let waiting = self.world.journal.waiting.len();
         if waiting == 0 {
@@ -340,7 +347,7 @@ impl Sim {
         self.answers.push(Answer { answer, append, checkpoint });
     }
 
-    /// An answer of the journal arrives.
+    /// A random answer of the journal arrives.
     pub(super) fn deliver_answer(&mut self) {
         if self.answers.is_empty() {
             return;
@@ -361,11 +368,11 @@ impl Sim {
             self.agents.committed(instance, position, &mut self.rng);
         }
         self.world.deliver_answer(answer.answer);
-        self.agents.take_up(&mut self.world, &mut self.rng);
+        self.agents.connect_feeds(&mut self.world, &mut self.rng);
     }
 
-    /// The gateway ends, in good order or by `kill -9`, perhaps with what the disk or the whole machine had; agents go
-    /// on as far as they can; the next gateway begins on the same journal.
+    /// The gateway ends by a shutdown or by `kill -9`. The disk may fail or the machine lose power at the same time. Hosts
+    /// with their agents go on. The next gateway begins on the same journal.
     fn restart(&mut self) {
         self.restarts += 1;
         if self.rng.chance(25) {
@@ -388,10 +395,10 @@ impl Sim {
                 self.agents.wait(self.world.now.ticks_ms);
             }
         }
-        // Another configuration may have more places, or fewer.
+        // The next gateway may be configured for more or fewer agents.
         let agents = 1 + (self.world.hub.limits().agents + self.restarts) % 4;
         self.world.restart(Limits { agents, ..self.world.hub.limits().clone() });
-        self.places = (0, 0);
+        self.slots = Slots::default();
         let unfinished = self.world.journal.unfinished();
         self.agents.gateway_begins(&unfinished.iter().filter_map(|(_, instance)| *instance).collect());
         for (chat, _) in unfinished {
@@ -399,11 +406,11 @@ impl Sim {
         }
     }
 
-    /// Something may be lost with the gateway: what was not synced, by a failing disk or with the power, or whatever
-    /// was kept last, of a file that was damaged while the machine was down.
+    /// The journal may lose its last appends with the gateway: those that were not synced, by a failing disk or a loss of
+    /// power, or even synced ones, by a damaged file.
     fn lose(&mut self) {
-        let unheard = self.answers.iter().filter_map(|answer| Some(answer.append.as_ref()?.0)).collect();
-        let unsynced = self.world.journal.unsynced(&unheard);
+        let undelivered = self.answers.iter().filter_map(|answer| Some(answer.append.as_ref()?.0)).collect();
+        let unsynced = self.world.journal.unsynced(&undelivered);
         let appends = if self.rng.chance(50) { unsynced } else { self.rng.below(unsynced + 1) };
         match self.rng.below(10) {
             0..=2 if self.world.journal.remembers > 0 => {
@@ -421,7 +428,7 @@ impl Sim {
         }
     }
 
-    /// The journal's disk fails: its last records are lost, and with them their answers.
+    /// The journal's disk fails: its last appends are lost, even synced ones, and so are their answers.
     fn crash(&mut self) {
         self.crashes += 1;
         let appends = self.rng.below(self.world.journal.remembers + 1);
@@ -451,12 +458,11 @@ impl Sim {
     fn check_bounds(&mut self) {
         let (counts, limits) = (self.world.hub.counts(), self.world.hub.limits());
         assert_eq!(counts.connections, self.world.outboxes.len());
-        // What was left to it is taken up, whether or not there are places. Nothing else starts then.
-        let (agents, adopted) = self.places;
-        let most = limits.agents.max(agents) + self.world.adopted - adopted;
-        assert!(counts.agents <= most, "more agents than places");
-        self.places = (counts.agents, self.world.adopted);
-        assert!(self.world.agents.len() <= counts.agents, "every agent has a place");
+        // Agents of an earlier gateway are adopted even if no slot is free. Then no other agent starts.
+        let most = limits.agents.max(self.slots.in_use) + self.world.adopted - self.slots.adopted;
+        assert!(counts.agents <= most, "more agents than slots");
+        self.slots = Slots { in_use: counts.agents, adopted: self.world.adopted };
+        assert!(self.world.agents.len() <= counts.agents, "every agent has a slot");
         for outbox in self.world.outboxes.values() {
             let most = 2 * outbox.limit + limits.page_bytes + 16_000;
             assert!(outbox.bytes <= most, "{} bytes wait in an outbox of {}", outbox.bytes, outbox.limit);
@@ -464,7 +470,7 @@ impl Sim {
     }
 }
 
-/// The instance and the position of a decoder's state that an append contains.
+/// The agent instance and the position of the checkpoint in an append.
 fn checkpoint(append: &Append) -> Option<(AgentInstanceId, u64)> {
     append.changes.iter().rev().find_map(|change| {
         let Change::AgentPosition { instance, position, checkpoint: Some(_) } = change else { return None };

@@ -3,20 +3,20 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use serde_json::Value;
+use switchboard_conformance::{
+    journal_model::{How, Request},
+    trace::{Line, Names, Step},
+    translate::{agent_event, agent_exit, described, expand, set_limit, show_command},
+};
 use switchboard_core::{
     Input, Limits,
     agent::{AgentInstanceId, AgentRecords},
     ids::{ChatId, ChatKey, ConnId, Principal},
 };
 
-use super::{
-    journal::{How, Request},
-    meaning::{agent_event, agent_exit, described, expand, set_limit, show_command},
-    trace::{Line, Names, Step},
-    world::{Observed, World},
-};
+use super::world::{Observed, Outbox, World};
 
-/// Runs the lines and gives them back with what really came out after each input.
+/// Runs the inputs among these lines. Returns the lines with the actual outputs after each input.
 pub fn run(lines: &[Line]) -> Result<String, String> {
     let steps =
         || lines.iter().filter_map(|line| if let Line::Input(_, step) = line { Some(step) } else { None });
@@ -153,7 +153,7 @@ impl Script {
         Ok(())
     }
 
-    /// What was sent since the last time, by client.
+    /// The frames that were sent since the last call: the client, and its frame.
     pub fn take_frames(&mut self) -> Vec<(String, Value)> {
         let observed = std::mem::take(&mut self.world.observed);
         let frames = observed.into_iter().filter_map(|observed| {
@@ -166,12 +166,12 @@ impl Script {
             .collect()
     }
 
-    /// A client's outbox takes so many more events, then nothing until it is drained.
+    /// The client's outbox accepts `events` more events, then none until it is drained.
     pub fn full_after(&mut self, client: &str, events: usize) {
         self.outbox(client).expect("it is open").full_after = Some(events);
     }
 
-    /// The next appends are answered in this way.
+    /// The journal commits `place` appends, then answers the next `appends` ones like this.
     pub fn fault_at(&mut self, place: u64, how: How, appends: u32) {
         if let Some(before) = u32::try_from(place).ok().filter(|before| *before > 0) {
             self.faults.push((How::Keep, before));
@@ -189,11 +189,11 @@ impl Script {
         self.find(chat).expect("a chat id")
     }
 
-    /// Lets the journal answer and the outboxes drain until nothing more comes of it.
+    /// Lets the journal answer and the outboxes drain until the hub has no further outputs.
     fn settle(&mut self, world: &mut World) {
         for round in 0.. {
-            assert!(round < 10_000, "it does not come to rest");
-            // What was accepted is read at once.
+            assert!(round < 10_000, "the hub does not come to rest");
+            // A client reads at once what its outbox has accepted.
             for outbox in world.outboxes.values_mut() {
                 while outbox.read().is_some() {}
             }
@@ -267,7 +267,7 @@ impl Script {
         self.clients.get(client).copied().ok_or_else(|| format!("{client} is not open"))
     }
 
-    fn outbox(&mut self, client: &str) -> Result<&mut super::world::Outbox, String> {
+    fn outbox(&mut self, client: &str) -> Result<&mut Outbox, String> {
         let conn = self.conn(client)?;
         self.world.outboxes.get_mut(&conn).ok_or_else(|| format!("{client} is gone"))
     }

@@ -1,7 +1,9 @@
-//! Everything around a bare hub: clock, outboxes, agents, journal. It decides nothing; the test does.
+//! The world around a bare hub: clock, outboxes, agents, journal. It carries out the outputs; what happens is decided by
+//! the test.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use switchboard_conformance::journal_model::{How, Journal, Request};
 use switchboard_core::{
     Hub, Input, Limits, Moment, Offered, Output, Peer, Recipients,
     agent::{AgentCommand, AgentExit, AgentInstanceId},
@@ -10,9 +12,7 @@ use switchboard_core::{
     wire::{AgentState, ClientEnvelope, DecodeError, Frame, TurnError, decode, decode_binary},
 };
 
-use super::journal::{How, Journal, Request};
-
-/// A connection's outbox, as the hub's contract has it.
+/// A connection's outbox, which behaves as the hub's contract says.
 #[derive(Debug)]
 pub struct Outbox {
     pub queue: VecDeque<Frame>,
@@ -20,19 +20,16 @@ pub struct Outbox {
     pub limit: usize,
     pub refusing: bool,
     pub watched: bool,
-    /// Takes nothing until the test says so.
+    /// Accepts nothing until the test says so.
     pub stuck: bool,
-    /// Takes so many more events before it is stuck.
+    /// Accepts this many more events before it is stuck.
     pub full_after: Option<usize>,
     pub closing: bool,
-    /// The most bytes it ever held.
-    pub peak: usize,
 }
 
 impl Outbox {
     fn push(&mut self, frame: Frame) {
         self.bytes += frame.len();
-        self.peak = self.peak.max(self.bytes);
         self.queue.push_back(frame);
     }
 
@@ -61,21 +58,21 @@ impl Outbox {
     }
 }
 
-/// The hub's end of an agent.
+/// An agent as the hub's outputs describe it.
 #[derive(Debug)]
 pub struct AgentLink {
     pub chat: ChatKey,
     pub paused: bool,
-    /// The agent was asked to stop; `true`: killed.
+    /// Set once the agent was asked to stop; `true` if it was killed.
     pub stopping: Option<bool>,
     pub commands: VecDeque<AgentCommand>,
-    /// After the last record.
+    /// The position after the last record.
     pub position: u64,
-    /// How far the log had it when it was taken up, where it began under an earlier gateway, and for which turn.
+    /// Set if the agent was adopted: what the journal recorded of the agent then, and the turn that it was adopted for.
     pub adopted: Option<(RecordedAgent, Option<TurnId>)>,
 }
 
-/// What came out of the hub, in order.
+/// An output of the hub that tests look at.
 #[derive(Debug)]
 pub enum Observed {
     Frame { conn: ConnId, frame: Frame },
@@ -100,11 +97,11 @@ pub struct World {
     pub agents_survive: bool,
     /// How many agents the present gateway has adopted.
     pub adopted: usize,
-    /// Instances of an earlier gateway that have ended.
+    /// Instances of an earlier gateway that have exited.
     over: BTreeSet<AgentInstanceId>,
     pub observed: Vec<Observed>,
     pub finished: bool,
-    /// Prints everything, to look into one run (`SWITCHBOARD_SIM_LOUD`).
+    /// Print all inputs and outputs, to debug a run (`SWITCHBOARD_SIM_LOUD`).
     pub loud: bool,
     generation: u8,
     last_conn: u64,
@@ -131,14 +128,15 @@ impl World {
         }
     }
 
-    /// Before anything else: sets the description of the agents, for this gateway and those after it.
+    /// Sets the description of the agents, for this gateway and later ones. To be called before the first input.
     pub fn describe(&mut self, agent: Option<AgentState>) {
         let limits = self.hub.limits().clone();
         self.hub = Hub::new(limits, [self.generation; 32], self.now).with_agent(agent.clone());
         self.agent = agent;
     }
 
-    /// A new hub on the same journal. Connections, agents and unanswered requests are gone with the old one.
+    /// Replaces the hub by a new one on the same journal. Connections, agents and unanswered requests are lost with the
+    /// old hub.
     pub fn restart(&mut self, limits: Limits) {
         self.generation += 1;
         self.hub = Hub::new(limits, [self.generation; 32], self.now).with_agent(self.agent.clone());
@@ -162,7 +160,6 @@ impl World {
             stuck: false,
             full_after: None,
             closing: false,
-            peak: 0,
         };
         self.outboxes.insert(conn, outbox);
         self.step(Input::Opened { conn, peer: Peer { principal, client_id: Some(client_id.into()) } });
@@ -174,7 +171,7 @@ impl World {
         self.step(Input::Gone { conn });
     }
 
-    /// A frame from a client, as a transport that speaks the older vocabulary too hands it on.
+    /// Passes a client's text frame to the hub like a transport that also accepts legacy frames.
     pub fn frame(&mut self, conn: ConnId, text: &str) {
         if self.loud {
             eprintln!("{conn}> {text}");
@@ -182,7 +179,7 @@ impl World {
         self.decoded(conn, decode(text, self.hub.limits(), true));
     }
 
-    /// Bytes from a client, as a transport that speaks the protocol only hands them on.
+    /// Passes a client's bytes to the hub like a transport that accepts no legacy frames.
     pub fn bytes(&mut self, conn: ConnId, bytes: &[u8]) {
         self.decoded(conn, decode_binary(bytes, self.hub.limits(), false));
     }
@@ -195,7 +192,7 @@ impl World {
         }
     }
 
-    /// One input and all that it has for a consequence at once.
+    /// Gives the hub one input, carries out all outputs, and reports the refusals of outboxes.
     pub fn step(&mut self, input: Input) {
         if self.loud {
             eprintln!("-> {input:?}");
@@ -224,7 +221,7 @@ impl World {
         self.step(Input::Journal(answer));
     }
 
-    /// Answers a watch if it can be answered now.
+    /// Reports that the outbox has drained, if that is watched and true.
     pub fn report_drain(&mut self, conn: ConnId) -> bool {
         let Some(outbox) = self.outboxes.get_mut(&conn) else { return false };
         if !outbox.watched || !outbox.has_room() {
@@ -236,7 +233,7 @@ impl World {
         true
     }
 
-    /// Lets time pass, stopping at every deadline on the way.
+    /// Lets time pass. The hub gets a tick at each of its deadlines on the way.
     pub fn advance(&mut self, ms: u64, mut after_each: impl FnMut(&mut Self)) {
         let until = self.now.ticks_ms + ms;
         let mut rounds = 0;
