@@ -1,4 +1,4 @@
-//! However a client goes, it is noticed and nothing stays behind.
+//! In whatever way a client disappears, the gateway notices, and no task or connection remains.
 
 use std::time::Duration;
 
@@ -14,15 +14,15 @@ use tokio::{io::AsyncWriteExt as _, runtime::Handle, time::timeout};
 
 use crate::server::Server;
 
-/// From now on, nothing reaches this socket: for its peer, a cable is cut.
+/// Drops all packets to this socket, as if the cable were cut.
 fn cut(raw: &RawClient) {
     // BPF_RET | BPF_K: keeps 0 bytes of each packet.
     let drop_all = SockFilter::new(0x06, 0, 0, 0);
     SockRef::from(&raw.io).attach_filter(&[drop_all]).unwrap();
 }
 
-/// With the limits of the protocol, a comment every 15 s and 30 s for its acknowledgement: noticed within 45 s. Here
-/// they are shorter.
+/// With the default limits, a comment every 15 s and 30 s for its acknowledgement, this is noticed within 45 s. Here
+/// the limits are shorter.
 #[tokio::test]
 async fn a_client_behind_a_cut_cable_is_noticed() {
     let options = Options { comment_every: Duration::from_millis(300), ..Options::default() };
@@ -52,7 +52,7 @@ async fn who_closes_is_gone_at_once() {
     drop(raw);
     server.gateway.until(|counts| counts.connections == 0).await.unwrap();
     assert_eq!(post(server.address, &name, br#"{"type":"ping"}"#).await, 410);
-    // Half a close is one as well: a stream has nothing to wait for.
+    // A client that closes only its sending half is disconnected as well.
     let mut open = OpenStream::new(server.address, "/sse").await;
     open.raw.io.shutdown().await.unwrap();
     server.gateway.until(|counts| counts.connections == 0).await.unwrap();
@@ -82,8 +82,7 @@ async fn half_a_request_is_none() {
     assert_eq!(open.raw.event().await["chats"], json!([]));
 }
 
-/// A conversation runs; its readers vanish in every way there is. Neither task nor connection stays behind, and the
-/// conversation goes on.
+/// While a turn runs, clients disappear in every possible way. No task or connection remains, and the turn continues.
 #[tokio::test]
 async fn many_connections_leave_nothing_behind() {
     let server = Server::new().await;

@@ -1,4 +1,4 @@
-//! The transport with real sockets.
+//! The transport over real sockets.
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 #![allow(clippy::print_stdout, reason = "a seed is said")]
 

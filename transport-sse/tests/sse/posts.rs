@@ -1,4 +1,4 @@
-//! Who may post what, to which stream, and what it is told.
+//! POSTs: which clients may post which frames to which stream, and the statuses of the responses.
 
 use std::time::Duration;
 
@@ -73,7 +73,7 @@ async fn a_frame_is_as_long_as_the_limit_and_no_longer() {
     assert_eq!(open.raw.event().await["event"], "pong");
     frame.push(b' ');
     assert_eq!(post(server.address, &open.name, &frame).await, 413);
-    // Also where the length is not told beforehand.
+    // The limit also holds for a body without a `Content-Length`.
     let mut raw = RawClient::connect(server.address).await;
     let stream = format!("Switchboard-Stream: {}", open.name);
     let head = request("POST", "/messages", &[JSON, &stream, "Transfer-Encoding: chunked"], None);
@@ -90,7 +90,7 @@ async fn a_body_has_its_time() {
     let stream = format!("Switchboard-Stream: {}", open.name);
     let mut raw = RawClient::connect(server.address).await;
     let head = request("POST", "/messages", &[JSON, &stream, "Content-Length: 100"], None);
-    // Half of it, and then one byte after the other.
+    // The body is sent one byte at a time.
     raw.write(head.as_bytes()).await;
     let (mut reader, mut writer) = raw.io.into_split();
     let trickle = async {
@@ -113,7 +113,7 @@ async fn a_body_has_its_time() {
     open.works().await;
 }
 
-/// A stream that is not read takes no frames: its client hears so, and nobody else does.
+/// A stream whose client does not read takes no frames. Only POSTs to that stream are refused.
 #[tokio::test]
 async fn posts_to_a_stream_that_is_not_read_have_a_limit_and_a_time() {
     let options =
@@ -127,7 +127,7 @@ async fn posts_to_a_stream_that_is_not_read_have_a_limit_and_a_time() {
     good.post(&long.to_string()).await;
     good.raw.wait_for("message_accepted").await;
     let question = br#"{"type":"history","chat_id":"c1"}"#;
-    // As many as fit into the buffers on the way.
+    // Posts until all buffers between the gateway and the client are full.
     let mut statuses = Vec::new();
     while !statuses.contains(&503) {
         assert!(statuses.len() < 1000, "it never fills");
@@ -144,7 +144,7 @@ async fn posts_to_a_stream_that_is_not_read_have_a_limit_and_a_time() {
     assert_eq!(all, [429, 429, 503, 503]);
     good.post(r#"{"type":"ping"}"#).await;
     good.raw.wait_for("pong").await;
-    // When it goes, those that wait for it are told.
+    // When the stream ends, the POSTs that wait for it are answered.
     let waiting = post(server.address, &open.name, PING);
     let gone = async {
         tokio::task::yield_now().await;
@@ -181,7 +181,7 @@ async fn several_posts_go_over_one_connection() {
     }
 }
 
-/// The last event may wait for its reader for long; a frame that is posted meanwhile is not said to be taken.
+/// While the last event of a stream waits for its reader, POSTs to the stream are refused.
 #[tokio::test]
 async fn a_stream_that_is_being_closed_takes_no_frames() {
     let limits = Limits { outbox_bytes: 16 * 1024, reader_stall_ms: 300, ..generous_limits() };
@@ -191,7 +191,7 @@ async fn a_stream_that_is_being_closed_takes_no_frames() {
         OpenStream::over(RawClient::connect_narrow(server.address).await, server.address, "/sse").await;
     let long = json!({ "type": "message", "chat_id": "c1", "content": "x".repeat(150_000), "turn_id": "t1" });
     open.post(&long.to_string()).await;
-    // Until it is full, and stands still for too long.
+    // Posts until the stream's outbox is full, and its reader has taken nothing for too long.
     let closed = async {
         let history = br#"{"type":"history","chat_id":"c1"}"#;
         loop {

@@ -1,5 +1,5 @@
-//! Random requests, mostly close to what is meant. Nothing panics, nothing hangs, and a good client is served at the
-//! end.
+//! Random requests, most of them almost valid. The server neither panics nor hangs, and still serves a good client at
+//! the end.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -14,7 +14,7 @@ use switchboard_conformance::sse_client::{OpenStream, RawClient, request};
 
 use crate::server::Server;
 
-/// Requests for streams to begin with.
+/// The targets of requests for streams.
 const TARGETS: &[&str] = &[
     "/sse",
     "/sse?chat=c1&chat=c2",
@@ -31,10 +31,10 @@ const HEADERS: &[&str] = &[
     "Expect: 100-continue",
 ];
 
-/// Connections at once: each spends most of its time waiting.
+/// The number of concurrent connections, each of which spends most of its time waiting.
 const AT_ONCE: usize = 64;
 
-/// A frame for this stream, good or not; or, now and then, something else.
+/// A POST of a valid or an invalid frame to this stream, sometimes with wrong headers.
 fn post(random: &mut Random, stream: &str) -> Vec<u8> {
     let body = random.frame();
     let mut headers = vec!["Content-Type: application/json", stream];
@@ -49,7 +49,7 @@ fn post(random: &mut Random, stream: &str) -> Vec<u8> {
     bytes
 }
 
-/// What is behind it waits for its end, which may not come.
+/// Another request. If its response does not end, the requests behind it are not answered.
 fn other(random: &mut Random) -> Vec<u8> {
     let headers: Vec<&str> = (0..random.below(3)).map(|_| random.one_of(HEADERS)).collect();
     let method = random.one_of(&["GET", "GET", "POST", "HEAD"]);
@@ -60,7 +60,7 @@ fn other(random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// A connection that is yet to be made.
+/// A connection to open: what it sends, and how it ends.
 struct Peer {
     address: SocketAddr,
     bytes: Vec<u8>,
@@ -77,10 +77,10 @@ impl Peer {
         Self { address, bytes, end: random.below(8) }
     }
 
-    /// From its beginning to whatever end it takes.
+    /// Opens the connection, sends everything, and ends it.
     async fn lives(self) {
         let mut raw = RawClient::connect(self.address).await;
-        // It may be cut off at any byte.
+        // The server may close the connection at any byte.
         let _ = raw.io.write_all(&self.bytes).await;
         match self.end {
             0 => raw.io.set_zero_linger().unwrap(),
@@ -89,7 +89,7 @@ impl Peer {
                 if end == 2 {
                     let _ = raw.io.shutdown().await;
                 }
-                // Streams go on, and so does a connection on which all was good.
+                // Streams stay open, and so do connections whose requests were all valid.
                 let _ = timeout(Duration::from_millis(50), raw.ended()).await;
             }
         }
@@ -109,7 +109,7 @@ async fn random_requests_do_no_harm() {
     let options = Options {
         body_within: short,
         answer_within: short,
-        // Who has gone with a question unread is noticed by what is written.
+        // A client that has disappeared is noticed when a comment is written to it.
         comment_every: Duration::from_millis(200),
         unanswered_posts: AT_ONCE,
         ..Options::default()
@@ -129,7 +129,7 @@ async fn random_requests_do_no_harm() {
         };
         tokio::select! {
             ended = timeout(WAIT, ends) => ended.expect("nothing hangs"),
-            // What was asked of the other stream is answered there, and each answer is an event.
+            // Frames that were posted to the victim's stream are answered there, each by a valid event.
             () = all_events(&mut victim) => {}
         }
         good.post(r#"{"type":"ping"}"#).await;

@@ -36,7 +36,7 @@ impl Server {
         Self::noticing(limits, options, Duration::from_secs(30)).await
     }
 
-    /// The system ends connections whose peer acknowledges nothing for so long.
+    /// A server whose system ends connections in which sent bytes stay unacknowledged for this long.
     pub(crate) async fn noticing(limits: Limits, options: Options, unacknowledged: Duration) -> Self {
         let gateway = TestGateway::new(limits);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -52,7 +52,7 @@ impl Server {
     }
 }
 
-/// Who comes is who it says: who may connect is not what is tested here.
+/// Believes the principal that a request names, because access control is not tested here.
 fn admission(request: &Request<Body>) -> Option<Admission> {
     match request.headers().get("authorization").map(|value| value.to_str().unwrap()) {
         None => Some(Admission::Verified(Principal::owner())),
@@ -76,7 +76,7 @@ async fn serve(socket: TcpStream, sse: Sse, unacknowledged: Duration) {
                 _ => sse.message(admission, request).await,
             };
             if let Some(streaming) = response.extensions_mut().remove::<Streaming>() {
-                // A second stream on a connection is served like the first.
+                // Only the first stream on a connection ends it; a second one is served like any other.
                 let began = began.lock().unwrap().take();
                 let _ = began.map(|began| began.send(streaming));
             }
@@ -95,7 +95,7 @@ async fn serve(socket: TcpStream, sse: Sse, unacknowledged: Duration) {
         }
     };
     tokio::select! {
-        // How a connection ends is its client's business.
+        // Clients of these tests end connections in every way, so an error is no failure.
         _ = connection => {}
         () = over => {}
     }

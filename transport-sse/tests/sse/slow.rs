@@ -1,5 +1,5 @@
-//! Clients that do not read, or not fast enough: nobody else waits for them, they lose nothing, and they cost nothing
-//! once they are given up.
+//! Clients that do not read, or not fast enough. No other client waits for them, they lose no event, and once the
+//! gateway has closed them, they use no memory, task or socket.
 
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ use tokio::{io::AsyncReadExt as _, runtime::Handle, time::timeout};
 
 use crate::server::Server;
 
-/// Longer than any test takes, however slow the machine is.
+/// A limit that no test reaches, however slow the machine is.
 const EVER: Duration = Duration::from_secs(24 * 3600);
-/// For a reader that takes nothing. One that reads is not taken for one on a slow machine: a gateway that does not run for
-/// this long notices that.
+/// The limit for readers that take nothing. On a slow machine it does not hit readers that read: the gateway notices if
+/// it has not run for this long.
 const STALL: Duration = Duration::from_secs(2);
-/// More than loopback takes on its own.
+/// Together, more bytes than the socket buffers of loopback hold.
 const PIECES: usize = 300;
 const PIECE: usize = 48 * 1024;
 
@@ -30,14 +30,14 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap()
 }
 
-/// A server where no stream is given up for anything but that its client takes nothing for so long.
+/// A server that closes a stream only if its client takes nothing for this long.
 async fn patient(stall: Duration) -> Server {
     let limits = Limits { reader_stall_ms: millis(stall), merge_bytes: 0, ..generous_limits() };
     let options = Options { close_within: EVER, ..Options::default() };
     Server::noticing(limits, options, EVER).await
 }
 
-/// A turn that runs, and what its sender has of it.
+/// Starts a turn, and returns what its sender has received.
 async fn turn(server: &Server, sender: &mut OpenStream) -> Transcript {
     sender.post(r#"{"type":"message","chat_id":"c1","content":"go","turn_id":"t1"}"#).await;
     while !matches!(
@@ -51,7 +51,7 @@ async fn turn(server: &Server, sender: &mut OpenStream) -> Transcript {
     transcript
 }
 
-/// The agent says very much, as fast as it is let.
+/// Lets the agent send a long answer, as fast as the gateway takes it.
 async fn flood(server: &Server, pieces: usize, piece: usize) {
     for at in 0..pieces {
         let text = format!("{at:08}{}", "x".repeat(piece - 8));
@@ -63,7 +63,7 @@ async fn flood(server: &Server, pieces: usize, piece: usize) {
     server.gateway.agents().send("c1", vec![end]).unwrap().await.unwrap();
 }
 
-/// Reads until the turn's end or the last event. Gives that one's close code, and the last id.
+/// Reads until the turn's end or the stream's last event. Returns the close code of the last event, and the last id.
 async fn read_on(raw: &mut RawClient, transcript: &mut Transcript) -> (Option<u64>, String) {
     let mut last = String::new();
     while !transcript.has("turn_end") {
@@ -82,7 +82,7 @@ async fn who_stops_reading_is_closed_and_resumes_by_its_last_id_and_nobody_waits
     stops_reading(0, PIECES, PIECE).await;
 }
 
-/// Nearly all of what is sent are ids.
+/// With many chats and short deltas, event ids are most of the bytes.
 #[tokio::test]
 async fn who_stops_reading_a_stream_of_many_chats_resumes_by_its_last_id_all_the_same() {
     stops_reading(31, 5000, 10).await;
@@ -104,7 +104,7 @@ async fn stops_reading(others: usize, pieces: usize, piece: usize) {
     let ((), (closed, _)) = tokio::join!(flood(&server, pieces, piece), read_on(&mut good.raw, &mut whole));
     assert_eq!(closed, None);
     assert_eq!(whole.text().len(), pieces * piece);
-    // The client reads again only after the gateway has given it up.
+    // The client reads again only after the gateway has closed it.
     server.gateway.stalled_readers_closed().await.unwrap();
     let (closed, last) = read_on(&mut stuck.raw, &mut seen).await;
     assert_eq!(closed, Some(4408));
@@ -121,7 +121,7 @@ async fn stops_reading(others: usize, pieces: usize, piece: usize) {
 
 #[tokio::test]
 async fn who_reads_late_gets_everything() {
-    // How long the flood takes says nothing about the reader.
+    // The reader takes nothing for as long as the answer takes, which depends on the machine.
     let server = patient(EVER).await;
     let mut late =
         OpenStream::over(RawClient::connect_narrow(server.address).await, server.address, "/sse").await;
@@ -133,14 +133,14 @@ async fn who_reads_late_gets_everything() {
     late.raw.wait_for("pong").await;
 }
 
-/// Bytes of memory that this process has in use.
+/// The resident memory of this process, in bytes.
 fn resident() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
     pages * 4096
 }
 
-/// With the limits of the protocol, 10 s and 30 s: noticed within 45 s. Here they are shorter.
+/// With the default limits of 10 s and 30 s, such a reader is gone within 45 s. Here the limits are shorter.
 #[tokio::test]
 async fn who_reads_a_byte_now_and_then_or_none_is_given_up_in_time_and_costs_nothing_then() {
     let limits = Limits { reader_stall_ms: millis(STALL), ..generous_limits() };
@@ -163,7 +163,7 @@ async fn who_reads_a_byte_now_and_then_or_none_is_given_up_in_time_and_costs_not
     assert_eq!(closed, None, "nobody else waits for them");
     assert_eq!(whole.text().len(), PIECES * PIECE);
     let grown = resident().saturating_sub(memory);
-    // What the journal and the transcript of this test keep, once each, and the bounded rest.
+    // The journal and this test's transcript each have the answer once; everything else is bounded.
     assert!(grown < 6 * PIECES * PIECE, "{grown} bytes more");
     let reading = async {
         loop {
@@ -183,7 +183,7 @@ async fn who_reads_a_byte_now_and_then_or_none_is_given_up_in_time_and_costs_not
         () = reading => {}
         given_up = timeout(WAIT, given_up) => given_up.expect("all tasks have ended"),
     }
-    // Their connections are closed, not only forgotten.
+    // The sockets are closed, too.
     for mut open in slow {
         let mut rest = vec![0; 1 << 20];
         let end = async { while matches!(open.raw.io.read(&mut rest).await, Ok(1..)) {} };

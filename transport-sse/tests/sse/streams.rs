@@ -1,4 +1,4 @@
-//! What a stream says, how it goes on, and which requests get none.
+//! Streams: their events and ids, how a client resumes, and which requests are refused.
 
 use axum::Extension;
 use serde_json::{Value, json};
@@ -75,7 +75,7 @@ async fn an_idle_stream_has_comments() {
     let mut open = OpenStream::new(server.address, "/sse").await;
     open.raw.comments(3).await;
     open.post(r#"{"type":"ping","nonce":"after comments"}"#).await;
-    // They end no block: `RawClient::next` asserts that none is empty.
+    // Comments are no blocks of their own: `RawClient::next` asserts that each block has an event.
     let block = open.raw.next().await.unwrap();
     assert!(block.comments >= 3, "{block:?}");
     assert!(block.data.unwrap().contains("after comments"));
@@ -101,7 +101,7 @@ async fn with_one_chat_every_event_of_the_log_has_its_cursor() {
         }
     }
     let (first, last) = (&ids[0], ids.last().unwrap());
-    // From each, the rest comes: by the address, and by the header, which wins.
+    // A client can resume after each id, by the URL and by the header, which takes precedence.
     for (at, id) in ids.iter().enumerate() {
         let after = format!("/sse?after={id}");
         for (target, header) in
@@ -156,7 +156,7 @@ async fn with_several_chats_every_event_of_the_log_carries_all_cursors() {
     }
     let expected: Vec<String> = heads.into_values().collect();
     assert_eq!(last, expected.join(","), "nothing was ahead of what was told");
-    // Over another stream, nothing is missed and nothing comes twice.
+    // A second stream resumes there: no event is missing, and none comes twice.
     say(&server, "b", "four").await;
     let mut raw = RawClient::connect(server.address).await;
     raw.get("/sse?chat=elsewhere", &[&format!("Last-Event-ID: {last}")]).await;
@@ -294,7 +294,7 @@ async fn a_stop_reaches_the_clients_after_the_ends_of_their_turns() {
     server.gateway.handle().shut_down();
     let ended = async {
         let end = AgentEvent::TurnEnded { outcome: Outcome::Completed, error: None, usage: None, cost: None };
-        // It may have been ended before it could.
+        // The agent may have been stopped already.
         let _ = server.gateway.agents().send("c1", vec![end]);
     };
     ended.await;
@@ -303,7 +303,7 @@ async fn a_stop_reaches_the_clients_after_the_ends_of_their_turns() {
     assert_eq!(open.raw.closed().await, 1012);
     assert!(open.raw.is_whole(), "a client tells it from a connection that broke");
     server.gateway.finished().await.unwrap();
-    // Who comes after the end is told the same.
+    // A client that connects after the shutdown gets the same close code.
     let mut late = RawClient::connect(server.address).await;
     late.get("/sse", &[]).await;
     assert_eq!(late.closed().await, 1012);

@@ -1,4 +1,4 @@
-//! Where a socket may be, who can reach it, and whose it is.
+//! Which paths a socket may have, its mode, and when an existing socket is replaced or removed.
 
 use std::{
     ffi::OsStr,
@@ -14,7 +14,7 @@ use std::{
 use switchboard_transport_unix::Listener;
 use tempfile::TempDir;
 
-/// A directory that only its owner can enter, in one that is removed with the test.
+/// Makes a directory with mode 0700 in a temporary directory.
 fn private() -> (TempDir, PathBuf) {
     let outer = tempfile::tempdir().unwrap();
     let inner = outer.path().join("private");
@@ -31,7 +31,7 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Why it cannot be bound there.
+/// Returns the error of a bind at this path, which must fail.
 fn refusal(path: impl AsRef<Path>) -> String {
     let path = path.as_ref();
     let refused = Listener::bind(path).expect_err("it must be refused").to_string();
@@ -50,7 +50,7 @@ async fn directory_and_socket_are_their_owners_alone() {
     assert!(fs::symlink_metadata(&path).unwrap().file_type().is_socket());
 }
 
-/// Between bind and chmod there would be a moment in which others could connect.
+/// If the mode were set after the bind, other users could connect in between.
 #[tokio::test]
 async fn the_socket_is_private_from_its_first_moment() {
     let (_outer, directory) = private();
@@ -123,7 +123,7 @@ async fn what_is_no_socket_is_left_alone() {
 async fn no_symbolic_link_is_followed() {
     let (_outer, directory) = private();
     let (link, target) = (directory.join("link"), directory.join("target"));
-    // To nothing, to a file, to a socket that nobody serves.
+    // A link to nothing, to a file, and to a socket without a server.
     symlink(&target, &link).unwrap();
     assert!(refusal(&link).contains("not a socket"));
     assert!(!target.exists());
@@ -144,7 +144,7 @@ async fn a_socket_that_nobody_serves_is_taken_over_and_another_is_not() {
     let first = Listener::bind(&path).unwrap();
     assert_eq!(mode(&path), 0o600);
     assert!(refusal(&path).contains("in use") || refusal(&path).contains("serve"), "{}", refusal(&path));
-    // As a crash leaves it.
+    // A socket without a server, as after a crash, is replaced.
     drop(first);
     Listener::bind(&path).unwrap().remove();
     assert!(!path.exists());

@@ -1,11 +1,11 @@
-//! Lines both ways: what is wrong is answered precisely, and the next line works.
+//! Lines in both directions: an invalid line gets an error with its code, and the connection still works.
 
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::server::{Raw, Server};
 
-/// A line, and the code of the soft error that answers it.
+/// The name of a case, an invalid line, and the code of its error.
 const SOFT: &[(&str, &[u8], &str)] = &[
     ("no JSON", b"{", "malformed"),
     ("an array", b"[]", "malformed"),
@@ -65,7 +65,7 @@ async fn a_line_over_the_limit_is_the_last() {
     let server = Server::new().await;
     let limit = server.gateway.handle().limits().frame_bytes;
     let mut good = Raw::open(&server.path).await;
-    // As long as may be.
+    // The longest frame that is allowed.
     let ping = r#"{"type":"ping"}"#;
     good.line(&format!("{ping}{}", " ".repeat(limit - ping.len()))).await;
     assert_eq!(good.event().await, json!({ "event": "pong" }));
@@ -74,7 +74,7 @@ async fn a_line_over_the_limit_is_the_last() {
         let (reader, mut writer) = raw.io.into_split();
         let line = format!("{}{end}", "x".repeat(over));
         let writing = tokio::spawn(async move {
-            // It may be cut off at any byte.
+            // The server may close the connection at any byte.
             let _ = writer.write_all(line.as_bytes()).await;
             writer
         });
@@ -98,7 +98,7 @@ async fn a_line_that_ends_with_the_stream_is_a_line() {
     assert_eq!(raw.event().await["nonce"], "last");
 }
 
-/// `echo … | socat - UNIX:PATH`: who has said everything still hears the answer, and is let go when it goes.
+/// `echo … | socat - UNIX:PATH`: a client that has closed its sending half still receives the answer.
 #[tokio::test]
 async fn who_sends_no_more_still_hears() {
     use switchboard_conformance::ReceivedCommand;

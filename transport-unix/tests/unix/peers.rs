@@ -1,4 +1,4 @@
-//! Who may connect, and what is left of connections that end.
+//! Which users may connect, and that no task or connection remains of clients that have disconnected.
 
 use std::{
     fs,
@@ -21,8 +21,9 @@ use tokio::{runtime::Handle, time::timeout};
 
 use crate::server::{Raw, Server};
 
-/// Connects as another user this many times, waits for the end each time, and returns what was received. The directory
-/// keeps other users out; it is opened here, so that the check of the peer is what is left. None: only root can do it.
+/// Connects as another user this many times, waits for the end each time, and returns what was received. The mode of
+/// the directory is opened to others first, so that only the check of the peer's user id is tested. Returns `None`
+/// without root, which alone can change its user id.
 async fn connect_as_another_user(path: &Path, times: usize) -> Option<Vec<u8>> {
     if !geteuid().is_root() {
         println!("not tested: only root can be another user");
@@ -34,14 +35,14 @@ async fn connect_as_another_user(path: &Path, times: usize) -> Option<Vec<u8>> {
     }
     let path = path.to_owned();
     let received = thread::spawn(move || {
-        // This thread only, and only to connect: the kernel notes who that was.
+        // Changes the user id of this thread only, which the kernel records at the connect.
         let nobody = Uid::from_raw(65534);
         set_thread_res_uid(None, Some(nobody), None).unwrap();
         let mut received = Vec::new();
         for _ in 0..times {
             let mut socket = StdUnixStream::connect(&path).unwrap();
             socket.set_read_timeout(Some(WAIT)).unwrap();
-            // Closed, or reset.
+            // The end may be a reset.
             let _ = socket.read_to_end(&mut received);
         }
         received
@@ -59,7 +60,7 @@ async fn a_peer_of_another_user_is_refused() {
     Raw::open(&server.path).await.works().await;
 }
 
-/// What programs that log with `tracing` find in their logs.
+/// Collects the log lines of `tracing`.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -108,7 +109,7 @@ async fn a_stop_reaches_the_peers() {
     server.gateway.handle().shut_down();
     assert_eq!(raw.closed().await, 1012);
     server.gateway.finished().await.unwrap();
-    // Who comes after the end is told the same.
+    // A client that connects after the shutdown gets the same close code.
     assert_eq!(Raw::connect(&server.path).await.closed().await, 1012);
 }
 
@@ -147,7 +148,7 @@ async fn many_connections_leave_nothing_behind() {
     good.works().await;
 }
 
-/// Who speaks at once is heard, however busy the gateway is with others who come and go.
+/// A line that is sent right after the connect is answered, however many other clients connect and disconnect.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_first_line_and_the_last_are_never_lost() {
     let server = Server::new().await;

@@ -1,4 +1,4 @@
-//! Random lines, mostly close to what is meant. Nothing panics, nothing hangs, and a good client is served at the
+//! Random lines, most of them almost valid. The server neither panics nor hangs, and still serves a good client at the
 //! end.
 
 use switchboard_conformance::{
@@ -10,7 +10,7 @@ use tokio::{io::AsyncWriteExt as _, time::timeout};
 
 use crate::server::{Raw, Server};
 
-/// Lines that are good, or were; the last may have no end.
+/// Valid lines, some of them damaged. The last one may lack its newline.
 fn lines(random: &mut Random) -> Vec<u8> {
     let mut bytes = Vec::new();
     for _ in 0..1 + random.below(20) {
@@ -35,12 +35,12 @@ async fn random_lines_do_no_harm() {
     run.end();
 }
 
-/// One connection, from its beginning to whatever end it takes.
+/// Opens a connection, sends random bytes, and ends the connection.
 async fn one(random: &mut Random, server: &Server) {
     let mut raw = Raw::connect(&server.path).await;
     let mut bytes = lines(random);
     if random.below(4) == 0 {
-        // It may be cut off at any byte.
+        // The server may close the connection at any byte.
         let _ = raw.io.write_all(&bytes).await;
         return;
     }
@@ -49,7 +49,7 @@ async fn one(random: &mut Random, server: &Server) {
     if random.below(2) == 0 {
         raw.io.shutdown().await.unwrap();
     }
-    // Whatever was asked is taken, and what is said is a line each.
+    // The server has read everything, and each of its lines is an event.
     let pong = serde_json::json!({ "event": "pong", "nonce": "the last" });
     while raw.event().await != pong {}
 }

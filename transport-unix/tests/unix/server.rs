@@ -1,4 +1,4 @@
-//! A gateway with scripted agents, served at a socket in a directory of its own, and a client that reads lines.
+//! A gateway with scripted agents that is served at a socket in a temporary directory, and a client.
 
 use std::path::{Path, PathBuf};
 
@@ -54,7 +54,7 @@ impl Raw {
         Self { io: UnixStream::connect(path).await.unwrap(), received: Vec::new() }
     }
 
-    /// Connected and greeted.
+    /// Connects, and reads `ready`.
     pub(crate) async fn open(path: &Path) -> Self {
         let mut raw = Self::connect(path).await;
         assert_eq!(raw.event().await["event"], "ready");
@@ -69,7 +69,7 @@ impl Raw {
         self.write(format!("{line}\n").as_bytes()).await;
     }
 
-    /// The next line; none at the end of the connection, which may not come within a line.
+    /// Reads the next line; none at the end of the connection, which may not come within a line.
     pub(crate) async fn next(&mut self) -> Option<String> {
         loop {
             if let Some(end) = self.received.iter().position(|byte| *byte == b'\n') {
@@ -89,7 +89,7 @@ impl Raw {
         serde_json::from_str(&line).unwrap()
     }
 
-    /// Reads on to the last line, which says why, and the end.
+    /// Reads to the end of the connection, and returns the close code in the last line.
     pub(crate) async fn closed(&mut self) -> u64 {
         let mut last = Value::Null;
         while let Some(line) = self.next().await {
@@ -99,7 +99,7 @@ impl Raw {
         last["close"].as_u64().unwrap()
     }
 
-    /// It still works: a ping of the protocol is answered next.
+    /// Checks that the connection still works: the next event is the answer to a ping.
     pub(crate) async fn works(&mut self) {
         self.line(r#"{"type":"ping","nonce":"still here"}"#).await;
         assert_eq!(self.event().await, serde_json::json!({ "event": "pong", "nonce": "still here" }));

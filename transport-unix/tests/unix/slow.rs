@@ -1,4 +1,4 @@
-//! A peer that does not read: nobody waits for it, it is told why it was closed, and it resumes.
+//! A client that does not read. No other client waits for it, it learns why it was closed, and it can resume.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use switchboard_transport_unix::Options;
 
 use crate::server::{Raw, Server};
 
-/// Longer than any test takes, however slow the machine is.
+/// A limit that no test reaches, however slow the machine is.
 const EVER: Duration = Duration::from_secs(24 * 3600);
-/// For a reader that takes nothing. One that reads is not taken for one on a slow machine: a gateway that does not run for
-/// this long notices that.
+/// The limit for readers that take nothing. On a slow machine it does not hit readers that read: the gateway notices if
+/// it has not run for this long.
 const STALL: Duration = Duration::from_secs(2);
 const PIECES: usize = 100;
 const PIECE: usize = 48 * 1024;
@@ -24,7 +24,7 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap()
 }
 
-/// Reads until the turn's end or the last line, and gives its close code.
+/// Reads until the turn's end or the last line, and returns the close code of the last line.
 async fn read_on(raw: &mut Raw, transcript: &mut Transcript) -> Option<u64> {
     while !transcript.has("turn_end") {
         let line = raw.next().await.expect("the connection lives");
@@ -69,7 +69,7 @@ async fn who_stops_reading_is_closed_and_resumes_and_nobody_waits_for_it() {
     let ((), closed) = tokio::join!(flood, read_on(&mut good, &mut whole));
     assert_eq!(closed, None);
     assert_eq!(whole.text().len(), PIECES * PIECE);
-    // The client reads again only after the gateway has given it up.
+    // The client reads again only after the gateway has closed it.
     server.gateway.stalled_readers_closed().await.unwrap();
     assert_eq!(read_on(&mut stuck, &mut seen).await, Some(4408));
     assert_eq!(stuck.next().await, None);

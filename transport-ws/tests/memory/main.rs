@@ -1,4 +1,4 @@
-//! What a hostile peer may cost in memory. One test, in a process of its own: whatever runs beside it would count.
+//! The memory that a hostile client can use. A process of its own, because other tests would count.
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 #[allow(dead_code, reason = "shared with the other tests, which use more of it")]
@@ -17,7 +17,7 @@ async fn hostile_peers_cost_little() {
     a_flood_of_pings_whose_pongs_are_not_read_costs_no_memory_and_others_are_served().await;
 }
 
-/// Bytes of memory that this process has in use.
+/// The resident memory of this process, in bytes.
 fn resident() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
@@ -37,13 +37,13 @@ async fn a_message_in_a_million_pieces_is_closed_and_costs_nothing() {
     let (mut reader, mut writer) = raw.io.into_split();
     let writing = tokio::spawn(async move {
         use tokio::io::AsyncWriteExt as _;
-        // It is cut off early.
+        // The server closes the connection before everything is written.
         let _ = writer.write_all(&bytes).await;
     });
     let mut received = Vec::new();
     {
         use tokio::io::AsyncReadExt as _;
-        // Closed, and after that perhaps reset.
+        // The connection may be reset after the close frame.
         let _ = reader.read_to_end(&mut received).await;
     }
     assert_eq!(received[..1], [0x88], "{received:?}");
@@ -61,7 +61,7 @@ async fn a_flood_of_pings_whose_pongs_are_not_read_costs_no_memory_and_others_ar
     let mut good = Raw::open(server.address).await;
     let pings = frame(PING, &[7; 125]).repeat(1000);
     let before = resident();
-    // It is not ended, since some pong is sent now and then: only the newest waits, whatever there were.
+    // The connection stays open, since the client takes a pong now and then. Only the newest pong waits.
     let flood = async {
         use tokio::io::AsyncWriteExt as _;
         for _ in 0..200 {

@@ -32,7 +32,7 @@ async fn the_right_token_is_greeted() {
     raw.text(&credentials(TOKEN)).await;
     assert_eq!(raw.event().await["event"], "ready");
     raw.works().await;
-    // Once is enough, but twice is no harm.
+    // A second `authenticate` is allowed.
     raw.text(&credentials("another")).await;
     raw.works().await;
 }

@@ -1,4 +1,4 @@
-//! However a connection ends, both sides know why and nothing stays behind.
+//! The ends of connections: both sides learn the reason, and no task or connection remains.
 
 use serde_json::json;
 use switchboard_core::agent::AgentEvent;
@@ -63,7 +63,7 @@ async fn a_stop_reaches_the_peers() {
     assert!(!reason.is_empty());
     raw.ended().await;
     server.gateway.finished().await.unwrap();
-    // Who comes after the end is told the same.
+    // A client that connects after the shutdown gets the same close code.
     let mut late = Raw::connect(server.address).await;
     late.upgrade("").await;
     assert_eq!(late.closed().await.0, 1012);
@@ -85,8 +85,7 @@ async fn half_a_frame_is_no_frame() {
     assert_eq!(raw.event().await["chats"], json!([]));
 }
 
-/// A conversation runs; its readers vanish in every way there is. Neither task nor connection stays behind, and the
-/// conversation goes on.
+/// While a turn runs, clients disappear in every possible way. No task or connection remains, and the turn continues.
 #[tokio::test]
 async fn many_connections_leave_nothing_behind() {
     let server = Server::new().await;
@@ -97,7 +96,7 @@ async fn many_connections_leave_nothing_behind() {
     let before = tasks();
     for round in 0..200 {
         match round % 7 {
-            // Not even a request.
+            // A connection without a request.
             0 => drop(Raw::connect(server.address).await),
             1 => Raw::connect(server.address).await.write(&UPGRADE.as_bytes()[..30]).await,
             2 => Raw::connect(server.address).await.write(format!("{UPGRADE}\r\n").as_bytes()).await,

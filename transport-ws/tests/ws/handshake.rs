@@ -8,7 +8,7 @@ use crate::{
     server::{Server, first_frame, verified},
 };
 
-/// A request and the status of its answer, for peers whose credentials were in the handshake.
+/// The name of a case, a change of the request, and the status of the response. Each request carries credentials.
 const TABLE: &[(&str, &str, u16)] = &[
     ("as it should be", "", 101),
     ("another method", "GET /|POST /", 400),
@@ -46,7 +46,7 @@ const TABLE: &[(&str, &str, u16)] = &[
     ("the subprotocol in another case", "Host|Sec-WebSocket-Protocol: Switchboard.v1\r\nHost", 400),
 ];
 
-/// The standard request with one thing replaced.
+/// The standard request with the change `FROM|TO`; without a `|`, the request as it is.
 fn request(change: &str) -> String {
     let request = format!("{UPGRADE}\r\n");
     let Some((from, to)) = change.split_once('|') else { return request };
@@ -79,7 +79,7 @@ async fn keep_to_the_table(server: Server) {
         } else {
             assert!(head.contains("\r\nconnection: close\r\n"), "{name}: {head}");
             assert_eq!(head.contains("\r\nsec-websocket-version: 13\r\n"), status == 426, "{name}: {head}");
-            // No proxy may keep a tunnel open behind a refusal.
+            // The connection is closed, so that no proxy keeps a tunnel open after the refusal.
             raw.ended().await;
         }
     }
@@ -167,7 +167,7 @@ async fn compression_is_not_negotiated() {
     let head = raw.upgrade("Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n").await;
     assert!(!head.to_ascii_lowercase().contains("sec-websocket-extensions"), "{head}");
     assert_eq!(raw.event().await["event"], "ready");
-    // A frame that is marked as compressed all the same.
+    // A frame that is marked as compressed, without the extension.
     raw.send(0xc1, b"{}").await;
     assert_eq!(raw.closed().await.0, 1002);
 }
@@ -185,7 +185,7 @@ async fn a_silent_or_endless_head_is_not_waited_for() {
         raw.ended().await;
     }
     let mut raw = Raw::connect(server.address).await;
-    // The answer may be lost in the reset that follows from what it does not read.
+    // The response may be lost, because the server resets the connection instead of reading the rest.
     let sent = raw.io.try_write(format!("{UPGRADE}X: {}\r\n\r\n", "x".repeat(64 * 1024)).as_bytes());
     assert!(sent.is_ok());
     raw.ended().await;

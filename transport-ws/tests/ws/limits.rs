@@ -1,4 +1,4 @@
-//! Limits on what a peer may leave open, and signs of life.
+//! Limits on unfinished messages and handshakes, and pings.
 
 use std::time::Duration;
 
@@ -21,14 +21,14 @@ async fn as_many_pieces_as_may_be_are_one_message() {
     for (at, byte) in text.bytes().enumerate() {
         let first = if at == 0 { 0x01 } else { 0x00 };
         bytes.extend(frame(if at == 1023 { first | 0x80 } else { first }, &[byte]));
-        // Control frames may come between the pieces, and are none.
+        // Control frames may come between fragments, and do not count as fragments.
         bytes.extend(frame(PONG, b""));
     }
     raw.write(&bytes).await;
     assert_eq!(raw.event().await["nonce"], "pieces");
 }
 
-/// After a large message another buffer takes its place: nothing of what comes with it or behind it is lost.
+/// After a large message the read buffer is replaced. The bytes that arrive with the message or after it are not lost.
 #[tokio::test]
 async fn what_comes_with_a_large_message_is_read_however_it_is_cut() {
     let server = Server::new().await;
@@ -57,7 +57,7 @@ async fn what_comes_with_a_large_message_is_read_however_it_is_cut() {
         let mut events = Vec::new();
         for piece in [&whole[..cut], &whole[cut..]] {
             raw.write(piece).await;
-            // Until it has been read, so that nothing else comes with it.
+            // Lets the server read this piece by itself.
             tokio::task::yield_now().await;
         }
         while events.len() < 3 {
@@ -86,7 +86,7 @@ async fn a_message_that_does_not_end_is_closed() {
         raw.write(&bytes).await;
         assert_eq!(raw.closed().await.0, 1008, "{bytes:?}");
     }
-    // A slow one that makes it is served, and so are many that follow closely on one another.
+    // Slow messages within the limit are served, also one right after the other.
     let mut raw = Raw::open(server.address).await;
     let deadline = tokio::time::Instant::now() + 4 * SHORT;
     while tokio::time::Instant::now() < deadline {
@@ -113,7 +113,7 @@ async fn a_burst_of_pings_ends_nothing_and_the_newest_is_answered() {
     const PINGS: u32 = 20_000;
     let server = Server::new().await;
     let mut raw = Raw::open(server.address).await;
-    // Nothing is read meanwhile, so not every pong finds room.
+    // The client does not read meanwhile, so not every pong has room in the socket's buffers.
     let padding = [7; 121];
     let mut burst = Vec::new();
     for number in 1..=PINGS {

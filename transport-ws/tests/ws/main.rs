@@ -1,4 +1,4 @@
-//! The transport with real sockets: what is sent is written byte by byte, what comes back is read byte by byte.
+//! The transport over real sockets. The tests write and read every byte themselves.
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 mod authentication;

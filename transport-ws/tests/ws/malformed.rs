@@ -1,4 +1,4 @@
-//! Whatever a client sends is answered precisely, and unless it broke a limit the next frame works.
+//! Malformed frames: each gets an error with its code, and unless it exceeded a limit, the connection still works.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use crate::{
     server::Server,
 };
 
-/// A frame, and the code of the soft error that answers it.
+/// The name of a case, an invalid frame, and the code of its error.
 const SOFT: &[(&str, &str, &str)] = &[
     ("no JSON", "{", "malformed"),
     ("no JSON at its end", r#"{"type":"ping""#, "malformed"),
@@ -135,31 +135,31 @@ async fn a_character_may_be_split_over_fragments() {
 #[tokio::test]
 async fn frames_over_the_limit_are_closed() {
     let server = Server::new().await;
-    // The length alone is enough.
+    // The length in the frame's header is enough for the refusal.
     let mut raw = Raw::open(server.address).await;
     raw.write(&[header(TEXT, 40 << 20), vec![0; 4]].concat()).await;
     assert_eq!(raw.closed().await.0, 1009);
-    // All of it, which nobody reads: the reason reaches a peer that is still writing.
+    // The whole frame, which the server does not read: the close frame reaches a client that is still writing.
     let raw = Raw::open(server.address).await;
     let (mut reader, mut writer) = raw.io.into_split();
     let writing = tokio::spawn(async move {
         use tokio::io::AsyncWriteExt as _;
-        // It may be cut off at any byte.
+        // The server may close the connection at any byte.
         let _ = writer.write_all(&frame(TEXT, &vec![b'x'; 40 << 20])).await;
     });
     let mut received = Vec::new();
     use tokio::io::AsyncReadExt as _;
-    // Closed, and after that perhaps reset.
+    // The connection may be reset after the close frame.
     let _ = reader.read_to_end(&mut received).await;
     assert_eq!(received[..1], [0x88], "{received:?}");
     assert_eq!(received[2..4], 1009_u16.to_be_bytes());
     writing.await.unwrap();
-    // The sum of the fragments.
+    // The limit holds for all fragments of a message together.
     let mut raw = Raw::open(server.address).await;
     raw.send(0x01, &vec![b'x'; 600 << 10]).await;
     raw.send(0x80, &vec![b'x'; 600 << 10]).await;
     assert_eq!(raw.closed().await.0, 1009);
-    // As long as may be.
+    // The longest frame that is allowed.
     let mut raw = Raw::open(server.address).await;
     let ping = r#"{"type":"ping"}"#;
     raw.text(&format!("{ping}{}", " ".repeat((1 << 20) - ping.len()))).await;

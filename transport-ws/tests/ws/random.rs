@@ -1,4 +1,4 @@
-//! Random bytes, mostly close to what is meant. Nothing panics, nothing hangs, and a good client is served at the
+//! Random bytes, most of them almost valid. The server neither panics nor hangs, and still serves a good client at the
 //! end.
 
 use std::time::Duration;
@@ -15,10 +15,10 @@ use crate::{
     server::{Server, TOKEN, first_frame, verified},
 };
 
-/// What exists on WebSocket only.
+/// Frames that exist on WebSocket only.
 const MORE: &[&str] = &[r#"{"type":"authenticate","token":"0123456789abcdef"}"#, "hello"];
 
-/// A frame's content that is good, or was.
+/// A valid payload, perhaps damaged.
 fn payload(random: &mut Random) -> Vec<u8> {
     if random.below(5) > 0 {
         return random.frame();
@@ -69,7 +69,7 @@ async fn random_bytes_do_no_harm() {
     run.end();
 }
 
-/// One connection, from its beginning to whatever end it takes.
+/// Opens a connection, sends random bytes, and ends the connection.
 async fn one(random: &mut Random, open: &Server, closed: &Server) {
     let (server, more) = if random.below(3) == 0 { (closed, PROTOCOL) } else { (open, "") };
     let mut head = format!("{UPGRADE}{more}\r\n").into_bytes();
@@ -82,7 +82,7 @@ async fn one(random: &mut Random, open: &Server, closed: &Server) {
     for _ in 0..1 + random.below(3) {
         bytes.extend(frames(random));
     }
-    // It may be cut off at any byte.
+    // The server may close the connection at any byte.
     let _ = raw.io.write_all(&bytes).await;
     match random.below(4) {
         0 => raw.io.set_zero_linger().unwrap(),

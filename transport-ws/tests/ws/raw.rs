@@ -1,4 +1,4 @@
-//! A WebSocket client that decides about every byte (RFC 6455).
+//! A WebSocket client (RFC 6455) that lets a test write every byte and see every frame.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -27,7 +27,7 @@ pub(crate) struct Raw {
     received: Vec<u8>,
 }
 
-/// A frame as it came.
+/// A received frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
     pub(crate) first: u8,
@@ -39,14 +39,14 @@ impl Raw {
         Self { io: TcpStream::connect(address).await.unwrap(), received: Vec::new() }
     }
 
-    /// One that takes little at a time.
+    /// Connects with a receive buffer of 4 KiB, so that the server soon has to wait for the client.
     pub(crate) async fn connect_narrow(address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4 * 1024).unwrap();
         Self { io: socket.connect(address).await.unwrap(), received: Vec::new() }
     }
 
-    /// Connected, upgraded and greeted.
+    /// Connects, upgrades, and reads `ready`.
     pub(crate) async fn open(address: SocketAddr) -> Self {
         let mut raw = Self::connect(address).await;
         raw.upgrade("").await;
@@ -54,7 +54,8 @@ impl Raw {
         raw
     }
 
-    /// Sends the upgrade request with these lines in addition, and reads the answer, which must accept it.
+    /// Sends the upgrade request with these further header lines, and returns the head of the response, whose status
+    /// must be 101.
     pub(crate) async fn upgrade(&mut self, more: &str) -> String {
         self.write(format!("{UPGRADE}{more}\r\n").as_bytes()).await;
         let head = self.head().await;
@@ -66,7 +67,7 @@ impl Raw {
         timeout(WAIT, self.io.write_all(bytes)).await.expect("it is read").unwrap();
     }
 
-    /// The head of an HTTP answer.
+    /// Reads the head of an HTTP response.
     pub(crate) async fn head(&mut self) -> String {
         loop {
             if let Some(at) = self.received.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -77,13 +78,13 @@ impl Raw {
         }
     }
 
-    /// Reads on; `false` at the end.
+    /// Receives more bytes. Returns `false` at the end of the connection.
     async fn more(&mut self) -> bool {
         let read = timeout(WAIT, self.io.read_buf(&mut self.received)).await.expect("something comes");
         matches!(read, Ok(1..))
     }
 
-    /// Reads what has come within a moment; `false` when a close frame or the end has.
+    /// Whether neither a close frame nor the end of the connection has arrived. Reads what has arrived.
     pub(crate) async fn is_open(&mut self) -> bool {
         match timeout(Duration::from_millis(20), self.io.read_buf(&mut self.received)).await {
             Err(_) => true,
@@ -91,7 +92,7 @@ impl Raw {
         }
     }
 
-    /// Nothing more comes, but what is there already.
+    /// Waits for the end of the connection.
     pub(crate) async fn ended(&mut self) {
         while self.more().await {}
     }
@@ -104,7 +105,7 @@ impl Raw {
         self.write(&frame(first, payload)).await;
     }
 
-    /// The next frame; none at the end of the connection.
+    /// Reads the next frame; none at the end of the connection.
     pub(crate) async fn next(&mut self) -> Option<Frame> {
         loop {
             if let Some(frame) = self.take_frame() {
@@ -134,7 +135,7 @@ impl Raw {
         Some(Frame { first, payload })
     }
 
-    /// The next event, whatever pings come before it.
+    /// Reads the next event, and skips pings before it.
     pub(crate) async fn event(&mut self) -> Value {
         loop {
             let frame = self.next().await.expect("the connection lives");
@@ -147,7 +148,7 @@ impl Raw {
         }
     }
 
-    /// Reads on to the close frame.
+    /// Reads to the close frame, and returns its code and reason.
     pub(crate) async fn closed(&mut self) -> (u16, String) {
         loop {
             let frame = self.next().await.expect("there is a reason");
@@ -157,7 +158,7 @@ impl Raw {
         }
     }
 
-    /// It still works: a ping of the protocol is answered next.
+    /// Checks that the connection still works: the next event is the answer to a ping.
     pub(crate) async fn works(&mut self) {
         self.text(r#"{"type":"ping","nonce":"still here"}"#).await;
         assert_eq!(self.event().await, serde_json::json!({ "event": "pong", "nonce": "still here" }));
@@ -178,7 +179,7 @@ pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// What comes before the mask.
+/// The header of a masked frame, without the mask (section 5.2).
 pub(crate) fn header(first: u8, length: usize) -> Vec<u8> {
     let mut header = vec![first];
     match length {

@@ -12,7 +12,7 @@ use switchboard_runtime::{Admission, Verifier};
 use switchboard_transport_ws::{AccessPolicy, Options, router, serve};
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 
-/// The token that [`OneToken`] takes.
+/// The token that [`OneToken`] accepts.
 pub(crate) const TOKEN: &str = "0123456789abcdef";
 
 pub(crate) struct Server {
@@ -35,12 +35,12 @@ impl Verifier for OneToken {
     }
 }
 
-/// Credentials are due in the first frame.
+/// For connections that have to authenticate in their first frame.
 pub(crate) fn first_frame() -> Admission {
     Admission::FirstFrame(Arc::new(OneToken))
 }
 
-/// They were in the handshake.
+/// For connections that authenticated in the handshake.
 pub(crate) fn verified() -> Admission {
     Admission::Verified(Principal::owner())
 }
@@ -62,7 +62,7 @@ impl AccessPolicy for Shut {
 }
 
 impl Server {
-    /// On a listener of its own, for peers whose credentials were in the handshake.
+    /// A server with a listener of its own, whose clients authenticated in the handshake.
     pub(crate) async fn new() -> Self {
         Self::with(generous_limits(), Options::default(), verified()).await
     }
@@ -71,7 +71,7 @@ impl Server {
         Self::behind(limits, options, Arc::new(Fixed(admission))).await
     }
 
-    /// Where nobody is let in.
+    /// A server that refuses every client.
     pub(crate) async fn shut() -> Self {
         Self::behind(generous_limits(), Options::default(), Arc::new(Shut)).await
     }
@@ -85,7 +85,7 @@ impl Server {
         Self { gateway, address, served }
     }
 
-    /// In somebody's axum application.
+    /// A server within an axum application.
     pub(crate) async fn mounted(admission: Option<Admission>) -> Self {
         let gateway = TestGateway::new(generous_limits());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -100,7 +100,7 @@ impl Server {
     }
 }
 
-/// Waits for a condition that nobody reports.
+/// Polls until the condition is true.
 pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
     let waiting = async {
         while !condition().await {

@@ -1,4 +1,4 @@
-//! Clients that do not read, or not fast enough: nobody else waits for them, and they lose nothing.
+//! Clients that do not read, or not fast enough. No other client waits for them, and they lose no event.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use crate::{
     server::{Server, verified},
 };
 
-/// Longer than any test takes, however slow the machine is.
+/// A limit that no test reaches, however slow the machine is.
 const EVER: Duration = Duration::from_secs(24 * 3600);
-/// For a reader that takes nothing. One that reads is not taken for one on a slow machine: a gateway that does not run for
-/// this long notices that.
+/// The limit for readers that take nothing. On a slow machine it does not hit readers that read: the gateway notices if
+/// it has not run for this long.
 const STALL: Duration = Duration::from_secs(2);
-/// More than loopback takes on its own.
+/// Together, more bytes than the socket buffers of loopback hold.
 const PIECES: usize = 400;
 const PIECE: usize = 48 * 1024;
 
@@ -28,12 +28,12 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap()
 }
 
-/// No peer is given up for anything but taking nothing.
+/// Options under which a client is closed only because it takes nothing.
 fn patient() -> Options {
     Options { ping_every: EVER, close_within: EVER, ..Options::default() }
 }
 
-/// A chat with a running turn that both watch.
+/// Starts a turn as the first client, and attaches the other clients to its chat.
 async fn watched(server: &Server, names: &mut [&mut Raw]) {
     for (at, raw) in names.iter_mut().enumerate() {
         if at == 0 {
@@ -49,7 +49,7 @@ async fn watched(server: &Server, names: &mut [&mut Raw]) {
     }
 }
 
-/// The agent says very much, as fast as it is let.
+/// Lets the agent send a long answer, as fast as the gateway takes it.
 async fn flood(server: &Server) {
     for at in 0..PIECES {
         let text = format!("{at:08}{}", "x".repeat(PIECE - 8));
@@ -61,7 +61,7 @@ async fn flood(server: &Server) {
     server.gateway.agents().send("c1", vec![end]).unwrap().await.unwrap();
 }
 
-/// Reads until the turn's end or the close, and gives the close code.
+/// Reads until the turn's end or the close, and returns the close code.
 async fn read_on(raw: &mut Raw, transcript: &mut Transcript) -> Option<u16> {
     while !transcript.has("turn_end") {
         let frame = raw.next().await.expect("the connection lives");
@@ -94,7 +94,7 @@ async fn who_stops_reading_is_closed_and_resumes_and_nobody_waits_for_it() {
     watched(&server, &mut [&mut good]).await;
     let mut seen = Transcript::default();
     stuck.text(r#"{"type":"attach","chat_id":"c1","after":{"epoch":"unknown","seq":0}}"#).await;
-    // What it was told in the snapshot is the beginning of the log.
+    // The snapshot has the beginning of the log.
     loop {
         let event = stuck.event().await;
         if event["event"] == "snapshot" {
@@ -110,7 +110,7 @@ async fn who_stops_reading_is_closed_and_resumes_and_nobody_waits_for_it() {
     let (_, closed) = tokio::join!(flood(&server), read_on(&mut good, &mut whole));
     assert_eq!(closed, None);
     is_whole(&whole);
-    // The client reads again only after the gateway has given it up.
+    // The client reads again only after the gateway has closed it.
     server.gateway.stalled_readers_closed().await.unwrap();
     assert_eq!(read_on(&mut stuck, &mut seen).await, Some(4408));
     stuck.ended().await;
@@ -125,7 +125,7 @@ async fn who_stops_reading_is_closed_and_resumes_and_nobody_waits_for_it() {
 
 #[tokio::test]
 async fn who_reads_late_gets_everything() {
-    // How long the flood takes says nothing about the reader.
+    // The reader takes nothing for as long as the answer takes, which depends on the machine.
     let limits = Limits { reader_stall_ms: millis(EVER), ..generous_limits() };
     let server = Server::with(limits, patient(), verified()).await;
     let mut late = Raw::connect_narrow(server.address).await;
