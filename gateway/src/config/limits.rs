@@ -324,6 +324,28 @@ mod tests {
     }
 
     #[test]
+    fn the_ranges_are_the_documented_ones() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        for setting in SETTINGS {
+            let row = format!("| `{}` | ", setting.name);
+            let cells = page.lines().find_map(|line| line.strip_prefix(&row)).unwrap_or_default();
+            let range: Vec<String> = cells
+                .split(" | ")
+                .nth(1)
+                .unwrap_or_default()
+                .split(", ")
+                .map(|text| text.replace(',', ""))
+                .collect();
+            let number = |text: &String| text.parse().ok().or_else(|| setting.with_unit(text));
+            let bounds: Vec<Option<u64>> = range.iter().take(2).map(number).collect();
+            assert_eq!(bounds, [Some(setting.least), Some(setting.most)], "{}", setting.name);
+            let can_be_off = range.iter().any(|text| text.contains("\"off\""));
+            assert_eq!(can_be_off, setting.unit == Unit::OptionalCount, "{}", setting.name);
+        }
+    }
+
+    #[test]
     fn without_authentication_nobody_is_counted_unless_it_is_configured() {
         let (core, _) = parsed("messages_per_minute = 7", false).unwrap();
         assert_eq!(core.connections_per_principal, None);
