@@ -134,6 +134,6 @@ fn parse(line: &str) -> Line {
 
 fn print(text: &str) {
     let mut stdout = io::stdout().lock();
-    // A gateway that has gone is no reason to complain.
+    // The gateway may have ended.
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }

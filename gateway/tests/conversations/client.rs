@@ -50,7 +50,7 @@ impl Over {
     }
 }
 
-/// What came of the steps.
+/// The results of the steps.
 pub(crate) struct Played {
     /// Every event after `attached`, in order.
     pub(crate) events: Vec<Value>,
@@ -136,7 +136,7 @@ impl Player {
         self.client.send(&frame);
     }
 
-    /// The events until now, and the chat's history. What was sent before the history came before it.
+    /// The events until now, and the chat's history. Events that were sent before the history arrive before it.
     fn end(mut self) -> (Vec<Value>, Vec<Value>) {
         let mut history = Vec::new();
         let mut before = Value::Null;

@@ -1,4 +1,4 @@
-//! What must come of a conversation, one JSON object a line. `$WORKSPACE` is the path of the agent's workspace.
+//! The expected results of a conversation, one JSON object a line. `$WORKSPACE` is the path of the agent's workspace.
 //!
 //! - `{"event": PATTERN}`: events that match these patterns come in this order, among others;
 //! - `{"never": PATTERN}`: no event matches;
@@ -7,8 +7,8 @@
 //! - `{"received_bytes": TEXT}`: a line that the agent received has this in it, byte for byte;
 //! - `{"never_received": PATTERN}`.
 //!
-//! A pattern that is an object matches one that has its fields and maybe more, `null` what is null or not there, and
-//! `{"has": TEXT}` a text that this is a part of. All else matches its like.
+//! A pattern that is an object matches an object that has its fields and maybe more, `null` a missing field or null, and
+//! `{"has": TEXT}` a text that contains TEXT. Other patterns match equal values.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -113,7 +113,7 @@ fn delta_text(events: &[Value], turn: &str) -> String {
     ours.filter(said).filter_map(|event| event["text"].as_str()).collect()
 }
 
-/// What has begun and not ended, ended twice, or ended without having begun.
+/// The turns and streams that have begun and not ended, ended twice, or ended without having begun.
 fn unbalanced(events: &[Value]) -> Vec<String> {
     let mut open = BTreeSet::new();
     let mut wrong = Vec::new();
@@ -145,8 +145,8 @@ fn unbalanced(events: &[Value]) -> Vec<String> {
     wrong
 }
 
-/// The numbered events, with the pieces of each stream joined to one where it ends. Apart from what a sender gets in the
-/// place of its own messages.
+/// The chat events, with the deltas of each stream joined at its end. Without the events that a sender gets in place of
+/// its own messages.
 fn of_the_log(events: &[Value]) -> Vec<Value> {
     let mut pieces: BTreeMap<String, String> = BTreeMap::new();
     let mut log = Vec::new();

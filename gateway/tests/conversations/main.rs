@@ -2,7 +2,7 @@
 //!
 //! - `agent.script`: what the agent prints, and on what it waits (`agent.rs`);
 //! - `client.jsonl`: what a client sends, and for which events it waits (`client.rs`);
-//! - `expect.jsonl`: what must come of it at the client and at the agent, and what must not (`expect.rs`).
+//! - `expect.jsonl`: what the client and the agent must receive, and what they must not (`expect.rs`).
 //!
 //! What holds in every conversation needs no line of its own: what began has ended, and the chat's history says what the
 //! client was sent. This binary is also the agent: it has a main of its own, and the first argument says which of the two

@@ -1,9 +1,9 @@
-//! A mixed load: people who come and go, and a chat that some stay in all the time.
+//! A mixed load: visitors that connect and disconnect, and a chat to which some clients stay attached.
 //!
-//! Visitors play the scenes of `scenes.rs`, each in a chat that it makes and deletes, so that what the gateway has to
-//! remember is bounded. The exception is the lobby, a chat that is there from the first moment to the last and whose log
-//! grows; what of it is in memory is limited to less than usual, so that it is full after a few minutes. There is no client here with a wrong token, none that reads nothing,
-//! and nobody is killed: other tests are about those.
+//! Visitors play the scenes of `scenes.rs`, each in a chat that it makes and deletes, so that the gateway's data is
+//! bounded. The exception is the lobby, a chat that exists during the whole test and whose log grows. Its part in memory
+//! is limited to less than the default, so that it is full after a few minutes. No client here has a wrong token or reads
+//! nothing, and no process is killed: other tests are about those.
 
 use std::{
     collections::BTreeMap,
@@ -29,13 +29,13 @@ use crate::{
 const VISITORS: u64 = 5;
 /// Each visitor begins a scene as often as this, if the one before is over.
 const SCENE_EVERY: Duration = Duration::from_secs(4);
-/// Somebody speaks in the lobby as often as this.
+/// The interval of messages in the lobby.
 const LOBBY_EVERY: Duration = Duration::from_secs(5);
-/// Longest time between two looks at memory.
+/// The longest interval between two measurements of memory.
 const SAMPLE_EVERY: Duration = Duration::from_secs(5);
-/// A run that is at least as long shows what grows.
+/// Growth is checked in runs of at least this length.
 const LONG: Duration = Duration::from_secs(3600);
-/// What memory may grow by in an hour, in MiB.
+/// The most growth of memory in an hour, in MiB.
 const MOST_GROWTH: f64 = 1.0;
 /// The turn that ends the lobby.
 const LAST: &str = "lobby-last";
@@ -67,14 +67,14 @@ fn a_mixed_load_is_answered_and_leaves_nothing_behind() {
         let mut busy = visitors(scope, &gateway, &mut rng, &counts, &stop);
         busy.push(scope.spawn(|| speak(&gateway, lobby.clone(), &stop)));
         let mut samples = Vec::new();
-        // Who is done before the end has failed.
+        // A visitor that finishes before the end has failed.
         while begun.elapsed() < run_time() && !busy.iter().any(|thread| thread.is_finished()) {
             samples.push(Sample::take(&gateway));
             pause(SAMPLE_EVERY.min(run_time() / 50), &stop);
         }
         stop.store(true, Ordering::Relaxed);
         let ends: Vec<_> = busy.into_iter().map(ScopedJoinHandle::join).collect();
-        // For those who watch, too, and also where somebody has failed.
+        // Ends the clients in the lobby, too, also after a failure.
         let mut client = connect(&gateway, Over::Unix);
         client.message(&lobby.chat, LAST, "echo goodbye");
         let logs = watchers.map(|watcher| watcher.join().unwrap());
@@ -91,7 +91,7 @@ fn a_mixed_load_is_answered_and_leaves_nothing_behind() {
     assert!(after.are_within(&before), "more is left than there was: {before:?}, then {after:?}");
 }
 
-/// Makes the chat that is there all the time, and lets its agent start.
+/// Makes the lobby, and lets its agent start.
 fn open_lobby(gateway: &Gateway) -> Log {
     let mut client = connect(gateway, Over::WebSocket);
     client.send(&json!({"type": "new_chat"}));
@@ -101,7 +101,7 @@ fn open_lobby(gateway: &Gateway) -> Log {
     lobby
 }
 
-/// Plays each scene over each transport: afterwards, the gateway has everything that it needs to have once.
+/// Plays each scene over each transport, so that the gateway has allocated everything that it allocates once.
 fn rehearse(gateway: &Gateway, rng: &mut Rng, counts: &Counts) {
     std::thread::scope(|scope| {
         for over in WAYS {
@@ -139,7 +139,7 @@ fn visitors<'scope, 'env>(
     visitors.collect()
 }
 
-/// Speaks in the lobby now and then.
+/// Sends messages in the lobby.
 fn speak(gateway: &Gateway, mut lobby: Log, stop: &AtomicBool) {
     let mut client = connect(gateway, Over::WebSocket);
     lobby.attach(&mut *client);
@@ -152,7 +152,7 @@ fn speak(gateway: &Gateway, mut lobby: Log, stop: &AtomicBool) {
     }
 }
 
-/// Stays in the lobby over one connection until its last turn, and hears of all other chats.
+/// Stays attached to the lobby over one connection until its last turn.
 fn watch(gateway: &Gateway, mut lobby: Log, over: Over) -> Log {
     let mut client = connect(gateway, over);
     client.send(&json!({"type": "list_chats"}));
@@ -161,7 +161,7 @@ fn watch(gateway: &Gateway, mut lobby: Log, over: Over) -> Log {
     lobby
 }
 
-/// All have seen the same lobby, each turn of it once. Gives how many turns it had.
+/// Checks that all clients received the same log of the lobby, each turn once. Returns the number of its turns.
 fn agreed(logs: &[Log]) -> usize {
     for log in logs {
         assert_eq!(log, &logs[0], "clients saw the lobby differently");
@@ -182,7 +182,7 @@ fn report_load(counts: &Counts, lobby_turns: usize, took: Duration, cpu: f64) {
     ));
 }
 
-/// Says how memory grew once the gateway was warm, and checks it where the run was long enough to show it.
+/// Prints how memory grew once the gateway was warm, and checks the growth if the run was long enough.
 fn report_memory(samples: &[Sample], took: Duration) {
     let gateway = growth("the gateway", samples, |sample| sample.gateway);
     let host = growth("a host", samples, |sample| sample.hosts / sample.host_count.max(1) as f64);
@@ -194,7 +194,7 @@ fn report_memory(samples: &[Sample], took: Duration) {
     }
 }
 
-/// By how many MiB something grows in an hour, without the first sixth of the time.
+/// The growth in MiB per hour, without the first sixth of the time.
 fn growth(name: &str, samples: &[Sample], mib: impl Fn(&Sample) -> f64) -> f64 {
     let hours = |sample: &Sample| (sample.at - samples[0].at).as_secs_f64() / 3600.0;
     let warm = &samples[samples.len() / 6..];
@@ -212,7 +212,7 @@ fn growth(name: &str, samples: &[Sample], mib: impl Fn(&Sample) -> f64) -> f64 {
     growth
 }
 
-/// Looks ten times a second until what the gateway has, and had before, is wanted or the time is over.
+/// Reads the gateway's resources ten times a second, until they satisfy the condition or the time is over.
 fn wait_for_handles(gateway: &Gateway, wanted: impl Fn(&Handles, &Handles) -> bool) -> Handles {
     let deadline = Instant::now() + TIMEOUT;
     let mut last = Handles::count(gateway);
@@ -226,7 +226,7 @@ fn wait_for_handles(gateway: &Gateway, wanted: impl Fn(&Handles, &Handles) -> bo
     }
 }
 
-/// Waits, but not for longer than others go on.
+/// Waits, but at most until the end of the test.
 fn pause(time: Duration, stop: &AtomicBool) {
     let until = Instant::now() + time;
     while Instant::now() < until && !stop.load(Ordering::Relaxed) {

@@ -16,7 +16,7 @@ pub(crate) struct Turn {
     pub(crate) outcome: Option<String>,
 }
 
-/// What a client has of a chat. Fails where a number is missing or comes twice, and where a turn begins or ends twice.
+/// A client's copy of a chat's log. Fails if a number is missing or comes twice, or a turn begins or ends twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Log {
     pub(crate) chat: String,
@@ -28,7 +28,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Begins with the `attached` of a chat that has no events yet.
+    /// A log that begins with the `attached` of a chat without events.
     pub(crate) fn begin(attached: &Value) -> Self {
         assert_eq!(attached["head"], 0, "{attached}");
         let text = |name: &str| attached[name].as_str().unwrap().to_owned();
@@ -53,7 +53,7 @@ impl Log {
         json!({"epoch": self.epoch, "seq": self.cursor})
     }
 
-    /// Reads until an event is wanted, and gives it. Events of other chats are left out.
+    /// Reads until an event satisfies the condition, and returns it. Events of other chats are skipped.
     pub(crate) fn until(&mut self, client: &mut dyn Client, wanted: impl Fn(&Value) -> bool) -> Value {
         loop {
             let event = client.next().unwrap_or_else(|| panic!("the connection ended: {self:?}"));
@@ -73,7 +73,7 @@ impl Log {
         self.until(client, |event| event["event"] == kind)
     }
 
-    /// Reads until a turn ends, and gives how and what it said.
+    /// Reads until a turn ends, and returns its outcome and its text.
     pub(crate) fn until_end(&mut self, client: &mut dyn Client, turn: &str) -> (String, String) {
         let ended = |turns: &[Turn]| turns.iter().rev().any(|is| is.id == turn && is.outcome.is_some());
         if !ended(&self.turns) {
@@ -94,7 +94,7 @@ impl Log {
         }
     }
 
-    /// Takes an event of the log.
+    /// Applies an event of the log.
     fn number(&mut self, event: &Value) {
         let seq = event["seq"].as_u64().unwrap();
         let first = event["first_seq"].as_u64().unwrap_or(seq);
@@ -115,7 +115,7 @@ impl Log {
                         assert_eq!(last.outcome, None, "it ends again: {event}");
                         last.outcome = Some(outcome);
                     }
-                    // It was cancelled while it waited.
+                    // The turn was cancelled in the queue.
                     None => assert_eq!(outcome, "cancelled", "{event}"),
                 }
             }

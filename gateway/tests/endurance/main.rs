@@ -1,5 +1,5 @@
 //! Endurance: a gateway with its journal, agent hosts and the demo agent, under a mixed load that goes on, and a chat
-//! with very many turns. Everything is answered, and what the gateway takes does not grow.
+//! with very many turns. Every message is answered, and the gateway's resources do not grow.
 //!
 //! `SWITCHBOARD_ENDURANCE_SECONDS` says how long each test runs. With `SWITCHBOARD_ENDURANCE_TURNS` the one chat gets so
 //! many turns, however long that takes. `SWITCHBOARD_BINARY` names another program to test: a release build, say.
@@ -13,7 +13,7 @@ mod turns;
 
 use std::time::Duration;
 
-/// How long a test runs if nobody says.
+/// How long a test runs by default, in seconds.
 const SECONDS: u64 = 5;
 
 /// A number from the environment.
@@ -26,7 +26,7 @@ fn run_time() -> Duration {
     Duration::from_secs(number("SWITCHBOARD_ENDURANCE_SECONDS").unwrap_or(SECONDS))
 }
 
-/// Says a figure to the person who runs the tests.
+/// Prints a figure.
 #[allow(clippy::print_stdout, reason = "figures are of use only where they can be read")]
 fn report(line: &str) {
     println!("{line}");

@@ -1,4 +1,4 @@
-//! What a gateway and its agents' hosts take from the machine.
+//! The resources that a gateway and its agents' hosts use.
 
 use std::{collections::BTreeMap, fs, time::Instant};
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use switchboard_test_support::Gateway;
 
-/// What was in use at a moment.
+/// The resources in use at a moment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sample {
     pub(crate) at: Instant,
@@ -19,7 +19,7 @@ pub(crate) struct Sample {
 
 impl Sample {
     pub(crate) fn take(gateway: &Gateway) -> Self {
-        // A host may end between two looks.
+        // A host may end between two reads.
         let hosts: Vec<f64> = hosts(gateway).into_iter().filter_map(resident).collect();
         Self {
             at: Instant::now(),
@@ -33,7 +33,7 @@ impl Sample {
 /// The files of one connection to the journal. It has two that read, and opens the second when the first is busy.
 const READER_FILES: usize = 2;
 
-/// Things of which the kernel keeps a list.
+/// Resources that the kernel lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Handles {
     /// Open files of the gateway: how many of each kind or name.
@@ -118,7 +118,7 @@ pub(crate) fn slope(points: &[(f64, f64)]) -> f64 {
 fn a_slope_is_that_of_the_line() {
     let line: Vec<(f64, f64)> = (0..10).map(|x| (f64::from(x), 3.0 * f64::from(x) + 7.0)).collect();
     assert!((slope(&line) - 3.0).abs() < 1e-9);
-    // What goes up and down in between does not count.
+    // The slope of values that rise and fall is about 0.
     let noise: Vec<(f64, f64)> = (0..1001).map(|x| (f64::from(x), f64::from(x % 2))).collect();
     assert!(slope(&noise).abs() < 1e-6);
 }

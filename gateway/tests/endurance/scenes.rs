@@ -19,7 +19,7 @@ pub(crate) enum Over {
 
 pub(crate) const WAYS: [Over; 3] = [Over::WebSocket, Over::Sse, Over::Unix];
 
-/// Connects, and has been greeted.
+/// Connects, and reads `ready`.
 pub(crate) fn connect(gateway: &Gateway, over: Over) -> Box<dyn Client> {
     let mut client: Box<dyn Client> = match over {
         Over::WebSocket => {
@@ -39,17 +39,17 @@ pub(crate) fn connect(gateway: &Gateway, over: Over) -> Box<dyn Client> {
     client
 }
 
-/// A person at a client.
+/// A visitor: plays scenes, each with a client of its own.
 pub(crate) struct Visitor<'a> {
     pub(crate) gateway: &'a Gateway,
     pub(crate) rng: Rng,
-    /// Messages sent, for names of turns that nobody else has.
+    /// The number of messages sent, for unique turn ids.
     messages: u64,
-    /// Names of turns begin with it.
+    /// The prefix of turn ids.
     name: String,
 }
 
-/// A chat, somebody who is attached to it, and what was seen there.
+/// A chat, a client that is attached to it, and the log that the client has received.
 struct Open {
     client: Box<dyn Client>,
     log: Log,
@@ -80,7 +80,7 @@ const FRAMES: [&str; 6] = [
     r#"{"type":"set_goal_state","chat_id":"nowhere","goal_state":{"active":true}}"#,
 ];
 
-/// Requests that are none.
+/// Malformed requests.
 const REQUESTS: [&[&str]; 3] =
     [&["GET / HTTP/9.9"], &["nothing"], &["GET /ws HTTP/1.1", "Host: localhost", "Upgrade: websocket"]];
 
@@ -96,7 +96,7 @@ impl<'a> Visitor<'a> {
         Open { client, log }
     }
 
-    /// Sends a message, and gives the name of its turn.
+    /// Sends a message, and returns its turn id.
     fn says(&mut self, open: &mut Open, content: &str) -> String {
         self.messages += 1;
         let turn = format!("{}-{}", self.name, self.messages);
@@ -113,7 +113,7 @@ impl<'a> Visitor<'a> {
         *self.rng.pick(&WAYS).unwrap()
     }
 
-    /// Something to echo that is unlike other things.
+    /// A unique text to echo.
     fn words(&mut self) -> String {
         let count = 3 + self.rng.below(20);
         let words: Vec<String> = (0..count).map(|n| format!("{n}:{:x}", self.rng.below(1 << 20))).collect();
@@ -144,7 +144,7 @@ impl<'a> Visitor<'a> {
         delete(open);
     }
 
-    /// Another client sees the same, from the beginning or from the middle on.
+    /// A second client attaches, from the beginning or in the middle, and receives the same log.
     fn watches(&mut self, over: Over) {
         let mut open = self.open(over);
         let mut other = Open { client: connect(self.gateway, self.any_way()), log: open.log.clone() };
@@ -217,7 +217,7 @@ impl<'a> Visitor<'a> {
         delete(open);
     }
 
-    /// Lists, names, reads old things and leaves.
+    /// Lists chats, renames a chat, reads its history and disconnects.
     fn browses(&mut self, over: Over) {
         let mut open = self.open(over);
         let words = self.words();
@@ -251,7 +251,7 @@ impl<'a> Visitor<'a> {
         delete(open);
     }
 
-    /// Each is refused or taken for what it happens to be, and the connection goes on.
+    /// Sends damaged frames. Each is refused, or accepted if it is valid, and the connection stays open.
     fn sends_malformed_frames(&mut self, over: Over) {
         let mut client = connect(self.gateway, over);
         for n in 0..10 {
@@ -273,7 +273,7 @@ impl<'a> Visitor<'a> {
         assert!(status >= 400, "{request:?} gets {status}");
     }
 
-    /// Leaves in the middle of a frame and of an answer; somebody else deletes the chat meanwhile.
+    /// Disconnects in the middle of a frame and of an answer, while another client deletes the chat.
     fn vanishes(&mut self, over: Over) {
         let mut open = self.open(over);
         let turn = self.says(&mut open, "long 2");

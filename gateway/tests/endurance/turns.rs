@@ -13,7 +13,7 @@ use crate::{
     scenes::{Over, connect},
 };
 
-/// After so many turns, memory is warm: rings and caches are full.
+/// After this many turns, rings and caches are full.
 const WARM: usize = 10_000;
 /// Turns that are compared with those of a new chat.
 const COMPARED: u32 = 100;
@@ -65,7 +65,7 @@ fn many_turns_in_one_chat_cost_what_the_first_did() {
     report(&format!("memory after it was read: gateway {:.1} MiB, host {:.1} MiB", read.gateway, read.hosts));
 }
 
-/// Takes the next turn of a chat, and gives how long that took, in seconds.
+/// Runs the next turn of a chat, and returns how long it took, in seconds.
 fn take_turn(client: &mut dyn Client, log: &mut Log) -> f64 {
     let (turn, asked) = (format!("turn-{}", log.turns.len()), Instant::now());
     client.message(&log.chat, &turn, "fast 1");
@@ -73,7 +73,7 @@ fn take_turn(client: &mut dyn Client, log: &mut Log) -> f64 {
     asked.elapsed().as_secs_f64()
 }
 
-/// Takes turns in both by turns: what else the machine does is the same for them.
+/// Runs turns in both chats alternately, so that other load of the machine affects both alike.
 fn compare_with_a_new_chat(client: &mut dyn Client, log: &mut Log) {
     client.send(&json!({"type": "new_chat"}));
     let mut new = Log::begin(&client.wait_for("attached"));
@@ -92,7 +92,7 @@ fn compare_with_a_new_chat(client: &mut dyn Client, log: &mut Log) {
     ));
 }
 
-/// A chat that has grown can be attached to, anew and from its beginning, and paged through; the answers say the same.
+/// A long chat can be attached to, without a cursor and from its beginning, and paged through, with the same contents.
 fn reads_all_of_it(gateway: &Gateway, log: &Log) {
     let begun = Instant::now();
     let mut client = connect(gateway, Over::WebSocket);

@@ -31,7 +31,7 @@ impl From<io::Error> for Stop {
     }
 }
 
-/// What one turn was told and said, as the agent knows it: one line for each thing.
+/// The agent's record of one turn: one line for each input and output.
 struct Truth(File);
 
 impl Truth {
@@ -55,7 +55,7 @@ struct Agent {
     /// Prompts that came during a turn.
     early: Vec<Value>,
     asked: u64,
-    /// Questions that were taken back, and whose answers may be on their way.
+    /// Withdrawn requests, whose answers may still arrive.
     withdrawn: BTreeSet<String>,
     messages: u64,
     turns: u64,
@@ -69,7 +69,7 @@ pub(crate) fn run(arguments: &[String]) {
     let resumed = resume.is_some();
     let name = random_name();
     let session = resume.unwrap_or_else(|| format!("session-{name}"));
-    // What agents do: something that outlives them, in a session of its own.
+    // As agents do, starts a process that outlives it, in a session of its own.
     let helper = Command::new("setsid").args(["sleep", "1000"]).stdin(Stdio::null()).spawn();
     drop(helper);
     let (sender, lines) = channel();
@@ -94,7 +94,7 @@ pub(crate) fn run(arguments: &[String]) {
         messages: 0,
         turns: 0,
     };
-    // Whoever started it has gone, or it is to end: either way there is nothing to say any more.
+    // The gateway or host has ended, or the agent has to end, so errors need no report.
     let _ = agent.serve();
 }
 
@@ -119,7 +119,7 @@ impl Agent {
                 }
             } else {
                 self.hear(line, None).or_else(|stop| match stop {
-                    // It came too late.
+                    // The cancel came too late.
                     Stop::Cancelled => Ok(()),
                     Stop::Over => Err(Stop::Over),
                 })?;
@@ -127,7 +127,7 @@ impl Agent {
         }
     }
 
-    /// Hears a line that is no prompt, or one that came too early.
+    /// Handles a line of the input that is no prompt, or a prompt that came too early.
     fn hear(&mut self, line: Value, truth: Option<&mut Truth>) -> Result<(), Stop> {
         match line["type"].as_str() {
             Some("user") => self.early.push(line),
@@ -156,7 +156,7 @@ impl Agent {
     fn say(&self, line: &Value) -> io::Result<()> {
         let mut text = line.to_string();
         text.push('\n');
-        // One write: what was killed in between has said the whole line or nothing of use.
+        // One write, so that an agent that is killed has written the whole line or nothing.
         io::stdout().lock().write_all(text.as_bytes())?;
         io::stdout().lock().flush()
     }
@@ -227,7 +227,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Says words in a message of their own.
+    /// Writes words as a message of their own.
     fn speak(
         &mut self,
         order: &AgentControl,
@@ -281,7 +281,7 @@ impl Agent {
         Ok(id)
     }
 
-    /// Asks for leave, and waits for the answer.
+    /// Makes a permission request, and waits for the answer.
     fn ask(&mut self, order: &AgentControl, truth: &mut Truth) -> Result<(), Stop> {
         self.asked += 1;
         let id = format!("ask-{}-{}", self.name, self.asked);
@@ -324,7 +324,7 @@ impl Agent {
             "parent_tool_use_id": null, "session_id": self.session}))
     }
 
-    /// Waits, and hears meanwhile.
+    /// Waits, and handles input meanwhile.
     fn pause(&mut self, time: Duration, truth: &mut Truth) -> Result<(), Stop> {
         loop {
             match self.lines.recv_timeout(time) {
@@ -336,7 +336,7 @@ impl Agent {
     }
 }
 
-/// What a prompt orders.
+/// The parameters in a prompt.
 struct AgentControl {
     turn: String,
     words: usize,

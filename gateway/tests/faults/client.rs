@@ -1,4 +1,4 @@
-//! One connection to whichever gateway is there, over WebSocket or the Unix socket.
+//! A connection to the gateway that runs at the moment, over WebSocket or the Unix socket.
 
 use std::{
     io::{self, Read, Write},
@@ -18,9 +18,9 @@ use tokio_tungstenite::tungstenite::{
 
 use crate::{installation::Installation, recorder::View};
 
-/// How long a read waits before its client looks after other things.
+/// How long a read waits before the client continues with other work.
 const READ_TIMEOUT: Duration = Duration::from_millis(20);
-/// Longest handshake with a gateway that may be stopped in the middle of it.
+/// The longest handshake: the gateway may be stopped in the middle of it.
 const HANDSHAKE: Duration = Duration::from_secs(40);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub(crate) enum Connection {
     Unix { stream: UnixStream, buffer: Vec<u8> },
 }
 
-/// What a read came to.
+/// The result of a read.
 pub(crate) enum Received {
     Event(Value),
     Nothing,
@@ -43,7 +43,7 @@ pub(crate) enum Received {
 }
 
 impl Connection {
-    /// Connects, if a gateway is there.
+    /// Connects, if a gateway is listening.
     pub(crate) fn open(installation: &Installation, over: Over) -> Option<Self> {
         let (address, token) = (installation.address()?, installation.token()?);
         match over {
@@ -75,7 +75,7 @@ impl Connection {
         }
     }
 
-    /// The next event, if one comes before long.
+    /// The next event, if one arrives in time.
     pub(crate) fn read(&mut self) -> Received {
         match self {
             Self::WebSocket(socket) => match socket.read() {
@@ -104,7 +104,8 @@ impl Connection {
         }
     }
 
-    /// Waits for the first event that is wanted. None: the connection has ended, or it did not come in time.
+    /// Waits for the first event that satisfies the condition. `None`: the connection has ended, or no such event arrived
+    /// in time.
     pub(crate) fn wait(&mut self, mut wanted: impl FnMut(&Value) -> bool) -> Option<Value> {
         let deadline = Instant::now() + TIMEOUT;
         while Instant::now() < deadline {
@@ -122,7 +123,7 @@ fn is_silence(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }
 
-/// A client that a test leads by the hand: everything that comes is taken into the views of its chats.
+/// A client that a test controls step by step. It applies all events to the views of its chats.
 pub(crate) struct Client {
     pub(crate) connection: Connection,
     pub(crate) views: Vec<View>,
@@ -135,7 +136,7 @@ impl Client {
         Self { connection: connect_when_ready(installation, over), views: Vec::new(), control: Vec::new() }
     }
 
-    /// Comes back after the connection was lost, with its cursors.
+    /// Reconnects after the connection was lost, and resumes with its cursors.
     pub(crate) fn reconnect(&mut self, installation: &Installation, over: Over) {
         self.connection = connect_when_ready(installation, over);
         for view in self.views.clone() {
@@ -169,7 +170,7 @@ impl Client {
         self.views.last_mut().unwrap()
     }
 
-    /// Takes what comes until there is an event that is wanted, and gives it. The connection must not end.
+    /// Applies events until one satisfies the condition, and returns it. The connection must not end.
     pub(crate) fn until(&mut self, what: &str, mut wanted: impl FnMut(&Value) -> bool) -> Value {
         let deadline = Instant::now() + TIMEOUT;
         loop {
@@ -195,7 +196,7 @@ impl Client {
         self.until(kind, |event| event["event"] == *kind)
     }
 
-    /// Takes what comes until the connection ends.
+    /// Applies events until the connection ends.
     pub(crate) fn until_closed(&mut self) {
         let deadline = Instant::now() + TIMEOUT;
         while Instant::now() < deadline {
@@ -218,7 +219,7 @@ impl Client {
     }
 }
 
-/// Takes an event into the view of its chat.
+/// Applies an event to the view of its chat.
 pub(crate) fn take(view: &mut View, event: &Value) -> Result<(), String> {
     match event["event"].as_str().unwrap_or_default() {
         "attached" => view.attached(event),
@@ -237,7 +238,7 @@ pub(crate) fn message(chat: &str, turn: &str, content: &str) -> Value {
     json!({"type": "message", "chat_id": chat, "turn_id": turn, "content": content})
 }
 
-/// Connects as soon as a gateway is there.
+/// Connects as soon as a gateway is listening.
 pub(crate) fn connect_when_ready(installation: &Installation, over: Over) -> Connection {
     let deadline = Instant::now() + TIMEOUT;
     loop {

@@ -21,15 +21,15 @@ use crate::{
 
 pub(crate) const CLIENTS: usize = 20;
 const CHATS: usize = 7;
-/// A connection that brings nothing for this long, although something was asked, is given up.
+/// A connection that brings no answer for this long is closed.
 const SILENCE: Duration = Duration::from_secs(45);
 
-/// What the clients do.
+/// The options of the clients.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Behavior {
     /// Whether they cancel now and then.
     pub(crate) cancel: bool,
-    /// The longest answer that they order.
+    /// The longest answer that they ask for.
     pub(crate) words: u64,
     /// The longest time between two words, in microseconds.
     pub(crate) pace: u64,
@@ -44,13 +44,13 @@ pub(crate) struct Crowd {
 
 #[derive(Default)]
 struct Shared {
-    /// Nothing new is sent.
+    /// No further messages are sent.
     finish: AtomicBool,
-    /// Nobody waits for anything any more.
+    /// The clients stop waiting.
     give_up: AtomicBool,
     /// Messages that are not acknowledged.
     unacknowledged: AtomicU64,
-    /// The ends of the chats' logs: who has them all is done.
+    /// The ends of the chats' logs. A client that has received all of them is done.
     heads: Mutex<Option<BTreeMap<String, u64>>>,
 }
 
@@ -82,8 +82,8 @@ impl Crowd {
         Self { installation: Arc::clone(installation), recorder, shared, clients }
     }
 
-    /// Lets the clients finish while a gateway runs, and checks everything that was recorded. Gives how many
-    /// messages were acknowledged.
+    /// Lets the clients finish while a gateway runs, and checks everything that was recorded. Returns the number of
+    /// acknowledged messages.
     pub(crate) fn finish(mut self, agents: Agents, about: &str) -> usize {
         self.shared.finish.store(true, Ordering::Relaxed);
         eventually_unless(&self.recorder, "every message is acknowledged", || {
@@ -127,7 +127,7 @@ impl Drop for Crowd {
     }
 }
 
-/// Waits, but not for what cannot come any more.
+/// Waits for the condition, but not after a client has failed.
 fn eventually_unless(recorder: &Recorder, what: &str, mut is_true: impl FnMut() -> bool) {
     eventually(what, || recorder.has_failed() || is_true());
 }
@@ -192,7 +192,7 @@ impl Member {
         })
     }
 
-    /// Stays until the connection ends, or now and then goes by itself.
+    /// Stays until the connection ends, and sometimes disconnects by itself.
     fn stay(&mut self, mut connection: Connection) {
         self.asked.clear();
         self.last_received = Instant::now();
@@ -207,7 +207,7 @@ impl Member {
             unattached = later;
             let due: Vec<(String, Instant)> = due;
             for (chat, _) in due {
-                // Its own message has attached it, or is about to: another subscription would begin anew.
+                // Its own message attaches it; another `attach` would restart the subscription.
                 let by_message =
                     self.pending.as_ref().is_some_and(|pending| pending.sent) && chat == self.own;
                 if attached_once && (by_message || self.views[&chat].begun) {
@@ -233,7 +233,7 @@ impl Member {
                     if waits && self.last_received.elapsed() > SILENCE {
                         return;
                     }
-                    // Some lose their connection although nothing is wrong.
+                    // Some clients disconnect without a fault.
                     if self.rng.below(200) == 0 && !self.shared.finish.load(Ordering::Relaxed) {
                         return;
                     }
@@ -251,7 +251,7 @@ impl Member {
     /// Sends what is to be sent.
     fn speak(&mut self, connection: &mut Connection) -> bool {
         let idle = self.pending.is_none() && !self.shared.finish.load(Ordering::Relaxed);
-        // Nobody has more than a few turns open.
+        // Each client has only a few open turns.
         let mine = format!("{}-", self.name.replace(' ', ""));
         let ended = self.views[&self.own].ended.iter().filter(|turn| turn.starts_with(&mine)).count() as u64;
         if idle && self.messages < ended + 2 && self.rng.below(4) == 0 {
@@ -269,7 +269,7 @@ impl Member {
             Some(pending) if !pending.sent && pending.again <= Instant::now() => {
                 pending.sent = true;
                 let frame = message(&self.own, &pending.turn, &pending.content);
-                // Sometimes twice, as after a doubt.
+                // Sometimes sends the message twice, as a client does that does not know whether it arrived.
                 let again = self.rng.below(10) == 0;
                 connection.send(&frame) && (!again || connection.send(&frame))
             }
@@ -277,7 +277,7 @@ impl Member {
         }
     }
 
-    /// Takes an event. False: the connection is of no use any more.
+    /// Applies an event. `false`: the connection has to be closed.
     fn hear(
         &mut self,
         event: &Value,
@@ -326,13 +326,13 @@ impl Member {
     fn refused(&mut self, event: &Value, chat: &str, unattached: &mut Vec<(String, Instant)>) -> bool {
         let soon = Instant::now() + Duration::from_millis(30);
         match event["code"].as_str().unwrap_or_default() {
-            // Somebody else was faster, or the turn.
+            // Another client has answered, or the turn has ended.
             "already_resolved" | "unknown_request" | "unknown_turn" => true,
             "unknown_chat" if !self.views[chat].begun => {
                 unattached.push((chat.to_owned(), soon));
                 true
             }
-            // A cancel of a chat that is about to come back, or a message that is to come again.
+            // A cancel in a chat that is being recovered, or a message that has to be sent again.
             _ if event["retryable"] == true => {
                 if let Some(pending) =
                     self.pending.as_mut().filter(|pending| event["turn_id"] == *pending.turn)
@@ -340,7 +340,7 @@ impl Member {
                     (pending.sent, pending.again) = (false, soon);
                     return true;
                 }
-                // Whatever it was, coming back makes up for it.
+                // The client reconnects and resumes, which repairs any state.
                 false
             }
             _ => {

@@ -28,7 +28,7 @@ use crate::{
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("a_full_disk_pauses_everything_and_loses_nothing", || full_disk(3000, 0)),
-        // Nothing of it fits into what is left in the last block of a file: the host is the first to notice.
+        // Longer than the free rest of a file's last block, so that the host notices the full disk first.
         trial("a_full_disk_pauses_an_agent_that_says_much_at_once", || full_disk(100, 30_000)),
         trial("syncs_that_fail_lose_nothing", || failing("syncs", "normal", FAILING_SYNCS)),
         trial("syncs_that_fail_lose_nothing_where_all_is_synced", || {
@@ -54,7 +54,7 @@ impl Small {
         Some(Self(at))
     }
 
-    /// Takes all the room there is.
+    /// Fills the file system.
     fn fill(&self) {
         assert!(fs::write(self.0.join("filler"), vec![1; 64 << 20]).is_err(), "it is larger than the disk");
     }
@@ -66,7 +66,7 @@ impl Small {
 
 impl Drop for Small {
     fn drop(&mut self) {
-        // Lazily: what still has files there, as after a failure, is ended by its installation.
+        // Lazily: after a failure, processes may have files open there until their installation ends them.
         let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
     }
 }
@@ -74,7 +74,7 @@ impl Drop for Small {
 fn full_disk(count: usize, size: usize) {
     let folder = tempfile::tempdir().unwrap();
     let Some(disk) = Small::mount(folder.path().join("disk")) else { return };
-    // Far shorter than the disk will be full: a turn that is paused is not silent.
+    // The disk is full for far longer than this: a paused turn does not count as silent.
     let limits = "stalled_after_ms = 500\nsilent_turn_ms = 1500\njournal_retry_ms = 50\n";
     let (mut scenario, gateway) = Scenario::on(Installation::at(folder, disk.0.clone(), limits));
     scenario.say("read", "t0", "words=5");
@@ -84,7 +84,7 @@ fn full_disk(count: usize, size: usize) {
     scenario.client.until("some words", |event| is(event, "delta", "t1"));
     assert!(scenario.installation.readyz().starts_with("HTTP/1.1 200 "));
     disk.fill();
-    // Something new is refused, and can be tried again.
+    // New messages are refused with a retryable error.
     let late = "turn=t2 words=5";
     let refused = |scenario: &mut Scenario| {
         scenario.client.send(&message("late", "t2", late));
@@ -96,7 +96,7 @@ fn full_disk(count: usize, size: usize) {
     eventually("new messages are refused", || refused(&mut scenario));
     let ready = scenario.installation.readyz();
     assert!(ready.starts_with("HTTP/1.1 503 ") && ready.contains("not ready: the disk is full, "), "{ready}");
-    // Reading goes on.
+    // The journal can still be read.
     let (log, _) = whole_log(&scenario.installation, "read").expect("it can be read");
     assert_eq!(log.answer("t0"), words("t0", 5));
     let mut other = Client::connect(&scenario.installation, Over::WebSocket);
@@ -104,7 +104,7 @@ fn full_disk(count: usize, size: usize) {
     assert!(notice["code"] == "degraded" && notice["level"] == "error", "{notice}");
     other.attach("busy");
     let shown = other.until_kind("replay_end");
-    // For longer than a silent turn would be let live.
+    // For longer than the limit of a silent turn.
     let full_until = Instant::now() + Duration::from_secs(3);
     while Instant::now() < full_until {
         assert!(refused(&mut scenario), "nothing is acknowledged that cannot be kept");
@@ -115,7 +115,7 @@ fn full_disk(count: usize, size: usize) {
     assert!(log.cursor >= shown["seq"].as_u64().unwrap(), "what was shown is kept");
     assert!(written < count, "the agent is paused: it has written {written} words");
     disk.free();
-    // Service returns by itself, and says so.
+    // The gateway recovers by itself, and sends a notice.
     eventually("it is ready", || scenario.installation.readyz().starts_with("HTTP/1.1 200 "));
     other.until("the good news", |event| event["event"] == "notice" && event["level"] == "info");
     scenario.client.send(&message("late", "t2", late));
@@ -179,7 +179,7 @@ fn unreadable() {
     scenario.say("whole", "t2", "words=5");
     scenario.until_end("whole", "t2");
     assert!(scenario.installation.readyz().starts_with("HTTP/1.1 200 "));
-    // All of the disk.
+    // Every read of the disk fails.
     disk.set(&[0, 0, 1]);
     let (_, error, mut notices) = read_back(&mut scenario, "whole");
     let error = error.expect("nothing can be read");
@@ -192,7 +192,7 @@ fn unreadable() {
     assert!(notice["code"] == "degraded" && text.contains("cannot be read"), "{notice}");
     let ready = scenario.installation.readyz();
     assert!(ready.starts_with("HTTP/1.1 503 ") && ready.contains("the journal cannot be read ("), "{ready}");
-    // Service returns by itself, and says so.
+    // The gateway recovers by itself, and sends a notice.
     disk.set(&[0; 3]);
     scenario.client.until("the good news", |event| is_notice(event, "info"));
     assert!(scenario.installation.readyz().starts_with("HTTP/1.1 200 "));
@@ -201,14 +201,14 @@ fn unreadable() {
     scenario.end(gateway, Agents::AllShown);
 }
 
-/// What the system is to say in place of doing it.
+/// A system call that fails instead of being carried out.
 #[derive(Clone, Copy)]
 struct Failing {
     /// The system call.
     call: &'static str,
-    /// Every one from the first on, or now and then.
+    /// Which of the calls fail and how, as strace wants it.
     inject: &'static str,
-    /// Only of the journal's own files.
+    /// The files of the journal on which the calls fail.
     files: &'static [&'static str],
 }
 
@@ -234,7 +234,7 @@ impl Strace {
         for file in what.files {
             strace.arg("-P").arg(installation.data(file));
         }
-        // The threads of the journal and no others: those that start processes would take strace along.
+        // Only the threads of the journal: strace would follow the processes that other threads start.
         let threads = fs::read_dir(format!("/proc/{}/task", gateway.pid())).into_iter().flatten().flatten();
         for thread in threads {
             let name = fs::read_to_string(thread.path().join("comm")).unwrap_or_default();
@@ -253,7 +253,7 @@ impl Strace {
     }
 }
 
-/// Lets the gateway be.
+/// Detaches from the gateway.
 impl Drop for Strace {
     fn drop(&mut self) {
         let pid = self.0.id().cast_signed();
@@ -263,7 +263,7 @@ impl Drop for Strace {
         }
         signal(pid, Signal::INT);
         if !becomes_true(ended) {
-            // What it traced goes on by itself.
+            // The traced threads continue without strace.
             signal(pid, Signal::KILL);
             let _ = self.0.wait();
         }

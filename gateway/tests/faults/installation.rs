@@ -1,4 +1,4 @@
-//! A data directory, the gateways that run on it one after the other, and every process that comes of them.
+//! A data directory, the gateways that run on it one after the other, and all processes that they start.
 
 use std::{
     collections::HashSet,
@@ -15,7 +15,7 @@ use switchboard_test_support::{eventually, process, switchboard, wait_for_exit};
 
 use crate::agent::AS_AGENT;
 
-/// A place for gateways.
+/// A data directory with its gateways.
 pub(crate) struct Installation {
     folder: tempfile::TempDir,
     data: PathBuf,
@@ -26,13 +26,13 @@ pub(crate) struct Installation {
     mark: String,
 }
 
-/// What a process of an installation is.
+/// The role of a process of an installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Gateway,
     Host,
     Agent,
-    /// Whatever an agent has started.
+    /// A process that an agent has started.
     Helper,
 }
 
@@ -71,7 +71,7 @@ impl Installation {
         self.data.join(name)
     }
 
-    /// Where agents write down what they were told and what they said.
+    /// The directory in which agents record their input and their output.
     pub(crate) fn truth(&self) -> PathBuf {
         self.path("truth")
     }
@@ -113,7 +113,7 @@ impl Installation {
         });
     }
 
-    /// Where the newest gateway listens, once it does.
+    /// The address of the newest gateway, once it listens.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         fs::read_to_string(self.path("port")).ok()?.lines().next()?.parse().ok()
     }
@@ -123,7 +123,7 @@ impl Installation {
         Some(token.trim().to_owned()).filter(|token| !token.is_empty())
     }
 
-    /// What `/readyz` answers, head and all.
+    /// The whole response of `/readyz`.
     pub(crate) fn readyz(&self) -> String {
         let (address, token) = (self.address().unwrap(), self.token().unwrap());
         let mut stream = TcpStream::connect(address).unwrap();
@@ -179,7 +179,7 @@ fn role(pid: Pid) -> Option<Role> {
 
 impl Drop for Installation {
     fn drop(&mut self) {
-        // A test that failed leaves nothing to anybody.
+        // After a failed test, no process remains.
         for _ in 0..100 {
             let left = self.processes();
             if left.is_empty() {
@@ -201,7 +201,7 @@ impl Drop for Installation {
     }
 }
 
-/// Says something to whoever runs the tests.
+/// Prints a line.
 #[allow(clippy::print_stderr, reason = "of use only where it can be read")]
 pub(crate) fn report(text: &str) {
     eprintln!("{text}");
@@ -216,7 +216,7 @@ impl Gateway {
         signal(self.pid(), what);
     }
 
-    /// `kill -9`, and away it is.
+    /// Kills it with SIGKILL, and waits for its end.
     pub(crate) fn kill(&mut self) {
         self.signal(Signal::KILL);
         let status = self.child.wait().unwrap();
@@ -232,7 +232,7 @@ impl Gateway {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// What its descriptors lead to.
+    /// The targets of its file descriptors.
     pub(crate) fn descriptors(&self) -> Vec<String> {
         let entries = fs::read_dir(format!("/proc/{}/fd", self.pid())).into_iter().flatten().flatten();
         let targets = entries.filter_map(|entry| fs::read_link(entry.path()).ok());

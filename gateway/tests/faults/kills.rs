@@ -58,7 +58,7 @@ struct Round {
     kills: u64,
 }
 
-/// Kills for the time that is given to such tests, or, with `--nightly`, until it were enough.
+/// Kills processes for the configured time or, with `--nightly`, until enough were killed.
 fn kill_repeatedly(name: &str, share: u64, agents: Agents, mut act: impl FnMut(&mut Round, &mut Rng)) {
     let mut rng = Rng::for_test(name);
     let time = Duration::from_secs(number("SWITCHBOARD_CRASH_SECONDS").unwrap_or(10));
@@ -95,7 +95,7 @@ impl Round {
         acknowledged
     }
 
-    /// Kills the gateway once it has been at work for a while, or even before, and starts the next one.
+    /// Kills the gateway at a random moment after its start, and starts the next one.
     fn restart(&mut self, rng: &mut Rng) {
         if rng.below(5) > 0 {
             self.installation.ready(&mut self.gateway);
@@ -108,7 +108,7 @@ impl Round {
         self.gateway = self.installation.spawn();
     }
 
-    /// Kills what belongs to one agent, in this order.
+    /// Kills the processes of one agent, in this order.
     fn kill_one(&mut self, rng: &mut Rng, roles: &[Role]) {
         pause(rng, 200);
         for pid in self.family(rng, roles) {
@@ -139,7 +139,7 @@ impl Round {
         self.gateway = self.installation.spawn();
     }
 
-    /// A host and its agent, as far as they are wanted.
+    /// The processes of one host and its agent that are to be killed.
     fn family(&self, rng: &mut Rng, roles: &[Role]) -> Vec<i32> {
         let processes: BTreeMap<i32, Role> = self.installation.processes().into_iter().collect();
         let hosts: Vec<i32> =
@@ -154,7 +154,7 @@ impl Round {
         roles.iter().filter_map(|role| of_host(*role)).collect()
     }
 
-    /// What a service manager does: SIGTERM in the middle of everything, then the next one.
+    /// Restarts as a service manager does: SIGTERM at any moment, then the next gateway.
     fn service_restart(&mut self, rng: &mut Rng) {
         self.installation.ready(&mut self.gateway);
         pause(rng, 200);
@@ -165,7 +165,7 @@ impl Round {
     }
 }
 
-/// The moment is what is random.
+/// Sleeps for a random time, so that the next kill comes at a random moment.
 pub(crate) fn pause(rng: &mut Rng, most_ms: u64) {
     std::thread::sleep(Duration::from_micros(rng.below(most_ms * 1_000)));
 }
@@ -180,7 +180,7 @@ fn parent(pid: i32) -> Option<i32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Stops a gateway whose clients have gone, and looks for what is left of anybody.
+/// Stops a gateway without clients, and checks that no descriptor, process or file remains.
 pub(crate) fn nothing_is_left(installation: &Installation, mut gateway: Gateway) {
     // Two listeners, three for signals, and for each host two of one connection; those that end take a moment.
     let mut open = Vec::new();
@@ -197,7 +197,7 @@ pub(crate) fn nothing_is_left(installation: &Installation, mut gateway: Gateway)
     assert!(status.success(), "{status}: {}", installation.log_end());
     assert_eq!(installation.processes(), [], "processes are left: {}", installation.log_end());
     let known = installation.log().len();
-    // The next one has nothing to take up, and clears what the agents' hosts have left.
+    // The next gateway has no agents to take over, and removes the files of their hosts.
     let mut next = installation.start();
     assert_eq!(installation.hosts(), Vec::<std::path::PathBuf>::new());
     assert!(installation.of_role(Role::Host).is_empty());

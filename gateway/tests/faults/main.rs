@@ -1,5 +1,5 @@
 //! Faults: real gateways on a data directory, with real agent hosts and agents, that are killed, stopped, and given
-//! disks that are full or fail, while clients stream. One recorder says whether the promises were kept.
+//! disks that are full or fail, while clients stream. A recorder checks that the promises were kept.
 //!
 //! This binary is also the agent: it has a main of its own, and the first argument says which of the two it is.
 #![allow(clippy::unwrap_used, reason = "a test says what it expects, and no more")]

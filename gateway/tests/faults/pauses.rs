@@ -32,12 +32,12 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// For how long somebody is stopped: half a minute with `--nightly`.
+/// For how long processes are stopped: half a minute with `--nightly`.
 fn longest_pause() -> Duration {
     Duration::from_secs(if number("SWITCHBOARD_CRASH_KILLS").is_some() { 30 } else { 3 })
 }
 
-/// For this long: nothing is waited for, somebody stands still.
+/// Stops processes for this time. The pause is the fault that is tested.
 fn pause_processes(pids: &[i32], time: Duration) {
     pids.iter().for_each(|pid| signal(*pid, Signal::STOP));
     std::thread::sleep(time);
@@ -49,7 +49,7 @@ fn gateway_stands_still() {
         Scenario::begin("stalled_after_ms = 500\nsilent_turn_ms = 1000\ncancel_grace_ms = 1000\n");
     scenario.say("c", "t1", "words=2000 pace=2000");
     scenario.client.until("some words", |event| is(event, "delta", "t1"));
-    // Far longer than a silent turn is let live; the agent speaks all the time.
+    // Far longer than the limit of a silent turn, but the agent writes all the time.
     pause_processes(&[gateway.pid()], longest_pause());
     scenario.until_end("c", "t1");
     assert_eq!(scenario.end_of("c", "t1"), ("completed".into(), None));
@@ -106,11 +106,11 @@ fn everybody_stands_still() {
     nothing_is_left(&installation, gateway);
 }
 
-/// What a library that is preloaded into the gateways of an installation is told: some numbers in a file.
+/// The settings of a library that is preloaded into the gateways of an installation: numbers in a file.
 pub(crate) struct Shim(File);
 
 impl Shim {
-    /// Makes a library on the spot of one of the C files here, which finds its numbers in the file that a variable names.
+    /// Compiles one of the C files here to a library, which reads its numbers from the file that a variable names.
     pub(crate) fn make(installation: &mut Installation, name: &str, variable: &str) -> Option<Self> {
         let source = format!("{}/tests/faults/{name}.c", env!("CARGO_MANIFEST_DIR"));
         let (library, numbers) = (installation.path(&format!("{name}.so")), installation.path(name));

@@ -33,7 +33,7 @@ impl Recorder {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something is not as it was promised.
+    /// Records a broken promise.
     pub(crate) fn wrong(&self, what: String) {
         self.inner().wrong.push(what);
     }
@@ -46,7 +46,7 @@ impl Recorder {
         self.inner().sent.insert((chat.into(), turn.into()), content.into());
     }
 
-    /// A client was told that its message is kept.
+    /// Records that a client's message was acknowledged.
     pub(crate) fn acknowledged(&self, chat: &str, event: &Value) {
         let turn = text(event, "turn_id");
         let place = (text(event, "epoch"), number(event, "seq"));
@@ -60,7 +60,7 @@ impl Recorder {
         self.inner().acknowledged.len()
     }
 
-    /// Compares everything with the log of a chat as the last gateway has it, and with what its agent wrote.
+    /// Compares everything with the last gateway's log of a chat, and with the output that its agent recorded.
     pub(crate) fn check(&self, log: &View, views: &[&View], truth: &Path, agents: Agents) {
         let mut wrong = Vec::new();
         {
@@ -90,23 +90,24 @@ impl Recorder {
         }
     }
 
-    /// Fails if anything was wrong.
+    /// Fails if a promise was broken.
     pub(crate) fn report_failures(&self, about: &str) {
         let wrong = &self.inner().wrong;
         assert!(wrong.is_empty(), "{about}: {} promises broken:\n{}", wrong.len(), wrong.join("\n"));
     }
 }
 
-/// What may have become of what agents wrote.
+/// How much of the agents' output the logs must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Agents {
-    /// All of it is shown, whoever died: no host did, and nothing was cancelled.
+    /// All of it, because no host was killed and no turn cancelled.
     AllShown,
-    /// A host died, and with it what was in the agent's pipe; or turns were cancelled.
+    /// A beginning of it, because a host was killed, with which the contents of the agent's pipe are lost, or turns were
+    /// cancelled.
     BeginningShown,
 }
 
-/// A chat as somebody saw it: a part of its log without a hole.
+/// A client's view of a chat: a part of its log without gaps.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct View {
     pub(crate) who: String,
@@ -114,14 +115,14 @@ pub(crate) struct View {
     pub(crate) epoch: String,
     /// The number of the last event.
     pub(crate) cursor: u64,
-    /// Whether this client has last_received of the chat.
+    /// Whether this client has received an answer to its first subscription.
     pub(crate) begun: bool,
     events: Vec<Seen>,
     /// Turns that have ended.
     pub(crate) ended: BTreeSet<String>,
     /// Requests that are open.
     pub(crate) requests: BTreeSet<String>,
-    /// How often it had to begin anew.
+    /// How many snapshots the client has received.
     pub(crate) snapshots: usize,
 }
 
@@ -132,10 +133,10 @@ struct Seen {
     last: u64,
     kind: String,
     turn: Option<String>,
-    /// Of a delta.
+    /// The text of a delta.
     stream: String,
     text: String,
-    /// All else that matters of it.
+    /// The other fields that are compared.
     rest: BTreeMap<String, Value>,
 }
 
@@ -144,7 +145,7 @@ impl View {
         Self { who: who.into(), chat: chat.into(), ..Self::default() }
     }
 
-    /// Takes the answer to a subscription that was asked for with this view's cursor, if it had one.
+    /// Applies the `attached` of a subscription that began at this view's cursor, if it had one.
     pub(crate) fn attached(&mut self, event: &Value) -> Checked {
         let (epoch, head) = (text(event, "epoch"), number(event, "head"));
         let recovered = event["recovered"] == true;
@@ -166,7 +167,7 @@ impl View {
         Ok(())
     }
 
-    /// Takes a part of a snapshot.
+    /// Applies a part of a snapshot.
     pub(crate) fn snapshot(&mut self, event: &Value) -> Checked {
         let events = event["events"].as_array().ok_or("a snapshot without events")?;
         if number(event, "part") == 0 {
@@ -189,7 +190,7 @@ impl View {
         Ok(())
     }
 
-    /// Takes an event of the log, `message_accepted` in the place of the sender's own.
+    /// Applies an event of the log, or the `message_accepted` that a sender gets instead.
     pub(crate) fn event(&mut self, event: &Value) -> Checked {
         let (first, last) = (first_of(event), number(event, "seq"));
         if event["epoch"] != *self.epoch {
@@ -235,7 +236,7 @@ impl View {
             .collect()
     }
 
-    /// How a turn ended, and with which code: as often as it is said.
+    /// The outcomes and error codes of a turn, one for each `turn_end`.
     pub(crate) fn ends(&self, turn: &str) -> Vec<(String, Option<String>)> {
         let of_turn = self.events.iter().filter(|event| event.turn.as_deref() == Some(turn));
         of_turn
@@ -262,7 +263,7 @@ impl View {
         self.ended = ends.filter_map(|event| event.turn.clone()).collect();
     }
 
-    /// The events with neighbouring deltas of one stream joined: however they were cut, this is the same.
+    /// The events, with adjacent deltas of a stream joined, so that it does not matter how they were split.
     fn runs(&self) -> Vec<Seen> {
         let mut runs: Vec<Seen> = Vec::new();
         for event in &self.events {
@@ -298,7 +299,7 @@ impl Seen {
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
         if kind == "user_message" {
-            // A sender is told other things than the rest.
+            // A sender gets `message_accepted` in place of its `user_message`.
             rest.clear();
         }
         let text_of = |name| event[name].as_str().unwrap_or_default().to_owned();
@@ -314,7 +315,7 @@ impl Seen {
     }
 }
 
-/// Whether a view says the same as the log.
+/// Compares a view with the log.
 fn agree(view: &View, log: &View) -> Checked {
     if view.events.is_empty() {
         return Ok(());
@@ -334,7 +335,7 @@ fn agree(view: &View, log: &View) -> Checked {
     }
     for (seen, kept) in seen.iter().zip(&kept) {
         let text_agrees = match (kept.first < begin, kept.last > end) {
-            // The sender's own words are not told to it again.
+            // A sender does not get the text of its own message.
             _ if seen.kind == "user_message" && seen.text.is_empty() => true,
             (false, false) => seen.text == kept.text,
             (true, false) => kept.text.ends_with(&seen.text),
@@ -362,7 +363,7 @@ struct Turn {
     streams: BTreeMap<String, bool>,
 }
 
-/// Whether a log is in order, holds only what was sent, and says what its agent wrote.
+/// Checks that a log is consistent, and contains only messages that were sent and the output that its agent recorded.
 fn check_log(log: &View, sent: &BTreeMap<&String, &String>, truth: &Path, agents: Agents) -> Checked {
     let mut turns: BTreeMap<&str, Turn> = BTreeMap::new();
     let mut requests: BTreeMap<String, bool> = BTreeMap::new();
@@ -454,13 +455,13 @@ fn name_of(event: &Seen) -> String {
     event.rest.get("request_id").and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-/// Whether a turn says what its agent wrote.
+/// Compares a turn with the output that its agent recorded.
 fn check_turn(name: &str, turn: &Turn, outcome: &str, truth: &Path, agents: Agents) -> Checked {
     let Ok(written) = fs::read_to_string(truth.join(name)) else {
         let silent = turn.words.is_empty() && turn.thoughts.is_empty() && outcome != "completed";
         return if silent { Ok(()) } else { Err("the agent was never told of it".into()) };
     };
-    // What was killed in the middle of a line said nothing with it.
+    // An agent that was killed in the middle of a line has not written it.
     let lines: Vec<&str> = written.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).collect();
     let count = |word: &str| lines.iter().filter(|line| line.split(' ').next() == Some(word)).count();
     let joined = |kind: &str| -> String {

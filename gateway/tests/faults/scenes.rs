@@ -1,4 +1,4 @@
-//! What must be true at the end, each as a scene with a beginning and an end.
+//! Single faults, each as a scene at whose end the promises are checked.
 
 use std::{fs, process::Stdio, sync::Arc};
 
@@ -70,14 +70,14 @@ impl Scenario {
         }
     }
 
-    /// Waits until this word is shown.
+    /// Waits until this word was received.
     pub(crate) fn until_word(&mut self, word: &str) {
         self.client.until(&format!("the word {word:?}"), |event| {
             event["event"] == "delta" && event["text"].as_str().is_some_and(|text| text.ends_with(word))
         });
     }
 
-    /// The gateway ends by a signal, the next one begins, and the client comes back over another transport.
+    /// Ends the gateway by a signal, starts the next one, and reconnects the client over another transport.
     pub(crate) fn restart(&mut self, mut gateway: Gateway, by: Signal) -> Gateway {
         gateway.signal(by);
         let status = gateway.wait();
@@ -88,14 +88,14 @@ impl Scenario {
         gateway
     }
 
-    /// How a turn ended: it has to be once.
+    /// The outcome of a turn, which must have ended once.
     pub(crate) fn end_of(&mut self, chat: &str, turn: &str) -> (String, Option<String>) {
         let mut ends = self.client.view(chat).ends(turn);
         assert_eq!(ends.len(), 1, "{turn} ends once: {ends:?}");
         ends.remove(0)
     }
 
-    /// Lets a prompt that waits for it go on.
+    /// Makes the file for which a prompt with `wait` waits.
     pub(crate) fn let_go(&self, turn: &str) {
         fs::write(self.installation.truth().join(format!("{turn}.go")), "").unwrap();
     }
@@ -105,7 +105,7 @@ impl Scenario {
         fs::read_to_string(self.installation.truth().join(turn)).unwrap_or_default()
     }
 
-    /// Compares what was seen with the log and with what agents wrote, and looks for what is left.
+    /// Compares the client's view with the log and the agents' records, and checks that nothing remains.
     pub(crate) fn end(self, gateway: Gateway, agents: Agents) {
         for view in &self.client.views {
             let (log, replayed) = whole_log(&self.installation, &view.chat).expect("the log can be read");
@@ -172,8 +172,8 @@ fn one_dies(victim: Role) {
     scenario.end(gateway, Agents::AllShown);
 }
 
-/// As where memory has run out, or a container is stopped. The next message comes before it is looked whether the agent
-/// lives.
+/// As when memory has run out or a container is stopped. The next message comes before the gateway notices that the
+/// agent has ended.
 fn everything_is_killed(last: &str) {
     let (mut scenario, mut gateway) = Scenario::begin("");
     let first = format!("words=5{last}");
@@ -185,7 +185,7 @@ fn everything_is_killed(last: &str) {
         scenario.until_word(":4 ");
     }
     for _ in 0..3 {
-        // Stopped first, so that nobody sees another one go.
+        // The processes are stopped first, so that none of them notices the end of another.
         let others: Vec<i32> = scenario
             .installation
             .processes()
@@ -246,7 +246,7 @@ fn prompt_outlives(by: Signal) {
     scenario.client.until_kind("replay_end");
     let open: Vec<String> = scenario.client.view("c").requests.iter().cloned().collect();
     assert_eq!(open, [request["request_id"].as_str().unwrap()], "it is still open");
-    // Who comes anew sees it as well; two answer at the same time.
+    // A new client gets the request as well; two clients answer at the same time.
     let mut other = Client::connect(&scenario.installation, Over::WebSocket);
     other.attach("c");
     let snapshot = other.until_kind("snapshot");
@@ -293,7 +293,7 @@ fn everything_at_once(by: Signal) {
     deaf.iter().for_each(|pid| signal(*pid, Signal::CONT));
     scenario.until_end("cancelled", "t9");
     let (outcome, _) = scenario.end_of("cancelled", "t9");
-    // Whether the journal came to have a cancel before it was killed is not known; a restart in good order keeps it.
+    // Before a kill, the journal may or may not have the cancel; before an orderly restart it has.
     if by == Signal::TERM {
         assert_eq!(outcome, "cancelled");
     }
@@ -317,7 +317,7 @@ fn second_gateway() {
     let text = String::from_utf8_lossy(&said.stderr).into_owned();
     assert!(!said.status.success(), "{text}");
     assert!(text.contains("Another gateway") && text.contains(&gateway.pid().to_string()), "{text}");
-    // The first has noticed nothing.
+    // The first gateway is not affected.
     scenario.say("c", "t1", "words=5");
     scenario.until_end("c", "t1");
     scenario.end(gateway, Agents::AllShown);

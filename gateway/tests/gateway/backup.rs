@@ -1,4 +1,4 @@
-//! Backup of a gateway that runs, and its way back.
+//! A backup of a running gateway, and its restoration.
 
 use std::{
     fs::Permissions,
@@ -79,7 +79,7 @@ fn a_backup_of_a_running_gateway_is_restored_elsewhere() {
     client.message(&chat, "t2", "too late");
     assert_eq!(client.wait_for("turn_end")["outcome"], "completed", "and what was lost may come again");
 
-    // Nothing is wrong with it, at its first start or later.
+    // The restored journal is sound, at its first start and later.
     let mut restored = restored;
     drop(client);
     restored.signal(Signal::TERM);
@@ -160,7 +160,7 @@ fn what_cannot_be_backed_up_or_restored_says_so() {
     let (done, said) = command(&["restore", file.to_str().unwrap()], &data);
     assert!(!done && said.contains("not a Switchboard journal"), "{said}");
     assert!(!data.exists(), "nothing is left of it");
-    // Whatever was there stays as it was.
+    // Existing files are left as they are.
     std::fs::create_dir(&data).unwrap();
     std::fs::set_permissions(&data, Permissions::from_mode(0o700)).unwrap();
     std::fs::write(data.join("token"), "secret").unwrap();

@@ -44,7 +44,7 @@ fn a_client_gets_to_know_which_agent_it_talks_to_where_it_works_and_what_it_is_k
     let folder = gateway.path("work").file_name().unwrap().to_str().unwrap().to_owned();
     let expected = json!({"agent": "demo", "dialect": "claude", "workspace": folder, "sandbox": "off"});
     assert_eq!(ready["agent"], expected);
-    // The same of the chat's agent, for whoever attaches; then in a snapshot.
+    // A client that attaches gets the same state of the chat's agent, also in a snapshot.
     let chat = client.new_chat();
     let mut state = expected.clone();
     (state["event"], state["chat_id"]) = (json!("agent_state"), json!(chat));
@@ -72,7 +72,7 @@ fn a_bare_line_is_a_message_for_the_default_chat() {
     );
 }
 
-/// An agent that says one half, waits until a pipe in its directory is opened, and says the other.
+/// An agent that writes one half of its answer, waits until a pipe in its directory is opened, and writes the other.
 const IN_TWO_HALVES: &str = "sh -c 'cat > /dev/null; seq 1 300; cat go > /dev/null; seq 301 600'";
 
 pub(crate) fn halves(args: &[&str]) -> Gateway {

@@ -1,4 +1,4 @@
-//! A journal of which a part is damaged on the disk.
+//! Journals that are partly damaged on the disk.
 
 use std::{fs, path::Path, process::Output};
 
@@ -9,7 +9,7 @@ use switchboard_test_support::{Client, ECHO_AGENT, Gateway, WebSocketClient, run
 
 use crate::loss::{lost, move_in, refused};
 
-/// A chat with an answer that has these words.
+/// Makes a chat with an answer that contains these words.
 fn talk(client: &mut WebSocketClient, words: &str) -> String {
     let chat = client.new_chat();
     client.message(&chat, "t1", words);
@@ -17,7 +17,7 @@ fn talk(client: &mut WebSocketClient, words: &str) -> String {
     chat
 }
 
-/// Changes words in the database, which its structure does not notice.
+/// Changes words in the database file, which leaves the database's structure intact.
 fn falsify(data: &Path, words: &str) {
     let file = data.join("journal.db");
     let mut bytes = fs::read(&file).unwrap();
@@ -30,7 +30,7 @@ fn falsify(data: &Path, words: &str) {
     fs::write(file, bytes).unwrap();
 }
 
-/// What it says of a gateway's journal, for which it fails.
+/// Runs `doctor`, which must fail, and returns what it says about the gateway's journal.
 fn doctor(gateway: &Gateway) -> String {
     let mut command = switchboard();
     command
@@ -89,7 +89,7 @@ fn a_damaged_database_is_refused_until_that_is_accepted_and_then_what_is_left_is
     let data = gateway.path("data");
     let file = data.join("journal.db");
     let mut bytes = fs::read(&file).unwrap();
-    // A page with the words of the tenth chat.
+    // The page of the database with the words of the tenth chat.
     let words = b"words of chat 10 ";
     let at = bytes.windows(words.len()).rposition(|window| window == words).unwrap() / 4096 * 4096;
     bytes[at..at + 4096].fill(0xaa);

@@ -1,4 +1,4 @@
-//! What is left of a chat that was deleted.
+//! The data of a deleted chat is erased from the disk.
 
 use std::{
     path::{Path, PathBuf},
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use switchboard_test_support::{Client, Gateway, TIMEOUT};
 
-/// All files below a directory, those that go meanwhile aside.
+/// All files below a directory, except those that are removed meanwhile.
 fn files(dir: &Path, into: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -20,7 +20,7 @@ fn files(dir: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
-/// The files of the data directory in which a text stands.
+/// The files of the data directory that contain a text.
 fn holding(gateway: &Gateway, text: &str) -> Vec<PathBuf> {
     let mut all = Vec::new();
     files(&gateway.path("data"), &mut all);

@@ -1,4 +1,4 @@
-//! Who may pass, as raw requests.
+//! Access control, with raw requests.
 
 use serde_json::json;
 use switchboard_gateway::http::routes;
@@ -56,7 +56,7 @@ fn gateway() -> Gateway {
     Gateway::start(&["--allow-host", "app.example.com"])
 }
 
-/// Every way to ask: the page, a route with a token, an upgrade with a token.
+/// Each kind of request: for the page, for a route with a token, and an upgrade with a token.
 fn ask_all(gateway: &Gateway, host: Option<&str>, further: &[&str]) -> Vec<Response> {
     let bearer = gateway.bearer();
     let own = format!("Host: {}", gateway.address);
@@ -93,7 +93,7 @@ fn hostile_hosts_are_refused_on_every_route() {
         let host = host.replace("PORT", &port);
         let origin = format!("Origin: http://{host}");
         for answer in ask_all(&gateway, Some(&format!("Host: {host}")), &[&origin]) {
-            // What is not even a host may be refused by the parser.
+            // A value that is no host may be refused by the HTTP parser.
             assert!([400, 403].contains(&answer.status()), "{host}: {}", answer.head);
         }
     }

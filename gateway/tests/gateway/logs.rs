@@ -1,4 +1,4 @@
-//! The log holds no secret and no message, whatever the level.
+//! The log contains no secret and no message, whatever the level.
 
 use std::{
     fs,
@@ -112,14 +112,14 @@ fn a_flood_of_other_users_at_the_socket_is_a_few_lines_whose_counts_add_up() {
     }
     let mut gateway = Gateway::start(&["--log-format", "json"]);
     let socket = gateway.path("data/socket");
-    // Modes keep other users out. Here they do not, so that the check of the peer is what is left.
+    // Opens the socket to other users, so that only the check of the peer's user id is tested.
     for (name, mode) in [("", 0o755), ("data", 0o755), ("data/socket", 0o666)] {
         fs::set_permissions(gateway.path(name), fs::Permissions::from_mode(mode)).unwrap();
     }
     let flood = thread::spawn(move || {
         set_thread_res_uid(None, Some(Uid::from_raw(65534)), None).unwrap();
         for _ in 0..PEERS {
-            // Closed, or reset.
+            // The end may be a reset.
             let _ = UnixStream::connect(&socket).unwrap().read_to_end(&mut Vec::new());
         }
     });

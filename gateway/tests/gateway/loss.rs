@@ -1,4 +1,4 @@
-//! A journal of which something is missing after the gateway was killed.
+//! Journals of which a part is missing after the gateway was killed.
 
 use std::{
     fs,
@@ -26,13 +26,13 @@ pub(crate) fn refused(data: &Path) -> String {
     said
 }
 
-/// Gives a gateway that is about to start the data directory of another one that has gone.
+/// Moves the data directory of a gateway that has ended to one that is about to start.
 pub(crate) fn move_in(serve: &Command, data: &Path) {
     let place = serve.get_args().skip_while(|arg| *arg != "--data-dir").nth(1).unwrap();
     fs::rename(data, place).unwrap();
 }
 
-/// What was set aside under a name with this end.
+/// The files that were set aside under a name with this ending.
 pub(crate) fn lost(gateway: &Gateway, end: &str) -> Option<Vec<u8>> {
     let mut names = fs::read_dir(gateway.path("data")).unwrap().map(|entry| entry.unwrap().path());
     let is_it = |path: &Path| {

@@ -1,4 +1,4 @@
-//! How the gateway ends, and what it leaves behind: nothing.
+//! How the gateway ends: exit statuses, times, and that no process or file remains.
 
 use std::time::{Duration, Instant};
 
@@ -100,7 +100,7 @@ fn agents_beyond_a_limit_that_was_lowered_are_ended() {
 
 #[test]
 fn hosts_that_do_not_react_are_killed_all_at_once_when_the_time_to_shut_down_is_over() {
-    // Waiting for one after the other would fail the test.
+    // If the gateway waited for one agent after the other, it would take too long.
     const HOSTS: usize = 20;
     let dir = tempfile::tempdir().unwrap();
     let config = config_file(dir.path(), "[limits]\nshutdown_ms = \"1 s\"\n");
@@ -177,7 +177,7 @@ fn a_client_with_a_long_answer_unread_does_not_delay_a_restart() {
 #[test]
 fn a_second_ctrl_c_does_not_wait() {
     let dir = tempfile::tempdir().unwrap();
-    // Waiting for this would fail the test.
+    // If the gateway waited for this client, it would take too long.
     let config = config_file(dir.path(), "[limits]\nshutdown_ms = \"1 h\"\n");
     let mut gateway = Gateway::start_with(|command| {
         command.arg("--config").arg(config);
@@ -192,12 +192,12 @@ fn a_second_ctrl_c_does_not_wait() {
     gateway.signal(Signal::INT);
     client.wait_for("turn_end");
     gateway.signal(Signal::INT);
-    // The status depends on how far the shutdown had come.
+    // The status depends on how far the shutdown was.
     gateway.wait_for_exit();
     assert_eq!(gateway.processes().len(), 0);
 }
 
-/// An agent that takes its time to end, so that the gateway is still about to when a second signal comes.
+/// An agent that ends slowly, so that the gateway is still shutting down when the second signal arrives.
 const SLOW_TO_END: &str = "sh -c 'trap \"\" TERM; echo started; sleep 2'";
 
 #[test]
@@ -212,12 +212,12 @@ fn two_sigterms_within_a_second_are_one() {
         client.wait_for("delta");
         let first = Instant::now();
         gateway.signal(Signal::TERM);
-        // The first has arrived, so that the two are not one for the system already.
+        // Waits until the first signal has arrived: the system merges equal signals that are pending.
         assert_eq!(client.wait_for("turn_end")["outcome"], "interrupted");
         gateway.signal(Signal::TERM);
         let apart = first.elapsed();
         let status = gateway.wait_for_exit();
-        // A machine that was busy for a second says nothing.
+        // On a machine that was busy for a second, the signals do not count as one.
         if apart < Duration::from_millis(900) {
             assert_eq!(status.code(), Some(0), "{}", gateway.log());
             assert!(!gateway.log().contains("stopping at once"), "{}", gateway.log());

@@ -1,4 +1,4 @@
-//! HTTP as others may try to abuse it, and the page as it is served.
+//! Abuse of HTTP: its limits, and the headers of the page.
 
 use std::{
     io::{Read, Write},
@@ -16,7 +16,7 @@ use switchboard_test_support::{
     Client, ECHO_AGENT, Gateway, TIMEOUT, UPGRADE_HEADERS, config_file, connect, eventually,
 };
 
-/// How many responses there are in what came back.
+/// The number of responses in these bytes.
 fn responses(bytes: &[u8]) -> usize {
     bytes.windows(9).filter(|nine| *nine == b"HTTP/1.1 ").count()
 }
@@ -43,14 +43,14 @@ fn nothing_is_smuggled_behind_a_refused_upgrade() {
         let mut stream = gateway.tcp();
         stream.write_all(format!("{}\r\n\r\n{inner}", lines.join("\r\n")).as_bytes()).unwrap();
         let mut bytes = Vec::new();
-        // Closed or reset: over, both ways.
+        // Closed or reset.
         let _ = stream.read_to_end(&mut bytes);
         let text = String::from_utf8_lossy(&bytes);
         assert_eq!(responses(&bytes), 1, "{start} {further:?}: {text}");
         assert!(!text.starts_with("HTTP/1.1 101"), "{start} {further:?}: {text}");
         assert!(!text.contains("ok\n"), "{start} {further:?}: {text}");
     }
-    // And without credentials.
+    // The same without credentials.
     let mut stream = gateway.tcp();
     stream
         .write_all(
@@ -90,7 +90,7 @@ fn a_large_head_is_refused() {
     let long = format!("X: {}\r\n", "x".repeat(1024 * 1024));
     for head in [many, long] {
         let mut stream = gateway.tcp();
-        // It may be refused before all of it is written.
+        // The gateway may refuse the request before all of it is written.
         let _ = stream.write_all(format!("GET / HTTP/1.1\r\n{host}{head}\r\n").as_bytes());
         let mut bytes = Vec::new();
         let _ = stream.read_to_end(&mut bytes);
@@ -200,7 +200,7 @@ fn idle_connections_leave_descriptors_for_agents() {
     });
     let mut client = gateway.unix();
     let _idle: Vec<_> = (0..60).map(|_| gateway.tcp()).collect();
-    // They are accepted, as far as they will be, before this is answered.
+    // When this request is answered, the gateway has accepted the connections that it accepts.
     let chat = client.new_chat();
     client.message(&chat, "turn-1", "hello");
     let end = client.wait_for("turn_end");
@@ -225,7 +225,7 @@ fn connections_without_credentials_are_bounded_and_keep_nobody_out_who_has_the_t
     assert_eq!((refused.status(), refused.header("connection")), (503, Some("close")));
     assert!(String::from_utf8_lossy(&refused.body).contains("\"unavailable\""));
     assert_eq!(gateway.upgrade("/ws", &[protocol]).status(), 503);
-    // Nobody who has the token is kept out, and it does not count.
+    // A client with the token is served, and its connection does not count.
     let bearer = gateway.bearer();
     let _open: Vec<_> = (0..5).map(|_| gateway.websocket()).collect();
     assert_eq!(gateway.get("/healthz", &[&bearer]).status(), 200);
@@ -238,7 +238,7 @@ fn connections_without_credentials_are_bounded_and_keep_nobody_out_who_has_the_t
         }
     };
     until("what is closed leaves room", &mut || gateway.get("/", &[]).status() == 200);
-    // One that owes its first frame has a place until it has sent that.
+    // A connection that has yet to send its first frame counts until it has sent it.
     let mut owing = Vec::new();
     until("two may owe their first frames", &mut || {
         let mut request = format!("ws://{}/ws", gateway.address).into_client_request().unwrap();
@@ -257,7 +257,7 @@ fn connections_without_credentials_are_bounded_and_keep_nobody_out_who_has_the_t
     assert!(log.contains("too_many_connections_without_credentials"), "{log}");
 }
 
-/// What a process has in memory, in KiB.
+/// The resident memory of a process, in KiB.
 fn resident(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
@@ -285,7 +285,7 @@ fn what_large_frames_took_of_memory_is_given_back() {
     }
     let after = resident(gateway.pid());
     assert!(after < before + 32 * 1024, "{before} KiB before, {after} after {CONNECTIONS} frames of 1 MiB");
-    // They go on, whole and in pieces that come with others.
+    // These connections still work, with whole requests and with pieces of requests.
     for client in &mut clients {
         client.send(&json!({"type": "ping", "nonce": "again"}));
         assert_eq!(client.wait_for("pong")["nonce"], "again");

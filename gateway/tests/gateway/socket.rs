@@ -1,4 +1,4 @@
-//! HTTP over a Unix socket, as a reverse proxy on the same machine speaks it.
+//! HTTP over a Unix socket, as from a reverse proxy on the same machine.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -17,7 +17,7 @@ fn dial(gateway: &Gateway) -> UnixStream {
     stream
 }
 
-/// Asks over the socket; gives what comes until the gateway closes.
+/// Sends a request over the socket, and returns all bytes until the gateway closes the connection.
 fn ask(gateway: &Gateway, start: &str, headers: &[&str]) -> String {
     let mut stream = dial(gateway);
     let lines = [&[start, "Host: localhost", "Connection: close"], headers].concat();
@@ -71,7 +71,7 @@ fn the_socket_is_private_and_goes_with_its_gateway() {
     let mut gateway = Gateway::start_with_socket(&[]);
     let mode = |name: &str| gateway.path(name).metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("http"), mode("http/socket")), (0o700, 0o600));
-    // Two at one place are one too many.
+    // A second gateway cannot listen on the same path.
     let mut second = switchboard();
     second.args(["serve", "--data-dir"]).arg(gateway.path("other")).args(ECHO_AGENT);
     second.arg("--listen").arg(format!("unix:{}", gateway.path("http/socket").display()));

@@ -1,4 +1,4 @@
-//! Server-sent events through the front door.
+//! Server-sent events, through the program.
 
 use std::{
     collections::BTreeMap,
@@ -35,12 +35,12 @@ fn a_conversation_begun_over_websocket_goes_on_over_a_stream_and_a_socket() {
     assert_eq!(delta_text(&fourth.until("replay_end")), "three", "and nothing that was there before");
 }
 
-/// What a client has of its chats: the last number and the text of each.
+/// A client's state of its chats: the last number and the text of each.
 #[derive(Debug, Default, Clone, PartialEq)]
 struct Has(BTreeMap<String, (u64, String)>);
 
 impl Has {
-    /// Takes an event as the protocol says, and insists that nothing comes twice and nothing is missing.
+    /// Applies an event as the protocol says, and fails if an event is missing or comes twice.
     fn take(&mut self, event: &Value) {
         let Some(seq) = event["seq"].as_u64().filter(|_| event["event"] != "replay_end") else { return };
         let (cursor, text) = self.0.entry(event["chat_id"].as_str().unwrap().to_owned()).or_default();
@@ -49,7 +49,7 @@ impl Has {
         text.push_str(&delta_text(std::slice::from_ref(event)));
     }
 
-    /// Goes on from an id, and gives how many deltas came.
+    /// Resumes after an id, and returns the number of deltas that followed.
     fn go_on(&mut self, gateway: &Gateway, id: &str) -> usize {
         let mut stream = gateway.sse(&format!("?after={id}"));
         let mut deltas = 0;
@@ -97,7 +97,7 @@ fn with_two_chats_every_word_comes_once_wherever_the_stream_was_cut() {
         format!("{}@{}:0", event["chat_id"].as_str().unwrap(), event["epoch"].as_str().unwrap())
     });
     let beginning = beginnings.collect::<Vec<_>>().join(",");
-    // Until what the stream brought in many pieces is in few.
+    // Waits until the many deltas of the stream are compacted.
     let deadline = Instant::now() + TIMEOUT;
     while Has::default().go_on(&second, &beginning) > 10 {
         assert!(Instant::now() < deadline, "nothing is joined");
@@ -114,7 +114,7 @@ fn with_two_chats_every_word_comes_once_wherever_the_stream_was_cut() {
     }
 }
 
-/// As the documentation says.
+/// The commands that the documentation shows.
 #[test]
 fn curl_streams_and_posts() {
     if Command::new("curl").arg("--version").stdout(Stdio::null()).status().is_err() {
@@ -184,14 +184,14 @@ fn pages_elsewhere_are_answered_by_name_or_not_at_all() {
             assert_eq!(refused.status(), 403, "{hostile}");
             assert_eq!(refused.header("access-control-allow-origin"), None, "{hostile}");
         }
-        // The gateway's own page asks nothing.
+        // The gateway's own page needs no CORS headers.
         let own = format!("Origin: http://{}", gateway.address);
         assert_eq!(gateway.request("OPTIONS", path, &[&own, asks]).status(), 401);
         assert_eq!(gateway.request("OPTIONS", path, &[&origin]).status(), 401, "that is no preflight");
     }
     let stream = gateway.request_head("GET", "/sse", &[&bearer, &origin]);
     assert_eq!((stream.status(), stream.header("access-control-allow-origin")), (200, Some(ELSEWHERE)));
-    // Nothing else is shared.
+    // No other path has CORS headers.
     for path in ["/healthz", "/ws", "/nothing"] {
         assert_eq!(gateway.request("OPTIONS", path, &[&origin, asks]).status(), 401, "{path}");
         let other = gateway.get(path, &[&bearer, &origin]);
@@ -201,7 +201,7 @@ fn pages_elsewhere_are_answered_by_name_or_not_at_all() {
     assert_eq!(nobody.request("OPTIONS", "/sse", &[&origin, asks]).status(), 403);
 }
 
-/// A limit on the time of connections is not one on streams.
+/// The longest lifetime of connections does not apply to streams.
 #[test]
 fn a_stream_outlives_other_connections() {
     let dir = tempfile::tempdir().unwrap();
@@ -209,7 +209,7 @@ fn a_stream_outlives_other_connections() {
     let gateway = Gateway::start(&["--config", config.to_str().unwrap()]);
     let mut stream = gateway.sse("?chat=c-1");
     let idle = gateway.tcp();
-    // The other connection's end says that the time is over.
+    // The end of the other connection shows that the lifetime has passed.
     assert_eq!(BufReader::new(idle).read_until(b'x', &mut Vec::new()).unwrap(), 0);
     stream.message("c-1", "t-1", "still here");
     assert_eq!(delta_text(&stream.until("turn_end")), "still here");
@@ -226,7 +226,7 @@ fn a_stream_that_is_not_read_does_not_keep_the_gateway_from_ending() {
     let mut stream = gateway.sse("");
     stream.message("c-1", "t-1", "go");
     stream.wait_for("delta");
-    // Closed, because nothing is read: only its last event is still to be taken.
+    // The stream is being closed because its client does not read; only its last event is unsent.
     while stream.post(&json!({"type": "ping"})) != 410 {}
     gateway.signal(rustix::process::Signal::INT);
     // After `shutdown_ms` the status would be 1. The reader itself would have 30 s for its last event.

@@ -9,7 +9,7 @@ use std::{
 
 use switchboard_test_support::{Client, Gateway, config_file, run, switchboard};
 
-/// Tries to serve, which is to fail, and gives what it says.
+/// Runs `serve`, which must fail, and returns its error.
 fn refused(dir: &Path, args: &[&str]) -> String {
     let mut command = switchboard();
     command.arg("serve").arg("--data-dir").arg(dir).args(args);
@@ -73,7 +73,7 @@ fn nobody_opens_to_the_network_by_accident() {
 #[test]
 fn a_wildcard_is_shown_as_loopback_and_answers_to_the_names_it_was_given() {
     let mut args = vec!["--listen", "0.0.0.0:0", "--allow-host", "app.example"];
-    // Not every machine speaks IPv6.
+    // Not every machine has IPv6.
     if TcpListener::bind("[::1]:0").is_ok() {
         args.extend(["--listen", "[::1]:0"]);
     }

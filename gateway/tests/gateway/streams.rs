@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use switchboard_test_support::{Client, ECHO_AGENT, Gateway, TIMEOUT, connect, switchboard, wait_for_exit};
 
-/// Requests that together log more than the queue of log lines takes.
+/// The number of requests whose log lines exceed the buffer for log lines.
 const MANY: usize = 600;
 const FEW: usize = 10;
 
@@ -19,7 +19,7 @@ const FEW: usize = 10;
 fn serves_and_stops(mut gateway: Gateway, refused: usize, signal: Signal) {
     let mut client = gateway.websocket();
     let chat = client.new_chat();
-    // At the level of these tests each of these is several lines in the log.
+    // At the log level of these tests, each request logs several lines.
     for _ in 0..refused {
         assert_eq!(gateway.get("/healthz", &["Authorization: Bearer wrong"]).status() / 100, 4);
     }
@@ -48,7 +48,7 @@ fn closed() -> Stdio {
     std::io::pipe().unwrap().1.into()
 }
 
-/// A pipe without room for another byte, and the end that nobody reads.
+/// A full pipe, and its other end, which the test does not read.
 fn undrained() -> (PipeReader, Stdio) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     let room = rustix::pipe::fcntl_getpipe_size(&writer).unwrap();
@@ -102,7 +102,7 @@ fn an_announcement_that_nobody_takes_holds_nothing_up() {
             assert!(begun.elapsed() < TIMEOUT && gateway.try_wait().unwrap().is_none());
             std::thread::sleep(std::time::Duration::from_millis(5));
         };
-        // Answered, which it is only once it serves.
+        // The gateway answers once it serves.
         let mut stream = connect(address);
         write!(stream, "GET / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
         let answer = std::io::read_to_string(stream).unwrap();

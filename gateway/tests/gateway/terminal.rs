@@ -136,7 +136,7 @@ fn who_is_not_let_in_is_told_why() {
     assert!(status == Some(1) && err.contains("http://HOST:PORT"), "{err}");
 }
 
-/// Passes connections on, until they are cut.
+/// Relays connections until the test cuts them.
 struct Wire {
     listener: TcpListener,
 }
@@ -150,14 +150,14 @@ impl Wire {
         self.listener.local_addr().unwrap()
     }
 
-    /// Passes the next connection on. Gives its two ends.
+    /// Relays the next connection, and returns its two ends.
     fn pass_one(&self, to: SocketAddr) -> [TcpStream; 2] {
         let (client, _) = self.listener.accept().unwrap();
         let server = TcpStream::connect(to).unwrap();
         for (from, to) in [(&client, &server), (&server, &client)] {
             let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
             std::thread::spawn(move || {
-                // Cut or closed: over, for both sides.
+                // Cut or closed: closes both ends.
                 let _ = std::io::copy(&mut from, &mut to);
                 let _ = to.shutdown(Shutdown::Both);
             });
@@ -182,7 +182,7 @@ fn a_lost_connection_is_resumed_and_every_word_comes_once() {
         assert_ne!(out.read_line(&mut text).unwrap(), 0, "{text}");
     }
     for end in ends {
-        // The first cut may have ended the other side too.
+        // The relay may have closed the other end already.
         let _ = end.shutdown(Shutdown::Both);
     }
     std::fs::write(gateway.path("work/go"), "").unwrap();
@@ -195,7 +195,7 @@ fn a_lost_connection_is_resumed_and_every_word_comes_once() {
     assert!(wait_for_exit(&mut child).success());
 }
 
-/// A chat with a person at the keyboard.
+/// `switchboard chat` at a pseudo-terminal.
 pub(crate) struct Terminal {
     child: Child,
     keyboard: File,
@@ -228,7 +228,7 @@ impl Terminal {
         Self { child, keyboard, screen, shown: String::new() }
     }
 
-    /// Waits until this is shown, and forgets what came before.
+    /// Waits until the screen shows this, and drops the output up to there.
     pub(crate) fn wait_for(&mut self, text: &str) {
         let deadline = Instant::now() + TIMEOUT;
         while !self.shown.contains(text) {
@@ -242,7 +242,7 @@ impl Terminal {
         self.shown.drain(..end);
     }
 
-    /// Waits for one of the two, and says whether it was the first.
+    /// Waits for one of two texts, and returns whether it was the first.
     pub(crate) fn shows_either(&mut self, first: &str, second: &str) -> bool {
         let deadline = Instant::now() + TIMEOUT;
         loop {
@@ -259,8 +259,8 @@ impl Terminal {
         }
     }
 
-    /// Answers a prompt that is on the screen, again where the program has not noted yet that it is, and waits for what
-    /// the answer leads to.
+    /// Answers a prompt on the screen, and repeats the answer if it came too early for the program. Waits for the text
+    /// that follows the answer.
     pub(crate) fn answer(&mut self, prompt: &str, line: &str, outcome: &str) {
         self.write(line);
         while !self.shows_either(outcome, "Nothing was answered.") {
@@ -381,7 +381,7 @@ fn a_message_that_was_not_accepted_outlives_the_terminal() {
         let folders = std::fs::read_dir(gateway.path("data/unsent")).into_iter().flatten().flatten();
         let files =
             folders.flat_map(|folder| std::fs::read_dir(folder.path()).into_iter().flatten().flatten());
-        // One that is being written has its extension until all of it is there.
+        // A file that is being written has a temporary extension.
         files.filter(|file| file.path().extension().is_none()).count()
     };
     let deadline = Instant::now() + TIMEOUT;
@@ -389,7 +389,7 @@ fn a_message_that_was_not_accepted_outlives_the_terminal() {
         assert!(Instant::now() < deadline, "the message is not written down");
         std::thread::yield_now();
     }
-    // As if its window had been closed. What it sent may have arrived, or not.
+    // As if the terminal's window were closed. The sent message may have arrived, or not.
     drop(terminal);
     gateway.signal(Signal::CONT);
     let mut terminal = Terminal::open(&gateway);

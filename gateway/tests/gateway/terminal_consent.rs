@@ -1,4 +1,4 @@
-//! `switchboard chat` and an agent that asks for leave with inputs that are hard to show.
+//! `switchboard chat` with permission requests whose inputs are hard to show.
 
 use std::fmt::Write;
 
@@ -8,7 +8,8 @@ use switchboard_test_support::{Gateway, TIMEOUT};
 
 use crate::terminal::Terminal;
 
-/// Answers a prompt with what `asked` has, and an answer with what `done` has. Writes down the answers.
+/// The agent's script: answers a prompt with the lines in `asked`, and an answer with the lines in `done`. Records the
+/// answers.
 const AGENT: &str = r#"while IFS= read -r line; do case "$line" in
 *'"initialize"'*) id=$(printf '%s' "$line" | sed 's/.*"request_id":"\([^"]*\)".*/\1/')
 printf '{"type":"control_response","response":{"subtype":"success","request_id":"%s","response":{}}}\n' "$id";;
@@ -18,8 +19,8 @@ esac; done"#;
 
 const SESSION: &str = "aaaaaaaa-0000-4000-8000-000000000001";
 
-/// A gateway whose agent asks for this, and a terminal in which it was asked. `input` is a JSON text; `rest` are more
-/// fields of the request.
+/// A gateway whose agent makes a request with this input, and a terminal that shows it. `input` is JSON; `rest` are
+/// further fields of the request.
 fn asked(tool: &str, input: &str, rest: &str) -> (Gateway, Terminal) {
     let request = format!(
         "{{\"subtype\":\"can_use_tool\",\"tool_name\":{},\"input\":{input},\"tool_use_id\":\"toolu_1\"{rest}}}",
@@ -30,13 +31,13 @@ fn asked(tool: &str, input: &str, rest: &str) -> (Gateway, Terminal) {
     (gateway, terminal)
 }
 
-/// A gateway whose agent makes this request, a JSON text. The agent's script is needed until it has asked.
+/// A gateway whose agent makes this request, given as JSON. The agent's script must exist until the agent has asked.
 fn asked_for(request: &str) -> (Gateway, Terminal, tempfile::NamedTempFile) {
     let agent = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(agent.path(), AGENT).unwrap();
     let gateway = Gateway::start_with(|command| {
         let agent = format!("sh {}", agent.path().display());
-        // The agent's file is outside of what a sandbox may show.
+        // A sandbox could hide the agent's script.
         command.args(["--dialect", "claude", "--sandbox", "off", "--agent-command", &agent]);
     });
     let mut lines =
@@ -160,7 +161,7 @@ fn a_number_out_of_bounds_asks_its_question_again_and_loses_no_other_answer() {
         "requested_schema": {"type": "object", "required": ["sure", "copies"], "properties": {
             "sure": {"type": "boolean"}, "copies": {"type": "integer", "minimum": 1, "maximum": 9}}}});
     let (gateway, mut terminal, _script) = asked_for(&form.to_string());
-    // Fields are asked in the order of their names.
+    // The fields of a form are asked in the order of their names.
     let number = "A whole number, from 1 to 9: ";
     let either = "y, n, or a number of the list: ";
     let (mut first, mut second) = ((number, "3"), (either, "y"));

@@ -1,4 +1,4 @@
-//! `serve` and `doctor` say the same of a data directory, whatever is wrong with it.
+//! `serve` and `doctor` agree about a data directory, whatever is wrong with it.
 
 use std::{
     collections::BTreeMap,
@@ -16,10 +16,10 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 use switchboard_test_support::{Client, ECHO_AGENT, Gateway, run, switchboard, wait_for_exit};
 
-/// Root may do everything: then it is somebody else who runs these.
+/// Root may access everything, so under root the programs run as this user.
 const NOBODY: u32 = 65534;
 
-/// What is done to a data directory that a gateway has left in order, and whether another may start on it.
+/// The name of a case, a change of a data directory that was left in order, and whether a gateway starts on it then.
 type Case = (&'static str, fn(&Path), bool);
 
 const CASES: &[Case] = &[
@@ -151,7 +151,7 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// Only root can give something away; elsewhere these cases are left out.
+/// Changes the owner. Only root can do that, so otherwise these cases are skipped.
 fn own(path: &Path, user: u32) {
     chown(path, Some(user), Some(user)).unwrap();
 }
@@ -161,7 +161,7 @@ fn patch(file: &Path, at: u64, bytes: &[u8]) {
     fs::File::options().write(true).open(file).unwrap().write_all_at(bytes, at).unwrap();
 }
 
-/// Gives everything in a directory to whoever runs the gateways.
+/// Makes the user that runs the programs the owner of everything in a directory.
 fn give(path: &Path) {
     if !geteuid().is_root() {
         return;
@@ -183,7 +183,7 @@ fn command(verb: &str, dir: &Path) -> Command {
     command
 }
 
-/// Why it does not start.
+/// Starts the gateway and stops it again. Returns the error if it does not start.
 fn serve(dir: &Path) -> Result<(), String> {
     let mut serve: Child =
         command("serve", dir).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -208,7 +208,7 @@ fn doctor(dir: &Path) -> Result<(), String> {
     if output.status.success() { Ok(()) } else { Err(said) }
 }
 
-/// A directory with the data of a gateway that has gone in this way.
+/// A directory with the data of a gateway that was ended by this signal.
 fn left(by: Signal) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for name in ["in", "work", "home"] {
@@ -234,7 +234,7 @@ fn files(data: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     paths.filter(ours).map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }
 
-/// Whether both say the same, and in the same words.
+/// Compares `doctor` and `serve`. Returns the difference, if there is one.
 fn agree(name: &str, dir: &Path, good: bool) -> Option<String> {
     let (doctor, serve) = (doctor(dir), serve(dir));
     let differ = |what: &str| Some(format!("{name}: {what}\n  doctor: {doctor:?}\n  serve: {serve:?}"));
@@ -242,7 +242,7 @@ fn agree(name: &str, dir: &Path, good: bool) -> Option<String> {
         (Ok(()), Ok(())) if good => None,
         (Err(said), Err(why)) if !good => {
             let sentence = why.lines().find_map(|line| line.strip_prefix("switchboard: ")).unwrap_or(why);
-            // Of damage `doctor` says more.
+            // About damage, `doctor` says more.
             let both_damaged = said.contains("The journal is damaged: ") && sentence.contains("is damaged (");
             if said.contains(sentence) || both_damaged { None } else { differ("other words") }
         }
@@ -266,7 +266,7 @@ fn serve_and_doctor_say_the_same_of_a_data_directory() {
         give(dir);
         let change = *change;
         change(&dir.join("in/data"));
-        // What was made by the change is theirs, unless that is the case.
+        // Files that the change made get the right owner, except where a wrong owner is the case.
         if !name.contains("somebody else") {
             give(&dir.join("in"));
         }

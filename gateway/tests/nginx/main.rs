@@ -15,11 +15,11 @@ use tokio_tungstenite::tungstenite::{self, client::IntoClientRequest};
 
 use switchboard_test_support::{Client, Gateway, TIMEOUT, WebSocketClient, connect, delta_text};
 
-/// The few lines for nginx that the documentation gives, around what a test needs.
+/// The documented lines for nginx, within the configuration that a test needs.
 struct Nginx {
     child: Child,
     address: SocketAddr,
-    /// As clients name it.
+    /// The host and port that clients use.
     host: &'static str,
     _dir: tempfile::TempDir,
 }
@@ -39,7 +39,7 @@ fn program() -> Option<PathBuf> {
 }
 
 impl Nginx {
-    /// In front of this upstream; `None`: there is no nginx.
+    /// Starts nginx in front of this upstream. `None`: nginx is not installed.
     fn start(upstream: &str, host: &'static str) -> Option<Self> {
         let Some(program) = program() else {
             println!("not tested: there is no nginx");
@@ -124,7 +124,7 @@ fn through(gateway: &Gateway, nginx: &Nginx, origin: &str) {
     let elsewhere = [&*bearer, "Origin: https://attacker.example"];
     assert_eq!(nginx.status("GET /switchboard/healthz HTTP/1.1", &elsewhere, ""), 403);
 
-    // A stream is not held back: its first events are here although it goes on.
+    // nginx does not buffer the stream: its first events arrive while it is open.
     let page = format!("Origin: {origin}");
     let stream = nginx.send("GET /switchboard/sse HTTP/1.1", &[&bearer, &page], "");
     let mut events = stream.lines().filter_map(|line| {
@@ -138,7 +138,7 @@ fn through(gateway: &Gateway, nginx: &Nginx, origin: &str) {
     let attached = events.find(|event| event["event"] == "attached").unwrap();
     let chat = attached["chat_id"].as_str().unwrap();
 
-    // A WebSocket on the same chat; both are told.
+    // A WebSocket on the same chat: both clients receive the events.
     let url = format!("ws://{}/switchboard/ws?token={}", nginx.host, gateway.token());
     let mut request = url.into_client_request().unwrap();
     request.headers_mut().insert("origin", origin.parse().unwrap());

@@ -1,4 +1,4 @@
-//! A hostile agent: it tries what it is told to try, by name, and says how that went.
+//! A hostile agent: it attempts what a prompt lists, by name, and reports the results.
 
 use std::{
     fs::{self, OpenOptions},
@@ -40,19 +40,19 @@ fn attempt(verb: &str, path: &Path) -> io::Result<Value> {
         "connect" => drop(UnixStream::connect(path)?),
         "append" => {
             OpenOptions::new().append(true).open(path)?.write_all(b"# hostile\n")?;
-            // What is written to something that is thrown away reaches nobody.
+            // A copy that is thrown away with the sandbox does not count.
             if path.parent().is_some_and(is_thrown_away) {
                 return Err(io::Error::other("it is not the real file"));
             }
         }
         "create" => fs::write(path, "# hostile\n")?,
-        // Where a file cannot be written, another one can be put in its place.
+        // A file that cannot be written may still be replaced by another one.
         "replace" => {
             let draft = path.with_extension("hostile");
             fs::write(&draft, "# hostile\n")?;
             fs::rename(&draft, path).inspect_err(|_| drop(fs::remove_file(&draft)))?;
         }
-        // Or another directory around it.
+        // Or its directory may be replaced.
         "move" => {
             let aside = path.with_extension("aside");
             fs::rename(path, &aside)?;
@@ -64,7 +64,7 @@ fn attempt(verb: &str, path: &Path) -> io::Result<Value> {
                 path.is_file() && OpenOptions::new().append(true).open(path).is_ok()
             }));
         }
-        // Until the owner has done something.
+        // Waits until the test has acted as the owner.
         "wait" => {
             let begun = Instant::now();
             while !path.exists() {
@@ -102,7 +102,7 @@ fn can_make_files(dir: &Path) -> bool {
     made
 }
 
-/// All files and directories in a directory, and it, of which this is true, in order.
+/// The directory and all files and directories in it for which the condition is true, sorted.
 fn all(dir: &Path, is_true: &dyn Fn(&Path) -> bool) -> Value {
     const DEEPEST: usize = 6;
     let mut found: Vec<_> = Some(dir.to_owned()).filter(|dir| is_true(dir)).into_iter().collect();

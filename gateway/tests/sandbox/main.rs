@@ -1,8 +1,8 @@
-//! The sandbox of agents, through the real program: a hostile agent tries each hidden thing by name. And what keeps the
-//! memory of gateway and hosts where there is none.
+//! The sandbox of agents, through the real program: a hostile agent attempts to reach each hidden thing by name. And
+//! what protects the memory of gateway and hosts without a sandbox.
 //!
 //! This binary is also that agent: it has a main of its own, and the first argument says which of the two it is. Without
-//! a `bwrap` that works, all that needs one is skipped, and says so.
+//! a `bwrap` that works, the tests that need it print that they are skipped.
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod hostile;

@@ -1,4 +1,4 @@
-//! The memory of gateway and hosts, as another process of the same user finds it.
+//! Whether another process of the same user can read the memory of gateway and hosts, and which secrets it contains.
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ pub(crate) const SCENES: &[Scene] = &[
     ("a_gateway_without_privileges_borrows_the_output_of_its_agents", output_is_borrowed),
 ];
 
-/// Root reads everything: then these gateways run as somebody else.
+/// Root can read everything, so under root these gateways run as this user.
 const NOBODY: u32 = 65534;
 
 fn as_user(command: &mut Command) -> &mut Command {
@@ -72,7 +72,7 @@ fn memory_is_private() {
             assert!(!can_open(&path), "{path}");
         }
     }
-    // Any other process of theirs can be looked into.
+    // Other processes of that user can be read.
     let mut other = as_user(Command::new("sleep").arg("1000")).spawn().unwrap();
     let open = can_open(&format!("/proc/{}/environ", other.id()));
     other.kill().unwrap();
@@ -91,19 +91,19 @@ fn output_is_borrowed() {
     assert!(!log.contains("its host passes it on"), "{log}");
 }
 
-/// What stands before each place where the memory of a process has these bytes.
+/// The bytes in front of each occurrence of these bytes in the memory of a process.
 fn found(pid: u32, wanted: &[u8]) -> Vec<String> {
     const BEFORE: usize = 48;
     let mut memory = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
     let mut found = Vec::new();
-    // Program and libraries are on the disk.
+    // Only writable memory: program and libraries are on the disk.
     for map in maps.lines().filter(|map| map.contains(" rw")) {
         let (start, end) = map.split_once(' ').unwrap().0.split_once('-').unwrap();
         let [start, end] = [start, end].map(|address| u64::from_str_radix(address, 16).unwrap());
         let mut bytes = Vec::new();
         memory.seek(SeekFrom::Start(start)).unwrap();
-        // What was mapped may be gone.
+        // The region may have been unmapped meanwhile.
         let _ = (&mut memory).take(end - start).read_to_end(&mut bytes);
         found.extend(memchr::memmem::find_iter(&bytes, wanted).map(|at| {
             String::from_utf8_lossy(&bytes[at.saturating_sub(BEFORE)..at]).escape_debug().to_string()
@@ -114,13 +114,13 @@ fn found(pid: u32, wanted: &[u8]) -> Vec<String> {
 
 fn token_is_not_in_memory() {
     if !rustix::process::geteuid().is_root() {
-        // Nobody else can look, which another test shows.
+        // Other users cannot read the memory, as another test shows.
         return crate::say("NOT TESTED: the token in a gateway's memory: only root can look there");
     }
     let gateway = Gateway::start(&[]);
     let token = gateway.token();
     let looks = || found(gateway.pid(), token.as_bytes());
-    // What was printed is overwritten once it is printed.
+    // The start-up text is overwritten after it was printed.
     eventually("it is gone once it was announced", || looks().is_empty());
     for _ in 0..20 {
         assert_eq!(gateway.get("/healthz", &[&gateway.bearer()]).status(), 200);
@@ -133,13 +133,13 @@ fn token_is_not_in_memory() {
     let mut client = gateway.websocket_with(request).unwrap().0;
     client.send(&serde_json::json!({"type": "authenticate", "token": token}));
     client.wait_for("ready");
-    // What a client sent stays in what it was read into, and nowhere else, until that is used again.
+    // A token that a client sent remains only in its read buffer, until that memory is used again.
     let of_ours =
         |before: &String| !["Bearer ", "token=", "\"token\\\":\\\""].iter().any(|end| before.ends_with(end));
     eventually("only what was read is left", || !looks().iter().any(of_ours));
     let ours: Vec<String> = looks().into_iter().filter(|before| before.contains("://")).collect();
     assert!(ours.is_empty(), "{ours:?}");
-    // The search finds what is there: the hash.
+    // The search works: it finds the hash.
     let hash: [u8; 32] = <sha2::Sha256 as sha2::Digest>::digest(token.as_bytes()).into();
     assert!(!found(gateway.pid(), &hash).is_empty());
 }

@@ -1,4 +1,4 @@
-//! The data directory inside of the workspace, and workspaces that hold everything.
+//! Data directories inside the workspace, and workspaces such as `/` and the home directory.
 
 use std::{
     ffi::OsString,
@@ -44,7 +44,7 @@ pub(crate) fn everywhere() {
                 chosen = workspace;
             });
             assert!(site.gateway.announced.contains(&format!("Sandbox {level}")), "{place}");
-            // Another chat, whose agent waits in its host.
+            // Another chat, whose agent has a host.
             site.attempt(&[]);
             let host = host_sockets(&site.gateway.path("data"));
             let path = |name: &str| site.path(&format!("{data}/{name}"));
@@ -67,7 +67,7 @@ pub(crate) fn everywhere() {
             let around = parent.map(|dir| ("the directory around it", "move", site.path(dir)));
             let results = site.attempt(&around.into_iter().collect::<Vec<_>>());
             assert_eq!(others(&results, |_, result| result.is_string()), [""; 0], "{place}");
-            // The sandbox is one that agents can work in.
+            // Agents can still work in this sandbox.
             let dir = if chosen.parent().is_none() { site.gateway.path("work") } else { chosen };
             let file = dir.join(format!("switchboard-test-{}", std::process::id()));
             let results = site.attempt(&[("a file", "create", file.to_str().unwrap().to_owned())]);
@@ -92,7 +92,7 @@ pub(crate) fn ssh() {
     let results = site.attempt(&[("the agent of keys", "connect", site.path("home/.ssh/agent"))]);
     assert_eq!(others(&results, |_, result| result.is_string()), [""; 0]);
 
-    // Where there is none, none can be made.
+    // Without `~/.ssh`, an agent can create none.
     let mut site = Site::start_with(|command, dir| {
         fs::remove_dir_all(dir.join("home/.ssh")).unwrap();
         command.args(hostile());
@@ -100,7 +100,7 @@ pub(crate) fn ssh() {
     let results = site.attempt(&[("authorized_keys", "create", site.path("home/.ssh/authorized_keys"))]);
     assert_eq!(others(&results, |_, result| result.is_string()), [""; 0]);
 
-    // What the owner gives back of it is given back, and what is given back with ours in it is not.
+    // A path that `--sandbox-allow` names is visible, unless it contains the gateway's own files.
     let mut site = Site::start_with(|command, dir| {
         fs::create_dir(dir.join("home/.ssh/control")).unwrap();
         command.args(hostile()).arg("--sandbox-allow").arg(dir.join("home/.ssh/control"));

@@ -1,5 +1,5 @@
-//! All that an agent under `shield` can connect to or write, in its home, the runtime directory, `/tmp` and `/run`: on a
-//! machine whose `/tmp` and `/run` are the test's own, compared with what is listed here.
+//! Everything that an agent under `shield` can connect to or write in the home directory, the runtime directory, `/tmp`
+//! and `/run`, compared with the list here. The test makes its own `/tmp` and `/run`.
 
 use std::{
     fs::{self, DirBuilder},
@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use crate::site::{Site, hostile};
 
-/// Where, what, and everything of it. `~` is the home directory; what lies in the directory of the test itself is left out.
+/// A directory, a kind of access, and every path with it. `~` is the home directory; the directory of the test itself is
+/// left out.
 const REACHED: &[(&str, &str, &[&str])] = &[
     ("~", "sockets", &[]),
     ("/run/user/UID", "sockets", &[]),

@@ -1,4 +1,4 @@
-//! What is tried, and what has to come of it.
+//! The attempts of the hostile agent, and the results that they must have.
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
@@ -32,7 +32,7 @@ pub(crate) const WITH_BWRAP: &[Scene] = &[
 
 pub(crate) const ALWAYS: &[Scene] = &[("without_bwrap_require_refuses_and_the_default_warns", without_bwrap)];
 
-/// Everything that would make the agent its owner.
+/// Everything with which the agent could act as its user.
 fn attempts(site: &Site) -> Vec<(&'static str, &'static str, String)> {
     let path = |name: &str| site.path(name);
     let uid = rustix::process::getuid().as_raw();
@@ -82,7 +82,7 @@ fn attempts(site: &Site) -> Vec<(&'static str, &'static str, String)> {
 
 fn nothing_can_be_had() {
     let mut site = Site::start(&[]);
-    // Another chat, whose agent waits in its host.
+    // Another chat, whose agent has a host.
     site.attempt(&[]);
     let attempts = attempts(&site);
     let results = site.attempt(&attempts);
@@ -96,7 +96,7 @@ fn nothing_can_be_had() {
     fs::create_dir_all(site.path("home/.config/autostart")).unwrap();
     let attempts = self::attempts(&site);
     let results = site.attempt(&attempts);
-    // Without privileges, nobody reads the memory of a gateway.
+    // Only a privileged process could read the memory of a gateway.
     let is_root = rustix::process::geteuid().is_root();
     let kept = |name: &std::ffi::OsStr| {
         !is_root && (name == "the gateway's memory" || name == "the gateway's environment")
@@ -155,7 +155,7 @@ fn replaced() {
     };
     assert_eq!(others(&results, expected), [""; 0]);
 
-    // Beside other things a file is hidden by itself, and the log says what that means.
+    // A file in a directory with other contents is hidden alone, and the log warns of that.
     let site = Site::start_with(|command, dir| {
         command.args(hostile()).arg("--token-file").arg(dir.join("home/token"));
     });
@@ -164,7 +164,7 @@ fn replaced() {
 }
 
 fn workspace_confines_writes() {
-    // A name that nothing else in the machine's own `/tmp` has.
+    // A name that is unique in the machine's own `/tmp`.
     let temporary = format!("/tmp/switchboard-test-{}", std::process::id());
     let mut site = Site::start_with(|command, dir| {
         command.args(hostile()).args(["--sandbox", "workspace", "--sandbox-write"]).arg(dir.join("more"));
@@ -233,7 +233,7 @@ fn given_back() {
     assert_eq!(others(&results, |_, result| result.is_string()), [""; 0]);
 }
 
-/// An agent that waits in its answer until there is a file.
+/// An agent whose answer waits until a file exists.
 const WAITS: &str = "sh -c 'cat >/dev/null; echo begun; until [ -e go ]; do sleep 0.02; done; ls /proc | grep -c ^[0-9]; echo over'";
 
 fn outlives_the_gateway() {
@@ -280,7 +280,7 @@ fn system() {
         let mut site = Site::start(&["--sandbox", level]);
         let dirs = ["/proc/sys", "/sys/fs/cgroup", "/sys/kernel"];
         let results = site.attempt(&dirs.map(|dir| (dir, "writable", dir.to_owned())));
-        // The system lets everybody open this one.
+        // Every process may open this file.
         let for_all = "/proc/sys/kernel/ns_last_pid";
         let open = |result: &Value| result.as_array().unwrap().iter().any(|path| path != for_all);
         assert_eq!(others(&results, |_, result| !open(result)), [""; 0], "{level}");
@@ -301,7 +301,7 @@ fn nested() {
         ("its settings", "to write", "/run/.proc/proc/sys/kernel/core_pattern".into()),
         ("its cover", "run", "umount /run/.proc".into()),
         ("its cover, from within", "run", "unshare -Urm umount /run/.proc".into()),
-        // What can be taken off, and what can be mounted elsewhere.
+        // What can be unmounted, and what can be mounted elsewhere.
         ("umount", "run", format!("umount {}", site.path("real"))),
         ("remount", "run", format!("mount -o remount,bind,rw {}", site.path("home/.bashrc"))),
         ("again", "run", format!("unshare -Urm sh -c 'umount {}'", site.path("real"))),
@@ -385,7 +385,7 @@ pub(crate) fn doctor(
 
 fn without_bwrap() {
     let dir = tempfile::tempdir().unwrap();
-    // The first that is found counts.
+    // The first one on `PATH` is used.
     let broken = dir.path().join("bwrap");
     fs::write(&broken, "#!/bin/sh\necho 'bwrap: this is why' >&2\nexit 1\n").unwrap();
     fs::set_permissions(&broken, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();

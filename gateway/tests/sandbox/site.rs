@@ -1,4 +1,4 @@
-//! A gateway on a machine of its own making: a home directory, a runtime directory, sockets of other programs.
+//! A gateway with a home directory, a runtime directory and sockets of other programs that the test makes.
 
 use std::{
     ffi::OsStr,
@@ -17,7 +17,7 @@ use switchboard_test_support::{Client, Gateway, UnixClient};
 
 use crate::hostile::AS_HOSTILE;
 
-/// What there is around the gateway, in its directory.
+/// The files and sockets around the gateway, in the test's directory.
 pub(crate) struct Site {
     pub(crate) gateway: Gateway,
     client: UnixClient,
@@ -62,7 +62,7 @@ impl Site {
         self.gateway.path(name).to_str().unwrap().to_owned()
     }
 
-    /// What comes of these attempts: name, verb, and path.
+    /// Lets the agent make these attempts (name, verb and path), and returns the results.
     pub(crate) fn attempt(&mut self, attempts: &[(&str, &str, String)]) -> Value {
         let chat = self.client.new_chat();
         self.turns += 1;
@@ -73,7 +73,7 @@ impl Site {
     }
 }
 
-/// Sends a message and gives the whole answer.
+/// Sends a message and returns the whole answer.
 pub(crate) fn answer(client: &mut impl Client, chat: &str, turn: &str, content: &str) -> String {
     client.message(chat, turn, content);
     let events = client.until("turn_end");
@@ -82,7 +82,7 @@ pub(crate) fn answer(client: &mut impl Client, chat: &str, turn: &str, content: 
     deltas.map(|event| event["text"].as_str().unwrap()).collect()
 }
 
-/// Another path to the program, which can be put aside without harm.
+/// Makes a copy of the program, which an agent can replace without harm.
 fn start_from(command: &mut Command, program: &Path) {
     let built = Path::new(command.get_program());
     fs::hard_link(built, program).or_else(|_| fs::copy(built, program).map(drop)).unwrap();
@@ -122,7 +122,7 @@ fn furnish(dir: &Path) -> Vec<UnixListener> {
     ] {
         fs::write(dir.join(name), text).unwrap();
     }
-    // The data directory is given through a link.
+    // `--data-dir` is a symbolic link.
     symlink(dir.join("real"), dir.join("data")).unwrap();
     let uid = rustix::process::getuid().as_raw();
     let socket = |name: &str| {
@@ -149,7 +149,7 @@ pub(crate) fn host_sockets(data: &Path) -> Vec<PathBuf> {
     hosts.map(|host| host.path().join("socket")).filter(|path| path.exists()).collect()
 }
 
-/// The names of those attempts that came to something else.
+/// The names of the attempts whose results are not the expected ones.
 pub(crate) fn others(results: &Value, expected: impl Fn(&OsStr, &Value) -> bool) -> Vec<String> {
     let results = results.as_object().unwrap().iter();
     let others = results.filter(|(name, result)| !expected(OsStr::new(name), result));
