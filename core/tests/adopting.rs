@@ -195,7 +195,7 @@ fn latency_ms(world: &World) -> Option<u64> {
 }
 
 #[test]
-fn a_prompt_that_a_dead_agent_never_had_goes_to_another_one_and_one_that_it_may_have_had_does_not() {
+fn a_prompt_goes_to_another_agent_only_if_the_dead_one_certainly_did_not_get_it() {
     let exit =
         || AgentExit::Unprompted(TurnError { code: "agent_exited".into(), detail: "it is dead".into() });
     // No turn runs. A message comes before the gateway learns that the agent is dead.
@@ -216,7 +216,7 @@ fn a_prompt_that_a_dead_agent_never_had_goes_to_another_one_and_one_that_it_may_
     let (instance_again, first) = prompt(&outputs).expect("the agent counts as alive");
     assert_eq!(instance_again, instance);
     let outputs = next.step(Input::AgentExited { chat: key(), instance, exit: exit() });
-    assert!(started(&outputs).is_none(), "the journal names it first");
+    assert!(started(&outputs).is_none(), "the journal must have its `AgentStarted` first");
     let outputs = next.commit_all();
     let another = started(&outputs).expect("another instance starts");
     assert_eq!(prompt(&outputs), Some((another, first)), "under its id: the prompt is sent once");
@@ -231,7 +231,7 @@ fn a_prompt_that_a_dead_agent_never_had_goes_to_another_one_and_one_that_it_may_
 }
 
 #[test]
-fn a_turn_has_taken_from_its_acceptance_on_over_restarts() {
+fn the_latency_of_a_turn_counts_from_its_acceptance_over_restarts() {
     // The turn has run for 100 ms under the first gateway, and for 1,000 ms under the second.
     for (clock_went_ms, expected) in [(60_000, 61_000), (100, 1_100), (0, 1_000), (-3_600_000, 1_000)] {
         let (mut world, instance) = in_a_turn();
@@ -252,7 +252,7 @@ fn a_turn_has_taken_from_its_acceptance_on_over_restarts() {
 }
 
 #[test]
-fn an_agent_that_is_taken_up_with_nothing_to_do_is_stopped_in_time() {
+fn an_adopted_agent_without_a_turn_is_stopped_when_it_has_been_idle() {
     let (mut world, instance) = in_a_turn();
     world.records(instance, ended(1));
     world.commit_all();
@@ -267,7 +267,7 @@ fn an_agent_that_is_taken_up_with_nothing_to_do_is_stopped_in_time() {
 }
 
 #[test]
-fn an_agent_is_told_nothing_before_the_journal_knows_of_it() {
+fn an_agent_gets_no_command_before_the_journal_has_its_start() {
     let (mut world, instance) = in_a_turn();
     world.records(instance, ended(1));
     world.commit_all();
@@ -290,7 +290,7 @@ fn an_agent_is_told_nothing_before_the_journal_knows_of_it() {
 }
 
 #[test]
-fn an_agent_that_was_told_to_stop_is_not_taken_up() {
+fn an_agent_that_was_asked_to_stop_is_not_adopted() {
     let (mut world, _) = in_a_turn();
     world.sends("next");
     world.commit_all();
@@ -303,7 +303,7 @@ fn an_agent_that_was_told_to_stop_is_not_taken_up() {
         "{outputs:?}"
     );
     world.commit_all();
-    assert_eq!(world.record().agent, None, "whether or not it has gone");
+    assert_eq!(world.record().agent, None, "the journal has no agent, whether or not the process has exited");
     // If the agent were adopted, its records of the ended turn would count as an answer to the next turn.
     let (mut next, outputs) = next(world);
     assert_eq!(adopted(&outputs), []);
@@ -311,7 +311,7 @@ fn an_agent_that_was_told_to_stop_is_not_taken_up() {
 }
 
 #[test]
-fn the_state_of_a_decoder_is_on_the_disk_before_an_agent_forgets_what_led_to_it() {
+fn a_checkpoint_is_synced() {
     let (mut world, instance) = in_a_turn();
     let text = |text: &str| vec![AgentEvent::Text { stream: "s".into(), text: text.into() }];
     world.records(instance, AgentRecords { position: 1, events: text("one"), checkpoint: None });
@@ -327,7 +327,7 @@ fn the_state_of_a_decoder_is_on_the_disk_before_an_agent_forgets_what_led_to_it(
 }
 
 #[test]
-fn why_a_turn_is_being_cancelled_is_known_to_the_next_gateway() {
+fn the_next_gateway_knows_the_reason_of_a_cancellation() {
     let (mut world, instance) = in_a_turn();
     let silent_ms = world.hub.limits().silent_turn_ms;
     world.waits(silent_ms);
@@ -342,36 +342,36 @@ fn why_a_turn_is_being_cancelled_is_known_to_the_next_gateway() {
 }
 
 #[test]
-fn of_more_agents_than_places_those_with_nothing_to_do_are_stopped() {
+fn idle_agents_are_stopped_if_more_are_adopted_than_there_are_slots() {
     let mut world = World::with_slots(MemoryJournal::default(), 7, 4);
-    let runs = ["a", "b", "c", "d"].map(|chat| world.begins(chat));
-    world.ends("a", runs[0]);
-    world.ends("d", runs[3]);
+    let instances = ["a", "b", "c", "d"].map(|chat| world.begins(chat));
+    world.ends("a", instances[0]);
+    world.ends("d", instances[3]);
     let mut next = World::with_slots(world.journal, 8, 1);
     let outputs: Vec<_> = ["a", "b", "c", "d"]
         .map(|chat| next.step(Input::Recover { chat: key_of(chat) }))
         .into_iter()
         .flatten()
         .collect();
-    assert_eq!(adopted(&outputs), runs, "each is taken up, if only to be stopped");
-    assert_eq!(stopped(&outputs), [runs[0], runs[3]]);
+    assert_eq!(adopted(&outputs), instances, "each is adopted, even if it is stopped at once");
+    assert_eq!(stopped(&outputs), [instances[0], instances[3]]);
     next.commit_all();
     next.sends_to("e", "a new one");
     assert_eq!(started(&next.commit_all()), None);
-    assert_eq!(next.exits("a", runs[0]), None);
-    assert_eq!(next.exits("d", runs[3]), None, "there is still no room");
-    assert_eq!(next.ends("b", runs[1]), [runs[1]], "it has nothing to do any more");
-    assert_eq!(next.exits("b", runs[1]), None, "the one that is left has the only place");
-    assert_eq!(next.ends("c", runs[2]), [runs[2]], "and makes room when it has nothing to do");
-    assert!(next.exits("c", runs[2]).is_some());
+    assert_eq!(next.exits("a", instances[0]), None);
+    assert_eq!(next.exits("d", instances[3]), None, "still more agents than slots");
+    assert_eq!(next.ends("b", instances[1]), [instances[1]], "it has no turn any more");
+    assert_eq!(next.exits("b", instances[1]), None, "the last agent has the only slot");
+    assert_eq!(next.ends("c", instances[2]), [instances[2]], "it is stopped once it has no turn");
+    assert!(next.exits("c", instances[2]).is_some());
     assert_eq!(next.hub.counts().agents, 1);
 }
 
 #[test]
-fn no_agent_starts_before_it_is_known_which_ones_are_taken_up() {
+fn no_agent_starts_before_it_is_known_which_ones_are_adopted() {
     let mut world = World::with_slots(MemoryJournal::default(), 7, 1);
     let instance = world.begins("b");
-    world.sends_to("a", "it waits for a place");
+    world.sends_to("a", "it waits for a slot");
     world.commit_all();
     let mut next = World::with_slots(world.journal, 8, 1);
     next.asks = Some(Vec::new());
@@ -382,11 +382,11 @@ fn no_agent_starts_before_it_is_known_which_ones_are_taken_up() {
     outputs.extend(next.commit_all());
     assert_eq!(started(&outputs), None);
     assert_eq!(next.ends("b", instance), [instance]);
-    assert!(next.exits("b", instance).is_some(), "now it is its turn");
+    assert!(next.exits("b", instance).is_some(), "the waiting chat gets the slot");
 }
 
 #[test]
-fn a_chat_that_cannot_be_read_keeps_no_place() {
+fn a_chat_that_cannot_be_read_reserves_no_slot() {
     let mut world = World::with_slots(MemoryJournal::default(), 7, 1);
     world.begins("b");
     let mut next = World::with_slots(world.journal, 8, 1);
@@ -413,7 +413,7 @@ fn loses(mut world: World, mut journal: MemoryJournal) -> World {
 }
 
 #[test]
-fn the_end_of_a_turn_is_logged_again_with_that_of_its_agent() {
+fn the_end_of_a_turn_is_logged_again_with_the_end_of_its_agent() {
     let (mut world, _) = in_a_turn();
     world.sends("next");
     world.commit_all();
@@ -433,7 +433,7 @@ fn the_end_of_a_turn_is_logged_again_with_that_of_its_agent() {
 }
 
 #[test]
-fn that_a_turn_is_being_cancelled_is_logged_again() {
+fn the_cancellation_of_a_turn_is_appended_again() {
     let (mut world, _) = in_a_turn();
     let journal = world.journal.clone();
     world.cancels();
@@ -444,7 +444,7 @@ fn that_a_turn_is_being_cancelled_is_logged_again() {
 }
 
 #[test]
-fn the_end_of_a_turn_is_logged_again_with_how_far_its_agent_was_heard() {
+fn the_end_of_a_turn_is_logged_again_with_the_position_of_its_agent() {
     let (mut world, instance) = in_a_turn();
     let journal = world.journal.clone();
     world.records(instance, ended(1));
@@ -456,7 +456,7 @@ fn the_end_of_a_turn_is_logged_again_with_how_far_its_agent_was_heard() {
 }
 
 #[test]
-fn an_agent_is_taken_up_for_the_turn_that_runs_or_comes_next() {
+fn an_agent_is_adopted_for_the_running_turn_or_the_next_one() {
     let (mut world, instance) = in_a_turn();
     world.sends("next");
     world.commit_all();
@@ -476,7 +476,7 @@ fn an_agent_is_taken_up_for_the_turn_that_runs_or_comes_next() {
 }
 
 #[test]
-fn a_prompt_that_is_logged_again_outlasts_the_end_of_the_turn_before() {
+fn a_prompt_that_is_appended_again_outlasts_the_end_of_the_turn_before() {
     let (mut world, instance) = in_a_turn();
     world.sends("next");
     world.commit_all();
@@ -491,7 +491,7 @@ fn a_prompt_that_is_logged_again_outlasts_the_end_of_the_turn_before() {
 }
 
 #[test]
-fn a_life_that_is_named_once_more_does_not_vouch_for_what_came_before() {
+fn an_agent_start_that_is_appended_again_does_not_prove_that_earlier_appends_are_committed() {
     let (mut world, instance) = in_a_turn();
     world.sends("one");
     world.cancels();
@@ -513,7 +513,7 @@ fn a_life_that_is_named_once_more_does_not_vouch_for_what_came_before() {
     let first = world.appends[0].clone();
     world.journal.append(first);
     refuse_all(&mut world);
-    assert_eq!(world.appends.len(), 2, "how the first ended, and the name: {:?}", world.appends);
+    assert_eq!(world.appends.len(), 2, "the end of the first turn, and `AgentStarted`: {:?}", world.appends);
     refuse_all(&mut world);
     assert_eq!(world.appends.len(), 2, "neither was committed: {:?}", world.appends);
     world.commit_all();
@@ -521,7 +521,7 @@ fn a_life_that_is_named_once_more_does_not_vouch_for_what_came_before() {
 }
 
 #[test]
-fn an_agent_that_had_a_prompt_whose_turn_the_log_lost_ends_that_turn() {
+fn an_agent_ends_the_turn_of_its_prompt_though_the_journal_lost_the_start() {
     let (mut world, instance) = in_a_turn();
     world.sends("next");
     world.commit_all();
@@ -535,5 +535,5 @@ fn an_agent_that_had_a_prompt_whose_turn_the_log_lost_ends_that_turn() {
     assert_eq!(world.record().turns.first().and_then(|open| open.started_at_ms), None);
     world.records(instance, ended(2));
     world.commit_all();
-    assert_eq!(world.record().turns.len(), 0, "it ended with what its agent had said of it");
+    assert_eq!(world.record().turns.len(), 0, "the records of the agent ended the turn");
 }

@@ -41,7 +41,7 @@ impl World {
 }
 
 #[test]
-fn ten_thousand_who_attach_share_one_frame_and_who_does_not_attach_gets_none() {
+fn ten_thousand_connections_that_attach_share_one_frame_and_others_get_none() {
     let limits = Limits { connections_per_principal: None, messages_per_minute: None, ..Limits::default() };
     let agent = AgentState {
         agent: "claude".into(),

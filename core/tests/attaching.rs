@@ -82,7 +82,7 @@ impl World {
 }
 
 #[test]
-fn chats_that_are_being_made_count() {
+fn chats_that_are_being_created_count() {
     let mut world = World::new(2);
     for _ in 0..3 {
         world.send(r#"{"type":"new_chat"}"#);
@@ -93,7 +93,7 @@ fn chats_that_are_being_made_count() {
 }
 
 #[test]
-fn messages_that_will_attach_count_once_for_each_chat() {
+fn messages_that_will_attach_count_once_per_chat() {
     let mut world = World::new(2);
     for frame in [
         r#"{"type":"message","chat_id":"a","content":"1","turn_id":"1"}"#,
@@ -110,7 +110,7 @@ fn messages_that_will_attach_count_once_for_each_chat() {
 }
 
 #[test]
-fn what_was_not_kept_leaves_its_room() {
+fn a_chat_that_was_not_created_does_not_count() {
     let mut world = World::new(1);
     world.send(r#"{"type":"new_chat"}"#);
     world.answer(false);
@@ -125,7 +125,7 @@ fn what_was_not_kept_leaves_its_room() {
 }
 
 #[test]
-fn a_wrong_answer_of_the_journal_is_no_answer() {
+fn an_answer_of_the_journal_to_another_question_counts_as_a_failure() {
     let mut world = World::new(8);
     world.wrong_answers = true;
     let chat = r#""chat_id":"c""#;

@@ -82,7 +82,7 @@ fn in_a_turn() -> (World, AgentInstanceId) {
 }
 
 #[test]
-fn what_is_open_when_a_gateway_dies_is_ended_with_the_turn() {
+fn streams_that_are_open_when_a_gateway_dies_are_ended_with_the_turn() {
     let (mut world, instance) = in_a_turn();
     world.records(instance, 1, "one");
     let think = |text: &str| AgentEvent::Reasoning { stream: "r".into(), text: text.into() };
@@ -116,7 +116,7 @@ fn what_is_open_when_a_gateway_dies_is_ended_with_the_turn() {
 }
 
 #[test]
-fn no_turn_is_ended_and_what_an_agent_says_later_is_for_the_next_gateway() {
+fn a_gateway_that_leaves_ends_no_turn_and_the_next_one_gets_later_records() {
     let (mut world, instance) = in_a_turn();
     assert!(shows(&world.records(instance, 1, "one"), "one"));
 

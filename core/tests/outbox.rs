@@ -118,7 +118,7 @@ fn chat_id(number: usize) -> ChatId {
 }
 
 #[test]
-fn of_a_large_snapshot_one_part_at_a_time_is_sent_and_all_of_it_comes() {
+fn a_large_snapshot_is_sent_completely_and_one_part_at_a_time() {
     let mut world = World::full();
     for chat in 0..CHATS {
         world.asks(ClientEnvelope::Attach { chat_id: chat_id(chat), after: None });
@@ -146,7 +146,7 @@ fn of_a_large_snapshot_one_part_at_a_time_is_sent_and_all_of_it_comes() {
 }
 
 #[test]
-fn a_snapshot_that_is_given_up_holds_nothing_up() {
+fn an_abandoned_snapshot_does_not_delay_later_pages() {
     let mut world = World::full();
     world.asks(ClientEnvelope::Attach { chat_id: chat_id(0), after: None });
     world.drain();
@@ -160,7 +160,7 @@ fn a_snapshot_that_is_given_up_holds_nothing_up() {
 }
 
 #[test]
-fn pages_go_out_one_at_a_time_and_only_so_many_wait() {
+fn pages_are_sent_one_at_a_time_and_a_limited_number_waits() {
     let mut world = World::full();
     for number in 0..70 {
         if number % 2 == 0 {
@@ -182,7 +182,7 @@ fn pages_go_out_one_at_a_time_and_only_so_many_wait() {
 }
 
 #[test]
-fn a_replay_does_not_end_before_its_events_were_taken() {
+fn a_replay_does_not_end_before_the_outbox_has_accepted_its_events() {
     let mut world = World::new();
     let message = Message { chat_id: chat_id(0), content: "hello".into(), turn_id: None };
     world.step(Input::Envelope { conn: WRITER, envelope: ClientEnvelope::Message(message) });
