@@ -33,7 +33,7 @@ const BLOCKS: [(&str, Check); 8] = [
     ("target/release/switchboard chat", NotRun("a later block has the same command")),
     ("switchboard chat", Prints("Hello! I am the demo agent")),
     ("switchboard serve --unix", Prints(CONFIGURED)),
-    ("(echo '{\"type\":\"message\"", With("socat", "\"event\":\"turn_end\"")),
+    ("(echo '{\"type\":\"message\"", With("socat", "\"event\":\"message_accepted\"")),
     ("curl -N", With("curl", "\"event\":\"ready\"")),
     ("switchboard serve --agent claude", Prints(CONFIGURED)),
     ("switchboard serve --agent-command", Prints(CONFIGURED)),
