@@ -5,33 +5,40 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use switchboard_core::agent::AgentExit;
+use switchboard_core::agent::{AgentExit, AgentInstanceId};
 use tokio::time::Instant;
 
 use crate::{
     config::ProcessConfig,
     exec::{mark, random::Random, stderr_tail::LastWords},
     host::protocol::SpawnFailure,
-    session::{self, End, SessionConfig, backoff::Backoff},
+    session::{self, End, RecordDecoder, SessionConfig, SessionState, backoff::Backoff},
 };
 
 /// An agent's configuration, and what its instances share.
 #[derive(Debug)]
 pub(crate) struct Starter {
     config: ProcessConfig,
-    /// The delays after failed starts.
-    backoff: Arc<Backoff>,
+    session: SessionConfig,
     random: Mutex<Random>,
 }
 
 impl Starter {
-    /// Starts no process yet.
-    pub(crate) fn new(config: ProcessConfig) -> Self {
+    /// Starts no process yet. `record_bytes` is the length of the longest record.
+    pub(crate) fn new(config: ProcessConfig, record_bytes: usize) -> Self {
         let mut random = Random::new(config.seed);
         let mut for_backoff = config.seed;
         for_backoff[..8].copy_from_slice(&random.next().to_le_bytes());
-        let backoff = Arc::new(Backoff::new(&config.limits, Random::new(for_backoff)));
-        Self { config, backoff, random: Mutex::new(random) }
+        let session = SessionConfig {
+            agent: config.name.clone(),
+            dialect: config.dialect,
+            start: config.limits.start,
+            closed_output: config.limits.closed_output,
+            record_bytes,
+            backoff: Arc::new(Backoff::new(&config.limits, Random::new(for_backoff))),
+            last_words: LastWords::new(&config.name, &config.env),
+        };
+        Self { config, session, random: Mutex::new(random) }
     }
 
     /// The configuration with which processes are started.
@@ -45,18 +52,21 @@ impl Starter {
         mark::make(&self.config.mark_prefix, &format!("{:016x}{:016x}", random.next(), random.next()))
     }
 
-    /// What the sessions of this agent know about it. `record_bytes` is the length of the longest record.
-    pub(crate) fn session_config(&self, record_bytes: usize) -> SessionConfig {
-        let config = &self.config;
-        SessionConfig {
-            agent: config.name.clone(),
-            dialect: config.dialect,
-            start: config.limits.start,
-            closed_output: config.limits.closed_output,
-            record_bytes,
-            backoff: Arc::clone(&self.backoff),
-            last_words: LastWords::new(&config.name, &config.env),
-        }
+    /// What the sessions of this agent know about it.
+    pub(crate) fn session_config(&self) -> &SessionConfig {
+        &self.session
+    }
+
+    /// Makes the decoder for a new instance. `session` is the agent's session to resume.
+    pub(crate) fn decoder(&self, instance: AgentInstanceId, session: Option<&str>) -> RecordDecoder {
+        let ProcessConfig { dialect, workspace, .. } = &self.config;
+        RecordDecoder::new(*dialect, workspace, instance.0, session)
+            .with_last_words(self.session.last_words.clone())
+    }
+
+    /// How an instance has ended according to all its records; `None` if it has not ended.
+    pub(crate) fn end(&self, state: &SessionState) -> Option<AgentExit> {
+        Some(self.exit(self.session.end(Instant::now(), state)?))
     }
 
     /// The exit of an instance that has ended.
@@ -72,7 +82,7 @@ impl Starter {
 
     /// Records a failed start, which delays the next one. The turn gets `why` as its error, which contains no path.
     pub(crate) fn start_failed(&self, why: &str) -> AgentExit {
-        self.backoff.failed(Instant::now());
+        self.session.backoff.failed(Instant::now());
         session::start_failed(&self.config.name, why, "")
     }
 

@@ -1,6 +1,6 @@
 //! The agent whose processes run under hosts.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use switchboard_core::{
@@ -46,12 +46,7 @@ impl HostAgent {
     /// call the directory is removed some time after the end ([`HostLimits::linger`](crate::HostLimits::linger)), or by
     /// [`end_orphans`](crate::end_orphans) at the next start of a gateway. A failure is logged.
     pub fn forget(&self, instance: AgentInstanceId) {
-        let directory = HostDirectory::new(&self.starter.hosts, instance);
-        if !directory.is_live()
-            && let Err(error) = directory.remove()
-        {
-            tracing::warn!(%error, instance = instance.0, "what an agent's host left could not be removed");
-        }
+        hosts::remove_ended(&HostDirectory::new(&self.starter.hosts, instance));
     }
 
     /// Like [`Agent::run`], with any control source and record sink. Returns the reason for which the instance ended.
@@ -78,12 +73,7 @@ impl HostAgent {
 fn forget_later(directory: HostDirectory, linger: Duration) {
     tokio::spawn(async move {
         tokio::time::sleep(linger).await;
-        if !directory.is_live() {
-            let removed: io::Result<()> = directory.remove();
-            if let Err(error) = removed {
-                tracing::warn!(%error, "what an agent's host left could not be removed");
-            }
-        }
+        hosts::remove_ended(&directory);
     });
 }
 

@@ -1,19 +1,13 @@
 //! An agent instance that is connected to its host: carries out the outputs of its session over the connection.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
 use bytes::Bytes;
 use switchboard_core::agent::AgentExit;
 use switchboard_runtime::AgentControl;
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    feed::{Feed, FeedEnd, Progress},
+    feed::{Feed, FeedEnd, FeedHandle},
     find,
-    loan::Lending,
     starter::HostStarter,
 };
 use crate::{
@@ -26,7 +20,7 @@ use crate::{
         directory::HostDirectory,
         protocol::{CommandHead, ToHost},
     },
-    session::{Input, Output, RecordDecoder, Session, gone},
+    session::{Input, Output, Session, gone},
 };
 
 pub(super) type Feeding<S> = Owned<(Feed<S>, FeedEnd)>;
@@ -36,12 +30,9 @@ pub(super) struct ConnectedInstance<'a> {
     pub(super) agent: &'a HostStarter,
     pub(super) directory: HostDirectory,
     pub(super) session: Session,
-    pub(super) decoder: Arc<Mutex<RecordDecoder>>,
-    pub(super) lending: Arc<Mutex<Lending>>,
+    pub(super) feed: FeedHandle,
     pub(super) messages: mpsc::UnboundedSender<Bytes>,
     pub(super) _writer: Owned<()>,
-    pub(super) mode: watch::Sender<ReadMode>,
-    pub(super) progressed: watch::Receiver<Progress>,
 }
 
 impl ConnectedInstance<'_> {
@@ -52,7 +43,7 @@ impl ConnectedInstance<'_> {
         mut input: Option<Input>,
     ) -> AgentExit {
         loop {
-            let published = self.progressed.borrow_and_update().sent;
+            let published = self.feed.progressed.borrow_and_update().sent;
             self.handle(input.take().unwrap_or(Input::Progress { published }));
             while let Some(output) = self.session.poll_output() {
                 match output {
@@ -67,7 +58,7 @@ impl ConnectedInstance<'_> {
             }
             tokio::select! {
                 biased;
-                _ = self.progressed.changed() => {}
+                _ = self.feed.progressed.changed() => {}
                 message = control.next() => match message {
                     AgentControl::Stop => match find::after_stop(&mut control).await {
                         Some(AgentControl::Stop) => {
@@ -93,17 +84,12 @@ impl ConnectedInstance<'_> {
 
     /// The input for a stop. The events of a stopped agent are no longer wanted.
     pub(super) fn stopping(&self) -> Input {
-        self.mode.send_replace(ReadMode::Discard);
+        self.feed.mode.send_replace(ReadMode::Discard);
         Input::Stop
     }
 
     pub(super) fn handle(&mut self, input: Input) {
-        let mut decoder = self.decoder.lock().unwrap_or_else(PoisonError::into_inner);
-        self.session.handle(Instant::now(), input, &mut decoder);
-    }
-
-    fn decoder(&self) -> MutexGuard<'_, RecordDecoder> {
-        self.decoder.lock().unwrap_or_else(PoisonError::into_inner)
+        self.session.handle(Instant::now(), input, &mut self.feed.decoder());
     }
 
     /// Sends a message to the host.
@@ -113,14 +99,14 @@ impl ConnectedInstance<'_> {
     }
 
     fn command(&self, head: CommandHead, bytes: Bytes) {
-        let mut lending = self.lending.lock().unwrap_or_else(PoisonError::into_inner);
-        let position = self.decoder().state().position;
+        let mut lending = self.feed.lending();
+        let position = self.feed.decoder().state().position;
         self.say(&lending.command(head, bytes, position));
     }
 
     /// Returns the lent output to the host.
     pub(super) fn give_back(&self) {
-        let mut lending = self.lending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lending = self.feed.lending();
         if let Some(message) = lending.give_back() {
             self.say(&message);
         }

@@ -90,6 +90,7 @@ pub(super) async fn decode_dead<S: RecordSink>(
     }
     let state = feed.state();
     agent
+        .agent
         .end(&state)
         .unwrap_or_else(|| gone("agent_exited", "The agent's host was ended, and the agent with it."))
 }
@@ -108,9 +109,14 @@ pub(super) async fn other_version(agent: &HostStarter, directory: &HostDirectory
 
 /// Kills the host, if it runs, and the processes that it leaves behind.
 pub(super) async fn by_force(directory: &HostDirectory) {
+    kill(directory).await;
+    sweep(directory).await;
+}
+
+/// Kills the host, if it runs, with everything below it.
+pub(super) async fn kill(directory: &HostDirectory) {
     let host = directory.clone();
     let _ = tokio::task::spawn_blocking(move || hosts::kill_hosts(&[&host])).await;
-    sweep(directory).await;
 }
 
 /// Kills the processes that a dead host left behind.

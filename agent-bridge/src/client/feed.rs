@@ -44,26 +44,47 @@ pub(super) enum FeedEnd {
 }
 
 pub(super) struct Feed<S> {
-    pub(super) decoder: Arc<Mutex<RecordDecoder>>,
+    decoder: Arc<Mutex<RecordDecoder>>,
     /// Always locked before the decoder.
-    pub(super) lending: Arc<Mutex<Lending>>,
+    lending: Arc<Mutex<Lending>>,
     /// The host's directory.
-    pub(super) directory: HostDirectory,
+    directory: HostDirectory,
     /// The agent's output, while it is lent.
-    pub(super) loan: Option<Loan>,
+    loan: Option<Loan>,
     /// Whether the host can lend the output.
-    pub(super) lends: bool,
+    lends: bool,
     /// Whether to ask for the output next.
-    pub(super) asks: bool,
-    pub(super) sink: S,
+    asks: bool,
+    sink: S,
     /// Sender of messages to the host; closed when the instance ends.
-    pub(super) messages: mpsc::WeakUnboundedSender<Bytes>,
-    pub(super) progress: watch::Sender<Progress>,
-    pub(super) mode: watch::Receiver<ReadMode>,
-    pub(super) limits: BridgeLimits,
-    pub(super) cadence: Cadence,
+    messages: mpsc::WeakUnboundedSender<Bytes>,
+    progress: watch::Sender<Progress>,
+    mode: watch::Receiver<ReadMode>,
+    limits: BridgeLimits,
+    cadence: Cadence,
     /// The position of the newest checkpoint that the log has.
-    pub(super) committed: watch::Receiver<u64>,
+    committed: watch::Receiver<u64>,
+}
+
+/// What an instance shares with its feed.
+pub(super) struct FeedHandle {
+    decoder: Arc<Mutex<RecordDecoder>>,
+    /// Always locked before the decoder.
+    lending: Arc<Mutex<Lending>>,
+    /// Whether events are wanted. The feed drops them when this is dropped.
+    pub(super) mode: watch::Sender<ReadMode>,
+    pub(super) progressed: watch::Receiver<Progress>,
+}
+
+impl FeedHandle {
+    pub(super) fn decoder(&self) -> MutexGuard<'_, RecordDecoder> {
+        lock(&self.decoder)
+    }
+
+    /// Must not be called while the decoder is locked.
+    pub(super) fn lending(&self) -> MutexGuard<'_, Lending> {
+        lock(&self.lending)
+    }
 }
 
 /// What happens next.
@@ -77,6 +98,41 @@ enum FeedEvent {
 }
 
 impl<S: RecordSink> Feed<S> {
+    /// Makes the feed of an instance. `messages` go to the host, which lends the agent's output if `lends`; for the
+    /// spool of a dead host the channel is closed. `committed` is the position of the newest checkpoint that the log
+    /// has.
+    pub(super) fn new(
+        limits: &BridgeLimits,
+        directory: HostDirectory,
+        decoder: RecordDecoder,
+        sink: S,
+        messages: mpsc::WeakUnboundedSender<Bytes>,
+        lends: bool,
+        committed: watch::Receiver<u64>,
+    ) -> (Self, FeedHandle) {
+        let (decoder, lending) = (Arc::new(Mutex::new(decoder)), Arc::default());
+        let (mode, watched) = watch::channel(ReadMode::Live);
+        let (progress, progressed) = watch::channel(Progress::default());
+        let handle =
+            FeedHandle { decoder: Arc::clone(&decoder), lending: Arc::clone(&lending), mode, progressed };
+        let feed = Self {
+            decoder,
+            lending,
+            directory,
+            loan: None,
+            lends,
+            asks: true,
+            sink,
+            messages,
+            progress,
+            mode: watched,
+            limits: limits.clone(),
+            cadence: Cadence::new(limits),
+            committed,
+        };
+        (feed, handle)
+    }
+
     /// Reads until the host closes the connection or a frame is invalid. Returns the feed and the reason.
     pub(super) async fn run(
         mut self,
@@ -416,13 +472,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Decides when a checkpoint is due.
 #[derive(Debug)]
-pub(super) struct Cadence {
+struct Cadence {
     every: u64,
     since: u64,
 }
 
 impl Cadence {
-    pub(super) fn new(limits: &BridgeLimits) -> Self {
+    fn new(limits: &BridgeLimits) -> Self {
         let host = &limits.host;
         // Several checkpoints per spool, so that the spool can be trimmed before it is full.
         Self { every: host.checkpoint_bytes.min(host.spool_bytes / 8), since: 0 }

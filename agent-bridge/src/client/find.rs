@@ -170,7 +170,7 @@ async fn start<O: ControlSource, S: RecordSink>(
     early: &mut Early,
     started: &mut usize,
 ) -> Result<RecordDecoder, AgentExit> {
-    let mut decoder = decoder(agent, hosted);
+    let mut decoder = agent.agent.decoder(hosted.instance, hosted.session.as_deref());
     decoder.begin_after(*position);
     let mut control = early.before(&mut hosted.control);
     if !waiting::for_prompt(session, &mut decoder, &mut control, &hosted.records).await {
@@ -214,7 +214,7 @@ fn take_up<O, S>(
         tracing::error!(instance, "the host of this agent instance serves another chat; it is left alone");
         return Err(gone("agent_host_lost", "The agent's host is lost."));
     }
-    let mut decoder = decoder(agent, hosted);
+    let mut decoder = agent.agent.decoder(hosted.instance, hosted.session.as_deref());
     let Some(resume) = &hosted.resume else { return Ok((decoder, None)) };
     if resume.checkpoint.as_ref().is_some_and(|checkpoint| !decoder.restore(checkpoint)) {
         tracing::warn!(instance, "a decoder's checkpoint cannot be read; all records are decoded");
@@ -222,10 +222,4 @@ fn take_up<O, S>(
     decoder.set_published(resume.position);
     decoder.pass_only(resume.turn.clone());
     Ok((decoder, resume.turn.clone()))
-}
-
-fn decoder<O, S>(agent: &HostStarter, hosted: &HostedInstance<O, S>) -> RecordDecoder {
-    let config = agent.agent.config();
-    RecordDecoder::new(config.dialect, &config.workspace, hosted.instance.0, hosted.session.as_deref())
-        .with_last_words(agent.session_config().last_words)
 }

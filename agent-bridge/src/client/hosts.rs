@@ -67,7 +67,7 @@ pub fn end_orphans(hosts: &Path, keep: &BTreeSet<AgentInstanceId>) -> io::Result
     kill_hosts(&left);
     let ended = live.len();
     sweep(kept.chain(orphans.iter().cloned()));
-    remove_all(&orphans);
+    orphans.iter().for_each(remove);
     Ok(ended)
 }
 
@@ -83,16 +83,21 @@ pub fn kill_all_hosts(hosts: &Path) -> io::Result<usize> {
     kill_hosts(&live);
     let killed = live.len();
     sweep(all.iter().cloned());
-    remove_all(&all);
+    all.iter().for_each(remove);
     Ok(killed)
 }
 
-fn remove_all(directories: &[HostDirectory]) {
-    for directory in directories {
-        if let Err(error) = directory.remove() {
-            let path = directory.dir().display();
-            tracing::warn!(%error, %path, "what an agent's host left could not be removed");
-        }
+/// Removes the directory of a host, unless the host runs. A failure is logged.
+pub(super) fn remove_ended(directory: &HostDirectory) {
+    if !directory.is_live() {
+        remove(directory);
+    }
+}
+
+fn remove(directory: &HostDirectory) {
+    if let Err(error) = directory.remove() {
+        let path = directory.dir().display();
+        tracing::warn!(%error, %path, "what an agent's host left could not be removed");
     }
 }
 

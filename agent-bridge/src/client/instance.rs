@@ -1,14 +1,13 @@
 //! An agent instance under a host: finds or starts its host, and serves it while the two are connected.
 
-use std::sync::{Arc, Mutex};
-
+use bytes::Bytes;
 use switchboard_core::agent::AgentExit;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::{
     connected::ConnectedInstance,
     ending,
-    feed::{Cadence, Feed, Progress},
+    feed::Feed,
     find::{self, Found},
     link::{Link, NoLink},
     starter::{HostStarter, HostedInstance},
@@ -18,7 +17,6 @@ use crate::{
     exec::{
         ports::{ControlSource, RecordSink},
         process::Owned,
-        read_mode::ReadMode,
     },
     host::{directory::HostDirectory, protocol::ToHost},
     session::{Input, Session},
@@ -33,7 +31,7 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
     let directory = HostDirectory::new(&agent.hosts, instance.instance);
     let number = instance.instance.0;
     tracing::debug!(agent = config.name, chat = %instance.chat.chat, instance = number, "an agent instance begins");
-    let mut session = Session::new(agent.session_config(), instance.session.clone());
+    let mut session = Session::new(agent.agent.session_config().clone(), instance.session.clone());
     let found = find::host(agent, &directory, &mut instance, &mut session).await;
     let Found { link, decoder, commands, stopped, adopted_turn } = match found {
         Ok(found) => found,
@@ -41,61 +39,51 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
     };
     let from = decoder.state().position + 1;
     let HostedInstance { control, records, committed, .. } = instance;
-    let (messages, _) = mpsc::unbounded_channel();
-    let (mode, watched) = watch::channel(ReadMode::Live);
-    let (progress, progressed) = watch::channel(Progress::default());
-    let decoder = Arc::new(Mutex::new(decoder));
-    let lending = Arc::default();
-    let mut feed = Feed {
-        decoder: Arc::clone(&decoder),
-        lending: Arc::clone(&lending),
-        directory: directory.clone(),
-        loan: None,
-        lends: false,
-        asks: true,
-        sink: records,
-        messages: messages.downgrade(),
-        progress,
-        mode: watched,
-        limits: config.limits.clone(),
-        cadence: Cadence::new(&config.limits),
-        committed,
+    let feed = |messages: mpsc::WeakUnboundedSender<Bytes>, lends| {
+        Feed::new(&config.limits, directory.clone(), decoder, records, messages, lends, committed)
     };
-    let link = match link {
+    let Link { read, buffer, messages, writer, hello } = match link {
         Ok(link) => link,
-        Err(NoLink::Dead) => return ending::decode_dead(agent, &directory, feed).await,
-        Err(NoLink::Version(version)) => return ending::other_version(agent, &directory, version).await,
-        Err(NoLink::Io(error)) => {
-            tracing::warn!(agent = config.name, %error, "an agent's host does not answer; it is ended");
-            ending::by_force(&directory).await;
-            return ending::decode_dead(agent, &directory, feed).await;
+        Err(why) => {
+            let (feed, _handle) = feed(mpsc::unbounded_channel().0.downgrade(), false);
+            return without_link(agent, &directory, why, feed).await;
         }
     };
-    let Link { read, buffer, messages, writer, hello } = link;
+    let lends = hello.lends && matches!(config.dialect.framing(), Framing::Lines { .. });
+    let (feed, handle) = feed(messages.downgrade(), lends);
     feed.found_first(hello.first);
     if hello.first > feed.position() + 1 {
         return ending::records_lost(&directory).await;
     }
-    feed.lends = hello.lends && matches!(config.dialect.framing(), Framing::Lines { .. });
-    feed.messages = messages.downgrade();
     // Records before a checkpoint that the log has are no longer needed.
     let _ = messages.send(ToHost::Trim { before: from }.encode());
     session.attach(hello.next.saturating_sub(1), adopted_turn);
-    let mut instance = ConnectedInstance {
-        agent,
-        directory,
-        session,
-        decoder,
-        lending,
-        messages,
-        _writer: writer,
-        mode,
-        progressed,
-    };
+    let mut instance =
+        ConnectedInstance { agent, directory, session, feed: handle, messages, _writer: writer };
     let feeding = Owned(tokio::spawn(feed.run(read, buffer)));
     for command in commands {
         instance.handle(Input::Command(command));
     }
     let first = stopped.then(|| instance.stopping());
     instance.serve(control, feeding, first).await
+}
+
+/// Ends an instance to whose host there is no connection. If the host is dead or does not answer, `feed` decodes what
+/// the host has spooled.
+async fn without_link<S: RecordSink>(
+    agent: &HostStarter,
+    directory: &HostDirectory,
+    why: NoLink,
+    feed: Feed<S>,
+) -> AgentExit {
+    match why {
+        NoLink::Dead => {}
+        NoLink::Version(version) => return ending::other_version(agent, directory, version).await,
+        NoLink::Io(error) => {
+            let agent = &agent.agent.config().name;
+            tracing::warn!(agent, %error, "an agent's host does not answer; it is ended");
+            ending::kill(directory).await;
+        }
+    }
+    ending::decode_dead(agent, directory, feed).await
 }

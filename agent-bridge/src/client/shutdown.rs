@@ -28,7 +28,7 @@ impl ConnectedInstance<'_> {
         mut feeding: Feeding<S>,
         exit: AgentExit,
     ) -> AgentExit {
-        self.mode.send_replace(ReadMode::Discard);
+        self.feed.mode.send_replace(ReadMode::Discard);
         self.give_back();
         self.say(&ToHost::Kill);
         let patience = self.agent.agent.config().limits.host.farewell;
@@ -61,13 +61,13 @@ impl ConnectedInstance<'_> {
         let mut deadline = Instant::now() + patience;
         let mut said = false;
         loop {
-            if self.progressed.borrow_and_update().ended && !std::mem::replace(&mut said, true) {
+            if self.feed.progressed.borrow_and_update().ended && !std::mem::replace(&mut said, true) {
                 self.say(&ToHost::Farewell { remove: false });
             }
             tokio::select! {
                 biased;
                 _ = &mut feeding.0 => break,
-                _ = self.progressed.changed(), if !said => {}
+                _ = self.feed.progressed.changed(), if !said => {}
                 order = async { match &mut control {
                     Some(control) => control.next().await,
                     None => std::future::pending().await,

@@ -2,18 +2,11 @@
 
 use std::path::PathBuf;
 
-use switchboard_core::{
-    agent::{AgentExit, AgentInstanceId},
-    ids::ChatKey,
-};
+use switchboard_core::{agent::AgentInstanceId, ids::ChatKey};
 use switchboard_runtime::Resume;
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 
-use crate::{
-    config::ProcessConfig,
-    session::{SessionConfig, SessionState},
-    starter::Starter,
-};
+use crate::{config::ProcessConfig, starter::Starter};
 
 /// How a [`HostAgent`](crate::HostAgent) starts its hosts and their agents.
 #[derive(Debug, Clone)]
@@ -63,18 +56,8 @@ pub(super) struct HostStarter {
 impl HostStarter {
     pub(super) fn new(config: HostConfig) -> Self {
         let HostConfig { process, hosts, host, spools_lost } = config;
-        Self { agent: Starter::new(process), hosts, host, spools_lost }
-    }
-
-    /// What the sessions of this agent know about it.
-    pub(super) fn session_config(&self) -> SessionConfig {
-        self.agent.session_config(self.agent.config().limits.spooled_record_bytes())
-    }
-
-    /// How an instance has ended according to all its records; `None` if it has not ended.
-    pub(super) fn end(&self, state: &SessionState) -> Option<AgentExit> {
-        let end = self.session_config().end(Instant::now(), state)?;
-        Some(self.agent.exit(end))
+        let record_bytes = process.limits.spooled_record_bytes();
+        Self { agent: Starter::new(process, record_bytes), hosts, host, spools_lost }
     }
 }
 

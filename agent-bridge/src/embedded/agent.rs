@@ -18,7 +18,8 @@ pub struct ProcessAgent(Starter);
 impl ProcessAgent {
     /// Makes the agent. Starts no process yet.
     pub fn new(config: ProcessConfig) -> Self {
-        Self(Starter::new(config))
+        let record_bytes = config.limits.record_bytes;
+        Self(Starter::new(config, record_bytes))
     }
 
     /// The configuration with which processes are started.
@@ -26,8 +27,7 @@ impl ProcessAgent {
         self.0.config()
     }
 
-    /// Like [`Agent::run`], with any control source and record sink. Returns the reason for which the instance ended;
-    /// by
+    /// Like [`Agent::run`], with any control source and record sink. Returns the reason for which the instance ended; by
     /// then its process and all the process's descendants are gone. If the future is dropped, they are killed in the
     /// background.
     pub async fn serve<O: ControlSource, S: RecordSink>(&self, instance: AgentInstance<O, S>) -> AgentExit {

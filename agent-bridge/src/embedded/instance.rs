@@ -23,7 +23,7 @@ use crate::{
         stop::{stop, terminate},
     },
     host::protocol::{Action, CommandHead, Exited, SpawnFailure},
-    session::{End, Input, Output, Record, RecordDecoder, Session},
+    session::{End, Input, Output, Record, Session},
     starter::Starter,
 };
 
@@ -50,11 +50,9 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
     let AgentInstance { chat, instance, session, control, records } = instance;
     let config = agent.config();
     tracing::debug!(agent = config.name, chat = %chat.chat, instance = instance.0, "an agent instance begins");
-    let session_config = agent.session_config(config.limits.record_bytes);
-    let decoder = RecordDecoder::new(config.dialect, &config.workspace, instance.0, session.as_deref())
-        .with_last_words(session_config.last_words.clone());
+    let decoder = agent.decoder(instance, session.as_deref());
     let (progress, progressed) = mpsc::channel(1);
-    let mut session = Session::new(session_config, session);
+    let mut session = Session::new(agent.session_config().clone(), session);
     session.attach(0, None);
     let embedded = Embedded {
         agent,

@@ -45,25 +45,12 @@ async fn handed(decoder: RecordDecoder, bytes: &BytesMut) -> Vec<AgentRecords> {
 
 async fn handed_within(limits: BridgeLimits, decoder: RecordDecoder, bytes: &BytesMut) -> Vec<AgentRecords> {
     let handed = Handed::default();
-    let (_mode, mode) = watch::channel(ReadMode::Live);
-    let mut feed = Feed {
-        decoder: Arc::new(Mutex::new(decoder)),
-        lending: Arc::default(),
-        directory: HostDirectory::new(
-            std::path::Path::new("/nowhere"),
-            switchboard_core::agent::AgentInstanceId(1),
-        ),
-        loan: None,
-        lends: false,
-        asks: false,
-        sink: handed.clone(),
-        messages: mpsc::unbounded_channel().0.downgrade(),
-        progress: watch::channel(Progress::default()).0,
-        mode,
-        cadence: Cadence::new(&limits),
-        limits,
-        committed: watch::channel(0).1,
-    };
+    let directory =
+        HostDirectory::new(std::path::Path::new("/nowhere"), switchboard_core::agent::AgentInstanceId(1));
+    let closed = mpsc::unbounded_channel().0.downgrade();
+    let committed = watch::channel(0).1;
+    let (mut feed, _handle) =
+        Feed::new(&limits, directory, decoder, handed.clone(), closed, false, committed);
     feed.take(&mut bytes.clone()).await.unwrap();
     std::mem::take(&mut *handed.0.lock().unwrap())
 }
