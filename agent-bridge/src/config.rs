@@ -28,8 +28,8 @@ pub struct ProcessConfig {
     pub env: Vec<(String, String)>,
     /// The sandbox for the process; `None` runs it without one.
     pub sandbox: Option<Sandbox>,
-    /// First part of the random mark in the process's environment, by which [`sweep_leftovers`](crate::sweep_leftovers) finds leftover
-    /// processes. Identifies the data directory; matches `[A-Za-z0-9_-]+`.
+    /// First part of the random mark in the process's environment, by which [`sweep_leftovers`](crate::sweep_leftovers)
+    /// finds leftover processes. Identifies the data directory; matches `[A-Za-z0-9_-]+`.
     pub mark_prefix: String,
     /// Random bytes from the caller, the seed for backoff jitter and for marks. Must differ between gateways.
     pub seed: [u8; 16],

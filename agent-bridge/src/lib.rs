@@ -1,9 +1,9 @@
 //! Agent CLIs as Switchboard agents: one codec per dialect, and the supervision of their processes.
 //!
-//! [`HostAgent`] runs each agent process under a [`host`]: a small process that outlives the gateway.
-//! [`ProcessAgent`] runs the agent process as a subprocess of the gateway itself. A [`dialect`] says how an
-//! agent is started, and translates, without I/O, between its output and input and Switchboard's events and commands. [`demo`] is an agent for trials and
-//! tests; its dialect is Claude Code's.
+//! [`HostAgent`] runs each agent process under a [`host`]: a small process that outlives the gateway. [`ProcessAgent`]
+//! runs the agent process as a subprocess of the gateway itself. A [`dialect`] says how an agent is started, and
+//! translates, without I/O, between its output and input and Switchboard's events and commands. [`demo`] is an agent
+//! for trials and tests; its dialect is Claude Code's.
 //!
 //! A gateway whose agent is any program that reads a prompt and prints an answer:
 //!

@@ -50,8 +50,8 @@ impl ConnectedInstance<'_> {
         AgentExit::Stopped
     }
 
-    /// Waits until the host has ended its agent, at most for `patience`, and sends the shutdown acknowledgement. Kills a
-    /// host that does not exit.
+    /// Waits until the host has ended its agent, at most for `patience`, and sends the shutdown acknowledgement. Kills
+    /// a host that does not exit.
     async fn farewell<O: ControlSource, S: RecordSink>(
         &mut self,
         feeding: &mut Feeding<S>,

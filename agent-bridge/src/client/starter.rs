@@ -38,7 +38,8 @@ pub struct HostedInstance<O, S> {
     pub control: O,
     /// Sink for the instance's decoded records.
     pub records: S,
-    /// Position of the newest checkpoint that the log has; see [`AgentContext::committed`](switchboard_runtime::AgentContext::committed).
+    /// Position of the newest checkpoint that the log has; see
+    /// [`AgentContext::committed`](switchboard_runtime::AgentContext::committed).
     pub committed: watch::Receiver<u64>,
 }
 

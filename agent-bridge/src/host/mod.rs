@@ -15,8 +15,8 @@
 //! A host serves one gateway at a time. The gateway's hello contains the position from which it wants records, and the
 //! host sends all records from there. A new connection ends the previous one. Each command has an id, and a repeated
 //! command is ignored. Without a gateway the agent goes on, its requests stay unanswered, and it is stopped after a
-//! grace time, or as soon as the host's directory was removed. While the spool or the disk is full, the host does not read the agent's output; the gateway makes room
-//! by trimming the spool.
+//! grace time, or as soon as the host's directory was removed. While the spool or the disk is full, the host does not
+//! read the agent's output; the gateway makes room by trimming the spool.
 //!
 //! The host is the subreaper of all processes that the agent starts, and ends them together with the agent. Processes
 //! that a killed host leaves behind have the mark of `host.json` in their environment. The gateway that notices the

@@ -40,8 +40,8 @@ use crate::{
     },
 };
 
-/// Delay between the end of a turn and the reaping of ended processes that the agent has left to the host. The next turn
-/// may begin at once, and must not wait for that.
+/// Delay between the end of a turn and the reaping of ended processes that the agent has left to the host. The next
+/// turn may begin at once, and must not wait for that.
 const REAP_AFTER: Duration = Duration::from_millis(100);
 
 /// How a host and its gateway have parted.

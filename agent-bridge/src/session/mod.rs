@@ -1,10 +1,10 @@
-//! The life of an agent instance as a state machine without I/O: it waits for a prompt, starts a process, sees it through
-//! its handshake, sends commands, resumes a session once and then begins a new one, keeps the deadlines, and decides why
-//! the instance has ended.
+//! The life of an agent instance as a state machine without I/O: it waits for a prompt, starts a process, sees it
+//! through its handshake, sends commands, resumes a session once and then begins a new one, keeps the deadlines, and
+//! decides why the instance has ended.
 //!
-//! The machine serves both ways of running an agent: as a subprocess of the gateway and under a host. Both carry out its
-//! outputs, and feed what then happens as records to its [`RecordDecoder`], which may belong to another task. To drive
-//! it:
+//! The machine serves both ways of running an agent: as a subprocess of the gateway and under a host. Both carry out
+//! its outputs, and feed what then happens as records to its [`RecordDecoder`], which may belong to another task. To
+//! drive it:
 //!
 //! 1. [`Session::handle`] an [`Input`], with the time and the decoder. After new records, and when the time of
 //!    [`Session::deadline`] has come, the input is [`Input::Progress`].

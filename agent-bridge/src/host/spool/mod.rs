@@ -5,8 +5,8 @@
 //! survive the death of host and gateway, but not of the machine.
 //!
 //! A trimmed file is retained and overwritten later, because new blocks of a file are far more expensive than old ones.
-//! In a reused file, a frame's length is written last. Until then the file contains a length of zero there, which marks the
-//! end; content after it is old.
+//! In a reused file, a frame's length is written last. Until then the file contains a length of zero there, which marks
+//! the end; content after it is old.
 //!
 //! While the agent's output is lent, its records are in the agent's pipe and not in the spool. Commands of that time
 //! are stored in the file `told` until they and the output around them are spooled or not needed any more.
