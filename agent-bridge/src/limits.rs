@@ -88,7 +88,7 @@ pub struct HostLimits {
     pub start: Duration,
     /// How long a gateway waits for a stopping host, beyond the limits on the stopping agent, before it kills the host;
     /// and how long a host that has ended its agent waits for the gateway's shutdown acknowledgement before it exits.
-    pub farewell: Duration,
+    pub shutdown_ack: Duration,
     /// How long the spool of an ended agent instance stays on disk, unless
     /// [`HostAgent::forget`](crate::HostAgent::forget) removes it earlier.
     pub linger: Duration,
@@ -107,7 +107,7 @@ impl Default for HostLimits {
             grace_idle: Duration::from_secs(10 * 60),
             grace_turn: Duration::from_secs(60 * 60),
             start: Duration::from_secs(10),
-            farewell: Duration::from_secs(5),
+            shutdown_ack: Duration::from_secs(5),
             linger: Duration::from_secs(60),
             disk_retry: Duration::from_millis(250),
             directory_check: Duration::from_secs(10),

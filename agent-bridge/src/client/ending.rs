@@ -102,7 +102,7 @@ pub(super) async fn other_version(agent: &HostStarter, directory: &HostDirectory
         version,
         "an agent's host is of another version; it is ended"
     );
-    exits_within(directory, agent.agent.config().limits.host.farewell).await;
+    exits_within(directory, agent.agent.config().limits.host.shutdown_ack).await;
     by_force(directory).await;
     gone("agent_host_version", "The agent runs under a host of another version and was ended.")
 }

@@ -10,7 +10,10 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use super::loan::{Lending, Loan, News};
+use super::{
+    cadence::Cadence,
+    loan::{Lending, Loan, News},
+};
 use crate::{
     BridgeLimits,
     exec::{lines, ports::RecordSink, read_mode::ReadMode},
@@ -293,7 +296,7 @@ impl<S: RecordSink> Feed<S> {
     pub(super) async fn take(&mut self, buffer: &mut BytesMut) -> Result<(), FeedEnd> {
         // The longest frame: the longest line, and the bytes that were read together with its end.
         let longest = self.limits.record_bytes + self.limits.read_bytes + RECORD_HEAD;
-        let about = self.limits.read_bytes.min(usize::try_from(self.cadence.every).unwrap_or(usize::MAX));
+        let about = self.limits.read_bytes.min(self.cadence.bytes());
         loop {
             let mut batch = DecodedBatch::default();
             let (mut bytes, mut ended, mut stuck) = (0, false, false);
@@ -351,7 +354,7 @@ impl<S: RecordSink> Feed<S> {
     /// Decodes some lines. Returns their events and their number of bytes.
     fn decode_lines(&mut self) -> Option<(DecodedBatch, usize)> {
         let longest = self.limits.spooled_record_bytes();
-        let about = self.limits.read_bytes.min(usize::try_from(self.cadence.every).unwrap_or(usize::MAX));
+        let about = self.limits.read_bytes.min(self.cadence.bytes());
         let mut lending = lock(&self.lending);
         if !lending.is_lent() {
             self.loan = None;
@@ -468,33 +471,6 @@ fn decode(frame: &Frame, decoder: &mut RecordDecoder, batch: &mut DecodedBatch) 
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Decides when a checkpoint is due.
-#[derive(Debug)]
-struct Cadence {
-    every: u64,
-    since: u64,
-}
-
-impl Cadence {
-    fn new(limits: &BridgeLimits) -> Self {
-        let host = &limits.host;
-        // Several checkpoints per spool, so that the spool can be trimmed before it is full.
-        Self { every: host.checkpoint_bytes.min(host.spool_bytes / 8), since: 0 }
-    }
-
-    /// Counts the bytes of a batch. Returns whether a checkpoint is due after it: at a turn's end, and at least once
-    /// per `most` bytes.
-    fn is_due_after(&mut self, bytes: u64, turn_ended: bool, most: u64) -> bool {
-        self.since += bytes;
-        turn_ended || self.since >= self.every.min(most)
-    }
-
-    /// Notes that a checkpoint is sent.
-    fn restart(&mut self) {
-        self.since = 0;
-    }
 }
 
 #[cfg(test)]

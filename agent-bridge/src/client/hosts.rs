@@ -132,7 +132,7 @@ fn ask_to_end<'a>(hosts: &[&'a HostDirectory]) -> Vec<&'a HostDirectory> {
         socket.set_write_timeout(Some(KILL))?;
         socket.write_all(&ToHost::Hello { version: VERSION, from: u64::MAX }.encode())?;
         socket.write_all(&ToHost::Kill.encode())?;
-        socket.write_all(&ToHost::Farewell { remove: false }.encode())?;
+        socket.write_all(&ToHost::ShutdownAck { remove: false }.encode())?;
         Ok::<_, io::Error>(socket)
     };
     // The connections stay open: a host that loses its gateway takes longer to end its agent.

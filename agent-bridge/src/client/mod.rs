@@ -1,6 +1,7 @@
 //! The gateway's side of agent hosts. A host is a process that owns an agent and outlives the gateway.
 
 mod agent;
+mod cadence;
 mod connected;
 mod ending;
 mod feed;

@@ -31,8 +31,8 @@ impl ConnectedInstance<'_> {
         self.feed.mode.send_replace(ReadMode::Discard);
         self.give_back();
         self.say(&ToHost::Kill);
-        let patience = self.agent.agent.config().limits.host.farewell;
-        self.farewell(&mut feeding, None::<&mut NoControl>, patience).await;
+        let patience = self.agent.agent.config().limits.host.shutdown_ack;
+        self.await_end(&mut feeding, None::<&mut NoControl>, patience).await;
         exit
     }
 
@@ -45,14 +45,14 @@ impl ConnectedInstance<'_> {
         self.give_back();
         self.say(&ToHost::Stop);
         let limits = &self.agent.agent.config().limits;
-        let patience = limits.stop_eof + limits.stop_term + limits.host.farewell;
-        self.farewell(&mut feeding, Some(&mut control), patience).await;
+        let patience = limits.stop_eof + limits.stop_term + limits.host.shutdown_ack;
+        self.await_end(&mut feeding, Some(&mut control), patience).await;
         AgentExit::Stopped
     }
 
     /// Waits until the host has ended its agent, at most for `patience`, and sends the shutdown acknowledgement. Kills
     /// a host that does not exit.
-    async fn farewell<O: ControlSource, S: RecordSink>(
+    async fn await_end<O: ControlSource, S: RecordSink>(
         &mut self,
         feeding: &mut Feeding<S>,
         mut control: Option<&mut O>,
@@ -62,7 +62,7 @@ impl ConnectedInstance<'_> {
         let mut said = false;
         loop {
             if self.feed.progressed.borrow_and_update().ended && !std::mem::replace(&mut said, true) {
-                self.say(&ToHost::Farewell { remove: false });
+                self.say(&ToHost::ShutdownAck { remove: false });
             }
             tokio::select! {
                 biased;
@@ -75,7 +75,7 @@ impl ConnectedInstance<'_> {
                     AgentControl::Kill => {
                         control = None;
                         self.say(&ToHost::Kill);
-                        let patience = self.agent.agent.config().limits.host.farewell;
+                        let patience = self.agent.agent.config().limits.host.shutdown_ack;
                         deadline = deadline.min(Instant::now() + patience);
                     }
                     // A source whose sender is gone returns `Stop` at once, every time.

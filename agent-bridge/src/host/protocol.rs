@@ -55,7 +55,7 @@ pub(crate) enum ToHost {
     Kill,
     /// The shutdown acknowledgement: the gateway has all records. The host exits; if `remove` is set, it removes its
     /// directory.
-    Farewell { remove: bool },
+    ShutdownAck { remove: bool },
     /// Asks for the agent's output; the gateway has all records before position `next`.
     Borrow { next: u64 },
     /// The log has the first `bytes` bytes of the lent output, which are the records before position `before`.
@@ -339,7 +339,7 @@ impl ToHost {
             }
             Self::Stop => out.put_u8(5),
             Self::Kill => out.put_u8(6),
-            Self::Farewell { remove } => {
+            Self::ShutdownAck { remove } => {
                 out.put_u8(7);
                 out.put_u8(u8::from(*remove));
             }
@@ -385,7 +385,7 @@ impl ToHost {
             (4, 8..) => Self::Trim { before: body.get_u64_le() },
             (5, _) => Self::Stop,
             (6, _) => Self::Kill,
-            (7, 1..) => Self::Farewell { remove: body.get_u8() == 1 },
+            (7, 1..) => Self::ShutdownAck { remove: body.get_u8() == 1 },
             (9, 8..) => Self::Borrow { next: body.get_u64_le() },
             (10, 16..) => Self::Discard { bytes: body.get_u64_le(), before: body.get_u64_le() },
             (11, _) => Self::Return,
@@ -448,7 +448,7 @@ mod tests {
             ToHost::Trim { before: 9 },
             ToHost::Stop,
             ToHost::Kill,
-            ToHost::Farewell { remove: true },
+            ToHost::ShutdownAck { remove: true },
         ];
         let bytes: Vec<u8> = said.iter().flat_map(|message| message.encode().to_vec()).collect();
         for size in 1..bytes.len() {

@@ -160,7 +160,7 @@ impl Supervisor {
                         self.end(true).await;
                         return Ok(self.await_shutdown_ack().await);
                     }
-                    ToHost::Farewell { remove } => {
+                    ToHost::ShutdownAck { remove } => {
                         self.end(true).await;
                         return Ok(ShutdownAck { remove });
                     }
@@ -396,7 +396,7 @@ impl Supervisor {
     async fn append(&mut self, kind: Kind, payload: &impl Serialize) {
         let payload = serde_json::to_vec(payload).unwrap_or_default();
         let limits = &self.config.limits.host;
-        let deadline = Instant::now() + limits.farewell;
+        let deadline = Instant::now() + limits.shutdown_ack;
         while let Err(error) = self.spool.append(kind, 1, &payload) {
             // A removed directory is not created again.
             let hopeless = error.kind() == io::ErrorKind::NotFound;
@@ -439,11 +439,11 @@ impl Supervisor {
     /// Marks the spool as ended, and waits for the gateway's shutdown acknowledgement.
     async fn await_shutdown_ack(&mut self) -> ShutdownAck {
         self.spool.end();
-        let deadline = Instant::now() + self.config.limits.host.farewell;
+        let deadline = Instant::now() + self.config.limits.host.shutdown_ack;
         while self.peers.connected {
             tokio::select! {
                 received = self.peers.receive() => match received {
-                    Some(GatewayMessage::Message(ToHost::Farewell { remove })) => return ShutdownAck { remove },
+                    Some(GatewayMessage::Message(ToHost::ShutdownAck { remove })) => return ShutdownAck { remove },
                     Some(GatewayMessage::Gone) | None => break,
                     Some(_) => {}
                 },

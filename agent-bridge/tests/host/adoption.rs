@@ -15,7 +15,8 @@ use crate::{
     trial,
 };
 
-/// Writes every line of its input to a file; asks for permission at a prompt; ends the turn at an answer or an interrupt.
+/// Writes every line of its input to a file; asks for permission at a prompt; ends the turn at an answer or an
+/// interrupt.
 const RECORDING: &str = r#"
 while read -r line; do
     printf '%s\n' "$line" >> received

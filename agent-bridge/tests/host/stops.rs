@@ -37,7 +37,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("a_kill_ends_a_host_that_does_not_react_to_a_stop", |fixture| async move {
             let mut config = fixture.demo();
-            (config.process.limits.stop_eof, config.process.limits.host.farewell) = (LONG, SHORT);
+            (config.process.limits.stop_eof, config.process.limits.host.shutdown_ack) = (LONG, SHORT);
             let mut gateway = TestGateway::start(config);
             gateway.run_turn("echo x").await;
             pause(fixture.host_pid());
@@ -48,7 +48,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         }),
         trial("a_host_that_does_not_react_to_a_stop_is_killed_when_its_time_is_over", |fixture| async move {
             let mut config = fixture.demo();
-            config.process.limits.host.farewell = SHORT;
+            config.process.limits.host.shutdown_ack = SHORT;
             let mut gateway = TestGateway::start(config);
             gateway.run_turn("echo x").await;
             pause(fixture.host_pid());

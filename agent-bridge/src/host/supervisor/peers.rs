@@ -60,7 +60,7 @@ impl ControlSource for KillReceiver<'_> {
         loop {
             match self.0.messages.recv().await {
                 Some(GatewayMessage::Message(message)) => {
-                    let at_once = matches!(message, ToHost::Kill | ToHost::Farewell { .. });
+                    let at_once = matches!(message, ToHost::Kill | ToHost::ShutdownAck { .. });
                     self.0.later.push_back(GatewayMessage::Message(message));
                     if at_once {
                         return AgentControl::Kill;
