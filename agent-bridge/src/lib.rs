@@ -38,18 +38,17 @@ mod client;
 mod config;
 pub mod demo;
 pub mod dialect;
-mod embedded;
 mod exec;
 pub mod host;
 mod limits;
 mod memory;
 mod session;
 mod starter;
+mod unhosted;
 
 pub use client::{HostAgent, HostConfig, HostState, HostedInstance, end_orphans, kill_all_hosts, list_hosts};
 pub use config::ProcessConfig;
 pub use dialect::{AGENT_PRESETS, AgentPreset, Dialect, detect};
-pub use embedded::{AgentInstance, ProcessAgent};
 pub use exec::{
     ports::{ControlSource, RecordSink},
     sandbox::{Sandbox, SandboxAllow, SandboxFailure, SandboxLevel, SandboxOptions, locate_program},
@@ -57,3 +56,4 @@ pub use exec::{
 };
 pub use limits::{BridgeLimits, HostLimits};
 pub use memory::keep_memory_private;
+pub use unhosted::{ProcessAgent, UnhostedInstance};

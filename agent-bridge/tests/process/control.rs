@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use libtest_mimic::Trial;
-use switchboard_agent_bridge::{AgentInstance, ProcessAgent, RecordSink, dialect};
+use switchboard_agent_bridge::{ProcessAgent, RecordSink, UnhostedInstance, dialect};
 use switchboard_core::{
     agent::{AgentCommand, AgentEvent, AgentExit, AgentInstanceId, AgentRecords, CommandId},
     ids::{ChatId, ChatKey, Principal, TurnId},
@@ -73,7 +73,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             for message in [AgentControl::Stop, AgentControl::Kill] {
                 let (control, receiver) = mpsc::unbounded_channel();
                 let (stuck, mut is_stuck) = mpsc::unbounded_channel();
-                let instance = AgentInstance {
+                let instance = UnhostedInstance {
                     chat: ChatKey { principal: Principal::owner(), chat: ChatId::parse("c").unwrap() },
                     instance: AgentInstanceId(1),
                     session: None,

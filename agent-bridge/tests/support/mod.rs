@@ -13,7 +13,7 @@ use std::{
 
 use async_trait::async_trait;
 use switchboard_agent_bridge::{
-    AgentInstance, BridgeLimits, ControlSource, Dialect, ProcessAgent, ProcessConfig, RecordSink,
+    BridgeLimits, ControlSource, Dialect, ProcessAgent, ProcessConfig, RecordSink, UnhostedInstance,
 };
 use switchboard_core::{
     agent::{AgentCommand, AgentEvent, AgentExit, AgentInstanceId, AgentRecords, CommandId},
@@ -77,7 +77,7 @@ impl TestAgent {
     pub(crate) fn start(agent: std::sync::Arc<ProcessAgent>, session: Option<&str>) -> Self {
         let (control, receiver) = mpsc::unbounded_channel();
         let (sender, records) = mpsc::channel(64);
-        let instance = AgentInstance {
+        let instance = UnhostedInstance {
             chat: ChatKey { principal: Principal::owner(), chat: ChatId::parse("c").unwrap() },
             instance: AgentInstanceId(1),
             session: session.map(Into::into),

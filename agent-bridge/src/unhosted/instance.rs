@@ -29,7 +29,7 @@ use crate::{
 
 /// One agent instance: its chat, the source of its control messages and the sink for its records.
 #[derive(Debug)]
-pub struct AgentInstance<O, S> {
+pub struct UnhostedInstance<O, S> {
     /// The chat that the instance serves; used in logs.
     pub chat: ChatKey,
     /// Identifies the instance. Ids that the codec makes contain it, so that ids of two instances differ.
@@ -45,16 +45,16 @@ pub struct AgentInstance<O, S> {
 /// Serves a chat until a stop or kill arrives, or the agent is gone.
 pub(super) async fn serve<O: ControlSource, S: RecordSink>(
     agent: &Starter,
-    instance: AgentInstance<O, S>,
+    instance: UnhostedInstance<O, S>,
 ) -> AgentExit {
-    let AgentInstance { chat, instance, session, control, records } = instance;
+    let UnhostedInstance { chat, instance, session, control, records } = instance;
     let config = agent.config();
     tracing::debug!(agent = config.name, chat = %chat.chat, instance = instance.0, "an agent instance begins");
     let decoder = agent.decoder(instance, session.as_deref());
     let (progress, progressed) = mpsc::channel(1);
     let mut session = Session::new(agent.session_config().clone(), session);
     session.attach(0, None);
-    let embedded = Embedded {
+    let running = RunningInstance {
         agent,
         session,
         recorder: Recorder::new(decoder, records, progress),
@@ -63,7 +63,7 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
         running: None,
         spawn_error: None,
     };
-    embedded.run().await
+    running.run().await
 }
 
 /// The source of control messages. Messages that arrive while a process is being ended or events are sent are deferred.
@@ -107,7 +107,7 @@ impl<O: ControlSource> ControlSource for Deferring<'_, O> {
 }
 
 /// An agent instance and its process.
-struct Embedded<'a, O, S> {
+struct RunningInstance<'a, O, S> {
     agent: &'a Starter,
     session: Session,
     recorder: Recorder<S>,
@@ -135,7 +135,7 @@ enum Event {
     Read(ReadEnd),
 }
 
-impl<O: ControlSource, S: RecordSink> Embedded<'_, O, S> {
+impl<O: ControlSource, S: RecordSink> RunningInstance<'_, O, S> {
     async fn run(mut self) -> AgentExit {
         let mut next_input = None;
         loop {

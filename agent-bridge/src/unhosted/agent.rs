@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use switchboard_core::{agent::AgentExit, wire::AgentState};
 use switchboard_runtime::{Agent, AgentContext};
 
-use super::instance::{self, AgentInstance};
+use super::instance::{self, UnhostedInstance};
 use crate::{
     config::ProcessConfig,
     exec::ports::{ControlSource, RecordSink},
@@ -30,7 +30,10 @@ impl ProcessAgent {
     /// Like [`Agent::run`], with any control source and record sink. Returns the reason for which the instance ended; by
     /// then its process and all the process's descendants are gone. If the future is dropped, they are killed in the
     /// background.
-    pub async fn serve<O: ControlSource, S: RecordSink>(&self, instance: AgentInstance<O, S>) -> AgentExit {
+    pub async fn serve<O: ControlSource, S: RecordSink>(
+        &self,
+        instance: UnhostedInstance<O, S>,
+    ) -> AgentExit {
         instance::serve(&self.0, instance).await
     }
 }
@@ -47,6 +50,6 @@ impl Agent for ProcessAgent {
 
     async fn run(&self, context: AgentContext) -> AgentExit {
         let AgentContext { chat, instance, session, control, records, .. } = context;
-        self.serve(AgentInstance { chat, instance, session, control, records }).await
+        self.serve(UnhostedInstance { chat, instance, session, control, records }).await
     }
 }

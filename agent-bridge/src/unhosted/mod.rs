@@ -5,4 +5,4 @@ mod agent;
 mod instance;
 mod reader;
 
-pub use self::{agent::ProcessAgent, instance::AgentInstance};
+pub use self::{agent::ProcessAgent, instance::UnhostedInstance};
