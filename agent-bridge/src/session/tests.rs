@@ -178,6 +178,16 @@ fn check(dialect: &'static dyn Dialect, resume: Option<&str>, script: &str) -> B
     bench
 }
 
+/// Checks a script that goes on after the start of a process for the turn `t1`.
+fn check_started(script: &str) -> Bench {
+    check(STEPS, None, &format!("> prompt t1\n< start1 start hello;\n> delivered\n{script}"))
+}
+
+/// Checks a script that goes on after the prompt of the turn `t1` was sent.
+fn check_in_turn(script: &str) {
+    check_started(&format!("> out ready\n< c1:t1 write turn t1;hi;\n{script}"));
+}
+
 #[test]
 fn a_prompt_starts_a_process_and_waits_for_its_handshake() {
     check(
@@ -204,13 +214,8 @@ fn a_prompt_starts_a_process_and_waits_for_its_handshake() {
 
 #[test]
 fn a_prompt_that_is_cancelled_before_it_is_sent_is_void() {
-    check(
-        STEPS,
-        None,
-        "> prompt t1
-         < start1 start hello;
-         > delivered
-         > answer r2
+    check_started(
+        "> answer r2
          > cancel t0
          > cancel t1
          < c4:t1 note
@@ -226,15 +231,8 @@ fn a_prompt_that_is_cancelled_before_it_is_sent_is_void() {
 
 #[test]
 fn a_cancel_reaches_a_prompt_that_is_on_its_way_or_open_and_no_other() {
-    check(
-        STEPS,
-        None,
-        "> prompt t1
-         < start1 start hello;
-         > delivered
-         > out ready
-         < c1:t1 write turn t1;hi;
-         > cancel t1
+    check_in_turn(
+        "> cancel t1
          < c2:t1 write stop;
          > delivered
          > cancel t0
@@ -250,47 +248,30 @@ fn a_cancel_reaches_a_prompt_that_is_on_its_way_or_open_and_no_other() {
 
 #[test]
 fn an_unknown_session_is_tried_once_and_then_a_new_one_begins() {
-    check(
-        STEPS,
-        Some("s1"),
-        "> prompt t1
+    let second_start = "> prompt t1
          < start1 start--resume s1 hello;
          > delivered
          > out unknown
          < end1 kill
          > exit 1
          < start2 start hello;
-         > delivered
-         > out ready
+         > delivered";
+    for script in [
+        "> out ready
          < c1:t1 write turn t1;hi;",
-    );
-    check(
-        STEPS,
-        Some("s1"),
-        "> prompt t1
-         < start1 start--resume s1 hello;
-         > delivered
-         > out unknown
-         < end1 kill
-         > exit 1
-         < start2 start hello;
-         > delivered
-         > out unknown
+        "> out unknown
          < end2 kill
          > exit 1
          < failed: The agent \"test\" could not be started: it refused to begin a session.",
-    );
+    ] {
+        check(STEPS, Some("s1"), &format!("{second_start}\n{script}"));
+    }
 }
 
 #[test]
 fn a_process_that_is_not_ready_in_time_has_failed() {
-    let mut bench = check(
-        STEPS,
-        None,
-        "> prompt t1
-         < start1 start hello;
-         > delivered
-         > after 59999
+    let mut bench = check_started(
+        "> after 59999
          < idle",
     );
     assert_eq!(bench.session.deadline(), Some(bench.now + Duration::from_millis(1)));
@@ -316,7 +297,7 @@ fn exits_say_why() {
         ("out ready,closed,after 1000", "gone agent_closed_output: The agent closed its output."),
         ("out ready,closed,after 999,exit 0", "gone agent_exited: The agent exited with status 0."),
     ] {
-        let mut bench = check(STEPS, None, "> prompt t1\n< start1 start hello;\n> delivered");
+        let mut bench = check_started("");
         let mut outputs = Vec::new();
         for record in records.split(',') {
             outputs = bench.input(record);
@@ -327,7 +308,7 @@ fn exits_say_why() {
 
 #[test]
 fn an_instance_does_not_end_before_its_events_are_sent() {
-    let mut bench = check(STEPS, None, "> prompt t1\n< start1 start hello;\n> delivered");
+    let mut bench = check_started("");
     bench.record(Record::Exited(Exited::default()));
     for (published, expected) in [(1, None), (1, None), (2, Some("failed"))] {
         bench.session.handle(bench.now, Input::Progress { published }, &mut bench.decoder);
@@ -437,15 +418,8 @@ fn a_turn_that_the_log_has_lost_is_cancelled_before_the_next_prompt() {
 #[test]
 fn a_stop_interrupts_the_open_turn_and_is_the_last_output() {
     check(STEPS, None, "> stop\n< stop\n> prompt t1");
-    check(
-        STEPS,
-        None,
-        "> prompt t1
-         < start1 start hello;
-         > delivered
-         > out ready
-         < c1:t1 write turn t1;hi;
-         > stop
+    check_in_turn(
+        "> stop
          < c0:t1 write stop;
          < stop
          > exit 0",

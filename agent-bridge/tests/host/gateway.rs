@@ -1,20 +1,16 @@
 //! The gateway of one hosted agent instance, as far as the host sees it: it can crash at any moment, and its log
 //! survives.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use switchboard_agent_bridge::{ControlSource, HostAgent, HostConfig, HostedInstance, RecordSink};
+use switchboard_agent_bridge::{HostAgent, HostConfig, HostedInstance};
 use switchboard_core::{
     agent::{AgentCommand, AgentEvent, AgentExit, AgentInstanceId, AgentRecords, CommandId},
     ids::{ChatId, ChatKey, Principal, RequestId, TurnId},
     wire::{Answer, Outcome, TurnError},
 };
-use switchboard_runtime::{AgentControl, GatewayGone, Resume};
+use switchboard_runtime::{AgentControl, Resume};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -23,29 +19,10 @@ use tokio::{
 
 use crate::{
     agent,
-    support::{TIMEOUT, Turn},
+    support::{
+        ControlReceiver, Records, TIMEOUT, Turn, events_until, exit_of, is_request, new_turn_id, request_id,
+    },
 };
-
-static TURNS: AtomicU64 = AtomicU64::new(1);
-
-struct ControlReceiver(mpsc::UnboundedReceiver<AgentControl>);
-
-#[async_trait]
-impl ControlSource for ControlReceiver {
-    async fn next(&mut self) -> AgentControl {
-        self.0.recv().await.unwrap_or(AgentControl::Stop)
-    }
-}
-
-#[derive(Clone)]
-struct Records(mpsc::Sender<AgentRecords>);
-
-#[async_trait]
-impl RecordSink for Records {
-    async fn send(&self, records: AgentRecords) -> Result<(), GatewayGone> {
-        self.0.send(records).await.map_err(|_| GatewayGone)
-    }
-}
 
 /// What a gateway has logged of its agent; survives a crash of the gateway.
 #[derive(Debug, Default)]
@@ -152,7 +129,7 @@ impl TestGateway {
 
     pub(crate) fn prompt(&mut self, text: &str) {
         let id = self.id();
-        let turn_id = TurnId::parse(&format!("turn-{}", TURNS.fetch_add(1, Ordering::Relaxed))).unwrap();
+        let turn_id = new_turn_id();
         self.log.turn = Some(turn_id.clone());
         self.command(AgentCommand::Prompt { id, turn_id, text: text.into() });
     }
@@ -191,8 +168,10 @@ impl TestGateway {
     pub(crate) async fn discard(&mut self, checkpoints: usize) {
         let mut lost = 0;
         while lost < checkpoints {
-            let records =
-                timeout(TIMEOUT, self.records.recv()).await.expect("it speaks").expect("it instances");
+            let records = timeout(TIMEOUT, self.records.recv())
+                .await
+                .expect("there are records")
+                .expect("the instance runs");
             lost += usize::from(records.checkpoint.is_some());
         }
     }
@@ -216,15 +195,7 @@ impl TestGateway {
     }
 
     pub(crate) async fn until(&mut self, wanted: impl Fn(&AgentEvent) -> bool) -> Vec<AgentEvent> {
-        let mut events = Vec::new();
-        loop {
-            let event =
-                self.next().await.unwrap_or_else(|| panic!("the instance has exited; events: {events:?}"));
-            events.push(event);
-            if wanted(events.last().unwrap()) {
-                return events;
-            }
-        }
+        events_until(async || self.next().await, wanted).await
     }
 
     /// The events up to the end of the turn that were not read.
@@ -248,13 +219,7 @@ impl TestGateway {
     }
 
     pub(crate) async fn next_request(&mut self) -> RequestId {
-        let events =
-            self.until(|event| matches!(event, AgentEvent::Permission(_) | AgentEvent::Question(_))).await;
-        match events.last().unwrap() {
-            AgentEvent::Permission(request) => request.request_id.clone(),
-            AgentEvent::Question(question) => question.request_id.clone(),
-            _ => unreachable!(),
-        }
+        request_id(&self.until(is_request).await)
     }
 
     pub(crate) async fn exit(mut self) -> (AgentExit, Vec<AgentEvent>) {
@@ -262,14 +227,13 @@ impl TestGateway {
         while let Some(event) = self.next().await {
             events.push(event);
         }
-        (timeout(TIMEOUT, self.instance).await.expect("the instance exits").expect("no panic"), events)
+        (exit_of(self.instance).await, events)
     }
 
     /// Waits for the exit of the instance, and returns the whole log as well.
     pub(crate) async fn exit_and_log(mut self) -> (AgentExit, Log) {
         while self.receive().await {}
-        let exit = timeout(TIMEOUT, self.instance).await.expect("the instance exits").expect("no panic");
-        (exit, self.log)
+        (exit_of(self.instance).await, self.log)
     }
 
     pub(crate) async fn stop(self) {

@@ -69,23 +69,16 @@ fn main() -> ExitCode {
 }
 
 /// An async test with directories and a mark of its own. All processes with the mark must have exited at its end.
-fn trial<F: Future<Output = ()> + Send + 'static>(
+fn trial<F: Future<Output = ()>>(
     name: &'static str,
     test: impl FnOnce(Fixture) -> F + Send + 'static,
 ) -> Trial {
-    Trial::test(name, move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let dir = tempfile::tempdir()?;
-        let mark = format!("test-{}-{name}", std::process::id());
-        let workspace = dir.path().join("workspace");
-        std::fs::create_dir(&workspace)?;
-        let fixture = Fixture { workspace, hosts: dir.path().join("hosts"), mark: mark.clone() };
-        runtime.block_on(async {
-            test(fixture).await;
-            support::eventually("no process is left", || support::alive(&mark).is_empty()).await;
-        });
-        Ok(())
-    })
+    let fixture = |dir: &Path, mark| {
+        let workspace = dir.join("workspace");
+        std::fs::create_dir(&workspace).unwrap();
+        Fixture { workspace, hosts: dir.join("hosts"), mark }
+    };
+    support::trial(name, fixture, test)
 }
 
 #[derive(Clone)]

@@ -1,16 +1,17 @@
 //! Stops of agents whose hosts do not react, come and go, or lose their directories.
 
-use std::{fs, io::Read, path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use libtest_mimic::Trial;
 use switchboard_core::agent::AgentExit;
 use switchboard_runtime::AgentControl;
+use tokio::{io::AsyncReadExt, net::UnixListener, time::timeout};
 
 use crate::{
     deaths::impostor,
     gateway::{TestGateway, exit_error},
     pause,
-    support::{alive, eventually},
+    support::{TIMEOUT, alive, eventually},
     trial,
 };
 
@@ -19,17 +20,20 @@ const SHORT: Duration = Duration::from_millis(20);
 const LONG: Duration = Duration::from_secs(3600);
 
 /// Acts as hosts that exit as soon as a gateway has connected, whenever the file `wanted` asks for one.
-fn come_and_go(dir: &Path, wanted: &Path, times: usize) {
+async fn come_and_go(dir: &Path, wanted: &Path, times: usize) {
     for _ in 0..times {
-        while !wanted.exists() {
-            std::thread::yield_now();
-        }
+        eventually("a host is wanted", || wanted.exists()).await;
         let _ = fs::remove_file(dir.join("socket"));
         let (lock, listener) = impostor(dir);
+        listener.set_nonblocking(true).unwrap();
+        let listener = UnixListener::from_std(listener).unwrap();
         fs::remove_file(wanted).unwrap();
-        let (mut socket, _) = listener.accept().unwrap();
-        socket.read_exact(&mut [0; 17]).unwrap();
-        drop(lock);
+        let hello = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            socket.read_exact(&mut [0; 17]).await.unwrap();
+            drop(lock);
+        };
+        timeout(TIMEOUT, hello).await.expect("the gateway connects");
     }
 }
 
@@ -78,7 +82,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             assert!(alive(&fixture.mark).is_empty());
         }),
         trial("a_prompt_reaches_its_agent_however_many_hosts_come_and_go_before", |fixture| async move {
-            const TIMES: usize = 20;
+            // More than the gateway itself starts.
+            const TIMES: usize = 10;
             let mut config = fixture.demo();
             let (count, wanted) = (fixture.workspace().join("count"), fixture.workspace().join("wanted"));
             let script = format!(
@@ -89,11 +94,10 @@ pub(crate) fn trials() -> Vec<Trial> {
                 wanted = wanted.display(),
             );
             config.host.splice(0..0, ["sh".into(), "-c".into(), script]);
-            let dir = fixture.run_dir();
-            let hosts = std::thread::spawn(move || come_and_go(&dir, &wanted, TIMES));
             let mut gateway = TestGateway::start(config);
-            assert_eq!(gateway.run_turn("echo x").await.text(), "x");
-            hosts.join().unwrap();
+            gateway.prompt("echo x");
+            come_and_go(&fixture.run_dir(), &wanted, TIMES).await;
+            assert_eq!(gateway.turn().await.text(), "x");
             gateway.stop().await;
         }),
         trial("a_host_whose_directory_is_removed_ends_in_the_middle_of_a_turn", |fixture| async move {

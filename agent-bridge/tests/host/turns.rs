@@ -169,24 +169,27 @@ pub(crate) fn trials() -> Vec<Trial> {
             "a_process_that_hid_in_a_turn_and_lost_its_parent_later_is_swept_by_the_host",
             |fixture| async move {
                 let n = std::process::id();
+                // The host may reap an orphan at any moment, so the agent writes the orphan's id to a file.
                 let script = format!(
-                    "sh -c 'setsid env -i sleep 2005.{n} & read go' < held & exec 3> held; \
-                sh -c 'true & exec true'; sh -c 'sh -c : & exit'; read prompt; while ! [ -e go ]; do sleep 0.01; done; echo '{{\"type\":\"result\",\"is_error\":false,\"result\":\"ok\"}}'; read more"
+                    "sh -c 'setsid env -i sleep 2005.{n} & read go' < held & exec 3> held
+                sh -c 'true & echo $! > orphan'
+                read prompt; while ! [ -e go ]; do sleep 0.01; done
+                echo '{{\"type\":\"result\",\"is_error\":false,\"result\":\"ok\"}}'; read more"
                 );
-                let fifo = fixture.workspace().join("held");
+                let (fifo, orphan) = (fixture.workspace().join("held"), fixture.workspace().join("orphan"));
+                let orphan =
+                    || std::fs::read_to_string(&orphan).ok()?.strip_suffix('\n')?.parse::<i32>().ok();
                 rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, 0o600.into()).unwrap();
                 let mut gateway = TestGateway::start(fixture.stub(&script));
                 gateway.prompt("x");
-                eventually("there is a host", || fixture.run_dir().join("host.json").exists()).await;
-                eventually("the helper runs, and an orphan has exited", || {
-                    hidden().is_some() && has_zombie(fixture.host_pid())
+                eventually("the helper runs, and there is an orphan", || {
+                    hidden().is_some() && orphan().is_some()
                 })
                 .await;
                 std::fs::write(fixture.workspace().join("go"), "").unwrap();
                 gateway.turn().await;
-                // An orphan stays a zombie until the host's next sweep.
-                let host = fixture.host_pid();
-                eventually("the host has reaped it", || !has_zombie(host)).await;
+                let orphan = orphan().unwrap();
+                eventually("the host has reaped the orphan", || parent(orphan).is_none()).await;
                 let (_, parent) = hidden().unwrap();
                 kill(parent);
                 eventually("the helper has lost its parent", || {
@@ -267,12 +270,7 @@ fn hidden() -> Option<(i32, i32)> {
     let pid = pids.find(|pid| {
         std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|found| found == line)
     })?;
-    Some((pid, parent_and_state(pid)?.0))
-}
-
-/// Whether this process has a zombie child.
-fn has_zombie(parent: i32) -> bool {
-    processes().any(|pid| parent_and_state(pid).is_some_and(|found| found == (parent, 'Z')))
+    Some((pid, parent(pid)?))
 }
 
 fn processes() -> impl Iterator<Item = i32> {
@@ -280,9 +278,8 @@ fn processes() -> impl Iterator<Item = i32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-fn parent_and_state(pid: i32) -> Option<(i32, char)> {
+/// The parent of a process; `None` if there is no such process, not even a zombie.
+fn parent(pid: i32) -> Option<i32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let state = fields.next()?.chars().next()?;
-    Some((fields.next()?.parse().ok()?, state))
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
 }

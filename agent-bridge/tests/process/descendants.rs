@@ -42,8 +42,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("stops_at_the_same_moment_leave_nothing", |fixture| async move {
             const AGENTS: usize = 20;
             let script = "setsid sleep 1041 & read -r line; read -r prompt; exec sleep 1042";
-            let agents: Vec<_> = (0..AGENTS).map(|_| TestAgent::start(fixture.stub(script), None)).collect();
-            let mut agents: Vec<_> = agents.into_iter().collect();
+            let mut agents: Vec<_> =
+                (0..AGENTS).map(|_| TestAgent::start(fixture.stub(script), None)).collect();
             agents.iter_mut().for_each(|agent| agent.prompt("x"));
             eventually("all of them run", || alive(&fixture.mark).len() == 2 * AGENTS).await;
             agents.iter().for_each(|agent| agent.control(AgentControl::Stop));

@@ -47,21 +47,11 @@ fn main() -> ExitCode {
 }
 
 /// An async test with a workspace and a mark of its own. All processes with the mark must have exited at its end.
-fn trial<F: Future<Output = ()> + Send + 'static>(
+fn trial<F: Future<Output = ()>>(
     name: &'static str,
     test: impl FnOnce(Fixture) -> F + Send + 'static,
 ) -> Trial {
-    Trial::test(name, move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let dir = tempfile::tempdir()?;
-        let mark = format!("test-{}-{name}", std::process::id());
-        let fixture = Fixture { workspace: dir.path().into(), mark: mark.clone() };
-        runtime.block_on(async {
-            test(fixture).await;
-            support::eventually("no process is left", || support::alive(&mark).is_empty()).await;
-        });
-        Ok(())
-    })
+    support::trial(name, |dir, mark| Fixture { workspace: dir.into(), mark }, test)
 }
 
 struct Fixture {

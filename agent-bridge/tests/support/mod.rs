@@ -12,6 +12,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use libtest_mimic::Trial;
 use switchboard_agent_bridge::{
     BridgeLimits, ControlSource, Dialect, ProcessAgent, ProcessConfig, RecordSink, UnhostedInstance,
 };
@@ -22,8 +23,6 @@ use switchboard_core::{
 };
 use switchboard_runtime::{AgentControl, GatewayGone};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
-
-static TURNS: AtomicU64 = AtomicU64::new(1);
 
 /// How long a test waits for any single thing before it fails.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
@@ -38,7 +37,7 @@ impl ControlSource for ControlReceiver {
 }
 
 #[derive(Clone)]
-struct Records(mpsc::Sender<AgentRecords>);
+pub(crate) struct Records(pub(crate) mpsc::Sender<AgentRecords>);
 
 #[async_trait]
 impl RecordSink for Records {
@@ -110,8 +109,7 @@ impl TestAgent {
 
     pub(crate) fn prompt(&mut self, text: &str) {
         let id = self.id();
-        // Agents recognise the id of an earlier turn, also in a resumed session.
-        let turn_id = TurnId::parse(&format!("turn-{}", TURNS.fetch_add(1, Ordering::Relaxed))).unwrap();
+        let turn_id = new_turn_id();
         self.turn = Some(turn_id.clone());
         self.control(AgentControl::Command(AgentCommand::Prompt { id, turn_id, text: text.into() }));
     }
@@ -160,15 +158,7 @@ impl TestAgent {
 
     /// The events up to and including the first that satisfies the condition.
     pub(crate) async fn until(&mut self, wanted: impl Fn(&AgentEvent) -> bool) -> Vec<AgentEvent> {
-        let mut events = Vec::new();
-        loop {
-            let event =
-                self.next().await.unwrap_or_else(|| panic!("the instance has exited; events: {events:?}"));
-            events.push(event);
-            if wanted(events.last().unwrap()) {
-                return events;
-            }
-        }
+        events_until(async || self.next().await, wanted).await
     }
 
     /// The remaining events of the turn.
@@ -183,13 +173,7 @@ impl TestAgent {
 
     /// The id of the next permission request or question.
     pub(crate) async fn next_request(&mut self) -> RequestId {
-        let events =
-            self.until(|event| matches!(event, AgentEvent::Permission(_) | AgentEvent::Question(_))).await;
-        match events.last().unwrap() {
-            AgentEvent::Permission(request) => request.request_id.clone(),
-            AgentEvent::Question(question) => question.request_id.clone(),
-            _ => unreachable!(),
-        }
+        request_id(&self.until(is_request).await)
     }
 
     /// Waits for the exit of the instance, and returns the remaining events as well.
@@ -198,7 +182,7 @@ impl TestAgent {
         while let Some(event) = self.next().await {
             events.push(event);
         }
-        (timeout(TIMEOUT, self.instance).await.expect("the instance exits").expect("no panic"), events)
+        (exit_of(self.instance).await, events)
     }
 
     pub(crate) async fn stop(self) -> Vec<AgentEvent> {
@@ -207,6 +191,46 @@ impl TestAgent {
         assert_eq!(exit, AgentExit::Stopped);
         events
     }
+}
+
+/// The id of a new turn. Agents recognise the id of an earlier turn, also in a resumed session.
+pub(crate) fn new_turn_id() -> TurnId {
+    static TURNS: AtomicU64 = AtomicU64::new(1);
+    TurnId::parse(&format!("turn-{}", TURNS.fetch_add(1, Ordering::Relaxed))).unwrap()
+}
+
+/// The events up to and including the first that satisfies the condition.
+pub(crate) async fn events_until(
+    mut next: impl AsyncFnMut() -> Option<AgentEvent>,
+    wanted: impl Fn(&AgentEvent) -> bool,
+) -> Vec<AgentEvent> {
+    let mut events = Vec::new();
+    loop {
+        let event = next().await.unwrap_or_else(|| panic!("the instance has exited; events: {events:?}"));
+        events.push(event);
+        if wanted(events.last().unwrap()) {
+            return events;
+        }
+    }
+}
+
+/// Whether an event is a permission request or a question.
+pub(crate) fn is_request(event: &AgentEvent) -> bool {
+    matches!(event, AgentEvent::Permission(_) | AgentEvent::Question(_))
+}
+
+/// The id of the request that is the last of these events.
+pub(crate) fn request_id(events: &[AgentEvent]) -> RequestId {
+    match events.last() {
+        Some(AgentEvent::Permission(request)) => request.request_id.clone(),
+        Some(AgentEvent::Question(question)) => question.request_id.clone(),
+        other => panic!("not a request: {other:?}"),
+    }
+}
+
+/// The exit of an instance that is about to end.
+pub(crate) async fn exit_of(instance: JoinHandle<AgentExit>) -> AgentExit {
+    timeout(TIMEOUT, instance).await.expect("the instance exits").expect("no panic")
 }
 
 pub(crate) struct Turn(pub(crate) Vec<AgentEvent>);
@@ -250,6 +274,26 @@ impl Turn {
     pub(crate) fn count(&self, wanted: impl Fn(&AgentEvent) -> bool) -> usize {
         self.0.iter().filter(|event| wanted(event)).count()
     }
+}
+
+/// An async test with a directory and a mark of its own, from which `fixture` makes what the test gets. All processes
+/// with the mark must have exited at its end.
+pub(crate) fn trial<T, F: Future<Output = ()>>(
+    name: &'static str,
+    fixture: impl FnOnce(&Path, String) -> T + Send + 'static,
+    test: impl FnOnce(T) -> F + Send + 'static,
+) -> Trial {
+    Trial::test(name, move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let dir = tempfile::tempdir()?;
+        let mark = format!("test-{}-{name}", std::process::id());
+        let fixture = fixture(dir.path(), mark.clone());
+        runtime.block_on(async {
+            test(fixture).await;
+            eventually("no process is left", || alive(&mark).is_empty()).await;
+        });
+        Ok(())
+    })
 }
 
 /// Waits until a condition holds that nothing reports.
