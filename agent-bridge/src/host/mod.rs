@@ -109,8 +109,9 @@ pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
     #[cfg(target_os = "linux")]
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let directory = HostDirectory::new(&setup.hosts, AgentInstanceId(setup.run));
-    // Held until the process ends.
     let lock = Arc::new(directory.take()?);
+    // Held until the process ends, and not only until this function returns: a host without the lock counts as ended.
+    std::mem::forget(Arc::clone(&lock));
     let pid = rustix::process::getpid().as_raw_nonzero().get();
     directory.write_card(&Card { pid, mark: setup.mark.clone(), chat: setup.chat })?;
     // One thread is enough: the host mostly waits.

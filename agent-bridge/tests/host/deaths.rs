@@ -148,7 +148,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             gateway.turn().await;
             drop(gateway.crash().await);
             assert_eq!(end_orphans(&fixture.hosts, &BTreeSet::new()).unwrap(), 1);
-            assert!(alive(&fixture.mark).is_empty() && !fixture.run_dir().exists());
+            assert!(alive(&fixture.mark).is_empty(), "{:?}", alive(&fixture.mark));
+            assert!(!fixture.run_dir().exists());
         }),
         trial("a_host_of_another_version_is_a_clear_error", |fixture| async move {
             let (lock, listener) = impostor(&fixture.run_dir());
