@@ -81,7 +81,8 @@ pub(super) fn set_number(agent: Pid, mark: &str) {
     let _ = (agent, mark);
 }
 
-/// The mark of a process; `None` if it bears none. The variable of another user's process cannot be read.
+/// The mark of a process; `None` if it bears none. Where the environment may not be read, as that of another user's
+/// process or of one that forbids to be dumped (prctl(2), `PR_SET_DUMPABLE`), the number counts alone.
 pub(super) fn of(pid: i32) -> Option<Found> {
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     let mut variables = environment.split(|byte| *byte == 0);
