@@ -5,7 +5,7 @@ use switchboard_core::{
     Limits,
     agent::{AgentCommand, AgentEvent, AgentExit, PermissionAsk},
     ids::RequestId,
-    wire::{AgentState, Answer, Cost, Outcome, TurnError, Usage},
+    wire::{AgentState, Answer, Cost, NoticeLevel, Outcome, TurnError, Usage},
 };
 
 use crate::trace::{Names, Says, shorten};
@@ -83,25 +83,55 @@ pub fn agent_event(says: &Says) -> Result<AgentEvent, String> {
         value.map(str::to_owned).ok_or_else(|| format!("{} lacks a text", says.kind))
     };
     let value = |at: usize| says.args.get(at).cloned().ok_or_else(|| format!("{} lacks a value", says.kind));
-    fn typed<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, String> {
-        serde_json::from_value(value).map_err(|e| e.to_string())
-    }
     let void = says.args.get(1).is_some_and(|word| word == "void");
     Ok(match says.kind.as_str() {
         "text" => AgentEvent::Text { stream: text(0)?.into(), text: text(1)? },
         "reason" => AgentEvent::Reasoning { stream: text(0)?.into(), text: text(1)? },
         "text_end" => {
             let whole = says.args.get(1).filter(|_| !void).and_then(Value::as_str).map(str::to_owned);
-            AgentEvent::TextEnd { stream: text(0)?.into(), text: whole, void }
+            AgentEvent::TextEnd { stream: text(0)?.into(), text: whole, void, sources: Vec::new() }
         }
         "reason_end" => AgentEvent::ReasoningEnd { stream: text(0)?.into(), void },
         "message" => AgentEvent::Message { text: text(0)? },
         "progress" => AgentEvent::Progress { text: text(0)? },
         "alive" => AgentEvent::Alive,
-        "tool" => AgentEvent::ToolStarted { call_id: text(0)?, name: text(1)?, arguments: value(2)? },
+        "agent_turn" => AgentEvent::AgentTurnStarted { reason: typed(value(0)?)? },
+        "agent_end" => {
+            let (outcome, error, usage, cost) = ending(says)?;
+            AgentEvent::AgentTurnEnded { outcome, error, usage, cost }
+        }
+        "task" => AgentEvent::Task(typed(value(0)?)?),
+        "notice" => {
+            let level: NoticeLevel = typed(value(0)?)?;
+            AgentEvent::Notice { level, code: text(1)?, text: text(2)?, data: None }
+        }
+        "under" => {
+            let kind = text(1)?;
+            let inner = Says { kind, args: says.args.iter().skip(2).cloned().collect() };
+            AgentEvent::Subagent { parent_call_id: text(0)?, event: Box::new(agent_event(&inner)?) }
+        }
+        "tool_update" => {
+            let output = says.args.get(3).and_then(Value::as_str).map(str::to_owned);
+            let arguments = Some(value(2)?).filter(|arguments| !arguments.is_null());
+            AgentEvent::ToolUpdated { call_id: text(0)?, name: text(1)?, arguments, output }
+        }
+        "tool" => AgentEvent::ToolStarted {
+            call_id: text(0)?,
+            name: text(1)?,
+            arguments: value(2)?,
+            title: None,
+            locations: Vec::new(),
+        },
         "tool_end" => {
             let result = if text(2)? == "ok" { Ok(text(3)?) } else { Err(text(3)?) };
-            AgentEvent::ToolEnded { call_id: text(0)?, name: text(1)?, result, truncated: false }
+            AgentEvent::ToolEnded {
+                call_id: text(0)?,
+                name: text(1)?,
+                result,
+                truncated: false,
+                media: Vec::new(),
+                sources: Vec::new(),
+            }
         }
         "edit" => AgentEvent::FileEdit { edits: vec![typed(value(0)?)?] },
         "permission" => AgentEvent::Permission(permission(&value(0)?)?),
@@ -112,15 +142,25 @@ pub fn agent_event(says: &Says) -> Result<AgentEvent, String> {
         "model" => AgentEvent::Model { name: text(0)? },
         "session" => AgentEvent::Session { token: text(0)? },
         "end" => {
-            let outcome: Outcome = typed(value(0)?)?;
-            let more = says.args.get(1).cloned().unwrap_or(Value::Null);
-            let error: Option<TurnError> = typed(more["error"].clone())?;
-            let usage: Option<Usage> = typed(more["usage"].clone())?;
-            let cost: Option<Cost> = typed(more["cost"].clone())?;
+            let (outcome, error, usage, cost) = ending(says)?;
             AgentEvent::TurnEnded { outcome, error, usage, cost }
         }
         kind => return Err(format!("an agent does not say {kind}")),
     })
+}
+
+fn typed<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, String> {
+    serde_json::from_value(value).map_err(|e| e.to_string())
+}
+
+/// How a turn ends.
+type Ending = (Outcome, Option<TurnError>, Option<Usage>, Option<Cost>);
+
+fn ending(says: &Says) -> Result<Ending, String> {
+    let outcome = says.args.first().cloned().ok_or_else(|| format!("{} lacks an outcome", says.kind))?;
+    let more = says.args.get(1).cloned().unwrap_or(Value::Null);
+    let (error, usage, cost) = (more["error"].clone(), more["usage"].clone(), more["cost"].clone());
+    Ok((typed(outcome)?, typed(error)?, typed(usage)?, typed(cost)?))
 }
 
 /// Translates a permission request. An `input` that is a string is the text of the input, so that a trace can contain a

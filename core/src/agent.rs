@@ -1,13 +1,16 @@
 //! The core's interface to an agent: its decoded output ([`AgentEvent`]) and its input ([`AgentCommand`]).
 
-use alloc::{string::String, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
 use bytes::Bytes;
 
 use crate::{
     ids::{RequestId, TurnId},
-    wire::{Answer, Cost, FileEdit, NoticeLevel, Outcome, Question, TurnError, Usage},
+    wire::{
+        Answer, Cost, FileEdit, NoticeLevel, Outcome, Question, Source, Task, ToolLocation, ToolMedia,
+        TurnError, TurnReason, Usage,
+    },
 };
 
 /// Identifies one run of an agent, from its start to its exit. The hub counts the ids up from a random number, and
@@ -22,8 +25,35 @@ pub type StreamId = Arc<str>;
 ///
 /// A decoder turns the agent's own records into events. The decoder is a pure function of the records and their
 /// positions, so that the same records decode to the same events again after a crash.
+///
+/// What an agent says belongs to a turn. A prompt begins a person's turn. An agent that works without a prompt first
+/// gives [`AgentTurnStarted`](Self::AgentTurnStarted): all that follows belongs to that turn, up to
+/// [`AgentTurnEnded`](Self::AgentTurnEnded), even if a prompt is sent meanwhile.
 #[derive(Clone, PartialEq)]
 pub enum AgentEvent {
+    /// The agent begins a turn by itself. Ignored while such a turn is open.
+    AgentTurnStarted {
+        /// Why the agent works.
+        reason: TurnReason,
+    },
+    /// The turn that the agent began by itself is over. Ignored if none is open.
+    AgentTurnEnded {
+        /// How the turn ended.
+        outcome: Outcome,
+        /// Why the turn failed, if it did.
+        error: Option<TurnError>,
+        /// The tokens that the turn used, if the agent reports them.
+        usage: Option<Usage>,
+        /// The price of the turn, if the agent reports it.
+        cost: Option<Cost>,
+    },
+    /// An event of a subagent.
+    Subagent {
+        /// The agent's id of the tool use that runs the subagent.
+        parent_call_id: String,
+        /// Text, reasoning, a message, a tool use, a file edit, a permission request or a question.
+        event: Box<AgentEvent>,
+    },
     /// A piece of the answer. Adjacent pieces of one stream may be merged.
     Text {
         /// The stream that the piece continues. A stream opens with its first piece.
@@ -39,6 +69,8 @@ pub enum AgentEvent {
         text: Option<String>,
         /// Whether the agent abandoned the stream, so that its text does not count.
         void: bool,
+        /// The sources that the agent cites in the text.
+        sources: Vec<Source>,
     },
     /// A piece of the agent's thinking.
     Reasoning {
@@ -74,6 +106,21 @@ pub enum AgentEvent {
         name: String,
         /// The tool's input.
         arguments: serde_json::Value,
+        /// One line for people that says what the use does.
+        title: Option<String>,
+        /// The files that the use concerns.
+        locations: Vec<ToolLocation>,
+    },
+    /// A use of a tool goes on.
+    ToolUpdated {
+        /// The agent's id of this use of the tool.
+        call_id: String,
+        /// The tool's name, as the agent has it.
+        name: String,
+        /// The whole input so far, if there is more of it.
+        arguments: Option<serde_json::Value>,
+        /// A piece of the tool's output.
+        output: Option<String>,
     },
     /// A use of a tool ended.
     ToolEnded {
@@ -85,7 +132,13 @@ pub enum AgentEvent {
         result: Result<String, String>,
         /// Whether the decoder truncated the result.
         truncated: bool,
+        /// The pictures and other media in the result.
+        media: Vec<ToolMedia>,
+        /// The sources that the tool found.
+        sources: Vec<Source>,
     },
+    /// Background work began, changed or ended. An agent with running tasks is not idle.
+    Task(Task),
     /// Files changed.
     FileEdit {
         /// The changed files, and how each one changed.
@@ -108,6 +161,8 @@ pub enum AgentEvent {
         code: String,
         /// One or two sentences, for people.
         text: String,
+        /// Details for programs; the fields depend on the code.
+        data: Option<serde_json::Value>,
     },
     /// The model that the agent uses from now on.
     Model {
@@ -142,12 +197,17 @@ impl AgentEvent {
             | Self::ReasoningEnd { .. }
             | Self::Message { .. }
             | Self::ToolStarted { .. }
+            | Self::ToolUpdated { .. }
             | Self::ToolEnded { .. }
             | Self::FileEdit { .. }
             | Self::Permission(_)
             | Self::Question(_)
-            | Self::TurnEnded { .. } => true,
-            Self::Progress { .. }
+            | Self::TurnEnded { .. }
+            | Self::Subagent { .. } => true,
+            Self::AgentTurnStarted { .. }
+            | Self::AgentTurnEnded { .. }
+            | Self::Task(_)
+            | Self::Progress { .. }
             | Self::Alive
             | Self::Withdrawn { .. }
             | Self::Notice { .. }
@@ -161,6 +221,9 @@ impl AgentEvent {
 impl fmt::Debug for AgentEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::AgentTurnStarted { .. } => "AgentTurnStarted",
+            Self::AgentTurnEnded { .. } => "AgentTurnEnded",
+            Self::Subagent { .. } => "Subagent",
             Self::Text { .. } => "Text",
             Self::TextEnd { .. } => "TextEnd",
             Self::Reasoning { .. } => "Reasoning",
@@ -169,7 +232,9 @@ impl fmt::Debug for AgentEvent {
             Self::Progress { .. } => "Progress",
             Self::Alive => "Alive",
             Self::ToolStarted { .. } => "ToolStarted",
+            Self::ToolUpdated { .. } => "ToolUpdated",
             Self::ToolEnded { .. } => "ToolEnded",
+            Self::Task(_) => "Task",
             Self::FileEdit { .. } => "FileEdit",
             Self::Permission(_) => "Permission",
             Self::Question(_) => "Question",
@@ -248,6 +313,14 @@ impl AgentCommand {
     pub fn id(&self) -> CommandId {
         match self {
             Self::Prompt { id, .. } | Self::Cancel { id, .. } | Self::Answer { id, .. } => *id,
+        }
+    }
+
+    /// The turn that the command begins or cancels. None for an answer.
+    pub fn turn_id(&self) -> Option<&TurnId> {
+        match self {
+            Self::Prompt { turn_id, .. } | Self::Cancel { turn_id, .. } => Some(turn_id),
+            Self::Answer { .. } => None,
         }
     }
 

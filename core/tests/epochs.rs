@@ -36,6 +36,8 @@ fn an_attach_gets_the_earlier_epochs_as_a_snapshot() {
         goal_state: GoalState::default(),
         session: None,
         turns: Vec::new(),
+        agent_turn: None,
+        tasks: Vec::new(),
         requests: Vec::new(),
         open_work: OpenWork::default(),
         last_command: 0,

@@ -12,8 +12,8 @@ use switchboard_core::{
     ids::{ChatId, ChatKey, ConnId, Principal, RequestId, TurnId},
     journal::{JournalAnswer, MemoryJournal},
     wire::{
-        ClientEnvelope, FileEdit, Frame, Message, NoticeLevel, Outcome, Question, QuestionItem, TurnError,
-        decode,
+        ClientEnvelope, FileEdit, Frame, Message, NoticeLevel, Outcome, Question, QuestionItem, Source, Task,
+        TaskKind, TaskStatus, ToolLocation, ToolMedia, TurnError, decode,
     },
 };
 
@@ -111,9 +111,12 @@ fn whatever_an_agent_says_comes_in_events_of_bounded_size() {
             added: 1,
             deleted: 1,
             diff: Some(diff.into()),
+            diff_truncated: true,
         };
         let many = (0..20_000).map(|_| edit("a", "")).collect();
         let middling = (0..40).map(|_| edit("a", &letter.repeat(10_000))).collect();
+        let address = || letter.repeat(2 * 1024 / 6);
+        let sources = || vec![Source { url: address(), title: Some(huge()) }; 100];
         let request = |id: &str| RequestId::parse(id).unwrap();
         let ask = |id: &str, tool: String, input: String| {
             AgentEvent::Permission(PermissionAsk {
@@ -140,18 +143,74 @@ fn whatever_an_agent_says_comes_in_events_of_bounded_size() {
         let cases = [
             ("delta", AgentEvent::Text { stream: "s".into(), text: huge() }),
             ("delta", AgentEvent::Text { stream: huge().into(), text: "x".into() }),
-            ("stream_end", AgentEvent::TextEnd { stream: huge().into(), text: Some(huge()), void: false }),
+            (
+                "stream_end",
+                AgentEvent::TextEnd {
+                    stream: huge().into(),
+                    text: Some(huge()),
+                    void: false,
+                    sources: sources(),
+                },
+            ),
             ("reasoning_delta", AgentEvent::Reasoning { stream: huge().into(), text: huge() }),
             ("reasoning_end", AgentEvent::ReasoningEnd { stream: huge().into(), void: false }),
             ("delta", AgentEvent::Message { text: huge() }),
             ("message", AgentEvent::Progress { text: huge() }),
             (
                 "tool_event",
-                AgentEvent::ToolStarted { call_id: huge(), name: huge(), arguments: json!({ "a": huge() }) },
+                AgentEvent::ToolStarted {
+                    call_id: huge(),
+                    name: huge(),
+                    arguments: json!({ "a": huge() }),
+                    title: Some(huge()),
+                    locations: vec![ToolLocation { path: huge(), line: Some(1) }; 100],
+                },
             ),
             (
                 "tool_event",
-                AgentEvent::ToolEnded { call_id: huge(), name: huge(), result: Ok(huge()), truncated: false },
+                AgentEvent::ToolUpdated {
+                    call_id: huge(),
+                    name: huge(),
+                    arguments: Some(json!({ "a": letter.repeat(100 * 1024) })),
+                    output: None,
+                },
+            ),
+            (
+                "tool_event",
+                AgentEvent::ToolUpdated {
+                    call_id: huge(),
+                    name: huge(),
+                    arguments: None,
+                    output: Some(huge()),
+                },
+            ),
+            (
+                "task",
+                AgentEvent::Task(Task {
+                    task_id: huge(),
+                    kind: TaskKind::Shell,
+                    title: huge(),
+                    status: TaskStatus::Running,
+                    parent_call_id: Some(huge()),
+                }),
+            ),
+            (
+                "delta",
+                AgentEvent::Subagent {
+                    parent_call_id: huge(),
+                    event: Box::new(AgentEvent::Text { stream: "sub".into(), text: "y".into() }),
+                },
+            ),
+            (
+                "tool_event",
+                AgentEvent::ToolEnded {
+                    call_id: huge(),
+                    name: huge(),
+                    result: Ok(huge()),
+                    truncated: false,
+                    media: vec![ToolMedia { media_type: huge(), bytes: 1 }; 100],
+                    sources: sources(),
+                },
             ),
             ("file_edit", AgentEvent::FileEdit { edits: many }),
             ("file_edit", AgentEvent::FileEdit { edits: middling }),
@@ -162,7 +221,15 @@ fn whatever_an_agent_says_comes_in_events_of_bounded_size() {
             ),
             ("notice", ask("p2", huge(), "{}".into())),
             ("notice", AgentEvent::Question(question)),
-            ("notice", AgentEvent::Notice { level: NoticeLevel::Info, code: huge(), text: huge() }),
+            (
+                "notice",
+                AgentEvent::Notice {
+                    level: NoticeLevel::Info,
+                    code: huge(),
+                    text: huge(),
+                    data: Some(json!(huge())),
+                },
+            ),
             (
                 "turn_end",
                 AgentEvent::TurnEnded {
@@ -183,7 +250,7 @@ fn whatever_an_agent_says_comes_in_events_of_bounded_size() {
             let texts = world.logged.iter().filter(|event| event["event"] == kind);
             texts.map(|event| event["text"].as_str().unwrap().len()).sum::<usize>()
         };
-        assert_eq!(said("delta"), 3 * huge().len() + 1, "{letter:?}");
+        assert_eq!(said("delta"), 3 * huge().len() + 2, "{letter:?}");
         assert_eq!(said("reasoning_delta"), huge().len(), "{letter:?}");
         let edits = world.logged.iter().filter(|event| event["event"] == "file_edit");
         assert_eq!(edits.map(|event| event["edits"].as_array().unwrap().len()).sum::<usize>(), 20_041);
@@ -208,12 +275,20 @@ fn pages_of_long_deltas_are_bounded_as_well() {
 fn a_use_of_a_tool_with_a_long_id_is_one_use() {
     let mut world = World::new();
     let id = || "u".repeat(1000);
-    world.event(AgentEvent::ToolStarted { call_id: id(), name: "Bash".into(), arguments: json!({}) });
+    world.event(AgentEvent::ToolStarted {
+        call_id: id(),
+        name: "Bash".into(),
+        arguments: json!({}),
+        title: None,
+        locations: Vec::new(),
+    });
     world.event(AgentEvent::ToolEnded {
         call_id: id(),
         name: "Bash".into(),
         result: Ok("done".into()),
         truncated: false,
+        media: Vec::new(),
+        sources: Vec::new(),
     });
     let events = world.logged.iter().filter(|event| event["event"] == "tool_event");
     let ids: Vec<&str> = events.map(|event| event["call_id"].as_str().unwrap()).collect();

@@ -59,6 +59,7 @@ kinds!(CHAT, chat_kind, ChatBody {
     Message => "message",
     ToolEvent => "tool_event",
     FileEdit => "file_edit",
+    Task => "task",
     Notice => "notice",
     PermissionRequest => "permission_request",
     Question => "question",

@@ -86,9 +86,14 @@ fn streams_that_are_open_when_a_gateway_dies_are_ended_with_the_turn() {
     let (mut world, instance) = in_a_turn();
     world.records(instance, 1, "one");
     let think = |text: &str| AgentEvent::Reasoning { stream: "r".into(), text: text.into() };
-    let tool =
-        |id: &str| AgentEvent::ToolStarted { call_id: id.into(), name: "Bash".into(), arguments: json!({}) };
-    let ended = AgentEvent::TextEnd { stream: "other".into(), text: None, void: false };
+    let tool = |id: &str| AgentEvent::ToolStarted {
+        call_id: id.into(),
+        name: "Bash".into(),
+        arguments: json!({}),
+        title: None,
+        locations: Vec::new(),
+    };
+    let ended = AgentEvent::TextEnd { stream: "other".into(), text: None, void: false, sources: Vec::new() };
     let other = AgentEvent::Text { stream: "other".into(), text: "said".into() };
     let events = vec![think("hm"), other, ended, tool("t")];
     let records = AgentRecords { position: 2, events, checkpoint: None };
@@ -99,7 +104,7 @@ fn streams_that_are_open_when_a_gateway_dies_are_ended_with_the_turn() {
     next.step(Input::Recover { chat: key() });
     let record = next.journal.ask(Ask { id: AskId(0), query: Query::Chat { chat: key() } });
     let JournalAnswer::Found(_, Found::Chat(Some(record))) = record else { panic!("{record:?}") };
-    assert_eq!(record.open_work.tools, ["t"]);
+    assert_eq!(record.open_work.tools.iter().map(|tool| tool.call_id.as_str()).collect::<Vec<_>>(), ["t"]);
     let error = TurnError { code: "agent_exited".into(), detail: "it died".into() };
     next.step(Input::AgentExited { chat: key(), instance, exit: AgentExit::Gone(error) });
     let kinds: Vec<String> = next

@@ -25,7 +25,7 @@
 //!             let stream: StreamId = format!("s{position}").into();
 //!             let events = vec![
 //!                 AgentEvent::Text { stream: stream.clone(), text },
-//!                 AgentEvent::TextEnd { stream, text: None, void: false },
+//!                 AgentEvent::TextEnd { stream, text: None, void: false, sources: Vec::new() },
 //!                 AgentEvent::TurnEnded { outcome: Outcome::Completed, error: None, usage: None, cost: None },
 //!             ];
 //!             position += 1;

@@ -55,7 +55,7 @@ impl Agent for Obedient {
             position += 1;
             let last = vec![
                 AgentEvent::Text { stream: stream.clone(), text },
-                AgentEvent::TextEnd { stream, text: None, void: false },
+                AgentEvent::TextEnd { stream, text: None, void: false, sources: Vec::new() },
                 AgentEvent::TurnEnded { outcome, error: None, usage: None, cost: None },
             ];
             if say(&context, position, last).await.is_err() {

@@ -35,7 +35,7 @@ impl Agent for Echo {
             let mut events: Vec<AgentEvent> = words
                 .map(|word| AgentEvent::Text { stream: stream.clone(), text: word.to_owned() })
                 .collect();
-            events.push(AgentEvent::TextEnd { stream, text: None, void: false });
+            events.push(AgentEvent::TextEnd { stream, text: None, void: false, sources: Vec::new() });
             let outcome = Outcome::Completed;
             events.push(AgentEvent::TurnEnded { outcome, error: None, usage: None, cost: None });
             position += 1;

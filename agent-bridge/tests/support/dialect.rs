@@ -81,7 +81,12 @@ impl Codec for WordsCodec {
                 let stream = || format!("{}{position}", self.prefix).as_str().into();
                 let text = rest.split_once(' ').map_or("", |(_, text)| text);
                 out.events.push(AgentEvent::Text { stream: stream(), text: text.into() });
-                out.events.push(AgentEvent::TextEnd { stream: stream(), text: None, void: false });
+                out.events.push(AgentEvent::TextEnd {
+                    stream: stream(),
+                    text: None,
+                    void: false,
+                    sources: Vec::new(),
+                });
             }
             "done" if self.turn.as_deref() == Some(rest) => {
                 self.turn = None;

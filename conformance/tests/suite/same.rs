@@ -116,7 +116,7 @@ fn permission() -> AgentEvent {
 
 fn end() -> Vec<AgentEvent> {
     vec![
-        AgentEvent::TextEnd { stream: stream(), text: None, void: false },
+        AgentEvent::TextEnd { stream: stream(), text: None, void: false, sources: Vec::new() },
         AgentEvent::TurnEnded { outcome: Outcome::Completed, error: None, usage: None, cost: None },
     ]
 }
@@ -142,8 +142,14 @@ async fn conversation(transport: &dyn Transport) -> Vec<String> {
     let received = gateway.agents().received(CHAT).await;
     assert!(matches!(received, Some(ReceivedCommand::Command(AgentCommand::Answer { .. }))), "{received:?}");
     let result = Ok("README.md".to_owned());
-    let ended =
-        AgentEvent::ToolEnded { call_id: "k1".to_owned(), name: "Bash".to_owned(), result, truncated: false };
+    let ended = AgentEvent::ToolEnded {
+        call_id: "k1".to_owned(),
+        name: "Bash".to_owned(),
+        result,
+        truncated: false,
+        media: Vec::new(),
+        sources: Vec::new(),
+    };
     say(&gateway, vec![ended]).await;
     for at in 0..PIECES {
         say(&gateway, vec![piece(at)]).await;
@@ -248,6 +254,8 @@ async fn lost_and_resumed(transports: &[&dyn Transport], every: usize) -> Vec<St
         name: "Bash".to_owned(),
         result: Ok("README.md".to_owned()),
         truncated: false,
+        media: Vec::new(),
+        sources: Vec::new(),
     };
     let mut words: Vec<AgentEvent> = (0..12)
         .map(|at| AgentEvent::Reasoning { stream: "s0".into(), text: format!("thought {at}, ") })

@@ -46,6 +46,7 @@ impl ChatKind {
             | Self::Message
             | Self::ToolEvent
             | Self::FileEdit
+            | Self::Task
             | Self::Notice => (Durability::Written, false),
             Self::UserMessage
             | Self::TurnStarted
@@ -65,6 +66,7 @@ impl ChatKind {
             | Self::Message
             | Self::ToolEvent
             | Self::FileEdit
+            | Self::Task
             | Self::Notice
             | Self::PermissionRequest
             | Self::Question

@@ -52,6 +52,7 @@ impl DeltaRun {
         let (mine, other) = (&self.event.place, &next.event.place);
         let joins = stream_of(&self.event.body) == stream_of(&next.event.body)
             && mine.turn_id == other.turn_id
+            && mine.parent_call_id == other.parent_call_id
             && mine.epoch == other.epoch
             && mine.seq + 1 == next.first_seq
             && self.bytes + next.bytes <= RECORD_BYTES;
@@ -137,6 +138,7 @@ mod tests {
             first_seq: None,
             seq,
             turn_id: TurnId::parse("t").ok(),
+            parent_call_id: None,
         };
         let body = ChatBody::Delta { stream_id: stream.into(), text: text.into() };
         LogEvent { first_seq: seq, seq, frame: encode_chat(&place, &body) }

@@ -10,12 +10,12 @@ use alloc::{
 
 use super::{
     Append, AppendId, Ask, Change, ChatRecord, ChatsPage, Found, HistoryPage, JournalAnswer, LogEvent,
-    OpenRequest, OpenTurn, OpenWork, PageBuilder, PageStart, Query, RecordedAgent, TurnRecord,
+    OpenAgentTurn, OpenRequest, OpenTurn, OpenWork, PageBuilder, PageStart, Query, RecordedAgent, TurnRecord,
 };
 use crate::{
     agent::AgentCommand,
     ids::{ChatId, ChatKey, Cursor, Epoch, Principal, TurnId},
-    wire::{ChatSummary, GoalState},
+    wire::{ChatSummary, GoalState, Task},
 };
 
 /// A journal that stores all chats in memory only and answers at once.
@@ -39,6 +39,8 @@ struct Chat {
     session: Option<String>,
     open: Vec<OpenTurn>,
     turns: BTreeMap<TurnId, TurnRecord>,
+    agent_turn: Option<OpenAgentTurn>,
+    tasks: Vec<Task>,
     requests: Vec<OpenRequest>,
     open_work: OpenWork,
     last_command: u64,
@@ -171,6 +173,8 @@ impl Chat {
             session: None,
             open: Vec::new(),
             turns: BTreeMap::new(),
+            agent_turn: None,
+            tasks: Vec::new(),
             requests: Vec::new(),
             open_work: OpenWork::default(),
             last_command: 0,
@@ -222,11 +226,16 @@ impl Chat {
                 let place = self.open.iter().position(|turn| turn.turn_id == turn_id);
                 let ended = self.open.remove(place.expect("a turn ends once"));
                 if ended.started_at_ms.is_some() {
-                    // All commands belong to the turn that runs.
-                    self.commands.clear();
-                    self.open_work = OpenWork::default();
+                    self.drop_commands(&turn_id);
                 }
             }
+            Change::AgentTurn { turn } => {
+                let earlier = core::mem::replace(&mut self.agent_turn, turn);
+                if let (Some(ended), None) = (earlier, &self.agent_turn) {
+                    self.drop_commands(&ended.turn_id);
+                }
+            }
+            Change::Tasks { tasks } => self.tasks = tasks,
             Change::RequestOpened { request_id, agent_request_id, last_request, question, input, frame } => {
                 self.last_request = self.last_request.max(last_request);
                 self.requests.push(OpenRequest { request_id, agent_request_id, question, input, frame });
@@ -259,6 +268,15 @@ impl Chat {
         }
     }
 
+    /// Drops the commands of a turn that has ended. Answers belong to no turn and go with the last one that runs.
+    fn drop_commands(&mut self, turn_id: &TurnId) {
+        self.commands.retain(|command| command.turn_id() != Some(turn_id));
+        if self.agent_turn.is_none() && self.open.iter().all(|turn| turn.started_at_ms.is_none()) {
+            self.commands.clear();
+            self.open_work = OpenWork::default();
+        }
+    }
+
     fn open_turn(&mut self, turn_id: &TurnId, change: impl FnOnce(&mut OpenTurn)) {
         if let Some(turn) = self.open.iter_mut().find(|turn| turn.turn_id == *turn_id) {
             change(turn);
@@ -273,6 +291,8 @@ impl Chat {
             goal_state: self.goal_state.clone(),
             session: self.session.clone(),
             turns: self.open.clone(),
+            agent_turn: self.agent_turn.clone(),
+            tasks: self.tasks.clone(),
             requests: self.requests.clone(),
             open_work: self.open_work.clone(),
             last_command: self.last_command,
@@ -290,7 +310,7 @@ impl Chat {
             chat_id: chat.clone(),
             title: self.title.clone(),
             updated_at_ms: self.updated_at_ms,
-            running: self.open.iter().any(|turn| turn.started_at_ms.is_some()),
+            running: self.agent_turn.is_some() || self.open.iter().any(|turn| turn.started_at_ms.is_some()),
             waiting: !self.requests.is_empty(),
             head: self.cursor(),
         }
@@ -360,7 +380,7 @@ mod tests {
     use crate::{
         agent::{AgentInstanceId, CommandId},
         journal::{AskId, Durability},
-        wire::{ChatBody, EventPosition, NoticeLevel, encode_chat},
+        wire::{ChatBody, EventPosition, NoticeLevel, TurnOrigin, encode_chat},
     };
 
     fn key(chat: &str) -> ChatKey {
@@ -373,7 +393,14 @@ mod tests {
 
     fn event(chat: &str, seq: u64, body: &ChatBody) -> LogEvent {
         let chat_id = key(chat).chat;
-        let place = EventPosition { chat_id, epoch: epoch(), first_seq: None, seq, turn_id: None };
+        let place = EventPosition {
+            chat_id,
+            epoch: epoch(),
+            first_seq: None,
+            seq,
+            turn_id: None,
+            parent_call_id: None,
+        };
         LogEvent { first_seq: seq, seq, frame: encode_chat(&place, body) }
     }
 
@@ -417,11 +444,12 @@ mod tests {
             journal.append(append("first", 30 + seq, vec![event("first", seq, &delta)], vec![change]));
             assert_eq!(order(&journal), before);
         }
-        let notice = ChatBody::Notice { level: NoticeLevel::Info, code: "c".into(), text: "news".into() };
+        let notice =
+            ChatBody::Notice { level: NoticeLevel::Info, code: "c".into(), text: "news".into(), data: None };
         journal.append(append("first", 40, vec![event("first", 4, &notice)], vec![]));
         assert_eq!(order(&journal), before);
 
-        let started = ChatBody::TurnStarted { started_at_ms: 50 };
+        let started = ChatBody::TurnStarted { origin: TurnOrigin::User, reason: None, started_at_ms: 50 };
         journal.append(append("first", 50, vec![event("first", 5, &started)], vec![]));
         assert_eq!(order(&journal), [("first".into(), 50), ("second".into(), 20)]);
     }

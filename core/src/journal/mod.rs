@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     agent::{AgentCommand, AgentInstanceId},
     ids::{ChatId, ChatKey, Cursor, Epoch, Principal, RequestId, TurnId},
-    wire::{ChatSummary, Frame, GoalState, Outcome, TurnError},
+    wire::{ChatSummary, Frame, GoalState, Outcome, Task, TurnError, TurnReason},
 };
 
 /// Identifies an append in its answer. Made by the hub, unique within a process.
@@ -168,6 +168,16 @@ pub enum Change {
         /// The decoder's state at this position, if it should be stored.
         checkpoint: Option<Bytes>,
     },
+    /// The turn that the agent began by itself, from now on. None: it has ended. A person's turn may be open beside it.
+    AgentTurn {
+        /// The agent's open turn.
+        turn: Option<OpenAgentTurn>,
+    },
+    /// The running background tasks of the agent from now on.
+    Tasks {
+        /// All running tasks, oldest first.
+        tasks: Vec<Task>,
+    },
     /// The streams and tool uses of the running turn that are open from now on. The turn's end clears them.
     OpenWork {
         /// All open streams and tool uses.
@@ -207,6 +217,8 @@ impl fmt::Debug for Change {
             Self::AgentStarted { .. } => "AgentStarted",
             Self::AgentEnded { .. } => "AgentEnded",
             Self::AgentPosition { .. } => "AgentPosition",
+            Self::AgentTurn { .. } => "AgentTurn",
+            Self::Tasks { .. } => "Tasks",
             Self::OpenWork { .. } => "OpenWork",
             Self::Session { .. } => "Session",
             Self::Title { .. } => "Title",
@@ -359,6 +371,10 @@ pub struct ChatRecord {
     pub session: Option<String>,
     /// The open turns in the order of their messages. Only the first one may have started.
     pub turns: Vec<OpenTurn>,
+    /// The turn that the agent began by itself, if one is open.
+    pub agent_turn: Option<OpenAgentTurn>,
+    /// The running background tasks of the agent, oldest first.
+    pub tasks: Vec<Task>,
     /// The open permission requests and questions.
     pub requests: Vec<OpenRequest>,
     /// The open streams and tool uses of the running turn.
@@ -369,7 +385,8 @@ pub struct ChatRecord {
     pub last_request: u64,
     /// The chat's agent, if the log has its start and not its end.
     pub agent: Option<RecordedAgent>,
-    /// The commands of the open turns, in order. An adopted agent gets them again.
+    /// The commands of the open turns, in order. An adopted agent gets them again. The end of a turn drops its own, and
+    /// all if no other turn runs.
     pub commands: Vec<AgentCommand>,
     /// The cursor of the newest stored event of earlier epochs, if there is one. With it the chat is not empty even if
     /// `head.seq` is 0, and a hub that appended under that epoch knows how many of its events were committed.
@@ -385,9 +402,61 @@ pub struct OpenWork {
     /// The ids of open streams of thinking.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasoning: Vec<String>,
-    /// The agent's ids of open tool uses.
+    /// The open tool uses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tools: Vec<String>,
+    pub tools: Vec<OpenTool>,
+}
+
+/// An open tool use of an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredTool")]
+pub struct OpenTool {
+    /// The agent's id of the tool use.
+    pub call_id: String,
+    /// The tool, as the agent names it. Empty if an earlier version stored the use.
+    pub name: String,
+    /// The tool use of the subagent that uses the tool, if a subagent does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_call_id: Option<String>,
+}
+
+/// An open tool use as it is stored. Earlier versions stored the id only.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum StoredTool {
+    Id(String),
+    Tool {
+        call_id: String,
+        name: String,
+        #[serde(default)]
+        parent_call_id: Option<String>,
+    },
+}
+
+impl From<StoredTool> for OpenTool {
+    fn from(stored: StoredTool) -> Self {
+        match stored {
+            StoredTool::Id(call_id) => Self { call_id, name: String::new(), parent_call_id: None },
+            StoredTool::Tool { call_id, name, parent_call_id } => Self { call_id, name, parent_call_id },
+        }
+    }
+}
+
+/// The open turn that an agent began by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenAgentTurn {
+    /// The turn's id, which the hub chose.
+    pub turn_id: TurnId,
+    /// Why the agent began the turn.
+    pub reason: TurnReason,
+    /// When the turn started, in milliseconds of Unix time.
+    pub started_at_ms: u64,
+    /// Whether the turn is being cancelled.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub cancel_requested: bool,
+    /// The error for the turn's end, if the gateway cancels the turn. None if a client does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel_reason: Option<TurnError>,
 }
 
 impl OpenWork {
@@ -435,6 +504,13 @@ pub struct OpenTurn {
 impl fmt::Debug for OpenTurn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OpenTurn").field("turn_id", &self.turn_id).finish_non_exhaustive()
+    }
+}
+
+impl OpenAgentTurn {
+    /// A turn that has just started.
+    pub fn new(turn_id: TurnId, reason: TurnReason, started_at_ms: u64) -> Self {
+        Self { turn_id, reason, started_at_ms, cancel_requested: false, cancel_reason: None }
     }
 }
 

@@ -13,7 +13,8 @@ use serde_json::value::RawValue;
 use super::event::ChatEvent;
 use super::{
     absent::is_false,
-    event::{GoalState, NoticeLevel},
+    event::{GoalState, NoticeLevel, TurnReason},
+    task::Task,
 };
 use crate::ids::{ChatId, Cursor, Epoch, RequestId, TurnId};
 
@@ -279,6 +280,14 @@ pub struct ChatState {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub turn: Option<RunningTurn>,
+    /// The turn that the agent has begun by itself, if one runs. It may run beside `turn`, whose prompt then waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", ts(optional))]
+    pub agent_turn: Option<AgentTurn>,
+    /// The running background tasks of the agent, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", ts(as = "Option<Vec<Task>>", optional))]
+    pub tasks: Vec<Task>,
     /// The `user_message` events of the queued turns, first one first.
     #[cfg_attr(feature = "schema", schemars(with = "Vec<ChatEvent>"), ts(as = "Vec<ChatEvent>"))]
     #[serde(deserialize_with = "raw_events")]
@@ -306,6 +315,19 @@ pub struct RunningTurn {
     /// When the turn started, in milliseconds of Unix time.
     #[cfg_attr(feature = "schema", ts(type = "number"))]
     pub started_at_ms: u64,
+}
+
+/// A running turn that the agent began, in a [`ChatState`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
+pub struct AgentTurn {
+    /// The id of the turn, which the gateway chose.
+    pub turn_id: TurnId,
+    /// When the turn started, in milliseconds of Unix time.
+    #[cfg_attr(feature = "schema", ts(type = "number"))]
+    pub started_at_ms: u64,
+    /// Why the agent began the turn.
+    pub reason: TurnReason,
 }
 
 /// Whether a turn runs in a chat.

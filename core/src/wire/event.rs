@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     absent::is_false,
     request::{PermissionRequest, Question, Resolution},
+    task::Task,
 };
 use crate::ids::{ChatId, Epoch, RequestId, TurnId};
 
@@ -44,6 +45,11 @@ pub struct EventPosition {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub turn_id: Option<TurnId>,
+    /// The tool use that the event belongs to: a subagent, whose text, tool uses and requests name the use that began
+    /// it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", ts(optional))]
+    pub parent_call_id: Option<String>,
 }
 
 impl EventPosition {
@@ -77,8 +83,16 @@ pub enum ChatBody {
         #[cfg_attr(feature = "schema", ts(optional))]
         client_id: Option<String>,
     },
-    /// The turn has started: its message goes to the agent next.
+    /// The turn has started. The message of a person's turn goes to the agent next; a turn of the agent's has no message.
     TurnStarted {
+        /// Who began the turn.
+        #[serde(default, skip_serializing_if = "TurnOrigin::is_user")]
+        #[cfg_attr(feature = "schema", ts(as = "Option<TurnOrigin>", optional))]
+        origin: TurnOrigin,
+        /// Why the agent began the turn, if it did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "schema", ts(optional))]
+        reason: Option<TurnReason>,
         /// When the turn started, in milliseconds of Unix time.
         #[cfg_attr(feature = "schema", ts(type = "number"))]
         started_at_ms: u64,
@@ -102,6 +116,10 @@ pub enum ChatBody {
         #[serde(default, skip_serializing_if = "is_false")]
         #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
         void: bool,
+        /// The sources that the agent cites in the text.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        #[cfg_attr(feature = "schema", ts(as = "Option<Vec<Source>>", optional))]
+        sources: Vec<Source>,
     },
     /// A piece of the agent's reasoning.
     ReasoningDelta {
@@ -134,16 +152,28 @@ pub enum ChatBody {
     },
     /// The agent uses a tool.
     ToolEvent {
-        /// Whether the tool use begins, has succeeded or has failed.
+        /// Whether the tool use begins, goes on, has succeeded or has failed.
         phase: ToolPhase,
-        /// The id of the tool use, the same in all its events.
+        /// The id of the tool use, the same in all its events. A later use may have the id of an ended one.
         call_id: String,
         /// The tool, as the agent names it.
         name: String,
-        /// At the start: the arguments that the agent passes to the tool.
+        /// One line for people that says what the tool use does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "schema", ts(optional))]
+        title: Option<String>,
+        /// The files that the tool use concerns.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        #[cfg_attr(feature = "schema", ts(as = "Option<Vec<ToolLocation>>", optional))]
+        locations: Vec<ToolLocation>,
+        /// At the start: the arguments that the agent passes to the tool. In an update: all arguments so far.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(type = "unknown", optional))]
         arguments: Option<serde_json::Value>,
+        /// In an update: a piece of the tool's output.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "schema", ts(optional))]
+        output: Option<String>,
         /// At the end: the tool's result.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
@@ -156,14 +186,23 @@ pub enum ChatBody {
         #[serde(default, skip_serializing_if = "is_false")]
         #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
         truncated: bool,
+        /// At the end: the pictures and other media in the tool's result, which the event itself does not contain.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        #[cfg_attr(feature = "schema", ts(as = "Option<Vec<ToolMedia>>", optional))]
+        media: Vec<ToolMedia>,
+        /// At the end: the sources that the tool found.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        #[cfg_attr(feature = "schema", ts(as = "Option<Vec<Source>>", optional))]
+        sources: Vec<Source>,
     },
+    /// Background work of the agent began, changed or ended. A chat's running tasks are in the snapshot's state.
+    Task(Task),
     /// The agent changed files.
     FileEdit {
         /// One item for each changed file.
         edits: Vec<FileEdit>,
     },
-    /// Information for people that is part of no answer. Codes: `request_refused` (the gateway refused an agent's
-    /// request without asking a person).
+    /// Information for people that is part of no answer. `docs/reference.md` lists the codes.
     Notice {
         /// How serious the notice is.
         level: NoticeLevel,
@@ -171,6 +210,10 @@ pub enum ChatBody {
         code: String,
         /// One or two sentences, for people.
         text: String,
+        /// Details for programs; the fields depend on the code.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "schema", ts(type = "unknown", optional))]
+        data: Option<serde_json::Value>,
     },
     /// The agent asks for permission to use a tool. Open until `request_resolved`.
     PermissionRequest(PermissionRequest),
@@ -188,11 +231,16 @@ pub enum ChatBody {
         #[cfg_attr(feature = "schema", ts(optional))]
         client_id: Option<String>,
     },
-    /// The turn is over. There is exactly one for each accepted message.
+    /// The turn is over. There is exactly one for each accepted message and each turn that the agent began.
     TurnEnd {
+        /// Who began the turn.
+        #[serde(default, skip_serializing_if = "TurnOrigin::is_user")]
+        #[cfg_attr(feature = "schema", ts(as = "Option<TurnOrigin>", optional))]
+        origin: TurnOrigin,
         /// How the turn ended.
         outcome: Outcome,
-        /// Milliseconds from acceptance to the end, over restarts of the gateway too.
+        /// Milliseconds from the acceptance of the message, or from the start of an agent's turn, to the end, over
+        /// restarts of the gateway too.
         #[cfg_attr(feature = "schema", ts(type = "number"))]
         latency_ms: u64,
         /// The agent's report of the tokens that the turn used.
@@ -251,6 +299,8 @@ pub struct ToolHint {
 pub enum ToolPhase {
     /// The tool use begins.
     Start,
+    /// The tool use goes on: there are more arguments, or there is more output.
+    Update,
     /// The tool use has succeeded.
     End,
     /// The tool use has failed or was denied.
@@ -277,6 +327,82 @@ pub struct FileEdit {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", ts(optional))]
     pub diff: Option<String>,
+    /// Whether `diff` is only the beginning of the change, or is missing, because the change is too large.
+    #[serde(default, skip_serializing_if = "is_false")]
+    #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
+    pub diff_truncated: bool,
+}
+
+/// Who began a turn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
+pub enum TurnOrigin {
+    /// A person, with a message.
+    #[default]
+    User,
+    /// The agent.
+    Agent,
+}
+
+impl TurnOrigin {
+    /// Whether a person began the turn.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    pub(super) fn is_user(&self) -> bool {
+        matches!(self, Self::User)
+    }
+}
+
+/// Why an agent began a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
+pub enum TurnReason {
+    /// Background work ended or has news.
+    Background,
+    /// The time came for something that the agent had scheduled.
+    Schedule,
+    /// A hook of the agent asked for it.
+    Hook,
+    /// The agent continues what a restart had interrupted.
+    Resume,
+    /// Any other reason, or one that the agent does not tell.
+    Other,
+}
+
+/// A file that a tool use concerns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
+pub struct ToolLocation {
+    /// The file's path relative to the workspace; for a file outside the workspace only its name.
+    pub path: String,
+    /// The line, counted from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", ts(optional))]
+    pub line: Option<u32>,
+}
+
+/// A picture or another medium in a tool's result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
+pub struct ToolMedia {
+    /// The medium's type, such as `image/png`.
+    pub media_type: String,
+    /// The medium's size in bytes.
+    #[cfg_attr(feature = "schema", ts(type = "number"))]
+    pub bytes: u64,
+}
+
+/// A page that an agent cites.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema, TS))]
+pub struct Source {
+    /// The page's address. It comes from the agent and may have any scheme.
+    pub url: String,
+    /// The page's title, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", ts(optional))]
+    pub title: Option<String>,
 }
 
 /// How serious a notice is.

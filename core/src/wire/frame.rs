@@ -149,6 +149,10 @@ fn put_place(json: &mut Vec<u8>, place: &EventPosition) {
         json.extend_from_slice(b",\"turn_id\":");
         push_string(json, turn_id.as_str());
     }
+    if let Some(parent_call_id) = &place.parent_call_id {
+        json.extend_from_slice(b",\"parent_call_id\":");
+        push_string(json, parent_call_id);
+    }
     json.push(b'}');
 }
 

@@ -57,6 +57,7 @@ kinds! {
         Message = message,
         ToolEvent = tool_event,
         FileEdit = file_edit,
+        Task = task,
         Notice = notice,
         PermissionRequest = permission_request,
         Question = question,

@@ -294,7 +294,12 @@ impl Agents {
             12 => {
                 process.streams += 1;
                 let text = rng.chance(30).then(|| format!("[{made}] whole"));
-                AgentEvent::TextEnd { stream: stream(process.streams - 1), text, void: rng.chance(20) }
+                AgentEvent::TextEnd {
+                    stream: stream(process.streams - 1),
+                    text,
+                    void: rng.chance(20),
+                    sources: Vec::new(),
+                }
             }
             13 => AgentEvent::Reasoning { stream: "think".into(), text: format!("[{made}] hm") },
             14 => {
@@ -304,6 +309,8 @@ impl Agents {
                     call_id: format!("k{}", process.tools),
                     name: "Bash".into(),
                     arguments,
+                    title: None,
+                    locations: Vec::new(),
                 }
             }
             15 => AgentEvent::ToolEnded {
@@ -311,6 +318,8 @@ impl Agents {
                 name: "Bash".into(),
                 result: Ok("out".repeat(rng.below(100))),
                 truncated: false,
+                media: Vec::new(),
+                sources: Vec::new(),
             },
             16 => AgentEvent::Message { text: format!("[{made}] message") },
             17 => {

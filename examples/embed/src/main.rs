@@ -83,7 +83,7 @@ impl Life {
             }
             self.say(AgentEvent::Text { stream: stream.clone(), text: format!("{number} ") }).await?;
         }
-        self.say(AgentEvent::TextEnd { stream, text: None, void: false }).await?;
+        self.say(AgentEvent::TextEnd { stream, text: None, void: false, sources: Vec::new() }).await?;
         self.end(Outcome::Completed).await
     }
 

@@ -5,7 +5,7 @@ use std::{collections::HashSet, io, io::IsTerminal};
 use rustix::termios::{QueueSelector, tcflush};
 use serde_json::Value;
 use switchboard_core::wire::{
-    ChatBody, ChatEvent, MessageKind, NoticeLevel, Outcome, Resolution, ToolPhase, TurnError,
+    ChatBody, ChatEvent, MessageKind, NoticeLevel, Outcome, Resolution, TaskStatus, ToolPhase, TurnError,
 };
 
 use super::{
@@ -130,7 +130,7 @@ impl Screen {
                 self.streamed.insert(stream_id.clone());
                 self.answer(stream_id, text);
             }
-            ChatBody::StreamEnd { stream_id, text, void } => {
+            ChatBody::StreamEnd { stream_id, text, void, .. } => {
                 self.stream_end(stream_id, text.as_deref(), *void);
             }
             ChatBody::Message { text, kind: None, .. } => {
@@ -155,6 +155,15 @@ impl Screen {
                     let path = safe_line(&edit.path, 200);
                     self.aside(&format!("[{path}: {} lines added, {} deleted]", edit.added, edit.deleted));
                 }
+            }
+            ChatBody::Task(task) => {
+                let status = match task.status {
+                    TaskStatus::Running => "runs in the background",
+                    TaskStatus::Completed => "is done",
+                    TaskStatus::Failed => "failed",
+                    TaskStatus::Stopped => "was stopped",
+                };
+                self.aside(&format!("[{} {status}]", safe_line(&task.title, TOOL_CHARACTERS)));
             }
             ChatBody::RequestResolved { resolution, .. } => self.aside(match resolution {
                 Resolution::Allowed => "[allowed]",
@@ -218,7 +227,7 @@ impl Screen {
                 let error = safe_line(error.unwrap_or("no reason given"), TOOL_CHARACTERS);
                 self.aside(&format!("[{name} failed] {error}"));
             }
-            ToolPhase::End => {}
+            ToolPhase::Update | ToolPhase::End => {}
         }
     }
 

@@ -357,6 +357,7 @@ impl Session {
             | ChatBody::Notice { .. }
             | ChatBody::ToolEvent { .. }
             | ChatBody::FileEdit { .. }
+            | ChatBody::Task(_)
             | ChatBody::PermissionRequest(_)
             | ChatBody::Question(_)
             | ChatBody::GoalState { .. } => {}

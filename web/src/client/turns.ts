@@ -142,12 +142,14 @@ function applyToTurn(turn: Turn, event: TurnEvent): Turn {
       return upsert(turn, { kind: "notice", key: `notice ${event.epoch}.${event.seq}`, level: event.level, code: event.code, text: event.text });
     case "tool_event":
       return upsert(turn, newTool(event.call_id, event.name, {
-        status: event.phase === "start" ? "running" : event.phase === "end" ? "done" : "error",
+        status: event.phase === "end" ? "done" : event.phase === "error" ? "error" : "running",
         truncated: event.truncated ?? false,
         ...("arguments" in event && { arguments: event.arguments }),
         ...(event.result !== undefined && { result: event.result }),
         ...(event.error !== undefined && { error: event.error }),
       }));
+    case "task":
+      return turn; // the list of tasks is state of the chat
     case "file_edit":
       return event.edits.reduce((edited, edit) => upsert(edited, newTool(edit.call_id, edit.tool, { edits: [edit] })), turn);
     case "permission_request":

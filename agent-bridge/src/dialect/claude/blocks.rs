@@ -160,7 +160,12 @@ impl OpenMessage {
                     events.push(AgentEvent::Reasoning { stream: stream.clone(), text: text.into() });
                     events.push(AgentEvent::ReasoningEnd { stream, void: false });
                 } else {
-                    events.push(AgentEvent::TextEnd { stream, text: Some(text.into()), void: false });
+                    events.push(AgentEvent::TextEnd {
+                        stream,
+                        text: Some(text.into()),
+                        void: false,
+                        sources: Vec::new(),
+                    });
                 }
             }
         } else if block.phase == Phase::Stopped {
@@ -206,7 +211,12 @@ impl OpenMessage {
                 block.end(void, events);
             } else if void && block.streamed.bytes > 0 && block.kind == Kind::Text {
                 // The stream was ended as valid before; this event revokes its text.
-                events.push(AgentEvent::TextEnd { stream: block.stream.clone(), text: None, void });
+                events.push(AgentEvent::TextEnd {
+                    stream: block.stream.clone(),
+                    text: None,
+                    void,
+                    sources: Vec::new(),
+                });
             }
         }
     }
@@ -232,7 +242,7 @@ impl OpenBlock {
         }
         let stream = self.stream.clone();
         match self.kind {
-            Kind::Text => events.push(AgentEvent::TextEnd { stream, text: None, void }),
+            Kind::Text => events.push(AgentEvent::TextEnd { stream, text: None, void, sources: Vec::new() }),
             Kind::Thinking => events.push(AgentEvent::ReasoningEnd { stream, void }),
             Kind::Tool { .. } | Kind::Other => {}
         }

@@ -194,7 +194,13 @@ impl ClaudeCodec {
         let tool = Tool { name: name.into(), edit: Edit::of(name, &arguments) };
         self.state.tools.insert(id.into(), tool);
         let arguments = edits::shown_arguments(&self.workspace, arguments);
-        out.events.push(AgentEvent::ToolStarted { call_id: id.into(), name: name.into(), arguments });
+        out.events.push(AgentEvent::ToolStarted {
+            call_id: id.into(),
+            name: name.into(),
+            arguments,
+            title: None,
+            locations: Vec::new(),
+        });
     }
 
     fn user(&mut self, line: &Line<'_>, out: &mut Decoded) {
@@ -213,6 +219,8 @@ impl ClaudeCodec {
                 name: tool.name.clone(),
                 result: if failed { Err(text) } else { Ok(text) },
                 truncated,
+                media: Vec::new(),
+                sources: Vec::new(),
             });
             if let (false, Some(edit)) = (failed, tool.edit) {
                 // `tool_use_result` is the structured result of a line that has only one result.

@@ -73,7 +73,15 @@ impl Edit {
         };
         let diff = format!("--- {path}\n+++ {path}\n{body}");
         let diff = (!body.is_empty() && diff.len() <= DIFF_BYTES).then_some(diff);
-        FileEdit { call_id: call_id.into(), tool: tool.into(), path, added, deleted, diff }
+        FileEdit {
+            call_id: call_id.into(),
+            tool: tool.into(),
+            path,
+            added,
+            deleted,
+            diff,
+            diff_truncated: false,
+        }
     }
 }
 

@@ -153,7 +153,7 @@ impl ClaudeCodec {
             out.replies.push(refusal(agent_id, error));
         }
         let (level, code) = (NoticeLevel::Warning, "request_refused".into());
-        out.events.push(AgentEvent::Notice { level, code, text: said.into() });
+        out.events.push(AgentEvent::Notice { level, code, text: said.into(), data: None });
     }
 
     /// Bytes of input of all open questions. Only this codec stores them.

@@ -28,7 +28,12 @@ impl TextCodec {
         let rest = std::mem::take(&mut self.partial);
         self.say(&rest, out);
         if std::mem::take(&mut self.spoke) {
-            out.events.push(AgentEvent::TextEnd { stream: self.stream.clone(), text: None, void: false });
+            out.events.push(AgentEvent::TextEnd {
+                stream: self.stream.clone(),
+                text: None,
+                void: false,
+                sources: Vec::new(),
+            });
         }
     }
 

@@ -17,7 +17,7 @@ use crate::{
     journal::{Change, ChatRecord, OpenTurn},
     wire::{
         ChatBody, ChatEvent, ChatKind, ControlEvent, Frame, FrameKind, MessageAccepted, Outcome, Resolution,
-        TurnError, UpdateScope, encode_control,
+        TurnError, TurnOrigin, UpdateScope, encode_control,
     },
 };
 
@@ -112,7 +112,10 @@ impl Chat {
             if let Some(started_at_ms) = started_at_ms
                 && known.is_none_or(|known| known.started_at_ms.is_none())
             {
-                draft.push(Some(turn_id), ChatBody::TurnStarted { started_at_ms });
+                draft.push(
+                    Some(turn_id),
+                    ChatBody::TurnStarted { origin: TurnOrigin::User, reason: None, started_at_ms },
+                );
             }
         }
         let running = had.turn().map(|turn| turn.turn_id.clone());
@@ -203,7 +206,8 @@ impl Chat {
 /// The `message_accepted` for a committed message of the earlier epoch. It is marked as a duplicate, so that its
 /// sequence number moves no cursor.
 fn accepted_late(chat: &Chat, epoch: &Epoch, event: &Staged) -> Option<Frame> {
-    let (Some(ChatBody::UserMessage { starts_turn, .. }), Some(turn_id)) = (event.body(), &event.turn_id)
+    let (Some(ChatBody::UserMessage { starts_turn, .. }), Some(turn_id)) =
+        (event.body(), &event.owner.turn_id)
     else {
         return None;
     };
@@ -232,6 +236,7 @@ fn lost(ring: &Ring, kind: ChatKind, is_it: impl Fn(&ChatEvent) -> bool) -> Opti
 fn unknown_end(cx: &Context, turn: &OpenTurn) -> ChatBody {
     let detail = "the turn is over, and how it ended was lost by the journal";
     ChatBody::TurnEnd {
+        origin: TurnOrigin::User,
         outcome: Outcome::Interrupted,
         latency_ms: cx.now.unix_ms.saturating_sub(turn.accepted_at_ms),
         usage: None,

@@ -34,6 +34,7 @@ mod records;
 mod requests;
 mod resync;
 mod text;
+mod tool_use;
 mod turns;
 
 use alloc::{boxed::Box, string::String};

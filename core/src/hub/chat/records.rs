@@ -2,22 +2,22 @@
 
 use alloc::{format, string::String, vec::Vec};
 
-use serde_json::Value;
-
 use super::{
     Chat,
     bounds::{EDIT_BYTES, bounded},
     log::{Draft, Effect},
-    text::{cut, cut_value, is_short, pieces},
+    text::{cut, is_short, pieces},
+    tool_use::ToolUse,
     turns::{Applied, Ending, StreamKind, TurnInput},
 };
 use crate::{
     agent::{AgentEvent, AgentInstanceId, AgentRecords, StreamId},
     hub::context::Context,
-    journal::Change,
+    journal::{Change, OpenTool},
     limits::Limits,
     wire::{
-        ChatBody, ControlEvent, FileEdit, MessageKind, Outcome, ToolHint, ToolPhase, TurnError, json_bytes,
+        ChatBody, ControlEvent, FileEdit, MessageKind, Outcome, Source, ToolHint, ToolPhase, TurnError,
+        json_bytes,
     },
 };
 
@@ -79,7 +79,15 @@ impl Chat {
             AgentEvent::Reasoning { stream, text } => {
                 self.delta(&cx.limits, draft, &stream, StreamKind::Reasoning, text);
             }
-            AgentEvent::TextEnd { stream, text, void } => self.text_end(cx, draft, &stream, text, void),
+            AgentEvent::AgentTurnStarted { .. } | AgentEvent::AgentTurnEnded { .. } => {}
+            AgentEvent::Subagent { parent_call_id, event } => {
+                let outer = draft.parent_call_id.replace(parent_call_id);
+                self.record(cx, draft, *event);
+                draft.parent_call_id = outer;
+            }
+            AgentEvent::TextEnd { stream, text, void, sources } => {
+                self.text_end(cx, draft, &stream, text, (void, sources));
+            }
             AgentEvent::ReasoningEnd { stream, void } => {
                 self.turns.close_stream(&stream);
                 self.push(draft, ChatBody::ReasoningEnd { stream_id: (*stream).into(), void });
@@ -91,12 +99,25 @@ impl Chat {
                 self.push(draft, ChatBody::Message { text, kind, tool_events: Vec::new() });
             }
             AgentEvent::Alive => {}
-            AgentEvent::ToolStarted { call_id, name, arguments } => {
-                self.tool_started(cx, draft, call_id, name, arguments);
+            AgentEvent::ToolStarted { call_id, name, arguments, title, locations } => {
+                let start = ToolUse::new(ToolPhase::Start, call_id, name);
+                let arguments = Some(arguments);
+                self.tool_started(cx, draft, ToolUse { arguments, title, locations, ..start });
             }
-            AgentEvent::ToolEnded { call_id, name, result, truncated } => {
-                self.tool_ended(cx, draft, call_id, name, result, truncated);
+            AgentEvent::ToolUpdated { call_id, name, arguments, output } => {
+                let update = ToolUse::new(ToolPhase::Update, call_id, name);
+                let event = ToolUse { arguments, output, ..update };
+                self.tool_event(draft, event.bounded(cx.limits.event_text_bytes));
             }
+            AgentEvent::ToolEnded { call_id, name, result, truncated, media, sources } => {
+                let (phase, result, error) = match result {
+                    Ok(text) => (ToolPhase::End, Some(text), None),
+                    Err(text) => (ToolPhase::Error, None, Some(text)),
+                };
+                let end = ToolUse::new(phase, call_id, name);
+                self.tool_ended(cx, draft, ToolUse { result, error, truncated, media, sources, ..end });
+            }
+            AgentEvent::Task(task) => self.push(draft, ChatBody::Task(task)),
             AgentEvent::FileEdit { edits } => self.file_edit(cx, draft, edits),
             AgentEvent::Permission(ask) => {
                 let asked = self.requests.ask_permission(&cx.limits, self.log.epoch(), ask);
@@ -109,9 +130,9 @@ impl Chat {
             AgentEvent::Withdrawn { request_id } => {
                 self.withdraw_request(cx, draft, &request_id);
             }
-            AgentEvent::Notice { level, code, text } => {
+            AgentEvent::Notice { level, code, text, data } => {
                 let text = cut(text, cx.limits.event_text_bytes).0;
-                self.push(draft, ChatBody::Notice { level, code, text });
+                self.push(draft, ChatBody::Notice { level, code, text, data });
             }
             AgentEvent::Model { name } => {
                 if self.profile.set_model(&name) {
@@ -199,7 +220,7 @@ impl Chat {
         draft: &mut Draft,
         stream: &StreamId,
         text: Option<String>,
-        void: bool,
+        (void, sources): (bool, Vec<Source>),
     ) {
         let text = match text {
             Some(text) if !is_short(&text, cx.limits.event_text_bytes) => {
@@ -209,7 +230,7 @@ impl Chat {
             text => text,
         };
         self.turns.close_stream(stream);
-        self.push(draft, ChatBody::StreamEnd { stream_id: (**stream).into(), text, void });
+        self.push(draft, ChatBody::StreamEnd { stream_id: (**stream).into(), text, void, sources });
     }
 
     /// Logs a whole answer: as one message, or as a stream if it is too long for one event.
@@ -223,63 +244,28 @@ impl Chat {
         }
         let stream: StreamId = format!("m{}", self.log.next_seq() + draft.events.len() as u64).into();
         self.delta(&cx.limits, draft, &stream, StreamKind::Answer, text);
-        self.text_end(cx, draft, &stream, None, false);
+        self.text_end(cx, draft, &stream, None, (false, Vec::new()));
     }
 
-    fn tool_started(
-        &mut self,
-        cx: &Context,
-        draft: &mut Draft,
-        call_id: String,
-        name: String,
-        arguments: Value,
-    ) {
-        self.turns.open_tool(&call_id);
-        let (arguments, truncated) = cut_value(arguments, cx.limits.event_text_bytes);
-        let hint = hint(ToolPhase::Start, &call_id, &name);
-        self.push(
-            draft,
-            ChatBody::ToolEvent {
-                phase: ToolPhase::Start,
-                call_id,
-                name,
-                arguments: Some(arguments),
-                result: None,
-                error: None,
-                truncated,
-            },
-        );
-        self.push(draft, hint);
+    /// Logs an event of a tool use, and the hint for clients that do not know `tool_event`.
+    fn tool_event(&self, draft: &mut Draft, event: ToolUse) {
+        let ToolUse { phase, call_id, name, .. } = &event;
+        let hint = (*phase != ToolPhase::Update).then(|| hint(*phase, call_id, name));
+        self.push(draft, event.into());
+        if let Some(hint) = hint {
+            self.push(draft, hint);
+        }
     }
 
-    fn tool_ended(
-        &mut self,
-        cx: &Context,
-        draft: &mut Draft,
-        call_id: String,
-        name: String,
-        result: Result<String, String>,
-        truncated: bool,
-    ) {
-        self.turns.close_tool(&call_id);
-        let limit = cx.limits.event_text_bytes;
-        let (phase, result, error, cut_here) = match result {
-            Ok(text) => {
-                let (text, was_cut) = cut(text, limit);
-                (ToolPhase::End, Some(text), None, was_cut)
-            }
-            Err(text) => {
-                let (text, was_cut) = cut(text, limit);
-                (ToolPhase::Error, None, Some(text), was_cut)
-            }
-        };
-        let hint = hint(phase, &call_id, &name);
-        let truncated = truncated || cut_here;
-        self.push(
-            draft,
-            ChatBody::ToolEvent { phase, call_id, name, arguments: None, result, error, truncated },
-        );
-        self.push(draft, hint);
+    fn tool_started(&mut self, cx: &Context, draft: &mut Draft, event: ToolUse) {
+        let (call_id, name) = (event.call_id.clone(), event.name.clone());
+        self.turns.open_tool(OpenTool { call_id, name, parent_call_id: draft.parent_call_id.clone() });
+        self.tool_event(draft, event.bounded(cx.limits.event_text_bytes));
+    }
+
+    fn tool_ended(&mut self, cx: &Context, draft: &mut Draft, event: ToolUse) {
+        self.turns.close_tool(&event.call_id);
+        self.tool_event(draft, event.bounded(cx.limits.event_text_bytes));
     }
 }
 

@@ -336,6 +336,21 @@ fn change(
                 db.prepare_cached(write::SET_CHECKPOINT)?.execute((chat, position, &state[..]))?;
             }
         }
+        Change::AgentTurn { turn: Some(turn) } => {
+            db.prepare_cached(write::SET_AGENT_TURN)?.execute((chat, json(turn)?))?;
+        }
+        Change::AgentTurn { turn: None } => {
+            let ended: Option<String> =
+                db.prepare_cached(write::AGENT_TURN_ID)?.query_row([chat], |row| row.get(0))?;
+            db.prepare_cached(write::SET_AGENT_TURN)?.execute((chat, None::<String>))?;
+            if let Some(turn_id) = ended {
+                drop_commands(db, chat, &turn_id)?;
+            }
+        }
+        Change::Tasks { tasks } => {
+            let tasks = if tasks.is_empty() { None } else { Some(json(tasks)?) };
+            db.prepare_cached(write::SET_TASKS)?.execute((chat, tasks))?;
+        }
         Change::OpenWork { work } => {
             db.prepare_cached(write::SET_OPEN_WORK)?.execute((chat, open_work(work)?))?;
         }
@@ -385,7 +400,16 @@ fn end_turn(db: &Connection, chat: i64, at: i64, turn_id: &str, outcome: Outcome
     let Some(started) = started else { return Err(NotApplied::Contradiction("no such turn is open")) };
     db.prepare_cached(write::END_TURN)?.execute((chat, turn_id, outcome_name(outcome), at))?;
     if started {
-        // All commands belong to the running turn.
+        drop_commands(db, chat, turn_id)?;
+    }
+    Ok(())
+}
+
+/// Drops the commands of a turn that has ended. Answers belong to no turn and go with the last one that runs.
+fn drop_commands(db: &Connection, chat: i64, turn_id: &str) -> Result<(), NotApplied> {
+    if db.prepare_cached(write::A_TURN_RUNS)?.query_row([chat], |row| row.get(0))? {
+        db.prepare_cached(write::DROP_TURN_COMMANDS)?.execute((chat, turn_id))?;
+    } else {
         db.prepare_cached(write::DROP_COMMANDS)?.execute([chat])?;
         db.prepare_cached(write::SET_OPEN_WORK)?.execute((chat, None::<String>))?;
     }

@@ -321,12 +321,14 @@ fn sync_all(files: &Files, journal_id: String, boot: &str, state: JournalState) 
     Ok(side)
 }
 
-/// The chats that have open turns or an agent, without those that are being erased, whose principal is empty.
+/// The chats that have open turns, background tasks or an agent, without those that are being erased, whose principal is empty.
 fn unfinished(db: &Connection) -> rusqlite::Result<Vec<ChatKey>> {
     let mut find = db.prepare(
         "SELECT id, principal, chat_id FROM chats WHERE principal <> '' AND id IN \
          (SELECT chat FROM turns INDEXED BY open_turns WHERE outcome IS NULL \
-         UNION SELECT id FROM chats INDEXED BY chats_with_agent WHERE agent_run IS NOT NULL) ORDER BY id",
+         UNION SELECT id FROM chats INDEXED BY chats_with_agent WHERE agent_run IS NOT NULL \
+         UNION SELECT id FROM chats INDEXED BY chats_with_agent_work \
+         WHERE agent_turn IS NOT NULL OR tasks IS NOT NULL) ORDER BY id",
     )?;
     let rows = find.query_map([], |row| {
         let (principal, chat): (String, String) = (row.get(1)?, row.get(2)?);

@@ -73,6 +73,8 @@ fn chat_record(db: &Connection, generation: i64, chat: &ChatKey) -> rusqlite::Re
             let goal: Option<String> = row.get(6)?;
             let agent: Option<i64> = row.get(9)?;
             let work: Option<String> = row.get(11)?;
+            let agent_turn: Option<String> = row.get(13)?;
+            let tasks: Option<String> = row.get(14)?;
             let record = ChatRecord {
                 chat: chat.chat.clone(),
                 head: Cursor { epoch: id(row, 2, Epoch::parse)?, seq: unsigned(row, 4)? },
@@ -80,6 +82,8 @@ fn chat_record(db: &Connection, generation: i64, chat: &ChatKey) -> rusqlite::Re
                 goal_state: goal.map(|goal| json(6, &goal)).transpose()?.unwrap_or_default(),
                 session: row.get(7)?,
                 turns: Vec::new(),
+                agent_turn: agent_turn.map(|turn| json(13, &turn)).transpose()?,
+                tasks: tasks.map(|tasks| json(14, &tasks)).transpose()?.unwrap_or_default(),
                 requests: Vec::new(),
                 open_work: work.map(|work| json(11, &work)).transpose()?.unwrap_or_default(),
                 last_command: unsigned(row, 8)?,

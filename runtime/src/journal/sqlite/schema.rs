@@ -16,6 +16,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { name: "0007_cancel_reason", sql: include_str!("../migrations/0007_cancel_reason.sql") },
     Migration { name: "0008_lighter_messages", sql: include_str!("../migrations/0008_lighter_messages.sql") },
     Migration { name: "0009_whole_requests", sql: include_str!("../migrations/0009_whole_requests.sql") },
+    Migration { name: "0010_agent_turns", sql: include_str!("../migrations/0010_agent_turns.sql") },
 ];
 
 /// One step from a version of the schema to the next.
@@ -75,6 +76,7 @@ pub(super) mod tests {
         ("0007_cancel_reason", "ed264f65faeb3c63d72f842b66459b269426af0bcdf3246aec0af5dde462c70a"),
         ("0008_lighter_messages", "d268a8d1587b229917dafcc90d5b3fb990b33d6f5867725d3c0f3b0715d93db6"),
         ("0009_whole_requests", "7ca7fc9e5dca95a3a28fdf939d371bccab39c5bb5efa63ae2967f6c1e666c648"),
+        ("0010_agent_turns", "8a9fe02402597a5a3efc767dcad7a270ce6b769849fcf180ff8c6317d446d255"),
     ];
 
     #[test]

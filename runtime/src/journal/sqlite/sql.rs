@@ -42,6 +42,16 @@ pub(super) mod write {
         "SELECT started_at IS NOT NULL FROM turns WHERE chat = ?1 AND turn_id = ?2 AND outcome IS NULL";
     pub(crate) const END_TURN: &str = "UPDATE turns SET outcome = ?3, ended_at = ?4, text = NULL, prompt = NULL, \
          cancel_reason = NULL WHERE chat = ?1 AND turn_id = ?2 AND outcome IS NULL";
+    /// Drops the cancellation of a turn, and its prompt if it is not in the row of the turn.
+    pub(crate) const DROP_TURN_COMMANDS: &str =
+        "DELETE FROM commands WHERE chat = ?1 AND about = ?2 AND kind <> 'answer'";
+    pub(crate) const A_TURN_RUNS: &str = "SELECT EXISTS (SELECT 1 FROM turns INDEXED BY open_turns \
+         WHERE chat = ?1 AND outcome IS NULL AND started_at IS NOT NULL) \
+         OR (SELECT agent_turn IS NOT NULL FROM chats WHERE id = ?1)";
+    pub(crate) const AGENT_TURN_ID: &str =
+        "SELECT json_extract(agent_turn, '$.turn_id') FROM chats WHERE id = ?1";
+    pub(crate) const SET_AGENT_TURN: &str = "UPDATE chats SET agent_turn = ?2 WHERE id = ?1";
+    pub(crate) const SET_TASKS: &str = "UPDATE chats SET tasks = ?2 WHERE id = ?1";
     pub(crate) const DROP_COMMANDS: &str = "DELETE FROM commands WHERE chat = ?1";
     pub(crate) const ADD_REQUEST: &str = "INSERT INTO requests (chat, no, request_id, question, frame, \
          agent_request_id, input) \
@@ -87,6 +97,11 @@ pub(super) mod write {
         CANCEL_TURN,
         TURN_HAS_STARTED,
         END_TURN,
+        DROP_TURN_COMMANDS,
+        A_TURN_RUNS,
+        AGENT_TURN_ID,
+        SET_AGENT_TURN,
+        SET_TASKS,
         DROP_COMMANDS,
         ADD_REQUEST,
         DROP_REQUEST,
@@ -113,7 +128,7 @@ pub(super) mod erase {
     /// Removes everything that a start or a query would find. Nothing reads the rows that remain.
     pub(crate) const HIDE: &[&str] = &[
         "UPDATE chats SET principal = '', chat_id = CAST(id AS TEXT), title = NULL, goal = NULL, session = NULL, \
-         agent_run = NULL, agent_position = NULL, open_work = NULL, joined_to = head_seq WHERE id = ?1",
+         agent_run = NULL, agent_position = NULL, open_work = NULL, agent_turn = NULL, tasks = NULL, joined_to = head_seq WHERE id = ?1",
         "DELETE FROM turns WHERE chat = ?1 AND outcome IS NULL",
         "DELETE FROM checkpoints WHERE chat = ?1",
         "DELETE FROM commands WHERE chat = ?1",
@@ -166,7 +181,7 @@ pub(super) mod read {
     pub(crate) const CHAT: &str = "SELECT c.id, c.era, e.epoch, c.epoch_no, max(c.head_seq, coalesce(n.seq, 0)), \
          c.title, c.goal, c.session, c.last_command, c.agent_run, \
          coalesce(CASE WHEN n.seq > c.head_seq THEN n.agent_position END, c.agent_position), c.open_work, \
-         c.last_request FROM chats c \
+         c.last_request, c.agent_turn, c.tasks FROM chats c \
          JOIN epochs e ON e.chat = c.id AND e.no = c.epoch_no \
          LEFT JOIN events n ON n.chat = c.id AND n.epoch_no = c.epoch_no AND n.seq = \
          (SELECT max(seq) FROM events WHERE chat = c.id AND epoch_no = c.epoch_no) \
@@ -196,7 +211,7 @@ pub(super) mod read {
     pub(crate) const BEFORE: &str = "SELECT epoch_no, seq, sum, frame FROM events \
          WHERE chat = ?1 AND (epoch_no, seq) <= (?2, ?3) ORDER BY epoch_no DESC, seq DESC";
     pub(crate) const CHATS: &str = "SELECT c.chat_id, c.title, c.updated_at, e.epoch, \
-         max(c.head_seq, coalesce((SELECT max(seq) FROM events WHERE chat = c.id AND epoch_no = c.epoch_no), 0)), EXISTS \
+         max(c.head_seq, coalesce((SELECT max(seq) FROM events WHERE chat = c.id AND epoch_no = c.epoch_no), 0)), c.agent_turn IS NOT NULL OR EXISTS \
          (SELECT 1 FROM turns t INDEXED BY open_turns \
          WHERE t.chat = c.id AND t.outcome IS NULL AND t.started_at IS NOT NULL), \
          EXISTS (SELECT 1 FROM requests r WHERE r.chat = c.id) \

@@ -172,6 +172,8 @@ fn weight(change: &Change) -> usize {
         | Change::Command { .. }
         | Change::AgentStarted { .. }
         | Change::AgentEnded { .. }
+        | Change::AgentTurn { .. }
+        | Change::Tasks { .. }
         | Change::OpenWork { .. }
         | Change::Session { .. }
         | Change::Title { .. }
@@ -185,7 +187,7 @@ mod tests {
     use switchboard_core::{
         agent::AgentInstanceId,
         ids::{ChatId, Principal},
-        journal::OpenWork,
+        journal::{OpenTool, OpenWork},
     };
 
     use super::*;
@@ -198,7 +200,8 @@ mod tests {
 
     #[test]
     fn what_begins_is_known() {
-        let some = OpenWork { tools: vec!["t".into()], ..OpenWork::default() };
+        let tool = OpenTool { call_id: "t".into(), name: "Bash".into(), parent_call_id: None };
+        let some = OpenWork { tools: vec![tool], ..OpenWork::default() };
         let moved = Change::AgentPosition { instance: AgentInstanceId(1), position: 1, checkpoint: None };
         let opens = |work| vec![Change::OpenWork { work }, moved.clone()];
         assert!(job(Durability::Written, opens(some.clone())).begins());

@@ -1,6 +1,9 @@
 //! Renders events as text for tests, because their `Debug` output hides the agent's text.
 
-use switchboard_core::agent::AgentEvent;
+use switchboard_core::{
+    agent::AgentEvent,
+    wire::{Cost, Outcome, Source, TurnError, Usage},
+};
 
 use crate::dialect::Decoded;
 
@@ -18,11 +21,18 @@ pub(super) fn render(position: usize, out: &Decoded) -> String {
     lines.iter().map(|line| format!("{position:>3} {line}\n")).collect()
 }
 
-fn event(event: &AgentEvent) -> String {
-    match event {
+fn event(rendered: &AgentEvent) -> String {
+    match rendered {
         AgentEvent::Text { stream, text } => format!("text {stream} {text:?}"),
-        AgentEvent::TextEnd { stream, text, void } => {
-            format!("text_end {stream}{}{}", optional(text), flag(*void, " VOID"))
+        AgentEvent::AgentTurnStarted { reason } => format!("agent_turn {reason:?}"),
+        AgentEvent::AgentTurnEnded { outcome, error, usage, cost } => {
+            format!("agent_{}", turn_ended(*outcome, error.as_ref(), usage.as_ref(), cost.as_ref()))
+        }
+        AgentEvent::Subagent { parent_call_id, event: inner } => {
+            format!("under {parent_call_id}: {}", event(inner))
+        }
+        AgentEvent::TextEnd { stream, text, void, sources } => {
+            format!("text_end {stream}{}{}{}", optional(text), flag(*void, " VOID"), cited(sources))
         }
         AgentEvent::Reasoning { stream, text } => format!("reasoning {stream} {text:?}"),
         AgentEvent::ReasoningEnd { stream, void } => {
@@ -31,21 +41,36 @@ fn event(event: &AgentEvent) -> String {
         AgentEvent::Message { text } => format!("message {text:?}"),
         AgentEvent::Progress { text } => format!("progress {text:?}"),
         AgentEvent::Alive => ".".into(),
-        AgentEvent::ToolStarted { call_id, name, arguments } => format!("tool {call_id} {name} {arguments}"),
-        AgentEvent::ToolEnded { call_id, name, result, truncated } => {
-            format!("tool_end {call_id} {name} {result:?}{}", flag(*truncated, " TRUNCATED"))
+        AgentEvent::ToolStarted { call_id, name, arguments, title, locations } => {
+            let places: String = locations.iter().map(|place| format!(" @{}", place.path)).collect();
+            format!("tool {call_id} {name} {arguments}{}{places}", optional(title))
+        }
+        AgentEvent::ToolUpdated { call_id, name, arguments, output } => {
+            let arguments = arguments.as_ref().map(|arguments| format!(" {arguments}")).unwrap_or_default();
+            format!("tool_update {call_id} {name}{arguments}{}", optional(output))
+        }
+        AgentEvent::ToolEnded { call_id, name, result, truncated, media, sources } => {
+            let media: String =
+                media.iter().map(|medium| format!(" [{} {}]", medium.media_type, medium.bytes)).collect();
+            let truncated = flag(*truncated, " TRUNCATED");
+            format!("tool_end {call_id} {name} {result:?}{truncated}{media}{}", cited(sources))
+        }
+        AgentEvent::Task(task) => {
+            let parent = optional(&task.parent_call_id);
+            format!("task {} {:?} {:?} {:?}{parent}", task.task_id, task.kind, task.title, task.status)
         }
         AgentEvent::FileEdit { edits } => edits
             .iter()
             .map(|edit| {
                 format!(
-                    "file_edit {} {} {} +{} -{}{}",
+                    "file_edit {} {} {} +{} -{}{}{}",
                     edit.call_id,
                     edit.tool,
                     edit.path,
                     edit.added,
                     edit.deleted,
-                    optional(&edit.diff)
+                    optional(&edit.diff),
+                    flag(edit.diff_truncated, " TRUNCATED")
                 )
             })
             .collect::<Vec<_>>()
@@ -58,31 +83,44 @@ fn event(event: &AgentEvent) -> String {
             optional(&ask.description),
             optional(&ask.call_id)
         ),
-        AgentEvent::Notice { level, code, text } => format!("notice {level:?} {code} {text:?}"),
+        AgentEvent::Notice { level, code, text, data } => {
+            let data = data.as_ref().map(|data| format!(" {data}")).unwrap_or_default();
+            format!("notice {level:?} {code} {text:?}{data}")
+        }
         AgentEvent::Question(question) => format!("question {}", serde_json::to_string(question).unwrap()),
         AgentEvent::Withdrawn { request_id } => format!("withdrawn {request_id}"),
         AgentEvent::Model { name } => format!("model {name}"),
         AgentEvent::Session { token } => format!("session {token}"),
         AgentEvent::TurnEnded { outcome, error, usage, cost } => {
-            let usage = usage.as_ref().map(|usage| {
-                format!(
-                    " in {} out {} cached {}+{}",
-                    usage.input_tokens,
-                    usage.output_tokens,
-                    usage.cache_read_tokens,
-                    usage.cache_write_tokens
-                )
-            });
-            let cost = cost.as_ref().map(|cost| format!(" ${:.5}", cost.usd));
-            let error = error.as_ref().map(|error| format!(" {}: {}", error.code, error.detail));
-            format!(
-                "turn_ended {outcome:?}{}{}{}",
-                error.unwrap_or_default(),
-                usage.unwrap_or_default(),
-                cost.unwrap_or_default()
-            )
+            turn_ended(*outcome, error.as_ref(), usage.as_ref(), cost.as_ref())
         }
     }
+}
+
+fn turn_ended(
+    outcome: Outcome,
+    error: Option<&TurnError>,
+    usage: Option<&Usage>,
+    cost: Option<&Cost>,
+) -> String {
+    let usage = usage.map(|usage| {
+        format!(
+            " in {} out {} cached {}+{}",
+            usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, usage.cache_write_tokens
+        )
+    });
+    let cost = cost.map(|cost| format!(" ${:.5}", cost.usd));
+    let error = error.map(|error| format!(" {}: {}", error.code, error.detail));
+    format!(
+        "turn_ended {outcome:?}{}{}{}",
+        error.unwrap_or_default(),
+        usage.unwrap_or_default(),
+        cost.unwrap_or_default()
+    )
+}
+
+fn cited(sources: &[Source]) -> String {
+    sources.iter().map(|source| format!(" <{}>{}", source.url, optional(&source.title))).collect()
 }
 
 fn optional(text: &Option<String>) -> String {

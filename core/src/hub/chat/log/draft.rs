@@ -1,13 +1,13 @@
 //! A transaction on its way to the journal: first a draft, then numbered and encoded events.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
 
 use crate::{
     agent::AgentCommand,
     hub::chat::requests::Requests,
     ids::{ConnId, TurnId},
-    journal::{AppendId, Change, Durability, LogEvent},
-    wire::{ChatBody, ChatEvent, ControlEvent, Frame, MessageAccepted},
+    journal::{AppendId, Change, Durability, LogEvent, OpenAgentTurn},
+    wire::{ChatBody, ChatEvent, ControlEvent, Frame, MessageAccepted, TurnOrigin, TurnReason},
 };
 
 /// Events, changes and effects that are about to be appended as one transaction.
@@ -15,11 +15,20 @@ use crate::{
 pub(in crate::hub::chat) struct Draft {
     /// Whether the append creates the chat.
     pub(in crate::hub::chat) create: bool,
-    pub(in crate::hub::chat) events: Vec<(Option<TurnId>, ChatBody)>,
+    pub(in crate::hub::chat) events: Vec<(Owner, ChatBody)>,
+    /// The tool use of the subagent whose events are being drafted.
+    pub(in crate::hub::chat) parent_call_id: Option<String>,
     /// Changes that do not follow from the events.
     pub(in crate::hub::chat) changes: Vec<Change>,
     pub(in crate::hub::chat) effects: Vec<Effect>,
     pub(in crate::hub::chat) origin: Option<Origin>,
+}
+
+/// The turn that an event belongs to, and the tool use within it if the event is a subagent's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::hub::chat) struct Owner {
+    pub(in crate::hub::chat) turn_id: Option<TurnId>,
+    pub(in crate::hub::chat) parent_call_id: Option<String>,
 }
 
 /// The client whose frame caused the append. If the journal refuses the append, this client gets the error.
@@ -66,7 +75,7 @@ pub(in crate::hub::chat) struct Pending {
 #[derive(Debug)]
 pub(in crate::hub::chat) struct Staged {
     pub(in crate::hub::chat) seq: u64,
-    pub(in crate::hub::chat) turn_id: Option<TurnId>,
+    pub(in crate::hub::chat) owner: Owner,
     /// None for a delta, from which no change follows. A delta that is numbered again is decoded from its frame.
     body: Option<Box<ChatBody>>,
     frame: Frame,
@@ -78,7 +87,8 @@ impl Draft {
     }
 
     pub(in crate::hub::chat) fn push(&mut self, turn_id: Option<&TurnId>, body: ChatBody) {
-        self.events.push((turn_id.cloned(), body));
+        let owner = Owner { turn_id: turn_id.cloned(), parent_call_id: self.parent_call_id.clone() };
+        self.events.push((owner, body));
     }
 
     /// Adds a command for the agent: sent once the journal has it.
@@ -116,7 +126,8 @@ impl Pending {
     pub(super) fn durability(&self, changes: &[Change]) -> Durability {
         let light = |event: &Staged| {
             let class = event.frame.kind().class();
-            event.turn_id.is_some() && class.is_some_and(|class| class.durability == Durability::Written)
+            event.owner.turn_id.is_some()
+                && class.is_some_and(|class| class.durability == Durability::Written)
         };
         let of_records = |change: &Change| {
             matches!(change, Change::AgentPosition { checkpoint: None, .. } | Change::OpenWork { .. })
@@ -130,8 +141,8 @@ impl Pending {
 }
 
 impl Staged {
-    pub(super) fn new(seq: u64, turn_id: Option<TurnId>, body: Option<Box<ChatBody>>, frame: Frame) -> Self {
-        Self { seq, turn_id, body, frame }
+    pub(super) fn new(seq: u64, owner: Owner, body: Option<Box<ChatBody>>, frame: Frame) -> Self {
+        Self { seq, owner, body, frame }
     }
 
     pub(in crate::hub::chat) fn body(&self) -> Option<&ChatBody> {
@@ -142,10 +153,10 @@ impl Staged {
         &self.frame
     }
 
-    /// The turn and the event's body, to be numbered again.
-    pub(super) fn unstage(self) -> (Option<TurnId>, ChatBody) {
+    /// The event's owner and body, to be numbered again.
+    pub(super) fn unstage(self) -> (Owner, ChatBody) {
         let body = self.body.map_or_else(|| delta_of(&self.frame), |body| *body);
-        (self.turn_id, body)
+        (self.owner, body)
     }
 
     pub(super) fn log_event(&self) -> LogEvent {
@@ -161,10 +172,17 @@ fn delta_of(frame: &Frame) -> ChatBody {
 /// The change that follows from an event. It is derived here, so that log and state never disagree.
 fn implied(requests: &Requests, event: &Staged) -> Option<Change> {
     match event.body()? {
-        ChatBody::TurnStarted { .. } => Some(Change::TurnStarted { turn_id: event.turn_id.clone()? }),
-        ChatBody::TurnEnd { outcome, .. } => {
-            Some(Change::TurnEnded { turn_id: event.turn_id.clone()?, outcome: *outcome })
+        ChatBody::TurnStarted { origin: TurnOrigin::User, .. } => {
+            Some(Change::TurnStarted { turn_id: event.owner.turn_id.clone()? })
         }
+        ChatBody::TurnStarted { origin: TurnOrigin::Agent, reason, started_at_ms } => {
+            let (turn_id, reason) = (event.owner.turn_id.clone()?, reason.unwrap_or(TurnReason::Other));
+            Some(Change::AgentTurn { turn: Some(OpenAgentTurn::new(turn_id, reason, *started_at_ms)) })
+        }
+        ChatBody::TurnEnd { origin: TurnOrigin::User, outcome, .. } => {
+            Some(Change::TurnEnded { turn_id: event.owner.turn_id.clone()?, outcome: *outcome })
+        }
+        ChatBody::TurnEnd { origin: TurnOrigin::Agent, .. } => Some(Change::AgentTurn { turn: None }),
         ChatBody::PermissionRequest(request) => {
             Some(requests.opened(&request.request_id, false, &event.frame))
         }
@@ -182,6 +200,7 @@ fn implied(requests: &Requests, event: &Staged) -> Option<Change> {
         | ChatBody::Message { .. }
         | ChatBody::ToolEvent { .. }
         | ChatBody::FileEdit { .. }
+        | ChatBody::Task(_)
         | ChatBody::Notice { .. } => None,
     }
 }

@@ -7,13 +7,20 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     ids::{Cursor, RequestId, TurnId},
     journal::{ChatRecord, TurnRecord},
-    wire::{ChatBody, ChatEvent, Frame, GoalState, RunningTurn},
+    wire::{
+        AgentTurn, ChatBody, ChatEvent, Frame, GoalState, RunningTurn, Task, TaskStatus, TurnOrigin,
+        TurnReason,
+    },
 };
 
 #[derive(Debug, Default)]
 pub(in crate::hub::chat) struct DurableState {
     /// The running turn, and its `user_message` event.
     turn: Option<(RunningTurn, Frame)>,
+    /// The running turn that the agent began by itself.
+    agent_turn: Option<AgentTurn>,
+    /// The running background tasks of the agent.
+    tasks: Vec<Task>,
     queue: VecDeque<(TurnId, Frame)>,
     requests: Vec<(RequestId, Frame)>,
     goal: GoalState,
@@ -33,6 +40,8 @@ pub(in crate::hub::chat) struct DurableTurn<'a> {
 #[derive(Debug, Default)]
 pub(in crate::hub::chat) struct StateAt {
     pub(in crate::hub::chat) turn: Option<RunningTurn>,
+    pub(in crate::hub::chat) agent_turn: Option<AgentTurn>,
+    pub(in crate::hub::chat) tasks: Vec<Task>,
     pub(in crate::hub::chat) queue: VecDeque<Frame>,
     pub(in crate::hub::chat) requests: VecDeque<Frame>,
     pub(in crate::hub::chat) goal_state: Option<GoalState>,
@@ -41,7 +50,13 @@ pub(in crate::hub::chat) struct StateAt {
 impl DurableState {
     /// The state in the journal's record.
     pub(in crate::hub::chat) fn of(record: &ChatRecord) -> Self {
-        let mut state = Self { goal: record.goal_state.clone(), ..Self::default() };
+        let agent_turn = record.agent_turn.as_ref().map(|turn| AgentTurn {
+            turn_id: turn.turn_id.clone(),
+            started_at_ms: turn.started_at_ms,
+            reason: turn.reason,
+        });
+        let (tasks, goal) = (record.tasks.clone(), record.goal_state.clone());
+        let mut state = Self { agent_turn, tasks, goal, ..Self::default() };
         for open in &record.turns {
             let (turn_id, frame) = (open.turn_id.clone(), open.frame.clone());
             match open.started_at_ms {
@@ -62,14 +77,28 @@ impl DurableState {
                     self.queue.push_back((id.clone(), frame.clone()));
                 }
             }
-            ChatBody::TurnStarted { started_at_ms } => {
+            ChatBody::TurnStarted { origin: TurnOrigin::Agent, reason, started_at_ms } => {
+                self.agent_turn = turn_id.cloned().map(|turn_id| AgentTurn {
+                    turn_id,
+                    started_at_ms: *started_at_ms,
+                    reason: reason.unwrap_or(TurnReason::Other),
+                });
+            }
+            ChatBody::TurnEnd { origin: TurnOrigin::Agent, .. } => self.agent_turn = None,
+            ChatBody::Task(task) => {
+                self.tasks.retain(|known| known.task_id != task.task_id);
+                if task.status == TaskStatus::Running {
+                    self.tasks.push(task.clone());
+                }
+            }
+            ChatBody::TurnStarted { origin: TurnOrigin::User, started_at_ms, .. } => {
                 if let Some(place) = self.queue.iter().position(|(queued, _)| Some(queued) == turn_id)
                     && let Some((turn_id, message)) = self.queue.remove(place)
                 {
                     self.turn = Some((RunningTurn { turn_id, started_at_ms: *started_at_ms }, message));
                 }
             }
-            ChatBody::TurnEnd { .. } => {
+            ChatBody::TurnEnd { origin: TurnOrigin::User, .. } => {
                 self.queue.retain(|(queued, _)| Some(queued) != turn_id);
                 if self.turn().map(|turn| &turn.turn_id) == turn_id {
                     self.turn = None;
@@ -136,6 +165,8 @@ impl DurableState {
     pub(in crate::hub::chat) fn state(&self) -> StateAt {
         StateAt {
             turn: self.turn().cloned(),
+            agent_turn: self.agent_turn.clone(),
+            tasks: self.tasks.clone(),
             queue: self.queue.iter().map(|(_, frame)| frame.clone()).collect(),
             requests: self.requests.iter().map(|(_, frame)| frame.clone()).collect(),
             goal_state: self.active_goal().cloned(),

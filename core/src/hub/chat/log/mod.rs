@@ -10,7 +10,7 @@ use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 
 use self::recovery::Recovery;
 pub(in crate::hub::chat) use self::{
-    draft::{Draft, Effect, Origin, Pending, Staged},
+    draft::{Draft, Effect, Origin, Owner, Pending, Staged},
     durable_state::{DurableState, DurableTurn, StateAt},
     ring::Ring,
 };
@@ -133,42 +133,44 @@ impl Log {
 
     /// Numbers, encodes and appends a draft.
     pub(super) fn stage(&mut self, cx: &mut Context, requests: &Requests, draft: Draft) {
-        let Draft { create, events, changes, effects, origin } = draft;
+        let Draft { create, events, changes, effects, origin, parent_call_id: _ } = draft;
         let events = self.number(events);
         self.append(cx, requests, Pending { id: AppendId(0), create, events, changes, effects, origin });
     }
 
     /// Gives events their sequence numbers and encodes them.
-    fn number(&mut self, events: Vec<(Option<TurnId>, ChatBody)>) -> Vec<Staged> {
+    fn number(&mut self, events: Vec<(Owner, ChatBody)>) -> Vec<Staged> {
         let mut place = EventPosition {
             chat_id: self.key.chat.clone(),
             epoch: self.epoch.clone(),
             first_seq: None,
             seq: self.staged,
             turn_id: None,
+            parent_call_id: None,
         };
         let mut deltas = DeltaBatch::default();
         let mut other = VecDeque::new();
         let mut numbered = Vec::with_capacity(events.len());
-        for (turn_id, body) in events {
+        for (owner, body) in events {
             place.seq += 1;
-            place.turn_id = turn_id;
+            (place.turn_id, place.parent_call_id) = (owner.turn_id, owner.parent_call_id);
             let is_delta = deltas.push(&place, &body);
             if !is_delta {
                 other.push_back((encode_chat(&place, &body), Box::new(body)));
             }
-            numbered.push((place.seq, place.turn_id.take(), is_delta));
+            let (turn_id, parent_call_id) = (place.turn_id.take(), place.parent_call_id.take());
+            numbered.push((place.seq, Owner { turn_id, parent_call_id }, is_delta));
         }
         self.staged = place.seq;
         let mut deltas = deltas.finish();
-        let staged = |(seq, turn_id, is_delta)| {
+        let staged = |(seq, owner, is_delta)| {
             let (frame, body) = if is_delta {
                 (deltas.next().expect("each delta has its frame"), None)
             } else {
                 let (frame, body) = other.pop_front().expect("each other event was encoded");
                 (frame, Some(body))
             };
-            Staged::new(seq, turn_id, body, frame)
+            Staged::new(seq, owner, body, frame)
         };
         numbered.into_iter().map(staged).collect()
     }
@@ -203,7 +205,7 @@ impl Log {
     /// Records that a committed event is published now.
     pub(super) fn publish(&mut self, event: &Staged, ring_bytes: usize) {
         if let Some(body) = event.body() {
-            self.durable.apply(event.turn_id.as_ref(), body, event.frame());
+            self.durable.apply(event.owner.turn_id.as_ref(), body, event.frame());
         }
         self.head = event.seq;
         self.ring.push(event.seq, event.frame().clone(), ring_bytes);

@@ -11,7 +11,7 @@ use super::{
     draft::{Effect, Pending, Staged},
 };
 use crate::{
-    agent::{AgentCommand, AgentInstanceId, CommandId},
+    agent::{AgentInstanceId, CommandId},
     hub::{chat::requests::Requests, context::Context, refusals::Refusal},
     ids::{Epoch, TurnId},
     journal::{Change, ChatRecord},
@@ -77,7 +77,7 @@ impl Log {
     pub(in crate::hub::chat) fn apply_unpublished(&mut self, pending: &Pending) {
         for event in &pending.events {
             if let Some(body) = event.body() {
-                self.durable.apply(event.turn_id.as_ref(), body, event.frame());
+                self.durable.apply(event.owner.turn_id.as_ref(), body, event.frame());
             }
         }
     }
@@ -93,7 +93,7 @@ impl Log {
         next_command: impl FnMut() -> CommandId,
     ) -> Vec<(TurnId, u64)> {
         let about_refused = |turn_id: Option<&TurnId>| turn_id.is_some_and(|id| refused_turns.contains(id));
-        pending.events.retain(|event| !about_refused(event.turn_id.as_ref()));
+        pending.events.retain(|event| !about_refused(event.owner.turn_id.as_ref()));
         pending.changes.retain(|change| !about_refused(turn_of(change)));
         pending.effects.retain(|effect| !about_refused(effect_turn(effect)));
         if pending.events.is_empty() && pending.changes.is_empty() {
@@ -113,7 +113,7 @@ impl Log {
         for change in &mut pending.changes {
             let Change::TurnAccepted { turn_id, seq, .. } = change else { continue };
             let is_it = |event: &&Staged| {
-                event.turn_id.as_ref() == Some(&*turn_id)
+                event.owner.turn_id.as_ref() == Some(&*turn_id)
                     && matches!(event.body(), Some(ChatBody::UserMessage { .. }))
             };
             let Some(event) = pending.events.iter().find(is_it) else { continue };
@@ -172,6 +172,8 @@ fn is_committed(pending: &Pending, record: &ChatRecord, epoch: &Epoch) -> bool {
             // An instance that was sent no command is named again with the next turn.
             | Change::AgentStarted { .. }
             | Change::AgentEnded { .. }
+            | Change::AgentTurn { .. }
+            | Change::Tasks { .. }
             | Change::OpenWork { .. }
             | Change::Session { .. }
             | Change::Title { .. }
@@ -187,12 +189,14 @@ fn turn_of(change: &Change) -> Option<&TurnId> {
         | Change::TurnStarted { turn_id }
         | Change::CancelRequested { turn_id, .. }
         | Change::TurnEnded { turn_id, .. } => Some(turn_id),
-        Change::Command { command } => command_turn(command),
+        Change::Command { command } => command.turn_id(),
         Change::RequestOpened { .. }
         | Change::RequestClosed { .. }
         | Change::AgentStarted { .. }
         | Change::AgentEnded { .. }
         | Change::AgentPosition { .. }
+        | Change::AgentTurn { .. }
+        | Change::Tasks { .. }
         | Change::OpenWork { .. }
         | Change::Session { .. }
         | Change::Title { .. }
@@ -203,7 +207,7 @@ fn turn_of(change: &Change) -> Option<&TurnId> {
 
 fn effect_turn(effect: &Effect) -> Option<&TurnId> {
     match effect {
-        Effect::SendCommand(command) => command_turn(command),
+        Effect::SendCommand(command) => command.turn_id(),
         Effect::Fan(ControlEvent::GoalStatus { turn_id, .. }) => turn_id.as_ref(),
         Effect::Fan(_)
         | Effect::Repeat { .. }
@@ -211,12 +215,5 @@ fn effect_turn(effect: &Effect) -> Option<&TurnId> {
         | Effect::AnnounceNew { .. }
         | Effect::Stopped { .. }
         | Effect::Deleted => None,
-    }
-}
-
-fn command_turn(command: &AgentCommand) -> Option<&TurnId> {
-    match command {
-        AgentCommand::Prompt { turn_id, .. } | AgentCommand::Cancel { turn_id, .. } => Some(turn_id),
-        AgentCommand::Answer { .. } => None,
     }
 }

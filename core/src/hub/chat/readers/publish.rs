@@ -23,7 +23,7 @@ impl Readers {
         event: &Staged,
         sender: Option<ConnId>,
     ) {
-        match (sender, &event.turn_id, event.body()) {
+        match (sender, &event.owner.turn_id, event.body()) {
             (
                 Some(sender),
                 Some(turn_id),

@@ -56,6 +56,8 @@ impl Parts {
             if self.state.requests.is_empty() && bytes <= limit {
                 let last = part.state.get_or_insert_default();
                 (last.turn, last.goal_state) = (self.state.turn.take(), self.state.goal_state.take());
+                last.agent_turn = self.state.agent_turn.take();
+                last.tasks = core::mem::take(&mut self.state.tasks);
                 part.more = false;
             }
         }

@@ -31,7 +31,7 @@ impl Chat {
                 }
                 let text = format!("{reason}; it was refused, and what it wanted is not done");
                 let (level, code) = (NoticeLevel::Warning, "request_refused".into());
-                draft.push(self.turns.prompted(), ChatBody::Notice { level, code, text });
+                draft.push(self.turns.prompted(), ChatBody::Notice { level, code, text, data: None });
             }
         }
     }

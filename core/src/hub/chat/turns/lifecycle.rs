@@ -17,7 +17,9 @@ use crate::{
     ids::TurnId,
     journal::Change,
     time::Moment,
-    wire::{ChatBody, ControlEvent, ErrorCode, Outcome, Resolution, RunStatus, TurnError, UpdateScope},
+    wire::{
+        ChatBody, ControlEvent, ErrorCode, Outcome, Resolution, RunStatus, TurnError, TurnOrigin, UpdateScope,
+    },
 };
 
 impl Chat {
@@ -26,7 +28,10 @@ impl Chat {
         let id = self.agent.next_command();
         self.turns.apply(cx.now.ticks_ms, TurnInput::Start);
         let Some(turn) = self.turns.first() else { return };
-        draft.push(Some(turn.id()), ChatBody::TurnStarted { started_at_ms: cx.now.unix_ms });
+        draft.push(
+            Some(turn.id()),
+            ChatBody::TurnStarted { origin: TurnOrigin::User, reason: None, started_at_ms: cx.now.unix_ms },
+        );
         draft.effects.push(Effect::Fan(ControlEvent::GoalStatus {
             chat_id: self.log.chat_id().clone(),
             status: RunStatus::Running,

@@ -11,10 +11,10 @@ use super::{
 use crate::{
     agent::{AgentCommand, StreamId},
     ids::{Cursor, Epoch, TurnId},
-    journal::{OpenTurn, OpenWork, TurnRecord},
+    journal::{OpenTool, OpenTurn, OpenWork, TurnRecord},
     limits::Limits,
     time::Moment,
-    wire::{ChatBody, Frame, GoalState, TurnError},
+    wire::{ChatBody, Frame, GoalState, TurnError, TurnOrigin},
 };
 
 /// The open turns of a chat.
@@ -130,6 +130,7 @@ impl Turn {
         goal_state: Option<GoalState>,
     ) -> ChatBody {
         ChatBody::TurnEnd {
+            origin: TurnOrigin::User,
             outcome: ending.outcome,
             latency_ms: self.age_ms + now.ticks_ms.saturating_sub(self.accepted_at_ms),
             usage: ending.usage,
@@ -325,9 +326,9 @@ impl Turns {
         self.work.close_stream(stream);
     }
 
-    pub(in crate::hub::chat) fn open_tool(&mut self, call_id: &str) {
+    pub(in crate::hub::chat) fn open_tool(&mut self, tool: OpenTool) {
         if self.started().is_some() {
-            self.work.open_tool(call_id);
+            self.work.open_tool(tool);
         }
     }
 

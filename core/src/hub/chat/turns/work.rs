@@ -2,13 +2,17 @@
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
-use crate::{agent::StreamId, journal::OpenWork, wire::ChatBody};
+use crate::{
+    agent::StreamId,
+    journal::{OpenTool, OpenWork},
+    wire::ChatBody,
+};
 
 /// What the agent has begun in the started turn and not ended.
 #[derive(Debug, Default)]
 pub(super) struct Work {
     streams: BTreeMap<StreamId, StreamKind>,
-    tools: Vec<String>,
+    tools: Vec<OpenTool>,
     /// The work differs from the journal's `OpenWork`.
     changed: bool,
 }
@@ -40,14 +44,14 @@ impl Work {
         self.changed |= self.streams.remove(stream).is_some();
     }
 
-    pub(super) fn open_tool(&mut self, call_id: &str) {
-        self.tools.push(call_id.into());
+    pub(super) fn open_tool(&mut self, tool: OpenTool) {
+        self.tools.push(tool);
         self.changed = true;
     }
 
     pub(super) fn close_tool(&mut self, call_id: &str) {
         let before = self.tools.len();
-        self.tools.retain(|open| *open != call_id);
+        self.tools.retain(|open| open.call_id != call_id);
         self.changed |= self.tools.len() < before;
     }
 
@@ -87,7 +91,9 @@ impl Work {
         let end = |(stream, kind): (StreamId, StreamKind)| {
             let stream_id = (*stream).into();
             match kind {
-                StreamKind::Answer => ChatBody::StreamEnd { stream_id, text: None, void: false },
+                StreamKind::Answer => {
+                    ChatBody::StreamEnd { stream_id, text: None, void: false, sources: Vec::new() }
+                }
                 StreamKind::Reasoning => ChatBody::ReasoningEnd { stream_id, void: false },
             }
         };
