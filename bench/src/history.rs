@@ -5,7 +5,7 @@ use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, time::Duration}
 use switchboard_core::{
     ids::{ChatId, ChatKey, Epoch, Principal, TurnId},
     journal::{Append, AppendId, Change, Durability, JournalAnswer, LogEvent},
-    wire::{ChatBody, EventPosition, Outcome, encode_chat},
+    wire::{ChatBody, EventPosition, Outcome, TurnOrigin, encode_chat},
 };
 use switchboard_runtime::{Answers, Journal as _, OpenJournal as _, Request, Sqlite, SqliteOptions};
 use tokio::{sync::mpsc, time::timeout};
@@ -68,8 +68,9 @@ fn appends(chat: u64, events: u64) -> Vec<Append> {
                 created_at_ms: at_ms,
                 client_id: None,
             },
-            2 => ChatBody::TurnStarted { started_at_ms: at_ms },
+            2 => ChatBody::TurnStarted { origin: TurnOrigin::User, reason: None, started_at_ms: at_ms },
             seq if seq == events => ChatBody::TurnEnd {
+                origin: TurnOrigin::User,
                 outcome: Outcome::Completed,
                 latency_ms: 1,
                 usage: None,
@@ -89,6 +90,7 @@ fn appends(chat: u64, events: u64) -> Vec<Append> {
             first_seq: None,
             seq,
             turn_id: Some(turn_id.clone()),
+            parent_call_id: None,
         };
         LogEvent { first_seq: seq, seq, frame: encode_chat(&position, &body) }
     };

@@ -112,7 +112,7 @@ pub fn agent_event(says: &Says) -> Result<AgentEvent, String> {
         }
         "tool_update" => {
             let output = says.args.get(3).and_then(Value::as_str).map(str::to_owned);
-            let arguments = Some(value(2)?).filter(|arguments| !arguments.is_null());
+            let arguments = Some(value(2)?).filter(|arguments| arguments != "-");
             AgentEvent::ToolUpdated { call_id: text(0)?, name: text(1)?, arguments, output }
         }
         "tool" => AgentEvent::ToolStarted {

@@ -112,8 +112,14 @@ const SETTLING: [&str; 11] = [
     "control goal_state",
     "control turn_stalled",
 ];
-const NEW: [&str; 5] =
-    ["type request_input", "control request_input", "control agent_state", "control notice", "chat notice"];
+const NEW: [&str; 6] = [
+    "type request_input",
+    "control request_input",
+    "control agent_state",
+    "control notice",
+    "chat notice",
+    "chat task",
+];
 
 fn main() -> Result<()> {
     let client = json("docs/schema/client.json")?;

@@ -52,7 +52,7 @@ pub enum AgentEvent {
         /// The agent's id of the tool use that runs the subagent.
         parent_call_id: String,
         /// Text, reasoning, a message, a tool use, a file edit, a permission request or a question.
-        event: Box<AgentEvent>,
+        event: Box<Self>,
     },
     /// A piece of the answer. Adjacent pieces of one stream may be merged.
     Text {

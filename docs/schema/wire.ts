@@ -14,6 +14,15 @@ workspace?: string,
 /** The agent's sandbox level: `shield`, `workspace` or `off`. */
 sandbox?: string, };
 
+/** A running turn that the agent began, in a [`ChatState`]. */
+export type AgentTurn = {
+/** The id of the turn, which the gateway chose. */
+turn_id: TurnId,
+/** When the turn started, in milliseconds of Unix time. */
+started_at_ms: number,
+/** Why the agent began the turn. */
+reason: TurnReason, };
+
 /** A person's answer to a permission request or question. */
 export type Answer = { "decision": "allow",
 /** The request's `input_sha256`; required where the request is `truncated` or `raw`. */
@@ -37,7 +46,12 @@ first_seq?: number,
 /** The last number that this event covers. */
 seq: number,
 /** The id of the turn that the event belongs to, if it belongs to one. */
-turn_id?: TurnId, } & ({ "event": "user_message",
+turn_id?: TurnId,
+/**
+ * The tool use that the event belongs to: a subagent, whose text, tool uses and requests name the use that began
+ * it.
+ */
+parent_call_id?: string, } & ({ "event": "user_message",
 /** The person's text. */
 text: string,
 /** Whether the message's turn starts at once; otherwise it waits in the queue. */
@@ -51,6 +65,10 @@ active_turn_id?: TurnId,
 created_at_ms: number,
 /** The name that the sending client gave itself. It proves nothing. */
 client_id?: string, } | { "event": "turn_started",
+/** Who began the turn. */
+origin?: TurnOrigin,
+/** Why the agent began the turn, if it did. */
+reason?: TurnReason,
 /** When the turn started, in milliseconds of Unix time. */
 started_at_ms: number, } | { "event": "delta",
 /** The stream that the text continues; streams may interleave. */
@@ -62,7 +80,9 @@ stream_id: string,
 /** The stream's whole text, if it was not sent as deltas. */
 text?: string,
 /** The agent abandoned this stream: its text does not count. */
-void?: boolean, } | { "event": "reasoning_delta",
+void?: boolean,
+/** The sources that the agent cites in the text. */
+sources?: Array<Source>, } | { "event": "reasoning_delta",
 /** The stream that the text continues. */
 stream_id: string,
 /** The text to append. Never empty. */
@@ -77,20 +97,30 @@ text: string,
 kind?: MessageKind,
 /** With `kind: tool_hint`: the same as the preceding `tool_event`, in the older vocabulary. */
 tool_events?: Array<ToolHint>, } | { "event": "tool_event",
-/** Whether the tool use begins, has succeeded or has failed. */
+/** Whether the tool use begins, goes on, has succeeded or has failed. */
 phase: ToolPhase,
-/** The id of the tool use, the same in all its events. */
+/** The id of the tool use, the same in all its events. A later use may have the id of an ended one. */
 call_id: string,
 /** The tool, as the agent names it. */
 name: string,
-/** At the start: the arguments that the agent passes to the tool. */
+/** One line for people that says what the tool use does. */
+title?: string,
+/** The files that the tool use concerns. */
+locations?: Array<ToolLocation>,
+/** At the start: the arguments that the agent passes to the tool. In an update: all arguments so far. */
 arguments?: unknown,
+/** In an update: a piece of the tool's output. */
+output?: string,
 /** At the end: the tool's result. */
 result?: string,
 /** At the end of a use that failed or was denied: the tool's message. */
 error?: string,
 /** Whether arguments or output were cut to the limit. */
-truncated?: boolean, } | { "event": "file_edit",
+truncated?: boolean,
+/** At the end: the pictures and other media in the tool's result, which the event itself does not contain. */
+media?: Array<ToolMedia>,
+/** At the end: the sources that the tool found. */
+sources?: Array<Source>, } | { "event": "task" } & Task | { "event": "file_edit",
 /** One item for each changed file. */
 edits: Array<FileEdit>, } | { "event": "notice",
 /** How serious the notice is. */
@@ -98,16 +128,23 @@ level: NoticeLevel,
 /** A stable code for programs; new codes may be added. */
 code: string,
 /** One or two sentences, for people. */
-text: string, } | { "event": "permission_request" } & PermissionRequest | { "event": "question" } & Question | { "event": "request_resolved",
+text: string,
+/** Details for programs; the fields depend on the code. */
+data?: unknown, } | { "event": "permission_request" } & PermissionRequest | { "event": "question" } & Question | { "event": "request_resolved",
 /** The id of the closed request. */
 request_id: RequestId,
 /** How it was closed. */
 resolution: Resolution,
 /** The `client_id` of the client that answered, if a person answered. */
 client_id?: string, } | { "event": "turn_end",
+/** Who began the turn. */
+origin?: TurnOrigin,
 /** How the turn ended. */
 outcome: Outcome,
-/** Milliseconds from acceptance to the end, over restarts of the gateway too. */
+/**
+ * Milliseconds from the acceptance of the message, or from the start of an agent's turn, to the end, over
+ * restarts of the gateway too.
+ */
 latency_ms: number,
 /** The agent's report of the tokens that the turn used. */
 usage?: Usage,
@@ -127,6 +164,10 @@ export type ChatId = string;
 export type ChatState = {
 /** The running turn, if a turn runs. */
 turn?: RunningTurn,
+/** The turn that the agent has begun by itself, if one runs. It may run beside `turn`, whose prompt then waits. */
+agent_turn?: AgentTurn,
+/** The running background tasks of the agent, oldest first. */
+tasks?: Array<Task>,
 /** The `user_message` events of the queued turns, first one first. */
 queue: Array<ChatEvent>,
 /** The open `permission_request` and `question` events. */
@@ -380,7 +421,9 @@ added: number,
 /** Lines deleted. */
 deleted: number,
 /** The change as a unified diff, if it is known and small. */
-diff?: string, };
+diff?: string,
+/** Whether `diff` is only the beginning of the change, or is missing, because the change is too large. */
+diff_truncated?: boolean, };
 
 /** A goal that outlives single turns. */
 export type GoalState = {
@@ -522,6 +565,32 @@ started_at_ms: number, };
 /** Whatever a client may receive. */
 export type ServerEvent = ChatEvent | ControlEvent;
 
+/** A page that an agent cites. */
+export type Source = {
+/** The page's address. It comes from the agent and may have any scheme. */
+url: string,
+/** The page's title, if it is known. */
+title?: string, };
+
+/** A piece of background work of the agent, which goes on when the turn that began it has ended. */
+export type Task = {
+/** The id of the task, unique among the running tasks of the chat. */
+task_id: string,
+/** What kind of work it is. */
+kind: TaskKind,
+/** One line for people, such as the command or the subagent's assignment. */
+title: string,
+/** Whether the task runs, or how it ended. */
+status: TaskStatus,
+/** The tool use that began the task, if it is known. */
+parent_call_id?: string, };
+
+/** The kinds of background work. */
+export type TaskKind = "shell" | "agent" | "monitor" | "schedule" | "other";
+
+/** Whether a task runs, or how it ended. */
+export type TaskStatus = "running" | "completed" | "failed" | "stopped";
+
 /** A tool use in the older vocabulary. */
 export type ToolHint = {
 /** Version of this shape: 1. */
@@ -533,8 +602,22 @@ call_id: string,
 /** The tool, as the agent names it. */
 name: string, };
 
+/** A file that a tool use concerns. */
+export type ToolLocation = {
+/** The file's path relative to the workspace; for a file outside the workspace only its name. */
+path: string,
+/** The line, counted from 1. */
+line?: number, };
+
+/** A picture or another medium in a tool's result. */
+export type ToolMedia = {
+/** The medium's type, such as `image/png`. */
+media_type: string,
+/** The medium's size in bytes. */
+bytes: number, };
+
 /** A phase of a tool use. */
-export type ToolPhase = "start" | "end" | "error";
+export type ToolPhase = "start" | "update" | "end" | "error";
 
 /** Why a turn did not complete. */
 export type TurnError = {
@@ -548,6 +631,12 @@ detail: string, };
  * 1 to 128 bytes, no white space and no control characters.
  */
 export type TurnId = string;
+
+/** Who began a turn. */
+export type TurnOrigin = "user" | "agent";
+
+/** Why an agent began a turn. */
+export type TurnReason = "background" | "schedule" | "hook" | "resume" | "other";
 
 /** What changed about a chat. */
 export type UpdateScope = "metadata" | "thread" | "deleted";

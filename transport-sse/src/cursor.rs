@@ -216,6 +216,7 @@ mod tests {
             first_seq: Some(3),
             seq: 7,
             turn_id: Some(TurnId::parse(&r#"",\"seq\":1"#.repeat(11)).unwrap()),
+            parent_call_id: None,
         };
         let body = ChatBody::Delta { stream_id: text.clone(), text };
         let expected = Cursor { epoch: position.epoch.clone(), seq: 7 };

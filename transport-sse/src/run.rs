@@ -69,6 +69,7 @@ mod tests {
             first_seq: None,
             seq,
             turn_id: Some(TurnId::parse(turn).unwrap()),
+            parent_call_id: None,
         };
         encode_chat(&position, &ChatBody::Delta { stream_id: "s".into(), text: text.into() })
     }
@@ -99,9 +100,12 @@ mod tests {
             first_seq: None,
             seq: 9,
             turn_id: None,
+            parent_call_id: None,
         };
-        let end =
-            encode_chat(&position, &ChatBody::StreamEnd { stream_id: "s".into(), text: None, void: false });
+        let end = encode_chat(
+            &position,
+            &ChatBody::StreamEnd { stream_id: "s".into(), text: None, void: false, sources: Vec::new() },
+        );
         assert_eq!(id(&mut run, &end), None);
         assert!(Run::begin(&end).is_none());
         assert!(id(&mut run, &delta("c", "t", 9, "a")).is_some());

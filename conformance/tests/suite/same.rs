@@ -133,6 +133,8 @@ async fn conversation(transport: &dyn Transport) -> Vec<String> {
         call_id: "k1".to_owned(),
         name: "Bash".to_owned(),
         arguments: serde_json::json!({ "command": "ls" }),
+        title: None,
+        locations: Vec::new(),
     };
     say(&gateway, vec![thought, AgentEvent::ReasoningEnd { stream: "s0".into(), void: false }]).await;
     say(&gateway, vec![tool, permission()]).await;
@@ -248,6 +250,8 @@ async fn lost_and_resumed(transports: &[&dyn Transport], every: usize) -> Vec<St
         call_id: "k1".to_owned(),
         name: "Bash".to_owned(),
         arguments: serde_json::json!({ "command": "ls" }),
+        title: None,
+        locations: Vec::new(),
     };
     let ended = AgentEvent::ToolEnded {
         call_id: "k1".to_owned(),

@@ -94,7 +94,7 @@ pub enum ControlEvent {
         /// The present state. Its queue and requests may be spread over the last parts; the rest is in the last part.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
-        state: Option<ChatState>,
+        state: Option<Box<ChatState>>,
     },
     /// The client has received all events that it missed; live events follow.
     ReplayEnd {

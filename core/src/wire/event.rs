@@ -202,7 +202,14 @@ pub enum ChatBody {
         /// One item for each changed file.
         edits: Vec<FileEdit>,
     },
-    /// Information for people that is part of no answer. `docs/reference.md` lists the codes.
+    /// Information for people that is part of no answer. Codes: `usage_limit` (the agent's account reached a limit, or
+    /// nearly), `compacting`, `compacted` and `compaction_failed` (the agent summarises the conversation to have room),
+    /// `context_cleared` (the agent has forgotten the conversation because it was told to), `memory_lost` (the agent
+    /// could not continue the conversation and begins a new one), `sign_in` (a person must sign in where the agent
+    /// runs), `hook` (a hook of the agent said this), `command_output` (the output of a command of the agent itself),
+    /// `last_words` (what the agent said after its turn), `permission_denied` (the agent's own rules denied a tool use),
+    /// `request_refused` (the gateway refused an agent's request without asking a person), `agent_stopped` (the gateway
+    /// stopped the agent), `degraded` (the gateway cannot store messages), and `other`.
     Notice {
         /// How serious the notice is.
         level: NoticeLevel,

@@ -65,7 +65,11 @@ fn turn(scribe: &mut Scribe, rng: &mut Rng, id: &str) {
             scribe.event(Some(id), 1, &ChatBody::Message { text, kind: None, tool_events: Vec::new() });
         }
     }
-    scribe.event(Some(id), 1, &ChatBody::StreamEnd { stream_id: "s0".into(), text: None, void: false });
+    scribe.event(
+        Some(id),
+        1,
+        &ChatBody::StreamEnd { stream_id: "s0".into(), text: None, void: false, sources: Vec::new() },
+    );
 }
 
 /// What events say, however deltas are joined: each covers its numbers without hole, and runs become one.

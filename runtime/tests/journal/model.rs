@@ -6,8 +6,10 @@ use bytes::Bytes;
 use switchboard_core::{
     agent::{AgentCommand, AgentInstanceId, CommandId},
     ids::{ChatKey, Cursor, Epoch, RequestId},
-    journal::{Ask, AskId, Change, Durability, JournalAnswer, OpenWork, PageStart, Query},
-    wire::{Answer, ChatBody, GoalState, Outcome, TurnError},
+    journal::{
+        Ask, AskId, Change, Durability, JournalAnswer, OpenAgentTurn, OpenTool, OpenWork, PageStart, Query,
+    },
+    wire::{Answer, ChatBody, GoalState, Outcome, Task, TaskKind, TaskStatus, TurnError, TurnReason},
 };
 use switchboard_runtime::{Journal, Memory, Request, SqliteOptions};
 use switchboard_test_support::Rng;
@@ -137,7 +139,7 @@ impl World {
 
 fn step(rng: &mut Rng, scribe: &mut Scribe, state: &mut ChatState) {
     let running = state.open.first().filter(|(_, started)| *started).map(|(id, _)| id.clone());
-    match (rng.below(12), running) {
+    match (rng.below(14), running) {
         (0 | 1, _) => {
             let id = format!("t{}", state.turns);
             state.turns += 1;
@@ -208,6 +210,28 @@ fn step(rng: &mut Rng, scribe: &mut Scribe, state: &mut ChatState) {
             scribe.change(Change::Command { command }).change(Change::RequestClosed { request_id });
         }
         (7, _) => about(rng, scribe, state),
+        (12, _) => {
+            let turn_id = turn(&format!("~{}", state.turns));
+            state.turns += 1;
+            let mut begun = OpenAgentTurn::new(turn_id.clone(), TurnReason::Background, 5);
+            if rng.below(2) == 0 {
+                begun.cancel_requested = true;
+                begun.cancel_reason = Some(TurnError { code: "silent".into(), detail: "too long".into() });
+                state.commands += 1;
+                let command = AgentCommand::Cancel { id: CommandId(state.commands), turn_id };
+                scribe.change(Change::Command { command });
+            }
+            let turn = (rng.below(3) > 0).then_some(begun);
+            scribe.change(Change::AgentTurn { turn });
+            let task = |n: u64| Task {
+                task_id: format!("b{n}"),
+                kind: TaskKind::Shell,
+                title: "make \"all\"".into(),
+                status: TaskStatus::Running,
+                parent_call_id: None,
+            };
+            scribe.change(Change::Tasks { tasks: (0..rng.below(3)).map(task).collect() });
+        }
         (8, Some(id)) => {
             scribe.event(
                 Some(&id),
@@ -218,7 +242,7 @@ fn step(rng: &mut Rng, scribe: &mut Scribe, state: &mut ChatState) {
             let work = OpenWork {
                 answers: some("s1", rng),
                 reasoning: some("r", rng),
-                tools: some("a \"tool\"", rng),
+                tools: some("a \"tool\"", rng).into_iter().map(open_tool).collect(),
             };
             scribe.change(Change::OpenWork { work });
             go_on(rng, scribe, state);
@@ -237,6 +261,10 @@ fn step(rng: &mut Rng, scribe: &mut Scribe, state: &mut ChatState) {
             go_on(rng, scribe, state);
         }
     }
+}
+
+fn open_tool(call_id: String) -> OpenTool {
+    OpenTool { call_id, name: "Bash".into(), parent_call_id: Some("k0".into()) }
 }
 
 /// The agent may have come further.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use switchboard_core::{
     ids::{ChatId, ChatKey, Cursor, Epoch, Principal, TurnId},
     journal::{Append, AppendId, Change, ChatRecord, Durability, Found, JournalAnswer, LogEvent},
-    wire::{ChatBody, EventPosition, Outcome, encode_chat},
+    wire::{ChatBody, EventPosition, Outcome, TurnOrigin, encode_chat},
 };
 
 /// A chat's key.
@@ -66,6 +66,7 @@ impl Scribe {
             first_seq: (numbers > 1).then_some(first_seq),
             seq: self.head,
             turn_id: turn_id.map(turn),
+            parent_call_id: None,
         };
         self.draft.push(LogEvent { first_seq, seq: self.head, frame: encode_chat(&place, body) });
         self
@@ -100,13 +101,18 @@ impl Scribe {
 
     /// Adds the start of a turn.
     pub fn start(&mut self, turn_id: &str) -> &mut Self {
-        self.event(Some(turn_id), 1, &ChatBody::TurnStarted { started_at_ms: 2 });
+        self.event(
+            Some(turn_id),
+            1,
+            &ChatBody::TurnStarted { origin: TurnOrigin::User, reason: None, started_at_ms: 2 },
+        );
         self.change(Change::TurnStarted { turn_id: turn(turn_id) })
     }
 
     /// Adds the end of a turn.
     pub fn end(&mut self, turn_id: &str, outcome: Outcome) -> &mut Self {
         let body = ChatBody::TurnEnd {
+            origin: TurnOrigin::User,
             outcome,
             latency_ms: 3,
             usage: None,
@@ -173,6 +179,8 @@ fn show_chat(record: &ChatRecord) -> String {
         goal_state,
         session,
         turns,
+        agent_turn,
+        tasks,
         requests,
         open_work,
         last_command,
@@ -183,7 +191,7 @@ fn show_chat(record: &ChatRecord) -> String {
     } = record;
     let mut text = format!(
         "{chat:?} {head:?} {title:?} {goal_state:?} {session:?} {last_command} {last_request} {agent:?} {earlier:?} \
-         {open_work:?}"
+         {open_work:?} {agent_turn:?} {tasks:?}"
     );
     for turn in turns {
         let (started, cancelled) = (turn.started_at_ms, (turn.cancel_requested, &turn.cancel_reason));

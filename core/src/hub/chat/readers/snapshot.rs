@@ -26,7 +26,7 @@ pub(super) struct Part {
     pub(super) number: u32,
     pub(super) events: Vec<Box<RawValue>>,
     pub(super) before: Option<String>,
-    pub(super) state: Option<ChatState>,
+    pub(super) state: Option<Box<ChatState>>,
     pub(super) more: bool,
 }
 
