@@ -8,22 +8,25 @@ mod class;
 mod compaction;
 mod memory;
 mod page;
+mod record;
 
 pub use class::{Durability, EventClass};
 pub use compaction::{CompactedDelta, DeltaRun};
 pub use memory::MemoryJournal;
 pub use page::PageBuilder;
+pub use record::{
+    ChatRecord, OpenAgentTurn, OpenRequest, OpenTool, OpenTurn, OpenWork, RecordedAgent, TurnRecord,
+};
 
 use alloc::{boxed::Box, string::String, vec::Vec};
 use core::fmt;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
 use crate::{
     agent::{AgentCommand, AgentInstanceId},
-    ids::{ChatId, ChatKey, Cursor, Epoch, Principal, RequestId, TurnId},
-    wire::{ChatSummary, Frame, GoalState, Outcome, Task, TurnError, TurnReason},
+    ids::{ChatKey, Cursor, Epoch, Principal, RequestId, TurnId},
+    wire::{ChatSummary, Frame, GoalState, Outcome, Task, TurnError},
 };
 
 /// Identifies an append in its answer. Made by the hub, unique within a process.
@@ -354,188 +357,4 @@ pub struct ChatsPage {
     pub chats: Vec<ChatSummary>,
     /// Where the next page begins; `None` on the last.
     pub before: Option<String>,
-}
-
-/// The durable state of a chat.
-#[derive(Debug, Clone)]
-pub struct ChatRecord {
-    /// The chat's id.
-    pub chat: ChatId,
-    /// The cursor of the newest event.
-    pub head: Cursor,
-    /// The chat's title, if it has one.
-    pub title: Option<String>,
-    /// The chat's goal.
-    pub goal_state: GoalState,
-    /// The agent's own id for the conversation, if the agent gave one.
-    pub session: Option<String>,
-    /// The open turns in the order of their messages. Only the first one may have started.
-    pub turns: Vec<OpenTurn>,
-    /// The turn that the agent began by itself, if one is open.
-    pub agent_turn: Option<OpenAgentTurn>,
-    /// The running background tasks of the agent, oldest first.
-    pub tasks: Vec<Task>,
-    /// The open permission requests and questions.
-    pub requests: Vec<OpenRequest>,
-    /// The open streams and tool uses of the running turn.
-    pub open_work: OpenWork,
-    /// The id of the last command.
-    pub last_command: u64,
-    /// The number of requests that the chat has had, which goes into the next request's id.
-    pub last_request: u64,
-    /// The chat's agent, if the log has its start and not its end.
-    pub agent: Option<RecordedAgent>,
-    /// The commands of the open turns, in order. An adopted agent gets them again. The end of a turn drops its own, and
-    /// all if no other turn runs.
-    pub commands: Vec<AgentCommand>,
-    /// The cursor of the newest stored event of earlier epochs, if there is one. With it the chat is not empty even if
-    /// `head.seq` is 0, and a hub that appended under that epoch knows how many of its events were committed.
-    pub earlier: Option<Cursor>,
-}
-
-/// The streams and tool uses that an agent has begun in its turn and not ended. They are ended with the turn.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OpenWork {
-    /// The ids of open streams of the answer.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub answers: Vec<String>,
-    /// The ids of open streams of thinking.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub reasoning: Vec<String>,
-    /// The open tool uses.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tools: Vec<OpenTool>,
-}
-
-/// An open tool use of an agent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "StoredTool")]
-pub struct OpenTool {
-    /// The agent's id of the tool use.
-    pub call_id: String,
-    /// The tool, as the agent names it. Empty if an earlier version stored the use.
-    pub name: String,
-    /// The tool use of the subagent that uses the tool, if a subagent does.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub parent_call_id: Option<String>,
-}
-
-/// An open tool use as it is stored. Earlier versions stored the id only.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum StoredTool {
-    Id(String),
-    Tool {
-        call_id: String,
-        name: String,
-        #[serde(default)]
-        parent_call_id: Option<String>,
-    },
-}
-
-impl From<StoredTool> for OpenTool {
-    fn from(stored: StoredTool) -> Self {
-        match stored {
-            StoredTool::Id(call_id) => Self { call_id, name: String::new(), parent_call_id: None },
-            StoredTool::Tool { call_id, name, parent_call_id } => Self { call_id, name, parent_call_id },
-        }
-    }
-}
-
-/// The open turn that an agent began by itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OpenAgentTurn {
-    /// The turn's id, which the hub chose.
-    pub turn_id: TurnId,
-    /// Why the agent began the turn.
-    pub reason: TurnReason,
-    /// When the turn started, in milliseconds of Unix time.
-    pub started_at_ms: u64,
-    /// Whether the turn is being cancelled.
-    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
-    pub cancel_requested: bool,
-    /// The error for the turn's end, if the gateway cancels the turn. None if a client does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cancel_reason: Option<TurnError>,
-}
-
-impl OpenWork {
-    /// Whether no stream and no tool use is open.
-    pub fn is_empty(&self) -> bool {
-        self.answers.is_empty() && self.reasoning.is_empty() && self.tools.is_empty()
-    }
-}
-
-/// An agent of a chat, and how many of its records the log has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecordedAgent {
-    /// The agent instance.
-    pub instance: AgentInstanceId,
-    /// The position after the last record in the log; 0 if there is none.
-    pub position: u64,
-    /// The newest stored state of the agent's decoder, at or before `position`.
-    pub checkpoint: Option<Bytes>,
-}
-
-/// A queued or started turn.
-#[derive(Clone)]
-pub struct OpenTurn {
-    /// The turn's id.
-    pub turn_id: TurnId,
-    /// The content of the turn's message.
-    pub text: String,
-    /// SHA-256 of the content.
-    pub hash: [u8; 32],
-    /// The sequence number of its `user_message` in the current epoch; 0 if that event is in an earlier epoch.
-    pub seq: u64,
-    /// The `user_message` event.
-    pub frame: Frame,
-    /// When the message was accepted, in milliseconds of Unix time.
-    pub accepted_at_ms: u64,
-    /// When the turn started, in milliseconds of Unix time; none while it is queued.
-    pub started_at_ms: Option<u64>,
-    /// Whether the turn is being cancelled.
-    pub cancel_requested: bool,
-    /// The error for the turn's end, if the gateway cancels the turn. None if a client does.
-    pub cancel_reason: Option<TurnError>,
-}
-
-/// Prints the id only: a message's text does not belong in the gateway's own log.
-impl fmt::Debug for OpenTurn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenTurn").field("turn_id", &self.turn_id).finish_non_exhaustive()
-    }
-}
-
-impl OpenAgentTurn {
-    /// A turn that has just started.
-    pub fn new(turn_id: TurnId, reason: TurnReason, started_at_ms: u64) -> Self {
-        Self { turn_id, reason, started_at_ms, cancel_requested: false, cancel_reason: None }
-    }
-}
-
-/// An open permission request or question.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenRequest {
-    /// The request's id in the chat.
-    pub request_id: RequestId,
-    /// The request's id at the agent's driver.
-    pub agent_request_id: RequestId,
-    /// Whether the request is a question.
-    pub question: bool,
-    /// The whole input of a permission request, as JSON text. None for a request that an earlier version stored.
-    pub input: Option<String>,
-    /// The request's event.
-    pub frame: Frame,
-}
-
-/// The data of a turn that the journal stores as long as the chat exists.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TurnRecord {
-    /// SHA-256 of the message's content.
-    pub hash: [u8; 32],
-    /// The cursor of its `user_message`.
-    pub place: Cursor,
-    /// Whether the turn started at once and was not queued.
-    pub starts_turn: bool,
 }
