@@ -5,7 +5,7 @@ use std::fmt;
 use switchboard_core::{
     agent::{AgentCommand, AgentEvent},
     ids::{RequestId, TurnId},
-    wire::{Outcome, TurnError},
+    wire::{Cost, Outcome, TurnError, TurnReason, Usage},
 };
 
 /// Translates between the output and input of one agent process and Switchboard's events and commands.
@@ -50,8 +50,11 @@ pub struct Decoded {
     pub ready: bool,
     /// Whether the agent reported that it does not know the session that it was to resume.
     pub unknown_session: bool,
-    /// Whether a turn ended in these records. The codec's state is small then, so it is a good time for a checkpoint.
+    /// Whether the prompt's turn ended in these records. The codec's state is small then, so it is a good time for a
+    /// checkpoint.
     pub turn_ended: bool,
+    /// Whether a turn that the agent began by itself is open, if that changed in these records.
+    pub agent_turn: Option<bool>,
 }
 
 impl Decoded {
@@ -62,10 +65,43 @@ impl Decoded {
         }
     }
 
-    /// Ends the open turn, without a usage and a cost.
+    /// Ends the prompt's turn, without a usage and a cost.
     pub fn end_turn(&mut self, outcome: Outcome, error: Option<TurnError>) {
         self.events.push(AgentEvent::TurnEnded { outcome, error, usage: None, cost: None });
         self.turn_ended = true;
+    }
+
+    /// Begins a turn of the agent's own. Call it before the turn's first event, and only while no such turn is open.
+    pub fn begin_agent_turn(&mut self, reason: TurnReason) {
+        self.events.push(AgentEvent::AgentTurnStarted { reason });
+        self.agent_turn = Some(true);
+    }
+
+    /// Ends the turn that the agent began by itself.
+    pub fn end_agent_turn(&mut self, ending: TurnEnding) {
+        let TurnEnding { outcome, error, usage, cost } = ending;
+        self.events.push(AgentEvent::AgentTurnEnded { outcome, error, usage, cost });
+        self.agent_turn = Some(false);
+    }
+}
+
+/// How a turn ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TurnEnding {
+    /// Whether the turn completed, failed or was cut off.
+    pub outcome: Outcome,
+    /// Why the turn failed, if it did.
+    pub error: Option<TurnError>,
+    /// The tokens that the turn used, if the agent reports them.
+    pub usage: Option<Usage>,
+    /// The price of the turn, if the agent reports it.
+    pub cost: Option<Cost>,
+}
+
+impl From<Outcome> for TurnEnding {
+    /// An end with nothing but an outcome.
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, error: None, usage: None, cost: None }
     }
 }
 
@@ -97,8 +133,10 @@ impl Encoded {
 pub enum Delivered<'a> {
     /// The prompt of this turn.
     Prompt(&'a TurnId),
-    /// The cancellation of the open turn.
+    /// The cancellation of the prompt's turn.
     Cancel,
+    /// The cancellation of the turn that the agent began by itself. A prompt that was sent meanwhile goes on.
+    CancelAgentTurn,
     /// A person's answer to this request.
     Answer(&'a RequestId),
 }

@@ -14,7 +14,7 @@ mod sanitize;
 mod text;
 
 pub use self::{
-    codec::{CheckpointError, Codec, Decoded, Delivered, Encoded, ProcessExit},
+    codec::{CheckpointError, Codec, Decoded, Delivered, Encoded, ProcessExit, TurnEnding},
     definition::{Conversation, Dialect, Framing, ProcessLifetime, ProcessStart},
     presets::{AGENT_PRESETS, AgentPreset, detect},
     registry::{ALL, CLAUDE, TEXT, UnknownDialect, by_name},

@@ -112,7 +112,7 @@ impl Codec for WordsCodec {
         match command {
             Delivered::Prompt(turn) => (self.turn, self.cancelled) = (Some(turn.to_string()), false),
             Delivered::Cancel => self.cancelled = true,
-            Delivered::Answer(_) => {}
+            Delivered::CancelAgentTurn | Delivered::Answer(_) => {}
         }
     }
 

@@ -78,6 +78,7 @@ impl Codec for ClaudeCodec {
         match command {
             Delivered::Prompt(turn_id) => self.prompted(turn_id),
             Delivered::Cancel => self.state.cancel = Cancel::Sent,
+            Delivered::CancelAgentTurn => {}
             Delivered::Answer(request_id) => self.answered(request_id),
         }
     }

@@ -111,6 +111,8 @@ pub(crate) struct SessionState {
     pub(crate) turn_open: bool,
     /// Whether the turn in `prompted` was cancelled.
     cancelled: bool,
+    /// Whether a turn that the agent began by itself is open.
+    pub(crate) agent_turn: bool,
     /// How the last process ended.
     pub(crate) exited: Option<Exited>,
     /// Why the last process could not be started.
@@ -312,12 +314,24 @@ impl RecordDecoder {
         }
         let replies = out.replies.drain(..).enumerate();
         batch.replies.extend(replies.map(|(n, line)| (format!("r{position}.{n}"), line)));
-        if std::mem::take(&mut out.turn_ended) {
+        let agent_turn = out.agent_turn.take();
+        self.state.agent_turn = agent_turn.unwrap_or(self.state.agent_turn);
+        batch.notable |= agent_turn.is_some();
+        let turn_ended = std::mem::take(&mut out.turn_ended);
+        if turn_ended || agent_turn == Some(false) {
             if !batch.turn_ended && before > 0 {
                 batch.before_end = Some(SplitPoint { position: position - 1, events: before });
             }
+            batch.turn_ended = true;
+        }
+        if turn_ended {
             self.turn_ended(batch);
         }
+    }
+
+    /// Whether this is the prompt's turn, and open.
+    fn is_open(&self, turn: &str) -> bool {
+        self.state.turn_open && self.state.prompted.as_ref().is_some_and(|open| open.as_str() == turn)
     }
 
     /// Handles the record of a command.
@@ -336,6 +350,10 @@ impl RecordDecoder {
                 self.state.prompted = Some(turn);
                 self.state.turn_open = true;
                 self.state.cancelled = false;
+            }
+            // Only the hub knows the id of a turn that the agent began by itself.
+            CommandMeaning::Cancel { turn } if self.state.agent_turn && !self.is_open(&turn) => {
+                self.codec.delivered(Delivered::CancelAgentTurn);
             }
             CommandMeaning::Cancel { .. } => {
                 self.state.cancelled = true;
@@ -360,6 +378,7 @@ impl RecordDecoder {
         self.state.starts += 1;
         self.state.running = true;
         (self.state.ready, self.state.unknown_session, self.state.closed) = (false, false, false);
+        self.state.agent_turn = false;
         self.state.exited = None;
         let codec = self.dialect.codec(&Conversation {
             workspace: &self.workspace,
@@ -380,6 +399,8 @@ impl RecordDecoder {
             last_words: &self.last_words.sentence(&exited.stderr),
         };
         self.codec.exited(&exit, &mut out);
+        // The hub closes what is open when the instance ends.
+        self.state.agent_turn = false;
         if out.turn_ended {
             if matches!(out.events.last(), Some(AgentEvent::TurnEnded { outcome: Outcome::Failed, .. })) {
                 self.last_words.report(&exited.stderr);
