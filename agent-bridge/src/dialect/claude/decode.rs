@@ -2,23 +2,17 @@
 
 use std::borrow::Cow;
 
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 use switchboard_core::{agent::AgentEvent, wire::Outcome};
 
 use super::{
     blocks::{MessageEnd, OpenMessage, Streamed},
-    edits::{self, Edit},
+    lines,
     piece::piece,
     records::{self, Abandoned, ApiRetry, ControlResponse, Delta, Line, Message, StreamEvent},
-    state::{Cancel, ClaudeCodec, Tool},
+    state::{Cancel, ClaudeCodec},
 };
-use crate::{
-    dialect::{
-        Decoded,
-        sanitize::{cut, sentence},
-    },
-    limits::{TOOL_RESULT_BYTES, TOOLS},
-};
+use crate::dialect::Decoded;
 
 impl ClaudeCodec {
     /// Decodes one line, without its newline. `position` is the line's number or offset; it must grow from call to
@@ -33,11 +27,11 @@ impl ClaudeCodec {
         if let Some((index, delta)) = piece(&text) {
             return self.delta(index, &delta, out);
         }
-        let text = if has_surrogate(&text) { replace_lone_surrogates(&text).into() } else { text };
+        let text = lines::readable(text);
         if let Ok(line) = serde_json::from_str::<Line<'_>>(&text) {
             return self.line(position, 0, &text, &line, out);
         }
-        for (nth, object) in objects(&text).into_iter().enumerate() {
+        for (nth, object) in lines::objects(&text).into_iter().enumerate() {
             if let Ok(line) = serde_json::from_str::<Line<'_>>(object) {
                 self.line(position, nth, object, &line, out);
             } else {
@@ -184,56 +178,6 @@ impl ClaudeCodec {
         }
     }
 
-    pub(super) fn tool_started(&mut self, id: &str, name: &str, arguments: Value, out: &mut Decoded) {
-        if self.state.tools.contains_key(id)
-            || self.state.ended.contains(id)
-            || self.state.tools.len() >= TOOLS
-        {
-            return;
-        }
-        let tool = Tool { name: name.into(), edit: Edit::of(name, &arguments) };
-        self.state.tools.insert(id.into(), tool);
-        let arguments = edits::shown_arguments(&self.workspace, arguments);
-        out.events.push(AgentEvent::ToolStarted {
-            call_id: id.into(),
-            name: name.into(),
-            arguments,
-            title: None,
-            locations: Vec::new(),
-        });
-    }
-
-    fn user(&mut self, line: &Line<'_>, out: &mut Decoded) {
-        let Some(message) = parse::<Message<'_>>(line.message) else { return out.alive() };
-        let mut results = 0;
-        for block in records::blocks(message.content) {
-            let ("tool_result", Some(id)) = (&*block.kind, block.tool_use_id) else { continue };
-            results += 1;
-            let Some(tool) = self.state.tools.remove(&*id) else { continue };
-            let mut text = result_text(block.content);
-            let truncated = cut(&mut text, TOOL_RESULT_BYTES);
-            let failed = block.is_error == Some(true);
-            self.state.ended.insert(id.to_string());
-            out.events.push(AgentEvent::ToolEnded {
-                call_id: id.to_string(),
-                name: tool.name.clone(),
-                result: if failed { Err(text) } else { Ok(text) },
-                truncated,
-                media: Vec::new(),
-                sources: Vec::new(),
-            });
-            if let (false, Some(edit)) = (failed, tool.edit) {
-                // `tool_use_result` is the structured result of a line that has only one result.
-                let detail = line.tool_use_result.filter(|_| results == 1).map(RawValue::get);
-                let edits = vec![edit.done(&self.workspace, &id, &tool.name, detail)];
-                out.events.push(AgentEvent::FileEdit { edits });
-            }
-        }
-        if results == 0 {
-            out.alive();
-        }
-    }
-
     fn system(&mut self, text: &str, line: &Line<'_>, out: &mut Decoded) {
         match line.subtype.as_deref().unwrap_or_default() {
             "init" => {
@@ -296,7 +240,7 @@ impl ClaudeCodec {
     }
 }
 
-fn parse<'a, T: serde::Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
+pub(super) fn parse<'a, T: serde::Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
     raw.and_then(|raw| serde_json::from_str(raw.get()).ok())
 }
 
@@ -316,67 +260,4 @@ fn retry_text(retry: &ApiRetry) -> String {
     };
     let seconds = (retry.retry_delay_ms / 1000.0).clamp(0.0, 86_400.0);
     format!("{why}. Retry {} of {} in {seconds:.1} s.", retry.attempt, retry.max_retries)
-}
-
-/// The result of a tool as text: a string as it is, or the text of each block and a placeholder for other blocks.
-fn result_text(content: Option<Value>) -> String {
-    match content {
-        Some(Value::String(text)) => text,
-        Some(Value::Array(blocks)) => {
-            let texts: Vec<&str> = blocks
-                .iter()
-                .map(|block| match block.get("text").and_then(Value::as_str) {
-                    Some(text) => text,
-                    None if block.get("type").and_then(Value::as_str) == Some("image") => "[image]",
-                    None => "[other content]",
-                })
-                .collect();
-            texts.join("\n")
-        }
-        None | Some(Value::Null) => String::new(),
-        Some(other) => sentence(&other.to_string()),
-    }
-}
-
-/// The JSON objects of a line that may also contain other text, for example from another program that writes to the
-/// same output. Objects inside of an incomplete object are not searched for.
-fn objects(text: &str) -> Vec<&str> {
-    if serde_json::from_str::<&RawValue>(text).is_ok() {
-        return vec![text];
-    }
-    let start = memchr::memmem::find(text.as_bytes(), b"{\"");
-    let values =
-        serde_json::Deserializer::from_str(&text[start.unwrap_or(text.len())..]).into_iter::<&RawValue>();
-    values.map_while(Result::ok).map(RawValue::get).collect()
-}
-
-fn has_surrogate(text: &str) -> bool {
-    [b"\\ud", b"\\uD"].iter().any(|escape| memchr::memmem::find(text.as_bytes(), *escape).is_some())
-}
-
-/// Replaces unpaired surrogate escapes (`\ud83d`) by `\ufffd`. JavaScript writes them, and serde refuses them.
-fn replace_lone_surrogates(text: &str) -> String {
-    let unit = |at: usize| -> Option<u16> {
-        let digits = text.get(at..at + 6)?.strip_prefix("\\u")?;
-        u16::from_str_radix(digits, 16).ok()
-    };
-    let bytes = text.as_bytes();
-    let mut out = String::with_capacity(text.len());
-    let (mut at, mut copied) = (0, 0);
-    while let Some(found) = memchr::memchr(b'\\', &bytes[at..]) {
-        let escape = at + found;
-        at = match (unit(escape), unit(escape + 6)) {
-            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => escape + 12,
-            (Some(0xd800..=0xdfff), _) => {
-                out.push_str(&text[copied..escape]);
-                out.push_str("\\ufffd");
-                copied = escape + 6;
-                copied
-            }
-            _ => escape + 2,
-        }
-        .min(bytes.len());
-    }
-    out.push_str(&text[copied..]);
-    out
 }

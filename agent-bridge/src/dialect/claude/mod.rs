@@ -9,6 +9,7 @@ mod decode;
 mod edits;
 mod elicitation;
 mod encode;
+mod lines;
 mod piece;
 mod questions;
 mod records;
@@ -17,6 +18,7 @@ mod result;
 mod state;
 #[cfg(test)]
 mod tests;
+mod tools;
 
 use std::path::Path;
 
