@@ -1,7 +1,8 @@
 /** The state of one chat in a client, and the pure functions that apply the gateway's events to it. */
 import { agentIn } from "./agent.ts";
-import { applyToTurns, joinTurns, type RequestItem, type Turn } from "./turns.ts";
-import type { AgentState, ChatEvent, ChatId, ControlEvent, Cursor, GoalState, ServerEvent, TurnId } from "./wire.ts";
+import type { RequestItem, ToolItem } from "./items.ts";
+import { applyToTurns, joinTurns, type Turn } from "./turns.ts";
+import type { AgentState, ChatEvent, ChatId, ControlEvent, Cursor, GoalState, ServerEvent, Task, TurnId } from "./wire.ts";
 
 export type Control<K extends ControlEvent["event"]> = Extract<ControlEvent, { event: K }>;
 
@@ -24,14 +25,16 @@ export interface Chat {
   readonly model?: string;
   /** The agent of this chat; absent until the gateway sends it, after `attached` or in a snapshot. */
   readonly agent?: AgentState;
-  /** The running turn that this client asked the gateway to stop, until the turn ends. */
-  readonly stopping?: TurnId;
+  /** The background tasks that run, oldest first. */
+  readonly tasks: readonly Task[];
+  /** The running turns that this client asked the gateway to stop, until they end. */
+  readonly stopping: readonly TurnId[];
   /** The running turn whose agent has sent nothing for `idleMs`, according to the gateway. */
   readonly stalled?: { readonly turnId: TurnId; readonly idleMs: number };
 }
 
 export function emptyChat(id: ChatId, phase: Chat["phase"] = "loading"): Chat {
-  return { id, phase, turns: [] };
+  return { id, phase, turns: [], tasks: [], stopping: [] };
 }
 
 /** Whether an event is part of a chat's log. Control events are not, even where they name a position in it. */
@@ -61,7 +64,8 @@ export function applyEvent(chat: Chat, event: ChatEvent): Chat {
   const goal = event.event === "goal_state" || event.event === "turn_end" ? event.goal_state : undefined;
   const afterGoal = goal ? withGoal(next, goal) : next;
   const afterStall = chat.stalled && event.turn_id === chat.stalled.turnId ? without(afterGoal, "stalled") : afterGoal;
-  return event.event === "turn_end" && event.turn_id === chat.stopping ? without(afterStall, "stopping") : afterStall;
+  if (event.event === "task") return { ...afterStall, tasks: withTask(chat.tasks, event) };
+  return event.event === "turn_end" && event.turn_id !== undefined ? stopRefused(afterStall, event.turn_id) : afterStall;
 }
 
 /** The `user_message` that `message_accepted` stands for. The gateway does not send the text back to the client that sent it. */
@@ -77,7 +81,7 @@ export function applyAttached(chat: Chat, event: Control<"attached">): Chat {
   const empty = event.head === 0;
   const outdated = without(without(titled, "cursor"), "stalled");
   return {
-    ...outdated, phase: "loading", turns: empty ? [] : chat.turns,
+    ...outdated, phase: "loading", turns: empty ? [] : chat.turns, tasks: empty ? [] : chat.tasks,
     ...(empty && { cursor: { epoch: event.epoch, seq: 0 } }),
   };
 }
@@ -86,7 +90,7 @@ export function applySnapshot(chat: Chat, event: Control<"snapshot">): Chat {
   let next: Chat = chat;
   if (event.part === 0) {
     const { id, title, model, agent, stopping } = chat;
-    next = { id, phase: "loading", turns: [], ...(title !== undefined && { title }), ...(model !== undefined && { model }), ...(agent && { agent }), ...(stopping !== undefined && { stopping }) };
+    next = { ...emptyChat(id), stopping, ...(title !== undefined && { title }), ...(model !== undefined && { model }), ...(agent && { agent }) };
     const first = event.events[0];
     if (first) next = { ...next, oldest: { epoch: first.epoch, seq: first.first_seq ?? first.seq } };
   }
@@ -99,11 +103,10 @@ export function applySnapshot(chat: Chat, event: Control<"snapshot">): Chat {
   if (state) {
     // Recent ones are also in `events` and are applied twice, which changes nothing: a request keeps its position.
     for (const each of [...state.queue, ...state.requests]) turns = applyToTurns(turns, each);
-    if (state.turn) {
-      const { turn_id, started_at_ms } = state.turn;
-      const { epoch, seq, chat_id } = event;
-      turns = applyToTurns(turns, { event: "turn_started", chat_id, epoch, seq, turn_id, started_at_ms });
-    }
+    const { epoch, seq, chat_id } = event;
+    if (state.turn) turns = applyToTurns(turns, { event: "turn_started", chat_id, epoch, seq, ...state.turn });
+    if (state.agent_turn) turns = applyToTurns(turns, { event: "turn_started", origin: "agent", chat_id, epoch, seq, ...state.agent_turn });
+    next = { ...next, tasks: state.tasks ?? [] };
     next = withGoal(next, state.goal_state);
     next = withAgent(next, state.agent);
   }
@@ -115,8 +118,8 @@ export function applySnapshot(chat: Chat, event: Control<"snapshot">): Chat {
 }
 
 export function applyReplayEnd(chat: Chat, event: Control<"replay_end">): Chat {
-  const stillRunning = chat.turns.some((turn) => turn.id === chat.stopping && turn.phase === "running");
-  return { ...(stillRunning ? chat : without(chat, "stopping")), phase: "live", cursor: chat.cursor ?? { epoch: event.epoch, seq: event.seq } };
+  const stopping = chat.stopping.filter((id) => chat.turns.some((turn) => turn.id === id && turn.phase === "running"));
+  return { ...chat, stopping, phase: "live", cursor: chat.cursor ?? { epoch: event.epoch, seq: event.seq } };
 }
 
 export function applyHistory(chat: Chat, event: Control<"history">): Chat {
@@ -149,19 +152,37 @@ export function applyControl(chat: Chat, event: ControlEvent): Chat {
   }
 }
 
+/** The running turn that began last. A turn that the agent began by itself may run beside a message's turn. */
 export function runningTurn(chat: Chat): Turn | undefined {
   return chat.turns.findLast((turn) => turn.phase === "running");
 }
 
-/** Notes that a stop was requested: of the turn `turnId`, else of the running one. A queued turn is not noted, it ends at once. */
-export function stopRequested(chat: Chat, turnId: TurnId | undefined): Chat {
-  const running = runningTurn(chat)?.id;
-  return running !== undefined && (turnId ?? running) === running ? { ...chat, stopping: running } : chat;
+/** The turn that the agent has begun by itself and that runs. The message of another running turn waits meanwhile. */
+export function agentTurn(chat: Chat): Turn | undefined {
+  return chat.turns.findLast((turn) => turn.phase === "running" && turn.origin === "agent");
 }
 
-/** Takes the note back after the gateway refused the stop, so that the turn's open requests can be answered again. */
-export function stopRefused(chat: Chat): Chat {
-  return without(chat, "stopping");
+/** The turn that a stop concerns: the one in which the agent works, unless its stop was requested before. */
+export function turnToStop(chat: Chat): Turn | undefined {
+  const mayBeStopped = (turn: Turn | undefined) => turn && !chat.stopping.includes(turn.id) ? turn : undefined;
+  return mayBeStopped(agentTurn(chat)) ?? mayBeStopped(runningTurn(chat)) ?? runningTurn(chat);
+}
+
+/** Notes that a stop was requested: of the turn `turnId`, else of all running ones. A queued turn is not noted, it ends at once. */
+export function stopRequested(chat: Chat, turnId: TurnId | undefined): Chat {
+  const stopped = chat.turns.filter((turn) => turn.phase === "running" && (turnId ?? turn.id) === turn.id).map((turn) => turn.id);
+  return { ...chat, stopping: [...chat.stopping.filter((id) => !stopped.includes(id)), ...stopped] };
+}
+
+/** Takes the note back: the turn has ended, or the gateway refused the stop, so that its open requests can be answered again. */
+export function stopRefused(chat: Chat, turnId: TurnId): Chat {
+  return chat.stopping.includes(turnId) ? { ...chat, stopping: chat.stopping.filter((id) => id !== turnId) } : chat;
+}
+
+/** The tool use of the subagent that an item belongs to; the latest one, where an agent used a call id again. */
+export function subagentOf(chat: Chat, callId: string): ToolItem | undefined {
+  const uses = chat.turns.flatMap((turn) => turn.items.filter((item): item is ToolItem => item.kind === "tool" && item.callId === callId));
+  return uses.at(-1);
 }
 
 /**
@@ -169,7 +190,15 @@ export function stopRefused(chat: Chat): Chat {
  * turn that is being stopped are not.
  */
 export function openRequests(chat: Chat): RequestItem[] {
-  return chat.turns.flatMap((turn) => turn.id === chat.stopping ? [] : turn.items.filter((item): item is RequestItem => item.kind === "request" && item.at !== undefined && !item.resolution));
+  return chat.turns.flatMap((turn) => chat.stopping.includes(turn.id) ? [] : turn.items.filter((item): item is RequestItem => item.kind === "request" && item.at !== undefined && !item.resolution));
+}
+
+function withTask(tasks: readonly Task[], { task_id, kind, title, status }: Task): readonly Task[] {
+  const others = tasks.filter((task) => task.task_id !== task_id);
+  if (status !== "running") return others;
+  const known = tasks.findIndex((task) => task.task_id === task_id);
+  const task = { task_id, kind, title, status };
+  return known < 0 ? [...tasks, task] : tasks.with(known, task);
 }
 
 function withAgent(chat: Chat, part: unknown): Chat {
@@ -181,7 +210,7 @@ function withGoal(chat: Chat, goal: GoalState | undefined): Chat {
   return goal?.active ? { ...chat, goal } : without(chat, "goal");
 }
 
-function without<K extends "cursor" | "stalled" | "stopping" | "goal" | "before">(chat: Chat, key: K): Chat {
+function without<K extends "cursor" | "stalled" | "goal" | "before">(chat: Chat, key: K): Chat {
   if (!(key in chat)) return chat;
   const { [key]: _, ...rest } = chat;
   return rest as Chat;

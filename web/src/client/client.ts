@@ -152,7 +152,7 @@ export class Client {
     this.#notify();
   }
 
-  /** Stops the turn `turnId`, else the running one. False without a connection. */
+  /** Stops the turn `turnId`, else all running ones. False without a connection. */
   cancel(chatId: ChatId, turnId?: TurnId): boolean {
     if (!this.#connection.send({ type: "cancel", chat_id: chatId, ...(turnId !== undefined && { turn_id: turnId }) })) return false;
     const chat = this.#chatsById.get(chatId);
@@ -295,7 +295,7 @@ export class Client {
     const next = applyControl(chat, event);
     this.#chatsById.set(event.chat_id, next);
     // A stop that was requested on the previous connection may have been lost with it.
-    if (event.event === "replay_end" && next.stopping !== undefined) this.#connection.send({ type: "cancel", chat_id: next.id, turn_id: next.stopping });
+    for (const turn_id of event.event === "replay_end" ? next.stopping : []) this.#connection.send({ type: "cancel", chat_id: next.id, turn_id });
   }
 
   /** Forgets a chat that was deleted, and drops the messages that waited to be sent to it. */
@@ -411,7 +411,7 @@ export class Client {
       if (event.code === "input_unseen" || this.#inputs.get(chatId, requestId)?.phase === "loading") this.#inputs.drop(chatId, requestId);
       if (this.#answers.fail(chatId, requestId, event)) return; // the page shows the refusal at the request
     }
-    else if (chatId !== undefined && turnId !== undefined && this.#chatsById.get(chatId)?.stopping === turnId) this.#chatsById.set(chatId, stopRefused(this.#chatsById.get(chatId)!));
+    else if (chatId !== undefined && turnId !== undefined && this.#chatsById.get(chatId)?.stopping.includes(turnId)) this.#chatsById.set(chatId, stopRefused(this.#chatsById.get(chatId)!, turnId));
     else if (chatId !== undefined && turnId === undefined) {
       if (event.code === "unknown_chat") {
         this.#history.end(chatId);
@@ -474,7 +474,7 @@ export class Client {
   /** Updates the chat list from the events of attached chats, without listing the chats again. */
   #updateChatList(event: ChatEvent): void {
     const now = this.#environment.now();
-    if (event.event === "user_message") this.chats.touch(event.chat_id, now, { running: true });
+    if (event.event === "user_message" || (event.event === "turn_started" && event.origin === "agent")) this.chats.touch(event.chat_id, now, { running: true });
     if (event.event === "turn_end") {
       const chat = this.#chatsById.get(event.chat_id);
       this.chats.touch(event.chat_id, now, { running: chat?.turns.some((turn) => turn.phase !== "done") ?? false });

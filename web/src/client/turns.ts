@@ -2,67 +2,19 @@
  * Builds a chat's turns from its events. The functions are pure; turns and items that an event does not change keep their
  * object identity, so that the page draws only the changed ones again.
  */
-import type {
-  ChatEvent, Cost, Cursor, FileEdit, NoticeLevel, Outcome, PermissionRequest, Question, Resolution, TurnError, TurnId, Usage,
-} from "./wire.ts";
+import { closeItem, isLaterUse, itemsOf, keyOfLaterUse, mergeItem, type Item, type RequestItem } from "./items.ts";
+import type { ChatEvent, Cost, Cursor, Outcome, TurnError, TurnId, TurnReason, Usage } from "./wire.ts";
 
-/** Text of the agent: a stream of its answer or thinking, or a whole message. */
-export interface TextItem {
-  readonly kind: "text" | "thinking" | "note";
-  readonly key: string;
-  readonly text: string;
-  /** More text may follow. */
-  readonly open: boolean;
-  /** The agent abandoned the stream; its text is no part of the answer. */
-  readonly void: boolean;
-  /** `text` is the complete text and replaces what the stream had before; otherwise `text` is appended. */
-  readonly whole: boolean;
-}
-
-/** One call of a tool, with the files that it changed. */
-export interface ToolItem {
-  readonly kind: "tool";
-  readonly key: string;
-  readonly name: string;
-  readonly arguments?: unknown;
-  /** `edited`: only `edits` are known, since no event of the call itself has arrived. */
-  readonly status: "running" | "done" | "error" | "stopped" | "edited";
-  readonly result?: string;
-  readonly error?: string;
-  readonly truncated: boolean;
-  readonly edits: readonly FileEdit[];
-}
-
-/** A permission request or a question of the agent; open while it has no `resolution`. */
-export interface RequestItem {
-  readonly kind: "request";
-  readonly key: string;
-  readonly requestId: string;
-  /**
-   * The position of the request's event. Agents may use a request id again, so the position tells such requests apart.
-   * Absent where only the resolution is known because the history page with the request is not loaded.
-   */
-  readonly at?: Cursor;
-  readonly permission?: PermissionRequest;
-  readonly question?: Question;
-  readonly resolution?: Resolution;
-}
-
-/** A message of the gateway or the agent to the person, beside the answer. */
-export interface NoticeItem {
-  readonly kind: "notice";
-  readonly key: string;
-  readonly level: NoticeLevel;
-  /** Identifies the kind of notice for programs. */
-  readonly code: string;
-  readonly text: string;
-}
-
-export type Item = TextItem | ToolItem | RequestItem | NoticeItem;
-
-/** A person's message and the agent's answer to it. An event outside of turns gets a turn of its own, without a message. */
+/**
+ * A person's message and the agent's answer to it, or a turn that the agent began by itself. An event outside of turns gets a
+ * turn of its own, without a message.
+ */
 export interface Turn {
   readonly id: TurnId;
+  /** The agent began the turn by itself. Absent for the turn of a person's message. */
+  readonly origin?: "agent";
+  /** Why the agent began the turn; absent while the history page with its start is not loaded. */
+  readonly reason?: TurnReason;
   readonly phase: "queued" | "running" | "done";
   /** The person's message. Absent while the history page with it is not loaded. */
   readonly user?: {
@@ -78,7 +30,10 @@ export interface Turn {
 }
 
 export interface TurnEnd {
+  readonly at: Cursor;
   readonly outcome: Outcome;
+  /** The turn that the agent began by itself and that took this turn's message in: both ended with the same result. */
+  readonly answeredIn?: TurnId;
   readonly latencyMs: number;
   readonly usage?: Usage;
   readonly cost?: Cost;
@@ -98,15 +53,40 @@ export function applyToTurns(turns: readonly Turn[], event: ChatEvent): readonly
     const requested = turns.findLastIndex((turn) => turn.items.some((item) => isOpen(item, event.request_id)));
     if (requested >= 0) return turns.with(requested, applyToTurn(turns[requested]!, event));
   }
-  // An event outside of turns gets a turn of its own, named by the event's position.
-  const id = event.turn_id ?? `${event.epoch}.${event.seq}`;
+  const id = event.turn_id ?? turnOutside(turns, event);
   let index = turns.length - 1;
   while (index >= 0 && turns[index]!.id !== id) index -= 1;
   const known = turns[index];
   const before: Turn = known ?? { id, phase: event.turn_id === undefined ? "done" : "queued", items: [] };
-  const after = applyToTurn(before, event);
+  let after = applyToTurn(before, event);
   if (after === before) return turns;
+  if (event.event === "turn_end") after = withAnsweredIn(after, turns);
   return known ? turns.with(index, after) : [...turns, after];
+}
+
+/**
+ * The turn that shows an event outside of turns: the one with the tool use or the stream that the event belongs to, such as
+ * that of a subagent in the background, else a turn of its own, named by the event's position.
+ */
+function turnOutside(turns: readonly Turn[], event: TurnEvent): TurnId {
+  const own = itemsOf(event);
+  const continued = (item: Item) => own.some((each) => each.key === item.key && (each.kind === "tool" || "open" in each));
+  const parent = event.event === "task" ? undefined : event.parent_call_id;
+  const home = turns.findLast((turn) => turn.items.some((item) => continued(item) || (item.kind === "tool" && item.callId === parent)));
+  return home?.id ?? `${event.epoch}.${event.seq}`;
+}
+
+/** A prompt that was taken into the agent's own turn ends right after it, and without a text of its own. */
+function withAnsweredIn(turn: Turn, turns: readonly Turn[]): Turn {
+  if (!turn.end || turn.origin === "agent" || hasAnswer(turn)) return turn;
+  const { at } = turn.end;
+  const other = turns.findLast((each) => each.origin === "agent" && each.end?.at.epoch === at.epoch && each.end.at.seq === at.seq - 1);
+  return other ? { ...turn, end: { ...turn.end, answeredIn: other.id } } : turn;
+}
+
+/** Whether the agent said something to the person in the turn. What its subagents say is no answer. */
+export function hasAnswer(turn: Turn): boolean {
+  return turn.items.some((item) => item.kind === "text" && item.parent === undefined && !item.void && item.text !== "");
 }
 
 function applyToTurn(turn: Turn, event: TurnEvent): Turn {
@@ -120,53 +100,37 @@ function applyToTurn(turn: Turn, event: TurnEvent): Turn {
       return { ...turn, user, phase: laterPhase(turn.phase, event.starts_turn ? "running" : "queued") };
     }
     case "turn_started":
-      return { ...turn, startedAtMs: event.started_at_ms, phase: laterPhase(turn.phase, "running") };
+      return {
+        ...turn, startedAtMs: event.started_at_ms, phase: laterPhase(turn.phase, "running"),
+        ...(event.origin === "agent" && { origin: "agent" as const }),
+        ...(event.reason !== undefined && { reason: event.reason }),
+      };
     case "delta":
-      return updateStream(turn, "text", event.stream_id, (item) => ({ ...item, text: item.text + event.text }));
     case "reasoning_delta":
-      return updateStream(turn, "thinking", event.stream_id, (item) => ({ ...item, text: item.text + event.text }));
     case "stream_end":
-      return updateStream(turn, "text", event.stream_id, (item) => ({
-        ...item, open: false, void: event.void ?? false,
-        ...(event.text !== undefined && { text: event.text, whole: true }),
-      }));
     case "reasoning_end":
-      return updateStream(turn, "thinking", event.stream_id, (item) => ({ ...item, open: false, void: event.void ?? false }));
-    case "message": {
-      if (event.kind === "tool_hint") return turn; // repeats a `tool_event` in an older form
-      const kind = event.kind === "progress" ? "note" : "text";
-      const key = `message ${event.epoch}.${event.seq}`;
-      return upsert(turn, { kind, key, text: event.text, open: false, void: false, whole: true });
-    }
+    case "message":
     case "notice":
-      return upsert(turn, { kind: "notice", key: `notice ${event.epoch}.${event.seq}`, level: event.level, code: event.code, text: event.text });
     case "tool_event":
-      return upsert(turn, newTool(event.call_id, event.name, {
-        status: event.phase === "end" ? "done" : event.phase === "error" ? "error" : "running",
-        truncated: event.truncated ?? false,
-        ...("arguments" in event && { arguments: event.arguments }),
-        ...(event.result !== undefined && { result: event.result }),
-        ...(event.error !== undefined && { error: event.error }),
-      }));
     case "task":
-      return turn; // the list of tasks is state of the chat
     case "file_edit":
-      return event.edits.reduce((edited, edit) => upsert(edited, newTool(edit.call_id, edit.tool, { edits: [edit] })), turn);
+      return itemsOf(event).reduce(upsert, turn);
     case "permission_request":
     case "question": {
       const body = event.event === "question" ? { question: event } : { permission: event };
-      return upsertRequest(turn, { ...newRequest(event.request_id), at: { epoch: event.epoch, seq: event.seq }, ...body });
+      const parent = event.parent_call_id === undefined ? {} : { parent: event.parent_call_id };
+      return upsertRequest(turn, { ...newRequest(event.request_id), at: { epoch: event.epoch, seq: event.seq }, ...parent, ...body });
     }
     case "request_resolved":
       return upsertRequest(turn, { ...newRequest(event.request_id), resolution: event.resolution });
     case "turn_end": {
       const end = {
-        outcome: event.outcome, latencyMs: event.latency_ms,
+        at: { epoch: event.epoch, seq: event.seq }, outcome: event.outcome, latencyMs: event.latency_ms,
         ...(event.usage && { usage: event.usage }),
         ...(event.cost && { cost: event.cost }),
         ...(event.error && { error: event.error }),
       };
-      return closeOpenItems({ ...turn, end, phase: "done" });
+      return closeOpenItems({ ...turn, ...(event.origin === "agent" && { origin: "agent" as const }), end, phase: "done" });
     }
     default:
       event satisfies never; // a new kind of event needs a case here
@@ -188,7 +152,8 @@ export function joinTurns(older: readonly Turn[], newer: readonly Turn[]): reado
     const requested = turns.findLastIndex((turn) => resolution.kind === "request" && turn.items.some((item) => isOpen(item, resolution.requestId)));
     return requested < 0 ? turns : turns.with(requested, upsertItem(turns[requested]!, resolution));
   }, joined);
-  return [...resolved, ...newer.filter((turn) => byId.has(turn.id))];
+  const all = [...resolved, ...newer.filter((turn) => byId.has(turn.id))];
+  return all.map((turn) => withAnsweredIn(turn, all));
 }
 
 function isOpen(item: Item, requestId: string): boolean {
@@ -219,22 +184,7 @@ function joinTurn(older: Turn, newer: Turn): Turn {
 
 /** Closes the items that are still open in a turn that has ended: no events of theirs will follow. */
 function closeOpenItems(turn: Turn): Turn {
-  if (!turn.end) return turn;
-  const items = turn.items.map((item): Item => {
-    if (item.kind === "tool") return item.status === "running" ? { ...item, status: "stopped" } : item;
-    if (item.kind === "request") return item.resolution ? item : { ...item, resolution: "turn_ended" };
-    return item.kind !== "notice" && item.open ? { ...item, open: false } : item;
-  });
-  return { ...turn, items };
-}
-
-function updateStream(turn: Turn, kind: "text" | "thinking", id: string, change: (item: TextItem) => TextItem): Turn {
-  const empty: TextItem = { kind, key: `${kind} ${id}`, text: "", open: true, void: false, whole: false };
-  return upsert(turn, change(empty));
-}
-
-function newTool(callId: string, name: string, rest: Partial<ToolItem>): ToolItem {
-  return { kind: "tool", key: `tool ${callId}`, name, status: "edited", truncated: false, edits: [], ...rest };
+  return turn.end ? { ...turn, items: turn.items.map(closeItem) } : turn;
 }
 
 function newRequest(requestId: string): RequestItem {
@@ -243,28 +193,20 @@ function newRequest(requestId: string): RequestItem {
 
 /** Adds an item to a turn, or merges it into the turn's item with the same key. Live events and history pages both come here. */
 function upsert(turn: Turn, next: Item): Turn {
-  // A request or a notice can arrive for a turn that is still queued; any other item shows that the turn is running.
-  const phase = next.kind === "request" || next.kind === "notice" ? turn.phase : laterPhase(turn.phase, "running");
+  // A request, a notice or the end of a task can arrive for a turn that is still queued; any other item shows that the turn
+  // is running.
+  const phase = next.kind === "request" || next.kind === "notice" || next.kind === "task" ? turn.phase : laterPhase(turn.phase, "running");
   let index = turn.items.length - 1;
-  while (index >= 0 && turn.items[index]!.key !== next.key) index -= 1;
+  while (index >= 0 && !isSameItem(turn.items[index]!, next)) index -= 1;
   const item = turn.items[index];
   if (!item) return { ...turn, phase, items: [...turn.items, next] };
-  return { ...turn, phase, items: turn.items.with(index, mergeItem(item, next)) };
+  if (isLaterUse(item, next)) return { ...turn, phase, items: [...turn.items, { ...next, key: keyOfLaterUse(next) }] };
+  return { ...turn, phase, items: turn.items.with(index, { ...mergeItem(item, next), key: item.key }) };
 }
 
-function mergeItem(item: Item, next: Item): Item {
-  if (item.kind === "request" || next.kind === "request") return { ...item, ...next } as Item;
-  if (item.kind === "notice" || next.kind === "notice") return next;
-  if (item.kind !== "tool" && next.kind !== "tool") {
-    return { ...next, text: next.whole ? next.text : item.text + next.text };
-  }
-  if (item.kind !== "tool" || next.kind !== "tool") return next;
-  return {
-    ...item, ...next,
-    status: next.status === "edited" ? item.status : next.status,
-    truncated: item.truncated || next.truncated,
-    edits: [...item.edits, ...next.edits],
-  };
+function isSameItem(item: Item, next: Item): boolean {
+  if (item.kind === "tool" && next.kind === "tool") return item.callId === next.callId && item.parent === next.parent;
+  return item.key === next.key;
 }
 
 function laterPhase(a: Turn["phase"], b: Turn["phase"]): Turn["phase"] {

@@ -1,5 +1,5 @@
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
-import { openRequests, runningTurn, type AgentState, type ChatSummary, type Client } from "../client/index.ts";
+import { openRequests, runningTurn, subagentOf, turnToStop, type AgentState, type Chat, type ChatSummary, type Client, type RequestItem } from "../client/index.ts";
 import { ChatOptions } from "./chat-options.tsx";
 import { Composer } from "./composer.tsx";
 import { ConnectionState } from "./connection-state.tsx";
@@ -8,12 +8,14 @@ import { Help } from "./help.tsx";
 import { useClient, useStable } from "./hooks.ts";
 import { IconMenu, IconPlus, IconTarget } from "./icons.tsx";
 import { chatInAddress, showChatInAddress } from "./location.ts";
-import { RequestDock } from "./requests.tsx";
+import { RequestDock, type Asker } from "./requests.tsx";
+import { RunningTasks } from "./tasks.tsx";
 import { Sidebar } from "./sidebar.tsx";
 import { SignIn } from "./sign-in.tsx";
 import { read, write, type Credentials } from "./storage.ts";
 import { Revealed } from "./revealed.tsx";
 import { explain, explainClose } from "./text/errors.ts";
+import { about } from "./text/tools.ts";
 import { reveal } from "./text/reveal.ts";
 import { Thread } from "./thread.tsx";
 import { Toasts, type Toast } from "./toasts.tsx";
@@ -64,7 +66,10 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
     showChatInAddress(chatId, false);
     write("localStorage", "chat", chatId);
   });
-  const stop = useStable(() => running && client.cancel(chatId, running.id));
+  const stop = useStable(() => {
+    const turn = turnToStop(chat);
+    if (turn) client.cancel(chatId, turn.id);
+  });
   const cancelTurn = useStable((turnId: string) => void client.cancel(chatId, turnId));
   const reuse = useStable((text: string) => setPrefill({ text }));
   const toast = useStable((text: string) => setToasts((all) => [...all.filter((each) => each.text !== text), { id: Math.random(), text }].slice(-4)));
@@ -187,7 +192,8 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
           {chat.phase === "damaged" && <Damaged onNew={() => open(client.newChatId(), true)} />}
         </Thread>
         <div class="bottom">
-          <RequestDock requests={requests} online={online} isResponding={(id) => client.isResponding(chatId, id)}
+          <RunningTasks tasks={chat.tasks} />
+          <RequestDock requests={requests} online={online} askerOf={(request) => askerOf(chat, request)} isResponding={(id) => client.isResponding(chatId, id)}
             onAnswer={(id, answer) => void client.respond(chatId, id, answer)}
             refusalOf={(id) => client.refusal(chatId, id)}
             inputOf={(id) => client.input(chatId, id)} onLoadInput={(request) => client.loadInput(chatId, request)} />
@@ -221,6 +227,15 @@ function firstChat(client: Client): { id: string; remembered: boolean } {
 
 function titleOf(client: Client, chatId: string): string | undefined {
   return client.chat(chatId)?.title ?? client.chats.items.find((each) => each.chat_id === chatId)?.title;
+}
+
+/** Says whose request it is, where it is not one of the agent's in answer to a message. */
+function askerOf(chat: Chat, request: RequestItem): Asker | undefined {
+  const byItself = chat.turns.some((turn) => turn.origin === "agent" && turn.items.includes(request));
+  const { parent } = request;
+  if (parent === undefined) return byItself ? { byItself } : undefined;
+  const use = subagentOf(chat, parent);
+  return { byItself, subagent: use ? about(use) || use.name : "" };
 }
 
 /**
@@ -286,7 +301,7 @@ function Announcer({ chat }: { chat: NonNullable<ReturnType<Client["chat"]>> }) 
     // Answers that were finished when the chat was opened are not announced.
     const isNew = announced.current?.chat === chat.id && announced.current.turn !== last?.id && chat.phase === "live";
     if (chat.phase === "live" || announced.current?.chat !== chat.id) announced.current = { chat: chat.id, turn: last?.id };
-    const text = isNew && last ? `Answer ${last.end!.outcome}. ${answerText(last).slice(0, ANNOUNCED_CHARACTERS)}` : "";
+    const text = isNew && last ? `${last.origin === "agent" ? "What the agent did by itself" : "Answer"} ${last.end!.outcome}. ${answerText(last).slice(0, ANNOUNCED_CHARACTERS)}` : "";
     return <div class="visually-hidden" aria-live="polite">{text}</div>;
   }, [chat.id, chat.phase, last?.id]);
 }

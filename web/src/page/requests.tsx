@@ -17,9 +17,18 @@ const TOOL_CHARACTERS = 80;
 const DESCRIPTION_LINES = 3;
 const DESCRIPTION_CHARACTERS = 280;
 
+/** Whose request it is. */
+export interface Asker {
+  /** It belongs to a turn that the agent began by itself. */
+  readonly byItself: boolean;
+  /** What the subagent is for that asks; empty if that is not known. */
+  readonly subagent?: string;
+}
+
 interface DockProps {
   requests: readonly RequestItem[];
   online: boolean;
+  askerOf: (request: RequestItem) => Asker | undefined;
   isResponding: (requestId: string) => boolean;
   onAnswer: (requestId: string, answer: Answer) => void;
   refusalOf: (requestId: string) => Refusal | undefined;
@@ -27,7 +36,7 @@ interface DockProps {
   onLoadInput: (request: PermissionRequest) => void;
 }
 
-export function RequestDock({ requests, online, isResponding, onAnswer, refusalOf, inputOf, onLoadInput }: DockProps) {
+export function RequestDock({ requests, online, askerOf, isResponding, onAnswer, refusalOf, inputOf, onLoadInput }: DockProps) {
   const request = requests[0];
   const card = useRef<HTMLElement>(null);
   // A request id can be used again, so the position of the request's event is part of the key.
@@ -50,6 +59,7 @@ export function RequestDock({ requests, online, isResponding, onAnswer, refusalO
     };
   }, [id]);
   if (!request) return null;
+  const asker = askerOf(request);
   const busy = isResponding(request.requestId);
   const disabled = busy || !online || !armed;
   const parts = { disabled, seen, reviewId, onSeen: () => setSeen(reviewId), onAnswer: (given: Answer) => onAnswer(request.requestId, given) };
@@ -59,6 +69,7 @@ export function RequestDock({ requests, online, isResponding, onAnswer, refusalO
   };
   return (
     <section class="dock" key={id} ref={card} tabIndex={-1} role="group" aria-labelledby="dock-title" aria-describedby={request.permission?.description && "dock-why"} onKeyDown={ignoreRepeats}>
+      {asker && <AskerLine asker={asker} />}
       {request.permission
         ? <Permission request={request.permission} whole={inputOf(request.requestId)} onLoad={onLoadInput} {...parts} />
         : request.question && <Questions question={request.question} {...parts} />}
@@ -68,6 +79,15 @@ export function RequestDock({ requests, online, isResponding, onAnswer, refusalO
         {requests.length > 1 && <span>1 of {requests.length} requests</span>}
       </p>
     </section>
+  );
+}
+
+function AskerLine({ asker: { byItself, subagent } }: { asker: Asker }) {
+  return (
+    <p class="dock-asker">
+      {subagent !== undefined && <span>A subagent asks{subagent && <>: <Revealed text={excerpt(subagent, 1, TOOL_CHARACTERS).text} style="prose" /></>}</span>}
+      {byItself && <span>In a turn that the agent began by itself</span>}
+    </p>
   );
 }
 

@@ -1,7 +1,7 @@
 /** The list of turns of a chat, and its scroll position. */
 import type { ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import type { Chat, ErrorEvent, Unsent } from "../client/index.ts";
+import { agentTurn, type Chat, type ErrorEvent, type Unsent } from "../client/index.ts";
 import { useStable } from "./hooks.ts";
 import { IconDown } from "./icons.tsx";
 import { explain } from "./text/errors.ts";
@@ -79,6 +79,7 @@ export function Thread(props: ThreadProps) {
     loadOlderIfNear();
   };
 
+  const byItself = agentTurn(chat);
   const receivedTurnIds = new Set(chat.turns.map((turn) => turn.id));
   return (
     <div class="thread-frame">
@@ -92,7 +93,8 @@ export function Thread(props: ThreadProps) {
           )}
           {props.children}
           {chat.turns.map((turn) => (
-            <TurnView key={turn.id} turn={turn} online={online} stopping={chat.stopping === turn.id} stalledMs={chat.stalled?.turnId === turn.id ? chat.stalled.idleMs : undefined}
+            <TurnView key={turn.id} turn={turn} online={online} stopping={chat.stopping.includes(turn.id)} behind={byItself !== undefined && turn.origin !== "agent"}
+              stalledMs={chat.stalled?.turnId === turn.id ? chat.stalled.idleMs : undefined}
               onCancel={props.onCancel} onReuse={props.onReuse} />
           ))}
           {unsent.filter((each) => !receivedTurnIds.has(each.turnId)).map((each) => (

@@ -1,3 +1,4 @@
+import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import type { RequestItem, ToolItem } from "../client/index.ts";
 import { CopyButton, UnifiedDiff } from "./code.tsx";
@@ -5,7 +6,10 @@ import { memo } from "./hooks.ts";
 import { IconChevron } from "./icons.tsx";
 import { Input } from "./input.tsx";
 import { Revealed } from "./revealed.tsx";
-import { summary } from "./text/tools.ts";
+import { Sources } from "./sources.tsx";
+import { size } from "./text/format.ts";
+import type { Node } from "./text/nesting.ts";
+import { about, place } from "./text/tools.ts";
 
 /**
  * The lamp's colour and the status word. Where `isShown` is false the word is for screen readers only, since the lamp says
@@ -23,40 +27,87 @@ function state(tool: ToolItem, permission: RequestItem | undefined): { lamp: str
   }
 }
 
-/** One line for a tool call. The details are rendered only when they are opened. */
-export const ToolRow = memo<{ tool: ToolItem; permission: RequestItem | undefined }>(({ tool, permission }) => {
+interface ToolRowProps {
+  tool: ToolItem;
+  node: Node;
+  /** Draws what the subagent did that this use of a tool began. */
+  draw: (nodes: readonly Node[], live: boolean) => ComponentChildren;
+}
+
+/**
+ * One line for a use of a tool. The details, and what its subagent does, are rendered only while they are open. They are open
+ * while the subagent asks something.
+ */
+export const ToolRow = memo<ToolRowProps>(({ tool, node, draw }) => {
+  const { permission, children } = node;
   const { lamp, word, isShown } = state(tool, permission);
-  const [open, setOpen] = useState(false);
+  const [chosen, choose] = useState(false);
+  const open = chosen || node.asks;
   const added = tool.edits.reduce((sum, edit) => sum + edit.added, 0);
   const deleted = tool.edits.reduce((sum, edit) => sum + edit.deleted, 0);
-  const argument = tool.edits[0]?.path ?? summary(tool.arguments);
+  const argument = about(tool);
+  // The state decides whether the element is open, since a request opens it too.
+  const toggle = (event: Event) => {
+    event.preventDefault();
+    choose(!open);
+  };
   return (
-    <details class="step tool" data-tool={tool.name} data-status={tool.status} data-resolution={permission?.resolution} onToggle={(event) => setOpen(event.currentTarget.open)}>
-      <summary>
-        <span class="lamp" data-lamp={lamp} />
+    <details class="step tool" open={open} data-tool={tool.name} data-call={tool.callId} data-status={tool.status} data-resolution={permission?.resolution}>
+      <summary onClick={toggle}>
+        <span class="lamp" data-lamp={node.asks ? "waiting" : lamp} />
         <span class="tool-name"><Revealed text={tool.name} style="code" /></span>
         <span class="step-argument">{argument && <Revealed text={argument} style="code" />}</span>
         {tool.edits.length > 0 && <span class="counts"><ins>+{added}</ins> <del>−{deleted}</del></span>}
+        {children.length > 0 && <span class="tool-status">subagent, {children.length === 1 ? "1 step" : `${children.length} steps`}</span>}
         <span class={isShown ? "tool-status" : "visually-hidden"}>{word}</span>
         <IconChevron />
       </summary>
-      {open && <div class="step-body"><ToolBody tool={tool} /></div>}
+      {open && (
+        <div class="step-body">
+          <ToolInput tool={tool} />
+          {children.length > 0 && <div class="subagent" role="group" aria-label="Subagent">{draw(children, tool.status === "running")}</div>}
+          <ToolOutput tool={tool} />
+        </div>
+      )}
     </details>
   );
 });
 
-function ToolBody({ tool }: { tool: ToolItem }) {
+function ToolInput({ tool: { edits, locations = [], arguments: input } }: { tool: ToolItem }) {
   return (
     <>
-      {tool.edits.map((edit, index) => (
+      {edits.map((edit, index) => (
         <section key={index}>
           <h3 class="step-label"><Revealed text={edit.path} style="code" /></h3>
-          {edit.diff ? <UnifiedDiff diff={edit.diff} /> : <p class="muted">{edit.added} lines added, {edit.deleted} deleted. The change is too large to show.</p>}
+          {edit.diff !== undefined && <UnifiedDiff diff={edit.diff} />}
+          {edit.diff !== undefined && edit.diff_truncated && <p class="muted">The change goes on: in all, {edit.added} lines were added and {edit.deleted} deleted.</p>}
+          {edit.diff === undefined && <p class="muted">{edit.added} lines added, {edit.deleted} deleted. {edit.diff_truncated ? "The change is too large to show." : "The change itself is not known."}</p>}
         </section>
       ))}
-      {tool.edits.length === 0 && tool.arguments !== undefined && <Input input={tool.arguments} />}
-      {tool.result !== undefined && <Output label="Output" text={tool.result} />}
-      {tool.error !== undefined && <Output label="Error" text={tool.error} />}
+      {edits.length === 0 && locations.length > 0 && (
+        <ul class="places" aria-label="Files">{locations.map((location, index) => <li key={index}><Revealed text={place(location)} style="code" /></li>)}</ul>
+      )}
+      {edits.length === 0 && input !== undefined && <Input input={input} />}
+    </>
+  );
+}
+
+function ToolOutput({ tool }: { tool: ToolItem }) {
+  const { output, result, error, media = [], sources = [] } = tool;
+  return (
+    <>
+      {output !== undefined && result === undefined && (
+        <>
+          {tool.outputCut && <p class="muted">Only the end of the output is shown.</p>}
+          <Output label="Output" text={output} />
+        </>
+      )}
+      {result !== undefined && <Output label="Output" text={result} />}
+      {error !== undefined && <Output label="Error" text={error} />}
+      {media.length > 0 && (
+        <ul class="media" aria-label="Media">{media.map((medium, index) => <li key={index}><Revealed text={medium.media_type} style="code" />, {size(medium.bytes)}</li>)}</ul>
+      )}
+      {sources.length > 0 && <Sources sources={sources} />}
       {tool.truncated && <p class="muted">Cut to the gateway's limit.</p>}
     </>
   );

@@ -10,6 +10,8 @@ const HELP = `I am a scripted agent. Try one of these:
 | \`slow\` | answers slowly, so that you can stop it |
 | \`long\` | answers at length |
 | \`fail\` | fails |
+| \`background\` | begins background work, and goes on by itself when that ends; \`background ask\` then asks |
+| \`subagent\` | gives a part of the work to a subagent; \`subagent ask\`: which asks |
 
 Anything else is **repeated**.`;
 
@@ -137,6 +139,47 @@ export async function play(turn, text) {
       turn.emit({ event: "file_edit", edits: [{ call_id: "e1", tool: "Edit", path: "src/limits.rs", added: 2, deleted: 1, diff }] });
       turn.emit({ event: "tool_event", phase: "end", call_id: "e1", name: "Edit", result: "The file was changed." });
       return say("`src/limits.rs` now pings every 30 s.");
+    }
+    case "background": {
+      const task = { task_id: `b${Math.random().toString(16).slice(2)}`, kind: "shell", title: "cargo build --release" };
+      turn.emit({ event: "tool_event", phase: "start", call_id: "b1", name: "Bash", title: "Build it", arguments: { command: task.title, run_in_background: true } });
+      turn.emit({ event: "tool_event", phase: "end", call_id: "b1", name: "Bash", result: "Runs in the background." });
+      turn.task({ ...task, status: "running" });
+      await say("The build runs in the background.");
+      turn.pause(Number(rest[1]) || 800).then(() => {
+        turn.task({ ...task, status: "completed" });
+        return turn.byItself("background", async (own) => {
+          own.emit({ event: "delta", stream_id: "s1", text: "The build is " });
+          await own.pause(200);
+          own.emit({ event: "delta", stream_id: "s1", text: "done." });
+          own.emit({ event: "stream_end", stream_id: "s1" });
+          if (rest[0] === "hang") return own.never();
+          if (rest[0] !== "ask") return undefined;
+          const answer = await own.ask({ event: "permission_request", tool: "Bash", input: { command: "cargo test" } });
+          return own.emit({ event: "message", text: `You said: ${answer.decision}.` });
+        });
+      });
+      return undefined;
+    }
+    case "subagent": {
+      turn.emit({ event: "tool_event", phase: "start", call_id: "a1", name: "Agent", title: "Look for the fault", arguments: { prompt: "Look for the fault in src/parser.rs." } });
+      const inside = (body) => turn.emit({ ...body, parent_call_id: "a1" });
+      inside({ event: "reasoning_delta", stream_id: "r1", text: "I begin with the parser." });
+      inside({ event: "reasoning_end", stream_id: "r1" });
+      inside({ event: "tool_event", phase: "start", call_id: "n1", name: "Read", title: "Read parser.rs", locations: [{ path: "src/parser.rs", line: 12 }] });
+      inside({ event: "tool_event", phase: "update", call_id: "n1", name: "Read", output: "fn parse" });
+      await turn.pause(100);
+      inside({ event: "tool_event", phase: "update", call_id: "n1", name: "Read", output: "() {}" });
+      inside({ event: "tool_event", phase: "end", call_id: "n1", name: "Read", media: [{ media_type: "image/png", bytes: 2048 }], sources: [{ url: "https://example.com/parser", title: "On parsers" }, { url: "javascript:alert(1)", title: "Not a page" }] });
+      inside({ event: "delta", stream_id: "s1", text: "The fault is in line 12." });
+      inside({ event: "stream_end", stream_id: "s1" });
+      const call = { event: "tool_event", call_id: "n2", name: "Bash" };
+      inside({ ...call, phase: "start", arguments: { command: "cargo test parser" } });
+      const answer = rest[0] === "ask" ? await turn.ask({ event: "permission_request", tool: "Bash", call_id: "n2", input: { command: "cargo test parser" }, parent_call_id: "a1" }) : { decision: "allow" };
+      if (answer.decision === "allow") inside({ ...call, phase: "end", result: "ok. 3 passed" });
+      else inside({ ...call, phase: "error", error: "Denied." });
+      turn.emit({ event: "tool_event", phase: "end", call_id: "a1", name: "Agent", result: "Line 12 drops a token." });
+      return say("The subagent found it: line 12.");
     }
     default:
       return say(word === "echo" ? rest.join(" ") : `You said: ${text}`);

@@ -76,7 +76,7 @@ export async function startMock({ port = 0, token = "secret", base = "/", agent 
       case "ping": return conn.send({ event: "pong" });
       case "list_chats": {
         const all = [...chats.values()].sort((a, b) => b.updated - a.updated);
-        return conn.send({ event: "chats", chats: all.map((each) => ({ chat_id: each.id, title: each.title, updated_at_ms: each.updated, running: !!each.running, head: { epoch: each.epoch, seq: each.log.length } })) });
+        return conn.send({ event: "chats", chats: all.map((each) => ({ chat_id: each.id, title: each.title, updated_at_ms: each.updated, running: isRunning(each), ...(each.requests.size > 0 && { waiting: true }), head: { epoch: each.epoch, seq: each.log.length } })) });
       }
       case "attach": return chat ? attach(conn, chat, frame.after) : error("unknown_chat", "There is no such chat.");
       case "detach": return chat?.readers.delete(conn);
@@ -93,13 +93,14 @@ export async function startMock({ port = 0, token = "secret", base = "/", agent 
       }
       case "delete_chat": {
         if (!chat) return error("unknown_chat", "There is no such chat.");
-        if (chat.running) stop(chat, chat.running);
+        for (const turn of [chat.running, chat.byItself]) if (turn) stop(chat, turn);
         chats.delete(chat.id);
         return sendToAll({ event: "session_updated", chat_id: chat.id, scope: "deleted" });
       }
       case "cancel": {
-        const turn = frame.turn_id ? chat.turns.get(frame.turn_id) : chat.running;
-        return turn ? stop(chat, turn) : error("unknown_turn", "No turn runs.");
+        const turns = frame.turn_id ? [chat.turns.get(frame.turn_id)] : [chat.byItself, chat.running];
+        const known = turns.filter((turn) => turn && !turn.ended);
+        return known.length > 0 ? known.forEach((turn) => stop(chat, turn)) : error("unknown_turn", "No turn runs.", { turn_id: frame.turn_id });
       }
       case "request_input": {
         const { whole, event } = chat?.requests.get(frame.request_id) ?? {};
@@ -125,7 +126,7 @@ export async function startMock({ port = 0, token = "secret", base = "/", agent 
   }
 
   function newChat(id) {
-    const chat = { id, epoch: "e1", log: [], readers: new Set(), turns: new Map(), queue: [], requests: new Map(), updated: Date.now() };
+    const chat = { id, epoch: "e1", log: [], readers: new Set(), turns: new Map(), queue: [], tasks: new Map(), requests: new Map(), updated: Date.now() };
     chats.set(id, chat);
     return chat;
   }
@@ -140,8 +141,8 @@ export async function startMock({ port = 0, token = "secret", base = "/", agent 
       const from = Math.max(0, head - PAGE_EVENTS);
       const events = chat.log.slice(from);
       const half = events.length >> 1;
-      const turn = chat.running && { turn_id: chat.running.id, started_at_ms: Date.now() };
-      const state = { queue: chat.queue.map((each) => each.event), requests: [...chat.requests.values()].map((each) => each.event), ...(turn && { turn }) };
+      const stateOf = ({ id, reason }) => ({ turn_id: id, started_at_ms: Date.now(), ...(reason && { reason }) });
+      const state = { queue: chat.queue.map((each) => each.event), requests: [...chat.requests.values()].map((each) => each.event), ...(chat.running && { turn: stateOf(chat.running) }), ...(chat.byItself && { agent_turn: stateOf(chat.byItself) }), ...(chat.tasks.size > 0 && { tasks: [...chat.tasks.values()] }) };
       const part = { event: "snapshot", chat_id: chat.id, epoch: chat.epoch, seq: head };
       conn.send({ ...part, part: 0, more: true, events: events.slice(0, half), ...(from > 0 && { before: String(from) }) });
       conn.send({ ...part, part: 1, more: false, events: events.slice(half), state });
@@ -170,11 +171,36 @@ export async function startMock({ port = 0, token = "secret", base = "/", agent 
 
   async function run(chat, turn) {
     chat.running = turn;
-    const started = Date.now();
-    let outcome = "completed";
-    let error;
-    append(chat, turn, { event: "turn_started", started_at_ms: started });
-    await agent({
+    turn.startedAt = Date.now();
+    append(chat, turn, { event: "turn_started", started_at_ms: turn.startedAt });
+    // While the agent works by itself, the message waits.
+    if (chat.byItself) await Promise.race([chat.byItself.end, new Promise((done) => { turn.wake = done; })]);
+    const ending = turn.stopped ? { outcome: "cancelled" } : await play(chat, turn, agent);
+    chat.running = undefined;
+    end(chat, turn, ending);
+    broadcast(chat, { event: "session_updated", chat_id: chat.id, scope: "thread", title: chat.title });
+    const next = chat.queue.shift();
+    if (next) run(chat, next);
+  }
+
+  /** Runs a turn that the agent begins by itself, once no other one runs. */
+  async function runByItself(chat, reason, act) {
+    const turn = { id: `~${chat.log.length + 1}.${chat.epoch}`, reason, text: "", stopped: false, startedAt: Date.now() };
+    let ended;
+    turn.end = new Promise((done) => { ended = done; });
+    chat.turns.set(turn.id, turn);
+    chat.byItself = turn;
+    append(chat, turn, { event: "turn_started", origin: "agent", reason, started_at_ms: turn.startedAt });
+    const ending = await play(chat, turn, act);
+    chat.byItself = undefined;
+    end(chat, turn, { origin: "agent", ...ending });
+    ended();
+  }
+
+  /** Lets the agent answer. Gives how the turn is to end. */
+  async function play(chat, turn, act) {
+    let ending = { outcome: "completed" };
+    await act({
       get stopped() { return turn.stopped; },
       emit: (body) => { if (!turn.stopped) append(chat, turn, body); },
       control: (body) => broadcast(chat, { ...body, chat_id: chat.id, turn_id: turn.id }),
@@ -189,22 +215,36 @@ export async function startMock({ port = 0, token = "secret", base = "/", agent 
         const request_id = body.request_id ?? `q${chat.log.length}`;
         chat.requests.set(request_id, { turn, answer, whole, refuse, event: append(chat, turn, { ...body, request_id }) });
       }),
-      fail: (code, detail) => { outcome = "failed"; error = { code, detail }; },
-      interrupt: (code, detail) => { outcome = "interrupted"; error = { code, detail }; },
+      fail: (code, detail) => { ending = { outcome: "failed", error: { code, detail } }; },
+      interrupt: (code, detail) => { ending = { outcome: "interrupted", error: { code, detail } }; },
+      /** Begins or ends a background task, outside of turns. */
+      task: (task) => {
+        append(chat, undefined, { event: "task", ...task });
+        if (task.status === "running") chat.tasks.set(task.task_id, task);
+        else chat.tasks.delete(task.task_id);
+      },
+      /** Begins a turn of the agent's own. */
+      byItself: (reason, own) => runByItself(chat, reason, own),
     }, turn.text);
     for (const [id, open] of chat.requests) {
+      if (open.turn !== turn) continue;
       chat.requests.delete(id);
-      append(chat, open.turn, { event: "request_resolved", request_id: id, resolution: "turn_ended" });
+      append(chat, turn, { event: "request_resolved", request_id: id, resolution: "turn_ended" });
     }
-    chat.running = undefined;
-    append(chat, turn, { event: "turn_end", outcome: turn.stopped ? "cancelled" : outcome, latency_ms: Date.now() - started, ...(error && { error }), usage: { input_tokens: 1240, output_tokens: 318, cache_read_tokens: 10_400, cache_write_tokens: 0 }, cost: { usd: 0.0123 } });
-    broadcast(chat, { event: "session_updated", chat_id: chat.id, scope: "thread", title: chat.title });
-    const next = chat.queue.shift();
-    if (next) run(chat, next);
+    return turn.stopped ? { outcome: "cancelled" } : ending;
+  }
+
+  function end(chat, turn, ending) {
+    turn.ended = true;
+    append(chat, turn, { event: "turn_end", latency_ms: Date.now() - turn.startedAt, usage: { input_tokens: 1240, output_tokens: 318, cache_read_tokens: 10_400, cache_write_tokens: 0 }, cost: { usd: 0.0123 }, ...ending });
+  }
+
+  function isRunning(chat) {
+    return chat.running !== undefined || chat.byItself !== undefined;
   }
 
   function stop(chat, turn) {
-    if (turn === chat.running) {
+    if (turn === chat.running || turn === chat.byItself) {
       turn.stopped = true;
       turn.wake?.();
     } else if (chat.queue.includes(turn)) {
@@ -214,7 +254,7 @@ export async function startMock({ port = 0, token = "secret", base = "/", agent 
   }
 
   function append(chat, turn, body, except) {
-    const event = { ...body, chat_id: chat.id, epoch: chat.epoch, seq: chat.log.length + 1, turn_id: turn.id };
+    const event = { ...body, chat_id: chat.id, epoch: chat.epoch, seq: chat.log.length + 1, ...(turn && { turn_id: turn.id }) };
     chat.log.push(event);
     chat.updated = Date.now();
     broadcast(chat, event, except);

@@ -7,7 +7,7 @@ import { CONVERSATION, delta, turnEnd, log, userMessage } from "./log.ts";
 
 const reduce = (events: ChatEvent[]) => events.reduce<readonly Turn[]>(applyToTurns, []);
 const live = (seq = 0): Chat => ({ ...emptyChat("c", "live"), cursor: { epoch: "e1", seq } });
-const texts = (turn: Turn | undefined) => turn?.items.map((item) => (item.kind === "tool" ? item.name : item.kind === "request" ? item.requestId : item.text));
+const texts = (turn: Turn | undefined) => turn?.items.map((item) => (item.kind === "tool" ? item.name : item.kind === "request" ? item.requestId : item.kind === "task" ? item.task.title : item.text));
 
 test("interleaved streams become separate items, in the order of their first text", () => {
   const [turn] = reduce(CONVERSATION);
@@ -73,7 +73,7 @@ test("every outcome ends its turn, with usage, cost and error", () => {
   for (const outcome of ["completed", "cancelled", "failed", "interrupted"]) {
     const usage = { input_tokens: 1, output_tokens: 2, cache_read_tokens: 3, cache_write_tokens: 4 };
     const [turn] = reduce(log([userMessage("x"), { ...turnEnd(outcome), usage, cost: { usd: 1 }, error: { code: "c", detail: "d" } }]));
-    assert.deepEqual(turn!.end, { outcome, latencyMs: 5, usage, cost: { usd: 1 }, error: { code: "c", detail: "d" } });
+    assert.deepEqual(turn!.end, { at: { epoch: "e1", seq: 2 }, outcome, latencyMs: 5, usage, cost: { usd: 1 }, error: { code: "c", detail: "d" } });
     assert.equal(turn!.phase, "done");
   }
 });

@@ -547,14 +547,14 @@ test("a turn that is being stopped has no open requests, unless the stop is refu
   environment.socket.sent();
   const cancel = { type: "cancel", chat_id: "c", turn_id: "t2" };
   client.cancel("c", "t9");
-  assert.equal(client.chat("c")?.stopping, undefined, "a queued turn ends at once, so it is not marked as stopping");
+  assert.deepEqual(client.chat("c")?.stopping, [], "a queued turn ends at once, so it is not marked as stopping");
   environment.socket.sent();
   client.cancel("c", "t2");
   assert.deepEqual(environment.socket.sent(), [cancel]);
   environment.socket.deliver(asks(7, "r2"));
-  assert.deepEqual([client.chat("c")?.stopping, open()], ["t2", []]);
+  assert.deepEqual([client.chat("c")?.stopping, open()], [["t2"], []]);
   environment.socket.deliver(refusal("rate_limited", true, { turn_id: "t2" }));
-  assert.deepEqual([client.chat("c")?.stopping, open()], [undefined, ["r1", "r2"]]);
+  assert.deepEqual([client.chat("c")?.stopping, open()], [[], ["r1", "r2"]]);
   client.cancel("c", "t2");
   reconnect(environment);
   environment.socket.deliver(attached(7, true), replayEnd(7));
@@ -562,5 +562,5 @@ test("a turn that is being stopped has no open requests, unless the stop is refu
   reconnect(environment);
   environment.socket.deliver(attached(8, true), { ...begin, event: "turn_end", seq: 8, outcome: "cancelled", latency_ms: 1 }, replayEnd(8));
   assert.deepEqual(environment.socket.sent().filter((each) => each.type === "cancel"), []);
-  assert.equal(client.chat("c")?.stopping, undefined);
+  assert.deepEqual(client.chat("c")?.stopping, []);
 });

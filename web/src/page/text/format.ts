@@ -37,3 +37,10 @@ export function day(atMs: number, nowMs: number): string {
   if (atMs >= midnight - 6 * 86_400_000) return "This week";
   return new Date(atMs).toLocaleDateString(undefined, { month: "long", year: "numeric" });
 }
+
+/** Formats a size in bytes: 840 B, 2 KB, 1.4 MB. */
+export function size(bytes: number): string {
+  if (bytes < 1000) return `${bytes} B`;
+  const [amount, unit] = bytes < 999_500 ? [bytes / 1000, "KB"] : [bytes / 1_000_000, "MB"];
+  return `${amount < 9.95 ? amount.toFixed(1).replace(/\.0$/, "") : Math.round(amount)} ${unit}`;
+}

@@ -1,4 +1,5 @@
 /** Prepares a tool's input for display: as one line, or split into the parts that matter. */
+import type { ToolItem } from "../../client/index.ts";
 
 /**
  * The fields that describe a call best for the agents' common tools, best first. Without any of them, the first text field is
@@ -13,6 +14,17 @@ export function summary(input: unknown): string {
   const fields = input as Record<string, unknown>;
   const name = SUMMARY_FIELDS.find((each) => typeof fields[each] === "string") ?? Object.keys(fields).find((each) => typeof fields[each] === "string");
   return name === undefined ? "" : shorten(fields[name] as string);
+}
+
+/** One line that says what a tool use does or a subagent is for: its title, else the changed file, else its input in short. */
+export function about(use: ToolItem): string {
+  const [location] = use.locations ?? [];
+  return shorten(use.title ?? "") || use.edits[0]?.path || summary(use.arguments) || (location ? place(location) : "");
+}
+
+/** A place in a file: `src/a.rs:12`. */
+export function place({ path, line }: { path: string; line?: number }): string {
+  return line === undefined ? path : `${path}:${line}`;
 }
 
 export type SplitInput =

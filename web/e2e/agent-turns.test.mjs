@@ -1,0 +1,180 @@
+// What an agent does by itself, on the page: its own turns, background tasks and subagents. The mock gateway's agent plays them.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { play } from "../test/mock/agent.mjs";
+import { startMock } from "../test/mock/gateway.mjs";
+import { withReport, answerText, chatOf, waitForOutcome, launch, newUser, sendMessage } from "./harness.mjs";
+
+const HOSTILE = "a\u202egpj.exe";
+const SOURCES = [
+  { url: "https://example.com/a", title: "An article" }, { url: "http://bank.example@evil.example/", title: "bank.example" },
+  { url: "javascript:alert(1)", title: "Click me" }, { url: "data:text/html,<script>alert(1)</script>" }, { url: "https://example.com/b", title: `<img src=x onerror=alert(1)>${HOSTILE}` },
+];
+const CODES = ["usage_limit", "compacting", "compacted", "compaction_failed", "context_cleared", "memory_lost", "sign_in", "hook", "command_output", "last_words", "permission_denied", "request_refused", "budget", "agent_stopped", "degraded", "other", "from_the_future"];
+
+async function agent(turn, text) {
+  switch (text) {
+    case "silence": return undefined;
+    case "sources":
+      turn.emit({ event: "delta", stream_id: "s1", text: "See there." });
+      return turn.emit({ event: "stream_end", stream_id: "s1", sources: SOURCES });
+    case "codes":
+      for (const code of CODES) turn.emit({ event: "notice", level: "warning", code, text: `about ${code}`, data: { secret: "not for people" } });
+      return turn.emit({ event: "message", text: "after them" });
+    case "cut edit":
+      return turn.emit({ event: "file_edit", edits: [{ call_id: "e1", tool: "Edit", path: "big.rs", added: 9000, deleted: 1, diff: "@@ -1 +1,2 @@\n-a\n+b\n+c\n", diff_truncated: true }] });
+    default: return play(turn, text);
+  }
+}
+
+let mock;
+let harness;
+before(async () => {
+  mock = await startMock({ agent });
+  harness = { base: mock.origin, token: "secret", browser: await launch() };
+});
+after(async () => {
+  await harness.browser.close();
+  await mock.close();
+});
+
+function browserTest(name, check) {
+  test(name, { timeout: 120_000 }, async () => {
+    const user = await newUser(harness);
+    try {
+      await withReport(user, () => check(user));
+      assert.deepEqual(user.recorded.console, [], "the console stays empty");
+    } finally {
+      await user.context.close();
+    }
+  });
+}
+
+const ownTurn = (page) => page.locator(".turn[data-origin=agent]").last();
+const chatLamp = (page, chat) => page.locator(`.chat-link[data-chat="${chat}"] .lamp`).getAttribute("data-lamp");
+
+browserTest("a turn of the agent's own says why it began, and its request is answered after a reload and from another device", async (user) => {
+  const page = await user.open();
+  assert.equal(await waitForOutcome(await sendMessage(page, "background ask")), "completed");
+  await page.locator(".tasks [data-task]").getByText("cargo build --release").waitFor();
+  const own = ownTurn(page);
+  await own.getByText("The agent went on by itself: background work ended.").waitFor();
+  await page.locator(".tasks").waitFor({ state: "detached" });
+  assert.match(await page.locator(".trace[data-task][data-status=completed]").innerText(), /Background work is done:\s+cargo build --release/);
+  await page.locator(".dock").getByText("In a turn that the agent began by itself").waitFor();
+  assert.equal(await own.getAttribute("data-phase"), "running");
+  const chat = await chatOf(page);
+  assert.equal(await chatLamp(page, chat), "waiting");
+
+  await page.reload();
+  await page.locator(".dock").getByRole("heading", { name: "Bash" }).waitFor();
+  await ownTurn(page).getByText("The agent went on by itself: background work ended.").waitFor();
+  const elsewhere = await newUser(harness);
+  try {
+    const other = await elsewhere.open({ chat });
+    await other.getByRole("button", { name: "Allow once" }).click();
+    assert.equal(await waitForOutcome(ownTurn(other)), "completed");
+  } finally {
+    await elsewhere.context.close();
+  }
+  assert.equal(await waitForOutcome(ownTurn(page)), "completed");
+  assert.match(await answerText(ownTurn(page)), /The build is done\.\s+You said: allow\./);
+  await page.locator(".dock").waitFor({ state: "detached" });
+});
+
+browserTest("tasks that run are listed after a reload", async (user) => {
+  const page = await user.open();
+  await waitForOutcome(await sendMessage(page, "background hang 60000"));
+  await page.locator(".tasks [data-task][data-kind=shell]").waitFor();
+  await page.reload();
+  await page.locator(".tasks [data-task][data-kind=shell]").waitFor();
+});
+
+browserTest("a prompt beside the agent's own turn waits; Stop stops the turn that works, and the prompt goes on", async (user) => {
+  const page = await user.open();
+  await waitForOutcome(await sendMessage(page, "background hang"));
+  await ownTurn(page).getByText("The build is done.").waitFor();
+  const prompt = await sendMessage(page, "echo afterwards");
+  await prompt.getByText("Waits until the agent is done with what it began by itself").waitFor();
+  assert.equal(await ownTurn(page).getAttribute("data-phase"), "running");
+  assert.equal(await chatLamp(page, await chatOf(page)), "running");
+  await page.getByRole("button", { name: "Stop the answer" }).click();
+  assert.equal(await waitForOutcome(ownTurn(page)), "cancelled");
+  assert.equal(await waitForOutcome(prompt), "completed");
+  assert.equal(await answerText(prompt), "afterwards");
+});
+
+browserTest("a turn of the agent's own has a button of its own to stop it, and a prompt beside it can be taken back", async (user) => {
+  const page = await user.open();
+  await waitForOutcome(await sendMessage(page, "background hang"));
+  await ownTurn(page).getByText("The build is done.").waitFor();
+  const prompt = await sendMessage(page, "echo never");
+  await prompt.getByRole("button", { name: "Take back" }).click();
+  assert.equal(await waitForOutcome(prompt), "cancelled");
+  assert.equal(await ownTurn(page).getAttribute("data-phase"), "running");
+  await ownTurn(page).getByRole("button", { name: "Stop" }).click();
+  assert.equal(await waitForOutcome(ownTurn(page)), "cancelled");
+});
+
+browserTest("what a subagent does is folded below the use that began it, and open while it asks", async (user) => {
+  const page = await user.open();
+  const turn = await sendMessage(page, "subagent ask");
+  const use = turn.locator("[data-call=a1]");
+  await page.locator(".dock").getByText("A subagent asks: Look for the fault").waitFor();
+  assert.match(await use.locator("> summary").innerText(), /subagent, 4 steps/);
+  await use.getByText("The fault is in line 12.").waitFor();
+  // It cannot be folded away while it asks.
+  await use.locator("> summary").click();
+  assert.ok(await use.getByText("waits for your permission").isVisible());
+  await page.getByRole("button", { name: "Allow once" }).click();
+  assert.equal(await waitForOutcome(turn), "completed");
+  assert.equal(await answerText(turn), "The subagent found it: line 12.", "what the subagent said is no answer");
+});
+
+browserTest("a subagent's steps show titles, places, output, media and sources", async (user) => {
+  const page = await user.open();
+  const turn = await sendMessage(page, "subagent");
+  assert.equal(await waitForOutcome(turn), "completed");
+  assert.equal(await turn.getByText("The fault is in line 12.").count(), 0, "folded at first");
+  await turn.locator("[data-call=a1] > summary").click();
+  const step = turn.locator("[data-call=n1]");
+  assert.match(await step.locator("> summary").innerText(), /Read\s+Read parser.rs/);
+  await step.locator("> summary").click();
+  assert.equal(await step.locator(".output").innerText(), "fn parse() {}");
+  assert.equal((await step.locator(".places").innerText()).trim(), "src/parser.rs:12");
+  assert.equal((await step.locator(".media").innerText()).trim(), "image/png, 2 KB");
+  assert.deepEqual(await step.locator(".sources a").evaluateAll((links) => links.map((link) => [link.href, link.rel])), [["https://example.com/parser", "noopener noreferrer"]]);
+});
+
+browserTest("of an agent's sources only web pages become links, and their titles hide nothing", async (user) => {
+  const page = await user.open();
+  const turn = await sendMessage(page, "sources");
+  await waitForOutcome(turn);
+  const links = await turn.locator(".sources a").evaluateAll((all) => all.map((link) => [link.getAttribute("href"), link.rel, link.innerText.replace(/\s+/g, " ")]));
+  assert.deepEqual(links.map(([href, rel]) => [href, rel]), ["https://example.com/a", "http://bank.example@evil.example/", "https://example.com/b"].map((href) => [href, "noopener noreferrer"]));
+  assert.equal(links[1][2], "bank.example evil.example");
+  assert.match(links[2][2], /<img src=x onerror=alert\(1\)>.*U\+202E.*example\.com/);
+  assert.match(await turn.locator(".sources").innerText(), /javascript:alert\(1\)/);
+  assert.equal(await turn.locator(".sources img").count(), 0);
+});
+
+browserTest("every kind of notice is shown with its level, and its details are not", async (user) => {
+  const page = await user.open();
+  const turn = await sendMessage(page, "codes");
+  await waitForOutcome(turn);
+  for (const code of CODES) await turn.locator(`.notice[data-code=${code}][data-level=warning]`).getByText(`about ${code}`).waitFor();
+  assert.match(await turn.locator("[data-code=sign_in]").innerText(), /Not signed in: about sign_in/);
+  assert.match(await turn.locator("[data-code=from_the_future]").innerText(), /Warning: about from_the_future/);
+  assert.ok(!(await turn.innerText()).includes("not for people"));
+});
+
+browserTest("a turn that ended without a word says so, and a cut change says how much there is", async (user) => {
+  const page = await user.open();
+  const turn = await sendMessage(page, "silence");
+  assert.equal(await waitForOutcome(turn), "completed");
+  await turn.getByText("Ended without an answer.").waitFor();
+  const edit = await sendMessage(page, "cut edit");
+  await waitForOutcome(edit);
+  await edit.locator("[data-tool=Edit] > summary").click();
+  await edit.getByText("The change goes on: in all, 9000 lines were added and 1 deleted.").waitFor();
+});

@@ -1,0 +1,36 @@
+/** The background work of an agent: what runs, and what has ended. */
+import type { Task, TaskItem } from "../client/index.ts";
+import { memo } from "./hooks.ts";
+import { Revealed } from "./revealed.tsx";
+import { taskEndText, taskKindText } from "./text/turns.ts";
+
+/** Lists the tasks that run. */
+export const RunningTasks = memo<{ tasks: readonly Task[] }>(({ tasks }) => {
+  if (tasks.length === 0) return null;
+  return (
+    <section class="tasks" aria-labelledby="tasks-title">
+      <h2 id="tasks-title"><span class="lamp" data-lamp="running" /> {tasks.length === 1 ? "Runs in the background" : `${tasks.length} tasks run in the background`}</h2>
+      <ul tabIndex={0} aria-labelledby="tasks-title">
+        {tasks.map((task) => (
+          <li key={task.task_id} data-task={task.task_id} data-kind={task.kind}>
+            <span class="tag">{taskKindText(task.kind)}</span>
+            <span class="task-title"><Revealed text={task.title} style="code" /></span>
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+});
+
+const LAMPS = { running: "running", completed: "done", failed: "failed", stopped: "off" };
+
+/** A line that says how a task ended. */
+export function EndedTask({ item: { task } }: { item: TaskItem }) {
+  return (
+    <p class="trace" data-task={task.task_id} data-status={task.status}>
+      <span class="lamp" data-lamp={LAMPS[task.status] ?? "off"} />
+      <span>Background work {taskEndText(task.status)}:</span>
+      <span class="step-argument"><Revealed text={task.title} style="code" /></span>
+    </p>
+  );
+}
