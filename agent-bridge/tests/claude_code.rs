@@ -24,7 +24,9 @@ use switchboard_core::{
     wire::{Answer, Outcome},
 };
 
-use self::support::{TestAgent, alive, config, eventually, model};
+use switchboard_test_support::scripted_model;
+
+use self::support::{TestAgent, alive, config, eventually};
 
 struct Fixture {
     agent: Arc<ProcessAgent>,
@@ -43,7 +45,7 @@ impl Fixture {
     }
 }
 
-async fn fixture(executable: &Path, name: &str) -> Fixture {
+fn fixture(executable: &Path, name: &str) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let home = dir.path().join("home");
     let (workspace, temp) = (dir.path().join("workspace"), dir.path().join("tmp"));
@@ -55,7 +57,7 @@ async fn fixture(executable: &Path, name: &str) -> Fixture {
     command[0] = executable.to_str().unwrap().into();
     let mut config = config(command, preset.dialect, &workspace);
     config.mark_prefix = format!("test-claude-{}-{name}", std::process::id());
-    let model = model::serve().await;
+    let model = scripted_model();
     for (name, value) in [
         ("HOME", home.to_str().unwrap()),
         ("TMPDIR", temp.to_str().unwrap()),
@@ -82,25 +84,25 @@ async fn claude_code() {
         return;
     };
     let executable = Path::new(&executable);
-    answers(&fixture(executable, "answers").await).await;
-    tools(&fixture(executable, "tools").await).await;
-    cancels(&fixture(executable, "cancels").await).await;
-    killed(&fixture(executable, "killed").await).await;
-    unknown_session(&fixture(executable, "unknown").await).await;
+    answers(&fixture(executable, "answers")).await;
+    tools(&fixture(executable, "tools")).await;
+    cancels(&fixture(executable, "cancels")).await;
+    killed(&fixture(executable, "killed")).await;
+    unknown_session(&fixture(executable, "unknown")).await;
 
     let Some(bwrap) = bwrap() else {
         writeln!(std::io::stderr(), "SKIPPED: Claude Code in the sandbox: bwrap does not work here").unwrap();
         return;
     };
-    answers(&sandboxed(executable, "shield-answers", &bwrap).await).await;
-    tools(&sandboxed(executable, "shield-tools", &bwrap).await).await;
-    cancels(&sandboxed(executable, "shield-cancels", &bwrap).await).await;
-    killed(&sandboxed(executable, "shield-killed", &bwrap).await).await;
+    answers(&sandboxed(executable, "shield-answers", &bwrap)).await;
+    tools(&sandboxed(executable, "shield-tools", &bwrap)).await;
+    cancels(&sandboxed(executable, "shield-cancels", &bwrap)).await;
+    killed(&sandboxed(executable, "shield-killed", &bwrap)).await;
     if on_path("socat").is_none() {
         writeln!(std::io::stderr(), "SKIPPED: Claude Code's own sandbox: it needs socat").unwrap();
         return;
     }
-    own_sandbox(&sandboxed(executable, "shield-own", &bwrap).await).await;
+    own_sandbox(&sandboxed(executable, "shield-own", &bwrap)).await;
 }
 
 /// Where bubblewrap is, if it works.
@@ -117,8 +119,8 @@ fn on_path(program: &str) -> Option<PathBuf> {
 }
 
 /// A fixture with a sandbox that hides a directory.
-async fn sandboxed(executable: &Path, name: &str, bwrap: &Path) -> Fixture {
-    let fixture = fixture(executable, name).await;
+fn sandboxed(executable: &Path, name: &str, bwrap: &Path) -> Fixture {
+    let fixture = fixture(executable, name);
     let hidden = fixture.dir.path().join("hidden");
     std::fs::create_dir(&hidden).unwrap();
     let options = SandboxOptions {

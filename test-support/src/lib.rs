@@ -4,8 +4,10 @@
 //! |---|---|
 //! | the gateway as a process | [`Gateway`] |
 //! | a client over WebSocket, SSE or a Unix socket | [`Client`] |
+//! | what a client received | [`matches`], [`answer_text`], [`unbalanced`] |
 //! | a single HTTP request | [`Gateway::request`], [`Response`] |
 //! | a condition that nothing reports | [`eventually`] |
+//! | Claude Code without an account | [`scripted_model`] |
 //! | agents and their hosts | [`process`] |
 //! | random numbers | [`Rng`] |
 //! | a fuzz target's corpus, damaged in every place | [`replay_damaged`] |
@@ -13,15 +15,19 @@
 
 mod client;
 mod corpus;
+mod events;
 mod gateway;
 mod http;
+mod model;
 pub mod process;
 mod rng;
 mod wait;
 
 pub use client::{Client, SseClient, UnixClient, WebSocketClient, delta_text};
 pub use corpus::replay_damaged;
+pub use events::{agent_turns, answer_text, matches, unbalanced};
 pub use gateway::{ECHO_AGENT, Gateway, config_file, switchboard};
 pub use http::{Response, UPGRADE_HEADERS, connect};
+pub use model::scripted_model;
 pub use rng::Rng;
 pub use wait::{TIMEOUT, becomes_true, eventually, run, wait_for_exit};

@@ -3,7 +3,6 @@
 
 pub(crate) mod daemons;
 pub(crate) mod dialect;
-pub(crate) mod model;
 
 use std::{
     path::Path,

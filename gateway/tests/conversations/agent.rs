@@ -1,27 +1,38 @@
 //! The agent: it prints its script, and writes down each line of its input.
 //!
 //! A script has a section for each prompt of the conversation, in their order over all processes of the agent. A line that
-//! begins with `{` is printed as it stands, but for `$WORKSPACE`. The others begin with `#`:
+//! begins with `{` is printed as it stands, but for `$WORKSPACE` and `$PICTURE`, which is the text of a large picture. The
+//! others begin with `#`:
 //!
+//! - `# start`: a section begins, what each process does before it reads its input;
 //! - `# prompt`: a section begins, the answer to the next prompt;
 //! - `# wait TYPE`: goes on once a line of this type has come;
 //! - `# ack-interrupt`: goes on once an interrupt has come and is answered;
+//! - `# await NAME`: goes on once the client says so;
 //! - `# raw TEXT`: prints this without a newline;
-//! - `# exit STATUS`.
+//! - `# stderr TEXT`;
+//! - `# exit STATUS`;
+//! - `# if-resumed DIRECTIVE`: the directive, if the process was started to resume a session.
 
 use std::{
     collections::VecDeque,
     env,
     fs::{self, File, OpenOptions},
     io::{self, BufRead, StdinLock, Write},
+    path::{Path, PathBuf},
     process,
 };
 
 use serde::Deserialize;
 use serde_json::json;
 
+use switchboard_test_support::eventually;
+
 /// The first argument that makes this binary the agent.
 pub(crate) const AS_AGENT: &str = "as-scripted-agent";
+
+/// The bytes of `$PICTURE`: Claude Code prints a picture twice, which makes a line of 9 MB.
+const PICTURE_BYTES: usize = 4_600_000;
 
 /// A line of the input, as far as the agent knows it.
 #[derive(Default, Deserialize)]
@@ -40,48 +51,77 @@ struct Request {
 
 struct Agent {
     input: StdinLock<'static>,
-    /// The sections.
-    script: Vec<Vec<String>>,
+    start: Vec<String>,
+    /// The answer to each prompt.
+    answers: Vec<Vec<String>>,
+    resumed: bool,
     received: File,
+    /// Where the client leaves its signals.
+    signals: PathBuf,
     /// Prompts of all processes of this agent so far.
     prompts: usize,
     /// Lines that came while another was waited for.
     early: VecDeque<Line>,
 }
 
-/// Runs until the input ends, with the paths of the script and of the file for what is received.
+/// The file whose existence says that the client has given this signal.
+pub(crate) fn signal(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("signal-{name}"))
+}
+
+/// Runs until the input ends, with the paths of the script and of the file for what is received, and the arguments that
+/// the gateway adds.
 pub(crate) fn run(arguments: &[String]) {
     let earlier = fs::read_to_string(&arguments[1]).unwrap_or_default();
     let received = OpenOptions::new().create(true).append(true).open(&arguments[1]).unwrap();
+    let script = fs::read_to_string(&arguments[0]).unwrap();
     let mut agent = Agent {
         input: io::stdin().lock(),
-        script: read(&fs::read_to_string(&arguments[0]).unwrap()),
+        start: sections(&script, "# start").pop().unwrap_or_default(),
+        answers: sections(&script, "# prompt"),
+        resumed: arguments[2..].iter().any(|argument| argument == "--resume"),
         received,
+        signals: Path::new(&arguments[1]).parent().unwrap().to_owned(),
         prompts: earlier.lines().filter(|line| parse(line).r#type == "user").count(),
         early: VecDeque::new(),
     };
+    agent.play(&agent.start.clone());
     loop {
         let line = agent.early.pop_front().unwrap_or_else(|| agent.next());
         if line.r#type == "user" {
             agent.prompts += 1;
-            agent.play();
+            let answer = agent.answers.get(agent.prompts - 1).expect("no section is for this prompt");
+            agent.play(&answer.clone());
         }
     }
 }
 
-fn read(script: &str) -> Vec<Vec<String>> {
-    let lines = |section: &str| section.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
-    script.split("# prompt\n").skip(1).map(lines).collect()
+/// The lines of each section that begins with this line.
+fn sections(script: &str, heading: &str) -> Vec<Vec<String>> {
+    let mut sections: Vec<(&str, Vec<String>)> = Vec::new();
+    for line in script.lines() {
+        if matches!(line, "# start" | "# prompt") {
+            sections.push((line, Vec::new()));
+        } else if let Some((_, section)) = sections.last_mut() {
+            section.push(line.to_owned());
+        }
+    }
+    sections.into_iter().filter(|(line, _)| *line == heading).map(|(_, section)| section).collect()
 }
 
 impl Agent {
-    /// Answers the prompt that came last.
-    fn play(&mut self) {
+    fn play(&mut self, section: &[String]) {
         let workspace = env::current_dir().unwrap().to_string_lossy().into_owned();
-        let section = self.script.get(self.prompts - 1).expect("the script has no section for this prompt");
-        for line in section.clone() {
+        for line in section {
             match line.strip_prefix("# ") {
-                None => print(&format!("{}\n", line.replace("$WORKSPACE", &workspace))),
+                None => {
+                    let line = line.replace("$WORKSPACE", &workspace);
+                    print(&format!(
+                        "{}
+",
+                        line.replace("$PICTURE", &"A".repeat(PICTURE_BYTES))
+                    ));
+                }
                 Some(directive) => self.carry_out(directive),
             }
         }
@@ -92,10 +132,20 @@ impl Agent {
         match word {
             "wait" => self.wait(|line| line.r#type == rest),
             "ack-interrupt" => self.wait(|line| line.request.subtype == "interrupt"),
+            "await" => eventually(rest, || signal(&self.signals, rest).exists()),
             "raw" => print(rest),
-            "exit" => process::exit(rest.parse().unwrap()),
+            "stderr" => io::stderr().write_all(format!("{rest}\n").as_bytes()).unwrap(),
+            "exit" => self.exit(rest.parse().unwrap()),
+            "if-resumed" if self.resumed => self.carry_out(rest),
+            "if-resumed" => {}
             _ => panic!("the script has an unknown directive: {directive}"),
         }
+    }
+
+    /// Exits, and writes that down too.
+    fn exit(&mut self, status: i32) -> ! {
+        writeln!(self.received, "{}", json!({"type": "exit", "status": status})).unwrap();
+        process::exit(status)
     }
 
     fn wait(&mut self, is_it: impl Fn(&Line) -> bool) {
@@ -116,7 +166,7 @@ impl Agent {
     fn next(&mut self) -> Line {
         let mut line = String::new();
         if self.input.read_line(&mut line).unwrap() == 0 {
-            process::exit(0);
+            self.exit(0);
         }
         self.received.write_all(line.as_bytes()).unwrap();
         let line = parse(&line);

@@ -1,8 +1,12 @@
 //! The client: steps, one JSON object a line.
 //!
 //! - `{"over": ["websocket", "sse", "unix"]}`, first: the transports, if not WebSocket alone;
-//! - `{"send": FRAME}`: sends a frame, in which `$CHAT` is the chat and `$REQUEST` its newest request;
-//! - `{"until": PATTERN}`: reads until an event matches (`expect.rs` says how);
+//! - `{"gateway": SETTINGS}`, first or second: the gateway's configuration file;
+//! - `{"send": FRAME}`: sends a frame, in which `$CHAT` is the chat, `$OTHER` a second chat, `$REQUEST` the newest request
+//!   and `$TURN` the newest turn;
+//! - `{"until": PATTERN}`: reads until an event matches;
+//! - `{"until_received": PATTERN}`: waits until the agent has received a line that matches;
+//! - `{"signal": NAME}`: lets the agent go on from `# await NAME`;
 //! - `{"respond": FIELDS}`: answers the newest request, or with `"to": N` the Nth of the chat, from 1; `$SHA` is its
 //!   `input_sha256`.
 
@@ -11,16 +15,19 @@ use std::{fs, path::Path, time::Instant};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use switchboard_test_support::{Client, Gateway, TIMEOUT};
+use switchboard_test_support::{Client, Gateway, TIMEOUT, becomes_true, matches};
 
-use crate::expect::matches;
+use crate::{RECEIVED, agent, expect::lines};
 
 #[derive(Clone, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 pub(crate) enum Step {
     Over { over: Vec<Over> },
+    Gateway { gateway: toml::Table },
     Send { send: Value },
     Until { until: Value },
+    UntilReceived { until_received: Value },
+    Signal { signal: String },
     Respond { respond: Map<String, Value>, to: Option<usize> },
 }
 
@@ -52,6 +59,8 @@ impl Over {
 
 /// The results of the steps.
 pub(crate) struct Played {
+    /// The chat.
+    pub(crate) chat: Value,
     /// Every event after `attached`, in order.
     pub(crate) events: Vec<Value>,
     /// The chat's whole log at the end.
@@ -73,38 +82,66 @@ pub(crate) fn transports(steps: &[Step]) -> Vec<Over> {
     }
 }
 
+/// The text of the gateway's configuration file.
+pub(crate) fn settings(steps: &[Step]) -> String {
+    let settings = steps
+        .iter()
+        .find_map(|step| if let Step::Gateway { gateway } = step { Some(gateway.to_string()) } else { None });
+    settings.unwrap_or_default()
+}
+
 pub(crate) fn play(gateway: &Gateway, over: Over, steps: &[Step]) -> Played {
     let mut client = over.connect(gateway);
     let chat = client.new_chat();
-    let mut player = Player { client, chat, events: Vec::new() };
+    let mut player = Player { gateway, client, chat, other: None, events: Vec::new() };
     for step in steps {
         match step {
-            Step::Over { .. } => {}
+            Step::Over { .. } | Step::Gateway { .. } => {}
             Step::Send { send } => player.send(send.clone()),
             Step::Until { until } => drop(player.until(until)),
+            Step::UntilReceived { until_received } => player.until_received(until_received),
+            Step::Signal { signal } => {
+                drop(fs::File::create(agent::signal(&gateway.path(""), signal)).unwrap())
+            }
             Step::Respond { respond, to } => player.respond(respond, *to),
         }
     }
-    let (events, history) = player.end();
-    Played { events, history }
+    player.end()
 }
 
-struct Player {
+struct Player<'a> {
+    gateway: &'a Gateway,
     client: Box<dyn Client>,
     chat: String,
+    /// The second chat, once it is needed.
+    other: Option<String>,
     events: Vec<Value>,
 }
 
-impl Player {
+impl Player<'_> {
     fn send(&mut self, mut frame: Value) {
         for value in frame.as_object_mut().unwrap().values_mut() {
-            if *value == "$CHAT" {
-                *value = self.chat.clone().into();
-            } else if *value == "$REQUEST" {
-                *value = self.requests().last().unwrap()["request_id"].clone();
+            match value.as_str() {
+                Some("$CHAT") => *value = self.chat.clone().into(),
+                Some("$OTHER") => *value = self.other().into(),
+                Some("$REQUEST") => *value = self.requests().last().unwrap()["request_id"].clone(),
+                Some("$TURN") => {
+                    let started = self.events.iter().rfind(|event| event["event"] == "turn_started");
+                    *value = started.unwrap()["turn_id"].clone();
+                }
+                _ => {}
             }
         }
         self.client.send(&frame);
+    }
+
+    fn other(&mut self) -> String {
+        if self.other.is_none() {
+            self.client.send(&json!({"type": "new_chat"}));
+            let attached = self.until(&json!({"event": "attached"}));
+            self.other = Some(attached["chat_id"].as_str().unwrap().to_owned());
+        }
+        self.other.clone().unwrap()
     }
 
     fn requests(&self) -> Vec<&Value> {
@@ -117,13 +154,21 @@ impl Player {
         loop {
             let event = self.client.next().filter(|_| Instant::now() < deadline);
             let Some(event) = event else {
-                panic!("nothing came that is {pattern}, after\n{}", crate::expect::lines(&self.events));
+                let log = self.gateway.log();
+                panic!("nothing came that is {pattern}, after\n{}log:\n{log}", lines(&self.events));
             };
             self.events.push(event.clone());
             if matches(pattern, &event) {
                 return event;
             }
         }
+    }
+
+    fn until_received(&self, pattern: &Value) {
+        let received = || fs::read_to_string(self.gateway.path(RECEIVED)).unwrap_or_default();
+        let parsed = |line: &str| serde_json::from_str::<Value>(line).unwrap_or_default();
+        let came = becomes_true(|| received().lines().any(|line| matches(pattern, &parsed(line))));
+        assert!(came, "the agent received nothing that is {pattern}:\n{}", received());
     }
 
     fn respond(&mut self, fields: &Map<String, Value>, to: Option<usize>) {
@@ -137,7 +182,7 @@ impl Player {
     }
 
     /// The events until now, and the chat's history. Events that were sent before the history arrive before it.
-    fn end(mut self) -> (Vec<Value>, Vec<Value>) {
+    fn end(mut self) -> Played {
         let mut history = Vec::new();
         let mut before = Value::Null;
         loop {
@@ -150,7 +195,7 @@ impl Player {
             history.splice(0..0, page["events"].as_array().unwrap().iter().cloned());
             before = page["before"].clone();
             if before.is_null() {
-                return (self.events, history);
+                return Played { chat: self.chat.into(), events: self.events, history };
             }
         }
     }

@@ -3,22 +3,19 @@
 //! - `{"event": PATTERN}`: events that match these patterns come in this order, among others;
 //! - `{"never": PATTERN}`: no event matches;
 //! - `{"text": TEXT, "turn": ID}`: this is all that the turn's answer says;
+//! - `{"text": TEXT, "agent_turn": N}`: the same of the Nth turn that the agent began, from 1;
 //! - `{"received": PATTERN}`: the agent received lines that match these patterns, in this order, among others;
 //! - `{"received_bytes": TEXT}`: a line that the agent received has this in it, byte for byte;
 //! - `{"never_received": PATTERN}`.
 //!
-//! A pattern that is an object matches an object that has its fields and maybe more, `null` a missing field or null, and
-//! `{"has": TEXT}` a text that contains TEXT. Other patterns match equal values.
+//! `switchboard_test_support::matches` says what a pattern matches.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-    fs,
-    path::Path,
-};
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
 use serde::Deserialize;
 use serde_json::Value;
+
+use switchboard_test_support::{agent_turns, answer_text, matches, unbalanced};
 
 use crate::client::Played;
 
@@ -28,26 +25,10 @@ enum Expected {
     Event { event: Value },
     Never { never: Value },
     Text { text: String, turn: String },
+    AgentText { text: String, agent_turn: usize },
     Received { received: Value },
     ReceivedBytes { received_bytes: String },
     NeverReceived { never_received: Value },
-}
-
-pub(crate) fn matches(pattern: &Value, value: &Value) -> bool {
-    match (pattern, value) {
-        (Value::Object(fields), Value::String(text)) => {
-            fields.len() == 1
-                && fields.get("has").and_then(Value::as_str).is_some_and(|part| text.contains(part))
-        }
-        (Value::Object(fields), Value::Object(_)) => {
-            fields.iter().all(|(name, pattern)| matches(pattern, &value[name]))
-        }
-        (Value::Array(patterns), Value::Array(values)) => {
-            patterns.len() == values.len()
-                && patterns.iter().zip(values).all(|(pattern, value)| matches(pattern, value))
-        }
-        _ => pattern == value,
-    }
 }
 
 /// Values, one a line.
@@ -72,7 +53,15 @@ pub(crate) fn check(path: &Path, workspace: &Path, played: &Played, received: &[
             !match expected {
                 Expected::Event { event } => events.any(|came| matches(&event, came)),
                 Expected::Never { never } => !played.events.iter().any(|came| matches(&never, came)),
-                Expected::Text { text, turn } => delta_text(&played.events, &turn) == text,
+                Expected::Text { text, turn } => {
+                    answer_text(&played.events, &turn.into(), &Value::Null) == text
+                }
+                Expected::AgentText { text, agent_turn: nth } => {
+                    let turns = agent_turns(&played.events);
+                    turns
+                        .get(nth - 1)
+                        .is_some_and(|turn| answer_text(&played.events, turn, &Value::Null) == text)
+                }
                 Expected::Received { received } => inputs.any(|line| matches(&received, line)),
                 Expected::ReceivedBytes { received_bytes } => {
                     received.iter().any(|line| line.contains(&received_bytes))
@@ -85,7 +74,8 @@ pub(crate) fn check(path: &Path, workspace: &Path, played: &Played, received: &[
         .map(str::to_owned)
         .collect();
     failures.extend(unbalanced(&played.events));
-    let (live, kept) = (of_the_log(&played.events), of_the_log(&played.history));
+    let live = played.events.iter().filter(|event| event["chat_id"] == played.chat);
+    let (live, kept) = (of_the_log(live), of_the_log(&played.history));
     if live != kept {
         failures.push(format!("the history is another:\n{}", lines(&kept)));
     }
@@ -98,56 +88,9 @@ pub(crate) fn check(path: &Path, workspace: &Path, played: &Played, received: &[
     );
 }
 
-fn delta_text(events: &[Value], turn: &str) -> String {
-    let void = |stream: &Value| {
-        events.iter().any(|event| {
-            event["event"] == "stream_end" && event["stream_id"] == *stream && event["void"] == true
-        })
-    };
-    let said = |event: &&Value| match event["event"].as_str() {
-        Some("delta") => !void(&event["stream_id"]),
-        Some("message") => event["kind"].is_null(),
-        _ => false,
-    };
-    let ours = events.iter().filter(|event| event["turn_id"] == turn);
-    ours.filter(said).filter_map(|event| event["text"].as_str()).collect()
-}
-
-/// The turns and streams that have begun and not ended, ended twice, or ended without having begun.
-fn unbalanced(events: &[Value]) -> Vec<String> {
-    let mut open = BTreeSet::new();
-    let mut wrong = Vec::new();
-    for event in events {
-        let kind = event["event"].as_str().unwrap_or_default();
-        let (what, id, begins) = match kind {
-            "turn_started" => ("turn", "turn_id", true),
-            "turn_end" => ("turn", "turn_id", false),
-            "permission_request" | "question" => ("request", "request_id", true),
-            "request_resolved" => ("request", "request_id", false),
-            "tool_event" => ("tool", "call_id", event["phase"] == "start"),
-            // A stream has no beginning of its own.
-            "delta" | "reasoning_delta" => {
-                open.insert(("stream", event["stream_id"].to_string()));
-                continue;
-            }
-            "stream_end" | "reasoning_end" => ("stream", "stream_id", false),
-            _ => continue,
-        };
-        let key = (what, event[id].to_string());
-        let was_open = open.contains(&key);
-        let right = if begins { open.insert(key) } else { open.remove(&key) };
-        if !right {
-            wrong
-                .push(format!("{what} {} at {event}", if was_open { "began twice" } else { "was not open" }));
-        }
-    }
-    wrong.extend(open.iter().map(|(what, id)| format!("{what} {id} has not ended")));
-    wrong
-}
-
 /// The chat events, with the deltas of each stream joined at its end. Without the events that a sender gets in place of
 /// its own messages.
-fn of_the_log(events: &[Value]) -> Vec<Value> {
+fn of_the_log<'a>(events: impl IntoIterator<Item = &'a Value>) -> Vec<Value> {
     let mut pieces: BTreeMap<String, String> = BTreeMap::new();
     let mut log = Vec::new();
     for event in events {

@@ -15,15 +15,41 @@ mod expect;
 
 use std::{
     fs,
+    panic::catch_unwind,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use libtest_mimic::{Arguments, Trial};
 
-use switchboard_test_support::Gateway;
+use switchboard_test_support::{Gateway, config_file};
 
 use self::client::{Over, Step};
+
+/// The conversations that still go wrong, and how.
+const NOT_YET: &[(&str, &str)] = &[
+    ("autonomous", "a turn that the agent begins is not on the wire"),
+    ("autonomous-long", "a turn that the agent begins is not on the wire"),
+    ("autonomous-perm", "a turn that the agent begins is not on the wire"),
+    ("autonomous-stop", "a turn that the agent begins is not on the wire"),
+    ("autonomous-stream", "a turn that the agent begins is not on the wire"),
+    ("big-line", "a line with a large picture ends the agent"),
+    ("compacting", "there is no notice"),
+    ("idle-while-working", "an agent that works by itself is taken for idle"),
+    ("idle-with-background-work", "background work is not seen"),
+    ("late-second-result", "a late result ends another turn"),
+    ("login", "the page cannot do what the sentence asks for"),
+    ("notif-first", "a result of the agent's own ends a person's turn"),
+    ("rate-limit", "there is no notice"),
+    ("resume-plain", "a session that cannot be resumed is not given up"),
+    ("slash-output", "the output of a command is dropped"),
+    ("surrogates", "a character in two pieces is lost"),
+    ("tool-id-reuse", "a tool use with an earlier id is dropped"),
+    ("web-search", "tools of the model's server are not seen"),
+];
+
+/// The file in which the agent writes down what it received.
+const RECEIVED: &str = "received";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
@@ -50,9 +76,16 @@ fn folders() -> Vec<PathBuf> {
 fn trial(folder: &Path, steps: &[Step], over: Over) -> Trial {
     let name = format!("{}_over_{}", folder.file_name().unwrap().to_str().unwrap(), over.name());
     let (folder, steps) = (folder.to_owned(), steps.to_vec());
-    Trial::test(name, move || {
-        play(&folder, &steps, over);
-        Ok(())
+    let not_yet = NOT_YET.iter().find(|(conversation, _)| folder.ends_with(conversation));
+    Trial::test(name, move || match not_yet {
+        None => {
+            play(&folder, &steps, over);
+            Ok(())
+        }
+        Some((_, reason)) => match catch_unwind(|| play(&folder, &steps, over)) {
+            Ok(()) => Err(format!("this is right now, so it is none of NOT_YET: {reason}").into()),
+            Err(_) => Ok(()),
+        },
     })
 }
 
@@ -61,17 +94,16 @@ fn play(folder: &Path, steps: &[Step], over: Over) {
     let exe = std::env::current_exe().unwrap();
     let gateway = Gateway::start_with(|command| {
         let data = command.get_args().skip_while(|arg| *arg != "--data-dir").nth(1).unwrap();
-        let received = Path::new(data).with_file_name(RECEIVED);
+        let dir = Path::new(data).parent().unwrap().to_owned();
+        let received = dir.join(RECEIVED);
         let script = folder.join("agent.script");
         let agent =
             format!("{} {} {} {}", exe.display(), agent::AS_AGENT, script.display(), received.display());
         command.args(["--agent-command", &agent, "--dialect", "claude"]);
+        command.arg("--config").arg(config_file(&dir, &client::settings(steps)));
     });
     let played = client::play(&gateway, over, steps);
     let received = fs::read_to_string(gateway.path(RECEIVED)).unwrap_or_default();
     let lines: Vec<&str> = received.lines().collect();
     expect::check(&folder.join("expect.jsonl"), &gateway.path("work"), &played, &lines, &gateway.log());
 }
-
-/// The file in which the agent writes down what it received.
-const RECEIVED: &str = "received";
