@@ -23,6 +23,9 @@ pub struct BridgeLimits {
     pub stderr_line_bytes: usize,
     /// How long a started agent may take to answer the initialize request.
     pub start: Duration,
+    /// How long an agent that was started to resume a session may be silent before it has answered the initialize
+    /// request. Then it is ended, and a new session begins.
+    pub resume: Duration,
     /// How long a stopping agent may take to exit after its standard input was closed; then it gets SIGTERM.
     pub stop_eof: Duration,
     /// How long a stopping agent may take to exit after SIGTERM; then the agent and all its descendants are killed.
@@ -57,6 +60,7 @@ impl Default for BridgeLimits {
             stderr_lines: 50,
             stderr_line_bytes: 2 * 1024,
             start: Duration::from_secs(60),
+            resume: Duration::from_secs(15),
             stop_eof: Duration::from_secs(10),
             stop_term: Duration::from_secs(3),
             closed_output: Duration::from_secs(1),

@@ -33,6 +33,7 @@ impl Starter {
             agent: config.name.clone(),
             dialect: config.dialect,
             start: config.limits.start,
+            resume: config.limits.resume,
             closed_output: config.limits.closed_output,
             record_bytes,
             backoff: Arc::new(Backoff::new(&config.limits, Random::new(for_backoff))),

@@ -186,7 +186,7 @@ impl<S: RecordSink> Feed<S> {
     fn discard(&mut self) {
         let Some(loan) = &mut self.loan else { return };
         let lending = lock(&self.lending);
-        let in_turn = lock(&self.decoder).state().turn_open;
+        let in_turn = lock(&self.decoder).state().in_turn();
         if let Some(message) = loan.discard(in_turn) {
             if !in_turn && lending.may_go_on() {
                 // The bytes may be all from which the host can learn that no turn is open.
@@ -203,7 +203,7 @@ impl<S: RecordSink> Feed<S> {
             self.loan = None;
             return;
         };
-        let in_turn = lock(&self.decoder).state().turn_open;
+        let in_turn = lock(&self.decoder).state().in_turn();
         let goes_on = news.and_then(|news| loan.read(news, in_turn));
         drop(lending);
         match goes_on {

@@ -20,6 +20,8 @@ pub(crate) struct SessionConfig {
     pub(crate) dialect: &'static dyn Dialect,
     /// How long a process may take until it is ready.
     pub(crate) start: Duration,
+    /// How long a process that is to resume a session may be silent before it is ready.
+    pub(crate) resume: Duration,
     /// How long a process may run after it closed its output.
     pub(crate) closed_output: Duration,
     /// Longest record in bytes, for an error sentence.
@@ -63,12 +65,22 @@ impl SessionState {
         if self.running || self.exited.is_none() || lifetime == ProcessLifetime::Prompt {
             return None;
         }
-        match (self.unknown_session, self.resumed) {
-            (false, _) => Some(EndReason::Exited),
+        match (self.resume_failed(), self.unknown_session) {
             // The agent is started again without the session.
-            (true, true) => None,
-            (true, false) => Some(EndReason::NoSession),
+            (true, _) => None,
+            (false, true) => Some(EndReason::NoSession),
+            (false, false) => Some(EndReason::Exited),
         }
+    }
+
+    /// Whether the last process has exited and could not resume its session, in whatever words it said so.
+    pub(super) fn resume_failed(&self) -> bool {
+        self.resumed && self.exited.is_some() && (!self.ready || self.unknown_session)
+    }
+
+    /// Whether a turn is open, the prompt's or one of the agent's own.
+    pub(crate) fn in_turn(&self) -> bool {
+        self.turn_open || self.agent_turn
     }
 }
 

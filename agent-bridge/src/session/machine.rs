@@ -19,6 +19,9 @@ use crate::{
 /// turn's end are served first.
 const IDLE_AFTER: Duration = Duration::from_millis(50);
 
+/// The id in the cancellation of a turn that the agent began by itself, whose id only the hub knows.
+const AGENT_TURN: &str = "agent";
+
 /// What happens to an agent instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Input {
@@ -61,6 +64,9 @@ pub(crate) struct Session {
     queue: VecDeque<AgentCommand>,
     /// A prompt that waits for a process.
     waiting: Option<AgentCommand>,
+    /// The prompt that was sent to a process which was to resume a session. Another process gets it if it turns out
+    /// that the session is unknown to the agent.
+    prompt: Option<AgentCommand>,
     /// The turn whose prompt was sent last.
     sent: Option<TurnId>,
     /// The turn that was cancelled last because the log has lost it.
@@ -80,6 +86,9 @@ pub(crate) struct Session {
     reviewed: Option<Instant>,
     /// When a process that is not ready was first seen; `None` if the process is ready or there is none.
     began: Option<Instant>,
+    /// When the last record of a process that is to resume a session and is not ready was first seen, and the record's
+    /// position; `None` if there is no such process.
+    resuming: Option<(u64, Instant)>,
     /// When a running process was first seen with closed output; `None` if its output is open.
     closed: Option<Instant>,
     ended: bool,
@@ -97,6 +106,7 @@ impl Session {
             adopted_turn: None,
             queue: VecDeque::new(),
             waiting: None,
+            prompt: None,
             sent: None,
             interrupted: None,
             published: 0,
@@ -107,6 +117,7 @@ impl Session {
             idle_at: None,
             reviewed: None,
             began: None,
+            resuming: None,
             closed: None,
             ended: false,
             outputs: VecDeque::new(),
@@ -164,8 +175,9 @@ impl Session {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let backoff = self.config.backoff.not_before().filter(|_| self.waiting.is_some());
         let start = self.began.map(|began| began + self.config.start);
+        let resume = self.resuming.map(|(_, heard)| heard + self.config.resume);
         let closed = self.closed.map(|closed| closed + self.config.closed_output);
-        let due = [backoff, start, closed, self.idle_at].into_iter().flatten();
+        let due = [backoff, start, resume, closed, self.idle_at].into_iter().flatten();
         due.filter(|due| self.reviewed.is_none_or(|reviewed| *due > reviewed)).min()
     }
 
@@ -186,9 +198,13 @@ impl Session {
             }
             return;
         }
-        let open = state.turn_open || self.sent != state.prompted;
+        let open = state.in_turn() || self.sent != state.prompted;
         if std::mem::replace(&mut self.was_open, open) && !open {
             self.idle_at = Some(now + IDLE_AFTER);
+        }
+        if !state.running && state.resume_failed() && state.turn_open && self.prompt.is_some() {
+            // Before a cancel is carried out, which must not go to the process that is gone.
+            self.waiting = self.prompt.take();
         }
         while let Some(command) = self.next_command(decoder) {
             self.obey(command, decoder);
@@ -206,14 +222,26 @@ impl Session {
 
     /// Why the instance has ended, according to its records and to the deadlines.
     fn end_reason(&self, now: Instant, state: &SessionState) -> Option<EndReason> {
+        let resumes = state.resumed && !state.ready;
+        self.overdue(now, state).filter(|_| !resumes).or_else(|| state.end_reason(self.lifetime()))
+    }
+
+    /// The deadline that the running process has missed.
+    fn overdue(&self, now: Instant, state: &SessionState) -> Option<EndReason> {
         let over = |since: Option<Instant>, longest| since.is_some_and(|since| since + longest <= now);
         if state.running && over(self.closed, self.config.closed_output) {
             return Some(EndReason::ClosedOutput);
         }
-        if state.running && !state.ready && over(self.began, self.config.start) {
-            return Some(EndReason::NotReady);
-        }
-        state.end_reason(self.lifetime())
+        let silent = self.resuming.filter(|(position, _)| *position == state.position);
+        let late =
+            over(self.began, self.config.start) || over(silent.map(|(_, heard)| heard), self.config.resume);
+        (state.running && !state.ready && late).then_some(EndReason::NotReady)
+    }
+
+    /// Whether the running process cannot resume its session, so that it is to be ended.
+    fn cannot_resume(&self, now: Instant, state: &SessionState) -> bool {
+        let resumes = state.resumed && !state.ready;
+        state.running && (state.unknown_session || resumes && self.overdue(now, state).is_some())
     }
 
     /// The next command, unless it is a prompt and the agent is in another turn. The log has lost that turn, so it is
@@ -244,9 +272,13 @@ impl Session {
         match &command {
             AgentCommand::Prompt { turn_id, .. } => {
                 let known = self.sent.as_ref() == Some(turn_id);
-                if !known && state.ready && self.lifetime() == ProcessLifetime::Instance {
+                // The process that got the prompt of the open turn could not resume its session.
+                let lost = known && state.turn_open && (state.unsent || state.resume_failed());
+                if known && !lost {
+                    self.prompt = state.resumed.then_some(command);
+                } else if state.ready && state.running && self.lifetime() == ProcessLifetime::Instance {
                     self.send(&command, decoder);
-                } else if !known {
+                } else {
                     self.waiting = Some(command);
                 }
             }
@@ -254,13 +286,11 @@ impl Session {
                 let waits = matches!(&self.waiting, Some(AgentCommand::Prompt { turn_id: waits, .. }) if waits == turn_id);
                 let on_its_way =
                     self.sent.as_ref() == Some(turn_id) && state.prompted.as_ref() != Some(turn_id);
-                let open = state.turn_open && state.prompted.as_ref() == Some(turn_id);
+                let is_prompted = state.prompted.as_ref() == Some(turn_id);
+                let open = if is_prompted { state.turn_open } else { state.agent_turn };
                 if waits {
                     self.waiting = None;
-                    self.sent = Some(turn_id.clone());
-                    self.was_open = true;
-                    let meaning = CommandMeaning::Void { turn: turn_id.as_str().into() };
-                    self.command(format!("c{}:{turn_id}", id.0), Action::Note, meaning, Bytes::new());
+                    self.cancel_unsent(*id, turn_id);
                 } else if on_its_way || open {
                     self.send(&command, decoder);
                 }
@@ -270,10 +300,25 @@ impl Session {
         }
     }
 
+    /// Notes that a turn is cancelled whose prompt no process has.
+    fn cancel_unsent(&mut self, id: CommandId, turn: &TurnId) {
+        self.sent = Some(turn.clone());
+        self.was_open = true;
+        let meaning = CommandMeaning::Void { turn: turn.as_str().into() };
+        self.command(format!("c{}:{turn}", id.0), Action::Note, meaning, Bytes::new());
+    }
+
     /// Sends a command to the process, if the dialect has something to send for it.
     fn send(&mut self, command: &AgentCommand, decoder: &RecordDecoder) {
+        let state = decoder.state();
+        let mut again = String::new();
         let (subject, meaning) = match command {
             AgentCommand::Prompt { turn_id, .. } => {
+                self.prompt = state.resumed.then(|| command.clone());
+                if state.unsent && state.prompted.as_ref() == Some(turn_id) {
+                    // A host takes a command whose id it knows for a repeat.
+                    again = format!(".{}", state.starts);
+                }
                 self.sent = Some(turn_id.clone());
                 self.was_open = true;
                 (turn_id.as_str(), CommandMeaning::Prompt { turn: turn_id.as_str().into() })
@@ -285,7 +330,7 @@ impl Session {
                 (request_id.as_str(), CommandMeaning::Answer { request: request_id.as_str().into() })
             }
         };
-        let id = format!("c{}:{subject}", command.id().0);
+        let id = format!("c{}:{subject}{again}", command.id().0);
         match decoder.encode(command) {
             Encoded::Nothing => {}
             Encoded::Write(bytes) => self.command(id, Action::Write, meaning, bytes.into()),
@@ -298,22 +343,30 @@ impl Session {
         let state = decoder.state();
         self.began = (state.running && !state.ready).then(|| self.began.unwrap_or(now));
         self.closed = (state.running && state.closed).then(|| self.closed.unwrap_or(now));
-        if state.ready {
-            self.start_succeeded(state);
-            if let Some(prompt) = self.waiting.take() {
-                self.send(&prompt, decoder);
-            }
-        } else if state.running {
-            if state.unknown_session && std::mem::replace(&mut self.dismissed, state.starts) != state.starts {
+        self.resuming = (state.running && state.resumed && !state.ready).then(|| {
+            let same = self.resuming.filter(|(position, _)| *position == state.position);
+            same.unwrap_or((state.position, now))
+        });
+        if self.cannot_resume(now, state) {
+            if std::mem::replace(&mut self.dismissed, state.starts) != state.starts {
                 let end = Action::End { force: true };
                 self.command(format!("end{}", state.starts), end, CommandMeaning::Reply, Bytes::new());
             }
-        } else if self.may_start(now, state) {
-            // The first start, or the second one, without the session that the agent does not know.
+        } else if state.running && state.ready {
+            self.start_succeeded(state);
+            match self.waiting.take() {
+                Some(AgentCommand::Prompt { id, turn_id, .. }) if state.unsent && state.cancelled => {
+                    self.cancel_unsent(id, &turn_id);
+                }
+                Some(prompt) => self.send(&prompt, decoder),
+                None => {}
+            }
+        } else if !state.running && self.may_start(now, state) {
+            // The first start, or the second one, without the session that the agent could not resume.
             let session = self.session_to_resume.clone().filter(|_| state.starts == 0);
             if state.starts > 0 {
                 let agent = &self.config.agent;
-                tracing::info!(agent, "the session is unknown to the agent; it begins a new one");
+                tracing::warn!(agent, "the agent could not resume its session; it begins a new one");
             }
             let ProcessStart { arguments, input } = self.config.dialect.start(session.as_deref());
             self.commanded = state.starts + 1;
@@ -369,12 +422,14 @@ impl Session {
         self.config.dialect.lifetime()
     }
 
-    /// The open turn, including a turn whose prompt was sent and has not come back as a record.
+    /// The open turn, including a turn whose prompt was sent and has not come back as a record. A turn of the agent's
+    /// own gets an id that only names it in the command.
     fn open_turn(&self, state: &SessionState) -> Option<TurnId> {
         if self.sent.is_some() && self.sent != state.prompted {
             return self.sent.clone();
         }
-        state.prompted.clone().filter(|_| state.turn_open)
+        let prompted = state.prompted.clone().filter(|_| state.turn_open);
+        prompted.or_else(|| state.agent_turn.then(|| TurnId::parse(AGENT_TURN).ok()).flatten())
     }
 
     fn command(&mut self, id: String, action: Action, meaning: CommandMeaning, bytes: Bytes) {

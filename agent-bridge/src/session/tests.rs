@@ -1,11 +1,13 @@
 //! Table tests of the machine: each script has inputs (`>`) and, below each, all outputs that it has (`<`).
 //!
 //! Inputs: `prompt TURN`, `cancel TURN`, `answer REQUEST`, `stop`, `after MS`, `delivered` (the records of all commands
-//! since), the process's records `out LINE`, `exit STATUS`, `closed`, `too long`, `not found`, and `attach POSITION`.
+//! since), the process's records `out LINE`, `exit STATUS WORDS`, `closed`, `too long`, `not found`, and `attach POSITION`.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test says what it expects, and no more")]
 
+mod agent_turns;
 mod dialect;
+mod resume;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -43,6 +45,7 @@ impl Bench {
             agent: "test".into(),
             dialect,
             start: Duration::from_secs(60),
+            resume: Duration::from_secs(15),
             closed_output: Duration::from_secs(1),
             record_bytes: 8 << 20,
             backoff: Arc::clone(&backoff),
@@ -81,7 +84,9 @@ impl Bench {
                 replies.extend(self.record(Record::Output { count: 1, bytes: bytes.as_bytes() }));
             }
             "exit" => {
-                let exited = Exited { code: rest.parse().ok(), ..Exited::default() };
+                let (code, words) = rest.split_once(' ').unwrap_or((rest, ""));
+                let stderr = words.lines().map(Into::into).collect();
+                let exited = Exited { code: code.parse().ok(), signal: None, stderr };
                 replies.extend(self.record(Record::Exited(exited)));
             }
             "closed" => replies.extend(self.record(Record::OutputClosed)),
@@ -101,7 +106,7 @@ impl Bench {
         outputs
     }
 
-    /// Decodes a record. Returns the codec's replies, and the turns that end.
+    /// Decodes a record. Returns the codec's replies, the turns that end, those that the agent begins, and notices.
     fn record(&mut self, record: Record<'_>) -> Vec<String> {
         let mut batch = DecodedBatch::default();
         self.decoder.record(self.decoder.state().position + 1, record, &mut batch);
@@ -109,6 +114,9 @@ impl Bench {
             batch.replies.iter().map(|(_, line)| format!("reply {}", String::from_utf8_lossy(line)));
         let ends = batch.events.iter().filter_map(|event| match event {
             AgentEvent::TurnEnded { outcome, .. } => Some(format!("turn {outcome:?}")),
+            AgentEvent::AgentTurnStarted { reason } => Some(format!("agent turn {reason:?}")),
+            AgentEvent::AgentTurnEnded { outcome, .. } => Some(format!("agent turn {outcome:?}")),
+            AgentEvent::Notice { code, text, .. } => Some(format!("notice {code}: {text}")),
             _ => None,
         });
         replies.chain(ends).collect()
@@ -247,28 +255,6 @@ fn a_cancel_reaches_a_prompt_that_is_on_its_way_or_open_and_no_other() {
 }
 
 #[test]
-fn an_unknown_session_is_tried_once_and_then_a_new_one_begins() {
-    let second_start = "> prompt t1
-         < start1 start--resume s1 hello;
-         > delivered
-         > out unknown
-         < end1 kill
-         > exit 1
-         < start2 start hello;
-         > delivered";
-    for script in [
-        "> out ready
-         < c1:t1 write turn t1;hi;",
-        "> out unknown
-         < end2 kill
-         > exit 1
-         < failed: The agent \"test\" could not be started: it refused to begin a session.",
-    ] {
-        check(STEPS, Some("s1"), &format!("{second_start}\n{script}"));
-    }
-}
-
-#[test]
 fn a_process_that_is_not_ready_in_time_has_failed() {
     let mut bench = check_started(
         "> after 59999
@@ -379,21 +365,6 @@ fn commands_wait_until_the_records_of_the_gateway_before_are_decoded() {
          > prompt t1
          > prompt t2
          < c3:t2 write turn t2;hi;",
-    );
-}
-
-#[test]
-fn a_second_start_goes_on_under_another_gateway() {
-    let mut bench = Bench::new(STEPS, Some("s1"));
-    bench.session.attach(3, None);
-    bench.undelivered = vec![CommandMeaning::Start { session: Some("s1".into()) }];
-    check_with(
-        &mut bench,
-        "> delivered
-         > out unknown
-         > exit 1
-         > prompt t1
-         < start2 start hello;",
     );
 }
 

@@ -22,7 +22,7 @@ use crate::{
         read_mode::ReadMode,
         stop::{stop, terminate},
     },
-    host::protocol::{Action, CommandHead, Exited, SpawnFailure},
+    host::protocol::{Action, CommandHead, CommandMeaning, Exited, SpawnFailure},
     session::{End, Input, Output, Record, Session},
     starter::Starter,
 };
@@ -220,12 +220,13 @@ impl<O: ControlSource, S: RecordSink> RunningInstance<'_, O, S> {
     /// Records a command, and carries it out.
     async fn carry_out(&mut self, head: CommandHead, bytes: Bytes) {
         let CommandHead { action, meaning, .. } = head;
-        if action == Action::Note {
-            // Only notes have events.
-            return self.publish(Record::Command(meaning)).await;
-        }
         // Before the process gets the command: what it writes in answer is decoded after the record.
-        self.recorder.record(Record::Command(meaning));
+        if matches!(meaning, CommandMeaning::Void { .. } | CommandMeaning::Start { .. }) {
+            // Only these have events.
+            self.publish(Record::Command(meaning)).await;
+        } else {
+            self.recorder.record(Record::Command(meaning));
+        }
         match (action, &mut self.running) {
             (Action::Write, Some(running)) => running.process.write(bytes.into()),
             (Action::Start { further, close }, None) => self.start(&further, bytes, close),

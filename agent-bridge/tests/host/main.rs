@@ -33,7 +33,7 @@ use switchboard_agent_bridge::{
     dialect::{CLAUDE, TEXT},
 };
 
-use self::support::config;
+use self::support::{READY, config};
 
 const AS_DEMO: &str = "as-demo-agent";
 const AS_HOST: &str = "as-agent-host";
@@ -113,9 +113,7 @@ impl Fixture {
 
     /// A shell script that first answers the `initialize` request.
     fn stub(&self, script: &str) -> HostConfig {
-        let ready =
-            r#"{"type":"control_response","response":{"subtype":"success","request_id":"initialize"}}"#;
-        let script = format!("read -r line; echo '{ready}'\n{script}");
+        let script = format!("read -r line; echo '{READY}'\n{script}");
         self.config(&["sh", "-c", &script], CLAUDE)
     }
 

@@ -13,7 +13,7 @@ use switchboard_runtime::AgentControl;
 use crate::{
     gateway::{TestGateway, completed, exit_error},
     kill,
-    support::{alive, eventually},
+    support::{RESUMES_THAT_FAIL, alive, cannot_resume, eventually, memory_lost},
     trial,
 };
 
@@ -40,9 +40,27 @@ pub(crate) fn trials() -> Vec<Trial> {
         }),
         trial("an_unknown_session_begins_a_new_one", |fixture| async move {
             let mut gateway = TestGateway::with_session(fixture.demo(), Some(UNKNOWN_SESSION));
-            let text = gateway.run_turn("session").await.text();
-            assert!(text.contains(", new, turn 1"), "{text}");
+            let turn = gateway.run_turn("session").await;
+            assert!(turn.text().contains(", new, turn 1"), "{}", turn.text());
+            assert_eq!(memory_lost(&turn).len(), 1);
             gateway.stop().await;
+        }),
+        trial("a_session_that_cannot_be_resumed_makes_room_for_a_new_one", |fixture| async move {
+            for (failure, end) in RESUMES_THAT_FAIL {
+                let command = cannot_resume(failure);
+                let mut config = fixture.config(&command.each_ref().map(String::as_str), dialect::CLAUDE);
+                config.process.limits.resume = Duration::from_millis(200);
+                let mut gateway = TestGateway::with_session(config, Some("s1"));
+                let turn = gateway.run_turn("x").await;
+                assert_eq!(turn.text(), "new");
+                assert!(matches!(memory_lost(&turn)[..], [notice] if notice.ends_with(end)), "{failure}");
+                let mut gateway = gateway.crash_and_adopt().await;
+                assert_eq!(memory_lost(&gateway.run_turn("x").await), [""; 0], "it is said once");
+                let agent = std::sync::Arc::clone(&gateway.agent);
+                gateway.stop().await;
+                eventually("its host has exited", || !list_hosts(&fixture.hosts).unwrap()[0].live).await;
+                agent.forget(switchboard_core::agent::AgentInstanceId(1));
+            }
         }),
         trial("fast_gives_every_delta", |fixture| async move {
             let mut gateway = TestGateway::start(fixture.demo());

@@ -21,7 +21,7 @@ use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 use libtest_mimic::{Arguments, Trial};
 use switchboard_agent_bridge::{Dialect, ProcessAgent, ProcessConfig, dialect::CLAUDE};
 
-use self::support::config;
+use self::support::{READY, config};
 
 const AS_DEMO: &str = "as-demo-agent";
 
@@ -88,9 +88,7 @@ impl Fixture {
     }
 
     fn stub_config(&self, script: &str) -> ProcessConfig {
-        let ready =
-            r#"{"type":"control_response","response":{"subtype":"success","request_id":"initialize"}}"#;
-        let script = format!("echo '{ready}'\n{script}");
+        let script = format!("echo '{READY}'\n{script}");
         self.config(&["sh", "-c", &script], CLAUDE)
     }
 }

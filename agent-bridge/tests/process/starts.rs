@@ -9,7 +9,10 @@ use libtest_mimic::Trial;
 use switchboard_agent_bridge::{ProcessAgent, demo::UNKNOWN_SESSION, dialect};
 use switchboard_core::agent::{AgentEvent, AgentExit};
 
-use crate::{support::TestAgent, trial};
+use crate::{
+    support::{RESUMES_THAT_FAIL, TestAgent, cannot_resume, memory_lost},
+    trial,
+};
 
 fn failed(exit: AgentExit) -> String {
     match exit {
@@ -84,7 +87,21 @@ pub(crate) fn trials() -> Vec<Trial> {
             let turn = agent.run_turn("session").await;
             assert!(turn.text().contains(", new, turn 1"), "{}", turn.text());
             assert_eq!(turn.count(|event| matches!(event, AgentEvent::Session { .. })), 1);
+            assert_eq!(memory_lost(&turn).len(), 1);
             agent.stop().await;
+        }),
+        trial("a_session_that_cannot_be_resumed_makes_room_for_a_new_one", |fixture| async move {
+            for (failure, end) in RESUMES_THAT_FAIL {
+                let command = cannot_resume(failure);
+                let mut config = fixture.config(&command.each_ref().map(String::as_str), dialect::CLAUDE);
+                config.limits.resume = Duration::from_millis(200);
+                let mut agent = TestAgent::start(Arc::new(ProcessAgent::new(config)), Some("s1"));
+                let turn = agent.run_turn("x").await;
+                assert_eq!(turn.text(), "new");
+                assert!(matches!(memory_lost(&turn)[..], [notice] if notice.ends_with(end)), "{failure}");
+                assert_eq!(memory_lost(&agent.run_turn("x").await), [""; 0], "it is said once");
+                agent.stop().await;
+            }
         }),
     ]
 }

@@ -59,6 +59,39 @@ pub(crate) fn config(command: Vec<String>, dialect: &'static dyn Dialect, worksp
     }
 }
 
+/// The arguments of a shell for an agent that answers each prompt with `new`, unless it is to resume a session: then
+/// it runs `failure`.
+pub(crate) fn cannot_resume(failure: &str) -> [String; 3] {
+    let said = r#"{"type":"assistant","message":{"id":"m","content":[{"type":"text","text":"new"}]}}"#;
+    let result = r#"{"type":"result","subtype":"success","is_error":false,"num_turns":1}"#;
+    let script = format!(
+        "case $0 in --resume) {failure};; esac
+         read -r line; echo '{READY}'
+         while read -r line; do echo '{said}'; echo '{result}'; done"
+    );
+    ["sh".into(), "-c".into(), script]
+}
+
+/// The answer to the first request.
+pub(crate) const READY: &str =
+    r#"{"type":"control_response","response":{"subtype":"success","request_id":"initialize"}}"#;
+
+/// Ways in which an agent cannot resume a session, and what the notice then ends with.
+pub(crate) const RESUMES_THAT_FAIL: [(&str, &str); 3] = [
+    ("echo 'no account' >&2; exit 1", "what was said before. Its last words: no account"),
+    ("exit 0", "what was said before."),
+    ("sleep 1000", "what was said before."),
+];
+
+/// The texts of the notices that the agent has lost its memory.
+pub(crate) fn memory_lost(turn: &Turn) -> Vec<&str> {
+    let notices = turn.0.iter().filter_map(|event| match event {
+        AgentEvent::Notice { code, text, .. } if code == "memory_lost" => Some(text.as_str()),
+        _ => None,
+    });
+    notices.collect()
+}
+
 pub(crate) struct TestAgent {
     control: Option<mpsc::UnboundedSender<AgentControl>>,
     records: mpsc::Receiver<AgentRecords>,

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use switchboard_core::{
     agent::{AgentCommand, AgentEvent},
     ids::{RequestId, TurnId},
-    wire::Outcome,
+    wire::{NoticeLevel, Outcome},
 };
 
 use crate::{
@@ -27,6 +27,10 @@ const CHECKPOINT_VERSION: u32 = 1;
 
 /// Most events for which space is reserved at once, according to the number of lines in a frame.
 const MOST_EXPECTED: usize = 1024;
+
+/// The text of the notice `memory_lost`, which the agent's last words may follow.
+const MEMORY_LOST: &str = "The agent could not continue the conversation and begins a new one. It does not remember \
+                           what was said before.";
 
 /// A record of an agent instance: what was sent to its process, and what the process did.
 #[derive(Debug)]
@@ -110,7 +114,9 @@ pub(crate) struct SessionState {
     /// Whether the turn in `prompted` is open.
     pub(crate) turn_open: bool,
     /// Whether the turn in `prompted` was cancelled.
-    cancelled: bool,
+    pub(crate) cancelled: bool,
+    /// Whether the prompt of the open turn was sent to an earlier process only, which could not resume its session.
+    pub(crate) unsent: bool,
     /// Whether a turn that the agent began by itself is open.
     pub(crate) agent_turn: bool,
     /// How the last process ended.
@@ -208,9 +214,10 @@ impl RecordDecoder {
         }
     }
 
-    /// Whether the open turn is one whose events are dropped.
-    fn is_lost(&self) -> bool {
-        self.state.turn_open && self.state.prompted.as_ref().is_some_and(|turn| !self.passes(turn))
+    /// The prompt's open turn, if its events are dropped.
+    fn lost(&self) -> Option<LostTurn> {
+        let turn = self.state.prompted.as_ref().filter(|_| self.state.turn_open)?;
+        (!self.passes(turn)).then_some(LostTurn { agent_turn: self.state.agent_turn })
     }
 
     /// Sets the position after which the records of this instance begin.
@@ -254,7 +261,7 @@ impl RecordDecoder {
         if record.count() == 0 || last <= self.state.position {
             return;
         }
-        let (before, was_lost) = (batch.events.len(), self.is_lost());
+        let (before, lost) = (batch.events.len(), self.lost());
         match record {
             Record::Output { bytes, count } => return self.output(first, last, count, bytes, batch),
             Record::Command(meaning) => self.delivered(meaning, batch),
@@ -270,8 +277,8 @@ impl RecordDecoder {
         batch.notable = true;
         if self.state.position <= self.published {
             batch.events.truncate(before);
-        } else if was_lost {
-            leave_out_turn(&mut batch.events, before);
+        } else if let Some(lost) = lost {
+            lost.leave_out(&mut batch.events, before);
         }
     }
 
@@ -301,7 +308,7 @@ impl RecordDecoder {
     }
 
     fn output_record(&mut self, position: u64, bytes: &[u8], out: &mut Decoded, batch: &mut DecodedBatch) {
-        let is_lost = self.is_lost();
+        let lost = self.lost();
         self.state.position = position;
         let before = out.events.len();
         // The codec adds `Alive` only if there are no events yet. Dropping hidden events record by record makes that
@@ -309,8 +316,8 @@ impl RecordDecoder {
         self.codec.decode(position, bytes, out);
         if position <= self.published {
             out.events.truncate(before);
-        } else if is_lost {
-            leave_out_turn(&mut out.events, before);
+        } else if let Some(lost) = lost {
+            lost.leave_out(&mut out.events, before);
         }
         let replies = out.replies.drain(..).enumerate();
         batch.replies.extend(replies.map(|(n, line)| (format!("r{position}.{n}"), line)));
@@ -338,8 +345,12 @@ impl RecordDecoder {
     fn delivered(&mut self, meaning: CommandMeaning, batch: &mut DecodedBatch) {
         match meaning {
             CommandMeaning::Start { session } => {
+                if session.is_none() && self.state.resume_failed() {
+                    batch.events.push(self.memory_lost());
+                }
                 self.begin_process(session.as_deref());
                 self.state.resumed = session.is_some();
+                self.state.unsent = self.state.turn_open;
             }
             CommandMeaning::Prompt { turn } => {
                 let Ok(turn) = TurnId::parse(&turn) else { return };
@@ -349,7 +360,7 @@ impl RecordDecoder {
                 self.codec.delivered(Delivered::Prompt(&turn));
                 self.state.prompted = Some(turn);
                 self.state.turn_open = true;
-                self.state.cancelled = false;
+                (self.state.cancelled, self.state.unsent) = (false, false);
             }
             // Only the hub knows the id of a turn that the agent began by itself.
             CommandMeaning::Cancel { turn } if self.state.agent_turn && !self.is_open(&turn) => {
@@ -371,6 +382,18 @@ impl RecordDecoder {
                 batch.events.push(AgentEvent::TurnEnded { outcome, error, usage: None, cost: None });
             }
             CommandMeaning::Reply => {}
+        }
+    }
+
+    /// The notice that the agent begins a new session, because it could not resume the one that it was started with.
+    fn memory_lost(&self) -> AgentEvent {
+        let stderr = self.state.exited.as_ref().map_or(&[][..], |exited| &exited.stderr);
+        let words = self.last_words.sentence(stderr);
+        AgentEvent::Notice {
+            level: NoticeLevel::Warning,
+            code: "memory_lost".into(),
+            text: format!("{MEMORY_LOST}{words}"),
+            data: None,
         }
     }
 
@@ -412,7 +435,7 @@ impl RecordDecoder {
     }
 
     fn turn_ended(&mut self, batch: &mut DecodedBatch) {
-        self.state.turn_open = false;
+        (self.state.turn_open, self.state.unsent) = (false, false);
         self.filter.end(self.state.prompted.as_ref());
         batch.turn_ended = true;
     }
@@ -427,12 +450,39 @@ impl TurnFilter {
     }
 }
 
-/// Removes the events from index `from` on that belong to a turn; events about the agent stay.
-fn leave_out_turn(events: &mut Vec<AgentEvent>, from: usize) {
-    let said = events.split_off(from);
-    let of_agent =
-        |event: &AgentEvent| matches!(event, AgentEvent::Session { .. } | AgentEvent::Model { .. });
-    events.extend(said.into_iter().filter(of_agent));
+/// A prompt's open turn whose events are dropped.
+#[derive(Debug, Clone, Copy)]
+struct LostTurn {
+    /// Whether a turn of the agent's own is open beside it. The log has that one.
+    agent_turn: bool,
+}
+
+impl LostTurn {
+    /// Removes the events from index `from` on that belong to the lost turn. What concerns the agent, and what belongs
+    /// to a turn of the agent's own, stays.
+    fn leave_out(mut self, events: &mut Vec<AgentEvent>, from: usize) {
+        let said = events.split_off(from);
+        events.extend(said.into_iter().filter(|event| {
+            let (starts, ends) = (
+                matches!(event, AgentEvent::AgentTurnStarted { .. }),
+                matches!(event, AgentEvent::AgentTurnEnded { .. }),
+            );
+            let of_agent = self.agent_turn && !matches!(event, AgentEvent::TurnEnded { .. });
+            self.agent_turn = (self.agent_turn || starts) && !ends;
+            of_agent || starts || ends || concerns_agent(event)
+        }));
+    }
+}
+
+/// Whether an event concerns the agent rather than the turn in which it comes.
+fn concerns_agent(event: &AgentEvent) -> bool {
+    matches!(
+        event,
+        AgentEvent::Session { .. }
+            | AgentEvent::Model { .. }
+            | AgentEvent::Task(_)
+            | AgentEvent::Notice { .. }
+    )
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Recorded conversations, split at every position.
 
+use switchboard_core::wire::{Task, TaskKind, TaskStatus, TurnReason};
+
 use super::*;
 
 /// A record that owns its output.
@@ -101,4 +103,43 @@ fn what_is_no_checkpoint_changes_nothing() {
         assert!(!decoder.restore(bytes));
     }
     assert_eq!(decoder.checkpoint(), before);
+}
+
+#[test]
+fn a_lost_turn_hides_its_own_events_only() {
+    let text = || AgentEvent::Message { text: "said".into() };
+    let task = || {
+        AgentEvent::Task(Task {
+            task_id: "t".into(),
+            kind: TaskKind::Shell,
+            title: "build".into(),
+            status: TaskStatus::Running,
+            parent_call_id: None,
+        })
+    };
+    let notice = || AgentEvent::Notice {
+        level: NoticeLevel::Info,
+        code: "other".into(),
+        text: "said".into(),
+        data: None,
+    };
+    let ended = |own: bool| {
+        let (outcome, error, usage, cost) = (Outcome::Completed, None, None, None);
+        match own {
+            true => AgentEvent::AgentTurnEnded { outcome, error, usage, cost },
+            false => AgentEvent::TurnEnded { outcome, error, usage, cost },
+        }
+    };
+    let started = || AgentEvent::AgentTurnStarted { reason: TurnReason::Hook };
+    for (agent_turn, said, kept) in [
+        (false, vec![text(), task(), notice(), ended(false)], vec![task(), notice()]),
+        (true, vec![text(), ended(true), text()], vec![text(), ended(true)]),
+        (true, vec![text(), ended(false), task()], vec![text(), task()]),
+        (false, vec![text(), started(), text(), ended(true), text()], vec![started(), text(), ended(true)]),
+    ] {
+        let mut events = vec![text()];
+        events.extend(said);
+        LostTurn { agent_turn }.leave_out(&mut events, 1);
+        assert_eq!(events[1..], kept);
+    }
 }

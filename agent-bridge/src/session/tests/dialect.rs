@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use switchboard_core::{agent::AgentCommand, wire::Outcome};
+use switchboard_core::{
+    agent::AgentCommand,
+    wire::{Outcome, TurnReason},
+};
 
 use crate::dialect::{
     CheckpointError, Codec, Conversation, Decoded, Delivered, Dialect, Encoded, Framing, ProcessExit,
@@ -34,21 +37,28 @@ impl Dialect for Steps {
     }
 
     fn codec(&self, _: &Conversation<'_>) -> Box<dyn Codec> {
-        Box::new(StepsCodec(self.0))
+        Box::new(StepsCodec { lifetime: self.0, cancelled: None })
     }
 
     fn restore(&self, _: &Path, _: &str) -> Result<Box<dyn Codec>, CheckpointError> {
-        Ok(Box::new(StepsCodec(self.0)))
+        Ok(Box::new(StepsCodec { lifetime: self.0, cancelled: None }))
     }
 }
 
 #[derive(Debug)]
-struct StepsCodec(ProcessLifetime);
+struct StepsCodec {
+    lifetime: ProcessLifetime,
+    /// What was cancelled last.
+    cancelled: Option<&'static str>,
+}
 
 impl Codec for StepsCodec {
     fn decode(&mut self, _: u64, line: &[u8], out: &mut Decoded) {
         match line {
             b"who" => out.replies.push(b"me".into()),
+            b"begin" => out.begin_agent_turn(TurnReason::Background),
+            b"over" => out.end_agent_turn(Outcome::Completed.into()),
+            b"what" => out.replies.extend(self.cancelled.map(Into::into)),
             b"ready" => out.ready = true,
             b"unknown" => out.unknown_session = true,
             b"end" => out.end_turn(Outcome::Completed, None),
@@ -59,7 +69,7 @@ impl Codec for StepsCodec {
     fn encode(&self, command: &AgentCommand) -> Encoded {
         match command {
             AgentCommand::Prompt { turn_id, text, .. } => Encoded::lines([&format!("turn {turn_id}"), text]),
-            AgentCommand::Cancel { .. } if self.0 == ProcessLifetime::Prompt => Encoded::Terminate,
+            AgentCommand::Cancel { .. } if self.lifetime == ProcessLifetime::Prompt => Encoded::Terminate,
             AgentCommand::Cancel { .. } => Encoded::lines(["stop"]),
             AgentCommand::Answer { request_id, .. } if request_id.as_str() == "r1" => {
                 Encoded::lines([format!("no {request_id}")])
@@ -68,10 +78,16 @@ impl Codec for StepsCodec {
         }
     }
 
-    fn delivered(&mut self, _: Delivered<'_>) {}
+    fn delivered(&mut self, command: Delivered<'_>) {
+        match command {
+            Delivered::Cancel => self.cancelled = Some("the prompt's turn"),
+            Delivered::CancelAgentTurn => self.cancelled = Some("the agent's turn"),
+            Delivered::Prompt(_) | Delivered::Answer(_) => {}
+        }
+    }
 
     fn exited(&mut self, exit: &ProcessExit<'_>, out: &mut Decoded) {
-        if self.0 == ProcessLifetime::Prompt {
+        if self.lifetime == ProcessLifetime::Prompt {
             let outcome = if exit.cancelled { Outcome::Cancelled } else { Outcome::Completed };
             out.end_turn(outcome, None);
         }
