@@ -121,10 +121,11 @@ impl Default for HostLimits {
 
 /// Longest tool result in an event, in bytes; a longer one is cut and marked as cut.
 pub(crate) const TOOL_RESULT_BYTES: usize = 64 * 1024;
-/// Longest diff of one file in an event, in bytes; a longer diff is omitted.
+/// Longest diff of one file in an event, in bytes and without the names of the file; a longer diff is cut and marked as
+/// cut.
 pub(crate) const DIFF_BYTES: usize = 16 * 1024;
-/// Longest text, in bytes, on either side of an edit for which a line-by-line diff is computed.
-pub(crate) const DIFF_INPUT_BYTES: usize = 256 * 1024;
+/// Most steps that the search for a small difference between two texts takes. A step compares two lines.
+pub(crate) const DIFF_EFFORT: usize = 1 << 26;
 /// Longest `detail` of a `TurnError`, in bytes.
 pub(crate) const DETAIL_BYTES: usize = 500;
 /// Longest input of a tool that is assembled from streamed pieces, in bytes.

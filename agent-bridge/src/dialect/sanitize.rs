@@ -23,6 +23,25 @@ pub(crate) fn shown_path(workspace: &Path, path: &str) -> String {
     path.file_name().map_or_else(|| "?".into(), |name| name.to_string_lossy().into_owned())
 }
 
+/// Turns `text` into one line without control characters. A text of more than `longest` bytes is cut and ends in an
+/// ellipsis.
+pub(crate) fn line(text: &str, longest: usize) -> String {
+    let mut out = String::with_capacity(text.len().min(longest));
+    for (index, word) in text.split_whitespace().enumerate() {
+        if index > 0 {
+            out.push(' ');
+        }
+        out.extend(word.chars().filter(|c| !c.is_control()));
+        if out.len() > longest {
+            break;
+        }
+    }
+    if cut(&mut out, longest) {
+        out.push('…');
+    }
+    out
+}
+
 /// Turns `text` into one line of at most [`DETAIL_BYTES`], with absolute paths reduced to their last component.
 pub(crate) fn sentence(text: &str) -> String {
     let mut out = String::with_capacity(text.len().min(DETAIL_BYTES));

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use switchboard_core::agent::{AgentEvent, StreamId};
 
+use super::records;
 use crate::limits::{BLOCKS, TOOL_INPUT_BYTES};
 
 /// A message of the model that has begun and not ended.
@@ -199,7 +200,7 @@ impl OpenMessage {
             return None;
         }
         block.phase = Phase::Ended;
-        let input = serde_json::from_str(&std::mem::take(input)).unwrap_or_default();
+        let input = records::value(&std::mem::take(input));
         Some(StreamedTool { id: id.clone(), name: name.clone(), input })
     }
 

@@ -9,8 +9,9 @@ use super::{
     blocks::{MessageEnd, OpenMessage, Streamed},
     lines,
     piece::piece,
-    records::{self, Abandoned, ApiRetry, ControlResponse, Delta, Line, Message, StreamEvent},
+    records::{self, Abandoned, ApiRetry, ControlResponse, Delta, Line, Message, StreamEvent, parse},
     state::{Cancel, ClaudeCodec},
+    tools::UsedIn,
 };
 use crate::dialect::Decoded;
 
@@ -45,7 +46,7 @@ impl ClaudeCodec {
         let parent = line.parent_tool_use_id.as_deref();
         match &*line.kind {
             "stream_event" => self.stream_event(position, line, out),
-            "assistant" => self.assistant(line, parent.is_some(), out),
+            "assistant" => self.assistant(line, parent, out),
             "user" if line.is_replay != Some(true) => self.user(line, out),
             "system" => self.system(text, line, out),
             "result" => self.result(text, out),
@@ -89,7 +90,9 @@ impl ClaudeCodec {
                 let message = self.state.message.as_mut();
                 let tool = message.and_then(|message| message.stop(index, &mut out.events));
                 if let Some(tool) = tool {
-                    self.tool_started(&tool.id, &tool.name, tool.input, out);
+                    let message = self.state.message.as_ref().map(|message| message.id.clone());
+                    let place = UsedIn { parent: None, message: message.as_deref().unwrap_or_default() };
+                    self.tool_started(place, &tool.id, &tool.name, tool.input, out);
                 }
             }
             "message_stop" => {
@@ -134,13 +137,13 @@ impl ClaudeCodec {
         }
     }
 
-    fn assistant(&mut self, line: &Line<'_>, subagent: bool, out: &mut Decoded) {
+    fn assistant(&mut self, line: &Line<'_>, parent: Option<&str>, out: &mut Decoded) {
         let Some(message) = parse::<Message<'_>>(line.message) else { return out.alive() };
         let id = message.id.as_deref().unwrap_or_default();
         let synthetic = message.model.as_deref() == Some("<synthetic>");
         for block in records::blocks(message.content) {
             match &*block.kind {
-                "text" | "thinking" if subagent => out.alive(),
+                "text" | "thinking" if parent.is_some() => out.alive(),
                 "text" if synthetic => self.state.synthetic = block.text.map(Cow::into_owned),
                 "text" => self.whole_text(id, block.text.as_deref().unwrap_or_default(), out),
                 "thinking" => self.whole_thinking(id, block.thinking.as_deref().unwrap_or_default(), out),
@@ -149,7 +152,8 @@ impl ClaudeCodec {
                     if let Some(message) = &mut self.state.message {
                         message.confirm_tool(&tool);
                     }
-                    self.tool_started(&tool, &name, block.input.unwrap_or_default(), out);
+                    let input = block.input.map(|input| records::value(input.get())).unwrap_or_default();
+                    self.tool_started(UsedIn { parent, message: id }, &tool, &name, input, out);
                 }
                 _ => out.alive(),
             }
@@ -238,10 +242,6 @@ impl ClaudeCodec {
         }
         out.alive();
     }
-}
-
-pub(super) fn parse<'a, T: serde::Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
-    raw.and_then(|raw| serde_json::from_str(raw.get()).ok())
 }
 
 fn changed(known: &mut Option<String>, now: Option<&str>, send: impl FnOnce(String)) {

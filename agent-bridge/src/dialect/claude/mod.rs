@@ -6,18 +6,22 @@
 
 mod blocks;
 mod decode;
+mod diff;
 mod edits;
 mod elicitation;
 mod encode;
 mod lines;
+mod media;
 mod piece;
 mod questions;
 mod records;
 mod requests;
 mod result;
+mod sources;
 mod state;
 #[cfg(test)]
 mod tests;
+mod titles;
 mod tools;
 
 use std::path::Path;

@@ -60,7 +60,7 @@ pub(super) struct Delta<'a> {
 pub(super) struct StreamEvent<'a> {
     #[serde(borrow, default, rename = "type")]
     pub(super) kind: Cow<'a, str>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(super) index: Option<u64>,
     #[serde(borrow, default, deserialize_with = "lenient")]
     pub(super) delta: Option<Delta<'a>>,
@@ -72,14 +72,14 @@ pub(super) struct StreamEvent<'a> {
 
 #[derive(Deserialize)]
 pub(super) struct MessageHead<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient_text")]
     pub(super) id: Cow<'a, str>,
 }
 
 /// The `message` of an `assistant` or `user` line.
 #[derive(Deserialize)]
 pub(super) struct Message<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient")]
     pub(super) id: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "lenient")]
     pub(super) model: Option<Cow<'a, str>>,
@@ -97,6 +97,14 @@ pub(super) fn blocks(content: Option<&RawValue>) -> Vec<Block<'_>> {
     raw.into_iter().filter_map(|block| serde_json::from_str(block.get()).ok()).collect()
 }
 
+/// JSON text as a value. Text that does not fit a `Value`, for example because it is nested too deep, stays text.
+pub(super) fn value(json: &str) -> Value {
+    if json.is_empty() {
+        return Value::Null;
+    }
+    serde_json::from_str(json).unwrap_or_else(|_| json.into())
+}
+
 /// A content block of a message.
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -111,10 +119,12 @@ pub(super) struct Block<'a> {
     pub(super) id: Option<Cow<'a, str>>,
     #[serde(borrow, deserialize_with = "lenient")]
     pub(super) name: Option<Cow<'a, str>>,
-    pub(super) input: Option<Value>,
+    #[serde(borrow)]
+    pub(super) input: Option<&'a RawValue>,
     #[serde(borrow, deserialize_with = "lenient")]
     pub(super) tool_use_id: Option<Cow<'a, str>>,
-    pub(super) content: Option<Value>,
+    #[serde(borrow)]
+    pub(super) content: Option<&'a RawValue>,
     #[serde(deserialize_with = "lenient")]
     pub(super) is_error: Option<bool>,
 }
@@ -218,12 +228,18 @@ pub(super) struct ModelUsage {
     pub(super) cost_usd: f64,
 }
 
-fn lenient<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+pub(super) fn parse<'a, T: serde::Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
+    raw.and_then(|raw| serde_json::from_str(raw.get()).ok())
+}
+
+pub(super) fn lenient<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
     let raw = <&RawValue>::deserialize(deserializer)?;
     Ok(serde_json::from_str(raw.get()).ok())
 }
 
-fn lenient_text<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+pub(super) fn lenient_text<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     lenient(deserializer).map(Option::unwrap_or_default)

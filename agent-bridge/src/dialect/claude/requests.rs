@@ -14,6 +14,7 @@ use super::{
     questions,
     records::{ControlRequest, Line},
     state::{ClaudeCodec, Pending},
+    tools::UsedIn,
 };
 use crate::{
     dialect::Decoded,
@@ -73,7 +74,7 @@ impl ClaudeCodec {
         // Input that does not fit a `Value` is treated as text.
         let value: Value = serde_json::from_str(input).unwrap_or_else(|_| input.into());
         if let Some((call_id, (tool, _))) = request.tool_use_id.as_deref().zip(tool) {
-            self.tool_started(call_id, tool, value.clone(), out);
+            self.tool_started(UsedIn::default(), call_id, tool, value.clone(), out);
         }
         let questions = match tool {
             None => Some(elicitation::questions(input)),

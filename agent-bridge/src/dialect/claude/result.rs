@@ -24,7 +24,7 @@ impl ClaudeCodec {
         let cost = self.cost(&result);
         self.last_words(&result, outcome, out);
         self.state.tools.clear();
-        self.state.ended.clear();
+        self.state.ended_uses.clear();
         self.state.unconfirmed.clear();
         if !self.is_ours(&result) {
             return out.alive();

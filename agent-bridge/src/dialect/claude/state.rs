@@ -1,7 +1,7 @@
 //! What the codec carries from one record to the next.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
@@ -39,7 +39,7 @@ pub(super) struct State {
     pub(super) message: Option<OpenMessage>,
     /// Texts of this turn that were streamed to their end and have not been repeated as a whole by an `assistant` line.
     pub(super) unconfirmed: Vec<Streamed>,
-    /// Running tool uses by their id.
+    /// Running tool uses, see [`UsedIn::key`](super::tools::UsedIn).
     pub(super) tools: BTreeMap<String, Tool>,
     /// Open requests by their request id, see [`Self::request_id`].
     pub(super) pending: BTreeMap<String, Pending>,
@@ -49,8 +49,8 @@ pub(super) struct State {
     pub(super) spoke: bool,
     pub(super) turn: Option<Prompted>,
     pub(super) cancel: Cancel,
-    /// Ids of tool uses whose end has been sent as an event.
-    pub(super) ended: BTreeSet<String>,
+    /// Tool uses of this turn whose end has been sent as an event, with the id of the message that began each.
+    pub(super) ended_uses: BTreeMap<String, String>,
 }
 
 /// A running tool use.
@@ -58,6 +58,9 @@ pub(super) struct State {
 pub(super) struct Tool {
     pub(super) name: String,
     pub(super) edit: Option<Edit>,
+    /// The id of the message that began the use. Empty if it is not known.
+    #[serde(default)]
+    pub(super) message: String,
 }
 
 /// The prompt that was sent last.

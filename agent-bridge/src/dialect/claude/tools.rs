@@ -1,40 +1,84 @@
 //! Uses of tools: how they begin, and what their results say.
+//!
+//! A use is known by the subagent that makes it and its id. Some models give the same id to several uses, one after
+//! the other: after a result, the id belongs to a new use, unless the message that began the ended use is repeated.
 
 use serde_json::{Value, value::RawValue};
 use switchboard_core::agent::AgentEvent;
 
 use super::{
-    decode::parse,
-    edits::{self, Edit},
-    records::{self, Line, Message},
+    edits::Edit,
+    media::Content,
+    records::{self, Line, Message, parse},
     state::{ClaudeCodec, Tool},
+    titles,
 };
 use crate::{
-    dialect::{
-        Decoded,
-        sanitize::{cut, sentence},
-    },
+    dialect::{Decoded, sanitize::cut},
     limits::{TOOL_RESULT_BYTES, TOOLS},
 };
 
+/// The place of a record that uses a tool.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct UsedIn<'a> {
+    /// The tool use that runs the subagent, if a subagent uses the tool.
+    pub(super) parent: Option<&'a str>,
+    /// The id of the message with the use. Empty if it is not known.
+    pub(super) message: &'a str,
+}
+
+impl UsedIn<'_> {
+    fn key(&self, id: &str) -> String {
+        self.parent.map_or_else(|| id.into(), |parent| format!("{parent}\n{id}"))
+    }
+}
+
 impl ClaudeCodec {
-    pub(super) fn tool_started(&mut self, id: &str, name: &str, arguments: Value, out: &mut Decoded) {
-        if self.state.tools.contains_key(id)
-            || self.state.ended.contains(id)
-            || self.state.tools.len() >= TOOLS
-        {
+    pub(super) fn tool_started(
+        &mut self,
+        place: UsedIn<'_>,
+        id: &str,
+        name: &str,
+        arguments: Value,
+        out: &mut Decoded,
+    ) {
+        if let Some(key) = self.running_use(place, id) {
+            let unplaced = self.state.tools.get(&key).is_some_and(|tool| tool.message.is_empty());
+            if unplaced && let Some(mut tool) = self.state.tools.remove(&key) {
+                tool.message = place.message.into();
+                self.state.tools.insert(place.key(id), tool);
+            }
             return;
         }
-        let tool = Tool { name: name.into(), edit: Edit::of(name, &arguments) };
-        self.state.tools.insert(id.into(), tool);
-        let arguments = edits::shown_arguments(&self.workspace, arguments);
+        let key = place.key(id);
+        let is_repeat = self.state.ended_uses.get(&key).is_some_and(|message| message == place.message);
+        if is_repeat || self.state.tools.len() >= TOOLS {
+            return;
+        }
+        let edit = Edit::of(name, &arguments);
+        self.state.tools.insert(key, Tool { name: name.into(), edit, message: place.message.into() });
         out.events.push(AgentEvent::ToolStarted {
             call_id: id.into(),
             name: name.into(),
+            title: titles::title(&self.workspace, name, &arguments),
+            locations: titles::locations(&self.workspace, &arguments),
             arguments,
-            title: None,
-            locations: Vec::new(),
         });
+    }
+
+    /// The key of the running use with this id. A permission request does not say which subagent makes the use, and
+    /// the use that it begins has no message.
+    fn running_use(&self, place: UsedIn<'_>, id: &str) -> Option<String> {
+        let key = place.key(id);
+        if self.state.tools.contains_key(&key) {
+            return Some(key);
+        }
+        let unplaced = place.parent.is_none() && place.message.is_empty();
+        let is_it = |(key, tool): &(&String, &Tool)| {
+            let known = key.rsplit_once('\n').map_or(key.as_str(), |(_, id)| id);
+            known == id && (unplaced || tool.message.is_empty())
+        };
+        self.state.tools.iter().find(is_it).map(|(key, _)| key.clone())
     }
 
     /// Handles a `user` line: the results of tool uses.
@@ -44,23 +88,15 @@ impl ClaudeCodec {
         for block in records::blocks(message.content) {
             let ("tool_result", Some(id)) = (&*block.kind, block.tool_use_id) else { continue };
             results += 1;
-            let Some(tool) = self.state.tools.remove(&*id) else { continue };
-            let mut text = result_text(block.content);
-            let truncated = cut(&mut text, TOOL_RESULT_BYTES);
-            let failed = block.is_error == Some(true);
-            self.state.ended.insert(id.to_string());
-            out.events.push(AgentEvent::ToolEnded {
-                call_id: id.to_string(),
-                name: tool.name.clone(),
-                result: if failed { Err(text) } else { Ok(text) },
-                truncated,
-                media: Vec::new(),
-                sources: Vec::new(),
-            });
-            if let (false, Some(edit)) = (failed, tool.edit) {
-                // `tool_use_result` is the structured result of a line that has only one result.
-                let detail = line.tool_use_result.filter(|_| results == 1).map(RawValue::get);
-                let edits = vec![edit.done(&self.workspace, &id, &tool.name, detail)];
+            let place = UsedIn { parent: line.parent_tool_use_id.as_deref(), message: "" };
+            // `tool_use_result` is the structured result of a line that has only one result.
+            let report = line.tool_use_result.filter(|_| results == 1);
+            let content = Content::read(block.content, report);
+            let Some(tool) = self.tool_ended(place, &id, content, block.is_error == Some(true), out) else {
+                continue;
+            };
+            if let (false, Some(edit)) = (block.is_error == Some(true), tool.edit) {
+                let edits = vec![edit.done(&self.workspace, &id, &tool.name, report.map(RawValue::get))];
                 out.events.push(AgentEvent::FileEdit { edits });
             }
         }
@@ -68,24 +104,31 @@ impl ClaudeCodec {
             out.alive();
         }
     }
-}
 
-/// The result of a tool as text: a string as it is, or the text of each block and a placeholder for other blocks.
-fn result_text(content: Option<Value>) -> String {
-    match content {
-        Some(Value::String(text)) => text,
-        Some(Value::Array(blocks)) => {
-            let texts: Vec<&str> = blocks
-                .iter()
-                .map(|block| match block.get("text").and_then(Value::as_str) {
-                    Some(text) => text,
-                    None if block.get("type").and_then(Value::as_str) == Some("image") => "[image]",
-                    None => "[other content]",
-                })
-                .collect();
-            texts.join("\n")
+    /// Ends a running use. Returns the use; `None` if there is no such use.
+    pub(super) fn tool_ended(
+        &mut self,
+        place: UsedIn<'_>,
+        id: &str,
+        content: Content,
+        failed: bool,
+        out: &mut Decoded,
+    ) -> Option<Tool> {
+        let key = self.running_use(place, id)?;
+        let tool = self.state.tools.remove(&key)?;
+        if self.state.ended_uses.len() < TOOLS {
+            self.state.ended_uses.insert(key, tool.message.clone());
         }
-        None | Some(Value::Null) => String::new(),
-        Some(other) => sentence(&other.to_string()),
+        let Content { mut text, media, sources } = content;
+        let truncated = cut(&mut text, TOOL_RESULT_BYTES);
+        out.events.push(AgentEvent::ToolEnded {
+            call_id: id.into(),
+            name: tool.name.clone(),
+            result: if failed { Err(text) } else { Ok(text) },
+            truncated,
+            media,
+            sources,
+        });
+        Some(tool)
     }
 }

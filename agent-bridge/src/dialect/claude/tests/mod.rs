@@ -7,6 +7,7 @@ mod fuzz;
 mod identity;
 mod mutations;
 mod render;
+mod saying;
 
 use std::path::Path;
 

@@ -1,0 +1,149 @@
+//! What the result of a tool contains: text, media and sources.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use switchboard_core::wire::{Source, ToolMedia};
+
+use super::{
+    records::{lenient, lenient_text},
+    sources::Sources,
+};
+
+/// Most media of one result that are listed.
+const MEDIA: usize = 16;
+
+/// The content of a tool's result.
+#[derive(Debug, Default)]
+pub(super) struct Content {
+    /// The text, with a placeholder for each other part.
+    pub(super) text: String,
+    pub(super) media: Vec<ToolMedia>,
+    pub(super) sources: Vec<Source>,
+}
+
+/// A part of a result, as the Messages API or a tool server writes it.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Part<'a> {
+    #[serde(borrow, rename = "type", deserialize_with = "lenient_text")]
+    kind: Cow<'a, str>,
+    #[serde(borrow, deserialize_with = "lenient")]
+    text: Option<Cow<'a, str>>,
+    #[serde(borrow, deserialize_with = "lenient")]
+    source: Option<Medium<'a>>,
+    #[serde(borrow, rename = "mimeType", deserialize_with = "lenient")]
+    mime_type: Option<Cow<'a, str>>,
+    #[serde(borrow, deserialize_with = "lenient")]
+    data: Option<Cow<'a, str>>,
+}
+
+/// A medium in base64.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Medium<'a> {
+    #[serde(borrow, deserialize_with = "lenient")]
+    media_type: Option<Cow<'a, str>>,
+    #[serde(borrow, deserialize_with = "lenient")]
+    data: Option<Cow<'a, str>>,
+}
+
+/// The agent's report on a file that it read as a medium.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Report {
+    #[serde(rename = "type", deserialize_with = "lenient_text")]
+    kind: String,
+    #[serde(deserialize_with = "lenient")]
+    file: Option<File>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct File {
+    #[serde(rename = "type", deserialize_with = "lenient")]
+    media_type: Option<String>,
+    #[serde(deserialize_with = "lenient")]
+    original_size: Option<u64>,
+}
+
+impl Content {
+    /// Reads the `content` of a result and, where the line has one, the agent's report on the result.
+    pub(super) fn read(content: Option<&RawValue>, report: Option<&RawValue>) -> Self {
+        let mut read = Self::default();
+        let mut sources = Sources::default();
+        let json = content.map(RawValue::get).unwrap_or_default();
+        if let Ok(text) = serde_json::from_str(json) {
+            read.text = text;
+        } else if let Ok(parts) = serde_json::from_str::<Vec<&RawValue>>(json) {
+            let texts: Vec<Cow<'_, str>> =
+                parts.into_iter().map(|part| read.part(part.get(), &mut sources)).collect();
+            read.text = texts.join("\n");
+        } else if json != "null" {
+            read.text = json.into();
+        }
+        if let Some(report) = report {
+            sources.search_in(report);
+            if read.media.is_empty() {
+                read.media.extend(reported(report));
+            }
+        }
+        read.sources = sources.into();
+        read
+    }
+
+    /// Reads a part, and returns the text for it.
+    fn part<'a>(&mut self, json: &'a str, sources: &mut Sources) -> Cow<'a, str> {
+        let part: Part<'a> = serde_json::from_str(json).unwrap_or_default();
+        let Part { kind, text, source, mime_type, data } = part;
+        if let Some(text) = text {
+            return text;
+        }
+        sources.add_json(json);
+        let Medium { media_type, data } = source.unwrap_or(Medium { media_type: mime_type, data });
+        let (name, unnamed) = match &*kind {
+            "image" => ("[image]", "image/*"),
+            "document" => ("[document]", "application/octet-stream"),
+            "audio" => ("[audio]", "audio/*"),
+            _ => return "[other content]".into(),
+        };
+        if let Some(data) = data
+            && self.media.len() < MEDIA
+        {
+            let media_type = media_type.as_deref().unwrap_or(unnamed).into();
+            self.media.push(ToolMedia { media_type, bytes: decoded_bytes(&data) });
+        }
+        name.into()
+    }
+}
+
+/// The medium that the agent read, by its report.
+fn reported(report: &RawValue) -> Option<ToolMedia> {
+    let Report { kind, file } = serde_json::from_str(report.get()).ok()?;
+    let File { media_type, original_size } = file?;
+    let media_type = match &*kind {
+        "pdf" => "application/pdf".into(),
+        "image" => media_type?,
+        _ => return None,
+    };
+    Some(ToolMedia { media_type, bytes: original_size? })
+}
+
+/// The number of bytes that a base64 text stands for.
+fn decoded_bytes(base64: &str) -> u64 {
+    let digits = base64.bytes().filter(|byte| !byte.is_ascii_whitespace() && *byte != b'=').count();
+    digits as u64 * 3 / 4
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_those_of_the_decoded_bytes() {
+        for (base64, bytes) in [("", 0), ("TQ==", 1), ("TWE=", 2), ("TWFu", 3), ("TWFu\nTWE", 5)] {
+            assert_eq!(decoded_bytes(base64), bytes, "{base64}");
+        }
+    }
+}
