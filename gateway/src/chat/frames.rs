@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use switchboard_core::{
     ids::{ChatId, Epoch, TurnId},
-    wire::{ChatBody, ChatEvent, ErrorEvent, MessageAccepted},
+    wire::{AgentTurn, ChatBody, ChatEvent, ErrorEvent, MessageAccepted, Task},
 };
 
 use super::requests::{InputPage, Request};
@@ -94,6 +94,10 @@ pub(super) struct State {
     #[serde(default)]
     pub(super) turn: Option<Running>,
     #[serde(default)]
+    pub(super) agent_turn: Option<AgentTurn>,
+    #[serde(default)]
+    pub(super) tasks: Vec<Task>,
+    #[serde(default)]
     pub(super) requests: Vec<Box<RawValue>>,
 }
 
@@ -108,6 +112,8 @@ pub(super) struct Summary {
     #[serde(default)]
     pub(super) title: Option<String>,
     pub(super) running: bool,
+    #[serde(default)]
+    pub(super) waiting: bool,
 }
 
 #[derive(Deserialize)]

@@ -1,6 +1,7 @@
 //! `switchboard chat`: a terminal client that reconnects and resumes the chat.
 
 mod advice;
+mod answered;
 mod effect;
 mod frames;
 mod link;
@@ -8,6 +9,7 @@ mod requests;
 mod screen;
 mod session;
 mod sheet;
+mod subagents;
 mod target;
 mod text;
 mod unsent;

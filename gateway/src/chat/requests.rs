@@ -11,9 +11,11 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use switchboard_core::ids::{ChatId, RequestId, TurnId};
 
+pub(super) use self::asker::Asker;
 use self::item::Item;
 use super::{sheet::Sheet, text::safe_line};
 
+mod asker;
 mod item;
 
 /// Longest input that is fetched for the screen, in bytes.
@@ -51,6 +53,8 @@ pub(super) struct Permission {
     truncated: bool,
     #[serde(default)]
     raw: bool,
+    #[serde(skip)]
+    asker: Asker,
 }
 
 impl Permission {
@@ -66,6 +70,8 @@ pub(super) struct Question {
     #[serde(default)]
     turn_id: Option<TurnId>,
     questions: Vec<Item>,
+    #[serde(skip)]
+    asker: Asker,
 }
 
 impl Request {
@@ -76,7 +82,14 @@ impl Request {
         }
     }
 
-    fn turn_id(&self) -> Option<&TurnId> {
+    pub(super) fn set_asker(&mut self, asker: Asker) {
+        match self {
+            Self::Permission(request) => request.asker = asker,
+            Self::Question(question) => question.asker = asker,
+        }
+    }
+
+    pub(super) fn turn_id(&self) -> Option<&TurnId> {
         match self {
             Self::Permission(request) => request.turn_id.as_ref(),
             Self::Question(question) => question.turn_id.as_ref(),
@@ -134,9 +147,9 @@ pub(super) struct Requests {
     sent: Vec<Request>,
     /// Requests that were answered on an earlier connection. The replay shows whether the answers arrived.
     doubtful: Vec<Request>,
-    /// Requests of the cancelled turn: still open at the gateway, but no longer asked here.
+    /// Requests of cancelled turns: still open at the gateway, but no longer asked here.
     stopped: Vec<Request>,
-    stopping: Option<TurnId>,
+    stopping: Vec<TurnId>,
     /// Index of the question on the screen, within the first request.
     question: usize,
     /// Answers to earlier questions of the first request.
@@ -171,7 +184,7 @@ impl Requests {
         if known.into_iter().any(|known| known.id() == request.id()) {
             return;
         }
-        if request.turn_id().is_some_and(|turn_id| self.stopping.as_ref() == Some(turn_id)) {
+        if request.turn_id().is_some_and(|turn_id| self.stopping.contains(turn_id)) {
             return self.stopped.push(request);
         }
         self.open.push_back(request);
@@ -186,20 +199,23 @@ impl Requests {
         let was_asked = self.open.front().is_some_and(of_turn);
         let (stopped, open): (Vec<_>, Vec<_>) = self.open.drain(..).partition(of_turn);
         self.stopped.extend(stopped);
-        self.stopping = Some(turn_id.clone());
+        self.stopping.push(turn_id.clone());
         self.open = open.into();
         if was_asked {
             self.begin();
         }
     }
 
-    /// Asks the requests of the cancelled turn again, since the gateway refused to cancel it.
-    pub(super) fn stop_refused(&mut self) {
-        self.stopping = None;
-        if self.stopped.is_empty() {
+    /// Asks the requests of a cancelled turn again, since the gateway refused to cancel it.
+    pub(super) fn stop_refused(&mut self, turn_id: Option<&TurnId>) {
+        self.stopping.retain(|stopping| Some(stopping) != turn_id);
+        let of_turn = |request: &Request| request.turn_id() == turn_id;
+        let (again, stopped): (Vec<_>, Vec<_>) = self.stopped.drain(..).partition(of_turn);
+        self.stopped = stopped;
+        if again.is_empty() {
             return;
         }
-        for request in self.stopped.drain(..).rev() {
+        for request in again.into_iter().rev() {
             self.open.push_front(request);
         }
         self.begin();
@@ -269,7 +285,7 @@ impl Requests {
             }
             Request::Question(question) => {
                 let Some(item) = question.questions.get(self.question) else { return };
-                self.sheet = item.sheet(self.question + 1, question.questions.len());
+                self.sheet = item.sheet(&question.asker, self.question + 1, question.questions.len());
                 self.draw();
             }
         }
@@ -462,6 +478,7 @@ fn as_text(input: &RawValue, raw: bool) -> String {
 
 fn permission(request: &Permission, input: &str, cut: bool) -> Sheet {
     let mut sheet = Sheet::default();
+    request.asker.introduce(&mut sheet);
     sheet.say("The agent asks for leave to use a tool:");
     sheet.code("", &request.tool);
     sheet.say("with:");

@@ -3,13 +3,19 @@
 use std::{collections::HashSet, io, io::IsTerminal};
 
 use rustix::termios::{QueueSelector, tcflush};
-use serde_json::Value;
-use switchboard_core::wire::{
-    ChatBody, ChatEvent, MessageKind, NoticeLevel, Outcome, Resolution, TaskStatus, ToolPhase, TurnError,
+use switchboard_core::{
+    ids::TurnId,
+    wire::{
+        ChatBody, ChatEvent, MessageKind, NoticeLevel, Outcome, Resolution, Source, TaskStatus, ToolMedia,
+        ToolPhase, TurnError, TurnOrigin,
+    },
 };
 
 use super::{
+    answered::{Answered, RunningTurns},
     frames::Summary,
+    session::{by_itself, kind},
+    subagents::{Subagents, summary},
     text::{safe, safe_line},
 };
 use crate::console;
@@ -20,6 +26,10 @@ const TOOL_CHARACTERS: usize = 120;
 const NOTICE_CHARACTERS: usize = 2_000;
 /// The indentation of an agent's text. Text of this program is not indented.
 const MARGIN: &str = "  ";
+/// The indentation of a subagent's text.
+const INNER_MARGIN: &str = "      ";
+/// Characters of a source's title or address that are printed.
+const SOURCE_CHARACTERS: usize = 200;
 /// The start of a prompt, in inverse video. An agent cannot imitate it, since escapes in an agent's text are replaced.
 const MARK: &str = "\x1b[7m ? \x1b[0m ";
 
@@ -36,6 +46,10 @@ pub(super) struct Screen {
     streamed: HashSet<String>,
     last_stream: Option<String>,
     thinking: bool,
+    subagents: Subagents,
+    /// The tool use of the subagent whose events were printed last.
+    inner: Option<String>,
+    running: RunningTurns,
 }
 
 impl Screen {
@@ -47,6 +61,9 @@ impl Screen {
             streamed: HashSet::new(),
             last_stream: None,
             thinking: false,
+            subagents: Subagents::default(),
+            inner: None,
+            running: RunningTurns::default(),
         }
     }
 
@@ -81,6 +98,7 @@ impl Screen {
     pub(super) fn replaced(&mut self) {
         self.note("Some events were lost; what follows is the chat as it is now.");
         self.streamed.clear();
+        self.running.clear();
     }
 
     pub(super) fn list(&mut self, chats: &[Summary]) {
@@ -89,7 +107,11 @@ impl Screen {
         }
         for chat in chats {
             let title = safe_line(chat.title.as_deref().unwrap_or("(no title)"), 60);
-            let running = if chat.running { "  (running)" } else { "" };
+            let running = match (chat.waiting, chat.running) {
+                (true, _) => "  (waits for you)",
+                (false, true) => "  (running)",
+                (false, false) => "",
+            };
             self.note(&format!("{}  {title}{running}", chat.chat_id));
         }
     }
@@ -115,23 +137,35 @@ impl Screen {
 
     /// Prints an event. `own`: the event belongs to a turn of this client.
     pub(super) fn print(&mut self, event: &ChatEvent, own: bool) {
+        self.subagents.note(event);
+        self.running.note(event, !self.attended && !own);
         if !self.attended && !own {
+            if matches!(event.body, ChatBody::TurnEnd { .. }) {
+                self.running.end(event);
+            }
             return;
         }
         if self.thinking && !matches!(event.body, ChatBody::ReasoningDelta { .. }) {
             self.thinking = false;
         }
+        // The answer of an agent that nobody watches has no text of subagents.
+        if event.place.parent_call_id.is_some() && !self.attended {
+            return;
+        }
+        self.enter(event);
         match &event.body {
             ChatBody::UserMessage { text, client_id, .. } => {
                 let who = client_id.as_deref().unwrap_or("somebody");
                 self.aside(&format!("[{}] {}", safe_line(who, 40), safe(text)));
             }
             ChatBody::Delta { stream_id, text } => {
-                self.streamed.insert(stream_id.clone());
-                self.answer(stream_id, text);
+                let stream = stream_of(event, stream_id);
+                self.answer(&stream, text);
+                self.streamed.insert(stream);
             }
-            ChatBody::StreamEnd { stream_id, text, void, .. } => {
-                self.stream_end(stream_id, text.as_deref(), *void);
+            ChatBody::StreamEnd { stream_id, text, void, sources } => {
+                self.stream_end(&stream_of(event, stream_id), text.as_deref(), *void);
+                self.sources(sources);
             }
             ChatBody::Message { text, kind: None, .. } => {
                 self.answer("", text);
@@ -147,8 +181,14 @@ impl Screen {
                     self.aside("[thinking]");
                 }
             }
-            ChatBody::ToolEvent { phase, name, arguments, error, .. } => {
-                self.tool(*phase, name, arguments.as_ref(), error.as_deref());
+            ChatBody::TurnStarted { origin: TurnOrigin::Agent, reason, .. } => {
+                self.aside(&format!("[{}]", by_itself(*reason)));
+            }
+            ChatBody::ToolEvent { phase, name, arguments, title, error, media, sources, .. } => {
+                let about = title.clone().or_else(|| arguments.as_ref().map(summary)).unwrap_or_default();
+                self.tool(*phase, name, &about, error.as_deref());
+                self.media(name, media);
+                self.sources(sources);
             }
             ChatBody::FileEdit { edits } => {
                 for edit in edits {
@@ -163,7 +203,8 @@ impl Screen {
                     TaskStatus::Failed => "failed",
                     TaskStatus::Stopped => "was stopped",
                 };
-                self.aside(&format!("[{} {status}]", safe_line(&task.title, TOOL_CHARACTERS)));
+                let title = safe_line(&task.title, TOOL_CHARACTERS);
+                self.aside(&format!("[{}{title} {status}]", kind(task.kind)));
             }
             ChatBody::RequestResolved { resolution, .. } => self.aside(match resolution {
                 Resolution::Allowed => "[allowed]",
@@ -172,13 +213,56 @@ impl Screen {
                 Resolution::Withdrawn => "[no longer asked]",
                 Resolution::TurnEnded => "[the turn ended before an answer]",
             }),
-            ChatBody::TurnEnd { outcome, error, .. } => self.turn_end(*outcome, error.as_ref()),
+            ChatBody::TurnEnd { outcome, error, .. } => self.turn_ended(event, *outcome, error.as_ref()),
             ChatBody::Message { kind: Some(MessageKind::ToolHint), .. }
-            | ChatBody::TurnStarted { .. }
+            | ChatBody::TurnStarted { origin: TurnOrigin::User, .. }
             | ChatBody::ReasoningEnd { .. }
             | ChatBody::PermissionRequest(_)
             | ChatBody::Question(_)
             | ChatBody::GoalState { .. } => {}
+        }
+    }
+
+    /// Prints how a turn ended, and says so where the agent did not answer in it.
+    fn turn_ended(&mut self, event: &ChatEvent, outcome: Outcome, error: Option<&TurnError>) {
+        let answered = self.running.end(event);
+        match &answered {
+            Answered::InItsOwnTurn(text) if !self.attended => self.answer("", text.trim_end_matches('\n')),
+            Answered::InItsOwnTurn(_) => self.aside("[answered above, in what the agent did by itself]"),
+            Answered::There | Answered::Nowhere => {}
+        }
+        self.turn_end(outcome, error);
+        if answered == Answered::Nowhere && outcome == Outcome::Completed {
+            self.note("[ended without an answer]");
+        }
+    }
+
+    /// Says whose text follows, where it is another one's than before: the agent's or a subagent's.
+    fn enter(&mut self, event: &ChatEvent) {
+        let inner = &event.place.parent_call_id;
+        if *inner == self.inner || matches!(event.body, ChatBody::Task(_)) {
+            return;
+        }
+        self.end_line();
+        self.inner.clone_from(inner);
+        if let Some(call_id) = inner {
+            let name = self.subagents.name(call_id).map(|name| format!(": {name}")).unwrap_or_default();
+            self.aside(&format!("[subagent{name}]"));
+        }
+    }
+
+    fn media(&mut self, name: &str, media: &[ToolMedia]) {
+        for ToolMedia { media_type, bytes } in media {
+            let kind = safe_line(media_type, TOOL_CHARACTERS);
+            self.aside(&format!("[{}: {kind}, {bytes} bytes]", safe_line(name, 80)));
+        }
+    }
+
+    fn sources(&mut self, sources: &[Source]) {
+        for Source { url, title } in sources {
+            let url = safe_line(url, SOURCE_CHARACTERS);
+            let title = title.as_ref().map(|title| format!("{}, ", safe_line(title, SOURCE_CHARACTERS)));
+            self.aside(&format!("[source: {}{url}]", title.unwrap_or_default()));
         }
     }
 
@@ -216,12 +300,11 @@ impl Screen {
         self.note(&format!("{what}{}", why.unwrap_or_else(|| ".".into())));
     }
 
-    fn tool(&mut self, phase: ToolPhase, name: &str, arguments: Option<&Value>, error: Option<&str>) {
+    fn tool(&mut self, phase: ToolPhase, name: &str, about: &str, error: Option<&str>) {
         let name = safe_line(name, 80);
         match phase {
             ToolPhase::Start => {
-                let arguments = arguments.map(summary).unwrap_or_default();
-                self.aside(&format!("[{name}] {}", safe_line(&arguments, TOOL_CHARACTERS)));
+                self.aside(&format!("[{name}] {}", safe_line(about, TOOL_CHARACTERS)));
             }
             ToolPhase::Error => {
                 let error = safe_line(error.unwrap_or("no reason given"), TOOL_CHARACTERS);
@@ -249,7 +332,7 @@ impl Screen {
         let (mut out, mut fresh) = (String::with_capacity(text.len()), self.fresh);
         for line in text.split_inclusive('\n') {
             if fresh {
-                out.push_str(MARGIN);
+                out.push_str(if self.inner.is_some() { INNER_MARGIN } else { MARGIN });
             }
             out.push_str(line);
             fresh = line.ends_with('\n');
@@ -273,9 +356,7 @@ impl Screen {
     }
 }
 
-/// A tool's arguments in short: the most telling text argument, or all arguments as JSON.
-fn summary(arguments: &Value) -> String {
-    let telling = ["command", "file_path", "path", "pattern", "url", "query", "description"];
-    let found = telling.iter().find_map(|name| arguments.get(name)?.as_str());
-    found.map_or_else(|| arguments.to_string(), str::to_owned)
+/// Names a stream of the chat. Two turns that run side by side may have streams with the same id.
+fn stream_of(event: &ChatEvent, stream_id: &str) -> String {
+    format!("{} {stream_id}", event.place.turn_id.as_ref().map(TurnId::as_str).unwrap_or_default())
 }

@@ -8,17 +8,20 @@ use switchboard_core::{
 };
 
 use self::outgoing::{BackgroundSends, Outgoing};
+pub(super) use self::turns::{by_itself, kind};
 use super::{
     advice::explain,
     effect::Effect,
-    frames::{Attached, Event, Frame, Snapshot, event},
+    frames::{Attached, Event, Frame},
     requests::Requests,
+    subagents::Subagents,
 };
 
 mod background_sends;
 mod commands;
 mod outgoing;
 mod requests;
+mod turns;
 
 const TOO_LARGE: &str = "Not accepted: the message is longer than the gateway takes. Shorten it, or put the text into a file of the workspace.";
 
@@ -41,15 +44,18 @@ pub(super) struct Session {
     elsewhere: BackgroundSends,
     /// Turns of this client that were accepted and have not ended.
     open: Vec<TurnId>,
-    /// The chat's running turn, of this or another client.
+    /// The running turn of a message, of this or another client.
     running: Option<TurnId>,
+    /// The running turn that the agent began by itself. A message's turn beside it waits.
+    agent_turn: Option<TurnId>,
+    subagents: Subagents,
     requests: Requests,
     /// Whether a person sees the agent's requests and can answer them.
     answers: bool,
     /// The last printed description of the agent.
     agent: Option<String>,
-    /// The turn that this client has cancelled and that has not ended.
-    stopping: Option<TurnId>,
+    /// The turns that this client has cancelled and that have not ended.
+    stopping: Vec<TurnId>,
     /// Whether the next line confirms or cancels the deletion of the chat.
     confirms_deletion: bool,
     /// In batch mode, the lines that are still to be sent, one after the other; `None` with a person at the terminal.
@@ -76,10 +82,12 @@ impl Session {
             elsewhere: BackgroundSends::default(),
             open: Vec::new(),
             running: None,
+            agent_turn: None,
+            subagents: Subagents::default(),
             requests: Requests::default(),
             answers: !batch,
             agent: None,
-            stopping: None,
+            stopping: Vec::new(),
             confirms_deletion: false,
             batch: batch.then(VecDeque::new),
             input_ended: false,
@@ -143,8 +151,7 @@ impl Session {
     /// Handles Ctrl-C: the first one stops the running turn, the second one ends the program.
     pub(super) fn handle_interrupt(&mut self) {
         self.confirms_deletion = false;
-        let busy = self.running.is_some() || !self.open.is_empty() || !self.outbox.is_empty();
-        if self.stopping.is_some() || !busy || !self.connected {
+        if !self.stopping.is_empty() || !self.is_busy() || !self.connected {
             self.effects.push_back(Effect::Quit(130));
             return;
         }
@@ -258,30 +265,6 @@ impl Session {
         }
     }
 
-    fn snapshot(&mut self, snapshot: Snapshot) {
-        if !self.is_here(&snapshot.chat_id) {
-            return;
-        }
-        if snapshot.part == 0 {
-            self.requests = Requests::default();
-            if let Some(turn_id) = &self.stopping {
-                self.requests.turn_stopped(turn_id);
-            }
-            self.running = None;
-        }
-        for event in snapshot.events.iter().filter_map(|text| event(text.get())) {
-            // The snapshot's state lists the requests that are still open.
-            let live = event.request.is_none();
-            self.handle_event(event, live);
-        }
-        let Some(state) = snapshot.state else { return };
-        self.cursor = Some(Cursor { epoch: snapshot.epoch, seq: snapshot.seq });
-        self.running = state.turn.map(|turn| turn.turn_id);
-        for event in state.requests.iter().filter_map(|text| event(text.get())) {
-            self.handle_event(event, true);
-        }
-    }
-
     fn accepted(&mut self, accepted: MessageAccepted) {
         let MessageAccepted { chat_id, turn_id, duplicate, epoch, seq, starts_turn, .. } = accepted;
         if self.settled_elsewhere(&turn_id) {
@@ -293,8 +276,13 @@ impl Session {
         if !duplicate {
             self.cursor = Some(Cursor { epoch, seq });
         }
-        if self.own_is_accepted(&turn_id) && !starts_turn && self.running.is_some() {
+        if !self.own_is_accepted(&turn_id) {
+            return;
+        }
+        if !starts_turn && self.running.is_some() {
             self.note("Queued as a message: it is sent to the agent when the running turn ends.");
+        } else if starts_turn && self.agent_turn.is_some() && self.batch.is_none() {
+            self.note("The message waits until the agent is done with what it began by itself.");
         }
     }
 
@@ -315,8 +303,9 @@ impl Session {
     /// Handles an event that was not seen before. `live`: a request in the event is still open.
     fn handle_event(&mut self, event: Event, live: bool) {
         let Event { chat: event, request } = event;
+        self.subagents.note(&event);
         if let Some(request) = request.filter(|_| live) {
-            return self.open_request(request);
+            return self.open_request(request, event.place.parent_call_id.as_deref());
         }
         let turn_id = event.place.turn_id.clone();
         let own = turn_id.as_ref().is_some_and(|turn_id| {
@@ -331,16 +320,10 @@ impl Session {
                     return;
                 }
             }
-            ChatBody::TurnStarted { .. } => self.running.clone_from(&turn_id),
+            ChatBody::TurnStarted { origin, .. } => self.turn_started(turn_id.as_ref(), *origin),
             ChatBody::TurnEnd { outcome, .. } => {
                 ended = true;
-                if self.running == turn_id {
-                    self.running = None;
-                }
-                if self.stopping == turn_id {
-                    self.stopping = None;
-                }
-                self.open.retain(|open| Some(open) != turn_id.as_ref());
+                self.turn_ended(turn_id.as_ref());
                 if own && *outcome != Outcome::Completed && self.status == 0 {
                     self.status = 1;
                 }
@@ -398,9 +381,9 @@ impl Session {
                 self.note(&format!("Not accepted: {}", explain(error)));
                 self.idle();
             }
-            (None, _) if refused.is_some() && refused == self.stopping.as_ref() => {
+            (None, _) if refused.is_some_and(|turn_id| self.stopping.contains(turn_id)) => {
                 self.note(&explain(error));
-                self.stop_refused();
+                self.stop_refused(refused);
             }
             // The first message creates the chat.
             (None, _) if error.code == ErrorCode::UnknownChat => {
@@ -460,7 +443,10 @@ impl Session {
     }
 
     fn is_busy(&self) -> bool {
-        self.running.is_some() || !self.open.is_empty() || !self.outbox.is_empty()
+        self.running.is_some()
+            || self.agent_turn.is_some()
+            || !self.open.is_empty()
+            || !self.outbox.is_empty()
     }
 
     fn idle(&mut self) {

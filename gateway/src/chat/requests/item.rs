@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Number;
 use switchboard_core::wire::QuestionOption;
 
+use super::Asker;
 use crate::chat::sheet::Sheet;
 
 /// The values of a yes-or-no question.
@@ -63,8 +64,9 @@ fn is_number(text: &str) -> bool {
 
 impl Item {
     /// The rows of this question, which is number `place` of the request's `count` questions.
-    pub(super) fn sheet(&self, place: usize, count: usize) -> Sheet {
+    pub(super) fn sheet(&self, asker: &Asker, place: usize, count: usize) -> Sheet {
         let mut sheet = Sheet::default();
+        asker.introduce(&mut sheet);
         if count == 1 {
             sheet.say("The agent asks. An answer accepts what is asked; /decline gives none.");
         } else {

@@ -8,7 +8,7 @@ use switchboard_core::{
 };
 
 use super::{Effect, Session};
-use crate::chat::{frames::Summary, requests::Requests, text::safe_line};
+use crate::chat::{frames::Summary, requests::Requests, subagents::Subagents, text::safe_line};
 
 /// Longest title on the screen, in characters.
 const TITLE_CHARACTERS: usize = 80;
@@ -26,7 +26,7 @@ or when nothing runs, it ends the program.
   /attach ID     goes to another chat
   /rename TITLE  gives this chat a title
   /delete        deletes this chat, if you answer yes
-  /stop          stops the running turn; what is queued runs then
+  /stop          stops the running turn, also one that the agent began; what is queued runs then
   /decline WHY   gives no answer to what is asked; WHY may be left out
   /quit          ends the program; turns go on
 Any other line is a message, also one that begins with a slash: agents may have commands of their own.";
@@ -152,12 +152,12 @@ impl Session {
         self.idle();
     }
 
-    /// Stops the running turn, or this client's next turn if none runs. Queued turns run afterwards.
+    /// Stops the turn in which the agent works, or this client's next turn if none runs. Other turns go on.
     pub(super) fn stop(&mut self) {
         if !self.connected {
             return self.note("Not connected.");
         }
-        if let Some(turn_id) = self.running.clone().or_else(|| self.open.first().cloned()) {
+        if let Some(turn_id) = self.turn_to_stop() {
             self.requests.turn_stopped(&turn_id);
             self.note("Stopping…");
             self.carry_out_steps();
@@ -173,21 +173,23 @@ impl Session {
     }
 
     fn cancel(&mut self, turn_id: TurnId) {
-        self.stopping = Some(turn_id.clone());
+        if !self.stopping.contains(&turn_id) {
+            self.stopping.push(turn_id.clone());
+        }
         self.in_chat(|chat_id| ClientEnvelope::Cancel { chat_id, turn_id: Some(turn_id) });
     }
 
-    /// Sends the cancellation again after a reconnect, if the turn has not ended: the first one may be lost.
+    /// Sends the cancellation again after a reconnect, of turns that have not ended: the first one may be lost.
     pub(super) fn stop_again(&mut self) {
-        if let Some(turn_id) = self.stopping.clone() {
+        for turn_id in self.stopping.clone() {
             self.cancel(turn_id);
         }
     }
 
     /// The gateway refused to stop the turn, so its requests are asked again.
-    pub(super) fn stop_refused(&mut self) {
-        self.stopping = None;
-        self.requests.stop_refused();
+    pub(super) fn stop_refused(&mut self, turn_id: Option<&TurnId>) {
+        self.stopping.retain(|stopping| Some(stopping) != turn_id);
+        self.requests.stop_refused(turn_id);
         self.carry_out_steps();
     }
 
@@ -214,11 +216,12 @@ impl Session {
     fn forget_chat(&mut self) {
         self.cursor = None;
         self.title = None;
-        self.running = None;
+        (self.running, self.agent_turn) = (None, None);
+        self.subagents = Subagents::default();
         self.open.clear();
         self.outbox.clear();
         self.requests = Requests::default();
-        self.stopping = None;
+        self.stopping.clear();
         self.confirms_deletion = false;
     }
 }

@@ -12,7 +12,7 @@ use super::{Effect, Session};
 use crate::chat::{
     advice::explain,
     frames::Agent,
-    requests::{InputPage, Reply, Request, Step},
+    requests::{Asker, InputPage, Reply, Request, Step},
     text::safe_line,
 };
 
@@ -52,8 +52,12 @@ impl Session {
         self.requests.prompted(now);
     }
 
-    pub(super) fn open_request(&mut self, request: Request) {
+    /// `parent` is the tool use of the subagent that asks.
+    pub(super) fn open_request(&mut self, mut request: Request, parent: Option<&str>) {
         if self.answers {
+            let subagent = parent.map(|call_id| self.subagents.name(call_id).unwrap_or_default().to_owned());
+            let by_itself = self.is_agents(request.turn_id());
+            request.set_asker(Asker { by_itself, subagent });
             self.requests.opened(request);
             return self.carry_out_steps();
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 
+mod agent_turns;
 mod commands;
 mod stopping;
 

@@ -1,0 +1,50 @@
+//! Names the subagents of an agent for people.
+
+use std::collections::VecDeque;
+
+use serde_json::Value;
+use switchboard_core::wire::{ChatBody, ChatEvent, ToolPhase};
+
+use super::text::safe_line;
+
+/// Tool uses whose name is held: the newest ones.
+const USES: usize = 256;
+/// Characters of a name.
+const NAME_CHARACTERS: usize = 80;
+
+/// The tool uses of a chat, each of which may have begun a subagent.
+#[derive(Debug, Default)]
+pub(super) struct Subagents {
+    uses: VecDeque<(String, String)>,
+}
+
+impl Subagents {
+    /// Notes what the event says about a tool use.
+    pub(super) fn note(&mut self, event: &ChatEvent) {
+        let ChatBody::ToolEvent { phase: ToolPhase::Start, call_id, name, title, arguments, .. } =
+            &event.body
+        else {
+            return;
+        };
+        let about = title.clone().or_else(|| arguments.as_ref().and_then(telling)).unwrap_or(name.clone());
+        if self.uses.len() == USES {
+            self.uses.pop_front();
+        }
+        self.uses.push_back((call_id.clone(), safe_line(&about, NAME_CHARACTERS)));
+    }
+
+    /// The name of the subagent that this tool use began, safe to print; `None` if it is not known.
+    pub(super) fn name(&self, call_id: &str) -> Option<&str> {
+        self.uses.iter().rev().find(|(known, _)| known == call_id).map(|(_, name)| &**name)
+    }
+}
+
+/// A tool's arguments in short: the most telling text argument, or all arguments as JSON.
+pub(super) fn summary(arguments: &Value) -> String {
+    telling(arguments).unwrap_or_else(|| arguments.to_string())
+}
+
+fn telling(arguments: &Value) -> Option<String> {
+    let telling = ["command", "file_path", "path", "pattern", "url", "query", "description", "prompt"];
+    telling.iter().find_map(|name| arguments.get(name)?.as_str()).map(str::to_owned)
+}
