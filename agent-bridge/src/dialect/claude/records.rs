@@ -228,7 +228,7 @@ pub(super) struct ModelUsage {
     pub(super) cost_usd: f64,
 }
 
-pub(super) fn parse<'a, T: serde::Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
     raw.and_then(|raw| serde_json::from_str(raw.get()).ok())
 }
 
