@@ -59,6 +59,7 @@ pub fn set_limit(limits: &mut Limits, name: &str, value: u64) -> Result<(), Stri
         "open_work" => limits.open_work = size,
         "reader_active_ms" => limits.reader_active_ms = value,
         "reader_stall_ms" => limits.reader_stall_ms = value,
+        "background_ms" => limits.background_ms = value,
         "agents" => limits.agents = size,
         "merge_bytes" => limits.merge_bytes = size,
         "event_text_bytes" => limits.event_text_bytes = size,

@@ -188,6 +188,40 @@ pub enum AgentEvent {
 }
 
 impl AgentEvent {
+    /// What this event is where no turn is open.
+    pub(crate) fn without_turn(&self) -> WithoutTurn<'_> {
+        match self {
+            Self::Text { text, .. } | Self::Reasoning { text, .. } | Self::Message { text }
+                if text.is_empty() =>
+            {
+                WithoutTurn::OfAgent
+            }
+            Self::Text { .. }
+            | Self::Reasoning { .. }
+            | Self::Message { .. }
+            | Self::TextEnd { text: Some(_), .. }
+            | Self::ToolStarted { .. }
+            | Self::FileEdit { .. }
+            | Self::Permission(_)
+            | Self::Question(_) => WithoutTurn::BeginsTurn,
+            Self::TextEnd { text: None, .. } | Self::ReasoningEnd { .. } => WithoutTurn::IsLate(None),
+            Self::ToolUpdated { call_id, .. } | Self::ToolEnded { call_id, .. } => {
+                WithoutTurn::IsLate(Some(call_id))
+            }
+            Self::Subagent { event, .. } => event.without_turn(),
+            Self::AgentTurnStarted { .. }
+            | Self::AgentTurnEnded { .. }
+            | Self::TurnEnded { .. }
+            | Self::Progress { .. }
+            | Self::Alive
+            | Self::Task(_)
+            | Self::Withdrawn { .. }
+            | Self::Notice { .. }
+            | Self::Model { .. }
+            | Self::Session { .. } => WithoutTurn::OfAgent,
+        }
+    }
+
     /// Whether an agent gives this event only within a turn, in answer to a prompt.
     pub(crate) fn is_of_turn(&self) -> bool {
         match self {
@@ -215,6 +249,17 @@ impl AgentEvent {
             | Self::Session { .. } => false,
         }
     }
+}
+
+/// What an agent's event is where no turn is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WithoutTurn<'a> {
+    /// It belongs to a turn, so it begins one of the agent's.
+    BeginsTurn,
+    /// It says only that something went on or ended that began in an earlier turn: this tool use, or a stream.
+    IsLate(Option<&'a str>),
+    /// It belongs to no turn.
+    OfAgent,
 }
 
 /// Prints the kind only: an agent's output does not belong in the gateway's own log.

@@ -45,6 +45,8 @@ pub struct Limits {
     pub agents: usize,
     /// An agent without a turn is stopped after this long, in milliseconds.
     pub agent_idle_ms: u64,
+    /// An agent that has background tasks and no turn is stopped after this long, in milliseconds.
+    pub background_ms: u64,
     /// A turn without progress is reported stalled after this long, in milliseconds.
     pub stalled_after_ms: u64,
     /// A turn without progress is cancelled after this long, in milliseconds.
@@ -107,6 +109,7 @@ impl Default for Limits {
             stalled_after_ms: 60 * 1000,
             silent_turn_ms: 10 * 60 * 1000,
             silent_tool_ms: 60 * 60 * 1000,
+            background_ms: 24 * 60 * 60 * 1000,
             cancel_grace_ms: 10 * 1000,
             reader_stall_ms: 10 * 1000,
             reader_active_ms: 250,

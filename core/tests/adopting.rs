@@ -11,8 +11,10 @@ use switchboard_core::{
     Hub, Input, Limits, Moment, Output, Peer,
     agent::{AgentCommand, AgentEvent, AgentExit, AgentInstanceId, AgentRecords},
     ids::{ChatId, ChatKey, ConnId, Epoch, Principal},
-    journal::{Append, Ask, AskId, ChatRecord, Durability, Found, JournalAnswer, MemoryJournal, Query},
-    wire::{ClientEnvelope, Message, Outcome, TurnError},
+    journal::{
+        Append, Ask, AskId, ChatRecord, Durability, Found, JournalAnswer, MemoryJournal, PageStart, Query,
+    },
+    wire::{ClientEnvelope, Message, Outcome, Task, TaskKind, TaskStatus, TurnError, TurnReason},
 };
 
 const CONN: ConnId = ConnId(1);
@@ -536,4 +538,68 @@ fn an_agent_ends_the_turn_of_its_prompt_though_the_journal_lost_the_start() {
     world.records(instance, ended(2));
     world.commit_all();
     assert_eq!(world.record().turns.len(), 0, "the records of the agent ended the turn");
+}
+
+#[test]
+fn a_turn_that_the_agent_began_goes_on_under_the_next_gateway_and_ends_once() {
+    let (mut world, instance) = in_a_turn();
+    let mut position = 0;
+    let mut says = |world: &mut World, events: Vec<AgentEvent>| {
+        position += 1;
+        let records = AgentRecords { position, events, checkpoint: None };
+        world.step(Input::AgentRecords { chat: key(), instance, records })
+    };
+    let task = |status| {
+        AgentEvent::Task(Task {
+            task_id: "b1".into(),
+            kind: TaskKind::Shell,
+            title: "make".into(),
+            status,
+            parent_call_id: None,
+        })
+    };
+    let text = |text: &str| AgentEvent::Text { stream: "s".into(), text: text.into() };
+    says(
+        &mut world,
+        vec![
+            task(TaskStatus::Running),
+            AgentEvent::TurnEnded { outcome: Outcome::Completed, error: None, usage: None, cost: None },
+        ],
+    );
+    says(&mut world, vec![AgentEvent::AgentTurnStarted { reason: TurnReason::Background }, text("one")]);
+    world.commit_all();
+    let open = world.record().agent_turn.expect("an open turn of the agent's");
+    let (mut next, outputs) = next(world);
+    assert_eq!(adopted(&outputs), [instance]);
+    says(&mut next, vec![text(" two")]);
+    // The reason of a cancellation by the gateway survives one more restart.
+    let silent_ms = next.hub.limits().silent_turn_ms;
+    next.waits(silent_ms + 1);
+    next.commit_all();
+    let cancelled = next.record().agent_turn.expect("it is still open");
+    assert_eq!((&cancelled.turn_id, cancelled.cancel_requested), (&open.turn_id, true));
+    assert_eq!(cancelled.cancel_reason.as_ref().map(|reason| reason.code.as_str()), Some("agent_silent"));
+    let (mut last, _) = self::next(next);
+    let end = AgentEvent::AgentTurnEnded { outcome: Outcome::Failed, error: None, usage: None, cost: None };
+    says(&mut last, vec![end, task(TaskStatus::Failed)]);
+    last.commit_all();
+    let record = last.record();
+    assert_eq!((record.agent_turn, record.tasks), (None, Vec::new()));
+    let query = Query::Before { chat: key(), before: PageStart::At(100), events: 100, bytes: 1 << 20 };
+    let JournalAnswer::Found(_, Found::Before(Some(page))) = last.journal.ask(Ask { id: AskId(0), query })
+    else {
+        panic!("a page");
+    };
+    let log: Vec<serde_json::Value> =
+        page.events.iter().map(|frame| serde_json::from_str(frame.as_str()).expect("JSON")).collect();
+    let of_turn: Vec<&serde_json::Value> =
+        log.iter().filter(|event| event["turn_id"] == open.turn_id.as_str()).collect();
+    let kinds: Vec<&str> = of_turn.iter().filter_map(|event| event["event"].as_str()).collect();
+    assert_eq!(kinds, ["turn_started", "delta", "stream_end", "turn_end"]);
+    assert_eq!(of_turn[1]["text"], "one two");
+    let end = of_turn.last().expect("an end");
+    assert_eq!(
+        (end["outcome"].as_str(), end["error"]["code"].as_str()),
+        (Some("cancelled"), Some("agent_silent"))
+    );
 }

@@ -114,7 +114,8 @@ fn streams_that_are_open_when_a_gateway_dies_are_ended_with_the_turn() {
             format!("{} {}", event["event"].as_str().unwrap(), event["stream_id"].as_str().unwrap_or(""))
         })
         .collect();
-    assert_eq!(&kinds[kinds.len() - 3..], ["reasoning_end r", "stream_end s", "turn_end "], "{kinds:?}");
+    let ends = ["reasoning_end r", "stream_end s", "tool_event ", "message ", "turn_end "];
+    assert_eq!(&kinds[kinds.len() - 5..], ends, "{kinds:?}");
     let record = next.journal.ask(Ask { id: AskId(0), query: Query::Chat { chat: key() } });
     let JournalAnswer::Found(_, Found::Chat(Some(record))) = record else { panic!("{record:?}") };
     assert!(record.open_work.is_empty(), "{record:?}");

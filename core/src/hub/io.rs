@@ -273,6 +273,8 @@ pub enum DeadlineReason {
     StoppingAgent,
     /// An agent without a turn is stopped.
     IdleAgent,
+    /// An agent that has background tasks and no turn is stopped.
+    BackgroundWork,
     /// A paused agent is resumed, if its readers have caught up or are gone.
     PausedAgent,
     /// A chat is deleted, even if its agent has not exited.

@@ -273,7 +273,6 @@ impl Chat {
         self.commands.retain(|command| command.turn_id() != Some(turn_id));
         if self.agent_turn.is_none() && self.open.iter().all(|turn| turn.started_at_ms.is_none()) {
             self.commands.clear();
-            self.open_work = OpenWork::default();
         }
     }
 

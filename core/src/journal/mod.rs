@@ -181,7 +181,7 @@ pub enum Change {
         /// All running tasks, oldest first.
         tasks: Vec<Task>,
     },
-    /// The streams and tool uses of the running turn that are open from now on. The turn's end clears them.
+    /// The streams and tool uses that are open from now on.
     OpenWork {
         /// All open streams and tool uses.
         work: OpenWork,

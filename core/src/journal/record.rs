@@ -107,6 +107,9 @@ pub struct OpenAgentTurn {
     pub reason: TurnReason,
     /// When the turn started, in milliseconds of Unix time.
     pub started_at_ms: u64,
+    /// Whether the agent did not say that it begins the turn, so that it will not say that the turn ends.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub is_implied: bool,
     /// Whether the turn is being cancelled.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub cancel_requested: bool,
@@ -116,9 +119,10 @@ pub struct OpenAgentTurn {
 }
 
 impl OpenAgentTurn {
-    /// A turn that has just started.
+    /// A turn that has just started, as the agent said.
     pub fn new(turn_id: TurnId, reason: TurnReason, started_at_ms: u64) -> Self {
-        Self { turn_id, reason, started_at_ms, cancel_requested: false, cancel_reason: None }
+        let (is_implied, cancel_requested, cancel_reason) = (false, false, None);
+        Self { turn_id, reason, started_at_ms, is_implied, cancel_requested, cancel_reason }
     }
 }
 

@@ -7,7 +7,7 @@ use switchboard_core::{
     Input,
     agent::{AgentCommand, AgentEvent, AgentExit, AgentInstanceId, PermissionAsk},
     ids::{ChatKey, RequestId, TurnId},
-    wire::{Outcome, Question, QuestionItem},
+    wire::{Outcome, Question, QuestionItem, Task, TaskKind, TaskStatus, TurnReason},
 };
 
 use super::{
@@ -36,6 +36,12 @@ pub struct Agents {
 #[derive(Debug, Default)]
 pub struct Process {
     turn: Option<TurnId>,
+    /// The agent is in a turn that it has begun by itself. A prompt waits until this turn is over.
+    in_own_turn: bool,
+    /// The agent has written text outside of turns, and not ended it.
+    has_aside: bool,
+    /// The running background tasks.
+    tasks: BTreeSet<String>,
     cancelled: bool,
     /// The agent does nothing until it is killed.
     hangs: bool,
@@ -54,7 +60,9 @@ impl Process {
                 assert!(self.turn.is_none(), "a prompt while a turn is open");
                 self.turn = Some(turn_id);
                 self.cancelled = false;
-                self.open.clear();
+                if !self.in_own_turn {
+                    self.open.clear();
+                }
             }
             AgentCommand::Cancel { turn_id, .. } => self.cancelled |= self.turn.as_ref() == Some(&turn_id),
             AgentCommand::Answer { request_id, .. } => {
@@ -160,7 +168,7 @@ impl Agents {
         }
         let mut events = Vec::new();
         for _ in 0..=rng.below(3) {
-            let turn = process.turn.clone();
+            let turn = process.turn.clone().filter(|_| !process.in_own_turn);
             let texts = process.texts;
             let Some(event) = Self::event(made, *haste, process, rng) else { continue };
             process.texts += u64::from(matches!(event, AgentEvent::Text { .. }));
@@ -263,6 +271,20 @@ impl Agents {
         let Some(host) = hosts.get_mut(&instance) else { return busy };
         let Some(process) = host.process() else { return busy };
         process.hangs = false;
+        if let Some(task_id) = process.tasks.pop_first() {
+            host.write(vec![AgentEvent::Task(task(task_id, TaskStatus::Completed))]);
+            return true;
+        }
+        if std::mem::take(&mut process.has_aside) {
+            let (stream, sources) = (ASIDE.into(), Vec::new());
+            host.write(vec![AgentEvent::TextEnd { stream, text: None, void: false, sources }]);
+            return true;
+        }
+        if process.in_own_turn {
+            let end = Self::end_own(process, rng);
+            host.write(vec![end]);
+            return true;
+        }
         if process.turn.is_some() {
             let end = Self::end(process, rng);
             host.write(vec![end]);
@@ -275,12 +297,19 @@ impl Agents {
         *made += 1;
         let stream = |n: u64| format!("s{n}").into();
         let request = |made: u64| RequestId::parse(&format!("r{made}")).expect("a request id");
+        if let Some(event) = Self::background(*made, process, rng) {
+            return Some(event);
+        }
+        if process.in_own_turn {
+            return Some(Self::own_event(*made, process, rng));
+        }
         Some(match rng.below(if process.turn.is_some() { 24 } else { 4 }) {
             0 => AgentEvent::Alive,
             1 => AgentEvent::Session { token: format!("session-{}", *made % 3) },
             2 => AgentEvent::Model { name: format!("model-{}", *made % 2) },
             3 if rng.chance(20) => AgentEvent::Progress { text: "out of turn, perhaps".into() },
             3 if process.turn.is_none() => {
+                process.has_aside = true;
                 AgentEvent::Text { stream: ASIDE.into(), text: format!("[{made}] aside") }
             }
             3..=10 => {
@@ -357,6 +386,53 @@ impl Agents {
         })
     }
 
+    /// Background work begins or ends, or the agent begins a turn by itself.
+    fn background(made: u64, process: &mut Process, rng: &mut Rng) -> Option<AgentEvent> {
+        if process.turn.is_none() && !process.in_own_turn && rng.chance(8) {
+            process.in_own_turn = true;
+            process.open.clear();
+            return Some(AgentEvent::AgentTurnStarted { reason: TurnReason::Background });
+        }
+        if !rng.chance(4) {
+            return None;
+        }
+        if process.tasks.is_empty() || rng.chance(40) {
+            process.tasks.insert(format!("b{made}"));
+            return Some(AgentEvent::Task(task(format!("b{made}"), TaskStatus::Running)));
+        }
+        let statuses = [TaskStatus::Completed, TaskStatus::Failed, TaskStatus::Stopped];
+        Some(AgentEvent::Task(task(process.tasks.pop_first()?, *rng.pick(&statuses)?)))
+    }
+
+    /// Something that the agent says in its own turn.
+    fn own_event(made: u64, process: &mut Process, rng: &mut Rng) -> AgentEvent {
+        match rng.below(10) {
+            0..=3 => AgentEvent::Text { stream: ASIDE.into(), text: format!("[{made}] by itself") },
+            4 => AgentEvent::TextEnd { stream: ASIDE.into(), text: None, void: false, sources: Vec::new() },
+            5 => {
+                let request_id = RequestId::parse(&format!("r{made}")).expect("a request id");
+                process.open.insert(request_id.clone(), false);
+                AgentEvent::Permission(PermissionAsk {
+                    request_id,
+                    tool: "Bash".into(),
+                    input: format!("{{\"n\":{made}}}"),
+                    description: None,
+                    call_id: None,
+                })
+            }
+            6 | 7 if process.open.is_empty() || rng.chance(20) => Self::end_own(process, rng),
+            _ => AgentEvent::Alive,
+        }
+    }
+
+    fn end_own(process: &mut Process, rng: &mut Rng) -> AgentEvent {
+        process.in_own_turn = false;
+        process.open.clear();
+        let outcomes = [Outcome::Completed, Outcome::Cancelled, Outcome::Failed];
+        let outcome = rng.pick(&outcomes).copied().unwrap_or(Outcome::Completed);
+        AgentEvent::AgentTurnEnded { outcome, error: None, usage: None, cost: None }
+    }
+
     fn end(process: &mut Process, rng: &mut Rng) -> AgentEvent {
         process.turn = None;
         let outcome = match (process.cancelled, rng.below(3)) {
@@ -366,6 +442,10 @@ impl Agents {
         };
         AgentEvent::TurnEnded { outcome, error: None, usage: None, cost: None }
     }
+}
+
+fn task(task_id: String, status: TaskStatus) -> Task {
+    Task { task_id, kind: TaskKind::Shell, title: "make".into(), status, parent_call_id: None }
 }
 
 /// Checks that a gateway sends the commands of the open turn again: it cannot know which of them the host has.

@@ -50,16 +50,17 @@ struct Decoder {
     texts: u64,
     prompted: Option<TurnId>,
     turn_open: bool,
+    in_own_turn: bool,
     /// The requests of the agent in the turn that are not answered.
     requests: BTreeSet<RequestId>,
 }
 
 impl Decoder {
     fn checkpoint(&self) -> Bytes {
-        let Self { position, texts, prompted, turn_open, requests } = self;
+        let Self { position, texts, prompted, turn_open, in_own_turn, requests } = self;
         let prompted = prompted.as_ref().map_or("", |turn| turn.as_str());
         let requests: Vec<&str> = requests.iter().map(RequestId::as_str).collect();
-        format!("{position} {texts} {turn_open} {prompted} {}", requests.join(" ")).into()
+        format!("{position} {texts} {turn_open} {prompted} {in_own_turn} {}", requests.join(" ")).into()
     }
 
     fn restore(checkpoint: &[u8]) -> Self {
@@ -72,7 +73,8 @@ impl Decoder {
             texts: number(1),
             prompted: prompted.map(|turn| TurnId::parse(turn).expect("a turn id")),
             turn_open: fields[2] == "true",
-            requests: fields[4..]
+            in_own_turn: fields[4] == "true",
+            requests: fields[5..]
                 .iter()
                 .filter(|request| !request.is_empty())
                 .map(|request| RequestId::parse(request).expect("a request id"))
@@ -87,7 +89,9 @@ impl Decoder {
             Record::Command(AgentCommand::Prompt { turn_id, .. }) => {
                 self.prompted = Some(turn_id.clone());
                 self.turn_open = true;
-                self.requests.clear();
+                if !self.in_own_turn {
+                    self.requests.clear();
+                }
                 Vec::new()
             }
             Record::Command(AgentCommand::Answer { request_id, .. }) => {
@@ -108,6 +112,9 @@ impl Decoder {
         | AgentEvent::Question(Question { request_id, .. }) = event
         {
             self.requests.insert(request_id.clone());
+        } else if let AgentEvent::AgentTurnStarted { .. } | AgentEvent::AgentTurnEnded { .. } = event {
+            self.in_own_turn = matches!(event, AgentEvent::AgentTurnStarted { .. });
+            self.requests.clear();
         } else if let AgentEvent::TurnEnded { .. } = event {
             self.turn_open = false;
             self.requests.clear();
@@ -175,7 +182,8 @@ impl Feed {
             && self.decoder.position - before < u64::try_from(most).expect("small")
             && let Some(record) = host.record(self.decoder.position + 1)
         {
-            let is_lost = self.decoder.turn_open && self.decoder.prompted != self.awaited;
+            let is_lost =
+                self.decoder.turn_open && !self.decoder.in_own_turn && self.decoder.prompted != self.awaited;
             let mut decoded = self.decoder.decode(record);
             if decoded.iter().any(|event| matches!(event, AgentEvent::TurnEnded { .. })) {
                 ended = true;

@@ -115,6 +115,9 @@ impl Sim {
             if !record.turns.is_empty() {
                 why.push(format!("{} turns open in {}", record.turns.len(), key.chat));
             }
+            if record.agent_turn.is_some() || !record.tasks.is_empty() {
+                why.push(format!("{:?} {:?} open in {}", record.agent_turn, record.tasks, key.chat));
+            }
             for reader in self.readers.iter().filter(|reader| reader.principal == key.principal) {
                 let Some(local) = reader.chats.get(key.chat.as_str()).filter(|l| l.attached && !l.detached)
                 else {
@@ -145,6 +148,7 @@ impl Sim {
                 .collect();
             let mut turns: BTreeMap<String, &str> = BTreeMap::new();
             let mut requests: BTreeMap<String, bool> = BTreeMap::new();
+            let mut tools: BTreeSet<(String, String)> = BTreeSet::new();
             let mut cut_short: BTreeSet<String> = BTreeSet::new();
             let mut before: Option<&Value> = None;
             let mut texts: BTreeMap<String, String> = BTreeMap::new();
@@ -161,8 +165,15 @@ impl Sim {
                 texts.entry(turn.clone()).or_default().push_str(&text_of(event));
                 match event["event"].as_str().expect("a name") {
                     "user_message" => assert!(turns.insert(turn, "accepted").is_none(), "accepted once"),
+                    "turn_started" if event["origin"] == "agent" => {
+                        let open = turns.iter().any(|(id, state)| id.starts_with('~') && *state == "started");
+                        assert!(!open, "one turn of the agent's at a time");
+                        assert!(turns.insert(turn, "started").is_none(), "an agent's turn begins once");
+                    }
                     "turn_started" => {
-                        assert!(!turns.values().any(|state| *state == "started"), "one turn at a time");
+                        let open =
+                            turns.iter().any(|(id, state)| !id.starts_with('~') && *state == "started");
+                        assert!(!open, "one turn of a person's at a time");
                         assert_eq!(turns.insert(turn, "started"), Some("accepted"));
                     }
                     "turn_end" => {
@@ -173,11 +184,15 @@ impl Sim {
                         assert!(by_agent, "a request is withdrawn where the agent is gone: {event}");
                         let before = turns.insert(turn, "ended");
                         assert!(before.is_some_and(|state| state != "ended"), "a turn ends once");
-                        self.agents.recorder.check(
-                            &key,
-                            event,
-                            &texts[event["turn_id"].as_str().expect("a turn")],
-                        );
+                        let turn = event["turn_id"].as_str().expect("a turn");
+                        let left: Vec<&(String, String)> =
+                            tools.iter().filter(|(of, _)| of == turn).collect();
+                        // Output that the journal loses stays lost.
+                        let lossy = self.world.journal.lossy;
+                        assert!(lossy || left.is_empty(), "every tool use ends: {left:?}");
+                        if event["origin"] != "agent" {
+                            self.agents.recorder.check(&key, event, &texts[turn]);
+                        }
                     }
                     "permission_request" | "question" => {
                         let id = event["request_id"].as_str().expect("an id").to_owned();
@@ -190,7 +205,16 @@ impl Sim {
                             cut_short.insert(turn);
                         }
                     }
-                    "delta" | "reasoning_delta" | "tool_event" if !turn.is_empty() => {
+                    "tool_event" => {
+                        assert_eq!(turns.get(&turn), Some(&"started"), "a tool use within its turn");
+                        let call_id = event["call_id"].as_str().expect("an id").to_owned();
+                        if event["phase"] == "start" {
+                            tools.insert((turn, call_id));
+                        } else {
+                            tools.remove(&(turn, call_id));
+                        }
+                    }
+                    "delta" | "reasoning_delta" => {
                         assert_eq!(turns.get(&turn), Some(&"started"), "an answer within its turn");
                     }
                     _ => {}
@@ -257,8 +281,9 @@ impl Sim {
         }
         assert!(self.world.finished, "a shutdown ends by itself");
         for key in self.keys() {
-            let open = self.world.journal.chat(&key).map_or(0, |record| record.turns.len());
-            assert_eq!(open, 0, "every turn ended before the gateway did");
+            let Some(record) = self.world.journal.chat(&key) else { continue };
+            assert_eq!(record.turns.len(), 0, "every turn ended before the gateway did");
+            assert_eq!((record.agent_turn, record.tasks), (None, Vec::new()), "so did what the agent began");
         }
     }
 }

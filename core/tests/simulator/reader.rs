@@ -357,7 +357,9 @@ impl Screen {
         let Some(shown) = self.turns.get_mut(turn) else { return };
         shown.push_str(&text_of(event));
         if event["event"] == "turn_end" {
-            recorder.check(key, event, shown);
+            if event["origin"] != "agent" {
+                recorder.check(key, event, shown);
+            }
             self.turns.remove(turn);
         }
     }
@@ -389,6 +391,7 @@ fn check_page(events: &[Value], key: &ChatKey, journal: &Journal) {
 /// Checks that the state in a snapshot follows from the events up to `until`.
 fn check_state(value: &Value, waiting: &Waiting, until: u64, key: &ChatKey, journal: &Journal) {
     let (mut queue, mut requests, mut running) = (Vec::new(), Vec::new(), None);
+    let (mut agent_turn, mut tasks) = (None, Vec::new());
     assert_eq!(serde_json::from_value(value["state"]["agent"].clone()).ok(), Some(agent()));
     let epoch = text(value, "epoch");
     if !journal.is_present(key, &epoch) {
@@ -401,6 +404,16 @@ fn check_state(value: &Value, waiting: &Waiting, until: u64, key: &ChatKey, jour
         let turn = event["turn_id"].clone();
         match event["event"].as_str().expect("a name") {
             "user_message" => queue.push(turn),
+            "turn_started" if event["origin"] == "agent" => {
+                assert_eq!(agent_turn.replace(turn), None, "one turn of the agent's is open at a time");
+            }
+            "turn_end" if event["origin"] == "agent" => {
+                assert_eq!(agent_turn.take(), Some(turn), "a turn of the agent's ends once");
+            }
+            "task" => {
+                tasks.retain(|task: &Value| task["task_id"] != event["task_id"]);
+                tasks.extend((event["status"] == "running").then_some(event));
+            }
             "turn_started" => {
                 queue.retain(|queued| *queued != turn);
                 running = Some(turn);
@@ -423,6 +436,9 @@ fn check_state(value: &Value, waiting: &Waiting, until: u64, key: &ChatKey, jour
     requests.sort_by_key(ToString::to_string);
     assert_eq!(shown, requests);
     assert_eq!(value["state"].get("turn").map(|turn| turn["turn_id"].clone()), running);
+    assert_eq!(value["state"].get("agent_turn").map(|turn| turn["turn_id"].clone()), agent_turn);
+    let known = value["state"].get("tasks").and_then(Value::as_array).cloned().unwrap_or_default();
+    assert_eq!(list(&known, "task_id"), list(&tasks, "task_id"));
 }
 
 fn number(value: &Value, name: &str) -> u64 {

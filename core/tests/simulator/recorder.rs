@@ -124,6 +124,8 @@ pub fn text_of(event: &Value) -> String {
         Some("delta" | "reasoning_delta" | "stream_end") => text(),
         // A progress message may belong to the turn before.
         Some("message") if event["kind"].is_null() => text(),
+        // Agents end their tool uses well; the hub ends those that are open at the end of a turn.
+        Some("tool_event") if event["phase"] == "error" => String::new(),
         Some("tool_event") => {
             let field = |name: &str| event[name].as_str().expect("a text").to_owned();
             tool(&field("phase"), &field("call_id"))

@@ -164,6 +164,7 @@ settings! {
     stalled_after_ms: Millis 100, 24 * HOUR, core.stalled_after_ms = time;
     silent_turn_ms: Millis 1000, 168 * HOUR, core.silent_turn_ms = time;
     silent_tool_ms: Millis 1000, 168 * HOUR, core.silent_tool_ms = time;
+    background_ms: Millis 1000, 168 * HOUR, core.background_ms = time;
     cancel_grace_ms: Millis 100, HOUR, core.cancel_grace_ms = time;
     reader_stall_ms: Millis 1000, HOUR, core.reader_stall_ms = time;
     reader_active_ms: Millis 10, 60_000, core.reader_active_ms = time;

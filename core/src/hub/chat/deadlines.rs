@@ -1,12 +1,12 @@
 //! What happens to a chat when time has passed. A chat has one timer, set to its earliest deadline.
 
-use super::{Chat, deletion::Deletion};
+use super::{Chat, agent::agent_stopped, deletion::Deletion, log::Draft, turns::Place};
 use crate::{
     hub::{
         context::Context,
         io::{Deadline, DeadlineReason},
     },
-    wire::{ControlEvent, Outcome, TurnError},
+    wire::{ChatBody, ControlEvent, NoticeLevel, Outcome, TurnError},
 };
 
 impl Chat {
@@ -27,6 +27,9 @@ impl Chat {
         if self.agent.idle_due_ms(&cx.limits).is_some_and(|due| due <= now_ms) {
             self.stop_agent(cx, false);
         }
+        if self.agent.background_due_ms(&cx.limits).is_some_and(|due| due <= now_ms) {
+            self.stop_background_work(cx);
+        }
         self.rearm(cx);
     }
 
@@ -34,8 +37,11 @@ impl Chat {
     fn check_started_turn(&mut self, cx: &mut Context) {
         let now_ms = cx.now.ticks_ms;
         if self.turns.kill_due_ms().is_some_and(|due| due <= now_ms) {
+            // A prompt may wait for the cancelled turn of the agent's.
+            let outcome = if self.turns.is_cancelling() { Outcome::Cancelled } else { Outcome::Interrupted };
             self.stop_agent(cx, true);
-            self.end_turn(cx, Outcome::Cancelled, None);
+            let error = (outcome == Outcome::Interrupted).then(agent_stopped);
+            self.end_turn(cx, outcome, error);
             self.try_start(cx);
             return;
         }
@@ -43,13 +49,28 @@ impl Chat {
             return;
         }
         let silence = self.turns.note_silence(now_ms, &cx.limits);
-        if silence.too_long {
+        if self.turns.is_agent_turn_implied() {
+            // The agent did not say that it works, so its silence is no fault of it.
+            self.end_agent_turn(cx, Outcome::Completed, None);
+        } else if silence.too_long {
             let detail = "the agent made no progress for too long and was stopped";
-            self.cancel_at(cx, 0, Some(TurnError { code: "agent_silent".into(), detail: detail.into() }));
-        } else if let Some(turn_id) = self.turns.started().cloned() {
+            let place = if self.turns.agent_turn().is_some() { Place::Agent } else { Place::User(0) };
+            self.cancel_at(cx, place, Some(TurnError { code: "agent_silent".into(), detail: detail.into() }));
+        } else if let Some(turn_id) = self.turns.current().cloned() {
             let (chat_id, idle_ms) = (self.log.chat_id().clone(), silence.silent_ms);
             self.readers.deliver_live(cx, &ControlEvent::TurnStalled { chat_id, turn_id, idle_ms });
         }
+    }
+
+    /// Stops an agent that has had background tasks and no turn for too long, and says so.
+    fn stop_background_work(&mut self, cx: &mut Context) {
+        let text = "The agent's background work went on for longer than this gateway allows (`background_ms`) without a \
+                    message, so the agent was stopped. The next message starts it again.";
+        let mut draft = Draft::new();
+        let (level, code) = (NoticeLevel::Warning, "agent_stopped".into());
+        draft.push(None, ChatBody::Notice { level, code, text: text.into(), data: None });
+        self.stage(cx, draft);
+        self.stop_agent(cx, false);
     }
 
     /// When to check the started turn for silence. `None` while a request to a person is open, and while the gateway
@@ -70,6 +91,7 @@ impl Chat {
             (self.silence_due_ms(cx), DeadlineReason::SilentTurn),
             (self.agent.kill_due_ms(), DeadlineReason::StoppingAgent),
             (self.agent.idle_due_ms(&cx.limits), DeadlineReason::IdleAgent),
+            (self.agent.background_due_ms(&cx.limits), DeadlineReason::BackgroundWork),
             (
                 self.agent.is_paused().then(|| now_ms + cx.limits.reader_active_ms.max(1)),
                 DeadlineReason::PausedAgent,

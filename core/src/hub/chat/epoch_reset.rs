@@ -14,10 +14,10 @@ use crate::{
     agent::AgentCommand,
     hub::context::Context,
     ids::{Epoch, TurnId},
-    journal::{Change, ChatRecord, OpenTurn},
+    journal::{Change, ChatRecord, OpenAgentTurn, OpenTurn},
     wire::{
-        ChatBody, ChatEvent, ChatKind, ControlEvent, Frame, FrameKind, MessageAccepted, Outcome, Resolution,
-        TurnError, TurnOrigin, UpdateScope, encode_control,
+        AgentTurn, ChatBody, ChatEvent, ChatKind, ControlEvent, Frame, FrameKind, MessageAccepted, Outcome,
+        Resolution, Task, TaskStatus, TurnError, TurnOrigin, TurnReason, UpdateScope, encode_control,
     },
 };
 
@@ -92,7 +92,17 @@ impl Chat {
             }
             let lost =
                 lost(ring, ChatKind::TurnEnd, |event| event.place.turn_id.as_ref() == Some(&turn.turn_id));
-            draft.push(Some(&turn.turn_id), lost.unwrap_or_else(|| unknown_end(cx, turn)));
+            draft.push(
+                Some(&turn.turn_id),
+                lost.unwrap_or_else(|| unknown_end(cx, TurnOrigin::User, turn.accepted_at_ms)),
+            );
+        }
+        if let Some(open) = record.agent_turn.as_ref().filter(|_| had.agent_turn().is_none()) {
+            let lost =
+                lost(ring, ChatKind::TurnEnd, |event| event.place.turn_id.as_ref() == Some(&open.turn_id));
+            let unknown = || unknown_end(cx, TurnOrigin::Agent, open.started_at_ms);
+            draft.push(Some(&open.turn_id), lost.unwrap_or_else(unknown));
+            draft.changes.push(Change::AgentTurn { turn: None });
         }
         // A turn's end must be committed together with its agent's end or position. Otherwise the next gateway process
         // would read the agent's records of this turn again and take them for the answer to the next one.
@@ -118,12 +128,13 @@ impl Chat {
                 );
             }
         }
+        self.log_agent_turn(&mut draft, had, record);
         let running = had.turn().map(|turn| turn.turn_id.clone());
         for (request_id, frame) in had.requests() {
             let known = record
                 .is_some_and(|record| record.requests.iter().any(|open| open.request_id == *request_id));
             if let Some(event) = event_of(frame).filter(|_| !known) {
-                draft.push(running.as_ref(), event.body);
+                draft.push(event.place.turn_id.as_ref(), event.body);
             }
         }
         if record.map_or_else(Default::default, |record| record.goal_state.clone()) != *had.goal() {
@@ -131,6 +142,33 @@ impl Chat {
         }
         self.log_changes(&mut draft, running.as_ref(), record);
         self.stage(cx, draft);
+    }
+
+    /// Logs the agent's turn and the background tasks that the journal has lost.
+    fn log_agent_turn(&self, draft: &mut Draft, had: &DurableState, record: Option<&ChatRecord>) {
+        let known_turn = record.and_then(|record| record.agent_turn.as_ref()).map(|open| &open.turn_id);
+        if let Some(AgentTurn { turn_id, started_at_ms, reason }) = had.agent_turn()
+            && known_turn != Some(turn_id)
+        {
+            let (origin, reason, started_at_ms) = (TurnOrigin::Agent, Some(*reason), *started_at_ms);
+            draft.push(Some(turn_id), ChatBody::TurnStarted { origin, reason, started_at_ms });
+            // If the turn has ended since, its end follows with a later append.
+            let open =
+                OpenAgentTurn::new(turn_id.clone(), reason.unwrap_or(TurnReason::Other), started_at_ms);
+            let now = self.turns.agent_turn_record().filter(|now| now.turn_id == *turn_id);
+            draft.changes.push(Change::AgentTurn { turn: Some(now.unwrap_or(open)) });
+        }
+        let known = record.map_or(&[][..], |record| &record.tasks);
+        if had.tasks() == known {
+            return;
+        }
+        for task in known.iter().filter(|task| had.tasks().iter().all(|had| had.task_id != task.task_id)) {
+            draft.push(None, ChatBody::Task(Task { status: TaskStatus::Stopped, ..task.clone() }));
+        }
+        for task in had.tasks().iter().filter(|task| !known.contains(task)) {
+            draft.push(None, ChatBody::Task(task.clone()));
+        }
+        draft.changes.push(Change::Tasks { tasks: had.tasks().to_vec() });
     }
 
     fn log_message(&mut self, draft: &mut Draft, turn_id: &TurnId, message: &Frame) {
@@ -233,12 +271,12 @@ fn lost(ring: &Ring, kind: ChatKind, is_it: impl Fn(&ChatEvent) -> bool) -> Opti
     frames.filter_map(event_of).find(is_it).map(|event| event.body)
 }
 
-fn unknown_end(cx: &Context, turn: &OpenTurn) -> ChatBody {
+fn unknown_end(cx: &Context, origin: TurnOrigin, since_ms: u64) -> ChatBody {
     let detail = "the turn is over, and how it ended was lost by the journal";
     ChatBody::TurnEnd {
-        origin: TurnOrigin::User,
+        origin,
         outcome: Outcome::Interrupted,
-        latency_ms: cx.now.unix_ms.saturating_sub(turn.accepted_at_ms),
+        latency_ms: cx.now.unix_ms.saturating_sub(since_ms),
         usage: None,
         cost: None,
         error: Some(TurnError { code: "journal_lost".into(), detail: detail.into() }),

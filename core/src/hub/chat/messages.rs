@@ -207,7 +207,7 @@ impl Chat {
     }
 
     fn accept(&mut self, cx: &mut Context, origin: Origin, turn_id: TurnId, content: String, hash: [u8; 32]) {
-        let starts_turn = self.turns.is_empty() && self.agent.acquire_slot(cx);
+        let starts_turn = self.turns.first().is_none() && self.agent.acquire_slot(cx);
         let mut draft = Draft::new();
         if self.phase == Phase::Absent {
             draft.create = true;

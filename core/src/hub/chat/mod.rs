@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `log` | numbering, appends under way, recent events, durable state, the recovery from a refused append |
 //! | `turns` | the open turns, the state machine of a turn, how turns start, are cancelled and end |
+//! | `tasks` | the running background tasks of the agent |
 //! | `agent` | the agent's slot and commands, how its instance starts, is paused, stops and exits |
 //! | `readers` | subscriptions, and how far each reader is |
 //! | `requests` | the agent's requests to people: opened, answered, withdrawn |
@@ -33,6 +34,7 @@ mod readers;
 mod records;
 mod requests;
 mod resync;
+mod tasks;
 mod text;
 mod tool_use;
 mod turns;
@@ -48,6 +50,7 @@ use self::{
     profile::Profile,
     readers::Readers,
     requests::Requests,
+    tasks::Tasks,
     turns::Turns,
 };
 use super::{
@@ -69,6 +72,7 @@ pub(super) struct Chat {
     phase: Phase,
     log: Log,
     turns: Turns,
+    tasks: Tasks,
     agent: Agent,
     readers: Readers,
     requests: Requests,
@@ -108,6 +112,7 @@ impl Chat {
             phase: Phase::Absent,
             log: Log::new(key, reference, epoch),
             turns: Turns::default(),
+            tasks: Tasks::default(),
             agent: Agent::new(reference),
             readers: Readers::default(),
             requests: Requests::default(),
@@ -227,11 +232,14 @@ impl Chat {
             let turn = record.turns.first().map(|open| open.turn_id.clone());
             self.agent.adopt(cx, self.log.key(), agent, turn, record.commands);
         }
-        self.turns.restore(record.turns, record.open_work, cx.now, &cx.limits);
+        self.turns.restore(record.turns, record.agent_turn, record.open_work, cx.now, &cx.limits);
+        self.tasks = Tasks::restore(record.tasks);
         if orphaned {
             self.withdraw_requests(cx);
+            self.stop_tasks(cx);
             let detail = "the gateway was restarted before the answer was complete";
             let error = TurnError { code: "gateway_restarted".into(), detail: detail.into() };
+            self.end_agent_turn(cx, Outcome::Interrupted, Some(error.clone()));
             self.end_turn(cx, Outcome::Interrupted, Some(error));
         }
         self.try_start(cx);
@@ -242,6 +250,7 @@ impl Chat {
     pub(in crate::hub) fn shut_down(&mut self, cx: &mut Context) {
         let detail = "the gateway was stopped before the answer was complete";
         let error = TurnError { code: "gateway_stopped".into(), detail: detail.into() };
+        self.end_agent_turn(cx, Outcome::Interrupted, Some(error.clone()));
         self.stop_agent(cx, false);
         self.end_turns(cx, Outcome::Interrupted, Some(error));
     }

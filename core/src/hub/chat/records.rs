@@ -6,18 +6,18 @@ use super::{
     Chat,
     bounds::{EDIT_BYTES, bounded},
     log::{Draft, Effect},
+    tasks::RUNNING_TASKS,
     text::{cut, is_short, pieces},
     tool_use::ToolUse,
-    turns::{Applied, Ending, StreamKind, TurnInput},
+    turns::{Ending, StreamKind, TurnInput},
 };
 use crate::{
-    agent::{AgentEvent, AgentInstanceId, AgentRecords, StreamId},
+    agent::{AgentEvent, AgentInstanceId, AgentRecords, StreamId, WithoutTurn},
     hub::context::Context,
     journal::{Change, OpenTool},
     limits::Limits,
     wire::{
-        ChatBody, ControlEvent, FileEdit, MessageKind, Outcome, Source, ToolHint, ToolPhase, TurnError,
-        json_bytes,
+        ChatBody, ControlEvent, FileEdit, MessageKind, Outcome, Source, ToolPhase, TurnError, json_bytes,
     },
 };
 
@@ -33,10 +33,25 @@ impl Chat {
         }
         self.turns.progress(cx.now.ticks_ms);
         let mut draft = Draft::new();
+        self.end_implied_turn_after_prompt(cx, &mut draft);
         for event in records.events {
+            let event = bounded(event);
             self.note_adopted_prompt(cx, &event);
+            if self.turns.current().is_none() {
+                match event.without_turn() {
+                    WithoutTurn::OfAgent => {}
+                    WithoutTurn::BeginsTurn => self.imply_agent_turn(cx, &mut draft),
+                    // A subagent in the background goes on.
+                    WithoutTurn::IsLate(Some(call_id)) if self.turns.has_tool(call_id) => {
+                        self.imply_agent_turn(cx, &mut draft);
+                    }
+                    // The hub closed this when the turn ended.
+                    WithoutTurn::IsLate(_) => continue,
+                }
+            }
             self.record(cx, &mut draft, event);
         }
+        self.end_implied_turn(cx, &mut draft);
         draft.changes.extend(self.turns.changed_work().map(|work| Change::OpenWork { work }));
         if !draft.events.is_empty() || records.checkpoint.is_some() {
             let (position, checkpoint) = (records.position, records.checkpoint);
@@ -49,17 +64,18 @@ impl Chat {
                 "too_many_requests",
                 "the agent asked too many things at once and was stopped",
             );
-        } else if self.turns.open_work() > cx.limits.open_work {
+        } else if self.turns.open_work() > cx.limits.open_work || self.tasks.len() > RUNNING_TASKS {
             self.fail_turn(cx, "too_many_open", "the agent had too many things open at once and was stopped");
         }
         self.try_start(cx);
-        self.rearm(cx);
+        self.review_slot(cx);
     }
 
     /// Marks the prompt as sent if an adopted agent answers the active turn: the earlier gateway process sent the
     /// prompt, though the journal has lost the turn's start.
     fn note_adopted_prompt(&mut self, cx: &Context, event: &AgentEvent) {
-        if event.is_of_turn() && self.agent.is_adopted_for(self.turns.started()) {
+        let is_of_prompt = event.is_of_turn() && self.turns.agent_turn().is_none();
+        if is_of_prompt && self.agent.is_adopted_for(self.turns.started()) {
             self.turns.apply(cx.now.ticks_ms, TurnInput::Answered);
         }
     }
@@ -71,15 +87,19 @@ impl Chat {
         self.end_turn(cx, Outcome::Failed, Some(error));
     }
 
+    /// Logs an event whose names and ids are [`bounded`].
     fn record(&mut self, cx: &mut Context, draft: &mut Draft, event: AgentEvent) {
-        match bounded(event) {
+        match event {
             AgentEvent::Text { stream, text } => {
                 self.delta(&cx.limits, draft, &stream, StreamKind::Answer, text);
             }
             AgentEvent::Reasoning { stream, text } => {
                 self.delta(&cx.limits, draft, &stream, StreamKind::Reasoning, text);
             }
-            AgentEvent::AgentTurnStarted { .. } | AgentEvent::AgentTurnEnded { .. } => {}
+            AgentEvent::AgentTurnStarted { reason } => self.begin_agent_turn(cx, draft, reason, false),
+            AgentEvent::AgentTurnEnded { outcome, error, usage, cost } => {
+                self.end_agent_turn_into(cx, draft, Ending { outcome, error, usage, cost });
+            }
             AgentEvent::Subagent { parent_call_id, event } => {
                 let outer = draft.parent_call_id.replace(parent_call_id);
                 self.record(cx, draft, *event);
@@ -107,7 +127,7 @@ impl Chat {
             AgentEvent::ToolUpdated { call_id, name, arguments, output } => {
                 let update = ToolUse::new(ToolPhase::Update, call_id, name);
                 let event = ToolUse { arguments, output, ..update };
-                self.tool_event(draft, event.bounded(cx.limits.event_text_bytes));
+                event.bounded(cx.limits.event_text_bytes).log(draft, self.turns.current());
             }
             AgentEvent::ToolEnded { call_id, name, result, truncated, media, sources } => {
                 let (phase, result, error) = match result {
@@ -117,14 +137,16 @@ impl Chat {
                 let end = ToolUse::new(phase, call_id, name);
                 self.tool_ended(cx, draft, ToolUse { result, error, truncated, media, sources, ..end });
             }
-            AgentEvent::Task(task) => self.push(draft, ChatBody::Task(task)),
+            AgentEvent::Task(task) => self.log_task(draft, task),
             AgentEvent::FileEdit { edits } => self.file_edit(cx, draft, edits),
             AgentEvent::Permission(ask) => {
-                let asked = self.requests.ask_permission(&cx.limits, self.log.epoch(), ask);
+                let asked =
+                    self.requests.ask_permission(&cx.limits, self.log.epoch(), self.turns.current(), ask);
                 self.open_request(draft, asked);
             }
             AgentEvent::Question(question) => {
-                let asked = self.requests.ask_question(&cx.limits, self.log.epoch(), question);
+                let asked =
+                    self.requests.ask_question(&cx.limits, self.log.epoch(), self.turns.current(), question);
                 self.open_request(draft, asked);
             }
             AgentEvent::Withdrawn { request_id } => {
@@ -145,18 +167,15 @@ impl Chat {
             AgentEvent::Session { token } => draft.changes.extend(self.agent.set_session(token)),
             // Before the prompt was sent, the agent can only have ended an earlier turn.
             AgentEvent::TurnEnded { outcome, error, usage, cost } => {
-                let ending = TurnInput::End(Ending { outcome, error, usage, cost });
-                if self.turns.prompted().is_some()
-                    && let Applied::Ended(ended) = self.turns.apply_to(0, cx.now.ticks_ms, ending)
-                {
-                    self.end_into(cx, draft, *ended);
+                if self.turns.prompted().is_some() {
+                    self.end_user_turn_into(cx, draft, 0, Ending { outcome, error, usage, cost });
                 }
             }
         }
     }
 
     fn push(&self, draft: &mut Draft, body: ChatBody) {
-        draft.push(self.turns.prompted(), body);
+        draft.push(self.turns.current(), body);
     }
 
     /// Appends text to a stream. Adjacent pieces that arrived together are merged into one event, up to a limit.
@@ -247,25 +266,15 @@ impl Chat {
         self.text_end(cx, draft, &stream, None, (false, Vec::new()));
     }
 
-    /// Logs an event of a tool use, and the hint for clients that do not know `tool_event`.
-    fn tool_event(&self, draft: &mut Draft, event: ToolUse) {
-        let ToolUse { phase, call_id, name, .. } = &event;
-        let hint = (*phase != ToolPhase::Update).then(|| hint(*phase, call_id, name));
-        self.push(draft, event.into());
-        if let Some(hint) = hint {
-            self.push(draft, hint);
-        }
-    }
-
     fn tool_started(&mut self, cx: &Context, draft: &mut Draft, event: ToolUse) {
         let (call_id, name) = (event.call_id.clone(), event.name.clone());
         self.turns.open_tool(OpenTool { call_id, name, parent_call_id: draft.parent_call_id.clone() });
-        self.tool_event(draft, event.bounded(cx.limits.event_text_bytes));
+        event.bounded(cx.limits.event_text_bytes).log(draft, self.turns.current());
     }
 
     fn tool_ended(&mut self, cx: &Context, draft: &mut Draft, event: ToolUse) {
         self.turns.close_tool(&event.call_id);
-        self.tool_event(draft, event.bounded(cx.limits.event_text_bytes));
+        event.bounded(cx.limits.event_text_bytes).log(draft, self.turns.current());
     }
 }
 
@@ -284,14 +293,4 @@ fn merged(limits: &Limits, draft: &mut Draft, stream: &StreamId, kind: StreamKin
     }
     text.push_str(piece);
     true
-}
-
-/// The hint for clients that do not know `tool_event`, without the tool's input and output.
-fn hint(phase: ToolPhase, call_id: &str, name: &str) -> ChatBody {
-    let hint = ToolHint { version: 1, phase, call_id: call_id.into(), name: name.into() };
-    ChatBody::Message {
-        text: String::new(),
-        kind: Some(MessageKind::ToolHint),
-        tool_events: alloc::vec![hint],
-    }
 }

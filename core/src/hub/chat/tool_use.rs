@@ -1,11 +1,17 @@
 //! An event of a tool use, with texts of limited length.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{string::String, vec, vec::Vec};
 
 use serde_json::Value;
 
-use super::text::{cut, cut_value};
-use crate::wire::{ChatBody, Source, ToolLocation, ToolMedia, ToolPhase};
+use super::{
+    log::Draft,
+    text::{cut, cut_value},
+};
+use crate::{
+    ids::TurnId,
+    wire::{ChatBody, MessageKind, Source, ToolHint, ToolLocation, ToolMedia, ToolPhase},
+};
 
 /// The fields of a [`ChatBody::ToolEvent`].
 #[derive(Debug)]
@@ -41,6 +47,22 @@ impl ToolUse {
             media: Vec::new(),
             sources: Vec::new(),
         }
+    }
+
+    /// Logs the event, and the hint for clients that do not know `tool_event`.
+    pub(super) fn log(self, draft: &mut Draft, turn_id: Option<&TurnId>) {
+        let hint = (self.phase != ToolPhase::Update).then(|| self.hint());
+        draft.push(turn_id, self.into());
+        if let Some(hint) = hint {
+            draft.push(turn_id, hint);
+        }
+    }
+
+    /// The hint, which has neither the tool's input nor its output.
+    fn hint(&self) -> ChatBody {
+        let (call_id, name) = (self.call_id.clone(), self.name.clone());
+        let hint = ToolHint { version: 1, phase: self.phase, call_id, name };
+        ChatBody::Message { text: String::new(), kind: Some(MessageKind::ToolHint), tool_events: vec![hint] }
     }
 
     /// Truncates arguments, output and result to `limit` bytes of JSON each.

@@ -411,7 +411,6 @@ fn drop_commands(db: &Connection, chat: i64, turn_id: &str) -> Result<(), NotApp
         db.prepare_cached(write::DROP_TURN_COMMANDS)?.execute((chat, turn_id))?;
     } else {
         db.prepare_cached(write::DROP_COMMANDS)?.execute([chat])?;
-        db.prepare_cached(write::SET_OPEN_WORK)?.execute((chat, None::<String>))?;
     }
     Ok(())
 }

@@ -22,7 +22,8 @@ impl Chat {
     /// Releases a reserved slot that no turn needs any more, and marks the agent as idle or busy. Called after each
     /// change of the turns or the agent.
     pub(in crate::hub::chat) fn review_slot(&mut self, cx: &mut Context) {
-        self.agent.review_slot(cx, !self.turns.is_empty());
+        let background = self.turns.is_empty() && !self.tasks.is_empty();
+        self.agent.review_slot(cx, !self.turns.is_empty(), background);
         self.rearm(cx);
     }
 
@@ -76,6 +77,8 @@ impl Chat {
             // adopting it and reading them.
             self.stage_changes(cx, [Change::AgentEnded { instance }]);
             self.withdraw_requests(cx);
+            self.stop_tasks(cx);
+            self.end_agent_turn(cx, Outcome::Interrupted, Some(agent_stopped()));
             self.review_slot(cx);
         }
     }
@@ -108,6 +111,8 @@ impl Chat {
             // The agent exited before it got the prompt: a new instance gets it.
             let naming = self.agent.replace(cx);
             self.withdraw_requests(cx);
+            self.stop_tasks(cx);
+            self.end_agent_turn(cx, Outcome::Interrupted, Some(error_of(exit).1));
             self.stage_changes(cx, [naming]);
             return;
         }
@@ -119,14 +124,12 @@ impl Chat {
             self.stage_changes(cx, [Change::AgentEnded { instance }]);
         }
         self.withdraw_requests(cx);
-        let (outcome, error) = match exit {
-            AgentExit::StartFailed(error) => (Outcome::Failed, error),
-            AgentExit::Gone(error) | AgentExit::Unprompted(error) => (Outcome::Interrupted, error),
-            AgentExit::Stopped => (Outcome::Interrupted, agent_stopped()),
-        };
+        self.stop_tasks(cx);
+        let (outcome, error) = error_of(exit);
+        self.end_agent_turn(cx, outcome, Some(error.clone()));
         self.end_turn(cx, outcome, Some(error));
         self.review_slot(cx);
-        if !self.turns.is_empty() {
+        if self.turns.first().is_some() {
             // The chat waits behind the chats that have waited for this slot.
             self.agent.wait_for_slot(cx);
         }
@@ -134,7 +137,17 @@ impl Chat {
     }
 }
 
-fn agent_stopped() -> TurnError {
+/// How a turn ends whose agent exits.
+fn error_of(exit: AgentExit) -> (Outcome, TurnError) {
+    match exit {
+        AgentExit::StartFailed(error) => (Outcome::Failed, error),
+        AgentExit::Gone(error) | AgentExit::Unprompted(error) => (Outcome::Interrupted, error),
+        AgentExit::Stopped => (Outcome::Interrupted, agent_stopped()),
+    }
+}
+
+/// The error of a turn whose agent the gateway stops.
+pub(in crate::hub::chat) fn agent_stopped() -> TurnError {
     TurnError {
         code: "agent_stopped".into(),
         detail: "the agent was stopped before its answer was complete".into(),

@@ -3,4 +3,4 @@
 mod lifecycle;
 mod state;
 
-pub(super) use self::state::Agent;
+pub(super) use self::{lifecycle::agent_stopped, state::Agent};

@@ -57,8 +57,10 @@ pub(in crate::hub::chat) struct Agent {
     received: Option<Received>,
     /// The chat's waiting number in the pool, while it waits for a slot.
     waiting_number: Option<u64>,
-    /// Since when the agent has been without a turn, on the clock of `Moment::ticks_ms`.
+    /// Since when the agent has been without a turn and without background tasks, on the clock of `Moment::ticks_ms`.
     idle_since_ms: Option<u64>,
+    /// Since when the agent has had background tasks and no turn, on the clock of `Moment::ticks_ms`.
+    background_since_ms: Option<u64>,
     /// A slot is reserved for the agent that the chat may have from an earlier gateway process.
     expected: bool,
     /// The turn for which the agent of an earlier gateway process was adopted: all its records belong to that turn.
@@ -75,6 +77,7 @@ impl Agent {
             received: None,
             waiting_number: None,
             idle_since_ms: None,
+            background_since_ms: None,
             expected: false,
             adopted_for: None,
         }
@@ -180,14 +183,18 @@ impl Agent {
 
     /// Releases a reserved slot that no turn needs any more, and marks the agent as idle or busy. Called after each
     /// change of the turns or the agent.
-    pub(in crate::hub::chat) fn review_slot(&mut self, cx: &mut Context, has_turns: bool) {
+    pub(in crate::hub::chat) fn review_slot(&mut self, cx: &mut Context, has_turns: bool, background: bool) {
+        let is_alive = matches!(self.state, SlotState::Alive { .. });
+        let now_ms = cx.now.ticks_ms;
+        self.background_since_ms =
+            (background && is_alive).then(|| self.background_since_ms.unwrap_or(now_ms));
         if !has_turns {
             self.stop_waiting(cx);
             if matches!(self.state, SlotState::Reserved { .. }) {
                 self.release_slot(cx);
             }
         }
-        let idle = !has_turns && matches!(self.state, SlotState::Alive { .. });
+        let idle = !has_turns && !background && is_alive;
         match self.idle_since_ms {
             None if idle => {
                 self.idle_since_ms = Some(cx.now.ticks_ms);
@@ -200,6 +207,11 @@ impl Agent {
             }
             Some(_) | None => {}
         }
+    }
+
+    /// When an agent that has background tasks and no turn is stopped.
+    pub(in crate::hub::chat) fn background_due_ms(&self, limits: &Limits) -> Option<u64> {
+        Some(self.background_since_ms? + limits.background_ms)
     }
 
     /// When an agent without a turn is stopped.

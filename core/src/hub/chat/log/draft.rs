@@ -6,8 +6,8 @@ use crate::{
     agent::AgentCommand,
     hub::chat::requests::Requests,
     ids::{ConnId, TurnId},
-    journal::{AppendId, Change, Durability, LogEvent, OpenAgentTurn},
-    wire::{ChatBody, ChatEvent, ControlEvent, Frame, MessageAccepted, TurnOrigin, TurnReason},
+    journal::{AppendId, Change, Durability, LogEvent},
+    wire::{ChatBody, ChatEvent, ControlEvent, Frame, MessageAccepted, TurnOrigin},
 };
 
 /// Events, changes and effects that are about to be appended as one transaction.
@@ -175,14 +175,9 @@ fn implied(requests: &Requests, event: &Staged) -> Option<Change> {
         ChatBody::TurnStarted { origin: TurnOrigin::User, .. } => {
             Some(Change::TurnStarted { turn_id: event.owner.turn_id.clone()? })
         }
-        ChatBody::TurnStarted { origin: TurnOrigin::Agent, reason, started_at_ms } => {
-            let (turn_id, reason) = (event.owner.turn_id.clone()?, reason.unwrap_or(TurnReason::Other));
-            Some(Change::AgentTurn { turn: Some(OpenAgentTurn::new(turn_id, reason, *started_at_ms)) })
-        }
         ChatBody::TurnEnd { origin: TurnOrigin::User, outcome, .. } => {
             Some(Change::TurnEnded { turn_id: event.owner.turn_id.clone()?, outcome: *outcome })
         }
-        ChatBody::TurnEnd { origin: TurnOrigin::Agent, .. } => Some(Change::AgentTurn { turn: None }),
         ChatBody::PermissionRequest(request) => {
             Some(requests.opened(&request.request_id, false, &event.frame))
         }
@@ -191,8 +186,10 @@ fn implied(requests: &Requests, event: &Staged) -> Option<Change> {
             Some(Change::RequestClosed { request_id: request_id.clone() })
         }
         ChatBody::GoalState { goal_state } => Some(Change::Goal { goal_state: goal_state.clone() }),
-        // `TurnAccepted` has more than the event: the message's hash and number.
+        // `TurnAccepted`, `AgentTurn` and `Tasks` have more than the event.
         ChatBody::UserMessage { .. }
+        | ChatBody::TurnStarted { origin: TurnOrigin::Agent, .. }
+        | ChatBody::TurnEnd { origin: TurnOrigin::Agent, .. }
         | ChatBody::Delta { .. }
         | ChatBody::StreamEnd { .. }
         | ChatBody::ReasoningDelta { .. }

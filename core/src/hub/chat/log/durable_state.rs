@@ -125,6 +125,14 @@ impl DurableState {
         }
     }
 
+    pub(in crate::hub::chat) fn agent_turn(&self) -> Option<&AgentTurn> {
+        self.agent_turn.as_ref()
+    }
+
+    pub(in crate::hub::chat) fn tasks(&self) -> &[Task] {
+        &self.tasks
+    }
+
     pub(in crate::hub::chat) fn turn(&self) -> Option<&RunningTurn> {
         self.turn.as_ref().map(|(turn, _)| turn)
     }

@@ -22,7 +22,7 @@ impl Chat {
         asked: Result<ChatBody, Declined>,
     ) {
         match asked {
-            Ok(request) => draft.push(self.turns.prompted(), request),
+            Ok(request) => draft.push(self.turns.current(), request),
             Err(Declined { denial, reason }) => {
                 if let Some((request_id, message)) = denial {
                     let (id, answer) =
@@ -31,7 +31,7 @@ impl Chat {
                 }
                 let text = format!("{reason}; it was refused, and what it wanted is not done");
                 let (level, code) = (NoticeLevel::Warning, "request_refused".into());
-                draft.push(self.turns.prompted(), ChatBody::Notice { level, code, text, data: None });
+                draft.push(self.turns.current(), ChatBody::Notice { level, code, text, data: None });
             }
         }
     }
@@ -47,9 +47,8 @@ impl Chat {
         let resolved = self.requests.resolve(request_id, answer)?;
         self.log.writable()?;
         let mut draft = Draft::new();
-        let turn_id = self.turns.started().cloned();
         let client_id = cx.conns.get(&conn).map(|conn| conn.client_id().clone());
-        self.close_request(cx, &mut draft, turn_id.as_ref(), request_id, (resolved.resolution, client_id));
+        self.close_request(cx, &mut draft, request_id, (resolved.resolution, client_id));
         let (request_id, answer) = (resolved.agent_id, resolved.answer);
         draft.command(AgentCommand::Answer { id: self.agent.next_command(), request_id, answer });
         self.stage(cx, draft);
@@ -64,8 +63,7 @@ impl Chat {
         agent_id: &RequestId,
     ) {
         if let Some(open) = self.requests.of_agent(agent_id) {
-            let turn_id = self.turns.started().cloned();
-            self.close_request(cx, draft, turn_id.as_ref(), &open, (Resolution::Withdrawn, None));
+            self.close_request(cx, draft, &open, (Resolution::Withdrawn, None));
         }
     }
 
@@ -75,35 +73,47 @@ impl Chat {
         &mut self,
         cx: &Context,
         draft: &mut Draft,
-        turn_id: Option<&TurnId>,
         request_id: &RequestId,
         (resolution, client_id): (Resolution, Option<String>),
     ) {
+        let turn_id = self.requests.turn_of(request_id).cloned();
         if self.requests.close(request_id) {
             self.turns.progress(cx.now.ticks_ms);
             let request_id = request_id.clone();
-            draft.push(turn_id, ChatBody::RequestResolved { request_id, resolution, client_id });
+            draft.push(turn_id.as_ref(), ChatBody::RequestResolved { request_id, resolution, client_id });
         }
     }
 
-    /// Closes all open requests within a draft.
-    pub(in crate::hub::chat) fn close_requests(
+    /// Denies what the agent asked in its own turn, because a person sent a message in place of an answer.
+    pub(in crate::hub::chat) fn deny_requests_of_agent_turn(&mut self, draft: &mut Draft) {
+        let asked = self.turns.agent_turn().map(|turn_id| self.requests.agent_ids_in(turn_id));
+        for request_id in asked.unwrap_or_default() {
+            let message = Some("The person sent a message instead of an answer.".into());
+            let id = self.agent.next_command();
+            draft.command(AgentCommand::Answer { id, request_id, answer: Answer::Deny { message } });
+        }
+    }
+
+    /// Closes the open requests of a turn that ends, within a draft.
+    pub(in crate::hub::chat) fn close_requests_of(
         &mut self,
         cx: &Context,
         draft: &mut Draft,
-        turn_id: Option<&TurnId>,
-        resolution: Resolution,
+        turn_id: &TurnId,
     ) {
         for request_id in self.requests.open_ids() {
-            self.close_request(cx, draft, turn_id, &request_id, (resolution, None));
+            if self.requests.turn_of(&request_id).is_none_or(|of| of == turn_id) {
+                self.close_request(cx, draft, &request_id, (Resolution::TurnEnded, None));
+            }
         }
     }
 
     /// Closes all open requests as withdrawn: the agent is gone or stopping and takes no answer any more.
     pub(in crate::hub::chat) fn withdraw_requests(&mut self, cx: &mut Context) {
         let mut draft = Draft::new();
-        let turn_id = self.turns.started().cloned();
-        self.close_requests(cx, &mut draft, turn_id.as_ref(), Resolution::Withdrawn);
+        for request_id in self.requests.open_ids() {
+            self.close_request(cx, &mut draft, &request_id, (Resolution::Withdrawn, None));
+        }
         self.stage(cx, draft);
     }
 }

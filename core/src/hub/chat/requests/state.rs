@@ -19,7 +19,7 @@ use crate::{
         },
         refusals::Refusal,
     },
-    ids::{ChatId, Epoch, RequestId},
+    ids::{ChatId, Epoch, RequestId, TurnId},
     journal::{Change, ChatRecord},
     limits::Limits,
     wire::{
@@ -47,6 +47,8 @@ pub(in crate::hub::chat) struct Requests {
 struct OpenRequest {
     /// The agent's own id.
     agent_id: RequestId,
+    /// The turn in which the agent asked.
+    turn_id: Option<TurnId>,
     content: RequestContent,
     /// The request's approximate size in memory and in the journal, its event included.
     bytes: usize,
@@ -107,12 +109,11 @@ impl Requests {
     pub(in crate::hub::chat) fn restore(record: &ChatRecord) -> Self {
         let mut open = BTreeMap::new();
         for request in &record.requests {
-            let Some(content) = RequestContent::restore(&request.frame, request.input.clone()) else {
-                continue;
-            };
-            let agent_id = request.agent_request_id.clone();
+            let Ok(event) = serde_json::from_slice::<ChatEvent>(request.frame.bytes()) else { continue };
+            let (agent_id, turn_id) = (request.agent_request_id.clone(), event.place.turn_id.clone());
+            let Some(content) = RequestContent::restore(event, request.input.clone()) else { continue };
             let bytes = content.bytes(request.frame.len());
-            open.insert(request.request_id.clone(), OpenRequest { agent_id, content, bytes });
+            open.insert(request.request_id.clone(), OpenRequest { agent_id, turn_id, content, bytes });
         }
         Self { open, closed: VecDeque::new(), last: record.last_request }
     }
@@ -161,6 +162,7 @@ impl Requests {
         &mut self,
         limits: &Limits,
         epoch: &Epoch,
+        turn_id: Option<&TurnId>,
         ask: PermissionAsk,
     ) -> Result<ChatBody, Declined> {
         self.check_new(&ask.request_id)?;
@@ -180,7 +182,8 @@ impl Requests {
             let alone = bytes > limits.open_request_bytes;
             return Err(Declined::too_large(ask.request_id, "permission", alone));
         }
-        request.request_id = self.add(epoch, ask.request_id, content, bytes);
+        let open = OpenRequest { agent_id: ask.request_id, turn_id: turn_id.cloned(), content, bytes };
+        request.request_id = self.add(epoch, open);
         Ok(ChatBody::PermissionRequest(request))
     }
 
@@ -192,6 +195,7 @@ impl Requests {
         &mut self,
         limits: &Limits,
         epoch: &Epoch,
+        turn_id: Option<&TurnId>,
         mut question: Question,
     ) -> Result<ChatBody, Declined> {
         self.check_new(&question.request_id)?;
@@ -203,7 +207,9 @@ impl Requests {
         if alone || self.bytes() + bytes > limits.open_request_bytes {
             return Err(Declined::too_large(question.request_id, "question", alone));
         }
-        question.request_id = self.add(epoch, question.request_id, content, bytes);
+        let agent_id = question.request_id;
+        let open = OpenRequest { agent_id, turn_id: turn_id.cloned(), content, bytes };
+        question.request_id = self.add(epoch, open);
         Ok(ChatBody::Question(question))
     }
 
@@ -274,22 +280,32 @@ impl Requests {
         open
     }
 
+    /// The turn in which an open request was asked.
+    pub(in crate::hub::chat) fn turn_of(&self, request_id: &RequestId) -> Option<&TurnId> {
+        self.open.get(request_id)?.turn_id.as_ref()
+    }
+
+    /// Whether a request of this turn is open.
+    pub(in crate::hub::chat) fn are_open_in(&self, turn_id: Option<&TurnId>) -> bool {
+        self.open.values().any(|open| open.turn_id.as_ref() == turn_id)
+    }
+
+    /// The agent's ids of the open requests of this turn.
+    pub(in crate::hub::chat) fn agent_ids_in(&self, turn_id: &TurnId) -> Vec<RequestId> {
+        let asked = self.open.values().filter(|open| open.turn_id.as_ref() == Some(turn_id));
+        asked.map(|open| open.agent_id.clone()).collect()
+    }
+
     /// The ids of the open requests.
     pub(in crate::hub::chat) fn open_ids(&self) -> Vec<RequestId> {
         self.open.keys().cloned().collect()
     }
 
-    fn add(
-        &mut self,
-        epoch: &Epoch,
-        agent_id: RequestId,
-        content: RequestContent,
-        bytes: usize,
-    ) -> RequestId {
+    fn add(&mut self, epoch: &Epoch, open: OpenRequest) -> RequestId {
         self.last += 1;
         let id =
             RequestId::parse(&format!("r{}.{epoch}", self.last)).expect("a number and an epoch are short");
-        self.open.insert(id.clone(), OpenRequest { agent_id, content, bytes });
+        self.open.insert(id.clone(), open);
         id
     }
 
@@ -310,8 +326,7 @@ impl Requests {
 }
 
 impl RequestContent {
-    fn restore(event: &Frame, input: Option<String>) -> Option<Self> {
-        let event: ChatEvent = serde_json::from_slice(event.bytes()).ok()?;
+    fn restore(event: ChatEvent, input: Option<String>) -> Option<Self> {
         if let ChatBody::Question(question) = event.body {
             return Some(Self::Question(question.questions));
         }

@@ -1,7 +1,7 @@
 //! How turns start, are cancelled and end: what each transition logs, and what the agent is sent.
 
 use super::{
-    state::{Applied, EndedTurn},
+    state::{Applied, EndedTurn, Place},
     transition::{Ending, TurnInput},
 };
 use crate::{
@@ -17,9 +17,7 @@ use crate::{
     ids::TurnId,
     journal::Change,
     time::Moment,
-    wire::{
-        ChatBody, ControlEvent, ErrorCode, Outcome, Resolution, RunStatus, TurnError, TurnOrigin, UpdateScope,
-    },
+    wire::{ChatBody, ControlEvent, ErrorCode, Outcome, RunStatus, TurnError, TurnOrigin, UpdateScope},
 };
 
 impl Chat {
@@ -44,7 +42,7 @@ impl Chat {
 
     /// Starts the first turn if no turn runs and an agent slot is free.
     pub(in crate::hub::chat) fn try_start(&mut self, cx: &mut Context) {
-        let waits = self.turns.started().is_none() && !self.turns.is_empty();
+        let waits = self.turns.started().is_none() && self.turns.first().is_some();
         if waits && !self.log.is_recovering() && !cx.shutting_down && self.agent.acquire_slot(cx) {
             let mut draft = Draft::new();
             self.start_into(cx, &mut draft);
@@ -52,38 +50,50 @@ impl Chat {
         }
     }
 
-    /// A client cancels a turn; without an id, the first one.
+    /// A client cancels a turn; without an id, the agent's own one and the first one of a person.
     pub(in crate::hub::chat) fn cancel(
         &mut self,
         cx: &mut Context,
         turn_id: Option<&TurnId>,
     ) -> Result<(), Refusal> {
-        let place = match turn_id {
-            Some(id) => self.turns.place_of(id),
-            None => (!self.turns.is_empty()).then_some(0),
-        };
-        let Some(place) = place else {
-            return Err(Refusal::new(ErrorCode::UnknownTurn, "no such turn is open in this chat"));
-        };
-        self.cancel_at(cx, place, None);
+        let unknown = || Refusal::new(ErrorCode::UnknownTurn, "no such turn is open in this chat");
+        match turn_id {
+            Some(id) => {
+                let place = self.turns.place_of(id).ok_or_else(unknown)?;
+                self.cancel_at(cx, place, None);
+            }
+            None if self.turns.is_empty() => return Err(unknown()),
+            None => {
+                self.cancel_at(cx, Place::Agent, None);
+                self.cancel_at(cx, Place::User(0), None);
+            }
+        }
         Ok(())
     }
 
-    /// Cancels the turn at this place. `reason`: why the gateway itself cancels the turn.
+    /// Cancels a turn. `reason`: why the gateway itself cancels the turn.
     pub(in crate::hub::chat) fn cancel_at(
         &mut self,
         cx: &mut Context,
-        place: usize,
+        place: Place,
         reason: Option<TurnError>,
     ) {
         let kill_at_ms = cx.now.ticks_ms + cx.limits.cancel_grace_ms;
         let input = TurnInput::Cancel { kill_at_ms, reason: reason.clone() };
-        match self.turns.apply_to(place, cx.now.ticks_ms, input) {
+        let kept = self.background_tools();
+        match self.turns.apply_to(place, cx.now.ticks_ms, &kept, input) {
             Applied::Unchanged => {}
             Applied::Changed => {
-                let Some(turn_id) = self.turns.started().cloned() else { return };
+                let turn_id = match place {
+                    Place::Agent => self.turns.agent_turn(),
+                    Place::User(_) => self.turns.started(),
+                };
+                let Some(turn_id) = turn_id.cloned() else { return };
                 let mut draft = Draft::new();
-                draft.changes.push(Change::CancelRequested { turn_id: turn_id.clone(), reason });
+                draft.changes.push(match place {
+                    Place::Agent => Change::AgentTurn { turn: self.turns.agent_turn_record() },
+                    Place::User(_) => Change::CancelRequested { turn_id: turn_id.clone(), reason },
+                });
                 draft.command(AgentCommand::Cancel { id: self.agent.next_command(), turn_id });
                 self.stage(cx, draft);
                 self.rearm(cx);
@@ -98,7 +108,7 @@ impl Chat {
         }
     }
 
-    /// Ends the started turn by the hub's decision.
+    /// Ends the started turn of a person by the hub's decision.
     pub(in crate::hub::chat) fn end_turn(
         &mut self,
         cx: &mut Context,
@@ -106,25 +116,43 @@ impl Chat {
         error: Option<TurnError>,
     ) {
         if self.turns.started().is_some() {
-            self.end_at(cx, 0, Ending::new(outcome, error));
+            self.end_user_turn(cx, 0, Ending::new(outcome, error));
         }
     }
 
-    fn end_at(&mut self, cx: &mut Context, place: usize, ending: Ending) {
-        if let Applied::Ended(ended) = self.turns.apply_to(place, cx.now.ticks_ms, TurnInput::End(ending)) {
-            self.log_end(cx, *ended);
+    fn end_user_turn(&mut self, cx: &mut Context, place: usize, ending: Ending) {
+        let mut draft = Draft::new();
+        self.end_user_turn_into(cx, &mut draft, place, ending);
+        self.stage(cx, draft);
+        self.rearm(cx);
+    }
+
+    /// Ends the turn of a person at this place of the queue, within a draft.
+    pub(in crate::hub::chat) fn end_user_turn_into(
+        &mut self,
+        cx: &mut Context,
+        draft: &mut Draft,
+        place: usize,
+        ending: Ending,
+    ) {
+        let (kept, input) = (self.background_tools(), TurnInput::End(ending));
+        if let Applied::Ended(ended) = self.turns.apply_to(Place::User(place), cx.now.ticks_ms, &kept, input)
+        {
+            self.end_into(cx, draft, *ended);
         }
     }
 
-    /// Ends all turns, the queued turns first. The error is for the started turn only.
+    /// Ends all turns: the agent's own one, the queued ones, then the started one. The error is for turns that have
+    /// started.
     pub(in crate::hub::chat) fn end_turns(
         &mut self,
         cx: &mut Context,
         outcome: Outcome,
         error: Option<TurnError>,
     ) {
+        self.end_agent_turn(cx, outcome, error.clone());
         while self.turns.len() > usize::from(self.turns.started().is_some()) {
-            self.end_at(cx, self.turns.len() - 1, Ending::new(outcome, None));
+            self.end_user_turn(cx, self.turns.len() - 1, Ending::new(outcome, None));
         }
         self.end_turn(cx, outcome, error);
     }
@@ -140,10 +168,12 @@ impl Chat {
     pub(in crate::hub::chat) fn end_into(&mut self, cx: &mut Context, draft: &mut Draft, ended: EndedTurn) {
         let turn_id = ended.turn.id();
         if ended.was_started {
-            self.close_requests(cx, draft, Some(turn_id), Resolution::TurnEnded);
+            self.close_requests_of(cx, draft, turn_id);
         }
-        for stream_end in ended.stream_ends {
-            draft.push(Some(turn_id), stream_end);
+        self.close_work(draft, Some(turn_id), ended.left_open);
+        draft.changes.extend(self.turns.changed_work().map(|work| Change::OpenWork { work }));
+        if ended.turn.origin() == TurnOrigin::Agent {
+            draft.changes.push(Change::AgentTurn { turn: None });
         }
         draft.push(Some(turn_id), ended.turn.end(cx.now, ended.ending, self.profile.active_goal()));
         let chat_id = self.log.chat_id();

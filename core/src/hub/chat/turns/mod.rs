@@ -1,12 +1,15 @@
 //! The turns of a chat: the state machine of a turn, the open turns, and how turns start, are cancelled and end.
 
+mod agent_turns;
 mod lifecycle;
 mod state;
 mod transition;
+mod turn;
 mod work;
 
 pub(super) use self::{
-    state::{Applied, Turn, Turns},
+    state::{Place, Turns},
     transition::{Ending, TurnInput},
+    turn::Turn,
     work::StreamKind,
 };

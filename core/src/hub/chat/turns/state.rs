@@ -1,49 +1,47 @@
-//! The open turns of a chat, and the silence of the started turn's agent.
+//! The open turns of a chat, and the silence of the agent in them.
 
-use alloc::{boxed::Box, collections::VecDeque, string::String, vec::Vec};
-
-use serde::Deserialize;
+use alloc::{
+    boxed::Box,
+    collections::{BTreeSet, VecDeque},
+    string::String,
+    vec::Vec,
+};
 
 use super::{
     transition::{Ending, Transition, TurnInput, TurnState, transition},
-    work::{StreamKind, Work},
+    turn::{AgentTurn, Turn},
+    work::{LeftOpen, StreamKind, Work},
 };
 use crate::{
     agent::{AgentCommand, StreamId},
-    ids::{Cursor, Epoch, TurnId},
-    journal::{OpenTool, OpenTurn, OpenWork, TurnRecord},
+    ids::TurnId,
+    journal::{OpenAgentTurn, OpenTool, OpenTurn, OpenWork},
     limits::Limits,
     time::Moment,
-    wire::{ChatBody, Frame, GoalState, TurnError, TurnOrigin},
+    wire::{TurnError, TurnReason},
 };
 
 /// The open turns of a chat.
 #[derive(Debug, Default)]
 pub(in crate::hub::chat) struct Turns {
-    /// In the order of their messages. Only the first one may have started.
+    /// The turns of people, in the order of their messages. Only the first one may have started.
     open: VecDeque<Turn>,
-    /// When the silence of the started turn's agent began: at its last progress, prompt or resume, or when its last
-    /// request was closed.
+    /// The turn that the agent began by itself. While it is open, what the agent says belongs to it.
+    agent_turn: Option<AgentTurn>,
+    /// When the silence of the agent began: at its last progress, prompt or resume, or when its last request was closed.
     silent_since_ms: u64,
     /// The silence was reported to the readers.
     stalled: bool,
     work: Work,
 }
 
-/// An open turn.
-#[derive(Debug)]
-pub(in crate::hub::chat) struct Turn {
-    id: TurnId,
-    state: TurnState,
-    text: String,
-    hash: [u8; 32],
-    /// The sequence number of its `user_message`; 0 if that event is in an earlier epoch.
-    seq: u64,
-    starts_turn: bool,
-    /// When this gateway process accepted the turn, or restored it from the journal, on the clock of ticks.
-    accepted_at_ms: u64,
-    /// The turn's age at `accepted_at_ms`, in milliseconds; 0 unless it was restored.
-    age_ms: u64,
+/// Which open turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::hub::chat) enum Place {
+    /// The turn that the agent began by itself.
+    Agent,
+    /// A person's turn, by its place in the queue: 0 is the first one.
+    User(usize),
 }
 
 /// What came of an input to a turn.
@@ -69,76 +67,7 @@ pub(in crate::hub::chat) struct EndedTurn {
     pub(in crate::hub::chat) turn: Turn,
     pub(in crate::hub::chat) ending: Ending,
     pub(in crate::hub::chat) was_started: bool,
-    /// The events that close the streams that the agent has left open.
-    pub(in crate::hub::chat) stream_ends: Vec<ChatBody>,
-}
-
-impl Turn {
-    pub(in crate::hub::chat) fn new(
-        id: TurnId,
-        text: String,
-        hash: [u8; 32],
-        seq: u64,
-        starts_turn: bool,
-        now: Moment,
-    ) -> Self {
-        let state = TurnState::Queued;
-        Self { id, state, text, hash, seq, starts_turn, accepted_at_ms: now.ticks_ms, age_ms: 0 }
-    }
-
-    /// Restores a turn that an earlier gateway process accepted. If the system clock was set back since, its age is 0.
-    fn restore(open: OpenTurn, now: Moment, cancel_grace_ms: u64) -> Self {
-        let state = match open.started_at_ms {
-            None => TurnState::Queued,
-            Some(_) if open.cancel_requested => TurnState::Cancelling {
-                kill_at_ms: now.ticks_ms + cancel_grace_ms,
-                reason: open.cancel_reason,
-            },
-            Some(_) => TurnState::Running { prompt: None },
-        };
-        let starts_turn = starts_turn(&open.frame);
-        let mut turn = Self::new(open.turn_id, open.text, open.hash, open.seq, starts_turn, now);
-        turn.state = state;
-        turn.age_ms = now.unix_ms.saturating_sub(open.accepted_at_ms);
-        turn
-    }
-
-    pub(in crate::hub::chat) fn id(&self) -> &TurnId {
-        &self.id
-    }
-
-    pub(in crate::hub::chat) fn text(&self) -> &str {
-        &self.text
-    }
-
-    /// What is known of the turn's message in the current epoch; none if the message is in an earlier one.
-    pub(in crate::hub::chat) fn record(&self, epoch: &Epoch) -> Option<TurnRecord> {
-        let place = Cursor { epoch: epoch.clone(), seq: self.seq };
-        let record = TurnRecord { hash: self.hash, place, starts_turn: self.starts_turn };
-        (self.seq > 0).then_some(record)
-    }
-
-    fn is_started(&self) -> bool {
-        !matches!(self.state, TurnState::Queued)
-    }
-
-    /// The turn's `turn_end`.
-    pub(in crate::hub::chat) fn end(
-        &self,
-        now: Moment,
-        ending: Ending,
-        goal_state: Option<GoalState>,
-    ) -> ChatBody {
-        ChatBody::TurnEnd {
-            origin: TurnOrigin::User,
-            outcome: ending.outcome,
-            latency_ms: self.age_ms + now.ticks_ms.saturating_sub(self.accepted_at_ms),
-            usage: ending.usage,
-            cost: ending.cost,
-            error: ending.error,
-            goal_state,
-        }
-    }
+    pub(in crate::hub::chat) left_open: LeftOpen,
 }
 
 impl Turns {
@@ -146,26 +75,28 @@ impl Turns {
     pub(in crate::hub::chat) fn restore(
         &mut self,
         turns: Vec<OpenTurn>,
+        agent_turn: Option<OpenAgentTurn>,
         work: OpenWork,
         now: Moment,
         limits: &Limits,
     ) {
         self.open = turns.into_iter().map(|open| Turn::restore(open, now, limits.cancel_grace_ms)).collect();
+        self.agent_turn = agent_turn.map(|open| AgentTurn::restore(open, now, limits.cancel_grace_ms));
         self.silent_since_ms = now.ticks_ms;
-        if self.started().is_some() {
-            self.work = Work::restore(work);
-        }
+        self.work = Work::restore(work);
     }
 
+    /// Whether no turn is open, neither a person's nor the agent's.
     pub(in crate::hub::chat) fn is_empty(&self) -> bool {
-        self.open.is_empty()
+        self.open.is_empty() && self.agent_turn.is_none()
     }
 
+    /// The number of people's turns that are open.
     pub(in crate::hub::chat) fn len(&self) -> usize {
         self.open.len()
     }
 
-    /// The first turn, which has started or starts next.
+    /// The first of people's turns, which has started or starts next.
     pub(in crate::hub::chat) fn first(&self) -> Option<&Turn> {
         self.open.front()
     }
@@ -174,17 +105,29 @@ impl Turns {
         self.open.iter().find(|turn| turn.id == *id)
     }
 
-    /// The place of a turn in the queue: 0 is the first one.
-    pub(in crate::hub::chat) fn place_of(&self, id: &TurnId) -> Option<usize> {
-        self.open.iter().position(|turn| turn.id == *id)
+    pub(in crate::hub::chat) fn place_of(&self, id: &TurnId) -> Option<Place> {
+        if self.agent_turn() == Some(id) {
+            return Some(Place::Agent);
+        }
+        self.open.iter().position(|turn| turn.id == *id).map(Place::User)
     }
 
-    /// The started turn.
+    /// The turn that the agent began by itself.
+    pub(in crate::hub::chat) fn agent_turn(&self) -> Option<&TurnId> {
+        self.agent_turn.as_ref().map(|agent_turn| agent_turn.turn.id())
+    }
+
+    /// The turn that what the agent says belongs to: its own one, or that whose prompt it was sent.
+    pub(in crate::hub::chat) fn current(&self) -> Option<&TurnId> {
+        self.agent_turn().or_else(|| self.prompted())
+    }
+
+    /// The started turn of a person.
     pub(in crate::hub::chat) fn started(&self) -> Option<&TurnId> {
         self.open.front().filter(|turn| turn.is_started()).map(Turn::id)
     }
 
-    /// The turn whose prompt the agent was sent. The agent's records belong to it.
+    /// The turn whose prompt the agent was sent.
     pub(in crate::hub::chat) fn prompted(&self) -> Option<&TurnId> {
         let first = self.open.front()?;
         match first.state {
@@ -203,15 +146,13 @@ impl Turns {
 
     /// When the agent of a turn that is being cancelled is killed.
     pub(in crate::hub::chat) fn kill_due_ms(&self) -> Option<u64> {
-        match self.open.front()?.state {
-            TurnState::Cancelling { kill_at_ms, .. } => Some(kill_at_ms),
-            TurnState::Queued | TurnState::Starting { .. } | TurnState::Running { .. } => None,
-        }
+        let agent_turn = self.agent_turn.as_ref().map(|agent_turn| &agent_turn.turn);
+        agent_turn.into_iter().chain(self.open.front()).filter_map(Turn::kill_due_ms).min()
     }
 
-    /// Whether the started turn is being cancelled.
+    /// Whether the started turn of a person is being cancelled.
     pub(in crate::hub::chat) fn is_cancelling(&self) -> bool {
-        self.kill_due_ms().is_some()
+        self.open.front().and_then(Turn::kill_due_ms).is_some()
     }
 
     /// Why the gateway itself cancels the started turn; none if a client does.
@@ -228,9 +169,6 @@ impl Turns {
 
     /// Removes a turn whose message the journal refused. Nothing is logged of it.
     pub(in crate::hub::chat) fn remove(&mut self, id: &TurnId) {
-        if self.started() == Some(id) {
-            self.work = Work::default();
-        }
         self.open.retain(|turn| turn.id != *id);
     }
 
@@ -246,15 +184,62 @@ impl Turns {
         self.open.iter_mut().for_each(|turn| turn.seq = 0);
     }
 
-    /// Gives the first turn an input that does not end it.
+    /// Begins a turn of the agent's, unless one is open. `is_implied`: the agent did not say so. Returns whether the turn
+    /// has begun.
+    pub(in crate::hub::chat) fn begin_agent_turn(
+        &mut self,
+        id: TurnId,
+        reason: TurnReason,
+        is_implied: bool,
+        now: Moment,
+    ) -> bool {
+        if let Some(open) = &mut self.agent_turn {
+            open.is_implied &= is_implied;
+            return false;
+        }
+        let (turn, started_at_ms) = (Turn::of_agent(id, now), now.unix_ms);
+        self.agent_turn = Some(AgentTurn { turn, reason, started_at_ms, is_implied });
+        self.silent_since_ms = now.ticks_ms;
+        self.stalled = false;
+        true
+    }
+
+    /// Whether the agent's turn is one of which the agent did not say that it begins.
+    pub(in crate::hub::chat) fn is_agent_turn_implied(&self) -> bool {
+        self.agent_turn.as_ref().is_some_and(|agent_turn| agent_turn.is_implied)
+    }
+
+    /// The agent's turn for the journal.
+    pub(in crate::hub::chat) fn agent_turn_record(&self) -> Option<OpenAgentTurn> {
+        let AgentTurn { turn, reason, started_at_ms, is_implied } = self.agent_turn.as_ref()?;
+        let mut open = OpenAgentTurn::new(turn.id.clone(), *reason, *started_at_ms);
+        open.is_implied = *is_implied;
+        if let TurnState::Cancelling { reason, .. } = &turn.state {
+            open.cancel_requested = true;
+            open.cancel_reason.clone_from(reason);
+        }
+        Some(open)
+    }
+
+    /// Gives the first turn of a person an input that does not end it.
     pub(in crate::hub::chat) fn apply(&mut self, now_ms: u64, input: TurnInput) {
-        let applied = self.apply_to(0, now_ms, input);
+        let applied = self.apply_to(Place::User(0), now_ms, &BTreeSet::new(), input);
         debug_assert!(!matches!(applied, Applied::Ended(_)), "the end of a turn is logged");
     }
 
-    /// Gives an input to the turn at this place.
-    pub(in crate::hub::chat) fn apply_to(&mut self, place: usize, now_ms: u64, input: TurnInput) -> Applied {
-        let Some(turn) = self.open.get_mut(place) else { return Applied::Unchanged };
+    /// Gives an input to a turn. `kept`: the tool uses that go on if the turn ends.
+    pub(in crate::hub::chat) fn apply_to(
+        &mut self,
+        place: Place,
+        now_ms: u64,
+        kept: &BTreeSet<String>,
+        input: TurnInput,
+    ) -> Applied {
+        let turn = match place {
+            Place::Agent => self.agent_turn.as_mut().map(|agent_turn| &mut agent_turn.turn),
+            Place::User(place) => self.open.get_mut(place),
+        };
+        let Some(turn) = turn else { return Applied::Unchanged };
         let was_started = turn.is_started();
         match transition(core::mem::replace(&mut turn.state, TurnState::Queued), input) {
             Transition::Unchanged(state) => {
@@ -263,28 +248,32 @@ impl Turns {
             }
             Transition::To(state) => {
                 turn.state = state;
-                if !was_started {
-                    self.work = Work::default();
+                if !was_started && self.agent_turn.is_none() {
                     self.silent_since_ms = now_ms;
                     self.stalled = false;
                 }
                 Applied::Changed
             }
             Transition::Ended(ending) => {
-                let work = if was_started { core::mem::take(&mut self.work) } else { Work::default() };
-                let Some(turn) = self.open.remove(place) else { return Applied::Unchanged };
-                let stream_ends = work.stream_ends();
-                Applied::Ended(Box::new(EndedTurn { turn, ending, was_started, stream_ends }))
+                // While the agent's turn is open, all open work belongs to it.
+                let has_work = was_started && (place == Place::Agent || self.agent_turn.is_none());
+                let turn = match place {
+                    Place::Agent => self.agent_turn.take().map(|agent_turn| agent_turn.turn),
+                    Place::User(place) => self.open.remove(place),
+                };
+                let Some(turn) = turn else { return Applied::Unchanged };
+                let left_open = if has_work { self.work.leave(kept) } else { LeftOpen::default() };
+                Applied::Ended(Box::new(EndedTurn { turn, ending, was_started, left_open }))
             }
         }
     }
 }
 
-/// The started turn's clock of silence.
+/// The clock of silence: of the agent's own turn, or of the started turn of a person.
 impl Turns {
     /// Restarts the clock: the agent made progress, or its request was closed.
     pub(in crate::hub::chat) fn progress(&mut self, now_ms: u64) {
-        if self.started().is_some() {
+        if self.agent_turn.is_some() || self.started().is_some() {
             self.silent_since_ms = now_ms;
             self.stalled = false;
         }
@@ -292,7 +281,8 @@ impl Turns {
 
     /// When the silence is to be reported, or is too long. `None` unless the agent answers a turn.
     pub(in crate::hub::chat) fn silence_due_ms(&self, limits: &Limits) -> Option<u64> {
-        if !matches!(self.open.front()?.state, TurnState::Running { .. }) {
+        let agent_turn = self.agent_turn.as_ref().map(|agent_turn| &agent_turn.turn);
+        if !matches!(agent_turn.or(self.open.front())?.state, TurnState::Running { .. }) {
             return None;
         }
         let longest = self.longest_silence_ms(limits);
@@ -313,11 +303,11 @@ impl Turns {
     }
 }
 
-/// The streams and tool uses of the started turn.
+/// The streams and tool uses of the present turn.
 impl Turns {
     /// A piece of a stream came. The first piece opens the stream.
     pub(in crate::hub::chat) fn open_stream(&mut self, stream: &StreamId, kind: StreamKind) {
-        if self.prompted().is_some() {
+        if self.current().is_some() {
             self.work.open_stream(stream, kind);
         }
     }
@@ -327,13 +317,17 @@ impl Turns {
     }
 
     pub(in crate::hub::chat) fn open_tool(&mut self, tool: OpenTool) {
-        if self.started().is_some() {
+        if self.current().is_some() {
             self.work.open_tool(tool);
         }
     }
 
     pub(in crate::hub::chat) fn close_tool(&mut self, call_id: &str) {
         self.work.close_tool(call_id);
+    }
+
+    pub(in crate::hub::chat) fn has_tool(&self, call_id: &str) -> bool {
+        self.work.has_tool(call_id)
     }
 
     /// The number of streams and tool uses that the agent has begun and not ended.
@@ -348,17 +342,26 @@ impl Turns {
 
     /// The journal may have lost the open work, so it is appended again.
     pub(in crate::hub::chat) fn append_work_again(&mut self) {
-        if self.started().is_some() {
-            self.work.append_again();
-        }
+        self.work.append_again();
     }
-}
 
-/// The `starts_turn` of a logged `user_message`, which the answer to a repeat of the message contains again.
-fn starts_turn(user_message: &Frame) -> bool {
-    #[derive(Deserialize)]
-    struct UserMessage {
-        starts_turn: bool,
+    /// Takes out all streams, and the tool uses that are not in `kept`.
+    pub(in crate::hub::chat) fn leave_work(&mut self, kept: &BTreeSet<String>) -> LeftOpen {
+        self.work.leave(kept)
     }
-    serde_json::from_slice(user_message.bytes()).is_ok_and(|message: UserMessage| message.starts_turn)
+
+    /// Takes out these tool uses.
+    pub(in crate::hub::chat) fn leave_tools(&mut self, left: &BTreeSet<String>) -> LeftOpen {
+        self.work.leave_tools(left)
+    }
+
+    /// The open tool uses of subagents that these tool uses run, and of the subagents that those run in turn.
+    pub(in crate::hub::chat) fn tools_below(&self, parents: BTreeSet<String>) -> BTreeSet<String> {
+        self.work.tools_below(parents)
+    }
+
+    /// Whether no stream is open, and no tool use but those in `kept`.
+    pub(in crate::hub::chat) fn has_only(&self, kept: &BTreeSet<String>) -> bool {
+        self.work.has_only(kept)
+    }
 }

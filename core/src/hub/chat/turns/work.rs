@@ -1,14 +1,17 @@
 //! What the agent has begun in a turn and not ended.
 
-use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    vec::Vec,
+};
 
 use crate::{
     agent::StreamId,
     journal::{OpenTool, OpenWork},
-    wire::ChatBody,
 };
 
-/// What the agent has begun in the started turn and not ended.
+/// What the agent has begun in the present turn and not ended. Tool uses of background tasks outlive their turn.
 #[derive(Debug, Default)]
 pub(super) struct Work {
     streams: BTreeMap<StreamId, StreamKind>,
@@ -22,6 +25,13 @@ pub(super) struct Work {
 pub(in crate::hub::chat) enum StreamKind {
     Answer,
     Reasoning,
+}
+
+/// What the agent had begun, and what is to be closed because its turn, its task or the agent is over.
+#[derive(Debug, Default)]
+pub(in crate::hub::chat) struct LeftOpen {
+    pub(in crate::hub::chat) streams: Vec<(StreamId, StreamKind)>,
+    pub(in crate::hub::chat) tools: Vec<OpenTool>,
 }
 
 impl Work {
@@ -55,9 +65,18 @@ impl Work {
         self.changed |= self.tools.len() < before;
     }
 
+    pub(super) fn has_tool(&self, call_id: &str) -> bool {
+        self.tools.iter().any(|open| open.call_id == call_id)
+    }
+
     /// The number of open streams and tool uses.
     pub(super) fn len(&self) -> usize {
         self.streams.len() + self.tools.len()
+    }
+
+    /// Whether no stream is open, and no tool use but those in `kept`.
+    pub(super) fn has_only(&self, kept: &BTreeSet<String>) -> bool {
+        self.streams.is_empty() && self.tools.iter().all(|tool| kept.contains(&tool.call_id))
     }
 
     pub(super) fn has_tools(&self) -> bool {
@@ -86,17 +105,44 @@ impl Work {
         }
     }
 
-    /// The events that close the open streams.
-    pub(super) fn stream_ends(self) -> Vec<ChatBody> {
-        let end = |(stream, kind): (StreamId, StreamKind)| {
-            let stream_id = (*stream).into();
-            match kind {
-                StreamKind::Answer => {
-                    ChatBody::StreamEnd { stream_id, text: None, void: false, sources: Vec::new() }
-                }
-                StreamKind::Reasoning => ChatBody::ReasoningEnd { stream_id, void: false },
+    /// Takes out all streams, and the tool uses that are not in `kept`.
+    pub(super) fn leave(&mut self, kept: &BTreeSet<String>) -> LeftOpen {
+        let streams = core::mem::take(&mut self.streams).into_iter().collect();
+        let (kept, tools) =
+            core::mem::take(&mut self.tools).into_iter().partition(|tool| kept.contains(&tool.call_id));
+        self.tools = kept;
+        self.note_left(LeftOpen { streams, tools })
+    }
+
+    /// Takes out these tool uses.
+    pub(super) fn leave_tools(&mut self, left: &BTreeSet<String>) -> LeftOpen {
+        let (tools, kept) =
+            core::mem::take(&mut self.tools).into_iter().partition(|tool| left.contains(&tool.call_id));
+        self.tools = kept;
+        self.note_left(LeftOpen { streams: Vec::new(), tools })
+    }
+
+    fn note_left(&mut self, left: LeftOpen) -> LeftOpen {
+        self.changed |= !left.streams.is_empty() || !left.tools.is_empty();
+        left
+    }
+
+    /// The open tool uses of subagents that these tool uses run, and of the subagents that those run in turn.
+    pub(super) fn tools_below(&self, mut parents: BTreeSet<String>) -> BTreeSet<String> {
+        let mut below = BTreeSet::new();
+        // Each round but the last finds a tool use, so there are at most as many rounds as tool uses, and one more.
+        loop {
+            let is_new = |tool: &&OpenTool| {
+                !below.contains(&tool.call_id)
+                    && tool.parent_call_id.as_ref().is_some_and(|parent| parents.contains(parent))
+            };
+            let found: Vec<String> =
+                self.tools.iter().filter(is_new).map(|tool| tool.call_id.clone()).collect();
+            if found.is_empty() {
+                return below;
             }
-        };
-        self.streams.into_iter().map(end).collect()
+            parents.extend(found.iter().cloned());
+            below.extend(found);
+        }
     }
 }

@@ -1,0 +1,149 @@
+//! How turns that the agent begins by itself start and end.
+
+use alloc::{format, string::String, vec::Vec};
+
+use super::{
+    state::{Applied, Place},
+    transition::{Ending, TurnInput},
+    work::{LeftOpen, StreamKind},
+};
+use crate::{
+    hub::{
+        chat::{
+            Chat,
+            log::{Draft, Effect},
+            tool_use::ToolUse,
+        },
+        context::Context,
+    },
+    ids::TurnId,
+    journal::Change,
+    time::Moment,
+    wire::{ChatBody, ControlEvent, Outcome, RunStatus, ToolPhase, TurnError, TurnOrigin, TurnReason},
+};
+
+/// The tool's message if its turn ended before the tool did.
+const TOOL_LEFT_OPEN: &str = "no result came before the end of the turn";
+
+impl Chat {
+    /// Begins a turn of the agent's within a draft, unless one is open. `is_implied`: the agent works without having
+    /// said that it begins a turn. Work that is open belongs to the turn before and is closed.
+    pub(in crate::hub::chat) fn begin_agent_turn(
+        &mut self,
+        cx: &mut Context,
+        draft: &mut Draft,
+        reason: TurnReason,
+        is_implied: bool,
+    ) {
+        if self.turns.agent_turn().is_none() {
+            let left = self.turns.leave_work(&self.background_tools());
+            let prompted = self.turns.prompted().cloned();
+            self.close_work(draft, prompted.as_ref(), left);
+        }
+        let seq = self.log.next_seq() + draft.events.len() as u64;
+        let turn_id = agent_turn_id(&format!("{seq}.{}", self.log.epoch()));
+        if !self.turns.begin_agent_turn(turn_id.clone(), reason, is_implied, cx.now) {
+            return;
+        }
+        draft.changes.push(Change::AgentTurn { turn: self.turns.agent_turn_record() });
+        let (origin, reason) = (TurnOrigin::Agent, Some(reason));
+        draft.push(Some(&turn_id), ChatBody::TurnStarted { origin, reason, started_at_ms: cx.now.unix_ms });
+        draft.effects.push(Effect::Fan(ControlEvent::GoalStatus {
+            chat_id: self.log.chat_id().clone(),
+            status: RunStatus::Running,
+            started_at: Some(Moment::unix_seconds(cx.now.unix_ms)),
+            turn_id: Some(turn_id),
+        }));
+        self.review_slot(cx);
+    }
+
+    /// Begins an agent's turn within a draft, because the agent says something that belongs to a turn and none is open.
+    pub(in crate::hub::chat) fn imply_agent_turn(&mut self, cx: &mut Context, draft: &mut Draft) {
+        let reason = if self.tasks.is_empty() { TurnReason::Other } else { TurnReason::Background };
+        self.begin_agent_turn(cx, draft, reason, true);
+    }
+
+    /// Ends the agent's turn within a draft, if one is open.
+    pub(in crate::hub::chat) fn end_agent_turn_into(
+        &mut self,
+        cx: &mut Context,
+        draft: &mut Draft,
+        ending: Ending,
+    ) {
+        let kept = self.background_tools();
+        let input = TurnInput::End(ending);
+        if let Applied::Ended(ended) = self.turns.apply_to(Place::Agent, cx.now.ticks_ms, &kept, input) {
+            self.end_into(cx, draft, *ended);
+        }
+    }
+
+    /// Ends an implied turn of the agent's within a draft, if nothing of it is open any more.
+    pub(in crate::hub::chat) fn end_implied_turn(&mut self, cx: &mut Context, draft: &mut Draft) {
+        let is_over = self.turns.is_agent_turn_implied()
+            && self.tasks.is_empty()
+            && self.turns.has_only(&self.background_tools())
+            && !self.requests.are_open_in(self.turns.agent_turn());
+        if is_over {
+            self.end_agent_turn_into(cx, draft, Ending::new(Outcome::Completed, None));
+        }
+    }
+
+    /// Ends an implied turn of the agent's within a draft, if the agent has a prompt since: nobody but the agent knows
+    /// when the turn is over, and it does not say.
+    pub(in crate::hub::chat) fn end_implied_turn_after_prompt(
+        &mut self,
+        cx: &mut Context,
+        draft: &mut Draft,
+    ) {
+        if self.turns.is_agent_turn_implied() && self.turns.prompted().is_some() {
+            self.deny_requests_of_agent_turn(draft);
+            self.end_agent_turn_into(cx, draft, Ending::new(Outcome::Completed, None));
+        }
+    }
+
+    /// Ends the agent's turn by the hub's decision.
+    pub(in crate::hub::chat) fn end_agent_turn(
+        &mut self,
+        cx: &mut Context,
+        outcome: Outcome,
+        error: Option<TurnError>,
+    ) {
+        if self.turns.agent_turn().is_some() {
+            let mut draft = Draft::new();
+            self.end_agent_turn_into(cx, &mut draft, Ending::new(outcome, error));
+            self.stage(cx, draft);
+            self.rearm(cx);
+        }
+    }
+
+    /// Logs the ends of streams and tool uses that the agent has left open.
+    pub(in crate::hub::chat) fn close_work(
+        &self,
+        draft: &mut Draft,
+        turn_id: Option<&TurnId>,
+        left: LeftOpen,
+    ) {
+        for (stream, kind) in left.streams {
+            let stream_id = String::from(&*stream);
+            let sources = Vec::new();
+            draft.push(
+                turn_id,
+                match kind {
+                    StreamKind::Answer => ChatBody::StreamEnd { stream_id, text: None, void: false, sources },
+                    StreamKind::Reasoning => ChatBody::ReasoningEnd { stream_id, void: false },
+                },
+            );
+        }
+        for tool in left.tools {
+            let outer = core::mem::replace(&mut draft.parent_call_id, tool.parent_call_id);
+            let error = Some(TOOL_LEFT_OPEN.into());
+            ToolUse { error, ..ToolUse::new(ToolPhase::Error, tool.call_id, tool.name) }.log(draft, turn_id);
+            draft.parent_call_id = outer;
+        }
+    }
+}
+
+/// The id of an agent's turn. The ids of people's turns do not begin with `~`.
+fn agent_turn_id(place: &str) -> TurnId {
+    TurnId::parse(&format!("~{place}")).expect("a number and an epoch are short")
+}
