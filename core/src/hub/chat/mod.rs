@@ -17,8 +17,8 @@
 //! | `resync`, `epoch_reset` | how a chat goes on after a refused append, and after the journal has lost events |
 //! | `deadlines` | what happens when time has passed |
 //!
-//! In `turns`, `agent`, `requests` and `deletion`, `state` has the state, private to that file, and `lifecycle` the
-//! methods of [`Chat`] that change it and carry out what follows for the other parts.
+//! In `turns`, `tasks`, `agent`, `requests` and `deletion`, `state` has the state, private to that file, and
+//! `lifecycle` the methods of [`Chat`] that change it and carry out what follows for the other parts.
 
 mod agent;
 mod bounds;

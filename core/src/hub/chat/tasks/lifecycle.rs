@@ -1,0 +1,54 @@
+//! How background tasks are logged and end, and with them the tool uses of subagents in the background.
+
+use alloc::{collections::BTreeSet, string::String};
+
+use crate::{
+    hub::{
+        chat::{Chat, log::Draft},
+        context::Context,
+    },
+    journal::Change,
+    wire::{ChatBody, Task, TaskStatus},
+};
+
+impl Chat {
+    /// The open tool uses of subagents that run in the background. They go on when their turn ends.
+    pub(in crate::hub::chat) fn background_tools(&self) -> BTreeSet<String> {
+        let parents = self.tasks.parents();
+        if parents.is_empty() { BTreeSet::new() } else { self.turns.tools_below(parents) }
+    }
+
+    /// Logs what the agent tells of a background task. With the task's end, the tool uses of its subagent end.
+    pub(in crate::hub::chat) fn log_task(&mut self, draft: &mut Draft, task: Task) {
+        if !self.tasks.note(&task) {
+            return;
+        }
+        if task.status != TaskStatus::Running
+            && let Some(parent) = &task.parent_call_id
+        {
+            let below = self.turns.tools_below(BTreeSet::from([parent.clone()]));
+            let left = self.turns.leave_tools(&below);
+            let turn_id = self.turns.current().cloned();
+            self.close_work(draft, turn_id.as_ref(), left);
+        }
+        draft.changes.push(self.tasks.change());
+        draft.push(self.turns.current(), ChatBody::Task(task));
+    }
+
+    /// Ends all tasks, because their agent is stopped or gone.
+    pub(in crate::hub::chat) fn stop_tasks(&mut self, cx: &mut Context) {
+        let mut draft = Draft::new();
+        for mut task in self.tasks.take() {
+            task.status = TaskStatus::Stopped;
+            draft.push(self.turns.current(), ChatBody::Task(task));
+        }
+        if !draft.events.is_empty() {
+            draft.changes.push(self.tasks.change());
+        }
+        let left = self.turns.leave_work(&BTreeSet::new());
+        let turn_id = self.turns.current().cloned();
+        self.close_work(&mut draft, turn_id.as_ref(), left);
+        draft.changes.extend(self.turns.changed_work().map(|work| Change::OpenWork { work }));
+        self.stage(cx, draft);
+    }
+}
